@@ -1,0 +1,71 @@
+# The verbs of plugind; the same for the hand and for CI.
+#
+# What is built once is used everywhere: the host by `--release`, guests by `--profile guest`, and always the
+# same packages in one call of cargo, since cargo unifies the features of what it builds together.
+# plugind and plugind-compile never share a call: that would put the compiler into the daemon.
+
+PREFIX ?= /usr
+PORT ?= 8080
+export DESTDIR PREFIX PORT REPS SECONDS_PER_RUN
+
+daemon := -p plugind -p pluginctl
+compiler := -p plugind-compile -p plugind-code
+plugins := -p plugind-sdk -p hello -p greeter-02 -p warmup -p ticker
+guest := --profile guest --target wasm32-wasip2
+# CI takes the dependencies as they are written down; a developer may be changing them.
+locked := $(if $(CI),--locked)
+cargo-deny := target/tools/bin/cargo-deny
+
+.DEFAULT_GOAL := help
+.PHONY: help run test check fmt lint build plugins guests bench advisories install
+
+help: ## print the verbs
+	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' Makefile | expand -t 14
+
+run: build plugins ## serve the example plugins on 127.0.0.1:8080; PORT=… for another port
+	tests/serve
+
+# Unit tests first: they may leave a plugind with features for tests, which `build` then replaces.
+test: check guests ## install what is needed, then check and test everything there is
+	cargo test --release $(locked) $(daemon)
+	cargo test --release $(locked) $(compiler)
+	$(MAKE) build
+	cargo test --release $(locked) -p plugind-tests
+
+check: setup-test fmt lint ## format, lints, licences and sources of dependencies, directions of imports
+	$(cargo-deny) $(locked) --log-level error check --hide-inclusion-graph licenses bans sources
+	tests/checks/no-compiler
+	cargo test --release $(locked) -p plugind-tests --test modules
+
+fmt: # the benchmark's peers are a workspace of their own
+	cargo fmt --all --check
+	cargo fmt --all --check --manifest-path tests/bench/Cargo.toml
+
+lint:
+	cargo clippy --release $(locked) $(daemon) -p plugind-tests --all-targets -- -D warnings
+	cargo clippy --release $(locked) $(compiler) --all-targets -- -D warnings
+	cargo clippy $(guest) $(locked) $(plugins) --lib --bins -- -D warnings
+	cargo clippy $(guest) $(locked) -p plugind-test-guests --examples -- -D warnings
+
+build: setup-run ## build the daemon, its client and, apart from them, the compiler
+	cargo build --release $(locked) $(daemon)
+	cargo build --release $(locked) -p plugind-compile
+
+plugins: setup-run ## build the example plugins
+	cargo build $(guest) $(locked) $(plugins) --lib --bins
+
+guests: plugins ## build the plugins and the guests of the tests
+	cargo build $(guest) $(locked) -p plugind-test-guests --examples
+
+bench: setup-bench build plugins ## compare with native hyper and `wasmtime serve`; REPS=5 SECONDS_PER_RUN=2
+	tests/bench/peers
+	tests/bench/run
+
+advisories: setup-test ## ask the RustSec database about the dependencies: needs git and a way to it
+	$(cargo-deny) check advisories
+
+install: build ## install below DESTDIR; PREFIX=/usr
+	tests/install
+
+setup-%: # what the machine lacks for a verb
+	@tests/setup $*

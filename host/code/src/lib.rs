@@ -1,0 +1,7 @@
+//! Compiled code: what its maker (`plugind-compile`) and its user (`plugind`) must agree upon.
+//!
+//! Three things: how the engine is configured, how a compiled file is named and sealed, and how one is asked for.
+
+pub mod engine;
+pub mod entry;
+pub mod protocol;

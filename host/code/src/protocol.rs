@@ -1,0 +1,213 @@
+//! How a compiled file is asked for: one message each way over a `SOCK_SEQPACKET` pair, with a descriptor in each.
+//!
+//! The request brings the component's digest and a descriptor to read it from, the answer a read-only descriptor
+//! of the sealed compiled file, or a sentence that says why there is none. A message that does not fit this form
+//! is an error, never a panic: neither side trusts the other's text.
+
+use rustix::{
+    io::Errno,
+    net::{
+        RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer,
+        SendAncillaryMessage, SendFlags, recvmsg, sendmsg,
+    },
+};
+use std::{
+    io::{IoSlice, IoSliceMut},
+    mem::MaybeUninit,
+    os::fd::{AsFd, BorrowedFd, OwnedFd},
+};
+
+/// The longest message; a longer text is cut.
+const MESSAGE_MAX: usize = 4096;
+/// Begins every message, so that two ends of different versions find out.
+const VERSION: &str = "plugind-compile/1";
+
+/// What the daemon asks for.
+#[derive(Debug)]
+pub struct Request {
+    /// The SHA-256 digest of the component: what is read must have it.
+    pub component: [u8; 32],
+    /// The component, to be read from its beginning.
+    pub descriptor: OwnedFd,
+}
+
+/// What a compiler has to say.
+#[derive(Debug)]
+pub enum Answer {
+    /// The sealed compiled file, open for reading.
+    Compiled(OwnedFd),
+    /// Why there is none: a sentence for a person.
+    Refused(String),
+}
+
+/// What can go wrong between the two.
+#[derive(Debug, thiserror::Error)]
+pub enum ProtocolError {
+    /// The message could not be sent.
+    #[error("cannot send to the other side")]
+    Send(#[source] Errno),
+    /// No message could be received.
+    #[error("cannot receive from the other side")]
+    Receive(#[source] Errno),
+    /// The other side went away without a word.
+    #[error("the other side ended without an answer")]
+    Ended,
+    /// What came is not of this protocol.
+    #[error("the other side talks nonsense: {0:?}")]
+    Nonsense(String),
+}
+
+/// Asks for the component with this digest, to be read from `descriptor`.
+///
+/// # Errors
+/// When the message cannot be sent.
+pub fn ask(socket: impl AsFd, component: &[u8; 32], descriptor: BorrowedFd<'_>) -> Result<(), ProtocolError> {
+    let text = format!("{VERSION} compile {}", crate::engine::hex(component));
+    send(socket, &text, Some(descriptor))
+}
+
+/// Receives one request.
+///
+/// # Errors
+/// When the other side is gone or the message is not a request.
+pub fn receive_request(socket: impl AsFd) -> Result<Request, ProtocolError> {
+    let (text, descriptor) = receive(socket)?;
+    let nonsense = || ProtocolError::Nonsense(text.clone());
+    let digits = text
+        .strip_prefix(VERSION)
+        .and_then(|rest| rest.strip_prefix(" compile "))
+        .ok_or_else(nonsense)?;
+    let component = parse_digest(digits).ok_or_else(nonsense)?;
+    Ok(Request { component, descriptor: descriptor.ok_or_else(nonsense)? })
+}
+
+/// Answers a request.
+///
+/// # Errors
+/// When the message cannot be sent.
+pub fn answer(socket: impl AsFd, answer: &Answer) -> Result<(), ProtocolError> {
+    match answer {
+        Answer::Compiled(file) => send(socket, &format!("{VERSION} compiled"), Some(file.as_fd())),
+        Answer::Refused(why) => send(socket, &format!("{VERSION} refused {why}"), None),
+    }
+}
+
+/// Receives the answer to a request.
+///
+/// # Errors
+/// When the other side is gone or the message is not an answer.
+pub fn receive_answer(socket: impl AsFd) -> Result<Answer, ProtocolError> {
+    let (text, descriptor) = receive(socket)?;
+    let rest = text.strip_prefix(VERSION).map(str::trim_start);
+    match (rest, descriptor) {
+        (Some("compiled"), Some(file)) => Ok(Answer::Compiled(file)),
+        (Some(rest), None) if rest.starts_with("refused ") => {
+            Ok(Answer::Refused(rest["refused ".len()..].to_owned()))
+        }
+        _ => Err(ProtocolError::Nonsense(text)),
+    }
+}
+
+fn send(socket: impl AsFd, text: &str, descriptor: Option<BorrowedFd<'_>>) -> Result<(), ProtocolError> {
+    let text = &text[..text.floor_char_boundary(MESSAGE_MAX)];
+    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
+    let mut ancillary = SendAncillaryBuffer::new(&mut space);
+    if let Some(descriptor) = &descriptor {
+        let fits = ancillary.push(SendAncillaryMessage::ScmRights(std::slice::from_ref(descriptor)));
+        debug_assert!(fits, "there is space for one descriptor");
+    }
+    // NOSIGNAL: a compiler that died is an error to report, not a SIGPIPE to die of.
+    sendmsg(socket, &[IoSlice::new(text.as_bytes())], &mut ancillary, SendFlags::NOSIGNAL)
+        .map_err(ProtocolError::Send)?;
+    Ok(())
+}
+
+fn receive(socket: impl AsFd) -> Result<(String, Option<OwnedFd>), ProtocolError> {
+    let mut bytes = [0; MESSAGE_MAX];
+    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
+    let mut ancillary = RecvAncillaryBuffer::new(&mut space);
+    let received = loop {
+        let flags = RecvFlags::CMSG_CLOEXEC;
+        match recvmsg(&socket, &mut [IoSliceMut::new(&mut bytes)], &mut ancillary, flags) {
+            Err(Errno::INTR) => (),
+            Err(errno) => return Err(ProtocolError::Receive(errno)),
+            Ok(received) => break received,
+        }
+    };
+    let descriptor = ancillary.drain().find_map(|message| match message {
+        RecvAncillaryMessage::ScmRights(mut descriptors) => descriptors.next(),
+        _ => None,
+    });
+    if received.bytes == 0 && descriptor.is_none() {
+        return Err(ProtocolError::Ended);
+    }
+    Ok((String::from_utf8_lossy(&bytes[..received.bytes]).into_owned(), descriptor))
+}
+
+fn parse_digest(digits: &str) -> Option<[u8; 32]> {
+    if digits.len() != 64 || !digits.is_ascii() {
+        return None;
+    }
+    let mut digest = [0; 32];
+    for (place, byte) in digest.iter_mut().enumerate() {
+        *byte = u8::from_str_radix(&digits[place * 2..place * 2 + 2], 16).ok()?;
+    }
+    Some(digest)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use rustix::net::{AddressFamily, SocketFlags, SocketType, socketpair};
+
+    fn pair() -> (OwnedFd, OwnedFd) {
+        socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None).unwrap()
+    }
+
+    fn some_file() -> OwnedFd {
+        tempfile::tempfile().unwrap().into()
+    }
+
+    #[test]
+    fn a_request_arrives_as_it_was_sent() {
+        let (daemon, compiler) = pair();
+        let digest = std::array::from_fn(|place| u8::try_from(place * 7).unwrap());
+        ask(&daemon, &digest, some_file().as_fd()).unwrap();
+        assert_eq!(receive_request(&compiler).unwrap().component, digest);
+    }
+
+    #[test]
+    fn both_kinds_of_answer_arrive() {
+        let (daemon, compiler) = pair();
+        answer(&compiler, &Answer::Compiled(some_file())).unwrap();
+        answer(&compiler, &Answer::Refused("too large".to_owned())).unwrap();
+        assert!(matches!(receive_answer(&daemon), Ok(Answer::Compiled(_))));
+        assert!(matches!(receive_answer(&daemon), Ok(Answer::Refused(why)) if why == "too large"));
+        drop(compiler);
+        assert!(matches!(receive_answer(&daemon), Err(ProtocolError::Ended)));
+    }
+
+    #[test]
+    fn nonsense_is_told_apart_from_an_answer() {
+        for (text, with_file) in [
+            ("", true),
+            ("hello", false),
+            ("plugind-compile/2 compiled", true),
+            ("plugind-compile/1 compiled", false),
+            ("plugind-compile/1 refused no", true),
+            ("plugind-compile/1 compile 00", true),
+        ] {
+            let (daemon, compiler) = pair();
+            let file = with_file.then(some_file);
+            send(&compiler, text, file.as_ref().map(AsFd::as_fd)).unwrap();
+            assert!(matches!(receive_answer(&daemon), Err(ProtocolError::Nonsense(_))), "{text:?}");
+        }
+    }
+
+    #[test]
+    fn a_long_explanation_is_cut_and_still_arrives() {
+        let (daemon, compiler) = pair();
+        answer(&compiler, &Answer::Refused("ö".repeat(10_000))).unwrap();
+        assert!(matches!(receive_answer(&daemon), Ok(Answer::Refused(why)) if why.len() > 4000));
+    }
+}

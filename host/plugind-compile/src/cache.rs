@@ -1,0 +1,73 @@
+//! The cache on disk, as its only writer sees it: entries appear whole, are never changed, and go when unused.
+
+use anyhow::Context;
+use plugind_code::entry::{Key, seal};
+use rustix::fs::{Mode, OFlags};
+use std::{
+    fs::{self, DirBuilder, File, OpenOptions},
+    io::{self, Write},
+    os::{
+        fd::OwnedFd,
+        unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt},
+    },
+    path::Path,
+    time::{Duration, SystemTime},
+};
+
+/// An entry that nobody read for this long is removed; it is made again when it is asked for.
+const UNUSED: Duration = Duration::from_secs(30 * 24 * 60 * 60);
+/// A half-written file this old has no writer any more: none may compile for so long.
+const ABANDONED: Duration = Duration::from_secs(60 * 60);
+
+/// Writes `code` under `key`, sealed, and hands back a read-only descriptor of it.
+///
+/// The entry appears by renaming, so whoever opens it sees all of it or an older one.
+pub fn store(cache: &Path, key: &Key, code: &[u8]) -> anyhow::Result<OwnedFd> {
+    let in_cache = || format!("cannot write to the cache {}", cache.display());
+    DirBuilder::new().recursive(true).mode(0o755).create(cache).with_context(in_cache)?;
+
+    let draft = cache.join(format!(".{key}.{}.part", std::process::id()));
+    let entry = cache.join(key.file_name());
+    let written = write(&draft, &[code, &seal(key, code)]).and_then(|()| fs::rename(&draft, &entry));
+    if let Err(error) = written {
+        // Best effort: what stays behind is swept later.
+        fs::remove_file(&draft).ok();
+        return Err(error).with_context(in_cache);
+    }
+    let flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NOFOLLOW;
+    rustix::fs::open(&entry, flags, Mode::empty()).with_context(in_cache)
+}
+
+fn write(path: &Path, parts: &[&[u8]]) -> io::Result<()> {
+    let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(path)?;
+    for part in parts {
+        file.write_all(part)?;
+    }
+    // Readable by all, writable by none: the daemon runs as somebody else, and opens it again by its descriptor.
+    file.set_permissions(fs::Permissions::from_mode(0o444))?;
+    file.sync_all()
+}
+
+/// Removes what nobody used for long, and what a writer left half done.
+pub fn sweep(cache: &Path) {
+    // Nobody waits for this and nothing depends on it, so what cannot be removed simply stays.
+    let Ok(entries) = fs::read_dir(cache) else { return };
+    for entry in entries.flatten() {
+        let path = entry.path();
+        let patience = match path.extension().and_then(|extension| extension.to_str()) {
+            Some("cwasm") => UNUSED,
+            Some("part") => ABANDONED,
+            _ => continue,
+        };
+        if last_use(&path).is_some_and(|unused| unused > patience) {
+            fs::remove_file(&path).ok();
+        }
+    }
+}
+
+/// How long ago the file was read or written last, as far as the file system tells.
+fn last_use(path: &Path) -> Option<Duration> {
+    let metadata = File::open(path).and_then(|file| file.metadata()).ok()?;
+    let latest = metadata.modified().ok()?.max(metadata.accessed().ok()?);
+    SystemTime::now().duration_since(latest).ok()
+}

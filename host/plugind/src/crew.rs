@@ -1,0 +1,329 @@
+//! What the workers of one generation have in common: what they are made from, the work that waits, and how many
+//! of them there are.
+
+use crate::{
+    exchange::{Exchange, Outcome, Watch},
+    link::Linked,
+    vitals::Vitals,
+    world::{self, bindings::exports::plugind::plugin::lifecycle::StopReason},
+};
+use futures::channel::oneshot;
+use std::sync::{
+    Arc, Mutex, MutexGuard, OnceLock, PoisonError,
+    atomic::{
+        AtomicBool, AtomicU32, AtomicUsize,
+        Ordering::{AcqRel, Acquire, Relaxed, SeqCst},
+    },
+};
+use std::time::Duration;
+use tokio::sync::Notify;
+use wasmtime_wasi_http::WasiBody;
+
+/// A request on its way to a worker.
+pub struct Job {
+    /// What the client wants.
+    pub request: http::Request<WasiBody>,
+    /// Where the response goes.
+    pub reply: oneshot::Sender<Outcome>,
+    /// What became of it.
+    pub exchange: Arc<Exchange>,
+}
+
+/// What workers are used for, with every default settled.
+#[derive(Clone, Debug)]
+pub struct Terms {
+    /// The most workers at a time.
+    pub workers: usize,
+    /// The most calls at a time in one worker.
+    pub concurrency: usize,
+    /// After so many calls a worker is replaced.
+    pub recycle_after: Option<u32>,
+    /// Every request has a worker of its own, which is made when it comes.
+    pub on_demand: bool,
+    /// Until an instance is ready.
+    pub timeout_start: Duration,
+    /// Until an instance is gone.
+    pub timeout_stop: Duration,
+    /// How often an instance is asked how it is; zero: never.
+    pub watchdog: Duration,
+    /// Slices of processor time without a sign of life.
+    pub slices_max: u32,
+}
+
+/// News of one worker, for whoever keeps the plugin.
+#[derive(Debug)]
+pub enum News {
+    /// It started and takes work.
+    Ready {
+        /// Which worker.
+        worker: u32,
+    },
+    /// It ended, and should not have.
+    Failed {
+        /// Which worker.
+        worker: u32,
+        /// How.
+        failure: Failure,
+        /// It had not been ready yet.
+        starting: bool,
+    },
+    /// The program returned ok.
+    Returned,
+    /// The last worker of a crew that was dismissed is gone.
+    Gone,
+}
+
+/// How a worker failed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Failure {
+    /// The guest trapped.
+    Trap(String),
+    /// It hung, or did not answer for its health.
+    Watchdog(String),
+    /// It took too long to start or to stop, or one of its requests did.
+    Timeout(&'static str),
+    /// It wanted more memory than it may have.
+    OutOfMemory(String),
+    /// The host failed, by the guest's doing.
+    Panic(String),
+    /// It says that it cannot serve.
+    Unhealthy(String),
+    /// It says that its configuration is wrong.
+    Configuration(String),
+    /// It says that something it needs is not there.
+    Unavailable(String),
+    /// The program ended with this code.
+    ExitCode(i32),
+    /// There was no room for another instance.
+    Resources(String),
+}
+
+impl Failure {
+    /// The failure in one word, systemd's where it has one.
+    #[must_use]
+    pub fn result(&self) -> &'static str {
+        match self {
+            Self::Trap(_) => "trap",
+            Self::Watchdog(_) => "watchdog",
+            Self::Timeout(_) => "timeout",
+            Self::OutOfMemory(_) => "oom",
+            Self::Panic(_) => "panic",
+            Self::Unhealthy(_) => "unhealthy",
+            Self::Configuration(_) => "configuration",
+            Self::Unavailable(_) => "unavailable",
+            Self::ExitCode(_) => "exit-code",
+            Self::Resources(_) => "resources",
+        }
+    }
+}
+
+impl std::fmt::Display for Failure {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Trap(why) | Self::Watchdog(why) | Self::OutOfMemory(why) | Self::Panic(why) | Self::Resources(why) => f.write_str(why),
+            Self::Timeout(what) => write!(f, "{what} took too long"),
+            Self::Unhealthy(why) => write!(f, "it says that it is unhealthy: {why}"),
+            Self::Configuration(why) => write!(f, "it says that its configuration is wrong: {why}"),
+            Self::Unavailable(why) => write!(f, "it says that something it needs is not there: {why}"),
+            Self::ExitCode(code) => write!(f, "the program exited with code {code}"),
+        }
+    }
+}
+
+/// The workers of one generation.
+pub struct Crew {
+    /// What they are made from.
+    pub linked: Linked,
+    /// What their instances have in common.
+    pub shared: Arc<world::Shared>,
+    /// What they are used for.
+    pub terms: Terms,
+    /// Requests that wait for a worker. Closed when the crew is dismissed.
+    pub(crate) queue: async_channel::Receiver<Job>,
+    pub(crate) watch: Arc<Watch>,
+    /// Told when work waits and nobody is there for it.
+    pub(crate) shortage: Notify,
+    tell: Box<dyn Fn(News) + Send + Sync>,
+    next: AtomicU32,
+    /// Workers that wait for work.
+    available: AtomicUsize,
+    /// Workers that take work, or will.
+    employed: AtomicUsize,
+    /// Workers that exist.
+    present: AtomicUsize,
+    /// Failed workers are not replaced until the keeper says so.
+    held: AtomicBool,
+    dismissed: OnceLock<StopReason>,
+    gone: AtomicBool,
+    /// Those that take work from the queue.
+    roster: Mutex<Vec<Arc<Vitals>>>,
+}
+
+impl Crew {
+    pub(crate) fn new(
+        linked: Linked,
+        shared: Arc<world::Shared>,
+        terms: Terms,
+        queue: async_channel::Receiver<Job>,
+        watch: Arc<Watch>,
+        tell: Box<dyn Fn(News) + Send + Sync>,
+    ) -> Arc<Self> {
+        Arc::new(Self {
+            linked,
+            shared,
+            terms,
+            queue,
+            watch,
+            shortage: Notify::new(),
+            tell,
+            next: AtomicU32::new(0),
+            available: AtomicUsize::new(0),
+            employed: AtomicUsize::new(0),
+            present: AtomicUsize::new(0),
+            held: AtomicBool::new(false),
+            dismissed: OnceLock::new(),
+            gone: AtomicBool::new(false),
+            roster: Mutex::default(),
+        })
+    }
+
+    pub(crate) fn tell(&self, news: News) {
+        (self.tell)(news);
+    }
+
+    pub(crate) fn number(&self) -> u32 {
+        self.next.fetch_add(1, Relaxed)
+    }
+
+    /// Why the crew is to go, once it is.
+    pub(crate) fn dismissed(&self) -> Option<StopReason> {
+        self.dismissed.get().copied()
+    }
+
+    /// Dismisses the crew; the first reason counts.
+    pub(crate) fn dismiss(&self, reason: StopReason) {
+        // A second reason comes too late to be told.
+        self.dismissed.set(reason).ok();
+        self.queue.close();
+        self.shortage.notify_one();
+        if self.present.load(SeqCst) == 0 {
+            self.tell_gone();
+        }
+    }
+
+    pub(crate) fn hold(&self, held: bool) {
+        self.held.store(held, SeqCst);
+    }
+
+    /// Asks for another worker if work waits, nobody is there for it, and there may be another.
+    pub(crate) fn mind_shortage(&self) {
+        if self.available.load(Acquire) == 0 && self.employed.load(Relaxed) < self.terms.workers && !self.queue.is_empty() {
+            self.shortage.notify_one();
+        }
+    }
+
+    /// A place for another worker, if there may be one.
+    pub(crate) fn employ(self: &Arc<Self>) -> Option<Employed> {
+        if self.held.load(SeqCst) || self.dismissed().is_some() {
+            return None;
+        }
+        let one_more = |employed| (employed < self.terms.workers).then_some(employed + 1);
+        self.employed.try_update(AcqRel, Acquire, one_more).ok()?;
+        Some(Employed { crew: self.clone(), employed: true, available: false })
+    }
+
+    /// How many workers take work, or will.
+    #[must_use]
+    pub fn employed(&self) -> usize {
+        self.employed.load(Acquire)
+    }
+
+    pub(crate) fn enter(self: &Arc<Self>) -> Presence {
+        self.present.fetch_add(1, SeqCst);
+        Presence { crew: self.clone(), vitals: None }
+    }
+
+    /// Ends every worker, with all that is in it.
+    pub(crate) fn kill_all(&self) {
+        self.watch.kill_all();
+        for vitals in self.roster().iter() {
+            vitals.kill();
+        }
+    }
+
+    fn roster(&self) -> MutexGuard<'_, Vec<Arc<Vitals>>> {
+        self.roster.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn tell_gone(&self) {
+        if !self.gone.swap(true, SeqCst) {
+            self.tell(News::Gone);
+        }
+    }
+}
+
+/// A worker's place in the crew, which it leaves at the latest when this is dropped.
+pub(crate) struct Employed {
+    crew: Arc<Crew>,
+    employed: bool,
+    available: bool,
+}
+
+impl Employed {
+    /// Says whether it could take work now.
+    pub(crate) fn set_available(&mut self, available: bool) {
+        if self.available == available {
+            return;
+        }
+        self.available = available;
+        if available {
+            self.crew.available.fetch_add(1, AcqRel);
+        } else {
+            // First the number, then the look at the queue: whoever puts work there does it the other way round, so
+            // that one of the two notices that nobody is left for it.
+            self.crew.available.fetch_sub(1, AcqRel);
+            self.crew.mind_shortage();
+        }
+    }
+
+    /// Takes no more work; its place is free for another one.
+    pub(crate) fn leave(&mut self) {
+        if std::mem::take(&mut self.employed) {
+            self.crew.employed.fetch_sub(1, AcqRel);
+        }
+        self.set_available(false);
+    }
+}
+
+impl Drop for Employed {
+    fn drop(&mut self) {
+        self.leave();
+        self.crew.mind_shortage();
+    }
+}
+
+/// A worker's being there, up to its very end.
+pub(crate) struct Presence {
+    crew: Arc<Crew>,
+    vitals: Option<Arc<Vitals>>,
+}
+
+impl Presence {
+    /// The worker can be reached from outside by these.
+    pub(crate) fn enlist(&mut self, vitals: &Arc<Vitals>) {
+        self.crew.roster().push(vitals.clone());
+        self.vitals = Some(vitals.clone());
+    }
+}
+
+impl Drop for Presence {
+    fn drop(&mut self) {
+        if let Some(vitals) = &self.vitals {
+            self.crew.roster().retain(|other| !Arc::ptr_eq(other, vitals));
+        }
+        let before = self.crew.present.fetch_sub(1, SeqCst);
+        if before == 1 && self.crew.dismissed().is_some() {
+            self.crew.tell_gone();
+        }
+    }
+}

@@ -1,0 +1,96 @@
+//! What the environment says, read once, before there are threads.
+
+use std::{env, ffi::OsString, path::{Path, PathBuf}};
+
+/// The part of the environment that counts.
+#[derive(Clone, Debug, Default)]
+pub struct Environment {
+    /// `$CACHE_DIRECTORY`, which systemd sets for `CacheDirectory=`.
+    pub cache_directory: Option<PathBuf>,
+    /// `$XDG_CACHE_HOME`
+    pub xdg_cache_home: Option<PathBuf>,
+    /// `$HOME`
+    pub home: Option<PathBuf>,
+    /// Whether this is root.
+    pub is_root: bool,
+    /// The program itself.
+    pub program: PathBuf,
+}
+
+impl Environment {
+    /// Reads the environment of this process.
+    #[must_use]
+    pub fn read() -> Self {
+        #[expect(clippy::disallowed_methods, reason = "this is the door")]
+        let path = |name| env::var_os(name).filter(|value: &OsString| !value.is_empty()).map(PathBuf::from);
+        Self {
+            // systemd separates several by colons; the first is the one that is meant.
+            cache_directory: path("CACHE_DIRECTORY").map(|all| first_of(&all)),
+            xdg_cache_home: path("XDG_CACHE_HOME"),
+            home: path("HOME"),
+            is_root: rustix::process::geteuid().is_root(),
+            program: env::current_exe().unwrap_or_else(|_| PathBuf::from("plugind")),
+        }
+    }
+
+    /// Where compiled code is kept: below the root that was given, or where systemd says, or where such things
+    /// usually are.
+    #[must_use]
+    pub fn cache(&self, root: Option<&Path>) -> PathBuf {
+        let of_the_system = |root: &Path| root.join("var/cache/plugind");
+        if let Some(root) = root {
+            return of_the_system(root);
+        }
+        if let Some(directory) = &self.cache_directory {
+            return directory.clone();
+        }
+        let of_the_user = self.xdg_cache_home.clone().or_else(|| Some(self.home.as_ref()?.join(".cache")));
+        match of_the_user {
+            Some(directory) if !self.is_root => directory.join("plugind"),
+            _ => of_the_system(Path::new("/")),
+        }
+    }
+
+    /// The program `plugind-compile`: beside this one, or where programs are that nobody starts by hand.
+    #[must_use]
+    pub fn compiler(&self) -> PathBuf {
+        let directory = self.program.parent().unwrap_or(Path::new("/"));
+        let beside = directory.join("plugind-compile");
+        let elsewhere = ["../libexec/plugind/plugind-compile", "../lib/plugind/plugind-compile"];
+        elsewhere
+            .iter()
+            .map(|path| directory.join(path))
+            .find(|path| path.exists() && !beside.exists())
+            .unwrap_or(beside)
+    }
+}
+
+fn first_of(paths: &Path) -> PathBuf {
+    use std::os::unix::ffi::{OsStrExt, OsStringExt};
+    let first = paths.as_os_str().as_bytes().split(|byte| *byte == b':').next().unwrap_or_default();
+    PathBuf::from(OsString::from_vec(first.to_vec()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_cache_is_where_it_was_said_or_where_such_things_are() {
+        let path = |text: &str| Some(PathBuf::from(text));
+        let root = Environment { home: path("/root"), is_root: true, ..Environment::default() };
+        let user = Environment { home: path("/home/me"), ..Environment::default() };
+        let systemd = Environment { cache_directory: path("/var/cache/private/p"), ..user.clone() };
+        let desktop = Environment { xdg_cache_home: path("/x"), ..user.clone() };
+        for (environment, given, expected) in [
+            (&root, None, "/var/cache/plugind"),
+            (&user, None, "/home/me/.cache/plugind"),
+            (&desktop, None, "/x/plugind"),
+            (&systemd, None, "/var/cache/private/p"),
+            (&systemd, Some("/tmp/tree"), "/tmp/tree/var/cache/plugind"),
+        ] {
+            assert_eq!(environment.cache(given.map(Path::new)), Path::new(expected));
+        }
+        assert_eq!(first_of(Path::new("/a:/b")), Path::new("/a"));
+    }
+}

@@ -1,0 +1,67 @@
+//! One version of a plugin while it lives: its instances and where it is in its life.
+
+use crate::{
+    crew::{Failure, News},
+    journal::Journal,
+    lifecycle::{Event, Hope, Lifecycle, Trial},
+    link::Linked,
+    plugin::manifest::Manifest,
+    pool::Pool,
+    restart::Restarts,
+    world::bindings::exports::plugind::plugin::lifecycle::StopReason,
+};
+use std::sync::Arc;
+
+/// One version of a plugin.
+pub struct Generation {
+    /// Grows with every version that is started, over the daemon's life.
+    pub number: u64,
+    /// Its instances.
+    pub pool: Arc<Pool>,
+    /// Where it is in its life.
+    pub life: Lifecycle,
+    /// What it will be told when it has to go.
+    pub reason: StopReason,
+    /// The last thing that went wrong with one of its instances.
+    pub failure: Option<Failure>,
+}
+
+impl Generation {
+    /// One that is not started yet; `tell` hears the news of its workers.
+    #[must_use]
+    pub fn new(number: u64, linked: Linked, trial: Trial, journal: Journal, tell: impl Fn(News) + Send + Sync + 'static) -> Self {
+        let life = Lifecycle::new(trial, Restarts::new(&linked.manifest.service));
+        let pool = Pool::new(linked, number, journal, tell);
+        Self { number, pool, life, reason: StopReason::Stop, failure: None }
+    }
+
+    /// Its manifest.
+    #[must_use]
+    pub fn manifest(&self) -> &Manifest {
+        &self.pool.linked().manifest
+    }
+
+    /// Whether it was made from the same component and the same manifest.
+    #[must_use]
+    pub fn is_made_from(&self, digest: &[u8; 32], manifest: &Manifest) -> bool {
+        self.pool.linked().digest == *digest && self.manifest() == manifest
+    }
+
+    /// What news of a worker mean for the generation.
+    pub fn event(&mut self, news: News) -> Event {
+        match news {
+            News::Ready { .. } => Event::Ready,
+            News::Returned => Event::Returned,
+            News::Gone => Event::AllGone,
+            News::Failed { failure, .. } => {
+                let hope = match &failure {
+                    Failure::Configuration(_) => Hope::None,
+                    Failure::Unavailable(_) | Failure::Resources(_) => Hope::Soon,
+                    _ => Hope::Some,
+                };
+                self.failure = Some(failure);
+                Event::InstanceFailed { hope, others: self.pool.workers() > 0 }
+            }
+        }
+    }
+}

@@ -1,0 +1,41 @@
+//! Hosts WebAssembly components as if each were a small systemd service.
+//!
+//! The floors of the house, from the ground up: a module uses those above it in this list, never one below.
+
+// 0 Words
+pub mod chain;
+pub mod name;
+pub mod quantity;
+
+// 1 Ground: the world, typed
+pub mod config;
+pub mod environment;
+pub mod engine;
+pub mod journal;
+
+// 2 Plugins: what lies on disk
+pub mod plugin;
+
+// 3 Guests: where wasm runs
+pub mod world;
+pub mod link;
+pub mod vitals;
+pub mod exchange;
+pub mod crew;
+mod worker;
+pub mod pool;
+pub mod table;
+
+// 4 Keeper: who owns every plugin's state
+pub mod restart;
+pub mod lifecycle;
+pub mod summary;
+pub mod generation;
+pub mod supervisor;
+
+// 5 Doors: what outsiders touch
+pub mod http;
+pub mod listener;
+
+// 6 Roof
+pub mod daemon;

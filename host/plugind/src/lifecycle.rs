@@ -1,0 +1,318 @@
+//! What one generation of a plugin does next, as a table. No clock, no I/O, no guest: news come in, effects go out.
+
+use crate::restart::{Decision, Restarts};
+use std::time::Instant;
+
+/// Where a generation is in its life.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum State {
+    /// Its first instance is being started.
+    Starting,
+    /// It serves.
+    Active,
+    /// It served, and waits before it replaces an instance that failed. Requests go to the others, or wait.
+    Recovering,
+    /// It was not ready yet, and waits before it is tried again.
+    Waiting,
+    /// It is a program that returned ok.
+    Inactive,
+    /// It failed for good.
+    Failed,
+    /// It was dismissed; what is under way in it is being finished.
+    Leaving,
+    /// Nothing is left of it.
+    Gone,
+}
+
+/// What happened.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Event {
+    /// It is to be started.
+    Start,
+    /// An instance is ready.
+    Ready,
+    /// An instance failed, and there are others or not.
+    InstanceFailed {
+        /// What that says about further tries.
+        hope: Hope,
+        /// Whether others take work.
+        others: bool,
+    },
+    /// The program returned ok.
+    Returned,
+    /// The time to wait is over.
+    Due,
+    /// It is to go.
+    Dismiss,
+    /// All of its instances are gone.
+    AllGone,
+    /// It was given enough time to go.
+    TimedOut,
+}
+
+/// What a failure says about further tries.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Hope {
+    /// They will fail, too: the configuration is wrong.
+    None,
+    /// Something it needs is not there yet.
+    Soon,
+    /// Who knows.
+    Some,
+}
+
+/// What is to be done.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Effect {
+    /// Start an instance.
+    StartWorker,
+    /// Start no more instances for now.
+    Hold,
+    /// Let requests come to it.
+    Publish,
+    /// Let no more requests come to it.
+    Withdraw,
+    /// Tell when this moment has come.
+    WakeAt(Instant),
+    /// Take no more requests, finish what is under way, stop the instances.
+    Dismiss,
+    /// End what is left.
+    Kill,
+}
+
+/// How failures before it was ever ready are taken.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Trial {
+    /// Each is final: it is to replace another generation, which goes on.
+    Candidate,
+    /// Final, except that something is not there yet: the daemon's start waits for it.
+    Required,
+    /// Like later ones: nobody waits for it.
+    BestEffort,
+}
+
+/// The life of one generation.
+#[derive(Clone, Debug)]
+pub struct Lifecycle {
+    state: State,
+    trial: Trial,
+    restarts: Restarts,
+    limit_hit: bool,
+}
+
+impl Lifecycle {
+    /// One that was not started yet.
+    #[must_use]
+    pub fn new(trial: Trial, restarts: Restarts) -> Self {
+        Self { state: State::Inactive, trial, restarts, limit_hit: false }
+    }
+
+    /// Where it is in its life.
+    #[must_use]
+    pub fn state(&self) -> State {
+        self.state
+    }
+
+    /// Whether it failed because it was started too often in too short a time.
+    #[must_use]
+    pub fn limit_hit(&self) -> bool {
+        self.limit_hit
+    }
+
+    /// Takes one event; returns what is to be done about it, in order.
+    pub fn handle(&mut self, event: Event, now: Instant) -> Vec<Effect> {
+        use {Effect as E, Event::*, State::*};
+
+        let (next, effects) = match (self.state, event) {
+            (Inactive | Failed, Start) => (Starting, vec![E::StartWorker]),
+
+            (Starting | Waiting, Ready) => (Active, vec![E::Publish]),
+
+            (Starting | Waiting, InstanceFailed { hope, .. }) => self.not_started(hope, now),
+            (Active | Recovering, InstanceFailed { hope, others }) => self.not_running(hope, others, now),
+
+            (Recovering, Due) => (Active, vec![E::StartWorker]),
+            (Waiting, Due) => (Starting, vec![E::StartWorker]),
+
+            (Starting, Returned) => self.returned(now, vec![]),
+            (Active | Recovering, Returned) => self.returned(now, vec![E::Withdraw]),
+
+            (Active | Recovering, Dismiss) => (Leaving, vec![E::Withdraw, E::Dismiss]),
+            // Whatever of it exists has not begun to work.
+            (Starting | Waiting, Dismiss) => (Leaving, vec![E::Dismiss, E::Kill]),
+            (Inactive | Failed, Dismiss) => (Leaving, vec![E::Dismiss]),
+            (Leaving, TimedOut) => (Leaving, vec![E::Kill]),
+            (Leaving, AllGone) => (Gone, vec![]),
+
+            // Asked for what is already so, or told of what is over.
+            (same, Start | Ready | InstanceFailed { .. } | Returned | Due | Dismiss | AllGone | TimedOut) => (same, vec![]),
+        };
+        self.state = next;
+        effects
+    }
+
+    /// It failed before it was ever ready.
+    fn not_started(&mut self, hope: Hope, now: Instant) -> (State, Vec<Effect>) {
+        let again = match (self.trial, hope) {
+            (_, Hope::None) => false,
+            (Trial::BestEffort, _) | (Trial::Required, Hope::Soon) => true,
+            (Trial::Candidate, _) | (Trial::Required, Hope::Some) => false,
+        };
+        if !again {
+            return self.fail(vec![], false);
+        }
+        let delay = match self.restarts.failed(now) {
+            Decision::After(delay) => delay,
+            Decision::Leave => return self.fail(vec![], false),
+            // The daemon's start has a deadline of its own, until which it waits for what is not there yet.
+            Decision::LimitHit if self.trial == Trial::Required => self.restarts.longest(),
+            Decision::LimitHit => return self.fail(vec![], true),
+        };
+        (State::Waiting, vec![Effect::Hold, Effect::WakeAt(now + delay)])
+    }
+
+    /// An instance failed of one that was ready.
+    fn not_running(&mut self, hope: Hope, others: bool, now: Instant) -> (State, Vec<Effect>) {
+        let give_up = vec![Effect::Withdraw, Effect::Dismiss];
+        match self.restarts.failed(now) {
+            _ if hope == Hope::None => self.fail(give_up, false),
+            // It counts, and the wait that has begun goes on.
+            Decision::After(_) if self.state == State::Recovering => (State::Recovering, vec![]),
+            Decision::After(delay) => (State::Recovering, vec![Effect::Hold, Effect::WakeAt(now + delay)]),
+            Decision::Leave if others => (self.state, vec![]),
+            Decision::Leave => self.fail(give_up, false),
+            Decision::LimitHit => self.fail(give_up, true),
+        }
+    }
+
+    fn fail(&mut self, effects: Vec<Effect>, limit_hit: bool) -> (State, Vec<Effect>) {
+        self.limit_hit = limit_hit;
+        (State::Failed, [effects, vec![Effect::Hold]].concat())
+    }
+
+    fn returned(&mut self, now: Instant, mut effects: Vec<Effect>) -> (State, Vec<Effect>) {
+        match self.restarts.returned(now) {
+            Decision::After(delay) => {
+                effects.extend([Effect::Hold, Effect::WakeAt(now + delay)]);
+                (State::Waiting, effects)
+            }
+            Decision::Leave => (State::Inactive, effects),
+            Decision::LimitHit => self.fail(effects, true),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::plugin::manifest::Manifest;
+    use std::time::Duration;
+
+    fn lifecycle(trial: Trial) -> Lifecycle {
+        Lifecycle::new(trial, Restarts::new(&Manifest::default().service))
+    }
+
+    const TRAP: Event = Event::InstanceFailed { hope: Hope::Some, others: false };
+    const UNAVAILABLE: Event = Event::InstanceFailed { hope: Hope::Soon, others: false };
+    const MISCONFIGURED: Event = Event::InstanceFailed { hope: Hope::None, others: false };
+
+    #[test]
+    fn it_is_published_only_when_it_says_that_it_is_ready() {
+        let (mut plugin, now) = (lifecycle(Trial::Required), Instant::now());
+        assert_eq!(plugin.handle(Event::Start, now), [Effect::StartWorker]);
+        assert_eq!(plugin.state(), State::Starting);
+        assert_eq!(plugin.handle(Event::Ready, now), [Effect::Publish]);
+        assert_eq!(plugin.state(), State::Active);
+    }
+
+    #[test]
+    fn who_is_tried_how_decides_what_a_first_failure_means() {
+        let after = |trial, event| {
+            let mut plugin = lifecycle(trial);
+            plugin.handle(Event::Start, Instant::now());
+            plugin.handle(event, Instant::now());
+            plugin.state()
+        };
+        for (trial, trap, unavailable) in [
+            (Trial::Candidate, State::Failed, State::Failed),
+            (Trial::Required, State::Failed, State::Waiting),
+            (Trial::BestEffort, State::Waiting, State::Waiting),
+        ] {
+            assert_eq!(after(trial, TRAP), trap, "{trial:?}");
+            assert_eq!(after(trial, UNAVAILABLE), unavailable, "{trial:?}");
+            assert_eq!(after(trial, MISCONFIGURED), State::Failed, "{trial:?}");
+        }
+    }
+
+    #[test]
+    fn one_that_served_is_started_anew_until_it_fails_too_often() {
+        let (mut plugin, now) = (lifecycle(Trial::Required), Instant::now());
+        plugin.handle(Event::Start, now);
+        plugin.handle(Event::Ready, now);
+        for _ in 0..5 {
+            assert!(!plugin.handle(TRAP, now).contains(&Effect::Withdraw), "requests wait for the next instance");
+            assert_eq!(plugin.state(), State::Recovering);
+            assert_eq!(plugin.handle(Event::Due, now), [Effect::StartWorker]);
+            plugin.handle(Event::Ready, now);
+        }
+        assert!(plugin.handle(TRAP, now).contains(&Effect::Withdraw));
+        assert_eq!((plugin.state(), plugin.limit_hit()), (State::Failed, true));
+    }
+
+    #[test]
+    fn one_of_several_that_fails_takes_no_route_away() {
+        let (mut plugin, now) = (lifecycle(Trial::Required), Instant::now());
+        plugin.handle(Event::Start, now);
+        plugin.handle(Event::Ready, now);
+        let effects = plugin.handle(Event::InstanceFailed { hope: Hope::Some, others: true }, now);
+        assert_eq!(effects, [Effect::Hold, Effect::WakeAt(now + Duration::from_millis(100))]);
+        assert_eq!(plugin.handle(Event::Due, now), [Effect::StartWorker]);
+    }
+
+    #[test]
+    fn whatever_happens_what_is_published_is_withdrawn_once_and_the_end_is_the_end() {
+        let (mut seed, mut now) = (7_u64, Instant::now());
+        let mut reached = std::collections::BTreeSet::new();
+        for walk in 0..3_000 {
+            let mut plugin = lifecycle([Trial::Candidate, Trial::Required, Trial::BestEffort][walk % 3]);
+            let (mut published, mut dismissed) = (false, false);
+            for _ in 0..60 {
+                seed = seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+                now += Duration::from_millis(seed >> 33 & 0x3fff);
+                let hope = [Hope::None, Hope::Soon, Hope::Some][(seed >> 50) as usize % 3];
+                let others = published && seed >> 55 & 1 == 1;
+                let event = [
+                    Event::Start,
+                    Event::Ready,
+                    Event::InstanceFailed { hope, others },
+                    Event::Returned,
+                    Event::Due,
+                    Event::Ready,
+                    Event::Due,
+                    Event::AllGone,
+                    Event::TimedOut,
+                    Event::Dismiss,
+                ][(seed >> 40) as usize % if walk % 2 == 0 { 10 } else { 7 }];
+                let before = plugin.state();
+                for effect in plugin.handle(event, now) {
+                    match effect {
+                        Effect::Publish => assert!(!std::mem::replace(&mut published, true)),
+                        Effect::Withdraw => assert!(std::mem::take(&mut published)),
+                        Effect::StartWorker => assert!(!dismissed),
+                        Effect::Kill => assert_eq!(plugin.state(), State::Leaving),
+                        Effect::Dismiss => dismissed = true,
+                        Effect::Hold => (),
+                        Effect::WakeAt(moment) => assert!(moment >= now),
+                    }
+                }
+                let serves = matches!(plugin.state(), State::Active | State::Recovering);
+                assert_eq!(published, serves, "{before:?} {event:?}");
+                if before == State::Gone {
+                    assert_eq!(plugin.state(), State::Gone);
+                }
+                reached.insert(format!("{:?}", plugin.state()));
+            }
+        }
+        assert_eq!(reached.len(), 8, "the walks reached only {reached:?}");
+    }
+}

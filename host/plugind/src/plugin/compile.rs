@@ -1,0 +1,163 @@
+//! `Verified` → `Compiled`, through the cache; the compiling itself is done by a child, `plugind-compile`.
+//!
+//! A component can be made so that it takes a compiler for ever, or all memory. That is why it is another process,
+//! with a deadline and limits of its own.
+
+use super::{
+    cache::{self, Cache, CacheError},
+    manifest::Manifest,
+    offers::Offers,
+    verify::Verified,
+};
+use crate::name::PluginName;
+use plugind_code::{
+    entry::Key,
+    protocol::{self, Answer, ProtocolError},
+};
+use rustix::net::{
+    AddressFamily, SocketFlags, SocketType, socketpair,
+    sockopt::{Timeout, set_socket_timeout},
+};
+use std::{
+    io,
+    os::fd::{AsFd, OwnedFd},
+    path::PathBuf,
+    process::{Child, Command, Stdio},
+    time::Duration,
+};
+use tracing::warn;
+use wasmtime::{Engine, component::Component};
+
+/// How a child is run.
+#[derive(Clone, Debug)]
+pub struct Compiler {
+    /// The program `plugind-compile`.
+    pub program: PathBuf,
+    /// How long one component may take.
+    pub deadline: Duration,
+    /// How much address space one child may use, in bytes.
+    pub memory_max: u64,
+}
+
+/// A plugin in the form that can be run.
+pub struct Compiled {
+    /// Its name.
+    pub name: PluginName,
+    /// Its manifest.
+    pub manifest: Manifest,
+    /// What its component has to offer.
+    pub offers: Offers,
+    /// The SHA-256 digest of its component.
+    pub digest: [u8; 32],
+    /// Its component.
+    pub component: Component,
+}
+
+/// Why there is no compiled file.
+#[derive(Debug, thiserror::Error)]
+pub enum CompileError {
+    /// The child could not be started.
+    #[error("cannot run the compiler {}", program.display())]
+    Run {
+        /// What was to be run.
+        program: PathBuf,
+        /// What the system says.
+        source: io::Error,
+    },
+    /// It took too long.
+    #[error("the compiler gave no answer within {}", humantime::format_duration(*.0))]
+    Deadline(Duration),
+    /// It died, or did not answer as it should.
+    #[error("the compiler failed ({status})")]
+    Failed {
+        /// How it ended.
+        status: String,
+        /// What came instead of an answer.
+        source: ProtocolError,
+    },
+    /// It says that the component cannot be compiled.
+    #[error("{0}")]
+    Refused(String),
+    /// What it returned cannot be loaded.
+    #[error("the compiler returned something that cannot be used")]
+    Useless(#[source] CacheError),
+}
+
+/// Finds a plugin's compiled file in the cache or has it made.
+///
+/// Blocks for as long as the compiler takes: call it where that is allowed.
+///
+/// # Errors
+/// When it cannot be compiled. Trouble with the cache is none: then it is compiled anew.
+pub fn compile(verified: Verified, engine: &Engine, cache: &Cache, compiler: &Compiler) -> Result<Compiled, CompileError> {
+    let key = Key::new(verified.digest());
+    let component = match cache.load(engine, &key) {
+        Ok(component) => component,
+        Err(absent_or_bad) => {
+            if !matches!(absent_or_bad, CacheError::Absent) {
+                let error = crate::chain::Chain(&absent_or_bad).to_string();
+                warn!(plugin = %verified.name(), error, "compiled file not used, compiling anew");
+            }
+            let descriptor = compiler.run(&verified, cache)?;
+            cache::load(engine, &key, descriptor).map_err(CompileError::Useless)?
+        }
+    };
+    Ok(Compiled {
+        name: verified.name().clone(),
+        manifest: verified.manifest().clone(),
+        offers: verified.offers().clone(),
+        digest: *verified.digest(),
+        component,
+    })
+}
+
+impl Compiler {
+    fn run(&self, verified: &Verified, cache: &Cache) -> Result<OwnedFd, CompileError> {
+        let cannot_run = |source| CompileError::Run { program: self.program.clone(), source };
+        let (here, there) = socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None)
+            .map_err(|errno| cannot_run(errno.into()))?;
+        for direction in [Timeout::Send, Timeout::Recv] {
+            set_socket_timeout(&here, direction, Some(self.deadline)).map_err(|errno| cannot_run(errno.into()))?;
+        }
+        let child = Command::new(&self.program)
+            .arg("--cache")
+            .arg(cache.directory())
+            .arg(format!("--memory-max={}", self.memory_max))
+            .arg(format!("--cpu-max={}", self.deadline.as_secs().max(1)))
+            .env_clear()
+            .stdin(Stdio::from(there))
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn()
+            .map_err(cannot_run)?;
+        let mut child = Reaped(child);
+
+        let answer = protocol::ask(&here, verified.digest(), verified.file().as_fd())
+            .and_then(|()| protocol::receive_answer(&here));
+        match answer {
+            Ok(Answer::Compiled(descriptor)) => Ok(descriptor),
+            Ok(Answer::Refused(why)) => Err(CompileError::Refused(why)),
+            Err(ProtocolError::Receive(rustix::io::Errno::AGAIN)) => Err(CompileError::Deadline(self.deadline)),
+            Err(source) => Err(CompileError::Failed { status: child.end(), source }),
+        }
+    }
+}
+
+/// A child that does not outlive the wish for it.
+struct Reaped(Child);
+
+impl Reaped {
+    /// Ends the child, if it has not ended by itself, and says how it ended.
+    fn end(&mut self) -> String {
+        // It closed its socket, so it is ending by itself or will not notice a signal as anything new.
+        self.0.kill().ok();
+        self.0.wait().map_or_else(|error| error.to_string(), |status| status.to_string())
+    }
+}
+
+impl Drop for Reaped {
+    fn drop(&mut self) {
+        self.0.kill().ok();
+        self.0.wait().ok();
+    }
+}

@@ -1,0 +1,13 @@
+//! From a directory to code that can be run, one stage after the other, each a type of its own.
+//!
+//! ```text
+//! directories ─scan→ Found ─verify→ Verified ─compile→ Compiled
+//!                                                └─ cache ─┘
+//! ```
+
+pub mod cache;
+pub mod compile;
+pub mod manifest;
+pub mod offers;
+pub mod scan;
+pub mod verify;

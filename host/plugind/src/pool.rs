@@ -1,0 +1,226 @@
+//! The instances of one generation of a plugin, as everybody else sees them: requests go in, responses come out.
+
+use crate::{
+    crew::{Crew, Job, News, Terms},
+    engine::SLICE,
+    exchange::{Answer, Delivery, Unanswered, Watch},
+    journal::Journal,
+    link::Linked,
+    name::PluginName,
+    plugin::{
+        manifest::{Manifest, Mode},
+        offers::Preview,
+    },
+    worker,
+    world::{self, bindings::exports::plugind::plugin::lifecycle::StopReason, journal, memory, notify},
+};
+use async_channel::TrySendError;
+use futures::channel::oneshot;
+use std::{
+    sync::Arc,
+    thread::available_parallelism,
+    time::Duration,
+};
+use tokio::sync::Semaphore;
+use wasmtime_wasi_http::WasiBody;
+
+/// The most workers of a shared plugin, unless its manifest says otherwise: more than cores are of no use.
+const SHARED_MAX: usize = 4;
+/// The most requests at a time in a shared worker.
+const SHARED_CONCURRENCY: usize = 16;
+/// The most instances at a time of a plugin whose instances serve one request.
+const FRESH_MAX: usize = 128;
+/// The most requests of one plugin that wait for a worker.
+const QUEUE: usize = 1024;
+
+/// The instances of one generation of a plugin.
+pub struct Pool {
+    crew: Arc<Crew>,
+    queue: async_channel::Sender<Job>,
+    /// Room for workers that are made for one request.
+    room: Arc<Semaphore>,
+}
+
+/// Why a request was not answered by the plugin.
+#[derive(Debug)]
+pub enum CallError {
+    /// This generation is going; the request is given back for the next one.
+    Going(Box<http::Request<WasiBody>>),
+    /// Too many requests wait, or none of the instances had room in time.
+    Busy,
+    /// The guest did not answer in time.
+    Deadline,
+    /// The guest failed.
+    Failed(Option<wasmtime::Error>),
+}
+
+impl Pool {
+    /// A pool without any instance yet; `tell` hears of each of its workers.
+    #[must_use]
+    pub fn new(linked: Linked, generation: u64, journal: Journal, tell: impl Fn(News) + Send + Sync + 'static) -> Arc<Self> {
+        let terms = Terms::of(&linked);
+        let limits = &linked.manifest.limits;
+        let bytes = |bytes: u64| usize::try_from(bytes).unwrap_or(usize::MAX);
+        let shared = Arc::new(world::Shared {
+            plugin: linked.name.clone(),
+            generation,
+            config: linked.manifest.config.iter().map(|(key, value)| (key.clone(), value.clone())).collect(),
+            memory: memory::Shared::new(bytes(limits.memory_max.0)),
+            instance_memory_max: bytes(limits.instance_memory_max.0),
+            journal: journal::Shared::new(journal, limits.log_rate),
+            notify: notify::Shared::default(),
+        });
+        let watch = Watch::start(limits.request_timeout, terms.serve_one().then_some(terms.timeout_stop));
+        let (sender, receiver) = async_channel::bounded(QUEUE);
+        let room = Arc::new(Semaphore::new(terms.workers));
+        let crew = Crew::new(linked, shared, terms, receiver, watch, Box::new(tell));
+        tokio::spawn(mind_shortage(crew.clone()));
+        Arc::new(Self { crew, queue: sender, room })
+    }
+
+    /// The plugin's name.
+    #[must_use]
+    pub fn name(&self) -> &PluginName {
+        &self.crew.linked.name
+    }
+
+    /// What its instances are made from.
+    #[must_use]
+    pub fn linked(&self) -> &Linked {
+        &self.crew.linked
+    }
+
+    /// What its instances have in common.
+    #[must_use]
+    pub fn shared(&self) -> &world::Shared {
+        &self.crew.shared
+    }
+
+    /// Starts a worker, if there may be one more. Its news say what becomes of it.
+    pub fn start_worker(&self) {
+        self.crew.hold(false);
+        if self.crew.terms.on_demand {
+            // Nothing of it is to be started before there is a request.
+            self.crew.tell(News::Ready { worker: 0 });
+        } else if let Some(place) = self.crew.employ() {
+            worker::hire(&self.crew, place);
+        }
+    }
+
+    /// Keeps further workers from being started, until the next [`Pool::start_worker`].
+    pub fn hold(&self) {
+        self.crew.hold(true);
+    }
+
+    /// How many workers take work, or will.
+    #[must_use]
+    pub fn workers(&self) -> usize {
+        self.crew.employed()
+    }
+
+    /// Takes no more requests, finishes those it has, stops its instances. [`News::Gone`] says when all are gone.
+    pub fn dismiss(&self, reason: StopReason) {
+        self.crew.dismiss(reason);
+        self.room.close();
+    }
+
+    /// Ends every instance, with all that is under way in it.
+    pub fn kill(&self) {
+        self.crew.kill_all();
+    }
+
+    /// Has a request answered by an instance.
+    ///
+    /// # Errors
+    /// When none had room, or the guest failed or did not answer in time.
+    pub async fn call(&self, request: http::Request<WasiBody>) -> Result<http::Response<Delivery>, CallError> {
+        let (reply, outcome) = oneshot::channel();
+        let exchange = self.crew.watch.exchange();
+        let answer = Answer::new(exchange.clone(), outcome);
+        let job = Job { request, reply, exchange };
+        if self.crew.terms.on_demand {
+            let permit = match self.room.clone().try_acquire_owned() {
+                Ok(permit) => permit,
+                Err(_) => match self.wait_for_room().await {
+                    Some(permit) => permit,
+                    None if self.room.is_closed() => return Err(CallError::Going(Box::new(job.request))),
+                    None => return Err(CallError::Busy),
+                },
+            };
+            worker::hire_for(&self.crew, job, permit);
+        } else {
+            match self.queue.try_send(job) {
+                Ok(()) => self.crew.mind_shortage(),
+                Err(TrySendError::Full(_)) => return Err(CallError::Busy),
+                Err(TrySendError::Closed(job)) => return Err(CallError::Going(Box::new(job.request))),
+            }
+        }
+        answer.await.map_err(|(why, error)| match why {
+            Unanswered::NotTaken => CallError::Busy,
+            Unanswered::Expired => CallError::Deadline,
+            Unanswered::Failed => CallError::Failed(error),
+        })
+    }
+
+    async fn wait_for_room(&self) -> Option<tokio::sync::OwnedSemaphorePermit> {
+        let patience = self.crew.linked.manifest.limits.request_timeout;
+        tokio::time::timeout(patience, self.room.clone().acquire_owned()).await.ok()?.ok()
+    }
+}
+
+impl Terms {
+    fn of(linked: &Linked) -> Self {
+        let Manifest { service, instances, .. } = &linked.manifest;
+        let program = linked.offers.http.is_none() && linked.offers.run.is_some();
+        let mode = match (instances.mode, linked.offers.http) {
+            (Some(mode), _) => mode,
+            // Many guests of 0.2 are made for one request, and break when they get another one.
+            (None, Some(Preview::P2)) => Mode::Fresh,
+            (None, _) => Mode::Shared,
+        };
+        let cores = available_parallelism().map_or(1, usize::from);
+        let (workers, concurrency, recycle_after) = match mode {
+            Mode::Shared => (cores.min(SHARED_MAX), SHARED_CONCURRENCY, None),
+            Mode::Exclusive => (cores.min(SHARED_MAX), 1, None),
+            Mode::Fresh => (FRESH_MAX, 1, Some(1)),
+        };
+        let number = |number: u32| usize::try_from(number).unwrap_or(usize::MAX);
+        // Without a handler there is no work that would need a second instance.
+        let alone = linked.offers.http.is_none();
+        Self {
+            workers: if alone { 1 } else { instances.max.map_or(workers, number) },
+            concurrency: match mode {
+                Mode::Shared => instances.concurrency.map_or(concurrency, number),
+                Mode::Exclusive | Mode::Fresh => 1,
+            },
+            recycle_after: recycle_after.or(instances.recycle_after),
+            on_demand: mode == Mode::Fresh && !linked.has_lifecycle() && !alone,
+            timeout_start: service.timeout_start,
+            timeout_stop: service.timeout_stop,
+            watchdog: service.watchdog,
+            slices_max: if program { u32::MAX } else { slices(service.watchdog) },
+        }
+    }
+
+    fn serve_one(&self) -> bool {
+        self.recycle_after == Some(1) && self.concurrency == 1
+    }
+}
+
+/// So much processor time in slices; none is no limit.
+fn slices(time: Duration) -> u32 {
+    match time.as_millis() / SLICE.as_millis() {
+        0 => u32::MAX,
+        slices => u32::try_from(slices).unwrap_or(u32::MAX),
+    }
+}
+
+/// Starts workers where work waits and nobody is there for it.
+async fn mind_shortage(crew: Arc<Crew>) {
+    while crew.dismissed().is_none() {
+        crew.shortage.notified().await;
+        if let Some(place) = crew.employ() {
+            worker::hire(&crew, place);
+        }
+    }
+}

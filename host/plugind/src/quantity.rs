@@ -1,0 +1,124 @@
+//! Sizes, spans of time and rates, spelled as systemd spells them (systemd.syntax(7), systemd.time(7)).
+
+use std::{fmt, str::FromStr, time::Duration};
+
+/// A number of bytes: `64M` is 64 × 1024 × 1024.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Bytes(pub u64);
+
+/// A span of time: `5min 20s`; a number alone means seconds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Span(pub Duration);
+
+/// So many within a span of time: `1000/10s`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Rate {
+    /// How many.
+    pub count: u32,
+    /// In which time.
+    pub every: Duration,
+}
+
+/// Why a text is no such quantity.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum QuantityError {
+    /// It is no size.
+    #[error("{0:?} is no size; write a number with K, M or G, as in \"64M\"")]
+    Bytes(String),
+    /// It is no span of time.
+    #[error("{0:?} is no span of time; write \"30s\", \"5min\" or \"1min 30s\"")]
+    Span(String),
+    /// It is no rate.
+    #[error("{0:?} is no rate; write a number, a slash and a span of time, as in \"1000/10s\"")]
+    Rate(String),
+}
+
+impl FromStr for Bytes {
+    type Err = QuantityError;
+
+    fn from_str(text: &str) -> Result<Self, QuantityError> {
+        let parse = parse_size::Config::new().with_binary();
+        parse.parse_size(text).map(Self).map_err(|_| QuantityError::Bytes(text.to_owned()))
+    }
+}
+
+impl FromStr for Span {
+    type Err = QuantityError;
+
+    fn from_str(text: &str) -> Result<Self, QuantityError> {
+        let wrong = || QuantityError::Span(text.to_owned());
+        if let Ok(seconds) = text.trim().parse::<f64>() {
+            return Duration::try_from_secs_f64(seconds).map(Self).map_err(|_| wrong());
+        }
+        humantime::parse_duration(text).map(Self).map_err(|_| wrong())
+    }
+}
+
+impl FromStr for Rate {
+    type Err = QuantityError;
+
+    fn from_str(text: &str) -> Result<Self, QuantityError> {
+        let wrong = || QuantityError::Rate(text.to_owned());
+        let (count, every) = text.split_once('/').ok_or_else(wrong)?;
+        let count = count.trim().parse().map_err(|_| wrong())?;
+        let every = every.parse::<Span>().map_err(|_| wrong())?.0;
+        if every.is_zero() {
+            return Err(wrong());
+        }
+        Ok(Self { count, every })
+    }
+}
+
+impl fmt::Display for Bytes {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (shift, unit) in [(30, "G"), (20, "M"), (10, "K")] {
+            if self.0 != 0 && self.0.trailing_zeros() >= shift {
+                return write!(f, "{}{unit}", self.0 >> shift);
+            }
+        }
+        write!(f, "{}", self.0)
+    }
+}
+
+impl fmt::Display for Span {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}", humantime::format_duration(self.0))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sizes_are_counted_in_powers_of_1024() {
+        for (text, bytes) in [("0", 0), ("512", 512), ("64M", 64 << 20), ("1G", 1 << 30), ("2K", 2048)] {
+            assert_eq!(text.parse(), Ok(Bytes(bytes)), "{text}");
+            assert_eq!(Bytes(bytes).to_string(), text);
+        }
+        for text in ["", "M", "64 apples", "-1", "64MM"] {
+            assert!(text.parse::<Bytes>().is_err(), "{text:?} was accepted");
+        }
+    }
+
+    #[test]
+    fn a_number_alone_is_a_number_of_seconds() {
+        let seconds = |seconds| Ok(Span(Duration::from_secs(seconds)));
+        for (text, span) in [("30", seconds(30)), ("5min", seconds(300)), ("1min 30s", seconds(90)), ("2h", seconds(7200))] {
+            assert_eq!(text.parse(), span, "{text}");
+        }
+        assert_eq!("1.5".parse(), Ok(Span(Duration::from_millis(1500))));
+        assert_eq!("100ms".parse(), Ok(Span(Duration::from_millis(100))));
+        for text in ["", "-1", "soon", "5 parsecs", "nan", "inf"] {
+            assert!(text.parse::<Span>().is_err(), "{text:?} was accepted");
+        }
+    }
+
+    #[test]
+    fn a_rate_is_a_number_in_a_time() {
+        assert_eq!("1000/10s".parse(), Ok(Rate { count: 1000, every: Duration::from_secs(10) }));
+        for text in ["", "1000", "/10s", "1000/", "1000/0s", "x/10s"] {
+            assert!(text.parse::<Rate>().is_err(), "{text:?} was accepted");
+        }
+    }
+}

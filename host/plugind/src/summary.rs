@@ -1,0 +1,90 @@
+//! What is known of all plugins together, for whoever waits for them or reports on them.
+
+use crate::name::PluginName;
+use std::fmt;
+
+/// How all plugins are.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Summary {
+    /// The directories were read and judged at least once.
+    pub scanned: bool,
+    /// The directories could not be read: why.
+    pub unreadable: Option<String>,
+    /// How many plugins there are.
+    pub plugins: usize,
+    /// How many of them serve, or are programs that returned ok.
+    pub ready: usize,
+    /// Required plugins that are not ready and may become so.
+    pub awaited: Vec<PluginName>,
+    /// Plugins that failed for good.
+    pub failed: Vec<Failed>,
+}
+
+/// A plugin that failed for good.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Failed {
+    /// Which.
+    pub plugin: PluginName,
+    /// Whether the daemon is not ready without it.
+    pub required: bool,
+    /// What was being done with it.
+    pub stage: Stage,
+    /// What went wrong.
+    pub error: String,
+    /// Trying again helps only after something was changed.
+    pub configuration: bool,
+}
+
+/// What is being done with a plugin.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[expect(missing_docs, reason = "the stages of the pipeline by their names")]
+pub enum Stage {
+    Scan,
+    Verify,
+    Route,
+    Compile,
+    Link,
+    Start,
+    Run,
+}
+
+impl fmt::Display for Stage {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Scan => "scan",
+            Self::Verify => "verify",
+            Self::Route => "route",
+            Self::Compile => "compile",
+            Self::Link => "link",
+            Self::Start => "start",
+            Self::Run => "run",
+        })
+    }
+}
+
+impl Summary {
+    /// Whether nothing that is required is still on its way.
+    #[must_use]
+    pub fn is_settled(&self) -> bool {
+        self.unreadable.is_some() || (self.scanned && self.awaited.is_empty())
+    }
+
+    /// The required plugins that failed.
+    pub fn required_failed(&self) -> impl Iterator<Item = &Failed> {
+        self.failed.iter().filter(|failed| failed.required)
+    }
+}
+
+impl fmt::Display for Summary {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.plugins {
+            0 => f.write_str("no plugins")?,
+            plugins => write!(f, "{} of {plugins} plugins ready", self.ready)?,
+        }
+        for (nth, failed) in self.failed.iter().enumerate() {
+            let separator = if nth == 0 { "; failed: " } else { ", " };
+            write!(f, "{separator}{} ({})", failed.plugin, failed.stage)?;
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,263 @@
+//! Which plugin serves which request: the one value that both flows share. The keeper publishes it, every request
+//! reads it, and neither waits for the other.
+
+use crate::{name::PluginName, pool::Pool};
+use arc_swap::ArcSwap;
+use std::{
+    borrow::Cow,
+    collections::{BTreeMap, HashMap},
+    fmt,
+    sync::Arc,
+};
+
+/// A place that one plugin serves.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Route {
+    /// The host in lower case and without a port; none: any.
+    pub host: Option<String>,
+    /// A path prefix that ends where a segment ends.
+    pub prefix: String,
+}
+
+impl fmt::Display for Route {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}{}", self.host.as_deref().unwrap_or_default(), self.prefix)
+    }
+}
+
+/// Who serves a route.
+pub struct Entry {
+    /// The plugin.
+    pub plugin: PluginName,
+    /// Its instances; none while it has none that are ready.
+    pub pool: Option<Arc<Pool>>,
+    /// How many of the path's first segments the plugin does not see.
+    pub strip: usize,
+}
+
+/// All routes.
+#[derive(Clone, Default)]
+pub struct Table {
+    any_host: HashMap<String, Arc<Entry>>,
+    hosts: HashMap<String, HashMap<String, Arc<Entry>>>,
+}
+
+/// Why a path is not looked up.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("the path has segments \".\" or \"..\"")]
+pub struct DotSegments;
+
+impl Table {
+    /// A table with these routes.
+    #[must_use]
+    pub fn new(entries: BTreeMap<Route, Entry>) -> Self {
+        let mut table = Self::default();
+        for (route, entry) in entries {
+            let paths = match route.host {
+                None => &mut table.any_host,
+                Some(host) => table.hosts.entry(host).or_default(),
+            };
+            paths.insert(route.prefix, Arc::new(entry));
+        }
+        table
+    }
+
+    /// Who serves `path` of `host`: of the routes of the host, or else of any host, the longest that leads to the
+    /// path by whole segments.
+    ///
+    /// `path` is as the client wrote it; `host` as well, with its port if it has one.
+    ///
+    /// # Errors
+    /// When the path has dot segments, in whatever way they are written: host and plugin could disagree about where
+    /// they lead.
+    pub fn route(&self, host: Option<&str>, path: &str) -> Result<Option<&Arc<Entry>>, DotSegments> {
+        let decoded = decode(path)?;
+        if !self.hosts.is_empty()
+            && let Some(host) = host
+            && let Some(paths) = self.hosts.get(plain_host(host).as_ref())
+            && let Some(found) = longest(paths, &decoded)
+        {
+            return Ok(Some(found));
+        }
+        Ok(longest(&self.any_host, &decoded))
+    }
+}
+
+/// Tries the path, then the path without its last segment, and so on to `/`.
+fn longest<'a>(paths: &'a HashMap<String, Arc<Entry>>, path: &str) -> Option<&'a Arc<Entry>> {
+    let mut end = path.len();
+    loop {
+        if let Some(entry) = paths.get(&path[..end]) {
+            return Some(entry);
+        }
+        match path[..end].rfind('/')? {
+            0 if end > 1 => end = 1,
+            0 => return None,
+            slash => end = slash,
+        }
+    }
+}
+
+/// The path in the form in which routes are written: what needed no encoding is decoded (RFC 3986, 6.2.2.2).
+fn decode(path: &str) -> Result<Cow<'_, str>, DotSegments> {
+    // Nearly every path is plain, and costs no more than this look.
+    let path = if path.contains('%') { Cow::Owned(decode_unreserved(path)) } else { Cow::Borrowed(path) };
+    if path.contains("/.") && path.split('/').any(|segment| matches!(segment, "." | "..")) {
+        return Err(DotSegments);
+    }
+    Ok(path)
+}
+
+fn decode_unreserved(path: &str) -> String {
+    let mut decoded = String::with_capacity(path.len());
+    let mut rest = path;
+    while let Some(percent) = rest.find('%') {
+        decoded.push_str(&rest[..percent]);
+        let byte = rest.get(percent + 1..percent + 3).and_then(|digits| u8::from_str_radix(digits, 16).ok());
+        match byte {
+            Some(byte) if byte.is_ascii_alphanumeric() || b"-._~".contains(&byte) => {
+                decoded.push(char::from(byte));
+                rest = &rest[percent + 3..];
+            }
+            _ => {
+                decoded.push('%');
+                rest = &rest[percent + 1..];
+            }
+        }
+    }
+    decoded.push_str(rest);
+    decoded
+}
+
+/// The host without its port and in lower case.
+fn plain_host(host: &str) -> Cow<'_, str> {
+    let end = match host.strip_prefix('[') {
+        // An IPv6 address has colons of its own.
+        Some(rest) => rest.find(']').map_or(host.len(), |bracket| bracket + 2),
+        None => host.find(':').unwrap_or(host.len()),
+    };
+    let host = host[..end].trim_end_matches('.');
+    if host.bytes().any(|byte| byte.is_ascii_uppercase()) {
+        return Cow::Owned(host.to_ascii_lowercase());
+    }
+    Cow::Borrowed(host)
+}
+
+/// The keeper's end.
+pub struct Publisher(Arc<ArcSwap<Table>>);
+/// The requests' end. Cheap to clone.
+#[derive(Clone)]
+pub struct Reader(Arc<ArcSwap<Table>>);
+
+/// The two ends of an empty table.
+#[must_use]
+pub fn channel() -> (Publisher, Reader) {
+    let slot = Arc::new(ArcSwap::default());
+    (Publisher(slot.clone()), Reader(slot))
+}
+
+impl Publisher {
+    /// Replaces the table as a whole. Who reads the old one goes on reading it.
+    pub fn publish(&self, table: Table) {
+        self.0.store(Arc::new(table));
+    }
+}
+
+impl Reader {
+    /// The table of this moment.
+    #[must_use]
+    pub fn table(&self) -> arc_swap::Guard<Arc<Table>> {
+        self.0.load()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn table(routes: &[(Option<&str>, &str, &str)]) -> Table {
+        let route = |(host, prefix, plugin): &(Option<&str>, &str, &str)| {
+            let route = Route { host: host.map(str::to_owned), prefix: (*prefix).to_owned() };
+            (route, Entry { plugin: plugin.parse().unwrap(), pool: None, strip: 0 })
+        };
+        Table::new(routes.iter().map(route).collect())
+    }
+
+    fn answers(table: &Table, host: &str, path: &str) -> Option<String> {
+        table.route(Some(host), path).unwrap().map(|entry| entry.plugin.to_string())
+    }
+
+    #[test]
+    fn the_longest_prefix_answers_and_ends_where_a_segment_ends() {
+        let table = table(&[(None, "/hi", "hi"), (None, "/hi/there", "there")]);
+        for (path, plugin) in [
+            ("/hi", Some("hi")),
+            ("/hi/", Some("hi")),
+            ("/hi/you", Some("hi")),
+            ("/hi/there", Some("there")),
+            ("/hi/there/x/y", Some("there")),
+            ("/hi/thereabouts", Some("hi")),
+            ("/hit", None),
+            ("/", None),
+            ("", None),
+        ] {
+            assert_eq!(answers(&table, "x", path).as_deref(), plugin, "{path}");
+        }
+    }
+
+    #[test]
+    fn the_root_answers_what_nobody_else_does() {
+        let table = table(&[(None, "/", "root"), (None, "/a", "a")]);
+        for (path, plugin) in [("/", "root"), ("/b", "root"), ("/a/b", "a"), ("/ab", "root"), ("//", "root")] {
+            assert_eq!(answers(&table, "x", path).as_deref(), Some(plugin), "{path}");
+        }
+    }
+
+    #[test]
+    fn a_host_goes_before_any_host_however_it_is_written() {
+        let table = table(&[
+            (None, "/a", "any"),
+            (Some("one.example"), "/a", "one"),
+            (Some("[2001:db8::1]"), "/a", "six"),
+        ]);
+        for (host, plugin) in [
+            ("one.example", "one"),
+            ("ONE.Example:8080", "one"),
+            ("one.example.", "one"),
+            ("[2001:DB8::1]:80", "six"),
+            ("[2001:db8::1]", "six"),
+            ("two.example", "any"),
+            ("", "any"),
+            ("[", "any"),
+        ] {
+            assert_eq!(answers(&table, host, "/a").as_deref(), Some(plugin), "{host}");
+        }
+    }
+
+    #[test]
+    fn encoding_does_not_lead_anywhere_else() {
+        let table = table(&[(None, "/hello", "hello")]);
+        for path in ["/hello", "/%68ello", "/hel%6Co/x%2Fy", "/hello/%"] {
+            assert_eq!(answers(&table, "x", path).as_deref(), Some("hello"), "{path}");
+        }
+        for path in ["/hello%2Fx", "/hello%00", "/HELLO"] {
+            assert_eq!(answers(&table, "x", path), None, "{path}");
+        }
+        for path in ["/hello/..", "/hello/../x", "/./hello", "/hello/%2e%2E/x", "/hello/.%2e"] {
+            assert_eq!(table.route(None, path).err(), Some(DotSegments), "{path}");
+        }
+        for path in ["/hello/..x", "/hello/.well-known", "/hello/..."] {
+            assert!(table.route(None, path).is_ok(), "{path}");
+        }
+    }
+
+    #[test]
+    fn who_began_with_a_table_goes_on_with_it() {
+        let (publisher, reader) = channel();
+        publisher.publish(table(&[(None, "/", "old")]));
+        let under_way = reader.table();
+        publisher.publish(table(&[(None, "/", "new")]));
+        assert_eq!(answers(&under_way, "x", "/").as_deref(), Some("old"));
+        assert_eq!(answers(&reader.table(), "x", "/").as_deref(), Some("new"));
+    }
+}

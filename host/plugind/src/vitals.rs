@@ -1,0 +1,84 @@
+//! What is known of a worker outside of it: whether it lives, what it has in hand, and that it should go.
+
+use crate::world::pulse::Pulse;
+use futures::task::AtomicWaker;
+use std::sync::{
+    Arc,
+    atomic::{
+        AtomicBool, AtomicUsize,
+        Ordering::{AcqRel, Acquire},
+    },
+};
+use std::task::Waker;
+
+/// One worker, seen from outside.
+pub struct Vitals {
+    /// Which of its generation's workers it is.
+    pub number: u32,
+    /// Its sign of life.
+    pub pulse: Arc<Pulse>,
+    under_way: AtomicUsize,
+    retiring: AtomicBool,
+    killed: AtomicBool,
+    waker: AtomicWaker,
+}
+
+impl Vitals {
+    /// A worker that has nothing in hand.
+    #[must_use]
+    pub fn new(number: u32, pulse: Pulse) -> Arc<Self> {
+        Arc::new(Self {
+            number,
+            pulse: Arc::new(pulse),
+            under_way: AtomicUsize::new(0),
+            retiring: AtomicBool::new(false),
+            killed: AtomicBool::new(false),
+            waker: AtomicWaker::new(),
+        })
+    }
+
+    pub(crate) fn enter(&self) {
+        self.under_way.fetch_add(1, AcqRel);
+    }
+
+    pub(crate) fn leave(&self) {
+        let before = self.under_way.fetch_sub(1, AcqRel);
+        if before == 1 && self.is_retiring() {
+            self.waker.wake();
+        }
+    }
+
+    /// How many exchanges are under way in it.
+    #[must_use]
+    pub fn under_way(&self) -> usize {
+        self.under_way.load(Acquire)
+    }
+
+    /// It takes no more work and goes when what is under way in it is over.
+    pub fn retire(&self) {
+        self.retiring.store(true, std::sync::atomic::Ordering::Release);
+        self.waker.wake();
+    }
+
+    /// Whether it was told to go.
+    #[must_use]
+    pub fn is_retiring(&self) -> bool {
+        self.retiring.load(Acquire)
+    }
+
+    /// It goes at once, with all that is in it.
+    pub fn kill(&self) {
+        self.killed.store(true, std::sync::atomic::Ordering::Release);
+        self.waker.wake();
+    }
+
+    /// Whether it was told to go at once.
+    #[must_use]
+    pub fn is_killed(&self) -> bool {
+        self.killed.load(Acquire)
+    }
+
+    pub(crate) fn register(&self, waker: &Waker) {
+        self.waker.register(waker);
+    }
+}

@@ -1,0 +1,152 @@
+//! `plugind:plugin/journal`: what an instance has to say.
+
+use super::{
+    State,
+    bindings::plugind::plugin::journal::{Host, Priority as GuestPriority},
+};
+use crate::{
+    journal::{Entry, Journal, Priority},
+    name::PluginName,
+    quantity::Rate,
+};
+use std::{
+    borrow::Cow,
+    sync::{Mutex, PoisonError},
+    time::Instant,
+};
+use tracing::warn;
+
+/// The longest message, in bytes: with its fields it fits one datagram to journald.
+pub(super) const MESSAGE_MAX: usize = 48 << 10;
+/// The most fields of an entry.
+const FIELDS_MAX: usize = 32;
+/// The longest name of a field: `PLUGIN_` and this are the 64 bytes that the journal allows.
+const NAME_MAX: usize = 57;
+/// The longest value of a field, in bytes.
+const VALUE_MAX: usize = 1 << 10;
+
+/// A generation's way to the journal, with its rate.
+pub struct Shared {
+    journal: Journal,
+    rate: Rate,
+    window: Mutex<Window>,
+}
+
+/// What was said since when.
+struct Window {
+    since: Instant,
+    said: u32,
+    dropped: u64,
+}
+
+impl Shared {
+    /// A way to `journal` for so much in a time.
+    #[must_use]
+    pub fn new(journal: Journal, rate: Rate) -> Self {
+        let window = Mutex::new(Window { since: Instant::now(), said: 0, dropped: 0 });
+        Self { journal, rate, window }
+    }
+
+    /// Writes down what an instance of `plugin` says, unless it says too much.
+    pub fn send(&self, plugin: &PluginName, priority: Priority, message: &str, fields: &[(String, String)]) {
+        if !self.journal.keeps(priority) || !self.admit(plugin, Instant::now()) {
+            return;
+        }
+        let message = match message.len() {
+            ..=MESSAGE_MAX => Cow::Borrowed(message),
+            length => {
+                let kept = &message[..message.floor_char_boundary(MESSAGE_MAX)];
+                Cow::Owned(format!("{kept}… ({} more bytes were cut off)", length - kept.len()))
+            }
+        };
+        let fields: Vec<_> = fields
+            .iter()
+            .filter(|(name, _)| !name.is_empty())
+            .take(FIELDS_MAX)
+            .map(|(name, value)| (field_name(name), value[..value.floor_char_boundary(VALUE_MAX)].to_owned()))
+            .collect();
+        self.journal.send(&Entry { plugin, priority, message: &message, fields: &fields });
+    }
+
+    pub(crate) fn admit(&self, plugin: &PluginName, now: Instant) -> bool {
+        let mut window = self.window.lock().unwrap_or_else(PoisonError::into_inner);
+        if now.duration_since(window.since) >= self.rate.every {
+            if window.dropped > 0 {
+                warn!(%plugin, count = window.dropped, "plugin says too much, entries dropped");
+            }
+            *window = Window { since: now, said: 0, dropped: 0 };
+        }
+        let admitted = window.said < self.rate.count;
+        if admitted {
+            window.said += 1;
+        } else {
+            window.dropped += 1;
+        }
+        admitted
+    }
+}
+
+impl Drop for Shared {
+    fn drop(&mut self) {
+        let window = self.window.get_mut().unwrap_or_else(PoisonError::into_inner);
+        if window.dropped > 0 {
+            warn!(count = window.dropped, "a plugin that is gone said too much, entries dropped");
+        }
+    }
+}
+
+impl Host for State {
+    fn send(&mut self, priority: GuestPriority, message: String, fields: Vec<(String, String)>) {
+        self.shared.journal.send(&self.shared.plugin, priority.into(), &message, &fields);
+    }
+
+    fn enabled(&mut self, priority: GuestPriority) -> bool {
+        self.shared.journal.journal.keeps(priority.into())
+    }
+}
+
+impl From<GuestPriority> for Priority {
+    fn from(priority: GuestPriority) -> Self {
+        match priority {
+            GuestPriority::Critical => Self::Critical,
+            GuestPriority::Error => Self::Error,
+            GuestPriority::Warning => Self::Warning,
+            GuestPriority::Notice => Self::Notice,
+            GuestPriority::Info => Self::Info,
+            GuestPriority::Debug => Self::Debug,
+        }
+    }
+}
+
+/// A field's name as it is kept: of `[a-z0-9-]`, whatever the guest called it.
+fn field_name(name: &str) -> String {
+    let kept = |c: char| match c.to_ascii_lowercase() {
+        c @ ('a'..='z' | '0'..='9') => c,
+        _ => '-',
+    };
+    name.chars().take(NAME_MAX).map(kept).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::journal;
+    use std::time::Duration;
+
+    #[test]
+    fn a_field_cannot_have_a_name_of_ours() {
+        for (name, kept) in [("request-id", "request-id"), ("MESSAGE_ID", "message-id"), ("_PID", "-pid"), ("a=b\n", "a-b-")] {
+            assert_eq!(field_name(name), kept);
+        }
+        assert_eq!(field_name(&"ä".repeat(100)), "-".repeat(NAME_MAX));
+    }
+
+    #[test]
+    fn past_its_rate_a_plugin_is_heard_again_in_the_next_window() {
+        let (journal, _) = journal::start(Priority::Error).unwrap();
+        let shared = Shared::new(journal, Rate { count: 2, every: Duration::from_secs(10) });
+        let (plugin, start) = ("chatty".parse().unwrap(), Instant::now());
+        let admitted = |seconds| shared.admit(&plugin, start + Duration::from_secs(seconds));
+        assert_eq!([admitted(0), admitted(1), admitted(2), admitted(11)], [true, true, false, true]);
+    }
+}

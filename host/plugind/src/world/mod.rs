@@ -1,0 +1,175 @@
+//! What one guest sees of the world: the state of its store, a field an interface.
+//!
+//! Everything that comes from a guest is data. It is bounded here, where it enters.
+
+pub mod identity;
+pub mod journal;
+pub mod memory;
+pub mod notify;
+pub mod output;
+pub mod pulse;
+
+use crate::name::PluginName;
+use pulse::Pulse;
+use std::sync::Arc;
+use wasmtime::{
+    Engine, Store, UpdateDeadline,
+    component::{HasSelf, Linker, ResourceTable},
+};
+use wasmtime_wasi::{WasiCtx, WasiCtxView, WasiView};
+use wasmtime_wasi_config::{WasiConfig, WasiConfigVariables};
+use wasmtime_wasi_http::{RequestOptions, WasiBody, WasiHttpCtx, WasiHttpCtxView, WasiHttpHooks, WasiHttpView};
+
+/// What `wit/` describes, as Rust.
+#[expect(missing_docs, reason = "generated from wit/, which is documented")]
+pub mod bindings {
+    wasmtime::component::bindgen!({
+        path: "../../wit",
+        world: "plugind:plugin/plugin",
+    });
+}
+
+/// The most resources (files, streams, headers) that a guest may hold at a time.
+const RESOURCES_MAX: usize = 10_000;
+/// The most bytes that a guest may hand over in one call.
+const CALL_MAX: usize = 4 << 20;
+/// The most random bytes that a guest may ask for at once.
+const RANDOM_MAX: u64 = 1 << 20;
+
+/// What all instances of one generation of a plugin have in common.
+pub struct Shared {
+    /// Whose they are.
+    pub plugin: PluginName,
+    /// Which generation they are of.
+    pub generation: u64,
+    /// `[config]`
+    pub config: WasiConfigVariables,
+    /// What all of them together may use.
+    pub memory: memory::Shared,
+    /// The most memory of one instance, in bytes.
+    pub instance_memory_max: usize,
+    /// What they say.
+    pub journal: journal::Shared,
+    /// Their status.
+    pub notify: notify::Shared,
+}
+
+/// What the store of one instance holds.
+pub struct State {
+    shared: Arc<Shared>,
+    worker: u32,
+    pulse: Arc<Pulse>,
+    seen: u64,
+    stuck: u32,
+    memory: memory::Guest,
+    wasi: WasiCtx,
+    http: WasiHttpCtx,
+    hooks: Hooks,
+    table: ResourceTable,
+}
+
+/// Why a guest was interrupted: it used its processor time without its event loop turning.
+#[derive(Debug, thiserror::Error)]
+#[error("it used {0} slices of processor time without letting anything else run")]
+pub struct Hung(u32);
+
+/// A store for one instance, with its limits.
+#[must_use]
+pub fn store(engine: &Engine, shared: &Arc<Shared>, worker: u32, pulse: Arc<Pulse>) -> Store<State> {
+    let state = State {
+        worker,
+        pulse,
+        seen: 0,
+        stuck: 0,
+        memory: memory::Guest::new(shared),
+        wasi: WasiCtx::builder()
+            .stdout(output::Output::new(shared, output::Stream::Stdout))
+            .stderr(output::Output::new(shared, output::Stream::Stderr))
+            // WASI says what a guest is called by its first argument.
+            .arg(shared.plugin.as_str())
+            .max_random_size(RANDOM_MAX)
+            .build(),
+        http: WasiHttpCtx::new(),
+        hooks: Hooks,
+        table: {
+            let mut table = ResourceTable::new();
+            table.set_max_capacity(RESOURCES_MAX);
+            table
+        },
+        shared: shared.clone(),
+    };
+    let mut store = Store::new(engine, state);
+    store.limiter(|state| &mut state.memory);
+    store.set_hostcall_fuel(CALL_MAX);
+    store.set_max_component_handles(RESOURCES_MAX);
+    store.set_epoch_deadline(1);
+    store.epoch_deadline_callback(|mut store| {
+        let state = store.data_mut();
+        let turns = state.pulse.turns();
+        if turns == state.seen {
+            state.stuck += 1;
+        } else {
+            (state.seen, state.stuck) = (turns, 0);
+        }
+        if state.stuck >= state.pulse.slices_max() {
+            return Err(Hung(state.stuck).into());
+        }
+        Ok(UpdateDeadline::YieldCustom(1, Box::pin(tokio::task::yield_now())))
+    });
+    store
+}
+
+impl State {
+    /// Whether the instance was refused memory that it asked for: when it then fails, that is why.
+    #[must_use]
+    pub fn memory_was_refused(&self) -> bool {
+        self.memory.refused()
+    }
+}
+
+/// A linker with everything that a guest without grants may import.
+///
+/// # Errors
+/// When two interfaces have the same name, which would be a mistake of ours.
+pub fn linker(engine: &Engine) -> wasmtime::Result<Linker<State>> {
+    let mut linker = Linker::new(engine);
+    wasmtime_wasi::p2::add_to_linker_async(&mut linker)?;
+    wasmtime_wasi::p3::add_to_linker(&mut linker)?;
+    wasmtime_wasi_http::p2::add_only_http_to_linker_async(&mut linker)?;
+    wasmtime_wasi_http::p3::add_to_linker(&mut linker)?;
+    wasmtime_wasi_config::add_to_linker(&mut linker, |state: &mut State| WasiConfig::from(&state.shared.config))?;
+    bindings::Plugin::add_to_linker::<_, HasSelf<State>>(&mut linker, |state| state)?;
+    Ok(linker)
+}
+
+// Its functions are none: it is the types that the others speak of.
+impl bindings::plugind::plugin::types::Host for State {}
+
+impl WasiView for State {
+    fn ctx(&mut self) -> WasiCtxView<'_> {
+        WasiCtxView { ctx: &mut self.wasi, table: &mut self.table }
+    }
+}
+
+impl WasiHttpView for State {
+    fn http(&mut self) -> WasiHttpCtxView<'_> {
+        WasiHttpCtxView { ctx: &mut self.http, table: &mut self.table, hooks: &mut self.hooks }
+    }
+}
+
+/// What a guest may do with HTTP besides answering: nothing, until it is granted.
+struct Hooks;
+
+type HttpResult<T> = Result<T, wasmtime_wasi_http::Error>;
+type Sent = Box<dyn Future<Output = HttpResult<()>> + Send>;
+
+impl WasiHttpHooks for Hooks {
+    fn send_request(
+        &mut self,
+        _: http::Request<WasiBody>,
+        _: Option<RequestOptions>,
+        _: Sent,
+    ) -> Box<dyn Future<Output = HttpResult<(http::Response<WasiBody>, Sent)>> + Send> {
+        Box::new(async { Err(wasmtime_wasi_http::Error::HttpRequestDenied) })
+    }
+}

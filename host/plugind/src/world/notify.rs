@@ -1,0 +1,66 @@
+//! `plugind:plugin/notify`: what an instance says of itself while it lives.
+
+use super::{State, bindings::plugind::plugin::notify::Host};
+use std::{
+    sync::{Mutex, PoisonError},
+    time::Duration,
+};
+use tracing::debug;
+
+/// The longest status, in bytes: what fits one line of `systemctl status`.
+const STATUS_MAX: usize = 256;
+
+/// A generation's status. The last one said by any of its instances counts.
+#[derive(Debug, Default)]
+pub struct Shared {
+    status: Mutex<String>,
+}
+
+impl Shared {
+    /// The status: one line, or nothing.
+    #[must_use]
+    pub fn status(&self) -> String {
+        self.status.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+}
+
+impl Host for State {
+    fn status(&mut self, text: String) {
+        let text = one_line(&text);
+        debug!(plugin = %self.shared.plugin, worker = self.worker, text, "status");
+        *self.shared.notify.status.lock().unwrap_or_else(PoisonError::into_inner) = text;
+    }
+
+    fn extend_timeout(&mut self, microseconds: u64) {
+        self.pulse.ask_for(Duration::from_micros(microseconds));
+    }
+}
+
+/// At most [`STATUS_MAX`] bytes of `text`, with nothing in it that ends a line.
+fn one_line(text: &str) -> String {
+    let mut line = String::new();
+    for character in text.chars() {
+        let length = line.len();
+        match character.is_control() {
+            true => line.extend(character.escape_unicode()),
+            false => line.push(character),
+        }
+        if line.len() > STATUS_MAX {
+            line.truncate(length);
+            break;
+        }
+    }
+    line
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_status_is_one_short_line() {
+        assert_eq!(one_line("ready\nWATCHDOG=trigger"), "ready\\u{a}WATCHDOG=trigger");
+        assert_eq!(one_line(&"ä".repeat(1000)).len(), STATUS_MAX);
+        assert_eq!(one_line(&format!("{}\n", "a".repeat(254))), "a".repeat(254));
+    }
+}

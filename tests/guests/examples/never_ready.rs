@@ -1,0 +1,14 @@
+//! Waits in `start` and never returns from it.
+
+use plugind_sdk::{Lifecycle, StartError};
+
+struct Guest;
+
+impl Lifecycle for Guest {
+    async fn start() -> Result<(), StartError> {
+        plugind_test_guests::forever().await
+    }
+}
+
+plugind_sdk::export!(Guest);
+plugind_test_guests::serve!(plugind_test_guests::fine);

@@ -1,0 +1,14 @@
+//! Spins in `start`.
+
+use plugind_sdk::{Lifecycle, StartError};
+
+struct Guest;
+
+impl Lifecycle for Guest {
+    async fn start() -> Result<(), StartError> {
+        plugind_test_guests::spin()
+    }
+}
+
+plugind_sdk::export!(Guest);
+plugind_test_guests::serve!(plugind_test_guests::fine);
