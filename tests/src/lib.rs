@@ -1,1 +1,35 @@
-//! The tests of plugind.
+//! What the tests of plugind are written with: the programs that were built, a tree of plugins, the daemon as it is
+//! shipped, and a client that shows what comes over the wire.
+
+mod built;
+pub mod client;
+mod daemon;
+mod log;
+mod tree;
+
+pub use built::{guest, program};
+pub use client::Connection;
+pub use daemon::{Daemon, Ended, end_of};
+pub use log::Log;
+pub use rustix::process::Signal;
+pub use tree::{Tree, another};
+
+use std::time::{Duration, Instant};
+
+/// How long anything is waited for that should take a moment: long enough for a busy machine.
+pub const PATIENCE: Duration = Duration::from_secs(30);
+
+/// Waits until `look` sees something.
+///
+/// # Panics
+/// When it has not seen anything for too long; `what` says what was missing.
+pub fn eventually<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> T {
+    let deadline = Instant::now() + PATIENCE;
+    loop {
+        if let Some(seen) = look() {
+            return seen;
+        }
+        assert!(Instant::now() < deadline, "waited too long for {what}");
+        std::thread::sleep(Duration::from_millis(5));
+    }
+}

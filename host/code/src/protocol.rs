@@ -61,7 +61,11 @@ pub enum ProtocolError {
 ///
 /// # Errors
 /// When the message cannot be sent.
-pub fn ask(socket: impl AsFd, component: &[u8; 32], descriptor: BorrowedFd<'_>) -> Result<(), ProtocolError> {
+pub fn ask(
+    socket: impl AsFd,
+    component: &[u8; 32],
+    descriptor: BorrowedFd<'_>,
+) -> Result<(), ProtocolError> {
     let text = format!("{VERSION} compile {}", crate::engine::hex(component));
     send(socket, &text, Some(descriptor))
 }
@@ -108,12 +112,17 @@ pub fn receive_answer(socket: impl AsFd) -> Result<Answer, ProtocolError> {
     }
 }
 
-fn send(socket: impl AsFd, text: &str, descriptor: Option<BorrowedFd<'_>>) -> Result<(), ProtocolError> {
+fn send(
+    socket: impl AsFd,
+    text: &str,
+    descriptor: Option<BorrowedFd<'_>>,
+) -> Result<(), ProtocolError> {
     let text = &text[..text.floor_char_boundary(MESSAGE_MAX)];
     let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
     let mut ancillary = SendAncillaryBuffer::new(&mut space);
     if let Some(descriptor) = &descriptor {
-        let fits = ancillary.push(SendAncillaryMessage::ScmRights(std::slice::from_ref(descriptor)));
+        let fits =
+            ancillary.push(SendAncillaryMessage::ScmRights(std::slice::from_ref(descriptor)));
         debug_assert!(fits, "there is space for one descriptor");
     }
     // NOSIGNAL: a compiler that died is an error to report, not a SIGPIPE to die of.

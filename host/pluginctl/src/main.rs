@@ -66,7 +66,10 @@ fn inspect(path: &Path) -> Result<String, String> {
         writeln!(told, "  {name:<9} {value}").ok();
     };
     line("served", &served(&offers));
-    line("lifecycle", if offers.lifecycle { "its own" } else { "none: ready once it is instantiated" });
+    line(
+        "lifecycle",
+        if offers.lifecycle { "its own" } else { "none: ready once it is instantiated" },
+    );
     for (name, interfaces) in [("imports", &offers.imports), ("exports", &offers.exports)] {
         for (nth, interface) in interfaces.iter().enumerate() {
             line(if nth == 0 { name } else { "" }, interface);
@@ -77,8 +80,12 @@ fn inspect(path: &Path) -> Result<String, String> {
 
 fn served(offers: &Offers) -> String {
     match (offers.http, offers.run) {
-        (Some(Preview::P3), _) => "HTTP, by wasi:http 0.3; instances are shared by requests".to_owned(),
-        (Some(Preview::P2), _) => "HTTP, by wasi:http 0.2; every request has a fresh instance".to_owned(),
+        (Some(Preview::P3), _) => {
+            "HTTP, by wasi:http 0.3; instances are shared by requests".to_owned()
+        }
+        (Some(Preview::P2), _) => {
+            "HTTP, by wasi:http 0.2; every request has a fresh instance".to_owned()
+        }
         (None, Some(_)) => "not at all: it is a background program".to_owned(),
         (None, None) => "not at all: it only has a life".to_owned(),
     }

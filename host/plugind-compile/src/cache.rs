@@ -28,7 +28,8 @@ pub fn store(cache: &Path, key: &Key, code: &[u8]) -> anyhow::Result<OwnedFd> {
 
     let draft = cache.join(format!(".{key}.{}.part", std::process::id()));
     let entry = cache.join(key.file_name());
-    let written = write(&draft, &[code, &seal(key, code)]).and_then(|()| fs::rename(&draft, &entry));
+    let written =
+        write(&draft, &[code, &seal(key, code)]).and_then(|()| fs::rename(&draft, &entry));
     if let Err(error) = written {
         // Best effort: what stays behind is swept later.
         fs::remove_file(&draft).ok();

@@ -72,7 +72,9 @@ fn limit(resource: Resource, most: u64) -> io::Result<()> {
 fn compile(arguments: &Arguments, request: Request) -> anyhow::Result<OwnedFd> {
     let component = read(request.descriptor, arguments.component_max)?;
     if Sha256::digest(&component).as_slice() != request.component {
-        bail!("the component changed while it was being read; write it under another name and rename it");
+        bail!(
+            "the component changed while it was being read; write it under another name and rename it"
+        );
     }
     let engine = Engine::new(&engine_config())?;
     let code = engine.precompile_component(&component)?;

@@ -40,6 +40,8 @@ pub struct Terms {
     pub recycle_after: Option<u32>,
     /// Every request has a worker of its own, which is made when it comes.
     pub on_demand: bool,
+    /// It is a program: it serves nothing, and is not asked how it is.
+    pub program: bool,
     /// Until an instance is ready.
     pub timeout_start: Duration,
     /// Until an instance is gone.
@@ -120,11 +122,17 @@ impl Failure {
 impl std::fmt::Display for Failure {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
-            Self::Trap(why) | Self::Watchdog(why) | Self::OutOfMemory(why) | Self::Panic(why) | Self::Resources(why) => f.write_str(why),
+            Self::Trap(why)
+            | Self::Watchdog(why)
+            | Self::OutOfMemory(why)
+            | Self::Panic(why)
+            | Self::Resources(why) => f.write_str(why),
             Self::Timeout(what) => write!(f, "{what} took too long"),
             Self::Unhealthy(why) => write!(f, "it says that it is unhealthy: {why}"),
             Self::Configuration(why) => write!(f, "it says that its configuration is wrong: {why}"),
-            Self::Unavailable(why) => write!(f, "it says that something it needs is not there: {why}"),
+            Self::Unavailable(why) => {
+                write!(f, "it says that something it needs is not there: {why}")
+            }
             Self::ExitCode(code) => write!(f, "the program exited with code {code}"),
         }
     }
@@ -206,6 +214,9 @@ impl Crew {
         self.dismissed.set(reason).ok();
         self.queue.close();
         self.shortage.notify_one();
+        if self.terms.program {
+            self.kill_all();
+        }
         if self.present.load(SeqCst) == 0 {
             self.tell_gone();
         }
@@ -217,7 +228,10 @@ impl Crew {
 
     /// Asks for another worker if work waits, nobody is there for it, and there may be another.
     pub(crate) fn mind_shortage(&self) {
-        if self.available.load(Acquire) == 0 && self.employed.load(Relaxed) < self.terms.workers && !self.queue.is_empty() {
+        if self.available.load(Acquire) == 0
+            && self.employed.load(Relaxed) < self.terms.workers
+            && !self.queue.is_empty()
+        {
             self.shortage.notify_one();
         }
     }

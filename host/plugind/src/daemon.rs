@@ -6,8 +6,9 @@ use crate::{
     listener::Listener,
     name::SocketName,
     plugin::{cache::Cache, compile::Compiler, scan::SearchPath},
+    prepare::Means,
     summary::{Failed, Summary},
-    supervisor::{Keeper, Means},
+    supervisor::Keeper,
     table,
 };
 use std::{
@@ -28,11 +29,6 @@ const HTTP: &str = "http";
 const START_DEADLINE: Duration = Duration::from_secs(300);
 /// How long connections and plugins may take to finish when the daemon stops.
 const STOP_DEADLINE: Duration = Duration::from_secs(30);
-/// How long one component may be compiled.
-const COMPILE_DEADLINE: Duration = Duration::from_secs(120);
-/// How much address space the compiler may use.
-const COMPILE_MEMORY: u64 = 4 << 30;
-
 /// What the daemon is told when it is started.
 #[derive(Clone, Debug)]
 pub struct Settings {
@@ -42,8 +38,8 @@ pub struct Settings {
     pub search_path: SearchPath,
     /// Where compiled code is kept.
     pub cache: PathBuf,
-    /// The program that compiles.
-    pub compiler: PathBuf,
+    /// What compiles components.
+    pub compiler: Compiler,
 }
 
 /// Why the daemon ended by itself.
@@ -83,7 +79,12 @@ pub enum DaemonError {
 }
 
 fn told(failed: &[Failed]) -> String {
-    let told: Vec<_> = failed.iter().map(|failed| format!("plugin {} failed at {}: {}", failed.plugin, failed.stage, failed.error)).collect();
+    let told: Vec<_> = failed
+        .iter()
+        .map(|failed| {
+            format!("plugin {} failed at {}: {}", failed.plugin, failed.stage, failed.error)
+        })
+        .collect();
     told.join("; ")
 }
 
@@ -143,10 +144,11 @@ pub async fn run(settings: Settings, journal: Journal) -> Result<(), DaemonError
         search_path: settings.search_path,
         engine: engine::start()?,
         cache: Cache::new(settings.cache),
-        compiler: Compiler { program: settings.compiler, deadline: COMPILE_DEADLINE, memory_max: COMPILE_MEMORY },
+        compiler: settings.compiler,
         journal,
     };
-    let keeper = Keeper::start(means, publisher).map_err(|error| DaemonError::Linker(format!("{error:#}")))?;
+    let keeper = Keeper::start(means, publisher)
+        .map_err(|error| DaemonError::Linker(format!("{error:#}")))?;
 
     if !become_ready(&keeper, &mut signals).await? {
         info!("stopped");
@@ -176,7 +178,9 @@ pub async fn run(settings: Settings, journal: Journal) -> Result<(), DaemonError
     Ok(())
 }
 
-fn bind(listen: &[(SocketName, SocketAddr)]) -> Result<Vec<(SocketName, SocketAddr, TcpListener)>, DaemonError> {
+fn bind(
+    listen: &[(SocketName, SocketAddr)],
+) -> Result<Vec<(SocketName, SocketAddr, TcpListener)>, DaemonError> {
     let mut sockets = Vec::new();
     for (name, address) in listen {
         if name.as_str() != HTTP {

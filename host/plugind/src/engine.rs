@@ -37,7 +37,10 @@ pub fn start() -> Result<Engine, EngineError> {
         Ok(engine) => engine,
         Err(error) => {
             let error = format!("{error:#}");
-            warn!(error, "no address space for a pool of instances, each will be allocated for itself");
+            warn!(
+                error,
+                "no address space for a pool of instances, each will be allocated for itself"
+            );
             Engine::new(&engine_config()).map_err(EngineError::Engine)?
         }
     };

@@ -1,6 +1,10 @@
 //! What the environment says, read once, before there are threads.
 
-use std::{env, ffi::OsString, path::{Path, PathBuf}};
+use std::{
+    env,
+    ffi::OsString,
+    path::{Path, PathBuf},
+};
 
 /// The part of the environment that counts.
 #[derive(Clone, Debug, Default)]
@@ -22,7 +26,9 @@ impl Environment {
     #[must_use]
     pub fn read() -> Self {
         #[expect(clippy::disallowed_methods, reason = "this is the door")]
-        let path = |name| env::var_os(name).filter(|value: &OsString| !value.is_empty()).map(PathBuf::from);
+        let path = |name| {
+            env::var_os(name).filter(|value: &OsString| !value.is_empty()).map(PathBuf::from)
+        };
         Self {
             // systemd separates several by colons; the first is the one that is meant.
             cache_directory: path("CACHE_DIRECTORY").map(|all| first_of(&all)),
@@ -44,7 +50,8 @@ impl Environment {
         if let Some(directory) = &self.cache_directory {
             return directory.clone();
         }
-        let of_the_user = self.xdg_cache_home.clone().or_else(|| Some(self.home.as_ref()?.join(".cache")));
+        let of_the_user =
+            self.xdg_cache_home.clone().or_else(|| Some(self.home.as_ref()?.join(".cache")));
         match of_the_user {
             Some(directory) if !self.is_root => directory.join("plugind"),
             _ => of_the_system(Path::new("/")),

@@ -168,7 +168,9 @@ impl Future for Answer {
         let exchange = this.exchange.as_ref().expect("it is not polled after it was ready");
         exchange.client.register(cx.waker());
         let outcome = match Pin::new(&mut this.outcome).poll(cx) {
-            Poll::Pending if exchange.state.load(Acquire) & EXPIRED != 0 => Err((exchange.why(), None)),
+            Poll::Pending if exchange.state.load(Acquire) & EXPIRED != 0 => {
+                Err((exchange.why(), None))
+            }
             outcome => match ready!(outcome) {
                 Ok(Ok(response)) => Ok(response),
                 Ok(Err(error)) => Err((Unanswered::Failed, Some(error))),
@@ -205,7 +207,10 @@ impl Body for Delivery {
     type Data = Bytes;
     type Error = wasmtime_wasi_http::Error;
 
-    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Self::Error>>> {
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Self::Error>>> {
         Pin::new(&mut self.body).poll_frame(cx)
     }
 
@@ -278,7 +283,8 @@ impl Watch {
 
     /// Ends every worker that has an exchange.
     pub(crate) fn kill_all(&self) {
-        let exchanges: Vec<_> = self.exchanges().iter().map(|(_, exchange)| exchange.clone()).collect();
+        let exchanges: Vec<_> =
+            self.exchanges().iter().map(|(_, exchange)| exchange.clone()).collect();
         for worker in exchanges.iter().filter_map(|exchange| exchange.worker.get()) {
             worker.kill();
         }
@@ -299,7 +305,8 @@ async fn attend(watch: std::sync::Weak<Watch>, beat: Duration) {
     loop {
         tokio::time::sleep(beat).await;
         let Some(watch) = watch.upgrade() else { return };
-        let exchanges: Vec<_> = watch.exchanges().iter().map(|(_, exchange)| exchange.clone()).collect();
+        let exchanges: Vec<_> =
+            watch.exchanges().iter().map(|(_, exchange)| exchange.clone()).collect();
         let now = Instant::now();
         for exchange in &exchanges {
             exchange.attend(now);

@@ -29,7 +29,13 @@ pub struct Generation {
 impl Generation {
     /// One that is not started yet; `tell` hears the news of its workers.
     #[must_use]
-    pub fn new(number: u64, linked: Linked, trial: Trial, journal: Journal, tell: impl Fn(News) + Send + Sync + 'static) -> Self {
+    pub fn new(
+        number: u64,
+        linked: Linked,
+        trial: Trial,
+        journal: Journal,
+        tell: impl Fn(News) + Send + Sync + 'static,
+    ) -> Self {
         let life = Lifecycle::new(trial, Restarts::new(&linked.manifest.service));
         let pool = Pool::new(linked, number, journal, tell);
         Self { number, pool, life, reason: StopReason::Stop, failure: None }

@@ -7,11 +7,14 @@ use crate::{
     table::{Entry, Reader},
 };
 use bytes::Bytes;
-use http::{HeaderValue, Request, Response, StatusCode, Uri, header, uri::{Authority, PathAndQuery, Scheme}};
+use http::{
+    HeaderValue, Request, Response, StatusCode, Uri, header,
+    uri::{Authority, PathAndQuery, Scheme},
+};
 use http_body::Body as _;
 use http_body_util::{BodyExt, Either, Empty, Full};
 use hyper::body::Incoming;
-use std::{convert::Infallible, sync::Arc};
+use std::{borrow::Cow, convert::Infallible, sync::Arc};
 use tracing::debug;
 use wasmtime_wasi_http::WasiBody;
 
@@ -26,15 +29,18 @@ const TRIES: usize = 3;
 ///
 /// # Errors
 /// Never: what goes wrong is a response, too.
-pub async fn answer(reader: Reader, request: Request<Incoming>) -> Result<Response<Body>, Infallible> {
+pub async fn answer(
+    reader: Reader,
+    request: Request<Incoming>,
+) -> Result<Response<Body>, Infallible> {
     let mut request = match admit(request) {
         Ok(request) => request,
-        Err(refusal) => return Ok(refusal),
+        Err(refusal) => return Ok(refusal.into()),
     };
     for _ in 0..TRIES {
         let entry = match find(&reader, &request) {
             Ok(found) => found,
-            Err(refusal) => return Ok(refusal),
+            Err(refusal) => return Ok(refusal.into()),
         };
         let whole = (entry.strip > 0).then(|| request.uri().clone());
         if let Some(whole) = &whole {
@@ -42,7 +48,8 @@ pub async fn answer(reader: Reader, request: Request<Incoming>) -> Result<Respon
         }
         let plugin = &entry.plugin;
         let Some(pool) = &entry.pool else {
-            return Ok(refuse(StatusCode::SERVICE_UNAVAILABLE, &format!("plugin {plugin} is not ready")));
+            let why = format!("plugin {plugin} is not ready");
+            return Ok(Refusal::new(StatusCode::SERVICE_UNAVAILABLE, why).into());
         };
         match pool.call(request).await {
             Ok(response) => return Ok(response.map(Either::Left)),
@@ -52,19 +59,20 @@ pub async fn answer(reader: Reader, request: Request<Incoming>) -> Result<Respon
                     *request.uri_mut() = whole;
                 }
             }
-            Err(error) => return Ok(failed(plugin, error)),
+            Err(error) => return Ok(failed(plugin, error).into()),
         }
     }
-    Ok(refuse(StatusCode::SERVICE_UNAVAILABLE, "the plugin is being replaced"))
+    Ok(Refusal::new(StatusCode::SERVICE_UNAVAILABLE, "the plugin is being replaced").into())
 }
 
 /// Brings a request into the form in which guests get it: with its authority, and with a body that can wait.
-fn admit(request: Request<Incoming>) -> Result<Request<WasiBody>, Response<Body>> {
+fn admit(request: Request<Incoming>) -> Result<Request<WasiBody>, Refusal> {
     let (mut parts, body) = request.into_parts();
-    let bad = |why| Err(refuse(StatusCode::BAD_REQUEST, why));
+    let bad = |why| Err(Refusal::new(StatusCode::BAD_REQUEST, why));
     if parts.uri.authority().is_none() {
         // What is not a path is a CONNECT, which no plugin can serve, or the `*` of OPTIONS.
-        let Some(path) = parts.uri.path_and_query().filter(|path| path.as_str().starts_with('/')) else {
+        let Some(path) = parts.uri.path_and_query().filter(|path| path.as_str().starts_with('/'))
+        else {
             return bad("the request's target is not a path");
         };
         let host = parts.headers.get(header::HOST).map(HeaderValue::as_bytes).unwrap_or_default();
@@ -98,12 +106,12 @@ fn with_authority(authority: Authority, path: PathAndQuery) -> Option<Uri> {
 }
 
 /// Finds who serves the request.
-fn find(reader: &Reader, request: &Request<WasiBody>) -> Result<Arc<Entry>, Response<Body>> {
+fn find(reader: &Reader, request: &Request<WasiBody>) -> Result<Arc<Entry>, Refusal> {
     let table = reader.table();
     let uri = request.uri();
     match table.route(uri.authority().map(Authority::as_str), uri.path()) {
-        Err(dot_segments) => Err(refuse(StatusCode::BAD_REQUEST, &dot_segments.to_string())),
-        Ok(None) => Err(refuse(StatusCode::NOT_FOUND, "no plugin serves this path")),
+        Err(dot_segments) => Err(Refusal::new(StatusCode::BAD_REQUEST, dot_segments.to_string())),
+        Ok(None) => Err(Refusal::new(StatusCode::NOT_FOUND, "no plugin serves this path")),
         Ok(Some(entry)) => Ok(entry.clone()),
     }
 }
@@ -119,11 +127,14 @@ fn without_prefix(whole: &Uri, segments: usize) -> Uri {
     let slash = if rest.is_empty() { "/" } else { "" };
     let query = whole.query().map(|query| format!("?{query}")).unwrap_or_default();
     let path = PathAndQuery::try_from(format!("{slash}{rest}{query}"));
-    let stripped = path.ok().zip(whole.authority()).and_then(|(path, authority)| with_authority(authority.clone(), path));
+    let stripped = path
+        .ok()
+        .zip(whole.authority())
+        .and_then(|(path, authority)| with_authority(authority.clone(), path));
     stripped.unwrap_or_else(|| whole.clone())
 }
 
-fn failed(plugin: &PluginName, error: CallError) -> Response<Body> {
+fn failed(plugin: &PluginName, error: CallError) -> Refusal {
     let (status, what) = match error {
         CallError::Busy | CallError::Going(_) => (StatusCode::SERVICE_UNAVAILABLE, "is busy"),
         CallError::Deadline => (StatusCode::GATEWAY_TIMEOUT, "did not answer in time"),
@@ -134,19 +145,33 @@ fn failed(plugin: &PluginName, error: CallError) -> Response<Body> {
             (StatusCode::BAD_GATEWAY, "failed")
         }
     };
-    refuse(status, &format!("plugin {plugin} {what}"))
+    Refusal::new(status, format!("plugin {plugin} {what}"))
 }
 
 /// A response of the host's own. It says who did not answer, and nothing of why.
-fn refuse(status: StatusCode, why: &str) -> Response<Body> {
-    let mut response = Response::new(Either::Right(Full::from(format!("{why}\n"))));
-    *response.status_mut() = status;
-    let headers = response.headers_mut();
-    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("text/plain; charset=utf-8"));
-    if status == StatusCode::SERVICE_UNAVAILABLE {
-        headers.insert(header::RETRY_AFTER, HeaderValue::from_static("1"));
+struct Refusal {
+    status: StatusCode,
+    why: Cow<'static, str>,
+}
+
+impl Refusal {
+    fn new(status: StatusCode, why: impl Into<Cow<'static, str>>) -> Self {
+        Self { status, why: why.into() }
     }
-    response
+}
+
+impl From<Refusal> for Response<Body> {
+    fn from(Refusal { status, why }: Refusal) -> Self {
+        let mut response = Response::new(Either::Right(Full::from(format!("{why}\n"))));
+        *response.status_mut() = status;
+        let headers = response.headers_mut();
+        let text = HeaderValue::from_static("text/plain; charset=utf-8");
+        headers.insert(header::CONTENT_TYPE, text);
+        if status == StatusCode::SERVICE_UNAVAILABLE {
+            headers.insert(header::RETRY_AFTER, HeaderValue::from_static("1"));
+        }
+        response
+    }
 }
 
 #[cfg(test)]

@@ -9,7 +9,7 @@ use std::{
     io::Write,
     sync::{
         Arc,
-        atomic::{AtomicU64, AtomicU8, Ordering::Relaxed},
+        atomic::{AtomicU8, AtomicU64, Ordering::Relaxed},
         mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel},
     },
     thread::{self, JoinHandle},
@@ -80,7 +80,8 @@ pub fn start(most: Priority) -> std::io::Result<(Journal, Writer)> {
     let (queue, lines) = sync_channel(QUEUE);
     let shared = Arc::new(Shared { most: AtomicU8::new(most as u8), dropped: AtomicU64::new(0) });
     let journal = Journal { queue: queue.clone(), shared: shared.clone() };
-    let thread = thread::Builder::new().name("journal".to_owned()).spawn(move || write(&lines, &shared))?;
+    let thread =
+        thread::Builder::new().name("journal".to_owned()).spawn(move || write(&lines, &shared))?;
     Ok((journal, Writer { thread, queue }))
 }
 
@@ -117,7 +118,12 @@ impl Journal {
         if !self.keeps(entry.priority) {
             return;
         }
-        let mut line = format!("{:<7} plugind[{}]: {}", entry.priority.name(), entry.plugin, Escaped(entry.message));
+        let mut line = format!(
+            "{:<7} plugind[{}]: {}",
+            entry.priority.name(),
+            entry.plugin,
+            Escaped(entry.message)
+        );
         for (name, value) in entry.fields {
             // Writing to a String cannot fail.
             let _: fmt::Result = write!(line, " {}={}", Escaped(name), Value(value));
@@ -147,7 +153,11 @@ fn write(lines: &Receiver<Option<String>>, shared: &Shared) {
         }
         match shared.dropped.swap(0, Relaxed) {
             0 => (),
-            dropped => drop(writeln!(stderr, "{:<7} plugind: entries dropped count={dropped}", Priority::Warning.name())),
+            dropped => drop(writeln!(
+                stderr,
+                "{:<7} plugind: entries dropped count={dropped}",
+                Priority::Warning.name()
+            )),
         }
         if let Ok(None) | Err(RecvTimeoutError::Disconnected) = next {
             return;
@@ -208,7 +218,10 @@ struct Escaped<'a>(&'a str);
 impl fmt::Display for Escaped<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         // U+2028 and U+2029 are not control characters, and yet some readers take them for the end of a line.
-        let harmful = |c: char| c.is_control() || matches!(c, '\u{2028}' | '\u{2029}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
+        let harmful = |c: char| {
+            c.is_control()
+                || matches!(c, '\u{2028}' | '\u{2029}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
+        };
         for part in self.0.split_inclusive(harmful) {
             let plain = part.trim_end_matches(harmful);
             write!(f, "{plain}{}", part[plain.len()..].escape_unicode())?;

@@ -30,7 +30,11 @@ pub mod table;
 pub mod restart;
 pub mod lifecycle;
 pub mod summary;
+pub mod claims;
+pub mod prepare;
 pub mod generation;
+pub mod kept;
+pub mod reload;
 pub mod supervisor;
 
 // 5 Doors: what outsiders touch

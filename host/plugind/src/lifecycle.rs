@@ -124,12 +124,14 @@ impl Lifecycle {
         use {Effect as E, Event::*, State::*};
 
         let (next, effects) = match (self.state, event) {
-            (Inactive | Failed, Start) => (Starting, vec![E::StartWorker]),
+            (Inactive, Start) => (Starting, vec![E::StartWorker]),
 
             (Starting | Waiting, Ready) => (Active, vec![E::Publish]),
 
             (Starting | Waiting, InstanceFailed { hope, .. }) => self.not_started(hope, now),
-            (Active | Recovering, InstanceFailed { hope, others }) => self.not_running(hope, others, now),
+            (Active | Recovering, InstanceFailed { hope, others }) => {
+                self.not_running(hope, others, now)
+            }
 
             (Recovering, Due) => (Active, vec![E::StartWorker]),
             (Waiting, Due) => (Starting, vec![E::StartWorker]),
@@ -145,7 +147,17 @@ impl Lifecycle {
             (Leaving, AllGone) => (Gone, vec![]),
 
             // Asked for what is already so, or told of what is over.
-            (same, Start | Ready | InstanceFailed { .. } | Returned | Due | Dismiss | AllGone | TimedOut) => (same, vec![]),
+            (
+                same,
+                Start
+                | Ready
+                | InstanceFailed { .. }
+                | Returned
+                | Due
+                | Dismiss
+                | AllGone
+                | TimedOut,
+            ) => (same, vec![]),
         };
         self.state = next;
         effects
@@ -178,7 +190,9 @@ impl Lifecycle {
             _ if hope == Hope::None => self.fail(give_up, false),
             // It counts, and the wait that has begun goes on.
             Decision::After(_) if self.state == State::Recovering => (State::Recovering, vec![]),
-            Decision::After(delay) => (State::Recovering, vec![Effect::Hold, Effect::WakeAt(now + delay)]),
+            Decision::After(delay) => {
+                (State::Recovering, vec![Effect::Hold, Effect::WakeAt(now + delay)])
+            }
             Decision::Leave if others => (self.state, vec![]),
             Decision::Leave => self.fail(give_up, false),
             Decision::LimitHit => self.fail(give_up, true),
@@ -250,7 +264,10 @@ mod tests {
         plugin.handle(Event::Start, now);
         plugin.handle(Event::Ready, now);
         for _ in 0..5 {
-            assert!(!plugin.handle(TRAP, now).contains(&Effect::Withdraw), "requests wait for the next instance");
+            assert!(
+                !plugin.handle(TRAP, now).contains(&Effect::Withdraw),
+                "requests wait for the next instance"
+            );
             assert_eq!(plugin.state(), State::Recovering);
             assert_eq!(plugin.handle(Event::Due, now), [Effect::StartWorker]);
             plugin.handle(Event::Ready, now);
@@ -274,10 +291,13 @@ mod tests {
         let (mut seed, mut now) = (7_u64, Instant::now());
         let mut reached = std::collections::BTreeSet::new();
         for walk in 0..3_000 {
-            let mut plugin = lifecycle([Trial::Candidate, Trial::Required, Trial::BestEffort][walk % 3]);
+            let mut plugin =
+                lifecycle([Trial::Candidate, Trial::Required, Trial::BestEffort][walk % 3]);
             let (mut published, mut dismissed) = (false, false);
             for _ in 0..60 {
-                seed = seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+                seed = seed
+                    .wrapping_mul(6_364_136_223_846_793_005)
+                    .wrapping_add(1_442_695_040_888_963_407);
                 now += Duration::from_millis(seed >> 33 & 0x3fff);
                 let hope = [Hope::None, Hope::Soon, Hope::Some][(seed >> 50) as usize % 3];
                 let others = published && seed >> 55 & 1 == 1;

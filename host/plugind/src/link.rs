@@ -68,17 +68,23 @@ pub enum LinkError {
 /// When an import is missing, or an export is not what its name says.
 pub fn link(compiled: Compiled, linker: &Linker<State>) -> Result<Linked, LinkError> {
     let component = compiled.component;
-    let pre = linker.instantiate_pre(&component).map_err(|error| LinkError::Import(format!("{error:#}")))?;
-    let wrong = |export| move |error: wasmtime::Error| LinkError::Export { export, why: format!("{error:#}") };
+    let pre = linker
+        .instantiate_pre(&component)
+        .map_err(|error| LinkError::Import(format!("{error:#}")))?;
+    let wrong = |export| {
+        move |error: wasmtime::Error| LinkError::Export { export, why: format!("{error:#}") }
+    };
     let offers = compiled.offers;
     let http = match offers.http {
         None => None,
         Some(Preview::P2) => {
-            let indices = p2::bindings::ProxyIndices::new(&pre).map_err(wrong("wasi:http/incoming-handler"))?;
+            let indices = p2::bindings::ProxyIndices::new(&pre)
+                .map_err(wrong("wasi:http/incoming-handler"))?;
             Some(HttpIndices::P2(indices))
         }
         Some(Preview::P3) => {
-            let indices = p3::bindings::ServiceIndices::new(&pre).map_err(wrong("wasi:http/handler"))?;
+            let indices =
+                p3::bindings::ServiceIndices::new(&pre).map_err(wrong("wasi:http/handler"))?;
             Some(HttpIndices::P3(indices))
         }
     };
@@ -90,14 +96,20 @@ pub fn link(compiled: Compiled, linker: &Linker<State>) -> Result<Linked, LinkEr
                 Preview::P2 => "wasi:cli/run@0.2.",
                 Preview::P3 => "wasi:cli/run@0.3.",
             };
-            let missing = || LinkError::Export { export: "wasi:cli/run", why: "it has no function `run`".to_owned() };
-            let name = offers.exports.iter().find(|name| name.starts_with(prefix)).ok_or_else(missing)?;
+            let missing = || LinkError::Export {
+                export: "wasi:cli/run",
+                why: "it has no function `run`".to_owned(),
+            };
+            let name =
+                offers.exports.iter().find(|name| name.starts_with(prefix)).ok_or_else(missing)?;
             let interface = component.get_export_index(None, name).ok_or_else(missing)?;
             Some(component.get_export_index(Some(&interface), "run").ok_or_else(missing)?)
         }
     };
     let lifecycle = match offers.lifecycle {
-        true => Some(lifecycle::GuestIndices::new(&pre).map_err(wrong("plugind:plugin/lifecycle"))?),
+        true => {
+            Some(lifecycle::GuestIndices::new(&pre).map_err(wrong("plugind:plugin/lifecycle"))?)
+        }
         false => None,
     };
     Ok(Linked {
@@ -139,8 +151,12 @@ impl Linked {
         Ok(Exports {
             http: match &self.http {
                 None => None,
-                Some(HttpIndices::P2(indices)) => Some(Proxy::P2(indices.load(&mut store, instance)?)),
-                Some(HttpIndices::P3(indices)) => Some(Proxy::P3(indices.load(&mut store, instance)?)),
+                Some(HttpIndices::P2(indices)) => {
+                    Some(Proxy::P2(indices.load(&mut store, instance)?))
+                }
+                Some(HttpIndices::P3(indices)) => {
+                    Some(Proxy::P3(indices.load(&mut store, instance)?))
+                }
             },
             run: match &self.run {
                 None => None,

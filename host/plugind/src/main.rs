@@ -7,7 +7,8 @@ use plugind::{
     environment::Environment,
     journal::{self, Priority},
     name::SocketName,
-    plugin::scan::SearchPath,
+    plugin::{compile::Compiler, scan::SearchPath},
+    quantity::{Bytes, Span},
 };
 use std::{
     net::SocketAddr,
@@ -37,6 +38,12 @@ struct Arguments {
     /// The program that compiles components
     #[arg(long, value_name = "PATH")]
     compiler: Option<PathBuf>,
+    /// How long compiling one component may take
+    #[arg(long, value_name = "TIME", default_value = "2min")]
+    compile_timeout: Span,
+    /// How much address space compiling one component may take
+    #[arg(long, value_name = "SIZE", default_value = "4G")]
+    compile_memory_max: Bytes,
     /// The least important entries that are kept
     #[arg(long, value_name = "PRIORITY", default_value = "info", value_parser = parse_priority,
           help = "The least important entries that are kept: crit, err, warning, notice, info or debug")]
@@ -44,15 +51,20 @@ struct Arguments {
 }
 
 fn parse_listen(text: &str) -> Result<(SocketName, SocketAddr), String> {
-    let (name, address) = text.split_once('=').ok_or("write a name, = and an address, as in http=127.0.0.1:8080")?;
+    let (name, address) =
+        text.split_once('=').ok_or("write a name, = and an address, as in http=127.0.0.1:8080")?;
     let name = name.parse().map_err(|error| format!("{name:?}: {error}"))?;
-    let address = address.parse().map_err(|_| format!("{address:?} is no address with a port, as in 127.0.0.1:8080 or [::1]:8080"))?;
+    let address = address.parse().map_err(|_| {
+        format!("{address:?} is no address with a port, as in 127.0.0.1:8080 or [::1]:8080")
+    })?;
     Ok((name, address))
 }
 
 fn parse_priority(text: &str) -> Result<Priority, String> {
     let found = Priority::ALL.iter().find(|(name, _)| *name == text);
-    found.map(|(_, priority)| *priority).ok_or_else(|| "it is none of crit, err, warning, notice, info, debug".to_owned())
+    found
+        .map(|(_, priority)| *priority)
+        .ok_or_else(|| "it is none of crit, err, warning, notice, info, debug".to_owned())
 }
 
 fn main() -> ExitCode {
@@ -77,7 +89,11 @@ fn main() -> ExitCode {
             None => SearchPath::below(root.unwrap_or(Path::new("/"))),
         },
         cache: environment.cache(root),
-        compiler: arguments.compiler.unwrap_or_else(|| environment.compiler()),
+        compiler: Compiler {
+            program: arguments.compiler.unwrap_or_else(|| environment.compiler()),
+            deadline: arguments.compile_timeout.0,
+            memory_max: arguments.compile_memory_max.0,
+        },
     };
     let status = run(settings, journal);
     writer.finish();
@@ -85,7 +101,11 @@ fn main() -> ExitCode {
 }
 
 fn run(settings: Settings, journal: journal::Journal) -> ExitCode {
-    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().thread_name("executor").build() {
+    let runtime = match tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .thread_name("executor")
+        .build()
+    {
         Ok(runtime) => runtime,
         Err(error) => {
             error!(%error, "cannot start threads");

@@ -81,7 +81,9 @@ mod tests {
     #[test]
     fn a_name_can_never_climb_out_of_its_directory() {
         let long = "a".repeat(65);
-        for name in ["", "..", "../etc", "a/b", "Greeter", "-x", "9lives", "a\0b", "ä", "a.b", &long] {
+        for name in
+            ["", "..", "../etc", "a/b", "Greeter", "-x", "9lives", "a\0b", "ä", "a.b", &long]
+        {
             assert!(name.parse::<PluginName>().is_err(), "{name:?} was accepted");
         }
         for name in ["a", "greeter-02", &"a".repeat(64)] {

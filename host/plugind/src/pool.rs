@@ -12,15 +12,13 @@ use crate::{
         offers::Preview,
     },
     worker,
-    world::{self, bindings::exports::plugind::plugin::lifecycle::StopReason, journal, memory, notify},
+    world::{
+        self, bindings::exports::plugind::plugin::lifecycle::StopReason, journal, memory, notify,
+    },
 };
 use async_channel::TrySendError;
 use futures::channel::oneshot;
-use std::{
-    sync::Arc,
-    thread::available_parallelism,
-    time::Duration,
-};
+use std::{sync::Arc, thread::available_parallelism, time::Duration};
 use tokio::sync::Semaphore;
 use wasmtime_wasi_http::WasiBody;
 
@@ -57,20 +55,31 @@ pub enum CallError {
 impl Pool {
     /// A pool without any instance yet; `tell` hears of each of its workers.
     #[must_use]
-    pub fn new(linked: Linked, generation: u64, journal: Journal, tell: impl Fn(News) + Send + Sync + 'static) -> Arc<Self> {
+    pub fn new(
+        linked: Linked,
+        generation: u64,
+        journal: Journal,
+        tell: impl Fn(News) + Send + Sync + 'static,
+    ) -> Arc<Self> {
         let terms = Terms::of(&linked);
         let limits = &linked.manifest.limits;
         let bytes = |bytes: u64| usize::try_from(bytes).unwrap_or(usize::MAX);
         let shared = Arc::new(world::Shared {
             plugin: linked.name.clone(),
             generation,
-            config: linked.manifest.config.iter().map(|(key, value)| (key.clone(), value.clone())).collect(),
+            config: linked
+                .manifest
+                .config
+                .iter()
+                .map(|(key, value)| (key.clone(), value.clone()))
+                .collect(),
             memory: memory::Shared::new(bytes(limits.memory_max.0)),
             instance_memory_max: bytes(limits.instance_memory_max.0),
             journal: journal::Shared::new(journal, limits.log_rate),
             notify: notify::Shared::default(),
         });
-        let watch = Watch::start(limits.request_timeout, terms.serve_one().then_some(terms.timeout_stop));
+        let watch =
+            Watch::start(limits.request_timeout, terms.serve_one().then_some(terms.timeout_stop));
         let (sender, receiver) = async_channel::bounded(QUEUE);
         let room = Arc::new(Semaphore::new(terms.workers));
         let crew = Crew::new(linked, shared, terms, receiver, watch, Box::new(tell));
@@ -133,7 +142,10 @@ impl Pool {
     ///
     /// # Errors
     /// When none had room, or the guest failed or did not answer in time.
-    pub async fn call(&self, request: http::Request<WasiBody>) -> Result<http::Response<Delivery>, CallError> {
+    pub async fn call(
+        &self,
+        request: http::Request<WasiBody>,
+    ) -> Result<http::Response<Delivery>, CallError> {
         let (reply, outcome) = oneshot::channel();
         let exchange = self.crew.watch.exchange();
         let answer = Answer::new(exchange.clone(), outcome);
@@ -143,7 +155,9 @@ impl Pool {
                 Ok(permit) => permit,
                 Err(_) => match self.wait_for_room().await {
                     Some(permit) => permit,
-                    None if self.room.is_closed() => return Err(CallError::Going(Box::new(job.request))),
+                    None if self.room.is_closed() => {
+                        return Err(CallError::Going(Box::new(job.request)));
+                    }
                     None => return Err(CallError::Busy),
                 },
             };
@@ -152,7 +166,9 @@ impl Pool {
             match self.queue.try_send(job) {
                 Ok(()) => self.crew.mind_shortage(),
                 Err(TrySendError::Full(_)) => return Err(CallError::Busy),
-                Err(TrySendError::Closed(job)) => return Err(CallError::Going(Box::new(job.request))),
+                Err(TrySendError::Closed(job)) => {
+                    return Err(CallError::Going(Box::new(job.request)));
+                }
             }
         }
         answer.await.map_err(|(why, error)| match why {
@@ -195,6 +211,7 @@ impl Terms {
             },
             recycle_after: recycle_after.or(instances.recycle_after),
             on_demand: mode == Mode::Fresh && !linked.has_lifecycle() && !alone,
+            program,
             timeout_start: service.timeout_start,
             timeout_stop: service.timeout_stop,
             watchdog: service.watchdog,

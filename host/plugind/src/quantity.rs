@@ -92,7 +92,9 @@ mod tests {
 
     #[test]
     fn sizes_are_counted_in_powers_of_1024() {
-        for (text, bytes) in [("0", 0), ("512", 512), ("64M", 64 << 20), ("1G", 1 << 30), ("2K", 2048)] {
+        for (text, bytes) in
+            [("0", 0), ("512", 512), ("64M", 64 << 20), ("1G", 1 << 30), ("2K", 2048)]
+        {
             assert_eq!(text.parse(), Ok(Bytes(bytes)), "{text}");
             assert_eq!(Bytes(bytes).to_string(), text);
         }
@@ -104,7 +106,12 @@ mod tests {
     #[test]
     fn a_number_alone_is_a_number_of_seconds() {
         let seconds = |seconds| Ok(Span(Duration::from_secs(seconds)));
-        for (text, span) in [("30", seconds(30)), ("5min", seconds(300)), ("1min 30s", seconds(90)), ("2h", seconds(7200))] {
+        for (text, span) in [
+            ("30", seconds(30)),
+            ("5min", seconds(300)),
+            ("1min 30s", seconds(90)),
+            ("2h", seconds(7200)),
+        ] {
             assert_eq!(text.parse(), span, "{text}");
         }
         assert_eq!("1.5".parse(), Ok(Span(Duration::from_millis(1500))));

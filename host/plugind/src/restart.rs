@@ -69,7 +69,11 @@ impl Restarts {
     }
 
     fn again(&mut self, now: Instant) -> Decision {
-        while self.recent.front().is_some_and(|then| now.saturating_duration_since(*then) >= self.interval) {
+        while self
+            .recent
+            .front()
+            .is_some_and(|then| now.saturating_duration_since(*then) >= self.interval)
+        {
             self.recent.pop_front();
         }
         if self.recent.len() >= self.burst {
@@ -121,7 +125,10 @@ mod tests {
         let mut restarts = restarts(|_| ());
         let start = Instant::now();
         for second in 0..5 {
-            assert!(matches!(restarts.failed(start + Duration::from_secs(second)), Decision::After(_)));
+            assert!(matches!(
+                restarts.failed(start + Duration::from_secs(second)),
+                Decision::After(_)
+            ));
         }
         assert_eq!(restarts.failed(start + Duration::from_secs(59)), Decision::LimitHit);
         assert!(matches!(restarts.failed(start + Duration::from_secs(61)), Decision::After(_)));
@@ -131,9 +138,11 @@ mod tests {
     fn the_manifest_says_after_what_to_start_anew() {
         let now = Instant::now();
         let again = |decision| matches!(decision, Decision::After(_));
-        for (restart, after_failure, after_success) in
-            [(Restart::No, false, false), (Restart::OnFailure, true, false), (Restart::Always, true, true)]
-        {
+        for (restart, after_failure, after_success) in [
+            (Restart::No, false, false),
+            (Restart::OnFailure, true, false),
+            (Restart::Always, true, true),
+        ] {
             let mut restarts = restarts(|service| service.restart = restart);
             assert_eq!(again(restarts.failed(now)), after_failure, "{restart:?}");
             assert_eq!(again(restarts.returned(now)), after_success, "{restart:?}");

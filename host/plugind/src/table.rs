@@ -70,7 +70,11 @@ impl Table {
     /// # Errors
     /// When the path has dot segments, in whatever way they are written: host and plugin could disagree about where
     /// they lead.
-    pub fn route(&self, host: Option<&str>, path: &str) -> Result<Option<&Arc<Entry>>, DotSegments> {
+    pub fn route(
+        &self,
+        host: Option<&str>,
+        path: &str,
+    ) -> Result<Option<&Arc<Entry>>, DotSegments> {
         let decoded = decode(path)?;
         if !self.hosts.is_empty()
             && let Some(host) = host
@@ -101,7 +105,8 @@ fn longest<'a>(paths: &'a HashMap<String, Arc<Entry>>, path: &str) -> Option<&'a
 /// The path in the form in which routes are written: what needed no encoding is decoded (RFC 3986, 6.2.2.2).
 fn decode(path: &str) -> Result<Cow<'_, str>, DotSegments> {
     // Nearly every path is plain, and costs no more than this look.
-    let path = if path.contains('%') { Cow::Owned(decode_unreserved(path)) } else { Cow::Borrowed(path) };
+    let path =
+        if path.contains('%') { Cow::Owned(decode_unreserved(path)) } else { Cow::Borrowed(path) };
     if path.contains("/.") && path.split('/').any(|segment| matches!(segment, "." | "..")) {
         return Err(DotSegments);
     }
@@ -113,7 +118,9 @@ fn decode_unreserved(path: &str) -> String {
     let mut rest = path;
     while let Some(percent) = rest.find('%') {
         decoded.push_str(&rest[..percent]);
-        let byte = rest.get(percent + 1..percent + 3).and_then(|digits| u8::from_str_radix(digits, 16).ok());
+        let byte = rest
+            .get(percent + 1..percent + 3)
+            .and_then(|digits| u8::from_str_radix(digits, 16).ok());
         match byte {
             Some(byte) if byte.is_ascii_alphanumeric() || b"-._~".contains(&byte) => {
                 decoded.push(char::from(byte));
@@ -208,7 +215,9 @@ mod tests {
     #[test]
     fn the_root_answers_what_nobody_else_does() {
         let table = table(&[(None, "/", "root"), (None, "/a", "a")]);
-        for (path, plugin) in [("/", "root"), ("/b", "root"), ("/a/b", "a"), ("/ab", "root"), ("//", "root")] {
+        for (path, plugin) in
+            [("/", "root"), ("/b", "root"), ("/a/b", "a"), ("/ab", "root"), ("//", "root")]
+        {
             assert_eq!(answers(&table, "x", path).as_deref(), Some(plugin), "{path}");
         }
     }

@@ -32,10 +32,7 @@ use std::{
 };
 use tokio::time::{Interval, MissedTickBehavior, Sleep};
 use tracing::{debug, warn};
-use wasmtime::{
-    AsContextMut, Store, Trap, WasmBacktrace,
-    component::Accessor,
-};
+use wasmtime::{AsContextMut, Store, Trap, WasmBacktrace, component::Accessor};
 use wasmtime_wasi::I32Exit;
 use wasmtime_wasi_http::{WasiHttpView, handler::Prepared};
 
@@ -52,6 +49,9 @@ enum End {
     Failed(Failure),
 }
 
+/// What comes out of the inside: how it ended, or an error of the guest, or a panic of the host.
+type Ended = std::thread::Result<wasmtime::Result<End>>;
+
 /// Makes a worker for the work that waits in the crew's queue.
 pub(crate) fn hire(crew: &Arc<Crew>, place: Employed) {
     let mut presence = crew.enter();
@@ -59,7 +59,12 @@ pub(crate) fn hire(crew: &Arc<Crew>, place: Employed) {
     let vitals = Vitals::new(crew.number(), Pulse::new(crew.terms.slices_max));
     presence.enlist(&vitals);
     tokio::spawn(async move {
-        let worker = Worker { crew: &crew, vitals: &vitals, clock: Clock::default(), place: Mutex::new(Some(place)) };
+        let worker = Worker {
+            crew: &crew,
+            vitals: &vitals,
+            clock: Clock::default(),
+            place: Mutex::new(Some(place)),
+        };
         let (end, was_ready) = worker.live(None).await;
         drop(worker);
         match end {
@@ -81,7 +86,12 @@ pub(crate) fn hire_for(crew: &Arc<Crew>, job: Job, permit: impl Send + 'static) 
         let exchange = OwnExchange(job.exchange.clone());
         let vitals = Vitals::new(crew.number(), Pulse::new(crew.terms.slices_max));
         if job.exchange.take(&vitals) {
-            let worker = Worker { crew: &crew, vitals: &vitals, clock: Clock::default(), place: Mutex::new(None) };
+            let worker = Worker {
+                crew: &crew,
+                vitals: &vitals,
+                clock: Clock::default(),
+                place: Mutex::new(None),
+            };
             if let (End::Failed(failure), _) = worker.live(Some(job)).await
                 && crew.shared.journal.admit(&crew.linked.name, Instant::now())
             {
@@ -154,7 +164,12 @@ impl Clock {
 impl Worker<'_> {
     /// Lives its life; also says whether it had been ready.
     async fn live(&self, first: Option<Job>) -> (End, bool) {
-        let mut store = world::store(self.crew.linked.engine(), &self.crew.shared, self.vitals.number, self.vitals.pulse.clone());
+        let mut store = world::store(
+            self.crew.linked.engine(),
+            &self.crew.shared,
+            self.vitals.number,
+            self.vitals.pulse.clone(),
+        );
         let end = {
             let inside = pin!(AssertUnwindSafe(self.inside(&mut store, first)).catch_unwind());
             self.outside(inside).await
@@ -168,10 +183,7 @@ impl Worker<'_> {
     }
 
     /// Polls the inside and keeps its deadlines.
-    async fn outside<T>(&self, mut inside: Pin<&mut impl Future<Output = std::thread::Result<wasmtime::Result<T>>>>) -> std::thread::Result<wasmtime::Result<T>>
-    where
-        T: From<Failure>,
-    {
+    async fn outside(&self, mut inside: Pin<&mut impl Future<Output = Ended>>) -> Ended {
         let mut alarm: Option<Pin<Box<Sleep>>> = None;
         poll_fn(|cx| {
             self.vitals.register(cx.waker());
@@ -185,19 +197,31 @@ impl Worker<'_> {
                 }
             }
             if self.vitals.is_killed() {
-                return Poll::Ready(Ok(Ok(Failure::Timeout("what was left to do").into())));
+                let end = match self.crew.terms.program {
+                    // That is how programs are stopped.
+                    true => End::Finished,
+                    false => End::Failed(Failure::Timeout("what was left to do")),
+                };
+                return Poll::Ready(Ok(Ok(end)));
             }
             if self.vitals.is_retiring() && self.vitals.under_way() == 0 {
-                return Poll::Ready(Ok(Ok(Failure::Timeout("a request").into())));
+                return Poll::Ready(Ok(Ok(End::Failed(Failure::Timeout("a request")))));
             }
-            self.poll_alarm(&mut alarm, cx).map(|failure| Ok(Ok(failure.into())))
+            self.poll_alarm(&mut alarm, cx).map(|failure| Ok(Ok(End::Failed(failure))))
         })
         .await
     }
 
-    fn poll_alarm(&self, alarm: &mut Option<Pin<Box<Sleep>>>, cx: &mut Context<'_>) -> Poll<Failure> {
+    fn poll_alarm(
+        &self,
+        alarm: &mut Option<Pin<Box<Sleep>>>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Failure> {
         if self.clock.changed.swap(false, Relaxed) {
-            *alarm = self.clock.phase().map(|phase| Box::pin(tokio::time::sleep_until(phase.deadline.into())));
+            *alarm = self
+                .clock
+                .phase()
+                .map(|phase| Box::pin(tokio::time::sleep_until(phase.deadline.into())));
         }
         let Some(sleep) = alarm else { return Poll::Pending };
         let Some(mut phase) = self.clock.phase() else { return Poll::Pending };
@@ -222,20 +246,33 @@ impl Worker<'_> {
         let exports = match linked.instantiate(store).await {
             Ok(exports) => exports,
             Err(error) if error.is::<wasmtime::PoolConcurrencyLimitError>() => {
-                return Ok(End::Failed(Failure::Resources(format!("there is no room for another instance: {error:#}"))));
+                return Ok(End::Failed(Failure::Resources(format!(
+                    "there is no room for another instance: {error:#}"
+                ))));
             }
             Err(error) => return Err(error),
         };
-        store.run_concurrent(async |accessor| self.inside_loop(accessor, &exports, first).await).await?
+        store
+            .run_concurrent(async |accessor| self.inside_loop(accessor, &exports, first).await)
+            .await?
     }
 
-    async fn inside_loop(&self, accessor: &Accessor<State>, exports: &Exports, first: Option<Job>) -> wasmtime::Result<End> {
+    async fn inside_loop(
+        &self,
+        accessor: &Accessor<State>,
+        exports: &Exports,
+        first: Option<Job>,
+    ) -> wasmtime::Result<End> {
         let on_demand = first.is_some();
         if let Some(lifecycle) = &exports.lifecycle {
             match lifecycle.call_start(accessor).await? {
                 Ok(()) => (),
-                Err(StartError::Configuration(why)) => return Ok(End::Failed(Failure::Configuration(why))),
-                Err(StartError::Unavailable(why)) => return Ok(End::Failed(Failure::Unavailable(why))),
+                Err(StartError::Configuration(why)) => {
+                    return Ok(End::Failed(Failure::Configuration(why)));
+                }
+                Err(StartError::Unavailable(why)) => {
+                    return Ok(End::Failed(Failure::Unavailable(why)));
+                }
             }
         }
         self.clock.ready.store(true, Relaxed);
@@ -244,23 +281,17 @@ impl Worker<'_> {
             self.crew.tell(News::Ready { worker: self.vitals.number });
         }
         let why = match &exports.run {
+            // Nothing tells a program to stop: when it should, the worker is ended from outside, where it is.
             Some(run) => {
-                let mut queue = pin!(self.crew.queue.clone());
                 let mut run = pin!(run.call_concurrent(accessor, ()));
-                // Nothing tells a program to stop, so there is nothing to wait for when it should.
-                return poll_fn(|cx| {
+                let returned = poll_fn(|cx| {
                     self.vitals.pulse.beat();
-                    if queue.as_mut().poll_next(cx).is_ready() {
-                        return Poll::Ready(Ok(End::Finished));
-                    }
-                    run.as_mut().poll(cx).map(|returned| {
-                        Ok(match returned?.0 {
-                            Ok(()) => End::Returned,
-                            Err(()) => End::Failed(Failure::ExitCode(1)),
-                        })
-                    })
-                })
-                .await;
+                    run.as_mut().poll(cx)
+                });
+                return Ok(match returned.await?.0 {
+                    Ok(()) => End::Returned,
+                    Err(()) => End::Failed(Failure::ExitCode(1)),
+                });
             }
             None => self.serve(accessor, exports, first).await?,
         };
@@ -279,7 +310,12 @@ impl Worker<'_> {
     }
 
     /// Takes work until there is a reason to take no more, and what was taken is done.
-    async fn serve(&self, accessor: &Accessor<State>, exports: &Exports, first: Option<Job>) -> wasmtime::Result<Why> {
+    async fn serve(
+        &self,
+        accessor: &Accessor<State>,
+        exports: &Exports,
+        first: Option<Job>,
+    ) -> wasmtime::Result<Why> {
         let terms = &self.crew.terms;
         let mut calls = FuturesUnordered::new();
         let mut taken = 0_u32;
@@ -293,7 +329,9 @@ impl Worker<'_> {
             self.clock.settled.store(false, Relaxed);
             *taken += 1;
             let handler = exports.http.as_ref()?;
-            let prepared = accessor.with(|mut store| Prepared::new(store.as_context_mut(), handler, job.request, State::http, job.reply));
+            let prepared = accessor.with(|mut store| {
+                Prepared::new(store.as_context_mut(), handler, job.request, State::http, job.reply)
+            });
             let prepared = match prepared {
                 Ok(prepared) => prepared,
                 Err(error) => {
@@ -357,7 +395,10 @@ impl Worker<'_> {
                     Poll::Pending => break,
                 }
             }
-            if leaving.is_none() || !calls.is_empty() || accessor.poll_no_interesting_tasks(cx).is_pending() {
+            if leaving.is_none()
+                || !calls.is_empty()
+                || accessor.poll_no_interesting_tasks(cx).is_pending()
+            {
                 return Poll::Pending;
             }
             Poll::Ready(Ok(leaving.take().expect("it is checked above")))
@@ -375,7 +416,9 @@ impl Worker<'_> {
         if let Some(hung) = error.downcast_ref::<Hung>() {
             return End::Failed(Failure::Watchdog(hung.to_string()));
         }
-        let place = error.downcast_ref::<WasmBacktrace>().and_then(|trace| trace.frames().first()?.func_name().map(str::to_owned));
+        let place = error
+            .downcast_ref::<WasmBacktrace>()
+            .and_then(|trace| trace.frames().first()?.func_name().map(str::to_owned));
         let mut why = match error.downcast_ref::<Trap>() {
             Some(trap) => trap.to_string(),
             None => error.root_cause().to_string(),
@@ -384,7 +427,9 @@ impl Worker<'_> {
             why = format!("{why} in {place}");
         }
         End::Failed(match memory_was_refused {
-            true => Failure::OutOfMemory(format!("it was refused memory beyond its limit, and then failed: {why}")),
+            true => Failure::OutOfMemory(format!(
+                "it was refused memory beyond its limit, and then failed: {why}"
+            )),
             false => Failure::Trap(why),
         })
     }
@@ -418,9 +463,20 @@ impl<'a> Health<'a> {
     }
 
     /// Says why the instance is not able to serve, once it says so.
-    fn poll(&mut self, accessor: &'a Accessor<State>, exports: &'a Exports, worker: &Worker<'_>, cx: &mut Context<'_>) -> wasmtime::Result<Option<String>> {
-        let (Some(interval), Some(lifecycle)) = (&mut self.interval, &exports.lifecycle) else { return Ok(None) };
-        if self.asked.is_none() && interval.poll_tick(cx).is_ready() && worker.clock.phase().is_none() {
+    fn poll(
+        &mut self,
+        accessor: &'a Accessor<State>,
+        exports: &'a Exports,
+        worker: &Worker<'_>,
+        cx: &mut Context<'_>,
+    ) -> wasmtime::Result<Option<String>> {
+        let (Some(interval), Some(lifecycle)) = (&mut self.interval, &exports.lifecycle) else {
+            return Ok(None);
+        };
+        if self.asked.is_none()
+            && interval.poll_tick(cx).is_ready()
+            && worker.clock.phase().is_none()
+        {
             worker.clock.begin(HEALTH, interval.period());
             self.asked = Some(lifecycle.call_health(accessor).boxed());
         }
@@ -439,7 +495,9 @@ impl<'a> Health<'a> {
             let plugin = &worker.crew.linked.name;
             match &said {
                 Some(why) => warn!(%plugin, worker = worker.vitals.number, why, "plugin degraded"),
-                None => tracing::info!(%plugin, worker = worker.vitals.number, "plugin healthy again"),
+                None => {
+                    tracing::info!(%plugin, worker = worker.vitals.number, "plugin healthy again")
+                }
             }
             self.degraded = said;
         }
@@ -458,13 +516,10 @@ fn is_ready_for_call(accessor: &Accessor<State>, exports: &Exports, cx: &mut Con
     accessor.poll_ready_for_concurrent_call(handler, cx).is_ready()
 }
 
-impl From<Failure> for End {
-    fn from(failure: Failure) -> Self {
-        Self::Failed(failure)
-    }
-}
-
 fn panic_message(panic: &(dyn std::any::Any + Send)) -> String {
-    let text = panic.downcast_ref::<String>().map(String::as_str).or_else(|| panic.downcast_ref::<&str>().copied());
+    let text = panic
+        .downcast_ref::<String>()
+        .map(String::as_str)
+        .or_else(|| panic.downcast_ref::<&str>().copied());
     format!("the host panicked: {}", text.unwrap_or("it does not say why"))
 }

@@ -41,7 +41,8 @@ impl Document {
         for error in errors {
             self.complain(error.span().map_or(0, |span| span.start), error.message());
         }
-        let read = self.complaints.borrow().is_empty().then(|| {
+        let is_toml = self.complaints.borrow().is_empty();
+        let read = is_toml.then(|| {
             let table = Table::new(self, root.get_ref(), String::new());
             let read = read(&table);
             table.complain_about_the_rest();
@@ -99,7 +100,10 @@ impl<'a> Table<'a> {
     pub fn parsed<T: FromStr<Err: Display>>(&self, key: &'static str) -> Option<T> {
         let value = self.value(key)?;
         let Some(text) = value.get_ref().as_str() else {
-            self.complain(value, format!("{}{key} is a text in quotes, not {}", self.prefix, a(value.get_ref())));
+            self.complain(
+                value,
+                format!("{}{key} is a text in quotes, not {}", self.prefix, a(value.get_ref())),
+            );
             return None;
         };
         match text.parse() {
@@ -126,7 +130,10 @@ impl<'a> Table<'a> {
         let table = match self.value(key) {
             None => &empty,
             Some(value) => value.get_ref().as_table().unwrap_or_else(|| {
-                self.complain(value, format!("{}{key} is a table [{key}], not {}", self.prefix, a(value.get_ref())));
+                self.complain(
+                    value,
+                    format!("{}{key} is a table [{key}], not {}", self.prefix, a(value.get_ref())),
+                );
                 &empty
             }),
         };
@@ -161,13 +168,23 @@ impl<'a> Table<'a> {
         let mut texts = BTreeMap::new();
         let Some(value) = self.value(key) else { return texts };
         let Some(table) = value.get_ref().as_table() else {
-            self.complain(value, format!("{}{key} is a table [{key}], not {}", self.prefix, a(value.get_ref())));
+            self.complain(
+                value,
+                format!("{}{key} is a table [{key}], not {}", self.prefix, a(value.get_ref())),
+            );
             return texts;
         };
         for (name, value) in table {
             match value.get_ref().as_str() {
                 Some(text) => drop(texts.insert(name.get_ref().to_string(), text.to_owned())),
-                None => self.complain(value, format!("{key}.{} is a text in quotes, not {}", name.get_ref(), a(value.get_ref()))),
+                None => self.complain(
+                    value,
+                    format!(
+                        "{key}.{} is a text in quotes, not {}",
+                        name.get_ref(),
+                        a(value.get_ref())
+                    ),
+                ),
             }
         }
         texts
@@ -180,11 +197,19 @@ impl<'a> Table<'a> {
         }
     }
 
-    fn take<T>(&self, key: &'static str, wanted: &str, take: impl FnOnce(&DeValue<'_>) -> Option<T>) -> Option<T> {
+    fn take<T>(
+        &self,
+        key: &'static str,
+        wanted: &str,
+        take: impl FnOnce(&DeValue<'_>) -> Option<T>,
+    ) -> Option<T> {
         let value = self.value(key)?;
         let taken = take(value.get_ref());
         if taken.is_none() {
-            self.complain(value, format!("{}{key} is {wanted}, not {}", self.prefix, shown(value.get_ref())));
+            self.complain(
+                value,
+                format!("{}{key} is {wanted}, not {}", self.prefix, shown(value.get_ref())),
+            );
         }
         taken
     }
@@ -209,7 +234,9 @@ impl<'a> Table<'a> {
                 .max_by(|(one, _), (other, _)| one.total_cmp(other));
             let remedy = match nearest {
                 Some((_, known)) => format!("did you mean \"{known}\"?"),
-                None => format!("known are {}", known.iter().copied().collect::<Vec<_>>().join(", ")),
+                None => {
+                    format!("known are {}", known.iter().copied().collect::<Vec<_>>().join(", "))
+                }
             };
             let message = format!("unknown key \"{}{name}\"; {remedy}", self.prefix);
             self.document.complain(key.span().start, message);

@@ -89,7 +89,12 @@ pub enum CompileError {
 ///
 /// # Errors
 /// When it cannot be compiled. Trouble with the cache is none: then it is compiled anew.
-pub fn compile(verified: Verified, engine: &Engine, cache: &Cache, compiler: &Compiler) -> Result<Compiled, CompileError> {
+pub fn compile(
+    verified: Verified,
+    engine: &Engine,
+    cache: &Cache,
+    compiler: &Compiler,
+) -> Result<Compiled, CompileError> {
     let key = Key::new(verified.digest());
     let component = match cache.load(engine, &key) {
         Ok(component) => component,
@@ -114,10 +119,12 @@ pub fn compile(verified: Verified, engine: &Engine, cache: &Cache, compiler: &Co
 impl Compiler {
     fn run(&self, verified: &Verified, cache: &Cache) -> Result<OwnedFd, CompileError> {
         let cannot_run = |source| CompileError::Run { program: self.program.clone(), source };
-        let (here, there) = socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None)
-            .map_err(|errno| cannot_run(errno.into()))?;
+        let (here, there) =
+            socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None)
+                .map_err(|errno| cannot_run(errno.into()))?;
         for direction in [Timeout::Send, Timeout::Recv] {
-            set_socket_timeout(&here, direction, Some(self.deadline)).map_err(|errno| cannot_run(errno.into()))?;
+            set_socket_timeout(&here, direction, Some(self.deadline))
+                .map_err(|errno| cannot_run(errno.into()))?;
         }
         let child = Command::new(&self.program)
             .arg("--cache")
@@ -137,7 +144,9 @@ impl Compiler {
         match answer {
             Ok(Answer::Compiled(descriptor)) => Ok(descriptor),
             Ok(Answer::Refused(why)) => Err(CompileError::Refused(why)),
-            Err(ProtocolError::Receive(rustix::io::Errno::AGAIN)) => Err(CompileError::Deadline(self.deadline)),
+            Err(ProtocolError::Receive(rustix::io::Errno::AGAIN)) => {
+                Err(CompileError::Deadline(self.deadline))
+            }
             Err(source) => Err(CompileError::Failed { status: child.end(), source }),
         }
     }

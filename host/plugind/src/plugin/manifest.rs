@@ -136,7 +136,10 @@ impl Serve {
         }
         let host = table.text("host").map(|host| host.to_ascii_lowercase());
         if host.as_deref().is_some_and(|host| host.is_empty() || host.contains(['/', ' ', '@'])) {
-            table.complain_about("host", "serve.host is a host name or an address without a port, as in \"hello.example\"");
+            table.complain_about(
+                "host",
+                "serve.host is a host name or an address without a port, as in \"hello.example\"",
+            );
         }
         Self {
             socket: table.parsed("socket"),
@@ -158,7 +161,8 @@ fn check_route(route: &str) -> Result<(), &'static str> {
     if route.split('/').any(|segment| matches!(segment, "." | "..")) || route.contains("//") {
         return Err("has no empty segments and none that are \".\" or \"..\"");
     }
-    if route.contains(['?', '#', '%']) || route.chars().any(|c| c.is_control() || c.is_whitespace()) {
+    if route.contains(['?', '#', '%']) || route.chars().any(|c| c.is_control() || c.is_whitespace())
+    {
         return Err("is a plain path without \"?\", \"#\", \"%\" and spaces");
     }
     Ok(())
@@ -173,7 +177,14 @@ impl Service {
             timeout_stop: span("timeout-stop-sec", seconds(10)),
             watchdog: span("watchdog-sec", seconds(10)),
             restart: table
-                .choice("restart", &[("no", Restart::No), ("on-failure", Restart::OnFailure), ("always", Restart::Always)])
+                .choice(
+                    "restart",
+                    &[
+                        ("no", Restart::No),
+                        ("on-failure", Restart::OnFailure),
+                        ("always", Restart::Always),
+                    ],
+                )
                 .unwrap_or(Restart::OnFailure),
             restart_sec: span("restart-sec", Duration::from_millis(100)),
             restart_steps: table.number("restart-steps", 0).unwrap_or(6),
@@ -186,7 +197,8 @@ impl Service {
 
 impl Instances {
     fn read(table: &Table<'_>) -> Self {
-        let modes = [("shared", Mode::Shared), ("exclusive", Mode::Exclusive), ("fresh", Mode::Fresh)];
+        let modes =
+            [("shared", Mode::Shared), ("exclusive", Mode::Exclusive), ("fresh", Mode::Fresh)];
         Self {
             mode: table.choice("mode", &modes),
             max: table.number("max", 1),
@@ -201,8 +213,12 @@ impl Limits {
         Self {
             memory_max: table.parsed("memory-max").unwrap_or(Bytes(256 << 20)),
             instance_memory_max: table.parsed("instance-memory-max").unwrap_or(Bytes(64 << 20)),
-            request_timeout: table.parsed::<Span>("request-timeout").map_or(Duration::from_secs(30), |span| span.0),
-            log_rate: table.parsed("log-rate").unwrap_or(Rate { count: 1000, every: Duration::from_secs(10) }),
+            request_timeout: table
+                .parsed::<Span>("request-timeout")
+                .map_or(Duration::from_secs(30), |span| span.0),
+            log_rate: table
+                .parsed("log-rate")
+                .unwrap_or(Rate { count: 1000, every: Duration::from_secs(10) }),
         }
     }
 }
@@ -212,7 +228,8 @@ mod tests {
     use super::*;
 
     fn parse(text: &str) -> Result<Manifest, Vec<String>> {
-        let told = |complaints: Vec<Complaint>| complaints.iter().map(ToString::to_string).collect();
+        let told =
+            |complaints: Vec<Complaint>| complaints.iter().map(ToString::to_string).collect();
         Manifest::parse(Path::new("m.toml"), text).map_err(told)
     }
 

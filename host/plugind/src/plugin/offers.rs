@@ -42,7 +42,9 @@ pub enum OffersError {
     )]
     CoreModule,
     /// It is made for another version of the contract.
-    #[error("is made for {0}, and this host speaks plugind:plugin@{CONTRACT}; rebuild it against the host's wit/")]
+    #[error(
+        "is made for {0}, and this host speaks plugind:plugin@{CONTRACT}; rebuild it against the host's wit/"
+    )]
     OtherContract(String),
     /// It exports nothing that the host has a use for.
     #[error(
@@ -89,9 +91,12 @@ impl Offers {
     fn collect_names(&mut self, bytes: &[u8]) -> Result<(), OffersError> {
         let mut depth = 0_usize;
         for payload in Parser::new(0).parse_all(bytes) {
-            let wrong = |error: wasmparser::BinaryReaderError| OffersError::NotWasm(error.to_string());
+            let wrong =
+                |error: wasmparser::BinaryReaderError| OffersError::NotWasm(error.to_string());
             match payload.map_err(wrong)? {
-                Payload::Version { encoding: Encoding::Module, .. } if depth == 0 => return Err(OffersError::CoreModule),
+                Payload::Version { encoding: Encoding::Module, .. } if depth == 0 => {
+                    return Err(OffersError::CoreModule);
+                }
                 Payload::ModuleSection { .. } | Payload::ComponentSection { .. } => depth += 1,
                 Payload::End(_) => depth = depth.saturating_sub(1),
                 Payload::ComponentImportSection(imports) if depth == 0 => {

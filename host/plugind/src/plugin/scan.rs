@@ -115,7 +115,11 @@ impl Files {
         let found = self
             .components
             .into_iter()
-            .map(|(name, component)| Found { manifest: self.manifests.remove(&name), name, component })
+            .map(|(name, component)| Found {
+                manifest: self.manifests.remove(&name),
+                name,
+                component,
+            })
             .collect();
         for (name, path) in self.manifests {
             let component = path.with_file_name(format!("{name}.wasm"));
@@ -164,8 +168,14 @@ mod tests {
         let (found, strays) = scan(&SearchPath::Only(root.path().to_owned())).unwrap();
         assert_eq!(found, []);
         let told: Vec<_> = strays.iter().map(ToString::to_string).collect();
-        assert!(told[0].contains("Bad Name.wasm is not a plugin") && told[0].contains("rename"), "{told:?}");
-        assert!(told[1].contains("without a component") && told[1].contains("lonely.wasm"), "{told:?}");
+        assert!(
+            told[0].contains("Bad Name.wasm is not a plugin") && told[0].contains("rename"),
+            "{told:?}"
+        );
+        assert!(
+            told[1].contains("without a component") && told[1].contains("lonely.wasm"),
+            "{told:?}"
+        );
     }
 
     #[test]

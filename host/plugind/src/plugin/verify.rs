@@ -81,7 +81,7 @@ pub struct Rejected {
 ///
 /// # Errors
 /// When it cannot be read, its manifest has mistakes, or its component cannot be a plugin.
-pub fn verify(found: Found) -> Result<Verified, Rejected> {
+pub fn verify(found: Found) -> Result<Verified, Box<Rejected>> {
     let name = found.name;
     let manifest = match &found.manifest {
         None => Ok(Manifest::default()),
@@ -89,17 +89,20 @@ pub fn verify(found: Found) -> Result<Verified, Rejected> {
     };
     let manifest = match manifest {
         Ok(manifest) => manifest,
-        Err(error) => return Err(Rejected { name, manifest: None, error }),
+        Err(error) => return Err(Box::new(Rejected { name, manifest: None, error })),
     };
     match judge(&found.component) {
-        Ok((offers, digest, file)) => Ok(Verified { name, manifest, offers, digest, path: found.component, file }),
-        Err(error) => Err(Rejected { name, manifest: Some(manifest), error }),
+        Ok((offers, digest, file)) => {
+            Ok(Verified { name, manifest, offers, digest, path: found.component, file })
+        }
+        Err(error) => Err(Box::new(Rejected { name, manifest: Some(manifest), error })),
     }
 }
 
 fn judge(path: &Path) -> Result<(Offers, [u8; 32], File), VerifyError> {
     let (bytes, file) = read(path, COMPONENT_MAX)?;
-    let offers = Offers::of(&bytes).map_err(|source| VerifyError::Offers { path: path.to_owned(), source })?;
+    let offers = Offers::of(&bytes)
+        .map_err(|source| VerifyError::Offers { path: path.to_owned(), source })?;
     Ok((offers, Sha256::digest(&bytes).into(), file))
 }
 
@@ -114,7 +117,8 @@ fn read(path: &Path, most: u64) -> Result<(Vec<u8>, File), VerifyError> {
     let failed = |source: io::Error| VerifyError::Read { path: path.to_owned(), source };
     // NONBLOCK: opening a pipe that nobody writes to would wait for ever.
     let flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NONBLOCK;
-    let descriptor = rustix::fs::open(path, flags, Mode::empty()).map_err(|errno| failed(errno.into()))?;
+    let descriptor =
+        rustix::fs::open(path, flags, Mode::empty()).map_err(|errno| failed(errno.into()))?;
     let stat = rustix::fs::fstat(&descriptor).map_err(|errno| failed(errno.into()))?;
     if FileType::from_raw_mode(stat.st_mode) != FileType::RegularFile {
         return Err(VerifyError::NotAFile(path.to_owned()));
@@ -165,7 +169,6 @@ impl Verified {
     pub fn file(&self) -> &File {
         &self.file
     }
-
 }
 
 #[cfg(test)]
@@ -197,6 +200,9 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         fs::write(directory.path().join("x.wasm"), b"\0asm\x01\0\0\0").unwrap();
         let error = verify(found(directory.path(), "x.wasm")).unwrap_err().error.to_string();
-        assert!(error.contains("x.wasm is a core module") && error.contains("build a component"), "{error}");
+        assert!(
+            error.contains("x.wasm is a core module") && error.contains("build a component"),
+            "{error}"
+        );
     }
 }

@@ -48,7 +48,13 @@ impl Shared {
     }
 
     /// Writes down what an instance of `plugin` says, unless it says too much.
-    pub fn send(&self, plugin: &PluginName, priority: Priority, message: &str, fields: &[(String, String)]) {
+    pub fn send(
+        &self,
+        plugin: &PluginName,
+        priority: Priority,
+        message: &str,
+        fields: &[(String, String)],
+    ) {
         if !self.journal.keeps(priority) || !self.admit(plugin, Instant::now()) {
             return;
         }
@@ -63,7 +69,9 @@ impl Shared {
             .iter()
             .filter(|(name, _)| !name.is_empty())
             .take(FIELDS_MAX)
-            .map(|(name, value)| (field_name(name), value[..value.floor_char_boundary(VALUE_MAX)].to_owned()))
+            .map(|(name, value)| {
+                (field_name(name), value[..value.floor_char_boundary(VALUE_MAX)].to_owned())
+            })
             .collect();
         self.journal.send(&Entry { plugin, priority, message: &message, fields: &fields });
     }
@@ -135,7 +143,12 @@ mod tests {
 
     #[test]
     fn a_field_cannot_have_a_name_of_ours() {
-        for (name, kept) in [("request-id", "request-id"), ("MESSAGE_ID", "message-id"), ("_PID", "-pid"), ("a=b\n", "a-b-")] {
+        for (name, kept) in [
+            ("request-id", "request-id"),
+            ("MESSAGE_ID", "message-id"),
+            ("_PID", "-pid"),
+            ("a=b\n", "a-b-"),
+        ] {
             assert_eq!(field_name(name), kept);
         }
         assert_eq!(field_name(&"ä".repeat(100)), "-".repeat(NAME_MAX));
@@ -147,6 +160,9 @@ mod tests {
         let shared = Shared::new(journal, Rate { count: 2, every: Duration::from_secs(10) });
         let (plugin, start) = ("chatty".parse().unwrap(), Instant::now());
         let admitted = |seconds| shared.admit(&plugin, start + Duration::from_secs(seconds));
-        assert_eq!([admitted(0), admitted(1), admitted(2), admitted(11)], [true, true, false, true]);
+        assert_eq!(
+            [admitted(0), admitted(1), admitted(2), admitted(11)],
+            [true, true, false, true]
+        );
     }
 }

@@ -56,7 +56,10 @@ impl Guest {
     }
 
     fn grow(&mut self, bytes: usize) -> bool {
-        let fits = self.used.checked_add(bytes).filter(|used| *used <= self.generation.instance_memory_max);
+        let fits = self
+            .used
+            .checked_add(bytes)
+            .filter(|used| *used <= self.generation.instance_memory_max);
         match fits {
             Some(used) if self.generation.memory.take(bytes) => {
                 self.used = used;
@@ -77,11 +80,21 @@ impl Drop for Guest {
 }
 
 impl ResourceLimiter for Guest {
-    fn memory_growing(&mut self, current: usize, desired: usize, _: Option<usize>) -> wasmtime::Result<bool> {
+    fn memory_growing(
+        &mut self,
+        current: usize,
+        desired: usize,
+        _: Option<usize>,
+    ) -> wasmtime::Result<bool> {
         Ok(self.grow(desired.saturating_sub(current)))
     }
 
-    fn table_growing(&mut self, current: usize, desired: usize, _: Option<usize>) -> wasmtime::Result<bool> {
+    fn table_growing(
+        &mut self,
+        current: usize,
+        desired: usize,
+        _: Option<usize>,
+    ) -> wasmtime::Result<bool> {
         Ok(self.grow(desired.saturating_sub(current).saturating_mul(ELEMENT)))
     }
 }

@@ -18,7 +18,9 @@ use wasmtime::{
 };
 use wasmtime_wasi::{WasiCtx, WasiCtxView, WasiView};
 use wasmtime_wasi_config::{WasiConfig, WasiConfigVariables};
-use wasmtime_wasi_http::{RequestOptions, WasiBody, WasiHttpCtx, WasiHttpCtxView, WasiHttpHooks, WasiHttpView};
+use wasmtime_wasi_http::{
+    RequestOptions, WasiBody, WasiHttpCtx, WasiHttpCtxView, WasiHttpHooks, WasiHttpView,
+};
 
 /// What `wit/` describes, as Rust.
 #[expect(missing_docs, reason = "generated from wit/, which is documented")]
@@ -75,7 +77,12 @@ pub struct Hung(u32);
 
 /// A store for one instance, with its limits.
 #[must_use]
-pub fn store(engine: &Engine, shared: &Arc<Shared>, worker: u32, pulse: Arc<Pulse>) -> Store<State> {
+pub fn store(
+    engine: &Engine,
+    shared: &Arc<Shared>,
+    worker: u32,
+    pulse: Arc<Pulse>,
+) -> Store<State> {
     let state = State {
         worker,
         pulse,
@@ -137,7 +144,9 @@ pub fn linker(engine: &Engine) -> wasmtime::Result<Linker<State>> {
     wasmtime_wasi::p3::add_to_linker(&mut linker)?;
     wasmtime_wasi_http::p2::add_only_http_to_linker_async(&mut linker)?;
     wasmtime_wasi_http::p3::add_to_linker(&mut linker)?;
-    wasmtime_wasi_config::add_to_linker(&mut linker, |state: &mut State| WasiConfig::from(&state.shared.config))?;
+    wasmtime_wasi_config::add_to_linker(&mut linker, |state: &mut State| {
+        WasiConfig::from(&state.shared.config)
+    })?;
     bindings::Plugin::add_to_linker::<_, HasSelf<State>>(&mut linker, |state| state)?;
     Ok(linker)
 }

@@ -39,7 +39,11 @@ struct Lines {
 
 impl Output {
     pub(super) fn new(generation: &Arc<Shared>, stream: Stream) -> Self {
-        Self(Arc::new(Lines { generation: generation.clone(), stream, unfinished: Mutex::default() }))
+        Self(Arc::new(Lines {
+            generation: generation.clone(),
+            stream,
+            unfinished: Mutex::default(),
+        }))
     }
 }
 
@@ -114,7 +118,11 @@ impl OutputStream for Output {
 }
 
 impl AsyncWrite for Output {
-    fn poll_write(self: Pin<&mut Self>, _: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+    fn poll_write(
+        self: Pin<&mut Self>,
+        _: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
         let bytes = &bytes[..bytes.len().min(WRITE_MAX)];
         self.0.write(bytes);
         Poll::Ready(Ok(bytes.len()))
