@@ -173,7 +173,8 @@ impl Future for Answer {
             }
             outcome => match ready!(outcome) {
                 Ok(Ok(response)) => Ok(response),
-                Ok(Err(error)) => Err((Unanswered::Failed, Some(error))),
+                // A worker that was ended because of the deadline fails to answer, too.
+                Ok(Err(error)) => Err((exchange.why(), Some(error))),
                 // The worker is gone, with all that was in it.
                 Err(oneshot::Canceled) => Err((exchange.why(), None)),
             },

@@ -59,6 +59,7 @@ impl Generation {
             News::Ready { .. } => Event::Ready,
             News::Returned => Event::Returned,
             News::Gone => Event::AllGone,
+            News::Failed { starting: true, .. } if self.pool.workers() > 0 => Event::NoOneMore,
             News::Failed { failure, .. } => {
                 let hope = match &failure {
                     Failure::Configuration(_) => Hope::None,

@@ -75,14 +75,18 @@ fn admit(request: Request<Incoming>) -> Result<Request<WasiBody>, Refusal> {
         else {
             return bad("the request's target is not a path");
         };
-        let host = parts.headers.get(header::HOST).map(HeaderValue::as_bytes).unwrap_or_default();
-        let authority = match host {
+        let mut hosts = parts.headers.get_all(header::HOST).iter();
+        let authority = match (hosts.next(), hosts.next()) {
             // HTTP/1.0 knows no hosts.
-            [] if parts.version < http::Version::HTTP_11 => Authority::from_static("localhost"),
-            host => match Authority::try_from(host) {
+            (None, _) if parts.version < http::Version::HTTP_11 => {
+                Authority::from_static("localhost")
+            }
+            (Some(host), None) => match Authority::try_from(host.as_bytes()) {
                 Ok(authority) => authority,
-                Err(_) => return bad("the request has no host, or none that can be one"),
+                Err(_) => return bad("the request's host cannot be one"),
             },
+            // A second one may be meant for somebody on the way (RFC 9112, 3.2).
+            _ => return bad("the request has no host, or more than one"),
         };
         match with_authority(authority, path.clone()) {
             Some(uri) => parts.uri = uri,

@@ -1,7 +1,7 @@
 //! What one generation of a plugin does next, as a table. No clock, no I/O, no guest: news come in, effects go out.
 
 use crate::restart::{Decision, Restarts};
-use std::time::Instant;
+use std::{mem::take, time::Instant};
 
 /// Where a generation is in its life.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -38,6 +38,8 @@ pub enum Event {
         /// Whether others take work.
         others: bool,
     },
+    /// One more instance could not be started; there are others.
+    NoOneMore,
     /// The program returned ok.
     Returned,
     /// The time to wait is over.
@@ -68,6 +70,8 @@ pub enum Effect {
     StartWorker,
     /// Start no more instances for now.
     Hold,
+    /// Start more instances when they are needed.
+    Release,
     /// Let requests come to it.
     Publish,
     /// Let no more requests come to it.
@@ -98,13 +102,15 @@ pub struct Lifecycle {
     trial: Trial,
     restarts: Restarts,
     limit_hit: bool,
+    /// It waits for nothing but room.
+    enough: bool,
 }
 
 impl Lifecycle {
     /// One that was not started yet.
     #[must_use]
     pub fn new(trial: Trial, restarts: Restarts) -> Self {
-        Self { state: State::Inactive, trial, restarts, limit_hit: false }
+        Self { state: State::Inactive, trial, restarts, limit_hit: false, enough: false }
     }
 
     /// Where it is in its life.
@@ -133,6 +139,13 @@ impl Lifecycle {
                 self.not_running(hope, others, now)
             }
 
+            // That is no failure of the plugin: it has what it needs to serve, and there was no room for more.
+            (Active, NoOneMore) => {
+                self.enough = true;
+                let moment = now + self.restarts.longest();
+                (Recovering, vec![E::Hold, E::WakeAt(moment)])
+            }
+            (Recovering, Due) if take(&mut self.enough) => (Active, vec![E::Release]),
             (Recovering, Due) => (Active, vec![E::StartWorker]),
             (Waiting, Due) => (Starting, vec![E::StartWorker]),
 
@@ -151,6 +164,7 @@ impl Lifecycle {
                 same,
                 Start
                 | Ready
+                | NoOneMore
                 | InstanceFailed { .. }
                 | Returned
                 | Due
@@ -189,8 +203,11 @@ impl Lifecycle {
         match self.restarts.failed(now) {
             _ if hope == Hope::None => self.fail(give_up, false),
             // It counts, and the wait that has begun goes on.
-            Decision::After(_) if self.state == State::Recovering => (State::Recovering, vec![]),
+            Decision::After(_) if self.state == State::Recovering && !self.enough => {
+                (State::Recovering, vec![])
+            }
             Decision::After(delay) => {
+                self.enough = false;
                 (State::Recovering, vec![Effect::Hold, Effect::WakeAt(now + delay)])
             }
             Decision::Leave if others => (self.state, vec![]),
@@ -307,7 +324,7 @@ mod tests {
                     Event::InstanceFailed { hope, others },
                     Event::Returned,
                     Event::Due,
-                    Event::Ready,
+                    Event::NoOneMore,
                     Event::Due,
                     Event::AllGone,
                     Event::TimedOut,
@@ -321,7 +338,7 @@ mod tests {
                         Effect::StartWorker => assert!(!dismissed),
                         Effect::Kill => assert_eq!(plugin.state(), State::Leaving),
                         Effect::Dismiss => dismissed = true,
-                        Effect::Hold => (),
+                        Effect::Hold | Effect::Release => (),
                         Effect::WakeAt(moment) => assert!(moment >= now),
                     }
                 }

@@ -121,6 +121,12 @@ impl Pool {
         self.crew.hold(true);
     }
 
+    /// Lets further workers be started when they are needed.
+    pub fn release(&self) {
+        self.crew.hold(false);
+        self.crew.mind_shortage();
+    }
+
     /// How many workers take work, or will.
     #[must_use]
     pub fn workers(&self) -> usize {

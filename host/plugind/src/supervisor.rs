@@ -351,6 +351,7 @@ impl Supervisor {
         match effect {
             Effect::StartWorker => generation.pool.start_worker(),
             Effect::Hold => generation.pool.hold(),
+            Effect::Release => generation.pool.release(),
             Effect::Dismiss => {
                 generation.pool.dismiss(generation.reason);
                 let patience = generation.manifest().service.timeout_stop + GRACE;

@@ -6,7 +6,7 @@ use std::sync::{
     Arc,
     atomic::{
         AtomicBool, AtomicUsize,
-        Ordering::{AcqRel, Acquire},
+        Ordering::{AcqRel, Acquire, Release, SeqCst},
     },
 };
 use std::task::Waker;
@@ -19,6 +19,7 @@ pub struct Vitals {
     pub pulse: Arc<Pulse>,
     under_way: AtomicUsize,
     retiring: AtomicBool,
+    full: AtomicBool,
     killed: AtomicBool,
     waker: AtomicWaker,
 }
@@ -32,6 +33,7 @@ impl Vitals {
             pulse: Arc::new(pulse),
             under_way: AtomicUsize::new(0),
             retiring: AtomicBool::new(false),
+            full: AtomicBool::new(false),
             killed: AtomicBool::new(false),
             waker: AtomicWaker::new(),
         })
@@ -42,10 +44,21 @@ impl Vitals {
     }
 
     pub(crate) fn leave(&self) {
-        let before = self.under_way.fetch_sub(1, AcqRel);
-        if before == 1 && self.is_retiring() {
+        let before = self.under_way.fetch_sub(1, SeqCst);
+        if self.full.load(SeqCst) || (before == 1 && self.is_retiring()) {
             self.waker.wake();
         }
+    }
+
+    /// Whether so many are under way that it takes no more; it is woken when that changes.
+    pub(crate) fn is_full(&self, most: usize) -> bool {
+        // First the flag, then the look, so that one that ends in between is noticed.
+        self.full.store(true, SeqCst);
+        let full = self.under_way.load(SeqCst) >= most;
+        if !full {
+            self.full.store(false, Release);
+        }
+        full
     }
 
     /// How many exchanges are under way in it.
@@ -56,7 +69,7 @@ impl Vitals {
 
     /// It takes no more work and goes when what is under way in it is over.
     pub fn retire(&self) {
-        self.retiring.store(true, std::sync::atomic::Ordering::Release);
+        self.retiring.store(true, Release);
         self.waker.wake();
     }
 
@@ -68,7 +81,7 @@ impl Vitals {
 
     /// It goes at once, with all that is in it.
     pub fn kill(&self) {
-        self.killed.store(true, std::sync::atomic::Ordering::Release);
+        self.killed.store(true, Release);
         self.waker.wake();
     }
 

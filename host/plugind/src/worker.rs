@@ -369,6 +369,7 @@ impl Worker<'_> {
                 let room = leaving.is_none()
                     && !self.vitals.is_retiring()
                     && calls.len() < terms.concurrency
+                    && !self.vitals.is_full(terms.concurrency)
                     && (calls.is_empty() || self.clock.settled.load(Relaxed))
                     && is_ready_for_call(accessor, exports, cx);
                 if let Some(place) = &mut place {
