@@ -3,6 +3,7 @@
 
 use crate::{
     exchange::{Exchange, Outcome, Watch},
+    failure::Failure,
     link::Linked,
     vitals::Vitals,
     world::{self, bindings::exports::plugind::plugin::lifecycle::StopReason},
@@ -75,75 +76,12 @@ pub enum News {
     Gone,
 }
 
-/// How a worker failed.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Failure {
-    /// The guest trapped.
-    Trap(String),
-    /// It hung, or did not answer for its health.
-    Watchdog(String),
-    /// It took too long to start or to stop, or one of its requests did.
-    Timeout(&'static str),
-    /// It wanted more memory than it may have.
-    OutOfMemory(String),
-    /// The host failed, by the guest's doing.
-    Panic(String),
-    /// It says that it cannot serve.
-    Unhealthy(String),
-    /// It says that its configuration is wrong.
-    Configuration(String),
-    /// It says that something it needs is not there.
-    Unavailable(String),
-    /// The program ended with this code.
-    ExitCode(i32),
-    /// There was no room for another instance.
-    Resources(String),
-}
-
-impl Failure {
-    /// The failure in one word, systemd's where it has one.
-    #[must_use]
-    pub fn result(&self) -> &'static str {
-        match self {
-            Self::Trap(_) => "trap",
-            Self::Watchdog(_) => "watchdog",
-            Self::Timeout(_) => "timeout",
-            Self::OutOfMemory(_) => "oom",
-            Self::Panic(_) => "panic",
-            Self::Unhealthy(_) => "unhealthy",
-            Self::Configuration(_) => "configuration",
-            Self::Unavailable(_) => "unavailable",
-            Self::ExitCode(_) => "exit-code",
-            Self::Resources(_) => "resources",
-        }
-    }
-}
-
-impl std::fmt::Display for Failure {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        match self {
-            Self::Trap(why)
-            | Self::Watchdog(why)
-            | Self::OutOfMemory(why)
-            | Self::Panic(why)
-            | Self::Resources(why) => f.write_str(why),
-            Self::Timeout(what) => write!(f, "{what} took too long"),
-            Self::Unhealthy(why) => write!(f, "it says that it is unhealthy: {why}"),
-            Self::Configuration(why) => write!(f, "it says that its configuration is wrong: {why}"),
-            Self::Unavailable(why) => {
-                write!(f, "it says that something it needs is not there: {why}")
-            }
-            Self::ExitCode(code) => write!(f, "the program exited with code {code}"),
-        }
-    }
-}
-
 /// The workers of one generation.
 pub struct Crew {
     /// What they are made from.
     pub linked: Linked,
     /// What their instances have in common.
-    pub shared: Arc<world::Shared>,
+    pub shared: world::Shared,
     /// What they are used for.
     pub terms: Terms,
     /// Requests that wait for a worker. Closed when the crew is dismissed.
@@ -170,7 +108,7 @@ pub struct Crew {
 impl Crew {
     pub(crate) fn new(
         linked: Linked,
-        shared: Arc<world::Shared>,
+        shared: world::Shared,
         terms: Terms,
         queue: async_channel::Receiver<Job>,
         watch: Arc<Watch>,

@@ -3,13 +3,13 @@
 use crate::{
     engine,
     journal::Journal,
+    keeper::Keeper,
     listener::Listener,
     name::SocketName,
     plugin::{cache::Cache, compile::Compiler, scan::SearchPath},
     prepare::Means,
     summary::{Failed, Summary},
-    supervisor::Keeper,
-    table,
+    supervisor, table,
 };
 use std::{
     io,
@@ -147,7 +147,7 @@ pub async fn run(settings: Settings, journal: Journal) -> Result<(), DaemonError
         compiler: settings.compiler,
         journal,
     };
-    let keeper = Keeper::start(means, publisher)
+    let keeper = supervisor::start(means, publisher)
         .map_err(|error| DaemonError::Linker(format!("{error:#}")))?;
 
     if !become_ready(&keeper, &mut signals).await? {

@@ -49,6 +49,11 @@ pub struct Exchange {
     client: AtomicWaker,
 }
 
+/// Why an instance could not be made for a request: all that there may be are at work.
+#[derive(Debug, thiserror::Error)]
+#[error("there is no room for another instance")]
+pub struct NoRoom;
+
 /// Why there is no response.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Unanswered {
@@ -173,6 +178,7 @@ impl Future for Answer {
             }
             outcome => match ready!(outcome) {
                 Ok(Ok(response)) => Ok(response),
+                Ok(Err(error)) if error.is::<NoRoom>() => Err((Unanswered::NotTaken, None)),
                 // A worker that was ended because of the deadline fails to answer, too.
                 Ok(Err(error)) => Err((exchange.why(), Some(error))),
                 // The worker is gone, with all that was in it.

@@ -1,7 +1,8 @@
 //! One version of a plugin while it lives: its instances and where it is in its life.
 
 use crate::{
-    crew::{Failure, News},
+    crew::News,
+    failure::Failure,
     journal::Journal,
     lifecycle::{Event, Hope, Lifecycle, Trial},
     link::Linked,

@@ -20,6 +20,9 @@ pub mod plugin;
 pub mod world;
 pub mod link;
 pub mod vitals;
+pub mod failure;
+mod clock;
+mod health;
 pub mod exchange;
 pub mod crew;
 mod worker;
@@ -35,6 +38,7 @@ pub mod prepare;
 pub mod generation;
 pub mod kept;
 pub mod reload;
+pub mod keeper;
 pub mod supervisor;
 
 // 5 Doors: what outsiders touch

@@ -11,15 +11,17 @@ use crate::{
         manifest::{Manifest, Mode},
         offers::Preview,
     },
+    quantity::Bytes,
     worker,
     world::{
-        self, bindings::exports::plugind::plugin::lifecycle::StopReason, journal, memory, notify,
+        self, bindings::exports::plugind::plugin::lifecycle::StopReason, identity, journal, memory,
     },
 };
 use async_channel::TrySendError;
 use futures::channel::oneshot;
 use std::{sync::Arc, thread::available_parallelism, time::Duration};
 use tokio::sync::Semaphore;
+use wasmtime_wasi_config::WasiConfigVariables;
 use wasmtime_wasi_http::WasiBody;
 
 /// The most workers of a shared plugin, unless its manifest says otherwise: more than cores are of no use.
@@ -63,21 +65,17 @@ impl Pool {
     ) -> Arc<Self> {
         let terms = Terms::of(&linked);
         let limits = &linked.manifest.limits;
-        let bytes = |bytes: u64| usize::try_from(bytes).unwrap_or(usize::MAX);
-        let shared = Arc::new(world::Shared {
-            plugin: linked.name.clone(),
-            generation,
-            config: linked
-                .manifest
-                .config
-                .iter()
-                .map(|(key, value)| (key.clone(), value.clone()))
-                .collect(),
-            memory: memory::Shared::new(bytes(limits.memory_max.0)),
-            instance_memory_max: bytes(limits.instance_memory_max.0),
-            journal: journal::Shared::new(journal, limits.log_rate),
-            notify: notify::Shared::default(),
-        });
+        let bytes = |Bytes(bytes)| usize::try_from(bytes).unwrap_or(usize::MAX);
+        let (all, each) = (bytes(limits.memory_max), bytes(limits.instance_memory_max));
+        let config = linked.manifest.config.iter();
+        let config = WasiConfigVariables::from_iter(config.map(|(k, v)| (k.clone(), v.clone())));
+        let shared = world::Shared {
+            identity: Arc::new(identity::Shared { plugin: linked.name.clone(), generation }),
+            journal: Arc::new(journal::Shared::new(linked.name.clone(), journal, limits.log_rate)),
+            notify: Arc::default(),
+            memory: Arc::new(memory::Shared::new(all, each)),
+            config: Arc::new(config),
+        };
         let watch =
             Watch::start(limits.request_timeout, terms.serve_one().then_some(terms.timeout_stop));
         let (sender, receiver) = async_channel::bounded(QUEUE);

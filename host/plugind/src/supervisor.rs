@@ -6,8 +6,10 @@
 use crate::{
     chain::Chain,
     claims::Claims,
-    crew::{Failure, News},
+    crew::News,
+    failure::Failure,
     generation::Generation,
+    keeper::{Keeper, Message},
     kept::{Kept, Preparing, Problem},
     lifecycle::{Effect, Event, State, Trial},
     link::Linked,
@@ -36,76 +38,34 @@ use wasmtime::component::Linker;
 /// How much later than its instances' own deadline a generation is ended from outside.
 const GRACE: Duration = Duration::from_secs(1);
 
-/// The way to the supervisor.
-pub struct Keeper {
-    inbox: mpsc::UnboundedSender<Message>,
-    summary: watch::Receiver<Summary>,
-}
-
-impl Keeper {
-    /// Starts the supervisor, which at once begins to read the directories.
-    ///
-    /// # Errors
-    /// When the host's own interfaces do not fit together, which would be a mistake of ours.
-    pub fn start(means: Means, publisher: Publisher) -> wasmtime::Result<Self> {
-        let linker = Arc::new(world::linker(&means.engine)?);
-        let (inbox, messages) = mpsc::unbounded_channel();
-        let (sender, summary) = watch::channel(Summary::default());
-        let cores = available_parallelism().map_or(1, usize::from);
-        let supervisor = Supervisor {
-            means,
-            linker,
-            publisher,
-            inbox: inbox.clone(),
-            summary: sender,
-            at_work: Arc::new(Semaphore::new(cores)),
-            plugins: BTreeMap::new(),
-            scanned: false,
-            unreadable: None,
-            numbers: 0,
-            reload: None,
-            again: false,
-            stopping: None,
-        };
-        tokio::spawn(supervisor.run(messages));
-        let keeper = Self { inbox, summary };
-        keeper.rescan();
-        Ok(keeper)
-    }
-
-    /// Has the directories read anew, and what changed in them taken over.
-    pub fn rescan(&self) {
-        self.send(Message::Rescan);
-    }
-
-    /// How all plugins are, now and from now on.
-    #[must_use]
-    pub fn summary(&self) -> watch::Receiver<Summary> {
-        self.summary.clone()
-    }
-
-    /// Stops every plugin, and waits until they are gone.
-    pub async fn stop(&self) {
-        let (done, stopped) = oneshot::channel();
-        self.send(Message::Stop(done));
-        // An error means that the supervisor is gone, and everything with it.
-        stopped.await.ok();
-    }
-
-    fn send(&self, message: Message) {
-        // It is gone only when the daemon is on its way out, and then nobody needs it.
-        self.inbox.send(message).ok();
-    }
-}
-
-enum Message {
-    Rescan,
-    Read(Result<Findings, ScanError>),
-    Prepared { name: PluginName, ticket: u64, outcome: Box<Result<Linked, (Stage, String)>> },
-    Worker { name: PluginName, generation: u64, news: News },
-    Due { name: PluginName, generation: u64 },
-    TimedOut { name: PluginName, generation: u64 },
-    Stop(oneshot::Sender<()>),
+/// Starts the supervisor, which at once begins to read the directories.
+///
+/// # Errors
+/// When the host's own interfaces do not fit together, which would be a mistake of ours.
+pub fn start(means: Means, publisher: Publisher) -> wasmtime::Result<Keeper> {
+    let linker = Arc::new(world::linker(&means.engine)?);
+    let (inbox, messages) = mpsc::unbounded_channel();
+    let (sender, summary) = watch::channel(Summary::default());
+    let cores = available_parallelism().map_or(1, usize::from);
+    let supervisor = Supervisor {
+        means,
+        linker,
+        publisher,
+        inbox: inbox.clone(),
+        summary: sender,
+        at_work: Arc::new(Semaphore::new(cores)),
+        plugins: BTreeMap::new(),
+        scanned: false,
+        unreadable: None,
+        numbers: 0,
+        reload: None,
+        again: false,
+        stopping: None,
+    };
+    tokio::spawn(supervisor.run(messages));
+    let keeper = Keeper::new(inbox, summary);
+    keeper.rescan();
+    Ok(keeper)
 }
 
 struct Supervisor {

@@ -4,19 +4,24 @@
 //! same task, deadlines are kept: a guest that spins or blocks keeps the inside from being reached, never the outside.
 
 use crate::{
-    crew::{Crew, Employed, Failure, Job, News},
-    exchange::Exchange,
+    clock::{Alarm, Clock, Phase},
+    crew::{Crew, Employed, Job, News},
+    exchange::{Exchange, NoRoom},
+    failure::{End, Failure},
+    health::Health,
     link::Exports,
     vitals::Vitals,
     world::{
-        self, Hung, State,
-        bindings::exports::plugind::plugin::lifecycle::{Condition, StartError, StopReason},
+        self, State,
+        bindings::exports::plugind::plugin::lifecycle::{StartError, StopReason},
+        memory::Refused,
+        notify::one_line,
         pulse::Pulse,
     },
 };
 use futures::{
     FutureExt,
-    future::{BoxFuture, pending},
+    future::pending,
     stream::{FuturesUnordered, Stream, StreamExt},
 };
 use std::{
@@ -28,26 +33,11 @@ use std::{
         atomic::{AtomicBool, Ordering::Relaxed},
     },
     task::{Context, Poll},
-    time::{Duration, Instant},
+    time::Instant,
 };
-use tokio::time::{Interval, MissedTickBehavior, Sleep};
 use tracing::{debug, warn};
-use wasmtime::{AsContextMut, Store, Trap, WasmBacktrace, component::Accessor};
-use wasmtime_wasi::I32Exit;
+use wasmtime::{AsContextMut, PoolConcurrencyLimitError, Store, component::Accessor};
 use wasmtime_wasi_http::{WasiHttpView, handler::Prepared};
-
-/// However often a guest asks for more time, it gets no more than this for one start or stop.
-const EXTENSION_MAX: Duration = Duration::from_secs(300);
-
-/// How a worker ended.
-enum End {
-    /// As it should: it was dismissed, or had done its share.
-    Finished,
-    /// The program returned ok.
-    Returned,
-    /// As it should not.
-    Failed(Failure),
-}
 
 /// What comes out of the inside: how it ended, or an error of the guest, or a panic of the host.
 type Ended = std::thread::Result<wasmtime::Result<End>>;
@@ -59,12 +49,7 @@ pub(crate) fn hire(crew: &Arc<Crew>, place: Employed) {
     let vitals = Vitals::new(crew.number(), Pulse::new(crew.terms.slices_max));
     presence.enlist(&vitals);
     tokio::spawn(async move {
-        let worker = Worker {
-            crew: &crew,
-            vitals: &vitals,
-            clock: Clock::default(),
-            place: Mutex::new(Some(place)),
-        };
+        let worker = Worker::new(&crew, &vitals, Some(place));
         let (end, was_ready) = worker.live(None).await;
         drop(worker);
         match end {
@@ -86,18 +71,13 @@ pub(crate) fn hire_for(crew: &Arc<Crew>, job: Job, permit: impl Send + 'static) 
         let exchange = OwnExchange(job.exchange.clone());
         let vitals = Vitals::new(crew.number(), Pulse::new(crew.terms.slices_max));
         if job.exchange.take(&vitals) {
-            let worker = Worker {
-                crew: &crew,
-                vitals: &vitals,
-                clock: Clock::default(),
-                place: Mutex::new(None),
-            };
+            let worker = Worker::new(&crew, &vitals, None);
             if let (End::Failed(failure), _) = worker.live(Some(job)).await
-                && crew.shared.journal.admit(&crew.linked.name, Instant::now())
+                && crew.shared.journal.admit(Instant::now())
             {
                 // It served one request, which was answered accordingly; nothing is to be restarted.
                 warn!(
-                    plugin = %crew.linked.name, generation = crew.shared.generation, worker = vitals.number,
+                    plugin = %crew.linked.name, generation = crew.shared.identity.generation, worker = vitals.number,
                     result = failure.result(), error = %failure, "worker ended"
                 );
             }
@@ -119,49 +99,20 @@ struct Worker<'a> {
     crew: &'a Arc<Crew>,
     vitals: &'a Arc<Vitals>,
     clock: Clock,
+    /// It has been ready.
+    ready: AtomicBool,
+    /// The inside was idle since it took its last request, so it may take another one.
+    settled: AtomicBool,
     /// Its place in the crew, if it takes work from the queue.
     place: Mutex<Option<Employed>>,
 }
 
-/// What the inside is at, and until when it may be: set inside, kept outside.
-#[derive(Default)]
-struct Clock {
-    phase: Mutex<Option<Phase>>,
-    changed: AtomicBool,
-    ready: AtomicBool,
-    /// The inside was idle since it took its last request, so it may take another one.
-    settled: AtomicBool,
-}
-
-#[derive(Clone, Copy)]
-struct Phase {
-    what: &'static str,
-    deadline: Instant,
-    ceiling: Instant,
-}
-
-impl Clock {
-    fn begin(&self, what: &'static str, time: Duration) {
-        let deadline = Instant::now() + time;
-        let phase = Phase { what, deadline, ceiling: deadline.max(Instant::now() + EXTENSION_MAX) };
-        self.set(Some(phase));
+impl<'a> Worker<'a> {
+    fn new(crew: &'a Arc<Crew>, vitals: &'a Arc<Vitals>, place: Option<Employed>) -> Self {
+        let (ready, settled) = (AtomicBool::new(false), AtomicBool::new(false));
+        Self { crew, vitals, clock: Clock::default(), ready, settled, place: Mutex::new(place) }
     }
 
-    fn end(&self) {
-        self.set(None);
-    }
-
-    fn set(&self, phase: Option<Phase>) {
-        *self.phase.lock().unwrap_or_else(PoisonError::into_inner) = phase;
-        self.changed.store(true, Relaxed);
-    }
-
-    fn phase(&self) -> Option<Phase> {
-        *self.phase.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-impl Worker<'_> {
     /// Lives its life; also says whether it had been ready.
     async fn live(&self, first: Option<Job>) -> (End, bool) {
         let mut store = world::store(
@@ -176,15 +127,15 @@ impl Worker<'_> {
         };
         let end = match end {
             Ok(Ok(end)) => end,
-            Ok(Err(error)) => self.end_of(&error, store.data().memory_was_refused()),
-            Err(panic) => End::Failed(Failure::Panic(panic_message(&*panic))),
+            Ok(Err(error)) => End::of_error(&error, store.data().memory_was_refused()),
+            Err(panic) => End::of_panic(&*panic),
         };
-        (end, self.clock.ready.load(Relaxed))
+        (end, self.ready.load(Relaxed))
     }
 
     /// Polls the inside and keeps its deadlines.
     async fn outside(&self, mut inside: Pin<&mut impl Future<Output = Ended>>) -> Ended {
-        let mut alarm: Option<Pin<Box<Sleep>>> = None;
+        let mut alarm = Alarm::default();
         poll_fn(|cx| {
             self.vitals.register(cx.waker());
             loop {
@@ -192,7 +143,7 @@ impl Worker<'_> {
                     return Poll::Ready(end);
                 }
                 // It is idle or waits for something, so it may be asked once more whether it takes more work.
-                if self.clock.settled.swap(true, Relaxed) {
+                if self.settled.swap(true, Relaxed) {
                     break;
                 }
             }
@@ -207,50 +158,33 @@ impl Worker<'_> {
             if self.vitals.is_retiring() && self.vitals.under_way() == 0 {
                 return Poll::Ready(Ok(Ok(End::Failed(Failure::Timeout("a request")))));
             }
-            self.poll_alarm(&mut alarm, cx).map(|failure| Ok(Ok(End::Failed(failure))))
+            alarm
+                .poll(&self.clock, &self.vitals.pulse, cx)
+                .map(|failure| Ok(Ok(End::Failed(failure))))
         })
         .await
-    }
-
-    fn poll_alarm(
-        &self,
-        alarm: &mut Option<Pin<Box<Sleep>>>,
-        cx: &mut Context<'_>,
-    ) -> Poll<Failure> {
-        if self.clock.changed.swap(false, Relaxed) {
-            *alarm = self
-                .clock
-                .phase()
-                .map(|phase| Box::pin(tokio::time::sleep_until(phase.deadline.into())));
-        }
-        let Some(sleep) = alarm else { return Poll::Pending };
-        let Some(mut phase) = self.clock.phase() else { return Poll::Pending };
-        if let Some(until) = self.vitals.pulse.asked_until()
-            && phase.what != HEALTH
-        {
-            phase.deadline = phase.deadline.max(until.min(phase.ceiling));
-            *self.clock.phase.lock().unwrap_or_else(PoisonError::into_inner) = Some(phase);
-            sleep.as_mut().reset(phase.deadline.into());
-        }
-        sleep.as_mut().poll(cx).map(|()| match phase.what {
-            HEALTH => Failure::Watchdog("it did not answer for its health in time".to_owned()),
-            what => Failure::Timeout(what),
-        })
     }
 
     async fn inside(&self, store: &mut Store<State>, first: Option<Job>) -> wasmtime::Result<End> {
         let (linked, terms) = (&self.crew.linked, &self.crew.terms);
         if first.is_none() {
-            self.clock.begin("its start", terms.timeout_start);
+            self.clock.begin(Phase::Start, terms.timeout_start);
         }
         let exports = match linked.instantiate(store).await {
             Ok(exports) => exports,
-            Err(error) if error.is::<wasmtime::PoolConcurrencyLimitError>() => {
-                return Ok(End::Failed(Failure::Resources(format!(
-                    "there is no room for another instance: {error:#}"
-                ))));
+            Err(error) => {
+                let no_room = error.is::<PoolConcurrencyLimitError>()
+                    || store.data().memory_was_refused() == Some(Refused::Plugin);
+                if !no_room {
+                    return Err(error);
+                }
+                if let Some(job) = first {
+                    // Nobody waits for it if the client is gone.
+                    job.reply.send(Err(NoRoom.into())).ok();
+                }
+                let why = format!("there is no room for another instance: {}", error.root_cause());
+                return Ok(End::Failed(Failure::Resources(why)));
             }
-            Err(error) => return Err(error),
         };
         store
             .run_concurrent(async |accessor| self.inside_loop(accessor, &exports, first).await)
@@ -268,16 +202,16 @@ impl Worker<'_> {
             match lifecycle.call_start(accessor).await? {
                 Ok(()) => (),
                 Err(StartError::Configuration(why)) => {
-                    return Ok(End::Failed(Failure::Configuration(why)));
+                    return Ok(End::Failed(Failure::Configuration(one_line(&why))));
                 }
                 Err(StartError::Unavailable(why)) => {
-                    return Ok(End::Failed(Failure::Unavailable(why)));
+                    return Ok(End::Failed(Failure::Unavailable(one_line(&why))));
                 }
             }
         }
-        self.clock.ready.store(true, Relaxed);
+        self.ready.store(true, Relaxed);
         if !on_demand {
-            self.clock.end();
+            self.clock.end(Phase::Start);
             self.crew.tell(News::Ready { worker: self.vitals.number });
         }
         let why = match &exports.run {
@@ -301,8 +235,8 @@ impl Worker<'_> {
             Why::Unhealthy(why) => (StopReason::Restart, End::Failed(Failure::Unhealthy(why))),
         };
         if let Some(lifecycle) = &exports.lifecycle {
-            if self.clock.phase().is_none() {
-                self.clock.begin(STOP, self.crew.terms.timeout_stop);
+            if !self.clock.is_running() {
+                self.clock.begin(Phase::Stop, self.crew.terms.timeout_stop);
             }
             lifecycle.call_stop(accessor, reason).await?;
         }
@@ -322,11 +256,12 @@ impl Worker<'_> {
         let mut leaving: Option<Why> = None;
         let mut place = self.place.lock().unwrap_or_else(PoisonError::into_inner).take();
         let mut queue = pin!(self.crew.queue.clone());
-        let mut health = Health::new(terms.watchdog, exports);
+        let mut health =
+            Health::new(&self.crew.linked.name, self.vitals.number, terms.watchdog, exports);
 
         let take = |job: Job, taken: &mut u32| {
             // A guest at work takes the processor first of all, so others should take the next request.
-            self.clock.settled.store(false, Relaxed);
+            self.settled.store(false, Relaxed);
             *taken += 1;
             let handler = exports.http.as_ref()?;
             let prepared = accessor.with(|mut store| {
@@ -360,7 +295,7 @@ impl Worker<'_> {
                     Poll::Ready(Some(Err(error))) => return Poll::Ready(Err(error)),
                     Poll::Ready(None) | Poll::Pending => (),
                 }
-                if let Some(why) = health.poll(accessor, exports, self, cx)? {
+                if let Some(why) = health.poll(accessor, exports, &self.clock, cx)? {
                     leaving.get_or_insert(Why::Unhealthy(why));
                 }
                 if leaving.is_none() && terms.recycle_after.is_some_and(|most| taken >= most) {
@@ -370,7 +305,7 @@ impl Worker<'_> {
                     && !self.vitals.is_retiring()
                     && calls.len() < terms.concurrency
                     && !self.vitals.is_full(terms.concurrency)
-                    && (calls.is_empty() || self.clock.settled.load(Relaxed))
+                    && (calls.is_empty() || self.settled.load(Relaxed))
                     && is_ready_for_call(accessor, exports, cx);
                 if let Some(place) = &mut place {
                     if leaving.is_some() || self.vitals.is_retiring() {
@@ -391,7 +326,7 @@ impl Worker<'_> {
                     Poll::Ready(None) => {
                         let reason = self.crew.dismissed().unwrap_or(StopReason::Stop);
                         leaving = Some(Why::Dismissed(reason));
-                        self.clock.begin(STOP, terms.timeout_stop);
+                        self.clock.begin(Phase::Stop, terms.timeout_stop);
                     }
                     Poll::Pending => break,
                 }
@@ -406,104 +341,13 @@ impl Worker<'_> {
         })
         .await
     }
-
-    fn end_of(&self, error: &wasmtime::Error, memory_was_refused: bool) -> End {
-        if let Some(I32Exit(code)) = error.downcast_ref() {
-            return match code {
-                0 => End::Returned,
-                code => End::Failed(Failure::ExitCode(*code)),
-            };
-        }
-        if let Some(hung) = error.downcast_ref::<Hung>() {
-            return End::Failed(Failure::Watchdog(hung.to_string()));
-        }
-        let place = error
-            .downcast_ref::<WasmBacktrace>()
-            .and_then(|trace| trace.frames().first()?.func_name().map(str::to_owned));
-        let mut why = match error.downcast_ref::<Trap>() {
-            Some(trap) => trap.to_string(),
-            None => error.root_cause().to_string(),
-        };
-        if let Some(place) = place {
-            why = format!("{why} in {place}");
-        }
-        End::Failed(match memory_was_refused {
-            true => Failure::OutOfMemory(format!(
-                "it was refused memory beyond its limit, and then failed: {why}"
-            )),
-            false => Failure::Trap(why),
-        })
-    }
 }
-
-const HEALTH: &str = "its health";
-const STOP: &str = "its stop";
 
 /// Why a worker takes no more work.
 enum Why {
     Dismissed(StopReason),
     Recycled,
     Unhealthy(String),
-}
-
-/// Asking an instance, now and then, how it is.
-struct Health<'a> {
-    interval: Option<Interval>,
-    asked: Option<BoxFuture<'a, wasmtime::Result<Condition>>>,
-    degraded: Option<String>,
-}
-
-impl<'a> Health<'a> {
-    fn new(every: Duration, exports: &Exports) -> Self {
-        let interval = (exports.lifecycle.is_some() && !every.is_zero()).then(|| {
-            let mut interval = tokio::time::interval_at(tokio::time::Instant::now() + every, every);
-            interval.set_missed_tick_behavior(MissedTickBehavior::Delay);
-            interval
-        });
-        Self { interval, asked: None, degraded: None }
-    }
-
-    /// Says why the instance is not able to serve, once it says so.
-    fn poll(
-        &mut self,
-        accessor: &'a Accessor<State>,
-        exports: &'a Exports,
-        worker: &Worker<'_>,
-        cx: &mut Context<'_>,
-    ) -> wasmtime::Result<Option<String>> {
-        let (Some(interval), Some(lifecycle)) = (&mut self.interval, &exports.lifecycle) else {
-            return Ok(None);
-        };
-        if self.asked.is_none()
-            && interval.poll_tick(cx).is_ready()
-            && worker.clock.phase().is_none()
-        {
-            worker.clock.begin(HEALTH, interval.period());
-            self.asked = Some(lifecycle.call_health(accessor).boxed());
-        }
-        let Some(asked) = &mut self.asked else { return Ok(None) };
-        let Poll::Ready(condition) = asked.poll_unpin(cx) else { return Ok(None) };
-        self.asked = None;
-        worker.clock.end();
-        // The next one is waited for.
-        let _: Poll<_> = interval.poll_tick(cx);
-        let said = match condition? {
-            Condition::Unhealthy(why) => return Ok(Some(why)),
-            Condition::Degraded(why) => Some(why),
-            Condition::Healthy => None,
-        };
-        if said != self.degraded {
-            let plugin = &worker.crew.linked.name;
-            match &said {
-                Some(why) => warn!(%plugin, worker = worker.vitals.number, why, "plugin degraded"),
-                None => {
-                    tracing::info!(%plugin, worker = worker.vitals.number, "plugin healthy again")
-                }
-            }
-            self.degraded = said;
-        }
-        Ok(None)
-    }
 }
 
 /// Whether the instance's handler can be called now: a guest may refuse further calls for a while.
@@ -515,12 +359,4 @@ fn is_ready_for_call(accessor: &Accessor<State>, exports: &Exports, cx: &mut Con
         Some(Proxy::P2(guest)) => *guest.wasi_http_incoming_handler().func_handle().func(),
     };
     accessor.poll_ready_for_concurrent_call(handler, cx).is_ready()
-}
-
-fn panic_message(panic: &(dyn std::any::Any + Send)) -> String {
-    let text = panic
-        .downcast_ref::<String>()
-        .map(String::as_str)
-        .or_else(|| panic.downcast_ref::<&str>().copied());
-    format!("the host panicked: {}", text.unwrap_or("it does not say why"))
 }

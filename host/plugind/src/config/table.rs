@@ -2,7 +2,7 @@
 //!
 //! Serde would stop at the first mistake and loses the place of some; this reader does neither.
 
-use super::Complaint;
+use super::complaint::Complaint;
 use std::{
     cell::RefCell,
     collections::{BTreeMap, BTreeSet},

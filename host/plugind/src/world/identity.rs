@@ -1,8 +1,25 @@
 //! `plugind:plugin/identity`: who an instance is.
 
-use super::{State, bindings::plugind::plugin::identity::Host};
+use super::bindings::plugind::plugin::identity::Host;
+use crate::name::PluginName;
+use std::sync::Arc;
 
-impl Host for State {
+/// What all instances of a generation are.
+#[derive(Debug)]
+pub struct Shared {
+    /// Whose they are.
+    pub plugin: PluginName,
+    /// Which generation they are of.
+    pub generation: u64,
+}
+
+/// Who one instance is.
+pub(super) struct Guest {
+    pub(super) shared: Arc<Shared>,
+    pub(super) worker: u32,
+}
+
+impl Host for Guest {
     fn name(&mut self) -> String {
         self.shared.plugin.to_string()
     }

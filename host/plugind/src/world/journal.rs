@@ -1,9 +1,6 @@
 //! `plugind:plugin/journal`: what an instance has to say.
 
-use super::{
-    State,
-    bindings::plugind::plugin::journal::{Host, Priority as GuestPriority},
-};
+use super::bindings::plugind::plugin::journal::{Host, Priority as GuestPriority};
 use crate::{
     journal::{Entry, Journal, Priority},
     name::PluginName,
@@ -11,7 +8,7 @@ use crate::{
 };
 use std::{
     borrow::Cow,
-    sync::{Mutex, PoisonError},
+    sync::{Arc, Mutex, PoisonError},
     time::Instant,
 };
 use tracing::warn;
@@ -27,6 +24,7 @@ const VALUE_MAX: usize = 1 << 10;
 
 /// A generation's way to the journal, with its rate.
 pub struct Shared {
+    plugin: PluginName,
     journal: Journal,
     rate: Rate,
     window: Mutex<Window>,
@@ -40,22 +38,16 @@ struct Window {
 }
 
 impl Shared {
-    /// A way to `journal` for so much in a time.
+    /// A way to `journal` for what instances of `plugin` say, so much in a time.
     #[must_use]
-    pub fn new(journal: Journal, rate: Rate) -> Self {
+    pub fn new(plugin: PluginName, journal: Journal, rate: Rate) -> Self {
         let window = Mutex::new(Window { since: Instant::now(), said: 0, dropped: 0 });
-        Self { journal, rate, window }
+        Self { plugin, journal, rate, window }
     }
 
-    /// Writes down what an instance of `plugin` says, unless it says too much.
-    pub fn send(
-        &self,
-        plugin: &PluginName,
-        priority: Priority,
-        message: &str,
-        fields: &[(String, String)],
-    ) {
-        if !self.journal.keeps(priority) || !self.admit(plugin, Instant::now()) {
+    /// Writes down what an instance says, unless it says too much.
+    pub fn send(&self, priority: Priority, message: &str, fields: &[(String, String)]) {
+        if !self.journal.keeps(priority) || !self.admit(Instant::now()) {
             return;
         }
         let message = match message.len() {
@@ -73,14 +65,20 @@ impl Shared {
                 (field_name(name), value[..value.floor_char_boundary(VALUE_MAX)].to_owned())
             })
             .collect();
-        self.journal.send(&Entry { plugin, priority, message: &message, fields: &fields });
+        self.journal.send(&Entry {
+            plugin: &self.plugin,
+            priority,
+            message: &message,
+            fields: &fields,
+        });
     }
 
-    pub(crate) fn admit(&self, plugin: &PluginName, now: Instant) -> bool {
+    /// Whether one more entry is within the rate at `now`; if not it is counted.
+    pub fn admit(&self, now: Instant) -> bool {
         let mut window = self.window.lock().unwrap_or_else(PoisonError::into_inner);
         if now.duration_since(window.since) >= self.rate.every {
             if window.dropped > 0 {
-                warn!(%plugin, count = window.dropped, "plugin says too much, entries dropped");
+                warn!(plugin = %self.plugin, count = window.dropped, "plugin says too much, entries dropped");
             }
             *window = Window { since: now, said: 0, dropped: 0 };
         }
@@ -98,18 +96,23 @@ impl Drop for Shared {
     fn drop(&mut self) {
         let window = self.window.get_mut().unwrap_or_else(PoisonError::into_inner);
         if window.dropped > 0 {
-            warn!(count = window.dropped, "a plugin that is gone said too much, entries dropped");
+            warn!(plugin = %self.plugin, count = window.dropped, "plugin says too much, entries dropped");
         }
     }
 }
 
-impl Host for State {
+/// One instance's way to the journal.
+pub(super) struct Guest {
+    pub(super) shared: Arc<Shared>,
+}
+
+impl Host for Guest {
     fn send(&mut self, priority: GuestPriority, message: String, fields: Vec<(String, String)>) {
-        self.shared.journal.send(&self.shared.plugin, priority.into(), &message, &fields);
+        self.shared.send(priority.into(), &message, &fields);
     }
 
     fn enabled(&mut self, priority: GuestPriority) -> bool {
-        self.shared.journal.journal.keeps(priority.into())
+        self.shared.journal.keeps(priority.into())
     }
 }
 
@@ -157,9 +160,10 @@ mod tests {
     #[test]
     fn past_its_rate_a_plugin_is_heard_again_in_the_next_window() {
         let (journal, _) = journal::start(Priority::Error).unwrap();
-        let shared = Shared::new(journal, Rate { count: 2, every: Duration::from_secs(10) });
-        let (plugin, start) = ("chatty".parse().unwrap(), Instant::now());
-        let admitted = |seconds| shared.admit(&plugin, start + Duration::from_secs(seconds));
+        let rate = Rate { count: 2, every: Duration::from_secs(10) };
+        let shared = Shared::new("chatty".parse().unwrap(), journal, rate);
+        let start = Instant::now();
+        let admitted = |seconds| shared.admit(start + Duration::from_secs(seconds));
         assert_eq!(
             [admitted(0), admitted(1), admitted(2), admitted(11)],
             [true, true, false, true]

@@ -2,7 +2,6 @@
 //!
 //! The runtime's own limits are for each single memory; components made from Python or JavaScript have several.
 
-use super::Shared as Generation;
 use std::sync::{
     Arc,
     atomic::{AtomicUsize, Ordering::Relaxed},
@@ -17,13 +16,14 @@ const ELEMENT: usize = size_of::<usize>();
 pub struct Shared {
     used: AtomicUsize,
     most: usize,
+    instance_most: usize,
 }
 
 impl Shared {
-    /// Nothing is used yet, and at most so many bytes may be.
+    /// Nothing is used yet, and at most so many bytes may be: by all, and by one of them.
     #[must_use]
-    pub fn new(most: usize) -> Self {
-        Self { used: AtomicUsize::new(0), most }
+    pub fn new(most: usize, instance_most: usize) -> Self {
+        Self { used: AtomicUsize::new(0), most, instance_most }
     }
 
     /// How many bytes are used.
@@ -38,44 +38,48 @@ impl Shared {
     }
 }
 
+/// Whose limit kept an instance from getting memory.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Refused {
+    /// Its own.
+    Instance,
+    /// That of all instances of the plugin together.
+    Plugin,
+}
+
 /// What one instance uses. Gives it back when dropped.
 pub(super) struct Guest {
-    generation: Arc<Generation>,
+    shared: Arc<Shared>,
     used: usize,
-    /// It asked for more than it may have; when it then fails, that is why.
-    refused: bool,
+    refused: Option<Refused>,
 }
 
 impl Guest {
-    pub(super) fn new(generation: &Arc<Generation>) -> Self {
-        Self { generation: generation.clone(), used: 0, refused: false }
+    pub(super) fn new(shared: Arc<Shared>) -> Self {
+        Self { shared, used: 0, refused: None }
     }
 
-    pub(super) fn refused(&self) -> bool {
+    pub(super) fn refused(&self) -> Option<Refused> {
         self.refused
     }
 
     fn grow(&mut self, bytes: usize) -> bool {
-        let fits = self
-            .used
-            .checked_add(bytes)
-            .filter(|used| *used <= self.generation.instance_memory_max);
-        match fits {
-            Some(used) if self.generation.memory.take(bytes) => {
-                self.used = used;
-                true
-            }
-            _ => {
-                self.refused = true;
-                false
-            }
+        let used = self.used.saturating_add(bytes);
+        if used > self.shared.instance_most {
+            self.refused = Some(Refused::Instance);
+        } else if !self.shared.take(bytes) {
+            self.refused = Some(Refused::Plugin);
+        } else {
+            self.used = used;
+            return true;
         }
+        false
     }
 }
 
 impl Drop for Guest {
     fn drop(&mut self) {
-        self.generation.memory.used.fetch_sub(self.used, Relaxed);
+        self.shared.used.fetch_sub(self.used, Relaxed);
     }
 }
 
@@ -105,11 +109,22 @@ mod tests {
 
     #[test]
     fn what_all_use_together_is_bounded() {
-        let shared = Shared::new(100);
+        let shared = Shared::new(100, 100);
         assert!(shared.take(60));
         assert!(!shared.take(60));
         assert!(shared.take(40));
         assert!(!shared.take(usize::MAX));
         assert_eq!(shared.used(), 100);
+    }
+
+    #[test]
+    fn whose_limit_it_was_is_known_and_all_is_given_back() {
+        let shared = Arc::new(Shared::new(100, 60));
+        let (mut one, mut other) = (Guest::new(shared.clone()), Guest::new(shared.clone()));
+        assert!(one.grow(60) && one.refused().is_none());
+        assert!(!one.grow(1) && one.refused() == Some(Refused::Instance));
+        assert!(!other.grow(50) && other.refused() == Some(Refused::Plugin));
+        drop((one, other));
+        assert_eq!(shared.used(), 0);
     }
 }

@@ -2,6 +2,7 @@
 //!
 //! Everything that comes from a guest is data. It is bounded here, where it enters.
 
+pub mod bindings;
 pub mod identity;
 pub mod journal;
 pub mod memory;
@@ -9,7 +10,8 @@ pub mod notify;
 pub mod output;
 pub mod pulse;
 
-use crate::name::PluginName;
+use bindings::plugind::plugin as interfaces;
+use memory::Refused;
 use pulse::Pulse;
 use std::sync::Arc;
 use wasmtime::{
@@ -22,15 +24,6 @@ use wasmtime_wasi_http::{
     RequestOptions, WasiBody, WasiHttpCtx, WasiHttpCtxView, WasiHttpHooks, WasiHttpView,
 };
 
-/// What `wit/` describes, as Rust.
-#[expect(missing_docs, reason = "generated from wit/, which is documented")]
-pub mod bindings {
-    wasmtime::component::bindgen!({
-        path: "../../wit",
-        world: "plugind:plugin/plugin",
-    });
-}
-
 /// The most resources (files, streams, headers) that a guest may hold at a time.
 const RESOURCES_MAX: usize = 10_000;
 /// The most bytes that a guest may hand over in one call.
@@ -40,34 +33,33 @@ const RANDOM_MAX: u64 = 1 << 20;
 
 /// What all instances of one generation of a plugin have in common.
 pub struct Shared {
-    /// Whose they are.
-    pub plugin: PluginName,
-    /// Which generation they are of.
-    pub generation: u64,
-    /// `[config]`
-    pub config: WasiConfigVariables,
-    /// What all of them together may use.
-    pub memory: memory::Shared,
-    /// The most memory of one instance, in bytes.
-    pub instance_memory_max: usize,
+    /// Who they are.
+    pub identity: Arc<identity::Shared>,
     /// What they say.
-    pub journal: journal::Shared,
+    pub journal: Arc<journal::Shared>,
     /// Their status.
-    pub notify: notify::Shared,
+    pub notify: Arc<notify::Shared>,
+    /// What they may use together.
+    pub memory: Arc<memory::Shared>,
+    /// `[config]`
+    pub config: Arc<WasiConfigVariables>,
 }
 
 /// What the store of one instance holds.
 pub struct State {
-    shared: Arc<Shared>,
-    worker: u32,
-    pulse: Arc<Pulse>,
-    seen: u64,
-    stuck: u32,
+    identity: identity::Guest,
+    journal: journal::Guest,
+    notify: notify::Guest,
     memory: memory::Guest,
+    config: Arc<WasiConfigVariables>,
     wasi: WasiCtx,
     http: WasiHttpCtx,
     hooks: Hooks,
     table: ResourceTable,
+    pulse: Arc<Pulse>,
+    /// The turns of the event loop when it was looked at last, and how often they were the same since.
+    seen: u64,
+    stuck: u32,
 }
 
 /// Why a guest was interrupted: it used its processor time without its event loop turning.
@@ -77,33 +69,35 @@ pub struct Hung(u32);
 
 /// A store for one instance, with its limits.
 #[must_use]
-pub fn store(
-    engine: &Engine,
-    shared: &Arc<Shared>,
-    worker: u32,
-    pulse: Arc<Pulse>,
-) -> Store<State> {
+pub fn store(engine: &Engine, shared: &Shared, worker: u32, pulse: Arc<Pulse>) -> Store<State> {
+    let mut table = ResourceTable::new();
+    table.set_max_capacity(RESOURCES_MAX);
+    let wasi = WasiCtx::builder()
+        .stdout(output::Output::new(&shared.journal, output::Stream::Stdout))
+        .stderr(output::Output::new(&shared.journal, output::Stream::Stderr))
+        // WASI says what a guest is called by its first argument.
+        .arg(shared.identity.plugin.as_str())
+        .max_random_size(RANDOM_MAX)
+        .build();
+    let identity = shared.identity.clone();
     let state = State {
-        worker,
+        notify: notify::Guest {
+            shared: shared.notify.clone(),
+            identity: identity.clone(),
+            worker,
+            pulse: pulse.clone(),
+        },
+        identity: identity::Guest { shared: identity, worker },
+        journal: journal::Guest { shared: shared.journal.clone() },
+        memory: memory::Guest::new(shared.memory.clone()),
+        config: shared.config.clone(),
+        wasi,
+        http: WasiHttpCtx::new(),
+        hooks: Hooks,
+        table,
         pulse,
         seen: 0,
         stuck: 0,
-        memory: memory::Guest::new(shared),
-        wasi: WasiCtx::builder()
-            .stdout(output::Output::new(shared, output::Stream::Stdout))
-            .stderr(output::Output::new(shared, output::Stream::Stderr))
-            // WASI says what a guest is called by its first argument.
-            .arg(shared.plugin.as_str())
-            .max_random_size(RANDOM_MAX)
-            .build(),
-        http: WasiHttpCtx::new(),
-        hooks: Hooks,
-        table: {
-            let mut table = ResourceTable::new();
-            table.set_max_capacity(RESOURCES_MAX);
-            table
-        },
-        shared: shared.clone(),
     };
     let mut store = Store::new(engine, state);
     store.limiter(|state| &mut state.memory);
@@ -127,9 +121,9 @@ pub fn store(
 }
 
 impl State {
-    /// Whether the instance was refused memory that it asked for: when it then fails, that is why.
+    /// Whose limit kept the instance from getting memory that it asked for: when it then fails, that is why.
     #[must_use]
-    pub fn memory_was_refused(&self) -> bool {
+    pub fn memory_was_refused(&self) -> Option<Refused> {
         self.memory.refused()
     }
 }
@@ -145,14 +139,26 @@ pub fn linker(engine: &Engine) -> wasmtime::Result<Linker<State>> {
     wasmtime_wasi_http::p2::add_only_http_to_linker_async(&mut linker)?;
     wasmtime_wasi_http::p3::add_to_linker(&mut linker)?;
     wasmtime_wasi_config::add_to_linker(&mut linker, |state: &mut State| {
-        WasiConfig::from(&state.shared.config)
+        WasiConfig::from(&*state.config)
     })?;
-    bindings::Plugin::add_to_linker::<_, HasSelf<State>>(&mut linker, |state| state)?;
+    let linked = &mut linker;
+    interfaces::types::add_to_linker::<_, HasSelf<State>>(linked, |state| state)?;
+    interfaces::identity::add_to_linker::<_, HasSelf<identity::Guest>>(
+        linked,
+        |state: &mut State| &mut state.identity,
+    )?;
+    interfaces::notify::add_to_linker::<_, HasSelf<notify::Guest>>(linked, |state: &mut State| {
+        &mut state.notify
+    })?;
+    interfaces::journal::add_to_linker::<_, HasSelf<journal::Guest>>(
+        linked,
+        |state: &mut State| &mut state.journal,
+    )?;
     Ok(linker)
 }
 
-// Its functions are none: it is the types that the others speak of.
-impl bindings::plugind::plugin::types::Host for State {}
+// It has no functions: it is the types that the others speak of.
+impl interfaces::types::Host for State {}
 
 impl WasiView for State {
     fn ctx(&mut self) -> WasiCtxView<'_> {

@@ -1,8 +1,8 @@
 //! `plugind:plugin/notify`: what an instance says of itself while it lives.
 
-use super::{State, bindings::plugind::plugin::notify::Host};
+use super::{bindings::plugind::plugin::notify::Host, identity, pulse::Pulse};
 use std::{
-    sync::{Mutex, PoisonError},
+    sync::{Arc, Mutex, PoisonError},
     time::Duration,
 };
 use tracing::debug;
@@ -24,11 +24,19 @@ impl Shared {
     }
 }
 
-impl Host for State {
+/// One instance's part in it.
+pub(super) struct Guest {
+    pub(super) shared: Arc<Shared>,
+    pub(super) identity: Arc<identity::Shared>,
+    pub(super) worker: u32,
+    pub(super) pulse: Arc<Pulse>,
+}
+
+impl Host for Guest {
     fn status(&mut self, text: String) {
         let text = one_line(&text);
-        debug!(plugin = %self.shared.plugin, worker = self.worker, text, "status");
-        *self.shared.notify.status.lock().unwrap_or_else(PoisonError::into_inner) = text;
+        debug!(plugin = %self.identity.plugin, worker = self.worker, text, "status");
+        *self.shared.status.lock().unwrap_or_else(PoisonError::into_inner) = text;
     }
 
     fn extend_timeout(&mut self, microseconds: u64) {
@@ -37,7 +45,8 @@ impl Host for State {
 }
 
 /// At most [`STATUS_MAX`] bytes of `text`, with nothing in it that ends a line.
-fn one_line(text: &str) -> String {
+#[must_use]
+pub fn one_line(text: &str) -> String {
     let mut line = String::new();
     for character in text.chars() {
         let length = line.len();

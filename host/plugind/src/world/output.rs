@@ -1,6 +1,6 @@
 //! A guest's standard output and error: each line is an entry in the journal.
 
-use super::{Shared, journal::MESSAGE_MAX};
+use super::journal::{MESSAGE_MAX, Shared};
 use crate::journal::Priority;
 use bytes::Bytes;
 use std::{
@@ -31,19 +31,15 @@ pub(super) enum Stream {
 pub(super) struct Output(Arc<Lines>);
 
 struct Lines {
-    generation: Arc<Shared>,
+    journal: Arc<Shared>,
     stream: Stream,
     /// What was written since the last end of a line.
     unfinished: Mutex<Vec<u8>>,
 }
 
 impl Output {
-    pub(super) fn new(generation: &Arc<Shared>, stream: Stream) -> Self {
-        Self(Arc::new(Lines {
-            generation: generation.clone(),
-            stream,
-            unfinished: Mutex::default(),
-        }))
+    pub(super) fn new(journal: &Arc<Shared>, stream: Stream) -> Self {
+        Self(Arc::new(Lines { journal: journal.clone(), stream, unfinished: Mutex::default() }))
     }
 }
 
@@ -68,7 +64,7 @@ impl Lines {
             Stream::Stdout => Priority::Info,
             Stream::Stderr => Priority::Warning,
         };
-        self.generation.journal.send(&self.generation.plugin, priority, line, &[]);
+        self.journal.send(priority, line, &[]);
     }
 }
 

@@ -1,0 +1,136 @@
+//! What an instance is at, and until when it may be: set inside of it, kept outside, where it cannot be held up.
+
+use crate::{failure::Failure, world::pulse::Pulse};
+use std::{
+    pin::Pin,
+    sync::{
+        Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicBool, Ordering::Relaxed},
+    },
+    task::{Context, Poll},
+    time::{Duration, Instant},
+};
+use tokio::time::{Sleep, sleep_until};
+
+/// However often a guest asks for more time, it gets no more than this for one start or stop.
+const EXTENSION_MAX: Duration = Duration::from_secs(300);
+
+/// What an instance is at, that has a deadline.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Phase {
+    Start,
+    Health,
+    Stop,
+}
+
+/// The phase and its deadline.
+#[derive(Debug, Default)]
+pub(crate) struct Clock {
+    running: Mutex<Option<Running>>,
+    changed: AtomicBool,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Running {
+    phase: Phase,
+    deadline: Instant,
+    ceiling: Instant,
+}
+
+impl Clock {
+    /// A phase begins, and replaces any other.
+    pub(crate) fn begin(&self, phase: Phase, time: Duration) {
+        let now = Instant::now();
+        let deadline = now + time;
+        let ceiling = deadline.max(now + EXTENSION_MAX);
+        *self.running() = Some(Running { phase, deadline, ceiling });
+        self.changed.store(true, Relaxed);
+    }
+
+    /// A phase ends, unless another one has replaced it.
+    pub(crate) fn end(&self, phase: Phase) {
+        self.running().take_if(|running| running.phase == phase);
+        self.changed.store(true, Relaxed);
+    }
+
+    /// Whether a phase is running.
+    pub(crate) fn is_running(&self) -> bool {
+        self.running().is_some()
+    }
+
+    /// Gives the phase as much time as the guest wants, within limits. True if that is more than it had.
+    fn extend(&self, until: Instant) -> bool {
+        let mut running = self.running();
+        match running.as_mut().filter(|running| running.phase != Phase::Health) {
+            None => false,
+            Some(running) => {
+                let before = running.deadline;
+                running.deadline = before.max(until.min(running.ceiling));
+                running.deadline > before
+            }
+        }
+    }
+
+    fn running(&self) -> MutexGuard<'_, Option<Running>> {
+        self.running.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Goes off when a phase takes too long. Without phases it costs nothing.
+#[derive(Default)]
+pub(crate) struct Alarm(Option<Pin<Box<Sleep>>>);
+
+impl Alarm {
+    /// Ready when the phase that `clock` shows has taken too long.
+    pub(crate) fn poll(
+        &mut self,
+        clock: &Clock,
+        pulse: &Pulse,
+        cx: &mut Context<'_>,
+    ) -> Poll<Failure> {
+        let extended =
+            clock.is_running() && pulse.asked_until().is_some_and(|until| clock.extend(until));
+        if clock.changed.swap(false, Relaxed) || extended {
+            let running = *clock.running();
+            self.0 = running.map(|running| Box::pin(sleep_until(running.deadline.into())));
+        }
+        let (Some(sleep), Some(running)) = (&mut self.0, *clock.running()) else {
+            return Poll::Pending;
+        };
+        sleep.as_mut().poll(cx).map(|()| match running.phase {
+            Phase::Start => Failure::Timeout("its start"),
+            Phase::Health => {
+                Failure::Watchdog("it did not answer for its health in time".to_owned())
+            }
+            Phase::Stop => Failure::Timeout("its stop"),
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_guest_gets_more_time_but_not_less_and_not_for_ever() {
+        let clock = Clock::default();
+        let now = Instant::now();
+        assert!(!clock.extend(now + Duration::from_secs(60)), "nothing is running");
+        clock.begin(Phase::Start, Duration::from_secs(30));
+        assert!(!clock.extend(now + Duration::from_secs(10)));
+        assert!(clock.extend(now + Duration::from_secs(60)));
+        assert!(clock.extend(now + Duration::from_secs(3600)));
+        assert!(!clock.extend(now + Duration::from_secs(7200)), "it has all it can get");
+    }
+
+    #[test]
+    fn the_end_of_one_phase_does_not_end_another() {
+        let clock = Clock::default();
+        clock.begin(Phase::Health, Duration::from_secs(1));
+        clock.begin(Phase::Stop, Duration::from_secs(1));
+        clock.end(Phase::Health);
+        assert!(clock.is_running());
+        clock.end(Phase::Stop);
+        assert!(!clock.is_running());
+    }
+}

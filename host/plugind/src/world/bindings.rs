@@ -1,0 +1,7 @@
+//! What `wit/` describes, as Rust.
+#![expect(missing_docs, reason = "generated from wit/, which is documented")]
+
+wasmtime::component::bindgen!({
+    path: "../../wit",
+    world: "plugind:plugin/plugin",
+});
