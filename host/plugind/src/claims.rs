@@ -4,7 +4,7 @@ use crate::{
     name::PluginName,
     plugin::{
         manifest::{Manifest, Serve},
-        verify::Verified,
+        offers::Offers,
     },
     table::Route,
 };
@@ -13,9 +13,13 @@ use std::collections::BTreeMap;
 /// A route, and how many of the path's first segments the plugin does not want to see.
 pub type Wish = (Route, usize);
 
-/// The routes that a plugin with this name and manifest asks for.
+/// The routes that a plugin with this name and manifest asks for. `offers` says whether it can serve any; as long
+/// as that is not known it may.
 #[must_use]
-pub fn wishes(name: &PluginName, manifest: &Manifest) -> Vec<Wish> {
+pub fn wishes(name: &PluginName, manifest: &Manifest, offers: Option<&Offers>) -> Vec<Wish> {
+    if offers.is_some_and(|offers| offers.http.is_none()) {
+        return Vec::new();
+    }
     let own = || format!("/{name}");
     if manifest.serve.is_empty() {
         return vec![(Route { host: None, prefix: own() }, 0)];
@@ -29,31 +33,33 @@ pub fn wishes(name: &PluginName, manifest: &Manifest) -> Vec<Wish> {
     manifest.serve.iter().map(wish).collect()
 }
 
-/// Who has which route. Whoever claims first, in the order of names, has it.
+/// Who has which route. Whoever has it keeps it; of the others the first to claim it, in the order of names, gets it.
 #[derive(Default)]
 pub struct Claims(BTreeMap<Route, PluginName>);
 
 impl Claims {
-    /// Claims the routes of a plugin, all or none.
+    /// A plugin has these routes, and goes on having those of them that it still wants.
+    pub fn keep(&mut self, name: &PluginName, has: &[Wish], wants: &[Wish]) {
+        let still_wanted =
+            has.iter().filter(|(route, _)| wants.iter().any(|(wanted, _)| wanted == route));
+        self.0.extend(still_wanted.map(|(route, _)| (route.clone(), name.clone())));
+    }
+
+    /// Claims routes for a plugin, all or none.
     ///
     /// # Errors
     /// When another plugin has one of them: which, and what to do.
-    pub fn claim(&mut self, verified: &Verified) -> Result<(), String> {
-        if verified.offers().http.is_none() {
-            return Ok(());
-        }
-        self.claim_all(verified.name(), wishes(verified.name(), verified.manifest()))
-    }
-
-    fn claim_all(&mut self, name: &PluginName, wishes: Vec<Wish>) -> Result<(), String> {
-        let taken = wishes.iter().find_map(|(route, _)| Some((route, self.0.get(route)?)));
-        if let Some((route, owner)) = taken {
+    pub fn claim(&mut self, name: &PluginName, wishes: &[Wish]) -> Result<(), String> {
+        let others = |route| self.0.get(route).filter(|owner| *owner != name);
+        if let Some((route, owner)) =
+            wishes.iter().find_map(|(route, _)| Some((route, others(route)?)))
+        {
             return Err(format!(
                 "the route {route} is already taken by the plugin {owner}; \
                  give one of them another route in [[serve]]"
             ));
         }
-        self.0.extend(wishes.into_iter().map(|(route, _)| (route, name.clone())));
+        self.0.extend(wishes.iter().map(|(route, _)| (route.clone(), name.clone())));
         Ok(())
     }
 }
@@ -65,7 +71,7 @@ mod tests {
 
     fn wishes_of(name: &str, manifest: &str) -> Vec<Wish> {
         let manifest = Manifest::parse(Path::new("m.toml"), manifest).unwrap();
-        wishes(&name.parse().unwrap(), &manifest)
+        wishes(&name.parse().unwrap(), &manifest, None)
     }
 
     #[test]
@@ -78,14 +84,33 @@ mod tests {
     #[test]
     fn the_first_to_claim_a_route_has_it_and_another_host_is_another_route() {
         let mut claims = Claims::default();
-        let mut claim = |name: &str, manifest| {
-            claims.claim_all(&name.parse().unwrap(), wishes_of(name, manifest))
-        };
+        let mut claim =
+            |name: &str, manifest| claims.claim(&name.parse().unwrap(), &wishes_of(name, manifest));
         assert_eq!(claim("a", "[[serve]]\nroute = \"/x\"\n"), Ok(()));
         let refused =
             claim("b", "[[serve]]\nroute = \"/y\"\n[[serve]]\nroute = \"/x\"\n").unwrap_err();
         assert!(refused.contains("/x is already taken by the plugin a"), "{refused}");
         assert_eq!(claim("c", "[[serve]]\nroute = \"/y\"\n"), Ok(()), "b got neither");
         assert_eq!(claim("d", "[[serve]]\nroute = \"/x\"\nhost = \"h\"\n"), Ok(()));
+    }
+
+    #[test]
+    fn who_has_a_route_keeps_it_whatever_its_name_is() {
+        let [a, z] = ["a", "z"].map(|name| name.parse().unwrap());
+        let (site, other) = (wishes_of("z", "[[serve]]\nroute = \"/site\"\n"), wishes_of("z", ""));
+        let mut claims = Claims::default();
+        claims.keep(&z, &site, &site);
+        assert!(claims.claim(&a, &site).unwrap_err().contains("already taken by the plugin z"));
+        assert_eq!(claims.claim(&z, &site), Ok(()));
+
+        let mut claims = Claims::default();
+        claims.keep(&z, &site, &other);
+        assert_eq!(claims.claim(&a, &site), Ok(()), "z does not want it any more");
+    }
+
+    #[test]
+    fn what_cannot_serve_asks_for_nothing() {
+        let name = "ticker".parse().unwrap();
+        assert_eq!(wishes(&name, &Manifest::default(), Some(&Offers::default())), []);
     }
 }

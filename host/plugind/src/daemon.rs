@@ -27,6 +27,8 @@ use tracing::{info, warn};
 const HTTP: &str = "http";
 /// How long the required plugins may take to become ready.
 const START_DEADLINE: Duration = Duration::from_secs(300);
+/// How long plugins may take to finish when the daemon stops before it was ready.
+const UNREADY_STOP_DEADLINE: Duration = Duration::from_millis(900);
 /// How long connections and plugins may take to finish when the daemon stops.
 const STOP_DEADLINE: Duration = Duration::from_secs(30);
 /// What the daemon is told when it is started.
@@ -139,20 +141,30 @@ impl Signals {
 pub async fn run(settings: Settings, journal: Journal) -> Result<(), DaemonError> {
     let mut signals = Signals::catch().map_err(DaemonError::Signals)?;
     let sockets = bind(&settings.listen)?;
+    let compiler = settings.compiler;
     let (publisher, reader) = table::channel();
     let means = Means {
         search_path: settings.search_path,
         engine: engine::start()?,
         cache: Cache::new(settings.cache),
-        compiler: settings.compiler,
+        compiler: compiler.clone(),
         journal,
     };
     let keeper = supervisor::start(means, publisher)
         .map_err(|error| DaemonError::Linker(format!("{error:#}")))?;
 
-    if !become_ready(&keeper, &mut signals).await? {
-        info!("stopped");
-        return Ok(());
+    match become_ready(&keeper, &mut signals).await {
+        Ok(true) => (),
+        unready => {
+            // What is ready already is told to stop, but nobody waits long for it.
+            let stopped = tokio::time::timeout(UNREADY_STOP_DEADLINE, keeper.stop()).await;
+            compiler.end();
+            if stopped.is_err() {
+                warn!("stopped before everything was finished");
+            }
+            info!("stopped");
+            return unready.map(drop);
+        }
     }
     let mut doors = Vec::new();
     for (name, address, socket) in sockets {
@@ -174,6 +186,7 @@ pub async fn run(settings: Settings, journal: Journal) -> Result<(), DaemonError
         // Asked twice means now.
         _ = signals.interrupt.recv() => warn!("stopped at once"),
     }
+    compiler.end();
     info!("stopped");
     Ok(())
 }

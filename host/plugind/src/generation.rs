@@ -1,6 +1,7 @@
 //! One version of a plugin while it lives: its instances and where it is in its life.
 
 use crate::{
+    claims::{Wish, wishes},
     crew::News,
     failure::Failure,
     journal::Journal,
@@ -46,6 +47,13 @@ impl Generation {
     #[must_use]
     pub fn manifest(&self) -> &Manifest {
         &self.pool.linked().manifest
+    }
+
+    /// The routes it asks for.
+    #[must_use]
+    pub fn wishes(&self) -> Vec<Wish> {
+        let linked = self.pool.linked();
+        wishes(&linked.name, &linked.manifest, Some(&linked.offers))
     }
 
     /// Whether it was made from the same component and the same manifest.

@@ -5,8 +5,8 @@ use crate::{
     link::Linked,
     name::PluginName,
     plugin::scan::ScanError,
-    prepare::Findings,
-    summary::{Stage, Summary},
+    prepare::{Findings, PrepareError},
+    summary::Summary,
 };
 use tokio::sync::{mpsc, oneshot, watch};
 
@@ -53,7 +53,7 @@ impl Keeper {
 pub(crate) enum Message {
     Rescan,
     Read(Result<Findings, ScanError>),
-    Prepared { name: PluginName, ticket: u64, outcome: Box<Result<Linked, (Stage, String)>> },
+    Prepared { name: PluginName, ticket: u64, outcome: Box<Result<Linked, PrepareError>> },
     Worker { name: PluginName, generation: u64, news: News },
     Due { name: PluginName, generation: u64 },
     TimedOut { name: PluginName, generation: u64 },

@@ -1,7 +1,7 @@
 //! One plugin as its keeper sees it: the version that serves, the one that is to follow, those that are leaving.
 
 use crate::{
-    claims::{Wish, wishes},
+    claims::Wish,
     generation::Generation,
     lifecycle::State,
     name::PluginName,
@@ -36,6 +36,8 @@ pub struct Preparing {
     pub digest: [u8; 32],
     /// The manifest.
     pub manifest: Manifest,
+    /// The routes it asks for.
+    pub wishes: Vec<Wish>,
 }
 
 /// Why the newest version of a plugin does not serve.
@@ -46,8 +48,10 @@ pub struct Problem {
     pub error: String,
     /// Trying again helps only after something was changed.
     pub configuration: bool,
-    /// Its manifest, if that could be read.
-    pub manifest: Option<Manifest>,
+    /// Whether the daemon is not ready without the plugin.
+    pub required: bool,
+    /// The routes it asks for, as far as that is known.
+    pub wishes: Vec<Wish>,
 }
 
 impl Kept {
@@ -90,29 +94,32 @@ impl Kept {
         self.removed && self.leaving.is_empty()
     }
 
-    /// The newest manifest that is known.
-    fn manifest(&self) -> Option<&Manifest> {
-        let problem = self.problem.as_ref().and_then(|problem| problem.manifest.as_ref());
-        let generation =
-            self.candidate.as_ref().or(self.current.as_ref()).map(Generation::manifest);
-        self.preparing.as_ref().map(|preparing| &preparing.manifest).or(problem).or(generation)
-    }
-
     /// The routes it serves, or would serve, and its instances if it does.
     #[must_use]
-    pub fn routes(&self, name: &PluginName) -> (Vec<Wish>, Option<Arc<Pool>>) {
-        match self.serving() {
-            Some(serving) => (wishes(name, serving.manifest()), Some(serving.pool.clone())),
-            None => {
-                (self.manifest().map(|manifest| wishes(name, manifest)).unwrap_or_default(), None)
-            }
+    pub fn routes(&self) -> (Vec<Wish>, Option<Arc<Pool>>) {
+        if let Some(serving) = self.serving() {
+            return (serving.wishes(), Some(serving.pool.clone()));
         }
+        let preparing = self.preparing.as_ref().map(|preparing| preparing.wishes.clone());
+        let problem = || self.problem.as_ref().map(|problem| problem.wishes.clone());
+        let generation =
+            || self.candidate.as_ref().or(self.current.as_ref()).map(Generation::wishes);
+        (preparing.or_else(problem).or_else(generation).unwrap_or_default(), None)
+    }
+
+    /// Whether the daemon is not ready without it, as its newest version says.
+    fn is_required(&self) -> bool {
+        let preparing = self.preparing.as_ref().map(|preparing| preparing.manifest.required);
+        let problem = self.problem.as_ref().map(|problem| problem.required);
+        let generation = self.candidate.as_ref().or(self.current.as_ref());
+        let generation = generation.map(|generation| generation.manifest().required);
+        preparing.or(problem).or(generation).unwrap_or(true)
     }
 
     /// Adds its share to the summary.
     pub fn sum_up(&self, name: &PluginName, summary: &mut Summary) {
         summary.plugins += 1;
-        let required = self.manifest().is_none_or(|manifest| manifest.required);
+        let required = self.is_required();
         let returned = |current: &Generation| current.life.state() == State::Inactive;
         if self.serving().is_some() || self.current.as_ref().is_some_and(returned) {
             summary.ready += 1;

@@ -89,11 +89,11 @@ fn main() -> ExitCode {
             None => SearchPath::below(root.unwrap_or(Path::new("/"))),
         },
         cache: environment.cache(root),
-        compiler: Compiler {
-            program: arguments.compiler.unwrap_or_else(|| environment.compiler()),
-            deadline: arguments.compile_timeout.0,
-            memory_max: arguments.compile_memory_max.0,
-        },
+        compiler: Compiler::new(
+            arguments.compiler.unwrap_or_else(|| environment.compiler()),
+            arguments.compile_timeout.0,
+            arguments.compile_memory_max.0,
+        ),
     };
     let status = run(settings, journal);
     writer.finish();

@@ -6,7 +6,7 @@ use crate::{
     link::{Linked, link},
     plugin::{
         cache::Cache,
-        compile::{Compiler, compile},
+        compile::{CompileError, Compiler, compile},
         scan::{ScanError, SearchPath, Stray, scan},
         verify::{Rejected, Verified, verify},
     },
@@ -30,10 +30,13 @@ pub struct Means {
     pub journal: Journal,
 }
 
+/// A plugin as it was judged.
+pub type Judged = Result<Verified, Box<Rejected>>;
+
 /// What was found in the directories.
 pub struct Findings {
     /// The plugins in the order of their names, each as it was judged.
-    pub plugins: Vec<Result<Verified, Box<Rejected>>>,
+    pub plugins: Vec<Judged>,
     /// What only looks like a plugin.
     pub strays: Vec<Stray>,
 }
@@ -47,6 +50,17 @@ pub fn read(search_path: &SearchPath) -> Result<Findings, ScanError> {
     Ok(Findings { plugins: found.into_iter().map(verify).collect(), strays })
 }
 
+/// Why a plugin could not be prepared.
+#[derive(Debug)]
+pub struct PrepareError {
+    /// What was being done.
+    pub stage: Stage,
+    /// What went wrong.
+    pub error: String,
+    /// The plugin is at fault: trying again helps only after it was changed.
+    pub configuration: bool,
+}
+
 /// Compiles and links a plugin. Blocks.
 ///
 /// # Errors
@@ -55,9 +69,16 @@ pub fn prepare(
     verified: Verified,
     means: &Means,
     linker: &Linker<world::State>,
-) -> Result<Linked, (Stage, String)> {
+) -> Result<Linked, PrepareError> {
     let path = verified.path().display().to_string();
-    let compiled = compile(verified, &means.engine, &means.cache, &means.compiler)
-        .map_err(|error| (Stage::Compile, format!("{path}: {}", Chain(&error))))?;
-    link(compiled, linker).map_err(|error| (Stage::Link, format!("{path} {}", Chain(&error))))
+    let compiled =
+        compile(verified, &means.engine, &means.cache, &means.compiler).map_err(|error| {
+            let configuration = matches!(error, CompileError::Refused(_));
+            let error = format!("{path}: {}", Chain(&error));
+            PrepareError { stage: Stage::Compile, error, configuration }
+        })?;
+    link(compiled, linker).map_err(|error| {
+        let error = format!("{path} {}", Chain(&error));
+        PrepareError { stage: Stage::Link, error, configuration: true }
+    })
 }

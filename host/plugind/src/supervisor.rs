@@ -5,7 +5,7 @@
 
 use crate::{
     chain::Chain,
-    claims::Claims,
+    claims::{Claims, Wish, wishes},
     crew::News,
     failure::Failure,
     generation::Generation,
@@ -18,7 +18,7 @@ use crate::{
         scan::ScanError,
         verify::{Verified, VerifyError},
     },
-    prepare::{Findings, Means, prepare, read},
+    prepare::{Findings, Judged, Means, PrepareError, prepare, read},
     reload::Reload,
     summary::{Stage, Summary},
     table::{Entry, Publisher, Table},
@@ -147,38 +147,33 @@ impl Supervisor {
 
     /// Compares what was found with what there is, by content, and sets going what differs.
     fn compare(&mut self, findings: Findings) {
-        for stray in findings.strays {
+        for stray in &findings.strays {
             warn!(stage = %Stage::Scan, error = %stray, "not a plugin");
         }
         (self.scanned, self.unreadable) = (true, None);
+        let mut claims = self.claims_kept(&findings);
         let mut found = BTreeSet::new();
-        let mut claims = Claims::default();
         for judged in findings.plugins {
-            let name = match &judged {
-                Ok(verified) => verified.name().clone(),
-                Err(rejected) => rejected.name.clone(),
-            };
+            let name = name_of(&judged).clone();
             found.insert(name.clone());
             self.plugins.entry(name.clone()).or_default().removed = false;
+            let wishes = wishes_of(&judged);
             let problem = match judged {
                 Err(rejected) => {
                     let error = Chain(&rejected.error).to_string();
                     let configuration = !matches!(rejected.error, VerifyError::Read { .. });
-                    Problem {
-                        stage: Stage::Verify,
-                        error,
-                        configuration,
-                        manifest: rejected.manifest,
-                    }
+                    let required = rejected.manifest.is_none_or(|manifest| manifest.required);
+                    Problem { stage: Stage::Verify, error, configuration, required, wishes }
                 }
-                Ok(verified) => match claims.claim(&verified) {
+                Ok(verified) => match claims.claim(&name, &wishes) {
                     Ok(()) => {
-                        self.take_up(verified);
+                        self.take_up(verified, wishes);
                         continue;
                     }
                     Err(error) => {
-                        let manifest = Some(verified.manifest().clone());
-                        Problem { stage: Stage::Route, error, configuration: true, manifest }
+                        let required = verified.manifest().required;
+                        let stage = Stage::Route;
+                        Problem { stage, error, configuration: true, required, wishes }
                     }
                 },
             };
@@ -192,6 +187,21 @@ impl Supervisor {
         self.compared();
     }
 
+    /// Whoever serves a route keeps it, unless its new version does not want it any more.
+    fn claims_kept(&self, findings: &Findings) -> Claims {
+        let mut claims = Claims::default();
+        for judged in &findings.plugins {
+            let name = name_of(judged);
+            if let Some(serving) = self.plugins.get(name).and_then(Kept::serving) {
+                let has = serving.wishes();
+                // What cannot be used does not take the place of what serves.
+                let wants = if judged.is_ok() { wishes_of(judged) } else { has.clone() };
+                claims.keep(name, &has, &wants);
+            }
+        }
+        claims
+    }
+
     fn compared(&mut self) {
         if let Some(reload) = &mut self.reload {
             reload.compared();
@@ -202,7 +212,7 @@ impl Supervisor {
     }
 
     /// Prepares what was found, unless it is what there is already, or will be.
-    fn take_up(&mut self, verified: Verified) {
+    fn take_up(&mut self, verified: Verified, wishes: Vec<Wish>) {
         let name = verified.name().clone();
         let Some(kept) = self.plugins.get_mut(&name) else { return };
         let reload = self.reload.get_or_insert_default();
@@ -225,7 +235,7 @@ impl Supervisor {
         self.numbers += 1;
         let ticket = self.numbers;
         let (digest, manifest) = (*verified.digest(), verified.manifest().clone());
-        kept.preparing = Some(Preparing { ticket, digest, manifest });
+        kept.preparing = Some(Preparing { ticket, digest, manifest, wishes });
         self.dismiss_candidate(&name);
 
         let (means, linker) = (self.means.clone(), self.linker.clone());
@@ -235,18 +245,15 @@ impl Supervisor {
             let _permit = at_work.acquire_owned().await;
             let prepared =
                 tokio::task::spawn_blocking(move || prepare(verified, &means, &linker)).await;
-            let outcome = prepared
-                .unwrap_or_else(|panic| Err((Stage::Link, format!("the host failed: {panic}"))));
+            let outcome = prepared.unwrap_or_else(|panic| {
+                let error = format!("the host failed: {panic}");
+                Err(PrepareError { stage: Stage::Link, error, configuration: true })
+            });
             inbox.send(Message::Prepared { name, ticket, outcome: Box::new(outcome) }).ok();
         });
     }
 
-    fn prepared(
-        &mut self,
-        name: &PluginName,
-        ticket: u64,
-        outcome: Result<Linked, (Stage, String)>,
-    ) {
+    fn prepared(&mut self, name: &PluginName, ticket: u64, outcome: Result<Linked, PrepareError>) {
         let Some(kept) = self.plugins.get_mut(name) else { return };
         // Otherwise something newer was found meanwhile, or nothing any more.
         let Some(preparing) = kept.preparing.take_if(|preparing| preparing.ticket == ticket) else {
@@ -254,9 +261,9 @@ impl Supervisor {
         };
         let linked = match outcome {
             Ok(linked) => linked,
-            Err((stage, error)) => {
-                let manifest = Some(preparing.manifest);
-                self.problem(name, Problem { stage, error, configuration: true, manifest });
+            Err(PrepareError { stage, error, configuration }) => {
+                let (required, wishes) = (preparing.manifest.required, preparing.wishes);
+                self.problem(name, Problem { stage, error, configuration, required, wishes });
                 self.publish();
                 return;
             }
@@ -366,12 +373,10 @@ impl Supervisor {
         let Some(candidate) = kept.candidate.take_if(|candidate| candidate.number == number) else {
             return;
         };
-        let serves = candidate.pool.linked().offers.http.is_some();
         let replaced = kept.current.replace(candidate);
         kept.problem = None;
-        let routes: Vec<_> =
-            kept.routes(name).0.iter().map(|(route, _)| route.to_string()).collect();
-        let route = if serves { routes.join(" ") } else { "-".to_owned() };
+        let routes: Vec<_> = kept.routes().0.iter().map(|(route, _)| route.to_string()).collect();
+        let route = if routes.is_empty() { "-".to_owned() } else { routes.join(" ") };
         self.publish();
         info!(plugin = %name, generation = number, route, "plugin ready");
         if let Some(replaced) = replaced {
@@ -393,12 +398,12 @@ impl Supervisor {
             );
         }
         let configuration = matches!(generation.failure, Some(Failure::Configuration(_)));
-        let manifest = Some(generation.manifest().clone());
+        let (required, wishes) = (generation.manifest().required, generation.wishes());
         let stage = match &kept.candidate {
             Some(candidate) if candidate.number == number => Stage::Start,
             _ => Stage::Run,
         };
-        self.problem(name, Problem { stage, error, configuration, manifest });
+        self.problem(name, Problem { stage, error, configuration, required, wishes });
         self.publish();
     }
 
@@ -465,7 +470,7 @@ impl Supervisor {
     fn publish(&self) {
         let mut entries = BTreeMap::new();
         for (name, kept) in self.plugins.iter().filter(|(_, kept)| !kept.removed) {
-            let (routes, pool) = kept.routes(name);
+            let (routes, pool) = kept.routes();
             for (route, strip) in routes {
                 // The first in the order of names has the route; the other one has been complained about.
                 let entry = || Entry { plugin: name.clone(), pool: pool.clone(), strip };
@@ -485,6 +490,24 @@ impl Supervisor {
             let before = replace(last, summary);
             before != *last
         });
+    }
+}
+
+fn name_of(judged: &Judged) -> &PluginName {
+    match judged {
+        Ok(verified) => verified.name(),
+        Err(rejected) => &rejected.name,
+    }
+}
+
+fn wishes_of(judged: &Judged) -> Vec<Wish> {
+    let name = name_of(judged);
+    match judged {
+        Ok(verified) => wishes(name, verified.manifest(), Some(verified.offers())),
+        Err(rejected) => {
+            let manifest = rejected.manifest.as_ref();
+            manifest.map(|manifest| wishes(name, manifest, None)).unwrap_or_default()
+        }
     }
 }
 

@@ -14,21 +14,26 @@ use plugind_code::{
     entry::Key,
     protocol::{self, Answer, ProtocolError},
 };
-use rustix::net::{
-    AddressFamily, SocketFlags, SocketType, socketpair,
-    sockopt::{Timeout, set_socket_timeout},
+use rustix::{
+    io::Errno,
+    net::{
+        AddressFamily, SocketFlags, SocketType, socketpair,
+        sockopt::{Timeout, set_socket_timeout},
+    },
 };
 use std::{
     io,
+    mem::take,
     os::fd::{AsFd, OwnedFd},
     path::PathBuf,
     process::{Child, Command, Stdio},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
 use tracing::warn;
 use wasmtime::{Engine, component::Component};
 
-/// How a child is run.
+/// How a child is run. All clones know the same children.
 #[derive(Clone, Debug)]
 pub struct Compiler {
     /// The program `plugind-compile`.
@@ -37,6 +42,15 @@ pub struct Compiler {
     pub deadline: Duration,
     /// How much address space one child may use, in bytes.
     pub memory_max: u64,
+    children: Arc<Mutex<Children>>,
+}
+
+/// The children that are at work.
+#[derive(Debug, Default)]
+struct Children {
+    /// No more are to be started.
+    ended: bool,
+    at_work: Vec<Child>,
 }
 
 /// A plugin in the form that can be run.
@@ -117,16 +131,35 @@ pub fn compile(
 }
 
 impl Compiler {
+    /// A compiler that is run as `program`.
+    #[must_use]
+    pub fn new(program: PathBuf, deadline: Duration, memory_max: u64) -> Self {
+        Self { program, deadline, memory_max, children: Arc::default() }
+    }
+
+    /// Ends every child that is at work, and starts no more.
+    pub fn end(&self) {
+        let at_work = {
+            let mut children = self.children();
+            children.ended = true;
+            take(&mut children.at_work)
+        };
+        for child in at_work {
+            end(child);
+        }
+    }
+
     fn run(&self, verified: &Verified, cache: &Cache) -> Result<OwnedFd, CompileError> {
         let cannot_run = |source| CompileError::Run { program: self.program.clone(), source };
-        let (here, there) =
-            socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None)
-                .map_err(|errno| cannot_run(errno.into()))?;
+        let (kind, flags) = (SocketType::SEQPACKET, SocketFlags::CLOEXEC);
+        let (here, there) = socketpair(AddressFamily::UNIX, kind, flags, None)
+            .map_err(|errno| cannot_run(errno.into()))?;
         for direction in [Timeout::Send, Timeout::Recv] {
             set_socket_timeout(&here, direction, Some(self.deadline))
                 .map_err(|errno| cannot_run(errno.into()))?;
         }
-        let child = Command::new(&self.program)
+        let mut command = Command::new(&self.program);
+        command
             .arg("--cache")
             .arg(cache.directory())
             .arg(format!("--memory-max={}", self.memory_max))
@@ -134,39 +167,50 @@ impl Compiler {
             .env_clear()
             .stdin(Stdio::from(there))
             .stdout(Stdio::null())
-            .stderr(Stdio::null())
-            .spawn()
-            .map_err(cannot_run)?;
-        let mut child = Reaped(child);
+            .stderr(Stdio::null());
+        let child = self.start(&mut command).map_err(cannot_run)?;
+        // It holds the other end of the socket: only without it is the child's end noticed.
+        drop(command);
 
         let answer = protocol::ask(&here, verified.digest(), verified.file().as_fd())
             .and_then(|()| protocol::receive_answer(&here));
+        let status = self.end_one(child);
         match answer {
             Ok(Answer::Compiled(descriptor)) => Ok(descriptor),
             Ok(Answer::Refused(why)) => Err(CompileError::Refused(why)),
-            Err(ProtocolError::Receive(rustix::io::Errno::AGAIN)) => {
-                Err(CompileError::Deadline(self.deadline))
-            }
-            Err(source) => Err(CompileError::Failed { status: child.end(), source }),
+            Err(ProtocolError::Receive(Errno::AGAIN)) => Err(CompileError::Deadline(self.deadline)),
+            Err(source) => Err(CompileError::Failed { status, source }),
         }
     }
-}
 
-/// A child that does not outlive the wish for it.
-struct Reaped(Child);
+    fn start(&self, command: &mut Command) -> io::Result<u32> {
+        let mut children = self.children();
+        if children.ended {
+            return Err(io::Error::other("the daemon is ending"));
+        }
+        let child = command.spawn()?;
+        let id = child.id();
+        children.at_work.push(child);
+        Ok(id)
+    }
 
-impl Reaped {
-    /// Ends the child, if it has not ended by itself, and says how it ended.
-    fn end(&mut self) -> String {
-        // It closed its socket, so it is ending by itself or will not notice a signal as anything new.
-        self.0.kill().ok();
-        self.0.wait().map_or_else(|error| error.to_string(), |status| status.to_string())
+    /// Ends a child, if it has not ended by itself or was ended already, and says how it ended.
+    fn end_one(&self, id: u32) -> String {
+        let child = {
+            let mut children = self.children();
+            let place = children.at_work.iter().position(|child| child.id() == id);
+            place.map(|place| children.at_work.swap_remove(place))
+        };
+        child.map_or_else(|| "it was ended".to_owned(), end)
+    }
+
+    fn children(&self) -> MutexGuard<'_, Children> {
+        self.children.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-impl Drop for Reaped {
-    fn drop(&mut self) {
-        self.0.kill().ok();
-        self.0.wait().ok();
-    }
+fn end(mut child: Child) -> String {
+    // It gave its answer, or will give none: it is ending by itself, or has to be made to.
+    child.kill().ok();
+    child.wait().map_or_else(|error| error.to_string(), |status| status.to_string())
 }

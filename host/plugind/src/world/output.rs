@@ -5,7 +5,7 @@ use crate::journal::Priority;
 use bytes::Bytes;
 use std::{
     io,
-    mem::take,
+    mem::{replace, take},
     pin::Pin,
     sync::{Arc, Mutex, PoisonError},
     task::{Context, Poll},
@@ -48,7 +48,12 @@ impl Lines {
         let mut unfinished = self.unfinished.lock().unwrap_or_else(PoisonError::into_inner);
         for part in bytes.split_inclusive(|byte| *byte == b'\n') {
             unfinished.extend_from_slice(part);
-            if part.ends_with(b"\n") || unfinished.len() > MESSAGE_MAX {
+            while unfinished.len() > MESSAGE_MAX {
+                let end = end_of_character(&unfinished, MESSAGE_MAX);
+                let rest = unfinished.split_off(end);
+                self.say(&replace(&mut *unfinished, rest));
+            }
+            if part.ends_with(b"\n") {
                 self.say(&take(&mut *unfinished));
             }
         }
@@ -66,6 +71,13 @@ impl Lines {
         };
         self.journal.send(priority, line, &[]);
     }
+}
+
+/// The last place up to `most` where no character of UTF-8 is cut in two.
+fn end_of_character(bytes: &[u8], most: usize) -> usize {
+    let begins = |place: &usize| bytes[*place] & 0b1100_0000 != 0b1000_0000;
+    // A character has four bytes at the most; what is longer is no text, and may be cut anywhere.
+    (most.saturating_sub(3)..=most).rev().find(begins).unwrap_or(most)
 }
 
 impl Drop for Lines {
@@ -130,5 +142,21 @@ impl AsyncWrite for Output {
 
     fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
         Poll::Ready(Ok(()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_character_is_cut_in_two() {
+        let text = "aäö€𝄞".as_bytes();
+        for most in 1..text.len() {
+            let end = end_of_character(text, most);
+            assert!(end <= most && most - end < 4);
+            assert!(std::str::from_utf8(&text[..end]).is_ok(), "{most}");
+        }
+        assert_eq!(end_of_character(&[0x80; 10], 5), 5, "what is no text may be cut anywhere");
     }
 }
