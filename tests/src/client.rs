@@ -3,7 +3,7 @@
 
 use crate::PATIENCE;
 use std::{
-    io::{BufRead, BufReader, Read, Write},
+    io::{BufRead, BufReader, ErrorKind, Read, Write},
     net::{Shutdown, SocketAddr, TcpStream},
 };
 
@@ -87,6 +87,17 @@ impl Connection {
         self.stream.get_mut().write_all(bytes.as_ref()).expect("the daemon reads");
     }
 
+    /// Writes bytes; false if the other side takes no more because it has closed.
+    ///
+    /// # Panics
+    /// When it neither takes them nor closes.
+    pub fn try_write(&mut self, bytes: &[u8]) -> bool {
+        match self.stream.get_mut().write_all(bytes) {
+            Err(error) if error.kind() == ErrorKind::WouldBlock => panic!("nobody reads"),
+            written => written.is_ok(),
+        }
+    }
+
     /// Writes the head of a request for `localhost`, with further lines of header.
     pub fn request(&mut self, method: &str, path: &str, lines: &[&str]) {
         let lines: String = lines.iter().map(|line| format!("{line}\r\n")).collect();
@@ -112,6 +123,16 @@ impl Connection {
         let mut body = Vec::new();
         let trailers = self.body(&head, |piece| body.extend_from_slice(piece));
         Response { head, body, trailers }
+    }
+
+    /// Reads a response, unless the other side has closed before it.
+    pub fn response_unless_closed(&mut self) -> Option<Response> {
+        let closed = match self.stream.fill_buf() {
+            Ok(began) => began.is_empty(),
+            Err(error) if error.kind() == ErrorKind::WouldBlock => panic!("no answer comes"),
+            Err(_) => true,
+        };
+        (!closed).then(|| self.response())
     }
 
     /// Reads the head of a response.
@@ -186,7 +207,7 @@ impl Connection {
     pub fn wait_until_closed(&mut self) -> usize {
         let mut came = Vec::new();
         match self.stream.read_to_end(&mut came) {
-            Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => {
+            Err(error) if error.kind() == ErrorKind::WouldBlock => {
                 panic!("the connection stays open")
             }
             _ => came.len(),

@@ -1,9 +1,7 @@
 //! The daemon as it is shipped, run by a test.
 #![expect(clippy::print_stderr, reason = "the log belongs to the output of the test that failed")]
 
-use crate::{
-    Connection, Log, PATIENCE, Tree, built, client::Response, eventually,
-};
+use crate::{Connection, Log, Tree, built, client::Response, eventually};
 use rustix::process::{Pid, Signal, kill_process};
 use std::{
     net::SocketAddr,
@@ -11,10 +9,14 @@ use std::{
     thread,
 };
 
+/// How much of a log is shown of a test that failed.
+const SHOWN: usize = 100;
+
 /// A daemon that runs. Dropping it ends it, and shows its log if the test failed.
 pub struct Daemon {
     child: Child,
     address: SocketAddr,
+    _tree: Tree,
     /// What it says.
     pub log: Log,
 }
@@ -27,28 +29,14 @@ pub struct Ended {
     pub log: Log,
 }
 
-/// Runs a program of plugind until it ends by itself.
+/// Runs a daemon that ends by itself.
 ///
 /// # Panics
 /// When it does not end.
 #[must_use]
 pub fn end_of(tree: &Tree, arguments: &[&str]) -> Ended {
-    let mut daemon = spawn(tree, arguments);
-    let log = Log::read(daemon.stderr.take().expect("it is piped"));
-    let mut daemon = Daemon { child: daemon, address: SocketAddr::from(([0; 4], 0)), log };
+    let mut daemon = Daemon::launch(tree, arguments);
     Ended { status: daemon.wait(), log: daemon.log.clone() }
-}
-
-fn spawn(tree: &Tree, arguments: &[&str]) -> Child {
-    Command::new(built::program("plugind"))
-        .args(["--listen", "http=127.0.0.1:0", "--root"])
-        .arg(tree.root())
-        .args(arguments)
-        .env_clear()
-        .stdin(Stdio::null())
-        .stderr(Stdio::piped())
-        .spawn()
-        .expect("plugind can be run")
 }
 
 impl Daemon {
@@ -78,13 +66,54 @@ impl Daemon {
     /// When it does not even get there.
     #[must_use]
     pub fn begin(tree: &Tree, arguments: &[&str]) -> Self {
-        let mut child = spawn(tree, arguments);
-        let log = Log::read(child.stderr.take().expect("it is piped"));
-        let mut daemon = Self { child, address: SocketAddr::from(([0; 4], 0)), log };
-        let line = daemon.log.wait_for(&["info    plugind: listening ", "socket=http"]);
-        let (_, address) = line.split_once("address=").expect("the line says where");
-        daemon.address = address.parse().expect("the address is one");
+        let mut daemon = Self::launch(tree, arguments);
+        daemon.learn_address();
         daemon
+    }
+
+    fn learn_address(&mut self) {
+        let line = self.log.wait_for(&["info    plugind: listening ", "socket=http"]);
+        let (_, address) = line.split_once("address=").expect("the line says where");
+        self.address = address.parse().expect("the address is one");
+    }
+
+    /// Starts a daemon, and waits for nothing: where it listens is not known.
+    ///
+    /// # Panics
+    /// When it cannot be run.
+    #[must_use]
+    pub fn launch(tree: &Tree, arguments: &[&str]) -> Self {
+        Self::run(tree, Command::new(built::program("plugind")).args(arguments))
+    }
+
+    /// Starts a daemon that may use so much address space only, and waits until it is ready.
+    ///
+    /// # Panics
+    /// When it does not become ready.
+    #[must_use]
+    pub fn start_within(tree: &Tree, bytes: u64) -> Self {
+        let limited = format!("ulimit -v {} && exec \"$0\" \"$@\"", bytes >> 10);
+        let mut command = Command::new("/bin/sh");
+        let mut daemon =
+            Self::run(tree, command.args(["-c", &limited]).arg(built::program("plugind")));
+        daemon.learn_address();
+        daemon.wait_until_ready();
+        daemon
+    }
+
+    fn run(tree: &Tree, command: &mut Command) -> Self {
+        let mut child = command
+            .args(["--listen", "http=127.0.0.1:0", "--root"])
+            .arg(tree.root())
+            .env_clear()
+            .stdin(Stdio::null())
+            .stderr(Stdio::piped())
+            .spawn()
+            .expect("plugind can be run");
+        let log = Log::read(child.stderr.take().expect("it is piped"));
+        // Where it listens, it says once it does.
+        let address = SocketAddr::from(([127, 0, 0, 1], 0));
+        Self { child, address, _tree: tree.clone(), log }
     }
 
     /// Waits until it is ready.
@@ -113,15 +142,15 @@ impl Daemon {
         self.connect().get(path)
     }
 
-    /// Has it read its directories anew, and returns the line that says what came of it.
+    /// Has it read its directories anew, and waits for the line that says what came of it.
     ///
     /// # Panics
     /// When it does not come to an end with that.
-    #[must_use]
     pub fn reload(&self) -> String {
         let place = self.log.place();
         self.signal(Signal::HUP);
-        self.log.wait_for_after(place, &["info    plugind: reloaded "])
+        // One that has not come to its end yet is waited for.
+        self.log.wait_for_in_order(place, &[&["plugind: reloading"], &["plugind: reloaded "]])
     }
 
     /// Sends it a signal.
@@ -180,8 +209,9 @@ impl Drop for Daemon {
         self.child.kill().ok();
         self.child.wait().ok();
         if thread::panicking() {
-            eprintln!("the daemon's log (nothing was waited for longer than {PATIENCE:?}):");
-            for line in self.log.all() {
+            eprintln!("the end of the daemon's log:");
+            let lines = self.log.all();
+            for line in &lines[lines.len().saturating_sub(SHOWN)..] {
                 eprintln!("  {line:.400}");
             }
         }

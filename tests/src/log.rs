@@ -75,9 +75,20 @@ impl Log {
     /// # Panics
     /// When none comes.
     pub fn wait_for_after(&self, place: usize, parts: &[&str]) -> String {
-        let found =
-            |said: &[String]| said[place..].iter().find(|line| has_all(line, parts)).cloned();
-        self.wait_until(&format!("a line with {parts:?}"), found)
+        self.wait_for_in_order(place, &[parts])
+    }
+
+    /// Waits for several lines, each with its parts and behind the one before, from a [`Log::place`] on. Returns the
+    /// last one.
+    ///
+    /// # Panics
+    /// When they do not come, or not in this order.
+    pub fn wait_for_in_order(&self, place: usize, lines: &[&[&str]]) -> String {
+        let found = |said: &[String]| {
+            let mut rest = said[place..].iter();
+            lines.iter().map(|parts| rest.find(|line| has_all(line, parts))).last()?.cloned()
+        };
+        self.wait_until(&format!("{lines:?}"), found)
     }
 
     /// Waits until so many lines have all of these parts.

@@ -5,16 +5,20 @@ use std::{
     fs,
     os::unix::fs::symlink,
     path::{Path, PathBuf},
-    sync::atomic::{AtomicU64, Ordering::Relaxed},
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering::Relaxed},
+    },
 };
 use tempfile::TempDir;
 
 const PLUGINS: &str = "etc/plugind/plugins";
 const CACHE: &str = "var/cache/plugind";
 
-/// A directory tree for one daemon. It is gone when this is dropped.
+/// A directory tree for a daemon. It is gone when this and every daemon that runs on it have been dropped.
+#[derive(Clone)]
 pub struct Tree {
-    root: TempDir,
+    root: Arc<TempDir>,
 }
 
 impl Tree {
@@ -33,7 +37,7 @@ impl Tree {
     #[must_use]
     pub fn with_own_cache() -> Self {
         let root = tempfile::tempdir().expect("there is room for temporary files");
-        let tree = Self { root };
+        let tree = Self { root: Arc::new(root) };
         for directory in [tree.plugins(), tree.cache()] {
             fs::create_dir_all(directory).expect("the tree is writable");
         }

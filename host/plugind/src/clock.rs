@@ -13,7 +13,7 @@ use std::{
 use tokio::time::{Sleep, sleep_until};
 
 /// However often a guest asks for more time, it gets no more than this for one start or stop.
-const EXTENSION_MAX: Duration = Duration::from_secs(300);
+pub(crate) const EXTENSION_MAX: Duration = Duration::from_secs(300);
 
 /// What an instance is at, that has a deadline.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

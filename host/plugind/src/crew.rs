@@ -53,6 +53,14 @@ pub struct Terms {
     pub slices_max: u32,
 }
 
+impl Terms {
+    /// Whether a worker is there for one request. Then the next one is started ahead of its request.
+    #[must_use]
+    pub fn serve_one(&self) -> bool {
+        self.recycle_after == Some(1) && self.concurrency == 1
+    }
+}
+
 /// News of one worker, for whoever keeps the plugin.
 #[derive(Debug)]
 pub enum News {
@@ -164,11 +172,13 @@ impl Crew {
         self.held.store(held, SeqCst);
     }
 
-    /// Asks for another worker if work waits, nobody is there for it, and there may be another.
+    /// Asks for another worker if nobody is there for work that waits, or will come, and there may be another.
     pub(crate) fn mind_shortage(&self) {
+        let wanted =
+            || !self.queue.is_empty() || (self.terms.serve_one() && self.dismissed().is_none());
         if self.available.load(Acquire) == 0
             && self.employed.load(Relaxed) < self.terms.workers
-            && !self.queue.is_empty()
+            && wanted()
         {
             self.shortage.notify_one();
         }

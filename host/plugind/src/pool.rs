@@ -1,6 +1,7 @@
 //! The instances of one generation of a plugin, as everybody else sees them: requests go in, responses come out.
 
 use crate::{
+    clock::EXTENSION_MAX,
     crew::{Crew, Job, News, Terms},
     engine::SLICE,
     exchange::{Answer, Delivery, Unanswered, Watch},
@@ -137,6 +138,17 @@ impl Pool {
         self.room.close();
     }
 
+    /// After what time nothing should be left of it, once it is dismissed.
+    #[must_use]
+    pub fn patience(&self) -> Duration {
+        let terms = &self.crew.terms;
+        match terms.on_demand {
+            true => terms.timeout_stop,
+            // These keep the time themselves, and may ask for more of it.
+            false => terms.timeout_stop + EXTENSION_MAX,
+        }
+    }
+
     /// Ends every instance, with all that is under way in it.
     pub fn kill(&self) {
         self.crew.kill_all();
@@ -221,10 +233,6 @@ impl Terms {
             watchdog: service.watchdog,
             slices_max: if program { u32::MAX } else { slices(service.watchdog) },
         }
-    }
-
-    fn serve_one(&self) -> bool {
-        self.recycle_after == Some(1) && self.concurrency == 1
     }
 }
 

@@ -56,8 +56,10 @@ pub fn start(means: Means, publisher: Publisher) -> wasmtime::Result<Keeper> {
         at_work: Arc::new(Semaphore::new(cores)),
         plugins: BTreeMap::new(),
         scanned: false,
+        started: false,
         unreadable: None,
-        numbers: 0,
+        tickets: 0,
+        generations: 0,
         reload: None,
         again: false,
         stopping: None,
@@ -78,9 +80,13 @@ struct Supervisor {
     at_work: Arc<Semaphore>,
     plugins: BTreeMap<PluginName, Kept>,
     scanned: bool,
+    /// What was found at first has been started, or failed to.
+    started: bool,
     unreadable: Option<String>,
-    /// The last number given to a preparation or a generation.
-    numbers: u64,
+    /// The number of the last preparation.
+    tickets: u64,
+    /// The number of the last generation.
+    generations: u64,
     reload: Option<Reload>,
     /// The directories are to be read once more when they have been read.
     again: bool,
@@ -128,7 +134,7 @@ impl Supervisor {
             return;
         }
         self.reload = Some(Reload::default());
-        if self.scanned {
+        if self.started {
             info!("reloading");
         }
         let (search_path, inbox) = (self.means.search_path.clone(), self.inbox.clone());
@@ -140,7 +146,7 @@ impl Supervisor {
 
     fn keep_last_good_set(&mut self, error: &ScanError) {
         let told = Chain(error).to_string();
-        error!(stage = %Stage::Scan, error = told, "directories not read, everything stays as it is");
+        error!(stage = %Stage::Scan, error = told, "directories not read");
         self.unreadable = Some(told);
         self.compared();
     }
@@ -232,8 +238,8 @@ impl Supervisor {
         if kept.is_preparing(verified.digest(), verified.manifest()) {
             return;
         }
-        self.numbers += 1;
-        let ticket = self.numbers;
+        self.tickets += 1;
+        let ticket = self.tickets;
         let (digest, manifest) = (*verified.digest(), verified.manifest().clone());
         kept.preparing = Some(Preparing { ticket, digest, manifest, wishes });
         self.dismiss_candidate(&name);
@@ -273,8 +279,8 @@ impl Supervisor {
             (true, false) => Trial::Required,
             (false, false) => Trial::BestEffort,
         };
-        self.numbers += 1;
-        let (number, inbox, sender) = (self.numbers, self.inbox.clone(), name.clone());
+        self.generations += 1;
+        let (number, inbox, sender) = (self.generations, self.inbox.clone(), name.clone());
         let tell = move |news| {
             inbox.send(Message::Worker { name: sender.clone(), generation: number, news }).ok();
         };
@@ -321,7 +327,7 @@ impl Supervisor {
             Effect::Release => generation.pool.release(),
             Effect::Dismiss => {
                 generation.pool.dismiss(generation.reason);
-                let patience = generation.manifest().service.timeout_stop + GRACE;
+                let patience = generation.pool.patience() + GRACE;
                 remind(
                     inbox,
                     patience,
@@ -463,16 +469,21 @@ impl Supervisor {
     fn finish_reload(&mut self) {
         if let Some(reload) = self.reload.take_if(|reload| reload.is_over()) {
             let Reload { changed, failed, removed, unchanged, .. } = reload;
-            info!(changed, failed, removed, unchanged, "reloaded");
+            // The first reading is the start, which has a word of its own for its end.
+            if replace(&mut self.started, true) {
+                info!(changed, failed, removed, unchanged, "reloaded");
+            }
         }
     }
 
     fn publish(&self) {
+        let mut kept: Vec<_> = self.plugins.iter().filter(|(_, kept)| !kept.removed).collect();
+        // Where two ask for one route, whoever serves it goes before whoever would like to.
+        kept.sort_by_key(|(_, kept)| kept.serving().is_none());
         let mut entries = BTreeMap::new();
-        for (name, kept) in self.plugins.iter().filter(|(_, kept)| !kept.removed) {
+        for (name, kept) in kept {
             let (routes, pool) = kept.routes();
             for (route, strip) in routes {
-                // The first in the order of names has the route; the other one has been complained about.
                 let entry = || Entry { plugin: name.clone(), pool: pool.clone(), strip };
                 entries.entry(route).or_insert_with(entry);
             }

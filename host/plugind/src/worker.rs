@@ -308,7 +308,8 @@ impl<'a> Worker<'a> {
                     && (calls.is_empty() || self.settled.load(Relaxed))
                     && is_ready_for_call(accessor, exports, cx);
                 if let Some(place) = &mut place {
-                    if leaving.is_some() || self.vitals.is_retiring() {
+                    // One that serves one request keeps its place to the end: there are as many as there may be.
+                    if (leaving.is_some() || self.vitals.is_retiring()) && !terms.serve_one() {
                         place.leave();
                     } else {
                         place.set_available(room);

@@ -6,7 +6,7 @@ struct Guest;
 
 impl Lifecycle for Guest {
     async fn stop(reason: StopReason) {
-        journal::info(&format!("stopped {}", format!("{reason:?}").to_lowercase()), &[]);
+        journal::info(&format!("stopped: {reason:?}"), &[]);
     }
 }
 

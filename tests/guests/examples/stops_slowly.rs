@@ -8,7 +8,7 @@ struct Guest;
 impl Lifecycle for Guest {
     async fn stop(reason: StopReason) {
         pause(1000).await;
-        journal::info(&format!("stopped {}", format!("{reason:?}").to_lowercase()), &[]);
+        journal::info(&format!("stopped: {reason:?}"), &[]);
     }
 }
 

@@ -2,7 +2,6 @@
 
 use crate::{
     config::{Complaint, Document, Table},
-    name::SocketName,
     quantity::{Bytes, Rate, Span},
 };
 use std::{collections::BTreeMap, path::Path, time::Duration};
@@ -27,8 +26,6 @@ pub struct Manifest {
 /// `[[serve]]`: a place where a plugin is found by its clients.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Serve {
-    /// The socket's `FileDescriptorName=`.
-    pub socket: Option<SocketName>,
     /// A path prefix that ends where a segment ends; none: `/NAME`.
     pub route: Option<String>,
     /// The host in lower case and without a port; none: any.
@@ -130,6 +127,8 @@ impl Default for Manifest {
 
 impl Serve {
     fn read(table: &Table<'_>) -> Self {
+        // There is one socket so far, so that there is nothing to remember.
+        table.choice("socket", &[("http", ())]);
         let route = table.text("route");
         if let Some(Err(wrong)) = route.as_deref().map(check_route) {
             table.complain_about("route", format!("serve.route {wrong}"));
@@ -141,12 +140,7 @@ impl Serve {
                 "serve.host is a host name or an address without a port, as in \"hello.example\"",
             );
         }
-        Self {
-            socket: table.parsed("socket"),
-            route,
-            host,
-            strip_prefix: table.boolean("strip-prefix").unwrap_or(false),
-        }
+        Self { route, host, strip_prefix: table.boolean("strip-prefix").unwrap_or(false) }
     }
 }
 

@@ -91,8 +91,11 @@ impl Offers {
     fn collect_names(&mut self, bytes: &[u8]) -> Result<(), OffersError> {
         let mut depth = 0_usize;
         for payload in Parser::new(0).parse_all(bytes) {
-            let wrong =
-                |error: wasmparser::BinaryReaderError| OffersError::NotWasm(error.to_string());
+            let wrong = |error: wasmparser::BinaryReaderError| {
+                // Further lines show bytes, which is of no use to anybody.
+                let message = error.message().lines().next().unwrap_or_default();
+                OffersError::NotWasm(format!("{message} at byte {}", error.offset()))
+            };
             match payload.map_err(wrong)? {
                 Payload::Version { encoding: Encoding::Module, .. } if depth == 0 => {
                     return Err(OffersError::CoreModule);

@@ -1,0 +1,187 @@
+//! Proves that the manual pages say what the code says: each option, command and key stands in both.
+
+use plugind_tests::program;
+use std::{
+    collections::BTreeSet,
+    ffi::OsStr,
+    fs,
+    path::{Path, PathBuf},
+    process::Command,
+};
+use syn::visit::{self, Visit};
+
+fn below_host(path: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../host").join(path)
+}
+
+fn read(path: &Path) -> String {
+    fs::read_to_string(path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
+}
+
+fn page(name: &str) -> String {
+    read(&below_host("man").join(name))
+}
+
+/// All pages, sorted by name.
+fn pages() -> Vec<PathBuf> {
+    let all = fs::read_dir(below_host("man")).expect("host/man can be listed");
+    let mut all: Vec<_> = all.map(|entry| entry.expect("host/man can be listed").path()).collect();
+    all.sort();
+    all
+}
+
+/// What a program says when it is run with these arguments.
+fn output(program: impl AsRef<OsStr>, arguments: &[&str]) -> String {
+    let output = Command::new(program).args(arguments).output().expect("the program can be run");
+    assert!(output.status.success(), "{arguments:?}: {}", String::from_utf8_lossy(&output.stderr));
+    String::from_utf8(output.stdout).expect("help is text")
+}
+
+/// The long options in what `--help` prints.
+fn options(help: &str) -> BTreeSet<String> {
+    let lines = help.lines().map(str::trim_start).filter(|line| line.starts_with('-'));
+    let long = lines.flat_map(|line| line.split("  ").next()?.split(", ").last());
+    long.map(|option| option.split(' ').next().unwrap_or_default().to_owned()).collect()
+}
+
+/// The commands in what `--help` prints.
+fn commands(help: &str) -> BTreeSet<String> {
+    let lines = help.lines().skip_while(|line| *line != "Commands:").skip(1);
+    let lines = lines.take_while(|line| line.starts_with("  "));
+    lines.filter_map(|line| line.split_whitespace().next().map(str::to_owned)).collect()
+}
+
+/// The words of a page's macro lines that stand right behind the macro `wanted`.
+fn behind<'a>(page: &'a str, wanted: &str) -> impl Iterator<Item = &'a str> {
+    let lines = page.lines().filter_map(|line| line.strip_prefix('.'));
+    let words = lines.flat_map(|line| {
+        let words: Vec<_> = line.split_whitespace().collect();
+        words.windows(2).map(|pair| (pair[0], pair[1])).collect::<Vec<_>>()
+    });
+    words.filter(move |(name, _)| *name == wanted).map(|(_, word)| word)
+}
+
+/// The long options in a page, and the commands that it lists.
+fn documented(page: &str) -> (BTreeSet<String>, BTreeSet<String>) {
+    let long = behind(page, "Fl").filter(|option| option.starts_with('-'));
+    let items = page.lines().filter_map(|line| line.strip_prefix(".It Cm "));
+    let first = items.filter_map(|item| item.split_whitespace().next());
+    (long.map(|option| format!("-{option}")).collect(), first.map(str::to_owned).collect())
+}
+
+/// The keys that the manifest's source takes from its tables, as `table.key`.
+struct Keys {
+    table: String,
+    keys: BTreeSet<String>,
+}
+
+impl Keys {
+    fn note(&mut self, arguments: &syn::punctuated::Punctuated<syn::Expr, syn::Token![,]>) {
+        if let Some(syn::Expr::Lit(syn::ExprLit { lit: syn::Lit::Str(key), .. })) =
+            arguments.first()
+        {
+            self.keys.insert(format!("{}{}", self.table, key.value()));
+        }
+    }
+}
+
+fn is_path_to(expression: &syn::Expr, name: &str) -> bool {
+    matches!(expression, syn::Expr::Path(path) if path.path.is_ident(name))
+}
+
+impl<'a> Visit<'a> for Keys {
+    fn visit_item_mod(&mut self, _: &'a syn::ItemMod) {
+        // The manifest's own tests are none of its keys.
+    }
+
+    fn visit_item_impl(&mut self, item: &'a syn::ItemImpl) {
+        if let syn::Type::Path(path) = &*item.self_ty
+            && let Some(name) = path.path.get_ident()
+        {
+            self.table = match name.to_string().as_str() {
+                "Manifest" => String::new(),
+                name => format!("{}.", name.to_lowercase()),
+            };
+        }
+        visit::visit_item_impl(self, item);
+    }
+
+    fn visit_expr_method_call(&mut self, call: &'a syn::ExprMethodCall) {
+        if is_path_to(&call.receiver, "table") {
+            self.note(&call.args);
+        }
+        visit::visit_expr_method_call(self, call);
+    }
+
+    fn visit_expr_call(&mut self, call: &'a syn::ExprCall) {
+        // The short name of `table.parsed` for spans of time.
+        if is_path_to(&call.func, "span") {
+            self.note(&call.args);
+        }
+        visit::visit_expr_call(self, call);
+    }
+}
+
+#[test]
+fn the_manual_of_the_daemon_has_its_options_and_no_others() {
+    let help = output(program("plugind"), &["--help"]);
+    let (long, _) = documented(&page("plugind.8"));
+    assert_eq!(long, options(&help));
+    assert!(long.contains("--listen"), "help is not understood: {help}");
+}
+
+#[test]
+fn the_manual_of_the_tool_has_its_commands_and_options_and_no_others() {
+    let help = output(program("pluginctl"), &["--help"]);
+    let all = commands(&help);
+    assert!(all.contains("inspect"), "help is not understood: {help}");
+    let mut known = options(&help);
+    for command in all.iter().filter(|command| *command != "help") {
+        known.extend(options(&output(program("pluginctl"), &[command, "--help"])));
+    }
+    let (long, listed) = documented(&page("pluginctl.1"));
+    assert_eq!(long, known);
+    assert_eq!(listed, all);
+}
+
+#[test]
+fn the_manual_of_the_manifest_has_the_keys_that_are_read_and_no_others() {
+    let source = read(&below_host("plugind/src/plugin/manifest.rs"));
+    let mut read = Keys { table: String::new(), keys: BTreeSet::new() };
+    read.visit_file(&syn::parse_file(&source).expect("the compiler takes it, too"));
+    assert!(read.keys.contains("service.restart-sec"), "not understood: {:?}", read.keys);
+
+    let (mut table, mut documented) = (String::new(), BTreeSet::new());
+    for line in page("plugind-plugin.5").lines() {
+        if let Some(heading) = line.strip_prefix(".Ss ") {
+            let name = heading.trim_end_matches("\\&");
+            let is_table = name.starts_with('[');
+            let name = name.trim_matches(['[', ']']);
+            table = if is_table { format!("{name}.") } else { String::new() };
+            documented.extend(is_table.then(|| name.to_owned()));
+        } else if let Some(item) = line.strip_prefix(".It Cm ") {
+            documented.insert(format!("{table}{item}"));
+        }
+    }
+    assert_eq!(documented, read.keys);
+}
+
+#[test]
+fn the_manual_pages_name_each_other_and_mandoc_has_nothing_to_say() {
+    let pages = pages();
+    for path in &pages {
+        let text = read(path);
+        for name in behind(&text, "Xr").filter(|name| name.starts_with("plugin")) {
+            let known = |page: &PathBuf| page.file_stem() == Some(OsStr::new(name));
+            assert!(pages.iter().any(known), "{} names {name}", path.display());
+        }
+    }
+    let linted = Command::new("mandoc").arg("-Tlint").args(&pages).output();
+    let linted = linted.expect("mandoc is there: tests/setup test");
+    let said = [linted.stdout, linted.stderr].concat();
+    // Which pages of others are installed is the machine's affair.
+    let ours =
+        |line: &&str| !line.contains("referenced manual not found") && !line.contains("mandoc.db");
+    let said = String::from_utf8_lossy(&said);
+    assert_eq!(said.lines().filter(ours).collect::<Vec<_>>(), [""; 0]);
+}

@@ -1,0 +1,66 @@
+//! What is in the programs, and that no guest of the tests is there for nothing.
+
+use plugind_tests::program;
+use proc_macro2::{TokenStream, TokenTree};
+use std::{collections::BTreeSet, fs, path::Path};
+
+fn has(program: &[u8], name: &str) -> bool {
+    program.windows(name.len()).any(|bytes| bytes == name.as_bytes())
+}
+
+#[test]
+fn the_daemon_and_its_client_have_no_compiler_in_them() {
+    for (name, compiles) in [("plugind", false), ("pluginctl", false), ("plugind-compile", true)] {
+        let bytes = fs::read(program(name)).unwrap();
+        for compiler in ["cranelift_codegen", "wasmtime_internal_cranelift"] {
+            assert_eq!(has(&bytes, compiler), compiles, "{name}: {compiler}");
+        }
+        assert!(has(&bytes, "wasmparser"), "{name} has no names in it, so this proves nothing");
+    }
+}
+
+/// Adds every text in quotes to `found`. Comments are none.
+fn collect_texts(tokens: TokenStream, found: &mut BTreeSet<String>) {
+    for token in tokens {
+        match token {
+            TokenTree::Group(group) => collect_texts(group.stream(), found),
+            TokenTree::Literal(literal) => {
+                let text = syn::parse_str::<syn::LitStr>(&literal.to_string());
+                found.extend(text.map(|text| text.value()));
+            }
+            TokenTree::Ident(_) | TokenTree::Punct(_) => (),
+        }
+    }
+}
+
+fn stems(directory: &Path) -> BTreeSet<String> {
+    let paths = fs::read_dir(directory).unwrap().map(|entry| entry.unwrap().path());
+    paths.map(|path| path.file_stem().unwrap().to_str().unwrap().to_owned()).collect()
+}
+
+#[test]
+fn every_guest_and_every_example_plugin_is_used_by_a_test() {
+    let tests = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let mut named = BTreeSet::new();
+    for file in fs::read_dir(tests.join("daemon")).unwrap() {
+        let source = fs::read_to_string(file.unwrap().path()).unwrap();
+        collect_texts(source.parse().unwrap(), &mut named);
+    }
+    let guests = stems(&tests.join("guests/examples"));
+    assert!(guests.len() > 30, "there are no guests");
+    let mut plugins = stems(&tests.join("../plugins"));
+    plugins.remove("sdk");
+    assert_eq!(plugins.len(), 4);
+    let all = guests.into_iter().chain(plugins.iter().map(|name| name.replace('-', "_")));
+    let unused: Vec<_> = all.filter(|name| !named.contains(name)).collect();
+    assert_eq!(unused, [""; 0], "no test uses these");
+}
+
+#[test]
+fn a_guest_that_only_a_comment_names_is_found_to_be_unused() {
+    let mut named = BTreeSet::new();
+    let source = "// \"in_comment\"\n/// \"in_docs\"\nfn f() { assert!(uses(\"in_code\")) }";
+    collect_texts(source.parse().unwrap(), &mut named);
+    assert!(named.contains("in_code"));
+    assert!(!named.contains("in_comment") && !named.contains("in_docs"));
+}

@@ -1,0 +1,113 @@
+//! The compiler is another program, which may fail in any way without harm to more than what it was to compile.
+
+use plugind_tests::{Daemon, Tree, another, end_of, eventually, program};
+use std::{fs, os::unix::fs::symlink, path::Path};
+
+/// The path of one of the compilers beside the tests, each of which is wrong in its own way.
+fn compiler(name: &str) -> String {
+    format!("{}/compilers/{name}", env!("CARGO_MANIFEST_DIR"))
+}
+
+/// A tree in which compilers find the real one.
+fn tree() -> Tree {
+    let tree = Tree::with_own_cache();
+    symlink(program("plugind-compile"), tree.cache().join("plugind-compile")).unwrap();
+    tree
+}
+
+#[test]
+fn whatever_the_compiler_does_wrong_concerns_the_plugin_that_it_was_to_compile() {
+    let tree = tree().with("greeter_02");
+    drop(Daemon::start(&tree));
+    for (name, why) in [
+        ("hangs", "the compiler gave no answer within 1s"),
+        ("dies", "the compiler failed (signal: 9 (SIGKILL)"),
+        ("gives-up", "the compiler failed (exit status: 3)"),
+        ("talks-nonsense", "talks nonsense"),
+        ("promises", "the compiler"),
+        ("refuses", "the moon is"),
+        ("has-little-memory", "the compiler failed ("),
+        ("is-not-there", "cannot run the compiler"),
+    ] {
+        // What is compiled already needs no compiler.
+        let seconds = if name == "hangs" { "1" } else { "30" };
+        let arguments = ["--compiler", &compiler(name), "--compile-timeout", seconds];
+        let daemon = Daemon::start_with(&tree, &arguments);
+        tree.put("new.wasm", another("hello"));
+        assert!(daemon.reload().contains("changed=0 failed=1 removed=0 unchanged=1"), "{name}");
+        daemon.log.wait_for(&[
+            "err     plugind: plugin failed",
+            "plugin=new",
+            "stage=compile",
+            why,
+        ]);
+        assert_eq!(daemon.get("/new").told(), (503, "plugin new is not ready\n"), "{name}");
+        assert_eq!(daemon.get("/greeter-02").status(), 200, "{name}");
+        assert_eq!(daemon.log.count(&["info    plugind: ready"]), 1, "{name}");
+        tree.remove("new.wasm");
+    }
+}
+
+#[test]
+fn a_required_plugin_without_a_compiler_ends_the_daemon_but_its_configuration_is_not_at_fault() {
+    for (name, why) in
+        [("is-not-there", "cannot run the compiler"), ("hangs", "the compiler gave no answer")]
+    {
+        let tree = tree().with("hello");
+        let arguments = ["--compiler", &compiler(name), "--compile-timeout", "1"];
+        let ended = end_of(&tree, &arguments);
+        ended.log.wait_for(&["plugin failed", "plugin=hello", "stage=compile", why]);
+        assert_eq!(ended.status, 1, "{name}: trying again may help");
+    }
+}
+
+#[test]
+fn a_compiler_that_hangs_is_ended() {
+    let tree = tree().with_manifest("hello", "required = false\n");
+    let arguments = ["--compiler", &compiler("hangs"), "--compile-timeout", "1"];
+    let daemon = Daemon::start_with(&tree, &arguments);
+    daemon.log.wait_for(&["plugin failed", "plugin=hello", "stage=compile"]);
+    let pid = fs::read_to_string(tree.cache().join("pid")).unwrap();
+    let process = Path::new("/proc").join(pid.trim());
+    eventually("the compiler's end", || (!process.exists()).then_some(()));
+}
+
+#[test]
+fn a_daemon_that_is_told_to_end_does_not_wait_for_its_compiler() {
+    let tree = tree().with("hello");
+    let mut daemon = Daemon::begin(&tree, &["--compiler", &compiler("hangs")]);
+    let read = || fs::read_to_string(tree.cache().join("pid")).ok();
+    let pid = eventually("the compiler", || read().filter(|pid| pid.ends_with('\n')));
+    assert_eq!(daemon.stop(), 0);
+    let process = Path::new("/proc").join(pid.trim());
+    eventually("the compiler's end", || (!process.exists()).then_some(()));
+}
+
+#[test]
+fn components_are_compiled_side_by_side() {
+    let tree = tree().with("hello").with("greeter_02");
+    let daemon = Daemon::start_with(&tree, &["--compiler", &compiler("waits-for-another")]);
+    assert_eq!(daemon.get("/hello").status(), 200);
+    assert_eq!(daemon.get("/greeter-02").status(), 200);
+}
+
+#[test]
+fn a_compiler_is_given_limits_one_socket_and_nothing_of_the_daemons() {
+    let tree = tree().with("hello");
+    let daemon = Daemon::start_with(&tree, &["--compiler", &compiler("shows-its-limits")]);
+    let left = |name: &str| fs::read_to_string(tree.cache().join(name)).unwrap();
+    let arguments = left("arguments");
+    let expected = format!("--cache {} ", tree.cache().display());
+    assert!(arguments.starts_with(&expected), "{arguments}");
+    for limit in ["--memory-max=", "--cpu-max="] {
+        assert!(arguments.contains(limit), "{arguments}");
+    }
+    // What a shell sets by itself.
+    let by_itself =
+        |line: &&str| !["PWD=", "OLDPWD=", "_="].iter().any(|own| line.starts_with(own));
+    assert_eq!(left("environment").lines().filter(by_itself).collect::<Vec<_>>(), [""; 0]);
+    let descriptors = left("descriptors");
+    assert_eq!(descriptors.matches("socket:").count(), 1, "{descriptors}");
+    assert!(!descriptors.contains("epoll"), "{descriptors}");
+    assert_eq!(daemon.get("/hello").status(), 200);
+}

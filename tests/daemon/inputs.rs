@@ -1,0 +1,81 @@
+//! What is no plugin is refused with its file, the cause and a remedy, and the others are served.
+
+use plugind_tests::{Daemon, Tree, end_of, guest};
+use std::{fs, os::unix::fs::symlink, process::Command};
+
+/// A core module and nothing else: the magic number and the version.
+const CORE_MODULE: &[u8] = b"\0asm\x01\0\0\0";
+
+/// Has `component` refused beside a plugin that is none of its business, and returns what is said of it.
+fn refused(what: &str, component: &[u8]) -> String {
+    let tree = Tree::new().with("greeter_02").with_manifest("both_versions", "required = false\n");
+    tree.put("both-versions.wasm", component);
+    let daemon = Daemon::start(&tree);
+    let failed = daemon.log.wait_for(&["err     plugind: plugin failed", "plugin=both-versions"]);
+    assert!(failed.contains("both-versions.wasm"), "{what} does not name the file: {failed}");
+    assert_eq!(daemon.get("/greeter-02").status(), 200, "{what}");
+    assert_eq!(
+        daemon.get("/both-versions").told(),
+        (503, "plugin both-versions is not ready\n"),
+        "{what}"
+    );
+
+    // The same, where the daemon cannot do without it.
+    tree.put("both-versions.toml", "");
+    let ended = end_of(&tree, &[]);
+    ended.log.wait_for(&["err     plugind: cannot go on", "both-versions"]);
+    assert_eq!(ended.status, 78, "{what}");
+    failed
+}
+
+#[test]
+fn what_is_no_plugin_is_refused_with_the_cause_and_a_remedy() {
+    let whole = fs::read(guest("hello")).unwrap();
+    let component = |name: &str| fs::read(guest(name)).unwrap();
+    for (what, bytes, stage, parts) in [
+        ("nothing", vec![], "verify", ["is not a WebAssembly component", ""]),
+        ("a script", b"#!/bin/sh\n".to_vec(), "verify", ["is not a WebAssembly component", ""]),
+        ("half of one", whole[..whole.len() / 2].to_vec(), "verify", ["unexpected end", ""]),
+        ("a core module", CORE_MODULE.to_vec(), "verify", ["core module", "wasm32-wasip2"]),
+        (
+            "a later contract",
+            component("wrong_version"),
+            "verify",
+            ["plugind:plugin/lifecycle@0.2.0", "rebuild it"],
+        ),
+        ("too many wishes", component("asks_too_much"), "link", ["acme:database/query@1.0.0", ""]),
+        (
+            "nothing to serve",
+            component("nothing_to_serve"),
+            "verify",
+            ["acme:shelf/things@1.0.0", "export wasi:http/handler@0.3"],
+        ),
+    ] {
+        let failed = refused(what, &bytes);
+        assert!(failed.contains(&format!("stage={stage} ")), "{what}: {failed}");
+        for part in parts {
+            assert!(failed.contains(part), "{what}: {part:?} is not in {failed}");
+        }
+    }
+}
+
+#[test]
+fn what_is_no_file_is_refused_and_not_waited_for() {
+    let tree = Tree::new().with("greeter_02");
+    let plugins = tree.plugins();
+    fs::create_dir(plugins.join("directory.wasm")).unwrap();
+    symlink("/nowhere", plugins.join("dangling.wasm")).unwrap();
+    symlink("/dev/zero", plugins.join("endless.wasm")).unwrap();
+    let made = Command::new("mkfifo").arg(plugins.join("pipe.wasm")).status().unwrap();
+    assert!(made.success());
+    let names = ["directory", "dangling", "endless", "pipe"];
+    for name in names {
+        tree.put(&format!("{name}.toml"), "required = false\n");
+    }
+    let daemon = Daemon::start(&tree);
+    for name in names {
+        let file = format!("{name}.wasm");
+        daemon.log.wait_for(&["plugin failed", &format!("plugin={name} "), "stage=verify", &file]);
+    }
+    assert_eq!(daemon.get("/greeter-02").status(), 200);
+}

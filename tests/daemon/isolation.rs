@@ -1,0 +1,255 @@
+//! What one plugin does wrong is its own affair: who waits for it is told so in time, and nobody else notices.
+
+use crate::RESTARTS;
+use plugind_tests::{Daemon, Tree, eventually};
+use std::{
+    sync::atomic::{AtomicBool, Ordering::Relaxed},
+    thread,
+};
+
+const IN_A_SECOND: &str = "[limits]\nrequest-timeout = \"1s\"\n";
+
+fn late(plugin: &str) -> String {
+    format!("plugin {plugin} did not answer in time\n")
+}
+
+fn failed(plugin: &str) -> String {
+    format!("plugin {plugin} failed\n")
+}
+
+#[test]
+fn one_that_loops_one_that_traps_and_one_that_sleeps_leave_their_neighbours_alone() {
+    let troubled = format!("{IN_A_SECOND}{RESTARTS}");
+    let mut tree = Tree::new().with("hello").with("greeter_02");
+    tree = tree.with_manifest("loops_in_request", &troubled);
+    tree = tree.with_manifest("traps_in_request", &troubled);
+    tree = tree.with_manifest("sleeps", &troubled);
+    let daemon = Daemon::start(&tree);
+
+    let over = AtomicBool::new(false);
+    let neighbour = |path: &str| {
+        let (mut client, mut answers) = (daemon.connect(), 0);
+        while !over.load(Relaxed) {
+            assert_eq!(client.get(path).status(), 200, "{path}, answer {answers}");
+            answers += 1;
+        }
+        answers
+    };
+    thread::scope(|scope| {
+        let neighbours = ["/hello", "/greeter-02"].map(|path| scope.spawn(move || neighbour(path)));
+        let trouble = scope.spawn(|| {
+            thread::scope(|scope| {
+                scope.spawn(|| {
+                    for _ in 0..3 {
+                        let answer = daemon.get("/loops-in-request/loop");
+                        assert_eq!(answer.told(), (504, &*late("loops-in-request")));
+                    }
+                });
+                scope.spawn(|| {
+                    for _ in 0..3 {
+                        let answer = daemon.get("/sleeps/sleep/60000");
+                        assert_eq!(answer.told(), (504, &*late("sleeps")));
+                    }
+                });
+                scope.spawn(|| {
+                    for _ in 0..30 {
+                        let answer = daemon.get("/traps-in-request/trap");
+                        assert_eq!(answer.told(), (502, &*failed("traps-in-request")));
+                        assert_eq!(daemon.get("/traps-in-request").told(), (200, "fine"));
+                    }
+                });
+            });
+        });
+        let troubled = trouble.join();
+        over.store(true, Relaxed);
+        for neighbour in neighbours {
+            assert!(neighbour.join().unwrap() > 0, "nobody was asked anything meanwhile");
+        }
+        troubled.unwrap();
+    });
+    for plugin in ["hello", "greeter-02"] {
+        assert_eq!(daemon.log.count(&["worker ended", plugin]), 0);
+    }
+}
+
+#[test]
+fn a_plugin_that_traps_answers_the_next_request() {
+    let tree =
+        Tree::new().with_manifest("traps_in_request", RESTARTS).with("traps_02").with("hello");
+    let daemon = Daemon::start(&tree);
+    for plugin in ["traps-in-request", "traps-02"] {
+        for _ in 0..10 {
+            let answer = daemon.get(&format!("/{plugin}/trap"));
+            assert_eq!(answer.told(), (502, &*failed(plugin)));
+            assert_eq!(daemon.get(&format!("/{plugin}")).told(), (200, "fine"));
+        }
+        let named = format!("plugin={plugin} ");
+        let line = daemon.log.wait_for(&["warning plugind: worker ended", &named]);
+        assert!(line.contains(" generation=") && line.contains(" worker="), "{line}");
+        assert!(line.contains(" result=trap ") && line.contains(" error="), "{line}");
+    }
+    assert_eq!(daemon.log.count(&["worker ended", "plugin=hello"]), 0);
+}
+
+#[test]
+fn a_request_past_its_deadline_is_answered_for_the_plugin_whatever_it_is_doing() {
+    let manifest = format!("{IN_A_SECOND}{RESTARTS}");
+    let mut tree = Tree::new();
+    tree = tree.with_manifest("sleeps", &manifest).with_manifest("sleeps_02", &manifest);
+    tree = tree.with_manifest("blocks", &manifest).with_manifest("loops_02", &manifest);
+    tree = tree.with_manifest("loops_in_request", &manifest);
+    let daemon = Daemon::start(&tree);
+    thread::scope(|scope| {
+        for (plugin, what) in [
+            ("sleeps", "sleep/60000"),
+            ("sleeps-02", "sleep/60000"),
+            ("blocks", "block/60000"),
+            ("loops-02", "loop"),
+            ("loops-in-request", "loop"),
+        ] {
+            let daemon = &daemon;
+            scope.spawn(move || {
+                let answer = daemon.get(&format!("/{plugin}/{what}"));
+                assert_eq!(answer.told(), (504, &*late(plugin)));
+                assert_eq!(daemon.get(&format!("/{plugin}")).told(), (200, "fine"));
+            });
+        }
+    });
+    for plugin in ["sleeps", "blocks", "loops-in-request"] {
+        let named = format!("plugin={plugin} ");
+        daemon.log.wait_for(&["worker ended", &named, "result=timeout"]);
+    }
+}
+
+#[test]
+fn a_deadline_is_for_the_beginning_of_a_response_and_not_for_its_end() {
+    let tree = Tree::new().with_manifest("streams", IN_A_SECOND).with("sleeps");
+    let daemon = Daemon::start(&tree);
+    let mut client = daemon.connect();
+    client.request("POST", "/streams/echo", &["Transfer-Encoding: chunked"]);
+    let head = client.head();
+    assert_eq!(daemon.get("/sleeps/sleep/2000").text(), "slept");
+    client.write_chunk(b"late");
+    client.write_chunk(b"");
+    let mut body = Vec::new();
+    client.body(&head, |piece| body.extend_from_slice(piece));
+    assert_eq!((head.status, &*body), (200, &b"late"[..]));
+    assert_eq!(daemon.log.count(&["worker ended"]), 0);
+}
+
+#[test]
+fn a_worker_with_a_request_past_its_deadline_finishes_the_others_and_takes_no_more() {
+    let manifest = format!("{IN_A_SECOND}{RESTARTS}[instances]\nmax = 1\n");
+    let daemon = Daemon::start(&Tree::new().with_manifest("streams", &manifest));
+
+    let mut other = daemon.connect();
+    other.request("POST", "/streams/echo", &["Transfer-Encoding: chunked"]);
+    other.write_chunk(b"before");
+    let head = other.head();
+    assert_eq!(other.chunks_of(6), b"before");
+
+    // It waits for a body that does not come, in the same worker, since there is but one.
+    let mut late_one = daemon.connect();
+    late_one.request("POST", "/streams/up", &["Content-Length: 10"]);
+    assert_eq!(late_one.response().told(), (504, &*late("streams")));
+
+    assert_eq!(daemon.get("/streams").told(), (200, "fine"), "another worker takes its place");
+    other.write_chunk(b"after");
+    assert_eq!(other.chunks_of(5), b"after");
+    assert_eq!(daemon.log.count(&["worker ended"]), 0, "it still has something to do");
+
+    other.write_chunk(b"");
+    assert_eq!(head.status, 200);
+    assert_eq!(other.body(&head, |_| panic!("there was no more")), []);
+    daemon.log.wait_for(&["worker ended", "plugin=streams", "worker=0 ", "result=timeout"]);
+}
+
+#[test]
+fn what_a_plugin_says_went_wrong_is_not_told_to_its_clients() {
+    let daemon = Daemon::start_with(&Tree::new().with("fails"), &["--log", "debug"]);
+    let answer = daemon.get("/fails");
+    assert_eq!(answer.told(), (502, &*failed("fails")));
+    let fields = format!("{:?}", answer.head.fields);
+    assert!(!fields.contains("secret"), "{fields}");
+    daemon.log.wait_for(&["debug   plugind: request failed", "plugin=fails", "secret detail"]);
+}
+
+#[test]
+fn one_that_says_it_is_unhealthy_is_replaced_and_one_that_is_degraded_is_not() {
+    let manifest = format!("{RESTARTS}watchdog-sec = \"100ms\"\n[instances]\nmax = 1\n");
+    let daemon = Daemon::start(&Tree::new().with_manifest("unhealthy", &manifest));
+    assert_eq!(daemon.get("/unhealthy/weaken").told(), (200, "fine"));
+    daemon.log.wait_for(&["warning plugind: plugin degraded", "plugin=unhealthy", "why=weak"]);
+    assert_eq!(daemon.log.count(&["worker ended"]), 0);
+
+    assert_eq!(daemon.get("/unhealthy/sicken").told(), (200, "fine"));
+    daemon.log.wait_for(&["worker ended", "worker=0 ", "result=unhealthy", "sick"]);
+    assert_eq!(daemon.get("/unhealthy").told(), (200, "fine"));
+    assert_eq!(daemon.get("/unhealthy/sicken").told(), (200, "fine"));
+    daemon.log.wait_for(&["worker ended", "worker=1 ", "result=unhealthy", "sick"]);
+}
+
+#[test]
+fn one_that_does_not_answer_for_its_health_is_replaced_although_it_serves() {
+    let manifest = format!("{RESTARTS}watchdog-sec = \"500ms\"\n[instances]\nmax = 1\n");
+    let daemon = Daemon::start(&Tree::new().with_manifest("health_hangs", &manifest));
+    assert_eq!(daemon.get("/health-hangs/hang").told(), (200, "fine"));
+    daemon.log.wait_for(&["worker ended", "plugin=health-hangs", "result=watchdog"]);
+    assert_eq!(daemon.get("/health-hangs").told(), (200, "fine"));
+}
+
+#[test]
+fn one_that_spins_is_ended_by_the_watchdog_long_before_the_deadline_of_its_request() {
+    let manifest =
+        format!("{RESTARTS}watchdog-sec = \"300ms\"\n[limits]\nrequest-timeout = \"1h\"\n");
+    let tree = Tree::new().with_manifest("loops_in_request", &manifest);
+    let daemon = Daemon::start(&tree.with_manifest("loops_02", &manifest));
+    for plugin in ["loops-in-request", "loops-02"] {
+        let answer = daemon.get(&format!("/{plugin}/loop"));
+        assert_eq!(answer.told(), (502, &*failed(plugin)));
+        let named = format!("plugin={plugin} ");
+        daemon.log.wait_for(&["worker ended", &named, "result=watchdog"]);
+        assert_eq!(daemon.get(&format!("/{plugin}")).told(), (200, "fine"));
+    }
+}
+
+#[test]
+fn one_that_wants_more_memory_than_it_may_have_fails_alone() {
+    let daemon = Daemon::start(&Tree::new().with_manifest("grows", RESTARTS).with("counts"));
+    assert_eq!(daemon.get("/grows/grow/20").told(), (200, "grown by 20 MiB"));
+    assert_eq!(daemon.get("/grows/grow/100").told(), (502, &*failed("grows")));
+    daemon.log.wait_for(&["worker ended", "plugin=grows", "result=oom"]);
+    assert_eq!(daemon.get("/grows/grow/20").told(), (200, "grown by 20 MiB"), "it has room again");
+    assert!(daemon.get("/counts").text().ends_with("count=1"));
+    assert_eq!(daemon.log.count(&["worker ended", "plugin=counts"]), 0);
+}
+
+#[test]
+fn an_instance_may_be_as_large_as_its_manifest_says() {
+    let larger = "[limits]\ninstance-memory-max = \"100M\"\n";
+    let small = "required = false\n[service]\nrestart-sec = \"1ms\"\nstart-limit-burst = 1\n";
+    let tree = Tree::new().with_named("large", "big_memory", larger);
+    let daemon = Daemon::start(&tree.with_named("small", "big_memory", small));
+    assert_eq!(daemon.get("/large/5").told(), (200, "0"));
+    daemon.log.wait_for(&["worker ended", "plugin=small", "result=oom"]);
+    daemon.log.wait_for(&["err     plugind: plugin failed", "plugin=small", "stage=start"]);
+    assert_eq!(daemon.get("/small").told(), (503, "plugin small is not ready\n"));
+}
+
+#[test]
+fn one_that_fails_again_and_again_is_given_up() {
+    let manifest = "[service]\nrestart-sec = \"1ms\"\nstart-limit-burst = 2\n";
+    let tree = Tree::new().with_manifest("traps_in_request", manifest).with("hello");
+    let daemon = Daemon::start(&tree);
+    for _ in 0..3 {
+        let answer = daemon.get("/traps-in-request/trap");
+        assert_eq!(answer.told(), (502, &*failed("traps-in-request")));
+    }
+    let parts = ["err     plugind: plugin failed", "plugin=traps-in-request", "stage=run"];
+    assert!(daemon.log.wait_for(&parts).contains("start-limit-hit"));
+    let gone = || Some(daemon.get("/traps-in-request")).filter(|answer| answer.status() == 503);
+    let answer = eventually("the route without a plugin", gone);
+    assert_eq!(answer.text(), "plugin traps-in-request is not ready\n");
+    assert_eq!(answer.head.field("retry-after"), Some("1"));
+    assert_eq!(daemon.get("/hello").status(), 200);
+}

@@ -1,0 +1,21 @@
+//! The daemon as it is shipped: the real programs serve real components, and each test is a sentence about them.
+#![expect(clippy::unwrap_used, reason = "helpers of tests panic as tests do")]
+
+mod serving;
+mod isolation;
+mod workers;
+mod streaming;
+mod lifecycle;
+mod rescan;
+mod compiler;
+mod cache;
+mod many;
+mod text;
+mod inputs;
+mod arguments;
+mod stopping;
+mod binaries;
+
+/// The part of a manifest by which a plugin that fails is started again at once, however often; more of `[service]`
+/// may follow.
+const RESTARTS: &str = "[service]\nrestart-sec = \"1ms\"\nrestart-max-delay-sec = \"1ms\"\nstart-limit-interval-sec = \"1ms\"\n";

@@ -1,0 +1,380 @@
+//! Who answers a request, and what client and plugin see of each other.
+
+use plugind_tests::{Connection, Daemon, Tree};
+
+/// A manifest that says who it is, for the guest `config`.
+fn who(name: &str, serve: &str) -> String {
+    format!("{serve}\n[config]\nwho = \"{name}\"\n")
+}
+
+fn route(route: &str) -> String {
+    format!("[[serve]]\nroute = \"{route}\"\n")
+}
+
+#[test]
+fn plain_components_of_both_versions_of_wasi_http_are_plugins() {
+    let daemon = Daemon::start(&Tree::new().with("greeter_02").with("sleeps"));
+    assert_eq!(daemon.get("/greeter-02").told(), (200, "Hello from a wasi:http 0.2 component\n"));
+    assert_eq!(daemon.get("/sleeps").told(), (200, "fine"));
+}
+
+#[test]
+fn of_two_versions_in_one_component_the_later_serves() {
+    let daemon = Daemon::start(&Tree::new().with("both_versions"));
+    assert_eq!(daemon.get("/both-versions").told(), (200, "0.3"));
+}
+
+#[test]
+fn the_longest_route_that_ends_where_a_segment_ends_serves() {
+    let tree = Tree::new()
+        .with_named("top", "config", &who("top", &route("/")))
+        .with_named("a", "config", &who("a", &route("/a")))
+        .with_named("ab", "config", &who("ab", &route("/a/b")));
+    let daemon = Daemon::start(&tree);
+    for (path, who) in [
+        ("/", "top"),
+        ("/a", "a"),
+        ("/a/", "a"),
+        ("/a?b", "a"),
+        ("/a/b", "ab"),
+        ("/a/b/c?d", "ab"),
+        ("/a/bc", "a"),
+        ("/ab", "top"),
+        ("/%61", "a"),
+        ("/a%2Fb", "top"),
+        ("//a", "top"),
+    ] {
+        assert_eq!(daemon.get(path).told(), (200, &*format!("who={who}\n")), "{path}");
+    }
+}
+
+#[test]
+fn a_host_has_routes_of_its_own_and_shares_the_others() {
+    let host = "[[serve]]\nhost = \"One.Example\"\nroute = \"/a\"\n";
+    let tree = Tree::new().with_named("one", "config", &who("one", host)).with_named(
+        "any",
+        "config",
+        &who("any", &[route("/a"), route("/b")].concat()),
+    );
+    let daemon = Daemon::start(&tree);
+    for (host, path, who) in [
+        ("one.example", "/a", "one"),
+        ("ONE.example:8080", "/a/b", "one"),
+        ("one.example", "/b", "any"),
+        ("two.example", "/a", "any"),
+        ("127.0.0.1", "/a", "any"),
+    ] {
+        let mut client = daemon.connect();
+        client.write(format!("GET {path} HTTP/1.1\r\nHost: {host}\r\n\r\n"));
+        let told = format!("who={who}\n");
+        assert_eq!(client.response().told(), (200, &*told), "{host} {path}");
+        // The same in the form that is meant for proxies, where the target counts and not the header.
+        client.write(format!("GET http://{host}{path} HTTP/1.1\r\nHost: other.example\r\n\r\n"));
+        assert_eq!(client.response().told(), (200, &*told), "http://{host}{path}");
+    }
+}
+
+#[test]
+fn a_plugin_sees_the_whole_path_unless_its_manifest_takes_the_route_off() {
+    let strip = format!("{}strip-prefix = true\n", route("/deep/down"));
+    let tree = Tree::new().with("headers").with_named("stripped", "headers", &strip);
+    let daemon = Daemon::start(&tree);
+    for (asked, seen) in [
+        ("/headers/x/?y=/z", "/headers/x/?y=/z"),
+        ("/headers/%7Ex", "/headers/%7Ex"),
+        ("/deep/down", "/"),
+        ("/deep/down?y", "/?y"),
+        ("/deep/down/x/", "/x/"),
+        ("/%64eep/down/x%2fy", "/x%2fy"),
+    ] {
+        let answer = daemon.get(asked);
+        let line = format!("path: Some({seen:?})");
+        assert!(answer.text().lines().any(|told| told == line), "{asked}: {}", answer.text());
+    }
+}
+
+#[test]
+fn a_path_that_no_plugin_serves_is_not_found() {
+    let daemon = Daemon::start(&Tree::new().with("greeter_02"));
+    for path in ["/", "/greeter", "/greeter-02x", "/GREETER-02"] {
+        let answer = daemon.get(path);
+        assert_eq!(answer.told(), (404, "no plugin serves this path\n"), "{path}");
+        let kind = answer.head.field("content-type");
+        assert_eq!(kind, Some("text/plain; charset=utf-8"), "{path}");
+    }
+}
+
+#[test]
+fn a_head_request_has_the_headers_of_a_get_and_no_body() {
+    let daemon = Daemon::start(&Tree::new().with("hello").with("greeter_02"));
+    let mut client = daemon.connect();
+    for path in ["/hello", "/greeter-02", "/nobody"] {
+        let full = client.get(path);
+        client.request("HEAD", path, &[]);
+        let head = client.head();
+        assert_eq!(head.status, full.status(), "{path}");
+        assert_eq!(head.field("content-length"), full.head.field("content-length"), "{path}");
+        assert_eq!(full.body.len().to_string(), head.field("content-length").unwrap(), "{path}");
+        // Had a body come, it would be in the way of this one.
+        assert_eq!(client.get(path).body, full.body, "{path}");
+    }
+}
+
+#[test]
+fn one_connection_serves_many_requests() {
+    let daemon = Daemon::start(&Tree::new().with("counts").with("greeter_02"));
+    let mut client = daemon.connect();
+    for nth in 1..=50 {
+        let count = format!("count={nth}");
+        assert!(client.get("/counts").text().ends_with(&count));
+        assert_eq!(client.get("/greeter-02").status(), 200);
+        assert_eq!(client.get("/nobody").status(), 404);
+    }
+    client.request("GET", "/counts", &["Connection: close"]);
+    assert_eq!(client.response().head.field("connection"), Some("close"));
+    assert_eq!(client.wait_until_closed(), 0);
+}
+
+#[test]
+fn requests_that_do_not_wait_for_answers_are_answered_in_their_order() {
+    let daemon = Daemon::start(&Tree::new().with("sleeps").with("greeter_02"));
+    let mut client = daemon.connect();
+    client.request("GET", "/sleeps/sleep/100", &[]);
+    client.request("GET", "/greeter-02", &[]);
+    client.request("GET", "/nobody", &[]);
+    assert_eq!(client.response().text(), "slept");
+    assert_eq!(client.response().status(), 200);
+    assert_eq!(client.response().status(), 404);
+}
+
+#[test]
+fn a_client_that_waits_for_permission_to_send_its_body_gets_it() {
+    let daemon = Daemon::start(&Tree::new().with("streams").with("streams_02"));
+    for path in ["/streams/up", "/streams-02/up"] {
+        let mut client = daemon.connect();
+        client.request("POST", path, &["Expect: 100-continue", "Content-Length: 5"]);
+        assert_eq!(client.head().status, 100, "{path}");
+        client.write("12345");
+        assert_eq!(client.response().told(), (200, "5"), "{path}");
+        // Whoever does not wait for it is not told, and the connection is as good as before.
+        client.request("POST", path, &["Content-Length: 3"]);
+        client.write("123");
+        assert_eq!(client.response().told(), (200, "3"), "{path}");
+    }
+}
+
+#[test]
+fn trailers_go_both_ways() {
+    let daemon = Daemon::start(&Tree::new().with("streams"));
+    let mut client = daemon.connect();
+    let lines = ["TE: trailers", "Trailer: x-sum", "Transfer-Encoding: chunked"];
+    client.request("POST", "/streams/trailers", &lines);
+    client.write_chunk(b"some");
+    client.write_chunk(b"thing");
+    client.write("0\r\nx-sum: 42\r\n\r\n");
+    let answer = client.response();
+    assert_eq!(answer.told(), (200, "x-sum: 42\n"));
+    assert_eq!(answer.trailers, [("x-count".to_owned(), "9".to_owned())]);
+
+    client.request("POST", "/streams/trailers", &["Content-Length: 4"]);
+    client.write("some");
+    let answer = client.response();
+    assert_eq!(answer.told(), (200, "none\n"));
+    assert_eq!(answer.trailers, [], "trailers come only to who asks for them");
+}
+
+#[test]
+fn a_plugin_sees_the_request_that_the_client_sent() {
+    let daemon = Daemon::start(&Tree::new().with("headers"));
+    let mut client = daemon.connect();
+    client.write(
+        "PURGE /headers?a=b HTTP/1.1\r\nHost: example.com:8080\r\nX-Twice: 1\r\nx-twice: 2\r\n\
+         X-Bytes: caf\u{e9}\r\nContent-Length: 0\r\n\r\n",
+    );
+    let answer = client.response();
+    let seen: Vec<_> = answer.text().lines().collect();
+    for line in [
+        "method: Method::Other(\"PURGE\")",
+        "scheme: Some(Scheme::Http)",
+        "authority: Some(\"example.com:8080\")",
+        "path: Some(\"/headers?a=b\")",
+        "header x-twice: 1",
+        "header x-twice: 2",
+        "header x-bytes: caf\u{e9}",
+    ] {
+        assert!(seen.contains(&line), "{line:?} is not in {seen:#?}");
+    }
+}
+
+#[test]
+fn a_plugin_sets_its_own_headers_and_none_of_the_connections() {
+    let daemon = Daemon::start(&Tree::new().with("headers"));
+    let mut client = daemon.connect();
+    let gives = [
+        "x-own: yes",
+        "set-cookie: a",
+        "set-cookie: b",
+        "connection: close",
+        "transfer-encoding: gzip",
+        "upgrade: h2c",
+        "keep-alive: timeout=1",
+    ];
+    let lines = gives.map(|give| format!("X-Give: {give}"));
+    client.request("GET", "/headers", &lines.each_ref().map(String::as_str));
+    let answer = client.response();
+    assert_eq!(answer.status(), 200);
+    assert_eq!(answer.head.field("x-own"), Some("yes"));
+    let cookies = answer.head.fields.iter().filter(|(name, _)| name == "set-cookie");
+    assert_eq!(cookies.map(|(_, value)| &**value).collect::<Vec<_>>(), ["a", "b"]);
+    assert_eq!(answer.head.field("connection"), None);
+    assert_eq!(answer.head.field("upgrade"), None);
+    assert_eq!(answer.head.field("transfer-encoding"), Some("chunked"));
+    assert_eq!(client.get("/headers").status(), 200, "the connection is still good");
+}
+
+#[test]
+fn a_request_without_one_good_host_is_refused() {
+    let daemon = Daemon::start(&Tree::new().with("greeter_02"));
+    let told = |request: &str| {
+        let mut client = daemon.connect();
+        client.write(request);
+        client.response().status()
+    };
+    assert_eq!(told("GET /greeter-02 HTTP/1.1\r\n\r\n"), 400);
+    assert_eq!(told("GET /greeter-02 HTTP/1.1\r\nHost:\r\n\r\n"), 400);
+    assert_eq!(told("GET /greeter-02 HTTP/1.1\r\nHost: a b\r\n\r\n"), 400);
+    assert_eq!(told("GET /greeter-02 HTTP/1.1\r\nHost: a/b\r\n\r\n"), 400);
+    assert_eq!(told("GET /greeter-02 HTTP/1.1\r\nHost: a\r\nHost: b\r\n\r\n"), 400);
+    // HTTP/1.0 knew no hosts.
+    assert_eq!(told("GET /greeter-02 HTTP/1.0\r\n\r\n"), 200);
+}
+
+#[test]
+fn a_path_with_dot_segments_is_refused_however_it_is_written() {
+    let daemon = Daemon::start(&Tree::new().with("headers"));
+    for path in [
+        "/headers/../x",
+        "/headers/..",
+        "/./headers",
+        "/headers/.",
+        "/headers/%2e%2E/x",
+        "/headers/.%2e",
+        "/headers/%2e",
+    ] {
+        assert_eq!(daemon.get(path).status(), 400, "{path}");
+    }
+    for path in ["/headers/...", "/headers/.x", "/headers/x.", "/headers?/../x"] {
+        assert_eq!(daemon.get(path).status(), 200, "{path}");
+    }
+}
+
+#[test]
+fn what_is_no_request_is_refused_and_hurts_nobody_else() {
+    let daemon = Daemon::start(&Tree::new().with("greeter_02"));
+    let many = "X: y\r\n".repeat(101);
+    for request in [
+        "\r\nhello\r\n\r\n",
+        "GET /greeter-02 HTTP/3.0\r\nHost: a\r\n\r\n",
+        "GET  /greeter-02 HTTP/1.1\r\nHost: a\r\n\r\n",
+        "GET /greeter-02 HTTP/1.1\r\nHost: a\r\nBad Name: x\r\n\r\n",
+        "GET /greeter-02 HTTP/1.1\r\nHost: a\r\nContent-Length: -1\r\n\r\n",
+        "OPTIONS * HTTP/1.1\r\nHost: a\r\n\r\n",
+        &format!("GET /greeter-02 HTTP/1.1\r\nHost: a\r\n{many}\r\n"),
+    ] {
+        let mut client = daemon.connect();
+        client.write(request);
+        let status = client.head().status;
+        assert!((400..500).contains(&status), "{status} for {request:.80}");
+    }
+    assert_eq!(daemon.get("/greeter-02").status(), 200);
+}
+
+#[test]
+fn a_request_with_two_lengths_cannot_hide_another_one_behind_it() {
+    let daemon = Daemon::start(&Tree::new().with("greeter_02").with("streams"));
+    for lengths in [
+        "Content-Length: 4\r\nTransfer-Encoding: chunked",
+        "Content-Length: 4\r\nContent-Length: 40",
+        "Transfer-Encoding: chunked, identity\r\nContent-Length: 4",
+    ] {
+        let mut client = daemon.connect();
+        client.write(format!(
+            "POST /streams/up HTTP/1.1\r\nHost: a\r\n{lengths}\r\n\r\n0\r\n\r\n\
+             GET /greeter-02 HTTP/1.1\r\nHost: a\r\n\r\n"
+        ));
+        let answer = client.response();
+        assert!(matches!(answer.status(), 200 | 400), "{lengths}");
+        assert_ne!(answer.text(), "4", "{lengths}: a proxy may have meant something else");
+        assert_eq!(client.wait_until_closed(), 0, "{lengths}: nothing behind it is believed");
+    }
+}
+
+#[test]
+fn a_plugin_that_lies_about_its_length_hurts_its_own_connection_only() {
+    let daemon = Daemon::start(&Tree::new().with("headers"));
+    for length in ["5", "5000"] {
+        let mut client = daemon.connect();
+        let give = format!("X-Give: content-length: {length}");
+        client.request("GET", "/headers", &[&give]);
+        client.request("GET", "/headers", &[]);
+        let mut came = Vec::new();
+        client.rest(|piece| came.extend_from_slice(piece));
+        let heads = came.windows(5).filter(|bytes| *bytes == b"HTTP/").count();
+        assert!(heads <= 1, "{length}: another answer follows where the client is still reading");
+        assert_eq!(daemon.get("/headers").status(), 200);
+    }
+    assert_eq!(daemon.log.count(&["worker ended"]), 0);
+}
+
+#[test]
+fn a_header_that_does_not_end_is_cut_off() {
+    let daemon = Daemon::start(&Tree::new().with("greeter_02"));
+    let mut client = daemon.connect();
+    client.write("GET /greeter-02 HTTP/1.1\r\nHost: a\r\nX: ");
+    let piece = [b'x'; 64 << 10];
+    let taken = (0..1024).take_while(|_| client.try_write(&piece)).count();
+    assert!(taken < 1024, "64 MiB of header were taken");
+    assert_eq!(daemon.get("/greeter-02").status(), 200);
+}
+
+#[test]
+fn clients_that_go_away_in_the_middle_hurt_nobody_else() {
+    let daemon = Daemon::start(&Tree::new().with("streams").with("streams_02"));
+    type Cut<'a> = &'a dyn Fn(&mut Connection, &str);
+    let cut: [Cut; 4] = [
+        &|client, _| client.write("GET / HT"),
+        &|client, path| {
+            client.request("POST", &format!("{path}/up"), &["Content-Length: 1000"]);
+            client.write("half of it");
+        },
+        &|client, path| {
+            client.request("GET", &format!("{path}/down/100000000"), &[]);
+            client.head();
+        },
+        &|client, path| {
+            client.request("POST", &format!("{path}/echo"), &["Transfer-Encoding: chunked"]);
+            client.write_chunk(b"some");
+            client.head();
+            assert_eq!(client.chunks_of(4), b"some");
+            client.write("zzz\r\n");
+        },
+    ];
+    for path in ["/streams", "/streams-02"] {
+        for cut in cut {
+            cut(&mut daemon.connect(), path);
+            assert_eq!(daemon.get(path).told(), (200, "fine"));
+        }
+    }
+    assert_eq!(daemon.log.count(&["worker ended"]), 0);
+}
+
+#[test]
+fn a_plugin_reads_its_configuration() {
+    let text = "[config]\nb = \"two\"\na = \"one\"\n\"c d\" = \"Zwölf\\n\"\n";
+    let tree = Tree::new().with("config").with_named("configured", "config", text);
+    let tree = tree.with_manifest("hello", "[config]\ngreeting = \"Good day\"\n");
+    let daemon = Daemon::start(&tree);
+    assert_eq!(daemon.get("/config").told(), (200, ""));
+    assert_eq!(daemon.get("/configured").told(), (200, "a=one\nb=two\nc d=Zwölf\n\n"));
+    assert_eq!(daemon.get("/hello").told(), (200, "Good day from hello\n"));
+}

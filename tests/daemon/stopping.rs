@@ -1,0 +1,97 @@
+//! A daemon that is told to end closes its door, finishes what it has in hand, and ends well.
+
+use plugind_tests::{Daemon, Signal, Tree, eventually};
+use std::{
+    io::ErrorKind,
+    net::TcpStream,
+    sync::atomic::{AtomicUsize, Ordering::Relaxed},
+    thread,
+};
+
+#[test]
+fn what_is_in_hand_is_finished_behind_a_closed_door() {
+    for signal in [Signal::TERM, Signal::INT] {
+        let mut daemon = Daemon::start(&Tree::new().with("streams").with("streams_02"));
+        let mut idle = daemon.connect();
+        assert_eq!(idle.get("/streams").status(), 200);
+        let clients = ["/streams/echo", "/streams-02/echo"].map(|path| {
+            let mut client = daemon.connect();
+            client.request("POST", path, &["Transfer-Encoding: chunked"]);
+            client.write_chunk(b"before");
+            assert_eq!(client.head().status, 200);
+            assert_eq!(client.chunks_of(6), b"before");
+            client
+        });
+
+        daemon.signal(signal);
+        daemon.log.wait_for(&["info    plugind: stopping"]);
+        let refused = || TcpStream::connect(daemon.address()).err();
+        let error = eventually("the door to be closed", refused);
+        assert_eq!(error.kind(), ErrorKind::ConnectionRefused);
+        assert_eq!(idle.wait_until_closed(), 0, "who has nothing under way is let go");
+
+        for mut client in clients {
+            client.write_chunk(b"after");
+            assert_eq!(client.chunks_of(5), b"after");
+            client.write_chunk(b"");
+            assert_eq!(client.chunks_of(1), b"");
+        }
+        assert_eq!(daemon.wait(), 0);
+        daemon.log.wait_for(&["info    plugind: stopped"]);
+        assert_eq!(daemon.log.count(&["warning"]), 0);
+    }
+}
+
+#[test]
+fn under_load_every_request_that_was_taken_is_answered() {
+    let tree = Tree::new().with("hello").with("greeter_02");
+    let mut daemon = Daemon::start(&tree);
+    let answered = AtomicUsize::new(0);
+    thread::scope(|scope| {
+        for path in ["/hello", "/greeter-02", "/hello", "/greeter-02"] {
+            let mut client = daemon.connect();
+            let answered = &answered;
+            scope.spawn(move || {
+                loop {
+                    client.request("GET", path, &[]);
+                    let Some(answer) = client.response_unless_closed() else { return };
+                    assert_eq!(answer.status(), 200);
+                    answered.fetch_add(1, Relaxed);
+                    if answer.head.field("connection") == Some("close") {
+                        return;
+                    }
+                }
+            });
+        }
+        eventually("some load", || (answered.load(Relaxed) > 100).then_some(()));
+        daemon.signal(Signal::TERM);
+    });
+    assert_eq!(daemon.wait(), 0);
+    assert_eq!(daemon.log.count(&["warning"]), 0);
+}
+
+#[test]
+fn asked_twice_it_waits_for_nobody() {
+    let mut daemon = Daemon::start(&Tree::new().with("streams"));
+    let mut client = daemon.connect();
+    client.request("POST", "/streams/echo", &["Transfer-Encoding: chunked"]);
+    assert_eq!(client.head().status, 200);
+    daemon.signal(Signal::INT);
+    daemon.log.wait_for(&["info    plugind: stopping"]);
+    daemon.signal(Signal::INT);
+    assert_eq!(daemon.wait(), 0);
+    daemon.log.wait_for(&["warning plugind: stopped at once"]);
+}
+
+#[test]
+fn a_plugin_that_spins_does_not_keep_the_daemon() {
+    let tree =
+        Tree::new().with_manifest("loops_in_request", "[service]\ntimeout-stop-sec = \"1s\"\n");
+    let mut daemon = Daemon::start(&tree);
+    let mut client = daemon.connect();
+    client.request("GET", "/loops-in-request/loop", &[]);
+    // Another one is served, so that one has begun.
+    assert_eq!(daemon.get("/loops-in-request").status(), 200);
+    drop(client);
+    assert_eq!(daemon.stop(), 0);
+}

@@ -1,0 +1,166 @@
+//! What a plugin writes is data: it cannot pass for the host's, leave its line, or drown the rest.
+
+use plugind_tests::{Daemon, Log, Tree};
+
+/// The least that must be kept of a long text, and the most.
+const KEPT: std::ops::Range<usize> = 40_000..60_000;
+
+/// Every line is one event: a priority, who speaks, and nothing that ends a line or steers a terminal.
+fn assert_orderly(log: &Log) {
+    for line in log.all() {
+        let priorities = ["crit", "err", "warning", "notice", "info", "debug"];
+        let priority = priorities.iter().find(|name| line.starts_with(&format!("{name:<7} ")));
+        assert!(priority.is_some(), "{line:.200}");
+        let speaker = line[8..].split_once(": ").map(|(speaker, _)| speaker);
+        let named = |name: &str| name.chars().all(|c| matches!(c, 'a'..='z' | '0'..='9' | '-'));
+        let known = match speaker.and_then(|speaker| speaker.strip_prefix("plugind")) {
+            Some("") => true,
+            Some(plugin) => plugin
+                .strip_prefix('[')
+                .and_then(|plugin| plugin.strip_suffix(']'))
+                .is_some_and(named),
+            None => false,
+        };
+        assert!(known, "{line:.200}");
+        let harmful = |c: char| c.is_control() || matches!(c, '\u{2028}'..='\u{202e}' | '\u{fffd}');
+        assert!(!line.contains(harmful), "{line:.200}");
+        assert!(line.len() < 2 * KEPT.end, "{} bytes: {line:.200}", line.len());
+    }
+}
+
+#[test]
+fn what_a_plugin_says_is_told_with_its_name_priority_and_fields() {
+    let daemon = Daemon::start_with(&Tree::new().with("logs"), &["--log", "debug"]);
+    assert_eq!(daemon.get("/logs/log").status(), 200);
+    for line in [
+        "crit    plugind[logs]: a critical entry request-id=1",
+        "err     plugind[logs]: an error entry request-id=2",
+        "warning plugind[logs]: a warning entry request-id=3",
+        "notice  plugind[logs]: a notice entry request-id=4",
+        "info    plugind[logs]: an info entry request-id=5 user=\"a \\\"quoted\\\" name\"",
+        "debug   plugind[logs]: a debug entry request-id=6",
+        "info    plugind[logs]: an entry without fields",
+        "info    plugind[logs]: a line on stdout",
+        "info    plugind[logs]: two lines",
+        "info    plugind[logs]: on stdout",
+        "warning plugind[logs]: a line on stderr",
+    ] {
+        daemon.log.wait_for(&[line]);
+        assert_eq!(daemon.log.all().iter().filter(|other| *other == line).count(), 1, "{line}");
+    }
+    assert_orderly(&daemon.log);
+}
+
+#[test]
+fn the_last_words_of_an_instance_are_told_though_their_line_never_ended() {
+    let mut daemon = Daemon::start(&Tree::new().with("logs"));
+    assert_eq!(daemon.get("/logs/log").status(), 200);
+    assert_eq!(daemon.stop(), 0);
+    assert_eq!(daemon.log.count(&["info    plugind[logs]: a line without its end"]), 1);
+}
+
+#[test]
+fn what_is_less_important_than_was_asked_for_is_not_told() {
+    let tree = Tree::new().with("warmup").with("hello");
+    let mut daemon = Daemon::launch(&tree, &["--log", "notice"]);
+    daemon.log.wait_for(&["notice  plugind[warmup]: warm"]);
+    assert_eq!(daemon.stop(), 0);
+    for line in daemon.log.all() {
+        assert!(!line.starts_with("info") && !line.starts_with("debug"), "{line}");
+    }
+}
+
+#[test]
+fn a_plugin_cannot_pass_its_text_off_as_the_hosts() {
+    let manifest = "[service]\nwatchdog-sec = \"100ms\"\n";
+    let tree = Tree::new().with_manifest("forges", manifest);
+    let mut daemon = Daemon::start_with(&tree, &["--log", "debug"]);
+    assert_eq!(daemon.get("/forges/forge").status(), 200);
+    daemon.log.wait_for(&["plugin degraded", "forged by health"]);
+    assert_eq!(daemon.stop(), 0);
+    assert_orderly(&daemon.log);
+
+    let said = daemon.log.all();
+    for forged in ["by message", "by stdout", "by stderr", "by health"] {
+        let forged = format!("forged {forged}");
+        let lines: Vec<_> = said.iter().filter(|line| line.contains(&forged)).collect();
+        assert!(!lines.is_empty(), "{forged} is not told at all");
+        for line in lines {
+            assert!(!line.starts_with("err     plugind: forged"), "{line}");
+        }
+    }
+    // It is told as it is, and marked.
+    for part in [
+        "two lines\\u{a}err     plugind: forged by message",
+        "\\u{1b}[2J\\u{1b}[31mred",
+        "nul\\u{0}, bell\\u{7}, delete\\u{7f}",
+        "{} {name} %s %n ${HOME} $(reboot)",
+        "value=\"one\\u{a}MESSAGE_ID=two",
+    ] {
+        assert_eq!(daemon.log.count(&["plugind[forges]: ", part]), 1, "{part}");
+    }
+}
+
+#[test]
+fn fields_have_names_of_the_plugins_own_and_bounded_values() {
+    let mut daemon = Daemon::start(&Tree::new().with("forges"));
+    assert_eq!(daemon.get("/forges/forge").status(), 200);
+    assert_eq!(daemon.stop(), 0);
+    let line = daemon.log.wait_for(&["plugind[forges]: names that are not its own"]);
+    for name in ["MESSAGE_ID=", "_PID=", "PLUGIN=", "a=b=", "=\"no name\""] {
+        assert!(!line.contains(&format!(" {name}")), "{name}: {line}");
+    }
+    for field in [" message-id=0123456789abcdef", " -pid=1", " plugin=somebody-else", " a-b=c"] {
+        assert!(line.contains(field), "{field}: {line}");
+    }
+    let line = daemon.log.wait_for(&["plugind[forges]: a long name"]);
+    assert!(line.ends_with(&format!(" {}=value", "n".repeat(57))), "{line:.200}");
+    let line = daemon.log.wait_for(&["plugind[forges]: a long value"]);
+    assert_eq!(line.matches('v').count(), 1024 + "a long value value".matches('v').count());
+    let line = daemon.log.wait_for(&["plugind[forges]: a hundred fields"]);
+    assert_eq!(line.matches(" field-").count(), 32);
+}
+
+#[test]
+fn long_texts_are_cut_at_the_end_of_a_character_and_say_so() {
+    let mut daemon = Daemon::start_with(&Tree::new().with("forges"), &["--log", "debug"]);
+    assert_eq!(daemon.get("/forges/forge").status(), 200);
+    assert_eq!(daemon.stop(), 0);
+    for text in ["mmmm", "ääää"] {
+        let line = daemon.log.wait_for(&["plugind[forges]: ", text]);
+        assert!(KEPT.contains(&line.len()), "{}", line.len());
+        assert!(line.ends_with("more bytes were cut off)"));
+    }
+    // A line of output that is too long becomes several, of which nothing is lost.
+    let lines = daemon.log.all();
+    let said: usize = lines.iter().map(|line| line.matches("llll").count() * 4).sum();
+    assert_eq!(said, 1 << 20);
+    let status = daemon.log.wait_for(&["plugind: status", "ssss"]);
+    assert!(status.len() < 400, "{}", status.len());
+}
+
+#[test]
+fn a_plugin_that_says_too_much_is_cut_short_and_what_is_missing_is_counted() {
+    let rate = "[limits]\nlog-rate = \"10/1h\"\n";
+    let tree = Tree::new().with_manifest("floods", rate).with("logs");
+    let mut daemon = Daemon::start(&tree);
+    assert_eq!(daemon.get("/floods/flood/10000").status(), 200);
+    assert_eq!(daemon.get("/logs/log").status(), 200);
+    assert_eq!(daemon.stop(), 0);
+    assert_eq!(daemon.log.count(&["plugind[floods]: flood entry="]), 10);
+    daemon.log.wait_for(&["warning plugind: ", "entries dropped", "count=9990"]);
+    // Its neighbour has a rate of its own.
+    daemon.log.wait_for(&["plugind[logs]: an error entry"]);
+}
+
+#[test]
+fn a_plugin_is_heard_again_when_its_time_is_over() {
+    let tree = Tree::new().with_manifest("floods", "[limits]\nlog-rate = \"10/100ms\"\n");
+    let daemon = Daemon::start(&tree);
+    assert_eq!(daemon.get("/floods/flood/1000").status(), 200);
+    plugind_tests::eventually("the count of what is missing", || {
+        assert_eq!(daemon.get("/floods/flood/1").status(), 200);
+        let parts = ["warning plugind: ", "plugin=floods", "entries dropped", "count="];
+        (daemon.log.count(&parts) > 0).then_some(())
+    });
+}
