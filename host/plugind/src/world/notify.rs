@@ -34,8 +34,9 @@ pub(super) struct Guest {
 
 impl Host for Guest {
     fn status(&mut self, text: String) {
+        let kept = &text[..text.floor_char_boundary(STATUS_MAX)];
+        debug!(plugin = %self.identity.plugin, worker = self.worker, text = kept, "status");
         let text = one_line(&text);
-        debug!(plugin = %self.identity.plugin, worker = self.worker, text, "status");
         *self.shared.status.lock().unwrap_or_else(PoisonError::into_inner) = text;
     }
 
