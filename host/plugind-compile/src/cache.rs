@@ -22,7 +22,7 @@ const ABANDONED: Duration = Duration::from_secs(60 * 60);
 /// Writes `code` under `key`, sealed, and hands back a read-only descriptor of it.
 ///
 /// The entry appears by renaming, so whoever opens it sees all of it or an older one.
-pub fn store(cache: &Path, key: &Key, code: &[u8]) -> anyhow::Result<OwnedFd> {
+pub(crate) fn store(cache: &Path, key: &Key, code: &[u8]) -> anyhow::Result<OwnedFd> {
     let in_cache = || format!("cannot write to the cache {}", cache.display());
     DirBuilder::new().recursive(true).mode(0o755).create(cache).with_context(in_cache)?;
 
@@ -50,7 +50,7 @@ fn write(path: &Path, parts: &[&[u8]]) -> io::Result<()> {
 }
 
 /// Removes what nobody used for long, and what a writer left half done.
-pub fn sweep(cache: &Path) {
+pub(crate) fn sweep(cache: &Path) {
     // Nobody waits for this and nothing depends on it, so what cannot be removed simply stays.
     let Ok(entries) = fs::read_dir(cache) else { return };
     for entry in entries.flatten() {

@@ -37,6 +37,7 @@ pub mod claims;
 pub mod prepare;
 pub mod generation;
 pub mod kept;
+pub mod compare;
 pub mod reload;
 pub mod keeper;
 pub mod supervisor;

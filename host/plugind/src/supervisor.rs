@@ -5,7 +5,8 @@
 
 use crate::{
     chain::Chain,
-    claims::{Claims, Wish, wishes},
+    claims::Wish,
+    compare::{Verdict, compare},
     crew::News,
     failure::Failure,
     generation::Generation,
@@ -14,11 +15,8 @@ use crate::{
     lifecycle::{Effect, Event, State, Trial},
     link::Linked,
     name::PluginName,
-    plugin::{
-        scan::ScanError,
-        verify::{Verified, VerifyError},
-    },
-    prepare::{Findings, Judged, Means, PrepareError, prepare, read},
+    plugin::{scan::ScanError, verify::Verified},
+    prepare::{Findings, Means, PrepareError, prepare, read},
     reload::Reload,
     summary::{Stage, Summary},
     table::{Entry, Publisher, Table},
@@ -115,7 +113,7 @@ impl Supervisor {
             Message::Rescan | Message::Read(_) | Message::Prepared { .. }
                 if self.stopping.is_some() => {}
             Message::Rescan => self.rescan(),
-            Message::Read(Ok(findings)) => self.compare(findings),
+            Message::Read(Ok(findings)) => self.take_stock(findings),
             Message::Read(Err(error)) => self.keep_last_good_set(&error),
             Message::Prepared { name, ticket, outcome } => self.prepared(&name, ticket, *outcome),
             Message::Worker { name, generation, news } => self.worker_news(&name, generation, news),
@@ -151,39 +149,29 @@ impl Supervisor {
         self.compared();
     }
 
-    /// Compares what was found with what there is, by content, and sets going what differs.
-    fn compare(&mut self, findings: Findings) {
+    /// Sets going what was found to differ from what there is.
+    fn take_stock(&mut self, findings: Findings) {
         for stray in &findings.strays {
             warn!(stage = %Stage::Scan, error = %stray, "not a plugin");
         }
         (self.scanned, self.unreadable) = (true, None);
-        let mut claims = self.claims_kept(&findings);
         let mut found = BTreeSet::new();
-        for judged in findings.plugins {
-            let name = name_of(&judged).clone();
-            found.insert(name.clone());
+        for (name, verdict) in compare(findings.plugins, &self.plugins) {
             self.plugins.entry(name.clone()).or_default().removed = false;
-            let wishes = wishes_of(&judged);
-            let problem = match judged {
-                Err(rejected) => {
-                    let error = Chain(&rejected.error).to_string();
-                    let configuration = !matches!(rejected.error, VerifyError::Read { .. });
-                    let required = rejected.manifest.is_none_or(|manifest| manifest.required);
-                    Problem { stage: Stage::Verify, error, configuration, required, wishes }
+            let reload = self.reload.get_or_insert_default();
+            match verdict {
+                Verdict::Same => {
+                    reload.unchanged += 1;
+                    self.leave_as_it_is(&name);
                 }
-                Ok(verified) => match claims.claim(&name, &wishes) {
-                    Ok(()) => {
-                        self.take_up(verified, wishes);
-                        continue;
-                    }
-                    Err(error) => {
-                        let required = verified.manifest().required;
-                        let stage = Stage::Route;
-                        Problem { stage, error, configuration: true, required, wishes }
-                    }
-                },
-            };
-            self.problem(&name, problem);
+                Verdict::OnItsWay => reload.await_plugin(&name),
+                Verdict::Changed { verified, wishes } => {
+                    reload.await_plugin(&name);
+                    self.take_up(*verified, wishes);
+                }
+                Verdict::Bad(problem) => self.problem(&name, problem),
+            }
+            found.insert(name);
         }
         let vanished = self.plugins.keys().filter(|name| !found.contains(*name)).cloned();
         for name in vanished.collect::<Vec<_>>() {
@@ -191,21 +179,6 @@ impl Supervisor {
         }
         self.publish();
         self.compared();
-    }
-
-    /// Whoever serves a route keeps it, unless its new version does not want it any more.
-    fn claims_kept(&self, findings: &Findings) -> Claims {
-        let mut claims = Claims::default();
-        for judged in &findings.plugins {
-            let name = name_of(judged);
-            if let Some(serving) = self.plugins.get(name).and_then(Kept::serving) {
-                let has = serving.wishes();
-                // What cannot be used does not take the place of what serves.
-                let wants = if judged.is_ok() { wishes_of(judged) } else { has.clone() };
-                claims.keep(name, &has, &wants);
-            }
-        }
-        claims
     }
 
     fn compared(&mut self) {
@@ -217,27 +190,18 @@ impl Supervisor {
         }
     }
 
-    /// Prepares what was found, unless it is what there is already, or will be.
+    /// Whatever was to follow is not wanted any more.
+    fn leave_as_it_is(&mut self, name: &PluginName) {
+        if let Some(kept) = self.plugins.get_mut(name) {
+            (kept.problem, kept.preparing) = (None, None);
+        }
+        self.dismiss_candidate(name);
+    }
+
+    /// Has a version that was found compiled and linked.
     fn take_up(&mut self, verified: Verified, wishes: Vec<Wish>) {
         let name = verified.name().clone();
         let Some(kept) = self.plugins.get_mut(&name) else { return };
-        let reload = self.reload.get_or_insert_default();
-        let is_it =
-            |current: &Generation| current.is_made_from(verified.digest(), verified.manifest());
-        if kept
-            .current
-            .as_ref()
-            .is_some_and(|current| is_it(current) && current.life.state() != State::Failed)
-        {
-            reload.unchanged += 1;
-            (kept.problem, kept.preparing) = (None, None);
-            self.dismiss_candidate(&name);
-            return;
-        }
-        reload.await_plugin(&name);
-        if kept.is_preparing(verified.digest(), verified.manifest()) {
-            return;
-        }
         self.tickets += 1;
         let ticket = self.tickets;
         let (digest, manifest) = (*verified.digest(), verified.manifest().clone());
@@ -501,24 +465,6 @@ impl Supervisor {
             let before = replace(last, summary);
             before != *last
         });
-    }
-}
-
-fn name_of(judged: &Judged) -> &PluginName {
-    match judged {
-        Ok(verified) => verified.name(),
-        Err(rejected) => &rejected.name,
-    }
-}
-
-fn wishes_of(judged: &Judged) -> Vec<Wish> {
-    let name = name_of(judged);
-    match judged {
-        Ok(verified) => wishes(name, verified.manifest(), Some(verified.offers())),
-        Err(rejected) => {
-            let manifest = rejected.manifest.as_ref();
-            manifest.map(|manifest| wishes(name, manifest, None)).unwrap_or_default()
-        }
     }
 }
 

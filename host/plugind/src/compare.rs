@@ -1,0 +1,110 @@
+//! What was found in the directories, held against what there is: by content, not by names or times of files.
+
+use crate::{
+    chain::Chain,
+    claims::{Claims, Wish, wishes},
+    kept::{Kept, Problem},
+    lifecycle::State,
+    name::PluginName,
+    plugin::verify::{Verified, VerifyError},
+    prepare::Judged,
+    summary::Stage,
+};
+use std::collections::BTreeMap;
+
+/// What is to be done about one plugin that was found.
+pub enum Verdict {
+    /// It is what there is.
+    Same,
+    /// It is being made into what there will be.
+    OnItsWay,
+    /// It is new, or something else than what there is.
+    Changed {
+        /// What was found.
+        verified: Box<Verified>,
+        /// The routes it asks for, and gets.
+        wishes: Vec<Wish>,
+    },
+    /// It cannot be used.
+    Bad(Problem),
+}
+
+/// Judges what was found, in the order of names.
+#[must_use]
+pub fn compare(
+    found: Vec<Judged>,
+    plugins: &BTreeMap<PluginName, Kept>,
+) -> Vec<(PluginName, Verdict)> {
+    let mut claims = claims_kept(&found, plugins);
+    let verdict = |judged: Judged| {
+        let name = name_of(&judged).clone();
+        let wishes = wishes_of(&judged);
+        let claimed = claims.claim(&name, &wishes);
+        let verdict = match (judged, claimed) {
+            (Err(rejected), _) => Verdict::Bad(Problem {
+                stage: Stage::Verify,
+                error: Chain(&rejected.error).to_string(),
+                configuration: !matches!(rejected.error, VerifyError::Read { .. }),
+                required: rejected.manifest.is_none_or(|manifest| manifest.required),
+                wishes,
+            }),
+            (Ok(verified), Err(error)) => Verdict::Bad(Problem {
+                stage: Stage::Route,
+                error,
+                configuration: true,
+                required: verified.manifest().required,
+                wishes,
+            }),
+            (Ok(verified), Ok(())) => match plugins.get(&name) {
+                Some(kept) if is_what_there_is(&verified, kept) => Verdict::Same,
+                Some(kept) if kept.is_preparing(verified.digest(), verified.manifest()) => {
+                    Verdict::OnItsWay
+                }
+                _ => Verdict::Changed { verified: Box::new(verified), wishes },
+            },
+        };
+        (name, verdict)
+    };
+    found.into_iter().map(verdict).collect()
+}
+
+/// Whoever serves a route keeps it, unless its new version does not want it any more.
+fn claims_kept(found: &[Judged], plugins: &BTreeMap<PluginName, Kept>) -> Claims {
+    let mut claims = Claims::default();
+    for judged in found {
+        let name = name_of(judged);
+        if let Some(serving) = plugins.get(name).and_then(Kept::serving) {
+            let has = serving.wishes();
+            // What cannot be used does not take the place of what serves.
+            let wants = if judged.is_ok() { wishes_of(judged) } else { has.clone() };
+            claims.keep(name, &has, &wants);
+        }
+    }
+    claims
+}
+
+fn is_what_there_is(verified: &Verified, kept: &Kept) -> bool {
+    kept.current.as_ref().is_some_and(|current| {
+        // What failed is tried again when somebody asks.
+        current.is_made_from(verified.digest(), verified.manifest())
+            && current.life.state() != State::Failed
+    })
+}
+
+fn name_of(judged: &Judged) -> &PluginName {
+    match judged {
+        Ok(verified) => verified.name(),
+        Err(rejected) => &rejected.name,
+    }
+}
+
+fn wishes_of(judged: &Judged) -> Vec<Wish> {
+    let name = name_of(judged);
+    match judged {
+        Ok(verified) => wishes(name, verified.manifest(), Some(verified.offers())),
+        Err(rejected) => {
+            let manifest = rejected.manifest.as_ref();
+            manifest.map(|manifest| wishes(name, manifest, None)).unwrap_or_default()
+        }
+    }
+}
