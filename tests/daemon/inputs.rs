@@ -79,3 +79,13 @@ fn what_is_no_file_is_refused_and_not_waited_for() {
     }
     assert_eq!(daemon.get("/greeter-02").status(), 200);
 }
+
+#[test]
+fn times_beyond_all_measure_are_refused_and_infinity_is_none_of_them() {
+    let tree = Tree::new().with("hello").with("sleeps");
+    tree.put("hello.toml", "required = false\n[service]\nrestart-sec = \"1e19\"\n");
+    tree.put("sleeps.toml", "[service]\ntimeout-start-sec = \"infinity\"\nwatchdog-sec = \"infinity\"\n[limits]\nrequest-timeout = \"infinity\"\n");
+    let daemon = Daemon::start(&tree);
+    daemon.log.wait_for(&["plugin failed", "hello.toml:3:15", "no span of time"]);
+    assert_eq!(daemon.get("/sleeps/fine").status(), 200);
+}

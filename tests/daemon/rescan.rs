@@ -199,7 +199,7 @@ fn a_directory_that_cannot_be_read_any_more_changes_nothing() {
     let plugins = tree.plugins();
     let daemon = Daemon::start_with(&tree, &["--plugins", plugins.to_str().unwrap()]);
     fs::rename(&plugins, &elsewhere).unwrap();
-    daemon.reload();
+    daemon.signal(plugind_tests::Signal::HUP);
     daemon.log.wait_for(&["err     plugind: directories not read", "etc/plugind/plugins"]);
     assert_eq!(daemon.get("/hello").status(), 200);
     fs::rename(&elsewhere, &plugins).unwrap();
@@ -234,4 +234,31 @@ fn signals_that_come_while_one_rescan_is_under_way_lead_to_another_one() {
     daemon.log.wait_for(&["plugin ready", "plugin=hello"]);
     assert_eq!(daemon.get("/hello").status(), 200);
     assert_eq!(daemon.get("/warmup").status(), 200);
+}
+
+#[test]
+fn requests_that_wait_for_a_version_that_goes_are_answered_by_the_next_one() {
+    let tree = Tree::new().with("sleeps");
+    let one_at_a_time = "[instances]\nmax = 1\nconcurrency = 1\n";
+    tree.put("sleeps.toml", one_at_a_time);
+    let daemon = Daemon::start(&tree);
+    thread::scope(|scope| {
+        let long = scope.spawn(|| daemon.get("/sleeps/sleep/3000"));
+        let waiting: Vec<_> = (0..4).map(|_| scope.spawn(|| daemon.get("/sleeps/fine"))).collect();
+        tree.put("sleeps.toml", format!("{one_at_a_time}[config]\nx = \"1\"\n"));
+        assert!(daemon.reload().contains("changed=1"));
+        for request in waiting {
+            assert_eq!(request.join().unwrap().status(), 200);
+        }
+        assert_eq!(long.join().unwrap().status(), 200);
+    });
+}
+
+#[test]
+fn a_plugin_that_is_not_required_may_have_a_broken_manifest() {
+    let tree = Tree::new().with("hello").with("sleeps");
+    tree.put("sleeps.toml", "required = false\n[service]\nwatchdog-sec = \"soon\"\n");
+    let daemon = Daemon::start(&tree);
+    daemon.log.wait_for(&["plugin failed", "sleeps.toml:3:16"]);
+    assert_eq!(daemon.get("/hello").status(), 200);
 }

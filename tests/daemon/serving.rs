@@ -245,6 +245,11 @@ fn a_request_without_one_good_host_is_refused() {
     assert_eq!(told("GET /greeter-02 HTTP/1.1\r\nHost: a b\r\n\r\n"), 400);
     assert_eq!(told("GET /greeter-02 HTTP/1.1\r\nHost: a/b\r\n\r\n"), 400);
     assert_eq!(told("GET /greeter-02 HTTP/1.1\r\nHost: a\r\nHost: b\r\n\r\n"), 400);
+    assert_eq!(told("GET /greeter-02 HTTP/1.1\r\nHost: a:b@c\r\n\r\n"), 400);
+    assert_eq!(told("GET http://a/greeter-02 HTTP/1.1\r\n\r\n"), 400);
+    assert_eq!(told("GET http://a:b@c/greeter-02 HTTP/1.1\r\nHost: c\r\n\r\n"), 400);
+    assert_eq!(told("CONNECT a:80 HTTP/1.1\r\nHost: a:80\r\n\r\n"), 400);
+    assert_eq!(told("GET http://a/greeter-02 HTTP/1.1\r\nHost: b\r\n\r\n"), 200);
     // HTTP/1.0 knew no hosts.
     assert_eq!(told("GET /greeter-02 HTTP/1.0\r\n\r\n"), 200);
 }

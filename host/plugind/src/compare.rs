@@ -45,7 +45,7 @@ pub fn compare(
                 stage: Stage::Verify,
                 error: Chain(&rejected.error).to_string(),
                 configuration: !matches!(rejected.error, VerifyError::Read { .. }),
-                required: rejected.manifest.is_none_or(|manifest| manifest.required),
+                required: rejected.required,
                 wishes,
             }),
             (Ok(verified), Err(error)) => Verdict::Bad(Problem {

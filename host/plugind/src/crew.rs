@@ -2,7 +2,7 @@
 //! of them there are.
 
 use crate::{
-    exchange::{Exchange, Outcome, Watch},
+    exchange::{Exchange, GivenBack, Outcome, Watch},
     failure::Failure,
     link::Linked,
     vitals::Vitals,
@@ -77,6 +77,11 @@ pub enum News {
         failure: Failure,
         /// It had not been ready yet.
         starting: bool,
+    },
+    /// A request in it was not answered in time; it took no more work and ended.
+    Retired {
+        /// Which worker.
+        worker: u32,
     },
     /// The program returned ok.
     Returned,
@@ -159,6 +164,11 @@ impl Crew {
         // A second reason comes too late to be told.
         self.dismissed.set(reason).ok();
         self.queue.close();
+        // What nobody has taken yet is for the next generation.
+        while let Ok(Job { request, reply, .. }) = self.queue.try_recv() {
+            // Nobody waits for it if the client is gone.
+            reply.send(Err(GivenBack(Mutex::new(request)).into())).ok();
+        }
         self.shortage.notify_one();
         if self.terms.program {
             self.kill_all();

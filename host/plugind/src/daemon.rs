@@ -29,6 +29,8 @@ const HTTP: &str = "http";
 const START_DEADLINE: Duration = Duration::from_secs(300);
 /// How long plugins may take to finish when the daemon stops before it was ready.
 const UNREADY_STOP_DEADLINE: Duration = Duration::from_millis(900);
+/// How long of that connections may take to finish, so that plugins have the rest.
+const DRAIN_DEADLINE: Duration = Duration::from_secs(20);
 /// How long connections and plugins may take to finish when the daemon stops.
 const STOP_DEADLINE: Duration = Duration::from_secs(30);
 /// What the daemon is told when it is started.
@@ -75,6 +77,11 @@ pub enum DaemonError {
     /// Required plugins cannot start.
     #[error("{}", told(.0))]
     Required(Vec<Failed>),
+    /// The supervisor ended, and with it everything that keeps plugins.
+    #[error(
+        "the supervisor of the plugins ended, which is a mistake of plugind's own; please report it"
+    )]
+    Supervisor,
     /// Required plugins did not become ready in time.
     #[error("plugins did not become ready in time: {0}")]
     Deadline(String),
@@ -107,6 +114,7 @@ enum Turn {
     Terminate,
     Rescan,
     Changed,
+    Lost,
 }
 
 struct Signals {
@@ -129,7 +137,7 @@ impl Signals {
             _ = self.terminate.recv() => Turn::Terminate,
             _ = self.interrupt.recv() => Turn::Terminate,
             _ = self.hang_up.recv() => Turn::Rescan,
-            _ = summary.changed() => Turn::Changed,
+            changed = summary.changed() => changed.map_or(Turn::Lost, |()| Turn::Changed),
         }
     }
 }
@@ -171,12 +179,12 @@ pub async fn run(settings: Settings, journal: Journal) -> Result<(), DaemonError
         let listen = |source| DaemonError::Listen { name, address, source };
         doors.push(Listener::open(socket, reader.clone()).map_err(listen)?);
     }
-    keep(&keeper, &mut signals).await;
+    keep(&keeper, &mut signals).await?;
 
     info!("stopping");
     let close = async {
         // The way in closes first, then what lies behind it.
-        let draining = doors.into_iter().map(|door| door.drain(STOP_DEADLINE));
+        let draining = doors.into_iter().map(|door| door.drain(DRAIN_DEADLINE));
         futures::future::join_all(draining).await;
         keeper.stop().await;
     };
@@ -232,6 +240,7 @@ async fn become_ready(keeper: &Keeper, signals: &mut Signals) -> Result<bool, Da
             Ok(Turn::Terminate) => return Ok(false),
             Ok(Turn::Rescan) => keeper.rescan(),
             Ok(Turn::Changed) => (),
+            Ok(Turn::Lost) => return Err(DaemonError::Supervisor),
             Err(_) => {
                 let names: Vec<_> = now.awaited.iter().map(ToString::to_string).collect();
                 return Err(DaemonError::Deadline(names.join(", ")));
@@ -240,13 +249,15 @@ async fn become_ready(keeper: &Keeper, signals: &mut Signals) -> Result<bool, Da
     }
 }
 
-async fn keep(keeper: &Keeper, signals: &mut Signals) {
+/// Does what signals ask for, until one asks to end.
+async fn keep(keeper: &Keeper, signals: &mut Signals) -> Result<(), DaemonError> {
     let mut summary = keeper.summary();
     loop {
         match signals.turn(&mut summary).await {
-            Turn::Terminate => return,
+            Turn::Terminate => return Ok(()),
             Turn::Rescan => keeper.rescan(),
             Turn::Changed => (),
+            Turn::Lost => return Err(DaemonError::Supervisor),
         }
     }
 }

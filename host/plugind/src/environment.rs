@@ -1,5 +1,6 @@
 //! What the environment says, read once, before there are threads.
 
+use rustix::process::{Resource, getrlimit, setrlimit};
 use std::{
     env,
     ffi::OsString,
@@ -70,6 +71,19 @@ impl Environment {
             .find(|path| path.exists() && !beside.exists())
             .unwrap_or(beside)
     }
+}
+
+/// Allows this process as many open files as its user may have.
+///
+/// By default that is far fewer than the connections and plugins it can serve; the default is low only for programs
+/// that use select(2).
+///
+/// # Errors
+/// When the system refuses it; the limit stays what it was.
+pub fn raise_open_files() -> std::io::Result<()> {
+    let mut limit = getrlimit(Resource::Nofile);
+    limit.current = limit.maximum;
+    Ok(setrlimit(Resource::Nofile, limit)?)
 }
 
 fn first_of(paths: &Path) -> PathBuf {

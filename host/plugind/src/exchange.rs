@@ -15,7 +15,7 @@ use std::{
         Arc, Mutex, MutexGuard, OnceLock, PoisonError,
         atomic::{
             AtomicBool, AtomicU8,
-            Ordering::{AcqRel, Acquire, Relaxed},
+            Ordering::{AcqRel, Acquire, SeqCst},
         },
     },
     task::{Context, Poll, ready},
@@ -54,6 +54,11 @@ pub struct Exchange {
 #[error("there is no room for another instance")]
 pub struct NoRoom;
 
+/// A request that was not taken, on its way back: its generation is going, and the next one can have it.
+#[derive(Debug, thiserror::Error)]
+#[error("its generation is going")]
+pub struct GivenBack(pub Mutex<http::Request<WasiBody>>);
+
 /// Why there is no response.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Unanswered {
@@ -71,9 +76,9 @@ impl Exchange {
         worker.enter();
         // Before the flag, so that whoever sees the flag sees the worker.
         let first = self.worker.set(worker.clone()).is_ok();
-        debug_assert!(first, "an exchange is taken once");
-        let before = self.state.fetch_or(TAKEN, AcqRel);
-        let wanted = before & OVER == 0;
+        debug_assert!(first, "an exchange is offered once");
+        let take = |state| (state & (OVER | EXPIRED) == 0).then_some(state | TAKEN);
+        let wanted = self.state.try_update(AcqRel, Acquire, take).is_ok();
         if !wanted {
             worker.leave();
         }
@@ -117,16 +122,17 @@ impl Exchange {
 
     fn expire(&self) {
         let expire = |state| (state & ANSWERED == 0).then_some(state | EXPIRED);
-        if self.state.try_update(AcqRel, Acquire, expire).is_ok() {
-            if let Some(worker) = self.worker.get() {
-                worker.retire();
-            }
-            self.over();
-            if self.watch.linger.is_none() {
-                self.forget();
-            }
-            self.client.wake();
+        let Ok(before) = self.state.try_update(AcqRel, Acquire, expire) else { return };
+        if before & TAKEN != 0
+            && let Some(worker) = self.worker.get()
+        {
+            worker.retire();
         }
+        self.over();
+        if self.watch.linger.is_none() {
+            self.forget();
+        }
+        self.client.wake();
     }
 
     /// What is due at `now`: nothing, its end, or the end of the worker that stayed behind.
@@ -282,7 +288,7 @@ impl Watch {
         });
         place.insert(exchange.clone());
         drop(exchanges);
-        if self.asleep.swap(false, Relaxed) {
+        if self.asleep.swap(false, SeqCst) {
             self.wake.notify_one();
         }
         exchange
@@ -312,6 +318,8 @@ async fn attend(watch: std::sync::Weak<Watch>, beat: Duration) {
     loop {
         tokio::time::sleep(beat).await;
         let Some(watch) = watch.upgrade() else { return };
+        // First the flag, then the look, so that one that comes in between wakes it.
+        watch.asleep.store(true, SeqCst);
         let exchanges: Vec<_> =
             watch.exchanges().iter().map(|(_, exchange)| exchange.clone()).collect();
         let now = Instant::now();
@@ -319,11 +327,11 @@ async fn attend(watch: std::sync::Weak<Watch>, beat: Duration) {
             exchange.attend(now);
         }
         if exchanges.is_empty() {
-            // The next exchange wakes it, but no more than one in a beat has to.
-            watch.asleep.store(true, Relaxed);
-            let sleep = async { watch.wake.notified().await };
-            // Not for ever: a pool that is gone has nobody to wake it.
-            tokio::time::timeout(Duration::from_secs(60), sleep).await.ok();
+            // The next exchange wakes it, but no more than one in a beat has to. Not for ever: a pool that is gone has
+            // nobody to wake it.
+            let wake = watch.wake.notified();
+            tokio::time::timeout(Duration::from_secs(60), wake).await.ok();
         }
+        watch.asleep.store(false, SeqCst);
     }
 }

@@ -10,6 +10,8 @@ use wasmtime_wasi::I32Exit;
 pub(crate) enum End {
     /// As it should: it was dismissed, or had done its share.
     Finished,
+    /// A request in it was not answered in time; it took no more work, and what else it had is done.
+    Retired,
     /// The program returned ok.
     Returned,
     /// As it should not.

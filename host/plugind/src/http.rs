@@ -8,7 +8,7 @@ use crate::{
 };
 use bytes::Bytes;
 use http::{
-    HeaderValue, Request, Response, StatusCode, Uri, header,
+    HeaderValue, Method, Request, Response, StatusCode, Uri, header,
     uri::{Authority, PathAndQuery, Scheme},
 };
 use http_body::Body as _;
@@ -69,29 +69,30 @@ pub async fn answer(
 fn admit(request: Request<Incoming>) -> Result<Request<WasiBody>, Refusal> {
     let (mut parts, body) = request.into_parts();
     let bad = |why| Err(Refusal::new(StatusCode::BAD_REQUEST, why));
-    if parts.uri.authority().is_none() {
-        // What is not a path is a CONNECT, which no plugin can serve, or the `*` of OPTIONS.
-        let Some(path) = parts.uri.path_and_query().filter(|path| path.as_str().starts_with('/'))
-        else {
-            return bad("the request's target is not a path");
-        };
-        let mut hosts = parts.headers.get_all(header::HOST).iter();
-        let authority = match (hosts.next(), hosts.next()) {
-            // HTTP/1.0 knows no hosts.
-            (None, _) if parts.version < http::Version::HTTP_11 => {
-                Authority::from_static("localhost")
-            }
-            (Some(host), None) => match Authority::try_from(host.as_bytes()) {
-                Ok(authority) => authority,
-                Err(_) => return bad("the request's host cannot be one"),
-            },
-            // A second one may be meant for somebody on the way (RFC 9112, 3.2).
-            _ => return bad("the request has no host, or more than one"),
-        };
-        match with_authority(authority, path.clone()) {
-            Some(uri) => parts.uri = uri,
-            None => return bad("the request's target cannot be understood"),
+    // What is not a path is a CONNECT, which no plugin can serve, or the `*` of OPTIONS.
+    let path = parts.uri.path_and_query().filter(|path| path.as_str().starts_with('/'));
+    let (Some(path), false) = (path, parts.method == Method::CONNECT) else {
+        return bad("the request's target is not a path");
+    };
+    let mut hosts = parts.headers.get_all(header::HOST).iter();
+    let authority = match (parts.uri.authority(), hosts.next(), hosts.next()) {
+        // HTTP/1.0 knows no hosts.
+        (None, None, _) if parts.version < http::Version::HTTP_11 => {
+            Some(Authority::from_static("localhost"))
         }
+        // A target with a host of its own counts for more than the header, which must be there all the same.
+        (Some(target), Some(_), None) => Some(target.clone()),
+        (None, Some(host), None) => Authority::try_from(host.as_bytes()).ok(),
+        // A second one may be meant for somebody on the way (RFC 9112, 3.2).
+        _ => return bad("the request has no host, or more than one"),
+    };
+    // A user's name does not belong there (RFC 9110, 4.2.4), and could be taken for the host.
+    let Some(authority) = authority.filter(|authority| !authority.as_str().contains('@')) else {
+        return bad("the request's host cannot be one");
+    };
+    match with_authority(authority, path.clone()) {
+        Some(uri) => parts.uri = uri,
+        None => return bad("the request's target cannot be understood"),
     }
     // A body without a byte needs no box: a box of nothing is no allocation.
     let body = match body.is_end_stream() {

@@ -9,11 +9,11 @@ use std::{
     io::Write,
     sync::{
         Arc,
-        atomic::{AtomicU8, AtomicU64, Ordering::Relaxed},
-        mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel},
+        atomic::{AtomicU8, AtomicU64, AtomicUsize, Ordering::Relaxed},
+        mpsc::{Receiver, RecvTimeoutError, SyncSender, TrySendError, sync_channel},
     },
-    thread::{self, JoinHandle},
-    time::Duration,
+    thread,
+    time::{Duration, Instant},
 };
 use tracing::{
     Event, Level, Subscriber,
@@ -23,6 +23,10 @@ use tracing_subscriber::{Layer, layer::Context, layer::SubscriberExt, registry::
 
 /// How many lines may wait to be written.
 const QUEUE: usize = 4096;
+/// How many bytes of lines may wait to be written.
+const QUEUE_BYTES: usize = 16 << 20;
+/// How long the last lines may take to be written: whoever reads them may have stopped.
+const LAST_WORDS: Duration = Duration::from_secs(2);
 
 /// The priorities of syslog(3) that are used, the most important first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -64,12 +68,15 @@ struct Shared {
     /// Entries beyond this priority are not kept.
     most: AtomicU8,
     dropped: AtomicU64,
+    /// The length of the lines that wait to be written.
+    waiting: AtomicUsize,
 }
 
 /// The thread that writes.
 pub struct Writer {
-    thread: JoinHandle<()>,
     queue: SyncSender<Option<String>>,
+    /// Closed when the thread ends.
+    ended: Receiver<()>,
 }
 
 /// Starts the journal, which keeps entries up to `most`.
@@ -78,19 +85,33 @@ pub struct Writer {
 /// When no thread can be started.
 pub fn start(most: Priority) -> std::io::Result<(Journal, Writer)> {
     let (queue, lines) = sync_channel(QUEUE);
-    let shared = Arc::new(Shared { most: AtomicU8::new(most as u8), dropped: AtomicU64::new(0) });
+    let shared = Arc::new(Shared {
+        most: AtomicU8::new(most as u8),
+        dropped: AtomicU64::new(0),
+        waiting: AtomicUsize::new(0),
+    });
     let journal = Journal { queue: queue.clone(), shared: shared.clone() };
-    let thread =
-        thread::Builder::new().name("journal".to_owned()).spawn(move || write(&lines, &shared))?;
-    Ok((journal, Writer { thread, queue }))
+    let (ends, ended) = sync_channel(0);
+    let run = move || {
+        write(&lines, &shared);
+        drop(ends);
+    };
+    thread::Builder::new().name("journal".to_owned()).spawn(run)?;
+    Ok((journal, Writer { queue, ended }))
 }
 
 impl Writer {
-    /// Waits until all that was said so far is written, and ends.
+    /// Waits until all that was said so far is written, but not for long, and ends.
     pub fn finish(self) {
-        // A writer that panicked has nothing left to write.
-        self.queue.send(None).ok();
-        self.thread.join().ok();
+        let deadline = Instant::now() + LAST_WORDS;
+        while let Err(TrySendError::Full(_)) = self.queue.try_send(None) {
+            if Instant::now() >= deadline {
+                return;
+            }
+            thread::sleep(Duration::from_millis(10));
+        }
+        // Nothing is ever sent: it ends by being closed, or the time is up.
+        self.ended.recv_timeout(deadline.saturating_duration_since(Instant::now())).ok();
     }
 }
 
@@ -137,7 +158,11 @@ impl Journal {
     }
 
     fn push(&self, line: String) {
-        if self.queue.try_send(Some(line)).is_err() {
+        let length = line.len();
+        let waiting = self.shared.waiting.fetch_add(length, Relaxed);
+        let full = waiting > QUEUE_BYTES || self.queue.try_send(Some(line)).is_err();
+        if full {
+            self.shared.waiting.fetch_sub(length, Relaxed);
             self.shared.dropped.fetch_add(1, Relaxed);
         }
     }
@@ -150,6 +175,7 @@ fn write(lines: &Receiver<Option<String>>, shared: &Shared) {
         let mut stderr = std::io::stderr().lock();
         if let Ok(Some(line)) = &next {
             writeln!(stderr, "{line}").ok();
+            shared.waiting.fetch_sub(line.len(), Relaxed);
         }
         match shared.dropped.swap(0, Relaxed) {
             0 => (),

@@ -38,6 +38,8 @@ pub enum Event {
         /// Whether others take work.
         others: bool,
     },
+    /// An instance ended because a request in it took too long. It did nothing else that is wrong.
+    Retired,
     /// One more instance could not be started; there are others.
     NoOneMore,
     /// The program returned ok.
@@ -139,6 +141,7 @@ impl Lifecycle {
                 self.not_running(hope, others, now)
             }
 
+            (Active, Retired) => (Active, vec![E::StartWorker]),
             // That is no failure of the plugin: it has what it needs to serve, and there was no room for more.
             (Active, NoOneMore) => {
                 self.enough = true;
@@ -164,6 +167,7 @@ impl Lifecycle {
                 same,
                 Start
                 | Ready
+                | Retired
                 | NoOneMore
                 | InstanceFailed { .. }
                 | Returned
@@ -325,11 +329,12 @@ mod tests {
                     Event::Returned,
                     Event::Due,
                     Event::NoOneMore,
+                    Event::Retired,
                     Event::Due,
                     Event::AllGone,
                     Event::TimedOut,
                     Event::Dismiss,
-                ][(seed >> 40) as usize % if walk % 2 == 0 { 10 } else { 7 }];
+                ][(seed >> 40) as usize % if walk % 2 == 0 { 11 } else { 8 }];
                 let before = plugin.state();
                 for effect in plugin.handle(event, now) {
                     match effect {

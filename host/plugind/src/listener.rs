@@ -18,13 +18,16 @@ use tokio::{
     sync::{Semaphore, oneshot},
     task::JoinHandle,
 };
+use tokio_io_timeout::TimeoutStream;
 use tracing::{debug, warn};
 
 /// The most connections at a time; further clients wait in the kernel's queue.
 const CONNECTIONS: usize = 8192;
 /// From when a request is waited for until its header has come.
 const HEADER_TIMEOUT: Duration = Duration::from_secs(30);
-/// The most bytes of a request's header, and the largest piece of a body that is read at once.
+/// How long a client may take to read what waits for it, before it is taken to be gone.
+const WRITE_TIMEOUT: Duration = Duration::from_secs(30);
+/// About the most bytes of a request's header, and the largest piece of a body that is read at once.
 const BUFFER: usize = 64 << 10;
 /// The most header fields of a request.
 const HEADERS: usize = 100;
@@ -100,13 +103,15 @@ async fn accept(socket: &TcpListener, reader: &Reader, connections: &GracefulShu
 async fn serve(stream: TcpStream, peer: SocketAddr, reader: Reader, watcher: Watcher) {
     // Without it small answers wait for the acknowledgement of the one before. If it fails they do, and that is all.
     stream.set_nodelay(true).ok();
+    let mut stream = TimeoutStream::new(stream);
+    stream.set_write_timeout(Some(WRITE_TIMEOUT));
     let service = service_fn(move |request| http::answer(reader.clone(), request));
     let connection = hyper::server::conn::http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(HEADER_TIMEOUT)
         .max_buf_size(BUFFER)
         .max_headers(HEADERS)
-        .serve_connection(TokioIo::new(stream), service);
+        .serve_connection(TokioIo::new(Box::pin(stream)), service);
     if let Err(error) = watcher.watch(connection).await {
         debug!(%peer, %error, "connection ended");
     }

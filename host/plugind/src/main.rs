@@ -4,7 +4,7 @@ use clap::Parser;
 use plugind::{
     chain::Chain,
     daemon::{self, Settings},
-    environment::Environment,
+    environment::{self, Environment},
     journal::{self, Priority},
     name::SocketName,
     plugin::{compile::Compiler, scan::SearchPath},
@@ -15,7 +15,7 @@ use std::{
     path::{Path, PathBuf},
     process::ExitCode,
 };
-use tracing::error;
+use tracing::{error, warn};
 
 /// The exit status for wrong arguments (sysexits.h).
 const EX_USAGE: u8 = 64;
@@ -81,6 +81,9 @@ fn main() -> ExitCode {
     // It fails only if there is another subscriber, and nothing sets one before.
     tracing::subscriber::set_global_default(journal.subscribe()).ok();
 
+    if let Err(error) = environment::raise_open_files() {
+        warn!(%error, "the limit of open files stays as it is");
+    }
     let root = arguments.root.as_deref();
     let settings = Settings {
         listen: arguments.listen,

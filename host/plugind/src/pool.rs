@@ -4,7 +4,7 @@ use crate::{
     clock::EXTENSION_MAX,
     crew::{Crew, Job, News, Terms},
     engine::SLICE,
-    exchange::{Answer, Delivery, Unanswered, Watch},
+    exchange::{Answer, Delivery, GivenBack, Unanswered, Watch},
     journal::Journal,
     link::Linked,
     name::PluginName,
@@ -20,7 +20,11 @@ use crate::{
 };
 use async_channel::TrySendError;
 use futures::channel::oneshot;
-use std::{sync::Arc, thread::available_parallelism, time::Duration};
+use std::{
+    sync::{Arc, PoisonError},
+    thread::available_parallelism,
+    time::Duration,
+};
 use tokio::sync::Semaphore;
 use wasmtime_wasi_config::WasiConfigVariables;
 use wasmtime_wasi_http::WasiBody;
@@ -187,10 +191,13 @@ impl Pool {
                 }
             }
         }
-        answer.await.map_err(|(why, error)| match why {
-            Unanswered::NotTaken => CallError::Busy,
-            Unanswered::Expired => CallError::Deadline,
-            Unanswered::Failed => CallError::Failed(error),
+        answer.await.map_err(|(why, error)| match (why, error.map(|error| error.downcast())) {
+            (_, Some(Ok(GivenBack(request)))) => CallError::Going(Box::new(
+                request.into_inner().unwrap_or_else(PoisonError::into_inner),
+            )),
+            (Unanswered::NotTaken, _) => CallError::Busy,
+            (Unanswered::Expired, _) => CallError::Deadline,
+            (Unanswered::Failed, error) => CallError::Failed(error.and_then(Result::err)),
         })
     }
 

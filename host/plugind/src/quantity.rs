@@ -19,6 +19,9 @@ pub struct Rate {
     pub every: Duration,
 }
 
+/// What `infinity` means: longer than anything lasts, and short enough to be added to a moment.
+const FOREVER: Duration = Duration::from_secs(100 * 365 * 24 * 60 * 60);
+
 /// Why a text is no such quantity.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum QuantityError {
@@ -47,10 +50,15 @@ impl FromStr for Span {
 
     fn from_str(text: &str) -> Result<Self, QuantityError> {
         let wrong = || QuantityError::Span(text.to_owned());
-        if let Ok(seconds) = text.trim().parse::<f64>() {
-            return Duration::try_from_secs_f64(seconds).map(Self).map_err(|_| wrong());
+        let span = match text.trim().parse::<f64>() {
+            _ if text.trim() == "infinity" => FOREVER,
+            Ok(seconds) => Duration::try_from_secs_f64(seconds).map_err(|_| wrong())?,
+            Err(_) => humantime::parse_duration(text).map_err(|_| wrong())?,
+        };
+        if span > FOREVER {
+            return Err(wrong());
         }
-        humantime::parse_duration(text).map(Self).map_err(|_| wrong())
+        Ok(Self(span))
     }
 }
 
@@ -116,7 +124,8 @@ mod tests {
         }
         assert_eq!("1.5".parse(), Ok(Span(Duration::from_millis(1500))));
         assert_eq!("100ms".parse(), Ok(Span(Duration::from_millis(100))));
-        for text in ["", "-1", "soon", "5 parsecs", "nan", "inf"] {
+        assert_eq!("infinity".parse(), Ok(Span(FOREVER)));
+        for text in ["", "-1", "soon", "5 parsecs", "nan", "inf", "1e19", "300years"] {
             assert!(text.parse::<Span>().is_err(), "{text:?} was accepted");
         }
     }

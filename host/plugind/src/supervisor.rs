@@ -254,9 +254,17 @@ impl Supervisor {
     }
 
     fn worker_news(&mut self, name: &PluginName, number: u64, news: News) {
-        if let News::Failed { worker, failure, .. } = &news {
-            let result = failure.result();
-            warn!(plugin = %name, generation = number, worker, result, error = %failure, "worker ended");
+        let ended = match &news {
+            News::Failed { worker, failure, .. } => {
+                Some((worker, failure.result(), failure.to_string()))
+            }
+            News::Retired { worker } => {
+                Some((worker, "timeout", "a request took too long".to_owned()))
+            }
+            News::Ready { .. } | News::Returned | News::Gone => None,
+        };
+        if let Some((worker, result, error)) = ended {
+            warn!(plugin = %name, generation = number, worker, result, error, "worker ended");
         }
         let Some(generation) = self.generation(name, number) else { return };
         let event = generation.event(news);
@@ -434,7 +442,7 @@ impl Supervisor {
         if let Some(reload) = self.reload.take_if(|reload| reload.is_over()) {
             let Reload { changed, failed, removed, unchanged, .. } = reload;
             // The first reading is the start, which has a word of its own for its end.
-            if replace(&mut self.started, true) {
+            if replace(&mut self.started, true) && self.unreadable.is_none() {
                 info!(changed, failed, removed, unchanged, "reloaded");
             }
         }

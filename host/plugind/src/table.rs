@@ -38,6 +38,8 @@ pub struct Entry {
 /// All routes.
 #[derive(Clone, Default)]
 pub struct Table {
+    /// How many segments the longest route has.
+    deepest: usize,
     any_host: HashMap<String, Arc<Entry>>,
     hosts: HashMap<String, HashMap<String, Arc<Entry>>>,
 }
@@ -57,6 +59,7 @@ impl Table {
                 None => &mut table.any_host,
                 Some(host) => table.hosts.entry(host).or_default(),
             };
+            table.deepest = table.deepest.max(route.prefix.matches('/').count());
             paths.insert(route.prefix, Arc::new(entry));
         }
         table
@@ -76,15 +79,23 @@ impl Table {
         path: &str,
     ) -> Result<Option<&Arc<Entry>>, DotSegments> {
         let decoded = decode(path)?;
+        // No route is longer, so that a path of thousands of segments costs no more than a short one.
+        let decoded = first_segments(&decoded, self.deepest);
         if !self.hosts.is_empty()
             && let Some(host) = host
             && let Some(paths) = self.hosts.get(plain_host(host).as_ref())
-            && let Some(found) = longest(paths, &decoded)
+            && let Some(found) = longest(paths, decoded)
         {
             return Ok(Some(found));
         }
-        Ok(longest(&self.any_host, &decoded))
+        Ok(longest(&self.any_host, decoded))
     }
+}
+
+/// The path as far as its first `most` segments go.
+fn first_segments(path: &str, most: usize) -> &str {
+    let end = path.match_indices('/').nth(most).map(|(slash, _)| slash.max(1));
+    &path[..end.unwrap_or(path.len())]
 }
 
 /// Tries the path, then the path without its last segment, and so on to `/`.
@@ -220,6 +231,16 @@ mod tests {
         {
             assert_eq!(answers(&table, "x", path).as_deref(), Some(plugin), "{path}");
         }
+    }
+
+    #[test]
+    fn the_length_of_a_path_is_no_work_beyond_the_longest_route() {
+        let table = table(&[(None, "/a/b", "ab"), (None, "/", "root")]);
+        assert_eq!(first_segments("/a/b/c/d", table.deepest), "/a/b");
+        assert_eq!(first_segments("/a", 0), "/");
+        let long = "/".repeat(60_000);
+        assert_eq!(answers(&table, "x", &format!("/a/b{long}")).as_deref(), Some("ab"));
+        assert_eq!(answers(&table, "x", &long).as_deref(), Some("root"));
     }
 
     #[test]

@@ -54,6 +54,7 @@ pub(crate) fn hire(crew: &Arc<Crew>, place: Employed) {
         drop(worker);
         match end {
             End::Finished => (),
+            End::Retired => crew.tell(News::Retired { worker: vitals.number }),
             End::Returned => crew.tell(News::Returned),
             End::Failed(failure) => {
                 crew.tell(News::Failed { worker: vitals.number, failure, starting: !was_ready });
@@ -156,7 +157,7 @@ impl<'a> Worker<'a> {
                 return Poll::Ready(Ok(Ok(end)));
             }
             if self.vitals.is_retiring() && self.vitals.under_way() == 0 {
-                return Poll::Ready(Ok(Ok(End::Failed(Failure::Timeout("a request")))));
+                return Poll::Ready(Ok(Ok(End::Retired)));
             }
             alarm
                 .poll(&self.clock, &self.vitals.pulse, cx)

@@ -22,12 +22,14 @@ use rustix::{
     },
 };
 use std::{
+    fs::File,
     io,
     mem::take,
     os::fd::{AsFd, OwnedFd},
     path::PathBuf,
     process::{Child, Command, Stdio},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
+    thread::available_parallelism,
     time::Duration,
 };
 use tracing::warn;
@@ -71,13 +73,16 @@ pub struct Compiled {
 #[derive(Debug, thiserror::Error)]
 pub enum CompileError {
     /// The child could not be started.
-    #[error("cannot run the compiler {}", program.display())]
+    #[error("cannot run the compiler {}; see --compiler", program.display())]
     Run {
         /// What was to be run.
         program: PathBuf,
         /// What the system says.
         source: io::Error,
     },
+    /// The component cannot be opened any more.
+    #[error("cannot open the component")]
+    Open(#[source] io::Error),
     /// It took too long.
     #[error("the compiler gave no answer within {}", humantime::format_duration(*.0))]
     Deadline(Duration),
@@ -151,6 +156,9 @@ impl Compiler {
 
     fn run(&self, verified: &Verified, cache: &Cache) -> Result<OwnedFd, CompileError> {
         let cannot_run = |source| CompileError::Run { program: self.program.clone(), source };
+        // It is opened anew: one descriptor for each plugin that waits would be too many. What is compiled is what was
+        // verified all the same, since the compiler checks the digest.
+        let component = File::open(verified.path()).map_err(CompileError::Open)?;
         let (kind, flags) = (SocketType::SEQPACKET, SocketFlags::CLOEXEC);
         let (here, there) = socketpair(AddressFamily::UNIX, kind, flags, None)
             .map_err(|errno| cannot_run(errno.into()))?;
@@ -163,7 +171,7 @@ impl Compiler {
             .arg("--cache")
             .arg(cache.directory())
             .arg(format!("--memory-max={}", self.memory_max))
-            .arg(format!("--cpu-max={}", self.deadline.as_secs().max(1)))
+            .arg(format!("--cpu-max={}", self.cpu_max()))
             .env_clear()
             .stdin(Stdio::from(there))
             .stdout(Stdio::null())
@@ -172,7 +180,7 @@ impl Compiler {
         // It holds the other end of the socket: only without it is the child's end noticed.
         drop(command);
 
-        let answer = protocol::ask(&here, verified.digest(), verified.file().as_fd())
+        let answer = protocol::ask(&here, verified.digest(), component.as_fd())
             .and_then(|()| protocol::receive_answer(&here));
         let status = self.end_one(child);
         match answer {
@@ -181,6 +189,12 @@ impl Compiler {
             Err(ProtocolError::Receive(Errno::AGAIN)) => Err(CompileError::Deadline(self.deadline)),
             Err(source) => Err(CompileError::Failed { status, source }),
         }
+    }
+
+    /// All cores for all of the time, in seconds.
+    fn cpu_max(&self) -> u64 {
+        let cores = available_parallelism().map_or(1, |cores| cores.get() as u64);
+        self.deadline.as_secs().max(1).saturating_mul(cores)
     }
 
     fn start(&self, command: &mut Command) -> io::Result<u32> {

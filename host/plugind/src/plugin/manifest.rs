@@ -106,6 +106,17 @@ impl Manifest {
         Document::new(path, text).read(Self::read)
     }
 
+    /// Whether a manifest says that its plugin is required, whatever else is wrong with it.
+    #[must_use]
+    pub fn is_required(text: &str) -> bool {
+        let required = std::cell::Cell::new(None);
+        // What is wrong has been said already.
+        Document::new(Path::new(""), text)
+            .read(|table| required.set(table.boolean("required")))
+            .ok();
+        required.get().unwrap_or(true)
+    }
+
     fn read(table: &Table<'_>) -> Self {
         Self {
             required: table.boolean("required").unwrap_or(true),
@@ -250,6 +261,13 @@ mod tests {
         assert_eq!(manifest.instances.mode, Some(Mode::Fresh));
         assert_eq!(manifest.limits.memory_max, Bytes(1 << 30));
         assert_eq!(manifest.config["greeting"], "hello");
+    }
+
+    #[test]
+    fn whether_a_plugin_is_required_is_read_off_a_manifest_with_mistakes_too() {
+        assert!(!Manifest::is_required("required = false\n[service]\nwatchdog-sec = \"soon\"\n"));
+        assert!(Manifest::is_required("required = \"no\"\n"));
+        assert!(Manifest::is_required("required = false\nbroken ="));
     }
 
     #[test]

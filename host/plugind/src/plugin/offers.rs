@@ -46,6 +46,9 @@ pub enum OffersError {
         "is made for {0}, and this host speaks plugind:plugin@{CONTRACT}; rebuild it against the host's wit/"
     )]
     OtherContract(String),
+    /// It has an interface of this contract that this host does not know.
+    #[error("exports {0}, which this host does not know; use a newer plugind, or leave it out")]
+    LaterInterface(String),
     /// It exports nothing that the host has a use for.
     #[error(
         "exports nothing that plugind can use (it exports {0}); export wasi:http/handler@0.3, \
@@ -74,6 +77,9 @@ impl Offers {
                 offers.run = offers.run.or(Some(Preview::P2));
             } else if name.starts_with(&contract) {
                 offers.lifecycle = true;
+            } else if name.starts_with("plugind:plugin/") && name.contains(&format!("@{CONTRACT}."))
+            {
+                return Err(OffersError::LaterInterface(name.clone()));
             } else if name.starts_with("plugind:plugin/") {
                 return Err(OffersError::OtherContract(name.clone()));
             }

@@ -42,7 +42,7 @@ pub enum Stray {
 
 /// The directories could not be read.
 #[derive(Debug, thiserror::Error)]
-#[error("cannot read the plugin directory {}", path.display())]
+#[error("cannot read the plugin directory {}; it must be there and readable", path.display())]
 pub struct ScanError {
     path: PathBuf,
     source: io::Error,

@@ -27,7 +27,6 @@ pub struct Verified {
     offers: Offers,
     digest: [u8; 32],
     path: PathBuf,
-    file: File,
 }
 
 /// Why a plugin is not even tried.
@@ -56,13 +55,12 @@ pub enum VerifyError {
     #[error("{}", .0.iter().map(ToString::to_string).collect::<Vec<_>>().join("; "))]
     Manifest(Vec<Complaint>),
     /// The component cannot be a plugin.
-    #[error("{} {source}", path.display())]
+    #[error("{} {why}", path.display())]
     Offers {
         /// The component.
         path: PathBuf,
-        /// Why not.
-        #[source]
-        source: OffersError,
+        /// Why not: the end of the same sentence, and so no cause of its own.
+        why: OffersError,
     },
 }
 
@@ -73,6 +71,8 @@ pub struct Rejected {
     pub name: PluginName,
     /// Its manifest, if that is not what is wrong.
     pub manifest: Option<Manifest>,
+    /// Whether the daemon is not ready without it, as far as that can be read.
+    pub required: bool,
     /// Why it is not tried.
     pub error: VerifyError,
 }
@@ -89,31 +89,40 @@ pub fn verify(found: Found) -> Result<Verified, Box<Rejected>> {
     };
     let manifest = match manifest {
         Ok(manifest) => manifest,
-        Err(error) => return Err(Box::new(Rejected { name, manifest: None, error })),
+        Err((error, required)) => {
+            return Err(Box::new(Rejected { name, manifest: None, required, error }));
+        }
     };
     match judge(&found.component) {
-        Ok((offers, digest, file)) => {
-            Ok(Verified { name, manifest, offers, digest, path: found.component, file })
+        Ok((offers, digest)) => {
+            Ok(Verified { name, manifest, offers, digest, path: found.component })
         }
-        Err(error) => Err(Box::new(Rejected { name, manifest: Some(manifest), error })),
+        Err(error) => {
+            let required = manifest.required;
+            Err(Box::new(Rejected { name, manifest: Some(manifest), required, error }))
+        }
     }
 }
 
-fn judge(path: &Path) -> Result<(Offers, [u8; 32], File), VerifyError> {
-    let (bytes, file) = read(path, COMPONENT_MAX)?;
-    let offers = Offers::of(&bytes)
-        .map_err(|source| VerifyError::Offers { path: path.to_owned(), source })?;
-    Ok((offers, Sha256::digest(&bytes).into(), file))
+fn judge(path: &Path) -> Result<(Offers, [u8; 32]), VerifyError> {
+    let bytes = read(path, COMPONENT_MAX)?;
+    let offers =
+        Offers::of(&bytes).map_err(|why| VerifyError::Offers { path: path.to_owned(), why })?;
+    Ok((offers, Sha256::digest(&bytes).into()))
 }
 
-fn read_manifest(path: &Path) -> Result<Manifest, VerifyError> {
-    let (bytes, _) = read(path, MANIFEST_MAX)?;
-    let text = String::from_utf8(bytes)
-        .map_err(|_| VerifyError::Manifest(vec![Complaint::about(path, "is not UTF-8 text")]))?;
-    Manifest::parse(path, &text).map_err(VerifyError::Manifest)
+/// Reads a manifest. When it is wrong, whether it says that the plugin is required counts all the same.
+fn read_manifest(path: &Path) -> Result<Manifest, (VerifyError, bool)> {
+    let bytes = read(path, MANIFEST_MAX).map_err(|error| (error, true))?;
+    let Ok(text) = String::from_utf8(bytes) else {
+        let complaint = Complaint::about(path, "is not UTF-8 text");
+        return Err((VerifyError::Manifest(vec![complaint]), true));
+    };
+    Manifest::parse(path, &text)
+        .map_err(|complaints| (VerifyError::Manifest(complaints), Manifest::is_required(&text)))
 }
 
-fn read(path: &Path, most: u64) -> Result<(Vec<u8>, File), VerifyError> {
+fn read(path: &Path, most: u64) -> Result<Vec<u8>, VerifyError> {
     let failed = |source: io::Error| VerifyError::Read { path: path.to_owned(), source };
     // NONBLOCK: opening a pipe that nobody writes to would wait for ever.
     let flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NONBLOCK;
@@ -130,7 +139,7 @@ fn read(path: &Path, most: u64) -> Result<(Vec<u8>, File), VerifyError> {
     if bytes.len() as u64 > most {
         return Err(VerifyError::TooLarge { path: path.to_owned(), most });
     }
-    Ok((bytes, file))
+    Ok(bytes)
 }
 
 impl Verified {
@@ -162,12 +171,6 @@ impl Verified {
     #[must_use]
     pub fn path(&self) -> &Path {
         &self.path
-    }
-
-    /// The open file that it was read from. It may have changed since; its digest tells.
-    #[must_use]
-    pub fn file(&self) -> &File {
-        &self.file
     }
 }
 
