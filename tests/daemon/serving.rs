@@ -132,7 +132,7 @@ fn one_connection_serves_many_requests() {
     }
     client.request("GET", "/counts", &["Connection: close"]);
     assert_eq!(client.response().head.field("connection"), Some("close"));
-    assert_eq!(client.wait_until_closed(), 0);
+    assert_eq!(client.wait_until_closed(), b"");
 }
 
 #[test]
@@ -310,7 +310,7 @@ fn a_request_with_two_lengths_cannot_hide_another_one_behind_it() {
         let answer = client.response();
         assert!(matches!(answer.status(), 200 | 400), "{lengths}");
         assert_ne!(answer.text(), "4", "{lengths}: a proxy may have meant something else");
-        assert_eq!(client.wait_until_closed(), 0, "{lengths}: nothing behind it is believed");
+        assert_eq!(client.wait_until_closed(), b"", "{lengths}: nothing behind it is believed");
     }
 }
 
@@ -322,8 +322,8 @@ fn a_plugin_that_lies_about_its_length_hurts_its_own_connection_only() {
         let give = format!("X-Give: content-length: {length}");
         client.request("GET", "/headers", &[&give]);
         client.request("GET", "/headers", &[]);
-        let mut came = Vec::new();
-        client.rest(|piece| came.extend_from_slice(piece));
+        // What it broke off it may also reset: the second request is left unread then.
+        let came = client.wait_until_closed();
         let heads = came.windows(5).filter(|bytes| *bytes == b"HTTP/").count();
         assert!(heads <= 1, "{length}: another answer follows where the client is still reading");
         assert_eq!(daemon.get("/headers").status(), 200);

@@ -28,7 +28,7 @@ fn what_is_in_hand_is_finished_behind_a_closed_door() {
         let refused = || TcpStream::connect(daemon.address()).err();
         let error = eventually("the door to be closed", refused);
         assert_eq!(error.kind(), ErrorKind::ConnectionRefused);
-        assert_eq!(idle.wait_until_closed(), 0, "who has nothing under way is let go");
+        assert_eq!(idle.wait_until_closed(), b"", "who has nothing under way is let go");
 
         for mut client in clients {
             client.write_chunk(b"after");

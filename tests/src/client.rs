@@ -203,14 +203,14 @@ impl Connection {
         }
     }
 
-    /// Waits until the other side has closed, in whatever way, and says how much came until then.
-    pub fn wait_until_closed(&mut self) -> usize {
+    /// Waits until the other side has closed, in whatever way, and returns what came until then.
+    pub fn wait_until_closed(&mut self) -> Vec<u8> {
         let mut came = Vec::new();
         match self.stream.read_to_end(&mut came) {
             Err(error) if error.kind() == ErrorKind::WouldBlock => {
                 panic!("the connection stays open")
             }
-            _ => came.len(),
+            _ => came,
         }
     }
 
