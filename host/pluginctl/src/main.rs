@@ -1,12 +1,12 @@
 //! The operator's and the author's tool for plugind.
 
+mod columns;
+mod inspect;
+
 use clap::{Parser, Subcommand};
-use plugind::plugin::offers::{Offers, Preview};
 use std::{
-    fmt::Write as _,
-    fs,
     io::{self, Write},
-    path::{Path, PathBuf},
+    path::PathBuf,
     process::ExitCode,
 };
 
@@ -40,10 +40,15 @@ fn main() -> ExitCode {
             return if error.use_stderr() { ExitCode::from(EX_USAGE) } else { ExitCode::SUCCESS };
         }
     };
-    let Command::Inspect { components } = arguments.command;
+    match arguments.command {
+        Command::Inspect { components } => inspect_all(&components),
+    }
+}
+
+fn inspect_all(components: &[PathBuf]) -> ExitCode {
     let mut status = ExitCode::SUCCESS;
     for component in components {
-        let written = match inspect(&component) {
+        let written = match inspect::inspect(component) {
             Ok(told) => io::stdout().write_all(told.as_bytes()),
             Err(why) => {
                 status = ExitCode::FAILURE;
@@ -55,38 +60,4 @@ fn main() -> ExitCode {
         }
     }
     status
-}
-
-fn inspect(path: &Path) -> Result<String, String> {
-    let bytes = fs::read(path).map_err(|error| format!("{}: {error}", path.display()))?;
-    let offers = Offers::of(&bytes).map_err(|error| format!("{} {error}", path.display()))?;
-    let mut told = format!("{}\n", path.display());
-    let mut line = |name: &str, value: &str| {
-        // Writing to a String cannot fail.
-        writeln!(told, "  {name:<9} {value}").ok();
-    };
-    line("served", &served(&offers));
-    line(
-        "lifecycle",
-        if offers.lifecycle { "its own" } else { "none: ready once it is instantiated" },
-    );
-    for (name, interfaces) in [("imports", &offers.imports), ("exports", &offers.exports)] {
-        for (nth, interface) in interfaces.iter().enumerate() {
-            line(if nth == 0 { name } else { "" }, interface);
-        }
-    }
-    Ok(told)
-}
-
-fn served(offers: &Offers) -> String {
-    match (offers.http, offers.run) {
-        (Some(Preview::P3), _) => {
-            "HTTP, by wasi:http 0.3; instances are shared by requests".to_owned()
-        }
-        (Some(Preview::P2), _) => {
-            "HTTP, by wasi:http 0.2; every request has a fresh instance".to_owned()
-        }
-        (None, Some(_)) => "not at all: it is a background program".to_owned(),
-        (None, None) => "not at all: it only has a life".to_owned(),
-    }
 }

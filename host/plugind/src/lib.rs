@@ -45,6 +45,7 @@ pub mod supervisor;
 // 5 Doors: what outsiders touch
 pub mod http;
 pub mod listener;
+pub mod control;
 
 // 6 Roof
 pub mod daemon;
