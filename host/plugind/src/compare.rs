@@ -18,6 +18,8 @@ pub enum Verdict {
     Same,
     /// It is being made into what there will be.
     OnItsWay,
+    /// It was tried, and whoever asked for that was told why it failed.
+    KnownToFail(Problem),
     /// It is new, or something else than what there is.
     Changed {
         /// What was found.
@@ -29,11 +31,12 @@ pub enum Verdict {
     Bad(Problem),
 }
 
-/// Judges what was found, in the order of names.
+/// Judges what was found, in the order of names. What failed is tried `again` or not.
 #[must_use]
 pub fn compare(
     found: Vec<Judged>,
     plugins: &BTreeMap<PluginName, Kept>,
+    again: bool,
 ) -> Vec<(PluginName, Verdict)> {
     let mut claims = claims_kept(&found, plugins);
     let verdict = |judged: Judged| {
@@ -42,6 +45,9 @@ pub fn compare(
         let claimed = claims.claim(&name, &wishes);
         let verdict = match (judged, claimed) {
             (Err(rejected), _) => Verdict::Bad(Problem {
+                result: "configuration",
+                content: None,
+                told: false,
                 stage: Stage::Verify,
                 error: Chain(&rejected.error).to_string(),
                 configuration: !matches!(rejected.error, VerifyError::Read { .. }),
@@ -49,6 +55,9 @@ pub fn compare(
                 wishes,
             }),
             (Ok(verified), Err(error)) => Verdict::Bad(Problem {
+                result: "configuration",
+                content: None,
+                told: false,
                 stage: Stage::Route,
                 error,
                 configuration: true,
@@ -56,9 +65,15 @@ pub fn compare(
                 wishes,
             }),
             (Ok(verified), Ok(())) => match plugins.get(&name) {
-                Some(kept) if is_what_there_is(&verified, kept) => Verdict::Same,
+                // First, since what there is may be on its way once more: it was asked to be restarted.
                 Some(kept) if kept.is_preparing(verified.digest(), verified.manifest()) => {
                     Verdict::OnItsWay
+                }
+                Some(kept) if is_what_there_is(&verified, kept) => Verdict::Same,
+                Some(Kept { problem: Some(problem), .. })
+                    if !again && problem.is_of(verified.digest(), verified.manifest()) =>
+                {
+                    Verdict::KnownToFail(problem.clone())
                 }
                 _ => Verdict::Changed { verified: Box::new(verified), wishes },
             },

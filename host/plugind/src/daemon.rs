@@ -1,30 +1,34 @@
 //! Builds the house from the ground up, keeps it, and closes it from the top down.
 
 use crate::{
+    chain::Chain,
+    control::{Control, House},
+    doors::{Doors, DoorsError, Listen},
     engine,
-    journal::Journal,
+    journal::{Journal, messages},
     keeper::Keeper,
     listener::Listener,
-    name::SocketName,
+    phase::Phase,
     plugin::{cache::Cache, compile::Compiler, scan::SearchPath},
     prepare::Means,
     summary::{Failed, Summary},
-    supervisor, table,
+    supervisor,
+    systemd::{
+        environment::Systemd,
+        notify::{Notice, Notifier},
+        watchdog::Watchdog,
+    },
+    table,
 };
-use std::{
-    io,
-    net::{SocketAddr, TcpListener},
-    path::PathBuf,
-    time::Duration,
-};
+use rustix::io::Errno;
+use std::{io, path::PathBuf, time::Duration};
 use tokio::{
     signal::unix::{Signal, SignalKind, signal},
     sync::watch,
+    time::{Instant, interval, sleep, timeout},
 };
 use tracing::{info, warn};
 
-/// The socket on which HTTP is served.
-const HTTP: &str = "http";
 /// How long the required plugins may take to become ready.
 const START_DEADLINE: Duration = Duration::from_secs(300);
 /// How long plugins may take to finish when the daemon stops before it was ready.
@@ -33,11 +37,16 @@ const UNREADY_STOP_DEADLINE: Duration = Duration::from_millis(900);
 const DRAIN_DEADLINE: Duration = Duration::from_secs(20);
 /// How long connections and plugins may take to finish when the daemon stops.
 const STOP_DEADLINE: Duration = Duration::from_secs(30);
+/// How often systemd is asked for more time while plugins start or are replaced, and for how much: enough for a
+/// daemon that is held up for a moment, too little for one that is gone to go unnoticed.
+const EXTEND_EVERY: Duration = Duration::from_secs(5);
+const EXTEND_BY: Duration = Duration::from_secs(30);
+
 /// What the daemon is told when it is started.
 #[derive(Clone, Debug)]
 pub struct Settings {
-    /// Sockets to open, by their names.
-    pub listen: Vec<(SocketName, SocketAddr)>,
+    /// Sockets to open.
+    pub listen: Vec<Listen>,
     /// Where plugins are looked for.
     pub search_path: SearchPath,
     /// Where compiled code is kept.
@@ -52,19 +61,12 @@ pub enum DaemonError {
     /// A signal could not be caught.
     #[error("cannot catch signals")]
     Signals(#[source] io::Error),
-    /// A socket could not be opened.
-    #[error("cannot listen on {address} for the socket {name}")]
-    Listen {
-        /// The socket.
-        name: SocketName,
-        /// Where.
-        address: SocketAddr,
-        /// What the system says.
-        source: io::Error,
-    },
-    /// A socket was opened for which there is no use.
-    #[error("there is no use for a socket with the name {0}; the one that is served is \"{HTTP}\"")]
-    UnknownSocket(SocketName),
+    /// systemd wants to hear how the service is, and cannot be reached.
+    #[error("cannot reach systemd at $NOTIFY_SOCKET")]
+    Notify(#[source] io::Error),
+    /// A socket cannot be used.
+    #[error(transparent)]
+    Doors(#[from] DoorsError),
     /// There is no engine.
     #[error(transparent)]
     Engine(#[from] engine::EngineError),
@@ -102,10 +104,21 @@ impl DaemonError {
     #[must_use]
     pub fn is_configuration(&self) -> bool {
         match self {
-            Self::UnknownSocket(_) | Self::Directories(_) => true,
+            Self::Doors(error) => error.is_configuration(),
+            Self::Directories(_) => true,
             Self::Required(failed) => failed.iter().any(|failed| failed.configuration),
             _ => false,
         }
+    }
+
+    /// The nearest error of errno(3), for whoever asks systemd.
+    fn errno(&self) -> u32 {
+        let errno = match self {
+            _ if self.is_configuration() => Errno::INVAL,
+            Self::Deadline(_) => Errno::TIMEDOUT,
+            _ => Errno::IO,
+        };
+        errno.raw_os_error().unsigned_abs()
     }
 }
 
@@ -146,118 +159,193 @@ impl Signals {
 ///
 /// # Errors
 /// When it cannot start, or a required plugin cannot.
-pub async fn run(settings: Settings, journal: Journal) -> Result<(), DaemonError> {
-    let mut signals = Signals::catch().map_err(DaemonError::Signals)?;
-    let sockets = bind(&settings.listen)?;
-    let compiler = settings.compiler;
-    let (publisher, reader) = table::channel();
-    let means = Means {
-        search_path: settings.search_path,
-        engine: engine::start()?,
-        cache: Cache::new(settings.cache),
-        compiler: compiler.clone(),
-        journal,
-    };
-    let keeper = supervisor::start(means, publisher)
-        .map_err(|error| DaemonError::Linker(format!("{error:#}")))?;
-
-    match become_ready(&keeper, &mut signals).await {
-        Ok(true) => (),
-        unready => {
-            // What is ready already is told to stop, but nobody waits long for it.
-            let stopped = tokio::time::timeout(UNREADY_STOP_DEADLINE, keeper.stop()).await;
-            compiler.end();
-            if stopped.is_err() {
-                warn!("stopped before everything was finished");
-            }
-            info!("stopped");
-            return unready.map(drop);
+pub async fn run(
+    settings: Settings,
+    systemd: Systemd,
+    journal: Journal,
+) -> Result<(), DaemonError> {
+    // First of all: systemd takes a service that does not catch SIGHUP for one that cannot reload.
+    let signals = Signals::catch().map_err(DaemonError::Signals)?;
+    let notifier = Notifier::connect(systemd.notify_socket).map_err(DaemonError::Notify)?;
+    let doors = Doors::collect(systemd.sockets, &settings.listen);
+    let ended = match doors {
+        Ok(doors) => {
+            let watchdog = systemd.watchdog.map(|time| Watchdog::new(notifier.clone(), time));
+            let daemon = Daemon {
+                signals,
+                notifier: notifier.clone(),
+                phase: watch::Sender::new(Phase::Starting),
+            };
+            daemon.run(settings, doors, watchdog, journal).await
         }
-    }
-    let mut doors = Vec::new();
-    for (name, address, socket) in sockets {
-        let listen = |source| DaemonError::Listen { name, address, source };
-        doors.push(Listener::open(socket, reader.clone()).map_err(listen)?);
-    }
-    keep(&keeper, &mut signals).await?;
-
-    info!("stopping");
-    let close = async {
-        // The way in closes first, then what lies behind it.
-        let draining = doors.into_iter().map(|door| door.drain(DRAIN_DEADLINE));
-        futures::future::join_all(draining).await;
-        keeper.stop().await;
+        Err(error) => Err(error.into()),
     };
-    tokio::select! {
-        () = close => (),
-        () = tokio::time::sleep(STOP_DEADLINE) => warn!("stopped before everything was finished"),
-        // Asked twice means now.
-        _ = signals.interrupt.recv() => warn!("stopped at once"),
+    if let Err(error) = &ended {
+        let status = Chain(error).to_string();
+        notifier.tell(Notice::Failed { status: &status, errno: error.errno() }).await;
     }
-    compiler.end();
-    info!("stopped");
-    Ok(())
+    ended
 }
 
-fn bind(
-    listen: &[(SocketName, SocketAddr)],
-) -> Result<Vec<(SocketName, SocketAddr, TcpListener)>, DaemonError> {
-    let mut sockets = Vec::new();
-    for (name, address) in listen {
-        if name.as_str() != HTTP {
-            return Err(DaemonError::UnknownSocket(name.clone()));
-        }
-        let wrong = |source| DaemonError::Listen { name: name.clone(), address: *address, source };
-        let socket = TcpListener::bind(address).map_err(wrong)?;
-        let address = socket.local_addr().map_err(wrong)?;
-        info!(socket = %name, %address, "listening");
-        sockets.push((name.clone(), address, socket));
-    }
-    if sockets.is_empty() {
-        warn!("no socket was given, so nothing can be reached; try --listen http=127.0.0.1:8080");
-    }
-    Ok(sockets)
+struct Daemon {
+    signals: Signals,
+    notifier: Notifier,
+    phase: watch::Sender<Phase>,
 }
 
-/// Waits until every required plugin is ready. False when told to end meanwhile.
-async fn become_ready(keeper: &Keeper, signals: &mut Signals) -> Result<bool, DaemonError> {
-    let mut summary = keeper.summary();
-    let deadline = tokio::time::Instant::now() + START_DEADLINE;
-    loop {
-        let now = summary.borrow_and_update().clone();
-        if let Some(why) = now.unreadable {
-            return Err(DaemonError::Directories(why));
+impl Daemon {
+    async fn run(
+        mut self,
+        settings: Settings,
+        doors: Doors,
+        watchdog: Option<Watchdog>,
+        journal: Journal,
+    ) -> Result<(), DaemonError> {
+        let compiler = settings.compiler;
+        let (publisher, reader) = table::channel();
+        let means = Means {
+            search_path: settings.search_path,
+            engine: engine::start()?,
+            cache: Cache::new(settings.cache),
+            compiler: compiler.clone(),
+            journal: journal.clone(),
+        };
+        let keeper = supervisor::start(means, publisher, watchdog)
+            .map_err(|error| DaemonError::Linker(format!("{error:#}")))?;
+        let house = House { keeper: keeper.clone(), journal, phase: self.phase.subscribe() };
+        let mut control = Control::closed();
+        for socket in doors.control {
+            control.open(socket, house.clone()).map_err(DoorsError::Use)?;
         }
-        let failed: Vec<_> = now.required_failed().cloned().collect();
-        if !failed.is_empty() && now.is_settled() {
-            return Err(DaemonError::Required(failed));
-        }
-        if now.is_settled() {
-            info!(plugins = now.plugins, "ready");
-            return Ok(true);
-        }
-        match tokio::time::timeout_at(deadline, signals.turn(&mut summary)).await {
-            Ok(Turn::Terminate) => return Ok(false),
-            Ok(Turn::Rescan) => keeper.rescan(),
-            Ok(Turn::Changed) => (),
-            Ok(Turn::Lost) => return Err(DaemonError::Supervisor),
-            Err(_) => {
-                let names: Vec<_> = now.awaited.iter().map(ToString::to_string).collect();
-                return Err(DaemonError::Deadline(names.join(", ")));
+
+        match self.become_ready(&keeper).await {
+            Ok(true) => (),
+            unready => {
+                if unready.is_ok() {
+                    self.phase.send_replace(Phase::Stopping);
+                    self.notifier.tell(Notice::Stopping { status: &self.line(&keeper) }).await;
+                }
+                // What is ready already is told to stop, but nobody waits long for it.
+                let stopped = timeout(UNREADY_STOP_DEADLINE, keeper.stop()).await;
+                compiler.end();
+                if stopped.is_err() {
+                    warn!("stopped before everything was finished");
+                }
+                info!("stopped");
+                return unready.map(drop);
             }
         }
-    }
-}
+        let mut listeners = Vec::new();
+        for socket in doors.http {
+            listeners.push(Listener::open(socket, reader.clone()).map_err(DoorsError::Use)?);
+        }
+        self.phase.send_replace(Phase::Running);
+        self.notifier.tell(Notice::Ready { status: &self.line(&keeper) }).await;
+        info!(message_id = messages::READY, plugins = keeper.summary().borrow().plugins, "ready");
+        let ended = self.keep(&keeper).await;
 
-/// Does what signals ask for, until one asks to end.
-async fn keep(keeper: &Keeper, signals: &mut Signals) -> Result<(), DaemonError> {
-    let mut summary = keeper.summary();
-    loop {
-        match signals.turn(&mut summary).await {
-            Turn::Terminate => return Ok(()),
-            Turn::Rescan => keeper.rescan(),
-            Turn::Changed => (),
-            Turn::Lost => return Err(DaemonError::Supervisor),
+        self.phase.send_replace(Phase::Stopping);
+        self.notifier.tell(Notice::Stopping { status: &self.line(&keeper) }).await;
+        info!("stopping");
+        let close = async {
+            // The way in closes first, then what lies behind it.
+            let draining = listeners.into_iter().map(|listener| listener.drain(DRAIN_DEADLINE));
+            futures::future::join_all(draining).await;
+            keeper.stop().await;
+        };
+        tokio::select! {
+            () = close => (),
+            () = sleep(STOP_DEADLINE) => warn!("stopped before everything was finished"),
+            // Asked twice means now.
+            _ = self.signals.interrupt.recv() => warn!("stopped at once"),
+        }
+        compiler.end();
+        info!("stopped");
+        ended
+    }
+
+    /// How the daemon is, in one line.
+    fn line(&self, keeper: &Keeper) -> String {
+        self.phase.borrow().line(&keeper.summary().borrow())
+    }
+
+    /// Waits until every required plugin is ready. False when told to end meanwhile.
+    async fn become_ready(&mut self, keeper: &Keeper) -> Result<bool, DaemonError> {
+        let mut summary = keeper.summary();
+        let deadline = Instant::now() + START_DEADLINE;
+        let mut extend = interval(EXTEND_EVERY);
+        let mut told = String::new();
+        loop {
+            let now = summary.borrow_and_update().clone();
+            if let Some(why) = now.unreadable {
+                return Err(DaemonError::Directories(why));
+            }
+            let failed: Vec<_> = now.required_failed().cloned().collect();
+            if !failed.is_empty() && now.is_settled() {
+                return Err(DaemonError::Required(failed));
+            }
+            if now.is_settled() {
+                return Ok(true);
+            }
+            self.tell(Phase::Starting.line(&now), &mut told).await;
+            tokio::select! {
+                turn = self.signals.turn(&mut summary) => match turn {
+                    Turn::Terminate => return Ok(false),
+                    Turn::Rescan => keeper.rescan(),
+                    Turn::Changed => (),
+                    Turn::Lost => return Err(DaemonError::Supervisor),
+                },
+                _ = extend.tick() => self.notifier.tell(Notice::ExtendTimeout(EXTEND_BY)).await,
+                () = tokio::time::sleep_until(deadline) => {
+                    let names: Vec<_> = now.awaited.iter().map(ToString::to_string).collect();
+                    return Err(DaemonError::Deadline(names.join(", ")));
+                }
+            }
+        }
+    }
+
+    /// Does what signals ask for, until one asks to end, and tells systemd how all plugins are.
+    async fn keep(&mut self, keeper: &Keeper) -> Result<(), DaemonError> {
+        let mut summary = keeper.summary();
+        let mut extend = interval(EXTEND_EVERY);
+        let mut told = self.line(keeper);
+        // systemd knows of those that were asked for before it was told that the daemon is ready.
+        let (mut begun, mut over) = (summary.borrow().reloads_begun, summary.borrow().reloads_over);
+        loop {
+            let now = summary.borrow_and_update().clone();
+            let line = Phase::Running.line(&now);
+            if begun < now.reloads_begun {
+                // Each is told with its moment: systemd waits for one that is later than what it asked for.
+                self.notifier.tell(Notice::Reloading).await;
+                begun = now.reloads_begun;
+            }
+            if over < now.reloads_over {
+                over = now.reloads_over;
+                if over == begun {
+                    self.notifier.tell(Notice::Ready { status: &line }).await;
+                    told.clone_from(&line);
+                }
+            }
+            self.tell(line, &mut told).await;
+            tokio::select! {
+                turn = self.signals.turn(&mut summary) => match turn {
+                    Turn::Terminate => return Ok(()),
+                    Turn::Rescan => keeper.rescan(),
+                    Turn::Changed => (),
+                    Turn::Lost => return Err(DaemonError::Supervisor),
+                },
+                _ = extend.tick(), if over < begun => {
+                    self.notifier.tell(Notice::ExtendTimeout(EXTEND_BY)).await;
+                }
+            }
+        }
+    }
+
+    /// Tells systemd how the daemon is, unless that was told last.
+    async fn tell(&self, line: String, told: &mut String) {
+        if line != *told {
+            self.notifier.tell(Notice::Status(&line)).await;
+            *told = line;
         }
     }
 }

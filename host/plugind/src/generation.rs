@@ -12,7 +12,7 @@ use crate::{
     restart::Restarts,
     world::bindings::exports::plugind::plugin::lifecycle::StopReason,
 };
-use std::sync::Arc;
+use std::{sync::Arc, time::SystemTime};
 
 /// One version of a plugin.
 pub struct Generation {
@@ -26,6 +26,10 @@ pub struct Generation {
     pub reason: StopReason,
     /// The last thing that went wrong with one of its instances.
     pub failure: Option<Failure>,
+    /// How many of its instances failed since it was ready.
+    pub failures: u64,
+    /// When it was ready.
+    pub since: Option<SystemTime>,
 }
 
 impl Generation {
@@ -40,7 +44,15 @@ impl Generation {
     ) -> Self {
         let life = Lifecycle::new(trial, Restarts::new(&linked.manifest.service));
         let pool = Pool::new(linked, number, journal, tell);
-        Self { number, pool, life, reason: StopReason::Stop, failure: None }
+        Self {
+            number,
+            pool,
+            life,
+            reason: StopReason::Stop,
+            failure: None,
+            failures: 0,
+            since: None,
+        }
     }
 
     /// Its manifest.
@@ -70,7 +82,8 @@ impl Generation {
             News::Returned => Event::Returned,
             News::Gone => Event::AllGone,
             News::Failed { starting: true, .. } if self.pool.workers() > 0 => Event::NoOneMore,
-            News::Failed { failure, .. } => {
+            News::Failed { failure, starting, .. } => {
+                self.failures += u64::from(!starting);
                 let hope = match &failure {
                     Failure::Configuration(_) => Hope::None,
                     Failure::Unavailable(_) | Failure::Resources(_) => Hope::Soon,

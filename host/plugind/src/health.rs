@@ -4,7 +4,8 @@ use crate::{
     clock::{Clock, Phase},
     link::Exports,
     name::PluginName,
-    world::{State, bindings::exports::plugind::plugin::lifecycle::Condition, notify::one_line},
+    text::one_line,
+    world::{State, bindings::exports::plugind::plugin::lifecycle::Condition, notify::STATUS_MAX},
 };
 use futures::{FutureExt, future::BoxFuture};
 use std::{
@@ -62,8 +63,8 @@ impl<'a> Health<'a> {
         // The next one is waited for.
         let _: Poll<_> = interval.poll_tick(cx);
         let said = match condition? {
-            Condition::Unhealthy(why) => return Ok(Some(one_line(&why))),
-            Condition::Degraded(why) => Some(one_line(&why)),
+            Condition::Unhealthy(why) => return Ok(Some(one_line(&why, STATUS_MAX))),
+            Condition::Degraded(why) => Some(one_line(&why, STATUS_MAX)),
             Condition::Healthy => None,
         };
         if said != self.degraded {

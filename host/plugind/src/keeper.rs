@@ -1,19 +1,44 @@
 //! The way to the supervisor, for those who want something of it and for the news that come back to it.
 
 use crate::{
+    api,
     crew::News,
     link::Linked,
     name::PluginName,
     plugin::scan::ScanError,
     prepare::{Findings, PrepareError},
-    summary::Summary,
+    reload::Reload,
+    summary::{Failed, Summary},
 };
 use tokio::sync::{mpsc, oneshot, watch};
 
-/// The way to the supervisor.
+/// The way to the supervisor. Cheap to clone.
+#[derive(Clone)]
 pub struct Keeper {
     inbox: mpsc::UnboundedSender<Message>,
     summary: watch::Receiver<Summary>,
+}
+
+/// The daemon is about to end, and does nothing else any more.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("the daemon is about to end")]
+pub struct Stopping;
+
+/// Why a plugin was not restarted.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum RestartError {
+    /// There is none of this name.
+    #[error("there is no such plugin")]
+    NoSuchPlugin,
+    /// Its new instances are of no use; it is as it was.
+    #[error("{}", .0.error)]
+    Failed(Failed),
+    /// What it was waiting for is not wanted any more.
+    #[error("its files changed meanwhile, and changed back; try again")]
+    TakenBack,
+    /// Nothing is restarted any more.
+    #[error(transparent)]
+    Stopping(#[from] Stopping),
 }
 
 impl Keeper {
@@ -24,9 +49,42 @@ impl Keeper {
         Self { inbox, summary }
     }
 
-    /// Has the directories read anew, and what changed in them taken over.
+    /// Has the directories read anew, and what changed in them taken over. What is known to fail is not tried again.
     pub fn rescan(&self) {
-        self.send(Message::Rescan);
+        self.send(Message::Reload { again: false, reply: None });
+    }
+
+    /// Has the directories read anew, and what changed in them taken over. What failed is tried again. What comes of
+    /// it can be watched; it is over when its sender is gone.
+    ///
+    /// # Errors
+    /// When the daemon is about to end.
+    pub async fn reload(&self) -> Result<watch::Receiver<Reload>, Stopping> {
+        self.ask(|reply| Message::Reload { again: true, reply: Some(reply) }).await
+    }
+
+    /// Replaces all instances of a plugin by new ones, and returns the number of their generation once they serve.
+    ///
+    /// # Errors
+    /// When there is no such plugin, or its new instances are of no use.
+    pub async fn restart(&self, name: PluginName) -> Result<u64, RestartError> {
+        self.ask(|reply| Message::Restart { name, reply }).await?
+    }
+
+    /// All plugins, in the order of their names.
+    ///
+    /// # Errors
+    /// When the daemon is about to end.
+    pub async fn list(&self) -> Result<Vec<api::Plugin>, Stopping> {
+        self.ask(Message::List).await
+    }
+
+    /// One plugin, if it is there.
+    ///
+    /// # Errors
+    /// When the daemon is about to end.
+    pub async fn describe(&self, name: PluginName) -> Result<Option<api::Description>, Stopping> {
+        self.ask(|reply| Message::Describe { name, reply }).await
     }
 
     /// How all plugins are, now and from now on.
@@ -37,10 +95,17 @@ impl Keeper {
 
     /// Stops every plugin, and waits until they are gone.
     pub async fn stop(&self) {
-        let (done, stopped) = oneshot::channel();
-        self.send(Message::Stop(done));
         // An error means that the supervisor is gone, and everything with it.
-        stopped.await.ok();
+        self.ask(Message::Stop).await.ok();
+    }
+
+    async fn ask<T>(
+        &self,
+        message: impl FnOnce(oneshot::Sender<T>) -> Message,
+    ) -> Result<T, Stopping> {
+        let (reply, answer) = oneshot::channel();
+        self.send(message(reply));
+        answer.await.map_err(|_| Stopping)
     }
 
     fn send(&self, message: Message) {
@@ -51,7 +116,10 @@ impl Keeper {
 
 /// What the supervisor hears.
 pub(crate) enum Message {
-    Rescan,
+    Reload { again: bool, reply: Option<oneshot::Sender<watch::Receiver<Reload>>> },
+    Restart { name: PluginName, reply: oneshot::Sender<Result<u64, RestartError>> },
+    List(oneshot::Sender<Vec<api::Plugin>>),
+    Describe { name: PluginName, reply: oneshot::Sender<Option<api::Description>> },
     Read(Result<Findings, ScanError>),
     Prepared { name: PluginName, ticket: u64, outcome: Box<Result<Linked, PrepareError>> },
     Worker { name: PluginName, generation: u64, news: News },

@@ -1,15 +1,16 @@
 //! One plugin as its keeper sees it: the version that serves, the one that is to follow, those that are leaving.
 
 use crate::{
+    api,
     claims::Wish,
     generation::Generation,
     lifecycle::State,
     name::PluginName,
-    plugin::manifest::Manifest,
+    plugin::{manifest::Manifest, offers::Offers},
     pool::Pool,
     summary::{Failed, Stage, Summary},
 };
-use std::sync::Arc;
+use std::{sync::Arc, time::UNIX_EPOCH};
 
 /// One plugin and all of its generations.
 #[derive(Default)]
@@ -40,8 +41,18 @@ pub struct Preparing {
     pub wishes: Vec<Wish>,
 }
 
+/// A version of a plugin by what it is made of: its component's digest and its manifest.
+pub type Content = ([u8; 32], Manifest);
+
 /// Why the newest version of a plugin does not serve.
+#[derive(Clone)]
 pub struct Problem {
+    /// What it is called in one word, systemd's where it has one.
+    pub result: &'static str,
+    /// The version, if it was worth a try.
+    pub content: Option<Content>,
+    /// Somebody waited for the outcome of this try, and was told.
+    pub told: bool,
     /// What was being done with it.
     pub stage: Stage,
     /// What went wrong.
@@ -126,14 +137,86 @@ impl Kept {
         } else if required && self.is_on_its_way() {
             summary.awaited.push(name.clone());
         }
-        if let Some(problem) = &self.problem {
-            summary.failed.push(Failed {
-                plugin: name.clone(),
-                required,
-                stage: problem.stage,
-                error: problem.error.clone(),
-                configuration: problem.configuration,
-            });
+        summary.failed.extend(self.failed(name));
+    }
+
+    /// Why its newest version does not serve, if that is so.
+    #[must_use]
+    pub fn failed(&self, name: &PluginName) -> Option<Failed> {
+        self.problem.as_ref().map(|problem| problem.failed(name))
+    }
+
+    /// What there is to say of it in a list.
+    #[must_use]
+    pub fn report(&self, name: &PluginName) -> api::Plugin {
+        let serving = self.serving();
+        let state = self.current.as_ref().map(|current| current.life.state());
+        let active_state = match (serving.is_some(), self.is_on_its_way()) {
+            (true, true) => "reloading",
+            (true, false) => "active",
+            (false, true) => "activating",
+            (false, false) => match state {
+                Some(State::Starting | State::Waiting) => "activating",
+                Some(State::Inactive) => "inactive",
+                _ => "failed",
+            },
+        };
+        let ended = self.problem.as_ref().filter(|_| serving.is_none());
+        let since = serving.and_then(|serving| serving.since?.duration_since(UNIX_EPOCH).ok());
+        let status = serving.map(|serving| serving.pool.shared().notify.status());
+        api::Plugin {
+            name: name.to_string(),
+            active_state: active_state.to_owned(),
+            result: ended.map_or("success", |problem| problem.result).to_owned(),
+            required: self.is_required(),
+            status: status.filter(|status| !status.is_empty()),
+            generation: serving.map(|serving| serving.number),
+            since: since.map(|since| u64::try_from(since.as_micros()).unwrap_or(u64::MAX)),
+            workers: serving.map_or(0, |serving| serving.pool.workers() as u64),
+            failures: serving.map_or(0, |serving| serving.failures),
+            routes: self.routes().0.iter().map(|(route, _)| route.to_string()).collect(),
+            failure: self.failed(name).as_ref().map(Into::into),
         }
     }
+
+    /// What there is to say of it alone.
+    #[must_use]
+    pub fn describe(&self, name: &PluginName) -> api::Description {
+        let made_of = self.current.as_ref().map(|current| current.pool.linked());
+        let names = |names: fn(&Offers) -> &Vec<String>| {
+            made_of.map(|linked| names(&linked.offers).clone()).unwrap_or_default()
+        };
+        api::Description {
+            plugin: self.report(name),
+            component: made_of.map(|linked| linked.path.display().to_string()),
+            digest: made_of.map(|linked| hexadecimal(&linked.digest)),
+            imports: names(|offers| &offers.imports),
+            exports: names(|offers| &offers.exports),
+        }
+    }
+}
+
+impl Problem {
+    /// Whether it is one with this very component and this very manifest, of which somebody was told.
+    #[must_use]
+    pub fn is_of(&self, digest: &[u8; 32], manifest: &Manifest) -> bool {
+        let content = self.content.as_ref().filter(|_| self.told);
+        content.is_some_and(|(failed, with)| failed == digest && with == manifest)
+    }
+
+    /// It as whoever reports on all plugins sees it.
+    #[must_use]
+    pub fn failed(&self, name: &PluginName) -> Failed {
+        Failed {
+            plugin: name.clone(),
+            required: self.required,
+            stage: self.stage,
+            error: self.error.clone(),
+            configuration: self.configuration,
+        }
+    }
+}
+
+fn hexadecimal(digest: &[u8]) -> String {
+    digest.iter().map(|byte| format!("{byte:02x}")).collect()
 }

@@ -6,12 +6,15 @@
 pub mod chain;
 pub mod name;
 pub mod quantity;
+pub mod text;
+pub mod api;
 
 // 1 Ground: the world, typed
 pub mod config;
 pub mod environment;
 pub mod engine;
 pub mod journal;
+pub mod systemd;
 
 // 2 Plugins: what lies on disk
 pub mod plugin;
@@ -39,11 +42,13 @@ pub mod generation;
 pub mod kept;
 pub mod compare;
 pub mod reload;
+pub mod phase;
 pub mod keeper;
 pub mod supervisor;
 
 // 5 Doors: what outsiders touch
 pub mod http;
+pub mod doors;
 pub mod listener;
 pub mod control;
 

@@ -121,6 +121,12 @@ impl Lifecycle {
         self.state
     }
 
+    /// How failures before it was ever ready are taken.
+    #[must_use]
+    pub fn trial(&self) -> Trial {
+        self.trial
+    }
+
     /// Whether it failed because it was started too often in too short a time.
     #[must_use]
     pub fn limit_hit(&self) -> bool {

@@ -9,13 +9,15 @@ use crate::{
     },
     world::{State, bindings::exports::plugind::plugin::lifecycle},
 };
+use std::path::PathBuf;
 use wasmtime::{
     AsContextMut, Engine, Store,
     component::{ComponentExportIndex, Instance, InstancePre, Linker, TypedFunc},
 };
 use wasmtime_wasi_http::{handler::Proxy, p2, p3};
 
-/// A plugin of which instances can be made.
+/// A plugin of which instances can be made. A clone is made from the same code.
+#[derive(Clone)]
 pub struct Linked {
     /// Its name.
     pub name: PluginName,
@@ -25,12 +27,15 @@ pub struct Linked {
     pub offers: Offers,
     /// The SHA-256 digest of its component.
     pub digest: [u8; 32],
+    /// Where its component was read from.
+    pub path: PathBuf,
     pre: InstancePre<State>,
     http: Option<HttpIndices>,
     run: Option<ComponentExportIndex>,
     lifecycle: Option<lifecycle::GuestIndices>,
 }
 
+#[derive(Clone)]
 enum HttpIndices {
     P2(p2::bindings::ProxyIndices),
     P3(p3::bindings::ServiceIndices),
@@ -117,6 +122,7 @@ pub fn link(compiled: Compiled, linker: &Linker<State>) -> Result<Linked, LinkEr
         manifest: compiled.manifest,
         offers,
         digest: compiled.digest,
+        path: compiled.path,
         pre,
         http,
         run,

@@ -4,14 +4,15 @@ use clap::Parser;
 use plugind::{
     chain::Chain,
     daemon::{self, Settings},
+    doors::{Address, Listen},
     environment::{self, Environment},
-    journal::{self, Priority},
+    journal::{self, Priority, Target, messages},
     name::SocketName,
     plugin::{compile::Compiler, scan::SearchPath},
     quantity::{Bytes, Span},
+    systemd::environment::Systemd,
 };
 use std::{
-    net::SocketAddr,
     path::{Path, PathBuf},
     process::ExitCode,
 };
@@ -26,9 +27,9 @@ const EX_CONFIG: u8 = 78;
 #[derive(Parser)]
 #[command(version, about, long_about = None)]
 struct Arguments {
-    /// Opens a socket, as in http=127.0.0.1:8080; may be given more than once
-    #[arg(long, value_name = "NAME=ADDRESS:PORT", value_parser = parse_listen)]
-    listen: Vec<(SocketName, SocketAddr)>,
+    /// Opens a socket, http=ADDRESS:PORT or control=/PATH; may be given more than once
+    #[arg(long, value_name = "NAME=ADDRESS", value_parser = parse_listen)]
+    listen: Vec<Listen>,
     /// Serves the plugins in this directory, and no others
     #[arg(long, value_name = "DIR")]
     plugins: Option<PathBuf>,
@@ -50,14 +51,20 @@ struct Arguments {
     log: Priority,
 }
 
-fn parse_listen(text: &str) -> Result<(SocketName, SocketAddr), String> {
+fn parse_listen(text: &str) -> Result<Listen, String> {
     let (name, address) =
         text.split_once('=').ok_or("write a name, = and an address, as in http=127.0.0.1:8080")?;
-    let name = name.parse().map_err(|error| format!("{name:?}: {error}"))?;
-    let address = address.parse().map_err(|_| {
-        format!("{address:?} is no address with a port, as in 127.0.0.1:8080 or [::1]:8080")
-    })?;
-    Ok((name, address))
+    let name: SocketName = name.parse().map_err(|error| format!("{name:?}: {error}"))?;
+    let address = match address.starts_with(['/', '.']) {
+        true => Address::Unix(PathBuf::from(address)),
+        false => Address::Tcp(address.parse().map_err(|_| {
+            format!(
+                "{address:?} is no address with a port, as in 127.0.0.1:8080 or [::1]:8080, and no path, as in \
+                 /run/plugind/control"
+            )
+        })?),
+    };
+    Ok(Listen { name, address })
 }
 
 fn parse_priority(text: &str) -> Result<Priority, String> {
@@ -77,7 +84,12 @@ fn main() -> ExitCode {
             return if error.use_stderr() { ExitCode::from(EX_USAGE) } else { ExitCode::SUCCESS };
         }
     };
-    let Ok((journal, writer)) = journal::start(arguments.log) else { return ExitCode::FAILURE };
+    // Before there are threads: it reads the environment, and clears it of what is not for others.
+    let systemd = Systemd::take();
+    let target = systemd.as_ref().map_or(Target::Lines, |systemd| systemd.journal);
+    let Ok((journal, writer)) = journal::start(arguments.log, target) else {
+        return ExitCode::FAILURE;
+    };
     // It fails only if there is another subscriber, and nothing sets one before.
     tracing::subscriber::set_global_default(journal.subscribe()).ok();
 
@@ -98,12 +110,18 @@ fn main() -> ExitCode {
             arguments.compile_memory_max.0,
         ),
     };
-    let status = run(settings, journal);
+    let status = match systemd {
+        Ok(systemd) => run(settings, systemd, journal),
+        Err(error) => {
+            error!(message_id = messages::START_FAILED, error = %Chain(&error), "cannot start");
+            ExitCode::FAILURE
+        }
+    };
     writer.finish();
     status
 }
 
-fn run(settings: Settings, journal: journal::Journal) -> ExitCode {
+fn run(settings: Settings, systemd: Systemd, journal: journal::Journal) -> ExitCode {
     let runtime = match tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .thread_name("executor")
@@ -115,13 +133,13 @@ fn run(settings: Settings, journal: journal::Journal) -> ExitCode {
             return ExitCode::FAILURE;
         }
     };
-    let ended = runtime.block_on(daemon::run(settings, journal));
+    let ended = runtime.block_on(daemon::run(settings, systemd, journal));
     // Guests that did not stop in time are not waited for again.
     runtime.shutdown_background();
     match ended {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            error!(error = %Chain(&error), "cannot go on");
+            error!(message_id = messages::START_FAILED, error = %Chain(&error), "cannot go on");
             if error.is_configuration() { ExitCode::from(EX_CONFIG) } else { ExitCode::FAILURE }
         }
     }

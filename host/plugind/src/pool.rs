@@ -76,7 +76,12 @@ impl Pool {
         let config = WasiConfigVariables::from_iter(config.map(|(k, v)| (k.clone(), v.clone())));
         let shared = world::Shared {
             identity: Arc::new(identity::Shared { plugin: linked.name.clone(), generation }),
-            journal: Arc::new(journal::Shared::new(linked.name.clone(), journal, limits.log_rate)),
+            journal: Arc::new(journal::Shared::new(
+                linked.name.clone(),
+                generation,
+                journal,
+                limits.log_rate,
+            )),
             notify: Arc::default(),
             memory: Arc::new(memory::Shared::new(all, each)),
             config: Arc::new(config),

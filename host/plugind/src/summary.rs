@@ -1,6 +1,6 @@
 //! What is known of all plugins together, for whoever waits for them or reports on them.
 
-use crate::name::PluginName;
+use crate::{api, name::PluginName};
 use std::fmt;
 
 /// How all plugins are.
@@ -18,6 +18,10 @@ pub struct Summary {
     pub awaited: Vec<PluginName>,
     /// Plugins that failed for good.
     pub failed: Vec<Failed>,
+    /// How often it was asked to read the directories anew, after the start.
+    pub reloads_begun: u64,
+    /// Up to which of these that is over.
+    pub reloads_over: u64,
 }
 
 /// A plugin that failed for good.
@@ -75,6 +79,17 @@ impl Summary {
     }
 }
 
+impl From<&Failed> for api::Failure {
+    fn from(failed: &Failed) -> Self {
+        Self {
+            plugin: failed.plugin.to_string(),
+            stage: failed.stage.to_string(),
+            error: failed.error.clone(),
+            configuration: failed.configuration,
+        }
+    }
+}
+
 impl fmt::Display for Summary {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.plugins {
@@ -83,7 +98,10 @@ impl fmt::Display for Summary {
         }
         for (nth, failed) in self.failed.iter().enumerate() {
             let separator = if nth == 0 { "; failed: " } else { ", " };
-            write!(f, "{separator}{} ({})", failed.plugin, failed.stage)?;
+            write!(f, "{separator}{} ({}: {})", failed.plugin, failed.stage, failed.error)?;
+        }
+        if let Some(why) = &self.unreadable {
+            write!(f, "; not reloaded: {why}")?;
         }
         Ok(())
     }

@@ -10,12 +10,13 @@ use crate::{
     failure::{End, Failure},
     health::Health,
     link::Exports,
+    text::one_line,
     vitals::Vitals,
     world::{
         self, State,
         bindings::exports::plugind::plugin::lifecycle::{StartError, StopReason},
         memory::Refused,
-        notify::one_line,
+        notify::STATUS_MAX,
         pulse::Pulse,
     },
 };
@@ -203,10 +204,10 @@ impl<'a> Worker<'a> {
             match lifecycle.call_start(accessor).await? {
                 Ok(()) => (),
                 Err(StartError::Configuration(why)) => {
-                    return Ok(End::Failed(Failure::Configuration(one_line(&why))));
+                    return Ok(End::Failed(Failure::Configuration(one_line(&why, STATUS_MAX))));
                 }
                 Err(StartError::Unavailable(why)) => {
-                    return Ok(End::Failed(Failure::Unavailable(one_line(&why))));
+                    return Ok(End::Failed(Failure::Unavailable(one_line(&why, STATUS_MAX))));
                 }
             }
         }

@@ -1,3 +1,10 @@
-//! The control socket: how plugind is asked how it is, and told what to do, by varlink.
+//! The control socket: how plugind is asked how it is, and told what to do, by varlink (<https://varlink.org>).
 
-pub mod api;
+mod door;
+mod interfaces;
+mod service;
+mod wire;
+
+pub use self::door::Control;
+pub use self::service::House;
+pub use crate::api;

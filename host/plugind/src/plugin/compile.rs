@@ -65,6 +65,8 @@ pub struct Compiled {
     pub offers: Offers,
     /// The SHA-256 digest of its component.
     pub digest: [u8; 32],
+    /// Where its component was read from.
+    pub path: PathBuf,
     /// Its component.
     pub component: Component,
 }
@@ -131,6 +133,7 @@ pub fn compile(
         manifest: verified.manifest().clone(),
         offers: verified.offers().clone(),
         digest: *verified.digest(),
+        path: verified.path().to_owned(),
         component,
     })
 }

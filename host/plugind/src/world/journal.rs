@@ -2,7 +2,7 @@
 
 use super::bindings::plugind::plugin::journal::{Host, Priority as GuestPriority};
 use crate::{
-    journal::{Entry, Journal, Priority},
+    journal::{Entry, Journal, Priority, messages::SAYS_TOO_MUCH},
     name::PluginName,
     quantity::Rate,
 };
@@ -25,6 +25,7 @@ const VALUE_MAX: usize = 1 << 10;
 /// A generation's way to the journal, with its rate.
 pub struct Shared {
     plugin: PluginName,
+    generation: u64,
     journal: Journal,
     rate: Rate,
     window: Mutex<Window>,
@@ -38,11 +39,11 @@ struct Window {
 }
 
 impl Shared {
-    /// A way to `journal` for what instances of `plugin` say, so much in a time.
+    /// A way to `journal` for what instances of this `generation` of `plugin` say, so much in a time.
     #[must_use]
-    pub fn new(plugin: PluginName, journal: Journal, rate: Rate) -> Self {
+    pub fn new(plugin: PluginName, generation: u64, journal: Journal, rate: Rate) -> Self {
         let window = Mutex::new(Window { since: Instant::now(), said: 0, dropped: 0 });
-        Self { plugin, journal, rate, window }
+        Self { plugin, generation, journal, rate, window }
     }
 
     /// Writes down what an instance says, unless it says too much.
@@ -65,11 +66,12 @@ impl Shared {
                 (field_name(name), value[..value.floor_char_boundary(VALUE_MAX)].to_owned())
             })
             .collect();
-        self.journal.send(&Entry {
+        self.journal.send(Entry {
             plugin: &self.plugin,
+            generation: self.generation,
             priority,
             message: &message,
-            fields: &fields,
+            fields,
         });
     }
 
@@ -77,9 +79,7 @@ impl Shared {
     pub fn admit(&self, now: Instant) -> bool {
         let mut window = self.window.lock().unwrap_or_else(PoisonError::into_inner);
         if now.duration_since(window.since) >= self.rate.every {
-            if window.dropped > 0 {
-                warn!(plugin = %self.plugin, count = window.dropped, "plugin says too much, entries dropped");
-            }
+            self.tell(window.dropped);
             *window = Window { since: now, said: 0, dropped: 0 };
         }
         let admitted = window.said < self.rate.count;
@@ -90,14 +90,19 @@ impl Shared {
         }
         admitted
     }
+
+    fn tell(&self, dropped: u64) {
+        if dropped > 0 {
+            let (plugin, generation, count) = (&self.plugin, self.generation, dropped);
+            warn!(message_id = SAYS_TOO_MUCH, %plugin, generation, count, "plugin says too much, entries dropped");
+        }
+    }
 }
 
 impl Drop for Shared {
     fn drop(&mut self) {
-        let window = self.window.get_mut().unwrap_or_else(PoisonError::into_inner);
-        if window.dropped > 0 {
-            warn!(plugin = %self.plugin, count = window.dropped, "plugin says too much, entries dropped");
-        }
+        let dropped = self.window.get_mut().unwrap_or_else(PoisonError::into_inner).dropped;
+        self.tell(dropped);
     }
 }
 
@@ -159,9 +164,9 @@ mod tests {
 
     #[test]
     fn past_its_rate_a_plugin_is_heard_again_in_the_next_window() {
-        let (journal, _) = journal::start(Priority::Error).unwrap();
+        let (journal, _) = journal::start(Priority::Error, journal::Target::Lines).unwrap();
         let rate = Rate { count: 2, every: Duration::from_secs(10) };
-        let shared = Shared::new("chatty".parse().unwrap(), journal, rate);
+        let shared = Shared::new("chatty".parse().unwrap(), 1, journal, rate);
         let start = Instant::now();
         let admitted = |seconds| shared.admit(start + Duration::from_secs(seconds));
         assert_eq!(

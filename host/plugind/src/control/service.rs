@@ -1,0 +1,257 @@
+//! What the calls mean: each is answered by the keeper, the journal or what is known of all plugins.
+
+use super::{
+    interfaces::{Complaint, description, info, is_known},
+    wire::Writer,
+};
+use crate::{
+    api,
+    journal::{Journal, Priority},
+    keeper::{Keeper, RestartError, Stopping},
+    name::PluginName,
+    phase::Phase,
+    summary::Summary,
+};
+use serde::{Deserialize, Serialize, de::DeserializeOwned};
+use serde_json::{Map, Value, json};
+use tokio::sync::watch;
+use zlink::{Call, Reply, connection::WriteConnection};
+
+/// What there is to ask, and to ask for something.
+#[derive(Clone)]
+pub struct House {
+    /// Who keeps the plugins.
+    pub keeper: Keeper,
+    /// What writes the log.
+    pub journal: Journal,
+    /// Where the daemon is in its day.
+    pub phase: watch::Receiver<Phase>,
+}
+
+/// A call as it comes, of whatever method.
+#[derive(Debug, Deserialize)]
+pub(super) struct Method {
+    method: String,
+    #[serde(default)]
+    parameters: Option<Map<String, Value>>,
+}
+
+/// What a call came to.
+type Outcome = Result<Value, Complaint>;
+
+/// Where the replies to one call go.
+pub(super) struct Replies<'a> {
+    connection: &'a mut WriteConnection<Writer>,
+    /// Nobody listens.
+    oneway: bool,
+    /// There may be several.
+    more: bool,
+}
+
+impl Replies<'_> {
+    /// Sends one that is followed by others, if the client wants to hear them.
+    async fn send(&mut self, parameters: impl Serialize) -> zlink::Result<()> {
+        if self.oneway || !self.more {
+            return Ok(());
+        }
+        let reply = Reply::new(Some(told(parameters))).set_continues(Some(true));
+        self.connection.send_reply(&reply, Vec::new()).await
+    }
+
+    async fn finish(self, outcome: Outcome) -> zlink::Result<()> {
+        match outcome {
+            _ if self.oneway => Ok(()),
+            Ok(reply) => self.connection.send_reply(&Reply::new(Some(reply)), Vec::new()).await,
+            Err(complaint) => self.connection.send_error(&complaint, Vec::new()).await,
+        }
+    }
+}
+
+fn told(parameters: impl Serialize) -> Value {
+    // Only maps whose keys are no texts cannot be told.
+    serde_json::to_value(parameters).unwrap_or_default()
+}
+
+impl Method {
+    fn parameters<T: DeserializeOwned>(&self) -> Result<T, Complaint> {
+        let given = self.parameters.clone().unwrap_or_default();
+        let first = given.keys().next().cloned().unwrap_or_default();
+        serde_json::from_value(Value::Object(given)).map_err(|error| {
+            // The name of what is missing or too much stands in the error, in quotes.
+            let named = error.to_string().split('`').nth(1).map(str::to_owned);
+            Complaint::bad_parameter(&named.unwrap_or(first))
+        })
+    }
+
+    fn name(&self) -> Result<PluginName, Complaint> {
+        let api::Name { name } = self.parameters()?;
+        name.parse().map_err(|_| Complaint::bad_parameter("name"))
+    }
+}
+
+impl House {
+    /// Answers one call of a client that may change things or only look.
+    pub(super) async fn answer(
+        &self,
+        call: &Call<Method>,
+        may_change: bool,
+        connection: &mut WriteConnection<Writer>,
+    ) -> zlink::Result<()> {
+        let mut replies = Replies { connection, oneway: call.oneway(), more: call.more() };
+        let method = call.method();
+        let allowed = || may_change.then_some(()).ok_or_else(Complaint::denied);
+        let outcome = match method.method.as_str() {
+            "org.varlink.service.GetInfo" => Ok(info()),
+            "org.varlink.service.GetInterfaceDescription" => {
+                method.parameters().and_then(|Interface { interface }| {
+                    description(&interface).ok_or_else(|| Complaint::no_interface(&interface))
+                })
+            }
+            "io.systemd.service.Ping" => Ok(json!({})),
+            "io.systemd.service.SetLogLevel" => match allowed() {
+                Ok(()) => self.set_log_level(method),
+                Err(denied) => Err(denied),
+            },
+            "io.systemd.service.Reload" => match allowed() {
+                Ok(()) => self.reload(&mut replies, false).await?.and_then(|reload| {
+                    match (&reload.unreadable, reload.failed.as_slice()) {
+                        (None, []) => Ok(json!({})),
+                        _ => Err(reload_failed(reload)),
+                    }
+                }),
+                Err(denied) => Err(denied),
+            },
+            "io.plugind.List" => match self.keeper.list().await {
+                Ok(plugins) => Ok(told(api::List { plugins })),
+                Err(Stopping) => Err(stopping()),
+            },
+            "io.plugind.Describe" => self.describe(method).await,
+            "io.plugind.Status" => Ok(told(self.status(&mut replies).await?)),
+            "io.plugind.Reload" => match allowed() {
+                Ok(()) => self.reload(&mut replies, true).await?.map(told),
+                Err(denied) => Err(denied),
+            },
+            "io.plugind.Restart" => match allowed() {
+                Ok(()) => self.restart(method).await,
+                Err(denied) => Err(denied),
+            },
+            unknown => Err(match unknown.rsplit_once('.') {
+                Some((interface, _)) if is_known(interface) => Complaint::no_method(unknown),
+                Some((interface, _)) => Complaint::no_interface(interface),
+                None => Complaint::no_method(unknown),
+            }),
+        };
+        replies.finish(outcome).await
+    }
+
+    fn set_log_level(&self, method: &Method) -> Outcome {
+        let api::LogLevel { level } = method.parameters()?;
+        let priority = match level {
+            // What is more important than anything that is said here is the system's.
+            0..2 => Some(Priority::Critical),
+            level => Priority::from_number(level),
+        };
+        self.journal.keep(priority.ok_or_else(|| Complaint::bad_parameter("level"))?);
+        Ok(json!({}))
+    }
+
+    async fn describe(&self, method: &Method) -> Outcome {
+        let name = method.name()?;
+        match self.keeper.describe(name.clone()).await {
+            Ok(Some(description)) => Ok(told(description)),
+            Ok(None) => Err(no_such_plugin(&name)),
+            Err(Stopping) => Err(stopping()),
+        }
+    }
+
+    async fn restart(&self, method: &Method) -> Outcome {
+        let name = method.name()?;
+        match self.keeper.restart(name.clone()).await {
+            Ok(generation) => Ok(told(api::Restarted { generation })),
+            Err(RestartError::NoSuchPlugin) => Err(no_such_plugin(&name)),
+            Err(RestartError::Stopping(Stopping)) => Err(stopping()),
+            Err(RestartError::Failed(failed)) => Err(restart_failed((&failed).into())),
+            Err(why @ RestartError::TakenBack) => Err(restart_failed(api::Failure {
+                plugin: name.to_string(),
+                stage: "start".to_owned(),
+                error: why.to_string(),
+                configuration: false,
+            })),
+        }
+    }
+
+    /// Has the directories read anew, and says how far it is if the client wants to hear that.
+    async fn reload(
+        &self,
+        replies: &mut Replies<'_>,
+        stream: bool,
+    ) -> zlink::Result<Result<api::Reload, Complaint>> {
+        let Ok(mut reload) = self.keeper.reload().await else { return Ok(Err(stopping())) };
+        loop {
+            let so_far = api::Reload::from(&*reload.borrow_and_update());
+            if reload.changed().await.is_err() {
+                // What was said last may not have been seen yet.
+                let last = reload.borrow();
+                return Ok(if last.is_over() { Ok((&*last).into()) } else { Err(stopping()) });
+            }
+            if stream {
+                replies.send(so_far).await?;
+            }
+        }
+    }
+
+    /// How the daemon is; if the client wants to hear more, again and again until the daemon ends.
+    async fn status(&self, replies: &mut Replies<'_>) -> zlink::Result<api::Status> {
+        let (mut phase, mut summary) = (self.phase.clone(), self.keeper.summary());
+        loop {
+            let status = status(*phase.borrow_and_update(), &summary.borrow_and_update());
+            if !replies.more || replies.oneway {
+                return Ok(status);
+            }
+            replies.send(&status).await?;
+            let changed = tokio::select! {
+                changed = phase.changed() => changed,
+                changed = summary.changed() => changed,
+            };
+            if changed.is_err() {
+                return Ok(status);
+            }
+        }
+    }
+}
+
+/// The parameters of `org.varlink.service.GetInterfaceDescription`.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Interface {
+    interface: String,
+}
+
+fn status(phase: Phase, summary: &Summary) -> api::Status {
+    api::Status {
+        version: env!("CARGO_PKG_VERSION").to_owned(),
+        active_state: phase.active_state(summary).to_owned(),
+        status: phase.line(summary),
+        plugins: summary.plugins as u64,
+        ready: summary.ready as u64,
+        awaited: summary.awaited.iter().map(ToString::to_string).collect(),
+        failed: summary.failed.iter().map(Into::into).collect(),
+    }
+}
+
+fn stopping() -> Complaint {
+    Complaint::own("io.plugind.Stopping", json!({}))
+}
+
+fn no_such_plugin(name: &PluginName) -> Complaint {
+    Complaint::own("io.plugind.NoSuchPlugin", api::Name { name: name.to_string() })
+}
+
+fn restart_failed(failure: api::Failure) -> Complaint {
+    Complaint::own("io.plugind.RestartFailed", api::RestartFailed { failure })
+}
+
+fn reload_failed(reload: api::Reload) -> Complaint {
+    let api::Reload { unreadable, failed, .. } = reload;
+    Complaint::own("io.plugind.ReloadFailed", api::ReloadFailed { unreadable, failed })
+}

@@ -1,0 +1,84 @@
+//! A connection's bytes: bounded, and without the descriptors that a client may send along.
+
+use rustix::io::Errno;
+use std::os::fd::AsFd;
+use tokio::net::{
+    UnixStream,
+    unix::{OwnedReadHalf, OwnedWriteHalf},
+};
+use zlink::connection::{
+    PassedCredentials,
+    socket::{self, ReadResult},
+};
+
+/// The longest call, in bytes: the longest that there is has a name in it.
+const CALL_MAX: usize = 64 << 10;
+
+/// A client's connection.
+#[derive(Debug)]
+pub(super) struct Wire(pub(super) UnixStream);
+
+impl socket::Socket for Wire {
+    type ReadHalf = Reader;
+    type WriteHalf = Writer;
+
+    fn split(self) -> (Reader, Writer) {
+        let (reader, writer) = self.0.into_split();
+        (Reader { half: reader, call: 0 }, Writer(writer))
+    }
+}
+
+/// Where calls come from.
+#[derive(Debug)]
+pub(super) struct Reader {
+    half: OwnedReadHalf,
+    /// How many bytes of the call that is being received there are.
+    call: usize,
+}
+
+impl socket::ReadHalf for Reader {
+    async fn read(&mut self, buffer: &mut [u8]) -> zlink::Result<ReadResult> {
+        let length = loop {
+            self.half.readable().await?;
+            // By a plain read, for which the kernel closes descriptors that were sent along.
+            match self.half.try_read(buffer) {
+                Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => (),
+                read => break read?,
+            }
+        };
+        let read = &buffer[..length];
+        self.call = match read.iter().rposition(|byte| *byte == 0) {
+            Some(end) => length - end - 1,
+            None => self.call + length,
+        };
+        match self.call {
+            ..=CALL_MAX => Ok(ReadResult::new(length)),
+            _ => Err(zlink::Error::BufferOverflow),
+        }
+    }
+}
+
+/// Where replies go.
+#[derive(Debug)]
+pub(super) struct Writer(OwnedWriteHalf);
+
+impl socket::WriteHalf for Writer {
+    async fn write(
+        &mut self,
+        mut bytes: &[u8],
+        descriptors: &[impl AsFd],
+        _: Option<&PassedCredentials>,
+    ) -> zlink::Result<()> {
+        if !descriptors.is_empty() {
+            return Err(zlink::Error::Io(Errno::INVAL.into()));
+        }
+        while !bytes.is_empty() {
+            self.0.writable().await?;
+            match self.0.try_write(bytes) {
+                Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => (),
+                written => bytes = &bytes[written?..],
+            }
+        }
+        Ok(())
+    }
+}

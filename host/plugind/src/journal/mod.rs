@@ -1,0 +1,17 @@
+//! Everything that is said, by the host and by plugins: to journald, or as readable lines on standard error.
+//!
+//! One thread writes; whoever speaks never waits for it. What finds the queue full is dropped and counted, and one
+//! entry says how many there were.
+
+mod lines;
+pub mod messages;
+mod native;
+mod priority;
+mod queue;
+mod record;
+
+pub use self::{
+    priority::Priority,
+    queue::{Journal, Target, Writer, start},
+    record::Entry,
+};

@@ -1,0 +1,181 @@
+//! The queue between those who speak and the one thread that writes.
+
+use super::{
+    lines, messages,
+    native::Native,
+    priority::Priority,
+    record::{Entry, Host, Record, priority},
+};
+use std::{
+    io::{self, Write},
+    sync::{
+        Arc,
+        atomic::{AtomicU8, AtomicU64, AtomicUsize, Ordering::Relaxed},
+        mpsc::{Receiver, RecvTimeoutError, SyncSender, TrySendError, sync_channel},
+    },
+    thread,
+    time::{Duration, Instant},
+};
+use tracing::{Event, Level, Metadata, Subscriber, warn};
+use tracing_subscriber::{
+    Layer,
+    layer::{Context, SubscriberExt},
+};
+
+/// How many entries may wait to be written.
+const QUEUE: usize = 4096;
+/// How many bytes of entries may wait to be written.
+const QUEUE_BYTES: usize = 16 << 20;
+/// How long the last entries may take to be written: whoever reads them may have stopped.
+const LAST_WORDS: Duration = Duration::from_secs(2);
+
+/// Where entries are written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Target {
+    /// Lines on standard error.
+    Lines,
+    /// Structured entries to journald(8).
+    Journald,
+}
+
+/// Where to speak. Cheap to clone.
+#[derive(Clone)]
+pub struct Journal {
+    /// Entries; none is the end.
+    queue: SyncSender<Option<Record>>,
+    shared: Arc<Shared>,
+}
+
+struct Shared {
+    /// Entries beyond this priority are not kept.
+    most: AtomicU8,
+    dropped: AtomicU64,
+    /// About the length of the entries that wait to be written.
+    waiting: AtomicUsize,
+}
+
+/// The thread that writes.
+pub struct Writer {
+    queue: SyncSender<Option<Record>>,
+    /// Closed when the thread ends.
+    ended: Receiver<()>,
+}
+
+/// Starts the journal, which keeps entries up to `most` and writes them to `target`.
+///
+/// # Errors
+/// When no thread can be started.
+pub fn start(most: Priority, target: Target) -> io::Result<(Journal, Writer)> {
+    let (queue, records) = sync_channel(QUEUE);
+    let shared = Arc::new(Shared {
+        most: AtomicU8::new(most as u8),
+        dropped: AtomicU64::new(0),
+        waiting: AtomicUsize::new(0),
+    });
+    let journal = Journal { queue: queue.clone(), shared: shared.clone() };
+    let (ends, ended) = sync_channel(0);
+    let run = move || {
+        write(&records, &shared, target);
+        drop(ends);
+    };
+    thread::Builder::new().name("journal".to_owned()).spawn(run)?;
+    Ok((journal, Writer { queue, ended }))
+}
+
+impl Writer {
+    /// Waits until all that was said so far is written, but not for long, and ends.
+    pub fn finish(self) {
+        let deadline = Instant::now() + LAST_WORDS;
+        while let Err(TrySendError::Full(_)) = self.queue.try_send(None) {
+            if Instant::now() >= deadline {
+                return;
+            }
+            thread::sleep(Duration::from_millis(10));
+        }
+        // Nothing is ever sent: it ends by being closed, or the time is up.
+        self.ended.recv_timeout(deadline.saturating_duration_since(Instant::now())).ok();
+    }
+}
+
+impl Journal {
+    /// Whether entries of this priority are kept.
+    #[must_use]
+    pub fn keeps(&self, priority: Priority) -> bool {
+        priority as u8 <= self.shared.most.load(Relaxed)
+    }
+
+    /// From now on keeps entries up to this priority.
+    pub fn keep(&self, most: Priority) {
+        self.shared.most.store(most as u8, Relaxed);
+        // Tracing remembers, for each place in the code, whether anybody listens.
+        tracing::callsite::rebuild_interest_cache();
+    }
+
+    /// Writes down what a plugin says.
+    pub fn send(&self, entry: Entry<'_>) {
+        if self.keeps(entry.priority) {
+            self.push(Record::of(entry));
+        }
+    }
+
+    /// Makes what the host itself says, with tracing's macros, come here too.
+    pub fn subscribe(&self) -> impl Subscriber + Send + Sync + use<> {
+        tracing_subscriber::registry().with(HostLayer(self.clone()))
+    }
+
+    fn push(&self, record: Record) {
+        let length = record.length();
+        let waiting = self.shared.waiting.fetch_add(length, Relaxed);
+        let full = waiting > QUEUE_BYTES || self.queue.try_send(Some(record)).is_err();
+        if full {
+            self.shared.waiting.fetch_sub(length, Relaxed);
+            self.shared.dropped.fetch_add(1, Relaxed);
+        }
+    }
+}
+
+fn write(records: &Receiver<Option<Record>>, shared: &Shared, target: Target) {
+    // Where journald cannot be reached, what it would have been told is at least on standard error.
+    let native = (target == Target::Journald).then(Native::new).and_then(Result::ok);
+    let put = |record: &Record| match &native {
+        Some(native) => native.put(record),
+        // Standard error may be gone; then there is nobody to tell.
+        None => writeln!(io::stderr().lock(), "{}", lines::line(record)).is_ok(),
+    };
+    loop {
+        let next = records.recv_timeout(Duration::from_secs(1));
+        let mut written = true;
+        if let Ok(Some(record)) = &next {
+            shared.waiting.fetch_sub(record.length(), Relaxed);
+            written = put(record);
+            shared.dropped.fetch_add(u64::from(!written), Relaxed);
+        }
+        // As long as nothing can be written, this could not be either.
+        match written.then(|| shared.dropped.swap(0, Relaxed)) {
+            None | Some(0) => (),
+            Some(count) => warn!(message_id = messages::DROPPED, count, "entries dropped"),
+        }
+        if let Ok(None) | Err(RecvTimeoutError::Disconnected) = next {
+            records.try_iter().flatten().for_each(|record| {
+                put(&record);
+            });
+            return;
+        }
+    }
+}
+
+/// Hands events over to the journal.
+struct HostLayer(Journal);
+
+impl<S: Subscriber> Layer<S> for HostLayer {
+    fn enabled(&self, metadata: &Metadata<'_>, _: Context<'_, S>) -> bool {
+        // Of the libraries only what is wrong with them: their hot paths are full of spans and events.
+        metadata.is_event()
+            && self.0.keeps(priority(metadata.level()))
+            && (metadata.target().starts_with("plugind") || *metadata.level() <= Level::WARN)
+    }
+
+    fn on_event(&self, event: &Event<'_>, _: Context<'_, S>) {
+        self.0.push(Record::Host(Host::of(event)));
+    }
+}

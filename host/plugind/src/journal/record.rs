@@ -1,0 +1,114 @@
+//! Entries on their way to the writer.
+
+use super::priority::Priority;
+use crate::name::PluginName;
+use std::fmt;
+use tracing::{
+    Event, Level, Metadata,
+    field::{Field, Visit},
+};
+
+/// The field with what is said; tracing gives it this name.
+pub(super) const MESSAGE: &str = "message";
+/// The field that tells one kind of entry from all others; nobody reads it on a terminal.
+const MESSAGE_ID: &str = "message_id";
+/// The longest value of a field of the host's own, in bytes: some of them quote files and plugins.
+const VALUE_MAX: usize = 16 << 10;
+
+/// What a plugin has to say.
+pub struct Entry<'a> {
+    /// Who speaks.
+    pub plugin: &'a PluginName,
+    /// Which version of it.
+    pub generation: u64,
+    /// How important it is.
+    pub priority: Priority,
+    /// The message; any text.
+    pub message: &'a str,
+    /// Fields: names of `[a-z0-9-]`, and any text.
+    pub fields: Vec<(String, String)>,
+}
+
+/// One entry.
+pub(super) enum Record {
+    Host(Host),
+    Plugin(Plugin),
+}
+
+/// What the host says: an event of tracing's with its values.
+pub(super) struct Host {
+    pub(super) metadata: &'static Metadata<'static>,
+    pub(super) values: Vec<(Field, String)>,
+}
+
+/// What a plugin says.
+pub(super) struct Plugin {
+    pub(super) plugin: String,
+    pub(super) generation: u64,
+    pub(super) priority: Priority,
+    pub(super) message: String,
+    pub(super) fields: Vec<(String, String)>,
+}
+
+impl Record {
+    pub(super) fn of(entry: Entry<'_>) -> Self {
+        let Entry { plugin, generation, priority, message, fields } = entry;
+        let (plugin, message) = (plugin.to_string(), message.to_owned());
+        Self::Plugin(Plugin { plugin, generation, priority, message, fields })
+    }
+
+    /// About how much memory it takes, in bytes.
+    pub(super) fn length(&self) -> usize {
+        match self {
+            Self::Host(host) => host.values.iter().map(|(_, value)| value.len()).sum(),
+            Self::Plugin(plugin) => {
+                let fields = plugin.fields.iter().map(|(name, value)| name.len() + value.len());
+                plugin.message.len() + fields.sum::<usize>()
+            }
+        }
+    }
+}
+
+impl Host {
+    pub(super) fn of(event: &Event<'_>) -> Self {
+        let mut host = Self { metadata: event.metadata(), values: Vec::new() };
+        event.record(&mut host);
+        host
+    }
+
+    pub(super) fn priority(&self) -> Priority {
+        priority(self.metadata.level())
+    }
+
+    pub(super) fn message(&self) -> &str {
+        let message = self.values.iter().find(|(field, _)| field.name() == MESSAGE);
+        message.map_or("", |(_, message)| message)
+    }
+
+    /// What else it says, for people.
+    pub(super) fn fields(&self) -> impl Iterator<Item = (&str, &str)> {
+        let values = self.values.iter().map(|(field, value)| (field.name(), value.as_str()));
+        values.filter(|(name, _)| ![MESSAGE, MESSAGE_ID].contains(name))
+    }
+}
+
+impl Visit for Host {
+    fn record_str(&mut self, field: &Field, value: &str) {
+        let kept = &value[..value.floor_char_boundary(VALUE_MAX)];
+        self.values.push((field.clone(), kept.to_owned()));
+    }
+
+    fn record_debug(&mut self, field: &Field, value: &dyn fmt::Debug) {
+        self.record_str(field, &format!("{value:?}"));
+    }
+}
+
+/// The level of an event as a priority: information is information, and not worth a notice.
+pub(super) fn priority(level: &Level) -> Priority {
+    match *level {
+        Level::ERROR => Priority::Error,
+        Level::WARN => Priority::Warning,
+        Level::INFO => Priority::Info,
+        Level::DEBUG | Level::TRACE => Priority::Debug,
+    }
+}

@@ -1,0 +1,212 @@
+//! The one task that owns every plugin's state. Each turn: wait for news, decide, set work going.
+//!
+//! It never awaits a guest, so a guest that hangs does not hang its keeper; and nothing that serves a request waits
+//! for it.
+
+mod finding;
+mod life;
+
+use crate::{
+    keeper::{Keeper, Message, RestartError},
+    kept::Kept,
+    lifecycle::Event,
+    name::PluginName,
+    prepare::Means,
+    reload::Reload,
+    summary::Summary,
+    systemd::watchdog::Watchdog,
+    table::{Entry, Publisher, Table},
+    world::{self, bindings::exports::plugind::plugin::lifecycle::StopReason},
+};
+use std::{collections::BTreeMap, mem::replace, sync::Arc, thread::available_parallelism};
+use tokio::{
+    sync::{Semaphore, mpsc, oneshot, watch},
+    time::{Interval, MissedTickBehavior, interval},
+};
+use wasmtime::component::Linker;
+
+/// Starts the supervisor, which at once begins to read the directories, and pets the watchdog as long as it lives.
+///
+/// # Errors
+/// When the host's own interfaces do not fit together, which would be a mistake of ours.
+pub fn start(
+    means: Means,
+    publisher: Publisher,
+    watchdog: Option<Watchdog>,
+) -> wasmtime::Result<Keeper> {
+    let linker = Arc::new(world::linker(&means.engine)?);
+    let (inbox, messages) = mpsc::unbounded_channel();
+    let (sender, summary) = watch::channel(Summary::default());
+    let cores = available_parallelism().map_or(1, usize::from);
+    let supervisor = Supervisor {
+        means,
+        linker,
+        publisher,
+        inbox: inbox.clone(),
+        summary: sender,
+        at_work: Arc::new(Semaphore::new(cores)),
+        plugins: BTreeMap::new(),
+        scanned: false,
+        started: false,
+        unreadable: None,
+        tickets: 0,
+        generations: 0,
+        reload: None,
+        reloads_begun: 0,
+        reloads_over: 0,
+        read_again: false,
+        restarts: Vec::new(),
+        stopping: None,
+    };
+    tokio::spawn(supervisor.run(messages, watchdog));
+    let keeper = Keeper::new(inbox, summary);
+    keeper.rescan();
+    Ok(keeper)
+}
+
+struct Supervisor {
+    means: Means,
+    linker: Arc<Linker<world::State>>,
+    publisher: Publisher,
+    inbox: mpsc::UnboundedSender<Message>,
+    summary: watch::Sender<Summary>,
+    /// As many plugins are compiled and linked at a time as there are cores.
+    at_work: Arc<Semaphore>,
+    plugins: BTreeMap<PluginName, Kept>,
+    scanned: bool,
+    /// What was found at first has been started, or failed to.
+    started: bool,
+    unreadable: Option<String>,
+    /// The number of the last preparation.
+    tickets: u64,
+    /// The number of the last generation.
+    generations: u64,
+    /// The reading of the directories that is under way, for whoever watches it.
+    reload: Option<watch::Sender<Reload>>,
+    /// How often the directories were to be read anew, after the start, and up to which of these that is over.
+    reloads_begun: u64,
+    reloads_over: u64,
+    /// The directories are to be read once more when they have been read.
+    read_again: bool,
+    /// Who waits for plugins to be restarted.
+    restarts: Vec<(PluginName, oneshot::Sender<Result<u64, RestartError>>)>,
+    stopping: Option<oneshot::Sender<()>>,
+}
+
+impl Supervisor {
+    async fn run(
+        mut self,
+        mut messages: mpsc::UnboundedReceiver<Message>,
+        mut watchdog: Option<Watchdog>,
+    ) {
+        let mut beat = watchdog.as_ref().map(|watchdog| beat(watchdog));
+        loop {
+            let message = tokio::select! {
+                message = messages.recv() => message,
+                () = tick(&mut beat) => {
+                    watchdog.as_mut().map(Watchdog::pet);
+                    continue;
+                }
+            };
+            let Some(message) = message else { return };
+            self.handle(message);
+            self.finish_reload();
+            self.sum_up();
+            if self.plugins.is_empty()
+                && let Some(done) = self.stopping.take()
+            {
+                // Whoever waited may have given up.
+                done.send(()).ok();
+                return;
+            }
+        }
+    }
+
+    fn handle(&mut self, message: Message) {
+        match message {
+            // What is on its way is not worth anything any more; whoever waits for an answer hears that it is over.
+            Message::Reload { .. }
+            | Message::Restart { .. }
+            | Message::Read(_)
+            | Message::Prepared { .. }
+                if self.stopping.is_some() => {}
+            Message::Reload { again, reply } => self.begin_reload(again, reply),
+            Message::Restart { name, reply } => self.restart(name, reply),
+            // Whoever asked may have gone away.
+            Message::List(reply) => drop(reply.send(self.list())),
+            Message::Describe { name, reply } => drop(reply.send(self.describe(&name))),
+            Message::Read(Ok(findings)) => self.take_stock(findings),
+            Message::Read(Err(error)) => self.keep_last_good_set(&error),
+            Message::Prepared { name, ticket, outcome } => self.prepared(&name, ticket, *outcome),
+            Message::Worker { name, generation, news } => self.worker_news(&name, generation, news),
+            Message::Due { name, generation } => self.event(&name, generation, Event::Due),
+            Message::TimedOut { name, generation } => {
+                self.event(&name, generation, Event::TimedOut)
+            }
+            Message::Stop(done) => self.stop(done),
+        }
+    }
+
+    fn list(&self) -> Vec<crate::api::Plugin> {
+        self.plugins.iter().map(|(name, kept)| kept.report(name)).collect()
+    }
+
+    fn describe(&self, name: &PluginName) -> Option<crate::api::Description> {
+        self.plugins.get(name).map(|kept| kept.describe(name))
+    }
+
+    fn stop(&mut self, done: oneshot::Sender<()>) {
+        self.stopping = Some(done);
+        self.reload = None;
+        self.restarts.clear();
+        for name in self.plugins.keys().cloned().collect::<Vec<_>>() {
+            self.remove(&name, StopReason::Shutdown);
+        }
+    }
+
+    fn publish(&self) {
+        let mut kept: Vec<_> = self.plugins.iter().filter(|(_, kept)| !kept.removed).collect();
+        // Where two ask for one route, whoever serves it goes before whoever would like to.
+        kept.sort_by_key(|(_, kept)| kept.serving().is_none());
+        let mut entries = BTreeMap::new();
+        for (name, kept) in kept {
+            let (routes, pool) = kept.routes();
+            for (route, strip) in routes {
+                let entry = || Entry { plugin: name.clone(), pool: pool.clone(), strip };
+                entries.entry(route).or_insert_with(entry);
+            }
+        }
+        self.publisher.publish(Table::new(entries));
+    }
+
+    fn sum_up(&self) {
+        let mut summary = Summary {
+            scanned: self.scanned,
+            unreadable: self.unreadable.clone(),
+            reloads_begun: self.reloads_begun,
+            reloads_over: self.reloads_over,
+            ..Summary::default()
+        };
+        for (name, kept) in self.plugins.iter().filter(|(_, kept)| !kept.removed) {
+            kept.sum_up(name, &mut summary);
+        }
+        self.summary.send_if_modified(|last| {
+            let before = replace(last, summary);
+            before != *last
+        });
+    }
+}
+
+fn beat(watchdog: &Watchdog) -> Interval {
+    let mut beat = interval(watchdog.every());
+    // One beat that comes late does not make the next ones come early.
+    beat.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    beat
+}
+
+async fn tick(beat: &mut Option<Interval>) {
+    match beat {
+        Some(beat) => drop(beat.tick().await),
+        None => std::future::pending().await,
+    }
+}

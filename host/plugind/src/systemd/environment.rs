@@ -1,0 +1,57 @@
+//! What systemd says in the environment and in descriptors, read once, before there are threads.
+
+use super::sockets::{Sockets, SocketsError};
+use crate::journal::Target;
+use std::{env, ffi::OsString, os::fd::AsFd, time::Duration};
+
+/// What systemd handed over.
+pub struct Systemd {
+    /// `$NOTIFY_SOCKET`: where it wants to hear how the service is.
+    pub notify_socket: Option<OsString>,
+    /// `$WATCHDOG_USEC`: how long the service may be silent.
+    pub watchdog: Option<Duration>,
+    /// Sockets, by `$LISTEN_FDNAMES`.
+    pub sockets: Sockets,
+    /// Where entries of the log belong, by `$JOURNAL_STREAM`.
+    pub journal: Target,
+}
+
+impl Systemd {
+    /// Takes what systemd handed over to this process. To be called once.
+    ///
+    /// # Errors
+    /// When it does not fit together.
+    #[expect(clippy::disallowed_methods, reason = "this is the door")]
+    pub fn take() -> Result<Self, SocketsError> {
+        let stream = env::var("JOURNAL_STREAM").ok();
+        Ok(Self {
+            notify_socket: env::var_os("NOTIFY_SOCKET").filter(|path| !path.is_empty()),
+            watchdog: sd_notify::watchdog_enabled().filter(|time| !time.is_zero()),
+            sockets: Sockets::take()?,
+            journal: match stream.is_some_and(|stream| is_stderr(&stream)) {
+                true => Target::Journald,
+                false => Target::Lines,
+            },
+        })
+    }
+}
+
+/// Whether standard error is the stream to journald that is called `DEVICE:INODE`. It may have been redirected since
+/// systemd said so.
+fn is_stderr(stream: &str) -> bool {
+    rustix::fs::fstat(std::io::stderr().as_fd())
+        .is_ok_and(|stat| stream == format!("{}:{}", stat.st_dev, stat.st_ino))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_the_very_stream_of_standard_error_counts() {
+        let stat = rustix::fs::fstat(std::io::stderr().as_fd()).unwrap();
+        assert!(is_stderr(&format!("{}:{}", stat.st_dev, stat.st_ino)));
+        assert!(!is_stderr(&format!("{}:{}", stat.st_dev, stat.st_ino + 1)));
+        assert!(!is_stderr(""));
+    }
+}

@@ -1,0 +1,104 @@
+//! The sign of life that systemd waits for: WATCHDOG=1, and what must be alive for it to be given.
+
+use super::notify::{Notice, Notifier};
+use std::time::Duration;
+use tokio::runtime::{Handle, RuntimeMetrics};
+
+/// What is to be petted by the loop that it guards, and by nothing else.
+pub struct Watchdog {
+    notifier: Notifier,
+    every: Duration,
+    executor: Executor,
+}
+
+impl Watchdog {
+    /// One that wants to be petted twice within `patience`. To be called within the runtime that it guards, too.
+    #[must_use]
+    pub fn new(notifier: Notifier, patience: Duration) -> Self {
+        Self { notifier, every: patience / 2, executor: Executor::new(Handle::current().metrics()) }
+    }
+
+    /// How often it wants to be petted.
+    #[must_use]
+    pub fn every(&self) -> Duration {
+        self.every
+    }
+
+    /// Says that the daemon lives, provided that every thread of the runtime does.
+    pub fn pet(&mut self) {
+        if self.executor.answered() {
+            self.notifier.tell_now(Notice::Watchdog);
+        }
+    }
+}
+
+/// The threads that run tasks.
+struct Executor {
+    metrics: RuntimeMetrics,
+    /// How much each thread had done at the last look.
+    last: Vec<Option<Progress>>,
+}
+
+/// How much a thread has done. It grows with every turn of the thread's loop that is not sleep.
+#[derive(Clone, Copy, PartialEq, Eq)]
+struct Progress {
+    busy: Duration,
+    parked: u64,
+}
+
+impl Executor {
+    fn new(metrics: RuntimeMetrics) -> Self {
+        let last = vec![None; metrics.num_workers()];
+        Self { metrics, last }
+    }
+
+    /// Whether each thread has come round since the last look, or waits for something to do. One that is held up in a
+    /// task has done neither.
+    fn answered(&mut self) -> bool {
+        let mut all = true;
+        for (thread, last) in self.last.iter_mut().enumerate() {
+            let now = Progress {
+                busy: self.metrics.worker_total_busy_duration(thread),
+                parked: self.metrics.worker_park_unpark_count(thread),
+            };
+            // An odd count is that of a thread which sleeps.
+            let sleeps = now.parked % 2 == 1;
+            all &= last.replace(now) != Some(now) || sleeps;
+        }
+        all
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::sync::{Arc, Barrier};
+
+    #[test]
+    fn a_thread_that_is_held_up_in_a_task_does_not_answer_and_the_others_do_not_make_up_for_it() {
+        let runtime =
+            tokio::runtime::Builder::new_multi_thread().worker_threads(2).build().unwrap();
+        let mut executor = Executor::new(runtime.metrics());
+        assert!(executor.answered(), "nobody has anything to do");
+
+        let (begun, over) = (Arc::new(Barrier::new(2)), Arc::new(Barrier::new(2)));
+        let (began, ends) = (begun.clone(), over.clone());
+        runtime.spawn(async move {
+            began.wait();
+            ends.wait();
+        });
+        begun.wait();
+        // What it did before it was held up counts once.
+        executor.answered();
+        assert!(!executor.answered());
+        let other_thread = runtime.spawn(tokio::task::yield_now());
+        runtime.block_on(other_thread).unwrap();
+        assert!(!executor.answered());
+
+        over.wait();
+        while !executor.answered() {
+            std::thread::yield_now();
+        }
+        assert!(executor.answered());
+    }
+}

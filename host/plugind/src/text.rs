@@ -1,0 +1,56 @@
+//! Texts of others, made harmless: for a line of a log, a terminal, a status.
+
+use std::fmt::{self, Write as _};
+
+/// A text in which nothing can end the line or steer a terminal.
+pub struct Escaped<'a>(pub &'a str);
+
+impl fmt::Display for Escaped<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        // U+2028 and U+2029 are not control characters, and yet some readers take them for the end of a line.
+        let harmful = |c: char| {
+            c.is_control()
+                || matches!(c, '\u{2028}' | '\u{2029}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
+        };
+        for part in self.0.split_inclusive(harmful) {
+            let plain = part.trim_end_matches(harmful);
+            write!(f, "{plain}{}", part[plain.len()..].escape_unicode())?;
+        }
+        Ok(())
+    }
+}
+
+/// At most `most` bytes of `text`, with nothing in it that ends a line or steers a terminal.
+#[must_use]
+pub fn one_line(text: &str, most: usize) -> String {
+    let mut line = String::new();
+    for character in text.chars() {
+        let length = line.len();
+        // Writing to a String cannot fail.
+        let _: fmt::Result = write!(line, "{}", Escaped(character.encode_utf8(&mut [0; 4])));
+        if line.len() > most {
+            line.truncate(length);
+            break;
+        }
+    }
+    line
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_entry_is_one_line_whatever_it_says() {
+        let shown = Escaped("a\nb\r\x1b[31mred\u{2028}\u{202e}z\u{9b}").to_string();
+        assert_eq!(shown, "a\\u{a}b\\u{d}\\u{1b}[31mred\\u{2028}\\u{202e}z\\u{9b}");
+        assert_eq!(Escaped("plain äöü").to_string(), "plain äöü");
+    }
+
+    #[test]
+    fn a_status_is_one_short_line() {
+        assert_eq!(one_line("ready\nWATCHDOG=trigger", 256), "ready\\u{a}WATCHDOG=trigger");
+        assert_eq!(one_line(&"ä".repeat(1000), 256).len(), 256);
+        assert_eq!(one_line(&format!("{}\n", "a".repeat(254)), 256), "a".repeat(254));
+    }
+}
