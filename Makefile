@@ -17,10 +17,10 @@ locked := $(if $(CI),--locked)
 cargo-deny := target/tools/bin/cargo-deny
 
 .DEFAULT_GOAL := help
-.PHONY: help run test check fmt lint build plugins guests bench advisories install
+.PHONY: help run test test-257 check fmt lint build plugins guests bench advisories install
 
 help: ## print the verbs
-	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' Makefile | expand -t 14
+	@sed -n 's/^\([a-z0-9-]*\):.*## /\1\t/p' Makefile | expand -t 14
 
 run: build plugins ## serve the example plugins on 127.0.0.1:8080; PORT=… for another port
 	tests/serve
@@ -31,6 +31,11 @@ test: check guests ## install what is needed, then check and test everything the
 	cargo test --release $(locked) $(compiler)
 	$(MAKE) build
 	cargo test --release $(locked) -p plugind-tests
+
+# The directory is kept; remove it to have a newer one.
+test-257: setup-test setup-test-257 build guests ## test the installation under systemd 257, that of Debian 13
+	tests/boot-systemd image trixie target/debian-13
+	PLUGIND_TEST_ROOT=$(CURDIR)/target/debian-13 cargo test --release $(locked) -p plugind-tests --test boot --test varlink
 
 check: setup-test fmt lint ## format, lints, licences and sources of dependencies, directions of imports
 	$(cargo-deny) $(locked) --log-level error check --hide-inclusion-graph licenses bans sources

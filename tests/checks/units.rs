@@ -1,6 +1,7 @@
 //! Proves that an installation is whole: what lies where, in which form, and that systemd takes its units.
 
 use std::{
+    collections::BTreeSet,
     fs,
     os::unix::fs::PermissionsExt,
     path::{Path, PathBuf},
@@ -66,25 +67,47 @@ fn has_symbols(path: &Path) -> bool {
     (0..count).any(|nth| number(sections + nth * size + 4, 4) == SHT_SYMTAB as usize)
 }
 
-/// Puts beside an installation what every machine with systemd has, and has systemd judge a unit of it.
-fn verify(root: &Path, prefix: &str, unit: &str) -> String {
-    let units = root.join("usr/lib/systemd/system");
-    fs::create_dir_all(&units).expect("the directory is writable");
-    for target in ["sysinit", "basic", "shutdown", "network", "multi-user"] {
-        fs::write(units.join(format!("{target}.target")), "[Unit]\nDescription=Target\n")
+/// The names of the units in `units/` with one of these endings.
+fn units(endings: &[&str]) -> Vec<String> {
+    let entries = fs::read_dir(top().join("units")).expect("the units are there");
+    let names = entries.map(|entry| entry.expect("as above").file_name());
+    let names = names.map(|name| name.into_string().expect("the name is ASCII"));
+    let mut names: Vec<_> = names
+        .filter(|name| name.rsplit_once('.').is_some_and(|(_, ending)| endings.contains(&ending)))
+        .collect();
+    names.sort();
+    names
+}
+
+/// Puts beside an installation what every machine with systemd has, and has systemd judge all its units. Returns what
+/// it says, without the places, and its exit status.
+fn verify(root: &Path, prefix: &str) -> (BTreeSet<String>, Option<i32>) {
+    let stand_ins = root.join("usr/lib/systemd/system");
+    fs::create_dir_all(&stand_ins).expect("the directory is writable");
+    for target in ["sysinit", "basic", "shutdown", "network", "multi-user", "sockets", "paths"] {
+        fs::write(
+            stand_ins.join(format!("{target}.target")),
+            "[Unit]\nDescription=Target\nDefaultDependencies=no\n",
+        )
+        .expect("the directory is writable");
+    }
+    let some_program = root.join(&prefix[1..]).join("bin/plugind");
+    fs::create_dir_all(root.join("usr/bin")).expect("the directory is writable");
+    for program in ["sleep", "systemctl"] {
+        fs::copy(&some_program, root.join("usr/bin").join(program))
             .expect("the directory is writable");
     }
-    fs::create_dir_all(root.join("bin")).expect("the directory is writable");
-    let some_program = root.join(&prefix[1..]).join("bin/plugind");
-    fs::copy(some_program, root.join("bin/kill")).expect("the directory is writable");
+    let installed = root.join(&prefix[1..]).join("lib/systemd/system");
     let judged = Command::new("systemd-analyze")
         .args(["verify", "--man=no", "--root"])
         .arg(root)
-        .arg(root.join(&prefix[1..]).join("lib/systemd/system").join(unit))
+        .args(units(&["service", "socket", "path"]).iter().map(|unit| installed.join(unit)))
         .output()
         .expect("systemd-analyze is there: tests/setup test");
     let said = [judged.stdout, judged.stderr].concat();
-    format!("{}{}", String::from_utf8_lossy(&said), judged.status.code().unwrap_or(-1))
+    let said = String::from_utf8_lossy(&said);
+    let said = said.lines().map(|line| line.split_once(": ").map_or(line, |(_, said)| said));
+    (said.map(str::to_owned).collect(), judged.status.code())
 }
 
 #[test]
@@ -105,6 +128,11 @@ fn an_installation_has_everything_in_its_place() {
             "755 usr/lib/plugind/root/tmp/",
             "755 usr/lib/plugind/root/usr/",
             "755 usr/lib/plugind/root/var/",
+            "644 usr/lib/systemd/catalog/plugind.catalog",
+            "644 usr/lib/systemd/system/plugind-control.socket",
+            "644 usr/lib/systemd/system/plugind-http.socket",
+            "644 usr/lib/systemd/system/plugind-reload.path",
+            "644 usr/lib/systemd/system/plugind-reload.service",
             "644 usr/lib/systemd/system/plugind.service",
             "755 usr/libexec/plugind/plugind-compile",
             "644 usr/share/doc/plugind/CHANGELOG.md",
@@ -124,33 +152,77 @@ fn an_installation_has_everything_in_its_place() {
     assert!(told.expect("it can be run").status.success());
 }
 
+/// What an older systemd says of what it does not know; a newer one says less.
+const UNKNOWN: [&str; 3] = [
+    "Failed to parse service type, ignoring: notify-reload",
+    "Unknown key 'RestartSteps' in section [Service], ignoring.",
+    "Unknown key 'RestartMaxDelaySec' in section [Service], ignoring.",
+];
+
 #[test]
-fn systemd_has_nothing_to_say_about_the_units_whatever_the_prefix() {
+fn systemd_has_nothing_to_say_about_the_units_but_what_it_does_not_know_whatever_the_prefix() {
+    let unknown: BTreeSet<_> = UNKNOWN.iter().map(ToString::to_string).collect();
     for (given, prefix) in [(None, "/usr"), (Some("/usr/local"), "/usr/local")] {
         let root = install(given);
-        assert_eq!(verify(root.path(), prefix, "plugind.service"), "0", "{prefix}");
+        let (said, status) = verify(root.path(), prefix);
+        assert!(said.is_subset(&unknown), "{prefix}: {said:?}");
+        assert_eq!(status, Some(0), "{prefix}");
         let unit = root.path().join(&prefix[1..]).join("lib/systemd/system/plugind.service");
         let unit = fs::read_to_string(unit).expect("it was installed");
-        assert!(unit.contains(&format!("\nExecStart={prefix}/bin/plugind ")), "{unit}");
+        assert!(unit.contains(&format!("\nExecStart={prefix}/bin/plugind\n")), "{unit}");
+        assert!(unit.contains(&format!("\nExecReload={prefix}/bin/pluginctl reload\n")), "{unit}");
         // Where the daemon looks for plugins is the same everywhere.
         assert!(root.path().join("usr/lib/plugind/plugins").is_dir());
         assert!(root.path().join(&prefix[1..]).join("share/man/man8/plugind.8").exists());
     }
 }
 
+/// In tenths. What it has left: a root directory and memory that is writable or executable, which compilers below the
+/// daemon need, sockets of the machine itself, and the clock device that comes with `ProtectClock=`.
+const EXPOSURE: &str = "2";
+
 #[test]
-fn each_manual_page_that_a_unit_names_is_installed() {
+fn the_daemon_is_hardly_exposed() {
+    let judged = Command::new("systemd-analyze")
+        .args(["security", "--no-pager", "--offline=true", "--threshold", EXPOSURE])
+        .arg(top().join("units/plugind.service"))
+        .output()
+        .expect("systemd-analyze is there: tests/setup test");
+    assert!(judged.status.success(), "{}", String::from_utf8_lossy(&judged.stdout));
+}
+
+#[test]
+fn the_catalog_explains_every_message_and_no_other() {
+    let messages = plugind_tests::messages();
+    let messages: BTreeSet<_> = messages.values().map(String::as_str).collect();
+    assert!(messages.len() > 5, "{messages:?}");
+    let catalog = fs::read_to_string(top().join("units/plugind.catalog")).expect("it is there");
+    let explained: Vec<_> = catalog.lines().filter_map(|line| line.strip_prefix("-- ")).collect();
+    assert_eq!(explained.iter().copied().collect::<BTreeSet<_>>(), messages);
+    assert_eq!(explained.len(), messages.len(), "one is explained twice");
+}
+
+#[test]
+fn each_manual_page_that_units_and_catalog_name_is_installed() {
     let root = install(None);
-    let unit = root.path().join("usr/lib/systemd/system/plugind.service");
-    let unit = fs::read_to_string(unit).expect("it was installed");
-    let named = unit.lines().filter_map(|line| line.strip_prefix("Documentation="));
-    let pages: Vec<_> = named.flat_map(str::split_whitespace).collect();
-    assert!(!pages.is_empty());
-    for page in pages {
-        let known = page.strip_prefix("man:").and_then(|page| page.strip_suffix(')'));
-        let (name, section) =
-            known.and_then(|page| page.split_once('(')).expect("man:NAME(SECTION)");
-        let path = format!("usr/share/man/man{section}/{name}.{section}");
-        assert!(root.path().join(&path).exists(), "{path}");
+    let lib = root.path().join("usr/lib/systemd");
+    let mut files: Vec<_> = units(&["service", "socket", "path"])
+        .iter()
+        .map(|unit| lib.join("system").join(unit))
+        .collect();
+    files.push(lib.join("catalog/plugind.catalog"));
+    for file in files {
+        let text = fs::read_to_string(&file).expect("it was installed");
+        let named = text.lines().filter_map(|line| line.strip_prefix("Documentation"));
+        let pages: Vec<_> = named.flat_map(|pages| pages[1..].split_whitespace()).collect();
+        assert!(!pages.is_empty(), "{} names none", file.display());
+        for page in pages {
+            let known = page.strip_prefix("man:").and_then(|page| page.strip_suffix(')'));
+            let (name, section) =
+                known.and_then(|page| page.split_once('(')).expect("man:NAME(SECTION)");
+            let path = format!("usr/share/man/man{section}/{name}.{section}");
+            let of_systemd = name.starts_with("systemd");
+            assert!(of_systemd || root.path().join(&path).exists(), "{path}");
+        }
     }
 }

@@ -1,7 +1,8 @@
 //! Where the things are that are tested: programs and guests, built before the tests.
 
 use std::{
-    env,
+    collections::BTreeMap,
+    env, fs,
     path::{Path, PathBuf},
 };
 
@@ -24,6 +25,22 @@ pub fn guest(name: &str) -> PathBuf {
     let file = format!("{name}.wasm");
     let example = guests.join("examples").join(&file);
     existing(if example.exists() { example } else { guests.join(file) })
+}
+
+/// The messages that the daemon marks with MESSAGE_ID=, by the names of the constants.
+///
+/// # Panics
+/// When the sources are not where they are expected.
+#[must_use]
+pub fn messages() -> BTreeMap<String, String> {
+    let source = "../host/plugind/src/journal/messages.rs";
+    let source = Path::new(env!("CARGO_MANIFEST_DIR")).join(source);
+    let source = fs::read_to_string(source).expect("the messages are there");
+    let constants = source.lines().filter_map(|line| {
+        let (name, value) = line.strip_prefix("pub const ")?.split_once(": &str = \"")?;
+        Some((name.to_owned(), value.strip_suffix("\";")?.to_owned()))
+    });
+    constants.collect()
 }
 
 /// Where tests may leave something for the next ones.

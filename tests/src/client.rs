@@ -72,7 +72,15 @@ impl Connection {
     /// When nobody listens there.
     #[must_use]
     pub fn to(address: SocketAddr) -> Self {
-        let stream = TcpStream::connect(address).expect("the daemon listens");
+        Self::over(TcpStream::connect(address).expect("the daemon listens"))
+    }
+
+    /// Takes a connection that was made.
+    ///
+    /// # Panics
+    /// When the system does not let it be prepared.
+    #[must_use]
+    pub fn over(stream: TcpStream) -> Self {
         stream.set_nodelay(true).expect("a socket takes this option");
         stream.set_read_timeout(Some(PATIENCE)).expect("the time is not zero");
         stream.set_write_timeout(Some(PATIENCE)).expect("the time is not zero");

@@ -4,13 +4,17 @@
 mod built;
 pub mod client;
 mod daemon;
+mod load;
 mod log;
+mod machine;
 mod tree;
 
-pub use built::{guest, program};
+pub use built::{guest, messages, program};
 pub use client::Connection;
 pub use daemon::{Daemon, Ended, end_of};
+pub use load::{Client, Load, Tally};
 pub use log::Log;
+pub use machine::{Entry, Machine, Ran};
 pub use rustix::process::Signal;
 pub use tree::{Tree, another};
 

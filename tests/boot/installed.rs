@@ -1,0 +1,99 @@
+//! What is installed is what this systemd takes: units, sandbox and catalog.
+
+use plugind_tests::Machine;
+
+const UNITS: [&str; 5] = [
+    "plugind.service",
+    "plugind-http.socket",
+    "plugind-control.socket",
+    "plugind-reload.path",
+    "plugind-reload.service",
+];
+
+/// The version of the systemd that was booted.
+fn version(machine: &Machine) -> u32 {
+    let told = machine.succeed(&["systemctl", "--version"]);
+    let version = told.split_whitespace().nth(1).unwrap();
+    version.chars().take_while(char::is_ascii_digit).collect::<String>().parse().unwrap()
+}
+
+#[test]
+fn systemd_says_nothing_of_the_units_but_what_it_does_not_know() {
+    let machine = Machine::boot();
+    let verify = [&["systemd-analyze", "verify", "--man=no"], UNITS.as_slice()].concat();
+    let judged = machine.run(&verify);
+    assert_eq!(judged.status, 0, "{judged:?}");
+    let told = judged.output + &judged.errors;
+    let about_us = told.lines().filter(|line| line.contains("plugind"));
+    let mut known: &[&str] = &["notify-reload", "RestartSteps", "RestartMaxDelaySec"];
+    if version(&machine) >= 254 {
+        known = &[];
+    }
+    for line in about_us {
+        assert!(known.iter().any(|known| line.contains(known)), "{line}");
+    }
+    machine.succeed(&[
+        "systemd-analyze",
+        "security",
+        "--no-pager",
+        "--offline=true",
+        "--threshold=2",
+        "/usr/lib/systemd/system/plugind.service",
+    ]);
+}
+
+#[test]
+fn the_units_can_be_enabled_and_are_started_by_the_targets_of_a_system() {
+    let machine = Machine::boot_with(&["hello"]);
+    machine.succeed(&["systemctl", "enable", "plugind.service", "plugind-reload.path"]);
+    machine.succeed(&["systemctl", "start", "sockets.target"]);
+    for unit in ["plugind-http.socket", "plugind-control.socket"] {
+        assert_eq!(machine.property(unit, "ActiveState"), "active", "{unit}");
+    }
+    machine.succeed(&["systemctl", "start", "multi-user.target"]);
+    machine.wait_for("ActiveState", |state| state == "active");
+    assert_eq!(machine.property("plugind-reload.path", "ActiveState"), "active");
+    assert_eq!(machine.get("/hello").status(), 200);
+}
+
+#[test]
+fn the_catalog_is_shown_beside_an_entry() {
+    let machine = Machine::boot_with(&["hello"]);
+    machine.start();
+    machine.wait_for_entry(&[&super::message("PLUGIN_READY"), "PLUGIN=hello"]);
+    let told = machine.succeed(&["journalctl", "--catalog", "--no-pager", "PLUGIN=hello"]);
+    assert!(told.contains("-- Subject: Plugin hello is ready"), "{told}");
+}
+
+#[test]
+fn the_daemon_is_shut_in() {
+    let machine = Machine::boot_with(&["hello"]);
+    machine.start();
+    assert_eq!(machine.get("/hello").status(), 200);
+    let pid = machine.daemon("MainPID");
+    let status = machine.succeed(&["cat", &format!("/proc/{pid}/status")]);
+    let value = |name: &str| {
+        let line = status.lines().find_map(|line| line.strip_prefix(&format!("{name}:")));
+        line.unwrap_or_else(|| panic!("no {name}: {status}")).trim().to_owned()
+    };
+    assert_eq!(value("CapBnd"), "0000000000000000");
+    assert_eq!(value("NoNewPrivs"), "1");
+    assert_eq!(value("Seccomp"), "2");
+    // It has a user of its own, and no network but its loopback.
+    assert!(!value("Uid").starts_with("0\t"), "{status}");
+    let network = machine.succeed(&["cat", &format!("/proc/{pid}/net/dev")]);
+    let interfaces = network.lines().skip(2).map(|line| line.split(':').next().unwrap().trim());
+    assert_eq!(interfaces.collect::<Vec<_>>(), ["lo"]);
+    let lo = |pid: &str| machine.succeed(&["readlink", &format!("/proc/{pid}/ns/net")]);
+    assert_ne!(lo(&pid), lo("1"));
+    // What is not its own cannot be written.
+    let mounts = machine.succeed(&["cat", &format!("/proc/{pid}/mounts")]);
+    let writable = mounts.lines().filter(|line| {
+        let mut words = line.split(' ').skip(1);
+        let (place, _, options) = (words.next().unwrap(), words.next(), words.next().unwrap());
+        let own = ["/tmp", "/var/tmp", "/dev", "/proc", "/var/cache/", "/var/lib/"];
+        options.split(',').any(|option| option == "rw")
+            && !own.iter().any(|own| place.starts_with(own))
+    });
+    assert_eq!(writable.collect::<Vec<_>>(), [""; 0]);
+}

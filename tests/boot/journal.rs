@@ -1,0 +1,118 @@
+//! The journal has what was said, by whom, and nothing that a plugin made up.
+
+use crate::{HELLO, message};
+use plugind_tests::Machine;
+
+#[test]
+fn the_entries_of_a_plugin_are_found_by_its_name_with_their_fields() {
+    let machine = Machine::boot_with(&["hello", "logs"]);
+    machine.put_manifest("hello", "[config]\ngreeting = \"Hi\"\n");
+    machine.start();
+    assert_eq!(machine.get("/logs/log").status(), 200);
+
+    let entry = machine.wait_for_entry(&["PLUGIN=hello", "PLUGIN_GREETING=Hi"]);
+    assert_eq!(entry.field("MESSAGE"), "greets whoever asks");
+    assert_eq!(entry.field("PRIORITY"), "6");
+    assert_eq!(entry.field("_SYSTEMD_UNIT"), "plugind.service");
+
+    let entry = machine.wait_for_entry(&[&message("PLUGIN_READY"), "PLUGIN=hello"]);
+    assert_eq!(
+        (entry.field("PRIORITY"), entry.field("GENERATION")),
+        ("6", entry.field("GENERATION"))
+    );
+
+    machine.wait_for_entry(&["PLUGIN=logs", "PLUGIN_REQUEST_ID=5"]);
+    let said = machine.journal(&["PLUGIN=logs"]);
+    for (text, priority) in [
+        ("a critical entry", "2"),
+        ("an error entry", "3"),
+        ("a warning entry", "4"),
+        ("a notice entry", "5"),
+        ("an info entry", "6"),
+        ("a line on stdout", "6"),
+        ("a line on stderr", "4"),
+    ] {
+        let entry = said.iter().find(|entry| entry.get("MESSAGE") == Some(text));
+        let entry = entry.unwrap_or_else(|| panic!("{text} is not there: {said:?}"));
+        assert_eq!(entry.field("PRIORITY"), priority, "{text}");
+        assert_eq!(entry.field("SYSLOG_IDENTIFIER"), said[0].field("SYSLOG_IDENTIFIER"));
+    }
+}
+
+#[test]
+fn what_a_plugin_makes_up_has_no_effect() {
+    let machine = Machine::boot_with(&["forges"]);
+    machine.put_manifest("forges", "[service]\nwatchdog-sec = \"100ms\"\n");
+    machine.start();
+    let (pid, identifier) = (machine.daemon("MainPID"), "SYSLOG_IDENTIFIER=plugind");
+    assert_eq!(machine.get("/forges/forge").status(), 200);
+    machine.wait_for_entry(&["PLUGIN=forges", "MESSAGE=a hundred fields"]);
+
+    // A message of several lines is one entry.
+    let whole = "MESSAGE=two lines\nerr     plugind: forged by message";
+    assert_eq!(machine.journal(&[whole, "PLUGIN=forges"]).len(), 1);
+    let names = machine.wait_for_entry(&["MESSAGE=names that are not its own"]);
+    assert_eq!(names.field("PLUGIN"), "forges");
+    assert_eq!(names.field("PRIORITY"), "6");
+    assert_eq!(names.field("_PID"), pid);
+    assert_eq!(names.field("PLUGIN_PRIORITY"), "0");
+    let value = machine.wait_for_entry(&["MESSAGE=a value of two lines"]);
+    assert_eq!(value.field("PLUGIN_VALUE"), "one\nMESSAGE_ID=two\nPRIORITY=0");
+    for forged in [
+        "MESSAGE_ID=0123456789abcdef0123456789abcdef",
+        "MESSAGE_ID=two",
+        "MESSAGE=another message",
+        "PLUGIN=somebody-else",
+        "SYSLOG_IDENTIFIER=sshd",
+        "MESSAGE=err     plugind: forged by message",
+    ] {
+        assert_eq!(machine.journal(&[forged]).len(), 0, "{forged}");
+    }
+    for entry in machine.journal(&["PLUGIN=forges"]) {
+        // systemd and the daemon have names of their own; a plugin's begin with its word for them.
+        let own = [
+            "MESSAGE",
+            "MESSAGE_ID",
+            "PRIORITY",
+            "PLUGIN",
+            "GENERATION",
+            "WORKER",
+            "SYSLOG_IDENTIFIER",
+        ];
+        let of_plugin =
+            entry.get("SYSLOG_IDENTIFIER") != identifier.split_once('=').map(|(_, value)| value);
+        for name in entry.names().filter(|_| of_plugin) {
+            let known = own.contains(&name) || name.starts_with('_') || name.starts_with("PLUGIN_");
+            assert!(known, "{name} in {entry:?}");
+        }
+        assert_ne!(entry.field("PRIORITY"), "0", "{entry:?}");
+    }
+    // Nor did systemd hear anything but what the daemon says.
+    let status = machine.daemon("StatusText");
+    assert!(!status.contains('\n') && !status.contains('\u{1b}'), "{status:?}");
+    assert_eq!(machine.daemon("ActiveState"), "active");
+    assert_eq!(machine.daemon("MainPID"), pid);
+    assert_eq!(machine.daemon("NRestarts"), "0");
+}
+
+#[test]
+fn no_request_waits_for_a_journal_that_stands_still() {
+    let machine = Machine::boot_with(&["hello", "floods"]);
+    machine.put_manifest("floods", "[limits]\nlog-rate = \"1000000/1s\"\n");
+    machine.start();
+    let journald = machine.property("systemd-journald.service", "MainPID");
+    // Nothing but requests until it goes on: systemd itself waits for its journal now and then.
+    machine.succeed(&["kill", "-STOP", &journald]);
+    for _ in 0..50 {
+        assert_eq!(machine.get("/floods/flood/1000").told(), (200, "fine"));
+        assert_eq!(machine.get("/hello").told(), (200, HELLO));
+    }
+    machine.succeed(&["kill", "-CONT", &journald]);
+    let dropped = machine.wait_for_entry(&[&message("DROPPED")]);
+    let counted: u64 = dropped.field("DROPPED").parse().unwrap();
+    assert!(counted > 0, "{dropped:?}");
+    // Nothing was lost that was not counted.
+    let kept = machine.journal(&["PLUGIN=floods", "MESSAGE=flood"]).len() as u64;
+    assert_eq!(kept + counted, 50_000, "{dropped:?}");
+    assert_eq!(machine.journal(&[&message("DROPPED")]).len(), 1);
+}

@@ -1,0 +1,116 @@
+//! A reload takes over what is new, fails where something is wrong, and disturbs nothing else.
+
+use crate::{CLIENTS, HELLO, count, message};
+use plugind_tests::{Load, Machine, another};
+use std::thread;
+
+fn greets(greeting: &str) -> String {
+    format!("[config]\ngreeting = \"{greeting}\"\n")
+}
+
+#[test]
+fn what_is_new_is_served_when_the_reload_returns_by_the_same_daemon() {
+    let machine = Machine::boot_with(&["hello"]);
+    machine.start();
+    assert_eq!(machine.get("/hello").told(), (200, HELLO));
+    let pid = machine.daemon("MainPID");
+    machine.put_manifest("hello", &greets("Good day"));
+    machine.put_guest("counts", "counts");
+    machine.succeed(&["systemctl", "reload", "plugind.service"]);
+    assert_eq!(machine.get("/hello").told(), (200, "Good day from hello\n"));
+    assert_eq!(machine.get("/counts").status(), 200);
+    assert_eq!(machine.daemon("MainPID"), pid);
+    assert_eq!(machine.daemon("ActiveState"), "active");
+}
+
+#[test]
+fn a_reload_returns_when_the_slowest_new_version_is_ready() {
+    let machine = Machine::boot_with(&["hello"]);
+    machine.start();
+    machine.put_guest("warmup", "warmup");
+    machine.succeed(&["systemctl", "reload", "plugind.service"]);
+    assert_eq!(machine.get("/warmup").told(), (200, "warm\n"));
+}
+
+#[test]
+fn a_reload_fails_by_a_bad_version_and_the_old_one_goes_on() {
+    let machine = Machine::boot_with(&["hello", "counts"]);
+    machine.start();
+    let pid = machine.daemon("MainPID");
+    machine.put_manifest("hello", &greets(""));
+    machine.put_component("counts", another("counts"));
+    let reload = machine.systemctl(&["reload", "plugind.service"]);
+    assert_ne!(reload.status, 0, "{reload:?}");
+    assert_eq!(machine.daemon("ActiveState"), "active");
+    assert_eq!(machine.daemon("MainPID"), pid);
+    assert_eq!(machine.get("/hello").told(), (200, HELLO));
+    // The other one was taken over all the same.
+    assert_eq!(count(&machine, "PLUGIN_READY", "PLUGIN=counts"), 2);
+
+    let status = machine.daemon("StatusText");
+    assert!(status.contains("hello") && status.contains("the greeting is empty"), "{status}");
+    let entry = machine.wait_for_entry(&[&message("PLUGIN_FAILED"), "PLUGIN=hello"]);
+    assert!(entry.field("ERROR").contains("the greeting is empty"), "{entry:?}");
+    // What pluginctl said is there for whoever looks at the unit.
+    let told = machine.journal(&["_COMM=pluginctl"]);
+    let told: Vec<_> = told.iter().map(|entry| entry.field("MESSAGE")).collect();
+    assert!(told.iter().any(|line| line.contains("hello")), "{told:?}");
+
+    machine.put_manifest("hello", &greets("Well"));
+    machine.succeed(&["systemctl", "reload", "plugind.service"]);
+    assert_eq!(machine.get("/hello").told(), (200, "Well from hello\n"));
+    assert!(!machine.daemon("StatusText").contains("hello"));
+}
+
+#[test]
+fn a_reload_without_changes_changes_nothing() {
+    let machine = Machine::boot_with(&["counts"]);
+    machine.start();
+    let mut client = machine.connect();
+    assert_eq!(client.get("/counts").text(), "worker=0 generation=1 count=1");
+    for times in 2..=10 {
+        machine.succeed(&["systemctl", "reload", "plugind.service"]);
+        assert_eq!(
+            client.get("/counts").text(),
+            format!("worker=0 generation=1 count={times}"),
+            "instance and connection are the same ones"
+        );
+    }
+    assert_eq!(count(&machine, "PLUGIN_READY", "PLUGIN=counts"), 1);
+}
+
+#[test]
+fn sighup_is_a_reload_that_systemd_sees() {
+    let machine = Machine::boot_with(&["warmup"]);
+    machine.start();
+    let pid = machine.daemon("MainPID");
+    machine.put_component("warmup", another("warmup"));
+    machine.succeed(&["kill", "-HUP", &pid]);
+    machine.wait_for("ActiveState", |state| state == "reloading");
+    machine.wait_for("ActiveState", |state| state == "active");
+    assert_eq!(count(&machine, "PLUGIN_READY", "PLUGIN=warmup"), 2);
+    // Also when it fails: systemd waits for no other word.
+    machine.put_component("warmup", "no component");
+    machine.succeed(&["kill", "-HUP", &pid]);
+    machine.wait_for_entry(&[&message("PLUGIN_FAILED"), "PLUGIN=warmup"]);
+    machine.wait_for("ActiveState", |state| state == "active");
+    assert_eq!(machine.get("/warmup").told(), (200, "warm\n"));
+    assert_eq!(machine.daemon("MainPID"), pid);
+}
+
+#[test]
+fn no_client_notices_reloads() {
+    let machine = Machine::boot_with(&["hello"]);
+    machine.start();
+    let tally = thread::scope(|scope| {
+        let load = Load::begin(scope, &machine, &CLIENTS);
+        for _ in 0..10 {
+            machine.put_component("hello", another("hello"));
+            machine.succeed(&["systemctl", "reload", "plugind.service"]);
+            load.wait_for(50);
+        }
+        load.end()
+    });
+    assert_eq!(tally.failures(), [""; 0], "{} were answered", tally.answered);
+    assert_eq!(count(&machine, "PLUGIN_READY", "PLUGIN=hello"), 11);
+}

@@ -1,0 +1,73 @@
+//! A restart is not noticed by clients, and a daemon that cannot start is not tried for ever.
+
+use crate::{CLIENTS, HELLO};
+use plugind_tests::{Connection, Load, Machine, eventually};
+use std::{
+    net::{Ipv4Addr, SocketAddr, TcpStream},
+    thread,
+};
+
+#[test]
+fn no_client_is_refused_cut_off_or_answered_wrongly_by_restarts() {
+    let machine = Machine::boot_with(&["hello"]);
+    machine.start();
+    let tally = thread::scope(|scope| {
+        let load = Load::begin(scope, &machine, &CLIENTS);
+        for _ in 0..5 {
+            load.wait_for(200);
+            machine.succeed(&["systemctl", "restart", "plugind.service"]);
+        }
+        load.wait_for(200);
+        load.end()
+    });
+    assert_eq!(tally.failures(), [""; 0], "{} were answered", tally.answered);
+    assert_eq!(machine.daemon("NRestarts"), "0");
+}
+
+#[test]
+fn who_comes_after_a_crash_waits_and_is_answered() {
+    let machine = Machine::boot_with(&["hello"]);
+    machine.start();
+    let tally = thread::scope(|scope| {
+        let load = Load::begin(scope, &machine, &CLIENTS);
+        for crashes in 1..=3 {
+            load.wait_for(100);
+            machine.succeed(&["systemctl", "kill", "--signal=KILL", "plugind.service"]);
+            let crashes = crashes.to_string();
+            // A client that waits has it started before the restart is due.
+            let started = || (machine.daemon("ActiveState") == "active").then_some(());
+            eventually(&format!("start {crashes}"), started);
+        }
+        load.wait_for(100);
+        load.end()
+    });
+    // Only what was in hand can be lost: at most one request of each client, at each crash.
+    assert_eq!((tally.refused, tally.late), (0, 0), "{:?}", tally.failures());
+    assert!(tally.reset <= 3 * CLIENTS.len(), "{:?}", tally.failures());
+    assert_eq!(tally.wrong, [""; 0]);
+}
+
+#[test]
+fn who_waits_for_a_daemon_that_cannot_start_is_refused_in_the_end_and_a_restart_heals_it() {
+    let machine = Machine::boot_with(&["hello"]);
+    machine.put_manifest("hello", "[config]\ngreeting = \"\"\n");
+    machine.succeed(&["systemctl", "start", "plugind-http.socket"]);
+    // It waits, and has the daemon started again and again.
+    let waits = machine.connect();
+    let given_up =
+        || (machine.property("plugind-http.socket", "ActiveState") == "failed").then_some(());
+    eventually("the socket to be given up", given_up);
+    drop(waits);
+    let address = SocketAddr::from((Ipv4Addr::LOCALHOST, 8080));
+    let refused = machine.within(|| TcpStream::connect(address).unwrap_err());
+    assert_eq!(refused.kind(), std::io::ErrorKind::ConnectionRefused);
+    assert_eq!(machine.daemon("ExecMainStatus"), "78");
+
+    machine.put_manifest("hello", "");
+    // The limit of starts is one of a minute; waiting for its end is what an operator need not do.
+    machine.succeed(&["systemctl", "reset-failed", "plugind.service"]);
+    machine.start();
+    let mut client: Connection = machine.connect();
+    assert_eq!(client.get("/hello").told(), (200, HELLO));
+    assert_eq!(machine.property("plugind-http.socket", "ActiveState"), "active");
+}

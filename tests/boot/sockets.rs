@@ -1,0 +1,62 @@
+//! Sockets come from socket units, and are known by their names.
+
+use crate::HELLO;
+use plugind_tests::{Connection, Machine};
+use std::net::{Ipv4Addr, SocketAddr};
+
+/// A socket unit that hands its socket to the daemon.
+fn unit(kind: &str, listen: &str, name: &str) -> String {
+    format!("[Socket]\n{kind}={listen}\nFileDescriptorName={name}\nService=plugind.service\n")
+}
+
+/// An answer from another port of the machine.
+fn get(machine: &Machine, port: u16, path: &str) -> (u16, String) {
+    let address = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
+    let mut connection = machine.within(|| Connection::to(address));
+    let answer = connection.get(path);
+    (answer.status(), answer.text().to_owned())
+}
+
+#[test]
+fn the_first_connection_starts_the_service_and_is_answered() {
+    let machine = Machine::boot_with(&["hello"]);
+    machine.succeed(&["systemctl", "start", "plugind-http.socket"]);
+    assert_eq!(machine.daemon("ActiveState"), "inactive");
+    assert_eq!(machine.get("/hello").told(), (200, HELLO));
+    assert_eq!(machine.daemon("ActiveState"), "active");
+}
+
+#[test]
+fn several_sockets_of_one_name_are_all_served_and_one_that_nobody_knows_is_told_and_left() {
+    let machine = Machine::boot_with(&["hello"]);
+    let extra = [
+        ("a.socket", unit("ListenStream", "127.0.0.1:8081", "http")),
+        ("z.socket", unit("ListenStream", "127.0.0.1:8082", "http")),
+        ("m.socket", unit("ListenStream", "127.0.0.1:8083", "somebody-elses")),
+        ("p.socket", unit("ListenDatagram", "127.0.0.1:8084", "http")),
+    ];
+    for (name, contents) in &extra {
+        machine.put(&format!("etc/systemd/system/{name}"), contents);
+    }
+    machine.reload_units();
+    machine.succeed(&["systemctl", "start", "z.socket", "m.socket", "p.socket", "a.socket"]);
+    machine.start();
+    for port in [8080, 8081, 8082] {
+        assert_eq!(get(&machine, port, "/hello"), (200, HELLO.to_owned()), "{port}");
+    }
+    // It answers on its control socket, whatever came before it.
+    machine.succeed(&["pluginctl", "status"]);
+    let warnings = machine.journal(&["PRIORITY=4", "SYSLOG_IDENTIFIER=plugind"]);
+    let told =
+        |part: &str| warnings.iter().filter(|entry| format!("{entry:?}").contains(part)).count();
+    assert_eq!(told("somebody-elses"), 1, "{warnings:?}");
+    assert_eq!(warnings.len(), 2, "the datagram socket is told, too: {warnings:?}");
+}
+
+#[test]
+fn another_address_is_a_drop_in() {
+    let machine = Machine::boot_with(&["hello"]);
+    machine.put_drop_in("plugind-http.socket", "[Socket]\nListenStream=\nListenStream=8089\n");
+    machine.start();
+    assert_eq!(get(&machine, 8089, "/hello"), (200, HELLO.to_owned()));
+}

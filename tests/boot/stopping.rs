@@ -1,0 +1,70 @@
+//! Told to end, it finishes what it has in hand, and waits for nobody else.
+
+use crate::{CLIENTS, message};
+use plugind_tests::{Load, Machine};
+use std::{
+    thread,
+    time::{Duration, Instant},
+};
+
+#[test]
+fn a_stop_while_it_starts_does_not_wait_for_plugins() {
+    let machine = Machine::boot_with(&["never_ready"]);
+    machine.succeed(&["systemctl", "start", "--no-block", "plugind.service"]);
+    machine.wait_for("StatusText", |status| status.contains("never-ready"));
+    let begin = Instant::now();
+    machine.succeed(&["systemctl", "stop", "plugind.service"]);
+    // It is promised within one second; the rest is for the machine, and far below any deadline of plugins.
+    assert!(begin.elapsed() < Duration::from_secs(4), "{:?}", begin.elapsed());
+    assert_eq!(machine.daemon("ActiveState"), "inactive");
+    assert_eq!(machine.daemon("Result"), "success");
+    assert_eq!(machine.daemon("ExecMainStatus"), "0");
+}
+
+#[test]
+fn a_stop_lets_requests_finish_and_ends_well() {
+    let machine = Machine::boot_with(&["hello", "sleeps"]);
+    machine.start();
+    thread::scope(|scope| {
+        let mut under_way = machine.connect();
+        under_way.request("GET", "/sleeps/sleep/3000", &[]);
+        // Another one is served, so that one has begun.
+        assert_eq!(machine.get("/sleeps").status(), 200);
+        let stop = scope.spawn(|| {
+            // With its sockets, or the next client would have it started again.
+            machine.systemctl(&[
+                "stop",
+                "plugind-http.socket",
+                "plugind-control.socket",
+                "plugind.service",
+            ])
+        });
+        machine.wait_for("ActiveState", |state| state == "deactivating");
+        assert_eq!(under_way.response().told(), (200, "fine"));
+        assert_eq!(stop.join().unwrap().status, 0);
+    });
+    assert_eq!(machine.daemon("Result"), "success");
+    assert_eq!(machine.daemon("ExecMainStatus"), "0");
+    machine.wait_for_entry(&["SYSLOG_IDENTIFIER=plugind", "MESSAGE=stopped"]);
+}
+
+#[test]
+fn sigterm_under_load_loses_no_request() {
+    let machine = Machine::boot_with(&["hello"]);
+    machine.start();
+    let tally = thread::scope(|scope| {
+        let load = Load::begin(scope, &machine, &CLIENTS);
+        for _ in 0..3 {
+            load.wait_for(200);
+            let pid = machine.daemon("MainPID");
+            machine.succeed(&["kill", "-TERM", &pid]);
+            // The next client has it started again.
+            machine.wait_for("MainPID", |now| now != pid && now != "0");
+        }
+        load.wait_for(200);
+        load.end()
+    });
+    assert_eq!(tally.failures(), [""; 0], "{} were answered", tally.answered);
+    assert_eq!(machine.daemon("NRestarts"), "0", "it ended well, each time");
+    assert_eq!(machine.journal(&[&message("READY")]).len(), 4);
+}

@@ -1,0 +1,45 @@
+//! systemd's own client of the control socket, which systemd 257 and newer have: `make test-257`.
+
+use plugind_tests::Machine;
+
+const SOCKET: &str = "/run/plugind/control";
+
+#[test]
+fn varlinkctl_finds_its_way() {
+    let machine = Machine::boot_with(&["hello"]);
+    machine.start();
+    let info = machine.succeed(&["varlinkctl", "info", SOCKET]);
+    for part in ["plugind", "io.plugind", "io.systemd.service", "org.varlink.service"] {
+        assert!(info.contains(part), "no {part} in {info}");
+    }
+    for interface in ["io.plugind", "io.systemd.service", "org.varlink.service"] {
+        let told = machine.succeed(&["varlinkctl", "introspect", SOCKET, interface]);
+        assert!(told.contains(&format!("interface {interface}")), "{told}");
+    }
+    let methods = machine.succeed(&["varlinkctl", "list-methods", SOCKET]);
+    for method in ["io.plugind.Reload", "io.systemd.service.Ping"] {
+        assert!(methods.contains(method), "no {method} in {methods}");
+    }
+    machine.succeed(&["varlinkctl", "call", SOCKET, "io.systemd.service.Ping", "{}"]);
+    machine.succeed(&["varlinkctl", "call", SOCKET, "io.systemd.service.Reload", "{}"]);
+    let list = machine.succeed(&["varlinkctl", "call", SOCKET, "io.plugind.List", "{}"]);
+    assert!(list.contains("\"hello\""), "{list}");
+    let more = ["varlinkctl", "call", "--more", SOCKET, "io.plugind.Reload", "{}"];
+    assert!(machine.succeed(&more).contains("\"unchanged\""));
+}
+
+#[test]
+fn varlinkctl_understands_the_errors() {
+    let machine = Machine::boot_with(&["hello"]);
+    machine.start();
+    for (method, parameters, error) in [
+        ("io.plugind.Nonsense", "{}", "org.varlink.service.MethodNotFound"),
+        ("io.nobody.Nonsense", "{}", "org.varlink.service.InterfaceNotFound"),
+        ("io.plugind.Describe", "{}", "org.varlink.service.InvalidParameter"),
+        ("io.plugind.Describe", "{\"name\":\"nobody\"}", "io.plugind.NoSuchPlugin"),
+    ] {
+        let called = machine.run(&["varlinkctl", "call", SOCKET, method, parameters]);
+        assert_ne!(called.status, 0, "{method}");
+        assert!(called.errors.contains(error), "{method}: {called:?}");
+    }
+}
