@@ -63,7 +63,7 @@ pub enum DoorsError {
     Listen(Listen, #[source] io::Error),
     /// A socket was to be opened for which there is no use.
     #[error(
-        "there is no use for a socket {name}={address}; there are \"{HTTP}=ADDRESS:PORT\" and \"{CONTROL}=/PATH\"",
+        "there is no use for a socket {name}={address}; \"{HTTP}\" takes ADDRESS:PORT, \"{CONTROL}\" a /PATH",
         name = .0.name,
         address = .0.address
     )]

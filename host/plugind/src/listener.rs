@@ -1,6 +1,7 @@
 //! Accepts connections, serves HTTP on each, and drains them in the end.
 
-use crate::{http, table::Reader};
+use crate::{http::answer, table::Reader};
+use ::http::{HeaderValue, header::CONNECTION};
 use hyper::service::service_fn;
 use hyper_util::{
     rt::{TokioIo, TokioTimer},
@@ -8,9 +9,13 @@ use hyper_util::{
 };
 use rustix::io::Errno;
 use std::{
+    convert::Infallible,
     io,
     net::{SocketAddr, TcpListener as Bound},
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering::Relaxed},
+    },
     time::Duration,
 };
 use tokio::{
@@ -22,7 +27,7 @@ use tokio_io_timeout::TimeoutStream;
 use tracing::{debug, warn};
 
 /// The most connections at a time; further clients wait in the kernel's queue.
-const CONNECTIONS: usize = 8192;
+const CONNECTIONS: u32 = 8192;
 /// From when a request is waited for until its header has come.
 const HEADER_TIMEOUT: Duration = Duration::from_secs(30);
 /// How long a client may take to read what waits for it, before it is taken to be gone.
@@ -31,6 +36,8 @@ const WRITE_TIMEOUT: Duration = Duration::from_secs(30);
 const BUFFER: usize = 64 << 10;
 /// The most header fields of a request.
 const HEADERS: usize = 100;
+/// How long a connection without a request stays open when no more are accepted.
+const LINGER: Duration = Duration::from_secs(1);
 /// How long accepting pauses after an error, for what it lacks to be given back.
 const PAUSE: Duration = Duration::from_millis(100);
 
@@ -51,12 +58,19 @@ impl Listener {
         let (close, closing) = oneshot::channel();
         let closed = tokio::spawn(async move {
             let connections = GracefulShutdown::new();
+            let room = Arc::new(Semaphore::new(CONNECTIONS as usize));
+            let last_request = Arc::new(AtomicBool::new(false));
             tokio::select! {
-                () = accept(&socket, &reader, &connections) => (),
+                () = accept(&socket, &reader, &connections, &room, &last_request) => (),
                 // Its being dropped means the same.
                 _ = closing => (),
             }
             drop(socket);
+            // A client whose next request is on its way to a connection that is being closed would lose it. So it is
+            // told with its next response, and only who has nothing to ask is closed without a word.
+            last_request.store(true, Relaxed);
+            // Whether they went or the time is up comes to the same.
+            tokio::time::timeout(LINGER, room.acquire_many(CONNECTIONS)).await.ok();
             connections.shutdown().await;
         });
         Ok(Self { close, closed })
@@ -72,15 +86,22 @@ impl Listener {
     }
 }
 
-async fn accept(socket: &TcpListener, reader: &Reader, connections: &GracefulShutdown) {
-    let room = Arc::new(Semaphore::new(CONNECTIONS));
+async fn accept(
+    socket: &TcpListener,
+    reader: &Reader,
+    connections: &GracefulShutdown,
+    room: &Arc<Semaphore>,
+    last_request: &Arc<AtomicBool>,
+) {
     let mut last_error = None;
     loop {
         let Ok(permit) = room.clone().acquire_owned().await else { return };
         match socket.accept().await {
             Ok((stream, peer)) => {
                 last_error = None;
-                let served = serve(stream, peer, reader.clone(), connections.watcher());
+                let last_request = last_request.clone();
+                let served =
+                    serve(stream, peer, reader.clone(), last_request, connections.watcher());
                 tokio::spawn(async move {
                     served.await;
                     drop(permit);
@@ -100,12 +121,27 @@ async fn accept(socket: &TcpListener, reader: &Reader, connections: &GracefulShu
     }
 }
 
-async fn serve(stream: TcpStream, peer: SocketAddr, reader: Reader, watcher: Watcher) {
+async fn serve(
+    stream: TcpStream,
+    peer: SocketAddr,
+    reader: Reader,
+    last_request: Arc<AtomicBool>,
+    watcher: Watcher,
+) {
     // Without it small answers wait for the acknowledgement of the one before. If it fails they do, and that is all.
     stream.set_nodelay(true).ok();
     let mut stream = TimeoutStream::new(stream);
     stream.set_write_timeout(Some(WRITE_TIMEOUT));
-    let service = service_fn(move |request| http::answer(reader.clone(), request));
+    let service = service_fn(move |request| {
+        let (reader, last_request) = (reader.clone(), last_request.clone());
+        async move {
+            let mut response = answer(reader, request).await?;
+            if last_request.load(Relaxed) {
+                response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+            }
+            Ok::<_, Infallible>(response)
+        }
+    });
     let connection = hyper::server::conn::http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(HEADER_TIMEOUT)

@@ -28,7 +28,7 @@ const EX_CONFIG: u8 = 78;
 #[command(version, about, long_about = None)]
 struct Arguments {
     /// Opens a socket, http=ADDRESS:PORT or control=/PATH; may be given more than once
-    #[arg(long, value_name = "NAME=ADDRESS", value_parser = parse_listen)]
+    #[arg(long, value_name = "NAME=ADDRESS:PORT", value_parser = parse_listen)]
     listen: Vec<Listen>,
     /// Serves the plugins in this directory, and no others
     #[arg(long, value_name = "DIR")]

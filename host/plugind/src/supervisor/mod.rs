@@ -99,7 +99,7 @@ impl Supervisor {
         mut messages: mpsc::UnboundedReceiver<Message>,
         mut watchdog: Option<Watchdog>,
     ) {
-        let mut beat = watchdog.as_ref().map(|watchdog| beat(watchdog));
+        let mut beat = watchdog.as_ref().map(beat);
         loop {
             let message = tokio::select! {
                 message = messages.recv() => message,

@@ -183,7 +183,7 @@ mod tests {
             let notifier = Notifier::connect(Some(address)).unwrap();
             notifier.tell(Notice::Ready { status: "2 plugins" }).await;
             notifier.tell_now(Notice::Watchdog);
-            let mut heard = || {
+            let heard = || {
                 let mut buffer = [0; 100];
                 let length = socket.recv(&mut buffer).unwrap();
                 String::from_utf8(buffer[..length].to_vec()).unwrap()
