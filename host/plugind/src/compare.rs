@@ -47,6 +47,7 @@ pub fn compare(
             (Err(rejected), _) => Verdict::Bad(Problem {
                 result: "configuration",
                 content: None,
+                generation: None,
                 told: false,
                 stage: Stage::Verify,
                 error: Chain(&rejected.error).to_string(),
@@ -57,6 +58,7 @@ pub fn compare(
             (Ok(verified), Err(error)) => Verdict::Bad(Problem {
                 result: "configuration",
                 content: None,
+                generation: None,
                 told: false,
                 stage: Stage::Route,
                 error,

@@ -51,6 +51,8 @@ pub struct Problem {
     pub result: &'static str,
     /// The version, if it was worth a try.
     pub content: Option<Content>,
+    /// The number of its generation, if it came that far.
+    pub generation: Option<u64>,
     /// Somebody waited for the outcome of this try, and was told.
     pub told: bool,
     /// What was being done with it.
@@ -152,6 +154,7 @@ impl Kept {
         let serving = self.serving();
         let state = self.current.as_ref().map(|current| current.life.state());
         let active_state = match (serving.is_some(), self.is_on_its_way()) {
+            _ if self.removed => "deactivating",
             (true, true) => "reloading",
             (true, false) => "active",
             (false, true) => "activating",

@@ -1,5 +1,6 @@
 //! Entries as lines that people read, on a terminal or in a file.
 
+use super::priority::Priority;
 use super::record::{Host, Plugin, Record};
 use crate::text::Escaped;
 use std::fmt;
@@ -7,6 +8,9 @@ use std::fmt;
 /// One entry as one line.
 pub(super) fn line(record: &Record) -> String {
     match record {
+        Record::Dropped(count) => {
+            format!("{:<7} plugind: entries dropped count={count}", Priority::Warning.name())
+        }
         Record::Host(host) => format!("{:<7} plugind: {}", host.priority().name(), Sentence(host)),
         Record::Plugin(plugin) => {
             let Plugin { plugin: name, priority, message, fields, .. } = plugin;

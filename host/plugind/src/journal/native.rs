@@ -5,15 +5,19 @@
 
 use super::{
     lines::Sentence,
+    messages,
+    priority::Priority,
     record::{Host, MESSAGE, Plugin, Record},
 };
 use std::{io, os::unix::net::UnixDatagram};
 use tracing::{Event, Subscriber, field::Value};
-use tracing_journald::{Priority, PriorityMappings};
+use tracing_journald::PriorityMappings;
 use tracing_subscriber::layer::SubscriberExt;
 
 /// Where journald listens.
 const SOCKET: &str = "/run/systemd/journal/socket";
+/// What the host's own entries are known by.
+const IDENTIFIER: &str = "plugind";
 /// The most fields of an event of the host's own; each has a handful.
 const FIELDS: usize = 16;
 
@@ -30,15 +34,15 @@ impl Native {
     /// When journald cannot be reached.
     pub(super) fn new() -> io::Result<Self> {
         let priorities = PriorityMappings {
-            info: Priority::Informational,
-            debug: Priority::Debug,
+            info: tracing_journald::Priority::Informational,
+            debug: tracing_journald::Priority::Debug,
             ..PriorityMappings::new()
         };
         let layer = tracing_journald::layer()?
             // PLUGIN=, and not F_PLUGIN=.
             .with_field_prefix(None)
             .with_priority_mappings(priorities)
-            .with_syslog_identifier("plugind".to_owned());
+            .with_syslog_identifier(IDENTIFIER.to_owned());
         let host = Box::new(tracing_subscriber::registry().with(layer));
         Ok(Self { host, socket: UnixDatagram::unbound()? })
     }
@@ -47,11 +51,14 @@ impl Native {
     pub(super) fn put(&self, record: &Record) -> bool {
         match record {
             Record::Host(host) => self.replay(host),
-            Record::Plugin(plugin) => {
-                return self.socket.send_to(&datagram(plugin), SOCKET).is_ok();
-            }
+            Record::Plugin(plugin) => return self.send(&of_plugin(plugin)),
+            Record::Dropped(count) => return self.send(&of_dropped(*count)),
         }
         true
+    }
+
+    fn send(&self, datagram: &[u8]) -> bool {
+        self.socket.send_to(datagram, SOCKET).is_ok()
     }
 
     /// Says again what was said in another thread, at another time: the same event, from the same place in the code.
@@ -72,25 +79,76 @@ impl Native {
     }
 }
 
-/// An entry of a plugin's. What it says comes last, behind its length, so that nothing in it can be taken for a field.
-fn datagram(entry: &Plugin) -> Vec<u8> {
+/// An entry of a plugin's.
+fn of_plugin(entry: &Plugin) -> Vec<u8> {
     let Plugin { plugin, generation, priority, message, fields } = entry;
-    let mut datagram = Vec::with_capacity(256 + message.len());
-    let mut put = |name: &str, value: &str| {
-        datagram.extend_from_slice(name.as_bytes());
-        datagram.push(b'\n');
-        datagram.extend_from_slice(&(value.len() as u64).to_le_bytes());
-        datagram.extend_from_slice(value.as_bytes());
-        datagram.push(b'\n');
-    };
-    put("PRIORITY", &priority.number().to_string());
     // So that whoever reads the service's log sees who speaks, and nobody can pass for another program.
-    put("SYSLOG_IDENTIFIER", &format!("plugind/{plugin}"));
-    put("PLUGIN", plugin);
-    put("GENERATION", &generation.to_string());
+    let mut datagram = Datagram::new(*priority, &format!("plugind/{plugin}"));
+    datagram.put("PLUGIN", plugin);
+    datagram.put("GENERATION", &generation.to_string());
     for (name, value) in fields {
-        put(&format!("PLUGIN_{}", name.to_ascii_uppercase().replace('-', "_")), value);
+        datagram.put(&format!("PLUGIN_{}", name.to_ascii_uppercase().replace('-', "_")), value);
     }
-    put("MESSAGE", message);
-    datagram
+    datagram.put("MESSAGE", message);
+    datagram.0
+}
+
+fn of_dropped(count: u64) -> Vec<u8> {
+    let mut datagram = Datagram::new(Priority::Warning, IDENTIFIER);
+    datagram.put("MESSAGE_ID", messages::DROPPED);
+    datagram.put("COUNT", &count.to_string());
+    datagram.put("MESSAGE", &format!("entries dropped count={count}"));
+    datagram.0
+}
+
+/// An entry as it is sent.
+struct Datagram(Vec<u8>);
+
+impl Datagram {
+    fn new(priority: Priority, identifier: &str) -> Self {
+        let mut datagram = Self(Vec::with_capacity(1 << 10));
+        datagram.put("PRIORITY", &priority.number().to_string());
+        datagram.put("SYSLOG_IDENTIFIER", identifier);
+        datagram
+    }
+
+    /// Adds a field. Its value stands behind its length, so that nothing in it can be taken for another field.
+    fn put(&mut self, name: &str, value: &str) {
+        self.0.extend_from_slice(name.as_bytes());
+        self.0.push(b'\n');
+        self.0.extend_from_slice(&(value.len() as u64).to_le_bytes());
+        self.0.extend_from_slice(value.as_bytes());
+        self.0.push(b'\n');
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_plugin_says_is_one_field_whatever_it_looks_like() {
+        let sent = of_plugin(&Plugin {
+            plugin: "hello".to_owned(),
+            generation: 7,
+            priority: Priority::Info,
+            message: "hi\nMESSAGE_ID=1".to_owned(),
+            fields: vec![("request-id".to_owned(), "a\nPRIORITY=0".to_owned())],
+        });
+        let sent = String::from_utf8(sent).unwrap();
+        let length = |length: u8| format!("{}\0\0\0\0\0\0\0", char::from(length));
+        assert_eq!(
+            sent,
+            format!(
+                "PRIORITY\n{}6\nSYSLOG_IDENTIFIER\n{}plugind/hello\nPLUGIN\n{}hello\nGENERATION\n{}7\n\
+                 PLUGIN_REQUEST_ID\n{}a\nPRIORITY=0\nMESSAGE\n{}hi\nMESSAGE_ID=1\n",
+                length(1),
+                length(13),
+                length(5),
+                length(1),
+                length(12),
+                length(15)
+            )
+        );
+    }
 }

@@ -1,7 +1,7 @@
 //! The queue between those who speak and the one thread that writes.
 
 use super::{
-    lines, messages,
+    lines,
     native::Native,
     priority::Priority,
     record::{Entry, Host, Record, priority},
@@ -16,7 +16,7 @@ use std::{
     thread,
     time::{Duration, Instant},
 };
-use tracing::{Event, Level, Metadata, Subscriber, warn};
+use tracing::{Event, Level, Metadata, Subscriber};
 use tracing_subscriber::{
     Layer,
     layer::{Context, SubscriberExt},
@@ -150,15 +150,12 @@ fn write(records: &Receiver<Option<Record>>, shared: &Shared, target: Target) {
             written = put(record);
             shared.dropped.fetch_add(u64::from(!written), Relaxed);
         }
-        // As long as nothing can be written, this could not be either.
-        match written.then(|| shared.dropped.swap(0, Relaxed)) {
-            None | Some(0) => (),
-            Some(count) => warn!(message_id = messages::DROPPED, count, "entries dropped"),
+        // As long as nothing can be written, this could not be either. It does not go through the queue, which may be full.
+        let dropped = if written { shared.dropped.swap(0, Relaxed) } else { 0 };
+        if dropped > 0 && !put(&Record::Dropped(dropped)) {
+            shared.dropped.fetch_add(dropped, Relaxed);
         }
         if let Ok(None) | Err(RecvTimeoutError::Disconnected) = next {
-            records.try_iter().flatten().for_each(|record| {
-                put(&record);
-            });
             return;
         }
     }

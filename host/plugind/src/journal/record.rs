@@ -33,6 +33,8 @@ pub struct Entry<'a> {
 pub(super) enum Record {
     Host(Host),
     Plugin(Plugin),
+    /// So many were lost before this one.
+    Dropped(u64),
 }
 
 /// What the host says: an event of tracing's with its values.
@@ -65,6 +67,7 @@ impl Record {
                 let fields = plugin.fields.iter().map(|(name, value)| name.len() + value.len());
                 plugin.message.len() + fields.sum::<usize>()
             }
+            Self::Dropped(_) => 0,
         }
     }
 }

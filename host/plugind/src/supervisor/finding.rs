@@ -200,6 +200,7 @@ impl Supervisor {
                 let problem = Problem {
                     result: if configuration { "configuration" } else { "resources" },
                     content: Some((preparing.digest, preparing.manifest)),
+                    generation: None,
                     told: false,
                     stage,
                     error,

@@ -203,6 +203,7 @@ impl Supervisor {
         error!(
             message_id = messages::PLUGIN_FAILED,
             plugin = %name,
+            generation = problem.generation,
             stage = %problem.stage,
             error = problem.error,
             "plugin failed"
@@ -264,6 +265,7 @@ fn problem_of(generation: &Generation, stage: Stage) -> Problem {
     Problem {
         result,
         content: Some((linked.digest, linked.manifest.clone())),
+        generation: Some(generation.number),
         told: false,
         stage,
         error,
