@@ -1,6 +1,6 @@
 //! Sockets come from socket units, and are known by their names.
 
-use crate::HELLO;
+use crate::{HELLO, message};
 use plugind_tests::{Connection, Machine};
 use std::net::{Ipv4Addr, SocketAddr};
 
@@ -33,13 +33,12 @@ fn several_sockets_of_one_name_are_all_served_and_one_that_nobody_knows_is_told_
         ("a.socket", unit("ListenStream", "127.0.0.1:8081", "http")),
         ("z.socket", unit("ListenStream", "127.0.0.1:8082", "http")),
         ("m.socket", unit("ListenStream", "127.0.0.1:8083", "somebody-elses")),
-        ("p.socket", unit("ListenDatagram", "127.0.0.1:8084", "http")),
     ];
     for (name, contents) in &extra {
         machine.put(&format!("etc/systemd/system/{name}"), contents);
     }
     machine.reload_units();
-    machine.succeed(&["systemctl", "start", "z.socket", "m.socket", "p.socket", "a.socket"]);
+    machine.succeed(&["systemctl", "start", "z.socket", "m.socket", "a.socket"]);
     machine.start();
     for port in [8080, 8081, 8082] {
         assert_eq!(get(&machine, port, "/hello"), (200, HELLO.to_owned()), "{port}");
@@ -50,7 +49,20 @@ fn several_sockets_of_one_name_are_all_served_and_one_that_nobody_knows_is_told_
     let told =
         |part: &str| warnings.iter().filter(|entry| format!("{entry:?}").contains(part)).count();
     assert_eq!(told("somebody-elses"), 1, "{warnings:?}");
-    assert_eq!(warnings.len(), 2, "the datagram socket is told, too: {warnings:?}");
+    assert_eq!(warnings.len(), 1, "{warnings:?}");
+}
+
+#[test]
+fn a_socket_of_the_wrong_kind_is_told_with_the_remedy() {
+    let machine = Machine::boot_with(&["hello"]);
+    let contents = unit("ListenDatagram", "127.0.0.1:8084", "http");
+    machine.put("etc/systemd/system/p.socket", contents);
+    machine.reload_units();
+    machine.succeed(&["systemctl", "start", "p.socket"]);
+    assert_ne!(machine.systemctl(&["start", "plugind.service"]).status, 0);
+    assert_eq!(machine.daemon("ExecMainStatus"), "78");
+    let entry = machine.wait_for_entry(&[&message("START_FAILED")]);
+    assert!(entry.field("ERROR").contains("ListenStream="), "{entry:?}");
 }
 
 #[test]
