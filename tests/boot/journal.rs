@@ -102,14 +102,13 @@ fn no_request_waits_for_a_journal_that_stands_still_and_what_is_lost_is_counted(
     // journald itself limits what it takes of a unit, and would count that for itself.
     machine.put_drop_in("plugind.service", "[Service]\nLogRateLimitIntervalSec=0\n");
     machine.start();
-    let journald = machine.property("systemd-journald.service", "MainPID");
     // Nothing but requests until it goes on: systemd itself waits for its journal now and then.
-    machine.succeed(&["kill", "-STOP", &journald]);
+    machine.signal("systemd-journald.service", "STOP");
     for _ in 0..FLOODS {
         assert_eq!(machine.get("/floods/flood/1000").told(), (200, "fine"));
         assert_eq!(machine.get("/hello").told(), (200, HELLO));
     }
-    machine.succeed(&["kill", "-CONT", &journald]);
+    machine.signal("systemd-journald.service", "CONT");
     machine.wait_for_entry(&[&message("DROPPED")]);
     // Whatever was kept has come when what is said now has.
     assert_eq!(machine.get("/floods/flood/1").status(), 200);

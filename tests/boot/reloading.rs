@@ -85,13 +85,13 @@ fn sighup_is_a_reload_that_systemd_sees() {
     machine.start();
     let pid = machine.daemon("MainPID");
     machine.put_component("warmup", another("warmup"));
-    machine.succeed(&["kill", "-HUP", &pid]);
+    machine.signal("plugind.service", "HUP");
     machine.wait_for("ActiveState", |state| state == "reloading");
     machine.wait_for("ActiveState", |state| state == "active");
     assert_eq!(count(&machine, "PLUGIN_READY", "PLUGIN=warmup"), 2);
     // Also when it fails: systemd waits for no other word.
     machine.put_component("warmup", "no component");
-    machine.succeed(&["kill", "-HUP", &pid]);
+    machine.signal("plugind.service", "HUP");
     machine.wait_for_entry(&[&message("PLUGIN_FAILED"), "PLUGIN=warmup"]);
     machine.wait_for("ActiveState", |state| state == "active");
     assert_eq!(machine.get("/warmup").told(), (200, "warm\n"));

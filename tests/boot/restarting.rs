@@ -32,7 +32,7 @@ fn who_comes_after_a_crash_waits_and_is_answered() {
         let load = Load::begin(scope, &machine, &CLIENTS);
         for crashes in 1..=3 {
             load.wait_for(100);
-            machine.succeed(&["systemctl", "kill", "--signal=KILL", "plugind.service"]);
+            machine.signal("plugind.service", "KILL");
             let crashes = crashes.to_string();
             // A client that waits has it started before the restart is due.
             let started = || (machine.daemon("ActiveState") == "active").then_some(());

@@ -91,7 +91,7 @@ fn sighup_before_it_is_ready_does_it_no_harm() {
     machine.succeed(&["systemctl", "start", "--no-block", "plugind.service"]);
     machine.wait_for("StatusText", |status| status.contains("warmup"));
     let pid = machine.daemon("MainPID");
-    machine.succeed(&["kill", "-HUP", &pid]);
+    machine.signal("plugind.service", "HUP");
     machine.wait_for("ActiveState", |state| state == "active");
     assert_eq!((machine.daemon("MainPID"), machine.daemon("NRestarts")), (pid, "0".to_owned()));
 }

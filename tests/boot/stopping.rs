@@ -57,7 +57,7 @@ fn sigterm_under_load_loses_no_request() {
         for _ in 0..3 {
             load.wait_for(200);
             let pid = machine.daemon("MainPID");
-            machine.succeed(&["kill", "-TERM", &pid]);
+            machine.signal("plugind.service", "TERM");
             // The next client has it started again.
             machine.wait_for("MainPID", |now| now != pid && now != "0");
         }

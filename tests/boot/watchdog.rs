@@ -17,7 +17,7 @@ fn watched(guests: &[&str]) -> Machine {
 fn a_daemon_that_stands_still_is_ended_and_started_again() {
     let machine = watched(&["hello"]);
     machine.start();
-    machine.succeed(&["systemctl", "kill", "--signal=STOP", "--kill-whom=main", "plugind.service"]);
+    machine.signal("plugind.service", "STOP");
     machine.wait_for_entry(&["UNIT=plugind.service", "UNIT_RESULT=watchdog"]);
     machine.wait_for("NRestarts", |restarts| restarts == "1");
     machine.wait_for("ActiveState", |state| state == "active");

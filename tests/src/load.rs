@@ -82,10 +82,17 @@ impl<'scope> Load<'scope> {
     /// # Panics
     /// When a client does.
     #[must_use]
-    pub fn end(self) -> Tally {
+    pub fn end(mut self) -> Tally {
         self.enough.store(true, Relaxed);
-        let tallies = self.clients.into_iter().map(|client| client.join().expect("clients count"));
+        let tallies = self.clients.drain(..).map(|client| client.join().expect("clients count"));
         tallies.fold(Tally::default(), Tally::and)
+    }
+}
+
+impl Drop for Load<'_> {
+    fn drop(&mut self) {
+        // The scope waits for its threads, also when a test panics in it.
+        self.enough.store(true, Relaxed);
     }
 }
 

@@ -175,6 +175,14 @@ impl Machine {
         self.succeed(&["systemctl", "start", "plugind.service"]);
     }
 
+    /// Sends a signal to the main process of a unit.
+    ///
+    /// # Panics
+    /// When there is none.
+    pub fn signal(&self, unit: &str, signal: &str) {
+        self.succeed(&["systemctl", "kill", "--kill-whom=main", "--signal", signal, unit]);
+    }
+
     /// A property of a unit.
     #[must_use]
     pub fn property(&self, unit: &str, name: &str) -> String {
