@@ -113,7 +113,6 @@ pub struct Crew {
     /// Failed workers are not replaced until the keeper says so.
     held: AtomicBool,
     dismissed: OnceLock<StopReason>,
-    gone: AtomicBool,
     /// Those that take work from the queue.
     roster: Mutex<Vec<Arc<Vitals>>>,
 }
@@ -141,7 +140,6 @@ impl Crew {
             present: AtomicUsize::new(0),
             held: AtomicBool::new(false),
             dismissed: OnceLock::new(),
-            gone: AtomicBool::new(false),
             roster: Mutex::default(),
         })
     }
@@ -173,8 +171,9 @@ impl Crew {
         if self.terms.program {
             self.kill_all();
         }
+        // It may have been told before: a crew is dismissed when its plugin fails, and again when that is to go.
         if self.present.load(SeqCst) == 0 {
-            self.tell_gone();
+            self.tell(News::Gone);
         }
     }
 
@@ -225,12 +224,6 @@ impl Crew {
 
     fn roster(&self) -> MutexGuard<'_, Vec<Arc<Vitals>>> {
         self.roster.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn tell_gone(&self) {
-        if !self.gone.swap(true, SeqCst) {
-            self.tell(News::Gone);
-        }
     }
 }
 
@@ -295,7 +288,7 @@ impl Drop for Presence {
         }
         let before = self.crew.present.fetch_sub(1, SeqCst);
         if before == 1 && self.crew.dismissed().is_some() {
-            self.crew.tell_gone();
+            self.crew.tell(News::Gone);
         }
     }
 }
