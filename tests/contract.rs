@@ -20,7 +20,7 @@ fn the_package_has_the_interfaces_that_are_served_and_no_others() {
     assert_eq!(package.name.to_string(), "plugind:plugin@0.1.0");
     let mut interfaces: Vec<_> = package.interfaces.keys().map(String::as_str).collect();
     interfaces.sort_unstable();
-    assert_eq!(interfaces, ["identity", "journal", "lifecycle", "notify", "types"]);
+    assert_eq!(interfaces, ["credentials", "identity", "journal", "lifecycle", "notify", "types"]);
 }
 
 #[test]

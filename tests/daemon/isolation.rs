@@ -253,3 +253,27 @@ fn one_that_fails_again_and_again_is_given_up() {
     assert_eq!(answer.head.field("retry-after"), Some("1"));
     assert_eq!(daemon.get("/hello").status(), 200);
 }
+
+/// How much processor time the daemon has used, in hundredths of a second, which is what Linux counts in.
+fn processor_time(daemon: &Daemon) -> u64 {
+    let stat = std::fs::read_to_string(format!("/proc/{}/stat", daemon.pid())).unwrap();
+    // Behind the name, which may have anything in it, utime and stime are the 12th and the 13th.
+    let (_, fields) = stat.rsplit_once(") ").unwrap();
+    fields.split(' ').skip(11).take(2).map(|field| field.parse::<u64>().unwrap()).sum()
+}
+
+#[test]
+fn a_plugin_with_a_quota_that_spins_leaves_the_processor_alone() {
+    let quota = "[service]\nwatchdog-sec = \"0\"\n[limits]\ncpu-quota = \"10%\"\nrequest-timeout = \"1h\"\n";
+    let tree = Tree::new().with_manifest("loops_in_request", quota).with("sleeps");
+    let daemon = Daemon::start(&tree);
+    let mut spins = daemon.connect();
+    spins.request("GET", "/loops-in-request/loop", &[]);
+    let before = processor_time(&daemon);
+    eventually("something to be charged", || (processor_time(&daemon) > before + 5).then_some(()));
+    let before = processor_time(&daemon);
+    assert_eq!(daemon.get("/sleeps/sleep/3000").text(), "slept");
+    let used = processor_time(&daemon) - before;
+    // It may be 30 and what the daemon itself needs. Where the machine is busy it is less in any case.
+    assert!(used < 100, "{used} hundredths in 3 seconds or little more");
+}

@@ -232,3 +232,48 @@ fn where_there_is_no_address_space_for_a_pool_plugins_are_served_without_one() {
     assert_eq!(daemon.get("/greeter-02").status(), 200);
     assert_eq!(daemon.stop(), 0);
 }
+
+#[test]
+fn an_instance_that_has_its_age_finishes_what_it_has_and_is_replaced_without_being_asked() {
+    let aged = "[instances]\nmax = 1\nrecycle-age = \"1s\"\n";
+    let tree = Tree::new().with_manifest("says_stop", aged).with_manifest("streams", aged);
+    let daemon = Daemon::start(&tree);
+    let mut client = daemon.connect();
+    client.request("POST", "/streams/echo", &["Transfer-Encoding: chunked"]);
+    let head = client.head();
+    let stopped = ["plugind[says-stop]: stopped: StopReason::Recycle"];
+    daemon.log.wait_for_times(3, &stopped);
+    assert_eq!(daemon.get("/says-stop").status(), 200);
+    assert_eq!(daemon.get("/streams").told(), (200, "fine"), "its successor has its place");
+
+    client.write_chunk(b"still there");
+    client.write_chunk(b"");
+    let mut body = Vec::new();
+    client.body(&head, |piece| body.extend_from_slice(piece));
+    assert_eq!((head.status, &*body), (200, &b"still there"[..]));
+    assert_eq!(daemon.log.count(&["worker ended"]), 0);
+}
+
+#[test]
+fn a_plugin_that_failed_for_good_ends_the_daemon_if_its_manifest_says_so() {
+    let policy = "[service]\nrestart = \"no\"\n";
+    let exit = format!("required = false\n{policy}failure-action = \"exit\"\n");
+    let tree = Tree::new().with_manifest("traps_in_request", &exit).with("says_stop");
+    let tree = tree.with_named("other", "traps_in_request", policy);
+    let mut daemon = Daemon::start(&tree);
+    assert_eq!(daemon.get("/other/trap").status(), 502);
+    daemon.log.wait_for(&["plugind: plugin failed", "plugin=other", "stage=run"]);
+    assert_eq!(daemon.get("/says-stop").status(), 200, "the others go on");
+
+    assert_eq!(daemon.get("/traps-in-request/trap").status(), 502);
+    assert_eq!(daemon.wait(), 1);
+    daemon.log.wait_for_in_order(
+        0,
+        &[
+            &["plugind: plugin failed", "plugin=traps-in-request", "stage=run"],
+            &["plugind: stopping"],
+            &["plugind[says-stop]: stopped: StopReason::Shutdown"],
+            &["err     plugind: cannot go on", "plugin traps-in-request failed at run", "wasm"],
+        ],
+    );
+}

@@ -6,6 +6,7 @@ mod isolation;
 mod workers;
 mod streaming;
 mod lifecycle;
+mod grants;
 mod rescan;
 mod compiler;
 mod cache;

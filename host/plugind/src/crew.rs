@@ -39,6 +39,8 @@ pub struct Terms {
     pub concurrency: usize,
     /// After so many calls a worker is replaced.
     pub recycle_after: Option<u32>,
+    /// A worker of this age is replaced.
+    pub recycle_age: Option<Duration>,
     /// Every request has a worker of its own, which is made when it comes.
     pub on_demand: bool,
     /// It is a program: it serves nothing, and is not asked how it is.
@@ -83,6 +85,8 @@ pub enum News {
         /// Which worker.
         worker: u32,
     },
+    /// It has its age, takes no more work, and ends when it has done what it has.
+    Aged,
     /// The program returned ok.
     Returned,
     /// The last worker of a crew that was dismissed is gone.

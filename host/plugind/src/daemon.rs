@@ -19,6 +19,7 @@ use crate::{
         watchdog::Watchdog,
     },
     table,
+    world::granted::Places,
 };
 use rustix::io::Errno;
 use std::{io, path::PathBuf, time::Duration};
@@ -51,6 +52,8 @@ pub struct Settings {
     pub search_path: SearchPath,
     /// Where compiled code is kept.
     pub cache: PathBuf,
+    /// Where is what plugins may be granted.
+    pub places: Places,
     /// What compiles components.
     pub compiler: Compiler,
 }
@@ -79,6 +82,9 @@ pub enum DaemonError {
     /// Required plugins cannot start.
     #[error("{}", told(.0))]
     Required(Vec<Failed>),
+    /// Plugins failed that the daemon is not to go on without.
+    #[error("{}", told(.0))]
+    Failed(Vec<Failed>),
     /// The supervisor ended, and with it everything that keeps plugins.
     #[error(
         "the supervisor of the plugins ended, which is a mistake of plugind's own; please report it"
@@ -209,6 +215,7 @@ impl Daemon {
             cache: Cache::new(settings.cache),
             compiler: compiler.clone(),
             journal: journal.clone(),
+            places: settings.places,
         };
         let keeper = supervisor::start(means, publisher, watchdog)
             .map_err(|error| DaemonError::Linker(format!("{error:#}")))?;
@@ -304,7 +311,8 @@ impl Daemon {
         }
     }
 
-    /// Does what signals ask for, until one asks to end, and tells systemd how all plugins are.
+    /// Does what signals ask for, until one asks to end or a plugin fails that the daemon is not to go on without, and
+    /// tells systemd how all plugins are.
     async fn keep(&mut self, keeper: &Keeper) -> Result<(), DaemonError> {
         let mut summary = keeper.summary();
         let mut extend = interval(EXTEND_EVERY);
@@ -313,6 +321,10 @@ impl Daemon {
         let (mut begun, mut over) = (summary.borrow().reloads_begun, summary.borrow().reloads_over);
         loop {
             let now = summary.borrow_and_update().clone();
+            let fatal: Vec<_> = now.failed.iter().filter(|failed| failed.exit).cloned().collect();
+            if !fatal.is_empty() {
+                return Err(DaemonError::Failed(fatal));
+            }
             let line = Phase::Running.line(&now);
             if begun < now.reloads_begun {
                 // Each is told with its moment: systemd waits for one that is later than what it asked for.

@@ -14,6 +14,12 @@ pub struct Environment {
     pub cache_directory: Option<PathBuf>,
     /// `$XDG_CACHE_HOME`
     pub xdg_cache_home: Option<PathBuf>,
+    /// `$STATE_DIRECTORY`, which systemd sets for `StateDirectory=`.
+    pub state_directory: Option<PathBuf>,
+    /// `$XDG_STATE_HOME`
+    pub xdg_state_home: Option<PathBuf>,
+    /// `$CREDENTIALS_DIRECTORY`, which systemd sets for `LoadCredential=`.
+    pub credentials_directory: Option<PathBuf>,
     /// `$HOME`
     pub home: Option<PathBuf>,
     /// Whether this is root.
@@ -34,6 +40,9 @@ impl Environment {
             // systemd separates several by colons; the first is the one that is meant.
             cache_directory: path("CACHE_DIRECTORY").map(|all| first_of(&all)),
             xdg_cache_home: path("XDG_CACHE_HOME"),
+            state_directory: path("STATE_DIRECTORY").map(|all| first_of(&all)),
+            xdg_state_home: path("XDG_STATE_HOME"),
+            credentials_directory: path("CREDENTIALS_DIRECTORY"),
             home: path("HOME"),
             is_root: rustix::process::geteuid().is_root(),
             program: env::current_exe().unwrap_or_else(|_| PathBuf::from("plugind")),
@@ -44,18 +53,42 @@ impl Environment {
     /// usually are.
     #[must_use]
     pub fn cache(&self, root: Option<&Path>) -> PathBuf {
-        let of_the_system = |root: &Path| root.join("var/cache/plugind");
+        let (systemd, user) = (&self.cache_directory, &self.xdg_cache_home);
+        self.kept(root, systemd.as_ref(), user.as_ref(), ".cache", "var/cache/plugind")
+    }
+
+    /// Where the directories of plugins' own are, by the same rules.
+    #[must_use]
+    pub fn state(&self, root: Option<&Path>) -> PathBuf {
+        let (systemd, user) = (&self.state_directory, &self.xdg_state_home);
+        self.kept(root, systemd.as_ref(), user.as_ref(), ".local/state", "var/lib/plugind")
+    }
+
+    /// Where credentials are: below the root that was given, or where systemd says, or nowhere.
+    #[must_use]
+    pub fn credentials(&self, root: Option<&Path>) -> Option<PathBuf> {
+        let below = root.map(|root| root.join("run/credentials/plugind.service"));
+        below.or_else(|| self.credentials_directory.clone())
+    }
+
+    fn kept(
+        &self,
+        root: Option<&Path>,
+        systemd: Option<&PathBuf>,
+        user: Option<&PathBuf>,
+        at_home: &str,
+        of_the_system: &str,
+    ) -> PathBuf {
         if let Some(root) = root {
-            return of_the_system(root);
+            return root.join(of_the_system);
         }
-        if let Some(directory) = &self.cache_directory {
+        if let Some(directory) = systemd {
             return directory.clone();
         }
-        let of_the_user =
-            self.xdg_cache_home.clone().or_else(|| Some(self.home.as_ref()?.join(".cache")));
+        let of_the_user = user.cloned().or_else(|| Some(self.home.as_ref()?.join(at_home)));
         match of_the_user {
             Some(directory) if !self.is_root => directory.join("plugind"),
-            _ => of_the_system(Path::new("/")),
+            _ => Path::new("/").join(of_the_system),
         }
     }
 
@@ -112,6 +145,14 @@ mod tests {
         ] {
             assert_eq!(environment.cache(given.map(Path::new)), Path::new(expected));
         }
+        for (environment, given, expected) in [
+            (&root, None, "/var/lib/plugind"),
+            (&user, None, "/home/me/.local/state/plugind"),
+            (&user, Some("/tmp/tree"), "/tmp/tree/var/lib/plugind"),
+        ] {
+            assert_eq!(environment.state(given.map(Path::new)), Path::new(expected));
+        }
+        assert_eq!(user.credentials(None), None);
         assert_eq!(first_of(Path::new("/a:/b")), Path::new("/a"));
     }
 }

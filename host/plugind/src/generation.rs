@@ -78,7 +78,7 @@ impl Generation {
     pub fn event(&mut self, news: News) -> Event {
         match news {
             News::Ready { .. } => Event::Ready,
-            News::Retired { .. } => Event::Retired,
+            News::Retired { .. } | News::Aged => Event::Retired,
             News::Returned => Event::Returned,
             News::Gone => Event::AllGone,
             News::Failed { starting: true, .. } if self.pool.workers() > 0 => Event::NoOneMore,

@@ -6,7 +6,10 @@ use crate::{
     generation::Generation,
     lifecycle::State,
     name::PluginName,
-    plugin::{manifest::Manifest, offers::Offers},
+    plugin::{
+        manifest::{FailureAction, Manifest},
+        offers::Offers,
+    },
     pool::Pool,
     summary::{Failed, Stage, Summary},
 };
@@ -145,7 +148,8 @@ impl Kept {
     /// Why its newest version does not serve, if that is so.
     #[must_use]
     pub fn failed(&self, name: &PluginName) -> Option<Failed> {
-        self.problem.as_ref().map(|problem| problem.failed(name))
+        let failed = self.problem.as_ref()?.failed(name);
+        Some(Failed { exit: failed.exit && self.serving().is_none(), ..failed })
     }
 
     /// What there is to say of it in a list.
@@ -210,9 +214,12 @@ impl Problem {
     /// It as whoever reports on all plugins sees it.
     #[must_use]
     pub fn failed(&self, name: &PluginName) -> Failed {
+        let started = self.content.as_ref().filter(|_| self.generation.is_some());
+        let action = started.map(|(_, manifest)| manifest.service.failure_action);
         Failed {
             plugin: name.clone(),
             required: self.required,
+            exit: action == Some(FailureAction::Exit),
             stage: self.stage,
             error: self.error.clone(),
             configuration: self.configuration,

@@ -6,6 +6,7 @@
 pub mod chain;
 pub mod name;
 pub mod quantity;
+pub mod endpoint;
 pub mod text;
 pub mod api;
 

@@ -38,7 +38,8 @@ pub enum Event {
         /// Whether others take work.
         others: bool,
     },
-    /// An instance ended because a request in it took too long. It did nothing else that is wrong.
+    /// An instance takes no more work because a request in it took too long or because it has its age. It did nothing
+    /// else that is wrong.
     Retired,
     /// One more instance could not be started; there are others.
     NoOneMore,

@@ -7,7 +7,11 @@ use crate::{
         manifest::Manifest,
         offers::{Offers, Preview},
     },
-    world::{State, bindings::exports::plugind::plugin::lifecycle},
+    world::{
+        State,
+        bindings::exports::plugind::plugin::lifecycle,
+        granted::{GrantError, Granted, Places},
+    },
 };
 use std::path::PathBuf;
 use wasmtime::{
@@ -29,6 +33,8 @@ pub struct Linked {
     pub digest: [u8; 32],
     /// Where its component was read from.
     pub path: PathBuf,
+    /// What its instances were granted.
+    pub granted: Granted,
     pre: InstancePre<State>,
     http: Option<HttpIndices>,
     run: Option<ComponentExportIndex>,
@@ -65,13 +71,20 @@ pub enum LinkError {
         /// What the engine says.
         why: String,
     },
+    /// It was granted what cannot be had.
+    #[error(transparent)]
+    Grant(#[from] GrantError),
 }
 
-/// Links a component with what `linker` has.
+/// Links a component with what `linker` has and its manifest grants. Blocks.
 ///
 /// # Errors
-/// When an import is missing, or an export is not what its name says.
-pub fn link(compiled: Compiled, linker: &Linker<State>) -> Result<Linked, LinkError> {
+/// When an import is missing, an export is not what its name says, or something granted cannot be had.
+pub fn link(
+    compiled: Compiled,
+    linker: &Linker<State>,
+    places: &Places,
+) -> Result<Linked, LinkError> {
     let component = compiled.component;
     let pre = linker
         .instantiate_pre(&component)
@@ -117,12 +130,14 @@ pub fn link(compiled: Compiled, linker: &Linker<State>) -> Result<Linked, LinkEr
         }
         false => None,
     };
+    let granted = Granted::open(&compiled.name, &compiled.manifest.grants, places)?;
     Ok(Linked {
         name: compiled.name,
         manifest: compiled.manifest,
         offers,
         digest: compiled.digest,
         path: compiled.path,
+        granted,
         pre,
         http,
         run,

@@ -11,6 +11,7 @@ use plugind::{
     plugin::{compile::Compiler, scan::SearchPath},
     quantity::{Bytes, Span},
     systemd::environment::Systemd,
+    world::granted::Places,
 };
 use std::{
     path::{Path, PathBuf},
@@ -104,6 +105,10 @@ fn main() -> ExitCode {
             None => SearchPath::below(root.unwrap_or(Path::new("/"))),
         },
         cache: environment.cache(root),
+        places: Places {
+            state: environment.state(root),
+            credentials: environment.credentials(root),
+        },
         compiler: Compiler::new(
             arguments.compiler.unwrap_or_else(|| environment.compiler()),
             arguments.compile_timeout.0,

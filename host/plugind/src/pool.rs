@@ -16,6 +16,7 @@ use crate::{
     worker,
     world::{
         self, bindings::exports::plugind::plugin::lifecycle::StopReason, identity, journal, memory,
+        quota,
     },
 };
 use async_channel::TrySendError;
@@ -23,7 +24,7 @@ use futures::channel::oneshot;
 use std::{
     sync::{Arc, PoisonError},
     thread::available_parallelism,
-    time::Duration,
+    time::{Duration, Instant},
 };
 use tokio::sync::Semaphore;
 use wasmtime_wasi_config::WasiConfigVariables;
@@ -85,6 +86,10 @@ impl Pool {
             notify: Arc::default(),
             memory: Arc::new(memory::Shared::new(all, each)),
             config: Arc::new(config),
+            granted: linked.granted.clone(),
+            quota: limits
+                .cpu_quota
+                .map(|quota| Arc::new(quota::Shared::new(quota, Instant::now()))),
         };
         let watch =
             Watch::start(limits.request_timeout, terms.serve_one().then_some(terms.timeout_stop));
@@ -238,6 +243,7 @@ impl Terms {
                 Mode::Exclusive | Mode::Fresh => 1,
             },
             recycle_after: recycle_after.or(instances.recycle_after),
+            recycle_age: instances.recycle_age,
             on_demand: mode == Mode::Fresh && !linked.has_lifecycle() && !alone,
             program,
             timeout_start: service.timeout_start,

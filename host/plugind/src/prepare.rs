@@ -11,7 +11,7 @@ use crate::{
         verify::{Rejected, Verified, verify},
     },
     summary::Stage,
-    world,
+    world::{self, granted::Places},
 };
 use wasmtime::{Engine, component::Linker};
 
@@ -28,6 +28,8 @@ pub struct Means {
     pub compiler: Compiler,
     /// Where plugins speak.
     pub journal: Journal,
+    /// Where is what they may be granted.
+    pub places: Places,
 }
 
 /// A plugin as it was judged.
@@ -77,7 +79,7 @@ pub fn prepare(
             let error = format!("{path}: {}", Chain(&error));
             PrepareError { stage: Stage::Compile, error, configuration }
         })?;
-    link(compiled, linker).map_err(|error| {
+    link(compiled, linker, &means.places).map_err(|error| {
         let error = format!("{path} {}", Chain(&error));
         PrepareError { stage: Stage::Link, error, configuration: true }
     })

@@ -1,4 +1,4 @@
-//! Sizes, spans of time and rates, spelled as systemd spells them (systemd.syntax(7), systemd.time(7)).
+//! Sizes, spans of time, rates and shares, spelled as systemd spells them (systemd.syntax(7), systemd.time(7)).
 
 use std::{fmt, str::FromStr, time::Duration};
 
@@ -19,8 +19,15 @@ pub struct Rate {
     pub every: Duration,
 }
 
+/// A share of one processor: `50%` is half of one, `200%` is two of them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Percent(pub u32);
+
 /// What `infinity` means: longer than anything lasts, and short enough to be added to a moment.
 const FOREVER: Duration = Duration::from_secs(100 * 365 * 24 * 60 * 60);
+
+/// More processors than a machine has.
+const PERCENT_MAX: u32 = 100 * 10_000;
 
 /// Why a text is no such quantity.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -34,6 +41,11 @@ pub enum QuantityError {
     /// It is no rate.
     #[error("{0:?} is no rate; write a number, a slash and a span of time, as in \"1000/10s\"")]
     Rate(String),
+    /// It is no share.
+    #[error(
+        "{0:?} is no share of a processor; write a whole number from 1 on and %, as in \"50%\""
+    )]
+    Percent(String),
 }
 
 impl FromStr for Bytes {
@@ -74,6 +86,18 @@ impl FromStr for Rate {
             return Err(wrong());
         }
         Ok(Self { count, every })
+    }
+}
+
+impl FromStr for Percent {
+    type Err = QuantityError;
+
+    fn from_str(text: &str) -> Result<Self, QuantityError> {
+        let number = text.strip_suffix('%').and_then(|number| number.trim().parse().ok());
+        match number.filter(|number| (1..=PERCENT_MAX).contains(number)) {
+            Some(number) => Ok(Self(number)),
+            None => Err(QuantityError::Percent(text.to_owned())),
+        }
     }
 }
 
@@ -135,6 +159,15 @@ mod tests {
         assert_eq!("1000/10s".parse(), Ok(Rate { count: 1000, every: Duration::from_secs(10) }));
         for text in ["", "1000", "/10s", "1000/", "1000/0s", "x/10s"] {
             assert!(text.parse::<Rate>().is_err(), "{text:?} was accepted");
+        }
+    }
+
+    #[test]
+    fn a_share_is_a_number_of_hundredths() {
+        assert_eq!("50%".parse(), Ok(Percent(50)));
+        assert_eq!("200 %".parse(), Ok(Percent(200)));
+        for text in ["", "%", "50", "0%", "-1%", "0.5%", "4294967296%", "1000001%"] {
+            assert!(text.parse::<Percent>().is_err(), "{text:?} was accepted");
         }
     }
 }

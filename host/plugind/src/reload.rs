@@ -100,7 +100,8 @@ mod tests {
 
     fn failed(plugin: &PluginName) -> Failed {
         let (plugin, error) = (plugin.clone(), String::new());
-        Failed { plugin, required: true, stage: Stage::Start, error, configuration: false }
+        let (required, exit, configuration) = (true, false, false);
+        Failed { plugin, required, exit, stage: Stage::Start, error, configuration }
     }
 
     #[test]

@@ -31,6 +31,8 @@ pub struct Failed {
     pub plugin: PluginName,
     /// Whether the daemon is not ready without it.
     pub required: bool,
+    /// Whether the daemon is to end because of it: `failure-action = "exit"`.
+    pub exit: bool,
     /// What was being done with it.
     pub stage: Stage,
     /// What went wrong.

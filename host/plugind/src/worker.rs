@@ -18,11 +18,12 @@ use crate::{
         memory::Refused,
         notify::STATUS_MAX,
         pulse::Pulse,
+        quota::Gate,
     },
 };
 use futures::{
     FutureExt,
-    future::pending,
+    future::{OptionFuture, pending},
     stream::{FuturesUnordered, Stream, StreamExt},
 };
 use std::{
@@ -36,6 +37,7 @@ use std::{
     task::{Context, Poll},
     time::Instant,
 };
+use tokio::time::sleep;
 use tracing::{debug, warn};
 use wasmtime::{AsContextMut, PoolConcurrencyLimitError, Store, component::Accessor};
 use wasmtime_wasi_http::{WasiHttpView, handler::Prepared};
@@ -138,11 +140,17 @@ impl<'a> Worker<'a> {
     /// Polls the inside and keeps its deadlines.
     async fn outside(&self, mut inside: Pin<&mut impl Future<Output = Ended>>) -> Ended {
         let mut alarm = Alarm::default();
+        let mut gate = self.crew.shared.quota.clone().map(Gate::new);
         poll_fn(|cx| {
             self.vitals.register(cx.waker());
-            loop {
-                if let Poll::Ready(end) = inside.as_mut().poll(cx) {
-                    return Poll::Ready(end);
+            // Behind a closed gate the inside stands still, and whoever wants the worker gone is heard all the same.
+            while gate.as_mut().is_none_or(|gate| gate.poll_open(cx).is_ready()) {
+                let polled = match &gate {
+                    None => inside.as_mut().poll(cx),
+                    Some(gate) => gate.charged(|| inside.as_mut().poll(cx)),
+                };
+                if polled.is_ready() {
+                    return polled;
                 }
                 // It is idle or waits for something, so it may be asked once more whether it takes more work.
                 if self.settled.swap(true, Relaxed) {
@@ -258,6 +266,7 @@ impl<'a> Worker<'a> {
         let mut leaving: Option<Why> = None;
         let mut place = self.place.lock().unwrap_or_else(PoisonError::into_inner).take();
         let mut queue = pin!(self.crew.queue.clone());
+        let mut age = pin!(OptionFuture::from(terms.recycle_age.map(sleep)));
         let mut health =
             Health::new(&self.crew.linked.name, self.vitals.number, terms.watchdog, exports);
 
@@ -302,6 +311,14 @@ impl<'a> Worker<'a> {
                 }
                 if leaving.is_none() && terms.recycle_after.is_some_and(|most| taken >= most) {
                     leaving = Some(Why::Recycled);
+                }
+                if leaving.is_none() && age.as_mut().poll(cx) == Poll::Ready(Some(())) {
+                    leaving = Some(Why::Recycled);
+                    // The next one need not wait for this one's end, nor for work.
+                    if let Some(place) = &mut place {
+                        place.leave();
+                        self.crew.tell(News::Aged);
+                    }
                 }
                 let room = leaving.is_none()
                     && !self.vitals.is_retiring()

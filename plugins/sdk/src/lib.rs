@@ -1,8 +1,8 @@
 //! The interfaces of `plugind:plugin` for plugins written in Rust.
 //!
-//! A plugin implements [`Lifecycle`], hands it to [`export!`], and calls [`journal`], [`notify`], [`identity`] and
-//! [`config`]. Only what is called becomes an import of the component, and only what is exported an export: a plugin
-//! that merely writes to the journal has no lifecycle.
+//! A plugin implements [`Lifecycle`], hands it to [`export!`], and calls [`journal`], [`notify`], [`identity`],
+//! [`credentials`] and [`config`]. Only what is called becomes an import of the component, and only what is exported
+//! an export: a plugin that merely writes to the journal has no lifecycle.
 //!
 //! ```ignore
 //! use plugind_sdk::{Lifecycle, StartError, config, journal};
@@ -33,5 +33,5 @@ pub mod journal;
 pub mod lifecycle;
 
 pub use bindings::export;
-pub use bindings::plugind::plugin::{identity, notify};
+pub use bindings::plugind::plugin::{credentials, identity, notify};
 pub use lifecycle::{Condition, Lifecycle, StartError, StopReason};

@@ -163,6 +163,35 @@ impl<'a> Table<'a> {
         all
     }
 
+    /// The list of texts under `key`, each as `parse` takes it.
+    pub fn list<T, E: Display>(
+        &self,
+        key: &'static str,
+        parse: impl Fn(&str) -> Result<T, E>,
+    ) -> Vec<T> {
+        let mut all = Vec::new();
+        let Some(value) = self.value(key) else { return all };
+        let Some(array) = value.get_ref().as_array() else {
+            let what = a(value.get_ref());
+            self.complain(value, format!("{}{key} is a list [\"…\"], not {what}", self.prefix));
+            return all;
+        };
+        for value in array.iter() {
+            match value.get_ref().as_str().map(&parse) {
+                Some(Ok(parsed)) => all.push(parsed),
+                Some(Err(error)) => self.complain(value, format!("{}{key}: {error}", self.prefix)),
+                None => {
+                    let what = a(value.get_ref());
+                    self.complain(
+                        value,
+                        format!("{}{key} has texts in quotes, not {what}", self.prefix),
+                    );
+                }
+            }
+        }
+        all
+    }
+
     /// The table `[key]` of texts with keys of the author's own.
     pub fn texts(&self, key: &'static str) -> BTreeMap<String, String> {
         let mut texts = BTreeMap::new();
@@ -180,7 +209,8 @@ impl<'a> Table<'a> {
                 None => self.complain(
                     value,
                     format!(
-                        "{key}.{} is a text in quotes, not {}",
+                        "{}{key}.{} is a text in quotes, not {}",
+                        self.prefix,
                         name.get_ref(),
                         a(value.get_ref())
                     ),
@@ -268,7 +298,7 @@ mod tests {
 
     #[test]
     fn every_mistake_is_found_at_once_and_told_with_its_place() {
-        let text = "a = 1\nspam = true\n[service]\ntimeout = \"soon\"\nmode = \"fast\"\n[[serve]]\nruote = \"/\"\n[config]\nx = 1\n";
+        let text = "a = 1\nspam = true\n[service]\ntimeout = \"soon\"\nmode = \"fast\"\n[[serve]]\nruote = \"/\"\n[config]\nx = 1\n[grants]\nread = [\"/a\", 1, \"b\"]\n";
         let document = Document::new(Path::new("f.toml"), text);
         let complaints = document
             .read(|top| {
@@ -279,6 +309,12 @@ mod tests {
                 });
                 top.tables("serve", |serve| serve.text("route"));
                 top.texts("config");
+                top.table("grants", |grants| {
+                    grants.list("read", |text| match text.starts_with('/') {
+                        true => Ok(()),
+                        false => Err(format!("{text:?} is no absolute path")),
+                    });
+                });
             })
             .unwrap_err();
         let told: Vec<_> = complaints.iter().map(ToString::to_string).collect();
@@ -286,11 +322,13 @@ mod tests {
             told,
             [
                 "f.toml:1:5: a is true or false, not 1",
-                "f.toml:2:1: unknown key \"spam\"; known are a, config, serve, service",
+                "f.toml:2:1: unknown key \"spam\"; known are a, config, grants, serve, service",
                 "f.toml:4:11: service.timeout: \"soon\" is no span of time; write \"30s\", \"5min\" or \"1min 30s\"",
                 "f.toml:5:8: service.mode is one of \"slow\", \"slower\", not \"fast\"",
                 "f.toml:7:1: unknown key \"serve.ruote\"; did you mean \"route\"?",
                 "f.toml:9:5: config.x is a text in quotes, not an integer",
+                "f.toml:11:15: grants.read has texts in quotes, not an integer",
+                "f.toml:11:18: grants.read: \"b\" is no absolute path",
             ]
         );
     }

@@ -2,15 +2,27 @@
 
 use crate::{
     config::{Complaint, Document, Table},
-    quantity::{Bytes, Rate, Span},
+    endpoint::Endpoint,
+    quantity::{Bytes, Percent, Rate, Span},
 };
-use std::{collections::BTreeMap, path::Path, time::Duration};
+use std::{
+    collections::BTreeMap,
+    path::{Path, PathBuf},
+    time::Duration,
+};
+
+/// Instances that are replaced more often would do little else than start.
+const RECYCLE_AGE_MIN: Duration = Duration::from_secs(1);
+/// The longest name of a credential: with what comes before it, it is the name of a file.
+const CREDENTIAL_MAX: usize = 128;
 
 /// A manifest as it counts: what the file leaves out has its default here.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Manifest {
     /// READY=1 waits for this plugin.
     pub required: bool,
+    /// What the plugin is, in a line for people.
+    pub description: Option<String>,
     /// What it serves where; none: its own route on the socket of its kind.
     pub serve: Vec<Serve>,
     /// `[service]`
@@ -19,6 +31,8 @@ pub struct Manifest {
     pub instances: Instances,
     /// `[limits]`
     pub limits: Limits,
+    /// `[grants]`
+    pub grants: Grants,
     /// `[config]`: what the plugin reads through `wasi:config/store`.
     pub config: BTreeMap<String, String>,
 }
@@ -47,6 +61,7 @@ pub struct Service {
     pub restart_max_delay: Duration,
     pub start_limit_burst: u32,
     pub start_limit_interval: Duration,
+    pub failure_action: FailureAction,
 }
 
 /// Whether an instance that ended is started anew.
@@ -60,6 +75,15 @@ pub enum Restart {
     Always,
 }
 
+/// What a plugin that failed for good does to the daemon.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum FailureAction {
+    /// Nothing: the others go on.
+    None,
+    /// It finishes what is under way, and ends.
+    Exit,
+}
+
 /// `[instances]`: how many instances there are, and what each is used for.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Instances {
@@ -71,6 +95,8 @@ pub struct Instances {
     pub concurrency: Option<u32>,
     /// After so many calls an instance is replaced; none: never.
     pub recycle_after: Option<u32>,
+    /// An instance as old as this is replaced; none: never.
+    pub recycle_age: Option<Duration>,
 }
 
 /// What an instance is used for.
@@ -91,11 +117,43 @@ pub struct Limits {
     pub memory_max: Bytes,
     /// Of all memories and tables of one instance.
     pub instance_memory_max: Bytes,
+    /// Of the processor, for all instances together; none: as much as there is.
+    pub cpu_quota: Option<Percent>,
     /// From a request's arrival until its response begins.
     pub request_timeout: Duration,
     /// What may be written to the journal.
     pub log_rate: Rate,
 }
+
+/// `[grants]`: what a plugin may do beyond what every plugin may. Nothing, unless it is written down.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Grants {
+    /// Its environment variables.
+    pub environment: BTreeMap<String, String>,
+    /// Directories that it may read, by the paths that they have on the machine.
+    pub read: Vec<PathBuf>,
+    /// Whether it has a directory of its own, `/state`.
+    pub state: bool,
+    /// Credentials that it may read.
+    pub credentials: Vec<String>,
+    /// Where it may send HTTP requests.
+    pub outgoing_http: Vec<Endpoint>,
+    /// Where it may connect by TCP.
+    pub tcp_connect: Vec<Endpoint>,
+}
+
+/// Where a plugin finds the directory of its own.
+pub const STATE: &str = "/state";
+
+/// What a grant is for: the imports, of which a component must have one, by the beginnings of their names.
+const PURPOSES: [(&str, &[&str]); 6] = [
+    ("environment", &["wasi:cli/environment@"]),
+    ("read", &["wasi:filesystem/preopens@"]),
+    ("state", &["wasi:filesystem/preopens@"]),
+    ("credentials", &["plugind:plugin/credentials@"]),
+    ("outgoing-http", &["wasi:http/client@0.3.", "wasi:http/outgoing-handler@0.2."]),
+    ("tcp-connect", &["wasi:sockets/types@0.3.", "wasi:sockets/tcp@0.2."]),
+];
 
 impl Manifest {
     /// Reads the manifest with this text; `path` is only for telling where a mistake is.
@@ -103,7 +161,20 @@ impl Manifest {
     /// # Errors
     /// Every mistake in it.
     pub fn parse(path: &Path, text: &str) -> Result<Self, Vec<Complaint>> {
-        Document::new(path, text).read(Self::read)
+        Self::parse_for(path, text, None)
+    }
+
+    /// The same, for a component that imports what has these names, if that is known: to grant what it does not import
+    /// is a mistake.
+    ///
+    /// # Errors
+    /// Every mistake in it.
+    pub fn parse_for(
+        path: &Path,
+        text: &str,
+        imports: Option<&[String]>,
+    ) -> Result<Self, Vec<Complaint>> {
+        Document::new(path, text).read(|table| Self::read(table, imports))
     }
 
     /// Whether a manifest says that its plugin is required, whatever else is wrong with it.
@@ -117,13 +188,19 @@ impl Manifest {
         required.get().unwrap_or(true)
     }
 
-    fn read(table: &Table<'_>) -> Self {
+    fn read(table: &Table<'_>, imports: Option<&[String]>) -> Self {
+        let description = table.text("description");
+        if description.as_deref().is_some_and(|text| text.chars().any(char::is_control)) {
+            table.complain_about("description", "description is one line of text");
+        }
         Self {
             required: table.boolean("required").unwrap_or(true),
+            description,
             serve: table.tables("serve", Serve::read),
             service: table.table("service", Service::read),
             instances: table.table("instances", Instances::read),
             limits: table.table("limits", Limits::read),
+            grants: table.table("grants", |table| Grants::read(table, imports)),
             config: table.texts("config"),
         }
     }
@@ -196,12 +273,22 @@ impl Service {
             restart_max_delay: span("restart-max-delay-sec", seconds(30)),
             start_limit_burst: table.number("start-limit-burst", 1).unwrap_or(5),
             start_limit_interval: span("start-limit-interval-sec", seconds(60)),
+            failure_action: table
+                .choice(
+                    "failure-action",
+                    &[("none", FailureAction::None), ("exit", FailureAction::Exit)],
+                )
+                .unwrap_or(FailureAction::None),
         }
     }
 }
 
 impl Instances {
     fn read(table: &Table<'_>) -> Self {
+        let recycle_age = table.parsed::<Span>("recycle-age").map(|span| span.0);
+        if recycle_age.is_some_and(|age| age < RECYCLE_AGE_MIN) {
+            table.complain_about("recycle-age", "instances.recycle-age is at least \"1s\"");
+        }
         let modes =
             [("shared", Mode::Shared), ("exclusive", Mode::Exclusive), ("fresh", Mode::Fresh)];
         Self {
@@ -209,6 +296,7 @@ impl Instances {
             max: table.number("max", 1),
             concurrency: table.number("concurrency", 1),
             recycle_after: table.number("recycle-after", 1),
+            recycle_age,
         }
     }
 }
@@ -218,6 +306,7 @@ impl Limits {
         Self {
             memory_max: table.parsed("memory-max").unwrap_or(Bytes(256 << 20)),
             instance_memory_max: table.parsed("instance-memory-max").unwrap_or(Bytes(64 << 20)),
+            cpu_quota: table.parsed("cpu-quota"),
             request_timeout: table
                 .parsed::<Span>("request-timeout")
                 .map_or(Duration::from_secs(30), |span| span.0),
@@ -228,14 +317,91 @@ impl Limits {
     }
 }
 
+impl Grants {
+    fn read(table: &Table<'_>, imports: Option<&[String]>) -> Self {
+        let grants = Self {
+            environment: table.texts("environment"),
+            read: table.list("read", check_directory),
+            state: table.boolean("state").unwrap_or(false),
+            credentials: table.list("credentials", check_credential),
+            outgoing_http: table.list("outgoing-http", str::parse),
+            tcp_connect: table.list("tcp-connect", str::parse),
+        };
+        if grants.environment.iter().any(|(name, value)| {
+            name.is_empty() || name.contains(['=', '\0']) || value.contains('\0')
+        }) {
+            table.complain_about(
+                "environment",
+                "grants.environment has names that are not empty and have no \"=\", and nothing in it has a NUL",
+            );
+        }
+        if grants.state && grants.read.iter().any(|path| path == Path::new(STATE)) {
+            table.complain_about(
+                "read",
+                format!("grants.read has {STATE}, which is the plugin's own by grants.state"),
+            );
+        }
+        for (key, purposes) in PURPOSES {
+            let serves =
+                |import: &String| purposes.iter().any(|purpose| import.starts_with(purpose));
+            if grants.has(key) && imports.is_some_and(|imports| !imports.iter().any(serves)) {
+                let purposes = purposes.join(" or ");
+                let message = format!(
+                    "grants.{key} is of no use: the component does not import {purposes}; leave it out"
+                );
+                table.complain_about(key, message);
+            }
+        }
+        grants
+    }
+
+    /// Whether anything is granted by the key.
+    fn has(&self, key: &str) -> bool {
+        match key {
+            "environment" => !self.environment.is_empty(),
+            "read" => !self.read.is_empty(),
+            "state" => self.state,
+            "credentials" => !self.credentials.is_empty(),
+            "outgoing-http" => !self.outgoing_http.is_empty(),
+            _ => !self.tcp_connect.is_empty(),
+        }
+    }
+}
+
+/// A directory is found under the same path by the plugin, so there must be one way to write it.
+fn check_directory(text: &str) -> Result<PathBuf, String> {
+    let mut segments = text.strip_prefix('/').unwrap_or("..").split('/');
+    let plain = |segment| !matches!(segment, "" | "." | "..");
+    if (text != "/" && !segments.all(plain)) || text.chars().any(char::is_control) {
+        let what = "is no directory; write it from the root on and without \".\" and \"..\"";
+        return Err(format!("{text:?} {what}, as in \"/usr/share/zoneinfo\""));
+    }
+    Ok(PathBuf::from(text))
+}
+
+/// A credential is a file of this name with `plugind.PLUGIN.` before it.
+fn check_credential(text: &str) -> Result<String, String> {
+    let allowed = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.');
+    if text.is_empty() || text.len() > CREDENTIAL_MAX || !text.chars().all(allowed) {
+        return Err(format!(
+            "{text:?} is no name of a credential; it has 1 to {CREDENTIAL_MAX} of letters, digits, \"-\", \"_\" and \".\""
+        ));
+    }
+    Ok(text.to_owned())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
 
     fn parse(text: &str) -> Result<Manifest, Vec<String>> {
+        parse_for(None, text)
+    }
+
+    fn parse_for(imports: Option<&[String]>, text: &str) -> Result<Manifest, Vec<String>> {
         let told =
             |complaints: Vec<Complaint>| complaints.iter().map(ToString::to_string).collect();
-        Manifest::parse(Path::new("m.toml"), text).map_err(told)
+        Manifest::parse_for(Path::new("m.toml"), text, imports).map_err(told)
     }
 
     #[test]
@@ -250,15 +416,18 @@ mod tests {
     #[test]
     fn what_is_written_counts() {
         let manifest = parse(
-            "required = false\n[[serve]]\nroute = \"/hi\"\nhost = \"Hello.Example\"\nstrip-prefix = true\n\
-             [service]\nrestart = \"no\"\n[instances]\nmode = \"fresh\"\nmax = 3\n[limits]\nmemory-max = \"1G\"\n\
+            "required = false\ndescription = \"greets\"\n[[serve]]\nroute = \"/hi\"\nhost = \"Hello.Example\"\nstrip-prefix = true\n\
+             [service]\nrestart = \"no\"\nfailure-action = \"exit\"\n[instances]\nmode = \"fresh\"\nmax = 3\nrecycle-age = \"1h\"\n[limits]\nmemory-max = \"1G\"\n\
              [config]\ngreeting = \"hello\"\n",
         )
         .unwrap();
         assert!(!manifest.required);
+        assert_eq!(manifest.description.as_deref(), Some("greets"));
         assert_eq!(manifest.serve[0].host.as_deref(), Some("hello.example"));
         assert_eq!(manifest.service.restart, Restart::No);
+        assert_eq!(manifest.service.failure_action, FailureAction::Exit);
         assert_eq!(manifest.instances.mode, Some(Mode::Fresh));
+        assert_eq!(manifest.instances.recycle_age, Some(Duration::from_secs(3600)));
         assert_eq!(manifest.limits.memory_max, Bytes(1 << 30));
         assert_eq!(manifest.config["greeting"], "hello");
     }
@@ -271,11 +440,73 @@ mod tests {
     }
 
     #[test]
+    fn an_age_that_nothing_reaches_is_refused() {
+        let complaints = parse("[instances]\nrecycle-age = \"0\"\n").unwrap_err();
+        assert_eq!(complaints, ["m.toml:2:15: instances.recycle-age is at least \"1s\""]);
+    }
+
+    #[test]
     fn a_route_that_is_none_is_told_with_its_place() {
         for route in ["", "hello", "/a/", "/a/../b", "/a//b", "/a?b", "/%61", "/a b"] {
             let complaints = parse(&format!("[[serve]]\nroute = \"{route}\"\n")).unwrap_err();
             assert!(complaints[0].starts_with("m.toml:2:9: serve.route "), "{complaints:?}");
         }
         assert!(parse("[[serve]]\nroute = \"/\"\n").is_ok());
+    }
+
+    #[test]
+    fn what_is_granted_is_read_and_nothing_is_granted_by_itself() {
+        assert_eq!(parse("").unwrap().grants, Grants::default());
+        let grants = parse(
+            "[grants]\nstate = true\nread = [\"/usr/share/zoneinfo\", \"/\"]\ncredentials = [\"api-token\"]\n\
+             outgoing-http = [\"API.example.com:443\"]\ntcp-connect = [\"10.1.2.3:5432\"]\nenvironment = { LANG = \"C\" }\n",
+        )
+        .unwrap()
+        .grants;
+        assert!(grants.state);
+        assert_eq!(grants.read, [Path::new("/usr/share/zoneinfo"), Path::new("/")]);
+        assert_eq!(grants.credentials, ["api-token"]);
+        assert_eq!(grants.outgoing_http[0].to_string(), "api.example.com:443");
+        assert_eq!(grants.tcp_connect[0].to_string(), "10.1.2.3:5432");
+        assert_eq!(grants.environment["LANG"], "C");
+    }
+
+    #[test]
+    fn a_grant_that_is_none_is_told_with_its_place() {
+        for (line, place) in [
+            ("read = [\"/a\", \"b\"]", "2:15: grants.read: \"b\" is no directory"),
+            ("read = [\"/a/../b\"]", "2:9: grants.read: "),
+            ("read = [\"\"]", "2:9: grants.read: "),
+            ("read = [\"/a//b\"]", "2:9: grants.read: "),
+            ("state = true\nread = [\"/state\"]", "3:8: grants.read has /state"),
+            ("credentials = [\"../x\"]", "2:16: grants.credentials: "),
+            ("outgoing-http = [\"example.com\"]", "2:18: grants.outgoing-http: "),
+            ("tcp-connect = [\"*:80\"]", "2:16: grants.tcp-connect: "),
+            ("environment = { \"A=B\" = \"\" }", "2:15: grants.environment has names"),
+            ("environment = { A = 1 }", "2:21: grants.environment.A is a text"),
+            ("raed = []", "2:1: unknown key \"grants.raed\"; did you mean \"read\"?"),
+        ] {
+            let complaints = parse(&format!("[grants]\n{line}\n")).unwrap_err();
+            assert!(complaints[0].starts_with(&format!("m.toml:{place}")), "{complaints:?}");
+        }
+    }
+
+    #[test]
+    fn a_grant_of_what_the_component_does_not_import_is_told_with_its_place() {
+        let all = "[grants]\nstate = true\nread = [\"/a\"]\ncredentials = [\"b\"]\noutgoing-http = [\"c:80\"]\n\
+                   tcp-connect = [\"d:80\"]\nenvironment = { E = \"\" }\n";
+        let complaints = parse_for(Some(&[]), all).unwrap_err();
+        assert_eq!(complaints.len(), PURPOSES.len(), "{complaints:?}");
+        assert!(
+            complaints[2].starts_with(
+                "m.toml:4:15: grants.credentials is of no use: the component does not import \
+                 plugind:plugin/credentials@"
+            ),
+            "{complaints:?}"
+        );
+        let imports: Vec<_> = PURPOSES.map(|(_, names)| format!("{}2.0", names[0])).into();
+        assert!(parse_for(Some(&imports), all).is_ok());
+        let nothing = "[grants]\nstate = false\nread = []\n";
+        assert!(parse_for(Some(&[]), nothing).is_ok(), "nothing needs nothing");
     }
 }

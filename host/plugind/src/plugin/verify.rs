@@ -62,6 +62,18 @@ pub enum VerifyError {
         /// Why not: the end of the same sentence, and so no cause of its own.
         why: OffersError,
     },
+    /// The component imports what the manifest does not grant.
+    #[error(
+        "{} imports {import}, which it was not granted; write {line} below [grants] in its manifest", path.display()
+    )]
+    Ungranted {
+        /// The component.
+        path: PathBuf,
+        /// What it imports.
+        import: String,
+        /// What grants it.
+        line: &'static str,
+    },
 }
 
 /// A plugin that is not even tried.
@@ -83,9 +95,11 @@ pub struct Rejected {
 /// When it cannot be read, its manifest has mistakes, or its component cannot be a plugin.
 pub fn verify(found: Found) -> Result<Verified, Box<Rejected>> {
     let name = found.name;
+    let judged = judge(&found.component);
+    let imports = judged.as_ref().ok().map(|(offers, _)| offers.imports.as_slice());
     let manifest = match &found.manifest {
         None => Ok(Manifest::default()),
-        Some(path) => read_manifest(path),
+        Some(path) => read_manifest(path, imports),
     };
     let manifest = match manifest {
         Ok(manifest) => manifest,
@@ -93,7 +107,14 @@ pub fn verify(found: Found) -> Result<Verified, Box<Rejected>> {
             return Err(Box::new(Rejected { name, manifest: None, required, error }));
         }
     };
-    match judge(&found.component) {
+    let judged = judged.and_then(|(offers, digest)| {
+        let path = || found.component.clone();
+        match ungranted(&offers, &manifest) {
+            None => Ok((offers, digest)),
+            Some((import, line)) => Err(VerifyError::Ungranted { path: path(), import, line }),
+        }
+    });
+    match judged {
         Ok((offers, digest)) => {
             Ok(Verified { name, manifest, offers, digest, path: found.component })
         }
@@ -104,6 +125,17 @@ pub fn verify(found: Found) -> Result<Verified, Box<Rejected>> {
     }
 }
 
+/// An import that is there only for who was granted it, and was not, with the line that would grant it.
+///
+/// What WASI has to be granted (files, sockets, requests) is there for all and refuses what was not granted: many
+/// toolchains import it whether a component uses it or not.
+fn ungranted(offers: &Offers, manifest: &Manifest) -> Option<(String, &'static str)> {
+    let wants = |import: &&String| import.starts_with("plugind:plugin/credentials@");
+    let import =
+        offers.imports.iter().find(wants).filter(|_| manifest.grants.credentials.is_empty());
+    Some((import?.clone(), "credentials = [\"…\"]"))
+}
+
 fn judge(path: &Path) -> Result<(Offers, [u8; 32]), VerifyError> {
     let bytes = read(path, COMPONENT_MAX)?;
     let offers =
@@ -112,13 +144,13 @@ fn judge(path: &Path) -> Result<(Offers, [u8; 32]), VerifyError> {
 }
 
 /// Reads a manifest. When it is wrong, whether it says that the plugin is required counts all the same.
-fn read_manifest(path: &Path) -> Result<Manifest, (VerifyError, bool)> {
+fn read_manifest(path: &Path, imports: Option<&[String]>) -> Result<Manifest, (VerifyError, bool)> {
     let bytes = read(path, MANIFEST_MAX).map_err(|error| (error, true))?;
     let Ok(text) = String::from_utf8(bytes) else {
         let complaint = Complaint::about(path, "is not UTF-8 text");
         return Err((VerifyError::Manifest(vec![complaint]), true));
     };
-    Manifest::parse(path, &text)
+    Manifest::parse_for(path, &text, imports)
         .map_err(|complaints| (VerifyError::Manifest(complaints), Manifest::is_required(&text)))
 }
 

@@ -62,7 +62,7 @@ impl Supervisor {
             News::Retired { worker } => {
                 Some((worker, "timeout", "a request took too long".to_owned()))
             }
-            News::Ready { .. } | News::Returned | News::Gone => None,
+            News::Ready { .. } | News::Aged | News::Returned | News::Gone => None,
         };
         if let Some((worker, result, error)) = ended {
             warn!(

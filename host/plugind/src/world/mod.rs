@@ -3,14 +3,21 @@
 //! Everything that comes from a guest is data. It is bounded here, where it enters.
 
 pub mod bindings;
+pub mod credentials;
+pub mod files;
 pub mod identity;
 pub mod journal;
 pub mod memory;
+pub mod network;
 pub mod notify;
+pub mod outgoing;
 pub mod output;
 pub mod pulse;
+pub mod quota;
+pub mod granted;
 
 use bindings::plugind::plugin as interfaces;
+use granted::Granted;
 use memory::Refused;
 use pulse::Pulse;
 use std::sync::Arc;
@@ -18,11 +25,9 @@ use wasmtime::{
     Engine, Store, UpdateDeadline,
     component::{HasSelf, Linker, ResourceTable},
 };
-use wasmtime_wasi::{WasiCtx, WasiCtxView, WasiView};
+use wasmtime_wasi::{WasiCtx, WasiCtxView, WasiView, p2, p3, sockets::WasiSocketsCtxView};
 use wasmtime_wasi_config::{WasiConfig, WasiConfigVariables};
-use wasmtime_wasi_http::{
-    RequestOptions, WasiBody, WasiHttpCtx, WasiHttpCtxView, WasiHttpHooks, WasiHttpView,
-};
+use wasmtime_wasi_http::{WasiHttpCtx, WasiHttpCtxView, WasiHttpView};
 
 /// The most resources (files, streams, headers) that a guest may hold at a time.
 const RESOURCES_MAX: usize = 10_000;
@@ -43,6 +48,10 @@ pub struct Shared {
     pub memory: Arc<memory::Shared>,
     /// `[config]`
     pub config: Arc<WasiConfigVariables>,
+    /// `[grants]`
+    pub granted: Granted,
+    /// Their share of the processor; none: as much as there is.
+    pub quota: Option<Arc<quota::Shared>>,
 }
 
 /// What the store of one instance holds.
@@ -51,10 +60,12 @@ pub struct State {
     journal: journal::Guest,
     notify: notify::Guest,
     memory: memory::Guest,
+    credentials: credentials::Guest,
     config: Arc<WasiConfigVariables>,
     wasi: WasiCtx,
     http: WasiHttpCtx,
-    hooks: Hooks,
+    outgoing: outgoing::Guest,
+    network: network::Guest,
     table: ResourceTable,
     pulse: Arc<Pulse>,
     /// The turns of the event loop when it was looked at last, and how often they were the same since.
@@ -72,13 +83,19 @@ pub struct Hung(u32);
 pub fn store(engine: &Engine, shared: &Shared, worker: u32, pulse: Arc<Pulse>) -> Store<State> {
     let mut table = ResourceTable::new();
     table.set_max_capacity(RESOURCES_MAX);
-    let wasi = WasiCtx::builder()
+    let granted = &shared.granted;
+    let network = network::Guest::new(granted.network.clone());
+    let mut wasi = WasiCtx::builder();
+    network.allow(&mut wasi);
+    let mut wasi = wasi
         .stdout(output::Output::new(&shared.journal, output::Stream::Stdout))
         .stderr(output::Output::new(&shared.journal, output::Stream::Stderr))
         // WASI says what a guest is called by its first argument.
         .arg(shared.identity.plugin.as_str())
+        .envs(&granted.environment)
         .max_random_size(RANDOM_MAX)
         .build();
+    granted.files.give_to(&mut wasi);
     let identity = shared.identity.clone();
     let state = State {
         notify: notify::Guest {
@@ -90,10 +107,12 @@ pub fn store(engine: &Engine, shared: &Shared, worker: u32, pulse: Arc<Pulse>) -
         identity: identity::Guest { shared: identity, worker },
         journal: journal::Guest { shared: shared.journal.clone() },
         memory: memory::Guest::new(shared.memory.clone()),
+        credentials: credentials::Guest { shared: granted.credentials.clone() },
         config: shared.config.clone(),
         wasi,
         http: WasiHttpCtx::new(),
-        hooks: Hooks,
+        outgoing: outgoing::Guest { shared: granted.outgoing.clone() },
+        network,
         table,
         pulse,
         seen: 0,
@@ -126,9 +145,14 @@ impl State {
     pub fn memory_was_refused(&self) -> Option<Refused> {
         self.memory.refused()
     }
+
+    fn lookup(&mut self) -> network::LookupView<'_> {
+        let sockets = WasiSocketsCtxView { ctx: self.wasi.sockets(), table: &mut self.table };
+        network::LookupView { guest: &self.network, sockets }
+    }
 }
 
-/// A linker with everything that a guest without grants may import.
+/// A linker with everything that a guest may import. What needs a grant refuses what was not granted.
 ///
 /// # Errors
 /// When two interfaces have the same name, which would be a mistake of ours.
@@ -136,6 +160,17 @@ pub fn linker(engine: &Engine) -> wasmtime::Result<Linker<State>> {
     let mut linker = Linker::new(engine);
     wasmtime_wasi::p2::add_to_linker_async(&mut linker)?;
     wasmtime_wasi::p3::add_to_linker(&mut linker)?;
+    // Where connections are granted, not every name may be looked up: a name is a message, too.
+    linker.allow_shadowing(true);
+    p2::bindings::sockets::ip_name_lookup::add_to_linker::<_, network::Lookup>(
+        &mut linker,
+        State::lookup,
+    )?;
+    p3::bindings::sockets::ip_name_lookup::add_to_linker::<_, network::Lookup>(
+        &mut linker,
+        State::lookup,
+    )?;
+    linker.allow_shadowing(false);
     wasmtime_wasi_http::p2::add_only_http_to_linker_async(&mut linker)?;
     wasmtime_wasi_http::p3::add_to_linker(&mut linker)?;
     wasmtime_wasi_config::add_to_linker(&mut linker, |state: &mut State| {
@@ -154,6 +189,10 @@ pub fn linker(engine: &Engine) -> wasmtime::Result<Linker<State>> {
         linked,
         |state: &mut State| &mut state.journal,
     )?;
+    interfaces::credentials::add_to_linker::<_, HasSelf<credentials::Guest>>(
+        linked,
+        |state: &mut State| &mut state.credentials,
+    )?;
     Ok(linker)
 }
 
@@ -168,23 +207,6 @@ impl WasiView for State {
 
 impl WasiHttpView for State {
     fn http(&mut self) -> WasiHttpCtxView<'_> {
-        WasiHttpCtxView { ctx: &mut self.http, table: &mut self.table, hooks: &mut self.hooks }
-    }
-}
-
-/// What a guest may do with HTTP besides answering: nothing, until it is granted.
-struct Hooks;
-
-type HttpResult<T> = Result<T, wasmtime_wasi_http::Error>;
-type Sent = Box<dyn Future<Output = HttpResult<()>> + Send>;
-
-impl WasiHttpHooks for Hooks {
-    fn send_request(
-        &mut self,
-        _: http::Request<WasiBody>,
-        _: Option<RequestOptions>,
-        _: Sent,
-    ) -> Box<dyn Future<Output = HttpResult<(http::Response<WasiBody>, Sent)>> + Send> {
-        Box::new(async { Err(wasmtime_wasi_http::Error::HttpRequestDenied) })
+        WasiHttpCtxView { ctx: &mut self.http, table: &mut self.table, hooks: &mut self.outgoing }
     }
 }

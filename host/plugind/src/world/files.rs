@@ -1,0 +1,104 @@
+//! `wasi:filesystem`: the directories that a plugin sees, and the one that is its own.
+
+use crate::plugin::manifest::STATE;
+use std::{
+    fs::DirBuilder,
+    io,
+    os::unix::fs::DirBuilderExt,
+    path::{Path, PathBuf},
+};
+use wasmtime_wasi::{FsPerms, WasiCtx, filesystem::WasiFilesystemCtx};
+
+/// Nobody but the daemon's user looks into what plugins keep.
+const PRIVATE: u32 = 0o700;
+
+/// What all instances of a generation see. Each directory was opened once, and is that one whatever is put in its place.
+#[derive(Clone, Default)]
+pub struct Shared(WasiFilesystemCtx);
+
+/// A directory that was granted cannot be had.
+#[derive(Debug, thiserror::Error)]
+#[expect(missing_docs, reason = "the directory, and what the system says of it")]
+pub enum FilesError {
+    /// One of `read`.
+    #[error(
+        "was granted the directory {}, which cannot be read; make it readable for the daemon, or take it out of read \
+         below [grants]", path.display()
+    )]
+    Read { path: PathBuf, source: io::Error },
+    /// The one of its own.
+    #[error(
+        "was granted a state, and its directory {} cannot be had; the daemon must be able to make it and write to it",
+        path.display()
+    )]
+    State { path: PathBuf, source: io::Error },
+}
+
+/// Opens the directories in `read`, and `state`, which is made if it is missing. Blocks.
+///
+/// # Errors
+/// When there is one that cannot be had.
+pub fn open(read: &[PathBuf], state: Option<&Path>) -> Result<Shared, FilesError> {
+    let mut context = WasiCtx::builder();
+    for path in read {
+        let failed = |source| FilesError::Read { path: path.clone(), source };
+        // Opening it says whether it is there, and reading it whether it may be read.
+        path.read_dir().map_err(failed)?;
+        let Some(text) = path.to_str() else {
+            return Err(failed(io::ErrorKind::InvalidInput.into()));
+        };
+        context
+            .preopened_dir(path, text, FsPerms::ReadOnly)
+            .map_err(|error| failed(io_error(&error)))?;
+    }
+    if let Some(path) = state {
+        let failed = |source| FilesError::State { path: path.to_owned(), source };
+        DirBuilder::new().recursive(true).mode(PRIVATE).create(path).map_err(failed)?;
+        context
+            .preopened_dir(path, STATE, FsPerms::ReadWrite)
+            .map_err(|error| failed(io_error(&error)))?;
+    }
+    Ok(Shared(context.build().filesystem().clone()))
+}
+
+fn io_error(error: &wasmtime::Error) -> io::Error {
+    io::Error::other(format!("{error:#}"))
+}
+
+impl Shared {
+    /// Lets the guest with this context see the directories.
+    pub(super) fn give_to(&self, context: &mut WasiCtx) {
+        *context.filesystem() = self.0.clone();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::os::unix::fs::PermissionsExt;
+
+    #[test]
+    fn the_state_is_made_when_it_is_missing_and_for_nobody_else() {
+        let root = tempfile::tempdir().unwrap();
+        let state = root.path().join("var/lib/plugind/notes");
+        for _ in 0..2 {
+            open(&[], Some(&state)).unwrap();
+        }
+        assert_eq!(state.metadata().unwrap().permissions().mode() & 0o777, 0o700);
+    }
+
+    #[test]
+    fn a_directory_that_cannot_be_had_is_named_with_a_remedy() {
+        let root = tempfile::tempdir().unwrap();
+        let file = root.path().join("file");
+        std::fs::write(&file, "").unwrap();
+        for path in [file.clone(), root.path().join("none")] {
+            let error = open(std::slice::from_ref(&path), None).err().unwrap().to_string();
+            assert!(
+                error.contains(path.to_str().unwrap()) && error.contains("take it out of read")
+            );
+        }
+        let error = open(&[], Some(&file.join("below"))).err().unwrap().to_string();
+        assert!(error.contains("file/below") && error.contains("make it"), "{error}");
+    }
+}

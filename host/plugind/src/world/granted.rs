@@ -1,0 +1,52 @@
+//! What a manifest grants, made real for one generation: opened, read, ready to be handed to its instances.
+
+use super::{credentials, files, network, outgoing};
+use crate::{name::PluginName, plugin::manifest::Grants};
+use std::{path::PathBuf, sync::Arc};
+
+/// Where the machine keeps what plugins may be granted.
+#[derive(Clone, Debug)]
+pub struct Places {
+    /// The directories of plugins' own are below this one.
+    pub state: PathBuf,
+    /// Where credentials are, if there are any.
+    pub credentials: Option<PathBuf>,
+}
+
+/// What instances of one generation may do beyond what all may.
+#[derive(Clone, Default)]
+pub struct Granted {
+    pub(super) environment: Arc<[(String, String)]>,
+    pub(super) files: files::Shared,
+    pub(super) credentials: Arc<credentials::Shared>,
+    pub(super) network: Arc<network::Shared>,
+    pub(super) outgoing: Arc<outgoing::Shared>,
+}
+
+/// Something that was granted cannot be had.
+#[derive(Debug, thiserror::Error)]
+#[error(transparent)]
+#[expect(missing_docs, reason = "one for each kind of grant")]
+pub enum GrantError {
+    Files(#[from] files::FilesError),
+    Credentials(#[from] credentials::CredentialsError),
+}
+
+impl Granted {
+    /// Opens what `plugin` was granted. Blocks.
+    ///
+    /// # Errors
+    /// When some of it cannot be had.
+    pub fn open(plugin: &PluginName, grants: &Grants, places: &Places) -> Result<Self, GrantError> {
+        let state = grants.state.then(|| places.state.join(plugin.as_str()));
+        let directory = places.credentials.as_deref();
+        let environment = grants.environment.iter();
+        Ok(Self {
+            environment: environment.map(|(name, value)| (name.clone(), value.clone())).collect(),
+            files: files::open(&grants.read, state.as_deref())?,
+            credentials: Arc::new(credentials::read(plugin, &grants.credentials, directory)?),
+            network: Arc::new(network::Shared(grants.tcp_connect.clone())),
+            outgoing: Arc::new(outgoing::Shared(grants.outgoing_http.clone())),
+        })
+    }
+}

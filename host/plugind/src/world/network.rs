@@ -1,0 +1,280 @@
+//! `wasi:sockets`: where a plugin may connect by TCP, and the names that it may look up for that.
+//!
+//! A name that was granted stands for the addresses that it had when the guest looked it up.
+
+use crate::endpoint::{Endpoint, Host};
+use std::{
+    collections::{HashMap, HashSet},
+    future::ready,
+    net::{IpAddr, SocketAddr},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+};
+use wasmtime::component::{Accessor, HasData, Resource};
+use wasmtime_wasi::{
+    WasiCtxBuilder,
+    p2::{
+        SocketError,
+        bindings::sockets::{
+            ip_name_lookup::{
+                Host as Lookup02, HostResolveAddressStream, Network, ResolveAddressStream,
+            },
+            network::{self, ErrorCode as ErrorCode02, IpAddress as IpAddress02},
+        },
+    },
+    p3::bindings::sockets::{
+        ip_name_lookup::{self, ErrorCode as ErrorCode03, Host as Lookup03},
+        types::IpAddress as IpAddress03,
+    },
+    sockets::{SocketAddrUse, WasiSocketsCtxView},
+};
+
+/// How many addresses are kept that names stood for. Past it the oldest ones have to be looked up again.
+const RESOLVED_MAX: usize = 1024;
+
+/// Where all instances of a generation may connect.
+#[derive(Default)]
+pub struct Shared(pub(super) Vec<Endpoint>);
+
+/// What one instance may connect to, and found out about it.
+#[derive(Clone, Default)]
+pub(super) struct Guest(Arc<Known>);
+
+#[derive(Default)]
+struct Known {
+    shared: Arc<Shared>,
+    resolved: Mutex<HashSet<SocketAddr>>,
+    /// The names that are being looked up by WASI 0.2, by the resources that stand for it.
+    asked: Mutex<HashMap<u32, String>>,
+}
+
+impl Guest {
+    pub(super) fn new(shared: Arc<Shared>) -> Self {
+        Self(Arc::new(Known { shared, ..Known::default() }))
+    }
+
+    /// Allows the guest with this context what it was granted.
+    pub(super) fn allow(&self, context: &mut WasiCtxBuilder) {
+        if self.0.shared.0.is_empty() {
+            return;
+        }
+        let known = self.0.clone();
+        context
+            .allow_tcp(true)
+            .allow_ip_name_lookup(true)
+            .socket_addr_check(move |address, used| Box::pin(ready(known.allows(address, used))));
+    }
+}
+
+impl Known {
+    fn allows(&self, address: SocketAddr, used: SocketAddrUse) -> bool {
+        match used {
+            // Whoever connects has some address of its own, and leaves it to the system which.
+            SocketAddrUse::TcpBind => address.ip().is_unspecified() && address.port() == 0,
+            SocketAddrUse::TcpConnect => {
+                let address = SocketAddr::new(address.ip().to_canonical(), address.port());
+                let granted = |endpoint: &Endpoint| {
+                    endpoint.host == Host::Address(address.ip()) && endpoint.port == address.port()
+                };
+                self.shared.0.iter().any(granted) || self.resolved().contains(&address)
+            }
+            _ => false,
+        }
+    }
+
+    /// What `name` means, if the guest may know it: an address means itself.
+    fn admit(&self, name: &str) -> Option<Host> {
+        let host = match name.parse() {
+            Ok(address) => Host::Address(address),
+            Err(_) => Host::parse(name)?,
+        };
+        let granted = || self.shared.0.iter().any(|endpoint| endpoint.host == host);
+        (matches!(host, Host::Address(_)) || granted()).then_some(host)
+    }
+
+    /// The name stands for this address.
+    fn learn(&self, name: &str, address: IpAddr) {
+        let mut resolved = self.resolved();
+        let named =
+            |endpoint: &&Endpoint| matches!(&endpoint.host, Host::Name(granted) if granted == name);
+        for endpoint in self.shared.0.iter().filter(named) {
+            if resolved.len() >= RESOLVED_MAX {
+                resolved.clear();
+            }
+            resolved.insert(SocketAddr::new(address.to_canonical(), endpoint.port));
+        }
+    }
+
+    fn resolved(&self) -> MutexGuard<'_, HashSet<SocketAddr>> {
+        self.resolved.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn asked(&self) -> MutexGuard<'_, HashMap<u32, String>> {
+        self.asked.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// `wasi:sockets/ip-name-lookup` of both versions, for the names that were granted.
+pub(super) struct Lookup;
+
+/// What it needs of a store.
+pub(super) struct LookupView<'a> {
+    pub(super) guest: &'a Guest,
+    pub(super) sockets: WasiSocketsCtxView<'a>,
+}
+
+impl HasData for Lookup {
+    type Data<'a> = LookupView<'a>;
+}
+
+impl network::Host for LookupView<'_> {
+    fn convert_error_code(&mut self, error: SocketError) -> wasmtime::Result<ErrorCode02> {
+        self.sockets.convert_error_code(error)
+    }
+
+    fn network_error_code(
+        &mut self,
+        error: Resource<wasmtime::Error>,
+    ) -> wasmtime::Result<Option<ErrorCode02>> {
+        self.sockets.network_error_code(error)
+    }
+}
+
+impl network::HostNetwork for LookupView<'_> {
+    fn drop(&mut self, network: Resource<Network>) -> wasmtime::Result<()> {
+        network::HostNetwork::drop(&mut self.sockets, network)
+    }
+}
+
+impl Lookup02 for LookupView<'_> {
+    fn resolve_addresses(
+        &mut self,
+        network: Resource<Network>,
+        name: String,
+    ) -> Result<Resource<ResolveAddressStream>, SocketError> {
+        let known = &self.guest.0;
+        let Some(host) = known.admit(&name) else { return Err(ErrorCode02::AccessDenied.into()) };
+        let stream = self.sockets.resolve_addresses(network, name)?;
+        if let Host::Name(name) = host {
+            known.asked().insert(stream.rep(), name);
+        }
+        Ok(stream)
+    }
+}
+
+impl HostResolveAddressStream for LookupView<'_> {
+    fn resolve_next_address(
+        &mut self,
+        stream: Resource<ResolveAddressStream>,
+    ) -> Result<Option<IpAddress02>, SocketError> {
+        let known = &self.guest.0;
+        let name = known.asked().get(&stream.rep()).cloned();
+        let address = self.sockets.resolve_next_address(stream)?;
+        if let (Some(name), Some(address)) = (name, address) {
+            known.learn(&name, address_of(address));
+        }
+        Ok(address)
+    }
+
+    fn subscribe(
+        &mut self,
+        stream: Resource<ResolveAddressStream>,
+    ) -> wasmtime::Result<Resource<wasmtime_wasi::p2::DynPollable>> {
+        self.sockets.subscribe(stream)
+    }
+
+    fn drop(&mut self, stream: Resource<ResolveAddressStream>) -> wasmtime::Result<()> {
+        self.guest.0.asked().remove(&stream.rep());
+        HostResolveAddressStream::drop(&mut self.sockets, stream)
+    }
+}
+
+fn address_of(address: IpAddress02) -> IpAddr {
+    match address {
+        IpAddress02::Ipv4((a, b, c, d)) => IpAddr::from([a, b, c, d]),
+        IpAddress02::Ipv6((a, b, c, d, e, f, g, h)) => IpAddr::from([a, b, c, d, e, f, g, h]),
+    }
+}
+
+impl Lookup03 for LookupView<'_> {}
+
+impl<T: 'static> ip_name_lookup::HostWithStore<T> for Lookup {
+    async fn resolve_addresses(
+        store: &Accessor<T, Self>,
+        name: String,
+    ) -> wasmtime::Result<Result<Vec<IpAddress03>, ErrorCode03>> {
+        let known = store.with(|mut store| store.get().guest.0.clone());
+        let name = match known.admit(&name) {
+            None => return Ok(Err(ErrorCode03::AccessDenied)),
+            Some(Host::Address(address)) => return Ok(Ok(vec![address.into()])),
+            Some(Host::Name(name)) => name,
+        };
+        let Ok(addresses) = tokio::net::lookup_host((name.as_str(), 0)).await else {
+            return Ok(Err(ErrorCode03::NameUnresolvable));
+        };
+        let addresses: Vec<_> = addresses.map(|address| address.ip().to_canonical()).collect();
+        for address in &addresses {
+            known.learn(&name, *address);
+        }
+        Ok(Ok(addresses.into_iter().map(IpAddress03::from).collect()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn known(endpoints: &[&str]) -> Known {
+        let endpoints = endpoints.iter().map(|endpoint| endpoint.parse().unwrap()).collect();
+        Known { shared: Arc::new(Shared(endpoints)), ..Known::default() }
+    }
+
+    #[test]
+    fn only_what_was_granted_is_connected_to() {
+        let known = known(&["10.1.2.3:5432", "[2001:db8::1]:80", "db.example:5432"]);
+        let allows = |text: &str| known.allows(text.parse().unwrap(), SocketAddrUse::TcpConnect);
+        assert!(allows("10.1.2.3:5432") && allows("[2001:db8::1]:80"));
+        assert!(allows("[::ffff:10.1.2.3]:5432"), "it is the same address");
+        for text in ["10.1.2.3:5433", "10.1.2.4:5432", "[2001:db8::1]:5432", "10.9.9.9:5432"] {
+            assert!(!allows(text), "{text}");
+        }
+        known.learn("db.example", "10.9.9.9".parse().unwrap());
+        known.learn("other.example", "10.9.9.8".parse().unwrap());
+        assert!(allows("10.9.9.9:5432") && !allows("10.9.9.9:80") && !allows("10.9.9.8:5432"));
+    }
+
+    #[test]
+    fn nobody_waits_for_connections_or_sends_datagrams() {
+        let known = known(&["10.1.2.3:5432"]);
+        let granted = "10.1.2.3:5432".parse().unwrap();
+        let any = "0.0.0.0:0".parse().unwrap();
+        assert!(known.allows(any, SocketAddrUse::TcpBind));
+        assert!(!known.allows(granted, SocketAddrUse::TcpBind));
+        assert!(!known.allows("0.0.0.0:80".parse().unwrap(), SocketAddrUse::TcpBind));
+        for used in [SocketAddrUse::TcpListen, SocketAddrUse::TcpAccept, SocketAddrUse::UdpBind] {
+            assert!(!known.allows(any, used) && !known.allows(granted, used));
+        }
+        for used in [SocketAddrUse::UdpSend, SocketAddrUse::UdpReceive] {
+            assert!(!known.allows(granted, used));
+        }
+    }
+
+    #[test]
+    fn only_names_that_were_granted_are_looked_up() {
+        let known = known(&["db.example:5432"]);
+        for name in ["db.example", "DB.Example", "db.example.", "10.0.0.1", "::1", "[::1]"] {
+            assert!(known.admit(name).is_some(), "{name}");
+        }
+        for name in ["", "other.example", "x.db.example", "secret.evil.example", "%64b.example"] {
+            assert!(known.admit(name).is_none(), "{name}");
+        }
+    }
+
+    #[test]
+    fn what_is_kept_of_names_is_bounded() {
+        let known = known(&["db.example:5432"]);
+        for number in 0..5_000_u32 {
+            known.learn("db.example", IpAddr::V4(number.into()));
+        }
+        assert!(known.resolved().len() <= RESOLVED_MAX);
+    }
+}

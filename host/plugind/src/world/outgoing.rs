@@ -1,0 +1,120 @@
+//! Outgoing requests of `wasi:http`: to whom a plugin may send them.
+
+use crate::endpoint::{Endpoint, Host};
+use http::{Uri, uri::Scheme};
+use http_body_util::BodyExt;
+use std::sync::Arc;
+use wasmtime_wasi_http::{
+    Error, RequestOptions, WasiBody, WasiHttpHooks, default_send_request,
+    p2::bindings::http::types as p2, p3::bindings::http::types as p3,
+};
+
+/// To whom all instances of a generation may send requests.
+#[derive(Default)]
+pub struct Shared(pub(super) Vec<Endpoint>);
+
+/// One instance's way out.
+pub(super) struct Guest {
+    pub(super) shared: Arc<Shared>,
+}
+
+type Sent = Box<dyn Future<Output = Result<(), Error>> + Send>;
+type Answered = Result<(http::Response<WasiBody>, Sent), Error>;
+
+impl Shared {
+    /// Where a request for `uri` goes, if it may go there.
+    fn admit(&self, uri: &Uri) -> Option<&Endpoint> {
+        let authority = uri.authority().filter(|authority| !authority.as_str().contains('@'))?;
+        let host = Host::parse(authority.host())?;
+        let port = match authority.as_str().strip_prefix(authority.host())? {
+            "" if uri.scheme() == Some(&Scheme::HTTPS) => 443,
+            "" => 80,
+            _ => authority.port_u16()?,
+        };
+        self.0.iter().find(|endpoint| endpoint.host == host && endpoint.port == port)
+    }
+}
+
+impl WasiHttpHooks for Guest {
+    fn send_request(
+        &mut self,
+        mut request: http::Request<WasiBody>,
+        options: Option<RequestOptions>,
+        _: Sent,
+    ) -> Box<dyn Future<Output = Answered> + Send> {
+        let granted = self.shared.admit(request.uri()).map(ToString::to_string);
+        let uri = granted.and_then(|endpoint| {
+            // What was compared is what is connected to, however the guest spelled it.
+            let mut parts = request.uri().clone().into_parts();
+            parts.authority = Some(endpoint.parse().ok()?);
+            Uri::from_parts(parts).ok()
+        });
+        let Some(uri) = uri else { return Box::new(async { Err(Error::HttpRequestDenied) }) };
+        *request.uri_mut() = uri;
+        Box::new(async move {
+            let (response, rest) = default_send_request(request, options).await?;
+            Ok((response.map(BodyExt::boxed_unsync), Box::new(rest) as Sent))
+        })
+    }
+
+    // What goes wrong is told to the guest, who can say what it means; by default the library would say it in our name.
+
+    fn p2_error_from_hyper(&mut self, _: &hyper::Error) -> p2::ErrorCode {
+        p2::ErrorCode::HttpProtocolError
+    }
+
+    fn p2_error_from_connect(&mut self, _: &std::io::Error) -> p2::ErrorCode {
+        p2::ErrorCode::ConnectionRefused
+    }
+
+    fn p2_error_from_tls(&mut self, _: &std::io::Error) -> p2::ErrorCode {
+        p2::ErrorCode::TlsProtocolError
+    }
+
+    fn p3_error_from_hyper(&mut self, _: &hyper::Error) -> p3::ErrorCode {
+        p3::ErrorCode::HttpProtocolError
+    }
+
+    fn p3_error_from_connect(&mut self, _: &std::io::Error) -> p3::ErrorCode {
+        p3::ErrorCode::ConnectionRefused
+    }
+
+    fn p3_error_from_tls(&mut self, _: &std::io::Error) -> p3::ErrorCode {
+        p3::ErrorCode::TlsProtocolError
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_request_goes_where_it_was_granted_and_nowhere_else() {
+        let endpoints = ["api.example:443", "api.example:80", "10.0.0.1:8080", "[::1]:80"];
+        let shared = Shared(endpoints.map(|endpoint| endpoint.parse().unwrap()).into());
+        let admit = |uri: &str| shared.admit(&uri.parse().unwrap()).map(ToString::to_string);
+        for (uri, to) in [
+            ("https://api.example/", "api.example:443"),
+            ("http://API.example/x?y", "api.example:80"),
+            ("http://api.example:443/", "api.example:443"),
+            ("http://10.0.0.1:8080/", "10.0.0.1:8080"),
+            ("http://[::1]/", "[::1]:80"),
+            ("http://[0:0::1]:80/", "[::1]:80"),
+        ] {
+            assert_eq!(admit(uri).as_deref(), Some(to), "{uri}");
+        }
+        for uri in [
+            "https://evil.example/",
+            "https://api.example:444/",
+            "https://api.example.evil.example/",
+            "http://10.0.0.1/",
+            "http://10.0.0.2:8080/",
+            "https://api.example@evil.example/",
+            "https://api.example:443@evil.example/",
+            "https://evil.example@api.example/",
+            "/api.example",
+        ] {
+            assert_eq!(admit(uri), None, "{uri}");
+        }
+    }
+}

@@ -1,0 +1,237 @@
+//! What a manifest grants a plugin has, and nothing else.
+
+use plugind_tests::{Daemon, Tree, end_of, eventually};
+use std::{
+    fs,
+    io::{BufRead, BufReader, Write},
+    net::{SocketAddr, TcpListener},
+    os::unix::fs::PermissionsExt,
+    thread,
+};
+
+/// A server on this machine that says this to whoever connects: at once, or behind the head of a request.
+fn server(says: &'static str, after_a_request: bool) -> SocketAddr {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    thread::spawn(move || {
+        for stream in listener.incoming() {
+            let stream = stream.unwrap();
+            if after_a_request {
+                let lines = BufReader::new(&stream).lines();
+                let _head: Vec<_> =
+                    lines.map_while(Result::ok).take_while(|line| !line.is_empty()).collect();
+            }
+            // Whoever connected may have gone.
+            (&stream).write_all(says.as_bytes()).ok();
+        }
+    });
+    address
+}
+
+/// A directory beside the tree's own, with a file in it that says `hello`, and what a manifest calls it.
+fn shared(tree: &Tree) -> String {
+    let directory = tree.root().join("shared");
+    fs::create_dir_all(directory.join("below")).unwrap();
+    fs::write(directory.join("greeting"), "hello").unwrap();
+    fs::write(tree.root().join("beside"), "not for plugins").unwrap();
+    std::os::unix::fs::symlink("../beside", directory.join("out")).unwrap();
+    directory.to_str().unwrap().to_owned()
+}
+
+#[test]
+fn a_plugin_has_the_environment_that_it_was_granted_and_nothing_of_the_daemons() {
+    let granted = "[grants]\nenvironment = { LANG = \"C.UTF-8\", EMPTY = \"\" }\n";
+    let tree = Tree::new().with("environment").with_named("granted", "environment", granted);
+    let daemon = Daemon::start(&tree);
+    assert_eq!(daemon.get("/environment").told(), (200, ""));
+    assert_eq!(daemon.get("/granted").told(), (200, "EMPTY=\nLANG=C.UTF-8\n"));
+
+    tree.put("granted.toml", "[grants]\nenvironment = { LANG = \"de\" }\n");
+    assert!(daemon.reload().contains("changed=1"));
+    assert_eq!(daemon.get("/granted").told(), (200, "LANG=de\n"));
+}
+
+#[test]
+fn a_plugin_reads_the_directories_that_it_was_granted_and_nothing_beside_them() {
+    let tree = Tree::new();
+    let directory = shared(&tree);
+    let granted = format!("[grants]\nread = [\"{directory}\"]\n");
+    let daemon = Daemon::start(&tree.with("files").with_named("granted", "files", &granted));
+    let ask = |plugin: &str, what: &str| {
+        let answer = daemon.get(&format!("/{plugin}/{what}"));
+        assert_eq!(answer.status(), 200);
+        answer.text().to_owned()
+    };
+    assert_eq!(ask("granted", &format!("read{directory}/greeting")), "hello");
+    assert_eq!(ask("granted", &format!("list{directory}")), "below greeting out");
+    assert_eq!(ask("granted", "seen"), format!("{directory}\n"));
+    for what in [
+        format!("make{directory}/greeting"),
+        format!("make{directory}/new"),
+        format!("remove{directory}/greeting"),
+        format!("read{directory}/out"),
+        format!("read{directory}-not"),
+        "read/etc/passwd".to_owned(),
+        "make/state/new".to_owned(),
+    ] {
+        let answer = ask("granted", &what);
+        assert!(answer.starts_with("error: "), "{what}: {answer}");
+    }
+    for what in [format!("read{directory}/greeting"), "read/etc/passwd".to_owned()] {
+        let answer = ask("files", &what);
+        assert!(answer.starts_with("error: "), "{what}: {answer}");
+    }
+    assert_eq!(ask("files", "seen"), "");
+}
+
+#[test]
+fn a_plugin_keeps_its_state_across_versions_and_daemons_and_others_do_not_see_it() {
+    let tree = Tree::new();
+    let granted = "[grants]\nstate = true\n";
+    let tree = tree.with_manifest("files", granted).with_named("other", "files", granted);
+    let mut daemon = Daemon::start(&tree);
+    assert_eq!(daemon.get("/files/list/state").told(), (200, ""));
+    assert_eq!(daemon.get("/files/make/state/note").told(), (200, "done"));
+    assert_eq!(daemon.get("/other/list/state").told(), (200, ""));
+    let state = tree.root().join("var/lib/plugind/files");
+    assert_eq!(fs::read_to_string(state.join("note")).unwrap(), "made");
+    assert_eq!(state.metadata().unwrap().permissions().mode() & 0o777, 0o700);
+
+    // A link that leads out of it leads nowhere.
+    std::os::unix::fs::symlink("/etc", state.join("etc")).unwrap();
+    assert!(daemon.get("/files/read/state/etc/passwd").text().starts_with("error: "));
+
+    tree.put("files.toml", "description = \"notes\"\n[grants]\nstate = true\n");
+    assert!(daemon.reload().contains("changed=1"));
+    assert_eq!(daemon.get("/files/read/state/note").told(), (200, "made"));
+    assert_eq!(daemon.stop(), 0);
+    let daemon = Daemon::start(&tree);
+    assert_eq!(daemon.get("/files/read/state/note").told(), (200, "made"));
+}
+
+#[test]
+fn a_plugin_reads_the_credentials_that_it_was_granted_and_no_others() {
+    let tree = Tree::new();
+    let credentials = tree.root().join("run/credentials/plugind.service");
+    fs::create_dir_all(&credentials).unwrap();
+    for (file, value) in [
+        ("plugind.secret.token", "s3cret"),
+        ("plugind.secret.other", "x"),
+        ("plugind.b.token", "y"),
+    ] {
+        fs::write(credentials.join(file), value).unwrap();
+    }
+    let granted = "[grants]\ncredentials = [\"token\"]\n";
+    let tree = tree.with_manifest("secret", granted).with_named("b", "secret", granted);
+    let daemon = Daemon::start(&tree);
+    assert_eq!(daemon.get("/secret/token").told(), (200, "s3cret"));
+    assert_eq!(daemon.get("/secret/other").told(), (200, "none"));
+    assert_eq!(daemon.get("/b/token").told(), (200, "y"));
+    assert_eq!(daemon.log.count(&["s3cret"]), 0);
+}
+
+#[test]
+fn what_was_granted_and_cannot_be_had_is_told_with_a_remedy() {
+    for (guest, manifest, stage, parts) in [
+        ("files", "read = [\"/nowhere\"]", "link", ["/nowhere", "take it out of read"]),
+        ("files", "read = [\"/etc/passwd\"]", "link", ["/etc/passwd", "take it out of read"]),
+        (
+            "secret",
+            "credentials = [\"token\"]",
+            "link",
+            ["plugind.secret.token", "LoadCredential="],
+        ),
+        ("secret", "", "verify", ["plugind:plugin/credentials@0.1", "credentials = ["]),
+        (
+            "hello",
+            "credentials = [\"token\"]",
+            "verify",
+            ["hello.toml:2:15: grants.credentials is of no use", "plugind:plugin/credentials@"],
+        ),
+    ] {
+        let tree = Tree::new().with_manifest(guest, &format!("[grants]\n{manifest}\n"));
+        let ended = end_of(&tree, &[]);
+        let stage = format!("stage={stage} ");
+        let failed = ended.log.wait_for(&["err     plugind: plugin failed", &stage]);
+        for part in parts {
+            assert!(failed.contains(&part.replace('"', "\\\"")), "{part:?} is not in {failed}");
+        }
+        assert_eq!(ended.status, 78, "{failed}");
+    }
+}
+
+#[test]
+fn a_version_that_is_granted_what_is_not_there_leaves_the_old_one_serving() {
+    let tree = Tree::new().with_manifest("files", "[grants]\nstate = true\n");
+    let daemon = Daemon::start(&tree);
+    tree.put("files.toml", "[grants]\nread = [\"/nowhere\"]\n");
+    assert!(daemon.reload().contains("failed=1"));
+    assert_eq!(daemon.get("/files/list/state").told(), (200, ""));
+    eventually("the old one", || (daemon.get("/files/seen").text() == "/state\n").then_some(()));
+}
+
+#[test]
+fn a_plugin_connects_to_what_it_was_granted_and_to_nothing_else() {
+    let (granted, other) = (server("hello", false), server("not for plugins", false));
+    let by_name = format!("localhost:{}", granted.port());
+    let manifest = |to: &str| format!("[grants]\ntcp-connect = [\"{to}\"]\n");
+    let tree = Tree::new().with("dials");
+    let tree = tree.with_named("granted", "dials", &manifest(&granted.to_string()));
+    let tree = tree.with_named("by-name", "dials", &manifest(&by_name));
+    let daemon = Daemon::start(&tree);
+    let ask = |plugin: &str, what: &str| {
+        let answer = daemon.get(&format!("/{plugin}/{what}"));
+        assert_eq!(answer.status(), 200, "{plugin} {what}");
+        answer.text().to_owned()
+    };
+    for (version, denied) in
+        [("02", "error: PermissionDenied"), ("03", "error: ErrorCode::AccessDenied")]
+    {
+        assert_eq!(ask("granted", &format!("{version}/{granted}")), "hello");
+        assert_eq!(ask("granted", &format!("{version}/{other}")), denied);
+        assert_eq!(ask("by-name", &format!("{version}/{by_name}")), "hello");
+        assert_eq!(ask("by-name", &format!("{version}/{other}")), denied);
+        for plugin in ["dials", "granted"] {
+            let answer = ask(plugin, &format!("{version}/{by_name}"));
+            assert!(answer.starts_with("error: "), "{plugin} {version}: {answer}");
+        }
+        assert_eq!(ask("dials", &format!("{version}/{granted}")), denied);
+    }
+    assert!(!ask("by-name", "lookup/localhost").starts_with("error: "));
+    for (plugin, name) in
+        [("by-name", "example.com"), ("granted", "localhost"), ("dials", "localhost")]
+    {
+        assert_eq!(ask(plugin, &format!("lookup/{name}")), "error: ErrorCode::AccessDenied");
+    }
+    for plugin in ["dials", "granted", "by-name"] {
+        assert_eq!(ask(plugin, "listen"), "error: PermissionDenied");
+    }
+}
+
+#[test]
+fn a_plugin_sends_requests_to_whom_it_was_granted_and_to_nobody_else() {
+    const ANSWER: &str = "HTTP/1.1 200 OK\r\nContent-Length: 5\r\nConnection: close\r\n\r\nhello";
+    let (granted, other) = (server(ANSWER, true), server(ANSWER, true));
+    let by_name = format!("localhost:{}", granted.port());
+    let manifest = format!("[grants]\noutgoing-http = [\"{granted}\", \"{by_name}\"]\n");
+    let tree = Tree::new().with("fetches").with_named("granted", "fetches", &manifest);
+    let daemon = Daemon::start(&tree);
+    for version in ["02", "03"] {
+        let ask = |plugin: &str, to: &str| {
+            let answer = daemon.get(&format!("/{plugin}/{version}/{to}"));
+            assert_eq!(answer.status(), 200, "{plugin} {version} {to}");
+            answer.text().to_owned()
+        };
+        let denied = "error: ErrorCode::HttpRequestDenied";
+        assert_eq!(ask("granted", &format!("http/{granted}")), "hello");
+        assert_eq!(ask("granted", &format!("http/{by_name}")), "hello");
+        assert_eq!(ask("granted", &format!("http/{other}")), denied);
+        assert!(ask("granted", &format!("http/{granted}@{other}")).starts_with("error: "));
+        assert_eq!(ask("granted", "https/example.com"), denied);
+        assert_eq!(ask("fetches", &format!("http/{granted}")), denied);
+        // It does not speak TLS, and what became of it is told to the plugin alone.
+        let answer = ask("granted", &format!("https/{granted}"));
+        assert!(answer.starts_with("error: ") && answer != denied, "{answer}");
+    }
+    assert_eq!(daemon.log.count(&["warning "]), 0);
+}

@@ -1,0 +1,58 @@
+//! Connects by TCP and answers what comes from there: `/02/HOST:PORT` with `std::net` and so by WASI 0.2,
+//! `/03/HOST:PORT` by WASI 0.3. `/listen` waits for connections itself, and `/lookup/NAME` looks up a name by 0.3.
+
+use plugind_test_guests::{fine, wasip3};
+use std::{
+    io::{self, Read},
+    net::{SocketAddr, TcpListener, TcpStream},
+};
+use wasip3::sockets::{
+    ip_name_lookup::resolve_addresses,
+    types::{ErrorCode, IpAddress, IpAddressFamily, IpSocketAddress, Ipv4SocketAddress, TcpSocket},
+};
+
+fn dial_02(to: &str) -> io::Result<String> {
+    let mut said = String::new();
+    TcpStream::connect(to)?.read_to_string(&mut said)?;
+    Ok(said)
+}
+
+async fn dial_03(to: &str) -> Result<String, String> {
+    let told = |error: ErrorCode| format!("{error:?}");
+    let (host, port) = to.split_once(':').unwrap_or((to, "0"));
+    let port = port.parse().unwrap_or_default();
+    let addresses = resolve_addresses(host.to_owned()).await;
+    let addresses = addresses.map_err(|error| format!("{error:?}"))?;
+    let v4 = addresses.into_iter().find_map(|address| match address {
+        IpAddress::Ipv4(address) => Some(address),
+        IpAddress::Ipv6(_) => None,
+    });
+    let address = v4.ok_or("it has no address")?;
+    let socket = TcpSocket::create(IpAddressFamily::Ipv4).map_err(told)?;
+    let remote = IpSocketAddress::Ipv4(Ipv4SocketAddress { port, address });
+    socket.connect(remote).await.map_err(told)?;
+    let (received, _ended) = socket.receive();
+    Ok(String::from_utf8_lossy(&received.collect().await).into_owned())
+}
+
+fn listen() -> io::Result<SocketAddr> {
+    TcpListener::bind("127.0.0.1:0")?.local_addr()
+}
+
+async fn respond(words: &[&str]) -> String {
+    match words {
+        ["02", to] => dial_02(to).unwrap_or_else(|error| format!("error: {:?}", error.kind())),
+        ["03", to] => dial_03(to).await.unwrap_or_else(|error| format!("error: {error}")),
+        ["listen"] => match listen() {
+            Ok(address) => address.to_string(),
+            Err(error) => format!("error: {:?}", error.kind()),
+        },
+        ["lookup", name] => match resolve_addresses((*name).to_owned()).await {
+            Ok(addresses) => format!("{} addresses", addresses.len()),
+            Err(error) => format!("error: {error:?}"),
+        },
+        _ => fine(words).await,
+    }
+}
+
+plugind_test_guests::serve!(respond);
