@@ -40,7 +40,8 @@ impl FromStr for Endpoint {
     fn from_str(text: &str) -> Result<Self, EndpointError> {
         let wrong = || EndpointError(text.to_owned());
         let (host, port) = text.rsplit_once(':').ok_or_else(wrong)?;
-        let port = port.parse().ok().filter(|port| *port != 0).ok_or_else(wrong)?;
+        let is_number = port.chars().all(|c| c.is_ascii_digit());
+        let port = port.parse().ok().filter(|port| *port != 0 && is_number).ok_or_else(wrong)?;
         if !text.starts_with(|c: char| c.is_ascii_alphanumeric() || c == '[') {
             return Err(wrong());
         }
