@@ -54,4 +54,5 @@ pub mod listener;
 pub mod control;
 
 // 6 Roof
+pub mod arguments;
 pub mod daemon;

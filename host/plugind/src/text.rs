@@ -5,15 +5,18 @@ use std::fmt::{self, Write as _};
 /// A text in which nothing can end the line or steer a terminal.
 pub struct Escaped<'a>(pub &'a str);
 
+/// Whether this character may end a line, steer a terminal, or turn around what stands behind it.
+#[must_use]
+pub fn is_harmful(c: char) -> bool {
+    // U+2028 and U+2029 are not control characters, and yet some readers take them for the end of a line.
+    c.is_control()
+        || matches!(c, '\u{2028}' | '\u{2029}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
+}
+
 impl fmt::Display for Escaped<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        // U+2028 and U+2029 are not control characters, and yet some readers take them for the end of a line.
-        let harmful = |c: char| {
-            c.is_control()
-                || matches!(c, '\u{2028}' | '\u{2029}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
-        };
-        for part in self.0.split_inclusive(harmful) {
-            let plain = part.trim_end_matches(harmful);
+        for part in self.0.split_inclusive(is_harmful) {
+            let plain = part.trim_end_matches(is_harmful);
             write!(f, "{plain}{}", part[plain.len()..].escape_unicode())?;
         }
         Ok(())
