@@ -135,13 +135,19 @@ fn an_installation_has_everything_in_its_place() {
             "644 usr/lib/systemd/system/plugind-reload.service",
             "644 usr/lib/systemd/system/plugind.service",
             "755 usr/libexec/plugind/plugind-compile",
+            "644 usr/share/bash-completion/completions/pluginctl",
+            "644 usr/share/bash-completion/completions/plugind",
             "644 usr/share/doc/plugind/CHANGELOG.md",
             "644 usr/share/doc/plugind/LICENSE-APACHE",
             "644 usr/share/doc/plugind/LICENSE-MIT",
             "644 usr/share/doc/plugind/README.md",
+            "644 usr/share/fish/vendor_completions.d/pluginctl.fish",
+            "644 usr/share/fish/vendor_completions.d/plugind.fish",
             "644 usr/share/man/man1/pluginctl.1",
             "644 usr/share/man/man5/plugind-plugin.5",
             "644 usr/share/man/man8/plugind.8",
+            "644 usr/share/zsh/site-functions/_pluginctl",
+            "644 usr/share/zsh/site-functions/_plugind",
         ]
     );
     for program in ["usr/bin/plugind", "usr/bin/pluginctl", "usr/libexec/plugind/plugind-compile"] {

@@ -14,6 +14,9 @@ mod many;
 mod text;
 mod inputs;
 mod arguments;
+mod client;
+mod completion;
+mod control;
 mod stopping;
 mod binaries;
 

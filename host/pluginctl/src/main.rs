@@ -1,9 +1,22 @@
 //! The operator's and the author's tool for plugind.
 
+mod client;
 mod columns;
+mod completion;
+#[cfg(test)]
+mod fixtures;
 mod inspect;
+mod list;
+mod live;
+mod log_level;
+mod print;
+mod problem;
+mod reload;
+mod restart;
+mod since;
+mod status;
 
-use clap::{Parser, Subcommand};
+use clap::{CommandFactory, Parser, Subcommand};
 use std::{
     io::{self, Write},
     path::PathBuf,
@@ -23,12 +36,24 @@ struct Arguments {
 
 #[derive(Subcommand)]
 enum Command {
+    /// Lists the plugins of the running daemon
+    List(list::List),
+    /// Shows how the running daemon is, or one of its plugins
+    Status(status::Status),
+    /// Has the daemon read its directories anew and take over what changed
+    Reload(reload::Reload),
+    /// Replaces all instances of plugins by new ones
+    Restart(restart::Restart),
+    /// Sets the least important entries that the daemon keeps in the log
+    LogLevel(log_level::LogLevel),
     /// Says what components are, what they import, and how they would be served
     Inspect {
         /// The components
         #[arg(required = true, value_name = "FILE")]
         components: Vec<PathBuf>,
     },
+    /// Prints what a shell needs to complete command lines
+    Completion(completion::Completion),
 }
 
 fn main() -> ExitCode {
@@ -40,9 +65,21 @@ fn main() -> ExitCode {
             return if error.use_stderr() { ExitCode::from(EX_USAGE) } else { ExitCode::SUCCESS };
         }
     };
-    match arguments.command {
-        Command::Inspect { components } => inspect_all(&components),
-    }
+    let done = match arguments.command {
+        Command::List(list) => list.run(),
+        Command::Status(status) => status.run(),
+        Command::Reload(reload) => reload.run(),
+        Command::Restart(restart) => restart.run(),
+        Command::LogLevel(level) => level.run(),
+        Command::Inspect { components } => return inspect_all(&components),
+        Command::Completion(completion) => completion.run(Arguments::command()),
+    };
+    done.unwrap_or_else(|problem| {
+        if problem.is_worth_telling() {
+            print::complain(&problem.to_string());
+        }
+        ExitCode::from(problem.status())
+    })
 }
 
 fn inspect_all(components: &[PathBuf]) -> ExitCode {

@@ -1,0 +1,177 @@
+//! The daemon's control socket as a client sees it: calls, their replies, and why there may be none.
+
+use plugind::api;
+use serde::{Serialize, de::DeserializeOwned};
+use std::{
+    fmt::{self, Debug},
+    io::{self, ErrorKind},
+    os::unix::net::UnixStream,
+    path::{Path, PathBuf},
+};
+use zlink::{
+    Call, ReplyError,
+    tokio::unix::{Connection, Stream},
+    varlink_service,
+};
+
+/// Where the daemon is found.
+#[derive(clap::Args)]
+pub(crate) struct Place {
+    /// Looks for the control socket (/run/plugind/control) below this directory
+    #[arg(long, value_name = "DIR")]
+    root: Option<PathBuf>,
+    /// The control socket, wherever it is
+    #[arg(long, value_name = "PATH")]
+    socket: Option<PathBuf>,
+}
+
+impl Place {
+    fn socket(&self) -> PathBuf {
+        let root = self.root.as_deref().unwrap_or(Path::new("/"));
+        self.socket.clone().unwrap_or_else(|| root.join(api::SOCKET))
+    }
+}
+
+/// What the daemon can be asked for.
+#[derive(Debug, Serialize)]
+#[serde(tag = "method", content = "parameters")]
+pub(crate) enum Method {
+    #[serde(rename = "io.plugind.List")]
+    List,
+    #[serde(rename = "io.plugind.Describe")]
+    Describe(api::Name),
+    #[serde(rename = "io.plugind.Status")]
+    Status,
+    #[serde(rename = "io.plugind.Reload")]
+    Reload,
+    #[serde(rename = "io.plugind.Restart")]
+    Restart(api::Name),
+    #[serde(rename = "io.systemd.service.SetLogLevel")]
+    SetLogLevel(api::LogLevel),
+}
+
+/// The errors of `io.plugind`.
+#[derive(Debug, ReplyError)]
+#[zlink(interface = "io.plugind")]
+pub(crate) enum Refusal {
+    NoSuchPlugin { name: String },
+    RestartFailed { failure: api::Failure },
+    ReloadFailed { unreadable: Option<String>, failed: Vec<api::Failure> },
+    Stopping,
+}
+
+impl fmt::Display for Refusal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::NoSuchPlugin { name } => write!(f, "there is no plugin {name}"),
+            Self::RestartFailed { failure } => {
+                let api::Failure { plugin, stage, error, .. } = failure;
+                write!(f, "{plugin}: not restarted: failed at {stage}: {error}")
+            }
+            Self::ReloadFailed { .. } => f.write_str("not everything could be taken over"),
+            Self::Stopping => f.write_str("plugind is about to end"),
+        }
+    }
+}
+
+/// Why there is no reply, or none that is good news.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum ClientError {
+    #[error(
+        "{}: {source}: plugind does not run, or without a control socket; see systemctl status plugind-control.socket",
+        path.display()
+    )]
+    NobodyThere { path: PathBuf, source: io::Error },
+    #[error("{}: {source}: ask root", path.display())]
+    NotReachable { path: PathBuf, source: io::Error },
+    #[error("cannot connect to {}: {source}", path.display())]
+    Connect { path: PathBuf, source: io::Error },
+    #[error("plugind ended before it answered")]
+    Ended,
+    #[error("cannot talk to plugind: {0}")]
+    Talk(zlink::Error),
+    #[error("only root and the user of the daemon may do this")]
+    NotAllowed,
+    #[error("{0}")]
+    Refused(Refusal),
+    #[error("plugind refuses with an error that this pluginctl {version} does not know: {name}", version = env!("CARGO_PKG_VERSION"))]
+    RefusedByName { name: String },
+    #[error("this pluginctl {version} and the daemon do not understand each other: {why}", version = env!("CARGO_PKG_VERSION"))]
+    NotUnderstood { why: String },
+}
+
+impl From<zlink::Error> for ClientError {
+    fn from(error: zlink::Error) -> Self {
+        use varlink_service::Error as Standard;
+        let gone = |kind| matches!(kind, ErrorKind::BrokenPipe | ErrorKind::ConnectionReset);
+        match error {
+            zlink::Error::UnexpectedEof => Self::Ended,
+            zlink::Error::Io(error) if gone(error.kind()) => Self::Ended,
+            // An error of no parameters may have an empty set of them, which makes it an unknown one.
+            zlink::Error::UnknownErrorReply(name) => match name.as_str() {
+                "org.varlink.service.PermissionDenied" => Self::NotAllowed,
+                "io.plugind.Stopping" => Self::Refused(Refusal::Stopping),
+                _ => Self::RefusedByName { name },
+            },
+            zlink::Error::Json(error) => Self::NotUnderstood { why: error.to_string() },
+            zlink::Error::VarlinkService(error) => match error.into_inner() {
+                Standard::PermissionDenied => Self::NotAllowed,
+                other => Self::NotUnderstood { why: other.to_string() },
+            },
+            other => Self::Talk(other),
+        }
+    }
+}
+
+/// A connection to the daemon.
+pub(crate) struct Client(Connection);
+
+impl Client {
+    /// Connects, within a runtime.
+    pub(crate) fn connect(place: &Place) -> Result<Self, ClientError> {
+        let path = place.socket();
+        // One that waits: where many wait for the daemon already, another one is turned away otherwise.
+        let stream = UnixStream::connect(&path).map_err(|source| match source.kind() {
+            ErrorKind::NotFound | ErrorKind::ConnectionRefused => {
+                ClientError::NobodyThere { path, source }
+            }
+            ErrorKind::PermissionDenied => ClientError::NotReachable { path, source },
+            _ => ClientError::Connect { path, source },
+        })?;
+        Ok(Self(Connection::new(Stream::try_from(stream)?)))
+    }
+
+    /// Asks for something that has one reply.
+    pub(crate) async fn call<R>(&mut self, method: Method) -> Result<R, ClientError>
+    where
+        R: DeserializeOwned + Debug,
+    {
+        self.0.send_call(&Call::new(method), Vec::new()).await?;
+        Ok(self.next().await?.0)
+    }
+
+    /// Asks for something that has any number of replies, which [`Client::next`] returns.
+    pub(crate) async fn begin(&mut self, method: Method) -> Result<(), ClientError> {
+        Ok(self.0.send_call(&Call::new(method).set_more(true), Vec::new()).await?)
+    }
+
+    /// Waits for the next reply, and says whether more of them follow.
+    pub(crate) async fn next<R>(&mut self) -> Result<(R, bool), ClientError>
+    where
+        R: DeserializeOwned + Debug,
+    {
+        let (reply, _) = self.0.receive_reply::<R, Refusal>().await?;
+        let reply = reply.map_err(ClientError::Refused)?;
+        let more = reply.continues() == Some(true);
+        let parameters = reply.into_parameters();
+        let missing = || ClientError::NotUnderstood { why: "a reply says nothing".to_owned() };
+        Ok((parameters.ok_or_else(missing)?, more))
+    }
+
+    /// Asks for something that is done and said no more of.
+    pub(crate) async fn tell(&mut self, method: Method) -> Result<(), ClientError> {
+        self.0.send_call(&Call::new(method), Vec::new()).await?;
+        let (reply, _) = self.0.receive_reply::<serde::de::IgnoredAny, Refusal>().await?;
+        reply.map(drop).map_err(ClientError::Refused)
+    }
+}

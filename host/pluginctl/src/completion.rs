@@ -1,0 +1,50 @@
+//! `pluginctl completion`: what a shell completes for the programs of plugind.
+
+use crate::{print::print, problem::Problem};
+use clap::{Command, CommandFactory, ValueEnum};
+use clap_complete::{Shell, generate};
+use std::process::ExitCode;
+
+#[derive(clap::Args)]
+pub(crate) struct Completion {
+    /// The shell
+    #[arg(value_name = "SHELL")]
+    shell: ShellName,
+    /// The program whose command lines are completed
+    #[arg(value_name = "PROGRAM", default_value = "pluginctl")]
+    program: Program,
+}
+
+/// The shells that are known well enough.
+#[derive(Clone, Copy, ValueEnum)]
+enum ShellName {
+    Bash,
+    Zsh,
+    Fish,
+}
+
+/// The programs that somebody types.
+#[derive(Clone, Copy, ValueEnum)]
+enum Program {
+    Pluginctl,
+    Plugind,
+}
+
+impl Completion {
+    /// Prints it; `own` is the command line of this program.
+    pub(crate) fn run(self, own: Command) -> Result<ExitCode, Problem> {
+        let shell = match self.shell {
+            ShellName::Bash => Shell::Bash,
+            ShellName::Zsh => Shell::Zsh,
+            ShellName::Fish => Shell::Fish,
+        };
+        let (mut command, name) = match self.program {
+            Program::Pluginctl => (own, "pluginctl"),
+            Program::Plugind => (plugind::arguments::Arguments::command(), "plugind"),
+        };
+        let mut script = Vec::new();
+        generate(shell, &mut command, name, &mut script);
+        print(&String::from_utf8_lossy(&script))?;
+        Ok(ExitCode::SUCCESS)
+    }
+}

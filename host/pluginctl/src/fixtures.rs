@@ -1,0 +1,54 @@
+//! Replies of a daemon that tests are made with.
+
+use plugind::api;
+
+pub(crate) fn greeter() -> api::Plugin {
+    api::Plugin {
+        name: "greeter".to_owned(),
+        active_state: "active".to_owned(),
+        result: "success".to_owned(),
+        required: true,
+        status: Some("greets people".to_owned()),
+        generation: Some(3),
+        since: Some(1_000_000),
+        workers: 2,
+        failures: 1,
+        routes: vec!["/greeter".to_owned(), "a.example/hi".to_owned()],
+        failure: None,
+    }
+}
+
+pub(crate) fn failure() -> api::Failure {
+    api::Failure {
+        plugin: "bad".to_owned(),
+        stage: "verify".to_owned(),
+        error: "/etc/plugind/plugins/bad.toml:1:1: unknown key".to_owned(),
+        configuration: true,
+    }
+}
+
+pub(crate) fn failed() -> api::Plugin {
+    api::Plugin {
+        name: "bad".to_owned(),
+        active_state: "failed".to_owned(),
+        result: "trap".to_owned(),
+        required: false,
+        status: None,
+        generation: None,
+        since: None,
+        workers: 0,
+        failures: 0,
+        routes: Vec::new(),
+        failure: Some(failure()),
+    }
+}
+
+pub(crate) fn description(plugin: api::Plugin) -> api::Description {
+    api::Description {
+        plugin,
+        component: Some("/etc/plugind/plugins/greeter.wasm".to_owned()),
+        digest: Some("4e07408562bedb8b60ce05c1decfe3ad".to_owned()),
+        imports: Vec::new(),
+        exports: Vec::new(),
+    }
+}

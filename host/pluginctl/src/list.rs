@@ -1,0 +1,98 @@
+//! `pluginctl list`: all plugins, one line each.
+
+use crate::{
+    client::{Client, Method, Place},
+    columns::columns,
+    print::{json, print},
+    problem::{Problem, wait_for},
+    since::{ago, moment},
+};
+use plugind::api;
+use std::{process::ExitCode, time::SystemTime};
+
+#[derive(clap::Args)]
+pub(crate) struct List {
+    /// Prints JSON, as the control socket has it
+    #[arg(long)]
+    json: bool,
+    #[command(flatten)]
+    place: Place,
+}
+
+impl List {
+    pub(crate) fn run(self) -> Result<ExitCode, Problem> {
+        let list: api::List =
+            wait_for(async { Ok(Client::connect(&self.place)?.call(Method::List).await?) })?;
+        print(&if self.json { json(&list) } else { table(&list.plugins, SystemTime::now()) })?;
+        Ok(ExitCode::SUCCESS)
+    }
+}
+
+fn table(plugins: &[api::Plugin], now: SystemTime) -> String {
+    let mut sorted: Vec<_> = plugins.iter().collect();
+    sorted.sort_by(|one, other| one.name.cmp(&other.name));
+    let failed = sorted.iter().filter(|plugin| has_failed(plugin)).count();
+    let rows = sorted.into_iter().map(|plugin| row(plugin, now));
+    let header = ["", "NAME", "STATE", "RESULT", "GENERATION", "SINCE", "ROUTES", "STATUS"];
+    let table = if plugins.is_empty() { String::new() } else { columns(&header, rows) + "\n" };
+    let s = if plugins.len() == 1 { "" } else { "s" };
+    format!("{table}{} plugin{s}, {failed} failed\n", plugins.len())
+}
+
+/// Whether its newest version does not serve, be there an older one that does or not.
+fn has_failed(plugin: &api::Plugin) -> bool {
+    plugin.failure.is_some() || plugin.active_state == "failed"
+}
+
+fn row(plugin: &api::Plugin, now: SystemTime) -> Vec<String> {
+    let or_none = |told: Option<String>| told.unwrap_or_else(|| "-".to_owned());
+    let routes = (!plugin.routes.is_empty()).then(|| plugin.routes.join(" "));
+    vec![
+        if has_failed(plugin) { "●" } else { "" }.to_owned(),
+        plugin.name.clone(),
+        plugin.active_state.clone(),
+        plugin.result.clone(),
+        or_none(plugin.generation.map(|generation| generation.to_string())),
+        or_none(plugin.since.map(|since| ago(moment(since), now))),
+        or_none(routes),
+        plugin.status.clone().unwrap_or_default(),
+    ]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::fixtures::{failed, greeter};
+
+    #[test]
+    fn plugins_are_listed_in_the_order_of_their_names_and_those_that_failed_are_marked() {
+        let now = moment(1_000_000 + 182 * 1_000_000);
+        let bad = api::Plugin { name: "bad".to_owned(), ..failed() };
+        let stale = api::Plugin { failure: failed().failure, ..greeter() };
+        let stale = api::Plugin { name: "stale".to_owned(), status: None, ..stale };
+        assert_eq!(
+            table(&[stale, greeter(), bad], now),
+            "   NAME     STATE   RESULT   GENERATION  SINCE        ROUTES                 STATUS
+●  bad      failed  trap     -           -            -
+   greeter  active  success  3           3min 2s ago  /greeter a.example/hi  greets people
+●  stale    active  success  3           3min 2s ago  /greeter a.example/hi
+
+3 plugins, 2 failed
+"
+        );
+    }
+
+    #[test]
+    fn no_plugin_is_a_valid_list() {
+        assert_eq!(table(&[], SystemTime::now()), "0 plugins, 0 failed\n");
+        assert!(table(&[greeter()], SystemTime::now()).ends_with("\n\n1 plugin, 0 failed\n"));
+    }
+
+    #[test]
+    fn no_plugin_can_write_a_line_for_another() {
+        let status = Some("x\n●  greeter  failed\x1b[2J".to_owned());
+        let told = table(&[api::Plugin { status, ..greeter() }], SystemTime::now());
+        assert_eq!(told.lines().count(), 4, "{told}");
+        assert!(!told.contains('\x1b'));
+    }
+}

@@ -1,0 +1,88 @@
+//! What is printed: whole lines, in which no text from elsewhere steers a terminal.
+
+use plugind::text::{Escaped, is_harmful};
+use serde::Serialize;
+use std::{
+    fmt::Write as _,
+    io::{self, Write},
+};
+
+/// Writes to standard output, at once.
+pub(crate) fn print(text: &str) -> io::Result<()> {
+    let mut stdout = io::stdout().lock();
+    stdout.write_all(text.as_bytes())?;
+    stdout.flush()
+}
+
+/// Tells what is wrong, on one line of standard error.
+pub(crate) fn complain(what: &str) {
+    // Where it cannot be told, the exit status still tells.
+    writeln!(io::stderr(), "{}", Escaped(what)).ok();
+}
+
+/// A text as one line.
+pub(crate) fn line(text: &str) -> String {
+    format!("{}\n", Escaped(text))
+}
+
+/// A value of the control socket's, on one line.
+pub(crate) fn json(value: &impl Serialize) -> String {
+    let plain = serde_json::to_string(value).expect("it has text for keys");
+    let mut line = String::with_capacity(plain.len() + 1);
+    for c in plain.chars() {
+        match is_harmful(c) {
+            // It can only stand within a text, where JSON has this for it; none needs more digits.
+            true => drop(write!(line, "\\u{:04x}", u32::from(c))),
+            false => line.push(c),
+        }
+    }
+    line.push('\n');
+    line
+}
+
+/// Lines of a name and a value each, as systemctl(1) shows them: the names end in one column.
+pub(crate) struct Details(String);
+
+impl Details {
+    /// Begins with a line of its own.
+    pub(crate) fn of(heading: &str) -> Self {
+        Self(line(heading))
+    }
+
+    pub(crate) fn line(&mut self, name: &str, value: &str) -> &mut Self {
+        // Writing to a String cannot fail.
+        writeln!(self.0, "{name:>11}: {}", Escaped(value)).ok();
+        self
+    }
+
+    pub(crate) fn line_if(&mut self, name: &str, value: Option<&str>) -> &mut Self {
+        if let Some(value) = value {
+            self.line(name, value);
+        }
+        self
+    }
+
+    pub(crate) fn text(&self) -> &str {
+        &self.0
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn json_is_one_line_that_steers_no_terminal_and_means_the_same() {
+        let text = "a\n\x1b[2J\u{9b}2J\u{202e}ä\\u{a}";
+        let line = json(&[text]);
+        assert_eq!(line.matches(is_harmful).collect::<String>(), "\n", "{line:?}");
+        assert_eq!(serde_json::from_str::<[String; 1]>(&line).unwrap(), [text]);
+    }
+
+    #[test]
+    fn a_value_is_one_line_whatever_it_says() {
+        let mut details = Details::of("one\ntwo");
+        details.line("Status", "three\nActive: active").line_if("Gone", None);
+        assert_eq!(details.text(), "one\\u{a}two\n     Status: three\\u{a}Active: active\n");
+    }
+}

@@ -1,0 +1,73 @@
+//! Why a command did not do what it was told, and the exit status for that.
+
+use crate::client::{ClientError, Refusal};
+use std::{
+    future::Future,
+    io::{self, ErrorKind},
+};
+
+/// The exit status of what a signal ended: 128 and its number, as a shell has it.
+const INTERRUPTED: u8 = 128 + 2;
+/// The exit status of `status` for what is not there, as systemctl(1) has it.
+pub(crate) const NOT_THERE: u8 = 4;
+
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum Problem {
+    #[error(transparent)]
+    Client(#[from] ClientError),
+    #[error("cannot print: {0}")]
+    Print(#[from] io::Error),
+    #[error("cannot wait for plugind: {0}")]
+    Wait(io::Error),
+    #[error("interrupted; plugind goes on with it")]
+    Interrupted,
+}
+
+impl Problem {
+    /// The exit status.
+    pub(crate) fn status(&self) -> u8 {
+        match self {
+            Self::Interrupted => INTERRUPTED,
+            _ => 1,
+        }
+    }
+
+    /// Whether there is somebody to be told: whoever closed a pipe knows.
+    pub(crate) fn is_worth_telling(&self) -> bool {
+        !matches!(self, Self::Print(error) if error.kind() == ErrorKind::BrokenPipe)
+    }
+
+    /// Whether the daemon did its work, and it is only that this could not be done.
+    pub(crate) fn is_refusal(&self) -> bool {
+        use Refusal::{NoSuchPlugin, RestartFailed};
+        matches!(
+            self,
+            Self::Client(ClientError::Refused(NoSuchPlugin { .. } | RestartFailed { .. }))
+        )
+    }
+
+    /// Whether there is no plugin of that name.
+    pub(crate) fn is_no_such_plugin(&self) -> bool {
+        matches!(self, Self::Client(ClientError::Refused(Refusal::NoSuchPlugin { .. })))
+    }
+}
+
+/// Does what has to wait, in this thread.
+pub(crate) fn wait_for<T>(work: impl Future<Output = Result<T, Problem>>) -> Result<T, Problem> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_io().build();
+    runtime.map_err(Problem::Wait)?.block_on(work)
+}
+
+/// Does what the daemon goes on with when nobody waits for it any more.
+pub(crate) async fn unless_interrupted<T>(
+    work: impl Future<Output = Result<T, Problem>>,
+) -> Result<T, Problem> {
+    tokio::select! {
+        biased;
+        interrupted = tokio::signal::ctrl_c() => Err(match interrupted {
+            Ok(()) => Problem::Interrupted,
+            Err(error) => Problem::Wait(error),
+        }),
+        done = work => done,
+    }
+}

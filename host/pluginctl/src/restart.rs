@@ -1,0 +1,47 @@
+//! `pluginctl restart`: has the instances of plugins replaced by new ones.
+
+use crate::{
+    client::{Client, Method, Place},
+    print::{complain, json, line, print},
+    problem::{Problem, unless_interrupted, wait_for},
+};
+use plugind::{api, name::PluginName};
+use std::process::ExitCode;
+
+#[derive(clap::Args)]
+pub(crate) struct Restart {
+    /// The plugins
+    #[arg(required = true, value_name = "NAME")]
+    names: Vec<PluginName>,
+    /// Prints JSON, as the control socket has it: a line for each plugin
+    #[arg(long)]
+    json: bool,
+    #[command(flatten)]
+    place: Place,
+}
+
+impl Restart {
+    pub(crate) fn run(self) -> Result<ExitCode, Problem> {
+        wait_for(unless_interrupted(async {
+            let mut client = Client::connect(&self.place)?;
+            let mut status = ExitCode::SUCCESS;
+            for name in &self.names {
+                match self.restart(&mut client, name).await {
+                    Err(problem) if problem.is_refusal() => {
+                        complain(&problem.to_string());
+                        status = ExitCode::FAILURE;
+                    }
+                    restarted => restarted?,
+                }
+            }
+            Ok(status)
+        }))
+    }
+
+    async fn restart(&self, client: &mut Client, name: &PluginName) -> Result<(), Problem> {
+        let asked = Method::Restart(api::Name { name: name.to_string() });
+        let restarted: api::Restarted = client.call(asked).await?;
+        let told = format!("{name}: restarted, generation {}", restarted.generation);
+        Ok(print(&if self.json { json(&restarted) } else { line(&told) })?)
+    }
+}

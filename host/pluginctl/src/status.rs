@@ -1,0 +1,212 @@
+//! `pluginctl status`: how the daemon is, or one of its plugins.
+
+use crate::{
+    client::{Client, Method, Place},
+    print::{Details, complain, json, line, print},
+    problem::{NOT_THERE, Problem, wait_for},
+    since::{ago, moment},
+};
+use plugind::{api, name::PluginName};
+use std::{process::ExitCode, time::SystemTime};
+
+/// The exit status for a plugin that does not serve, as systemctl(1) has it.
+const NOT_ACTIVE: u8 = 3;
+
+#[derive(clap::Args)]
+pub(crate) struct Status {
+    /// The plugin; without it, the daemon
+    #[arg(value_name = "NAME")]
+    name: Option<PluginName>,
+    /// Goes on with a line for each change of the daemon
+    #[arg(short, long, conflicts_with = "name")]
+    follow: bool,
+    /// Prints JSON, as the control socket has it
+    #[arg(long)]
+    json: bool,
+    #[command(flatten)]
+    place: Place,
+}
+
+impl Status {
+    pub(crate) fn run(self) -> Result<ExitCode, Problem> {
+        wait_for(async {
+            let client = Client::connect(&self.place)?;
+            match &self.name {
+                Some(name) => self.describe(client, name).await,
+                None if self.follow => self.follow(client).await,
+                None => self.daemon(client).await,
+            }
+        })
+    }
+
+    async fn daemon(&self, mut client: Client) -> Result<ExitCode, Problem> {
+        let status: api::Status = client.call(Method::Status).await?;
+        print(&if self.json { json(&status) } else { daemon(&status) })?;
+        Ok(ExitCode::SUCCESS)
+    }
+
+    async fn follow(&self, mut client: Client) -> Result<ExitCode, Problem> {
+        client.begin(Method::Status).await?;
+        loop {
+            let (status, more) = client.next::<api::Status>().await?;
+            print(&if self.json {
+                json(&status)
+            } else {
+                line(&format!("{}: {}", status.active_state, status.status))
+            })?;
+            if !more {
+                return Ok(ExitCode::SUCCESS);
+            }
+        }
+    }
+
+    async fn describe(&self, mut client: Client, name: &PluginName) -> Result<ExitCode, Problem> {
+        let asked = Method::Describe(api::Name { name: name.to_string() });
+        let described: api::Description = match client.call(asked).await.map_err(Problem::from) {
+            Err(problem) if problem.is_no_such_plugin() => {
+                complain(&problem.to_string());
+                return Ok(ExitCode::from(NOT_THERE));
+            }
+            described => described?,
+        };
+        print(&if self.json { json(&described) } else { plugin(&described, SystemTime::now()) })?;
+        let serves = matches!(&*described.plugin.active_state, "active" | "reloading");
+        Ok(if serves { ExitCode::SUCCESS } else { ExitCode::from(NOT_ACTIVE) })
+    }
+}
+
+fn daemon(status: &api::Status) -> String {
+    let mark = if status.failed.is_empty() { "" } else { "● " };
+    let mut details = Details::of(&format!("{mark}plugind {}", status.version));
+    details
+        .line("Active", &status.active_state)
+        .line("Status", &status.status)
+        .line("Plugins", &format!("{}, of which {} are ready", status.plugins, status.ready));
+    if !status.awaited.is_empty() {
+        details.line("Awaited", &status.awaited.join(", "));
+    }
+    for failure in &status.failed {
+        details.line("Failed", &format!("{}: {}", failure.plugin, at(failure)));
+    }
+    details.text().to_owned()
+}
+
+fn at(failure: &api::Failure) -> String {
+    format!("at {}: {}", failure.stage, failure.error)
+}
+
+fn plugin(described: &api::Description, now: SystemTime) -> String {
+    let plugin = &described.plugin;
+    let mark = if plugin.failure.is_some() { "● " } else { "" };
+    let mut details = Details::of(&format!("{mark}{}", plugin.name));
+    details.line("Active", &active(plugin, now)).line_if("Status", plugin.status.as_deref());
+    if !plugin.routes.is_empty() {
+        details.line("Routes", &plugin.routes.join(", "));
+    }
+    details.line("Required", if plugin.required { "yes" } else { "no" });
+    if let Some(generation) = plugin.generation {
+        details.line("Generation", &generation.to_string());
+    }
+    details
+        .line("Workers", &plugin.workers.to_string())
+        .line("Failures", &plugin.failures.to_string())
+        .line_if("Component", described.component.as_deref())
+        .line_if("SHA-256", described.digest.as_deref());
+    if let Some(failure) = &plugin.failure {
+        // What is told above is then of the version before.
+        let which = if plugin.generation.is_some() { "the next version, " } else { "" };
+        details.line("Failed", &format!("{which}{}", at(failure)));
+    }
+    details.text().to_owned()
+}
+
+fn active(plugin: &api::Plugin, now: SystemTime) -> String {
+    let mut told = plugin.active_state.clone();
+    if plugin.active_state != "active" || plugin.result != "success" {
+        told += &format!(" (Result: {})", plugin.result);
+    }
+    if let Some(since) = plugin.since.map(moment) {
+        let at = humantime::format_rfc3339_seconds(since);
+        told += &format!(" since {at}; {}", ago(since, now));
+    }
+    told
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::fixtures::{description, failed, failure, greeter};
+
+    #[test]
+    fn a_plugin_is_told_with_everything_that_is_known_of_it() {
+        assert_eq!(
+            plugin(&description(greeter()), moment(183_000_000)),
+            "\
+greeter
+     Active: active since 1970-01-01T00:00:01Z; 3min 2s ago
+     Status: greets people
+     Routes: /greeter, a.example/hi
+   Required: yes
+ Generation: 3
+    Workers: 2
+   Failures: 1
+  Component: /etc/plugind/plugins/greeter.wasm
+    SHA-256: 4e07408562bedb8b60ce05c1decfe3ad
+"
+        );
+    }
+
+    #[test]
+    fn a_plugin_that_failed_is_told_with_stage_and_cause() {
+        let none = api::Description { component: None, digest: None, ..description(failed()) };
+        assert_eq!(
+            plugin(&none, SystemTime::now()),
+            "\
+● bad
+     Active: failed (Result: trap)
+   Required: no
+    Workers: 0
+   Failures: 0
+     Failed: at verify: /etc/plugind/plugins/bad.toml:1:1: unknown key
+"
+        );
+    }
+
+    #[test]
+    fn of_a_plugin_whose_newest_version_failed_both_are_told_apart() {
+        let stale = api::Plugin { failure: Some(failure()), ..greeter() };
+        let told = plugin(&description(stale), moment(1_000_000));
+        assert!(told.starts_with("● greeter\n     Active: active since"), "{told}");
+        assert!(told.contains("; now\n"), "{told}");
+        assert!(told.contains("\n     Failed: the next version, at verify: /etc"), "{told}");
+    }
+
+    #[test]
+    fn the_daemon_is_told_with_those_that_are_awaited_and_those_that_failed() {
+        let mut status = api::Status {
+            version: "0.1.0".to_owned(),
+            active_state: "activating".to_owned(),
+            status: "starting: 2 of 4 ready".to_owned(),
+            plugins: 4,
+            ready: 2,
+            awaited: vec!["slow".to_owned(), "warmup".to_owned()],
+            failed: Vec::new(),
+        };
+        assert_eq!(
+            daemon(&status),
+            "\
+plugind 0.1.0
+     Active: activating
+     Status: starting: 2 of 4 ready
+    Plugins: 4, of which 2 are ready
+    Awaited: slow, warmup
+"
+        );
+        status.failed.push(failure());
+        let told = daemon(&status);
+        assert!(told.starts_with("● plugind"), "{told}");
+        let failed =
+            "     Failed: bad: at verify: /etc/plugind/plugins/bad.toml:1:1: unknown key\n";
+        assert!(told.ends_with(failed), "{told}");
+    }
+}

@@ -1,0 +1,301 @@
+//! The operator's tool with a real daemon: what it shows is so, and what it is told to do is done.
+
+use plugind_tests::{Daemon, Signal, Tree, eventually, program};
+use rustix::process::{Pid, geteuid, kill_process};
+use std::{
+    fs::{self, Permissions},
+    io::{BufRead, BufReader},
+    os::unix::{fs::PermissionsExt, process::CommandExt},
+    path::PathBuf,
+    process::{Command, Stdio},
+};
+
+/// What a command came to.
+struct Ran {
+    status: Option<i32>,
+    stdout: String,
+    stderr: String,
+}
+
+fn socket(tree: &Tree) -> PathBuf {
+    tree.root().join("run/plugind/control")
+}
+
+/// Starts a daemon with a control socket below the tree's root, and waits only until its sockets are open.
+fn begin(tree: &Tree) -> Daemon {
+    fs::create_dir_all(socket(tree).parent().unwrap()).unwrap();
+    Daemon::begin(tree, &["--listen", &format!("control={}", socket(tree).display())])
+}
+
+fn start(tree: &Tree) -> Daemon {
+    let daemon = begin(tree);
+    daemon.wait_until_ready();
+    daemon
+}
+
+/// `pluginctl`, to be run in an environment without anything.
+fn pluginctl(tree: &Tree, arguments: &[&str]) -> Command {
+    let mut command = Command::new(program("pluginctl"));
+    command.args(arguments).arg("--root").arg(tree.root());
+    command.env_clear().stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    command
+}
+
+fn output(command: &mut Command) -> Ran {
+    let ran = command.output().unwrap();
+    let [stdout, stderr] = [ran.stdout, ran.stderr].map(|bytes| String::from_utf8(bytes).unwrap());
+    Ran { status: ran.status.code(), stdout, stderr }
+}
+
+fn run(tree: &Tree, arguments: &[&str]) -> Ran {
+    output(&mut pluginctl(tree, arguments))
+}
+
+/// The line of a list in which this word stands by itself.
+fn row<'a>(list: &'a str, name: &str) -> Vec<&'a str> {
+    let mut rows = list.lines().map(|line| line.split_whitespace().collect::<Vec<_>>());
+    rows.find(|row| row.contains(&name)).unwrap_or_default()
+}
+
+#[test]
+fn every_plugin_is_listed_as_it_is() {
+    let optional = "required = false\n[config]\ngreeting = 1\n";
+    let tree = Tree::new()
+        .with_named(
+            "talks",
+            "status_talks",
+            "[[serve]]\nroute = \"/a\"\n\n[[serve]]\nroute = \"/b\"\n",
+        )
+        .with_named("bad", "hello", optional)
+        .with_named("done", "program_ends", "");
+    let _daemon = start(&tree);
+    let list = run(&tree, &["list"]);
+    assert_eq!((list.status, &*list.stderr), (Some(0), ""));
+    let header = ["NAME", "STATE", "RESULT", "GENERATION", "SINCE", "ROUTES", "STATUS"];
+    assert_eq!(row(&list.stdout, "NAME"), header);
+    assert_eq!(row(&list.stdout, "bad")[..3], ["●", "bad", "failed"], "{}", list.stdout);
+    assert_eq!(row(&list.stdout, "done")[..3], ["done", "inactive", "success"], "{}", list.stdout);
+    let talks = row(&list.stdout, "talks");
+    assert_eq!(talks[..3], ["talks", "active", "success"], "{}", list.stdout);
+    assert!(talks.ends_with(&["/a", "/b", "at", "your", "service"]), "{talks:?}");
+    assert!(list.stdout.ends_with("\n3 plugins, 1 failed\n"), "{}", list.stdout);
+
+    let json = run(&tree, &["list", "--json"]).stdout;
+    assert!(json.starts_with(r#"{"plugins":[{"name":"bad","activeState":"failed""#), "{json}");
+    assert_eq!(json.lines().count(), 1);
+}
+
+#[test]
+fn the_status_of_a_plugin_tells_whether_it_serves() {
+    let tree = Tree::new().with("hello").with("program_ends");
+    tree.put("bad.wasm", b"\0asm\x01\0\0\0");
+    tree.put("bad.toml", "required = false\n");
+    let _daemon = start(&tree);
+
+    let good = run(&tree, &["status", "hello"]);
+    assert_eq!((good.status, &*good.stderr), (Some(0), ""));
+    let component = tree.plugins().join("hello.wasm");
+    for part in ["hello\n     Active: active since 20", "/hello\n", component.to_str().unwrap()] {
+        assert!(good.stdout.contains(part), "{part:?} is not in {}", good.stdout);
+    }
+    assert_eq!(run(&tree, &["status", "program-ends"]).status, Some(3));
+    let bad = run(&tree, &["status", "bad"]);
+    assert_eq!(bad.status, Some(3));
+    assert!(bad.stdout.contains("Failed: at verify: "), "{}", bad.stdout);
+    assert!(bad.stdout.contains("core module"), "{}", bad.stdout);
+    let none = run(&tree, &["status", "nobody"]);
+    assert_eq!((none.status, &*none.stderr), (Some(4), "there is no plugin nobody\n"));
+    assert_eq!(run(&tree, &["status", "nobody", "--json"]).status, Some(4));
+
+    let daemon = run(&tree, &["status"]);
+    assert_eq!(daemon.status, Some(0));
+    let version = format!("● plugind {}\n     Active: active\n", env!("CARGO_PKG_VERSION"));
+    assert!(daemon.stdout.starts_with(&version), "{}", daemon.stdout);
+    assert!(daemon.stdout.contains("Failed: bad: at verify: "), "{}", daemon.stdout);
+}
+
+#[test]
+fn who_follows_the_status_sees_the_daemon_wait_and_become_ready() {
+    let tree = Tree::new().with("warmup");
+    let _daemon = begin(&tree);
+    let mut following = pluginctl(&tree, &["status", "--follow"]).spawn().unwrap();
+    let lines = BufReader::new(following.stdout.take().unwrap()).lines();
+    let seen: Vec<_> =
+        lines.map_while(Result::ok).take_while(|line| !line.starts_with("active: ")).collect();
+    following.kill().unwrap();
+    following.wait().unwrap();
+    assert!(seen.iter().all(|line| line.starts_with("activating: starting")), "{seen:?}");
+    assert!(seen.iter().any(|line| line.ends_with("(waiting for warmup)")), "{seen:?}");
+}
+
+#[test]
+fn a_reload_waits_and_tells_what_changed() {
+    let tree = Tree::new().with("hello").with("warmup").with("counts");
+    let daemon = start(&tree);
+    tree.put("hello.toml", "[config]\ngreeting = \"Good day\"\n");
+    tree.remove("warmup.wasm");
+    tree.put_guest("late", "status_talks");
+    let ran = run(&tree, &["reload"]);
+    assert_eq!(daemon.get("/hello").text(), "Good day from hello\n");
+    assert_eq!((ran.status, &*ran.stderr), (Some(0), ""));
+    let mut lines: Vec<_> = ran.stdout.lines().collect();
+    let summary = lines.pop();
+    assert_eq!(summary, Some("reloaded: 2 changed, 1 removed, 1 unchanged, 0 failed"));
+    lines.sort_unstable();
+    assert_eq!(lines, ["hello: changed", "late: changed", "warmup: removed"]);
+
+    let nothing = run(&tree, &["reload"]);
+    assert_eq!(nothing.status, Some(0));
+    assert_eq!(nothing.stdout, "reloaded: 0 changed, 0 removed, 3 unchanged, 0 failed\n");
+}
+
+#[test]
+fn a_reload_in_which_a_plugin_fails_says_where_and_why_and_the_older_version_serves_on() {
+    let tree = Tree::new().with("hello").with("counts");
+    let daemon = start(&tree);
+    tree.put("hello.toml", "[config]\ngreeting = \"\"\n");
+    tree.put("counts.toml", "route = \"/x\"\n");
+    // What failed is tried again by each.
+    for _ in 0..2 {
+        let ran = run(&tree, &["reload"]);
+        assert_eq!(ran.status, Some(1));
+        assert_eq!(ran.stdout, "reloaded: 0 changed, 0 removed, 0 unchanged, 2 failed\n");
+        let place = format!(
+            "counts: failed at verify: {}:1:1: ",
+            tree.plugins().join("counts.toml").display()
+        );
+        assert!(ran.stderr.contains(&place), "{}", ran.stderr);
+        assert!(ran.stderr.contains("hello: failed at start: "), "{}", ran.stderr);
+        assert!(ran.stderr.contains("the greeting is empty"), "{}", ran.stderr);
+        assert!(ran.stderr.ends_with("; mend it and reload again\n"), "{}", ran.stderr);
+    }
+    assert_eq!(daemon.get("/hello").told(), (200, "Hello from hello\n"));
+    let stale = run(&tree, &["status", "hello"]);
+    assert_eq!(stale.status, Some(0));
+    assert!(stale.stdout.contains("Failed: the next version, at start: "), "{}", stale.stdout);
+
+    let json = run(&tree, &["reload", "--json"]);
+    assert_eq!((json.status, json.stderr.lines().count()), (Some(1), 3), "{}", json.stderr);
+    let last = json.stdout.lines().last().unwrap();
+    assert!(last.contains(r#""awaited":[],"#) && last.contains(r#""plugin":"counts""#), "{last}");
+}
+
+#[test]
+fn a_reload_goes_on_without_the_one_who_asked_for_it() {
+    let tree = Tree::new().with("hello");
+    let daemon = start(&tree);
+    tree.put("never.toml", "[service]\ntimeout-start-sec = \"2s\"\n");
+    tree.put_guest("never", "never_ready");
+    let reloading = pluginctl(&tree, &["reload"]).spawn().unwrap();
+    eventually("the reload", || {
+        run(&tree, &["status"]).stdout.contains("Active: reloading").then_some(())
+    });
+    kill_process(Pid::from_child(&reloading), Signal::INT).unwrap();
+    let ended = reloading.wait_with_output().unwrap();
+    assert_eq!(ended.status.code(), Some(130));
+    assert_eq!(ended.stderr, b"interrupted; plugind goes on with it\n");
+    daemon.log.wait_for(&["plugind: reloaded ", "failed=1"]);
+}
+
+#[test]
+fn a_daemon_that_ends_during_a_reload_is_told() {
+    let tree = Tree::new();
+    let mut daemon = start(&tree);
+    tree.put_guest("never", "never_ready");
+    let reloading = pluginctl(&tree, &["reload"]).spawn().unwrap();
+    eventually("the reload", || {
+        run(&tree, &["status"]).stdout.contains("Active: reloading").then_some(())
+    });
+    daemon.signal(Signal::KILL);
+    daemon.wait();
+    let ended = reloading.wait_with_output().unwrap();
+    assert_eq!(ended.status.code(), Some(1));
+    assert_eq!(ended.stderr, b"plugind ended before it answered\n");
+}
+
+#[test]
+fn what_is_restarted_has_new_instances_of_the_same_version() {
+    let tree = Tree::new().with_manifest("counts", "[instances]\nmax = 1\n");
+    let daemon = start(&tree);
+    assert!(daemon.get("/counts").text().ends_with("count=1"));
+    assert!(daemon.get("/counts").text().ends_with("count=2"));
+    let ran = run(&tree, &["restart", "nobody", "counts"]);
+    assert_eq!((ran.status, &*ran.stderr), (Some(1), "there is no plugin nobody\n"));
+    let generation = ran.stdout.strip_prefix("counts: restarted, generation ");
+    let generation = generation.unwrap_or_else(|| panic!("{}", ran.stdout)).trim_end();
+    let answer = daemon.get("/counts");
+    assert!(
+        answer.text().contains(&format!("generation={generation} count=1")),
+        "{}",
+        answer.text()
+    );
+    assert_eq!(run(&tree, &["restart", "counts"]).status, Some(0));
+}
+
+#[test]
+fn what_is_restarted_is_the_version_that_serves_and_not_the_one_that_failed() {
+    let tree = Tree::new().with("hello");
+    let daemon = start(&tree);
+    tree.put("hello.toml", "[config]\ngreeting = \"\"\n");
+    assert_eq!(run(&tree, &["reload"]).status, Some(1));
+    let ran = run(&tree, &["restart", "hello"]);
+    assert_eq!((ran.status, &*ran.stderr), (Some(0), ""));
+    assert_eq!(daemon.get("/hello").status(), 200);
+}
+
+#[test]
+fn the_log_says_as_much_as_it_is_told_to() {
+    let tree = Tree::new().with("logs");
+    let daemon = start(&tree);
+    assert_eq!(daemon.get("/logs/log").status(), 200);
+    daemon.log.wait_for(&["plugind[logs]: an info entry"]);
+    assert_eq!(run(&tree, &["log-level", "warning"]).status, Some(0));
+    let place = daemon.log.place();
+    assert_eq!(daemon.get("/logs/log").status(), 200);
+    daemon.log.wait_for_after(place, &["plugind[logs]: a warning entry"]);
+    assert_eq!(run(&tree, &["log-level", "debug"]).status, Some(0));
+    assert_eq!(daemon.get("/logs/log").status(), 200);
+    daemon.log.wait_for_after(place, &["plugind[logs]: a debug entry"]);
+    let info =
+        daemon.log.all()[place..].iter().filter(|line| line.contains("an info entry")).count();
+    assert_eq!(info, 1);
+}
+
+#[test]
+fn others_than_root_may_look_and_not_touch() {
+    const NOBODY: u32 = 65534;
+    let tree = Tree::new().with("hello");
+    let _daemon = start(&tree);
+    // Where nobody can go by default: the test's own directories.
+    let open = |path: PathBuf| fs::set_permissions(path, Permissions::from_mode(0o777)).unwrap();
+    let copy = tree.root().join("pluginctl");
+    fs::copy(program("pluginctl"), &copy).unwrap();
+    open(tree.root().to_owned());
+    let as_nobody = |arguments: &[&str]| {
+        let mut command = Command::new(&copy);
+        command.args(arguments).arg("--root").arg(tree.root()).env_clear();
+        command.current_dir("/").uid(NOBODY).gid(NOBODY);
+        command
+    };
+    if !geteuid().is_root() {
+        assert!(as_nobody(&["list"]).output().is_err(), "only root can become somebody else");
+        return;
+    }
+    fs::set_permissions(socket(&tree), Permissions::from_mode(0o600)).unwrap();
+    let shut_out = output(&mut as_nobody(&["list"]));
+    assert_eq!(shut_out.status, Some(1));
+    assert!(
+        shut_out.stderr.ends_with(": Permission denied (os error 13): ask root\n"),
+        "{}",
+        shut_out.stderr
+    );
+
+    open(socket(&tree));
+    assert_eq!(output(&mut as_nobody(&["list"])).status, Some(0));
+    assert_eq!(output(&mut as_nobody(&["status", "hello"])).status, Some(0));
+    for arguments in [&["reload"][..], &["restart", "hello"], &["log-level", "debug"]] {
+        let refused = output(&mut as_nobody(arguments));
+        assert_eq!((refused.status, &*refused.stdout), (Some(1), ""), "{arguments:?}");
+        assert_eq!(refused.stderr, "only root and the user of the daemon may do this\n");
+    }
+}
