@@ -202,7 +202,6 @@ impl Machine {
     /// # Panics
     /// When that does not come about.
     pub fn wait_for(&self, name: &str, wanted: impl Fn(&str) -> bool) -> String {
-        let mut last = String::new();
         let deadline = Instant::now() + PATIENCE;
         loop {
             let now = self.daemon(name);
@@ -210,9 +209,6 @@ impl Machine {
                 return now;
             }
             assert!(Instant::now() < deadline, "{name} stays {now:?}");
-            if now != last {
-                last = now;
-            }
             thread::sleep(INTERVAL);
         }
     }
