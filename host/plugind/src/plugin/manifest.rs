@@ -4,6 +4,7 @@ use crate::{
     config::{Complaint, Document, Table},
     endpoint::Endpoint,
     quantity::{Bytes, Percent, Rate, Span},
+    text::is_harmful,
 };
 use std::{
     collections::BTreeMap,
@@ -190,7 +191,7 @@ impl Manifest {
 
     fn read(table: &Table<'_>, imports: Option<&[String]>) -> Self {
         let description = table.text("description");
-        if description.as_deref().is_some_and(|text| text.chars().any(char::is_control)) {
+        if description.as_deref().is_some_and(|text| text.contains(is_harmful)) {
             table.complain_about("description", "description is one line of text");
         }
         Self {
@@ -372,7 +373,7 @@ impl Grants {
 fn check_directory(text: &str) -> Result<PathBuf, String> {
     let mut segments = text.strip_prefix('/').unwrap_or("..").split('/');
     let plain = |segment| !matches!(segment, "" | "." | "..");
-    if (text != "/" && !segments.all(plain)) || text.chars().any(char::is_control) {
+    if (text != "/" && !segments.all(plain)) || text.contains(is_harmful) {
         let what = "is no directory; write it from the root on and without \".\" and \"..\"";
         return Err(format!("{text:?} {what}, as in \"/usr/share/zoneinfo\""));
     }
@@ -437,6 +438,14 @@ mod tests {
         assert!(!Manifest::is_required("required = false\n[service]\nwatchdog-sec = \"soon\"\n"));
         assert!(Manifest::is_required("required = \"no\"\n"));
         assert!(Manifest::is_required("required = false\nbroken ="));
+    }
+
+    #[test]
+    fn a_description_is_one_line() {
+        for text in ["a\\nb", "a\\u2028b", "a\\u202eb"] {
+            let complaints = parse(&format!("description = \"{text}\"\n")).unwrap_err();
+            assert_eq!(complaints, ["m.toml:1:15: description is one line of text"]);
+        }
     }
 
     #[test]
