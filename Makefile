@@ -6,7 +6,7 @@
 
 PREFIX ?= /usr
 PORT ?= 8080
-export DESTDIR PREFIX PORT REPS SECONDS_PER_RUN
+export DESTDIR PREFIX PORT REPS SECONDS_PER_RUN SECONDS_PER_TARGET
 
 daemon := -p plugind -p pluginctl
 compiler := -p plugind-compile -p plugind-code
@@ -17,7 +17,7 @@ locked := $(if $(CI),--locked)
 cargo-deny := target/tools/bin/cargo-deny
 
 .DEFAULT_GOAL := help
-.PHONY: help run test test-257 check fmt lint build plugins guests bench advisories install
+.PHONY: help run test test-257 check fmt lint build plugins guests golden fuzz bench advisories install
 
 help: ## print the verbs
 	@sed -n 's/^\([a-z0-9-]*\):.*## /\1\t/p' Makefile | expand -t 14
@@ -42,9 +42,10 @@ check: setup-test fmt lint ## format, lints, licences and sources of dependencie
 	tests/checks/no-compiler
 	cargo test --release $(locked) -p plugind-tests --test modules
 
-fmt: # the benchmark's peers are a workspace of their own
+fmt: # the benchmark's peers and the fuzzer are workspaces of their own
 	cargo fmt --all --check
 	cargo fmt --all --check --manifest-path tests/bench/Cargo.toml
+	cargo fmt --all --check --manifest-path tests/fuzz/Cargo.toml
 
 lint:
 	cargo clippy --release $(locked) $(daemon) -p plugind-tests --all-targets -- -D warnings
@@ -61,6 +62,12 @@ plugins: setup-run ## build the example plugins
 
 guests: plugins ## build the plugins and the guests of the tests
 	cargo build $(guest) $(locked) -p plugind-test-guests --examples
+
+golden: build ## write down what pluginctl says now as what tests/golden expects
+	GOLDEN=write cargo test --release $(locked) -p plugind-tests --test golden
+
+fuzz: setup-fuzz ## give made-up files to what reads files; SECONDS_PER_TARGET=60
+	tests/fuzz/run
 
 bench: setup-bench build plugins ## compare with native hyper and `wasmtime serve`; REPS=5 SECONDS_PER_RUN=2
 	tests/bench/peers

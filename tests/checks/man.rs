@@ -99,7 +99,7 @@ impl<'a> Visit<'a> for Keys {
             && let Some(name) = path.path.get_ident()
         {
             self.table = match name.to_string().as_str() {
-                "Manifest" => String::new(),
+                "Manifest" | "Settings" => String::new(),
                 name => format!("{}.", name.to_lowercase()),
             };
         }
@@ -134,7 +134,7 @@ fn the_manual_of_the_daemon_has_its_options_and_no_others() {
 fn the_manual_of_the_tool_has_its_commands_and_options_and_no_others() {
     let help = output(program("pluginctl"), &["--help"]);
     let all = commands(&help);
-    assert!(all.contains("inspect"), "help is not understood: {help}");
+    assert!(all.contains("check"), "help is not understood: {help}");
     let mut known = options(&help);
     for command in all.iter().filter(|command| *command != "help") {
         known.extend(options(&output(program("pluginctl"), &[command, "--help"])));
@@ -144,15 +144,18 @@ fn the_manual_of_the_tool_has_its_commands_and_options_and_no_others() {
     assert_eq!(listed, all);
 }
 
-#[test]
-fn the_manual_of_the_manifest_has_the_keys_that_are_read_and_no_others() {
-    let source = read(&below_host("plugind/src/plugin/manifest.rs"));
+/// The keys that this source reads.
+fn keys_of(source: &str) -> BTreeSet<String> {
+    let source = read(&below_host("plugind/src").join(source));
     let mut read = Keys { table: String::new(), keys: BTreeSet::new() };
     read.visit_file(&syn::parse_file(&source).expect("the compiler takes it, too"));
-    assert!(read.keys.contains("service.restart-sec"), "not understood: {:?}", read.keys);
+    read.keys
+}
 
+/// The keys that this page describes.
+fn keys_in(name: &str) -> BTreeSet<String> {
     let (mut table, mut documented) = (String::new(), BTreeSet::new());
-    for line in page("plugind-plugin.5").lines() {
+    for line in page(name).lines() {
         if let Some(heading) = line.strip_prefix(".Ss ") {
             let name = heading.trim_end_matches("\\&");
             let is_table = name.starts_with('[');
@@ -163,7 +166,19 @@ fn the_manual_of_the_manifest_has_the_keys_that_are_read_and_no_others() {
             documented.insert(format!("{table}{item}"));
         }
     }
-    assert_eq!(documented, read.keys);
+    documented
+}
+
+#[test]
+fn the_manuals_of_manifest_and_settings_have_the_keys_that_are_read_and_no_others() {
+    for (page, source, one) in [
+        ("plugind-plugin.5", "plugin/manifest.rs", "service.restart-sec"),
+        ("plugind.toml.5", "settings.rs", "compile.memory-max"),
+    ] {
+        let read = keys_of(source);
+        assert!(read.contains(one), "{source} is not understood: {read:?}");
+        assert_eq!(keys_in(page), read, "{page}");
+    }
 }
 
 #[test]

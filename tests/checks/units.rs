@@ -145,6 +145,7 @@ fn an_installation_has_everything_in_its_place() {
             "644 usr/share/fish/vendor_completions.d/plugind.fish",
             "644 usr/share/man/man1/pluginctl.1",
             "644 usr/share/man/man5/plugind-plugin.5",
+            "644 usr/share/man/man5/plugind.toml.5",
             "644 usr/share/man/man8/plugind.8",
             "644 usr/share/zsh/site-functions/_pluginctl",
             "644 usr/share/zsh/site-functions/_plugind",

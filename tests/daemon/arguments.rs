@@ -17,7 +17,7 @@ fn text(bytes: &[u8]) -> &str {
 #[test]
 fn help_and_version_go_to_standard_output() {
     for (name, word) in
-        [("plugind", "--listen"), ("pluginctl", "inspect"), ("plugind-compile", "--cache")]
+        [("plugind", "--listen"), ("pluginctl", "check"), ("plugind-compile", "--cache")]
     {
         let help = run(name, &["--help"]);
         assert!(help.status.success() && help.stderr.is_empty(), "{name}");
@@ -46,7 +46,7 @@ fn wrong_arguments_are_told_with_what_would_be_right() {
         assert_eq!(ran.status.code(), Some(64), "{arguments:?}");
         assert!(text(&ran.stderr).contains(part), "{}", text(&ran.stderr));
     }
-    for arguments in [&[][..], &["inspect"], &["admire"]] {
+    for arguments in [&[][..], &["cat", "No Name"], &["admire"]] {
         assert_eq!(run("pluginctl", arguments).status.code(), Some(64), "{arguments:?}");
     }
 }
@@ -70,19 +70,26 @@ fn a_port_that_is_taken_is_named() {
 #[test]
 fn pluginctl_says_what_a_component_is() {
     for (name, parts) in [
-        ("hello", &["wasi:http 0.3", "lifecycle its own", "wasi:config/store"][..]),
-        ("greeter_02", &["wasi:http 0.2", "lifecycle none"]),
-        ("both_versions", &["wasi:http 0.3"]),
-        ("ticker", &["background program"]),
+        (
+            "hello",
+            &["wasi:http 0.3", "hello, at /hello", "lifecycle its own", "wasi:config/store"][..],
+        ),
+        (
+            "greeter_02",
+            &["wasi:http 0.2", "greeter-02, at /greeter-02", "instances fresh", "lifecycle none"],
+        ),
+        ("both_versions", &["wasi:http 0.3", "instances shared"]),
+        ("ticker", &["kind      program", "ticker, without a route"]),
     ] {
         let path = guest(name);
-        let ran = run("pluginctl", &["inspect", path.to_str().unwrap()]);
+        let ran = run("pluginctl", &["check", "--no-compile", path.to_str().unwrap()]);
         assert!(ran.status.success());
         let told = text(&ran.stdout);
         assert!(told.starts_with(path.to_str().unwrap()), "{told}");
         for part in parts {
             assert!(told.contains(part), "{part:?} is not in {told}");
         }
+        assert!(text(&ran.stderr).contains("nothing was compiled or linked"));
     }
 }
 
@@ -93,10 +100,21 @@ fn pluginctl_says_why_something_is_no_component_and_goes_on_with_the_rest() {
     std::fs::write(&core, b"\0asm\x01\0\0\0").unwrap();
     let (core, missing) = (core.to_str().unwrap(), "/nowhere/x.wasm");
     let hello = guest("hello");
-    let ran = run("pluginctl", &["inspect", core, missing, hello.to_str().unwrap()]);
+    let ran = run("pluginctl", &["check", core, missing, hello.to_str().unwrap()]);
     assert_eq!(ran.status.code(), Some(1));
     let told = text(&ran.stderr);
     assert!(told.contains(core) && told.contains("core module"), "{told}");
     assert!(told.contains(missing) && told.contains("No such file"), "{told}");
     assert!(text(&ran.stdout).contains("wasi:http 0.3"));
+}
+
+#[test]
+fn without_a_compiler_check_says_so_and_is_no_success() {
+    let hello = guest("hello");
+    let arguments = ["check", hello.to_str().unwrap(), "--compiler", "/nowhere/plugind-compile"];
+    let ran = run("pluginctl", &arguments);
+    assert_eq!(ran.status.code(), Some(1));
+    let told = text(&ran.stderr);
+    assert!(told.contains("/nowhere/plugind-compile") && told.contains("--no-compile"), "{told}");
+    assert!(text(&ran.stdout).contains("wasi:http 0.3"), "what can be said without it is said");
 }

@@ -9,6 +9,7 @@ mod lifecycle;
 mod grants;
 mod rescan;
 mod compiler;
+mod directories;
 mod cache;
 mod many;
 mod text;

@@ -4,6 +4,7 @@
 mod built;
 pub mod client;
 mod daemon;
+pub mod golden;
 mod load;
 mod log;
 mod machine;

@@ -1,27 +1,28 @@
 //! The operator's and the author's tool for plugind.
 
+mod cat;
+mod check;
 mod client;
 mod columns;
 mod completion;
 #[cfg(test)]
 mod fixtures;
-mod inspect;
 mod list;
 mod live;
 mod log_level;
+mod output;
 mod print;
 mod problem;
 mod reload;
 mod restart;
+mod routes;
+mod shown;
 mod since;
 mod status;
+mod tree;
 
 use clap::{CommandFactory, Parser, Subcommand};
-use std::{
-    io::{self, Write},
-    path::PathBuf,
-    process::ExitCode,
-};
+use std::process::ExitCode;
 
 /// The exit status for wrong arguments (sysexits.h).
 const EX_USAGE: u8 = 64;
@@ -46,12 +47,12 @@ enum Command {
     Restart(restart::Restart),
     /// Sets the least important entries that the daemon keeps in the log
     LogLevel(log_level::LogLevel),
-    /// Says what components are, what they import, and how they would be served
-    Inspect {
-        /// The components
-        #[arg(required = true, value_name = "FILE")]
-        components: Vec<PathBuf>,
-    },
+    /// Says what is wrong with the configuration, and what would be served where; or the same of components
+    Check(check::Check),
+    /// Prints a manifest as it counts, with the places that its values came from
+    Cat(cat::Cat),
+    /// Prints which plugin the configuration gives which route
+    Routes(routes::Routes),
     /// Prints what a shell needs to complete command lines
     Completion(completion::Completion),
 }
@@ -71,7 +72,9 @@ fn main() -> ExitCode {
         Command::Reload(reload) => reload.run(),
         Command::Restart(restart) => restart.run(),
         Command::LogLevel(level) => level.run(),
-        Command::Inspect { components } => return inspect_all(&components),
+        Command::Check(check) => return check.run().print(),
+        Command::Cat(cat) => return cat.run().print(),
+        Command::Routes(routes) => return routes.run().print(),
         Command::Completion(completion) => completion.run(Arguments::command()),
     };
     done.unwrap_or_else(|problem| {
@@ -80,21 +83,4 @@ fn main() -> ExitCode {
         }
         ExitCode::from(problem.status())
     })
-}
-
-fn inspect_all(components: &[PathBuf]) -> ExitCode {
-    let mut status = ExitCode::SUCCESS;
-    for component in components {
-        let written = match inspect::inspect(component) {
-            Ok(told) => io::stdout().write_all(told.as_bytes()),
-            Err(why) => {
-                status = ExitCode::FAILURE;
-                writeln!(io::stderr(), "{why}")
-            }
-        };
-        if written.is_err() {
-            return ExitCode::FAILURE;
-        }
-    }
-    status
 }

@@ -29,14 +29,14 @@ pub struct Arguments {
     #[arg(long, value_name = "PATH")]
     pub compiler: Option<PathBuf>,
     /// How long compiling one component may take
-    #[arg(long, value_name = "TIME", default_value = "2min")]
-    pub compile_timeout: Span,
+    #[arg(long, value_name = "TIME")]
+    pub compile_timeout: Option<Span>,
     /// How much address space compiling one component may take
-    #[arg(long, value_name = "SIZE", default_value = "4G")]
-    pub compile_memory_max: Bytes,
+    #[arg(long, value_name = "SIZE")]
+    pub compile_memory_max: Option<Bytes>,
     /// The least important entries that are kept
-    #[arg(long, value_name = "PRIORITY", default_value = "info", value_parser = priorities())]
-    pub log: Priority,
+    #[arg(long, value_name = "PRIORITY", value_parser = priorities())]
+    pub log: Option<Priority>,
 }
 
 /// Takes the names of priorities.

@@ -33,6 +33,20 @@ pub fn wishes(name: &PluginName, manifest: &Manifest, offers: Option<&Offers>) -
     manifest.serve.iter().map(wish).collect()
 }
 
+/// A route that another plugin has.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "the route {route} is already taken by the plugin {owner}; give one of them another route in [[serve]]"
+)]
+pub struct Taken {
+    /// Which of the wishes it is, from 0.
+    pub nth: usize,
+    /// The route.
+    pub route: Route,
+    /// Who has it.
+    pub owner: PluginName,
+}
+
 /// Who has which route. Whoever has it keeps it; of the others the first to claim it, in the order of names, gets it.
 #[derive(Default)]
 pub struct Claims(BTreeMap<Route, PluginName>);
@@ -48,16 +62,15 @@ impl Claims {
     /// Claims routes for a plugin, all or none.
     ///
     /// # Errors
-    /// When another plugin has one of them: which, and what to do.
-    pub fn claim(&mut self, name: &PluginName, wishes: &[Wish]) -> Result<(), String> {
-        let others = |route| self.0.get(route).filter(|owner| *owner != name);
-        if let Some((route, owner)) =
-            wishes.iter().find_map(|(route, _)| Some((route, others(route)?)))
-        {
-            return Err(format!(
-                "the route {route} is already taken by the plugin {owner}; \
-                 give one of them another route in [[serve]]"
-            ));
+    /// When another plugin has some of them.
+    pub fn claim(&mut self, name: &PluginName, wishes: &[Wish]) -> Result<(), Vec<Taken>> {
+        let taken = wishes.iter().enumerate().filter_map(|(nth, (route, _))| {
+            let owner = self.0.get(route).filter(|owner| *owner != name)?;
+            Some(Taken { nth, route: route.clone(), owner: owner.clone() })
+        });
+        let taken: Vec<_> = taken.collect();
+        if !taken.is_empty() {
+            return Err(taken);
         }
         self.0.extend(wishes.iter().map(|(route, _)| (route.clone(), name.clone())));
         Ok(())
@@ -67,10 +80,11 @@ impl Claims {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::config::Document;
     use std::path::Path;
 
     fn wishes_of(name: &str, manifest: &str) -> Vec<Wish> {
-        let manifest = Manifest::parse(Path::new("m.toml"), manifest).unwrap();
+        let manifest = Manifest::parse(&Document::new(Path::new("m.toml"), manifest)).unwrap();
         wishes(&name.parse().unwrap(), &manifest, None)
     }
 
@@ -89,7 +103,9 @@ mod tests {
         assert_eq!(claim("a", "[[serve]]\nroute = \"/x\"\n"), Ok(()));
         let refused =
             claim("b", "[[serve]]\nroute = \"/y\"\n[[serve]]\nroute = \"/x\"\n").unwrap_err();
-        assert!(refused.contains("/x is already taken by the plugin a"), "{refused}");
+        assert_eq!(refused.len(), 1);
+        let (nth, told) = (refused[0].nth, refused[0].to_string());
+        assert!(nth == 1 && told.contains("/x is already taken by the plugin a"), "{told}");
         assert_eq!(claim("c", "[[serve]]\nroute = \"/y\"\n"), Ok(()), "b got neither");
         assert_eq!(claim("d", "[[serve]]\nroute = \"/x\"\nhost = \"h\"\n"), Ok(()));
     }
@@ -100,7 +116,7 @@ mod tests {
         let (site, other) = (wishes_of("z", "[[serve]]\nroute = \"/site\"\n"), wishes_of("z", ""));
         let mut claims = Claims::default();
         claims.keep(&z, &site, &site);
-        assert!(claims.claim(&a, &site).unwrap_err().contains("already taken by the plugin z"));
+        assert_eq!(claims.claim(&a, &site).unwrap_err()[0].owner, z);
         assert_eq!(claims.claim(&z, &site), Ok(()));
 
         let mut claims = Claims::default();

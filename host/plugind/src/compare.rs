@@ -1,12 +1,12 @@
 //! What was found in the directories, held against what there is: by content, not by names or times of files.
 
 use crate::{
-    chain::Chain,
-    claims::{Claims, Wish, wishes},
+    claims::{Claims, Taken, Wish, wishes},
+    config::{Complaint, Place},
     kept::{Kept, Problem},
     lifecycle::State,
     name::PluginName,
-    plugin::verify::{Verified, VerifyError},
+    plugin::verify::Verified,
     prepare::Judged,
     summary::Stage,
 };
@@ -50,18 +50,18 @@ pub fn compare(
                 generation: None,
                 told: false,
                 stage: Stage::Verify,
-                error: Chain(&rejected.error).to_string(),
-                configuration: !matches!(rejected.error, VerifyError::Read { .. }),
+                error: rejected.lines().join("; "),
+                configuration: rejected.is_configuration(),
                 required: rejected.required,
                 wishes,
             }),
-            (Ok(verified), Err(error)) => Verdict::Bad(Problem {
+            (Ok(verified), Err(taken)) => Verdict::Bad(Problem {
                 result: "configuration",
                 content: None,
                 generation: None,
                 told: false,
                 stage: Stage::Route,
-                error,
+                error: complaints(&verified, &taken),
                 configuration: true,
                 required: verified.manifest().required,
                 wishes,
@@ -98,6 +98,17 @@ fn claims_kept(found: &[Judged], plugins: &BTreeMap<PluginName, Kept>) -> Claims
         }
     }
     claims
+}
+
+/// What others have, with the places where it is asked for: in the manifest, or else by the component's name.
+fn complaints(verified: &Verified, taken: &[Taken]) -> String {
+    let complaint = |taken: &Taken| {
+        let serve = verified.manifest().serve.get(taken.nth);
+        let place = serve.and_then(|serve| serve.origin.0.clone());
+        let place = place.unwrap_or_else(|| Place::whole(verified.path()));
+        Complaint::at(place, taken.to_string()).to_string()
+    };
+    taken.iter().map(complaint).collect::<Vec<_>>().join("; ")
 }
 
 fn is_what_there_is(verified: &Verified, kept: &Kept) -> bool {

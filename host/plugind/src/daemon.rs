@@ -2,6 +2,7 @@
 
 use crate::{
     chain::Chain,
+    config::SearchPath,
     control::{Control, House},
     doors::{Doors, DoorsError, Listen},
     engine,
@@ -9,8 +10,9 @@ use crate::{
     keeper::Keeper,
     listener::Listener,
     phase::Phase,
-    plugin::{cache::Cache, compile::Compiler, scan::SearchPath},
+    plugin::{cache::Cache, compile::Compiler},
     prepare::Means,
+    settings::{self, SettingsError},
     summary::{Failed, Summary},
     supervisor,
     systemd::{
@@ -30,8 +32,6 @@ use tokio::{
 };
 use tracing::{info, warn};
 
-/// How long the required plugins may take to become ready.
-const START_DEADLINE: Duration = Duration::from_secs(300);
 /// How long plugins may take to finish when the daemon stops before it was ready.
 const UNREADY_STOP_DEADLINE: Duration = Duration::from_millis(900);
 /// How long of that connections may take to finish, so that plugins have the rest.
@@ -44,7 +44,7 @@ const EXTEND_EVERY: Duration = Duration::from_secs(5);
 const EXTEND_BY: Duration = Duration::from_secs(30);
 
 /// What the daemon is told when it is started.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub struct Settings {
     /// Sockets to open.
     pub listen: Vec<Listen>,
@@ -56,6 +56,8 @@ pub struct Settings {
     pub places: Places,
     /// What compiles components.
     pub compiler: Compiler,
+    /// What `plugind.toml` says.
+    pub own: Result<settings::Settings, SettingsError>,
 }
 
 /// Why the daemon ended by itself.
@@ -67,6 +69,9 @@ pub enum DaemonError {
     /// systemd wants to hear how the service is, and cannot be reached.
     #[error("cannot reach systemd at $NOTIFY_SOCKET")]
     Notify(#[source] io::Error),
+    /// The settings of `plugind.toml` are wrong.
+    #[error(transparent)]
+    Settings(#[from] SettingsError),
     /// A socket cannot be used.
     #[error(transparent)]
     Doors(#[from] DoorsError),
@@ -111,7 +116,7 @@ impl DaemonError {
     pub fn is_configuration(&self) -> bool {
         match self {
             Self::Doors(error) => error.is_configuration(),
-            Self::Directories(_) => true,
+            Self::Settings(_) | Self::Directories(_) => true,
             Self::Required(failed) => failed.iter().any(|failed| failed.configuration),
             _ => false,
         }
@@ -207,6 +212,7 @@ impl Daemon {
         watchdog: Option<Watchdog>,
         journal: Journal,
     ) -> Result<(), DaemonError> {
+        let start_deadline = settings.own?.start_deadline;
         let compiler = settings.compiler;
         let (publisher, reader) = table::channel();
         let means = Means {
@@ -225,7 +231,7 @@ impl Daemon {
             control.open(socket, house.clone()).map_err(DoorsError::Use)?;
         }
 
-        match self.become_ready(&keeper).await {
+        match self.become_ready(&keeper, start_deadline).await {
             Ok(true) => (),
             unready => {
                 if unready.is_ok() {
@@ -277,9 +283,13 @@ impl Daemon {
     }
 
     /// Waits until every required plugin is ready. False when told to end meanwhile.
-    async fn become_ready(&mut self, keeper: &Keeper) -> Result<bool, DaemonError> {
+    async fn become_ready(
+        &mut self,
+        keeper: &Keeper,
+        deadline: Duration,
+    ) -> Result<bool, DaemonError> {
         let mut summary = keeper.summary();
-        let deadline = Instant::now() + START_DEADLINE;
+        let deadline = Instant::now() + deadline;
         let mut extend = interval(EXTEND_EVERY);
         let mut told = String::new();
         loop {

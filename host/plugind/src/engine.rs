@@ -56,6 +56,14 @@ pub fn start() -> Result<Engine, EngineError> {
     Ok(engine)
 }
 
+/// Makes an engine that links and never runs anything: without places for instances, and without a clock.
+///
+/// # Errors
+/// When the engine cannot be made.
+pub fn plain() -> Result<Engine, EngineError> {
+    Engine::new(&engine_config()).map_err(EngineError::Engine)
+}
+
 /// Places for instances, laid out once. Reusing one costs a fraction of mapping memory anew, and with PAGEMAP_SCAN
 /// (Linux 6.7) only the pages that were really touched are cleaned, without a system-wide interruption.
 fn pool() -> PoolingAllocationConfig {

@@ -5,8 +5,7 @@ use crate::{
     crew::News,
     link::Linked,
     name::PluginName,
-    plugin::scan::ScanError,
-    prepare::{Findings, PrepareError},
+    prepare::{Findings, PrepareError, ReadError},
     reload::Reload,
     summary::{Failed, Summary},
 };
@@ -120,7 +119,7 @@ pub(crate) enum Message {
     Restart { name: PluginName, reply: oneshot::Sender<Result<u64, RestartError>> },
     List(oneshot::Sender<Vec<api::Plugin>>),
     Describe { name: PluginName, reply: oneshot::Sender<Option<api::Description>> },
-    Read(Result<Findings, ScanError>),
+    Read(Result<Findings, ReadError>),
     Prepared { name: PluginName, ticket: u64, outcome: Box<Result<Linked, PrepareError>> },
     Worker { name: PluginName, generation: u64, news: News },
     Due { name: PluginName, generation: u64 },

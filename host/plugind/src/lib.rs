@@ -4,6 +4,7 @@
 
 // 0 Words
 pub mod chain;
+pub mod nearest;
 pub mod name;
 pub mod quantity;
 pub mod endpoint;
@@ -11,10 +12,12 @@ pub mod text;
 pub mod api;
 
 // 1 Ground: the world, typed
+pub mod file;
 pub mod config;
 pub mod environment;
 pub mod engine;
 pub mod journal;
+pub mod settings;
 pub mod systemd;
 
 // 2 Plugins: what lies on disk
@@ -55,4 +58,5 @@ pub mod control;
 
 // 6 Roof
 pub mod arguments;
+pub mod check;
 pub mod daemon;

@@ -4,10 +4,12 @@ use clap::Parser;
 use plugind::{
     arguments::Arguments,
     chain::Chain,
+    config::SearchPath,
     daemon::{self, Settings},
     environment::{self, Environment},
     journal::{self, Target, messages},
-    plugin::{compile::Compiler, scan::SearchPath},
+    plugin::compile::Compiler,
+    settings,
     systemd::environment::Systemd,
     world::granted::Places,
 };
@@ -32,7 +34,13 @@ fn main() -> ExitCode {
     // Before there are threads: it reads the environment, and clears it of what is not for others.
     let systemd = Systemd::take();
     let target = systemd.as_ref().map_or(Target::Lines, |systemd| systemd.journal);
-    let Ok((journal, writer)) = journal::start(arguments.log, target) else {
+    let root = arguments.root.as_deref();
+    let search_path = SearchPath::below(root.unwrap_or(Path::new("/")));
+    // What is wrong with them the daemon says, when there is somebody to hear it.
+    let own = settings::read(&search_path);
+    let settings::Settings { log_level, compile, .. } =
+        own.as_ref().map(Clone::clone).unwrap_or_default();
+    let Ok((journal, writer)) = journal::start(arguments.log.unwrap_or(log_level), target) else {
         return ExitCode::FAILURE;
     };
     // It fails only if there is another subscriber, and nothing sets one before.
@@ -41,12 +49,11 @@ fn main() -> ExitCode {
     if let Err(error) = environment::raise_open_files() {
         warn!(%error, "the limit of open files stays as it is");
     }
-    let root = arguments.root.as_deref();
     let settings = Settings {
         listen: arguments.listen,
         search_path: match arguments.plugins {
-            Some(directory) => SearchPath::Only(directory),
-            None => SearchPath::below(root.unwrap_or(Path::new("/"))),
+            Some(directory) => search_path.with_only_plugins(directory),
+            None => search_path,
         },
         cache: environment.cache(root),
         places: Places {
@@ -55,9 +62,10 @@ fn main() -> ExitCode {
         },
         compiler: Compiler::new(
             arguments.compiler.unwrap_or_else(|| environment.compiler()),
-            arguments.compile_timeout.0,
-            arguments.compile_memory_max.0,
+            arguments.compile_timeout.map_or(compile.timeout, |time| time.0),
+            arguments.compile_memory_max.unwrap_or(compile.memory_max).0,
         ),
+        own,
     };
     let status = match systemd {
         Ok(systemd) => run(settings, systemd, journal),

@@ -8,10 +8,7 @@ use crate::{
     journal::Journal,
     link::Linked,
     name::PluginName,
-    plugin::{
-        manifest::{Manifest, Mode},
-        offers::Preview,
-    },
+    plugin::manifest::{Manifest, Mode},
     quantity::Bytes,
     worker,
     world::{
@@ -221,12 +218,7 @@ impl Terms {
     fn of(linked: &Linked) -> Self {
         let Manifest { service, instances, .. } = &linked.manifest;
         let program = linked.offers.http.is_none() && linked.offers.run.is_some();
-        let mode = match (instances.mode, linked.offers.http) {
-            (Some(mode), _) => mode,
-            // Many guests of 0.2 are made for one request, and break when they get another one.
-            (None, Some(Preview::P2)) => Mode::Fresh,
-            (None, _) => Mode::Shared,
-        };
+        let mode = instances.mode.unwrap_or_else(|| linked.offers.mode());
         let cores = available_parallelism().map_or(1, usize::from);
         let (workers, concurrency, recycle_after) = match mode {
             Mode::Shared => (cores.min(SHARED_MAX), SHARED_CONCURRENCY, None),

@@ -2,14 +2,16 @@
 
 use crate::{
     chain::Chain,
+    config::{ListError, SearchPath},
     journal::Journal,
     link::{Linked, link},
     plugin::{
         cache::Cache,
         compile::{CompileError, Compiler, compile},
-        scan::{ScanError, SearchPath, Stray, scan},
+        scan::{Masked, Scanned, Stray, scan},
         verify::{Rejected, Verified, verify},
     },
+    settings::{self, SettingsError},
     summary::Stage,
     world::{self, granted::Places},
 };
@@ -39,17 +41,40 @@ pub type Judged = Result<Verified, Box<Rejected>>;
 pub struct Findings {
     /// The plugins in the order of their names, each as it was judged.
     pub plugins: Vec<Judged>,
+    /// Those that are not to be there.
+    pub masked: Vec<Masked>,
     /// What only looks like a plugin.
     pub strays: Vec<Stray>,
+}
+
+/// Why nothing is known of what is in the directories, so that everything should stay as it is.
+#[derive(Debug, thiserror::Error)]
+pub enum ReadError {
+    /// A directory could not be read.
+    #[error(transparent)]
+    Directory(#[from] ListError),
+    /// The daemon's own settings are wrong.
+    #[error(transparent)]
+    Settings(#[from] SettingsError),
 }
 
 /// Reads the directories and judges what is in them. Blocks.
 ///
 /// # Errors
+/// When a directory cannot be read, or `plugind.toml` is wrong.
+pub fn read(search_path: &SearchPath) -> Result<Findings, ReadError> {
+    // They counted at the start and count at the next one: whoever breaks them should hear of it before.
+    settings::read(search_path)?;
+    Ok(read_plugins(search_path)?)
+}
+
+/// Reads the directories of plugins and judges what is in them. Blocks.
+///
+/// # Errors
 /// When a directory cannot be read.
-pub fn read(search_path: &SearchPath) -> Result<Findings, ScanError> {
-    let (found, strays) = scan(search_path)?;
-    Ok(Findings { plugins: found.into_iter().map(verify).collect(), strays })
+pub fn read_plugins(search_path: &SearchPath) -> Result<Findings, ListError> {
+    let Scanned { found, masked, strays } = scan(search_path)?;
+    Ok(Findings { plugins: found.into_iter().map(verify).collect(), masked, strays })
 }
 
 /// Why a plugin could not be prepared.
@@ -69,17 +94,19 @@ pub struct PrepareError {
 /// When one of the two fails: which, and why.
 pub fn prepare(
     verified: Verified,
-    means: &Means,
+    engine: &Engine,
+    cache: &Cache,
+    compiler: &Compiler,
+    places: &Places,
     linker: &Linker<world::State>,
 ) -> Result<Linked, PrepareError> {
     let path = verified.path().display().to_string();
-    let compiled =
-        compile(verified, &means.engine, &means.cache, &means.compiler).map_err(|error| {
-            let configuration = matches!(error, CompileError::Refused(_));
-            let error = format!("{path}: {}", Chain(&error));
-            PrepareError { stage: Stage::Compile, error, configuration }
-        })?;
-    link(compiled, linker, &means.places).map_err(|error| {
+    let compiled = compile(verified, engine, cache, compiler).map_err(|error| {
+        let configuration = matches!(error, CompileError::Refused(_));
+        let error = format!("{path}: {}", Chain(&error));
+        PrepareError { stage: Stage::Compile, error, configuration }
+    })?;
+    link(compiled, linker, places).map_err(|error| {
         let error = format!("{path} {}", Chain(&error));
         PrepareError { stage: Stage::Link, error, configuration: true }
     })

@@ -192,6 +192,8 @@ impl Reader {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use proptest::prelude::*;
+    use std::collections::BTreeSet;
 
     fn table(routes: &[(Option<&str>, &str, &str)]) -> Table {
         let route = |(host, prefix, plugin): &(Option<&str>, &str, &str)| {
@@ -289,5 +291,91 @@ mod tests {
         publisher.publish(table(&[(None, "/", "new")]));
         assert_eq!(answers(&under_way, "x", "/").as_deref(), Some("old"));
         assert_eq!(answers(&reader.table(), "x", "/").as_deref(), Some("new"));
+    }
+
+    /// A path's segments, as a route may have them and as a client may write them.
+    fn segments() -> impl Strategy<Value = Vec<String>> {
+        prop::collection::vec("[a-c]{1,2}", 0..4)
+    }
+
+    fn path_of(segments: &[String]) -> String {
+        format!("/{}", segments.join("/"))
+    }
+
+    fn table_of(routes: &BTreeSet<Vec<String>>) -> Table {
+        let paths: Vec<_> = routes.iter().map(|route| path_of(route)).collect();
+        let names: Vec<_> = (0..paths.len()).map(|nth| format!("p{nth}")).collect();
+        let routes: Vec<_> = paths
+            .iter()
+            .zip(&names)
+            .map(|(path, name)| (None, path.as_str(), name.as_str()))
+            .collect();
+        table(&routes)
+    }
+
+    proptest! {
+        #[test]
+        fn the_route_with_the_most_segments_in_common_answers(
+            routes in prop::collection::btree_set(segments(), 0..6), path in segments(), slash in "/?"
+        ) {
+            let longest = routes.iter().enumerate().filter(|(_, route)| path.starts_with(route));
+            let longest = longest.max_by_key(|(_, route)| route.len());
+            let expected = longest.map(|(nth, _)| format!("p{nth}"));
+            let written = format!("{}{slash}", path_of(&path));
+            prop_assert_eq!(answers(&table_of(&routes), "x", &written), expected);
+        }
+
+        #[test]
+        fn encoding_what_needs_none_changes_nothing(
+            routes in prop::collection::btree_set(segments(), 0..6),
+            path in segments(),
+            encoded in prop::collection::vec(any::<bool>(), 16)
+        ) {
+            let plain = path_of(&path);
+            let encode = |(c, encoded): (char, &bool)| match c != '/' && *encoded {
+                true => format!("%{:02x}", u32::from(c)),
+                false => c.to_string(),
+            };
+            let written: String = plain.chars().zip(encoded.iter().cycle()).map(encode).collect();
+            let table = table_of(&routes);
+            prop_assert_eq!(answers(&table, "x", &written), answers(&table, "x", &plain));
+        }
+
+        #[test]
+        fn dot_segments_are_refused_wherever_and_however_they_are_written(
+            before in segments(), after in segments(),
+            dots in prop::sample::select(vec![".", "..", "%2e", "%2E%2e", ".%2E", "%2e."])
+        ) {
+            let path = format!("{}/{dots}{}", path_of(&before).trim_end_matches('/'), path_of(&after));
+            prop_assert!(table(&[(None, "/", "root")]).route(None, &path).is_err(), "{}", path);
+        }
+
+        #[test]
+        fn a_host_is_found_in_whatever_case_and_with_whatever_port(
+            name in "[a-z][a-z0-9-]{0,8}(\\.[a-z]{2,3})?",
+            six in any::<u128>(), is_six: bool, port in prop::option::of(any::<u16>()),
+            upper in prop::collection::vec(any::<bool>(), 40)
+        ) {
+            let host = match is_six {
+                true => format!("[{}]", std::net::Ipv6Addr::from(six)),
+                false => name,
+            };
+            let table = table(&[(Some(&host), "/", "it"), (None, "/", "other")]);
+            let case = |(c, upper): (char, &bool)| match upper {
+                true => c.to_ascii_uppercase(),
+                false => c,
+            };
+            let mut written: String = host.chars().zip(upper.iter().cycle()).map(case).collect();
+            if let Some(port) = port {
+                written.push_str(&format!(":{port}"));
+            }
+            prop_assert_eq!(answers(&table, &written, "/a"), Some("it".to_owned()));
+        }
+
+        #[test]
+        fn no_request_at_all_is_too_much_for_it(host in ".{0,20}", path in ".{0,40}") {
+            let table = table(&[(Some("h"), "/", "h"), (None, "/a", "a")]);
+            table.route(Some(&host), &path).ok();
+        }
     }
 }

@@ -1,79 +1,49 @@
-//! A TOML table from which each known key is taken once; what is left over is unknown.
+//! A table of a document, from which each known key is taken once; what is left over is unknown.
 //!
 //! Serde would stop at the first mistake and loses the place of some; this reader does neither.
 
-use super::complaint::Complaint;
+use super::{
+    complaint::{Complaint, Origin},
+    document::{At, Document, Entries, Kind, Node, entries, is_tables},
+};
+use crate::nearest::nearest;
 use std::{
     cell::RefCell,
     collections::{BTreeMap, BTreeSet},
     fmt::Display,
-    path::{Path, PathBuf},
     str::FromStr,
 };
-use toml::{
-    Spanned,
-    de::{DeTable, DeValue},
-};
-
-/// How different a key may be from a known one to be taken for a slip of the pen.
-const SIMILAR: f64 = 0.7;
-
-/// One TOML file, and what there is to complain about in it.
-pub struct Document {
-    path: PathBuf,
-    text: String,
-    complaints: RefCell<Vec<Complaint>>,
-}
-
-impl Document {
-    /// A document with this text; `path` is only for telling where it is from.
-    #[must_use]
-    pub fn new(path: &Path, text: impl Into<String>) -> Self {
-        Self { path: path.to_owned(), text: text.into(), complaints: RefCell::default() }
-    }
-
-    /// Reads the document with `read`.
-    ///
-    /// # Errors
-    /// All that is wrong with it, in the order of the lines.
-    pub fn read<T>(&self, read: impl FnOnce(&Table<'_>) -> T) -> Result<T, Vec<Complaint>> {
-        let (root, errors) = DeTable::parse_recoverable(&self.text);
-        for error in errors {
-            self.complain(error.span().map_or(0, |span| span.start), error.message());
-        }
-        let is_toml = self.complaints.borrow().is_empty();
-        let read = is_toml.then(|| {
-            let table = Table::new(self, root.get_ref(), String::new());
-            let read = read(&table);
-            table.complain_about_the_rest();
-            read
-        });
-        let mut complaints = self.complaints.take();
-        complaints.sort();
-        match read {
-            Some(read) if complaints.is_empty() => Ok(read),
-            _ => Err(complaints),
-        }
-    }
-
-    fn complain(&self, offset: usize, message: impl Into<String>) {
-        let complaint = Complaint::at(&self.path, &self.text, offset, message);
-        self.complaints.borrow_mut().push(complaint);
-    }
-}
+use toml::de::DeValue;
 
 /// One table of a [`Document`].
 pub struct Table<'a> {
     document: &'a Document,
-    table: &'a DeTable<'a>,
+    entries: &'a Entries<'a>,
     /// `service.` for the keys of `[service]`, nothing for those at the top.
     prefix: String,
     known: RefCell<BTreeSet<&'static str>>,
 }
 
+impl Document {
+    /// Reads the document with `read`.
+    ///
+    /// # Errors
+    /// All that is wrong with it, in the order of files and lines.
+    pub fn read<T>(&self, read: impl FnOnce(&Table<'_>) -> T) -> Result<T, Vec<Complaint>> {
+        let read = self.with_merged(|entries| {
+            let table = Table::new(self, entries, String::new());
+            let read = read(&table);
+            table.complain_about_the_rest();
+            read
+        });
+        let complaints = self.complaints();
+        read.filter(|_| complaints.is_empty()).ok_or(complaints)
+    }
+}
+
 impl<'a> Table<'a> {
-    fn new(document: &'a Document, table: &'a DeTable<'a>, prefix: String) -> Self {
-        Self { document, table, prefix, known: RefCell::default() }
+    fn new(document: &'a Document, entries: &'a Entries<'a>, prefix: String) -> Self {
+        Self { document, entries, prefix, known: RefCell::default() }
     }
 
     /// The boolean under `key`.
@@ -98,18 +68,16 @@ impl<'a> Table<'a> {
 
     /// What the text under `key` parses to.
     pub fn parsed<T: FromStr<Err: Display>>(&self, key: &'static str) -> Option<T> {
-        let value = self.value(key)?;
-        let Some(text) = value.get_ref().as_str() else {
-            self.complain(
-                value,
-                format!("{}{key} is a text in quotes, not {}", self.prefix, a(value.get_ref())),
-            );
+        let node = self.node(key)?;
+        let Some(text) = node.value().and_then(DeValue::as_str) else {
+            let message = format!("{}{key} is a text in quotes, not {}", self.prefix, node.shown());
+            self.document.complain(&node.at, message);
             return None;
         };
         match text.parse() {
             Ok(parsed) => Some(parsed),
             Err(error) => {
-                self.complain(value, format!("{}{key}: {error}", self.prefix));
+                self.document.complain(&node.at, format!("{}{key}: {error}", self.prefix));
                 None
             }
         }
@@ -118,7 +86,11 @@ impl<'a> Table<'a> {
     /// One of `choices`, by its name.
     pub fn choice<T: Copy>(&self, key: &'static str, choices: &[(&str, T)]) -> Option<T> {
         let names: Vec<_> = choices.iter().map(|(name, _)| format!("\"{name}\"")).collect();
-        self.take(key, &format!("one of {}", names.join(", ")), |value| {
+        let wanted = match names.as_slice() {
+            [one] => one.clone(),
+            all => format!("one of {}", all.join(", ")),
+        };
+        self.take(key, &wanted, |value| {
             let text = value.as_str()?;
             choices.iter().find(|(name, _)| *name == text).map(|(_, choice)| *choice)
         })
@@ -126,18 +98,9 @@ impl<'a> Table<'a> {
 
     /// Reads the table `[key]` with `read`; an absent one is read as an empty one.
     pub fn table<T>(&self, key: &'static str, read: impl FnOnce(&Table<'_>) -> T) -> T {
-        let empty = DeTable::new();
-        let table = match self.value(key) {
-            None => &empty,
-            Some(value) => value.get_ref().as_table().unwrap_or_else(|| {
-                self.complain(
-                    value,
-                    format!("{}{key} is a table [{key}], not {}", self.prefix, a(value.get_ref())),
-                );
-                &empty
-            }),
-        };
-        let table = Table::new(self.document, table, format!("{}{key}.", self.prefix));
+        let empty = Entries::new();
+        let entries = self.entries_of(key).unwrap_or(&empty);
+        let table = Table::new(self.document, entries, format!("{}{key}.", self.prefix));
         let read = read(&table);
         table.complain_about_the_rest();
         read
@@ -145,18 +108,24 @@ impl<'a> Table<'a> {
 
     /// Reads each of the tables `[[key]]` with `read`.
     pub fn tables<T>(&self, key: &'static str, mut read: impl FnMut(&Table<'_>) -> T) -> Vec<T> {
-        let Some(value) = self.value(key) else { return Vec::new() };
-        let tables: Option<Vec<_>> = value
-            .get_ref()
-            .as_array()
-            .and_then(|array| array.iter().map(|value| value.get_ref().as_table()).collect());
-        let Some(tables) = tables else {
-            self.complain(value, format!("{}{key} is a list of tables [[{key}]]", self.prefix));
-            return Vec::new();
+        let Some(node) = self.node(key) else { return Vec::new() };
+        let array = match node.value().and_then(DeValue::as_array) {
+            Some(array) if array.is_empty() || is_tables(array) => array,
+            _ => {
+                let message = format!(
+                    "{}{key} is a list of tables [[{key}]], not {}",
+                    self.prefix,
+                    node.shown()
+                );
+                self.document.complain(&node.at, message);
+                return Vec::new();
+            }
         };
         let mut all = Vec::new();
-        for table in tables {
-            let table = Table::new(self.document, table, format!("{}{key}.", self.prefix));
+        for table in array.iter().filter_map(|value| value.get_ref().as_table()) {
+            // A list comes from one file, and so does all that is in it.
+            let entries = entries(node.at.file, table);
+            let table = Table::new(self.document, &entries, format!("{}{key}.", self.prefix));
             all.push(read(&table));
             table.complain_about_the_rest();
         }
@@ -170,24 +139,26 @@ impl<'a> Table<'a> {
         parse: impl Fn(&str) -> Result<T, E>,
     ) -> Vec<T> {
         let mut all = Vec::new();
-        let Some(value) = self.value(key) else { return all };
-        let Some(array) = value.get_ref().as_array() else {
-            let what = a(value.get_ref());
-            self.complain(value, format!("{}{key} is a list [\"…\"], not {what}", self.prefix));
+        let Some(node) = self.node(key) else { return all };
+        let Some(array) = node.value().and_then(DeValue::as_array) else {
+            let message = format!("{}{key} is a list [\"…\"], not {}", self.prefix, node.shown());
+            self.document.complain(&node.at, message);
             return all;
         };
         for value in array.iter() {
-            match value.get_ref().as_str().map(&parse) {
-                Some(Ok(parsed)) => all.push(parsed),
-                Some(Err(error)) => self.complain(value, format!("{}{key}: {error}", self.prefix)),
-                None => {
-                    let what = a(value.get_ref());
-                    self.complain(
-                        value,
-                        format!("{}{key} has texts in quotes, not {what}", self.prefix),
-                    );
+            let wrong = match value.get_ref().as_str().map(&parse) {
+                Some(Ok(parsed)) => {
+                    all.push(parsed);
+                    continue;
                 }
-            }
+                Some(Err(error)) => format!("{}{key}: {error}", self.prefix),
+                None => {
+                    let what = shown(value.get_ref());
+                    format!("{}{key} has texts in quotes, not {what}", self.prefix)
+                }
+            };
+            let at = At { file: node.at.file, bytes: value.span() };
+            self.document.complain(&at, wrong);
         }
         all
     }
@@ -195,26 +166,17 @@ impl<'a> Table<'a> {
     /// The table `[key]` of texts with keys of the author's own.
     pub fn texts(&self, key: &'static str) -> BTreeMap<String, String> {
         let mut texts = BTreeMap::new();
-        let Some(value) = self.value(key) else { return texts };
-        let Some(table) = value.get_ref().as_table() else {
-            self.complain(
-                value,
-                format!("{}{key} is a table [{key}], not {}", self.prefix, a(value.get_ref())),
-            );
-            return texts;
-        };
-        for (name, value) in table {
-            match value.get_ref().as_str() {
-                Some(text) => drop(texts.insert(name.get_ref().to_string(), text.to_owned())),
-                None => self.complain(
-                    value,
-                    format!(
-                        "{}{key}.{} is a text in quotes, not {}",
+        for (name, (_, node)) in self.entries_of(key).into_iter().flatten() {
+            match node.value().and_then(DeValue::as_str) {
+                Some(text) => drop(texts.insert((*name).to_owned(), text.to_owned())),
+                None => {
+                    let message = format!(
+                        "{}{key}.{name} is a text in quotes, not {}",
                         self.prefix,
-                        name.get_ref(),
-                        a(value.get_ref())
-                    ),
-                ),
+                        node.shown()
+                    );
+                    self.document.complain(&node.at, message);
+                }
             }
         }
         texts
@@ -222,9 +184,24 @@ impl<'a> Table<'a> {
 
     /// Complains about the value of `key` as a whole, which is there.
     pub fn complain_about(&self, key: &str, message: impl Into<String>) {
-        if let Some(value) = self.table.get(key) {
-            self.complain(value, message);
+        if let Some((_, node)) = self.entries.get(key) {
+            self.document.complain(&node.at, message);
         }
+    }
+
+    /// Where the value of `key` was written.
+    pub fn origin(&self, key: &str) -> Origin {
+        Origin(self.entries.get(key).map(|(_, node)| self.document.place(&node.at)))
+    }
+
+    fn entries_of(&self, key: &'static str) -> Option<&'a Entries<'a>> {
+        let node = self.node(key)?;
+        if let Kind::Table(entries) = &node.kind {
+            return Some(entries);
+        }
+        let message = format!("{}{key} is a table [{key}], not {}", self.prefix, node.shown());
+        self.document.complain(&node.at, message);
+        None
     }
 
     fn take<T>(
@@ -233,52 +210,49 @@ impl<'a> Table<'a> {
         wanted: &str,
         take: impl FnOnce(&DeValue<'_>) -> Option<T>,
     ) -> Option<T> {
-        let value = self.value(key)?;
-        let taken = take(value.get_ref());
+        let node = self.node(key)?;
+        let taken = node.value().and_then(take);
         if taken.is_none() {
-            self.complain(
-                value,
-                format!("{}{key} is {wanted}, not {}", self.prefix, shown(value.get_ref())),
-            );
+            let message = format!("{}{key} is {wanted}, not {}", self.prefix, node.shown());
+            self.document.complain(&node.at, message);
         }
         taken
     }
 
-    fn value(&self, key: &'static str) -> Option<&'a Spanned<DeValue<'a>>> {
+    fn node(&self, key: &'static str) -> Option<&'a Node<'a>> {
         self.known.borrow_mut().insert(key);
-        self.table.get(key)
-    }
-
-    fn complain(&self, value: &Spanned<DeValue<'_>>, message: impl Into<String>) {
-        self.document.complain(value.span().start, message);
+        self.entries.get(key).map(|(_, node)| node)
     }
 
     fn complain_about_the_rest(&self) {
         let known = self.known.borrow();
-        for key in self.table.keys().filter(|key| !known.contains(key.get_ref().as_ref())) {
-            let name = key.get_ref();
-            let nearest = known
-                .iter()
-                .map(|known| (strsim::jaro_winkler(known, name), known))
-                .filter(|(similarity, _)| *similarity >= SIMILAR)
-                .max_by(|(one, _), (other, _)| one.total_cmp(other));
-            let remedy = match nearest {
-                Some((_, known)) => format!("did you mean \"{known}\"?"),
-                None => {
-                    format!("known are {}", known.iter().copied().collect::<Vec<_>>().join(", "))
-                }
-            };
-            let message = format!("unknown key \"{}{name}\"; {remedy}", self.prefix);
-            self.document.complain(key.span().start, message);
+        for (name, (at, _)) in self.entries.iter().filter(|(name, _)| !known.contains(**name)) {
+            self.complain_about_unknown(at, name, &known);
         }
+    }
+
+    fn complain_about_unknown(&self, at: &At, name: &str, known: &BTreeSet<&'static str>) {
+        let remedy = match nearest(name, known.iter().copied()) {
+            Some(known) => format!("did you mean \"{known}\"?"),
+            None => format!("known are {}", known.iter().copied().collect::<Vec<_>>().join(", ")),
+        };
+        self.document.complain(at, format!("unknown key \"{}{name}\"; {remedy}", self.prefix));
     }
 }
 
-/// `an array`, `a table`: what a value is, for saying that it should be something else.
-fn a(value: &DeValue<'_>) -> String {
-    let kind = value.type_str();
-    let article = if kind.starts_with(['a', 'i']) { "an" } else { "a" };
-    format!("{article} {kind}")
+impl Node<'_> {
+    /// The value, unless it is a table.
+    fn value(&self) -> Option<&DeValue<'_>> {
+        match &self.kind {
+            Kind::Table(_) => None,
+            Kind::Value(value) => Some(value),
+        }
+    }
+
+    /// The value as it can stand in a sentence.
+    fn shown(&self) -> String {
+        self.value().map_or_else(|| "a table".to_owned(), shown)
+    }
 }
 
 /// A value as it can stand in a sentence.
@@ -286,8 +260,10 @@ fn shown(value: &DeValue<'_>) -> String {
     match value {
         DeValue::String(text) => format!("{text:?}"),
         DeValue::Integer(number) => number.to_string(),
+        DeValue::Float(number) => number.to_string(),
         DeValue::Boolean(boolean) => boolean.to_string(),
-        other => a(other),
+        DeValue::Array(_) => "an array".to_owned(),
+        other => format!("a {}", other.type_str()),
     }
 }
 
@@ -295,6 +271,7 @@ fn shown(value: &DeValue<'_>) -> String {
 mod tests {
     use super::*;
     use crate::quantity::Span;
+    use std::path::Path;
 
     #[test]
     fn every_mistake_is_found_at_once_and_told_with_its_place() {
@@ -326,8 +303,8 @@ mod tests {
                 "f.toml:4:11: service.timeout: \"soon\" is no span of time; write \"30s\", \"5min\" or \"1min 30s\"",
                 "f.toml:5:8: service.mode is one of \"slow\", \"slower\", not \"fast\"",
                 "f.toml:7:1: unknown key \"serve.ruote\"; did you mean \"route\"?",
-                "f.toml:9:5: config.x is a text in quotes, not an integer",
-                "f.toml:11:15: grants.read has texts in quotes, not an integer",
+                "f.toml:9:5: config.x is a text in quotes, not 1",
+                "f.toml:11:15: grants.read has texts in quotes, not 1",
                 "f.toml:11:18: grants.read: \"b\" is no absolute path",
             ]
         );
@@ -338,5 +315,45 @@ mod tests {
         let document = Document::new(Path::new("f.toml"), "a = \nb = [1\n");
         let complaints = document.read(|_| ()).unwrap_err();
         assert!(complaints[0].to_string().starts_with("f.toml:1:"), "{complaints:?}");
+    }
+
+    #[test]
+    fn a_later_file_has_the_last_word_on_each_key_and_mistakes_are_told_of_the_file_they_are_in() {
+        let mut document = Document::new(
+            Path::new("f.toml"),
+            "required = 1\n[service]\nrestart = \"no\"\n[[serve]]\nroute = \"/a\"\n[[serve]]\n[config]\na = \"1\"\nb = \"1\"\n",
+        );
+        document.add(
+            Path::new("d/1.toml"),
+            "required = true\n[service]\nrestrat = \"no\"\n[[serve]]\nroute = \"/b\"\n[config]\nb = \"2\"\n",
+        );
+        let read = |document: &Document| {
+            document.read(|top| {
+                let required = top.boolean("required");
+                top.table("service", |service| service.text("restart"));
+                let routes = top.tables("serve", |serve| serve.text("route"));
+                (required, routes, top.texts("config"))
+            })
+        };
+        let told: Vec<_> = read(&document).unwrap_err().iter().map(ToString::to_string).collect();
+        assert_eq!(
+            told,
+            ["d/1.toml:3:1: unknown key \"service.restrat\"; did you mean \"restart\"?"]
+        );
+        document.add(Path::new("d/2.toml"), "service = 7\n");
+        let told: Vec<_> = read(&document).unwrap_err().iter().map(ToString::to_string).collect();
+        assert_eq!(told, ["d/2.toml:1:11: service is a table [service], not 7"]);
+        document.add(Path::new("d/3.toml"), "service = {}\n");
+        let (required, routes, config) = read(&document).unwrap();
+        assert_eq!((required, routes), (Some(true), vec![Some("/b".to_owned())]));
+        assert_eq!((config["a"].as_str(), config["b"].as_str()), ("1", "2"));
+    }
+
+    #[test]
+    fn a_file_of_nothing_but_mistakes_is_told_in_short() {
+        let text: String = (0..10_000).map(|number| format!("x{number} = 1\n")).collect();
+        let complaints = Document::new(Path::new("f.toml"), text).read(|_| ()).unwrap_err();
+        assert_eq!(complaints.len(), 51);
+        assert!(complaints[50].to_string().contains("there are 9950 mistakes more"));
     }
 }

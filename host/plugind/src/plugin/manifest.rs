@@ -1,13 +1,13 @@
 //! What stands in `NAME.toml`: how a plugin is to be served, kept and limited. All of it is optional.
 
 use crate::{
-    config::{Complaint, Document, Table},
+    config::{Complaint, Document, Origin, Table},
     endpoint::Endpoint,
     quantity::{Bytes, Percent, Rate, Span},
     text::is_harmful,
 };
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     path::{Path, PathBuf},
     time::Duration,
 };
@@ -43,6 +43,8 @@ pub struct Manifest {
 pub struct Serve {
     /// A path prefix that ends where a segment ends; none: `/NAME`.
     pub route: Option<String>,
+    /// Where that was written.
+    pub origin: Origin,
     /// The host in lower case and without a port; none: any.
     pub host: Option<String>,
     /// Whether the plugin sees the path without its route.
@@ -157,12 +159,12 @@ const PURPOSES: [(&str, &[&str]); 6] = [
 ];
 
 impl Manifest {
-    /// Reads the manifest with this text; `path` is only for telling where a mistake is.
+    /// Reads a manifest, which may be made up of several files.
     ///
     /// # Errors
     /// Every mistake in it.
-    pub fn parse(path: &Path, text: &str) -> Result<Self, Vec<Complaint>> {
-        Self::parse_for(path, text, None)
+    pub fn parse(document: &Document) -> Result<Self, Vec<Complaint>> {
+        Self::parse_for(document, None)
     }
 
     /// The same, for a component that imports what has these names, if that is known: to grant what it does not import
@@ -171,21 +173,18 @@ impl Manifest {
     /// # Errors
     /// Every mistake in it.
     pub fn parse_for(
-        path: &Path,
-        text: &str,
+        document: &Document,
         imports: Option<&[String]>,
     ) -> Result<Self, Vec<Complaint>> {
-        Document::new(path, text).read(|table| Self::read(table, imports))
+        document.read(|table| Self::read(table, imports))
     }
 
     /// Whether a manifest says that its plugin is required, whatever else is wrong with it.
     #[must_use]
-    pub fn is_required(text: &str) -> bool {
+    pub fn is_required(document: &Document) -> bool {
         let required = std::cell::Cell::new(None);
         // What is wrong has been said already.
-        Document::new(Path::new(""), text)
-            .read(|table| required.set(table.boolean("required")))
-            .ok();
+        document.read(|table| required.set(table.boolean("required"))).ok();
         required.get().unwrap_or(true)
     }
 
@@ -194,10 +193,11 @@ impl Manifest {
         if description.as_deref().is_some_and(|text| text.contains(is_harmful)) {
             table.complain_about("description", "description is one line of text");
         }
+        let mut places = BTreeSet::new();
         Self {
             required: table.boolean("required").unwrap_or(true),
             description,
-            serve: table.tables("serve", Serve::read),
+            serve: table.tables("serve", |serve| Serve::read(serve, &mut places)),
             service: table.table("service", Service::read),
             instances: table.table("instances", Instances::read),
             limits: table.table("limits", Limits::read),
@@ -210,27 +210,50 @@ impl Manifest {
 impl Default for Manifest {
     /// What counts where there is no manifest.
     fn default() -> Self {
-        Self::parse(Path::new(""), "").expect("an empty manifest has no mistakes")
+        Self::parse(&Document::default()).expect("an empty manifest has no mistakes")
     }
 }
 
+/// Host and route of what was read so far.
+type Places = BTreeSet<(Option<String>, Option<String>)>;
+
 impl Serve {
-    fn read(table: &Table<'_>) -> Self {
+    fn read(table: &Table<'_>, places: &mut Places) -> Self {
         // There is one socket so far, so that there is nothing to remember.
-        table.choice("socket", &[("http", ())]);
+        if let Some(socket) = table.text("socket").filter(|socket| socket != "http") {
+            let message = format!("serve.socket: there is no socket {socket:?}; there is \"http\"");
+            table.complain_about("socket", message);
+        }
         let route = table.text("route");
         if let Some(Err(wrong)) = route.as_deref().map(check_route) {
             table.complain_about("route", format!("serve.route {wrong}"));
         }
-        let host = table.text("host").map(|host| host.to_ascii_lowercase());
-        if host.as_deref().is_some_and(|host| host.is_empty() || host.contains(['/', ' ', '@'])) {
+        let host = table.text("host").map(|host| plain_host(&host));
+        if let Some(None) = host {
             table.complain_about(
                 "host",
-                "serve.host is a host name or an address without a port, as in \"hello.example\"",
+                "serve.host is a host name or an address without a port, as in \"hello.example\" or \"[::1]\"",
             );
         }
-        Self { route, host, strip_prefix: table.boolean("strip-prefix").unwrap_or(false) }
+        let host = host.flatten();
+        if !places.insert((host.clone(), route.clone())) {
+            table
+                .complain_about("route", "serve.route is here a second time; take one of them out");
+        }
+        let strip_prefix = table.boolean("strip-prefix").unwrap_or(false);
+        Self { route, origin: table.origin("route"), host, strip_prefix }
     }
+}
+
+/// The host as a client sends it, but in lower case and without a port; none where no client could.
+fn plain_host(host: &str) -> Option<String> {
+    if let Some(rest) = host.strip_prefix('[') {
+        let address: std::net::Ipv6Addr = rest.strip_suffix(']')?.parse().ok()?;
+        return Some(format!("[{address}]"));
+    }
+    let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.');
+    let is_host = !host.is_empty() && !host.ends_with('.') && host.chars().all(plain);
+    is_host.then(|| host.to_ascii_lowercase())
 }
 
 /// A route is matched against what is left of a request's path after decoding, so it must be in that form itself.
@@ -394,6 +417,11 @@ fn check_credential(text: &str) -> Result<String, String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::path::Path;
+
+    fn document(text: &str) -> Document {
+        Document::new(Path::new("m.toml"), text)
+    }
 
     fn parse(text: &str) -> Result<Manifest, Vec<String>> {
         parse_for(None, text)
@@ -402,7 +430,7 @@ mod tests {
     fn parse_for(imports: Option<&[String]>, text: &str) -> Result<Manifest, Vec<String>> {
         let told =
             |complaints: Vec<Complaint>| complaints.iter().map(ToString::to_string).collect();
-        Manifest::parse_for(Path::new("m.toml"), text, imports).map_err(told)
+        Manifest::parse_for(&document(text), imports).map_err(told)
     }
 
     #[test]
@@ -435,9 +463,10 @@ mod tests {
 
     #[test]
     fn whether_a_plugin_is_required_is_read_off_a_manifest_with_mistakes_too() {
-        assert!(!Manifest::is_required("required = false\n[service]\nwatchdog-sec = \"soon\"\n"));
-        assert!(Manifest::is_required("required = \"no\"\n"));
-        assert!(Manifest::is_required("required = false\nbroken ="));
+        let is_required = |text| Manifest::is_required(&document(text));
+        assert!(!is_required("required = false\n[service]\nwatchdog-sec = \"soon\"\n"));
+        assert!(is_required("required = \"no\"\n"));
+        assert!(is_required("required = false\nbroken ="));
     }
 
     #[test]

@@ -7,6 +7,7 @@
 
 pub mod cache;
 pub mod compile;
+pub mod imports;
 pub mod manifest;
 pub mod offers;
 pub mod scan;

@@ -1,9 +1,13 @@
 //! What a component exports, read off its names: what it can be used for.
 
-use wasmparser::{Encoding, Parser, Payload};
-
-/// The versions of `plugind:plugin` that this host speaks.
-pub const CONTRACT: &str = "0.1";
+use super::{
+    imports::{CONTRACT, missing},
+    manifest::Mode,
+};
+use wasmparser::{
+    ComponentAlias, ComponentExternalKind, ComponentOuterAliasKind, ComponentType,
+    ComponentTypeRef, Encoding, InstanceTypeDeclaration, Parser, Payload, TypeBounds,
+};
 
 /// The version of an interface of which there are two.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -32,15 +36,39 @@ pub struct Offers {
 /// Why a component cannot be a plugin.
 #[derive(Debug, thiserror::Error)]
 pub enum OffersError {
-    /// The bytes are no WebAssembly.
-    #[error("is not a WebAssembly component: {0}")]
-    NotWasm(String),
+    /// The bytes are something else.
+    #[error(
+        "is not WebAssembly, which would begin with the bytes \"\\0asm\"; put a component there, as \
+         `cargo build --target wasm32-wasip2` makes one"
+    )]
+    NotWasm,
+    /// The bytes are WebAssembly as text.
+    #[error("is a component written as text; make it binary with `wasm-tools parse -o FILE.wasm`")]
+    Text,
+    /// The bytes are damaged.
+    #[error("is not a WebAssembly component: {0}; build or copy it anew")]
+    Damaged(String),
     /// It is a core module.
     #[error(
         "is a core module, not a component; build a component, as with `cargo build --target wasm32-wasip2` \
          or `wasm-tools component new`"
     )]
     CoreModule,
+    /// It is a core module of the time before components.
+    #[error(
+        "is a core module for WASI preview 1, not a component; build a component: with `--target wasm32-wasip2`, or from \
+         what there is with `wasm-tools component new --adapt`"
+    )]
+    PreviewOne,
+    /// It ends before it should.
+    #[error(
+        "ends at byte {0}, in the middle of itself; it was cut off or is still being written: write it under another \
+         name, such as one that begins with a dot, and rename it"
+    )]
+    CutOff(usize),
+    /// It imports what the host does not have.
+    #[error("imports {}", .0.join("; it imports "))]
+    Imports(Vec<String>),
     /// It is made for another version of the contract.
     #[error(
         "is made for {0}, and this host speaks plugind:plugin@{CONTRACT}; rebuild it against the host's wit/"
@@ -64,7 +92,7 @@ impl Offers {
     /// When it cannot be a plugin.
     pub fn of(bytes: &[u8]) -> Result<Self, OffersError> {
         let mut offers = Self::default();
-        offers.collect_names(bytes)?;
+        let wanting = offers.collect_names(bytes)?;
         let contract = format!("plugind:plugin/lifecycle@{CONTRACT}.");
         for name in &offers.exports {
             if name.starts_with("wasi:http/handler@0.3.") {
@@ -91,38 +119,135 @@ impl Offers {
             };
             return Err(OffersError::Nothing(exports));
         }
+        if !wanting.is_empty() {
+            return Err(OffersError::Imports(wanting));
+        }
         Ok(offers)
     }
 
-    fn collect_names(&mut self, bytes: &[u8]) -> Result<(), OffersError> {
-        let mut depth = 0_usize;
+    /// What its instances are used for, if its manifest asks for nothing else.
+    #[must_use]
+    pub fn mode(&self) -> Mode {
+        match self.http {
+            // Many guests of 0.2 are made for one request, and break when they get another one.
+            Some(Preview::P2) => Mode::Fresh,
+            Some(Preview::P3) | None => Mode::Shared,
+        }
+    }
+
+    /// Collects the names of imports and exports, and returns what there is to say of imports that the host does not
+    /// have.
+    fn collect_names(&mut self, bytes: &[u8]) -> Result<Vec<String>, OffersError> {
+        let (mut depth, mut wanting, mut types) = (0_usize, Vec::new(), Types::default());
         for payload in Parser::new(0).parse_all(bytes) {
-            let wrong = |error: wasmparser::BinaryReaderError| {
-                // Further lines show bytes, which is of no use to anybody.
-                let message = error.message().lines().next().unwrap_or_default();
-                OffersError::NotWasm(format!("{message} at byte {}", error.offset()))
-            };
+            let wrong = |error: wasmparser::BinaryReaderError| why_not(bytes, &error);
             match payload.map_err(wrong)? {
                 Payload::Version { encoding: Encoding::Module, .. } if depth == 0 => {
-                    return Err(OffersError::CoreModule);
+                    return Err(match is_preview_one(bytes) {
+                        true => OffersError::PreviewOne,
+                        false => OffersError::CoreModule,
+                    });
                 }
                 Payload::ModuleSection { .. } | Payload::ComponentSection { .. } => depth += 1,
                 Payload::End(_) => depth = depth.saturating_sub(1),
-                Payload::ComponentImportSection(imports) if depth == 0 => {
-                    for import in imports {
-                        self.imports.push(import.map_err(wrong)?.name.name.to_owned());
+                _ if depth > 0 => (),
+                Payload::ComponentTypeSection(section) => {
+                    for ty in section {
+                        types.0.push(has_substance(&ty.map_err(wrong)?));
                     }
                 }
-                Payload::ComponentExportSection(exports) if depth == 0 => {
+                Payload::ComponentAliasSection(aliases) => {
+                    for alias in aliases {
+                        types.alias(&alias.map_err(wrong)?);
+                    }
+                }
+                Payload::ComponentImportSection(imports) => {
+                    for import in imports {
+                        let import = import.map_err(wrong)?;
+                        let name = import.name.name;
+                        wanting.extend(missing(name).filter(|_| types.is_wanted(import.ty)));
+                        self.imports.push(name.to_owned());
+                    }
+                }
+                Payload::ComponentExportSection(exports) => {
                     for export in exports {
-                        self.exports.push(export.map_err(wrong)?.name.name.to_owned());
+                        let export = export.map_err(wrong)?;
+                        if export.kind == ComponentExternalKind::Type {
+                            types.0.push(false);
+                        }
+                        self.exports.push(export.name.name.to_owned());
                     }
                 }
                 _ => (),
             }
         }
-        Ok(())
+        Ok(wanting)
     }
+}
+
+/// The types of a component by their index: whether each is that of an instance that is more than names for types.
+///
+/// An interface of types alone asks nothing of the host, so that nobody needs to have it.
+#[derive(Default)]
+struct Types(Vec<bool>);
+
+impl Types {
+    fn alias(&mut self, alias: &ComponentAlias<'_>) {
+        if let ComponentAlias::InstanceExport { kind: ComponentExternalKind::Type, .. }
+        | ComponentAlias::Outer { kind: ComponentOuterAliasKind::Type, .. } = alias
+        {
+            self.0.push(false);
+        }
+    }
+
+    /// Whether the host has to have something for an import of this type.
+    fn is_wanted(&mut self, import: ComponentTypeRef) -> bool {
+        match import {
+            ComponentTypeRef::Type(bounds) => {
+                self.0.push(false);
+                matches!(bounds, TypeBounds::SubResource)
+            }
+            ComponentTypeRef::Instance(index) => {
+                usize::try_from(index).is_ok_and(|index| self.0.get(index) == Some(&true))
+            }
+            _ => true,
+        }
+    }
+}
+
+fn has_substance(ty: &ComponentType<'_>) -> bool {
+    let ComponentType::Instance(declarations) = ty else { return false };
+    declarations.iter().any(|declaration| {
+        let InstanceTypeDeclaration::Export { ty, .. } = declaration else { return false };
+        !matches!(ty, ComponentTypeRef::Type(TypeBounds::Eq(_)))
+    })
+}
+
+fn why_not(bytes: &[u8], error: &wasmparser::BinaryReaderError) -> OffersError {
+    if bytes.trim_ascii_start().starts_with(b"(component") || bytes.starts_with(b"(module") {
+        return OffersError::Text;
+    }
+    if !bytes.starts_with(b"\0asm") {
+        return OffersError::NotWasm;
+    }
+    // Further lines show bytes, which is of no use to anybody.
+    let message = error.message().lines().next().unwrap_or_default();
+    match message.contains("unexpected end") {
+        // Whatever begins as it should and ends too early was something once, or will be.
+        true => OffersError::CutOff(bytes.len()),
+        false => OffersError::Damaged(format!("{message} at byte {}", error.offset())),
+    }
+}
+
+/// Whether a core module imports WASI preview 1.
+fn is_preview_one(bytes: &[u8]) -> bool {
+    let imports = Parser::new(0).parse_all(bytes).filter_map(|payload| match payload {
+        Ok(Payload::ImportSection(imports)) => Some(imports),
+        _ => None,
+    });
+    imports
+        .flat_map(|imports| imports.into_imports().filter_map(Result::ok))
+        .any(|import| matches!(import.module, "wasi_snapshot_preview1" | "wasi_unstable"))
 }
 
 #[cfg(test)]
@@ -131,10 +256,12 @@ mod tests {
 
     #[test]
     fn what_is_no_component_is_told_apart() {
-        assert!(matches!(Offers::of(b""), Err(OffersError::NotWasm(_))));
-        assert!(matches!(Offers::of(b"#!/bin/sh"), Err(OffersError::NotWasm(_))));
+        assert!(matches!(Offers::of(b""), Err(OffersError::NotWasm)));
+        assert!(matches!(Offers::of(b"#!/bin/sh"), Err(OffersError::NotWasm)));
+        assert!(matches!(Offers::of(b"\n(component)"), Err(OffersError::Text)));
+        assert!(matches!(Offers::of(b"\0asm\x0d\0\x01\0\x07\xff"), Err(OffersError::CutOff(10))));
         assert!(matches!(Offers::of(b"\0asm\x01\0\0\0"), Err(OffersError::CoreModule)));
         assert!(matches!(Offers::of(b"\0asm\x0d\0\x01\0"), Err(OffersError::Nothing(_))));
-        assert!(matches!(Offers::of(b"\0asm\x0d\0\x01\0\x0b"), Err(OffersError::NotWasm(_))));
+        assert!(matches!(Offers::of(b"\0asm\x0d\0\x02\0"), Err(OffersError::Damaged(_))));
     }
 }

@@ -1,12 +1,10 @@
 //! Directories → `Found`: which plugins there are, by the names of files; nothing is opened.
 
-use crate::name::{NameError, PluginName};
-use std::{
-    collections::BTreeMap,
-    ffi::OsStr,
-    io,
-    path::{Path, PathBuf},
+use crate::{
+    config::{ListError, SearchPath, is_mask},
+    name::{NameError, PluginName},
 };
+use std::{collections::BTreeMap, path::PathBuf};
 
 /// A plugin that has a component, and where its files are.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -15,134 +13,171 @@ pub struct Found {
     pub name: PluginName,
     /// `NAME.wasm`
     pub component: PathBuf,
-    /// `NAME.toml`, if there is one.
+    /// `NAME.toml`, if there is one that counts.
     pub manifest: Option<PathBuf>,
+    /// The directories `NAME.toml.d`, by rising rank.
+    pub drop_ins: Vec<PathBuf>,
+}
+
+/// A plugin that is not there, because a file says so.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Masked {
+    /// Its name.
+    pub name: PluginName,
+    /// The file that says so.
+    pub by: PathBuf,
 }
 
 /// Something in a directory that is no plugin and looks like one.
 #[derive(Debug, thiserror::Error)]
 pub enum Stray {
     /// The file's stem is no name.
-    #[error("{} is not a plugin: {source}; rename the file", path.display())]
+    #[error("{} is not a plugin: {source}; rename {it}", path.display())]
     Name {
         /// The file.
         path: PathBuf,
+        /// What is to be renamed, and into what if that is plain.
+        it: String,
         /// Why its stem is no name.
         source: NameError,
     },
+    /// The file's name is no text.
+    #[error("{} is not a plugin: its name is not UTF-8; rename it", .0.display())]
+    NotText(PathBuf),
     /// There is a manifest and no component.
-    #[error("{} is a manifest without a component; put {} beside it", path.display(), component.display())]
+    #[error(
+        "{} is a manifest without a component; put {} beside it",
+        path.display(),
+        component.display()
+    )]
     NoComponent {
         /// The manifest.
         path: PathBuf,
         /// The component that is missing.
         component: PathBuf,
     },
+    /// There are drop-ins and no component.
+    #[error(
+        "{} has drop-ins for a plugin that is not there; put {} beside it, or name it after one that is there",
+        path.display(),
+        component.display()
+    )]
+    NoPlugin {
+        /// The directory of drop-ins.
+        path: PathBuf,
+        /// The component that is missing.
+        component: PathBuf,
+    },
 }
 
-/// The directories could not be read.
-#[derive(Debug, thiserror::Error)]
-#[error("cannot read the plugin directory {}; it must be there and readable", path.display())]
-pub struct ScanError {
-    path: PathBuf,
-    source: io::Error,
-}
-
-/// Where plugins are looked for.
-#[derive(Clone, Debug)]
-pub enum SearchPath {
-    /// These directories, the later ones before the earlier ones; none of them needs to exist.
-    Hierarchy(Vec<PathBuf>),
-    /// This directory alone; it must exist.
-    Only(PathBuf),
-}
-
-impl SearchPath {
-    /// Where a system has its plugins, below `root`.
-    #[must_use]
-    pub fn below(root: &Path) -> Self {
-        let plugins = |directory| root.join(directory).join("plugind/plugins");
-        Self::Hierarchy(["usr/lib", "run", "etc"].map(plugins).into())
-    }
+/// What there is in the directories.
+#[derive(Debug, Default)]
+pub struct Scanned {
+    /// The plugins in the order of their names.
+    pub found: Vec<Found>,
+    /// Those that are not to be there.
+    pub masked: Vec<Masked>,
+    /// What only looks like a plugin.
+    pub strays: Vec<Stray>,
 }
 
 /// Finds the plugins on the search path, in the order of their names, and what only looks like one.
 ///
 /// # Errors
 /// When a directory cannot be read: then nothing is known, and the last good set should stay.
-pub fn scan(path: &SearchPath) -> Result<(Vec<Found>, Vec<Stray>), ScanError> {
-    let (directories, must_exist) = match path {
-        SearchPath::Hierarchy(directories) => (directories.as_slice(), false),
-        SearchPath::Only(directory) => (std::slice::from_ref(directory), true),
-    };
+pub fn scan(path: &SearchPath) -> Result<Scanned, ListError> {
     let mut files = Files::default();
-    for directory in directories {
-        match files.collect(directory) {
-            Err(error) if error.kind() == io::ErrorKind::NotFound && !must_exist => (),
-            Err(source) => return Err(ScanError { path: directory.clone(), source }),
-            Ok(()) => (),
-        }
+    for (name, paths) in path.plugins()? {
+        files.sort_in(&name.to_string_lossy(), name.to_str().is_some(), paths);
     }
     Ok(files.pair())
 }
 
-/// The files by their stems; one in a later directory has replaced its namesake.
+/// The files by their stems.
 #[derive(Default)]
 struct Files {
     components: BTreeMap<PluginName, PathBuf>,
     manifests: BTreeMap<PluginName, PathBuf>,
+    drop_ins: BTreeMap<PluginName, Vec<PathBuf>>,
     strays: Vec<Stray>,
 }
 
 impl Files {
-    fn collect(&mut self, directory: &Path) -> io::Result<()> {
-        for entry in directory.read_dir()? {
-            let path = entry?.path();
-            let files = match path.extension().and_then(OsStr::to_str) {
-                Some("wasm") => &mut self.components,
-                Some("toml") => &mut self.manifests,
-                _ => continue,
-            };
-            match path.file_stem().unwrap_or_default().to_string_lossy().parse() {
-                Ok(name) => drop(files.insert(name, path)),
-                Err(source) => self.strays.push(Stray::Name { path, source }),
-            }
+    /// Takes up all files of one name, by rising rank.
+    fn sort_in(&mut self, file_name: &str, is_text: bool, paths: Vec<PathBuf>) {
+        let (stem, extension) = match file_name.strip_suffix(".toml.d") {
+            Some(stem) => (stem, "toml.d"),
+            None => file_name.rsplit_once('.').unwrap_or_default(),
+        };
+        if !matches!(extension, "wasm" | "toml" | "toml.d") {
+            return;
         }
-        Ok(())
+        let name = match stem.parse::<PluginName>() {
+            Ok(name) => name,
+            Err(_) if !is_text => {
+                return self.strays.extend(paths.into_iter().map(Stray::NotText));
+            }
+            Err(source) => {
+                let better = stem.to_lowercase().replace(['_', ' ', '.'], "-");
+                let it = match better.parse::<PluginName>() {
+                    Ok(better) => format!("it {better}.{extension}"),
+                    Err(_) => "it".to_owned(),
+                };
+                let stray = |path| Stray::Name { path, it: it.clone(), source: source.clone() };
+                return self.strays.extend(paths.into_iter().map(stray));
+            }
+        };
+        let files = match extension {
+            "toml.d" => return drop(self.drop_ins.insert(name, paths)),
+            "toml" => &mut self.manifests,
+            _ => &mut self.components,
+        };
+        files.extend(paths.into_iter().next_back().map(|path| (name, path)));
     }
 
-    fn pair(mut self) -> (Vec<Found>, Vec<Stray>) {
-        let found = self
-            .components
-            .into_iter()
-            .map(|(name, component)| Found {
-                manifest: self.manifests.remove(&name),
-                name,
-                component,
-            })
-            .collect();
+    fn pair(mut self) -> Scanned {
+        let (mut found, mut masked) = (Vec::new(), Vec::new());
+        for (name, component) in self.components {
+            let manifest = self.manifests.remove(&name).filter(|path| !is_mask(path));
+            let drop_ins = self.drop_ins.remove(&name).unwrap_or_default();
+            match is_mask(&component) {
+                true => masked.push(Masked { name, by: component }),
+                false => found.push(Found { name, component, manifest, drop_ins }),
+            }
+        }
+        let mut strays = self.strays;
         for (name, path) in self.manifests {
             let component = path.with_file_name(format!("{name}.wasm"));
-            self.strays.push(Stray::NoComponent { path, component });
+            strays.push(Stray::NoComponent { path, component });
         }
-        self.strays.sort_by_key(ToString::to_string);
-        (found, self.strays)
+        for (name, mut paths) in self.drop_ins {
+            let Some(path) = paths.pop() else { continue };
+            let component = path.with_file_name(format!("{name}.wasm"));
+            strays.push(Stray::NoPlugin { path, component });
+        }
+        strays.sort_by_key(ToString::to_string);
+        Scanned { found, masked, strays }
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::fs;
+    use std::{ffi::OsStr, fs, os::unix::ffi::OsStrExt, os::unix::fs::symlink, path::Path};
 
+    /// A tree with these files, each with its own path as its contents.
     fn tree(files: &[&str]) -> tempfile::TempDir {
         let root = tempfile::tempdir().unwrap();
         for file in files {
             let path = root.path().join(file);
             fs::create_dir_all(path.parent().unwrap()).unwrap();
-            fs::write(path, "").unwrap();
+            fs::write(path, file).unwrap();
         }
         root
+    }
+
+    fn told(scanned: &Scanned) -> Vec<String> {
+        scanned.strays.iter().map(ToString::to_string).collect()
     }
 
     #[test]
@@ -151,37 +186,61 @@ mod tests {
             "usr/lib/plugind/plugins/a.wasm",
             "usr/lib/plugind/plugins/b.wasm",
             "usr/lib/plugind/plugins/b.toml",
+            "usr/lib/plugind/plugins/b.toml.d/x.toml",
+            "run/plugind/plugins/b.toml.d/x.toml",
             "etc/plugind/plugins/b.wasm",
             "etc/plugind/plugins/notes.txt",
         ]);
-        let (found, strays) = scan(&SearchPath::below(root.path())).unwrap();
+        let scanned = scan(&SearchPath::below(root.path())).unwrap();
         let relative = |path: &Path| path.strip_prefix(root.path()).unwrap().display().to_string();
-        let components: Vec<_> = found.iter().map(|found| relative(&found.component)).collect();
-        assert_eq!(components, ["usr/lib/plugind/plugins/a.wasm", "etc/plugind/plugins/b.wasm"]);
-        assert!(found[0].manifest.is_none() && found[1].manifest.is_some());
-        assert!(strays.is_empty());
+        let [a, b] = scanned.found.as_slice() else { panic!("{:?}", scanned.found) };
+        assert_eq!(relative(&a.component), "usr/lib/plugind/plugins/a.wasm");
+        assert_eq!(relative(&b.component), "etc/plugind/plugins/b.wasm");
+        assert_eq!((a.manifest.is_none(), b.manifest.is_some()), (true, true));
+        let drop_ins: Vec<_> = b.drop_ins.iter().map(|path| relative(path)).collect();
+        assert_eq!(drop_ins, ["usr/lib/plugind/plugins/b.toml.d", "run/plugind/plugins/b.toml.d"]);
+        assert_eq!(told(&scanned), [""; 0]);
+    }
+
+    #[test]
+    fn a_mask_takes_a_component_away_and_of_a_manifest_only_the_manifest() {
+        let root = tree(&[
+            "usr/lib/plugind/plugins/a.wasm",
+            "usr/lib/plugind/plugins/a.toml",
+            "usr/lib/plugind/plugins/a.toml.d/x.toml",
+            "usr/lib/plugind/plugins/b.wasm",
+            "usr/lib/plugind/plugins/b.toml",
+            "usr/lib/plugind/plugins/b.toml.d/x.toml",
+            "usr/lib/plugind/plugins/c.wasm",
+            "etc/plugind/plugins/c.wasm",
+        ]);
+        let etc = root.path().join("etc/plugind/plugins");
+        symlink("/dev/null", etc.join("a.wasm")).unwrap();
+        fs::write(etc.join("b.toml"), "").unwrap();
+        fs::write(root.path().join("usr/lib/plugind/plugins/c.wasm"), "").unwrap();
+        let scanned = scan(&SearchPath::below(root.path())).unwrap();
+        assert_eq!(scanned.masked, [Masked { name: "a".parse().unwrap(), by: etc.join("a.wasm") }]);
+        let [b, c] = scanned.found.as_slice() else { panic!("{:?}", scanned.found) };
+        assert_eq!((b.manifest.as_ref(), b.drop_ins.len()), (None, 1));
+        assert_eq!(c.component, etc.join("c.wasm"));
+        assert_eq!(told(&scanned), [""; 0]);
     }
 
     #[test]
     fn what_only_looks_like_a_plugin_is_told_with_a_remedy() {
-        let root = tree(&["Bad Name.wasm", "lonely.toml"]);
-        let (found, strays) = scan(&SearchPath::Only(root.path().to_owned())).unwrap();
-        assert_eq!(found, []);
-        let told: Vec<_> = strays.iter().map(ToString::to_string).collect();
-        assert!(
-            told[0].contains("Bad Name.wasm is not a plugin") && told[0].contains("rename"),
-            "{told:?}"
-        );
-        assert!(
-            told[1].contains("without a component") && told[1].contains("lonely.wasm"),
-            "{told:?}"
-        );
-    }
-
-    #[test]
-    fn only_a_directory_that_was_asked_for_must_exist() {
-        let root = tree(&[]);
-        assert!(scan(&SearchPath::below(root.path())).unwrap().0.is_empty());
-        assert!(scan(&SearchPath::Only(root.path().join("none"))).is_err());
+        let root = tree(&["Bad Name.wasm", "lonely.toml", "gone.toml.d/x.toml", ".draft.wasm"]);
+        fs::write(root.path().join(OsStr::from_bytes(b"bad\xff.wasm")), "x").unwrap();
+        let path = SearchPath::below(root.path()).with_only_plugins(root.path().to_owned());
+        let scanned = scan(&path).unwrap();
+        assert_eq!(scanned.found, []);
+        for (told, parts) in told(&scanned).iter().zip([
+            ["Bad Name.wasm is not a plugin", "rename"],
+            ["bad\u{fffd}.wasm is not a plugin", "not UTF-8"],
+            ["gone.toml.d has drop-ins for a plugin that is not there", "gone.wasm"],
+            ["lonely.toml is a manifest without a component", "lonely.wasm"],
+        ]) {
+            assert!(parts.iter().all(|part| told.contains(part)), "{told}");
+        }
+        assert_eq!(scanned.strays.len(), 4);
     }
 }

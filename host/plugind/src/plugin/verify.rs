@@ -5,14 +5,14 @@ use super::{
     offers::{Offers, OffersError},
     scan::Found,
 };
-use crate::{config::Complaint, name::PluginName, quantity::Bytes};
-use rustix::fs::{FileType, Mode, OFlags};
-use sha2::{Digest, Sha256};
-use std::{
-    fs::File,
-    io::{self, Read},
-    path::{Path, PathBuf},
+use crate::{
+    chain::Chain,
+    config::{Complaint, Document, ListError, list_drop_ins},
+    file::{self, FileError},
+    name::PluginName,
 };
+use sha2::{Digest, Sha256};
+use std::path::{Path, PathBuf};
 
 /// The largest component that is read: the largest known toolchain makes files of about 20 MB.
 const COMPONENT_MAX: u64 = 256 << 20;
@@ -33,24 +33,11 @@ pub struct Verified {
 #[derive(Debug, thiserror::Error)]
 pub enum VerifyError {
     /// A file could not be read.
-    #[error("cannot read {}", path.display())]
-    Read {
-        /// The file.
-        path: PathBuf,
-        /// What the system says.
-        source: io::Error,
-    },
-    /// A file is a directory, a pipe or the like.
-    #[error("{} is not a regular file", .0.display())]
-    NotAFile(PathBuf),
-    /// A file is larger than is sensible.
-    #[error("{} is larger than {}", path.display(), Bytes(*most))]
-    TooLarge {
-        /// The file.
-        path: PathBuf,
-        /// How large it may be, in bytes.
-        most: u64,
-    },
+    #[error(transparent)]
+    File(#[from] FileError),
+    /// A directory of drop-ins could not be read.
+    #[error(transparent)]
+    DropIns(#[from] ListError),
     /// The manifest is wrong.
     #[error("{}", .0.iter().map(ToString::to_string).collect::<Vec<_>>().join("; "))]
     Manifest(Vec<Complaint>),
@@ -76,17 +63,50 @@ pub enum VerifyError {
     },
 }
 
+impl VerifyError {
+    fn lines(&self) -> Vec<String> {
+        match self {
+            Self::Manifest(complaints) => complaints.iter().map(ToString::to_string).collect(),
+            Self::Offers { path, why: OffersError::Imports(imports) } => imports
+                .iter()
+                .map(|import| format!("{} imports {import}", path.display()))
+                .collect(),
+            other => vec![Chain(other).to_string()],
+        }
+    }
+
+    fn is_configuration(&self) -> bool {
+        !matches!(self, Self::File(error) if error.may_pass())
+    }
+}
+
 /// A plugin that is not even tried.
 #[derive(Debug)]
 pub struct Rejected {
     /// Its name.
     pub name: PluginName,
+    /// Its component.
+    pub component: PathBuf,
     /// Its manifest, if that is not what is wrong.
     pub manifest: Option<Manifest>,
     /// Whether the daemon is not ready without it, as far as that can be read.
     pub required: bool,
-    /// Why it is not tried.
-    pub error: VerifyError,
+    /// Why it is not tried; there is at least one reason.
+    pub errors: Vec<VerifyError>,
+}
+
+impl Rejected {
+    /// Everything that is wrong, each mistake told for itself.
+    #[must_use]
+    pub fn lines(&self) -> Vec<String> {
+        self.errors.iter().flat_map(VerifyError::lines).collect()
+    }
+
+    /// Whether trying again helps only after something was changed.
+    #[must_use]
+    pub fn is_configuration(&self) -> bool {
+        self.errors.iter().any(VerifyError::is_configuration)
+    }
 }
 
 /// Reads a plugin and vouches for what was read.
@@ -94,33 +114,27 @@ pub struct Rejected {
 /// # Errors
 /// When it cannot be read, its manifest has mistakes, or its component cannot be a plugin.
 pub fn verify(found: Found) -> Result<Verified, Box<Rejected>> {
-    let name = found.name;
     let judged = judge(&found.component);
     let imports = judged.as_ref().ok().map(|(offers, _)| offers.imports.as_slice());
-    let manifest = match &found.manifest {
-        None => Ok(Manifest::default()),
-        Some(path) => read_manifest(path, imports),
-    };
-    let manifest = match manifest {
-        Ok(manifest) => manifest,
-        Err((error, required)) => {
-            return Err(Box::new(Rejected { name, manifest: None, required, error }));
+    let manifest = read_manifest(&found, imports);
+    let Found { name, component, .. } = found;
+    match (manifest, judged) {
+        (Ok(manifest), Ok((offers, digest))) => match ungranted(&offers, &manifest) {
+            None => Ok(Verified { name, manifest, offers, digest, path: component }),
+            Some((import, line)) => {
+                let errors = vec![VerifyError::Ungranted { path: component.clone(), import, line }];
+                let (required, manifest) = (manifest.required, Some(manifest));
+                Err(Box::new(Rejected { name, component, manifest, required, errors }))
+            }
+        },
+        (Ok(manifest), Err(error)) => {
+            let (required, errors) = (manifest.required, vec![error]);
+            let manifest = Some(manifest);
+            Err(Box::new(Rejected { name, component, manifest, required, errors }))
         }
-    };
-    let judged = judged.and_then(|(offers, digest)| {
-        let path = || found.component.clone();
-        match ungranted(&offers, &manifest) {
-            None => Ok((offers, digest)),
-            Some((import, line)) => Err(VerifyError::Ungranted { path: path(), import, line }),
-        }
-    });
-    match judged {
-        Ok((offers, digest)) => {
-            Ok(Verified { name, manifest, offers, digest, path: found.component })
-        }
-        Err(error) => {
-            let required = manifest.required;
-            Err(Box::new(Rejected { name, manifest: Some(manifest), required, error }))
+        (Err((error, required)), judged) => {
+            let errors = [Some(error), judged.err()].into_iter().flatten().collect();
+            Err(Box::new(Rejected { name, component, manifest: None, required, errors }))
         }
     }
 }
@@ -137,41 +151,36 @@ fn ungranted(offers: &Offers, manifest: &Manifest) -> Option<(String, &'static s
 }
 
 fn judge(path: &Path) -> Result<(Offers, [u8; 32]), VerifyError> {
-    let bytes = read(path, COMPONENT_MAX)?;
+    let bytes = file::read(path, COMPONENT_MAX)?;
     let offers =
         Offers::of(&bytes).map_err(|why| VerifyError::Offers { path: path.to_owned(), why })?;
     Ok((offers, Sha256::digest(&bytes).into()))
 }
 
 /// Reads a manifest. When it is wrong, whether it says that the plugin is required counts all the same.
-fn read_manifest(path: &Path, imports: Option<&[String]>) -> Result<Manifest, (VerifyError, bool)> {
-    let bytes = read(path, MANIFEST_MAX).map_err(|error| (error, true))?;
-    let Ok(text) = String::from_utf8(bytes) else {
-        let complaint = Complaint::about(path, "is not UTF-8 text");
-        return Err((VerifyError::Manifest(vec![complaint]), true));
-    };
-    Manifest::parse_for(path, &text, imports)
-        .map_err(|complaints| (VerifyError::Manifest(complaints), Manifest::is_required(&text)))
+fn read_manifest(
+    found: &Found,
+    imports: Option<&[String]>,
+) -> Result<Manifest, (VerifyError, bool)> {
+    let document = manifest_of(found).map_err(|error| (error, true))?;
+    Manifest::parse_for(&document, imports)
+        .map_err(|complaints| (VerifyError::Manifest(complaints), Manifest::is_required(&document)))
 }
 
-fn read(path: &Path, most: u64) -> Result<Vec<u8>, VerifyError> {
-    let failed = |source: io::Error| VerifyError::Read { path: path.to_owned(), source };
-    // NONBLOCK: opening a pipe that nobody writes to would wait for ever.
-    let flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NONBLOCK;
-    let descriptor =
-        rustix::fs::open(path, flags, Mode::empty()).map_err(|errno| failed(errno.into()))?;
-    let stat = rustix::fs::fstat(&descriptor).map_err(|errno| failed(errno.into()))?;
-    if FileType::from_raw_mode(stat.st_mode) != FileType::RegularFile {
-        return Err(VerifyError::NotAFile(path.to_owned()));
+/// A plugin's manifest and its drop-ins, unread.
+///
+/// # Errors
+/// When a file cannot be read, or is no text.
+pub fn manifest_of(found: &Found) -> Result<Document, VerifyError> {
+    let drop_ins = list_drop_ins(&found.drop_ins)?;
+    let mut document = Document::default();
+    for path in found.manifest.iter().chain(&drop_ins) {
+        let bytes = file::read(path, MANIFEST_MAX)?;
+        document
+            .add_bytes(path, bytes)
+            .map_err(|complaint| VerifyError::Manifest(vec![complaint]))?;
     }
-    let file = File::from(descriptor);
-    let mut bytes = Vec::with_capacity(usize::try_from(stat.st_size).unwrap_or(0).min(1 << 20));
-    // One byte more than allowed, to tell "just fits" from "too large".
-    (&file).take(most + 1).read_to_end(&mut bytes).map_err(failed)?;
-    if bytes.len() as u64 > most {
-        return Err(VerifyError::TooLarge { path: path.to_owned(), most });
-    }
-    Ok(bytes)
+    Ok(document)
 }
 
 impl Verified {
@@ -212,29 +221,15 @@ mod tests {
     use std::fs;
 
     fn found(directory: &Path, file: &str) -> Found {
-        Found { name: "x".parse().unwrap(), component: directory.join(file), manifest: None }
-    }
-
-    #[test]
-    fn what_is_no_file_is_not_waited_for() {
-        let directory = tempfile::tempdir().unwrap();
-        fs::create_dir(directory.path().join("directory")).unwrap();
-        let pipe = directory.path().join("pipe");
-        let kind = rustix::fs::FileType::Fifo;
-        rustix::fs::mknodat(rustix::fs::CWD, &pipe, kind, Mode::from(0o600), 0).unwrap();
-        for file in ["directory", "pipe"] {
-            let error = verify(found(directory.path(), file)).unwrap_err().error;
-            assert!(matches!(error, VerifyError::NotAFile(_)), "{file}: {error}");
-        }
-        let error = verify(found(directory.path(), "none")).unwrap_err().error;
-        assert!(matches!(error, VerifyError::Read { .. }));
+        let (name, component) = ("x".parse().unwrap(), directory.join(file));
+        Found { name, component, manifest: None, drop_ins: Vec::new() }
     }
 
     #[test]
     fn the_error_names_the_file_the_cause_and_the_remedy() {
         let directory = tempfile::tempdir().unwrap();
         fs::write(directory.path().join("x.wasm"), b"\0asm\x01\0\0\0").unwrap();
-        let error = verify(found(directory.path(), "x.wasm")).unwrap_err().error.to_string();
+        let error = verify(found(directory.path(), "x.wasm")).unwrap_err().lines().join("; ");
         assert!(
             error.contains("x.wasm is a core module") && error.contains("build a component"),
             "{error}"

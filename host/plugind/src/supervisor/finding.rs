@@ -12,8 +12,8 @@ use crate::{
     lifecycle::{Event, Trial},
     link::Linked,
     name::PluginName,
-    plugin::{scan::ScanError, verify::Verified},
-    prepare::{Findings, PrepareError, prepare, read},
+    plugin::{scan::Masked, verify::Verified},
+    prepare::{Findings, Means, PrepareError, ReadError, prepare, read},
     reload::Reload,
     summary::Stage,
     world::bindings::exports::plugind::plugin::lifecycle::StopReason,
@@ -69,7 +69,7 @@ impl Supervisor {
         }
     }
 
-    pub(super) fn keep_last_good_set(&mut self, error: &ScanError) {
+    pub(super) fn keep_last_good_set(&mut self, error: &ReadError) {
         let told = Chain(error).to_string();
         error!(message_id = messages::UNREADABLE, stage = %Stage::Scan, error = told, "directories not read");
         self.note(|reload| reload.unreadable = Some(told.clone()));
@@ -81,6 +81,9 @@ impl Supervisor {
     pub(super) fn take_stock(&mut self, findings: Findings) {
         for stray in &findings.strays {
             warn!(stage = %Stage::Scan, error = %stray, "not a plugin");
+        }
+        for Masked { name, by } in &findings.masked {
+            info!(plugin = %name, by = %by.display(), "plugin masked");
         }
         (self.scanned, self.unreadable) = (true, None);
         let mut found = BTreeSet::new();
@@ -172,8 +175,11 @@ impl Supervisor {
         tokio::spawn(async move {
             // It is never closed.
             let _permit = at_work.acquire_owned().await;
-            let prepared =
-                tokio::task::spawn_blocking(move || prepare(verified, &means, &linker)).await;
+            let prepared = tokio::task::spawn_blocking(move || {
+                let Means { engine, cache, compiler, places, .. } = &means;
+                prepare(verified, engine, cache, compiler, places, &linker)
+            })
+            .await;
             let outcome = prepared.unwrap_or_else(|panic| {
                 let error = format!("the host failed: {panic}");
                 Err(PrepareError { stage: Stage::Link, error, configuration: true })

@@ -38,6 +38,12 @@ pub enum CredentialsError {
     TooLarge { file: String },
 }
 
+/// The name of a credential's file. Two plugins may each have one of this name, so the plugin's own is part of it.
+#[must_use]
+pub fn file_of(plugin: &PluginName, key: &str) -> String {
+    format!("plugind.{plugin}.{key}")
+}
+
 /// Reads the credentials `keys` of `plugin`. Blocks.
 ///
 /// # Errors
@@ -49,8 +55,7 @@ pub fn read(
 ) -> Result<Shared, CredentialsError> {
     let mut all = BTreeMap::new();
     for key in keys {
-        // Two plugins may have each a credential of this name, so the plugin's own is part of the file's.
-        let file = format!("plugind.{plugin}.{key}");
+        let file = file_of(plugin, key);
         let Some(directory) = directory else { return Err(CredentialsError::None { file }) };
         let path = directory.join(&file);
         let mut value = Vec::new();

@@ -210,3 +210,39 @@ impl WasiHttpView for State {
         WasiHttpCtxView { ctx: &mut self.http, table: &mut self.table, hooks: &mut self.outgoing }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        engine,
+        plugin::imports::{KNOWN, missing},
+    };
+
+    #[test]
+    fn what_may_be_imported_is_what_the_linker_has() {
+        let mut linker = linker(&engine::plain().unwrap()).unwrap();
+        let mut has = |name: String| linker.root().func_wrap(&name, |_, (): ()| Ok(())).is_err();
+        let patch = |version: &str| match version {
+            "0.2" => "0.2.12".to_owned(),
+            version if version.contains('-') => version.to_owned(),
+            version => format!("{version}.0"),
+        };
+        for (version, interfaces) in KNOWN {
+            for interface in interfaces {
+                let name = format!("{interface}@{}", patch(version));
+                assert!(has(name.clone()), "the linker does not have {name}");
+                assert_eq!(missing(&name), None);
+            }
+        }
+        for name in ["wasi:clocks/timezone@0.2.12", "wasi:clocks/timezone@0.3.0"] {
+            assert!(!has(name.to_owned()) && missing(name).is_some(), "{name}");
+        }
+        let world = include_str!("../../../../wit/world.wit");
+        let ours = world.split("world plugin {").nth(1).unwrap().split('}').next().unwrap();
+        for import in ours.lines().filter_map(|line| line.trim().strip_prefix("import ")) {
+            let name = format!("plugind:plugin/{}@0.1.0", import.trim_end_matches(';'));
+            assert_eq!(missing(&name), None, "the world has it");
+        }
+    }
+}

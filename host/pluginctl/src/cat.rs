@@ -1,0 +1,142 @@
+//! `pluginctl cat`: a manifest, or plugind.toml, as it counts, each value with the place that it came from.
+
+use crate::{output::Output, tree::Tree};
+use clap::Args;
+use plugind::{
+    chain::Chain,
+    config::{Document, Setting},
+    name::PluginName,
+    plugin::{
+        scan::{Scanned, scan},
+        verify::{VerifyError, manifest_of},
+    },
+    settings,
+    text::Escaped,
+};
+use serde_json::{Value, json};
+use std::path::{Path, PathBuf};
+
+/// What is printed, and for whom.
+#[derive(Args)]
+pub(crate) struct Cat {
+    /// The plugin; without it plugind.toml
+    #[arg(value_name = "NAME")]
+    plugin: Option<PluginName>,
+    #[command(flatten)]
+    tree: Tree,
+    /// Prints for programs
+    #[arg(long)]
+    json: bool,
+}
+
+impl Cat {
+    /// Reads what is asked for.
+    pub(crate) fn run(&self) -> Output {
+        let (mistakes, is_configuration) = match &self.plugin {
+            Some(name) => match self.manifest(name) {
+                Ok(told) => return Output { told, ..Output::default() },
+                Err(mistakes) => (mistakes, false),
+            },
+            None => match self.settings() {
+                Ok(told) => return Output { told, ..Output::default() },
+                Err(mistakes) => (mistakes, true),
+            },
+        };
+        Output { mistakes, is_configuration, ..Output::default() }
+    }
+
+    fn settings(&self) -> Result<String, Vec<String>> {
+        let document =
+            settings::document(&self.tree.search_path()).map_err(|error| error.lines())?;
+        self.shown(None, &document)
+    }
+
+    fn manifest(&self, name: &PluginName) -> Result<String, Vec<String>> {
+        let Scanned { found, masked, .. } =
+            scan(&self.tree.search_path()).map_err(|error| vec![Chain(&error).to_string()])?;
+        if let Some(masked) = masked.iter().find(|masked| masked.name == *name) {
+            return Err(vec![format!("the plugin {name} is masked by {}", masked.by.display())]);
+        }
+        let known: Vec<_> = found.iter().map(|found| found.name.to_string()).collect();
+        let Some(found) = found.iter().find(|found| found.name == *name) else {
+            let known = if known.is_empty() { "none at all".to_owned() } else { known.join(", ") };
+            return Err(vec![format!("there is no plugin {name}; there are {known}")]);
+        };
+        let document = manifest_of(found).map_err(|error| match error {
+            VerifyError::Manifest(complaints) => {
+                complaints.iter().map(ToString::to_string).collect()
+            }
+            error => vec![Chain(&error).to_string()],
+        })?;
+        self.shown(Some(&found.component), &document)
+    }
+
+    fn shown(
+        &self,
+        component: Option<&PathBuf>,
+        document: &Document,
+    ) -> Result<String, Vec<String>> {
+        let settings = document
+            .settings()
+            .map_err(|complaints| complaints.iter().map(ToString::to_string).collect::<Vec<_>>())?;
+        let files: Vec<_> = document.paths().collect();
+        Ok(match self.json {
+            true => format!("{:#}\n", for_programs(component, &files, &settings)),
+            false => for_people(component, &files, &settings),
+        })
+    }
+}
+
+/// As TOML, with comments.
+fn for_people(component: Option<&PathBuf>, files: &[&Path], settings: &[Setting]) -> String {
+    let header = component.map(PathBuf::as_path).into_iter().chain(files.iter().copied());
+    let mut told: String =
+        header.map(|path| format!("# {}\n", plain(&path.to_string_lossy()))).collect();
+    let mut table = (String::new(), None);
+    if settings.first().is_some_and(|setting| setting.table.is_empty()) {
+        told.push('\n');
+    }
+    for setting in settings {
+        let place = &setting.place;
+        if (&setting.table, setting.nth) != (&table.0, table.1) {
+            table = (setting.table.clone(), setting.nth);
+            let heading = match setting.nth {
+                Some(_) => format!("\n[[{}]]", setting.table),
+                None => format!("\n[{}]", setting.table),
+            };
+            told.push_str(&plain(&heading));
+            told.push_str(&if setting.key.is_none() {
+                format!("  # {place}\n")
+            } else {
+                "\n".to_owned()
+            });
+        }
+        if let Some(key) = &setting.key {
+            let line = plain(&format!("{key} = {}", setting.value));
+            told.push_str(&format!("{line}  # {place}\n"));
+        }
+    }
+    told
+}
+
+/// A text that may have lines, and nothing else that steers a terminal.
+fn plain(text: &str) -> String {
+    text.split('\n').map(|line| Escaped(line).to_string()).collect::<Vec<_>>().join("\n")
+}
+
+fn for_programs(component: Option<&PathBuf>, files: &[&Path], settings: &[Setting]) -> Value {
+    let setting = |setting: &Setting| {
+        let (line, column) = setting.place.position.unzip();
+        json!({
+            "table": setting.table,
+            "nth": setting.nth,
+            "key": setting.key,
+            "toml": setting.value,
+            "file": setting.place.path,
+            "line": line,
+            "column": column,
+        })
+    };
+    let settings: Vec<_> = settings.iter().map(setting).collect();
+    json!({ "component": component, "files": files, "settings": settings })
+}

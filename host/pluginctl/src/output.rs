@@ -1,0 +1,39 @@
+//! What is printed, and with which status that ends.
+
+use plugind::text::Escaped;
+use std::{
+    io::{self, Write},
+    process::ExitCode,
+};
+
+/// The exit status for what only a change of plugind.toml or of directories can mend (sysexits.h).
+const EX_CONFIG: u8 = 78;
+
+/// What is printed where, and how it ends.
+#[derive(Default)]
+pub(crate) struct Output {
+    /// What was asked for, for standard output.
+    pub(crate) told: String,
+    /// What is wrong, for standard error, one line each.
+    pub(crate) mistakes: Vec<String>,
+    /// What else is to be known, for standard error, one line each.
+    pub(crate) notes: Vec<String>,
+    /// What is wrong is the daemon's own configuration: no plugin can be helped before that is.
+    pub(crate) is_configuration: bool,
+}
+
+impl Output {
+    /// Prints everything, and says how to end.
+    pub(crate) fn print(&self) -> ExitCode {
+        let aside = self.mistakes.iter().chain(&self.notes);
+        let aside: String = aside.map(|line| format!("{}\n", Escaped(line))).collect();
+        let printed = io::stdout()
+            .write_all(self.told.as_bytes())
+            .and_then(|()| io::stderr().write_all(aside.as_bytes()));
+        match printed {
+            _ if self.is_configuration => ExitCode::from(EX_CONFIG),
+            Ok(()) if self.mistakes.is_empty() => ExitCode::SUCCESS,
+            _ => ExitCode::FAILURE,
+        }
+    }
+}

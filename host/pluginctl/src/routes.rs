@@ -1,0 +1,62 @@
+//! `pluginctl routes`: which plugin the configuration gives which route.
+
+use crate::{columns::columns, output::Output, shown::route, tree::Tree};
+use clap::Args;
+use plugind::{chain::Chain, check::check, claims::Wish, name::PluginName};
+use serde_json::Value;
+
+/// Whose routes, and for whom.
+#[derive(Args)]
+pub(crate) struct Routes {
+    #[command(flatten)]
+    tree: Tree,
+    /// Prints for programs
+    #[arg(long)]
+    json: bool,
+}
+
+impl Routes {
+    /// Finds the routes.
+    pub(crate) fn run(&self) -> Output {
+        let mut output = Output::default();
+        // Routes follow from what components export and manifests say: nothing has to be compiled for them.
+        let report = match check(&self.tree.search_path(), None) {
+            Ok(report) => report,
+            Err(error) => {
+                output.is_configuration = true;
+                output.mistakes.push(Chain(&error).to_string());
+                return output;
+            }
+        };
+        let mut routes: Vec<_> = report
+            .plugins
+            .iter()
+            .flat_map(|checked| checked.wishes.iter().map(|wish| (wish, &checked.name)))
+            .collect();
+        routes.sort();
+        for checked in &report.plugins {
+            let mistakes = checked.failed.iter().flat_map(|(_, mistakes)| mistakes);
+            output.mistakes.extend(mistakes.cloned());
+        }
+        output.told = match self.json {
+            true => {
+                let entry = |(wish, name): &(&Wish, &PluginName)| {
+                    let mut entry = route(wish);
+                    entry["plugin"] = Value::from(name.as_str());
+                    entry
+                };
+                format!("{:#}\n", Value::from(routes.iter().map(entry).collect::<Vec<_>>()))
+            }
+            false if routes.is_empty() => "no routes\n".to_owned(),
+            false => columns(
+                &["SOCKET", "HOST", "ROUTE", "STRIPPED", "PLUGIN"],
+                routes.iter().map(|((route, strip), name)| {
+                    let host = route.host.as_deref().unwrap_or("*");
+                    let stripped = if *strip > 0 { "yes" } else { "no" };
+                    ["http", host, &route.prefix, stripped, name.as_str()].map(str::to_owned).into()
+                }),
+            ),
+        };
+        output
+    }
+}

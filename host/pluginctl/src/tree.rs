@@ -1,0 +1,27 @@
+//! Which configuration is meant: that of the machine, of another root, of one directory of plugins.
+
+use clap::Args;
+use plugind::config::SearchPath;
+use std::path::{Path, PathBuf};
+
+/// The options that say so.
+#[derive(Args)]
+pub(crate) struct Tree {
+    /// Takes every path (/usr/lib/plugind, /run/plugind, /etc/plugind) below this directory
+    #[arg(long, value_name = "DIR")]
+    root: Option<PathBuf>,
+    /// Takes the plugins in this directory, and no others
+    #[arg(long, value_name = "DIR")]
+    plugins: Option<PathBuf>,
+}
+
+impl Tree {
+    /// Where to look.
+    pub(crate) fn search_path(&self) -> SearchPath {
+        let path = SearchPath::below(self.root.as_deref().unwrap_or(Path::new("/")));
+        match &self.plugins {
+            Some(directory) => path.with_only_plugins(directory.clone()),
+            None => path,
+        }
+    }
+}

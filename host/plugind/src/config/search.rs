@@ -1,0 +1,209 @@
+//! Where configuration lies: directories of rising rank, in which a file takes the place of its namesakes in earlier
+//! ones, and an empty file or a link to /dev/null masks them (UAPI.6).
+
+use std::{
+    collections::BTreeMap,
+    ffi::{OsStr, OsString},
+    fs, io,
+    os::unix::ffi::OsStrExt,
+    path::{Path, PathBuf},
+};
+
+/// Where plugind looks for its settings and for plugins.
+#[derive(Clone, Debug)]
+pub struct SearchPath {
+    /// The directories `plugind`, the later ones before the earlier ones; none of them needs to exist.
+    directories: Vec<PathBuf>,
+    /// The one directory of plugins, instead of those below `directories`.
+    only_plugins: Option<PathBuf>,
+}
+
+/// A directory could not be read.
+#[derive(Debug, thiserror::Error)]
+#[error("cannot read the directory {}; {}", path.display(), remedy(source))]
+pub struct ListError {
+    path: PathBuf,
+    source: io::Error,
+}
+
+fn remedy(error: &io::Error) -> &'static str {
+    match error.kind() {
+        io::ErrorKind::NotFound => "make it, or name another one",
+        io::ErrorKind::PermissionDenied => "give the user of the daemon the right to read it",
+        io::ErrorKind::NotADirectory => "something else has its name: move that away",
+        _ => "it must be a directory that can be read",
+    }
+}
+
+/// All files of some directories by their names, each with the paths that have the name, by rising rank.
+pub type Listing = BTreeMap<OsString, Vec<PathBuf>>;
+
+impl SearchPath {
+    /// Where a system has all of it, below `root`.
+    #[must_use]
+    pub fn below(root: &Path) -> Self {
+        let directories = ["usr/lib", "run", "etc"].map(|tree| root.join(tree).join("plugind"));
+        Self { directories: directories.into(), only_plugins: None }
+    }
+
+    /// The same with the plugins of `directory`, which must exist, and no others.
+    #[must_use]
+    pub fn with_only_plugins(self, directory: PathBuf) -> Self {
+        Self { only_plugins: Some(directory), ..self }
+    }
+
+    /// All files with which `plugind.toml` is written.
+    ///
+    /// # Errors
+    /// When a directory cannot be read.
+    pub fn settings(&self) -> Result<Vec<PathBuf>, ListError> {
+        let file = Path::new("plugind.toml");
+        let all: Vec<_> = self.directories.iter().map(|directory| directory.join(file)).collect();
+        // A link that leads nowhere is there, too: it should be complained about.
+        let there = all.into_iter().rfind(|path| path.symlink_metadata().is_ok());
+        let drop_ins: Vec<_> =
+            self.directories.iter().map(|directory| directory.join("plugind.toml.d")).collect();
+        let mut files: Vec<_> = there.into_iter().filter(|path| !is_mask(path)).collect();
+        files.extend(list_drop_ins(&drop_ins)?);
+        Ok(files)
+    }
+
+    /// All that lies in the directories of plugins.
+    ///
+    /// # Errors
+    /// When a directory cannot be read.
+    pub fn plugins(&self) -> Result<Listing, ListError> {
+        let mut listing = Listing::new();
+        match &self.only_plugins {
+            Some(directory) => list(directory, &mut listing).map_err(|source| {
+                let path = directory.clone();
+                ListError { path, source }
+            })?,
+            None => {
+                for directory in &self.directories {
+                    list_if_there(&directory.join("plugins"), &mut listing)?;
+                }
+            }
+        }
+        Ok(listing)
+    }
+}
+
+/// The drop-ins of these directories that count, in the order in which they do: that of their names.
+///
+/// # Errors
+/// When a directory is there and cannot be read.
+pub fn list_drop_ins(directories: &[PathBuf]) -> Result<Vec<PathBuf>, ListError> {
+    let mut listing = Listing::new();
+    for directory in directories {
+        list_if_there(directory, &mut listing)?;
+    }
+    let is_drop_in = |name: &OsStr| Path::new(name).extension() == Some(OsStr::new("toml"));
+    let drop_ins = listing.into_iter().filter(|(name, _)| is_drop_in(name));
+    Ok(drop_ins.filter_map(|(_, mut paths)| paths.pop()).filter(|path| !is_mask(path)).collect())
+}
+
+/// Whether a file says that it, and its namesakes of lower rank, are to count as not there.
+#[must_use]
+pub fn is_mask(path: &Path) -> bool {
+    // By the link's own text: below another root, or in a sandbox, there may be no /dev/null.
+    let is_nothing = fs::read_link(path).is_ok_and(|target| target == Path::new("/dev/null"));
+    is_nothing || fs::metadata(path).is_ok_and(|file| file.is_file() && file.len() == 0)
+}
+
+fn list_if_there(directory: &Path, listing: &mut Listing) -> Result<(), ListError> {
+    match list(directory, listing) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        Err(source) => Err(ListError { path: directory.to_owned(), source }),
+        Ok(()) => Ok(()),
+    }
+}
+
+/// Files whose names begin with a dot are drafts, of editors and of those who write beside and rename.
+fn list(directory: &Path, listing: &mut Listing) -> io::Result<()> {
+    for entry in directory.read_dir()? {
+        let entry = entry?;
+        if !entry.file_name().as_bytes().starts_with(b".") {
+            listing.entry(entry.file_name()).or_default().push(entry.path());
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::os::unix::fs::symlink;
+
+    /// A tree with these files, each with its own path as its contents.
+    fn tree(files: &[&str]) -> tempfile::TempDir {
+        let root = tempfile::tempdir().unwrap();
+        for file in files {
+            let path = root.path().join(file);
+            fs::create_dir_all(path.parent().unwrap()).unwrap();
+            fs::write(path, file).unwrap();
+        }
+        root
+    }
+
+    fn settings(root: &Path) -> Vec<String> {
+        let files = SearchPath::below(root).settings().unwrap();
+        let relative = |path: &PathBuf| path.strip_prefix(root).unwrap().display().to_string();
+        files.iter().map(relative).collect()
+    }
+
+    #[test]
+    fn drop_ins_count_by_their_names_across_directories_and_behind_the_file_itself() {
+        let root = tree(&[
+            "usr/lib/plugind/plugind.toml",
+            "run/plugind/plugind.toml",
+            "usr/lib/plugind/plugind.toml.d/50-a.toml",
+            "usr/lib/plugind/plugind.toml.d/90-z.toml",
+            "etc/plugind/plugind.toml.d/10-b.toml",
+            "run/plugind/plugind.toml.d/50-a.toml",
+            "etc/plugind/plugind.toml.d/README",
+            "etc/plugind/plugind.toml.d/.60-draft.toml",
+        ]);
+        let expected = [
+            "run/plugind/plugind.toml",
+            "etc/plugind/plugind.toml.d/10-b.toml",
+            "run/plugind/plugind.toml.d/50-a.toml",
+            "usr/lib/plugind/plugind.toml.d/90-z.toml",
+        ];
+        assert_eq!(settings(root.path()), expected);
+    }
+
+    #[test]
+    fn a_mask_hides_its_namesakes_of_lower_rank_and_nothing_else() {
+        let root = tree(&[
+            "usr/lib/plugind/plugind.toml",
+            "usr/lib/plugind/plugind.toml.d/a.toml",
+            "usr/lib/plugind/plugind.toml.d/b.toml",
+            "run/plugind/plugind.toml.d/c.toml",
+            "etc/plugind/plugind.toml",
+            "etc/plugind/plugind.toml.d/d.toml",
+        ]);
+        let etc = root.path().join("etc/plugind");
+        fs::write(etc.join("plugind.toml"), "").unwrap();
+        symlink("/dev/null", etc.join("plugind.toml.d/a.toml")).unwrap();
+        fs::write(root.path().join("usr/lib/plugind/plugind.toml.d/c.toml"), "").unwrap();
+        let expected = [
+            "usr/lib/plugind/plugind.toml.d/b.toml",
+            "run/plugind/plugind.toml.d/c.toml",
+            "etc/plugind/plugind.toml.d/d.toml",
+        ];
+        assert_eq!(settings(root.path()), expected);
+    }
+
+    #[test]
+    fn only_a_directory_that_was_asked_for_must_exist() {
+        let root = tree(&[]);
+        let path = SearchPath::below(root.path());
+        assert!(path.plugins().unwrap().is_empty());
+        assert_eq!(settings(root.path()), [""; 0]);
+        assert!(path.with_only_plugins(root.path().join("none")).plugins().is_err());
+        let root = tree(&["etc/plugind/plugins"]);
+        let error = SearchPath::below(root.path()).plugins().unwrap_err().to_string();
+        assert!(error.contains("something else has its name"), "{error}");
+    }
+}

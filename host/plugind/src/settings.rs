@@ -1,0 +1,146 @@
+//! What stands in `plugind.toml`: how the daemon itself behaves. All of it is optional.
+
+use crate::{
+    chain::Chain,
+    config::{Complaint, Document, ListError, SearchPath, Table},
+    file::{self, FileError},
+    journal::Priority,
+    quantity::{Bytes, Span},
+};
+use std::time::Duration;
+
+/// The largest file that is read.
+const FILE_MAX: u64 = 1 << 20;
+
+/// The settings as they count: what the files leave out has its default here.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Settings {
+    /// How long the required plugins may take to become ready.
+    pub start_deadline: Duration,
+    /// The least important entries of the log that are kept.
+    pub log_level: Priority,
+    /// `[compile]`
+    pub compile: Compile,
+}
+
+/// `[compile]`: what compiling one component may take.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Compile {
+    /// How long.
+    pub timeout: Duration,
+    /// How much address space, in bytes.
+    pub memory_max: Bytes,
+}
+
+/// Why there are no settings.
+#[derive(Debug, thiserror::Error)]
+pub enum SettingsError {
+    /// A directory could not be read.
+    #[error(transparent)]
+    List(#[from] ListError),
+    /// A file could not be read.
+    #[error(transparent)]
+    File(#[from] FileError),
+    /// There are mistakes in them.
+    #[error("{}", .0.iter().map(ToString::to_string).collect::<Vec<_>>().join("; "))]
+    Wrong(Vec<Complaint>),
+}
+
+impl SettingsError {
+    /// Each mistake told for itself.
+    #[must_use]
+    pub fn lines(&self) -> Vec<String> {
+        match self {
+            Self::Wrong(complaints) => complaints.iter().map(ToString::to_string).collect(),
+            error => vec![Chain(error).to_string()],
+        }
+    }
+}
+
+/// Reads `plugind.toml` and its drop-ins.
+///
+/// # Errors
+/// When a file cannot be read, and every mistake in them.
+pub fn read(search_path: &SearchPath) -> Result<Settings, SettingsError> {
+    Settings::parse(&document(search_path)?).map_err(SettingsError::Wrong)
+}
+
+/// `plugind.toml` and its drop-ins, unread.
+///
+/// # Errors
+/// When a file cannot be read, or is no text.
+pub fn document(search_path: &SearchPath) -> Result<Document, SettingsError> {
+    let mut document = Document::default();
+    for path in search_path.settings()? {
+        let bytes = file::read(&path, FILE_MAX)?;
+        document
+            .add_bytes(&path, bytes)
+            .map_err(|complaint| SettingsError::Wrong(vec![complaint]))?;
+    }
+    Ok(document)
+}
+
+impl Settings {
+    /// Reads the settings, which may be made up of several files.
+    ///
+    /// # Errors
+    /// Every mistake in them.
+    pub fn parse(document: &Document) -> Result<Self, Vec<Complaint>> {
+        document.read(Self::read)
+    }
+
+    fn read(table: &Table<'_>) -> Self {
+        let span = |key, default| table.parsed::<Span>(key).map_or(default, |span| span.0);
+        Self {
+            start_deadline: span("start-deadline-sec", Duration::from_secs(300)),
+            log_level: table.choice("log-level", &Priority::ALL).unwrap_or(Priority::Info),
+            compile: table.table("compile", Compile::read),
+        }
+    }
+}
+
+impl Compile {
+    fn read(table: &Table<'_>) -> Self {
+        let span = |key, default| table.parsed::<Span>(key).map_or(default, |span| span.0);
+        Self {
+            timeout: span("timeout-sec", Duration::from_secs(120)),
+            memory_max: table.parsed("memory-max").unwrap_or(Bytes(4 << 30)),
+        }
+    }
+}
+
+impl Default for Settings {
+    /// What counts where there is no file.
+    fn default() -> Self {
+        Self::parse(&Document::default()).expect("no file has no mistakes")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::path::Path;
+
+    #[test]
+    fn what_is_written_counts_and_what_is_not_has_its_default() {
+        let mut document = Document::new(Path::new("plugind.toml"), "log-level = \"debug\"\n");
+        document.add(Path::new("d/a.toml"), "[compile]\ntimeout-sec = \"1min\"\n");
+        let settings = Settings::parse(&document).unwrap();
+        assert_eq!(settings.log_level, Priority::Debug);
+        assert_eq!(settings.compile.timeout, Duration::from_secs(60));
+        assert_eq!(settings.start_deadline, Settings::default().start_deadline);
+    }
+
+    #[test]
+    fn every_mistake_is_told_of_the_file_it_is_in() {
+        let mut document = Document::new(Path::new("plugind.toml"), "start-deadline = \"5min\"\n");
+        document.add(Path::new("d/a.toml"), "[compile]\nmemory-max = \"much\"\n");
+        let complaints = Settings::parse(&document).unwrap_err();
+        let told: Vec<_> = complaints.iter().map(ToString::to_string).collect();
+        assert_eq!(told.len(), 2);
+        assert!(
+            told[0].starts_with("plugind.toml:1:1: unknown key \"start-deadline\"; did you mean")
+        );
+        assert!(told[1].starts_with("d/a.toml:2:14: compile.memory-max: \"much\" is no size"));
+    }
+}

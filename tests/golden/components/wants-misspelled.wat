@@ -1,0 +1,8 @@
+;; Imports an interface of WASI by a name that it does not have.
+(component
+  (import "wasi:clocks/wal-clock@0.2.6" (instance (export "now" (func))))
+  (core module $code (func (export "run") (result i32) i32.const 0))
+  (core instance $code (instantiate $code))
+  (func $run (result (result)) (canon lift (core func $code "run")))
+  (instance $cli (export "run" (func $run)))
+  (export "wasi:cli/run@0.2.0" (instance $cli)))

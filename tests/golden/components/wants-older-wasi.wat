@@ -1,0 +1,8 @@
+;; Imports WASI of a draft.
+(component
+  (import "wasi:http/types@0.3.0-rc-2025-09-16" (instance (export "now" (func))))
+  (core module $code (func (export "run") (result i32) i32.const 0))
+  (core instance $code (instantiate $code))
+  (func $run (result (result)) (canon lift (core func $code "run")))
+  (instance $cli (export "run" (func $run)))
+  (export "wasi:cli/run@0.2.0" (instance $cli)))

@@ -1,0 +1,8 @@
+;; Imports what no host of plugins has.
+(component
+  (import "acme:database/query@1.0.0" (instance (export "ask" (func))))
+  (core module $code (func (export "run") (result i32) i32.const 0))
+  (core instance $code (instantiate $code))
+  (func $run (result (result)) (canon lift (core func $code "run")))
+  (instance $cli (export "run" (func $run)))
+  (export "wasi:cli/run@0.2.0" (instance $cli)))
