@@ -72,7 +72,13 @@ fn pluginctl_says_what_a_component_is() {
     for (name, parts) in [
         (
             "hello",
-            &["wasi:http 0.3", "hello, at /hello", "lifecycle its own", "wasi:config/store"][..],
+            &[
+                "wasi:http 0.3",
+                "hello, at /hello",
+                "lifecycle its own",
+                "environment",
+                "wasi:config/store",
+            ][..],
         ),
         (
             "greeter_02",

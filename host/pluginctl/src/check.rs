@@ -15,6 +15,7 @@ use plugind::{
     environment::Environment,
     plugin::{
         compile::Compiler,
+        manifest::grants_of_use,
         scan::{Found, Masked},
     },
     settings::{self, Settings},
@@ -231,6 +232,8 @@ fn described(path: &Path, checked: &Checked) -> String {
     line("required", if manifest.required { "yes" } else { "no" });
     let own = "its own";
     line("lifecycle", if offers.lifecycle { own } else { "none: ready once it is instantiated" });
+    let grants = grants_of_use(&offers.imports).join(", ");
+    line("can use", if grants.is_empty() { "no grants" } else { &grants });
     for (name, interfaces) in [("imports", &offers.imports), ("exports", &offers.exports)] {
         for (nth, interface) in interfaces.iter().enumerate() {
             line(if nth == 0 { name } else { "" }, interface);
@@ -252,6 +255,7 @@ fn plugin(checked: &Checked) -> Value {
         "mode": mode_of(checked),
         "required": verified.map(|(_, manifest, _)| manifest.required),
         "lifecycle": offers.map(|offers| offers.lifecycle),
+        "grants-of-use": offers.map(|offers| grants_of_use(&offers.imports)),
         "imports": offers.map(|offers| &offers.imports),
         "exports": offers.map(|offers| &offers.exports),
         "routes": checked.wishes.iter().map(route).collect::<Vec<_>>(),

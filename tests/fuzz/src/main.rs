@@ -9,6 +9,8 @@
 mod chain;
 #[path = "../../../host/plugind/src/config/mod.rs"]
 mod config;
+#[path = "../../../host/plugind/src/endpoint.rs"]
+mod endpoint;
 #[path = "../../../host/plugind/src/file.rs"]
 mod file;
 #[path = "../../../host/plugind/src/journal"]

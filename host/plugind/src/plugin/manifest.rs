@@ -158,6 +158,15 @@ const PURPOSES: [(&str, &[&str]); 6] = [
     ("tcp-connect", &["wasi:sockets/types@0.3.", "wasi:sockets/tcp@0.2."]),
 ];
 
+/// The grants that a component with these imports can make use of.
+#[must_use]
+pub fn grants_of_use(imports: &[String]) -> Vec<&'static str> {
+    let of_use = |(_, purposes): &(&str, &[&str])| {
+        imports.iter().any(|import| purposes.iter().any(|purpose| import.starts_with(purpose)))
+    };
+    PURPOSES.into_iter().filter(of_use).map(|(grant, _)| grant).collect()
+}
+
 impl Manifest {
     /// Reads a manifest, which may be made up of several files.
     ///

@@ -1,0 +1,10 @@
+;; Imports credentials, which have to be granted.
+(component
+  (import "plugind:plugin/credentials@0.1.0" (instance
+    (type (list u8)) (type (option 0))
+    (export "get" (func (param "key" string) (result 1)))))
+  (core module $code (func (export "run") (result i32) i32.const 0))
+  (core instance $code (instantiate $code))
+  (func $run (result (result)) (canon lift (core func $code "run")))
+  (instance $cli (export "run" (func $run)))
+  (export "wasi:cli/run@0.2.0" (instance $cli)))
