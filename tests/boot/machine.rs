@@ -7,10 +7,10 @@ use std::{fs, path::Path};
 /// What there is on the host of a machine with this name: cgroups and mounts.
 fn traces(name: &str) -> Vec<String> {
     let mounts = fs::read_to_string("/proc/self/mountinfo").unwrap();
-    let unified = mounts.lines().find(|line| line.contains(" - cgroup2 ")).unwrap();
-    let unified = unified.split(' ').nth(4).unwrap();
-    let cgroups = fs::read_dir(unified).unwrap().map(|entry| entry.unwrap().path());
-    let cgroups = cgroups.map(|path| path.display().to_string());
+    let hierarchies = mounts.lines().filter(|line| line.contains(" - cgroup"));
+    let hierarchies = hierarchies.map(|line| line.split(' ').nth(4).unwrap());
+    let cgroups = hierarchies.flat_map(|hierarchy| fs::read_dir(hierarchy).unwrap());
+    let cgroups = cgroups.map(|entry| entry.unwrap().path().display().to_string());
     let mounts = mounts.lines().map(str::to_owned);
     cgroups.chain(mounts).filter(|line| line.contains(name)).collect()
 }
@@ -41,8 +41,9 @@ fn a_machine_leaves_nothing_behind() {
 fn a_machine_whose_keeper_is_killed_leaves_nothing_for_the_next() {
     let machine = Machine::boot();
     let name = machine.name().to_owned();
-    let cgroup = traces(&name).into_iter().find(|trace| trace.starts_with('/')).unwrap();
-    let processes = Path::new(&cgroup).join("cgroup.events");
+    // Only cgroups of version 2 have it.
+    let mut events = traces(&name).into_iter().map(|trace| Path::new(&trace).join("cgroup.events"));
+    let processes = events.find(|events| events.exists()).unwrap();
     let there_are = |state| fs::read_to_string(&processes).unwrap().contains(state);
     assert!(there_are("populated 1"));
     let keeper = Pid::from_raw(machine.keeper().cast_signed()).unwrap();
