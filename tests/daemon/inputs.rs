@@ -6,6 +6,20 @@ use std::{fs, os::unix::fs::symlink, process::Command};
 /// A core module and nothing else: the magic number and the version.
 const CORE_MODULE: &[u8] = b"\0asm\x01\0\0\0";
 
+/// A component with so many types, one within the other.
+fn nested(levels: usize) -> Vec<u8> {
+    let types = [&[1_u8][..], &[0x42, 1, 0x01].repeat(levels), &[0x42, 0]].concat();
+    // The magic number and the version, and the types as a section: 7, its length, its contents.
+    let mut component = b"\0asm\x0d\0\x01\0\x07".to_vec();
+    let mut length = types.len();
+    while length >= 0x80 {
+        component.push(u8::try_from(length & 0x7f).unwrap() | 0x80);
+        length >>= 7;
+    }
+    component.push(u8::try_from(length).unwrap());
+    [component, types].concat()
+}
+
 /// Has `component` refused beside a plugin that is none of its business, and returns what is said of it.
 fn refused(what: &str, component: &[u8]) -> String {
     let tree = Tree::new().with("greeter_02").with_manifest("both_versions", "required = false\n");
@@ -40,6 +54,9 @@ fn what_is_no_plugin_is_refused_with_the_cause_and_a_remedy() {
             "verify",
             ["was cut off or is still being written", "rename it"],
         ),
+        ("nothing", Vec::new(), "verify", ["is empty", "rename it"]),
+        // Whoever reads its types by recursion, one within the other, has no stack left for them.
+        ("a deep one", nested(20_000), "verify", ["types within types", "do not trust it"]),
         ("a core module", CORE_MODULE.to_vec(), "verify", ["core module", "wasm32-wasip2"]),
         (
             "a later contract",

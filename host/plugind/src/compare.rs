@@ -39,10 +39,17 @@ pub fn compare(
     again: bool,
 ) -> Vec<(PluginName, Verdict)> {
     let mut claims = claims_kept(&found, plugins);
+    // Whoever cannot be used takes nothing from those who can, and claims what is left.
+    let (usable, useless): (Vec<_>, Vec<_>) = found.iter().partition(|judged| judged.is_ok());
+    let mut claimed: BTreeMap<_, _> = usable
+        .into_iter()
+        .chain(useless)
+        .map(|judged| (name_of(judged).clone(), claims.claim(name_of(judged), &wishes_of(judged))))
+        .collect();
     let verdict = |judged: Judged| {
         let name = name_of(&judged).clone();
         let wishes = wishes_of(&judged);
-        let claimed = claims.claim(&name, &wishes);
+        let claimed = claimed.remove(&name).unwrap_or(Ok(()));
         let verdict = match (judged, claimed) {
             (Err(rejected), _) => Verdict::Bad(Problem {
                 result: "configuration",

@@ -7,7 +7,10 @@ use crate::{
 use std::{
     fs, io,
     net::{SocketAddr, TcpListener},
-    os::unix::net::{UnixListener, UnixStream},
+    os::unix::{
+        fs::FileTypeExt,
+        net::{UnixListener, UnixStream},
+    },
     path::{Path, PathBuf},
 };
 use tracing::{info, warn};
@@ -153,7 +156,9 @@ fn apart<T, E>(all: Vec<Result<T, E>>) -> (Vec<T>, Vec<E>) {
 /// Listens on a file, in the place of a daemon that is gone.
 fn bind(path: &Path) -> io::Result<UnixListener> {
     let refused = |error: io::Error| error.kind() == io::ErrorKind::ConnectionRefused;
-    if UnixStream::connect(path).is_err_and(refused) {
+    // Whatever else has this name is refused in the same way, and is somebody's.
+    let is_socket = || path.symlink_metadata().is_ok_and(|file| file.file_type().is_socket());
+    if UnixStream::connect(path).is_err_and(refused) && is_socket() {
         fs::remove_file(path)?;
     }
     if let Some(directory) = path.parent() {

@@ -2,7 +2,7 @@
 //! ones, and an empty file or a link to /dev/null masks them (UAPI.6).
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     ffi::{OsStr, OsString},
     fs, io,
     os::unix::ffi::OsStrExt,
@@ -16,18 +16,25 @@ pub struct SearchPath {
     directories: Vec<PathBuf>,
     /// The one directory of plugins, instead of those below `directories`.
     only_plugins: Option<PathBuf>,
+    /// Directories of plugins that have to exist.
+    expected: BTreeSet<PathBuf>,
 }
 
 /// A directory could not be read.
 #[derive(Debug, thiserror::Error)]
-#[error("cannot read the directory {}; {}", path.display(), remedy(source))]
+#[error("cannot read the directory {}; {}", path.display(), remedy(source, *expected))]
 pub struct ListError {
     path: PathBuf,
+    /// It was there before.
+    expected: bool,
     source: io::Error,
 }
 
-fn remedy(error: &io::Error) -> &'static str {
+fn remedy(error: &io::Error, expected: bool) -> &'static str {
     match error.kind() {
+        io::ErrorKind::NotFound if expected => {
+            "plugins serve that were read from it: make it again, or make it empty if they should go"
+        }
         io::ErrorKind::NotFound => "make it, or name another one",
         io::ErrorKind::PermissionDenied => "give the user of the daemon the right to read it",
         io::ErrorKind::NotADirectory => "something else has its name: move that away",
@@ -43,7 +50,14 @@ impl SearchPath {
     #[must_use]
     pub fn below(root: &Path) -> Self {
         let directories = ["usr/lib", "run", "etc"].map(|tree| root.join(tree).join("plugind"));
-        Self { directories: directories.into(), only_plugins: None }
+        Self { directories: directories.into(), only_plugins: None, expected: BTreeSet::new() }
+    }
+
+    /// The same, but these directories of plugins have to exist: one that vanished, with all that was in it, was rather
+    /// unmounted or is being replaced than emptied.
+    #[must_use]
+    pub fn expecting(self, expected: BTreeSet<PathBuf>) -> Self {
+        Self { expected, ..self }
     }
 
     /// The same with the plugins of `directory`, which must exist, and no others.
@@ -76,12 +90,14 @@ impl SearchPath {
         let mut listing = Listing::new();
         match &self.only_plugins {
             Some(directory) => list(directory, &mut listing).map_err(|source| {
-                let path = directory.clone();
-                ListError { path, source }
+                let (path, expected) = (directory.clone(), self.expected.contains(directory));
+                ListError { path, expected, source }
             })?,
             None => {
                 for directory in &self.directories {
-                    list_if_there(&directory.join("plugins"), &mut listing)?;
+                    let directory = directory.join("plugins");
+                    let expected = self.expected.contains(&directory);
+                    list_if_there(&directory, expected, &mut listing)?;
                 }
             }
         }
@@ -96,7 +112,7 @@ impl SearchPath {
 pub fn list_drop_ins(directories: &[PathBuf]) -> Result<Vec<PathBuf>, ListError> {
     let mut listing = Listing::new();
     for directory in directories {
-        list_if_there(directory, &mut listing)?;
+        list_if_there(directory, false, &mut listing)?;
     }
     let is_drop_in = |name: &OsStr| Path::new(name).extension() == Some(OsStr::new("toml"));
     let drop_ins = listing.into_iter().filter(|(name, _)| is_drop_in(name));
@@ -111,10 +127,10 @@ pub fn is_mask(path: &Path) -> bool {
     is_nothing || fs::metadata(path).is_ok_and(|file| file.is_file() && file.len() == 0)
 }
 
-fn list_if_there(directory: &Path, listing: &mut Listing) -> Result<(), ListError> {
+fn list_if_there(directory: &Path, expected: bool, listing: &mut Listing) -> Result<(), ListError> {
     match list(directory, listing) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
-        Err(source) => Err(ListError { path: directory.to_owned(), source }),
+        Err(error) if error.kind() == io::ErrorKind::NotFound && !expected => Ok(()),
+        Err(source) => Err(ListError { path: directory.to_owned(), expected, source }),
         Ok(()) => Ok(()),
     }
 }
@@ -193,6 +209,17 @@ mod tests {
             "etc/plugind/plugind.toml.d/d.toml",
         ];
         assert_eq!(settings(root.path()), expected);
+    }
+
+    #[test]
+    fn a_directory_whose_plugins_serve_must_exist() {
+        let root = tree(&["etc/plugind/plugins/a.wasm"]);
+        let plugins = root.path().join("etc/plugind/plugins");
+        let path = SearchPath::below(root.path()).expecting([plugins.clone()].into());
+        assert_eq!(path.plugins().unwrap().len(), 1);
+        fs::remove_dir_all(&plugins).unwrap();
+        let error = path.plugins().unwrap_err().to_string();
+        assert!(error.contains("etc/plugind/plugins; plugins serve that were read"), "{error}");
     }
 
     #[test]

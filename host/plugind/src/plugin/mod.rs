@@ -9,6 +9,7 @@ pub mod cache;
 pub mod compile;
 pub mod imports;
 pub mod manifest;
+mod nesting;
 pub mod offers;
 pub mod scan;
 pub mod verify;

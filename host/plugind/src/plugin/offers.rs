@@ -3,6 +3,7 @@
 use super::{
     imports::{CONTRACT, missing},
     manifest::Mode,
+    nesting::{DEPTH_MAX, is_too_deep},
 };
 use wasmparser::{
     ComponentAlias, ComponentExternalKind, ComponentOuterAliasKind, ComponentType,
@@ -60,12 +61,23 @@ pub enum OffersError {
          what there is with `wasm-tools component new --adapt`"
     )]
     PreviewOne,
+    /// There is nothing in it.
+    #[error(
+        "is empty: it is still being written, or there was no room for it; write it under another name, such as one \
+         that begins with a dot, and rename it (a link to /dev/null masks a plugin)"
+    )]
+    Empty,
     /// It ends before it should.
     #[error(
         "ends at byte {0}, in the middle of itself; it was cut off or is still being written: write it under another \
          name, such as one that begins with a dot, and rename it"
     )]
     CutOff(usize),
+    /// Its types are nested beyond any use.
+    #[error(
+        "has types within types, more than {DEPTH_MAX} deep, which no toolchain writes; build it anew, or do not trust it"
+    )]
+    TooDeep,
     /// It imports what the host does not have.
     #[error("imports {}", .0.join("; it imports "))]
     Imports(Vec<String>),
@@ -152,6 +164,9 @@ impl Offers {
                 Payload::End(_) => depth = depth.saturating_sub(1),
                 _ if depth > 0 => (),
                 Payload::ComponentTypeSection(section) => {
+                    if is_too_deep(&bytes[section.range()]) {
+                        return Err(OffersError::TooDeep);
+                    }
                     for ty in section {
                         types.0.push(has_substance(&ty.map_err(wrong)?));
                     }
@@ -224,6 +239,9 @@ fn has_substance(ty: &ComponentType<'_>) -> bool {
 }
 
 fn why_not(bytes: &[u8], error: &wasmparser::BinaryReaderError) -> OffersError {
+    if bytes.is_empty() {
+        return OffersError::Empty;
+    }
     if bytes.trim_ascii_start().starts_with(b"(component") || bytes.starts_with(b"(module") {
         return OffersError::Text;
     }
@@ -256,7 +274,7 @@ mod tests {
 
     #[test]
     fn what_is_no_component_is_told_apart() {
-        assert!(matches!(Offers::of(b""), Err(OffersError::NotWasm)));
+        assert!(matches!(Offers::of(b""), Err(OffersError::Empty)));
         assert!(matches!(Offers::of(b"#!/bin/sh"), Err(OffersError::NotWasm)));
         assert!(matches!(Offers::of(b"\n(component)"), Err(OffersError::Text)));
         assert!(matches!(Offers::of(b"\0asm\x0d\0\x01\0\x07\xff"), Err(OffersError::CutOff(10))));

@@ -96,7 +96,8 @@ pub fn scan(path: &SearchPath) -> Result<Scanned, ListError> {
 /// The files by their stems.
 #[derive(Default)]
 struct Files {
-    components: BTreeMap<PluginName, PathBuf>,
+    /// Each with those of its namesakes of lower rank.
+    components: BTreeMap<PluginName, Vec<PathBuf>>,
     manifests: BTreeMap<PluginName, PathBuf>,
     drop_ins: BTreeMap<PluginName, Vec<PathBuf>>,
     strays: Vec<Stray>,
@@ -127,20 +128,23 @@ impl Files {
                 return self.strays.extend(paths.into_iter().map(stray));
             }
         };
-        let files = match extension {
-            "toml.d" => return drop(self.drop_ins.insert(name, paths)),
-            "toml" => &mut self.manifests,
-            _ => &mut self.components,
-        };
-        files.extend(paths.into_iter().next_back().map(|path| (name, path)));
+        match extension {
+            "toml.d" => drop(self.drop_ins.insert(name, paths)),
+            "toml" => self.manifests.extend(paths.into_iter().next_back().map(|path| (name, path))),
+            _ => drop(self.components.insert(name, paths)),
+        }
     }
 
     fn pair(mut self) -> Scanned {
         let (mut found, mut masked) = (Vec::new(), Vec::new());
-        for (name, component) in self.components {
+        for (name, mut components) in self.components {
+            let Some(component) = components.pop() else { continue };
             let manifest = self.manifests.remove(&name).filter(|path| !is_mask(path));
             let drop_ins = self.drop_ins.remove(&name).unwrap_or_default();
-            match is_mask(&component) {
+            // An empty file without anything that it would hide was rather meant to be more: it is being written, or the
+            // disk is full.
+            let hides = !components.is_empty() || component.is_symlink();
+            match hides && is_mask(&component) {
                 true => masked.push(Masked { name, by: component }),
                 false => found.push(Found { name, component, manifest, drop_ins }),
             }

@@ -8,7 +8,7 @@ use crate::{
     generation::Generation,
     journal::messages,
     keeper::{Message, RestartError},
-    kept::{Preparing, Problem},
+    kept::{Kept, Preparing, Problem},
     lifecycle::{Event, Trial},
     link::Linked,
     name::PluginName,
@@ -21,6 +21,7 @@ use crate::{
 use std::{
     collections::BTreeSet,
     mem::{replace, take},
+    path::Path,
 };
 use tokio::sync::{oneshot, watch};
 use tracing::{error, info, warn};
@@ -32,10 +33,12 @@ impl Supervisor {
         again: bool,
         reply: Option<oneshot::Sender<watch::Receiver<Reload>>>,
     ) {
-        if self.started {
+        // The first reading is the start, which has words of its own.
+        if self.begun {
             self.reloads_begun += 1;
             info!(message_id = messages::RELOADING, "reloading");
         }
+        self.begun = true;
         let is_being_read =
             self.reload.as_ref().is_some_and(|reload| !reload.borrow().is_compared());
         match &self.reload {
@@ -55,7 +58,11 @@ impl Supervisor {
     }
 
     fn read(&self) {
-        let (search_path, inbox) = (self.means.search_path.clone(), self.inbox.clone());
+        let serving = self.plugins.values().filter_map(Kept::serving);
+        let directories = serving.filter_map(|serving| serving.pool.linked().path.parent());
+        let expected = directories.map(Path::to_owned).collect();
+        let search_path = self.means.search_path.clone().expecting(expected);
+        let inbox = self.inbox.clone();
         tokio::task::spawn_blocking(move || {
             // Nobody is there to hear it only when the daemon is ending.
             inbox.send(Message::Read(read(&search_path))).ok();
@@ -135,9 +142,9 @@ impl Supervisor {
                 problem.told |= reload.receiver_count() > 0;
             }
         }
-        self.reloads_over = self.reloads_begun;
-        // The first reading is the start, which has a word of its own for its end.
-        if replace(&mut self.started, true) && unreadable.is_none() {
+        let was_asked_for =
+            replace(&mut self.reloads_over, self.reloads_begun) < self.reloads_begun;
+        if was_asked_for && unreadable.is_none() {
             let (changed, failed, removed) = (changed.len(), failed.len(), removed.len());
             info!(message_id = messages::RELOADED, changed, failed, removed, unchanged, "reloaded");
         }
@@ -220,7 +227,7 @@ impl Supervisor {
             }
         };
         // Only the daemon's start waits for what is not there yet, and has a deadline for that.
-        let trial = match (kept.serving().is_some(), linked.manifest.required && !self.started) {
+        let trial = match (kept.serving().is_some(), linked.manifest.required && !self.settled) {
             (true, _) => Trial::Candidate,
             (false, true) => Trial::Required,
             (false, false) => Trial::BestEffort,

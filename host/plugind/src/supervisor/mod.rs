@@ -47,7 +47,8 @@ pub fn start(
         at_work: Arc::new(Semaphore::new(cores)),
         plugins: BTreeMap::new(),
         scanned: false,
-        started: false,
+        begun: false,
+        settled: false,
         unreadable: None,
         tickets: 0,
         generations: 0,
@@ -74,8 +75,10 @@ struct Supervisor {
     at_work: Arc<Semaphore>,
     plugins: BTreeMap<PluginName, Kept>,
     scanned: bool,
-    /// What was found at first has been started, or failed to.
-    started: bool,
+    /// The directories were to be read at least once.
+    begun: bool,
+    /// The daemon's start is over: every required plugin was ready, or failed.
+    settled: bool,
     unreadable: Option<String>,
     /// The number of the last preparation.
     tickets: u64,
@@ -179,7 +182,7 @@ impl Supervisor {
         self.publisher.publish(Table::new(entries));
     }
 
-    fn sum_up(&self) {
+    fn sum_up(&mut self) {
         let mut summary = Summary {
             scanned: self.scanned,
             unreadable: self.unreadable.clone(),
@@ -190,6 +193,7 @@ impl Supervisor {
         for (name, kept) in self.plugins.iter().filter(|(_, kept)| !kept.removed) {
             kept.sum_up(name, &mut summary);
         }
+        self.settled |= summary.is_settled();
         self.summary.send_if_modified(|last| {
             let before = replace(last, summary);
             before != *last

@@ -1,0 +1,95 @@
+//! How deep the types of a component are nested, found out without recursion.
+//!
+//! wasmparser reads a type within a type by calling itself, without a bound: a file of some kilobytes could use up the
+//! stack, and with it the daemon. So nothing is read by it whose depth was not looked at here.
+
+use wasmparser::{
+    BinaryReader, BinaryReaderError, ComponentAlias, ComponentExternName, ComponentImport,
+    ComponentType, ComponentTypeRef, CoreType,
+};
+
+/// The most levels. Interfaces that toolchains write have two or three.
+pub(super) const DEPTH_MAX: usize = 100;
+
+/// The first byte of a component's type, and that of an instance's.
+const NESTED: [u8; 2] = [0x41, 0x42];
+
+/// Whether the types in a section are nested deeper than [`DEPTH_MAX`]. What cannot be read is not: whoever reads it for
+/// good comes no further than this, and says what is wrong.
+pub(super) fn is_too_deep(section: &[u8]) -> bool {
+    measure(section).unwrap_or(false)
+}
+
+fn measure(section: &[u8]) -> Result<bool, BinaryReaderError> {
+    let mut reader = BinaryReader::new(section, 0);
+    // How many types or declarations are left, on each level.
+    let mut levels = vec![reader.read_var_u32()?];
+    while let Some(left) = levels.last_mut() {
+        if *left == 0 {
+            levels.pop();
+            continue;
+        }
+        *left -= 1;
+        // Outermost are types alone; within one there are declarations, of which the first byte says what they are.
+        let declared = if levels.len() > 1 { reader.read_u8()? } else { 0x01 };
+        match declared {
+            0x00 => drop(reader.read::<CoreType<'_>>()?),
+            0x01 => match section.get(reader.original_position()) {
+                Some(first) if NESTED.contains(first) => {
+                    reader.read_u8()?;
+                    levels.push(reader.read_var_u32()?);
+                    if levels.len() > DEPTH_MAX {
+                        return Ok(true);
+                    }
+                }
+                _ => drop(reader.read::<ComponentType<'_>>()?),
+            },
+            0x02 => drop(reader.read::<ComponentAlias<'_>>()?),
+            0x03 => drop(reader.read::<ComponentImport<'_>>()?),
+            0x04 => {
+                reader.read::<ComponentExternName<'_>>()?;
+                reader.read::<ComponentTypeRef>()?;
+            }
+            _ => return Ok(false),
+        }
+    }
+    Ok(false)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A section with one type: so many instances within each other.
+    fn nested(levels: usize) -> Vec<u8> {
+        let mut section = vec![1];
+        for _ in 1..levels {
+            section.extend([0x42, 1, 0x01]);
+        }
+        section.extend([0x42, 0]);
+        section
+    }
+
+    #[test]
+    fn depth_is_counted_and_what_is_broken_off_is_left_to_others() {
+        assert!(!is_too_deep(&nested(DEPTH_MAX - 1)));
+        assert!(is_too_deep(&nested(DEPTH_MAX)));
+        assert!(is_too_deep(&nested(1_000_000)));
+        assert!(!is_too_deep(&nested(50)[..40]));
+        assert!(!is_too_deep(&[]));
+    }
+
+    #[test]
+    fn what_lies_beside_a_nested_type_is_passed_over() {
+        // An instance with a function type, an export of it, and an alias of an outer type; behind it, one too deep.
+        let mut section = vec![2, 0x42, 3];
+        section.extend([0x01, 0x40, 0x00, 0x01, 0x00]);
+        section.extend([0x04, 0x00, 0x01, b'f', 0x01, 0x00]);
+        section.extend([0x02, 0x03, 0x02, 0x01, 0x00]);
+        section.extend(&nested(DEPTH_MAX)[1..]);
+        assert!(is_too_deep(&section));
+        section.truncate(19);
+        section.extend(&nested(3)[1..]);
+        assert!(!is_too_deep(&section));
+    }
+}
