@@ -1,6 +1,6 @@
 //! The operator's tool with a real daemon: what it shows is so, and what it is told to do is done.
 
-use plugind_tests::{Daemon, Signal, Tree, eventually, program};
+use plugind_tests::{Daemon, Signal, Tree, end_of, eventually, program};
 use rustix::process::{Pid, geteuid, kill_process};
 use std::{
     fs::{self, Permissions},
@@ -298,4 +298,35 @@ fn others_than_root_may_look_and_not_touch() {
         assert_eq!((refused.status, &*refused.stdout), (Some(1), ""), "{arguments:?}");
         assert_eq!(refused.stderr, "only root and the user of the daemon may do this\n");
     }
+}
+
+#[test]
+fn a_plugin_that_waits_for_its_next_try_is_told_with_the_cause_and_has_it_when_asked() {
+    let manifest =
+        "required = false\n[service]\nrestart-sec = \"1h\"\nrestart-max-delay-sec = \"1h\"\n";
+    let tree = Tree::new().with("hello").with_manifest("traps_on_start", manifest);
+    let daemon = start(&tree);
+    daemon.log.wait_for(&["worker ended", "plugin=traps-on-start"]);
+    let waits = || {
+        let list = run(&tree, &["list"]).stdout;
+        let row = row(&list, "traps-on-start").join(" ");
+        row.starts_with("● traps-on-start activating trap").then_some(())
+    };
+    eventually("the cause in the list", waits);
+    let status = run(&tree, &["status"]);
+    assert!(status.stdout.contains("traps-on-start (start: "), "{}", status.stdout);
+    let restart = run(&tree, &["restart", "traps-on-start"]);
+    assert_eq!(restart.status, Some(1), "{}", restart.stderr);
+    assert!(restart.stderr.contains("start"), "{}", restart.stderr);
+    daemon.log.wait_for_times(2, &["worker ended", "plugin=traps-on-start"]);
+}
+
+#[test]
+fn a_file_that_is_no_socket_is_not_taken_for_one_that_is_left() {
+    let tree = Tree::new();
+    fs::create_dir_all(socket(&tree).parent().unwrap()).unwrap();
+    fs::write(socket(&tree), "precious").unwrap();
+    let listen = format!("control={}", socket(&tree).display());
+    assert_eq!(end_of(&tree, &["--listen", &listen]).status, 1);
+    assert_eq!(fs::read_to_string(socket(&tree)).unwrap(), "precious");
 }

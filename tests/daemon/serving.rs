@@ -383,3 +383,28 @@ fn a_plugin_reads_its_configuration() {
     assert_eq!(daemon.get("/configured").told(), (200, "a=one\nb=two\nc d=Zwölf\n\n"));
     assert_eq!(daemon.get("/hello").told(), (200, "Good day from hello\n"));
 }
+
+#[test]
+fn a_body_that_nobody_reads_costs_the_client_neither_its_answer_nor_its_connection() {
+    let tree = Tree::new().with("hello").with("greeter_02");
+    let daemon = Daemon::start(&tree);
+    for (path, status) in [("/hello", 200), ("/greeter-02", 200), ("/nowhere", 404)] {
+        let mut client = daemon.connect();
+        for _ in 0..10 {
+            client.request("POST", path, &["Content-Length: 100000"]);
+            // The answer is there before the body is.
+            assert_eq!(client.response().status(), status, "{path}");
+            client.write([b'x'; 100_000]);
+        }
+        assert_eq!(client.get(path).status(), status, "{path}");
+        // Whoever sends without end is not listened to without end.
+        client.request("POST", path, &["Transfer-Encoding: chunked"]);
+        assert_eq!(client.response().status(), status, "{path}");
+        let piece = [b'x'; 100_000];
+        let head = format!("{:x}\r\n", piece.len());
+        while client.try_write(head.as_bytes())
+            && client.try_write(&piece)
+            && client.try_write(b"\r\n")
+        {}
+    }
+}

@@ -5,6 +5,7 @@ use crate::{
     name::PluginName,
     pool::CallError,
     table::{Entry, Reader},
+    upload::Upload,
 };
 use bytes::Bytes;
 use http::{
@@ -68,6 +69,7 @@ pub async fn answer(
 /// Brings a request into the form in which guests get it: with its authority, and with a body that can wait.
 fn admit(request: Request<Incoming>) -> Result<Request<WasiBody>, Refusal> {
     let (mut parts, body) = request.into_parts();
+    let body = Upload::new(body, parts.headers.contains_key(header::EXPECT));
     let bad = |why| Err(Refusal::new(StatusCode::BAD_REQUEST, why));
     // What is not a path is a CONNECT, which no plugin can serve, or the `*` of OPTIONS.
     let path = parts.uri.path_and_query().filter(|path| path.as_str().starts_with('/'));

@@ -3,8 +3,9 @@
 use crate::{
     api,
     claims::Wish,
+    failure::Failure,
     generation::Generation,
-    lifecycle::State,
+    lifecycle::{Lifecycle, State, Trial},
     name::PluginName,
     plugin::{
         manifest::{FailureAction, Manifest},
@@ -148,8 +149,20 @@ impl Kept {
     /// Why its newest version does not serve, if that is so.
     #[must_use]
     pub fn failed(&self, name: &PluginName) -> Option<Failed> {
-        let failed = self.problem.as_ref()?.failed(name);
-        Some(Failed { exit: failed.exit && self.serving().is_none(), ..failed })
+        if let Some(problem) = &self.problem {
+            let failed = problem.failed(name);
+            return Some(Failed { exit: failed.exit && self.serving().is_none(), ..failed });
+        }
+        // That is not for good.
+        Some(Failed { exit: false, ..self.waits_because()?.failed(name) })
+    }
+
+    /// Why the version that is tried again did not start, unless the daemon's start waits for it.
+    fn waits_because(&self) -> Option<Problem> {
+        let waits =
+            |life: &Lifecycle| life.state() == State::Waiting && life.trial() != Trial::Required;
+        let candidate = self.candidate.as_ref().filter(|candidate| waits(&candidate.life))?;
+        Some(Problem::of(candidate, Stage::Start))
     }
 
     /// What there is to say of it in a list.
@@ -168,7 +181,8 @@ impl Kept {
                 _ => "failed",
             },
         };
-        let ended = self.problem.as_ref().filter(|_| serving.is_none());
+        let problem = self.problem.clone().or_else(|| self.waits_because());
+        let ended = problem.filter(|_| serving.is_none());
         let since = serving.and_then(|serving| serving.since?.duration_since(UNIX_EPOCH).ok());
         let status = serving.map(|serving| serving.pool.shared().notify.status());
         api::Plugin {
@@ -204,6 +218,32 @@ impl Kept {
 }
 
 impl Problem {
+    /// Why this generation does not serve.
+    #[must_use]
+    pub fn of(generation: &Generation, stage: Stage) -> Self {
+        let failure = generation.failure.as_ref();
+        let mut error = failure.map_or_else(|| "it failed".to_owned(), ToString::to_string);
+        let mut result = failure.map_or("failed", Failure::result);
+        if generation.life.limit_hit() {
+            result = "start-limit-hit";
+            error = format!(
+                "start-limit-hit: it was started too often in too short a time; at last {error}"
+            );
+        }
+        let linked = generation.pool.linked();
+        Self {
+            result,
+            content: Some((linked.digest, linked.manifest.clone())),
+            generation: Some(generation.number),
+            told: false,
+            stage,
+            error,
+            configuration: matches!(failure, Some(Failure::Configuration(_))),
+            required: linked.manifest.required,
+            wishes: generation.wishes(),
+        }
+    }
+
     /// Whether it is one with this very component and this very manifest, of which somebody was told.
     #[must_use]
     pub fn is_of(&self, digest: &[u8; 32], manifest: &Manifest) -> bool {

@@ -51,6 +51,7 @@ pub mod keeper;
 pub mod supervisor;
 
 // 5 Doors: what outsiders touch
+pub mod upload;
 pub mod http;
 pub mod doors;
 pub mod listener;

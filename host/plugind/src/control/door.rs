@@ -11,6 +11,7 @@ use tokio::{
     net::{UnixListener, UnixStream},
     sync::Semaphore,
     task::JoinSet,
+    time::timeout,
 };
 use tracing::{debug, warn};
 use zlink::{
@@ -20,6 +21,8 @@ use zlink::{
 
 /// The most clients at a time of those who may change things, and of those who may look.
 const CLIENTS: usize = 64;
+/// How long a client may be connected without a call.
+const IDLE: Duration = Duration::from_secs(60);
 /// How long accepting pauses after an error, for what it lacks to be given back.
 const PAUSE: Duration = Duration::from_millis(100);
 
@@ -86,7 +89,11 @@ async fn serve(stream: UnixStream, may_change: bool, house: &House) -> zlink::Re
     loop {
         let call = match next.take() {
             Some(call) => call,
-            None => receive(&mut calls).await?,
+            None => match timeout(IDLE, receive(&mut calls)).await {
+                Ok(call) => call?,
+                // Its place may be somebody else's, who has something to ask.
+                Err(_) => return Ok(()),
+            },
         };
         next = answer(&call, may_change, house, &mut calls, &mut replies).await?;
     }

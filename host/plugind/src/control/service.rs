@@ -33,7 +33,7 @@ pub struct House {
 pub(super) struct Method {
     method: String,
     #[serde(default)]
-    parameters: Option<Map<String, Value>>,
+    parameters: Option<Value>,
 }
 
 /// What a call came to.
@@ -74,12 +74,20 @@ fn told(parameters: impl Serialize) -> Value {
 
 impl Method {
     fn parameters<T: DeserializeOwned>(&self) -> Result<T, Complaint> {
-        let given = self.parameters.clone().unwrap_or_default();
+        let given = match &self.parameters {
+            None | Some(Value::Null) => Map::new(),
+            Some(Value::Object(given)) => given.clone(),
+            Some(_) => return Err(Complaint::bad_parameter("parameters")),
+        };
+        // No method has more than one.
         let first = given.keys().next().cloned().unwrap_or_default();
         serde_json::from_value(Value::Object(given)).map_err(|error| {
-            // The name of what is missing or too much stands in the error, in quotes.
-            let named = error.to_string().split('`').nth(1).map(str::to_owned);
-            Complaint::bad_parameter(&named.unwrap_or(first))
+            let error = error.to_string();
+            // What is missing or too much is named there, in quotes; of what is wrong there is only the value.
+            let is_named =
+                ["missing field", "unknown field"].iter().any(|it| error.starts_with(it));
+            let named = error.split('`').nth(1).filter(|_| is_named);
+            Complaint::bad_parameter(named.unwrap_or(&first))
         })
     }
 

@@ -50,11 +50,11 @@ impl Native {
     /// Whether it could be written.
     pub(super) fn put(&self, record: &Record) -> bool {
         match record {
-            Record::Host(host) => self.replay(host),
-            Record::Plugin(plugin) => return self.send(&of_plugin(plugin)),
-            Record::Dropped(count) => return self.send(&of_dropped(*count)),
+            // Whether an entry arrived, tracing-journald does not say; nothing at all arrives as it would.
+            Record::Host(host) => self.send(&[]) && self.replay(host),
+            Record::Plugin(plugin) => self.send(&of_plugin(plugin)),
+            Record::Dropped(count) => self.send(&of_dropped(*count)),
         }
-        true
     }
 
     fn send(&self, datagram: &[u8]) -> bool {
@@ -62,9 +62,9 @@ impl Native {
     }
 
     /// Says again what was said in another thread, at another time: the same event, from the same place in the code.
-    fn replay(&self, host: &Host) {
+    fn replay(&self, host: &Host) -> bool {
         let sentence = Sentence(host).to_string();
-        let Some((some_field, _)) = host.values.first() else { return };
+        let Some((some_field, _)) = host.values.first() else { return true };
         // Values that are none are passed over.
         let mut values: [(_, Option<&dyn Value>); FIELDS] = [(some_field, None); FIELDS];
         let texts: Vec<_> = host
@@ -76,6 +76,7 @@ impl Native {
             *place = (*field, Some(*text as &dyn Value));
         }
         self.host.event(&Event::new(host.metadata, &host.metadata.fields().value_set(&values)));
+        true
     }
 }
 

@@ -44,8 +44,8 @@ fn measure(section: &[u8]) -> Result<bool, BinaryReaderError> {
                 }
                 _ => drop(reader.read::<ComponentType<'_>>()?),
             },
-            0x02 => drop(reader.read::<ComponentAlias<'_>>()?),
-            0x03 => drop(reader.read::<ComponentImport<'_>>()?),
+            0x02 => reader.read::<ComponentAlias<'_>>().map(|_| ())?,
+            0x03 => reader.read::<ComponentImport<'_>>().map(|_| ())?,
             0x04 => {
                 reader.read::<ComponentExternName<'_>>()?;
                 reader.read::<ComponentTypeRef>()?;

@@ -3,7 +3,6 @@
 use super::Supervisor;
 use crate::{
     crew::News,
-    failure::Failure,
     generation::Generation,
     journal::messages,
     keeper::{Message, RestartError},
@@ -32,6 +31,16 @@ impl Supervisor {
     ) {
         let refused = match self.plugins.get(&name).filter(|kept| !kept.removed) {
             None => Some(RestartError::NoSuchPlugin),
+            // What waits for its next try has it now.
+            Some(Kept { candidate: Some(candidate), .. })
+                if candidate.life.state() == State::Waiting =>
+            {
+                let trial = candidate.life.trial();
+                let linked = candidate.pool.linked().clone();
+                self.dismiss_candidate(&name);
+                self.try_out(&name, linked, trial);
+                None
+            }
             // What is on its way has new instances, too.
             Some(kept) if kept.is_on_its_way() => None,
             Some(Kept { current: Some(current), .. }) => {
@@ -142,10 +151,10 @@ impl Supervisor {
             }
             State::Waiting => {
                 // It is tried again, and nobody waits for that but the daemon's own start.
-                let Some(generation) = self.generation(name, number) else { return };
-                if generation.life.trial() != Trial::Required {
-                    let failed = problem_of(generation, Stage::Start).failed(name);
-                    self.note(|reload| reload.failed(failed));
+                let kept = self.plugins.get(name);
+                if let Some(failed) = kept.and_then(|kept| kept.failed(name)) {
+                    self.note(|reload| reload.failed(failed.clone()));
+                    self.restarted(name, &Err(RestartError::Failed(failed)));
                 }
             }
             State::Gone => {
@@ -193,7 +202,7 @@ impl Supervisor {
             _ => Stage::Run,
         };
         let Some(generation) = kept.generation(number) else { return };
-        let problem = problem_of(generation, stage);
+        let problem = Problem::of(generation, stage);
         self.problem(name, problem);
         self.publish();
     }
@@ -247,31 +256,6 @@ impl Supervisor {
         if self.plugins.get(name).is_some_and(Kept::is_gone) {
             self.plugins.remove(name);
         }
-    }
-}
-
-/// Why this generation does not serve.
-fn problem_of(generation: &Generation, stage: Stage) -> Problem {
-    let failure = generation.failure.as_ref();
-    let mut error = failure.map_or_else(|| "it failed".to_owned(), ToString::to_string);
-    let mut result = failure.map_or("failed", Failure::result);
-    if generation.life.limit_hit() {
-        result = "start-limit-hit";
-        error = format!(
-            "start-limit-hit: it was started too often in too short a time; at last {error}"
-        );
-    }
-    let linked = generation.pool.linked();
-    Problem {
-        result,
-        content: Some((linked.digest, linked.manifest.clone())),
-        generation: Some(generation.number),
-        told: false,
-        stage,
-        error,
-        configuration: matches!(failure, Some(Failure::Configuration(_))),
-        required: linked.manifest.required,
-        wishes: generation.wishes(),
     }
 }
 
