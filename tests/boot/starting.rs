@@ -95,3 +95,33 @@ fn sighup_before_it_is_ready_does_it_no_harm() {
     machine.wait_for("ActiveState", |state| state == "active");
     assert_eq!((machine.daemon("MainPID"), machine.daemon("NRestarts")), (pid, "0".to_owned()));
 }
+
+#[test]
+fn the_daemons_own_deadline_counts_and_not_the_units_and_it_says_what_it_waited_for() {
+    let machine = Machine::boot_with(&["start_unavailable", "start_configuration"]);
+    machine.put("/etc/plugind/plugind.toml", "start-deadline-sec = \"6s\"\n");
+    machine.put_drop_in("plugind.service", "[Service]\nTimeoutStartSec=2\nRestart=no\n");
+    assert_ne!(machine.systemctl(&["start", "plugind.service"]).status, 0);
+    assert_eq!(machine.daemon("Result"), "exit-code");
+    // One of them will never start, so that it is not tried again, however long the other may take.
+    assert_eq!(machine.daemon("ExecMainStatus"), "78");
+    let status = machine.daemon("StatusText");
+    assert!(status.contains("in time: start-unavailable"), "{status}");
+    assert!(status.contains("plugin start-configuration failed"), "{status}");
+}
+
+#[test]
+fn a_reload_while_a_plugin_that_is_not_required_still_starts_is_one() {
+    let machine = Machine::boot_with(&["hello", "warmup", "never_ready"]);
+    let slowly = "required = false\n[service]\ntimeout-start-sec = \"10min\"\n";
+    machine.put_manifest("never-ready", slowly);
+    machine.start();
+    machine.signal("plugind.service", "HUP");
+    machine.wait_for("ActiveState", |state| state == "reloading");
+    assert_eq!(machine.get("/hello").status(), 200);
+    machine.succeed(&["rm", "/etc/plugind/plugins/never-ready.wasm"]);
+    machine.succeed(&["rm", "/etc/plugind/plugins/never-ready.toml"]);
+    let reload = machine.succeed(&["pluginctl", "reload"]);
+    assert!(!reload.contains("warmup: changed"), "{reload}");
+    machine.wait_for("ActiveState", |state| state == "active");
+}

@@ -96,8 +96,17 @@ pub enum DaemonError {
     )]
     Supervisor,
     /// Required plugins did not become ready in time.
-    #[error("plugins did not become ready in time: {0}")]
-    Deadline(String),
+    #[error("plugins did not become ready in time: {}{}", .awaited.join(", "), and_told(.failed))]
+    Deadline {
+        /// Which.
+        awaited: Vec<String>,
+        /// Those that failed, and why those that were tried again and again did.
+        failed: Vec<Failed>,
+    },
+}
+
+fn and_told(failed: &[Failed]) -> String {
+    if failed.is_empty() { String::new() } else { format!("; {}", told(failed)) }
 }
 
 fn told(failed: &[Failed]) -> String {
@@ -117,7 +126,9 @@ impl DaemonError {
         match self {
             Self::Doors(error) => error.is_configuration(),
             Self::Settings(_) | Self::Directories(_) => true,
-            Self::Required(failed) => failed.iter().any(|failed| failed.configuration),
+            Self::Required(failed) | Self::Deadline { failed, .. } => {
+                failed.iter().any(|failed| failed.configuration)
+            }
             _ => false,
         }
     }
@@ -126,7 +137,7 @@ impl DaemonError {
     fn errno(&self) -> u32 {
         let errno = match self {
             _ if self.is_configuration() => Errno::INVAL,
-            Self::Deadline(_) => Errno::TIMEDOUT,
+            Self::Deadline { .. } => Errno::TIMEDOUT,
             _ => Errno::IO,
         };
         errno.raw_os_error().unsigned_abs()
@@ -178,7 +189,8 @@ pub async fn run(
     // First of all: systemd takes a service that does not catch SIGHUP for one that cannot reload.
     let signals = Signals::catch().map_err(DaemonError::Signals)?;
     let notifier = Notifier::connect(systemd.notify_socket).map_err(DaemonError::Notify)?;
-    let doors = Doors::collect(systemd.sockets, &settings.listen);
+    let doors = systemd.sockets.map_err(DoorsError::from);
+    let doors = doors.and_then(|sockets| Doors::collect(sockets, &settings.listen));
     let ended = match doors {
         Ok(doors) => {
             let watchdog = systemd.watchdog.map(|time| Watchdog::new(notifier.clone(), time));
@@ -312,10 +324,16 @@ impl Daemon {
                     Turn::Changed => (),
                     Turn::Lost => return Err(DaemonError::Supervisor),
                 },
-                _ = extend.tick() => self.notifier.tell(Notice::ExtendTimeout(EXTEND_BY)).await,
+                _ = extend.tick() => {
+                    // A little longer than the deadline, so that it is the daemon that says what it waited for.
+                    let left = deadline.saturating_duration_since(Instant::now()) + EXTEND_EVERY;
+                    self.notifier.tell(Notice::ExtendTimeout(left.min(EXTEND_BY))).await;
+                }
                 () = tokio::time::sleep_until(deadline) => {
-                    let names: Vec<_> = now.awaited.iter().map(ToString::to_string).collect();
-                    return Err(DaemonError::Deadline(names.join(", ")));
+                    return Err(DaemonError::Deadline {
+                        awaited: now.awaited.iter().map(ToString::to_string).collect(),
+                        failed: failed.into_iter().chain(now.retried).collect(),
+                    });
                 }
             }
         }

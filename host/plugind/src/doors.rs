@@ -2,7 +2,7 @@
 
 use crate::{
     name::SocketName,
-    systemd::sockets::{Sockets, WrongKind},
+    systemd::sockets::{Sockets, SocketsError, WrongKind},
 };
 use std::{
     fs, io,
@@ -53,11 +53,26 @@ pub struct Doors {
     pub http: Vec<TcpListener>,
     /// Where the daemon is asked how it is.
     pub control: Vec<UnixListener>,
+    /// Files of sockets that were opened here, which go when this does.
+    pub files: Vec<SocketFile>,
+}
+
+/// A socket's file.
+pub struct SocketFile(PathBuf);
+
+impl Drop for SocketFile {
+    fn drop(&mut self) {
+        // Somebody may have been quicker.
+        fs::remove_file(&self.0).ok();
+    }
 }
 
 /// Why sockets cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum DoorsError {
+    /// What systemd handed over does not fit together.
+    #[error(transparent)]
+    Sockets(#[from] SocketsError),
     /// What systemd handed over is not what its names say.
     #[error("{}", .0.iter().map(ToString::to_string).collect::<Vec<_>>().join("; "))]
     WrongKind(Vec<WrongKind>),
@@ -101,7 +116,7 @@ impl Doors {
             // It may be for a newer version of this program.
             warn!(socket = name, "socket closed that nobody asks for");
         }
-        let mut doors = Self { http, control };
+        let mut doors = Self { http, control, files: Vec::new() };
         doors.tell();
         for listen in asked_for {
             doors.open(listen)?;
@@ -134,6 +149,7 @@ impl Doors {
             }
             (CONTROL, Address::Unix(path)) => {
                 self.control.push(bind(path).map_err(failed)?);
+                self.files.push(SocketFile(path.clone()));
                 info!(socket = CONTROL, address = %path.display(), "listening");
             }
             _ => return Err(DoorsError::Useless(listen.clone())),

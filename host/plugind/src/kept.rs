@@ -142,6 +142,7 @@ impl Kept {
             summary.ready += 1;
         } else if required && self.is_on_its_way() {
             summary.awaited.push(name.clone());
+            summary.retried.extend(self.waiting_problem(true).map(|problem| problem.failed(name)));
         }
         summary.failed.extend(self.failed(name));
     }
@@ -154,13 +155,14 @@ impl Kept {
             return Some(Failed { exit: failed.exit && self.serving().is_none(), ..failed });
         }
         // That is not for good.
-        Some(Failed { exit: false, ..self.waits_because()?.failed(name) })
+        Some(Failed { exit: false, ..self.waiting_problem(false)?.failed(name) })
     }
 
-    /// Why the version that is tried again did not start, unless the daemon's start waits for it.
-    fn waits_because(&self) -> Option<Problem> {
-        let waits =
-            |life: &Lifecycle| life.state() == State::Waiting && life.trial() != Trial::Required;
+    /// Why the version that is tried again did not start; `required` tells one for which the daemon's start waits.
+    fn waiting_problem(&self, required: bool) -> Option<Problem> {
+        let waits = |life: &Lifecycle| {
+            life.state() == State::Waiting && (life.trial() == Trial::Required) == required
+        };
         let candidate = self.candidate.as_ref().filter(|candidate| waits(&candidate.life))?;
         Some(Problem::of(candidate, Stage::Start))
     }
@@ -181,7 +183,7 @@ impl Kept {
                 _ => "failed",
             },
         };
-        let problem = self.problem.clone().or_else(|| self.waits_because());
+        let problem = self.problem.clone().or_else(|| self.waiting_problem(false));
         let ended = problem.filter(|_| serving.is_none());
         let since = serving.and_then(|serving| serving.since?.duration_since(UNIX_EPOCH).ok());
         let status = serving.map(|serving| serving.pool.shared().notify.status());

@@ -7,7 +7,7 @@ use plugind::{
     config::SearchPath,
     daemon::{self, Settings},
     environment::{self, Environment},
-    journal::{self, Target, messages},
+    journal::{self, messages},
     plugin::compile::Compiler,
     settings,
     systemd::environment::Systemd,
@@ -33,14 +33,14 @@ fn main() -> ExitCode {
     };
     // Before there are threads: it reads the environment, and clears it of what is not for others.
     let systemd = Systemd::take();
-    let target = systemd.as_ref().map_or(Target::Lines, |systemd| systemd.journal);
     let root = arguments.root.as_deref();
     let search_path = SearchPath::below(root.unwrap_or(Path::new("/")));
     // What is wrong with them the daemon says, when there is somebody to hear it.
     let own = settings::read(&search_path);
     let settings::Settings { log_level, compile, .. } =
         own.as_ref().map(Clone::clone).unwrap_or_default();
-    let Ok((journal, writer)) = journal::start(arguments.log.unwrap_or(log_level), target) else {
+    let Ok((journal, writer)) = journal::start(arguments.log.unwrap_or(log_level), systemd.journal)
+    else {
         return ExitCode::FAILURE;
     };
     // It fails only if there is another subscriber, and nothing sets one before.
@@ -67,13 +67,7 @@ fn main() -> ExitCode {
         ),
         own,
     };
-    let status = match systemd {
-        Ok(systemd) => run(settings, systemd, journal),
-        Err(error) => {
-            error!(message_id = messages::START_FAILED, error = %Chain(&error), "cannot start");
-            ExitCode::FAILURE
-        }
-    };
+    let status = run(settings, systemd, journal);
     writer.finish();
     status
 }

@@ -33,7 +33,10 @@ impl Phase {
             Self::Starting => {
                 let awaited: Vec<_> = summary.awaited.iter().map(ToString::to_string).collect();
                 let (ready, plugins) = (summary.ready, summary.plugins);
-                format!("starting: {ready} of {plugins} ready (waiting for {})", awaited.join(", "))
+                let trouble = summary.failed.iter().chain(&summary.retried);
+                let trouble: String = trouble.map(|failed| format!("; {}", failed.error)).collect();
+                let awaited = awaited.join(", ");
+                format!("starting: {ready} of {plugins} ready (waiting for {awaited}){trouble}")
             }
             Self::Running => summary.to_string(),
             Self::Stopping => "stopping: finishing what is under way".to_owned(),

@@ -16,7 +16,9 @@ pub struct Summary {
     pub ready: usize,
     /// Required plugins that are not ready and may become so.
     pub awaited: Vec<PluginName>,
-    /// Plugins that failed for good.
+    /// Why those of them that are tried again have failed so far.
+    pub retried: Vec<Failed>,
+    /// Plugins that failed for good, and those that are not required and tried again.
     pub failed: Vec<Failed>,
     /// How often it was asked to read the directories anew, after the start.
     pub reloads_begun: u64,

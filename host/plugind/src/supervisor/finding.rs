@@ -33,6 +33,7 @@ impl Supervisor {
         again: bool,
         reply: Option<oneshot::Sender<watch::Receiver<Reload>>>,
     ) {
+        let was_asked_for = self.reloads_over < self.reloads_begun;
         // The first reading is the start, which has words of its own.
         if self.begun {
             self.reloads_begun += 1;
@@ -42,7 +43,11 @@ impl Supervisor {
         let is_being_read =
             self.reload.as_ref().is_some_and(|reload| !reload.borrow().is_compared());
         match &self.reload {
-            Some(reload) => reload.send_modify(|reload| *reload = reload.anew(again)),
+            Some(reload) if was_asked_for => {
+                reload.send_modify(|reload| *reload = reload.anew(again))
+            }
+            // What the start brought is nothing that changed.
+            Some(reload) => drop(reload.send_replace(Reload::new(again))),
             None => self.reload = Some(watch::Sender::new(Reload::new(again))),
         }
         if let (Some(reply), Some(reload)) = (reply, &self.reload) {

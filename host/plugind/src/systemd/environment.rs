@@ -10,29 +10,27 @@ pub struct Systemd {
     pub notify_socket: Option<OsString>,
     /// `$WATCHDOG_USEC`: how long the service may be silent.
     pub watchdog: Option<Duration>,
-    /// Sockets, by `$LISTEN_FDNAMES`.
-    pub sockets: Sockets,
+    /// Sockets, by `$LISTEN_FDNAMES`, if what is said of them fits together.
+    pub sockets: Result<Sockets, SocketsError>,
     /// Where entries of the log belong, by `$JOURNAL_STREAM`.
     pub journal: Target,
 }
 
 impl Systemd {
     /// Takes what systemd handed over to this process. To be called once.
-    ///
-    /// # Errors
-    /// When it does not fit together.
+    #[must_use]
     #[expect(clippy::disallowed_methods, reason = "this is the door")]
-    pub fn take() -> Result<Self, SocketsError> {
+    pub fn take() -> Self {
         let stream = env::var("JOURNAL_STREAM").ok();
-        Ok(Self {
+        Self {
             notify_socket: env::var_os("NOTIFY_SOCKET").filter(|path| !path.is_empty()),
             watchdog: sd_notify::watchdog_enabled().filter(|time| !time.is_zero()),
-            sockets: Sockets::take()?,
+            sockets: Sockets::take(),
             journal: match stream.is_some_and(|stream| is_stderr(&stream)) {
                 true => Target::Journald,
                 false => Target::Lines,
             },
-        })
+        }
     }
 }
 
