@@ -115,3 +115,40 @@ fn times_beyond_all_measure_are_refused_and_infinity_is_none_of_them() {
     daemon.log.wait_for(&["plugin failed", "hello.toml:3:15", "no span of time"]);
     assert_eq!(daemon.get("/sleeps/fine").status(), 200);
 }
+
+#[test]
+fn a_component_with_endless_wishes_is_refused_in_few_words() {
+    let tree = Tree::new().with("greeter_02");
+    // Imports of functions by names that nobody has, all of the first type: a function without anything.
+    let count = 50_000_usize;
+    let number = |mut number: usize| {
+        let mut bytes = Vec::new();
+        while number >= 0x80 {
+            bytes.push(u8::try_from(number & 0x7f).unwrap() | 0x80);
+            number >>= 7;
+        }
+        bytes.push(u8::try_from(number).unwrap());
+        bytes
+    };
+    let mut imports = number(count);
+    for nth in 0..count {
+        let name = format!("acme:wish{nth}/wish@1.0.0");
+        imports.push(0);
+        imports.extend(number(name.len()));
+        imports.extend(name.bytes());
+        imports.extend([1, 0]);
+    }
+    let types = [1, 0x40, 0, 1, 0];
+    let mut component = b"\0asm\x0d\0\x01\0".to_vec();
+    for (section, contents) in [(7, &types[..]), (10, &imports)] {
+        component.push(section);
+        component.extend(number(contents.len()));
+        component.extend(contents);
+    }
+    tree.put("greedy.wasm", component);
+    tree.put("greedy.toml", "required = false\n");
+    let daemon = Daemon::start(&tree);
+    let failed = daemon.log.wait_for(&["plugin failed", "plugin=greedy"]);
+    assert!(failed.len() < 20_000, "{} bytes", failed.len());
+    assert_eq!(daemon.get("/greeter-02").status(), 200);
+}

@@ -34,7 +34,9 @@ impl Phase {
                 let awaited: Vec<_> = summary.awaited.iter().map(ToString::to_string).collect();
                 let (ready, plugins) = (summary.ready, summary.plugins);
                 let trouble = summary.failed.iter().chain(&summary.retried);
-                let trouble: String = trouble.map(|failed| format!("; {}", failed.error)).collect();
+                let trouble =
+                    trouble.map(|failed| format!("; {}: {}", failed.plugin, failed.error));
+                let trouble = trouble.take(3).collect::<String>();
                 let awaited = awaited.join(", ");
                 format!("starting: {ready} of {plugins} ready (waiting for {awaited}){trouble}")
             }

@@ -53,6 +53,9 @@ pub enum ReadError {
     /// A directory could not be read.
     #[error(transparent)]
     Directory(#[from] ListError),
+    /// The host made a mistake of its own.
+    #[error("the host failed while it read the directories: {0}")]
+    Host(String),
     /// The daemon's own settings are wrong.
     #[error(transparent)]
     Settings(#[from] SettingsError),

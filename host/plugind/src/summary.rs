@@ -1,7 +1,11 @@
 //! What is known of all plugins together, for whoever waits for them or reports on them.
 
-use crate::{api, name::PluginName};
+use crate::{api, name::PluginName, text::cut};
 use std::fmt;
+
+/// Of how many plugins that failed one line tells, and how much of each, in bytes.
+const TOLD: usize = 10;
+const TOLD_EACH: usize = 500;
 
 /// How all plugins are.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -100,9 +104,13 @@ impl fmt::Display for Summary {
             0 => f.write_str("no plugins")?,
             plugins => write!(f, "{} of {plugins} plugins ready", self.ready)?,
         }
-        for (nth, failed) in self.failed.iter().enumerate() {
+        for (nth, failed) in self.failed.iter().take(TOLD).enumerate() {
             let separator = if nth == 0 { "; failed: " } else { ", " };
-            write!(f, "{separator}{} ({}: {})", failed.plugin, failed.stage, failed.error)?;
+            let error = cut(&failed.error, TOLD_EACH);
+            write!(f, "{separator}{} ({}: {error})", failed.plugin, failed.stage)?;
+        }
+        if let more @ 1.. = self.failed.len().saturating_sub(TOLD) {
+            write!(f, ", and {more} more")?;
         }
         if let Some(why) = &self.unreadable {
             write!(f, "; not reloaded: {why}")?;

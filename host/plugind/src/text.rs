@@ -1,6 +1,9 @@
 //! Texts of others, made harmless: for a line of a log, a terminal, a status.
 
-use std::fmt::{self, Write as _};
+use std::{
+    borrow::Cow,
+    fmt::{self, Write as _},
+};
 
 /// A text in which nothing can end the line or steer a terminal.
 pub struct Escaped<'a>(pub &'a str);
@@ -21,6 +24,16 @@ impl fmt::Display for Escaped<'_> {
         }
         Ok(())
     }
+}
+
+/// At most about `most` bytes of `text`, which says so if it was longer.
+#[must_use]
+pub fn cut(text: &str, most: usize) -> Cow<'_, str> {
+    if text.len() <= most {
+        return Cow::Borrowed(text);
+    }
+    let kept = &text[..text.floor_char_boundary(most)];
+    Cow::Owned(format!("{kept}… ({} more bytes were cut off)", text.len() - kept.len()))
 }
 
 /// At most `most` bytes of `text`, with nothing in it that ends a line or steers a terminal.
@@ -48,6 +61,12 @@ mod tests {
         let shown = Escaped("a\nb\r\x1b[31mred\u{2028}\u{202e}z\u{9b}").to_string();
         assert_eq!(shown, "a\\u{a}b\\u{d}\\u{1b}[31mred\\u{2028}\\u{202e}z\\u{9b}");
         assert_eq!(Escaped("plain äöü").to_string(), "plain äöü");
+    }
+
+    #[test]
+    fn what_is_cut_says_so_and_breaks_no_character() {
+        assert_eq!(cut("short", 5), "short");
+        assert_eq!(cut("äöü", 3), "ä… (4 more bytes were cut off)");
     }
 
     #[test]

@@ -14,10 +14,7 @@ use tokio::{
     time::timeout,
 };
 use tracing::{debug, warn};
-use zlink::{
-    Call, Connection,
-    connection::{ReadConnection, WriteConnection},
-};
+use zlink::{Call, Connection, connection::ReadConnection};
 
 /// The most clients at a time of those who may change things, and of those who may look.
 const CLIENTS: usize = 64;
@@ -84,7 +81,8 @@ fn may_change(stream: &UnixStream) -> bool {
 }
 
 async fn serve(stream: UnixStream, may_change: bool, house: &House) -> zlink::Result<()> {
-    let (mut calls, mut replies) = Connection::new(Wire(stream)).split();
+    let (mut calls, replies) = Connection::new(Wire(stream)).split();
+    let mut replies = replies.into_write_half();
     let mut next = None;
     loop {
         let call = match next.take() {
@@ -109,7 +107,7 @@ async fn answer(
     may_change: bool,
     house: &House,
     calls: &mut ReadConnection<Reader>,
-    replies: &mut WriteConnection<Writer>,
+    replies: &mut Writer,
 ) -> zlink::Result<Option<Call<Method>>> {
     let mut answered = pin!(house.answer(call, may_change, replies));
     let mut next = None;

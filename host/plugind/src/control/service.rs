@@ -15,7 +15,7 @@ use crate::{
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use serde_json::{Map, Value, json};
 use tokio::sync::watch;
-use zlink::{Call, Reply, connection::WriteConnection};
+use zlink::{Call, Reply};
 
 /// What there is to ask, and to ask for something.
 #[derive(Clone)]
@@ -41,7 +41,7 @@ type Outcome = Result<Value, Complaint>;
 
 /// Where the replies to one call go.
 pub(super) struct Replies<'a> {
-    connection: &'a mut WriteConnection<Writer>,
+    writer: &'a mut Writer,
     /// Nobody listens.
     oneway: bool,
     /// There may be several.
@@ -54,15 +54,14 @@ impl Replies<'_> {
         if self.oneway || !self.more {
             return Ok(());
         }
-        let reply = Reply::new(Some(told(parameters))).set_continues(Some(true));
-        self.connection.send_reply(&reply, Vec::new()).await
+        self.writer.send(&Reply::new(Some(parameters)).set_continues(Some(true))).await
     }
 
     async fn finish(self, outcome: Outcome) -> zlink::Result<()> {
         match outcome {
             _ if self.oneway => Ok(()),
-            Ok(reply) => self.connection.send_reply(&Reply::new(Some(reply)), Vec::new()).await,
-            Err(complaint) => self.connection.send_error(&complaint, Vec::new()).await,
+            Ok(reply) => self.writer.send(&Reply::new(Some(reply))).await,
+            Err(complaint) => self.writer.send(&complaint).await,
         }
     }
 }
@@ -103,9 +102,9 @@ impl House {
         &self,
         call: &Call<Method>,
         may_change: bool,
-        connection: &mut WriteConnection<Writer>,
+        writer: &mut Writer,
     ) -> zlink::Result<()> {
-        let mut replies = Replies { connection, oneway: call.oneway(), more: call.more() };
+        let mut replies = Replies { writer, oneway: call.oneway(), more: call.more() };
         let method = call.method();
         let allowed = || may_change.then_some(()).ok_or_else(Complaint::denied);
         let outcome = match method.method.as_str() {

@@ -1,6 +1,6 @@
 //! The directories are read, and what differs from what there is is set going.
 
-use super::Supervisor;
+use super::{Supervisor, life::ERROR_MAX};
 use crate::{
     chain::Chain,
     claims::Wish,
@@ -16,6 +16,7 @@ use crate::{
     prepare::{Findings, Means, PrepareError, ReadError, prepare, read},
     reload::Reload,
     summary::Stage,
+    text::cut,
     world::bindings::exports::plugind::plugin::lifecycle::StopReason,
 };
 use std::{
@@ -68,9 +69,11 @@ impl Supervisor {
         let expected = directories.map(Path::to_owned).collect();
         let search_path = self.means.search_path.clone().expecting(expected);
         let inbox = self.inbox.clone();
-        tokio::task::spawn_blocking(move || {
+        tokio::spawn(async move {
+            let read = tokio::task::spawn_blocking(move || read(&search_path)).await;
+            let outcome = read.unwrap_or_else(|panic| Err(ReadError::Host(panic.to_string())));
             // Nobody is there to hear it only when the daemon is ending.
-            inbox.send(Message::Read(read(&search_path))).ok();
+            inbox.send(Message::Read(outcome)).ok();
         });
     }
 
@@ -82,7 +85,7 @@ impl Supervisor {
     }
 
     pub(super) fn keep_last_good_set(&mut self, error: &ReadError) {
-        let told = Chain(error).to_string();
+        let told = cut(&Chain(error).to_string(), ERROR_MAX).into_owned();
         error!(message_id = messages::UNREADABLE, stage = %Stage::Scan, error = told, "directories not read");
         self.note(|reload| reload.unreadable = Some(told.clone()));
         self.unreadable = Some(told);

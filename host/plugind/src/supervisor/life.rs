@@ -10,6 +10,7 @@ use crate::{
     lifecycle::{Effect, Event, State, Trial},
     name::PluginName,
     summary::Stage,
+    text::cut,
     world::bindings::exports::plugind::plugin::lifecycle::StopReason,
 };
 use std::{
@@ -21,6 +22,8 @@ use tracing::{error, info, warn};
 
 /// How much later than its instances' own deadline a generation is ended from outside.
 const GRACE: Duration = Duration::from_secs(1);
+/// The longest that is told of why something failed, in bytes.
+pub(super) const ERROR_MAX: usize = 8 << 10;
 
 impl Supervisor {
     /// Starts new instances of the version that there is, which take over when they are ready.
@@ -208,7 +211,9 @@ impl Supervisor {
     }
 
     /// The newest version of a plugin cannot be used. What there was goes on.
-    pub(super) fn problem(&mut self, name: &PluginName, problem: Problem) {
+    pub(super) fn problem(&mut self, name: &PluginName, mut problem: Problem) {
+        // It may quote files and components at length, and is told in many places.
+        problem.error = cut(&problem.error, ERROR_MAX).into_owned();
         error!(
             message_id = messages::PLUGIN_FAILED,
             plugin = %name,

@@ -5,9 +5,9 @@ use crate::{
     journal::{Entry, Journal, Priority, messages::SAYS_TOO_MUCH},
     name::PluginName,
     quantity::Rate,
+    text::cut,
 };
 use std::{
-    borrow::Cow,
     sync::{Arc, Mutex, PoisonError},
     time::Instant,
 };
@@ -51,13 +51,7 @@ impl Shared {
         if !self.journal.keeps(priority) || !self.admit(Instant::now()) {
             return;
         }
-        let message = match message.len() {
-            ..=MESSAGE_MAX => Cow::Borrowed(message),
-            length => {
-                let kept = &message[..message.floor_char_boundary(MESSAGE_MAX)];
-                Cow::Owned(format!("{kept}… ({} more bytes were cut off)", length - kept.len()))
-            }
-        };
+        let message = cut(message, MESSAGE_MAX);
         let fields: Vec<_> = fields
             .iter()
             .filter(|(name, _)| !name.is_empty())
