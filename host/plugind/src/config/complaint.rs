@@ -20,6 +20,21 @@ pub struct Place {
 #[derive(Clone, Debug, Default)]
 pub struct Origin(pub Option<Place>);
 
+/// What is known of a text beforehand, so that a place in it is found without going through all that stands before.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Marks(Vec<Mark>);
+
+/// A byte of a text, and the line and column of what stands there.
+#[derive(Clone, Copy, Debug)]
+struct Mark {
+    byte: usize,
+    line: usize,
+    column: usize,
+}
+
+/// From one mark to the next there are about so many bytes at most: a line may be as long as a file.
+const MARKED: usize = 256;
+
 /// A mistake in a configuration file, told as `path:line:column: what is wrong`.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Complaint {
@@ -28,19 +43,46 @@ pub struct Complaint {
 }
 
 impl Place {
-    /// What stands at byte `offset` of `text`, which is what `path` contains.
+    /// What stands at byte `offset` of `text`, which is what `path` contains and what `marks` were made of.
     #[must_use]
-    pub fn of(path: &Path, text: &str, offset: usize) -> Self {
-        let before = &text[..text.floor_char_boundary(offset)];
-        let line = before.matches('\n').count() + 1;
-        let column = before.rsplit('\n').next().map_or(0, |line| line.chars().count()) + 1;
-        Self { path: path.to_owned(), position: Some((line, column)) }
+    pub(super) fn of(path: &Path, text: &str, marks: &Marks, offset: usize) -> Self {
+        Self { path: path.to_owned(), position: Some(marks.position(text, offset)) }
     }
 
     /// The file as a whole.
     #[must_use]
     pub fn whole(path: &Path) -> Self {
         Self { path: path.to_owned(), position: None }
+    }
+}
+
+impl Marks {
+    /// Those of `text`: one for each line, and more where lines are long.
+    pub(super) fn of(text: &str) -> Self {
+        let mut next = Mark { byte: 0, line: 1, column: 1 };
+        let mut marks = vec![next];
+        let mut marked = 0;
+        for (byte, c) in text.char_indices() {
+            next = match c {
+                '\n' => Mark { byte: byte + 1, line: next.line + 1, column: 1 },
+                _ => Mark { byte: byte + c.len_utf8(), column: next.column + 1, ..next },
+            };
+            if c == '\n' || next.byte - marked >= MARKED {
+                marks.push(next);
+                marked = next.byte;
+            }
+        }
+        Self(marks)
+    }
+
+    /// Line and column of what stands at byte `offset` of `text`, both from 1.
+    fn position(&self, text: &str, offset: usize) -> (usize, usize) {
+        let offset = text.floor_char_boundary(offset);
+        let behind = self.0.partition_point(|mark| mark.byte <= offset);
+        // The first one is at the very beginning, so that there is always one before.
+        let mark = self.0.get(behind.saturating_sub(1)).copied();
+        let mark = mark.unwrap_or(Mark { byte: 0, line: 1, column: 1 });
+        (mark.line, mark.column + text[mark.byte..offset].chars().count())
     }
 }
 
@@ -87,10 +129,28 @@ mod tests {
     #[test]
     fn a_place_is_counted_in_lines_and_characters() {
         let text = "a = 1\nöö = 2\n";
-        let at = |offset| Place::of(Path::new("f"), text, offset).to_string();
+        let at = |offset| Place::of(Path::new("f"), text, &Marks::of(text), offset).to_string();
         assert_eq!(at(text.find('=').unwrap()), "f:1:3");
         assert_eq!(at(text.rfind('=').unwrap()), "f:2:4");
         assert_eq!(at(text.len()), "f:3:1");
+        assert_eq!(at(text.len() + 7), "f:3:1");
+    }
+
+    #[test]
+    fn a_place_is_found_without_going_through_what_stands_before_it() {
+        for text in ["[[serve]]\n".repeat(10_000), "{route=\"/ö\"},".repeat(10_000)] {
+            let marks = Marks::of(&text);
+            let ends = marks.0.iter().skip(1).map(|mark| mark.byte).chain([text.len()]);
+            for (mark, end) in marks.0.iter().zip(ends) {
+                assert!(end - mark.byte < MARKED + 4, "{mark:?} is the last before {end}");
+            }
+            for (offset, _) in text.char_indices().step_by(997) {
+                let before = &text[..offset];
+                let line = before.matches('\n').count() + 1;
+                let column = before.rsplit('\n').next().unwrap().chars().count() + 1;
+                assert_eq!(marks.position(&text, offset), (line, column));
+            }
+        }
     }
 
     #[test]

@@ -1,6 +1,6 @@
 //! TOML files that are read as one: tables merge key by key, of everything else the later one counts.
 
-use super::complaint::{Complaint, Place};
+use super::complaint::{Complaint, Marks, Place};
 use std::{
     cell::RefCell,
     collections::BTreeMap,
@@ -22,6 +22,7 @@ pub struct Document {
 struct File {
     path: PathBuf,
     text: String,
+    marks: Marks,
 }
 
 /// Where something stands in the files of a document.
@@ -74,7 +75,8 @@ impl Document {
 
     /// One file more, which counts before those that are there.
     pub fn add(&mut self, path: &Path, text: impl Into<String>) {
-        self.files.push(File { path: path.to_owned(), text: text.into() });
+        let text = text.into();
+        self.files.push(File { path: path.to_owned(), marks: Marks::of(&text), text });
     }
 
     /// One file more, of which it is not known yet that it is text.
@@ -86,7 +88,7 @@ impl Document {
             let end = error.utf8_error().valid_up_to();
             let before = String::from_utf8_lossy(&error.as_bytes()[..end]).into_owned();
             Complaint::at(
-                Place::of(path, &before, end),
+                Place::of(path, &before, &Marks::of(&before), end),
                 "this is not UTF-8; write the file as that",
             )
         })?;
@@ -176,7 +178,7 @@ impl Document {
     /// Where `at` is.
     pub(super) fn place(&self, at: &At) -> Place {
         let file = &self.files[at.file];
-        Place::of(&file.path, &file.text, at.bytes.start)
+        Place::of(&file.path, &file.text, &file.marks, at.bytes.start)
     }
 
     pub(super) fn complain(&self, at: &At, message: impl Into<String>) {
