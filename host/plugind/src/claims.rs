@@ -3,7 +3,7 @@
 use crate::{
     name::PluginName,
     plugin::{
-        manifest::{Manifest, Serve},
+        manifest::{Manifest, Serve, own_route},
         offers::Offers,
     },
     table::Route,
@@ -20,7 +20,7 @@ pub fn wishes(name: &PluginName, manifest: &Manifest, offers: Option<&Offers>) -
     if offers.is_some_and(|offers| offers.http.is_none()) {
         return Vec::new();
     }
-    let own = || format!("/{name}");
+    let own = || own_route(name);
     if manifest.serve.is_empty() {
         return vec![(Route { host: None, prefix: own() }, 0)];
     }

@@ -19,6 +19,8 @@ use toml::de::DeValue;
 pub struct Table<'a> {
     document: &'a Document,
     entries: &'a Entries<'a>,
+    /// Where a table of a list begins; none: there is but one of its name.
+    at: Option<At>,
     /// `service.` for the keys of `[service]`, nothing for those at the top.
     prefix: String,
     known: RefCell<BTreeSet<&'static str>>,
@@ -43,7 +45,7 @@ impl Document {
 
 impl<'a> Table<'a> {
     fn new(document: &'a Document, entries: &'a Entries<'a>, prefix: String) -> Self {
-        Self { document, entries, prefix, known: RefCell::default() }
+        Self { document, entries, at: None, prefix, known: RefCell::default() }
     }
 
     /// The boolean under `key`.
@@ -122,10 +124,13 @@ impl<'a> Table<'a> {
             }
         };
         let mut all = Vec::new();
-        for table in array.iter().filter_map(|value| value.get_ref().as_table()) {
+        for value in array.iter() {
+            let Some(table) = value.get_ref().as_table() else { continue };
             // A list comes from one file, and so does all that is in it.
-            let entries = entries(node.at.file, table);
-            let table = Table::new(self.document, &entries, format!("{}{key}.", self.prefix));
+            let file = node.at.file;
+            let entries = entries(file, table);
+            let mut table = Table::new(self.document, &entries, format!("{}{key}.", self.prefix));
+            table.at = Some(At { file, bytes: value.span() });
             all.push(read(&table));
             table.complain_about_the_rest();
         }
@@ -182,10 +187,11 @@ impl<'a> Table<'a> {
         texts
     }
 
-    /// Complains about the value of `key` as a whole, which is there.
+    /// Complains about the value of `key` as a whole, which is there; or, in a table of a list, about its absence.
     pub fn complain_about(&self, key: &str, message: impl Into<String>) {
-        if let Some((_, node)) = self.entries.get(key) {
-            self.document.complain(&node.at, message);
+        let value = self.entries.get(key).map(|(_, node)| &node.at);
+        if let Some(at) = value.or(self.at.as_ref()) {
+            self.document.complain(at, message);
         }
     }
 

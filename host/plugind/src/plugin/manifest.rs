@@ -3,6 +3,7 @@
 use crate::{
     config::{Complaint, Document, Origin, Table},
     endpoint::Endpoint,
+    name::PluginName,
     quantity::{Bytes, Percent, Rate, Span},
     text::is_harmful,
 };
@@ -173,19 +174,20 @@ impl Manifest {
     /// # Errors
     /// Every mistake in it.
     pub fn parse(document: &Document) -> Result<Self, Vec<Complaint>> {
-        Self::parse_for(document, None)
+        document.read(|table| Self::read(table, None, None))
     }
 
-    /// The same, for a component that imports what has these names, if that is known: to grant what it does not import
-    /// is a mistake.
+    /// The same, for the plugin `name`, whose component imports what has these names, if that is known: to grant what
+    /// it does not import is a mistake.
     ///
     /// # Errors
     /// Every mistake in it.
     pub fn parse_for(
-        document: &Document,
+        name: &PluginName,
         imports: Option<&[String]>,
+        document: &Document,
     ) -> Result<Self, Vec<Complaint>> {
-        document.read(|table| Self::read(table, imports))
+        document.read(|table| Self::read(table, Some(name), imports))
     }
 
     /// Whether a manifest says that its plugin is required, whatever else is wrong with it.
@@ -197,16 +199,17 @@ impl Manifest {
         required.get().unwrap_or(true)
     }
 
-    fn read(table: &Table<'_>, imports: Option<&[String]>) -> Self {
+    fn read(table: &Table<'_>, name: Option<&PluginName>, imports: Option<&[String]>) -> Self {
         let description = table.text("description");
         if description.as_deref().is_some_and(|text| text.contains(is_harmful)) {
             table.complain_about("description", "description is one line of text");
         }
+        let own = name.map(own_route);
         let mut places = BTreeSet::new();
         Self {
             required: table.boolean("required").unwrap_or(true),
             description,
-            serve: table.tables("serve", |serve| Serve::read(serve, &mut places)),
+            serve: table.tables("serve", |serve| Serve::read(serve, own.as_deref(), &mut places)),
             service: table.table("service", Service::read),
             instances: table.table("instances", Instances::read),
             limits: table.table("limits", Limits::read),
@@ -223,11 +226,18 @@ impl Default for Manifest {
     }
 }
 
+/// Where a plugin is found that does not say where.
+#[must_use]
+pub fn own_route(name: &PluginName) -> String {
+    format!("/{name}")
+}
+
 /// Host and route of what was read so far.
 type Places = BTreeSet<(Option<String>, Option<String>)>;
 
 impl Serve {
-    fn read(table: &Table<'_>, places: &mut Places) -> Self {
+    /// `own` is the route that counts where none is written, if that is known.
+    fn read(table: &Table<'_>, own: Option<&str>, places: &mut Places) -> Self {
         // There is one socket so far, so that there is nothing to remember.
         if let Some(socket) = table.text("socket").filter(|socket| socket != "http") {
             let message = format!("serve.socket: there is no socket {socket:?}; there is \"http\"");
@@ -245,9 +255,15 @@ impl Serve {
             );
         }
         let host = host.flatten();
-        if !places.insert((host.clone(), route.clone())) {
-            table
-                .complain_about("route", "serve.route is here a second time; take one of them out");
+        let counts = route.as_deref().or(own).map(str::to_owned);
+        if !places.insert((host.clone(), counts.clone())) {
+            let twice = match (&route, counts) {
+                (None, Some(own)) => format!("serve.route is {own:?} by default, which"),
+                (None, None) => "serve.route is left out, and the same one".to_owned(),
+                (Some(_), _) => "serve.route".to_owned(),
+            };
+            let message = format!("{twice} is here a second time; take one of them out");
+            table.complain_about("route", message);
         }
         let strip_prefix = table.boolean("strip-prefix").unwrap_or(false);
         Self { route, origin: table.origin("route"), host, strip_prefix }
@@ -265,6 +281,9 @@ fn plain_host(host: &str) -> Option<String> {
     is_host.then(|| host.to_ascii_lowercase())
 }
 
+/// What else a path has as it is, beside letters and digits (RFC 3986, 3.3); everything else clients encode.
+const PLAIN: &str = "/-._~!$&'()*+,;=:@";
+
 /// A route is matched against what is left of a request's path after decoding, so it must be in that form itself.
 fn check_route(route: &str) -> Result<(), &'static str> {
     if !route.starts_with('/') {
@@ -276,9 +295,11 @@ fn check_route(route: &str) -> Result<(), &'static str> {
     if route.split('/').any(|segment| matches!(segment, "." | "..")) || route.contains("//") {
         return Err("has no empty segments and none that are \".\" or \"..\"");
     }
-    if route.contains(['?', '#', '%']) || route.chars().any(|c| c.is_control() || c.is_whitespace())
-    {
-        return Err("is a plain path without \"?\", \"#\", \"%\" and spaces");
+    if !route.chars().all(|c| c.is_ascii_alphanumeric() || PLAIN.contains(c)) {
+        return Err(
+            "has only a to z, A to Z, 0 to 9 and -._~!$&'()*+,;=:@ between its \"/\": nothing else \
+                    arrives as it is written",
+        );
     }
     Ok(())
 }
@@ -439,7 +460,7 @@ mod tests {
     fn parse_for(imports: Option<&[String]>, text: &str) -> Result<Manifest, Vec<String>> {
         let told =
             |complaints: Vec<Complaint>| complaints.iter().map(ToString::to_string).collect();
-        Manifest::parse_for(&document(text), imports).map_err(told)
+        Manifest::parse_for(&"hello".parse().unwrap(), imports, &document(text)).map_err(told)
     }
 
     #[test]
@@ -494,11 +515,34 @@ mod tests {
 
     #[test]
     fn a_route_that_is_none_is_told_with_its_place() {
-        for route in ["", "hello", "/a/", "/a/../b", "/a//b", "/a?b", "/%61", "/a b"] {
+        for route in [
+            "", "hello", "/a/", "/a/../b", "/a//b", "/a?b", "/a#b", "/%61", "/a b", "/grüße",
+            "/a^b{c}", "/a|b",
+        ] {
             let complaints = parse(&format!("[[serve]]\nroute = \"{route}\"\n")).unwrap_err();
             assert!(complaints[0].starts_with("m.toml:2:9: serve.route "), "{complaints:?}");
         }
-        assert!(parse("[[serve]]\nroute = \"/\"\n").is_ok());
+        for route in ["/", "/A.b-c_d~/1", "/a!$&'()*+,;=:@"] {
+            assert!(parse(&format!("[[serve]]\nroute = \"{route}\"\n")).is_ok(), "{route}");
+        }
+    }
+
+    #[test]
+    fn a_route_twice_is_told_with_its_place_whether_it_was_written_or_is_the_default() {
+        let twice = "is here a second time; take one of them out";
+        let default = format!("serve.route is \"/hello\" by default, which {twice}");
+        for (text, told) in [
+            ("[[serve]]\n[[serve]]\n", format!("m.toml:2:1: {default}")),
+            (
+                "[[serve]]\n[[serve]]\nroute = \"/hello\"\n",
+                format!("m.toml:3:9: serve.route {twice}"),
+            ),
+            ("[[serve]]\nroute = \"/hello\"\n[[serve]]\n", format!("m.toml:3:1: {default}")),
+            ("serve = [{}, {}]\n", format!("m.toml:1:14: {default}")),
+        ] {
+            assert_eq!(parse(text).unwrap_err(), [told]);
+        }
+        assert!(parse("[[serve]]\n[[serve]]\nhost = \"h\"\n").is_ok(), "of another host");
     }
 
     #[test]

@@ -163,7 +163,7 @@ fn read_manifest(
     imports: Option<&[String]>,
 ) -> Result<Manifest, (VerifyError, bool)> {
     let document = manifest_of(found).map_err(|error| (error, true))?;
-    Manifest::parse_for(&document, imports)
+    Manifest::parse_for(&found.name, imports, &document)
         .map_err(|complaints| (VerifyError::Manifest(complaints), Manifest::is_required(&document)))
 }
 
