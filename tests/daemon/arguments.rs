@@ -39,6 +39,8 @@ fn wrong_arguments_are_told_with_what_would_be_right() {
         (&["--listen", "=127.0.0.1:8080"], "--listen"),
         (&["--log", "loud"], "warning"),
         (&["--compile-timeout", "soon"], "--compile-timeout"),
+        (&["--compile-timeout", "0"], "it is at least 1s"),
+        (&["--compile-memory-max", "0"], "it is at least 64M"),
         (&["--plugin", "x"], "--plugins"),
         (&["x"], "x"),
     ] {

@@ -5,12 +5,13 @@ use crate::{
     journal::Priority,
     name::SocketName,
     quantity::{Bytes, Span},
+    settings::{COMPILE_MEMORY_MIN, COMPILE_TIMEOUT_MIN},
 };
 use clap::{
     Parser,
     builder::{PossibleValuesParser, TypedValueParser},
 };
-use std::path::PathBuf;
+use std::{fmt::Display, path::PathBuf, str::FromStr};
 
 /// Hosts WebAssembly components as if each were a small systemd service.
 #[derive(Parser)]
@@ -29,10 +30,10 @@ pub struct Arguments {
     #[arg(long, value_name = "PATH")]
     pub compiler: Option<PathBuf>,
     /// How long compiling one component may take
-    #[arg(long, value_name = "TIME")]
+    #[arg(long, value_name = "TIME", value_parser = at_least(COMPILE_TIMEOUT_MIN))]
     pub compile_timeout: Option<Span>,
     /// How much address space compiling one component may take
-    #[arg(long, value_name = "SIZE")]
+    #[arg(long, value_name = "SIZE", value_parser = at_least(COMPILE_MEMORY_MIN))]
     pub compile_memory_max: Option<Bytes>,
     /// The least important entries that are kept
     #[arg(long, value_name = "PRIORITY", value_parser = priorities())]
@@ -46,6 +47,17 @@ pub fn priorities() -> impl TypedValueParser<Value = Priority> {
         let mut all = Priority::ALL.into_iter();
         all.find_map(|(name, priority)| (name == chosen).then_some(priority)).ok_or("unknown")
     })
+}
+
+/// Takes what is not less than `least`.
+fn at_least<T>(least: T) -> impl Fn(&str) -> Result<T, String> + Clone + Send + Sync
+where
+    T: FromStr<Err: Display> + Display + PartialOrd + Copy + Send + Sync,
+{
+    move |text| {
+        let value: T = text.parse().map_err(|error: T::Err| error.to_string())?;
+        if value < least { Err(format!("it is at least {least}")) } else { Ok(value) }
+    }
 }
 
 fn parse_listen(text: &str) -> Result<Listen, String> {

@@ -12,6 +12,12 @@ use std::time::Duration;
 /// The largest file that is read.
 const FILE_MAX: u64 = 1 << 20;
 
+/// A shorter time is too short for every compilation.
+pub const COMPILE_TIMEOUT_MIN: Span = Span(Duration::from_secs(1));
+
+/// In less address space the compiler cannot even start.
+pub const COMPILE_MEMORY_MIN: Bytes = Bytes(64 << 20);
+
 /// The settings as they count: what the files leave out has its default here.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Settings {
@@ -101,10 +107,19 @@ impl Settings {
 
 impl Compile {
     fn read(table: &Table<'_>) -> Self {
-        let span = |key, default| table.parsed::<Span>(key).map_or(default, |span| span.0);
+        let timeout = table.parsed::<Span>("timeout-sec");
+        if timeout.is_some_and(|timeout| timeout < COMPILE_TIMEOUT_MIN) {
+            let message = format!("compile.timeout-sec is at least \"{COMPILE_TIMEOUT_MIN}\"");
+            table.complain_about("timeout-sec", message);
+        }
+        let memory_max = table.parsed::<Bytes>("memory-max");
+        if memory_max.is_some_and(|most| most < COMPILE_MEMORY_MIN) {
+            let message = format!("compile.memory-max is at least \"{COMPILE_MEMORY_MIN}\"");
+            table.complain_about("memory-max", message);
+        }
         Self {
-            timeout: span("timeout-sec", Duration::from_secs(120)),
-            memory_max: table.parsed("memory-max").unwrap_or(Bytes(4 << 30)),
+            timeout: timeout.map_or(Duration::from_secs(120), |timeout| timeout.0),
+            memory_max: memory_max.unwrap_or(Bytes(4 << 30)),
         }
     }
 }
@@ -142,5 +157,21 @@ mod tests {
             told[0].starts_with("plugind.toml:1:1: unknown key \"start-deadline\"; did you mean")
         );
         assert!(told[1].starts_with("d/a.toml:2:14: compile.memory-max: \"much\" is no size"));
+    }
+
+    #[test]
+    fn what_no_compiler_can_do_with_is_refused_with_its_place() {
+        let parse = |text| Settings::parse(&Document::new(Path::new("plugind.toml"), text));
+        let complaints =
+            parse("[compile]\ntimeout-sec = \"0\"\nmemory-max = \"1M\"\n").unwrap_err();
+        let told: Vec<_> = complaints.iter().map(ToString::to_string).collect();
+        assert_eq!(
+            told,
+            [
+                "plugind.toml:2:15: compile.timeout-sec is at least \"1s\"",
+                "plugind.toml:3:14: compile.memory-max is at least \"64M\"",
+            ]
+        );
+        assert!(parse("[compile]\ntimeout-sec = \"1\"\nmemory-max = \"64M\"\n").is_ok());
     }
 }
