@@ -1,6 +1,10 @@
 //! `pluginctl cat`: a manifest, or plugind.toml, as it counts, each value with the place that it came from.
 
-use crate::{output::Output, tree::Tree};
+use crate::{
+    output::Output,
+    print::{self, json_lines},
+    tree::Tree,
+};
 use clap::Args;
 use plugind::{
     chain::Chain,
@@ -81,7 +85,7 @@ impl Cat {
             .map_err(|complaints| complaints.iter().map(ToString::to_string).collect::<Vec<_>>())?;
         let files: Vec<_> = document.paths().collect();
         Ok(match self.json {
-            true => format!("{:#}\n", for_programs(component, &files, &settings)),
+            true => json_lines(&for_programs(component, &files, &settings)),
             false => for_people(component, &files, &settings),
         })
     }
@@ -132,11 +136,29 @@ fn for_programs(component: Option<&PathBuf>, files: &[&Path], settings: &[Settin
             "nth": setting.nth,
             "key": setting.key,
             "toml": setting.value,
-            "file": setting.place.path,
+            "file": print::path(&setting.place.path),
             "line": line,
             "column": column,
         })
     };
     let settings: Vec<_> = settings.iter().map(setting).collect();
+    let component = component.map(|path| print::path(path));
+    let files: Vec<_> = files.iter().map(|path| print::path(path)).collect();
     json!({ "component": component, "files": files, "settings": settings })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::{ffi::OsStr, os::unix::ffi::OsStrExt};
+
+    #[test]
+    fn a_file_whose_name_is_no_text_can_be_told_to_programs() {
+        let path = Path::new(OsStr::from_bytes(b"/etc/a\xff.toml"));
+        let document = Document::new(path, "a = 1\n");
+        let files: Vec<_> = document.paths().collect();
+        let told = for_programs(None, &files, &document.settings().unwrap());
+        assert_eq!(told["files"][0], "/etc/a\u{fffd}.toml");
+        assert_eq!(told["settings"][0]["file"], "/etc/a\u{fffd}.toml");
+    }
 }

@@ -2,9 +2,12 @@
 
 use plugind::text::{Escaped, is_harmful};
 use serde::Serialize;
+use serde_json::Value;
 use std::{
+    borrow::Cow,
     fmt::Write as _,
     io::{self, Write},
+    path::Path,
 };
 
 /// Writes to standard output, at once.
@@ -27,17 +30,32 @@ pub(crate) fn line(text: &str) -> String {
 
 /// A value of the control socket's, on one line.
 pub(crate) fn json(value: &impl Serialize) -> String {
-    let plain = serde_json::to_string(value).expect("it has text for keys");
-    let mut line = String::with_capacity(plain.len() + 1);
-    for c in plain.chars() {
-        match is_harmful(c) {
+    harmless(&serde_json::to_string(value).expect("it has text for keys"))
+}
+
+/// A value on as many lines as make it readable.
+pub(crate) fn json_lines(value: &Value) -> String {
+    harmless(&format!("{value:#}"))
+}
+
+/// A path for JSON, which has only text.
+pub(crate) fn path(path: &Path) -> Cow<'_, str> {
+    path.to_string_lossy()
+}
+
+/// JSON that steers no terminal, and means the same.
+fn harmless(json: &str) -> String {
+    let mut text = String::with_capacity(json.len() + 1);
+    for c in json.chars() {
+        match is_harmful(c) && c != '\n' {
             // It can only stand within a text, where JSON has this for it; none needs more digits.
-            true => drop(write!(line, "\\u{:04x}", u32::from(c))),
-            false => line.push(c),
+            true => drop(write!(text, "\\u{:04x}", u32::from(c))),
+            // Within a text it is escaped already.
+            false => text.push(c),
         }
     }
-    line.push('\n');
-    line
+    text.push('\n');
+    text
 }
 
 /// Lines of a name and a value each, as systemctl(1) shows them: the names end in one column.
@@ -77,6 +95,9 @@ mod tests {
         let line = json(&[text]);
         assert_eq!(line.matches(is_harmful).collect::<String>(), "\n", "{line:?}");
         assert_eq!(serde_json::from_str::<[String; 1]>(&line).unwrap(), [text]);
+        let lines = json_lines(&Value::from(vec![text]));
+        assert_eq!(lines.matches(is_harmful).collect::<String>(), "\n\n\n", "{lines:?}");
+        assert_eq!(serde_json::from_str::<[String; 1]>(&lines).unwrap(), [text]);
     }
 
     #[test]

@@ -1,8 +1,8 @@
 //! `pluginctl routes`: which plugin the configuration gives which route.
 
-use crate::{columns::columns, output::Output, shown::route, tree::Tree};
+use crate::{columns::columns, output::Output, print::json_lines, shown::route, tree::Tree};
 use clap::Args;
-use plugind::{chain::Chain, check::check, claims::Wish, name::PluginName};
+use plugind::{chain::Chain, check::check, claims::Wish, name::PluginName, settings};
 use serde_json::Value;
 
 /// Whose routes, and for whom.
@@ -19,6 +19,10 @@ impl Routes {
     /// Finds the routes.
     pub(crate) fn run(&self) -> Output {
         let mut output = Output::default();
+        if let Err(error) = settings::read(&self.tree.search_path()) {
+            output.is_configuration = true;
+            output.mistakes.extend(error.lines());
+        }
         // Routes follow from what components export and manifests say: nothing has to be compiled for them.
         let report = match check(&self.tree.search_path(), None) {
             Ok(report) => report,
@@ -38,6 +42,7 @@ impl Routes {
             let mistakes = checked.failed.iter().flat_map(|(_, mistakes)| mistakes);
             output.mistakes.extend(mistakes.cloned());
         }
+        output.mistakes.extend(report.strays);
         output.told = match self.json {
             true => {
                 let entry = |(wish, name): &(&Wish, &PluginName)| {
@@ -45,7 +50,7 @@ impl Routes {
                     entry["plugin"] = Value::from(name.as_str());
                     entry
                 };
-                format!("{:#}\n", Value::from(routes.iter().map(entry).collect::<Vec<_>>()))
+                json_lines(&Value::from(routes.iter().map(entry).collect::<Vec<_>>()))
             }
             false if routes.is_empty() => "no routes\n".to_owned(),
             false => columns(
