@@ -3,12 +3,32 @@
 //! A case is a directory: a tree (`usr/lib`, `run`, `etc`), a list `files` of what is no text, and the texts that are
 //! expected. With `GOLDEN=write` in the environment they are written instead of compared.
 
-use plugind_tests::{golden, program};
-use std::{fmt::Write as _, fs, path::Path, process::Command};
+use plugind_tests::{Signal, golden, program};
+use rustix::process::{Pid, kill_process};
+use std::{
+    fmt::Write as _,
+    fs,
+    path::Path,
+    process::{Command, Stdio},
+};
 
 /// What is expected in a file with this name: the output of pluginctl with these arguments.
-fn arguments(expected: &str) -> Vec<&str> {
-    match expected.strip_prefix("expected").expect("the file is one") {
+fn arguments(expected: &str) -> Vec<String> {
+    let component = |name: &str| format!("etc/plugind/plugins/{name}.wasm");
+    let named = expected.strip_prefix("expected").expect("the file is one");
+    let arguments = match (named.strip_prefix("-of-"), named.strip_prefix("-json-of-")) {
+        (Some(name), _) => return vec!["check".to_owned(), component(name)],
+        (_, Some(name)) => {
+            return vec!["check".to_owned(), component(name), "--json".to_owned()];
+        }
+        _ => of_a_tree(named),
+    };
+    arguments.into_iter().map(str::to_owned).collect()
+}
+
+/// The same where it is about the tree as a whole, or about one of its plugins by name.
+fn of_a_tree(named: &str) -> Vec<&str> {
+    match named {
         "" => vec!["check"],
         "-json" => vec!["check", "--json"],
         "-routes" => vec!["routes"],
@@ -22,9 +42,9 @@ fn arguments(expected: &str) -> Vec<&str> {
 }
 
 /// What pluginctl says of the tree below `root`, which is left out of all paths.
-fn told(arguments: &[&str], root: &Path) -> String {
+fn told(arguments: &[String], root: &Path) -> String {
     let mut command = Command::new(program("pluginctl"));
-    let command = command.args(arguments).arg("--root").arg(root).env_clear();
+    let command = command.args(arguments).arg("--root").arg(root).current_dir(root).env_clear();
     let output = command.output().expect("pluginctl can be run");
     let mut told = format!("$ pluginctl {}\n", arguments.join(" "));
     told.push_str(&String::from_utf8_lossy(&output.stdout));
@@ -77,6 +97,38 @@ fn checking_leaves_nothing_behind() {
         listed.expect("find can be run").stdout
     };
     let before = listed();
-    told(&["check"], tree.path());
+    told(&["check".to_owned()], tree.path());
     assert_eq!(String::from_utf8_lossy(&listed()), String::from_utf8_lossy(&before));
+}
+
+#[test]
+fn a_check_that_is_interrupted_leaves_nothing_behind_either() {
+    let case = golden::cases().into_iter().find(|case| case.ends_with("03-one-of-each-kind"));
+    let tree = golden::tree(&case.expect("the case is there"));
+    for signal in [Signal::HUP, Signal::INT, Signal::TERM] {
+        let temporary = tempfile::tempdir().expect("there is room for temporary files");
+        let pipe = temporary.path().join("pipe");
+        let made = Command::new("mkfifo").arg(&pipe).status().expect("mkfifo can be run");
+        assert!(made.success());
+        let compiler =
+            Path::new(env!("CARGO_MANIFEST_DIR")).join("compilers").join("hangs-and-says-so");
+        let check = Command::new(program("pluginctl"))
+            .args(["check", "--root"])
+            .args([tree.path(), Path::new("--compiler"), &compiler])
+            .env_clear()
+            .env("TMPDIR", temporary.path())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .expect("pluginctl can be run");
+        assert!(fs::read_to_string(&pipe).expect("it is a pipe").starts_with("begun\n"));
+        kill_process(Pid::from_child(&check), signal).expect("it runs");
+        let ended = check.wait_with_output().expect("it is a child of this process");
+        assert_eq!(ended.status.code(), Some(128 + signal.as_raw()));
+        assert_eq!(String::from_utf8_lossy(&ended.stderr), "interrupted\n");
+        assert!(ended.stdout.is_empty());
+        fs::remove_file(&pipe).expect("it is still there");
+        let left = fs::read_dir(temporary.path()).expect("it is a directory").count();
+        assert_eq!(left, 0, "after {signal:?}");
+    }
 }

@@ -3,7 +3,9 @@
 
 use crate::{
     columns::columns,
+    interrupt::Interrupt,
     output::Output,
+    print::{self, json_lines, line},
     shown::{kind, mode_of, route},
     tree::Tree,
 };
@@ -16,15 +18,17 @@ use plugind::{
     plugin::{
         compile::Compiler,
         manifest::grants_of_use,
-        scan::{Found, Masked},
+        scan::{Masked, Scanned, scan_one},
     },
     settings::{self, Settings},
+    text::Escaped,
 };
 use serde_json::{Value, json};
 use std::{
     fmt::Write as _,
     path::{Path, PathBuf},
 };
+use tempfile::TempDir;
 
 /// What is checked, and how.
 #[derive(Args)]
@@ -45,6 +49,15 @@ pub(crate) struct Check {
     json: bool,
 }
 
+/// What a check compiles with.
+struct Tools {
+    workshop: Workshop,
+    /// It ends the compilers, with which the check soon ends by itself.
+    interrupt: Interrupt,
+    /// It is gone, with all that was compiled, when this is.
+    _directory: TempDir,
+}
+
 /// What is said where nothing is compiled, so that nobody takes it for more than it is.
 const NOT_COMPILED: &str =
     "nothing was compiled or linked, so that a plugin may fail that is called good here";
@@ -61,36 +74,32 @@ impl Check {
             output.mistakes.extend(error.lines());
         }
         let settings = settings.unwrap_or_default();
-        // It is gone, with all that was compiled, when this returns.
-        let directory = tempfile::tempdir();
-        let workshop = match (&directory, self.no_compile) {
-            (_, true) => Ok(None),
-            (Ok(directory), false) => self.workshop(directory.path(), &settings).map(Some),
-            (Err(error), false) => Err(format!("cannot make a directory to compile in: {error}")),
-        };
-        let workshop = workshop.unwrap_or_else(|error| {
+        let tools = if self.no_compile { Ok(None) } else { self.tools(&settings).map(Some) };
+        let tools = tools.unwrap_or_else(|error| {
             output.mistakes.push(format!("{error}; --no-compile judges without it"));
             None
         });
+        let workshop = tools.as_ref().map(|tools| &tools.workshop);
         let mut checked = Vec::new();
         match self.paths.as_slice() {
-            [] => checked.push(self.check_all(
-                self.tree.search_path(),
-                workshop.as_ref(),
-                &mut output,
-            )),
+            [] => checked.push(self.check_all(self.tree.search_path(), workshop, &mut output)),
             paths => {
                 for path in paths {
-                    checked.push(self.check_path(path, workshop.as_ref(), &mut output));
+                    checked.push(self.check_path(path, workshop, &mut output));
                 }
             }
+        }
+        if let Some(signal) = tools.as_ref().and_then(|tools| tools.interrupt.came()) {
+            // What it would say of plugins is wrong: their compilers were ended.
+            let mistakes = vec!["interrupted".to_owned()];
+            return Output { mistakes, signal: Some(signal), ..Output::default() };
         }
         if self.json {
             let all = match checked.as_slice() {
                 [one] => one,
                 _ => &Value::Array(checked),
             };
-            output.told = format!("{all:#}\n");
+            output.told = json_lines(all);
         }
         if workshop.is_none() && self.no_compile {
             // Loud, and no mistake of what was checked.
@@ -99,7 +108,7 @@ impl Check {
         output
     }
 
-    fn workshop(&self, directory: &Path, settings: &Settings) -> Result<Workshop, String> {
+    fn tools(&self, settings: &Settings) -> Result<Tools, String> {
         let environment = Environment::read();
         let program = self.compiler.clone().unwrap_or_else(|| environment.compiler());
         if !program.exists() {
@@ -110,8 +119,19 @@ impl Check {
         }
         let compile = &settings.compile;
         let compiler = Compiler::new(program, compile.timeout, compile.memory_max.0);
-        Workshop::new(directory, compiler, environment.credentials(None))
-            .map_err(|error| Chain(&error).to_string())
+        // Before there is anything that would be left behind.
+        let ended = compiler.clone();
+        let interrupt = Interrupt::watch(move || ended.end())
+            .map_err(|error| format!("cannot wait for signals: {error}"))?;
+        let directory = tempfile::tempdir()
+            .map_err(|error| format!("cannot make a directory to compile in: {error}"))?;
+        // Below another root they are where the daemon looks for them, or else, as in an image, not there yet.
+        let root = self.tree.root();
+        let credentials =
+            environment.credentials(root).filter(|path| root.is_none() || path.exists());
+        let workshop = Workshop::new(directory.path(), compiler, credentials)
+            .map_err(|error| Chain(&error).to_string())?;
+        Ok(Tools { workshop, interrupt, _directory: directory })
     }
 
     fn check_path(&self, path: &Path, workshop: Option<&Workshop>, output: &mut Output) -> Value {
@@ -119,20 +139,26 @@ impl Check {
             let search_path = self.tree.search_path().with_only_plugins(path.to_owned());
             return self.check_all(search_path, workshop, output);
         }
-        match found(path).map(|found| check_one(found, workshop)) {
-            Ok(Some(checked)) => {
-                output.mistakes.extend(mistakes(&checked).iter().cloned());
-                if !self.json {
-                    output.told.push_str(&described(path, &checked));
-                }
-                plugin(&checked)
-            }
-            Ok(None) => Value::Null,
+        let Scanned { found, masked, strays: _ } = match scanned(path) {
+            Ok(scanned) => scanned,
             Err(why) => {
                 output.mistakes.push(why.clone());
-                json!({ "component": path, "mistakes": [why] })
+                return json!({ "component": print::path(path), "mistakes": [why] });
             }
+        };
+        if let Some(masked) = masked.first() {
+            if !self.json {
+                output.told.push_str(&told_masked(masked));
+            }
+            return json_masked(masked);
         }
+        let checked = found.into_iter().next().and_then(|found| check_one(found, workshop));
+        let Some(checked) = checked else { return Value::Null };
+        output.mistakes.extend(mistakes(&checked).iter().cloned());
+        if !self.json {
+            output.told.push_str(&described(path, &checked));
+        }
+        plugin(&checked)
     }
 
     fn check_all(
@@ -155,30 +181,30 @@ impl Check {
         if !self.json {
             output.told.push_str(&table(&report));
         }
-        let masked = |masked: &Masked| json!({ "name": masked.name.as_str(), "by": masked.by });
         json!({
             "plugins": report.plugins.iter().map(plugin).collect::<Vec<_>>(),
-            "masked": report.masked.iter().map(masked).collect::<Vec<_>>(),
+            "masked": report.masked.iter().map(json_masked).collect::<Vec<_>>(),
             "mistakes": own.into_iter().chain(report.strays).collect::<Vec<_>>(),
         })
     }
 }
 
 /// A component where it lies on a developer's machine, with what lies beside it.
-fn found(path: &Path) -> Result<Found, String> {
+fn scanned(path: &Path) -> Result<Scanned, String> {
     let stem = path.file_stem().unwrap_or_default().to_string_lossy();
     // What cargo builds has underscores where a plugin's name has hyphens.
     let name = stem.to_lowercase().replace('_', "-");
     let name =
         name.parse().map_err(|error| format!("{}: {error}; rename the file", path.display()))?;
-    let manifest = path.with_extension("toml");
-    let drop_ins = path.with_extension("toml.d");
-    Ok(Found {
-        name,
-        component: path.to_owned(),
-        manifest: Some(manifest).filter(|manifest| manifest.exists()),
-        drop_ins: vec![drop_ins],
-    })
+    Ok(scan_one(name, path))
+}
+
+fn told_masked(Masked { name, by }: &Masked) -> String {
+    line(&format!("{name} is masked by {}", by.display()))
+}
+
+fn json_masked(Masked { name, by }: &Masked) -> Value {
+    json!({ "name": name.as_str(), "by": print::path(by) })
 }
 
 fn mistakes(checked: &Checked) -> &[String] {
@@ -206,19 +232,16 @@ fn table(report: &Report) -> String {
         true => "no plugins\n".to_owned(),
         false => columns(&["PLUGIN", "RESULT", "KIND", "MODE", "ROUTES"], rows),
     };
-    for Masked { name, by } in &report.masked {
-        // Writing to a String cannot fail.
-        writeln!(told, "{name} is masked by {}", by.display()).ok();
-    }
+    told.extend(report.masked.iter().map(told_masked));
     told
 }
 
 fn described(path: &Path, checked: &Checked) -> String {
-    let mut told = format!("{}\n", path.display());
+    let mut told = line(&path.to_string_lossy());
     let Some((_, manifest, offers)) = &checked.verified else { return String::new() };
     let mut line = |name: &str, value: &str| {
         // Writing to a String cannot fail.
-        writeln!(told, "  {name:<9} {value}").ok();
+        writeln!(told, "  {name:<9} {}", Escaped(value)).ok();
     };
     line("kind", kind(offers));
     let routes: Vec<_> = checked.wishes.iter().map(|(route, _)| route.to_string()).collect();
@@ -249,7 +272,7 @@ fn plugin(checked: &Checked) -> Value {
         .map(|(digest, _, _)| digest.iter().map(|byte| format!("{byte:02x}")).collect::<String>());
     json!({
         "name": checked.name.as_str(),
-        "component": checked.component,
+        "component": print::path(&checked.component),
         "sha256": digest,
         "kind": offers.map(kind),
         "mode": mode_of(checked),

@@ -7,6 +7,7 @@ mod columns;
 mod completion;
 #[cfg(test)]
 mod fixtures;
+mod interrupt;
 mod list;
 mod live;
 mod log_level;

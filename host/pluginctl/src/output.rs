@@ -18,6 +18,8 @@ pub(crate) struct Output {
     pub(crate) mistakes: Vec<String>,
     /// What else is to be known, for standard error, one line each.
     pub(crate) notes: Vec<String>,
+    /// The signal that ended it, if one did.
+    pub(crate) signal: Option<u8>,
     /// What is wrong is the daemon's own configuration: no plugin can be helped before that is.
     pub(crate) is_configuration: bool,
 }
@@ -31,6 +33,7 @@ impl Output {
             .write_all(self.told.as_bytes())
             .and_then(|()| io::stderr().write_all(aside.as_bytes()));
         match printed {
+            _ if self.signal.is_some() => ExitCode::from(128 + self.signal.unwrap_or_default()),
             _ if self.is_configuration => ExitCode::from(EX_CONFIG),
             Ok(()) if self.mistakes.is_empty() => ExitCode::SUCCESS,
             _ => ExitCode::FAILURE,

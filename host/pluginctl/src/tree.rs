@@ -16,6 +16,11 @@ pub(crate) struct Tree {
 }
 
 impl Tree {
+    /// The directory below which everything is meant, if there is one.
+    pub(crate) fn root(&self) -> Option<&Path> {
+        self.root.as_deref()
+    }
+
     /// Where to look.
     pub(crate) fn search_path(&self) -> SearchPath {
         let path = SearchPath::below(self.root.as_deref().unwrap_or(Path::new("/")));

@@ -4,7 +4,10 @@ use crate::{
     config::{ListError, SearchPath, is_mask},
     name::{NameError, PluginName},
 };
-use std::{collections::BTreeMap, path::PathBuf};
+use std::{
+    collections::BTreeMap,
+    path::{Path, PathBuf},
+};
 
 /// A plugin that has a component, and where its files are.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -93,6 +96,20 @@ pub fn scan(path: &SearchPath) -> Result<Scanned, ListError> {
     Ok(files.pair())
 }
 
+/// The plugin `name` of this component and of what lies beside it, by the same rules.
+#[must_use]
+pub fn scan_one(name: PluginName, component: &Path) -> Scanned {
+    // A link that leads nowhere is there, too.
+    let there = |extension| {
+        Some(component.with_extension(extension)).filter(|path| path.symlink_metadata().is_ok())
+    };
+    let mut files = Files::default();
+    files.manifests.extend(there("toml").map(|path| (name.clone(), path)));
+    files.drop_ins.extend(there("toml.d").map(|path| (name.clone(), vec![path])));
+    files.components.insert(name, vec![component.to_owned()]);
+    files.pair()
+}
+
 /// The files by their stems.
 #[derive(Default)]
 struct Files {
@@ -167,7 +184,7 @@ impl Files {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::{ffi::OsStr, fs, os::unix::ffi::OsStrExt, os::unix::fs::symlink, path::Path};
+    use std::{ffi::OsStr, fs, os::unix::ffi::OsStrExt, os::unix::fs::symlink};
 
     /// A tree with these files, each with its own path as its contents.
     fn tree(files: &[&str]) -> tempfile::TempDir {
@@ -228,6 +245,24 @@ mod tests {
         assert_eq!((b.manifest.as_ref(), b.drop_ins.len()), (None, 1));
         assert_eq!(c.component, etc.join("c.wasm"));
         assert_eq!(told(&scanned), [""; 0]);
+    }
+
+    #[test]
+    fn a_component_alone_has_what_lies_beside_it_by_the_same_rules() {
+        let root = tree(&["a.wasm", "b.wasm", "b.toml.d/x.toml", "c.wasm", "c.toml"]);
+        let path = |file: &str| root.path().join(file);
+        symlink("/dev/null", path("a.toml")).unwrap();
+        symlink("/nowhere/at/all", path("b.toml")).unwrap();
+        symlink("/dev/null", path("d.wasm")).unwrap();
+        fs::write(path("e.wasm"), "").unwrap();
+        for name in ["a", "b", "c", "d", "e"] {
+            let all = SearchPath::below(root.path()).with_only_plugins(root.path().to_owned());
+            let mut all = scan(&all).unwrap();
+            all.found.retain(|found| found.name.as_str() == name);
+            all.masked.retain(|masked| masked.name.as_str() == name);
+            let one = scan_one(name.parse().unwrap(), &path(name).with_extension("wasm"));
+            assert_eq!((one.found, one.masked), (all.found, all.masked), "{name}");
+        }
     }
 
     #[test]

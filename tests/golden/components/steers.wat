@@ -1,0 +1,8 @@
+;; Exports a name that would steer a terminal and turn text around.
+(component
+  (core module $code (func (export "run") (result i32) i32.const 0))
+  (core instance $code (instantiate $code))
+  (func $run (result (result)) (canon lift (core func $code "run")))
+  (instance $cli (export "run" (func $run)))
+  (export "wasi:cli/run@0.2.0" (instance $cli))
+  (export "red\1b[31m\u{202e}\u{9b}2J" (instance $cli)))
