@@ -1,6 +1,6 @@
 //! A mistake in a file: where it is, what is wrong, and what would be right.
 
-use crate::text::Escaped;
+use crate::text::{Escaped, cut};
 use std::{
     fmt,
     path::{Path, PathBuf},
@@ -31,6 +31,9 @@ struct Mark {
     line: usize,
     column: usize,
 }
+
+/// The longest message, in bytes: the value that it quotes may be as long as a file.
+const MESSAGE_MAX: usize = 1000;
 
 /// From one mark to the next there are about so many bytes at most: a line may be as long as a file.
 const MARKED: usize = 256;
@@ -96,7 +99,7 @@ impl Complaint {
     /// A complaint about what stands at `place`.
     #[must_use]
     pub fn at(place: Place, message: impl Into<String>) -> Self {
-        Self { place, message: message.into() }
+        Self { place, message: cut(&message.into(), MESSAGE_MAX).into() }
     }
 
     /// A complaint about the file as a whole.
@@ -151,6 +154,12 @@ mod tests {
                 assert_eq!(marks.position(&text, offset), (line, column));
             }
         }
+    }
+
+    #[test]
+    fn a_long_value_is_not_told_as_a_whole() {
+        let told = Complaint::about(Path::new("f"), "x".repeat(1 << 20)).to_string();
+        assert!(told.len() < 1100 && told.contains("x… ("), "{}", told.len());
     }
 
     #[test]

@@ -10,12 +10,17 @@ use crate::{
     config::{Complaint, Document, ListError, list_drop_ins},
     file::{self, FileError},
     name::PluginName,
+    text::cut,
 };
 use sha2::{Digest, Sha256};
 use std::path::{Path, PathBuf};
 
 /// The largest component that is read: the largest known toolchain makes files of about 20 MB.
 const COMPONENT_MAX: u64 = 256 << 20;
+/// How many mistakes are told of one plugin: those of a manifest, and some of its component.
+const LINES_MAX: usize = 100;
+/// How long each of them may be, in bytes: a component's names may be as long as a component.
+const LINE_MAX: usize = 8000;
 /// The largest manifest that is read.
 const MANIFEST_MAX: u64 = 1 << 20;
 
@@ -99,7 +104,13 @@ impl Rejected {
     /// Everything that is wrong, each mistake told for itself.
     #[must_use]
     pub fn lines(&self) -> Vec<String> {
-        self.errors.iter().flat_map(VerifyError::lines).collect()
+        let mut lines: Vec<_> = self.errors.iter().flat_map(VerifyError::lines).collect();
+        let further = lines.len().saturating_sub(LINES_MAX);
+        if further > 0 {
+            lines.truncate(LINES_MAX);
+            lines.push(format!("{further} mistakes more; mend these first"));
+        }
+        lines.into_iter().map(|line| cut(&line, LINE_MAX).into()).collect()
     }
 
     /// Whether trying again helps only after something was changed.
@@ -223,6 +234,20 @@ mod tests {
     fn found(directory: &Path, file: &str) -> Found {
         let (name, component) = ("x".parse().unwrap(), directory.join(file));
         Found { name, component, manifest: None, drop_ins: Vec::new() }
+    }
+
+    #[test]
+    fn of_a_component_that_is_nothing_but_mistakes_not_all_is_told() {
+        let (name, component) = ("x".parse().unwrap(), PathBuf::from("x.wasm"));
+        let imports =
+            (0..100_000).map(|nth| format!("{nth}{}", "x".repeat(100_000 - nth))).step_by(500);
+        let why = OffersError::Imports(imports.collect());
+        let errors = vec![VerifyError::Offers { path: component.clone(), why }];
+        let rejected = Rejected { name, component, manifest: None, required: true, errors };
+        let lines = rejected.lines();
+        assert_eq!(lines.len(), LINES_MAX + 1);
+        assert_eq!(lines[LINES_MAX], "100 mistakes more; mend these first");
+        assert!(lines.iter().all(|line| line.len() < LINE_MAX + 50));
     }
 
     #[test]
