@@ -130,14 +130,18 @@ pub fn verify(found: Found) -> Result<Verified, Box<Rejected>> {
     let manifest = read_manifest(&found, imports);
     let Found { name, component, .. } = found;
     match (manifest, judged) {
-        (Ok(manifest), Ok((offers, digest))) => match ungranted(&offers, &manifest) {
-            None => Ok(Verified { name, manifest, offers, digest, path: component }),
-            Some((import, line)) => {
-                let errors = vec![VerifyError::Ungranted { path: component.clone(), import, line }];
-                let (required, manifest) = (manifest.required, Some(manifest));
-                Err(Box::new(Rejected { name, component, manifest, required, errors }))
+        (Ok(manifest), Ok((offers, digest))) => {
+            let ungranted = ungranted(&offers, &manifest).map(|(import, line)| {
+                VerifyError::Ungranted { path: component.clone(), import, line }
+            });
+            let errors: Vec<_> =
+                ungranted.into_iter().chain(unserved(&offers, &manifest)).collect();
+            if errors.is_empty() {
+                return Ok(Verified { name, manifest, offers, digest, path: component });
             }
-        },
+            let (required, manifest) = (manifest.required, Some(manifest));
+            Err(Box::new(Rejected { name, component, manifest, required, errors }))
+        }
         (Ok(manifest), Err(error)) => {
             let (required, errors) = (manifest.required, vec![error]);
             let manifest = Some(manifest);
@@ -148,6 +152,15 @@ pub fn verify(found: Found) -> Result<Verified, Box<Rejected>> {
             Err(Box::new(Rejected { name, component, manifest: None, required, errors }))
         }
     }
+}
+
+/// What is to be served and cannot be: the component may be another one than was meant, or half of it.
+fn unserved(offers: &Offers, manifest: &Manifest) -> Option<VerifyError> {
+    let serve = manifest.serve.first().filter(|_| offers.http.is_none())?;
+    let place = serve.origin.0.clone()?;
+    let message = "the component answers no HTTP requests, so there is nothing to serve; leave [[serve]] out, or put \
+                   the component there that does";
+    Some(VerifyError::Manifest(vec![Complaint::at(place, message.to_owned())]))
 }
 
 /// An import that is there only for who was granted it, and was not, with the line that would grant it.
