@@ -7,6 +7,7 @@ use std::{
     borrow::Cow,
     collections::{BTreeMap, HashMap},
     fmt,
+    net::Ipv6Addr,
     sync::Arc,
 };
 
@@ -147,13 +148,16 @@ fn decode_unreserved(path: &str) -> String {
     decoded
 }
 
-/// The host without its port and in lower case.
+/// The host without its port and in lower case; an IPv6 address as RFC 5952 writes it.
 fn plain_host(host: &str) -> Cow<'_, str> {
-    let end = match host.strip_prefix('[') {
-        // An IPv6 address has colons of its own.
-        Some(rest) => rest.find(']').map_or(host.len(), |bracket| bracket + 2),
-        None => host.find(':').unwrap_or(host.len()),
-    };
+    // It has colons of its own.
+    if let Some((address, _)) = host.strip_prefix('[').and_then(|rest| rest.split_once(']')) {
+        return match address.parse::<Ipv6Addr>() {
+            Ok(address) => Cow::Owned(format!("[{address}]")),
+            Err(_) => Cow::Borrowed(host),
+        };
+    }
+    let end = host.find(':').unwrap_or(host.len());
     let host = host[..end].trim_end_matches('.');
     if host.bytes().any(|byte| byte.is_ascii_uppercase()) {
         return Cow::Owned(host.to_ascii_lowercase());
@@ -201,6 +205,17 @@ mod tests {
             (route, Entry { plugin: plugin.parse().unwrap(), pool: None, strip: 0 })
         };
         Table::new(routes.iter().map(route).collect())
+    }
+
+    #[test]
+    fn an_address_is_the_same_however_it_is_written() {
+        let table = table(&[(Some("[2001:db8::1]"), "/", "six")]);
+        for host in ["[2001:db8::1]", "[2001:0DB8:0:0::1]:8080", "[2001:db8:0:0:0:0:0:1]"] {
+            assert_eq!(answers(&table, host, "/").as_deref(), Some("six"), "{host}");
+        }
+        for host in ["[2001:db8::2]", "[2001:db8::1", "2001:db8::1", "[]", "["] {
+            assert_eq!(answers(&table, host, "/"), None, "{host}");
+        }
     }
 
     fn answers(table: &Table, host: &str, path: &str) -> Option<String> {
