@@ -52,6 +52,7 @@ lint:
 	cargo clippy --release $(locked) $(compiler) --all-targets -- -D warnings
 	cargo clippy $(guest) $(locked) $(plugins) --lib --bins -- -D warnings
 	cargo clippy $(guest) $(locked) -p plugind-test-guests --examples -- -D warnings
+	CARGO_TARGET_DIR=target/fuzz/build cargo check --quiet $(locked) --manifest-path tests/fuzz/Cargo.toml
 
 build: setup-run ## build the daemon, its client and, apart from them, the compiler
 	cargo build --release $(locked) $(daemon)

@@ -17,7 +17,7 @@ use plugind::{
     environment::Environment,
     plugin::{
         compile::Compiler,
-        manifest::grants_of_use,
+        grants::grants_of_use,
         scan::{Masked, Scanned, scan_one},
     },
     settings::{self, Settings},

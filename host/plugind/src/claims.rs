@@ -3,8 +3,9 @@
 use crate::{
     name::PluginName,
     plugin::{
-        manifest::{Manifest, Serve, own_route},
+        manifest::Manifest,
         offers::Offers,
+        serve::{Serve, own_route},
     },
     table::Route,
 };

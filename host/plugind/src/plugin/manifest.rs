@@ -1,23 +1,22 @@
 //! What stands in `NAME.toml`: how a plugin is to be served, kept and limited. All of it is optional.
 
+use super::{
+    grants::Grants,
+    serve::{Serve, own_route},
+};
 use crate::{
-    config::{Complaint, Document, Origin, Table},
-    endpoint::Endpoint,
+    config::{Complaint, Document, Table},
     name::PluginName,
     quantity::{Bytes, Percent, Rate, Span},
     text::is_harmful,
 };
 use std::{
     collections::{BTreeMap, BTreeSet},
-    path::{Path, PathBuf},
     time::Duration,
 };
 
 /// Instances that are replaced more often would do little else than start.
 const RECYCLE_AGE_MIN: Duration = Duration::from_secs(1);
-/// The longest name of a credential: with what comes before it, it is the name of a file.
-const CREDENTIAL_MAX: usize = 128;
-
 /// A manifest as it counts: what the file leaves out has its default here.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Manifest {
@@ -37,19 +36,6 @@ pub struct Manifest {
     pub grants: Grants,
     /// `[config]`: what the plugin reads through `wasi:config/store`.
     pub config: BTreeMap<String, String>,
-}
-
-/// `[[serve]]`: a place where a plugin is found by its clients.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Serve {
-    /// A path prefix that ends where a segment ends; none: `/NAME`.
-    pub route: Option<String>,
-    /// Where that was written.
-    pub origin: Origin,
-    /// The host in lower case and without a port; none: any.
-    pub host: Option<String>,
-    /// Whether the plugin sees the path without its route.
-    pub strip_prefix: bool,
 }
 
 /// `[service]`: how a plugin lives. The words are those of systemd.service(5).
@@ -129,45 +115,6 @@ pub struct Limits {
     pub log_rate: Rate,
 }
 
-/// `[grants]`: what a plugin may do beyond what every plugin may. Nothing, unless it is written down.
-#[derive(Clone, Debug, Default, PartialEq)]
-pub struct Grants {
-    /// Its environment variables.
-    pub environment: BTreeMap<String, String>,
-    /// Directories that it may read, by the paths that they have on the machine.
-    pub read: Vec<PathBuf>,
-    /// Whether it has a directory of its own, `/state`.
-    pub state: bool,
-    /// Credentials that it may read.
-    pub credentials: Vec<String>,
-    /// Where it may send HTTP requests.
-    pub outgoing_http: Vec<Endpoint>,
-    /// Where it may connect by TCP.
-    pub tcp_connect: Vec<Endpoint>,
-}
-
-/// Where a plugin finds the directory of its own.
-pub const STATE: &str = "/state";
-
-/// What a grant is for: the imports, of which a component must have one, by the beginnings of their names.
-const PURPOSES: [(&str, &[&str]); 6] = [
-    ("environment", &["wasi:cli/environment@"]),
-    ("read", &["wasi:filesystem/preopens@"]),
-    ("state", &["wasi:filesystem/preopens@"]),
-    ("credentials", &["plugind:plugin/credentials@"]),
-    ("outgoing-http", &["wasi:http/client@0.3.", "wasi:http/outgoing-handler@0.2."]),
-    ("tcp-connect", &["wasi:sockets/types@0.3.", "wasi:sockets/tcp@0.2."]),
-];
-
-/// The grants that a component with these imports can make use of.
-#[must_use]
-pub fn grants_of_use(imports: &[String]) -> Vec<&'static str> {
-    let of_use = |(_, purposes): &(&str, &[&str])| {
-        imports.iter().any(|import| purposes.iter().any(|purpose| import.starts_with(purpose)))
-    };
-    PURPOSES.into_iter().filter(of_use).map(|(grant, _)| grant).collect()
-}
-
 impl Manifest {
     /// Reads a manifest, which may be made up of several files.
     ///
@@ -224,84 +171,6 @@ impl Default for Manifest {
     fn default() -> Self {
         Self::parse(&Document::default()).expect("an empty manifest has no mistakes")
     }
-}
-
-/// Where a plugin is found that does not say where.
-#[must_use]
-pub fn own_route(name: &PluginName) -> String {
-    format!("/{name}")
-}
-
-/// Host and route of what was read so far.
-type Places = BTreeSet<(Option<String>, Option<String>)>;
-
-impl Serve {
-    /// `own` is the route that counts where none is written, if that is known.
-    fn read(table: &Table<'_>, own: Option<&str>, places: &mut Places) -> Self {
-        // There is one socket so far, so that there is nothing to remember.
-        if let Some(socket) = table.text("socket").filter(|socket| socket != "http") {
-            let message = format!("serve.socket: there is no socket {socket:?}; there is \"http\"");
-            table.complain_about("socket", message);
-        }
-        let route = table.text("route");
-        if let Some(Err(wrong)) = route.as_deref().map(check_route) {
-            table.complain_about("route", format!("serve.route {wrong}"));
-        }
-        let host = table.text("host").map(|host| plain_host(&host));
-        if let Some(None) = host {
-            table.complain_about(
-                "host",
-                "serve.host is a host name or an address without a port, as in \"hello.example\" or \"[::1]\"",
-            );
-        }
-        let host = host.flatten();
-        let counts = route.as_deref().or(own).map(str::to_owned);
-        if !places.insert((host.clone(), counts.clone())) {
-            let twice = match (&route, counts) {
-                (None, Some(own)) => format!("serve.route is {own:?} by default, which"),
-                (None, None) => "serve.route is left out, and the same one".to_owned(),
-                (Some(_), _) => "serve.route".to_owned(),
-            };
-            let message = format!("{twice} is here a second time; take one of them out");
-            table.complain_about("route", message);
-        }
-        let strip_prefix = table.boolean("strip-prefix").unwrap_or(false);
-        Self { route, origin: table.origin("route"), host, strip_prefix }
-    }
-}
-
-/// The host as a client sends it, but in lower case and without a port; none where no client could.
-fn plain_host(host: &str) -> Option<String> {
-    if let Some(rest) = host.strip_prefix('[') {
-        let address: std::net::Ipv6Addr = rest.strip_suffix(']')?.parse().ok()?;
-        return Some(format!("[{address}]"));
-    }
-    let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.');
-    let is_host = !host.is_empty() && !host.ends_with('.') && host.chars().all(plain);
-    is_host.then(|| host.to_ascii_lowercase())
-}
-
-/// What else a path has as it is, beside letters and digits (RFC 3986, 3.3); everything else clients encode.
-const PLAIN: &str = "/-._~!$&'()*+,;=:@";
-
-/// A route is matched against what is left of a request's path after decoding, so it must be in that form itself.
-fn check_route(route: &str) -> Result<(), &'static str> {
-    if !route.starts_with('/') {
-        return Err("begins with \"/\", as in \"/hello\"");
-    }
-    if route.len() > 1 && route.ends_with('/') {
-        return Err("ends without \"/\": \"/hello\" serves \"/hello/\" too");
-    }
-    if route.split('/').any(|segment| matches!(segment, "." | "..")) || route.contains("//") {
-        return Err("has no empty segments and none that are \".\" or \"..\"");
-    }
-    if !route.chars().all(|c| c.is_ascii_alphanumeric() || PLAIN.contains(c)) {
-        return Err(
-            "has only a to z, A to Z, 0 to 9 and -._~!$&'()*+,;=:@ between its \"/\": nothing else \
-                    arrives as it is written",
-        );
-    }
-    Ok(())
 }
 
 impl Service {
@@ -371,82 +240,10 @@ impl Limits {
     }
 }
 
-impl Grants {
-    fn read(table: &Table<'_>, imports: Option<&[String]>) -> Self {
-        let grants = Self {
-            environment: table.texts("environment"),
-            read: table.list("read", check_directory),
-            state: table.boolean("state").unwrap_or(false),
-            credentials: table.list("credentials", check_credential),
-            outgoing_http: table.list("outgoing-http", str::parse),
-            tcp_connect: table.list("tcp-connect", str::parse),
-        };
-        if grants.environment.iter().any(|(name, value)| {
-            name.is_empty() || name.contains(['=', '\0']) || value.contains('\0')
-        }) {
-            table.complain_about(
-                "environment",
-                "grants.environment has names that are not empty and have no \"=\", and nothing in it has a NUL",
-            );
-        }
-        if grants.state && grants.read.iter().any(|path| path == Path::new(STATE)) {
-            table.complain_about(
-                "read",
-                format!("grants.read has {STATE}, which is the plugin's own by grants.state"),
-            );
-        }
-        for (key, purposes) in PURPOSES {
-            let serves =
-                |import: &String| purposes.iter().any(|purpose| import.starts_with(purpose));
-            if grants.has(key) && imports.is_some_and(|imports| !imports.iter().any(serves)) {
-                let purposes = purposes.join(" or ");
-                let message = format!(
-                    "grants.{key} is of no use: the component does not import {purposes}; leave it out"
-                );
-                table.complain_about(key, message);
-            }
-        }
-        grants
-    }
-
-    /// Whether anything is granted by the key.
-    fn has(&self, key: &str) -> bool {
-        match key {
-            "environment" => !self.environment.is_empty(),
-            "read" => !self.read.is_empty(),
-            "state" => self.state,
-            "credentials" => !self.credentials.is_empty(),
-            "outgoing-http" => !self.outgoing_http.is_empty(),
-            _ => !self.tcp_connect.is_empty(),
-        }
-    }
-}
-
-/// A directory is found under the same path by the plugin, so there must be one way to write it.
-fn check_directory(text: &str) -> Result<PathBuf, String> {
-    let mut segments = text.strip_prefix('/').unwrap_or("..").split('/');
-    let plain = |segment| !matches!(segment, "" | "." | "..");
-    if (text != "/" && !segments.all(plain)) || text.contains(is_harmful) {
-        let what = "is no directory; write it from the root on and without \".\" and \"..\"";
-        return Err(format!("{text:?} {what}, as in \"/usr/share/zoneinfo\""));
-    }
-    Ok(PathBuf::from(text))
-}
-
-/// A credential is a file of this name with `plugind.PLUGIN.` before it.
-fn check_credential(text: &str) -> Result<String, String> {
-    let allowed = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.');
-    if text.is_empty() || text.len() > CREDENTIAL_MAX || !text.chars().all(allowed) {
-        return Err(format!(
-            "{text:?} is no name of a credential; it has 1 to {CREDENTIAL_MAX} of letters, digits, \"-\", \"_\" and \".\""
-        ));
-    }
-    Ok(text.to_owned())
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::plugin::grants::PURPOSES;
     use std::path::Path;
 
     fn document(text: &str) -> Document {

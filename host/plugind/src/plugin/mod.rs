@@ -7,9 +7,11 @@
 
 pub mod cache;
 pub mod compile;
+pub mod grants;
 pub mod imports;
 pub mod manifest;
 mod nesting;
 pub mod offers;
 pub mod scan;
+pub mod serve;
 pub mod verify;

@@ -1,7 +1,7 @@
 //! What a manifest grants, made real for one generation: opened, read, ready to be handed to its instances.
 
 use super::{credentials, files, network, outgoing};
-use crate::{name::PluginName, plugin::manifest::Grants};
+use crate::{name::PluginName, plugin::grants::Grants};
 use std::{path::PathBuf, sync::Arc};
 
 /// Where the machine keeps what plugins may be granted.

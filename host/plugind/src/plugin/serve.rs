@@ -1,0 +1,98 @@
+//! `[[serve]]` of a manifest: where a plugin is found by its clients.
+
+use crate::{
+    config::{Origin, Table},
+    name::PluginName,
+};
+use std::{collections::BTreeSet, net::Ipv6Addr};
+
+/// `[[serve]]`: a place where a plugin is found by its clients.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Serve {
+    /// A path prefix that ends where a segment ends; none: `/NAME`.
+    pub route: Option<String>,
+    /// Where that was written.
+    pub origin: Origin,
+    /// The host in lower case and without a port; none: any.
+    pub host: Option<String>,
+    /// Whether the plugin sees the path without its route.
+    pub strip_prefix: bool,
+}
+
+/// Where a plugin is found that does not say where.
+#[must_use]
+pub fn own_route(name: &PluginName) -> String {
+    format!("/{name}")
+}
+
+/// Host and route of what was read so far.
+pub(super) type Places = BTreeSet<(Option<String>, Option<String>)>;
+
+impl Serve {
+    /// `own` is the route that counts where none is written, if that is known.
+    pub(super) fn read(table: &Table<'_>, own: Option<&str>, places: &mut Places) -> Self {
+        // There is one socket so far, so that there is nothing to remember.
+        if let Some(socket) = table.text("socket").filter(|socket| socket != "http") {
+            let message = format!("serve.socket: there is no socket {socket:?}; there is \"http\"");
+            table.complain_about("socket", message);
+        }
+        let route = table.text("route");
+        if let Some(Err(wrong)) = route.as_deref().map(check_route) {
+            table.complain_about("route", format!("serve.route {wrong}"));
+        }
+        let host = table.text("host").map(|host| plain_host(&host));
+        if let Some(None) = host {
+            table.complain_about(
+                "host",
+                "serve.host is a host name or an address without a port, as in \"hello.example\" or \"[::1]\"",
+            );
+        }
+        let host = host.flatten();
+        let counts = route.as_deref().or(own).map(str::to_owned);
+        if !places.insert((host.clone(), counts.clone())) {
+            let twice = match (&route, counts) {
+                (None, Some(own)) => format!("serve.route is {own:?} by default, which"),
+                (None, None) => "serve.route is left out, and the same one".to_owned(),
+                (Some(_), _) => "serve.route".to_owned(),
+            };
+            let message = format!("{twice} is here a second time; take one of them out");
+            table.complain_about("route", message);
+        }
+        let strip_prefix = table.boolean("strip-prefix").unwrap_or(false);
+        Self { route, origin: table.origin("route"), host, strip_prefix }
+    }
+}
+
+/// The host as a client sends it, but in lower case and without a port; none where no client could.
+fn plain_host(host: &str) -> Option<String> {
+    if let Some(rest) = host.strip_prefix('[') {
+        let address: Ipv6Addr = rest.strip_suffix(']')?.parse().ok()?;
+        return Some(format!("[{address}]"));
+    }
+    let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.');
+    let is_host = !host.is_empty() && !host.ends_with('.') && host.chars().all(plain);
+    is_host.then(|| host.to_ascii_lowercase())
+}
+
+/// What else a path has as it is, beside letters and digits (RFC 3986, 3.3); everything else clients encode.
+const PLAIN: &str = "/-._~!$&'()*+,;=:@";
+
+/// A route is matched against what is left of a request's path after decoding, so it must be in that form itself.
+fn check_route(route: &str) -> Result<(), &'static str> {
+    if !route.starts_with('/') {
+        return Err("begins with \"/\", as in \"/hello\"");
+    }
+    if route.len() > 1 && route.ends_with('/') {
+        return Err("ends without \"/\": \"/hello\" serves \"/hello/\" too");
+    }
+    if route.split('/').any(|segment| matches!(segment, "." | "..")) || route.contains("//") {
+        return Err("has no empty segments and none that are \".\" or \"..\"");
+    }
+    if !route.chars().all(|c| c.is_ascii_alphanumeric() || PLAIN.contains(c)) {
+        return Err(
+            "has only a to z, A to Z, 0 to 9 and -._~!$&'()*+,;=:@ between its \"/\": nothing else \
+                    arrives as it is written",
+        );
+    }
+    Ok(())
+}
