@@ -114,3 +114,25 @@ fn no_client_notices_reloads() {
     assert_eq!(tally.failures(), [""; 0], "{} were answered", tally.answered);
     assert_eq!(count(&machine, "PLUGIN_READY", "PLUGIN=hello"), 11);
 }
+
+#[test]
+fn a_directory_that_the_daemons_user_may_not_read_changes_nothing_and_is_told_once() {
+    let machine = Machine::boot_with(&["hello"]);
+    machine.start();
+    machine.succeed(&["chmod", "0700", "/etc/plugind/plugins"]);
+    assert_eq!(machine.run(&["pluginctl", "reload"]).status, 1);
+    let status = machine.wait_for("StatusText", |status| status.contains("not reloaded"));
+    assert!(status.contains("cannot read the directory /etc/plugind/plugins"), "{status}");
+    assert!(status.contains("give the user of the daemon the right to read it"), "{status}");
+    machine.wait_for_entry(&[&message("UNREADABLE")]);
+    assert_eq!(count(&machine, "UNREADABLE", "PRIORITY=3"), 1);
+    // systemd 257 sends SIGHUP after it, which reads once more.
+    assert_ne!(machine.systemctl(&["reload", "plugind.service"]).status, 0);
+    assert_eq!(machine.daemon("ActiveState"), "active");
+    assert_eq!(machine.get("/hello").status(), 200);
+
+    machine.succeed(&["chmod", "0755", "/etc/plugind/plugins"]);
+    machine.succeed(&["systemctl", "reload", "plugind.service"]);
+    machine.wait_for("StatusText", |status| !status.contains("not reloaded"));
+    assert_eq!(count(&machine, "PLUGIN_READY", "PLUGIN=hello"), 1);
+}

@@ -7,4 +7,3 @@ mod wire;
 
 pub use self::door::Control;
 pub use self::service::House;
-pub use crate::api;

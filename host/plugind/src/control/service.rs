@@ -17,6 +17,14 @@ use serde_json::{Map, Value, json};
 use tokio::sync::watch;
 use zlink::{Call, Reply};
 
+/// The methods that change something.
+const CHANGES: [&str; 4] = [
+    "io.plugind.Reload",
+    "io.plugind.Restart",
+    "io.systemd.service.Reload",
+    "io.systemd.service.SetLogLevel",
+];
+
 /// What there is to ask, and to ask for something.
 #[derive(Clone)]
 pub struct House {
@@ -106,8 +114,8 @@ impl House {
     ) -> zlink::Result<()> {
         let mut replies = Replies { writer, oneway: call.oneway(), more: call.more() };
         let method = call.method();
-        let allowed = || may_change.then_some(()).ok_or_else(Complaint::denied);
         let outcome = match method.method.as_str() {
+            change if CHANGES.contains(&change) && !may_change => Err(Complaint::denied()),
             "org.varlink.service.GetInfo" => Ok(info()),
             "org.varlink.service.GetInterfaceDescription" => {
                 method.parameters().and_then(|Interface { interface }| {
@@ -115,33 +123,23 @@ impl House {
                 })
             }
             "io.systemd.service.Ping" => Ok(json!({})),
-            "io.systemd.service.SetLogLevel" => match allowed() {
-                Ok(()) => self.set_log_level(method),
-                Err(denied) => Err(denied),
-            },
-            "io.systemd.service.Reload" => match allowed() {
-                Ok(()) => self.reload(&mut replies, false).await?.and_then(|reload| {
+            "io.systemd.service.SetLogLevel" => self.set_log_level(method),
+            "io.systemd.service.Reload" => {
+                self.reload(&mut replies, false).await?.and_then(|reload| {
                     match (&reload.unreadable, reload.failed.as_slice()) {
                         (None, []) => Ok(json!({})),
                         _ => Err(reload_failed(reload)),
                     }
-                }),
-                Err(denied) => Err(denied),
-            },
+                })
+            }
             "io.plugind.List" => match self.keeper.list().await {
                 Ok(plugins) => Ok(told(api::List { plugins })),
                 Err(Stopping) => Err(stopping()),
             },
             "io.plugind.Describe" => self.describe(method).await,
             "io.plugind.Status" => Ok(told(self.status(&mut replies).await?)),
-            "io.plugind.Reload" => match allowed() {
-                Ok(()) => self.reload(&mut replies, true).await?.map(told),
-                Err(denied) => Err(denied),
-            },
-            "io.plugind.Restart" => match allowed() {
-                Ok(()) => self.restart(method).await,
-                Err(denied) => Err(denied),
-            },
+            "io.plugind.Reload" => self.reload(&mut replies, true).await?.map(told),
+            "io.plugind.Restart" => self.restart(method).await,
             unknown => Err(match unknown.rsplit_once('.') {
                 Some((interface, _)) if is_known(interface) => Complaint::no_method(unknown),
                 Some((interface, _)) => Complaint::no_interface(interface),
