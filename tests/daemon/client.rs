@@ -86,13 +86,12 @@ fn error(name: &str, parameters: &str) -> String {
 
 /// A reply to `Reload`, with these parameters beside those that are seldom used.
 fn reload(continues: bool, parameters: &str) -> String {
-    let rest = r#""scanned":true,"unreadable":null,"unchanged":2"#;
+    let rest = r#""scanned":true,"unreadable":null,"unchanged":2,"draining":[],"takenBack":false"#;
     format!(r#"{{"parameters":{{{parameters},{rest}}},"continues":{continues}}}"#)
 }
 
-const WAITS: &str = r#""awaited":["hi","slow"],"changed":[],"removed":["old"],"failed":[]"#;
-const BAD: &str =
-    r#"{"plugin":"bad","stage":"verify","error":"bad.toml:1:1: no\u001b[2J","configuration":true}"#;
+const WAITS: &str = r#""awaited":[{"plugin":"hi","step":"compiling"},{"plugin":"slow","step":"queued"}],"changed":[],"removed":["old"],"failed":[]"#;
+const BAD: &str = r#"{"plugin":"bad","stage":"verify","error":"bad.toml:1:1: no\u001b[2J","remedy":"mend it","configuration":true}"#;
 
 #[test]
 fn without_a_daemon_it_says_what_to_look_at() {
@@ -174,15 +173,18 @@ fn what_cannot_be_restarted_keeps_nothing_else_from_it() {
 
 #[test]
 fn a_reload_tells_what_comes_of_it_and_fails_if_a_plugin_does() {
-    let middle =
-        format!(r#""awaited":["slow"],"changed":["hi"],"removed":["old"],"failed":[{BAD}]"#);
-    let last = middle.replace("\"slow\"", "").replace("[\"hi\"]", "[\"hi\",\"slow\"]");
+    let middle = format!(
+        r#""awaited":[{"plugin":"slow","step":"starting"}],"changed":["hi"],"removed":["old"],"failed":[{BAD}]"#
+    );
+    let last = middle
+        .replace(r#"{"plugin":"slow","step":"starting"}"#, "")
+        .replace("[\"hi\"]", "[\"hi\",\"slow\"]");
     let replies = [reload(true, WAITS), reload(true, &middle), reload(false, &last)];
     let replies: Vec<&str> = replies.iter().map(String::as_str).collect();
 
     let plain = talk(&["reload"], &[&replies]);
     assert_eq!(plain.status, Some(1));
-    assert_eq!(plain.calls, [r#"{"method":"io.plugind.Reload","more":true}"#]);
+    assert_eq!(plain.calls, [r#"{"method":"io.plugind.Reload","parameters":{},"more":true}"#]);
     assert_eq!(
         plain.stdout,
         "old: removed\nhi: changed\nslow: changed\n\

@@ -43,7 +43,7 @@ pub(crate) enum Method {
     #[serde(rename = "io.plugind.Status")]
     Status,
     #[serde(rename = "io.plugind.Reload")]
-    Reload,
+    Reload(api::ReloadTerms),
     #[serde(rename = "io.plugind.Restart")]
     Restart(api::Name),
     #[serde(rename = "io.systemd.service.SetLogLevel")]

@@ -23,6 +23,7 @@ pub(crate) fn failure() -> api::Failure {
         plugin: "bad".to_owned(),
         stage: "verify".to_owned(),
         error: "/etc/plugind/plugins/bad.toml:1:1: unknown key".to_owned(),
+        remedy: "mend it and reload".to_owned(),
         configuration: true,
     }
 }

@@ -34,7 +34,7 @@ impl Reload {
     /// Follows a reload to its end, and says whether it went well.
     async fn follow(&self) -> Result<bool, Problem> {
         let mut client = Client::connect(&self.place)?;
-        client.begin(Method::Reload).await?;
+        client.begin(Method::Reload(api::ReloadTerms::default())).await?;
         let mut told = Told::default();
         let mut live = (!self.json).then(Live::new);
         loop {
@@ -54,7 +54,7 @@ impl Reload {
                 complain(&failure);
             }
             if more {
-                live.iter_mut().try_for_each(|live| live.show(&now.awaited))?;
+                live.iter_mut().try_for_each(|live| live.show(&names(&now.awaited)))?;
                 continue;
             }
             if let Some(remedy) = remedy(&now) {
@@ -84,6 +84,10 @@ impl Told {
         });
         all.filter(|line| self.failures.insert(line.clone())).collect()
     }
+}
+
+fn names(awaited: &[api::Awaited]) -> Vec<String> {
+    awaited.iter().map(|awaited| awaited.plugin.clone()).collect()
 }
 
 /// What to do about what failed.
@@ -124,7 +128,6 @@ mod tests {
     fn everything_is_told_once_and_when_it_comes() {
         let mut told = Told::default();
         let mut now = api::Reload { scanned: true, unchanged: 3, ..api::Reload::default() };
-        now.awaited = names(["greeter", "slow"]);
         now.removed = names(["old"]);
         assert_eq!(told.news(&now), "old: removed\n");
         now.changed = names(["greeter"]);

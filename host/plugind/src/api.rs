@@ -10,10 +10,12 @@ pub const SOCKET: &str = "run/plugind/control";
 pub struct Failure {
     /// The plugin's name.
     pub plugin: String,
-    /// What was being done with it: `scan`, `verify`, `route`, `compile`, `link`, `start` or `run`.
+    /// What was being done with it: `scan`, `verify`, `route`, `compile`, `link`, `start`, `handover` or `run`.
     pub stage: String,
-    /// What went wrong, with file, cause and remedy.
+    /// What went wrong, with file and cause.
     pub error: String,
+    /// What to do about it.
+    pub remedy: String,
     /// Trying again helps only after something was changed.
     pub configuration: bool,
 }
@@ -96,15 +98,37 @@ pub struct Status {
     pub failed: Vec<Failure>,
 }
 
+/// The parameters of `io.plugind.Reload`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct ReloadTerms {
+    /// Nothing changes unless everything can.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub all_or_nothing: Option<bool>,
+    /// It is over only when what was replaced has finished what it had in hand.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub until_drained: Option<bool>,
+}
+
+/// A plugin whose new version does not serve yet.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Awaited {
+    /// The plugin's name.
+    pub plugin: String,
+    /// How far it is: `queued`, `compiling`, `starting`, `ready` or `handing-over`.
+    pub step: String,
+}
+
 /// A reply to `io.plugind.Reload`: how far it is. Nothing is awaited any more in the last one.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
 pub struct Reload {
     /// The directories were read and judged.
     pub scanned: bool,
     /// Why they could not be read; then nothing changes.
     pub unreadable: Option<String>,
-    /// Plugins whose new version is not ready yet.
-    pub awaited: Vec<String>,
+    /// Plugins whose new version does not serve yet.
+    pub awaited: Vec<Awaited>,
     /// Plugins that are new or have a new version, and serve.
     pub changed: Vec<String>,
     /// Plugins that are there no more.
@@ -113,6 +137,10 @@ pub struct Reload {
     pub unchanged: u64,
     /// Plugins of which the new version does not serve.
     pub failed: Vec<Failure>,
+    /// Plugins whose version before finishes what it has in hand.
+    pub draining: Vec<String>,
+    /// All or nothing was asked for, and so nothing was changed.
+    pub taken_back: bool,
 }
 
 /// The reply to `io.plugind.Restart`.

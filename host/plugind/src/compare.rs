@@ -3,7 +3,7 @@
 use crate::{
     claims::{Claims, Taken, Wish, wishes},
     config::{Complaint, Place},
-    kept::{Kept, Problem},
+    kept::{Content, Kept, Problem},
     lifecycle::State,
     name::PluginName,
     plugin::verify::Verified,
@@ -29,6 +29,19 @@ pub enum Verdict {
     },
     /// It cannot be used.
     Bad(Problem),
+}
+
+/// What was found, to tell whether the same is found again: what a plugin is made of, or why that cannot be used.
+pub type Found = BTreeMap<PluginName, Result<Content, String>>;
+
+/// Notes what was found.
+#[must_use]
+pub fn found(judged: &[Judged]) -> Found {
+    let content = |judged: &Judged| match judged {
+        Ok(verified) => Ok((*verified.digest(), verified.manifest().clone())),
+        Err(rejected) => Err(rejected.lines().join("; ")),
+    };
+    judged.iter().map(|judged| (name_of(judged).clone(), content(judged))).collect()
 }
 
 /// Judges what was found, in the order of names. What failed is tried `again` or not.
@@ -75,7 +88,11 @@ pub fn compare(
             }),
             (Ok(verified), Ok(())) => match plugins.get(&name) {
                 // First, since what there is may be on its way once more: it was asked to be restarted.
-                Some(kept) if kept.is_preparing(verified.digest(), verified.manifest()) => {
+                // What waits for its next try has it now, if somebody asks for that.
+                Some(kept)
+                    if kept.is_preparing(verified.digest(), verified.manifest())
+                        && !(again && kept.is_waiting()) =>
+                {
                     Verdict::OnItsWay
                 }
                 Some(kept) if is_what_there_is(&verified, kept) => Verdict::Same,
@@ -119,7 +136,7 @@ fn complaints(verified: &Verified, taken: &[Taken]) -> String {
 }
 
 fn is_what_there_is(verified: &Verified, kept: &Kept) -> bool {
-    kept.current.as_ref().is_some_and(|current| {
+    kept.generations.current().is_some_and(|current| {
         // What failed is tried again when somebody asks.
         current.is_made_from(verified.digest(), verified.manifest())
             && current.life.state() != State::Failed

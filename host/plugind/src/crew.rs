@@ -89,6 +89,20 @@ pub enum News {
     Aged,
     /// The program returned ok.
     Returned,
+    /// SEAM
+    Saved {
+        /// Which worker.
+        worker: u32,
+        /// What it keeps.
+        outcome: Result<Option<Arc<[u8]>>, Failure>,
+    },
+    /// SEAM
+    Restored {
+        /// Which worker.
+        worker: u32,
+        /// Whether it took it.
+        outcome: Result<(), Failure>,
+    },
     /// The last worker of a crew that was dismissed is gone.
     Gone,
 }

@@ -224,7 +224,8 @@ impl Daemon {
         watchdog: Option<Watchdog>,
         journal: Journal,
     ) -> Result<(), DaemonError> {
-        let start_deadline = settings.own?.start_deadline;
+        let own = settings.own?;
+        let start_deadline = own.start_deadline;
         let compiler = settings.compiler;
         let (publisher, reader) = table::channel();
         let means = Means {
@@ -232,6 +233,7 @@ impl Daemon {
             engine: engine::start()?,
             cache: Cache::new(settings.cache),
             compiler: compiler.clone(),
+            reload_concurrency: own.reload_concurrency,
             journal: journal.clone(),
             places: settings.places,
         };

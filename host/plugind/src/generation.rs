@@ -10,6 +10,7 @@ use crate::{
     plugin::manifest::Manifest,
     pool::Pool,
     restart::Restarts,
+    succession::Member,
     world::bindings::exports::plugind::plugin::lifecycle::StopReason,
 };
 use std::{sync::Arc, time::SystemTime};
@@ -81,6 +82,8 @@ impl Generation {
             News::Retired { .. } | News::Aged => Event::Retired,
             News::Returned => Event::Returned,
             News::Gone => Event::AllGone,
+            // What these mean is for the plugin to say.
+            News::Saved { .. } | News::Restored { .. } => Event::Due,
             News::Failed { starting: true, .. } if self.pool.workers() > 0 => Event::NoOneMore,
             News::Failed { failure, starting, .. } => {
                 self.failures += u64::from(!starting);
@@ -93,5 +96,27 @@ impl Generation {
                 Event::InstanceFailed { hope, others: self.pool.workers() > 0 }
             }
         }
+    }
+}
+
+impl Member for Generation {
+    fn number(&self) -> u64 {
+        self.number
+    }
+
+    fn life(&self) -> &Lifecycle {
+        &self.life
+    }
+
+    fn life_mut(&mut self) -> &mut Lifecycle {
+        &mut self.life
+    }
+
+    fn hands_over(&self) -> bool {
+        self.pool.hands_over()
+    }
+
+    fn leave_for(&mut self, reason: StopReason) {
+        self.reason = reason;
     }
 }

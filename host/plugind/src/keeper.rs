@@ -6,7 +6,7 @@ use crate::{
     link::Linked,
     name::PluginName,
     prepare::{Findings, PrepareError, ReadError},
-    reload::Reload,
+    reload::{Reload, Terms},
     summary::{Failed, Summary},
 };
 use tokio::sync::{mpsc, oneshot, watch};
@@ -33,7 +33,7 @@ pub enum RestartError {
     #[error("{}", .0.error)]
     Failed(Failed),
     /// What it was waiting for is not wanted any more.
-    #[error("its files changed meanwhile, and changed back; try again")]
+    #[error("its files changed meanwhile, and changed back")]
     TakenBack,
     /// Nothing is restarted any more.
     #[error(transparent)]
@@ -50,16 +50,18 @@ impl Keeper {
 
     /// Has the directories read anew, and what changed in them taken over. What is known to fail is not tried again.
     pub fn rescan(&self) {
-        self.send(Message::Reload { again: false, reply: None });
+        self.send(Message::Reload { terms: Terms::default(), reply: None });
     }
 
     /// Has the directories read anew, and what changed in them taken over. What failed is tried again. What comes of
-    /// it can be watched; it is over when its sender is gone.
+    /// it can be watched until it says that it is over, and that nothing drains; its sender goes before that only if
+    /// the daemon is about to end.
     ///
     /// # Errors
     /// When the daemon is about to end.
-    pub async fn reload(&self) -> Result<watch::Receiver<Reload>, Stopping> {
-        self.ask(|reply| Message::Reload { again: true, reply: Some(reply) }).await
+    pub async fn reload(&self, all_or_nothing: bool) -> Result<watch::Receiver<Reload>, Stopping> {
+        let terms = Terms { again: true, all_or_nothing };
+        self.ask(|reply| Message::Reload { terms, reply: Some(reply) }).await
     }
 
     /// Replaces all instances of a plugin by new ones, and returns the number of their generation once they serve.
@@ -115,7 +117,7 @@ impl Keeper {
 
 /// What the supervisor hears.
 pub(crate) enum Message {
-    Reload { again: bool, reply: Option<oneshot::Sender<watch::Receiver<Reload>>> },
+    Reload { terms: Terms, reply: Option<oneshot::Sender<watch::Receiver<Reload>>> },
     Restart { name: PluginName, reply: oneshot::Sender<Result<u64, RestartError>> },
     List(oneshot::Sender<Vec<api::Plugin>>),
     Describe { name: PluginName, reply: oneshot::Sender<Option<api::Description>> },
@@ -124,5 +126,6 @@ pub(crate) enum Message {
     Worker { name: PluginName, generation: u64, news: News },
     Due { name: PluginName, generation: u64 },
     TimedOut { name: PluginName, generation: u64 },
+    HandoverDue { name: PluginName, number: u64 },
     Stop(oneshot::Sender<()>),
 }

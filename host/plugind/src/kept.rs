@@ -10,8 +10,11 @@ use crate::{
     plugin::{
         manifest::{FailureAction, Manifest},
         offers::Offers,
+        verify::Verified,
     },
     pool::Pool,
+    reload::Step,
+    succession::{Gate, Progress, Succession},
     summary::{Failed, Stage, Summary},
 };
 use std::{sync::Arc, time::UNIX_EPOCH};
@@ -19,21 +22,19 @@ use std::{sync::Arc, time::UNIX_EPOCH};
 /// One plugin and all of its generations.
 #[derive(Default)]
 pub struct Kept {
-    /// The one that serves, or did until it failed.
-    pub current: Option<Generation>,
-    /// The one that is to take its place.
-    pub candidate: Option<Generation>,
-    /// Those that finish what they have in hand.
-    pub leaving: Vec<Generation>,
-    /// The preparation that is under way.
+    /// The version that serves, the one that is to follow, those that leave.
+    pub generations: Succession<Generation>,
+    /// The preparation that is under way, or waits for its turn.
     pub preparing: Option<Preparing>,
     /// Why the newest version does not serve.
     pub problem: Option<Problem>,
     /// Its files are gone, or the daemon ends: it goes when its generations have.
     pub removed: bool,
+    /// Tells this handover from earlier ones.
+    pub handover: u64,
 }
 
-/// A version of a plugin that is being compiled and linked.
+/// A version of a plugin that is being compiled and linked, or is to be.
 pub struct Preparing {
     /// Tells this preparation from earlier ones.
     pub ticket: u64,
@@ -43,6 +44,10 @@ pub struct Preparing {
     pub manifest: Manifest,
     /// The routes it asks for.
     pub wishes: Vec<Wish>,
+    /// How far it may go.
+    pub gate: Gate,
+    /// What is to be prepared, as long as others are in work.
+    pub queued: Option<Box<Verified>>,
 }
 
 /// A version of a plugin by what it is made of: its component's digest and its manifest.
@@ -72,26 +77,59 @@ pub struct Problem {
 }
 
 impl Kept {
-    /// The generation with this number.
-    pub fn generation(&mut self, number: u64) -> Option<&mut Generation> {
-        let all = self.current.iter_mut().chain(&mut self.candidate).chain(&mut self.leaving);
-        all.into_iter().find(|generation| generation.number == number)
-    }
-
     /// The generation to which requests come.
     #[must_use]
     pub fn serving(&self) -> Option<&Generation> {
-        let serves = |state| matches!(state, State::Active | State::Recovering);
-        self.current.as_ref().filter(|current| serves(current.life.state()))
+        self.generations.serving()
+    }
+
+    fn newest(&self) -> Option<&Generation> {
+        self.generations.candidate().or(self.generations.current())
+    }
+
+    /// How far its new version is, if one is on its way.
+    #[must_use]
+    pub fn step(&self) -> Option<Step> {
+        if let Some(preparing) = &self.preparing {
+            return Some(if preparing.queued.is_some() { Step::Queued } else { Step::Compiling });
+        }
+        self.generations.candidate()?;
+        Some(match self.generations.progress() {
+            Progress::Starting => Step::Starting,
+            Progress::Ready | Progress::Settled => Step::Ready,
+            Progress::Saving | Progress::Restoring => Step::HandingOver,
+        })
+    }
+
+    /// Whether its new version takes memory and time just now, and not only its place in the queue.
+    #[must_use]
+    pub fn is_at_work(&self) -> bool {
+        let waits = || self.candidate_state() == Some(State::Waiting);
+        match self.step() {
+            Some(Step::Compiling | Step::HandingOver) => true,
+            Some(Step::Starting) => !waits(),
+            Some(Step::Queued | Step::Ready) | None => false,
+        }
+    }
+
+    fn candidate_state(&self) -> Option<State> {
+        self.generations.candidate().map(|candidate| candidate.life.state())
+    }
+
+    /// Whether its new version takes over only if others can, too.
+    #[must_use]
+    pub fn is_behind_a_gate(&self) -> bool {
+        let candidate = self.generations.candidate().map(|_| self.generations.gate());
+        let gate = self.preparing.as_ref().map(|preparing| preparing.gate).or(candidate);
+        gate.is_some_and(|gate| gate != Gate::Open)
     }
 
     /// Whether this very component with this very manifest is on its way already.
     #[must_use]
     pub fn is_preparing(&self, digest: &[u8; 32], manifest: &Manifest) -> bool {
         let candidate = || {
-            self.candidate
-                .as_ref()
-                .is_some_and(|candidate| candidate.is_made_from(digest, manifest))
+            let candidate = self.generations.candidate();
+            candidate.is_some_and(|candidate| candidate.is_made_from(digest, manifest))
         };
         match &self.preparing {
             Some(preparing) => preparing.digest == *digest && preparing.manifest == *manifest,
@@ -99,16 +137,24 @@ impl Kept {
         }
     }
 
+    /// Whether its new version waits before it is tried again.
+    #[must_use]
+    pub fn is_waiting(&self) -> bool {
+        self.preparing.is_none() && self.candidate_state() == Some(State::Waiting)
+    }
+
     /// Whether something is under way that may make it serve.
     #[must_use]
     pub fn is_on_its_way(&self) -> bool {
-        self.preparing.is_some() || self.candidate.is_some()
+        self.preparing.is_some() || self.generations.candidate().is_some()
     }
 
     /// Whether nothing of it is left.
     #[must_use]
     pub fn is_gone(&self) -> bool {
-        self.removed && self.leaving.is_empty()
+        self.removed
+            && self.generations.current().is_none()
+            && self.generations.leaving().is_empty()
     }
 
     /// The routes it serves, or would serve, and its instances if it does.
@@ -119,8 +165,7 @@ impl Kept {
         }
         let preparing = self.preparing.as_ref().map(|preparing| preparing.wishes.clone());
         let problem = || self.problem.as_ref().map(|problem| problem.wishes.clone());
-        let generation =
-            || self.candidate.as_ref().or(self.current.as_ref()).map(Generation::wishes);
+        let generation = || self.newest().map(Generation::wishes);
         (preparing.or_else(problem).or_else(generation).unwrap_or_default(), None)
     }
 
@@ -128,8 +173,7 @@ impl Kept {
     fn is_required(&self) -> bool {
         let preparing = self.preparing.as_ref().map(|preparing| preparing.manifest.required);
         let problem = self.problem.as_ref().map(|problem| problem.required);
-        let generation = self.candidate.as_ref().or(self.current.as_ref());
-        let generation = generation.map(|generation| generation.manifest().required);
+        let generation = self.newest().map(|generation| generation.manifest().required);
         preparing.or(problem).or(generation).unwrap_or(true)
     }
 
@@ -138,7 +182,7 @@ impl Kept {
         summary.plugins += 1;
         let required = self.is_required();
         let returned = |current: &Generation| current.life.state() == State::Inactive;
-        if self.serving().is_some() || self.current.as_ref().is_some_and(returned) {
+        if self.serving().is_some() || self.generations.current().is_some_and(returned) {
             summary.ready += 1;
         } else if required && self.is_on_its_way() {
             summary.awaited.push(name.clone());
@@ -163,7 +207,7 @@ impl Kept {
         let waits = |life: &Lifecycle| {
             life.state() == State::Waiting && (life.trial() == Trial::Required) == required
         };
-        let candidate = self.candidate.as_ref().filter(|candidate| waits(&candidate.life))?;
+        let candidate = self.generations.candidate().filter(|candidate| waits(&candidate.life))?;
         Some(Problem::of(candidate, Stage::Start))
     }
 
@@ -171,7 +215,7 @@ impl Kept {
     #[must_use]
     pub fn report(&self, name: &PluginName) -> api::Plugin {
         let serving = self.serving();
-        let state = self.current.as_ref().map(|current| current.life.state());
+        let state = self.generations.current().map(|current| current.life.state());
         let active_state = match (serving.is_some(), self.is_on_its_way()) {
             _ if self.removed => "deactivating",
             (true, true) => "reloading",
@@ -205,7 +249,7 @@ impl Kept {
     /// What there is to say of it alone.
     #[must_use]
     pub fn describe(&self, name: &PluginName) -> api::Description {
-        let made_of = self.current.as_ref().map(|current| current.pool.linked());
+        let made_of = self.generations.current().map(|current| current.pool.linked());
         let names = |names: fn(&Offers) -> &Vec<String>| {
             made_of.map(|linked| names(&linked.offers).clone()).unwrap_or_default()
         };
@@ -220,6 +264,12 @@ impl Kept {
 }
 
 impl Problem {
+    /// Why this generation cannot follow the one that serves, whatever else may be known of it.
+    #[must_use]
+    pub fn of_handover(generation: &Generation, result: &'static str, error: String) -> Self {
+        Self { result, error, configuration: false, ..Self::of(generation, Stage::Handover) }
+    }
+
     /// Why this generation does not serve.
     #[must_use]
     pub fn of(generation: &Generation, stage: Stage) -> Self {

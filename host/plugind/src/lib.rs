@@ -39,13 +39,14 @@ pub mod table;
 // 4 Keeper: who owns every plugin's state
 pub mod restart;
 pub mod lifecycle;
+pub mod succession;
 pub mod summary;
 pub mod claims;
 pub mod prepare;
 pub mod generation;
+pub mod reload;
 pub mod kept;
 pub mod compare;
-pub mod reload;
 pub mod phase;
 pub mod keeper;
 pub mod supervisor;

@@ -165,6 +165,24 @@ impl Pool {
         self.crew.kill_all();
     }
 
+    /// Whether it exports `handover`.
+    #[must_use]
+    pub fn hands_over(&self) -> bool {
+        false
+    }
+
+    /// SEAM
+    pub fn save(&self) {}
+
+    /// SEAM
+    pub fn resume(&self) {}
+
+    /// SEAM
+    pub fn restore(&self, _: Arc<[u8]>) {}
+
+    /// SEAM
+    pub fn set_inheritance(&self, _: Option<Arc<[u8]>>) {}
+
     /// Has a request answered by an instance.
     ///
     /// # Errors

@@ -28,6 +28,8 @@ pub struct Means {
     pub cache: Cache,
     /// What makes it.
     pub compiler: Compiler,
+    /// How many plugins may have a new version in work at a time, once the daemon is ready.
+    pub reload_concurrency: usize,
     /// Where plugins speak.
     pub journal: Journal,
     /// Where is what they may be granted.

@@ -1,15 +1,56 @@
 //! One reading of the directories and what came of it so far.
 
 use crate::{api, name::PluginName, summary::Failed};
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fmt,
+};
+
+/// What was asked for.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Terms {
+    /// What failed is tried again, even if nothing in it has changed.
+    pub again: bool,
+    /// Nothing changes unless everything can.
+    pub all_or_nothing: bool,
+}
+
+/// How far a plugin's new version is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Step {
+    /// Others are in work.
+    Queued,
+    /// It is being compiled and linked.
+    Compiling,
+    /// Its first instance is being started.
+    Starting,
+    /// It could serve, and waits for all others.
+    Ready,
+    /// It is given what the version before keeps in its memory.
+    HandingOver,
+}
+
+impl fmt::Display for Step {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Queued => "queued",
+            Self::Compiling => "compiling",
+            Self::Starting => "starting",
+            Self::Ready => "ready",
+            Self::HandingOver => "handing-over",
+        })
+    }
+}
 
 /// What one reading of the directories led to so far.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Reload {
-    /// What failed is tried again, even if nothing in it has changed.
-    pub again: bool,
+    /// What was asked for.
+    pub terms: Terms,
     compared: bool,
-    pending: BTreeSet<PluginName>,
+    over: bool,
+    /// Plugins whose new version does not serve yet, and how far it is.
+    pending: BTreeMap<PluginName, Step>,
     /// Plugins that are new or have a new version, and serve.
     pub changed: BTreeSet<PluginName>,
     /// Plugins that could not be taken over.
@@ -20,29 +61,51 @@ pub struct Reload {
     pub unchanged: usize,
     /// Why the directories could not be read.
     pub unreadable: Option<String>,
+    /// Generations that were replaced or removed, and finish what they have in hand.
+    draining: BTreeSet<(PluginName, u64)>,
+    /// All or nothing was asked for, and so nothing was changed.
+    pub taken_back: bool,
 }
 
 impl Reload {
-    /// One that has not begun. What failed is tried `again` or not.
+    /// One that has not begun.
     #[must_use]
-    pub fn new(again: bool) -> Self {
-        Self { again, ..Self::default() }
+    pub fn new(terms: Terms) -> Self {
+        Self { terms, ..Self::default() }
     }
 
     /// One that takes the place of this one, which is not over: what was done stays done, all else is judged anew.
     #[must_use]
     pub fn anew(&self, again: bool) -> Self {
         Self {
-            again: again || self.again,
+            terms: Terms { again: again || self.terms.again, ..self.terms },
             changed: self.changed.clone(),
             removed: self.removed.clone(),
+            draining: self.draining.clone(),
             ..Self::default()
         }
     }
 
     /// This plugin is to be taken over.
     pub fn await_plugin(&mut self, name: &PluginName) {
-        self.pending.insert(name.clone());
+        self.pending.insert(name.clone(), Step::Queued);
+    }
+
+    /// The plugins that are to be taken over, and how far each is.
+    pub fn pending(&self) -> impl Iterator<Item = (&PluginName, Step)> {
+        self.pending.iter().map(|(name, step)| (name, *step))
+    }
+
+    /// Whether this plugin is to be taken over.
+    #[must_use]
+    pub fn awaits(&self, name: &PluginName) -> bool {
+        self.pending.contains_key(name)
+    }
+
+    /// This plugin has come so far; whether that is news.
+    pub fn came_to(&mut self, name: &PluginName, step: Step) -> bool {
+        let known = self.pending.get_mut(name);
+        known.is_some_and(|known| std::mem::replace(known, step) != step)
     }
 
     /// Everything that was found has been looked at.
@@ -53,16 +116,32 @@ impl Reload {
     /// This plugin was taken over.
     pub fn taken_over(&mut self, name: &PluginName) {
         // Another one that becomes ready meanwhile, after a failure of its own, is none of this.
-        if self.pending.remove(name) {
+        if self.pending.remove(name).is_some() {
             self.changed.insert(name.clone());
         }
     }
 
     /// This plugin could not be taken over.
     pub fn failed(&mut self, failed: Failed) {
-        if self.pending.remove(&failed.plugin) || !self.compared {
+        if self.pending.remove(&failed.plugin).is_some() || !self.compared {
             self.failed.insert(failed.plugin.clone(), failed);
         }
+    }
+
+    /// Because something failed, nothing is changed.
+    pub fn take_back(&mut self) {
+        self.pending.clear();
+        self.taken_back = true;
+    }
+
+    /// This generation was replaced or removed, and finishes what it has in hand.
+    pub fn drains(&mut self, name: &PluginName, generation: u64) {
+        self.draining.insert((name.clone(), generation));
+    }
+
+    /// Nothing is left of this generation; whether that is news.
+    pub fn drained(&mut self, name: &PluginName, generation: u64) -> bool {
+        self.draining.remove(&(name.clone(), generation))
     }
 
     /// Whether everything that was found has been looked at.
@@ -73,22 +152,46 @@ impl Reload {
 
     /// Whether nothing is awaited any more.
     #[must_use]
-    pub fn is_over(&self) -> bool {
+    pub fn is_settled(&self) -> bool {
         self.compared && self.pending.is_empty()
+    }
+
+    /// It is over, but for what drains.
+    pub fn finish(&mut self) {
+        self.over = true;
+    }
+
+    /// Whether it is over, but for what drains.
+    #[must_use]
+    pub fn is_over(&self) -> bool {
+        self.over
+    }
+
+    /// Whether nothing of what was replaced or removed is left.
+    #[must_use]
+    pub fn is_drained(&self) -> bool {
+        self.draining.is_empty()
     }
 }
 
 impl From<&Reload> for api::Reload {
     fn from(reload: &Reload) -> Self {
         let names = |names: &BTreeSet<PluginName>| names.iter().map(ToString::to_string).collect();
+        let awaited = |(plugin, step): (&PluginName, Step)| api::Awaited {
+            plugin: plugin.to_string(),
+            step: step.to_string(),
+        };
+        let draining: BTreeSet<_> = reload.draining.iter().map(|(name, _)| name.clone()).collect();
         Self {
             scanned: reload.compared,
             unreadable: reload.unreadable.clone(),
-            awaited: names(&reload.pending),
+            awaited: reload.pending().map(awaited).collect(),
             changed: names(&reload.changed),
             removed: names(&reload.removed),
             unchanged: reload.unchanged as u64,
             failed: reload.failed.values().map(Into::into).collect(),
+            draining: names(&draining),
+            taken_back: reload.taken_back,
         }
     }
 }
@@ -111,26 +214,26 @@ mod tests {
         reload.await_plugin(&a);
         reload.await_plugin(&b);
         reload.failed(failed(&c));
-        assert!(!reload.is_over());
+        assert!(!reload.is_settled());
         reload.compared();
         reload.taken_over(&a);
-        assert!(!reload.is_over());
+        assert!(!reload.is_settled());
         reload.failed(failed(&b));
         reload.failed(failed(&a));
-        assert!(reload.is_over());
+        assert!(reload.is_settled());
         assert_eq!((reload.changed.len(), reload.failed.len()), (1, 2));
     }
 
     #[test]
     fn one_that_takes_the_place_of_another_keeps_what_was_done_and_nothing_else() {
         let [a, b] = ["a", "b"].map(|name| name.parse().unwrap());
-        let mut reload = Reload::new(true);
+        let mut reload = Reload::new(Terms { again: true, all_or_nothing: false });
         reload.await_plugin(&a);
         reload.await_plugin(&b);
         reload.compared();
         reload.taken_over(&a);
         let next = reload.anew(false);
-        assert!(next.again && next.changed.contains(&a));
-        assert!(!next.is_compared() && !next.is_over());
+        assert!(next.terms.again && next.changed.contains(&a));
+        assert!(!next.is_compared() && !next.is_settled());
     }
 }

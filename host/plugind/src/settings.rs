@@ -15,6 +15,9 @@ const FILE_MAX: u64 = 1 << 20;
 /// A shorter time is too short for every compilation.
 pub const COMPILE_TIMEOUT_MIN: Span = Span(Duration::from_secs(1));
 
+/// So many new versions are in work at a time, unless somebody says otherwise.
+const RELOAD_CONCURRENCY: usize = 4;
+
 /// In less address space the compiler cannot even start.
 pub const COMPILE_MEMORY_MIN: Bytes = Bytes(64 << 20);
 
@@ -23,6 +26,8 @@ pub const COMPILE_MEMORY_MIN: Bytes = Bytes(64 << 20);
 pub struct Settings {
     /// How long the required plugins may take to become ready.
     pub start_deadline: Duration,
+    /// How many plugins may have a new version in work at a time.
+    pub reload_concurrency: usize,
     /// The least important entries of the log that are kept.
     pub log_level: Priority,
     /// `[compile]`
@@ -99,6 +104,9 @@ impl Settings {
         let span = |key, default| table.parsed::<Span>(key).map_or(default, |span| span.0);
         Self {
             start_deadline: span("start-deadline-sec", Duration::from_secs(300)),
+            reload_concurrency: table
+                .number("reload-concurrency", 1)
+                .map_or(RELOAD_CONCURRENCY, |number| usize::try_from(number).unwrap_or(usize::MAX)),
             log_level: table.choice("log-level", &Priority::ALL).unwrap_or(Priority::Info),
             compile: table.table("compile", Compile::read),
         }

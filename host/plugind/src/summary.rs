@@ -57,7 +57,32 @@ pub enum Stage {
     Compile,
     Link,
     Start,
+    Handover,
     Run,
+}
+
+impl Failed {
+    /// What to do about it.
+    #[must_use]
+    pub fn remedy(&self) -> String {
+        let plugin = &self.plugin;
+        match self.stage {
+            Stage::Scan | Stage::Verify | Stage::Route => "mend it and reload".to_owned(),
+            Stage::Compile | Stage::Link if self.configuration => {
+                "build the component anew and reload".to_owned()
+            }
+            Stage::Start if self.configuration => "mend its configuration and reload".to_owned(),
+            Stage::Compile | Stage::Link => "a reload tries it again".to_owned(),
+            Stage::Start | Stage::Handover => {
+                format!("`journalctl PLUGIN={plugin}` may tell more; a reload tries it again")
+            }
+            Stage::Run => {
+                format!(
+                    "`journalctl PLUGIN={plugin}` may tell more; `pluginctl restart {plugin}` starts it again"
+                )
+            }
+        }
+    }
 }
 
 impl fmt::Display for Stage {
@@ -69,6 +94,7 @@ impl fmt::Display for Stage {
             Self::Compile => "compile",
             Self::Link => "link",
             Self::Start => "start",
+            Self::Handover => "handover",
             Self::Run => "run",
         })
     }
@@ -93,6 +119,7 @@ impl From<&Failed> for api::Failure {
             plugin: failed.plugin.to_string(),
             stage: failed.stage.to_string(),
             error: failed.error.clone(),
+            remedy: failed.remedy(),
             configuration: failed.configuration,
         }
     }
@@ -107,7 +134,8 @@ impl fmt::Display for Summary {
         for (nth, failed) in self.failed.iter().take(TOLD).enumerate() {
             let separator = if nth == 0 { "; failed: " } else { ", " };
             let error = cut(&failed.error, TOLD_EACH);
-            write!(f, "{separator}{} ({}: {error})", failed.plugin, failed.stage)?;
+            let (plugin, stage, remedy) = (&failed.plugin, failed.stage, failed.remedy());
+            write!(f, "{separator}{plugin} ({stage}: {error}; {remedy})")?;
         }
         if let more @ 1.. = self.failed.len().saturating_sub(TOLD) {
             write!(f, ", and {more} more")?;

@@ -86,15 +86,18 @@ impl Method {
             Some(Value::Object(given)) => given.clone(),
             Some(_) => return Err(Complaint::bad_parameter("parameters")),
         };
-        // No method has more than one.
-        let first = given.keys().next().cloned().unwrap_or_default();
-        serde_json::from_value(Value::Object(given)).map_err(|error| {
+        serde_json::from_value(Value::Object(given.clone())).map_err(|error| {
             let error = error.to_string();
-            // What is missing or too much is named there, in quotes; of what is wrong there is only the value.
+            // What is missing or too much is named there, in quotes; what is wrong is not.
             let is_named =
                 ["missing field", "unknown field"].iter().any(|it| error.starts_with(it));
             let named = error.split('`').nth(1).filter(|_| is_named);
-            Complaint::bad_parameter(named.unwrap_or(&first))
+            let is_wrong = |(name, value): &(&String, &Value)| {
+                let alone = Map::from_iter([((*name).clone(), (*value).clone())]);
+                serde_json::from_value::<T>(Value::Object(alone)).is_err()
+            };
+            let wrong = || given.iter().find(is_wrong).map(|(name, _)| name.as_str());
+            Complaint::bad_parameter(named.or_else(wrong).unwrap_or_default())
         })
     }
 
@@ -124,21 +127,23 @@ impl House {
             }
             "io.systemd.service.Ping" => Ok(json!({})),
             "io.systemd.service.SetLogLevel" => self.set_log_level(method),
-            "io.systemd.service.Reload" => {
-                self.reload(&mut replies, false).await?.and_then(|reload| {
-                    match (&reload.unreadable, reload.failed.as_slice()) {
-                        (None, []) => Ok(json!({})),
-                        _ => Err(reload_failed(reload)),
-                    }
-                })
-            }
+            "io.systemd.service.Reload" => self
+                .reload(&mut replies, false, api::ReloadTerms::default())
+                .await?
+                .and_then(|reload| match (&reload.unreadable, reload.failed.as_slice()) {
+                    (None, []) => Ok(json!({})),
+                    _ => Err(reload_failed(reload)),
+                }),
             "io.plugind.List" => match self.keeper.list().await {
                 Ok(plugins) => Ok(told(api::List { plugins })),
                 Err(Stopping) => Err(stopping()),
             },
             "io.plugind.Describe" => self.describe(method).await,
             "io.plugind.Status" => Ok(told(self.status(&mut replies).await?)),
-            "io.plugind.Reload" => self.reload(&mut replies, true).await?.map(told),
+            "io.plugind.Reload" => match method.parameters() {
+                Ok(terms) => self.reload(&mut replies, true, terms).await?.map(told),
+                Err(complaint) => Err(complaint),
+            },
             "io.plugind.Restart" => self.restart(method).await,
             unknown => Err(match unknown.rsplit_once('.') {
                 Some((interface, _)) if is_known(interface) => Complaint::no_method(unknown),
@@ -180,6 +185,7 @@ impl House {
                 plugin: name.to_string(),
                 stage: "start".to_owned(),
                 error: why.to_string(),
+                remedy: "try again".to_owned(),
                 configuration: false,
             })),
         }
@@ -190,17 +196,26 @@ impl House {
         &self,
         replies: &mut Replies<'_>,
         stream: bool,
+        terms: api::ReloadTerms,
     ) -> zlink::Result<Result<api::Reload, Complaint>> {
-        let Ok(mut reload) = self.keeper.reload().await else { return Ok(Err(stopping())) };
+        let all_or_nothing = terms.all_or_nothing.unwrap_or_default();
+        let until_drained = terms.until_drained.unwrap_or_default();
+        let Ok(mut reload) = self.keeper.reload(all_or_nothing).await else {
+            return Ok(Err(stopping()));
+        };
         loop {
-            let so_far = api::Reload::from(&*reload.borrow_and_update());
-            if reload.changed().await.is_err() {
-                // What was said last may not have been seen yet.
-                let last = reload.borrow();
-                return Ok(if last.is_over() { Ok((&*last).into()) } else { Err(stopping()) });
+            let (so_far, ended) = {
+                let now = reload.borrow_and_update();
+                (api::Reload::from(&*now), now.is_over() && (now.is_drained() || !until_drained))
+            };
+            if ended {
+                return Ok(Ok(so_far));
             }
             if stream {
                 replies.send(so_far).await?;
+            }
+            if reload.changed().await.is_err() {
+                return Ok(Err(stopping()));
             }
         }
     }

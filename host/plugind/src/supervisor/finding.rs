@@ -1,59 +1,88 @@
 //! The directories are read, and what differs from what there is is set going.
 
-use super::{Supervisor, life::ERROR_MAX};
+use super::{Queued, Reply, Supervisor, life::ERROR_MAX};
 use crate::{
     chain::Chain,
     claims::Wish,
-    compare::{Verdict, compare},
+    compare::{Verdict, compare, found},
     generation::Generation,
     journal::messages,
     keeper::{Message, RestartError},
     kept::{Kept, Preparing, Problem},
-    lifecycle::{Event, Trial},
+    lifecycle::Trial,
     link::Linked,
     name::PluginName,
     plugin::{scan::Masked, verify::Verified},
     prepare::{Findings, Means, PrepareError, ReadError, prepare, read},
-    reload::Reload,
+    reload::{Reload, Terms},
+    succession::Gate,
     summary::Stage,
     text::cut,
     world::bindings::exports::plugind::plugin::lifecycle::StopReason,
 };
 use std::{
-    collections::BTreeSet,
     mem::{replace, take},
     path::Path,
+    time::Instant,
 };
-use tokio::sync::{oneshot, watch};
+use tokio::sync::watch;
 use tracing::{error, info, warn};
 
 impl Supervisor {
-    /// Has the directories read anew. Who asks while that is under way shares what comes of it.
-    pub(super) fn begin_reload(
-        &mut self,
-        again: bool,
-        reply: Option<oneshot::Sender<watch::Receiver<Reload>>>,
-    ) {
-        let was_asked_for = self.reloads_over < self.reloads_begun;
+    /// Has the directories read anew. Who asks while that is under way shares what comes of it; only a reload of
+    /// another kind waits for it.
+    pub(super) fn ask_for_reload(&mut self, terms: Terms, reply: Option<Reply>) {
         // The first reading is the start, which has words of its own.
-        if self.begun {
-            self.reloads_begun += 1;
-            info!(message_id = messages::RELOADING, "reloading");
+        if !replace(&mut self.begun, true) {
+            self.reload = Some(watch::Sender::new(Reload::new(terms)));
+            self.read();
+            return;
         }
-        self.begun = true;
+        self.reloads_begun += 1;
+        info!(message_id = messages::RELOADING, "reloading");
+        let under_way = self.reload.as_ref().map(|reload| reload.borrow().terms.all_or_nothing);
+        if under_way.is_some_and(|all_or_nothing| all_or_nothing != terms.all_or_nothing) {
+            self.queue(terms, reply);
+        } else {
+            self.begin_reload(terms, reply, 1);
+        }
+    }
+
+    /// Lets a reload wait until the one is over that is under way.
+    fn queue(&mut self, terms: Terms, reply: Option<Reply>) {
+        let is_of_its_kind =
+            |queued: &&mut Queued| queued.terms.all_or_nothing == terms.all_or_nothing;
+        match self.queued.iter_mut().find(is_of_its_kind) {
+            Some(queued) => {
+                queued.terms.again |= terms.again;
+                queued.replies.extend(reply);
+                queued.times += 1;
+            }
+            None => {
+                self.queued.push(Queued { terms, replies: reply.into_iter().collect(), times: 1 });
+            }
+        }
+    }
+
+    /// Begins a reload that was asked for so many `times`, or has the one that is under way begin anew.
+    fn begin_reload(&mut self, terms: Terms, replies: impl IntoIterator<Item = Reply>, times: u64) {
+        let waiting: u64 = self.queued.iter().map(|queued| queued.times).sum();
+        let was_asked_for = self.reloads_over + times + waiting < self.reloads_begun;
         let is_being_read =
             self.reload.as_ref().is_some_and(|reload| !reload.borrow().is_compared());
         match &self.reload {
             Some(reload) if was_asked_for => {
-                reload.send_modify(|reload| *reload = reload.anew(again))
+                reload.send_modify(|reload| *reload = reload.anew(terms.again));
             }
             // What the start brought is nothing that changed.
-            Some(reload) => drop(reload.send_replace(Reload::new(again))),
-            None => self.reload = Some(watch::Sender::new(Reload::new(again))),
+            Some(reload) => drop(reload.send_replace(Reload::new(terms))),
+            None => self.reload = Some(watch::Sender::new(Reload::new(terms))),
         }
-        if let (Some(reply), Some(reload)) = (reply, &self.reload) {
-            // Whoever asked may have gone away.
-            reply.send(reload.subscribe()).ok();
+        if let Some(reload) = &self.reload {
+            for reply in replies {
+                // Whoever asked may have gone away.
+                reply.send(reload.subscribe()).ok();
+            }
         }
         if is_being_read {
             // It may have been read already what has changed since.
@@ -101,9 +130,21 @@ impl Supervisor {
             info!(plugin = %name, by = %by.display(), "plugin masked");
         }
         (self.scanned, self.unreadable) = (true, None);
-        let mut found = BTreeSet::new();
-        let again = self.reload.as_ref().is_none_or(|reload| reload.borrow().again);
-        for (name, verdict) in compare(findings.plugins, &self.plugins, again) {
+        self.found = found(&findings.plugins);
+        let terms = self.reload.as_ref().map(|reload| reload.borrow().terms).unwrap_or_default();
+        if self.is_refused_already(terms) {
+            return self.compared();
+        }
+        let verdicts = compare(findings.plugins, &self.plugins, terms.again);
+        if terms.all_or_nothing && self.is_refused(&verdicts) {
+            return self.compared();
+        }
+        self.vanished.clear();
+        let gate = if terms.all_or_nothing { Gate::Closed } else { Gate::Open };
+        for (name, verdict) in verdicts {
+            if terms.all_or_nothing && !self.plugins.contains_key(&name) {
+                self.newcomers.insert(name.clone());
+            }
             self.plugins.entry(name.clone()).or_default().removed = false;
             match verdict {
                 Verdict::Same => {
@@ -117,15 +158,22 @@ impl Supervisor {
                 }
                 Verdict::Changed { verified, wishes } => {
                     self.note(|reload| reload.await_plugin(&name));
-                    self.take_up(*verified, wishes);
+                    self.take_up(verified, wishes, gate);
                 }
                 Verdict::Bad(problem) => self.problem(&name, problem),
             }
-            found.insert(name);
         }
-        let vanished = self.plugins.keys().filter(|name| !found.contains(*name)).cloned();
-        for name in vanished.collect::<Vec<_>>() {
-            self.remove(&name, StopReason::Removed);
+        if !terms.all_or_nothing {
+            self.newcomers.clear();
+        }
+        let vanished = self.plugins.keys().filter(|name| !self.found.contains_key(*name)).cloned();
+        let vanished: Vec<_> = vanished.collect();
+        if terms.all_or_nothing {
+            self.vanished = vanished;
+        } else {
+            for name in vanished {
+                self.remove(&name, StopReason::Removed);
+            }
         }
         self.publish();
         self.compared();
@@ -140,21 +188,51 @@ impl Supervisor {
         }
     }
 
+    /// Notes how far the new versions are that the reload under way waits for.
+    pub(super) fn note_steps(&self) {
+        let Some(reload) = &self.reload else { return };
+        reload.send_if_modified(|reload| {
+            let pending: Vec<_> = reload.pending().map(|(name, _)| name.clone()).collect();
+            let mut is_news = false;
+            for name in pending {
+                let step = self.plugins.get(&name).and_then(Kept::step);
+                is_news |= step.is_some_and(|step| reload.came_to(&name, step));
+            }
+            is_news
+        });
+    }
+
     pub(super) fn finish_reload(&mut self) {
-        let Some(reload) = self.reload.take_if(|reload| reload.borrow().is_over()) else { return };
-        // By letting go of it those who watch it see that it is over.
-        let Reload { changed, failed, removed, unchanged, unreadable, .. } = &*reload.borrow();
-        for name in failed.keys() {
-            let problem = self.plugins.get_mut(name).and_then(|kept| kept.problem.as_mut());
-            if let Some(problem) = problem {
-                problem.told |= reload.receiver_count() > 0;
+        let Some(reload) = self.reload.take_if(|reload| reload.borrow().is_settled()) else {
+            return;
+        };
+        // Those who watch it are told of its end by this, and of what drains later.
+        reload.send_modify(Reload::finish);
+        let waiting: u64 = self.queued.iter().map(|queued| queued.times).sum();
+        let over = self.reloads_begun - waiting;
+        let was_asked_for = replace(&mut self.reloads_over, over) < over;
+        {
+            let Reload { changed, failed, removed, unchanged, unreadable, .. } = &*reload.borrow();
+            for name in failed.keys() {
+                let problem = self.plugins.get_mut(name).and_then(|kept| kept.problem.as_mut());
+                if let Some(problem) = problem {
+                    problem.told |= reload.receiver_count() > 0;
+                }
+            }
+            if was_asked_for && unreadable.is_none() {
+                let (changed, failed, removed) = (changed.len(), failed.len(), removed.len());
+                info!(
+                    message_id = messages::RELOADED,
+                    changed, failed, removed, unchanged, "reloaded"
+                );
             }
         }
-        let was_asked_for =
-            replace(&mut self.reloads_over, self.reloads_begun) < self.reloads_begun;
-        if was_asked_for && unreadable.is_none() {
-            let (changed, failed, removed) = (changed.len(), failed.len(), removed.len());
-            info!(message_id = messages::RELOADED, changed, failed, removed, unchanged, "reloaded");
+        if !reload.borrow().is_drained() {
+            self.draining.push(reload);
+        }
+        if !self.queued.is_empty() {
+            let Queued { terms, replies, times } = self.queued.remove(0);
+            self.begin_reload(terms, replies, times);
         }
     }
 
@@ -167,7 +245,7 @@ impl Supervisor {
     }
 
     /// Whatever was to follow is not wanted any more.
-    fn want_nothing_else(&mut self, name: &PluginName) {
+    pub(super) fn want_nothing_else(&mut self, name: &PluginName) {
         if let Some(kept) = self.plugins.get_mut(name) {
             kept.preparing = None;
         }
@@ -175,32 +253,48 @@ impl Supervisor {
         self.restarted(name, &Err(RestartError::TakenBack));
     }
 
-    /// Has a version that was found compiled and linked.
-    fn take_up(&mut self, verified: Verified, wishes: Vec<Wish>) {
+    /// Has a version that was found compiled and linked, when it is its turn.
+    fn take_up(&mut self, verified: Box<Verified>, wishes: Vec<Wish>, gate: Gate) {
         let name = verified.name().clone();
         let Some(kept) = self.plugins.get_mut(&name) else { return };
         self.tickets += 1;
-        let ticket = self.tickets;
         let (digest, manifest) = (*verified.digest(), verified.manifest().clone());
-        kept.preparing = Some(Preparing { ticket, digest, manifest, wishes });
+        let queued = Some(verified);
+        kept.preparing =
+            Some(Preparing { ticket: self.tickets, digest, manifest, wishes, gate, queued });
         self.dismiss_candidate(&name);
+    }
 
-        let (means, linker) = (self.means.clone(), self.linker.clone());
-        let (at_work, inbox) = (self.at_work.clone(), self.inbox.clone());
-        tokio::spawn(async move {
-            // It is never closed.
-            let _permit = at_work.acquire_owned().await;
-            let prepared = tokio::task::spawn_blocking(move || {
-                let Means { engine, cache, compiler, places, .. } = &means;
-                prepare(verified, engine, cache, compiler, places, &linker)
-            })
-            .await;
-            let outcome = prepared.unwrap_or_else(|panic| {
-                let error = format!("the host failed: {panic}");
-                Err(PrepareError { stage: Stage::Link, error, configuration: true })
+    /// Sets those going that wait for their turn, as many as may be in work at a time. The start is not held up by
+    /// that: there some plugins may wait for others, and nothing is there twice.
+    pub(super) fn start_queued(&mut self) {
+        let mut at_work = self.plugins.values().filter(|kept| kept.is_at_work()).count();
+        let most = if self.settled { self.means.reload_concurrency } else { usize::MAX };
+        for kept in self.plugins.values_mut() {
+            if at_work >= most {
+                return;
+            }
+            let Some(preparing) = &mut kept.preparing else { continue };
+            let Some(verified) = preparing.queued.take() else { continue };
+            at_work += 1;
+            let (name, ticket) = (verified.name().clone(), preparing.ticket);
+            let (means, linker) = (self.means.clone(), self.linker.clone());
+            let (cores, inbox) = (self.cores.clone(), self.inbox.clone());
+            tokio::spawn(async move {
+                // It is never closed.
+                let _permit = cores.acquire_owned().await;
+                let prepared = tokio::task::spawn_blocking(move || {
+                    let Means { engine, cache, compiler, places, .. } = &means;
+                    prepare(*verified, engine, cache, compiler, places, &linker)
+                })
+                .await;
+                let outcome = prepared.unwrap_or_else(|panic| {
+                    let error = format!("the host failed: {panic}");
+                    Err(PrepareError { stage: Stage::Link, error, configuration: true })
+                });
+                inbox.send(Message::Prepared { name, ticket, outcome: Box::new(outcome) }).ok();
             });
-            inbox.send(Message::Prepared { name, ticket, outcome: Box::new(outcome) }).ok();
-        });
+        }
     }
 
     pub(super) fn prepared(
@@ -235,24 +329,26 @@ impl Supervisor {
             }
         };
         // Only the daemon's start waits for what is not there yet, and has a deadline for that.
-        let trial = match (kept.serving().is_some(), linked.manifest.required && !self.settled) {
+        let is_to_follow = kept.serving().is_some() || preparing.gate != Gate::Open;
+        let trial = match (is_to_follow, linked.manifest.required && !self.settled) {
             (true, _) => Trial::Candidate,
             (false, true) => Trial::Required,
             (false, false) => Trial::BestEffort,
         };
-        self.try_out(name, linked, trial);
+        self.try_out(name, linked, trial, preparing.gate);
     }
 
-    /// Starts a generation that takes over when it is ready.
-    pub(super) fn try_out(&mut self, name: &PluginName, linked: Linked, trial: Trial) {
+    /// Starts a generation that takes over when it is ready, and may.
+    pub(super) fn try_out(&mut self, name: &PluginName, linked: Linked, trial: Trial, gate: Gate) {
         let Some(kept) = self.plugins.get_mut(name) else { return };
         self.generations += 1;
         let (number, inbox, sender) = (self.generations, self.inbox.clone(), name.clone());
         let tell = move |news| {
             inbox.send(Message::Worker { name: sender.clone(), generation: number, news }).ok();
         };
-        kept.candidate =
-            Some(Generation::new(number, linked, trial, self.means.journal.clone(), tell));
-        self.event(name, number, Event::Start);
+        let generation = Generation::new(number, linked, trial, self.means.journal.clone(), tell);
+        generation.pool.set_inheritance(kept.generations.inheritance());
+        let orders = kept.generations.try_out(generation, gate, Instant::now());
+        self.carry_out(name, orders);
     }
 }

@@ -9,6 +9,7 @@ use crate::{
     kept::{Kept, Problem},
     lifecycle::{Effect, Event, State, Trial},
     name::PluginName,
+    succession::{Gate, Order},
     summary::Stage,
     text::cut,
     world::bindings::exports::plugind::plugin::lifecycle::StopReason,
@@ -18,7 +19,7 @@ use std::{
     time::{Duration, Instant, SystemTime},
 };
 use tokio::sync::{mpsc, oneshot};
-use tracing::{error, info, warn};
+use tracing::{info, warn};
 
 /// How much later than its instances' own deadline a generation is ended from outside.
 const GRACE: Duration = Duration::from_secs(1);
@@ -34,24 +35,23 @@ impl Supervisor {
     ) {
         let refused = match self.plugins.get(&name).filter(|kept| !kept.removed) {
             None => Some(RestartError::NoSuchPlugin),
-            // What waits for its next try has it now.
-            Some(Kept { candidate: Some(candidate), .. })
-                if candidate.life.state() == State::Waiting =>
-            {
-                let trial = candidate.life.trial();
-                let linked = candidate.pool.linked().clone();
-                self.dismiss_candidate(&name);
-                self.try_out(&name, linked, trial);
-                None
-            }
-            // What is on its way has new instances, too.
-            Some(kept) if kept.is_on_its_way() => None,
-            Some(Kept { current: Some(current), .. }) => {
-                let linked = current.pool.linked().clone();
-                self.try_out(&name, linked, Trial::Candidate);
-                None
-            }
-            Some(kept) => kept.failed(&name).map(RestartError::Failed),
+            Some(kept) => match (kept.generations.candidate(), kept.generations.current()) {
+                // What waits for its next try has it now.
+                (Some(candidate), _) if kept.is_waiting() => {
+                    let (trial, gate) = (candidate.life.trial(), kept.generations.gate());
+                    let linked = candidate.pool.linked().clone();
+                    self.try_out(&name, linked, trial, gate);
+                    None
+                }
+                // What is on its way has new instances, too.
+                _ if kept.is_on_its_way() => None,
+                (_, Some(current)) => {
+                    let linked = current.pool.linked().clone();
+                    self.try_out(&name, linked, Trial::Candidate, Gate::Open);
+                    None
+                }
+                (_, None) => kept.failed(&name).map(RestartError::Failed),
+            },
         };
         match refused {
             // Whoever asked may have gone away.
@@ -74,7 +74,12 @@ impl Supervisor {
             News::Retired { worker } => {
                 Some((worker, "timeout", "a request took too long".to_owned()))
             }
-            News::Ready { .. } | News::Aged | News::Returned | News::Gone => None,
+            News::Ready { .. }
+            | News::Aged
+            | News::Returned
+            | News::Gone
+            | News::Saved { .. }
+            | News::Restored { .. } => None,
         };
         if let Some((worker, result, error)) = ended {
             warn!(
@@ -88,25 +93,50 @@ impl Supervisor {
             );
         }
         let Some(generation) = self.generation(name, number) else { return };
-        let event = generation.event(news);
+        let event = match news {
+            News::Saved { outcome, .. } => return self.saved(name, number, outcome),
+            News::Restored { outcome, .. } => return self.restored(name, number, outcome),
+            news => generation.event(news),
+        };
         self.event(name, number, event);
     }
 
     fn generation(&mut self, name: &PluginName, number: u64) -> Option<&mut Generation> {
-        self.plugins.get_mut(name)?.generation(number)
+        self.plugins.get_mut(name)?.generations.get_mut(number)
     }
 
-    /// Lets one generation decide, does what it decided, and draws the conclusions for its plugin.
+    /// Lets a plugin's generations decide, and does what they decided.
     pub(super) fn event(&mut self, name: &PluginName, number: u64, event: Event) {
-        let Some(generation) = self.generation(name, number) else { return };
-        let before = generation.life.state();
-        let effects = generation.life.handle(event, Instant::now());
-        let after = generation.life.state();
-        for effect in effects {
-            self.perform(name, number, effect);
+        let Some(kept) = self.plugins.get_mut(name) else { return };
+        let orders = kept.generations.handle(number, event, Instant::now());
+        self.carry_out(name, orders);
+    }
+
+    /// Does what was decided, and draws the conclusions for the plugin.
+    pub(super) fn carry_out(&mut self, name: &PluginName, orders: Vec<Order>) {
+        for order in orders {
+            match order {
+                Order::Do(number, effect) => self.perform(name, number, effect),
+                Order::Publish => self.publish(),
+                Order::Swapped { new, old } => self.swapped(name, new, old),
+                Order::Save(number) => self.save(name, number),
+                Order::Resume(number) => {
+                    if let Some(generation) = self.generation(name, number) {
+                        generation.pool.resume();
+                    }
+                }
+                Order::Restore(number, legacy) => {
+                    if let Some(generation) = self.generation(name, number) {
+                        generation.pool.restore(legacy);
+                    }
+                }
+                Order::Concluded(number, state) => self.conclude(name, number, state),
+                Order::CandidateFailed(number) => self.candidate_failed(name, number),
+                Order::SaverFailed(number) => self.saver_failed(name, number),
+            }
         }
-        if before != after {
-            self.conclude(name, number, after);
+        if self.plugins.get(name).is_some_and(Kept::is_gone) {
+            self.plugins.remove(name);
         }
     }
 
@@ -132,8 +162,8 @@ impl Supervisor {
                 let time = moment.saturating_duration_since(Instant::now());
                 remind(inbox, time, Message::Due { name: name.clone(), generation: number });
             }
-            Effect::Publish => self.take_over(name, number),
-            Effect::Withdraw => self.publish(),
+            // Those are orders of the plugin as a whole.
+            Effect::Publish | Effect::Withdraw => (),
         }
     }
 
@@ -142,8 +172,6 @@ impl Supervisor {
         match state {
             State::Failed => self.generation_failed(name, number),
             State::Inactive => {
-                // A program that was quick to return was never said to be ready.
-                self.take_over(name, number);
                 info!(
                     message_id = messages::PLUGIN_INACTIVE,
                     plugin = %name,
@@ -161,50 +189,75 @@ impl Supervisor {
                 }
             }
             State::Gone => {
-                let Some(kept) = self.plugins.get_mut(name) else { return };
-                kept.leaving.retain(|generation| generation.number != number);
-                if kept.is_gone() {
-                    self.plugins.remove(name);
-                }
+                self.note(|reload| {
+                    reload.drained(name, number);
+                });
+                self.draining.retain(|reload| {
+                    reload.send_if_modified(|reload| reload.drained(name, number));
+                    // Nobody may care any more.
+                    !reload.borrow().is_drained() && reload.receiver_count() > 0
+                });
             }
             State::Starting | State::Active | State::Recovering | State::Leaving => (),
         }
     }
 
-    /// The candidate is ready: it takes the place of the current generation in one swap.
-    fn take_over(&mut self, name: &PluginName, number: u64) {
+    /// A new version serves.
+    fn swapped(&mut self, name: &PluginName, new: u64, old: Option<u64>) {
         let Some(kept) = self.plugins.get_mut(name) else { return };
-        let Some(candidate) = kept.candidate.take_if(|candidate| candidate.number == number) else {
-            return;
-        };
-        let mut candidate = candidate;
-        candidate.since = Some(SystemTime::now());
-        let replaced = kept.current.replace(candidate);
         kept.problem = None;
+        let saved = kept.generations.saved().cloned();
+        if let Some(generation) = kept.generations.get_mut(new) {
+            generation.since = Some(SystemTime::now());
+            // Whoever takes the place of an instance that fails begins with that.
+            generation.pool.set_inheritance(saved);
+        }
         let routes: Vec<_> = kept.routes().0.iter().map(|(route, _)| route.to_string()).collect();
         let route = if routes.is_empty() { "-".to_owned() } else { routes.join(" ") };
         self.publish();
         info!(
             message_id = messages::PLUGIN_READY,
             plugin = %name,
-            generation = number,
+            generation = new,
             route,
             "plugin ready"
         );
-        if let Some(replaced) = replaced {
-            self.let_go(name, replaced, StopReason::Reload);
-        }
-        self.note(|reload| reload.taken_over(name));
-        self.restarted(name, &Ok(number));
+        self.note(|reload| {
+            if reload.awaits(name)
+                && let Some(old) = old
+            {
+                reload.drains(name, old);
+            }
+            reload.taken_over(name);
+        });
+        self.restarted(name, &Ok(new));
+    }
+
+    /// A new version was ready and failed before it took over.
+    fn candidate_failed(&mut self, name: &PluginName, number: u64) {
+        let Some(generation) = self.generation(name, number) else { return };
+        let problem = Problem::of(generation, Stage::Start);
+        self.problem(name, problem);
+        self.publish();
+    }
+
+    /// The version that serves failed while it was to save its state.
+    fn saver_failed(&mut self, name: &PluginName, number: u64) {
+        let Some(generation) = self.generation(name, number) else { return };
+        let failure = generation.failure.as_ref();
+        let result = failure.map_or("failed", crate::failure::Failure::result);
+        let why = failure.map_or_else(|| "it ended".to_owned(), ToString::to_string);
+        let error = format!("the version that serves failed while it saved its state: {why}");
+        self.handover_failed(name, result, error);
     }
 
     fn generation_failed(&mut self, name: &PluginName, number: u64) {
         let Some(kept) = self.plugins.get_mut(name) else { return };
-        let stage = match &kept.candidate {
+        let stage = match kept.generations.candidate() {
             Some(candidate) if candidate.number == number => Stage::Start,
             _ => Stage::Run,
         };
-        let Some(generation) = kept.generation(number) else { return };
+        let Some(generation) = kept.generations.get_mut(number) else { return };
         let problem = Problem::of(generation, stage);
         self.problem(name, problem);
         self.publish();
@@ -214,14 +267,7 @@ impl Supervisor {
     pub(super) fn problem(&mut self, name: &PluginName, mut problem: Problem) {
         // It may quote files and components at length, and is told in many places.
         problem.error = cut(&problem.error, ERROR_MAX).into_owned();
-        error!(
-            message_id = messages::PLUGIN_FAILED,
-            plugin = %name,
-            generation = problem.generation,
-            stage = %problem.stage,
-            error = problem.error,
-            "plugin failed"
-        );
+        self.tell_of(name, &problem);
         let failed = problem.failed(name);
         let Some(kept) = self.plugins.get_mut(name) else { return };
         (kept.preparing, kept.problem) = (None, Some(problem));
@@ -231,40 +277,38 @@ impl Supervisor {
     }
 
     pub(super) fn dismiss_candidate(&mut self, name: &PluginName) {
-        let candidate = self.plugins.get_mut(name).and_then(|kept| kept.candidate.take());
-        if let Some(candidate) = candidate {
-            self.let_go(name, candidate, StopReason::Stop);
-        }
-    }
-
-    fn let_go(&mut self, name: &PluginName, mut generation: Generation, reason: StopReason) {
         let Some(kept) = self.plugins.get_mut(name) else { return };
-        let number = generation.number;
-        generation.reason = reason;
-        kept.leaving.push(generation);
-        self.event(name, number, Event::Dismiss);
+        let orders = kept.generations.give_up(Instant::now());
+        self.carry_out(name, orders);
     }
 
     pub(super) fn remove(&mut self, name: &PluginName, reason: StopReason) {
-        let Some(kept) = self.plugins.get_mut(name) else { return };
+        let orders = self.removal(name, reason);
+        self.carry_out(name, orders);
+    }
+
+    /// Says that a plugin is to go, and returns what there is to do for that.
+    pub(super) fn removal(&mut self, name: &PluginName, reason: StopReason) -> Vec<Order> {
+        let Some(kept) = self.plugins.get_mut(name) else { return Vec::new() };
         let was_there = !replace(&mut kept.removed, true);
         kept.preparing = None;
-        let all: Vec<_> = kept.current.take().into_iter().chain(kept.candidate.take()).collect();
-        for generation in all {
-            self.let_go(name, generation, reason);
-        }
+        let current = kept.generations.current().map(|current| current.number);
+        let orders = kept.generations.remove(reason, Instant::now());
         if was_there && reason == StopReason::Removed {
             info!(message_id = messages::PLUGIN_REMOVED, plugin = %name, "plugin removed");
-            self.note(|reload| reload.removed.extend([name.clone()]));
+            self.note(|reload| {
+                reload.removed.extend([name.clone()]);
+                if let Some(current) = current {
+                    reload.drains(name, current);
+                }
+            });
             self.restarted(name, &Err(RestartError::NoSuchPlugin));
         }
-        if self.plugins.get(name).is_some_and(Kept::is_gone) {
-            self.plugins.remove(name);
-        }
+        orders
     }
 }
 
-fn remind(inbox: mpsc::UnboundedSender<Message>, time: Duration, message: Message) {
+pub(super) fn remind(inbox: mpsc::UnboundedSender<Message>, time: Duration, message: Message) {
     tokio::spawn(async move {
         tokio::time::sleep(time).await;
         inbox.send(message).ok();

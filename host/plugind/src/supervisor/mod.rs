@@ -3,22 +3,30 @@
 //! It never awaits a guest, so a guest that hangs does not hang its keeper; and nothing that serves a request waits
 //! for it.
 
+mod bundle;
 mod finding;
+mod handover;
 mod life;
 
 use crate::{
+    compare::Found,
     keeper::{Keeper, Message, RestartError},
     kept::Kept,
     lifecycle::Event,
     name::PluginName,
     prepare::Means,
-    reload::Reload,
-    summary::Summary,
+    reload::{Reload, Terms},
+    summary::{Failed, Summary},
     systemd::watchdog::Watchdog,
     table::{Entry, Publisher, Table},
-    world::{self, bindings::exports::plugind::plugin::lifecycle::StopReason},
+    world,
 };
-use std::{collections::BTreeMap, mem::replace, sync::Arc, thread::available_parallelism};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    mem::replace,
+    sync::Arc,
+    thread::available_parallelism,
+};
 use tokio::{
     sync::{Semaphore, mpsc, oneshot, watch},
     time::{Interval, MissedTickBehavior, interval},
@@ -44,7 +52,7 @@ pub fn start(
         publisher,
         inbox: inbox.clone(),
         summary: sender,
-        at_work: Arc::new(Semaphore::new(cores)),
+        cores: Arc::new(Semaphore::new(cores)),
         plugins: BTreeMap::new(),
         scanned: false,
         begun: false,
@@ -53,6 +61,12 @@ pub fn start(
         tickets: 0,
         generations: 0,
         reload: None,
+        queued: Vec::new(),
+        draining: Vec::new(),
+        refused: None,
+        found: Found::default(),
+        vanished: Vec::new(),
+        newcomers: BTreeSet::new(),
         reloads_begun: 0,
         reloads_over: 0,
         read_again: false,
@@ -72,7 +86,7 @@ struct Supervisor {
     inbox: mpsc::UnboundedSender<Message>,
     summary: watch::Sender<Summary>,
     /// As many plugins are compiled and linked at a time as there are cores.
-    at_work: Arc<Semaphore>,
+    cores: Arc<Semaphore>,
     plugins: BTreeMap<PluginName, Kept>,
     scanned: bool,
     /// The directories were to be read at least once.
@@ -86,6 +100,18 @@ struct Supervisor {
     generations: u64,
     /// The reading of the directories that is under way, for whoever watches it.
     reload: Option<watch::Sender<Reload>>,
+    /// Reloads that begin when this one is over, since they are of another kind.
+    queued: Vec<Queued>,
+    /// Reloads that are over, but for what drains.
+    draining: Vec<watch::Sender<Reload>>,
+    /// What was found when all or nothing was asked for, and it was nothing; and what failed.
+    refused: Option<(Found, Vec<Failed>)>,
+    /// What was found last.
+    found: Found,
+    /// Plugins that are to go when all others can be changed.
+    vanished: Vec<PluginName>,
+    /// Plugins that are there only if all others can be changed.
+    newcomers: BTreeSet<PluginName>,
     /// How often the directories were to be read anew, after the start, and up to which of these that is over.
     reloads_begun: u64,
     reloads_over: u64,
@@ -94,6 +120,17 @@ struct Supervisor {
     /// Who waits for plugins to be restarted.
     restarts: Vec<(PluginName, oneshot::Sender<Result<u64, RestartError>>)>,
     stopping: Option<oneshot::Sender<()>>,
+}
+
+/// Where whoever asked for a reload is told of the one that comes of it.
+type Reply = oneshot::Sender<watch::Receiver<Reload>>;
+
+/// A reload that was asked for while one of another kind is under way.
+struct Queued {
+    terms: Terms,
+    replies: Vec<Reply>,
+    /// How often it was asked for.
+    times: u64,
 }
 
 impl Supervisor {
@@ -113,6 +150,9 @@ impl Supervisor {
             };
             let Some(message) = message else { return };
             self.handle(message);
+            self.settle_bundle();
+            self.start_queued();
+            self.note_steps();
             self.finish_reload();
             self.sum_up();
             if self.plugins.is_empty()
@@ -133,7 +173,7 @@ impl Supervisor {
             | Message::Read(_)
             | Message::Prepared { .. }
                 if self.stopping.is_some() => {}
-            Message::Reload { again, reply } => self.begin_reload(again, reply),
+            Message::Reload { terms, reply } => self.ask_for_reload(terms, reply),
             Message::Restart { name, reply } => self.restart(name, reply),
             // Whoever asked may have gone away.
             Message::List(reply) => drop(reply.send(self.list())),
@@ -146,6 +186,7 @@ impl Supervisor {
             Message::TimedOut { name, generation } => {
                 self.event(&name, generation, Event::TimedOut)
             }
+            Message::HandoverDue { name, number } => self.handover_due(&name, number),
             Message::Stop(done) => self.stop(done),
         }
     }
@@ -161,14 +202,20 @@ impl Supervisor {
     fn stop(&mut self, done: oneshot::Sender<()>) {
         self.stopping = Some(done);
         self.reload = None;
+        self.queued.clear();
+        self.draining.clear();
         self.restarts.clear();
         for name in self.plugins.keys().cloned().collect::<Vec<_>>() {
-            self.remove(&name, StopReason::Shutdown);
+            self.bid_farewell(&name);
         }
     }
 
     fn publish(&self) {
-        let mut kept: Vec<_> = self.plugins.iter().filter(|(_, kept)| !kept.removed).collect();
+        let mut kept: Vec<_> = self
+            .plugins
+            .iter()
+            .filter(|(name, kept)| !kept.removed && !self.newcomers.contains(*name))
+            .collect();
         // Where two ask for one route, whoever serves it goes before whoever would like to.
         kept.sort_by_key(|(_, kept)| kept.serving().is_none());
         let mut entries = BTreeMap::new();

@@ -1,0 +1,688 @@
+//! The generations of one plugin, and which of them serves, as a table: what one generation's life means for the others.
+//!
+//! No clock, no I/O, no guest: events come in, orders go out. At most one generation serves at a time, at most one is
+//! on its way to take its place, and what is asked of a number that is not there any more changes nothing.
+
+use crate::{
+    lifecycle::{Effect, Event, Lifecycle, State},
+    world::bindings::exports::plugind::plugin::lifecycle::StopReason,
+};
+use std::{mem::replace, sync::Arc, time::Instant};
+
+/// What one generation hands over to the next.
+pub type Legacy = Arc<[u8]>;
+
+/// What a succession has to know of a generation.
+pub trait Member {
+    /// It tells the generations apart, and grows.
+    fn number(&self) -> u64;
+    /// Where it is in its life.
+    fn life(&self) -> &Lifecycle;
+    /// Where it is in its life, to go on from there.
+    fn life_mut(&mut self) -> &mut Lifecycle;
+    /// Whether it can hand over what it keeps in its memory, and be handed that.
+    fn hands_over(&self) -> bool;
+    /// What it will be told when it has to go.
+    fn leave_for(&mut self, reason: StopReason);
+}
+
+/// How far a candidate may go.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Gate {
+    /// It waits when it is ready.
+    Closed,
+    /// It may be handed what the one before it keeps, and waits then.
+    HandOver,
+    /// It takes over.
+    Open,
+}
+
+/// How far a candidate is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Progress {
+    /// It is being started.
+    Starting,
+    /// It could serve.
+    Ready,
+    /// The one before it holds its work and is saving what it keeps.
+    Saving,
+    /// It is being given that.
+    Restoring,
+    /// It has all that it gets.
+    Settled,
+}
+
+/// What is to be done.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Order {
+    /// Something for this generation alone; never [`Effect::Publish`] or [`Effect::Withdraw`].
+    Do(u64, Effect),
+    /// What serves has changed, or whether anything does.
+    Publish,
+    /// This generation has taken the place of the other one, which leaves.
+    Swapped {
+        /// The one that serves now.
+        new: u64,
+        /// The one that did.
+        old: Option<u64>,
+    },
+    /// It is to hold new work, finish what it has, and save what it keeps.
+    Save(u64),
+    /// It is to take work again.
+    Resume(u64),
+    /// It is to be given this.
+    Restore(u64, Legacy),
+    /// It has come to this state.
+    Concluded(u64, State),
+    /// It was ready, and failed before it took over.
+    CandidateFailed(u64),
+    /// It failed while it was to save what it keeps.
+    SaverFailed(u64),
+}
+
+/// The generations of one plugin.
+pub struct Succession<G> {
+    current: Option<G>,
+    candidate: Option<G>,
+    leaving: Vec<G>,
+    progress: Progress,
+    gate: Gate,
+    /// The candidate was given what was saved last when it was started.
+    inherited: bool,
+    /// The current one saves for the last time.
+    farewell: Option<StopReason>,
+    /// What was saved last.
+    saved: Option<Legacy>,
+}
+
+impl<G> Default for Succession<G> {
+    fn default() -> Self {
+        Self {
+            current: None,
+            candidate: None,
+            leaving: Vec::new(),
+            progress: Progress::Starting,
+            gate: Gate::Open,
+            inherited: false,
+            farewell: None,
+            saved: None,
+        }
+    }
+}
+
+impl<G: Member> Succession<G> {
+    /// The one that serves, or did until it failed.
+    #[must_use]
+    pub fn current(&self) -> Option<&G> {
+        self.current.as_ref()
+    }
+
+    /// The one that is to take its place.
+    #[must_use]
+    pub fn candidate(&self) -> Option<&G> {
+        self.candidate.as_ref()
+    }
+
+    /// The one to which work comes.
+    #[must_use]
+    pub fn serving(&self) -> Option<&G> {
+        let serves = |state| matches!(state, State::Active | State::Recovering);
+        self.current.as_ref().filter(|current| serves(current.life().state()))
+    }
+
+    /// Those that finish what they have in hand.
+    #[must_use]
+    pub fn leaving(&self) -> &[G] {
+        &self.leaving
+    }
+
+    /// How far the candidate is.
+    #[must_use]
+    pub fn progress(&self) -> Progress {
+        self.progress
+    }
+
+    /// How far the candidate may go.
+    #[must_use]
+    pub fn gate(&self) -> Gate {
+        self.gate
+    }
+
+    /// What was saved last.
+    #[must_use]
+    pub fn saved(&self) -> Option<&Legacy> {
+        self.saved.as_ref()
+    }
+
+    /// What was saved by a daemon before this one.
+    pub fn inherit(&mut self, saved: Option<Legacy>) {
+        self.saved = saved;
+    }
+
+    /// Whether the current one saves for the last time, and goes then.
+    #[must_use]
+    pub fn is_farewell(&self) -> bool {
+        self.farewell.is_some()
+    }
+
+    /// The generation with this number.
+    pub fn get_mut(&mut self, number: u64) -> Option<&mut G> {
+        let all = self.current.iter_mut().chain(&mut self.candidate).chain(&mut self.leaving);
+        all.into_iter().find(|generation| generation.number() == number)
+    }
+
+    /// What the next candidate's instances are to have from the start, since nobody is there to hand it over.
+    #[must_use]
+    pub fn inheritance(&self) -> Option<Legacy> {
+        self.saved.clone().filter(|_| !self.can_save())
+    }
+
+    /// Starts a candidate in the place of the one there may be.
+    pub fn try_out(&mut self, candidate: G, gate: Gate, now: Instant) -> Vec<Order> {
+        let mut orders = self.give_up(now);
+        let number = candidate.number();
+        self.inherited = self.inheritance().is_some();
+        (self.candidate, self.progress, self.gate) = (Some(candidate), Progress::Starting, gate);
+        self.advance(number, Event::Start, now, &mut orders);
+        orders
+    }
+
+    /// Something happened to this generation.
+    pub fn handle(&mut self, number: u64, event: Event, now: Instant) -> Vec<Order> {
+        let mut orders = Vec::new();
+        self.advance(number, event, now, &mut orders);
+        orders
+    }
+
+    /// Lets the candidate go further.
+    pub fn open(&mut self, gate: Gate, now: Instant) -> Vec<Order> {
+        let mut orders = Vec::new();
+        self.gate = self.gate.max(gate);
+        self.proceed(now, &mut orders);
+        orders
+    }
+
+    /// This generation saved what it keeps, if there was anything.
+    pub fn has_saved(&mut self, number: u64, legacy: Option<Legacy>, now: Instant) -> Vec<Order> {
+        let mut orders = Vec::new();
+        if self.current.as_ref().is_none_or(|current| current.number() != number) {
+            return orders;
+        }
+        if let Some(reason) = self.farewell {
+            self.saved = legacy;
+            return self.remove(reason, now);
+        }
+        let Some(candidate) = self.candidate.as_ref().filter(|_| self.progress == Progress::Saving)
+        else {
+            return orders;
+        };
+        self.saved = legacy;
+        if let Some(saved) = &self.saved {
+            self.progress = Progress::Restoring;
+            orders.push(Order::Restore(candidate.number(), saved.clone()));
+        } else {
+            self.progress = Progress::Settled;
+            self.proceed(now, &mut orders);
+        }
+        orders
+    }
+
+    /// This generation was given what the one before it kept.
+    pub fn has_restored(&mut self, number: u64, now: Instant) -> Vec<Order> {
+        let mut orders = Vec::new();
+        let is_candidate =
+            self.candidate.as_ref().is_some_and(|candidate| candidate.number() == number);
+        if is_candidate && self.progress == Progress::Restoring {
+            self.progress = Progress::Settled;
+            self.proceed(now, &mut orders);
+        }
+        orders
+    }
+
+    /// The candidate is not wanted any more; the current one goes on, as if nothing had been.
+    pub fn give_up(&mut self, now: Instant) -> Vec<Order> {
+        let mut orders = Vec::new();
+        let Some(candidate) = self.candidate.take() else { return orders };
+        let held = matches!(
+            replace(&mut self.progress, Progress::Starting),
+            Progress::Saving | Progress::Restoring | Progress::Settled
+        );
+        if let Some(current) = self.current.as_ref().filter(|_| held) {
+            orders.push(Order::Resume(current.number()));
+        }
+        self.let_go(candidate, StopReason::Stop, now, &mut orders);
+        orders
+    }
+
+    /// All of it is to go; what it keeps in its memory is saved before, if it can be.
+    pub fn farewell(&mut self, reason: StopReason, now: Instant) -> Vec<Order> {
+        let mut orders = self.give_up(now);
+        match self.current.as_ref().filter(|_| self.can_save()) {
+            Some(_) if self.farewell.is_some() => (),
+            Some(current) => {
+                orders.push(Order::Save(current.number()));
+                self.farewell = Some(reason);
+            }
+            None => orders.extend(self.remove(reason, now)),
+        }
+        orders
+    }
+
+    /// All of it is to go.
+    pub fn remove(&mut self, reason: StopReason, now: Instant) -> Vec<Order> {
+        let mut orders = self.give_up(now);
+        self.farewell = None;
+        if let Some(current) = self.current.take() {
+            orders.push(Order::Publish);
+            self.let_go(current, reason, now, &mut orders);
+        }
+        orders
+    }
+
+    fn can_save(&self) -> bool {
+        let is_able = |current: &G| current.hands_over() && current.life().state() == State::Active;
+        self.current.as_ref().is_some_and(is_able)
+    }
+
+    fn advance(&mut self, number: u64, event: Event, now: Instant, orders: &mut Vec<Order>) {
+        let is = |generation: &Option<G>| {
+            generation.as_ref().is_some_and(|generation| generation.number() == number)
+        };
+        let (is_current, is_candidate) = (is(&self.current), is(&self.candidate));
+        let Some(generation) = self.get_mut(number) else { return };
+        let life = generation.life_mut();
+        let before = life.state();
+        let effects = life.handle(event, now);
+        let after = life.state();
+        let mut is_ready = after == State::Inactive && before != after;
+        for effect in effects {
+            match effect {
+                Effect::Publish | Effect::Withdraw if is_current => orders.push(Order::Publish),
+                Effect::Publish => is_ready = true,
+                // It was never published, or the one that took its place has been.
+                Effect::Withdraw => (),
+                effect => orders.push(Order::Do(number, effect)),
+            }
+        }
+        if is_candidate && is_ready && self.progress == Progress::Starting {
+            self.progress = Progress::Ready;
+            self.proceed(now, orders);
+        }
+        if before != after {
+            orders.push(Order::Concluded(number, after));
+        }
+        if after == State::Gone {
+            self.leaving.retain(|generation| generation.number() != number);
+        }
+        // Taken over or not, it has not left yet.
+        let is_waiting = is(&self.candidate) && self.progress != Progress::Starting;
+        if is_waiting && matches!(event, Event::InstanceFailed { .. }) {
+            orders.push(Order::CandidateFailed(number));
+        }
+        let saves = self.farewell.is_some()
+            || (self.candidate.is_some() && self.progress == Progress::Saving);
+        if is_current && saves && after != State::Active {
+            orders.push(Order::SaverFailed(number));
+        }
+    }
+
+    fn proceed(&mut self, now: Instant, orders: &mut Vec<Order>) {
+        let Some(candidate) = &self.candidate else { return };
+        if self.farewell.is_some() {
+            return;
+        }
+        let number = candidate.number();
+        if self.progress == Progress::Ready && self.gate >= Gate::HandOver {
+            let saved = self.saved.clone().filter(|_| candidate.hands_over() && !self.inherited);
+            let saver = self.current.as_ref().filter(|_| candidate.hands_over() && self.can_save());
+            self.progress = match (saver, saved) {
+                (Some(current), _) => {
+                    orders.push(Order::Save(current.number()));
+                    Progress::Saving
+                }
+                // The one that had it failed meanwhile.
+                (None, Some(saved)) => {
+                    orders.push(Order::Restore(number, saved));
+                    Progress::Restoring
+                }
+                (None, None) => Progress::Settled,
+            };
+        }
+        if self.progress == Progress::Settled && self.gate == Gate::Open {
+            self.progress = Progress::Starting;
+            let old = replace(&mut self.current, self.candidate.take());
+            let old_number = old.as_ref().map(Member::number);
+            orders.push(Order::Swapped { new: number, old: old_number });
+            if let Some(old) = old {
+                self.let_go(old, StopReason::Reload, now, orders);
+            }
+        }
+    }
+
+    fn let_go(
+        &mut self,
+        mut generation: G,
+        reason: StopReason,
+        now: Instant,
+        orders: &mut Vec<Order>,
+    ) {
+        let number = generation.number();
+        generation.leave_for(reason);
+        self.leaving.push(generation);
+        self.advance(number, Event::Dismiss, now, orders);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        lifecycle::{Hope, Trial},
+        plugin::manifest::Manifest,
+        restart::Restarts,
+    };
+    use std::{
+        collections::{BTreeMap, BTreeSet},
+        time::Duration,
+    };
+
+    struct Fake {
+        number: u64,
+        life: Lifecycle,
+        hands_over: bool,
+    }
+
+    impl Fake {
+        fn new(number: u64, trial: Trial, hands_over: bool) -> Self {
+            let life = Lifecycle::new(trial, Restarts::new(&Manifest::default().service));
+            Self { number, life, hands_over }
+        }
+    }
+
+    impl Member for Fake {
+        fn number(&self) -> u64 {
+            self.number
+        }
+        fn life(&self) -> &Lifecycle {
+            &self.life
+        }
+        fn life_mut(&mut self) -> &mut Lifecycle {
+            &mut self.life
+        }
+        fn hands_over(&self) -> bool {
+            self.hands_over
+        }
+        fn leave_for(&mut self, _: StopReason) {}
+    }
+
+    const TRAP: Event = Event::InstanceFailed { hope: Hope::Some, others: false };
+
+    /// Two generations that hand over: the first serves, the second is ready.
+    fn handing_over() -> (Succession<Fake>, Vec<Order>, Instant) {
+        let (mut plugin, now) = (Succession::default(), Instant::now());
+        plugin.try_out(Fake::new(1, Trial::Required, true), Gate::Open, now);
+        let orders = plugin.handle(1, Event::Ready, now);
+        assert_eq!(orders[0], Order::Swapped { new: 1, old: None });
+        plugin.try_out(Fake::new(2, Trial::Candidate, true), Gate::Open, now);
+        let orders = plugin.handle(2, Event::Ready, now);
+        (plugin, orders, now)
+    }
+
+    fn swap(orders: &[Order]) -> Option<(u64, Option<u64>)> {
+        orders.iter().find_map(|order| match order {
+            Order::Swapped { new, old } => Some((*new, *old)),
+            _ => None,
+        })
+    }
+
+    #[test]
+    fn the_next_one_takes_over_when_it_is_ready_and_the_one_before_leaves_after_that() {
+        let (mut plugin, now) = (Succession::default(), Instant::now());
+        plugin.try_out(Fake::new(1, Trial::Required, false), Gate::Open, now);
+        plugin.handle(1, Event::Ready, now);
+        let orders = plugin.try_out(Fake::new(2, Trial::Candidate, false), Gate::Open, now);
+        assert_eq!(orders[0], Order::Do(2, Effect::StartWorker));
+        let orders = plugin.handle(2, Event::Ready, now);
+        assert_eq!(
+            orders,
+            [
+                Order::Swapped { new: 2, old: Some(1) },
+                Order::Do(1, Effect::Dismiss),
+                Order::Concluded(1, State::Leaving),
+                Order::Concluded(2, State::Active),
+            ]
+        );
+    }
+
+    #[test]
+    fn behind_a_closed_gate_it_waits_and_then_all_is_one_swap() {
+        let (mut plugin, now) = (Succession::default(), Instant::now());
+        plugin.try_out(Fake::new(1, Trial::Required, false), Gate::Open, now);
+        plugin.handle(1, Event::Ready, now);
+        plugin.try_out(Fake::new(2, Trial::Candidate, false), Gate::Closed, now);
+        assert_eq!(swap(&plugin.handle(2, Event::Ready, now)), None);
+        assert_eq!(plugin.serving().unwrap().number, 1);
+        assert_eq!(swap(&plugin.open(Gate::HandOver, now)), None);
+        assert_eq!(plugin.progress(), Progress::Settled);
+        assert_eq!(swap(&plugin.open(Gate::Open, now)), Some((2, Some(1))));
+    }
+
+    #[test]
+    fn what_is_saved_is_restored_before_the_swap() {
+        let (mut plugin, orders, now) = handing_over();
+        assert!(orders.contains(&Order::Save(1)) && swap(&orders).is_none());
+        let legacy: Legacy = Arc::from(*b"state");
+        let orders = plugin.has_saved(1, Some(legacy.clone()), now);
+        assert_eq!(orders, [Order::Restore(2, legacy.clone())]);
+        assert_eq!(plugin.has_saved(1, None, now), [], "once is enough");
+        assert_eq!(swap(&plugin.has_restored(2, now)), Some((2, Some(1))));
+        assert_eq!(plugin.saved(), Some(&legacy), "it may be needed after a crash");
+    }
+
+    #[test]
+    fn whoever_has_nothing_to_keep_is_followed_at_once() {
+        let (mut plugin, _, now) = handing_over();
+        assert_eq!(swap(&plugin.has_saved(1, None, now)), Some((2, Some(1))));
+    }
+
+    #[test]
+    fn a_handover_that_fails_leaves_everything_as_it_was() {
+        for fail in [
+            |plugin: &mut Succession<Fake>, now| plugin.handle(2, TRAP, now),
+            |plugin: &mut Succession<Fake>, now| {
+                plugin.has_saved(1, Some(Arc::from(*b"state")), now);
+                plugin.handle(2, TRAP, now)
+            },
+        ] {
+            let (mut plugin, _, now) = handing_over();
+            assert!(fail(&mut plugin, now).contains(&Order::CandidateFailed(2)));
+            assert_eq!(plugin.give_up(now)[0], Order::Resume(1));
+            assert_eq!(plugin.serving().unwrap().number, 1);
+            assert_eq!(plugin.has_restored(2, now), [], "it came too late");
+        }
+        let (mut plugin, _, now) = handing_over();
+        assert!(plugin.handle(1, TRAP, now).contains(&Order::SaverFailed(1)));
+        assert_eq!(plugin.give_up(now)[0], Order::Resume(1));
+    }
+
+    #[test]
+    fn who_cannot_be_asked_any_more_is_followed_with_what_was_saved_last() {
+        let (mut plugin, _, now) = handing_over();
+        let legacy: Legacy = Arc::from(*b"state");
+        plugin.has_saved(1, Some(legacy.clone()), now);
+        plugin.has_restored(2, now);
+        plugin.try_out(Fake::new(3, Trial::Candidate, true), Gate::Open, now);
+        plugin.handle(2, TRAP, now);
+        let orders = plugin.handle(3, Event::Ready, now);
+        assert!(orders.contains(&Order::Restore(3, legacy.clone())), "{orders:?}");
+        plugin.give_up(now);
+        assert_eq!(plugin.inheritance(), Some(legacy));
+        plugin.try_out(Fake::new(4, Trial::Candidate, true), Gate::Open, now);
+        assert_eq!(swap(&plugin.handle(4, Event::Ready, now)), Some((4, Some(2))), "it has it");
+    }
+
+    #[test]
+    fn at_the_end_it_saves_once_more_and_goes() {
+        let (mut plugin, now) = (Succession::default(), Instant::now());
+        plugin.try_out(Fake::new(1, Trial::Required, true), Gate::Open, now);
+        plugin.handle(1, Event::Ready, now);
+        assert_eq!(plugin.farewell(StopReason::Shutdown, now), [Order::Save(1)]);
+        let orders = plugin.has_saved(1, Some(Arc::from(*b"state")), now);
+        assert!(orders.contains(&Order::Do(1, Effect::Dismiss)), "{orders:?}");
+        assert!(plugin.saved().is_some() && plugin.current().is_none());
+    }
+
+    /// What the world around a succession knows of it: who serves, who has work inside and until when.
+    #[derive(Default)]
+    struct Witness {
+        serving: Option<u64>,
+        dismissed: BTreeSet<u64>,
+        timed_out: BTreeSet<u64>,
+        ever_served: BTreeSet<u64>,
+        gone: BTreeSet<u64>,
+        held: Option<u64>,
+    }
+
+    impl Witness {
+        fn see(&mut self, plugin: &Succession<Fake>, orders: &[Order]) {
+            for order in orders {
+                match order {
+                    Order::Swapped { new, old } => {
+                        assert!(self.serving.is_none() || self.serving == *old, "two would serve");
+                        (self.serving, self.held) = (Some(*new), None);
+                        self.ever_served.insert(*new);
+                    }
+                    Order::Do(number, Effect::Dismiss) => {
+                        assert_ne!(
+                            plugin.serving().map(Member::number),
+                            Some(*number),
+                            "what is dismissed was withdrawn"
+                        );
+                        self.dismissed.insert(*number);
+                        self.held.take_if(|held| held == number);
+                    }
+                    Order::Do(number, Effect::Kill) => assert!(
+                        self.timed_out.contains(number) || !self.ever_served.contains(number),
+                        "{number} may have work inside"
+                    ),
+                    Order::Do(number, Effect::StartWorker) => {
+                        assert!(!self.dismissed.contains(number) && !self.gone.contains(number));
+                    }
+                    Order::Do(_, Effect::Publish | Effect::Withdraw) => panic!("{order:?}"),
+                    Order::Save(number) => {
+                        assert_eq!(plugin.serving().map(Member::number), Some(*number));
+                        assert_eq!(self.held.replace(*number), None, "it is held already");
+                    }
+                    Order::Resume(number) => {
+                        // Nothing was held where nobody could be asked.
+                        assert!(self.held.is_none() || self.held == Some(*number));
+                        self.held = None;
+                    }
+                    Order::Concluded(number, State::Gone) => {
+                        assert!(self.gone.insert(*number), "it went twice");
+                    }
+                    Order::Do(..)
+                    | Order::Publish
+                    | Order::Restore(..)
+                    | Order::Concluded(..)
+                    | Order::CandidateFailed(_)
+                    | Order::SaverFailed(_) => (),
+                }
+            }
+            if let Some(serving) = plugin.serving() {
+                assert!(!self.dismissed.contains(&serving.number), "it leaves and serves");
+                assert!(plugin.leaving().iter().all(|leaving| leaving.number != serving.number));
+            }
+            self.serving = plugin.current().map(Member::number);
+        }
+    }
+
+    #[test]
+    fn whatever_happens_one_serves_nothing_is_cut_short_and_old_numbers_change_nothing() {
+        let mut seed = 11_u64;
+        let mut random = move |below: u64| {
+            seed = seed
+                .wrapping_mul(6_364_136_223_846_793_005)
+                .wrapping_add(1_442_695_040_888_963_407);
+            (seed >> 33) % below
+        };
+        let mut seen = BTreeMap::<String, u32>::new();
+        for _ in 0..5_000 {
+            let (mut plugin, mut witness) = (Succession::default(), Witness::default());
+            let (mut next, mut now) = (1, Instant::now());
+            for _ in 0..80 {
+                now += Duration::from_millis(random(4_000));
+                // Mostly of those that there are.
+                let current = plugin.current().map(Member::number);
+                let candidate = plugin.candidate().map(Member::number);
+                let number = match random(5) {
+                    0..2 => current,
+                    2..4 => candidate,
+                    _ => None,
+                };
+                let number = number.unwrap_or_else(|| 1 + random(next.max(2)));
+                let is_there = plugin.get_mut(number).is_some();
+                let is_old = number < next && !is_there;
+                let orders = match random(24) {
+                    0..3 => {
+                        let trial = [Trial::Candidate, Trial::Required, Trial::BestEffort];
+                        let fake = Fake::new(next, trial[random(3) as usize], random(4) > 0);
+                        next += 1;
+                        let gate = [Gate::Closed, Gate::Open, Gate::Open][random(3) as usize];
+                        plugin.try_out(fake, gate, now)
+                    }
+                    3..8 => plugin.handle(number, Event::Ready, now),
+                    8..10 => plugin.handle(number, TRAP, now),
+                    10..12 => plugin.handle(number, Event::Due, now),
+                    12 => plugin.handle(number, Event::Returned, now),
+                    13 => plugin.handle(number, Event::Retired, now),
+                    14..16 => plugin.handle(number, Event::AllGone, now),
+                    16 => {
+                        witness.timed_out.insert(number);
+                        plugin.handle(number, Event::TimedOut, now)
+                    }
+                    17 => plugin.open([Gate::HandOver, Gate::Open][random(2) as usize], now),
+                    18..20 => {
+                        let legacy = (random(3) > 0).then(|| Legacy::from(*b"state"));
+                        plugin.has_saved(number, legacy, now)
+                    }
+                    20..22 => plugin.has_restored(number, now),
+                    22 => plugin.give_up(now),
+                    _ if random(4) == 0 => plugin.farewell(StopReason::Shutdown, now),
+                    _ => plugin.remove(StopReason::Removed, now),
+                };
+                let touches_old = orders.iter().any(|order| {
+                    matches!(order, Order::Do(of, _) | Order::Concluded(of, _) if *of == number)
+                });
+                assert!(!(is_old && touches_old), "{number} is not there any more: {orders:?}");
+                for order in &orders {
+                    let kind = format!("{order:?}");
+                    let kind = kind.split(['(', ' ']).next().unwrap_or_default().to_owned();
+                    *seen.entry(kind).or_default() += 1;
+                }
+                witness.see(&plugin, &orders);
+                // As its keeper does.
+                let failed = orders.iter().any(|order| {
+                    matches!(order, Order::CandidateFailed(_) | Order::SaverFailed(_))
+                });
+                if failed {
+                    let orders = plugin.give_up(now);
+                    witness.see(&plugin, &orders);
+                }
+            }
+        }
+        for kind in [
+            "Do",
+            "Publish",
+            "Swapped",
+            "Save",
+            "Resume",
+            "Restore",
+            "Concluded",
+            "CandidateFailed",
+            "SaverFailed",
+        ] {
+            assert!(seen.get(kind).is_some_and(|times| *times > 50), "{kind}: {seen:?}");
+        }
+    }
+}

@@ -1,0 +1,151 @@
+//! All or nothing: new versions wait for each other, and take over together or not at all.
+
+use super::Supervisor;
+use crate::{
+    compare::Verdict,
+    journal::messages,
+    kept::{Kept, Problem},
+    name::PluginName,
+    reload::Terms,
+    succession::{Gate, Progress},
+    summary::Failed,
+    text::cut,
+    world::bindings::exports::plugind::plugin::lifecycle::StopReason,
+};
+use std::{mem::take, time::Instant};
+use tracing::error;
+
+impl Supervisor {
+    /// Whether this very set was refused as a whole before, and nobody asks for another try: systemd 257 sends SIGHUP
+    /// after `ExecReload=`, which must not do by halves what that did not do.
+    pub(super) fn is_refused_already(&mut self, terms: Terms) -> bool {
+        if !terms.again
+            && let Some((found, failed)) = &self.refused
+            && *found == self.found
+        {
+            self.note(|reload| {
+                failed.iter().cloned().for_each(|failed| reload.failed(failed));
+            });
+            return true;
+        }
+        self.refused = None;
+        false
+    }
+
+    /// Whether something was found that cannot be used, so that nothing is begun.
+    pub(super) fn is_refused(&mut self, verdicts: &[(PluginName, Verdict)]) -> bool {
+        let mut refused = false;
+        for (name, verdict) in verdicts {
+            if let Verdict::Bad(problem) | Verdict::KnownToFail(problem) = verdict {
+                refused = true;
+                self.tell_of(name, problem);
+                self.note(|reload| reload.failed(problem.failed(name)));
+                if let Some(kept) = self.plugins.get_mut(name) {
+                    kept.problem = Some(problem.clone());
+                }
+            }
+        }
+        refused
+    }
+
+    /// Lets all take over when all are ready, or none when one has failed.
+    pub(super) fn settle_bundle(&mut self) {
+        let Some(reload) = &self.reload else { return };
+        let (failed, pending): (Vec<Failed>, Vec<PluginName>) = {
+            let reload = reload.borrow();
+            if !reload.terms.all_or_nothing || !reload.is_compared() || reload.taken_back {
+                return;
+            }
+            let pending = reload.pending().map(|(name, _)| name.clone());
+            (reload.failed.values().cloned().collect(), pending.collect())
+        };
+        if !failed.is_empty() {
+            self.take_back(failed, &pending);
+            return;
+        }
+        let have = |bundle: &Self, progress| {
+            pending.iter().all(|name| bundle.progress_of(name) >= progress)
+        };
+        if have(self, Progress::Ready) {
+            for name in &pending {
+                self.open(name, Gate::HandOver);
+            }
+        }
+        if have(self, Progress::Settled) {
+            self.commit(&pending);
+        }
+    }
+
+    fn progress_of(&self, name: &PluginName) -> Progress {
+        let kept = self.plugins.get(name).filter(|kept| kept.generations.candidate().is_some());
+        kept.map_or(Progress::Starting, |kept| kept.generations.progress())
+    }
+
+    fn open(&mut self, name: &PluginName, gate: Gate) {
+        let Some(kept) = self.plugins.get_mut(name) else { return };
+        let orders = kept.generations.open(gate, Instant::now());
+        self.carry_out(name, orders);
+    }
+
+    /// All take over in one swap, and what vanished goes.
+    fn commit(&mut self, pending: &[PluginName]) {
+        let now = Instant::now();
+        let mut orders = Vec::new();
+        for name in pending {
+            if let Some(kept) = self.plugins.get_mut(name) {
+                orders.push((name.clone(), kept.generations.open(Gate::Open, now)));
+            }
+        }
+        for name in take(&mut self.vanished) {
+            let removal = self.removal(&name, StopReason::Removed);
+            orders.push((name, removal));
+        }
+        self.newcomers.clear();
+        // The first of these publishes what all of them have come to.
+        for (name, orders) in orders {
+            self.carry_out(&name, orders);
+        }
+        self.publish();
+    }
+
+    /// What was begun is given up, and what was new is forgotten.
+    fn take_back(&mut self, failed: Vec<Failed>, pending: &[PluginName]) {
+        self.note(|reload| reload.take_back());
+        self.vanished.clear();
+        for name in pending {
+            // What is on its way for another reason goes on.
+            if self.plugins.get(name).is_some_and(Kept::is_behind_a_gate) {
+                self.want_nothing_else(name);
+            }
+        }
+        for name in take(&mut self.newcomers) {
+            self.want_nothing_else(&name);
+            self.forget(&name);
+        }
+        self.refused = Some((self.found.clone(), failed));
+        self.publish();
+    }
+
+    /// A plugin that was not there before is not there.
+    fn forget(&mut self, name: &PluginName) {
+        let Some(kept) = self.plugins.get_mut(name) else { return };
+        (kept.removed, kept.problem) = (true, None);
+        if kept.is_gone() {
+            self.plugins.remove(name);
+        }
+    }
+
+    /// Says that the newest version of a plugin cannot be used.
+    pub(super) fn tell_of(&self, name: &PluginName, problem: &Problem) {
+        let remedy = problem.failed(name).remedy();
+        error!(
+            message_id = messages::PLUGIN_FAILED,
+            plugin = %name,
+            generation = problem.generation,
+            stage = %problem.stage,
+            error = %cut(&problem.error, super::life::ERROR_MAX),
+            remedy,
+            "plugin failed"
+        );
+    }
+}

@@ -1,0 +1,126 @@
+//! What one generation keeps in its memory goes to the next one, within a time; and to the next daemon.
+
+use super::{Supervisor, life::remind};
+use crate::{
+    failure::Failure,
+    keeper::Message,
+    kept::Problem,
+    name::PluginName,
+    succession::{Legacy, Progress},
+    world::bindings::exports::plugind::plugin::lifecycle::StopReason,
+};
+use std::time::{Duration, Instant};
+
+impl Supervisor {
+    /// This generation is to hold new work and save what it keeps.
+    pub(super) fn save(&mut self, name: &PluginName, number: u64) {
+        self.tickets += 1;
+        let ticket = self.tickets;
+        let Some(kept) = self.plugins.get_mut(name) else { return };
+        kept.handover = ticket;
+        let Some(generation) = kept.generations.get_mut(number) else { return };
+        generation.pool.save();
+        let time = Duration::from_secs(10);
+        remind(
+            self.inbox.clone(),
+            time,
+            Message::HandoverDue { name: name.clone(), number: ticket },
+        );
+    }
+
+    /// This generation saved what it keeps, or could not.
+    pub(super) fn saved(
+        &mut self,
+        name: &PluginName,
+        number: u64,
+        outcome: Result<Option<Legacy>, Failure>,
+    ) {
+        let Some(kept) = self.plugins.get_mut(name) else { return };
+        let is_current = kept.generations.current().is_some_and(|current| current.number == number);
+        if !is_current {
+            return;
+        }
+        match outcome {
+            Ok(legacy) => {
+                let orders = kept.generations.has_saved(number, legacy, Instant::now());
+                self.carry_out(name, orders);
+            }
+            Err(failure) => {
+                let error = format!("the version that serves could not save its state: {failure}");
+                self.handover_failed(name, failure.result(), error);
+            }
+        }
+    }
+
+    /// This generation was given what the one before it kept, or does not take it.
+    pub(super) fn restored(
+        &mut self,
+        name: &PluginName,
+        number: u64,
+        outcome: Result<(), Failure>,
+    ) {
+        let Some(kept) = self.plugins.get_mut(name) else { return };
+        match outcome {
+            Ok(()) => {
+                let orders = kept.generations.has_restored(number, Instant::now());
+                self.carry_out(name, orders);
+            }
+            Err(failure)
+                if kept.generations.candidate().is_some_and(|heir| heir.number == number) =>
+            {
+                let error = format!("the new version does not take over the state: {failure}");
+                self.handover_failed(name, failure.result(), error);
+            }
+            Err(_) => (),
+        }
+    }
+
+    pub(super) fn handover_due(&mut self, name: &PluginName, ticket: u64) {
+        let Some(kept) = self.plugins.get(name).filter(|kept| kept.handover == ticket) else {
+            return;
+        };
+        let is_under_way =
+            matches!(kept.generations.progress(), Progress::Saving | Progress::Restoring);
+        if !is_under_way && !kept.generations.is_farewell() {
+            return;
+        }
+        let current = kept.generations.current();
+        let time = current.map_or(Duration::ZERO, |_| Duration::from_secs(10));
+        let time = humantime::format_duration(time);
+        let error = format!(
+            "the state was not handed over within {time}: what was under way has to end first; handover.timeout-sec gives it longer"
+        );
+        self.handover_failed(name, "timeout", error);
+    }
+
+    /// The one that serves goes on, or ends without having saved if it was to end.
+    pub(super) fn handover_failed(
+        &mut self,
+        name: &PluginName,
+        result: &'static str,
+        error: String,
+    ) {
+        let Some(kept) = self.plugins.get_mut(name) else { return };
+        if kept.generations.is_farewell() {
+            tracing::warn!(plugin = %name, result, error, "state not saved");
+            self.remove(name, StopReason::Shutdown);
+            return;
+        }
+        let Some(heir) = kept.generations.candidate() else { return };
+        let problem = Problem::of_handover(heir, result, error);
+        self.problem(name, problem);
+        self.publish();
+    }
+
+    /// All of a plugin is to go since the daemon ends.
+    pub(super) fn bid_farewell(&mut self, name: &PluginName) {
+        let Some(kept) = self.plugins.get_mut(name) else { return };
+        kept.preparing = None;
+        let orders = kept.generations.farewell(StopReason::Shutdown, Instant::now());
+        self.carry_out(name, orders);
+        let Some(kept) = self.plugins.get(name) else { return };
+        if !kept.generations.is_farewell() {
+            self.remove(name, StopReason::Shutdown);
+        }
+    }
+}
