@@ -174,7 +174,7 @@ fn what_cannot_be_restarted_keeps_nothing_else_from_it() {
 #[test]
 fn a_reload_tells_what_comes_of_it_and_fails_if_a_plugin_does() {
     let middle = format!(
-        r#""awaited":[{"plugin":"slow","step":"starting"}],"changed":["hi"],"removed":["old"],"failed":[{BAD}]"#
+        r#""awaited":[{{"plugin":"slow","step":"starting"}}],"changed":["hi"],"removed":["old"],"failed":[{BAD}]"#
     );
     let last = middle
         .replace(r#"{"plugin":"slow","step":"starting"}"#, "")
