@@ -20,7 +20,10 @@ fn the_package_has_the_interfaces_that_are_served_and_no_others() {
     assert_eq!(package.name.to_string(), "plugind:plugin@0.1.0");
     let mut interfaces: Vec<_> = package.interfaces.keys().map(String::as_str).collect();
     interfaces.sort_unstable();
-    assert_eq!(interfaces, ["credentials", "identity", "journal", "lifecycle", "notify", "types"]);
+    assert_eq!(
+        interfaces,
+        ["credentials", "handover", "identity", "journal", "lifecycle", "notify", "types"]
+    );
 }
 
 #[test]
@@ -77,7 +80,7 @@ fn generated(mut generator: impl FnMut() -> Box<dyn WorldGenerator>) -> String {
         let (resolve, package) = contract();
         resolve.packages[package].worlds.keys().cloned().collect()
     };
-    assert_eq!(names, ["plugin", "http-plugin"]);
+    assert_eq!(names, ["plugin", "stateful-plugin", "http-plugin"]);
     for name in names {
         let (mut resolve, package) = contract();
         let world = resolve.select_world(&[package], Some(&name)).expect("the world is there");
@@ -104,6 +107,7 @@ fn bindings_for_c_generate_for_toolchains_without_async() {
     let options = wit_bindgen_c::Opts { async_: sync, ..Default::default() };
     let c = generated(|| options.build());
     assert!(c.contains("exports_plugind_plugin_lifecycle_start("), "the start is not there");
+    assert!(c.contains("exports_plugind_plugin_handover_save("), "the save is not there");
 }
 
 #[test]

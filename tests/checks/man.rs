@@ -171,7 +171,8 @@ fn keys_in(name: &str) -> BTreeSet<String> {
 
 #[test]
 fn the_manuals_of_manifest_and_settings_have_the_keys_that_are_read_and_no_others() {
-    let manifest = ["plugin/manifest.rs", "plugin/serve.rs", "plugin/grants.rs"];
+    let manifest =
+        ["plugin/manifest.rs", "plugin/serve.rs", "plugin/grants.rs", "plugin/handover.rs"];
     for (page, sources, one) in [
         ("plugind-plugin.5", &manifest[..], "service.restart-sec"),
         ("plugind.toml.5", &["settings.rs"], "compile.memory-max"),

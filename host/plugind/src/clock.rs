@@ -21,6 +21,8 @@ pub(crate) enum Phase {
     Start,
     Health,
     Stop,
+    Save,
+    Restore,
 }
 
 /// The phase and its deadline.
@@ -58,10 +60,22 @@ impl Clock {
         self.running().is_some()
     }
 
-    /// Gives the phase as much time as the guest wants, within limits. True if that is more than it had.
+    /// Gives a start or a stop as much time as the guest wants by its pulse, within limits.
+    pub(crate) fn heed(&self, pulse: &Pulse) {
+        if self.is_running()
+            && let Some(until) = pulse.asked_until()
+            && self.extend(until)
+        {
+            self.changed.store(true, Relaxed);
+        }
+    }
+
+    /// True if that is more time than it had.
     fn extend(&self, until: Instant) -> bool {
         let mut running = self.running();
-        match running.as_mut().filter(|running| running.phase != Phase::Health) {
+        let may_take_longer =
+            |running: &&mut Running| matches!(running.phase, Phase::Start | Phase::Stop);
+        match running.as_mut().filter(may_take_longer) {
             None => false,
             Some(running) => {
                 let before = running.deadline;
@@ -82,15 +96,8 @@ pub(crate) struct Alarm(Option<Pin<Box<Sleep>>>);
 
 impl Alarm {
     /// Ready when the phase that `clock` shows has taken too long.
-    pub(crate) fn poll(
-        &mut self,
-        clock: &Clock,
-        pulse: &Pulse,
-        cx: &mut Context<'_>,
-    ) -> Poll<Failure> {
-        let extended =
-            clock.is_running() && pulse.asked_until().is_some_and(|until| clock.extend(until));
-        if clock.changed.swap(false, Relaxed) || extended {
+    pub(crate) fn poll(&mut self, clock: &Clock, cx: &mut Context<'_>) -> Poll<Failure> {
+        if clock.changed.swap(false, Relaxed) {
             let running = *clock.running();
             self.0 = running.map(|running| Box::pin(sleep_until(running.deadline.into())));
         }
@@ -103,6 +110,8 @@ impl Alarm {
                 Failure::Watchdog("it did not answer for its health in time".to_owned())
             }
             Phase::Stop => Failure::Timeout("its stop"),
+            Phase::Save => Failure::Timeout("saving its state"),
+            Phase::Restore => Failure::Timeout("taking over the state"),
         })
     }
 }

@@ -4,6 +4,7 @@
 use crate::{
     exchange::{Exchange, GivenBack, Outcome, Watch},
     failure::Failure,
+    handover::Orders,
     link::Linked,
     vitals::Vitals,
     world::{self, bindings::exports::plugind::plugin::lifecycle::StopReason},
@@ -45,6 +46,8 @@ pub struct Terms {
     pub on_demand: bool,
     /// It is a program: it serves nothing, and is not asked how it is.
     pub program: bool,
+    /// Its one worker has a state that is handed over.
+    pub hands_over: bool,
     /// Until an instance is ready.
     pub timeout_start: Duration,
     /// Until an instance is gone.
@@ -87,22 +90,24 @@ pub enum News {
     },
     /// It has its age, takes no more work, and ends when it has done what it has.
     Aged,
-    /// The program returned ok.
-    Returned,
-    /// SEAM
+    /// What a worker keeps was saved, as [`Pool::save`](crate::pool::Pool::save) wanted it; or it was not.
     Saved {
         /// Which worker.
         worker: u32,
-        /// What it keeps.
+        /// Which save: what ordering it returned.
+        save: u64,
+        /// The state, if there is any.
         outcome: Result<Option<Arc<[u8]>>, Failure>,
     },
-    /// SEAM
+    /// A worker has taken over a state, as [`Pool::restore`](crate::pool::Pool::restore) wanted it; or it has not.
     Restored {
         /// Which worker.
         worker: u32,
-        /// Whether it took it.
+        /// Whether it has.
         outcome: Result<(), Failure>,
     },
+    /// The program returned ok.
+    Returned,
     /// The last worker of a crew that was dismissed is gone.
     Gone,
 }
@@ -118,6 +123,8 @@ pub struct Crew {
     /// Requests that wait for a worker. Closed when the crew is dismissed.
     pub(crate) queue: async_channel::Receiver<Job>,
     pub(crate) watch: Arc<Watch>,
+    /// What is wanted of its worker, where that hands over.
+    pub(crate) orders: Orders,
     /// Told when work waits and nobody is there for it.
     pub(crate) shortage: Notify,
     tell: Box<dyn Fn(News) + Send + Sync>,
@@ -150,6 +157,7 @@ impl Crew {
             terms,
             queue,
             watch,
+            orders: Orders::default(),
             shortage: Notify::new(),
             tell,
             next: AtomicU32::new(0),
@@ -189,6 +197,8 @@ impl Crew {
         if self.terms.program {
             self.kill_all();
         }
+        // A worker whose work is held does not look at the queue.
+        self.wake();
         // It may have been told before: a crew is dismissed when its plugin fails, and again when that is to go.
         if self.present.load(SeqCst) == 0 {
             self.tell(News::Gone);
@@ -197,6 +207,12 @@ impl Crew {
 
     pub(crate) fn hold(&self, held: bool) {
         self.held.store(held, SeqCst);
+    }
+
+    /// Whether work is held, and as much waits as may.
+    pub(crate) fn is_held_full(&self) -> bool {
+        let most = || usize::try_from(self.linked.manifest.handover.held_max).unwrap_or(usize::MAX);
+        self.orders.is_held() && self.queue.len() >= most()
     }
 
     /// Asks for another worker if nobody is there for work that waits, or will come, and there may be another.
@@ -237,6 +253,13 @@ impl Crew {
         self.watch.kill_all();
         for vitals in self.roster().iter() {
             vitals.kill();
+        }
+    }
+
+    /// Has every worker look at what is wanted of it.
+    pub(crate) fn wake(&self) {
+        for vitals in self.roster().iter() {
+            vitals.wake();
         }
     }
 

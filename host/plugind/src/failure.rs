@@ -1,6 +1,9 @@
 //! How an instance ends, and what that is called.
 
-use crate::world::{Hung, memory::Refused};
+use crate::{
+    quantity::Bytes,
+    world::{Hung, memory::Refused},
+};
 use std::{any::Any, fmt};
 use wasmtime::{Trap, WasmBacktrace};
 use wasmtime_wasi::I32Exit;
@@ -25,7 +28,7 @@ pub enum Failure {
     Trap(String),
     /// It hung, or did not answer for its health.
     Watchdog(String),
-    /// It took too long to start or to stop, or one of its requests did.
+    /// It took too long to start, to stop, or to hand over, or one of its requests did.
     Timeout(&'static str),
     /// It wanted more memory than it may have.
     OutOfMemory(String),
@@ -41,6 +44,17 @@ pub enum Failure {
     ExitCode(i32),
     /// There was no room for another instance.
     Resources(String),
+    /// It says that it cannot save its state.
+    Save(String),
+    /// It says that it cannot take over the state.
+    Restore(String),
+    /// Its state is larger than it may be.
+    StateTooLarge {
+        /// So many bytes.
+        size: u64,
+        /// What it may be.
+        max: Bytes,
+    },
 }
 
 impl Failure {
@@ -58,6 +72,7 @@ impl Failure {
             Self::Unavailable(_) => "unavailable",
             Self::ExitCode(_) => "exit-code",
             Self::Resources(_) => "resources",
+            Self::Save(_) | Self::Restore(_) | Self::StateTooLarge { .. } => "handover",
         }
     }
 }
@@ -77,6 +92,12 @@ impl fmt::Display for Failure {
                 write!(f, "it says that something it needs is not there: {why}")
             }
             Self::ExitCode(code) => write!(f, "the program exited with code {code}"),
+            Self::Save(why) => write!(f, "it says that it cannot save its state: {why}"),
+            Self::Restore(why) => write!(f, "it says that it cannot take over the state: {why}"),
+            Self::StateTooLarge { size, max } => write!(
+                f,
+                "its state has {size} bytes, and handover.state-max is {max}; raise that, or have it keep less"
+            ),
         }
     }
 }

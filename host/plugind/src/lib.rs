@@ -30,6 +30,7 @@ pub mod vitals;
 pub mod failure;
 mod clock;
 mod health;
+mod handover;
 pub mod exchange;
 pub mod crew;
 mod worker;

@@ -9,7 +9,7 @@ use crate::{
     },
     world::{
         State,
-        bindings::exports::plugind::plugin::lifecycle,
+        bindings::exports::plugind::plugin::{handover, lifecycle},
         granted::{GrantError, Granted, Places},
     },
 };
@@ -39,6 +39,7 @@ pub struct Linked {
     http: Option<HttpIndices>,
     run: Option<ComponentExportIndex>,
     lifecycle: Option<lifecycle::GuestIndices>,
+    handover: Option<handover::GuestIndices>,
 }
 
 #[derive(Clone)]
@@ -55,6 +56,8 @@ pub struct Exports {
     pub run: Option<TypedFunc<(), (Result<(), ()>,)>>,
     /// Its life.
     pub lifecycle: Option<lifecycle::Guest>,
+    /// Its state, to be handed over.
+    pub handover: Option<handover::Guest>,
 }
 
 /// Why a component cannot be linked.
@@ -130,6 +133,10 @@ pub fn link(
         }
         false => None,
     };
+    let handover = match offers.handover {
+        true => Some(handover::GuestIndices::new(&pre).map_err(wrong("plugind:plugin/handover"))?),
+        false => None,
+    };
     let granted = Granted::open(&compiled.name, &compiled.manifest.grants, places)?;
     Ok(Linked {
         name: compiled.name,
@@ -142,6 +149,7 @@ pub fn link(
         http,
         run,
         lifecycle,
+        handover,
     })
 }
 
@@ -184,6 +192,10 @@ impl Linked {
                 Some(index) => Some(instance.get_typed_func(&mut store, index)?),
             },
             lifecycle: match &self.lifecycle {
+                None => None,
+                Some(indices) => Some(indices.load(&mut store, instance)?),
+            },
+            handover: match &self.handover {
                 None => None,
                 Some(indices) => Some(indices.load(&mut store, instance)?),
             },

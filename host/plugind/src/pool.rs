@@ -137,6 +137,41 @@ impl Pool {
         self.crew.mind_shortage();
     }
 
+    /// Whether what its one instance keeps is handed over to the next generation.
+    #[must_use]
+    pub fn hands_over(&self) -> bool {
+        self.crew.terms.hands_over
+    }
+
+    /// Holds work, finishes what is under way, and has the instance save what it keeps; [`News::Saved`] says what came
+    /// of it, with the number that is returned. Work is held until [`Pool::resume`] or [`Pool::dismiss`].
+    ///
+    /// Meant for a pool that [hands over](Pool::hands_over). The number is one of this pool alone.
+    pub fn save(&self) -> u64 {
+        let save = self.crew.orders.save();
+        self.crew.wake();
+        save
+    }
+
+    /// Takes work again, those first that waited. A save that was begun goes on, and its news are of no interest.
+    pub fn resume(&self) {
+        self.crew.orders.resume();
+        self.crew.wake();
+    }
+
+    /// Has the instance take over `state`, when it is ready and has no work; [`News::Restored`] says what came of it.
+    ///
+    /// An instance that replaces this one takes over what is [inherited](Pool::set_inheritance), and nothing else.
+    pub fn restore(&self, state: Arc<[u8]>) {
+        self.crew.orders.restore(state);
+        self.crew.wake();
+    }
+
+    /// What instances take over that are started from now on, before they are ready. One that cannot has not started.
+    pub fn set_inheritance(&self, state: Option<Arc<[u8]>>) {
+        self.crew.orders.inherit(state);
+    }
+
     /// How many workers take work, or will.
     #[must_use]
     pub fn workers(&self) -> usize {
@@ -165,24 +200,6 @@ impl Pool {
         self.crew.kill_all();
     }
 
-    /// Whether it exports `handover`.
-    #[must_use]
-    pub fn hands_over(&self) -> bool {
-        false
-    }
-
-    /// SEAM
-    pub fn save(&self) {}
-
-    /// SEAM
-    pub fn resume(&self) {}
-
-    /// SEAM
-    pub fn restore(&self, _: Arc<[u8]>) {}
-
-    /// SEAM
-    pub fn set_inheritance(&self, _: Option<Arc<[u8]>>) {}
-
     /// Has a request answered by an instance.
     ///
     /// # Errors
@@ -191,6 +208,9 @@ impl Pool {
         &self,
         request: http::Request<WasiBody>,
     ) -> Result<http::Response<Delivery>, CallError> {
+        if self.crew.is_held_full() {
+            return Err(CallError::Busy);
+        }
         let (reply, outcome) = oneshot::channel();
         let exchange = self.crew.watch.exchange();
         let answer = Answer::new(exchange.clone(), outcome);
@@ -235,7 +255,7 @@ impl Pool {
 impl Terms {
     fn of(linked: &Linked) -> Self {
         let Manifest { service, instances, .. } = &linked.manifest;
-        let program = linked.offers.http.is_none() && linked.offers.run.is_some();
+        let (program, hands_over) = (linked.offers.is_program(), linked.offers.handover);
         let mode = instances.mode.unwrap_or_else(|| linked.offers.mode());
         let cores = available_parallelism().map_or(1, usize::from);
         let (workers, concurrency, recycle_after) = match mode {
@@ -247,7 +267,7 @@ impl Terms {
         // Without a handler there is no work that would need a second instance.
         let alone = linked.offers.http.is_none();
         Self {
-            workers: if alone { 1 } else { instances.max.map_or(workers, number) },
+            workers: if alone || hands_over { 1 } else { instances.max.map_or(workers, number) },
             concurrency: match mode {
                 Mode::Shared => instances.concurrency.map_or(concurrency, number),
                 Mode::Exclusive | Mode::Fresh => 1,
@@ -256,6 +276,7 @@ impl Terms {
             recycle_age: instances.recycle_age,
             on_demand: mode == Mode::Fresh && !linked.has_lifecycle() && !alone,
             program,
+            hands_over,
             timeout_start: service.timeout_start,
             timeout_stop: service.timeout_stop,
             watchdog: service.watchdog,

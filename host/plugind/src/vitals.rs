@@ -85,6 +85,11 @@ impl Vitals {
         self.waker.wake();
     }
 
+    /// Something is wanted of it.
+    pub(crate) fn wake(&self) {
+        self.waker.wake();
+    }
+
     /// Whether it was told to go at once.
     #[must_use]
     pub fn is_killed(&self) -> bool {

@@ -8,6 +8,7 @@ use crate::{
     crew::{Crew, Employed, Job, News},
     exchange::{Exchange, NoRoom},
     failure::{End, Failure},
+    handover::{Done, Errand, Limits, restore},
     health::Health,
     link::Exports,
     text::one_line,
@@ -103,6 +104,8 @@ struct Worker<'a> {
     crew: &'a Arc<Crew>,
     vitals: &'a Arc<Vitals>,
     clock: Clock,
+    /// What it keeps is on its way out of it or into it; it answers for its health meanwhile.
+    handing_over: Clock,
     /// It has been ready.
     ready: AtomicBool,
     /// The inside was idle since it took its last request, so it may take another one.
@@ -114,7 +117,8 @@ struct Worker<'a> {
 impl<'a> Worker<'a> {
     fn new(crew: &'a Arc<Crew>, vitals: &'a Arc<Vitals>, place: Option<Employed>) -> Self {
         let (ready, settled) = (AtomicBool::new(false), AtomicBool::new(false));
-        Self { crew, vitals, clock: Clock::default(), ready, settled, place: Mutex::new(place) }
+        let (clock, handing_over) = Default::default();
+        Self { crew, vitals, clock, handing_over, ready, settled, place: Mutex::new(place) }
     }
 
     /// Lives its life; also says whether it had been ready.
@@ -139,7 +143,7 @@ impl<'a> Worker<'a> {
 
     /// Polls the inside and keeps its deadlines.
     async fn outside(&self, mut inside: Pin<&mut impl Future<Output = Ended>>) -> Ended {
-        let mut alarm = Alarm::default();
+        let (mut alarm, mut handover_alarm) = (Alarm::default(), Alarm::default());
         let mut gate = self.crew.shared.quota.clone().map(Gate::new);
         poll_fn(|cx| {
             self.vitals.register(cx.waker());
@@ -168,9 +172,12 @@ impl<'a> Worker<'a> {
             if self.vitals.is_retiring() && self.vitals.under_way() == 0 {
                 return Poll::Ready(Ok(Ok(End::Retired)));
             }
-            alarm
-                .poll(&self.clock, &self.vitals.pulse, cx)
-                .map(|failure| Ok(Ok(End::Failed(failure))))
+            self.clock.heed(&self.vitals.pulse);
+            let failure = match alarm.poll(&self.clock, cx) {
+                Poll::Pending => handover_alarm.poll(&self.handing_over, cx),
+                failure => failure,
+            };
+            failure.map(|failure| Ok(Ok(End::Failed(failure))))
         })
         .await
     }
@@ -218,6 +225,16 @@ impl<'a> Worker<'a> {
                     return Ok(End::Failed(Failure::Unavailable(one_line(&why, STATUS_MAX))));
                 }
             }
+        }
+        if let Some(handover) = &exports.handover
+            && let Some(state) = self.crew.orders.inheritance()
+        {
+            self.clock.end(Phase::Start);
+            self.handing_over.begin(Phase::Restore, self.crew.linked.manifest.handover.timeout);
+            if let Err(failure) = restore(accessor, handover, &state).await? {
+                return Ok(End::Failed(failure));
+            }
+            self.handing_over.end(Phase::Restore);
         }
         self.ready.store(true, Relaxed);
         if !on_demand {
@@ -269,6 +286,9 @@ impl<'a> Worker<'a> {
         let mut age = pin!(OptionFuture::from(terms.recycle_age.map(sleep)));
         let mut health =
             Health::new(&self.crew.linked.name, self.vitals.number, terms.watchdog, exports);
+        let limits = Limits::of(&self.crew.linked.manifest);
+        let mut errand =
+            Errand::new(exports.handover.as_ref(), &self.crew.orders, limits, &self.handing_over);
 
         let take = |job: Job, taken: &mut u32| {
             // A guest at work takes the processor first of all, so others should take the next request.
@@ -309,6 +329,26 @@ impl<'a> Worker<'a> {
                 if let Some(why) = health.poll(accessor, exports, &self.clock, cx)? {
                     leaving.get_or_insert(Why::Unhealthy(why));
                 }
+                if let Some(done) = errand.poll(cx)? {
+                    self.crew.tell(self.told(done));
+                }
+                if errand.is_due()
+                    && leaving.is_none()
+                    && !self.vitals.is_retiring()
+                    && calls.is_empty()
+                    && !self.vitals.is_full(1)
+                {
+                    errand.begin(accessor);
+                    continue;
+                }
+                // Work that is held is for the next generation, once this one is dismissed.
+                if leaving.is_none()
+                    && self.crew.orders.is_held()
+                    && let Some(reason) = self.crew.dismissed()
+                {
+                    leaving = Some(Why::Dismissed(reason));
+                    self.clock.begin(Phase::Stop, terms.timeout_stop);
+                }
                 if leaving.is_none() && terms.recycle_after.is_some_and(|most| taken >= most) {
                     leaving = Some(Why::Recycled);
                 }
@@ -322,6 +362,7 @@ impl<'a> Worker<'a> {
                 }
                 let room = leaving.is_none()
                     && !self.vitals.is_retiring()
+                    && errand.lets_work()
                     && calls.len() < terms.concurrency
                     && !self.vitals.is_full(terms.concurrency)
                     && (calls.is_empty() || self.settled.load(Relaxed))
@@ -353,6 +394,7 @@ impl<'a> Worker<'a> {
             }
             if leaving.is_none()
                 || !calls.is_empty()
+                || errand.is_under_way()
                 || accessor.poll_no_interesting_tasks(cx).is_pending()
             {
                 return Poll::Pending;
@@ -360,6 +402,16 @@ impl<'a> Worker<'a> {
             Poll::Ready(Ok(leaving.take().expect("it is checked above")))
         })
         .await
+    }
+}
+
+impl Worker<'_> {
+    fn told(&self, done: Done) -> News {
+        let worker = self.vitals.number;
+        match done {
+            Done::Saved(save, outcome) => News::Saved { worker, save, outcome },
+            Done::Restored(outcome) => News::Restored { worker, outcome },
+        }
     }
 }
 

@@ -22,6 +22,9 @@
 //! plugind_sdk::export!(Hello);
 //! ```
 //!
+//! A plugin whose next version should know what this one knows implements [`Handover`] as well, and hands it to
+//! [`export_handover!`].
+//!
 //! What each item means is written in the project's directory `wit/`; its text stands here too.
 //! What serves HTTP is not here: use the crates `wasip3` and `wasip2`.
 //! Build for `wasm32-wasip2`, as a `cdylib`.
@@ -29,9 +32,11 @@
 #[doc(hidden)]
 pub mod bindings;
 pub mod config;
+pub mod handover;
 pub mod journal;
 pub mod lifecycle;
 
 pub use bindings::export;
 pub use bindings::plugind::plugin::{credentials, identity, notify};
+pub use handover::{Handover, bindings::export_handover};
 pub use lifecycle::{Condition, Lifecycle, StartError, StopReason};

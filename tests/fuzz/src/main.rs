@@ -30,6 +30,7 @@ mod nearest;
 #[path = "../../../host/plugind/src/plugin"]
 mod plugin {
     pub mod grants;
+    pub mod handover;
     pub mod imports;
     pub mod manifest;
     mod nesting;

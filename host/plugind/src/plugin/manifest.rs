@@ -2,6 +2,7 @@
 
 use super::{
     grants::Grants,
+    handover::Handover,
     serve::{Serve, own_route},
 };
 use crate::{
@@ -17,6 +18,16 @@ use std::{
 
 /// Instances that are replaced more often would do little else than start.
 const RECYCLE_AGE_MIN: Duration = Duration::from_secs(1);
+
+/// What is known of a plugin's component when its manifest is judged.
+#[derive(Clone, Copy, Debug)]
+pub struct Known<'a> {
+    /// The names of what it imports.
+    pub imports: &'a [String],
+    /// It has a state to hand over, and so one instance that is kept.
+    pub hands_over: bool,
+}
+
 /// A manifest as it counts: what the file leaves out has its default here.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Manifest {
@@ -32,6 +43,8 @@ pub struct Manifest {
     pub instances: Instances,
     /// `[limits]`
     pub limits: Limits,
+    /// `[handover]`
+    pub handover: Handover,
     /// `[grants]`
     pub grants: Grants,
     /// `[config]`: what the plugin reads through `wasi:config/store`.
@@ -124,17 +137,17 @@ impl Manifest {
         document.read(|table| Self::read(table, None, None))
     }
 
-    /// The same, for the plugin `name`, whose component imports what has these names, if that is known: to grant what
-    /// it does not import is a mistake.
+    /// The same, for the plugin `name`, held against its component, as far as that is known: to grant what it does not
+    /// import is a mistake, and so is more than one instance where there is a state to hand over.
     ///
     /// # Errors
     /// Every mistake in it.
     pub fn parse_for(
         name: &PluginName,
-        imports: Option<&[String]>,
+        component: Option<Known<'_>>,
         document: &Document,
     ) -> Result<Self, Vec<Complaint>> {
-        document.read(|table| Self::read(table, Some(name), imports))
+        document.read(|table| Self::read(table, Some(name), component))
     }
 
     /// Whether a manifest says that its plugin is required, whatever else is wrong with it.
@@ -146,7 +159,14 @@ impl Manifest {
         required.get().unwrap_or(true)
     }
 
-    fn read(table: &Table<'_>, name: Option<&PluginName>, imports: Option<&[String]>) -> Self {
+    fn read(table: &Table<'_>, name: Option<&PluginName>, component: Option<Known<'_>>) -> Self {
+        let hands_over = component.map(|component| component.hands_over);
+        if hands_over == Some(false) {
+            table.complain_about(
+                "handover",
+                "handover is of no use: the component does not export plugind:plugin/handover; leave it out",
+            );
+        }
         let description = table.text("description");
         if description.as_deref().is_some_and(|text| text.contains(is_harmful)) {
             table.complain_about("description", "description is one line of text");
@@ -158,9 +178,13 @@ impl Manifest {
             description,
             serve: table.tables("serve", |serve| Serve::read(serve, own.as_deref(), &mut places)),
             service: table.table("service", Service::read),
-            instances: table.table("instances", Instances::read),
+            instances: table
+                .table("instances", |table| Instances::read(table, hands_over == Some(true))),
             limits: table.table("limits", Limits::read),
-            grants: table.table("grants", |table| Grants::read(table, imports)),
+            handover: table.table("handover", Handover::read),
+            grants: table.table("grants", |table| {
+                Grants::read(table, component.map(|component| component.imports))
+            }),
             config: table.texts("config"),
         }
     }
@@ -207,19 +231,42 @@ impl Service {
 }
 
 impl Instances {
-    fn read(table: &Table<'_>) -> Self {
+    /// `one` says that there is to be one instance, which is kept.
+    fn read(table: &Table<'_>, one: bool) -> Self {
         let recycle_age = table.parsed::<Span>("recycle-age").map(|span| span.0);
         if recycle_age.is_some_and(|age| age < RECYCLE_AGE_MIN) {
             table.complain_about("recycle-age", "instances.recycle-age is at least \"1s\"");
         }
         let modes =
             [("shared", Mode::Shared), ("exclusive", Mode::Exclusive), ("fresh", Mode::Fresh)];
-        Self {
+        let instances = Self {
             mode: table.choice("mode", &modes),
             max: table.number("max", 1),
             concurrency: table.number("concurrency", 1),
             recycle_after: table.number("recycle-after", 1),
             recycle_age,
+        };
+        if one {
+            instances.complain_of_more_than_one(table);
+        }
+        instances
+    }
+
+    fn complain_of_more_than_one(&self, table: &Table<'_>) {
+        let why =
+            "the component exports plugind:plugin/handover, so it has one instance, which is kept";
+        for (key, is_wrong, remedy) in [
+            ("mode", self.mode == Some(Mode::Fresh), "write \"shared\" or \"exclusive\""),
+            ("max", self.max.is_some_and(|max| max > 1), "leave it out"),
+            ("recycle-after", self.recycle_after.is_some(), "leave it out"),
+            ("recycle-age", self.recycle_age.is_some(), "leave it out"),
+        ] {
+            if is_wrong {
+                table.complain_about(
+                    key,
+                    format!("instances.{key} is not for this plugin: {why}; {remedy}"),
+                );
+            }
         }
     }
 }
@@ -254,10 +301,65 @@ mod tests {
         parse_for(None, text)
     }
 
-    fn parse_for(imports: Option<&[String]>, text: &str) -> Result<Manifest, Vec<String>> {
+    fn parse_for(component: Option<Known<'_>>, text: &str) -> Result<Manifest, Vec<String>> {
         let told =
             |complaints: Vec<Complaint>| complaints.iter().map(ToString::to_string).collect();
-        Manifest::parse_for(&"hello".parse().unwrap(), imports, &document(text)).map_err(told)
+        Manifest::parse_for(&"hello".parse().unwrap(), component, &document(text)).map_err(told)
+    }
+
+    fn importing(imports: &[String]) -> Known<'_> {
+        Known { imports, hands_over: false }
+    }
+
+    #[test]
+    fn a_state_to_hand_over_takes_one_instance_that_is_kept() {
+        let text =
+            "[instances]\nmode = \"fresh\"\nmax = 2\nrecycle-after = 7\nrecycle-age = \"1h\"\n";
+        let complaints =
+            parse_for(Some(Known { imports: &[], hands_over: true }), text).unwrap_err();
+        for (complaint, (place, key, remedy)) in complaints.iter().zip([
+            ("2:8", "mode", "write \"shared\" or \"exclusive\""),
+            ("3:7", "max", "leave it out"),
+            ("4:17", "recycle-after", "leave it out"),
+            ("5:15", "recycle-age", "leave it out"),
+        ]) {
+            let told = format!(
+                "m.toml:{place}: instances.{key} is not for this plugin: the component exports plugind:plugin/handover"
+            );
+            assert!(complaint.starts_with(&told) && complaint.ends_with(remedy), "{complaint}");
+        }
+        assert_eq!(complaints.len(), 4);
+        assert!(parse(text).is_ok(), "of another component");
+        let one = "[instances]\nmode = \"exclusive\"\nmax = 1\nconcurrency = 3\n";
+        assert!(parse_for(Some(Known { imports: &[], hands_over: true }), one).is_ok());
+    }
+
+    #[test]
+    fn what_is_handed_over_has_limits() {
+        let handover = parse("").unwrap().handover;
+        assert_eq!(handover.timeout, Duration::from_secs(10));
+        assert_eq!((handover.state_max, handover.held_max), (Bytes(16 << 20), 1024));
+        for (line, place) in [
+            ("timeout-sec = \"0\"", "2:15: handover.timeout-sec is more than nothing"),
+            (
+                "state-max = \"0\"",
+                "2:13: handover.state-max is more than nothing, and at most \"1G\"",
+            ),
+            (
+                "state-max = \"2G\"",
+                "2:13: handover.state-max is more than nothing, and at most \"1G\"",
+            ),
+            ("held-max = 0", "2:12: handover.held-max is a whole number from 1 on, not 0"),
+            ("held-max = 1025", "2:12: handover.held-max is at most 1024"),
+        ] {
+            let complaints = parse(&format!("[handover]\n{line}\n")).unwrap_err();
+            assert_eq!(complaints, [format!("m.toml:{place}")]);
+        }
+        let text = "[handover]\ntimeout-sec = \"1min\"\nstate-max = \"1G\"\nheld-max = 1024\n";
+        assert!(parse(text).is_ok());
+        let complaints = parse_for(Some(importing(&[])), text).unwrap_err();
+        assert_eq!(complaints.len(), 1);
+        assert!(complaints[0].contains("handover is of no use"), "{complaints:?}");
     }
 
     #[test]
@@ -383,7 +485,7 @@ mod tests {
     fn a_grant_of_what_the_component_does_not_import_is_told_with_its_place() {
         let all = "[grants]\nstate = true\nread = [\"/a\"]\ncredentials = [\"b\"]\noutgoing-http = [\"c:80\"]\n\
                    tcp-connect = [\"d:80\"]\nenvironment = { E = \"\" }\n";
-        let complaints = parse_for(Some(&[]), all).unwrap_err();
+        let complaints = parse_for(Some(importing(&[])), all).unwrap_err();
         assert_eq!(complaints.len(), PURPOSES.len(), "{complaints:?}");
         assert!(
             complaints[2].starts_with(
@@ -393,8 +495,8 @@ mod tests {
             "{complaints:?}"
         );
         let imports: Vec<_> = PURPOSES.map(|(_, names)| format!("{}2.0", names[0])).into();
-        assert!(parse_for(Some(&imports), all).is_ok());
+        assert!(parse_for(Some(importing(&imports)), all).is_ok());
         let nothing = "[grants]\nstate = false\nread = []\n";
-        assert!(parse_for(Some(&[]), nothing).is_ok(), "nothing needs nothing");
+        assert!(parse_for(Some(importing(&[])), nothing).is_ok(), "nothing needs nothing");
     }
 }

@@ -8,6 +8,7 @@
 pub mod cache;
 pub mod compile;
 pub mod grants;
+pub mod handover;
 pub mod imports;
 pub mod manifest;
 mod nesting;

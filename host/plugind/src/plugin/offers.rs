@@ -28,6 +28,8 @@ pub struct Offers {
     pub run: Option<Preview>,
     /// It exports `plugind:plugin/lifecycle`.
     pub lifecycle: bool,
+    /// It exports `plugind:plugin/handover`: its state goes from one instance to the next, so there is one at a time.
+    pub handover: bool,
     /// The names of what it imports.
     pub imports: Vec<String>,
     /// The names of what it exports.
@@ -89,6 +91,12 @@ pub enum OffersError {
     /// It has an interface of this contract that this host does not know.
     #[error("exports {0}, which this host does not know; use a newer plugind, or leave it out")]
     LaterInterface(String),
+    /// It is a background program with a state to hand over.
+    #[error(
+        "exports {0} and is a background program, which is never asked for its state; leave that export out, or export \
+         a handler of requests"
+    )]
+    ProgramHandsOver(String),
     /// It exports nothing that the host has a use for.
     #[error(
         "exports nothing that plugind can use (it exports {0}); export wasi:http/handler@0.3, \
@@ -105,7 +113,12 @@ impl Offers {
     pub fn of(bytes: &[u8]) -> Result<Self, OffersError> {
         let mut offers = Self::default();
         let wanting = offers.collect_names(bytes)?;
-        let contract = format!("plugind:plugin/lifecycle@{CONTRACT}.");
+        let ours = |name: &str, interface: &str| {
+            let rest =
+                name.strip_prefix("plugind:plugin/").and_then(|rest| rest.strip_prefix(interface));
+            rest.is_some_and(|rest| rest.starts_with(&format!("@{CONTRACT}.")))
+        };
+        let mut handover = None;
         for name in &offers.exports {
             if name.starts_with("wasi:http/handler@0.3.") {
                 offers.http = Some(Preview::P3);
@@ -115,8 +128,10 @@ impl Offers {
                 offers.run = Some(Preview::P3);
             } else if name.starts_with("wasi:cli/run@0.2.") {
                 offers.run = offers.run.or(Some(Preview::P2));
-            } else if name.starts_with(&contract) {
+            } else if ours(name, "lifecycle") {
                 offers.lifecycle = true;
+            } else if ours(name, "handover") {
+                handover = Some(name.clone());
             } else if name.starts_with("plugind:plugin/") && name.contains(&format!("@{CONTRACT}."))
             {
                 return Err(OffersError::LaterInterface(name.clone()));
@@ -131,16 +146,28 @@ impl Offers {
             };
             return Err(OffersError::Nothing(exports));
         }
+        offers.handover = handover.is_some();
+        if let Some(name) = handover.filter(|_| offers.is_program()) {
+            return Err(OffersError::ProgramHandsOver(name));
+        }
         if !wanting.is_empty() {
             return Err(OffersError::Imports(wanting));
         }
         Ok(offers)
     }
 
+    /// Whether it is a background program. What answers requests is none, also where its toolchain makes it one as well.
+    #[must_use]
+    pub fn is_program(&self) -> bool {
+        self.http.is_none() && self.run.is_some()
+    }
+
     /// What its instances are used for, if its manifest asks for nothing else.
     #[must_use]
     pub fn mode(&self) -> Mode {
         match self.http {
+            // It keeps something from one request to the next, so it is made for more than one.
+            Some(Preview::P2) if self.handover => Mode::Exclusive,
             // Many guests of 0.2 are made for one request, and break when they get another one.
             Some(Preview::P2) => Mode::Fresh,
             Some(Preview::P3) | None => Mode::Shared,

@@ -1,7 +1,7 @@
 //! `Found` → `Verified`: a plugin is read once; what is judged, hashed and compiled are those very bytes.
 
 use super::{
-    manifest::Manifest,
+    manifest::{Known, Manifest},
     offers::{Offers, OffersError},
     scan::Found,
 };
@@ -126,8 +126,11 @@ impl Rejected {
 /// When it cannot be read, its manifest has mistakes, or its component cannot be a plugin.
 pub fn verify(found: Found) -> Result<Verified, Box<Rejected>> {
     let judged = judge(&found.component);
-    let imports = judged.as_ref().ok().map(|(offers, _)| offers.imports.as_slice());
-    let manifest = read_manifest(&found, imports);
+    let known = judged
+        .as_ref()
+        .ok()
+        .map(|(offers, _)| Known { imports: &offers.imports, hands_over: offers.handover });
+    let manifest = read_manifest(&found, known);
     let Found { name, component, .. } = found;
     match (manifest, judged) {
         (Ok(manifest), Ok((offers, digest))) => {
@@ -184,10 +187,10 @@ fn judge(path: &Path) -> Result<(Offers, [u8; 32]), VerifyError> {
 /// Reads a manifest. When it is wrong, whether it says that the plugin is required counts all the same.
 fn read_manifest(
     found: &Found,
-    imports: Option<&[String]>,
+    component: Option<Known<'_>>,
 ) -> Result<Manifest, (VerifyError, bool)> {
     let document = manifest_of(found).map_err(|error| (error, true))?;
-    Manifest::parse_for(&found.name, imports, &document)
+    Manifest::parse_for(&found.name, component, &document)
         .map_err(|complaints| (VerifyError::Manifest(complaints), Manifest::is_required(&document)))
 }
 

@@ -3,5 +3,5 @@
 
 wasmtime::component::bindgen!({
     path: "../../wit",
-    world: "plugind:plugin/plugin",
+    world: "plugind:plugin/stateful-plugin",
 });

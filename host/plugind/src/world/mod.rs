@@ -16,13 +16,14 @@ pub mod pulse;
 pub mod quota;
 pub mod granted;
 
+use crate::quantity::Bytes;
 use bindings::plugind::plugin as interfaces;
 use granted::Granted;
 use memory::Refused;
 use pulse::Pulse;
 use std::sync::Arc;
 use wasmtime::{
-    Engine, Store, UpdateDeadline,
+    Engine, Store, StoreContextMut, UpdateDeadline,
     component::{HasSelf, Linker, ResourceTable},
 };
 use wasmtime_wasi::{WasiCtx, WasiCtxView, WasiView, p2, p3, sockets::WasiSocketsCtxView};
@@ -137,6 +138,11 @@ pub fn store(engine: &Engine, shared: &Shared, worker: u32, pulse: Arc<Pulse>) -
         Ok(UpdateDeadline::YieldCustom(1, Box::pin(tokio::task::yield_now())))
     });
     store
+}
+
+/// Lets a guest hand over so much in one call, for now, if that is more than it may in any.
+pub(crate) fn let_hand_over(mut store: StoreContextMut<'_, State>, Bytes(most): Bytes) {
+    store.set_hostcall_fuel(CALL_MAX.max(usize::try_from(most).unwrap_or(usize::MAX)));
 }
 
 impl State {

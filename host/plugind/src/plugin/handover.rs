@@ -1,0 +1,47 @@
+//! `[handover]` of a manifest: how a plugin's state goes to its next version.
+
+use crate::{
+    config::Table,
+    quantity::{Bytes, Span},
+};
+use std::time::Duration;
+
+/// The largest state that a manifest may allow: what is kept is kept twice, by the daemon and on disk.
+const STATE_MAX: Bytes = Bytes(1 << 30);
+/// The most work that may wait: as much as waits at most for any plugin.
+const HELD_MAX: u32 = 1024;
+
+/// `[handover]`: how a plugin's state goes to its next version.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Handover {
+    /// From when work is held until the next version has the state.
+    pub timeout: Duration,
+    /// The largest state.
+    pub state_max: Bytes,
+    /// The most requests that wait meanwhile.
+    pub held_max: u32,
+}
+
+impl Handover {
+    pub(super) fn read(table: &Table<'_>) -> Self {
+        let timeout = table.parsed::<Span>("timeout-sec").map(|span| span.0);
+        if timeout.is_some_and(|timeout| timeout.is_zero()) {
+            table.complain_about("timeout-sec", "handover.timeout-sec is more than nothing");
+        }
+        let state_max = table.parsed::<Bytes>("state-max");
+        if state_max.is_some_and(|max| max == Bytes(0) || max > STATE_MAX) {
+            let message =
+                format!("handover.state-max is more than nothing, and at most \"{STATE_MAX}\"");
+            table.complain_about("state-max", message);
+        }
+        let held_max = table.number("held-max", 1);
+        if held_max.is_some_and(|max| max > HELD_MAX) {
+            table.complain_about("held-max", format!("handover.held-max is at most {HELD_MAX}"));
+        }
+        Self {
+            timeout: timeout.unwrap_or(Duration::from_secs(10)),
+            state_max: state_max.unwrap_or(Bytes(16 << 20)),
+            held_max: held_max.unwrap_or(HELD_MAX),
+        }
+    }
+}
