@@ -30,8 +30,17 @@ pub struct Kept {
     pub problem: Option<Problem>,
     /// Its files are gone, or the daemon ends: it goes when its generations have.
     pub removed: bool,
-    /// Tells this handover from earlier ones.
-    pub handover: u64,
+    /// Tells this handover from earlier ones, and what it saves from what was saved before.
+    pub handover: Handover,
+}
+
+/// The handover that was begun last.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Handover {
+    /// Of all handovers of all plugins.
+    pub ticket: u64,
+    /// Of all saves of the generation that serves.
+    pub save: u64,
 }
 
 /// A version of a plugin that is being compiled and linked, or is to be.

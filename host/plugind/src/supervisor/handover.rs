@@ -4,12 +4,12 @@ use super::{Supervisor, life::remind};
 use crate::{
     failure::Failure,
     keeper::Message,
-    kept::Problem,
+    kept::{Handover, Problem},
     name::PluginName,
     succession::{Legacy, Progress},
     world::bindings::exports::plugind::plugin::lifecycle::StopReason,
 };
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 impl Supervisor {
     /// This generation is to hold new work and save what it keeps.
@@ -17,10 +17,9 @@ impl Supervisor {
         self.tickets += 1;
         let ticket = self.tickets;
         let Some(kept) = self.plugins.get_mut(name) else { return };
-        kept.handover = ticket;
         let Some(generation) = kept.generations.get_mut(number) else { return };
-        generation.pool.save();
-        let time = Duration::from_secs(10);
+        let time = generation.manifest().handover.timeout;
+        kept.handover = Handover { ticket, save: generation.pool.save() };
         remind(
             self.inbox.clone(),
             time,
@@ -33,11 +32,12 @@ impl Supervisor {
         &mut self,
         name: &PluginName,
         number: u64,
+        save: u64,
         outcome: Result<Option<Legacy>, Failure>,
     ) {
         let Some(kept) = self.plugins.get_mut(name) else { return };
         let is_current = kept.generations.current().is_some_and(|current| current.number == number);
-        if !is_current {
+        if !is_current || kept.handover.save != save {
             return;
         }
         match outcome {
@@ -76,7 +76,8 @@ impl Supervisor {
     }
 
     pub(super) fn handover_due(&mut self, name: &PluginName, ticket: u64) {
-        let Some(kept) = self.plugins.get(name).filter(|kept| kept.handover == ticket) else {
+        let Some(kept) = self.plugins.get(name).filter(|kept| kept.handover.ticket == ticket)
+        else {
             return;
         };
         let is_under_way =
@@ -85,7 +86,7 @@ impl Supervisor {
             return;
         }
         let current = kept.generations.current();
-        let time = current.map_or(Duration::ZERO, |_| Duration::from_secs(10));
+        let time = current.map(|current| current.manifest().handover.timeout).unwrap_or_default();
         let time = humantime::format_duration(time);
         let error = format!(
             "the state was not handed over within {time}: what was under way has to end first; handover.timeout-sec gives it longer"

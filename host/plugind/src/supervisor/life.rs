@@ -94,7 +94,7 @@ impl Supervisor {
         }
         let Some(generation) = self.generation(name, number) else { return };
         let event = match news {
-            News::Saved { outcome, .. } => return self.saved(name, number, outcome),
+            News::Saved { save, outcome, .. } => return self.saved(name, number, save, outcome),
             News::Restored { outcome, .. } => return self.restored(name, number, outcome),
             news => generation.event(news),
         };
