@@ -8,6 +8,7 @@ mod streaming;
 mod lifecycle;
 mod grants;
 mod rescan;
+mod transaction;
 mod compiler;
 mod directories;
 mod cache;

@@ -46,7 +46,7 @@ impl Supervisor {
                 self.carry_out(name, orders);
             }
             Err(failure) => {
-                let error = format!("the version that serves could not save its state: {failure}");
+                let error = format!("the old version failed to hand over: {failure}");
                 self.handover_failed(name, failure.result(), error);
             }
         }
@@ -68,7 +68,7 @@ impl Supervisor {
             Err(failure)
                 if kept.generations.candidate().is_some_and(|heir| heir.number == number) =>
             {
-                let error = format!("the new version does not take over the state: {failure}");
+                let error = format!("the new version failed to take over: {failure}");
                 self.handover_failed(name, failure.result(), error);
             }
             Err(_) => (),

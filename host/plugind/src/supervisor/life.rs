@@ -247,7 +247,7 @@ impl Supervisor {
         let failure = generation.failure.as_ref();
         let result = failure.map_or("failed", crate::failure::Failure::result);
         let why = failure.map_or_else(|| "it ended".to_owned(), ToString::to_string);
-        let error = format!("the version that serves failed while it saved its state: {why}");
+        let error = format!("the old version failed to hand over: {why}");
         self.handover_failed(name, result, error);
     }
 

@@ -1,0 +1,374 @@
+//! A reload is a transaction: what is on its way shows, what must go together does, and what cannot leaves all as it was.
+
+use plugind_tests::{Daemon, Signal, Tree, another, eventually};
+use serde_json::{Value, json};
+use std::{
+    collections::BTreeSet,
+    fs,
+    io::{BufRead, BufReader, Write},
+    os::unix::net::UnixStream,
+    path::PathBuf,
+};
+
+const ALL_OR_NOTHING: &str = r#"{"allOrNothing":true}"#;
+/// Ready after its own time, which is long enough for others to come meanwhile.
+const SLOW: &str = "warmup";
+
+fn socket(tree: &Tree) -> PathBuf {
+    tree.root().join("run/plugind/control")
+}
+
+fn begin(tree: &Tree) -> Daemon {
+    fs::create_dir_all(socket(tree).parent().unwrap()).unwrap();
+    Daemon::begin(tree, &["--listen", &format!("control={}", socket(tree).display())])
+}
+
+fn start(tree: &Tree) -> Daemon {
+    let daemon = begin(tree);
+    daemon.wait_until_ready();
+    daemon
+}
+
+/// A reload that was asked for over the control socket, and what is said of it.
+struct Reload(BufReader<UnixStream>);
+
+impl Reload {
+    fn ask(tree: &Tree, parameters: &str) -> Self {
+        let mut stream = UnixStream::connect(socket(tree)).unwrap();
+        let call = format!(
+            "{{\"method\":\"io.plugind.Reload\",\"parameters\":{parameters},\"more\":true}}\0"
+        );
+        stream.write_all(call.as_bytes()).unwrap();
+        Self(BufReader::new(stream))
+    }
+
+    /// The next reply, and whether more of them follow.
+    fn next(&mut self) -> (Value, bool) {
+        let mut reply = Vec::new();
+        self.0.read_until(0, &mut reply).unwrap();
+        reply.pop();
+        let reply: Value = serde_json::from_slice(&reply).expect("every call has a reply");
+        let parameters = if reply["error"].is_null() { "parameters" } else { "error" };
+        (reply[parameters].clone(), reply["continues"] == true)
+    }
+
+    /// Waits for a reply that is as `wanted`.
+    fn wait_for(&mut self, wanted: impl Fn(&Value) -> bool) -> Value {
+        loop {
+            let (reply, more) = self.next();
+            if wanted(&reply) {
+                return reply;
+            }
+            assert!(more, "{reply}");
+        }
+    }
+
+    /// All that is said until it is over.
+    fn all(mut self) -> Vec<Value> {
+        let mut all = Vec::new();
+        loop {
+            let (reply, more) = self.next();
+            all.push(reply);
+            if !more {
+                return all;
+            }
+        }
+    }
+
+    fn over(self) -> Value {
+        self.all().pop().unwrap()
+    }
+}
+
+fn failed(reply: &Value) -> Vec<(&str, &str)> {
+    let failed = reply["failed"].as_array().unwrap().iter();
+    failed.map(|one| (one["plugin"].as_str().unwrap(), one["stage"].as_str().unwrap())).collect()
+}
+
+/// How far each plugin is that is waited for.
+fn steps(reply: &Value) -> Vec<(&str, &str)> {
+    let awaited = reply["awaited"].as_array().unwrap().iter();
+    awaited.map(|one| (one["plugin"].as_str().unwrap(), one["step"].as_str().unwrap())).collect()
+}
+
+fn greets(greeting: &str) -> String {
+    format!("[config]\ngreeting = \"{greeting}\"\n")
+}
+
+#[test]
+fn all_or_nothing_is_nothing_if_one_fails_and_sighup_does_not_do_it_by_halves() {
+    let tree = Tree::new()
+        .with("hello")
+        .with_manifest("counts", "[instances]\nmax = 1\n")
+        .with_named("bad", "counts", "[instances]\nmax = 1\n")
+        .with_named("old", "hello", "");
+    let daemon = start(&tree);
+    for path in ["/counts", "/bad"] {
+        assert!(daemon.get(path).text().ends_with("count=1"));
+    }
+    tree.put("hello.toml", greets("Good day"));
+    tree.put_guest("bad", "traps_on_start");
+    tree.put_guest("late", "hello");
+    tree.remove("old.wasm");
+    let over = Reload::ask(&tree, ALL_OR_NOTHING).over();
+    assert_eq!(failed(&over), [("bad", "start")]);
+    assert_eq!((&over["takenBack"], &over["changed"]), (&json!(true), &json!([])), "{over}");
+    assert_eq!((&over["removed"], &over["unchanged"]), (&json!([]), &json!(1)), "{over}");
+
+    let nothing_has_changed = |count| {
+        assert_eq!(daemon.get("/hello").told(), (200, "Hello from hello\n"));
+        assert_eq!(daemon.get("/old").status(), 200);
+        assert_eq!(daemon.get("/late").status(), 404);
+        for path in ["/counts", "/bad"] {
+            let text = daemon.get(path).text().to_owned();
+            assert!(text.starts_with("worker=0") && text.ends_with(count), "{text}");
+        }
+    };
+    nothing_has_changed("count=2");
+    let told = daemon.reload();
+    assert!(told.contains("changed=0 failed=1 removed=0"), "{told}");
+    nothing_has_changed("count=3");
+
+    // Whoever asks for less has less.
+    let over = Reload::ask(&tree, "{}").over();
+    assert_eq!(over["changed"], json!(["hello", "late"]));
+    assert_eq!((&over["removed"], failed(&over)), (&json!(["old"]), vec![("bad", "start")]));
+    assert!(daemon.get("/bad").text().ends_with("count=4"));
+}
+
+#[test]
+fn what_is_wrong_on_paper_keeps_all_or_nothing_from_beginning() {
+    let tree = Tree::new().with("hello");
+    let daemon = start(&tree);
+    tree.put("hello.toml", greets("Good day"));
+    tree.put_guest("wrong", "hello");
+    tree.put("wrong.toml", "greeting = 1\n");
+    let all = Reload::ask(&tree, ALL_OR_NOTHING).all();
+    assert!(all.iter().all(|reply| steps(reply).is_empty()), "{all:?}");
+    assert_eq!(failed(all.last().unwrap()), [("wrong", "verify")]);
+    assert_eq!(daemon.get("/hello").told(), (200, "Hello from hello\n"));
+    assert_eq!(daemon.get("/wrong").status(), 404);
+
+    tree.put("wrong.toml", "");
+    let over = Reload::ask(&tree, ALL_OR_NOTHING).over();
+    assert_eq!((&over["changed"], &over["failed"]), (&json!(["hello", "wrong"]), &json!([])));
+    assert_eq!(daemon.get("/hello").told(), (200, "Good day from hello\n"));
+    assert_eq!(daemon.get("/wrong").status(), 200);
+}
+
+#[test]
+fn all_that_is_ready_waits_for_the_last_one_and_goes_in_one_swap() {
+    let tree = Tree::new().with("hello").with_named("slow", "counts", "").with("keeps");
+    let daemon = start(&tree);
+    assert!(daemon.get("/keeps").text().ends_with("count=1"));
+    tree.put("hello.toml", greets("Good day"));
+    tree.put_guest("slow", SLOW);
+    tree.put("keeps.wasm", another("keeps"));
+    tree.put_guest("late", "hello");
+    let mut reload = Reload::ask(&tree, ALL_OR_NOTHING);
+    reload.wait_for(|reply| {
+        let steps = steps(reply);
+        steps.contains(&("hello", "ready")) && steps.contains(&("slow", "starting"))
+    });
+    assert_eq!(daemon.get("/hello").told(), (200, "Hello from hello\n"), "it waits");
+    assert_eq!(daemon.get("/late").status(), 404);
+    let over = reload.over();
+    assert_eq!(over["changed"], json!(["hello", "keeps", "late", "slow"]));
+    assert_eq!(daemon.get("/hello").told(), (200, "Good day from hello\n"));
+    assert_eq!(daemon.get("/slow").told(), (200, "warm\n"));
+    assert_eq!(daemon.get("/late").status(), 200);
+    assert!(daemon.get("/keeps").text().ends_with("count=2"), "its state was handed over, too");
+}
+
+#[test]
+fn a_reload_of_the_other_kind_waits_and_one_of_the_same_kind_is_the_same() {
+    let tree = Tree::new().with("hello").with_named("slow", "counts", "");
+    let daemon = start(&tree);
+    tree.put_guest("slow", SLOW);
+    let mut first = Reload::ask(&tree, "{}");
+    first.wait_for(|reply| !steps(reply).is_empty());
+    tree.put("hello.toml", greets("Good day"));
+    let second = Reload::ask(&tree, ALL_OR_NOTHING);
+    let third = Reload::ask(&tree, ALL_OR_NOTHING);
+    assert_eq!(first.over()["changed"], json!(["slow"]));
+    for reload in [second, third] {
+        let over = reload.over();
+        assert_eq!((&over["changed"], &over["unchanged"]), (&json!(["hello"]), &json!(1)));
+    }
+    assert_eq!(daemon.get("/hello").told(), (200, "Good day from hello\n"));
+    let mut daemon = daemon;
+    assert_eq!(daemon.stop(), 0);
+    let begun = daemon.log.all().iter().filter(|line| line.contains("plugind: reloading")).count();
+    assert_eq!(begun, 3, "each that was asked for is told");
+}
+
+#[test]
+fn no_more_new_versions_are_in_work_than_were_allowed() {
+    let tree = Tree::new();
+    let names = ["a", "b", "c", "d"];
+    names.iter().for_each(|name| tree.put_guest(name, "hello"));
+    fs::create_dir_all(tree.root().join("etc/plugind")).unwrap();
+    fs::write(tree.root().join("etc/plugind/plugind.toml"), "reload-concurrency = 2\n").unwrap();
+    let _daemon = start(&tree);
+    names.iter().for_each(|name| tree.put(&format!("{name}.wasm"), another(SLOW)));
+    let all = Reload::ask(&tree, "{}").all();
+    let at_work = |reply: &Value| {
+        let steps = steps(reply);
+        steps.into_iter().filter(|(_, step)| *step != "queued").count()
+    };
+    assert!(all.iter().all(|reply| at_work(reply) <= 2), "{all:?}");
+    assert!(all.iter().any(|reply| at_work(reply) == 2 && steps(reply).len() == 4), "{all:?}");
+    assert_eq!(all.last().unwrap()["changed"], json!(names));
+    let seen: BTreeSet<_> = all.iter().flat_map(steps).map(|(_, step)| step).collect();
+    assert_eq!(seen, BTreeSet::from(["compiling", "queued", "starting"]));
+}
+
+#[test]
+fn a_reload_can_be_waited_for_until_the_old_version_has_finished_what_it_had() {
+    let tree = Tree::new().with("streams");
+    let daemon = start(&tree);
+    let mut client = daemon.connect();
+    client.request("POST", "/streams/echo", &["Transfer-Encoding: chunked"]);
+    client.write_chunk(b"half of it, ");
+    assert_eq!(client.head().status, 200);
+    tree.put("streams.wasm", another("streams"));
+    let mut patient = Reload::ask(&tree, r#"{"untilDrained":true}"#);
+    assert_eq!(Reload::ask(&tree, "{}").over()["draining"], json!(["streams"]));
+    let swapped = patient.wait_for(|reply| reply["changed"] == json!(["streams"]));
+    assert_eq!((&swapped["draining"], &swapped["awaited"]), (&json!(["streams"]), &json!([])));
+    client.write_chunk(b"and the rest");
+    client.write(b"0\r\n\r\n");
+    let mut echoed = Vec::new();
+    while client.chunk(|piece| echoed.extend_from_slice(piece)) {}
+    assert_eq!(echoed, b"half of it, and the rest", "the old version answers to the end");
+    drop(client);
+    let over = patient.over();
+    assert_eq!((&over["draining"], &over["changed"]), (&json!([]), &json!(["streams"])));
+}
+
+#[test]
+fn a_reload_during_the_start_is_part_of_it_and_one_during_the_stop_is_refused() {
+    let tree = Tree::new().with_named("slow", SLOW, "");
+    let mut daemon = begin(&tree);
+    tree.put_guest("hello", "hello");
+    let (plain, together) = (Reload::ask(&tree, "{}"), Reload::ask(&tree, ALL_OR_NOTHING));
+    assert_eq!(plain.over()["failed"], json!([]));
+    assert_eq!(together.over()["unchanged"], json!(2));
+    daemon.wait_until_ready();
+    assert_eq!(daemon.get("/hello").status(), 200);
+
+    tree.put_guest("slow", "sleeps");
+    assert_eq!(Reload::ask(&tree, "{}").over()["changed"], json!(["slow"]));
+    let mut client = daemon.connect();
+    client.request("GET", "/slow/500", &[]);
+    tree.put_guest("never", "never_ready");
+    let mut under_way = Reload::ask(&tree, "{}");
+    under_way.wait_for(|reply| steps(reply) == [("never", "starting")]);
+    daemon.signal(Signal::TERM);
+    assert_eq!(under_way.over(), json!("io.plugind.Stopping"));
+    assert_eq!(client.response().status(), 200);
+    assert_eq!(daemon.wait(), 0);
+}
+
+/// The count and the generation that `keeps` says that it has.
+fn count(daemon: &Daemon) -> (u64, u64) {
+    let answer = daemon.get("/keeps");
+    let mut words = answer.text().trim_end().split(' ').skip(1);
+    let mut number = || words.next()?.split_once('=')?.1.parse().ok();
+    let generation = number().unwrap_or_else(|| panic!("{answer:?}"));
+    (number().unwrap(), generation)
+}
+
+#[test]
+fn what_a_plugin_keeps_goes_from_version_to_version_and_through_a_restart() {
+    let tree = Tree::new().with("keeps");
+    let daemon = start(&tree);
+    assert_eq!(count(&daemon), (1, 1));
+    tree.put("keeps.wasm", another("keeps"));
+    assert_eq!(Reload::ask(&tree, "{}").over()["changed"], json!(["keeps"]));
+    assert_eq!(count(&daemon), (2, 2));
+    daemon.log.wait_for(&["plugind[keeps]: stopped: StopReason::Reload count=1"]);
+    // What it knew when it was saved last, after a trap.
+    assert_eq!(daemon.get("/keeps/trap").status(), 502);
+    assert_eq!(count(&daemon), (2, 2));
+}
+
+#[test]
+fn a_handover_that_fails_leaves_the_old_version_with_its_work_and_what_it_keeps() {
+    let tree = Tree::new().with("keeps");
+    let daemon = start(&tree);
+    let mut counted = 0;
+    for (config, stage, why) in [
+        ("fail", "handover", "the new version failed to take over"),
+        ("trap", "start", "trap"),
+        ("hang", "start", "took too long"),
+    ] {
+        counted += 1;
+        assert_eq!(count(&daemon), (counted, 1));
+        tree.put(
+            "keeps.toml",
+            format!("[handover]\ntimeout-sec = \"300ms\"\n[config]\n{config}\n"),
+        );
+        let reload = Reload::ask(&tree, "{}");
+        // It waits meanwhile, and is answered by the one that goes on.
+        counted += 1;
+        assert_eq!(count(&daemon), (counted, 1));
+        let over = reload.over();
+        assert_eq!(failed(&over), [("keeps", stage)]);
+        let error = over["failed"][0]["error"].as_str().unwrap();
+        assert!(error.contains(why), "{error}");
+    }
+    tree.put("keeps.toml", "");
+    assert_eq!(Reload::ask(&tree, "{}").over()["failed"], json!([]));
+    assert_eq!(count(&daemon), (counted + 1, 1), "that is what there was");
+}
+
+#[test]
+fn what_cannot_be_saved_keeps_the_old_version_and_says_why() {
+    let manifest = |config: &str| {
+        format!("[handover]\ntimeout-sec = \"300ms\"\nstate-max = \"1K\"\n[config]\n{config}\n")
+    };
+    for (config, why) in
+        [("save = \"fail\"", "it is told to"), ("save = \"grow 2000\"", "state-max")]
+    {
+        let tree = Tree::new().with_manifest("keeps", &manifest(config));
+        let daemon = start(&tree);
+        assert_eq!(count(&daemon), (1, 1));
+        tree.put("keeps.wasm", another("keeps"));
+        let over = Reload::ask(&tree, "{}").over();
+        assert_eq!(failed(&over), [("keeps", "handover")]);
+        let error = over["failed"][0]["error"].as_str().unwrap();
+        assert!(
+            error.contains("the old version failed to hand over") && error.contains(why),
+            "{error}"
+        );
+        assert_eq!(count(&daemon), (2, 1));
+    }
+    // The one that traps or hangs at it has lost what it kept, and is started anew.
+    for config in ["save = \"trap\"", "save = \"hang\""] {
+        let tree = Tree::new().with_manifest("keeps", &manifest(config));
+        let daemon = start(&tree);
+        assert_eq!(count(&daemon), (1, 1));
+        tree.put("keeps.wasm", another("keeps"));
+        let over = Reload::ask(&tree, "{}").over();
+        assert_eq!(failed(&over), [("keeps", "handover")]);
+        eventually("the next instance", || (daemon.get("/keeps").status() == 200).then_some(()));
+    }
+}
+
+#[test]
+fn work_that_does_not_end_in_time_keeps_the_old_version() {
+    let tree = Tree::new().with_manifest("keeps", "[handover]\ntimeout-sec = \"100ms\"\n");
+    let daemon = start(&tree);
+    let mut client = daemon.connect();
+    client.request("GET", "/keeps/pause/1000", &[]);
+    // It is inside when another one that came later was answered.
+    assert_eq!(count(&daemon), (1, 1));
+    tree.put("keeps.wasm", another("keeps"));
+    let over = Reload::ask(&tree, "{}").over();
+    assert_eq!(failed(&over), [("keeps", "handover")]);
+    let error = over["failed"][0]["error"].as_str().unwrap();
+    assert!(error.contains("not handed over within 100ms"), "{error}");
+    assert_eq!(count(&daemon), (2, 1));
+    assert!(client.response().text().ends_with("count=3"));
+}
