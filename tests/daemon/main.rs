@@ -9,6 +9,7 @@ mod lifecycle;
 mod grants;
 mod rescan;
 mod transaction;
+mod handover;
 mod compiler;
 mod directories;
 mod cache;

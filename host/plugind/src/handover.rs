@@ -75,6 +75,11 @@ impl Orders {
         self.held.load(SeqCst)
     }
 
+    /// Whether this save is the one whose outcome is waited for.
+    fn is_wanted(&self, save: u64) -> bool {
+        self.is_held() && self.standing().saves == save
+    }
+
     /// Whether there is an order that nobody follows yet.
     fn is_pending(&self) -> bool {
         self.standing().order.is_some()
@@ -170,13 +175,22 @@ impl<'a> Errand<'a> {
         self.running = Some((phase, call));
     }
 
-    /// What came of the order, once it is followed.
+    /// What came of the order, once it is followed, if anybody still wants to know.
     pub(crate) fn poll(&mut self, cx: &mut Context<'_>) -> wasmtime::Result<Option<Done>> {
         let Some((phase, call)) = &mut self.running else { return Ok(None) };
-        let Poll::Ready(done) = call.poll_unpin(cx) else { return Ok(None) };
+        let Poll::Ready(done) = call.poll_unpin(cx) else {
+            // A save that nobody waits for may take its time: to end the instance would be to lose what it keeps.
+            if *phase == Phase::Save && !self.orders.is_held() {
+                self.clock.end(Phase::Save);
+            }
+            return Ok(None);
+        };
         self.clock.end(*phase);
         self.running = None;
-        done.map(Some)
+        Ok(match done? {
+            Done::Saved(save, _) if !self.orders.is_wanted(save) => None,
+            done => Some(done),
+        })
     }
 
     /// Whether work may be taken: a save that is not wanted any more is no reason to wait for it.
@@ -237,6 +251,17 @@ mod tests {
         orders.restore(Arc::from(*b"x"));
         orders.resume();
         assert!(orders.is_pending(), "taking over is no part of saving");
+    }
+
+    #[test]
+    fn what_was_given_up_is_not_taken_for_what_is_wanted_now() {
+        let orders = Orders::default();
+        let first = orders.save();
+        assert!(orders.is_wanted(first));
+        orders.resume();
+        assert!(!orders.is_wanted(first));
+        let second = orders.save();
+        assert!(!orders.is_wanted(first) && orders.is_wanted(second));
     }
 
     #[test]

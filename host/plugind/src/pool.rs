@@ -153,7 +153,7 @@ impl Pool {
         save
     }
 
-    /// Takes work again, those first that waited. A save that was begun goes on, and its news are of no interest.
+    /// Takes work again, those first that waited. A save that was begun goes on, and no news of it come.
     pub fn resume(&self) {
         self.crew.orders.resume();
         self.crew.wake();
