@@ -9,21 +9,26 @@ mod starting;
 mod sockets;
 mod restarting;
 mod reloading;
+mod many_reloads;
 mod path;
 mod watchdog;
 mod journal;
 mod stopping;
 mod control;
 
-use plugind_tests::{Client, Machine};
+use plugind_tests::{Client, Machine, Right, Way};
 
-/// The fields of the answers of `hello` and `warmup`, asked for in the ways there are.
+/// Clients of `hello`, which ask for it in the usual ways.
 const CLIENTS: [Client; 4] = [
-    Client { path: "/hello", body: None, keeps: false, right: HELLO },
-    Client { path: "/hello", body: None, keeps: true, right: HELLO },
-    Client { path: "/hello", body: Some("a body"), keeps: false, right: HELLO },
-    Client { path: "/hello", body: Some("a body"), keeps: true, right: HELLO },
+    hello(Way::Get, false),
+    hello(Way::Get, true),
+    hello(Way::Post("a body"), false),
+    hello(Way::Post("a body"), true),
 ];
+
+const fn hello(way: Way, keeps: bool) -> Client<'static> {
+    Client { path: "/hello", way, keeps, right: Right::Text(HELLO) }
+}
 
 /// What `hello` answers without a manifest.
 const HELLO: &str = "Hello from hello\n";

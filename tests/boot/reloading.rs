@@ -52,7 +52,7 @@ fn a_reload_fails_by_a_bad_version_and_the_old_one_goes_on() {
     let entry = machine.wait_for_entry(&[&message("PLUGIN_FAILED"), "PLUGIN=hello"]);
     assert!(entry.field("ERROR").contains("the greeting is empty"), "{entry:?}");
     // What pluginctl said is there for whoever looks at the unit.
-    let told = machine.journal(&["_COMM=pluginctl"]);
+    let told = machine.journal(&["SYSLOG_IDENTIFIER=pluginctl"]);
     let told: Vec<_> = told.iter().map(|entry| entry.field("MESSAGE")).collect();
     assert!(told.iter().any(|line| line.contains("hello")), "{told:?}");
 

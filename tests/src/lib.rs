@@ -13,7 +13,7 @@ mod tree;
 pub use built::{guest, messages, program};
 pub use client::Connection;
 pub use daemon::{Daemon, Ended, end_of};
-pub use load::{Client, Load, Tally};
+pub use load::{Client, Load, Right, Tally, Versions, Way};
 pub use log::Log;
 pub use machine::{Entry, Machine, Ran};
 pub use rustix::process::Signal;

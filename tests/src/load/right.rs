@@ -1,0 +1,140 @@
+//! What is right as an answer, and from which version of a plugin it may come.
+
+use super::wire::Answer;
+use std::{
+    collections::BTreeSet,
+    sync::{Mutex, MutexGuard},
+};
+
+/// What is right as an answer.
+#[derive(Clone, Copy)]
+pub enum Right<'a> {
+    /// This text.
+    Text(&'static str),
+    /// The text `version N` of a version that may answer.
+    Version(&'a Versions),
+    /// This text, sent back by a version that may answer.
+    Echo(&'static str, &'a Versions),
+    /// So many bytes of a version that may answer, of which no other one has a single one.
+    Stream(usize, &'a Versions),
+    /// What `counts` says: always the same worker of one generation, and one more than before.
+    Counts,
+    /// What `counts` says where each request has an instance of its own, of one generation.
+    CountsAfresh,
+}
+
+/// The versions of a plugin, of which a test knows when each may answer.
+#[derive(Default)]
+pub struct Versions(Mutex<Known>);
+
+#[derive(Default)]
+struct Known {
+    may_answer: BTreeSet<u64>,
+    oldest: u64,
+}
+
+/// What is to be remembered of a request and of the ones before it, to judge its answer.
+#[derive(Default)]
+pub(super) struct Judge {
+    oldest: u64,
+    counted: Option<(String, u64)>,
+}
+
+impl Versions {
+    /// From now on this version may become ready, and answer as soon as it is.
+    pub fn may_answer(&self, version: u64) {
+        self.known().may_answer.insert(version);
+    }
+
+    /// What is asked from now on is answered by no version that is older than this one.
+    pub fn answers(&self, version: u64) {
+        let mut known = self.known();
+        known.oldest = known.oldest.max(version);
+    }
+
+    /// Judges an answer to what was asked when the oldest that might answer was this one. It has been a single swap if
+    /// nobody is answered by an older one after that.
+    fn judge(&self, oldest: u64, version: Option<u64>) -> Result<u64, String> {
+        let version = version.ok_or("it has no version")?;
+        let may_answer = self.known().may_answer.contains(&version);
+        if !may_answer {
+            return Err(format!("version {version} was never ready"));
+        }
+        if version < oldest {
+            return Err(format!("version {version} answers after version {oldest} did"));
+        }
+        self.answers(version);
+        Ok(version)
+    }
+
+    fn known(&self) -> MutexGuard<'_, Known> {
+        self.0.lock().expect("nobody panics while having it")
+    }
+}
+
+impl Right<'_> {
+    /// To be called before anything of a request is sent.
+    pub(super) fn ask(self, judge: &mut Judge) {
+        if let Self::Version(versions) | Self::Echo(_, versions) | Self::Stream(_, versions) = self
+        {
+            judge.oldest = versions.known().oldest;
+        }
+    }
+
+    /// Judges a whole answer of status 200.
+    pub(super) fn judge(self, judge: &mut Judge, answer: &Answer) -> Result<(), String> {
+        let is = |text: &str| match answer.body == text.as_bytes() {
+            true => Ok(()),
+            false => Err(format!("{:?}", String::from_utf8_lossy(&answer.body))),
+        };
+        match self {
+            Self::Text(text) => is(text),
+            Self::Version(versions) => {
+                is(&format!("version {}\n", versions.judge(judge.oldest, answer.version)?))
+            }
+            Self::Echo(text, versions) => {
+                versions.judge(judge.oldest, answer.version)?;
+                is(text)
+            }
+            Self::Stream(length, versions) => {
+                let version = versions.judge(judge.oldest, answer.version)?;
+                is_stream(version, length, &answer.body)
+            }
+            Self::Counts | Self::CountsAfresh => {
+                self.count(judge, &String::from_utf8_lossy(&answer.body))
+            }
+        }
+    }
+
+    fn count(self, judge: &mut Judge, text: &str) -> Result<(), String> {
+        let odd = || format!("{text:?} after {:?}", judge.counted);
+        let (who, count) = text.rsplit_once(" count=").ok_or_else(odd)?;
+        let count: u64 = count.parse().map_err(|_| odd())?;
+        let (who, expected) = match self {
+            // Only the generation stays.
+            Self::CountsAfresh => (who.split_once(' ').ok_or_else(odd)?.1, 1),
+            _ => (who, judge.counted.as_ref().map_or(count, |(_, before)| before + 1)),
+        };
+        let same = judge.counted.as_ref().is_none_or(|(before, _)| before == who);
+        if !same || count != expected {
+            return Err(odd());
+        }
+        judge.counted = Some((who.to_owned(), count));
+        Ok(())
+    }
+}
+
+/// Compares byte by byte with what the guest `versions` streams.
+fn is_stream(version: u64, length: usize, body: &[u8]) -> Result<(), String> {
+    if body.len() != length {
+        return Err(format!("{} bytes instead of {length}", body.len()));
+    }
+    let byte = |place: u32| {
+        let [first, ..] = place.wrapping_mul(2_654_435_761).to_be_bytes();
+        first.wrapping_add(version.to_le_bytes()[0])
+    };
+    match (0..).map(byte).zip(body).position(|(expected, byte)| expected != *byte) {
+        Some(place) => Err(format!("version {version} has another byte at {place}")),
+        None => Ok(()),
+    }
+}

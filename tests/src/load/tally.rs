@@ -1,0 +1,80 @@
+//! What came of requests, counted.
+
+use std::{
+    fmt,
+    io::{self, ErrorKind},
+};
+
+/// How many failures of a sort are shown.
+const SHOWN: usize = 10;
+
+/// What came of requests.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Tally {
+    /// So many were answered rightly.
+    pub answered: usize,
+    /// So many could not connect.
+    pub refused: usize,
+    /// So many connections broke off before there was a whole answer.
+    pub reset: usize,
+    /// So many got no answer in time.
+    pub late: usize,
+    /// So many were answered with another status than 200.
+    pub failed: usize,
+    /// Answers that are not right.
+    pub wrong: Vec<String>,
+    /// What was said of the other failures.
+    pub told: Vec<String>,
+}
+
+impl Tally {
+    /// What did not go well, as far as one wants to read that, and nothing if all did.
+    #[must_use]
+    pub fn failures(&self) -> Vec<String> {
+        let counts = [
+            ("refused", self.refused),
+            ("reset", self.reset),
+            ("late", self.late),
+            ("failed", self.failed),
+        ];
+        let counts = counts.into_iter().filter(|(_, count)| *count > 0);
+        let counts = counts.map(|(what, count)| format!("{count} {what}"));
+        let wrong = self.wrong.len();
+        let counts = counts.chain((wrong > 0).then(|| format!("{wrong} wrong")));
+        let told = [&self.told, &self.wrong].map(|told| told.iter().take(SHOWN).cloned());
+        counts.chain(told.into_iter().flatten()).collect()
+    }
+
+    /// Both together.
+    #[must_use]
+    pub fn and(mut self, mut other: Self) -> Self {
+        self.answered += other.answered;
+        self.refused += other.refused;
+        self.reset += other.reset;
+        self.late += other.late;
+        self.failed += other.failed;
+        self.wrong.append(&mut other.wrong);
+        self.told.append(&mut other.told);
+        self
+    }
+
+    /// A connection that broke off, or on which nothing came.
+    pub(super) fn broke_off(&mut self, who: &impl fmt::Display, error: &io::Error) {
+        match error.kind() {
+            ErrorKind::WouldBlock => self.late += 1,
+            _ => self.reset += 1,
+        }
+        self.told.push(format!("{who}: {error}"));
+    }
+}
+
+impl fmt::Display for Tally {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { answered, refused, reset, late, failed, wrong, .. } = self;
+        let wrong = wrong.len();
+        write!(
+            f,
+            "{answered} answered, {refused} refused, {reset} reset, {late} late, {failed} failed, {wrong} wrong"
+        )
+    }
+}

@@ -1,0 +1,47 @@
+//! What a client waits for in the midst of a request: that something has come about, or that it is enough.
+
+use std::sync::{Condvar, Mutex, MutexGuard};
+
+#[derive(Default)]
+pub(super) struct Turns {
+    state: Mutex<State>,
+    changed: Condvar,
+}
+
+#[derive(Default)]
+struct State {
+    turns: usize,
+    enough: bool,
+}
+
+impl Turns {
+    /// How often it has turned.
+    pub(super) fn now(&self) -> usize {
+        self.state().turns
+    }
+
+    pub(super) fn turn(&self) {
+        self.state().turns += 1;
+        self.changed.notify_all();
+    }
+
+    /// It is enough: nobody begins anything any more.
+    pub(super) fn end(&self) {
+        self.state().enough = true;
+        self.changed.notify_all();
+    }
+
+    pub(super) fn is_enough(&self) -> bool {
+        self.state().enough
+    }
+
+    /// Waits until it has turned more often than that, or it is enough. How long that takes is the test's.
+    pub(super) fn wait_for_more_than(&self, turns: usize) {
+        let waits = |state: &mut State| state.turns <= turns && !state.enough;
+        drop(self.changed.wait_while(self.state(), waits).expect("nobody panics while having it"));
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().expect("nobody panics while having it")
+    }
+}
