@@ -91,6 +91,9 @@ fn reload(continues: bool, parameters: &str) -> String {
 }
 
 const WAITS: &str = r#""awaited":[{"plugin":"hi","step":"compiling"},{"plugin":"slow","step":"queued"}],"changed":[],"removed":["old"],"failed":[]"#;
+/// What is told of that on no terminal.
+const WAITS_TOLD: &str =
+    "scanned: 2 to take over, 2 unchanged, 1 removed\nremoved old\ncompiling 1 of 2: hi\n";
 const BAD: &str = r#"{"plugin":"bad","stage":"verify","error":"bad.toml:1:1: no\u001b[2J","remedy":"mend it","configuration":true}"#;
 
 #[test]
@@ -166,8 +169,7 @@ fn what_cannot_be_restarted_keeps_nothing_else_from_it() {
     let talk = talk(&["restart", "bad", "no", "hi"], &[&[&failed], &[&missing], &[good]]);
     assert_eq!(talk.status, Some(1));
     assert_eq!(talk.stdout, "hi: restarted, generation 7\n");
-    let told =
-        "bad: not restarted: failed at verify: bad.toml:1:1: no\\u{1b}[2J\nthere is no plugin no\n";
+    let told = "bad: not restarted: failed at verify: bad.toml:1:1: no\\u{1b}[2J; mend it\nthere is no plugin no\n";
     assert_eq!(talk.stderr, told);
 }
 
@@ -184,16 +186,18 @@ fn a_reload_tells_what_comes_of_it_and_fails_if_a_plugin_does() {
 
     let plain = talk(&["reload"], &[&replies]);
     assert_eq!(plain.status, Some(1));
-    assert_eq!(plain.calls, [r#"{"method":"io.plugind.Reload","parameters":{},"more":true}"#]);
+    let asked = r#"{"method":"io.plugind.Reload","parameters":{"untilDrained":true},"more":true}"#;
+    assert_eq!(plain.calls, [asked]);
     assert_eq!(
         plain.stdout,
-        "old: removed\nhi: changed\nslow: changed\n\
+        "scanned: 2 to take over, 2 unchanged, 1 removed\nremoved old\ncompiling 1 of 2: hi\n\
+         waiting for slow\nswapped hi\nswapped slow\n\
          reloaded: 2 changed, 1 removed, 2 unchanged, 1 failed\n"
     );
     assert_eq!(
         plain.stderr,
-        "bad: failed at verify: bad.toml:1:1: no\\u{1b}[2J\n\
-         what failed goes on in the version before, if there was one; mend it and reload again\n"
+        "bad: failed at verify: bad.toml:1:1: no\\u{1b}[2J; mend it\n\
+         what failed goes on in the version before, if there was one\n"
     );
 
     let json = talk(&["reload", "--json"], &[&replies]);
@@ -207,7 +211,8 @@ fn a_reload_tells_what_comes_of_it_and_fails_if_a_plugin_does() {
 fn a_reload_that_reads_nothing_fails_and_one_that_finds_nothing_new_does_not() {
     let nothing = r#""awaited":[],"changed":[],"removed":[],"failed":[]"#;
     let good = talk(&["reload"], &[&[&reload(false, nothing)]]);
-    let told = "reloaded: 0 changed, 0 removed, 2 unchanged, 0 failed\n";
+    let told = "scanned: 0 to take over, 2 unchanged, 0 removed\n\
+                reloaded: 0 changed, 0 removed, 2 unchanged, 0 failed\n";
     assert_eq!((good.status, &*good.stdout, &*good.stderr), (Some(0), told, ""));
 
     let why = r#""unreadable":"plugind.toml:3:1: unknown key""#;
@@ -218,33 +223,51 @@ fn a_reload_that_reads_nothing_fails_and_one_that_finds_nothing_new_does_not() {
 }
 
 #[test]
+fn a_reload_of_all_or_nothing_says_that_nothing_is_changed() {
+    let nothing = format!(r#""awaited":[],"changed":[],"removed":[],"failed":[{BAD}]"#);
+    let taken_back = reload(false, &nothing).replace("\"takenBack\":false", "\"takenBack\":true");
+    let talk = talk(&["reload", "--all-or-nothing", "--until=swapped"], &[&[&taken_back]]);
+    let asked = r#"{"method":"io.plugind.Reload","parameters":{"allOrNothing":true},"more":true}"#;
+    assert_eq!(talk.calls, [asked]);
+    assert_eq!(talk.status, Some(1));
+    assert_eq!(talk.stdout, "scanned: 1 to take over, 2 unchanged, 0 removed\n");
+    assert_eq!(
+        talk.stderr,
+        "bad: failed at verify: bad.toml:1:1: no\\u{1b}[2J; mend it\n\
+         nothing is reloaded: not everything can be\n"
+    );
+}
+
+#[test]
 fn a_daemon_that_ends_during_a_reload_is_told() {
     let ended = talk(&["reload"], &[&[&reload(true, WAITS)]]);
-    assert_eq!((ended.status, &*ended.stdout), (Some(1), "old: removed\n"));
+    assert_eq!((ended.status, &*ended.stdout), (Some(1), WAITS_TOLD));
     assert_eq!(ended.stderr, "plugind ended before it answered\n");
 }
 
 #[test]
 fn who_interrupts_a_reload_hears_that_it_goes_on() {
-    let (directory, listener) = socket();
-    let mut client = pluginctl(&directory.path().join("control"), &["reload"]).spawn().unwrap();
-    let mut stream = accept(&listener);
-    call(&mut stream).unwrap();
-    reply(&mut stream, &reload(true, WAITS));
-    let mut line = String::new();
-    BufReader::new(client.stdout.as_mut().unwrap()).read_line(&mut line).unwrap();
-    assert_eq!(line, "old: removed\n");
-    let state = fs::read_to_string(format!("/proc/{}/status", client.id())).unwrap();
-    assert!(state.contains("\nThreads:\t1\n"), "{state}");
-    kill_process(Pid::from_child(&client), Signal::INT).unwrap();
-    let mut told = String::new();
-    client.stderr.as_mut().unwrap().read_to_string(&mut told).unwrap();
-    assert_eq!(told, "interrupted; plugind goes on with it\n");
-    assert_eq!(client.wait().unwrap().code(), Some(130));
+    for (signal, status) in [(Signal::INT, 130), (Signal::TERM, 143)] {
+        let (directory, listener) = socket();
+        let mut client = pluginctl(&directory.path().join("control"), &["reload"]).spawn().unwrap();
+        let mut stream = accept(&listener);
+        call(&mut stream).unwrap();
+        reply(&mut stream, &reload(true, WAITS));
+        let mut told = vec![0; WAITS_TOLD.len()];
+        client.stdout.as_mut().unwrap().read_exact(&mut told).unwrap();
+        assert_eq!(text(told), WAITS_TOLD);
+        let state = fs::read_to_string(format!("/proc/{}/status", client.id())).unwrap();
+        assert!(state.contains("\nThreads:\t1\n"), "{state}");
+        kill_process(Pid::from_child(&client), signal).unwrap();
+        let mut told = String::new();
+        client.stderr.as_mut().unwrap().read_to_string(&mut told).unwrap();
+        assert_eq!(told, "interrupted; plugind goes on with it\n");
+        assert_eq!(client.wait().unwrap().code(), Some(status));
+    }
 }
 
 #[test]
-fn on_a_terminal_it_shows_what_is_awaited_until_something_comes() {
+fn on_a_terminal_it_shows_what_is_being_done_until_something_comes() {
     let (directory, listener) = socket();
     let socket = directory.path().join("control");
     let command =
@@ -255,15 +278,19 @@ fn on_a_terminal_it_shows_what_is_awaited_until_something_comes() {
     let mut stream = accept(&listener);
     call(&mut stream).unwrap();
     reply(&mut stream, &reload(true, WAITS));
-    let done =
-        WAITS.replace("\"hi\",\"slow\"", "").replace("\"changed\":[]", "\"changed\":[\"hi\"]");
-    reply(&mut stream, &reload(false, &done));
+    let swapped = r#""awaited":[],"changed":["hi","slow"],"removed":["old"],"failed":[]"#;
+    let drains = reload(true, swapped).replace("\"draining\":[]", "\"draining\":[\"hi\"]");
+    reply(&mut stream, &drains);
+    reply(&mut stream, &reload(false, swapped));
     let shown = client.wait_with_output().unwrap();
     assert_eq!(shown.status.code(), Some(0));
     assert_eq!(
         text(shown.stdout),
-        "old: removed\r\n\x1b[?7lwaiting for hi, slow\x1b[?7h\r\x1b[Khi: changed\r\n\
-         reloaded: 1 changed, 1 removed, 2 unchanged, 0 failed\r\n"
+        "scanned: 2 to take over, 2 unchanged, 1 removed\r\nremoved old\r\n\
+         \x1b[?7lcompiling 1 of 2: hi\x1b[?7h\r\x1b[K\
+         swapped hi\r\nswapped slow\r\n\
+         \x1b[?7ldraining hi\x1b[?7h\r\x1b[K\
+         reloaded: 2 changed, 1 removed, 2 unchanged, 0 failed\r\n"
     );
 }
 

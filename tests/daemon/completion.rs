@@ -47,6 +47,8 @@ fn bash_completes_commands_options_and_values() {
         (&["pluginctl", "re"], &["reload", "restart"]),
         (&["pluginctl", "status", "--f"], &["--follow"]),
         (&["pluginctl", "reload", "--js"], &["--json"]),
+        (&["pluginctl", "reload", "--all"], &["--all-or-nothing"]),
+        (&["pluginctl", "reload", "--until", "s"], &["swapped"]),
         (&["pluginctl", "log-level", "war"], &["warning"]),
         (&["pluginctl", "completion", "z"], &["zsh"]),
         (&["plugind", "--plug"], &["--plugins"]),

@@ -65,8 +65,8 @@ impl fmt::Display for Refusal {
         match self {
             Self::NoSuchPlugin { name } => write!(f, "there is no plugin {name}"),
             Self::RestartFailed { failure } => {
-                let api::Failure { plugin, stage, error, .. } = failure;
-                write!(f, "{plugin}: not restarted: failed at {stage}: {error}")
+                let api::Failure { plugin, stage, error, remedy, .. } = failure;
+                write!(f, "{plugin}: not restarted: failed at {stage}: {error}; {remedy}")
             }
             Self::ReloadFailed { .. } => f.write_str("not everything could be taken over"),
             Self::Stopping => f.write_str("plugind is about to end"),

@@ -1,10 +1,7 @@
-//! A line on a terminal that says what is awaited, and is gone when something else is said.
+//! A line on a terminal that says what is being done, and is gone when something else is said.
 
 use plugind::text::Escaped;
 use std::io::{self, IsTerminal, Write};
-
-/// How many names are told of those that are awaited.
-const NAMES: usize = 5;
 
 /// The line, which is nowhere but on a terminal.
 pub(crate) struct Live {
@@ -18,16 +15,21 @@ impl Live {
         Self { terminal: io::stdout().is_terminal(), shown: false }
     }
 
-    /// Shows that these are awaited.
-    pub(crate) fn show(&mut self, awaited: &[String]) -> io::Result<()> {
+    /// Whether there is a terminal to show it.
+    pub(crate) fn is_seen(&self) -> bool {
+        self.terminal
+    }
+
+    /// Shows this.
+    pub(crate) fn show(&mut self, line: &str) -> io::Result<()> {
         self.clear()?;
-        if !self.terminal || awaited.is_empty() {
+        if !self.terminal {
             return Ok(());
         }
         self.shown = true;
         // While it is written the terminal cuts what is too long off, since a second line would stay.
         let mut stdout = io::stdout().lock();
-        write!(stdout, "\x1b[?7l{}\x1b[?7h", Escaped(&line(awaited)))?;
+        write!(stdout, "\x1b[?7l{}\x1b[?7h", Escaped(line))?;
         stdout.flush()
     }
 
@@ -46,25 +48,5 @@ impl Drop for Live {
     fn drop(&mut self) {
         // A terminal that is gone shows nothing any more.
         self.clear().ok();
-    }
-}
-
-fn line(awaited: &[String]) -> String {
-    let names = awaited.iter().take(NAMES).map(String::as_str).collect::<Vec<_>>().join(", ");
-    match awaited.len().saturating_sub(NAMES) {
-        0 => format!("waiting for {names}"),
-        more => format!("waiting for {names} and {more} more"),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn however_many_are_awaited_the_line_is_short() {
-        let awaited: Vec<_> = (1..=1000).map(|nth| format!("p{nth}")).collect();
-        assert_eq!(line(&awaited[..2]), "waiting for p1, p2");
-        assert_eq!(line(&awaited), "waiting for p1, p2, p3, p4, p5 and 995 more");
     }
 }

@@ -14,6 +14,7 @@ mod log_level;
 mod output;
 mod print;
 mod problem;
+mod progress;
 mod reload;
 mod restart;
 mod routes;

@@ -5,9 +5,10 @@ use std::{
     future::Future,
     io::{self, ErrorKind},
 };
+use tokio::signal::unix::{SignalKind, signal};
 
-/// The exit status of what a signal ended: 128 and its number, as a shell has it.
-const INTERRUPTED: u8 = 128 + 2;
+/// The exit status of what a signal ended is this and its number, as a shell has it.
+const INTERRUPTED: u8 = 128;
 /// The exit status of `status` for what is not there, as systemctl(1) has it.
 pub(crate) const NOT_THERE: u8 = 4;
 
@@ -20,14 +21,14 @@ pub(crate) enum Problem {
     #[error("cannot wait for plugind: {0}")]
     Wait(io::Error),
     #[error("interrupted; plugind goes on with it")]
-    Interrupted,
+    Interrupted { signal: u8 },
 }
 
 impl Problem {
     /// The exit status.
     pub(crate) fn status(&self) -> u8 {
         match self {
-            Self::Interrupted => INTERRUPTED,
+            Self::Interrupted { signal } => INTERRUPTED + signal,
             _ => 1,
         }
     }
@@ -62,12 +63,15 @@ pub(crate) fn wait_for<T>(work: impl Future<Output = Result<T, Problem>>) -> Res
 pub(crate) async fn unless_interrupted<T>(
     work: impl Future<Output = Result<T, Problem>>,
 ) -> Result<T, Problem> {
-    tokio::select! {
+    let mut interrupt = signal(SignalKind::interrupt()).map_err(Problem::Wait)?;
+    let mut terminate = signal(SignalKind::terminate()).map_err(Problem::Wait)?;
+    let kind = tokio::select! {
         biased;
-        interrupted = tokio::signal::ctrl_c() => Err(match interrupted {
-            Ok(()) => Problem::Interrupted,
-            Err(error) => Problem::Wait(error),
-        }),
-        done = work => done,
-    }
+        _ = interrupt.recv() => SignalKind::interrupt(),
+        _ = terminate.recv() => SignalKind::terminate(),
+        done = work => return done,
+    };
+    // Both have small numbers.
+    let signal = u8::try_from(kind.as_raw_value()).unwrap_or_default();
+    Err(Problem::Interrupted { signal })
 }

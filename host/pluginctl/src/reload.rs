@@ -5,12 +5,21 @@ use crate::{
     live::Live,
     print::{complain, json, line, print},
     problem::{Problem, unless_interrupted, wait_for},
+    progress::Progress,
 };
+use clap::ValueEnum;
 use plugind::api;
-use std::{collections::BTreeSet, process::ExitCode};
+use std::process::ExitCode;
 
 #[derive(clap::Args)]
 pub(crate) struct Reload {
+    /// Changes nothing unless everything can be changed
+    #[arg(long)]
+    all_or_nothing: bool,
+    /// What is waited for: that the new versions serve, or also that those before them have finished what they had in
+    /// hand
+    #[arg(long, value_name = "STEP", default_value = "drained")]
+    until: Until,
     /// Prints JSON, as the control socket has it: a line for each reply
     #[arg(long)]
     json: bool,
@@ -18,11 +27,10 @@ pub(crate) struct Reload {
     place: Place,
 }
 
-/// What was told already.
-#[derive(Default)]
-struct Told {
-    news: BTreeSet<String>,
-    failures: BTreeSet<String>,
+#[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Until {
+    Swapped,
+    Drained,
 }
 
 impl Reload {
@@ -34,8 +42,8 @@ impl Reload {
     /// Follows a reload to its end, and says whether it went well.
     async fn follow(&self) -> Result<bool, Problem> {
         let mut client = Client::connect(&self.place)?;
-        client.begin(Method::Reload(api::ReloadTerms::default())).await?;
-        let mut told = Told::default();
+        client.begin(Method::Reload(self.terms())).await?;
+        let mut progress = Progress::default();
         let mut live = (!self.json).then(Live::new);
         loop {
             let (now, more) = match client.next::<api::Reload>().await {
@@ -46,63 +54,50 @@ impl Reload {
             };
             if let Some(live) = &mut live {
                 live.clear()?;
-                print(&told.news(&now))?;
+                let news = progress.news(&now).into_iter();
+                let news = news.filter(|news| news.lasts || !live.is_seen());
+                print(&news.map(|news| line(&news.line)).collect::<String>())?;
             } else {
                 print(&json(&now))?;
             }
-            for failure in told.failures(&now) {
+            for failure in progress.failures(&now) {
                 complain(&failure);
             }
             if more {
-                live.iter_mut().try_for_each(|live| live.show(&names(&now.awaited)))?;
+                if let (Some(live), Some(doing)) = (&mut live, progress.doing(&now)) {
+                    live.show(&doing)?;
+                }
                 continue;
             }
-            if let Some(remedy) = remedy(&now) {
-                complain(&remedy);
+            let failure = failure(&now);
+            if let Some(failure) = &failure {
+                complain(failure);
             }
-            if !self.json && now.unreadable.is_none() {
+            if !self.json && now.unreadable.is_none() && !now.taken_back {
                 print(&summary(&now))?;
             }
-            return Ok(now.unreadable.is_none() && now.failed.is_empty());
+            return Ok(failure.is_none());
+        }
+    }
+
+    fn terms(&self) -> api::ReloadTerms {
+        api::ReloadTerms {
+            all_or_nothing: self.all_or_nothing.then_some(true),
+            until_drained: (self.until == Until::Drained).then_some(true),
         }
     }
 }
 
-impl Told {
-    /// What went well since the last reply.
-    fn news(&mut self, now: &api::Reload) -> String {
-        let changed = now.changed.iter().map(|name| format!("{name}: changed"));
-        let removed = now.removed.iter().map(|name| format!("{name}: removed"));
-        let new = changed.chain(removed).filter(|line| self.news.insert(line.clone()));
-        new.map(|news| line(&news)).collect()
-    }
-
-    /// What failed since the last reply.
-    fn failures(&mut self, now: &api::Reload) -> Vec<String> {
-        let all = now.failed.iter().map(|failure| {
-            format!("{}: failed at {}: {}", failure.plugin, failure.stage, failure.error)
-        });
-        all.filter(|line| self.failures.insert(line.clone())).collect()
-    }
-}
-
-fn names(awaited: &[api::Awaited]) -> Vec<String> {
-    awaited.iter().map(|awaited| awaited.plugin.clone()).collect()
-}
-
-/// What to do about what failed.
-fn remedy(over: &api::Reload) -> Option<String> {
+/// What is left as it was, if not everything went well.
+fn failure(over: &api::Reload) -> Option<String> {
     if let Some(why) = &over.unreadable {
         return Some(format!("nothing is reloaded: {why}"));
     }
-    if over.failed.is_empty() {
-        return None;
+    if over.taken_back {
+        return Some("nothing is reloaded: not everything can be".to_owned());
     }
-    let remedy = match over.failed.iter().any(|failure| failure.configuration) {
-        true => "mend it and reload again",
-        false => "another reload tries it again",
-    };
-    Some(format!("what failed goes on in the version before, if there was one; {remedy}"))
+    let goes_on = "what failed goes on in the version before, if there was one";
+    (!over.failed.is_empty()).then(|| goes_on.to_owned())
 }
 
 fn summary(over: &api::Reload) -> String {
@@ -118,39 +113,19 @@ fn summary(over: &api::Reload) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::fixtures::failure;
-
-    fn names<const N: usize>(names: [&str; N]) -> Vec<String> {
-        names.map(str::to_owned).into()
-    }
+    use crate::fixtures;
 
     #[test]
-    fn everything_is_told_once_and_when_it_comes() {
-        let mut told = Told::default();
-        let mut now = api::Reload { scanned: true, unchanged: 3, ..api::Reload::default() };
-        now.removed = names(["old"]);
-        assert_eq!(told.news(&now), "old: removed\n");
-        now.changed = names(["greeter"]);
-        now.failed = vec![failure()];
-        assert_eq!(told.news(&now), "greeter: changed\n");
-        let failed = "bad: failed at verify: /etc/plugind/plugins/bad.toml:1:1: unknown key";
-        assert_eq!(told.failures(&now), [failed]);
-        now.changed = names(["greeter", "slow"]);
-        assert_eq!(told.news(&now), "slow: changed\n");
-        assert_eq!(told.failures(&now), [""; 0]);
-        assert_eq!(summary(&now), "reloaded: 2 changed, 1 removed, 3 unchanged, 1 failed\n");
-    }
-
-    #[test]
-    fn what_failed_is_told_with_a_remedy() {
+    fn what_failed_is_told_with_what_becomes_of_the_rest() {
         let mut over = api::Reload::default();
-        assert_eq!(remedy(&over), None);
-        over.failed = vec![api::Failure { configuration: false, ..failure() }];
-        assert!(remedy(&over).is_some_and(|told| told.ends_with("another reload tries it again")));
-        over.failed.push(failure());
-        assert!(remedy(&over).is_some_and(|told| told.ends_with("mend it and reload again")));
+        assert_eq!(failure(&over), None);
+        over.failed = vec![fixtures::failure()];
+        let goes_on = "what failed goes on in the version before, if there was one";
+        assert_eq!(failure(&over).as_deref(), Some(goes_on));
+        over.taken_back = true;
+        assert_eq!(failure(&over).as_deref(), Some("nothing is reloaded: not everything can be"));
         over.unreadable = Some("/etc/plugind/plugins: not a directory".to_owned());
-        let told = remedy(&over).unwrap();
-        assert_eq!(told, "nothing is reloaded: /etc/plugind/plugins: not a directory");
+        let told = "nothing is reloaded: /etc/plugind/plugins: not a directory";
+        assert_eq!(failure(&over).as_deref(), Some(told));
     }
 }

@@ -1,0 +1,254 @@
+//! What is told of a reload while it goes on: each thing once, when it has become so.
+
+use plugind::api;
+use std::collections::BTreeSet;
+
+/// How many names are told at a time.
+const NAMES: usize = 5;
+
+/// What was told already.
+#[derive(Default)]
+pub(crate) struct Progress {
+    scanned: bool,
+    told: BTreeSet<String>,
+    /// The plugins that are or were compiled, in this order.
+    compiled: Vec<String>,
+    draining: BTreeSet<String>,
+    failures: BTreeSet<String>,
+}
+
+/// A line about something that has come about.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct News {
+    pub(crate) line: String,
+    /// It is worth reading later; what is not is shown by a terminal only while it is so.
+    pub(crate) lasts: bool,
+}
+
+impl Progress {
+    /// What has come about since the last reply.
+    pub(crate) fn news(&mut self, now: &api::Reload) -> Vec<News> {
+        let scanned = now.scanned && now.unreadable.is_none();
+        let draining = now.draining.iter().cloned().collect();
+        let drained = std::mem::replace(&mut self.draining, draining);
+        if !scanned {
+            // What is found by then is not all there is; and a reload that takes the place of this one reads anew.
+            self.scanned = false;
+            return Vec::new();
+        }
+        let mut news = Vec::new();
+        let mut tell = |told: &mut BTreeSet<String>, line: String, lasts| {
+            if told.insert(line.clone()) {
+                news.push(News { line, lasts });
+            }
+        };
+        if !std::mem::replace(&mut self.scanned, true) {
+            let (unchanged, removed) = (now.unchanged, now.removed.len());
+            let line = format!(
+                "scanned: {} to take over, {unchanged} unchanged, {removed} removed",
+                to_take_over(now)
+            );
+            tell(&mut self.told, line, true);
+        }
+        for name in &now.removed {
+            tell(&mut self.told, format!("removed {name}"), true);
+        }
+        for api::Awaited { plugin, step } in &now.awaited {
+            let line = match step.as_str() {
+                "queued" => continue,
+                "compiling" => {
+                    if self.compiled.contains(plugin) {
+                        continue;
+                    }
+                    self.compiled.push(plugin.clone());
+                    self.compiling(now, plugin)
+                }
+                step => format!("{} {plugin}", doing(step)),
+            };
+            tell(&mut self.told, line, false);
+        }
+        for name in &now.changed {
+            tell(&mut self.told, format!("swapped {name}"), true);
+        }
+        for name in drained.difference(&self.draining) {
+            tell(&mut self.told, format!("drained {name}"), false);
+        }
+        news
+    }
+
+    /// What has failed since the last reply: plugin, stage, cause and remedy.
+    pub(crate) fn failures(&mut self, now: &api::Reload) -> Vec<String> {
+        let all = now.failed.iter().map(|failure| {
+            let api::Failure { plugin, stage, error, remedy, .. } = failure;
+            format!("{plugin}: failed at {stage}: {error}; {remedy}")
+        });
+        all.filter(|line| self.failures.insert(line.clone())).collect()
+    }
+
+    /// What is being done, on one line, to be called behind [`Progress::news`].
+    pub(crate) fn doing(&self, now: &api::Reload) -> Option<String> {
+        if !now.scanned {
+            return Some("scanning".to_owned());
+        }
+        let mut steps: Vec<&str> = Vec::new();
+        for awaited in &now.awaited {
+            if !steps.contains(&awaited.step.as_str()) {
+                steps.push(&awaited.step);
+            }
+        }
+        // Those that wait for the others are told if there is nothing else to tell.
+        if steps.iter().any(|step| *step != "queued") {
+            steps.retain(|step| *step != "queued");
+        }
+        let doing = steps.into_iter().map(|step| {
+            let all = now.awaited.iter().filter(|awaited| awaited.step == step);
+            let names = some(all.map(|awaited| awaited.plugin.as_str()).collect());
+            match step {
+                "compiling" => self.compiling(now, &names),
+                step => format!("{} {names}", doing(step)),
+            }
+        });
+        let doing: Vec<_> = match now.draining.as_slice() {
+            [] => doing.collect(),
+            names => {
+                let names = some(names.iter().map(String::as_str).collect());
+                doing.chain([format!("draining {names}")]).collect()
+            }
+        };
+        (!doing.is_empty()).then(|| doing.join("; "))
+    }
+
+    fn compiling(&self, now: &api::Reload, names: &str) -> String {
+        format!("compiling {} of {}: {names}", self.compiled.len(), to_take_over(now))
+    }
+}
+
+/// How many plugins are new or have a new version.
+fn to_take_over(now: &api::Reload) -> usize {
+    now.awaited.len() + now.changed.len() + now.failed.len()
+}
+
+/// What a step is called here; what a newer daemon says goes as it comes.
+fn doing(step: &str) -> &str {
+    match step {
+        "starting" => "waiting for",
+        "handing-over" => "handing over",
+        other => other,
+    }
+}
+
+fn some(names: Vec<&str>) -> String {
+    let told = names[..names.len().min(NAMES)].join(", ");
+    match names.len().saturating_sub(NAMES) {
+        0 => told,
+        more => format!("{told} and {more} more"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::fixtures::failure;
+
+    fn names<const N: usize>(names: [&str; N]) -> Vec<String> {
+        names.map(str::to_owned).into()
+    }
+
+    fn awaited<const N: usize>(steps: [(&str, &str); N]) -> Vec<api::Awaited> {
+        let awaited = steps.map(|(plugin, step)| api::Awaited {
+            plugin: plugin.to_owned(),
+            step: step.to_owned(),
+        });
+        awaited.into()
+    }
+
+    fn told(progress: &mut Progress, now: &api::Reload) -> Vec<String> {
+        progress.news(now).into_iter().map(|news| news.line).collect()
+    }
+
+    #[test]
+    fn everything_is_told_once_and_when_it_has_become_so() {
+        let mut progress = Progress::default();
+        let mut now = api::Reload::default();
+        // While it is read, what is found is not all there is.
+        now.removed = names(["old"]);
+        assert_eq!(progress.news(&now), []);
+        now.scanned = true;
+        now.unchanged = 12;
+        now.draining = names(["old"]);
+        now.awaited = awaited([("greeter", "compiling"), ("slow", "queued")]);
+        now.failed = vec![failure()];
+        assert_eq!(
+            told(&mut progress, &now),
+            [
+                "scanned: 3 to take over, 12 unchanged, 1 removed",
+                "removed old",
+                "compiling 1 of 3: greeter",
+            ]
+        );
+        let bad = "bad: failed at verify: /etc/plugind/plugins/bad.toml:1:1: unknown key; mend it and reload";
+        assert_eq!(progress.failures(&now), [bad]);
+        assert_eq!(told(&mut progress, &now), [""; 0]);
+        now.awaited = awaited([("greeter", "starting"), ("slow", "compiling")]);
+        now.draining = names([]);
+        assert_eq!(
+            told(&mut progress, &now),
+            ["waiting for greeter", "compiling 2 of 3: slow", "drained old"]
+        );
+        now.awaited = awaited([("slow", "handing-over")]);
+        now.changed = names(["greeter"]);
+        now.draining = names(["greeter"]);
+        assert_eq!(told(&mut progress, &now), ["handing over slow", "swapped greeter"]);
+        now.awaited = awaited([]);
+        now.changed = names(["greeter", "slow"]);
+        now.draining = names([]);
+        assert_eq!(told(&mut progress, &now), ["swapped slow", "drained greeter"]);
+        assert_eq!(progress.failures(&now), [""; 0]);
+    }
+
+    #[test]
+    fn what_was_not_seen_on_the_way_is_not_made_up() {
+        let mut progress = Progress::default();
+        let changed = names(["greeter"]);
+        let over = api::Reload { scanned: true, changed, ..api::Reload::default() };
+        let scanned = "scanned: 1 to take over, 0 unchanged, 0 removed";
+        assert_eq!(told(&mut progress, &over), [scanned, "swapped greeter"]);
+    }
+
+    #[test]
+    fn a_terminal_keeps_what_came_about_and_not_what_was_being_done() {
+        let mut progress = Progress::default();
+        let mut now = api::Reload { scanned: true, ..api::Reload::default() };
+        now.awaited = awaited([("a", "compiling"), ("b", "starting"), ("c", "ready")]);
+        now.changed = names(["d"]);
+        now.removed = names(["e"]);
+        let kept = progress.news(&now).into_iter().filter(|news| news.lasts);
+        let kept: Vec<_> = kept.map(|news| news.line).collect();
+        assert_eq!(
+            kept,
+            ["scanned: 4 to take over, 0 unchanged, 1 removed", "removed e", "swapped d"]
+        );
+    }
+
+    #[test]
+    fn what_is_being_done_is_one_short_line_however_much_it_is() {
+        let mut progress = Progress::default();
+        let mut now = api::Reload::default();
+        let mut doing = |now: &api::Reload| {
+            progress.news(now);
+            progress.doing(now)
+        };
+        assert_eq!(doing(&now).as_deref(), Some("scanning"));
+        now.scanned = true;
+        assert_eq!(doing(&now), None);
+        now.awaited = awaited([("a", "compiling"), ("b", "queued"), ("c", "starting")]);
+        assert_eq!(doing(&now).as_deref(), Some("compiling 1 of 3: a; waiting for c"));
+        now.awaited = awaited([("b", "queued")]);
+        now.changed = names(["a", "c"]);
+        now.draining = names(["a"]);
+        assert_eq!(doing(&now).as_deref(), Some("queued b; draining a"));
+        now.awaited.clear();
+        now.draining = (1..=1000).map(|nth| format!("p{nth}")).collect();
+        assert_eq!(doing(&now).as_deref(), Some("draining p1, p2, p3, p4, p5 and 995 more"));
+    }
+}
