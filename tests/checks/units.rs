@@ -177,7 +177,10 @@ fn systemd_has_nothing_to_say_about_the_units_but_what_it_does_not_know_whatever
         let unit = root.path().join(&prefix[1..]).join("lib/systemd/system/plugind.service");
         let unit = fs::read_to_string(unit).expect("it was installed");
         assert!(unit.contains(&format!("\nExecStart={prefix}/bin/plugind\n")), "{unit}");
-        assert!(unit.contains(&format!("\nExecReload={prefix}/bin/pluginctl reload --until=swapped\n")), "{unit}");
+        assert!(
+            unit.contains(&format!("\nExecReload={prefix}/bin/pluginctl reload --until=swapped\n")),
+            "{unit}"
+        );
         // Where the daemon looks for plugins is the same everywhere.
         assert!(root.path().join("usr/lib/plugind/plugins").is_dir());
         assert!(root.path().join(&prefix[1..]).join("share/man/man8/plugind.8").exists());

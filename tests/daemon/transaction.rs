@@ -1,6 +1,6 @@
 //! A reload is a transaction: what is on its way shows, what must go together does, and what cannot leaves all as it was.
 
-use plugind_tests::{Daemon, Signal, Tree, another, eventually};
+use plugind_tests::{Daemon, Signal, Tree, another};
 use serde_json::{Value, json};
 use std::{
     collections::BTreeSet,
@@ -268,107 +268,4 @@ fn a_reload_during_the_start_is_part_of_it_and_one_during_the_stop_is_refused() 
     assert_eq!(under_way.over(), json!("io.plugind.Stopping"));
     assert_eq!(client.response().status(), 200);
     assert_eq!(daemon.wait(), 0);
-}
-
-/// The count and the generation that `keeps` says that it has.
-fn count(daemon: &Daemon) -> (u64, u64) {
-    let answer = daemon.get("/keeps");
-    let mut words = answer.text().trim_end().split(' ').skip(1);
-    let mut number = || words.next()?.split_once('=')?.1.parse().ok();
-    let generation = number().unwrap_or_else(|| panic!("{answer:?}"));
-    (number().unwrap(), generation)
-}
-
-#[test]
-fn what_a_plugin_keeps_goes_from_version_to_version_and_through_a_restart() {
-    let tree = Tree::new().with("keeps");
-    let daemon = start(&tree);
-    assert_eq!(count(&daemon), (1, 1));
-    tree.put("keeps.wasm", another("keeps"));
-    assert_eq!(Reload::ask(&tree, "{}").over()["changed"], json!(["keeps"]));
-    assert_eq!(count(&daemon), (2, 2));
-    daemon.log.wait_for(&["plugind[keeps]: stopped: StopReason::Reload count=1"]);
-    // What it knew when it was saved last, after a trap.
-    assert_eq!(daemon.get("/keeps/trap").status(), 502);
-    assert_eq!(count(&daemon), (2, 2));
-}
-
-#[test]
-fn a_handover_that_fails_leaves_the_old_version_with_its_work_and_what_it_keeps() {
-    let tree = Tree::new().with("keeps");
-    let daemon = start(&tree);
-    let mut counted = 0;
-    for (config, stage, why) in [
-        ("fail", "handover", "the new version failed to take over"),
-        ("trap", "start", "trap"),
-        ("hang", "start", "took too long"),
-    ] {
-        counted += 1;
-        assert_eq!(count(&daemon), (counted, 1));
-        tree.put(
-            "keeps.toml",
-            format!("[handover]\ntimeout-sec = \"300ms\"\n[config]\n{config}\n"),
-        );
-        let reload = Reload::ask(&tree, "{}");
-        // It waits meanwhile, and is answered by the one that goes on.
-        counted += 1;
-        assert_eq!(count(&daemon), (counted, 1));
-        let over = reload.over();
-        assert_eq!(failed(&over), [("keeps", stage)]);
-        let error = over["failed"][0]["error"].as_str().unwrap();
-        assert!(error.contains(why), "{error}");
-    }
-    tree.put("keeps.toml", "");
-    assert_eq!(Reload::ask(&tree, "{}").over()["failed"], json!([]));
-    assert_eq!(count(&daemon), (counted + 1, 1), "that is what there was");
-}
-
-#[test]
-fn what_cannot_be_saved_keeps_the_old_version_and_says_why() {
-    let manifest = |config: &str| {
-        format!("[handover]\ntimeout-sec = \"300ms\"\nstate-max = \"1K\"\n[config]\n{config}\n")
-    };
-    for (config, why) in
-        [("save = \"fail\"", "it is told to"), ("save = \"grow 2000\"", "state-max")]
-    {
-        let tree = Tree::new().with_manifest("keeps", &manifest(config));
-        let daemon = start(&tree);
-        assert_eq!(count(&daemon), (1, 1));
-        tree.put("keeps.wasm", another("keeps"));
-        let over = Reload::ask(&tree, "{}").over();
-        assert_eq!(failed(&over), [("keeps", "handover")]);
-        let error = over["failed"][0]["error"].as_str().unwrap();
-        assert!(
-            error.contains("the old version failed to hand over") && error.contains(why),
-            "{error}"
-        );
-        assert_eq!(count(&daemon), (2, 1));
-    }
-    // The one that traps or hangs at it has lost what it kept, and is started anew.
-    for config in ["save = \"trap\"", "save = \"hang\""] {
-        let tree = Tree::new().with_manifest("keeps", &manifest(config));
-        let daemon = start(&tree);
-        assert_eq!(count(&daemon), (1, 1));
-        tree.put("keeps.wasm", another("keeps"));
-        let over = Reload::ask(&tree, "{}").over();
-        assert_eq!(failed(&over), [("keeps", "handover")]);
-        eventually("the next instance", || (daemon.get("/keeps").status() == 200).then_some(()));
-    }
-}
-
-#[test]
-fn work_that_does_not_end_in_time_keeps_the_old_version() {
-    let tree = Tree::new().with_manifest("keeps", "[handover]\ntimeout-sec = \"100ms\"\n");
-    let daemon = start(&tree);
-    let mut client = daemon.connect();
-    client.request("GET", "/keeps/pause/1000", &[]);
-    // It is inside when another one that came later was answered.
-    assert_eq!(count(&daemon), (1, 1));
-    tree.put("keeps.wasm", another("keeps"));
-    let over = Reload::ask(&tree, "{}").over();
-    assert_eq!(failed(&over), [("keeps", "handover")]);
-    let error = over["failed"][0]["error"].as_str().unwrap();
-    assert!(error.contains("not handed over within 100ms"), "{error}");
-    assert_eq!(count(&daemon), (2, 1));
-    assert!(client.response().text().ends_with("count=3"));
 }
