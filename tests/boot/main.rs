@@ -15,6 +15,7 @@ mod watchdog;
 mod journal;
 mod stopping;
 mod control;
+mod compiler;
 
 use plugind_tests::{Client, Machine, Right, Way};
 

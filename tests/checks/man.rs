@@ -131,6 +131,14 @@ fn the_manual_of_the_daemon_has_its_options_and_no_others() {
 }
 
 #[test]
+fn the_manual_of_the_compiler_has_its_options_and_no_others() {
+    let help = output(program("plugind-compile"), &["--help"]);
+    let (long, _) = documented(&page("plugind-compile.8"));
+    assert_eq!(long, options(&help));
+    assert!(long.contains("--worker"), "help is not understood: {help}");
+}
+
+#[test]
 fn the_manual_of_the_tool_has_its_commands_and_options_and_no_others() {
     let help = output(program("pluginctl"), &["--help"]);
     let all = commands(&help);

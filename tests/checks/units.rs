@@ -129,6 +129,8 @@ fn an_installation_has_everything_in_its_place() {
             "755 usr/lib/plugind/root/usr/",
             "755 usr/lib/plugind/root/var/",
             "644 usr/lib/systemd/catalog/plugind.catalog",
+            "644 usr/lib/systemd/system/plugind-compile.socket",
+            "644 usr/lib/systemd/system/plugind-compile@.service",
             "644 usr/lib/systemd/system/plugind-control.socket",
             "644 usr/lib/systemd/system/plugind-http.socket",
             "644 usr/lib/systemd/system/plugind-reload.path",
@@ -146,6 +148,7 @@ fn an_installation_has_everything_in_its_place() {
             "644 usr/share/man/man1/pluginctl.1",
             "644 usr/share/man/man5/plugind-plugin.5",
             "644 usr/share/man/man5/plugind.toml.5",
+            "644 usr/share/man/man8/plugind-compile.8",
             "644 usr/share/man/man8/plugind.8",
             "644 usr/share/zsh/site-functions/_pluginctl",
             "644 usr/share/zsh/site-functions/_plugind",
@@ -176,7 +179,7 @@ fn systemd_has_nothing_to_say_about_the_units_but_what_it_does_not_know_whatever
         assert_eq!(status, Some(0), "{prefix}");
         let unit = root.path().join(&prefix[1..]).join("lib/systemd/system/plugind.service");
         let unit = fs::read_to_string(unit).expect("it was installed");
-        assert!(unit.contains(&format!("\nExecStart={prefix}/bin/plugind\n")), "{unit}");
+        assert!(unit.contains(&format!("\nExecStart={prefix}/bin/plugind --")), "{unit}");
         assert!(
             unit.contains(&format!("\nExecReload={prefix}/bin/pluginctl reload --until=swapped\n")),
             "{unit}"

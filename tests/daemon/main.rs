@@ -14,6 +14,7 @@ mod compiler;
 mod directories;
 mod cache;
 mod many;
+mod mapping;
 mod text;
 mod inputs;
 mod arguments;

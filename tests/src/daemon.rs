@@ -101,6 +101,21 @@ impl Daemon {
         daemon
     }
 
+    /// Starts a daemon by another program, which is given the command to run behind `wrapper`, and waits until it is
+    /// ready.
+    ///
+    /// # Panics
+    /// When it does not become ready.
+    #[must_use]
+    pub fn start_by(tree: &Tree, wrapper: &[&str]) -> Self {
+        let mut command = Command::new(wrapper[0]);
+        let mut daemon =
+            Self::run(tree, command.args(&wrapper[1..]).arg(built::program("plugind")));
+        daemon.learn_address();
+        daemon.wait_until_ready();
+        daemon
+    }
+
     fn run(tree: &Tree, command: &mut Command) -> Self {
         let mut child = command
             .args(["--listen", "http=127.0.0.1:0", "--root"])

@@ -1,17 +1,58 @@
 //! The engine's configuration, and the identity of all that was compiled with it.
 
 use sha2::{Digest, Sha256};
+use std::{fmt, str::FromStr};
 use wasmtime::Config;
+
+/// How compiled code is run.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Kind {
+    /// By the processor itself.
+    #[default]
+    Native,
+    /// By an interpreter, about twelve times slower, for systems that let no file be mapped as code.
+    Pulley,
+}
+
+impl Kind {
+    /// All of them, each with its name.
+    pub const ALL: [(&str, Self); 2] = [("native", Self::Native), ("pulley", Self::Pulley)];
+}
+
+impl fmt::Display for Kind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Native => "native",
+            Self::Pulley => "pulley",
+        })
+    }
+}
+
+impl FromStr for Kind {
+    type Err = ();
+
+    fn from_str(name: &str) -> Result<Self, ()> {
+        Self::ALL.into_iter().find_map(|(known, kind)| (known == name).then_some(kind)).ok_or(())
+    }
+}
 
 /// Counts the changes of [`engine_config`] that make older compiled files useless.
 const REVISION: u32 = 1;
+/// The interpreter's code, as compilers name it.
+const PULLEY: &str = if cfg!(target_endian = "big") { "pulley64be" } else { "pulley64" };
 
 /// The configuration that compiled code and the engine that runs it have in common.
 ///
 /// The daemon adds how instances are allocated, which changes nothing about the code.
+///
+/// # Panics
+/// Never: the one target that it names is known.
 #[must_use]
-pub fn engine_config() -> Config {
+pub fn engine_config(kind: Kind) -> Config {
     let mut config = Config::new();
+    if kind == Kind::Pulley {
+        config.target(PULLEY).expect("wasmtime knows its own interpreter");
+    }
     // Every loop and every call looks at the epoch: a guest that spins is made to yield, and found out.
     config.epoch_interruption(true);
     // No guest toolchain needs these yet, and each has had its share of host failures.
@@ -25,14 +66,19 @@ pub fn engine_config() -> Config {
 /// Two builds of plugind with the same identity can use each other's compiled files. That they really fit is
 /// checked again by the engine when a file is loaded.
 #[must_use]
-pub fn identity() -> String {
+pub fn identity(kind: Kind) -> String {
     let mut hash = Sha256::new();
     hash.update(REVISION.to_le_bytes());
     hash.update(wasmtime_environ::VERSION);
-    hash.update(std::env::consts::ARCH);
-    for feature in cpu_features() {
-        hash.update(feature);
-        hash.update(" ");
+    match kind {
+        Kind::Pulley => hash.update(PULLEY),
+        Kind::Native => {
+            hash.update(std::env::consts::ARCH);
+            for feature in cpu_features() {
+                hash.update(feature);
+                hash.update(" ");
+            }
+        }
     }
     hex(&hash.finalize()[..8])
 }
@@ -76,9 +122,20 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_identity_is_the_same_each_time_and_fit_for_a_file_name() {
-        assert_eq!(identity(), identity());
-        assert!(identity().chars().all(|digit| digit.is_ascii_hexdigit()));
-        assert_eq!(identity().len(), 16);
+    fn an_identity_is_the_same_each_time_another_for_each_kind_and_fit_for_a_file_name() {
+        for (name, kind) in Kind::ALL {
+            assert_eq!(identity(kind), identity(kind));
+            assert!(identity(kind).chars().all(|digit| digit.is_ascii_hexdigit()));
+            assert_eq!(identity(kind).len(), 16);
+            assert_eq!((kind.to_string().as_str(), name.parse()), (name, Ok(kind)));
+        }
+        assert_ne!(identity(Kind::Native), identity(Kind::Pulley));
+    }
+
+    #[test]
+    fn there_is_an_engine_of_each_kind() {
+        for (name, kind) in Kind::ALL {
+            assert!(wasmtime::Engine::new(&engine_config(kind)).is_ok(), "{name}");
+        }
     }
 }

@@ -3,7 +3,7 @@
 //! The seal is a checksum, not a signature: it finds what was cut short, mixed up or half written. That nobody
 //! else wrote the file is for the directory's permissions to guarantee.
 
-use crate::engine;
+use crate::engine::{self, Kind};
 use sha2::{Digest, Sha256};
 use std::{
     fmt,
@@ -24,10 +24,11 @@ pub struct Key {
 }
 
 impl Key {
-    /// The key under which the component with this SHA-256 digest is compiled for this build and this processor.
+    /// The key under which the component with this SHA-256 digest is compiled for this build, this kind of engine and,
+    /// where that matters, this processor.
     #[must_use]
-    pub fn new(component: &[u8; 32]) -> Self {
-        Self { component: engine::hex(component), engine: engine::identity() }
+    pub fn new(component: &[u8; 32], kind: Kind) -> Self {
+        Self { component: engine::hex(component), engine: engine::identity(kind) }
     }
 
     /// The file's name in the cache.
@@ -118,15 +119,17 @@ mod tests {
 
     #[test]
     fn a_sealed_file_is_accepted_for_its_own_key_only() {
-        let (key, other) = (Key::new(&[1; 32]), Key::new(&[2; 32]));
+        let key = Key::new(&[1; 32], Kind::Native);
         let mut file = file_with(&[b"code", &seal(&key, b"code")]);
         assert!(check_seal(&key, &mut file).is_ok());
-        assert!(matches!(check_seal(&other, &mut file), Err(SealError::Broken)));
+        for other in [Key::new(&[2; 32], Kind::Native), Key::new(&[1; 32], Kind::Pulley)] {
+            assert!(matches!(check_seal(&other, &mut file), Err(SealError::Broken)));
+        }
     }
 
     #[test]
     fn whatever_is_cut_off_or_changed_is_found() {
-        let key = Key::new(&[1; 32]);
+        let key = Key::new(&[1; 32], Kind::Native);
         let whole = [b"some code".as_slice(), &seal(&key, b"some code")].concat();
         for length in 0..whole.len() {
             assert!(check_seal(&key, &mut file_with(&[&whole[..length]])).is_err(), "{length}");

@@ -1,9 +1,11 @@
-//! How a compiled file is asked for: one message each way over a `SOCK_SEQPACKET` pair, with a descriptor in each.
+//! How a compiled file is asked for: one message each way over a `SOCK_SEQPACKET` socket, with a descriptor in each.
 //!
 //! The request brings the component's digest and a descriptor to read it from, the answer a read-only descriptor
-//! of the sealed compiled file, or a sentence that says why there is none. A message that does not fit this form
-//! is an error, never a panic: neither side trusts the other's text.
+//! of the sealed compiled file, or a sentence that says why there is none, and at whose door that lies. One request
+//! follows the answer to the other, until the asking side closes. A message that does not fit this form is an error,
+//! never a panic: neither side trusts the other's text.
 
+use crate::engine::Kind;
 use rustix::{
     io::Errno,
     net::{
@@ -15,18 +17,34 @@ use std::{
     io::{IoSlice, IoSliceMut},
     mem::MaybeUninit,
     os::fd::{AsFd, BorrowedFd, OwnedFd},
+    time::Duration,
 };
 
 /// The longest message; a longer text is cut.
 const MESSAGE_MAX: usize = 4096;
 /// Begins every message, so that two ends of different versions find out.
-const VERSION: &str = "plugind-compile/1";
+const VERSION: &str = "plugind-compile/2";
+
+/// What is to be compiled, and what that may take.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Order {
+    /// The SHA-256 digest of the component: what is read must have it.
+    pub component: [u8; 32],
+    /// What the code is for.
+    pub kind: Kind,
+    /// What there is already is of no use, and is to be replaced.
+    pub anew: bool,
+    /// How long it may take, to the millisecond.
+    pub deadline: Duration,
+    /// How much address space it may take, in bytes.
+    pub memory_max: u64,
+}
 
 /// What the daemon asks for.
 #[derive(Debug)]
 pub struct Request {
-    /// The SHA-256 digest of the component: what is read must have it.
-    pub component: [u8; 32],
+    /// What is to be done.
+    pub order: Order,
     /// The component, to be read from its beginning.
     pub descriptor: OwnedFd,
 }
@@ -36,8 +54,10 @@ pub struct Request {
 pub enum Answer {
     /// The sealed compiled file, open for reading.
     Compiled(OwnedFd),
-    /// Why there is none: a sentence for a person.
+    /// There can be none for this component: why, as a sentence for a person.
     Refused(String),
+    /// There is none, and the component is not at fault: why, as a sentence for a person.
+    Failed(String),
 }
 
 /// What can go wrong between the two.
@@ -57,16 +77,19 @@ pub enum ProtocolError {
     Nonsense(String),
 }
 
-/// Asks for the component with this digest, to be read from `descriptor`.
+/// Asks for what `order` says, to be read from `descriptor`.
 ///
 /// # Errors
 /// When the message cannot be sent.
 pub fn ask(
     socket: impl AsFd,
-    component: &[u8; 32],
+    order: &Order,
     descriptor: BorrowedFd<'_>,
 ) -> Result<(), ProtocolError> {
-    let text = format!("{VERSION} compile {}", crate::engine::hex(component));
+    let Order { component, kind, anew, deadline, memory_max } = order;
+    let verb = if *anew { "recompile" } else { "compile" };
+    let (digest, milliseconds) = (crate::engine::hex(component), deadline.as_millis());
+    let text = format!("{VERSION} {verb} {digest} {kind} {milliseconds} {memory_max}");
     send(socket, &text, Some(descriptor))
 }
 
@@ -76,13 +99,10 @@ pub fn ask(
 /// When the other side is gone or the message is not a request.
 pub fn receive_request(socket: impl AsFd) -> Result<Request, ProtocolError> {
     let (text, descriptor) = receive(socket)?;
-    let nonsense = || ProtocolError::Nonsense(text.clone());
-    let digits = text
-        .strip_prefix(VERSION)
-        .and_then(|rest| rest.strip_prefix(" compile "))
-        .ok_or_else(nonsense)?;
-    let component = parse_digest(digits).ok_or_else(nonsense)?;
-    Ok(Request { component, descriptor: descriptor.ok_or_else(nonsense)? })
+    match (parse_order(&text), descriptor) {
+        (Some(order), Some(descriptor)) => Ok(Request { order, descriptor }),
+        _ => Err(ProtocolError::Nonsense(text)),
+    }
 }
 
 /// Answers a request.
@@ -93,6 +113,7 @@ pub fn answer(socket: impl AsFd, answer: &Answer) -> Result<(), ProtocolError> {
     match answer {
         Answer::Compiled(file) => send(socket, &format!("{VERSION} compiled"), Some(file.as_fd())),
         Answer::Refused(why) => send(socket, &format!("{VERSION} refused {why}"), None),
+        Answer::Failed(why) => send(socket, &format!("{VERSION} failed {why}"), None),
     }
 }
 
@@ -102,12 +123,12 @@ pub fn answer(socket: impl AsFd, answer: &Answer) -> Result<(), ProtocolError> {
 /// When the other side is gone or the message is not an answer.
 pub fn receive_answer(socket: impl AsFd) -> Result<Answer, ProtocolError> {
     let (text, descriptor) = receive(socket)?;
-    let rest = text.strip_prefix(VERSION).map(str::trim_start);
-    match (rest, descriptor) {
-        (Some("compiled"), Some(file)) => Ok(Answer::Compiled(file)),
-        (Some(rest), None) if rest.starts_with("refused ") => {
-            Ok(Answer::Refused(rest["refused ".len()..].to_owned()))
-        }
+    let rest = text.strip_prefix(VERSION).and_then(|rest| rest.strip_prefix(' '));
+    let (verb, why) = rest.map_or(("", ""), |rest| rest.split_once(' ').unwrap_or((rest, "")));
+    match (verb, why, descriptor) {
+        ("compiled", "", Some(file)) => Ok(Answer::Compiled(file)),
+        ("refused", why, None) if !why.is_empty() => Ok(Answer::Refused(why.to_owned())),
+        ("failed", why, None) if !why.is_empty() => Ok(Answer::Failed(why.to_owned())),
         _ => Err(ProtocolError::Nonsense(text)),
     }
 }
@@ -139,6 +160,8 @@ fn receive(socket: impl AsFd) -> Result<(String, Option<OwnedFd>), ProtocolError
         let flags = RecvFlags::CMSG_CLOEXEC;
         match recvmsg(&socket, &mut [IoSliceMut::new(&mut bytes)], &mut ancillary, flags) {
             Err(Errno::INTR) => (),
+            // It went away without having read everything.
+            Err(Errno::CONNRESET) => return Err(ProtocolError::Ended),
             Err(errno) => return Err(ProtocolError::Receive(errno)),
             Ok(received) => break received,
         }
@@ -151,6 +174,21 @@ fn receive(socket: impl AsFd) -> Result<(String, Option<OwnedFd>), ProtocolError
         return Err(ProtocolError::Ended);
     }
     Ok((String::from_utf8_lossy(&bytes[..received.bytes]).into_owned(), descriptor))
+}
+
+fn parse_order(text: &str) -> Option<Order> {
+    let mut words = text.strip_prefix(VERSION)?.strip_prefix(' ')?.split(' ');
+    let mut next = || words.next();
+    let anew = match next()? {
+        "compile" => false,
+        "recompile" => true,
+        _ => return None,
+    };
+    let component = parse_digest(next()?)?;
+    let kind = next()?.parse().ok()?;
+    let deadline = Duration::from_millis(next()?.parse().ok()?);
+    let memory_max = next()?.parse().ok()?;
+    next().is_none().then_some(Order { component, kind, anew, deadline, memory_max })
 }
 
 fn parse_digest(digits: &str) -> Option<[u8; 32]> {
@@ -180,18 +218,47 @@ mod tests {
     #[test]
     fn a_request_arrives_as_it_was_sent() {
         let (daemon, compiler) = pair();
-        let digest = std::array::from_fn(|place| u8::try_from(place * 7).unwrap());
-        ask(&daemon, &digest, some_file().as_fd()).unwrap();
-        assert_eq!(receive_request(&compiler).unwrap().component, digest);
+        let component = std::array::from_fn(|place| u8::try_from(place * 7).unwrap());
+        let deadline = Duration::from_millis(1500);
+        let first =
+            Order { component, kind: Kind::Native, anew: false, deadline, memory_max: 1 << 33 };
+        for order in [first, Order { kind: Kind::Pulley, anew: true, ..first }] {
+            ask(&daemon, &order, some_file().as_fd()).unwrap();
+            assert_eq!(receive_request(&compiler).unwrap().order, order);
+        }
     }
 
     #[test]
-    fn both_kinds_of_answer_arrive() {
+    fn what_is_no_request_is_told_apart_from_one() {
+        let digest = "ab".repeat(32);
+        let good = format!("{VERSION} compile {digest} native 1 2");
+        assert!(parse_order(&good).is_some());
+        for text in [
+            String::new(),
+            good.replace("/2", "/1"),
+            good.replace(" compile ", " remove "),
+            good.replace("native", "wasm"),
+            good.replace("ab ", "a "),
+            good.replace("ab ", "aß "),
+            good.replace("native 1 2", "native -1 2"),
+            good.replace("native 1 2", "native 1"),
+            format!("{good} 3"),
+            format!("{good}\n"),
+            good.replace(' ', "  "),
+        ] {
+            assert_eq!(parse_order(&text), None, "{text:?}");
+        }
+    }
+
+    #[test]
+    fn each_kind_of_answer_arrives() {
         let (daemon, compiler) = pair();
         answer(&compiler, &Answer::Compiled(some_file())).unwrap();
         answer(&compiler, &Answer::Refused("too large".to_owned())).unwrap();
+        answer(&compiler, &Answer::Failed("no room".to_owned())).unwrap();
         assert!(matches!(receive_answer(&daemon), Ok(Answer::Compiled(_))));
         assert!(matches!(receive_answer(&daemon), Ok(Answer::Refused(why)) if why == "too large"));
+        assert!(matches!(receive_answer(&daemon), Ok(Answer::Failed(why)) if why == "no room"));
         drop(compiler);
         assert!(matches!(receive_answer(&daemon), Err(ProtocolError::Ended)));
     }
@@ -201,10 +268,13 @@ mod tests {
         for (text, with_file) in [
             ("", true),
             ("hello", false),
-            ("plugind-compile/2 compiled", true),
-            ("plugind-compile/1 compiled", false),
-            ("plugind-compile/1 refused no", true),
-            ("plugind-compile/1 compile 00", true),
+            ("plugind-compile/1 compiled", true),
+            ("plugind-compile/2 compiled", false),
+            ("plugind-compile/2 compiled well", true),
+            ("plugind-compile/2 refused no", true),
+            ("plugind-compile/2 refused", false),
+            ("plugind-compile/2compiled", true),
+            ("plugind-compile/2 compile 00", true),
         ] {
             let (daemon, compiler) = pair();
             let file = with_file.then(some_file);

@@ -16,7 +16,7 @@ use plugind::{
     config::SearchPath,
     environment::Environment,
     plugin::{
-        compile::Compiler,
+        compiler::{Compiler, Place},
         grants::grants_of_use,
         scan::{Masked, Scanned, scan_one},
     },
@@ -118,7 +118,8 @@ impl Check {
             ));
         }
         let compile = &settings.compile;
-        let compiler = Compiler::new(program, compile.timeout, compile.memory_max.0);
+        let compiler =
+            Compiler::new(Place::Program(program), compile.timeout, compile.memory_max.0);
         // Before there is anything that would be left behind.
         let ended = compiler.clone();
         let interrupt = Interrupt::watch(move || ended.end())
@@ -129,7 +130,7 @@ impl Check {
         let root = self.tree.root();
         let credentials =
             environment.credentials(root).filter(|path| root.is_none() || path.exists());
-        let workshop = Workshop::new(directory.path(), compiler, credentials)
+        let workshop = Workshop::new(directory.path(), compiler, settings.engine, credentials)
             .map_err(|error| Chain(&error).to_string())?;
         Ok(Tools { workshop, interrupt, _directory: directory })
     }

@@ -2,7 +2,7 @@
 
 use anyhow::Context;
 use plugind_code::entry::{Key, seal};
-use rustix::fs::{Mode, OFlags};
+use rustix::fs::{FileType, Mode, OFlags};
 use std::{
     fs::{self, DirBuilder, File, OpenOptions},
     io::{self, Write},
@@ -18,6 +18,14 @@ use std::{
 const UNUSED: Duration = Duration::from_secs(30 * 24 * 60 * 60);
 /// A half-written file this old has no writer any more: none may compile for so long.
 const ABANDONED: Duration = Duration::from_secs(60 * 60);
+
+/// The entry for `key`, open for reading, if there is one. Whether it is whole, its user finds out.
+pub(crate) fn open(cache: &Path, key: &Key) -> Option<OwnedFd> {
+    let flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NOFOLLOW | OFlags::NONBLOCK;
+    let file = rustix::fs::open(cache.join(key.file_name()), flags, Mode::empty()).ok()?;
+    let stat = rustix::fs::fstat(&file).ok()?;
+    (FileType::from_raw_mode(stat.st_mode) == FileType::RegularFile).then_some(file)
+}
 
 /// Writes `code` under `key`, sealed, and hands back a read-only descriptor of it.
 ///

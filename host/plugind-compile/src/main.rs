@@ -1,94 +1,73 @@
-//! Turns one component into one compiled file, and ends.
+//! Turns components into compiled files: a keeper that answers and stores, and a worker that compiles.
 //!
-//! It is asked over the socket that is its standard input, answers there, and says nothing anywhere else. What it
-//! reads may be hostile, so it first takes from itself what a compilation does not need.
+//! The keeper is asked over the socket that is its standard input, answers there, and says nothing anywhere else. It
+//! alone writes the cache, and it never looks into a component. That does the worker, a child for each component,
+//! which has nothing but a pipe to read it from and one to write the code to.
 
 mod cache;
+mod keeper;
+mod sandbox;
+mod task;
+mod worker;
 
-use anyhow::{Context, bail};
-use clap::Parser;
-use plugind_code::{
-    engine::engine_config,
-    entry::Key,
-    protocol::{self, Answer, Request},
-};
-use rustix::process::{Resource, Rlimit, setrlimit};
-use sha2::{Digest, Sha256};
-use std::{
-    fs::File,
-    io::{self, Read, Seek},
-    os::fd::OwnedFd,
-    path::PathBuf,
-    process::ExitCode,
-};
-use wasmtime::Engine;
+use clap::{Args, Parser};
+use plugind_code::engine::Kind;
+use std::{env, path::PathBuf, process::ExitCode, time::Duration};
 
-/// Compiles the component that comes in over the socket on standard input. Started by plugind, not by hand.
+/// Compiles the components that come in over the socket on standard input. Started by plugind or systemd, not by hand.
+///
+/// What it reads may be hostile, so it is read by a process of its own that can open no file, start no process and reach
+/// no network: Landlock, where the kernel has it, and limits of resources see to that.
 #[derive(Parser)]
 #[command(version)]
 struct Arguments {
-    /// Where compiled files are kept
+    /// Where compiled files are kept; without it, $CACHE_DIRECTORY
     #[arg(long, value_name = "DIR")]
-    cache: PathBuf,
-    /// The most address space it may use, in bytes
-    #[arg(long, value_name = "BYTES", default_value_t = 4 << 30)]
-    memory_max: u64,
-    /// The most processor time it may use, in seconds
-    #[arg(long, value_name = "SECONDS", default_value_t = 300)]
+    cache: Option<PathBuf>,
+    #[command(flatten)]
+    most: Most,
+    /// How long it waits for another request before it ends, in seconds
+    #[arg(long, value_name = "SECONDS", default_value_t = 10)]
+    idle: u64,
+    /// Be the worker: compile one component from standard input to standard output, and do nothing else
+    #[arg(long, value_name = "KIND", value_parser = parse_kind)]
+    worker: Option<Kind>,
+    /// The most processor time the worker may use, in seconds
+    #[arg(long, value_name = "SECONDS", default_value_t = 3600, requires = "worker")]
     cpu_max: u64,
+}
+
+/// What one component may take at the most, whatever is asked for.
+#[derive(Args)]
+struct Most {
+    /// The most address space the worker may use, in bytes
+    #[arg(long, value_name = "BYTES", default_value_t = 64 << 30)]
+    memory_max: u64,
+    /// The longest time that compiling one component may take, in seconds
+    #[arg(long, value_name = "SECONDS", default_value_t = 3600)]
+    timeout: u64,
     /// The largest component it reads, in bytes
     #[arg(long, value_name = "BYTES", default_value_t = 256 << 20)]
     component_max: u64,
 }
 
 fn main() -> ExitCode {
-    let arguments = Arguments::parse();
-    let socket = io::stdin();
-    let served = serve(&arguments, &socket);
-    match served {
+    let Arguments { cache, most, idle, worker, cpu_max } = Arguments::parse();
+    if let Some(kind) = worker {
+        return worker::work(kind, most.memory_max, cpu_max);
+    }
+    match keeper::keep(cache.or_else(of_systemd), &most, Duration::from_secs(idle)) {
         Ok(()) => ExitCode::SUCCESS,
         Err(_) => ExitCode::FAILURE, // Nobody listens: the daemon sees that the answer is missing.
     }
 }
 
-fn serve(arguments: &Arguments, socket: &io::Stdin) -> anyhow::Result<()> {
-    limit(Resource::As, arguments.memory_max)?;
-    limit(Resource::Cpu, arguments.cpu_max)?;
-    limit(Resource::Core, 0)?;
-    let request = protocol::receive_request(socket)?;
-    let answer = match compile(arguments, request) {
-        Ok(file) => Answer::Compiled(file),
-        Err(error) => Answer::Refused(format!("{error:#}")),
-    };
-    // Before the answer: whoever has its answer ends this process.
-    cache::sweep(&arguments.cache);
-    Ok(protocol::answer(socket, &answer)?)
+/// The directory that systemd made for `CacheDirectory=`.
+fn of_systemd() -> Option<PathBuf> {
+    #[expect(clippy::disallowed_methods, reason = "this is the door, and there are no threads")]
+    env::var_os("CACHE_DIRECTORY").filter(|path| !path.is_empty()).map(PathBuf::from)
 }
 
-fn limit(resource: Resource, most: u64) -> io::Result<()> {
-    Ok(setrlimit(resource, Rlimit { current: Some(most), maximum: Some(most) })?)
-}
-
-fn compile(arguments: &Arguments, request: Request) -> anyhow::Result<OwnedFd> {
-    let component = read(request.descriptor, arguments.component_max)?;
-    if Sha256::digest(&component).as_slice() != request.component {
-        bail!(
-            "the component changed while it was being read; write it under another name and rename it"
-        );
-    }
-    let engine = Engine::new(&engine_config())?;
-    let code = engine.precompile_component(&component)?;
-    cache::store(&arguments.cache, &Key::new(&request.component), &code)
-}
-
-fn read(descriptor: OwnedFd, most: u64) -> anyhow::Result<Vec<u8>> {
-    let mut file = File::from(descriptor);
-    file.rewind().context("cannot read the component")?;
-    let mut component = Vec::new();
-    // One byte more than allowed, to tell "just fits" from "too large".
-    file.take(most + 1).read_to_end(&mut component).context("cannot read the component")?;
-    if component.len() as u64 > most {
-        bail!("the component is larger than {most} bytes");
-    }
-    Ok(component)
+fn parse_kind(name: &str) -> Result<Kind, String> {
+    name.parse().map_err(|()| "it is native or pulley".to_owned())
 }

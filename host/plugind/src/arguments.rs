@@ -4,6 +4,7 @@ use crate::{
     doors::{Address, Listen},
     journal::Priority,
     name::SocketName,
+    plugin::compiler::Place,
     quantity::{Bytes, Span},
     settings::{COMPILE_MEMORY_MIN, COMPILE_TIMEOUT_MIN},
 };
@@ -26,9 +27,9 @@ pub struct Arguments {
     /// Takes every path (/usr/lib/plugind, /run/plugind, /etc/plugind, /var/cache/plugind) below this directory
     #[arg(long, value_name = "DIR")]
     pub root: Option<PathBuf>,
-    /// The program that compiles components
+    /// The program that compiles components, or unix:PATH, the socket of a service that does
     #[arg(long, value_name = "PATH")]
-    pub compiler: Option<PathBuf>,
+    pub compiler: Option<Place>,
     /// How long compiling one component may take
     #[arg(long, value_name = "TIME", value_parser = at_least(COMPILE_TIMEOUT_MIN))]
     pub compile_timeout: Option<Span>,

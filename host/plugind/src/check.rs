@@ -4,11 +4,11 @@ use crate::{
     claims::Wish,
     compare::{Verdict, compare},
     config::{ListError, SearchPath},
-    engine::{self, EngineError},
+    engine::{self, EngineError, Kind},
     name::PluginName,
     plugin::{
         cache::Cache,
-        compile::Compiler,
+        compiler::Compiler,
         manifest::Manifest,
         offers::Offers,
         scan::{Found, Masked},
@@ -74,7 +74,7 @@ pub enum WorkshopError {
 }
 
 impl Workshop {
-    /// One that has components compiled by `compiler`, and leaves what comes of it in `directory`: what was compiled,
+    /// One that has components compiled by `compiler` for engines of this kind, and leaves what comes of it in `directory`: what was compiled,
     /// and the directories of plugins' own. Without `credentials` they are taken to be there.
     ///
     /// # Errors
@@ -82,9 +82,10 @@ impl Workshop {
     pub fn new(
         directory: &Path,
         compiler: Compiler,
+        kind: Kind,
         credentials: Option<PathBuf>,
     ) -> Result<Self, WorkshopError> {
-        let engine = engine::plain()?;
+        let engine = engine::plain(kind)?;
         let linker =
             world::linker(&engine).map_err(|error| WorkshopError::Linker(format!("{error:#}")))?;
         let made_up = credentials.is_none().then(|| directory.to_owned());
@@ -92,7 +93,7 @@ impl Workshop {
             state: directory.join("state"),
             credentials: credentials.or_else(|| made_up.clone()),
         };
-        let cache = Cache::new(directory.join("cache"));
+        let cache = Cache::new(directory.join("cache"), kind);
         Ok(Self { engine, linker, cache, compiler, places, made_up })
     }
 }

@@ -10,7 +10,7 @@ use crate::{
     keeper::Keeper,
     listener::Listener,
     phase::Phase,
-    plugin::{cache::Cache, compile::Compiler},
+    plugin::{cache::Cache, compiler::Compiler},
     prepare::Means,
     settings::{self, SettingsError},
     summary::{Failed, Summary},
@@ -225,13 +225,13 @@ impl Daemon {
         journal: Journal,
     ) -> Result<(), DaemonError> {
         let own = settings.own?;
-        let start_deadline = own.start_deadline;
+        let (start_deadline, kind) = (own.start_deadline, own.engine);
         let compiler = settings.compiler;
         let (publisher, reader) = table::channel();
         let means = Means {
             search_path: settings.search_path,
-            engine: engine::start()?,
-            cache: Cache::new(settings.cache),
+            engine: engine::start(kind)?,
+            cache: Cache::new(settings.cache, kind),
             compiler: compiler.clone(),
             reload_concurrency: own.reload_concurrency,
             journal: journal.clone(),

@@ -1,9 +1,11 @@
 //! The engine that runs every plugin, and the clock that makes each of them yield.
 
+use crate::mapping;
+pub use plugind_code::engine::Kind;
 use plugind_code::engine::engine_config;
 use std::{thread, time::Duration};
 use tracing::warn;
-use wasmtime::{Enabled, Engine, PoolingAllocationConfig};
+use wasmtime::{Config, Enabled, Engine, PoolingAllocationConfig};
 
 /// How long a guest may run before it is made to yield: short enough that its neighbours do not notice.
 pub const SLICE: Duration = Duration::from_millis(5);
@@ -30,8 +32,8 @@ pub enum EngineError {
 ///
 /// # Errors
 /// When the engine cannot be made at all. Where there is no room for a pool, it does without one.
-pub fn start() -> Result<Engine, EngineError> {
-    let mut config = engine_config();
+pub fn start(kind: Kind) -> Result<Engine, EngineError> {
+    let mut config = configuration(kind);
     config.allocation_strategy(pool());
     let engine = match Engine::new(&config) {
         Ok(engine) => engine,
@@ -41,7 +43,7 @@ pub fn start() -> Result<Engine, EngineError> {
                 error,
                 "no address space for a pool of instances, each will be allocated for itself"
             );
-            Engine::new(&engine_config()).map_err(EngineError::Engine)?
+            plain(kind)?
         }
     };
     let clock = engine.weak();
@@ -60,8 +62,14 @@ pub fn start() -> Result<Engine, EngineError> {
 ///
 /// # Errors
 /// When the engine cannot be made.
-pub fn plain() -> Result<Engine, EngineError> {
-    Engine::new(&engine_config()).map_err(EngineError::Engine)
+pub fn plain(kind: Kind) -> Result<Engine, EngineError> {
+    Engine::new(&configuration(kind)).map_err(EngineError::Engine)
+}
+
+fn configuration(kind: Kind) -> Config {
+    let mut config = engine_config(kind);
+    mapping::leave_to_us(&mut config);
+    config
 }
 
 /// Places for instances, laid out once. Reusing one costs a fraction of mapping memory anew, and with PAGEMAP_SCAN

@@ -15,6 +15,7 @@ pub mod api;
 pub mod file;
 pub mod config;
 pub mod environment;
+pub mod mapping;
 pub mod engine;
 pub mod journal;
 pub mod settings;

@@ -8,7 +8,7 @@ use plugind::{
     daemon::{self, Settings},
     environment::{self, Environment},
     journal::{self, messages},
-    plugin::compile::Compiler,
+    plugin::compiler::{Compiler, Place},
     settings,
     systemd::environment::Systemd,
     world::granted::Places,
@@ -61,7 +61,7 @@ fn main() -> ExitCode {
             credentials: environment.credentials(root),
         },
         compiler: Compiler::new(
-            arguments.compiler.unwrap_or_else(|| environment.compiler()),
+            arguments.compiler.unwrap_or_else(|| Place::Program(environment.compiler())),
             arguments.compile_timeout.map_or(compile.timeout, |time| time.0),
             arguments.compile_memory_max.unwrap_or(compile.memory_max).0,
         ),

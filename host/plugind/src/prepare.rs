@@ -7,7 +7,8 @@ use crate::{
     link::{Linked, link},
     plugin::{
         cache::Cache,
-        compile::{CompileError, Compiler, compile},
+        compile::compile,
+        compiler::Compiler,
         scan::{Masked, Scanned, Stray, scan},
         verify::{Rejected, Verified, verify},
     },
@@ -107,7 +108,7 @@ pub fn prepare(
 ) -> Result<Linked, PrepareError> {
     let path = verified.path().display().to_string();
     let compiled = compile(verified, engine, cache, compiler).map_err(|error| {
-        let configuration = matches!(error, CompileError::Refused(_));
+        let configuration = error.is_configuration();
         let error = format!("{path}: {}", Chain(&error));
         PrepareError { stage: Stage::Compile, error, configuration }
     })?;

@@ -3,6 +3,7 @@
 use crate::{
     chain::Chain,
     config::{Complaint, Document, ListError, SearchPath, Table},
+    engine::Kind,
     file::{self, FileError},
     journal::Priority,
     quantity::{Bytes, Span},
@@ -30,6 +31,8 @@ pub struct Settings {
     pub reload_concurrency: usize,
     /// The least important entries of the log that are kept.
     pub log_level: Priority,
+    /// How compiled code is run.
+    pub engine: Kind,
     /// `[compile]`
     pub compile: Compile,
 }
@@ -108,6 +111,7 @@ impl Settings {
                 .number("reload-concurrency", 1)
                 .map_or(RELOAD_CONCURRENCY, |number| usize::try_from(number).unwrap_or(usize::MAX)),
             log_level: table.choice("log-level", &Priority::ALL).unwrap_or(Priority::Info),
+            engine: table.choice("engine", &Kind::ALL).unwrap_or_default(),
             compile: table.table("compile", Compile::read),
         }
     }
@@ -146,11 +150,16 @@ mod tests {
 
     #[test]
     fn what_is_written_counts_and_what_is_not_has_its_default() {
-        let mut document = Document::new(Path::new("plugind.toml"), "log-level = \"debug\"\n");
+        let mut document = Document::new(
+            Path::new("plugind.toml"),
+            "log-level = \"debug\"\nengine = \"pulley\"\n",
+        );
         document.add(Path::new("d/a.toml"), "[compile]\ntimeout-sec = \"1min\"\n");
         let settings = Settings::parse(&document).unwrap();
         assert_eq!(settings.log_level, Priority::Debug);
         assert_eq!(settings.compile.timeout, Duration::from_secs(60));
+        assert_eq!(settings.engine, Kind::Pulley);
+        assert_eq!(Settings::default().engine, Kind::Native);
         assert_eq!(settings.start_deadline, Settings::default().start_deadline);
     }
 

@@ -1,5 +1,9 @@
 //! Compiled files, as the daemon sees them: found by their key, checked, and mapped; never written.
 
+use crate::{
+    engine::Kind,
+    mapping::{self, MapError},
+};
 use plugind_code::entry::{Key, SealError, check_seal};
 use rustix::fs::{FileType, Mode, OFlags};
 use std::{
@@ -10,10 +14,11 @@ use std::{
 };
 use wasmtime::{Engine, component::Component};
 
-/// The directory of compiled files.
+/// The directory of compiled files, of which those count that were made for one kind of engine.
 #[derive(Clone, Debug)]
 pub struct Cache {
     directory: PathBuf,
+    kind: Kind,
 }
 
 /// Why a compiled file is not used.
@@ -31,13 +36,22 @@ pub enum CacheError {
     /// The engine does not take it.
     #[error("the engine refuses the compiled file: {0}")]
     Refused(String),
+    /// The system does not let it be run.
+    #[error(transparent)]
+    Map(#[from] MapError),
 }
 
 impl Cache {
-    /// The cache in this directory, which need not exist.
+    /// The cache in this directory, which need not exist, for engines of this kind.
     #[must_use]
-    pub fn new(directory: PathBuf) -> Self {
-        Self { directory }
+    pub fn new(directory: PathBuf, kind: Kind) -> Self {
+        Self { directory, kind }
+    }
+
+    /// The kind of engine.
+    #[must_use]
+    pub fn kind(&self) -> Kind {
+        self.kind
     }
 
     /// The directory.
@@ -79,5 +93,6 @@ pub fn load(engine: &Engine, key: &Key, descriptor: OwnedFd) -> Result<Component
     // is writable by plugind-compile's user alone, and no writer changes a file that has its name (they are written
     // beside and renamed, mode 0444).
     let loaded = unsafe { Component::deserialize_file(engine, path) };
-    loaded.map_err(|error| CacheError::Refused(format!("{error:#}")))
+    let component = loaded.map_err(|error| CacheError::Refused(format!("{error:#}")))?;
+    Ok(mapping::make_executable(component, &file)?)
 }

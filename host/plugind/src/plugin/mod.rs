@@ -6,6 +6,7 @@
 //! ```
 
 pub mod cache;
+pub mod compiler;
 pub mod compile;
 pub mod grants;
 pub mod handover;

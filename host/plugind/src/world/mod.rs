@@ -227,7 +227,7 @@ mod tests {
 
     #[test]
     fn what_may_be_imported_is_what_the_linker_has() {
-        let mut linker = linker(&engine::plain().unwrap()).unwrap();
+        let mut linker = linker(&engine::plain(engine::Kind::Native).unwrap()).unwrap();
         let mut has = |name: String| linker.root().func_wrap(&name, |_, (): ()| Ok(())).is_err();
         let patch = |version: &str| match version {
             "0.2" => "0.2.12".to_owned(),

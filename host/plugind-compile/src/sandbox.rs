@@ -1,0 +1,137 @@
+//! What the worker takes from itself before it reads anything: files, network, processes, and more than its share.
+
+use landlock::{
+    ABI, Access, AccessFs, AccessNet, CompatLevel, Compatible, Ruleset, RulesetAttr, RulesetStatus,
+    Scope,
+};
+use rustix::process::{Resource, Rlimit, Signal, set_parent_process_death_signal, setrlimit};
+
+/// The descriptors that are open already: standard input, output and error.
+const DESCRIPTORS: u64 = 3;
+
+/// Shuts this process in, for good. It must have no thread but this one.
+pub(crate) fn enter(memory_max: u64, cpu_max: u64) -> anyhow::Result<()> {
+    // Nobody wants the code of a keeper that has gone.
+    set_parent_process_death_signal(Some(Signal::KILL))?;
+    rustix::thread::set_no_new_privs(true)?;
+    deny_files()?;
+    // Threads, while there may be any: the compiler works with these, and adds none.
+    rayon::ThreadPoolBuilder::new().build_global()?;
+    for (resource, most) in [
+        (Resource::Nproc, 0),
+        (Resource::Nofile, DESCRIPTORS),
+        (Resource::Fsize, 0),
+        (Resource::Core, 0),
+        (Resource::Cpu, cpu_max),
+        (Resource::As, memory_max),
+    ] {
+        setrlimit(resource, Rlimit { current: Some(most), maximum: Some(most) })?;
+    }
+    Ok(())
+}
+
+/// Denies every file, port and neighbour, as far as this kernel's Landlock knows them. One without it still has the
+/// limits above, by which nothing more can be opened.
+fn deny_files() -> anyhow::Result<RulesetStatus> {
+    const NEWEST: ABI = ABI::V6;
+    let restricted = Ruleset::default()
+        .set_compatibility(CompatLevel::BestEffort)
+        .handle_access(AccessFs::from_all(NEWEST))?
+        .handle_access(AccessNet::from_all(NEWEST))?
+        .scope(Scope::from_all(NEWEST))?
+        .create()?
+        .restrict_self()?;
+    Ok(restricted.ruleset)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::worker;
+    use plugind_code::engine::Kind;
+    use std::{
+        env,
+        fs::{self, File},
+        io,
+        net::{TcpListener, TcpStream},
+        os::unix::net::UnixStream,
+        process::{Command, Stdio},
+        thread,
+    };
+
+    /// The least component there is.
+    const COMPONENT: &[u8] = b"\0asm\x0d\0\x01\0";
+
+    fn attempts() -> Vec<(&'static str, io::Result<()>)> {
+        vec![
+            ("read a file", File::open("/etc/passwd").map(drop)),
+            ("read a device", File::open("/dev/null").map(drop)),
+            ("read its own memory", File::open("/proc/self/mem").map(drop)),
+            ("list a directory", fs::read_dir("/").map(drop)),
+            ("write a file", File::create(env::temp_dir().join("plugind-was-here")).map(drop)),
+            ("make a directory", fs::create_dir(env::temp_dir().join("plugind-was-here"))),
+            ("run a program", Command::new("/bin/true").status().map(drop)),
+            ("listen", TcpListener::bind("127.0.0.1:0").map(drop)),
+            ("connect", TcpStream::connect("127.0.0.1:9").map(drop)),
+            ("make a socket", UnixStream::pair().map(drop)),
+        ]
+    }
+
+    /// The rest of a test, for a process of its own: there is no way back out of a sandbox.
+    fn run_alone(test: &str) {
+        let program = env::current_exe().unwrap();
+        let arguments = ["--exact", test, "--ignored", "--nocapture", "--test-threads=1"];
+        let ran = Command::new(program).args(arguments).stdin(Stdio::null()).output().unwrap();
+        let told = String::from_utf8_lossy(&ran.stdout);
+        assert!(ran.status.success() && told.contains("1 passed"), "{ran:?}");
+    }
+
+    #[test]
+    fn a_worker_can_open_nothing_and_compile() {
+        run_alone("sandbox::tests::in_the_sandbox");
+    }
+
+    #[test]
+    #[ignore = "a_worker_can_open_nothing_and_compile runs it"]
+    fn in_the_sandbox() {
+        let before: Vec<_> = attempts().into_iter().filter(|(_, done)| done.is_err()).collect();
+        let directory = env::temp_dir().join("plugind-was-here");
+        fs::remove_file(&directory).ok();
+        // The file that was made is in the way of the directory, and nobody listens at that port.
+        let failed: Vec<_> = before.iter().map(|(what, _)| *what).collect();
+        assert_eq!(failed, ["make a directory", "connect"], "{before:?}");
+
+        enter(4 << 30, 60).unwrap();
+        for (what, done) in attempts() {
+            assert!(done.is_err(), "it can {what}");
+        }
+        // Nobody is kept from starting threads who may exceed every limit.
+        if !rustix::process::geteuid().is_root() {
+            assert!(thread::Builder::new().spawn(|| ()).is_err(), "it can start a thread");
+        }
+        for (name, kind) in Kind::ALL {
+            assert!(worker::compile(kind, COMPONENT).is_ok(), "it cannot compile for {name}");
+        }
+        assert!(worker::compile(Kind::Native, b"nonsense").is_err());
+    }
+
+    #[test]
+    fn landlock_alone_keeps_files_and_ports_from_a_worker_where_there_is_any() {
+        run_alone("sandbox::tests::behind_landlock");
+    }
+
+    #[test]
+    #[ignore = "landlock_alone_keeps_files_and_ports_from_a_worker_where_there_is_any runs it"]
+    fn behind_landlock() {
+        match deny_files().unwrap() {
+            RulesetStatus::NotEnforced => return,
+            RulesetStatus::PartiallyEnforced | RulesetStatus::FullyEnforced => (),
+        }
+        for (what, done) in attempts() {
+            let denied = done.is_err_and(|error| error.kind() == io::ErrorKind::PermissionDenied);
+            // Older ones know no ports.
+            let is_known = !["listen", "connect", "make a socket"].contains(&what);
+            assert!(denied || !is_known, "it can {what}");
+        }
+    }
+}

@@ -1,0 +1,162 @@
+//! One component and its worker: fed, waited for, and ended in time.
+
+use crate::{keeper::Trouble, worker::REFUSED};
+use anyhow::{Context, anyhow, bail};
+use plugind_code::protocol::Order;
+use rustix::{
+    event::{PollFd, PollFlags, Timespec, poll},
+    io::{Errno, ioctl_fionbio},
+    process::{Pid, PidfdFlags, pidfd_open},
+};
+use std::{
+    io::{self, ErrorKind, Read, Write},
+    os::{
+        fd::{AsFd, BorrowedFd},
+        unix::process::CommandExt,
+    },
+    process::{Child, ChildStdin, ChildStdout, Command, Stdio},
+    thread::available_parallelism,
+    time::{Duration, Instant},
+};
+
+/// The longest explanation that is taken from a worker, in bytes.
+const REASON_MAX: usize = 4000;
+
+/// Has a worker compile `component`, unless whoever asks for it goes away meanwhile.
+pub(crate) fn compile(
+    component: &[u8],
+    order: &Order,
+    asking: impl AsFd,
+) -> Result<Vec<u8>, Trouble> {
+    let mut worker = Worker(start(order).context("cannot start a worker")?);
+    let (input, output) = (worker.0.stdin.take(), worker.0.stdout.take());
+    let (input, output) = input.zip(output).context("a worker has no pipes")?;
+    let asking = asking.as_fd();
+    let patience = Patience { begun: Instant::now(), order, asking };
+    let written = exchange(component, input, output, &patience)?;
+    // It has nothing more to say, but it may still be there.
+    let ended = pidfd_open(Pid::from_child(&worker.0), PidfdFlags::empty())
+        .context("cannot wait for a worker")?;
+    while !patience.wait(&mut [PollFd::new(&ended, PollFlags::IN)])?[0] {}
+    let status = worker.0.wait().context("cannot wait for a worker")?;
+    match status.code() {
+        Some(0) => Ok(written),
+        Some(code) if code == i32::from(REFUSED) => {
+            let reason = &written[..written.len().min(REASON_MAX)];
+            Err(Trouble::Component(String::from_utf8_lossy(reason).into_owned()))
+        }
+        _ => Err(Trouble::Host(anyhow!("its worker ended without a result ({status})"))),
+    }
+}
+
+/// A worker that is ended, and not left behind, wherever its task ends.
+struct Worker(Child);
+
+impl Drop for Worker {
+    fn drop(&mut self) {
+        self.0.kill().ok();
+        self.0.wait().ok();
+    }
+}
+
+fn start(order: &Order) -> io::Result<Child> {
+    let cores = available_parallelism().map_or(1, |cores| cores.get() as u64);
+    let cpu_max = order.deadline.as_secs().saturating_add(1).saturating_mul(cores);
+    Command::new("/proc/self/exe")
+        .arg0("plugind-compile")
+        .arg(format!("--worker={}", order.kind))
+        .arg(format!("--memory-max={}", order.memory_max))
+        .arg(format!("--cpu-max={cpu_max}"))
+        .env_clear()
+        .current_dir("/")
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::null())
+        .spawn()
+}
+
+/// Until when a worker is waited for, and for whom.
+struct Patience<'a> {
+    begun: Instant,
+    order: &'a Order,
+    asking: BorrowedFd<'a>,
+}
+
+impl Patience<'_> {
+    /// Waits for news at any of `ends`, and says at which there are any.
+    fn wait<const N: usize>(&self, ends: &mut [PollFd<'_>; N]) -> anyhow::Result<[bool; N]> {
+        let deadline = self.order.deadline;
+        let left = deadline.saturating_sub(self.begun.elapsed());
+        if left.is_zero() {
+            bail!("compiling took longer than {}", told(deadline));
+        }
+        // Nothing is asked for meanwhile; this hears only that the other side has gone.
+        let mut all = vec![PollFd::new(&self.asking, PollFlags::RDHUP)];
+        all.extend(ends.iter().cloned());
+        match poll(&mut all, Some(&Timespec::try_from(left)?)) {
+            Ok(_) => (),
+            Err(Errno::INTR) => return Ok([false; N]),
+            Err(errno) => return Err(errno).context("cannot wait for a worker"),
+        }
+        if !all[0].revents().is_empty() {
+            bail!("nobody waits for it any more");
+        }
+        Ok(std::array::from_fn(|end| !all[end + 1].revents().is_empty()))
+    }
+}
+
+/// Gives a worker all it is to read, and takes all that it writes.
+fn exchange(
+    component: &[u8],
+    input: ChildStdin,
+    mut output: ChildStdout,
+    patience: &Patience<'_>,
+) -> anyhow::Result<Vec<u8>> {
+    // It may write before it has read everything, and then none of the two is to wait for the other.
+    ioctl_fionbio(&input, true).context("cannot speak to a worker")?;
+    let (mut input, mut left) = (Some(input), component);
+    let mut written = Vec::new();
+    let mut chunk = vec![0; 64 << 10];
+    loop {
+        let from = PollFd::new(&output, PollFlags::IN);
+        let [readable, writable] = match &input {
+            Some(input) => patience.wait(&mut [from, PollFd::new(input, PollFlags::OUT)])?,
+            None => [patience.wait(&mut [from])?[0], false],
+        };
+        if writable {
+            match input.as_mut().map_or(Ok(0), |input| input.write(left)) {
+                Ok(length) => left = &left[length..],
+                Err(error) if is_passing(&error) => (),
+                // It wants no more; how it ends says why.
+                Err(_) => left = &[],
+            }
+            if left.is_empty() {
+                input = None;
+            }
+        }
+        if readable {
+            match output.read(&mut chunk) {
+                Ok(0) => return Ok(written),
+                Ok(length) => written.extend_from_slice(&chunk[..length]),
+                Err(error) if is_passing(&error) => (),
+                Err(error) => return Err(error).context("cannot hear a worker"),
+            }
+        }
+        // It cannot have held more.
+        if written.len() as u64 > patience.order.memory_max {
+            bail!("the compiled code is larger than {} bytes", patience.order.memory_max);
+        }
+    }
+}
+
+fn is_passing(error: &io::Error) -> bool {
+    matches!(error.kind(), ErrorKind::Interrupted | ErrorKind::WouldBlock)
+}
+
+fn told(time: Duration) -> String {
+    if time.subsec_millis() == 0 {
+        format!("{}s", time.as_secs())
+    } else {
+        format!("{}ms", time.as_millis())
+    }
+}

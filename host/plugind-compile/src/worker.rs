@@ -1,0 +1,40 @@
+//! The half that compiles: bytes in, code out, and nothing else at hand.
+//!
+//! It is trusted for the code of this one component. A component that takes it over gets what it could have had anyway,
+//! since its own code is what comes out.
+
+use crate::sandbox;
+use plugind_code::engine::{Kind, engine_config};
+use std::{
+    io::{self, Read, Write},
+    process::ExitCode,
+};
+use wasmtime::Engine;
+
+/// The exit status when what was written is not code but the reason why there is none (sysexits.h).
+pub(crate) const REFUSED: u8 = 65;
+
+/// Compiles one component.
+pub(crate) fn work(kind: Kind, memory_max: u64, cpu_max: u64) -> ExitCode {
+    let mut component = Vec::new();
+    let compiled = sandbox::enter(memory_max, cpu_max)
+        .and_then(|()| Ok(io::stdin().lock().read_to_end(&mut component)?))
+        .map(|_| compile(kind, &component));
+    // Without a sandbox or a component there is nothing to say to anybody: the exit status tells.
+    let Ok(compiled) = compiled else { return ExitCode::FAILURE };
+    let (written, status) = match &compiled {
+        Ok(code) => (code.as_slice(), ExitCode::SUCCESS),
+        Err(reason) => (reason.as_bytes(), ExitCode::from(REFUSED)),
+    };
+    let mut output = io::stdout().lock();
+    match output.write_all(written).and_then(|()| output.flush()) {
+        Ok(()) => status,
+        Err(_) => ExitCode::FAILURE,
+    }
+}
+
+pub(crate) fn compile(kind: Kind, component: &[u8]) -> Result<Vec<u8>, String> {
+    let compiled =
+        Engine::new(&engine_config(kind)).and_then(|engine| engine.precompile_component(component));
+    compiled.map_err(|error| format!("{error:#}"))
+}

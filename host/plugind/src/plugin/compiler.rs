@@ -1,0 +1,357 @@
+//! Who makes compiled files: a child for each, or a service behind a socket.
+//!
+//! A component can be made so that it takes a compiler for ever, or all memory. That is why it is another process, with
+//! limits and a deadline; and since that process may be anything by then, the deadline is kept here as well.
+
+use super::cache::Cache;
+use plugind_code::protocol::{self, Answer, Order, ProtocolError};
+use rustix::{
+    io::Errno,
+    net::{
+        AddressFamily, Shutdown, SocketAddrUnix, SocketFlags, SocketType, connect, shutdown,
+        socket_with, socketpair,
+        sockopt::{Timeout, set_socket_timeout},
+    },
+};
+use std::{
+    ffi::{OsStr, OsString},
+    io,
+    mem::take,
+    os::{
+        fd::{BorrowedFd, OwnedFd},
+        unix::ffi::OsStrExt,
+    },
+    path::{Path, PathBuf},
+    process::{Child, Command, Stdio},
+    sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError},
+    thread::available_parallelism,
+    time::Duration,
+};
+
+/// How much longer than its deadline a compiler is waited for, which should say itself that it needed too long.
+const GRACE: Duration = Duration::from_secs(1);
+
+/// Where the compiler is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Place {
+    /// A program, run anew for each component.
+    Program(PathBuf),
+    /// A socket, behind which a service alone has the cache.
+    Socket(PathBuf),
+}
+
+/// It is written as a path, or as `unix:` and a path.
+impl From<OsString> for Place {
+    fn from(text: OsString) -> Self {
+        match text.as_bytes().strip_prefix(b"unix:") {
+            Some(path) => Self::Socket(PathBuf::from(OsStr::from_bytes(path))),
+            None => Self::Program(PathBuf::from(text)),
+        }
+    }
+}
+
+/// How components are compiled. All clones know the same work.
+#[derive(Clone, Debug)]
+pub struct Compiler {
+    place: Place,
+    deadline: Duration,
+    memory_max: u64,
+    work: Arc<(Mutex<Work>, Condvar)>,
+}
+
+/// What is under way.
+#[derive(Debug, Default)]
+struct Work {
+    /// No more is to begin.
+    ended: bool,
+    children: Vec<Child>,
+    /// How many ask by the socket.
+    asking: usize,
+    busy: Vec<Arc<OwnedFd>>,
+    idle: Vec<Arc<OwnedFd>>,
+}
+
+/// Why there is no compiled file.
+#[derive(Debug, thiserror::Error)]
+pub enum CompilerError {
+    /// The child could not be started.
+    #[error("cannot run the compiler {}; see --compiler", program.display())]
+    Run {
+        /// What was to be run.
+        program: PathBuf,
+        /// What the system says.
+        source: io::Error,
+    },
+    /// The service could not be reached.
+    #[error(
+        "cannot reach the compiler at {}; is plugind-compile.socket started, and bound into what the daemon sees?",
+        socket.display()
+    )]
+    Reach {
+        /// Where it was to be.
+        socket: PathBuf,
+        /// What the system says.
+        source: io::Error,
+    },
+    /// It took too long.
+    #[error("the compiler gave no answer within {}", humantime::format_duration(*.0))]
+    Deadline(Duration),
+    /// It died, or did not answer as it should.
+    #[error("the compiler failed ({status})")]
+    Failed {
+        /// How it ended.
+        status: String,
+        /// What came instead of an answer.
+        source: ProtocolError,
+    },
+    /// It says that it could not do its work.
+    #[error("the compiler failed: {0}")]
+    Unable(String),
+    /// It says that the component cannot be compiled.
+    #[error("{0}")]
+    Refused(String),
+}
+
+impl Compiler {
+    /// A compiler that may take so long for each component, and so much address space, in bytes.
+    #[must_use]
+    pub fn new(place: Place, deadline: Duration, memory_max: u64) -> Self {
+        Self { place, deadline, memory_max, work: Arc::default() }
+    }
+
+    /// Whether the daemon has the cache, too, and may look for itself what is in it.
+    #[must_use]
+    pub fn shares_cache(&self) -> bool {
+        matches!(self.place, Place::Program(_))
+    }
+
+    /// Ends all that is under way, and lets no more begin.
+    pub fn end(&self) {
+        let (children, busy) = {
+            let mut work = self.work();
+            work.ended = true;
+            work.idle.clear();
+            (take(&mut work.children), take(&mut work.busy))
+        };
+        self.work.1.notify_all();
+        for socket in busy {
+            // Whoever waits for an answer hears that there will be none, and the service that nobody waits.
+            shutdown(&socket, Shutdown::Both).ok();
+        }
+        for child in children {
+            end(child);
+        }
+    }
+
+    /// Has the component behind `descriptor` compiled; with `anew`, even if there is something for it already.
+    ///
+    /// Blocks for as long as that takes.
+    ///
+    /// # Errors
+    /// When there is no compiled file.
+    pub fn make(
+        &self,
+        digest: &[u8; 32],
+        descriptor: BorrowedFd<'_>,
+        cache: &Cache,
+        anew: bool,
+    ) -> Result<OwnedFd, CompilerError> {
+        let order = Order {
+            component: *digest,
+            kind: cache.kind(),
+            anew,
+            deadline: self.deadline,
+            memory_max: self.memory_max,
+        };
+        let answer = match &self.place {
+            Place::Program(program) => {
+                self.ask_child(program, cache.directory(), &order, descriptor)
+            }
+            Place::Socket(path) => self.ask_service(path, &order, descriptor),
+        };
+        match answer? {
+            Answer::Compiled(file) => Ok(file),
+            Answer::Refused(why) => Err(CompilerError::Refused(why)),
+            Answer::Failed(why) => Err(CompilerError::Unable(why)),
+        }
+    }
+
+    fn ask_child(
+        &self,
+        program: &Path,
+        cache: &Path,
+        order: &Order,
+        descriptor: BorrowedFd<'_>,
+    ) -> Result<Answer, CompilerError> {
+        let cannot_run = |source| CompilerError::Run { program: program.to_owned(), source };
+        let (kind, flags) = (SocketType::SEQPACKET, SocketFlags::CLOEXEC);
+        let (here, there) = socketpair(AddressFamily::UNIX, kind, flags, None)
+            .map_err(|errno| cannot_run(errno.into()))?;
+        self.set_deadline(&here).map_err(|errno| cannot_run(errno.into()))?;
+        let mut command = Command::new(program);
+        command
+            .arg("--cache")
+            .arg(cache)
+            .env_clear()
+            .stdin(Stdio::from(there))
+            .stdout(Stdio::null())
+            .stderr(Stdio::null());
+        let child = self.start(&mut command).map_err(cannot_run)?;
+        // It holds the other end of the socket: only without it is the child's end noticed.
+        drop(command);
+
+        let answer = exchange(&here, order, descriptor);
+        let status = self.end_child(child);
+        answer.map_err(|error| self.explain(error, status))
+    }
+
+    fn ask_service(
+        &self,
+        path: &Path,
+        order: &Order,
+        descriptor: BorrowedFd<'_>,
+    ) -> Result<Answer, CompilerError> {
+        let cannot_reach = |source| CompilerError::Reach { socket: path.to_owned(), source };
+        let turn = Turn::take(self).map_err(cannot_reach)?;
+        loop {
+            let used = self.work().idle.pop();
+            let was_used = used.is_some();
+            let socket = match used {
+                Some(socket) => socket,
+                None => Arc::new(self.connect(path).map_err(cannot_reach)?),
+            };
+            turn.begin(&socket).map_err(cannot_reach)?;
+            let answer = exchange(&*socket, order, descriptor);
+            let in_order = turn.finish(&socket, answer.is_ok());
+            match answer {
+                Ok(answer) => return Ok(answer),
+                // A service that has nothing to do ends, which is no failure.
+                Err(error) if was_used && in_order && is_closed(&error) => (),
+                Err(error) => return Err(self.explain(error, "its connection ended".to_owned())),
+            }
+        }
+    }
+
+    fn connect(&self, path: &Path) -> io::Result<OwnedFd> {
+        let (kind, flags) = (SocketType::SEQPACKET, SocketFlags::CLOEXEC);
+        let socket = socket_with(AddressFamily::UNIX, kind, flags, None)?;
+        // It counts for connecting, too.
+        self.set_deadline(&socket)?;
+        connect(&socket, &SocketAddrUnix::new(path)?)?;
+        Ok(socket)
+    }
+
+    fn set_deadline(&self, socket: &OwnedFd) -> Result<(), Errno> {
+        let patience = self.deadline.saturating_add(GRACE);
+        set_socket_timeout(socket, Timeout::Send, Some(patience))?;
+        set_socket_timeout(socket, Timeout::Recv, Some(patience))
+    }
+
+    fn explain(&self, error: ProtocolError, status: String) -> CompilerError {
+        match error {
+            ProtocolError::Receive(Errno::AGAIN) | ProtocolError::Send(Errno::AGAIN) => {
+                CompilerError::Deadline(self.deadline)
+            }
+            source => CompilerError::Failed { status, source },
+        }
+    }
+
+    fn start(&self, command: &mut Command) -> io::Result<u32> {
+        let mut work = self.work();
+        if work.ended {
+            return Err(ending());
+        }
+        let child = command.spawn()?;
+        let id = child.id();
+        work.children.push(child);
+        Ok(id)
+    }
+
+    /// Ends a child, if it has not ended by itself or was ended already, and says how it ended.
+    fn end_child(&self, id: u32) -> String {
+        let child = {
+            let mut work = self.work();
+            let place = work.children.iter().position(|child| child.id() == id);
+            place.map(|place| work.children.swap_remove(place))
+        };
+        child.map_or_else(|| "it was ended".to_owned(), end)
+    }
+
+    fn work(&self) -> MutexGuard<'_, Work> {
+        self.work.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// One's turn to ask the service, which is that of as many at a time as there are cores.
+struct Turn<'a>(&'a Compiler);
+
+impl<'a> Turn<'a> {
+    /// Waits for it.
+    fn take(compiler: &'a Compiler) -> io::Result<Self> {
+        let most = cores();
+        let work = compiler.work();
+        let waited = compiler.work.1.wait_while(work, |work| !work.ended && work.asking >= most);
+        let mut work = waited.unwrap_or_else(PoisonError::into_inner);
+        if work.ended {
+            return Err(ending());
+        }
+        work.asking += 1;
+        Ok(Self(compiler))
+    }
+
+    fn begin(&self, socket: &Arc<OwnedFd>) -> io::Result<()> {
+        let mut work = self.0.work();
+        if work.ended {
+            return Err(ending());
+        }
+        work.busy.push(socket.clone());
+        Ok(())
+    }
+
+    /// Keeps a connection that is `good` for another request. False when all of this was ended meanwhile.
+    fn finish(&self, socket: &Arc<OwnedFd>, good: bool) -> bool {
+        let mut work = self.0.work();
+        work.busy.retain(|busy| !Arc::ptr_eq(busy, socket));
+        if good && !work.ended {
+            work.idle.push(socket.clone());
+        }
+        !work.ended
+    }
+}
+
+impl Drop for Turn<'_> {
+    fn drop(&mut self) {
+        self.0.work().asking -= 1;
+        self.0.work.1.notify_one();
+    }
+}
+
+fn exchange(
+    socket: &OwnedFd,
+    order: &Order,
+    descriptor: BorrowedFd<'_>,
+) -> Result<Answer, ProtocolError> {
+    protocol::ask(socket, order, descriptor)?;
+    protocol::receive_answer(socket)
+}
+
+fn is_closed(error: &ProtocolError) -> bool {
+    matches!(
+        error,
+        ProtocolError::Ended | ProtocolError::Send(Errno::PIPE | Errno::CONNRESET | Errno::NOTCONN)
+    )
+}
+
+fn cores() -> usize {
+    available_parallelism().map_or(1, usize::from)
+}
+
+fn ending() -> io::Error {
+    io::Error::other("the daemon is ending")
+}
+
+fn end(mut child: Child) -> String {
+    // It gave its answer, or will give none: it is ending by itself, or has to be made to.
+    child.kill().ok();
+    child.wait().map_or_else(|error| error.to_string(), |status| status.to_string())
+}

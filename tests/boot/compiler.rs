@@ -1,0 +1,140 @@
+//! The compiler is a service of its own, which alone has the cache, and which nobody but the daemon reaches.
+
+use plugind_tests::{Machine, another};
+
+const SOCKET: &str = "/run/plugind-compile/socket";
+const UNIT: &str = "plugind-compile@.service";
+
+/// Says with its exit status whether somebody can connect to the socket: Python is not on every machine, and Perl is.
+const CONNECT: &str = "use Socket; socket(my $s, AF_UNIX, SOCK_SEQPACKET, 0) or die \"socket: $!\"; \
+                       connect($s, sockaddr_un('/run/plugind-compile/socket')) or die \"connect: $!\";";
+
+/// The compiled files, as `MODE OWNER NAME`.
+fn entries(machine: &Machine) -> Vec<String> {
+    let listed = machine.succeed(&[
+        "find",
+        "/var/cache/private/plugind",
+        "-type",
+        "f",
+        "-printf",
+        "%m %U %f\n",
+    ]);
+    listed.lines().map(str::to_owned).collect()
+}
+
+/// The user of the daemon.
+fn daemons_user(machine: &Machine) -> String {
+    let status = machine.succeed(&["cat", &format!("/proc/{}/status", machine.daemon("MainPID"))]);
+    let line = status.lines().find_map(|line| line.strip_prefix("Uid:")).unwrap();
+    line.split_whitespace().next().unwrap().to_owned()
+}
+
+#[test]
+fn plugins_are_compiled_by_a_service_that_alone_has_the_compiled_files() {
+    let machine = Machine::boot_with(&["hello", "greeter_02"]);
+    machine.start();
+    assert_eq!(machine.get("/hello").status(), 200);
+    assert_eq!(machine.get("/greeter-02").status(), 200);
+    let entries = entries(&machine);
+    assert_eq!(entries.len(), 2, "{entries:?}");
+    let user = daemons_user(&machine);
+    for entry in &entries {
+        let mut words = entry.split(' ');
+        assert_eq!(words.next(), Some("444"), "{entry}");
+        assert_ne!(words.next(), Some(user.as_str()), "{entry}");
+        assert!(entry.ends_with(".cwasm"), "{entry}");
+    }
+    // By the daemon's own view and user, without privileges.
+    let pid = machine.daemon("MainPID");
+    let by_daemon = ["nsenter", "--mount", "--target", &pid, "setpriv", "--clear-groups"];
+    let ids = [format!("--reuid={user}"), format!("--regid={user}")];
+    let by_daemon = [by_daemon.as_slice(), &[&ids[0], &ids[1]]].concat();
+    for place in ["/var/cache/plugind", "/var/cache/private/plugind", "/var/cache/private"] {
+        let listed = machine.run(&[by_daemon.as_slice(), &["ls", place]].concat());
+        assert_ne!(listed.status, 0, "{place}: {listed:?}");
+    }
+    machine.succeed(&[by_daemon.as_slice(), &["perl", "-e", CONNECT]].concat());
+}
+
+#[test]
+fn what_was_compiled_is_there_after_a_restart() {
+    let machine = Machine::boot_with(&["hello"]);
+    machine.start();
+    let before = entries(&machine);
+    // Whatever would be compiled now would fail.
+    machine.put_drop_in(
+        UNIT,
+        "[Service]\nExecStart=\nExecStart=/usr/libexec/plugind/plugind-compile --memory-max=20000000\n",
+    );
+    machine.succeed(&["systemctl", "restart", "plugind.service"]);
+    assert_eq!(machine.get("/hello").status(), 200);
+    assert_eq!(entries(&machine), before);
+    machine.put_component("new", another("hello"));
+    let reload = machine.run(&["pluginctl", "reload"]);
+    assert!(reload.errors.contains("its worker ended without a result"), "{reload:?}");
+}
+
+#[test]
+fn nobody_but_the_daemon_and_root_reaches_the_compiler() {
+    let machine = Machine::boot_with(&["hello"]);
+    machine.start();
+    machine.succeed(&["perl", "-e", CONNECT]);
+    let service = ["systemd-run", "--pipe", "--wait", "--quiet", "--property=DynamicUser=yes"];
+    for by in [["setpriv", "--reuid=65534", "--clear-groups"].as_slice(), &service] {
+        let connected = machine.run(&[by, &["perl", "-e", CONNECT]].concat());
+        assert_ne!(connected.status, 0, "{by:?}: {connected:?}");
+        let told = format!("{}{}", connected.output, connected.errors);
+        assert!(told.contains("connect: Permission denied"), "{by:?}: {connected:?}");
+    }
+    let mode = machine.succeed(&["stat", "--format=%a %U", "/run/plugind-compile", SOCKET]);
+    assert_eq!(mode, "700 root\n666 root\n");
+}
+
+#[test]
+fn a_compiler_that_hangs_dies_or_talks_nonsense_fails_the_plugin_that_it_was_to_compile() {
+    let machine = Machine::boot_with(&["hello"]);
+    machine.put("/etc/plugind/plugind.toml", "[compile]\ntimeout-sec = \"1s\"\n");
+    machine.start();
+    for (name, script, why) in [
+        ("hangs", "exec sleep 100", "the compiler gave no answer within 1s"),
+        ("dies", "kill -KILL $$", "the compiler failed"),
+        ("nonsense", "head -c1 >/dev/null; echo nonsense >&0", "talks nonsense"),
+        ("refuses", "head -c1 >/dev/null; printf 'plugind-compile/2 refused no' >&0", "no"),
+    ] {
+        let program = format!("/usr/libexec/plugind/{name}");
+        machine.put(&program, format!("#!/bin/sh\n{script}\n"));
+        machine.succeed(&["chmod", "755", &program]);
+        machine.put_drop_in(
+            UNIT,
+            &format!("[Service]\nExecStart=\nExecStart={program}\nExecPaths=/usr/bin /bin\n"),
+        );
+        // Those that wait for another request are none of this kind; the daemon finds out that they have gone.
+        machine.succeed(&["systemctl", "stop", "plugind-compile@*.service"]);
+        machine.put_component("new", another("hello"));
+        let reload = machine.run(&["pluginctl", "reload"]);
+        assert_eq!(reload.status, 1, "{name}: {reload:?}");
+        let told = reload.errors.lines().find(|line| line.starts_with("new: failed at compile"));
+        assert!(told.is_some_and(|told| told.contains(why)), "{name}: {reload:?}");
+        assert_eq!(machine.get("/hello").status(), 200, "{name}");
+        assert_eq!(machine.get("/new").status(), 503, "{name}");
+    }
+    assert_eq!(machine.daemon("NRestarts"), "0");
+    // None of them stays when nobody waits for it.
+    plugind_tests::eventually("the end of what hangs", || {
+        let listed = machine.succeed(&["systemctl", "list-units", "--all", "plugind-compile@*"]);
+        (!listed.contains("plugind-compile@")).then_some(())
+    });
+}
+
+#[test]
+fn a_cache_that_cannot_be_written_is_not_the_components_fault() {
+    let machine = Machine::boot_with(&["hello"]);
+    machine.put_drop_in(
+        UNIT,
+        "[Service]\nExecStart=\nExecStart=/usr/libexec/plugind/plugind-compile --cache=/usr/nowhere\n",
+    );
+    assert_ne!(machine.systemctl(&["start", "plugind.service"]).status, 0);
+    let status = machine.wait_for("StatusText", |status| status.contains("hello"));
+    assert!(status.contains("cannot write to the cache"), "{status}");
+    assert_eq!(machine.daemon("ExecMainStatus"), "1");
+}

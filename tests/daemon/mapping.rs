@@ -1,0 +1,98 @@
+//! Compiled code is mapped from its file, readable and executable; no memory is ever writable and executable.
+
+use plugind_tests::{Daemon, Tree};
+use std::{fs, process::Command};
+
+/// PR_SET_MDWE, which is what systemd makes of `MemoryDenyWriteExecute=` where the kernel has it: from then on this
+/// process and what it runs cannot make memory executable that was not mapped so. As arguments of Perl, which runs
+/// what follows them.
+fn denied() -> [String; 3] {
+    let prctl = if cfg!(target_arch = "aarch64") { 167 } else { 157 };
+    let script =
+        format!("syscall({prctl}, 65, 1, 0, 0, 0) == 0 or die \"PR_SET_MDWE: $!\"; exec @ARGV");
+    ["perl".to_owned(), "-e".to_owned(), script]
+}
+
+/// The lines of /proc/PID/maps, as permissions and name.
+fn maps(daemon: &Daemon) -> Vec<(String, String)> {
+    let maps = fs::read_to_string(format!("/proc/{}/maps", daemon.pid())).unwrap();
+    let line = |line: &str| {
+        let mut words = line.split_whitespace().skip(1);
+        let permissions = words.next().unwrap().to_owned();
+        (permissions, words.skip(3).collect::<Vec<_>>().join(" "))
+    };
+    maps.lines().map(line).collect()
+}
+
+/// The compiled files of which the daemon has executable code, having seen that there is no other but its own.
+fn mapped_code(daemon: &Daemon) -> usize {
+    let maps = maps(daemon);
+    for (permissions, name) in &maps {
+        assert!(
+            !permissions.starts_with("rwx") && !permissions.contains("wx"),
+            "{permissions} {name}"
+        );
+        assert!(!name.contains("memfd:"), "{permissions} {name}");
+        let has_name = name.starts_with('/') || name.starts_with("[v");
+        assert!(!permissions.contains('x') || has_name, "{permissions} {name:?}");
+    }
+    let code =
+        |(permissions, name): &&(String, String)| permissions == "r-xp" && name.ends_with(".cwasm");
+    maps.iter().filter(code).count()
+}
+
+fn tree() -> Tree {
+    Tree::new().with("hello").with("greeter_02")
+}
+
+fn answers(daemon: &Daemon) {
+    assert_eq!(daemon.get("/hello").told(), (200, "Hello from hello\n"));
+    assert_eq!(daemon.get("/greeter-02").status(), 200);
+}
+
+#[test]
+fn code_is_mapped_from_its_file_and_no_memory_is_writable_and_executable() {
+    let daemon = Daemon::start(&tree());
+    answers(&daemon);
+    assert_eq!(mapped_code(&daemon), 2);
+}
+
+#[test]
+fn so_it_is_without_a_pool_of_instances() {
+    let daemon = Daemon::start_within(&tree(), 64 << 30);
+    daemon.log.wait_for(&["no address space for a pool of instances"]);
+    answers(&daemon);
+    assert_eq!(mapped_code(&daemon), 2);
+}
+
+#[test]
+fn native_code_runs_where_no_memory_can_be_made_executable() {
+    let denied = denied();
+    let denied: Vec<_> = denied.iter().map(String::as_str).collect();
+    let tree = tree();
+    let daemon = Daemon::start_by(&tree, &denied);
+    answers(&daemon);
+    assert_eq!(mapped_code(&daemon), 2);
+    // It is denied indeed: the same wrapper keeps a program from mapping memory that is all three.
+    let mmap = if cfg!(target_arch = "aarch64") { 222 } else { 9 };
+    let script = format!("exit(syscall({mmap}, 0, 4096, 7, 0x22, -1, 0) == -1 ? 3 : 4)");
+    let status = |wrapper: &[&str]| {
+        let command = [wrapper, &["perl", "-e", &script]].concat();
+        Command::new(command[0]).args(&command[1..]).status().unwrap().code()
+    };
+    assert_eq!((status(&denied), status(&["env"])), (Some(3), Some(4)));
+}
+
+#[test]
+fn an_interpreter_maps_no_code_and_has_compiled_files_of_its_own() {
+    let tree = Tree::with_own_cache().with("hello").with("greeter_02");
+    drop(Daemon::start(&tree));
+    let entries = || fs::read_dir(tree.cache()).unwrap().count();
+    assert_eq!(entries(), 2);
+    fs::write(tree.root().join("etc/plugind/plugind.toml"), "engine = \"pulley\"\n").unwrap();
+    let daemon = Daemon::start(&tree);
+    answers(&daemon);
+    assert_eq!(mapped_code(&daemon), 0);
+    assert_eq!(entries(), 4);
+    assert_eq!(daemon.log.count(&["compiled file"]), 0);
+}
