@@ -1,6 +1,7 @@
 //! The daemon as it is shipped: the real programs serve real components, and each test is a sentence about them.
 #![expect(clippy::unwrap_used, reason = "helpers of tests panic as tests do")]
 
+mod service;
 mod serving;
 mod isolation;
 mod workers;

@@ -221,7 +221,7 @@ impl Compiler {
                 None => Arc::new(self.connect(path).map_err(cannot_reach)?),
             };
             turn.begin(&socket).map_err(cannot_reach)?;
-            let answer = exchange(&*socket, order, descriptor);
+            let answer = exchange(&socket, order, descriptor);
             let in_order = turn.finish(&socket, answer.is_ok());
             match answer {
                 Ok(answer) => return Ok(answer),
