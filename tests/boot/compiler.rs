@@ -138,3 +138,39 @@ fn a_cache_that_cannot_be_written_is_not_the_components_fault() {
     assert!(status.contains("cannot write to the cache"), "{status}");
     assert_eq!(machine.daemon("ExecMainStatus"), "1");
 }
+
+#[test]
+fn code_that_may_not_be_executed_where_it_lies_is_told_with_a_remedy_that_works() {
+    let machine = Machine::boot_with(&["hello"]);
+    machine.put_drop_in(
+        UNIT,
+        "[Service]\nExecPaths=\nExecPaths=/usr/libexec/plugind /usr/lib -/usr/lib64 -/lib -/lib64\n",
+    );
+    assert_ne!(machine.systemctl(&["start", "plugind.service"]).status, 0);
+    let status = machine.wait_for("StatusText", |status| status.contains("hello"));
+    for part in ["plugind", "mounted noexec", "ExecPaths=", "engine = \"pulley\""] {
+        assert!(status.contains(part), "{part}: {status}");
+    }
+    // Trying again may help, and was tried.
+    assert_eq!(machine.daemon("ExecMainStatus"), "1");
+    machine.succeed(&["systemctl", "stop", "plugind.service"]);
+    machine.put("/etc/plugind/plugind.toml", "engine = \"pulley\"\n");
+    machine.start();
+    assert_eq!(machine.get("/hello").status(), 200);
+}
+
+#[test]
+fn native_code_runs_in_a_daemon_that_can_make_no_memory_executable() {
+    let machine = Machine::boot_with(&["hello", "greeter_02"]);
+    machine.put_drop_in(
+        "plugind.service",
+        "[Service]\nMemoryDenyWriteExecute=yes\nSystemCallFilter=~memfd_create\n",
+    );
+    machine.start();
+    assert_eq!(machine.get("/hello").status(), 200);
+    assert_eq!(machine.get("/greeter-02").status(), 200);
+    let maps = machine.succeed(&["cat", &format!("/proc/{}/maps", machine.daemon("MainPID"))]);
+    let code = maps.lines().filter(|line| line.contains(" r-xp ") && line.ends_with(".cwasm"));
+    assert_eq!(code.count(), 2, "{maps}");
+    assert!(!maps.contains("wx"), "{maps}");
+}

@@ -2,10 +2,12 @@
 
 use plugind_tests::Machine;
 
-const UNITS: [&str; 5] = [
+const UNITS: [&str; 7] = [
     "plugind.service",
     "plugind-http.socket",
     "plugind-control.socket",
+    "plugind-compile.socket",
+    "plugind-compile@.service",
     "plugind-reload.path",
     "plugind-reload.service",
 ];
@@ -32,14 +34,13 @@ fn systemd_says_nothing_of_the_units_but_what_it_does_not_know() {
     for line in about_us {
         assert!(known.iter().any(|known| line.contains(known)), "{line}");
     }
-    machine.succeed(&[
-        "systemd-analyze",
-        "security",
-        "--no-pager",
-        "--offline=true",
-        "--threshold=2",
-        "/usr/lib/systemd/system/plugind.service",
-    ]);
+    for (unit, threshold) in
+        [("plugind.service", "--threshold=2"), ("plugind-compile@.service", "--threshold=3")]
+    {
+        let unit = format!("/usr/lib/systemd/system/{unit}");
+        let judge = ["systemd-analyze", "security", "--no-pager", "--offline=true", threshold];
+        machine.succeed(&[judge.as_slice(), &[&unit]].concat());
+    }
 }
 
 #[test]
@@ -47,7 +48,7 @@ fn the_units_can_be_enabled_and_are_started_by_the_targets_of_a_system() {
     let machine = Machine::boot_with(&["hello"]);
     machine.succeed(&["systemctl", "enable", "plugind.service", "plugind-reload.path"]);
     machine.succeed(&["systemctl", "start", "sockets.target"]);
-    for unit in ["plugind-http.socket", "plugind-control.socket"] {
+    for unit in ["plugind-http.socket", "plugind-control.socket", "plugind-compile.socket"] {
         assert_eq!(machine.property(unit, "ActiveState"), "active", "{unit}");
     }
     machine.succeed(&["systemctl", "start", "multi-user.target"]);
@@ -88,12 +89,14 @@ fn the_daemon_is_shut_in() {
     assert_ne!(lo(&pid), lo("1"));
     // What is not its own cannot be written, not even by root.
     let see = ["nsenter", "--mount", "--target", &pid];
-    for place in ["/", "/etc/plugind", "/home", "/run", "/run/plugind", "/usr", "/var/lib"] {
+    for place in
+        ["/", "/etc/plugind", "/home", "/run", "/run/plugind", "/usr", "/var/lib", "/var/cache"]
+    {
         let file = format!("{place}/somebody-was-here");
         let wrote = machine.run(&[see.as_slice(), &["touch", &file]].concat());
         assert_ne!(wrote.status, 0, "{place}");
     }
-    for place in ["/var/cache/plugind", "/var/lib/plugind", "/tmp"] {
+    for place in ["/var/lib/plugind", "/tmp"] {
         let file = format!("{place}/somebody-was-here");
         machine.succeed(&[see.as_slice(), &["touch", &file]].concat());
     }
