@@ -129,6 +129,7 @@ fn a_compiler_that_hangs_dies_or_talks_nonsense_fails_the_plugin_that_it_was_to_
 #[test]
 fn a_cache_that_cannot_be_written_is_not_the_components_fault() {
     let machine = Machine::boot_with(&["hello"]);
+    machine.put_drop_in("plugind.service", "[Service]\nRestart=no\n");
     machine.put_drop_in(
         UNIT,
         "[Service]\nExecStart=\nExecStart=/usr/libexec/plugind/plugind-compile --cache=/usr/nowhere\n",
@@ -149,6 +150,7 @@ fn code_on_a_file_system_without_execution_is_run_where_the_unit_allows_it_and_t
     machine.succeed(&["systemctl", "stop", "plugind.service", "plugind-compile@*.service"]);
 
     let without = "[Service]\nExecPaths=\nExecPaths=/usr/libexec/plugind /usr/lib -/usr/lib64\n";
+    machine.put_drop_in("plugind.service", "[Service]\nRestart=no\n");
     machine.put_drop_in(UNIT, &format!("{without}ExecPaths=-/lib -/lib64\n"));
     assert_ne!(machine.systemctl(&["start", "plugind.service"]).status, 0);
     let status = machine.wait_for("StatusText", |status| status.contains("hello"));
