@@ -116,7 +116,7 @@ fn whatever_goes_wrong_with_it_the_old_version_goes_on_with_what_it_keeps() {
         (
             "save = \"fail\"",
             "",
-            "it says that it cannot save its state: it is told to\\u{a}fail at save",
+            "it says that it cannot save its state: it is told to\\\\u{a}fail at save",
         ),
         ("save = \"hang\"", "", "handover.timeout-sec"),
         (
@@ -125,7 +125,7 @@ fn whatever_goes_wrong_with_it_the_old_version_goes_on_with_what_it_keeps() {
             "its state has 20000000 bytes, and handover.state-max is 16M; raise that",
         ),
         ("", "restore = \"fail\"", "it says that it cannot take over the state"),
-        ("", "restore = \"hang\"", "too"),
+        ("", "restore = \"hang\"", "handover.timeout-sec"),
         ("", "restore = \"trap\"", "unreachable"),
     ] {
         let tree = Tree::new().with_manifest("keeps", &manifest(old, quickly));

@@ -256,6 +256,9 @@ fn described(path: &Path, checked: &Checked) -> String {
     line("required", if manifest.required { "yes" } else { "no" });
     let own = "its own";
     line("lifecycle", if offers.lifecycle { own } else { "none: ready once it is instantiated" });
+    if offers.handover {
+        line("handover", "its state goes to its next version");
+    }
     let grants = grants_of_use(&offers.imports).join(", ");
     line("can use", if grants.is_empty() { "no grants" } else { &grants });
     for (name, interfaces) in [("imports", &offers.imports), ("exports", &offers.exports)] {
@@ -279,6 +282,7 @@ fn plugin(checked: &Checked) -> Value {
         "mode": mode_of(checked),
         "required": verified.map(|(_, manifest, _)| manifest.required),
         "lifecycle": offers.map(|offers| offers.lifecycle),
+        "handover": offers.map(|offers| offers.handover),
         "grants-of-use": offers.map(|offers| grants_of_use(&offers.imports)),
         "imports": offers.map(|offers| &offers.imports),
         "exports": offers.map(|offers| &offers.exports),

@@ -22,6 +22,10 @@ use std::{
 };
 use wasmtime::{AsContextMut, component::Accessor};
 
+/// How much later than its keeper loses patience an instance is ended: by then nobody waits for it any more, and one that
+/// saves goes on.
+const GRACE: Duration = Duration::from_secs(1);
+
 /// What an instance is to do with what it keeps.
 #[derive(Debug)]
 pub(crate) enum Order {
@@ -171,7 +175,7 @@ impl<'a> Errand<'a> {
                 (Phase::Restore, call.boxed())
             }
         };
-        self.clock.begin(phase, limits.timeout);
+        self.clock.begin(phase, limits.timeout + GRACE);
         self.running = Some((phase, call));
     }
 

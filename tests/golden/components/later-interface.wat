@@ -1,4 +1,4 @@
 ;; Exports an interface that a later host of the same version might know.
 (component
-  (instance $handover)
-  (export "plugind:plugin/handover@0.1.3" (instance $handover)))
+  (instance $connection-handler)
+  (export "plugind:plugin/connection-handler@0.1.3" (instance $connection-handler)))

@@ -138,8 +138,8 @@ mod tests {
             ("wasi:http/types@0.1.0", "has wasi:http/types@0.2 and wasi:http/types@0.3"),
             ("wasi:http/types@0.3.0-rc-2025-09-16", "rebuild it against that"),
             ("plugind:plugin/journal@0.2.0", "has plugind:plugin/journal@0.1"),
-            ("plugind:plugin/handover@0.2.0", "speaks plugind:plugin@0.1"),
-            ("plugind:plugin/handover@0.1.0", "use a newer plugind"),
+            ("plugind:plugin/undertow@0.2.0", "speaks plugind:plugin@0.1"),
+            ("plugind:plugin/undertow@0.1.0", "use a newer plugind"),
             ("acme:database/query@1.0.0", "wac plug"),
             ("log", "which this host does not have"),
         ] {

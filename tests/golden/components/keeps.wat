@@ -1,0 +1,26 @@
+;; Answers HTTP requests by WASI 0.2 and has a state to hand over, as far as anybody can see without asking it.
+(component
+  (import "wasi:http/types@0.2.6" (instance $types
+    (export "incoming-request" (type (sub resource)))
+    (export "response-outparam" (type (sub resource)))))
+  (alias export $types "incoming-request" (type $request))
+  (alias export $types "response-outparam" (type $response))
+  (core module $code
+    (memory (export "memory") 1)
+    (func (export "handle") (param i32 i32))
+    (func (export "save") (result i32) i32.const 0)
+    (func (export "restore") (param i32 i32) (result i32) i32.const 0)
+    (func (export "realloc") (param i32 i32 i32 i32) (result i32) i32.const 0))
+  (core instance $code (instantiate $code))
+  (alias core export $code "memory" (core memory $memory))
+  (alias core export $code "realloc" (core func $realloc))
+  (func $handle (param "request" (own $request)) (param "response-out" (own $response))
+    (canon lift (core func $code "handle")))
+  (instance $handler (export "handle" (func $handle)))
+  (export "wasi:http/incoming-handler@0.2.6" (instance $handler))
+  (type $save (func async (result (result (option (list u8)) (error string)))))
+  (type $restore (func async (param "state" (list u8)) (result (result (error string)))))
+  (func $save (type $save) (canon lift (core func $code "save") (memory $memory)))
+  (func $restore (type $restore) (canon lift (core func $code "restore") (memory $memory) (realloc $realloc)))
+  (instance $handover (export "save" (func $save)) (export "restore" (func $restore)))
+  (export "plugind:plugin/handover@0.1.0" (instance $handover)))
