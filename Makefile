@@ -12,12 +12,19 @@ daemon := -p plugind -p pluginctl
 compiler := -p plugind-compile -p plugind-code
 plugins := -p plugind-sdk -p hello -p greeter-02 -p warmup -p ticker
 guest := --profile guest --target wasm32-wasip2
+# The Debians whose systemd the installation is tested under, beside that of this machine: 252 and 257. Of each its
+# suite, and the tests that it is good for: varlinkctl finds its way since 257.
+systemds := $(filter-out $(shell . /etc/os-release; echo "$$ID-$$VERSION_ID"),debian-12 debian-13)
+suite-debian-12 := bookworm
+tests-debian-12 := --test boot
+suite-debian-13 := trixie
+tests-debian-13 := --test boot --test varlink
 # CI takes the dependencies as they are written down; a developer may be changing them.
 locked := $(if $(CI),--locked)
 cargo-deny := target/tools/bin/cargo-deny
 
 .DEFAULT_GOAL := help
-.PHONY: help run test test-257 check fmt lint build plugins guests golden fuzz bench advisories install
+.PHONY: help run test test-systemd $(systemds:%=test-%) check fmt lint build plugins guests golden fuzz bench advisories install
 
 help: ## print the verbs
 	@sed -n 's/^\([a-z0-9-]*\):.*## /\1\t/p' Makefile | expand -t 14
@@ -31,11 +38,14 @@ test: check guests ## install what is needed, then check and test everything the
 	cargo test --release $(locked) $(compiler)
 	$(MAKE) build
 	cargo test --release $(locked) -p plugind-tests
+	$(MAKE) test-systemd
+
+test-systemd: $(systemds:%=test-%) ## test the installation under the systemd of other Debians; test-debian-13 for one
 
 # The directory is kept; remove it to have a newer one.
-test-257: setup-test setup-test-257 build guests ## test the installation under systemd 257, that of Debian 13
-	tests/boot-systemd image trixie target/debian-13
-	PLUGIND_TEST_ROOT=$(CURDIR)/target/debian-13 cargo test --release $(locked) -p plugind-tests --test boot --test varlink
+$(systemds:%=test-%): test-%: setup-test setup-test-systemd build guests
+	tests/boot-systemd image $(suite-$*) target/$*
+	PLUGIND_TEST_ROOT=$(CURDIR)/target/$* cargo test --release $(locked) -p plugind-tests $(tests-$*)
 
 check: setup-test fmt lint ## format, lints, licences and sources of dependencies, directions of imports
 	$(cargo-deny) $(locked) --log-level error check --hide-inclusion-graph licenses bans sources

@@ -1,4 +1,4 @@
-//! systemd's own client of the control socket, which systemd 257 and newer have: `make test-257`.
+//! systemd's own client of the control socket, which systemd 257 and newer have: `make test-debian-13`.
 
 use plugind_tests::Machine;
 
