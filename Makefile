@@ -6,7 +6,7 @@
 
 PREFIX ?= /usr
 PORT ?= 8080
-export DESTDIR PREFIX PORT REPS SECONDS_PER_RUN SECONDS_PER_TARGET
+export DESTDIR PREFIX PORT REPS RELOADS PARTS SECONDS_PER_RUN SECONDS_PER_TARGET
 
 daemon := -p plugind -p pluginctl
 compiler := -p plugind-compile -p plugind-code
@@ -80,7 +80,7 @@ golden: build ## write down what pluginctl says now as what tests/golden expects
 fuzz: setup-fuzz ## give made-up files to what reads files; SECONDS_PER_TARGET=60
 	tests/fuzz/run
 
-bench: setup-bench build plugins ## compare with native hyper and `wasmtime serve`; REPS=5 SECONDS_PER_RUN=2
+bench: setup-bench build plugins ## compare with hyper, `wasmtime serve` and nginx; REPS=5 SECONDS_PER_RUN=2 PARTS=reload
 	tests/bench/peers
 	tests/bench/run
 
