@@ -3,7 +3,7 @@
 //! Requests follow each other on one connection. An entry is named by the digest of bytes that were hashed here and
 //! then given to the worker, so whatever a worker makes of a component can stand for that component only.
 
-use crate::{Most, cache, task};
+use crate::{cache, most::Most, task, trouble::Trouble};
 use anyhow::Context;
 use plugind_code::{
     entry::Key,
@@ -23,21 +23,6 @@ use std::{
     path::{Path, PathBuf},
     time::Duration,
 };
-
-/// Why there is no compiled file.
-#[derive(Debug)]
-pub(crate) enum Trouble {
-    /// With the component, whose author has to change it.
-    Component(String),
-    /// With anything else.
-    Host(anyhow::Error),
-}
-
-impl<E: Into<anyhow::Error>> From<E> for Trouble {
-    fn from(error: E) -> Self {
-        Self::Host(error.into())
-    }
-}
 
 /// Serves requests from standard input until the other side closes, or asks for nothing during `idle`.
 pub(crate) fn keep(cache: Option<PathBuf>, most: &Most, idle: Duration) -> anyhow::Result<()> {

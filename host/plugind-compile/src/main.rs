@@ -4,13 +4,16 @@
 //! alone writes the cache, and it never looks into a component. That does the worker, a child for each component,
 //! which has nothing but a pipe to read it from and one to write the code to.
 
+mod trouble;
+mod most;
 mod cache;
-mod keeper;
 mod sandbox;
-mod task;
 mod worker;
+mod task;
+mod keeper;
 
-use clap::{Args, Parser};
+use clap::Parser;
+use most::Most;
 use plugind_code::engine::Kind;
 use std::{env, path::PathBuf, process::ExitCode, time::Duration};
 
@@ -35,20 +38,6 @@ struct Arguments {
     /// The most processor time the worker may use, in seconds
     #[arg(long, value_name = "SECONDS", default_value_t = 3600, requires = "worker")]
     cpu_max: u64,
-}
-
-/// What one component may take at the most, whatever is asked for.
-#[derive(Args)]
-struct Most {
-    /// The most address space the worker may use, in bytes
-    #[arg(long, value_name = "BYTES", default_value_t = 64 << 30)]
-    memory_max: u64,
-    /// The longest time that compiling one component may take, in seconds
-    #[arg(long, value_name = "SECONDS", default_value_t = 3600)]
-    timeout: u64,
-    /// The largest component it reads, in bytes
-    #[arg(long, value_name = "BYTES", default_value_t = 256 << 20)]
-    component_max: u64,
 }
 
 fn main() -> ExitCode {

@@ -1,6 +1,6 @@
 //! One component and its worker: fed, waited for, and ended in time.
 
-use crate::{keeper::Trouble, worker::REFUSED};
+use crate::{trouble::Trouble, worker::REFUSED};
 use anyhow::{Context, anyhow, bail};
 use plugind_code::protocol::Order;
 use rustix::{
