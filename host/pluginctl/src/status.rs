@@ -92,7 +92,7 @@ fn daemon(status: &api::Status) -> String {
 }
 
 fn at(failure: &api::Failure) -> String {
-    format!("at {}: {}", failure.stage, failure.error)
+    format!("at {}: {}; {}", failure.stage, failure.error, failure.remedy)
 }
 
 fn plugin(described: &api::Description, now: SystemTime) -> String {
@@ -157,7 +157,7 @@ greeter
     }
 
     #[test]
-    fn a_plugin_that_failed_is_told_with_stage_and_cause() {
+    fn a_plugin_that_failed_is_told_with_stage_cause_and_remedy() {
         let none = api::Description { component: None, digest: None, ..description(failed()) };
         assert_eq!(
             plugin(&none, SystemTime::now()),
@@ -167,7 +167,7 @@ greeter
    Required: no
     Workers: 0
    Failures: 0
-     Failed: at verify: /etc/plugind/plugins/bad.toml:1:1: unknown key
+     Failed: at verify: /etc/plugind/plugins/bad.toml:1:1: unknown key; mend it and reload
 "
         );
     }
@@ -205,8 +205,7 @@ plugind 0.1.0
         status.failed.push(failure());
         let told = daemon(&status);
         assert!(told.starts_with("● plugind"), "{told}");
-        let failed =
-            "     Failed: bad: at verify: /etc/plugind/plugins/bad.toml:1:1: unknown key\n";
+        let failed = "     Failed: bad: at verify: /etc/plugind/plugins/bad.toml:1:1: unknown key; mend it and reload\n";
         assert!(told.ends_with(failed), "{told}");
     }
 }
