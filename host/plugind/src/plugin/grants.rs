@@ -1,6 +1,10 @@
 //! `[grants]` of a manifest: what a plugin may do beyond what every plugin may.
 
-use crate::{config::Table, endpoint::Endpoint, text::is_harmful};
+use crate::{
+    config::{Origin, Table},
+    endpoint::Endpoint,
+    text::is_harmful,
+};
 use std::{
     collections::BTreeMap,
     path::{Path, PathBuf},
@@ -24,6 +28,19 @@ pub struct Grants {
     pub outgoing_http: Vec<Endpoint>,
     /// Where it may connect by TCP.
     pub tcp_connect: Vec<Endpoint>,
+    /// Where all that was written.
+    pub origins: Origins,
+}
+
+/// Where grants were written, for who has something to say of them later.
+#[derive(Clone, Debug, Default, PartialEq)]
+#[expect(missing_docs, reason = "one for each key")]
+pub struct Origins {
+    pub read: Origin,
+    pub state: Origin,
+    pub credentials: Origin,
+    pub outgoing_http: Origin,
+    pub tcp_connect: Origin,
 }
 
 /// Where a plugin finds the directory of its own.
@@ -57,6 +74,13 @@ impl Grants {
             credentials: table.list("credentials", check_credential),
             outgoing_http: table.list("outgoing-http", str::parse),
             tcp_connect: table.list("tcp-connect", str::parse),
+            origins: Origins {
+                read: table.origin("read"),
+                state: table.origin("state"),
+                credentials: table.origin("credentials"),
+                outgoing_http: table.origin("outgoing-http"),
+                tcp_connect: table.origin("tcp-connect"),
+            },
         };
         if grants.environment.iter().any(|(name, value)| {
             name.is_empty() || name.contains(['=', '\0']) || value.contains('\0')

@@ -30,6 +30,7 @@ pub struct Granted {
 pub enum GrantError {
     Files(#[from] files::FilesError),
     Credentials(#[from] credentials::CredentialsError),
+    Network(#[from] network::NetworkError),
 }
 
 impl Granted {
@@ -41,6 +42,7 @@ impl Granted {
         let state = grants.state.then(|| places.state.join(plugin.as_str()));
         let directory = places.credentials.as_deref();
         let environment = grants.environment.iter();
+        network::open(grants.tcp_connect.iter().chain(&grants.outgoing_http))?;
         Ok(Self {
             environment: environment.map(|(name, value)| (name.clone(), value.clone())).collect(),
             files: files::open(&grants.read, state.as_deref())?,

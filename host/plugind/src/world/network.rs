@@ -3,9 +3,14 @@
 //! A name that was granted stands for the addresses that it had when the guest looked it up.
 
 use crate::endpoint::{Endpoint, Host};
+use rustix::{
+    io::Errno,
+    net::{AddressFamily, SocketType, socket},
+};
 use std::{
     collections::{HashMap, HashSet},
     future::ready,
+    io,
     net::{IpAddr, SocketAddr},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
@@ -30,6 +35,51 @@ use wasmtime_wasi::{
 
 /// How many addresses are kept that names stood for. Past it the oldest ones have to be looked up again.
 const RESOLVED_MAX: usize = 1024;
+
+/// Connections were granted that nobody in this process can open.
+#[derive(Debug, thiserror::Error)]
+#[error(
+    "was granted connections to {to}, and the daemon may open none; let RestrictAddressFamilies= of its unit have \
+     {families}, as plugind-network.conf does: `pluginctl check` prints what is missing"
+)]
+pub struct NetworkError {
+    to: Endpoint,
+    families: &'static str,
+    source: io::Error,
+}
+
+/// Looks whether the daemon may open connections of the kinds that these need.
+///
+/// Only what holds for every connection is seen by that: what is in the way of one is told to the guest that opens it.
+///
+/// # Errors
+/// When it may not.
+pub(super) fn open<'a>(endpoints: impl Iterator<Item = &'a Endpoint>) -> Result<(), NetworkError> {
+    judge(endpoints, |family| socket(family, SocketType::STREAM, None).map(drop))
+}
+
+fn judge<'a>(
+    mut endpoints: impl Iterator<Item = &'a Endpoint>,
+    try_to_open: impl Fn(AddressFamily) -> rustix::io::Result<()>,
+) -> Result<(), NetworkError> {
+    // Whatever else is wrong with sockets, such as too many of them, may be over when one is needed.
+    let bar = |family| {
+        let barring =
+            |errno: &Errno| matches!(*errno, Errno::AFNOSUPPORT | Errno::PERM | Errno::ACCESS);
+        try_to_open(family).err().filter(barring)
+    };
+    let (bar_4, bar_6) = (bar(AddressFamily::INET), bar(AddressFamily::INET6));
+    let barred = |to: &'a Endpoint| {
+        let (families, errno) = match to.host {
+            Host::Address(IpAddr::V4(_)) => ("AF_INET", bar_4),
+            Host::Address(IpAddr::V6(_)) => ("AF_INET6", bar_6),
+            // It may have addresses of either kind.
+            Host::Name(_) => ("AF_INET or AF_INET6", bar_4.and(bar_6)),
+        };
+        Some(NetworkError { to: to.clone(), families, source: errno?.into() })
+    };
+    endpoints.find_map(barred).map_or(Ok(()), Err)
+}
 
 /// Where all instances of a generation may connect.
 #[derive(Default)]
@@ -240,6 +290,33 @@ mod tests {
         known.learn("db.example", "10.9.9.9".parse().unwrap());
         known.learn("other.example", "10.9.9.8".parse().unwrap());
         assert!(allows("10.9.9.9:5432") && !allows("10.9.9.9:80") && !allows("10.9.9.8:5432"));
+    }
+
+    #[test]
+    fn a_grant_is_told_that_needs_a_kind_of_connection_which_nobody_here_may_open() {
+        let told = |endpoint: &str, barred: &[AddressFamily]| {
+            let endpoint: Endpoint = endpoint.parse().unwrap();
+            let judged = judge([endpoint].iter(), |family| match barred.contains(&family) {
+                true => Err(Errno::AFNOSUPPORT),
+                false => Err(Errno::MFILE),
+            });
+            judged.err().map(|error| error.to_string())
+        };
+        let (v4, v6) = (AddressFamily::INET, AddressFamily::INET6);
+        for (endpoint, barred, families) in [
+            ("10.1.2.3:5432", &[v4][..], Some("AF_INET,")),
+            ("10.1.2.3:5432", &[v6], None),
+            ("[2001:db8::1]:80", &[v6], Some("AF_INET6,")),
+            ("[2001:db8::1]:80", &[v4], None),
+            ("db.example:5432", &[v4], None),
+            ("db.example:5432", &[v4, v6], Some("AF_INET or AF_INET6,")),
+        ] {
+            let told = told(endpoint, barred);
+            assert_eq!(told.is_some(), families.is_some(), "{endpoint}: {told:?}");
+            let parts = [endpoint, families.unwrap_or_default(), "plugind-network.conf"];
+            assert!(told.is_none_or(|told| parts.iter().all(|part| told.contains(part))));
+        }
+        assert!(judge([].iter(), |_| Err(Errno::AFNOSUPPORT)).is_ok());
     }
 
     #[test]

@@ -3,7 +3,10 @@
 use crate::endpoint::{Endpoint, Host};
 use http::{Uri, uri::Scheme};
 use http_body_util::BodyExt;
-use std::sync::Arc;
+use std::{
+    io::{self, ErrorKind},
+    sync::Arc,
+};
 use wasmtime_wasi_http::{
     Error, RequestOptions, WasiBody, WasiHttpHooks, default_send_request,
     p2::bindings::http::types as p2, p3::bindings::http::types as p3,
@@ -35,6 +38,11 @@ impl Shared {
     }
 }
 
+/// Whether no network leads there.
+fn is_no_way(kind: ErrorKind) -> bool {
+    matches!(kind, ErrorKind::NetworkUnreachable | ErrorKind::HostUnreachable)
+}
+
 impl WasiHttpHooks for Guest {
     fn send_request(
         &mut self,
@@ -63,11 +71,15 @@ impl WasiHttpHooks for Guest {
         p2::ErrorCode::HttpProtocolError
     }
 
-    fn p2_error_from_connect(&mut self, _: &std::io::Error) -> p2::ErrorCode {
-        p2::ErrorCode::ConnectionRefused
+    fn p2_error_from_connect(&mut self, error: &io::Error) -> p2::ErrorCode {
+        match error.kind() {
+            ErrorKind::PermissionDenied => p2::ErrorCode::DestinationIpProhibited,
+            kind if is_no_way(kind) => p2::ErrorCode::DestinationIpUnroutable,
+            _ => p2::ErrorCode::ConnectionRefused,
+        }
     }
 
-    fn p2_error_from_tls(&mut self, _: &std::io::Error) -> p2::ErrorCode {
+    fn p2_error_from_tls(&mut self, _: &io::Error) -> p2::ErrorCode {
         p2::ErrorCode::TlsProtocolError
     }
 
@@ -75,11 +87,15 @@ impl WasiHttpHooks for Guest {
         p3::ErrorCode::HttpProtocolError
     }
 
-    fn p3_error_from_connect(&mut self, _: &std::io::Error) -> p3::ErrorCode {
-        p3::ErrorCode::ConnectionRefused
+    fn p3_error_from_connect(&mut self, error: &io::Error) -> p3::ErrorCode {
+        match error.kind() {
+            ErrorKind::PermissionDenied => p3::ErrorCode::DestinationIpProhibited,
+            kind if is_no_way(kind) => p3::ErrorCode::DestinationIpUnroutable,
+            _ => p3::ErrorCode::ConnectionRefused,
+        }
     }
 
-    fn p3_error_from_tls(&mut self, _: &std::io::Error) -> p3::ErrorCode {
+    fn p3_error_from_tls(&mut self, _: &io::Error) -> p3::ErrorCode {
         p3::ErrorCode::TlsProtocolError
     }
 }
@@ -87,6 +103,32 @@ impl WasiHttpHooks for Guest {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_guest_hears_whether_nobody_answers_or_no_way_leads_there() {
+        let mut guest = Guest { shared: Arc::default() };
+        for (kind, p2, p3) in [
+            (
+                ErrorKind::PermissionDenied,
+                p2::ErrorCode::DestinationIpProhibited,
+                p3::ErrorCode::DestinationIpProhibited,
+            ),
+            (
+                ErrorKind::NetworkUnreachable,
+                p2::ErrorCode::DestinationIpUnroutable,
+                p3::ErrorCode::DestinationIpUnroutable,
+            ),
+            (
+                ErrorKind::ConnectionRefused,
+                p2::ErrorCode::ConnectionRefused,
+                p3::ErrorCode::ConnectionRefused,
+            ),
+        ] {
+            let error = io::Error::from(kind);
+            assert_eq!(format!("{:?}", guest.p2_error_from_connect(&error)), format!("{p2:?}"));
+            assert_eq!(format!("{:?}", guest.p3_error_from_connect(&error)), format!("{p3:?}"));
+        }
+    }
 
     #[test]
     fn a_request_goes_where_it_was_granted_and_nowhere_else() {
