@@ -3,11 +3,14 @@
 
 use crate::{
     columns::columns,
+    hindrance::{DropIn, Hindrance, judge},
     interrupt::Interrupt,
     output::Output,
     print::{self, json_lines, line},
     shown::{kind, mode_of, route},
+    systemctl,
     tree::Tree,
+    unit::{UNIT, Unit},
 };
 use clap::Args;
 use plugind::{
@@ -15,16 +18,19 @@ use plugind::{
     check::{Checked, Report, Workshop, check, check_one},
     config::SearchPath,
     environment::Environment,
+    name::PluginName,
     plugin::{
         compiler::{Compiler, Place},
         grants::grants_of_use,
         scan::{Masked, Scanned, scan_one},
     },
     settings::{self, Settings},
+    summary::Stage,
     text::Escaped,
 };
 use serde_json::{Value, json};
 use std::{
+    collections::BTreeMap,
     fmt::Write as _,
     path::{Path, PathBuf},
 };
@@ -41,6 +47,9 @@ pub(crate) struct Check {
     /// Neither compiles nor links, so that nothing is known of what only that would show
     #[arg(long)]
     no_compile: bool,
+    /// Does not ask systemd whether the daemon's unit lets plugins do what they were granted
+    #[arg(long)]
+    no_unit: bool,
     /// The program that compiles components
     #[arg(long, value_name = "PATH")]
     compiler: Option<PathBuf>,
@@ -56,6 +65,15 @@ struct Tools {
     interrupt: Interrupt,
     /// It is gone, with all that was compiled, when this is.
     _directory: TempDir,
+}
+
+/// What the daemon's unit is in the way of.
+#[derive(Default)]
+struct Hindrances {
+    /// Plugins that are linked and then cannot do what they were granted.
+    of: BTreeMap<PluginName, Vec<String>>,
+    /// What would let all of them.
+    drop_in: Option<String>,
 }
 
 /// What is said where nothing is compiled, so that nobody takes it for more than it is.
@@ -135,6 +153,14 @@ impl Check {
         Ok(Tools { workshop, interrupt, _directory: directory })
     }
 
+    /// The daemon's unit, if it is its configuration that is checked.
+    fn unit(&self) -> Result<Option<Unit>, String> {
+        match self.paths.is_empty() && self.tree.is_the_machines() && !self.no_unit {
+            true => systemctl::unit(),
+            false => Ok(None),
+        }
+    }
+
     fn check_path(&self, path: &Path, workshop: Option<&Workshop>, output: &mut Output) -> Value {
         if path.is_dir() {
             let search_path = self.tree.search_path().with_only_plugins(path.to_owned());
@@ -168,7 +194,7 @@ impl Check {
         workshop: Option<&Workshop>,
         output: &mut Output,
     ) -> Value {
-        let report = match check(&search_path, workshop) {
+        let mut report = match check(&search_path, workshop) {
             Ok(report) => report,
             Err(error) => {
                 output.is_configuration = true;
@@ -177,16 +203,58 @@ impl Check {
             }
         };
         let own = output.mistakes.clone();
-        output.mistakes.extend(report.plugins.iter().flat_map(mistakes).cloned());
+        let unit = self.unit().unwrap_or_else(|why| {
+            output.notes.push(why);
+            None
+        });
+        let hindrances =
+            unit.map(|unit| Hindrances::among(&mut report.plugins, &unit)).unwrap_or_default();
+        for checked in &report.plugins {
+            output.mistakes.extend(mistakes(checked).iter().chain(hindrances.of(checked)).cloned());
+        }
         output.mistakes.extend(report.strays.iter().cloned());
         if !self.json {
-            output.told.push_str(&table(&report));
+            output.told.push_str(&table(&report, &hindrances));
         }
+        let plugin = |checked: &Checked| {
+            let mut told = plugin(checked);
+            told["mistakes"] =
+                mistakes(checked).iter().chain(hindrances.of(checked)).cloned().collect();
+            told
+        };
         json!({
             "plugins": report.plugins.iter().map(plugin).collect::<Vec<_>>(),
+            "drop-in": hindrances.drop_in,
             "masked": report.masked.iter().map(json_masked).collect::<Vec<_>>(),
             "mistakes": own.into_iter().chain(report.strays).collect::<Vec<_>>(),
         })
+    }
+}
+
+impl Hindrances {
+    /// Finds them, and has plugins fail that would not be linked.
+    fn among(plugins: &mut [Checked], unit: &Unit) -> Self {
+        let (mut of, mut drop_in) = (BTreeMap::new(), DropIn::default());
+        for checked in plugins {
+            let Some((_, manifest, _)) = &checked.verified else { continue };
+            let found = judge(&checked.name, &manifest.grants, unit, &mut drop_in);
+            let (at_link, later): (Vec<_>, Vec<_>) =
+                found.into_iter().partition(|hindrance| hindrance.at_link);
+            let told = |found: Vec<Hindrance>| found.into_iter().map(|hindrance| hindrance.told);
+            if !at_link.is_empty() {
+                let (_, lines) = checked.failed.get_or_insert_with(|| (Stage::Link, Vec::new()));
+                lines.extend(told(at_link));
+            }
+            if !later.is_empty() {
+                of.insert(checked.name.clone(), told(later).collect());
+            }
+        }
+        Self { of, drop_in: drop_in.text() }
+    }
+
+    /// What is told of a plugin.
+    fn of(&self, checked: &Checked) -> &[String] {
+        self.of.get(&checked.name).map_or(&[], Vec::as_slice)
     }
 }
 
@@ -212,9 +280,10 @@ fn mistakes(checked: &Checked) -> &[String] {
     checked.failed.as_ref().map_or(&[], |(_, mistakes)| mistakes)
 }
 
-fn table(report: &Report) -> String {
+fn table(report: &Report, hindrances: &Hindrances) -> String {
     let row = |checked: &Checked| {
         let result = match &checked.failed {
+            None if !hindrances.of(checked).is_empty() => "hindered".to_owned(),
             None => "ok".to_owned(),
             Some((stage, _)) => format!("fails at {stage}"),
         };
@@ -234,6 +303,13 @@ fn table(report: &Report) -> String {
         false => columns(&["PLUGIN", "RESULT", "KIND", "MODE", "ROUTES"], rows),
     };
     told.extend(report.masked.iter().map(told_masked));
+    if let Some(drop_in) = &hindrances.drop_in {
+        let file = format!("/etc/systemd/system/{UNIT}.d/grants.conf");
+        // A whole file, to be redirected or pasted as it is.
+        let how = "then `systemctl daemon-reload` and `systemctl restart plugind`";
+        writeln!(told, "\n# {file} would let plugins do what they were granted; {how}\n{drop_in}")
+            .ok();
+    }
     told
 }
 

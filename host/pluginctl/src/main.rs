@@ -7,6 +7,7 @@ mod columns;
 mod completion;
 #[cfg(test)]
 mod fixtures;
+mod hindrance;
 mod interrupt;
 mod list;
 mod live;
@@ -21,7 +22,10 @@ mod routes;
 mod shown;
 mod since;
 mod status;
+mod systemctl;
 mod tree;
+mod unit;
+mod view;
 
 use clap::{CommandFactory, Parser, Subcommand};
 use std::process::ExitCode;

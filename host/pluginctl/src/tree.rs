@@ -21,6 +21,11 @@ impl Tree {
         self.root.as_deref()
     }
 
+    /// Whether it is what a daemon without such options has.
+    pub(crate) fn is_the_machines(&self) -> bool {
+        self.root.is_none() && self.plugins.is_none()
+    }
+
     /// Where to look.
     pub(crate) fn search_path(&self) -> SearchPath {
         let path = SearchPath::below(self.root.as_deref().unwrap_or(Path::new("/")));

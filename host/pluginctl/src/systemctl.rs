@@ -1,0 +1,40 @@
+//! Asks systemd for the daemon's unit, where systemd runs this machine.
+
+use crate::unit::{PROPERTIES, UNIT, Unit};
+use std::{
+    path::Path,
+    process::{Command, Stdio},
+};
+
+/// What there is where systemd runs the machine (sd_booted(3)).
+const BOOTED: &str = "/run/systemd/system";
+
+/// The unit, if there is systemd and it has one.
+///
+/// # Errors
+/// When there is systemd and it does not say; why, for people.
+pub(crate) fn unit() -> Result<Option<Unit>, String> {
+    if !Path::new(BOOTED).is_dir() {
+        return Ok(None);
+    }
+    let properties = format!("--property={}", PROPERTIES.join(","));
+    let shown = ask(&["show", UNIT, &properties])
+        .map_err(|why| format!("nobody knows whether {UNIT} allows what is granted: {why}"))?;
+    // Without its files, nothing is said of what only they say.
+    Ok(Unit::parse(&shown, ask(&["cat", UNIT]).ok().as_deref()))
+}
+
+fn ask(arguments: &[&str]) -> Result<String, String> {
+    let failed = |why: &str| format!("systemctl {} failed: {}", arguments[0], why.trim());
+    let asked = Command::new("systemctl")
+        .arg("--no-pager")
+        .args(arguments)
+        .env("SYSTEMD_COLORS", "0")
+        .stdin(Stdio::null())
+        .output()
+        .map_err(|error| failed(&error.to_string()))?;
+    match asked.status.success() {
+        true => Ok(String::from_utf8_lossy(&asked.stdout).into_owned()),
+        false => Err(failed(&String::from_utf8_lossy(&asked.stderr))),
+    }
+}
