@@ -16,6 +16,7 @@ mod journal;
 mod stopping;
 mod control;
 mod compiler;
+mod network;
 
 use plugind_tests::{Client, Machine, Right, Way};
 
