@@ -47,10 +47,10 @@ $(systemds:%=test-%): test-%: setup-test setup-test-systemd build guests
 	tests/boot-systemd image $(suite-$*) target/$*
 	PLUGIND_TEST_ROOT=$(CURDIR)/target/$* cargo test --release $(locked) -p plugind-tests $(tests-$*)
 
-check: setup-test fmt lint ## format, lints, licences and sources of dependencies, directions of imports
+check: setup-test fmt lint ## format, lints, licences and sources of dependencies, directions of imports, promises
 	$(cargo-deny) $(locked) --log-level error check --hide-inclusion-graph licenses bans sources
 	tests/checks/no-compiler
-	cargo test --release $(locked) -p plugind-tests --test modules
+	cargo test --release $(locked) -p plugind-tests --test modules --test promises
 
 fmt: # the benchmark's peers and the fuzzer are workspaces of their own
 	cargo fmt --all --check
