@@ -17,6 +17,7 @@ mod stopping;
 mod control;
 mod compiler;
 mod network;
+mod probe;
 
 use plugind_tests::{Client, Machine, Right, Way};
 

@@ -1,0 +1,222 @@
+//! Each line of the unit does its work: what it refuses is attempted inside the daemon, with the line and without it.
+
+use crate::HELLO;
+use plugind_tests::{Machine, program};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    io::{BufRead, BufReader, Write},
+    os::{
+        linux::net::SocketAddrExt,
+        unix::net::{SocketAddr, UnixDatagram, UnixStream},
+    },
+};
+
+/// The acts, as tests/probe has them, and the lines of the unit of which each alone refuses them: an act is done only
+/// where all of its lines are lifted. `KEY` is the machine's shared memory.
+const ACTS: [(&str, &[&str]); 49] = [
+    // What is to be seen.
+    ("read /etc/passwd", &["RootDirectory"]),
+    ("see /usr/bin/true", &["RootDirectory"]),
+    ("read /home", &["RootDirectory", "ProtectHome"]),
+    ("read /usr/lib/modules", &["RootDirectory", "ProtectKernelModules"]),
+    ("read /etc/plugind/secret", &["DynamicUser"]),
+    ("tell-user /etc/plugind/somebodys", &["PrivateUsers"]),
+    ("see /proc/1/status", &["ProtectProc"]),
+    ("read /proc/version", &["ProcSubset"]),
+    ("find /proc/kmsg", &["ProcSubset", "ProtectKernelLogs"]),
+    ("find /proc/kallsyms", &["ProcSubset", "ProtectKernelTunables"]),
+    ("see /dev/probe", &["PrivateDevices"]),
+    ("hear-name NAME", &["ProtectHostname"]),
+    ("steer-clock", &["SystemCallFilter", "ProtectClock"]),
+    // What can be written, and by whom it is read.
+    ("create /outside/probe", &["DynamicUser"]),
+    ("create /run/probe", &["ReadOnlyPaths"]),
+    ("create /dev/shm/probe", &["InaccessiblePaths"]),
+    ("write CGROUP/probe/cgroup.procs", &["ProtectControlGroups"]),
+    ("give-to-all /var/lib/plugind/probe-file", &["UMask"]),
+    ("pass-rights-on /var/lib/plugind/probe-file", &["DynamicUser"]),
+    ("give-away /var/lib/plugind/probe-file", &["SystemCallFilter"]),
+    ("leave-core", &["LimitCORE"]),
+    // What can be run.
+    ("write-and-run /var/lib/plugind/probe-program", &["NoExecPaths"]),
+    ("map-code-of /var/lib/plugind/probe-file", &["NoExecPaths"]),
+    ("map-code-of /tmp/probe-file", &["NoExecPaths"]),
+    ("map-code-of /dev/shm/probe-file", &["InaccessiblePaths"]),
+    ("run-memory", &["SystemCallFilter"]),
+    ("map-code-of-memory", &["SystemCallFilter"]),
+    ("make-code", &["MemoryDenyWriteExecute"]),
+    ("make-more-code", &["MemoryDenyWriteExecute"]),
+    ("map-writable-code", &["MemoryDenyWriteExecute"]),
+    ("call-as-32-bits", &["SystemCallArchitectures"]),
+    ("become-another-kind", &["LockPersonality"]),
+    // Whom it reaches.
+    ("open-socket INET", &["RestrictAddressFamilies"]),
+    ("open-socket INET6", &["RestrictAddressFamilies"]),
+    ("open-socket NETLINK", &["RestrictAddressFamilies"]),
+    ("send 127.0.0.1:9", &["RestrictAddressFamilies", "IPAddressDeny"]),
+    ("bind 127.0.0.1:4711", &["RestrictAddressFamilies", "SocketBindDeny"]),
+    ("reach plugind-probe", &["PrivateNetwork"]),
+    ("share-memory KEY", &["PrivateIPC", "SystemCallFilter"]),
+    ("share-keys", &["KeyringMode", "SystemCallFilter"]),
+    ("be-traced", &["SystemCallFilter"]),
+    // What it may become.
+    ("have-capability", &["CapabilityBoundingSet"]),
+    ("gain-rights", &["DynamicUser"]),
+    ("set-user", &["SystemCallFilter"]),
+    ("make-namespace", &["RestrictNamespaces"]),
+    ("leave-namespace", &["SystemCallFilter"]),
+    ("run-first", &["RestrictRealtime", "SystemCallFilter"]),
+    ("lock-memory", &["LimitMEMLOCK", "SystemCallFilter"]),
+    (
+        "mount /tmp",
+        &["CapabilityBoundingSet", "DynamicUser", "PrivateUsers", "SystemCallFilter"],
+    ),
+];
+
+/// What a line becomes that is lifted; `no` if it is not here.
+const LIFTED: [(&str, &str); 15] = [
+    ("CapabilityBoundingSet", "~"),
+    ("IPAddressDeny", ""),
+    ("InaccessiblePaths", ""),
+    ("KeyringMode", "shared"),
+    ("LimitCORE", "infinity"),
+    ("LimitMEMLOCK", "8M"),
+    ("NoExecPaths", ""),
+    ("ProcSubset", "all"),
+    ("ProtectProc", "default"),
+    ("ReadOnlyPaths", ""),
+    ("RestrictAddressFamilies", ""),
+    ("RootDirectory", ""),
+    ("SocketBindDeny", ""),
+    ("SystemCallArchitectures", ""),
+    ("SystemCallFilter", ""),
+];
+
+/// A machine whose daemon, as it is installed, has the probe loaded into it.
+struct Probed {
+    machine: Machine,
+    /// The key of the shared memory that others have.
+    key: String,
+    /// Where its cgroups are.
+    cgroups: String,
+    /// How often the daemon was started.
+    starts: usize,
+    _others: UnixDatagram,
+}
+
+impl Probed {
+    fn boot() -> Self {
+        let machine = Machine::boot_with(&["hello"]);
+        machine.put("usr/lib/plugind/probe.so", std::fs::read(program("libprobe.so")).unwrap());
+        let mounts = machine.succeed(&["cat", "/proc/self/mounts"]);
+        let mut mounts = mounts.lines().map(|line| line.split(' ').skip(1));
+        let cgroups = mounts.find_map(|mut words| {
+            let place = words.next()?;
+            (words.next()? == "cgroup2").then_some(place)
+        });
+        let cgroups = cgroups.unwrap().to_owned();
+        // What only lines of the unit keep from the daemon.
+        for command in [
+            "mkdir -m 0777 /usr/lib/plugind/root/outside",
+            "mkdir -p /usr/lib/modules /home",
+            "install -m 0600 /dev/null /etc/plugind/secret",
+            "install -m 0644 -o 1234 /dev/null /etc/plugind/somebodys",
+            &format!("mkdir {cgroups}/probe"),
+            &format!("chmod 0666 {cgroups}/probe/cgroup.procs"),
+            "touch /dev/probe",
+            "ipcmk --shmem 4096 --mode 0666",
+        ] {
+            machine.succeed(&command.split(' ').collect::<Vec<_>>());
+        }
+        let shared = machine.succeed(&["cat", "/proc/sysvipc/shm"]);
+        let shared = shared.lines().last().unwrap().split_whitespace().next().unwrap();
+        let key = shared.parse::<i32>().unwrap().cast_unsigned().to_string();
+        let address = SocketAddr::from_abstract_name("plugind-probe").unwrap();
+        let others = machine.within(|| UnixDatagram::bind_addr(&address).unwrap());
+        Self { machine, key, cgroups, starts: 0, _others: others }
+    }
+
+    /// Starts the daemon with some lines of its unit lifted.
+    fn start(&mut self, lifted: &BTreeSet<&str>) {
+        let lifted = lifted.iter().map(|line| {
+            let now = LIFTED.iter().find(|(name, _)| name == line).map_or("no", |(_, now)| now);
+            format!("{line}={now}\n")
+        });
+        let drop_in = format!(
+            "[Unit]\nStartLimitIntervalSec=0\n[Service]\nEnvironment=LD_PRELOAD=/usr/lib/plugind/probe.so\n\
+             ExecPaths=+/usr/lib/plugind/probe.so\n{}",
+            lifted.collect::<String>()
+        );
+        self.machine.put_drop_in("plugind.service", &drop_in);
+        self.machine.succeed(&["systemctl", "restart", "plugind.service"]);
+        self.starts += 1;
+        // Only who shares the machine's name hears of another.
+        self.machine.succeed(&["hostname", &self.name()]);
+    }
+
+    fn name(&self) -> String {
+        format!("machine-{}", self.starts)
+    }
+
+    /// Has the daemon attempt acts, and returns what came of each.
+    fn attempt(&self, acts: &[&str]) -> Vec<String> {
+        let probe = UnixStream::connect(self.machine.path("/var/lib/plugind/probe")).unwrap();
+        probe.set_read_timeout(Some(plugind_tests::PATIENCE)).unwrap();
+        let mut probe = BufReader::new(probe);
+        let mut attempt = |act: &&str| {
+            let act = act.replace("KEY", &self.key).replace("NAME", &self.name());
+            let act = act.replace("CGROUP", &self.cgroups);
+            probe.get_mut().write_all(format!("{act}\n").as_bytes()).unwrap();
+            let mut answer = String::new();
+            probe.read_line(&mut answer).unwrap();
+            assert_ne!(answer, "", "{act} ended the daemon");
+            answer.trim_end().to_owned()
+        };
+        acts.iter().map(&mut attempt).collect()
+    }
+}
+
+#[test]
+fn nothing_that_the_unit_refuses_is_done_while_plugins_answer() {
+    let mut probed = Probed::boot();
+    probed.start(&BTreeSet::new());
+    let acts = ACTS.map(|(act, _)| act);
+    let mut done = Vec::new();
+    for act in acts {
+        assert_eq!(probed.machine.get("/hello").told(), (200, HELLO));
+        let came = probed.attempt(&[act]).remove(0);
+        if came == "done" {
+            done.push(act);
+        }
+        eprintln!("{act}: {came}");
+    }
+    assert_eq!(probed.machine.get("/hello").told(), (200, HELLO));
+    assert_eq!(done, [""; 0]);
+}
+
+#[test]
+fn each_line_of_the_unit_refuses_something_by_itself() {
+    // What is lifted, and which acts are then done or refused.
+    let mut trials: BTreeMap<BTreeSet<&str>, Vec<(&str, bool)>> = BTreeMap::new();
+    for (act, lines) in ACTS {
+        let all: BTreeSet<_> = lines.iter().copied().collect();
+        for line in lines {
+            let others = all.iter().copied().filter(|other| other != line).collect();
+            trials.entry(others).or_default().push((act, false));
+        }
+        trials.entry(all).or_default().push((act, true));
+    }
+    let mut probed = Probed::boot();
+    let mut wrong = Vec::new();
+    for (lifted, trials) in trials {
+        probed.start(&lifted);
+        let acts: Vec<_> = trials.iter().map(|(act, _)| *act).collect();
+        for ((act, done), came) in trials.into_iter().zip(probed.attempt(&acts)) {
+            if (came == "done") != done {
+                wrong.push(format!("without {lifted:?}: {act}: {came}"));
+            }
+        }
+        assert_eq!(probed.machine.get("/hello").told(), (200, HELLO));
+    }
+    assert_eq!(wrong, [""; 0]);
+}
