@@ -13,7 +13,7 @@ const UNITS: [&str; 7] = [
 ];
 
 /// The version of the systemd that was booted.
-fn version(machine: &Machine) -> u32 {
+pub(crate) fn version(machine: &Machine) -> u32 {
     let told = machine.succeed(&["systemctl", "--version"]);
     let version = told.split_whitespace().nth(1).unwrap();
     version.chars().take_while(char::is_ascii_digit).collect::<String>().parse().unwrap()
@@ -27,20 +27,35 @@ fn systemd_says_nothing_of_the_units_but_what_it_does_not_know() {
     assert_eq!(judged.status, 0, "{judged:?}");
     let told = judged.output + &judged.errors;
     let about_us = told.lines().filter(|line| line.contains("plugind"));
-    let mut known: &[&str] = &["notify-reload", "RestartSteps", "RestartMaxDelaySec"];
+    let mut known: &[&str] =
+        &["notify-reload", "RestartSteps", "RestartMaxDelaySec", "ImportCredential"];
     if version(&machine) >= 254 {
         known = &[];
     }
     for line in about_us {
         assert!(known.iter().any(|known| line.contains(known)), "{line}");
     }
-    for (unit, threshold) in
-        [("plugind.service", "--threshold=2"), ("plugind-compile@.service", "--threshold=3")]
-    {
+}
+
+#[test]
+fn the_daemon_and_its_compiler_are_hardly_exposed_whatever_the_version() {
+    let machine = Machine::boot();
+    for (unit, tenths) in [("plugind.service", 1), ("plugind-compile@.service", 3)] {
+        let threshold = format!("--threshold={tenths}");
         let unit = format!("/usr/lib/systemd/system/{unit}");
-        let judge = ["systemd-analyze", "security", "--no-pager", "--offline=true", threshold];
-        machine.succeed(&[judge.as_slice(), &[&unit]].concat());
+        let judge = ["systemd-analyze", "security", "--no-pager", "--offline=true"];
+        machine.succeed(&[judge.as_slice(), &[&threshold, &unit]].concat());
     }
+}
+
+#[test]
+fn a_start_makes_nothing_in_the_root_directory_so_that_usr_may_be_read_only() {
+    let machine = Machine::boot_with(&["hello"]);
+    let list = || machine.succeed(&["find", "/usr/lib/plugind/root"]);
+    let installed = list();
+    machine.start();
+    machine.succeed(&["systemctl", "reload", "plugind.service"]);
+    assert_eq!(list(), installed);
 }
 
 #[test]
@@ -88,16 +103,24 @@ fn the_daemon_is_shut_in() {
     let lo = |pid: &str| machine.succeed(&["readlink", &format!("/proc/{pid}/ns/net")]);
     assert_ne!(lo(&pid), lo("1"));
     // What is not its own cannot be written, not even by root.
-    let see = ["nsenter", "--mount", "--target", &pid];
+    let touch = |place: &str| {
+        machine.run(&["touch", &format!("/proc/{pid}/root{place}/somebody-was-here")]).status == 0
+    };
     for place in
-        ["/", "/etc/plugind", "/home", "/run", "/run/plugind", "/usr", "/var/lib", "/var/cache"]
+        ["", "/dev", "/etc/plugind", "/run", "/run/plugind", "/usr", "/usr/lib/plugind", "/var/lib"]
     {
-        let file = format!("{place}/somebody-was-here");
-        let wrote = machine.run(&[see.as_slice(), &["touch", &file]].concat());
-        assert_ne!(wrote.status, 0, "{place}");
+        assert!(!touch(place), "{place}");
     }
     for place in ["/var/lib/plugind", "/tmp"] {
-        let file = format!("{place}/somebody-was-here");
-        machine.succeed(&[see.as_slice(), &["touch", &file]].concat());
+        assert!(touch(place), "{place}");
     }
+    // Nor is more there than it needs.
+    let seen = machine.succeed(&[
+        "ls",
+        &format!("/proc/{pid}/root/etc"),
+        &format!("/proc/{pid}/root/usr/bin"),
+    ]);
+    let seen: Vec<_> =
+        seen.lines().filter(|line| !line.is_empty() && !line.ends_with(':')).collect();
+    assert_eq!(seen, ["plugind", "pluginctl", "plugind"]);
 }

@@ -30,9 +30,9 @@ const ACTS: [(&str, &[&str]); 49] = [
     ("steer-clock", &["SystemCallFilter", "ProtectClock"]),
     // What can be written, and by whom it is read.
     ("create /outside/probe", &["DynamicUser"]),
-    ("create /run/probe", &["ReadOnlyPaths"]),
+    (RUN, &["DynamicUser", "ReadOnlyPaths"]),
     ("create /dev/shm/probe", &["InaccessiblePaths"]),
-    ("write CGROUP/probe/cgroup.procs", &["ProtectControlGroups"]),
+    ("write CGROUP/init.scope/cgroup.procs", &["ProtectControlGroups"]),
     ("give-to-all /var/lib/plugind/probe-file", &["UMask"]),
     ("pass-rights-on /var/lib/plugind/probe-file", &["DynamicUser"]),
     ("give-away /var/lib/plugind/probe-file", &["SystemCallFilter"]),
@@ -53,11 +53,11 @@ const ACTS: [(&str, &[&str]); 49] = [
     ("open-socket INET", &["RestrictAddressFamilies"]),
     ("open-socket INET6", &["RestrictAddressFamilies"]),
     ("open-socket NETLINK", &["RestrictAddressFamilies"]),
-    ("send 127.0.0.1:9", &["RestrictAddressFamilies", "IPAddressDeny"]),
-    ("bind 127.0.0.1:4711", &["RestrictAddressFamilies", "SocketBindDeny"]),
+    ("send", &["RestrictAddressFamilies", "IPAddressDeny"]),
+    (BIND, &["RestrictAddressFamilies", "SocketBindDeny"]),
     ("reach plugind-probe", &["PrivateNetwork"]),
     ("share-memory KEY", &["PrivateIPC", "SystemCallFilter"]),
-    ("share-keys", &["KeyringMode", "SystemCallFilter"]),
+    ("share-keys NAME", &["KeyringMode", "PrivateUsers", "SystemCallFilter"]),
     ("be-traced", &["SystemCallFilter"]),
     // What it may become.
     ("have-capability", &["CapabilityBoundingSet"]),
@@ -67,11 +67,11 @@ const ACTS: [(&str, &[&str]); 49] = [
     ("leave-namespace", &["SystemCallFilter"]),
     ("run-first", &["RestrictRealtime", "SystemCallFilter"]),
     ("lock-memory", &["LimitMEMLOCK", "SystemCallFilter"]),
-    (
-        "mount /tmp",
-        &["CapabilityBoundingSet", "DynamicUser", "PrivateUsers", "SystemCallFilter"],
-    ),
+    ("mount /tmp", &["CapabilityBoundingSet", "DynamicUser", "PrivateUsers", "SystemCallFilter"]),
 ];
+
+const BIND: &str = "bind 127.0.0.1:4711";
+const RUN: &str = "create /run/probe";
 
 /// What a line becomes that is lifted; `no` if it is not here.
 const LIFTED: [(&str, &str); 15] = [
@@ -99,6 +99,8 @@ struct Probed {
     key: String,
     /// Where its cgroups are.
     cgroups: String,
+    /// Lines that do nothing against an act under this systemd.
+    idle: Vec<(&'static str, &'static str)>,
     /// How often the daemon was started.
     starts: usize,
     _others: UnixDatagram,
@@ -121,19 +123,29 @@ impl Probed {
             "mkdir -p /usr/lib/modules /home",
             "install -m 0600 /dev/null /etc/plugind/secret",
             "install -m 0644 -o 1234 /dev/null /etc/plugind/somebodys",
-            &format!("mkdir {cgroups}/probe"),
-            &format!("chmod 0666 {cgroups}/probe/cgroup.procs"),
+            &format!("chmod 0666 {cgroups}/init.scope/cgroup.procs"),
             "touch /dev/probe",
             "ipcmk --shmem 4096 --mode 0666",
         ] {
             machine.succeed(&command.split(' ').collect::<Vec<_>>());
+        }
+        let built = machine.succeed(&["systemctl", "--version"]);
+        let bpf = machine.run(&["sh", "-c", "ls /usr/lib/*/libbpf.so.1"]).status == 0;
+        let mut idle = Vec::new();
+        if !bpf || !built.contains("+BPF_FRAMEWORK") {
+            // Debian 12 builds it without.
+            idle.push((BIND, "SocketBindDeny"));
+        }
+        if crate::installed::version(&machine) < 257 {
+            // In a root directory it makes a /run in which everybody may write.
+            idle.push((RUN, "DynamicUser"));
         }
         let shared = machine.succeed(&["cat", "/proc/sysvipc/shm"]);
         let shared = shared.lines().last().unwrap().split_whitespace().next().unwrap();
         let key = shared.parse::<i32>().unwrap().cast_unsigned().to_string();
         let address = SocketAddr::from_abstract_name("plugind-probe").unwrap();
         let others = machine.within(|| UnixDatagram::bind_addr(&address).unwrap());
-        Self { machine, key, cgroups, starts: 0, _others: others }
+        Self { machine, key, cgroups, idle, starts: 0, _others: others }
     }
 
     /// Starts the daemon with some lines of its unit lifted.
@@ -196,17 +208,17 @@ fn nothing_that_the_unit_refuses_is_done_while_plugins_answer() {
 
 #[test]
 fn each_line_of_the_unit_refuses_something_by_itself() {
+    let mut probed = Probed::boot();
     // What is lifted, and which acts are then done or refused.
     let mut trials: BTreeMap<BTreeSet<&str>, Vec<(&str, bool)>> = BTreeMap::new();
     for (act, lines) in ACTS {
         let all: BTreeSet<_> = lines.iter().copied().collect();
-        for line in lines {
+        for line in lines.iter().filter(|line| !probed.idle.contains(&(act, line))) {
             let others = all.iter().copied().filter(|other| other != line).collect();
             trials.entry(others).or_default().push((act, false));
         }
         trials.entry(all).or_default().push((act, true));
     }
-    let mut probed = Probed::boot();
     let mut wrong = Vec::new();
     for (lifted, trials) in trials {
         probed.start(&lifted);

@@ -29,7 +29,7 @@ fn install(prefix: Option<&str>) -> TempDir {
     root
 }
 
-/// What lies below `root`: `MODE PATH`, with a slash behind directories that are empty.
+/// What lies below `root`: `MODE PATH`, with a slash behind directories that are empty, and `link PATH -> TARGET`.
 fn listed(root: &Path) -> Vec<String> {
     let (mut listed, mut left) = (Vec::new(), vec![root.to_owned()]);
     while let Some(directory) = left.pop() {
@@ -44,6 +44,11 @@ fn listed(root: &Path) -> Vec<String> {
             listed.push(shown(&directory, "/"));
         }
         for path in paths {
+            if let Ok(target) = path.read_link() {
+                let path = path.strip_prefix(root).expect("it lies below").display();
+                listed.push(format!("link {path} -> {}", target.display()));
+                continue;
+            }
             match path.is_dir() {
                 true => left.push(path),
                 false => listed.push(shown(&path, "")),
@@ -123,13 +128,23 @@ fn an_installation_has_everything_in_its_place() {
             "755 usr/lib/plugind/root/dev/",
             "444 usr/lib/plugind/root/etc/hosts",
             "444 usr/lib/plugind/root/etc/nsswitch.conf",
+            "755 usr/lib/plugind/root/etc/plugind/",
             "444 usr/lib/plugind/root/etc/resolv.conf",
+            "link usr/lib/plugind/root/lib -> usr/lib",
+            "link usr/lib/plugind/root/lib64 -> usr/lib64",
             "755 usr/lib/plugind/root/proc/",
+            "755 usr/lib/plugind/root/root/",
             "755 usr/lib/plugind/root/run/systemd/resolve/",
             "755 usr/lib/plugind/root/sys/",
             "755 usr/lib/plugind/root/tmp/",
-            "755 usr/lib/plugind/root/usr/",
-            "755 usr/lib/plugind/root/var/",
+            "644 usr/lib/plugind/root/usr/bin/pluginctl",
+            "644 usr/lib/plugind/root/usr/bin/plugind",
+            "755 usr/lib/plugind/root/usr/lib/aarch64-linux-gnu/",
+            "755 usr/lib/plugind/root/usr/lib/plugind/",
+            "755 usr/lib/plugind/root/usr/lib/x86_64-linux-gnu/",
+            "755 usr/lib/plugind/root/usr/lib64/",
+            "755 usr/lib/plugind/root/var/lib/",
+            "755 usr/lib/plugind/root/var/tmp/",
             "644 usr/lib/systemd/catalog/plugind.catalog",
             "644 usr/lib/systemd/system/plugind-compile.socket",
             "644 usr/lib/systemd/system/plugind-compile@.service",
@@ -166,10 +181,11 @@ fn an_installation_has_everything_in_its_place() {
 }
 
 /// What an older systemd says of what it does not know; a newer one says less.
-const UNKNOWN: [&str; 3] = [
+const UNKNOWN: [&str; 4] = [
     "Failed to parse service type, ignoring: notify-reload",
     "Unknown key 'RestartSteps' in section [Service], ignoring.",
     "Unknown key 'RestartMaxDelaySec' in section [Service], ignoring.",
+    "Unknown key 'ImportCredential' in section [Service], ignoring.",
 ];
 
 #[test]

@@ -62,7 +62,7 @@ pub(crate) fn attempt(act: &str, argument: &str) -> io::Result<()> {
         "fault-in-user-mode" => plain(libc::SYS_userfaultfd, &[1]).map(drop),
 
         "open-socket" => open_socket(argument),
-        "send" => UdpSocket::bind("127.0.0.1:0")?.send_to(b"probe", argument).map(drop),
+        "send" => send(),
         "bind" => UdpSocket::bind(argument).map(drop),
         "reach" => {
             let address = SocketAddr::from_abstract_name(argument)?;
@@ -80,7 +80,7 @@ pub(crate) fn attempt(act: &str, argument: &str) -> io::Result<()> {
         "mount" => mount(argument),
         "be-traced" => in_child(0, || plain(libc::SYS_ptrace, &[0, 0, 0, 0]).map(drop)),
         "share-memory" => plain(libc::SYS_shmget, &[number(argument)?, 0, 0]).map(drop),
-        "share-keys" => share_keys(),
+        "share-keys" => share_keys(argument),
         "become-another-kind" => plain(libc::SYS_personality, &[0x004_0000]).map(drop),
         "run-first" => {
             // There is no such priority; but whoever is told so has been heard.
@@ -150,7 +150,8 @@ fn give_to_all(path: &str) -> io::Result<()> {
 }
 
 fn map_code_of(path: &str) -> io::Result<()> {
-    let file = fs::OpenOptions::new().read(true).write(true).create(true).truncate(true).open(path)?;
+    let file =
+        fs::OpenOptions::new().read(true).write(true).create(true).truncate(true).open(path)?;
     file.set_len(4096)?;
     map(RUNNABLE, libc::MAP_PRIVATE, file.as_raw_fd()).map(drop)
 }
@@ -181,6 +182,20 @@ fn open_socket(family: &str) -> io::Result<()> {
     plain(libc::SYS_socket, &[flag(family), flag(kind), 0]).map(drop)
 }
 
+/// Sends something to a port of this network, by a socket that is not bound.
+fn send() -> io::Result<()> {
+    let socket = plain(libc::SYS_socket, &[flag(libc::AF_INET), flag(libc::SOCK_DGRAM), 0])?;
+    let address = libc::sockaddr_in {
+        sin_family: 2,
+        sin_port: 9_u16.to_be(),
+        sin_addr: libc::in_addr { s_addr: u32::from_ne_bytes([127, 0, 0, 1]) },
+        sin_zero: [0; 8],
+    };
+    let place = ptr::from_ref(&address) as usize;
+    let [data, length] = [b"probe".as_ptr() as usize, size_of_val(&address)];
+    call(libc::SYS_sendto, [socket, data, 5, 0, place, length]).map(drop)
+}
+
 fn mount(place: &str) -> io::Result<()> {
     let kind = c"tmpfs".as_ptr() as usize;
     let place = std::ffi::CString::new(place)?;
@@ -188,8 +203,9 @@ fn mount(place: &str) -> io::Result<()> {
 }
 
 /// Leaves a key with the user, and finds it by the session: whether the two are tied.
-fn share_keys() -> io::Result<()> {
-    let [kind, name] = [c"user", c"probe"].map(|text| text.as_ptr() as usize);
+fn share_keys(name: &str) -> io::Result<()> {
+    let name = std::ffi::CString::new(name)?;
+    let [kind, name] = [c"user", &name].map(|text| text.as_ptr() as usize);
     let users = flag(libc::KEY_SPEC_USER_KEYRING);
     plain(libc::SYS_add_key, &[kind, name, name, 5, users])?;
     plain(libc::SYS_request_key, &[kind, name, 0, 0]).map(drop)

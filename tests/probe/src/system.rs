@@ -31,7 +31,11 @@ pub(crate) fn flag(flag: libc::c_int) -> usize {
 }
 
 /// Maps a page.
-pub(crate) fn map(protection: libc::c_int, flags: libc::c_int, file: libc::c_int) -> io::Result<usize> {
+pub(crate) fn map(
+    protection: libc::c_int,
+    flags: libc::c_int,
+    file: libc::c_int,
+) -> io::Result<usize> {
     plain(libc::SYS_mmap, &[0, PAGE, flag(protection), flag(flags), flag(file), 0])
 }
 
@@ -79,11 +83,8 @@ pub(crate) fn run(program: &str) -> io::Result<()> {
     let arguments = [program.as_ptr(), option.as_ptr(), ptr::null()];
     let environment = [ptr::null::<libc::c_char>()];
     in_child(0, || {
-        let addresses = [
-            program.as_ptr() as usize,
-            arguments.as_ptr() as usize,
-            environment.as_ptr() as usize,
-        ];
+        let addresses =
+            [program.as_ptr() as usize, arguments.as_ptr() as usize, environment.as_ptr() as usize];
         // It returns only where the program was refused.
         plain(libc::SYS_execve, &addresses).map(drop)
     })
