@@ -13,7 +13,7 @@ use std::{
 
 /// The acts, as tests/probe has them, and the lines of the unit of which each alone refuses them: an act is done only
 /// where all of its lines are lifted. `KEY` is the machine's shared memory.
-const ACTS: [(&str, &[&str]); 49] = [
+const ACTS: [(&str, &[&str]); 50] = [
     // What is to be seen.
     ("read /etc/passwd", &["RootDirectory"]),
     ("see /usr/bin/true", &["RootDirectory"]),
@@ -37,6 +37,10 @@ const ACTS: [(&str, &[&str]); 49] = [
     ("pass-rights-on /var/lib/plugind/probe-file", &["DynamicUser"]),
     ("give-away /var/lib/plugind/probe-file", &["SystemCallFilter"]),
     ("leave-core", &["LimitCORE"]),
+    (
+        "read /var/cache/private/plugind",
+        &["CapabilityBoundingSet", "DynamicUser", "PrivateUsers", "RootDirectory"],
+    ),
     // What can be run.
     ("write-and-run /var/lib/plugind/probe-program", &["NoExecPaths"]),
     ("map-code-of /var/lib/plugind/probe-file", &["NoExecPaths"]),
@@ -91,6 +95,19 @@ const LIFTED: [(&str, &str); 15] = [
     ("SystemCallArchitectures", ""),
     ("SystemCallFilter", ""),
 ];
+
+/// Lines behind DynamicUser= of which no act tells, since they give or say something instead of taking it away.
+const GIVE: [&str; 7] = [
+    "BindReadOnlyPaths",
+    "ExecPaths",
+    "ImportCredential",
+    "StateDirectory",
+    "StateDirectoryMode",
+    "SystemCallErrorNumber",
+    "TemporaryFileSystem",
+];
+/// What `RootDirectory=` implies; `systemd-analyze security` asks for it all the same.
+const IMPLIED: [&str; 1] = ["PrivateMounts"];
 
 /// A machine whose daemon, as it is installed, has the probe loaded into it.
 struct Probed {
@@ -186,6 +203,18 @@ impl Probed {
         };
         acts.iter().map(&mut attempt).collect()
     }
+}
+
+#[test]
+fn there_is_an_act_for_each_line_that_shuts_the_daemon_in() {
+    let unit = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../units/plugind.service");
+    let unit = std::fs::read_to_string(unit).unwrap();
+    let unit = &unit[unit.find("\nDynamicUser=").unwrap()..unit.find("[Install]").unwrap()];
+    let lines = unit.lines().filter(|line| !line.starts_with('#'));
+    let lines: BTreeSet<_> = lines.filter_map(|line| Some(line.split_once('=')?.0)).collect();
+    let tried = ACTS.iter().flat_map(|(_, lines)| lines.iter().copied());
+    let told: BTreeSet<_> = tried.chain(GIVE).chain(IMPLIED).collect();
+    assert_eq!(lines, told);
 }
 
 #[test]
