@@ -12,19 +12,21 @@ daemon := -p plugind -p pluginctl
 compiler := -p plugind-compile -p plugind-code
 plugins := -p plugind-sdk -p hello -p greeter-02 -p warmup -p ticker
 guest := --profile guest --target wasm32-wasip2
-# The Debians whose systemd the installation is tested under, beside that of this machine: 252 and 257. Of each its
-# suite, and the tests that it is good for: varlinkctl finds its way since 257.
-systemds := $(filter-out $(shell . /etc/os-release; echo "$$ID-$$VERSION_ID"),debian-12 debian-13)
+# The Debians whose systemd the installation is tested under, beside that of this machine: 252, 257, and the newest. Of
+# each its suite, and the tests that it is good for: varlinkctl finds its way since 257.
+systemds := $(filter-out $(shell . /etc/os-release; echo "$$ID-$$VERSION_ID"),debian-12 debian-13 debian-sid)
 suite-debian-12 := bookworm
 tests-debian-12 := --test boot
 suite-debian-13 := trixie
 tests-debian-13 := --test boot --test varlink
+suite-debian-sid := sid
+tests-debian-sid := --test boot --test varlink
 # CI takes the dependencies as they are written down; a developer may be changing them.
 locked := $(if $(CI),--locked)
 cargo-deny := target/tools/bin/cargo-deny
 
 .DEFAULT_GOAL := help
-.PHONY: help run test test-systemd $(systemds:%=test-%) check fmt lint build plugins guests golden fuzz bench advisories install
+.PHONY: help run test test-systemd $(systemds:%=test-%) $(systemds:%=image-%) check fmt lint build plugins guests golden fuzz bench advisories install
 
 help: ## print the verbs
 	@sed -n 's/^\([a-z0-9-]*\):.*## /\1\t/p' Makefile | expand -t 14
@@ -42,14 +44,17 @@ test: check guests ## install what is needed, then check and test everything the
 
 test-systemd: $(systemds:%=test-%) ## test the installation under the systemd of other Debians; test-debian-13 for one
 
-# The directory is kept; remove it to have a newer one.
-$(systemds:%=test-%): test-%: setup-test setup-test-systemd build guests
-	tests/boot-systemd image $(suite-$*) target/$*
+$(systemds:%=test-%): test-%: setup-test image-% build guests
 	PLUGIND_TEST_ROOT=$(CURDIR)/target/$* cargo test --release $(locked) -p plugind-tests $(tests-$*)
 
-check: setup-test fmt lint ## format, lints, licences and sources of dependencies, directions of imports, promises
+# The directory is kept; remove it to have a newer one.
+$(systemds:%=image-%): image-%: setup-test-systemd
+	tests/boot-systemd image $(suite-$*) target/$*
+
+check: setup-test $(systemds:%=image-%) fmt lint ## format, lints, licences and sources of dependencies, directions of imports, promises
 	$(cargo-deny) $(locked) --log-level error check --hide-inclusion-graph licenses bans sources
 	tests/checks/no-compiler
+	tests/checks/exposure / $(systemds:%=target/%)
 	cargo test --release $(locked) -p plugind-tests --test modules --test promises
 
 fmt: # the benchmark's peers and the fuzzer are workspaces of their own
@@ -58,7 +63,7 @@ fmt: # the benchmark's peers and the fuzzer are workspaces of their own
 	cargo fmt --all --check --manifest-path tests/fuzz/Cargo.toml
 
 lint:
-	cargo clippy --release $(locked) $(daemon) -p plugind-tests --all-targets -- -D warnings
+	cargo clippy --release $(locked) $(daemon) -p plugind-tests -p plugind-probe --all-targets -- -D warnings
 	cargo clippy --release $(locked) $(compiler) --all-targets -- -D warnings
 	cargo clippy $(guest) $(locked) $(plugins) --lib --bins -- -D warnings
 	cargo clippy $(guest) $(locked) -p plugind-test-guests --examples -- -D warnings
@@ -71,7 +76,8 @@ build: setup-run ## build the daemon, its client and, apart from them, the compi
 plugins: setup-run ## build the example plugins
 	cargo build $(guest) $(locked) $(plugins) --lib --bins
 
-guests: plugins ## build the plugins and the guests of the tests
+guests: plugins ## build the guests of the tests, and what is loaded into the daemon to test its unit
+	cargo build --release $(locked) -p plugind-probe
 	cargo build $(guest) $(locked) -p plugind-test-guests --examples
 
 golden: build ## write down what pluginctl says now as what tests/golden expects

@@ -209,32 +209,6 @@ fn systemd_has_nothing_to_say_about_the_units_but_what_it_does_not_know_whatever
     }
 }
 
-/// In tenths. What it has left: a root directory and memory that is writable or executable, which compilers below the
-/// daemon need, sockets of the machine itself, and the clock device that comes with `ProtectClock=`.
-const EXPOSURE: &str = "2";
-
-/// In tenths. What it has left: a root directory, and the clock device that comes with `ProtectClock=`.
-const EXPOSURE_OF_THE_COMPILER: &str = "2";
-
-fn exposure_is_within(threshold: &str, unit: &str) {
-    let judged = Command::new("systemd-analyze")
-        .args(["security", "--no-pager", "--offline=true", "--threshold", threshold])
-        .arg(top().join("units").join(unit))
-        .output()
-        .expect("systemd-analyze is there: tests/setup test");
-    assert!(judged.status.success(), "{}", String::from_utf8_lossy(&judged.stdout));
-}
-
-#[test]
-fn the_daemon_is_hardly_exposed() {
-    exposure_is_within(EXPOSURE, "plugind.service");
-}
-
-#[test]
-fn the_compiler_is_hardly_exposed() {
-    exposure_is_within(EXPOSURE_OF_THE_COMPILER, "plugind-compile@.service");
-}
-
 #[test]
 fn the_catalog_explains_every_message_and_no_other() {
     let messages = plugind_tests::messages();
