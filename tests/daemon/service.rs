@@ -141,7 +141,8 @@ fn a_component_that_takes_too_long_to_compile_is_given_up_and_nothing_works_on()
         let mut arguments = vec!["--compile-timeout=1", "--compile-memory-max", &limit];
         arguments.extend(option.as_deref());
         let daemon = Daemon::start_with(&tree, &arguments);
-        let why = "the compiler failed: compiling took longer than 1s";
+        // The keeper says so, or, on a machine that has too much to do, the daemon for it.
+        let why = "1s";
         daemon.log.wait_for(&["plugin failed", "plugin=hello", "stage=compile", why]);
         eventually("the worker's end", || (!works(&limit)).then_some(()));
     }
