@@ -42,7 +42,8 @@ fn stems(directory: &Path) -> BTreeSet<String> {
 fn every_guest_and_every_example_plugin_is_used_by_a_test() {
     let tests = Path::new(env!("CARGO_MANIFEST_DIR"));
     let mut named = BTreeSet::new();
-    for file in fs::read_dir(tests.join("daemon")).unwrap() {
+    let files = ["daemon", "boot"].map(|suite| fs::read_dir(tests.join(suite)).unwrap());
+    for file in files.into_iter().flatten() {
         let source = fs::read_to_string(file.unwrap().path()).unwrap();
         collect_texts(source.parse().unwrap(), &mut named);
     }
