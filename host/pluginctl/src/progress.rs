@@ -169,9 +169,8 @@ mod tests {
     #[test]
     fn everything_is_told_once_and_when_it_has_become_so() {
         let mut progress = Progress::default();
-        let mut now = api::Reload::default();
         // While it is read, what is found is not all there is.
-        now.removed = names(["old"]);
+        let mut now = api::Reload { removed: names(["old"]), ..api::Reload::default() };
         assert_eq!(progress.news(&now), []);
         now.scanned = true;
         now.unchanged = 12;

@@ -597,6 +597,10 @@ mod tests {
         }
     }
 
+    fn pick<T: Copy>(of: &[T], nth: u64) -> T {
+        of[usize::try_from(nth).unwrap()]
+    }
+
     #[test]
     fn whatever_happens_one_serves_nothing_is_cut_short_and_old_numbers_change_nothing() {
         let mut seed = 11_u64;
@@ -626,9 +630,9 @@ mod tests {
                 let orders = match random(24) {
                     0..3 => {
                         let trial = [Trial::Candidate, Trial::Required, Trial::BestEffort];
-                        let fake = Fake::new(next, trial[random(3) as usize], random(4) > 0);
+                        let fake = Fake::new(next, pick(&trial, random(3)), random(4) > 0);
                         next += 1;
-                        let gate = [Gate::Closed, Gate::Open, Gate::Open][random(3) as usize];
+                        let gate = pick(&[Gate::Closed, Gate::Open, Gate::Open], random(3));
                         plugin.try_out(fake, gate, now)
                     }
                     3..8 => plugin.handle(number, Event::Ready, now),
@@ -641,7 +645,7 @@ mod tests {
                         witness.timed_out.insert(number);
                         plugin.handle(number, Event::TimedOut, now)
                     }
-                    17 => plugin.open([Gate::HandOver, Gate::Open][random(2) as usize], now),
+                    17 => plugin.open(pick(&[Gate::HandOver, Gate::Open], random(2)), now),
                     18..20 => {
                         let legacy = (random(3) > 0).then(|| Legacy::from(*b"state"));
                         plugin.has_saved(number, legacy, now)
