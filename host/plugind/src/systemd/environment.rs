@@ -1,6 +1,9 @@
 //! What systemd says in the environment and in descriptors, read once, before there are threads.
 
-use super::sockets::{Sockets, SocketsError};
+use super::{
+    sockets::{Sockets, SocketsError},
+    store::Stored,
+};
 use crate::journal::Target;
 use std::{env, ffi::OsString, os::fd::AsFd, time::Duration};
 
@@ -12,6 +15,8 @@ pub struct Systemd {
     pub watchdog: Option<Duration>,
     /// Sockets, by `$LISTEN_FDNAMES`, if what is said of them fits together.
     pub sockets: Result<Sockets, SocketsError>,
+    /// Files that a daemon before this one left with systemd.
+    pub stored: Vec<Stored>,
     /// Where entries of the log belong, by `$JOURNAL_STREAM`.
     pub journal: Target,
 }
@@ -21,11 +26,15 @@ impl Systemd {
     #[must_use]
     #[expect(clippy::disallowed_methods, reason = "this is the door")]
     pub fn take() -> Self {
+        let mut sockets = Sockets::take();
+        let files = sockets.as_mut().map(Sockets::take_files).unwrap_or_default();
+        let stored = files.into_iter().map(|(name, file)| Stored { name, file: file.into() });
         let stream = env::var("JOURNAL_STREAM").ok();
         Self {
             notify_socket: env::var_os("NOTIFY_SOCKET").filter(|path| !path.is_empty()),
             watchdog: sd_notify::watchdog_enabled().filter(|time| !time.is_zero()),
-            sockets: Sockets::take(),
+            stored: stored.collect(),
+            sockets,
             journal: match stream.is_some_and(|stream| is_stderr(&stream)) {
                 true => Target::Journald,
                 false => Target::Lines,

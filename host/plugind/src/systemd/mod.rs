@@ -1,6 +1,7 @@
-//! What systemd hands over and wants to hear: sockets, readiness, the watchdog. Without systemd all of it is absent.
+//! What systemd hands over and wants to hear: sockets, readiness, the watchdog, what plugins keep. Without systemd all of it is absent.
 
 pub mod environment;
 pub mod notify;
 pub mod sockets;
+pub mod store;
 pub mod watchdog;

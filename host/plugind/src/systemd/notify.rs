@@ -64,7 +64,7 @@ impl Notifier {
     /// When nobody is there.
     pub fn connect(path: Option<OsString>) -> io::Result<Self> {
         let Some(path) = path else { return Ok(Self(None)) };
-        let socket = Mutex::new(Arc::new(connect(&path)?));
+        let socket = Mutex::new(Arc::new(connect_for_tasks(&path)?));
         Ok(Self(Some(Arc::new(Way { path, socket }))))
     }
 
@@ -102,18 +102,24 @@ impl Way {
     }
 
     fn renew(&self) -> io::Result<Arc<UnixDatagram>> {
-        let socket = Arc::new(connect(&self.path)?);
+        let socket = Arc::new(connect_for_tasks(&self.path)?);
         *self.socket.lock().unwrap_or_else(PoisonError::into_inner) = socket.clone();
         Ok(socket)
     }
 }
 
-fn connect(path: &OsStr) -> io::Result<UnixDatagram> {
+/// A way to the socket at `path`, or of that abstract name.
+pub(super) fn connect(path: &OsStr) -> io::Result<net::UnixDatagram> {
     let socket = net::UnixDatagram::unbound()?;
     match path.as_bytes() {
         [b'@', name @ ..] => socket.connect_addr(&net::SocketAddr::from_abstract_name(name)?)?,
         _ => socket.connect(path)?,
     }
+    Ok(socket)
+}
+
+fn connect_for_tasks(path: &OsStr) -> io::Result<UnixDatagram> {
+    let socket = connect(path)?;
     socket.set_nonblocking(true)?;
     UnixDatagram::from_std(socket)
 }

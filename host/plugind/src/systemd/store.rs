@@ -1,0 +1,435 @@
+//! What plugins keep, left with systemd while there is no daemon: the file descriptor store of systemd.service(5).
+//!
+//! A state is a file without a name, which systemd holds open as `PLUGIN-SEQUENCE`. Of one plugin the newest counts: the
+//! older one is removed when the newer one is there, so that at any moment there is one.
+
+use super::notify;
+use crate::{
+    chain::Chain,
+    name::PluginName,
+    quantity::Bytes,
+    text::{Escaped, is_harmful},
+};
+use futures::channel::oneshot;
+use rustix::net::{SendAncillaryBuffer, SendAncillaryMessage, SendFlags, sendmsg};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    ffi::OsString,
+    fs::{self, File},
+    io::{self, IoSlice, Write},
+    mem::MaybeUninit,
+    os::{
+        fd::{AsFd, BorrowedFd},
+        unix::{fs::FileExt, net::UnixDatagram},
+    },
+    path::{Path, PathBuf},
+    sync::{
+        Arc,
+        mpsc::{Receiver, Sender, channel},
+    },
+    thread,
+};
+use tracing::{debug, warn};
+
+/// A file that systemd held.
+#[derive(Debug)]
+pub struct Stored {
+    /// What it was called.
+    pub name: String,
+    /// The file.
+    pub file: File,
+}
+
+/// What plugins keep while there is no daemon. A handle: cheap to clone, and it never waits.
+///
+/// What it is told is done in this order by a thread of its own. Without systemd nothing is kept.
+#[derive(Clone)]
+pub struct Store {
+    errands: Option<Sender<Errand>>,
+    handed_back: Arc<BTreeSet<PluginName>>,
+}
+
+enum Errand {
+    Put(PluginName, Arc<[u8]>),
+    Remove(PluginName),
+    Read(PluginName, Bytes, oneshot::Sender<Option<Arc<[u8]>>>),
+    Settle(oneshot::Sender<()>),
+}
+
+/// Why a state is not kept, or cannot be had.
+#[derive(Debug, thiserror::Error)]
+enum StoreError {
+    #[error("cannot write a file in {}", directory.display())]
+    Write { directory: PathBuf, source: io::Error },
+    #[error("cannot read what systemd held")]
+    Read(#[source] io::Error),
+    #[error("it has {size} bytes, and handover.state-max is {most}; raise that to have it back")]
+    TooLarge { size: u64, most: Bytes },
+    #[error("systemd at $NOTIFY_SOCKET cannot be told")]
+    Tell(#[source] io::Error),
+}
+
+impl Store {
+    /// One that keeps nothing.
+    #[must_use]
+    pub fn none() -> Self {
+        Self { errands: None, handed_back: Arc::default() }
+    }
+
+    /// One that begins with what systemd handed back, and writes files in `directory`. Without the socket of
+    /// `$NOTIFY_SOCKET` there is nobody to leave anything with.
+    ///
+    /// # Errors
+    /// When no thread can be started.
+    pub fn start(
+        notify_socket: Option<OsString>,
+        directory: PathBuf,
+        handed_back: Vec<Stored>,
+    ) -> io::Result<Self> {
+        let Some(path) = notify_socket else {
+            debug!("there is no systemd: what plugins keep in memory is gone when the daemon ends");
+            return Ok(Self::none());
+        };
+        let (keeper, old) = Keeper::new(Way { path, socket: None }, directory, handed_back);
+        let handed_back = Arc::new(keeper.newest.keys().cloned().collect());
+        let (errands, inbox) = channel();
+        let run = move || keeper.run(&old, &inbox);
+        thread::Builder::new().name("store".to_owned()).spawn(run)?;
+        Ok(Self { errands: Some(errands), handed_back })
+    }
+
+    /// The plugins of which systemd handed something back when the daemon started.
+    #[must_use]
+    pub fn handed_back(&self) -> &BTreeSet<PluginName> {
+        &self.handed_back
+    }
+
+    /// Leaves `state` with systemd, in the place of what it has of this plugin.
+    pub fn put(&self, plugin: &PluginName, state: Arc<[u8]>) {
+        self.tell(Errand::Put(plugin.clone(), state));
+    }
+
+    /// Has systemd let go of what it has of this plugin.
+    pub fn remove(&self, plugin: &PluginName) {
+        self.tell(Errand::Remove(plugin.clone()));
+    }
+
+    /// What systemd has of this plugin, unless that is larger than `most`. It stays there.
+    pub fn read(
+        &self,
+        plugin: &PluginName,
+        most: Bytes,
+    ) -> impl Future<Output = Option<Arc<[u8]>>> + Send + use<> {
+        let (reply, answer) = oneshot::channel();
+        self.tell(Errand::Read(plugin.clone(), most, reply));
+        // Without a thread nobody answers, and there is nothing.
+        async move { answer.await.ok().flatten() }
+    }
+
+    /// Waits until everything that it was told before is done.
+    pub fn settled(&self) -> impl Future<Output = ()> + Send + use<> {
+        let (reply, answer) = oneshot::channel();
+        self.tell(Errand::Settle(reply));
+        async move { answer.await.unwrap_or_default() }
+    }
+
+    fn tell(&self, errand: Errand) {
+        if let Some(errands) = &self.errands {
+            // The thread ends when the last handle is gone.
+            errands.send(errand).ok();
+        }
+    }
+}
+
+/// The thread's side.
+struct Keeper {
+    way: Way,
+    directory: PathBuf,
+    newest: BTreeMap<PluginName, Kept>,
+    /// Larger than any that systemd has.
+    next: u64,
+}
+
+/// What systemd has of one plugin.
+struct Kept {
+    sequence: u64,
+    file: File,
+}
+
+/// What a file is called while systemd holds it.
+fn name_of(plugin: &PluginName, sequence: u64) -> String {
+    format!("{plugin}-{sequence}")
+}
+
+fn parse_name(name: &str) -> Option<(PluginName, u64)> {
+    let (plugin, sequence) = name.rsplit_once('-')?;
+    let parsed = (plugin.parse().ok()?, sequence.parse().ok()?);
+    (name_of(&parsed.0, parsed.1) == name).then_some(parsed)
+}
+
+impl Keeper {
+    /// Also returns the names of what is not needed any more.
+    fn new(way: Way, directory: PathBuf, handed_back: Vec<Stored>) -> (Self, Vec<String>) {
+        let (mut newest, mut old, mut last) = (BTreeMap::<_, Kept>::new(), Vec::new(), 0);
+        for Stored { name, file } in handed_back {
+            let Some((plugin, sequence)) = parse_name(&name) else {
+                warn!(name = %Escaped(&name), "systemd holds a file that belongs to no plugin; it is let go");
+                old.push(name);
+                continue;
+            };
+            last = last.max(sequence);
+            let other = match newest.get(&plugin) {
+                Some(kept) if kept.sequence >= sequence => Some(sequence),
+                _ => {
+                    let older = newest.insert(plugin.clone(), Kept { sequence, file });
+                    older.map(|kept| kept.sequence)
+                }
+            };
+            old.extend(other.map(|sequence| name_of(&plugin, sequence)));
+        }
+        (Self { way, directory, newest, next: last.saturating_add(1) }, old)
+    }
+
+    fn run(mut self, old: &[String], inbox: &Receiver<Errand>) {
+        for name in old {
+            self.let_go(name);
+        }
+        // Ends when the last handle is gone.
+        for errand in inbox {
+            match errand {
+                Errand::Put(plugin, state) => match self.put(&plugin, &state) {
+                    Ok(()) => debug!(%plugin, bytes = state.len(), "state left with systemd"),
+                    Err(error) => {
+                        let error = Chain(&error).to_string();
+                        warn!(%plugin, error, "state not left with systemd");
+                    }
+                },
+                Errand::Remove(plugin) => {
+                    if let Some(kept) = self.newest.remove(&plugin) {
+                        self.let_go(&name_of(&plugin, kept.sequence));
+                    }
+                }
+                Errand::Read(plugin, most, reply) => {
+                    let read = self.newest.get(&plugin).map(|kept| read(&kept.file, most));
+                    let state = read.and_then(|read| {
+                        let told = |error| {
+                            let error = Chain(&error).to_string();
+                            warn!(%plugin, error, "the state that systemd held is not used");
+                        };
+                        read.map_err(told).ok()
+                    });
+                    // Whoever asked may have gone away.
+                    reply.send(state).ok();
+                }
+                Errand::Settle(reply) => drop(reply.send(())),
+            }
+        }
+    }
+
+    fn put(&mut self, plugin: &PluginName, state: &[u8]) -> Result<(), StoreError> {
+        let file = write(&self.directory, state)
+            .map_err(|source| StoreError::Write { directory: self.directory.clone(), source })?;
+        let sequence = self.next;
+        self.next = sequence.saturating_add(1);
+        let name = name_of(plugin, sequence);
+        // A file is always readable, so that there would be nothing to wait for.
+        let message = format!("FDSTORE=1\nFDNAME={name}\nFDPOLL=0\n");
+        self.way.send(&message, Some(file.as_fd())).map_err(StoreError::Tell)?;
+        if let Some(older) = self.newest.insert(plugin.clone(), Kept { sequence, file }) {
+            self.let_go(&name_of(plugin, older.sequence));
+        }
+        Ok(())
+    }
+
+    fn let_go(&mut self, name: &str) {
+        // It comes from systemd, and must not become another variable on its way back.
+        if name.contains(is_harmful) {
+            return;
+        }
+        let message = format!("FDSTOREREMOVE=1\nFDNAME={name}\n");
+        if let Err(error) = self.way.send(&message, None) {
+            warn!(name, %error, "systemd cannot be told to let a state go");
+        }
+    }
+}
+
+/// Writes a file that has no name.
+fn write(directory: &Path, state: &[u8]) -> io::Result<File> {
+    fs::create_dir_all(directory)?;
+    let mut file = tempfile::tempfile_in(directory)?;
+    file.write_all(state)?;
+    Ok(file)
+}
+
+fn read(file: &File, most: Bytes) -> Result<Arc<[u8]>, StoreError> {
+    let size = file.metadata().map_err(StoreError::Read)?.len();
+    let length = usize::try_from(size).ok().filter(|_| Bytes(size) <= most);
+    let length = length.ok_or(StoreError::TooLarge { size, most })?;
+    let mut state = vec![0; length];
+    // Wherever it was read or written last: the place in the file is the same for all who have it open.
+    file.read_exact_at(&mut state, 0).map_err(StoreError::Read)?;
+    Ok(state.into())
+}
+
+/// The way to systemd, which may take its time. That of sd-notify reads the environment anew for each message, and
+/// finds no socket with an abstract name.
+struct Way {
+    path: OsString,
+    socket: Option<UnixDatagram>,
+}
+
+impl Way {
+    fn send(&mut self, message: &str, file: Option<BorrowedFd<'_>>) -> io::Result<()> {
+        if let Some(socket) = &self.socket
+            && send(socket, message, file).is_ok()
+        {
+            return Ok(());
+        }
+        // It is the first time, or systemd itself has been replaced.
+        let socket = self.socket.insert(notify::connect(&self.path)?);
+        send(socket, message, file)
+    }
+}
+
+fn send(socket: &UnixDatagram, message: &str, file: Option<BorrowedFd<'_>>) -> io::Result<()> {
+    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
+    let mut control = SendAncillaryBuffer::new(&mut space);
+    let files = file.as_slice();
+    if !files.is_empty() {
+        control.push(SendAncillaryMessage::ScmRights(files));
+    }
+    sendmsg(socket, &[IoSlice::new(message.as_bytes())], &mut control, SendFlags::NOSIGNAL)?;
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use futures::executor::block_on;
+    use rustix::net::{RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, recvmsg};
+    use std::{io::IoSliceMut, os::unix::fs::MetadataExt};
+
+    /// A systemd that only listens.
+    struct Systemd {
+        directory: tempfile::TempDir,
+        socket: UnixDatagram,
+    }
+
+    impl Systemd {
+        fn new() -> Self {
+            let directory = tempfile::tempdir().unwrap();
+            let socket = UnixDatagram::bind(directory.path().join("notify")).unwrap();
+            Self { directory, socket }
+        }
+
+        fn start(&self, handed_back: Vec<Stored>) -> Store {
+            let path = self.directory.path().join("notify").into();
+            Store::start(Some(path), self.directory.path().join("state"), handed_back).unwrap()
+        }
+
+        fn heard(&self) -> (String, Option<File>) {
+            let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(4))];
+            let mut control = RecvAncillaryBuffer::new(&mut space);
+            let mut buffer = [0; 500];
+            let mut parts = [IoSliceMut::new(&mut buffer)];
+            let flags = RecvFlags::CMSG_CLOEXEC;
+            let length = recvmsg(&self.socket, &mut parts, &mut control, flags).unwrap().bytes;
+            let mut files = Vec::new();
+            for message in control.drain() {
+                if let RecvAncillaryMessage::ScmRights(descriptors) = message {
+                    files.extend(descriptors.map(File::from));
+                }
+            }
+            assert!(files.len() < 2);
+            (String::from_utf8(buffer[..length].to_vec()).unwrap(), files.pop())
+        }
+    }
+
+    fn plugin(name: &str) -> PluginName {
+        name.parse().unwrap()
+    }
+
+    fn state(text: &str) -> Arc<[u8]> {
+        Arc::from(text.as_bytes())
+    }
+
+    fn stored(name: &str, contents: &str) -> Stored {
+        let mut file = tempfile::tempfile().unwrap();
+        file.write_all(contents.as_bytes()).unwrap();
+        Stored { name: name.to_owned(), file }
+    }
+
+    #[test]
+    fn systemd_has_a_state_at_any_moment_and_the_older_one_goes_when_the_newer_one_is_there() {
+        let systemd = Systemd::new();
+        let store = systemd.start(Vec::new());
+        store.put(&plugin("counts"), state("one"));
+        let (heard, file) = systemd.heard();
+        assert_eq!(heard, "FDSTORE=1\nFDNAME=counts-1\nFDPOLL=0\n");
+        let file = file.unwrap();
+        assert_eq!(&*read(&file, Bytes(3)).unwrap(), b"one");
+        assert_eq!(file.metadata().unwrap().nlink(), 0, "nobody else finds it");
+        store.put(&plugin("counts"), state("two"));
+        assert_eq!(systemd.heard().0, "FDSTORE=1\nFDNAME=counts-2\nFDPOLL=0\n");
+        assert_eq!(systemd.heard().0, "FDSTOREREMOVE=1\nFDNAME=counts-1\n");
+        assert_eq!(
+            block_on(store.read(&plugin("counts"), Bytes(100))).as_deref(),
+            Some(&b"two"[..])
+        );
+        store.remove(&plugin("counts"));
+        let (heard, file) = systemd.heard();
+        assert!(heard == "FDSTOREREMOVE=1\nFDNAME=counts-2\n" && file.is_none(), "{heard}");
+        assert_eq!(block_on(store.read(&plugin("counts"), Bytes(100))), None);
+    }
+
+    #[test]
+    fn of_what_is_handed_back_the_newest_counts_and_the_rest_is_let_go() {
+        let systemd = Systemd::new();
+        let store = systemd.start(vec![
+            stored("a-1-9", "old"),
+            stored("a-1-10", "new"),
+            stored("a-1-2", "oldest"),
+            stored("b-3", "of another"),
+            stored("Nobody's", ""),
+            stored("c-+4", ""),
+        ]);
+        let let_go: BTreeSet<_> = [(); 4].map(|()| systemd.heard().0).into();
+        let expected = ["a-1-9", "a-1-2", "Nobody's", "c-+4"];
+        assert_eq!(let_go, expected.map(|name| format!("FDSTOREREMOVE=1\nFDNAME={name}\n")).into());
+        assert_eq!(store.handed_back(), &BTreeSet::from([plugin("a-1"), plugin("b")]));
+        let read = |name: &str, most| block_on(store.read(&plugin(name), Bytes(most)));
+        assert_eq!(read("a-1", 3).as_deref(), Some(&b"new"[..]));
+        assert_eq!(read("a-1", 3).as_deref(), Some(&b"new"[..]), "as often as one likes");
+        assert_eq!(read("b", 9), None, "it is larger than it may be");
+        assert_eq!(read("c", 100), None);
+        store.put(&plugin("b"), state("later"));
+        assert_eq!(systemd.heard().0, "FDSTORE=1\nFDNAME=b-11\nFDPOLL=0\n");
+    }
+
+    #[test]
+    fn a_name_that_would_say_more_than_a_name_is_not_said() {
+        let systemd = Systemd::new();
+        let store = systemd.start(vec![stored("x\nWATCHDOG=trigger", "")]);
+        store.put(&plugin("a"), state(""));
+        assert!(systemd.heard().0.starts_with("FDSTORE=1\n"));
+    }
+
+    #[test]
+    fn without_systemd_nothing_is_kept_and_nobody_waits() {
+        let store = Store::start(None, PathBuf::from("/nowhere"), Vec::new()).unwrap();
+        store.put(&plugin("a"), state("x"));
+        assert_eq!(block_on(store.read(&plugin("a"), Bytes(1))), None);
+        store.remove(&plugin("a"));
+        block_on(store.settled());
+    }
+
+    #[test]
+    fn a_state_that_cannot_be_kept_leaves_the_one_before() {
+        let systemd = Systemd::new();
+        let store = systemd.start(vec![stored("a-1", "old")]);
+        fs::write(systemd.directory.path().join("state"), "in the way").unwrap();
+        store.put(&plugin("a"), state("new"));
+        block_on(store.settled());
+        assert_eq!(block_on(store.read(&plugin("a"), Bytes(3))).as_deref(), Some(&b"old"[..]));
+    }
+}
