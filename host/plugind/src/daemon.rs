@@ -18,6 +18,7 @@ use crate::{
     systemd::{
         environment::Systemd,
         notify::{Notice, Notifier},
+        store::Store,
         watchdog::Watchdog,
     },
     table,
@@ -75,6 +76,9 @@ pub enum DaemonError {
     /// A socket cannot be used.
     #[error(transparent)]
     Doors(#[from] DoorsError),
+    /// The thread cannot be started that leaves with systemd what plugins keep.
+    #[error("cannot start a thread")]
+    Store(#[source] io::Error),
     /// There is no engine.
     #[error(transparent)]
     Engine(#[from] engine::EngineError),
@@ -188,6 +192,8 @@ pub async fn run(
 ) -> Result<(), DaemonError> {
     // First of all: systemd takes a service that does not catch SIGHUP for one that cannot reload.
     let signals = Signals::catch().map_err(DaemonError::Signals)?;
+    let (socket, directory) = (systemd.notify_socket.clone(), settings.places.state.clone());
+    let store = Store::start(socket, directory, systemd.stored).map_err(DaemonError::Store)?;
     let notifier = Notifier::connect(systemd.notify_socket).map_err(DaemonError::Notify)?;
     let doors = systemd.sockets.map_err(DoorsError::from);
     let doors = doors.and_then(|sockets| Doors::collect(sockets, &settings.listen));
@@ -196,6 +202,7 @@ pub async fn run(
             let watchdog = systemd.watchdog.map(|time| Watchdog::new(notifier.clone(), time));
             let daemon = Daemon {
                 signals,
+                store,
                 notifier: notifier.clone(),
                 phase: watch::Sender::new(Phase::Starting),
             };
@@ -212,6 +219,7 @@ pub async fn run(
 
 struct Daemon {
     signals: Signals,
+    store: Store,
     notifier: Notifier,
     phase: watch::Sender<Phase>,
 }
@@ -236,6 +244,7 @@ impl Daemon {
             reload_concurrency: own.reload_concurrency,
             journal: journal.clone(),
             places: settings.places,
+            store: self.store.clone(),
         };
         let keeper = supervisor::start(means, publisher, watchdog)
             .map_err(|error| DaemonError::Linker(format!("{error:#}")))?;
@@ -279,6 +288,7 @@ impl Daemon {
             let draining = listeners.into_iter().map(|listener| listener.drain(DRAIN_DEADLINE));
             futures::future::join_all(draining).await;
             keeper.stop().await;
+            self.store.settled().await;
         };
         tokio::select! {
             () = close => (),

@@ -7,6 +7,7 @@ use crate::{
     name::PluginName,
     prepare::{Findings, PrepareError, ReadError},
     reload::{Reload, Terms},
+    succession::Legacy,
     summary::{Failed, Summary},
 };
 use tokio::sync::{mpsc, oneshot, watch};
@@ -117,15 +118,43 @@ impl Keeper {
 
 /// What the supervisor hears.
 pub(crate) enum Message {
-    Reload { terms: Terms, reply: Option<oneshot::Sender<watch::Receiver<Reload>>> },
-    Restart { name: PluginName, reply: oneshot::Sender<Result<u64, RestartError>> },
+    Reload {
+        terms: Terms,
+        reply: Option<oneshot::Sender<watch::Receiver<Reload>>>,
+    },
+    Restart {
+        name: PluginName,
+        reply: oneshot::Sender<Result<u64, RestartError>>,
+    },
     List(oneshot::Sender<Vec<api::Plugin>>),
-    Describe { name: PluginName, reply: oneshot::Sender<Option<api::Description>> },
+    Describe {
+        name: PluginName,
+        reply: oneshot::Sender<Option<api::Description>>,
+    },
     Read(Result<Findings, ReadError>),
-    Prepared { name: PluginName, ticket: u64, outcome: Box<Result<Linked, PrepareError>> },
-    Worker { name: PluginName, generation: u64, news: News },
-    Due { name: PluginName, generation: u64 },
-    TimedOut { name: PluginName, generation: u64 },
-    HandoverDue { name: PluginName, number: u64 },
+    Prepared {
+        name: PluginName,
+        ticket: u64,
+        outcome: Box<Result<Linked, PrepareError>>,
+        /// What a daemon before this one left for it.
+        legacy: Option<Legacy>,
+    },
+    Worker {
+        name: PluginName,
+        generation: u64,
+        news: News,
+    },
+    Due {
+        name: PluginName,
+        generation: u64,
+    },
+    TimedOut {
+        name: PluginName,
+        generation: u64,
+    },
+    HandoverDue {
+        name: PluginName,
+        number: u64,
+    },
     Stop(oneshot::Sender<()>),
 }

@@ -14,6 +14,7 @@ use crate::{
     },
     settings::{self, SettingsError},
     summary::Stage,
+    systemd::store::Store,
     world::{self, granted::Places},
 };
 use wasmtime::{Engine, component::Linker};
@@ -35,6 +36,8 @@ pub struct Means {
     pub journal: Journal,
     /// Where is what they may be granted.
     pub places: Places,
+    /// Where what they keep is while there is no daemon.
+    pub store: Store,
 }
 
 /// A plugin as it was judged.

@@ -15,11 +15,12 @@ use crate::{
     plugin::{scan::Masked, verify::Verified},
     prepare::{Findings, Means, PrepareError, ReadError, prepare, read},
     reload::{Reload, Terms},
-    succession::Gate,
+    succession::{Gate, Legacy},
     summary::Stage,
     text::cut,
     world::bindings::exports::plugind::plugin::lifecycle::StopReason,
 };
+use futures::future::OptionFuture;
 use std::{
     mem::{replace, take},
     path::Path,
@@ -129,8 +130,11 @@ impl Supervisor {
         for Masked { name, by } in &findings.masked {
             info!(plugin = %name, by = %by.display(), "plugin masked");
         }
-        (self.scanned, self.unreadable) = (true, None);
         self.found = found(&findings.plugins);
+        self.unreadable = None;
+        if !replace(&mut self.scanned, true) {
+            self.let_go_of_strangers();
+        }
         let terms = self.reload.as_ref().map(|reload| reload.borrow().terms).unwrap_or_default();
         if self.is_refused_already(terms) {
             return self.compared();
@@ -278,6 +282,11 @@ impl Supervisor {
             let Some(verified) = preparing.queued.take() else { continue };
             at_work += 1;
             let (name, ticket) = (verified.name().clone(), preparing.ticket);
+            let store = &self.means.store;
+            let is_heir = verified.offers().handover
+                && kept.generations.saved().is_none()
+                && store.handed_back().contains(&name);
+            let legacy = is_heir.then(|| store.read(&name, verified.manifest().handover.state_max));
             let (means, linker) = (self.means.clone(), self.linker.clone());
             let (cores, inbox) = (self.cores.clone(), self.inbox.clone());
             tokio::spawn(async move {
@@ -292,7 +301,9 @@ impl Supervisor {
                     let error = format!("the host failed: {panic}");
                     Err(PrepareError { stage: Stage::Link, error, configuration: true })
                 });
-                inbox.send(Message::Prepared { name, ticket, outcome: Box::new(outcome) }).ok();
+                let legacy = OptionFuture::from(legacy).await.flatten();
+                let outcome = Box::new(outcome);
+                inbox.send(Message::Prepared { name, ticket, outcome, legacy }).ok();
             });
         }
     }
@@ -302,6 +313,7 @@ impl Supervisor {
         name: &PluginName,
         ticket: u64,
         outcome: Result<Linked, PrepareError>,
+        legacy: Option<Legacy>,
     ) {
         let Some(kept) = self.plugins.get_mut(name) else { return };
         // Otherwise something newer was found meanwhile, or nothing any more.
@@ -328,6 +340,9 @@ impl Supervisor {
                 return;
             }
         };
+        if legacy.is_some() && kept.generations.saved().is_none() {
+            kept.generations.inherit(legacy);
+        }
         // Only the daemon's start waits for what is not there yet, and has a deadline for that.
         let is_to_follow = kept.serving().is_some() || preparing.gate != Gate::Open;
         let trial = match (is_to_follow, linked.manifest.required && !self.settled) {

@@ -42,6 +42,10 @@ impl Supervisor {
         }
         match outcome {
             Ok(legacy) => {
+                match &legacy {
+                    Some(state) => self.means.store.put(name, state.clone()),
+                    None => self.means.store.remove(name),
+                }
                 let orders = kept.generations.has_saved(number, legacy, Instant::now());
                 self.carry_out(name, orders);
             }
@@ -111,6 +115,13 @@ impl Supervisor {
         let problem = Problem::of_handover(heir, result, error);
         self.problem(name, problem);
         self.publish();
+    }
+
+    /// What a daemon before this one left for plugins that are not there any more is of no use.
+    pub(super) fn let_go_of_strangers(&self) {
+        let store = &self.means.store;
+        let strangers = store.handed_back().iter().filter(|name| !self.found.contains_key(*name));
+        strangers.for_each(|name| store.remove(name));
     }
 
     /// All of a plugin is to go since the daemon ends.

@@ -296,6 +296,7 @@ impl Supervisor {
         let orders = kept.generations.remove(reason, Instant::now());
         if was_there && reason == StopReason::Removed {
             info!(message_id = messages::PLUGIN_REMOVED, plugin = %name, "plugin removed");
+            self.means.store.remove(name);
             self.note(|reload| {
                 reload.removed.extend([name.clone()]);
                 if let Some(current) = current {

@@ -180,7 +180,9 @@ impl Supervisor {
             Message::Describe { name, reply } => drop(reply.send(self.describe(&name))),
             Message::Read(Ok(findings)) => self.take_stock(findings),
             Message::Read(Err(error)) => self.keep_last_good_set(&error),
-            Message::Prepared { name, ticket, outcome } => self.prepared(&name, ticket, *outcome),
+            Message::Prepared { name, ticket, outcome, legacy } => {
+                self.prepared(&name, ticket, *outcome, legacy);
+            }
             Message::Worker { name, generation, news } => self.worker_news(&name, generation, news),
             Message::Due { name, generation } => self.event(&name, generation, Event::Due),
             Message::TimedOut { name, generation } => {
