@@ -143,10 +143,9 @@ fn a_hundred_reloads_with_bad_versions_among_them_lose_nothing_and_touch_nothing
             load.end_each()
         });
         tell(&format!("{RELOADS} reloads, {what}:"), &each);
-        for (who, tally) in &each {
-            assert!(tally.answered >= 3, "{who}: {tally}");
-        }
+        let least = each.iter().map(|(_, tally)| tally.answered).min();
         assert_eq!(all(each).failures(), [""; 0], "{what}");
+        assert!(least >= Some(3), "somebody was hardly answered");
     }
 
     assert_eq!(machine.daemon("MainPID"), pid);
