@@ -1,6 +1,6 @@
 //! Bodies of any size pass through plugins, and through the daemon, in little memory.
 
-use plugind_tests::{Connection, Daemon, Tree};
+use plugind_tests::{Connection, Daemon, Tree, another};
 use std::thread;
 
 /// Far more than plugin and daemon together may use.
@@ -142,5 +142,24 @@ fn a_plugin_that_reads_nothing_holds_its_client_back() {
         });
         let growth = daemon.peak_memory().saturating_sub(before);
         assert!(growth < GROWTH, "{path}: {} MiB", growth >> 20);
+    }
+}
+
+#[test]
+fn what_streams_from_an_instance_that_is_gone_does_not_end_as_if_it_were_whole() {
+    for guest in ["streams", "streams_02"] {
+        let tree =
+            Tree::new().with_named("cut", guest, "[service]\ntimeout-stop-sec = \"100ms\"\n");
+        let daemon = Daemon::start(&tree);
+        let mut client = daemon.connect();
+        client.request("POST", "/cut/echo", &["Transfer-Encoding: chunked"]);
+        client.write_chunk(b"before");
+        assert_eq!(client.head().status, 200);
+        assert_eq!(client.chunks_of(6), b"before");
+        // The next version does not wait for longer than that.
+        tree.put("cut.wasm", another(guest));
+        daemon.reload();
+        let rest = client.wait_until_closed();
+        assert_eq!(String::from_utf8_lossy(&rest), "", "{guest}: a chunk of no length ends it");
     }
 }

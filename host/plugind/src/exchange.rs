@@ -224,15 +224,29 @@ impl Body for Delivery {
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, Self::Error>>> {
-        Pin::new(&mut self.body).poll_frame(cx)
+        match ready!(Pin::new(&mut self.body).poll_frame(cx)) {
+            None if self.is_cut_off() => {
+                Poll::Ready(Some(Err(Self::Error::HttpResponseIncomplete)))
+            }
+            frame => Poll::Ready(frame),
+        }
     }
 
     fn is_end_stream(&self) -> bool {
-        self.body.is_end_stream()
+        self.body.is_end_stream() && !self.is_cut_off()
     }
 
     fn size_hint(&self) -> SizeHint {
         self.body.size_hint()
+    }
+}
+
+impl Delivery {
+    /// Whether the end of the body may be that of its instance: the client is to see the difference, as far as it has
+    /// one. A body that was whole just then is taken for one that is not.
+    fn is_cut_off(&self) -> bool {
+        let worker = self.exchange.as_ref().and_then(|exchange| exchange.worker.get());
+        worker.is_some_and(|worker| worker.has_failed())
     }
 }
 

@@ -21,6 +21,7 @@ pub struct Vitals {
     retiring: AtomicBool,
     full: AtomicBool,
     killed: AtomicBool,
+    failed: AtomicBool,
     waker: AtomicWaker,
 }
 
@@ -35,6 +36,7 @@ impl Vitals {
             retiring: AtomicBool::new(false),
             full: AtomicBool::new(false),
             killed: AtomicBool::new(false),
+            failed: AtomicBool::new(false),
             waker: AtomicWaker::new(),
         })
     }
@@ -94,6 +96,17 @@ impl Vitals {
     #[must_use]
     pub fn is_killed(&self) -> bool {
         self.killed.load(Acquire)
+    }
+
+    /// It has failed, and what is in it goes with it.
+    pub(crate) fn fail(&self) {
+        self.failed.store(true, Release);
+    }
+
+    /// Whether it has failed: what comes out of it may end where it should not.
+    #[must_use]
+    pub fn has_failed(&self) -> bool {
+        self.failed.load(Acquire)
     }
 
     pub(crate) fn register(&self, waker: &Waker) {

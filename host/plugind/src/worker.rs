@@ -138,6 +138,10 @@ impl<'a> Worker<'a> {
             Ok(Err(error)) => End::of_error(&error, store.data().memory_was_refused()),
             Err(panic) => End::of_panic(&*panic),
         };
+        if matches!(end, End::Failed(_)) {
+            // Before the store is dropped, which ends what streams from it as if that were all.
+            self.vitals.fail();
+        }
         (end, self.ready.load(Relaxed))
     }
 
