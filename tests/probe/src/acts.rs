@@ -63,6 +63,7 @@ pub(crate) fn attempt(act: &str, argument: &str) -> io::Result<()> {
 
         "open-socket" => open_socket(argument),
         "send" => send(),
+        "turn-listener" => turn_listener(number(argument)?),
         "bind" => UdpSocket::bind(argument).map(drop),
         "reach" => {
             let address = SocketAddr::from_abstract_name(argument)?;
@@ -182,15 +183,42 @@ fn open_socket(family: &str) -> io::Result<()> {
     plain(libc::SYS_socket, &[flag(family), flag(kind), 0]).map(drop)
 }
 
+fn local(family: u16, port: u16) -> libc::sockaddr_in {
+    libc::sockaddr_in {
+        sin_family: family,
+        sin_port: port.to_be(),
+        sin_addr: libc::in_addr { s_addr: u32::from_ne_bytes([127, 0, 0, 1]) },
+        sin_zero: [0; 8],
+    }
+}
+
+/// Has a socket that was opened elsewhere, for others to connect to, connect to a port there.
+fn turn_listener(port: usize) -> io::Result<()> {
+    let port = u16::try_from(port).map_err(|_| refused("it is no port"))?;
+    let of_http = |socket: &usize| {
+        let mut address = [0_u16; 14];
+        let mut length = 28_u32;
+        let places = [address.as_mut_ptr() as usize, ptr::from_mut(&mut length) as usize];
+        let named = plain(libc::SYS_getsockname, &[*socket, places[0], places[1]]).is_ok();
+        named && address[..2] == [2, 8080_u16.to_be()]
+    };
+    let socket = (3..64).find(of_http).ok_or_else(|| refused("there is none"))?;
+    for address in [local(0, 0), local(2, port)] {
+        let place = ptr::from_ref(&address) as usize;
+        let connected = plain(libc::SYS_connect, &[socket, place, size_of_val(&address)]);
+        // It does not wait; then it is on its way.
+        connected.or_else(|error| match error.raw_os_error() {
+            Some(libc::EINPROGRESS) => Ok(0),
+            _ => Err(error),
+        })?;
+    }
+    Ok(())
+}
+
 /// Sends something to a port of this network, by a socket that is not bound.
 fn send() -> io::Result<()> {
     let socket = plain(libc::SYS_socket, &[flag(libc::AF_INET), flag(libc::SOCK_DGRAM), 0])?;
-    let address = libc::sockaddr_in {
-        sin_family: 2,
-        sin_port: 9_u16.to_be(),
-        sin_addr: libc::in_addr { s_addr: u32::from_ne_bytes([127, 0, 0, 1]) },
-        sin_zero: [0; 8],
-    };
+    let address = local(2, 9);
     let place = ptr::from_ref(&address) as usize;
     let [data, length] = [b"probe".as_ptr() as usize, size_of_val(&address)];
     call(libc::SYS_sendto, [socket, data, 5, 0, place, length]).map(drop)
