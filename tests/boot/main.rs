@@ -18,6 +18,7 @@ mod control;
 mod compiler;
 mod network;
 mod probe;
+mod view;
 
 use plugind_tests::{Client, Machine, Right, Way};
 

@@ -1,0 +1,78 @@
+//! What the daemon sees of the machine: its directories, with all that comes into them, and nothing that lies elsewhere.
+
+use crate::{HELLO, installed, message};
+use plugind_tests::{Machine, guest};
+use std::fs;
+
+#[test]
+fn a_link_to_where_the_daemon_sees_nothing_is_told_with_a_remedy() {
+    let machine = Machine::boot_with(&["hello"]);
+    machine.put("/opt/greeter.wasm", fs::read(guest("hello")).unwrap());
+    machine.put_manifest("greeter", "required = false\n");
+    machine.succeed(&["ln", "-s", "/opt/greeter.wasm", "/etc/plugind/plugins/greeter.wasm"]);
+    // One that stays within is as good as a file.
+    machine.succeed(&["ln", "-s", "hello.wasm", "/etc/plugind/plugins/again.wasm"]);
+    machine.start();
+    assert_eq!(machine.get("/again").status(), 200);
+    let entry = machine.wait_for_entry(&[&message("PLUGIN_FAILED"), "PLUGIN=greeter"]);
+    for part in [
+        "/etc/plugind/plugins/greeter.wasm",
+        "a link to /opt/greeter.wasm",
+        "sees only some directories",
+        "put the file itself there",
+    ] {
+        assert!(entry.field("ERROR").contains(part), "{part}: {entry:?}");
+    }
+    machine.succeed(&["cp", "--remove-destination", "/opt/greeter.wasm", "/etc/plugind/plugins"]);
+    machine.succeed(&["systemctl", "reload", "plugind.service"]);
+    assert_eq!(machine.get("/greeter").told(), (200, "Hello from greeter\n"));
+}
+
+#[test]
+fn what_comes_into_a_directory_later_is_seen_by_the_same_daemon() {
+    let machine = Machine::boot();
+    machine.start();
+    let pid = machine.daemon("MainPID");
+    let component = fs::read(guest("hello")).unwrap();
+    for above in ["/usr/lib", "/run", "/etc"] {
+        let file = format!("{above}/plugind/plugins/hello.wasm");
+        machine.put(&file, &component);
+        // A directory that was replaced is another one.
+        let manifest = format!("{above}/plugind/plugins/hello.toml.d/new.toml");
+        machine.put(&manifest, format!("[config]\ngreeting = \"{above}\"\n"));
+        machine.succeed(&["systemctl", "reload", "plugind.service"]);
+        assert_eq!(machine.get("/hello").text(), format!("{above} from hello\n"));
+        machine.succeed(&["rm", "-r", &file, &manifest]);
+    }
+    machine.put("/etc/plugind/plugind.toml", "no toml");
+    assert_ne!(machine.systemctl(&["reload", "plugind.service"]).status, 0);
+    assert_eq!(machine.daemon("MainPID"), pid);
+}
+
+#[test]
+fn a_file_that_only_root_may_read_is_told_with_a_remedy() {
+    let machine = Machine::boot_with(&["hello"]);
+    machine.succeed(&["chmod", "0600", "/etc/plugind/plugins/hello.wasm"]);
+    machine.put_drop_in("plugind.service", "[Service]\nRestart=no\n");
+    assert_ne!(machine.systemctl(&["start", "plugind.service"]).status, 0);
+    let status = machine.daemon("StatusText");
+    assert!(status.contains("chmod a+r /etc/plugind/plugins/hello.wasm"), "{status}");
+    machine.succeed(&["chmod", "0644", "/etc/plugind/plugins/hello.wasm"]);
+    machine.start();
+    assert_eq!(machine.get("/hello").told(), (200, HELLO));
+}
+
+#[test]
+fn a_credential_comes_from_the_machine_to_the_plugin_that_was_granted_it() {
+    let machine = Machine::boot_with(&["secret"]);
+    machine.put_manifest("secret", "[grants]\ncredentials = [\"token\"]\n");
+    machine.put("/etc/credstore/plugind.secret.token", "hush");
+    machine.succeed(&["chmod", "-R", "go=", "/etc/credstore"]);
+    if installed::version(&machine) < 254 {
+        // It does not know ImportCredential=.
+        let load = "[Service]\nLoadCredential=plugind.secret.token\n";
+        machine.put_drop_in("plugind.service", load);
+    }
+    machine.start();
+    assert_eq!(machine.get("/secret/token").told(), (200, "hush"));
+}
