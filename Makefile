@@ -51,7 +51,7 @@ $(systemds:%=test-%): test-%: setup-test image-% build guests
 $(systemds:%=image-%): image-%: setup-test-systemd
 	tests/boot-systemd image $(suite-$*) target/$*
 
-check: setup-test $(systemds:%=image-%) fmt lint ## format, lints, licences and sources of dependencies, directions of imports, promises
+check: setup-test $(systemds:%=image-%) fmt lint ## format, lints, dependencies, directions of imports, promises, exposure of units
 	$(cargo-deny) $(locked) --log-level error check --hide-inclusion-graph licenses bans sources
 	tests/checks/no-compiler
 	tests/checks/exposure / $(systemds:%=target/%)
