@@ -10,6 +10,7 @@ mod sockets;
 mod restarting;
 mod reloading;
 mod many_reloads;
+mod handover;
 mod path;
 mod watchdog;
 mod journal;
