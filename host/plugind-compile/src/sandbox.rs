@@ -4,16 +4,23 @@ use landlock::{
     ABI, Access, AccessFs, AccessNet, CompatLevel, Compatible, Ruleset, RulesetAttr, RulesetStatus,
     Scope,
 };
-use rustix::process::{Resource, Rlimit, Signal, set_parent_process_death_signal, setrlimit};
+use rustix::process::{
+    Resource, Rlimit, Signal, set_parent_process_death_signal, setpriority_process, setrlimit,
+};
 
 /// The descriptors that are open already: standard input, output and error.
 const DESCRIPTORS: u64 = 3;
+
+/// As far behind the plugins that serve, where a compiler shares the processor with them.
+const NICENESS: i32 = 10;
 
 /// Shuts this process in, for good. It must have no thread but this one.
 pub(crate) fn enter(memory_max: u64, cpu_max: u64) -> anyhow::Result<()> {
     // Nobody wants the code of a keeper that has gone.
     set_parent_process_death_signal(Some(Signal::KILL))?;
     rustix::thread::set_no_new_privs(true)?;
+    // Where the unit says so already, it also says that nobody else may.
+    setpriority_process(None, NICENESS).ok();
     deny_files()?;
     // Threads, while there may be any: the compiler works with these, and adds none.
     rayon::ThreadPoolBuilder::new().build_global()?;
