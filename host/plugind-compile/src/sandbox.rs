@@ -11,8 +11,8 @@ use rustix::process::{
 /// The descriptors that are open already: standard input, output and error.
 const DESCRIPTORS: u64 = 3;
 
-/// As far behind the plugins that serve, where a compiler shares the processor with them.
-const NICENESS: i32 = 10;
+/// So far behind the plugins that serve, with which a compiler shares the processors: as a third of one of them.
+const NICENESS: i32 = 5;
 
 /// Shuts this process in, for good. It must have no thread but this one.
 pub(crate) fn enter(memory_max: u64, cpu_max: u64) -> anyhow::Result<()> {
