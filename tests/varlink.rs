@@ -32,14 +32,31 @@ fn varlinkctl_finds_its_way() {
 fn varlinkctl_understands_the_errors() {
     let machine = Machine::boot_with(&["hello"]);
     machine.start();
-    for (method, parameters, error) in [
-        ("io.plugind.Nonsense", "{}", "org.varlink.service.MethodNotFound"),
-        ("io.nobody.Nonsense", "{}", "org.varlink.service.InterfaceNotFound"),
-        ("io.plugind.Describe", "{}", "org.varlink.service.InvalidParameter"),
-        ("io.plugind.Describe", "{\"name\":\"nobody\"}", "io.plugind.NoSuchPlugin"),
+    // Newer ones say in words of errno(3) what the standard's own errors are.
+    for (method, parameters, error, in_words) in [
+        (
+            "io.plugind.Nonsense",
+            "{}",
+            "org.varlink.service.MethodNotFound",
+            "No such device or address",
+        ),
+        (
+            "io.nobody.Nonsense",
+            "{}",
+            "org.varlink.service.InterfaceNotFound",
+            "Cannot assign requested address",
+        ),
+        ("io.plugind.Describe", "{}", "org.varlink.service.InvalidParameter", "Invalid argument"),
+        (
+            "io.plugind.Describe",
+            "{\"name\":\"nobody\"}",
+            "io.plugind.NoSuchPlugin",
+            "io.plugind.NoSuchPlugin",
+        ),
     ] {
         let called = machine.run(&["varlinkctl", "call", SOCKET, method, parameters]);
         assert_ne!(called.status, 0, "{method}");
-        assert!(called.errors.contains(error), "{method}: {called:?}");
+        let told = [error, in_words].iter().any(|words| called.errors.contains(words));
+        assert!(told, "{method}: {called:?}");
     }
 }
