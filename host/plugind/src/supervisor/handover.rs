@@ -127,7 +127,8 @@ impl Supervisor {
     /// All of a plugin is to go since the daemon ends.
     pub(super) fn bid_farewell(&mut self, name: &PluginName) {
         let Some(kept) = self.plugins.get_mut(name) else { return };
-        kept.preparing = None;
+        // Whether it saves before or not, it is over when nothing of it is left.
+        (kept.preparing, kept.removed) = (None, true);
         let orders = kept.generations.farewell(StopReason::Shutdown, Instant::now());
         self.carry_out(name, orders);
         let Some(kept) = self.plugins.get(name) else { return };
