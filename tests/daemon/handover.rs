@@ -216,3 +216,14 @@ fn a_plugin_with_a_state_has_one_instance_however_much_there_is_to_do() {
     counts.sort_unstable();
     assert!(counts.into_iter().eq(1..=30));
 }
+
+#[test]
+fn a_daemon_that_ends_has_it_saved_once_more_and_waits_no_longer_than_for_that() {
+    for config in ["", "save = \"fail\"", "save = \"nothing\""] {
+        let (mut daemon, _) = three(&Tree::new().with_manifest("keeps", &manifest(config, "")));
+        assert_eq!(daemon.stop(), 0);
+        daemon.log.wait_for(&["plugind[keeps]: saves count=3"]);
+        daemon.log.wait_for(&["plugind[keeps]: stopped: StopReason::Shutdown count=3"]);
+        assert_eq!(daemon.log.count(&["before everything was finished"]), 0, "{config}");
+    }
+}
