@@ -101,9 +101,8 @@ impl Alarm {
             let running = *clock.running();
             self.0 = running.map(|running| Box::pin(sleep_until(running.deadline.into())));
         }
-        let (Some(sleep), Some(running)) = (&mut self.0, *clock.running()) else {
-            return Poll::Pending;
-        };
+        let Some(sleep) = &mut self.0 else { return Poll::Pending };
+        let Some(running) = *clock.running() else { return Poll::Pending };
         sleep.as_mut().poll(cx).map(|()| match running.phase {
             Phase::Start => Failure::Timeout("its start"),
             Phase::Health => {
