@@ -203,6 +203,26 @@ fn a_reload_of_the_other_kind_waits_and_one_of_the_same_kind_is_the_same() {
 }
 
 #[test]
+fn nothing_stays_behind_of_all_or_nothing_that_was_asked_for_twice() {
+    let tree = Tree::new().with("hello").with_named("slow", "counts", "");
+    let daemon = start(&tree);
+    tree.put("hello.toml", greets("Good day"));
+    tree.put_guest("slow", SLOW);
+    let mut first = Reload::ask(&tree, ALL_OR_NOTHING);
+    first.wait_for(|reply| steps(reply).contains(&("hello", "ready")));
+    tree.put("slow.toml", "nonsense = 1\n");
+    let second = Reload::ask(&tree, ALL_OR_NOTHING);
+    for reload in [first, second] {
+        let over = reload.over();
+        assert_eq!((failed(&over), &over["takenBack"]), (vec![("slow", "verify")], &json!(true)));
+    }
+    assert_eq!(daemon.get("/hello").told(), (200, "Hello from hello\n"));
+    tree.put("slow.toml", "");
+    assert_eq!(Reload::ask(&tree, "{}").over()["changed"], json!(["hello", "slow"]));
+    assert_eq!(daemon.get("/hello").told(), (200, "Good day from hello\n"));
+}
+
+#[test]
 fn no_more_new_versions_are_in_work_than_were_allowed() {
     let tree = Tree::new();
     let names = ["a", "b", "c", "d"];

@@ -4,9 +4,9 @@ use super::Supervisor;
 use crate::{
     compare::Verdict,
     journal::messages,
-    kept::{Kept, Problem},
+    kept::Problem,
     name::PluginName,
-    reload::Terms,
+    reload::{Reload, Terms},
     succession::{Gate, Progress},
     summary::Failed,
     text::cut,
@@ -51,16 +51,21 @@ impl Supervisor {
     /// Lets all take over when all are ready, or none when one has failed.
     pub(super) fn settle_bundle(&mut self) {
         let Some(reload) = &self.reload else { return };
-        let (failed, pending): (Vec<Failed>, Vec<PluginName>) = {
+        let (failed, is_unreadable, pending): (Vec<Failed>, bool, Vec<PluginName>) = {
             let reload = reload.borrow();
             if !reload.terms.all_or_nothing || !reload.is_compared() || reload.taken_back {
                 return;
             }
             let pending = reload.pending().map(|(name, _)| name.clone());
-            (reload.failed.values().cloned().collect(), pending.collect())
+            let failed = reload.failed.values().cloned();
+            (failed.collect(), reload.unreadable.is_some(), pending.collect())
         };
+        if is_unreadable {
+            return self.take_back();
+        }
         if !failed.is_empty() {
-            self.take_back(failed, &pending);
+            self.take_back();
+            self.refused = Some((self.found.clone(), failed));
             return;
         }
         let have = |bundle: &Self, progress| {
@@ -108,21 +113,19 @@ impl Supervisor {
         self.publish();
     }
 
-    /// What was begun is given up, and what was new is forgotten.
-    fn take_back(&mut self, failed: Vec<Failed>, pending: &[PluginName]) {
-        self.note(|reload| reload.take_back());
+    /// What was begun is given up, and what was new is forgotten; also what an earlier reading for the same reload began.
+    fn take_back(&mut self) {
+        self.note(Reload::take_back);
         self.vanished.clear();
-        for name in pending {
-            // What is on its way for another reason goes on.
-            if self.plugins.get(name).is_some_and(Kept::is_behind_a_gate) {
-                self.want_nothing_else(name);
-            }
+        // What is on its way for another reason goes on.
+        let behind_a_gate = self.plugins.iter().filter(|(_, kept)| kept.is_behind_a_gate());
+        for name in behind_a_gate.map(|(name, _)| name.clone()).collect::<Vec<_>>() {
+            self.want_nothing_else(&name);
         }
         for name in take(&mut self.newcomers) {
             self.want_nothing_else(&name);
             self.forget(&name);
         }
-        self.refused = Some((self.found.clone(), failed));
         self.publish();
     }
 

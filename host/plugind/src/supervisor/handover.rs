@@ -46,6 +46,10 @@ impl Supervisor {
                     Some(state) => self.means.store.put(name, state.clone()),
                     None => self.means.store.remove(name),
                 }
+                // If it goes on after all, whoever takes the place of its instance begins with that.
+                if let Some(current) = kept.generations.current() {
+                    current.pool.set_inheritance(legacy.clone());
+                }
                 let orders = kept.generations.has_saved(number, legacy, Instant::now());
                 self.carry_out(name, orders);
             }
@@ -92,8 +96,12 @@ impl Supervisor {
         let current = kept.generations.current();
         let time = current.map(|current| current.manifest().handover.timeout).unwrap_or_default();
         let time = humantime::format_duration(time);
+        let why = match kept.generations.progress() {
+            Progress::Restoring => "the new version did not take over what it was given",
+            _ => "what the old version has under way has to end before it hands over",
+        };
         let error = format!(
-            "the state was not handed over within {time}: what was under way has to end first; handover.timeout-sec gives it longer"
+            "nothing was handed over within {time}: {why}; handover.timeout-sec gives it longer"
         );
         self.handover_failed(name, "timeout", error);
     }
