@@ -265,6 +265,8 @@ fn a_plugin_that_failed_for_good_ends_the_daemon_if_its_manifest_says_so() {
     daemon.log.wait_for(&["plugind: plugin failed", "plugin=other", "stage=run"]);
     assert_eq!(daemon.get("/says-stop").status(), 200, "the others go on");
 
+    // It is not required, so the daemon may be ready before it is.
+    daemon.log.wait_for(&["plugin ready", "plugin=traps-in-request"]);
     assert_eq!(daemon.get("/traps-in-request/trap").status(), 502);
     assert_eq!(daemon.wait(), 1);
     daemon.log.wait_for_in_order(
