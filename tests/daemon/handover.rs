@@ -55,6 +55,22 @@ fn a_version_that_has_nothing_to_keep_is_followed_by_one_that_begins_anew() {
 }
 
 #[test]
+fn what_was_kept_is_forgotten_by_a_version_that_keeps_nothing() {
+    let tree = Tree::new().with("keeps");
+    let daemon = Daemon::start(&tree);
+    assert_eq!(count(&daemon).1, 1);
+    tree.put("keeps.wasm", another("keeps"));
+    assert!(daemon.reload().contains("changed=1 failed=0"));
+    assert_eq!(count(&daemon).1, 2);
+    tree.put_guest("keeps", "counts");
+    assert!(daemon.reload().contains("changed=1 failed=0"));
+    assert_eq!(count(&daemon).1, 1);
+    tree.put("keeps.wasm", another("keeps"));
+    assert!(daemon.reload().contains("changed=1 failed=0"));
+    assert_eq!(count(&daemon).1, 1, "what an earlier version knew is not true any more");
+}
+
+#[test]
 fn work_waits_for_the_next_version_and_what_was_under_way_is_in_what_it_is_given() {
     let tree = Tree::new().with_manifest("keeps", &manifest("save = \"slow 500\"", ""));
     let (daemon, old) = three(&tree);

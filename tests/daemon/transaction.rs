@@ -1,5 +1,6 @@
 //! A reload is a transaction: what is on its way shows, what must go together does, and what cannot leaves all as it was.
 
+use crate::RESTARTS;
 use plugind_tests::{Daemon, Signal, Tree, another};
 use serde_json::{Value, json};
 use std::{
@@ -264,6 +265,40 @@ fn a_reload_can_be_waited_for_until_the_old_version_has_finished_what_it_had() {
     drop(client);
     let over = patient.over();
     assert_eq!((&over["draining"], &over["changed"]), (&json!([]), &json!(["streams"])));
+}
+
+#[test]
+fn an_old_version_has_its_time_and_no_more_however_much_of_it_is_taken_up() {
+    let manifest = "[instances]\nmode = \"exclusive\"\n[service]\ntimeout-stop-sec = \"200ms\"\n";
+    let tree = Tree::new().with_manifest("streams", manifest);
+    let daemon = start(&tree);
+    let mut client = daemon.connect();
+    client.request("POST", "/streams/echo", &["Transfer-Encoding: chunked"]);
+    client.write_chunk(b"half of it");
+    assert_eq!(client.head().status, 200);
+    tree.put("streams.wasm", another("streams"));
+    let over = Reload::ask(&tree, r#"{"untilDrained":true}"#).over();
+    assert_eq!((&over["changed"], &over["draining"]), (&json!(["streams"]), &json!([])));
+    let mut rest = Vec::new();
+    client.rest(|piece| rest.extend_from_slice(piece));
+    assert!(!rest.ends_with(b"0\r\n\r\n"), "it breaks off: {rest:?}");
+}
+
+#[test]
+fn all_or_nothing_leaves_alone_what_is_tried_again_and_again() {
+    let tree = Tree::new()
+        .with("hello")
+        .with_manifest("start_unavailable", &format!("required = false\n{RESTARTS}"));
+    let daemon = start(&tree);
+    tree.put("hello.toml", greets("Good day"));
+    tree.put("bad.wasm", "no component");
+    assert_eq!(failed(&Reload::ask(&tree, ALL_OR_NOTHING).over()), [("bad", "verify")]);
+    tree.remove("bad.wasm");
+    let over = Reload::ask(&tree, ALL_OR_NOTHING).over();
+    assert_eq!((&over["changed"], &over["failed"]), (&json!(["hello"]), &json!([])));
+    let place = daemon.log.place();
+    let again: &[&str] = &["worker ended plugin=start-unavailable"];
+    daemon.log.wait_for_in_order(place, &[again; 3]);
 }
 
 #[test]

@@ -1,40 +1,9 @@
 //! The engine's configuration, and the identity of all that was compiled with it.
 
+pub use crate::kind::Kind;
+
 use sha2::{Digest, Sha256};
-use std::{fmt, str::FromStr};
 use wasmtime::Config;
-
-/// How compiled code is run.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Kind {
-    /// By the processor itself.
-    #[default]
-    Native,
-    /// By an interpreter, about twelve times slower, for systems that let no file be mapped as code.
-    Pulley,
-}
-
-impl Kind {
-    /// All of them, each with its name.
-    pub const ALL: [(&str, Self); 2] = [("native", Self::Native), ("pulley", Self::Pulley)];
-}
-
-impl fmt::Display for Kind {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Native => "native",
-            Self::Pulley => "pulley",
-        })
-    }
-}
-
-impl FromStr for Kind {
-    type Err = ();
-
-    fn from_str(name: &str) -> Result<Self, ()> {
-        Self::ALL.into_iter().find_map(|(known, kind)| (known == name).then_some(kind)).ok_or(())
-    }
-}
 
 /// Counts the changes of [`engine_config`] that make older compiled files useless.
 const REVISION: u32 = 1;

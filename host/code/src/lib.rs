@@ -2,6 +2,7 @@
 //!
 //! Three things: how the engine is configured, how a compiled file is named and sealed, and how one is asked for.
 
+pub mod kind;
 pub mod engine;
 pub mod entry;
 pub mod protocol;

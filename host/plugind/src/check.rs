@@ -15,6 +15,7 @@ use crate::{
         verify::{Verified, verify},
     },
     prepare::{Findings, Judged, prepare, read_plugins},
+    reload::Terms,
     summary::Stage,
     world::{self, credentials::file_of, granted::Places},
 };
@@ -117,7 +118,9 @@ pub fn check_one(found: Found, workshop: Option<&Workshop>) -> Option<Checked> {
 fn judge(plugins: Vec<Judged>, workshop: Option<&Workshop>) -> Vec<Checked> {
     let mut checked: BTreeMap<_, _> = plugins.iter().map(known).collect();
     let mut ready = Vec::new();
-    for (name, verdict) in compare(plugins, &BTreeMap::new(), true) {
+    for (name, verdict) in
+        compare(plugins, &BTreeMap::new(), Terms { again: true, ..Terms::default() })
+    {
         let Some(checked) = checked.get_mut(&name) else { continue };
         match verdict {
             Verdict::Changed { verified, wishes } => {
@@ -128,7 +131,11 @@ fn judge(plugins: Vec<Judged>, workshop: Option<&Workshop>) -> Vec<Checked> {
             Verdict::Bad(problem) if checked.failed.is_none() => {
                 checked.failed = Some((problem.stage, vec![problem.error]));
             }
-            Verdict::Bad(_) | Verdict::KnownToFail(_) | Verdict::Same | Verdict::OnItsWay => (),
+            Verdict::Bad(_)
+            | Verdict::KnownToFail(_)
+            | Verdict::Same
+            | Verdict::OnItsOwnWay
+            | Verdict::OnItsWay => (),
         }
     }
     if let Some(workshop) = workshop {

@@ -8,6 +8,7 @@ use crate::{
     name::PluginName,
     plugin::verify::Verified,
     prepare::Judged,
+    reload::Terms,
     summary::Stage,
 };
 use std::collections::BTreeMap;
@@ -18,6 +19,8 @@ pub enum Verdict {
     Same,
     /// It is being made into what there will be.
     OnItsWay,
+    /// It is on its way for a reason of its own, such as a failure or a restart, and goes on.
+    OnItsOwnWay,
     /// It was tried, and whoever asked for that was told why it failed.
     KnownToFail(Problem),
     /// It is new, or something else than what there is.
@@ -44,12 +47,12 @@ pub fn found(judged: &[Judged]) -> Found {
     judged.iter().map(|judged| (name_of(judged).clone(), content(judged))).collect()
 }
 
-/// Judges what was found, in the order of names. What failed is tried `again` or not.
+/// Judges what was found, in the order of names.
 #[must_use]
 pub fn compare(
     found: Vec<Judged>,
     plugins: &BTreeMap<PluginName, Kept>,
-    again: bool,
+    terms: Terms,
 ) -> Vec<(PluginName, Verdict)> {
     let mut claims = claims_kept(&found, plugins);
     // Whoever cannot be used takes nothing from those who can, and claims what is left.
@@ -88,16 +91,23 @@ pub fn compare(
             }),
             (Ok(verified), Ok(())) => match plugins.get(&name) {
                 // First, since what there is may be on its way once more: it was asked to be restarted.
+                Some(kept)
+                    if terms.all_or_nothing
+                        && !kept.is_behind_a_gate()
+                        && kept.is_preparing(verified.digest(), verified.manifest()) =>
+                {
+                    Verdict::OnItsOwnWay
+                }
                 // What waits for its next try has it now, if somebody asks for that.
                 Some(kept)
                     if kept.is_preparing(verified.digest(), verified.manifest())
-                        && !(again && kept.is_waiting()) =>
+                        && !(terms.again && kept.is_waiting()) =>
                 {
                     Verdict::OnItsWay
                 }
                 Some(kept) if is_what_there_is(&verified, kept) => Verdict::Same,
                 Some(Kept { problem: Some(problem), .. })
-                    if !again && problem.is_of(verified.digest(), verified.manifest()) =>
+                    if !terms.again && problem.is_of(verified.digest(), verified.manifest()) =>
                 {
                     Verdict::KnownToFail(problem.clone())
                 }

@@ -57,6 +57,8 @@ pub struct Preparing {
     pub gate: Gate,
     /// What is to be prepared, as long as others are in work.
     pub queued: Option<Box<Verified>>,
+    /// Whoever is at it sees by this whether it is still wanted.
+    pub wanted: Arc<()>,
 }
 
 /// A version of a plugin by what it is made of: its component's digest and its manifest.

@@ -350,6 +350,10 @@ impl<G: Member> Succession<G> {
         }
         if self.progress == Progress::Settled && self.gate == Gate::Open {
             self.progress = Progress::Starting;
+            if !candidate.hands_over() {
+                // What was kept ends here: a later version must not find what is older than the one before it.
+                self.saved = None;
+            }
             let old = replace(&mut self.current, self.candidate.take());
             let old_number = old.as_ref().map(Member::number);
             orders.push(Order::Swapped { new: number, old: old_number });
@@ -519,6 +523,22 @@ mod tests {
         assert_eq!(plugin.inheritance(), Some(legacy));
         plugin.try_out(Fake::new(4, Trial::Candidate, true), Gate::Open, now);
         assert_eq!(swap(&plugin.handle(4, Event::Ready, now)), Some((4, Some(2))), "it has it");
+    }
+
+    #[test]
+    fn what_was_saved_is_forgotten_when_a_version_serves_that_keeps_nothing() {
+        let (mut plugin, _, now) = handing_over();
+        plugin.has_saved(1, Some(Arc::from(*b"state")), now);
+        plugin.has_restored(2, now);
+        plugin.try_out(Fake::new(3, Trial::Candidate, false), Gate::Open, now);
+        plugin.handle(3, Event::Ready, now);
+        assert_eq!(plugin.saved(), None);
+        plugin.try_out(Fake::new(4, Trial::Candidate, true), Gate::Open, now);
+        assert_eq!(
+            swap(&plugin.handle(4, Event::Ready, now)),
+            Some((4, Some(3))),
+            "it begins anew"
+        );
     }
 
     #[test]

@@ -166,8 +166,10 @@ impl<'a> Worker<'a> {
                 }
             }
             if self.vitals.is_killed() {
-                let end = match self.crew.terms.program {
-                    // That is how programs are stopped.
+                // That is how programs are stopped, and versions given up that never served.
+                let is_no_failure = self.crew.terms.program
+                    || (self.crew.dismissed().is_some() && !self.ready.load(Relaxed));
+                let end = match is_no_failure {
                     true => End::Finished,
                     false => End::Failed(Failure::Timeout("what was left to do")),
                 };
@@ -345,9 +347,9 @@ impl<'a> Worker<'a> {
                     errand.begin(accessor);
                     continue;
                 }
-                // Work that is held is for the next generation, once this one is dismissed.
+                // Whatever waits is for the next generation then. This one has its time from now on, however much of
+                // it is taken up by what is under way.
                 if leaving.is_none()
-                    && self.crew.orders.is_held()
                     && let Some(reason) = self.crew.dismissed()
                 {
                     leaving = Some(Why::Dismissed(reason));
@@ -388,11 +390,8 @@ impl<'a> Worker<'a> {
                             calls.extend(take(job, &mut taken));
                         }
                     }
-                    Poll::Ready(None) => {
-                        let reason = self.crew.dismissed().unwrap_or(StopReason::Stop);
-                        leaving = Some(Why::Dismissed(reason));
-                        self.clock.begin(Phase::Stop, terms.timeout_stop);
-                    }
+                    // It was dismissed just now.
+                    Poll::Ready(None) => (),
                     Poll::Pending => break,
                 }
             }

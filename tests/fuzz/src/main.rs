@@ -16,6 +16,11 @@ mod chain;
 mod config;
 #[path = "../../../host/plugind/src/endpoint.rs"]
 mod endpoint;
+#[path = "../../../host/code/src/kind.rs"]
+mod kind;
+mod engine {
+    pub use crate::kind::Kind;
+}
 #[path = "../../../host/plugind/src/file.rs"]
 mod file;
 #[path = "../../../host/plugind/src/journal"]

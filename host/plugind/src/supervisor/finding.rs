@@ -24,6 +24,7 @@ use futures::future::OptionFuture;
 use std::{
     mem::{replace, take},
     path::Path,
+    sync::Arc,
     time::Instant,
 };
 use tokio::sync::watch;
@@ -139,7 +140,7 @@ impl Supervisor {
         if self.is_refused_already(terms) {
             return self.compared();
         }
-        let verdicts = compare(findings.plugins, &self.plugins, terms.again);
+        let verdicts = compare(findings.plugins, &self.plugins, terms);
         if terms.all_or_nothing && self.is_refused(&verdicts) {
             return self.compared();
         }
@@ -155,6 +156,7 @@ impl Supervisor {
                     self.note(|reload| reload.unchanged += 1);
                     self.leave_as_it_is(&name);
                 }
+                Verdict::OnItsOwnWay => self.note(|reload| reload.unchanged += 1),
                 Verdict::OnItsWay => self.note(|reload| reload.await_plugin(&name)),
                 Verdict::KnownToFail(problem) => {
                     self.want_nothing_else(&name);
@@ -263,9 +265,8 @@ impl Supervisor {
         let Some(kept) = self.plugins.get_mut(&name) else { return };
         self.tickets += 1;
         let (digest, manifest) = (*verified.digest(), verified.manifest().clone());
-        let queued = Some(verified);
-        kept.preparing =
-            Some(Preparing { ticket: self.tickets, digest, manifest, wishes, gate, queued });
+        let (ticket, queued, wanted) = (self.tickets, Some(verified), Arc::default());
+        kept.preparing = Some(Preparing { ticket, digest, manifest, wishes, gate, queued, wanted });
         self.dismiss_candidate(&name);
     }
 
@@ -289,9 +290,14 @@ impl Supervisor {
             let legacy = is_heir.then(|| store.read(&name, verified.manifest().handover.state_max));
             let (means, linker) = (self.means.clone(), self.linker.clone());
             let (cores, inbox) = (self.cores.clone(), self.inbox.clone());
+            let wanted = Arc::downgrade(&preparing.wanted);
             tokio::spawn(async move {
                 // It is never closed.
                 let _permit = cores.acquire_owned().await;
+                if wanted.strong_count() == 0 {
+                    // Something newer was found meanwhile, which need not wait for this.
+                    return;
+                }
                 let prepared = tokio::task::spawn_blocking(move || {
                     let Means { engine, cache, compiler, places, .. } = &means;
                     prepare(*verified, engine, cache, compiler, places, &linker)

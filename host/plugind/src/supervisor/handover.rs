@@ -88,8 +88,12 @@ impl Supervisor {
         else {
             return;
         };
-        let is_under_way =
-            matches!(kept.generations.progress(), Progress::Saving | Progress::Restoring);
+        let is_under_way = match kept.generations.progress() {
+            Progress::Saving | Progress::Restoring => true,
+            // Work is held until all others are so far, too.
+            Progress::Settled => kept.is_behind_a_gate(),
+            Progress::Starting | Progress::Ready => false,
+        };
         if !is_under_way && !kept.generations.is_farewell() {
             return;
         }
@@ -98,6 +102,7 @@ impl Supervisor {
         let time = humantime::format_duration(time);
         let why = match kept.generations.progress() {
             Progress::Restoring => "the new version did not take over what it was given",
+            Progress::Settled => "other plugins took longer",
             _ => "what the old version has under way has to end before it hands over",
         };
         let error = format!(

@@ -208,6 +208,9 @@ impl Supervisor {
         kept.problem = None;
         let saved = kept.generations.saved().cloned();
         if let Some(generation) = kept.generations.get_mut(new) {
+            if !generation.pool.hands_over() {
+                self.means.store.remove(name);
+            }
             generation.since = Some(SystemTime::now());
             // Whoever takes the place of an instance that fails begins with that.
             generation.pool.set_inheritance(saved);
