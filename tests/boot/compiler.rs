@@ -76,6 +76,24 @@ fn what_was_compiled_is_there_after_a_restart() {
 }
 
 #[test]
+fn what_reads_components_has_landlock_under_the_unit_and_where_it_has_not_that_is_told() {
+    let machine = Machine::boot_with(&["hello"]);
+    machine.start();
+    let told = || {
+        let told = machine.journal(&["_COMM=plugind-compile"]);
+        told.iter().filter(|entry| entry.field("MESSAGE").contains("no Landlock")).count()
+    };
+    assert_eq!(machine.get("/hello").status(), 200);
+    assert_eq!(told(), 0);
+    let filter = "[Service]\nSystemCallFilter=~landlock_create_ruleset\n";
+    machine.put_drop_in("plugind-compile@.service", filter);
+    machine.succeed(&["systemctl", "restart", "plugind-compile.socket", "plugind.service"]);
+    machine.put_component("hello", another("hello"));
+    machine.succeed(&["systemctl", "reload", "plugind.service"]);
+    assert!(told() > 0, "nobody says so");
+}
+
+#[test]
 fn nobody_but_the_daemon_and_root_reaches_the_compiler() {
     let machine = Machine::boot_with(&["hello"]);
     machine.start();

@@ -89,14 +89,17 @@ fn what_a_plugin_keeps_goes_when_the_plugin_goes() {
 }
 
 #[test]
-fn a_state_that_is_not_taken_back_keeps_the_plugin_from_serving_and_says_why() {
+fn a_state_that_is_not_taken_back_keeps_the_plugin_from_serving_and_nobody_else() {
     let machine = three();
-    machine.put_manifest("keeps", "required = false\n[config]\nrestore = \"fail\"\n");
+    machine.put_guest("hello", "hello");
+    // Required or not: the daemon served without any trouble before it was restarted.
+    machine.put_manifest("keeps", "[config]\nrestore = \"fail\"\n");
     machine.succeed(&["systemctl", "restart", "plugind.service"]);
     let entry = machine.wait_for_entry(&[&message("WORKER_ENDED"), "PLUGIN=keeps"]);
     let error = entry.field("ERROR");
     assert!(error.contains("it cannot take over the state"), "{error}");
     assert_eq!(machine.get("/keeps").status(), 503);
+    assert_eq!(machine.get("/hello").status(), 200);
     machine.put_manifest("keeps", "");
     machine.succeed(&["systemctl", "reload", "plugind.service"]);
     assert_eq!(count(&machine), 4, "what was saved is still there");

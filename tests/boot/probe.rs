@@ -14,7 +14,7 @@ use std::{
 
 /// The acts, as tests/probe has them, and the lines of the unit of which each alone refuses them: an act is done only
 /// where all of its lines are lifted. `KEY` is the machine's shared memory.
-const ACTS: [(&str, &[&str]); 50] = [
+const ACTS: [(&str, &[&str]); 51] = [
     // What is to be seen.
     ("read /etc/passwd", &["RootDirectory"]),
     ("see /usr/bin/true", &["RootDirectory"]),
@@ -44,6 +44,7 @@ const ACTS: [(&str, &[&str]); 50] = [
     ),
     // What can be run.
     ("write-and-run /var/lib/plugind/probe-program", &["NoExecPaths"]),
+    ("run /etc/plugind/probe-program", &["NoExecPaths"]),
     ("map-code-of /var/lib/plugind/probe-file", &["NoExecPaths"]),
     ("map-code-of /tmp/probe-file", &["NoExecPaths"]),
     ("map-code-of /dev/shm/probe-file", &["InaccessiblePaths"]),
@@ -141,6 +142,7 @@ impl Probed {
             "mkdir -m 0777 /usr/lib/plugind/root/outside",
             "mkdir -p /usr/lib/modules /home",
             "install -m 0600 /dev/null /etc/plugind/secret",
+            "install -m 0755 /usr/bin/pluginctl /etc/plugind/probe-program",
             "install -m 0644 -o 1234 /dev/null /etc/plugind/somebodys",
             &format!("chmod 0666 {cgroups}/init.scope/cgroup.procs"),
             "touch /dev/probe",

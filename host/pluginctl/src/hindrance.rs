@@ -12,10 +12,7 @@ use plugind::{
     text::Escaped,
     world::credentials::file_of,
 };
-use std::{
-    net::IpAddr,
-    path::{Path, PathBuf},
-};
+use std::{net::IpAddr, path::Path};
 
 /// Where the daemon keeps what plugins keep, unless its unit says otherwise.
 const STATE: &str = "/var/lib/plugind";
@@ -77,7 +74,8 @@ pub(crate) fn judge(
             // Nobody but root gets through what `yes` puts there.
             remedy.add("ProtectHome=tmpfs");
         }
-        remedy.add(format!("BindReadOnlyPaths={}", quoted(path)));
+        // One that is not there keeps its plugin from starting, and not the daemon.
+        remedy.add(format!("BindReadOnlyPaths={}", quoted("-", path)));
         let path = path.display();
         let message = format!("grants.read has {path}, which {UNIT} keeps the daemon from: {why}");
         found.push(Hindrance { told: told(&origins.read, message), at_link: true });
@@ -87,9 +85,11 @@ pub(crate) fn judge(
         if unit.provides(&file) {
             continue;
         }
-        remedy.add(format!("LoadCredential={file}:/etc/credstore/{file}"));
-        let message =
-            format!("grants.credentials has {key}, and no line of {UNIT} provides {file}");
+        // Without a path a file that is not there keeps nobody from starting but its plugin.
+        remedy.add(format!("LoadCredential={file}"));
+        let message = format!(
+            "grants.credentials has {key}, and no line of {UNIT} provides {file}, which would be /etc/credstore/{file}"
+        );
         found.push(Hindrance { told: told(&origins.credentials, message), at_link: true });
     }
     if grants.state && has_no_state(unit) {
@@ -208,12 +208,16 @@ fn has_no_state(unit: &Unit) -> bool {
 }
 
 /// A path as a unit's value, in which `%` and, outside of quotes, blanks and colons mean something.
-fn quoted(path: &Path) -> String {
-    let text = PathBuf::from(path).display().to_string().replace('%', "%%");
-    match text.contains([' ', ':', '"', '\'', '\\']) {
-        true => format!("\"{}\"", text.replace('\\', "\\\\").replace('"', "\\\"")),
-        false => text,
+fn quoted(prefix: &str, path: &Path) -> String {
+    let mut text = prefix.to_owned();
+    for character in path.display().to_string().replace('%', "%%").chars() {
+        // A colon would end the path.
+        if matches!(character, '\\' | ':' | '"' | '\'') {
+            text.push('\\');
+        }
+        text.push(character);
     }
+    if text.contains(char::is_whitespace) { format!("\"{text}\"") } else { text }
 }
 
 #[cfg(test)]

@@ -91,7 +91,9 @@ impl Reload {
 /// What is left as it was, if not everything went well.
 fn failure(over: &api::Reload) -> Option<String> {
     if let Some(why) = &over.unreadable {
-        return Some(format!("nothing is reloaded: {why}"));
+        let nothing = over.changed.is_empty() && over.removed.is_empty();
+        let what = if nothing { "nothing is reloaded" } else { "not everything is reloaded" };
+        return Some(format!("{what}: {why}"));
     }
     if over.taken_back {
         return Some("nothing is reloaded: not everything can be".to_owned());
@@ -126,6 +128,9 @@ mod tests {
         assert_eq!(failure(&over).as_deref(), Some("nothing is reloaded: not everything can be"));
         over.unreadable = Some("/etc/plugind/plugins: not a directory".to_owned());
         let told = "nothing is reloaded: /etc/plugind/plugins: not a directory";
+        assert_eq!(failure(&over).as_deref(), Some(told));
+        over.changed = vec!["before".to_owned()];
+        let told = "not everything is reloaded: /etc/plugind/plugins: not a directory";
         assert_eq!(failure(&over).as_deref(), Some(told));
     }
 }

@@ -3,7 +3,7 @@
 //! Requests follow each other on one connection. An entry is named by the digest of bytes that were hashed here and
 //! then given to the worker, so whatever a worker makes of a component can stand for that component only.
 
-use crate::{cache, most::Most, task, trouble::Trouble};
+use crate::{cache, most::Most, sandbox, task, trouble::Trouble};
 use anyhow::Context;
 use plugind_code::{
     entry::Key,
@@ -28,6 +28,11 @@ use std::{
 pub(crate) fn keep(cache: Option<PathBuf>, most: &Most, idle: Duration) -> anyhow::Result<()> {
     setrlimit(Resource::Core, Rlimit { current: Some(0), maximum: Some(0) })?;
     rustix::thread::set_no_new_privs(true)?;
+    if !sandbox::has_landlock() {
+        crate::tell(
+            "there is no Landlock for what reads components, because of the kernel or of SystemCallFilter=; a filter and limits alone hold it",
+        );
+    }
     let socket = io::stdin();
     let mut swept = false;
     while is_asked(&socket, idle)? {

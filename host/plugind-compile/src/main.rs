@@ -7,6 +7,7 @@
 mod trouble;
 mod most;
 mod cache;
+mod filter;
 mod sandbox;
 mod worker;
 mod task;
@@ -20,7 +21,7 @@ use std::{env, path::PathBuf, process::ExitCode, time::Duration};
 /// Compiles the components that come in over the socket on standard input. Started by plugind or systemd, not by hand.
 ///
 /// What it reads may be hostile, so it is read by a process of its own that can open no file, start no process and reach
-/// no network: Landlock, where the kernel has it, and limits of resources see to that.
+/// no network: Landlock, where the kernel has it, a filter of system calls and limits of resources see to that.
 #[derive(Parser)]
 #[command(version)]
 struct Arguments {
@@ -47,8 +48,17 @@ fn main() -> ExitCode {
     }
     match keeper::keep(cache.or_else(of_systemd), &most, Duration::from_secs(idle)) {
         Ok(()) => ExitCode::SUCCESS,
-        Err(_) => ExitCode::FAILURE, // Nobody listens: the daemon sees that the answer is missing.
+        Err(error) => {
+            // The daemon sees only that the answer is missing; under systemd this is in the journal.
+            tell(&format!("{error:#}"));
+            ExitCode::FAILURE
+        }
     }
+}
+
+#[expect(clippy::print_stderr, reason = "there is nobody else to tell")]
+fn tell(what: &str) {
+    eprintln!("{what}");
 }
 
 /// The directory that systemd made for `CacheDirectory=`.

@@ -1,5 +1,6 @@
 //! What the worker takes from itself before it reads anything: files, network, processes, and more than its share.
 
+use crate::filter;
 use landlock::{
     ABI, Access, AccessFs, AccessNet, CompatLevel, Compatible, Ruleset, RulesetAttr, RulesetStatus,
     Scope,
@@ -7,9 +8,6 @@ use landlock::{
 use rustix::process::{
     Resource, Rlimit, Signal, set_parent_process_death_signal, setpriority_process, setrlimit,
 };
-
-/// The descriptors that are open already: standard input, output and error.
-const DESCRIPTORS: u64 = 3;
 
 /// So far behind the plugins that serve, with which a compiler shares the processors: as a third of one of them.
 const NICENESS: i32 = 5;
@@ -22,11 +20,13 @@ pub(crate) fn enter(memory_max: u64, cpu_max: u64) -> anyhow::Result<()> {
     // Where the unit says so already, it also says that nobody else may.
     setpriority_process(None, NICENESS).ok();
     deny_files()?;
+    filter::apply()?;
     // Threads, while there may be any: the compiler works with these, and adds none.
     rayon::ThreadPoolBuilder::new().build_global()?;
     for (resource, most) in [
         (Resource::Nproc, 0),
-        (Resource::Nofile, DESCRIPTORS),
+        // Those that are open stay so, and no number is free for another one, not even that of one that is closed.
+        (Resource::Nofile, 0),
         (Resource::Fsize, 0),
         (Resource::Core, 0),
         (Resource::Cpu, cpu_max),
@@ -37,8 +37,15 @@ pub(crate) fn enter(memory_max: u64, cpu_max: u64) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Denies every file, port and neighbour, as far as this kernel's Landlock knows them. One without it still has the
-/// limits above, by which nothing more can be opened.
+/// Whether Landlock is there, and this process may use it.
+pub(crate) fn has_landlock() -> bool {
+    let ruleset = Ruleset::default().set_compatibility(CompatLevel::HardRequirement);
+    let ruleset = ruleset.handle_access(AccessFs::from_all(ABI::V1));
+    ruleset.and_then(Ruleset::create).is_ok()
+}
+
+/// Denies every file, port and neighbour, as far as this kernel's Landlock knows them. Without it there are still the
+/// limits, by which nothing more can be opened, and the filter, by which nothing is changed by its name.
 fn deny_files() -> anyhow::Result<RulesetStatus> {
     const NEWEST: ABI = ABI::V6;
     let restricted = Ruleset::default()
@@ -58,13 +65,23 @@ mod tests {
     use plugind_code::engine::Kind;
     use std::{
         env,
-        fs::{self, File},
+        fs::{self, File, Permissions},
         io,
         net::{TcpListener, TcpStream},
-        os::unix::net::UnixStream,
+        os::unix::{fs::PermissionsExt, net::UnixStream},
         process::{Command, Stdio},
         thread,
     };
+
+    /// What Landlock does not know, or older ones do not.
+    const OTHERS: [&str; 6] = [
+        "listen",
+        "connect",
+        "make a socket",
+        "change a file's mode",
+        "rename a file",
+        "signal a process",
+    ];
 
     /// The least component there is.
     const COMPONENT: &[u8] = b"\0asm\x0d\0\x01\0";
@@ -77,6 +94,25 @@ mod tests {
             ("list a directory", fs::read_dir("/").map(drop)),
             ("write a file", File::create(env::temp_dir().join("plugind-was-here")).map(drop)),
             ("make a directory", fs::create_dir(env::temp_dir().join("plugind-was-here"))),
+            (
+                "change a file's mode",
+                fs::set_permissions(
+                    env::temp_dir().join("plugind-is-here"),
+                    Permissions::from_mode(0o600),
+                ),
+            ),
+            (
+                "rename a file",
+                fs::rename(
+                    env::temp_dir().join("plugind-is-here"),
+                    env::temp_dir().join("plugind-is-here"),
+                ),
+            ),
+            (
+                "signal a process",
+                rustix::process::test_kill_process(rustix::process::getppid().unwrap())
+                    .map_err(io::Error::from),
+            ),
             ("run a program", Command::new("/bin/true").status().map(drop)),
             ("listen", TcpListener::bind("127.0.0.1:0").map(drop)),
             ("connect", TcpStream::connect("127.0.0.1:9").map(drop)),
@@ -88,7 +124,11 @@ mod tests {
     fn run_alone(test: &str) {
         let program = env::current_exe().unwrap();
         let arguments = ["--exact", test, "--ignored", "--nocapture", "--test-threads=1"];
-        let ran = Command::new(program).args(arguments).stdin(Stdio::null()).output().unwrap();
+        // What it leaves behind it cannot remove.
+        let directory = tempfile::tempdir().unwrap();
+        let mut alone = Command::new(program);
+        alone.args(arguments).env("TMPDIR", directory.path()).stdin(Stdio::null());
+        let ran = alone.output().unwrap();
         let told = String::from_utf8_lossy(&ran.stdout);
         assert!(ran.status.success() && told.contains("1 passed"), "{ran:?}");
     }
@@ -101,6 +141,7 @@ mod tests {
     #[test]
     #[ignore = "a_worker_can_open_nothing_and_compile runs it"]
     fn in_the_sandbox() {
+        fs::write(env::temp_dir().join("plugind-is-here"), "").unwrap();
         let before: Vec<_> = attempts().into_iter().filter(|(_, done)| done.is_err()).collect();
         let directory = env::temp_dir().join("plugind-was-here");
         fs::remove_file(&directory).ok();
@@ -130,14 +171,11 @@ mod tests {
     #[test]
     #[ignore = "landlock_alone_keeps_files_and_ports_from_a_worker_where_there_is_any runs it"]
     fn behind_landlock() {
-        match deny_files().unwrap() {
-            RulesetStatus::NotEnforced => return,
-            RulesetStatus::PartiallyEnforced | RulesetStatus::FullyEnforced => (),
-        }
+        assert!(has_landlock(), "this kernel has no Landlock, so this cannot be tested here");
+        assert_ne!(deny_files().unwrap(), RulesetStatus::NotEnforced);
         for (what, done) in attempts() {
             let denied = done.is_err_and(|error| error.kind() == io::ErrorKind::PermissionDenied);
-            // Older ones know no ports.
-            let is_known = !["listen", "connect", "make a socket"].contains(&what);
+            let is_known = !OTHERS.contains(&what);
             assert!(denied || !is_known, "it can {what}");
         }
     }

@@ -85,7 +85,7 @@ impl Orders {
     }
 
     /// Whether there is an order that nobody follows yet.
-    fn is_pending(&self) -> bool {
+    pub(crate) fn is_pending(&self) -> bool {
         self.standing().order.is_some()
     }
 

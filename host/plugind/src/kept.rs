@@ -302,7 +302,8 @@ impl Problem {
             stage,
             error,
             configuration: matches!(failure, Some(Failure::Configuration(_))),
-            required: linked.manifest.required,
+            // A daemon that comes back does not stay away from all because one does not take its own state back.
+            required: linked.manifest.required && !matches!(failure, Some(Failure::Restore(_))),
             wishes: generation.wishes(),
         }
     }

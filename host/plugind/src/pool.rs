@@ -153,6 +153,12 @@ impl Pool {
         save
     }
 
+    /// Whether the save that was ordered last has been begun: nothing is under way then but it.
+    #[must_use]
+    pub fn has_begun_to_save(&self) -> bool {
+        !self.crew.orders.is_pending()
+    }
+
     /// Takes work again, those first that waited. A save that was begun goes on, and no news of it come.
     pub fn resume(&self) {
         self.crew.orders.resume();

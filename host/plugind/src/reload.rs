@@ -74,16 +74,18 @@ impl Reload {
         Self { terms, ..Self::default() }
     }
 
-    /// One that takes the place of this one, which is not over: what was done stays done, all else is judged anew.
+    /// The directories are read once more: what was found before counts until that is known.
     #[must_use]
     pub fn anew(&self, again: bool) -> Self {
-        Self {
-            terms: Terms { again: again || self.terms.again, ..self.terms },
-            changed: self.changed.clone(),
-            removed: self.removed.clone(),
-            draining: self.draining.clone(),
-            ..Self::default()
-        }
+        let terms = Terms { again: again || self.terms.again, ..self.terms };
+        Self { terms, compared: false, ..self.clone() }
+    }
+
+    /// What was done stays done, all else is judged anew.
+    pub fn judge_anew(&mut self) {
+        self.pending.clear();
+        self.failed.clear();
+        (self.unchanged, self.unreadable, self.taken_back) = (0, None, false);
     }
 
     /// This plugin is to be taken over.
@@ -232,8 +234,10 @@ mod tests {
         reload.await_plugin(&b);
         reload.compared();
         reload.taken_over(&a);
-        let next = reload.anew(false);
+        let mut next = reload.anew(false);
         assert!(next.terms.again && next.changed.contains(&a));
-        assert!(!next.is_compared() && !next.is_settled());
+        assert!(!next.is_compared() && next.awaits(&b), "it may be that nothing can be read");
+        next.judge_anew();
+        assert!(next.changed.contains(&a) && !next.awaits(&b) && !next.is_settled());
     }
 }

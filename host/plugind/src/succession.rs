@@ -174,7 +174,9 @@ impl<G: Member> Succession<G> {
     /// What the next candidate's instances are to have from the start, since nobody is there to hand it over.
     #[must_use]
     pub fn inheritance(&self) -> Option<Legacy> {
-        self.saved.clone().filter(|_| !self.can_save())
+        // One that waits for its next instance may save by the time it is asked.
+        let may_save = self.serving().is_some_and(Member::hands_over);
+        self.saved.clone().filter(|_| !may_save)
     }
 
     /// Starts a candidate in the place of the one there may be.
@@ -520,6 +522,8 @@ mod tests {
         let orders = plugin.handle(3, Event::Ready, now);
         assert!(orders.contains(&Order::Restore(3, legacy.clone())), "{orders:?}");
         plugin.give_up(now);
+        assert_eq!(plugin.inheritance(), None, "its next instance may be there by then");
+        plugin.handle(2, Event::InstanceFailed { hope: Hope::None, others: false }, now);
         assert_eq!(plugin.inheritance(), Some(legacy));
         plugin.try_out(Fake::new(4, Trial::Candidate, true), Gate::Open, now);
         assert_eq!(swap(&plugin.handle(4, Event::Ready, now)), Some((4, Some(2))), "it has it");
@@ -561,6 +565,7 @@ mod tests {
         ever_served: BTreeSet<u64>,
         gone: BTreeSet<u64>,
         held: Option<u64>,
+        restored: BTreeSet<u64>,
     }
 
     impl Witness {
@@ -601,9 +606,11 @@ mod tests {
                     Order::Concluded(number, State::Gone) => {
                         assert!(self.gone.insert(*number), "it went twice");
                     }
+                    Order::Restore(number, _) => {
+                        assert!(self.restored.insert(*number), "{number} would have it twice");
+                    }
                     Order::Do(..)
                     | Order::Publish
-                    | Order::Restore(..)
                     | Order::Concluded(..)
                     | Order::CandidateFailed(_)
                     | Order::SaverFailed(_) => (),
@@ -653,6 +660,9 @@ mod tests {
                         let fake = Fake::new(next, pick(&trial, random(3)), random(4) > 0);
                         next += 1;
                         let gate = pick(&[Gate::Closed, Gate::Open, Gate::Open], random(3));
+                        if fake.hands_over && plugin.inheritance().is_some() {
+                            witness.restored.insert(fake.number);
+                        }
                         plugin.try_out(fake, gate, now)
                     }
                     3..8 => plugin.handle(number, Event::Ready, now),

@@ -54,12 +54,12 @@ pub(crate) fn attempt(act: &str, argument: &str) -> io::Result<()> {
             let file = memory()?;
             map(RUNNABLE, libc::MAP_PRIVATE, file).map(drop)
         }
+        "run" => run(argument),
         "run-memory" => run(&format!("/proc/self/fd/{}", memory_with_program()?)),
         "lock-memory" => {
             let page = map(WRITABLE, ANONYMOUS, -1)?;
             plain(libc::SYS_mlock, &[page, 4096]).map(drop)
         }
-        "fault-in-user-mode" => plain(libc::SYS_userfaultfd, &[1]).map(drop),
 
         "open-socket" => open_socket(argument),
         "send" => send(),
@@ -92,11 +92,6 @@ pub(crate) fn attempt(act: &str, argument: &str) -> io::Result<()> {
                 Some(libc::EINVAL) => Ok(()),
                 _ => Err(error),
             })
-        }
-        "choose-processor" => {
-            let all = usize::MAX;
-            let place = ptr::from_ref(&all) as usize;
-            plain(libc::SYS_sched_setaffinity, &[0, size_of::<usize>(), place]).map(drop)
         }
         "steer-clock" => {
             // Nothing is changed: it says how the clock is steered.
@@ -176,8 +171,6 @@ fn open_socket(family: &str) -> io::Result<()> {
         "INET" => (libc::AF_INET, libc::SOCK_DGRAM),
         "INET6" => (libc::AF_INET6, libc::SOCK_DGRAM),
         "NETLINK" => (libc::AF_NETLINK, libc::SOCK_RAW),
-        "VSOCK" => (libc::AF_VSOCK, libc::SOCK_STREAM),
-        "ALG" => (libc::AF_ALG, libc::SOCK_SEQPACKET),
         _ => return Err(refused("there is no such family")),
     };
     plain(libc::SYS_socket, &[flag(family), flag(kind), 0]).map(drop)

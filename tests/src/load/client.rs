@@ -89,6 +89,7 @@ impl Client<'_> {
                 tally.answered += 1;
                 answered.fetch_add(1, Relaxed);
             }
+            tally.closed += usize::from(self.keeps && !answer.stays);
             kept = (self.keeps && answer.stays).then_some(wire);
         }
         tally

@@ -21,6 +21,8 @@ pub struct Tally {
     pub late: usize,
     /// So many were answered with another status than 200.
     pub failed: usize,
+    /// So many connections that a client would have kept were closed behind an answer that said so.
+    pub closed: usize,
     /// Answers that are not right.
     pub wrong: Vec<String>,
     /// What was said of the other failures.
@@ -53,6 +55,7 @@ impl Tally {
         self.reset += other.reset;
         self.late += other.late;
         self.failed += other.failed;
+        self.closed += other.closed;
         self.wrong.append(&mut other.wrong);
         self.told.append(&mut other.told);
         self
@@ -70,11 +73,11 @@ impl Tally {
 
 impl fmt::Display for Tally {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { answered, refused, reset, late, failed, wrong, .. } = self;
+        let Self { answered, refused, reset, late, failed, closed, wrong, .. } = self;
         let wrong = wrong.len();
         write!(
             f,
-            "{answered} answered, {refused} refused, {reset} reset, {late} late, {failed} failed, {wrong} wrong"
+            "{answered} answered, {refused} refused, {reset} reset, {late} late, {failed} failed, {wrong} wrong, {closed} closed"
         )
     }
 }

@@ -56,8 +56,8 @@ fn the_unit_as_it_is_shipped_is_told_what_each_grant_needs() {
         "[Service]\nPrivateNetwork=no\nRestrictAddressFamilies=AF_INET AF_INET6\nIPAddressAllow=any\n\
          BindReadOnlyPaths=-/etc/nsswitch.conf\nBindReadOnlyPaths=-/etc/hosts\n\
          BindReadOnlyPaths=-/etc/resolv.conf\nBindReadOnlyPaths=-/run/systemd/resolve\n\
-         RestrictAddressFamilies=AF_INET\nIPAddressAllow=10.1.2.3\nBindReadOnlyPaths=/srv/data\n\
-         LoadCredential=plugind.a.token:/etc/credstore/plugind.a.token\n"
+         RestrictAddressFamilies=AF_INET\nIPAddressAllow=10.1.2.3\nBindReadOnlyPaths=-/srv/data\n\
+         LoadCredential=plugind.a.token\n"
     );
 }
 
@@ -116,12 +116,12 @@ fn each_line_that_is_in_the_way_is_answered_with_the_line_that_lets() {
         (
             "read = [\"/home/me\"]".into(),
             "ProtectHome=yes",
-            &["ProtectHome=tmpfs", "BindReadOnlyPaths=/home/me"],
+            &["ProtectHome=tmpfs", "BindReadOnlyPaths=-/home/me"],
         ),
         (
             "read = [\"/tmp/a b:50%\"]".into(),
             "PrivateTmp=yes",
-            &["BindReadOnlyPaths=\"/tmp/a b:50%%\""],
+            &["BindReadOnlyPaths=\"-/tmp/a b\\:50%%\""],
         ),
         (
             "state = true".into(),

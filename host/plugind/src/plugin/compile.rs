@@ -42,7 +42,9 @@ pub enum CompileError {
     #[error(transparent)]
     Unusable(CacheError),
     /// There is one, and it is wrong.
-    #[error("the compiler returned something that cannot be used")]
+    #[error(
+        "the compiler returned something that cannot be used; if plugind was upgraded, restart it"
+    )]
     Useless(#[source] CacheError),
 }
 

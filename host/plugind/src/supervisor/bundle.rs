@@ -13,7 +13,7 @@ use crate::{
     world::bindings::exports::plugind::plugin::lifecycle::StopReason,
 };
 use std::{mem::take, time::Instant};
-use tracing::error;
+use tracing::{error, warn};
 
 impl Supervisor {
     /// Whether this very set was refused as a whole before, and nobody asks for another try: systemd 257 sends SIGHUP
@@ -23,9 +23,13 @@ impl Supervisor {
             && let Some((found, failed)) = &self.refused
             && *found == self.found
         {
-            self.note(|reload| {
-                failed.iter().cloned().for_each(|failed| reload.failed(failed));
-            });
+            let failed = failed.clone();
+            let plugins: Vec<_> = failed.iter().map(|failed| failed.plugin.to_string()).collect();
+            warn!(
+                failed = plugins.join(" "),
+                "nothing is reloaded: all or nothing was asked for, and is not to be had; `pluginctl reload` tries again"
+            );
+            self.note(|reload| failed.into_iter().for_each(|failed| reload.failed(failed)));
             return true;
         }
         self.refused = None;
@@ -130,7 +134,7 @@ impl Supervisor {
     }
 
     /// A plugin that was not there before is not there.
-    fn forget(&mut self, name: &PluginName) {
+    pub(super) fn forget(&mut self, name: &PluginName) {
         let Some(kept) = self.plugins.get_mut(name) else { return };
         (kept.removed, kept.problem) = (true, None);
         if kept.is_gone() {

@@ -133,6 +133,7 @@ impl Supervisor {
         }
         self.found = found(&findings.plugins);
         self.unreadable = None;
+        self.note(Reload::judge_anew);
         if !replace(&mut self.scanned, true) {
             self.let_go_of_strangers();
         }
@@ -175,7 +176,14 @@ impl Supervisor {
         let vanished = self.plugins.keys().filter(|name| !self.found.contains_key(*name)).cloned();
         let vanished: Vec<_> = vanished.collect();
         if terms.all_or_nothing {
+            // What was not there before is not there again, and nothing that is removed.
+            let (newcomers, vanished): (Vec<_>, _) =
+                vanished.into_iter().partition(|name| self.newcomers.remove(name));
             self.vanished = vanished;
+            for name in newcomers {
+                self.want_nothing_else(&name);
+                self.forget(&name);
+            }
         } else {
             for name in vanished {
                 self.remove(&name, StopReason::Removed);

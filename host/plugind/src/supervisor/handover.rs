@@ -101,9 +101,12 @@ impl Supervisor {
         let time = current.map(|current| current.manifest().handover.timeout).unwrap_or_default();
         let time = humantime::format_duration(time);
         let why = match kept.generations.progress() {
-            Progress::Restoring => "the new version did not take over what it was given",
+            Progress::Restoring => "the `restore` of the new version has not returned",
             Progress::Settled => "other plugins took longer",
-            _ => "what the old version has under way has to end before it hands over",
+            _ if current.is_some_and(|current| current.pool.has_begun_to_save()) => {
+                "the `save` of the old version has not returned"
+            }
+            _ => "what the old version has under way has to end first, and does not",
         };
         let error = format!(
             "nothing was handed over within {time}: {why}; handover.timeout-sec gives it longer"

@@ -242,6 +242,9 @@ impl Supervisor {
         for (name, kept) in self.plugins.iter().filter(|(_, kept)| !kept.removed) {
             kept.sum_up(name, &mut summary);
         }
+        let refused = self.refused.iter().flat_map(|(_, failed)| failed);
+        let strangers = refused.filter(|failed| !self.plugins.contains_key(&failed.plugin));
+        summary.failed.extend(strangers.cloned());
         self.settled |= summary.is_settled();
         self.summary.send_if_modified(|last| {
             let before = replace(last, summary);
