@@ -39,7 +39,7 @@ const ACTS: [(&str, &[&str]); 51] = [
     ("give-away /var/lib/plugind/probe-file", &["SystemCallFilter"]),
     ("leave-core", &["LimitCORE"]),
     (
-        "read /var/cache/private/plugind",
+        "write-code /var/cache/private/plugind",
         &["CapabilityBoundingSet", "DynamicUser", "PrivateUsers", "RootDirectory"],
     ),
     // What can be run.

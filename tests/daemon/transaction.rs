@@ -224,6 +224,35 @@ fn nothing_stays_behind_of_all_or_nothing_that_was_asked_for_twice() {
 }
 
 #[test]
+fn settings_that_break_during_a_reload_leave_it_with_what_was_found_before() {
+    let tree =
+        Tree::new().with("hello").with_named("slow", "counts", "").with_named("old", "hello", "");
+    let daemon = start(&tree);
+    let settings = tree.root().join("etc/plugind/plugind.toml");
+    for parameters in ["{}", ALL_OR_NOTHING] {
+        tree.put("slow.wasm", another(SLOW));
+        let mut reload = Reload::ask(&tree, parameters);
+        reload.wait_for(|reply| steps(reply).iter().any(|(plugin, _)| *plugin == "slow"));
+        tree.remove("old.wasm");
+        fs::write(&settings, "nonsense = 1\n").unwrap();
+        let told = Reload::ask(&tree, parameters).over();
+        let over = reload.over();
+        assert_eq!(told, over, "they are one");
+        assert!(over["unreadable"].as_str().unwrap().contains("nonsense"), "{over}");
+        let together = parameters == ALL_OR_NOTHING;
+        let changed = if together { json!([]) } else { json!(["slow"]) };
+        assert_eq!((&over["changed"], &over["removed"]), (&changed, &json!([])), "{over}");
+        assert_eq!(over["takenBack"], json!(together));
+        assert_eq!(daemon.get("/old").status(), 200);
+        fs::remove_file(&settings).unwrap();
+        tree.put_guest("old", "hello");
+    }
+    tree.remove("old.wasm");
+    let over = Reload::ask(&tree, "{}").over();
+    assert_eq!((&over["changed"], &over["removed"]), (&json!(["slow"]), &json!(["old"])), "{over}");
+}
+
+#[test]
 fn no_more_new_versions_are_in_work_than_were_allowed() {
     let tree = Tree::new();
     let names = ["a", "b", "c", "d"];

@@ -29,7 +29,7 @@ pub(crate) fn keep(cache: Option<PathBuf>, most: &Most, idle: Duration) -> anyho
     setrlimit(Resource::Core, Rlimit { current: Some(0), maximum: Some(0) })?;
     rustix::thread::set_no_new_privs(true)?;
     if !sandbox::has_landlock() {
-        crate::tell(
+        tell(
             "there is no Landlock for what reads components, because of the kernel or of SystemCallFilter=; a filter and limits alone hold it",
         );
     }
@@ -114,4 +114,10 @@ fn read(descriptor: OwnedFd, most: u64) -> Result<Vec<u8>, Trouble> {
         return Err(Trouble::Component(format!("the component is larger than {most} bytes")));
     }
     Ok(component)
+}
+
+/// Says something on standard error, which is the journal under systemd and nothing elsewhere.
+#[expect(clippy::print_stderr, reason = "there is nobody else to tell")]
+pub(crate) fn tell(what: &str) {
+    eprintln!("{what}");
 }

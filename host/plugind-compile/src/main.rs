@@ -50,15 +50,10 @@ fn main() -> ExitCode {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             // The daemon sees only that the answer is missing; under systemd this is in the journal.
-            tell(&format!("{error:#}"));
+            keeper::tell(&format!("{error:#}"));
             ExitCode::FAILURE
         }
     }
-}
-
-#[expect(clippy::print_stderr, reason = "there is nobody else to tell")]
-fn tell(what: &str) {
-    eprintln!("{what}");
 }
 
 /// The directory that systemd made for `CacheDirectory=`.

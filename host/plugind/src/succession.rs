@@ -566,6 +566,8 @@ mod tests {
         gone: BTreeSet<u64>,
         held: Option<u64>,
         restored: BTreeSet<u64>,
+        /// To whom requests go, by what was published last.
+        published: Option<u64>,
     }
 
     impl Witness {
@@ -575,6 +577,7 @@ mod tests {
                     Order::Swapped { new, old } => {
                         assert!(self.serving.is_none() || self.serving == *old, "two would serve");
                         (self.serving, self.held) = (Some(*new), None);
+                        self.published = plugin.serving().map(Member::number);
                         self.ever_served.insert(*new);
                     }
                     Order::Do(number, Effect::Dismiss) => {
@@ -609,8 +612,8 @@ mod tests {
                     Order::Restore(number, _) => {
                         assert!(self.restored.insert(*number), "{number} would have it twice");
                     }
+                    Order::Publish => self.published = plugin.serving().map(Member::number),
                     Order::Do(..)
-                    | Order::Publish
                     | Order::Concluded(..)
                     | Order::CandidateFailed(_)
                     | Order::SaverFailed(_) => (),
@@ -620,6 +623,8 @@ mod tests {
                 assert!(!self.dismissed.contains(&serving.number), "it leaves and serves");
                 assert!(plugin.leaving().iter().all(|leaving| leaving.number != serving.number));
             }
+            let serving = plugin.serving().map(Member::number);
+            assert_eq!(self.published, serving, "what serves and what is published differ");
             self.serving = plugin.current().map(Member::number);
         }
     }

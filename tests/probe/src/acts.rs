@@ -33,6 +33,13 @@ pub(crate) fn attempt(act: &str, argument: &str) -> io::Result<()> {
         "find" => find(argument),
         "read" => read(argument),
         "write" => fs::OpenOptions::new().write(true).open(argument).map(drop),
+        "write-code" => {
+            let mut entries =
+                fs::read_dir(argument)?.map_while(Result::ok).map(|entry| entry.path());
+            let code = entries.find(|path| path.extension().is_some_and(|kind| kind == "cwasm"));
+            let code = code.ok_or_else(|| refused("there is no compiled file"))?;
+            fs::OpenOptions::new().write(true).open(code).map(drop)
+        }
         "create" => fs::create_dir(argument).and_then(|()| fs::remove_dir(argument)),
         "write-and-run" => fs::copy(PROGRAM, argument).and_then(|_| run(argument)),
         "tell-user" => holds(fs::metadata(argument)?.uid() != NOBODY, "it is nobody's"),
