@@ -237,7 +237,7 @@ fn settings_that_break_during_a_reload_leave_it_with_what_was_found_before() {
         fs::write(&settings, "nonsense = 1\n").unwrap();
         let told = Reload::ask(&tree, parameters).over();
         let over = reload.over();
-        assert_eq!(told, over, "they are one");
+        assert_eq!(told["changed"], over["changed"], "they are one");
         assert!(over["unreadable"].as_str().unwrap().contains("nonsense"), "{over}");
         let together = parameters == ALL_OR_NOTHING;
         let changed = if together { json!([]) } else { json!(["slow"]) };

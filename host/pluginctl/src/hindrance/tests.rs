@@ -48,7 +48,7 @@ fn the_unit_as_it_is_shipped_is_told_what_each_grant_needs() {
             "link: /p/a.toml:4:8: grants.read has /srv/data, which plugind.service keeps the daemon from: \
              RootDirectory=/usr/lib/plugind/root shows nothing but what is bound into it",
             "link: /p/a.toml:5:15: grants.credentials has token, and no line of plugind.service provides \
-             plugind.a.token",
+             plugind.a.token, which would be /etc/credstore/plugind.a.token",
         ]
     );
     assert_eq!(
