@@ -17,17 +17,17 @@ struct Ran {
     stderr: String,
 }
 
-fn socket(tree: &Tree) -> PathBuf {
+pub(crate) fn socket(tree: &Tree) -> PathBuf {
     tree.root().join("run/plugind/control")
 }
 
 /// Starts a daemon with a control socket below the tree's root, and waits only until its sockets are open.
-fn begin(tree: &Tree) -> Daemon {
+pub(crate) fn begin(tree: &Tree) -> Daemon {
     fs::create_dir_all(socket(tree).parent().unwrap()).unwrap();
     Daemon::begin(tree, &["--listen", &format!("control={}", socket(tree).display())])
 }
 
-fn start(tree: &Tree) -> Daemon {
+pub(crate) fn start(tree: &Tree) -> Daemon {
     let daemon = begin(tree);
     daemon.wait_until_ready();
     daemon

@@ -1,34 +1,21 @@
 //! A reload is a transaction: what is on its way shows, what must go together does, and what cannot leaves all as it was.
 
-use crate::RESTARTS;
-use plugind_tests::{Daemon, Signal, Tree, another};
+use crate::{
+    RESTARTS,
+    control::{begin, socket, start},
+};
+use plugind_tests::{Signal, Tree, another};
 use serde_json::{Value, json};
 use std::{
     collections::BTreeSet,
     fs,
     io::{BufRead, BufReader, Write},
     os::unix::net::UnixStream,
-    path::PathBuf,
 };
 
 const ALL_OR_NOTHING: &str = r#"{"allOrNothing":true}"#;
 /// Ready after its own time, which is long enough for others to come meanwhile.
 const SLOW: &str = "warmup";
-
-fn socket(tree: &Tree) -> PathBuf {
-    tree.root().join("run/plugind/control")
-}
-
-fn begin(tree: &Tree) -> Daemon {
-    fs::create_dir_all(socket(tree).parent().unwrap()).unwrap();
-    Daemon::begin(tree, &["--listen", &format!("control={}", socket(tree).display())])
-}
-
-fn start(tree: &Tree) -> Daemon {
-    let daemon = begin(tree);
-    daemon.wait_until_ready();
-    daemon
-}
 
 /// A reload that was asked for over the control socket, and what is said of it.
 struct Reload(BufReader<UnixStream>);
