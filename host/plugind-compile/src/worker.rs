@@ -1,7 +1,7 @@
 //! The half that compiles: bytes in, code out, and nothing else at hand.
 //!
-//! It is trusted for the code of this one component. A component that takes it over gets what it could have had anyway,
-//! since its own code is what comes out.
+//! It is trusted for the code of this one component, and for nothing else. A component that takes it over chooses that
+//! code, which then runs in the daemon without the runtime's walls; no other component's code is within its reach.
 
 use crate::sandbox;
 use plugind_code::engine::{Kind, engine_config};

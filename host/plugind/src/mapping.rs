@@ -5,7 +5,8 @@
 //! readable only, and the part of it that is code is then mapped anew, from the same place of the same file. What was
 //! there before and what is there afterwards are the same bytes; only the permission differs.
 //!
-//! This takes `unsafe`, once: to put a mapping in the place of another. It happens while nobody else has the component.
+//! This takes `unsafe`, once: to put a mapping in the place of another, and once more on processors whose caches have to
+//! be told. It happens while nobody else has the component.
 
 use rustix::{
     fs::{StatVfsMountFlags, fstatvfs},
