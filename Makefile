@@ -9,7 +9,7 @@ PORT ?= 8080
 export DESTDIR PREFIX PORT REPS RELOADS PARTS SECONDS_PER_RUN SECONDS_PER_TARGET
 
 daemon := -p plugind -p pluginctl
-compiler := -p plugind-compile -p plugind-code
+compiler := -p plugind-compile -p plugind-artifact
 plugins := -p plugind-sdk -p hello -p greeter-02 -p warmup -p ticker
 guest := --profile guest --target wasm32-wasip2
 # The Debians whose systemd the installation is tested under, beside that of this machine: 252, 257, and the newest. Of

@@ -3,26 +3,23 @@
 use crate::{
     output::Output,
     print::{self, json_lines},
-    tree::Tree,
+    search_path::Tree,
 };
 use clap::Args;
 use plugind::{
-    chain::Chain,
-    config::{Document, Setting},
-    name::PluginName,
+    base::{error_chain::ErrorChain, name::PluginName, text::Escaped},
+    config::{Document, Setting, settings},
     plugin::{
         scan::{Scanned, scan},
         verify::{VerifyError, manifest_of},
     },
-    settings,
-    text::Escaped,
 };
 use serde_json::{Value, json};
 use std::path::{Path, PathBuf};
 
 /// What is printed, and for whom.
 #[derive(Args)]
-pub(crate) struct Cat {
+pub(crate) struct CatArgs {
     /// The plugin; without it plugind.toml
     #[arg(value_name = "NAME")]
     plugin: Option<PluginName>,
@@ -33,7 +30,7 @@ pub(crate) struct Cat {
     json: bool,
 }
 
-impl Cat {
+impl CatArgs {
     /// Reads what is asked for.
     pub(crate) fn run(&self) -> Output {
         let (mistakes, is_configuration) = match &self.plugin {
@@ -57,7 +54,7 @@ impl Cat {
 
     fn manifest(&self, name: &PluginName) -> Result<String, Vec<String>> {
         let Scanned { found, masked, .. } =
-            scan(&self.tree.search_path()).map_err(|error| vec![Chain(&error).to_string()])?;
+            scan(&self.tree.search_path()).map_err(|error| vec![ErrorChain(&error).to_string()])?;
         if let Some(masked) = masked.iter().find(|masked| masked.name == *name) {
             return Err(vec![format!("the plugin {name} is masked by {}", masked.by.display())]);
         }
@@ -70,7 +67,7 @@ impl Cat {
             VerifyError::Manifest(complaints) => {
                 complaints.iter().map(ToString::to_string).collect()
             }
-            error => vec![Chain(&error).to_string()],
+            error => vec![ErrorChain(&error).to_string()],
         })?;
         self.shown(Some(&found.component), &document)
     }

@@ -3,30 +3,30 @@
 
 use crate::{
     columns::columns,
-    hindrance::{DropIn, Hindrance, judge},
+    format::{kind, mode_of, route},
     interrupt::Interrupt,
     output::Output,
     print::{self, json_lines, line},
-    shown::{kind, mode_of, route},
+    sandbox_conflict::{DropIn, SandboxConflict, judge},
+    search_path::Tree,
     systemctl,
-    tree::Tree,
     unit::{UNIT, Unit},
 };
 use clap::Args;
 use plugind::{
-    chain::Chain,
-    check::{Checked, Report, Workshop, check, check_one},
-    config::SearchPath,
-    environment::Environment,
-    name::PluginName,
+    base::{error_chain::ErrorChain, name::PluginName, text::Escaped},
+    check::{CheckContext, Checked, Report, check, check_one},
+    config::{
+        SearchPath,
+        settings::{self, Settings},
+    },
     plugin::{
-        compiler::{Compiler, Place},
+        compiler::{Compiler, CompilerLocation},
         grants::grants_of_use,
         scan::{Masked, Scanned, scan_one},
     },
-    settings::{self, Settings},
-    summary::Stage,
-    text::Escaped,
+    supervisor::summary::FailedStage,
+    systemd::directories::Environment,
 };
 use serde_json::{Value, json};
 use std::{
@@ -38,7 +38,7 @@ use tempfile::TempDir;
 
 /// What is checked, and how.
 #[derive(Args)]
-pub(crate) struct Check {
+pub(crate) struct CheckArgs {
     /// Components, or directories of them; without any the configuration as a whole
     #[arg(value_name = "PATH")]
     paths: Vec<PathBuf>,
@@ -60,7 +60,7 @@ pub(crate) struct Check {
 
 /// What a check compiles with.
 struct Tools {
-    workshop: Workshop,
+    workshop: CheckContext,
     /// It ends the compilers, with which the check soon ends by itself.
     interrupt: Interrupt,
     /// It is gone, with all that was compiled, when this is.
@@ -80,7 +80,7 @@ struct Hindrances {
 const NOT_COMPILED: &str =
     "nothing was compiled or linked, so that a plugin may fail that is called good here";
 
-impl Check {
+impl CheckArgs {
     /// Checks what is asked for.
     pub(crate) fn run(&self) -> Output {
         let mut output = Output::default();
@@ -136,8 +136,11 @@ impl Check {
             ));
         }
         let compile = &settings.compile;
-        let compiler =
-            Compiler::new(Place::Program(program), compile.timeout, compile.memory_max.0);
+        let compiler = Compiler::new(
+            CompilerLocation::Program(program),
+            compile.timeout,
+            compile.memory_max.0,
+        );
         // Before there is anything that would be left behind.
         let ended = compiler.clone();
         let interrupt = Interrupt::watch(move || ended.end())
@@ -148,8 +151,8 @@ impl Check {
         let root = self.tree.root();
         let credentials =
             environment.credentials(root).filter(|path| root.is_none() || path.exists());
-        let workshop = Workshop::new(directory.path(), compiler, settings.engine, credentials)
-            .map_err(|error| Chain(&error).to_string())?;
+        let workshop = CheckContext::new(directory.path(), compiler, settings.engine, credentials)
+            .map_err(|error| ErrorChain(&error).to_string())?;
         Ok(Tools { workshop, interrupt, _directory: directory })
     }
 
@@ -161,7 +164,12 @@ impl Check {
         }
     }
 
-    fn check_path(&self, path: &Path, workshop: Option<&Workshop>, output: &mut Output) -> Value {
+    fn check_path(
+        &self,
+        path: &Path,
+        workshop: Option<&CheckContext>,
+        output: &mut Output,
+    ) -> Value {
         if path.is_dir() {
             let search_path = self.tree.search_path().with_only_plugins(path.to_owned());
             return self.check_all(search_path, workshop, output);
@@ -191,14 +199,14 @@ impl Check {
     fn check_all(
         &self,
         search_path: SearchPath,
-        workshop: Option<&Workshop>,
+        workshop: Option<&CheckContext>,
         output: &mut Output,
     ) -> Value {
         let mut report = match check(&search_path, workshop) {
             Ok(report) => report,
             Err(error) => {
                 output.is_configuration = true;
-                output.mistakes.push(Chain(&error).to_string());
+                output.mistakes.push(ErrorChain(&error).to_string());
                 return json!({ "mistakes": output.mistakes });
             }
         };
@@ -240,9 +248,11 @@ impl Hindrances {
             let found = judge(&checked.name, &manifest.grants, unit, &mut drop_in);
             let (at_link, later): (Vec<_>, Vec<_>) =
                 found.into_iter().partition(|hindrance| hindrance.at_link);
-            let told = |found: Vec<Hindrance>| found.into_iter().map(|hindrance| hindrance.told);
+            let told =
+                |found: Vec<SandboxConflict>| found.into_iter().map(|hindrance| hindrance.told);
             if !at_link.is_empty() {
-                let (_, lines) = checked.failed.get_or_insert_with(|| (Stage::Link, Vec::new()));
+                let (_, lines) =
+                    checked.failed.get_or_insert_with(|| (FailedStage::Link, Vec::new()));
                 lines.extend(told(at_link));
             }
             if !later.is_empty() {

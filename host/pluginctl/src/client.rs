@@ -16,7 +16,7 @@ use zlink::{
 
 /// Where the daemon is found.
 #[derive(clap::Args)]
-pub(crate) struct Place {
+pub(crate) struct ControlAddress {
     /// Looks for the control socket (/run/plugind/control) below this directory
     #[arg(long, value_name = "DIR")]
     root: Option<PathBuf>,
@@ -25,7 +25,7 @@ pub(crate) struct Place {
     socket: Option<PathBuf>,
 }
 
-impl Place {
+impl ControlAddress {
     fn socket(&self) -> PathBuf {
         let root = self.root.as_deref().unwrap_or(Path::new("/"));
         self.socket.clone().unwrap_or_else(|| root.join(api::SOCKET))
@@ -35,7 +35,7 @@ impl Place {
 /// What the daemon can be asked for.
 #[derive(Debug, Serialize)]
 #[serde(tag = "method", content = "parameters")]
-pub(crate) enum Method {
+pub(crate) enum CallMethod {
     #[serde(rename = "io.plugind.List")]
     List,
     #[serde(rename = "io.plugind.Describe")]
@@ -53,19 +53,19 @@ pub(crate) enum Method {
 /// The errors of `io.plugind`.
 #[derive(Debug, ReplyError)]
 #[zlink(interface = "io.plugind")]
-pub(crate) enum Refusal {
+pub(crate) enum CallRefused {
     NoSuchPlugin { name: String },
-    RestartFailed { failure: api::Failure },
-    ReloadFailed { unreadable: Option<String>, failed: Vec<api::Failure> },
+    RestartFailed { failure: api::PluginFailure },
+    ReloadFailed { unreadable: Option<String>, failed: Vec<api::PluginFailure> },
     Stopping,
 }
 
-impl fmt::Display for Refusal {
+impl fmt::Display for CallRefused {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::NoSuchPlugin { name } => write!(f, "there is no plugin {name}"),
             Self::RestartFailed { failure } => {
-                let api::Failure { plugin, stage, error, remedy, .. } = failure;
+                let api::PluginFailure { plugin, stage, error, remedy, .. } = failure;
                 write!(f, "{plugin}: not restarted: failed at {stage}: {error}; {remedy}")
             }
             Self::ReloadFailed { .. } => f.write_str("not everything could be taken over"),
@@ -93,7 +93,7 @@ pub(crate) enum ClientError {
     #[error("only root and the user of the daemon may do this")]
     NotAllowed,
     #[error("{0}")]
-    Refused(Refusal),
+    Refused(CallRefused),
     #[error("plugind refuses with an error that this pluginctl {version} does not know: {name}", version = env!("CARGO_PKG_VERSION"))]
     RefusedByName { name: String },
     #[error("this pluginctl {version} and the daemon do not understand each other: {why}", version = env!("CARGO_PKG_VERSION"))]
@@ -110,7 +110,7 @@ impl From<zlink::Error> for ClientError {
             // An error of no parameters may have an empty set of them, which makes it an unknown one.
             zlink::Error::UnknownErrorReply(name) => match name.as_str() {
                 "org.varlink.service.PermissionDenied" => Self::NotAllowed,
-                "io.plugind.Stopping" => Self::Refused(Refusal::Stopping),
+                "io.plugind.Stopping" => Self::Refused(CallRefused::Stopping),
                 _ => Self::RefusedByName { name },
             },
             zlink::Error::Json(error) => Self::NotUnderstood { why: error.to_string() },
@@ -128,7 +128,7 @@ pub(crate) struct Client(Connection);
 
 impl Client {
     /// Connects, within a runtime.
-    pub(crate) fn connect(place: &Place) -> Result<Self, ClientError> {
+    pub(crate) fn connect(place: &ControlAddress) -> Result<Self, ClientError> {
         let path = place.socket();
         // One that waits: where many wait for the daemon already, another one is turned away otherwise.
         let stream = UnixStream::connect(&path).map_err(|source| match source.kind() {
@@ -142,7 +142,7 @@ impl Client {
     }
 
     /// Asks for something that has one reply.
-    pub(crate) async fn call<R>(&mut self, method: Method) -> Result<R, ClientError>
+    pub(crate) async fn call<R>(&mut self, method: CallMethod) -> Result<R, ClientError>
     where
         R: DeserializeOwned + Debug,
     {
@@ -151,7 +151,7 @@ impl Client {
     }
 
     /// Asks for something that has any number of replies, which [`Client::next`] returns.
-    pub(crate) async fn begin(&mut self, method: Method) -> Result<(), ClientError> {
+    pub(crate) async fn begin(&mut self, method: CallMethod) -> Result<(), ClientError> {
         Ok(self.0.send_call(&Call::new(method).set_more(true), Vec::new()).await?)
     }
 
@@ -160,7 +160,7 @@ impl Client {
     where
         R: DeserializeOwned + Debug,
     {
-        let (reply, _) = self.0.receive_reply::<R, Refusal>().await?;
+        let (reply, _) = self.0.receive_reply::<R, CallRefused>().await?;
         let reply = reply.map_err(ClientError::Refused)?;
         let more = reply.continues() == Some(true);
         let parameters = reply.into_parameters();
@@ -169,9 +169,9 @@ impl Client {
     }
 
     /// Asks for something that is done and said no more of.
-    pub(crate) async fn tell(&mut self, method: Method) -> Result<(), ClientError> {
+    pub(crate) async fn tell(&mut self, method: CallMethod) -> Result<(), ClientError> {
         self.0.send_call(&Call::new(method), Vec::new()).await?;
-        let (reply, _) = self.0.receive_reply::<serde::de::IgnoredAny, Refusal>().await?;
+        let (reply, _) = self.0.receive_reply::<serde::de::IgnoredAny, CallRefused>().await?;
         reply.map(drop).map_err(ClientError::Refused)
     }
 }

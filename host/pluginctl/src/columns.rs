@@ -1,7 +1,7 @@
 //! Tables for people: columns as wide as they need to be, as systemctl(1) prints them.
 
 use comfy_table::{CellAlignment, ContentArrangement, Table, presets};
-use plugind::text::Escaped;
+use plugind::base::text::Escaped;
 
 /// Lays `rows` out below `header`, of which each has as many cells. What would end a line or steer a terminal is
 /// escaped.

@@ -6,7 +6,7 @@ use clap_complete::{Shell, generate};
 use std::process::ExitCode;
 
 #[derive(clap::Args)]
-pub(crate) struct Completion {
+pub(crate) struct CompletionArgs {
     /// The shell
     #[arg(value_name = "SHELL")]
     shell: ShellName,
@@ -30,7 +30,7 @@ enum Program {
     Plugind,
 }
 
-impl Completion {
+impl CompletionArgs {
     /// Prints it; `own` is the command line of this program.
     pub(crate) fn run(self, own: Command) -> Result<ExitCode, Problem> {
         let shell = match self.shell {
@@ -40,7 +40,7 @@ impl Completion {
         };
         let (mut command, name) = match self.program {
             Program::Pluginctl => (own, "pluginctl"),
-            Program::Plugind => (plugind::arguments::Arguments::command(), "plugind"),
+            Program::Plugind => (plugind::cli::Arguments::command(), "plugind"),
         };
         let mut script = Vec::new();
         generate(shell, &mut command, name, &mut script);

@@ -18,8 +18,8 @@ pub(crate) fn greeter() -> api::Plugin {
     }
 }
 
-pub(crate) fn failure() -> api::Failure {
-    api::Failure {
+pub(crate) fn failure() -> api::PluginFailure {
+    api::PluginFailure {
         plugin: "bad".to_owned(),
         stage: "verify".to_owned(),
         error: "/etc/plugind/plugins/bad.toml:1:1: unknown key".to_owned(),

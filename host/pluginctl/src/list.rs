@@ -1,28 +1,28 @@
 //! `pluginctl list`: all plugins, one line each.
 
 use crate::{
-    client::{Client, Method, Place},
+    client::{CallMethod, Client, ControlAddress},
     columns::columns,
     print::{json, print},
     problem::{Problem, wait_for},
-    since::{ago, moment},
+    relative_time::{ago, moment},
 };
 use plugind::api;
 use std::{process::ExitCode, time::SystemTime};
 
 #[derive(clap::Args)]
-pub(crate) struct List {
+pub(crate) struct ListArgs {
     /// Prints JSON, as the control socket has it
     #[arg(long)]
     json: bool,
     #[command(flatten)]
-    place: Place,
+    place: ControlAddress,
 }
 
-impl List {
+impl ListArgs {
     pub(crate) fn run(self) -> Result<ExitCode, Problem> {
         let list: api::List =
-            wait_for(async { Ok(Client::connect(&self.place)?.call(Method::List).await?) })?;
+            wait_for(async { Ok(Client::connect(&self.place)?.call(CallMethod::List).await?) })?;
         print(&if self.json { json(&list) } else { table(&list.plugins, SystemTime::now()) })?;
         Ok(ExitCode::SUCCESS)
     }

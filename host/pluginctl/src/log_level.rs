@@ -1,24 +1,24 @@
 //! `pluginctl log-level`: how much the daemon says.
 
 use crate::{
-    client::{Client, Method, Place},
+    client::{CallMethod, Client, ControlAddress},
     problem::{Problem, wait_for},
 };
-use plugind::{api, arguments::priorities, journal::Priority};
+use plugind::{api, base::priority::Priority, cli::priorities};
 use std::process::ExitCode;
 
 #[derive(clap::Args)]
-pub(crate) struct LogLevel {
+pub(crate) struct LogLevelArgs {
     /// The least important entries that are kept
     #[arg(value_name = "PRIORITY", value_parser = priorities())]
     priority: Priority,
     #[command(flatten)]
-    place: Place,
+    place: ControlAddress,
 }
 
-impl LogLevel {
+impl LogLevelArgs {
     pub(crate) fn run(self) -> Result<ExitCode, Problem> {
-        let asked = Method::SetLogLevel(api::LogLevel { level: self.priority.number().into() });
+        let asked = CallMethod::SetLogLevel(api::LogLevel { level: self.priority.number().into() });
         wait_for(async { Ok(Client::connect(&self.place)?.tell(asked).await?) })?;
         Ok(ExitCode::SUCCESS)
     }

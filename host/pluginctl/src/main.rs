@@ -7,10 +7,10 @@ mod columns;
 mod completion;
 #[cfg(test)]
 mod fixtures;
-mod hindrance;
+mod sandbox_conflict;
 mod interrupt;
 mod list;
-mod live;
+mod progress_line;
 mod log_level;
 mod output;
 mod print;
@@ -19,11 +19,11 @@ mod progress;
 mod reload;
 mod restart;
 mod routes;
-mod shown;
-mod since;
+mod format;
+mod relative_time;
 mod status;
 mod systemctl;
-mod tree;
+mod search_path;
 mod unit;
 mod view;
 
@@ -36,7 +36,7 @@ const EX_USAGE: u8 = 64;
 /// Looks after plugind and its plugins.
 #[derive(Parser)]
 #[command(version, about, long_about = None)]
-struct Arguments {
+struct PluginctlArguments {
     #[command(subcommand)]
     command: Command,
 }
@@ -44,27 +44,27 @@ struct Arguments {
 #[derive(Subcommand)]
 enum Command {
     /// Lists the plugins of the running daemon
-    List(list::List),
+    List(list::ListArgs),
     /// Shows how the running daemon is, or one of its plugins
-    Status(status::Status),
+    Status(status::StatusArgs),
     /// Has the daemon read its directories anew and take over what changed
-    Reload(reload::Reload),
+    Reload(reload::ReloadArgs),
     /// Replaces all instances of plugins by new ones
-    Restart(restart::Restart),
+    Restart(restart::RestartArgs),
     /// Sets the least important entries that the daemon keeps in the log
-    LogLevel(log_level::LogLevel),
+    LogLevel(log_level::LogLevelArgs),
     /// Says what is wrong with the configuration, and what would be served where; or the same of components
-    Check(check::Check),
+    Check(check::CheckArgs),
     /// Prints a manifest as it counts, with the places that its values came from
-    Cat(cat::Cat),
+    Cat(cat::CatArgs),
     /// Prints which plugin the configuration gives which route
-    Routes(routes::Routes),
+    Routes(routes::RoutesArgs),
     /// Prints what a shell needs to complete command lines
-    Completion(completion::Completion),
+    Completion(completion::CompletionArgs),
 }
 
 fn main() -> ExitCode {
-    let arguments = match Arguments::try_parse() {
+    let arguments = match PluginctlArguments::try_parse() {
         Ok(arguments) => arguments,
         Err(error) => {
             // Where it cannot be printed, the exit status still tells.
@@ -81,7 +81,7 @@ fn main() -> ExitCode {
         Command::Check(check) => return check.run().print(),
         Command::Cat(cat) => return cat.run().print(),
         Command::Routes(routes) => return routes.run().print(),
-        Command::Completion(completion) => completion.run(Arguments::command()),
+        Command::Completion(completion) => completion.run(PluginctlArguments::command()),
     };
     done.unwrap_or_else(|problem| {
         if problem.is_worth_telling() {

@@ -1,6 +1,6 @@
 //! What is printed, and with which status that ends.
 
-use plugind::text::Escaped;
+use plugind::base::text::Escaped;
 use std::{
     io::{self, Write},
     process::ExitCode,

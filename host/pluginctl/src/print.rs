@@ -1,6 +1,6 @@
 //! What is printed: whole lines, in which no text from elsewhere steers a terminal.
 
-use plugind::text::{Escaped, is_harmful};
+use plugind::base::text::{Escaped, is_harmful};
 use serde::Serialize;
 use serde_json::Value;
 use std::{

@@ -1,6 +1,6 @@
 //! Why a command did not do what it was told, and the exit status for that.
 
-use crate::client::{ClientError, Refusal};
+use crate::client::{CallRefused, ClientError};
 use std::{
     future::Future,
     io::{self, ErrorKind},
@@ -40,7 +40,7 @@ impl Problem {
 
     /// Whether the daemon did its work, and it is only that this could not be done.
     pub(crate) fn is_refusal(&self) -> bool {
-        use Refusal::{NoSuchPlugin, RestartFailed};
+        use CallRefused::{NoSuchPlugin, RestartFailed};
         matches!(
             self,
             Self::Client(ClientError::Refused(NoSuchPlugin { .. } | RestartFailed { .. }))
@@ -49,7 +49,7 @@ impl Problem {
 
     /// Whether there is no plugin of that name.
     pub(crate) fn is_no_such_plugin(&self) -> bool {
-        matches!(self, Self::Client(ClientError::Refused(Refusal::NoSuchPlugin { .. })))
+        matches!(self, Self::Client(ClientError::Refused(CallRefused::NoSuchPlugin { .. })))
     }
 }
 

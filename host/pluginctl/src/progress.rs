@@ -8,7 +8,7 @@ const NAMES: usize = 5;
 
 /// What was told already.
 #[derive(Default)]
-pub(crate) struct Progress {
+pub(crate) struct ReloadProgress {
     scanned: bool,
     told: BTreeSet<String>,
     /// The plugins that are or were compiled, in this order.
@@ -19,15 +19,15 @@ pub(crate) struct Progress {
 
 /// A line about something that has come about.
 #[derive(Debug, PartialEq, Eq)]
-pub(crate) struct News {
+pub(crate) struct ReloadEvent {
     pub(crate) line: String,
     /// It is worth reading later; what is not is shown by a terminal only while it is so.
     pub(crate) lasts: bool,
 }
 
-impl Progress {
+impl ReloadProgress {
     /// What has come about since the last reply.
-    pub(crate) fn news(&mut self, now: &api::Reload) -> Vec<News> {
+    pub(crate) fn news(&mut self, now: &api::Reload) -> Vec<ReloadEvent> {
         let scanned = now.scanned && now.unreadable.is_none();
         let draining = now.draining.iter().cloned().collect();
         let drained = std::mem::replace(&mut self.draining, draining);
@@ -39,7 +39,7 @@ impl Progress {
         let mut news = Vec::new();
         let mut tell = |told: &mut BTreeSet<String>, line: String, lasts| {
             if told.insert(line.clone()) {
-                news.push(News { line, lasts });
+                news.push(ReloadEvent { line, lasts });
             }
         };
         if !std::mem::replace(&mut self.scanned, true) {
@@ -79,13 +79,13 @@ impl Progress {
     /// What has failed since the last reply: plugin, stage, cause and remedy.
     pub(crate) fn failures(&mut self, now: &api::Reload) -> Vec<String> {
         let all = now.failed.iter().map(|failure| {
-            let api::Failure { plugin, stage, error, remedy, .. } = failure;
+            let api::PluginFailure { plugin, stage, error, remedy, .. } = failure;
             format!("{plugin}: failed at {stage}: {error}; {remedy}")
         });
         all.filter(|line| self.failures.insert(line.clone())).collect()
     }
 
-    /// What is being done, on one line, to be called behind [`Progress::news`].
+    /// What is being done, on one line, to be called behind [`ReloadProgress::news`].
     pub(crate) fn doing(&self, now: &api::Reload) -> Option<String> {
         if !now.scanned {
             return Some("scanning".to_owned());
@@ -162,13 +162,13 @@ mod tests {
         awaited.into()
     }
 
-    fn told(progress: &mut Progress, now: &api::Reload) -> Vec<String> {
+    fn told(progress: &mut ReloadProgress, now: &api::Reload) -> Vec<String> {
         progress.news(now).into_iter().map(|news| news.line).collect()
     }
 
     #[test]
     fn everything_is_told_once_and_when_it_has_become_so() {
-        let mut progress = Progress::default();
+        let mut progress = ReloadProgress::default();
         // While it is read, what is found is not all there is.
         let mut now = api::Reload { removed: names(["old"]), ..api::Reload::default() };
         assert_eq!(progress.news(&now), []);
@@ -207,7 +207,7 @@ mod tests {
 
     #[test]
     fn what_was_not_seen_on_the_way_is_not_made_up() {
-        let mut progress = Progress::default();
+        let mut progress = ReloadProgress::default();
         let changed = names(["greeter"]);
         let over = api::Reload { scanned: true, changed, ..api::Reload::default() };
         let scanned = "scanned: 1 to take over, 0 unchanged, 0 removed";
@@ -216,7 +216,7 @@ mod tests {
 
     #[test]
     fn a_terminal_keeps_what_came_about_and_not_what_was_being_done() {
-        let mut progress = Progress::default();
+        let mut progress = ReloadProgress::default();
         let mut now = api::Reload { scanned: true, ..api::Reload::default() };
         now.awaited = awaited([("a", "compiling"), ("b", "starting"), ("c", "ready")]);
         now.changed = names(["d"]);
@@ -231,7 +231,7 @@ mod tests {
 
     #[test]
     fn what_is_being_done_is_one_short_line_however_much_it_is() {
-        let mut progress = Progress::default();
+        let mut progress = ReloadProgress::default();
         let mut now = api::Reload::default();
         let mut doing = |now: &api::Reload| {
             progress.news(now);

@@ -1,18 +1,18 @@
 //! `pluginctl reload`: has the directories read anew, and tells what comes of it as it comes.
 
 use crate::{
-    client::{Client, ClientError, Method, Place, Refusal},
-    live::Live,
+    client::{CallMethod, CallRefused, Client, ClientError, ControlAddress},
     print::{complain, json, line, print},
     problem::{Problem, unless_interrupted, wait_for},
-    progress::Progress,
+    progress::ReloadProgress,
+    progress_line::Live,
 };
 use clap::ValueEnum;
 use plugind::api;
 use std::process::ExitCode;
 
 #[derive(clap::Args)]
-pub(crate) struct Reload {
+pub(crate) struct ReloadArgs {
     /// Changes nothing unless everything can be changed
     #[arg(long)]
     all_or_nothing: bool,
@@ -24,7 +24,7 @@ pub(crate) struct Reload {
     #[arg(long)]
     json: bool,
     #[command(flatten)]
-    place: Place,
+    place: ControlAddress,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -33,7 +33,7 @@ enum Until {
     Drained,
 }
 
-impl Reload {
+impl ReloadArgs {
     pub(crate) fn run(self) -> Result<ExitCode, Problem> {
         let ended = wait_for(unless_interrupted(self.follow()));
         Ok(if ended? { ExitCode::SUCCESS } else { ExitCode::FAILURE })
@@ -42,12 +42,12 @@ impl Reload {
     /// Follows a reload to its end, and says whether it went well.
     async fn follow(&self) -> Result<bool, Problem> {
         let mut client = Client::connect(&self.place)?;
-        client.begin(Method::Reload(self.terms())).await?;
-        let mut progress = Progress::default();
+        client.begin(CallMethod::Reload(self.terms())).await?;
+        let mut progress = ReloadProgress::default();
         let mut live = (!self.json).then(Live::new);
         loop {
             let (now, more) = match client.next::<api::Reload>().await {
-                Err(ClientError::Refused(Refusal::ReloadFailed { unreadable, failed })) => {
+                Err(ClientError::Refused(CallRefused::ReloadFailed { unreadable, failed })) => {
                     (api::Reload { unreadable, failed, ..api::Reload::default() }, false)
                 }
                 came => came?,

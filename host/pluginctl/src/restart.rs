@@ -1,15 +1,15 @@
 //! `pluginctl restart`: has the instances of plugins replaced by new ones.
 
 use crate::{
-    client::{Client, Method, Place},
+    client::{CallMethod, Client, ControlAddress},
     print::{complain, json, line, print},
     problem::{Problem, unless_interrupted, wait_for},
 };
-use plugind::{api, name::PluginName};
+use plugind::{api, base::name::PluginName};
 use std::process::ExitCode;
 
 #[derive(clap::Args)]
-pub(crate) struct Restart {
+pub(crate) struct RestartArgs {
     /// The plugins
     #[arg(required = true, value_name = "NAME")]
     names: Vec<PluginName>,
@@ -17,10 +17,10 @@ pub(crate) struct Restart {
     #[arg(long)]
     json: bool,
     #[command(flatten)]
-    place: Place,
+    place: ControlAddress,
 }
 
-impl Restart {
+impl RestartArgs {
     pub(crate) fn run(self) -> Result<ExitCode, Problem> {
         wait_for(unless_interrupted(async {
             let mut client = Client::connect(&self.place)?;
@@ -39,7 +39,7 @@ impl Restart {
     }
 
     async fn restart(&self, client: &mut Client, name: &PluginName) -> Result<(), Problem> {
-        let asked = Method::Restart(api::Name { name: name.to_string() });
+        let asked = CallMethod::Restart(api::Name { name: name.to_string() });
         let restarted: api::Restarted = client.call(asked).await?;
         let told = format!("{name}: restarted, generation {}", restarted.generation);
         Ok(print(&if self.json { json(&restarted) } else { line(&told) })?)

@@ -1,13 +1,20 @@
 //! `pluginctl routes`: which plugin the configuration gives which route.
 
-use crate::{columns::columns, output::Output, print::json_lines, shown::route, tree::Tree};
+use crate::{
+    columns::columns, format::route, output::Output, print::json_lines, search_path::Tree,
+};
 use clap::Args;
-use plugind::{chain::Chain, check::check, claims::Wish, name::PluginName, settings};
+use plugind::{
+    base::{error_chain::ErrorChain, name::PluginName},
+    check::check,
+    config::settings,
+    route::owners::RouteRequest,
+};
 use serde_json::Value;
 
 /// Whose routes, and for whom.
 #[derive(Args)]
-pub(crate) struct Routes {
+pub(crate) struct RoutesArgs {
     #[command(flatten)]
     tree: Tree,
     /// Prints for programs
@@ -15,7 +22,7 @@ pub(crate) struct Routes {
     json: bool,
 }
 
-impl Routes {
+impl RoutesArgs {
     /// Finds the routes.
     pub(crate) fn run(&self) -> Output {
         let mut output = Output::default();
@@ -28,7 +35,7 @@ impl Routes {
             Ok(report) => report,
             Err(error) => {
                 output.is_configuration = true;
-                output.mistakes.push(Chain(&error).to_string());
+                output.mistakes.push(ErrorChain(&error).to_string());
                 return output;
             }
         };
@@ -45,7 +52,7 @@ impl Routes {
         output.mistakes.extend(report.strays);
         output.told = match self.json {
             true => {
-                let entry = |(wish, name): &(&Wish, &PluginName)| {
+                let entry = |(wish, name): &(&RouteRequest, &PluginName)| {
                     let mut entry = route(wish);
                     entry["plugin"] = Value::from(name.as_str());
                     entry

@@ -1,19 +1,19 @@
 //! `pluginctl status`: how the daemon is, or one of its plugins.
 
 use crate::{
-    client::{Client, Method, Place},
+    client::{CallMethod, Client, ControlAddress},
     print::{Details, complain, json, line, print},
     problem::{NOT_THERE, Problem, wait_for},
-    since::{ago, moment},
+    relative_time::{ago, moment},
 };
-use plugind::{api, name::PluginName};
+use plugind::{api, base::name::PluginName};
 use std::{process::ExitCode, time::SystemTime};
 
 /// The exit status for a plugin that does not serve, as systemctl(1) has it.
 const NOT_ACTIVE: u8 = 3;
 
 #[derive(clap::Args)]
-pub(crate) struct Status {
+pub(crate) struct StatusArgs {
     /// The plugin; without it, the daemon
     #[arg(value_name = "NAME")]
     name: Option<PluginName>,
@@ -24,10 +24,10 @@ pub(crate) struct Status {
     #[arg(long)]
     json: bool,
     #[command(flatten)]
-    place: Place,
+    place: ControlAddress,
 }
 
-impl Status {
+impl StatusArgs {
     pub(crate) fn run(self) -> Result<ExitCode, Problem> {
         wait_for(async {
             let client = Client::connect(&self.place)?;
@@ -40,13 +40,13 @@ impl Status {
     }
 
     async fn daemon(&self, mut client: Client) -> Result<ExitCode, Problem> {
-        let status: api::Status = client.call(Method::Status).await?;
+        let status: api::Status = client.call(CallMethod::Status).await?;
         print(&if self.json { json(&status) } else { daemon(&status) })?;
         Ok(ExitCode::SUCCESS)
     }
 
     async fn follow(&self, mut client: Client) -> Result<ExitCode, Problem> {
-        client.begin(Method::Status).await?;
+        client.begin(CallMethod::Status).await?;
         loop {
             let (status, more) = client.next::<api::Status>().await?;
             print(&if self.json {
@@ -61,7 +61,7 @@ impl Status {
     }
 
     async fn describe(&self, mut client: Client, name: &PluginName) -> Result<ExitCode, Problem> {
-        let asked = Method::Describe(api::Name { name: name.to_string() });
+        let asked = CallMethod::Describe(api::Name { name: name.to_string() });
         let described: api::Description = match client.call(asked).await.map_err(Problem::from) {
             Err(problem) if problem.is_no_such_plugin() => {
                 complain(&problem.to_string());
@@ -91,7 +91,7 @@ fn daemon(status: &api::Status) -> String {
     details.text().to_owned()
 }
 
-fn at(failure: &api::Failure) -> String {
+fn at(failure: &api::PluginFailure) -> String {
     format!("at {}: {}; {}", failure.stage, failure.error, failure.remedy)
 }
 
@@ -144,7 +144,7 @@ mod tests {
             "\
 greeter
      Active: active since 1970-01-01T00:00:01Z; 3min 2s ago
-     Status: greets people
+     StatusArgs: greets people
      Routes: /greeter, a.example/hi
    Required: yes
  Generation: 3
@@ -197,7 +197,7 @@ greeter
             "\
 plugind 0.1.0
      Active: activating
-     Status: starting: 2 of 4 ready
+     StatusArgs: starting: 2 of 4 ready
     Plugins: 4, of which 2 are ready
     Awaited: slow, warmup
 "

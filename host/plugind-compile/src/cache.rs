@@ -1,7 +1,7 @@
 //! The cache on disk, as its only writer sees it: entries appear whole, are never changed, and go when unused.
 
 use anyhow::Context;
-use plugind_code::entry::{Key, seal};
+use plugind_artifact::entry::{Key, seal};
 use rustix::fs::{FileType, Mode, OFlags};
 use std::{
     fs::{self, DirBuilder, File, OpenOptions},

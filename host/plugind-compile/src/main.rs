@@ -4,18 +4,18 @@
 //! alone writes the cache, and it never looks into a component. That does the worker, a child for each component,
 //! which has nothing but a pipe to read it from and one to write the code to.
 
-mod trouble;
-mod most;
+mod error;
+mod limits;
 mod cache;
 mod filter;
 mod sandbox;
 mod worker;
 mod task;
-mod keeper;
+mod server;
 
 use clap::Parser;
-use most::Most;
-use plugind_code::engine::Kind;
+use limits::Most;
+use plugind_artifact::engine::EngineKind;
 use std::{env, path::PathBuf, process::ExitCode, time::Duration};
 
 /// Compiles the components that come in over the socket on standard input. Started by plugind or systemd, not by hand.
@@ -24,7 +24,7 @@ use std::{env, path::PathBuf, process::ExitCode, time::Duration};
 /// no network: Landlock, where the kernel has it, a filter of system calls and limits of resources see to that.
 #[derive(Parser)]
 #[command(version)]
-struct Arguments {
+struct CompileArguments {
     /// Where compiled files are kept; without it, $CACHE_DIRECTORY
     #[arg(long, value_name = "DIR")]
     cache: Option<PathBuf>,
@@ -35,22 +35,22 @@ struct Arguments {
     idle: u64,
     /// Be the worker: compile one component from standard input to standard output, and do nothing else
     #[arg(long, value_name = "KIND", value_parser = parse_kind)]
-    worker: Option<Kind>,
+    worker: Option<EngineKind>,
     /// The most processor time the worker may use, in seconds
     #[arg(long, value_name = "SECONDS", default_value_t = 3600, requires = "worker")]
     cpu_max: u64,
 }
 
 fn main() -> ExitCode {
-    let Arguments { cache, most, idle, worker, cpu_max } = Arguments::parse();
+    let CompileArguments { cache, most, idle, worker, cpu_max } = CompileArguments::parse();
     if let Some(kind) = worker {
         return worker::work(kind, most.memory_max, cpu_max);
     }
-    match keeper::keep(cache.or_else(of_systemd), &most, Duration::from_secs(idle)) {
+    match server::keep(cache.or_else(of_systemd), &most, Duration::from_secs(idle)) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             // The daemon sees only that the answer is missing; under systemd this is in the journal.
-            keeper::tell(&format!("{error:#}"));
+            server::tell(&format!("{error:#}"));
             ExitCode::FAILURE
         }
     }
@@ -62,6 +62,6 @@ fn of_systemd() -> Option<PathBuf> {
     env::var_os("CACHE_DIRECTORY").filter(|path| !path.is_empty()).map(PathBuf::from)
 }
 
-fn parse_kind(name: &str) -> Result<Kind, String> {
+fn parse_kind(name: &str) -> Result<EngineKind, String> {
     name.parse().map_err(|()| "it is native or pulley".to_owned())
 }

@@ -62,7 +62,7 @@ fn deny_files() -> anyhow::Result<RulesetStatus> {
 mod tests {
     use super::*;
     use crate::worker;
-    use plugind_code::engine::Kind;
+    use plugind_artifact::engine::EngineKind;
     use std::{
         env,
         fs::{self, File, Permissions},
@@ -157,10 +157,10 @@ mod tests {
         if !rustix::process::geteuid().is_root() {
             assert!(thread::Builder::new().spawn(|| ()).is_err(), "it can start a thread");
         }
-        for (name, kind) in Kind::ALL {
+        for (name, kind) in EngineKind::ALL {
             assert!(worker::compile(kind, COMPONENT).is_ok(), "it cannot compile for {name}");
         }
-        assert!(worker::compile(Kind::Native, b"nonsense").is_err());
+        assert!(worker::compile(EngineKind::Native, b"nonsense").is_err());
     }
 
     #[test]

@@ -1,8 +1,8 @@
 //! One component and its worker: fed, waited for, and ended in time.
 
-use crate::{trouble::Trouble, worker::REFUSED};
+use crate::{error::CompileFailure, worker::REFUSED};
 use anyhow::{Context, anyhow, bail};
-use plugind_code::protocol::Order;
+use plugind_artifact::protocol::CompileRequest;
 use rustix::{
     event::{PollFd, PollFlags, Timespec, poll},
     io::{Errno, ioctl_fionbio},
@@ -25,10 +25,10 @@ const REASON_MAX: usize = 4000;
 /// Has a worker compile `component`, unless whoever asks for it goes away meanwhile.
 pub(crate) fn compile(
     component: &[u8],
-    order: &Order,
+    order: &CompileRequest,
     asking: impl AsFd,
-) -> Result<Vec<u8>, Trouble> {
-    let mut worker = Worker(start(order).context("cannot start a worker")?);
+) -> Result<Vec<u8>, CompileFailure> {
+    let mut worker = CompileProcess(start(order).context("cannot start a worker")?);
     let (input, output) = (worker.0.stdin.take(), worker.0.stdout.take());
     let (input, output) = input.zip(output).context("a worker has no pipes")?;
     let asking = asking.as_fd();
@@ -43,23 +43,23 @@ pub(crate) fn compile(
         Some(0) => Ok(written),
         Some(code) if code == i32::from(REFUSED) => {
             let reason = &written[..written.len().min(REASON_MAX)];
-            Err(Trouble::Component(String::from_utf8_lossy(reason).into_owned()))
+            Err(CompileFailure::Component(String::from_utf8_lossy(reason).into_owned()))
         }
-        _ => Err(Trouble::Host(anyhow!("its worker ended without a result ({status})"))),
+        _ => Err(CompileFailure::Host(anyhow!("its worker ended without a result ({status})"))),
     }
 }
 
 /// A worker that is ended, and not left behind, wherever its task ends.
-struct Worker(Child);
+struct CompileProcess(Child);
 
-impl Drop for Worker {
+impl Drop for CompileProcess {
     fn drop(&mut self) {
         self.0.kill().ok();
         self.0.wait().ok();
     }
 }
 
-fn start(order: &Order) -> io::Result<Child> {
+fn start(order: &CompileRequest) -> io::Result<Child> {
     let cores = available_parallelism().map_or(1, |cores| cores.get() as u64);
     let cpu_max = order.deadline.as_secs().saturating_add(1).saturating_mul(cores);
     Command::new("/proc/self/exe")
@@ -78,7 +78,7 @@ fn start(order: &Order) -> io::Result<Child> {
 /// Until when a worker is waited for, and for whom.
 struct Patience<'a> {
     begun: Instant,
-    order: &'a Order,
+    order: &'a CompileRequest,
     asking: BorrowedFd<'a>,
 }
 

@@ -4,7 +4,7 @@
 //! code, which then runs in the daemon without the runtime's walls; no other component's code is within its reach.
 
 use crate::sandbox;
-use plugind_code::engine::{Kind, engine_config};
+use plugind_artifact::engine::{EngineKind, engine_config};
 use std::{
     io::{self, Read, Write},
     process::ExitCode,
@@ -15,7 +15,7 @@ use wasmtime::Engine;
 pub(crate) const REFUSED: u8 = 65;
 
 /// Compiles one component.
-pub(crate) fn work(kind: Kind, memory_max: u64, cpu_max: u64) -> ExitCode {
+pub(crate) fn work(kind: EngineKind, memory_max: u64, cpu_max: u64) -> ExitCode {
     let mut component = Vec::new();
     let compiled = sandbox::enter(memory_max, cpu_max)
         .and_then(|()| Ok(io::stdin().lock().read_to_end(&mut component)?))
@@ -33,7 +33,7 @@ pub(crate) fn work(kind: Kind, memory_max: u64, cpu_max: u64) -> ExitCode {
     }
 }
 
-pub(crate) fn compile(kind: Kind, component: &[u8]) -> Result<Vec<u8>, String> {
+pub(crate) fn compile(kind: EngineKind, component: &[u8]) -> Result<Vec<u8>, String> {
     let compiled =
         Engine::new(&engine_config(kind)).and_then(|engine| engine.precompile_component(component));
     compiled.map_err(|error| format!("{error:#}"))

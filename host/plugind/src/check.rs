@@ -1,23 +1,27 @@
 //! What the daemon would do with its configuration, up to linking, without doing any of it.
 
 use crate::{
-    claims::Wish,
-    compare::{Verdict, compare},
+    base::name::PluginName,
     config::{ListError, SearchPath},
-    engine::{self, EngineError, Kind},
-    name::PluginName,
     plugin::{
-        cache::Cache,
         compiler::Compiler,
+        inspection::Inspection,
         manifest::Manifest,
-        offers::Offers,
         scan::{Found, Masked},
         verify::{Verified, verify},
     },
-    prepare::{Findings, Judged, prepare, read_plugins},
-    reload::Terms,
-    summary::Stage,
-    world::{self, credentials::file_of, granted::Places},
+    route::owners::RouteRequest,
+    runtime::{
+        cache::Cache,
+        engine::{self, EngineError, EngineKind},
+    },
+    supervisor::{
+        compare::{Change, compare},
+        prepare::{JudgedPlugin, ScanReport, prepare, read_plugins},
+        reload::ReloadOptions,
+        summary::FailedStage,
+    },
+    world::{self, credentials::file_of, granted::GrantDirectories},
 };
 use std::{
     collections::BTreeMap,
@@ -45,27 +49,27 @@ pub struct Checked {
     /// Its component.
     pub component: PathBuf,
     /// The component's SHA-256 digest, its manifest and what it has to offer, if it got that far.
-    pub verified: Option<([u8; 32], Manifest, Offers)>,
+    pub verified: Option<([u8; 32], Manifest, Inspection)>,
     /// The routes that it asks for, and gets.
-    pub wishes: Vec<Wish>,
+    pub wishes: Vec<RouteRequest>,
     /// Where it failed, and everything that is wrong there.
-    pub failed: Option<(Stage, Vec<String>)>,
+    pub failed: Option<(FailedStage, Vec<String>)>,
 }
 
 /// What compiles and links for a check.
-pub struct Workshop {
+pub struct CheckContext {
     engine: Engine,
-    linker: Linker<world::State>,
+    linker: Linker<world::HostState>,
     cache: Cache,
     compiler: Compiler,
-    places: Places,
+    places: GrantDirectories,
     /// Where credentials are made up, since nobody but the daemon's unit has the real ones.
     made_up: Option<PathBuf>,
 }
 
 /// There is nothing to compile and link with.
 #[derive(Debug, thiserror::Error)]
-pub enum WorkshopError {
+pub enum CheckContextError {
     /// There is no engine.
     #[error(transparent)]
     Engine(#[from] EngineError),
@@ -74,7 +78,7 @@ pub enum WorkshopError {
     Linker(String),
 }
 
-impl Workshop {
+impl CheckContext {
     /// One that has components compiled by `compiler` for engines of this kind, and leaves what comes of it in `directory`: what was compiled,
     /// and the directories of plugins' own. Without `credentials` they are taken to be there.
     ///
@@ -83,14 +87,14 @@ impl Workshop {
     pub fn new(
         directory: &Path,
         compiler: Compiler,
-        kind: Kind,
+        kind: EngineKind,
         credentials: Option<PathBuf>,
-    ) -> Result<Self, WorkshopError> {
+    ) -> Result<Self, CheckContextError> {
         let engine = engine::plain(kind)?;
-        let linker =
-            world::linker(&engine).map_err(|error| WorkshopError::Linker(format!("{error:#}")))?;
+        let linker = world::linker(&engine)
+            .map_err(|error| CheckContextError::Linker(format!("{error:#}")))?;
         let made_up = credentials.is_none().then(|| directory.to_owned());
-        let places = Places {
+        let places = GrantDirectories {
             state: directory.join("state"),
             credentials: credentials.or_else(|| made_up.clone()),
         };
@@ -103,39 +107,44 @@ impl Workshop {
 ///
 /// # Errors
 /// When a directory cannot be read.
-pub fn check(search_path: &SearchPath, workshop: Option<&Workshop>) -> Result<Report, ListError> {
-    let Findings { plugins, masked, strays } = read_plugins(search_path)?;
+pub fn check(
+    search_path: &SearchPath,
+    workshop: Option<&CheckContext>,
+) -> Result<Report, ListError> {
+    let ScanReport { plugins, masked, strays } = read_plugins(search_path)?;
     let strays = strays.iter().map(ToString::to_string).collect();
     Ok(Report { plugins: judge(plugins, workshop), masked, strays })
 }
 
 /// Judges one plugin as if there were no other.
 #[must_use]
-pub fn check_one(found: Found, workshop: Option<&Workshop>) -> Option<Checked> {
+pub fn check_one(found: Found, workshop: Option<&CheckContext>) -> Option<Checked> {
     judge(vec![verify(found)], workshop).pop()
 }
 
-fn judge(plugins: Vec<Judged>, workshop: Option<&Workshop>) -> Vec<Checked> {
+fn judge(plugins: Vec<JudgedPlugin>, workshop: Option<&CheckContext>) -> Vec<Checked> {
     let mut checked: BTreeMap<_, _> = plugins.iter().map(known).collect();
     let mut ready = Vec::new();
-    for (name, verdict) in
-        compare(plugins, &BTreeMap::new(), Terms { again: true, ..Terms::default() })
-    {
+    for (name, verdict) in compare(
+        plugins,
+        &BTreeMap::new(),
+        ReloadOptions { again: true, ..ReloadOptions::default() },
+    ) {
         let Some(checked) = checked.get_mut(&name) else { continue };
         match verdict {
-            Verdict::Changed { verified, wishes } => {
+            Change::Changed { verified, wishes } => {
                 checked.wishes = wishes;
                 ready.push((name, *verified));
             }
             // What is wrong with its files has been said already, mistake by mistake.
-            Verdict::Bad(problem) if checked.failed.is_none() => {
+            Change::Bad(problem) if checked.failed.is_none() => {
                 checked.failed = Some((problem.stage, vec![problem.error]));
             }
-            Verdict::Bad(_)
-            | Verdict::KnownToFail(_)
-            | Verdict::Same
-            | Verdict::OnItsOwnWay
-            | Verdict::OnItsWay => (),
+            Change::Bad(_)
+            | Change::KnownToFail(_)
+            | Change::Same
+            | Change::OnItsOwnWay
+            | Change::OnItsWay => (),
         }
     }
     if let Some(workshop) = workshop {
@@ -148,7 +157,7 @@ fn judge(plugins: Vec<Judged>, workshop: Option<&Workshop>) -> Vec<Checked> {
     checked.into_values().collect()
 }
 
-fn known(judged: &Judged) -> (PluginName, Checked) {
+fn known(judged: &JudgedPlugin) -> (PluginName, Checked) {
     let (name, component, verified, failed) = match judged {
         Ok(verified) => {
             let known =
@@ -156,7 +165,7 @@ fn known(judged: &Judged) -> (PluginName, Checked) {
             (verified.name(), verified.path(), Some(known), None)
         }
         Err(rejected) => {
-            let failed = (Stage::Verify, rejected.lines());
+            let failed = (FailedStage::Verify, rejected.lines());
             (&rejected.name, rejected.component.as_path(), None, Some(failed))
         }
     };
@@ -167,13 +176,13 @@ fn known(judged: &Judged) -> (PluginName, Checked) {
 /// Compiles and links plugins side by side, and returns those that failed.
 fn make(
     plugins: Vec<(PluginName, Verified)>,
-    workshop: &Workshop,
-) -> Vec<(PluginName, (Stage, Vec<String>))> {
+    workshop: &CheckContext,
+) -> Vec<(PluginName, (FailedStage, Vec<String>))> {
     let (queue, failed) = (Mutex::new(plugins), Mutex::new(Vec::new()));
     let next = || queue.lock().ok()?.pop();
     let work = || {
         while let Some((name, verified)) = next() {
-            let Workshop { engine, linker, cache, compiler, places, made_up } = workshop;
+            let CheckContext { engine, linker, cache, compiler, places, made_up } = workshop;
             for key in &verified.manifest().grants.credentials {
                 // Where that fails, linking says what is missing.
                 let file = made_up.as_ref().map(|made_up| made_up.join(file_of(&name, key)));

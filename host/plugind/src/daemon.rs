@@ -1,28 +1,34 @@
 //! Builds the house from the ground up, keeps it, and closes it from the top down.
 
 use crate::{
-    chain::Chain,
-    config::SearchPath,
-    control::{Control, House},
-    doors::{Doors, DoorsError, Listen},
-    engine,
+    base::error_chain::ErrorChain,
+    config::{
+        SearchPath,
+        settings::{self, SettingsError},
+    },
+    control::{Control, ControlContext},
     journal::{Journal, messages},
-    keeper::Keeper,
-    listener::Listener,
-    phase::Phase,
-    plugin::{cache::Cache, compiler::Compiler},
-    prepare::Means,
-    settings::{self, SettingsError},
-    summary::{Failed, Summary},
-    supervisor,
+    listen::{
+        listener::Listener,
+        sockets::{Listen, ListenError, ListenSockets},
+    },
+    plugin::compiler::Compiler,
+    route::table,
+    runtime::{cache::Cache, engine},
+    supervisor::{
+        self,
+        handle::SupervisorHandle,
+        phase::DaemonPhase,
+        prepare::Deps,
+        summary::{Failed, Summary},
+    },
     systemd::{
         environment::Systemd,
         notify::{Notice, Notifier},
         store::Store,
         watchdog::Watchdog,
     },
-    table,
-    world::granted::Places,
+    world::granted::GrantDirectories,
 };
 use rustix::io::Errno;
 use std::{io, path::PathBuf, time::Duration};
@@ -46,7 +52,7 @@ const EXTEND_BY: Duration = Duration::from_secs(30);
 
 /// What the daemon is told when it is started.
 #[derive(Debug)]
-pub struct Settings {
+pub struct DaemonConfig {
     /// Sockets to open.
     pub listen: Vec<Listen>,
     /// Where plugins are looked for.
@@ -54,7 +60,7 @@ pub struct Settings {
     /// Where compiled code is kept.
     pub cache: PathBuf,
     /// Where is what plugins may be granted.
-    pub places: Places,
+    pub places: GrantDirectories,
     /// What compiles components.
     pub compiler: Compiler,
     /// What `plugind.toml` says.
@@ -75,7 +81,7 @@ pub enum DaemonError {
     Settings(#[from] SettingsError),
     /// A socket cannot be used.
     #[error(transparent)]
-    Doors(#[from] DoorsError),
+    Listen(#[from] ListenError),
     /// The thread cannot be started that leaves with systemd what plugins keep.
     #[error("cannot start a thread")]
     Store(#[source] io::Error),
@@ -128,7 +134,7 @@ impl DaemonError {
     #[must_use]
     pub fn is_configuration(&self) -> bool {
         match self {
-            Self::Doors(error) => error.is_configuration(),
+            Self::Listen(error) => error.is_configuration(),
             Self::Settings(_) | Self::Directories(_) => true,
             Self::Required(failed) | Self::Deadline { failed, .. } => {
                 failed.iter().any(|failed| failed.configuration)
@@ -149,7 +155,7 @@ impl DaemonError {
 }
 
 /// What ended the wait.
-enum Turn {
+enum DaemonEvent {
     Terminate,
     Rescan,
     Changed,
@@ -171,12 +177,12 @@ impl Signals {
         })
     }
 
-    async fn turn(&mut self, summary: &mut watch::Receiver<Summary>) -> Turn {
+    async fn turn(&mut self, summary: &mut watch::Receiver<Summary>) -> DaemonEvent {
         tokio::select! {
-            _ = self.terminate.recv() => Turn::Terminate,
-            _ = self.interrupt.recv() => Turn::Terminate,
-            _ = self.hang_up.recv() => Turn::Rescan,
-            changed = summary.changed() => changed.map_or(Turn::Lost, |()| Turn::Changed),
+            _ = self.terminate.recv() => DaemonEvent::Terminate,
+            _ = self.interrupt.recv() => DaemonEvent::Terminate,
+            _ = self.hang_up.recv() => DaemonEvent::Rescan,
+            changed = summary.changed() => changed.map_or(DaemonEvent::Lost, |()| DaemonEvent::Changed),
         }
     }
 }
@@ -186,7 +192,7 @@ impl Signals {
 /// # Errors
 /// When it cannot start, or a required plugin cannot.
 pub async fn run(
-    settings: Settings,
+    settings: DaemonConfig,
     systemd: Systemd,
     journal: Journal,
 ) -> Result<(), DaemonError> {
@@ -195,8 +201,8 @@ pub async fn run(
     let (socket, directory) = (systemd.notify_socket.clone(), settings.places.state.clone());
     let store = Store::start(socket, directory, systemd.stored).map_err(DaemonError::Store)?;
     let notifier = Notifier::connect(systemd.notify_socket).map_err(DaemonError::Notify)?;
-    let doors = systemd.sockets.map_err(DoorsError::from);
-    let doors = doors.and_then(|sockets| Doors::collect(sockets, &settings.listen));
+    let doors = systemd.sockets.map_err(ListenError::from);
+    let doors = doors.and_then(|sockets| ListenSockets::collect(sockets, &settings.listen));
     let ended = match doors {
         Ok(doors) => {
             let watchdog = systemd.watchdog.map(|time| Watchdog::new(notifier.clone(), time));
@@ -204,14 +210,14 @@ pub async fn run(
                 signals,
                 store,
                 notifier: notifier.clone(),
-                phase: watch::Sender::new(Phase::Starting),
+                phase: watch::Sender::new(DaemonPhase::Starting),
             };
             daemon.run(settings, doors, watchdog, journal).await
         }
         Err(error) => Err(error.into()),
     };
     if let Err(error) = &ended {
-        let status = Chain(error).to_string();
+        let status = ErrorChain(error).to_string();
         notifier.tell(Notice::Failed { status: &status, errno: error.errno() }).await;
     }
     ended
@@ -221,14 +227,14 @@ struct Daemon {
     signals: Signals,
     store: Store,
     notifier: Notifier,
-    phase: watch::Sender<Phase>,
+    phase: watch::Sender<DaemonPhase>,
 }
 
 impl Daemon {
     async fn run(
         mut self,
-        settings: Settings,
-        doors: Doors,
+        settings: DaemonConfig,
+        doors: ListenSockets,
         watchdog: Option<Watchdog>,
         journal: Journal,
     ) -> Result<(), DaemonError> {
@@ -236,7 +242,7 @@ impl Daemon {
         let (start_deadline, kind) = (own.start_deadline, own.engine);
         let compiler = settings.compiler;
         let (publisher, reader) = table::channel();
-        let means = Means {
+        let means = Deps {
             search_path: settings.search_path,
             engine: engine::start(kind)?,
             cache: Cache::new(settings.cache, kind),
@@ -248,17 +254,18 @@ impl Daemon {
         };
         let keeper = supervisor::start(means, publisher, watchdog)
             .map_err(|error| DaemonError::Linker(format!("{error:#}")))?;
-        let house = House { keeper: keeper.clone(), journal, phase: self.phase.subscribe() };
+        let house =
+            ControlContext { keeper: keeper.clone(), journal, phase: self.phase.subscribe() };
         let mut control = Control::closed();
         for socket in doors.control {
-            control.open(socket, house.clone()).map_err(DoorsError::Use)?;
+            control.open(socket, house.clone()).map_err(ListenError::Use)?;
         }
 
         match self.become_ready(&keeper, start_deadline).await {
             Ok(true) => (),
             unready => {
                 if unready.is_ok() {
-                    self.phase.send_replace(Phase::Stopping);
+                    self.phase.send_replace(DaemonPhase::Stopping);
                     self.notifier.tell(Notice::Stopping { status: &self.line(&keeper) }).await;
                 }
                 // What is ready already is told to stop, but nobody waits long for it.
@@ -273,14 +280,14 @@ impl Daemon {
         }
         let mut listeners = Vec::new();
         for socket in doors.http {
-            listeners.push(Listener::open(socket, reader.clone()).map_err(DoorsError::Use)?);
+            listeners.push(Listener::open(socket, reader.clone()).map_err(ListenError::Use)?);
         }
-        self.phase.send_replace(Phase::Running);
+        self.phase.send_replace(DaemonPhase::Running);
         self.notifier.tell(Notice::Ready { status: &self.line(&keeper) }).await;
         info!(message_id = messages::READY, plugins = keeper.summary().borrow().plugins, "ready");
         let ended = self.keep(&keeper).await;
 
-        self.phase.send_replace(Phase::Stopping);
+        self.phase.send_replace(DaemonPhase::Stopping);
         self.notifier.tell(Notice::Stopping { status: &self.line(&keeper) }).await;
         info!("stopping");
         let close = async {
@@ -302,14 +309,14 @@ impl Daemon {
     }
 
     /// How the daemon is, in one line.
-    fn line(&self, keeper: &Keeper) -> String {
+    fn line(&self, keeper: &SupervisorHandle) -> String {
         self.phase.borrow().line(&keeper.summary().borrow())
     }
 
     /// Waits until every required plugin is ready. False when told to end meanwhile.
     async fn become_ready(
         &mut self,
-        keeper: &Keeper,
+        keeper: &SupervisorHandle,
         deadline: Duration,
     ) -> Result<bool, DaemonError> {
         let mut summary = keeper.summary();
@@ -328,13 +335,13 @@ impl Daemon {
             if now.is_settled() {
                 return Ok(true);
             }
-            self.tell(Phase::Starting.line(&now), &mut told).await;
+            self.tell(DaemonPhase::Starting.line(&now), &mut told).await;
             tokio::select! {
                 turn = self.signals.turn(&mut summary) => match turn {
-                    Turn::Terminate => return Ok(false),
-                    Turn::Rescan => keeper.rescan(),
-                    Turn::Changed => (),
-                    Turn::Lost => return Err(DaemonError::Supervisor),
+                    DaemonEvent::Terminate => return Ok(false),
+                    DaemonEvent::Rescan => keeper.rescan(),
+                    DaemonEvent::Changed => (),
+                    DaemonEvent::Lost => return Err(DaemonError::Supervisor),
                 },
                 _ = extend.tick() => {
                     // A little longer than the deadline, so that it is the daemon that says what it waited for.
@@ -353,7 +360,7 @@ impl Daemon {
 
     /// Does what signals ask for, until one asks to end or a plugin fails that the daemon is not to go on without, and
     /// tells systemd how all plugins are.
-    async fn keep(&mut self, keeper: &Keeper) -> Result<(), DaemonError> {
+    async fn keep(&mut self, keeper: &SupervisorHandle) -> Result<(), DaemonError> {
         let mut summary = keeper.summary();
         let mut extend = interval(EXTEND_EVERY);
         let mut told = self.line(keeper);
@@ -365,7 +372,7 @@ impl Daemon {
             if !fatal.is_empty() {
                 return Err(DaemonError::Failed(fatal));
             }
-            let line = Phase::Running.line(&now);
+            let line = DaemonPhase::Running.line(&now);
             if begun < now.reloads_begun {
                 // Each is told with its moment: systemd waits for one that is later than what it asked for.
                 self.notifier.tell(Notice::Reloading).await;
@@ -381,10 +388,10 @@ impl Daemon {
             self.tell(line, &mut told).await;
             tokio::select! {
                 turn = self.signals.turn(&mut summary) => match turn {
-                    Turn::Terminate => return Ok(()),
-                    Turn::Rescan => keeper.rescan(),
-                    Turn::Changed => (),
-                    Turn::Lost => return Err(DaemonError::Supervisor),
+                    DaemonEvent::Terminate => return Ok(()),
+                    DaemonEvent::Rescan => keeper.rescan(),
+                    DaemonEvent::Changed => (),
+                    DaemonEvent::Lost => return Err(DaemonError::Supervisor),
                 },
                 _ = extend.tick(), if over < begun => {
                     self.notifier.tell(Notice::ExtendTimeout(EXTEND_BY)).await;

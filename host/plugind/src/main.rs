@@ -2,16 +2,17 @@
 
 use clap::Parser;
 use plugind::{
-    arguments::Arguments,
-    chain::Chain,
-    config::SearchPath,
-    daemon::{self, Settings},
-    environment::{self, Environment},
+    base::error_chain::ErrorChain,
+    cli::Arguments,
+    config::{SearchPath, settings},
+    daemon::{self, DaemonConfig},
     journal::{self, messages},
-    plugin::compiler::{Compiler, Place},
-    settings,
-    systemd::environment::Systemd,
-    world::granted::Places,
+    plugin::compiler::{Compiler, CompilerLocation},
+    systemd::{
+        directories::{self, Environment},
+        environment::Systemd,
+    },
+    world::granted::GrantDirectories,
 };
 use std::{path::Path, process::ExitCode};
 use tracing::{error, warn};
@@ -46,22 +47,22 @@ fn main() -> ExitCode {
     // It fails only if there is another subscriber, and nothing sets one before.
     tracing::subscriber::set_global_default(journal.subscribe()).ok();
 
-    if let Err(error) = environment::raise_open_files() {
+    if let Err(error) = directories::raise_open_files() {
         warn!(%error, "the limit of open files stays as it is");
     }
-    let settings = Settings {
+    let settings = DaemonConfig {
         listen: arguments.listen,
         search_path: match arguments.plugins {
             Some(directory) => search_path.with_only_plugins(directory),
             None => search_path,
         },
         cache: environment.cache(root),
-        places: Places {
+        places: GrantDirectories {
             state: environment.state(root),
             credentials: environment.credentials(root),
         },
         compiler: Compiler::new(
-            arguments.compiler.unwrap_or_else(|| Place::Program(environment.compiler())),
+            arguments.compiler.unwrap_or_else(|| CompilerLocation::Program(environment.compiler())),
             arguments.compile_timeout.map_or(compile.timeout, |time| time.0),
             arguments.compile_memory_max.unwrap_or(compile.memory_max).0,
         ),
@@ -72,7 +73,7 @@ fn main() -> ExitCode {
     status
 }
 
-fn run(settings: Settings, systemd: Systemd, journal: journal::Journal) -> ExitCode {
+fn run(settings: DaemonConfig, systemd: Systemd, journal: journal::Journal) -> ExitCode {
     let runtime = match tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .thread_name("executor")
@@ -90,7 +91,7 @@ fn run(settings: Settings, systemd: Systemd, journal: journal::Journal) -> ExitC
     match ended {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            error!(message_id = messages::START_FAILED, error = %Chain(&error), "cannot go on");
+            error!(message_id = messages::START_FAILED, error = %ErrorChain(&error), "cannot go on");
             if error.is_configuration() { ExitCode::from(EX_CONFIG) } else { ExitCode::FAILURE }
         }
     }

@@ -10,50 +10,31 @@
     reason = "the daemon uses more of its modules than is fuzzed, and is held to more"
 )]
 
-#[path = "../../../host/plugind/src/chain.rs"]
-mod chain;
+// The one thing that these layers need of the crate `plugind-artifact`, which brings the engine, stands below `kind`.
+extern crate self as plugind_artifact;
+
+#[path = "../../../host/plugind/src/base/mod.rs"]
+mod base;
 #[path = "../../../host/plugind/src/config/mod.rs"]
 mod config;
-#[path = "../../../host/plugind/src/endpoint.rs"]
-mod endpoint;
-#[path = "../../../host/code/src/kind.rs"]
+#[path = "../../../host/plugind-artifact/src/kind.rs"]
 mod kind;
-mod engine {
-    pub use crate::kind::Kind;
-}
-#[path = "../../../host/plugind/src/file.rs"]
-mod file;
-#[path = "../../../host/plugind/src/journal"]
-mod journal {
-    mod priority;
-    pub use priority::Priority;
-}
-#[path = "../../../host/plugind/src/name.rs"]
-mod name;
-#[path = "../../../host/plugind/src/nearest.rs"]
-mod nearest;
 #[path = "../../../host/plugind/src/plugin"]
 mod plugin {
     pub mod grants;
     pub mod handover;
     pub mod imports;
+    pub mod inspection;
     pub mod manifest;
     mod nesting;
-    pub mod offers;
     pub mod scan;
     pub mod serve;
     pub mod verify;
 }
-#[path = "../../../host/plugind/src/quantity.rs"]
-mod quantity;
-#[path = "../../../host/plugind/src/settings.rs"]
-mod settings;
-#[path = "../../../host/plugind/src/text.rs"]
-mod text;
 
 use config::{Document, SearchPath};
 use libfuzzer_sys::fuzz_target;
-use plugin::{manifest::Manifest, offers::Offers, scan::scan, verify::verify};
+use plugin::{inspection::Inspection, manifest::Manifest, scan::scan, verify::verify};
 use std::{env, fs, os::unix::fs::symlink, path::Path, sync::LazyLock};
 
 static TARGET: LazyLock<fn(&[u8])> = LazyLock::new(|| match env::var("TARGET").as_deref() {
@@ -90,17 +71,17 @@ fn manifest(data: &[u8]) {
             complaints.iter().for_each(|complaint| assert_one_line(&complaint.to_string()));
         }
     }
-    let complaints = settings::Settings::parse(&document).err();
+    let complaints = config::settings::Settings::parse(&document).err();
     complaints.iter().flatten().for_each(|complaint| assert_one_line(&complaint.to_string()));
 }
 
 /// A component, in bytes or as text.
 fn component(data: &[u8]) {
-    if let Err(error) = Offers::of(data) {
+    if let Err(error) = Inspection::of(data) {
         assert!(!error.to_string().is_empty());
     }
     if let Ok(bytes) = wat::parse_bytes(data) {
-        Offers::of(&bytes).ok();
+        Inspection::of(&bytes).ok();
     }
 }
 
@@ -128,7 +109,7 @@ fn tree(data: &[u8]) {
         }
     }
     let search_path = SearchPath::below(root.path());
-    settings::read(&search_path).ok();
+    config::settings::read(&search_path).ok();
     let Ok(scanned) = scan(&search_path) else { return };
     assert!(scanned.found.is_sorted_by(|one, other| one.name < other.name));
     for found in scanned.found {

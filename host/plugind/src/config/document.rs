@@ -1,6 +1,6 @@
 //! TOML files that are read as one: tables merge key by key, of everything else the later one counts.
 
-use super::complaint::{Complaint, Marks, Place};
+use crate::config::diagnostic::{Diagnostic, Marks, Position};
 use std::{
     cell::RefCell,
     collections::BTreeMap,
@@ -15,11 +15,11 @@ const TOLD_MAX: usize = 50;
 /// TOML files in the order in which they count, and what there is to complain about in them.
 #[derive(Default)]
 pub struct Document {
-    files: Vec<File>,
+    files: Vec<ConfigFile>,
     complaints: RefCell<Vec<(At, String)>>,
 }
 
-struct File {
+struct ConfigFile {
     path: PathBuf,
     text: String,
     marks: Marks,
@@ -36,11 +36,11 @@ pub(super) struct At {
 #[derive(Clone)]
 pub(super) struct Node<'a> {
     pub(super) at: At,
-    pub(super) kind: Kind<'a>,
+    pub(super) kind: ValueKind<'a>,
 }
 
 #[derive(Clone)]
-pub(super) enum Kind<'a> {
+pub(super) enum ValueKind<'a> {
     Table(Entries<'a>),
     /// Anything but a table.
     Value(&'a DeValue<'a>),
@@ -53,7 +53,7 @@ pub(super) type Entries<'a> = BTreeMap<&'a str, (At, Node<'a>)>;
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Setting {
     /// Where it was written.
-    pub place: Place,
+    pub place: Position,
     /// The table in which it is, as `service` or `serve`; empty at the top.
     pub table: String,
     /// Of several tables with this name, the how manieth it is in, from 0; none where there can be but one.
@@ -76,19 +76,19 @@ impl Document {
     /// One file more, which counts before those that are there.
     pub fn add(&mut self, path: &Path, text: impl Into<String>) {
         let text = text.into();
-        self.files.push(File { path: path.to_owned(), marks: Marks::of(&text), text });
+        self.files.push(ConfigFile { path: path.to_owned(), marks: Marks::of(&text), text });
     }
 
     /// One file more, of which it is not known yet that it is text.
     ///
     /// # Errors
     /// When it is none.
-    pub fn add_bytes(&mut self, path: &Path, bytes: Vec<u8>) -> Result<(), Complaint> {
+    pub fn add_bytes(&mut self, path: &Path, bytes: Vec<u8>) -> Result<(), Diagnostic> {
         let text = String::from_utf8(bytes).map_err(|error| {
             let end = error.utf8_error().valid_up_to();
             let before = String::from_utf8_lossy(&error.as_bytes()[..end]).into_owned();
-            Complaint::at(
-                Place::of(path, &before, &Marks::of(&before), end),
+            Diagnostic::at(
+                Position::of(path, &before, &Marks::of(&before), end),
                 "this is not UTF-8; write the file as that",
             )
         })?;
@@ -105,7 +105,7 @@ impl Document {
     ///
     /// # Errors
     /// When a file is no TOML.
-    pub fn settings(&self) -> Result<Vec<Setting>, Vec<Complaint>> {
+    pub fn settings(&self) -> Result<Vec<Setting>, Vec<Diagnostic>> {
         let settings = self.with_merged(|entries| {
             let mut settings = Vec::new();
             self.list(&mut settings, "", None, entries);
@@ -144,8 +144,8 @@ impl Document {
         let mut tables = Vec::new();
         for (key, node) in entries.values() {
             match &node.kind {
-                Kind::Table(inner) => tables.push((below(key), None, key, inner.clone())),
-                Kind::Value(DeValue::Array(array)) if is_tables(array) => {
+                ValueKind::Table(inner) => tables.push((below(key), None, key, inner.clone())),
+                ValueKind::Value(DeValue::Array(array)) if is_tables(array) => {
                     for (nth, inner) in array.iter().enumerate() {
                         let Some(inner) = inner.get_ref().as_table() else { continue };
                         tables.push((
@@ -156,7 +156,7 @@ impl Document {
                         ));
                     }
                 }
-                Kind::Value(_) => settings.push(Setting {
+                ValueKind::Value(_) => settings.push(Setting {
                     place: self.place(&node.at),
                     table: table.to_owned(),
                     nth,
@@ -176,9 +176,9 @@ impl Document {
     }
 
     /// Where `at` is.
-    pub(super) fn place(&self, at: &At) -> Place {
+    pub(super) fn place(&self, at: &At) -> Position {
         let file = &self.files[at.file];
-        Place::of(&file.path, &file.text, &file.marks, at.bytes.start)
+        Position::of(&file.path, &file.text, &file.marks, at.bytes.start)
     }
 
     pub(super) fn complain(&self, at: &At, message: impl Into<String>) {
@@ -186,16 +186,16 @@ impl Document {
     }
 
     /// All complaints, in the order of files and lines.
-    pub(super) fn complaints(&self) -> Vec<Complaint> {
+    pub(super) fn complaints(&self) -> Vec<Diagnostic> {
         let mut all = self.complaints.take();
         all.sort_by_key(|(at, _)| (at.file, at.bytes.start));
         let told = all.iter().take(TOLD_MAX);
-        let told = told.map(|(at, message)| Complaint::at(self.place(at), message));
+        let told = told.map(|(at, message)| Diagnostic::at(self.place(at), message));
         let mut told: Vec<_> = told.collect();
         if let Some((next, _)) = all.get(TOLD_MAX) {
             let further = all.len() - TOLD_MAX;
             let message = format!("there are {further} mistakes more; mend these first");
-            told.push(Complaint::about(&self.files[next.file].path, message));
+            told.push(Diagnostic::about(&self.files[next.file].path, message));
         }
         told
     }
@@ -206,8 +206,8 @@ pub(super) fn entries<'a>(file: usize, table: &'a DeTable<'a>) -> Entries<'a> {
     let entry = |(key, value): (&'a toml::Spanned<_>, &'a toml::Spanned<DeValue<'a>>)| {
         let name: &std::borrow::Cow<'a, str> = key.get_ref();
         let kind = match value.get_ref() {
-            DeValue::Table(table) => Kind::Table(entries(file, table)),
-            value => Kind::Value(value),
+            DeValue::Table(table) => ValueKind::Table(entries(file, table)),
+            value => ValueKind::Value(value),
         };
         let node = Node { at: At { file, bytes: value.span() }, kind };
         (name.as_ref(), (At { file, bytes: key.span() }, node))
@@ -219,8 +219,8 @@ fn merge<'a>(earlier: &mut Entries<'a>, later: Entries<'a>) {
     for (key, (at, node)) in later {
         match (earlier.get_mut(key), node) {
             (
-                Some((_, Node { kind: Kind::Table(earlier), .. })),
-                Node { kind: Kind::Table(later), .. },
+                Some((_, Node { kind: ValueKind::Table(earlier), .. })),
+                Node { kind: ValueKind::Table(later), .. },
             ) => merge(earlier, later),
             (_, node) => drop(earlier.insert(key, (at, node))),
         }

@@ -2,11 +2,11 @@
 //!
 //! Serde would stop at the first mistake and loses the place of some; this reader does neither.
 
-use super::{
-    complaint::{Complaint, Origin},
-    document::{At, Document, Entries, Kind, Node, entries, is_tables},
+use crate::base::suggest::nearest;
+use crate::config::{
+    diagnostic::{Diagnostic, Origin},
+    document::{At, Document, Entries, Node, ValueKind, entries, is_tables},
 };
-use crate::nearest::nearest;
 use std::{
     cell::RefCell,
     collections::{BTreeMap, BTreeSet},
@@ -31,7 +31,7 @@ impl Document {
     ///
     /// # Errors
     /// All that is wrong with it, in the order of files and lines.
-    pub fn read<T>(&self, read: impl FnOnce(&Table<'_>) -> T) -> Result<T, Vec<Complaint>> {
+    pub fn read<T>(&self, read: impl FnOnce(&Table<'_>) -> T) -> Result<T, Vec<Diagnostic>> {
         let read = self.with_merged(|entries| {
             let table = Table::new(self, entries, String::new());
             let read = read(&table);
@@ -202,7 +202,7 @@ impl<'a> Table<'a> {
 
     fn entries_of(&self, key: &'static str) -> Option<&'a Entries<'a>> {
         let node = self.node(key)?;
-        if let Kind::Table(entries) = &node.kind {
+        if let ValueKind::Table(entries) = &node.kind {
             return Some(entries);
         }
         let message = format!("{}{key} is a table [{key}], not {}", self.prefix, node.shown());
@@ -250,8 +250,8 @@ impl Node<'_> {
     /// The value, unless it is a table.
     fn value(&self) -> Option<&DeValue<'_>> {
         match &self.kind {
-            Kind::Table(_) => None,
-            Kind::Value(value) => Some(value),
+            ValueKind::Table(_) => None,
+            ValueKind::Value(value) => Some(value),
         }
     }
 
@@ -276,7 +276,7 @@ fn shown(value: &DeValue<'_>) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::quantity::Span;
+    use crate::base::quantity::Span;
     use std::path::Path;
 
     #[test]

@@ -34,12 +34,12 @@ pub(super) fn is_known(interface: &str) -> bool {
 
 /// An error as it is sent.
 #[derive(Debug, Serialize)]
-pub(super) struct Complaint {
+pub(super) struct VarlinkError {
     error: &'static str,
     parameters: Value,
 }
 
-impl Complaint {
+impl VarlinkError {
     /// One of this service's own.
     pub(super) fn own(error: &'static str, parameters: impl Serialize) -> Self {
         // Only maps whose keys are no texts cannot be told.

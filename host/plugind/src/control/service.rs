@@ -1,16 +1,18 @@
 //! What the calls mean: each is answered by the keeper, the journal or what is known of all plugins.
 
-use super::{
-    interfaces::{Complaint, description, info, is_known},
-    wire::Writer,
+use crate::control::{
+    interfaces::{VarlinkError, description, info, is_known},
+    wire::ReplyWriter,
 };
 use crate::{
     api,
-    journal::{Journal, Priority},
-    keeper::{Keeper, RestartError, Stopping},
-    name::PluginName,
-    phase::Phase,
-    summary::Summary,
+    base::{name::PluginName, priority::Priority},
+    journal::Journal,
+    supervisor::{
+        handle::{RestartError, Stopping, SupervisorHandle},
+        phase::DaemonPhase,
+        summary::Summary,
+    },
 };
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use serde_json::{Map, Value, json};
@@ -27,13 +29,13 @@ const CHANGES: [&str; 4] = [
 
 /// What there is to ask, and to ask for something.
 #[derive(Clone)]
-pub struct House {
+pub struct ControlContext {
     /// Who keeps the plugins.
-    pub keeper: Keeper,
+    pub keeper: SupervisorHandle,
     /// What writes the log.
     pub journal: Journal,
     /// Where the daemon is in its day.
-    pub phase: watch::Receiver<Phase>,
+    pub phase: watch::Receiver<DaemonPhase>,
 }
 
 /// A call as it comes, of whatever method.
@@ -45,11 +47,11 @@ pub(super) struct Method {
 }
 
 /// What a call came to.
-type Outcome = Result<Value, Complaint>;
+type CallOutcome = Result<Value, VarlinkError>;
 
 /// Where the replies to one call go.
 pub(super) struct Replies<'a> {
-    writer: &'a mut Writer,
+    writer: &'a mut ReplyWriter,
     /// Nobody listens.
     oneway: bool,
     /// There may be several.
@@ -65,7 +67,7 @@ impl Replies<'_> {
         self.writer.send(&Reply::new(Some(parameters)).set_continues(Some(true))).await
     }
 
-    async fn finish(self, outcome: Outcome) -> zlink::Result<()> {
+    async fn finish(self, outcome: CallOutcome) -> zlink::Result<()> {
         match outcome {
             _ if self.oneway => Ok(()),
             Ok(reply) => self.writer.send(&Reply::new(Some(reply))).await,
@@ -80,11 +82,11 @@ fn told(parameters: impl Serialize) -> Value {
 }
 
 impl Method {
-    fn parameters<T: DeserializeOwned>(&self) -> Result<T, Complaint> {
+    fn parameters<T: DeserializeOwned>(&self) -> Result<T, VarlinkError> {
         let given = match &self.parameters {
             None | Some(Value::Null) => Map::new(),
             Some(Value::Object(given)) => given.clone(),
-            Some(_) => return Err(Complaint::bad_parameter("parameters")),
+            Some(_) => return Err(VarlinkError::bad_parameter("parameters")),
         };
         serde_json::from_value(Value::Object(given.clone())).map_err(|error| {
             let error = error.to_string();
@@ -97,32 +99,32 @@ impl Method {
                 serde_json::from_value::<T>(Value::Object(alone)).is_err()
             };
             let wrong = || given.iter().find(is_wrong).map(|(name, _)| name.as_str());
-            Complaint::bad_parameter(named.or_else(wrong).unwrap_or_default())
+            VarlinkError::bad_parameter(named.or_else(wrong).unwrap_or_default())
         })
     }
 
-    fn name(&self) -> Result<PluginName, Complaint> {
+    fn name(&self) -> Result<PluginName, VarlinkError> {
         let api::Name { name } = self.parameters()?;
-        name.parse().map_err(|_| Complaint::bad_parameter("name"))
+        name.parse().map_err(|_| VarlinkError::bad_parameter("name"))
     }
 }
 
-impl House {
+impl ControlContext {
     /// Answers one call of a client that may change things or only look.
     pub(super) async fn answer(
         &self,
         call: &Call<Method>,
         may_change: bool,
-        writer: &mut Writer,
+        writer: &mut ReplyWriter,
     ) -> zlink::Result<()> {
         let mut replies = Replies { writer, oneway: call.oneway(), more: call.more() };
         let method = call.method();
         let outcome = match method.method.as_str() {
-            change if CHANGES.contains(&change) && !may_change => Err(Complaint::denied()),
+            change if CHANGES.contains(&change) && !may_change => Err(VarlinkError::denied()),
             "org.varlink.service.GetInfo" => Ok(info()),
             "org.varlink.service.GetInterfaceDescription" => {
                 method.parameters().and_then(|Interface { interface }| {
-                    description(&interface).ok_or_else(|| Complaint::no_interface(&interface))
+                    description(&interface).ok_or_else(|| VarlinkError::no_interface(&interface))
                 })
             }
             "io.systemd.service.Ping" => Ok(json!({})),
@@ -146,26 +148,26 @@ impl House {
             },
             "io.plugind.Restart" => self.restart(method).await,
             unknown => Err(match unknown.rsplit_once('.') {
-                Some((interface, _)) if is_known(interface) => Complaint::no_method(unknown),
-                Some((interface, _)) => Complaint::no_interface(interface),
-                None => Complaint::no_method(unknown),
+                Some((interface, _)) if is_known(interface) => VarlinkError::no_method(unknown),
+                Some((interface, _)) => VarlinkError::no_interface(interface),
+                None => VarlinkError::no_method(unknown),
             }),
         };
         replies.finish(outcome).await
     }
 
-    fn set_log_level(&self, method: &Method) -> Outcome {
+    fn set_log_level(&self, method: &Method) -> CallOutcome {
         let api::LogLevel { level } = method.parameters()?;
         let priority = match level {
             // What is more important than anything that is said here is the system's.
             0..2 => Some(Priority::Critical),
             level => Priority::from_number(level),
         };
-        self.journal.keep(priority.ok_or_else(|| Complaint::bad_parameter("level"))?);
+        self.journal.keep(priority.ok_or_else(|| VarlinkError::bad_parameter("level"))?);
         Ok(json!({}))
     }
 
-    async fn describe(&self, method: &Method) -> Outcome {
+    async fn describe(&self, method: &Method) -> CallOutcome {
         let name = method.name()?;
         match self.keeper.describe(name.clone()).await {
             Ok(Some(description)) => Ok(told(description)),
@@ -174,14 +176,14 @@ impl House {
         }
     }
 
-    async fn restart(&self, method: &Method) -> Outcome {
+    async fn restart(&self, method: &Method) -> CallOutcome {
         let name = method.name()?;
         match self.keeper.restart(name.clone()).await {
             Ok(generation) => Ok(told(api::Restarted { generation })),
             Err(RestartError::NoSuchPlugin) => Err(no_such_plugin(&name)),
             Err(RestartError::Stopping(Stopping)) => Err(stopping()),
             Err(RestartError::Failed(failed)) => Err(restart_failed((&failed).into())),
-            Err(why @ RestartError::TakenBack) => Err(restart_failed(api::Failure {
+            Err(why @ RestartError::TakenBack) => Err(restart_failed(api::PluginFailure {
                 plugin: name.to_string(),
                 stage: "start".to_owned(),
                 error: why.to_string(),
@@ -197,7 +199,7 @@ impl House {
         replies: &mut Replies<'_>,
         stream: bool,
         terms: api::ReloadTerms,
-    ) -> zlink::Result<Result<api::Reload, Complaint>> {
+    ) -> zlink::Result<Result<api::Reload, VarlinkError>> {
         let all_or_nothing = terms.all_or_nothing.unwrap_or_default();
         let until_drained = terms.until_drained.unwrap_or_default();
         let Ok(mut reload) = self.keeper.reload(all_or_nothing).await else {
@@ -247,7 +249,7 @@ struct Interface {
     interface: String,
 }
 
-fn status(phase: Phase, summary: &Summary) -> api::Status {
+fn status(phase: DaemonPhase, summary: &Summary) -> api::Status {
     api::Status {
         version: env!("CARGO_PKG_VERSION").to_owned(),
         active_state: phase.active_state(summary).to_owned(),
@@ -259,19 +261,19 @@ fn status(phase: Phase, summary: &Summary) -> api::Status {
     }
 }
 
-fn stopping() -> Complaint {
-    Complaint::own("io.plugind.Stopping", json!({}))
+fn stopping() -> VarlinkError {
+    VarlinkError::own("io.plugind.Stopping", json!({}))
 }
 
-fn no_such_plugin(name: &PluginName) -> Complaint {
-    Complaint::own("io.plugind.NoSuchPlugin", api::Name { name: name.to_string() })
+fn no_such_plugin(name: &PluginName) -> VarlinkError {
+    VarlinkError::own("io.plugind.NoSuchPlugin", api::Name { name: name.to_string() })
 }
 
-fn restart_failed(failure: api::Failure) -> Complaint {
-    Complaint::own("io.plugind.RestartFailed", api::RestartFailed { failure })
+fn restart_failed(failure: api::PluginFailure) -> VarlinkError {
+    VarlinkError::own("io.plugind.RestartFailed", api::RestartFailed { failure })
 }
 
-fn reload_failed(reload: api::Reload) -> Complaint {
+fn reload_failed(reload: api::Reload) -> VarlinkError {
     let api::Reload { unreadable, failed, .. } = reload;
-    Complaint::own("io.plugind.ReloadFailed", api::ReloadFailed { unreadable, failed })
+    VarlinkError::own("io.plugind.ReloadFailed", api::ReloadFailed { unreadable, failed })
 }

@@ -25,24 +25,24 @@ const WRITE_TIMEOUT: Duration = Duration::from_secs(30);
 pub(super) struct Wire(pub(super) UnixStream);
 
 impl socket::Socket for Wire {
-    type ReadHalf = Reader;
-    type WriteHalf = Writer;
+    type ReadHalf = CallReader;
+    type WriteHalf = ReplyWriter;
 
-    fn split(self) -> (Reader, Writer) {
+    fn split(self) -> (CallReader, ReplyWriter) {
         let (reader, writer) = self.0.into_split();
-        (Reader { half: reader, call: 0 }, Writer(writer))
+        (CallReader { half: reader, call: 0 }, ReplyWriter(writer))
     }
 }
 
 /// Where calls come from.
 #[derive(Debug)]
-pub(super) struct Reader {
+pub(super) struct CallReader {
     half: OwnedReadHalf,
     /// How many bytes of the call that is being received there are.
     call: usize,
 }
 
-impl socket::ReadHalf for Reader {
+impl socket::ReadHalf for CallReader {
     async fn read(&mut self, buffer: &mut [u8]) -> zlink::Result<ReadResult> {
         let length = loop {
             self.half.readable().await?;
@@ -66,9 +66,9 @@ impl socket::ReadHalf for Reader {
 
 /// Where replies go.
 #[derive(Debug)]
-pub(super) struct Writer(OwnedWriteHalf);
+pub(super) struct ReplyWriter(OwnedWriteHalf);
 
-impl Writer {
+impl ReplyWriter {
     /// Sends a reply or an error.
     ///
     /// zlink would do so, too, but begins anew for every 256 bytes for which it finds no room.
@@ -93,7 +93,7 @@ impl Writer {
     }
 }
 
-impl socket::WriteHalf for Writer {
+impl socket::WriteHalf for ReplyWriter {
     async fn write(
         &mut self,
         bytes: &[u8],

@@ -1,8 +1,8 @@
 //! Entries as lines that people read, on a terminal or in a file.
 
-use super::priority::Priority;
-use super::record::{Host, Plugin, Record};
-use crate::text::Escaped;
+use crate::base::priority::Priority;
+use crate::base::text::Escaped;
+use crate::journal::record::{HostRecord, PluginRecord, Record};
 use std::fmt;
 
 /// One entry as one line.
@@ -13,7 +13,7 @@ pub(super) fn line(record: &Record) -> String {
         }
         Record::Host(host) => format!("{:<7} plugind: {}", host.priority().name(), Sentence(host)),
         Record::Plugin(plugin) => {
-            let Plugin { plugin: name, priority, message, fields, .. } = plugin;
+            let PluginRecord { plugin: name, priority, message, fields, .. } = plugin;
             let line = format!("{:<7} plugind[{name}]: {}", priority.name(), Escaped(message));
             let fields =
                 fields.iter().map(|(name, value)| format!(" {}={}", Escaped(name), Value(value)));
@@ -23,7 +23,7 @@ pub(super) fn line(record: &Record) -> String {
 }
 
 /// What the host says, with everything that it says about it.
-pub(super) struct Sentence<'a>(pub(super) &'a Host);
+pub(super) struct Sentence<'a>(pub(super) &'a HostRecord);
 
 impl fmt::Display for Sentence<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -6,12 +6,10 @@
 mod lines;
 pub mod messages;
 mod native;
-mod priority;
 mod queue;
 mod record;
 
 pub use self::{
-    priority::Priority,
-    queue::{Journal, Target, Writer, start},
-    record::Entry,
+    queue::{Journal, Writer, start},
+    record::LogEntry,
 };

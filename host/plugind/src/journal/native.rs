@@ -3,11 +3,13 @@
 //!
 //! It waits while journald is busy; only the thread that writes may use it.
 
-use super::{
-    lines::Sentence,
-    messages,
-    priority::Priority,
-    record::{Host, MESSAGE, Plugin, Record},
+use crate::{
+    base::priority::Priority,
+    journal::{
+        lines::Sentence,
+        messages,
+        record::{HostRecord, MESSAGE, PluginRecord, Record},
+    },
 };
 use std::{io, os::unix::net::UnixDatagram};
 use tracing::{Event, Subscriber, field::Value};
@@ -62,7 +64,7 @@ impl Native {
     }
 
     /// Says again what was said in another thread, at another time: the same event, from the same place in the code.
-    fn replay(&self, host: &Host) -> bool {
+    fn replay(&self, host: &HostRecord) -> bool {
         let sentence = Sentence(host).to_string();
         let Some((some_field, _)) = host.values.first() else { return true };
         // Values that are none are passed over.
@@ -81,8 +83,8 @@ impl Native {
 }
 
 /// An entry of a plugin's.
-fn of_plugin(entry: &Plugin) -> Vec<u8> {
-    let Plugin { plugin, generation, priority, message, fields } = entry;
+fn of_plugin(entry: &PluginRecord) -> Vec<u8> {
+    let PluginRecord { plugin, generation, priority, message, fields } = entry;
     // So that whoever reads the service's log sees who speaks, and nobody can pass for another program.
     let mut datagram = Datagram::new(*priority, &format!("plugind/{plugin}"));
     datagram.put("PLUGIN", plugin);
@@ -129,7 +131,7 @@ mod tests {
 
     #[test]
     fn what_a_plugin_says_is_one_field_whatever_it_looks_like() {
-        let sent = of_plugin(&Plugin {
+        let sent = of_plugin(&PluginRecord {
             plugin: "hello".to_owned(),
             generation: 7,
             priority: Priority::Info,

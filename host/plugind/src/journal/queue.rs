@@ -1,10 +1,13 @@
 //! The queue between those who speak and the one thread that writes.
 
-use super::{
-    lines,
-    native::Native,
-    priority::Priority,
-    record::{Entry, Host, Record, priority},
+use crate::{
+    base::priority::Priority,
+    journal::{
+        lines,
+        native::Native,
+        record::{HostRecord, LogEntry, Record, priority},
+    },
+    systemd::environment::LogTarget,
 };
 use std::{
     io::{self, Write},
@@ -29,24 +32,15 @@ const QUEUE_BYTES: usize = 16 << 20;
 /// How long the last entries may take to be written: whoever reads them may have stopped.
 const LAST_WORDS: Duration = Duration::from_secs(2);
 
-/// Where entries are written.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Target {
-    /// Lines on standard error.
-    Lines,
-    /// Structured entries to journald(8).
-    Journald,
-}
-
 /// Where to speak. Cheap to clone.
 #[derive(Clone)]
 pub struct Journal {
     /// Entries; none is the end.
     queue: SyncSender<Option<Record>>,
-    shared: Arc<Shared>,
+    shared: Arc<QueueState>,
 }
 
-struct Shared {
+struct QueueState {
     /// Entries beyond this priority are not kept.
     most: AtomicU8,
     dropped: AtomicU64,
@@ -65,9 +59,9 @@ pub struct Writer {
 ///
 /// # Errors
 /// When no thread can be started.
-pub fn start(most: Priority, target: Target) -> io::Result<(Journal, Writer)> {
+pub fn start(most: Priority, target: LogTarget) -> io::Result<(Journal, Writer)> {
     let (queue, records) = sync_channel(QUEUE);
-    let shared = Arc::new(Shared {
+    let shared = Arc::new(QueueState {
         most: AtomicU8::new(most as u8),
         dropped: AtomicU64::new(0),
         waiting: AtomicUsize::new(0),
@@ -112,7 +106,7 @@ impl Journal {
     }
 
     /// Writes down what a plugin says.
-    pub fn send(&self, entry: Entry<'_>) {
+    pub fn send(&self, entry: LogEntry<'_>) {
         if self.keeps(entry.priority) {
             self.push(Record::of(entry));
         }
@@ -134,9 +128,9 @@ impl Journal {
     }
 }
 
-fn write(records: &Receiver<Option<Record>>, shared: &Shared, target: Target) {
+fn write(records: &Receiver<Option<Record>>, shared: &QueueState, target: LogTarget) {
     // Where journald cannot be reached, what it would have been told is at least on standard error.
-    let native = (target == Target::Journald).then(Native::new).and_then(Result::ok);
+    let native = (target == LogTarget::Journald).then(Native::new).and_then(Result::ok);
     let put = |record: &Record| match &native {
         Some(native) => native.put(record),
         // Standard error may be gone; then there is nobody to tell.
@@ -173,6 +167,6 @@ impl<S: Subscriber> Layer<S> for HostLayer {
     }
 
     fn on_event(&self, event: &Event<'_>, _: Context<'_, S>) {
-        self.0.push(Record::Host(Host::of(event)));
+        self.0.push(Record::Host(HostRecord::of(event)));
     }
 }

@@ -1,7 +1,7 @@
 //! Entries on their way to the writer.
 
-use super::priority::Priority;
-use crate::name::PluginName;
+use crate::base::name::PluginName;
+use crate::base::priority::Priority;
 use std::fmt;
 use tracing::{
     Event, Level, Metadata,
@@ -16,7 +16,7 @@ const MESSAGE_ID: &str = "message_id";
 const VALUE_MAX: usize = 16 << 10;
 
 /// What a plugin has to say.
-pub struct Entry<'a> {
+pub struct LogEntry<'a> {
     /// Who speaks.
     pub plugin: &'a PluginName,
     /// Which version of it.
@@ -31,20 +31,20 @@ pub struct Entry<'a> {
 
 /// One entry.
 pub(super) enum Record {
-    Host(Host),
-    Plugin(Plugin),
+    Host(HostRecord),
+    Plugin(PluginRecord),
     /// So many were lost before this one.
     Dropped(u64),
 }
 
 /// What the host says: an event of tracing's with its values.
-pub(super) struct Host {
+pub(super) struct HostRecord {
     pub(super) metadata: &'static Metadata<'static>,
     pub(super) values: Vec<(Field, String)>,
 }
 
 /// What a plugin says.
-pub(super) struct Plugin {
+pub(super) struct PluginRecord {
     pub(super) plugin: String,
     pub(super) generation: u64,
     pub(super) priority: Priority,
@@ -53,10 +53,10 @@ pub(super) struct Plugin {
 }
 
 impl Record {
-    pub(super) fn of(entry: Entry<'_>) -> Self {
-        let Entry { plugin, generation, priority, message, fields } = entry;
+    pub(super) fn of(entry: LogEntry<'_>) -> Self {
+        let LogEntry { plugin, generation, priority, message, fields } = entry;
         let (plugin, message) = (plugin.to_string(), message.to_owned());
-        Self::Plugin(Plugin { plugin, generation, priority, message, fields })
+        Self::Plugin(PluginRecord { plugin, generation, priority, message, fields })
     }
 
     /// About how much memory it takes, in bytes.
@@ -72,7 +72,7 @@ impl Record {
     }
 }
 
-impl Host {
+impl HostRecord {
     pub(super) fn of(event: &Event<'_>) -> Self {
         let mut host = Self { metadata: event.metadata(), values: Vec::new() };
         event.record(&mut host);
@@ -95,7 +95,7 @@ impl Host {
     }
 }
 
-impl Visit for Host {
+impl Visit for HostRecord {
     fn record_str(&mut self, field: &Field, value: &str) {
         let kept = &value[..value.floor_char_boundary(VALUE_MAX)];
         self.values.push((field.clone(), kept.to_owned()));

@@ -1,14 +1,16 @@
 //! `Verified` → `Compiled`: found in the cache, or made; never compiled in this process.
 
-use super::{
-    cache::{self, Cache, CacheError},
-    compiler::{Compiler, CompilerError},
-    manifest::Manifest,
-    offers::Offers,
-    verify::Verified,
+use crate::base::{error_chain::ErrorChain, name::PluginName};
+use crate::{
+    plugin::{
+        compiler::{Compiler, CompilerError},
+        inspection::Inspection,
+        manifest::Manifest,
+        verify::Verified,
+    },
+    runtime::cache::{self, Cache, CacheError},
 };
-use crate::{chain::Chain, name::PluginName};
-use plugind_code::entry::Key;
+use plugind_artifact::entry::Key;
 use std::{fs::File, io, os::fd::AsFd, path::PathBuf};
 use tracing::warn;
 use wasmtime::{Engine, component::Component};
@@ -20,7 +22,7 @@ pub struct Compiled {
     /// Its manifest.
     pub manifest: Manifest,
     /// What its component has to offer.
-    pub offers: Offers,
+    pub offers: Inspection,
     /// The SHA-256 digest of its component.
     pub digest: [u8; 32],
     /// Where its component was read from.
@@ -106,7 +108,7 @@ fn find(
         Ok(component) => return Ok(component),
         Err(error @ CacheError::Map(_)) => return Err(CompileError::Unusable(error)),
         Err(bad) => {
-            let error = Chain(&bad).to_string();
+            let error = ErrorChain(&bad).to_string();
             warn!(plugin = %verified.name(), error, "compiled file not used, compiling anew");
             make(true)?
         }

@@ -3,8 +3,8 @@
 //! A component can be made so that it takes a compiler for ever, or all memory. That is why it is another process, with
 //! limits and a deadline; and since that process may be anything by then, the deadline is kept here as well.
 
-use super::cache::Cache;
-use plugind_code::protocol::{self, Answer, Order, ProtocolError};
+use crate::runtime::cache::Cache;
+use plugind_artifact::protocol::{self, CompileReply, CompileRequest, ProtocolError};
 use rustix::{
     io::Errno,
     net::{
@@ -33,7 +33,7 @@ const GRACE: Duration = Duration::from_secs(1);
 
 /// Where the compiler is.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Place {
+pub enum CompilerLocation {
     /// A program, run anew for each component.
     Program(PathBuf),
     /// A socket, behind which a service alone has the cache.
@@ -41,7 +41,7 @@ pub enum Place {
 }
 
 /// It is written as a path, or as `unix:` and a path.
-impl From<OsString> for Place {
+impl From<OsString> for CompilerLocation {
     fn from(text: OsString) -> Self {
         match text.as_bytes().strip_prefix(b"unix:") {
             Some(path) => Self::Socket(PathBuf::from(OsStr::from_bytes(path))),
@@ -53,7 +53,7 @@ impl From<OsString> for Place {
 /// How components are compiled. All clones know the same work.
 #[derive(Clone, Debug)]
 pub struct Compiler {
-    place: Place,
+    place: CompilerLocation,
     deadline: Duration,
     memory_max: u64,
     work: Arc<(Mutex<Work>, Condvar)>,
@@ -115,14 +115,14 @@ pub enum CompilerError {
 impl Compiler {
     /// A compiler that may take so long for each component, and so much address space, in bytes.
     #[must_use]
-    pub fn new(place: Place, deadline: Duration, memory_max: u64) -> Self {
+    pub fn new(place: CompilerLocation, deadline: Duration, memory_max: u64) -> Self {
         Self { place, deadline, memory_max, work: Arc::default() }
     }
 
     /// Whether the daemon has the cache, too, and may look for itself what is in it.
     #[must_use]
     pub fn shares_cache(&self) -> bool {
-        matches!(self.place, Place::Program(_))
+        matches!(self.place, CompilerLocation::Program(_))
     }
 
     /// Ends all that is under way, and lets no more begin.
@@ -156,7 +156,7 @@ impl Compiler {
         cache: &Cache,
         anew: bool,
     ) -> Result<OwnedFd, CompilerError> {
-        let order = Order {
+        let order = CompileRequest {
             component: *digest,
             kind: cache.kind(),
             anew,
@@ -164,15 +164,15 @@ impl Compiler {
             memory_max: self.memory_max,
         };
         let answer = match &self.place {
-            Place::Program(program) => {
+            CompilerLocation::Program(program) => {
                 self.ask_child(program, cache.directory(), &order, descriptor)
             }
-            Place::Socket(path) => self.ask_service(path, &order, descriptor),
+            CompilerLocation::Socket(path) => self.ask_service(path, &order, descriptor),
         };
         match answer? {
-            Answer::Compiled(file) => Ok(file),
-            Answer::Refused(why) => Err(CompilerError::Refused(why)),
-            Answer::Failed(why) => Err(CompilerError::Unable(why)),
+            CompileReply::Compiled(file) => Ok(file),
+            CompileReply::Refused(why) => Err(CompilerError::Refused(why)),
+            CompileReply::Failed(why) => Err(CompilerError::Unable(why)),
         }
     }
 
@@ -180,9 +180,9 @@ impl Compiler {
         &self,
         program: &Path,
         cache: &Path,
-        order: &Order,
+        order: &CompileRequest,
         descriptor: BorrowedFd<'_>,
-    ) -> Result<Answer, CompilerError> {
+    ) -> Result<CompileReply, CompilerError> {
         let cannot_run = |source| CompilerError::Run { program: program.to_owned(), source };
         let (kind, flags) = (SocketType::SEQPACKET, SocketFlags::CLOEXEC);
         let (here, there) = socketpair(AddressFamily::UNIX, kind, flags, None)
@@ -208,11 +208,11 @@ impl Compiler {
     fn ask_service(
         &self,
         path: &Path,
-        order: &Order,
+        order: &CompileRequest,
         descriptor: BorrowedFd<'_>,
-    ) -> Result<Answer, CompilerError> {
+    ) -> Result<CompileReply, CompilerError> {
         let cannot_reach = |source| CompilerError::Reach { socket: path.to_owned(), source };
-        let turn = Turn::take(self).map_err(cannot_reach)?;
+        let turn = CompileTurn::take(self).map_err(cannot_reach)?;
         loop {
             let used = self.work().idle.pop();
             let was_used = used.is_some();
@@ -283,9 +283,9 @@ impl Compiler {
 }
 
 /// One's turn to ask the service, which is that of as many at a time as there are cores.
-struct Turn<'a>(&'a Compiler);
+struct CompileTurn<'a>(&'a Compiler);
 
-impl<'a> Turn<'a> {
+impl<'a> CompileTurn<'a> {
     /// Waits for it.
     fn take(compiler: &'a Compiler) -> io::Result<Self> {
         let most = cores();
@@ -319,7 +319,7 @@ impl<'a> Turn<'a> {
     }
 }
 
-impl Drop for Turn<'_> {
+impl Drop for CompileTurn<'_> {
     fn drop(&mut self) {
         self.0.work().asking -= 1;
         self.0.work.1.notify_one();
@@ -328,9 +328,9 @@ impl Drop for Turn<'_> {
 
 fn exchange(
     socket: &OwnedFd,
-    order: &Order,
+    order: &CompileRequest,
     descriptor: BorrowedFd<'_>,
-) -> Result<Answer, ProtocolError> {
+) -> Result<CompileReply, ProtocolError> {
     protocol::ask(socket, order, descriptor)?;
     protocol::receive_answer(socket)
 }

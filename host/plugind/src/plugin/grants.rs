@@ -1,9 +1,8 @@
 //! `[grants]` of a manifest: what a plugin may do beyond what every plugin may.
 
 use crate::{
+    base::{endpoint::Endpoint, text::is_harmful},
     config::{Origin, Table},
-    endpoint::Endpoint,
-    text::is_harmful,
 };
 use std::{
     collections::BTreeMap,

@@ -1,8 +1,8 @@
 //! `[handover]` of a manifest: how a plugin's state goes to its next version.
 
 use crate::{
+    base::quantity::{Bytes, Span},
     config::Table,
-    quantity::{Bytes, Span},
 };
 use std::time::Duration;
 

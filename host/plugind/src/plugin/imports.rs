@@ -1,6 +1,6 @@
 //! What a component may import: the interfaces that this host has, and what to say of the others.
 
-use crate::nearest::nearest;
+use crate::base::suggest::nearest;
 
 /// The versions of `plugind:plugin` that this host speaks.
 pub const CONTRACT: &str = "0.1";

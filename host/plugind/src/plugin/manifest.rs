@@ -1,15 +1,17 @@
 //! What stands in `NAME.toml`: how a plugin is to be served, kept and limited. All of it is optional.
 
-use super::{
+use crate::plugin::{
     grants::Grants,
     handover::Handover,
     serve::{Serve, own_route},
 };
 use crate::{
-    config::{Complaint, Document, Table},
-    name::PluginName,
-    quantity::{Bytes, Percent, Rate, Span},
-    text::is_harmful,
+    base::{
+        name::PluginName,
+        quantity::{Bytes, Percent, Rate, Span},
+        text::is_harmful,
+    },
+    config::{Diagnostic, Document, Table},
 };
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -21,7 +23,7 @@ const RECYCLE_AGE_MIN: Duration = Duration::from_secs(1);
 
 /// What is known of a plugin's component when its manifest is judged.
 #[derive(Clone, Copy, Debug)]
-pub struct Known<'a> {
+pub struct ComponentFacts<'a> {
     /// The names of what it imports.
     pub imports: &'a [String],
     /// It has a state to hand over, and so one instance that is kept.
@@ -58,7 +60,7 @@ pub struct Service {
     pub timeout_start: Duration,
     pub timeout_stop: Duration,
     pub watchdog: Duration,
-    pub restart: Restart,
+    pub restart: RestartPolicy,
     pub restart_sec: Duration,
     pub restart_steps: u32,
     pub restart_max_delay: Duration,
@@ -69,7 +71,7 @@ pub struct Service {
 
 /// Whether an instance that ended is started anew.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Restart {
+pub enum RestartPolicy {
     /// Never.
     No,
     /// When it failed.
@@ -133,7 +135,7 @@ impl Manifest {
     ///
     /// # Errors
     /// Every mistake in it.
-    pub fn parse(document: &Document) -> Result<Self, Vec<Complaint>> {
+    pub fn parse(document: &Document) -> Result<Self, Vec<Diagnostic>> {
         document.read(|table| Self::read(table, None, None))
     }
 
@@ -144,9 +146,9 @@ impl Manifest {
     /// Every mistake in it.
     pub fn parse_for(
         name: &PluginName,
-        component: Option<Known<'_>>,
+        component: Option<ComponentFacts<'_>>,
         document: &Document,
-    ) -> Result<Self, Vec<Complaint>> {
+    ) -> Result<Self, Vec<Diagnostic>> {
         document.read(|table| Self::read(table, Some(name), component))
     }
 
@@ -159,7 +161,11 @@ impl Manifest {
         required.get().unwrap_or(true)
     }
 
-    fn read(table: &Table<'_>, name: Option<&PluginName>, component: Option<Known<'_>>) -> Self {
+    fn read(
+        table: &Table<'_>,
+        name: Option<&PluginName>,
+        component: Option<ComponentFacts<'_>>,
+    ) -> Self {
         let hands_over = component.map(|component| component.hands_over);
         if hands_over == Some(false) {
             table.complain_about(
@@ -209,12 +215,12 @@ impl Service {
                 .choice(
                     "restart",
                     &[
-                        ("no", Restart::No),
-                        ("on-failure", Restart::OnFailure),
-                        ("always", Restart::Always),
+                        ("no", RestartPolicy::No),
+                        ("on-failure", RestartPolicy::OnFailure),
+                        ("always", RestartPolicy::Always),
                     ],
                 )
-                .unwrap_or(Restart::OnFailure),
+                .unwrap_or(RestartPolicy::OnFailure),
             restart_sec: span("restart-sec", Duration::from_millis(100)),
             restart_steps: table.number("restart-steps", 0).unwrap_or(6),
             restart_max_delay: span("restart-max-delay-sec", seconds(30)),
@@ -301,14 +307,17 @@ mod tests {
         parse_for(None, text)
     }
 
-    fn parse_for(component: Option<Known<'_>>, text: &str) -> Result<Manifest, Vec<String>> {
+    fn parse_for(
+        component: Option<ComponentFacts<'_>>,
+        text: &str,
+    ) -> Result<Manifest, Vec<String>> {
         let told =
-            |complaints: Vec<Complaint>| complaints.iter().map(ToString::to_string).collect();
+            |complaints: Vec<Diagnostic>| complaints.iter().map(ToString::to_string).collect();
         Manifest::parse_for(&"hello".parse().unwrap(), component, &document(text)).map_err(told)
     }
 
-    fn importing(imports: &[String]) -> Known<'_> {
-        Known { imports, hands_over: false }
+    fn importing(imports: &[String]) -> ComponentFacts<'_> {
+        ComponentFacts { imports, hands_over: false }
     }
 
     #[test]
@@ -316,7 +325,7 @@ mod tests {
         let text =
             "[instances]\nmode = \"fresh\"\nmax = 2\nrecycle-after = 7\nrecycle-age = \"1h\"\n";
         let complaints =
-            parse_for(Some(Known { imports: &[], hands_over: true }), text).unwrap_err();
+            parse_for(Some(ComponentFacts { imports: &[], hands_over: true }), text).unwrap_err();
         for (complaint, (place, key, remedy)) in complaints.iter().zip([
             ("2:8", "mode", "write \"shared\" or \"exclusive\""),
             ("3:7", "max", "leave it out"),
@@ -331,7 +340,7 @@ mod tests {
         assert_eq!(complaints.len(), 4);
         assert!(parse(text).is_ok(), "of another component");
         let one = "[instances]\nmode = \"exclusive\"\nmax = 1\nconcurrency = 3\n";
-        assert!(parse_for(Some(Known { imports: &[], hands_over: true }), one).is_ok());
+        assert!(parse_for(Some(ComponentFacts { imports: &[], hands_over: true }), one).is_ok());
     }
 
     #[test]
@@ -382,7 +391,7 @@ mod tests {
         assert!(!manifest.required);
         assert_eq!(manifest.description.as_deref(), Some("greets"));
         assert_eq!(manifest.serve[0].host.as_deref(), Some("hello.example"));
-        assert_eq!(manifest.service.restart, Restart::No);
+        assert_eq!(manifest.service.restart, RestartPolicy::No);
         assert_eq!(manifest.service.failure_action, FailureAction::Exit);
         assert_eq!(manifest.instances.mode, Some(Mode::Fresh));
         assert_eq!(manifest.instances.recycle_age, Some(Duration::from_secs(3600)));

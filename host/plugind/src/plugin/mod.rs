@@ -5,7 +5,6 @@
 //!                                                └─ cache ─┘
 //! ```
 
-pub mod cache;
 pub mod compiler;
 pub mod compile;
 pub mod grants;
@@ -13,7 +12,7 @@ pub mod handover;
 pub mod imports;
 pub mod manifest;
 mod nesting;
-pub mod offers;
+pub mod inspection;
 pub mod scan;
 pub mod serve;
 pub mod verify;

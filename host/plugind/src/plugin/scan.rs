@@ -1,8 +1,8 @@
 //! Directories → `Found`: which plugins there are, by the names of files; nothing is opened.
 
 use crate::{
+    base::name::{NameError, PluginName},
     config::{ListError, SearchPath, is_mask},
-    name::{NameError, PluginName},
 };
 use std::{
     collections::BTreeMap,
@@ -33,7 +33,7 @@ pub struct Masked {
 
 /// Something in a directory that is no plugin and looks like one.
 #[derive(Debug, thiserror::Error)]
-pub enum Stray {
+pub enum Orphaned {
     /// The file's stem is no name.
     #[error("{} is not a plugin: {source}; rename {it}", path.display())]
     Name {
@@ -81,7 +81,7 @@ pub struct Scanned {
     /// Those that are not to be there.
     pub masked: Vec<Masked>,
     /// What only looks like a plugin.
-    pub strays: Vec<Stray>,
+    pub strays: Vec<Orphaned>,
 }
 
 /// Finds the plugins on the search path, in the order of their names, and what only looks like one.
@@ -117,7 +117,7 @@ struct Files {
     components: BTreeMap<PluginName, Vec<PathBuf>>,
     manifests: BTreeMap<PluginName, PathBuf>,
     drop_ins: BTreeMap<PluginName, Vec<PathBuf>>,
-    strays: Vec<Stray>,
+    strays: Vec<Orphaned>,
 }
 
 impl Files {
@@ -133,7 +133,7 @@ impl Files {
         let name = match stem.parse::<PluginName>() {
             Ok(name) => name,
             Err(_) if !is_text => {
-                return self.strays.extend(paths.into_iter().map(Stray::NotText));
+                return self.strays.extend(paths.into_iter().map(Orphaned::NotText));
             }
             Err(source) => {
                 let better = stem.to_lowercase().replace(['_', ' ', '.'], "-");
@@ -141,7 +141,7 @@ impl Files {
                     Ok(better) => format!("it {better}.{extension}"),
                     Err(_) => "it".to_owned(),
                 };
-                let stray = |path| Stray::Name { path, it: it.clone(), source: source.clone() };
+                let stray = |path| Orphaned::Name { path, it: it.clone(), source: source.clone() };
                 return self.strays.extend(paths.into_iter().map(stray));
             }
         };
@@ -169,12 +169,12 @@ impl Files {
         let mut strays = self.strays;
         for (name, path) in self.manifests {
             let component = path.with_file_name(format!("{name}.wasm"));
-            strays.push(Stray::NoComponent { path, component });
+            strays.push(Orphaned::NoComponent { path, component });
         }
         for (name, mut paths) in self.drop_ins {
             let Some(path) = paths.pop() else { continue };
             let component = path.with_file_name(format!("{name}.wasm"));
-            strays.push(Stray::NoPlugin { path, component });
+            strays.push(Orphaned::NoPlugin { path, component });
         }
         strays.sort_by_key(ToString::to_string);
         Scanned { found, masked, strays }

@@ -1,8 +1,8 @@
 //! `[[serve]]` of a manifest: where a plugin is found by its clients.
 
 use crate::{
+    base::name::PluginName,
     config::{Origin, Table},
-    name::PluginName,
 };
 use std::{collections::BTreeSet, net::Ipv6Addr};
 
@@ -26,11 +26,11 @@ pub fn own_route(name: &PluginName) -> String {
 }
 
 /// Host and route of what was read so far.
-pub(super) type Places = BTreeSet<(Option<String>, Option<String>)>;
+pub(super) type RoutesRead = BTreeSet<(Option<String>, Option<String>)>;
 
 impl Serve {
     /// `own` is the route that counts where none is written, if that is known.
-    pub(super) fn read(table: &Table<'_>, own: Option<&str>, places: &mut Places) -> Self {
+    pub(super) fn read(table: &Table<'_>, own: Option<&str>, places: &mut RoutesRead) -> Self {
         // There is one socket so far, so that there is nothing to remember.
         if let Some(socket) = table.text("socket").filter(|socket| socket != "http") {
             let message = format!("serve.socket: there is no socket {socket:?}; there is \"http\"");

@@ -1,16 +1,18 @@
 //! `Found` → `Verified`: a plugin is read once; what is judged, hashed and compiled are those very bytes.
 
-use super::{
-    manifest::{Known, Manifest},
-    offers::{Offers, OffersError},
+use crate::plugin::{
+    inspection::{InspectError, Inspection},
+    manifest::{ComponentFacts, Manifest},
     scan::Found,
 };
 use crate::{
-    chain::Chain,
-    config::{Complaint, Document, ListError, list_drop_ins},
-    file::{self, FileError},
-    name::PluginName,
-    text::cut,
+    base::{
+        error_chain::ErrorChain,
+        file::{self, FileError},
+        name::PluginName,
+        text::cut,
+    },
+    config::{Diagnostic, Document, ListError, list_drop_ins},
 };
 use sha2::{Digest, Sha256};
 use std::path::{Path, PathBuf};
@@ -29,7 +31,7 @@ const MANIFEST_MAX: u64 = 1 << 20;
 pub struct Verified {
     name: PluginName,
     manifest: Manifest,
-    offers: Offers,
+    offers: Inspection,
     digest: [u8; 32],
     path: PathBuf,
 }
@@ -45,14 +47,14 @@ pub enum VerifyError {
     DropIns(#[from] ListError),
     /// The manifest is wrong.
     #[error("{}", .0.iter().map(ToString::to_string).collect::<Vec<_>>().join("; "))]
-    Manifest(Vec<Complaint>),
+    Manifest(Vec<Diagnostic>),
     /// The component cannot be a plugin.
     #[error("{} {why}", path.display())]
-    Offers {
+    Inspect {
         /// The component.
         path: PathBuf,
         /// Why not: the end of the same sentence, and so no cause of its own.
-        why: OffersError,
+        why: InspectError,
     },
     /// The component imports what the manifest does not grant.
     #[error(
@@ -72,11 +74,11 @@ impl VerifyError {
     fn lines(&self) -> Vec<String> {
         match self {
             Self::Manifest(complaints) => complaints.iter().map(ToString::to_string).collect(),
-            Self::Offers { path, why: OffersError::Imports(imports) } => imports
+            Self::Inspect { path, why: InspectError::Imports(imports) } => imports
                 .iter()
                 .map(|import| format!("{} imports {import}", path.display()))
                 .collect(),
-            other => vec![Chain(other).to_string()],
+            other => vec![ErrorChain(other).to_string()],
         }
     }
 
@@ -126,10 +128,10 @@ impl Rejected {
 /// When it cannot be read, its manifest has mistakes, or its component cannot be a plugin.
 pub fn verify(found: Found) -> Result<Verified, Box<Rejected>> {
     let judged = judge(&found.component);
-    let known = judged
-        .as_ref()
-        .ok()
-        .map(|(offers, _)| Known { imports: &offers.imports, hands_over: offers.handover });
+    let known = judged.as_ref().ok().map(|(offers, _)| ComponentFacts {
+        imports: &offers.imports,
+        hands_over: offers.handover,
+    });
     let manifest = read_manifest(&found, known);
     let Found { name, component, .. } = found;
     match (manifest, judged) {
@@ -158,36 +160,36 @@ pub fn verify(found: Found) -> Result<Verified, Box<Rejected>> {
 }
 
 /// What is to be served and cannot be: the component may be another one than was meant, or half of it.
-fn unserved(offers: &Offers, manifest: &Manifest) -> Option<VerifyError> {
+fn unserved(offers: &Inspection, manifest: &Manifest) -> Option<VerifyError> {
     let serve = manifest.serve.first().filter(|_| offers.http.is_none())?;
     let place = serve.origin.0.clone()?;
     let message = "the component answers no HTTP requests, so there is nothing to serve; leave [[serve]] out, or put \
                    the component there that does";
-    Some(VerifyError::Manifest(vec![Complaint::at(place, message.to_owned())]))
+    Some(VerifyError::Manifest(vec![Diagnostic::at(place, message.to_owned())]))
 }
 
 /// An import that is there only for who was granted it, and was not, with the line that would grant it.
 ///
 /// What WASI has to be granted (files, sockets, requests) is there for all and refuses what was not granted: many
 /// toolchains import it whether a component uses it or not.
-fn ungranted(offers: &Offers, manifest: &Manifest) -> Option<(String, &'static str)> {
+fn ungranted(offers: &Inspection, manifest: &Manifest) -> Option<(String, &'static str)> {
     let wants = |import: &&String| import.starts_with("plugind:plugin/credentials@");
     let import =
         offers.imports.iter().find(wants).filter(|_| manifest.grants.credentials.is_empty());
     Some((import?.clone(), "credentials = [\"…\"]"))
 }
 
-fn judge(path: &Path) -> Result<(Offers, [u8; 32]), VerifyError> {
+fn judge(path: &Path) -> Result<(Inspection, [u8; 32]), VerifyError> {
     let bytes = file::read(path, COMPONENT_MAX)?;
-    let offers =
-        Offers::of(&bytes).map_err(|why| VerifyError::Offers { path: path.to_owned(), why })?;
+    let offers = Inspection::of(&bytes)
+        .map_err(|why| VerifyError::Inspect { path: path.to_owned(), why })?;
     Ok((offers, Sha256::digest(&bytes).into()))
 }
 
 /// Reads a manifest. When it is wrong, whether it says that the plugin is required counts all the same.
 fn read_manifest(
     found: &Found,
-    component: Option<Known<'_>>,
+    component: Option<ComponentFacts<'_>>,
 ) -> Result<Manifest, (VerifyError, bool)> {
     let document = manifest_of(found).map_err(|error| (error, true))?;
     Manifest::parse_for(&found.name, component, &document)
@@ -225,7 +227,7 @@ impl Verified {
 
     /// What its component has to offer.
     #[must_use]
-    pub fn offers(&self) -> &Offers {
+    pub fn offers(&self) -> &Inspection {
         &self.offers
     }
 
@@ -257,8 +259,8 @@ mod tests {
         let (name, component) = ("x".parse().unwrap(), PathBuf::from("x.wasm"));
         let imports =
             (0..100_000).map(|nth| format!("{nth}{}", "x".repeat(100_000 - nth))).step_by(500);
-        let why = OffersError::Imports(imports.collect());
-        let errors = vec![VerifyError::Offers { path: component.clone(), why }];
+        let why = InspectError::Imports(imports.collect());
+        let errors = vec![VerifyError::Inspect { path: component.clone(), why }];
         let rejected = Rejected { name, component, manifest: None, required: true, errors };
         let lines = rejected.lines();
         assert_eq!(lines.len(), LINES_MAX + 1);

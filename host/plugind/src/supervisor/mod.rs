@@ -3,22 +3,35 @@
 //! It never awaits a guest, so a guest that hangs does not hang its keeper; and nothing that serves a request waits
 //! for it.
 
-mod bundle;
-mod finding;
-mod handover;
-mod life;
+pub mod restart;
+pub mod lifecycle;
+pub mod rollout;
+pub mod summary;
+pub mod prepare;
+pub mod generation;
+pub mod reload;
+pub mod plugin;
+pub mod compare;
+pub mod phase;
+pub mod handle;
+mod all_or_nothing;
+mod reloading;
+mod state_transfer;
+mod transitions;
 
 use crate::{
-    compare::Found,
-    keeper::{Keeper, Message, RestartError},
-    kept::Kept,
-    lifecycle::Event,
-    name::PluginName,
-    prepare::Means,
-    reload::{Reload, Terms},
-    summary::{Failed, Summary},
+    base::name::PluginName,
+    route::table::{RouteEntry, RouteTable, TablePublisher},
+    supervisor::{
+        compare::FoundContents,
+        handle::{Message, RestartError, SupervisorHandle},
+        lifecycle::Event,
+        plugin::ManagedPlugin,
+        prepare::Deps,
+        reload::{ReloadOptions, ReloadState},
+        summary::{Failed, Summary},
+    },
     systemd::watchdog::Watchdog,
-    table::{Entry, Publisher, Table},
     world,
 };
 use std::{
@@ -38,10 +51,10 @@ use wasmtime::component::Linker;
 /// # Errors
 /// When the host's own interfaces do not fit together, which would be a mistake of ours.
 pub fn start(
-    means: Means,
-    publisher: Publisher,
+    means: Deps,
+    publisher: TablePublisher,
     watchdog: Option<Watchdog>,
-) -> wasmtime::Result<Keeper> {
+) -> wasmtime::Result<SupervisorHandle> {
     let linker = Arc::new(world::linker(&means.engine)?);
     let (inbox, messages) = mpsc::unbounded_channel();
     let (sender, summary) = watch::channel(Summary::default());
@@ -64,7 +77,7 @@ pub fn start(
         queued: Vec::new(),
         draining: Vec::new(),
         refused: None,
-        found: Found::default(),
+        found: FoundContents::default(),
         vanished: Vec::new(),
         newcomers: BTreeSet::new(),
         reloads_begun: 0,
@@ -74,20 +87,20 @@ pub fn start(
         stopping: None,
     };
     tokio::spawn(supervisor.run(messages, watchdog));
-    let keeper = Keeper::new(inbox, summary);
+    let keeper = SupervisorHandle::new(inbox, summary);
     keeper.rescan();
     Ok(keeper)
 }
 
 struct Supervisor {
-    means: Means,
-    linker: Arc<Linker<world::State>>,
-    publisher: Publisher,
+    means: Deps,
+    linker: Arc<Linker<world::HostState>>,
+    publisher: TablePublisher,
     inbox: mpsc::UnboundedSender<Message>,
     summary: watch::Sender<Summary>,
     /// As many plugins are compiled and linked at a time as there are cores.
     cores: Arc<Semaphore>,
-    plugins: BTreeMap<PluginName, Kept>,
+    plugins: BTreeMap<PluginName, ManagedPlugin>,
     scanned: bool,
     /// The directories were to be read at least once.
     begun: bool,
@@ -99,15 +112,15 @@ struct Supervisor {
     /// The number of the last generation.
     generations: u64,
     /// The reading of the directories that is under way, for whoever watches it.
-    reload: Option<watch::Sender<Reload>>,
+    reload: Option<watch::Sender<ReloadState>>,
     /// Reloads that begin when this one is over, since they are of another kind.
     queued: Vec<Queued>,
     /// Reloads that are over, but for what drains.
-    draining: Vec<watch::Sender<Reload>>,
+    draining: Vec<watch::Sender<ReloadState>>,
     /// What was found when all or nothing was asked for, and it was nothing; and what failed.
-    refused: Option<(Found, Vec<Failed>)>,
+    refused: Option<(FoundContents, Vec<Failed>)>,
     /// What was found last.
-    found: Found,
+    found: FoundContents,
     /// Plugins that are to go when all others can be changed.
     vanished: Vec<PluginName>,
     /// Plugins that are there only if all others can be changed.
@@ -123,11 +136,11 @@ struct Supervisor {
 }
 
 /// Where whoever asked for a reload is told of the one that comes of it.
-type Reply = oneshot::Sender<watch::Receiver<Reload>>;
+type Reply = oneshot::Sender<watch::Receiver<ReloadState>>;
 
 /// A reload that was asked for while one of another kind is under way.
 struct Queued {
-    terms: Terms,
+    terms: ReloadOptions,
     replies: Vec<Reply>,
     /// How often it was asked for.
     times: u64,
@@ -224,11 +237,11 @@ impl Supervisor {
         for (name, kept) in kept {
             let (routes, pool) = kept.routes();
             for (route, strip) in routes {
-                let entry = || Entry { plugin: name.clone(), pool: pool.clone(), strip };
+                let entry = || RouteEntry { plugin: name.clone(), pool: pool.clone(), strip };
                 entries.entry(route).or_insert_with(entry);
             }
         }
-        self.publisher.publish(Table::new(entries));
+        self.publisher.publish(RouteTable::new(entries));
     }
 
     fn sum_up(&mut self) {

@@ -1,11 +1,19 @@
 //! What systemd says in the environment and in descriptors, read once, before there are threads.
 
-use super::{
+use crate::systemd::{
     sockets::{Sockets, SocketsError},
     store::Stored,
 };
-use crate::journal::Target;
 use std::{env, ffi::OsString, os::fd::AsFd, time::Duration};
+
+/// Where log entries are written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LogTarget {
+    /// Lines on standard error.
+    Lines,
+    /// Structured entries to journald(8).
+    Journald,
+}
 
 /// What systemd handed over.
 pub struct Systemd {
@@ -18,7 +26,7 @@ pub struct Systemd {
     /// Files that a daemon before this one left with systemd.
     pub stored: Vec<Stored>,
     /// Where entries of the log belong, by `$JOURNAL_STREAM`.
-    pub journal: Target,
+    pub journal: LogTarget,
 }
 
 impl Systemd {
@@ -36,8 +44,8 @@ impl Systemd {
             stored: stored.collect(),
             sockets,
             journal: match stream.is_some_and(|stream| is_stderr(&stream)) {
-                true => Target::Journald,
-                false => Target::Lines,
+                true => LogTarget::Journald,
+                false => LogTarget::Lines,
             },
         }
     }

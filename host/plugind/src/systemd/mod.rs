@@ -1,5 +1,6 @@
 //! What systemd hands over and wants to hear: sockets, readiness, the watchdog, what plugins keep. Without systemd all of it is absent.
 
+pub mod directories;
 pub mod environment;
 pub mod notify;
 pub mod sockets;

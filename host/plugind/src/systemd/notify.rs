@@ -1,6 +1,6 @@
 //! What systemd is told of the service: sd_notify(3).
 
-use crate::text::one_line;
+use crate::base::text::one_line;
 use sd_notify::NotifyState;
 use std::{
     ffi::{OsStr, OsString},
@@ -50,9 +50,9 @@ pub enum Notice<'a> {
 
 /// The way to systemd; nothing happens where there is none. Cheap to clone.
 #[derive(Clone)]
-pub struct Notifier(Option<Arc<Way>>);
+pub struct Notifier(Option<Arc<NotifySocket>>);
 
-struct Way {
+struct NotifySocket {
     path: OsString,
     socket: Mutex<Arc<UnixDatagram>>,
 }
@@ -65,7 +65,7 @@ impl Notifier {
     pub fn connect(path: Option<OsString>) -> io::Result<Self> {
         let Some(path) = path else { return Ok(Self(None)) };
         let socket = Mutex::new(Arc::new(connect_for_tasks(&path)?));
-        Ok(Self(Some(Arc::new(Way { path, socket }))))
+        Ok(Self(Some(Arc::new(NotifySocket { path, socket }))))
     }
 
     /// Tells systemd, and waits until it is on its way there.
@@ -96,7 +96,7 @@ impl Notifier {
     }
 }
 
-impl Way {
+impl NotifySocket {
     fn current(&self) -> Arc<UnixDatagram> {
         self.socket.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }

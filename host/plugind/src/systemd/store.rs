@@ -3,13 +3,13 @@
 //! A state is a file without a name, which systemd holds open as `PLUGIN-SEQUENCE`. Of one plugin the newest counts: the
 //! older one is removed when the newer one is there, so that at any moment there is one.
 
-use super::notify;
-use crate::{
-    chain::Chain,
+use crate::base::{
+    error_chain::ErrorChain,
     name::PluginName,
     quantity::Bytes,
     text::{Escaped, is_harmful},
 };
+use crate::systemd::notify;
 use futures::channel::oneshot;
 use rustix::net::{SendAncillaryBuffer, SendAncillaryMessage, SendFlags, sendmsg};
 use std::{
@@ -45,11 +45,11 @@ pub struct Stored {
 /// What it is told is done in this order by a thread of its own. Without systemd nothing is kept.
 #[derive(Clone)]
 pub struct Store {
-    errands: Option<Sender<Errand>>,
+    errands: Option<Sender<StoreRequest>>,
     handed_back: Arc<BTreeSet<PluginName>>,
 }
 
-enum Errand {
+enum StoreRequest {
     Put(PluginName, Arc<[u8]>),
     Remove(PluginName),
     Read(PluginName, Bytes, oneshot::Sender<Option<Arc<[u8]>>>),
@@ -90,7 +90,8 @@ impl Store {
             debug!("there is no systemd: what plugins keep in memory is gone when the daemon ends");
             return Ok(Self::none());
         };
-        let (keeper, old) = Keeper::new(Way { path, socket: None }, directory, handed_back);
+        let (keeper, old) =
+            StoreThread::new(StoreSocket { path, socket: None }, directory, handed_back);
         let handed_back = Arc::new(keeper.newest.keys().cloned().collect());
         let (errands, inbox) = channel();
         let run = move || keeper.run(&old, &inbox);
@@ -106,12 +107,12 @@ impl Store {
 
     /// Leaves `state` with systemd, in the place of what it has of this plugin.
     pub fn put(&self, plugin: &PluginName, state: Arc<[u8]>) {
-        self.tell(Errand::Put(plugin.clone(), state));
+        self.tell(StoreRequest::Put(plugin.clone(), state));
     }
 
     /// Has systemd let go of what it has of this plugin.
     pub fn remove(&self, plugin: &PluginName) {
-        self.tell(Errand::Remove(plugin.clone()));
+        self.tell(StoreRequest::Remove(plugin.clone()));
     }
 
     /// What systemd has of this plugin, unless that is larger than `most`. It stays there.
@@ -121,7 +122,7 @@ impl Store {
         most: Bytes,
     ) -> impl Future<Output = Option<Arc<[u8]>>> + Send + use<> {
         let (reply, answer) = oneshot::channel();
-        self.tell(Errand::Read(plugin.clone(), most, reply));
+        self.tell(StoreRequest::Read(plugin.clone(), most, reply));
         // Without a thread nobody answers, and there is nothing.
         async move { answer.await.ok().flatten() }
     }
@@ -129,11 +130,11 @@ impl Store {
     /// Waits until everything that it was told before is done.
     pub fn settled(&self) -> impl Future<Output = ()> + Send + use<> {
         let (reply, answer) = oneshot::channel();
-        self.tell(Errand::Settle(reply));
+        self.tell(StoreRequest::Settle(reply));
         async move { answer.await.unwrap_or_default() }
     }
 
-    fn tell(&self, errand: Errand) {
+    fn tell(&self, errand: StoreRequest) {
         if let Some(errands) = &self.errands {
             // The thread ends when the last handle is gone.
             errands.send(errand).ok();
@@ -142,16 +143,16 @@ impl Store {
 }
 
 /// The thread's side.
-struct Keeper {
-    way: Way,
+struct StoreThread {
+    way: StoreSocket,
     directory: PathBuf,
-    newest: BTreeMap<PluginName, Kept>,
+    newest: BTreeMap<PluginName, StoredState>,
     /// Larger than any that systemd has.
     next: u64,
 }
 
 /// What systemd has of one plugin.
-struct Kept {
+struct StoredState {
     sequence: u64,
     file: File,
 }
@@ -167,10 +168,10 @@ fn parse_name(name: &str) -> Option<(PluginName, u64)> {
     (name_of(&parsed.0, parsed.1) == name).then_some(parsed)
 }
 
-impl Keeper {
+impl StoreThread {
     /// Also returns the names of what is not needed any more.
-    fn new(way: Way, directory: PathBuf, handed_back: Vec<Stored>) -> (Self, Vec<String>) {
-        let (mut newest, mut old, mut last) = (BTreeMap::<_, Kept>::new(), Vec::new(), 0);
+    fn new(way: StoreSocket, directory: PathBuf, handed_back: Vec<Stored>) -> (Self, Vec<String>) {
+        let (mut newest, mut old, mut last) = (BTreeMap::<_, StoredState>::new(), Vec::new(), 0);
         for Stored { name, file } in handed_back {
             let Some((plugin, sequence)) = parse_name(&name) else {
                 warn!(name = %Escaped(&name), "systemd holds a file that belongs to no plugin; it is let go");
@@ -181,7 +182,7 @@ impl Keeper {
             let other = match newest.get(&plugin) {
                 Some(kept) if kept.sequence >= sequence => Some(sequence),
                 _ => {
-                    let older = newest.insert(plugin.clone(), Kept { sequence, file });
+                    let older = newest.insert(plugin.clone(), StoredState { sequence, file });
                     older.map(|kept| kept.sequence)
                 }
             };
@@ -190,30 +191,30 @@ impl Keeper {
         (Self { way, directory, newest, next: last.saturating_add(1) }, old)
     }
 
-    fn run(mut self, old: &[String], inbox: &Receiver<Errand>) {
+    fn run(mut self, old: &[String], inbox: &Receiver<StoreRequest>) {
         for name in old {
             self.let_go(name);
         }
         // Ends when the last handle is gone.
         for errand in inbox {
             match errand {
-                Errand::Put(plugin, state) => match self.put(&plugin, &state) {
+                StoreRequest::Put(plugin, state) => match self.put(&plugin, &state) {
                     Ok(()) => debug!(%plugin, bytes = state.len(), "state left with systemd"),
                     Err(error) => {
-                        let error = Chain(&error).to_string();
+                        let error = ErrorChain(&error).to_string();
                         warn!(%plugin, error, "state not left with systemd");
                     }
                 },
-                Errand::Remove(plugin) => {
+                StoreRequest::Remove(plugin) => {
                     if let Some(kept) = self.newest.remove(&plugin) {
                         self.let_go(&name_of(&plugin, kept.sequence));
                     }
                 }
-                Errand::Read(plugin, most, reply) => {
+                StoreRequest::Read(plugin, most, reply) => {
                     let read = self.newest.get(&plugin).map(|kept| read(&kept.file, most));
                     let state = read.and_then(|read| {
                         let told = |error| {
-                            let error = Chain(&error).to_string();
+                            let error = ErrorChain(&error).to_string();
                             warn!(%plugin, error, "the state that systemd held is not used");
                         };
                         read.map_err(told).ok()
@@ -221,7 +222,7 @@ impl Keeper {
                     // Whoever asked may have gone away.
                     reply.send(state).ok();
                 }
-                Errand::Settle(reply) => drop(reply.send(())),
+                StoreRequest::Settle(reply) => drop(reply.send(())),
             }
         }
     }
@@ -235,7 +236,7 @@ impl Keeper {
         // A file is always readable, so that there would be nothing to wait for.
         let message = format!("FDSTORE=1\nFDNAME={name}\nFDPOLL=0\n");
         self.way.send(&message, Some(file.as_fd())).map_err(StoreError::Tell)?;
-        if let Some(older) = self.newest.insert(plugin.clone(), Kept { sequence, file }) {
+        if let Some(older) = self.newest.insert(plugin.clone(), StoredState { sequence, file }) {
             self.let_go(&name_of(plugin, older.sequence));
         }
         Ok(())
@@ -273,12 +274,12 @@ fn read(file: &File, most: Bytes) -> Result<Arc<[u8]>, StoreError> {
 
 /// The way to systemd, which may take its time. That of sd-notify reads the environment anew for each message, and
 /// finds no socket with an abstract name.
-struct Way {
+struct StoreSocket {
     path: OsString,
     socket: Option<UnixDatagram>,
 }
 
-impl Way {
+impl StoreSocket {
     fn send(&mut self, message: &str, file: Option<BorrowedFd<'_>>) -> io::Result<()> {
         if let Some(socket) = &self.socket
             && send(socket, message, file).is_ok()
@@ -310,12 +311,12 @@ mod tests {
     use std::{io::IoSliceMut, os::unix::fs::MetadataExt};
 
     /// A systemd that only listens.
-    struct Systemd {
+    struct ListeningSystemd {
         directory: tempfile::TempDir,
         socket: UnixDatagram,
     }
 
-    impl Systemd {
+    impl ListeningSystemd {
         fn new() -> Self {
             let directory = tempfile::tempdir().unwrap();
             let socket = UnixDatagram::bind(directory.path().join("notify")).unwrap();
@@ -361,7 +362,7 @@ mod tests {
 
     #[test]
     fn systemd_has_a_state_at_any_moment_and_the_older_one_goes_when_the_newer_one_is_there() {
-        let systemd = Systemd::new();
+        let systemd = ListeningSystemd::new();
         let store = systemd.start(Vec::new());
         store.put(&plugin("counts"), state("one"));
         let (heard, file) = systemd.heard();
@@ -384,7 +385,7 @@ mod tests {
 
     #[test]
     fn of_what_is_handed_back_the_newest_counts_and_the_rest_is_let_go() {
-        let systemd = Systemd::new();
+        let systemd = ListeningSystemd::new();
         let store = systemd.start(vec![
             stored("a-1-9", "old"),
             stored("a-1-10", "new"),
@@ -408,7 +409,7 @@ mod tests {
 
     #[test]
     fn a_name_that_would_say_more_than_a_name_is_not_said() {
-        let systemd = Systemd::new();
+        let systemd = ListeningSystemd::new();
         let store = systemd.start(vec![stored("x\nWATCHDOG=trigger", "")]);
         store.put(&plugin("a"), state(""));
         assert!(systemd.heard().0.starts_with("FDSTORE=1\n"));
@@ -425,7 +426,7 @@ mod tests {
 
     #[test]
     fn a_state_that_cannot_be_kept_leaves_the_one_before() {
-        let systemd = Systemd::new();
+        let systemd = ListeningSystemd::new();
         let store = systemd.start(vec![stored("a-1", "old")]);
         fs::write(systemd.directory.path().join("state"), "in the way").unwrap();
         store.put(&plugin("a"), state("new"));

@@ -1,6 +1,6 @@
 //! The sign of life that systemd waits for: WATCHDOG=1, and what must be alive for it to be given.
 
-use super::notify::{Notice, Notifier};
+use crate::systemd::notify::{Notice, Notifier};
 use std::time::Duration;
 use tokio::runtime::{Handle, RuntimeMetrics};
 
@@ -36,12 +36,12 @@ impl Watchdog {
 struct Executor {
     metrics: RuntimeMetrics,
     /// How much each thread had done at the last look.
-    last: Vec<Option<Progress>>,
+    last: Vec<Option<LoopProgress>>,
 }
 
 /// How much a thread has done. It grows with every turn of the thread's loop that is not sleep.
 #[derive(Clone, Copy, PartialEq, Eq)]
-struct Progress {
+struct LoopProgress {
     busy: Duration,
     parked: u64,
 }
@@ -57,7 +57,7 @@ impl Executor {
     fn answered(&mut self) -> bool {
         let mut all = true;
         for (thread, last) in self.last.iter_mut().enumerate() {
-            let now = Progress {
+            let now = LoopProgress {
                 busy: self.metrics.worker_total_busy_duration(thread),
                 parked: self.metrics.worker_park_unpark_count(thread),
             };

@@ -1,7 +1,7 @@
 //! `plugind:plugin/credentials`: secrets that a plugin was granted.
 
-use super::bindings::plugind::plugin::credentials::Host;
-use crate::name::PluginName;
+use crate::base::name::PluginName;
+use crate::world::bindings::plugind::plugin::credentials::Host;
 use std::{
     collections::BTreeMap,
     fs::File,

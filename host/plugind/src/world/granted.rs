@@ -1,12 +1,12 @@
 //! What a manifest grants, made real for one generation: opened, read, ready to be handed to its instances.
 
-use super::{credentials, files, network, outgoing};
-use crate::{name::PluginName, plugin::grants::Grants};
+use crate::world::{credentials, files, network, outgoing};
+use crate::{base::name::PluginName, plugin::grants::Grants};
 use std::{path::PathBuf, sync::Arc};
 
 /// Where the machine keeps what plugins may be granted.
 #[derive(Clone, Debug)]
-pub struct Places {
+pub struct GrantDirectories {
     /// The directories of plugins' own are below this one.
     pub state: PathBuf,
     /// Where credentials are, if there are any.
@@ -38,7 +38,11 @@ impl Granted {
     ///
     /// # Errors
     /// When some of it cannot be had.
-    pub fn open(plugin: &PluginName, grants: &Grants, places: &Places) -> Result<Self, GrantError> {
+    pub fn open(
+        plugin: &PluginName,
+        grants: &Grants,
+        places: &GrantDirectories,
+    ) -> Result<Self, GrantError> {
         let state = grants.state.then(|| places.state.join(plugin.as_str()));
         let directory = places.credentials.as_deref();
         let environment = grants.environment.iter();

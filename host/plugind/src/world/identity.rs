@@ -1,7 +1,7 @@
 //! `plugind:plugin/identity`: who an instance is.
 
-use super::bindings::plugind::plugin::identity::Host;
-use crate::name::PluginName;
+use crate::base::name::PluginName;
+use crate::world::bindings::plugind::plugin::identity::Host;
 use std::sync::Arc;
 
 /// What all instances of a generation are.

@@ -1,11 +1,9 @@
 //! `plugind:plugin/journal`: what an instance has to say.
 
-use super::bindings::plugind::plugin::journal::{Host, Priority as GuestPriority};
+use crate::world::bindings::plugind::plugin::journal::{Host, Priority as GuestPriority};
 use crate::{
-    journal::{Entry, Journal, Priority, messages::SAYS_TOO_MUCH},
-    name::PluginName,
-    quantity::Rate,
-    text::cut,
+    base::{name::PluginName, priority::Priority, quantity::Rate, text::cut},
+    journal::{Journal, LogEntry, messages::SAYS_TOO_MUCH},
 };
 use std::{
     sync::{Arc, Mutex, PoisonError},
@@ -60,7 +58,7 @@ impl Shared {
                 (field_name(name), value[..value.floor_char_boundary(VALUE_MAX)].to_owned())
             })
             .collect();
-        self.journal.send(Entry {
+        self.journal.send(LogEntry {
             plugin: &self.plugin,
             generation: self.generation,
             priority,
@@ -158,7 +156,8 @@ mod tests {
 
     #[test]
     fn past_its_rate_a_plugin_is_heard_again_in_the_next_window() {
-        let (journal, _) = journal::start(Priority::Error, journal::Target::Lines).unwrap();
+        let (journal, _) =
+            journal::start(Priority::Error, crate::systemd::environment::LogTarget::Lines).unwrap();
         let rate = Rate { count: 2, every: Duration::from_secs(10) };
         let shared = Shared::new("chatty".parse().unwrap(), 1, journal, rate);
         let start = Instant::now();

@@ -12,15 +12,16 @@ pub mod network;
 pub mod notify;
 pub mod outgoing;
 pub mod output;
-pub mod pulse;
+pub mod heartbeat;
 pub mod quota;
 pub mod granted;
+pub mod link;
 
-use crate::quantity::Bytes;
+use crate::base::quantity::Bytes;
 use bindings::plugind::plugin as interfaces;
 use granted::Granted;
+use heartbeat::Heartbeat;
 use memory::Refused;
-use pulse::Pulse;
 use std::sync::Arc;
 use wasmtime::{
     Engine, Store, StoreContextMut, UpdateDeadline,
@@ -56,7 +57,7 @@ pub struct Shared {
 }
 
 /// What the store of one instance holds.
-pub struct State {
+pub struct HostState {
     identity: identity::Guest,
     journal: journal::Guest,
     notify: notify::Guest,
@@ -68,7 +69,7 @@ pub struct State {
     outgoing: outgoing::Guest,
     network: network::Guest,
     table: ResourceTable,
-    pulse: Arc<Pulse>,
+    pulse: Arc<Heartbeat>,
     /// The turns of the event loop when it was looked at last, and how often they were the same since.
     seen: u64,
     stuck: u32,
@@ -81,7 +82,12 @@ pub struct Hung(u32);
 
 /// A store for one instance, with its limits.
 #[must_use]
-pub fn store(engine: &Engine, shared: &Shared, worker: u32, pulse: Arc<Pulse>) -> Store<State> {
+pub fn store(
+    engine: &Engine,
+    shared: &Shared,
+    worker: u32,
+    pulse: Arc<Heartbeat>,
+) -> Store<HostState> {
     let mut table = ResourceTable::new();
     table.set_max_capacity(RESOURCES_MAX);
     let granted = &shared.granted;
@@ -89,8 +95,8 @@ pub fn store(engine: &Engine, shared: &Shared, worker: u32, pulse: Arc<Pulse>) -
     let mut wasi = WasiCtx::builder();
     network.allow(&mut wasi);
     let mut wasi = wasi
-        .stdout(output::Output::new(&shared.journal, output::Stream::Stdout))
-        .stderr(output::Output::new(&shared.journal, output::Stream::Stderr))
+        .stdout(output::GuestOutput::new(&shared.journal, output::Stream::Stdout))
+        .stderr(output::GuestOutput::new(&shared.journal, output::Stream::Stderr))
         // WASI says what a guest is called by its first argument.
         .arg(shared.identity.plugin.as_str())
         .envs(&granted.environment)
@@ -98,7 +104,7 @@ pub fn store(engine: &Engine, shared: &Shared, worker: u32, pulse: Arc<Pulse>) -
         .build();
     granted.files.give_to(&mut wasi);
     let identity = shared.identity.clone();
-    let state = State {
+    let state = HostState {
         notify: notify::Guest {
             shared: shared.notify.clone(),
             identity: identity.clone(),
@@ -141,11 +147,11 @@ pub fn store(engine: &Engine, shared: &Shared, worker: u32, pulse: Arc<Pulse>) -
 }
 
 /// Lets a guest hand over so much in one call, for now, if that is more than it may in any.
-pub(crate) fn let_hand_over(mut store: StoreContextMut<'_, State>, Bytes(most): Bytes) {
+pub(crate) fn let_hand_over(mut store: StoreContextMut<'_, HostState>, Bytes(most): Bytes) {
     store.set_hostcall_fuel(CALL_MAX.max(usize::try_from(most).unwrap_or(usize::MAX)));
 }
 
-impl State {
+impl HostState {
     /// Whose limit kept the instance from getting memory that it asked for: when it then fails, that is why.
     #[must_use]
     pub fn memory_was_refused(&self) -> Option<Refused> {
@@ -162,7 +168,7 @@ impl State {
 ///
 /// # Errors
 /// When two interfaces have the same name, which would be a mistake of ours.
-pub fn linker(engine: &Engine) -> wasmtime::Result<Linker<State>> {
+pub fn linker(engine: &Engine) -> wasmtime::Result<Linker<HostState>> {
     let mut linker = Linker::new(engine);
     wasmtime_wasi::p2::add_to_linker_async(&mut linker)?;
     wasmtime_wasi::p3::add_to_linker(&mut linker)?;
@@ -170,48 +176,49 @@ pub fn linker(engine: &Engine) -> wasmtime::Result<Linker<State>> {
     linker.allow_shadowing(true);
     p2::bindings::sockets::ip_name_lookup::add_to_linker::<_, network::Lookup>(
         &mut linker,
-        State::lookup,
+        HostState::lookup,
     )?;
     p3::bindings::sockets::ip_name_lookup::add_to_linker::<_, network::Lookup>(
         &mut linker,
-        State::lookup,
+        HostState::lookup,
     )?;
     linker.allow_shadowing(false);
     wasmtime_wasi_http::p2::add_only_http_to_linker_async(&mut linker)?;
     wasmtime_wasi_http::p3::add_to_linker(&mut linker)?;
-    wasmtime_wasi_config::add_to_linker(&mut linker, |state: &mut State| {
+    wasmtime_wasi_config::add_to_linker(&mut linker, |state: &mut HostState| {
         WasiConfig::from(&*state.config)
     })?;
     let linked = &mut linker;
-    interfaces::types::add_to_linker::<_, HasSelf<State>>(linked, |state| state)?;
+    interfaces::types::add_to_linker::<_, HasSelf<HostState>>(linked, |state| state)?;
     interfaces::identity::add_to_linker::<_, HasSelf<identity::Guest>>(
         linked,
-        |state: &mut State| &mut state.identity,
+        |state: &mut HostState| &mut state.identity,
     )?;
-    interfaces::notify::add_to_linker::<_, HasSelf<notify::Guest>>(linked, |state: &mut State| {
-        &mut state.notify
-    })?;
+    interfaces::notify::add_to_linker::<_, HasSelf<notify::Guest>>(
+        linked,
+        |state: &mut HostState| &mut state.notify,
+    )?;
     interfaces::journal::add_to_linker::<_, HasSelf<journal::Guest>>(
         linked,
-        |state: &mut State| &mut state.journal,
+        |state: &mut HostState| &mut state.journal,
     )?;
     interfaces::credentials::add_to_linker::<_, HasSelf<credentials::Guest>>(
         linked,
-        |state: &mut State| &mut state.credentials,
+        |state: &mut HostState| &mut state.credentials,
     )?;
     Ok(linker)
 }
 
 // It has no functions: it is the types that the others speak of.
-impl interfaces::types::Host for State {}
+impl interfaces::types::Host for HostState {}
 
-impl WasiView for State {
+impl WasiView for HostState {
     fn ctx(&mut self) -> WasiCtxView<'_> {
         WasiCtxView { ctx: &mut self.wasi, table: &mut self.table }
     }
 }
 
-impl WasiHttpView for State {
+impl WasiHttpView for HostState {
     fn http(&mut self) -> WasiHttpCtxView<'_> {
         WasiHttpCtxView { ctx: &mut self.http, table: &mut self.table, hooks: &mut self.outgoing }
     }
@@ -221,13 +228,13 @@ impl WasiHttpView for State {
 mod tests {
     use super::*;
     use crate::{
-        engine,
         plugin::imports::{KNOWN, missing},
+        runtime::engine,
     };
 
     #[test]
     fn what_may_be_imported_is_what_the_linker_has() {
-        let mut linker = linker(&engine::plain(engine::Kind::Native).unwrap()).unwrap();
+        let mut linker = linker(&engine::plain(engine::EngineKind::Native).unwrap()).unwrap();
         let mut has = |name: String| linker.root().func_wrap(&name, |_, (): ()| Ok(())).is_err();
         let patch = |version: &str| match version {
             "0.2" => "0.2.12".to_owned(),

@@ -2,7 +2,7 @@
 //!
 //! A name that was granted stands for the addresses that it had when the guest looked it up.
 
-use crate::endpoint::{Endpoint, Host};
+use crate::base::endpoint::{Endpoint, Host};
 use rustix::{
     io::Errno,
     net::{AddressFamily, SocketType, socket},
@@ -87,10 +87,10 @@ pub struct Shared(pub(super) Vec<Endpoint>);
 
 /// What one instance may connect to, and found out about it.
 #[derive(Clone, Default)]
-pub(super) struct Guest(Arc<Known>);
+pub(super) struct Guest(Arc<NetworkState>);
 
 #[derive(Default)]
-struct Known {
+struct NetworkState {
     shared: Arc<Shared>,
     resolved: Mutex<HashSet<SocketAddr>>,
     /// The names that are being looked up by WASI 0.2, by the resources that stand for it.
@@ -99,7 +99,7 @@ struct Known {
 
 impl Guest {
     pub(super) fn new(shared: Arc<Shared>) -> Self {
-        Self(Arc::new(Known { shared, ..Known::default() }))
+        Self(Arc::new(NetworkState { shared, ..NetworkState::default() }))
     }
 
     /// Allows the guest with this context what it was granted.
@@ -115,7 +115,7 @@ impl Guest {
     }
 }
 
-impl Known {
+impl NetworkState {
     fn allows(&self, address: SocketAddr, used: SocketAddrUse) -> bool {
         match used {
             // Whoever connects has some address of its own, and leaves it to the system which.
@@ -273,9 +273,9 @@ impl<T: 'static> ip_name_lookup::HostWithStore<T> for Lookup {
 mod tests {
     use super::*;
 
-    fn known(endpoints: &[&str]) -> Known {
+    fn known(endpoints: &[&str]) -> NetworkState {
         let endpoints = endpoints.iter().map(|endpoint| endpoint.parse().unwrap()).collect();
-        Known { shared: Arc::new(Shared(endpoints)), ..Known::default() }
+        NetworkState { shared: Arc::new(Shared(endpoints)), ..NetworkState::default() }
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! `plugind:plugin/notify`: what an instance says of itself while it lives.
 
-use super::{bindings::plugind::plugin::notify::Host, identity, pulse::Pulse};
-use crate::text::one_line;
+use crate::base::text::one_line;
+use crate::world::{bindings::plugind::plugin::notify::Host, heartbeat::Heartbeat, identity};
 use std::{
     sync::{Arc, Mutex, PoisonError},
     time::Duration,
@@ -30,7 +30,7 @@ pub(super) struct Guest {
     pub(super) shared: Arc<Shared>,
     pub(super) identity: Arc<identity::Shared>,
     pub(super) worker: u32,
-    pub(super) pulse: Arc<Pulse>,
+    pub(super) pulse: Arc<Heartbeat>,
 }
 
 impl Host for Guest {

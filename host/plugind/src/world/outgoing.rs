@@ -1,6 +1,6 @@
 //! Outgoing requests of `wasi:http`: to whom a plugin may send them.
 
-use crate::endpoint::{Endpoint, Host};
+use crate::base::endpoint::{Endpoint, Host};
 use http::{Uri, uri::Scheme};
 use http_body_util::BodyExt;
 use std::{

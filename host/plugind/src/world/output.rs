@@ -1,7 +1,7 @@
 //! A guest's standard output and error: each line is an entry in the journal.
 
-use super::journal::{MESSAGE_MAX, Shared};
-use crate::journal::Priority;
+use crate::base::priority::Priority;
+use crate::world::journal::{MESSAGE_MAX, Shared};
 use bytes::Bytes;
 use std::{
     io,
@@ -28,7 +28,7 @@ pub(super) enum Stream {
 
 /// One of an instance's two outputs. All of its clones are the same output.
 #[derive(Clone)]
-pub(super) struct Output(Arc<Lines>);
+pub(super) struct GuestOutput(Arc<Lines>);
 
 struct Lines {
     journal: Arc<Shared>,
@@ -37,7 +37,7 @@ struct Lines {
     unfinished: Mutex<Vec<u8>>,
 }
 
-impl Output {
+impl GuestOutput {
     pub(super) fn new(journal: &Arc<Shared>, stream: Stream) -> Self {
         Self(Arc::new(Lines { journal: journal.clone(), stream, unfinished: Mutex::default() }))
     }
@@ -88,13 +88,13 @@ impl Drop for Lines {
     }
 }
 
-impl IsTerminal for Output {
+impl IsTerminal for GuestOutput {
     fn is_terminal(&self) -> bool {
         false
     }
 }
 
-impl StdoutStream for Output {
+impl StdoutStream for GuestOutput {
     fn async_stream(&self) -> Box<dyn AsyncWrite + Send + Sync> {
         Box::new(self.clone())
     }
@@ -105,12 +105,12 @@ impl StdoutStream for Output {
 }
 
 #[wasmtime_wasi::async_trait]
-impl Pollable for Output {
+impl Pollable for GuestOutput {
     async fn ready(&mut self) {}
 }
 
 #[wasmtime_wasi::async_trait]
-impl OutputStream for Output {
+impl OutputStream for GuestOutput {
     fn write(&mut self, bytes: Bytes) -> StreamResult<()> {
         self.0.write(&bytes);
         Ok(())
@@ -125,7 +125,7 @@ impl OutputStream for Output {
     }
 }
 
-impl AsyncWrite for Output {
+impl AsyncWrite for GuestOutput {
     fn poll_write(
         self: Pin<&mut Self>,
         _: &mut Context<'_>,

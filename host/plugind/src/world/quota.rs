@@ -2,7 +2,7 @@
 //!
 //! What is charged is the time that their tasks run on a processor, hence not what they wait for.
 
-use crate::quantity::Percent;
+use crate::base::quantity::Percent;
 use rustix::time::{ClockId, clock_gettime};
 use std::{
     pin::Pin,
@@ -61,12 +61,12 @@ impl Shared {
 }
 
 /// Lets one task run for as long as there is something left of a share, and charges what it runs.
-pub struct Gate {
+pub struct QuotaGate {
     shared: Arc<Shared>,
     closed: Option<Pin<Box<Sleep>>>,
 }
 
-impl Gate {
+impl QuotaGate {
     /// A gate that is open as long as there is something left of this share.
     #[must_use]
     pub fn new(shared: Arc<Shared>) -> Self {

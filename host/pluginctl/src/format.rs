@@ -1,0 +1,47 @@
+//! What a plugin is and serves, in the words in which every command says it.
+
+use plugind::{
+    check::Checked,
+    plugin::{
+        inspection::{Inspection, WasiVersion},
+        manifest::Mode,
+    },
+    route::owners::RouteRequest,
+};
+use serde_json::{Value, json};
+
+/// What a component is used as.
+pub(crate) fn kind(offers: &Inspection) -> &'static str {
+    match (offers.http, offers.run) {
+        (Some(WasiVersion::P3), _) => "wasi:http 0.3",
+        (Some(WasiVersion::P2), _) => "wasi:http 0.2",
+        (None, Some(_)) => "program",
+        (None, None) => "lifecycle",
+    }
+}
+
+/// What an instance is used for, by the word of the manifest.
+pub(crate) fn mode(mode: Mode) -> &'static str {
+    match mode {
+        Mode::Shared => "shared",
+        Mode::Exclusive => "exclusive",
+        Mode::Fresh => "fresh",
+    }
+}
+
+/// What its instances are used for; none where they serve nothing.
+pub(crate) fn mode_of(checked: &Checked) -> Option<&'static str> {
+    let (_, manifest, offers) = checked.verified.as_ref()?;
+    offers.http?;
+    Some(mode(manifest.instances.mode.unwrap_or_else(|| offers.mode())))
+}
+
+/// One route for a program.
+pub(crate) fn route((route, strip): &RouteRequest) -> Value {
+    json!({
+        "socket": "http",
+        "host": route.host,
+        "route": route.prefix,
+        "strip-prefix": *strip > 0,
+    })
+}

@@ -1,0 +1,144 @@
+use super::*;
+use plugind::{config::Document, plugin::manifest::Manifest};
+
+/// The unit as it is shipped, as `systemctl show` prints it.
+const SHIPPED: &str = "PrivateNetwork=yes\nNetworkNamespacePath=\nJoinsNamespaceOf=\n\
+    RestrictAddressFamilies=AF_UNIX\nIPAddressDeny=0.0.0.0/0 ::/0\nIPAddressAllow=\nProtectHome=yes\n\
+    RootDirectory=/usr/lib/plugind/root\nBindReadOnlyPaths=/etc/plugind:/etc/plugind:rbind\n\
+    PrivateTmp=yes\nProtectSystem=strict\nDynamicUser=yes\nStateDirectory=plugind\nReadWritePaths=\n";
+
+/// What is told of these grants of the plugin `a`, and the drop-in.
+fn judged(grants: &str, shown: &str, files: &str) -> (Vec<String>, String) {
+    let unit = Unit::parse(&format!("LoadState=loaded\n{shown}"), Some(files)).unwrap();
+    let document = Document::new(Path::new("/p/a.toml"), format!("[grants]\n{grants}\n"));
+    let manifest = Manifest::parse(&document).unwrap();
+    let mut remedy = DropIn::default();
+    let found = judge(&"a".parse().unwrap(), &manifest.grants, &unit, &mut remedy);
+    let lines = found.into_iter().map(|SandboxConflict { told, at_link }| {
+        format!("{}{told}", if at_link { "link: " } else { "" })
+    });
+    (lines.collect(), remedy.text().unwrap_or_default())
+}
+
+/// The lines of the drop-in alone.
+fn remedy(grants: &str, shown: &str) -> Vec<String> {
+    let (told, text) = judged(grants, shown, "");
+    assert_eq!(told.is_empty(), text.is_empty(), "{told:?} {text}");
+    text.lines().skip(1).map(str::to_owned).collect()
+}
+
+#[test]
+fn the_unit_as_it_is_shipped_is_told_what_each_grant_needs() {
+    let (told, text) = judged(
+        "tcp-connect = [\"10.1.2.3:5432\"]\noutgoing-http = [\"api.example:443\"]\n\
+         read = [\"/srv/data\", \"/etc/plugind/x\"]\ncredentials = [\"token\"]\nstate = true",
+        SHIPPED,
+        "[Service]\nDynamicUser=yes\n",
+    );
+    assert_eq!(
+        told,
+        [
+            "link: /p/a.toml:3:17: grants.outgoing-http has api.example:443, which plugind.service keeps the daemon \
+             from: PrivateNetwork=yes leaves it without a network; RestrictAddressFamilies= is without AF_INET and \
+             AF_INET6; IPAddressDeny= forbids it; /etc/resolv.conf, which resolving its name needs, is hidden: \
+             RootDirectory=/usr/lib/plugind/root shows nothing but what is bound into it",
+            "link: /p/a.toml:2:15: grants.tcp-connect has 10.1.2.3:5432, which plugind.service keeps the daemon from: \
+             PrivateNetwork=yes leaves it without a network; RestrictAddressFamilies= is without AF_INET; \
+             IPAddressDeny= forbids it",
+            "link: /p/a.toml:4:8: grants.read has /srv/data, which plugind.service keeps the daemon from: \
+             RootDirectory=/usr/lib/plugind/root shows nothing but what is bound into it",
+            "link: /p/a.toml:5:15: grants.credentials has token, and no line of plugind.service provides \
+             plugind.a.token, which would be /etc/credstore/plugind.a.token",
+        ]
+    );
+    assert_eq!(
+        text,
+        "[Service]\nPrivateNetwork=no\nRestrictAddressFamilies=AF_INET AF_INET6\nIPAddressAllow=any\n\
+         BindReadOnlyPaths=-/etc/nsswitch.conf\nBindReadOnlyPaths=-/etc/hosts\n\
+         BindReadOnlyPaths=-/etc/resolv.conf\nBindReadOnlyPaths=-/run/systemd/resolve\n\
+         RestrictAddressFamilies=AF_INET\nIPAddressAllow=10.1.2.3\nBindReadOnlyPaths=-/srv/data\n\
+         LoadCredential=plugind.a.token\n"
+    );
+}
+
+#[test]
+fn a_plugin_without_grants_has_nothing_in_its_way() {
+    assert_eq!(judged("", SHIPPED, ""), (vec![], String::new()));
+}
+
+#[test]
+fn a_unit_that_says_nothing_or_something_strange_is_in_nobodys_way() {
+    let grants =
+        "tcp-connect = [\"10.1.2.3:5432\", \"db.example:1\"]\nread = [\"/srv\"]\nstate = true";
+    for shown in [
+        "",
+        "PrivateNetwork=no\nRestrictAddressFamilies=~\nIPAddressDeny=\nRootDirectory=\nStateDirectory=plugind\n",
+        "PrivateNetwork=perhaps\nRestrictAddressFamilies=~AF_NETLINK\nIPAddressDeny=some where/33 1.2.3.4/x\n",
+        "StateDirectory=\nProtectSystem=no\nDynamicUser=no\n",
+        "StateDirectory=\nProtectSystem=strict\nDynamicUser=no\nReadWritePaths=-/var/lib\n",
+        "PrivateNetwork=yes\nNetworkNamespacePath=/run/netns/x\n",
+        "PrivateNetwork=yes\nJoinsNamespaceOf=other.service\n",
+    ] {
+        assert_eq!(remedy(grants, shown), [""; 0], "{shown}");
+    }
+}
+
+#[test]
+fn each_line_that_is_in_the_way_is_answered_with_the_line_that_lets() {
+    let connect = |to: &str| format!("tcp-connect = [\"{to}\"]");
+    for (grants, shown, lines) in [
+        (connect("10.1.2.3:1"), "PrivateNetwork=yes", &["PrivateNetwork=no"][..]),
+        (connect("10.1.2.3:1"), "RestrictAddressFamilies=AF_UNIX AF_INET", &[]),
+        (connect("10.1.2.3:1"), "RestrictAddressFamilies=", &["RestrictAddressFamilies=AF_INET"]),
+        (
+            connect("10.1.2.3:1"),
+            "RestrictAddressFamilies=~AF_INET",
+            &["RestrictAddressFamilies=AF_INET"],
+        ),
+        (
+            connect("[::1]:1"),
+            "RestrictAddressFamilies=AF_INET",
+            &["RestrictAddressFamilies=AF_INET6"],
+        ),
+        (connect("a.example:1"), "RestrictAddressFamilies=AF_INET", &[]),
+        (connect("10.1.2.3:1"), "IPAddressDeny=10.0.0.0/8", &["IPAddressAllow=10.1.2.3"]),
+        (connect("10.1.2.3:1"), "IPAddressDeny=::/0 11.0.0.0/8", &[]),
+        (connect("10.1.2.3:1"), "IPAddressDeny=0.0.0.0/0\nIPAddressAllow=10.1.2.3/32", &[]),
+        (
+            connect("10.1.2.3:1"),
+            "IPAddressDeny=0.0.0.0/0\nIPAddressAllow=10.1.2.4/32",
+            &["IPAddressAllow=10.1.2.3"],
+        ),
+        (connect("[fd00::1]:1"), "IPAddressDeny=0.0.0.0/0 ::/0\nIPAddressAllow=fd00::/8", &[]),
+        (connect("a.example:1"), "IPAddressDeny=0.0.0.0/0 ::/0", &["IPAddressAllow=any"]),
+        (connect("a.example:1"), "IPAddressDeny=0.0.0.0/0 ::/0\nIPAddressAllow=10.0.0.0/8", &[]),
+        (connect("a.example:1"), "IPAddressDeny=10.0.0.0/8", &[]),
+        (
+            "read = [\"/home/me\"]".into(),
+            "ProtectHome=yes",
+            &["ProtectHome=tmpfs", "BindReadOnlyPaths=-/home/me"],
+        ),
+        (
+            "read = [\"/tmp/a b:50%\"]".into(),
+            "PrivateTmp=yes",
+            &["BindReadOnlyPaths=\"-/tmp/a b\\:50%%\""],
+        ),
+        (
+            "state = true".into(),
+            "StateDirectory=\nDynamicUser=yes",
+            &["StateDirectory=plugind", "StateDirectoryMode=0700"],
+        ),
+    ] {
+        assert_eq!(remedy(&grants, shown), lines, "{grants} {shown}");
+    }
+}
+
+#[test]
+fn a_plugin_is_linked_where_only_the_network_is_missing() {
+    let (told, _) = judged(
+        "tcp-connect = [\"10.1.2.3:1\"]",
+        "PrivateNetwork=yes\nRestrictAddressFamilies=~",
+        "",
+    );
+    assert!(told[0].starts_with("/p/a.toml:2:15: "), "{told:?}");
+}

@@ -1,0 +1,110 @@
+//! The engine's configuration, and the identity of all that was compiled with it.
+
+pub use crate::kind::EngineKind;
+
+use sha2::{Digest, Sha256};
+use wasmtime::Config;
+
+/// Counts the changes of [`engine_config`] that make older compiled files useless.
+const REVISION: u32 = 1;
+/// The interpreter's code, as compilers name it.
+const PULLEY: &str = if cfg!(target_endian = "big") { "pulley64be" } else { "pulley64" };
+
+/// The configuration that compiled code and the engine that runs it have in common.
+///
+/// The daemon adds how instances are allocated, which changes nothing about the code.
+///
+/// # Panics
+/// Never: the one target that it names is known.
+#[must_use]
+pub fn engine_config(kind: EngineKind) -> Config {
+    let mut config = Config::new();
+    if kind == EngineKind::Pulley {
+        config.target(PULLEY).expect("wasmtime knows its own interpreter");
+    }
+    // Every loop and every call looks at the epoch: a guest that spins is made to yield, and found out.
+    config.epoch_interruption(true);
+    // No guest toolchain needs these yet, and each has had its share of host failures.
+    config.wasm_gc(false).wasm_function_references(false).wasm_exceptions(false);
+    config.wasm_threads(false).shared_memory(false);
+    config
+}
+
+/// Names everything that compiled code depends on, besides the component: 16 hexadecimal digits.
+///
+/// Two builds of plugind with the same identity can use each other's compiled files. That they really fit is
+/// checked again by the engine when a file is loaded.
+#[must_use]
+pub fn identity(kind: EngineKind) -> String {
+    let mut hash = Sha256::new();
+    hash.update(REVISION.to_le_bytes());
+    hash.update(wasmtime_environ::VERSION);
+    match kind {
+        EngineKind::Pulley => hash.update(PULLEY),
+        EngineKind::Native => {
+            hash.update(std::env::consts::ARCH);
+            for feature in cpu_features() {
+                hash.update(feature);
+                hash.update(" ");
+            }
+        }
+    }
+    hex(&hash.finalize()[..8])
+}
+
+/// What this processor can do, of all that the compiler makes use of.
+#[cfg(target_arch = "x86_64")]
+fn cpu_features() -> Vec<&'static str> {
+    macro_rules! present {
+        ($($feature:tt)*) => {
+            [$(($feature, std::arch::is_x86_feature_detected!($feature))),*]
+        };
+    }
+    let features = present!(
+        "sse3" "ssse3" "sse4.1" "sse4.2" "avx" "avx2" "fma" "popcnt" "lzcnt" "bmi1" "bmi2" "cmpxchg16b"
+        "avx512f" "avx512dq" "avx512vl" "avx512bitalg" "avx512vbmi"
+    );
+    features.into_iter().filter_map(|(name, present)| present.then_some(name)).collect()
+}
+
+/// What this processor can do, of all that the compiler makes use of.
+#[cfg(target_arch = "aarch64")]
+fn cpu_features() -> Vec<&'static str> {
+    let features = [
+        ("lse", std::arch::is_aarch64_feature_detected!("lse")),
+        ("paca", std::arch::is_aarch64_feature_detected!("paca")),
+        ("fp16", std::arch::is_aarch64_feature_detected!("fp16")),
+    ];
+    features.into_iter().filter_map(|(name, present)| present.then_some(name)).collect()
+}
+
+/// Lower-case hexadecimal digits of `bytes`.
+#[must_use]
+pub fn hex(bytes: &[u8]) -> String {
+    const DIGITS: &[u8; 16] = b"0123456789abcdef";
+    let digit = |nibble: u8| char::from(DIGITS[usize::from(nibble)]);
+    bytes.iter().flat_map(|byte| [digit(byte >> 4), digit(byte & 15)]).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_identity_is_the_same_each_time_another_for_each_kind_and_fit_for_a_file_name() {
+        for (name, kind) in EngineKind::ALL {
+            assert_eq!(identity(kind), identity(kind));
+            assert!(identity(kind).chars().all(|digit| digit.is_ascii_hexdigit()));
+            assert_eq!(identity(kind).len(), 16);
+            assert_eq!((kind.to_string().as_str(), name.parse()), (name, Ok(kind)));
+        }
+        assert_ne!(identity(EngineKind::Native), identity(EngineKind::Pulley));
+    }
+
+    #[test]
+    fn there_is_an_engine_of_each_kind() {
+        for (name, kind) in EngineKind::ALL {
+            assert!(wasmtime::Engine::new(&engine_config(kind)).is_ok(), "{name}");
+        }
+    }
+}

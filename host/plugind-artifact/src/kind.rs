@@ -1,0 +1,35 @@
+//! How compiled code is run, by its name.
+
+use std::{fmt, str::FromStr};
+
+/// How compiled code is run.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum EngineKind {
+    /// By the processor itself.
+    #[default]
+    Native,
+    /// By an interpreter, about twelve times slower, for systems that let no file be mapped as code.
+    Pulley,
+}
+
+impl EngineKind {
+    /// All of them, each with its name.
+    pub const ALL: [(&str, Self); 2] = [("native", Self::Native), ("pulley", Self::Pulley)];
+}
+
+impl fmt::Display for EngineKind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Native => "native",
+            Self::Pulley => "pulley",
+        })
+    }
+}
+
+impl FromStr for EngineKind {
+    type Err = ();
+
+    fn from_str(name: &str) -> Result<Self, ()> {
+        Self::ALL.into_iter().find_map(|(known, kind)| (known == name).then_some(kind)).ok_or(())
+    }
+}

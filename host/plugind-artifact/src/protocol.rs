@@ -1,0 +1,305 @@
+//! How a compiled file is asked for: one message each way over a `SOCK_SEQPACKET` socket, with a descriptor in each.
+//!
+//! The request brings the component's digest and a descriptor to read it from, the answer a read-only descriptor
+//! of the sealed compiled file, or a sentence that says why there is none, and at whose door that lies. One request
+//! follows the answer to the other, until the asking side closes. A message that does not fit this form is an error,
+//! never a panic: neither side trusts the other's text.
+
+use crate::engine::EngineKind;
+use rustix::{
+    io::Errno,
+    net::{
+        RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer,
+        SendAncillaryMessage, SendFlags, recvmsg, sendmsg,
+    },
+};
+use std::{
+    io::{IoSlice, IoSliceMut},
+    mem::MaybeUninit,
+    os::fd::{AsFd, BorrowedFd, OwnedFd},
+    time::Duration,
+};
+
+/// The longest message; a longer text is cut.
+const MESSAGE_MAX: usize = 4096;
+/// Begins every message, so that two ends of different versions find out.
+const VERSION: &str = "plugind-compile/2";
+
+/// What is to be compiled, and what that may take.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct CompileRequest {
+    /// The SHA-256 digest of the component: what is read must have it.
+    pub component: [u8; 32],
+    /// What the code is for.
+    pub kind: EngineKind,
+    /// What there is already is of no use, and is to be replaced.
+    pub anew: bool,
+    /// How long it may take, to the millisecond.
+    pub deadline: Duration,
+    /// How much address space it may take, in bytes.
+    pub memory_max: u64,
+}
+
+/// What the daemon asks for.
+#[derive(Debug)]
+pub struct Request {
+    /// What is to be done.
+    pub order: CompileRequest,
+    /// The component, to be read from its beginning.
+    pub descriptor: OwnedFd,
+}
+
+/// What a compiler has to say.
+#[derive(Debug)]
+pub enum CompileReply {
+    /// The sealed compiled file, open for reading.
+    Compiled(OwnedFd),
+    /// There can be none for this component: why, as a sentence for a person.
+    Refused(String),
+    /// There is none, and the component is not at fault: why, as a sentence for a person.
+    Failed(String),
+}
+
+/// What can go wrong between the two.
+#[derive(Debug, thiserror::Error)]
+pub enum ProtocolError {
+    /// The message could not be sent.
+    #[error("cannot send to the other side")]
+    Send(#[source] Errno),
+    /// No message could be received.
+    #[error("cannot receive from the other side")]
+    Receive(#[source] Errno),
+    /// The other side went away without a word.
+    #[error("the other side ended without an answer")]
+    Ended,
+    /// What came is not of this protocol.
+    #[error("the other side talks nonsense: {0:?}")]
+    Nonsense(String),
+}
+
+/// Asks for what `order` says, to be read from `descriptor`.
+///
+/// # Errors
+/// When the message cannot be sent.
+pub fn ask(
+    socket: impl AsFd,
+    order: &CompileRequest,
+    descriptor: BorrowedFd<'_>,
+) -> Result<(), ProtocolError> {
+    let CompileRequest { component, kind, anew, deadline, memory_max } = order;
+    let verb = if *anew { "recompile" } else { "compile" };
+    let (digest, milliseconds) = (crate::engine::hex(component), deadline.as_millis());
+    let text = format!("{VERSION} {verb} {digest} {kind} {milliseconds} {memory_max}");
+    send(socket, &text, Some(descriptor))
+}
+
+/// Receives one request.
+///
+/// # Errors
+/// When the other side is gone or the message is not a request.
+pub fn receive_request(socket: impl AsFd) -> Result<Request, ProtocolError> {
+    let (text, descriptor) = receive(socket)?;
+    match (parse_order(&text), descriptor) {
+        (Some(order), Some(descriptor)) => Ok(Request { order, descriptor }),
+        _ => Err(ProtocolError::Nonsense(text)),
+    }
+}
+
+/// Answers a request.
+///
+/// # Errors
+/// When the message cannot be sent.
+pub fn answer(socket: impl AsFd, answer: &CompileReply) -> Result<(), ProtocolError> {
+    match answer {
+        CompileReply::Compiled(file) => {
+            send(socket, &format!("{VERSION} compiled"), Some(file.as_fd()))
+        }
+        CompileReply::Refused(why) => send(socket, &format!("{VERSION} refused {why}"), None),
+        CompileReply::Failed(why) => send(socket, &format!("{VERSION} failed {why}"), None),
+    }
+}
+
+/// Receives the answer to a request.
+///
+/// # Errors
+/// When the other side is gone or the message is not an answer.
+pub fn receive_answer(socket: impl AsFd) -> Result<CompileReply, ProtocolError> {
+    let (text, descriptor) = receive(socket)?;
+    let rest = text.strip_prefix(VERSION).and_then(|rest| rest.strip_prefix(' '));
+    let (verb, why) = rest.map_or(("", ""), |rest| rest.split_once(' ').unwrap_or((rest, "")));
+    match (verb, why, descriptor) {
+        ("compiled", "", Some(file)) => Ok(CompileReply::Compiled(file)),
+        ("refused", why, None) if !why.is_empty() => Ok(CompileReply::Refused(why.to_owned())),
+        ("failed", why, None) if !why.is_empty() => Ok(CompileReply::Failed(why.to_owned())),
+        _ => Err(ProtocolError::Nonsense(text)),
+    }
+}
+
+fn send(
+    socket: impl AsFd,
+    text: &str,
+    descriptor: Option<BorrowedFd<'_>>,
+) -> Result<(), ProtocolError> {
+    let text = &text[..text.floor_char_boundary(MESSAGE_MAX)];
+    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
+    let mut ancillary = SendAncillaryBuffer::new(&mut space);
+    if let Some(descriptor) = &descriptor {
+        let fits =
+            ancillary.push(SendAncillaryMessage::ScmRights(std::slice::from_ref(descriptor)));
+        debug_assert!(fits, "there is space for one descriptor");
+    }
+    // NOSIGNAL: a compiler that died is an error to report, not a SIGPIPE to die of.
+    sendmsg(socket, &[IoSlice::new(text.as_bytes())], &mut ancillary, SendFlags::NOSIGNAL)
+        .map_err(ProtocolError::Send)?;
+    Ok(())
+}
+
+fn receive(socket: impl AsFd) -> Result<(String, Option<OwnedFd>), ProtocolError> {
+    let mut bytes = [0; MESSAGE_MAX];
+    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
+    let mut ancillary = RecvAncillaryBuffer::new(&mut space);
+    let received = loop {
+        let flags = RecvFlags::CMSG_CLOEXEC;
+        match recvmsg(&socket, &mut [IoSliceMut::new(&mut bytes)], &mut ancillary, flags) {
+            Err(Errno::INTR) => (),
+            // It went away without having read everything.
+            Err(Errno::CONNRESET) => return Err(ProtocolError::Ended),
+            Err(errno) => return Err(ProtocolError::Receive(errno)),
+            Ok(received) => break received,
+        }
+    };
+    let descriptor = ancillary.drain().find_map(|message| match message {
+        RecvAncillaryMessage::ScmRights(mut descriptors) => descriptors.next(),
+        _ => None,
+    });
+    if received.bytes == 0 && descriptor.is_none() {
+        return Err(ProtocolError::Ended);
+    }
+    Ok((String::from_utf8_lossy(&bytes[..received.bytes]).into_owned(), descriptor))
+}
+
+fn parse_order(text: &str) -> Option<CompileRequest> {
+    let mut words = text.strip_prefix(VERSION)?.strip_prefix(' ')?.split(' ');
+    let mut next = || words.next();
+    let anew = match next()? {
+        "compile" => false,
+        "recompile" => true,
+        _ => return None,
+    };
+    let component = parse_digest(next()?)?;
+    let kind = next()?.parse().ok()?;
+    let deadline = Duration::from_millis(next()?.parse().ok()?);
+    let memory_max = next()?.parse().ok()?;
+    next().is_none().then_some(CompileRequest { component, kind, anew, deadline, memory_max })
+}
+
+fn parse_digest(digits: &str) -> Option<[u8; 32]> {
+    if digits.len() != 64 || !digits.is_ascii() {
+        return None;
+    }
+    let mut digest = [0; 32];
+    for (place, byte) in digest.iter_mut().enumerate() {
+        *byte = u8::from_str_radix(&digits[place * 2..place * 2 + 2], 16).ok()?;
+    }
+    Some(digest)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use rustix::net::{AddressFamily, SocketFlags, SocketType, socketpair};
+
+    fn pair() -> (OwnedFd, OwnedFd) {
+        socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None).unwrap()
+    }
+
+    fn some_file() -> OwnedFd {
+        tempfile::tempfile().unwrap().into()
+    }
+
+    #[test]
+    fn a_request_arrives_as_it_was_sent() {
+        let (daemon, compiler) = pair();
+        let component = std::array::from_fn(|place| u8::try_from(place * 7).unwrap());
+        let deadline = Duration::from_millis(1500);
+        let first = CompileRequest {
+            component,
+            kind: EngineKind::Native,
+            anew: false,
+            deadline,
+            memory_max: 1 << 33,
+        };
+        for order in [first, CompileRequest { kind: EngineKind::Pulley, anew: true, ..first }] {
+            ask(&daemon, &order, some_file().as_fd()).unwrap();
+            assert_eq!(receive_request(&compiler).unwrap().order, order);
+        }
+    }
+
+    #[test]
+    fn what_is_no_request_is_told_apart_from_one() {
+        let digest = "ab".repeat(32);
+        let good = format!("{VERSION} compile {digest} native 1 2");
+        assert!(parse_order(&good).is_some());
+        for text in [
+            String::new(),
+            good.replace("/2", "/1"),
+            good.replace(" compile ", " remove "),
+            good.replace("native", "wasm"),
+            good.replace("ab ", "a "),
+            good.replace("ab ", "aß "),
+            good.replace("native 1 2", "native -1 2"),
+            good.replace("native 1 2", "native 1"),
+            format!("{good} 3"),
+            format!("{good}\n"),
+            good.replace(' ', "  "),
+        ] {
+            assert_eq!(parse_order(&text), None, "{text:?}");
+        }
+    }
+
+    #[test]
+    fn each_kind_of_answer_arrives() {
+        let (daemon, compiler) = pair();
+        answer(&compiler, &CompileReply::Compiled(some_file())).unwrap();
+        answer(&compiler, &CompileReply::Refused("too large".to_owned())).unwrap();
+        answer(&compiler, &CompileReply::Failed("no room".to_owned())).unwrap();
+        assert!(matches!(receive_answer(&daemon), Ok(CompileReply::Compiled(_))));
+        assert!(
+            matches!(receive_answer(&daemon), Ok(CompileReply::Refused(why)) if why == "too large")
+        );
+        assert!(
+            matches!(receive_answer(&daemon), Ok(CompileReply::Failed(why)) if why == "no room")
+        );
+        drop(compiler);
+        assert!(matches!(receive_answer(&daemon), Err(ProtocolError::Ended)));
+    }
+
+    #[test]
+    fn nonsense_is_told_apart_from_an_answer() {
+        for (text, with_file) in [
+            ("", true),
+            ("hello", false),
+            ("plugind-compile/1 compiled", true),
+            ("plugind-compile/2 compiled", false),
+            ("plugind-compile/2 compiled well", true),
+            ("plugind-compile/2 refused no", true),
+            ("plugind-compile/2 refused", false),
+            ("plugind-compile/2compiled", true),
+            ("plugind-compile/2 compile 00", true),
+        ] {
+            let (daemon, compiler) = pair();
+            let file = with_file.then(some_file);
+            send(&compiler, text, file.as_ref().map(AsFd::as_fd)).unwrap();
+            assert!(matches!(receive_answer(&daemon), Err(ProtocolError::Nonsense(_))), "{text:?}");
+        }
+    }
+
+    #[test]
+    fn a_long_explanation_is_cut_and_still_arrives() {
+        let (daemon, compiler) = pair();
+        answer(&compiler, &CompileReply::Refused("ö".repeat(10_000))).unwrap();
+        assert!(
+            matches!(receive_answer(&daemon), Ok(CompileReply::Refused(why)) if why.len() > 4000)
+        );
+    }
+}

@@ -1,0 +1,16 @@
+//! Why there is no compiled file, and at whose door that lies.
+
+/// Why there is no compiled file.
+#[derive(Debug)]
+pub(crate) enum CompileFailure {
+    /// With the component, whose author has to change it.
+    Component(String),
+    /// With anything else.
+    Host(anyhow::Error),
+}
+
+impl<E: Into<anyhow::Error>> From<E> for CompileFailure {
+    fn from(error: E) -> Self {
+        Self::Host(error.into())
+    }
+}

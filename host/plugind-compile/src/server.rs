@@ -1,0 +1,125 @@
+//! The half that is asked: it answers from the cache, or has a worker compile and stores what comes.
+//!
+//! Requests follow each other on one connection. An entry is named by the digest of bytes that were hashed here and
+//! then given to the worker, so whatever a worker makes of a component can stand for that component only.
+
+use crate::{cache, error::CompileFailure, limits::Most, sandbox, task};
+use anyhow::Context;
+use plugind_artifact::{
+    entry::Key,
+    protocol::{self, CompileReply, CompileRequest, ProtocolError, Request},
+};
+use rustix::{
+    event::{PollFd, PollFlags, Timespec, poll},
+    fs::FileType,
+    io::Errno,
+    process::{Resource, Rlimit, setrlimit},
+};
+use sha2::{Digest, Sha256};
+use std::{
+    fs::File,
+    io::{self, Read, Seek},
+    os::fd::{AsFd, OwnedFd},
+    path::{Path, PathBuf},
+    time::Duration,
+};
+
+/// Serves requests from standard input until the other side closes, or asks for nothing during `idle`.
+pub(crate) fn keep(cache: Option<PathBuf>, most: &Most, idle: Duration) -> anyhow::Result<()> {
+    setrlimit(Resource::Core, Rlimit { current: Some(0), maximum: Some(0) })?;
+    rustix::thread::set_no_new_privs(true)?;
+    if !sandbox::has_landlock() {
+        tell(
+            "there is no Landlock for what reads components, because of the kernel or of SystemCallFilter=; a filter and limits alone hold it",
+        );
+    }
+    let socket = io::stdin();
+    let mut swept = false;
+    while is_asked(&socket, idle)? {
+        let request = match protocol::receive_request(&socket) {
+            Ok(request) => request,
+            Err(ProtocolError::Ended) => break,
+            Err(error) => return Err(error.into()),
+        };
+        let answer = match answer(cache.as_deref(), most, request, &socket) {
+            Ok(file) => CompileReply::Compiled(file),
+            Err(CompileFailure::Component(why)) => CompileReply::Refused(why),
+            Err(CompileFailure::Host(why)) => CompileReply::Failed(format!("{why:#}")),
+        };
+        // Before the answer: whoever has its answer may end this process.
+        if let Some(cache) = cache.as_deref().filter(|_| !swept) {
+            cache::sweep(cache);
+            swept = true;
+        }
+        protocol::answer(&socket, &answer)?;
+    }
+    Ok(())
+}
+
+/// Whether a request comes before `idle` is over.
+fn is_asked(socket: &io::Stdin, idle: Duration) -> anyhow::Result<bool> {
+    let idle = Timespec::try_from(idle)?;
+    loop {
+        match poll(&mut [PollFd::new(socket, PollFlags::IN)], Some(&idle)) {
+            Err(Errno::INTR) => (),
+            Err(errno) => return Err(errno.into()),
+            Ok(ready) => return Ok(ready > 0),
+        }
+    }
+}
+
+fn answer(
+    cache: Option<&Path>,
+    most: &Most,
+    Request { order, descriptor }: Request,
+    asking: impl AsFd,
+) -> Result<OwnedFd, CompileFailure> {
+    let cache =
+        cache.context("there is no directory for compiled files: --cache, or CacheDirectory=")?;
+    let key = Key::new(&order.component, order.kind);
+    if !order.anew
+        && let Some(file) = cache::open(cache, &key)
+    {
+        return Ok(file);
+    }
+    let component = read(descriptor, most.component_max)?;
+    let digest = Sha256::digest(&component);
+    if digest.as_slice() != order.component {
+        return Err(CompileFailure::Host(anyhow::anyhow!(
+            "the component changed while it was being read; write it under another name and rename it"
+        )));
+    }
+    let order = CompileRequest {
+        deadline: order.deadline.min(Duration::from_secs(most.timeout)),
+        memory_max: order.memory_max.min(most.memory_max),
+        ..order
+    };
+    let code = task::compile(&component, &order, asking)?;
+    Ok(cache::store(cache, &key, &code)?)
+}
+
+fn read(descriptor: OwnedFd, most: u64) -> Result<Vec<u8>, CompileFailure> {
+    let cannot_read = "cannot read the component";
+    let stat = rustix::fs::fstat(&descriptor).context(cannot_read)?;
+    // Anything else may have no end, or keep its reader waiting.
+    if FileType::from_raw_mode(stat.st_mode) != FileType::RegularFile {
+        return Err(CompileFailure::Component("the component is no file".to_owned()));
+    }
+    let mut file = File::from(descriptor);
+    file.rewind().context(cannot_read)?;
+    let mut component = Vec::new();
+    // One byte more than allowed, to tell "just fits" from "too large".
+    file.take(most + 1).read_to_end(&mut component).context(cannot_read)?;
+    if component.len() as u64 > most {
+        return Err(CompileFailure::Component(format!(
+            "the component is larger than {most} bytes"
+        )));
+    }
+    Ok(component)
+}
+
+/// Says something on standard error, which is the journal under systemd and nothing elsewhere.
+#[expect(clippy::print_stderr, reason = "there is nobody else to tell")]
+pub(crate) fn tell(what: &str) {
+    eprintln!("{what}");
+}

@@ -1,0 +1,175 @@
+//! What is said over the control socket, as types: those of `io.plugind.varlink` and `io.systemd.service.varlink`.
+
+use serde::{Deserialize, Serialize};
+
+/// The socket's place below the root: `/run/plugind/control`.
+pub const SOCKET: &str = "run/plugind/control";
+
+/// Why the newest version of a plugin does not serve.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PluginFailure {
+    /// The plugin's name.
+    pub plugin: String,
+    /// What was being done with it: `scan`, `verify`, `route`, `compile`, `link`, `start`, `handover` or `run`.
+    pub stage: String,
+    /// What went wrong, with file and cause.
+    pub error: String,
+    /// What to do about it.
+    pub remedy: String,
+    /// Trying again helps only after something was changed.
+    pub configuration: bool,
+}
+
+/// One plugin.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Plugin {
+    /// Its name.
+    pub name: String,
+    /// One of systemd's six words: `inactive`, `activating`, `active`, `reloading`, `deactivating`, `failed`.
+    pub active_state: String,
+    /// `success`, or why it failed.
+    pub result: String,
+    /// The daemon is not ready without it.
+    pub required: bool,
+    /// What it says of itself: one line.
+    pub status: Option<String>,
+    /// The number of the version that serves.
+    pub generation: Option<u64>,
+    /// When that version became ready, in µs since 1970.
+    pub since: Option<u64>,
+    /// How many instances take work.
+    pub workers: u64,
+    /// How many of its instances failed since it became ready.
+    pub failures: u64,
+    /// Where it is found: `HOST/PREFIX` or `/PREFIX`.
+    pub routes: Vec<String>,
+    /// Why the newest version does not serve.
+    pub failure: Option<PluginFailure>,
+}
+
+/// The reply to `io.plugind.List`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct List {
+    /// All plugins, in the order of their names.
+    pub plugins: Vec<Plugin>,
+}
+
+/// The parameters of `io.plugind.Describe` and `io.plugind.Restart`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Name {
+    /// The plugin's name.
+    pub name: String,
+}
+
+/// The reply to `io.plugind.Describe`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Description {
+    /// The plugin.
+    pub plugin: Plugin,
+    /// The file that the version that serves was read from.
+    pub component: Option<String>,
+    /// That file's SHA-256 digest, in hexadecimal digits.
+    pub digest: Option<String>,
+    /// The interfaces that it imports.
+    pub imports: Vec<String>,
+    /// The interfaces that it exports.
+    pub exports: Vec<String>,
+}
+
+/// A reply to `io.plugind.Status`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Status {
+    /// The daemon's version.
+    pub version: String,
+    /// `activating`, `active`, `reloading` or `deactivating`.
+    pub active_state: String,
+    /// What systemd is told: one line.
+    pub status: String,
+    /// How many plugins there are.
+    pub plugins: u64,
+    /// How many of them serve, or are programs that have done their work.
+    pub ready: u64,
+    /// Required plugins that are not ready yet.
+    pub awaited: Vec<String>,
+    /// Plugins that failed.
+    pub failed: Vec<PluginFailure>,
+}
+
+/// The parameters of `io.plugind.Reload`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct ReloadTerms {
+    /// Nothing changes unless everything can.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub all_or_nothing: Option<bool>,
+    /// It is over only when what was replaced has finished what it had in hand.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub until_drained: Option<bool>,
+}
+
+/// A plugin whose new version does not serve yet.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Awaited {
+    /// The plugin's name.
+    pub plugin: String,
+    /// How far it is: `queued`, `compiling`, `starting`, `ready` or `handing-over`.
+    pub step: String,
+}
+
+/// A reply to `io.plugind.Reload`: how far it is. Nothing is awaited any more in the last one.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Reload {
+    /// The directories were read and judged.
+    pub scanned: bool,
+    /// Why they could not be read; then nothing changes.
+    pub unreadable: Option<String>,
+    /// Plugins whose new version does not serve yet.
+    pub awaited: Vec<Awaited>,
+    /// Plugins that are new or have a new version, and serve.
+    pub changed: Vec<String>,
+    /// Plugins that are there no more.
+    pub removed: Vec<String>,
+    /// How many plugins are as they were.
+    pub unchanged: u64,
+    /// Plugins of which the new version does not serve.
+    pub failed: Vec<PluginFailure>,
+    /// Plugins whose version before finishes what it has in hand.
+    pub draining: Vec<String>,
+    /// All or nothing was asked for, and so nothing was changed.
+    pub taken_back: bool,
+}
+
+/// The reply to `io.plugind.Restart`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Restarted {
+    /// The number of the version that serves now.
+    pub generation: u64,
+}
+
+/// The parameters of `io.systemd.service.SetLogLevel`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct LogLevel {
+    /// A priority of syslog(3): 2 is critical, 7 is debug.
+    pub level: i64,
+}
+
+/// The parameters of `io.plugind.RestartFailed`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RestartFailed {
+    /// Why.
+    pub failure: PluginFailure,
+}
+
+/// The parameters of `io.plugind.ReloadFailed`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ReloadFailed {
+    /// Why the directories could not be read.
+    pub unreadable: Option<String>,
+    /// Plugins of which the new version does not serve.
+    pub failed: Vec<PluginFailure>,
+}

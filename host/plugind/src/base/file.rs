@@ -1,0 +1,175 @@
+//! A file that an operator put somewhere, read once and whole: bounded, not waited for, and not while it is written.
+
+use crate::base::quantity::Bytes;
+use rustix::{
+    fs::{FileType, Mode, OFlags, Stat},
+    io::Errno,
+};
+use std::{
+    fs::{self, File},
+    io::{self, Read},
+    path::{Path, PathBuf},
+};
+
+/// Why a file was not read.
+#[derive(Debug, thiserror::Error)]
+pub enum FileError {
+    /// The system did not let it be read.
+    #[error("cannot read {}{}", path.display(), remedy(path, source))]
+    Read {
+        /// The file.
+        path: PathBuf,
+        /// What the system says.
+        source: io::Error,
+    },
+    /// It is a directory, a pipe or the like.
+    #[error("{} is {what}, not a regular file; put the file itself there", path.display())]
+    NotAFile {
+        /// The file.
+        path: PathBuf,
+        /// What it is instead.
+        what: &'static str,
+    },
+    /// It is larger than is sensible.
+    #[error("{} is larger than {}, which is the most that is read", path.display(), Bytes(*most))]
+    TooLarge {
+        /// The file.
+        path: PathBuf,
+        /// How large it may be, in bytes.
+        most: u64,
+    },
+    /// Somebody writes it.
+    #[error(
+        "{} is still being written: it changed while it was read; write it under another name, such as one that \
+         begins with a dot, and rename it",
+        .0.display()
+    )]
+    Changing(PathBuf),
+}
+
+impl FileError {
+    /// Whether another try may do better without a change of the file's name, kind or size.
+    #[must_use]
+    pub fn may_pass(&self) -> bool {
+        matches!(self, Self::Read { .. } | Self::Changing(_))
+    }
+}
+
+/// What helps, as the end of a sentence.
+fn remedy(path: &Path, error: &io::Error) -> String {
+    let link = fs::read_link(path).ok().map(|target| target.display().to_string());
+    match (error.kind(), link) {
+        (io::ErrorKind::NotFound, Some(target)) => format!(
+            ": it is a link to {target}, which is not there, or not for the daemon, which sees only some directories; \
+             put the file itself there"
+        ),
+        (io::ErrorKind::NotFound, None) => "; it was there a moment ago".to_owned(),
+        (io::ErrorKind::PermissionDenied, None) => {
+            format!(
+                "; give the user of the daemon the right to, as with `chmod a+r {}`",
+                path.display()
+            )
+        }
+        (io::ErrorKind::PermissionDenied, Some(target)) => format!(
+            ": it is a link to {target}; give the user of the daemon the right to read that, or put the file itself \
+             there"
+        ),
+        _ if error.raw_os_error() == Some(Errno::LOOP.raw_os_error()) => {
+            ": it is a link that leads back to itself; put the file itself there".to_owned()
+        }
+        _ => String::new(),
+    }
+}
+
+/// Reads a file of at most so many bytes.
+///
+/// # Errors
+/// When it cannot be read, is none, is larger, or is changed meanwhile.
+pub fn read(path: &Path, most: u64) -> Result<Vec<u8>, FileError> {
+    let failed = |source: io::Error| FileError::Read { path: path.to_owned(), source };
+    // NONBLOCK: opening a pipe that nobody writes to would wait for ever.
+    let flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NONBLOCK;
+    let descriptor =
+        rustix::fs::open(path, flags, Mode::empty()).map_err(|errno| failed(errno.into()))?;
+    let before = rustix::fs::fstat(&descriptor).map_err(|errno| failed(errno.into()))?;
+    if let Some(what) = other_than_file(FileType::from_raw_mode(before.st_mode)) {
+        return Err(FileError::NotAFile { path: path.to_owned(), what });
+    }
+    let file = File::from(descriptor);
+    let mut bytes = Vec::with_capacity(usize::try_from(before.st_size).unwrap_or(0).min(1 << 20));
+    // One byte more than allowed, to tell "just fits" from "too large".
+    (&file).take(most + 1).read_to_end(&mut bytes).map_err(failed)?;
+    if bytes.len() as u64 > most {
+        return Err(FileError::TooLarge { path: path.to_owned(), most });
+    }
+    let after = rustix::fs::fstat(&file).map_err(|errno| failed(errno.into()))?;
+    let is_whole = u64::try_from(after.st_size).is_ok_and(|size| size == bytes.len() as u64);
+    if !is_whole || !is_untouched(&before, &after) {
+        return Err(FileError::Changing(path.to_owned()));
+    }
+    Ok(bytes)
+}
+
+fn is_untouched(before: &Stat, after: &Stat) -> bool {
+    (before.st_size, before.st_mtime, before.st_mtime_nsec)
+        == (after.st_size, after.st_mtime, after.st_mtime_nsec)
+}
+
+/// What something is that is no regular file.
+fn other_than_file(kind: FileType) -> Option<&'static str> {
+    match kind {
+        FileType::RegularFile => None,
+        FileType::Directory => Some("a directory"),
+        FileType::Fifo => Some("a pipe"),
+        FileType::Socket => Some("a socket"),
+        _ => Some("a device"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::{io::Write, os::unix::fs::symlink};
+
+    fn error(path: &Path) -> String {
+        read(path, 10).unwrap_err().to_string()
+    }
+
+    #[test]
+    fn what_is_no_file_is_not_waited_for() {
+        let directory = tempfile::tempdir().unwrap();
+        let pipe = directory.path().join("pipe");
+        rustix::fs::mknodat(rustix::fs::CWD, &pipe, FileType::Fifo, Mode::from(0o600), 0).unwrap();
+        assert!(error(&pipe).contains("is a pipe, not a regular file"));
+        assert!(error(directory.path()).contains("is a directory, not a regular file"));
+        assert!(error(Path::new("/dev/zero")).contains("is a device, not a regular file"));
+    }
+
+    #[test]
+    fn a_link_that_leads_nowhere_is_told_with_where_it_should_lead() {
+        let directory = tempfile::tempdir().unwrap();
+        let [dangling, round] = ["dangling", "round"].map(|name| directory.path().join(name));
+        symlink("/nowhere/at/all", &dangling).unwrap();
+        assert!(error(&dangling).contains("it is a link to /nowhere/at/all, which is not there"));
+        symlink(&round, &round).unwrap();
+        assert!(error(&round).contains("leads back to itself"), "{}", error(&round));
+    }
+
+    #[test]
+    fn a_file_is_read_whole_or_not_at_all() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("file");
+        let mut file = File::create(&path).unwrap();
+        file.write_all(&[7; 10]).unwrap();
+        assert_eq!(read(&path, 10).unwrap(), [7; 10]);
+        assert!(matches!(read(&path, 9), Err(FileError::TooLarge { most: 9, .. })));
+    }
+
+    #[test]
+    fn a_file_that_another_writes_meanwhile_is_noticed() {
+        let file = tempfile::tempfile().unwrap();
+        let before = rustix::fs::fstat(&file).unwrap();
+        (&file).write_all(b"more").unwrap();
+        assert!(!is_untouched(&before, &rustix::fs::fstat(&file).unwrap()));
+    }
+}

@@ -1,0 +1,10 @@
+//! Words that every layer shares: names, quantities, endpoints, text, error chains. Nothing here imports another layer.
+
+pub mod endpoint;
+pub mod error_chain;
+pub mod name;
+pub mod priority;
+pub mod quantity;
+pub mod suggest;
+pub mod text;
+pub mod file;

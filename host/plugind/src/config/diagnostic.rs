@@ -1,0 +1,170 @@
+//! A mistake in a file: where it is, what is wrong, and what would be right.
+
+use crate::base::text::{Escaped, cut};
+use std::{
+    fmt,
+    path::{Path, PathBuf},
+};
+
+/// A place in a file.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Position {
+    /// The file.
+    pub path: PathBuf,
+    /// Line and column, both from 1; none where the whole file is meant.
+    pub position: Option<(usize, usize)>,
+}
+
+/// Where a value was written, if anywhere. It is no part of what the value says: two origins are always equal, so that
+/// a line of comment more makes no other manifest.
+#[derive(Clone, Debug, Default)]
+pub struct Origin(pub Option<Position>);
+
+/// What is known of a text beforehand, so that a place in it is found without going through all that stands before.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Marks(Vec<Mark>);
+
+/// A byte of a text, and the line and column of what stands there.
+#[derive(Clone, Copy, Debug)]
+struct Mark {
+    byte: usize,
+    line: usize,
+    column: usize,
+}
+
+/// The longest message, in bytes: the value that it quotes may be as long as a file.
+const MESSAGE_MAX: usize = 1000;
+
+/// From one mark to the next there are about so many bytes at most: a line may be as long as a file.
+const MARKED: usize = 256;
+
+/// A mistake in a configuration file, told as `path:line:column: what is wrong`.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Diagnostic {
+    place: Position,
+    message: String,
+}
+
+impl Position {
+    /// What stands at byte `offset` of `text`, which is what `path` contains and what `marks` were made of.
+    #[must_use]
+    pub(super) fn of(path: &Path, text: &str, marks: &Marks, offset: usize) -> Self {
+        Self { path: path.to_owned(), position: Some(marks.position(text, offset)) }
+    }
+
+    /// The file as a whole.
+    #[must_use]
+    pub fn whole(path: &Path) -> Self {
+        Self { path: path.to_owned(), position: None }
+    }
+}
+
+impl Marks {
+    /// Those of `text`: one for each line, and more where lines are long.
+    pub(super) fn of(text: &str) -> Self {
+        let mut next = Mark { byte: 0, line: 1, column: 1 };
+        let mut marks = vec![next];
+        let mut marked = 0;
+        for (byte, c) in text.char_indices() {
+            next = match c {
+                '\n' => Mark { byte: byte + 1, line: next.line + 1, column: 1 },
+                _ => Mark { byte: byte + c.len_utf8(), column: next.column + 1, ..next },
+            };
+            if c == '\n' || next.byte - marked >= MARKED {
+                marks.push(next);
+                marked = next.byte;
+            }
+        }
+        Self(marks)
+    }
+
+    /// Line and column of what stands at byte `offset` of `text`, both from 1.
+    fn position(&self, text: &str, offset: usize) -> (usize, usize) {
+        let offset = text.floor_char_boundary(offset);
+        let behind = self.0.partition_point(|mark| mark.byte <= offset);
+        // The first one is at the very beginning, so that there is always one before.
+        let mark = self.0.get(behind.saturating_sub(1)).copied();
+        let mark = mark.unwrap_or(Mark { byte: 0, line: 1, column: 1 });
+        (mark.line, mark.column + text[mark.byte..offset].chars().count())
+    }
+}
+
+impl PartialEq for Origin {
+    fn eq(&self, _: &Self) -> bool {
+        true
+    }
+}
+
+impl Diagnostic {
+    /// A complaint about what stands at `place`.
+    #[must_use]
+    pub fn at(place: Position, message: impl Into<String>) -> Self {
+        Self { place, message: cut(&message.into(), MESSAGE_MAX).into() }
+    }
+
+    /// A complaint about the file as a whole.
+    #[must_use]
+    pub fn about(path: &Path, message: impl Into<String>) -> Self {
+        Self::at(Position::whole(path), message)
+    }
+}
+
+impl fmt::Display for Position {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}", Escaped(&self.path.to_string_lossy()))?;
+        match self.position {
+            Some((line, column)) => write!(f, ":{line}:{column}"),
+            None => Ok(()),
+        }
+    }
+}
+
+impl fmt::Display for Diagnostic {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: {}", self.place, Escaped(&self.message))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_place_is_counted_in_lines_and_characters() {
+        let text = "a = 1\nöö = 2\n";
+        let at = |offset| Position::of(Path::new("f"), text, &Marks::of(text), offset).to_string();
+        assert_eq!(at(text.find('=').unwrap()), "f:1:3");
+        assert_eq!(at(text.rfind('=').unwrap()), "f:2:4");
+        assert_eq!(at(text.len()), "f:3:1");
+        assert_eq!(at(text.len() + 7), "f:3:1");
+    }
+
+    #[test]
+    fn a_place_is_found_without_going_through_what_stands_before_it() {
+        for text in ["[[serve]]\n".repeat(10_000), "{route=\"/ö\"},".repeat(10_000)] {
+            let marks = Marks::of(&text);
+            let ends = marks.0.iter().skip(1).map(|mark| mark.byte).chain([text.len()]);
+            for (mark, end) in marks.0.iter().zip(ends) {
+                assert!(end - mark.byte < MARKED + 4, "{mark:?} is the last before {end}");
+            }
+            for (offset, _) in text.char_indices().step_by(997) {
+                let before = &text[..offset];
+                let line = before.matches('\n').count() + 1;
+                let column = before.rsplit('\n').next().unwrap().chars().count() + 1;
+                assert_eq!(marks.position(&text, offset), (line, column));
+            }
+        }
+    }
+
+    #[test]
+    fn a_long_value_is_not_told_as_a_whole() {
+        let told = Diagnostic::about(Path::new("f"), "x".repeat(1 << 20)).to_string();
+        assert!(told.len() < 1100 && told.contains("x… ("), "{}", told.len());
+    }
+
+    #[test]
+    fn what_a_file_says_cannot_break_the_line_in_which_it_is_told() {
+        let complaint = Diagnostic::about(Path::new("a\nb.toml"), "unknown key \"\x1b[2J\"");
+        assert_eq!(complaint.to_string(), "a\\u{a}b.toml: unknown key \"\\u{1b}[2J\"");
+    }
+}

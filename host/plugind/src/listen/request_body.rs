@@ -1,0 +1,81 @@
+//! A request's body, which is read to its end even if the plugin does not care for it.
+//!
+//! A connection whose client is still sending when it is closed is reset, and with it the response that may be on its
+//! way is lost. So what the plugin leaves is read and thrown away, up to a bound.
+
+use bytes::Bytes;
+use http_body::{Body, Frame, SizeHint};
+use http_body_util::BodyExt;
+use hyper::body::Incoming;
+use std::{
+    pin::Pin,
+    task::{Context, Poll, ready},
+    time::Duration,
+};
+use tokio::time::timeout;
+
+/// How much is read for nothing, in bytes, and for how long. Who has more to send has to be told by a closed connection.
+const LEFT_MAX: usize = 1 << 20;
+const PATIENCE: Duration = Duration::from_secs(5);
+
+/// A request's body.
+pub struct RequestBody {
+    /// None when it has ended.
+    body: Option<Incoming>,
+    /// The client waits to be asked for it, and will not be.
+    waits: bool,
+}
+
+impl RequestBody {
+    /// One whose client sends it unasked, or `waits` (RFC 9110, 10.1.1).
+    #[must_use]
+    pub fn new(body: Incoming, waits: bool) -> Self {
+        Self { body: Some(body), waits }
+    }
+}
+
+impl Body for RequestBody {
+    type Data = Bytes;
+    type Error = hyper::Error;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
+        let Some(body) = &mut self.body else { return Poll::Ready(None) };
+        let frame = ready!(Pin::new(body).poll_frame(context));
+        if !matches!(frame, Some(Ok(_))) {
+            self.body = None;
+        }
+        Poll::Ready(frame)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.as_ref().is_none_or(Body::is_end_stream)
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.as_ref().map_or_else(|| SizeHint::with_exact(0), Body::size_hint)
+    }
+}
+
+impl Drop for RequestBody {
+    fn drop(&mut self) {
+        let left = self.body.take().filter(|body| !self.waits && !body.is_end_stream());
+        // Where there is no runtime any more there is no connection either.
+        if let (Some(left), Ok(runtime)) = (left, tokio::runtime::Handle::try_current()) {
+            // Whether it came to an end or not is for the connection to see.
+            runtime.spawn(async { drop(timeout(PATIENCE, throw_away(left)).await) });
+        }
+    }
+}
+
+async fn throw_away(mut body: Incoming) {
+    let mut length = 0;
+    while let Some(Ok(frame)) = body.frame().await {
+        length += frame.data_ref().map_or(0, Bytes::len);
+        if length > LEFT_MAX {
+            return;
+        }
+    }
+}

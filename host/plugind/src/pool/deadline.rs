@@ -1,0 +1,144 @@
+//! What an instance is at, and until when it may be: set inside of it, kept outside, where it cannot be held up.
+
+use crate::{pool::failure::Failure, world::heartbeat::Heartbeat};
+use std::{
+    pin::Pin,
+    sync::{
+        Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicBool, Ordering::Relaxed},
+    },
+    task::{Context, Poll},
+    time::{Duration, Instant},
+};
+use tokio::time::{Sleep, sleep_until};
+
+/// However often a guest asks for more time, it gets no more than this for one start or stop.
+pub(crate) const EXTENSION_MAX: Duration = Duration::from_secs(300);
+
+/// What an instance is at, that has a deadline.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum GuestCall {
+    Start,
+    Health,
+    Stop,
+    Save,
+    Restore,
+}
+
+/// The phase and its deadline.
+#[derive(Debug, Default)]
+pub(crate) struct Deadline {
+    running: Mutex<Option<Running>>,
+    changed: AtomicBool,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Running {
+    phase: GuestCall,
+    deadline: Instant,
+    ceiling: Instant,
+}
+
+impl Deadline {
+    /// A phase begins, and replaces any other.
+    pub(crate) fn begin(&self, phase: GuestCall, time: Duration) {
+        let now = Instant::now();
+        let deadline = now + time;
+        let ceiling = deadline.max(now + EXTENSION_MAX);
+        *self.running() = Some(Running { phase, deadline, ceiling });
+        self.changed.store(true, Relaxed);
+    }
+
+    /// A phase ends, unless another one has replaced it.
+    pub(crate) fn end(&self, phase: GuestCall) {
+        self.running().take_if(|running| running.phase == phase);
+        self.changed.store(true, Relaxed);
+    }
+
+    /// Whether a phase is running.
+    pub(crate) fn is_running(&self) -> bool {
+        self.running().is_some()
+    }
+
+    /// Gives a start or a stop as much time as the guest wants by its pulse, within limits.
+    pub(crate) fn heed(&self, pulse: &Heartbeat) {
+        if self.is_running()
+            && let Some(until) = pulse.asked_until()
+            && self.extend(until)
+        {
+            self.changed.store(true, Relaxed);
+        }
+    }
+
+    /// True if that is more time than it had.
+    fn extend(&self, until: Instant) -> bool {
+        let mut running = self.running();
+        let may_take_longer =
+            |running: &&mut Running| matches!(running.phase, GuestCall::Start | GuestCall::Stop);
+        match running.as_mut().filter(may_take_longer) {
+            None => false,
+            Some(running) => {
+                let before = running.deadline;
+                running.deadline = before.max(until.min(running.ceiling));
+                running.deadline > before
+            }
+        }
+    }
+
+    fn running(&self) -> MutexGuard<'_, Option<Running>> {
+        self.running.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Goes off when a phase takes too long. Without phases it costs nothing.
+#[derive(Default)]
+pub(crate) struct Timer(Option<Pin<Box<Sleep>>>);
+
+impl Timer {
+    /// Ready when the phase that `clock` shows has taken too long.
+    pub(crate) fn poll(&mut self, clock: &Deadline, cx: &mut Context<'_>) -> Poll<Failure> {
+        if clock.changed.swap(false, Relaxed) {
+            let running = *clock.running();
+            self.0 = running.map(|running| Box::pin(sleep_until(running.deadline.into())));
+        }
+        let Some(sleep) = &mut self.0 else { return Poll::Pending };
+        let Some(running) = *clock.running() else { return Poll::Pending };
+        sleep.as_mut().poll(cx).map(|()| match running.phase {
+            GuestCall::Start => Failure::Timeout("its start"),
+            GuestCall::Health => {
+                Failure::Watchdog("it did not answer for its health in time".to_owned())
+            }
+            GuestCall::Stop => Failure::Timeout("its stop"),
+            GuestCall::Save => Failure::Timeout("saving its state"),
+            GuestCall::Restore => Failure::Timeout("taking over the state"),
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_guest_gets_more_time_but_not_less_and_not_for_ever() {
+        let clock = Deadline::default();
+        let now = Instant::now();
+        assert!(!clock.extend(now + Duration::from_secs(60)), "nothing is running");
+        clock.begin(GuestCall::Start, Duration::from_secs(30));
+        assert!(!clock.extend(now + Duration::from_secs(10)));
+        assert!(clock.extend(now + Duration::from_secs(60)));
+        assert!(clock.extend(now + Duration::from_secs(3600)));
+        assert!(!clock.extend(now + Duration::from_secs(7200)), "it has all it can get");
+    }
+
+    #[test]
+    fn the_end_of_one_phase_does_not_end_another() {
+        let clock = Deadline::default();
+        clock.begin(GuestCall::Health, Duration::from_secs(1));
+        clock.begin(GuestCall::Stop, Duration::from_secs(1));
+        clock.end(GuestCall::Health);
+        assert!(clock.is_running());
+        clock.end(GuestCall::Stop);
+        assert!(!clock.is_running());
+    }
+}

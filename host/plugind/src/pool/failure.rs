@@ -1,0 +1,142 @@
+//! How an instance ends, and what that is called.
+
+use crate::{
+    base::quantity::Bytes,
+    world::{Hung, memory::Refused},
+};
+use std::{any::Any, fmt};
+use wasmtime::{Trap, WasmBacktrace};
+use wasmtime_wasi::I32Exit;
+
+/// How an instance ended.
+#[derive(Debug)]
+pub(crate) enum End {
+    /// As it should: it was dismissed, or had done its share.
+    Finished,
+    /// A request in it was not answered in time; it took no more work, and what else it had is done.
+    Retired,
+    /// The program returned ok.
+    Returned,
+    /// As it should not.
+    Failed(Failure),
+}
+
+/// How an instance failed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Failure {
+    /// The guest trapped.
+    Trap(String),
+    /// It hung, or did not answer for its health.
+    Watchdog(String),
+    /// It took too long to start, to stop, or to hand over, or one of its requests did.
+    Timeout(&'static str),
+    /// It wanted more memory than it may have.
+    OutOfMemory(String),
+    /// The host failed, by the guest's doing.
+    Panic(String),
+    /// It says that it cannot serve.
+    Unhealthy(String),
+    /// It says that its configuration is wrong.
+    Configuration(String),
+    /// It says that something it needs is not there.
+    Unavailable(String),
+    /// The program ended with this code.
+    ExitCode(i32),
+    /// There was no room for another instance.
+    Resources(String),
+    /// It says that it cannot save its state.
+    Save(String),
+    /// It says that it cannot take over the state.
+    Restore(String),
+    /// Its state is larger than it may be.
+    StateTooLarge {
+        /// So many bytes.
+        size: u64,
+        /// What it may be.
+        max: Bytes,
+    },
+}
+
+impl Failure {
+    /// The failure in one word, systemd's where it has one.
+    #[must_use]
+    pub fn result(&self) -> &'static str {
+        match self {
+            Self::Trap(_) => "trap",
+            Self::Watchdog(_) => "watchdog",
+            Self::Timeout(_) => "timeout",
+            Self::OutOfMemory(_) => "oom",
+            Self::Panic(_) => "panic",
+            Self::Unhealthy(_) => "unhealthy",
+            Self::Configuration(_) => "configuration",
+            Self::Unavailable(_) => "unavailable",
+            Self::ExitCode(_) => "exit-code",
+            Self::Resources(_) => "resources",
+            Self::Save(_) | Self::Restore(_) | Self::StateTooLarge { .. } => "handover",
+        }
+    }
+}
+
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Trap(why)
+            | Self::Watchdog(why)
+            | Self::OutOfMemory(why)
+            | Self::Panic(why)
+            | Self::Resources(why) => f.write_str(why),
+            Self::Timeout(what) => write!(f, "{what} took too long"),
+            Self::Unhealthy(why) => write!(f, "it says that it is unhealthy: {why}"),
+            Self::Configuration(why) => write!(f, "it says that its configuration is wrong: {why}"),
+            Self::Unavailable(why) => {
+                write!(f, "it says that something it needs is not there: {why}")
+            }
+            Self::ExitCode(code) => write!(f, "the program exited with code {code}"),
+            Self::Save(why) => write!(f, "it says that it cannot save its state: {why}"),
+            Self::Restore(why) => write!(f, "it says that it cannot take over the state: {why}"),
+            Self::StateTooLarge { size, max } => write!(
+                f,
+                "its state has {size} bytes, and handover.state-max is {max}; raise that, or have it keep less"
+            ),
+        }
+    }
+}
+
+impl End {
+    /// What an error of the engine means that ended an instance.
+    pub(crate) fn of_error(error: &wasmtime::Error, memory_was_refused: Option<Refused>) -> Self {
+        if let Some(I32Exit(code)) = error.downcast_ref() {
+            return match code {
+                0 => End::Returned,
+                code => End::Failed(Failure::ExitCode(*code)),
+            };
+        }
+        if let Some(hung) = error.downcast_ref::<Hung>() {
+            return End::Failed(Failure::Watchdog(hung.to_string()));
+        }
+        let place = error
+            .downcast_ref::<WasmBacktrace>()
+            .and_then(|trace| trace.frames().first()?.func_name().map(str::to_owned));
+        let mut why = match error.downcast_ref::<Trap>() {
+            Some(trap) => trap.to_string(),
+            None => error.root_cause().to_string(),
+        };
+        if let Some(place) = place {
+            why = format!("{why} in {place}");
+        }
+        End::Failed(match memory_was_refused {
+            Some(_) => Failure::OutOfMemory(format!(
+                "it was refused memory beyond its limit, and then failed: {why}"
+            )),
+            None => Failure::Trap(why),
+        })
+    }
+
+    /// What a panic of the host means that ended an instance.
+    pub(crate) fn of_panic(panic: &(dyn Any + Send)) -> Self {
+        let text = panic.downcast_ref::<String>().map(String::as_str);
+        let text = text.or_else(|| panic.downcast_ref::<&str>().copied());
+        let why = format!("the host panicked: {}", text.unwrap_or("it does not say why"));
+        Self::Failed(Failure::Panic(why))
+    }
+}

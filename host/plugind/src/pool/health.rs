@@ -1,0 +1,81 @@
+//! Asking an instance, now and then, how it is.
+
+use crate::{
+    base::{name::PluginName, text::one_line},
+    pool::deadline::{Deadline, GuestCall},
+    world::{
+        HostState, bindings::exports::plugind::plugin::lifecycle::Condition, link::Exports,
+        notify::STATUS_MAX,
+    },
+};
+use futures::{FutureExt, future::BoxFuture};
+use std::{
+    task::{Context, Poll},
+    time::Duration,
+};
+use tokio::time::{Instant, Interval, MissedTickBehavior, interval_at};
+use tracing::{info, warn};
+use wasmtime::component::Accessor;
+
+/// Asking an instance, now and then, how it is.
+pub(crate) struct Health<'a> {
+    plugin: &'a PluginName,
+    worker: u32,
+    interval: Option<Interval>,
+    asked: Option<BoxFuture<'a, wasmtime::Result<Condition>>>,
+    degraded: Option<String>,
+}
+
+impl<'a> Health<'a> {
+    /// Asks `worker` of `plugin` every so often, if it can answer; never, if `every` is zero.
+    pub(crate) fn new(
+        plugin: &'a PluginName,
+        worker: u32,
+        every: Duration,
+        exports: &Exports,
+    ) -> Self {
+        let interval = (exports.lifecycle.is_some() && !every.is_zero()).then(|| {
+            let mut interval = interval_at(Instant::now() + every, every);
+            interval.set_missed_tick_behavior(MissedTickBehavior::Delay);
+            interval
+        });
+        Self { plugin, worker, interval, asked: None, degraded: None }
+    }
+
+    /// Says why the instance is not able to serve, once it says so.
+    pub(crate) fn poll(
+        &mut self,
+        accessor: &'a Accessor<HostState>,
+        exports: &'a Exports,
+        clock: &Deadline,
+        cx: &mut Context<'_>,
+    ) -> wasmtime::Result<Option<String>> {
+        let (Some(interval), Some(lifecycle)) = (&mut self.interval, &exports.lifecycle) else {
+            return Ok(None);
+        };
+        if self.asked.is_none() && interval.poll_tick(cx).is_ready() && !clock.is_running() {
+            clock.begin(GuestCall::Health, interval.period());
+            self.asked = Some(lifecycle.call_health(accessor).boxed());
+        }
+        let Some(asked) = &mut self.asked else { return Ok(None) };
+        let Poll::Ready(condition) = asked.poll_unpin(cx) else { return Ok(None) };
+        self.asked = None;
+        clock.end(GuestCall::Health);
+        // The next one is waited for.
+        let _: Poll<_> = interval.poll_tick(cx);
+        let said = match condition? {
+            Condition::Unhealthy(why) => return Ok(Some(one_line(&why, STATUS_MAX))),
+            Condition::Degraded(why) => Some(one_line(&why, STATUS_MAX)),
+            Condition::Healthy => None,
+        };
+        if said != self.degraded {
+            let (plugin, worker) = (self.plugin, self.worker);
+            match &said {
+                Some(why) => warn!(%plugin, worker, why, "plugin degraded"),
+                None => info!(%plugin, worker, "plugin healthy again"),
+            }
+            self.degraded = said;
+        }
+        Ok(None)
+    }
+}

@@ -1,0 +1,290 @@
+//! What a plugin keeps, on its way out of one instance and into another: who wants it, and the calls that move it.
+
+use crate::{
+    base::{quantity::Bytes, text::one_line},
+    plugin::manifest::Manifest,
+    pool::{
+        deadline::{Deadline, GuestCall},
+        failure::Failure,
+    },
+    world::{
+        HostState, bindings::exports::plugind::plugin::handover::Guest, let_hand_over,
+        notify::STATUS_MAX,
+    },
+};
+use futures::{FutureExt, future::BoxFuture};
+use std::{
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicBool, Ordering::SeqCst},
+    },
+    task::{Context, Poll},
+    time::Duration,
+};
+use wasmtime::{AsContextMut, component::Accessor};
+
+/// How much later than its keeper loses patience an instance is ended: by then nobody waits for it any more, and one that
+/// saves goes on.
+const GRACE: Duration = Duration::from_secs(1);
+
+/// What an instance is to do with what it keeps.
+#[derive(Debug)]
+pub(crate) enum TransferOrder {
+    /// To save it. Saves are numbered within their generation.
+    Save(u64),
+    /// To take this over.
+    Restore(Arc<[u8]>),
+}
+
+/// What is wanted of a generation's one instance.
+#[derive(Debug, Default)]
+pub(crate) struct StateTransfer {
+    /// Work waits; nobody takes it.
+    held: AtomicBool,
+    standing: Mutex<Standing>,
+}
+
+#[derive(Debug, Default)]
+struct Standing {
+    order: Option<TransferOrder>,
+    /// How many saves were ordered.
+    saves: u64,
+    inheritance: Option<Arc<[u8]>>,
+}
+
+impl StateTransfer {
+    /// Holds work and orders a save, and returns its number.
+    pub(crate) fn save(&self) -> u64 {
+        let mut standing = self.standing();
+        // First of all, so that no work is taken by an instance that saves already.
+        self.held.store(true, SeqCst);
+        standing.saves += 1;
+        standing.order = Some(TransferOrder::Save(standing.saves));
+        standing.saves
+    }
+
+    /// Lets work be taken again. A save that was not begun is not wanted any more.
+    pub(crate) fn resume(&self) {
+        let mut standing = self.standing();
+        standing.order.take_if(|order| matches!(order, TransferOrder::Save(_)));
+        self.held.store(false, SeqCst);
+    }
+
+    /// StateTransfer that `state` is taken over.
+    pub(crate) fn restore(&self, state: Arc<[u8]>) {
+        self.standing().order = Some(TransferOrder::Restore(state));
+    }
+
+    /// Whether work has to wait.
+    pub(crate) fn is_held(&self) -> bool {
+        self.held.load(SeqCst)
+    }
+
+    /// Whether this save is the one whose outcome is waited for.
+    fn is_wanted(&self, save: u64) -> bool {
+        self.is_held() && self.standing().saves == save
+    }
+
+    /// Whether there is an order that nobody follows yet.
+    pub(crate) fn is_pending(&self) -> bool {
+        self.standing().order.is_some()
+    }
+
+    fn take(&self) -> Option<TransferOrder> {
+        self.standing().order.take()
+    }
+
+    /// What instances take over that are started from now on.
+    pub(crate) fn inherit(&self, state: Option<Arc<[u8]>>) {
+        self.standing().inheritance = state;
+    }
+
+    /// What an instance takes over that is started now.
+    pub(crate) fn inheritance(&self) -> Option<Arc<[u8]>> {
+        self.standing().inheritance.clone()
+    }
+
+    fn standing(&self) -> MutexGuard<'_, Standing> {
+        self.standing.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// How much an instance may hand over, and how long that may take.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct TransferLimits {
+    timeout: Duration,
+    state_max: Bytes,
+    /// What it has room for, and hence the largest that it can hand over.
+    memory_max: Bytes,
+}
+
+impl TransferLimits {
+    pub(crate) fn of(manifest: &Manifest) -> Self {
+        let (handover, limits) = (&manifest.handover, &manifest.limits);
+        Self {
+            timeout: handover.timeout,
+            state_max: handover.state_max,
+            memory_max: limits.instance_memory_max,
+        }
+    }
+}
+
+/// What came of an order.
+pub(crate) enum Done {
+    Saved(u64, Result<Option<Arc<[u8]>>, Failure>),
+    Restored(Result<(), Failure>),
+}
+
+/// One instance's side: it follows one order at a time, when it has nothing else to do.
+pub(crate) struct TransferRequest<'a> {
+    guest: Option<&'a Guest>,
+    orders: &'a StateTransfer,
+    limits: TransferLimits,
+    clock: &'a Deadline,
+    running: Option<(GuestCall, BoxFuture<'a, wasmtime::Result<Done>>)>,
+}
+
+impl<'a> TransferRequest<'a> {
+    /// An instance that keeps something has `guest`. Its calls are timed by `clock`.
+    pub(crate) fn new(
+        guest: Option<&'a Guest>,
+        orders: &'a StateTransfer,
+        limits: TransferLimits,
+        clock: &'a Deadline,
+    ) -> Self {
+        Self { guest, orders, limits, clock, running: None }
+    }
+
+    /// Whether there is an order to begin with; it is to be begun when nothing else is under way.
+    pub(crate) fn is_due(&self) -> bool {
+        self.guest.is_some() && self.running.is_none() && self.orders.is_pending()
+    }
+
+    /// Begins with the order that there is.
+    pub(crate) fn begin(&mut self, accessor: &'a Accessor<HostState>) {
+        let (Some(guest), Some(order)) = (self.guest, self.orders.take()) else { return };
+        let limits = self.limits;
+        let (phase, call) = match order {
+            TransferOrder::Save(number) => {
+                let call =
+                    async move { Ok(Done::Saved(number, save(accessor, guest, limits).await?)) };
+                (GuestCall::Save, call.boxed())
+            }
+            TransferOrder::Restore(state) => {
+                let call =
+                    async move { Ok(Done::Restored(restore(accessor, guest, &state).await?)) };
+                (GuestCall::Restore, call.boxed())
+            }
+        };
+        self.clock.begin(phase, limits.timeout + GRACE);
+        self.running = Some((phase, call));
+    }
+
+    /// What came of the order, once it is followed, if anybody still wants to know.
+    pub(crate) fn poll(&mut self, cx: &mut Context<'_>) -> wasmtime::Result<Option<Done>> {
+        let Some((phase, call)) = &mut self.running else { return Ok(None) };
+        let Poll::Ready(done) = call.poll_unpin(cx) else {
+            // A save that nobody waits for may take its time: to end the instance would be to lose what it keeps.
+            if *phase == GuestCall::Save && !self.orders.is_held() {
+                self.clock.end(GuestCall::Save);
+            }
+            return Ok(None);
+        };
+        self.clock.end(*phase);
+        self.running = None;
+        Ok(match done? {
+            Done::Saved(save, _) if !self.orders.is_wanted(save) => None,
+            done => Some(done),
+        })
+    }
+
+    /// Whether work may be taken: a save that is not wanted any more is no reason to wait for it.
+    pub(crate) fn lets_work(&self) -> bool {
+        let restores = || matches!(self.running, Some((GuestCall::Restore, _)));
+        self.guest.is_none() || !(self.orders.is_held() || restores() || self.orders.is_pending())
+    }
+
+    /// Whether an order is being followed.
+    pub(crate) fn is_under_way(&self) -> bool {
+        self.running.is_some()
+    }
+}
+
+async fn save(
+    accessor: &Accessor<HostState>,
+    guest: &Guest,
+    limits: TransferLimits,
+) -> wasmtime::Result<Result<Option<Arc<[u8]>>, Failure>> {
+    // A state that is too large is to be told, and no reason to lose it: so it is let in first.
+    accessor.with(|mut store| let_hand_over(store.as_context_mut(), limits.memory_max));
+    let said = guest.call_save(accessor).await?;
+    accessor.with(|mut store| let_hand_over(store.as_context_mut(), Bytes(0)));
+    Ok(match said {
+        Err(why) => Err(Failure::Save(one_line(&why, STATUS_MAX))),
+        Ok(None) => Ok(None),
+        Ok(Some(state)) => match Bytes(state.len() as u64) {
+            size if size > limits.state_max => {
+                Err(Failure::StateTooLarge { size: size.0, max: limits.state_max })
+            }
+            _ => Ok(Some(state.into())),
+        },
+    })
+}
+
+/// Has an instance take over `state`.
+pub(crate) async fn restore(
+    accessor: &Accessor<HostState>,
+    guest: &Guest,
+    state: &[u8],
+) -> wasmtime::Result<Result<(), Failure>> {
+    let said = guest.call_restore(accessor, state.to_vec()).await?;
+    Ok(said.map_err(|why| Failure::Restore(one_line(&why, STATUS_MAX))))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_save_that_was_not_begun_is_forgotten_when_work_goes_on() {
+        let orders = StateTransfer::default();
+        assert!(!orders.is_held());
+        orders.save();
+        assert!(orders.is_held() && orders.is_pending());
+        orders.resume();
+        assert!(!orders.is_held() && !orders.is_pending());
+        orders.restore(Arc::from(*b"x"));
+        orders.resume();
+        assert!(orders.is_pending(), "taking over is no part of saving");
+    }
+
+    #[test]
+    fn what_was_given_up_is_not_taken_for_what_is_wanted_now() {
+        let orders = StateTransfer::default();
+        let first = orders.save();
+        assert!(orders.is_wanted(first));
+        orders.resume();
+        assert!(!orders.is_wanted(first));
+        let second = orders.save();
+        assert!(!orders.is_wanted(first) && orders.is_wanted(second));
+    }
+
+    #[test]
+    fn each_save_has_a_number_of_its_own_and_the_last_one_counts() {
+        let orders = StateTransfer::default();
+        assert_ne!(orders.save(), orders.save());
+        assert!(matches!(orders.take(), Some(TransferOrder::Save(2))));
+        assert!(orders.take().is_none() && orders.is_held());
+    }
+
+    #[test]
+    fn what_is_inherited_stays_until_it_is_replaced() {
+        let orders = StateTransfer::default();
+        assert_eq!(orders.inheritance(), None);
+        orders.inherit(Some(Arc::from(*b"x")));
+        assert_eq!(orders.inheritance().as_deref(), Some(&b"x"[..]));
+        assert_eq!(orders.inheritance().as_deref(), Some(&b"x"[..]));
+        orders.inherit(None);
+        assert_eq!(orders.inheritance(), None);
+    }
+}

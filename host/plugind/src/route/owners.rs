@@ -1,0 +1,141 @@
+//! Which routes plugins ask for, and who gets one that two ask for.
+
+use crate::{
+    base::name::PluginName,
+    plugin::{
+        inspection::Inspection,
+        manifest::Manifest,
+        serve::{Serve, own_route},
+    },
+    route::table::Route,
+};
+use std::collections::BTreeMap;
+
+/// A route, and how many of the path's first segments the plugin does not want to see.
+pub type RouteRequest = (Route, usize);
+
+/// The routes that a plugin with this name and manifest asks for. `offers` says whether it can serve any; as long
+/// as that is not known it may.
+#[must_use]
+pub fn wishes(
+    name: &PluginName,
+    manifest: &Manifest,
+    offers: Option<&Inspection>,
+) -> Vec<RouteRequest> {
+    if offers.is_some_and(|offers| offers.http.is_none()) {
+        return Vec::new();
+    }
+    let own = || own_route(name);
+    if manifest.serve.is_empty() {
+        return vec![(Route { host: None, prefix: own() }, 0)];
+    }
+    let wish = |serve: &Serve| {
+        let prefix = serve.route.clone().unwrap_or_else(own);
+        let segments = prefix.split('/').filter(|segment| !segment.is_empty()).count();
+        let route = Route { host: serve.host.clone(), prefix };
+        (route, if serve.strip_prefix { segments } else { 0 })
+    };
+    manifest.serve.iter().map(wish).collect()
+}
+
+/// A route that another plugin has.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "the route {route} is already taken by the plugin {owner}; give one of them another route in [[serve]]"
+)]
+pub struct RouteConflict {
+    /// Which of the wishes it is, from 0.
+    pub nth: usize,
+    /// The route.
+    pub route: Route,
+    /// Who has it.
+    pub owner: PluginName,
+}
+
+/// Who has which route. Whoever has it keeps it; of the others the first to claim it, in the order of names, gets it.
+#[derive(Default)]
+pub struct RouteOwners(BTreeMap<Route, PluginName>);
+
+impl RouteOwners {
+    /// A plugin has these routes, and goes on having those of them that it still wants.
+    pub fn keep(&mut self, name: &PluginName, has: &[RouteRequest], wants: &[RouteRequest]) {
+        let still_wanted =
+            has.iter().filter(|(route, _)| wants.iter().any(|(wanted, _)| wanted == route));
+        self.0.extend(still_wanted.map(|(route, _)| (route.clone(), name.clone())));
+    }
+
+    /// RouteOwners routes for a plugin, all or none.
+    ///
+    /// # Errors
+    /// When another plugin has some of them.
+    pub fn claim(
+        &mut self,
+        name: &PluginName,
+        wishes: &[RouteRequest],
+    ) -> Result<(), Vec<RouteConflict>> {
+        let taken = wishes.iter().enumerate().filter_map(|(nth, (route, _))| {
+            let owner = self.0.get(route).filter(|owner| *owner != name)?;
+            Some(RouteConflict { nth, route: route.clone(), owner: owner.clone() })
+        });
+        let taken: Vec<_> = taken.collect();
+        if !taken.is_empty() {
+            return Err(taken);
+        }
+        self.0.extend(wishes.iter().map(|(route, _)| (route.clone(), name.clone())));
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::Document;
+    use std::path::Path;
+
+    fn wishes_of(name: &str, manifest: &str) -> Vec<RouteRequest> {
+        let manifest = Manifest::parse(&Document::new(Path::new("m.toml"), manifest)).unwrap();
+        wishes(&name.parse().unwrap(), &manifest, None)
+    }
+
+    #[test]
+    fn without_a_word_a_plugin_asks_for_its_own_name() {
+        let own = |strip| vec![(Route { host: None, prefix: "/hello".to_owned() }, strip)];
+        assert_eq!(wishes_of("hello", ""), own(0));
+        assert_eq!(wishes_of("hello", "[[serve]]\nstrip-prefix = true\n"), own(1));
+    }
+
+    #[test]
+    fn the_first_to_claim_a_route_has_it_and_another_host_is_another_route() {
+        let mut claims = RouteOwners::default();
+        let mut claim =
+            |name: &str, manifest| claims.claim(&name.parse().unwrap(), &wishes_of(name, manifest));
+        assert_eq!(claim("a", "[[serve]]\nroute = \"/x\"\n"), Ok(()));
+        let refused =
+            claim("b", "[[serve]]\nroute = \"/y\"\n[[serve]]\nroute = \"/x\"\n").unwrap_err();
+        assert_eq!(refused.len(), 1);
+        let (nth, told) = (refused[0].nth, refused[0].to_string());
+        assert!(nth == 1 && told.contains("/x is already taken by the plugin a"), "{told}");
+        assert_eq!(claim("c", "[[serve]]\nroute = \"/y\"\n"), Ok(()), "b got neither");
+        assert_eq!(claim("d", "[[serve]]\nroute = \"/x\"\nhost = \"h\"\n"), Ok(()));
+    }
+
+    #[test]
+    fn who_has_a_route_keeps_it_whatever_its_name_is() {
+        let [a, z] = ["a", "z"].map(|name| name.parse().unwrap());
+        let (site, other) = (wishes_of("z", "[[serve]]\nroute = \"/site\"\n"), wishes_of("z", ""));
+        let mut claims = RouteOwners::default();
+        claims.keep(&z, &site, &site);
+        assert_eq!(claims.claim(&a, &site).unwrap_err()[0].owner, z);
+        assert_eq!(claims.claim(&z, &site), Ok(()));
+
+        let mut claims = RouteOwners::default();
+        claims.keep(&z, &site, &other);
+        assert_eq!(claims.claim(&a, &site), Ok(()), "z does not want it any more");
+    }
+
+    #[test]
+    fn what_cannot_serve_asks_for_nothing() {
+        let name = "ticker".parse().unwrap();
+        assert_eq!(wishes(&name, &Manifest::default(), Some(&Inspection::default())), []);
+    }
+}

@@ -1,0 +1,399 @@
+//! Which plugin serves which request: the one value that both flows share. The keeper publishes it, every request
+//! reads it, and neither waits for the other.
+
+use crate::{base::name::PluginName, pool::instances::Pool};
+use arc_swap::ArcSwap;
+use std::{
+    borrow::Cow,
+    collections::{BTreeMap, HashMap},
+    fmt,
+    net::Ipv6Addr,
+    sync::Arc,
+};
+
+/// A place that one plugin serves.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Route {
+    /// The host in lower case and without a port; none: any.
+    pub host: Option<String>,
+    /// A path prefix that ends where a segment ends.
+    pub prefix: String,
+}
+
+impl fmt::Display for Route {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}{}", self.host.as_deref().unwrap_or_default(), self.prefix)
+    }
+}
+
+/// Who serves a route.
+pub struct RouteEntry {
+    /// The plugin.
+    pub plugin: PluginName,
+    /// Its instances; none while it has none that are ready.
+    pub pool: Option<Arc<Pool>>,
+    /// How many of the path's first segments the plugin does not see.
+    pub strip: usize,
+}
+
+/// All routes.
+#[derive(Clone, Default)]
+pub struct RouteTable {
+    /// How many segments the longest route has.
+    deepest: usize,
+    any_host: HashMap<String, Arc<RouteEntry>>,
+    hosts: HashMap<String, HashMap<String, Arc<RouteEntry>>>,
+}
+
+/// Why a path is not looked up.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("the path has segments \".\" or \"..\"")]
+pub struct DotSegments;
+
+impl RouteTable {
+    /// A table with these routes.
+    #[must_use]
+    pub fn new(entries: BTreeMap<Route, RouteEntry>) -> Self {
+        let mut table = Self::default();
+        for (route, entry) in entries {
+            let paths = match route.host {
+                None => &mut table.any_host,
+                Some(host) => table.hosts.entry(host).or_default(),
+            };
+            table.deepest = table.deepest.max(route.prefix.matches('/').count());
+            paths.insert(route.prefix, Arc::new(entry));
+        }
+        table
+    }
+
+    /// Who serves `path` of `host`: of the routes of the host, or else of any host, the longest that leads to the
+    /// path by whole segments.
+    ///
+    /// `path` is as the client wrote it; `host` as well, with its port if it has one.
+    ///
+    /// # Errors
+    /// When the path has dot segments, in whatever way they are written: host and plugin could disagree about where
+    /// they lead.
+    pub fn route(
+        &self,
+        host: Option<&str>,
+        path: &str,
+    ) -> Result<Option<&Arc<RouteEntry>>, DotSegments> {
+        let decoded = decode(path)?;
+        // No route is longer, so that a path of thousands of segments costs no more than a short one.
+        let decoded = first_segments(&decoded, self.deepest);
+        if !self.hosts.is_empty()
+            && let Some(host) = host
+            && let Some(paths) = self.hosts.get(plain_host(host).as_ref())
+            && let Some(found) = longest(paths, decoded)
+        {
+            return Ok(Some(found));
+        }
+        Ok(longest(&self.any_host, decoded))
+    }
+}
+
+/// The path as far as its first `most` segments go.
+fn first_segments(path: &str, most: usize) -> &str {
+    let end = path.match_indices('/').nth(most).map(|(slash, _)| slash.max(1));
+    &path[..end.unwrap_or(path.len())]
+}
+
+/// Tries the path, then the path without its last segment, and so on to `/`.
+fn longest<'a>(
+    paths: &'a HashMap<String, Arc<RouteEntry>>,
+    path: &str,
+) -> Option<&'a Arc<RouteEntry>> {
+    let mut end = path.len();
+    loop {
+        if let Some(entry) = paths.get(&path[..end]) {
+            return Some(entry);
+        }
+        match path[..end].rfind('/')? {
+            0 if end > 1 => end = 1,
+            0 => return None,
+            slash => end = slash,
+        }
+    }
+}
+
+/// The path in the form in which routes are written: what needed no encoding is decoded (RFC 3986, 6.2.2.2).
+fn decode(path: &str) -> Result<Cow<'_, str>, DotSegments> {
+    // Nearly every path is plain, and costs no more than this look.
+    let path =
+        if path.contains('%') { Cow::Owned(decode_unreserved(path)) } else { Cow::Borrowed(path) };
+    if path.contains("/.") && path.split('/').any(|segment| matches!(segment, "." | "..")) {
+        return Err(DotSegments);
+    }
+    Ok(path)
+}
+
+fn decode_unreserved(path: &str) -> String {
+    let mut decoded = String::with_capacity(path.len());
+    let mut rest = path;
+    while let Some(percent) = rest.find('%') {
+        decoded.push_str(&rest[..percent]);
+        let byte = rest
+            .get(percent + 1..percent + 3)
+            .and_then(|digits| u8::from_str_radix(digits, 16).ok());
+        match byte {
+            Some(byte) if byte.is_ascii_alphanumeric() || b"-._~".contains(&byte) => {
+                decoded.push(char::from(byte));
+                rest = &rest[percent + 3..];
+            }
+            _ => {
+                decoded.push('%');
+                rest = &rest[percent + 1..];
+            }
+        }
+    }
+    decoded.push_str(rest);
+    decoded
+}
+
+/// The host without its port and in lower case; an IPv6 address as RFC 5952 writes it.
+fn plain_host(host: &str) -> Cow<'_, str> {
+    // It has colons of its own.
+    if let Some((address, _)) = host.strip_prefix('[').and_then(|rest| rest.split_once(']')) {
+        return match address.parse::<Ipv6Addr>() {
+            Ok(address) => Cow::Owned(format!("[{address}]")),
+            Err(_) => Cow::Borrowed(host),
+        };
+    }
+    let end = host.find(':').unwrap_or(host.len());
+    let host = host[..end].trim_end_matches('.');
+    if host.bytes().any(|byte| byte.is_ascii_uppercase()) {
+        return Cow::Owned(host.to_ascii_lowercase());
+    }
+    Cow::Borrowed(host)
+}
+
+/// The keeper's end.
+pub struct TablePublisher(Arc<ArcSwap<RouteTable>>);
+/// The requests' end. Cheap to clone.
+#[derive(Clone)]
+pub struct TableReader(Arc<ArcSwap<RouteTable>>);
+
+/// The two ends of an empty table.
+#[must_use]
+pub fn channel() -> (TablePublisher, TableReader) {
+    let slot = Arc::new(ArcSwap::default());
+    (TablePublisher(slot.clone()), TableReader(slot))
+}
+
+impl TablePublisher {
+    /// Replaces the table as a whole. Who reads the old one goes on reading it.
+    pub fn publish(&self, table: RouteTable) {
+        self.0.store(Arc::new(table));
+    }
+}
+
+impl TableReader {
+    /// The table of this moment.
+    #[must_use]
+    pub fn table(&self) -> arc_swap::Guard<Arc<RouteTable>> {
+        self.0.load()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+    use std::collections::BTreeSet;
+
+    fn table(routes: &[(Option<&str>, &str, &str)]) -> RouteTable {
+        let route = |(host, prefix, plugin): &(Option<&str>, &str, &str)| {
+            let route = Route { host: host.map(str::to_owned), prefix: (*prefix).to_owned() };
+            (route, RouteEntry { plugin: plugin.parse().unwrap(), pool: None, strip: 0 })
+        };
+        RouteTable::new(routes.iter().map(route).collect())
+    }
+
+    #[test]
+    fn an_address_is_the_same_however_it_is_written() {
+        let table = table(&[(Some("[2001:db8::1]"), "/", "six")]);
+        for host in ["[2001:db8::1]", "[2001:0DB8:0:0::1]:8080", "[2001:db8:0:0:0:0:0:1]"] {
+            assert_eq!(answers(&table, host, "/").as_deref(), Some("six"), "{host}");
+        }
+        for host in ["[2001:db8::2]", "[2001:db8::1", "2001:db8::1", "[]", "["] {
+            assert_eq!(answers(&table, host, "/"), None, "{host}");
+        }
+    }
+
+    fn answers(table: &RouteTable, host: &str, path: &str) -> Option<String> {
+        table.route(Some(host), path).unwrap().map(|entry| entry.plugin.to_string())
+    }
+
+    #[test]
+    fn the_longest_prefix_answers_and_ends_where_a_segment_ends() {
+        let table = table(&[(None, "/hi", "hi"), (None, "/hi/there", "there")]);
+        for (path, plugin) in [
+            ("/hi", Some("hi")),
+            ("/hi/", Some("hi")),
+            ("/hi/you", Some("hi")),
+            ("/hi/there", Some("there")),
+            ("/hi/there/x/y", Some("there")),
+            ("/hi/thereabouts", Some("hi")),
+            ("/hit", None),
+            ("/", None),
+            ("", None),
+        ] {
+            assert_eq!(answers(&table, "x", path).as_deref(), plugin, "{path}");
+        }
+    }
+
+    #[test]
+    fn the_root_answers_what_nobody_else_does() {
+        let table = table(&[(None, "/", "root"), (None, "/a", "a")]);
+        for (path, plugin) in
+            [("/", "root"), ("/b", "root"), ("/a/b", "a"), ("/ab", "root"), ("//", "root")]
+        {
+            assert_eq!(answers(&table, "x", path).as_deref(), Some(plugin), "{path}");
+        }
+    }
+
+    #[test]
+    fn the_length_of_a_path_is_no_work_beyond_the_longest_route() {
+        let table = table(&[(None, "/a/b", "ab"), (None, "/", "root")]);
+        assert_eq!(first_segments("/a/b/c/d", table.deepest), "/a/b");
+        assert_eq!(first_segments("/a", 0), "/");
+        let long = "/".repeat(60_000);
+        assert_eq!(answers(&table, "x", &format!("/a/b{long}")).as_deref(), Some("ab"));
+        assert_eq!(answers(&table, "x", &long).as_deref(), Some("root"));
+    }
+
+    #[test]
+    fn a_host_goes_before_any_host_however_it_is_written() {
+        let table = table(&[
+            (None, "/a", "any"),
+            (Some("one.example"), "/a", "one"),
+            (Some("[2001:db8::1]"), "/a", "six"),
+        ]);
+        for (host, plugin) in [
+            ("one.example", "one"),
+            ("ONE.Example:8080", "one"),
+            ("one.example.", "one"),
+            ("[2001:DB8::1]:80", "six"),
+            ("[2001:db8::1]", "six"),
+            ("two.example", "any"),
+            ("", "any"),
+            ("[", "any"),
+        ] {
+            assert_eq!(answers(&table, host, "/a").as_deref(), Some(plugin), "{host}");
+        }
+    }
+
+    #[test]
+    fn encoding_does_not_lead_anywhere_else() {
+        let table = table(&[(None, "/hello", "hello")]);
+        for path in ["/hello", "/%68ello", "/hel%6Co/x%2Fy", "/hello/%"] {
+            assert_eq!(answers(&table, "x", path).as_deref(), Some("hello"), "{path}");
+        }
+        for path in ["/hello%2Fx", "/hello%00", "/HELLO"] {
+            assert_eq!(answers(&table, "x", path), None, "{path}");
+        }
+        for path in ["/hello/..", "/hello/../x", "/./hello", "/hello/%2e%2E/x", "/hello/.%2e"] {
+            assert_eq!(table.route(None, path).err(), Some(DotSegments), "{path}");
+        }
+        for path in ["/hello/..x", "/hello/.well-known", "/hello/..."] {
+            assert!(table.route(None, path).is_ok(), "{path}");
+        }
+    }
+
+    #[test]
+    fn who_began_with_a_table_goes_on_with_it() {
+        let (publisher, reader) = channel();
+        publisher.publish(table(&[(None, "/", "old")]));
+        let under_way = reader.table();
+        publisher.publish(table(&[(None, "/", "new")]));
+        assert_eq!(answers(&under_way, "x", "/").as_deref(), Some("old"));
+        assert_eq!(answers(&reader.table(), "x", "/").as_deref(), Some("new"));
+    }
+
+    /// A path's segments, as a route may have them and as a client may write them.
+    fn segments() -> impl Strategy<Value = Vec<String>> {
+        prop::collection::vec("[a-c]{1,2}", 0..4)
+    }
+
+    fn path_of(segments: &[String]) -> String {
+        format!("/{}", segments.join("/"))
+    }
+
+    fn table_of(routes: &BTreeSet<Vec<String>>) -> RouteTable {
+        let paths: Vec<_> = routes.iter().map(|route| path_of(route)).collect();
+        let names: Vec<_> = (0..paths.len()).map(|nth| format!("p{nth}")).collect();
+        let routes: Vec<_> = paths
+            .iter()
+            .zip(&names)
+            .map(|(path, name)| (None, path.as_str(), name.as_str()))
+            .collect();
+        table(&routes)
+    }
+
+    proptest! {
+        #[test]
+        fn the_route_with_the_most_segments_in_common_answers(
+            routes in prop::collection::btree_set(segments(), 0..6), path in segments(), slash in "/?"
+        ) {
+            let longest = routes.iter().enumerate().filter(|(_, route)| path.starts_with(route));
+            let longest = longest.max_by_key(|(_, route)| route.len());
+            let expected = longest.map(|(nth, _)| format!("p{nth}"));
+            let written = format!("{}{slash}", path_of(&path));
+            prop_assert_eq!(answers(&table_of(&routes), "x", &written), expected);
+        }
+
+        #[test]
+        fn encoding_what_needs_none_changes_nothing(
+            routes in prop::collection::btree_set(segments(), 0..6),
+            path in segments(),
+            encoded in prop::collection::vec(any::<bool>(), 16)
+        ) {
+            let plain = path_of(&path);
+            let encode = |(c, encoded): (char, &bool)| match c != '/' && *encoded {
+                true => format!("%{:02x}", u32::from(c)),
+                false => c.to_string(),
+            };
+            let written: String = plain.chars().zip(encoded.iter().cycle()).map(encode).collect();
+            let table = table_of(&routes);
+            prop_assert_eq!(answers(&table, "x", &written), answers(&table, "x", &plain));
+        }
+
+        #[test]
+        fn dot_segments_are_refused_wherever_and_however_they_are_written(
+            before in segments(), after in segments(),
+            dots in prop::sample::select(vec![".", "..", "%2e", "%2E%2e", ".%2E", "%2e."])
+        ) {
+            let path = format!("{}/{dots}{}", path_of(&before).trim_end_matches('/'), path_of(&after));
+            prop_assert!(table(&[(None, "/", "root")]).route(None, &path).is_err(), "{}", path);
+        }
+
+        #[test]
+        fn a_host_is_found_in_whatever_case_and_with_whatever_port(
+            name in "[a-z][a-z0-9-]{0,8}(\\.[a-z]{2,3})?",
+            six in any::<u128>(), is_six: bool, port in prop::option::of(any::<u16>()),
+            upper in prop::collection::vec(any::<bool>(), 40)
+        ) {
+            let host = match is_six {
+                true => format!("[{}]", std::net::Ipv6Addr::from(six)),
+                false => name,
+            };
+            let table = table(&[(Some(&host), "/", "it"), (None, "/", "other")]);
+            let case = |(c, upper): (char, &bool)| match upper {
+                true => c.to_ascii_uppercase(),
+                false => c,
+            };
+            let mut written: String = host.chars().zip(upper.iter().cycle()).map(case).collect();
+            if let Some(port) = port {
+                written.push_str(&format!(":{port}"));
+            }
+            prop_assert_eq!(answers(&table, &written, "/a"), Some("it".to_owned()));
+        }
+
+        #[test]
+        fn no_request_at_all_is_too_much_for_it(host in ".{0,20}", path in ".{0,40}") {
+            let table = table(&[(Some("h"), "/", "h"), (None, "/a", "a")]);
+            table.route(Some(&host), &path).ok();
+        }
+    }
+}

@@ -1,0 +1,98 @@
+//! Compiled files, as the daemon sees them: found by their key, checked, and mapped; never written.
+
+use crate::runtime::{
+    engine::EngineKind,
+    mapping::{self, MapError},
+};
+use plugind_artifact::entry::{Key, SealError, check_seal};
+use rustix::fs::{FileType, Mode, OFlags};
+use std::{
+    fs::File,
+    io,
+    os::fd::{AsRawFd, OwnedFd},
+    path::PathBuf,
+};
+use wasmtime::{Engine, component::Component};
+
+/// The directory of compiled files, of which those count that were made for one kind of engine.
+#[derive(Clone, Debug)]
+pub struct Cache {
+    directory: PathBuf,
+    kind: EngineKind,
+}
+
+/// Why a compiled file is not used.
+#[derive(Debug, thiserror::Error)]
+pub enum CacheError {
+    /// There is none.
+    #[error("there is no compiled file yet")]
+    Absent,
+    /// It cannot be opened.
+    #[error("cannot open the compiled file")]
+    Open(#[source] io::Error),
+    /// It is not whole, or not the one that was asked for.
+    #[error(transparent)]
+    Seal(#[from] SealError),
+    /// The engine does not take it.
+    #[error("the engine refuses the compiled file: {0}")]
+    Refused(String),
+    /// The system does not let it be run.
+    #[error(transparent)]
+    Map(#[from] MapError),
+}
+
+impl Cache {
+    /// The cache in this directory, which need not exist, for engines of this kind.
+    #[must_use]
+    pub fn new(directory: PathBuf, kind: EngineKind) -> Self {
+        Self { directory, kind }
+    }
+
+    /// The kind of engine.
+    #[must_use]
+    pub fn kind(&self) -> EngineKind {
+        self.kind
+    }
+
+    /// The directory.
+    #[must_use]
+    pub fn directory(&self) -> &PathBuf {
+        &self.directory
+    }
+
+    /// Loads the component compiled under `key`.
+    ///
+    /// # Errors
+    /// When there is none, or none that can be trusted; then it is to be compiled anew.
+    pub fn load(&self, engine: &Engine, key: &Key) -> Result<Component, CacheError> {
+        let path = self.directory.join(key.file_name());
+        let flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NOFOLLOW | OFlags::NONBLOCK;
+        match rustix::fs::open(&path, flags, Mode::empty()) {
+            Ok(descriptor) => load(engine, key, descriptor),
+            Err(rustix::io::Errno::NOENT) => Err(CacheError::Absent),
+            Err(errno) => Err(CacheError::Open(errno.into())),
+        }
+    }
+}
+
+/// Loads the compiled file behind `descriptor`, which must be the one for `key`.
+///
+/// # Errors
+/// When it is not, or is damaged, or was made for another engine.
+pub fn load(engine: &Engine, key: &Key, descriptor: OwnedFd) -> Result<Component, CacheError> {
+    let stat = rustix::fs::fstat(&descriptor).map_err(|errno| CacheError::Open(errno.into()))?;
+    if FileType::from_raw_mode(stat.st_mode) != FileType::RegularFile {
+        return Err(CacheError::Seal(SealError::Missing));
+    }
+    let mut file = File::from(descriptor);
+    check_seal(key, &mut file)?;
+    // By its descriptor, so that what was checked is what is mapped, whatever the name leads to by now.
+    let path = format!("/proc/self/fd/{}", file.as_raw_fd());
+    #[expect(unsafe_code, reason = "the one place where compiled code enters")]
+    // SAFETY: the file is native code that plugind-compile made: it carries the seal of this very key, the directory
+    // is writable by plugind-compile's user alone, and no writer changes a file that has its name (they are written
+    // beside and renamed, mode 0444).
+    let loaded = unsafe { Component::deserialize_file(engine, path) };
+    let component = loaded.map_err(|error| CacheError::Refused(format!("{error:#}")))?;
+    Ok(mapping::make_executable(component, &file)?)
+}

@@ -1,0 +1,5 @@
+//! The WebAssembly engine, and compiled code: how it is found, verified and mapped.
+
+pub mod mapping;
+pub mod engine;
+pub mod cache;

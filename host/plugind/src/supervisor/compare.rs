@@ -1,0 +1,177 @@
+//! What was found in the directories, held against what there is: by content, not by names or times of files.
+
+use crate::{
+    base::name::PluginName,
+    config::{Diagnostic, Position},
+    plugin::verify::Verified,
+    route::owners::{RouteConflict, RouteOwners, RouteRequest, wishes},
+    supervisor::{
+        lifecycle::LifecycleState,
+        plugin::{Content, ManagedPlugin, PluginProblem},
+        prepare::JudgedPlugin,
+        reload::ReloadOptions,
+        summary::FailedStage,
+    },
+};
+use std::collections::BTreeMap;
+
+/// What is to be done about one plugin that was found.
+pub enum Change {
+    /// It is what there is.
+    Same,
+    /// It is being made into what there will be.
+    OnItsWay,
+    /// It is on its way for a reason of its own, such as a failure or a restart, and goes on.
+    OnItsOwnWay,
+    /// It was tried, and whoever asked for that was told why it failed.
+    KnownToFail(PluginProblem),
+    /// It is new, or something else than what there is.
+    Changed {
+        /// What was found.
+        verified: Box<Verified>,
+        /// The routes it asks for, and gets.
+        wishes: Vec<RouteRequest>,
+    },
+    /// It cannot be used.
+    Bad(PluginProblem),
+}
+
+/// What was found, to tell whether the same is found again: what a plugin is made of, or why that cannot be used.
+pub type FoundContents = BTreeMap<PluginName, Result<Content, String>>;
+
+/// Notes what was found.
+#[must_use]
+pub fn found(judged: &[JudgedPlugin]) -> FoundContents {
+    let content = |judged: &JudgedPlugin| match judged {
+        Ok(verified) => Ok((*verified.digest(), verified.manifest().clone())),
+        Err(rejected) => Err(rejected.lines().join("; ")),
+    };
+    judged.iter().map(|judged| (name_of(judged).clone(), content(judged))).collect()
+}
+
+/// Judges what was found, in the order of names.
+#[must_use]
+pub fn compare(
+    found: Vec<JudgedPlugin>,
+    plugins: &BTreeMap<PluginName, ManagedPlugin>,
+    terms: ReloadOptions,
+) -> Vec<(PluginName, Change)> {
+    let mut claims = claims_kept(&found, plugins);
+    // Whoever cannot be used takes nothing from those who can, and claims what is left.
+    let (usable, useless): (Vec<_>, Vec<_>) = found.iter().partition(|judged| judged.is_ok());
+    let mut claimed: BTreeMap<_, _> = usable
+        .into_iter()
+        .chain(useless)
+        .map(|judged| (name_of(judged).clone(), claims.claim(name_of(judged), &wishes_of(judged))))
+        .collect();
+    let verdict = |judged: JudgedPlugin| {
+        let name = name_of(&judged).clone();
+        let wishes = wishes_of(&judged);
+        let claimed = claimed.remove(&name).unwrap_or(Ok(()));
+        let verdict = match (judged, claimed) {
+            (Err(rejected), _) => Change::Bad(PluginProblem {
+                result: "configuration",
+                content: None,
+                generation: None,
+                told: false,
+                stage: FailedStage::Verify,
+                error: rejected.lines().join("; "),
+                configuration: rejected.is_configuration(),
+                required: rejected.required,
+                wishes,
+            }),
+            (Ok(verified), Err(taken)) => Change::Bad(PluginProblem {
+                result: "configuration",
+                content: None,
+                generation: None,
+                told: false,
+                stage: FailedStage::Route,
+                error: complaints(&verified, &taken),
+                configuration: true,
+                required: verified.manifest().required,
+                wishes,
+            }),
+            (Ok(verified), Ok(())) => match plugins.get(&name) {
+                // First, since what there is may be on its way once more: it was asked to be restarted.
+                Some(kept)
+                    if terms.all_or_nothing
+                        && !kept.is_behind_a_gate()
+                        && kept.is_preparing(verified.digest(), verified.manifest()) =>
+                {
+                    Change::OnItsOwnWay
+                }
+                // What waits for its next try has it now, if somebody asks for that.
+                Some(kept)
+                    if kept.is_preparing(verified.digest(), verified.manifest())
+                        && !(terms.again && kept.is_waiting()) =>
+                {
+                    Change::OnItsWay
+                }
+                Some(kept) if is_what_there_is(&verified, kept) => Change::Same,
+                Some(ManagedPlugin { problem: Some(problem), .. })
+                    if !terms.again && problem.is_of(verified.digest(), verified.manifest()) =>
+                {
+                    Change::KnownToFail(problem.clone())
+                }
+                _ => Change::Changed { verified: Box::new(verified), wishes },
+            },
+        };
+        (name, verdict)
+    };
+    found.into_iter().map(verdict).collect()
+}
+
+/// Whoever serves a route keeps it, unless its new version does not want it any more.
+fn claims_kept(
+    found: &[JudgedPlugin],
+    plugins: &BTreeMap<PluginName, ManagedPlugin>,
+) -> RouteOwners {
+    let mut claims = RouteOwners::default();
+    for judged in found {
+        let name = name_of(judged);
+        if let Some(serving) = plugins.get(name).and_then(ManagedPlugin::serving) {
+            let has = serving.wishes();
+            // What cannot be used does not take the place of what serves.
+            let wants = if judged.is_ok() { wishes_of(judged) } else { has.clone() };
+            claims.keep(name, &has, &wants);
+        }
+    }
+    claims
+}
+
+/// What others have, with the places where it is asked for: in the manifest, or else by the component's name.
+fn complaints(verified: &Verified, taken: &[RouteConflict]) -> String {
+    let complaint = |taken: &RouteConflict| {
+        let serve = verified.manifest().serve.get(taken.nth);
+        let place = serve.and_then(|serve| serve.origin.0.clone());
+        let place = place.unwrap_or_else(|| Position::whole(verified.path()));
+        Diagnostic::at(place, taken.to_string()).to_string()
+    };
+    taken.iter().map(complaint).collect::<Vec<_>>().join("; ")
+}
+
+fn is_what_there_is(verified: &Verified, kept: &ManagedPlugin) -> bool {
+    kept.generations.current().is_some_and(|current| {
+        // What failed is tried again when somebody asks.
+        current.is_made_from(verified.digest(), verified.manifest())
+            && current.life.state() != LifecycleState::Failed
+    })
+}
+
+fn name_of(judged: &JudgedPlugin) -> &PluginName {
+    match judged {
+        Ok(verified) => verified.name(),
+        Err(rejected) => &rejected.name,
+    }
+}
+
+fn wishes_of(judged: &JudgedPlugin) -> Vec<RouteRequest> {
+    let name = name_of(judged);
+    match judged {
+        Ok(verified) => wishes(name, verified.manifest(), Some(verified.offers())),
+        Err(rejected) => {
+            let manifest = rejected.manifest.as_ref();
+            manifest.map(|manifest| wishes(name, manifest, None)).unwrap_or_default()
+        }
+    }
+}

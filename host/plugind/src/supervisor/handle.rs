@@ -1,0 +1,165 @@
+//! The way to the supervisor, for those who want something of it and for the news that come back to it.
+
+use crate::{
+    api,
+    base::name::PluginName,
+    pool::workers::WorkerEvent,
+    supervisor::{
+        prepare::{DirectoriesError, PrepareError, ScanReport},
+        reload::{ReloadOptions, ReloadState},
+        rollout::SavedState,
+        summary::{Failed, Summary},
+    },
+    world::link::Linked,
+};
+use tokio::sync::{mpsc, oneshot, watch};
+
+/// The way to the supervisor. Cheap to clone.
+#[derive(Clone)]
+pub struct SupervisorHandle {
+    inbox: mpsc::UnboundedSender<Message>,
+    summary: watch::Receiver<Summary>,
+}
+
+/// The daemon is about to end, and does nothing else any more.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("the daemon is about to end")]
+pub struct Stopping;
+
+/// Why a plugin was not restarted.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum RestartError {
+    /// There is none of this name.
+    #[error("there is no such plugin")]
+    NoSuchPlugin,
+    /// Its new instances are of no use; it is as it was.
+    #[error("{}", .0.error)]
+    Failed(Failed),
+    /// What it was waiting for is not wanted any more.
+    #[error("its files changed meanwhile, and changed back")]
+    TakenBack,
+    /// Nothing is restarted any more.
+    #[error(transparent)]
+    Stopping(#[from] Stopping),
+}
+
+impl SupervisorHandle {
+    pub(crate) fn new(
+        inbox: mpsc::UnboundedSender<Message>,
+        summary: watch::Receiver<Summary>,
+    ) -> Self {
+        Self { inbox, summary }
+    }
+
+    /// Has the directories read anew, and what changed in them taken over. What is known to fail is not tried again.
+    pub fn rescan(&self) {
+        self.send(Message::Reload { terms: ReloadOptions::default(), reply: None });
+    }
+
+    /// Has the directories read anew, and what changed in them taken over. What failed is tried again. What comes of
+    /// it can be watched until it says that it is over, and that nothing drains; its sender goes before that only if
+    /// the daemon is about to end.
+    ///
+    /// # Errors
+    /// When the daemon is about to end.
+    pub async fn reload(
+        &self,
+        all_or_nothing: bool,
+    ) -> Result<watch::Receiver<ReloadState>, Stopping> {
+        let terms = ReloadOptions { again: true, all_or_nothing };
+        self.ask(|reply| Message::Reload { terms, reply: Some(reply) }).await
+    }
+
+    /// Replaces all instances of a plugin by new ones, and returns the number of their generation once they serve.
+    ///
+    /// # Errors
+    /// When there is no such plugin, or its new instances are of no use.
+    pub async fn restart(&self, name: PluginName) -> Result<u64, RestartError> {
+        self.ask(|reply| Message::Restart { name, reply }).await?
+    }
+
+    /// All plugins, in the order of their names.
+    ///
+    /// # Errors
+    /// When the daemon is about to end.
+    pub async fn list(&self) -> Result<Vec<api::Plugin>, Stopping> {
+        self.ask(Message::List).await
+    }
+
+    /// One plugin, if it is there.
+    ///
+    /// # Errors
+    /// When the daemon is about to end.
+    pub async fn describe(&self, name: PluginName) -> Result<Option<api::Description>, Stopping> {
+        self.ask(|reply| Message::Describe { name, reply }).await
+    }
+
+    /// How all plugins are, now and from now on.
+    #[must_use]
+    pub fn summary(&self) -> watch::Receiver<Summary> {
+        self.summary.clone()
+    }
+
+    /// Stops every plugin, and waits until they are gone.
+    pub async fn stop(&self) {
+        // An error means that the supervisor is gone, and everything with it.
+        self.ask(Message::Stop).await.ok();
+    }
+
+    async fn ask<T>(
+        &self,
+        message: impl FnOnce(oneshot::Sender<T>) -> Message,
+    ) -> Result<T, Stopping> {
+        let (reply, answer) = oneshot::channel();
+        self.send(message(reply));
+        answer.await.map_err(|_| Stopping)
+    }
+
+    fn send(&self, message: Message) {
+        // It is gone only when the daemon is on its way out, and then nobody needs it.
+        self.inbox.send(message).ok();
+    }
+}
+
+/// What the supervisor hears.
+pub(crate) enum Message {
+    Reload {
+        terms: ReloadOptions,
+        reply: Option<oneshot::Sender<watch::Receiver<ReloadState>>>,
+    },
+    Restart {
+        name: PluginName,
+        reply: oneshot::Sender<Result<u64, RestartError>>,
+    },
+    List(oneshot::Sender<Vec<api::Plugin>>),
+    Describe {
+        name: PluginName,
+        reply: oneshot::Sender<Option<api::Description>>,
+    },
+    Read(Result<ScanReport, DirectoriesError>),
+    Prepared {
+        name: PluginName,
+        ticket: u64,
+        outcome: Box<Result<Linked, PrepareError>>,
+        /// What a daemon before this one left for it.
+        legacy: Option<SavedState>,
+    },
+    Worker {
+        name: PluginName,
+        generation: u64,
+        news: WorkerEvent,
+    },
+    Due {
+        name: PluginName,
+        generation: u64,
+    },
+    TimedOut {
+        name: PluginName,
+        generation: u64,
+    },
+    HandoverDue {
+        name: PluginName,
+        number: u64,
+    },
+    Stop(oneshot::Sender<()>),
+}

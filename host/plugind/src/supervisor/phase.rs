@@ -1,0 +1,69 @@
+//! Where the daemon is in its day, and the one line that says how it is.
+
+use crate::supervisor::summary::Summary;
+
+/// Where the daemon is in its day.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum DaemonPhase {
+    /// It waits for required plugins.
+    Starting,
+    /// It serves.
+    Running,
+    /// It drains.
+    Stopping,
+}
+
+impl DaemonPhase {
+    /// The word of systemd's for it.
+    #[must_use]
+    pub fn active_state(self, summary: &Summary) -> &'static str {
+        match self {
+            Self::Starting => "activating",
+            Self::Running if summary.reloads_over < summary.reloads_begun => "reloading",
+            Self::Running => "active",
+            Self::Stopping => "deactivating",
+        }
+    }
+
+    /// How the daemon is, in one line.
+    #[must_use]
+    pub fn line(self, summary: &Summary) -> String {
+        match self {
+            Self::Starting if summary.awaited.is_empty() => "starting".to_owned(),
+            Self::Starting => {
+                let awaited: Vec<_> = summary.awaited.iter().map(ToString::to_string).collect();
+                let (ready, plugins) = (summary.ready, summary.plugins);
+                let trouble = summary.failed.iter().chain(&summary.retried);
+                let trouble =
+                    trouble.map(|failed| format!("; {}: {}", failed.plugin, failed.error));
+                let trouble = trouble.take(3).collect::<String>();
+                let awaited = awaited.join(", ");
+                format!("starting: {ready} of {plugins} ready (waiting for {awaited}){trouble}")
+            }
+            Self::Running => summary.to_string(),
+            Self::Stopping => "stopping: finishing what is under way".to_owned(),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn while_it_starts_it_says_what_it_waits_for() {
+        let awaited = vec!["greeter".parse().unwrap()];
+        let summary = Summary { plugins: 5, ready: 3, awaited, ..Summary::default() };
+        let line = DaemonPhase::Starting.line(&summary);
+        assert_eq!(line, "starting: 3 of 5 ready (waiting for greeter)");
+        assert_eq!(DaemonPhase::Starting.active_state(&summary), "activating");
+    }
+
+    #[test]
+    fn a_reload_lasts_until_the_last_one_that_was_asked_for_is_over() {
+        let summary = Summary { reloads_begun: 3, reloads_over: 2, ..Summary::default() };
+        assert_eq!(DaemonPhase::Running.active_state(&summary), "reloading");
+        let summary = Summary { reloads_over: 3, ..summary };
+        assert_eq!(DaemonPhase::Running.active_state(&summary), "active");
+    }
+}

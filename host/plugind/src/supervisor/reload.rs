@@ -1,0 +1,243 @@
+//! One reading of the directories and what came of it so far.
+
+use crate::{api, base::name::PluginName, supervisor::summary::Failed};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fmt,
+};
+
+/// What was asked for.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct ReloadOptions {
+    /// What failed is tried again, even if nothing in it has changed.
+    pub again: bool,
+    /// Nothing changes unless everything can.
+    pub all_or_nothing: bool,
+}
+
+/// How far a plugin's new version is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Step {
+    /// Others are in work.
+    Queued,
+    /// It is being compiled and linked.
+    Compiling,
+    /// Its first instance is being started.
+    Starting,
+    /// It could serve, and waits for all others.
+    Ready,
+    /// It is given what the version before keeps in its memory.
+    HandingOver,
+}
+
+impl fmt::Display for Step {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Queued => "queued",
+            Self::Compiling => "compiling",
+            Self::Starting => "starting",
+            Self::Ready => "ready",
+            Self::HandingOver => "handing-over",
+        })
+    }
+}
+
+/// What one reading of the directories led to so far.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct ReloadState {
+    /// What was asked for.
+    pub terms: ReloadOptions,
+    compared: bool,
+    over: bool,
+    /// Plugins whose new version does not serve yet, and how far it is.
+    pending: BTreeMap<PluginName, Step>,
+    /// Plugins that are new or have a new version, and serve.
+    pub changed: BTreeSet<PluginName>,
+    /// Plugins that could not be taken over.
+    pub failed: BTreeMap<PluginName, Failed>,
+    /// Plugins that are there no more.
+    pub removed: BTreeSet<PluginName>,
+    /// How many are as they were.
+    pub unchanged: usize,
+    /// Why the directories could not be read.
+    pub unreadable: Option<String>,
+    /// Generations that were replaced or removed, and finish what they have in hand.
+    draining: BTreeSet<(PluginName, u64)>,
+    /// All or nothing was asked for, and so nothing was changed.
+    pub taken_back: bool,
+}
+
+impl ReloadState {
+    /// One that has not begun.
+    #[must_use]
+    pub fn new(terms: ReloadOptions) -> Self {
+        Self { terms, ..Self::default() }
+    }
+
+    /// The directories are read once more: what was found before counts until that is known.
+    #[must_use]
+    pub fn anew(&self, again: bool) -> Self {
+        let terms = ReloadOptions { again: again || self.terms.again, ..self.terms };
+        Self { terms, compared: false, ..self.clone() }
+    }
+
+    /// What was done stays done, all else is judged anew.
+    pub fn judge_anew(&mut self) {
+        self.pending.clear();
+        self.failed.clear();
+        (self.unchanged, self.unreadable, self.taken_back) = (0, None, false);
+    }
+
+    /// This plugin is to be taken over.
+    pub fn await_plugin(&mut self, name: &PluginName) {
+        self.pending.insert(name.clone(), Step::Queued);
+    }
+
+    /// The plugins that are to be taken over, and how far each is.
+    pub fn pending(&self) -> impl Iterator<Item = (&PluginName, Step)> {
+        self.pending.iter().map(|(name, step)| (name, *step))
+    }
+
+    /// Whether this plugin is to be taken over.
+    #[must_use]
+    pub fn awaits(&self, name: &PluginName) -> bool {
+        self.pending.contains_key(name)
+    }
+
+    /// This plugin has come so far; whether that is news.
+    pub fn came_to(&mut self, name: &PluginName, step: Step) -> bool {
+        let known = self.pending.get_mut(name);
+        known.is_some_and(|known| std::mem::replace(known, step) != step)
+    }
+
+    /// Everything that was found has been looked at.
+    pub fn compared(&mut self) {
+        self.compared = true;
+    }
+
+    /// This plugin was taken over.
+    pub fn taken_over(&mut self, name: &PluginName) {
+        // Another one that becomes ready meanwhile, after a failure of its own, is none of this.
+        if self.pending.remove(name).is_some() {
+            self.changed.insert(name.clone());
+        }
+    }
+
+    /// This plugin could not be taken over.
+    pub fn failed(&mut self, failed: Failed) {
+        if self.pending.remove(&failed.plugin).is_some() || !self.compared {
+            self.failed.insert(failed.plugin.clone(), failed);
+        }
+    }
+
+    /// Because something failed, nothing is changed.
+    pub fn take_back(&mut self) {
+        self.pending.clear();
+        self.taken_back = true;
+    }
+
+    /// This generation was replaced or removed, and finishes what it has in hand.
+    pub fn drains(&mut self, name: &PluginName, generation: u64) {
+        self.draining.insert((name.clone(), generation));
+    }
+
+    /// Nothing is left of this generation; whether that is news.
+    pub fn drained(&mut self, name: &PluginName, generation: u64) -> bool {
+        self.draining.remove(&(name.clone(), generation))
+    }
+
+    /// Whether everything that was found has been looked at.
+    #[must_use]
+    pub fn is_compared(&self) -> bool {
+        self.compared
+    }
+
+    /// Whether nothing is awaited any more.
+    #[must_use]
+    pub fn is_settled(&self) -> bool {
+        self.compared && self.pending.is_empty()
+    }
+
+    /// It is over, but for what drains.
+    pub fn finish(&mut self) {
+        self.over = true;
+    }
+
+    /// Whether it is over, but for what drains.
+    #[must_use]
+    pub fn is_over(&self) -> bool {
+        self.over
+    }
+
+    /// Whether nothing of what was replaced or removed is left.
+    #[must_use]
+    pub fn is_drained(&self) -> bool {
+        self.draining.is_empty()
+    }
+}
+
+impl From<&ReloadState> for api::Reload {
+    fn from(reload: &ReloadState) -> Self {
+        let names = |names: &BTreeSet<PluginName>| names.iter().map(ToString::to_string).collect();
+        let awaited = |(plugin, step): (&PluginName, Step)| api::Awaited {
+            plugin: plugin.to_string(),
+            step: step.to_string(),
+        };
+        let draining: BTreeSet<_> = reload.draining.iter().map(|(name, _)| name.clone()).collect();
+        Self {
+            scanned: reload.compared,
+            unreadable: reload.unreadable.clone(),
+            awaited: reload.pending().map(awaited).collect(),
+            changed: names(&reload.changed),
+            removed: names(&reload.removed),
+            unchanged: reload.unchanged as u64,
+            failed: reload.failed.values().map(Into::into).collect(),
+            draining: names(&draining),
+            taken_back: reload.taken_back,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::supervisor::summary::FailedStage;
+
+    fn failed(plugin: &PluginName) -> Failed {
+        let (plugin, error) = (plugin.clone(), String::new());
+        let (required, exit, configuration) = (true, false, false);
+        Failed { plugin, required, exit, stage: FailedStage::Start, error, configuration }
+    }
+
+    #[test]
+    fn it_is_over_when_each_one_was_taken_over_or_failed() {
+        let [a, b, c] = ["a", "b", "c"].map(|name| name.parse().unwrap());
+        let mut reload = ReloadState::default();
+        reload.await_plugin(&a);
+        reload.await_plugin(&b);
+        reload.failed(failed(&c));
+        assert!(!reload.is_settled());
+        reload.compared();
+        reload.taken_over(&a);
+        assert!(!reload.is_settled());
+        reload.failed(failed(&b));
+        reload.failed(failed(&a));
+        assert!(reload.is_settled());
+        assert_eq!((reload.changed.len(), reload.failed.len()), (1, 2));
+    }
+
+    #[test]
+    fn one_that_takes_the_place_of_another_keeps_what_was_done_and_nothing_else() {
+        let [a, b] = ["a", "b"].map(|name| name.parse().unwrap());
+        let mut reload = ReloadState::new(ReloadOptions { again: true, all_or_nothing: false });
+        reload.await_plugin(&a);
+        reload.await_plugin(&b);
+        reload.compared();
+        reload.taken_over(&a);
+        let mut next = reload.anew(false);
+        assert!(next.terms.again && next.changed.contains(&a));
+        assert!(!next.is_compared() && next.awaits(&b), "it may be that nothing can be read");
+        next.judge_anew();
+        assert!(next.changed.contains(&a) && !next.awaits(&b) && !next.is_settled());
+    }
+}

@@ -1,0 +1,393 @@
+//! The generations of one plugin, and which of them serves, as a table: what one generation's life means for the others.
+//!
+//! No clock, no I/O, no guest: events come in, orders go out. At most one generation serves at a time, at most one is
+//! on its way to take its place, and what is asked of a number that is not there any more changes nothing.
+
+use crate::{
+    supervisor::lifecycle::{Effect, Event, Lifecycle, LifecycleState},
+    world::bindings::exports::plugind::plugin::lifecycle::StopReason,
+};
+use std::{mem::replace, sync::Arc, time::Instant};
+
+/// What one generation hands over to the next.
+pub type SavedState = Arc<[u8]>;
+
+/// What a succession has to know of a generation.
+pub trait Stage {
+    /// It tells the generations apart, and grows.
+    fn number(&self) -> u64;
+    /// Where it is in its life.
+    fn life(&self) -> &Lifecycle;
+    /// Where it is in its life, to go on from there.
+    fn life_mut(&mut self) -> &mut Lifecycle;
+    /// Whether it can hand over what it keeps in its memory, and be handed that.
+    fn hands_over(&self) -> bool;
+    /// What it will be told when it has to go.
+    fn leave_for(&mut self, reason: StopReason);
+}
+
+/// How far a candidate may go.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum HoldPoint {
+    /// It waits when it is ready.
+    Closed,
+    /// It may be handed what the one before it keeps, and waits then.
+    HandOver,
+    /// It takes over.
+    Open,
+}
+
+/// How far a candidate is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum RolloutProgress {
+    /// It is being started.
+    Starting,
+    /// It could serve.
+    Ready,
+    /// The one before it holds its work and is saving what it keeps.
+    Saving,
+    /// It is being given that.
+    Restoring,
+    /// It has all that it gets.
+    Settled,
+}
+
+/// What is to be done.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum RolloutOrder {
+    /// Something for this generation alone; never [`Effect::Publish`] or [`Effect::Withdraw`].
+    Do(u64, Effect),
+    /// What serves has changed, or whether anything does.
+    Publish,
+    /// This generation has taken the place of the other one, which leaves.
+    Swapped {
+        /// The one that serves now.
+        new: u64,
+        /// The one that did.
+        old: Option<u64>,
+    },
+    /// It is to hold new work, finish what it has, and save what it keeps.
+    Save(u64),
+    /// It is to take work again.
+    Resume(u64),
+    /// It is to be given this.
+    Restore(u64, SavedState),
+    /// It has come to this state.
+    Concluded(u64, LifecycleState),
+    /// It was ready, and failed before it took over.
+    CandidateFailed(u64),
+    /// It failed while it was to save what it keeps.
+    SaverFailed(u64),
+}
+
+/// The generations of one plugin.
+pub struct Rollout<G> {
+    current: Option<G>,
+    candidate: Option<G>,
+    leaving: Vec<G>,
+    progress: RolloutProgress,
+    gate: HoldPoint,
+    /// The candidate was given what was saved last when it was started.
+    inherited: bool,
+    /// The current one saves for the last time.
+    farewell: Option<StopReason>,
+    /// What was saved last.
+    saved: Option<SavedState>,
+}
+
+impl<G> Default for Rollout<G> {
+    fn default() -> Self {
+        Self {
+            current: None,
+            candidate: None,
+            leaving: Vec::new(),
+            progress: RolloutProgress::Starting,
+            gate: HoldPoint::Open,
+            inherited: false,
+            farewell: None,
+            saved: None,
+        }
+    }
+}
+
+impl<G: Stage> Rollout<G> {
+    /// The one that serves, or did until it failed.
+    #[must_use]
+    pub fn current(&self) -> Option<&G> {
+        self.current.as_ref()
+    }
+
+    /// The one that is to take its place.
+    #[must_use]
+    pub fn candidate(&self) -> Option<&G> {
+        self.candidate.as_ref()
+    }
+
+    /// The one to which work comes.
+    #[must_use]
+    pub fn serving(&self) -> Option<&G> {
+        let serves = |state| matches!(state, LifecycleState::Active | LifecycleState::Recovering);
+        self.current.as_ref().filter(|current| serves(current.life().state()))
+    }
+
+    /// Those that finish what they have in hand.
+    #[must_use]
+    pub fn leaving(&self) -> &[G] {
+        &self.leaving
+    }
+
+    /// How far the candidate is.
+    #[must_use]
+    pub fn progress(&self) -> RolloutProgress {
+        self.progress
+    }
+
+    /// How far the candidate may go.
+    #[must_use]
+    pub fn gate(&self) -> HoldPoint {
+        self.gate
+    }
+
+    /// What was saved last.
+    #[must_use]
+    pub fn saved(&self) -> Option<&SavedState> {
+        self.saved.as_ref()
+    }
+
+    /// What was saved by a daemon before this one.
+    pub fn inherit(&mut self, saved: Option<SavedState>) {
+        self.saved = saved;
+    }
+
+    /// Whether the current one saves for the last time, and goes then.
+    #[must_use]
+    pub fn is_farewell(&self) -> bool {
+        self.farewell.is_some()
+    }
+
+    /// The generation with this number.
+    pub fn get_mut(&mut self, number: u64) -> Option<&mut G> {
+        let all = self.current.iter_mut().chain(&mut self.candidate).chain(&mut self.leaving);
+        all.into_iter().find(|generation| generation.number() == number)
+    }
+
+    /// What the next candidate's instances are to have from the start, since nobody is there to hand it over.
+    #[must_use]
+    pub fn inheritance(&self) -> Option<SavedState> {
+        // One that waits for its next instance may save by the time it is asked.
+        let may_save = self.serving().is_some_and(Stage::hands_over);
+        self.saved.clone().filter(|_| !may_save)
+    }
+
+    /// Starts a candidate in the place of the one there may be.
+    pub fn try_out(&mut self, candidate: G, gate: HoldPoint, now: Instant) -> Vec<RolloutOrder> {
+        let mut orders = self.give_up(now);
+        let number = candidate.number();
+        self.inherited = self.inheritance().is_some();
+        (self.candidate, self.progress, self.gate) =
+            (Some(candidate), RolloutProgress::Starting, gate);
+        self.advance(number, Event::Start, now, &mut orders);
+        orders
+    }
+
+    /// Something happened to this generation.
+    pub fn handle(&mut self, number: u64, event: Event, now: Instant) -> Vec<RolloutOrder> {
+        let mut orders = Vec::new();
+        self.advance(number, event, now, &mut orders);
+        orders
+    }
+
+    /// Lets the candidate go further.
+    pub fn open(&mut self, gate: HoldPoint, now: Instant) -> Vec<RolloutOrder> {
+        let mut orders = Vec::new();
+        self.gate = self.gate.max(gate);
+        self.proceed(now, &mut orders);
+        orders
+    }
+
+    /// This generation saved what it keeps, if there was anything.
+    pub fn has_saved(
+        &mut self,
+        number: u64,
+        legacy: Option<SavedState>,
+        now: Instant,
+    ) -> Vec<RolloutOrder> {
+        let mut orders = Vec::new();
+        if self.current.as_ref().is_none_or(|current| current.number() != number) {
+            return orders;
+        }
+        if let Some(reason) = self.farewell {
+            self.saved = legacy;
+            return self.remove(reason, now);
+        }
+        let Some(candidate) =
+            self.candidate.as_ref().filter(|_| self.progress == RolloutProgress::Saving)
+        else {
+            return orders;
+        };
+        self.saved = legacy;
+        if let Some(saved) = &self.saved {
+            self.progress = RolloutProgress::Restoring;
+            orders.push(RolloutOrder::Restore(candidate.number(), saved.clone()));
+        } else {
+            self.progress = RolloutProgress::Settled;
+            self.proceed(now, &mut orders);
+        }
+        orders
+    }
+
+    /// This generation was given what the one before it kept.
+    pub fn has_restored(&mut self, number: u64, now: Instant) -> Vec<RolloutOrder> {
+        let mut orders = Vec::new();
+        let is_candidate =
+            self.candidate.as_ref().is_some_and(|candidate| candidate.number() == number);
+        if is_candidate && self.progress == RolloutProgress::Restoring {
+            self.progress = RolloutProgress::Settled;
+            self.proceed(now, &mut orders);
+        }
+        orders
+    }
+
+    /// The candidate is not wanted any more; the current one goes on, as if nothing had been.
+    pub fn give_up(&mut self, now: Instant) -> Vec<RolloutOrder> {
+        let mut orders = Vec::new();
+        let Some(candidate) = self.candidate.take() else { return orders };
+        let held = matches!(
+            replace(&mut self.progress, RolloutProgress::Starting),
+            RolloutProgress::Saving | RolloutProgress::Restoring | RolloutProgress::Settled
+        );
+        if let Some(current) = self.current.as_ref().filter(|_| held) {
+            orders.push(RolloutOrder::Resume(current.number()));
+        }
+        self.let_go(candidate, StopReason::Stop, now, &mut orders);
+        orders
+    }
+
+    /// All of it is to go; what it keeps in its memory is saved before, if it can be.
+    pub fn farewell(&mut self, reason: StopReason, now: Instant) -> Vec<RolloutOrder> {
+        let mut orders = self.give_up(now);
+        match self.current.as_ref().filter(|_| self.can_save()) {
+            Some(_) if self.farewell.is_some() => (),
+            Some(current) => {
+                orders.push(RolloutOrder::Save(current.number()));
+                self.farewell = Some(reason);
+            }
+            None => orders.extend(self.remove(reason, now)),
+        }
+        orders
+    }
+
+    /// All of it is to go.
+    pub fn remove(&mut self, reason: StopReason, now: Instant) -> Vec<RolloutOrder> {
+        let mut orders = self.give_up(now);
+        self.farewell = None;
+        if let Some(current) = self.current.take() {
+            orders.push(RolloutOrder::Publish);
+            self.let_go(current, reason, now, &mut orders);
+        }
+        orders
+    }
+
+    fn can_save(&self) -> bool {
+        let is_able =
+            |current: &G| current.hands_over() && current.life().state() == LifecycleState::Active;
+        self.current.as_ref().is_some_and(is_able)
+    }
+
+    fn advance(&mut self, number: u64, event: Event, now: Instant, orders: &mut Vec<RolloutOrder>) {
+        let is = |generation: &Option<G>| {
+            generation.as_ref().is_some_and(|generation| generation.number() == number)
+        };
+        let (is_current, is_candidate) = (is(&self.current), is(&self.candidate));
+        let Some(generation) = self.get_mut(number) else { return };
+        let life = generation.life_mut();
+        let before = life.state();
+        let effects = life.handle(event, now);
+        let after = life.state();
+        let mut is_ready = after == LifecycleState::Inactive && before != after;
+        for effect in effects {
+            match effect {
+                Effect::Publish | Effect::Withdraw if is_current => {
+                    orders.push(RolloutOrder::Publish)
+                }
+                Effect::Publish => is_ready = true,
+                // It was never published, or the one that took its place has been.
+                Effect::Withdraw => (),
+                effect => orders.push(RolloutOrder::Do(number, effect)),
+            }
+        }
+        if is_candidate && is_ready && self.progress == RolloutProgress::Starting {
+            self.progress = RolloutProgress::Ready;
+            self.proceed(now, orders);
+        }
+        if before != after {
+            orders.push(RolloutOrder::Concluded(number, after));
+        }
+        if after == LifecycleState::Gone {
+            self.leaving.retain(|generation| generation.number() != number);
+        }
+        // Taken over or not, it has not left yet.
+        let is_waiting = is(&self.candidate) && self.progress != RolloutProgress::Starting;
+        if is_waiting && matches!(event, Event::InstanceFailed { .. }) {
+            orders.push(RolloutOrder::CandidateFailed(number));
+        }
+        let saves = self.farewell.is_some()
+            || (self.candidate.is_some() && self.progress == RolloutProgress::Saving);
+        if is_current && saves && after != LifecycleState::Active {
+            orders.push(RolloutOrder::SaverFailed(number));
+        }
+    }
+
+    fn proceed(&mut self, now: Instant, orders: &mut Vec<RolloutOrder>) {
+        let Some(candidate) = &self.candidate else { return };
+        if self.farewell.is_some() {
+            return;
+        }
+        let number = candidate.number();
+        if self.progress == RolloutProgress::Ready && self.gate >= HoldPoint::HandOver {
+            let saved = self.saved.clone().filter(|_| candidate.hands_over() && !self.inherited);
+            let saver = self.current.as_ref().filter(|_| candidate.hands_over() && self.can_save());
+            self.progress = match (saver, saved) {
+                (Some(current), _) => {
+                    orders.push(RolloutOrder::Save(current.number()));
+                    RolloutProgress::Saving
+                }
+                // The one that had it failed meanwhile.
+                (None, Some(saved)) => {
+                    orders.push(RolloutOrder::Restore(number, saved));
+                    RolloutProgress::Restoring
+                }
+                (None, None) => RolloutProgress::Settled,
+            };
+        }
+        if self.progress == RolloutProgress::Settled && self.gate == HoldPoint::Open {
+            self.progress = RolloutProgress::Starting;
+            if !candidate.hands_over() {
+                // What was kept ends here: a later version must not find what is older than the one before it.
+                self.saved = None;
+            }
+            let old = replace(&mut self.current, self.candidate.take());
+            let old_number = old.as_ref().map(Stage::number);
+            orders.push(RolloutOrder::Swapped { new: number, old: old_number });
+            if let Some(old) = old {
+                self.let_go(old, StopReason::Reload, now, orders);
+            }
+        }
+    }
+
+    fn let_go(
+        &mut self,
+        mut generation: G,
+        reason: StopReason,
+        now: Instant,
+        orders: &mut Vec<RolloutOrder>,
+    ) {
+        let number = generation.number();
+        generation.leave_for(reason);
+        self.leaving.push(generation);
+        self.advance(number, Event::Dismiss, now, orders);
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,155 @@
+//! What is known of all plugins together, for whoever waits for them or reports on them.
+
+use crate::{
+    api,
+    base::{name::PluginName, text::cut},
+};
+use std::fmt;
+
+/// Of how many plugins that failed one line tells, and how much of each, in bytes.
+const TOLD: usize = 10;
+const TOLD_EACH: usize = 500;
+
+/// How all plugins are.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Summary {
+    /// The directories were read and judged at least once.
+    pub scanned: bool,
+    /// The directories could not be read: why.
+    pub unreadable: Option<String>,
+    /// How many plugins there are.
+    pub plugins: usize,
+    /// How many of them serve, or are programs that returned ok.
+    pub ready: usize,
+    /// Required plugins that are not ready and may become so.
+    pub awaited: Vec<PluginName>,
+    /// Why those of them that are tried again have failed so far.
+    pub retried: Vec<Failed>,
+    /// Plugins that failed for good, and those that are not required and tried again.
+    pub failed: Vec<Failed>,
+    /// How often it was asked to read the directories anew, after the start.
+    pub reloads_begun: u64,
+    /// Up to which of these that is over.
+    pub reloads_over: u64,
+}
+
+/// A plugin that failed for good.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Failed {
+    /// Which.
+    pub plugin: PluginName,
+    /// Whether the daemon is not ready without it.
+    pub required: bool,
+    /// Whether the daemon is to end because of it: `failure-action = "exit"`.
+    pub exit: bool,
+    /// What was being done with it.
+    pub stage: FailedStage,
+    /// What went wrong.
+    pub error: String,
+    /// Trying again helps only after something was changed.
+    pub configuration: bool,
+}
+
+/// What is being done with a plugin.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[expect(missing_docs, reason = "the stages of the pipeline by their names")]
+pub enum FailedStage {
+    Scan,
+    Verify,
+    Route,
+    Compile,
+    Link,
+    Start,
+    Handover,
+    Run,
+}
+
+impl Failed {
+    /// What to do about it.
+    #[must_use]
+    pub fn remedy(&self) -> String {
+        let plugin = &self.plugin;
+        match self.stage {
+            FailedStage::Scan | FailedStage::Verify | FailedStage::Route => {
+                "mend it and reload".to_owned()
+            }
+            FailedStage::Compile | FailedStage::Link if self.configuration => {
+                "build the component anew and reload".to_owned()
+            }
+            FailedStage::Start if self.configuration => {
+                "mend its configuration and reload".to_owned()
+            }
+            FailedStage::Compile | FailedStage::Link => "a reload tries it again".to_owned(),
+            FailedStage::Start | FailedStage::Handover => {
+                format!("`journalctl PLUGIN={plugin}` may tell more; a reload tries it again")
+            }
+            FailedStage::Run => {
+                format!(
+                    "`journalctl PLUGIN={plugin}` may tell more; `pluginctl restart {plugin}` starts it again"
+                )
+            }
+        }
+    }
+}
+
+impl fmt::Display for FailedStage {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Scan => "scan",
+            Self::Verify => "verify",
+            Self::Route => "route",
+            Self::Compile => "compile",
+            Self::Link => "link",
+            Self::Start => "start",
+            Self::Handover => "handover",
+            Self::Run => "run",
+        })
+    }
+}
+
+impl Summary {
+    /// Whether nothing that is required is still on its way.
+    #[must_use]
+    pub fn is_settled(&self) -> bool {
+        self.unreadable.is_some() || (self.scanned && self.awaited.is_empty())
+    }
+
+    /// The required plugins that failed.
+    pub fn required_failed(&self) -> impl Iterator<Item = &Failed> {
+        self.failed.iter().filter(|failed| failed.required)
+    }
+}
+
+impl From<&Failed> for api::PluginFailure {
+    fn from(failed: &Failed) -> Self {
+        Self {
+            plugin: failed.plugin.to_string(),
+            stage: failed.stage.to_string(),
+            error: failed.error.clone(),
+            remedy: failed.remedy(),
+            configuration: failed.configuration,
+        }
+    }
+}
+
+impl fmt::Display for Summary {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.plugins {
+            0 => f.write_str("no plugins")?,
+            plugins => write!(f, "{} of {plugins} plugins ready", self.ready)?,
+        }
+        for (nth, failed) in self.failed.iter().take(TOLD).enumerate() {
+            let separator = if nth == 0 { "; failed: " } else { ", " };
+            let error = cut(&failed.error, TOLD_EACH);
+            let (plugin, stage, remedy) = (&failed.plugin, failed.stage, failed.remedy());
+            write!(f, "{separator}{plugin} ({stage}: {error}; {remedy})")?;
+        }
+        if let more @ 1.. = self.failed.len().saturating_sub(TOLD) {
+            write!(f, ", and {more} more")?;
+        }
+        if let Some(why) = &self.unreadable {
+            write!(f, "; not reloaded: {why}")?;
+        }
+        Ok(())
+    }
+}

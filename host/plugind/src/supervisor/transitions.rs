@@ -1,0 +1,326 @@
+//! What generations decide is done, and its conclusions are drawn for their plugins.
+
+use crate::supervisor::Supervisor;
+use crate::{
+    base::{name::PluginName, text::cut},
+    journal::messages,
+    pool::workers::WorkerEvent,
+    supervisor::{
+        generation::Generation,
+        handle::{Message, RestartError},
+        lifecycle::{Effect, Event, LifecycleState, StartPolicy},
+        plugin::{ManagedPlugin, PluginProblem},
+        rollout::{HoldPoint, RolloutOrder},
+        summary::FailedStage,
+    },
+    world::bindings::exports::plugind::plugin::lifecycle::StopReason,
+};
+use std::{
+    mem::replace,
+    time::{Duration, Instant, SystemTime},
+};
+use tokio::sync::{mpsc, oneshot};
+use tracing::{info, warn};
+
+/// How much later than its instances' own deadline a generation is ended from outside.
+const GRACE: Duration = Duration::from_secs(1);
+/// The longest that is told of why something failed, in bytes.
+pub(super) const ERROR_MAX: usize = 8 << 10;
+
+impl Supervisor {
+    /// Starts new instances of the version that there is, which take over when they are ready.
+    pub(super) fn restart(
+        &mut self,
+        name: PluginName,
+        reply: oneshot::Sender<Result<u64, RestartError>>,
+    ) {
+        let refused = match self.plugins.get(&name).filter(|kept| !kept.removed) {
+            None => Some(RestartError::NoSuchPlugin),
+            Some(kept) => match (kept.generations.candidate(), kept.generations.current()) {
+                // What waits for its next try has it now.
+                (Some(candidate), _) if kept.is_waiting() => {
+                    let (trial, gate) = (candidate.life.trial(), kept.generations.gate());
+                    let linked = candidate.pool.linked().clone();
+                    self.try_out(&name, linked, trial, gate);
+                    None
+                }
+                // What is on its way has new instances, too.
+                _ if kept.is_on_its_way() => None,
+                (_, Some(current)) => {
+                    let linked = current.pool.linked().clone();
+                    self.try_out(&name, linked, StartPolicy::Candidate, HoldPoint::Open);
+                    None
+                }
+                (_, None) => kept.failed(&name).map(RestartError::Failed),
+            },
+        };
+        match refused {
+            // Whoever asked may have gone away.
+            Some(why) => drop(reply.send(Err(why))),
+            None => self.restarts.push((name, reply)),
+        }
+    }
+
+    pub(super) fn restarted(&mut self, name: &PluginName, outcome: &Result<u64, RestartError>) {
+        for (_, reply) in self.restarts.extract_if(.., |(waited_for, _)| waited_for == name) {
+            reply.send(outcome.clone()).ok();
+        }
+    }
+
+    pub(super) fn worker_news(&mut self, name: &PluginName, number: u64, news: WorkerEvent) {
+        let ended = match &news {
+            WorkerEvent::Failed { worker, failure, .. } => {
+                Some((worker, failure.result(), failure.to_string()))
+            }
+            WorkerEvent::Retired { worker } => {
+                Some((worker, "timeout", "a request took too long".to_owned()))
+            }
+            WorkerEvent::Ready { .. }
+            | WorkerEvent::Aged
+            | WorkerEvent::Returned
+            | WorkerEvent::Gone
+            | WorkerEvent::Saved { .. }
+            | WorkerEvent::Restored { .. } => None,
+        };
+        if let Some((worker, result, error)) = ended {
+            warn!(
+                message_id = messages::WORKER_ENDED,
+                plugin = %name,
+                generation = number,
+                worker,
+                result,
+                error,
+                "worker ended"
+            );
+        }
+        let Some(generation) = self.generation(name, number) else { return };
+        let event = match news {
+            WorkerEvent::Saved { save, outcome, .. } => {
+                return self.saved(name, number, save, outcome);
+            }
+            WorkerEvent::Restored { outcome, .. } => return self.restored(name, number, outcome),
+            news => generation.event(news),
+        };
+        self.event(name, number, event);
+    }
+
+    fn generation(&mut self, name: &PluginName, number: u64) -> Option<&mut Generation> {
+        self.plugins.get_mut(name)?.generations.get_mut(number)
+    }
+
+    /// Lets a plugin's generations decide, and does what they decided.
+    pub(super) fn event(&mut self, name: &PluginName, number: u64, event: Event) {
+        let Some(kept) = self.plugins.get_mut(name) else { return };
+        let orders = kept.generations.handle(number, event, Instant::now());
+        self.carry_out(name, orders);
+    }
+
+    /// Does what was decided, and draws the conclusions for the plugin.
+    pub(super) fn carry_out(&mut self, name: &PluginName, orders: Vec<RolloutOrder>) {
+        for order in orders {
+            match order {
+                RolloutOrder::Do(number, effect) => self.perform(name, number, effect),
+                RolloutOrder::Publish => self.publish(),
+                RolloutOrder::Swapped { new, old } => self.swapped(name, new, old),
+                RolloutOrder::Save(number) => self.save(name, number),
+                RolloutOrder::Resume(number) => {
+                    if let Some(generation) = self.generation(name, number) {
+                        generation.pool.resume();
+                    }
+                }
+                RolloutOrder::Restore(number, legacy) => {
+                    if let Some(generation) = self.generation(name, number) {
+                        generation.pool.restore(legacy);
+                    }
+                }
+                RolloutOrder::Concluded(number, state) => self.conclude(name, number, state),
+                RolloutOrder::CandidateFailed(number) => self.candidate_failed(name, number),
+                RolloutOrder::SaverFailed(number) => self.saver_failed(name, number),
+            }
+        }
+        if self.plugins.get(name).is_some_and(ManagedPlugin::is_gone) {
+            self.plugins.remove(name);
+        }
+    }
+
+    /// Sets work going and returns at once; its outcome comes back as news.
+    fn perform(&mut self, name: &PluginName, number: u64, effect: Effect) {
+        let inbox = self.inbox.clone();
+        let Some(generation) = self.generation(name, number) else { return };
+        match effect {
+            Effect::StartWorker => generation.pool.start_worker(),
+            Effect::Hold => generation.pool.hold(),
+            Effect::Release => generation.pool.release(),
+            Effect::Dismiss => {
+                generation.pool.dismiss(generation.reason);
+                let patience = generation.pool.patience() + GRACE;
+                remind(
+                    inbox,
+                    patience,
+                    Message::TimedOut { name: name.clone(), generation: number },
+                );
+            }
+            Effect::Kill => generation.pool.kill(),
+            Effect::WakeAt(moment) => {
+                let time = moment.saturating_duration_since(Instant::now());
+                remind(inbox, time, Message::Due { name: name.clone(), generation: number });
+            }
+            // Those are orders of the plugin as a whole.
+            Effect::Publish | Effect::Withdraw => (),
+        }
+    }
+
+    /// Draws the conclusions of a generation's having come to `state`.
+    fn conclude(&mut self, name: &PluginName, number: u64, state: LifecycleState) {
+        match state {
+            LifecycleState::Failed => self.generation_failed(name, number),
+            LifecycleState::Inactive => {
+                info!(
+                    message_id = messages::PLUGIN_INACTIVE,
+                    plugin = %name,
+                    generation = number,
+                    result = "success",
+                    "plugin inactive"
+                );
+            }
+            LifecycleState::Waiting => {
+                // It is tried again, and nobody waits for that but the daemon's own start.
+                let kept = self.plugins.get(name);
+                if let Some(failed) = kept.and_then(|kept| kept.failed(name)) {
+                    self.note(|reload| reload.failed(failed.clone()));
+                    self.restarted(name, &Err(RestartError::Failed(failed)));
+                }
+            }
+            LifecycleState::Gone => {
+                self.note(|reload| {
+                    reload.drained(name, number);
+                });
+                self.draining.retain(|reload| {
+                    reload.send_if_modified(|reload| reload.drained(name, number));
+                    // Nobody may care any more.
+                    !reload.borrow().is_drained() && reload.receiver_count() > 0
+                });
+            }
+            LifecycleState::Starting
+            | LifecycleState::Active
+            | LifecycleState::Recovering
+            | LifecycleState::Leaving => (),
+        }
+    }
+
+    /// A new version serves.
+    fn swapped(&mut self, name: &PluginName, new: u64, old: Option<u64>) {
+        let Some(kept) = self.plugins.get_mut(name) else { return };
+        kept.problem = None;
+        let saved = kept.generations.saved().cloned();
+        if let Some(generation) = kept.generations.get_mut(new) {
+            if !generation.pool.hands_over() {
+                self.means.store.remove(name);
+            }
+            generation.since = Some(SystemTime::now());
+            // Whoever takes the place of an instance that fails begins with that.
+            generation.pool.set_inheritance(saved);
+        }
+        let routes: Vec<_> = kept.routes().0.iter().map(|(route, _)| route.to_string()).collect();
+        let route = if routes.is_empty() { "-".to_owned() } else { routes.join(" ") };
+        self.publish();
+        info!(
+            message_id = messages::PLUGIN_READY,
+            plugin = %name,
+            generation = new,
+            route,
+            "plugin ready"
+        );
+        self.note(|reload| {
+            if reload.awaits(name)
+                && let Some(old) = old
+            {
+                reload.drains(name, old);
+            }
+            reload.taken_over(name);
+        });
+        self.restarted(name, &Ok(new));
+    }
+
+    /// A new version was ready and failed before it took over.
+    fn candidate_failed(&mut self, name: &PluginName, number: u64) {
+        let Some(generation) = self.generation(name, number) else { return };
+        let problem = PluginProblem::of(generation, FailedStage::Start);
+        self.problem(name, problem);
+        self.publish();
+    }
+
+    /// The version that serves failed while it was to save its state.
+    fn saver_failed(&mut self, name: &PluginName, number: u64) {
+        let Some(generation) = self.generation(name, number) else { return };
+        let failure = generation.failure.as_ref();
+        let result = failure.map_or("failed", crate::pool::failure::Failure::result);
+        let why = failure.map_or_else(|| "it ended".to_owned(), ToString::to_string);
+        let error = format!("the old version failed to hand over: {why}");
+        self.handover_failed(name, result, error);
+    }
+
+    fn generation_failed(&mut self, name: &PluginName, number: u64) {
+        let Some(kept) = self.plugins.get_mut(name) else { return };
+        let stage = match kept.generations.candidate() {
+            Some(candidate) if candidate.number == number => FailedStage::Start,
+            _ => FailedStage::Run,
+        };
+        let Some(generation) = kept.generations.get_mut(number) else { return };
+        let problem = PluginProblem::of(generation, stage);
+        self.problem(name, problem);
+        self.publish();
+    }
+
+    /// The newest version of a plugin cannot be used. What there was goes on.
+    pub(super) fn problem(&mut self, name: &PluginName, mut problem: PluginProblem) {
+        // It may quote files and components at length, and is told in many places.
+        problem.error = cut(&problem.error, ERROR_MAX).into_owned();
+        self.tell_of(name, &problem);
+        let failed = problem.failed(name);
+        let Some(kept) = self.plugins.get_mut(name) else { return };
+        (kept.preparing, kept.problem) = (None, Some(problem));
+        self.dismiss_candidate(name);
+        self.note(|reload| reload.failed(failed.clone()));
+        self.restarted(name, &Err(RestartError::Failed(failed)));
+    }
+
+    pub(super) fn dismiss_candidate(&mut self, name: &PluginName) {
+        let Some(kept) = self.plugins.get_mut(name) else { return };
+        let orders = kept.generations.give_up(Instant::now());
+        self.carry_out(name, orders);
+    }
+
+    pub(super) fn remove(&mut self, name: &PluginName, reason: StopReason) {
+        let orders = self.removal(name, reason);
+        self.carry_out(name, orders);
+    }
+
+    /// Says that a plugin is to go, and returns what there is to do for that.
+    pub(super) fn removal(&mut self, name: &PluginName, reason: StopReason) -> Vec<RolloutOrder> {
+        let Some(kept) = self.plugins.get_mut(name) else { return Vec::new() };
+        let was_there = !replace(&mut kept.removed, true);
+        kept.preparing = None;
+        let current = kept.generations.current().map(|current| current.number);
+        let orders = kept.generations.remove(reason, Instant::now());
+        if was_there && reason == StopReason::Removed {
+            info!(message_id = messages::PLUGIN_REMOVED, plugin = %name, "plugin removed");
+            self.means.store.remove(name);
+            self.note(|reload| {
+                reload.removed.extend([name.clone()]);
+                if let Some(current) = current {
+                    reload.drains(name, current);
+                }
+            });
+            self.restarted(name, &Err(RestartError::NoSuchPlugin));
+        }
+        orders
+    }
+}
+
+pub(super) fn remind(inbox: mpsc::UnboundedSender<Message>, time: Duration, message: Message) {
+    tokio::spawn(async move {
+        tokio::time::sleep(time).await;
+        inbox.send(message).ok();
+    });
+}

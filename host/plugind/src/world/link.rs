@@ -1,0 +1,208 @@
+//! `Compiled` → `Linked`: every import has found its like, every export that is used is known by its place.
+
+use crate::{
+    base::name::PluginName,
+    plugin::{
+        compile::Compiled,
+        inspection::{Inspection, WasiVersion},
+        manifest::Manifest,
+    },
+    world::{
+        HostState,
+        bindings::exports::plugind::plugin::{handover, lifecycle},
+        granted::{GrantDirectories, GrantError, Granted},
+    },
+};
+use std::path::PathBuf;
+use wasmtime::{
+    AsContextMut, Engine, Store,
+    component::{ComponentExportIndex, Instance, InstancePre, Linker, TypedFunc},
+};
+use wasmtime_wasi_http::{handler::Proxy, p2, p3};
+
+/// A plugin of which instances can be made. A clone is made from the same code.
+#[derive(Clone)]
+pub struct Linked {
+    /// Its name.
+    pub name: PluginName,
+    /// Its manifest.
+    pub manifest: Manifest,
+    /// What its component has to offer.
+    pub offers: Inspection,
+    /// The SHA-256 digest of its component.
+    pub digest: [u8; 32],
+    /// Where its component was read from.
+    pub path: PathBuf,
+    /// What its instances were granted.
+    pub granted: Granted,
+    pre: InstancePre<HostState>,
+    http: Option<HttpIndices>,
+    run: Option<ComponentExportIndex>,
+    lifecycle: Option<lifecycle::GuestIndices>,
+    handover: Option<handover::GuestIndices>,
+}
+
+#[derive(Clone)]
+enum HttpIndices {
+    P2(p2::bindings::ProxyIndices),
+    P3(p3::bindings::ServiceIndices),
+}
+
+/// One instance's exports, as far as the host uses them.
+pub struct Exports {
+    /// The handler of HTTP requests.
+    pub http: Option<Proxy>,
+    /// The program, if it is one and no handler.
+    pub run: Option<TypedFunc<(), (Result<(), ()>,)>>,
+    /// Its life.
+    pub lifecycle: Option<lifecycle::Guest>,
+    /// Its state, to be handed over.
+    pub handover: Option<handover::Guest>,
+}
+
+/// Why a component cannot be linked.
+#[derive(Debug, thiserror::Error)]
+pub enum LinkError {
+    /// It imports what the host does not have, or has differently.
+    #[error("cannot be given all that it imports: {0}")]
+    Import(String),
+    /// It exports an interface in a form of its own.
+    #[error("exports {export} in a form that is not the one of its version: {why}")]
+    Export {
+        /// The interface.
+        export: &'static str,
+        /// What the engine says.
+        why: String,
+    },
+    /// It was granted what cannot be had.
+    #[error(transparent)]
+    Grant(#[from] GrantError),
+}
+
+/// Links a component with what `linker` has and its manifest grants. Blocks.
+///
+/// # Errors
+/// When an import is missing, an export is not what its name says, or something granted cannot be had.
+pub fn link(
+    compiled: Compiled,
+    linker: &Linker<HostState>,
+    places: &GrantDirectories,
+) -> Result<Linked, LinkError> {
+    let component = compiled.component;
+    let pre = linker
+        .instantiate_pre(&component)
+        .map_err(|error| LinkError::Import(format!("{error:#}")))?;
+    let wrong = |export| {
+        move |error: wasmtime::Error| LinkError::Export { export, why: format!("{error:#}") }
+    };
+    let offers = compiled.offers;
+    let http = match offers.http {
+        None => None,
+        Some(WasiVersion::P2) => {
+            let indices = p2::bindings::ProxyIndices::new(&pre)
+                .map_err(wrong("wasi:http/incoming-handler"))?;
+            Some(HttpIndices::P2(indices))
+        }
+        Some(WasiVersion::P3) => {
+            let indices =
+                p3::bindings::ServiceIndices::new(&pre).map_err(wrong("wasi:http/handler"))?;
+            Some(HttpIndices::P3(indices))
+        }
+    };
+    // A component that answers requests is a server, also where its toolchain makes it a program as well.
+    let run = match offers.run.filter(|_| http.is_none()) {
+        None => None,
+        Some(preview) => {
+            let prefix = match preview {
+                WasiVersion::P2 => "wasi:cli/run@0.2.",
+                WasiVersion::P3 => "wasi:cli/run@0.3.",
+            };
+            let missing = || LinkError::Export {
+                export: "wasi:cli/run",
+                why: "it has no function `run`".to_owned(),
+            };
+            let name =
+                offers.exports.iter().find(|name| name.starts_with(prefix)).ok_or_else(missing)?;
+            let interface = component.get_export_index(None, name).ok_or_else(missing)?;
+            Some(component.get_export_index(Some(&interface), "run").ok_or_else(missing)?)
+        }
+    };
+    let lifecycle = match offers.lifecycle {
+        true => {
+            Some(lifecycle::GuestIndices::new(&pre).map_err(wrong("plugind:plugin/lifecycle"))?)
+        }
+        false => None,
+    };
+    let handover = match offers.handover {
+        true => Some(handover::GuestIndices::new(&pre).map_err(wrong("plugind:plugin/handover"))?),
+        false => None,
+    };
+    let granted = Granted::open(&compiled.name, &compiled.manifest.grants, places)?;
+    Ok(Linked {
+        name: compiled.name,
+        manifest: compiled.manifest,
+        offers,
+        digest: compiled.digest,
+        path: compiled.path,
+        granted,
+        pre,
+        http,
+        run,
+        lifecycle,
+        handover,
+    })
+}
+
+impl Linked {
+    /// The engine that it is linked for.
+    #[must_use]
+    pub fn engine(&self) -> &Engine {
+        self.pre.engine()
+    }
+
+    /// Whether instances have a life of their own: a start, a health, a stop.
+    #[must_use]
+    pub fn has_lifecycle(&self) -> bool {
+        self.lifecycle.is_some()
+    }
+
+    /// Makes an instance in `store`.
+    ///
+    /// # Errors
+    /// When there is no room for another one, or the guest fails while it is made.
+    pub async fn instantiate(&self, store: &mut Store<HostState>) -> wasmtime::Result<Exports> {
+        let instance = self.pre.instantiate_async(&mut *store).await?;
+        self.exports(store, &instance)
+    }
+
+    fn exports(
+        &self,
+        store: &mut Store<HostState>,
+        instance: &Instance,
+    ) -> wasmtime::Result<Exports> {
+        let mut store = store.as_context_mut();
+        Ok(Exports {
+            http: match &self.http {
+                None => None,
+                Some(HttpIndices::P2(indices)) => {
+                    Some(Proxy::P2(indices.load(&mut store, instance)?))
+                }
+                Some(HttpIndices::P3(indices)) => {
+                    Some(Proxy::P3(indices.load(&mut store, instance)?))
+                }
+            },
+            run: match &self.run {
+                None => None,
+                Some(index) => Some(instance.get_typed_func(&mut store, index)?),
+            },
+            lifecycle: match &self.lifecycle {
+                None => None,
+                Some(indices) => Some(indices.load(&mut store, instance)?),
+            },
+            handover: match &self.handover {
+                None => None,
+                Some(indices) => Some(indices.load(&mut store, instance)?),
+            },
+        })
+    }
+}
