@@ -14,7 +14,7 @@ fn the_entries_of_a_plugin_are_found_by_its_name_with_their_fields() {
     assert_eq!(machine.get("/logs/log").status(), 200);
 
     let entry = machine.wait_for_entry(&["PLUGIN=hello", "PLUGIN_GREETING=Hi"]);
-    assert_eq!(entry.field("MESSAGE"), "greets whoever asks");
+    assert_eq!(entry.field("MESSAGE"), "greeting loaded");
     assert_eq!(entry.field("PRIORITY"), "6");
     assert_eq!(entry.field("_SYSTEMD_UNIT"), "plugind.service");
 

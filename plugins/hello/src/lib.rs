@@ -7,7 +7,7 @@ use wasip3::exports::http::handler::Guest;
 use wasip3::http::types::{ErrorCode, Fields, Request, Response};
 use wasip3::{spawn_local, wit_future, wit_stream};
 
-/// What every request is answered with: settled in `start`, since it never changes while the instance lives.
+/// The answer to every request. `start` sets it, because it never changes while the instance exists.
 static ANSWER: OnceLock<String> = OnceLock::new();
 
 struct Hello;
@@ -20,7 +20,7 @@ impl Lifecycle for Hello {
         if greeting.trim().is_empty() {
             return Err(StartError::Configuration("the greeting is empty".to_owned()));
         }
-        journal::info("greets whoever asks", &[("greeting", &greeting)]);
+        journal::info("greeting loaded", &[("greeting", &greeting)]);
         ANSWER.get_or_init(|| format!("{greeting} from {}\n", identity::name()));
         Ok(())
     }

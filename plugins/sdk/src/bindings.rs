@@ -1,4 +1,4 @@
-//! What wit-bindgen makes of the world `plugin`; the rest of the crate gives it better places.
+//! The bindings that wit-bindgen generates for the world `plugin`. The other modules re-export and extend them.
 
 wit_bindgen::generate!({
     path: "../../wit",

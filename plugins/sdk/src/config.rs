@@ -1,4 +1,6 @@
-//! The strings of `[config]` in the plugin's manifest, by `wasi:config/store`.
+//! The strings of `[config]` in the plugin's manifest, read through `wasi:config/store`.
+//!
+//! They do not change while the instance exists. [`get`] returns `Ok(None)` for a key that the manifest does not have.
 
 mod bindings {
     wit_bindgen::generate!({

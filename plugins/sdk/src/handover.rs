@@ -1,10 +1,10 @@
-//! What a plugin keeps from one version to the next, as a trait.
+//! State that a plugin hands to its next version, as a trait.
 
 use bindings::exports::plugind::plugin::handover::Guest;
 
 #[doc(hidden)]
 pub mod bindings {
-    //! A world of its own, so that a plugin without a state does not export it.
+    //! A separate world, so that only plugins with a state export the interface.
 
     wit_bindgen::generate!({
         path: "../../wit",
@@ -20,10 +20,14 @@ pub mod bindings {
     });
 }
 
-/// What a plugin keeps from one version to the next. Export it with [`export_handover!`](crate::export_handover).
+/// State that a plugin hands to its next version. Export it with [`export_handover!`](crate::export_handover).
 ///
-/// A plugin that does has one instance. When a new version takes its place, work waits for a moment: the old one's
-/// `save` is called, and what it returns goes to the new one's `restore`. If one of them fails, the old one goes on.
+/// A plugin that exports it has exactly one instance. When a new version replaces it, new requests wait and requests in
+/// progress are finished. Then the host calls `save` on the old version, and `restore` on the new one with the result.
+/// If one of them fails, the old version continues.
+///
+/// `save` is also called when the daemon shuts down, and `restore` on an instance that replaces a failed one and on the
+/// first one after a restart of the daemon. The limits are in `[handover]` of the manifest.
 ///
 /// ```ignore
 /// use plugind_sdk::Handover;
@@ -35,14 +39,14 @@ pub mod bindings {
 ///
 /// impl Handover for Counter {
 ///     async fn save() -> Result<Option<Vec<u8>>, String> {
-///         // A version, so that a later format can be told from this one.
+///         // The format number: a later version may write another format.
 ///         Ok(Some(format!("1 {}", VISITS.load(Relaxed)).into_bytes()))
 ///     }
 ///
 ///     async fn restore(state: Vec<u8>) -> Result<(), String> {
-///         let text = String::from_utf8(state).map_err(|_| "the state is no text")?;
+///         let text = String::from_utf8(state).map_err(|_| "the state is not UTF-8")?;
 ///         let visits = text.strip_prefix("1 ").and_then(|visits| visits.parse().ok());
-///         VISITS.store(visits.ok_or("the state is of another version")?, Relaxed);
+///         VISITS.store(visits.ok_or("the state has an unknown format")?, Relaxed);
 ///         Ok(())
 ///     }
 /// }
@@ -51,11 +55,15 @@ pub mod bindings {
 /// ```
 #[expect(async_fn_in_trait, reason = "a component has one thread, so no future need be Send")]
 pub trait Handover {
-    /// Called while there is no work. `None` means that there is nothing to keep. It should leave everything as it is:
-    /// when the new version fails, this instance goes on.
+    /// Returns the state, or `None` if there is none. Called while the instance has no work.
+    ///
+    /// It must leave the instance able to continue: if the new version fails, this instance gets work again.
+    /// `Err` makes the handover fail. Its text is for the operator: one line without secrets.
     async fn save() -> Result<Option<Vec<u8>>, String>;
 
-    /// Called after `start` and before any work, with what was saved, perhaps by another version.
+    /// Takes over a state that `save` returned, perhaps in another version. Called after `start` and before any work.
+    ///
+    /// `Err` means that the state cannot be used, and this instance does not serve.
     async fn restore(state: Vec<u8>) -> Result<(), String>;
 }
 

@@ -1,8 +1,8 @@
 //! The interfaces of `plugind:plugin` for plugins written in Rust.
 //!
-//! A plugin implements [`Lifecycle`], hands it to [`export!`], and calls [`journal`], [`notify`], [`identity`],
-//! [`credentials`] and [`config`]. Only what is called becomes an import of the component, and only what is exported
-//! an export: a plugin that merely writes to the journal has no lifecycle.
+//! A plugin implements [`Lifecycle`], passes the type to [`export!`], and calls [`journal`], [`notify`], [`identity`],
+//! [`credentials`] and [`config`]. Only the interfaces that are called become imports of the component, and only the
+//! ones that are exported become exports: a plugin that only writes to the journal has no lifecycle.
 //!
 //! ```ignore
 //! use plugind_sdk::{Lifecycle, StartError, config, journal};
@@ -12,9 +12,9 @@
 //! impl Lifecycle for Hello {
 //!     async fn start() -> Result<(), StartError> {
 //!         let Ok(Some(greeting)) = config::get("greeting") else {
-//!             return Err(StartError::Configuration("no greeting".into()));
+//!             return Err(StartError::Configuration("[config] has no greeting".into()));
 //!         };
-//!         journal::info("greets", &[("greeting", &greeting)]);
+//!         journal::info("greeting loaded", &[("greeting", &greeting)]);
 //!         Ok(())
 //!     }
 //! }
@@ -22,12 +22,12 @@
 //! plugind_sdk::export!(Hello);
 //! ```
 //!
-//! A plugin whose next version should know what this one knows implements [`Handover`] as well, and hands it to
+//! A plugin that hands its state to its next version also implements [`Handover`], and passes the type to
 //! [`export_handover!`].
 //!
-//! What each item means is written in the project's directory `wit/`; its text stands here too.
-//! What serves HTTP is not here: use the crates `wasip3` and `wasip2`.
-//! Build for `wasm32-wasip2`, as a `cdylib`.
+//! The files in the project's directory `wit/` define each interface; the bindings have the same text.
+//! For HTTP use the crates `wasip3` and `wasip2`, which are not part of this one.
+//! Build for the target `wasm32-wasip2`, with the crate type `cdylib`.
 
 #[doc(hidden)]
 pub mod bindings;

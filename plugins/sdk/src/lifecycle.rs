@@ -1,27 +1,36 @@
-//! A plugin's life, as a trait with defaults.
+//! The lifecycle of an instance, as a trait with defaults.
 
 use crate::bindings::exports::plugind::plugin::lifecycle::Guest;
 
 pub use crate::bindings::exports::plugind::plugin::lifecycle::{Condition, StartError};
 pub use crate::bindings::plugind::plugin::types::StopReason;
 
-/// A plugin's life: `start`, then work and `health`, then `stop`. Export it with [`export!`](crate::export).
+/// The lifecycle of an instance: `start`, then work and `health`, then `stop`.
 ///
-/// There is no `self`: each instance has a memory of its own, so what it keeps may stand in a `static`.
-/// A function that panics ends the instance, with all that is under way in it.
+/// Export it with [`export!`](crate::export).
+///
+/// There is no `self`: each instance has memory of its own, so its state may be in a `static`.
+/// A panic in any function ends the instance, with all work in progress in it.
 #[expect(async_fn_in_trait, reason = "a component has one thread, so no future need be Send")]
 pub trait Lifecycle {
-    /// Called once, before any work. Returning `Ok` says that this instance is ready.
+    /// Called once, before any work. The instance is ready when this returns `Ok`.
+    ///
+    /// Must return within `timeout-start-sec`, or call [`notify::extend_timeout`](crate::notify::extend_timeout).
     async fn start() -> Result<(), StartError> {
         Ok(())
     }
 
-    /// Called every `watchdog-sec`, while work goes on, and must return within it. Healthy unless a plugin knows better.
+    /// Called every `watchdog-sec`, also while work is in progress. The default is [`Condition::Healthy`].
+    ///
+    /// Must return within `watchdog-sec`, so do not wait for anything.
     async fn health() -> Condition {
         Condition::Healthy
     }
 
-    /// Called once, when no new work comes. The instance is dropped when it returns, or at the deadline.
+    /// Called once, when the instance gets no more work. The instance is dropped when this returns, or after
+    /// `timeout-stop-sec`.
+    ///
+    /// Do not rely on it: an instance that trapped or missed a deadline gets no `stop`.
     async fn stop(_reason: StopReason) {}
 }
 

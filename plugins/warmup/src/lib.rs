@@ -1,4 +1,4 @@
-//! Is ready only after work of its own, and says how far it is.
+//! Becomes ready after some work, and reports its progress.
 
 use plugind_sdk::{Lifecycle, StartError, journal, notify};
 use wasip3::clocks::monotonic_clock::wait_for;
@@ -20,7 +20,7 @@ impl Lifecycle for Warmup {
     async fn start() -> Result<(), StartError> {
         for step in 1..=STEPS {
             notify::status(&format!("warming up: {step} of {STEPS}"));
-            // Asked for anew at each step: the deadline bounds one step, however many there are.
+            // At each step, so that the deadline limits one step, however many there are.
             notify::extend_timeout(PATIENCE);
             wait_for(STEP).await;
         }
