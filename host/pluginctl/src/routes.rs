@@ -10,7 +10,7 @@ use serde_json::Value;
 pub(crate) struct Routes {
     #[command(flatten)]
     tree: Tree,
-    /// Prints for programs
+    /// Print JSON
     #[arg(long)]
     json: bool,
 }
