@@ -131,6 +131,11 @@ fn the_manual_of_the_daemon_has_its_options_and_no_others() {
     let (long, _) = documented(&page("plugind.8"));
     assert_eq!(long, options(&help));
     assert!(long.contains("--listen"), "help is not understood: {help}");
+    // The usage line is written by hand.
+    let (usage, _) = help.split_once("Options:").expect("help has a usage line before the options");
+    for option in long.iter().filter(|option| !["--help", "--version"].contains(&option.as_str())) {
+        assert!(usage.contains(&format!("[{option} ")), "{option} is not in {usage}");
+    }
 }
 
 #[test]
