@@ -1,8 +1,11 @@
-//! Proves that the manual pages say what the code says: each option, command and key stands in both.
+//! Proves that the manual pages say what the code says: each option, command, key and event stands in both.
 
-use plugind_tests::program;
+#[path = "man/events.rs"]
+mod events;
+
+use plugind_tests::{messages, program};
 use std::{
-    collections::BTreeSet,
+    collections::{BTreeMap, BTreeSet},
     ffi::OsStr,
     fs,
     path::{Path, PathBuf},
@@ -128,6 +131,11 @@ fn the_manual_of_the_daemon_has_its_options_and_no_others() {
     let (long, _) = documented(&page("plugind.8"));
     assert_eq!(long, options(&help));
     assert!(long.contains("--listen"), "help is not understood: {help}");
+    // The usage line is written by hand.
+    let (usage, _) = help.split_once("Options:").expect("help has a usage line before the options");
+    for option in long.iter().filter(|option| !["--help", "--version"].contains(&option.as_str())) {
+        assert!(usage.contains(&format!("[{option} ")), "{option} is not in {usage}");
+    }
 }
 
 #[test]
@@ -189,6 +197,40 @@ fn the_manuals_of_manifest_and_settings_have_the_keys_that_are_read_and_no_other
         assert!(read.contains(one), "{sources:?} are not understood: {read:?}");
         assert_eq!(keys_in(page), read, "{page}");
     }
+}
+
+/// All sources below a directory.
+fn sources(directory: &Path) -> Vec<PathBuf> {
+    let (mut sources, mut left) = (Vec::new(), vec![directory.to_owned()]);
+    while let Some(directory) = left.pop() {
+        for entry in fs::read_dir(&directory).expect("sources can be listed") {
+            let path = entry.expect("sources can be listed").path();
+            if path.is_dir() {
+                left.push(path);
+            } else if path.extension() == Some(OsStr::new("rs")) {
+                sources.push(path);
+            }
+        }
+    }
+    sources
+}
+
+#[test]
+fn the_manual_of_the_daemon_has_each_event_as_it_is_logged() {
+    let mut logged = BTreeMap::new();
+    for source in sources(&below_host("plugind/src")) {
+        for (constant, event) in events::in_source(&read(&source)) {
+            let other = logged.insert(constant.clone(), event);
+            assert!(other.is_none(), "{constant} is used for two events");
+        }
+    }
+    let (mut identifiers, mut documented) = (BTreeMap::new(), BTreeMap::new());
+    for (constant, (identifier, event)) in events::in_page(&page("plugind.8")) {
+        identifiers.insert(constant.clone(), identifier);
+        documented.insert(constant, event);
+    }
+    assert_eq!(identifiers, messages());
+    assert_eq!(documented, logged);
 }
 
 #[test]

@@ -20,12 +20,12 @@ use std::path::{Path, PathBuf};
 /// What is printed, and for whom.
 #[derive(Args)]
 pub(crate) struct CatArgs {
-    /// The plugin; without it plugind.toml
+    /// Print the manifest of this plugin (default: plugind.toml)
     #[arg(value_name = "NAME")]
     plugin: Option<PluginName>,
     #[command(flatten)]
     tree: Tree,
-    /// Prints for programs
+    /// Print JSON
     #[arg(long)]
     json: bool,
 }

@@ -39,21 +39,21 @@ use tempfile::TempDir;
 /// What is checked, and how.
 #[derive(Args)]
 pub(crate) struct CheckArgs {
-    /// Components, or directories of them; without any the configuration as a whole
+    /// Check these components or directories of plugins (default: the whole configuration)
     #[arg(value_name = "PATH")]
     paths: Vec<PathBuf>,
     #[command(flatten)]
     tree: Tree,
-    /// Neither compiles nor links, so that nothing is known of what only that would show
+    /// Neither compile nor link; mistakes of these stages are not found
     #[arg(long)]
     no_compile: bool,
-    /// Does not ask systemd whether the daemon's unit lets plugins do what they were granted
+    /// Do not compare the grants with the unit of the daemon
     #[arg(long)]
     no_unit: bool,
-    /// The program that compiles components
+    /// Use this program as the compiler (default: plugind-compile)
     #[arg(long, value_name = "PATH")]
     compiler: Option<PathBuf>,
-    /// Prints for programs
+    /// Print JSON
     #[arg(long)]
     json: bool,
 }

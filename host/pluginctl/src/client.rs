@@ -17,10 +17,10 @@ use zlink::{
 /// Where the daemon is found.
 #[derive(clap::Args)]
 pub(crate) struct ControlAddress {
-    /// Looks for the control socket (/run/plugind/control) below this directory
+    /// Use this directory as the root of the control socket, /run/plugind/control (default: /)
     #[arg(long, value_name = "DIR")]
     root: Option<PathBuf>,
-    /// The control socket, wherever it is
+    /// Use this control socket (default: /run/plugind/control)
     #[arg(long, value_name = "PATH")]
     socket: Option<PathBuf>,
 }

@@ -7,10 +7,10 @@ use std::process::ExitCode;
 
 #[derive(clap::Args)]
 pub(crate) struct CompletionArgs {
-    /// The shell
+    /// Print the script for this shell
     #[arg(value_name = "SHELL")]
     shell: ShellName,
-    /// The program whose command lines are completed
+    /// Complete the command lines of this program
     #[arg(value_name = "PROGRAM", default_value = "pluginctl")]
     program: Program,
 }

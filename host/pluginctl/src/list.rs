@@ -12,7 +12,7 @@ use std::{process::ExitCode, time::SystemTime};
 
 #[derive(clap::Args)]
 pub(crate) struct ListArgs {
-    /// Prints JSON, as the control socket has it
+    /// Print JSON: the reply of the control socket
     #[arg(long)]
     json: bool,
     #[command(flatten)]

@@ -9,7 +9,7 @@ use std::process::ExitCode;
 
 #[derive(clap::Args)]
 pub(crate) struct LogLevelArgs {
-    /// The least important entries that are kept
+    /// Discard log entries that are less important
     #[arg(value_name = "PRIORITY", value_parser = priorities())]
     priority: Priority,
     #[command(flatten)]

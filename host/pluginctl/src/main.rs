@@ -33,7 +33,7 @@ use std::process::ExitCode;
 /// The exit status for wrong arguments (sysexits.h).
 const EX_USAGE: u8 = 64;
 
-/// Looks after plugind and its plugins.
+/// Control plugind and check its plugins
 #[derive(Parser)]
 #[command(version, about, long_about = None)]
 struct PluginctlArguments {
@@ -43,23 +43,23 @@ struct PluginctlArguments {
 
 #[derive(Subcommand)]
 enum Command {
-    /// Lists the plugins of the running daemon
+    /// List the plugins of the running daemon
     List(list::ListArgs),
-    /// Shows how the running daemon is, or one of its plugins
+    /// Show the state of the running daemon or of one plugin
     Status(status::StatusArgs),
-    /// Has the daemon read its directories anew and take over what changed
+    /// Reload changed plugins
     Reload(reload::ReloadArgs),
-    /// Replaces all instances of plugins by new ones
+    /// Replace all instances of plugins with new instances
     Restart(restart::RestartArgs),
-    /// Sets the least important entries that the daemon keeps in the log
+    /// Set the least important priority of log entries that the daemon keeps
     LogLevel(log_level::LogLevelArgs),
-    /// Says what is wrong with the configuration, and what would be served where; or the same of components
+    /// Check the configuration, directories of plugins, or components
     Check(check::CheckArgs),
-    /// Prints a manifest as it counts, with the places that its values came from
+    /// Print a merged manifest, or plugind.toml, with the origin of each value
     Cat(cat::CatArgs),
-    /// Prints which plugin the configuration gives which route
+    /// Print all routes of the configuration with their plugins
     Routes(routes::RoutesArgs),
-    /// Prints what a shell needs to complete command lines
+    /// Print a completion script for a shell
     Completion(completion::CompletionArgs),
 }
 

@@ -13,14 +13,13 @@ use std::process::ExitCode;
 
 #[derive(clap::Args)]
 pub(crate) struct ReloadArgs {
-    /// Changes nothing unless everything can be changed
+    /// Change nothing unless all changed plugins become ready
     #[arg(long)]
     all_or_nothing: bool,
-    /// What is waited for: that the new versions serve, or also that those before them have finished what they had in
-    /// hand
+    /// Wait until the new versions serve (swapped), or also until the old ones have finished their requests (drained)
     #[arg(long, value_name = "STEP", default_value = "drained")]
     until: Until,
-    /// Prints JSON, as the control socket has it: a line for each reply
+    /// Print JSON: each reply of the control socket
     #[arg(long)]
     json: bool,
     #[command(flatten)]

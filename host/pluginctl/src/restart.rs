@@ -10,10 +10,10 @@ use std::process::ExitCode;
 
 #[derive(clap::Args)]
 pub(crate) struct RestartArgs {
-    /// The plugins
+    /// Restart these plugins, one after the other
     #[arg(required = true, value_name = "NAME")]
     names: Vec<PluginName>,
-    /// Prints JSON, as the control socket has it: a line for each plugin
+    /// Print JSON: each reply of the control socket
     #[arg(long)]
     json: bool,
     #[command(flatten)]

@@ -17,7 +17,7 @@ use serde_json::Value;
 pub(crate) struct RoutesArgs {
     #[command(flatten)]
     tree: Tree,
-    /// Prints for programs
+    /// Print JSON
     #[arg(long)]
     json: bool,
 }

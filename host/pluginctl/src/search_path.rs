@@ -7,10 +7,10 @@ use std::path::{Path, PathBuf};
 /// The options that say so.
 #[derive(Args)]
 pub(crate) struct Tree {
-    /// Takes every path (/usr/lib/plugind, /run/plugind, /etc/plugind) below this directory
+    /// Use this directory as the root of /usr/lib/plugind, /run/plugind and /etc/plugind (default: /)
     #[arg(long, value_name = "DIR")]
     root: Option<PathBuf>,
-    /// Takes the plugins in this directory, and no others
+    /// Read the plugins in this directory only
     #[arg(long, value_name = "DIR")]
     plugins: Option<PathBuf>,
 }

@@ -14,13 +14,13 @@ const NOT_ACTIVE: u8 = 3;
 
 #[derive(clap::Args)]
 pub(crate) struct StatusArgs {
-    /// The plugin; without it, the daemon
+    /// Show this plugin (default: the daemon)
     #[arg(value_name = "NAME")]
     name: Option<PluginName>,
-    /// Goes on with a line for each change of the daemon
+    /// Print a line for each change of the state of the daemon, until it exits
     #[arg(short, long, conflicts_with = "name")]
     follow: bool,
-    /// Prints JSON, as the control socket has it
+    /// Print JSON: each reply of the control socket
     #[arg(long)]
     json: bool,
     #[command(flatten)]

@@ -5,13 +5,13 @@ use clap::Args;
 /// The bounds, as they are written on the command line.
 #[derive(Args)]
 pub(crate) struct Most {
-    /// The most address space the worker may use, in bytes
+    /// Limit the address space of a worker, in bytes
     #[arg(long, value_name = "BYTES", default_value_t = 64 << 30)]
     pub(crate) memory_max: u64,
-    /// The longest time that compiling one component may take, in seconds
+    /// Limit the time for compiling one component, in seconds
     #[arg(long, value_name = "SECONDS", default_value_t = 3600)]
     pub(crate) timeout: u64,
-    /// The largest component it reads, in bytes
+    /// Refuse components that are larger than this, in bytes
     #[arg(long, value_name = "BYTES", default_value_t = 256 << 20)]
     pub(crate) component_max: u64,
 }

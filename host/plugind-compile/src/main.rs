@@ -18,25 +18,25 @@ use limits::Most;
 use plugind_artifact::engine::EngineKind;
 use std::{env, path::PathBuf, process::ExitCode, time::Duration};
 
-/// Compiles the components that come in over the socket on standard input. Started by plugind or systemd, not by hand.
+/// Compile the components that are received on the socket on standard input
 ///
-/// What it reads may be hostile, so it is read by a process of its own that can open no file, start no process and reach
-/// no network: Landlock, where the kernel has it, a filter of system calls and limits of resources see to that.
+/// plugind or systemd starts this program; it is not started by hand. Each component is parsed by a worker, a separate
+/// process that cannot open files, start processes or use the network.
 #[derive(Parser)]
 #[command(version)]
 struct CompileArguments {
-    /// Where compiled files are kept; without it, $CACHE_DIRECTORY
+    /// Store compiled files in this directory (default: $CACHE_DIRECTORY)
     #[arg(long, value_name = "DIR")]
     cache: Option<PathBuf>,
     #[command(flatten)]
     most: Most,
-    /// How long it waits for another request before it ends, in seconds
+    /// Exit after this time without a request, in seconds
     #[arg(long, value_name = "SECONDS", default_value_t = 10)]
     idle: u64,
-    /// Be the worker: compile one component from standard input to standard output, and do nothing else
+    /// Run as the worker: compile one component from standard input to standard output; KIND is native or pulley
     #[arg(long, value_name = "KIND", value_parser = parse_kind)]
     worker: Option<EngineKind>,
-    /// The most processor time the worker may use, in seconds
+    /// Limit the processor time of the worker, in seconds
     #[arg(long, value_name = "SECONDS", default_value_t = 3600, requires = "worker")]
     cpu_max: u64,
 }

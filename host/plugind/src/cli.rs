@@ -1,4 +1,4 @@
-//! What the daemon is told on its command line; here, so that its completions can be made without it.
+//! The command line of the daemon. It is part of the library, because `pluginctl completion` reads it.
 
 use crate::{
     base::{
@@ -16,29 +16,35 @@ use clap::{
 };
 use std::{fmt::Display, path::PathBuf, str::FromStr};
 
-/// Hosts WebAssembly components as if each were a small systemd service.
+/// The usage line. The generated one would not show all forms of the values.
+const USAGE: &str = "\
+plugind [--listen NAME=ADDRESS:PORT|control=/PATH]... [--plugins DIR] [--root DIR]
+               [--compiler PATH|unix:PATH] [--compile-timeout TIME]
+               [--compile-memory-max SIZE] [--log PRIORITY]";
+
+/// Host WebAssembly components like small systemd services
 #[derive(Parser)]
-#[command(version, about, long_about = None)]
+#[command(version, about, long_about = None, override_usage = USAGE)]
 pub struct Arguments {
-    /// Opens a socket, http=ADDRESS:PORT or control=/PATH; may be given more than once
+    /// Open a socket: http=ADDRESS:PORT or control=/PATH; may be given more than once
     #[arg(long, value_name = "NAME=ADDRESS:PORT", value_parser = parse_listen)]
     pub listen: Vec<Listen>,
-    /// Serves the plugins in this directory, and no others
+    /// Serve the plugins in this directory only (default: the directories in plugind(8))
     #[arg(long, value_name = "DIR")]
     pub plugins: Option<PathBuf>,
-    /// Takes every path (/usr/lib/plugind, /run/plugind, /etc/plugind, /var/cache/plugind) below this directory
+    /// Use this directory as the root of all paths, such as /etc/plugind and /var/cache/plugind (default: /)
     #[arg(long, value_name = "DIR")]
     pub root: Option<PathBuf>,
-    /// The program that compiles components, or unix:PATH, the socket of a service that does
+    /// Use this compiler: the program plugind-compile, or unix:PATH, the socket of its service
     #[arg(long, value_name = "PATH")]
     pub compiler: Option<CompilerLocation>,
-    /// How long compiling one component may take
+    /// Limit the time for compiling one component, at least 1s (default: from plugind.toml, 2min)
     #[arg(long, value_name = "TIME", value_parser = at_least(COMPILE_TIMEOUT_MIN))]
     pub compile_timeout: Option<Span>,
-    /// How much address space compiling one component may take
+    /// Limit the address space for compiling one component, at least 64M (default: from plugind.toml, 4G)
     #[arg(long, value_name = "SIZE", value_parser = at_least(COMPILE_MEMORY_MIN))]
     pub compile_memory_max: Option<Bytes>,
-    /// The least important entries that are kept
+    /// Discard log entries that are less important (default: from plugind.toml, info)
     #[arg(long, value_name = "PRIORITY", value_parser = priorities())]
     pub log: Option<Priority>,
 }
