@@ -1,113 +1,20 @@
 //! Proves that messages and documents are written in plain English: without the words of a list, each of which has a
 //! replacement. Lists the long sentences of what operators read.
 
+#[path = "language/files.rs"]
+mod files;
 #[path = "language/texts.rs"]
 mod texts;
 #[path = "language/words.rs"]
 mod words;
 
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    fs,
-    path::{Path, PathBuf},
-};
+use files::{below, documents, parsed, read, sources};
+use std::collections::{BTreeMap, BTreeSet};
 use texts::{Passage, Source, Word, document, longer_than};
 use words::{LONG_NAMES_YET, NOT_YET, UNUSED};
 
 const LONGEST_NAME: usize = 80;
 const LONGEST_SENTENCE: usize = 35;
-
-/// The documents that people read, beside those in the directories below.
-const DOCUMENTS: [&str; 5] =
-    ["README.md", "ARCHITECTURE.md", "SECURITY.md", "CONTRIBUTING.md", "CHANGELOG.md"];
-/// Directories whose files are documents; those below them belong to others.
-const DIRECTORIES: [&str; 3] = ["host/man", "wit", "units"];
-
-fn top() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("..")
-}
-
-fn read(path: &str) -> String {
-    fs::read_to_string(top().join(path)).unwrap_or_else(|error| panic!("{path}: {error}"))
-}
-
-/// The entries of a directory, as paths from the top.
-fn listed(directory: &str) -> Vec<String> {
-    let entries = fs::read_dir(top().join(directory));
-    let entries = entries.unwrap_or_else(|error| panic!("{directory}: {error}"));
-    let names = entries.map(|entry| entry.expect("the directory can be listed").file_name());
-    let mut paths: Vec<_> =
-        names.map(|name| format!("{directory}/{}", name.to_string_lossy())).collect();
-    paths.sort();
-    paths
-}
-
-/// All files below a directory whose names end so.
-fn below(directory: &str, extension: &str) -> Vec<String> {
-    let mut files = Vec::new();
-    for path in listed(directory) {
-        if top().join(&path).is_dir() {
-            files.extend(below(&path, extension));
-        } else if path.ends_with(extension) {
-            files.push(path);
-        }
-    }
-    files
-}
-
-fn documents() -> Vec<String> {
-    let files = |directory: &&str| {
-        let listed = listed(directory).into_iter();
-        listed.filter(|path| top().join(path).is_file()).collect::<Vec<_>>()
-    };
-    let beside = DIRECTORIES.iter().flat_map(files);
-    DOCUMENTS.map(str::to_owned).into_iter().chain(beside).collect()
-}
-
-/// The sources of the programs, of which messages and documentation are read.
-fn sources() -> Vec<String> {
-    let crates = listed("host").into_iter().map(|path| format!("{path}/src"));
-    crates.filter(|path| top().join(path).is_dir()).flat_map(|path| below(&path, ".rs")).collect()
-}
-
-/// Where a module in a file of its own is, or is below, given the file that declares it.
-fn module_prefix(declares: &str, module: &str) -> String {
-    let path = Path::new(declares);
-    let directory = match path.file_stem().and_then(|stem| stem.to_str()) {
-        Some("mod" | "lib" | "main") => path.with_file_name(""),
-        _ => path.with_extension(""),
-    };
-    directory.join(module).display().to_string()
-}
-
-/// Parses sources given as `(path, text)`. Files that only tests are made of are recognised by who declares them.
-fn parsed(files: &[(String, String)]) -> Vec<(&str, Source)> {
-    let parse = |path: &str, text: &str, in_tests| {
-        Source::read(text, in_tests).unwrap_or_else(|error| panic!("{path}: {error}"))
-    };
-    let first = files.iter().map(|(path, text)| (path.as_str(), parse(path, text, false)));
-    let first: Vec<_> = first.collect();
-    let for_tests: Vec<_> = first
-        .iter()
-        .flat_map(|(path, source)| source.test_modules.iter().map(|it| module_prefix(path, it)))
-        .collect();
-    let is_for_tests = |path: &str| {
-        let belongs = |module: &String| {
-            path.strip_prefix(module.as_str())
-                .is_some_and(|rest| rest == ".rs" || rest.starts_with('/'))
-        };
-        for_tests.iter().any(belongs)
-    };
-    let again =
-        |((path, source), (_, text)): ((&'_ str, Source), &(String, String))| match is_for_tests(
-            path,
-        ) {
-            true => parse(path, text, true),
-            false => source,
-        };
-    let paths = files.iter().map(|(path, _)| path.as_str());
-    paths.zip(first.into_iter().zip(files).map(again)).collect()
-}
 
 /// What this passage has of the words that are not used: the line, the words, and the replacement.
 fn unused_in(passage: &[Word]) -> Vec<(usize, &'static str, &'static str)> {
