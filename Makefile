@@ -1,19 +1,23 @@
-# The verbs of plugind; the same for the hand and for CI.
+# The verbs of plugind: the same for developers and for CI.
 #
-# What is built once is used everywhere: the host by `--release`, guests by `--profile guest`, and always the
-# same packages in one call of cargo, since cargo unifies the features of what it builds together.
-# plugind and plugind-compile never share a call: that would put the compiler into the daemon.
+# Programs are built with PROFILE, which is release unless a verb says otherwise; guests with the profile `guest`; lints
+# and tests that need no programs with UNIT_PROFILE.
+# cargo unifies the features of the packages of one call, so plugind and plugind-compile never share a call: that would
+# link the compiler into the daemon. For the same reason a set of packages is always built together.
 
 PREFIX ?= /usr
 PORT ?= 8080
-export DESTDIR PREFIX PORT REPS RELOADS PARTS SECONDS_PER_RUN SECONDS_PER_TARGET
+PROFILE ?= release
+UNIT_PROFILE ?= dev
+PROGRAMS = target/$(if $(filter dev,$(PROFILE)),debug,$(PROFILE))
+export DESTDIR PREFIX PORT PROGRAMS REPS RELOADS PARTS SECONDS_PER_RUN SECONDS_PER_TARGET
 
 daemon := -p plugind -p pluginctl
 compiler := -p plugind-compile -p plugind-artifact
 plugins := -p plugind-sdk -p hello -p greeter-02 -p warmup -p ticker
 guest := --profile guest --target wasm32-wasip2
-# The Debians whose systemd the installation is tested under, beside that of this machine: 252, 257, and the newest. Of
-# each its suite, and the tests that it is good for: varlinkctl finds its way since 257.
+# The Debian releases under whose systemd the installation is tested, beside that of this machine: 252, 257 and the
+# newest. For each, its suite and the tests that apply: varlinkctl finds the control socket since 257.
 systemds := $(filter-out $(shell . /etc/os-release; echo "$$ID-$$VERSION_ID"),debian-12 debian-13 debian-sid)
 suite-debian-12 := bookworm
 tests-debian-12 := --test boot
@@ -21,12 +25,17 @@ suite-debian-13 := trixie
 tests-debian-13 := --test boot --test varlink
 suite-debian-sid := sid
 tests-debian-sid := --test boot --test varlink
-# CI takes the dependencies as they are written down; a developer may be changing them.
+# CI uses the dependencies of Cargo.lock as they are; a developer may be changing them.
 locked := $(if $(CI),--locked)
+unit-profile = --profile $(UNIT_PROFILE)
 cargo-deny := target/tools/bin/cargo-deny
+# cargo-nextest, where it is installed, is used for the verbs of a developer. `make test` does not need it.
+nextest := $(shell cargo nextest --version 2>/dev/null)
+run-tests := cargo $(if $(nextest),nextest run,test) $(locked)
 
 .DEFAULT_GOAL := help
-.PHONY: help run test test-systemd $(systemds:%=test-%) $(systemds:%=image-%) check fmt lint build plugins guests golden fuzz bench advisories install
+.PHONY: help run unit e2e boot check test test-here test-systemd $(systemds:%=test-%) images $(systemds:%=image-%) \
+	fmt lint sources build plugins guests golden fuzz bench advisories install
 
 help: ## print the verbs
 	@sed -n 's/^\([a-z0-9-]*\):.*## /\1\t/p' Makefile | expand -t 14
@@ -34,28 +43,54 @@ help: ## print the verbs
 run: build plugins ## serve the example plugins on 127.0.0.1:8080; PORT=… for another port
 	tests/serve
 
-# Unit tests first: they may leave a plugind with features for tests, which `build` then replaces.
-test: check guests ## install what is needed, then check and test everything there is
-	cargo test --release $(locked) $(daemon)
-	cargo test --release $(locked) $(compiler)
-	$(MAKE) build
-	cargo test --release $(locked) -p plugind-tests
+unit: setup-run ## run the unit tests, or those whose names contain T
+	$(run-tests) $(daemon) $(T) $(if $(nextest),--no-tests=pass)
+	$(run-tests) $(compiler) $(T) $(if $(nextest),--no-tests=pass)
+
+e2e: PROFILE = dev
+e2e: build guests ## run the end-to-end tests, or those whose names contain T, in the dev profile
+	$(call run-named,daemon)
+
+boot: PROFILE = dev
+boot: setup-boot build guests ## the same for the tests that boot systemd, this machine's own; needs root
+	$(call run-named,boot)
+
+# A word that no test has in its name is a mistake.
+define run-named
+	@cargo test --quiet $(locked) -p plugind-tests --test $(1) -- --list $(T) | grep ': test$$' >/dev/null || \
+		{ echo "no test of tests/$(1) has '$(T)' in its name" >&2; exit 1; }
+	$(run-tests) -p plugind-tests --test $(1) $(T)
+endef
+
+check: setup-check fmt lint sources ## format, lints, dependencies, layers, promises, words, exposure of the units
+	$(cargo-deny) $(locked) --log-level error check --hide-inclusion-graph licenses bans sources
+	tests/checks/no-compiler
+	tests/checks/exposure /
+
+# Systems are fetched while programs are compiled: the one waits for the network, the other for the processors.
+test: setup-test setup-test-systemd ## install what is needed, then check and test everything
+	@$(MAKE) images & $(MAKE) test-here; here=$$?; wait $$! && exit $$here
 	$(MAKE) test-systemd
+
+# Checks and unit tests without optimization, which would take longer than they do; the programs as they are installed.
+test-here: UNIT_PROFILE = ci
+test-here: check
+	cargo test $(unit-profile) $(locked) $(daemon)
+	cargo test $(unit-profile) $(locked) $(compiler)
+	$(MAKE) build guests
+	cargo test --release $(locked) -p plugind-tests
 
 test-systemd: $(systemds:%=test-%) ## test the installation under the systemd of other Debians; test-debian-13 for one
 
 $(systemds:%=test-%): test-%: setup-test image-% build guests
+	tests/checks/exposure target/$*
 	PLUGIND_TEST_ROOT=$(CURDIR)/target/$* cargo test --release $(locked) -p plugind-tests $(tests-$*)
 
-# The directory is kept; remove it to have a newer one.
+images: $(systemds:%=image-%)
+
+# The directory is kept; remove it to fetch a newer one.
 $(systemds:%=image-%): image-%: setup-test-systemd
 	tests/boot-systemd image $(suite-$*) target/$*
-
-check: setup-test $(systemds:%=image-%) fmt lint ## format, lints, dependencies, directions of imports, promises, exposure of units
-	$(cargo-deny) $(locked) --log-level error check --hide-inclusion-graph licenses bans sources
-	tests/checks/no-compiler
-	tests/checks/exposure / $(systemds:%=target/%)
-	cargo test --release $(locked) -p plugind-tests --test modules --test promises
 
 fmt: # the benchmark's peers and the fuzzer are workspaces of their own
 	cargo fmt --all --check
@@ -63,25 +98,30 @@ fmt: # the benchmark's peers and the fuzzer are workspaces of their own
 	cargo fmt --all --check --manifest-path tests/fuzz/Cargo.toml
 
 lint:
-	cargo clippy --release $(locked) $(daemon) -p plugind-tests -p plugind-probe --all-targets -- -D warnings
-	cargo clippy --release $(locked) $(compiler) --all-targets -- -D warnings
+	cargo clippy $(unit-profile) $(locked) $(daemon) -p plugind-tests -p plugind-probe --all-targets -- -D warnings
+	cargo clippy $(unit-profile) $(locked) $(compiler) --all-targets -- -D warnings
 	cargo clippy $(guest) $(locked) $(plugins) --lib --bins -- -D warnings
 	cargo clippy $(guest) $(locked) -p plugind-test-guests --examples -- -D warnings
 	CARGO_TARGET_DIR=target/fuzz/build cargo check --quiet $(locked) --manifest-path tests/fuzz/Cargo.toml
 
+sources: # what tests prove of sources and documents, without a program that was built; long sentences are printed
+	cargo test $(unit-profile) $(locked) -p plugind-tests --test modules --test promises
+	cargo test $(unit-profile) $(locked) -p plugind-tests --test language -- --show-output
+
 build: setup-run ## build the daemon, its client and, apart from them, the compiler
-	cargo build --release $(locked) $(daemon)
-	cargo build --release $(locked) -p plugind-compile
+	cargo build --profile $(PROFILE) $(locked) $(daemon)
+	cargo build --profile $(PROFILE) $(locked) -p plugind-compile
 
 plugins: setup-run ## build the example plugins
 	cargo build $(guest) $(locked) $(plugins) --lib --bins
 
 guests: plugins ## build the guests of the tests, and what is loaded into the daemon to test its unit
-	cargo build --release $(locked) -p plugind-probe
+	cargo build --profile $(PROFILE) $(locked) -p plugind-probe
 	cargo build $(guest) $(locked) -p plugind-test-guests --examples
 
-golden: build ## write down what pluginctl says now as what tests/golden expects
-	GOLDEN=write cargo test --release $(locked) -p plugind-tests --test golden
+golden: PROFILE = dev
+golden: build ## write the current output of pluginctl to tests/golden as what is expected
+	GOLDEN=write cargo test $(locked) -p plugind-tests --test golden
 
 fuzz: setup-fuzz ## give made-up files to what reads files; SECONDS_PER_TARGET=60
 	tests/fuzz/run
@@ -90,7 +130,7 @@ bench: setup-bench build plugins ## compare with hyper, `wasmtime serve` and ngi
 	tests/bench/peers
 	tests/bench/run
 
-advisories: setup-test ## ask the RustSec database about the dependencies: needs git and a way to it
+advisories: setup-check ## ask the RustSec database about the dependencies: needs git and a way to it
 	$(cargo-deny) check advisories
 
 install: build ## install below DESTDIR; PREFIX=/usr

@@ -21,6 +21,7 @@ fn install(prefix: Option<&str>) -> TempDir {
     let root = tempfile::tempdir().expect("there is room for temporary files");
     let mut install = Command::new(top().join("tests/install"));
     install.env("DESTDIR", root.path()).env_remove("PREFIX");
+    install.env("PROGRAMS", plugind_tests::programs());
     if let Some(prefix) = prefix {
         install.env("PREFIX", prefix);
     }

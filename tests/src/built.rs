@@ -6,13 +6,20 @@ use std::{
     path::{Path, PathBuf},
 };
 
-/// The program of plugind with this name.
+/// The program of plugind with this name, built with the profile of the test that runs.
 ///
 /// # Panics
 /// When it was not built.
 #[must_use]
 pub fn program(name: &str) -> PathBuf {
-    existing(target().join("release").join(name))
+    existing(programs().join(name))
+}
+
+/// The directory of these programs, which `tests/install` needs in its variable `PROGRAMS`: `target/release`, or
+/// `target/debug`.
+#[must_use]
+pub fn programs() -> PathBuf {
+    above_test(2)
 }
 
 /// The component of the test guest or the example plugin with this name.
@@ -49,12 +56,18 @@ pub(crate) fn temporary() -> PathBuf {
 }
 
 fn existing(path: PathBuf) -> PathBuf {
-    assert!(path.exists(), "there is no {}; run `make build guests`", path.display());
+    let advice = "run `make build guests`, or `make e2e`, which builds what it tests";
+    assert!(path.exists(), "{} does not exist; {advice}", path.display());
     path
 }
 
-/// Cargo's target directory, of which `release/deps` has the test that runs.
+/// Cargo's target directory.
 fn target() -> PathBuf {
+    above_test(3)
+}
+
+/// A directory above the test that runs, which is `target/PROFILE/deps/TEST`.
+fn above_test(levels: usize) -> PathBuf {
     let test = env::current_exe().expect("a test knows where it is");
-    test.ancestors().nth(3).map(Path::to_owned).expect("a test lies in target/release/deps")
+    test.ancestors().nth(levels).map(Path::to_owned).expect("a test is in target/PROFILE/deps")
 }

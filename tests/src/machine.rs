@@ -81,6 +81,7 @@ impl Machine {
             .args(["boot", &name])
             .arg(root)
             .env("NOTIFY_SOCKET", format!("@{notify}"))
+            .env("PROGRAMS", built::programs())
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .spawn()

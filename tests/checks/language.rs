@@ -1,0 +1,267 @@
+//! Proves that messages and documents are written in plain English: without the words of a list, each of which has a
+//! replacement. Lists the long sentences of what operators read.
+
+#[path = "language/files.rs"]
+mod files;
+#[path = "language/texts.rs"]
+mod texts;
+#[path = "language/words.rs"]
+mod words;
+
+use files::{below, documents, parsed, read, sources};
+use std::collections::{BTreeMap, BTreeSet};
+use texts::{Passage, Source, Word, document, longer_than};
+use words::{LONG_NAMES_YET, NOT_YET, UNUSED};
+
+const LONGEST_NAME: usize = 80;
+const LONGEST_SENTENCE: usize = 35;
+
+/// What this passage has of the words that are not used: the line, the words, and the replacement.
+fn unused_in(passage: &[Word]) -> Vec<(usize, &'static str, &'static str)> {
+    let mut found = Vec::new();
+    for (spellings, replacement) in UNUSED {
+        for spelling in *spellings {
+            let wanted: Vec<_> = spelling.split(' ').collect();
+            for window in passage.windows(wanted.len()) {
+                let same = |(word, wanted): (&Word, &&str)| word.text.to_lowercase() == **wanted;
+                if window.iter().zip(&wanted).all(same) {
+                    found.push((window[0].line, *spelling, *replacement));
+                }
+            }
+        }
+    }
+    found.sort_unstable();
+    found
+}
+
+/// One line for each word that is not used, by file.
+type Findings = BTreeMap<String, Vec<String>>;
+
+fn findings<'a>(texts: impl Iterator<Item = (&'a str, Vec<Passage>)>) -> Findings {
+    let mut findings = Findings::new();
+    for (path, passages) in texts {
+        for (line, word, replacement) in passages.iter().flat_map(|it| unused_in(it)) {
+            let finding = format!("{path}:{line}: \"{word}\": write {replacement}");
+            findings.entry(path.to_owned()).or_default().push(finding);
+        }
+    }
+    findings
+}
+
+/// Whether an entry of the list stands for this file.
+fn covers(entry: &str, path: &str) -> bool {
+    path.strip_prefix(entry).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+}
+
+/// What is wrong, given what is not clean yet: words elsewhere, and entries that are clean.
+fn wrong(findings: &Findings, not_yet: &[&str]) -> Vec<String> {
+    let elsewhere = findings
+        .iter()
+        .filter(|(path, _)| !not_yet.iter().any(|entry| covers(entry, path)))
+        .flat_map(|(_, lines)| lines.clone());
+    let clean = not_yet
+        .iter()
+        .filter(|entry| !findings.keys().any(|path| covers(entry, path)))
+        .map(|entry| format!("{entry} is clean or missing: remove it from NOT_YET"));
+    elsewhere.chain(clean).collect()
+}
+
+#[test]
+fn messages_and_documents_use_plain_words() {
+    let documents: Vec<_> = documents().into_iter().map(|path| (read(&path), path)).collect();
+    let of_documents = documents.iter().map(|(text, path)| (path.as_str(), document(path, text)));
+    let files: Vec<_> = sources().into_iter().map(|path| (path.clone(), read(&path))).collect();
+    let of_sources = parsed(&files).into_iter().map(|(path, source)| (path, source.passages));
+    let of_documents: Vec<_> = of_documents.collect();
+    let empty: Vec<_> = of_documents.iter().filter(|(_, it)| it.is_empty()).collect();
+    assert!(empty.is_empty(), "nothing was read in {empty:?}");
+    let texts: Vec<_> = of_documents.into_iter().chain(of_sources).collect();
+
+    let words: usize = texts.iter().flat_map(|(_, passages)| passages).map(Vec::len).sum();
+    assert!(texts.len() > 100 && words > 30_000, "only {words} words in {} files", texts.len());
+
+    let findings = findings(texts.into_iter());
+    let wrong = wrong(&findings, NOT_YET);
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+    for entry in NOT_YET {
+        let found = findings.iter().filter(|(path, _)| covers(entry, path));
+        println!("not clean yet: {entry}: {} words", found.map(|(_, it)| it.len()).sum::<usize>());
+    }
+}
+
+#[test]
+fn names_of_tests_are_short() {
+    let files = ["host", "plugins", "tests"].into_iter().flat_map(|path| below(path, ".rs"));
+    let mut long = BTreeMap::new();
+    let mut count = 0;
+    for path in files {
+        let source = Source::read(&read(&path), true).unwrap_or_else(|it| panic!("{path}: {it}"));
+        count += source.tests.len();
+        let named = source.tests.into_iter().filter(|it| it.text.len() > LONGEST_NAME);
+        long.extend(named.map(|name| (name.text, format!("{path}:{}", name.line))));
+    }
+    assert!(count > 400, "only {count} tests were found");
+    let yet: BTreeSet<_> = LONG_NAMES_YET.iter().map(|name| (*name).to_owned()).collect();
+    let new = long.iter().filter(|(name, _)| !yet.contains(*name)).map(|(name, place)| {
+        format!("{place}: {name} has {} characters: {LONGEST_NAME} at most", name.len())
+    });
+    let gone = yet.iter().filter(|name| !long.contains_key(*name));
+    let gone = gone.map(|name| format!("{name} is gone: remove it from LONG_NAMES_YET"));
+    let wrong: Vec<_> = new.chain(gone).collect();
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+/// Not a failure: some sentences are long because a list is.
+#[test]
+fn long_sentences_of_manuals_and_readme_are_listed() {
+    let mut read_sentences = 0;
+    for path in documents() {
+        if path != "README.md" && !path.starts_with("host/man/") {
+            continue;
+        }
+        for passage in document(&path, &read(&path)) {
+            read_sentences += longer_than(0, &passage).len();
+            for (line, count) in longer_than(LONGEST_SENTENCE, &passage) {
+                println!(
+                    "{path}:{line}: a sentence of {count} words: {LONGEST_SENTENCE} read well"
+                );
+            }
+        }
+    }
+    assert!(read_sentences > 500, "only {read_sentences} sentences were found");
+}
+
+/// The words that are found in a document of this name, with their lines.
+fn found_in(name: &str, text: &str) -> Vec<(usize, &'static str)> {
+    let passages = document(name, text);
+    let found = passages.iter().flat_map(|passage| unused_in(passage));
+    found.map(|(line, word, _)| (line, word)).collect()
+}
+
+/// The same in a Rust source.
+fn found_in_source(text: &str) -> Vec<(usize, &'static str)> {
+    let source = Source::read(text, false).expect("the text parses");
+    let found = source.passages.iter().flat_map(|passage| unused_in(passage));
+    found.map(|(line, word, _)| (line, word)).collect()
+}
+
+#[test]
+fn every_word_of_the_list_is_found_wherever_it_stands() {
+    for (spelling, _) in UNUSED.iter().flat_map(|(all, to)| all.iter().map(move |it| (*it, to))) {
+        let text = format!("One\nline {spelling}, and\nmore.\n");
+        assert!(found_in("A.md", &text).contains(&(2, spelling)), "{spelling}");
+        let text = format!("fn f() {{}}\n/// Once\n/// {spelling}\nfn g() {{}}\n");
+        assert!(found_in_source(&text).contains(&(3, spelling)), "{spelling}");
+    }
+}
+
+#[test]
+fn a_word_is_found_in_every_kind_of_document() {
+    for (name, text, line) in [
+        ("A.md", "# The doors\n", 1),
+        ("A.md", "- first\n- **Doors**\n", 2),
+        ("A.md", "| a | the doors |\n", 1),
+        ("A.md", "```\n# doors\n```\n", 2),
+        ("a.5", ".It Cm serve\nThe\n.Em doors\n", 3),
+        ("a.5", ".Bd -literal\ndoors\n.Ed\n", 2),
+        ("a.5", ".\\\" doors\n", 1),
+        ("a.5", ".Nd the doors\n", 1),
+        ("a.wit", "interface a {\n    /// The doors.\n    b: func();\n}\n", 2),
+        ("a.service", "# The doors\n[Unit]\n", 1),
+        ("a.service", "[Unit]\nDescription=The doors\n", 2),
+        ("a.catalog", "-- 0123\nSubject: doors\n", 2),
+    ] {
+        assert_eq!(found_in(name, text), [(line, "doors")], "{name}: {text}");
+    }
+}
+
+#[test]
+fn a_word_is_found_in_every_kind_of_string() {
+    for (text, line) in [
+        ("/// The doors.\nfn f() {}", 1),
+        ("//! The doors.\nfn f() {}", 1),
+        ("struct A {\n    /// The doors.\n    a: u8,\n}", 2),
+        ("fn f() {\n    g(\"the doors\");\n}", 2),
+        ("fn f() {\n    info!(\n        name = 1, \"the doors\");\n}", 3),
+        ("fn f() { info!(a, { format!(r#\"the doors\"#) }); }", 1),
+        ("const A: &str = \"one\n    doors\";", 2),
+        ("const A: &str = \"one\\\n    doors\";", 2),
+        ("const A: &str = \"one\\ndoors\";", 1),
+        ("const A: &[u8] = b\"doors\";", 1),
+        ("enum A {\n    #[error(\"{0}: the doors\")]\n    B(u8),\n}", 2),
+        ("#[expect(unused, reason = \"the doors\")]\nfn f() {}", 1),
+        ("#[cfg(test)]\nmod tests {\n    /// The doors.\n    fn f() {}\n}", 3),
+    ] {
+        assert_eq!(found_in_source(text), [(line, "doors")], "{text}");
+    }
+}
+
+#[test]
+fn names_in_code_and_strings_of_tests_are_not_read() {
+    for text in [
+        "fn doors() {}",
+        "/// See [`crate::doors`] and `doors.rs` and `pool/doors`.\nfn f() {}",
+        "fn f() { format!(\"{doors} {doors:?}\"); }",
+        "#[cfg(test)]\nmod tests {\n    fn f() { g(\"doors\", format!(\"doors\")); }\n}",
+        "// doors\nfn f() {}",
+        "fn f() { indoors(\"indoors, of doorsteps\") }",
+    ] {
+        assert_eq!(found_in_source(text), [], "{text}");
+    }
+    let file = |path: &str, text: &str| (path.to_owned(), text.to_owned());
+    let files = [
+        file("src/a.rs", "#[cfg(test)] mod tests; mod b;"),
+        file("src/a/tests.rs", "mod c; const A: &str = \"doors\";"),
+        file("src/a/tests/c.rs", "const A: &str = \"doors\";"),
+        file("src/a/b.rs", "const A: &str = \"doors\";"),
+    ];
+    let parsed = parsed(&files).into_iter().map(|(path, source)| (path, source.passages));
+    assert_eq!(findings(parsed).into_keys().collect::<Vec<_>>(), ["src/a/b.rs"]);
+}
+
+#[test]
+fn a_phrase_is_found_across_lines_but_not_across_sentences_and_paragraphs() {
+    assert_eq!(found_in("A.md", "it goes\non\n"), [(1, "goes on")]);
+    assert_eq!(found_in("a.wit", "/// It goes\n/// on.\n"), [(1, "goes on")]);
+    assert_eq!(found_in_source("/// It Goes\n/// on.\nfn f() {}"), [(1, "goes on")]);
+    for apart in ["it goes. On", "it goes\n\non", "- it goes\n- on", "it goes, on"] {
+        assert_eq!(found_in("A.md", apart), [], "{apart}");
+    }
+    assert_eq!(found_in_source("/// It goes\n///\n/// on.\nfn f() {}"), []);
+}
+
+#[test]
+fn an_entry_of_the_list_excuses_its_files_until_they_are_clean() {
+    let of = |paths: &[&str]| -> Findings {
+        paths.iter().map(|path| ((*path).to_owned(), vec![format!("{path}:1")])).collect()
+    };
+    let found = of(&["a/src/b.rs", "c.md"]);
+    assert_eq!(wrong(&found, &["a/src", "c.md"]), [""; 0]);
+    assert_eq!(wrong(&found, &["a/src"]), ["c.md:1"]);
+    assert_eq!(wrong(&found, &["a/s", "c.md"]).len(), 2);
+    let clean = wrong(&of(&["c.md"]), &["a/src", "c.md"]);
+    assert_eq!(clean, ["a/src is clean or missing: remove it from NOT_YET"]);
+}
+
+#[test]
+fn tests_are_found_by_name_however_they_are_made() {
+    let text = "#[test]\nfn one() {}\nmod tests {\n    #[tokio::test]\n    async fn two() {}\n}\n\
+                proptest! {\n    #[test]\n    fn three(a in 0..9) {}\n    fn none() {}\n}\nfn no() {}";
+    let source = Source::read(text, true).expect("the text parses");
+    let names: Vec<_> = source.tests.iter().map(|it| (it.line, it.text.as_str())).collect();
+    assert_eq!(names, [(2, "one"), (5, "two"), (9, "three")]);
+}
+
+#[test]
+fn a_long_sentence_is_found_by_its_words() {
+    let sentence = |words: usize| format!("{} end.", "word, ".repeat(words - 1));
+    let lengths = |text: &str| -> Vec<_> {
+        document("a.5", text).iter().flat_map(|passage| longer_than(35, passage)).collect()
+    };
+    assert_eq!(lengths(&format!("{}\n{}\n", sentence(35), sentence(36))), [(2, 36)]);
+    assert_eq!(
+        lengths(&format!("{}\n.Xr a 1 .\n{}\n", "word ".repeat(34), sentence(9))),
+        [(1, 36)]
+    );
+    assert_eq!(lengths(&format!("{}\n.Pp\n{}\n", "word ".repeat(34), sentence(9))), []);
+}
