@@ -35,12 +35,12 @@ use std::{
     pin::{Pin, pin},
     sync::{
         Arc, Mutex, PoisonError,
-        atomic::{AtomicBool, Ordering::Relaxed},
+        atomic::{AtomicBool, AtomicU32, Ordering::Relaxed},
     },
-    task::{Context, Poll},
+    task::{Context, Poll, Waker},
     time::Instant,
 };
-use tokio::time::sleep;
+use tokio::{task::coop, time::sleep};
 use tracing::{debug, warn};
 use wasmtime::{AsContextMut, PoolConcurrencyLimitError, Store, component::Accessor};
 use wasmtime_wasi_http::{WasiHttpView, handler::Prepared};
@@ -114,8 +114,8 @@ struct Worker<'a> {
     handing_over: Deadline,
     /// It has been ready.
     ready: AtomicBool,
-    /// The inside was idle since it took its last request, so it may take another one.
-    settled: AtomicBool,
+    /// How many calls the inside took since its event loop was last at rest.
+    since_rest: AtomicU32,
     /// Its place in the crew, if it takes work from the queue.
     place: Mutex<Option<WorkerSlot>>,
 }
@@ -126,9 +126,9 @@ impl<'a> Worker<'a> {
         vitals: &'a Arc<WorkerHandle>,
         place: Option<WorkerSlot>,
     ) -> Self {
-        let (ready, settled) = (AtomicBool::new(false), AtomicBool::new(false));
+        let (ready, since_rest) = (AtomicBool::new(false), AtomicU32::new(0));
         let (clock, handing_over) = Default::default();
-        Self { crew, vitals, clock, handing_over, ready, settled, place: Mutex::new(place) }
+        Self { crew, vitals, clock, handing_over, ready, since_rest, place: Mutex::new(place) }
     }
 
     /// Lives its life; also says whether it had been ready.
@@ -159,19 +159,29 @@ impl<'a> Worker<'a> {
     async fn outside(&self, mut inside: Pin<&mut impl Future<Output = Ended>>) -> Ended {
         let (mut alarm, mut handover_alarm) = (Timer::default(), Timer::default());
         let mut gate = self.crew.shared.quota.clone().map(QuotaGate::new);
+        let waker = Waker::from(self.vitals.clone());
         poll_fn(|cx| {
             self.vitals.register(cx.waker());
-            // Behind a closed gate the inside stands still, and whoever wants the worker gone is heard all the same.
+            // Behind a closed gate the inside stands still, and a request to end the worker is heard all the same.
+            let mut polls = 0;
             while gate.as_mut().is_none_or(|gate| gate.poll_open(cx).is_ready()) {
+                let mut inner = Context::from_waker(&waker);
+                self.vitals.clear_woken();
                 let polled = match &gate {
-                    None => inside.as_mut().poll(cx),
-                    Some(gate) => gate.charged(|| inside.as_mut().poll(cx)),
+                    None => inside.as_mut().poll(&mut inner),
+                    Some(gate) => gate.charged(|| inside.as_mut().poll(&mut inner)),
                 };
                 if polled.is_ready() {
                     return polled;
                 }
-                // It is idle or waits for something, so it may be asked once more whether it takes more work.
-                if self.settled.swap(true, Relaxed) {
+                polls += 1;
+                if self.vitals.is_woken() {
+                    // There is more to do, so its event loop is not at rest. This task is on its way to its next turn
+                    // already: others, such as those that read responses, have theirs before.
+                    if polls == POLLS_PER_TURN || !coop::has_budget_remaining() {
+                        break;
+                    }
+                } else if self.since_rest.swap(0, Relaxed) == 0 {
                     break;
                 }
             }
@@ -316,7 +326,7 @@ impl<'a> Worker<'a> {
 
         let take = |job: Job, taken: &mut u32| {
             // A guest at work takes the processor first of all, so others should take the next request.
-            self.settled.store(false, Relaxed);
+            self.since_rest.fetch_add(1, Relaxed);
             *taken += 1;
             let handler = exports.http.as_ref()?;
             let prepared = accessor.with(|mut store| {
@@ -395,7 +405,7 @@ impl<'a> Worker<'a> {
                     && errand.lets_work()
                     && calls.len() < terms.concurrency
                     && !self.vitals.is_full(terms.concurrency)
-                    && (calls.is_empty() || self.settled.load(Relaxed))
+                    && may_take(calls.len(), self.since_rest.load(Relaxed))
                     && is_ready_for_call(accessor, exports, cx);
                 if let Some(place) = &mut place {
                     // One that serves one request keeps its place to the end: there are as many as there may be.
@@ -447,6 +457,22 @@ enum Why {
     Dismissed(StopReason),
     Recycled,
     Unhealthy(String),
+}
+
+/// How often a worker polls its instance in one turn of its own, where that has more to do each time.
+const POLLS_PER_TURN: u32 = 32;
+
+/// The most calls that a worker takes before the event loop of its instance comes to rest.
+///
+/// A call can be answered before the guest's own tasks for it have ended, such as the one that closes the body's
+/// stream. They have their turn when the loop comes to rest, so a queue that is never empty must not keep it from that:
+/// their handles would pile up until the instance reaches its limit.
+const CALLS_BETWEEN_RESTS: u32 = 8;
+
+/// Whether a worker with so many calls in progress may take another one, as far as its event loop is concerned: when
+/// the loop is at rest, all calls in progress wait for something; when there is none, no other worker is kept waiting.
+fn may_take(in_progress: usize, since_rest: u32) -> bool {
+    since_rest == 0 || (in_progress == 0 && since_rest < CALLS_BETWEEN_RESTS)
 }
 
 /// Whether the instance's handler can be called now: a guest may refuse further calls for a while.

@@ -9,7 +9,7 @@ use std::sync::{
         Ordering::{AcqRel, Acquire, Release, SeqCst},
     },
 };
-use std::task::Waker;
+use std::task::{Wake, Waker};
 
 /// One worker, seen from outside.
 pub struct WorkerHandle {
@@ -22,6 +22,7 @@ pub struct WorkerHandle {
     full: AtomicBool,
     killed: AtomicBool,
     failed: AtomicBool,
+    woken: AtomicBool,
     waker: AtomicWaker,
 }
 
@@ -37,6 +38,7 @@ impl WorkerHandle {
             full: AtomicBool::new(false),
             killed: AtomicBool::new(false),
             failed: AtomicBool::new(false),
+            woken: AtomicBool::new(false),
             waker: AtomicWaker::new(),
         })
     }
@@ -109,7 +111,29 @@ impl WorkerHandle {
         self.failed.load(Acquire)
     }
 
+    /// Forgets that it was woken.
+    pub(crate) fn clear_woken(&self) {
+        self.woken.store(false, Release);
+    }
+
+    /// Whether anything woke its instance since [`WorkerHandle::clear_woken`].
+    pub(crate) fn is_woken(&self) -> bool {
+        self.woken.load(Acquire)
+    }
+
     pub(crate) fn register(&self, waker: &Waker) {
         self.waker.register(waker);
+    }
+}
+
+/// What wakes the instance of a worker: it notes that the instance has something to do, and wakes the worker's task.
+impl Wake for WorkerHandle {
+    fn wake(self: Arc<Self>) {
+        self.wake_by_ref();
+    }
+
+    fn wake_by_ref(self: &Arc<Self>) {
+        self.woken.store(true, Release);
+        self.waker.wake();
     }
 }
