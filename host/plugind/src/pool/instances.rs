@@ -121,8 +121,7 @@ impl Pool {
     pub fn start_worker(&self) {
         self.crew.hold(false);
         if self.crew.terms.on_demand {
-            // Nothing of it is to be started before there is a request.
-            self.crew.tell(WorkerEvent::Ready { worker: 0 });
+            worker::try_instance(&self.crew);
         } else if let Some(place) = self.crew.employ() {
             worker::hire(&self.crew, place);
         }

@@ -74,6 +74,33 @@ pub(crate) fn hire(crew: &Arc<WorkerSet>, place: WorkerSlot) {
     });
 }
 
+/// Makes one instance and drops it, where every request has an instance of its own: the plugin is ready only after an
+/// instance existed.
+pub(crate) fn try_instance(crew: &Arc<WorkerSet>) {
+    if crew.dismissed().is_some() {
+        return;
+    }
+    let mut presence = crew.enter();
+    let crew = crew.clone();
+    let vitals = WorkerHandle::new(crew.number(), Heartbeat::new(crew.terms.slices_max));
+    presence.enlist(&vitals);
+    tokio::spawn(async move {
+        let worker = Worker { is_trial: true, ..Worker::new(&crew, &vitals, None) };
+        // The store is gone when this returns, so the first request has the room that the trial took.
+        let (end, was_ready) = worker.live(None).await;
+        let number = vitals.number;
+        match end {
+            End::Failed(failure) => {
+                crew.tell(WorkerEvent::Failed { worker: number, failure, starting: true });
+            }
+            _ if was_ready => crew.tell(WorkerEvent::Ready { worker: number }),
+            // The generation was dismissed meanwhile.
+            _ => (),
+        }
+        drop(presence);
+    });
+}
+
 /// Makes a worker for one request alone. `permit` is given back when it is gone.
 pub(crate) fn hire_for(crew: &Arc<WorkerSet>, job: Job, permit: impl Send + 'static) {
     let presence = crew.enter();
@@ -83,14 +110,18 @@ pub(crate) fn hire_for(crew: &Arc<WorkerSet>, job: Job, permit: impl Send + 'sta
         let vitals = WorkerHandle::new(crew.number(), Heartbeat::new(crew.terms.slices_max));
         if job.exchange.take(&vitals) {
             let worker = Worker::new(&crew, &vitals, None);
-            if let (End::Failed(failure), _) = worker.live(Some(job)).await
-                && crew.shared.journal.admit(Instant::now())
-            {
-                // It served one request, which was answered accordingly; nothing is to be restarted.
-                warn!(
+            match worker.live(Some(job)).await {
+                // No request had a part in that: the plugin cannot be instantiated. A lack of room is no fault of it.
+                (End::Failed(failure), false) if !matches!(failure, Failure::Resources(_)) => {
+                    let worker = vitals.number;
+                    crew.tell(WorkerEvent::Failed { worker, failure, starting: true });
+                }
+                // The failure concerns one request, which was answered accordingly; nothing is to be restarted.
+                (End::Failed(failure), _) if crew.shared.journal.admit(Instant::now()) => warn!(
                     plugin = %crew.linked.name, generation = crew.shared.identity.generation, worker = vitals.number,
                     result = failure.result(), error = %failure, "worker ended"
-                );
+                ),
+                _ => (),
             }
         }
         drop((exchange, permit, presence));
@@ -112,6 +143,8 @@ struct Worker<'a> {
     clock: Deadline,
     /// What it keeps is on its way out of it or into it; it answers for its health meanwhile.
     handing_over: Deadline,
+    /// It is made to see whether an instance can be made, and ends when one was.
+    is_trial: bool,
     /// It has been ready.
     ready: AtomicBool,
     /// How many calls the inside took since its event loop was last at rest.
@@ -128,7 +161,8 @@ impl<'a> Worker<'a> {
     ) -> Self {
         let (ready, since_rest) = (AtomicBool::new(false), AtomicU32::new(0));
         let (clock, handing_over) = Default::default();
-        Self { crew, vitals, clock, handing_over, ready, since_rest, place: Mutex::new(place) }
+        let place = Mutex::new(place);
+        Self { crew, vitals, clock, handing_over, is_trial: false, ready, since_rest, place }
     }
 
     /// Lives its life; also says whether it had been ready.
@@ -233,6 +267,11 @@ impl<'a> Worker<'a> {
                 return Ok(End::Failed(Failure::Resources(why)));
             }
         };
+        if self.is_trial {
+            self.clock.end(GuestCall::Start);
+            self.ready.store(true, Relaxed);
+            return Ok(End::Finished);
+        }
         store
             .run_concurrent(async |accessor| self.inside_loop(accessor, &exports, first).await)
             .await?
