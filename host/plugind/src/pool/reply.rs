@@ -194,3 +194,63 @@ impl Drop for Delivery {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::pool::{
+        call::{Call, ReplySender},
+        deadline_sweeper::DeadlineSweeper,
+    };
+    use std::time::Duration;
+
+    /// A call that waits, as a worker sees it, and its reply, as the caller sees it.
+    fn pending(call: &Call) -> (Arc<InFlight>, ReplySender, PendingReply) {
+        let sweeper = DeadlineSweeper::start(Duration::from_millis(100), None);
+        let in_flight = sweeper.begin();
+        let (sender, receiver) = call.channel();
+        let reply = PendingReply::new(in_flight.clone(), receiver, OwnInstance::default());
+        (in_flight, sender, reply)
+    }
+
+    #[tokio::test]
+    async fn a_connection_and_a_datagram_have_replies_of_their_own() {
+        let (stream, _) = tokio::io::duplex(1);
+        let (_, sender, reply) = pending(&Call::Stream(Box::new(stream)));
+        let ReplySender::Stream(sender) = sender else { panic!("it is for a connection") };
+        sender.send(Ok(())).unwrap();
+        assert!(matches!(reply.await, Ok(Reply::Stream)));
+
+        let (_, sender, reply) = pending(&Call::Datagram(Bytes::from_static(b"ping")));
+        let ReplySender::Datagram(sender) = sender else { panic!("it is for a datagram") };
+        sender.send(Ok(Some(Bytes::from_static(b"pong")))).unwrap();
+        assert!(matches!(reply.await, Ok(Reply::Datagram(Some(pong))) if pong == "pong"));
+    }
+
+    #[tokio::test]
+    async fn a_call_that_is_given_back_comes_back_whole() {
+        let call = Call::Datagram(Bytes::from_static(b"ping"));
+        let (in_flight, sender, reply) = pending(&call);
+        in_flight.give_back(call);
+        drop(sender);
+        let Err(NotServed::Draining(Call::Datagram(bytes))) = reply.await else {
+            panic!("it was given back")
+        };
+        assert_eq!(bytes, "ping");
+    }
+
+    #[tokio::test]
+    async fn a_call_that_nothing_takes_is_refused_as_busy() {
+        let (_, sender, reply) = pending(&Call::Datagram(Bytes::new()));
+        assert!(matches!(reply.await, Err(NotServed::Busy)));
+        drop(sender);
+    }
+
+    #[tokio::test]
+    async fn a_failure_is_the_one_that_the_worker_noted() {
+        let (in_flight, sender, reply) = pending(&Call::Datagram(Bytes::new()));
+        in_flight.note(CallFailure::NoRoom);
+        drop(sender);
+        assert!(matches!(reply.await, Err(NotServed::Busy)));
+    }
+}
