@@ -115,14 +115,21 @@ impl<'a> Serving<'a> {
                 }
             }
         }
-        let ended = self.calls.is_empty()
-            && !self.transfer.is_under_way()
-            && self.leaving.is_some()
-            && self.accessor.poll_no_interesting_tasks(cx).is_ready();
+        let ended = self.leaving.is_some() && self.has_ended(cx);
         match self.leaving.take_if(|_| ended) {
             Some(why) => Poll::Ready(Ok(why)),
             None => Poll::Pending,
         }
+    }
+
+    /// Whether nothing is left of its calls. Other tasks of a guest with a lifecycle are for its `stop` to end.
+    fn has_ended(&self, cx: &mut Context<'_>) -> bool {
+        self.calls.is_empty()
+            && !self.transfer.is_under_way()
+            && match self.exports.lifecycle {
+                Some(_) => !self.worker.handle.is_full(1),
+                None => self.accessor.poll_no_interesting_tasks(cx).is_ready(),
+            }
     }
 
     /// What it sees of itself.

@@ -344,6 +344,12 @@ impl<'a> Worker<'a> {
                 self.deadline.begin(GuestCall::Stop, self.set.config.timeout_stop);
             }
             lifecycle.call_stop(accessor, reason).await?;
+            // What the guest still has to do besides its calls has the rest of the time.
+            poll_fn(|cx| {
+                self.handle.heartbeat.beat();
+                accessor.poll_no_interesting_tasks(cx)
+            })
+            .await;
         }
         Ok(end)
     }
