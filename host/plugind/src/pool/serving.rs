@@ -4,7 +4,6 @@
 use crate::{
     pool::{
         call::{Call, HttpSender, ReplySender},
-        deadline::GuestCall,
         decision::{Decision, View, Why},
         failure::CallFailure,
         health::Health,
@@ -226,19 +225,13 @@ impl<'a> Serving<'a> {
     /// Takes no more calls.
     fn leave(&mut self, why: Why) {
         let set = self.worker.set;
-        match why {
-            // This generation has its time from now on, however much of it the calls in progress take.
-            Why::Draining(_) => {
-                self.worker.deadline.begin(GuestCall::Stop, set.config.timeout_stop);
-            }
-            // The next one need not wait for this one's end, nor for a call.
-            Why::Recycled if !set.config.serve_one() => {
-                if let Some(slot) = &mut self.slot {
-                    slot.leave();
-                    set.report(WorkerEvent::Aged);
-                }
-            }
-            Why::Recycled | Why::Unhealthy(_) => (),
+        // The next one need not wait for this one's end, nor for a call.
+        if why == Why::Recycled
+            && !set.config.serve_one()
+            && let Some(slot) = &mut self.slot
+        {
+            slot.leave();
+            set.report(WorkerEvent::Aged);
         }
         self.leaving.get_or_insert(why);
     }

@@ -163,15 +163,17 @@ pub(super) struct Worker<'a> {
     pub(super) transfer_deadline: Deadline,
     /// It has been ready.
     ready: AtomicBool,
+    /// The deadline of its stop has begun, since its generation drains.
+    stop_timed: AtomicBool,
     /// How many calls the inside took since its event loop was last at rest.
     pub(super) since_rest: AtomicU32,
 }
 
 impl<'a> Worker<'a> {
     fn new(set: &'a Arc<WorkerSet>, handle: &'a Arc<WorkerHandle>) -> Self {
-        let (ready, since_rest) = (AtomicBool::new(false), AtomicU32::new(0));
+        let (ready, stop_timed, since_rest) = Default::default();
         let (deadline, transfer_deadline) = Default::default();
-        Self { set, handle, deadline, transfer_deadline, ready, since_rest }
+        Self { set, handle, deadline, transfer_deadline, ready, stop_timed, since_rest }
     }
 
     /// Runs until it ends; also says whether it had been ready.
@@ -213,6 +215,7 @@ impl<'a> Worker<'a> {
             if let Some(end) = self.ended_from_outside() {
                 return Poll::Ready(Ok(Ok(end)));
             }
+            self.time_stop();
             self.deadline.heed(&self.handle.heartbeat);
             let failure = match timer.poll(&self.deadline, cx) {
                 Poll::Pending => transfer_timer.poll(&self.transfer_deadline, cx),
@@ -255,6 +258,15 @@ impl<'a> Worker<'a> {
             }
         }
         Poll::Pending
+    }
+
+    /// Begins the deadline of the stop when the generation drains, however much of the time its calls take: here, since a
+    /// guest that spins keeps the inside from being reached.
+    fn time_stop(&self) {
+        let is_serving = self.ready.load(Relaxed) && !self.set.config.on_demand;
+        if is_serving && self.set.draining().is_some() && !self.stop_timed.swap(true, Relaxed) {
+            self.deadline.begin(GuestCall::Stop, self.set.config.timeout_stop);
+        }
     }
 
     /// How it ends, if somebody outside wants it to end and nothing keeps it.
