@@ -1,7 +1,7 @@
 //! The instances of one generation of a plugin, as everybody else sees them: requests go in, responses come out.
 
 use crate::{
-    base::{name::PluginName, quantity::Bytes},
+    base::name::PluginName,
     journal::Journal,
     plugin::manifest::{Manifest, Mode},
     pool::{
@@ -11,20 +11,16 @@ use crate::{
         workers::{Job, PoolConfig, WorkerEvent, WorkerSet},
     },
     runtime::engine::SLICE,
-    world::{
-        self, bindings::exports::plugind::plugin::lifecycle::StopReason, identity, journal,
-        link::Linked, memory, quota,
-    },
+    world::{self, bindings::exports::plugind::plugin::lifecycle::StopReason, link::Linked},
 };
 use async_channel::TrySendError;
 use futures::channel::oneshot;
 use std::{
     sync::{Arc, PoisonError},
     thread::available_parallelism,
-    time::{Duration, Instant},
+    time::Duration,
 };
 use tokio::sync::Semaphore;
-use wasmtime_wasi_config::WasiConfigVariables;
 use wasmtime_wasi_http::WasiBody;
 
 /// The most workers of a shared plugin, unless its manifest says otherwise: more than cores are of no use.
@@ -67,34 +63,16 @@ impl Pool {
         tell: impl Fn(WorkerEvent) + Send + Sync + 'static,
     ) -> Arc<Self> {
         let terms = PoolConfig::of(&linked);
-        let limits = &linked.manifest.limits;
-        let bytes = |Bytes(bytes)| usize::try_from(bytes).unwrap_or(usize::MAX);
-        let (all, each) = (bytes(limits.memory_max), bytes(limits.instance_memory_max));
-        let config = linked.manifest.config.iter();
-        let config = WasiConfigVariables::from_iter(config.map(|(k, v)| (k.clone(), v.clone())));
-        let shared = world::Shared {
-            identity: Arc::new(identity::Shared { plugin: linked.name.clone(), generation }),
-            journal: Arc::new(journal::Shared::new(
-                linked.name.clone(),
-                generation,
-                journal,
-                limits.log_rate,
-            )),
-            notify: Arc::default(),
-            memory: Arc::new(memory::Shared::new(all, each)),
-            config: Arc::new(config),
-            granted: linked.granted.clone(),
-            quota: limits
-                .cpu_quota
-                .map(|quota| Arc::new(quota::Shared::new(quota, Instant::now()))),
-        };
+        let granted = linked.granted.clone();
+        let shared =
+            world::Shared::new(&linked.name, generation, &linked.manifest, granted, journal);
         let watch = DeadlineSweeper::start(
-            limits.request_timeout,
+            linked.manifest.limits.request_timeout,
             terms.serve_one().then_some(terms.timeout_stop),
         );
         let (sender, receiver) = async_channel::bounded(QUEUE);
         let room = Arc::new(Semaphore::new(terms.workers));
-        let crew = WorkerSet::new(linked, shared, terms, receiver, watch, Box::new(tell));
+        let crew = WorkerSet::new(linked, Arc::new(shared), terms, receiver, watch, Box::new(tell));
         tokio::spawn(mind_shortage(crew.clone()));
         Arc::new(Self { crew, queue: sender, room })
     }

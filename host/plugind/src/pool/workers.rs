@@ -118,7 +118,7 @@ pub struct WorkerSet {
     /// What they are made from.
     pub linked: Linked,
     /// What their instances have in common.
-    pub shared: world::Shared,
+    pub shared: Arc<world::Shared>,
     /// What they are used for.
     pub terms: PoolConfig,
     /// Requests that wait for a worker. Closed when the crew is dismissed.
@@ -146,7 +146,7 @@ pub struct WorkerSet {
 impl WorkerSet {
     pub(crate) fn new(
         linked: Linked,
-        shared: world::Shared,
+        shared: Arc<world::Shared>,
         terms: PoolConfig,
         queue: async_channel::Receiver<Job>,
         watch: Arc<DeadlineSweeper>,

@@ -6,10 +6,11 @@ use crate::{
     journal::{Journal, LogEntry, messages::SAYS_TOO_MUCH},
 };
 use std::{
-    sync::{Arc, Mutex, PoisonError},
+    sync::{Mutex, PoisonError},
     time::Instant,
 };
 use tracing::warn;
+use wasmtime::component::HasData;
 
 /// The longest message, in bytes: with its fields it fits one datagram to journald.
 pub(super) const MESSAGE_MAX: usize = 48 << 10;
@@ -29,10 +30,10 @@ pub struct Shared {
     window: Mutex<Window>,
 }
 
-/// What was said since when.
+/// How much of the rate was used since when, and how many entries were dropped.
 struct Window {
     since: Instant,
-    said: u32,
+    used: u32,
     dropped: u64,
 }
 
@@ -40,30 +41,33 @@ impl Shared {
     /// A way to `journal` for what instances of this `generation` of `plugin` say, so much in a time.
     #[must_use]
     pub fn new(plugin: PluginName, generation: u64, journal: Journal, rate: Rate) -> Self {
-        let window = Mutex::new(Window { since: Instant::now(), said: 0, dropped: 0 });
+        let window = Mutex::new(Window { since: Instant::now(), used: 0, dropped: 0 });
         Self { plugin, generation, journal, rate, window }
     }
 
-    /// Writes down what an instance says, unless it says too much.
-    pub fn send(&self, priority: Priority, message: &str, fields: &[(String, String)]) {
-        if !self.journal.keeps(priority) || !self.admit(Instant::now()) {
+    /// Writes an entry of an instance, unless the rate is used up.
+    pub(super) fn send<'a>(
+        &self,
+        priority: Priority,
+        message: &str,
+        fields: impl Iterator<Item = (&'a str, &'a str)> + Clone,
+    ) {
+        if !self.journal.keeps(priority) {
             return;
         }
-        let message = cut(message, MESSAGE_MAX);
-        let fields: Vec<_> = fields
-            .iter()
+        let fields = fields
             .filter(|(name, _)| !name.is_empty())
             .take(FIELDS_MAX)
-            .map(|(name, value)| {
-                (field_name(name), value[..value.floor_char_boundary(VALUE_MAX)].to_owned())
-            })
-            .collect();
+            .map(|(name, value)| (name, &value[..value.floor_char_boundary(VALUE_MAX)]));
+        if !self.admit(Instant::now()) {
+            return;
+        }
         self.journal.send(LogEntry {
             plugin: &self.plugin,
             generation: self.generation,
             priority,
-            message: &message,
-            fields,
+            message: &cut(message, MESSAGE_MAX),
+            fields: fields.map(|(name, value)| (field_name(name), value.to_owned())).collect(),
         });
     }
 
@@ -71,19 +75,19 @@ impl Shared {
     pub fn admit(&self, now: Instant) -> bool {
         let mut window = self.window.lock().unwrap_or_else(PoisonError::into_inner);
         if now.duration_since(window.since) >= self.rate.every {
-            self.tell(window.dropped);
-            *window = Window { since: now, said: 0, dropped: 0 };
+            self.report(window.dropped);
+            *window = Window { since: now, used: 0, dropped: 0 };
         }
-        let admitted = window.said < self.rate.count;
+        let admitted = window.used < self.rate.count;
         if admitted {
-            window.said += 1;
+            window.used += 1;
         } else {
             window.dropped += 1;
         }
         admitted
     }
 
-    fn tell(&self, dropped: u64) {
+    fn report(&self, dropped: u64) {
         if dropped > 0 {
             let (plugin, generation, count) = (&self.plugin, self.generation, dropped);
             warn!(message_id = SAYS_TOO_MUCH, %plugin, generation, count, "plugin says too much, entries dropped");
@@ -94,18 +98,23 @@ impl Shared {
 impl Drop for Shared {
     fn drop(&mut self) {
         let dropped = self.window.get_mut().unwrap_or_else(PoisonError::into_inner).dropped;
-        self.tell(dropped);
+        self.report(dropped);
     }
 }
 
-/// One instance's way to the journal.
-pub(super) struct Guest {
-    pub(super) shared: Arc<Shared>,
+impl HasData for Shared {
+    type Data<'a> = Guest<'a>;
 }
 
-impl Host for Guest {
+/// One instance's way to the journal.
+pub struct Guest<'a> {
+    pub(super) shared: &'a Shared,
+}
+
+impl Host for Guest<'_> {
     fn send(&mut self, priority: GuestPriority, message: String, fields: Vec<(String, String)>) {
-        self.shared.send(priority.into(), &message, &fields);
+        let fields = fields.iter().map(|(name, value)| (name.as_str(), value.as_str()));
+        self.shared.send(priority.into(), &message, fields);
     }
 
     fn enabled(&mut self, priority: GuestPriority) -> bool {
@@ -154,12 +163,16 @@ mod tests {
         assert_eq!(field_name(&"ä".repeat(100)), "-".repeat(NAME_MAX));
     }
 
-    #[test]
-    fn past_its_rate_a_plugin_is_heard_again_in_the_next_window() {
+    fn with_rate(count: u32) -> Shared {
         let (journal, _) =
             journal::start(Priority::Error, crate::systemd::environment::LogTarget::Lines).unwrap();
-        let rate = Rate { count: 2, every: Duration::from_secs(10) };
-        let shared = Shared::new("chatty".parse().unwrap(), 1, journal, rate);
+        let rate = Rate { count, every: Duration::from_secs(10) };
+        Shared::new("chatty".parse().unwrap(), 1, journal, rate)
+    }
+
+    #[test]
+    fn past_its_rate_a_plugin_is_heard_again_in_the_next_window() {
+        let shared = with_rate(2);
         let start = Instant::now();
         let admitted = |seconds| shared.admit(start + Duration::from_secs(seconds));
         assert_eq!(
