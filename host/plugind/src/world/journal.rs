@@ -12,6 +12,8 @@ use std::{
 use tracing::warn;
 use wasmtime::component::HasData;
 
+/// An entry counts once for each so many bytes that it has, or begins, so that `log-rate` bounds both.
+const COUNTED: usize = 1 << 10;
 /// The longest message, in bytes: with its fields it fits one datagram to journald.
 pub(super) const MESSAGE_MAX: usize = 48 << 10;
 /// The most fields of an entry.
@@ -59,7 +61,9 @@ impl Shared {
             .filter(|(name, _)| !name.is_empty())
             .take(FIELDS_MAX)
             .map(|(name, value)| (name, &value[..value.floor_char_boundary(VALUE_MAX)]));
-        if !self.admit(Instant::now()) {
+        let of_fields = fields.clone().map(|(name, value)| name.len().min(NAME_MAX) + value.len());
+        let length = message.len().min(MESSAGE_MAX) + of_fields.sum::<usize>();
+        if !self.admit_length(length, Instant::now()) {
             return;
         }
         self.journal.send(LogEntry {
@@ -73,6 +77,11 @@ impl Shared {
 
     /// Whether one more entry is within the rate at `now`; if not it is counted.
     pub fn admit(&self, now: Instant) -> bool {
+        self.admit_length(0, now)
+    }
+
+    /// The same for an entry of so many bytes. It is admitted as a whole, as long as anything is left of the rate.
+    fn admit_length(&self, bytes: usize, now: Instant) -> bool {
         let mut window = self.window.lock().unwrap_or_else(PoisonError::into_inner);
         if now.duration_since(window.since) >= self.rate.every {
             self.report(window.dropped);
@@ -80,7 +89,8 @@ impl Shared {
         }
         let admitted = window.used < self.rate.count;
         if admitted {
-            window.used += 1;
+            let counts = u32::try_from(bytes.div_ceil(COUNTED)).unwrap_or(u32::MAX);
+            window.used = window.used.saturating_add(counts.max(1));
         } else {
             window.dropped += 1;
         }
@@ -168,6 +178,23 @@ mod tests {
             journal::start(Priority::Error, crate::systemd::environment::LogTarget::Lines).unwrap();
         let rate = Rate { count, every: Duration::from_secs(10) };
         Shared::new("chatty".parse().unwrap(), 1, journal, rate)
+    }
+
+    #[test]
+    fn the_rate_bounds_bytes_as_well_as_entries() {
+        let start = Instant::now();
+        let admitted = |count, bytes: usize| {
+            let shared = with_rate(count);
+            (0..10_000).take_while(|_| shared.admit_length(bytes, start)).count()
+        };
+        for (bytes, entries) in
+            [(0, 1000), (1, 1000), (1024, 1000), (1025, 500), (10 << 10, 100), (MESSAGE_MAX, 21)]
+        {
+            assert_eq!(admitted(1000, bytes), entries, "{bytes}");
+        }
+        assert_eq!(admitted(1, MESSAGE_MAX), 1, "an entry is never too long for a rate");
+        assert_eq!(admitted(0, 1), 0);
+        assert_eq!(admitted(u32::MAX, usize::MAX), 1);
     }
 
     #[test]
