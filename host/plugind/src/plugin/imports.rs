@@ -67,6 +67,7 @@ mod tests {
             ("wasi:io/pol@0.2.6", "the nearest that it has is wasi:io/poll"),
             ("wasi:http/types@0.1.0", "has wasi:http/types@0.2 and wasi:http/types@0.3"),
             ("wasi:http/types@0.3.0-rc-2025-09-16", "rebuild it against that"),
+            ("wasi:logging/logging", "has wasi:logging/logging@0.1.0-draft"),
             ("plugind:plugin/journal@0.2.0", "has plugind:plugin/journal@0.1"),
             ("plugind:plugin/undertow@0.2.0", "speaks plugind:plugin@0.1"),
             ("plugind:plugin/undertow@0.1.0", "use a newer plugind"),

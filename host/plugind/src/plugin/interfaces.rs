@@ -103,6 +103,10 @@ interfaces! {
         free("wasi:io/poll", P2),
         free("wasi:io/streams", P2),
     ];
+    /// `wasi:logging`
+    Logging: [
+        free("wasi:logging/logging", &["0.1.0-draft"]),
+    ];
     /// `wasi:random`
     Random: [
         free("wasi:random/insecure", WASI),
@@ -267,6 +271,7 @@ mod tests {
         for name in [
             "wasi:io/poll@0.2.99",
             "wasi:http/types@0.3.0",
+            "wasi:logging/logging@0.1.0-draft",
             "plugind:plugin/journal@0.1.7",
         ] {
             assert!(find(name).is_some(), "{name}");

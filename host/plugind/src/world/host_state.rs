@@ -11,7 +11,7 @@ use crate::{
         config, credentials,
         granted::Granted,
         heartbeat::{Heartbeat, Watch},
-        identity, journal,
+        identity, journal, logging,
         memory::{self, Refused},
         network, notify, outgoing, output, quota,
     },
@@ -150,6 +150,10 @@ impl HostState {
 
     pub(super) fn journal(&mut self) -> journal::Guest<'_> {
         journal::Guest { shared: &self.shared.journal }
+    }
+
+    pub(super) fn logging(&mut self) -> logging::Guest<'_> {
+        logging::Guest { journal: &self.shared.journal }
     }
 
     pub(super) fn lookup(&mut self) -> network::LookupView<'_> {

@@ -3,10 +3,11 @@
 use crate::{
     plugin::interfaces::Interface,
     world::{
-        bindings::plugind::plugin,
+        bindings::{logging::wasi::logging, plugind::plugin},
         credentials,
         host_state::HostState,
         identity, journal,
+        logging::Logging,
         network::Lookup,
         notify,
     },
@@ -53,6 +54,9 @@ fn link(interface: Interface) -> fn(&mut Host) -> Result<()> {
             http_p3::add_to_linker(to)
         },
         Interface::Io => io,
+        Interface::Logging => {
+            |to| logging::logging::add_to_linker::<_, Logging>(to, HostState::logging)
+        }
         Interface::Random => random,
         Interface::Sockets => sockets,
         Interface::Credentials => |to| {
@@ -184,7 +188,7 @@ mod tests {
     fn an_import_is_missing_exactly_where_the_linker_does_not_have_it() {
         let mut linker = linker(&engine()).unwrap();
         for import in all_imports() {
-            for track in ["0.1", "0.2", "0.3", "0.2.0-rc.1"] {
+            for track in ["0.1", "0.2", "0.3", "0.2.0-rc.1", "0.1.0-draft"] {
                 let name = format!("{}@{}", import.name, version(track));
                 assert_eq!(has(&mut linker, &name), missing(&name).is_none(), "{name}");
             }

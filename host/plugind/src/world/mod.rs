@@ -8,6 +8,7 @@ pub mod credentials;
 pub mod files;
 pub mod identity;
 pub mod journal;
+mod logging;
 pub mod memory;
 pub mod network;
 pub mod heartbeat;
