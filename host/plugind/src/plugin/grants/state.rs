@@ -1,6 +1,9 @@
 //! `grants.state`: a directory of the plugin's own.
 
-use crate::{config::Table, plugin::grants::unit_need::UnitNeed};
+use crate::{
+    config::Table,
+    plugin::{grants::unit_need::UnitNeed, interfaces::Grant},
+};
 use std::path::{Path, PathBuf};
 
 /// Where a plugin finds the directory of its own.
@@ -11,7 +14,7 @@ pub(super) fn read(table: &Table<'_>, directories: &[PathBuf]) -> bool {
     let state = table.boolean("state").unwrap_or(false);
     if state && directories.iter().any(|path| path == Path::new(STATE)) {
         table.complain_about(
-            "read",
+            Grant::Read.key(),
             format!("grants.read has {STATE}, which is the plugin's own by grants.state"),
         );
     }
