@@ -2,6 +2,8 @@
 
 #[path = "man/events.rs"]
 mod events;
+#[path = "man/interfaces.rs"]
+mod interfaces;
 
 use plugind_tests::{messages, program};
 use std::{
@@ -160,10 +162,10 @@ fn the_manual_of_the_tool_has_its_commands_and_options_and_no_others() {
     assert_eq!(listed, all);
 }
 
-/// The keys that this source reads.
-fn keys_of(source: &str) -> BTreeSet<String> {
+/// The keys that this source reads; of `table`, unless it says otherwise.
+fn keys_of(source: &str, table: &str) -> BTreeSet<String> {
     let source = read(&below_host("plugind/src").join(source));
-    let mut read = Keys { table: String::new(), keys: BTreeSet::new() };
+    let mut read = Keys { table: table.to_owned(), keys: BTreeSet::new() };
     read.visit_file(&syn::parse_file(&source).expect("the compiler takes it, too"));
     read.keys
 }
@@ -187,16 +189,42 @@ fn keys_in(name: &str) -> BTreeSet<String> {
 
 #[test]
 fn the_manuals_of_manifest_and_settings_have_the_keys_that_are_read_and_no_others() {
-    let manifest =
-        ["plugin/manifest.rs", "plugin/serve.rs", "plugin/grants.rs", "plugin/handover.rs"];
-    for (page, sources, one) in [
-        ("plugind-plugin.5", &manifest[..], "service.restart-sec"),
-        ("plugind.toml.5", &["settings.rs"], "compile.memory-max"),
+    let manifest = ["manifest", "serve", "handover"].map(|name| format!("plugin/{name}.rs"));
+    let settings = ["config/settings.rs".to_owned()];
+    for (page, sources, grants, one) in [
+        ("plugind-plugin.5", &manifest[..], grant_keys(), "service.restart-sec"),
+        ("plugind.toml.5", &settings, BTreeSet::new(), "compile.memory-max"),
     ] {
-        let read: BTreeSet<_> = sources.iter().flat_map(|source| keys_of(source)).collect();
+        let mut read: BTreeSet<_> = sources.iter().flat_map(|source| keys_of(source, "")).collect();
+        read.extend(grants.iter().map(|key| format!("grants.{key}")));
         assert!(read.contains(one), "{sources:?} are not understood: {read:?}");
         assert_eq!(keys_in(page), read, "{page}");
     }
+}
+
+#[test]
+fn each_grant_of_the_table_has_a_file_that_reads_its_key_and_no_other() {
+    let keys = grant_keys();
+    assert!(keys.contains("environment"), "the table is not understood: {keys:?}");
+    for key in keys {
+        let source = format!("plugin/grants/{}.rs", key.replace('-', "_"));
+        assert_eq!(keys_of(&source, ""), [key].into(), "{source}");
+    }
+}
+
+#[test]
+fn the_manual_of_the_manifest_has_the_interfaces_of_the_table_and_no_others() {
+    let table = interfaces::in_source(&table_of_interfaces());
+    assert!(table.contains("wasi:cli/exit@0.2"), "the table is not understood: {table:?}");
+    assert_eq!(interfaces::in_page(&page("plugind-plugin.5")), table);
+}
+
+fn table_of_interfaces() -> String {
+    read(&below_host("plugind/src/plugin/interfaces.rs"))
+}
+
+fn grant_keys() -> BTreeSet<String> {
+    interfaces::grants_in_source(&table_of_interfaces())
 }
 
 /// All sources below a directory.

@@ -4,6 +4,8 @@ use plugind_tests::{Daemon, Log, Tree};
 
 /// The least that must be kept of a long text, and the most.
 const KEPT: std::ops::Range<usize> = 40_000..60_000;
+/// A rate for everything that the guest `forges` writes, which is more than a plugin may write by default.
+const PLENTY: &str = "[limits]\nlog-rate = \"10000/10s\"\n";
 
 /// Every line is one event: a priority, who speaks, and nothing that ends a line or steers a terminal.
 fn assert_orderly(log: &Log) {
@@ -52,6 +54,45 @@ fn what_a_plugin_says_is_told_with_its_name_priority_and_fields() {
 }
 
 #[test]
+fn wasi_logging_writes_the_level_as_a_priority_and_the_context_as_a_field() {
+    let daemon = Daemon::start_with(&Tree::new().with("writes_logs"), &["--log", "debug"]);
+    assert_eq!(daemon.get("/writes-logs/log").status(), 200);
+    for line in [
+        "debug   plugind[writes-logs]: a trace entry context=\"orders and payments\"",
+        "debug   plugind[writes-logs]: a debug entry context=\"orders and payments\"",
+        "info    plugind[writes-logs]: an info entry context=\"orders and payments\"",
+        "warning plugind[writes-logs]: a warn entry context=\"orders and payments\"",
+        "err     plugind[writes-logs]: an error entry context=\"orders and payments\"",
+        "crit    plugind[writes-logs]: a critical entry context=\"orders and payments\"",
+        "info    plugind[writes-logs]: without a context",
+        "err     plugind[writes-logs]: of\\u{a}text context=\"two\\u{a}lines\"",
+    ] {
+        daemon.log.wait_for(&[line]);
+        assert_eq!(daemon.log.all().iter().filter(|other| *other == line).count(), 1, "{line}");
+    }
+    assert_orderly(&daemon.log);
+}
+
+#[test]
+fn entries_of_wasi_logging_are_bounded_by_the_log_rate_and_in_length() {
+    let rate = "[limits]\nlog-rate = \"200/1h\"\n";
+    let tree = Tree::new().with_manifest("writes_logs", rate);
+    let daemon = Daemon::start(&tree);
+    assert_eq!(daemon.get("/writes-logs/long").status(), 200);
+    assert_eq!(daemon.get("/writes-logs/flood/10000").status(), 200);
+    // What was dropped is counted when the version ends.
+    tree.put("writes-logs.toml", "description = \"another version\"\n");
+    assert!(daemon.reload().contains("changed=1"));
+    daemon.log.wait_for(&["plugin=writes-logs", "entries dropped", "count=9850"]);
+    let line = daemon.log.wait_for(&["plugind[writes-logs]: mmmm"]);
+    assert!(KEPT.contains(&line.len()), "{}", line.len());
+    assert!(line.ends_with(&format!(" context={}", "c".repeat(1024))));
+    // The long one counted once for each KiB: 48 of its message, and one of its context and the field's name.
+    let flood = daemon.log.count(&["plugind[writes-logs]: one of many context=flood"]);
+    assert_eq!(flood, 200 - 50);
+}
+
+#[test]
 fn the_last_words_of_an_instance_are_told_though_their_line_never_ended() {
     let mut daemon = Daemon::start(&Tree::new().with("logs"));
     assert_eq!(daemon.get("/logs/log").status(), 200);
@@ -72,8 +113,8 @@ fn what_is_less_important_than_was_asked_for_is_not_told() {
 
 #[test]
 fn a_plugin_cannot_pass_its_text_off_as_the_hosts() {
-    let manifest = "[service]\nwatchdog-sec = \"100ms\"\n";
-    let tree = Tree::new().with_manifest("forges", manifest);
+    let manifest = format!("[service]\nwatchdog-sec = \"100ms\"\n{PLENTY}");
+    let tree = Tree::new().with_manifest("forges", &manifest);
     let mut daemon = Daemon::start_with(&tree, &["--log", "debug"]);
     assert_eq!(daemon.get("/forges/forge").status(), 200);
     daemon.log.wait_for(&["plugin degraded", "forged by health"]);
@@ -103,7 +144,7 @@ fn a_plugin_cannot_pass_its_text_off_as_the_hosts() {
 
 #[test]
 fn fields_have_names_of_the_plugins_own_and_bounded_values() {
-    let mut daemon = Daemon::start(&Tree::new().with("forges"));
+    let mut daemon = Daemon::start(&Tree::new().with_manifest("forges", PLENTY));
     assert_eq!(daemon.get("/forges/forge").status(), 200);
     assert_eq!(daemon.stop(), 0);
     let line = daemon.log.wait_for(&["plugind[forges]: names that are not its own"]);
@@ -123,7 +164,8 @@ fn fields_have_names_of_the_plugins_own_and_bounded_values() {
 
 #[test]
 fn long_texts_are_cut_at_the_end_of_a_character_and_say_so() {
-    let mut daemon = Daemon::start_with(&Tree::new().with("forges"), &["--log", "debug"]);
+    let tree = Tree::new().with_manifest("forges", PLENTY);
+    let mut daemon = Daemon::start_with(&tree, &["--log", "debug"]);
     assert_eq!(daemon.get("/forges/forge").status(), 200);
     assert_eq!(daemon.stop(), 0);
     for text in ["mmmm", "ääää"] {
@@ -151,6 +193,23 @@ fn a_plugin_that_says_too_much_is_cut_short_and_what_is_missing_is_counted() {
     daemon.log.wait_for(&["warning plugind: ", "entries dropped", "count=9990"]);
     // Its neighbour has a rate of its own.
     daemon.log.wait_for(&["plugind[logs]: an error entry"]);
+}
+
+#[test]
+fn a_plugin_that_prints_without_an_end_of_a_line_is_bounded_by_its_log_rate() {
+    let tree = Tree::new().with_manifest("prints", "[limits]\nlog-rate = \"100/1h\"\n");
+    let mut daemon = Daemon::start(&tree);
+    assert_eq!(daemon.get("/prints/print/32").status(), 200);
+    // What was dropped is counted when the version ends.
+    tree.put("prints.toml", "description = \"another version\"\n");
+    assert!(daemon.reload().contains("changed=1"));
+    daemon.log.wait_for(&["warning plugind: ", "plugin=prints", "entries dropped", "count="]);
+    assert_eq!(daemon.stop(), 0);
+    let all = daemon.log.all();
+    let printed = all.iter().filter(|line| line.starts_with("info    plugind[prints]: "));
+    let bytes: usize = printed.map(String::len).sum();
+    // The last entry is written as a whole.
+    assert!((100 << 10..(100 << 10) + KEPT.end).contains(&bytes), "{bytes} bytes were written");
 }
 
 #[test]

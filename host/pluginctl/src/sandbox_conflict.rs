@@ -11,10 +11,12 @@ use plugind::{
         text::Escaped,
     },
     config::{Diagnostic, Origin},
-    plugin::grants::Grants,
-    world::credentials::file_of,
+    plugin::{
+        grants::{Grants, unit_need::UnitNeed},
+        interfaces::Grant,
+    },
 };
-use std::{net::IpAddr, path::Path};
+use std::{fmt::Display, net::IpAddr, path::Path};
 
 /// Where the daemon keeps what plugins keep, unless its unit says otherwise.
 const STATE: &str = "/var/lib/plugind";
@@ -57,52 +59,86 @@ pub(crate) fn judge(
     unit: &Unit,
     remedy: &mut DropIn,
 ) -> Vec<SandboxConflict> {
-    let (view, origins) = (View::of(unit), &grants.origins);
+    let judge = Judge { unit, view: View::of(unit) };
     let mut found = Vec::new();
-    for (key, origin, endpoints) in [
-        ("outgoing-http", &origins.outgoing_http, &grants.outgoing_http),
-        ("tcp-connect", &origins.tcp_connect, &grants.tcp_connect),
-    ] {
-        for endpoint in endpoints {
-            let Some((why, at_link)) = unreachable(endpoint, unit, &view, remedy) else { continue };
-            let message =
-                format!("grants.{key} has {endpoint}, which {UNIT} keeps the daemon from: {why}");
-            found.push(SandboxConflict { told: told(origin, message), at_link });
+    for grant in Grant::ALL {
+        let origin = grants.origin(*grant);
+        for need in grants.needs(*grant, plugin) {
+            let conflict = judge.conflict(grant.key(), &need, remedy);
+            found.extend(conflict.map(|(message, at_link)| SandboxConflict {
+                told: told(&origin, message),
+                at_link,
+            }));
         }
     }
-    for path in &grants.read {
-        let Some(why) = view.hides(path) else { continue };
-        if unit.is("ProtectHome", "yes") && is_home(path) {
+    found
+}
+
+/// The unit, as far as grants need something of it.
+struct Judge<'a> {
+    unit: &'a Unit,
+    view: View,
+}
+
+impl Judge<'_> {
+    /// Why the unit does not allow what the grant `key` needs, if it does not, and whether the daemon knows as soon as
+    /// it links.
+    fn conflict(
+        &self,
+        key: &str,
+        need: &UnitNeed<'_>,
+        remedy: &mut DropIn,
+    ) -> Option<(String, bool)> {
+        match need {
+            UnitNeed::Connection(endpoint) => {
+                let (why, at_link) = unreachable(endpoint, self.unit, &self.view, remedy)?;
+                Some((kept_from(key, endpoint, &why), at_link))
+            }
+            UnitNeed::Directory(path) => {
+                let why = self.hidden(path, remedy)?;
+                Some((kept_from(key, &path.display(), &why), true))
+            }
+            UnitNeed::Credential { key: name, file } => {
+                if self.unit.provides(file) {
+                    return None;
+                }
+                // Without a path a file that is not there keeps nobody from starting but its plugin.
+                remedy.add(format!("LoadCredential={file}"));
+                let message = format!(
+                    "grants.{key} has {name}, and no line of {UNIT} provides {file}, which would be \
+                     /etc/credstore/{file}"
+                );
+                Some((message, true))
+            }
+            UnitNeed::StateDirectory => {
+                if !has_no_state(self.unit) {
+                    return None;
+                }
+                remedy.add("StateDirectory=plugind");
+                remedy.add("StateDirectoryMode=0700");
+                let message = format!(
+                    "grants.{key} is of no use: {UNIT} has no StateDirectory=, and may not write to {STATE}"
+                );
+                Some((message, true))
+            }
+        }
+    }
+
+    /// What hides a directory from the daemon, if something does.
+    fn hidden(&self, path: &Path, remedy: &mut DropIn) -> Option<String> {
+        let why = self.view.hides(path)?;
+        if self.unit.is("ProtectHome", "yes") && is_home(path) {
             // Nobody but root gets through what `yes` puts there.
             remedy.add("ProtectHome=tmpfs");
         }
         // One that is not there keeps its plugin from starting, and not the daemon.
         remedy.add(format!("BindReadOnlyPaths={}", quoted("-", path)));
-        let path = path.display();
-        let message = format!("grants.read has {path}, which {UNIT} keeps the daemon from: {why}");
-        found.push(SandboxConflict { told: told(&origins.read, message), at_link: true });
+        Some(why.to_string())
     }
-    for key in &grants.credentials {
-        let file = file_of(plugin, key);
-        if unit.provides(&file) {
-            continue;
-        }
-        // Without a path a file that is not there keeps nobody from starting but its plugin.
-        remedy.add(format!("LoadCredential={file}"));
-        let message = format!(
-            "grants.credentials has {key}, and no line of {UNIT} provides {file}, which would be /etc/credstore/{file}"
-        );
-        found.push(SandboxConflict { told: told(&origins.credentials, message), at_link: true });
-    }
-    if grants.state && has_no_state(unit) {
-        remedy.add("StateDirectory=plugind");
-        remedy.add("StateDirectoryMode=0700");
-        let message = format!(
-            "grants.state is of no use: {UNIT} has no StateDirectory=, and may not write to {STATE}"
-        );
-        found.push(SandboxConflict { told: told(&origins.state, message), at_link: true });
-    }
-    found
+}
+
+fn kept_from(key: &str, what: &dyn Display, why: &str) -> String {
+    format!("grants.{key} has {what}, which {UNIT} keeps the daemon from: {why}")
 }
 
 fn told(origin: &Origin, message: String) -> String {

@@ -5,6 +5,7 @@ use crate::{
     config::{ListError, SearchPath},
     plugin::{
         compiler::Compiler,
+        grants::credential_file,
         inspection::Inspection,
         manifest::Manifest,
         scan::{Found, Masked},
@@ -21,7 +22,7 @@ use crate::{
         reload::ReloadOptions,
         summary::FailedStage,
     },
-    world::{self, credentials::file_of, granted::GrantDirectories},
+    world::{self, granted::GrantDirectories},
 };
 use std::{
     collections::BTreeMap,
@@ -185,7 +186,8 @@ fn make(
             let CheckContext { engine, linker, cache, compiler, places, made_up } = workshop;
             for key in &verified.manifest().grants.credentials {
                 // Where that fails, linking says what is missing.
-                let file = made_up.as_ref().map(|made_up| made_up.join(file_of(&name, key)));
+                let file =
+                    made_up.as_ref().map(|made_up| made_up.join(credential_file(&name, key)));
                 file.map(|file| fs::write(file, ""));
             }
             if let Err(error) = prepare(verified, engine, cache, compiler, places, linker)

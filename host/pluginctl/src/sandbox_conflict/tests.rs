@@ -38,6 +38,10 @@ fn the_unit_as_it_is_shipped_is_told_what_each_grant_needs() {
     assert_eq!(
         told,
         [
+            "link: /p/a.toml:4:8: grants.read has /srv/data, which plugind.service keeps the daemon from: \
+             RootDirectory=/usr/lib/plugind/root shows nothing but what is bound into it",
+            "link: /p/a.toml:5:15: grants.credentials has token, and no line of plugind.service provides \
+             plugind.a.token, which would be /etc/credstore/plugind.a.token",
             "link: /p/a.toml:3:17: grants.outgoing-http has api.example:443, which plugind.service keeps the daemon \
              from: PrivateNetwork=yes leaves it without a network; RestrictAddressFamilies= is without AF_INET and \
              AF_INET6; IPAddressDeny= forbids it; /etc/resolv.conf, which resolving its name needs, is hidden: \
@@ -45,19 +49,15 @@ fn the_unit_as_it_is_shipped_is_told_what_each_grant_needs() {
             "link: /p/a.toml:2:15: grants.tcp-connect has 10.1.2.3:5432, which plugind.service keeps the daemon from: \
              PrivateNetwork=yes leaves it without a network; RestrictAddressFamilies= is without AF_INET; \
              IPAddressDeny= forbids it",
-            "link: /p/a.toml:4:8: grants.read has /srv/data, which plugind.service keeps the daemon from: \
-             RootDirectory=/usr/lib/plugind/root shows nothing but what is bound into it",
-            "link: /p/a.toml:5:15: grants.credentials has token, and no line of plugind.service provides \
-             plugind.a.token, which would be /etc/credstore/plugind.a.token",
         ]
     );
     assert_eq!(
         text,
-        "[Service]\nPrivateNetwork=no\nRestrictAddressFamilies=AF_INET AF_INET6\nIPAddressAllow=any\n\
+        "[Service]\nBindReadOnlyPaths=-/srv/data\nLoadCredential=plugind.a.token\n\
+         PrivateNetwork=no\nRestrictAddressFamilies=AF_INET AF_INET6\nIPAddressAllow=any\n\
          BindReadOnlyPaths=-/etc/nsswitch.conf\nBindReadOnlyPaths=-/etc/hosts\n\
          BindReadOnlyPaths=-/etc/resolv.conf\nBindReadOnlyPaths=-/run/systemd/resolve\n\
-         RestrictAddressFamilies=AF_INET\nIPAddressAllow=10.1.2.3\nBindReadOnlyPaths=-/srv/data\n\
-         LoadCredential=plugind.a.token\n"
+         RestrictAddressFamilies=AF_INET\nIPAddressAllow=10.1.2.3\n"
     );
 }
 

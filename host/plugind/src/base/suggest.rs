@@ -1,13 +1,22 @@
-//! The known word that somebody probably meant.
+//! The known word that was probably meant.
 
-/// How different a word may be from a known one to be taken for a slip of the pen.
-const SIMILAR: f64 = 0.7;
+/// Of the words `known` the one that `word` was probably meant to be: a slip of the pen away from it, or longer by
+/// whole parts, as `watchdog-sec` is than `watchdog`. None is better than a wrong one.
+pub fn suggest<'a>(word: &str, known: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
+    let distances = known.into_iter().filter_map(|known| Some((distance(word, known)?, known)));
+    distances.min_by_key(|(distance, _)| *distance).map(|(_, known)| known)
+}
 
-/// Of the words `known` the one most like `word`, if any is like it.
-pub fn nearest<'a>(word: &str, known: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
-    let alike = known.into_iter().map(|known| (strsim::jaro_winkler(known, word), known));
-    let similar = alike.filter(|(similarity, _)| *similarity >= SIMILAR);
-    similar.max_by(|(one, _), (other, _)| one.total_cmp(other)).map(|(_, known)| known)
+/// How far `known` is from `word`, unless that is too far.
+fn distance(word: &str, known: &str) -> Option<usize> {
+    // A third of a word may be wrong; of a short one, one letter.
+    let most = (word.chars().count().max(3)) / 3;
+    let distance = strsim::osa_distance(word, known);
+    if distance <= most {
+        return Some(distance);
+    }
+    let longer = known.strip_prefix(word).is_some_and(|rest| rest.starts_with('-'));
+    (longer && !word.is_empty()).then_some(most + 1)
 }
 
 #[cfg(test)]
@@ -15,10 +24,28 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_slip_of_the_pen_is_told_from_another_word() {
-        let known = ["restart", "restart-sec", "watchdog-sec"];
-        assert_eq!(nearest("restrat", known), Some("restart"));
-        assert_eq!(nearest("watchdog", known), Some("watchdog-sec"));
-        assert_eq!(nearest("colour", known), None);
+    fn a_slip_of_the_pen_is_distinguished_from_another_word() {
+        let known = ["restart", "restart-sec", "watchdog-sec", "read", "mode", "max"];
+        for (word, meant) in [
+            ("restrat", Some("restart")),
+            ("restart-sec", Some("restart-sec")),
+            ("restart_sec", Some("restart-sec")),
+            ("watchdog", Some("watchdog-sec")),
+            ("raed", Some("read")),
+            ("maxx", Some("max")),
+            ("colour", None),
+            ("dog-sec", None),
+            ("sec", None),
+            ("m", None),
+            ("", None),
+        ] {
+            assert_eq!(suggest(word, known), meant, "{word}");
+        }
+    }
+
+    #[test]
+    fn of_several_words_the_nearest_is_suggested() {
+        assert_eq!(suggest("stdou", ["stdin", "stdout", "stdoux"]), Some("stdout"));
+        assert_eq!(suggest("start", ["start-limit", "stary"]), Some("stary"));
     }
 }

@@ -2,7 +2,7 @@
 //!
 //! Serde would stop at the first mistake and loses the place of some; this reader does neither.
 
-use crate::base::suggest::nearest;
+use crate::base::suggest::suggest;
 use crate::config::{
     diagnostic::{Diagnostic, Origin},
     document::{At, Document, Entries, Node, ValueKind, entries, is_tables},
@@ -238,7 +238,7 @@ impl<'a> Table<'a> {
     }
 
     fn complain_about_unknown(&self, at: &At, name: &str, known: &BTreeSet<&'static str>) {
-        let remedy = match nearest(name, known.iter().copied()) {
+        let remedy = match suggest(name, known.iter().copied()) {
             Some(known) => format!("did you mean \"{known}\"?"),
             None => format!("known are {}", known.iter().copied().collect::<Vec<_>>().join(", ")),
         };

@@ -1,96 +1,22 @@
-//! What a component may import: the interfaces that this host has, and what to say of the others.
+//! What to say of an import that this host does not have.
 
-use crate::base::suggest::nearest;
-
-/// The versions of `plugind:plugin` that this host speaks.
-pub const CONTRACT: &str = "0.1";
-
-/// The interfaces of WASI 0.2.
-const P2: &[&str] = &[
-    "wasi:cli/environment",
-    "wasi:cli/exit",
-    "wasi:cli/stderr",
-    "wasi:cli/stdin",
-    "wasi:cli/stdout",
-    "wasi:cli/terminal-input",
-    "wasi:cli/terminal-output",
-    "wasi:cli/terminal-stderr",
-    "wasi:cli/terminal-stdin",
-    "wasi:cli/terminal-stdout",
-    "wasi:clocks/monotonic-clock",
-    "wasi:clocks/wall-clock",
-    "wasi:filesystem/preopens",
-    "wasi:filesystem/types",
-    "wasi:http/outgoing-handler",
-    "wasi:http/types",
-    "wasi:io/error",
-    "wasi:io/poll",
-    "wasi:io/streams",
-    "wasi:random/insecure",
-    "wasi:random/insecure-seed",
-    "wasi:random/random",
-    "wasi:sockets/instance-network",
-    "wasi:sockets/ip-name-lookup",
-    "wasi:sockets/network",
-    "wasi:sockets/tcp",
-    "wasi:sockets/tcp-create-socket",
-    "wasi:sockets/udp",
-    "wasi:sockets/udp-create-socket",
-];
-/// The interfaces of WASI 0.3, but those that are types alone.
-const P3: &[&str] = &[
-    "wasi:cli/environment",
-    "wasi:cli/exit",
-    "wasi:cli/stderr",
-    "wasi:cli/stdin",
-    "wasi:cli/stdout",
-    "wasi:cli/terminal-input",
-    "wasi:cli/terminal-output",
-    "wasi:cli/terminal-stderr",
-    "wasi:cli/terminal-stdin",
-    "wasi:cli/terminal-stdout",
-    "wasi:clocks/monotonic-clock",
-    "wasi:clocks/system-clock",
-    "wasi:filesystem/preopens",
-    "wasi:filesystem/types",
-    "wasi:http/client",
-    "wasi:http/types",
-    "wasi:random/insecure",
-    "wasi:random/insecure-seed",
-    "wasi:random/random",
-    "wasi:sockets/ip-name-lookup",
-    "wasi:sockets/types",
-];
-/// The interfaces of drafts, which count in this very version only.
-const DRAFTS: &[&str] = &["wasi:config/store"];
-/// The interfaces of the contract of `wit/`.
-const OURS: &[&str] = &[
-    "plugind:plugin/credentials",
-    "plugind:plugin/identity",
-    "plugind:plugin/journal",
-    "plugind:plugin/notify",
-];
-
-/// Each version that the host has, with its interfaces.
-pub const KNOWN: [(&str, &[&str]); 4] =
-    [("0.2", P2), ("0.3", P3), ("0.2.0-rc.1", DRAFTS), (CONTRACT, OURS)];
+use crate::{
+    base::suggest::suggest,
+    plugin::interfaces::{CONTRACT, all_imports, find, split, track},
+};
 
 /// Why a component cannot be given this import; none: it can.
 #[must_use]
 pub fn missing(import: &str) -> Option<String> {
-    let (interface, version) = import.split_once('@').unwrap_or((import, ""));
-    let versions = || KNOWN.iter().filter(|(_, known)| known.contains(&interface));
-    if versions().any(|(known, _)| *known == track(version)) {
+    if find(import).is_some() {
         return None;
     }
-    let has: Vec<_> = versions().map(|(known, _)| format!("{interface}@{known}")).collect();
-    if !has.is_empty() {
-        return Some(format!(
-            "{import}, of which this host has {}; rebuild it against that",
-            has.join(" and ")
-        ));
+    let (name, version) = split(import);
+    if let Some(known) = all_imports().find(|known| known.name == name) {
+        let has = known.versions().collect::<Vec<_>>().join(" and ");
+        return Some(format!("{import}, of which this host has {has}; rebuild it against that"));
     }
-    if interface.starts_with("plugind:plugin/") {
+    if name.starts_with("plugind:plugin/") {
         return Some(match track(version) == CONTRACT {
             true => format!(
                 "{import}, which this host does not know; use a newer plugind, or leave it out"
@@ -100,10 +26,9 @@ pub fn missing(import: &str) -> Option<String> {
             ),
         });
     }
-    let all = KNOWN.iter().flat_map(|(_, known)| known.iter().copied());
-    Some(match nearest(interface, all).filter(|nearest| same_package(nearest, interface)) {
-        Some(nearest) => {
-            format!("{import}, which this host does not have; the nearest that it has is {nearest}")
+    Some(match misspelled(name) {
+        Some(known) => {
+            format!("{import}, which this host does not have; the nearest that it has is {known}")
         }
         None => format!(
             "{import}, which this host does not have; build it without, or compose it with a component that exports \
@@ -112,19 +37,24 @@ pub fn missing(import: &str) -> Option<String> {
     })
 }
 
-/// What versions must have in common to be used for each other: `0.2` of 0.2.6, and of drafts all of it.
-fn track(version: &str) -> &str {
-    if version.contains('-') {
-        return version;
+/// The import that was probably meant: another interface of the same package, or the same one of another package, with
+/// a name that is a slip of the pen away. Anything else would be a guess.
+fn misspelled(import: &str) -> Option<&'static str> {
+    let (package, interface) = import.split_once('/')?;
+    let (namespace, package_name) = package.split_once(':')?;
+    let known = || all_imports().filter_map(|known| Some((known, known.name.split_once('/')?)));
+    let interfaces = known().filter(|(_, (of, _))| *of == package).map(|(_, (_, name))| name);
+    if let Some(meant) = suggest(interface, interfaces) {
+        return known().find(|(_, name)| *name == (package, meant)).map(|(known, _)| known.name);
     }
-    let end = version.match_indices('.').nth(1).map_or(version.len(), |(dot, _)| dot);
-    &version[..end]
-}
-
-/// Anything else would be a guess that leads nowhere.
-fn same_package(one: &str, other: &str) -> bool {
-    let namespace = |name: &str| name.split(['/', ':']).next().map(str::to_owned);
-    namespace(one) == namespace(other)
+    let packages = known().filter(|(_, (_, name))| *name == interface);
+    let same_namespace = packages.filter_map(|(known, (of, _))| {
+        let (other, name) = of.split_once(':')?;
+        (other == namespace).then_some((known.name, name))
+    });
+    let same_namespace: Vec<_> = same_namespace.collect();
+    let meant = suggest(package_name, same_namespace.iter().map(|(_, name)| *name))?;
+    same_namespace.iter().find(|(_, name)| *name == meant).map(|(known, _)| *known)
 }
 
 #[cfg(test)]
@@ -132,20 +62,43 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_missing_is_told_with_the_nearest_there_is() {
+    fn a_missing_import_is_reported_with_a_remedy() {
         for (import, part) in [
             ("wasi:io/pol@0.2.6", "the nearest that it has is wasi:io/poll"),
             ("wasi:http/types@0.1.0", "has wasi:http/types@0.2 and wasi:http/types@0.3"),
             ("wasi:http/types@0.3.0-rc-2025-09-16", "rebuild it against that"),
+            ("wasi:logging/logging", "has wasi:logging/logging@0.1.0-draft"),
             ("plugind:plugin/journal@0.2.0", "has plugind:plugin/journal@0.1"),
             ("plugind:plugin/undertow@0.2.0", "speaks plugind:plugin@0.1"),
             ("plugind:plugin/undertow@0.1.0", "use a newer plugind"),
             ("acme:database/query@1.0.0", "wac plug"),
             ("log", "which this host does not have"),
         ] {
-            let told = missing(import).unwrap();
-            assert!(told.starts_with(import) && told.contains(part), "{told}");
+            let reported = missing(import).unwrap();
+            assert!(reported.starts_with(import) && reported.contains(part), "{reported}");
         }
         assert_eq!(missing("wasi:io/poll@0.2.99"), None);
+    }
+
+    #[test]
+    fn the_nearest_import_is_a_slip_of_the_pen_away_or_none_is_named() {
+        for (import, meant) in [
+            ("wasi:clocks/wal-clock", Some("wasi:clocks/wall-clock")),
+            ("wasi:clock/wall-clock", Some("wasi:clocks/wall-clock")),
+            ("wasi:cli/stdot", Some("wasi:cli/stdout")),
+            ("wasi:keyvalue/store", None),
+            ("wasi:keyvalue/atomics", None),
+            ("wasi:blobstore/types", None),
+            ("wasi:http/handler", None),
+            ("wasi:tls/types", None),
+            ("wasi:nn/errors", None),
+            ("wasi:nn/error", None),
+            ("wasi:messaging/types", None),
+            ("acme:io/poll", None),
+            ("poll", None),
+            ("", None),
+        ] {
+            assert_eq!(misspelled(import), meant, "{import}");
+        }
     }
 }

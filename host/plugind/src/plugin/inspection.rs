@@ -1,7 +1,8 @@
 //! What a component exports, read off its names: what it can be used for.
 
 use crate::plugin::{
-    imports::{CONTRACT, missing},
+    imports::missing,
+    interfaces::CONTRACT,
     manifest::Mode,
     nesting::{DEPTH_MAX, is_too_deep},
 };

@@ -296,7 +296,7 @@ impl Limits {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::plugin::grants::PURPOSES;
+    use crate::plugin::interfaces::Grant;
     use std::path::Path;
 
     fn document(text: &str) -> Document {
@@ -481,7 +481,7 @@ mod tests {
             ("credentials = [\"../x\"]", "2:16: grants.credentials: "),
             ("outgoing-http = [\"example.com\"]", "2:18: grants.outgoing-http: "),
             ("tcp-connect = [\"*:80\"]", "2:16: grants.tcp-connect: "),
-            ("environment = { \"A=B\" = \"\" }", "2:15: grants.environment has names"),
+            ("environment = { \"A=B\" = \"\" }", "2:15: grants.environment must have names"),
             ("environment = { A = 1 }", "2:21: grants.environment.A is a text"),
             ("raed = []", "2:1: unknown key \"grants.raed\"; did you mean \"read\"?"),
         ] {
@@ -495,7 +495,7 @@ mod tests {
         let all = "[grants]\nstate = true\nread = [\"/a\"]\ncredentials = [\"b\"]\noutgoing-http = [\"c:80\"]\n\
                    tcp-connect = [\"d:80\"]\nenvironment = { E = \"\" }\n";
         let complaints = parse_for(Some(importing(&[])), all).unwrap_err();
-        assert_eq!(complaints.len(), PURPOSES.len(), "{complaints:?}");
+        assert_eq!(complaints.len(), Grant::ALL.len(), "{complaints:?}");
         assert!(
             complaints[2].starts_with(
                 "m.toml:4:15: grants.credentials is of no use: the component does not import \
@@ -503,7 +503,8 @@ mod tests {
             ),
             "{complaints:?}"
         );
-        let imports: Vec<_> = PURPOSES.map(|(_, names)| format!("{}2.0", names[0])).into();
+        let used = Grant::ALL.iter().filter_map(|grant| grant.imports().next()?.versions().next());
+        let imports: Vec<_> = used.map(|import| format!("{import}.0")).collect();
         assert!(parse_for(Some(importing(&imports)), all).is_ok());
         let nothing = "[grants]\nstate = false\nread = []\n";
         assert!(parse_for(Some(importing(&[])), nothing).is_ok(), "nothing needs nothing");

@@ -5,6 +5,7 @@
 //!                                                └─ cache ─┘
 //! ```
 
+pub mod interfaces;
 pub mod compiler;
 pub mod compile;
 pub mod grants;

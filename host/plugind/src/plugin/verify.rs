@@ -2,6 +2,7 @@
 
 use crate::plugin::{
     inspection::{InspectError, Inspection},
+    interfaces::{Access, find},
     manifest::{ComponentFacts, Manifest},
     scan::Found,
 };
@@ -173,10 +174,12 @@ fn unserved(offers: &Inspection, manifest: &Manifest) -> Option<VerifyError> {
 /// What WASI has to be granted (files, sockets, requests) is there for all and refuses what was not granted: many
 /// toolchains import it whether a component uses it or not.
 fn ungranted(offers: &Inspection, manifest: &Manifest) -> Option<(String, &'static str)> {
-    let wants = |import: &&String| import.starts_with("plugind:plugin/credentials@");
-    let import =
-        offers.imports.iter().find(wants).filter(|_| manifest.grants.credentials.is_empty());
-    Some((import?.clone(), "credentials = [\"…\"]"))
+    offers.imports.iter().find_map(|import| {
+        let Access::Granted(grants) = find(import)?.access else { return None };
+        let granted = grants.iter().any(|grant| manifest.grants.has(*grant));
+        let grant = grants.first().filter(|_| !granted)?;
+        Some((import.clone(), grant.example()))
+    })
 }
 
 fn judge(path: &Path) -> Result<(Inspection, [u8; 32]), VerifyError> {

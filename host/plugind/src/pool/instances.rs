@@ -1,7 +1,7 @@
 //! The instances of one generation of a plugin, as the other layers see them: calls go in, replies come out.
 
 use crate::{
-    base::{name::PluginName, quantity::Bytes},
+    base::name::PluginName,
     journal::Journal,
     pool::{
         call::{Call, NotServed, Reply, ReplyReceiver},
@@ -14,18 +14,11 @@ use crate::{
         worker,
         workers::{QueuedCall, WorkerEvent, WorkerSet},
     },
-    world::{
-        self, bindings::exports::plugind::plugin::lifecycle::StopReason, identity, journal,
-        link::Linked, memory, quota,
-    },
+    world::{self, bindings::exports::plugind::plugin::lifecycle::StopReason, link::Linked},
 };
 use async_channel::TrySendError;
-use std::{
-    sync::Arc,
-    time::{Duration, Instant},
-};
+use std::{sync::Arc, time::Duration};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
-use wasmtime_wasi_config::WasiConfigVariables;
 
 /// The most calls of one plugin that wait for a worker.
 const QUEUE: usize = 1024;
@@ -48,32 +41,15 @@ impl Pool {
         report: impl Fn(WorkerEvent) + Send + Sync + 'static,
     ) -> Arc<Self> {
         let config = PoolConfig::of(&linked);
-        let limits = &linked.manifest.limits;
-        let bytes = |Bytes(bytes)| usize::try_from(bytes).unwrap_or(usize::MAX);
-        let (all, each) = (bytes(limits.memory_max), bytes(limits.instance_memory_max));
-        let variables = linked.manifest.config.iter();
-        let variables = variables.map(|(key, value)| (key.clone(), value.clone()));
-        let shared = world::Shared {
-            identity: Arc::new(identity::Shared { plugin: linked.name.clone(), generation }),
-            journal: Arc::new(journal::Shared::new(
-                linked.name.clone(),
-                generation,
-                journal,
-                limits.log_rate,
-            )),
-            notify: Arc::default(),
-            memory: Arc::new(memory::Shared::new(all, each)),
-            config: Arc::new(WasiConfigVariables::from_iter(variables)),
-            granted: linked.granted.clone(),
-            quota: limits
-                .cpu_quota
-                .map(|quota| Arc::new(quota::Shared::new(quota, Instant::now()))),
-        };
+        let granted = linked.granted.clone();
+        let shared =
+            world::Shared::new(&linked.name, generation, &linked.manifest, granted, journal);
         let grace = config.serve_one().then_some(config.timeout_stop);
-        let sweeper = DeadlineSweeper::start(limits.request_timeout, grace);
+        let sweeper = DeadlineSweeper::start(linked.manifest.limits.request_timeout, grace);
         let (sender, receiver) = async_channel::bounded(QUEUE);
         let room = Arc::new(Semaphore::new(config.workers));
-        let set = WorkerSet::new(linked, shared, config, receiver, sweeper, Box::new(report));
+        let set =
+            WorkerSet::new(linked, Arc::new(shared), config, receiver, sweeper, Box::new(report));
         tokio::spawn(start_where_short(set.clone()));
         Arc::new(Self { set, queue: sender, room })
     }

@@ -89,7 +89,7 @@ pub(crate) struct WorkerSet {
     /// What they are made from.
     pub(crate) linked: Linked,
     /// What their instances have in common.
-    pub(crate) shared: world::Shared,
+    pub(crate) shared: Arc<world::Shared>,
     /// What they are used for.
     pub(crate) config: PoolConfig,
     /// Calls that wait for a worker. Closed when the set drains.
@@ -118,7 +118,7 @@ pub(crate) struct WorkerSet {
 impl WorkerSet {
     pub(crate) fn new(
         linked: Linked,
-        shared: world::Shared,
+        shared: Arc<world::Shared>,
         config: PoolConfig,
         queue: async_channel::Receiver<QueuedCall>,
         sweeper: Arc<DeadlineSweeper>,

@@ -1,14 +1,15 @@
 //! `plugind:plugin/credentials`: secrets that a plugin was granted.
 
 use crate::base::name::PluginName;
+use crate::plugin::grants::credential_file;
 use crate::world::bindings::plugind::plugin::credentials::Host;
 use std::{
     collections::BTreeMap,
     fs::File,
     io::{self, Read},
     path::{Path, PathBuf},
-    sync::Arc,
 };
+use wasmtime::component::HasData;
 
 /// The largest credential: systemd has as much for all of a unit's together.
 const CREDENTIAL_MAX: u64 = 1 << 20;
@@ -38,12 +39,6 @@ pub enum CredentialsError {
     TooLarge { file: String },
 }
 
-/// The name of a credential's file. Two plugins may each have one of this name, so the plugin's own is part of it.
-#[must_use]
-pub fn file_of(plugin: &PluginName, key: &str) -> String {
-    format!("plugind.{plugin}.{key}")
-}
-
 /// Reads the credentials `keys` of `plugin`. Blocks.
 ///
 /// # Errors
@@ -55,7 +50,7 @@ pub fn read(
 ) -> Result<Shared, CredentialsError> {
     let mut all = BTreeMap::new();
     for key in keys {
-        let file = file_of(plugin, key);
+        let file = credential_file(plugin, key);
         let Some(directory) = directory else { return Err(CredentialsError::None { file }) };
         let path = directory.join(&file);
         let mut value = Vec::new();
@@ -72,12 +67,16 @@ pub fn read(
     Ok(Shared(all))
 }
 
-/// One instance's view of them.
-pub(super) struct Guest {
-    pub(super) shared: Arc<Shared>,
+impl HasData for Shared {
+    type Data<'a> = Guest<'a>;
 }
 
-impl Host for Guest {
+/// One instance's view of them.
+pub struct Guest<'a> {
+    pub(super) shared: &'a Shared,
+}
+
+impl Host for Guest<'_> {
     fn get(&mut self, key: String) -> Option<Vec<u8>> {
         self.shared.0.get(&key).cloned()
     }
@@ -97,7 +96,7 @@ mod tests {
         }
         let keys = ["token".to_owned()];
         let shared = read(&"a".parse().unwrap(), &keys, Some(directory.path())).unwrap();
-        let mut guest = Guest { shared: Arc::new(shared) };
+        let mut guest = Guest { shared: &shared };
         assert_eq!(guest.get("token".to_owned()), Some(b"of a".to_vec()));
         for key in ["", "other", "b.token", "../token", "plugind.b.token"] {
             assert_eq!(guest.get(key.to_owned()), None, "{key:?}");

@@ -1,6 +1,6 @@
 //! `wasi:filesystem`: the directories that a plugin sees, and the one that is its own.
 
-use crate::plugin::grants::STATE;
+use crate::plugin::grants::state::STATE;
 use std::{
     fs::DirBuilder,
     io,

@@ -19,7 +19,7 @@ pub struct Granted {
     pub(super) environment: Arc<[(String, String)]>,
     pub(super) files: files::Shared,
     pub(super) credentials: Arc<credentials::Shared>,
-    pub(super) network: Arc<network::Shared>,
+    pub(super) network: network::Shared,
     pub(super) outgoing: Arc<outgoing::Shared>,
 }
 
@@ -51,7 +51,7 @@ impl Granted {
             environment: environment.map(|(name, value)| (name.clone(), value.clone())).collect(),
             files: files::open(&grants.read, state.as_deref())?,
             credentials: Arc::new(credentials::read(plugin, &grants.credentials, directory)?),
-            network: Arc::new(network::Shared(grants.tcp_connect.clone())),
+            network: network::Shared::new(&grants.tcp_connect),
             outgoing: Arc::new(outgoing::Shared(grants.outgoing_http.clone())),
         })
     }

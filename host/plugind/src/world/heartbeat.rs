@@ -1,8 +1,8 @@
-//! The sign of life of one instance, seen from outside of its store.
+//! The sign of life of one instance, seen from outside of its store, and the watch that ends it without one.
 
 use std::{
     sync::{
-        Mutex, PoisonError,
+        Arc, Mutex, PoisonError,
         atomic::{AtomicU64, Ordering::Relaxed},
     },
     time::{Duration, Instant},
@@ -35,10 +35,6 @@ impl Heartbeat {
         self.turns.load(Relaxed)
     }
 
-    pub(super) fn slices_max(&self) -> u32 {
-        self.slices_max
-    }
-
     /// The guest wants more time for what it is at: so much from now.
     pub(super) fn ask_for(&self, time: Duration) {
         let until = Instant::now().checked_add(time);
@@ -49,5 +45,53 @@ impl Heartbeat {
     #[must_use]
     pub fn asked_until(&self) -> Option<Instant> {
         self.asked_until.lock().unwrap_or_else(PoisonError::into_inner).take()
+    }
+}
+
+/// Why a guest was interrupted: it used its processor time without its event loop turning.
+#[derive(Debug, thiserror::Error)]
+#[error("it used {0} slices of processor time without letting anything else run")]
+pub struct Hung(u32);
+
+/// Looks at a heartbeat whenever the guest has used a slice of processor time.
+pub(super) struct Watch {
+    pub(super) heartbeat: Arc<Heartbeat>,
+    /// The turns of the event loop when it was looked at last, and how often they were the same since.
+    seen: u64,
+    stuck: u32,
+}
+
+impl Watch {
+    pub(super) fn new(heartbeat: Arc<Heartbeat>) -> Self {
+        Self { heartbeat, seen: 0, stuck: 0 }
+    }
+
+    /// One more slice was used.
+    pub(super) fn slice(&mut self) -> Result<(), Hung> {
+        let turns = self.heartbeat.turns();
+        if turns == self.seen {
+            self.stuck += 1;
+        } else {
+            (self.seen, self.stuck) = (turns, 0);
+        }
+        match self.stuck < self.heartbeat.slices_max {
+            true => Ok(()),
+            false => Err(Hung(self.stuck)),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_guest_is_hung_after_so_many_slices_without_a_turn_of_its_event_loop() {
+        let heartbeat = Arc::new(Heartbeat::new(3));
+        let mut watch = Watch::new(heartbeat.clone());
+        assert!(watch.slice().is_ok() && watch.slice().is_ok());
+        heartbeat.beat();
+        assert!((0..3).all(|_| watch.slice().is_ok()));
+        assert!(watch.slice().is_err());
     }
 }

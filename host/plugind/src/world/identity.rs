@@ -2,7 +2,7 @@
 
 use crate::base::name::PluginName;
 use crate::world::bindings::plugind::plugin::identity::Host;
-use std::sync::Arc;
+use wasmtime::component::HasData;
 
 /// What all instances of a generation are.
 #[derive(Debug)]
@@ -13,13 +13,17 @@ pub struct Shared {
     pub generation: u64,
 }
 
+impl HasData for Shared {
+    type Data<'a> = Guest<'a>;
+}
+
 /// Who one instance is.
-pub(super) struct Guest {
-    pub(super) shared: Arc<Shared>,
+pub struct Guest<'a> {
+    pub(super) shared: &'a Shared,
     pub(super) worker: u32,
 }
 
-impl Host for Guest {
+impl Host for Guest<'_> {
     fn name(&mut self) -> String {
         self.shared.plugin.to_string()
     }

@@ -6,11 +6,14 @@ use crate::{
     journal::{Journal, LogEntry, messages::SAYS_TOO_MUCH},
 };
 use std::{
-    sync::{Arc, Mutex, PoisonError},
+    sync::{Mutex, PoisonError},
     time::Instant,
 };
 use tracing::warn;
+use wasmtime::component::HasData;
 
+/// An entry counts once for each so many bytes that it has, or begins, so that `log-rate` bounds both.
+const COUNTED: usize = 1 << 10;
 /// The longest message, in bytes: with its fields it fits one datagram to journald.
 pub(super) const MESSAGE_MAX: usize = 48 << 10;
 /// The most fields of an entry.
@@ -29,10 +32,10 @@ pub struct Shared {
     window: Mutex<Window>,
 }
 
-/// What was said since when.
+/// How much of the rate was used since when, and how many entries were dropped.
 struct Window {
     since: Instant,
-    said: u32,
+    used: u32,
     dropped: u64,
 }
 
@@ -40,50 +43,61 @@ impl Shared {
     /// A way to `journal` for what instances of this `generation` of `plugin` say, so much in a time.
     #[must_use]
     pub fn new(plugin: PluginName, generation: u64, journal: Journal, rate: Rate) -> Self {
-        let window = Mutex::new(Window { since: Instant::now(), said: 0, dropped: 0 });
+        let window = Mutex::new(Window { since: Instant::now(), used: 0, dropped: 0 });
         Self { plugin, generation, journal, rate, window }
     }
 
-    /// Writes down what an instance says, unless it says too much.
-    pub fn send(&self, priority: Priority, message: &str, fields: &[(String, String)]) {
-        if !self.journal.keeps(priority) || !self.admit(Instant::now()) {
+    /// Writes an entry of an instance, unless the rate is used up.
+    pub(super) fn send<'a>(
+        &self,
+        priority: Priority,
+        message: &str,
+        fields: impl Iterator<Item = (&'a str, &'a str)> + Clone,
+    ) {
+        if !self.journal.keeps(priority) {
             return;
         }
-        let message = cut(message, MESSAGE_MAX);
-        let fields: Vec<_> = fields
-            .iter()
+        let fields = fields
             .filter(|(name, _)| !name.is_empty())
             .take(FIELDS_MAX)
-            .map(|(name, value)| {
-                (field_name(name), value[..value.floor_char_boundary(VALUE_MAX)].to_owned())
-            })
-            .collect();
+            .map(|(name, value)| (name, &value[..value.floor_char_boundary(VALUE_MAX)]));
+        let of_fields = fields.clone().map(|(name, value)| name.len().min(NAME_MAX) + value.len());
+        let length = message.len().min(MESSAGE_MAX) + of_fields.sum::<usize>();
+        if !self.admit_length(length, Instant::now()) {
+            return;
+        }
         self.journal.send(LogEntry {
             plugin: &self.plugin,
             generation: self.generation,
             priority,
-            message: &message,
-            fields,
+            message: &cut(message, MESSAGE_MAX),
+            fields: fields.map(|(name, value)| (field_name(name), value.to_owned())).collect(),
         });
     }
 
     /// Whether one more entry is within the rate at `now`; if not it is counted.
     pub fn admit(&self, now: Instant) -> bool {
+        self.admit_length(0, now)
+    }
+
+    /// The same for an entry of so many bytes. It is admitted as a whole, as long as anything is left of the rate.
+    fn admit_length(&self, bytes: usize, now: Instant) -> bool {
         let mut window = self.window.lock().unwrap_or_else(PoisonError::into_inner);
         if now.duration_since(window.since) >= self.rate.every {
-            self.tell(window.dropped);
-            *window = Window { since: now, said: 0, dropped: 0 };
+            self.report(window.dropped);
+            *window = Window { since: now, used: 0, dropped: 0 };
         }
-        let admitted = window.said < self.rate.count;
+        let admitted = window.used < self.rate.count;
         if admitted {
-            window.said += 1;
+            let counts = u32::try_from(bytes.div_ceil(COUNTED)).unwrap_or(u32::MAX);
+            window.used = window.used.saturating_add(counts.max(1));
         } else {
             window.dropped += 1;
         }
         admitted
     }
 
-    fn tell(&self, dropped: u64) {
+    fn report(&self, dropped: u64) {
         if dropped > 0 {
             let (plugin, generation, count) = (&self.plugin, self.generation, dropped);
             warn!(message_id = SAYS_TOO_MUCH, %plugin, generation, count, "plugin says too much, entries dropped");
@@ -94,18 +108,23 @@ impl Shared {
 impl Drop for Shared {
     fn drop(&mut self) {
         let dropped = self.window.get_mut().unwrap_or_else(PoisonError::into_inner).dropped;
-        self.tell(dropped);
+        self.report(dropped);
     }
 }
 
-/// One instance's way to the journal.
-pub(super) struct Guest {
-    pub(super) shared: Arc<Shared>,
+impl HasData for Shared {
+    type Data<'a> = Guest<'a>;
 }
 
-impl Host for Guest {
+/// One instance's way to the journal.
+pub struct Guest<'a> {
+    pub(super) shared: &'a Shared,
+}
+
+impl Host for Guest<'_> {
     fn send(&mut self, priority: GuestPriority, message: String, fields: Vec<(String, String)>) {
-        self.shared.send(priority.into(), &message, &fields);
+        let fields = fields.iter().map(|(name, value)| (name.as_str(), value.as_str()));
+        self.shared.send(priority.into(), &message, fields);
     }
 
     fn enabled(&mut self, priority: GuestPriority) -> bool {
@@ -154,12 +173,33 @@ mod tests {
         assert_eq!(field_name(&"ä".repeat(100)), "-".repeat(NAME_MAX));
     }
 
-    #[test]
-    fn past_its_rate_a_plugin_is_heard_again_in_the_next_window() {
+    fn with_rate(count: u32) -> Shared {
         let (journal, _) =
             journal::start(Priority::Error, crate::systemd::environment::LogTarget::Lines).unwrap();
-        let rate = Rate { count: 2, every: Duration::from_secs(10) };
-        let shared = Shared::new("chatty".parse().unwrap(), 1, journal, rate);
+        let rate = Rate { count, every: Duration::from_secs(10) };
+        Shared::new("chatty".parse().unwrap(), 1, journal, rate)
+    }
+
+    #[test]
+    fn the_rate_bounds_bytes_as_well_as_entries() {
+        let start = Instant::now();
+        let admitted = |count, bytes: usize| {
+            let shared = with_rate(count);
+            (0..10_000).take_while(|_| shared.admit_length(bytes, start)).count()
+        };
+        for (bytes, entries) in
+            [(0, 1000), (1, 1000), (1024, 1000), (1025, 500), (10 << 10, 100), (MESSAGE_MAX, 21)]
+        {
+            assert_eq!(admitted(1000, bytes), entries, "{bytes}");
+        }
+        assert_eq!(admitted(1, MESSAGE_MAX), 1, "an entry is never too long for a rate");
+        assert_eq!(admitted(0, 1), 0);
+        assert_eq!(admitted(u32::MAX, usize::MAX), 1);
+    }
+
+    #[test]
+    fn past_its_rate_a_plugin_is_heard_again_in_the_next_window() {
+        let shared = with_rate(2);
         let start = Instant::now();
         let admitted = |seconds| shared.admit(start + Duration::from_secs(seconds));
         assert_eq!(

@@ -8,9 +8,9 @@ use crate::{
         manifest::Manifest,
     },
     world::{
-        HostState,
         bindings::exports::plugind::plugin::{handover, lifecycle},
         granted::{GrantDirectories, GrantError, Granted},
+        host_state::HostState,
     },
 };
 use std::path::PathBuf;

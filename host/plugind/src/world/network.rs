@@ -48,9 +48,9 @@ pub struct NetworkError {
     source: io::Error,
 }
 
-/// Looks whether the daemon may open connections of the kinds that these need.
+/// Tries whether the daemon may open connections of the kinds that these need.
 ///
-/// Only what holds for every connection is seen by that: what is in the way of one is told to the guest that opens it.
+/// That shows only what holds for every connection. An obstacle to one of them is reported to the guest that opens it.
 ///
 /// # Errors
 /// When it may not.
@@ -82,29 +82,36 @@ fn judge<'a>(
 }
 
 /// Where all instances of a generation may connect.
-#[derive(Default)]
-pub struct Shared(pub(super) Vec<Endpoint>);
+#[derive(Clone, Default)]
+pub struct Shared {
+    endpoints: Arc<[Endpoint]>,
+    /// What instances have that were granted nothing: they find out nothing, so that one is enough for all.
+    nothing: Arc<NetworkState>,
+}
 
 /// What one instance may connect to, and found out about it.
-#[derive(Clone, Default)]
 pub(super) struct Guest(Arc<NetworkState>);
 
 #[derive(Default)]
 struct NetworkState {
-    shared: Arc<Shared>,
+    endpoints: Arc<[Endpoint]>,
     resolved: Mutex<HashSet<SocketAddr>>,
     /// The names that are being looked up by WASI 0.2, by the resources that stand for it.
     asked: Mutex<HashMap<u32, String>>,
 }
 
 impl Guest {
-    pub(super) fn new(shared: Arc<Shared>) -> Self {
-        Self(Arc::new(NetworkState { shared, ..NetworkState::default() }))
+    pub(super) fn new(shared: &Shared) -> Self {
+        if shared.endpoints.is_empty() {
+            return Self(shared.nothing.clone());
+        }
+        let endpoints = shared.endpoints.clone();
+        Self(Arc::new(NetworkState { endpoints, ..NetworkState::default() }))
     }
 
     /// Allows the guest with this context what it was granted.
     pub(super) fn allow(&self, context: &mut WasiCtxBuilder) {
-        if self.0.shared.0.is_empty() {
+        if self.0.endpoints.is_empty() {
             return;
         }
         let known = self.0.clone();
@@ -112,6 +119,13 @@ impl Guest {
             .allow_tcp(true)
             .allow_ip_name_lookup(true)
             .socket_addr_check(move |address, used| Box::pin(ready(known.allows(address, used))));
+    }
+}
+
+impl Shared {
+    /// Where these endpoints are.
+    pub(super) fn new(endpoints: &[Endpoint]) -> Self {
+        Self { endpoints: endpoints.into(), nothing: Arc::default() }
     }
 }
 
@@ -125,7 +139,7 @@ impl NetworkState {
                 let granted = |endpoint: &Endpoint| {
                     endpoint.host == Host::Address(address.ip()) && endpoint.port == address.port()
                 };
-                self.shared.0.iter().any(granted) || self.resolved().contains(&address)
+                self.endpoints.iter().any(granted) || self.resolved().contains(&address)
             }
             _ => false,
         }
@@ -137,7 +151,7 @@ impl NetworkState {
             Ok(address) => Host::Address(address),
             Err(_) => Host::parse(name)?,
         };
-        let granted = || self.shared.0.iter().any(|endpoint| endpoint.host == host);
+        let granted = || self.endpoints.iter().any(|endpoint| endpoint.host == host);
         (matches!(host, Host::Address(_)) || granted()).then_some(host)
     }
 
@@ -146,7 +160,7 @@ impl NetworkState {
         let mut resolved = self.resolved();
         let named =
             |endpoint: &&Endpoint| matches!(&endpoint.host, Host::Name(granted) if granted == name);
-        for endpoint in self.shared.0.iter().filter(named) {
+        for endpoint in self.endpoints.iter().filter(named) {
             if resolved.len() >= RESOLVED_MAX {
                 resolved.clear();
             }
@@ -275,7 +289,7 @@ mod tests {
 
     fn known(endpoints: &[&str]) -> NetworkState {
         let endpoints = endpoints.iter().map(|endpoint| endpoint.parse().unwrap()).collect();
-        NetworkState { shared: Arc::new(Shared(endpoints)), ..NetworkState::default() }
+        NetworkState { endpoints, ..NetworkState::default() }
     }
 
     #[test]

@@ -3,10 +3,11 @@
 use crate::base::text::one_line;
 use crate::world::{bindings::plugind::plugin::notify::Host, heartbeat::Heartbeat, identity};
 use std::{
-    sync::{Arc, Mutex, PoisonError},
+    sync::{Mutex, PoisonError},
     time::Duration,
 };
 use tracing::debug;
+use wasmtime::component::HasData;
 
 /// The longest status, in bytes: what fits one line of `systemctl status`.
 pub const STATUS_MAX: usize = 256;
@@ -25,15 +26,19 @@ impl Shared {
     }
 }
 
-/// One instance's part in it.
-pub(super) struct Guest {
-    pub(super) shared: Arc<Shared>,
-    pub(super) identity: Arc<identity::Shared>,
-    pub(super) worker: u32,
-    pub(super) pulse: Arc<Heartbeat>,
+impl HasData for Shared {
+    type Data<'a> = Guest<'a>;
 }
 
-impl Host for Guest {
+/// One instance's part in it.
+pub struct Guest<'a> {
+    pub(super) shared: &'a Shared,
+    pub(super) identity: &'a identity::Shared,
+    pub(super) worker: u32,
+    pub(super) heartbeat: &'a Heartbeat,
+}
+
+impl Host for Guest<'_> {
     fn status(&mut self, text: String) {
         let kept = &text[..text.floor_char_boundary(STATUS_MAX)];
         debug!(plugin = %self.identity.plugin, worker = self.worker, text = kept, "status");
@@ -42,6 +47,6 @@ impl Host for Guest {
     }
 
     fn extend_timeout(&mut self, microseconds: u64) {
-        self.pulse.ask_for(Duration::from_micros(microseconds));
+        self.heartbeat.ask_for(Duration::from_micros(microseconds));
     }
 }

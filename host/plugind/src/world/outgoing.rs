@@ -7,18 +7,36 @@ use std::{
     io::{self, ErrorKind},
     sync::Arc,
 };
+use wasmtime::component::ResourceTable;
 use wasmtime_wasi_http::{
-    Error, RequestOptions, WasiBody, WasiHttpHooks, default_send_request,
-    p2::bindings::http::types as p2, p3::bindings::http::types as p3,
+    Error, RequestOptions, WasiBody, WasiHttpCtx, WasiHttpCtxView, WasiHttpHooks,
+    default_send_request, p2::bindings::http::types as p2, p3::bindings::http::types as p3,
 };
 
 /// To whom all instances of a generation may send requests.
 #[derive(Default)]
 pub struct Shared(pub(super) Vec<Endpoint>);
 
-/// One instance's way out.
+/// What `wasi:http` needs of a store, requests and responses of both directions included.
 pub(super) struct Guest {
-    pub(super) shared: Arc<Shared>,
+    context: WasiHttpCtx,
+    hooks: Hooks,
+}
+
+/// One instance's way out.
+struct Hooks {
+    shared: Arc<Shared>,
+}
+
+impl Guest {
+    pub(super) fn new(shared: Arc<Shared>) -> Self {
+        Self { context: WasiHttpCtx::new(), hooks: Hooks { shared } }
+    }
+
+    /// What the library works on.
+    pub(super) fn view<'a>(&'a mut self, table: &'a mut ResourceTable) -> WasiHttpCtxView<'a> {
+        WasiHttpCtxView { ctx: &mut self.context, table, hooks: &mut self.hooks }
+    }
 }
 
 type Sent = Box<dyn Future<Output = Result<(), Error>> + Send>;
@@ -43,7 +61,7 @@ fn is_no_way(kind: ErrorKind) -> bool {
     matches!(kind, ErrorKind::NetworkUnreachable | ErrorKind::HostUnreachable)
 }
 
-impl WasiHttpHooks for Guest {
+impl WasiHttpHooks for Hooks {
     fn send_request(
         &mut self,
         mut request: http::Request<WasiBody>,
@@ -106,7 +124,7 @@ mod tests {
 
     #[test]
     fn a_guest_hears_whether_nobody_answers_or_no_way_leads_there() {
-        let mut guest = Guest { shared: Arc::default() };
+        let mut guest = Hooks { shared: Arc::default() };
         for (kind, p2, p3) in [
             (
                 ErrorKind::PermissionDenied,

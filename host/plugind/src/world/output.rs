@@ -69,7 +69,7 @@ impl Lines {
             Stream::Stdout => Priority::Info,
             Stream::Stderr => Priority::Warning,
         };
-        self.journal.send(priority, line, &[]);
+        self.journal.send(priority, line, std::iter::empty());
     }
 }
 

@@ -1,0 +1,18 @@
+//! `grants.environment`: environment variables.
+
+use crate::config::Table;
+use std::collections::BTreeMap;
+
+pub(super) fn read(table: &Table<'_>) -> BTreeMap<String, String> {
+    let environment = table.texts("environment");
+    let is_none = |(name, value): (&String, &String)| {
+        name.is_empty() || name.contains(['=', '\0']) || value.contains('\0')
+    };
+    if environment.iter().any(is_none) {
+        table.complain_about(
+            "environment",
+            "grants.environment must have names that are not empty and have no \"=\", and nothing in it may have a NUL",
+        );
+    }
+    environment
+}
