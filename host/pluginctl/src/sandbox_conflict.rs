@@ -11,8 +11,7 @@ use plugind::{
         text::Escaped,
     },
     config::{Diagnostic, Origin},
-    plugin::grants::Grants,
-    world::credentials::file_of,
+    plugin::grants::{Grants, credential_file},
 };
 use std::{net::IpAddr, path::Path};
 
@@ -83,7 +82,7 @@ pub(crate) fn judge(
         found.push(SandboxConflict { told: told(&origins.read, message), at_link: true });
     }
     for key in &grants.credentials {
-        let file = file_of(plugin, key);
+        let file = credential_file(plugin, key);
         if unit.provides(&file) {
             continue;
         }

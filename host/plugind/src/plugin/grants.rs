@@ -1,7 +1,7 @@
 //! `[grants]` of a manifest: what a plugin may do beyond what every plugin may.
 
 use crate::{
-    base::{endpoint::Endpoint, text::is_harmful},
+    base::{endpoint::Endpoint, name::PluginName, text::is_harmful},
     config::{Origin, Table},
 };
 use std::{
@@ -62,6 +62,13 @@ pub fn grants_of_use(imports: &[String]) -> Vec<&'static str> {
         imports.iter().any(|import| purposes.iter().any(|purpose| import.starts_with(purpose)))
     };
     PURPOSES.into_iter().filter(of_use).map(|(grant, _)| grant).collect()
+}
+
+/// The name of a credential's file. Two plugins may each have a credential `key`, so the name of the plugin is part of
+/// it.
+#[must_use]
+pub fn credential_file(plugin: &PluginName, key: &str) -> String {
+    format!("plugind.{plugin}.{key}")
 }
 
 impl Grants {

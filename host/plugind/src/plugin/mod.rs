@@ -6,7 +6,9 @@
 //! ```
 
 pub mod compiler;
+#[cfg(feature = "runtime")]
 pub mod compile;
+pub mod directories;
 pub mod grants;
 pub mod handover;
 pub mod imports;

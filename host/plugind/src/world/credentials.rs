@@ -1,6 +1,7 @@
 //! `plugind:plugin/credentials`: secrets that a plugin was granted.
 
 use crate::base::name::PluginName;
+use crate::plugin::grants::credential_file;
 use crate::world::bindings::plugind::plugin::credentials::Host;
 use std::{
     collections::BTreeMap,
@@ -38,12 +39,6 @@ pub enum CredentialsError {
     TooLarge { file: String },
 }
 
-/// The name of a credential's file. Two plugins may each have one of this name, so the plugin's own is part of it.
-#[must_use]
-pub fn file_of(plugin: &PluginName, key: &str) -> String {
-    format!("plugind.{plugin}.{key}")
-}
-
 /// Reads the credentials `keys` of `plugin`. Blocks.
 ///
 /// # Errors
@@ -55,7 +50,7 @@ pub fn read(
 ) -> Result<Shared, CredentialsError> {
     let mut all = BTreeMap::new();
     for key in keys {
-        let file = file_of(plugin, key);
+        let file = credential_file(plugin, key);
         let Some(directory) = directory else { return Err(CredentialsError::None { file }) };
         let path = directory.join(&file);
         let mut value = Vec::new();
