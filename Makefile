@@ -1,7 +1,7 @@
 # The verbs of plugind: the same for developers and for CI.
 #
 # Programs are built with PROFILE, which is release unless a verb says otherwise; guests with the profile `guest`; lints
-# and tests that need no programs with UNIT_PROFILE.
+# and tests that need no programs with UNIT_PROFILE, or else with the profiles dev and test.
 # cargo unifies the features of the packages of one call, so plugind, pluginctl and plugind-compile never share a call:
 # that would link the compiler into the daemon, and the runtime into its client. For the same reason a set of packages is
 # always built together.
@@ -9,7 +9,6 @@
 PREFIX ?= /usr
 PORT ?= 8080
 PROFILE ?= release
-UNIT_PROFILE ?= dev
 PROGRAMS = target/$(if $(filter dev,$(PROFILE)),debug,$(PROFILE))
 export DESTDIR PREFIX PORT PROGRAMS REPS RELOADS PARTS SECONDS_PER_RUN SECONDS_PER_TARGET
 
@@ -29,7 +28,7 @@ suite-debian-sid := sid
 tests-debian-sid := --test boot --test varlink
 # CI uses the dependencies of Cargo.lock as they are; a developer may be changing them.
 locked := $(if $(CI),--locked)
-unit-profile = --profile $(UNIT_PROFILE)
+unit-profile = $(UNIT_PROFILE:%=--profile %)
 cargo-deny := target/tools/bin/cargo-deny
 # cargo-nextest, where it is installed, is used for the verbs of a developer. `make test` does not need it.
 nextest := $(shell cargo nextest --version 2>/dev/null)

@@ -32,8 +32,6 @@ const TOP_FILES_MAX: usize = 6;
 const PER_INTERFACE: [&str; 2] = ["Shared", "Guest"];
 /// The most lines of a function in `pool/`.
 const POOL_FUNCTION_MAX: usize = 60;
-/// The functions in `pool/` that are longer.
-const LONG_POOL_FUNCTIONS: [&str; 2] = ["worker.rs: inside_loop", "worker.rs: serve"];
 
 /// The roots of all crates below `host/`.
 fn roots() -> Vec<PathBuf> {
@@ -146,17 +144,8 @@ fn no_function_of_the_pool_is_long() {
     let files: Vec<_> = graph.files().filter(|file| file.starts_with(&pool)).collect();
     assert!(!files.is_empty(), "there is no pool");
     let functions = files.into_iter().flat_map(|file| functions(file, &read(file)));
-    let long: Vec<_> = functions
-        .filter(|function| function.lines > POOL_FUNCTION_MAX)
-        .map(|function| (format!("{}: {}", last(&function.file), function.name), function))
-        .collect();
-    let new: Vec<_> =
-        long.iter().filter(|(name, _)| !LONG_POOL_FUNCTIONS.contains(&name.as_str())).collect();
-    assert!(new.is_empty(), "longer than {POOL_FUNCTION_MAX} lines: {new:#?}");
-    for name in LONG_POOL_FUNCTIONS {
-        let is_long = long.iter().any(|(long, _)| long == name);
-        assert!(is_long, "{name} is not long: remove it from the exceptions");
-    }
+    let long: Vec<_> = functions.filter(|function| function.lines > POOL_FUNCTION_MAX).collect();
+    assert!(long.is_empty(), "longer than {POOL_FUNCTION_MAX} lines: {long:#?}");
 }
 
 #[test]

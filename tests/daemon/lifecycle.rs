@@ -155,6 +155,23 @@ fn a_plugin_that_takes_its_time_to_stop_is_waited_for_as_long_as_its_manifest_sa
 }
 
 #[test]
+fn stop_is_called_although_a_task_runs_that_only_stop_ends() {
+    let mut daemon = Daemon::start(&Tree::new().with("works_until_stop"));
+    assert_eq!(daemon.get("/works-until-stop").told(), (200, "fine"));
+    assert_eq!(daemon.stop(), 0);
+    daemon.log.wait_for_in_order(
+        0,
+        &[
+            &["plugind: stopping"],
+            &["plugind[works-until-stop]: stopped: StopReason::Shutdown"],
+            &["plugind[works-until-stop]: its work has ended"],
+            &["plugind: stopped"],
+        ],
+    );
+    assert_eq!(daemon.log.count(&["worker ended"]), 0);
+}
+
+#[test]
 fn a_status_is_told_as_it_changes() {
     let daemon = Daemon::start_with(&Tree::new().with("status_talks"), &["--log", "debug"]);
     let said = |text: &str| format!("text=\"{text}\"");

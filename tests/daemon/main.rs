@@ -5,6 +5,7 @@ mod service;
 mod serving;
 mod isolation;
 mod workers;
+mod load;
 mod streaming;
 mod lifecycle;
 mod grants;

@@ -247,9 +247,9 @@ fn manual(line: &str, literal: bool) -> Line<'_> {
     let Some(called) = line.strip_prefix('.') else {
         return Line { text: line, begins: literal, ..Line::default() };
     };
-    if called.starts_with("\\\"") {
+    if let Some(text) = called.strip_prefix("\\\"") {
         // A comment, which is read by itself.
-        return Line { text: &called[2..], begins: true, ends: true, ..Line::default() };
+        return Line { text, begins: true, ends: true, ..Line::default() };
     }
     let (name, arguments) = called.split_once(' ').unwrap_or((called, ""));
     match name {

@@ -71,26 +71,11 @@ pub(crate) const UNUSED: &[(&[&str], &str)] = &[
 
 /// The files and directories that still have such words. An entry that is clean is removed: the list only shrinks.
 pub(crate) const NOT_YET: &[&str] = &[
-    "CHANGELOG.md",
-    "README.md",
-    "SECURITY.md",
-    "host/code/src",
-    "host/man/pluginctl.1",
-    "host/man/plugind-compile.8",
-    "host/man/plugind-plugin.5",
+    "host/plugind-artifact/src",
     "host/man/plugind.8",
     "host/pluginctl/src",
     "host/plugind-compile/src",
     "host/plugind/src",
-    "units/plugind-compile.socket",
-    "units/plugind-compile@.service",
-    "units/plugind-reload.service",
-    "units/plugind.catalog",
-    "units/plugind.service",
-    "wit/handover.wit",
-    "wit/journal.wit",
-    "wit/lifecycle.wit",
-    "wit/types.wit",
 ];
 
 /// The names of tests that are still longer than allowed. The same holds for them.

@@ -3,7 +3,10 @@
 use crate::{
     base::name::PluginName,
     listen::request_body::RequestBody,
-    pool::{in_flight::Delivery, instances::CallError},
+    pool::{
+        Delivery,
+        call::{Call, NotServed, Reply},
+    },
     route::table::{RouteEntry, TableReader},
 };
 use bytes::Bytes;
@@ -51,15 +54,16 @@ pub async fn answer(
             let why = format!("plugin {plugin} is not ready");
             return Ok(Refusal::new(StatusCode::SERVICE_UNAVAILABLE, why).into());
         };
-        match pool.call(request).await {
-            Ok(response) => return Ok(response.map(Either::Left)),
-            Err(CallError::Going(given_back)) => {
-                request = *given_back;
+        match pool.call(Call::Http(request)).await {
+            Ok(Reply::Http(response)) => return Ok(response.map(Either::Left)),
+            Err(NotServed::Draining(Call::Http(given_back))) => {
+                request = given_back;
                 if let Some(whole) = whole {
                     *request.uri_mut() = whole;
                 }
             }
-            Err(error) => return Ok(failed(plugin, error).into()),
+            Ok(Reply::Stream | Reply::Datagram(_)) => return Ok(failed(plugin, None).into()),
+            Err(not_served) => return Ok(failed(plugin, Some(not_served)).into()),
         }
     }
     Ok(Refusal::new(StatusCode::SERVICE_UNAVAILABLE, "the plugin is being replaced").into())
@@ -140,16 +144,18 @@ fn without_prefix(whole: &Uri, segments: usize) -> Uri {
     stripped.unwrap_or_else(|| whole.clone())
 }
 
-fn failed(plugin: &PluginName, error: CallError) -> Refusal {
-    let (status, what) = match error {
-        CallError::Busy | CallError::Going(_) => (StatusCode::SERVICE_UNAVAILABLE, "is busy"),
-        CallError::Deadline => (StatusCode::GATEWAY_TIMEOUT, "did not answer in time"),
-        CallError::Failed(error) => {
-            if let Some(error) = error {
-                debug!(%plugin, error = %error.root_cause(), "request failed");
-            }
+/// The response to a request that was not served; without a reason where the reply was none to a request.
+fn failed(plugin: &PluginName, not_served: Option<NotServed>) -> Refusal {
+    let (status, what) = match not_served {
+        Some(NotServed::Busy | NotServed::Draining(_)) => {
+            (StatusCode::SERVICE_UNAVAILABLE, "is busy")
+        }
+        Some(NotServed::TimedOut) => (StatusCode::GATEWAY_TIMEOUT, "did not answer in time"),
+        Some(NotServed::Failed(error)) => {
+            debug!(%plugin, %error, "request failed");
             (StatusCode::BAD_GATEWAY, "failed")
         }
+        None => (StatusCode::BAD_GATEWAY, "failed"),
     };
     Refusal::new(status, format!("plugin {plugin} {what}"))
 }

@@ -11,14 +11,38 @@ use wasmtime_wasi::I32Exit;
 /// How an instance ended.
 #[derive(Debug)]
 pub(crate) enum End {
-    /// As it should: it was dismissed, or had done its share.
+    /// As it should: its generation drained, or it was recycled.
     Finished,
-    /// A request in it was not answered in time; it took no more work, and what else it had is done.
+    /// A call in it was not answered in time; it took no more calls, and its other calls have ended.
     Retired,
     /// The program returned ok.
     Returned,
     /// As it should not.
     Failed(Failure),
+}
+
+/// Why a call that an instance had has no reply.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum CallFailure {
+    /// The guest says so, or failed.
+    #[error("{0}")]
+    Guest(String),
+    /// There was no room for an instance of its own.
+    #[error("there is no room for another instance")]
+    NoRoom,
+    /// The component serves no calls of this kind.
+    #[error("the component serves no calls of this kind")]
+    NotExported,
+    /// The instance ended without a word.
+    #[error("its instance ended")]
+    NoReply,
+}
+
+impl CallFailure {
+    /// What an error of the runtime's adapter means.
+    pub(crate) fn guest(error: &wasmtime::Error) -> Self {
+        Self::Guest(error.root_cause().to_string())
+    }
 }
 
 /// How an instance failed.

@@ -1,351 +1,343 @@
-//! One request and its response, as seen by those who have a part in it: the client's side, a worker, and the watch
-//! over deadlines.
+//! One call in flight, as seen by those who have a part in it: the caller, a worker, and the sweeper of deadlines.
 //!
-//! An exchange is *under way* in its worker from when it is taken until its response has been delivered, its client
-//! has gone, or its time is up, whichever comes first. That is what a worker waits for before it goes.
+//! What may follow what is a table, [`State::after`]; everything else is who is informed of it. A call *is in flight in
+//! its worker* from when it is taken until its reply has been delivered, its caller has left, or its time is up,
+//! whichever comes first. That is what a worker waits for before it ends.
 
-use crate::pool::worker_handle::WorkerHandle;
-use bytes::Bytes;
-use futures::{channel::oneshot, task::AtomicWaker};
-use http_body::{Body, Frame, SizeHint};
-use slab::Slab;
+use crate::pool::{
+    call::Call, deadline_sweeper::DeadlineSweeper, failure::CallFailure,
+    worker_handle::WorkerHandle,
+};
+use futures::task::AtomicWaker;
 use std::{
-    pin::Pin,
     sync::{
-        Arc, Mutex, MutexGuard, OnceLock, PoisonError,
+        Arc, Mutex, OnceLock, PoisonError,
         atomic::{
             AtomicBool, AtomicU8,
-            Ordering::{AcqRel, Acquire, SeqCst},
+            Ordering::{AcqRel, Acquire},
         },
     },
-    task::{Context, Poll, ready},
-    time::{Duration, Instant},
+    time::Instant,
 };
-use tokio::sync::Notify;
-use wasmtime_wasi_http::WasiBody;
 
-/// A worker has it.
-const TAKEN: u8 = 1;
-/// The guest has answered, or failed to.
-const ANSWERED: u8 = 2;
-/// It is not under way any more.
-const OVER: u8 = 4;
-/// Its time was up before it was answered.
-const EXPIRED: u8 = 8;
-/// Nobody watches over it any more.
-const FORGOTTEN: u8 = 16;
-
-/// What a worker says of a request: a response, or what went wrong.
-pub type Outcome = Result<http::Response<WasiBody>, wasmtime::Error>;
-
-/// One request and its response.
-pub struct InFlight {
-    state: AtomicU8,
-    deadline: Instant,
-    over_since: OnceLock<Instant>,
-    place: usize,
-    watch: Arc<DeadlineSweeper>,
-    worker: OnceLock<Arc<WorkerHandle>>,
-    client: AtomicWaker,
-}
-
-/// Why an instance could not be made for a request: all that there may be are at work.
-#[derive(Debug, thiserror::Error)]
-#[error("there is no room for another instance")]
-pub struct NoRoom;
-
-/// A request that was not taken, on its way back: its generation is going, and the next one can have it.
-#[derive(Debug, thiserror::Error)]
-#[error("its generation is going")]
-pub struct GivenBack(pub Mutex<http::Request<WasiBody>>);
-
-/// Why there is no response.
+/// Where a call is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Unanswered {
-    /// No instance took it in time.
+#[repr(u8)]
+pub(crate) enum State {
+    /// It waits for a worker.
+    Queued,
+    /// A worker has it.
+    Taken,
+    /// The guest has replied, and the reply is being delivered.
+    Answered,
+    /// The reply was delivered, or the caller left meanwhile.
+    Delivered,
+    /// The caller left before there was a reply, which the worker may still be at.
+    Abandoned,
+    /// The caller left before a worker had it.
+    Withdrawn,
+    /// Its time was up before a worker had it.
     NotTaken,
-    /// The guest did not answer in time.
+    /// Its time was up before the guest replied.
     Expired,
-    /// The guest failed.
+    /// It was given back: its generation is going, and the next one can have it.
+    Returned,
+    /// It ended in its worker without a reply.
     Failed,
 }
 
+/// What happens to a call.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Event {
+    /// A worker takes it.
+    Take,
+    /// The caller has the reply, or its worker is done with it.
+    Answer,
+    /// There will be no reply.
+    Fail,
+    /// The caller is gone, or has all that it wanted.
+    Leave,
+    /// Its time is up.
+    Expire,
+    /// It is given back.
+    Return,
+}
+
+impl State {
+    const ALL: [Self; 10] = [
+        Self::Queued,
+        Self::Taken,
+        Self::Answered,
+        Self::Delivered,
+        Self::Abandoned,
+        Self::Withdrawn,
+        Self::NotTaken,
+        Self::Expired,
+        Self::Returned,
+        Self::Failed,
+    ];
+
+    /// The state after `event`; none: it changes nothing.
+    pub(crate) fn after(self, event: Event) -> Option<Self> {
+        Some(match (self, event) {
+            (Self::Queued, Event::Take) => Self::Taken,
+            (Self::Queued, Event::Leave) => Self::Withdrawn,
+            (Self::Queued, Event::Expire) => Self::NotTaken,
+            (Self::Queued, Event::Return) => Self::Returned,
+            (Self::Queued | Self::Taken | Self::Answered, Event::Fail) => Self::Failed,
+            (Self::Taken, Event::Answer) => Self::Answered,
+            (Self::Taken, Event::Leave) => Self::Abandoned,
+            (Self::Taken, Event::Expire) => Self::Expired,
+            (Self::Answered, Event::Leave) => Self::Delivered,
+            _ => return None,
+        })
+    }
+
+    /// Whether it counts as in flight in its worker.
+    pub(crate) fn is_in_worker(self) -> bool {
+        matches!(self, Self::Taken | Self::Answered)
+    }
+
+    /// Whether its deadline still matters.
+    pub(crate) fn has_deadline(self) -> bool {
+        matches!(self, Self::Queued | Self::Taken)
+    }
+
+    /// Whether a worker had it.
+    pub(crate) fn was_taken(self) -> bool {
+        !matches!(self, Self::Queued | Self::Withdrawn | Self::NotTaken | Self::Returned)
+    }
+
+    fn of(number: u8) -> Self {
+        Self::ALL.into_iter().find(|state| *state as u8 == number).unwrap_or(Self::Failed)
+    }
+}
+
+/// A call in flight.
+pub(crate) struct InFlight {
+    state: AtomicU8,
+    deadline: Instant,
+    /// Where the sweeper has it.
+    key: usize,
+    sweeper: Arc<DeadlineSweeper>,
+    worker: OnceLock<Arc<WorkerHandle>>,
+    caller: AtomicWaker,
+    /// The call itself, when it was given back.
+    returned: Mutex<Option<Call>>,
+    /// Why it failed, where its worker knows.
+    failure: OnceLock<CallFailure>,
+    /// Its worker was made for it alone: since when it is left with nothing to answer, and whether it has ended.
+    left_since: OnceLock<Instant>,
+    is_swept: AtomicBool,
+}
+
 impl InFlight {
-    /// Gives it to a worker. False if its time is up already, or its client gone.
+    pub(crate) fn new(sweeper: Arc<DeadlineSweeper>, key: usize, deadline: Instant) -> Arc<Self> {
+        Arc::new(Self {
+            state: AtomicU8::new(State::Queued as u8),
+            deadline,
+            key,
+            sweeper,
+            worker: OnceLock::new(),
+            caller: AtomicWaker::new(),
+            returned: Mutex::default(),
+            failure: OnceLock::new(),
+            left_since: OnceLock::new(),
+            is_swept: AtomicBool::new(false),
+        })
+    }
+
+    /// Where the call is.
+    pub(crate) fn state(&self) -> State {
+        State::of(self.state.load(Acquire))
+    }
+
+    /// What wakes the caller when its time is up.
+    pub(crate) fn caller(&self) -> &AtomicWaker {
+        &self.caller
+    }
+
+    /// The worker that has it, or had it.
+    pub(crate) fn worker(&self) -> Option<&Arc<WorkerHandle>> {
+        self.worker.get()
+    }
+
+    /// Gives it to a worker. False if its time is up already, or its caller gone.
     pub(crate) fn take(&self, worker: &Arc<WorkerHandle>) -> bool {
         worker.enter();
-        // Before the flag, so that whoever sees the flag sees the worker.
+        // Before the state, so that whoever sees the state sees the worker.
         let first = self.worker.set(worker.clone()).is_ok();
-        debug_assert!(first, "an exchange is offered once");
-        let take = |state| (state & (OVER | EXPIRED) == 0).then_some(state | TAKEN);
-        let wanted = self.state.try_update(AcqRel, Acquire, take).is_ok();
-        if !wanted {
+        debug_assert!(first, "a call is offered once");
+        let taken = self.apply(Event::Take).is_some();
+        if !taken {
             worker.leave();
         }
-        wanted
+        taken
     }
 
-    /// The worker is done with it, however it ended; where the worker is its own, so is the watch over it.
-    pub(crate) fn answered(&self) {
-        let before = self.state.fetch_or(ANSWERED, AcqRel);
-        let own_worker = self.watch.linger.is_some() && before & TAKEN != 0;
-        if !own_worker {
-            self.forget();
-        }
+    /// The caller has the reply or the beginning of it, or the worker is done with the call. From now on it has no
+    /// deadline.
+    pub(crate) fn answer(&self) {
+        self.apply(Event::Answer);
+        self.release();
     }
 
-    /// Its worker has ended, which was made for it alone.
+    /// The worker that was made for it alone has ended.
     pub(crate) fn worker_ended(&self) {
-        self.state.fetch_or(ANSWERED, AcqRel);
-        self.forget();
+        self.sweep();
     }
 
-    fn forget(&self) {
-        if self.state.fetch_or(FORGOTTEN, AcqRel) & FORGOTTEN == 0 {
-            self.watch.forget(self.place);
+    /// The caller found that there will be no reply.
+    pub(crate) fn fail(&self) {
+        if self.apply(Event::Fail).is_some_and(State::is_in_worker) {
+            self.leave_worker();
+        }
+        self.release();
+    }
+
+    /// The caller is gone, or has all that it wanted.
+    pub(crate) fn leave(&self) {
+        match self.apply(Event::Leave) {
+            Some(State::Taken | State::Answered) => self.leave_worker(),
+            Some(_) => self.sweep(),
+            None => (),
         }
     }
 
-    fn over(&self) {
-        if self.watch.linger.is_some() {
-            // Set once; who comes second knows less.
-            self.over_since.set(Instant::now()).ok();
+    /// Gives it back to the caller.
+    pub(crate) fn give_back(&self, call: Call) {
+        *self.returned.lock().unwrap_or_else(PoisonError::into_inner) = Some(call);
+        self.apply(Event::Return);
+        self.sweep();
+        self.caller.wake();
+    }
+
+    /// Notes why it failed, for the caller, who sees that when the reply's sender is dropped.
+    pub(crate) fn note(&self, failure: CallFailure) {
+        // The first one counts.
+        self.failure.set(failure).ok();
+    }
+
+    /// Why it failed, where its worker knows.
+    pub(crate) fn failure(&self) -> Option<CallFailure> {
+        self.failure.get().cloned()
+    }
+
+    /// The call, if it was given back.
+    pub(crate) fn take_returned(&self) -> Option<Call> {
+        self.returned.lock().unwrap_or_else(PoisonError::into_inner).take()
+    }
+
+    /// Does what is due at `now`: nothing, its end, or the end of a worker that has outlived it.
+    pub(crate) fn attend(&self, now: Instant) {
+        if self.state().has_deadline() && now >= self.deadline {
+            self.expire();
         }
-        let before = self.state.fetch_or(OVER, AcqRel);
-        match self.worker.get() {
-            Some(worker) if before & (TAKEN | OVER) == TAKEN => worker.leave(),
-            // Nobody will take it now.
-            _ if before & TAKEN == 0 => self.forget(),
-            _ => (),
+        if let (Some(grace), Some(since)) = (self.sweeper.grace(), self.left_since.get())
+            && now.saturating_duration_since(*since) >= grace
+            && let Some(worker) = self.worker()
+        {
+            worker.kill();
         }
     }
 
     fn expire(&self) {
-        let expire = |state| (state & ANSWERED == 0).then_some(state | EXPIRED);
-        let Ok(before) = self.state.try_update(AcqRel, Acquire, expire) else { return };
-        if before & TAKEN != 0
-            && let Some(worker) = self.worker.get()
-        {
-            worker.retire();
-        }
-        self.over();
-        if self.watch.linger.is_none() {
-            self.forget();
-        }
-        self.client.wake();
-    }
-
-    /// What is due at `now`: nothing, its end, or the end of the worker that stayed behind.
-    fn attend(&self, now: Instant) {
-        let state = self.state.load(Acquire);
-        if state & (ANSWERED | EXPIRED) == 0 && now >= self.deadline {
-            self.expire();
-        }
-        if let (Some(linger), Some(since)) = (self.watch.linger, self.over_since.get())
-            && now.saturating_duration_since(*since) >= linger
-            && let Some(worker) = self.worker.get()
-        {
-            worker.kill();
-        }
-    }
-
-    fn why(&self) -> Unanswered {
-        let state = self.state.load(Acquire);
-        match (state & TAKEN != 0, state & EXPIRED != 0) {
-            (false, _) => Unanswered::NotTaken,
-            (true, true) => Unanswered::Expired,
-            (true, false) => Unanswered::Failed,
-        }
-    }
-}
-
-/// The client's side of an exchange: what is waited for. Dropping it is the client going away.
-pub struct Answer {
-    exchange: Option<Arc<InFlight>>,
-    outcome: oneshot::Receiver<Outcome>,
-}
-
-impl Answer {
-    pub(crate) fn new(exchange: Arc<InFlight>, outcome: oneshot::Receiver<Outcome>) -> Self {
-        Self { exchange: Some(exchange), outcome }
-    }
-}
-
-impl Future for Answer {
-    type Output = Result<http::Response<Delivery>, (Unanswered, Option<wasmtime::Error>)>;
-
-    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        let this = &mut *self;
-        let exchange = this.exchange.as_ref().expect("it is not polled after it was ready");
-        exchange.client.register(cx.waker());
-        let outcome = match Pin::new(&mut this.outcome).poll(cx) {
-            Poll::Pending if exchange.state.load(Acquire) & EXPIRED != 0 => {
-                Err((exchange.why(), None))
+        match self.apply(Event::Expire) {
+            Some(State::Taken) => {
+                if let Some(worker) = self.worker() {
+                    worker.retire();
+                }
+                self.leave_worker();
+                self.release();
             }
-            outcome => match ready!(outcome) {
-                Ok(Ok(response)) => Ok(response),
-                Ok(Err(error)) if error.is::<NoRoom>() => Err((Unanswered::NotTaken, None)),
-                // A worker that was ended because of the deadline fails to answer, too.
-                Ok(Err(error)) => Err((exchange.why(), Some(error))),
-                // The worker is gone, with all that was in it.
-                Err(oneshot::Canceled) => Err((exchange.why(), None)),
-            },
-        };
-        exchange.answered();
-        Poll::Ready(match outcome {
-            Err(unanswered) => Err(unanswered),
-            Ok(response) => {
-                let exchange = this.exchange.take();
-                Ok(response.map(|body| Delivery { body, exchange }))
+            Some(_) => self.sweep(),
+            None => return,
+        }
+        self.caller.wake();
+    }
+
+    fn leave_worker(&self) {
+        if self.sweeper.grace().is_some() {
+            // Set once; a second look would know less.
+            self.left_since.set(Instant::now()).ok();
+        }
+        if let Some(worker) = self.worker() {
+            worker.leave();
+        }
+    }
+
+    /// Its deadline has passed its use. One whose worker is its own is watched until that has ended.
+    fn release(&self) {
+        if self.sweeper.grace().is_none() || self.worker().is_none() {
+            self.sweep();
+        }
+    }
+
+    fn sweep(&self) {
+        if !self.is_swept.swap(true, AcqRel) {
+            self.sweeper.remove(self.key);
+        }
+    }
+
+    /// The state before, if `event` changed it.
+    fn apply(&self, event: Event) -> Option<State> {
+        let next = |state| State::of(state).after(event).map(|next| next as u8);
+        self.state.try_update(AcqRel, Acquire, next).ok().map(State::of)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    const EVENTS: [Event; 6] =
+        [Event::Take, Event::Answer, Event::Fail, Event::Leave, Event::Expire, Event::Return];
+
+    #[test]
+    fn each_state_is_known_by_its_number() {
+        for state in State::ALL {
+            assert_eq!(State::of(state as u8), state);
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn a_worker_is_entered_and_left_at_most_once(
+            events in prop::collection::vec(prop::sample::select(&EVENTS[..]), 0..20),
+        ) {
+            let (mut state, mut entered, mut left) = (State::Queued, 0, 0);
+            for event in events {
+                let Some(next) = state.after(event) else { continue };
+                entered += u32::from(!state.is_in_worker() && next.is_in_worker());
+                left += u32::from(state.is_in_worker() && !next.is_in_worker());
+                prop_assert!(!state.is_in_worker() || next.was_taken());
+                state = next;
             }
-        })
-    }
-}
-
-impl Drop for Answer {
-    fn drop(&mut self) {
-        if let Some(exchange) = &self.exchange {
-            exchange.over();
+            prop_assert!(entered <= 1 && left <= entered);
+            prop_assert_eq!(state.is_in_worker(), entered > left);
         }
-    }
-}
 
-/// A response's body on its way to the client. When it is dropped the exchange is over.
-pub struct Delivery {
-    body: WasiBody,
-    exchange: Option<Arc<InFlight>>,
-}
-
-impl Body for Delivery {
-    type Data = Bytes;
-    type Error = wasmtime_wasi_http::Error;
-
-    fn poll_frame(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, Self::Error>>> {
-        match ready!(Pin::new(&mut self.body).poll_frame(cx)) {
-            None if self.is_cut_off() => {
-                Poll::Ready(Some(Err(Self::Error::HttpResponseIncomplete)))
+        #[test]
+        fn a_call_ends_however_it_began(
+            events in prop::collection::vec(prop::sample::select(&EVENTS[..]), 0..20),
+        ) {
+            let mut state = State::Queued;
+            for event in events.into_iter().chain([Event::Expire, Event::Leave]) {
+                state = state.after(event).unwrap_or(state);
             }
-            frame => Poll::Ready(frame),
+            prop_assert!(!state.is_in_worker() && !state.has_deadline());
         }
-    }
 
-    fn is_end_stream(&self) -> bool {
-        self.body.is_end_stream() && !self.is_cut_off()
-    }
-
-    fn size_hint(&self) -> SizeHint {
-        self.body.size_hint()
-    }
-}
-
-impl Delivery {
-    /// Whether the end of the body may be that of its instance: the client is to see the difference, as far as it has
-    /// one. A body that was whole just then is taken for one that is not.
-    fn is_cut_off(&self) -> bool {
-        let worker = self.exchange.as_ref().and_then(|exchange| exchange.worker.get());
-        worker.is_some_and(|worker| worker.has_failed())
-    }
-}
-
-impl Drop for Delivery {
-    fn drop(&mut self) {
-        if let Some(exchange) = &self.exchange {
-            exchange.over();
+        #[test]
+        fn what_was_given_back_is_never_taken(
+            events in prop::collection::vec(prop::sample::select(&EVENTS[..]), 0..20),
+        ) {
+            let mut state = State::Returned;
+            for event in events {
+                state = state.after(event).unwrap_or(state);
+                prop_assert_eq!(state, State::Returned);
+            }
         }
-    }
-}
-
-/// Watches over the deadlines of a pool's exchanges, without a timer for each.
-pub struct DeadlineSweeper {
-    exchanges: Mutex<Slab<Arc<InFlight>>>,
-    /// How long a guest may take until its response begins.
-    patience: Duration,
-    /// How long a worker that was made for one exchange may go on after it; none where workers are for many.
-    linger: Option<Duration>,
-    asleep: AtomicBool,
-    wake: Notify,
-}
-
-impl DeadlineSweeper {
-    /// Begins to watch. It goes on until the last exchange and the pool are gone.
-    #[must_use]
-    pub fn start(patience: Duration, linger: Option<Duration>) -> Arc<Self> {
-        let watch = Arc::new(Self {
-            exchanges: Mutex::default(),
-            patience,
-            linger,
-            asleep: AtomicBool::new(false),
-            wake: Notify::new(),
-        });
-        // A twentieth late is soon enough, and looking four times a second is cheap.
-        let beat = (patience / 20).clamp(Duration::from_millis(5), Duration::from_millis(250));
-        tokio::spawn(attend(Arc::downgrade(&watch), beat));
-        watch
-    }
-
-    /// An exchange that begins now.
-    pub(crate) fn exchange(self: &Arc<Self>) -> Arc<InFlight> {
-        let deadline = Instant::now() + self.patience;
-        let mut exchanges = self.exchanges();
-        let place = exchanges.vacant_entry();
-        let exchange = Arc::new(InFlight {
-            state: AtomicU8::new(0),
-            deadline,
-            over_since: OnceLock::new(),
-            place: place.key(),
-            watch: self.clone(),
-            worker: OnceLock::new(),
-            client: AtomicWaker::new(),
-        });
-        place.insert(exchange.clone());
-        drop(exchanges);
-        if self.asleep.swap(false, SeqCst) {
-            self.wake.notify_one();
-        }
-        exchange
-    }
-
-    /// Ends every worker that has an exchange.
-    pub(crate) fn kill_all(&self) {
-        let exchanges: Vec<_> =
-            self.exchanges().iter().map(|(_, exchange)| exchange.clone()).collect();
-        for worker in exchanges.iter().filter_map(|exchange| exchange.worker.get()) {
-            worker.kill();
-        }
-    }
-
-    fn forget(&self, place: usize) {
-        // Out of the lock before it is dropped: dropping may wake somebody.
-        let forgotten = self.exchanges().try_remove(place);
-        drop(forgotten);
-    }
-
-    fn exchanges(&self) -> MutexGuard<'_, Slab<Arc<InFlight>>> {
-        self.exchanges.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-async fn attend(watch: std::sync::Weak<DeadlineSweeper>, beat: Duration) {
-    loop {
-        tokio::time::sleep(beat).await;
-        let Some(watch) = watch.upgrade() else { return };
-        // First the flag, then the look, so that one that comes in between wakes it.
-        watch.asleep.store(true, SeqCst);
-        let exchanges: Vec<_> =
-            watch.exchanges().iter().map(|(_, exchange)| exchange.clone()).collect();
-        let now = Instant::now();
-        for exchange in &exchanges {
-            exchange.attend(now);
-        }
-        if exchanges.is_empty() {
-            // The next exchange wakes it, but no more than one in a beat has to. Not for ever: a pool that is gone has
-            // nobody to wake it.
-            let wake = watch.wake.notified();
-            tokio::time::timeout(Duration::from_secs(60), wake).await.ok();
-        }
-        watch.asleep.store(false, SeqCst);
     }
 }

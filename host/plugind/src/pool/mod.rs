@@ -1,11 +1,21 @@
 //! The instances of one generation of a plugin: calls go in, replies come out.
 
 pub mod failure;
-pub mod worker_handle;
+pub(crate) mod worker_handle;
 mod deadline;
+mod deadline_sweeper;
+mod in_flight;
+mod reply;
+pub mod call;
+mod config;
+mod decision;
+mod scaling;
 mod health;
+mod http;
 mod state_transfer;
-pub mod in_flight;
 pub mod workers;
+mod serving;
 mod worker;
 pub mod instances;
+
+pub use reply::Delivery;

@@ -1,18 +1,20 @@
 //! One worker: a store with one instance in it, and the task that keeps both until they end.
 //!
-//! Inside, the instance's event loop runs: it starts, takes work, answers for its health and stops. Outside, in the
-//! same task, deadlines are kept: a guest that spins or blocks keeps the inside from being reached, never the outside.
+//! Inside, the instance's event loop runs: it starts, takes calls, answers for its health and stops. Outside, in the same
+//! task, deadlines are kept: a guest that spins or blocks keeps the inside from being reached, never the outside.
 
 use crate::{
     base::text::one_line,
     pool::{
         deadline::{Deadline, GuestCall, Timer},
-        failure::{End, Failure},
-        health::Health,
-        in_flight::{InFlight, NoRoom},
-        state_transfer::{Done, TransferLimits, TransferRequest, restore},
+        decision::Why,
+        failure::{CallFailure, End, Failure},
+        in_flight::InFlight,
+        reply::OwnInstance,
+        serving::Serving,
+        state_transfer::restore,
         worker_handle::WorkerHandle,
-        workers::{Job, WorkerEvent, WorkerSet, WorkerSlot},
+        workers::{QueuedCall, WorkerEvent, WorkerSet, WorkerSlot},
     },
     world::{
         self, HostState,
@@ -24,123 +26,165 @@ use crate::{
         quota::QuotaGate,
     },
 };
-use futures::{
-    FutureExt,
-    future::{OptionFuture, pending},
-    stream::{FuturesUnordered, Stream, StreamExt},
-};
+use futures::FutureExt;
 use std::{
     future::poll_fn,
     panic::AssertUnwindSafe,
     pin::{Pin, pin},
     sync::{
         Arc, Mutex, PoisonError,
-        atomic::{AtomicBool, Ordering::Relaxed},
+        atomic::{AtomicBool, AtomicU32, Ordering::Relaxed},
     },
-    task::{Context, Poll},
+    task::{Context, Poll, Waker},
     time::Instant,
 };
-use tokio::time::sleep;
-use tracing::{debug, warn};
-use wasmtime::{AsContextMut, PoolConcurrencyLimitError, Store, component::Accessor};
-use wasmtime_wasi_http::{WasiHttpView, handler::Prepared};
+use tokio::task::coop;
+use tracing::warn;
+use wasmtime::{PoolConcurrencyLimitError, Store, component::Accessor};
+
+/// How often a worker polls its instance in one turn of its own, where that has more to do each time.
+const POLLS_PER_TURN: u32 = 32;
 
 /// What comes out of the inside: how it ended, or an error of the guest, or a panic of the host.
 type Ended = std::thread::Result<wasmtime::Result<End>>;
 
-/// Makes a worker for the work that waits in the crew's queue.
-pub(crate) fn hire(crew: &Arc<WorkerSet>, place: WorkerSlot) {
-    let mut presence = crew.enter();
-    let crew = crew.clone();
-    let vitals = WorkerHandle::new(crew.number(), Heartbeat::new(crew.terms.slices_max));
-    presence.enlist(&vitals);
+/// What a worker is made for.
+enum Purpose {
+    /// Calls that wait in the queue; its slot in the set.
+    Queue(WorkerSlot),
+    /// One call alone.
+    Call(QueuedCall),
+    /// To see whether an instance can be made.
+    Trial,
+}
+
+/// Makes a worker for the calls that wait in the queue.
+pub(crate) fn spawn(set: &Arc<WorkerSet>, slot: WorkerSlot) {
+    let mut guard = set.enter();
+    let set = set.clone();
+    let handle = new_handle(&set);
+    guard.register(&handle);
     tokio::spawn(async move {
-        let worker = Worker::new(&crew, &vitals, Some(place));
-        let (end, was_ready) = worker.live(None).await;
-        drop(worker);
+        let (end, was_ready) = Worker::new(&set, &handle).run(Purpose::Queue(slot)).await;
         match end {
             End::Finished => (),
-            End::Retired => crew.tell(WorkerEvent::Retired { worker: vitals.number }),
-            End::Returned => crew.tell(WorkerEvent::Returned),
+            End::Retired => set.report(WorkerEvent::Retired { worker: handle.number }),
+            End::Returned => set.report(WorkerEvent::Returned),
             End::Failed(failure) => {
-                crew.tell(WorkerEvent::Failed {
-                    worker: vitals.number,
-                    failure,
-                    starting: !was_ready,
-                });
+                let (worker, starting) = (handle.number, !was_ready);
+                set.report(WorkerEvent::Failed { worker, failure, starting });
             }
         }
-        drop(presence);
+        drop(guard);
     });
 }
 
-/// Makes a worker for one request alone. `permit` is given back when it is gone.
-pub(crate) fn hire_for(crew: &Arc<WorkerSet>, job: Job, permit: impl Send + 'static) {
-    let presence = crew.enter();
-    let crew = crew.clone();
+/// Makes one instance and drops it, where every call has an instance of its own: the plugin is ready only after an
+/// instance existed.
+pub(crate) fn spawn_trial(set: &Arc<WorkerSet>) {
+    if set.draining().is_some() {
+        return;
+    }
+    let mut guard = set.enter();
+    let set = set.clone();
+    let handle = new_handle(&set);
+    guard.register(&handle);
     tokio::spawn(async move {
-        let exchange = OwnExchange(job.exchange.clone());
-        let vitals = WorkerHandle::new(crew.number(), Heartbeat::new(crew.terms.slices_max));
-        if job.exchange.take(&vitals) {
-            let worker = Worker::new(&crew, &vitals, None);
-            if let (End::Failed(failure), _) = worker.live(Some(job)).await
-                && crew.shared.journal.admit(Instant::now())
-            {
-                // It served one request, which was answered accordingly; nothing is to be restarted.
-                warn!(
-                    plugin = %crew.linked.name, generation = crew.shared.identity.generation, worker = vitals.number,
-                    result = failure.result(), error = %failure, "worker ended"
-                );
+        // The store is gone when this returns, so the first call has the room that the trial took.
+        let (end, was_ready) = Worker::new(&set, &handle).run(Purpose::Trial).await;
+        let worker = handle.number;
+        match end {
+            End::Failed(failure) => {
+                set.report(WorkerEvent::Failed { worker, failure, starting: true });
             }
+            _ if was_ready => set.report(WorkerEvent::Ready { worker }),
+            // The generation was given up meanwhile.
+            _ => (),
         }
-        drop((exchange, permit, presence));
+        drop(guard);
     });
 }
 
-/// The exchange that a worker was made for, watched over until the worker is gone.
-struct OwnExchange(Arc<InFlight>);
+/// A worker for one call alone, as work to be done. `permit` is given back when it is gone.
+pub(crate) fn own(
+    set: &Arc<WorkerSet>,
+    call: QueuedCall,
+    permit: impl Send + 'static,
+) -> OwnInstance {
+    let guard = set.enter();
+    let set = set.clone();
+    let work = async move {
+        let ended = NotifyEnd(call.in_flight.clone());
+        let handle = new_handle(&set);
+        if call.in_flight.take(&handle) {
+            let (end, was_ready) = Worker::new(&set, &handle).run(Purpose::Call(call)).await;
+            own_ended(&set, &handle, end, was_ready);
+        }
+        drop((ended, permit, guard));
+    };
+    OwnInstance::new(work.boxed())
+}
 
-impl Drop for OwnExchange {
+fn own_ended(set: &WorkerSet, handle: &WorkerHandle, end: End, was_ready: bool) {
+    let worker = handle.number;
+    match end {
+        // No call had a part in that: the plugin cannot be instantiated. A lack of room is no fault of it.
+        End::Failed(failure) if !was_ready && !matches!(failure, Failure::Resources(_)) => {
+            set.report(WorkerEvent::Failed { worker, failure, starting: true });
+        }
+        // The failure concerns one call, which was answered accordingly; nothing is to be restarted.
+        End::Failed(failure) if set.shared.journal.admit(Instant::now()) => warn!(
+            plugin = %set.linked.name, generation = set.shared.identity.generation, worker,
+            result = failure.result(), error = %failure, "worker ended"
+        ),
+        _ => (),
+    }
+}
+
+fn new_handle(set: &WorkerSet) -> Arc<WorkerHandle> {
+    WorkerHandle::new(set.number(), Heartbeat::new(set.config.slices_max))
+}
+
+/// Tells the call that a worker was made for when that has ended.
+struct NotifyEnd(Arc<InFlight>);
+
+impl Drop for NotifyEnd {
     fn drop(&mut self) {
         self.0.worker_ended();
     }
 }
 
-struct Worker<'a> {
-    crew: &'a Arc<WorkerSet>,
-    vitals: &'a Arc<WorkerHandle>,
-    clock: Deadline,
-    /// What it keeps is on its way out of it or into it; it answers for its health meanwhile.
-    handing_over: Deadline,
+/// One worker, as its inside and its outside share it.
+pub(super) struct Worker<'a> {
+    pub(super) set: &'a Arc<WorkerSet>,
+    pub(super) handle: &'a Arc<WorkerHandle>,
+    pub(super) deadline: Deadline,
+    /// The deadline of a transfer of the state; it answers for its health meanwhile.
+    pub(super) transfer_deadline: Deadline,
     /// It has been ready.
     ready: AtomicBool,
-    /// The inside was idle since it took its last request, so it may take another one.
-    settled: AtomicBool,
-    /// Its place in the crew, if it takes work from the queue.
-    place: Mutex<Option<WorkerSlot>>,
+    /// How many calls the inside took since its event loop was last at rest.
+    pub(super) since_rest: AtomicU32,
 }
 
 impl<'a> Worker<'a> {
-    fn new(
-        crew: &'a Arc<WorkerSet>,
-        vitals: &'a Arc<WorkerHandle>,
-        place: Option<WorkerSlot>,
-    ) -> Self {
-        let (ready, settled) = (AtomicBool::new(false), AtomicBool::new(false));
-        let (clock, handing_over) = Default::default();
-        Self { crew, vitals, clock, handing_over, ready, settled, place: Mutex::new(place) }
+    fn new(set: &'a Arc<WorkerSet>, handle: &'a Arc<WorkerHandle>) -> Self {
+        let (ready, since_rest) = (AtomicBool::new(false), AtomicU32::new(0));
+        let (deadline, transfer_deadline) = Default::default();
+        Self { set, handle, deadline, transfer_deadline, ready, since_rest }
     }
 
-    /// Lives its life; also says whether it had been ready.
-    async fn live(&self, first: Option<Job>) -> (End, bool) {
+    /// Runs until it ends; also says whether it had been ready.
+    async fn run(&self, purpose: Purpose) -> (End, bool) {
         let mut store = world::store(
-            self.crew.linked.engine(),
-            &self.crew.shared,
-            self.vitals.number,
-            self.vitals.pulse.clone(),
+            self.set.linked.engine(),
+            &self.set.shared,
+            self.handle.number,
+            self.handle.heartbeat.clone(),
         );
+        let purpose = Mutex::new(Some(purpose));
         let end = {
-            let inside = pin!(AssertUnwindSafe(self.inside(&mut store, first)).catch_unwind());
+            let inside = pin!(AssertUnwindSafe(self.inside(&mut store, &purpose)).catch_unwind());
             self.outside(inside).await
         };
         let end = match end {
@@ -150,47 +194,28 @@ impl<'a> Worker<'a> {
         };
         if matches!(end, End::Failed(_)) {
             // Before the store is dropped, which ends what streams from it as if that were all.
-            self.vitals.fail();
+            self.handle.fail();
         }
         (end, self.ready.load(Relaxed))
     }
 
     /// Polls the inside and keeps its deadlines.
     async fn outside(&self, mut inside: Pin<&mut impl Future<Output = Ended>>) -> Ended {
-        let (mut alarm, mut handover_alarm) = (Timer::default(), Timer::default());
-        let mut gate = self.crew.shared.quota.clone().map(QuotaGate::new);
+        let (mut timer, mut transfer_timer) = (Timer::default(), Timer::default());
+        let mut gate = self.set.shared.quota.clone().map(QuotaGate::new);
+        let waker = Waker::from(self.handle.clone());
         poll_fn(|cx| {
-            self.vitals.register(cx.waker());
-            // Behind a closed gate the inside stands still, and whoever wants the worker gone is heard all the same.
-            while gate.as_mut().is_none_or(|gate| gate.poll_open(cx).is_ready()) {
-                let polled = match &gate {
-                    None => inside.as_mut().poll(cx),
-                    Some(gate) => gate.charged(|| inside.as_mut().poll(cx)),
-                };
-                if polled.is_ready() {
-                    return polled;
-                }
-                // It is idle or waits for something, so it may be asked once more whether it takes more work.
-                if self.settled.swap(true, Relaxed) {
-                    break;
-                }
+            self.handle.register(cx.waker());
+            let ended = self.poll_inside(inside.as_mut(), gate.as_mut(), &waker, cx);
+            if ended.is_ready() {
+                return ended;
             }
-            if self.vitals.is_killed() {
-                // That is how programs are stopped, and versions given up that never served.
-                let is_no_failure = self.crew.terms.program
-                    || (self.crew.dismissed().is_some() && !self.ready.load(Relaxed));
-                let end = match is_no_failure {
-                    true => End::Finished,
-                    false => End::Failed(Failure::Timeout("what was left to do")),
-                };
+            if let Some(end) = self.ended_from_outside() {
                 return Poll::Ready(Ok(Ok(end)));
             }
-            if self.vitals.is_retiring() && self.vitals.under_way() == 0 {
-                return Poll::Ready(Ok(Ok(End::Retired)));
-            }
-            self.clock.heed(&self.vitals.pulse);
-            let failure = match alarm.poll(&self.clock, cx) {
-                Poll::Pending => handover_alarm.poll(&self.handing_over, cx),
+            self.deadline.heed(&self.handle.heartbeat);
+            let failure = match timer.poll(&self.deadline, cx) {
+                Poll::Pending => transfer_timer.poll(&self.transfer_deadline, cx),
                 failure => failure,
             };
             failure.map(|failure| Ok(Ok(End::Failed(failure))))
@@ -198,16 +223,66 @@ impl<'a> Worker<'a> {
         .await
     }
 
+    /// Polls the inside until its event loop is at rest and it does not want another call, or for a turn.
+    fn poll_inside(
+        &self,
+        mut inside: Pin<&mut impl Future<Output = Ended>>,
+        mut gate: Option<&mut QuotaGate>,
+        waker: &Waker,
+        cx: &mut Context<'_>,
+    ) -> Poll<Ended> {
+        let mut polls = 0;
+        // Behind a closed gate the inside stands still, and a request to end the worker is heard all the same.
+        while gate.as_mut().is_none_or(|gate| gate.poll_open(cx).is_ready()) {
+            let mut inner = Context::from_waker(waker);
+            self.handle.clear_woken();
+            let polled = match &gate {
+                None => inside.as_mut().poll(&mut inner),
+                Some(gate) => gate.charged(|| inside.as_mut().poll(&mut inner)),
+            };
+            if polled.is_ready() {
+                return polled;
+            }
+            polls += 1;
+            if self.handle.is_woken() {
+                // There is more to do, so its event loop is not at rest. This task is on its way to its next turn
+                // already: others, such as those that read responses, have theirs before.
+                if polls == POLLS_PER_TURN || !coop::has_budget_remaining() {
+                    break;
+                }
+            } else if self.since_rest.swap(0, Relaxed) == 0 {
+                break;
+            }
+        }
+        Poll::Pending
+    }
+
+    /// How it ends, if somebody outside wants it to end and nothing keeps it.
+    fn ended_from_outside(&self) -> Option<End> {
+        if self.handle.is_killed() {
+            // That is how programs are stopped, and versions given up that never served.
+            let is_no_failure = self.set.config.program
+                || (self.set.draining().is_some() && !self.ready.load(Relaxed));
+            return Some(match is_no_failure {
+                true => End::Finished,
+                false => End::Failed(Failure::Timeout("what was left to do")),
+            });
+        }
+        (self.handle.is_retiring() && self.handle.in_flight() == 0).then_some(End::Retired)
+    }
+
     async fn inside(
         &self,
         store: &mut Store<HostState>,
-        first: Option<Job>,
+        purpose: &Mutex<Option<Purpose>>,
     ) -> wasmtime::Result<End> {
-        let (linked, terms) = (&self.crew.linked, &self.crew.terms);
-        if first.is_none() {
-            self.clock.begin(GuestCall::Start, terms.timeout_start);
+        let purpose = || purpose.lock().unwrap_or_else(PoisonError::into_inner);
+        let is_trial = matches!(*purpose(), Some(Purpose::Trial));
+        let own_call = matches!(*purpose(), Some(Purpose::Call(_)));
+        if !own_call {
+            self.deadline.begin(GuestCall::Start, self.set.config.timeout_start);
         }
-        let exports = match linked.instantiate(store).await {
+        let exports = match self.set.linked.instantiate(store).await {
             Ok(exports) => exports,
             Err(error) => {
                 let no_room = error.is::<PoolConcurrencyLimitError>()
@@ -215,251 +290,118 @@ impl<'a> Worker<'a> {
                 if !no_room {
                     return Err(error);
                 }
-                if let Some(job) = first {
-                    // Nobody waits for it if the client is gone.
-                    job.reply.send(Err(NoRoom.into())).ok();
+                if let Some(Purpose::Call(call)) = purpose().take() {
+                    call.in_flight.note(CallFailure::NoRoom);
                 }
                 let why = format!("there is no room for another instance: {}", error.root_cause());
                 return Ok(End::Failed(Failure::Resources(why)));
             }
         };
+        if is_trial {
+            self.deadline.end(GuestCall::Start);
+            self.ready.store(true, Relaxed);
+            return Ok(End::Finished);
+        }
+        let purpose = purpose().take();
         store
-            .run_concurrent(async |accessor| self.inside_loop(accessor, &exports, first).await)
+            .run_concurrent(async |accessor| self.lifecycle(accessor, &exports, purpose).await)
             .await?
     }
 
-    async fn inside_loop(
+    /// The life of an instance: start, serve, stop.
+    async fn lifecycle(
         &self,
         accessor: &Accessor<HostState>,
         exports: &Exports,
-        first: Option<Job>,
+        purpose: Option<Purpose>,
     ) -> wasmtime::Result<End> {
-        let on_demand = first.is_some();
-        if let Some(lifecycle) = &exports.lifecycle {
-            match lifecycle.call_start(accessor).await? {
-                Ok(()) => (),
-                Err(StartError::Configuration(why)) => {
-                    return Ok(End::Failed(Failure::Configuration(one_line(&why, STATUS_MAX))));
-                }
-                Err(StartError::Unavailable(why)) => {
-                    return Ok(End::Failed(Failure::Unavailable(one_line(&why, STATUS_MAX))));
-                }
-            }
-        }
-        if let Some(handover) = &exports.handover
-            && let Some(state) = self.crew.orders.inheritance()
-        {
-            self.clock.end(GuestCall::Start);
-            self.handing_over.begin(GuestCall::Restore, self.crew.linked.manifest.handover.timeout);
-            if let Err(failure) = restore(accessor, handover, &state).await? {
-                return Ok(End::Failed(failure));
-            }
-            self.handing_over.end(GuestCall::Restore);
+        let own_call = matches!(purpose, Some(Purpose::Call(_)));
+        if let Some(failure) = self.start(accessor, exports).await? {
+            return Ok(End::Failed(failure));
         }
         self.ready.store(true, Relaxed);
-        if !on_demand {
-            self.clock.end(GuestCall::Start);
-            self.crew.tell(WorkerEvent::Ready { worker: self.vitals.number });
+        if !own_call {
+            self.deadline.end(GuestCall::Start);
+            self.set.report(WorkerEvent::Ready { worker: self.handle.number });
         }
-        let why = match &exports.run {
-            // Nothing tells a program to stop: when it should, the worker is ended from outside, where it is.
-            Some(run) => {
-                let mut run = pin!(run.call_concurrent(accessor, ()));
-                let returned = poll_fn(|cx| {
-                    self.vitals.pulse.beat();
-                    run.as_mut().poll(cx)
-                });
-                return Ok(match returned.await?.0 {
-                    Ok(()) => End::Returned,
-                    Err(()) => End::Failed(Failure::ExitCode(1)),
-                });
-            }
-            None => self.serve(accessor, exports, first).await?,
+        if exports.run.is_some() {
+            return self.run_program(accessor, exports).await;
+        }
+        let (slot, call) = match purpose {
+            Some(Purpose::Queue(slot)) => (Some(slot), None),
+            Some(Purpose::Call(call)) => (None, Some(call)),
+            Some(Purpose::Trial) | None => (None, None),
         };
+        let mut serving = Serving::new(self, accessor, exports, slot);
+        let why = serving.run(call).await?;
         let (reason, end) = match why {
-            Why::Dismissed(reason) => (reason, End::Finished),
+            Why::Draining(reason) => (reason, End::Finished),
             Why::Recycled => (StopReason::Recycle, End::Finished),
             Why::Unhealthy(why) => (StopReason::Restart, End::Failed(Failure::Unhealthy(why))),
         };
         if let Some(lifecycle) = &exports.lifecycle {
-            if !self.clock.is_running() {
-                self.clock.begin(GuestCall::Stop, self.crew.terms.timeout_stop);
+            if !self.deadline.is_running() {
+                self.deadline.begin(GuestCall::Stop, self.set.config.timeout_stop);
             }
             lifecycle.call_stop(accessor, reason).await?;
+            // What the guest still has to do besides its calls has the rest of the time.
+            poll_fn(|cx| {
+                self.handle.heartbeat.beat();
+                accessor.poll_no_interesting_tasks(cx)
+            })
+            .await;
         }
         Ok(end)
     }
 
-    /// Takes work until there is a reason to take no more, and what was taken is done.
-    async fn serve(
+    /// Starts the guest, and gives it the state that it inherits.
+    async fn start(
         &self,
         accessor: &Accessor<HostState>,
         exports: &Exports,
-        first: Option<Job>,
-    ) -> wasmtime::Result<Why> {
-        let terms = &self.crew.terms;
-        let mut calls = FuturesUnordered::new();
-        let mut taken = 0_u32;
-        let mut leaving: Option<Why> = None;
-        let mut place = self.place.lock().unwrap_or_else(PoisonError::into_inner).take();
-        let mut queue = pin!(self.crew.queue.clone());
-        let mut age = pin!(OptionFuture::from(terms.recycle_age.map(sleep)));
-        let mut health =
-            Health::new(&self.crew.linked.name, self.vitals.number, terms.watchdog, exports);
-        let limits = TransferLimits::of(&self.crew.linked.manifest);
-        let mut errand = TransferRequest::new(
-            exports.handover.as_ref(),
-            &self.crew.orders,
-            limits,
-            &self.handing_over,
-        );
-
-        let take = |job: Job, taken: &mut u32| {
-            // A guest at work takes the processor first of all, so others should take the next request.
-            self.settled.store(false, Relaxed);
-            *taken += 1;
-            let handler = exports.http.as_ref()?;
-            let prepared = accessor.with(|mut store| {
-                Prepared::new(
-                    store.as_context_mut(),
-                    handler,
-                    job.request,
-                    HostState::http,
-                    job.reply,
-                )
-            });
-            let prepared = match prepared {
-                Ok(prepared) => prepared,
-                Err(error) => {
-                    // It concerns this request alone, and dropping it has answered it.
-                    debug!(plugin = %self.crew.linked.name, error = %format!("{error:#}"), "request not passed on");
-                    job.exchange.answered();
-                    return None;
+    ) -> wasmtime::Result<Option<Failure>> {
+        if let Some(lifecycle) = &exports.lifecycle {
+            let why = |why: &str| one_line(why, STATUS_MAX);
+            match lifecycle.call_start(accessor).await? {
+                Ok(()) => (),
+                Err(StartError::Configuration(text)) => {
+                    return Ok(Some(Failure::Configuration(why(&text))));
                 }
-            };
-            Some(async move {
-                let called = prepared.run(accessor, pending()).await;
-                job.exchange.answered();
-                called
-            })
-        };
-        if let Some(job) = first {
-            calls.extend(take(job, &mut taken));
-            leaving = Some(Why::Recycled);
+                Err(StartError::Unavailable(text)) => {
+                    return Ok(Some(Failure::Unavailable(why(&text))));
+                }
+            }
         }
+        if let Some(handover) = &exports.handover
+            && let Some(state) = self.set.transfer.inheritance()
+        {
+            self.deadline.end(GuestCall::Start);
+            let timeout = self.set.linked.manifest.handover.timeout;
+            self.transfer_deadline.begin(GuestCall::Restore, timeout);
+            if let Err(failure) = restore(accessor, handover, &state).await? {
+                return Ok(Some(failure));
+            }
+            self.transfer_deadline.end(GuestCall::Restore);
+        }
+        Ok(None)
+    }
 
-        poll_fn(|cx| {
-            self.vitals.pulse.beat();
-            loop {
-                match calls.poll_next_unpin(cx) {
-                    Poll::Ready(Some(Ok(_))) => continue,
-                    Poll::Ready(Some(Err(error))) => return Poll::Ready(Err(error)),
-                    Poll::Ready(None) | Poll::Pending => (),
-                }
-                if let Some(why) = health.poll(accessor, exports, &self.clock, cx)? {
-                    leaving.get_or_insert(Why::Unhealthy(why));
-                }
-                if let Some(done) = errand.poll(cx)? {
-                    self.crew.tell(self.told(done));
-                }
-                if errand.is_due()
-                    && leaving.is_none()
-                    && !self.vitals.is_retiring()
-                    && calls.is_empty()
-                    && !self.vitals.is_full(1)
-                {
-                    errand.begin(accessor);
-                    continue;
-                }
-                // Whatever waits is for the next generation then. This one has its time from now on, however much of
-                // it is taken up by what is under way.
-                if leaving.is_none()
-                    && let Some(reason) = self.crew.dismissed()
-                {
-                    leaving = Some(Why::Dismissed(reason));
-                    self.clock.begin(GuestCall::Stop, terms.timeout_stop);
-                }
-                if leaving.is_none() && terms.recycle_after.is_some_and(|most| taken >= most) {
-                    leaving = Some(Why::Recycled);
-                }
-                if leaving.is_none() && age.as_mut().poll(cx) == Poll::Ready(Some(())) {
-                    leaving = Some(Why::Recycled);
-                    // The next one need not wait for this one's end, nor for work.
-                    if let Some(place) = &mut place {
-                        place.leave();
-                        self.crew.tell(WorkerEvent::Aged);
-                    }
-                }
-                let room = leaving.is_none()
-                    && !self.vitals.is_retiring()
-                    && errand.lets_work()
-                    && calls.len() < terms.concurrency
-                    && !self.vitals.is_full(terms.concurrency)
-                    && (calls.is_empty() || self.settled.load(Relaxed))
-                    && is_ready_for_call(accessor, exports, cx);
-                if let Some(place) = &mut place {
-                    // One that serves one request keeps its place to the end: there are as many as there may be.
-                    if (leaving.is_some() || self.vitals.is_retiring()) && !terms.serve_one() {
-                        place.leave();
-                    } else {
-                        place.set_available(room);
-                    }
-                }
-                if !room {
-                    break;
-                }
-                match queue.as_mut().poll_next(cx) {
-                    Poll::Ready(Some(job)) => {
-                        if job.exchange.take(self.vitals) {
-                            calls.extend(take(job, &mut taken));
-                        }
-                    }
-                    // It was dismissed just now.
-                    Poll::Ready(None) => (),
-                    Poll::Pending => break,
-                }
-            }
-            if leaving.is_none()
-                || !calls.is_empty()
-                || errand.is_under_way()
-                || accessor.poll_no_interesting_tasks(cx).is_pending()
-            {
-                return Poll::Pending;
-            }
-            Poll::Ready(Ok(leaving.take().expect("it is checked above")))
+    /// Runs a program to its end. Nothing asks it to stop: when it should, the worker is ended from outside, where it
+    /// is.
+    async fn run_program(
+        &self,
+        accessor: &Accessor<HostState>,
+        exports: &Exports,
+    ) -> wasmtime::Result<End> {
+        let Some(run) = &exports.run else { return Ok(End::Returned) };
+        let mut run = pin!(run.call_concurrent(accessor, ()));
+        let returned = poll_fn(|cx| {
+            self.handle.heartbeat.beat();
+            run.as_mut().poll(cx)
+        });
+        Ok(match returned.await?.0 {
+            Ok(()) => End::Returned,
+            Err(()) => End::Failed(Failure::ExitCode(1)),
         })
-        .await
     }
-}
-
-impl Worker<'_> {
-    fn told(&self, done: Done) -> WorkerEvent {
-        let worker = self.vitals.number;
-        match done {
-            Done::Saved(save, outcome) => WorkerEvent::Saved { worker, save, outcome },
-            Done::Restored(outcome) => WorkerEvent::Restored { worker, outcome },
-        }
-    }
-}
-
-/// Why a worker takes no more work.
-enum Why {
-    Dismissed(StopReason),
-    Recycled,
-    Unhealthy(String),
-}
-
-/// Whether the instance's handler can be called now: a guest may refuse further calls for a while.
-fn is_ready_for_call(
-    accessor: &Accessor<HostState>,
-    exports: &Exports,
-    cx: &mut Context<'_>,
-) -> bool {
-    use wasmtime_wasi_http::handler::Proxy;
-    let handler = match &exports.http {
-        None => return true,
-        Some(Proxy::P3(guest)) => *guest.wasi_http_handler().func_handle().func(),
-        Some(Proxy::P2(guest)) => *guest.wasi_http_incoming_handler().func_handle().func(),
-    };
-    accessor.poll_ready_for_concurrent_call(handler, cx).is_ready()
 }

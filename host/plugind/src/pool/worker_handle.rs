@@ -1,4 +1,4 @@
-//! What is known of a worker outside of it: whether it lives, what it has in hand, and that it should go.
+//! A worker as it is seen from outside: its heartbeat, what it has in flight, and that it should end.
 
 use crate::world::heartbeat::Heartbeat;
 use futures::task::AtomicWaker;
@@ -9,92 +9,90 @@ use std::sync::{
         Ordering::{AcqRel, Acquire, Release, SeqCst},
     },
 };
-use std::task::Waker;
+use std::task::{Wake, Waker};
 
 /// One worker, seen from outside.
-pub struct WorkerHandle {
+pub(crate) struct WorkerHandle {
     /// Which of its generation's workers it is.
-    pub number: u32,
-    /// Its sign of life.
-    pub pulse: Arc<Heartbeat>,
-    under_way: AtomicUsize,
+    pub(crate) number: u32,
+    /// Its heartbeat.
+    pub(crate) heartbeat: Arc<Heartbeat>,
+    in_flight: AtomicUsize,
     retiring: AtomicBool,
     full: AtomicBool,
     killed: AtomicBool,
     failed: AtomicBool,
+    woken: AtomicBool,
     waker: AtomicWaker,
 }
 
 impl WorkerHandle {
-    /// A worker that has nothing in hand.
-    #[must_use]
-    pub fn new(number: u32, pulse: Heartbeat) -> Arc<Self> {
+    /// A worker that has nothing in flight.
+    pub(crate) fn new(number: u32, heartbeat: Heartbeat) -> Arc<Self> {
         Arc::new(Self {
             number,
-            pulse: Arc::new(pulse),
-            under_way: AtomicUsize::new(0),
+            heartbeat: Arc::new(heartbeat),
+            in_flight: AtomicUsize::new(0),
             retiring: AtomicBool::new(false),
             full: AtomicBool::new(false),
             killed: AtomicBool::new(false),
             failed: AtomicBool::new(false),
+            woken: AtomicBool::new(false),
             waker: AtomicWaker::new(),
         })
     }
 
     pub(crate) fn enter(&self) {
-        self.under_way.fetch_add(1, AcqRel);
+        self.in_flight.fetch_add(1, AcqRel);
     }
 
     pub(crate) fn leave(&self) {
-        let before = self.under_way.fetch_sub(1, SeqCst);
+        let before = self.in_flight.fetch_sub(1, SeqCst);
         if self.full.load(SeqCst) || (before == 1 && self.is_retiring()) {
             self.waker.wake();
         }
     }
 
-    /// Whether so many are under way that it takes no more; it is woken when that changes.
+    /// Whether so many are in flight that it takes no more; it is woken when that changes.
     pub(crate) fn is_full(&self, most: usize) -> bool {
         // First the flag, then the look, so that one that ends in between is noticed.
         self.full.store(true, SeqCst);
-        let full = self.under_way.load(SeqCst) >= most;
+        let full = self.in_flight.load(SeqCst) >= most;
         if !full {
             self.full.store(false, Release);
         }
         full
     }
 
-    /// How many exchanges are under way in it.
-    #[must_use]
-    pub fn under_way(&self) -> usize {
-        self.under_way.load(Acquire)
+    /// How many calls are in flight in it.
+    pub(crate) fn in_flight(&self) -> usize {
+        self.in_flight.load(Acquire)
     }
 
-    /// It takes no more work and goes when what is under way in it is over.
-    pub fn retire(&self) {
+    /// It takes no more calls, and ends when the calls in flight in it have ended.
+    pub(crate) fn retire(&self) {
         self.retiring.store(true, Release);
         self.waker.wake();
     }
 
-    /// Whether it was told to go.
-    #[must_use]
-    pub fn is_retiring(&self) -> bool {
+    /// Whether it was asked to end.
+    pub(crate) fn is_retiring(&self) -> bool {
         self.retiring.load(Acquire)
     }
 
-    /// It goes at once, with all that is in it.
-    pub fn kill(&self) {
+    /// It ends at once, with all that is in it.
+    pub(crate) fn kill(&self) {
         self.killed.store(true, Release);
         self.waker.wake();
     }
 
     /// Something is wanted of it.
-    pub(crate) fn wake(&self) {
+    pub(crate) fn wake_task(&self) {
         self.waker.wake();
     }
 
-    /// Whether it was told to go at once.
-    #[must_use]
-    pub fn is_killed(&self) -> bool {
+    /// Whether it was asked to end at once.
+    pub(crate) fn is_killed(&self) -> bool {
         self.killed.load(Acquire)
     }
 
@@ -104,12 +102,33 @@ impl WorkerHandle {
     }
 
     /// Whether it has failed: what comes out of it may end where it should not.
-    #[must_use]
-    pub fn has_failed(&self) -> bool {
+    pub(crate) fn has_failed(&self) -> bool {
         self.failed.load(Acquire)
+    }
+
+    /// Forgets that it was woken.
+    pub(crate) fn clear_woken(&self) {
+        self.woken.store(false, Release);
+    }
+
+    /// Whether anything woke its instance since [`WorkerHandle::clear_woken`].
+    pub(crate) fn is_woken(&self) -> bool {
+        self.woken.load(Acquire)
     }
 
     pub(crate) fn register(&self, waker: &Waker) {
         self.waker.register(waker);
+    }
+}
+
+/// What wakes the instance of a worker: it notes that the instance has something to do, and wakes the worker's task.
+impl Wake for WorkerHandle {
+    fn wake(self: Arc<Self>) {
+        self.wake_by_ref();
+    }
+
+    fn wake_by_ref(self: &Arc<Self>) {
+        self.woken.store(true, Release);
+        self.waker.wake();
     }
 }

@@ -1,16 +1,19 @@
-//! What the workers of one generation have in common: what they are made from, the work that waits, and how many
-//! of them there are.
+//! What the workers of one generation have in common: what they are made from, the calls that wait, and how many of them
+//! there are.
 
 use crate::{
     pool::{
+        call::{Call, ReplySender},
+        config::PoolConfig,
+        deadline_sweeper::DeadlineSweeper,
         failure::Failure,
-        in_flight::{DeadlineSweeper, GivenBack, InFlight, Outcome},
+        in_flight::InFlight,
+        scaling::{self, PoolStats},
         state_transfer::StateTransfer,
         worker_handle::WorkerHandle,
     },
     world::{self, bindings::exports::plugind::plugin::lifecycle::StopReason, link::Linked},
 };
-use futures::channel::oneshot;
 use std::sync::{
     Arc, Mutex, MutexGuard, OnceLock, PoisonError,
     atomic::{
@@ -18,59 +21,22 @@ use std::sync::{
         Ordering::{AcqRel, Acquire, Relaxed, SeqCst},
     },
 };
-use std::time::Duration;
 use tokio::sync::Notify;
-use wasmtime_wasi_http::WasiBody;
 
-/// A request on its way to a worker.
-pub struct Job {
-    /// What the client wants.
-    pub request: http::Request<WasiBody>,
-    /// Where the response goes.
-    pub reply: oneshot::Sender<Outcome>,
-    /// What became of it.
-    pub exchange: Arc<InFlight>,
+/// A call on its way to a worker.
+pub(crate) struct QueuedCall {
+    /// The work.
+    pub(crate) call: Call,
+    /// Where the reply goes.
+    pub(crate) reply: ReplySender,
+    /// Where the call is.
+    pub(crate) in_flight: Arc<InFlight>,
 }
 
-/// What workers are used for, with every default settled.
-#[derive(Clone, Debug)]
-pub struct PoolConfig {
-    /// The most workers at a time.
-    pub workers: usize,
-    /// The most calls at a time in one worker.
-    pub concurrency: usize,
-    /// After so many calls a worker is replaced.
-    pub recycle_after: Option<u32>,
-    /// A worker of this age is replaced.
-    pub recycle_age: Option<Duration>,
-    /// Every request has a worker of its own, which is made when it comes.
-    pub on_demand: bool,
-    /// It is a program: it serves nothing, and is not asked how it is.
-    pub program: bool,
-    /// Its one worker has a state that is handed over.
-    pub hands_over: bool,
-    /// Until an instance is ready.
-    pub timeout_start: Duration,
-    /// Until an instance is gone.
-    pub timeout_stop: Duration,
-    /// How often an instance is asked how it is; zero: never.
-    pub watchdog: Duration,
-    /// Slices of processor time without a sign of life.
-    pub slices_max: u32,
-}
-
-impl PoolConfig {
-    /// Whether a worker is there for one request. Then the next one is started ahead of its request.
-    #[must_use]
-    pub fn serve_one(&self) -> bool {
-        self.recycle_after == Some(1) && self.concurrency == 1
-    }
-}
-
-/// WorkerEvent of one worker, for whoever keeps the plugin.
+/// What happened to one worker, for the supervisor.
 #[derive(Debug)]
 pub enum WorkerEvent {
-    /// It started and takes work.
+    /// It started and takes calls.
     Ready {
         /// Which worker.
         worker: u32,
@@ -84,14 +50,14 @@ pub enum WorkerEvent {
         /// It had not been ready yet.
         starting: bool,
     },
-    /// A request in it was not answered in time; it took no more work and ended.
+    /// A call in it was not answered in time; it took no more calls and ended.
     Retired {
         /// Which worker.
         worker: u32,
     },
-    /// It has its age, takes no more work, and ends when it has done what it has.
+    /// It takes no more calls since it has served for long enough, and ends when its calls have ended.
     Aged,
-    /// What a worker keeps was saved, as [`Pool::save`](crate::pool::instances::Pool::save) wanted it; or it was not.
+    /// The state of a worker was saved, as [`Pool::save`](crate::pool::instances::Pool::save) ordered; or it was not.
     Saved {
         /// Which worker.
         worker: u32,
@@ -100,7 +66,8 @@ pub enum WorkerEvent {
         /// The state, if there is any.
         outcome: Result<Option<Arc<[u8]>>, Failure>,
     },
-    /// A worker has taken over a state, as [`Pool::restore`](crate::pool::instances::Pool::restore) wanted it; or it has not.
+    /// A worker has taken over a state, as [`Pool::restore`](crate::pool::instances::Pool::restore) ordered; or it has
+    /// not.
     Restored {
         /// Which worker.
         worker: u32,
@@ -109,194 +76,205 @@ pub enum WorkerEvent {
     },
     /// The program returned ok.
     Returned,
-    /// The last worker of a crew that was dismissed is gone.
+    /// The last worker of a set that drains has ended.
     Gone,
 }
 
 /// The workers of one generation.
-pub struct WorkerSet {
+///
+/// Each worker is in it from [`WorkerSet::enter`] until its guard is dropped, and *active* from
+/// [`WorkerSet::reserve`] until it leaves its slot: `available <= active <= present`, and `active` is at most
+/// [`PoolConfig::workers`]. When the set drains and `present` reaches zero, [`WorkerEvent::Gone`] is reported.
+pub(crate) struct WorkerSet {
     /// What they are made from.
-    pub linked: Linked,
+    pub(crate) linked: Linked,
     /// What their instances have in common.
-    pub shared: world::Shared,
+    pub(crate) shared: world::Shared,
     /// What they are used for.
-    pub terms: PoolConfig,
-    /// Requests that wait for a worker. Closed when the crew is dismissed.
-    pub(crate) queue: async_channel::Receiver<Job>,
-    pub(crate) watch: Arc<DeadlineSweeper>,
-    /// What is wanted of its worker, where that hands over.
-    pub(crate) orders: StateTransfer,
-    /// Told when work waits and nobody is there for it.
+    pub(crate) config: PoolConfig,
+    /// Calls that wait for a worker. Closed when the set drains.
+    pub(crate) queue: async_channel::Receiver<QueuedCall>,
+    /// The deadlines of the calls.
+    pub(crate) sweeper: Arc<DeadlineSweeper>,
+    /// What is wanted of its worker, where that hands over its state.
+    pub(crate) transfer: StateTransfer,
+    /// Notified when calls wait and no worker is available.
     pub(crate) shortage: Notify,
-    tell: Box<dyn Fn(WorkerEvent) + Send + Sync>,
+    report: Box<dyn Fn(WorkerEvent) + Send + Sync>,
     next: AtomicU32,
-    /// Workers that wait for work.
+    /// Workers that wait for calls.
     available: AtomicUsize,
-    /// Workers that take work, or will.
-    employed: AtomicUsize,
+    /// Workers that take calls, or will.
+    active: AtomicUsize,
     /// Workers that exist.
     present: AtomicUsize,
-    /// Failed workers are not replaced until the keeper says so.
-    held: AtomicBool,
-    dismissed: OnceLock<StopReason>,
-    /// Those that take work from the queue.
-    roster: Mutex<Vec<Arc<WorkerHandle>>>,
+    /// Failed workers are not replaced until the supervisor says so.
+    paused: AtomicBool,
+    draining: OnceLock<StopReason>,
+    /// Those that can be reached from outside.
+    handles: Mutex<Vec<Arc<WorkerHandle>>>,
 }
 
 impl WorkerSet {
     pub(crate) fn new(
         linked: Linked,
         shared: world::Shared,
-        terms: PoolConfig,
-        queue: async_channel::Receiver<Job>,
-        watch: Arc<DeadlineSweeper>,
-        tell: Box<dyn Fn(WorkerEvent) + Send + Sync>,
+        config: PoolConfig,
+        queue: async_channel::Receiver<QueuedCall>,
+        sweeper: Arc<DeadlineSweeper>,
+        report: Box<dyn Fn(WorkerEvent) + Send + Sync>,
     ) -> Arc<Self> {
         Arc::new(Self {
             linked,
             shared,
-            terms,
+            config,
             queue,
-            watch,
-            orders: StateTransfer::default(),
+            sweeper,
+            transfer: StateTransfer::default(),
             shortage: Notify::new(),
-            tell,
+            report,
             next: AtomicU32::new(0),
             available: AtomicUsize::new(0),
-            employed: AtomicUsize::new(0),
+            active: AtomicUsize::new(0),
             present: AtomicUsize::new(0),
-            held: AtomicBool::new(false),
-            dismissed: OnceLock::new(),
-            roster: Mutex::default(),
+            paused: AtomicBool::new(false),
+            draining: OnceLock::new(),
+            handles: Mutex::default(),
         })
     }
 
-    pub(crate) fn tell(&self, news: WorkerEvent) {
-        (self.tell)(news);
+    pub(crate) fn report(&self, event: WorkerEvent) {
+        (self.report)(event);
     }
 
+    /// A number for another worker.
     pub(crate) fn number(&self) -> u32 {
         self.next.fetch_add(1, Relaxed)
     }
 
-    /// Why the crew is to go, once it is.
-    pub(crate) fn dismissed(&self) -> Option<StopReason> {
-        self.dismissed.get().copied()
+    /// Why the set drains, once it does.
+    pub(crate) fn draining(&self) -> Option<StopReason> {
+        self.draining.get().copied()
     }
 
-    /// Dismisses the crew; the first reason counts.
-    pub(crate) fn dismiss(&self, reason: StopReason) {
-        // A second reason comes too late to be told.
-        self.dismissed.set(reason).ok();
+    /// Drains the set; the first reason counts.
+    pub(crate) fn drain(&self, reason: StopReason) {
+        // A second reason comes too late: workers may have the first one.
+        self.draining.set(reason).ok();
         self.queue.close();
-        // What nobody has taken yet is for the next generation.
-        while let Ok(Job { request, reply, .. }) = self.queue.try_recv() {
-            // Nobody waits for it if the client is gone.
-            reply.send(Err(GivenBack(Mutex::new(request)).into())).ok();
+        // A call that no worker has taken yet is for the next generation.
+        while let Ok(QueuedCall { call, in_flight, .. }) = self.queue.try_recv() {
+            in_flight.give_back(call);
         }
         self.shortage.notify_one();
-        if self.terms.program {
+        if self.config.program {
             self.kill_all();
         }
-        // A worker whose work is held does not look at the queue.
+        // A worker whose calls are held does not look at the queue.
         self.wake();
-        // It may have been told before: a crew is dismissed when its plugin fails, and again when that is to go.
+        // It may have been reported before: a set drains when its plugin fails, and again when that is removed.
         if self.present.load(SeqCst) == 0 {
-            self.tell(WorkerEvent::Gone);
+            self.report(WorkerEvent::Gone);
         }
     }
 
-    pub(crate) fn hold(&self, held: bool) {
-        self.held.store(held, SeqCst);
+    /// Keeps further workers from being started, or lets them.
+    pub(crate) fn pause(&self, paused: bool) {
+        self.paused.store(paused, SeqCst);
     }
 
-    /// Whether work is held, and as much waits as may.
+    /// Whether calls are held, and as many wait as may.
     pub(crate) fn is_held_full(&self) -> bool {
         let most = || usize::try_from(self.linked.manifest.handover.held_max).unwrap_or(usize::MAX);
-        self.orders.is_held() && self.queue.len() >= most()
+        self.transfer.is_held() && self.queue.len() >= most()
     }
 
-    /// Asks for another worker if nobody is there for work that waits, or will come, and there may be another.
-    pub(crate) fn mind_shortage(&self) {
-        let wanted =
-            || !self.queue.is_empty() || (self.terms.serve_one() && self.dismissed().is_none());
-        if self.available.load(Acquire) == 0
-            && self.employed.load(Relaxed) < self.terms.workers
-            && wanted()
-        {
+    /// Its figures.
+    pub(crate) fn stats(&self) -> PoolStats {
+        PoolStats {
+            active: self.active.load(Acquire),
+            available: self.available.load(Acquire),
+            queued: self.queue.len(),
+        }
+    }
+
+    /// Asks for another worker if there should be one more.
+    pub(crate) fn check_shortage(&self) {
+        // The ordinary case costs no more than this.
+        if self.available.load(Acquire) > 0 {
+            return;
+        }
+        let ahead = self.config.serve_one() && self.draining().is_none();
+        let stats = self.stats();
+        if scaling::desired(stats, self.config.workers, ahead) > stats.active {
             self.shortage.notify_one();
         }
     }
 
-    /// A place for another worker, if there may be one.
-    pub(crate) fn employ(self: &Arc<Self>) -> Option<WorkerSlot> {
-        if self.held.load(SeqCst) || self.dismissed().is_some() {
+    /// A slot for another worker, if there may be one.
+    pub(crate) fn reserve(self: &Arc<Self>) -> Option<WorkerSlot> {
+        if self.paused.load(SeqCst) || self.draining().is_some() {
             return None;
         }
-        let one_more = |employed| (employed < self.terms.workers).then_some(employed + 1);
-        self.employed.try_update(AcqRel, Acquire, one_more).ok()?;
-        Some(WorkerSlot { crew: self.clone(), employed: true, available: false })
+        let one_more = |active| (active < self.config.workers).then_some(active + 1);
+        self.active.try_update(AcqRel, Acquire, one_more).ok()?;
+        Some(WorkerSlot { set: self.clone(), active: true, available: false })
     }
 
-    /// How many workers take work, or will.
-    #[must_use]
-    pub fn employed(&self) -> usize {
-        self.employed.load(Acquire)
-    }
-
+    /// Counts a worker that is made now.
     pub(crate) fn enter(self: &Arc<Self>) -> WorkerGuard {
         self.present.fetch_add(1, SeqCst);
-        WorkerGuard { crew: self.clone(), vitals: None }
+        WorkerGuard { set: self.clone(), handle: None }
     }
 
     /// Ends every worker, with all that is in it.
     pub(crate) fn kill_all(&self) {
-        self.watch.kill_all();
-        for vitals in self.roster().iter() {
-            vitals.kill();
+        self.sweeper.kill_all();
+        for handle in self.handles().iter() {
+            handle.kill();
         }
     }
 
     /// Has every worker look at what is wanted of it.
     pub(crate) fn wake(&self) {
-        for vitals in self.roster().iter() {
-            vitals.wake();
+        for handle in self.handles().iter() {
+            handle.wake_task();
         }
     }
 
-    fn roster(&self) -> MutexGuard<'_, Vec<Arc<WorkerHandle>>> {
-        self.roster.lock().unwrap_or_else(PoisonError::into_inner)
+    fn handles(&self) -> MutexGuard<'_, Vec<Arc<WorkerHandle>>> {
+        self.handles.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-/// A worker's place in the crew, which it leaves at the latest when this is dropped.
+/// A worker's slot in the set, which it leaves at the latest when this is dropped.
 pub(crate) struct WorkerSlot {
-    crew: Arc<WorkerSet>,
-    employed: bool,
+    set: Arc<WorkerSet>,
+    active: bool,
     available: bool,
 }
 
 impl WorkerSlot {
-    /// Says whether it could take work now.
+    /// Says whether it could take a call now.
     pub(crate) fn set_available(&mut self, available: bool) {
         if self.available == available {
             return;
         }
         self.available = available;
         if available {
-            self.crew.available.fetch_add(1, AcqRel);
+            self.set.available.fetch_add(1, AcqRel);
         } else {
-            // First the number, then the look at the queue: whoever puts work there does it the other way round, so
-            // that one of the two notices that nobody is left for it.
-            self.crew.available.fetch_sub(1, AcqRel);
-            self.crew.mind_shortage();
+            // First the number, then the look at the queue: a caller does it the other way round, so one of the two
+            // notices that no worker is left for the call.
+            self.set.available.fetch_sub(1, AcqRel);
+            self.set.check_shortage();
         }
     }
 
-    /// Takes no more work; its place is free for another one.
+    /// Takes no more calls; its slot is free for another worker.
     pub(crate) fn leave(&mut self) {
-        if std::mem::take(&mut self.employed) {
-            self.crew.employed.fetch_sub(1, AcqRel);
+        if std::mem::take(&mut self.active) {
+            self.set.active.fetch_sub(1, AcqRel);
         }
         self.set_available(false);
     }
@@ -305,32 +283,32 @@ impl WorkerSlot {
 impl Drop for WorkerSlot {
     fn drop(&mut self) {
         self.leave();
-        self.crew.mind_shortage();
+        self.set.check_shortage();
     }
 }
 
-/// A worker's being there, up to its very end.
+/// A worker's presence in the set, up to its very end.
 pub(crate) struct WorkerGuard {
-    crew: Arc<WorkerSet>,
-    vitals: Option<Arc<WorkerHandle>>,
+    set: Arc<WorkerSet>,
+    handle: Option<Arc<WorkerHandle>>,
 }
 
 impl WorkerGuard {
-    /// The worker can be reached from outside by these.
-    pub(crate) fn enlist(&mut self, vitals: &Arc<WorkerHandle>) {
-        self.crew.roster().push(vitals.clone());
-        self.vitals = Some(vitals.clone());
+    /// The worker can be reached from outside by this.
+    pub(crate) fn register(&mut self, handle: &Arc<WorkerHandle>) {
+        self.set.handles().push(handle.clone());
+        self.handle = Some(handle.clone());
     }
 }
 
 impl Drop for WorkerGuard {
     fn drop(&mut self) {
-        if let Some(vitals) = &self.vitals {
-            self.crew.roster().retain(|other| !Arc::ptr_eq(other, vitals));
+        if let Some(handle) = &self.handle {
+            self.set.handles().retain(|other| !Arc::ptr_eq(other, handle));
         }
-        let before = self.crew.present.fetch_sub(1, SeqCst);
-        if before == 1 && self.crew.dismissed().is_some() {
-            self.crew.tell(WorkerEvent::Gone);
+        let before = self.set.present.fetch_sub(1, SeqCst);
+        if before == 1 && self.set.draining().is_some() {
+            self.set.report(WorkerEvent::Gone);
         }
     }
 }

@@ -82,7 +82,12 @@ impl Supervisor {
             | WorkerEvent::Saved { .. }
             | WorkerEvent::Restored { .. } => None,
         };
-        if let Some((worker, result, error)) = ended {
+        let is_paused = self
+            .generation(name, number)
+            .is_some_and(|generation| generation.life.state() == LifecycleState::Recovering);
+        // Where each request has its own instance, many may fail to start during one pause.
+        let is_known = is_paused && matches!(news, WorkerEvent::Failed { starting: true, .. });
+        if let Some((worker, result, error)) = ended.filter(|_| !is_known) {
             warn!(
                 message_id = messages::WORKER_ENDED,
                 plugin = %name,

@@ -63,6 +63,18 @@ impl Guest {
         self.refused
     }
 
+    /// How many bytes the instance uses.
+    pub(super) fn instance_used(&self) -> usize {
+        self.used
+    }
+
+    /// Whether the instance has grown to three quarters of what it may use. One that had nearly as much `at_start` has
+    /// not grown.
+    pub(super) fn is_worn(&self, at_start: usize) -> bool {
+        let most = self.shared.instance_most;
+        self.used >= most / 4 * 3 && self.used >= at_start.saturating_add(most / 8)
+    }
+
     fn grow(&mut self, bytes: usize) -> bool {
         let used = self.used.saturating_add(bytes);
         if used > self.shared.instance_most {
@@ -115,6 +127,13 @@ mod tests {
         assert!(shared.take(40));
         assert!(!shared.take(usize::MAX));
         assert_eq!(shared.used(), 100);
+    }
+
+    #[test]
+    fn an_instance_is_worn_when_it_has_grown_to_near_its_limit() {
+        let mut guest = Guest::new(Arc::new(Shared::new(1000, 800)));
+        assert!(guest.grow(600) && guest.is_worn(100));
+        assert!(!guest.is_worn(550), "it needs that much from the beginning");
     }
 
     #[test]

@@ -158,6 +158,21 @@ impl HostState {
         self.memory.refused()
     }
 
+    /// How much memory the instance uses, in bytes.
+    #[must_use]
+    pub fn memory_used(&self) -> usize {
+        self.memory.instance_used()
+    }
+
+    /// Whether the instance uses so much of what it may that it should be replaced before it reaches a limit: half of
+    /// its resources, of which the runtime itself has `others`, or three quarters of its memory, if it had less
+    /// `at_start`.
+    #[must_use]
+    pub fn is_worn(&mut self, at_start: usize, others: usize) -> bool {
+        let resources = self.table.iter_mut().count().saturating_add(others);
+        resources >= RESOURCES_MAX / 2 || self.memory.is_worn(at_start)
+    }
+
     fn lookup(&mut self) -> network::LookupView<'_> {
         let sockets = WasiSocketsCtxView { ctx: self.wasi.sockets(), table: &mut self.table };
         network::LookupView { guest: &self.network, sockets }

@@ -1,0 +1,97 @@
+//! What the instances of a plugin are used for: its manifest with every default settled.
+
+use crate::{
+    plugin::manifest::{Manifest, Mode},
+    runtime::engine::SLICE,
+    world::link::Linked,
+};
+use std::{thread::available_parallelism, time::Duration};
+
+/// The most workers of a plugin whose instances are reused, unless its manifest says otherwise: more than cores are of
+/// no use.
+const REUSED_MAX: usize = 4;
+/// The most calls at a time in a shared worker.
+const SHARED_CONCURRENCY: usize = 16;
+/// The most instances at a time of a plugin whose instances serve one call.
+const FRESH_MAX: usize = 128;
+/// After so many calls an instance that is reused is replaced: what a guest forgets to give back is given back then.
+const RECYCLE_AFTER: u32 = 100_000;
+
+/// What workers are used for, with every default settled.
+#[derive(Clone, Debug)]
+pub(crate) struct PoolConfig {
+    /// The most workers at a time.
+    pub(crate) workers: usize,
+    /// The most calls at a time in one worker.
+    pub(crate) concurrency: usize,
+    /// After so many calls a worker is replaced.
+    pub(crate) recycle_after: Option<u32>,
+    /// A worker of this age is replaced.
+    pub(crate) recycle_age: Option<Duration>,
+    /// Every call has a worker of its own, which is made when the call comes.
+    pub(crate) on_demand: bool,
+    /// It is a program: it serves nothing, and is not asked how it is.
+    pub(crate) program: bool,
+    /// Its one worker has a state that is handed over.
+    pub(crate) hands_over: bool,
+    /// Until an instance is ready.
+    pub(crate) timeout_start: Duration,
+    /// Until an instance is gone.
+    pub(crate) timeout_stop: Duration,
+    /// How often an instance is asked how it is; zero: never.
+    pub(crate) watchdog: Duration,
+    /// Slices of processor time without a sign of life.
+    pub(crate) slices_max: u32,
+}
+
+impl PoolConfig {
+    /// What the manifest of a plugin says, and otherwise its component.
+    pub(crate) fn of(linked: &Linked) -> Self {
+        let Manifest { service, instances, .. } = &linked.manifest;
+        let (program, hands_over) = (linked.offers.is_program(), linked.offers.handover);
+        let mode = instances.mode.unwrap_or_else(|| linked.offers.mode());
+        let cores = available_parallelism().map_or(1, usize::from);
+        let (workers, concurrency, recycle_after) = match mode {
+            Mode::Shared => (cores.min(REUSED_MAX), SHARED_CONCURRENCY, RECYCLE_AFTER),
+            Mode::Exclusive => (cores.min(REUSED_MAX), 1, RECYCLE_AFTER),
+            Mode::Fresh => (FRESH_MAX, 1, 1),
+        };
+        // An instance whose state is handed over is not replaced for what it may have forgotten.
+        let recycle_after = (!hands_over).then_some(recycle_after);
+        let number = |number: u32| usize::try_from(number).unwrap_or(usize::MAX);
+        // Without a handler there is no work that would need a second instance.
+        let alone = linked.offers.http.is_none();
+        Self {
+            workers: if alone || hands_over { 1 } else { instances.max.map_or(workers, number) },
+            concurrency: match mode {
+                Mode::Shared => instances.concurrency.map_or(concurrency, number),
+                Mode::Exclusive | Mode::Fresh => 1,
+            },
+            recycle_after: match mode {
+                Mode::Fresh => recycle_after,
+                Mode::Shared | Mode::Exclusive => instances.recycle_after.or(recycle_after),
+            },
+            recycle_age: instances.recycle_age,
+            on_demand: mode == Mode::Fresh && !linked.has_lifecycle() && !alone,
+            program,
+            hands_over,
+            timeout_start: service.timeout_start,
+            timeout_stop: service.timeout_stop,
+            watchdog: service.watchdog,
+            slices_max: if program { u32::MAX } else { slices(service.watchdog) },
+        }
+    }
+
+    /// Whether a worker is there for one call. Then the next one is started ahead of its call.
+    pub(crate) fn serve_one(&self) -> bool {
+        self.recycle_after == Some(1) && self.concurrency == 1
+    }
+}
+
+/// So much processor time in slices; none is no limit.
+fn slices(time: Duration) -> u32 {
+    match time.as_millis() / SLICE.as_millis() {
+        0 => u32::MAX,
+        slices => u32::try_from(slices).unwrap_or(u32::MAX),
+    }
+}

@@ -1,0 +1,256 @@
+//! The caller's side of a call: the reply that is waited for, and a response's body on its way.
+
+use crate::pool::{
+    call::{NotServed, Reply, ReplyReceiver},
+    failure::CallFailure,
+    in_flight::{InFlight, State},
+};
+use bytes::Bytes;
+use futures::{FutureExt, channel::oneshot, future::BoxFuture};
+use http_body::{Body, Frame, SizeHint};
+use std::{
+    pin::Pin,
+    sync::Arc,
+    task::{Context, Poll, ready},
+};
+use tokio::runtime::Handle;
+use wasmtime_wasi_http::WasiBody;
+
+/// The work of an instance that was made for one call. The caller's task does it while it waits, so no other task has
+/// to be woken; what is left when the caller leaves gets a task of its own.
+#[derive(Default)]
+pub(crate) struct OwnInstance(Option<BoxFuture<'static, ()>>);
+
+impl OwnInstance {
+    pub(crate) fn new(work: BoxFuture<'static, ()>) -> Self {
+        Self(Some(work))
+    }
+
+    fn work(&mut self, cx: &mut Context<'_>) {
+        if let Some(work) = &mut self.0
+            && work.poll_unpin(cx).is_ready()
+        {
+            self.0 = None;
+        }
+    }
+}
+
+impl Drop for OwnInstance {
+    fn drop(&mut self) {
+        // Where there is no runtime any more, the daemon has ended.
+        if let (Some(work), Ok(runtime)) = (self.0.take(), Handle::try_current()) {
+            runtime.spawn(work);
+        }
+    }
+}
+
+/// A reply that is waited for. Dropping it is the caller leaving.
+pub(crate) struct PendingReply {
+    call: Option<Arc<InFlight>>,
+    receiver: ReplyReceiver,
+    instance: OwnInstance,
+}
+
+/// What came over the channel of a reply, or did not.
+enum Received {
+    Http(http::Response<WasiBody>),
+    Reply(Reply),
+    Failed(CallFailure),
+}
+
+impl PendingReply {
+    pub(crate) fn new(call: Arc<InFlight>, receiver: ReplyReceiver, instance: OwnInstance) -> Self {
+        Self { call: Some(call), receiver, instance }
+    }
+}
+
+impl ReplyReceiver {
+    fn poll_received(&mut self, cx: &mut Context<'_>) -> Poll<Received> {
+        Poll::Ready(match self {
+            Self::Http(receiver) => match ready!(receiver.poll_unpin(cx)) {
+                Ok(Ok(response)) => Received::Http(response),
+                Ok(Err(error)) => Received::Failed(CallFailure::guest(&error)),
+                Err(oneshot::Canceled) => Received::Failed(CallFailure::NoReply),
+            },
+            Self::Stream(receiver) => match ready!(receiver.poll_unpin(cx)) {
+                Ok(Ok(())) => Received::Reply(Reply::Stream),
+                Ok(Err(failure)) => Received::Failed(failure),
+                Err(oneshot::Canceled) => Received::Failed(CallFailure::NoReply),
+            },
+            Self::Datagram(receiver) => match ready!(receiver.poll_unpin(cx)) {
+                Ok(Ok(datagram)) => Received::Reply(Reply::Datagram(datagram)),
+                Ok(Err(failure)) => Received::Failed(failure),
+                Err(oneshot::Canceled) => Received::Failed(CallFailure::NoReply),
+            },
+        })
+    }
+}
+
+impl Future for PendingReply {
+    type Output = Result<Reply, NotServed>;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        let this = &mut *self;
+        let call = this.call.as_ref().expect("it is not polled after it was ready");
+        call.caller().register(cx.waker());
+        this.instance.work(cx);
+        let received = match this.receiver.poll_received(cx) {
+            Poll::Ready(received) => received,
+            Poll::Pending => match call.state() {
+                State::Expired | State::NotTaken => Received::Failed(CallFailure::NoReply),
+                _ => return Poll::Pending,
+            },
+        };
+        let reply = match received {
+            Received::Failed(failure) => {
+                // A worker that was ended because of the deadline fails to reply, too: the state says which came first.
+                let not_served = not_served(call, failure);
+                call.fail();
+                return Poll::Ready(Err(not_served));
+            }
+            Received::Reply(reply) => reply,
+            Received::Http(response) => {
+                call.answer();
+                let (call, instance) = (this.call.take(), std::mem::take(&mut this.instance));
+                return Poll::Ready(Ok(Reply::Http(response.map(|body| Delivery {
+                    body,
+                    call,
+                    instance,
+                }))));
+            }
+        };
+        call.answer();
+        Poll::Ready(Ok(reply))
+    }
+}
+
+fn not_served(call: &InFlight, failure: CallFailure) -> NotServed {
+    match (call.state(), call.failure().unwrap_or(failure)) {
+        (State::Returned, failure) => match call.take_returned() {
+            Some(call) => NotServed::Draining(call),
+            None => NotServed::Failed(failure),
+        },
+        (State::Expired, _) => NotServed::TimedOut,
+        (state, _) if !state.was_taken() => NotServed::Busy,
+        (_, CallFailure::NoRoom) => NotServed::Busy,
+        (_, failure) => NotServed::Failed(failure),
+    }
+}
+
+impl Drop for PendingReply {
+    fn drop(&mut self) {
+        if let Some(call) = &self.call {
+            call.leave();
+        }
+    }
+}
+
+/// A response's body on its way to the client. When it is dropped, the call has been delivered.
+pub struct Delivery {
+    body: WasiBody,
+    call: Option<Arc<InFlight>>,
+    instance: OwnInstance,
+}
+
+impl Body for Delivery {
+    type Data = Bytes;
+    type Error = wasmtime_wasi_http::Error;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Self::Error>>> {
+        self.instance.work(cx);
+        match ready!(Pin::new(&mut self.body).poll_frame(cx)) {
+            None if self.is_cut_off() => {
+                Poll::Ready(Some(Err(Self::Error::HttpResponseIncomplete)))
+            }
+            frame => Poll::Ready(frame),
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream() && !self.is_cut_off()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
+    }
+}
+
+impl Delivery {
+    /// Whether the end of the body may be that of its instance: the client is to see the difference, as far as it has
+    /// one. A body that was whole just then is taken for one that is not.
+    fn is_cut_off(&self) -> bool {
+        let worker = self.call.as_ref().and_then(|call| call.worker());
+        worker.is_some_and(|worker| worker.has_failed())
+    }
+}
+
+impl Drop for Delivery {
+    fn drop(&mut self) {
+        if let Some(call) = &self.call {
+            call.leave();
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::pool::{
+        call::{Call, ReplySender},
+        deadline_sweeper::DeadlineSweeper,
+    };
+    use std::time::Duration;
+
+    /// A call that waits, as a worker sees it, and its reply, as the caller sees it.
+    fn pending(call: &Call) -> (Arc<InFlight>, ReplySender, PendingReply) {
+        let sweeper = DeadlineSweeper::start(Duration::from_millis(100), None);
+        let in_flight = sweeper.begin();
+        let (sender, receiver) = call.channel();
+        let reply = PendingReply::new(in_flight.clone(), receiver, OwnInstance::default());
+        (in_flight, sender, reply)
+    }
+
+    #[tokio::test]
+    async fn a_connection_and_a_datagram_have_replies_of_their_own() {
+        let (stream, _) = tokio::io::duplex(1);
+        let (_, sender, reply) = pending(&Call::Stream(Box::new(stream)));
+        let ReplySender::Stream(sender) = sender else { panic!("it is for a connection") };
+        sender.send(Ok(())).unwrap();
+        assert!(matches!(reply.await, Ok(Reply::Stream)));
+
+        let (_, sender, reply) = pending(&Call::Datagram(Bytes::from_static(b"ping")));
+        let ReplySender::Datagram(sender) = sender else { panic!("it is for a datagram") };
+        sender.send(Ok(Some(Bytes::from_static(b"pong")))).unwrap();
+        assert!(matches!(reply.await, Ok(Reply::Datagram(Some(pong))) if pong == "pong"));
+    }
+
+    #[tokio::test]
+    async fn a_call_that_is_given_back_comes_back_whole() {
+        let call = Call::Datagram(Bytes::from_static(b"ping"));
+        let (in_flight, sender, reply) = pending(&call);
+        in_flight.give_back(call);
+        drop(sender);
+        let Err(NotServed::Draining(Call::Datagram(bytes))) = reply.await else {
+            panic!("it was given back")
+        };
+        assert_eq!(bytes, "ping");
+    }
+
+    #[tokio::test]
+    async fn a_call_that_nothing_takes_is_refused_as_busy() {
+        let (_, sender, reply) = pending(&Call::Datagram(Bytes::new()));
+        assert!(matches!(reply.await, Err(NotServed::Busy)));
+        drop(sender);
+    }
+
+    #[tokio::test]
+    async fn a_failure_is_the_one_that_the_worker_noted() {
+        let (in_flight, sender, reply) = pending(&Call::Datagram(Bytes::new()));
+        in_flight.note(CallFailure::NoRoom);
+        drop(sender);
+        assert!(matches!(reply.await, Err(NotServed::Busy)));
+    }
+}

@@ -1,0 +1,62 @@
+//! Ordinary load: more connections than a plugin's instances take calls.
+
+use plugind_tests::{Daemon, PATIENCE, Tree};
+use std::{
+    io::{Read, Write},
+    net::{SocketAddr, TcpStream},
+    thread::scope,
+};
+
+/// More than four workers with sixteen calls each.
+const CONNECTIONS: usize = 128;
+/// Requests that are sent before the first response to them is read.
+const PIPELINED: usize = 20;
+/// A store has 10,000 handles, and a call takes several: a handle kept for each call would be noticed soon.
+const ROUNDS: usize = 40;
+
+/// Sends requests on one connection, each with the same response, and checks every one of them.
+fn load(address: SocketAddr, method: &str, path: &str) {
+    let mut stream = TcpStream::connect(address).unwrap();
+    stream.set_read_timeout(Some(PATIENCE)).unwrap();
+    let request = format!("{method} {path} HTTP/1.1\r\nHost: h\r\n\r\n");
+    let length = {
+        stream.write_all(request.as_bytes()).unwrap();
+        let mut first = [0; 4096];
+        let length = stream.read(&mut first).unwrap();
+        assert!(first.starts_with(b"HTTP/1.1 200 OK\r\n"), "{}", first.escape_ascii());
+        length
+    };
+    let requests = request.repeat(PIPELINED);
+    let mut responses = vec![0; length * PIPELINED];
+    for _ in 0..ROUNDS {
+        stream.write_all(requests.as_bytes()).unwrap();
+        stream.read_exact(&mut responses).unwrap();
+        for response in responses.chunks(length) {
+            assert!(response.starts_with(b"HTTP/1.1 200 OK\r\n"), "{}", response.escape_ascii());
+        }
+    }
+}
+
+fn serves_under_load(daemon: &Daemon, path: &str) {
+    for method in ["GET", "HEAD"] {
+        scope(|threads| {
+            for _ in 0..CONNECTIONS {
+                threads.spawn(|| load(daemon.address(), method, path));
+            }
+        });
+    }
+    assert_eq!(daemon.log.count(&["worker ended"]), 0);
+}
+
+#[test]
+fn more_connections_than_calls_at_a_time_lose_no_request() {
+    let daemon = Daemon::start(&Tree::new().with("hello").with("greeter_02"));
+    serves_under_load(&daemon, "/hello");
+    serves_under_load(&daemon, "/greeter-02");
+}
+
+#[test]
+fn a_daemon_on_one_processor_loses_no_request_under_load() {
+    let daemon = Daemon::start_by(&Tree::new().with("hello"), &["taskset", "-c", "0"]);
+    serves_under_load(&daemon, "/hello");
+}
