@@ -13,7 +13,7 @@ pub enum Call {
     /// An HTTP request.
     Http(http::Request<WasiBody>),
     /// A connection of a stream socket.
-    Stream(Box<dyn Stream>),
+    Stream(Box<dyn ByteStream>),
     /// A datagram.
     Datagram(Bytes),
 }
@@ -42,9 +42,9 @@ pub enum NotServed {
 }
 
 /// A connection of a stream socket.
-pub trait Stream: AsyncRead + AsyncWrite + Send + Unpin {}
+pub trait ByteStream: AsyncRead + AsyncWrite + Send + Unpin {}
 
-impl<S: AsyncRead + AsyncWrite + Send + Unpin> Stream for S {}
+impl<S: AsyncRead + AsyncWrite + Send + Unpin> ByteStream for S {}
 
 impl std::fmt::Debug for Call {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {

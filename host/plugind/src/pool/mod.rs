@@ -3,8 +3,9 @@
 pub mod failure;
 pub(crate) mod worker_handle;
 mod deadline;
-mod deadline_sweeper;
+mod registry;
 mod in_flight;
+mod deadline_sweeper;
 mod reply;
 pub mod call;
 mod config;
