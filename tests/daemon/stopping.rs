@@ -94,4 +94,6 @@ fn a_plugin_that_spins_does_not_keep_the_daemon() {
     assert_eq!(daemon.get("/loops-in-request").status(), 200);
     drop(client);
     assert_eq!(daemon.stop(), 0);
+    // It was ended by the time that its manifest gives it to stop, not by its watchdog.
+    assert_eq!(daemon.log.count(&["worker ended", "result=timeout"]), 1);
 }

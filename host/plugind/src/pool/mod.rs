@@ -15,6 +15,7 @@ mod health;
 mod http;
 mod state_transfer;
 pub mod workers;
+mod worker_context;
 mod serving;
 mod worker;
 pub mod instances;

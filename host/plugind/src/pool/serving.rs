@@ -4,14 +4,13 @@
 use crate::{
     pool::{
         call::{Call, HttpSender, ReplySender},
-        deadline::GuestCall,
         decision::{Why, WorkerDecision, WorkerView},
         failure::CallFailure,
         health::Health,
         http::{HttpCall, accepts_call},
         in_flight::InFlight,
         state_transfer::{Done, TransferLimits, TransferRequest},
-        worker::Worker,
+        worker_context::WorkerContext,
         workers::{QueuedCall, WorkerEvent, WorkerSlot},
     },
     world::{HostState, link::Exports},
@@ -37,7 +36,7 @@ const CALLS_PER_EXAMINATION: u32 = 64;
 
 /// A worker while it serves.
 pub(super) struct Serving<'a> {
-    worker: &'a Worker<'a>,
+    worker: &'a WorkerContext<'a>,
     accessor: &'a Accessor<HostState>,
     exports: &'a Exports,
     calls: FuturesUnordered<BoxFuture<'a, wasmtime::Result<()>>>,
@@ -57,7 +56,7 @@ pub(super) struct Serving<'a> {
 
 impl<'a> Serving<'a> {
     pub(super) fn new(
-        worker: &'a Worker<'a>,
+        worker: &'a WorkerContext<'a>,
         accessor: &'a Accessor<HostState>,
         exports: &'a Exports,
         slot: Option<WorkerSlot>,
@@ -226,19 +225,13 @@ impl<'a> Serving<'a> {
     /// Takes no more calls.
     fn leave(&mut self, why: Why) {
         let set = self.worker.set;
-        match why {
-            // This generation has its time from now on, however much of it the calls in progress take.
-            Why::Draining(_) => {
-                self.worker.deadline.begin(GuestCall::Stop, set.config.timeout_stop);
-            }
-            // The next one need not wait for this one's end, nor for a call.
-            Why::Recycled if !set.config.serve_one() => {
-                if let Some(slot) = &mut self.slot {
-                    slot.leave();
-                    set.report(WorkerEvent::Aged);
-                }
-            }
-            Why::Recycled | Why::Unhealthy(_) => (),
+        // The next one need not wait for this one's end, nor for a call.
+        if why == Why::Recycled
+            && !set.config.serve_one()
+            && let Some(slot) = &mut self.slot
+        {
+            slot.leave();
+            set.report(WorkerEvent::Aged);
         }
         self.leaving.get_or_insert(why);
     }
