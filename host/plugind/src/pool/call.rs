@@ -2,7 +2,7 @@
 //!
 //! A call is a value: one that cannot be served where it was sent comes back whole, and another generation can have it.
 
-use crate::pool::{Delivery, failure::CallFailure};
+use crate::pool::failure::CallFailure;
 use bytes::Bytes;
 use futures::channel::oneshot;
 use tokio::io::{AsyncRead, AsyncWrite};
@@ -16,16 +16,6 @@ pub enum Call {
     Stream(Box<dyn ByteStream>),
     /// A datagram.
     Datagram(Bytes),
-}
-
-/// What an instance made of a call.
-pub enum Reply {
-    /// A response, whose body may still be on its way.
-    Http(http::Response<Delivery>),
-    /// The connection has ended.
-    Stream,
-    /// What is sent back, if anything.
-    Datagram(Option<Bytes>),
 }
 
 /// Why a call has no reply.

@@ -20,4 +20,4 @@ mod serving;
 mod worker;
 pub mod instances;
 
-pub use reply::Delivery;
+pub use reply::{Delivery, Reply};
