@@ -2,8 +2,9 @@
 #
 # Programs are built with PROFILE, which is release unless a verb says otherwise; guests with the profile `guest`; lints
 # and tests that need no programs with UNIT_PROFILE, or else with the profiles dev and test.
-# cargo unifies the features of the packages of one call, so plugind and plugind-compile never share a call: that would
-# link the compiler into the daemon. For the same reason a set of packages is always built together.
+# cargo unifies the features of the packages of one call, so plugind, pluginctl and plugind-compile never share a call:
+# that would link the compiler into the daemon, and the runtime into its client. For the same reason a set of packages is
+# always built together.
 
 PREFIX ?= /usr
 PORT ?= 8080
@@ -11,7 +12,8 @@ PROFILE ?= release
 PROGRAMS = target/$(if $(filter dev,$(PROFILE)),debug,$(PROFILE))
 export DESTDIR PREFIX PORT PROGRAMS REPS RELOADS PARTS SECONDS_PER_RUN SECONDS_PER_TARGET
 
-daemon := -p plugind -p pluginctl
+daemon := -p plugind
+client := -p pluginctl
 compiler := -p plugind-compile -p plugind-artifact
 plugins := -p plugind-sdk -p hello -p greeter-02 -p warmup -p ticker
 guest := --profile guest --target wasm32-wasip2
@@ -44,6 +46,7 @@ run: build plugins ## serve the example plugins on 127.0.0.1:8080; PORT=… for 
 
 unit: setup-run ## run the unit tests, or those whose names contain T
 	$(run-tests) $(daemon) $(T) $(if $(nextest),--no-tests=pass)
+	$(run-tests) $(client) $(T) $(if $(nextest),--no-tests=pass)
 	$(run-tests) $(compiler) $(T) $(if $(nextest),--no-tests=pass)
 
 e2e: PROFILE = dev
@@ -75,6 +78,7 @@ test: setup-test setup-test-systemd ## install what is needed, then check and te
 test-here: UNIT_PROFILE = ci
 test-here: check
 	cargo test $(unit-profile) $(locked) $(daemon)
+	cargo test $(unit-profile) $(locked) $(client)
 	cargo test $(unit-profile) $(locked) $(compiler)
 	$(MAKE) build guests
 	cargo test --release $(locked) -p plugind-tests
@@ -98,6 +102,7 @@ fmt: # the benchmark's peers and the fuzzer are workspaces of their own
 
 lint:
 	cargo clippy $(unit-profile) $(locked) $(daemon) -p plugind-tests -p plugind-probe --all-targets -- -D warnings
+	cargo clippy $(unit-profile) $(locked) $(client) --all-targets -- -D warnings
 	cargo clippy $(unit-profile) $(locked) $(compiler) --all-targets -- -D warnings
 	cargo clippy $(guest) $(locked) $(plugins) --lib --bins -- -D warnings
 	cargo clippy $(guest) $(locked) -p plugind-test-guests --examples -- -D warnings
@@ -107,8 +112,9 @@ sources: # what tests prove of sources and documents, without a program that was
 	cargo test $(unit-profile) $(locked) -p plugind-tests --test modules --test promises
 	cargo test $(unit-profile) $(locked) -p plugind-tests --test language -- --show-output
 
-build: setup-run ## build the daemon, its client and, apart from them, the compiler
+build: setup-run ## build the daemon, its client and the compiler, each on its own
 	cargo build --profile $(PROFILE) $(locked) $(daemon)
+	cargo build --profile $(PROFILE) $(locked) $(client)
 	cargo build --profile $(PROFILE) $(locked) -p plugind-compile
 
 plugins: setup-run ## build the example plugins

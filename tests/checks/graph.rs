@@ -19,13 +19,13 @@ pub(crate) struct Import {
     pub(crate) path: String,
 }
 
-/// One crate: its modules, and who imports whom.
+/// One crate: its modules, and what each imports.
 #[derive(Default)]
 pub(crate) struct Graph {
     files: BTreeMap<ModulePath, PathBuf>,
     imports: BTreeMap<ModulePath, BTreeMap<ModulePath, Import>>,
-    /// The modules that the root declares, in its order.
-    pub(crate) floors: Vec<String>,
+    /// The modules that the root declares, in its order. The layers of a crate are among them.
+    pub(crate) layers: Vec<String>,
 }
 
 impl Graph {
@@ -49,7 +49,7 @@ impl Graph {
             };
             for child in children(&file) {
                 if module.is_empty() {
-                    graph.floors.push(child.clone());
+                    graph.layers.push(child.clone());
                 }
                 let candidates = vec![
                     directory.join(format!("{child}.rs")),
@@ -126,8 +126,8 @@ impl Graph {
         Some(place)
     }
 
-    /// The shortest sentence that proves a circle, one import a line; `None` where there is none.
-    pub(crate) fn circle(&self) -> Option<String> {
+    /// The shortest cycle of imports, one import a line; `None` where there is none.
+    pub(crate) fn cycle(&self) -> Option<String> {
         let shortest =
             self.files.keys().filter_map(|start| self.way_back(start)).min_by_key(Vec::len)?;
         let lines = shortest.windows(2).map(|pair| self.line(&pair[0], &pair[1]));
@@ -152,27 +152,28 @@ impl Graph {
         None
     }
 
-    /// The imports among the floors that go against the rest: `None` where all go one way in the root's order.
+    /// The imports of a layer from a later one, in the order in which the root declares them; `None` where there is
+    /// none.
     pub(crate) fn upward(&self) -> Option<String> {
-        let floor = |module: &ModulePath| {
-            self.floors.iter().position(|floor| Some(floor) == module.first())
+        let layer = |module: &ModulePath| {
+            self.layers.iter().position(|layer| Some(layer) == module.first())
         };
-        let (mut later, mut earlier) = (Vec::new(), Vec::new());
+        let mut upward = Vec::new();
         for (from, imports) in &self.imports {
             for to in imports.keys() {
-                match (floor(from), floor(to)) {
-                    (Some(from_floor), Some(to_floor)) if from_floor < to_floor => {
-                        later.push(self.line(from, to));
-                    }
-                    (Some(from_floor), Some(to_floor)) if from_floor > to_floor => {
-                        earlier.push(self.line(from, to));
-                    }
-                    _ => {}
+                if let (Some(from_layer), Some(to_layer)) = (layer(from), layer(to))
+                    && from_layer < to_layer
+                {
+                    upward.push(self.line(from, to));
                 }
             }
         }
-        let fewer = if later.len() < earlier.len() { later } else { earlier };
-        (!fewer.is_empty()).then(|| fewer.join("\n"))
+        (!upward.is_empty()).then(|| upward.join("\n"))
+    }
+
+    /// The files of the crate, without those for tests.
+    pub(crate) fn files(&self) -> impl Iterator<Item = &Path> {
+        self.files.values().map(PathBuf::as_path)
     }
 
     /// Whether `from` imports `to`, both as written in sources.
@@ -347,21 +348,24 @@ fn children(file: &syn::File) -> Vec<String> {
     declared.collect()
 }
 
-fn attributes(item: &syn::Item) -> &[syn::Attribute] {
+pub(crate) fn attributes(item: &syn::Item) -> &[syn::Attribute] {
     match item {
         syn::Item::Const(item) => &item.attrs,
+        syn::Item::Enum(item) => &item.attrs,
         syn::Item::Fn(item) => &item.attrs,
         syn::Item::Impl(item) => &item.attrs,
         syn::Item::Macro(item) => &item.attrs,
         syn::Item::Mod(item) => &item.attrs,
         syn::Item::Static(item) => &item.attrs,
         syn::Item::Struct(item) => &item.attrs,
+        syn::Item::Trait(item) => &item.attrs,
+        syn::Item::Type(item) => &item.attrs,
         syn::Item::Use(item) => &item.attrs,
         _ => &[],
     }
 }
 
-fn is_for_tests(attribute: &syn::Attribute) -> bool {
+pub(crate) fn is_for_tests(attribute: &syn::Attribute) -> bool {
     attribute.path().is_ident("cfg")
         && attribute.parse_args::<syn::Path>().is_ok_and(|condition| condition.is_ident("test"))
 }

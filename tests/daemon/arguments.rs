@@ -2,6 +2,7 @@
 
 use plugind_tests::{Tree, end_of, guest, program};
 use std::{
+    fs,
     net::TcpListener,
     process::{Command, Output},
 };
@@ -125,4 +126,60 @@ fn without_a_compiler_check_says_so_and_is_no_success() {
     let told = text(&ran.stderr);
     assert!(told.contains("/nowhere/plugind-compile") && told.contains("--no-compile"), "{told}");
     assert!(text(&ran.stdout).contains("wasi:http 0.3"), "what can be said without it is said");
+}
+
+/// A directory with one plugin, which is granted a directory that does not exist.
+fn without_its_directory() -> tempfile::TempDir {
+    let plugins = tempfile::tempdir().unwrap();
+    fs::copy(guest("files"), plugins.path().join("files.wasm")).unwrap();
+    fs::write(plugins.path().join("files.toml"), "[grants]\nread = [\"/nowhere\"]\n").unwrap();
+    plugins
+}
+
+#[test]
+fn plugind_check_prints_the_plugins_that_fail_and_serves_nothing() {
+    let plugins = without_its_directory();
+    fs::copy(guest("hello"), plugins.path().join("hello.wasm")).unwrap();
+    let directory = plugins.path().to_str().unwrap();
+    let ran = run("plugind", &["--check", "--plugins", directory]);
+    assert_eq!(ran.status.code(), Some(1), "{}", text(&ran.stderr));
+    let failed: serde_json::Value = serde_json::from_slice(&ran.stdout).unwrap();
+    assert_eq!(failed.as_array().unwrap().len(), 1, "{failed}");
+    assert_eq!((&failed[0]["plugin"], &failed[0]["stage"]), (&"files".into(), &"link".into()));
+    assert!(failed[0]["mistakes"][0].as_str().unwrap().contains("/nowhere"), "{failed}");
+
+    let hello = plugins.path().join("hello.wasm");
+    let ran = run("plugind", &["--check", hello.to_str().unwrap()]);
+    assert_eq!((ran.status.code(), text(&ran.stdout)), (Some(0), "[]\n"));
+    let ran = run("plugind", &["--check", "--listen", "http=127.0.0.1:0"]);
+    assert_eq!(ran.status.code(), Some(64));
+}
+
+#[test]
+fn pluginctl_check_reports_what_plugind_cannot_link() {
+    let plugins = without_its_directory();
+    let component = plugins.path().join("files.wasm");
+    for path in [plugins.path(), &component] {
+        let ran = run("pluginctl", &["check", "--json", path.to_str().unwrap()]);
+        assert_eq!(ran.status.code(), Some(1));
+        assert!(text(&ran.stderr).contains("/nowhere"), "{}", text(&ran.stderr));
+        let printed: serde_json::Value = serde_json::from_slice(&ran.stdout).unwrap();
+        let plugin = printed["plugins"].get(0).unwrap_or(&printed);
+        assert_eq!(plugin["fails-at"], "link", "{printed}");
+    }
+}
+
+#[test]
+fn pluginctl_check_without_plugind_beside_it_says_so_and_is_no_success() {
+    let alone = tempfile::tempdir().unwrap();
+    let pluginctl = alone.path().join("pluginctl");
+    fs::copy(program("pluginctl"), &pluginctl).unwrap();
+    let ran = Command::new(&pluginctl).arg("check").arg(guest("hello")).env_clear().output();
+    let ran = ran.unwrap();
+    assert_eq!(ran.status.code(), Some(1));
+    let printed = text(&ran.stderr);
+    let missing = alone.path().join("plugind");
+    assert!(printed.contains(missing.to_str().unwrap()), "{printed}");
+    assert!(printed.contains("--no-compile"), "{printed}");
+    assert!(text(&ran.stdout).contains("wasi:http 0.3"), "everything else is checked");
 }

@@ -9,11 +9,16 @@ fn has(program: &[u8], name: &str) -> bool {
 }
 
 #[test]
-fn the_daemon_and_its_client_have_no_compiler_in_them() {
-    for (name, compiles) in [("plugind", false), ("pluginctl", false), ("plugind-compile", true)] {
+fn the_daemon_contains_no_compiler_and_its_client_contains_no_runtime() {
+    for (name, runs, compiles) in
+        [("plugind", true, false), ("pluginctl", false, false), ("plugind-compile", true, true)]
+    {
         let bytes = fs::read(program(name)).unwrap();
         for compiler in ["cranelift_codegen", "wasmtime_internal_cranelift"] {
             assert_eq!(has(&bytes, compiler), compiles, "{name}: {compiler}");
+        }
+        for runtime in ["wasmtime::runtime", "wasmtime_environ"] {
+            assert_eq!(has(&bytes, runtime), runs, "{name}: {runtime}");
         }
         assert!(has(&bytes, "wasmparser"), "{name} has no names in it, so this proves nothing");
     }

@@ -4,7 +4,7 @@
 use crate::{
     columns::columns,
     format::{kind, mode_of, route},
-    interrupt::Interrupt,
+    link_check::LinkChecker,
     output::Output,
     print::{self, json_lines, line},
     sandbox_conflict::{DropIn, SandboxConflict, judge},
@@ -14,19 +14,15 @@ use crate::{
 };
 use clap::Args;
 use plugind::{
+    api::FailedStage,
     base::{error_chain::ErrorChain, name::PluginName, text::Escaped},
-    check::{CheckContext, Checked, Report, check, check_one},
-    config::{
-        SearchPath,
-        settings::{self, Settings},
-    },
+    check::{Checked, LinkFailure, Report, check, check_one, find_component},
+    config::settings,
     plugin::{
-        compiler::{Compiler, CompilerLocation},
         grants::grants_of_use,
-        scan::{Masked, Scanned, scan_one},
+        scan::{Masked, Scanned},
+        verify::Verified,
     },
-    supervisor::summary::FailedStage,
-    systemd::directories::Environment,
 };
 use serde_json::{Value, json};
 use std::{
@@ -34,7 +30,6 @@ use std::{
     fmt::Write as _,
     path::{Path, PathBuf},
 };
-use tempfile::TempDir;
 
 /// What is checked, and how.
 #[derive(Args)]
@@ -58,25 +53,16 @@ pub(crate) struct CheckArgs {
     json: bool,
 }
 
-/// What a check compiles with.
-struct Tools {
-    workshop: CheckContext,
-    /// It ends the compilers, with which the check soon ends by itself.
-    interrupt: Interrupt,
-    /// It is gone, with all that was compiled, when this is.
-    _directory: TempDir,
-}
-
-/// What the daemon's unit is in the way of.
+/// Plugins whose grants the unit of the daemon does not permit.
 #[derive(Default)]
-struct Hindrances {
-    /// Plugins that are linked and then cannot do what they were granted.
-    of: BTreeMap<PluginName, Vec<String>>,
-    /// What would let all of them.
+struct Conflicts {
+    /// Those that are linked and then cannot use what they were granted.
+    later: BTreeMap<PluginName, Vec<String>>,
+    /// The drop-in that would permit all of them.
     drop_in: Option<String>,
 }
 
-/// What is said where nothing is compiled, so that nobody takes it for more than it is.
+/// Printed where nothing is compiled, so that nobody overestimates the result.
 const NOT_COMPILED: &str =
     "nothing was compiled or linked, so that a plugin may fail that is called good here";
 
@@ -84,33 +70,27 @@ impl CheckArgs {
     /// Checks what is asked for.
     pub(crate) fn run(&self) -> Output {
         let mut output = Output::default();
-        let settings = settings::read(&self.tree.search_path());
-        if let Err(error) = &settings
+        if let Err(error) = settings::read(&self.tree.search_path())
             && self.paths.is_empty()
         {
             output.is_configuration = true;
             output.mistakes.extend(error.lines());
         }
-        let settings = settings.unwrap_or_default();
-        let tools = if self.no_compile { Ok(None) } else { self.tools(&settings).map(Some) };
-        let tools = tools.unwrap_or_else(|error| {
-            output.mistakes.push(format!("{error}; --no-compile judges without it"));
-            None
-        });
-        let workshop = tools.as_ref().map(|tools| &tools.workshop);
-        let mut checked = Vec::new();
-        match self.paths.as_slice() {
-            [] => checked.push(self.check_all(self.tree.search_path(), workshop, &mut output)),
-            paths => {
-                for path in paths {
-                    checked.push(self.check_path(path, workshop, &mut output));
-                }
-            }
+        let mut linking = Linking::Skipped;
+        if !self.no_compile {
+            let checker = LinkChecker::new(self.tree.root(), self.compiler.as_deref());
+            linking = checker.map_or_else(|error| unable(error, &mut output), Linking::Possible);
         }
-        if let Some(signal) = tools.as_ref().and_then(|tools| tools.interrupt.came()) {
-            // What it would say of plugins is wrong: their compilers were ended.
-            let mistakes = vec!["interrupted".to_owned()];
-            return Output { mistakes, signal: Some(signal), ..Output::default() };
+        let checked: Vec<_> = match self.paths.as_slice() {
+            [] => vec![self.check_all(None, &mut linking, &mut output)],
+            paths => {
+                paths.iter().map(|path| self.check_path(path, &mut linking, &mut output)).collect()
+            }
+        };
+        if let Linking::Possible(checker) = &linking
+            && let Some(signal) = checker.interrupted()
+        {
+            return interrupted(signal);
         }
         if self.json {
             let all = match checked.as_slice() {
@@ -119,44 +99,14 @@ impl CheckArgs {
             };
             output.told = json_lines(all);
         }
-        if workshop.is_none() && self.no_compile {
-            // Loud, and no mistake of what was checked.
+        if self.no_compile {
+            // Conspicuous, but not a mistake of what was checked.
             output.notes.push(NOT_COMPILED.to_owned());
         }
         output
     }
 
-    fn tools(&self, settings: &Settings) -> Result<Tools, String> {
-        let environment = Environment::read();
-        let program = self.compiler.clone().unwrap_or_else(|| environment.compiler());
-        if !program.exists() {
-            return Err(format!(
-                "there is no compiler {}; name it with --compiler",
-                program.display()
-            ));
-        }
-        let compile = &settings.compile;
-        let compiler = Compiler::new(
-            CompilerLocation::Program(program),
-            compile.timeout,
-            compile.memory_max.0,
-        );
-        // Before there is anything that would be left behind.
-        let ended = compiler.clone();
-        let interrupt = Interrupt::watch(move || ended.end())
-            .map_err(|error| format!("cannot wait for signals: {error}"))?;
-        let directory = tempfile::tempdir()
-            .map_err(|error| format!("cannot make a directory to compile in: {error}"))?;
-        // Below another root they are where the daemon looks for them, or else, as in an image, not there yet.
-        let root = self.tree.root();
-        let credentials =
-            environment.credentials(root).filter(|path| root.is_none() || path.exists());
-        let workshop = CheckContext::new(directory.path(), compiler, settings.engine, credentials)
-            .map_err(|error| ErrorChain(&error).to_string())?;
-        Ok(Tools { workshop, interrupt, _directory: directory })
-    }
-
-    /// The daemon's unit, if it is its configuration that is checked.
+    /// The unit of the daemon, if it is its configuration that is checked.
     fn unit(&self) -> Result<Option<Unit>, String> {
         match self.paths.is_empty() && self.tree.is_the_machines() && !self.no_unit {
             true => systemctl::unit(),
@@ -164,19 +114,14 @@ impl CheckArgs {
         }
     }
 
-    fn check_path(
-        &self,
-        path: &Path,
-        workshop: Option<&CheckContext>,
-        output: &mut Output,
-    ) -> Value {
+    fn check_path(&self, path: &Path, linking: &mut Linking, output: &mut Output) -> Value {
         if path.is_dir() {
-            let search_path = self.tree.search_path().with_only_plugins(path.to_owned());
-            return self.check_all(search_path, workshop, output);
+            return self.check_all(Some(path), linking, output);
         }
-        let Scanned { found, masked, strays: _ } = match scanned(path) {
+        let Scanned { found, masked, strays: _ } = match find_component(path) {
             Ok(scanned) => scanned,
-            Err(why) => {
+            Err(error) => {
+                let why = error.to_string();
                 output.mistakes.push(why.clone());
                 return json!({ "component": print::path(path), "mistakes": [why] });
             }
@@ -187,8 +132,11 @@ impl CheckArgs {
             }
             return json_masked(masked);
         }
-        let checked = found.into_iter().next().and_then(|found| check_one(found, workshop));
-        let Some(checked) = checked else { return Value::Null };
+        let Some(mut checked) = found.into_iter().next().and_then(check_one) else {
+            return Value::Null;
+        };
+        let check = |checker: &LinkChecker| checker.check_component(path);
+        link(std::slice::from_mut(&mut checked), linking, output, check);
         output.mistakes.extend(mistakes(&checked).iter().cloned());
         if !self.json {
             output.told.push_str(&described(path, &checked));
@@ -196,13 +144,15 @@ impl CheckArgs {
         plugin(&checked)
     }
 
+    /// Checks all plugins, or those in one directory.
     fn check_all(
         &self,
-        search_path: SearchPath,
-        workshop: Option<&CheckContext>,
+        directory: Option<&Path>,
+        linking: &mut Linking,
         output: &mut Output,
     ) -> Value {
-        let mut report = match check(&search_path, workshop) {
+        let directory = directory.or(self.tree.plugins());
+        let mut report = match check(&self.tree.search_path_of(directory)) {
             Ok(report) => report,
             Err(error) => {
                 output.is_configuration = true;
@@ -210,72 +160,110 @@ impl CheckArgs {
                 return json!({ "mistakes": output.mistakes });
             }
         };
+        let check = |checker: &LinkChecker| checker.check_plugins(directory);
+        link(&mut report.plugins, linking, output, check);
         let own = output.mistakes.clone();
         let unit = self.unit().unwrap_or_else(|why| {
             output.notes.push(why);
             None
         });
-        let hindrances =
-            unit.map(|unit| Hindrances::among(&mut report.plugins, &unit)).unwrap_or_default();
+        let conflicts =
+            unit.map(|unit| Conflicts::find(&mut report.plugins, &unit)).unwrap_or_default();
         for checked in &report.plugins {
-            output.mistakes.extend(mistakes(checked).iter().chain(hindrances.of(checked)).cloned());
+            output.mistakes.extend(mistakes(checked).iter().chain(conflicts.of(checked)).cloned());
         }
         output.mistakes.extend(report.strays.iter().cloned());
         if !self.json {
-            output.told.push_str(&table(&report, &hindrances));
+            output.told.push_str(&table(&report, &conflicts));
         }
         let plugin = |checked: &Checked| {
             let mut told = plugin(checked);
             told["mistakes"] =
-                mistakes(checked).iter().chain(hindrances.of(checked)).cloned().collect();
+                mistakes(checked).iter().chain(conflicts.of(checked)).cloned().collect();
             told
         };
         json!({
             "plugins": report.plugins.iter().map(plugin).collect::<Vec<_>>(),
-            "drop-in": hindrances.drop_in,
+            "drop-in": conflicts.drop_in,
             "masked": report.masked.iter().map(json_masked).collect::<Vec<_>>(),
             "mistakes": own.into_iter().chain(report.strays).collect::<Vec<_>>(),
         })
     }
 }
 
-impl Hindrances {
-    /// Finds them, and has plugins fail that would not be linked.
-    fn among(plugins: &mut [Checked], unit: &Unit) -> Self {
-        let (mut of, mut drop_in) = (BTreeMap::new(), DropIn::default());
+/// Whether plugins are compiled and linked.
+enum Linking {
+    /// They are not: `--no-compile`, or it failed, which was reported.
+    Skipped,
+    /// They are, by this.
+    Possible(LinkChecker),
+}
+
+/// Reports why plugins cannot be compiled and linked.
+fn unable(error: String, output: &mut Output) -> Linking {
+    output.mistakes.push(format!("{error}; --no-compile checks everything else"));
+    Linking::Skipped
+}
+
+/// Compiles and links plugins, unless all have failed already, and notes those that fail.
+fn link(
+    plugins: &mut [Checked],
+    linking: &mut Linking,
+    output: &mut Output,
+    check: impl Fn(&LinkChecker) -> Result<Vec<LinkFailure>, String>,
+) {
+    let Linking::Possible(checker) = linking else { return };
+    if checker.interrupted().is_some() || plugins.iter().all(|checked| checked.failed.is_some()) {
+        return;
+    }
+    match check(checker) {
+        Ok(failures) => {
+            for LinkFailure { plugin, stage, mistakes } in failures {
+                let same = |checked: &&mut Checked| checked.name.as_str() == plugin;
+                if let Some(checked) = plugins.iter_mut().find(same) {
+                    checked.failed.get_or_insert((stage, mistakes));
+                }
+            }
+        }
+        // A signal is reported once, at the end.
+        Err(_) if checker.interrupted().is_some() => (),
+        Err(error) => *linking = unable(error, output),
+    }
+}
+
+/// Nothing of the result is true: the compilers were ended.
+fn interrupted(signal: u8) -> Output {
+    let mistakes = vec!["interrupted".to_owned()];
+    Output { mistakes, signal: Some(signal), ..Output::default() }
+}
+
+impl Conflicts {
+    /// Finds them. Plugins that the daemon could not even link have failed.
+    fn find(plugins: &mut [Checked], unit: &Unit) -> Self {
+        let (mut all, mut drop_in) = (BTreeMap::new(), DropIn::default());
         for checked in plugins {
-            let Some((_, manifest, _)) = &checked.verified else { continue };
-            let found = judge(&checked.name, &manifest.grants, unit, &mut drop_in);
+            let Some(verified) = &checked.verified else { continue };
+            let found = judge(&checked.name, &verified.manifest().grants, unit, &mut drop_in);
             let (at_link, later): (Vec<_>, Vec<_>) =
-                found.into_iter().partition(|hindrance| hindrance.at_link);
+                found.into_iter().partition(|conflict| conflict.at_link);
             let told =
-                |found: Vec<SandboxConflict>| found.into_iter().map(|hindrance| hindrance.told);
+                |found: Vec<SandboxConflict>| found.into_iter().map(|conflict| conflict.told);
             if !at_link.is_empty() {
                 let (_, lines) =
                     checked.failed.get_or_insert_with(|| (FailedStage::Link, Vec::new()));
                 lines.extend(told(at_link));
             }
             if !later.is_empty() {
-                of.insert(checked.name.clone(), told(later).collect());
+                all.insert(checked.name.clone(), told(later).collect());
             }
         }
-        Self { of, drop_in: drop_in.text() }
+        Self { later: all, drop_in: drop_in.text() }
     }
 
-    /// What is told of a plugin.
+    /// What is reported of a plugin.
     fn of(&self, checked: &Checked) -> &[String] {
-        self.of.get(&checked.name).map_or(&[], Vec::as_slice)
+        self.later.get(&checked.name).map_or(&[], Vec::as_slice)
     }
-}
-
-/// A component where it lies on a developer's machine, with what lies beside it.
-fn scanned(path: &Path) -> Result<Scanned, String> {
-    let stem = path.file_stem().unwrap_or_default().to_string_lossy();
-    // What cargo builds has underscores where a plugin's name has hyphens.
-    let name = stem.to_lowercase().replace('_', "-");
-    let name =
-        name.parse().map_err(|error| format!("{}: {error}; rename the file", path.display()))?;
-    Ok(scan_one(name, path))
 }
 
 fn told_masked(Masked { name, by }: &Masked) -> String {
@@ -290,19 +278,19 @@ fn mistakes(checked: &Checked) -> &[String] {
     checked.failed.as_ref().map_or(&[], |(_, mistakes)| mistakes)
 }
 
-fn table(report: &Report, hindrances: &Hindrances) -> String {
+fn table(report: &Report, conflicts: &Conflicts) -> String {
     let row = |checked: &Checked| {
         let result = match &checked.failed {
-            None if !hindrances.of(checked).is_empty() => "hindered".to_owned(),
+            None if !conflicts.of(checked).is_empty() => "hindered".to_owned(),
             None => "ok".to_owned(),
             Some((stage, _)) => format!("fails at {stage}"),
         };
         let verified = checked.verified.as_ref();
-        let routes: Vec<_> = checked.wishes.iter().map(|(route, _)| route.to_string()).collect();
+        let routes: Vec<_> = checked.routes.iter().map(|(route, _)| route.to_string()).collect();
         vec![
             checked.name.to_string(),
             result,
-            verified.map_or("-", |(_, _, offers)| kind(offers)).to_owned(),
+            verified.map_or("-", |verified| kind(verified.offers())).to_owned(),
             mode_of(checked).unwrap_or("-").to_owned(),
             if routes.is_empty() { "-".to_owned() } else { routes.join(" ") },
         ]
@@ -313,7 +301,7 @@ fn table(report: &Report, hindrances: &Hindrances) -> String {
         false => columns(&["PLUGIN", "RESULT", "KIND", "MODE", "ROUTES"], rows),
     };
     told.extend(report.masked.iter().map(told_masked));
-    if let Some(drop_in) = &hindrances.drop_in {
+    if let Some(drop_in) = &conflicts.drop_in {
         let file = format!("/etc/systemd/system/{UNIT}.d/grants.conf");
         // A whole file, to be redirected or pasted as it is.
         let how = "then `systemctl daemon-reload` and `systemctl restart plugind`";
@@ -325,13 +313,14 @@ fn table(report: &Report, hindrances: &Hindrances) -> String {
 
 fn described(path: &Path, checked: &Checked) -> String {
     let mut told = line(&path.to_string_lossy());
-    let Some((_, manifest, offers)) = &checked.verified else { return String::new() };
+    let Some(verified) = &checked.verified else { return String::new() };
+    let (manifest, offers) = (verified.manifest(), verified.offers());
     let mut line = |name: &str, value: &str| {
         // Writing to a String cannot fail.
         writeln!(told, "  {name:<9} {}", Escaped(value)).ok();
     };
     line("kind", kind(offers));
-    let routes: Vec<_> = checked.wishes.iter().map(|(route, _)| route.to_string()).collect();
+    let routes: Vec<_> = checked.routes.iter().map(|(route, _)| route.to_string()).collect();
     match mode_of(checked) {
         Some(mode) => {
             line("served as", &format!("{}, at {}", checked.name, routes.join(" ")));
@@ -357,22 +346,23 @@ fn described(path: &Path, checked: &Checked) -> String {
 
 fn plugin(checked: &Checked) -> Value {
     let verified = checked.verified.as_ref();
-    let offers = verified.map(|(_, _, offers)| offers);
-    let digest = verified
-        .map(|(digest, _, _)| digest.iter().map(|byte| format!("{byte:02x}")).collect::<String>());
+    let offers = verified.map(Verified::offers);
+    let digest = verified.map(|verified| {
+        verified.digest().iter().map(|byte| format!("{byte:02x}")).collect::<String>()
+    });
     json!({
         "name": checked.name.as_str(),
         "component": print::path(&checked.component),
         "sha256": digest,
         "kind": offers.map(kind),
         "mode": mode_of(checked),
-        "required": verified.map(|(_, manifest, _)| manifest.required),
+        "required": verified.map(|verified| verified.manifest().required),
         "lifecycle": offers.map(|offers| offers.lifecycle),
         "handover": offers.map(|offers| offers.handover),
         "grants-of-use": offers.map(|offers| grants_of_use(&offers.imports)),
         "imports": offers.map(|offers| &offers.imports),
         "exports": offers.map(|offers| &offers.exports),
-        "routes": checked.wishes.iter().map(route).collect::<Vec<_>>(),
+        "routes": checked.routes.iter().map(route).collect::<Vec<_>>(),
         "fails-at": checked.failed.as_ref().map(|(stage, _)| stage.to_string()),
         "mistakes": mistakes(checked),
     })

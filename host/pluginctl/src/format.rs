@@ -31,9 +31,10 @@ pub(crate) fn mode(mode: Mode) -> &'static str {
 
 /// What its instances are used for; none where they serve nothing.
 pub(crate) fn mode_of(checked: &Checked) -> Option<&'static str> {
-    let (_, manifest, offers) = checked.verified.as_ref()?;
+    let verified = checked.verified.as_ref()?;
+    let offers = verified.offers();
     offers.http?;
-    Some(mode(manifest.instances.mode.unwrap_or_else(|| offers.mode())))
+    Some(mode(verified.manifest().instances.mode.unwrap_or_else(|| offers.mode())))
 }
 
 /// One route for a program.

@@ -8,7 +8,7 @@ mod completion;
 #[cfg(test)]
 mod fixtures;
 mod sandbox_conflict;
-mod interrupt;
+mod link_check;
 mod list;
 mod progress_line;
 mod log_level;

@@ -31,7 +31,7 @@ impl RoutesArgs {
             output.mistakes.extend(error.lines());
         }
         // Routes follow from what components export and manifests say: nothing has to be compiled for them.
-        let report = match check(&self.tree.search_path(), None) {
+        let report = match check(&self.tree.search_path()) {
             Ok(report) => report,
             Err(error) => {
                 output.is_configuration = true;
@@ -42,7 +42,7 @@ impl RoutesArgs {
         let mut routes: Vec<_> = report
             .plugins
             .iter()
-            .flat_map(|checked| checked.wishes.iter().map(|wish| (wish, &checked.name)))
+            .flat_map(|checked| checked.routes.iter().map(|request| (request, &checked.name)))
             .collect();
         routes.sort();
         for checked in &report.plugins {
@@ -52,8 +52,8 @@ impl RoutesArgs {
         output.mistakes.extend(report.strays);
         output.told = match self.json {
             true => {
-                let entry = |(wish, name): &(&RouteRequest, &PluginName)| {
-                    let mut entry = route(wish);
+                let entry = |(request, name): &(&RouteRequest, &PluginName)| {
+                    let mut entry = route(request);
                     entry["plugin"] = Value::from(name.as_str());
                     entry
                 };

@@ -26,11 +26,21 @@ impl Tree {
         self.root.is_none() && self.plugins.is_none()
     }
 
+    /// The only directory of plugins, if one is given.
+    pub(crate) fn plugins(&self) -> Option<&Path> {
+        self.plugins.as_deref()
+    }
+
     /// Where to look.
     pub(crate) fn search_path(&self) -> SearchPath {
+        self.search_path_of(self.plugins())
+    }
+
+    /// The same, with plugins in this directory only, if there is one.
+    pub(crate) fn search_path_of(&self, plugins: Option<&Path>) -> SearchPath {
         let path = SearchPath::below(self.root.as_deref().unwrap_or(Path::new("/")));
-        match &self.plugins {
-            Some(directory) => path.with_only_plugins(directory.clone()),
+        match plugins {
+            Some(directory) => path.with_only_plugins(directory.to_owned()),
             None => path,
         }
     }

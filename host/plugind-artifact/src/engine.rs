@@ -1,5 +1,6 @@
 //! The engine's configuration, and the identity of all that was compiled with it.
 
+use crate::hex::hex;
 pub use crate::kind::EngineKind;
 
 use sha2::{Digest, Sha256};
@@ -76,14 +77,6 @@ fn cpu_features() -> Vec<&'static str> {
         ("fp16", std::arch::is_aarch64_feature_detected!("fp16")),
     ];
     features.into_iter().filter_map(|(name, present)| present.then_some(name)).collect()
-}
-
-/// Lower-case hexadecimal digits of `bytes`.
-#[must_use]
-pub fn hex(bytes: &[u8]) -> String {
-    const DIGITS: &[u8; 16] = b"0123456789abcdef";
-    let digit = |nibble: u8| char::from(DIGITS[usize::from(nibble)]);
-    bytes.iter().flat_map(|byte| [digit(byte >> 4), digit(byte & 15)]).collect()
 }
 
 #[cfg(test)]

@@ -3,7 +3,10 @@
 //! The seal is a checksum, not a signature: it finds what was cut short, mixed up or half written. That nobody
 //! else wrote the file is for the directory's permissions to guarantee.
 
-use crate::engine::{self, EngineKind};
+use crate::{
+    engine::{self, EngineKind},
+    hex::hex,
+};
 use sha2::{Digest, Sha256};
 use std::{
     fmt,
@@ -28,7 +31,7 @@ impl Key {
     /// where that matters, this processor.
     #[must_use]
     pub fn new(component: &[u8; 32], kind: EngineKind) -> Self {
-        Self { component: engine::hex(component), engine: engine::identity(kind) }
+        Self { component: hex(component), engine: engine::identity(kind) }
     }
 
     /// The file's name in the cache.

@@ -5,7 +5,7 @@
 //! follows the answer to the other, until the asking side closes. A message that does not fit this form is an error,
 //! never a panic: neither side trusts the other's text.
 
-use crate::engine::EngineKind;
+use crate::{hex::hex, kind::EngineKind};
 use rustix::{
     io::Errno,
     net::{
@@ -88,7 +88,7 @@ pub fn ask(
 ) -> Result<(), ProtocolError> {
     let CompileRequest { component, kind, anew, deadline, memory_max } = order;
     let verb = if *anew { "recompile" } else { "compile" };
-    let (digest, milliseconds) = (crate::engine::hex(component), deadline.as_millis());
+    let (digest, milliseconds) = (hex(component), deadline.as_millis());
     let text = format!("{VERSION} {verb} {digest} {kind} {milliseconds} {memory_max}");
     send(socket, &text, Some(descriptor))
 }

@@ -1,206 +1,114 @@
-//! What the daemon would do with its configuration, up to linking, without doing any of it.
+//! What the daemon would do with its configuration, as far as files decide it: verify plugins and assign routes.
+//! `link_check` goes on from there.
 
 use crate::{
-    base::name::PluginName,
+    api::FailedStage,
+    base::name::{NameError, PluginName},
     config::{ListError, SearchPath},
     plugin::{
-        compiler::Compiler,
-        grants::credential_file,
-        inspection::Inspection,
-        manifest::Manifest,
-        scan::{Found, Masked},
+        directories::{JudgedPlugin, ScanReport, name_of, read_plugins},
+        scan::{Found, Masked, Scanned, scan_one},
         verify::{Verified, verify},
     },
-    route::owners::RouteRequest,
-    runtime::{
-        cache::Cache,
-        engine::{self, EngineError, EngineKind},
-    },
-    supervisor::{
-        compare::{Change, compare},
-        prepare::{JudgedPlugin, ScanReport, prepare, read_plugins},
-        reload::ReloadOptions,
-        summary::FailedStage,
-    },
-    world::{self, granted::GrantDirectories},
+    route::owners::{RouteOwners, RouteRequest, conflict_message, requests_of},
 };
-use std::{
-    collections::BTreeMap,
-    fs,
-    path::{Path, PathBuf},
-    sync::Mutex,
-    thread::available_parallelism,
-};
-use wasmtime::{Engine, component::Linker};
+use serde::{Deserialize, Serialize};
+use std::path::{Path, PathBuf};
 
-/// What was found, each plugin judged for itself.
+/// The contents of the plugin directories, each plugin checked.
 pub struct Report {
     /// The plugins in the order of their names.
     pub plugins: Vec<Checked>,
-    /// Those that are not to be there.
+    /// Plugins that are masked.
     pub masked: Vec<Masked>,
-    /// What only looks like a plugin, told with a remedy.
+    /// Files that belong to no plugin, each as a message with a remedy.
     pub strays: Vec<String>,
 }
 
-/// One plugin as it was judged.
+/// One plugin that was checked.
 pub struct Checked {
     /// Its name.
     pub name: PluginName,
     /// Its component.
     pub component: PathBuf,
-    /// The component's SHA-256 digest, its manifest and what it has to offer, if it got that far.
-    pub verified: Option<([u8; 32], Manifest, Inspection)>,
-    /// The routes that it asks for, and gets.
-    pub wishes: Vec<RouteRequest>,
-    /// Where it failed, and everything that is wrong there.
+    /// Its digest, manifest and inspection, unless it was rejected.
+    pub verified: Option<Verified>,
+    /// The routes that it asks for and gets.
+    pub routes: Vec<RouteRequest>,
+    /// The step that fails, and every mistake in it.
     pub failed: Option<(FailedStage, Vec<String>)>,
 }
 
-/// What compiles and links for a check.
-pub struct CheckContext {
-    engine: Engine,
-    linker: Linker<world::HostState>,
-    cache: Cache,
-    compiler: Compiler,
-    places: GrantDirectories,
-    /// Where credentials are made up, since nobody but the daemon's unit has the real ones.
-    made_up: Option<PathBuf>,
+/// A plugin that cannot be compiled or linked. `plugind --check` prints a list of them as JSON.
+#[derive(Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LinkFailure {
+    /// The name of the plugin.
+    pub plugin: String,
+    /// `compile` or `link`.
+    pub stage: FailedStage,
+    /// What is wrong.
+    pub mistakes: Vec<String>,
 }
 
-/// There is nothing to compile and link with.
+/// A file whose name cannot be the name of a plugin.
 #[derive(Debug, thiserror::Error)]
-pub enum CheckContextError {
-    /// There is no engine.
-    #[error(transparent)]
-    Engine(#[from] EngineError),
-    /// The engine does not take the host's interfaces.
-    #[error("cannot link the host's own interfaces: {0}")]
-    Linker(String),
+#[error("{}: {source}; rename the file", path.display())]
+pub struct ComponentNameError {
+    path: PathBuf,
+    source: NameError,
 }
 
-impl CheckContext {
-    /// One that has components compiled by `compiler` for engines of this kind, and leaves what comes of it in `directory`: what was compiled,
-    /// and the directories of plugins' own. Without `credentials` they are taken to be there.
-    ///
-    /// # Errors
-    /// When there is no engine.
-    pub fn new(
-        directory: &Path,
-        compiler: Compiler,
-        kind: EngineKind,
-        credentials: Option<PathBuf>,
-    ) -> Result<Self, CheckContextError> {
-        let engine = engine::plain(kind)?;
-        let linker = world::linker(&engine)
-            .map_err(|error| CheckContextError::Linker(format!("{error:#}")))?;
-        let made_up = credentials.is_none().then(|| directory.to_owned());
-        let places = GrantDirectories {
-            state: directory.join("state"),
-            credentials: credentials.or_else(|| made_up.clone()),
-        };
-        let cache = Cache::new(directory.join("cache"), kind);
-        Ok(Self { engine, linker, cache, compiler, places, made_up })
-    }
-}
-
-/// Judges the plugins of the search path: without a workshop only what needs no compiling.
+/// Checks the plugins of the search path.
 ///
 /// # Errors
 /// When a directory cannot be read.
-pub fn check(
-    search_path: &SearchPath,
-    workshop: Option<&CheckContext>,
-) -> Result<Report, ListError> {
+pub fn check(search_path: &SearchPath) -> Result<Report, ListError> {
     let ScanReport { plugins, masked, strays } = read_plugins(search_path)?;
     let strays = strays.iter().map(ToString::to_string).collect();
-    Ok(Report { plugins: judge(plugins, workshop), masked, strays })
+    Ok(Report { plugins: assign_routes(plugins), masked, strays })
 }
 
-/// Judges one plugin as if there were no other.
+/// Checks one plugin as if there were no other.
 #[must_use]
-pub fn check_one(found: Found, workshop: Option<&CheckContext>) -> Option<Checked> {
-    judge(vec![verify(found)], workshop).pop()
+pub fn check_one(found: Found) -> Option<Checked> {
+    assign_routes(vec![verify(found)]).pop()
 }
 
-fn judge(plugins: Vec<JudgedPlugin>, workshop: Option<&CheckContext>) -> Vec<Checked> {
-    let mut checked: BTreeMap<_, _> = plugins.iter().map(known).collect();
-    let mut ready = Vec::new();
-    for (name, verdict) in compare(
-        plugins,
-        &BTreeMap::new(),
-        ReloadOptions { again: true, ..ReloadOptions::default() },
-    ) {
-        let Some(checked) = checked.get_mut(&name) else { continue };
-        match verdict {
-            Change::Changed { verified, wishes } => {
-                checked.wishes = wishes;
-                ready.push((name, *verified));
-            }
-            // What is wrong with its files has been said already, mistake by mistake.
-            Change::Bad(problem) if checked.failed.is_none() => {
-                checked.failed = Some((problem.stage, vec![problem.error]));
-            }
-            Change::Bad(_)
-            | Change::KnownToFail(_)
-            | Change::Same
-            | Change::OnItsOwnWay
-            | Change::OnItsWay => (),
-        }
-    }
-    if let Some(workshop) = workshop {
-        for (name, failed) in make(ready, workshop) {
-            if let Some(checked) = checked.get_mut(&name) {
-                checked.failed = Some(failed);
-            }
-        }
-    }
-    checked.into_values().collect()
+/// Finds a component at any path, such as a developer's build directory, with its manifest beside it.
+///
+/// # Errors
+/// When its name cannot be the name of a plugin.
+pub fn find_component(path: &Path) -> Result<Scanned, ComponentNameError> {
+    let stem = path.file_stem().unwrap_or_default().to_string_lossy();
+    // Cargo replaces the hyphens of a package's name by underscores.
+    let name = stem.to_lowercase().replace('_', "-");
+    let name =
+        name.parse().map_err(|source| ComponentNameError { path: path.to_owned(), source })?;
+    Ok(scan_one(name, path))
 }
 
-fn known(judged: &JudgedPlugin) -> (PluginName, Checked) {
-    let (name, component, verified, failed) = match judged {
-        Ok(verified) => {
-            let known =
-                (*verified.digest(), verified.manifest().clone(), verified.offers().clone());
-            (verified.name(), verified.path(), Some(known), None)
-        }
-        Err(rejected) => {
-            let failed = (FailedStage::Verify, rejected.lines());
-            (&rejected.name, rejected.component.as_path(), None, Some(failed))
-        }
-    };
-    let (name, component) = (name.clone(), component.to_owned());
-    (name.clone(), Checked { name, component, verified, wishes: Vec::new(), failed })
-}
-
-/// Compiles and links plugins side by side, and returns those that failed.
-fn make(
-    plugins: Vec<(PluginName, Verified)>,
-    workshop: &CheckContext,
-) -> Vec<(PluginName, (FailedStage, Vec<String>))> {
-    let (queue, failed) = (Mutex::new(plugins), Mutex::new(Vec::new()));
-    let next = || queue.lock().ok()?.pop();
-    let work = || {
-        while let Some((name, verified)) = next() {
-            let CheckContext { engine, linker, cache, compiler, places, made_up } = workshop;
-            for key in &verified.manifest().grants.credentials {
-                // Where that fails, linking says what is missing.
-                let file =
-                    made_up.as_ref().map(|made_up| made_up.join(credential_file(&name, key)));
-                file.map(|file| fs::write(file, ""));
-            }
-            if let Err(error) = prepare(verified, engine, cache, compiler, places, linker)
-                && let Ok(mut failed) = failed.lock()
-            {
-                failed.push((name, (error.stage, vec![error.error])));
+fn assign_routes(plugins: Vec<JudgedPlugin>) -> Vec<Checked> {
+    let mut claimed = RouteOwners::default().claim_all(&plugins);
+    let checked = |judged: JudgedPlugin| {
+        let (name, requests) = (name_of(&judged).clone(), requests_of(&judged));
+        let conflicts = claimed.remove(&name).and_then(Result::err);
+        match judged {
+            Err(rejected) => Checked {
+                name,
+                failed: Some((FailedStage::Verify, rejected.lines())),
+                component: rejected.component,
+                verified: None,
+                routes: Vec::new(),
+            },
+            Ok(verified) => {
+                let failed = conflicts.map(|conflicts| {
+                    (FailedStage::Route, vec![conflict_message(&verified, &conflicts)])
+                });
+                let routes = if failed.is_none() { requests } else { Vec::new() };
+                let component = verified.path().to_owned();
+                Checked { name, component, verified: Some(verified), routes, failed }
             }
         }
     };
-    std::thread::scope(|scope| {
-        for _ in 0..available_parallelism().map_or(1, usize::from) {
-            scope.spawn(work);
-        }
-    });
-    failed.into_inner().unwrap_or_default()
+    plugins.into_iter().map(checked).collect()
 }

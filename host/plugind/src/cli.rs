@@ -20,7 +20,8 @@ use std::{fmt::Display, path::PathBuf, str::FromStr};
 const USAGE: &str = "\
 plugind [--listen NAME=ADDRESS:PORT|control=/PATH]... [--plugins DIR] [--root DIR]
                [--compiler PATH|unix:PATH] [--compile-timeout TIME]
-               [--compile-memory-max SIZE] [--log PRIORITY]";
+               [--compile-memory-max SIZE] [--log PRIORITY]
+               [--check [COMPONENT]]";
 
 /// Host WebAssembly components like small systemd services
 #[derive(Parser)]
@@ -44,6 +45,9 @@ pub struct Arguments {
     /// Limit the address space for compiling one component, at least 64M (default: from plugind.toml, 4G)
     #[arg(long, value_name = "SIZE", value_parser = at_least(COMPILE_MEMORY_MIN))]
     pub compile_memory_max: Option<Bytes>,
+    /// Compile and link the plugins, or this component, print those that fail as JSON, and exit
+    #[arg(long, value_name = "COMPONENT", num_args = 0..=1, conflicts_with_all = ["listen", "log"])]
+    pub check: Option<Option<PathBuf>>,
     /// Discard log entries that are less important (default: from plugind.toml, info)
     #[arg(long, value_name = "PRIORITY", value_parser = priorities())]
     pub log: Option<Priority>,

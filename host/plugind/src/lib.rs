@@ -1,21 +1,29 @@
 //! Hosts WebAssembly components as if each were a small systemd service.
 //!
 //! Folders are layers. They are declared from the bottom to the top: a layer uses those above it in this list, never
-//! one below.
+//! one below. Without the feature `runtime` the library has no engine: it reads and judges configuration.
 
 pub mod base;
 pub mod api;
 pub mod config;
 pub mod systemd;
+#[cfg(feature = "runtime")]
 pub mod runtime;
 pub mod journal;
 pub mod plugin;
+#[cfg(feature = "runtime")]
 pub mod world;
+#[cfg(feature = "runtime")]
 pub mod pool;
 pub mod route;
+#[cfg(feature = "runtime")]
 pub mod supervisor;
 pub mod listen;
+#[cfg(feature = "runtime")]
 pub mod control;
 pub mod cli;
 pub mod check;
+#[cfg(feature = "runtime")]
+pub mod link_check;
+#[cfg(feature = "runtime")]
 pub mod daemon;

@@ -2,11 +2,12 @@
 
 use clap::Parser;
 use plugind::{
-    base::error_chain::ErrorChain,
+    base::{error_chain::ErrorChain, text::Escaped},
     cli::Arguments,
     config::{SearchPath, settings},
     daemon::{self, DaemonConfig},
     journal::{self, messages},
+    link_check::{LinkCheck, LinkCheckError},
     plugin::compiler::{Compiler, CompilerLocation},
     systemd::{
         directories::{self, Environment},
@@ -14,7 +15,11 @@ use plugind::{
     },
     world::granted::GrantDirectories,
 };
-use std::{path::Path, process::ExitCode};
+use std::{
+    io::{self, Write},
+    path::Path,
+    process::ExitCode,
+};
 use tracing::{error, warn};
 
 /// The exit status for wrong arguments (sysexits.h).
@@ -32,14 +37,29 @@ fn main() -> ExitCode {
             return if error.use_stderr() { ExitCode::from(EX_USAGE) } else { ExitCode::SUCCESS };
         }
     };
-    // Before there are threads: it reads the environment, and clears it of what is not for others.
-    let systemd = Systemd::take();
     let root = arguments.root.as_deref();
     let search_path = SearchPath::below(root.unwrap_or(Path::new("/")));
     // What is wrong with them the daemon says, when there is somebody to hear it.
     let own = settings::read(&search_path);
-    let settings::Settings { log_level, compile, .. } =
+    let settings::Settings { log_level, compile, engine, .. } =
         own.as_ref().map(Clone::clone).unwrap_or_default();
+    let compiler = Compiler::new(
+        arguments.compiler.unwrap_or_else(|| CompilerLocation::Program(environment.compiler())),
+        arguments.compile_timeout.map_or(compile.timeout, |time| time.0),
+        arguments.compile_memory_max.unwrap_or(compile.memory_max).0,
+    );
+    let search_path = match arguments.plugins {
+        Some(directory) => search_path.with_only_plugins(directory),
+        None => search_path,
+    };
+    if let Some(component) = arguments.check {
+        // Below another root they may not exist yet, as in an image.
+        let credentials =
+            environment.credentials(root).filter(|path| root.is_none() || path.exists());
+        return check(LinkCheck { search_path, component, compiler, engine, credentials });
+    }
+    // Before there are threads: it reads the environment, and clears it of what is not for others.
+    let systemd = Systemd::take();
     let Ok((journal, writer)) = journal::start(arguments.log.unwrap_or(log_level), systemd.journal)
     else {
         return ExitCode::FAILURE;
@@ -52,25 +72,37 @@ fn main() -> ExitCode {
     }
     let settings = DaemonConfig {
         listen: arguments.listen,
-        search_path: match arguments.plugins {
-            Some(directory) => search_path.with_only_plugins(directory),
-            None => search_path,
-        },
+        search_path,
         cache: environment.cache(root),
         places: GrantDirectories {
             state: environment.state(root),
             credentials: environment.credentials(root),
         },
-        compiler: Compiler::new(
-            arguments.compiler.unwrap_or_else(|| CompilerLocation::Program(environment.compiler())),
-            arguments.compile_timeout.map_or(compile.timeout, |time| time.0),
-            arguments.compile_memory_max.unwrap_or(compile.memory_max).0,
-        ),
+        compiler,
         own,
     };
     let status = run(settings, systemd, journal);
     writer.finish();
     status
+}
+
+fn check(check: LinkCheck) -> ExitCode {
+    let failed = match check.run() {
+        Ok(failed) => failed,
+        Err(error) => {
+            // If it cannot be printed, the exit status still says it.
+            writeln!(io::stderr(), "{}", Escaped(&ErrorChain(&error).to_string())).ok();
+            return match error {
+                LinkCheckError::Interrupted(signal) => ExitCode::from(128 + signal),
+                _ => ExitCode::FAILURE,
+            };
+        }
+    };
+    let printed = serde_json::to_string(&failed).map_err(io::Error::from);
+    match printed.and_then(|json| writeln!(io::stdout(), "{json}")) {
+        Ok(()) if failed.is_empty() => ExitCode::SUCCESS,
+        _ => ExitCode::FAILURE,
+    }
 }
 
 fn run(settings: DaemonConfig, systemd: Systemd, journal: journal::Journal) -> ExitCode {

@@ -3,38 +3,12 @@
 //! `$TARGET` says which: `manifest`, `component` or `tree`. Whatever comes, nothing panics, and what is said of it is
 //! one line for each mistake.
 #![no_main]
-#![allow(
-    dead_code,
-    unused_imports,
-    unfulfilled_lint_expectations,
-    reason = "the daemon uses more of its modules than is fuzzed, and is held to more"
-)]
 
-// The one thing that these layers need of the crate `plugind-artifact`, which brings the engine, stands below `kind`.
-extern crate self as plugind_artifact;
-
-#[path = "../../../host/plugind/src/base/mod.rs"]
-mod base;
-#[path = "../../../host/plugind/src/config/mod.rs"]
-mod config;
-#[path = "../../../host/plugind-artifact/src/kind.rs"]
-mod kind;
-#[path = "../../../host/plugind/src/plugin"]
-mod plugin {
-    pub mod grants;
-    pub mod handover;
-    pub mod imports;
-    pub mod inspection;
-    pub mod manifest;
-    mod nesting;
-    pub mod scan;
-    pub mod serve;
-    pub mod verify;
-}
-
-use config::{Document, SearchPath};
 use libfuzzer_sys::fuzz_target;
-use plugin::{inspection::Inspection, manifest::Manifest, scan::scan, verify::verify};
+use plugind::{
+    config::{self, Document, SearchPath},
+    plugin::{inspection::Inspection, manifest::Manifest, scan::scan, verify::verify},
+};
 use std::{env, fs, os::unix::fs::symlink, path::Path, sync::LazyLock};
 
 static TARGET: LazyLock<fn(&[u8])> = LazyLock::new(|| match env::var("TARGET").as_deref() {

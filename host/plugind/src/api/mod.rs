@@ -1,9 +1,40 @@
 //! What is said over the control socket, as types: those of `io.plugind.varlink` and `io.systemd.service.varlink`.
 
 use serde::{Deserialize, Serialize};
+use std::fmt;
 
 /// The socket's place below the root: `/run/plugind/control`.
 pub const SOCKET: &str = "run/plugind/control";
+
+/// What is being done with a plugin when it fails.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+#[expect(missing_docs, reason = "the steps by their names")]
+pub enum FailedStage {
+    Scan,
+    Verify,
+    Route,
+    Compile,
+    Link,
+    Start,
+    Handover,
+    Run,
+}
+
+impl fmt::Display for FailedStage {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Scan => "scan",
+            Self::Verify => "verify",
+            Self::Route => "route",
+            Self::Compile => "compile",
+            Self::Link => "link",
+            Self::Start => "start",
+            Self::Handover => "handover",
+            Self::Run => "run",
+        })
+    }
+}
 
 /// Why the newest version of a plugin does not serve.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

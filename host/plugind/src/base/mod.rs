@@ -1,4 +1,4 @@
-//! Words that every layer shares: names, quantities, endpoints, text, error chains. Nothing here imports another layer.
+//! Words that every layer shares: names, quantities, endpoints, text, error chains, signals. Nothing here imports another layer.
 
 pub mod endpoint;
 pub mod error_chain;
@@ -8,3 +8,4 @@ pub mod quantity;
 pub mod suggest;
 pub mod text;
 pub mod file;
+pub mod interrupt;

@@ -4,8 +4,8 @@ use crate::{
     base::name::PluginName,
     listen::request_body::RequestBody,
     pool::{
-        Delivery,
-        call::{Call, NotServed, Reply},
+        Delivery, Reply,
+        call::{Call, NotServed},
     },
     route::table::{RouteEntry, TableReader},
 };

@@ -92,7 +92,8 @@ fn find(
         // It is opened anew: one descriptor for each plugin that waits would be too many. What is compiled is what was
         // verified all the same, since the compiler checks the digest.
         let component = File::open(verified.path()).map_err(CompileError::Open)?;
-        let made = compiler.make(verified.digest(), component.as_fd(), cache, anew)?;
+        let (kind, directory) = (cache.kind(), cache.directory());
+        let made = compiler.make(verified.digest(), component.as_fd(), kind, directory, anew)?;
         Ok(cache::load(engine, &key, made))
     };
     let found = match compiler.shares_cache() {

@@ -3,8 +3,10 @@
 //! A component can be made so that it takes a compiler for ever, or all memory. That is why it is another process, with
 //! limits and a deadline; and since that process may be anything by then, the deadline is kept here as well.
 
-use crate::runtime::cache::Cache;
-use plugind_artifact::protocol::{self, CompileReply, CompileRequest, ProtocolError};
+use plugind_artifact::{
+    kind::EngineKind,
+    protocol::{self, CompileReply, CompileRequest, ProtocolError},
+};
 use rustix::{
     io::Errno,
     net::{
@@ -119,6 +121,15 @@ impl Compiler {
         Self { place, deadline, memory_max, work: Arc::default() }
     }
 
+    /// The program, unless the compiler is a service.
+    #[must_use]
+    pub fn program(&self) -> Option<&Path> {
+        match &self.place {
+            CompilerLocation::Program(program) => Some(program),
+            CompilerLocation::Socket(_) => None,
+        }
+    }
+
     /// Whether the daemon has the cache, too, and may look for itself what is in it.
     #[must_use]
     pub fn shares_cache(&self) -> bool {
@@ -143,7 +154,8 @@ impl Compiler {
         }
     }
 
-    /// Has the component behind `descriptor` compiled; with `anew`, even if there is something for it already.
+    /// Has the component behind `descriptor` compiled for engines of this kind; with `anew`, even if there is something
+    /// for it already. `cache` is the directory of compiled files, for a compiler that shares it.
     ///
     /// Blocks for as long as that takes.
     ///
@@ -153,19 +165,20 @@ impl Compiler {
         &self,
         digest: &[u8; 32],
         descriptor: BorrowedFd<'_>,
-        cache: &Cache,
+        kind: EngineKind,
+        cache: &Path,
         anew: bool,
     ) -> Result<OwnedFd, CompilerError> {
         let order = CompileRequest {
             component: *digest,
-            kind: cache.kind(),
+            kind,
             anew,
             deadline: self.deadline,
             memory_max: self.memory_max,
         };
         let answer = match &self.place {
             CompilerLocation::Program(program) => {
-                self.ask_child(program, cache.directory(), &order, descriptor)
+                self.ask_child(program, cache, &order, descriptor)
             }
             CompilerLocation::Socket(path) => self.ask_service(path, &order, descriptor),
         };

@@ -7,7 +7,9 @@
 
 pub mod interfaces;
 pub mod compiler;
+#[cfg(feature = "runtime")]
 pub mod compile;
+pub mod directories;
 pub mod grants;
 pub mod handover;
 pub mod imports;

@@ -2,7 +2,7 @@
 //!
 //! A call is a value: one that cannot be served where it was sent comes back whole, and another generation can have it.
 
-use crate::pool::{Delivery, failure::CallFailure};
+use crate::pool::failure::CallFailure;
 use bytes::Bytes;
 use futures::channel::oneshot;
 use tokio::io::{AsyncRead, AsyncWrite};
@@ -13,19 +13,9 @@ pub enum Call {
     /// An HTTP request.
     Http(http::Request<WasiBody>),
     /// A connection of a stream socket.
-    Stream(Box<dyn Stream>),
+    Stream(Box<dyn ByteStream>),
     /// A datagram.
     Datagram(Bytes),
-}
-
-/// What an instance made of a call.
-pub enum Reply {
-    /// A response, whose body may still be on its way.
-    Http(http::Response<Delivery>),
-    /// The connection has ended.
-    Stream,
-    /// What is sent back, if anything.
-    Datagram(Option<Bytes>),
 }
 
 /// Why a call has no reply.
@@ -42,9 +32,9 @@ pub enum NotServed {
 }
 
 /// A connection of a stream socket.
-pub trait Stream: AsyncRead + AsyncWrite + Send + Unpin {}
+pub trait ByteStream: AsyncRead + AsyncWrite + Send + Unpin {}
 
-impl<S: AsyncRead + AsyncWrite + Send + Unpin> Stream for S {}
+impl<S: AsyncRead + AsyncWrite + Send + Unpin> ByteStream for S {}
 
 impl std::fmt::Debug for Call {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {

@@ -22,7 +22,7 @@ pub(super) enum Why {
 
 /// What a worker sees.
 #[derive(Clone, Debug, Default)]
-pub(super) struct View {
+pub(super) struct WorkerView {
     /// It takes no more calls, since there was a reason before.
     pub(super) leaving: bool,
     /// A call in it was not answered in time.
@@ -53,7 +53,7 @@ pub(super) struct View {
 
 /// What a worker does next.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum Decision {
+pub(super) enum WorkerDecision {
     /// It transfers the state of its instance.
     Transfer,
     /// It takes no more calls.
@@ -64,27 +64,27 @@ pub(super) enum Decision {
     Wait,
 }
 
-impl View {
+impl WorkerView {
     /// What the worker does next.
-    pub(super) fn decide(&self) -> Decision {
+    pub(super) fn decide(&self) -> WorkerDecision {
         if self.leaving {
-            return Decision::Wait;
+            return WorkerDecision::Wait;
         }
         if self.transfer_due && !self.retiring && self.calls == 0 && !self.full {
-            return Decision::Transfer;
+            return WorkerDecision::Transfer;
         }
         if let Some(reason) = self.draining {
-            return Decision::Leave(Why::Draining(reason));
+            return WorkerDecision::Leave(Why::Draining(reason));
         }
         if self.recycle_after.is_some_and(|most| self.taken >= most) || self.aged || self.worn {
-            return Decision::Leave(Why::Recycled);
+            return WorkerDecision::Leave(Why::Recycled);
         }
         let may_take = !self.retiring
             && !self.held
             && !self.full
             && self.calls < self.concurrency
             && self.loop_allows();
-        if may_take { Decision::Take } else { Decision::Wait }
+        if may_take { WorkerDecision::Take } else { WorkerDecision::Wait }
     }
 
     /// Whether its event loop allows another call: when the loop is at rest, all calls of the guest wait for something;
@@ -99,42 +99,42 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
-    fn idle() -> View {
-        View { concurrency: 4, ..View::default() }
+    fn idle() -> WorkerView {
+        WorkerView { concurrency: 4, ..WorkerView::default() }
     }
 
     #[test]
     fn a_worker_takes_calls_up_to_its_concurrency() {
-        assert_eq!(idle().decide(), Decision::Take);
-        assert_eq!(View { calls: 3, ..idle() }.decide(), Decision::Take);
-        assert_eq!(View { calls: 4, ..idle() }.decide(), Decision::Wait);
-        assert_eq!(View { full: true, ..idle() }.decide(), Decision::Wait);
+        assert_eq!(idle().decide(), WorkerDecision::Take);
+        assert_eq!(WorkerView { calls: 3, ..idle() }.decide(), WorkerDecision::Take);
+        assert_eq!(WorkerView { calls: 4, ..idle() }.decide(), WorkerDecision::Wait);
+        assert_eq!(WorkerView { full: true, ..idle() }.decide(), WorkerDecision::Wait);
     }
 
     #[test]
     fn a_worker_takes_a_bounded_number_of_calls_until_its_loop_rests() {
-        assert_eq!(View { since_rest: 1, calls: 1, ..idle() }.decide(), Decision::Wait);
-        assert_eq!(View { since_rest: 1, ..idle() }.decide(), Decision::Take);
-        let most = View { since_rest: CALLS_BETWEEN_RESTS, ..idle() };
-        assert_eq!(most.decide(), Decision::Wait);
+        assert_eq!(WorkerView { since_rest: 1, calls: 1, ..idle() }.decide(), WorkerDecision::Wait);
+        assert_eq!(WorkerView { since_rest: 1, ..idle() }.decide(), WorkerDecision::Take);
+        let most = WorkerView { since_rest: CALLS_BETWEEN_RESTS, ..idle() };
+        assert_eq!(most.decide(), WorkerDecision::Wait);
     }
 
     #[test]
     fn a_transfer_waits_for_the_calls_in_progress() {
-        let due = View { transfer_due: true, held: true, ..idle() };
-        assert_eq!(due.decide(), Decision::Transfer);
-        assert_eq!(View { calls: 1, ..due.clone() }.decide(), Decision::Wait);
-        assert_eq!(View { full: true, ..due }.decide(), Decision::Wait);
+        let due = WorkerView { transfer_due: true, held: true, ..idle() };
+        assert_eq!(due.decide(), WorkerDecision::Transfer);
+        assert_eq!(WorkerView { calls: 1, ..due.clone() }.decide(), WorkerDecision::Wait);
+        assert_eq!(WorkerView { full: true, ..due }.decide(), WorkerDecision::Wait);
     }
 
     #[test]
     fn an_instance_is_replaced_before_it_reaches_a_limit() {
         for view in [
-            View { worn: true, ..idle() },
-            View { aged: true, ..idle() },
-            View { taken: 7, recycle_after: Some(7), ..idle() },
+            WorkerView { worn: true, ..idle() },
+            WorkerView { aged: true, ..idle() },
+            WorkerView { taken: 7, recycle_after: Some(7), ..idle() },
         ] {
-            assert_eq!(view.decide(), Decision::Leave(Why::Recycled));
+            assert_eq!(view.decide(), WorkerDecision::Leave(Why::Recycled));
         }
     }
 
@@ -146,11 +146,11 @@ mod tests {
         ) {
             let draining = draining.then_some(StopReason::Reload);
             let (taken, recycle_after) = (0, None);
-            let view = View {
+            let view = WorkerView {
                 leaving, retiring, draining, aged, worn, calls, full, taken, since_rest, concurrency,
                 recycle_after, transfer_due: due, held,
             };
-            if view.decide() == Decision::Take {
+            if view.decide() == WorkerDecision::Take {
                 prop_assert!(!(leaving || retiring || aged || worn || full || held));
                 prop_assert!(draining.is_none() && calls < concurrency);
                 prop_assert!(since_rest == 0 || since_rest < CALLS_BETWEEN_RESTS);

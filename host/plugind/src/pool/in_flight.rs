@@ -5,8 +5,7 @@
 //! whichever comes first. That is what a worker waits for before it ends.
 
 use crate::pool::{
-    call::Call, deadline_sweeper::DeadlineSweeper, failure::CallFailure,
-    worker_handle::WorkerHandle,
+    call::Call, failure::CallFailure, registry::Registry, worker_handle::WorkerHandle,
 };
 use futures::task::AtomicWaker;
 use std::{
@@ -17,7 +16,7 @@ use std::{
             Ordering::{AcqRel, Acquire},
         },
     },
-    time::Instant,
+    time::{Duration, Instant},
 };
 
 /// Where a call is.
@@ -48,7 +47,7 @@ pub(crate) enum State {
 
 /// What happens to a call.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Event {
+pub(crate) enum CallEvent {
     /// A worker takes it.
     Take,
     /// The caller has the reply, or its worker is done with it.
@@ -78,17 +77,17 @@ impl State {
     ];
 
     /// The state after `event`; none: it changes nothing.
-    pub(crate) fn after(self, event: Event) -> Option<Self> {
+    pub(crate) fn after(self, event: CallEvent) -> Option<Self> {
         Some(match (self, event) {
-            (Self::Queued, Event::Take) => Self::Taken,
-            (Self::Queued, Event::Leave) => Self::Withdrawn,
-            (Self::Queued, Event::Expire) => Self::NotTaken,
-            (Self::Queued, Event::Return) => Self::Returned,
-            (Self::Queued | Self::Taken | Self::Answered, Event::Fail) => Self::Failed,
-            (Self::Taken, Event::Answer) => Self::Answered,
-            (Self::Taken, Event::Leave) => Self::Abandoned,
-            (Self::Taken, Event::Expire) => Self::Expired,
-            (Self::Answered, Event::Leave) => Self::Delivered,
+            (Self::Queued, CallEvent::Take) => Self::Taken,
+            (Self::Queued, CallEvent::Leave) => Self::Withdrawn,
+            (Self::Queued, CallEvent::Expire) => Self::NotTaken,
+            (Self::Queued, CallEvent::Return) => Self::Returned,
+            (Self::Queued | Self::Taken | Self::Answered, CallEvent::Fail) => Self::Failed,
+            (Self::Taken, CallEvent::Answer) => Self::Answered,
+            (Self::Taken, CallEvent::Leave) => Self::Abandoned,
+            (Self::Taken, CallEvent::Expire) => Self::Expired,
+            (Self::Answered, CallEvent::Leave) => Self::Delivered,
             _ => return None,
         })
     }
@@ -119,7 +118,9 @@ pub(crate) struct InFlight {
     deadline: Instant,
     /// Where the sweeper has it.
     key: usize,
-    sweeper: Arc<DeadlineSweeper>,
+    registry: Arc<Registry<Self>>,
+    /// How long its worker may outlive it, if that was made for it alone.
+    grace: Option<Duration>,
     worker: OnceLock<Arc<WorkerHandle>>,
     caller: AtomicWaker,
     /// The call itself, when it was given back.
@@ -132,12 +133,18 @@ pub(crate) struct InFlight {
 }
 
 impl InFlight {
-    pub(crate) fn new(sweeper: Arc<DeadlineSweeper>, key: usize, deadline: Instant) -> Arc<Self> {
+    pub(crate) fn new(
+        registry: Arc<Registry<Self>>,
+        key: usize,
+        deadline: Instant,
+        grace: Option<Duration>,
+    ) -> Arc<Self> {
         Arc::new(Self {
             state: AtomicU8::new(State::Queued as u8),
             deadline,
             key,
-            sweeper,
+            registry,
+            grace,
             worker: OnceLock::new(),
             caller: AtomicWaker::new(),
             returned: Mutex::default(),
@@ -168,7 +175,7 @@ impl InFlight {
         // Before the state, so that whoever sees the state sees the worker.
         let first = self.worker.set(worker.clone()).is_ok();
         debug_assert!(first, "a call is offered once");
-        let taken = self.apply(Event::Take).is_some();
+        let taken = self.apply(CallEvent::Take).is_some();
         if !taken {
             worker.leave();
         }
@@ -178,7 +185,7 @@ impl InFlight {
     /// The caller has the reply or the beginning of it, or the worker is done with the call. From now on it has no
     /// deadline.
     pub(crate) fn answer(&self) {
-        self.apply(Event::Answer);
+        self.apply(CallEvent::Answer);
         self.release();
     }
 
@@ -189,7 +196,7 @@ impl InFlight {
 
     /// The caller found that there will be no reply.
     pub(crate) fn fail(&self) {
-        if self.apply(Event::Fail).is_some_and(State::is_in_worker) {
+        if self.apply(CallEvent::Fail).is_some_and(State::is_in_worker) {
             self.leave_worker();
         }
         self.release();
@@ -197,7 +204,7 @@ impl InFlight {
 
     /// The caller is gone, or has all that it wanted.
     pub(crate) fn leave(&self) {
-        match self.apply(Event::Leave) {
+        match self.apply(CallEvent::Leave) {
             Some(State::Taken | State::Answered) => self.leave_worker(),
             Some(_) => self.sweep(),
             None => (),
@@ -207,7 +214,7 @@ impl InFlight {
     /// Gives it back to the caller.
     pub(crate) fn give_back(&self, call: Call) {
         *self.returned.lock().unwrap_or_else(PoisonError::into_inner) = Some(call);
-        self.apply(Event::Return);
+        self.apply(CallEvent::Return);
         self.sweep();
         self.caller.wake();
     }
@@ -233,7 +240,7 @@ impl InFlight {
         if self.state().has_deadline() && now >= self.deadline {
             self.expire();
         }
-        if let (Some(grace), Some(since)) = (self.sweeper.grace(), self.left_since.get())
+        if let (Some(grace), Some(since)) = (self.grace, self.left_since.get())
             && now.saturating_duration_since(*since) >= grace
             && let Some(worker) = self.worker()
         {
@@ -242,7 +249,7 @@ impl InFlight {
     }
 
     fn expire(&self) {
-        match self.apply(Event::Expire) {
+        match self.apply(CallEvent::Expire) {
             Some(State::Taken) => {
                 if let Some(worker) = self.worker() {
                     worker.retire();
@@ -257,7 +264,7 @@ impl InFlight {
     }
 
     fn leave_worker(&self) {
-        if self.sweeper.grace().is_some() {
+        if self.grace.is_some() {
             // Set once; a second look would know less.
             self.left_since.set(Instant::now()).ok();
         }
@@ -268,19 +275,19 @@ impl InFlight {
 
     /// Its deadline has passed its use. One whose worker is its own is watched until that has ended.
     fn release(&self) {
-        if self.sweeper.grace().is_none() || self.worker().is_none() {
+        if self.grace.is_none() || self.worker().is_none() {
             self.sweep();
         }
     }
 
     fn sweep(&self) {
         if !self.is_swept.swap(true, AcqRel) {
-            self.sweeper.remove(self.key);
+            self.registry.remove(self.key);
         }
     }
 
     /// The state before, if `event` changed it.
-    fn apply(&self, event: Event) -> Option<State> {
+    fn apply(&self, event: CallEvent) -> Option<State> {
         let next = |state| State::of(state).after(event).map(|next| next as u8);
         self.state.try_update(AcqRel, Acquire, next).ok().map(State::of)
     }
@@ -291,8 +298,14 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
-    const EVENTS: [Event; 6] =
-        [Event::Take, Event::Answer, Event::Fail, Event::Leave, Event::Expire, Event::Return];
+    const EVENTS: [CallEvent; 6] = [
+        CallEvent::Take,
+        CallEvent::Answer,
+        CallEvent::Fail,
+        CallEvent::Leave,
+        CallEvent::Expire,
+        CallEvent::Return,
+    ];
 
     #[test]
     fn each_state_is_known_by_its_number() {
@@ -323,7 +336,7 @@ mod tests {
             events in prop::collection::vec(prop::sample::select(&EVENTS[..]), 0..20),
         ) {
             let mut state = State::Queued;
-            for event in events.into_iter().chain([Event::Expire, Event::Leave]) {
+            for event in events.into_iter().chain([CallEvent::Expire, CallEvent::Leave]) {
                 state = state.after(event).unwrap_or(state);
             }
             prop_assert!(!state.is_in_worker() && !state.has_deadline());

@@ -3,8 +3,9 @@
 pub mod failure;
 pub(crate) mod worker_handle;
 mod deadline;
-mod deadline_sweeper;
+mod registry;
 mod in_flight;
+mod deadline_sweeper;
 mod reply;
 pub mod call;
 mod config;
@@ -14,8 +15,9 @@ mod health;
 mod http;
 mod state_transfer;
 pub mod workers;
+mod worker_context;
 mod serving;
 mod worker;
 pub mod instances;
 
-pub use reply::Delivery;
+pub use reply::{Delivery, Reply};

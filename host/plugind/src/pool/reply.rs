@@ -1,7 +1,7 @@
 //! The caller's side of a call: the reply that is waited for, and a response's body on its way.
 
 use crate::pool::{
-    call::{NotServed, Reply, ReplyReceiver},
+    call::{NotServed, ReplyReceiver},
     failure::CallFailure,
     in_flight::{InFlight, State},
 };
@@ -15,6 +15,16 @@ use std::{
 };
 use tokio::runtime::Handle;
 use wasmtime_wasi_http::WasiBody;
+
+/// What an instance made of a call.
+pub enum Reply {
+    /// A response, whose body may still be on its way.
+    Http(http::Response<Delivery>),
+    /// The connection has ended.
+    Stream,
+    /// What is sent back, if anything.
+    Datagram(Option<Bytes>),
+}
 
 /// The work of an instance that was made for one call. The caller's task does it while it waits, so no other task has
 /// to be woken; what is left when the caller leaves gets a task of its own.

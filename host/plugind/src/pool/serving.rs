@@ -4,13 +4,13 @@
 use crate::{
     pool::{
         call::{Call, HttpSender, ReplySender},
-        decision::{Decision, View, Why},
+        decision::{Why, WorkerDecision, WorkerView},
         failure::CallFailure,
         health::Health,
         http::{HttpCall, accepts_call},
         in_flight::InFlight,
         state_transfer::{Done, TransferLimits, TransferRequest},
-        worker::Worker,
+        worker_context::WorkerContext,
         workers::{QueuedCall, WorkerEvent, WorkerSlot},
     },
     world::{HostState, link::Exports},
@@ -36,7 +36,7 @@ const CALLS_PER_EXAMINATION: u32 = 64;
 
 /// A worker while it serves.
 pub(super) struct Serving<'a> {
-    worker: &'a Worker<'a>,
+    worker: &'a WorkerContext<'a>,
     accessor: &'a Accessor<HostState>,
     exports: &'a Exports,
     calls: FuturesUnordered<BoxFuture<'a, wasmtime::Result<()>>>,
@@ -56,7 +56,7 @@ pub(super) struct Serving<'a> {
 
 impl<'a> Serving<'a> {
     pub(super) fn new(
-        worker: &'a Worker<'a>,
+        worker: &'a WorkerContext<'a>,
         accessor: &'a Accessor<HostState>,
         exports: &'a Exports,
         slot: Option<WorkerSlot>,
@@ -104,11 +104,11 @@ impl<'a> Serving<'a> {
             self.poll_transfer(cx)?;
             self.is_aged |= self.age.as_mut().poll(cx) == Poll::Ready(Some(()));
             match self.view().decide() {
-                Decision::Transfer => self.transfer.begin(self.accessor),
-                Decision::Leave(why) => self.leave(why),
-                Decision::Take if self.take(cx) => (),
-                Decision::Take => break,
-                Decision::Wait => {
+                WorkerDecision::Transfer => self.transfer.begin(self.accessor),
+                WorkerDecision::Leave(why) => self.leave(why),
+                WorkerDecision::Take if self.take(cx) => (),
+                WorkerDecision::Take => break,
+                WorkerDecision::Wait => {
                     self.set_available(false);
                     break;
                 }
@@ -132,12 +132,12 @@ impl<'a> Serving<'a> {
     }
 
     /// What it sees of itself.
-    fn view(&self) -> View {
+    fn view(&self) -> WorkerView {
         let (set, handle) = (self.worker.set, self.worker.handle);
         let transfer_due = self.transfer.is_due();
         // A transfer waits for every call in flight, and is due seldom.
         let full = if transfer_due { 1 } else { set.config.concurrency };
-        View {
+        WorkerView {
             leaving: self.leaving.is_some(),
             retiring: handle.is_retiring(),
             draining: set.draining(),

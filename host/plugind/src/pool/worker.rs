@@ -6,13 +6,14 @@
 use crate::{
     base::text::one_line,
     pool::{
-        deadline::{Deadline, GuestCall, Timer},
+        deadline::{GuestCall, Timer},
         decision::Why,
         failure::{CallFailure, End, Failure},
         in_flight::InFlight,
         reply::OwnInstance,
         serving::Serving,
         state_transfer::restore,
+        worker_context::WorkerContext,
         worker_handle::WorkerHandle,
         workers::{QueuedCall, WorkerEvent, WorkerSet, WorkerSlot},
     },
@@ -31,10 +32,7 @@ use std::{
     future::poll_fn,
     panic::AssertUnwindSafe,
     pin::{Pin, pin},
-    sync::{
-        Arc, Mutex, PoisonError,
-        atomic::{AtomicBool, AtomicU32, Ordering::Relaxed},
-    },
+    sync::{Arc, Mutex, PoisonError, atomic::Ordering::Relaxed},
     task::{Context, Poll, Waker},
     time::Instant,
 };
@@ -65,7 +63,7 @@ pub(crate) fn spawn(set: &Arc<WorkerSet>, slot: WorkerSlot) {
     let handle = new_handle(&set);
     guard.register(&handle);
     tokio::spawn(async move {
-        let (end, was_ready) = Worker::new(&set, &handle).run(Purpose::Queue(slot)).await;
+        let (end, was_ready) = WorkerContext::new(&set, &handle).run(Purpose::Queue(slot)).await;
         match end {
             End::Finished => (),
             End::Retired => set.report(WorkerEvent::Retired { worker: handle.number }),
@@ -91,7 +89,7 @@ pub(crate) fn spawn_trial(set: &Arc<WorkerSet>) {
     guard.register(&handle);
     tokio::spawn(async move {
         // The store is gone when this returns, so the first call has the room that the trial took.
-        let (end, was_ready) = Worker::new(&set, &handle).run(Purpose::Trial).await;
+        let (end, was_ready) = WorkerContext::new(&set, &handle).run(Purpose::Trial).await;
         let worker = handle.number;
         match end {
             End::Failed(failure) => {
@@ -117,7 +115,7 @@ pub(crate) fn own(
         let ended = NotifyEnd(call.in_flight.clone());
         let handle = new_handle(&set);
         if call.in_flight.take(&handle) {
-            let (end, was_ready) = Worker::new(&set, &handle).run(Purpose::Call(call)).await;
+            let (end, was_ready) = WorkerContext::new(&set, &handle).run(Purpose::Call(call)).await;
             own_ended(&set, &handle, end, was_ready);
         }
         drop((ended, permit, guard));
@@ -154,28 +152,7 @@ impl Drop for NotifyEnd {
     }
 }
 
-/// One worker, as its inside and its outside share it.
-pub(super) struct Worker<'a> {
-    pub(super) set: &'a Arc<WorkerSet>,
-    pub(super) handle: &'a Arc<WorkerHandle>,
-    pub(super) deadline: Deadline,
-    /// The deadline of a transfer of the state; it answers for its health meanwhile.
-    pub(super) transfer_deadline: Deadline,
-    /// It has been ready.
-    ready: AtomicBool,
-    /// The deadline of its stop has begun, since its generation drains.
-    stop_timed: AtomicBool,
-    /// How many calls the inside took since its event loop was last at rest.
-    pub(super) since_rest: AtomicU32,
-}
-
-impl<'a> Worker<'a> {
-    fn new(set: &'a Arc<WorkerSet>, handle: &'a Arc<WorkerHandle>) -> Self {
-        let (ready, stop_timed, since_rest) = Default::default();
-        let (deadline, transfer_deadline) = Default::default();
-        Self { set, handle, deadline, transfer_deadline, ready, stop_timed, since_rest }
-    }
-
+impl<'a> WorkerContext<'a> {
     /// Runs until it ends; also says whether it had been ready.
     async fn run(&self, purpose: Purpose) -> (End, bool) {
         let mut store = world::store(

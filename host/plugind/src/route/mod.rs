@@ -1,4 +1,5 @@
 //! The table that requests read, and who owns which route.
 
-pub mod table;
 pub mod owners;
+#[cfg(feature = "runtime")]
+pub mod table;

@@ -2,14 +2,31 @@
 
 use crate::{
     base::name::PluginName,
+    config::{Diagnostic, Position},
     plugin::{
+        directories::{JudgedPlugin, name_of},
         inspection::Inspection,
         manifest::Manifest,
         serve::{Serve, own_route},
+        verify::Verified,
     },
-    route::table::Route,
 };
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, fmt};
+
+/// A place that one plugin serves.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Route {
+    /// The host in lower case and without a port; none: any.
+    pub host: Option<String>,
+    /// A path prefix that ends where a segment ends.
+    pub prefix: String,
+}
+
+impl fmt::Display for Route {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}{}", self.host.as_deref().unwrap_or_default(), self.prefix)
+    }
+}
 
 /// A route, and how many of the path's first segments the plugin does not want to see.
 pub type RouteRequest = (Route, usize);
@@ -38,6 +55,32 @@ pub fn wishes(
     manifest.serve.iter().map(wish).collect()
 }
 
+/// The routes that a plugin asks for. A rejected plugin asks for those of its manifest, as far as that is known.
+#[must_use]
+pub fn requests_of(judged: &JudgedPlugin) -> Vec<RouteRequest> {
+    let name = name_of(judged);
+    match judged {
+        Ok(verified) => wishes(name, verified.manifest(), Some(verified.offers())),
+        Err(rejected) => {
+            let manifest = rejected.manifest.as_ref();
+            manifest.map(|manifest| wishes(name, manifest, None)).unwrap_or_default()
+        }
+    }
+}
+
+/// The conflicts of a plugin, each with the place where the route is asked for: in the manifest, or else the component,
+/// whose name is the default.
+#[must_use]
+pub fn conflict_message(verified: &Verified, conflicts: &[RouteConflict]) -> String {
+    let message = |conflict: &RouteConflict| {
+        let serve = verified.manifest().serve.get(conflict.nth);
+        let place = serve.and_then(|serve| serve.origin.0.clone());
+        let place = place.unwrap_or_else(|| Position::whole(verified.path()));
+        Diagnostic::at(place, conflict.to_string()).to_string()
+    };
+    conflicts.iter().map(message).collect::<Vec<_>>().join("; ")
+}
+
 /// A route that another plugin has.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error(
@@ -64,7 +107,22 @@ impl RouteOwners {
         self.0.extend(still_wanted.map(|(route, _)| (route.clone(), name.clone())));
     }
 
-    /// RouteOwners routes for a plugin, all or none.
+    /// Claims the routes of all plugins that were found. A rejected plugin takes no route from one that can be used.
+    pub fn claim_all(
+        &mut self,
+        found: &[JudgedPlugin],
+    ) -> BTreeMap<PluginName, Result<(), Vec<RouteConflict>>> {
+        let (usable, rejected): (Vec<_>, Vec<_>) = found.iter().partition(|judged| judged.is_ok());
+        usable
+            .into_iter()
+            .chain(rejected)
+            .map(|judged| {
+                (name_of(judged).clone(), self.claim(name_of(judged), &requests_of(judged)))
+            })
+            .collect()
+    }
+
+    /// Claims routes for a plugin, all or none.
     ///
     /// # Errors
     /// When another plugin has some of them.

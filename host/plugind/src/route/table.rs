@@ -1,30 +1,14 @@
 //! Which plugin serves which request: the one value that both flows share. The keeper publishes it, every request
 //! reads it, and neither waits for the other.
 
-use crate::{base::name::PluginName, pool::instances::Pool};
+use crate::{base::name::PluginName, pool::instances::Pool, route::owners::Route};
 use arc_swap::ArcSwap;
 use std::{
     borrow::Cow,
     collections::{BTreeMap, HashMap},
-    fmt,
     net::Ipv6Addr,
     sync::Arc,
 };
-
-/// A place that one plugin serves.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Route {
-    /// The host in lower case and without a port; none: any.
-    pub host: Option<String>,
-    /// A path prefix that ends where a segment ends.
-    pub prefix: String,
-}
-
-impl fmt::Display for Route {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}{}", self.host.as_deref().unwrap_or_default(), self.prefix)
-    }
-}
 
 /// Who serves a route.
 pub struct RouteEntry {

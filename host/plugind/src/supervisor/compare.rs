@@ -2,9 +2,8 @@
 
 use crate::{
     base::name::PluginName,
-    config::{Diagnostic, Position},
-    plugin::verify::Verified,
-    route::owners::{RouteConflict, RouteOwners, RouteRequest, wishes},
+    plugin::{directories::name_of, verify::Verified},
+    route::owners::{RouteOwners, RouteRequest, conflict_message, requests_of},
     supervisor::{
         lifecycle::LifecycleState,
         plugin::{Content, ManagedPlugin, PluginProblem},
@@ -57,16 +56,10 @@ pub fn compare(
     terms: ReloadOptions,
 ) -> Vec<(PluginName, Change)> {
     let mut claims = claims_kept(&found, plugins);
-    // Whoever cannot be used takes nothing from those who can, and claims what is left.
-    let (usable, useless): (Vec<_>, Vec<_>) = found.iter().partition(|judged| judged.is_ok());
-    let mut claimed: BTreeMap<_, _> = usable
-        .into_iter()
-        .chain(useless)
-        .map(|judged| (name_of(judged).clone(), claims.claim(name_of(judged), &wishes_of(judged))))
-        .collect();
+    let mut claimed = claims.claim_all(&found);
     let verdict = |judged: JudgedPlugin| {
         let name = name_of(&judged).clone();
-        let wishes = wishes_of(&judged);
+        let wishes = requests_of(&judged);
         let claimed = claimed.remove(&name).unwrap_or(Ok(()));
         let verdict = match (judged, claimed) {
             (Err(rejected), _) => Change::Bad(PluginProblem {
@@ -86,7 +79,7 @@ pub fn compare(
                 generation: None,
                 told: false,
                 stage: FailedStage::Route,
-                error: complaints(&verified, &taken),
+                error: conflict_message(&verified, &taken),
                 configuration: true,
                 required: verified.manifest().required,
                 wishes,
@@ -132,22 +125,11 @@ fn claims_kept(
         if let Some(serving) = plugins.get(name).and_then(ManagedPlugin::serving) {
             let has = serving.wishes();
             // What cannot be used does not take the place of what serves.
-            let wants = if judged.is_ok() { wishes_of(judged) } else { has.clone() };
+            let wants = if judged.is_ok() { requests_of(judged) } else { has.clone() };
             claims.keep(name, &has, &wants);
         }
     }
     claims
-}
-
-/// What others have, with the places where it is asked for: in the manifest, or else by the component's name.
-fn complaints(verified: &Verified, taken: &[RouteConflict]) -> String {
-    let complaint = |taken: &RouteConflict| {
-        let serve = verified.manifest().serve.get(taken.nth);
-        let place = serve.and_then(|serve| serve.origin.0.clone());
-        let place = place.unwrap_or_else(|| Position::whole(verified.path()));
-        Diagnostic::at(place, taken.to_string()).to_string()
-    };
-    taken.iter().map(complaint).collect::<Vec<_>>().join("; ")
 }
 
 fn is_what_there_is(verified: &Verified, kept: &ManagedPlugin) -> bool {
@@ -156,22 +138,4 @@ fn is_what_there_is(verified: &Verified, kept: &ManagedPlugin) -> bool {
         current.is_made_from(verified.digest(), verified.manifest())
             && current.life.state() != LifecycleState::Failed
     })
-}
-
-fn name_of(judged: &JudgedPlugin) -> &PluginName {
-    match judged {
-        Ok(verified) => verified.name(),
-        Err(rejected) => &rejected.name,
-    }
-}
-
-fn wishes_of(judged: &JudgedPlugin) -> Vec<RouteRequest> {
-    let name = name_of(judged);
-    match judged {
-        Ok(verified) => wishes(name, verified.manifest(), Some(verified.offers())),
-        Err(rejected) => {
-            let manifest = rejected.manifest.as_ref();
-            manifest.map(|manifest| wishes(name, manifest, None)).unwrap_or_default()
-        }
-    }
 }

@@ -136,12 +136,12 @@ struct Supervisor {
 }
 
 /// Where whoever asked for a reload is told of the one that comes of it.
-type Reply = oneshot::Sender<watch::Receiver<ReloadState>>;
+type ReloadReply = oneshot::Sender<watch::Receiver<ReloadState>>;
 
 /// A reload that was asked for while one of another kind is under way.
 struct Queued {
     terms: ReloadOptions,
-    replies: Vec<Reply>,
+    replies: Vec<ReloadReply>,
     /// How often it was asked for.
     times: u64,
 }

@@ -7,12 +7,7 @@ use crate::{
         settings::{self, SettingsError},
     },
     journal::Journal,
-    plugin::{
-        compile::compile,
-        compiler::Compiler,
-        scan::{Masked, Orphaned, Scanned, scan},
-        verify::{Rejected, Verified, verify},
-    },
+    plugin::{compile::compile, compiler::Compiler, directories::read_plugins, verify::Verified},
     runtime::cache::Cache,
     supervisor::summary::FailedStage,
     systemd::store::Store,
@@ -23,6 +18,8 @@ use crate::{
     },
 };
 use wasmtime::{Engine, component::Linker};
+
+pub use crate::plugin::directories::{JudgedPlugin, ScanReport};
 
 /// What plugins are made with.
 #[derive(Clone)]
@@ -43,19 +40,6 @@ pub struct Deps {
     pub places: GrantDirectories,
     /// Where what they keep is while there is no daemon.
     pub store: Store,
-}
-
-/// A plugin as it was judged.
-pub type JudgedPlugin = Result<Verified, Box<Rejected>>;
-
-/// What was found in the directories.
-pub struct ScanReport {
-    /// The plugins in the order of their names, each as it was judged.
-    pub plugins: Vec<JudgedPlugin>,
-    /// Those that are not to be there.
-    pub masked: Vec<Masked>,
-    /// What only looks like a plugin.
-    pub strays: Vec<Orphaned>,
 }
 
 /// Why nothing is known of what is in the directories, so that everything should stay as it is.
@@ -80,15 +64,6 @@ pub fn read(search_path: &SearchPath) -> Result<ScanReport, DirectoriesError> {
     // They counted at the start and count at the next one: whoever breaks them should hear of it before.
     settings::read(search_path)?;
     Ok(read_plugins(search_path)?)
-}
-
-/// Reads the directories of plugins and judges what is in them. Blocks.
-///
-/// # Errors
-/// When a directory cannot be read.
-pub fn read_plugins(search_path: &SearchPath) -> Result<ScanReport, ListError> {
-    let Scanned { found, masked, strays } = scan(search_path)?;
-    Ok(ScanReport { plugins: found.into_iter().map(verify).collect(), masked, strays })
 }
 
 /// Why a plugin could not be prepared.

@@ -1,6 +1,6 @@
 //! The directories are read, and what differs from what there is is set going.
 
-use crate::supervisor::{Queued, Reply, Supervisor, transitions::ERROR_MAX};
+use crate::supervisor::{Queued, ReloadReply, Supervisor, transitions::ERROR_MAX};
 use crate::{
     base::{error_chain::ErrorChain, name::PluginName, text::cut},
     journal::messages,
@@ -32,7 +32,7 @@ use tracing::{error, info, warn};
 impl Supervisor {
     /// Has the directories read anew. Who asks while that is under way shares what comes of it; only a reload of
     /// another kind waits for it.
-    pub(super) fn ask_for_reload(&mut self, terms: ReloadOptions, reply: Option<Reply>) {
+    pub(super) fn ask_for_reload(&mut self, terms: ReloadOptions, reply: Option<ReloadReply>) {
         // The first reading is the start, which has words of its own.
         if !replace(&mut self.begun, true) {
             self.reload = Some(watch::Sender::new(ReloadState::new(terms)));
@@ -50,7 +50,7 @@ impl Supervisor {
     }
 
     /// Lets a reload wait until the one is over that is under way.
-    fn queue(&mut self, terms: ReloadOptions, reply: Option<Reply>) {
+    fn queue(&mut self, terms: ReloadOptions, reply: Option<ReloadReply>) {
         let is_of_its_kind =
             |queued: &&mut Queued| queued.terms.all_or_nothing == terms.all_or_nothing;
         match self.queued.iter_mut().find(is_of_its_kind) {
@@ -69,7 +69,7 @@ impl Supervisor {
     fn begin_reload(
         &mut self,
         terms: ReloadOptions,
-        replies: impl IntoIterator<Item = Reply>,
+        replies: impl IntoIterator<Item = ReloadReply>,
         times: u64,
     ) {
         let waiting: u64 = self.queued.iter().map(|queued| queued.times).sum();

@@ -6,6 +6,8 @@ use crate::{
 };
 use std::fmt;
 
+pub use crate::api::FailedStage;
+
 /// Of how many plugins that failed one line tells, and how much of each, in bytes.
 const TOLD: usize = 10;
 const TOLD_EACH: usize = 500;
@@ -50,20 +52,6 @@ pub struct Failed {
     pub configuration: bool,
 }
 
-/// What is being done with a plugin.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[expect(missing_docs, reason = "the stages of the pipeline by their names")]
-pub enum FailedStage {
-    Scan,
-    Verify,
-    Route,
-    Compile,
-    Link,
-    Start,
-    Handover,
-    Run,
-}
-
 impl Failed {
     /// What to do about it.
     #[must_use]
@@ -89,21 +77,6 @@ impl Failed {
                 )
             }
         }
-    }
-}
-
-impl fmt::Display for FailedStage {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Scan => "scan",
-            Self::Verify => "verify",
-            Self::Route => "route",
-            Self::Compile => "compile",
-            Self::Link => "link",
-            Self::Start => "start",
-            Self::Handover => "handover",
-            Self::Run => "run",
-        })
     }
 }
 

@@ -92,6 +92,12 @@ impl Environment {
         }
     }
 
+    /// The program `plugind`, beside this one.
+    #[must_use]
+    pub fn daemon(&self) -> PathBuf {
+        self.program.with_file_name("plugind")
+    }
+
     /// The program `plugind-compile`: beside this one, or where programs are that nobody starts by hand.
     #[must_use]
     pub fn compiler(&self) -> PathBuf {

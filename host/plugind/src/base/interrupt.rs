@@ -1,4 +1,4 @@
-//! Signals that end a command which has something to clear away first.
+//! Signals that end a program which must clean up first.
 
 use std::{
     io,
@@ -11,21 +11,24 @@ use tokio::{
     signal::unix::{SignalKind, signal},
 };
 
-/// Whether one of the signals came.
-pub(crate) struct Interrupt(Arc<OnceLock<u8>>);
+/// Catches the signals that end a program, and knows whether one was received.
+pub struct Interrupt(Arc<OnceLock<u8>>);
 
 impl Interrupt {
-    /// Has the first signal call `end`, which is to bring what is under way to its end. A second one ends the process
-    /// at once, whatever is left behind.
-    pub(crate) fn watch(end: impl FnOnce() + Send + 'static) -> io::Result<Self> {
+    /// Calls `end` at the first signal, to end the work in progress. A second signal ends the process at once, without
+    /// cleaning up.
+    ///
+    /// # Errors
+    /// When signals cannot be caught.
+    pub fn watch(end: impl FnOnce() + Send + 'static) -> io::Result<Self> {
         let runtime = Builder::new_current_thread().enable_io().build()?;
         let entered = runtime.enter();
         let mut hangup = signal(SignalKind::hangup())?;
         let mut interrupt = signal(SignalKind::interrupt())?;
         let mut terminate = signal(SignalKind::terminate())?;
         drop(entered);
-        let came = Arc::new(OnceLock::new());
-        let sender = came.clone();
+        let received = Arc::new(OnceLock::new());
+        let sender = received.clone();
         let mut end = Some(end);
         let work = async move {
             loop {
@@ -34,21 +37,22 @@ impl Interrupt {
                     _ = interrupt.recv() => SignalKind::interrupt(),
                     _ = terminate.recv() => SignalKind::terminate(),
                 };
-                // Those three have small numbers.
+                // These three have small numbers.
                 let number = u8::try_from(kind.as_raw_value()).unwrap_or_default();
                 let Some(end) = end.take() else { exit(128 + i32::from(number)) };
-                // It is the first.
+                // This is the first signal.
                 sender.set(number).ok();
                 end();
             }
         };
         // It ends with the process.
         thread::Builder::new().name("signals".to_owned()).spawn(move || runtime.block_on(work))?;
-        Ok(Self(came))
+        Ok(Self(received))
     }
 
-    /// The signal, if one came.
-    pub(crate) fn came(&self) -> Option<u8> {
+    /// The number of the signal, if one was received.
+    #[must_use]
+    pub fn received(&self) -> Option<u8> {
         self.0.get().copied()
     }
 }

@@ -1,0 +1,157 @@
+//! `plugind --check`: compiles and links plugins without running them, for `pluginctl check`.
+
+use crate::{
+    base::interrupt::Interrupt,
+    check::{Checked, ComponentNameError, LinkFailure, check, check_one, find_component},
+    config::{ListError, SearchPath},
+    plugin::{compiler::Compiler, grants::credential_file, verify::Verified},
+    runtime::{
+        cache::Cache,
+        engine::{self, EngineError, EngineKind},
+    },
+    supervisor::prepare::prepare,
+    world::{self, granted::GrantDirectories},
+};
+use std::{
+    fs, io,
+    path::{Path, PathBuf},
+    sync::Mutex,
+    thread::available_parallelism,
+};
+use wasmtime::{Engine, component::Linker};
+
+/// What is checked, and with what.
+#[derive(Debug)]
+pub struct LinkCheck {
+    /// The directories of the plugins.
+    pub search_path: SearchPath,
+    /// Only this component, if there is one.
+    pub component: Option<PathBuf>,
+    /// What compiles.
+    pub compiler: Compiler,
+    /// What compiled code is for.
+    pub engine: EngineKind,
+    /// Where credentials are. Without it every credential is assumed to exist.
+    pub credentials: Option<PathBuf>,
+}
+
+/// Nothing could be checked.
+#[derive(Debug, thiserror::Error)]
+pub enum LinkCheckError {
+    /// The compiler does not exist.
+    #[error("there is no compiler {}; name it with --compiler", .0.display())]
+    NoCompiler(PathBuf),
+    /// Signals cannot be caught.
+    #[error("cannot wait for signals")]
+    Signals(#[source] io::Error),
+    /// There is no directory to compile in.
+    #[error("cannot make a directory to compile in")]
+    Directory(#[source] io::Error),
+    /// There is no engine.
+    #[error(transparent)]
+    Engine(#[from] EngineError),
+    /// The engine does not take the host's interfaces.
+    #[error("cannot link the host's own interfaces: {0}")]
+    Linker(String),
+    /// A directory of plugins cannot be read.
+    #[error(transparent)]
+    Plugins(#[from] ListError),
+    /// A file cannot be a plugin.
+    #[error(transparent)]
+    Component(#[from] ComponentNameError),
+    /// A signal ended the check.
+    #[error("interrupted")]
+    Interrupted(u8),
+}
+
+/// What compiles and links.
+struct LinkContext {
+    engine: Engine,
+    linker: Linker<world::HostState>,
+    cache: Cache,
+    compiler: Compiler,
+    places: GrantDirectories,
+    /// Where empty credentials are made, since only the daemon's unit has the real ones.
+    made_up: Option<PathBuf>,
+}
+
+impl LinkCheck {
+    /// Compiles and links every plugin that has no mistake of another kind, and returns those that fail.
+    ///
+    /// # Errors
+    /// When there is nothing to compile or link with, or a signal ended it.
+    pub fn run(self) -> Result<Vec<LinkFailure>, LinkCheckError> {
+        if let Some(program) = self.compiler.program()
+            && !program.exists()
+        {
+            return Err(LinkCheckError::NoCompiler(program.to_owned()));
+        }
+        // Before anything exists that must be removed again.
+        let ended = self.compiler.clone();
+        let interrupt = Interrupt::watch(move || ended.end()).map_err(LinkCheckError::Signals)?;
+        let directory = tempfile::tempdir().map_err(LinkCheckError::Directory)?;
+        let plugins = match &self.component {
+            Some(path) => find_component(path)?.found.into_iter().filter_map(check_one).collect(),
+            None => check(&self.search_path)?.plugins,
+        };
+        let context = self.context(directory.path())?;
+        let failed = context.link(plugins);
+        match interrupt.received() {
+            // The compilers were ended, so the failures say nothing about the plugins.
+            Some(signal) => Err(LinkCheckError::Interrupted(signal)),
+            None => Ok(failed),
+        }
+    }
+
+    fn context(self, directory: &Path) -> Result<LinkContext, LinkCheckError> {
+        let engine = engine::plain(self.engine)?;
+        let linker =
+            world::linker(&engine).map_err(|error| LinkCheckError::Linker(format!("{error:#}")))?;
+        let made_up = self.credentials.is_none().then(|| directory.to_owned());
+        let places = GrantDirectories {
+            state: directory.join("state"),
+            credentials: self.credentials.or_else(|| made_up.clone()),
+        };
+        let cache = Cache::new(directory.join("cache"), self.engine);
+        Ok(LinkContext { engine, linker, cache, compiler: self.compiler, places, made_up })
+    }
+}
+
+impl LinkContext {
+    /// Compiles and links plugins in parallel.
+    fn link(&self, plugins: Vec<Checked>) -> Vec<LinkFailure> {
+        let usable = plugins.into_iter().filter(|checked| checked.failed.is_none());
+        let queue = Mutex::new(usable.filter_map(|checked| checked.verified));
+        let failed = Mutex::new(Vec::new());
+        let next = || queue.lock().ok()?.next();
+        let work = || {
+            while let Some(verified) = next() {
+                if let Some(failure) = self.link_one(verified)
+                    && let Ok(mut failed) = failed.lock()
+                {
+                    failed.push(failure);
+                }
+            }
+        };
+        std::thread::scope(|scope| {
+            for _ in 0..available_parallelism().map_or(1, usize::from) {
+                scope.spawn(work);
+            }
+        });
+        let mut failed = failed.into_inner().unwrap_or_default();
+        failed.sort_by(|one: &LinkFailure, other| one.plugin.cmp(&other.plugin));
+        failed
+    }
+
+    fn link_one(&self, verified: Verified) -> Option<LinkFailure> {
+        let plugin = verified.name().to_string();
+        for key in &verified.manifest().grants.credentials {
+            let file = credential_file(verified.name(), key);
+            // If it cannot be written, linking reports that the credential is missing.
+            self.made_up.as_ref().map(|made_up| fs::write(made_up.join(file), ""));
+        }
+        let Self { engine, linker, cache, compiler, places, made_up: _ } = self;
+        let error = prepare(verified, engine, cache, compiler, places, linker).err()?;
+        Some(LinkFailure { plugin, stage: error.stage, mistakes: vec![error.error] })
+    }
+}
