@@ -7,6 +7,7 @@ mod isolation;
 mod workers;
 mod streaming;
 mod lifecycle;
+mod readiness;
 mod grants;
 mod rescan;
 mod transaction;

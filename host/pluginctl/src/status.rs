@@ -117,6 +117,9 @@ fn plugin(described: &api::Description, now: SystemTime) -> String {
         let which = if plugin.generation.is_some() { "the next version, " } else { "" };
         details.line("Failed", &format!("{which}{}", at(failure)));
     }
+    if let Some(next) = plugin.next_attempt.map(moment) {
+        details.line("Next try", &humantime::format_rfc3339_seconds(next).to_string());
+    }
     details.text().to_owned()
 }
 
@@ -170,6 +173,20 @@ greeter
      Failed: at verify: /etc/plugind/plugins/bad.toml:1:1: unknown key; mend it and reload
 "
         );
+    }
+
+    #[test]
+    fn a_plugin_that_is_tried_again_is_shown_with_the_reason_and_the_time() {
+        let plugin_retried = api::Plugin {
+            active_state: "activating".to_owned(),
+            result: "unavailable".to_owned(),
+            next_attempt: Some(61_000_000),
+            ..failed()
+        };
+        let shown = plugin(&description(plugin_retried), moment(1_000_000));
+        assert!(shown.contains("Active: activating (Result: unavailable)\n"), "{shown}");
+        assert!(shown.contains("     Failed: at "), "{shown}");
+        assert!(shown.ends_with("   Next try: 1970-01-01T00:01:01Z\n"), "{shown}");
     }
 
     #[test]

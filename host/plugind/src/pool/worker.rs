@@ -12,7 +12,7 @@ use crate::{
         in_flight::{InFlight, NoRoom},
         state_transfer::{Done, TransferLimits, TransferRequest, restore},
         worker_handle::WorkerHandle,
-        workers::{Job, WorkerEvent, WorkerSet, WorkerSlot},
+        workers::{InstanceStage, Job, WorkerEvent, WorkerSet, WorkerSlot},
     },
     world::{
         self, HostState,
@@ -34,7 +34,7 @@ use std::{
     panic::AssertUnwindSafe,
     pin::{Pin, pin},
     sync::{
-        Arc, Mutex, PoisonError,
+        Arc, Mutex, OnceLock, PoisonError,
         atomic::{AtomicBool, Ordering::Relaxed},
     },
     task::{Context, Poll},
@@ -56,7 +56,7 @@ pub(crate) fn hire(crew: &Arc<WorkerSet>, place: WorkerSlot) {
     presence.enlist(&vitals);
     tokio::spawn(async move {
         let worker = Worker::new(&crew, &vitals, Some(place));
-        let (end, was_ready) = worker.live(None).await;
+        let (end, stage) = worker.live(None).await;
         drop(worker);
         match end {
             End::Finished => (),
@@ -66,7 +66,7 @@ pub(crate) fn hire(crew: &Arc<WorkerSet>, place: WorkerSlot) {
                 crew.tell(WorkerEvent::Failed {
                     worker: vitals.number,
                     failure,
-                    starting: !was_ready,
+                    stage,
                 });
             }
         }
@@ -87,15 +87,13 @@ pub(crate) fn try_instance(crew: &Arc<WorkerSet>) {
     tokio::spawn(async move {
         let worker = Worker { is_trial: true, ..Worker::new(&crew, &vitals, None) };
         // The store is gone when this returns, so the first request has the room that the trial took.
-        let (end, was_ready) = worker.live(None).await;
-        let number = vitals.number;
-        match end {
-            End::Failed(failure) => {
-                crew.tell(WorkerEvent::Failed { worker: number, failure, starting: true });
-            }
-            _ if was_ready => crew.tell(WorkerEvent::Ready { worker: number }),
+        let (end, stage) = worker.live(None).await;
+        let worker = vitals.number;
+        match (end, stage) {
+            (End::Failed(failure), _) => crew.tell(WorkerEvent::Failed { worker, failure, stage }),
             // The generation was dismissed meanwhile.
-            _ => (),
+            (_, InstanceStage::Starting) => (),
+            (_, InstanceStage::Ready { .. }) => crew.tell(WorkerEvent::Ready { worker }),
         }
         drop(presence);
     });
@@ -112,9 +110,11 @@ pub(crate) fn hire_for(crew: &Arc<WorkerSet>, job: Job, permit: impl Send + 'sta
             let worker = Worker::new(&crew, &vitals, None);
             match worker.live(Some(job)).await {
                 // No request had a part in that: the plugin cannot be instantiated. A lack of room is no fault of it.
-                (End::Failed(failure), false) if !matches!(failure, Failure::Resources(_)) => {
+                (End::Failed(failure), stage @ InstanceStage::Starting)
+                    if !matches!(failure, Failure::Resources(_)) =>
+                {
                     let worker = vitals.number;
-                    crew.tell(WorkerEvent::Failed { worker, failure, starting: true });
+                    crew.tell(WorkerEvent::Failed { worker, failure, stage });
                 }
                 // The failure concerns one request, which was answered accordingly; nothing is to be restarted.
                 (End::Failed(failure), _) if crew.shared.journal.admit(Instant::now()) => warn!(
@@ -145,8 +145,12 @@ struct Worker<'a> {
     handing_over: Deadline,
     /// It is made to see whether an instance can be made, and ends when one was.
     is_trial: bool,
-    /// It has been ready.
-    ready: AtomicBool,
+    /// When it was ready.
+    ready: OnceLock<Instant>,
+    /// It has taken a request.
+    served: AtomicBool,
+    /// The program's `run` was called.
+    running: AtomicBool,
     /// The inside was idle since it took its last request, so it may take another one.
     settled: AtomicBool,
     /// Its place in the crew, if it takes work from the queue.
@@ -159,14 +163,40 @@ impl<'a> Worker<'a> {
         vitals: &'a Arc<WorkerHandle>,
         place: Option<WorkerSlot>,
     ) -> Self {
-        let (ready, settled) = (AtomicBool::new(false), AtomicBool::new(false));
-        let (clock, handing_over) = Default::default();
-        let place = Mutex::new(place);
-        Self { crew, vitals, clock, handing_over, is_trial: false, ready, settled, place }
+        Self {
+            crew,
+            vitals,
+            clock: Deadline::default(),
+            handing_over: Deadline::default(),
+            is_trial: false,
+            ready: OnceLock::new(),
+            served: AtomicBool::new(false),
+            running: AtomicBool::new(false),
+            settled: AtomicBool::new(false),
+            place: Mutex::new(place),
+        }
     }
 
-    /// Lives its life; also says whether it had been ready.
-    async fn live(&self, first: Option<Job>) -> (End, bool) {
+    /// Marks it ready, and reports that the first time.
+    fn report_ready(&self) {
+        self.clock.end(GuestCall::Start);
+        if self.ready.set(Instant::now()).is_ok() {
+            self.crew.tell(WorkerEvent::Ready { worker: self.vitals.number });
+        }
+    }
+
+    fn stage(&self) -> InstanceStage {
+        match self.ready.get() {
+            None => InstanceStage::Starting,
+            Some(since) => InstanceStage::Ready {
+                uptime: since.elapsed(),
+                served: self.served.load(Relaxed),
+            },
+        }
+    }
+
+    /// Runs the instance to its end; also returns how far it came.
+    async fn live(&self, first: Option<Job>) -> (End, InstanceStage) {
         let mut store = world::store(
             self.crew.linked.engine(),
             &self.crew.shared,
@@ -179,20 +209,24 @@ impl<'a> Worker<'a> {
         };
         let end = match end {
             Ok(Ok(end)) => end,
-            Ok(Err(error)) => End::of_error(&error, store.data().memory_was_refused()),
+            Ok(Err(error)) => {
+                let refused = store.data().memory_was_refused();
+                End::of_error(&error, refused, self.running.load(Relaxed))
+            }
             Err(panic) => End::of_panic(&*panic),
         };
         if matches!(end, End::Failed(_)) {
             // Before the store is dropped, which ends what streams from it as if that were all.
             self.vitals.fail();
         }
-        (end, self.ready.load(Relaxed))
+        (end, self.stage())
     }
 
     /// Polls the inside and keeps its deadlines.
     async fn outside(&self, mut inside: Pin<&mut impl Future<Output = Ended>>) -> Ended {
         let (mut alarm, mut handover_alarm) = (Timer::default(), Timer::default());
         let mut gate = self.crew.shared.quota.clone().map(QuotaGate::new);
+        let mut proving = None;
         poll_fn(|cx| {
             self.vitals.register(cx.waker());
             // Behind a closed gate the inside stands still, and whoever wants the worker gone is heard all the same.
@@ -212,7 +246,7 @@ impl<'a> Worker<'a> {
             if self.vitals.is_killed() {
                 // That is how programs are stopped, and versions given up that never served.
                 let is_no_failure = self.crew.terms.program
-                    || (self.crew.dismissed().is_some() && !self.ready.load(Relaxed));
+                    || (self.crew.dismissed().is_some() && self.ready.get().is_none());
                 let end = match is_no_failure {
                     true => End::Finished,
                     false => End::Failed(Failure::Timeout("what was left to do")),
@@ -221,6 +255,14 @@ impl<'a> Worker<'a> {
             }
             if self.vitals.is_retiring() && self.vitals.under_way() == 0 {
                 return Poll::Ready(Ok(Ok(End::Retired)));
+            }
+            // Outside, since a program that computes keeps the inside from being reached.
+            if self.running.load(Relaxed) && self.ready.get().is_none() {
+                let ready_after = self.crew.linked.manifest.service.ready;
+                let proving = proving.get_or_insert_with(|| Box::pin(sleep(ready_after)));
+                if proving.as_mut().poll(cx).is_ready() {
+                    self.report_ready();
+                }
             }
             self.clock.heed(&self.vitals.pulse);
             let failure = match alarm.poll(&self.clock, cx) {
@@ -258,8 +300,8 @@ impl<'a> Worker<'a> {
             }
         };
         if self.is_trial {
-            self.clock.end(GuestCall::Start);
-            self.ready.store(true, Relaxed);
+            // Reported when its store is gone.
+            self.ready.get_or_init(Instant::now);
             return Ok(End::Finished);
         }
         store
@@ -295,14 +337,17 @@ impl<'a> Worker<'a> {
             }
             self.handing_over.end(GuestCall::Restore);
         }
-        self.ready.store(true, Relaxed);
-        if !on_demand {
-            self.clock.end(GuestCall::Start);
-            self.crew.tell(WorkerEvent::Ready { worker: self.vitals.number });
+        if on_demand {
+            self.ready.get_or_init(Instant::now);
+        } else if exports.run.is_none() || exports.lifecycle.is_some() {
+            self.report_ready();
         }
         let why = match &exports.run {
             // Nothing tells a program to stop: when it should, the worker is ended from outside, where it is.
             Some(run) => {
+                // What it does from here on is its work, for which there is no deadline.
+                self.clock.end(GuestCall::Start);
+                self.running.store(true, Relaxed);
                 let mut run = pin!(run.call_concurrent(accessor, ()));
                 let returned = poll_fn(|cx| {
                     self.vitals.pulse.beat();
@@ -356,6 +401,7 @@ impl<'a> Worker<'a> {
         let take = |job: Job, taken: &mut u32| {
             // A guest at work takes the processor first of all, so others should take the next request.
             self.settled.store(false, Relaxed);
+            self.served.store(true, Relaxed);
             *taken += 1;
             let handler = exports.http.as_ref()?;
             let prepared = accessor.with(|mut store| {

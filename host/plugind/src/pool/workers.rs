@@ -67,7 +67,21 @@ impl PoolConfig {
     }
 }
 
-/// WorkerEvent of one worker, for whoever keeps the plugin.
+/// How far an instance was when it ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum InstanceStage {
+    /// It was not ready yet.
+    Starting,
+    /// It was ready.
+    Ready {
+        /// For how long.
+        uptime: Duration,
+        /// It had taken a request.
+        served: bool,
+    },
+}
+
+/// An event of one worker, for the supervisor.
 #[derive(Debug)]
 pub enum WorkerEvent {
     /// It started and takes work.
@@ -81,8 +95,8 @@ pub enum WorkerEvent {
         worker: u32,
         /// How.
         failure: Failure,
-        /// It had not been ready yet.
-        starting: bool,
+        /// How far it was.
+        stage: InstanceStage,
     },
     /// A request in it was not answered in time; it took no more work and ended.
     Retired {

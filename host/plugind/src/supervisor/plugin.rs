@@ -18,7 +18,10 @@ use crate::{
         summary::{Failed, FailedStage, Summary},
     },
 };
-use std::{sync::Arc, time::UNIX_EPOCH};
+use std::{
+    sync::Arc,
+    time::{Duration, Instant, SystemTime, UNIX_EPOCH},
+};
 
 /// One plugin and all of its generations.
 #[derive(Default)]
@@ -194,12 +197,16 @@ impl ManagedPlugin {
         summary.plugins += 1;
         let required = self.is_required();
         let returned = |current: &Generation| current.life.state() == LifecycleState::Inactive;
-        if self.serving().is_some() || self.generations.current().is_some_and(returned) {
+        let is_down = self.down().is_some();
+        if !is_down && self.serving().is_some()
+            || self.generations.current().is_some_and(returned)
+        {
             summary.ready += 1;
-        } else if required && self.is_on_its_way() {
+        } else if required && (is_down || self.is_on_its_way()) {
             summary.awaited.push(name.clone());
             summary.retried.extend(self.waiting_problem(true).map(|problem| problem.failed(name)));
         }
+        summary.retried.extend(self.replaced(name));
         summary.failed.extend(self.failed(name));
     }
 
@@ -214,11 +221,22 @@ impl ManagedPlugin {
         Some(Failed { exit: false, ..self.waiting_problem(false)?.failed(name) })
     }
 
+    /// The generation that is to serve and has no instance that does: the last one failed, and the next one is not ready.
+    fn down(&self) -> Option<&Generation> {
+        self.serving().filter(|serving| serving.life.is_down())
+    }
+
+    /// Why the version that is to serve does not, if it has an instance again soon.
+    fn replaced(&self, name: &PluginName) -> Option<Failed> {
+        let problem = PluginProblem::of(self.down()?, FailedStage::Run);
+        Some(Failed { exit: false, ..problem.failed(name) })
+    }
+
     /// Why the version that is tried again did not start; `required` tells one for which the daemon's start waits.
     fn waiting_problem(&self, required: bool) -> Option<PluginProblem> {
         let waits = |life: &Lifecycle| {
             life.state() == LifecycleState::Waiting
-                && (life.trial() == StartPolicy::Required) == required
+                && (life.policy() == StartPolicy::Required) == required
         };
         let candidate = self.generations.candidate().filter(|candidate| waits(&candidate.life))?;
         Some(PluginProblem::of(candidate, FailedStage::Start))
@@ -228,20 +246,31 @@ impl ManagedPlugin {
     #[must_use]
     pub fn report(&self, name: &PluginName) -> api::Plugin {
         let serving = self.serving();
+        let serves = serving.is_some() && self.down().is_none();
         let state = self.generations.current().map(|current| current.life.state());
-        let active_state = match (serving.is_some(), self.is_on_its_way()) {
+        let active_state = match (serves, self.is_on_its_way()) {
             _ if self.removed => "deactivating",
             (true, true) => "reloading",
             (true, false) => "active",
             (false, true) => "activating",
             (false, false) => match state {
-                Some(LifecycleState::Starting | LifecycleState::Waiting) => "activating",
+                Some(
+                    LifecycleState::Starting
+                    | LifecycleState::Waiting
+                    | LifecycleState::Active
+                    | LifecycleState::Recovering,
+                ) => "activating",
                 Some(LifecycleState::Inactive) => "inactive",
                 _ => "failed",
             },
         };
-        let problem = self.problem.clone().or_else(|| self.waiting_problem(false));
-        let ended = problem.filter(|_| serving.is_none());
+        let down = || self.down().map(|down| PluginProblem::of(down, FailedStage::Run));
+        let waiting = || self.waiting_problem(false).or_else(|| self.waiting_problem(true));
+        let problem = self.problem.clone().or_else(waiting).or_else(down);
+        let failure = problem.as_ref().map(|problem| problem.failed(name));
+        let ended = problem.filter(|_| !serves);
+        let newest = self.newest().filter(|_| self.preparing.is_none());
+        let next_attempt = newest.and_then(|newest| newest.life.next_attempt());
         let since = serving.and_then(|serving| serving.since?.duration_since(UNIX_EPOCH).ok());
         let status = serving.map(|serving| serving.pool.shared().notify.status());
         api::Plugin {
@@ -251,11 +280,12 @@ impl ManagedPlugin {
             required: self.is_required(),
             status: status.filter(|status| !status.is_empty()),
             generation: serving.map(|serving| serving.number),
-            since: since.map(|since| u64::try_from(since.as_micros()).unwrap_or(u64::MAX)),
+            since: since.map(whole_microseconds),
             workers: serving.map_or(0, |serving| serving.pool.workers() as u64),
             failures: serving.map_or(0, |serving| serving.failures),
             routes: self.routes().0.iter().map(|(route, _)| route.to_string()).collect(),
-            failure: self.failed(name).as_ref().map(Into::into),
+            failure: failure.as_ref().map(Into::into),
+            next_attempt: next_attempt.map(microseconds),
         }
     }
 
@@ -331,6 +361,16 @@ impl PluginProblem {
             configuration: self.configuration,
         }
     }
+}
+
+/// A moment to come, in µs since 1970.
+fn microseconds(moment: Instant) -> u64 {
+    let moment = SystemTime::now() + moment.saturating_duration_since(Instant::now());
+    moment.duration_since(UNIX_EPOCH).map_or(0, whole_microseconds)
+}
+
+fn whole_microseconds(time: Duration) -> u64 {
+    u64::try_from(time.as_micros()).unwrap_or(u64::MAX)
 }
 
 fn hexadecimal(digest: &[u8]) -> String {

@@ -365,12 +365,12 @@ impl Supervisor {
         }
         // Only the daemon's start waits for what is not there yet, and has a deadline for that.
         let is_to_follow = kept.serving().is_some() || preparing.gate != HoldPoint::Open;
-        let trial = match (is_to_follow, linked.manifest.required && !self.settled) {
+        let policy = match (is_to_follow, linked.manifest.required && !self.settled) {
             (true, _) => StartPolicy::Candidate,
             (false, true) => StartPolicy::Required,
             (false, false) => StartPolicy::BestEffort,
         };
-        self.try_out(name, linked, trial, preparing.gate);
+        self.try_out(name, linked, policy, preparing.gate);
     }
 
     /// Starts a generation that takes over when it is ready, and may.
@@ -378,16 +378,17 @@ impl Supervisor {
         &mut self,
         name: &PluginName,
         linked: Linked,
-        trial: StartPolicy,
+        policy: StartPolicy,
         gate: HoldPoint,
     ) {
         let Some(kept) = self.plugins.get_mut(name) else { return };
         self.generations += 1;
         let (number, inbox, sender) = (self.generations, self.inbox.clone(), name.clone());
-        let tell = move |news| {
+        let notify = move |news| {
             inbox.send(Message::Worker { name: sender.clone(), generation: number, news }).ok();
         };
-        let generation = Generation::new(number, linked, trial, self.means.journal.clone(), tell);
+        let journal = self.means.journal.clone();
+        let generation = Generation::new(number, linked, policy, journal, notify);
         generation.pool.set_inheritance(kept.generations.inheritance());
         let orders = kept.generations.try_out(generation, gate, Instant::now());
         self.carry_out(name, orders);

@@ -19,11 +19,12 @@ pub struct Summary {
     pub unreadable: Option<String>,
     /// How many plugins there are.
     pub plugins: usize,
-    /// How many of them serve, or are programs that returned ok.
+    /// How many of them serve now, or are programs that returned ok.
     pub ready: usize,
     /// Required plugins that are not ready and may become so.
     pub awaited: Vec<PluginName>,
-    /// Why those of them that are tried again have failed so far.
+    /// Why required plugins failed whose start is tried again, and plugins that were ready and whose last instance is
+    /// being replaced.
     pub retried: Vec<Failed>,
     /// Plugins that failed for good, and those that are not required and tried again.
     pub failed: Vec<Failed>,
@@ -146,6 +147,11 @@ impl fmt::Display for Summary {
         }
         if let more @ 1.. = self.failed.len().saturating_sub(TOLD) {
             write!(f, ", and {more} more")?;
+        }
+        for (nth, retried) in self.retried.iter().take(TOLD).enumerate() {
+            let separator = if nth == 0 { "; retried: " } else { ", " };
+            let error = cut(&retried.error, TOLD_EACH);
+            write!(f, "{separator}{} ({}: {error})", retried.plugin, retried.stage)?;
         }
         if let Some(why) = &self.unreadable {
             write!(f, "; not reloaded: {why}")?;

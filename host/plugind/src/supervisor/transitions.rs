@@ -4,7 +4,7 @@ use crate::supervisor::Supervisor;
 use crate::{
     base::{name::PluginName, text::cut},
     journal::messages,
-    pool::workers::WorkerEvent,
+    pool::workers::{InstanceStage, WorkerEvent},
     supervisor::{
         generation::Generation,
         handle::{Message, RestartError},
@@ -39,9 +39,9 @@ impl Supervisor {
             Some(kept) => match (kept.generations.candidate(), kept.generations.current()) {
                 // What waits for its next try has it now.
                 (Some(candidate), _) if kept.is_waiting() => {
-                    let (trial, gate) = (candidate.life.trial(), kept.generations.gate());
+                    let (policy, gate) = (candidate.life.policy(), kept.generations.gate());
                     let linked = candidate.pool.linked().clone();
-                    self.try_out(&name, linked, trial, gate);
+                    self.try_out(&name, linked, policy, gate);
                     None
                 }
                 // What is on its way has new instances, too.
@@ -86,7 +86,8 @@ impl Supervisor {
             generation.life.state() == LifecycleState::Recovering
         });
         // Where each request has its own instance, many may fail to start during one pause.
-        let is_known = is_paused && matches!(news, WorkerEvent::Failed { starting: true, .. });
+        let is_known = is_paused
+            && matches!(news, WorkerEvent::Failed { stage: InstanceStage::Starting, .. });
         if let Some((worker, result, error)) = ended.filter(|_| !is_known) {
             warn!(
                 message_id = messages::WORKER_ENDED,
@@ -106,7 +107,9 @@ impl Supervisor {
             WorkerEvent::Restored { outcome, .. } => return self.restored(name, number, outcome),
             news => generation.event(news),
         };
-        self.event(name, number, event);
+        if let Some(event) = event {
+            self.event(name, number, event);
+        }
     }
 
     fn generation(&mut self, name: &PluginName, number: u64) -> Option<&mut Generation> {
