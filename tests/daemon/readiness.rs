@@ -1,6 +1,6 @@
 //! A plugin is ready only after an instance of it existed, and counts as ready only while it serves.
 
-use crate::{RESTARTS, control};
+use crate::control;
 use plugind_tests::{Daemon, Tree, end_of};
 
 /// A `wasi:http` 0.2 component whose core module has these fields beside its handler.
@@ -187,7 +187,8 @@ fn a_plugin_whose_last_instance_failed_is_not_counted_as_ready_until_the_next_on
 
 #[test]
 fn a_02_component_with_a_lifecycle_is_started_once_and_not_for_every_request() {
-    let daemon = Daemon::start(&Tree::new().with_manifest("starts_02", RESTARTS));
+    let one = "[instances]\nmax = 1\n";
+    let daemon = Daemon::start(&Tree::new().with_manifest("starts_02", one));
     for _ in 0..5 {
         assert_eq!(daemon.get("/starts-02").told(), (200, "fine"));
     }
