@@ -63,11 +63,7 @@ pub(crate) fn hire(crew: &Arc<WorkerSet>, place: WorkerSlot) {
             End::Retired => crew.tell(WorkerEvent::Retired { worker: vitals.number }),
             End::Returned => crew.tell(WorkerEvent::Returned),
             End::Failed(failure) => {
-                crew.tell(WorkerEvent::Failed {
-                    worker: vitals.number,
-                    failure,
-                    stage,
-                });
+                crew.tell(WorkerEvent::Failed { worker: vitals.number, failure, stage });
             }
         }
         drop(presence);
@@ -188,10 +184,9 @@ impl<'a> Worker<'a> {
     fn stage(&self) -> InstanceStage {
         match self.ready.get() {
             None => InstanceStage::Starting,
-            Some(since) => InstanceStage::Ready {
-                uptime: since.elapsed(),
-                served: self.served.load(Relaxed),
-            },
+            Some(since) => {
+                InstanceStage::Ready { uptime: since.elapsed(), served: self.served.load(Relaxed) }
+            }
         }
     }
 

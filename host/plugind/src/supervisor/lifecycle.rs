@@ -89,7 +89,7 @@ pub enum Effect {
 /// How failures before it was ever ready are taken.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum StartPolicy {
-    /// Each is final: it is to replace another generation, which goes on.
+    /// Each is final: it is to replace another generation, which keeps serving.
     Candidate,
     /// Final, except that something is not there yet: the daemon's start waits for it.
     Required,

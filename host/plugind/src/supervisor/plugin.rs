@@ -1,4 +1,4 @@
-//! One plugin as its keeper sees it: the version that serves, the one that is to follow, those that are leaving.
+//! One plugin as the supervisor sees it: the version that serves, the one that is to follow, those that are leaving.
 
 use crate::{
     api,
@@ -61,7 +61,7 @@ pub struct Preparing {
     pub gate: HoldPoint,
     /// What is to be prepared, as long as others are in work.
     pub queued: Option<Box<Verified>>,
-    /// Whoever is at it sees by this whether it is still wanted.
+    /// The task that prepares it sees by this whether it is still wanted.
     pub wanted: Arc<()>,
 }
 
@@ -77,8 +77,8 @@ pub struct PluginProblem {
     pub content: Option<Content>,
     /// The number of its generation, if it came that far.
     pub generation: Option<u64>,
-    /// Somebody waited for the outcome of this try, and was told.
-    pub told: bool,
+    /// A client waited for the outcome of this try, and got it.
+    pub reported: bool,
     /// What was being done with it.
     pub stage: FailedStage,
     /// What went wrong.
@@ -198,8 +198,7 @@ impl ManagedPlugin {
         let required = self.is_required();
         let returned = |current: &Generation| current.life.state() == LifecycleState::Inactive;
         let is_down = self.down().is_some();
-        if !is_down && self.serving().is_some()
-            || self.generations.current().is_some_and(returned)
+        if !is_down && self.serving().is_some() || self.generations.current().is_some_and(returned)
         {
             summary.ready += 1;
         } else if required && (is_down || self.is_on_its_way()) {
@@ -330,7 +329,7 @@ impl PluginProblem {
             result,
             content: Some((linked.digest, linked.manifest.clone())),
             generation: Some(generation.number),
-            told: false,
+            reported: false,
             stage,
             error,
             configuration: matches!(failure, Some(Failure::Configuration(_))),
@@ -340,14 +339,14 @@ impl PluginProblem {
         }
     }
 
-    /// Whether it is one with this very component and this very manifest, of which somebody was told.
+    /// Whether it is one with this very component and this very manifest, and a client got it.
     #[must_use]
     pub fn is_of(&self, digest: &[u8; 32], manifest: &Manifest) -> bool {
-        let content = self.content.as_ref().filter(|_| self.told);
+        let content = self.content.as_ref().filter(|_| self.reported);
         content.is_some_and(|(failed, with)| failed == digest && with == manifest)
     }
 
-    /// It as whoever reports on all plugins sees it.
+    /// It as the summary of all plugins has it.
     #[must_use]
     pub fn failed(&self, name: &PluginName) -> Failed {
         let started = self.content.as_ref().filter(|_| self.generation.is_some());

@@ -217,8 +217,14 @@ mod tests {
                 Decision::After(_)
             ));
         }
-        assert_eq!(restarts.failed(FailureKind::Early, start + Duration::from_secs(59)), Decision::LimitHit);
-        assert!(matches!(restarts.failed(FailureKind::Early, start + Duration::from_secs(61)), Decision::After(_)));
+        assert_eq!(
+            restarts.failed(FailureKind::Early, start + Duration::from_secs(59)),
+            Decision::LimitHit
+        );
+        assert!(matches!(
+            restarts.failed(FailureKind::Early, start + Duration::from_secs(61)),
+            Decision::After(_)
+        ));
     }
 
     #[test]
@@ -231,7 +237,11 @@ mod tests {
             (RestartPolicy::Always, true, true),
         ] {
             let mut restarts = restarts(|service| service.restart = restart);
-            assert_eq!(again(restarts.failed(FailureKind::Early, now)), after_failure, "{restart:?}");
+            assert_eq!(
+                again(restarts.failed(FailureKind::Early, now)),
+                after_failure,
+                "{restart:?}"
+            );
             assert_eq!(again(restarts.returned(now)), after_success, "{restart:?}");
         }
     }

@@ -3,11 +3,7 @@
 use super::*;
 use crate::{
     plugin::manifest::Manifest,
-    supervisor::{
-        lifecycle::StartPolicy,
-        restart::FailureKind,
-        restart::Restarts,
-    },
+    supervisor::{lifecycle::StartPolicy, restart::FailureKind, restart::Restarts},
 };
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -145,7 +141,11 @@ fn who_cannot_be_asked_any_more_is_followed_with_what_was_saved_last() {
     assert!(orders.contains(&RolloutOrder::Restore(3, legacy.clone())), "{orders:?}");
     plugin.give_up(now);
     assert_eq!(plugin.inheritance(), None, "its next instance may be there by then");
-    plugin.handle(2, Event::InstanceFailed { kind: FailureKind::Configuration, others: false }, now);
+    plugin.handle(
+        2,
+        Event::InstanceFailed { kind: FailureKind::Configuration, others: false },
+        now,
+    );
     assert_eq!(plugin.inheritance(), Some(legacy));
     plugin.try_out(Fake::new(4, StartPolicy::Candidate, true), HoldPoint::Open, now);
     assert_eq!(swap(&plugin.handle(4, Event::Ready, now)), Some((4, Some(2))), "it has it");
