@@ -11,9 +11,9 @@ use std::{
 };
 
 /// What a command came to.
-struct Ran {
-    status: Option<i32>,
-    stdout: String,
+pub(crate) struct Ran {
+    pub(crate) status: Option<i32>,
+    pub(crate) stdout: String,
     stderr: String,
 }
 
@@ -47,7 +47,7 @@ fn output(command: &mut Command) -> Ran {
     Ran { status: ran.status.code(), stdout, stderr }
 }
 
-fn run(tree: &Tree, arguments: &[&str]) -> Ran {
+pub(crate) fn run(tree: &Tree, arguments: &[&str]) -> Ran {
     output(&mut pluginctl(tree, arguments))
 }
 

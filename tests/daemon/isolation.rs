@@ -238,20 +238,33 @@ fn an_instance_may_be_as_large_as_its_manifest_says() {
 
 #[test]
 fn one_that_fails_again_and_again_is_given_up() {
-    let manifest = "[service]\nrestart-sec = \"1ms\"\nstart-limit-burst = 2\n";
-    let tree = Tree::new().with_manifest("traps_in_request", manifest).with("hello");
+    let manifest = "[service]\nrestart-sec = \"1ms\"\nstart-limit-burst = 2\nwatchdog-sec = \"500ms\"\n\
+                    [instances]\nmax = 1\n";
+    let tree = Tree::new().with_manifest("unhealthy", manifest).with("hello");
     let daemon = Daemon::start(&tree);
-    for _ in 0..3 {
+    for times in 1..=3 {
+        assert_eq!(daemon.get("/unhealthy/sicken").told(), (200, "fine"));
+        daemon.log.wait_for_times(times, &["worker ended", "plugin=unhealthy", "sick"]);
+    }
+    let parts = ["err     plugind: plugin failed", "plugin=unhealthy", "stage=run"];
+    assert!(daemon.log.wait_for(&parts).contains("start-limit-hit"));
+    let gone = || Some(daemon.get("/unhealthy")).filter(|answer| answer.status() == 503);
+    let answer = eventually("the route without a plugin", gone);
+    assert_eq!(answer.text(), "plugin unhealthy is not ready\n");
+    assert_eq!(answer.head.field("retry-after"), Some("1"));
+    assert_eq!(daemon.get("/hello").status(), 200);
+}
+
+#[test]
+fn requests_that_trap_do_not_take_the_route_away() {
+    let manifest = "[service]\nrestart-sec = \"1ms\"\nstart-limit-burst = 1\n";
+    let daemon = Daemon::start(&Tree::new().with_manifest("traps_in_request", manifest));
+    for _ in 0..10 {
         let answer = daemon.get("/traps-in-request/trap");
         assert_eq!(answer.told(), (502, &*failed("traps-in-request")));
     }
-    let parts = ["err     plugind: plugin failed", "plugin=traps-in-request", "stage=run"];
-    assert!(daemon.log.wait_for(&parts).contains("start-limit-hit"));
-    let gone = || Some(daemon.get("/traps-in-request")).filter(|answer| answer.status() == 503);
-    let answer = eventually("the route without a plugin", gone);
-    assert_eq!(answer.text(), "plugin traps-in-request is not ready\n");
-    assert_eq!(answer.head.field("retry-after"), Some("1"));
-    assert_eq!(daemon.get("/hello").status(), 200);
+    assert_eq!(daemon.get("/traps-in-request").told(), (200, "fine"));
+    assert_eq!(daemon.log.count(&["plugin failed"]), 0);
 }
 
 /// How much processor time the daemon has used, in hundredths of a second, which is what Linux counts in.

@@ -223,7 +223,7 @@ fn a_program_that_fails_is_started_again_as_its_manifest_says() {
         ("once", "result=exit-code ", "about to fail", 1),
     ] {
         let named = format!("plugin={plugin} ");
-        let failed = daemon.log.wait_for(&["plugin failed", &named, "stage=run"]);
+        let failed = daemon.log.wait_for(&["plugin failed", &named, "stage=start"]);
         assert_eq!(failed.contains("start-limit-hit"), times > 1, "{failed}");
         assert_eq!(daemon.log.count(&["worker ended", &named, result]), times, "{plugin}");
         let said = format!("plugind[{plugin}]: {words}");

@@ -8,6 +8,7 @@ mod workers;
 mod load;
 mod streaming;
 mod lifecycle;
+mod readiness;
 mod grants;
 mod rescan;
 mod transaction;

@@ -15,6 +15,7 @@ pub(crate) fn greeter() -> api::Plugin {
         failures: 1,
         routes: vec!["/greeter".to_owned(), "a.example/hi".to_owned()],
         failure: None,
+        next_attempt: None,
     }
 }
 
@@ -41,6 +42,7 @@ pub(crate) fn failed() -> api::Plugin {
         failures: 0,
         routes: Vec::new(),
         failure: Some(failure()),
+        next_attempt: None,
     }
 }
 

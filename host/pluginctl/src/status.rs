@@ -117,6 +117,9 @@ fn plugin(described: &api::Description, now: SystemTime) -> String {
         let which = if plugin.generation.is_some() { "the next version, " } else { "" };
         details.line("Failed", &format!("{which}{}", at(failure)));
     }
+    if let Some(next) = plugin.next_attempt.map(moment) {
+        details.line("Next try", &humantime::format_rfc3339_seconds(next).to_string());
+    }
     details.text().to_owned()
 }
 
@@ -144,7 +147,7 @@ mod tests {
             "\
 greeter
      Active: active since 1970-01-01T00:00:01Z; 3min 2s ago
-     StatusArgs: greets people
+     Status: greets people
      Routes: /greeter, a.example/hi
    Required: yes
  Generation: 3
@@ -173,6 +176,20 @@ greeter
     }
 
     #[test]
+    fn a_plugin_that_is_tried_again_is_shown_with_the_reason_and_the_time() {
+        let plugin_retried = api::Plugin {
+            active_state: "activating".to_owned(),
+            result: "unavailable".to_owned(),
+            next_attempt: Some(61_000_000),
+            ..failed()
+        };
+        let shown = plugin(&description(plugin_retried), moment(1_000_000));
+        assert!(shown.contains("Active: activating (Result: unavailable)\n"), "{shown}");
+        assert!(shown.contains("     Failed: at "), "{shown}");
+        assert!(shown.ends_with("   Next try: 1970-01-01T00:01:01Z\n"), "{shown}");
+    }
+
+    #[test]
     fn of_a_plugin_whose_newest_version_failed_both_are_told_apart() {
         let stale = api::Plugin { failure: Some(failure()), ..greeter() };
         let told = plugin(&description(stale), moment(1_000_000));
@@ -197,7 +214,7 @@ greeter
             "\
 plugind 0.1.0
      Active: activating
-     StatusArgs: starting: 2 of 4 ready
+     Status: starting: 2 of 4 ready
     Plugins: 4, of which 2 are ready
     Awaited: slow, warmup
 "

@@ -284,7 +284,7 @@ impl Daemon {
         }
         self.phase.send_replace(DaemonPhase::Running);
         self.notifier.tell(Notice::Ready { status: &self.line(&keeper) }).await;
-        info!(message_id = messages::READY, plugins = keeper.summary().borrow().plugins, "ready");
+        info!(message_id = messages::READY, plugins = keeper.summary().borrow().ready, "ready");
         let ended = self.keep(&keeper).await;
 
         self.phase.send_replace(DaemonPhase::Stopping);

@@ -77,6 +77,9 @@ pub struct Plugin {
     pub routes: Vec<String>,
     /// Why the newest version does not serve.
     pub failure: Option<PluginFailure>,
+    /// When the next instance is started after a failure, in µs since 1970.
+    #[serde(default)]
+    pub next_attempt: Option<u64>,
 }
 
 /// The reply to `io.plugind.List`.

@@ -167,8 +167,8 @@ impl Inspection {
     #[must_use]
     pub fn mode(&self) -> Mode {
         match self.http {
-            // It keeps something from one request to the next, so it is made for more than one.
-            Some(WasiVersion::P2) if self.handover => Mode::Exclusive,
+            // It keeps something from one request to the next, or has a start that is meant for more than one request.
+            Some(WasiVersion::P2) if self.handover || self.lifecycle => Mode::Exclusive,
             // Many guests of 0.2 are made for one request, and break when they get another one.
             Some(WasiVersion::P2) => Mode::Fresh,
             Some(WasiVersion::P3) | None => Mode::Shared,
@@ -299,6 +299,19 @@ fn is_preview_one(bytes: &[u8]) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_exports_decide_the_mode() {
+        let mode = |http, lifecycle, handover| {
+            Inspection { http: Some(http), lifecycle, handover, ..Inspection::default() }.mode()
+        };
+        assert_eq!(mode(WasiVersion::P2, false, false), Mode::Fresh);
+        assert_eq!(mode(WasiVersion::P2, true, false), Mode::Exclusive);
+        assert_eq!(mode(WasiVersion::P2, false, true), Mode::Exclusive);
+        for (lifecycle, handover) in [(false, false), (true, false), (true, true)] {
+            assert_eq!(mode(WasiVersion::P3, lifecycle, handover), Mode::Shared);
+        }
+    }
 
     #[test]
     fn what_is_no_component_is_told_apart() {

@@ -58,6 +58,8 @@ pub struct Manifest {
 #[expect(missing_docs, reason = "the words of systemd.service(5)")]
 pub struct Service {
     pub timeout_start: Duration,
+    /// A background program is ready when it has run for so long, or has ended well.
+    pub ready: Duration,
     pub timeout_stop: Duration,
     pub watchdog: Duration,
     pub restart: RestartPolicy,
@@ -209,6 +211,7 @@ impl Service {
         let seconds = Duration::from_secs;
         Self {
             timeout_start: span("timeout-start-sec", seconds(30)),
+            ready: span("ready-sec", seconds(1)),
             timeout_stop: span("timeout-stop-sec", seconds(10)),
             watchdog: span("watchdog-sec", seconds(10)),
             restart: table

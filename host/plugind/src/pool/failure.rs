@@ -64,7 +64,7 @@ pub enum Failure {
     Configuration(String),
     /// It says that something it needs is not there.
     Unavailable(String),
-    /// The program ended with this code.
+    /// It called `exit` with this code.
     ExitCode(i32),
     /// There was no room for another instance.
     Resources(String),
@@ -115,7 +115,7 @@ impl fmt::Display for Failure {
             Self::Unavailable(why) => {
                 write!(f, "it says that something it needs is not there: {why}")
             }
-            Self::ExitCode(code) => write!(f, "the program exited with code {code}"),
+            Self::ExitCode(code) => write!(f, "it exited with code {code}"),
             Self::Save(why) => write!(f, "it says that it cannot save its state: {why}"),
             Self::Restore(why) => write!(f, "it says that it cannot take over the state: {why}"),
             Self::StateTooLarge { size, max } => write!(
@@ -127,11 +127,16 @@ impl fmt::Display for Failure {
 }
 
 impl End {
-    /// What an error of the engine means that ended an instance.
-    pub(crate) fn of_error(error: &wasmtime::Error, memory_was_refused: Option<Refused>) -> Self {
+    /// What an error of the engine means that ended an instance. Only a program whose `run` was called ends by its exit;
+    /// for any other instance even exit code 0 is a failure.
+    pub(crate) fn of_error(
+        error: &wasmtime::Error,
+        memory_was_refused: Option<Refused>,
+        is_running_program: bool,
+    ) -> Self {
         if let Some(I32Exit(code)) = error.downcast_ref() {
             return match code {
-                0 => End::Returned,
+                0 if is_running_program => End::Returned,
                 code => End::Failed(Failure::ExitCode(*code)),
             };
         }
@@ -162,5 +167,22 @@ impl End {
         let text = text.or_else(|| panic.downcast_ref::<&str>().copied());
         let why = format!("the host panicked: {}", text.unwrap_or("it does not say why"));
         Self::Failed(Failure::Panic(why))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_a_running_program_ends_well_by_exit_code_0() {
+        let end = |code, is_running_program| {
+            End::of_error(&wasmtime::Error::from(I32Exit(code)), None, is_running_program)
+        };
+        assert!(matches!(end(0, true), End::Returned));
+        assert!(matches!(end(0, false), End::Failed(Failure::ExitCode(0))));
+        for is_running_program in [true, false] {
+            assert!(matches!(end(3, is_running_program), End::Failed(Failure::ExitCode(3))));
+        }
     }
 }

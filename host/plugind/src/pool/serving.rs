@@ -178,6 +178,7 @@ impl<'a> Serving<'a> {
     fn begin(&mut self, call: QueuedCall) {
         // A guest at work takes the processor first of all, so others should take the next call.
         self.worker.since_rest.fetch_add(1, Relaxed);
+        self.worker.served.store(true, Relaxed);
         self.taken = self.taken.saturating_add(1);
         let QueuedCall { call, reply, in_flight } = call;
         match (call, reply) {

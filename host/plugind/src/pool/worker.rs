@@ -15,7 +15,7 @@ use crate::{
         state_transfer::restore,
         worker_context::WorkerContext,
         worker_handle::WorkerHandle,
-        workers::{QueuedCall, WorkerEvent, WorkerSet, WorkerSlot},
+        workers::{InstanceStage, QueuedCall, WorkerEvent, WorkerSet, WorkerSlot},
     },
     world::{
         self, HostState,
@@ -36,7 +36,10 @@ use std::{
     task::{Context, Poll, Waker},
     time::Instant,
 };
-use tokio::task::coop;
+use tokio::{
+    task::coop,
+    time::{Sleep, sleep},
+};
 use tracing::warn;
 use wasmtime::{PoolConcurrencyLimitError, Store, component::Accessor};
 
@@ -63,14 +66,13 @@ pub(crate) fn spawn(set: &Arc<WorkerSet>, slot: WorkerSlot) {
     let handle = new_handle(&set);
     guard.register(&handle);
     tokio::spawn(async move {
-        let (end, was_ready) = WorkerContext::new(&set, &handle).run(Purpose::Queue(slot)).await;
+        let (end, stage) = WorkerContext::new(&set, &handle).run(Purpose::Queue(slot)).await;
         match end {
             End::Finished => (),
             End::Retired => set.report(WorkerEvent::Retired { worker: handle.number }),
             End::Returned => set.report(WorkerEvent::Returned),
             End::Failed(failure) => {
-                let (worker, starting) = (handle.number, !was_ready);
-                set.report(WorkerEvent::Failed { worker, failure, starting });
+                set.report(WorkerEvent::Failed { worker: handle.number, failure, stage });
             }
         }
         drop(guard);
@@ -89,15 +91,13 @@ pub(crate) fn spawn_trial(set: &Arc<WorkerSet>) {
     guard.register(&handle);
     tokio::spawn(async move {
         // The store is gone when this returns, so the first call has the room that the trial took.
-        let (end, was_ready) = WorkerContext::new(&set, &handle).run(Purpose::Trial).await;
+        let (end, stage) = WorkerContext::new(&set, &handle).run(Purpose::Trial).await;
         let worker = handle.number;
-        match end {
-            End::Failed(failure) => {
-                set.report(WorkerEvent::Failed { worker, failure, starting: true });
-            }
-            _ if was_ready => set.report(WorkerEvent::Ready { worker }),
+        match (end, stage) {
+            (End::Failed(failure), _) => set.report(WorkerEvent::Failed { worker, failure, stage }),
             // The generation was given up meanwhile.
-            _ => (),
+            (_, InstanceStage::Starting) => (),
+            (_, InstanceStage::Ready { .. }) => set.report(WorkerEvent::Ready { worker }),
         }
         drop(guard);
     });
@@ -115,20 +115,22 @@ pub(crate) fn own(
         let ended = NotifyEnd(call.in_flight.clone());
         let handle = new_handle(&set);
         if call.in_flight.take(&handle) {
-            let (end, was_ready) = WorkerContext::new(&set, &handle).run(Purpose::Call(call)).await;
-            own_ended(&set, &handle, end, was_ready);
+            let (end, stage) = WorkerContext::new(&set, &handle).run(Purpose::Call(call)).await;
+            own_ended(&set, &handle, end, stage);
         }
         drop((ended, permit, guard));
     };
     OwnInstance::new(work.boxed())
 }
 
-fn own_ended(set: &WorkerSet, handle: &WorkerHandle, end: End, was_ready: bool) {
+fn own_ended(set: &WorkerSet, handle: &WorkerHandle, end: End, stage: InstanceStage) {
     let worker = handle.number;
     match end {
         // No call had a part in that: the plugin cannot be instantiated. A lack of room is no fault of it.
-        End::Failed(failure) if !was_ready && !matches!(failure, Failure::Resources(_)) => {
-            set.report(WorkerEvent::Failed { worker, failure, starting: true });
+        End::Failed(failure)
+            if stage == InstanceStage::Starting && !matches!(failure, Failure::Resources(_)) =>
+        {
+            set.report(WorkerEvent::Failed { worker, failure, stage });
         }
         // The failure concerns one call, which was answered accordingly; nothing is to be restarted.
         End::Failed(failure) if set.shared.journal.admit(Instant::now()) => warn!(
@@ -153,8 +155,8 @@ impl Drop for NotifyEnd {
 }
 
 impl<'a> WorkerContext<'a> {
-    /// Runs until it ends; also says whether it had been ready.
-    async fn run(&self, purpose: Purpose) -> (End, bool) {
+    /// Runs until it ends; also returns how far it came.
+    async fn run(&self, purpose: Purpose) -> (End, InstanceStage) {
         let mut store = world::store(
             self.set.linked.engine(),
             &self.set.shared,
@@ -168,14 +170,17 @@ impl<'a> WorkerContext<'a> {
         };
         let end = match end {
             Ok(Ok(end)) => end,
-            Ok(Err(error)) => End::of_error(&error, store.data().memory_was_refused()),
+            Ok(Err(error)) => {
+                let refused = store.data().memory_was_refused();
+                End::of_error(&error, refused, self.running.load(Relaxed))
+            }
             Err(panic) => End::of_panic(&*panic),
         };
         if matches!(end, End::Failed(_)) {
             // Before the store is dropped, which ends what streams from it as if that were all.
             self.handle.fail();
         }
-        (end, self.ready.load(Relaxed))
+        (end, self.stage())
     }
 
     /// Polls the inside and keeps its deadlines.
@@ -183,6 +188,7 @@ impl<'a> WorkerContext<'a> {
         let (mut timer, mut transfer_timer) = (Timer::default(), Timer::default());
         let mut gate = self.set.shared.quota.clone().map(QuotaGate::new);
         let waker = Waker::from(self.handle.clone());
+        let mut proving = None;
         poll_fn(|cx| {
             self.handle.register(cx.waker());
             let ended = self.poll_inside(inside.as_mut(), gate.as_mut(), &waker, cx);
@@ -193,6 +199,7 @@ impl<'a> WorkerContext<'a> {
                 return Poll::Ready(Ok(Ok(end)));
             }
             self.time_stop();
+            self.poll_proof(&mut proving, cx);
             self.deadline.heed(&self.handle.heartbeat);
             let failure = match timer.poll(&self.deadline, cx) {
                 Poll::Pending => transfer_timer.poll(&self.transfer_deadline, cx),
@@ -240,9 +247,21 @@ impl<'a> WorkerContext<'a> {
     /// Begins the deadline of the stop when the generation drains, however much of the time its calls take: here, since a
     /// guest that spins keeps the inside from being reached.
     fn time_stop(&self) {
-        let is_serving = self.ready.load(Relaxed) && !self.set.config.on_demand;
+        let is_serving = self.is_ready() && !self.set.config.on_demand;
         if is_serving && self.set.draining().is_some() && !self.stop_timed.swap(true, Relaxed) {
             self.deadline.begin(GuestCall::Stop, self.set.config.timeout_stop);
+        }
+    }
+
+    /// Reports a program ready when it has run for a moment: here, since a program that computes keeps the inside from
+    /// being reached.
+    fn poll_proof(&self, proving: &mut Option<Pin<Box<Sleep>>>, cx: &mut Context<'_>) {
+        if self.running.load(Relaxed) && !self.is_ready() {
+            let ready_after = self.set.linked.manifest.service.ready;
+            let proving = proving.get_or_insert_with(|| Box::pin(sleep(ready_after)));
+            if proving.as_mut().poll(cx).is_ready() {
+                self.report_ready();
+            }
         }
     }
 
@@ -250,8 +269,8 @@ impl<'a> WorkerContext<'a> {
     fn ended_from_outside(&self) -> Option<End> {
         if self.handle.is_killed() {
             // That is how programs are stopped, and versions given up that never served.
-            let is_no_failure = self.set.config.program
-                || (self.set.draining().is_some() && !self.ready.load(Relaxed));
+            let is_no_failure =
+                self.set.config.program || (self.set.draining().is_some() && !self.is_ready());
             return Some(match is_no_failure {
                 true => End::Finished,
                 false => End::Failed(Failure::Timeout("what was left to do")),
@@ -287,8 +306,8 @@ impl<'a> WorkerContext<'a> {
             }
         };
         if is_trial {
-            self.deadline.end(GuestCall::Start);
-            self.ready.store(true, Relaxed);
+            // Reported when its store is gone.
+            self.ready.get_or_init(Instant::now);
             return Ok(End::Finished);
         }
         let purpose = purpose().take();
@@ -308,10 +327,10 @@ impl<'a> WorkerContext<'a> {
         if let Some(failure) = self.start(accessor, exports).await? {
             return Ok(End::Failed(failure));
         }
-        self.ready.store(true, Relaxed);
-        if !own_call {
-            self.deadline.end(GuestCall::Start);
-            self.set.report(WorkerEvent::Ready { worker: self.handle.number });
+        if own_call {
+            self.ready.get_or_init(Instant::now);
+        } else if exports.run.is_none() || exports.lifecycle.is_some() {
+            self.report_ready();
         }
         if exports.run.is_some() {
             return self.run_program(accessor, exports).await;
@@ -383,6 +402,9 @@ impl<'a> WorkerContext<'a> {
         exports: &Exports,
     ) -> wasmtime::Result<End> {
         let Some(run) = &exports.run else { return Ok(End::Returned) };
+        // What it does from here on is its work, for which there is no deadline.
+        self.deadline.end(GuestCall::Start);
+        self.running.store(true, Relaxed);
         let mut run = pin!(run.call_concurrent(accessor, ()));
         let returned = poll_fn(|cx| {
             self.handle.heartbeat.beat();

@@ -1,9 +1,16 @@
 //! What the parts of one worker share: the part inside its instance's event loop, and the one that keeps deadlines.
 
-use crate::pool::{deadline::Deadline, worker_handle::WorkerHandle, workers::WorkerSet};
-use std::sync::{
-    Arc,
-    atomic::{AtomicBool, AtomicU32},
+use crate::pool::{
+    deadline::{Deadline, GuestCall},
+    worker_handle::WorkerHandle,
+    workers::{InstanceStage, WorkerEvent, WorkerSet},
+};
+use std::{
+    sync::{
+        Arc, OnceLock,
+        atomic::{AtomicBool, AtomicU32, Ordering::Relaxed},
+    },
+    time::Instant,
 };
 
 /// One worker, as its inside and its outside share it.
@@ -13,8 +20,12 @@ pub(super) struct WorkerContext<'a> {
     pub(super) deadline: Deadline,
     /// The deadline of a transfer of the state; it answers for its health meanwhile.
     pub(super) transfer_deadline: Deadline,
-    /// It has been ready.
-    pub(super) ready: AtomicBool,
+    /// When it was ready.
+    pub(super) ready: OnceLock<Instant>,
+    /// It has taken a call.
+    pub(super) served: AtomicBool,
+    /// The program's `run` was called.
+    pub(super) running: AtomicBool,
     /// The deadline of its stop has begun, since its generation drains.
     pub(super) stop_timed: AtomicBool,
     /// How many calls the inside took since its event loop was last at rest.
@@ -23,8 +34,39 @@ pub(super) struct WorkerContext<'a> {
 
 impl<'a> WorkerContext<'a> {
     pub(super) fn new(set: &'a Arc<WorkerSet>, handle: &'a Arc<WorkerHandle>) -> Self {
-        let (ready, stop_timed, since_rest) = Default::default();
-        let (deadline, transfer_deadline) = Default::default();
-        Self { set, handle, deadline, transfer_deadline, ready, stop_timed, since_rest }
+        Self {
+            set,
+            handle,
+            deadline: Deadline::default(),
+            transfer_deadline: Deadline::default(),
+            ready: OnceLock::new(),
+            served: AtomicBool::new(false),
+            running: AtomicBool::new(false),
+            stop_timed: AtomicBool::new(false),
+            since_rest: AtomicU32::new(0),
+        }
+    }
+
+    /// Whether it has been ready.
+    pub(super) fn is_ready(&self) -> bool {
+        self.ready.get().is_some()
+    }
+
+    /// Marks it ready, and reports that the first time.
+    pub(super) fn report_ready(&self) {
+        self.deadline.end(GuestCall::Start);
+        if self.ready.set(Instant::now()).is_ok() {
+            self.set.report(WorkerEvent::Ready { worker: self.handle.number });
+        }
+    }
+
+    /// How far it is.
+    pub(super) fn stage(&self) -> InstanceStage {
+        match self.ready.get() {
+            None => InstanceStage::Starting,
+            Some(since) => {
+                InstanceStage::Ready { uptime: since.elapsed(), served: self.served.load(Relaxed) }
+            }
+        }
     }
 }

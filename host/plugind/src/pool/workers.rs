@@ -21,6 +21,7 @@ use std::sync::{
         Ordering::{AcqRel, Acquire, Relaxed, SeqCst},
     },
 };
+use std::time::Duration;
 use tokio::sync::Notify;
 
 /// A call on its way to a worker.
@@ -31,6 +32,20 @@ pub(crate) struct QueuedCall {
     pub(crate) reply: ReplySender,
     /// Where the call is.
     pub(crate) in_flight: Arc<InFlight>,
+}
+
+/// How far an instance was when it ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum InstanceStage {
+    /// It was not ready yet.
+    Starting,
+    /// It was ready.
+    Ready {
+        /// For how long.
+        uptime: Duration,
+        /// It had taken a call.
+        served: bool,
+    },
 }
 
 /// What happened to one worker, for the supervisor.
@@ -47,8 +62,8 @@ pub enum WorkerEvent {
         worker: u32,
         /// How.
         failure: Failure,
-        /// It had not been ready yet.
-        starting: bool,
+        /// How far it was.
+        stage: InstanceStage,
     },
     /// A call in it was not answered in time; it took no more calls and ended.
     Retired {

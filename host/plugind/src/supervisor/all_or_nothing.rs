@@ -1,4 +1,4 @@
-//! All or nothing: new versions wait for each other, and take over together or not at all.
+//! All-or-nothing reloads: new versions wait for each other, and take over together or not at all.
 
 use crate::supervisor::Supervisor;
 use crate::{
@@ -7,44 +7,34 @@ use crate::{
     supervisor::{
         compare::Change,
         plugin::PluginProblem,
-        reload::{ReloadOptions, ReloadState},
+        reloads::BundleStep,
         rollout::{HoldPoint, RolloutProgress},
-        summary::Failed,
     },
     world::bindings::exports::plugind::plugin::lifecycle::StopReason,
 };
-use std::{mem::take, time::Instant};
+use std::{collections::BTreeMap, time::Instant};
 use tracing::{error, warn};
 
 impl Supervisor {
-    /// Whether this very set was refused as a whole before, and nobody asks for another try: systemd 257 sends SIGHUP
-    /// after `ExecReload=`, which must not do by halves what that did not do.
-    pub(super) fn is_refused_already(&mut self, terms: ReloadOptions) -> bool {
-        if !terms.again
-            && let Some((found, failed)) = &self.refused
-            && *found == self.found
-        {
-            let failed = failed.clone();
-            let plugins: Vec<_> = failed.iter().map(|failed| failed.plugin.to_string()).collect();
-            warn!(
-                failed = plugins.join(" "),
-                "nothing is reloaded: all or nothing was asked for, and is not to be had; `pluginctl reload` tries again"
-            );
-            self.note(|reload| failed.into_iter().for_each(|failed| reload.failed(failed)));
-            return true;
-        }
-        self.refused = None;
-        false
+    /// Whether this very set was refused as a whole before, and no other try is asked for.
+    pub(super) fn is_refused_already(&mut self) -> bool {
+        let Some(failed) = self.reloads.refused_before() else { return false };
+        let plugins: Vec<_> = failed.iter().map(|failed| failed.plugin.to_string()).collect();
+        warn!(
+            failed = plugins.join(" "),
+            "nothing is reloaded: all or nothing was asked for, and is not to be had; `pluginctl reload` tries again"
+        );
+        true
     }
 
     /// Whether something was found that cannot be used, so that nothing is begun.
-    pub(super) fn is_refused(&mut self, verdicts: &[(PluginName, Change)]) -> bool {
+    pub(super) fn is_refused(&mut self, changes: &[(PluginName, Change)]) -> bool {
         let mut refused = false;
-        for (name, verdict) in verdicts {
-            if let Change::Bad(problem) | Change::KnownToFail(problem) = verdict {
+        for (name, change) in changes {
+            if let Change::Bad(problem) | Change::KnownToFail(problem) = change {
                 refused = true;
-                self.tell_of(name, problem);
-                self.note(|reload| reload.failed(problem.failed(name)));
+                self.log_failure(name, problem);
+                self.reloads.note(|reload| reload.failed(problem.failed(name)));
                 if let Some(kept) = self.plugins.get_mut(name) {
                     kept.problem = Some(problem.clone());
                 }
@@ -55,35 +45,27 @@ impl Supervisor {
 
     /// Lets all take over when all are ready, or none when one has failed.
     pub(super) fn settle_bundle(&mut self) {
-        let Some(reload) = &self.reload else { return };
-        let (failed, is_unreadable, pending): (Vec<Failed>, bool, Vec<PluginName>) = {
-            let reload = reload.borrow();
-            if !reload.terms.all_or_nothing || !reload.is_compared() || reload.taken_back {
-                return;
-            }
-            let pending = reload.pending().map(|(name, _)| name.clone());
-            let failed = reload.failed.values().cloned();
-            (failed.collect(), reload.unreadable.is_some(), pending.collect())
-        };
-        if is_unreadable {
-            return self.take_back();
-        }
-        if !failed.is_empty() {
-            self.take_back();
-            self.refused = Some((self.found.clone(), failed));
-            return;
-        }
-        let have = |bundle: &Self, progress| {
-            pending.iter().all(|name| bundle.progress_of(name) >= progress)
-        };
-        if have(self, RolloutProgress::Ready) {
-            for name in &pending {
-                self.open(name, HoldPoint::HandOver);
+        match self.bundle_step() {
+            BundleStep::Wait => return,
+            BundleStep::TakeBack => return self.take_back(),
+            BundleStep::Commit(names) => return self.commit(&names),
+            BundleStep::HandOver(names) => {
+                for name in &names {
+                    self.open(name, HoldPoint::HandOver);
+                }
             }
         }
-        if have(self, RolloutProgress::Settled) {
-            self.commit(&pending);
+        // Where nothing is handed over all have got what they get.
+        if let BundleStep::Commit(names) = self.bundle_step() {
+            self.commit(&names);
         }
+    }
+
+    fn bundle_step(&mut self) -> BundleStep {
+        let progress: BTreeMap<_, _> =
+            self.plugins.keys().map(|name| (name.clone(), self.progress_of(name))).collect();
+        self.reloads
+            .bundle_step(|name| progress.get(name).copied().unwrap_or(RolloutProgress::Starting))
     }
 
     fn progress_of(&self, name: &PluginName) -> RolloutProgress {
@@ -97,7 +79,7 @@ impl Supervisor {
         self.carry_out(name, orders);
     }
 
-    /// All take over in one swap, and what vanished goes.
+    /// All take over in one swap, and those that are not there any more are removed.
     fn commit(&mut self, pending: &[PluginName]) {
         let now = Instant::now();
         let mut orders = Vec::new();
@@ -106,11 +88,10 @@ impl Supervisor {
                 orders.push((name.clone(), kept.generations.open(HoldPoint::Open, now)));
             }
         }
-        for name in take(&mut self.vanished) {
+        for name in self.reloads.commit() {
             let removal = self.removal(&name, StopReason::Removed);
             orders.push((name, removal));
         }
-        self.newcomers.clear();
         // The first of these publishes what all of them have come to.
         for (name, orders) in orders {
             self.carry_out(&name, orders);
@@ -118,16 +99,16 @@ impl Supervisor {
         self.publish();
     }
 
-    /// What was begun is given up, and what was new is forgotten; also what an earlier reading for the same reload began.
+    /// What was begun is given up, and what was added is forgotten, also if an earlier reading for the same reload added
+    /// it.
     fn take_back(&mut self) {
-        self.note(ReloadState::take_back);
-        self.vanished.clear();
-        // What is on its way for another reason goes on.
-        let behind_a_gate = self.plugins.iter().filter(|(_, kept)| kept.is_behind_a_gate());
-        for name in behind_a_gate.map(|(name, _)| name.clone()).collect::<Vec<_>>() {
+        let added = self.reloads.take_back();
+        // What is in progress for another reason continues.
+        let held = self.plugins.iter().filter(|(_, kept)| kept.is_behind_a_gate());
+        for name in held.map(|(name, _)| name.clone()).collect::<Vec<_>>() {
             self.want_nothing_else(&name);
         }
-        for name in take(&mut self.newcomers) {
+        for name in added {
             self.want_nothing_else(&name);
             self.forget(&name);
         }
@@ -144,7 +125,7 @@ impl Supervisor {
     }
 
     /// Says that the newest version of a plugin cannot be used.
-    pub(super) fn tell_of(&self, name: &PluginName, problem: &PluginProblem) {
+    pub(super) fn log_failure(&self, name: &PluginName, problem: &PluginProblem) {
         let remedy = problem.failed(name).remedy();
         error!(
             message_id = messages::PLUGIN_FAILED,

@@ -20,9 +20,9 @@ pub enum Change {
     Same,
     /// It is being made into what there will be.
     OnItsWay,
-    /// It is on its way for a reason of its own, such as a failure or a restart, and goes on.
+    /// It is on its way for a reason of its own, such as a failure or a restart, and continues.
     OnItsOwnWay,
-    /// It was tried, and whoever asked for that was told why it failed.
+    /// It was tried, and a client that asked for that got the reason.
     KnownToFail(PluginProblem),
     /// It is new, or something else than what there is.
     Changed {
@@ -53,7 +53,7 @@ pub fn found(judged: &[JudgedPlugin]) -> FoundContents {
 pub fn compare(
     found: Vec<JudgedPlugin>,
     plugins: &BTreeMap<PluginName, ManagedPlugin>,
-    terms: ReloadOptions,
+    options: ReloadOptions,
 ) -> Vec<(PluginName, Change)> {
     let mut claims = claims_kept(&found, plugins);
     let mut claimed = claims.claim_all(&found);
@@ -66,7 +66,7 @@ pub fn compare(
                 result: "configuration",
                 content: None,
                 generation: None,
-                told: false,
+                reported: false,
                 stage: FailedStage::Verify,
                 error: rejected.lines().join("; "),
                 configuration: rejected.is_configuration(),
@@ -77,7 +77,7 @@ pub fn compare(
                 result: "configuration",
                 content: None,
                 generation: None,
-                told: false,
+                reported: false,
                 stage: FailedStage::Route,
                 error: conflict_message(&verified, &taken),
                 configuration: true,
@@ -87,7 +87,7 @@ pub fn compare(
             (Ok(verified), Ok(())) => match plugins.get(&name) {
                 // First, since what there is may be on its way once more: it was asked to be restarted.
                 Some(kept)
-                    if terms.all_or_nothing
+                    if options.all_or_nothing
                         && !kept.is_behind_a_gate()
                         && kept.is_preparing(verified.digest(), verified.manifest()) =>
                 {
@@ -96,13 +96,13 @@ pub fn compare(
                 // What waits for its next try has it now, if somebody asks for that.
                 Some(kept)
                     if kept.is_preparing(verified.digest(), verified.manifest())
-                        && !(terms.again && kept.is_waiting()) =>
+                        && !(options.again && kept.is_waiting()) =>
                 {
                     Change::OnItsWay
                 }
                 Some(kept) if is_what_there_is(&verified, kept) => Change::Same,
                 Some(ManagedPlugin { problem: Some(problem), .. })
-                    if !terms.again && problem.is_of(verified.digest(), verified.manifest()) =>
+                    if !options.again && problem.is_of(verified.digest(), verified.manifest()) =>
                 {
                     Change::KnownToFail(problem.clone())
                 }
@@ -114,7 +114,7 @@ pub fn compare(
     found.into_iter().map(verdict).collect()
 }
 
-/// Whoever serves a route keeps it, unless its new version does not want it any more.
+/// The plugin that serves a route keeps it, unless its new version does not want it any more.
 fn claims_kept(
     found: &[JudgedPlugin],
     plugins: &BTreeMap<PluginName, ManagedPlugin>,

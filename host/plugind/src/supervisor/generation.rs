@@ -3,11 +3,15 @@
 use crate::{
     journal::Journal,
     plugin::manifest::Manifest,
-    pool::{failure::Failure, instances::Pool, workers::WorkerEvent},
+    pool::{
+        failure::Failure,
+        instances::Pool,
+        workers::{InstanceStage, WorkerEvent},
+    },
     route::owners::{RouteRequest, wishes},
     supervisor::{
-        lifecycle::{Event, Lifecycle, Retry, StartPolicy},
-        restart::Restarts,
+        lifecycle::{Event, Lifecycle, StartPolicy},
+        restart::{FailureKind, Restarts},
         rollout::Stage,
     },
     world::{bindings::exports::plugind::plugin::lifecycle::StopReason, link::Linked},
@@ -22,7 +26,7 @@ pub struct Generation {
     pub pool: Arc<Pool>,
     /// Where it is in its life.
     pub life: Lifecycle,
-    /// What it will be told when it has to go.
+    /// The reason that its instances get when they have to stop.
     pub reason: StopReason,
     /// The last thing that went wrong with one of its instances.
     pub failure: Option<Failure>,
@@ -33,17 +37,17 @@ pub struct Generation {
 }
 
 impl Generation {
-    /// One that is not started yet; `tell` hears the news of its workers.
+    /// One that is not started yet; `notify` receives the events of its workers.
     #[must_use]
     pub fn new(
         number: u64,
         linked: Linked,
-        trial: StartPolicy,
+        policy: StartPolicy,
         journal: Journal,
-        tell: impl Fn(WorkerEvent) + Send + Sync + 'static,
+        notify: impl Fn(WorkerEvent) + Send + Sync + 'static,
     ) -> Self {
-        let life = Lifecycle::new(trial, Restarts::new(&linked.manifest.service));
-        let pool = Pool::new(linked, number, journal, tell);
+        let life = Lifecycle::new(policy, Restarts::new(&linked.manifest.service));
+        let pool = Pool::new(linked, number, journal, notify);
         Self {
             number,
             pool,
@@ -74,29 +78,28 @@ impl Generation {
         self.pool.linked().digest == *digest && self.manifest() == manifest
     }
 
-    /// What news of a worker mean for the generation.
-    pub fn event(&mut self, news: WorkerEvent) -> Event {
-        match news {
+    /// What an event of a worker means for the generation.
+    pub fn event(&mut self, event: WorkerEvent) -> Option<Event> {
+        Some(match event {
             WorkerEvent::Ready { .. } => Event::Ready,
             WorkerEvent::Retired { .. } | WorkerEvent::Aged => Event::Retired,
             WorkerEvent::Returned => Event::Returned,
             WorkerEvent::Gone => Event::AllGone,
-            // What these mean is for the plugin to say.
-            WorkerEvent::Saved { .. } | WorkerEvent::Restored { .. } => Event::Due,
-            WorkerEvent::Failed { starting: true, .. } if self.pool.workers() > 0 => {
+            // These concern the rollout.
+            WorkerEvent::Saved { .. } | WorkerEvent::Restored { .. } => return None,
+            WorkerEvent::Failed { stage: InstanceStage::Starting, .. }
+                if self.pool.workers() > 0 =>
+            {
                 Event::NoOneMore
             }
-            WorkerEvent::Failed { failure, starting, .. } => {
-                self.failures += u64::from(!starting);
-                let hope = match &failure {
-                    Failure::Configuration(_) => Retry::None,
-                    Failure::Unavailable(_) | Failure::Resources(_) => Retry::Soon,
-                    _ => Retry::Some,
-                };
+            WorkerEvent::Failed { failure, stage, .. } => {
+                self.failures += u64::from(stage != InstanceStage::Starting);
+                let stable_after = self.manifest().service.start_limit_interval;
+                let kind = FailureKind::of(&failure, stage, stable_after);
                 self.failure = Some(failure);
-                Event::InstanceFailed { hope, others: self.pool.workers() > 0 }
+                Event::InstanceFailed { kind, others: self.pool.workers() > 0 }
             }
-        }
+        })
     }
 }
 

@@ -1,4 +1,4 @@
-//! The way to the supervisor, for those who want something of it and for the news that come back to it.
+//! The way to the supervisor, for those who want something of it and for the events of work that it set going.
 
 use crate::{
     api,
@@ -7,6 +7,7 @@ use crate::{
     supervisor::{
         prepare::{DirectoriesError, PrepareError, ScanReport},
         reload::{ReloadOptions, ReloadState},
+        reloads::Reply,
         rollout::SavedState,
         summary::{Failed, Summary},
     },
@@ -51,14 +52,14 @@ impl SupervisorHandle {
         Self { inbox, summary }
     }
 
-    /// Has the directories read anew, and what changed in them taken over. What is known to fail is not tried again.
+    /// Reads the directories again and applies what changed in them. What is known to fail is not tried again.
     pub fn rescan(&self) {
-        self.send(Message::Reload { terms: ReloadOptions::default(), reply: None });
+        self.send(Message::Reload { options: ReloadOptions::default(), reply: None });
     }
 
-    /// Has the directories read anew, and what changed in them taken over. What failed is tried again. What comes of
-    /// it can be watched until it says that it is over, and that nothing drains; its sender goes before that only if
-    /// the daemon is about to end.
+    /// Reads the directories again and applies what changed in them. What failed is tried again. The state can be
+    /// watched until the reload is finished and nothing drains; its sender goes before that only if the daemon is
+    /// about to end.
     ///
     /// # Errors
     /// When the daemon is about to end.
@@ -66,8 +67,8 @@ impl SupervisorHandle {
         &self,
         all_or_nothing: bool,
     ) -> Result<watch::Receiver<ReloadState>, Stopping> {
-        let terms = ReloadOptions { again: true, all_or_nothing };
-        self.ask(|reply| Message::Reload { terms, reply: Some(reply) }).await
+        let options = ReloadOptions { again: true, all_or_nothing };
+        self.ask(|reply| Message::Reload { options, reply: Some(reply) }).await
     }
 
     /// Replaces all instances of a plugin by new ones, and returns the number of their generation once they serve.
@@ -124,8 +125,8 @@ impl SupervisorHandle {
 /// What the supervisor hears.
 pub(crate) enum Message {
     Reload {
-        terms: ReloadOptions,
-        reply: Option<oneshot::Sender<watch::Receiver<ReloadState>>>,
+        options: ReloadOptions,
+        reply: Option<Reply>,
     },
     Restart {
         name: PluginName,
@@ -147,7 +148,7 @@ pub(crate) enum Message {
     Worker {
         name: PluginName,
         generation: u64,
-        news: WorkerEvent,
+        event: WorkerEvent,
     },
     Due {
         name: PluginName,

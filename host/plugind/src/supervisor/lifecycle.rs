@@ -1,6 +1,16 @@
-//! What one generation of a plugin does next, as a table. No clock, no I/O, no guest: news come in, effects go out.
+//! What one generation of a plugin does next, as a table. No clock, no I/O, no guest: events come in, effects go out.
+//!
+//! What a failure means before the generation was ever ready depends on who waits for it:
+//!
+//! | failure | candidate of a reload | required, at the daemon's start | any other |
+//! | --- | --- | --- | --- |
+//! | `configuration` | fails | fails | fails |
+//! | `unavailable`, no room | fails | retried until `start-deadline-sec` | retried as long as it is wanted |
+//! | any other | fails | fails | retried up to the start limit |
+//!
+//! Later, [`Restarts`] decides.
 
-use crate::supervisor::restart::{Decision, Restarts};
+use crate::supervisor::restart::{Decision, FailureKind, Restarts};
 use std::{mem::take, time::Instant};
 
 /// Where a generation is in its life.
@@ -14,7 +24,7 @@ pub enum LifecycleState {
     Recovering,
     /// It was not ready yet, and waits before it is tried again.
     Waiting,
-    /// It is a program that returned ok.
+    /// It was not started yet, or is a program that returned ok.
     Inactive,
     /// It failed for good.
     Failed,
@@ -33,8 +43,8 @@ pub enum Event {
     Ready,
     /// An instance failed, and there are others or not.
     InstanceFailed {
-        /// What that says about further tries.
-        hope: Retry,
+        /// What that says about the plugin.
+        kind: FailureKind,
         /// Whether others take work.
         others: bool,
     },
@@ -53,17 +63,6 @@ pub enum Event {
     AllGone,
     /// It was given enough time to go.
     TimedOut,
-}
-
-/// What a failure says about further tries.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Retry {
-    /// They will fail, too: the configuration is wrong.
-    None,
-    /// Something it needs is not there yet.
-    Soon,
-    /// Who knows.
-    Some,
 }
 
 /// What is to be done.
@@ -90,7 +89,7 @@ pub enum Effect {
 /// How failures before it was ever ready are taken.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum StartPolicy {
-    /// Each is final: it is to replace another generation, which goes on.
+    /// Each is final: it is to replace another generation, which keeps serving.
     Candidate,
     /// Final, except that something is not there yet: the daemon's start waits for it.
     Required,
@@ -102,18 +101,30 @@ pub enum StartPolicy {
 #[derive(Clone, Debug)]
 pub struct Lifecycle {
     state: LifecycleState,
-    trial: StartPolicy,
+    policy: StartPolicy,
     restarts: Restarts,
     limit_hit: bool,
     /// It waits for nothing but room.
     enough: bool,
+    /// It was ready, and its last instance failed: nothing serves until the next one is ready.
+    down: bool,
+    /// When the next instance is started.
+    next_attempt: Option<Instant>,
 }
 
 impl Lifecycle {
     /// One that was not started yet.
     #[must_use]
-    pub fn new(trial: StartPolicy, restarts: Restarts) -> Self {
-        Self { state: LifecycleState::Inactive, trial, restarts, limit_hit: false, enough: false }
+    pub fn new(policy: StartPolicy, restarts: Restarts) -> Self {
+        Self {
+            state: LifecycleState::Inactive,
+            policy,
+            restarts,
+            limit_hit: false,
+            enough: false,
+            down: false,
+            next_attempt: None,
+        }
     }
 
     /// Where it is in its life.
@@ -124,8 +135,20 @@ impl Lifecycle {
 
     /// How failures before it was ever ready are taken.
     #[must_use]
-    pub fn trial(&self) -> StartPolicy {
-        self.trial
+    pub fn policy(&self) -> StartPolicy {
+        self.policy
+    }
+
+    /// Whether it is to serve, and no instance does: the last one failed, and the next one is not ready yet.
+    #[must_use]
+    pub fn is_down(&self) -> bool {
+        self.down && matches!(self.state, LifecycleState::Active | LifecycleState::Recovering)
+    }
+
+    /// When the next instance is started, if it waits for that.
+    #[must_use]
+    pub fn next_attempt(&self) -> Option<Instant> {
+        self.next_attempt
     }
 
     /// Whether it failed because it was started too often in too short a time.
@@ -138,14 +161,20 @@ impl Lifecycle {
     pub fn handle(&mut self, event: Event, now: Instant) -> Vec<Effect> {
         use {Effect as E, Event::*, LifecycleState::*};
 
-        let (next, effects) = match (self.state, event) {
+        if event == Ready {
+            self.down = false;
+            self.restarts.ready();
+        }
+        let before = self.state;
+        let (next, effects) = match (before, event) {
             (Inactive, Start) => (Starting, vec![E::StartWorker]),
 
             (Starting | Waiting, Ready) => (Active, vec![E::Publish]),
 
-            (Starting | Waiting, InstanceFailed { hope, .. }) => self.not_started(hope, now),
-            (Active | Recovering, InstanceFailed { hope, others }) => {
-                self.not_running(hope, others, now)
+            (Starting | Waiting, InstanceFailed { kind, .. }) => self.not_started(kind, now),
+            (Active | Recovering, InstanceFailed { kind, others }) => {
+                self.down |= !others;
+                self.not_running(kind, others, now)
             }
 
             (Active, Retired) => (Active, vec![E::StartWorker]),
@@ -159,8 +188,7 @@ impl Lifecycle {
             (Recovering, Due) => (Active, vec![E::StartWorker]),
             (Waiting, Due) => (Starting, vec![E::StartWorker]),
 
-            (Starting, Returned) => self.returned(now, vec![]),
-            (Active | Recovering, Returned) => self.returned(now, vec![E::Withdraw]),
+            (Starting | Active | Recovering, Returned) => self.returned(now),
 
             (Active | Recovering, Dismiss) => (Leaving, vec![E::Withdraw, E::Dismiss]),
             // Whatever of it exists has not begun to work.
@@ -169,7 +197,7 @@ impl Lifecycle {
             (Leaving, TimedOut) => (Leaving, vec![E::Kill]),
             (Leaving, AllGone) => (Gone, vec![]),
 
-            // Asked for what is already so, or told of what is over.
+            // What is asked for is so already, or what happened does not matter any more.
             (
                 same,
                 Start
@@ -185,49 +213,62 @@ impl Lifecycle {
             ) => (same, vec![]),
         };
         self.state = next;
+        let wake_at = effects.iter().find_map(|effect| match effect {
+            E::WakeAt(moment) => Some(*moment),
+            _ => None,
+        });
+        self.next_attempt = match wake_at {
+            None if next == before => self.next_attempt,
+            wake_at => wake_at,
+        };
         effects
     }
 
     /// It failed before it was ever ready.
-    fn not_started(&mut self, hope: Retry, now: Instant) -> (LifecycleState, Vec<Effect>) {
-        let again = match (self.trial, hope) {
-            (_, Retry::None) => false,
-            (StartPolicy::BestEffort, _) | (StartPolicy::Required, Retry::Soon) => true,
-            (StartPolicy::Candidate, _) | (StartPolicy::Required, Retry::Some) => false,
+    fn not_started(&mut self, kind: FailureKind, now: Instant) -> (LifecycleState, Vec<Effect>) {
+        let is_retried = match (self.policy, kind) {
+            (StartPolicy::BestEffort, _) | (StartPolicy::Required, FailureKind::Unavailable) => {
+                true
+            }
+            (StartPolicy::Candidate | StartPolicy::Required, _) => false,
         };
-        if !again {
+        if !is_retried {
             return self.fail(vec![], false);
         }
-        let delay = match self.restarts.failed(now) {
-            Decision::After(delay) => delay,
-            Decision::Leave => return self.fail(vec![], false),
-            // The daemon's start has a deadline of its own, until which it waits for what is not there yet.
-            Decision::LimitHit if self.trial == StartPolicy::Required => self.restarts.longest(),
-            Decision::LimitHit => return self.fail(vec![], true),
-        };
-        (LifecycleState::Waiting, vec![Effect::Hold, Effect::WakeAt(now + delay)])
+        match self.restarts.failed(kind, now) {
+            Decision::After(delay) => {
+                let effects = vec![Effect::Hold, Effect::WakeAt(now + delay)];
+                (LifecycleState::Waiting, effects)
+            }
+            Decision::Leave | Decision::Final => self.fail(vec![], false),
+            Decision::LimitHit => self.fail(vec![], true),
+        }
     }
 
     /// An instance failed of one that was ready.
     fn not_running(
         &mut self,
-        hope: Retry,
+        kind: FailureKind,
         others: bool,
         now: Instant,
     ) -> (LifecycleState, Vec<Effect>) {
+        let is_paused = self.state == LifecycleState::Recovering && !self.enough;
+        if is_paused && kind != FailureKind::Configuration {
+            // It belongs to the failure that began the pause.
+            return (LifecycleState::Recovering, vec![]);
+        }
         let give_up = vec![Effect::Withdraw, Effect::Dismiss];
-        match self.restarts.failed(now) {
-            _ if hope == Retry::None => self.fail(give_up, false),
-            // It counts, and the wait that has begun goes on.
-            Decision::After(_) if self.state == LifecycleState::Recovering && !self.enough => {
-                (LifecycleState::Recovering, vec![])
+        match self.restarts.failed(kind, now) {
+            Decision::After(delay) if delay.is_zero() => {
+                self.enough = false;
+                (LifecycleState::Active, vec![Effect::StartWorker])
             }
             Decision::After(delay) => {
                 self.enough = false;
                 (LifecycleState::Recovering, vec![Effect::Hold, Effect::WakeAt(now + delay)])
             }
             Decision::Leave if others => (self.state, vec![]),
-            Decision::Leave => self.fail(give_up, false),
+            Decision::Leave | Decision::Final => self.fail(give_up, false),
             Decision::LimitHit => self.fail(give_up, true),
         }
     }
@@ -237,18 +278,24 @@ impl Lifecycle {
         (LifecycleState::Failed, [effects, vec![Effect::Hold]].concat())
     }
 
-    fn returned(
-        &mut self,
-        now: Instant,
-        mut effects: Vec<Effect>,
-    ) -> (LifecycleState, Vec<Effect>) {
+    /// The program returned ok: it was ready, however short it ran.
+    fn returned(&mut self, now: Instant) -> (LifecycleState, Vec<Effect>) {
+        let was_ready = self.state != LifecycleState::Starting;
+        (self.down, self.enough) = (false, false);
         match self.restarts.returned(now) {
             Decision::After(delay) => {
-                effects.extend([Effect::Hold, Effect::WakeAt(now + delay)]);
-                (LifecycleState::Waiting, effects)
+                let publish = if was_ready { vec![] } else { vec![Effect::Publish] };
+                let pause = vec![Effect::Hold, Effect::WakeAt(now + delay)];
+                (LifecycleState::Recovering, [publish, pause].concat())
             }
-            Decision::Leave => (LifecycleState::Inactive, effects),
-            Decision::LimitHit => self.fail(effects, true),
+            Decision::LimitHit => {
+                let withdraw = if was_ready { vec![Effect::Withdraw] } else { vec![] };
+                self.fail(withdraw, true)
+            }
+            Decision::Leave | Decision::Final => {
+                let withdraw = if was_ready { vec![Effect::Withdraw] } else { vec![] };
+                (LifecycleState::Inactive, withdraw)
+            }
         }
     }
 }
@@ -259,13 +306,24 @@ mod tests {
     use crate::plugin::manifest::Manifest;
     use std::time::Duration;
 
-    fn lifecycle(trial: StartPolicy) -> Lifecycle {
-        Lifecycle::new(trial, Restarts::new(&Manifest::default().service))
+    fn lifecycle(policy: StartPolicy) -> Lifecycle {
+        Lifecycle::new(policy, Restarts::new(&Manifest::default().service))
     }
 
-    const TRAP: Event = Event::InstanceFailed { hope: Retry::Some, others: false };
-    const UNAVAILABLE: Event = Event::InstanceFailed { hope: Retry::Soon, others: false };
-    const MISCONFIGURED: Event = Event::InstanceFailed { hope: Retry::None, others: false };
+    const EARLY: Event = Event::InstanceFailed { kind: FailureKind::Early, others: false };
+    const SERVED: Event = Event::InstanceFailed { kind: FailureKind::Served, others: false };
+    const LATE: Event = Event::InstanceFailed { kind: FailureKind::Late, others: false };
+    const UNAVAILABLE: Event =
+        Event::InstanceFailed { kind: FailureKind::Unavailable, others: false };
+    const MISCONFIGURED: Event =
+        Event::InstanceFailed { kind: FailureKind::Configuration, others: false };
+
+    fn ready(policy: StartPolicy, now: Instant) -> Lifecycle {
+        let mut plugin = lifecycle(policy);
+        plugin.handle(Event::Start, now);
+        plugin.handle(Event::Ready, now);
+        plugin
+    }
 
     #[test]
     fn it_is_published_only_when_it_says_that_it_is_ready() {
@@ -277,40 +335,124 @@ mod tests {
     }
 
     #[test]
-    fn who_is_tried_how_decides_what_a_first_failure_means() {
-        let after = |trial, event| {
-            let mut plugin = lifecycle(trial);
+    fn the_start_policy_decides_what_a_failed_start_means() {
+        let after = |policy, event| {
+            let mut plugin = lifecycle(policy);
             plugin.handle(Event::Start, Instant::now());
             plugin.handle(event, Instant::now());
             plugin.state()
         };
-        for (trial, trap, unavailable) in [
+        for (policy, trap, unavailable) in [
             (StartPolicy::Candidate, LifecycleState::Failed, LifecycleState::Failed),
             (StartPolicy::Required, LifecycleState::Failed, LifecycleState::Waiting),
             (StartPolicy::BestEffort, LifecycleState::Waiting, LifecycleState::Waiting),
         ] {
-            assert_eq!(after(trial, TRAP), trap, "{trial:?}");
-            assert_eq!(after(trial, UNAVAILABLE), unavailable, "{trial:?}");
-            assert_eq!(after(trial, MISCONFIGURED), LifecycleState::Failed, "{trial:?}");
+            assert_eq!(after(policy, EARLY), trap, "{policy:?}");
+            assert_eq!(after(policy, UNAVAILABLE), unavailable, "{policy:?}");
+            assert_eq!(after(policy, MISCONFIGURED), LifecycleState::Failed, "{policy:?}");
         }
     }
 
     #[test]
-    fn one_that_served_is_started_anew_until_it_fails_too_often() {
-        let (mut plugin, now) = (lifecycle(StartPolicy::Required), Instant::now());
-        plugin.handle(Event::Start, now);
-        plugin.handle(Event::Ready, now);
+    fn one_that_was_ready_is_started_again_until_it_fails_too_often() {
+        let now = Instant::now();
+        let mut plugin = ready(StartPolicy::Required, now);
         for _ in 0..5 {
             assert!(
-                !plugin.handle(TRAP, now).contains(&Effect::Withdraw),
+                !plugin.handle(EARLY, now).contains(&Effect::Withdraw),
                 "requests wait for the next instance"
             );
             assert_eq!(plugin.state(), LifecycleState::Recovering);
             assert_eq!(plugin.handle(Event::Due, now), [Effect::StartWorker]);
             plugin.handle(Event::Ready, now);
         }
-        assert!(plugin.handle(TRAP, now).contains(&Effect::Withdraw));
+        assert!(plugin.handle(EARLY, now).contains(&Effect::Withdraw));
         assert_eq!((plugin.state(), plugin.limit_hit()), (LifecycleState::Failed, true));
+    }
+
+    #[test]
+    fn unavailable_is_retried_for_ever_before_and_after_it_was_ready() {
+        let mut now = Instant::now();
+        for policy in [StartPolicy::Required, StartPolicy::BestEffort] {
+            let mut plugin = lifecycle(policy);
+            plugin.handle(Event::Start, now);
+            for state in [LifecycleState::Waiting, LifecycleState::Recovering] {
+                for _ in 0..1000 {
+                    plugin.handle(UNAVAILABLE, now);
+                    assert_eq!(plugin.state(), state, "{policy:?}");
+                    let next = plugin.next_attempt().expect("there is a next attempt");
+                    assert!(next > now && next <= now + Duration::from_secs(30));
+                    now = next;
+                    assert_eq!(plugin.handle(Event::Due, now), [Effect::StartWorker]);
+                    assert_eq!(plugin.next_attempt(), None);
+                }
+                plugin.handle(Event::Ready, now);
+            }
+        }
+    }
+
+    #[test]
+    fn requests_that_trap_one_after_another_never_take_a_plugin_away() {
+        let mut now = Instant::now();
+        let mut plugin = ready(StartPolicy::Required, now);
+        for _ in 0..1000 {
+            assert_eq!(plugin.handle(SERVED, now)[0], Effect::Hold);
+            now = plugin.next_attempt().expect("there is a next attempt");
+            assert_eq!(plugin.handle(Event::Due, now), [Effect::StartWorker]);
+            plugin.handle(Event::Ready, now);
+            assert_eq!(plugin.state(), LifecycleState::Active);
+        }
+    }
+
+    #[test]
+    fn an_instance_that_was_ready_for_long_is_replaced_at_once() {
+        let now = Instant::now();
+        let mut plugin = ready(StartPolicy::Required, now);
+        for _ in 0..100 {
+            assert_eq!(plugin.handle(LATE, now), [Effect::StartWorker]);
+            assert!(plugin.is_down());
+            plugin.handle(Event::Ready, now);
+            assert!(!plugin.is_down());
+        }
+    }
+
+    #[test]
+    fn instances_that_fail_during_a_pause_count_once() {
+        let now = Instant::now();
+        let mut plugin = ready(StartPolicy::Required, now);
+        for _ in 0..100 {
+            plugin.handle(EARLY, now);
+            assert_eq!(plugin.state(), LifecycleState::Recovering);
+        }
+        plugin.handle(MISCONFIGURED, now);
+        assert_eq!(plugin.state(), LifecycleState::Failed);
+    }
+
+    #[test]
+    fn nothing_serves_from_the_last_failure_until_the_next_instance_is_ready() {
+        let now = Instant::now();
+        let mut plugin = ready(StartPolicy::BestEffort, now);
+        let others = Event::InstanceFailed { kind: FailureKind::Early, others: true };
+        plugin.handle(others, now);
+        assert!(!plugin.is_down(), "another instance serves");
+        plugin.handle(EARLY, now);
+        assert!(plugin.is_down());
+        plugin.handle(Event::Due, now);
+        assert!(plugin.is_down(), "the next instance is not ready yet");
+        plugin.handle(Event::Ready, now);
+        assert!(!plugin.is_down());
+    }
+
+    #[test]
+    fn a_program_that_returned_ok_at_once_was_ready() {
+        let now = Instant::now();
+        let mut service = Manifest::default().service;
+        service.restart = crate::plugin::manifest::RestartPolicy::Always;
+        let mut plugin = Lifecycle::new(StartPolicy::Required, Restarts::new(&service));
+        plugin.handle(Event::Start, now);
+        assert!(plugin.handle(Event::Returned, now).contains(&Effect::Publish));
+        assert_eq!(plugin.state(), LifecycleState::Recovering);
+        assert!(!plugin.is_down());
     }
 
     #[test]
@@ -318,7 +460,8 @@ mod tests {
         let (mut plugin, now) = (lifecycle(StartPolicy::Required), Instant::now());
         plugin.handle(Event::Start, now);
         plugin.handle(Event::Ready, now);
-        let effects = plugin.handle(Event::InstanceFailed { hope: Retry::Some, others: true }, now);
+        let event = Event::InstanceFailed { kind: FailureKind::Early, others: true };
+        let effects = plugin.handle(event, now);
         assert_eq!(effects, [Effect::Hold, Effect::WakeAt(now + Duration::from_millis(100))]);
         assert_eq!(plugin.handle(Event::Due, now), [Effect::StartWorker]);
     }
@@ -328,8 +471,13 @@ mod tests {
         let (mut seed, mut now) = (7_u64, Instant::now());
         let mut reached = std::collections::BTreeSet::new();
         for walk in 0..3_000 {
-            let mut plugin = lifecycle(
+            let mut service = Manifest::default().service;
+            if walk % 5 == 0 {
+                service.restart = crate::plugin::manifest::RestartPolicy::Always;
+            }
+            let mut plugin = Lifecycle::new(
                 [StartPolicy::Candidate, StartPolicy::Required, StartPolicy::BestEffort][walk % 3],
+                Restarts::new(&service),
             );
             let (mut published, mut dismissed) = (false, false);
             for _ in 0..60 {
@@ -337,12 +485,18 @@ mod tests {
                     .wrapping_mul(6_364_136_223_846_793_005)
                     .wrapping_add(1_442_695_040_888_963_407);
                 now += Duration::from_millis(seed >> 33 & 0x3fff);
-                let hope = [Retry::None, Retry::Soon, Retry::Some][(seed >> 50) as usize % 3];
+                let kind = [
+                    FailureKind::Configuration,
+                    FailureKind::Unavailable,
+                    FailureKind::Early,
+                    FailureKind::Served,
+                    FailureKind::Late,
+                ][(seed >> 50) as usize % 5];
                 let others = published && seed >> 55 & 1 == 1;
                 let event = [
                     Event::Start,
                     Event::Ready,
-                    Event::InstanceFailed { hope, others },
+                    Event::InstanceFailed { kind, others },
                     Event::Returned,
                     Event::Due,
                     Event::NoOneMore,

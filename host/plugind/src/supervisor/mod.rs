@@ -1,7 +1,6 @@
-//! The one task that owns every plugin's state. Each turn: wait for news, decide, set work going.
+//! The one task that owns every plugin's state. Each turn: wait for a message, decide, set work going.
 //!
-//! It never awaits a guest, so a guest that hangs does not hang its keeper; and nothing that serves a request waits
-//! for it.
+//! It never awaits a guest, so a guest that hangs does not hang it; and nothing that serves a request waits for it.
 
 pub mod restart;
 pub mod lifecycle;
@@ -10,6 +9,7 @@ pub mod summary;
 pub mod prepare;
 pub mod generation;
 pub mod reload;
+pub mod reloads;
 pub mod plugin;
 pub mod compare;
 pub mod phase;
@@ -23,23 +23,17 @@ use crate::{
     base::name::PluginName,
     route::table::{RouteEntry, RouteTable, TablePublisher},
     supervisor::{
-        compare::FoundContents,
         handle::{Message, RestartError, SupervisorHandle},
         lifecycle::Event,
         plugin::ManagedPlugin,
         prepare::Deps,
-        reload::{ReloadOptions, ReloadState},
-        summary::{Failed, Summary},
+        reloads::Reloads,
+        summary::Summary,
     },
     systemd::watchdog::Watchdog,
     world,
 };
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    mem::replace,
-    sync::Arc,
-    thread::available_parallelism,
-};
+use std::{collections::BTreeMap, mem::replace, sync::Arc, thread::available_parallelism};
 use tokio::{
     sync::{Semaphore, mpsc, oneshot, watch},
     time::{Interval, MissedTickBehavior, interval},
@@ -67,29 +61,17 @@ pub fn start(
         summary: sender,
         cores: Arc::new(Semaphore::new(cores)),
         plugins: BTreeMap::new(),
-        scanned: false,
-        begun: false,
         settled: false,
-        unreadable: None,
         tickets: 0,
         generations: 0,
-        reload: None,
-        queued: Vec::new(),
-        draining: Vec::new(),
-        refused: None,
-        found: FoundContents::default(),
-        vanished: Vec::new(),
-        newcomers: BTreeSet::new(),
-        reloads_begun: 0,
-        reloads_over: 0,
-        read_again: false,
+        reloads: Reloads::default(),
         restarts: Vec::new(),
         stopping: None,
     };
     tokio::spawn(supervisor.run(messages, watchdog));
-    let keeper = SupervisorHandle::new(inbox, summary);
-    keeper.rescan();
-    Ok(keeper)
+    let handle = SupervisorHandle::new(inbox, summary);
+    handle.rescan();
+    Ok(handle)
 }
 
 struct Supervisor {
@@ -101,49 +83,16 @@ struct Supervisor {
     /// As many plugins are compiled and linked at a time as there are cores.
     cores: Arc<Semaphore>,
     plugins: BTreeMap<PluginName, ManagedPlugin>,
-    scanned: bool,
-    /// The directories were to be read at least once.
-    begun: bool,
-    /// The daemon's start is over: every required plugin was ready, or failed.
+    /// The daemon's start has ended: every required plugin was ready, or failed.
     settled: bool,
-    unreadable: Option<String>,
     /// The number of the last preparation.
     tickets: u64,
     /// The number of the last generation.
     generations: u64,
-    /// The reading of the directories that is under way, for whoever watches it.
-    reload: Option<watch::Sender<ReloadState>>,
-    /// Reloads that begin when this one is over, since they are of another kind.
-    queued: Vec<Queued>,
-    /// Reloads that are over, but for what drains.
-    draining: Vec<watch::Sender<ReloadState>>,
-    /// What was found when all or nothing was asked for, and it was nothing; and what failed.
-    refused: Option<(FoundContents, Vec<Failed>)>,
-    /// What was found last.
-    found: FoundContents,
-    /// Plugins that are to go when all others can be changed.
-    vanished: Vec<PluginName>,
-    /// Plugins that are there only if all others can be changed.
-    newcomers: BTreeSet<PluginName>,
-    /// How often the directories were to be read anew, after the start, and up to which of these that is over.
-    reloads_begun: u64,
-    reloads_over: u64,
-    /// The directories are to be read once more when they have been read.
-    read_again: bool,
-    /// Who waits for plugins to be restarted.
+    reloads: Reloads,
+    /// Clients that wait until plugins are restarted.
     restarts: Vec<(PluginName, oneshot::Sender<Result<u64, RestartError>>)>,
     stopping: Option<oneshot::Sender<()>>,
-}
-
-/// Where whoever asked for a reload is told of the one that comes of it.
-type ReloadReply = oneshot::Sender<watch::Receiver<ReloadState>>;
-
-/// A reload that was asked for while one of another kind is under way.
-struct Queued {
-    terms: ReloadOptions,
-    replies: Vec<ReloadReply>,
-    /// How often it was asked for.
-    times: u64,
 }
 
 impl Supervisor {
@@ -171,7 +120,7 @@ impl Supervisor {
             if self.plugins.is_empty()
                 && let Some(done) = self.stopping.take()
             {
-                // Whoever waited may have given up.
+                // The one that waited may have given up.
                 done.send(()).ok();
                 return;
             }
@@ -180,23 +129,25 @@ impl Supervisor {
 
     fn handle(&mut self, message: Message) {
         match message {
-            // What is on its way is not worth anything any more; whoever waits for an answer hears that it is over.
+            // The outcome is not needed any more; a client that waits for an answer learns that the daemon ends.
             Message::Reload { .. }
             | Message::Restart { .. }
             | Message::Read(_)
             | Message::Prepared { .. }
                 if self.stopping.is_some() => {}
-            Message::Reload { terms, reply } => self.ask_for_reload(terms, reply),
+            Message::Reload { options, reply } => self.request_reload(options, reply),
             Message::Restart { name, reply } => self.restart(name, reply),
-            // Whoever asked may have gone away.
+            // The client may have gone away.
             Message::List(reply) => drop(reply.send(self.list())),
             Message::Describe { name, reply } => drop(reply.send(self.describe(&name))),
-            Message::Read(Ok(findings)) => self.take_stock(findings),
+            Message::Read(Ok(report)) => self.apply(report),
             Message::Read(Err(error)) => self.keep_last_good_set(&error),
             Message::Prepared { name, ticket, outcome, legacy } => {
                 self.prepared(&name, ticket, *outcome, legacy);
             }
-            Message::Worker { name, generation, news } => self.worker_news(&name, generation, news),
+            Message::Worker { name, generation, event } => {
+                self.worker_event(&name, generation, event)
+            }
             Message::Due { name, generation } => self.event(&name, generation, Event::Due),
             Message::TimedOut { name, generation } => {
                 self.event(&name, generation, Event::TimedOut)
@@ -216,9 +167,7 @@ impl Supervisor {
 
     fn stop(&mut self, done: oneshot::Sender<()>) {
         self.stopping = Some(done);
-        self.reload = None;
-        self.queued.clear();
-        self.draining.clear();
+        self.reloads.stop();
         self.restarts.clear();
         for name in self.plugins.keys().cloned().collect::<Vec<_>>() {
             self.bid_farewell(&name);
@@ -229,9 +178,9 @@ impl Supervisor {
         let mut kept: Vec<_> = self
             .plugins
             .iter()
-            .filter(|(name, kept)| !kept.removed && !self.newcomers.contains(*name))
+            .filter(|(name, kept)| !kept.removed && !self.reloads.is_held_back(name))
             .collect();
-        // Where two ask for one route, whoever serves it goes before whoever would like to.
+        // Where two ask for one route, the one that serves it comes first.
         kept.sort_by_key(|(_, kept)| kept.serving().is_none());
         let mut entries = BTreeMap::new();
         for (name, kept) in kept {
@@ -245,19 +194,11 @@ impl Supervisor {
     }
 
     fn sum_up(&mut self) {
-        let mut summary = Summary {
-            scanned: self.scanned,
-            unreadable: self.unreadable.clone(),
-            reloads_begun: self.reloads_begun,
-            reloads_over: self.reloads_over,
-            ..Summary::default()
-        };
+        let mut summary = Summary::default();
         for (name, kept) in self.plugins.iter().filter(|(_, kept)| !kept.removed) {
             kept.sum_up(name, &mut summary);
         }
-        let refused = self.refused.iter().flat_map(|(_, failed)| failed);
-        let strangers = refused.filter(|failed| !self.plugins.contains_key(&failed.plugin));
-        summary.failed.extend(strangers.cloned());
+        self.reloads.sum_up(|name| self.plugins.contains_key(name), &mut summary);
         self.settled |= summary.is_settled();
         self.summary.send_if_modified(|last| {
             let before = replace(last, summary);

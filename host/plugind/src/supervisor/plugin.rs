@@ -1,4 +1,4 @@
-//! One plugin as its keeper sees it: the version that serves, the one that is to follow, those that are leaving.
+//! One plugin as the supervisor sees it: the version that serves, the one that is to follow, those that are leaving.
 
 use crate::{
     api,
@@ -18,7 +18,10 @@ use crate::{
         summary::{Failed, FailedStage, Summary},
     },
 };
-use std::{sync::Arc, time::UNIX_EPOCH};
+use std::{
+    sync::Arc,
+    time::{Duration, Instant, SystemTime, UNIX_EPOCH},
+};
 
 /// One plugin and all of its generations.
 #[derive(Default)]
@@ -58,7 +61,7 @@ pub struct Preparing {
     pub gate: HoldPoint,
     /// What is to be prepared, as long as others are in work.
     pub queued: Option<Box<Verified>>,
-    /// Whoever is at it sees by this whether it is still wanted.
+    /// The task that prepares it sees by this whether it is still wanted.
     pub wanted: Arc<()>,
 }
 
@@ -74,8 +77,8 @@ pub struct PluginProblem {
     pub content: Option<Content>,
     /// The number of its generation, if it came that far.
     pub generation: Option<u64>,
-    /// Somebody waited for the outcome of this try, and was told.
-    pub told: bool,
+    /// A client waited for the outcome of this try, and got it.
+    pub reported: bool,
     /// What was being done with it.
     pub stage: FailedStage,
     /// What went wrong.
@@ -194,12 +197,15 @@ impl ManagedPlugin {
         summary.plugins += 1;
         let required = self.is_required();
         let returned = |current: &Generation| current.life.state() == LifecycleState::Inactive;
-        if self.serving().is_some() || self.generations.current().is_some_and(returned) {
+        let is_down = self.down().is_some();
+        if !is_down && self.serving().is_some() || self.generations.current().is_some_and(returned)
+        {
             summary.ready += 1;
-        } else if required && self.is_on_its_way() {
+        } else if required && (is_down || self.is_on_its_way()) {
             summary.awaited.push(name.clone());
             summary.retried.extend(self.waiting_problem(true).map(|problem| problem.failed(name)));
         }
+        summary.retried.extend(self.replaced(name));
         summary.failed.extend(self.failed(name));
     }
 
@@ -214,11 +220,22 @@ impl ManagedPlugin {
         Some(Failed { exit: false, ..self.waiting_problem(false)?.failed(name) })
     }
 
+    /// The generation that is to serve and has no instance that does: the last one failed, and the next one is not ready.
+    fn down(&self) -> Option<&Generation> {
+        self.serving().filter(|serving| serving.life.is_down())
+    }
+
+    /// Why the version that is to serve does not, if it has an instance again soon.
+    fn replaced(&self, name: &PluginName) -> Option<Failed> {
+        let problem = PluginProblem::of(self.down()?, FailedStage::Run);
+        Some(Failed { exit: false, ..problem.failed(name) })
+    }
+
     /// Why the version that is tried again did not start; `required` tells one for which the daemon's start waits.
     fn waiting_problem(&self, required: bool) -> Option<PluginProblem> {
         let waits = |life: &Lifecycle| {
             life.state() == LifecycleState::Waiting
-                && (life.trial() == StartPolicy::Required) == required
+                && (life.policy() == StartPolicy::Required) == required
         };
         let candidate = self.generations.candidate().filter(|candidate| waits(&candidate.life))?;
         Some(PluginProblem::of(candidate, FailedStage::Start))
@@ -228,20 +245,31 @@ impl ManagedPlugin {
     #[must_use]
     pub fn report(&self, name: &PluginName) -> api::Plugin {
         let serving = self.serving();
+        let serves = serving.is_some() && self.down().is_none();
         let state = self.generations.current().map(|current| current.life.state());
-        let active_state = match (serving.is_some(), self.is_on_its_way()) {
+        let active_state = match (serves, self.is_on_its_way()) {
             _ if self.removed => "deactivating",
             (true, true) => "reloading",
             (true, false) => "active",
             (false, true) => "activating",
             (false, false) => match state {
-                Some(LifecycleState::Starting | LifecycleState::Waiting) => "activating",
+                Some(
+                    LifecycleState::Starting
+                    | LifecycleState::Waiting
+                    | LifecycleState::Active
+                    | LifecycleState::Recovering,
+                ) => "activating",
                 Some(LifecycleState::Inactive) => "inactive",
                 _ => "failed",
             },
         };
-        let problem = self.problem.clone().or_else(|| self.waiting_problem(false));
-        let ended = problem.filter(|_| serving.is_none());
+        let down = || self.down().map(|down| PluginProblem::of(down, FailedStage::Run));
+        let waiting = || self.waiting_problem(false).or_else(|| self.waiting_problem(true));
+        let problem = self.problem.clone().or_else(waiting).or_else(down);
+        let failure = problem.as_ref().map(|problem| problem.failed(name));
+        let ended = problem.filter(|_| !serves);
+        let newest = self.newest().filter(|_| self.preparing.is_none());
+        let next_attempt = newest.and_then(|newest| newest.life.next_attempt());
         let since = serving.and_then(|serving| serving.since?.duration_since(UNIX_EPOCH).ok());
         let status = serving.map(|serving| serving.pool.shared().notify.status());
         api::Plugin {
@@ -251,11 +279,12 @@ impl ManagedPlugin {
             required: self.is_required(),
             status: status.filter(|status| !status.is_empty()),
             generation: serving.map(|serving| serving.number),
-            since: since.map(|since| u64::try_from(since.as_micros()).unwrap_or(u64::MAX)),
+            since: since.map(whole_microseconds),
             workers: serving.map_or(0, |serving| serving.pool.workers() as u64),
             failures: serving.map_or(0, |serving| serving.failures),
             routes: self.routes().0.iter().map(|(route, _)| route.to_string()).collect(),
-            failure: self.failed(name).as_ref().map(Into::into),
+            failure: failure.as_ref().map(Into::into),
+            next_attempt: next_attempt.map(microseconds),
         }
     }
 
@@ -300,7 +329,7 @@ impl PluginProblem {
             result,
             content: Some((linked.digest, linked.manifest.clone())),
             generation: Some(generation.number),
-            told: false,
+            reported: false,
             stage,
             error,
             configuration: matches!(failure, Some(Failure::Configuration(_))),
@@ -310,14 +339,14 @@ impl PluginProblem {
         }
     }
 
-    /// Whether it is one with this very component and this very manifest, of which somebody was told.
+    /// Whether it is one with this very component and this very manifest, and a client got it.
     #[must_use]
     pub fn is_of(&self, digest: &[u8; 32], manifest: &Manifest) -> bool {
-        let content = self.content.as_ref().filter(|_| self.told);
+        let content = self.content.as_ref().filter(|_| self.reported);
         content.is_some_and(|(failed, with)| failed == digest && with == manifest)
     }
 
-    /// It as whoever reports on all plugins sees it.
+    /// It as the summary of all plugins has it.
     #[must_use]
     pub fn failed(&self, name: &PluginName) -> Failed {
         let started = self.content.as_ref().filter(|_| self.generation.is_some());
@@ -331,6 +360,16 @@ impl PluginProblem {
             configuration: self.configuration,
         }
     }
+}
+
+/// A moment to come, in µs since 1970.
+fn microseconds(moment: Instant) -> u64 {
+    let moment = SystemTime::now() + moment.saturating_duration_since(Instant::now());
+    moment.duration_since(UNIX_EPOCH).map_or(0, whole_microseconds)
+}
+
+fn whole_microseconds(time: Duration) -> u64 {
+    u64::try_from(time.as_micros()).unwrap_or(u64::MAX)
 }
 
 fn hexadecimal(digest: &[u8]) -> String {

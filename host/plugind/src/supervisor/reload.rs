@@ -46,7 +46,7 @@ impl fmt::Display for Step {
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct ReloadState {
     /// What was asked for.
-    pub terms: ReloadOptions,
+    pub options: ReloadOptions,
     compared: bool,
     over: bool,
     /// Plugins whose new version does not serve yet, and how far it is.
@@ -70,19 +70,19 @@ pub struct ReloadState {
 impl ReloadState {
     /// One that has not begun.
     #[must_use]
-    pub fn new(terms: ReloadOptions) -> Self {
-        Self { terms, ..Self::default() }
+    pub fn new(options: ReloadOptions) -> Self {
+        Self { options, ..Self::default() }
     }
 
     /// The directories are read once more: what was found before counts until that is known.
     #[must_use]
-    pub fn anew(&self, again: bool) -> Self {
-        let terms = ReloadOptions { again: again || self.terms.again, ..self.terms };
-        Self { terms, compared: false, ..self.clone() }
+    pub fn again(&self, again: bool) -> Self {
+        let options = ReloadOptions { again: again || self.options.again, ..self.options };
+        Self { options, compared: false, ..self.clone() }
     }
 
-    /// What was done stays done, all else is judged anew.
-    pub fn judge_anew(&mut self) {
+    /// What was done stays done, all else is judged again.
+    pub fn judge_again(&mut self) {
         self.pending.clear();
         self.failed.clear();
         (self.unchanged, self.unreadable, self.taken_back) = (0, None, false);
@@ -104,7 +104,7 @@ impl ReloadState {
         self.pending.contains_key(name)
     }
 
-    /// This plugin has come so far; whether that is news.
+    /// This plugin has come so far; returns whether that is new.
     pub fn came_to(&mut self, name: &PluginName, step: Step) -> bool {
         let known = self.pending.get_mut(name);
         known.is_some_and(|known| std::mem::replace(known, step) != step)
@@ -141,7 +141,7 @@ impl ReloadState {
         self.draining.insert((name.clone(), generation));
     }
 
-    /// Nothing is left of this generation; whether that is news.
+    /// Nothing is left of this generation; returns whether that is new.
     pub fn drained(&mut self, name: &PluginName, generation: u64) -> bool {
         self.draining.remove(&(name.clone(), generation))
     }
@@ -234,10 +234,10 @@ mod tests {
         reload.await_plugin(&b);
         reload.compared();
         reload.taken_over(&a);
-        let mut next = reload.anew(false);
-        assert!(next.terms.again && next.changed.contains(&a));
+        let mut next = reload.again(false);
+        assert!(next.options.again && next.changed.contains(&a));
         assert!(!next.is_compared() && next.awaits(&b), "it may be that nothing can be read");
-        next.judge_anew();
+        next.judge_again();
         assert!(next.changed.contains(&a) && !next.awaits(&b) && !next.is_settled());
     }
 }

@@ -1,6 +1,6 @@
 //! The directories are read, and what differs from what there is is set going.
 
-use crate::supervisor::{Queued, ReloadReply, Supervisor, transitions::ERROR_MAX};
+use crate::supervisor::{Supervisor, transitions::ERROR_MAX};
 use crate::{
     base::{error_chain::ErrorChain, name::PluginName, text::cut},
     journal::messages,
@@ -12,88 +12,31 @@ use crate::{
         handle::{Message, RestartError},
         lifecycle::StartPolicy,
         plugin::{ManagedPlugin, PluginProblem, Preparing},
-        prepare::{Deps, DirectoriesError, PrepareError, ScanReport, prepare, read},
+        prepare::{Deps, DirectoriesError, JudgedPlugin, PrepareError, ScanReport, prepare, read},
         reload::{ReloadOptions, ReloadState},
+        reloads::{Finished, Next, Reply},
         rollout::{HoldPoint, SavedState},
         summary::FailedStage,
     },
     world::{bindings::exports::plugind::plugin::lifecycle::StopReason, link::Linked},
 };
 use futures::future::OptionFuture;
-use std::{
-    mem::{replace, take},
-    path::Path,
-    sync::Arc,
-    time::Instant,
-};
-use tokio::sync::watch;
+use std::{path::Path, sync::Arc, time::Instant};
 use tracing::{error, info, warn};
 
 impl Supervisor {
-    /// Has the directories read anew. Who asks while that is under way shares what comes of it; only a reload of
-    /// another kind waits for it.
-    pub(super) fn ask_for_reload(&mut self, terms: ReloadOptions, reply: Option<ReloadReply>) {
-        // The first reading is the start, which has words of its own.
-        if !replace(&mut self.begun, true) {
-            self.reload = Some(watch::Sender::new(ReloadState::new(terms)));
-            self.read();
-            return;
+    /// Takes a request to read the directories again.
+    pub(super) fn request_reload(&mut self, options: ReloadOptions, reply: Option<Reply>) {
+        // The first reading is the start, which has its own messages.
+        if self.reloads.has_started() {
+            info!(message_id = messages::RELOADING, "reloading");
         }
-        self.reloads_begun += 1;
-        info!(message_id = messages::RELOADING, "reloading");
-        let under_way = self.reload.as_ref().map(|reload| reload.borrow().terms.all_or_nothing);
-        if under_way.is_some_and(|all_or_nothing| all_or_nothing != terms.all_or_nothing) {
-            self.queue(terms, reply);
-        } else {
-            self.begin_reload(terms, reply, 1);
-        }
+        let next = self.reloads.request(options, reply);
+        self.read_if(next);
     }
 
-    /// Lets a reload wait until the one is over that is under way.
-    fn queue(&mut self, terms: ReloadOptions, reply: Option<ReloadReply>) {
-        let is_of_its_kind =
-            |queued: &&mut Queued| queued.terms.all_or_nothing == terms.all_or_nothing;
-        match self.queued.iter_mut().find(is_of_its_kind) {
-            Some(queued) => {
-                queued.terms.again |= terms.again;
-                queued.replies.extend(reply);
-                queued.times += 1;
-            }
-            None => {
-                self.queued.push(Queued { terms, replies: reply.into_iter().collect(), times: 1 });
-            }
-        }
-    }
-
-    /// Begins a reload that was asked for so many `times`, or has the one that is under way begin anew.
-    fn begin_reload(
-        &mut self,
-        terms: ReloadOptions,
-        replies: impl IntoIterator<Item = ReloadReply>,
-        times: u64,
-    ) {
-        let waiting: u64 = self.queued.iter().map(|queued| queued.times).sum();
-        let was_asked_for = self.reloads_over + times + waiting < self.reloads_begun;
-        let is_being_read =
-            self.reload.as_ref().is_some_and(|reload| !reload.borrow().is_compared());
-        match &self.reload {
-            Some(reload) if was_asked_for => {
-                reload.send_modify(|reload| *reload = reload.anew(terms.again));
-            }
-            // What the start brought is nothing that changed.
-            Some(reload) => drop(reload.send_replace(ReloadState::new(terms))),
-            None => self.reload = Some(watch::Sender::new(ReloadState::new(terms))),
-        }
-        if let Some(reload) = &self.reload {
-            for reply in replies {
-                // Whoever asked may have gone away.
-                reply.send(reload.subscribe()).ok();
-            }
-        }
-        if is_being_read {
-            // It may have been read already what has changed since.
-            self.read_again = true;
-        } else {
+    fn read_if(&self, next: Next) {
+        if next == Next::Read {
             self.read();
         }
     }
@@ -113,147 +56,113 @@ impl Supervisor {
         });
     }
 
-    /// Notes what came of something that the reload under way may wait for.
-    pub(super) fn note(&self, change: impl FnOnce(&mut ReloadState)) {
-        if let Some(reload) = &self.reload {
-            reload.send_modify(change);
-        }
-    }
-
     pub(super) fn keep_last_good_set(&mut self, error: &DirectoriesError) {
-        let told = cut(&ErrorChain(error).to_string(), ERROR_MAX).into_owned();
-        error!(message_id = messages::UNREADABLE, stage = %FailedStage::Scan, error = told, "directories not read");
-        self.note(|reload| reload.unreadable = Some(told.clone()));
-        self.unreadable = Some(told);
-        self.compared();
+        let error = cut(&ErrorChain(error).to_string(), ERROR_MAX).into_owned();
+        error!(message_id = messages::UNREADABLE, stage = %FailedStage::Scan, error, "directories not read");
+        let next = self.reloads.not_read(&error);
+        self.read_if(next);
     }
 
     /// Sets going what was found to differ from what there is.
-    pub(super) fn take_stock(&mut self, findings: ScanReport) {
-        for stray in &findings.strays {
+    pub(super) fn apply(&mut self, report: ScanReport) {
+        for stray in &report.strays {
             warn!(stage = %FailedStage::Scan, error = %stray, "not a plugin");
         }
-        for Masked { name, by } in &findings.masked {
+        for Masked { name, by } in &report.masked {
             info!(plugin = %name, by = %by.display(), "plugin masked");
         }
-        self.found = found(&findings.plugins);
-        self.unreadable = None;
-        self.note(ReloadState::judge_anew);
-        if !replace(&mut self.scanned, true) {
-            self.let_go_of_strangers();
+        let is_first = self.reloads.read(found(&report.plugins));
+        if is_first {
+            self.remove_orphaned_states();
         }
-        let terms = self.reload.as_ref().map(|reload| reload.borrow().terms).unwrap_or_default();
-        if self.is_refused_already(terms) {
-            return self.compared();
+        if !self.is_refused_already() {
+            self.apply_changes(report.plugins);
         }
-        let verdicts = compare(findings.plugins, &self.plugins, terms);
-        if terms.all_or_nothing && self.is_refused(&verdicts) {
-            return self.compared();
+        let next = self.reloads.compared();
+        self.read_if(next);
+    }
+
+    fn apply_changes(&mut self, plugins: Vec<JudgedPlugin>) {
+        let options = self.reloads.options();
+        let changes = compare(plugins, &self.plugins, options);
+        if options.all_or_nothing && self.is_refused(&changes) {
+            return;
         }
-        self.vanished.clear();
-        let gate = if terms.all_or_nothing { HoldPoint::Closed } else { HoldPoint::Open };
-        for (name, verdict) in verdicts {
-            if terms.all_or_nothing && !self.plugins.contains_key(&name) {
-                self.newcomers.insert(name.clone());
+        for (name, change) in changes {
+            if !self.plugins.contains_key(&name) {
+                self.reloads.add(&name);
             }
             self.plugins.entry(name.clone()).or_default().removed = false;
-            match verdict {
-                Change::Same => {
-                    self.note(|reload| reload.unchanged += 1);
-                    self.leave_as_it_is(&name);
-                }
-                Change::OnItsOwnWay => self.note(|reload| reload.unchanged += 1),
-                Change::OnItsWay => self.note(|reload| reload.await_plugin(&name)),
-                Change::KnownToFail(problem) => {
-                    self.want_nothing_else(&name);
-                    self.note(|reload| reload.failed(problem.failed(&name)));
-                }
-                Change::Changed { verified, wishes } => {
-                    self.note(|reload| reload.await_plugin(&name));
-                    self.take_up(verified, wishes, gate);
-                }
-                Change::Bad(problem) => self.problem(&name, problem),
-            }
+            self.apply_change(&name, change);
         }
-        if !terms.all_or_nothing {
-            self.newcomers.clear();
+        let missing = self.plugins.keys().filter(|name| !self.reloads.has_found(name)).cloned();
+        let missing = missing.collect();
+        let (removed, forgotten) = self.reloads.not_found(missing);
+        for name in removed {
+            self.remove(&name, StopReason::Removed);
         }
-        let vanished = self.plugins.keys().filter(|name| !self.found.contains_key(*name)).cloned();
-        let vanished: Vec<_> = vanished.collect();
-        if terms.all_or_nothing {
-            // What was not there before is not there again, and nothing that is removed.
-            let (newcomers, vanished): (Vec<_>, _) =
-                vanished.into_iter().partition(|name| self.newcomers.remove(name));
-            self.vanished = vanished;
-            for name in newcomers {
-                self.want_nothing_else(&name);
-                self.forget(&name);
-            }
-        } else {
-            for name in vanished {
-                self.remove(&name, StopReason::Removed);
-            }
+        for name in forgotten {
+            self.want_nothing_else(&name);
+            self.forget(&name);
         }
         self.publish();
-        self.compared();
     }
 
-    fn compared(&mut self) {
-        if take(&mut self.read_again) {
-            self.note(|reload| *reload = reload.anew(false));
-            self.read();
-        } else {
-            self.note(ReloadState::compared);
+    fn apply_change(&mut self, name: &PluginName, change: Change) {
+        match change {
+            Change::Same => {
+                self.reloads.note(|reload| reload.unchanged += 1);
+                self.leave_as_it_is(name);
+            }
+            Change::OnItsOwnWay => self.reloads.note(|reload| reload.unchanged += 1),
+            Change::OnItsWay => self.reloads.note(|reload| reload.await_plugin(name)),
+            Change::KnownToFail(problem) => {
+                self.want_nothing_else(name);
+                self.reloads.note(|reload| reload.failed(problem.failed(name)));
+            }
+            Change::Changed { verified, wishes } => {
+                self.reloads.note(|reload| reload.await_plugin(name));
+                let gate = self.reloads.hold_point();
+                self.take_up(verified, wishes, gate);
+            }
+            Change::Bad(problem) => self.problem(name, problem),
         }
     }
 
-    /// Notes how far the new versions are that the reload under way waits for.
+    /// Notes how far the new versions are that the current reload waits for.
     pub(super) fn note_steps(&self) {
-        let Some(reload) = &self.reload else { return };
-        reload.send_if_modified(|reload| {
+        self.reloads.note_if(|reload| {
             let pending: Vec<_> = reload.pending().map(|(name, _)| name.clone()).collect();
-            let mut is_news = false;
+            let mut is_new = false;
             for name in pending {
                 let step = self.plugins.get(&name).and_then(ManagedPlugin::step);
-                is_news |= step.is_some_and(|step| reload.came_to(&name, step));
+                is_new |= step.is_some_and(|step| reload.came_to(&name, step));
             }
-            is_news
+            is_new
         });
     }
 
     pub(super) fn finish_reload(&mut self) {
-        let Some(reload) = self.reload.take_if(|reload| reload.borrow().is_settled()) else {
-            return;
-        };
-        // Those who watch it are told of its end by this, and of what drains later.
-        reload.send_modify(ReloadState::finish);
-        let waiting: u64 = self.queued.iter().map(|queued| queued.times).sum();
-        let over = self.reloads_begun - waiting;
-        let was_asked_for = replace(&mut self.reloads_over, over) < over;
-        {
-            let ReloadState { changed, failed, removed, unchanged, unreadable, .. } =
-                &*reload.borrow();
-            for name in failed.keys() {
-                let problem = self.plugins.get_mut(name).and_then(|kept| kept.problem.as_mut());
-                if let Some(problem) = problem {
-                    problem.told |= reload.receiver_count() > 0;
-                }
-            }
-            if was_asked_for && unreadable.is_none() {
-                let (changed, failed, removed) = (changed.len(), failed.len(), removed.len());
-                info!(
-                    message_id = messages::RELOADED,
-                    changed, failed, removed, unchanged, "reloaded"
-                );
+        let Some(finished) = self.reloads.finish() else { return };
+        let Finished { state, is_watched, was_requested, next } = finished;
+        for name in state.failed.keys() {
+            let problem = self.plugins.get_mut(name).and_then(|kept| kept.problem.as_mut());
+            if let Some(problem) = problem {
+                problem.reported |= is_watched;
             }
         }
-        if !reload.borrow().is_drained() {
-            self.draining.push(reload);
+        if was_requested && state.unreadable.is_none() {
+            let ReloadState { changed, failed, removed, unchanged, .. } = &state;
+            info!(
+                message_id = messages::RELOADED,
+                changed = changed.len(),
+                failed = failed.len(),
+                removed = removed.len(),
+                unchanged,
+                "reloaded"
+            );
         }
-        if !self.queued.is_empty() {
-            let Queued { terms, replies, times } = self.queued.remove(0);
-            self.begin_reload(terms, replies, times);
-        }
+        self.read_if(next);
     }
 
     /// What there is is what is wanted.
@@ -348,7 +257,7 @@ impl Supervisor {
                     result: if configuration { "configuration" } else { "resources" },
                     content: Some((preparing.digest, preparing.manifest)),
                     generation: None,
-                    told: false,
+                    reported: false,
                     stage,
                     error,
                     configuration,
@@ -365,12 +274,12 @@ impl Supervisor {
         }
         // Only the daemon's start waits for what is not there yet, and has a deadline for that.
         let is_to_follow = kept.serving().is_some() || preparing.gate != HoldPoint::Open;
-        let trial = match (is_to_follow, linked.manifest.required && !self.settled) {
+        let policy = match (is_to_follow, linked.manifest.required && !self.settled) {
             (true, _) => StartPolicy::Candidate,
             (false, true) => StartPolicy::Required,
             (false, false) => StartPolicy::BestEffort,
         };
-        self.try_out(name, linked, trial, preparing.gate);
+        self.try_out(name, linked, policy, preparing.gate);
     }
 
     /// Starts a generation that takes over when it is ready, and may.
@@ -378,16 +287,17 @@ impl Supervisor {
         &mut self,
         name: &PluginName,
         linked: Linked,
-        trial: StartPolicy,
+        policy: StartPolicy,
         gate: HoldPoint,
     ) {
         let Some(kept) = self.plugins.get_mut(name) else { return };
         self.generations += 1;
         let (number, inbox, sender) = (self.generations, self.inbox.clone(), name.clone());
-        let tell = move |news| {
-            inbox.send(Message::Worker { name: sender.clone(), generation: number, news }).ok();
+        let notify = move |event| {
+            inbox.send(Message::Worker { name: sender.clone(), generation: number, event }).ok();
         };
-        let generation = Generation::new(number, linked, trial, self.means.journal.clone(), tell);
+        let journal = self.means.journal.clone();
+        let generation = Generation::new(number, linked, policy, journal, notify);
         generation.pool.set_inheritance(kept.generations.inheritance());
         let orders = kept.generations.try_out(generation, gate, Instant::now());
         self.carry_out(name, orders);

@@ -1,12 +1,66 @@
-//! When an instance that failed is started anew: systemd's Restart=, RestartSec=, RestartSteps= and StartLimit…=.
+//! When an instance that ended is replaced: systemd's `Restart=`, `RestartSec=`, `RestartSteps=` and `StartLimit…=`, as
+//! one table. No clock and no I/O: the time is an argument.
 //!
-//! No clock and no I/O: the time is an argument.
+//! | the instance | pause before the next one | counts towards the start limit |
+//! | --- | --- | --- |
+//! | reported `configuration` | none: the plugin fails | |
+//! | reported `unavailable`, or found no room | grows to `restart-max-delay-sec` | no: retried as long as the plugin is wanted |
+//! | failed before it was ready | grows to `restart-max-delay-sec` | yes |
+//! | failed within `start-limit-interval-sec` after it was ready, and had taken no request, or reported `unhealthy` | grows to `restart-max-delay-sec` | yes |
+//! | failed within that time, and had taken a request | grows to one second at most | no |
+//! | failed later | none | no |
+//!
+//! An instance that has taken a request may have failed because of it. Such failures never count: otherwise one client
+//! that finds a request that traps could take the route away for good. They cost the next requests a pause, which is
+//! short, since requests wait for the next instance meanwhile. An instance that reports `unhealthy` was not stopped by a
+//! request, and one that served for long shows that the plugin works.
+//!
+//! Failures during a pause belong to the failure that began it and count once.
 
-use crate::plugin::manifest::{RestartPolicy, Service};
+use crate::{
+    plugin::manifest::{RestartPolicy, Service},
+    pool::{failure::Failure, workers::InstanceStage},
+};
 use std::{
     collections::VecDeque,
     time::{Duration, Instant},
 };
+
+/// The longest pause after the failure of an instance that had taken a request: requests wait for that time, and for
+/// the start of the next instance.
+const SERVED_DELAY_MAX: Duration = Duration::from_secs(1);
+
+/// What the failure of an instance says about the plugin.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum FailureKind {
+    /// The configuration is wrong: every other instance fails, too.
+    Configuration,
+    /// Something it needs is not there yet.
+    Unavailable,
+    /// It failed before or shortly after it was ready.
+    Early,
+    /// It failed shortly after it was ready, and a request may be the cause.
+    Served,
+    /// It failed after it had been ready for long.
+    Late,
+}
+
+impl FailureKind {
+    /// Classifies the failure of an instance. One that was ready for `stable_after` was ready for long.
+    #[must_use]
+    pub fn of(failure: &Failure, stage: InstanceStage, stable_after: Duration) -> Self {
+        match (failure, stage) {
+            (Failure::Configuration(_), _) => Self::Configuration,
+            (Failure::Unavailable(_) | Failure::Resources(_), _) => Self::Unavailable,
+            (_, InstanceStage::Starting) => Self::Early,
+            (_, InstanceStage::Ready { uptime, .. }) if uptime >= stable_after => Self::Late,
+            (Failure::Unhealthy(_), _) | (_, InstanceStage::Ready { served: false, .. }) => {
+                Self::Early
+            }
+            (_, InstanceStage::Ready { served: true, .. }) => Self::Served,
+        }
+    }
+}
 
 /// The restarts of one plugin so far, and what they are allowed to be.
 #[derive(Clone, Debug)]
@@ -17,17 +71,24 @@ pub struct Restarts {
     most: Duration,
     burst: usize,
     interval: Duration,
+    /// The restarts that count.
     recent: VecDeque<Instant>,
+    /// How often in a row it was unavailable.
+    unavailable: usize,
+    /// How often in a row an instance failed that had taken a request, and when the last one did.
+    served: (usize, Option<Instant>),
 }
 
 /// What is to be done about an end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Decision {
-    /// Start anew after this time.
+    /// Start again after this time.
     After(Duration),
-    /// Leave it: so the manifest says.
+    /// Do not start again: the manifest says so.
     Leave,
-    /// Leave it: it was started too often in too short a time.
+    /// Do not start again: the configuration must be changed first.
+    Final,
+    /// Do not start again: it was started too often in too short a time.
     LimitHit,
 }
 
@@ -43,14 +104,20 @@ impl Restarts {
             burst: usize::try_from(service.start_limit_burst).unwrap_or(usize::MAX),
             interval: service.start_limit_interval,
             recent: VecDeque::new(),
+            unavailable: 0,
+            served: (0, None),
         }
     }
 
     /// An instance failed at `now`.
-    pub fn failed(&mut self, now: Instant) -> Decision {
-        match self.restart {
-            RestartPolicy::No => Decision::Leave,
-            RestartPolicy::OnFailure | RestartPolicy::Always => self.again(now),
+    pub fn failed(&mut self, kind: FailureKind, now: Instant) -> Decision {
+        match (kind, self.restart) {
+            (FailureKind::Configuration, _) => Decision::Final,
+            (_, RestartPolicy::No) => Decision::Leave,
+            (FailureKind::Unavailable, _) => Decision::After(self.unavailable()),
+            (FailureKind::Early, _) => self.counted(now),
+            (FailureKind::Served, _) => Decision::After(self.served(now)),
+            (FailureKind::Late, _) => Decision::After(Duration::ZERO),
         }
     }
 
@@ -58,8 +125,13 @@ impl Restarts {
     pub fn returned(&mut self, now: Instant) -> Decision {
         match self.restart {
             RestartPolicy::No | RestartPolicy::OnFailure => Decision::Leave,
-            RestartPolicy::Always => self.again(now),
+            RestartPolicy::Always => self.counted(now),
         }
+    }
+
+    /// An instance is ready.
+    pub fn ready(&mut self) {
+        self.unavailable = 0;
     }
 
     /// The longest time between two tries.
@@ -68,7 +140,7 @@ impl Restarts {
         self.most.max(self.first)
     }
 
-    fn again(&mut self, now: Instant) -> Decision {
+    fn counted(&mut self, now: Instant) -> Decision {
         while self
             .recent
             .front()
@@ -82,6 +154,21 @@ impl Restarts {
         let delay = self.delay(self.recent.len());
         self.recent.push_back(now);
         Decision::After(delay)
+    }
+
+    fn unavailable(&mut self) -> Duration {
+        let nth = self.unavailable;
+        self.unavailable = nth.saturating_add(1);
+        self.delay(nth)
+    }
+
+    fn served(&mut self, now: Instant) -> Duration {
+        let (times, last) = self.served;
+        let is_in_a_row =
+            last.is_some_and(|last| now.saturating_duration_since(last) < self.interval);
+        let nth = if is_in_a_row { times } else { 0 };
+        self.served = (nth.saturating_add(1), Some(now));
+        self.delay(nth).min(SERVED_DELAY_MAX)
     }
 
     /// From the first delay to the longest in so many steps, each longer by the same factor.
@@ -112,7 +199,7 @@ mod tests {
         let mut restarts = restarts(|service| service.start_limit_burst = 100);
         let now = Instant::now();
         let delays: Vec<_> = (0..8)
-            .map(|_| match restarts.failed(now) {
+            .map(|_| match restarts.failed(FailureKind::Early, now) {
                 Decision::After(delay) => delay.as_millis(),
                 other => panic!("{other:?}"),
             })
@@ -126,16 +213,22 @@ mod tests {
         let start = Instant::now();
         for second in 0..5 {
             assert!(matches!(
-                restarts.failed(start + Duration::from_secs(second)),
+                restarts.failed(FailureKind::Early, start + Duration::from_secs(second)),
                 Decision::After(_)
             ));
         }
-        assert_eq!(restarts.failed(start + Duration::from_secs(59)), Decision::LimitHit);
-        assert!(matches!(restarts.failed(start + Duration::from_secs(61)), Decision::After(_)));
+        assert_eq!(
+            restarts.failed(FailureKind::Early, start + Duration::from_secs(59)),
+            Decision::LimitHit
+        );
+        assert!(matches!(
+            restarts.failed(FailureKind::Early, start + Duration::from_secs(61)),
+            Decision::After(_)
+        ));
     }
 
     #[test]
-    fn the_manifest_says_after_what_to_start_anew() {
+    fn the_manifest_says_after_what_to_start_again() {
         let now = Instant::now();
         let again = |decision| matches!(decision, Decision::After(_));
         for (restart, after_failure, after_success) in [
@@ -144,8 +237,84 @@ mod tests {
             (RestartPolicy::Always, true, true),
         ] {
             let mut restarts = restarts(|service| service.restart = restart);
-            assert_eq!(again(restarts.failed(now)), after_failure, "{restart:?}");
+            assert_eq!(
+                again(restarts.failed(FailureKind::Early, now)),
+                after_failure,
+                "{restart:?}"
+            );
             assert_eq!(again(restarts.returned(now)), after_success, "{restart:?}");
+        }
+    }
+
+    fn of(failure: &Failure, uptime: Option<u64>, served: bool) -> FailureKind {
+        let stage = uptime.map_or(InstanceStage::Starting, |uptime| InstanceStage::Ready {
+            uptime: Duration::from_secs(uptime),
+            served,
+        });
+        FailureKind::of(failure, stage, Duration::from_secs(60))
+    }
+
+    #[test]
+    fn a_failure_is_judged_by_how_far_the_instance_was() {
+        let text = || "why".to_owned();
+        for failure in [Failure::Trap(text()), Failure::ExitCode(0), Failure::Watchdog(text())] {
+            assert_eq!(of(&failure, None, false), FailureKind::Early, "{failure}");
+            assert_eq!(of(&failure, Some(59), false), FailureKind::Early, "{failure}");
+            assert_eq!(of(&failure, Some(0), true), FailureKind::Served, "{failure}");
+            assert_eq!(of(&failure, Some(59), true), FailureKind::Served, "{failure}");
+            assert_eq!(of(&failure, Some(60), true), FailureKind::Late, "{failure}");
+            assert_eq!(of(&failure, Some(60), false), FailureKind::Late, "{failure}");
+        }
+        let unhealthy = Failure::Unhealthy(text());
+        assert_eq!(of(&unhealthy, Some(10), true), FailureKind::Early);
+        assert_eq!(of(&unhealthy, Some(60), true), FailureKind::Late);
+        assert_eq!(of(&Failure::Unavailable(text()), None, false), FailureKind::Unavailable);
+        assert_eq!(of(&Failure::Resources(text()), None, false), FailureKind::Unavailable);
+        assert_eq!(of(&Failure::Configuration(text()), None, false), FailureKind::Configuration);
+    }
+
+    #[test]
+    fn what_is_unavailable_is_retried_without_end_with_growing_pauses() {
+        let mut restarts = restarts(|_| ());
+        let now = Instant::now();
+        let pauses: Vec<_> = (0..1000)
+            .map(|_| match restarts.failed(FailureKind::Unavailable, now) {
+                Decision::After(delay) => delay.as_millis(),
+                other => panic!("{other:?}"),
+            })
+            .collect();
+        assert_eq!(pauses[..8], [100, 258, 669, 1732, 4481, 11594, 30000, 30000]);
+        assert!(pauses[8..].iter().all(|pause| *pause == 30000));
+        restarts.ready();
+        let again = restarts.failed(FailureKind::Unavailable, now);
+        assert_eq!(again, Decision::After(Duration::from_millis(100)));
+    }
+
+    #[test]
+    fn no_number_of_failures_after_requests_hits_the_start_limit() {
+        let mut restarts = restarts(|service| service.start_limit_burst = 1);
+        let mut now = Instant::now();
+        for _ in 0..1000 {
+            match restarts.failed(FailureKind::Served, now) {
+                Decision::After(delay) => {
+                    assert!(delay <= SERVED_DELAY_MAX);
+                    now += delay;
+                }
+                other => panic!("{other:?}"),
+            }
+            let late = restarts.failed(FailureKind::Late, now);
+            assert_eq!(late, Decision::After(Duration::ZERO));
+        }
+        assert!(matches!(restarts.failed(FailureKind::Early, now), Decision::After(_)));
+        assert_eq!(restarts.failed(FailureKind::Early, now), Decision::LimitHit);
+    }
+
+    #[test]
+    fn no_try_mends_a_wrong_configuration() {
+        for restart in [RestartPolicy::No, RestartPolicy::OnFailure, RestartPolicy::Always] {
+            let mut restarts = restarts(|service| service.restart = restart);
+            let decision = restarts.failed(FailureKind::Configuration, Instant::now());
+            assert_eq!(decision, Decision::Final, "{restart:?}");
         }
     }
 }

@@ -135,11 +135,11 @@ impl Supervisor {
         self.publish();
     }
 
-    /// What a daemon before this one left for plugins that are not there any more is of no use.
-    pub(super) fn let_go_of_strangers(&self) {
+    /// Removes the states that a daemon before this one left for plugins that are not there any more.
+    pub(super) fn remove_orphaned_states(&self) {
         let store = &self.means.store;
-        let strangers = store.handed_back().iter().filter(|name| !self.found.contains_key(*name));
-        strangers.for_each(|name| store.remove(name));
+        let orphaned = store.handed_back().iter().filter(|name| !self.reloads.has_found(name));
+        orphaned.for_each(|name| store.remove(name));
     }
 
     /// All of a plugin is to go since the daemon ends.

@@ -1,4 +1,4 @@
-//! What is known of all plugins together, for whoever waits for them or reports on them.
+//! What is known of all plugins together, for those who wait for them or report on them.
 
 use crate::{
     api,
@@ -8,9 +8,9 @@ use std::fmt;
 
 pub use crate::api::FailedStage;
 
-/// Of how many plugins that failed one line tells, and how much of each, in bytes.
-const TOLD: usize = 10;
-const TOLD_EACH: usize = 500;
+/// How many plugins that failed one line names, and how much it says of each, in bytes.
+const NAMED_MAX: usize = 10;
+const ERROR_MAX: usize = 500;
 
 /// How all plugins are.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -21,17 +21,18 @@ pub struct Summary {
     pub unreadable: Option<String>,
     /// How many plugins there are.
     pub plugins: usize,
-    /// How many of them serve, or are programs that returned ok.
+    /// How many of them serve now, or are programs that returned ok.
     pub ready: usize,
     /// Required plugins that are not ready and may become so.
     pub awaited: Vec<PluginName>,
-    /// Why those of them that are tried again have failed so far.
+    /// Why required plugins failed whose start is tried again, and plugins that were ready and whose last instance is
+    /// being replaced.
     pub retried: Vec<Failed>,
     /// Plugins that failed for good, and those that are not required and tried again.
     pub failed: Vec<Failed>,
-    /// How often it was asked to read the directories anew, after the start.
+    /// How often it was asked to read the directories again, after the start.
     pub reloads_begun: u64,
-    /// Up to which of these that is over.
+    /// Up to which of these that is finished.
     pub reloads_over: u64,
 }
 
@@ -111,14 +112,19 @@ impl fmt::Display for Summary {
             0 => f.write_str("no plugins")?,
             plugins => write!(f, "{} of {plugins} plugins ready", self.ready)?,
         }
-        for (nth, failed) in self.failed.iter().take(TOLD).enumerate() {
+        for (nth, failed) in self.failed.iter().take(NAMED_MAX).enumerate() {
             let separator = if nth == 0 { "; failed: " } else { ", " };
-            let error = cut(&failed.error, TOLD_EACH);
+            let error = cut(&failed.error, ERROR_MAX);
             let (plugin, stage, remedy) = (&failed.plugin, failed.stage, failed.remedy());
             write!(f, "{separator}{plugin} ({stage}: {error}; {remedy})")?;
         }
-        if let more @ 1.. = self.failed.len().saturating_sub(TOLD) {
+        if let more @ 1.. = self.failed.len().saturating_sub(NAMED_MAX) {
             write!(f, ", and {more} more")?;
+        }
+        for (nth, retried) in self.retried.iter().take(NAMED_MAX).enumerate() {
+            let separator = if nth == 0 { "; retried: " } else { ", " };
+            let error = cut(&retried.error, ERROR_MAX);
+            write!(f, "{separator}{} ({}: {error})", retried.plugin, retried.stage)?;
         }
         if let Some(why) = &self.unreadable {
             write!(f, "; not reloaded: {why}")?;

@@ -4,7 +4,7 @@ use crate::supervisor::Supervisor;
 use crate::{
     base::{name::PluginName, text::cut},
     journal::messages,
-    pool::workers::WorkerEvent,
+    pool::workers::{InstanceStage, WorkerEvent},
     supervisor::{
         generation::Generation,
         handle::{Message, RestartError},
@@ -24,7 +24,7 @@ use tracing::{info, warn};
 
 /// How much later than its instances' own deadline a generation is ended from outside.
 const GRACE: Duration = Duration::from_secs(1);
-/// The longest that is told of why something failed, in bytes.
+/// The longest reason of a failure that is reported, in bytes.
 pub(super) const ERROR_MAX: usize = 8 << 10;
 
 impl Supervisor {
@@ -39,9 +39,9 @@ impl Supervisor {
             Some(kept) => match (kept.generations.candidate(), kept.generations.current()) {
                 // What waits for its next try has it now.
                 (Some(candidate), _) if kept.is_waiting() => {
-                    let (trial, gate) = (candidate.life.trial(), kept.generations.gate());
+                    let (policy, gate) = (candidate.life.policy(), kept.generations.gate());
                     let linked = candidate.pool.linked().clone();
-                    self.try_out(&name, linked, trial, gate);
+                    self.try_out(&name, linked, policy, gate);
                     None
                 }
                 // What is on its way has new instances, too.
@@ -55,7 +55,7 @@ impl Supervisor {
             },
         };
         match refused {
-            // Whoever asked may have gone away.
+            // The client may have gone away.
             Some(why) => drop(reply.send(Err(why))),
             None => self.restarts.push((name, reply)),
         }
@@ -67,8 +67,8 @@ impl Supervisor {
         }
     }
 
-    pub(super) fn worker_news(&mut self, name: &PluginName, number: u64, news: WorkerEvent) {
-        let ended = match &news {
+    pub(super) fn worker_event(&mut self, name: &PluginName, number: u64, event: WorkerEvent) {
+        let ended = match &event {
             WorkerEvent::Failed { worker, failure, .. } => {
                 Some((worker, failure.result(), failure.to_string()))
             }
@@ -86,7 +86,8 @@ impl Supervisor {
             .generation(name, number)
             .is_some_and(|generation| generation.life.state() == LifecycleState::Recovering);
         // Where each request has its own instance, many may fail to start during one pause.
-        let is_known = is_paused && matches!(news, WorkerEvent::Failed { starting: true, .. });
+        let is_known = is_paused
+            && matches!(event, WorkerEvent::Failed { stage: InstanceStage::Starting, .. });
         if let Some((worker, result, error)) = ended.filter(|_| !is_known) {
             warn!(
                 message_id = messages::WORKER_ENDED,
@@ -99,14 +100,16 @@ impl Supervisor {
             );
         }
         let Some(generation) = self.generation(name, number) else { return };
-        let event = match news {
+        let event = match event {
             WorkerEvent::Saved { save, outcome, .. } => {
                 return self.saved(name, number, save, outcome);
             }
             WorkerEvent::Restored { outcome, .. } => return self.restored(name, number, outcome),
-            news => generation.event(news),
+            event => generation.event(event),
         };
-        self.event(name, number, event);
+        if let Some(event) = event {
+            self.event(name, number, event);
+        }
     }
 
     fn generation(&mut self, name: &PluginName, number: u64) -> Option<&mut Generation> {
@@ -148,7 +151,7 @@ impl Supervisor {
         }
     }
 
-    /// Sets work going and returns at once; its outcome comes back as news.
+    /// Sets work going and returns at once; its outcome comes back as a message.
     fn perform(&mut self, name: &PluginName, number: u64, effect: Effect) {
         let inbox = self.inbox.clone();
         let Some(generation) = self.generation(name, number) else { return };
@@ -192,19 +195,12 @@ impl Supervisor {
                 // It is tried again, and nobody waits for that but the daemon's own start.
                 let kept = self.plugins.get(name);
                 if let Some(failed) = kept.and_then(|kept| kept.failed(name)) {
-                    self.note(|reload| reload.failed(failed.clone()));
+                    self.reloads.note(|reload| reload.failed(failed.clone()));
                     self.restarted(name, &Err(RestartError::Failed(failed)));
                 }
             }
             LifecycleState::Gone => {
-                self.note(|reload| {
-                    reload.drained(name, number);
-                });
-                self.draining.retain(|reload| {
-                    reload.send_if_modified(|reload| reload.drained(name, number));
-                    // Nobody may care any more.
-                    !reload.borrow().is_drained() && reload.receiver_count() > 0
-                });
+                self.reloads.drained(name, number);
             }
             LifecycleState::Starting
             | LifecycleState::Active
@@ -223,7 +219,7 @@ impl Supervisor {
                 self.means.store.remove(name);
             }
             generation.since = Some(SystemTime::now());
-            // Whoever takes the place of an instance that fails begins with that.
+            // An instance that replaces a failed one begins with that.
             generation.pool.set_inheritance(saved);
         }
         let routes: Vec<_> = kept.routes().0.iter().map(|(route, _)| route.to_string()).collect();
@@ -236,7 +232,7 @@ impl Supervisor {
             route,
             "plugin ready"
         );
-        self.note(|reload| {
+        self.reloads.note(|reload| {
             if reload.awaits(name)
                 && let Some(old) = old
             {
@@ -277,16 +273,16 @@ impl Supervisor {
         self.publish();
     }
 
-    /// The newest version of a plugin cannot be used. What there was goes on.
+    /// The newest version of a plugin cannot be used. The previous one keeps serving.
     pub(super) fn problem(&mut self, name: &PluginName, mut problem: PluginProblem) {
-        // It may quote files and components at length, and is told in many places.
+        // It may quote files and components at length, and is reported in many places.
         problem.error = cut(&problem.error, ERROR_MAX).into_owned();
-        self.tell_of(name, &problem);
+        self.log_failure(name, &problem);
         let failed = problem.failed(name);
         let Some(kept) = self.plugins.get_mut(name) else { return };
         (kept.preparing, kept.problem) = (None, Some(problem));
         self.dismiss_candidate(name);
-        self.note(|reload| reload.failed(failed.clone()));
+        self.reloads.note(|reload| reload.failed(failed.clone()));
         self.restarted(name, &Err(RestartError::Failed(failed)));
     }
 
@@ -311,7 +307,7 @@ impl Supervisor {
         if was_there && reason == StopReason::Removed {
             info!(message_id = messages::PLUGIN_REMOVED, plugin = %name, "plugin removed");
             self.means.store.remove(name);
-            self.note(|reload| {
+            self.reloads.note(|reload| {
                 reload.removed.extend([name.clone()]);
                 if let Some(current) = current {
                     reload.drains(name, current);

@@ -3,10 +3,7 @@
 use super::*;
 use crate::{
     plugin::manifest::Manifest,
-    supervisor::{
-        lifecycle::{Retry, StartPolicy},
-        restart::Restarts,
-    },
+    supervisor::{lifecycle::StartPolicy, restart::FailureKind, restart::Restarts},
 };
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -42,7 +39,7 @@ impl Stage for Fake {
     fn leave_for(&mut self, _: StopReason) {}
 }
 
-const TRAP: Event = Event::InstanceFailed { hope: Retry::Some, others: false };
+const TRAP: Event = Event::InstanceFailed { kind: FailureKind::Early, others: false };
 
 /// Two generations that hand over: the first serves, the second is ready.
 fn handing_over() -> (Rollout<Fake>, Vec<RolloutOrder>, Instant) {
@@ -144,7 +141,11 @@ fn who_cannot_be_asked_any_more_is_followed_with_what_was_saved_last() {
     assert!(orders.contains(&RolloutOrder::Restore(3, legacy.clone())), "{orders:?}");
     plugin.give_up(now);
     assert_eq!(plugin.inheritance(), None, "its next instance may be there by then");
-    plugin.handle(2, Event::InstanceFailed { hope: Retry::None, others: false }, now);
+    plugin.handle(
+        2,
+        Event::InstanceFailed { kind: FailureKind::Configuration, others: false },
+        now,
+    );
     assert_eq!(plugin.inheritance(), Some(legacy));
     plugin.try_out(Fake::new(4, StartPolicy::Candidate, true), HoldPoint::Open, now);
     assert_eq!(swap(&plugin.handle(4, Event::Ready, now)), Some((4, Some(2))), "it has it");
