@@ -111,7 +111,7 @@ pub fn check(
     search_path: &SearchPath,
     workshop: Option<&CheckContext>,
 ) -> Result<Report, ListError> {
-    let ScanReport { plugins, masked, strays } = read_plugins(search_path)?;
+    let ScanReport { plugins, masked, strays, .. } = read_plugins(search_path)?;
     let strays = strays.iter().map(ToString::to_string).collect();
     Ok(Report { plugins: judge(plugins, workshop), masked, strays })
 }
@@ -128,6 +128,7 @@ fn judge(plugins: Vec<JudgedPlugin>, workshop: Option<&CheckContext>) -> Vec<Che
     for (name, verdict) in compare(
         plugins,
         &BTreeMap::new(),
+        None,
         ReloadOptions { again: true, ..ReloadOptions::default() },
     ) {
         let Some(checked) = checked.get_mut(&name) else { continue };

@@ -1,6 +1,10 @@
 //! Sockets, and what is served on them.
 
 pub mod sockets;
+pub mod stream;
+pub mod accept;
+pub mod listeners;
 pub mod request_body;
 pub mod http;
-pub mod listener;
+pub mod activity;
+pub mod connection;

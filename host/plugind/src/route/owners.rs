@@ -7,7 +7,7 @@ use crate::{
         manifest::Manifest,
         serve::{Serve, own_route},
     },
-    route::table::Route,
+    route::table::{HttpRoute, Route},
 };
 use std::collections::BTreeMap;
 
@@ -27,12 +27,14 @@ pub fn wishes(
     }
     let own = || own_route(name);
     if manifest.serve.is_empty() {
-        return vec![(Route { host: None, prefix: own() }, 0)];
+        let route = HttpRoute { socket: None, host: None, prefix: own() };
+        return vec![(Route::Http(route), 0)];
     }
     let wish = |serve: &Serve| {
         let prefix = serve.route.clone().unwrap_or_else(own);
         let segments = prefix.split('/').filter(|segment| !segment.is_empty()).count();
-        let route = Route { host: serve.host.clone(), prefix };
+        let (socket, host) = (serve.socket.clone(), serve.host.clone());
+        let route = Route::Http(HttpRoute { socket, host, prefix });
         (route, if serve.strip_prefix { segments } else { 0 })
     };
     manifest.serve.iter().map(wish).collect()
@@ -99,7 +101,10 @@ mod tests {
 
     #[test]
     fn without_a_word_a_plugin_asks_for_its_own_name() {
-        let own = |strip| vec![(Route { host: None, prefix: "/hello".to_owned() }, strip)];
+        let own = |strip| {
+            let route = HttpRoute { socket: None, host: None, prefix: "/hello".to_owned() };
+            vec![(Route::Http(route), strip)]
+        };
         assert_eq!(wishes_of("hello", ""), own(0));
         assert_eq!(wishes_of("hello", "[[serve]]\nstrip-prefix = true\n"), own(1));
     }
@@ -117,6 +122,9 @@ mod tests {
         assert!(nth == 1 && told.contains("/x is already taken by the plugin a"), "{told}");
         assert_eq!(claim("c", "[[serve]]\nroute = \"/y\"\n"), Ok(()), "b got neither");
         assert_eq!(claim("d", "[[serve]]\nroute = \"/x\"\nhost = \"h\"\n"), Ok(()));
+        let on_a_socket = "[[serve]]\nroute = \"/x\"\nsocket = \"admin\"\n";
+        assert_eq!(claim("e", on_a_socket), Ok(()), "on a socket of its own");
+        assert!(claim("f", on_a_socket).is_err());
     }
 
     #[test]

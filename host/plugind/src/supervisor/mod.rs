@@ -252,6 +252,11 @@ impl Supervisor {
             reloads_over: self.reloads_over,
             ..Summary::default()
         };
+        {
+            let plan = self.means.plan.borrow();
+            summary.unused_sockets.extend(plan.unused.iter().cloned());
+            summary.missing_sockets.extend(plan.missing.iter().map(ToString::to_string));
+        }
         for (name, kept) in self.plugins.iter().filter(|(_, kept)| !kept.removed) {
             kept.sum_up(name, &mut summary);
         }

@@ -13,6 +13,7 @@ use crate::{
         scan::{Masked, Orphaned, Scanned, scan},
         verify::{Rejected, Verified, verify},
     },
+    route::sockets::{SocketKinds, SocketMistakes, SocketPlan},
     runtime::cache::Cache,
     supervisor::summary::FailedStage,
     systemd::store::Store,
@@ -22,6 +23,7 @@ use crate::{
         link::{Linked, link},
     },
 };
+use tokio::sync::watch;
 use wasmtime::{Engine, component::Linker};
 
 /// What plugins are made with.
@@ -43,6 +45,10 @@ pub struct Deps {
     pub places: GrantDirectories,
     /// Where what they keep is while there is no daemon.
     pub store: Store,
+    /// The sockets that there are.
+    pub sockets: SocketKinds,
+    /// What is served on them, which follows the settings.
+    pub plan: watch::Sender<SocketPlan>,
 }
 
 /// A plugin as it was judged.
@@ -56,6 +62,8 @@ pub struct ScanReport {
     pub masked: Vec<Masked>,
     /// What only looks like a plugin.
     pub strays: Vec<Orphaned>,
+    /// What is to be served on which socket; none where the sockets are not known.
+    pub plan: Option<SocketPlan>,
 }
 
 /// Why nothing is known of what is in the directories, so that everything should stay as it is.
@@ -70,16 +78,23 @@ pub enum DirectoriesError {
     /// The daemon's own settings are wrong.
     #[error(transparent)]
     Settings(#[from] SettingsError),
+    /// The settings do not fit the sockets that there are.
+    #[error(transparent)]
+    Sockets(#[from] SocketMistakes),
 }
 
 /// Reads the directories and judges what is in them. Blocks.
 ///
 /// # Errors
 /// When a directory cannot be read, or `plugind.toml` is wrong.
-pub fn read(search_path: &SearchPath) -> Result<ScanReport, DirectoriesError> {
-    // They counted at the start and count at the next one: whoever breaks them should hear of it before.
-    settings::read(search_path)?;
-    Ok(read_plugins(search_path)?)
+pub fn read(
+    search_path: &SearchPath,
+    sockets: &SocketKinds,
+) -> Result<ScanReport, DirectoriesError> {
+    // Most of them count at the next start only: a mistake in them is reported before.
+    let settings = settings::read(search_path)?;
+    let plan = SocketPlan::new(sockets, &settings.sockets)?;
+    Ok(ScanReport { plan: Some(plan), ..read_plugins(search_path)? })
 }
 
 /// Reads the directories of plugins and judges what is in them. Blocks.
@@ -88,7 +103,7 @@ pub fn read(search_path: &SearchPath) -> Result<ScanReport, DirectoriesError> {
 /// When a directory cannot be read.
 pub fn read_plugins(search_path: &SearchPath) -> Result<ScanReport, ListError> {
     let Scanned { found, masked, strays } = scan(search_path)?;
-    Ok(ScanReport { plugins: found.into_iter().map(verify).collect(), masked, strays })
+    Ok(ScanReport { plugins: found.into_iter().map(verify).collect(), masked, strays, plan: None })
 }
 
 /// Why a plugin could not be prepared.

@@ -103,9 +103,9 @@ impl Supervisor {
         let directories = serving.filter_map(|serving| serving.pool.linked().path.parent());
         let expected = directories.map(Path::to_owned).collect();
         let search_path = self.means.search_path.clone().expecting(expected);
-        let inbox = self.inbox.clone();
+        let (inbox, sockets) = (self.inbox.clone(), self.means.sockets.clone());
         tokio::spawn(async move {
-            let read = tokio::task::spawn_blocking(move || read(&search_path)).await;
+            let read = tokio::task::spawn_blocking(move || read(&search_path, &sockets)).await;
             let outcome =
                 read.unwrap_or_else(|panic| Err(DirectoriesError::Host(panic.to_string())));
             // Nobody is there to hear it only when the daemon is ending.
@@ -146,10 +146,16 @@ impl Supervisor {
         if self.is_refused_already(terms) {
             return self.compared();
         }
-        let verdicts = compare(findings.plugins, &self.plugins, terms);
+        let plan = findings.plan.unwrap_or_default();
+        let verdicts = compare(findings.plugins, &self.plugins, Some(&plan), terms);
         if terms.all_or_nothing && self.is_refused(&verdicts) {
             return self.compared();
         }
+        self.means.plan.send_if_modified(|current| {
+            let changes = *current != plan;
+            *current = plan;
+            changes
+        });
         self.vanished.clear();
         let gate = if terms.all_or_nothing { HoldPoint::Closed } else { HoldPoint::Open };
         for (name, verdict) in verdicts {

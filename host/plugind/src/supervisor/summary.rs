@@ -31,6 +31,10 @@ pub struct Summary {
     pub reloads_begun: u64,
     /// Up to which of these that is over.
     pub reloads_over: u64,
+    /// Sockets that nothing is served on.
+    pub unused_sockets: Vec<String>,
+    /// Sockets that `plugind.toml` names and that do not exist.
+    pub missing_sockets: Vec<String>,
 }
 
 /// A plugin that failed for good.
@@ -149,6 +153,13 @@ impl fmt::Display for Summary {
         }
         if let Some(why) = &self.unreadable {
             write!(f, "; not reloaded: {why}")?;
+        }
+        for (what, sockets) in
+            [("unused", &self.unused_sockets), ("missing", &self.missing_sockets)]
+        {
+            if !sockets.is_empty() {
+                write!(f, "; {what} sockets: {}", cut(&sockets.join(", "), TOLD_EACH))?;
+            }
         }
         Ok(())
     }
