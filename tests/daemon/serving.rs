@@ -408,3 +408,55 @@ fn a_body_that_nobody_reads_costs_the_client_neither_its_answer_nor_its_connecti
         {}
     }
 }
+
+#[test]
+fn a_client_that_sends_no_more_gets_its_response() {
+    let daemon = Daemon::start(&Tree::new().with("sleeps").with("streams"));
+    let mut client = daemon.connect();
+    client.request("GET", "/sleeps/sleep/300", &[]);
+    client.finish_writing();
+    assert_eq!(client.response().told(), (200, "slept"));
+    assert_eq!(client.wait_until_closed(), b"");
+
+    let mut client = daemon.connect();
+    client.request("POST", "/streams/up", &["Content-Length: 5"]);
+    client.write("12345");
+    client.finish_writing();
+    assert_eq!(client.response().told(), (200, "5"));
+}
+
+/// Asks for a response that begins and does not end, and sends one byte more.
+fn one_byte_too_many(daemon: &Daemon) -> Connection {
+    let mut client = daemon.connect();
+    client.request("GET", "/streams/stalls", &[]);
+    client.write("X");
+    assert_eq!(client.head().status, 200);
+    client
+}
+
+#[test]
+fn a_client_that_disappears_from_a_response_that_pauses_is_noticed() {
+    let daemon = Daemon::start_with(&Tree::new().with("streams"), &["--log", "debug"]);
+    let mut closed = one_byte_too_many(&daemon);
+    assert_eq!(closed.chunks_of(5), b"begun");
+    drop(closed);
+    daemon.log.wait_for(&["debug", "connection timed out"]);
+
+    // What it has not read makes the kernel reset the connection.
+    drop(one_byte_too_many(&daemon));
+    daemon.log.wait_for(&["debug", "client disconnected"]);
+    assert_eq!(daemon.get("/streams").told(), (200, "fine"));
+}
+
+#[test]
+fn a_connection_may_be_idle_for_as_long_as_a_setting_says() {
+    let tree = Tree::new().with("greeter_02");
+    let settings = "[http]\nkeep-alive-sec = \"1s\"\n";
+    std::fs::write(tree.root().join("etc/plugind/plugind.toml"), settings).unwrap();
+    let daemon = Daemon::start_with(&tree, &["--log", "debug"]);
+    let mut client = daemon.connect();
+    assert_eq!(client.get("/greeter-02").status(), 200);
+    assert_eq!(client.get("/greeter-02").status(), 200);
+    assert_eq!(client.wait_until_closed(), b"");
+    daemon.log.wait_for(&["debug", "connection timed out"]);
+}

@@ -139,7 +139,8 @@ impl Activity {
             let may_be_gone = self.half_closed.load(Relaxed) && self.responding.load(Relaxed);
             may_be_gone.then_some(limits.half_closed)?
         };
-        Some(self.start + Duration::from_millis(self.since.load(Relaxed)) + limit)
+        // A limit may be infinite.
+        self.start.checked_add(Duration::from_millis(self.since.load(Relaxed)))?.checked_add(limit)
     }
 }
 

@@ -175,7 +175,7 @@ impl ListenSockets {
         }
         for (name, sockets) in &sockets.named {
             for socket in sockets {
-                info!(socket = %name, address = socket.address(), "listening");
+                info!(socket = %name, address = %socket.address(), "listening");
             }
         }
         Ok(sockets)
