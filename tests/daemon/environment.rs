@@ -27,8 +27,7 @@ fn sockets_for_another_process_are_ignored() {
 fn blocked_and_ignored_signals_are_reset() {
     // With a cache of its own it has to wait for a compiler, which is a child.
     let tree = Tree::with_own_cache().with("greeter_02");
-    let signals =
-        ["env", "--block-signal=TERM,HUP,INT,CHLD", "--ignore-signal=CHLD,PIPE,TERM,HUP"];
+    let signals = ["env", "--block-signal=TERM,HUP,INT,CHLD", "--ignore-signal=CHLD,PIPE,TERM,HUP"];
     let mut daemon = Daemon::start_by(&tree, &signals);
     assert_eq!(daemon.get("/greeter-02").status(), 200);
     daemon.signal(Signal::HUP);

@@ -105,7 +105,8 @@ fn a_setting_that_does_not_fit_its_socket_fails_the_reload_and_changes_nothing()
 #[test]
 fn a_route_of_a_socket_is_found_there_and_nowhere_else() {
     let (tree, path) = tree();
-    let route = "[[serve]]\nroute = \"/private\"\nsocket = \"web\"\n[[serve]]\nroute = \"/public\"\n";
+    let route =
+        "[[serve]]\nroute = \"/private\"\nsocket = \"web\"\n[[serve]]\nroute = \"/public\"\n";
     let tree = tree.with_named("both", "greeter_02", route);
     settings(&tree, "[sockets.web]\nprotocol = \"http\"\n");
     let daemon = Daemon::start_with(&tree, &["--listen", &format!("web={}", path.display())]);

@@ -66,7 +66,8 @@ impl RoutesArgs {
                     let stripped = if *strip > 0 { "yes" } else { "no" };
                     let (socket, host, prefix) = match route {
                         Route::Http(route) => {
-                            let socket = route.socket.as_ref().map_or("*", |socket| socket.as_str());
+                            let socket =
+                                route.socket.as_ref().map_or("*", |socket| socket.as_str());
                             (socket, route.host.as_deref().unwrap_or("*"), route.prefix.as_str())
                         }
                         Route::Socket(socket) => (socket.as_str(), "-", "-"),

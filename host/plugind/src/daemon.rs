@@ -35,8 +35,8 @@ use crate::{
     },
     world::granted::GrantDirectories,
 };
-use rustix::io::Errno;
 use futures::FutureExt as _;
+use rustix::io::Errno;
 use std::{io, path::PathBuf, sync::Arc, time::Duration};
 use tokio::{
     signal::unix::{Signal, SignalKind, signal},
@@ -263,7 +263,7 @@ impl Daemon {
             );
         }
         let (plan, plans) = watch::channel(plan);
-        tokio::spawn(listeners.clone().follow_all(plans));
+        tokio::spawn(Listeners::follow_all(Arc::downgrade(&listeners), plans));
         let compiler = settings.compiler;
         let (publisher, reader) = table::channel();
         let means = Deps {

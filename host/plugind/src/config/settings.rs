@@ -256,12 +256,15 @@ mod tests {
         let parse = |text| Settings::parse(&Document::new(Path::new("plugind.toml"), text));
         let settings = parse("[http]\nkeep-alive-sec = \"5min\"\n").unwrap();
         assert_eq!(settings.http.keep_alive, Duration::from_secs(300));
-        let mistakes =
-            parse("[http]\nkeep-alive-sec = \"0\"\n[sockets.web]\nprotocol = \"ftp\"\n").unwrap_err();
+        let mistakes = parse("[http]\nkeep-alive-sec = \"0\"\n[sockets.web]\nprotocol = \"ftp\"\n")
+            .unwrap_err();
         let mistakes: Vec<_> = mistakes.iter().map(ToString::to_string).collect();
         assert_eq!(mistakes.len(), 2, "{mistakes:?}");
         assert_eq!(mistakes[0], "plugind.toml:2:18: http.keep-alive-sec must be at least \"1s\"");
-        assert!(mistakes[1].starts_with("plugind.toml:4:12: sockets.web.protocol "), "{mistakes:?}");
+        assert!(
+            mistakes[1].starts_with("plugind.toml:4:12: sockets.web.protocol "),
+            "{mistakes:?}"
+        );
     }
 
     #[test]

@@ -349,7 +349,9 @@ mod tests {
         let read = |text: &str| {
             let document = Document::new(Path::new("f.toml"), text);
             document.read(|top| {
-                top.named::<crate::base::name::SocketName, _>("sockets", |socket| socket.text("protocol"))
+                top.named::<crate::base::name::SocketName, _>("sockets", |socket| {
+                    socket.text("protocol")
+                })
             })
         };
         let sockets = read("[sockets.web]\nprotocol = \"http\"\n[sockets.admin]\n").unwrap();

@@ -49,7 +49,11 @@ fn may_change(peer: Peer) -> bool {
     matches!(peer, Peer::Unix { uid, .. } if uid == 0 || uid == own)
 }
 
-async fn serve(stream: UnixStream, may_change: bool, context: &ControlContext) -> zlink::Result<()> {
+async fn serve(
+    stream: UnixStream,
+    may_change: bool,
+    context: &ControlContext,
+) -> zlink::Result<()> {
     let (mut calls, replies) = Connection::new(Wire(stream)).split();
     let mut replies = replies.into_write_half();
     let mut next = None;

@@ -7,40 +7,61 @@ use tokio::{
     sync::Semaphore,
     time::{Instant, sleep},
 };
-use tokio_util::{sync::CancellationToken, task::TaskTracker};
+use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
 /// The most connections of a socket at a time; further clients wait in the kernel's queue.
-pub const CONNECTIONS_MAX: usize = 8192;
+const CONNECTIONS_MAX: u32 = 8192;
 /// How long accepting pauses after an error, for what it lacks to be given back.
 const PAUSE: Duration = Duration::from_millis(100);
 /// After how long without an error an outage has ended.
 const OUTAGE_END: Duration = Duration::from_secs(10);
 
-/// Accepts connections and serves each by a task of its own, until `closing`.
-///
-/// The tasks are those of `connections`. Each holds a place until it ends; without a free place nothing is accepted.
+/// The places for the connections of one socket. Each connection has one until it ends.
+#[derive(Clone)]
+pub struct Places(Arc<Semaphore>);
+
+impl Places {
+    /// As many as there are, all free.
+    #[must_use]
+    pub fn new() -> Self {
+        Self(Arc::new(Semaphore::new(CONNECTIONS_MAX as usize)))
+    }
+
+    /// Waits until no connection is left. Another one may come, unless no more are accepted.
+    pub async fn drained(&self) {
+        // The semaphore is never closed.
+        drop(self.0.acquire_many(CONNECTIONS_MAX).await);
+    }
+}
+
+impl Default for Places {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+/// Accepts connections and serves each by a task of its own, until `closing`. Without a free place nothing is accepted.
 pub async fn accept<Served>(
     name: &str,
     listener: StreamListener,
     closing: &CancellationToken,
-    connections: &TaskTracker,
+    places: &Places,
     serve: impl Fn(Stream, Peer) -> Served,
 ) where
     Served: Future<Output = ()> + Send + 'static,
 {
-    let places = Arc::new(Semaphore::new(CONNECTIONS_MAX));
     let mut outage = Outage::default();
     let accept_each = async {
         // The semaphore is never closed.
-        while let Ok(place) = places.clone().acquire_owned().await {
+        while let Ok(place) = places.0.clone().acquire_owned().await {
             match listener.accept().await {
                 Ok((stream, peer)) => {
                     if let Some(errors) = outage.accepted(Instant::now()) {
                         info!(socket = name, errors, "accepting connections again");
                     }
                     let served = serve(stream, peer);
-                    connections.spawn(async move {
+                    tokio::spawn(async move {
                         served.await;
                         drop(place);
                     });
@@ -114,11 +135,10 @@ mod tests {
         let address = socket.local_addr().unwrap();
         let socket = crate::systemd::sockets::Socket::Tcp(socket);
         let listener = StreamListener::of(&socket).unwrap().unwrap();
-        let (closing, connections) = (CancellationToken::new(), TaskTracker::new());
+        let (closing, places) = (CancellationToken::new(), Places::new());
         let finish = CancellationToken::new();
         let loop_ended = {
-            let (closing, connections, finish) =
-                (closing.clone(), connections.clone(), finish.clone());
+            let (closing, places, finish) = (closing.clone(), places.clone(), finish.clone());
             tokio::spawn(async move {
                 let serve = |stream, _| {
                     let finish = finish.clone();
@@ -127,18 +147,19 @@ mod tests {
                         drop::<Stream>(stream);
                     }
                 };
-                accept("test", listener, &closing, &connections, serve).await;
+                accept("test", listener, &closing, &places, serve).await;
             })
         };
+        let left = || CONNECTIONS_MAX as usize - places.0.available_permits();
         let _client = TcpStream::connect(address).await.unwrap();
-        while connections.is_empty() {
+        // One more is for the next connection.
+        while left() < 2 {
             tokio::task::yield_now().await;
         }
         closing.cancel();
         loop_ended.await.unwrap();
-        connections.close();
-        assert_eq!(connections.len(), 1);
+        assert_eq!(left(), 1);
         finish.cancel();
-        connections.wait().await;
+        places.drained().await;
     }
 }

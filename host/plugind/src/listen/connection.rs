@@ -65,8 +65,7 @@ pub async fn serve(
 ) {
     let stream = Arc::new(stream);
     let activity = Arc::new(Activity::new(Instant::now()));
-    let observed =
-        Observed { stream: SharedStream(stream.clone()), activity: activity.clone() };
+    let observed = Observed { stream: SharedStream(stream.clone()), activity: activity.clone() };
     let mut io = TimeoutStream::new(observed);
     io.set_write_timeout(Some(WRITE_TIMEOUT));
     let service = service_fn(|request| respond(request, activity.clone(), endpoint.clone()));

@@ -110,7 +110,9 @@ fn target(parts: &Parts) -> Result<Uri, &'static str> {
         }
         // Since HTTP/2 the target has the host, and the header may repeat it (RFC 9113, 8.3.1).
         (Some(target), host, None) if parts.version >= Version::HTTP_2 => {
-            if host.is_some_and(|host| !host.as_bytes().eq_ignore_ascii_case(target.as_str().as_bytes())) {
+            if host.is_some_and(|host| {
+                !host.as_bytes().eq_ignore_ascii_case(target.as_str().as_bytes())
+            }) {
                 return Err("the request has two hosts that differ");
             }
             Some(target.clone())
@@ -136,10 +138,7 @@ fn with_authority(authority: Authority, path: PathAndQuery) -> Option<Uri> {
 }
 
 /// Finds who serves the request.
-fn find(
-    endpoint: &HttpEndpoint,
-    request: &Request<WasiBody>,
-) -> Result<Arc<RouteEntry>, Refusal> {
+fn find(endpoint: &HttpEndpoint, request: &Request<WasiBody>) -> Result<Arc<RouteEntry>, Refusal> {
     let table = endpoint.reader.table();
     let uri = request.uri();
     match table.route(&endpoint.socket, uri.authority().map(Authority::as_str), uri.path()) {

@@ -4,7 +4,7 @@ use crate::{
     base::{name::SocketName, text::Escaped},
     config::settings::Protocol,
     listen::{
-        accept::accept,
+        accept::{Places, accept},
         sockets::{ListenError, ListenSockets},
         stream::{Peer, Stream, StreamListener},
     },
@@ -14,11 +14,11 @@ use futures::future::BoxFuture;
 use std::{
     collections::{BTreeMap, BTreeSet},
     io,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, PoisonError, Weak},
     time::Duration,
 };
 use tokio::{sync::watch, time::timeout};
-use tokio_util::{sync::CancellationToken, task::TaskTracker};
+use tokio_util::sync::CancellationToken;
 use tracing::{error, info, warn};
 
 /// A connection that was accepted.
@@ -60,7 +60,8 @@ struct Reported {
 struct Open {
     protocol: Protocol,
     closing: CancellationToken,
-    connections: TaskTracker,
+    /// Those of each socket.
+    places: Vec<Places>,
 }
 
 impl Drop for Open {
@@ -116,11 +117,12 @@ impl Listeners {
         Ok(state.open()?)
     }
 
-    /// Follows the newest plan, until there is none any more.
-    pub async fn follow_all(self: Arc<Self>, mut plans: watch::Receiver<SocketPlan>) {
+    /// Follows the newest plan, as long as there are listeners. It does not keep them: their files go with them.
+    pub async fn follow_all(listeners: Weak<Self>, mut plans: watch::Receiver<SocketPlan>) {
         while plans.changed().await.is_ok() {
             let plan = plans.borrow_and_update().clone();
-            if let Err(error) = self.follow(&plan) {
+            let Some(listeners) = listeners.upgrade() else { return };
+            if let Err(error) = listeners.follow(&plan) {
                 error!(%error, "cannot use a socket");
             }
         }
@@ -130,11 +132,9 @@ impl Listeners {
     /// but no longer than `patience`. False if some have not.
     pub async fn drain(&self, protocol: Protocol, patience: Duration) -> bool {
         let closed = self.state().close(protocol);
-        let drained = futures::future::join_all(closed.iter().map(|open| {
-            open.closing.cancel();
-            open.connections.close();
-            open.connections.wait()
-        }));
+        closed.iter().for_each(|open| open.closing.cancel());
+        let places = closed.iter().flat_map(|open| &open.places);
+        let drained = futures::future::join_all(places.map(Places::drained));
         timeout(patience, drained).await.is_ok()
     }
 }
@@ -147,18 +147,14 @@ impl State {
             if self.open.contains_key(name) {
                 continue;
             }
-            let (closing, connections) = (CancellationToken::new(), TaskTracker::new());
+            let (closing, mut all_places) = (CancellationToken::new(), Vec::new());
             for socket in self.sockets.of(name) {
                 let Some(listener) = StreamListener::of(socket)? else { continue };
-                tokio::spawn(run(
-                    name.clone(),
-                    listener,
-                    closing.clone(),
-                    connections.clone(),
-                    server.clone(),
-                ));
+                let places = Places::new();
+                all_places.push(places.clone());
+                tokio::spawn(run(name.clone(), listener, closing.clone(), places, server.clone()));
             }
-            let open = Open { protocol: *protocol, closing, connections };
+            let open = Open { protocol: *protocol, closing, places: all_places };
             self.open.insert(name.clone(), open);
         }
         Ok(())
@@ -196,14 +192,14 @@ async fn run(
     name: SocketName,
     listener: StreamListener,
     closing: CancellationToken,
-    connections: TaskTracker,
+    places: Places,
     server: Server,
 ) {
     let serve = |stream, peer| {
         let (socket, closing) = (name.clone(), closing.child_token());
         server(Accepted { stream, peer, socket, closing })
     };
-    accept(name.as_str(), listener, &closing, &connections, serve).await;
+    accept(name.as_str(), listener, &closing, &places, serve).await;
 }
 
 #[cfg(test)]
@@ -244,7 +240,8 @@ mod tests {
         let address = path.to_str().unwrap().parse().unwrap();
         let listen = Listen { name: "web".parse().unwrap(), address };
         let sockets = ListenSockets::collect(PassedSockets::default(), &[listen]).unwrap();
-        let (without, with) = (plan(&sockets, ""), plan(&sockets, "[sockets.web]\nprotocol = \"http\"\n"));
+        let (without, with) =
+            (plan(&sockets, ""), plan(&sockets, "[sockets.web]\nprotocol = \"http\"\n"));
         assert_eq!(Vec::from_iter(&without.unused), ["web"]);
 
         let listeners = Listeners::new(sockets);

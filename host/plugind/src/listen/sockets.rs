@@ -189,12 +189,16 @@ impl ListenSockets {
             Address::Udp(address) => Socket::Udp(UdpSocket::bind(address).map_err(failed)?),
             Address::UnixStream(path) => {
                 let is_left = || UnixStream::connect(path);
-                prepare(path, is_left).map_err(failed)?.map_or(Ok(()), |what| Err(occupied(what)))?;
+                prepare(path, is_left)
+                    .map_err(failed)?
+                    .map_or(Ok(()), |what| Err(occupied(what)))?;
                 Socket::UnixStream(UnixListener::bind(path).map_err(failed)?)
             }
             Address::UnixDatagram(path) => {
                 let is_left = || UnixDatagram::unbound()?.connect(path);
-                prepare(path, is_left).map_err(failed)?.map_or(Ok(()), |what| Err(occupied(what)))?;
+                prepare(path, is_left)
+                    .map_err(failed)?
+                    .map_or(Ok(()), |what| Err(occupied(what)))?;
                 Socket::UnixDatagram(UnixDatagram::bind(path).map_err(failed)?)
             }
         };

@@ -45,7 +45,9 @@ impl fmt::Display for Peer {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Tcp(address) => write!(f, "{address}"),
-            Self::Unix { pid: Some(pid), uid, gid } => write!(f, "unix:pid={pid},uid={uid},gid={gid}"),
+            Self::Unix { pid: Some(pid), uid, gid } => {
+                write!(f, "unix:pid={pid},uid={uid},gid={gid}")
+            }
             Self::Unix { pid: None, uid, gid } => write!(f, "unix:uid={uid},gid={gid}"),
             Self::Unknown => f.write_str("unix"),
         }
@@ -215,7 +217,10 @@ impl AsyncWrite for SharedStream {
         context: &mut Context<'_>,
         slices: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        self.poll_written(context, |stream| each!(stream, stream => stream.try_write_vectored(slices)))
+        self.poll_written(
+            context,
+            |stream| each!(stream, stream => stream.try_write_vectored(slices)),
+        )
     }
 
     fn is_write_vectored(&self) -> bool {

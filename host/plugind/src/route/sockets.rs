@@ -51,7 +51,10 @@ pub struct SocketMistakes(pub Vec<SocketMistake>);
 impl Protocol {
     /// What is spoken on sockets of which nothing was said.
     fn by_name(name: &SocketName) -> Option<Self> {
-        Self::ALL.into_iter().find(|(known, _)| *known == name.as_str()).map(|(_, protocol)| protocol)
+        Self::ALL
+            .into_iter()
+            .find(|(known, _)| *known == name.as_str())
+            .map(|(_, protocol)| protocol)
     }
 
     fn fits(self, kind: SocketKind) -> bool {
@@ -121,8 +124,7 @@ impl SocketPlan {
                 continue;
             };
             let wrong = kinds.iter().filter(|kind| !protocol.fits(**kind));
-            mistakes
-                .extend(wrong.map(|kind| SocketMistake::new(name, *kind, protocol, settings)));
+            mistakes.extend(wrong.map(|kind| SocketMistake::new(name, *kind, protocol, settings)));
             plan.protocols.insert(name.clone(), protocol);
         }
         let named = settings.0.keys().filter(|name| !sockets.named.contains_key(*name));

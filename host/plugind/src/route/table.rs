@@ -268,7 +268,10 @@ mod tests {
         let route = |(host, prefix, plugin): &(Option<&str>, &str, &str)| {
             let host = host.map(str::to_owned);
             let route = HttpRoute { socket: None, host, prefix: (*prefix).to_owned() };
-            (Route::Http(route), RouteEntry { plugin: plugin.parse().unwrap(), pool: None, strip: 0 })
+            (
+                Route::Http(route),
+                RouteEntry { plugin: plugin.parse().unwrap(), pool: None, strip: 0 },
+            )
         };
         RouteTable::new(routes.iter().map(route).collect())
     }
@@ -286,6 +289,10 @@ mod tests {
 
     fn answers(table: &RouteTable, host: &str, path: &str) -> Option<String> {
         answers_on("http", table, host, path)
+    }
+
+    fn http() -> SocketName {
+        "http".parse().unwrap()
     }
 
     fn answers_on(socket: &str, table: &RouteTable, host: &str, path: &str) -> Option<String> {
@@ -397,10 +404,10 @@ mod tests {
             assert_eq!(answers(&table, "x", path), None, "{path}");
         }
         for path in ["/hello/..", "/hello/../x", "/./hello", "/hello/%2e%2E/x", "/hello/.%2e"] {
-            assert_eq!(table.route(None, path).err(), Some(DotSegments), "{path}");
+            assert_eq!(table.route(&http(), None, path).err(), Some(DotSegments), "{path}");
         }
         for path in ["/hello/..x", "/hello/.well-known", "/hello/..."] {
-            assert!(table.route(None, path).is_ok(), "{path}");
+            assert!(table.route(&http(), None, path).is_ok(), "{path}");
         }
     }
 
@@ -496,7 +503,7 @@ mod tests {
         #[test]
         fn no_request_at_all_is_too_much_for_it(host in ".{0,20}", path in ".{0,40}") {
             let table = table(&[(Some("h"), "/", "h"), (None, "/a", "a")]);
-            table.route(Some(&host), &path).ok();
+            table.route(&http(), Some(&host), &path).ok();
         }
     }
 }

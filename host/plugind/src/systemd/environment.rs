@@ -32,7 +32,10 @@ pub struct Systemd {
 impl Systemd {
     /// Takes what systemd handed over to this process. To be called once.
     #[must_use]
-    #[expect(clippy::disallowed_methods, reason = "the environment is read here, before there are threads")]
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "the environment is read here, before there are threads"
+    )]
     pub fn take() -> Self {
         let mut passed = PassedDescriptors::take();
         let files = passed.as_mut().map(PassedDescriptors::take_files).unwrap_or_default();

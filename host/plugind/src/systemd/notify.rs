@@ -150,7 +150,10 @@ pub(super) fn connect(path: &OsStr) -> io::Result<net::UnixDatagram> {
     let socket = net::UnixDatagram::unbound()?;
     match path.as_bytes() {
         [b'v', b's', b'o', b'c', b'k', b':', ..] => {
-            return Err(io::Error::new(io::ErrorKind::Unsupported, "vsock sockets are not supported"));
+            return Err(io::Error::new(
+                io::ErrorKind::Unsupported,
+                "vsock sockets are not supported",
+            ));
         }
         [b'@', name @ ..] => socket.connect_addr(&net::SocketAddr::from_abstract_name(name)?)?,
         _ => socket.connect(path)?,

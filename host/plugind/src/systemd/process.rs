@@ -13,7 +13,10 @@ const BACKTRACES: &str = "RUST_LIB_BACKTRACE";
 #[expect(clippy::disallowed_methods, reason = "this runs before there are threads")]
 pub fn reset_inherited() {
     let own_choice = env::var_os(BACKTRACES).is_some();
-    #[expect(unsafe_code, reason = "no safe interface to the signal mask, and none to the environment")]
+    #[expect(
+        unsafe_code,
+        reason = "no safe interface to the signal mask, and none to the environment"
+    )]
     // SAFETY: there is only this thread, so that nothing reads the environment or depends on the mask meanwhile. The
     // set is initialised by sigemptyset(3), and SIG_DFL is a disposition that is valid for SIGCHLD.
     unsafe {

@@ -202,7 +202,10 @@ impl AsFd for Socket {
 }
 
 /// Whether the descriptors in the environment are another process's, which has started this one.
-#[expect(clippy::disallowed_methods, reason = "the environment is read here, before there are threads")]
+#[expect(
+    clippy::disallowed_methods,
+    reason = "the environment is read here, before there are threads"
+)]
 fn is_for_another_process() -> bool {
     let process = env::var("LISTEN_PID").ok().and_then(|process| process.parse::<u32>().ok());
     process.is_some_and(|process| process != std::process::id())
