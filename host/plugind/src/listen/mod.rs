@@ -4,7 +4,7 @@ pub mod sockets;
 pub mod stream;
 pub mod accept;
 pub mod listeners;
+pub mod activity;
 pub mod request_body;
 pub mod http;
-pub mod activity;
 pub mod connection;
