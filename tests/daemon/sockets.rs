@@ -1,7 +1,7 @@
 //! Sockets of all kinds are kept, and served as their names and the settings say.
 
 use crate::control;
-use plugind_tests::{Daemon, Tree, end_of, program};
+use plugind_tests::{Daemon, Signal, Tree, end_of, program};
 use std::{
     fs,
     io::{Read, Write},
@@ -90,7 +90,7 @@ fn a_setting_that_does_not_fit_its_socket_fails_the_reload_and_changes_nothing()
     let daemon =
         Daemon::start_with(&tree, &["--listen", &web, "--listen", "clock=udp:127.0.0.1:0"]);
     settings(&tree, "[sockets.clock]\nprotocol = \"http\"\n");
-    daemon.reload();
+    daemon.signal(Signal::HUP);
     daemon.log.wait_for(&[
         "err     plugind: directories not read",
         "plugind.toml:2:12: sockets.clock.protocol must fit the socket",
