@@ -475,7 +475,7 @@ mod tests {
             dots in prop::sample::select(vec![".", "..", "%2e", "%2E%2e", ".%2E", "%2e."])
         ) {
             let path = format!("{}/{dots}{}", path_of(&before).trim_end_matches('/'), path_of(&after));
-            prop_assert!(table(&[(None, "/", "root")]).route(None, &path).is_err(), "{}", path);
+            prop_assert!(table(&[(None, "/", "root")]).route(&http(), None, &path).is_err(), "{}", path);
         }
 
         #[test]
