@@ -143,7 +143,7 @@ fn a_socket_never_takes_the_place_of_a_file_a_link_or_a_running_daemon() {
     let listen = format!("control={}", path.display());
     let refused = |what: &str| {
         let ended = end_of(&tree, &["--listen", &listen]);
-        assert_eq!(ended.status, 78, "{what}");
+        assert_eq!(ended.status, 1, "{what}");
         ended.log.wait_for(&["err     plugind: cannot go on", what, "choose another path"]);
     };
     fs::write(&path, "precious").unwrap();
