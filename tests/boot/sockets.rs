@@ -27,7 +27,7 @@ fn the_first_connection_starts_the_service_and_is_answered() {
 }
 
 #[test]
-fn several_sockets_of_one_name_are_all_served_and_one_that_nobody_knows_is_told_and_left() {
+fn several_sockets_of_one_name_are_served_and_one_of_no_use_is_reported_and_kept() {
     let machine = Machine::boot_with(&["hello"]);
     let extra = [
         ("a.socket", unit("ListenStream", "127.0.0.1:8081", "http")),
@@ -44,7 +44,8 @@ fn several_sockets_of_one_name_are_all_served_and_one_that_nobody_knows_is_told_
         assert_eq!(get(&machine, port, "/hello"), (200, HELLO.to_owned()), "{port}");
     }
     // It answers on its control socket, whatever came before it.
-    machine.succeed(&["pluginctl", "status"]);
+    let status = machine.succeed(&["pluginctl", "status"]);
+    assert!(status.contains("unused sockets: somebody-elses"), "{status}");
     let warnings = machine.journal(&["PRIORITY=4", "SYSLOG_IDENTIFIER=plugind"]);
     let told =
         |part: &str| warnings.iter().filter(|entry| format!("{entry:?}").contains(part)).count();
@@ -71,4 +72,16 @@ fn another_address_is_a_drop_in() {
     machine.put_drop_in("plugind-http.socket", "[Socket]\nListenStream=\nListenStream=8089\n");
     machine.start();
     assert_eq!(get(&machine, 8089, "/hello"), (200, HELLO.to_owned()));
+}
+
+#[test]
+fn a_reload_claims_a_socket_that_was_passed_at_the_start() {
+    let machine = Machine::boot_with(&["hello"]);
+    machine.put("etc/systemd/system/w.socket", unit("ListenStream", "127.0.0.1:8085", "web"));
+    machine.reload_units();
+    machine.succeed(&["systemctl", "start", "w.socket"]);
+    machine.start();
+    machine.put("etc/plugind/plugind.toml", "[sockets.web]\nprotocol = \"http\"\n");
+    machine.succeed(&["systemctl", "reload", "plugind.service"]);
+    assert_eq!(get(&machine, 8085, "/hello"), (200, HELLO.to_owned()));
 }

@@ -81,6 +81,13 @@ struct Keys {
 }
 
 impl Keys {
+    /// Tables with names that the operator chooses.
+    fn note_named(&mut self, arguments: &syn::punctuated::Punctuated<syn::Expr, syn::Token![,]>) {
+        let mut tables = Self { table: self.table.clone(), keys: BTreeSet::new() };
+        tables.note(arguments);
+        self.keys.extend(tables.keys.into_iter().map(|table| format!("{table}.NAME")));
+    }
+
     fn note(&mut self, arguments: &syn::punctuated::Punctuated<syn::Expr, syn::Token![,]>) {
         if let Some(syn::Expr::Lit(syn::ExprLit { lit: syn::Lit::Str(key), .. })) =
             arguments.first()
@@ -105,6 +112,7 @@ impl<'a> Visit<'a> for Keys {
         {
             self.table = match name.to_string().as_str() {
                 "Manifest" | "Settings" => String::new(),
+                "SocketSetting" => "sockets.NAME.".to_owned(),
                 name => format!("{}.", name.to_lowercase()),
             };
         }
@@ -113,7 +121,10 @@ impl<'a> Visit<'a> for Keys {
 
     fn visit_expr_method_call(&mut self, call: &'a syn::ExprMethodCall) {
         if is_path_to(&call.receiver, "table") {
-            self.note(&call.args);
+            match call.method == "named" {
+                true => self.note_named(&call.args),
+                false => self.note(&call.args),
+            }
         }
         visit::visit_expr_method_call(self, call);
     }

@@ -38,6 +38,8 @@ fn wrong_arguments_are_told_with_what_would_be_right() {
         (&["--listen", "http=8080"], "127.0.0.1:8080"),
         (&["--listen", "http=127.0.0.1:80800"], "127.0.0.1:8080"),
         (&["--listen", "=127.0.0.1:8080"], "--listen"),
+        (&["--listen", "clock=udp:8080"], "udp:ADDRESS:PORT"),
+        (&["--listen", "echo=unix:"], "unix:/PATH"),
         (&["--log", "loud"], "warning"),
         (&["--compile-timeout", "soon"], "--compile-timeout"),
         (&["--compile-timeout", "0"], "it is at least 1s"),
@@ -52,13 +54,6 @@ fn wrong_arguments_are_told_with_what_would_be_right() {
     for arguments in [&[][..], &["cat", "No Name"], &["admire"]] {
         assert_eq!(run("pluginctl", arguments).status.code(), Some(64), "{arguments:?}");
     }
-}
-
-#[test]
-fn a_socket_for_which_there_is_no_use_is_a_mistake_in_the_configuration() {
-    let ended = end_of(&Tree::new(), &["--listen", "https=127.0.0.1:0"]);
-    assert_eq!(ended.status, 78);
-    ended.log.wait_for(&["err     plugind: cannot go on", "https", "\\\"http\\\""]);
 }
 
 #[test]

@@ -3,6 +3,8 @@
 
 mod service;
 mod serving;
+mod sockets;
+mod environment;
 mod isolation;
 mod workers;
 mod load;

@@ -1,6 +1,7 @@
 //! Who answers a request, and what client and plugin see of each other.
 
 use plugind_tests::{Connection, Daemon, Tree};
+use std::{io::Write, net::TcpStream};
 
 /// A manifest that says who it is, for the guest `config`.
 fn who(name: &str, serve: &str) -> String {
@@ -407,4 +408,54 @@ fn a_body_that_nobody_reads_costs_the_client_neither_its_answer_nor_its_connecti
             && client.try_write(b"\r\n")
         {}
     }
+}
+
+#[test]
+fn a_client_that_sends_no_more_gets_its_response() {
+    let daemon = Daemon::start(&Tree::new().with("sleeps").with("streams"));
+    let mut client = daemon.connect();
+    client.request("GET", "/sleeps/sleep/300", &[]);
+    client.finish_writing();
+    assert_eq!(client.response().told(), (200, "slept"));
+    assert_eq!(client.wait_until_closed(), b"");
+
+    let mut client = daemon.connect();
+    client.request("POST", "/streams/up", &["Content-Length: 5"]);
+    client.write("12345");
+    client.finish_writing();
+    assert_eq!(client.response().told(), (200, "5"));
+}
+
+#[test]
+fn a_client_that_disappears_from_a_response_that_pauses_is_noticed() {
+    let daemon = Daemon::start_with(&Tree::new().with("streams"), &["--log", "debug"]);
+    // One byte behind the request lies unread, and hides that the client closes.
+    let request = "GET /streams/stalls HTTP/1.1\r\nHost: localhost\r\n\r\nX";
+    let mut closed = daemon.connect();
+    closed.write(request);
+    assert_eq!(closed.head().status, 200);
+    assert_eq!(closed.chunks_of(5), b"begun");
+    drop(closed);
+    daemon.log.wait_for(&["debug", "connection timed out"]);
+
+    // A response that was not read makes the kernel reset the connection.
+    let mut reset = TcpStream::connect(daemon.address()).unwrap();
+    reset.write_all(request.as_bytes()).unwrap();
+    assert_eq!(reset.peek(&mut [0]).unwrap(), 1);
+    drop(reset);
+    daemon.log.wait_for(&["debug", "client disconnected"]);
+    assert_eq!(daemon.get("/streams").told(), (200, "fine"));
+}
+
+#[test]
+fn a_connection_may_be_idle_for_as_long_as_a_setting_says() {
+    let tree = Tree::new().with("greeter_02");
+    let settings = "[http]\nkeep-alive-sec = \"1s\"\n";
+    std::fs::write(tree.root().join("etc/plugind/plugind.toml"), settings).unwrap();
+    let daemon = Daemon::start_with(&tree, &["--log", "debug"]);
+    let mut client = daemon.connect();
+    assert_eq!(client.get("/greeter-02").status(), 200);
+    assert_eq!(client.get("/greeter-02").status(), 200);
+    assert_eq!(client.wait_until_closed(), b"");
+    daemon.log.wait_for(&["debug", "connection timed out"]);
 }

@@ -97,3 +97,23 @@ fn a_plugin_that_spins_does_not_keep_the_daemon() {
     // It was ended by the time that its manifest gives it to stop, not by its watchdog.
     assert_eq!(daemon.log.count(&["worker ended", "result=timeout"]), 1);
 }
+
+#[test]
+fn a_part_of_a_request_does_not_hold_up_a_stop() {
+    let mut daemon = Daemon::start(&Tree::new().with("streams"));
+    let parts = ["G", "GET /streams HT", "GET /streams HTTP/1.1\r\nHost: local"];
+    let mut clients = parts.map(|part| {
+        let mut fresh = daemon.connect();
+        fresh.write(part);
+        let mut used = daemon.connect();
+        assert_eq!(used.get("/streams").status(), 200);
+        used.write(part);
+        [fresh, used]
+    });
+    daemon.signal(Signal::TERM);
+    for client in clients.iter_mut().flatten() {
+        assert_eq!(client.wait_until_closed(), b"");
+    }
+    assert_eq!(daemon.wait(), 0);
+    assert_eq!(daemon.log.count(&["warning"]), 0, "nothing was cut off");
+}

@@ -6,7 +6,7 @@ use plugind::{
         inspection::{Inspection, WasiVersion},
         manifest::Mode,
     },
-    route::owners::RouteRequest,
+    route::owners::{Route, RouteRequest},
 };
 use serde_json::{Value, json};
 
@@ -39,10 +39,13 @@ pub(crate) fn mode_of(checked: &Checked) -> Option<&'static str> {
 
 /// One route for a program.
 pub(crate) fn route((route, strip): &RouteRequest) -> Value {
-    json!({
-        "socket": "http",
-        "host": route.host,
-        "route": route.prefix,
-        "strip-prefix": *strip > 0,
-    })
+    match route {
+        Route::Http(route) => json!({
+            "socket": route.socket.as_ref().map(ToString::to_string),
+            "host": route.host,
+            "route": route.prefix,
+            "strip-prefix": *strip > 0,
+        }),
+        Route::Socket(socket) => json!({ "socket": socket.as_str() }),
+    }
 }

@@ -8,7 +8,7 @@ use plugind::{
     base::{error_chain::ErrorChain, name::PluginName},
     check::check,
     config::settings,
-    route::owners::RouteRequest,
+    route::owners::{Route, RouteRequest},
 };
 use serde_json::Value;
 
@@ -63,9 +63,16 @@ impl RoutesArgs {
             false => columns(
                 &["SOCKET", "HOST", "ROUTE", "STRIPPED", "PLUGIN"],
                 routes.iter().map(|((route, strip), name)| {
-                    let host = route.host.as_deref().unwrap_or("*");
                     let stripped = if *strip > 0 { "yes" } else { "no" };
-                    ["http", host, &route.prefix, stripped, name.as_str()].map(str::to_owned).into()
+                    let (socket, host, prefix) = match route {
+                        Route::Http(route) => {
+                            let socket =
+                                route.socket.as_ref().map_or("*", |socket| socket.as_str());
+                            (socket, route.host.as_deref().unwrap_or("*"), route.prefix.as_str())
+                        }
+                        Route::Socket(socket) => (socket.as_str(), "-", "-"),
+                    };
+                    [socket, host, prefix, stripped, name.as_str()].map(str::to_owned).into()
                 }),
             ),
         };

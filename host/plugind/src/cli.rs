@@ -7,7 +7,7 @@ use crate::{
         quantity::{Bytes, Span},
     },
     config::settings::{COMPILE_MEMORY_MIN, COMPILE_TIMEOUT_MIN},
-    listen::sockets::{Address, Listen},
+    listen::sockets::{AddressError, Listen},
     plugin::compiler::CompilerLocation,
 };
 use clap::{
@@ -18,7 +18,8 @@ use std::{fmt::Display, path::PathBuf, str::FromStr};
 
 /// The usage line. The generated one would not show all forms of the values.
 const USAGE: &str = "\
-plugind [--listen NAME=ADDRESS:PORT|control=/PATH]... [--plugins DIR] [--root DIR]
+plugind [--listen NAME=[udp:]ADDRESS:PORT|NAME=[unix:|unixgram:]/PATH]...
+               [--plugins DIR] [--root DIR]
                [--compiler PATH|unix:PATH] [--compile-timeout TIME]
                [--compile-memory-max SIZE] [--log PRIORITY]
                [--check [COMPONENT]]";
@@ -27,7 +28,7 @@ plugind [--listen NAME=ADDRESS:PORT|control=/PATH]... [--plugins DIR] [--root DI
 #[derive(Parser)]
 #[command(version, about, long_about = None, override_usage = USAGE)]
 pub struct Arguments {
-    /// Open a socket: http=ADDRESS:PORT or control=/PATH; may be given more than once
+    /// Open a socket: http=ADDRESS:PORT, http=/PATH, control=/PATH, or with another name for a plugin; may be given more than once
     #[arg(long, value_name = "NAME=ADDRESS:PORT", value_parser = parse_listen)]
     pub listen: Vec<Listen>,
     /// Serve the plugins in this directory only (default: the directories in plugind(8))
@@ -77,14 +78,6 @@ fn parse_listen(text: &str) -> Result<Listen, String> {
     let (name, address) =
         text.split_once('=').ok_or("write a name, = and an address, as in http=127.0.0.1:8080")?;
     let name: SocketName = name.parse().map_err(|error| format!("{name:?}: {error}"))?;
-    let address = match address.starts_with(['/', '.']) {
-        true => Address::Unix(PathBuf::from(address)),
-        false => Address::Tcp(address.parse().map_err(|_| {
-            format!(
-                "{address:?} is no address with a port, as in 127.0.0.1:8080 or [::1]:8080, and no path, as in \
-                 /run/plugind/control"
-            )
-        })?),
-    };
+    let address = address.parse().map_err(|error: AddressError| error.to_string())?;
     Ok(Listen { name, address })
 }

@@ -4,16 +4,21 @@ use crate::{
     base::error_chain::ErrorChain,
     config::{
         SearchPath,
-        settings::{self, SettingsError},
+        settings::{self, Protocol, SettingsError},
     },
-    control::{Control, ControlContext},
+    control::{self, ControlContext},
     journal::{Journal, messages},
     listen::{
-        listener::Listener,
+        connection,
+        http::HttpEndpoint,
+        listeners::{Accepted, Listeners, Server},
         sockets::{Listen, ListenError, ListenSockets},
     },
     plugin::compiler::Compiler,
-    route::table,
+    route::{
+        sockets::{SocketMistakes, SocketPlan},
+        table::{self, TableReader},
+    },
     runtime::{cache::Cache, engine},
     supervisor::{
         self,
@@ -30,8 +35,9 @@ use crate::{
     },
     world::granted::GrantDirectories,
 };
+use futures::FutureExt as _;
 use rustix::io::Errno;
-use std::{io, path::PathBuf, time::Duration};
+use std::{io, path::PathBuf, sync::Arc, time::Duration};
 use tokio::{
     signal::unix::{Signal, SignalKind, signal},
     sync::watch,
@@ -73,9 +79,6 @@ pub enum DaemonError {
     /// A signal could not be caught.
     #[error("cannot catch signals")]
     Signals(#[source] io::Error),
-    /// systemd wants to hear how the service is, and cannot be reached.
-    #[error("cannot reach systemd at $NOTIFY_SOCKET")]
-    Notify(#[source] io::Error),
     /// The settings of `plugind.toml` are wrong.
     #[error(transparent)]
     Settings(#[from] SettingsError),
@@ -154,6 +157,15 @@ impl DaemonError {
     }
 }
 
+/// What serves the connections of sockets that speak HTTP.
+fn http_server(reader: TableReader, keep_alive: Duration) -> Server {
+    let limits = connection::limits(keep_alive);
+    Arc::new(move |Accepted { stream, peer, socket, closing }| {
+        let endpoint = Arc::new(HttpEndpoint { socket, reader: reader.clone() });
+        connection::serve(stream, peer, endpoint, limits, closing).boxed()
+    })
+}
+
 /// What ended the wait.
 enum DaemonEvent {
     Terminate,
@@ -200,11 +212,11 @@ pub async fn run(
     let signals = Signals::catch().map_err(DaemonError::Signals)?;
     let (socket, directory) = (systemd.notify_socket.clone(), settings.places.state.clone());
     let store = Store::start(socket, directory, systemd.stored).map_err(DaemonError::Store)?;
-    let notifier = Notifier::connect(systemd.notify_socket).map_err(DaemonError::Notify)?;
-    let doors = systemd.sockets.map_err(ListenError::from);
-    let doors = doors.and_then(|sockets| ListenSockets::collect(sockets, &settings.listen));
-    let ended = match doors {
-        Ok(doors) => {
+    let notifier = Notifier::connect(systemd.notify_socket);
+    let sockets = systemd.sockets.map_err(ListenError::from);
+    let sockets = sockets.and_then(|passed| ListenSockets::collect(passed, &settings.listen));
+    let ended = match sockets {
+        Ok(sockets) => {
             let watchdog = systemd.watchdog.map(|time| Watchdog::new(notifier.clone(), time));
             let daemon = Daemon {
                 signals,
@@ -212,7 +224,7 @@ pub async fn run(
                 notifier: notifier.clone(),
                 phase: watch::Sender::new(DaemonPhase::Starting),
             };
-            daemon.run(settings, doors, watchdog, journal).await
+            daemon.run(settings, sockets, watchdog, journal).await
         }
         Err(error) => Err(error.into()),
     };
@@ -234,12 +246,24 @@ impl Daemon {
     async fn run(
         mut self,
         settings: DaemonConfig,
-        doors: ListenSockets,
+        sockets: ListenSockets,
         watchdog: Option<Watchdog>,
         journal: Journal,
     ) -> Result<(), DaemonError> {
         let own = settings.own?;
         let (start_deadline, kind) = (own.start_deadline, own.engine);
+        let kinds = sockets.kinds();
+        let plan = SocketPlan::new(&kinds, &own.sockets);
+        let plan = plan.map_err(|mistakes: SocketMistakes| ListenError::from(mistakes))?;
+        let listeners = Arc::new(Listeners::new(sockets));
+        listeners.follow(&plan)?;
+        if !plan.serves(Protocol::Http) {
+            warn!(
+                "no socket for HTTP was given, so no plugin can be reached; try --listen http=127.0.0.1:8080"
+            );
+        }
+        let (plan, plans) = watch::channel(plan);
+        tokio::spawn(Listeners::follow_all(Arc::downgrade(&listeners), plans));
         let compiler = settings.compiler;
         let (publisher, reader) = table::channel();
         let means = Deps {
@@ -251,15 +275,14 @@ impl Daemon {
             journal: journal.clone(),
             places: settings.places,
             store: self.store.clone(),
+            sockets: kinds,
+            plan,
         };
         let keeper = supervisor::start(means, publisher, watchdog)
             .map_err(|error| DaemonError::Linker(format!("{error:#}")))?;
-        let house =
+        let context =
             ControlContext { keeper: keeper.clone(), journal, phase: self.phase.subscribe() };
-        let mut control = Control::closed();
-        for socket in doors.control {
-            control.open(socket, house.clone()).map_err(ListenError::Use)?;
-        }
+        listeners.serve(Protocol::Control, control::server(context))?;
 
         match self.become_ready(&keeper, start_deadline).await {
             Ok(true) => (),
@@ -278,10 +301,7 @@ impl Daemon {
                 return unready.map(drop);
             }
         }
-        let mut listeners = Vec::new();
-        for socket in doors.http {
-            listeners.push(Listener::open(socket, reader.clone()).map_err(ListenError::Use)?);
-        }
+        listeners.serve(Protocol::Http, http_server(reader, own.http.keep_alive))?;
         self.phase.send_replace(DaemonPhase::Running);
         self.notifier.tell(Notice::Ready { status: &self.line(&keeper) }).await;
         info!(message_id = messages::READY, plugins = keeper.summary().borrow().ready, "ready");
@@ -292,8 +312,9 @@ impl Daemon {
         info!("stopping");
         let close = async {
             // The way in closes first, then what lies behind it.
-            let draining = listeners.into_iter().map(|listener| listener.drain(DRAIN_DEADLINE));
-            futures::future::join_all(draining).await;
+            if !listeners.drain(Protocol::Http, DRAIN_DEADLINE).await {
+                warn!("connections cut off that did not end in time");
+            }
             keeper.stop().await;
             self.store.settled().await;
         };

@@ -12,6 +12,7 @@ use plugind::{
     systemd::{
         directories::{self, Environment},
         environment::Systemd,
+        process,
     },
     world::granted::GrantDirectories,
 };
@@ -28,6 +29,7 @@ const EX_USAGE: u8 = 64;
 const EX_CONFIG: u8 = 78;
 
 fn main() -> ExitCode {
+    process::reset_inherited();
     let environment = Environment::read();
     let arguments = match Arguments::try_parse() {
         Ok(arguments) => arguments,

@@ -1,6 +1,7 @@
 //! Streams bodies of any size in little memory, by WASI 0.3: `/down/BYTES`, `/up`, `/echo`, and `/trailers` both ways.
+//! `/stalls` sends a piece and nothing more.
 
-use plugind_test_guests::{Answered, CHUNK, answer, fine, number, path, words};
+use plugind_test_guests::{Answered, CHUNK, answer, fine, number, path, pause, words};
 use wasip3::exports::http::handler::Guest;
 use wasip3::http::types::{ErrorCode, Fields, Request, Response, Trailers};
 use wasip3::wit_bindgen::{FutureReader, StreamReader, StreamResult, StreamWriter};
@@ -18,6 +19,7 @@ impl Guest for Streams {
                 answer(count(body).await.to_string())
             }
             ["echo"] => echo(request),
+            ["stalls"] => stalls(),
             ["trailers"] => trailers(request).await,
             ref words => answer(fine(words).await),
         })
@@ -76,6 +78,16 @@ fn down(bytes: u64) -> Response {
             }
             left -= length as u64;
         }
+    });
+    response
+}
+
+fn stalls() -> Response {
+    let (mut body, response) = give();
+    spawn_local(async move {
+        let _unread = body.write_all(b"begun".to_vec()).await;
+        pause(3_600_000).await;
+        drop(body);
     });
     response
 }

@@ -73,7 +73,7 @@ pub struct Plugin {
     pub workers: u64,
     /// How many of its instances failed since it became ready.
     pub failures: u64,
-    /// Where it is found: `HOST/PREFIX` or `/PREFIX`.
+    /// Where it is found: `HOST/PREFIX` or `/PREFIX`, after `SOCKET:` if it is found on sockets of that name only.
     pub routes: Vec<String>,
     /// Why the newest version does not serve.
     pub failure: Option<PluginFailure>,

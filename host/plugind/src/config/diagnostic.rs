@@ -89,6 +89,8 @@ impl Marks {
     }
 }
 
+impl Eq for Origin {}
+
 impl PartialEq for Origin {
     fn eq(&self, _: &Self) -> bool {
         true

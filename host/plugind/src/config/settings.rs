@@ -4,13 +4,14 @@ use crate::{
     base::{
         error_chain::ErrorChain,
         file::{self, FileError},
+        name::SocketName,
         priority::Priority,
         quantity::{Bytes, Span},
     },
-    config::{Diagnostic, Document, ListError, SearchPath, Table},
+    config::{Diagnostic, Document, ListError, Origin, SearchPath, Table},
 };
 use plugind_artifact::kind::EngineKind;
-use std::time::Duration;
+use std::{collections::BTreeMap, fmt, time::Duration};
 
 /// The largest file that is read.
 const FILE_MAX: u64 = 1 << 20;
@@ -20,6 +21,9 @@ pub const COMPILE_TIMEOUT_MIN: Span = Span(Duration::from_secs(1));
 
 /// So many new versions are in work at a time, unless somebody says otherwise.
 const RELOAD_CONCURRENCY: usize = 4;
+
+/// In a shorter time no client sends its next request.
+const KEEP_ALIVE_MIN: Span = Span(Duration::from_secs(1));
 
 /// In less address space the compiler cannot even start.
 pub const COMPILE_MEMORY_MIN: Bytes = Bytes(64 << 20);
@@ -37,6 +41,53 @@ pub struct Settings {
     pub engine: EngineKind,
     /// `[compile]`
     pub compile: Compile,
+    /// `[http]`
+    pub http: Http,
+    /// `[sockets.NAME]`
+    pub sockets: SocketSettings,
+}
+
+/// `[http]`: what counts for every connection on which HTTP is spoken.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Http {
+    /// How long a connection may be idle between two requests.
+    pub keep_alive: Duration,
+}
+
+/// `[sockets.NAME]`, by the name.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct SocketSettings(pub BTreeMap<SocketName, SocketSetting>);
+
+/// `[sockets.NAME]`: what counts for the sockets of one name.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SocketSetting {
+    /// What is spoken on it; none: what its name says.
+    pub protocol: Option<Protocol>,
+    /// Where that was written.
+    pub origin: Origin,
+}
+
+/// What is spoken on a socket.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Protocol {
+    /// HTTP, for plugins.
+    Http,
+    /// Varlink, for the control of the daemon.
+    Control,
+}
+
+impl Protocol {
+    /// All of them, by their names.
+    pub const ALL: [(&str, Self); 2] = [("http", Self::Http), ("control", Self::Control)];
+}
+
+impl fmt::Display for Protocol {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Http => "http",
+            Self::Control => "control",
+        })
+    }
 }
 
 /// `[compile]`: what compiling one component may take.
@@ -115,6 +166,28 @@ impl Settings {
             log_level: table.choice("log-level", &Priority::ALL).unwrap_or(Priority::Info),
             engine: table.choice("engine", &EngineKind::ALL).unwrap_or_default(),
             compile: table.table("compile", Compile::read),
+            http: table.table("http", Http::read),
+            sockets: SocketSettings(table.named("sockets", SocketSetting::read)),
+        }
+    }
+}
+
+impl Http {
+    fn read(table: &Table<'_>) -> Self {
+        let keep_alive = table.parsed::<Span>("keep-alive-sec");
+        if keep_alive.is_some_and(|time| time < KEEP_ALIVE_MIN) {
+            let message = format!("http.keep-alive-sec must be at least \"{KEEP_ALIVE_MIN}\"");
+            table.complain_about("keep-alive-sec", message);
+        }
+        Self { keep_alive: keep_alive.map_or(Duration::from_secs(75), |time| time.0) }
+    }
+}
+
+impl SocketSetting {
+    fn read(table: &Table<'_>) -> Self {
+        Self {
+            protocol: table.choice("protocol", &Protocol::ALL),
+            origin: table.origin("protocol"),
         }
     }
 }
@@ -176,6 +249,22 @@ mod tests {
             told[0].starts_with("plugind.toml:1:1: unknown key \"start-deadline\"; did you mean")
         );
         assert!(told[1].starts_with("d/a.toml:2:14: compile.memory-max: \"much\" is no size"));
+    }
+
+    #[test]
+    fn a_protocol_must_be_known_and_a_keep_alive_long_enough() {
+        let parse = |text| Settings::parse(&Document::new(Path::new("plugind.toml"), text));
+        let settings = parse("[http]\nkeep-alive-sec = \"5min\"\n").unwrap();
+        assert_eq!(settings.http.keep_alive, Duration::from_secs(300));
+        let mistakes = parse("[http]\nkeep-alive-sec = \"0\"\n[sockets.web]\nprotocol = \"ftp\"\n")
+            .unwrap_err();
+        let mistakes: Vec<_> = mistakes.iter().map(ToString::to_string).collect();
+        assert_eq!(mistakes.len(), 2, "{mistakes:?}");
+        assert_eq!(mistakes[0], "plugind.toml:2:18: http.keep-alive-sec must be at least \"1s\"");
+        assert!(
+            mistakes[1].starts_with("plugind.toml:4:12: sockets.web.protocol "),
+            "{mistakes:?}"
+        );
     }
 
     #[test]

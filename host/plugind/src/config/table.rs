@@ -108,6 +108,34 @@ impl<'a> Table<'a> {
         read
     }
 
+    /// Reads each of the tables `[key.NAME]` with `read`.
+    pub fn named<N: FromStr<Err: Display> + Ord, T>(
+        &self,
+        key: &'static str,
+        read: impl Fn(&Table<'_>) -> T,
+    ) -> BTreeMap<N, T> {
+        let mut all = BTreeMap::new();
+        for (name, (at, node)) in self.entries_of(key).into_iter().flatten() {
+            let path = format!("{}{key}.{name}", self.prefix);
+            let (name, entries) = match (name.parse(), &node.kind) {
+                (Ok(name), ValueKind::Table(entries)) => (name, entries),
+                (Ok(_), ValueKind::Value(_)) => {
+                    let message = format!("{path} must be a table [{path}], not {}", node.shown());
+                    self.document.complain(&node.at, message);
+                    continue;
+                }
+                (Err(error), _) => {
+                    self.document.complain(at, format!("{path}: {error}"));
+                    continue;
+                }
+            };
+            let table = Table::new(self.document, entries, format!("{path}."));
+            all.insert(name, read(&table));
+            table.complain_about_the_rest();
+        }
+        all
+    }
+
     /// Reads each of the tables `[[key]]` with `read`.
     pub fn tables<T>(&self, key: &'static str, mut read: impl FnMut(&Table<'_>) -> T) -> Vec<T> {
         let Some(node) = self.node(key) else { return Vec::new() };
@@ -312,6 +340,31 @@ mod tests {
                 "f.toml:9:5: config.x is a text in quotes, not 1",
                 "f.toml:11:15: grants.read has texts in quotes, not 1",
                 "f.toml:11:18: grants.read: \"b\" is no absolute path",
+            ]
+        );
+    }
+
+    #[test]
+    fn tables_with_names_of_their_own_are_read_each_for_itself() {
+        let read = |text: &str| {
+            let document = Document::new(Path::new("f.toml"), text);
+            document.read(|top| {
+                top.named::<crate::base::name::SocketName, _>("sockets", |socket| {
+                    socket.text("protocol")
+                })
+            })
+        };
+        let sockets = read("[sockets.web]\nprotocol = \"http\"\n[sockets.admin]\n").unwrap();
+        assert_eq!(sockets[&"web".parse().unwrap()].as_deref(), Some("http"));
+        assert_eq!(sockets[&"admin".parse().unwrap()], None);
+        let text = "[sockets]\nWeb = {}\nadmin = 1\n[sockets.web]\nprotocl = \"http\"\n";
+        let mistakes: Vec<_> = read(text).unwrap_err().iter().map(ToString::to_string).collect();
+        assert_eq!(
+            mistakes,
+            [
+                "f.toml:2:1: sockets.Web: a name consists of a-z, 0-9 and -, 'W' is none of these",
+                "f.toml:3:9: sockets.admin must be a table [sockets.admin], not 1",
+                "f.toml:5:1: unknown key \"sockets.web.protocl\"; did you mean \"protocol\"?",
             ]
         );
     }

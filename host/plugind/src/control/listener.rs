@@ -1,86 +1,59 @@
-//! Accepts clients of the control socket, and serves each by itself: none waits for another.
+//! Serves each client of the control socket by itself: none waits for another.
 
 use crate::control::{
     service::{ControlContext, Method},
     wire::{CallReader, ReplyWriter, Wire},
 };
-use std::{
-    future::pending, io, os::unix::net::UnixListener as Bound, pin::pin, sync::Arc, time::Duration,
+use crate::listen::{
+    listeners::{Accepted, Server},
+    stream::{Peer, Stream},
 };
-use tokio::{
-    net::{UnixListener, UnixStream},
-    sync::Semaphore,
-    task::JoinSet,
-    time::timeout,
-};
-use tracing::{debug, warn};
+use futures::FutureExt as _;
+use std::{future::pending, pin::pin, sync::Arc, time::Duration};
+use tokio::{net::UnixStream, sync::Semaphore, time::timeout};
+use tracing::debug;
 use zlink::{Call, Connection, connection::ReadConnection};
 
 /// The most clients at a time of those who may change things, and of those who may look.
 const CLIENTS: usize = 64;
 /// How long a client may be connected without a call.
 const IDLE: Duration = Duration::from_secs(60);
-/// How long accepting pauses after an error, for what it lacks to be given back.
-const PAUSE: Duration = Duration::from_millis(100);
 
-/// The open control socket. It is closed, with all of its connections, when this is dropped.
-pub struct Control(JoinSet<()>);
-
-impl Control {
-    /// Nobody listens yet.
-    #[must_use]
-    pub fn closed() -> Self {
-        Self(JoinSet::new())
-    }
-
-    /// Begins to answer on a socket that is bound and listening.
-    ///
-    /// # Errors
-    /// When the socket cannot be used for that.
-    pub fn open(&mut self, socket: Bound, house: ControlContext) -> io::Result<()> {
-        socket.set_nonblocking(true)?;
-        let socket = UnixListener::from_std(socket)?;
-        self.0.spawn(accept(socket, house));
-        Ok(())
-    }
-}
-
-async fn accept(socket: UnixListener, house: ControlContext) {
-    let mut clients = JoinSet::new();
-    // Whoever may only look cannot take the place of one who has something to do.
+/// What serves the connections of the control socket.
+#[must_use]
+pub fn server(context: ControlContext) -> Server {
+    // Those who may only look cannot take the place of one who has something to do.
     let [changers, lookers] = [(); 2].map(|()| Arc::new(Semaphore::new(CLIENTS)));
-    loop {
-        let stream = match socket.accept().await {
-            Ok((stream, _)) => stream,
-            Err(error) => {
-                warn!(%error, "client of the control socket not accepted");
-                tokio::time::sleep(PAUSE).await;
-                continue;
-            }
-        };
-        // Those who are done.
-        while clients.try_join_next().is_some() {}
-        let may_change = may_change(&stream);
+    Arc::new(move |Accepted { stream, peer, .. }| {
+        let Stream::Unix(stream) = stream else { return std::future::ready(()).boxed() };
+        let may_change = may_change(peer);
         let places = if may_change { &changers } else { &lookers };
         // One too many is let go at once, instead of being kept waiting.
-        let Ok(place) = places.clone().try_acquire_owned() else { continue };
-        let house = house.clone();
-        clients.spawn(async move {
-            if let Err(error) = serve(stream, may_change, &house).await {
-                debug!(%error, "client of the control socket gone");
+        let Ok(place) = places.clone().try_acquire_owned() else {
+            return std::future::ready(()).boxed();
+        };
+        let context = context.clone();
+        let served = async move {
+            if let Err(error) = serve(stream, may_change, &context).await {
+                debug!(%peer, %error, "client of the control socket gone");
             }
             drop(place);
-        });
-    }
+        };
+        served.boxed()
+    })
 }
 
 /// Whether this is root or the daemon's own user, who may change things; everybody else may look.
-fn may_change(stream: &UnixStream) -> bool {
+fn may_change(peer: Peer) -> bool {
     let own = rustix::process::geteuid().as_raw();
-    stream.peer_cred().is_ok_and(|peer| peer.uid() == 0 || peer.uid() == own)
+    matches!(peer, Peer::Unix { uid, .. } if uid == 0 || uid == own)
 }
 
-async fn serve(stream: UnixStream, may_change: bool, house: &ControlContext) -> zlink::Result<()> {
+async fn serve(
+    stream: UnixStream,
+    may_change: bool,
+    context: &ControlContext,
+) -> zlink::Result<()> {
     let (mut calls, replies) = Connection::new(Wire(stream)).split();
     let mut replies = replies.into_write_half();
     let mut next = None;
@@ -93,7 +66,7 @@ async fn serve(stream: UnixStream, may_change: bool, house: &ControlContext) -> 
                 Err(_) => return Ok(()),
             },
         };
-        next = answer(&call, may_change, house, &mut calls, &mut replies).await?;
+        next = answer(&call, may_change, context, &mut calls, &mut replies).await?;
     }
 }
 
@@ -105,11 +78,11 @@ async fn receive(calls: &mut ReadConnection<CallReader>) -> zlink::Result<Call<M
 async fn answer(
     call: &Call<Method>,
     may_change: bool,
-    house: &ControlContext,
+    context: &ControlContext,
     calls: &mut ReadConnection<CallReader>,
     replies: &mut ReplyWriter,
 ) -> zlink::Result<Option<Call<Method>>> {
-    let mut answered = pin!(house.answer(call, may_change, replies));
+    let mut answered = pin!(context.answer(call, may_change, replies));
     let mut next = None;
     loop {
         let waits = next.is_none();

@@ -5,5 +5,5 @@ mod interfaces;
 mod service;
 mod wire;
 
-pub use self::listener::Control;
+pub use self::listener::server;
 pub use self::service::ControlContext;

@@ -2,8 +2,16 @@
 
 pub mod sockets;
 #[cfg(feature = "runtime")]
+pub mod stream;
+#[cfg(feature = "runtime")]
+pub mod accept;
+#[cfg(feature = "runtime")]
+pub mod listeners;
+#[cfg(feature = "runtime")]
+pub mod activity;
+#[cfg(feature = "runtime")]
 pub mod request_body;
 #[cfg(feature = "runtime")]
 pub mod http;
 #[cfg(feature = "runtime")]
-pub mod listener;
+pub mod connection;

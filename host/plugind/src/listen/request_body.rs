@@ -3,6 +3,7 @@
 //! A connection whose client is still sending when it is closed is reset, and with it the response that may be on its
 //! way is lost. So what the plugin leaves is read and thrown away, up to a bound.
 
+use crate::listen::activity::ExchangeGuard;
 use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
 use http_body_util::BodyExt;
@@ -24,13 +25,15 @@ pub struct RequestBody {
     body: Option<Incoming>,
     /// The client waits to be asked for it, and will not be.
     waits: bool,
+    /// As long as more may come, the connection is not idle.
+    exchange: Option<ExchangeGuard>,
 }
 
 impl RequestBody {
     /// One whose client sends it unasked, or `waits` (RFC 9110, 10.1.1).
     #[must_use]
-    pub fn new(body: Incoming, waits: bool) -> Self {
-        Self { body: Some(body), waits }
+    pub fn new(body: Incoming, waits: bool, exchange: ExchangeGuard) -> Self {
+        Self { body: Some(body), waits, exchange: Some(exchange) }
     }
 }
 
@@ -61,11 +64,15 @@ impl Body for RequestBody {
 
 impl Drop for RequestBody {
     fn drop(&mut self) {
+        let exchange = self.exchange.take();
         let left = self.body.take().filter(|body| !self.waits && !body.is_end_stream());
         // Where there is no runtime any more there is no connection either.
         if let (Some(left), Ok(runtime)) = (left, tokio::runtime::Handle::try_current()) {
             // Whether it came to an end or not is for the connection to see.
-            runtime.spawn(async { drop(timeout(PATIENCE, throw_away(left)).await) });
+            runtime.spawn(async {
+                drop(timeout(PATIENCE, throw_away(left)).await);
+                drop(exchange);
+            });
         }
     }
 }

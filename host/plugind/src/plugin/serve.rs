@@ -1,7 +1,7 @@
 //! `[[serve]]` of a manifest: where a plugin is found by its clients.
 
 use crate::{
-    base::name::PluginName,
+    base::name::{PluginName, SocketName},
     config::{Origin, Table},
 };
 use std::{collections::BTreeSet, net::Ipv6Addr};
@@ -13,6 +13,10 @@ pub struct Serve {
     pub route: Option<String>,
     /// Where that was written.
     pub origin: Origin,
+    /// The sockets on which it counts; none: all that speak HTTP.
+    pub socket: Option<SocketName>,
+    /// Where that was written.
+    pub socket_origin: Origin,
     /// The host in lower case and without a port; none: any.
     pub host: Option<String>,
     /// Whether the plugin sees the path without its route.
@@ -25,18 +29,24 @@ pub fn own_route(name: &PluginName) -> String {
     format!("/{name}")
 }
 
-/// Host and route of what was read so far.
-pub(super) type RoutesRead = BTreeSet<(Option<String>, Option<String>)>;
+/// Socket, host and route of what was read so far.
+pub(super) type RoutesRead = BTreeSet<(Option<SocketName>, Option<String>, Option<String>)>;
 
 impl Serve {
     /// `own` is the route that counts where none is written, if that is known.
     pub(super) fn read(table: &Table<'_>, own: Option<&str>, places: &mut RoutesRead) -> Self {
-        // There is one socket so far, so that there is nothing to remember.
-        if let Some(socket) = table.text("socket").filter(|socket| socket != "http") {
-            let message = format!("serve.socket: there is no socket {socket:?}; there is \"http\"");
+        let socket = table.parsed::<SocketName>("socket");
+        let route = table.text("route");
+        // The plugin's own route counts on a socket whose name says that it is for HTTP.
+        if let Some(socket) = socket.as_ref().filter(|socket| socket.as_str() != "http")
+            && route.is_none()
+        {
+            let message = format!(
+                "serve.socket: \"{socket}\" without serve.route is the whole socket, and no component can serve a \
+                 whole socket yet; write serve.route to serve HTTP on this socket"
+            );
             table.complain_about("socket", message);
         }
-        let route = table.text("route");
         if let Some(Err(wrong)) = route.as_deref().map(check_route) {
             table.complain_about("route", format!("serve.route {wrong}"));
         }
@@ -49,7 +59,7 @@ impl Serve {
         }
         let host = host.flatten();
         let counts = route.as_deref().or(own).map(str::to_owned);
-        if !places.insert((host.clone(), counts.clone())) {
+        if !places.insert((socket.clone(), host.clone(), counts.clone())) {
             let twice = match (&route, counts) {
                 (None, Some(own)) => format!("serve.route is {own:?} by default, which"),
                 (None, None) => "serve.route is left out, and the same one".to_owned(),
@@ -59,7 +69,8 @@ impl Serve {
             table.complain_about("route", message);
         }
         let strip_prefix = table.boolean("strip-prefix").unwrap_or(false);
-        Self { route, origin: table.origin("route"), host, strip_prefix }
+        let (origin, socket_origin) = (table.origin("route"), table.origin("socket"));
+        Self { route, origin, socket, socket_origin, host, strip_prefix }
     }
 }
 

@@ -1,7 +1,7 @@
 //! Which routes plugins ask for, and who gets one that two ask for.
 
 use crate::{
-    base::name::PluginName,
+    base::name::{PluginName, SocketName},
     config::{Diagnostic, Position},
     plugin::{
         directories::{JudgedPlugin, name_of},
@@ -15,7 +15,18 @@ use std::{collections::BTreeMap, fmt};
 
 /// A place that one plugin serves.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Route {
+pub enum Route {
+    /// Requests over HTTP.
+    Http(HttpRoute),
+    /// All that comes on the sockets of this name, as streams or datagrams.
+    Socket(SocketName),
+}
+
+/// A place that one plugin serves over HTTP.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct HttpRoute {
+    /// The sockets on which it counts; none: all that speak HTTP.
+    pub socket: Option<SocketName>,
     /// The host in lower case and without a port; none: any.
     pub host: Option<String>,
     /// A path prefix that ends where a segment ends.
@@ -24,7 +35,15 @@ pub struct Route {
 
 impl fmt::Display for Route {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}{}", self.host.as_deref().unwrap_or_default(), self.prefix)
+        match self {
+            Self::Http(route) => {
+                if let Some(socket) = &route.socket {
+                    write!(f, "{socket}:")?;
+                }
+                write!(f, "{}{}", route.host.as_deref().unwrap_or_default(), route.prefix)
+            }
+            Self::Socket(socket) => write!(f, "{socket}:"),
+        }
     }
 }
 
@@ -44,12 +63,14 @@ pub fn wishes(
     }
     let own = || own_route(name);
     if manifest.serve.is_empty() {
-        return vec![(Route { host: None, prefix: own() }, 0)];
+        let route = HttpRoute { socket: None, host: None, prefix: own() };
+        return vec![(Route::Http(route), 0)];
     }
     let wish = |serve: &Serve| {
         let prefix = serve.route.clone().unwrap_or_else(own);
         let segments = prefix.split('/').filter(|segment| !segment.is_empty()).count();
-        let route = Route { host: serve.host.clone(), prefix };
+        let (socket, host) = (serve.socket.clone(), serve.host.clone());
+        let route = Route::Http(HttpRoute { socket, host, prefix });
         (route, if serve.strip_prefix { segments } else { 0 })
     };
     manifest.serve.iter().map(wish).collect()
@@ -157,7 +178,10 @@ mod tests {
 
     #[test]
     fn without_a_word_a_plugin_asks_for_its_own_name() {
-        let own = |strip| vec![(Route { host: None, prefix: "/hello".to_owned() }, strip)];
+        let own = |strip| {
+            let route = HttpRoute { socket: None, host: None, prefix: "/hello".to_owned() };
+            vec![(Route::Http(route), strip)]
+        };
         assert_eq!(wishes_of("hello", ""), own(0));
         assert_eq!(wishes_of("hello", "[[serve]]\nstrip-prefix = true\n"), own(1));
     }
@@ -175,6 +199,9 @@ mod tests {
         assert!(nth == 1 && told.contains("/x is already taken by the plugin a"), "{told}");
         assert_eq!(claim("c", "[[serve]]\nroute = \"/y\"\n"), Ok(()), "b got neither");
         assert_eq!(claim("d", "[[serve]]\nroute = \"/x\"\nhost = \"h\"\n"), Ok(()));
+        let on_a_socket = "[[serve]]\nroute = \"/x\"\nsocket = \"admin\"\n";
+        assert_eq!(claim("e", on_a_socket), Ok(()), "on a socket of its own");
+        assert!(claim("f", on_a_socket).is_err());
     }
 
     #[test]

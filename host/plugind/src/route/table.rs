@@ -1,7 +1,11 @@
 //! Which plugin serves which request: the one value that both flows share. The keeper publishes it, every request
 //! reads it, and neither waits for the other.
 
-use crate::{base::name::PluginName, pool::instances::Pool, route::owners::Route};
+use crate::{
+    base::name::{PluginName, SocketName},
+    pool::instances::Pool,
+    route::owners::Route,
+};
 use arc_swap::ArcSwap;
 use std::{
     borrow::Cow,
@@ -25,6 +29,15 @@ pub struct RouteEntry {
 pub struct RouteTable {
     /// How many segments the longest route has.
     deepest: usize,
+    any_socket: Paths,
+    sockets: HashMap<SocketName, Paths>,
+    /// Sockets that a plugin serves as a whole.
+    whole_sockets: HashMap<SocketName, Arc<RouteEntry>>,
+}
+
+/// The routes of some sockets.
+#[derive(Clone, Default)]
+struct Paths {
     any_host: HashMap<String, Arc<RouteEntry>>,
     hosts: HashMap<String, HashMap<String, Arc<RouteEntry>>>,
 }
@@ -40,18 +53,30 @@ impl RouteTable {
     pub fn new(entries: BTreeMap<Route, RouteEntry>) -> Self {
         let mut table = Self::default();
         for (route, entry) in entries {
+            let entry = Arc::new(entry);
+            let route = match route {
+                Route::Http(route) => route,
+                Route::Socket(socket) => {
+                    table.whole_sockets.insert(socket, entry);
+                    continue;
+                }
+            };
+            let paths = match route.socket {
+                None => &mut table.any_socket,
+                Some(socket) => table.sockets.entry(socket).or_default(),
+            };
             let paths = match route.host {
-                None => &mut table.any_host,
-                Some(host) => table.hosts.entry(host).or_default(),
+                None => &mut paths.any_host,
+                Some(host) => paths.hosts.entry(host).or_default(),
             };
             table.deepest = table.deepest.max(route.prefix.matches('/').count());
-            paths.insert(route.prefix, Arc::new(entry));
+            paths.insert(route.prefix, entry);
         }
         table
     }
 
-    /// Who serves `path` of `host`: of the routes of the host, or else of any host, the longest that leads to the
-    /// path by whole segments.
+    /// Who serves `path` of `host` on a socket: of the routes of the socket, or else of any socket, those of the host,
+    /// or else of any host, and of these the longest that leads to the path by whole segments.
     ///
     /// `path` is as the client wrote it; `host` as well, with its port if it has one.
     ///
@@ -60,20 +85,39 @@ impl RouteTable {
     /// they lead.
     pub fn route(
         &self,
+        socket: &SocketName,
         host: Option<&str>,
         path: &str,
     ) -> Result<Option<&Arc<RouteEntry>>, DotSegments> {
         let decoded = decode(path)?;
         // No route is longer, so that a path of thousands of segments costs no more than a short one.
         let decoded = first_segments(&decoded, self.deepest);
-        if !self.hosts.is_empty()
-            && let Some(host) = host
-            && let Some(paths) = self.hosts.get(plain_host(host).as_ref())
-            && let Some(found) = longest(paths, decoded)
+        if !self.sockets.is_empty()
+            && let Some(paths) = self.sockets.get(socket)
+            && let Some(found) = paths.find(host, decoded)
         {
             return Ok(Some(found));
         }
-        Ok(longest(&self.any_host, decoded))
+        Ok(self.any_socket.find(host, decoded))
+    }
+
+    /// Who serves all that comes on a socket.
+    #[must_use]
+    pub fn whole_socket(&self, socket: &SocketName) -> Option<&Arc<RouteEntry>> {
+        self.whole_sockets.get(socket)
+    }
+}
+
+impl Paths {
+    fn find(&self, host: Option<&str>, path: &str) -> Option<&Arc<RouteEntry>> {
+        if !self.hosts.is_empty()
+            && let Some(host) = host
+            && let Some(paths) = self.hosts.get(plain_host(host).as_ref())
+            && let Some(found) = longest(paths, path)
+        {
+            return Some(found);
+        }
+        longest(&self.any_host, path)
     }
 }
 
@@ -183,13 +227,18 @@ impl TableReader {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::route::owners::HttpRoute;
     use proptest::prelude::*;
     use std::collections::BTreeSet;
 
     fn table(routes: &[(Option<&str>, &str, &str)]) -> RouteTable {
         let route = |(host, prefix, plugin): &(Option<&str>, &str, &str)| {
-            let route = Route { host: host.map(str::to_owned), prefix: (*prefix).to_owned() };
-            (route, RouteEntry { plugin: plugin.parse().unwrap(), pool: None, strip: 0 })
+            let host = host.map(str::to_owned);
+            let route = HttpRoute { socket: None, host, prefix: (*prefix).to_owned() };
+            (
+                Route::Http(route),
+                RouteEntry { plugin: plugin.parse().unwrap(), pool: None, strip: 0 },
+            )
         };
         RouteTable::new(routes.iter().map(route).collect())
     }
@@ -206,7 +255,51 @@ mod tests {
     }
 
     fn answers(table: &RouteTable, host: &str, path: &str) -> Option<String> {
-        table.route(Some(host), path).unwrap().map(|entry| entry.plugin.to_string())
+        answers_on("http", table, host, path)
+    }
+
+    fn http() -> SocketName {
+        "http".parse().unwrap()
+    }
+
+    fn answers_on(socket: &str, table: &RouteTable, host: &str, path: &str) -> Option<String> {
+        let found = table.route(&socket.parse().unwrap(), Some(host), path).unwrap();
+        found.map(|entry| entry.plugin.to_string())
+    }
+
+    #[test]
+    fn a_route_of_a_socket_goes_before_one_of_any_socket_and_counts_there_alone() {
+        let route = |socket: Option<&str>, host: Option<&str>, prefix: &str, plugin: &str| {
+            let socket = socket.map(|socket| socket.parse().unwrap());
+            let (host, prefix) = (host.map(str::to_owned), prefix.to_owned());
+            let entry = RouteEntry { plugin: plugin.parse().unwrap(), pool: None, strip: 0 };
+            (Route::Http(HttpRoute { socket, host, prefix }), entry)
+        };
+        let table = RouteTable::new(BTreeMap::from([
+            route(None, None, "/a", "any"),
+            route(None, Some("h"), "/a/b", "host"),
+            route(Some("admin"), None, "/", "admin"),
+            route(Some("admin"), None, "/a", "admin-a"),
+        ]));
+        for (socket, path, plugin) in [
+            ("http", "/a", Some("any")),
+            ("http", "/a/b", Some("host")),
+            ("http", "/", None),
+            ("admin", "/a/b", Some("admin-a")),
+            ("admin", "/c", Some("admin")),
+        ] {
+            assert_eq!(answers_on(socket, &table, "h", path).as_deref(), plugin, "{socket} {path}");
+        }
+    }
+
+    #[test]
+    fn a_whole_socket_has_one_plugin_and_no_routes() {
+        let echo = "echo".parse::<SocketName>().unwrap();
+        let entry = RouteEntry { plugin: "echoes".parse().unwrap(), pool: None, strip: 0 };
+        let table = RouteTable::new(BTreeMap::from([(Route::Socket(echo.clone()), entry)]));
+        assert_eq!(table.whole_socket(&echo).unwrap().plugin.as_str(), "echoes");
+        assert!(table.whole_socket(&"http".parse().unwrap()).is_none());
+        assert_eq!(answers_on("echo", &table, "h", "/"), None);
     }
 
     #[test]
@@ -278,10 +371,10 @@ mod tests {
             assert_eq!(answers(&table, "x", path), None, "{path}");
         }
         for path in ["/hello/..", "/hello/../x", "/./hello", "/hello/%2e%2E/x", "/hello/.%2e"] {
-            assert_eq!(table.route(None, path).err(), Some(DotSegments), "{path}");
+            assert_eq!(table.route(&http(), None, path).err(), Some(DotSegments), "{path}");
         }
         for path in ["/hello/..x", "/hello/.well-known", "/hello/..."] {
-            assert!(table.route(None, path).is_ok(), "{path}");
+            assert!(table.route(&http(), None, path).is_ok(), "{path}");
         }
     }
 
@@ -349,7 +442,7 @@ mod tests {
             dots in prop::sample::select(vec![".", "..", "%2e", "%2E%2e", ".%2E", "%2e."])
         ) {
             let path = format!("{}/{dots}{}", path_of(&before).trim_end_matches('/'), path_of(&after));
-            prop_assert!(table(&[(None, "/", "root")]).route(None, &path).is_err(), "{}", path);
+            prop_assert!(table(&[(None, "/", "root")]).route(&http(), None, &path).is_err(), "{}", path);
         }
 
         #[test]
@@ -377,7 +470,7 @@ mod tests {
         #[test]
         fn no_request_at_all_is_too_much_for_it(host in ".{0,20}", path in ".{0,40}") {
             let table = table(&[(Some("h"), "/", "h"), (None, "/a", "a")]);
-            table.route(Some(&host), &path).ok();
+            table.route(&http(), Some(&host), &path).ok();
         }
     }
 }

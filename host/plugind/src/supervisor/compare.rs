@@ -2,8 +2,12 @@
 
 use crate::{
     base::name::PluginName,
-    plugin::{directories::name_of, verify::Verified},
-    route::owners::{RouteOwners, RouteRequest, conflict_message, requests_of},
+    config::{Diagnostic, Position},
+    plugin::{directories::name_of, serve::Serve, verify::Verified},
+    route::{
+        owners::{RouteConflict, RouteOwners, RouteRequest, conflict_message, requests_of},
+        sockets::SocketPlan,
+    },
     supervisor::{
         lifecycle::LifecycleState,
         plugin::{Content, ManagedPlugin, PluginProblem},
@@ -48,11 +52,12 @@ pub fn found(judged: &[JudgedPlugin]) -> FoundContents {
     judged.iter().map(|judged| (name_of(judged).clone(), content(judged))).collect()
 }
 
-/// Judges what was found, in the order of names.
+/// Judges what was found, in the order of names. Without a plan nothing is known of the sockets that there are.
 #[must_use]
 pub fn compare(
     found: Vec<JudgedPlugin>,
     plugins: &BTreeMap<PluginName, ManagedPlugin>,
+    plan: Option<&SocketPlan>,
     options: ReloadOptions,
 ) -> Vec<(PluginName, Change)> {
     let mut claims = claims_kept(&found, plugins);
@@ -61,6 +66,8 @@ pub fn compare(
         let name = name_of(&judged).clone();
         let wishes = requests_of(&judged);
         let claimed = claimed.remove(&name).unwrap_or(Ok(()));
+        let claimed = claimed.map_err(|taken| conflicts(&judged, &taken));
+        let claimed = claimed.and_then(|()| sockets_are_there(&judged, plan));
         let verdict = match (judged, claimed) {
             (Err(rejected), _) => Change::Bad(PluginProblem {
                 result: "configuration",
@@ -73,13 +80,13 @@ pub fn compare(
                 required: rejected.required,
                 wishes,
             }),
-            (Ok(verified), Err(taken)) => Change::Bad(PluginProblem {
+            (Ok(verified), Err(error)) => Change::Bad(PluginProblem {
                 result: "configuration",
                 content: None,
                 generation: None,
                 reported: false,
                 stage: FailedStage::Route,
-                error: conflict_message(&verified, &taken),
+                error,
                 configuration: true,
                 required: verified.manifest().required,
                 wishes,
@@ -130,6 +137,31 @@ fn claims_kept(
         }
     }
     claims
+}
+
+/// The routes that others have, with the places that ask for them.
+fn conflicts(judged: &JudgedPlugin, taken: &[RouteConflict]) -> String {
+    judged.as_ref().map(|verified| conflict_message(verified, taken)).unwrap_or_default()
+}
+
+/// Whether the sockets that it names speak HTTP. That one called `http` may be added later is usual.
+fn sockets_are_there(judged: &JudgedPlugin, plan: Option<&SocketPlan>) -> Result<(), String> {
+    let (Ok(verified), Some(plan)) = (judged, plan) else { return Ok(()) };
+    let complaint = |serve: &Serve| {
+        let socket = serve.socket.as_ref()?;
+        if socket.as_str() == "http" || plan.is_http(socket) {
+            return None;
+        }
+        let place = serve.socket_origin.0.clone();
+        let place = place.unwrap_or_else(|| Position::whole(verified.path()));
+        let message = format!(
+            "serve.socket: no socket \"{socket}\" speaks HTTP; write a .socket unit with FileDescriptorName={socket} \
+             and Service=plugind.service, and [sockets.{socket}] with protocol = \"http\" in plugind.toml"
+        );
+        Some(Diagnostic::at(place, message).to_string())
+    };
+    let complaints: Vec<_> = verified.manifest().serve.iter().filter_map(complaint).collect();
+    if complaints.is_empty() { Ok(()) } else { Err(complaints.join("; ")) }
 }
 
 fn is_what_there_is(verified: &Verified, kept: &ManagedPlugin) -> bool {

@@ -4,6 +4,7 @@ use crate::{
     api,
     base::name::PluginName,
     pool::workers::WorkerEvent,
+    route::sockets::SocketPlan,
     supervisor::{
         prepare::{DirectoriesError, PrepareError, ScanReport},
         reload::{ReloadOptions, ReloadState},
@@ -137,7 +138,7 @@ pub(crate) enum Message {
         name: PluginName,
         reply: oneshot::Sender<Option<api::Description>>,
     },
-    Read(Result<ScanReport, DirectoriesError>),
+    Read(Result<(ScanReport, SocketPlan), DirectoriesError>),
     Prepared {
         name: PluginName,
         ticket: u64,

@@ -140,7 +140,7 @@ impl Supervisor {
             // The client may have gone away.
             Message::List(reply) => drop(reply.send(self.list())),
             Message::Describe { name, reply } => drop(reply.send(self.describe(&name))),
-            Message::Read(Ok(report)) => self.apply(report),
+            Message::Read(Ok((report, plan))) => self.apply(report, plan),
             Message::Read(Err(error)) => self.keep_last_good_set(&error),
             Message::Prepared { name, ticket, outcome, legacy } => {
                 self.prepared(&name, ticket, *outcome, legacy);
@@ -195,6 +195,11 @@ impl Supervisor {
 
     fn sum_up(&mut self) {
         let mut summary = Summary::default();
+        {
+            let plan = self.means.plan.borrow();
+            summary.unused_sockets.extend(plan.unused.iter().cloned());
+            summary.missing_sockets.extend(plan.missing.iter().map(ToString::to_string));
+        }
         for (name, kept) in self.plugins.iter().filter(|(_, kept)| !kept.removed) {
             kept.sum_up(name, &mut summary);
         }

@@ -8,6 +8,7 @@ use crate::{
     },
     journal::Journal,
     plugin::{compile::compile, compiler::Compiler, directories::read_plugins, verify::Verified},
+    route::sockets::{SocketKinds, SocketMistakes, SocketPlan},
     runtime::cache::Cache,
     supervisor::summary::FailedStage,
     systemd::store::Store,
@@ -17,6 +18,7 @@ use crate::{
         link::{Linked, link},
     },
 };
+use tokio::sync::watch;
 use wasmtime::{Engine, component::Linker};
 
 pub use crate::plugin::directories::{JudgedPlugin, ScanReport};
@@ -40,6 +42,10 @@ pub struct Deps {
     pub places: GrantDirectories,
     /// Where what they keep is while there is no daemon.
     pub store: Store,
+    /// The sockets that there are.
+    pub sockets: SocketKinds,
+    /// What is served on them, which follows the settings.
+    pub plan: watch::Sender<SocketPlan>,
 }
 
 /// Why nothing is known of what is in the directories, so that everything should stay as it is.
@@ -54,16 +60,23 @@ pub enum DirectoriesError {
     /// The daemon's own settings are wrong.
     #[error(transparent)]
     Settings(#[from] SettingsError),
+    /// The settings do not fit the sockets that there are.
+    #[error(transparent)]
+    Sockets(#[from] SocketMistakes),
 }
 
-/// Reads the directories and judges what is in them. Blocks.
+/// Reads the directories, verifies what is in them, and plans what is served on which socket. Blocks.
 ///
 /// # Errors
 /// When a directory cannot be read, or `plugind.toml` is wrong.
-pub fn read(search_path: &SearchPath) -> Result<ScanReport, DirectoriesError> {
-    // They counted at the start and count at the next one: whoever breaks them should hear of it before.
-    settings::read(search_path)?;
-    Ok(read_plugins(search_path)?)
+pub fn read(
+    search_path: &SearchPath,
+    sockets: &SocketKinds,
+) -> Result<(ScanReport, SocketPlan), DirectoriesError> {
+    // Most of them count at the next start only: a mistake in them is reported before.
+    let settings = settings::read(search_path)?;
+    let plan = SocketPlan::new(sockets, &settings.sockets)?;
+    Ok((read_plugins(search_path)?, plan))
 }
 
 /// Why a plugin could not be prepared.

@@ -6,6 +6,7 @@ use crate::{
     journal::messages,
     plugin::{scan::Masked, verify::Verified},
     route::owners::RouteRequest,
+    route::sockets::SocketPlan,
     supervisor::{
         compare::{Change, compare, found},
         generation::Generation,
@@ -46,9 +47,9 @@ impl Supervisor {
         let directories = serving.filter_map(|serving| serving.pool.linked().path.parent());
         let expected = directories.map(Path::to_owned).collect();
         let search_path = self.means.search_path.clone().expecting(expected);
-        let inbox = self.inbox.clone();
+        let (inbox, sockets) = (self.inbox.clone(), self.means.sockets.clone());
         tokio::spawn(async move {
-            let read = tokio::task::spawn_blocking(move || read(&search_path)).await;
+            let read = tokio::task::spawn_blocking(move || read(&search_path, &sockets)).await;
             let outcome =
                 read.unwrap_or_else(|panic| Err(DirectoriesError::Host(panic.to_string())));
             // Nobody is there to hear it only when the daemon is ending.
@@ -64,7 +65,7 @@ impl Supervisor {
     }
 
     /// Sets going what was found to differ from what there is.
-    pub(super) fn apply(&mut self, report: ScanReport) {
+    pub(super) fn apply(&mut self, report: ScanReport, plan: SocketPlan) {
         for stray in &report.strays {
             warn!(stage = %FailedStage::Scan, error = %stray, "not a plugin");
         }
@@ -76,18 +77,23 @@ impl Supervisor {
             self.remove_orphaned_states();
         }
         if !self.is_refused_already() {
-            self.apply_changes(report.plugins);
+            self.apply_changes(report.plugins, plan);
         }
         let next = self.reloads.compared();
         self.read_if(next);
     }
 
-    fn apply_changes(&mut self, plugins: Vec<JudgedPlugin>) {
+    fn apply_changes(&mut self, plugins: Vec<JudgedPlugin>, plan: SocketPlan) {
         let options = self.reloads.options();
-        let changes = compare(plugins, &self.plugins, options);
+        let changes = compare(plugins, &self.plugins, Some(&plan), options);
         if options.all_or_nothing && self.is_refused(&changes) {
             return;
         }
+        self.means.plan.send_if_modified(|current| {
+            let is_new = *current != plan;
+            *current = plan;
+            is_new
+        });
         for (name, change) in changes {
             if !self.plugins.contains_key(&name) {
                 self.reloads.add(&name);

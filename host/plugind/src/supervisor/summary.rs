@@ -34,6 +34,10 @@ pub struct Summary {
     pub reloads_begun: u64,
     /// Up to which of these that is finished.
     pub reloads_over: u64,
+    /// Sockets that nothing is served on.
+    pub unused_sockets: Vec<String>,
+    /// Sockets that `plugind.toml` names and that do not exist.
+    pub missing_sockets: Vec<String>,
 }
 
 /// A plugin that failed for good.
@@ -128,6 +132,13 @@ impl fmt::Display for Summary {
         }
         if let Some(why) = &self.unreadable {
             write!(f, "; not reloaded: {why}")?;
+        }
+        for (what, sockets) in
+            [("unused", &self.unused_sockets), ("missing", &self.missing_sockets)]
+        {
+            if !sockets.is_empty() {
+                write!(f, "; {what} sockets: {}", cut(&sockets.join(", "), ERROR_MAX))?;
+            }
         }
         Ok(())
     }

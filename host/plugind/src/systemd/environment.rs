@@ -1,7 +1,7 @@
 //! What systemd says in the environment and in descriptors, read once, before there are threads.
 
 use crate::systemd::{
-    sockets::{Sockets, SocketsError},
+    sockets::{PassedDescriptors, PassedSockets, SocketsError},
     store::Stored,
 };
 use std::{env, ffi::OsString, os::fd::AsFd, time::Duration};
@@ -22,7 +22,7 @@ pub struct Systemd {
     /// `$WATCHDOG_USEC`: how long the service may be silent.
     pub watchdog: Option<Duration>,
     /// Sockets, by `$LISTEN_FDNAMES`, if what is said of them fits together.
-    pub sockets: Result<Sockets, SocketsError>,
+    pub sockets: Result<PassedSockets, SocketsError>,
     /// Files that a daemon before this one left with systemd.
     pub stored: Vec<Stored>,
     /// Where entries of the log belong, by `$JOURNAL_STREAM`.
@@ -32,17 +32,20 @@ pub struct Systemd {
 impl Systemd {
     /// Takes what systemd handed over to this process. To be called once.
     #[must_use]
-    #[expect(clippy::disallowed_methods, reason = "this is the door")]
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "the environment is read here, before there are threads"
+    )]
     pub fn take() -> Self {
-        let mut sockets = Sockets::take();
-        let files = sockets.as_mut().map(Sockets::take_files).unwrap_or_default();
+        let mut passed = PassedDescriptors::take();
+        let files = passed.as_mut().map(PassedDescriptors::take_files).unwrap_or_default();
         let stored = files.into_iter().map(|(name, file)| Stored { name, file: file.into() });
         let stream = env::var("JOURNAL_STREAM").ok();
         Self {
             notify_socket: env::var_os("NOTIFY_SOCKET").filter(|path| !path.is_empty()),
             watchdog: sd_notify::watchdog_enabled().filter(|time| !time.is_zero()),
             stored: stored.collect(),
-            sockets,
+            sockets: passed.map(PassedDescriptors::take_sockets),
             journal: match stream.is_some_and(|stream| is_stderr(&stream)) {
                 true => LogTarget::Journald,
                 false => LogTarget::Lines,

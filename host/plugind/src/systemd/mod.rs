@@ -3,6 +3,7 @@
 pub mod directories;
 pub mod environment;
 pub mod notify;
+pub mod process;
 pub mod sockets;
 pub mod store;
 pub mod watchdog;

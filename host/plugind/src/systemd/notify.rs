@@ -1,6 +1,6 @@
 //! What systemd is told of the service: sd_notify(3).
 
-use crate::base::text::one_line;
+use crate::base::text::{Escaped, one_line};
 use sd_notify::NotifyState;
 use std::{
     ffi::{OsStr, OsString},
@@ -9,10 +9,13 @@ use std::{
         linux::net::SocketAddrExt,
         unix::{ffi::OsStrExt, net},
     },
-    sync::{Arc, Mutex, PoisonError},
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicBool, Ordering::Relaxed},
+    },
     time::Duration,
 };
-use tokio::net::UnixDatagram;
+use tokio::{net::UnixDatagram, time::timeout};
 use tracing::warn;
 
 /// The longest status, in bytes: a line that people read.
@@ -48,63 +51,96 @@ pub enum Notice<'a> {
     Watchdog,
 }
 
+/// How long systemd is waited for when its socket is full. Nothing that depends on this loop may wait for ever.
+const PATIENCE: Duration = Duration::from_secs(2);
+const RETRY_PATIENCE: Duration = Duration::from_millis(10);
+
 /// The way to systemd; nothing happens where there is none. Cheap to clone.
 #[derive(Clone)]
 pub struct Notifier(Option<Arc<NotifySocket>>);
 
 struct NotifySocket {
     path: OsString,
-    socket: Mutex<Arc<UnixDatagram>>,
+    /// None while nobody can be reached there.
+    socket: Mutex<Option<Arc<UnixDatagram>>>,
+    /// The last notice was not sent, and this was logged.
+    failed: AtomicBool,
 }
 
 impl Notifier {
-    /// The way to the socket that `$NOTIFY_SOCKET` names, if it does. To be called within the runtime.
-    ///
-    /// # Errors
-    /// When nobody is there.
-    pub fn connect(path: Option<OsString>) -> io::Result<Self> {
-        let Some(path) = path else { return Ok(Self(None)) };
-        let socket = Mutex::new(Arc::new(connect_for_tasks(&path)?));
-        Ok(Self(Some(Arc::new(NotifySocket { path, socket }))))
+    /// The way to the socket that `$NOTIFY_SOCKET` names, if it does. A socket that cannot be reached is logged, and
+    /// tried again with each notice. To be called within the runtime.
+    #[must_use]
+    pub fn connect(path: Option<OsString>) -> Self {
+        let Some(path) = path else { return Self(None) };
+        let way = NotifySocket { path, socket: Mutex::new(None), failed: AtomicBool::new(false) };
+        way.note(way.current().map(drop));
+        Self(Some(Arc::new(way)))
     }
 
     /// Tells systemd, and waits until it is on its way there.
     pub async fn tell(&self, notice: Notice<'_>) {
         let Some(way) = &self.0 else { return };
         let message = datagram(notice);
-        let mut sent = way.current().send(message.as_bytes()).await;
-        if sent.is_err() {
+        let mut sent = way.send(&message).await;
+        if sent.as_ref().is_err_and(|error| error.kind() != io::ErrorKind::TimedOut) {
             // systemd itself may have been replaced.
-            sent = match way.renew() {
-                Ok(socket) => socket.send(message.as_bytes()).await,
-                Err(error) => Err(error),
-            };
+            way.disconnect();
+            sent = way.send(&message).await;
         }
-        if let Err(error) = sent {
-            warn!(%error, "systemd cannot be told");
-        }
+        way.note(sent);
     }
 
     /// Tells systemd, unless it is too busy to hear.
     pub fn tell_now(&self, notice: Notice<'_>) {
         let Some(way) = &self.0 else { return };
-        let refused = way.current().try_send(datagram(notice).as_bytes()).err();
-        if refused.is_some_and(|error| error.kind() != io::ErrorKind::WouldBlock) {
+        let sent = way.current().map(|socket| socket.try_send(datagram(notice).as_bytes()));
+        if let Ok(Err(error)) = sent
+            && error.kind() != io::ErrorKind::WouldBlock
+        {
             // The next time succeeds, then.
-            way.renew().ok();
+            way.disconnect();
         }
     }
 }
 
 impl NotifySocket {
-    fn current(&self) -> Arc<UnixDatagram> {
-        self.socket.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    async fn send(&self, message: &str) -> io::Result<()> {
+        let socket = self.current()?;
+        // What was waited for in vain is not waited for again, except for what a new socket needs to be ready.
+        let patience = if self.failed.load(Relaxed) { RETRY_PATIENCE } else { PATIENCE };
+        match timeout(patience, socket.send(message.as_bytes())).await {
+            Ok(sent) => sent.map(drop),
+            Err(_) => Err(io::ErrorKind::TimedOut.into()),
+        }
     }
 
-    fn renew(&self) -> io::Result<Arc<UnixDatagram>> {
-        let socket = Arc::new(connect_for_tasks(&self.path)?);
-        *self.socket.lock().unwrap_or_else(PoisonError::into_inner) = socket.clone();
-        Ok(socket)
+    fn current(&self) -> io::Result<Arc<UnixDatagram>> {
+        let mut current = self.socket.lock().unwrap_or_else(PoisonError::into_inner);
+        match &*current {
+            Some(socket) => Ok(socket.clone()),
+            None => {
+                let socket = Arc::new(connect_for_tasks(&self.path)?);
+                *current = Some(socket.clone());
+                Ok(socket)
+            }
+        }
+    }
+
+    fn disconnect(&self) {
+        *self.socket.lock().unwrap_or_else(PoisonError::into_inner) = None;
+    }
+
+    /// Logs the first failure of several in a row.
+    fn note(&self, sent: io::Result<()>) {
+        match sent {
+            Ok(()) => self.failed.store(false, Relaxed),
+            Err(error) if !self.failed.swap(true, Relaxed) => {
+                let socket = self.path.to_string_lossy();
+                warn!(socket = %Escaped(&socket), %error, "cannot notify systemd");
+            }
+            Err(_) => (),
+        }
     }
 }
 
@@ -112,6 +148,12 @@ impl NotifySocket {
 pub(super) fn connect(path: &OsStr) -> io::Result<net::UnixDatagram> {
     let socket = net::UnixDatagram::unbound()?;
     match path.as_bytes() {
+        [b'v', b's', b'o', b'c', b'k', b':', ..] => {
+            return Err(io::Error::new(
+                io::ErrorKind::Unsupported,
+                "vsock sockets are not supported",
+            ));
+        }
         [b'@', name @ ..] => socket.connect_addr(&net::SocketAddr::from_abstract_name(name)?)?,
         _ => socket.connect(path)?,
     }
@@ -186,7 +228,7 @@ mod tests {
         let at_path = net::UnixDatagram::bind(&path).unwrap();
         let at_name = net::UnixDatagram::bind_addr(&abstract_address).unwrap();
         for (socket, address) in [(at_path, path.into()), (at_name, format!("@{name}").into())] {
-            let notifier = Notifier::connect(Some(address)).unwrap();
+            let notifier = Notifier::connect(Some(address));
             notifier.tell(Notice::Ready { status: "2 plugins" }).await;
             notifier.tell_now(Notice::Watchdog);
             let heard = || {
@@ -201,8 +243,38 @@ mod tests {
 
     #[tokio::test]
     async fn without_systemd_nobody_is_told_and_nothing_fails() {
-        let notifier = Notifier::connect(None).unwrap();
+        let notifier = Notifier::connect(None);
         notifier.tell(Notice::Ready { status: "" }).await;
         notifier.tell_now(Notice::Watchdog);
+    }
+
+    #[tokio::test]
+    async fn a_socket_that_appears_later_is_reached_then() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("notify");
+        let notifier = Notifier::connect(Some(path.clone().into()));
+        notifier.tell(Notice::Status("nobody")).await;
+        let socket = net::UnixDatagram::bind(&path).unwrap();
+        notifier.tell(Notice::Status("somebody")).await;
+        let mut buffer = [0; 100];
+        let length = socket.recv(&mut buffer).unwrap();
+        assert_eq!(&buffer[..length], b"STATUS=somebody\n");
+    }
+
+    #[tokio::test]
+    async fn a_socket_that_is_full_does_not_hold_up_the_daemon() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("notify");
+        let _socket = net::UnixDatagram::bind(&path).unwrap();
+        let notifier = Notifier::connect(Some(path.into()));
+        let is_full = || notifier.0.as_ref().unwrap().failed.load(Relaxed);
+        // Far more than a socket queues.
+        for _ in 0..10_000 {
+            if is_full() {
+                break;
+            }
+            notifier.tell(Notice::Status("again")).await;
+        }
+        assert!(is_full(), "the socket was never full");
     }
 }

@@ -1,20 +1,124 @@
 //! Sockets that systemd opened, by their names: `FileDescriptorName=` of systemd.socket(5), never by their places.
 
+use crate::base::name::SocketName;
 use listenfd::ListenFd;
-use rustix::io::{FdFlags, fcntl_setfd};
+use rustix::{
+    io::{FdFlags, fcntl_setfd},
+    net::{
+        AddressFamily, SocketType,
+        sockopt::{socket_acceptconn, socket_domain, socket_type},
+    },
+};
 use std::{
-    fs, io,
-    net::TcpListener,
+    collections::BTreeMap,
+    env, fmt, fs, io,
+    net::{TcpListener, UdpSocket},
     os::{
         fd::{AsFd, FromRawFd, OwnedFd, RawFd},
-        unix::net::UnixListener,
+        unix::net::{UnixDatagram, UnixListener},
     },
 };
 
-/// Sockets that were handed over and are not used yet.
-pub struct Sockets {
-    names: Vec<(RawFd, String)>,
-    descriptors: ListenFd,
+/// A socket, by its kind.
+#[derive(Debug)]
+pub enum Socket {
+    /// It accepts connections over IP.
+    Tcp(TcpListener),
+    /// It accepts connections at a path.
+    UnixStream(UnixListener),
+    /// It receives datagrams over IP.
+    Udp(UdpSocket),
+    /// It receives datagrams at a path.
+    UnixDatagram(UnixDatagram),
+}
+
+/// What kind of socket it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[expect(missing_docs, reason = "the kinds of a socket by their names")]
+pub enum SocketKind {
+    Tcp,
+    UnixStream,
+    Udp,
+    UnixDatagram,
+    /// Anything else, such as a FIFO or a connection.
+    Other,
+}
+
+impl fmt::Display for SocketKind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Tcp => "TCP",
+            Self::UnixStream => "unix stream",
+            Self::Udp => "UDP",
+            Self::UnixDatagram => "unix datagram",
+            Self::Other => "unknown",
+        })
+    }
+}
+
+impl Socket {
+    /// The socket behind a descriptor.
+    ///
+    /// # Errors
+    /// The descriptor, if it is another kind of socket, a connection, or not a socket.
+    pub fn of(descriptor: OwnedFd) -> Result<Self, OwnedFd> {
+        let is = (socket_domain(&descriptor), socket_type(&descriptor));
+        let listens = socket_acceptconn(&descriptor).unwrap_or(false);
+        Ok(match (is, listens) {
+            ((Ok(AddressFamily::INET | AddressFamily::INET6), Ok(SocketType::STREAM)), true) => {
+                Self::Tcp(descriptor.into())
+            }
+            ((Ok(AddressFamily::INET | AddressFamily::INET6), Ok(SocketType::DGRAM)), _) => {
+                Self::Udp(descriptor.into())
+            }
+            ((Ok(AddressFamily::UNIX), Ok(SocketType::STREAM)), true) => {
+                Self::UnixStream(descriptor.into())
+            }
+            ((Ok(AddressFamily::UNIX), Ok(SocketType::DGRAM)), _) => {
+                Self::UnixDatagram(descriptor.into())
+            }
+            _ => return Err(descriptor),
+        })
+    }
+
+    /// Its kind.
+    #[must_use]
+    pub fn kind(&self) -> SocketKind {
+        match self {
+            Self::Tcp(_) => SocketKind::Tcp,
+            Self::UnixStream(_) => SocketKind::UnixStream,
+            Self::Udp(_) => SocketKind::Udp,
+            Self::UnixDatagram(_) => SocketKind::UnixDatagram,
+        }
+    }
+
+    /// Its address, for the log.
+    #[must_use]
+    pub fn address(&self) -> String {
+        let path = |address: io::Result<std::os::unix::net::SocketAddr>| {
+            let address = address.ok()?;
+            let path = address.as_pathname()?;
+            Some(path.display().to_string())
+        };
+        let ip = |address: io::Result<std::net::SocketAddr>| Some(address.ok()?.to_string());
+        let address = match self {
+            Self::Tcp(socket) => ip(socket.local_addr()),
+            Self::UnixStream(socket) => path(socket.local_addr()),
+            Self::Udp(socket) => ip(socket.local_addr()),
+            Self::UnixDatagram(socket) => path(socket.local_addr()),
+        };
+        address.unwrap_or_else(|| "-".to_owned())
+    }
+}
+
+/// What systemd passed to this process.
+#[derive(Debug, Default)]
+pub struct PassedSockets {
+    /// The sockets, by their names; several may share one.
+    pub named: BTreeMap<SocketName, Vec<Socket>>,
+    /// Descriptors that cannot be served: their names are not names of sockets, or they are something else. They stay
+    /// open as well, since they are somebody's.
+    pub others: Vec<(String, OwnedFd)>,
 }
 
 /// The sockets that were handed over cannot be told apart.
@@ -22,58 +126,20 @@ pub struct Sockets {
 #[error("the sockets in the environment ($LISTEN_FDS, $LISTEN_FDNAMES) do not fit together")]
 pub struct SocketsError(#[from] io::Error);
 
-/// A socket is of another kind than the one that its name is for.
-#[derive(Debug, PartialEq, Eq, thiserror::Error)]
-#[error(
-    "the socket with FileDescriptorName={name} is not {wanted}; in its .socket unit, write {remedy}"
-)]
-pub struct WrongKind {
-    name: String,
-    wanted: &'static str,
-    remedy: &'static str,
+/// The descriptors that were passed, and are not taken yet.
+pub(super) struct PassedDescriptors {
+    names: Vec<(RawFd, String)>,
+    descriptors: ListenFd,
 }
 
-impl Sockets {
+impl PassedDescriptors {
     pub(super) fn take() -> Result<Self, SocketsError> {
         // The names first: taking the descriptors clears the environment.
-        let names = sd_notify::listen_fds_with_names()?.collect();
+        let names = match is_for_another_process() {
+            true => Vec::new(),
+            false => sd_notify::listen_fds_with_names()?.collect(),
+        };
         Ok(Self { names, descriptors: ListenFd::from_env() })
-    }
-
-    /// None at all.
-    #[must_use]
-    pub fn none() -> Self {
-        Self { names: Vec::new(), descriptors: ListenFd::empty() }
-    }
-
-    /// The TCP sockets with this name.
-    pub fn take_tcp(&mut self, name: &str) -> Vec<Result<TcpListener, WrongKind>> {
-        let kind = ("a TCP socket that listens", "ListenStream=ADDRESS:PORT");
-        self.take_each(name, kind, ListenFd::take_tcp_listener)
-    }
-
-    /// The unix stream sockets with this name.
-    pub fn take_unix(&mut self, name: &str) -> Vec<Result<UnixListener, WrongKind>> {
-        let kind = ("a unix stream socket that listens", "ListenStream=/PATH");
-        self.take_each(name, kind, ListenFd::take_unix_listener)
-    }
-
-    fn take_each<T: AsFd>(
-        &mut self,
-        name: &str,
-        (wanted, remedy): (&'static str, &'static str),
-        take: impl Fn(&mut ListenFd, usize) -> io::Result<Option<T>>,
-    ) -> Vec<Result<T, WrongKind>> {
-        let listens = |socket: &T| rustix::net::sockopt::socket_acceptconn(socket).unwrap_or(false);
-        let places = (0..self.names.len()).filter(|place| self.names[*place].1 == name);
-        // One that is taken already is none.
-        let taken = places.filter_map(|place| take(&mut self.descriptors, place).transpose());
-        taken
-            .map(|socket| match socket {
-                Ok(socket) if listens(&socket) => Ok(socket),
-                _ => Err(WrongKind { name: name.to_owned(), wanted, remedy }),
-            })
-            .collect()
     }
 
     /// The files among them, with their names: no socket unit opens such, so they are of the file descriptor store.
@@ -84,33 +150,103 @@ impl Sockets {
         };
         let places = (0..self.names.len()).filter(|place| is_file(self.names[*place].0));
         let places: Vec<_> = places.collect();
-        let files = places.into_iter().filter_map(|place| {
-            let file = self.take_any(place)?;
-            // What a child inherits would be open for as long as the child is there.
-            fcntl_setfd(&file, FdFlags::CLOEXEC).ok()?;
-            Some((self.names[place].1.clone(), file))
-        });
-        files.collect()
+        places.into_iter().filter_map(|place| self.take_one(place)).collect()
     }
 
-    fn take_any(&mut self, place: usize) -> Option<OwnedFd> {
+    /// All that are left.
+    pub(super) fn take_sockets(mut self) -> PassedSockets {
+        let mut passed = PassedSockets::default();
+        for place in 0..self.names.len() {
+            let Some((name, descriptor)) = self.take_one(place) else { continue };
+            match (name.parse::<SocketName>(), Socket::of(descriptor)) {
+                (Ok(name), Ok(socket)) => passed.named.entry(name).or_default().push(socket),
+                (Err(_), Ok(socket)) => passed.others.push((name, socket.into())),
+                (_, Err(descriptor)) => passed.others.push((name, descriptor)),
+            }
+        }
+        passed
+    }
+
+    fn take_one(&mut self, place: usize) -> Option<(String, OwnedFd)> {
         let descriptor = self.descriptors.take_raw_fd(place).ok()??;
         // SAFETY: systemd opened it for this process and said so, and nobody has taken it: `take_raw_fd` gives each
         // descriptor out once, and not one that was taken in another way.
         #[expect(unsafe_code, reason = "the descriptor is known by its number only")]
-        Some(unsafe { OwnedFd::from_raw_fd(descriptor) })
+        let descriptor = unsafe { OwnedFd::from_raw_fd(descriptor) };
+        // What a child inherits would be open for as long as the child is there.
+        fcntl_setfd(&descriptor, FdFlags::CLOEXEC).ok()?;
+        Some((self.names[place].1.clone(), descriptor))
     }
+}
 
-    /// Closes what nobody took, and says what it was called: it may belong to a newer version of this program.
-    #[must_use]
-    pub fn close_rest(mut self) -> Vec<String> {
-        let mut closed = Vec::new();
-        for place in 0..self.names.len() {
-            if let Some(descriptor) = self.take_any(place) {
-                drop(descriptor);
-                closed.push(self.names[place].1.clone());
+impl From<Socket> for OwnedFd {
+    fn from(socket: Socket) -> Self {
+        match socket {
+            Socket::Tcp(socket) => socket.into(),
+            Socket::UnixStream(socket) => socket.into(),
+            Socket::Udp(socket) => socket.into(),
+            Socket::UnixDatagram(socket) => socket.into(),
+        }
+    }
+}
+
+impl AsFd for Socket {
+    fn as_fd(&self) -> std::os::fd::BorrowedFd<'_> {
+        match self {
+            Self::Tcp(socket) => socket.as_fd(),
+            Self::UnixStream(socket) => socket.as_fd(),
+            Self::Udp(socket) => socket.as_fd(),
+            Self::UnixDatagram(socket) => socket.as_fd(),
+        }
+    }
+}
+
+/// Whether the descriptors in the environment are another process's, which has started this one.
+#[expect(
+    clippy::disallowed_methods,
+    reason = "the environment is read here, before there are threads"
+)]
+fn is_for_another_process() -> bool {
+    let process = env::var("LISTEN_PID").ok().and_then(|process| process.parse::<u32>().ok());
+    process.is_some_and(|process| process != std::process::id())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::os::unix::net::UnixStream;
+
+    #[test]
+    fn the_kind_of_a_socket_is_read_from_its_descriptor() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = |name: &str| directory.path().join(name);
+        let tcp = TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = tcp.local_addr().unwrap().to_string();
+        for (descriptor, kind) in [
+            (OwnedFd::from(tcp), SocketKind::Tcp),
+            (TcpListener::bind("[::1]:0").unwrap().into(), SocketKind::Tcp),
+            (UnixListener::bind(path("stream")).unwrap().into(), SocketKind::UnixStream),
+            (UdpSocket::bind("127.0.0.1:0").unwrap().into(), SocketKind::Udp),
+            (UnixDatagram::bind(path("datagram")).unwrap().into(), SocketKind::UnixDatagram),
+        ] {
+            let socket = Socket::of(descriptor).unwrap();
+            assert_eq!(socket.kind(), kind);
+            match kind {
+                SocketKind::UnixStream => {
+                    assert_eq!(socket.address(), path("stream").display().to_string());
+                }
+                SocketKind::Tcp if socket.address().starts_with("127") => {
+                    assert_eq!(socket.address(), address);
+                }
+                _ => assert_ne!(socket.address(), "-"),
             }
         }
-        closed
+    }
+
+    #[test]
+    fn a_connection_and_a_file_are_not_sockets_to_serve() {
+        let (connection, _other) = UnixStream::pair().unwrap();
+        assert!(Socket::of(connection.into()).is_err());
+        assert!(Socket::of(tempfile::tempfile().unwrap().into()).is_err());
     }
 }

@@ -1,0 +1,165 @@
+//! The one loop that accepts connections, whatever is spoken on them.
+
+use crate::listen::stream::{Peer, Stream, StreamListener};
+use rustix::io::Errno;
+use std::{future::Future, io, sync::Arc, time::Duration};
+use tokio::{
+    sync::Semaphore,
+    time::{Instant, sleep},
+};
+use tokio_util::sync::CancellationToken;
+use tracing::{info, warn};
+
+/// The most connections of a socket at a time; further clients wait in the kernel's queue.
+const CONNECTIONS_MAX: u32 = 8192;
+/// How long accepting pauses after an error, for what it lacks to be given back.
+const PAUSE: Duration = Duration::from_millis(100);
+/// After how long without an error an outage has ended.
+const OUTAGE_END: Duration = Duration::from_secs(10);
+
+/// The places for the connections of one socket. Each connection has one until it ends.
+#[derive(Clone)]
+pub struct Places(Arc<Semaphore>);
+
+impl Places {
+    /// As many as there are, all free.
+    #[must_use]
+    pub fn new() -> Self {
+        Self(Arc::new(Semaphore::new(CONNECTIONS_MAX as usize)))
+    }
+
+    /// Waits until no connection is left. Another one may come, unless no more are accepted.
+    pub async fn drained(&self) {
+        // The semaphore is never closed.
+        drop(self.0.acquire_many(CONNECTIONS_MAX).await);
+    }
+}
+
+impl Default for Places {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+/// Accepts connections and serves each by a task of its own, until `closing`. Without a free place nothing is accepted.
+pub async fn accept<Served>(
+    name: &str,
+    listener: StreamListener,
+    closing: &CancellationToken,
+    places: &Places,
+    serve: impl Fn(Stream, Peer) -> Served,
+) where
+    Served: Future<Output = ()> + Send + 'static,
+{
+    let mut outage = Outage::default();
+    let accept_each = async {
+        // The semaphore is never closed.
+        while let Ok(place) = places.0.clone().acquire_owned().await {
+            match listener.accept().await {
+                Ok((stream, peer)) => {
+                    if let Some(errors) = outage.accepted(Instant::now()) {
+                        info!(socket = name, errors, "accepting connections again");
+                    }
+                    let served = serve(stream, peer);
+                    tokio::spawn(async move {
+                        served.await;
+                        drop(place);
+                    });
+                }
+                Err(error) if is_of_one_client(&error) => (),
+                Err(error) => {
+                    if outage.failed(Instant::now()) {
+                        warn!(socket = name, %error, "cannot accept connections");
+                    }
+                    sleep(PAUSE).await;
+                }
+            }
+        }
+    };
+    closing.run_until_cancelled(accept_each).await;
+}
+
+/// Whether a client gave up while it waited: no reason to pause, nor for an entry in the log.
+fn is_of_one_client(error: &io::Error) -> bool {
+    error.raw_os_error() == Some(Errno::CONNABORTED.raw_os_error())
+}
+
+/// A time in which accepting fails, now and then or always. It is logged once.
+#[derive(Debug, Default)]
+struct Outage {
+    last: Option<Instant>,
+    errors: u64,
+}
+
+impl Outage {
+    /// Notes an error. True if it is the first one.
+    fn failed(&mut self, now: Instant) -> bool {
+        self.errors += 1;
+        self.last.replace(now).is_none()
+    }
+
+    /// Notes a connection. With the number of errors if that shows that the outage has ended.
+    fn accepted(&mut self, now: Instant) -> Option<u64> {
+        let last = self.last?;
+        if now.duration_since(last) < OUTAGE_END {
+            return None;
+        }
+        self.last = None;
+        Some(std::mem::take(&mut self.errors))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use tokio::net::TcpStream;
+
+    #[test]
+    fn an_outage_is_logged_once_however_often_it_comes_and_goes() {
+        let start = Instant::now();
+        let at = |seconds| start + Duration::from_secs(seconds);
+        let mut outage = Outage::default();
+        assert!(outage.accepted(at(0)).is_none());
+        assert!(outage.failed(at(1)));
+        assert!(!outage.failed(at(2)));
+        assert_eq!(outage.accepted(at(3)), None, "it may not have ended");
+        assert!(!outage.failed(at(4)));
+        assert_eq!(outage.accepted(at(14)), Some(3));
+        assert_eq!(outage.accepted(at(15)), None);
+        assert!(outage.failed(at(16)), "another one");
+    }
+
+    #[tokio::test]
+    async fn a_connection_lives_on_when_no_more_are_accepted() {
+        let socket = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = socket.local_addr().unwrap();
+        let socket = crate::systemd::sockets::Socket::Tcp(socket);
+        let listener = StreamListener::of(&socket).unwrap().unwrap();
+        let (closing, places) = (CancellationToken::new(), Places::new());
+        let finish = CancellationToken::new();
+        let loop_ended = {
+            let (closing, places, finish) = (closing.clone(), places.clone(), finish.clone());
+            tokio::spawn(async move {
+                let serve = |stream, _| {
+                    let finish = finish.clone();
+                    async move {
+                        finish.cancelled().await;
+                        drop::<Stream>(stream);
+                    }
+                };
+                accept("test", listener, &closing, &places, serve).await;
+            })
+        };
+        let left = || CONNECTIONS_MAX as usize - places.0.available_permits();
+        let _client = TcpStream::connect(address).await.unwrap();
+        // One more is for the next connection.
+        while left() < 2 {
+            tokio::task::yield_now().await;
+        }
+        closing.cancel();
+        loop_ended.await.unwrap();
+        assert_eq!(left(), 1);
+        finish.cancel();
+        places.drained().await;
+    }
+}

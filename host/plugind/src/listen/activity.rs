@@ -1,0 +1,247 @@
+//! What a connection is doing, and until when it may.
+
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering::Relaxed},
+    },
+    time::Duration,
+};
+use tokio::time::Instant;
+
+/// How long a connection may be without progress.
+#[derive(Clone, Copy, Debug)]
+pub struct ConnectionLimits {
+    /// Between two requests.
+    pub keep_alive: Duration,
+    /// From the first byte of a request until its header is complete; on a connection without a request, from its
+    /// beginning.
+    pub header: Duration,
+    /// Between two pieces of a response to a client that sends no more, and so may have gone.
+    pub half_closed: Duration,
+}
+
+/// What one connection is doing. It is changed and read by the connection's own task; only what is left of a request's
+/// body may end elsewhere.
+#[derive(Debug)]
+pub struct Activity {
+    start: Instant,
+    /// Requests and responses in progress.
+    exchanges: AtomicU32,
+    /// There was a request.
+    requested: AtomicBool,
+    /// A part of a request's header has come.
+    header: AtomicBool,
+    /// The kernel takes no more for now.
+    write_blocked: AtomicBool,
+    /// The client sends no more.
+    half_closed: AtomicBool,
+    /// A response has begun.
+    responding: AtomicBool,
+    /// No more requests are wanted.
+    closing: AtomicBool,
+    /// When the last of this began that has a limit, in ms from the start.
+    since: AtomicU64,
+}
+
+/// A request or response in progress.
+#[derive(Debug)]
+pub struct ExchangeGuard(Arc<Activity>);
+
+impl Activity {
+    /// That of a connection that was accepted now.
+    #[must_use]
+    pub fn new(start: Instant) -> Self {
+        Self {
+            start,
+            exchanges: AtomicU32::new(0),
+            requested: AtomicBool::new(false),
+            header: AtomicBool::new(false),
+            write_blocked: AtomicBool::new(false),
+            half_closed: AtomicBool::new(false),
+            responding: AtomicBool::new(false),
+            closing: AtomicBool::new(false),
+            since: AtomicU64::new(0),
+        }
+    }
+
+    fn now(&self) {
+        let since = u64::try_from(self.start.elapsed().as_millis()).unwrap_or(u64::MAX);
+        self.since.store(since, Relaxed);
+    }
+
+    /// Bytes have come.
+    pub fn read(&self) {
+        if self.exchanges.load(Relaxed) == 0 && !self.header.swap(true, Relaxed) {
+            self.now();
+        }
+    }
+
+    /// Bytes were taken by the kernel, or not.
+    pub fn wrote(&self, blocked: bool) {
+        self.write_blocked.store(blocked, Relaxed);
+        if !blocked && self.half_closed.load(Relaxed) {
+            self.now();
+        }
+    }
+
+    /// The header of a request is complete.
+    #[must_use]
+    pub fn begin(self: &Arc<Self>) -> ExchangeGuard {
+        self.requested.store(true, Relaxed);
+        self.header.store(false, Relaxed);
+        self.responding.store(false, Relaxed);
+        self.exchanges.fetch_add(1, Relaxed);
+        ExchangeGuard(self.clone())
+    }
+
+    /// The response has begun.
+    pub fn respond(&self) {
+        self.responding.store(true, Relaxed);
+        if self.half_closed.load(Relaxed) {
+            self.now();
+        }
+    }
+
+    /// The client sends no more.
+    pub fn half_close(&self) {
+        self.half_closed.store(true, Relaxed);
+        self.now();
+    }
+
+    /// No more requests are wanted.
+    pub fn close(&self) {
+        self.closing.store(true, Relaxed);
+    }
+
+    /// Whether no more requests are wanted.
+    #[must_use]
+    pub fn is_closing(&self) -> bool {
+        self.closing.load(Relaxed)
+    }
+
+    /// Whether the connection can be closed without a loss: no request is complete, and no response is on its way.
+    #[must_use]
+    pub fn is_idle(&self) -> bool {
+        self.exchanges.load(Relaxed) == 0 && !self.write_blocked.load(Relaxed)
+    }
+
+    /// Until when something has to come; none while the client waits for the host, and while it is slow to read, which
+    /// has a limit of its own.
+    #[must_use]
+    pub fn deadline(&self, limits: &ConnectionLimits) -> Option<Instant> {
+        let limit = if self.is_idle() {
+            match self.header.load(Relaxed) || !self.requested.load(Relaxed) {
+                true => limits.header,
+                false => limits.keep_alive,
+            }
+        } else {
+            let may_be_gone = self.half_closed.load(Relaxed) && self.responding.load(Relaxed);
+            may_be_gone.then_some(limits.half_closed)?
+        };
+        // A limit may be infinite.
+        self.start.checked_add(Duration::from_millis(self.since.load(Relaxed)))?.checked_add(limit)
+    }
+}
+
+impl Clone for ExchangeGuard {
+    fn clone(&self) -> Self {
+        self.0.exchanges.fetch_add(1, Relaxed);
+        Self(self.0.clone())
+    }
+}
+
+impl Drop for ExchangeGuard {
+    fn drop(&mut self) {
+        if self.0.exchanges.fetch_sub(1, Relaxed) == 1 {
+            self.0.now();
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const LIMITS: ConnectionLimits = ConnectionLimits {
+        keep_alive: Duration::from_secs(75),
+        header: Duration::from_secs(30),
+        half_closed: Duration::from_secs(5),
+    };
+
+    /// The limit that counts now, in seconds.
+    fn limit(activity: &Activity) -> Option<u64> {
+        let since = activity.start + Duration::from_millis(activity.since.load(Relaxed));
+        activity.deadline(&LIMITS).map(|deadline| deadline.duration_since(since).as_secs())
+    }
+
+    fn activity() -> Arc<Activity> {
+        Arc::new(Activity::new(Instant::now()))
+    }
+
+    #[test]
+    fn a_request_has_its_time_and_the_pause_between_two_another() {
+        let activity = activity();
+        assert_eq!(limit(&activity), Some(30), "nothing has come");
+        activity.read();
+        assert_eq!(limit(&activity), Some(30), "half a header");
+        let exchange = activity.begin();
+        assert_eq!(limit(&activity), None, "the client waits");
+        activity.read();
+        activity.respond();
+        activity.wrote(false);
+        drop(exchange);
+        assert_eq!(limit(&activity), Some(75), "between two requests");
+        activity.read();
+        assert_eq!(limit(&activity), Some(30), "the next one has begun");
+    }
+
+    #[test]
+    fn a_response_that_the_kernel_does_not_take_keeps_the_connection() {
+        let activity = activity();
+        let exchange = activity.begin();
+        activity.wrote(true);
+        drop(exchange);
+        assert!(!activity.is_idle());
+        assert_eq!(limit(&activity), None);
+        activity.wrote(false);
+        assert!(activity.is_idle());
+        assert_eq!(limit(&activity), Some(75));
+    }
+
+    #[test]
+    fn a_request_whose_body_still_comes_is_in_progress() {
+        let activity = activity();
+        let response = activity.begin();
+        let body = response.clone();
+        drop(response);
+        assert!(!activity.is_idle());
+        drop(body);
+        assert!(activity.is_idle());
+    }
+
+    #[test]
+    fn a_client_that_sends_no_more_may_wait_for_a_response_and_not_for_its_rest() {
+        let activity = activity();
+        let exchange = activity.begin();
+        activity.half_close();
+        assert_eq!(limit(&activity), None, "it gets its response");
+        activity.respond();
+        assert_eq!(limit(&activity), Some(5));
+        drop(exchange);
+    }
+
+    #[tokio::test(flavor = "current_thread")]
+    async fn each_piece_of_a_response_gives_time_for_the_next() {
+        let activity = Activity::new(Instant::now() - Duration::from_secs(100));
+        let activity = Arc::new(activity);
+        let exchange = activity.begin();
+        activity.half_close();
+        activity.respond();
+        activity.since.store(0, Relaxed);
+        assert!(activity.deadline(&LIMITS).unwrap() < Instant::now());
+        activity.wrote(false);
+        assert!(activity.deadline(&LIMITS).unwrap() > Instant::now());
+        drop(exchange);
+    }
+}

@@ -1,0 +1,266 @@
+//! All sockets of the daemon, and what is served on each: matched at the start and at each reload.
+
+use crate::{
+    base::{name::SocketName, text::Escaped},
+    config::settings::Protocol,
+    listen::{
+        accept::{Places, accept},
+        sockets::{ListenError, ListenSockets},
+        stream::{Peer, Stream, StreamListener},
+    },
+    route::sockets::SocketPlan,
+};
+use futures::future::BoxFuture;
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    io,
+    sync::{Arc, Mutex, MutexGuard, PoisonError, Weak},
+    time::Duration,
+};
+use tokio::{sync::watch, time::timeout};
+use tokio_util::sync::CancellationToken;
+use tracing::{error, info, warn};
+
+/// A connection that was accepted.
+pub struct Accepted {
+    /// The connection.
+    pub stream: Stream,
+    /// Who is at its other end.
+    pub peer: Peer,
+    /// The socket from which it was accepted.
+    pub socket: SocketName,
+    /// Cancelled when no more requests are wanted.
+    pub closing: CancellationToken,
+}
+
+/// What serves the connections of a protocol.
+pub type Server = Arc<dyn Fn(Accepted) -> BoxFuture<'static, ()> + Send + Sync>;
+
+/// All sockets, and what is served on each. Nothing is accepted any more when this is dropped.
+pub struct Listeners(Mutex<State>);
+
+struct State {
+    sockets: ListenSockets,
+    plan: SocketPlan,
+    /// The protocols that are served by now.
+    servers: BTreeMap<Protocol, Server>,
+    /// What is accepted from.
+    open: BTreeMap<SocketName, Open>,
+    reported: Reported,
+}
+
+/// What was logged, so that it is logged once.
+#[derive(Default)]
+struct Reported {
+    unused: BTreeSet<String>,
+    missing: BTreeSet<SocketName>,
+}
+
+/// The sockets of one name while they are accepted from.
+struct Open {
+    protocol: Protocol,
+    closing: CancellationToken,
+    /// Those of each socket.
+    places: Vec<Places>,
+}
+
+impl Drop for Open {
+    fn drop(&mut self) {
+        self.closing.cancel();
+    }
+}
+
+impl Listeners {
+    /// The sockets, of which none is accepted from yet.
+    #[must_use]
+    pub fn new(sockets: ListenSockets) -> Self {
+        Self(Mutex::new(State {
+            sockets,
+            plan: SocketPlan::default(),
+            servers: BTreeMap::new(),
+            open: BTreeMap::new(),
+            reported: Reported::default(),
+        }))
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Accepts connections on all sockets of a protocol from now on. To be called within the runtime.
+    ///
+    /// # Errors
+    /// When a socket cannot be used for that.
+    pub fn serve(&self, protocol: Protocol, server: Server) -> Result<(), ListenError> {
+        let mut state = self.state();
+        state.servers.insert(protocol, server);
+        Ok(state.open()?)
+    }
+
+    /// Serves what the plan says from now on. To be called within the runtime.
+    ///
+    /// # Errors
+    /// When a socket cannot be used for that.
+    pub fn follow(&self, plan: &SocketPlan) -> Result<(), ListenError> {
+        let mut state = self.state();
+        state.plan = plan.clone();
+        let plan = &state.plan.protocols;
+        let stays = |name: &SocketName, open: &Open| plan.get(name) == Some(&open.protocol);
+        let names: Vec<_> = state.open.iter().filter(|(name, open)| !stays(name, open)).collect();
+        let names: Vec<_> = names.into_iter().map(|(name, _)| name.clone()).collect();
+        for name in names {
+            // Its connections finish their requests.
+            info!(socket = %name, "socket closed by plugind.toml");
+            state.open.remove(&name);
+        }
+        state.report();
+        Ok(state.open()?)
+    }
+
+    /// Follows the newest plan, as long as there are listeners. It does not keep them: their files go with them.
+    pub async fn follow_all(listeners: Weak<Self>, mut plans: watch::Receiver<SocketPlan>) {
+        while plans.changed().await.is_ok() {
+            let plan = plans.borrow_and_update().clone();
+            let Some(listeners) = listeners.upgrade() else { return };
+            if let Err(error) = listeners.follow(&plan) {
+                error!(%error, "cannot use a socket");
+            }
+        }
+    }
+
+    /// Accepts no more connections of a protocol, and waits until those that there are have finished their requests,
+    /// but no longer than `patience`. False if some have not.
+    pub async fn drain(&self, protocol: Protocol, patience: Duration) -> bool {
+        let closed = self.state().close(protocol);
+        closed.iter().for_each(|open| open.closing.cancel());
+        let places = closed.iter().flat_map(|open| &open.places);
+        let drained = futures::future::join_all(places.map(Places::drained));
+        timeout(patience, drained).await.is_ok()
+    }
+}
+
+impl State {
+    /// Accepts from all sockets that should be, and are not.
+    fn open(&mut self) -> io::Result<()> {
+        for (name, protocol) in &self.plan.protocols {
+            let Some(server) = self.servers.get(protocol) else { continue };
+            if self.open.contains_key(name) {
+                continue;
+            }
+            let (closing, mut all_places) = (CancellationToken::new(), Vec::new());
+            for socket in self.sockets.of(name) {
+                let Some(listener) = StreamListener::of(socket)? else { continue };
+                let places = Places::new();
+                all_places.push(places.clone());
+                tokio::spawn(run(name.clone(), listener, closing.clone(), places, server.clone()));
+            }
+            let open = Open { protocol: *protocol, closing, places: all_places };
+            self.open.insert(name.clone(), open);
+        }
+        Ok(())
+    }
+
+    /// Takes the sockets of a protocol, which are closed.
+    fn close(&mut self, protocol: Protocol) -> Vec<Open> {
+        self.servers.remove(&protocol);
+        let is = |open: &Open| open.protocol == protocol;
+        let names = self.plan.protocols.iter().filter(|(_, served)| **served == protocol);
+        let names: Vec<_> = names.map(|(name, _)| name.clone()).collect();
+        for name in &names {
+            self.sockets.close(name);
+        }
+        let (closed, open) =
+            std::mem::take(&mut self.open).into_iter().partition::<Vec<_>, _>(|(_, open)| is(open));
+        self.open = open.into_iter().collect();
+        closed.into_iter().map(|(_, open)| open).collect()
+    }
+
+    /// Logs which sockets are of no use, once for each change.
+    fn report(&mut self) {
+        for name in self.plan.unused.difference(&self.reported.unused) {
+            warn!(socket = %Escaped(name), "socket unused");
+        }
+        for name in self.plan.missing.difference(&self.reported.missing) {
+            warn!(socket = %name, "socket in plugind.toml does not exist");
+        }
+        self.reported =
+            Reported { unused: self.plan.unused.clone(), missing: self.plan.missing.clone() };
+    }
+}
+
+async fn run(
+    name: SocketName,
+    listener: StreamListener,
+    closing: CancellationToken,
+    places: Places,
+    server: Server,
+) {
+    let serve = |stream, peer| {
+        let (socket, closing) = (name.clone(), closing.child_token());
+        server(Accepted { stream, peer, socket, closing })
+    };
+    accept(name.as_str(), listener, &closing, &places, serve).await;
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        config::{Document, settings::Settings},
+        listen::sockets::Listen,
+        systemd::sockets::PassedSockets,
+    };
+    use std::path::Path;
+    use tokio::{
+        io::{AsyncReadExt, AsyncWriteExt},
+        net::UnixStream,
+    };
+
+    fn plan(sockets: &ListenSockets, settings: &str) -> SocketPlan {
+        let document = Document::new(Path::new("plugind.toml"), settings);
+        let settings = Settings::parse(&document).unwrap();
+        SocketPlan::new(&sockets.kinds(), &settings.sockets).unwrap()
+    }
+
+    /// Answers with the socket's name, and waits until no more is wanted.
+    fn names_itself() -> Server {
+        Arc::new(|accepted: Accepted| {
+            Box::pin(async move {
+                let Stream::Unix(mut stream) = accepted.stream else { return };
+                stream.write_all(accepted.socket.as_str().as_bytes()).await.unwrap();
+                accepted.closing.cancelled().await;
+            })
+        })
+    }
+
+    #[tokio::test]
+    async fn a_socket_of_no_use_is_served_as_soon_as_a_setting_wants_it_and_no_longer() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("web");
+        let address = path.to_str().unwrap().parse().unwrap();
+        let listen = Listen { name: "web".parse().unwrap(), address };
+        let sockets = ListenSockets::collect(PassedSockets::default(), &[listen]).unwrap();
+        let (without, with) =
+            (plan(&sockets, ""), plan(&sockets, "[sockets.web]\nprotocol = \"http\"\n"));
+        assert_eq!(Vec::from_iter(&without.unused), ["web"]);
+
+        let listeners = Listeners::new(sockets);
+        listeners.follow(&without).unwrap();
+        listeners.serve(Protocol::Http, names_itself()).unwrap();
+        // The kernel takes it, and it waits there.
+        let mut client = UnixStream::connect(&path).await.unwrap();
+        listeners.follow(&with).unwrap();
+        let mut name = [0; 3];
+        client.read_exact(&mut name).await.unwrap();
+        assert_eq!(&name, b"web");
+
+        listeners.follow(&without).unwrap();
+        assert_eq!(client.read(&mut name).await.unwrap(), 0, "its connections end");
+        listeners.follow(&with).unwrap();
+        let mut client = UnixStream::connect(&path).await.unwrap();
+        client.read_exact(&mut name).await.unwrap();
+        assert!(listeners.drain(Protocol::Http, Duration::from_secs(30)).await);
+        let refused = UnixStream::connect(&path).await.unwrap_err();
+        assert_eq!(refused.kind(), io::ErrorKind::ConnectionRefused);
+    }
+}

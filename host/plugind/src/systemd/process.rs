@@ -1,0 +1,32 @@
+//! What a process inherits beside its environment and descriptors, and must not depend on.
+
+use std::{env, mem::MaybeUninit, ptr};
+
+/// Whether a library creates a backtrace with each of its errors. An error is no panic: guests cause them as often as
+/// they like.
+const BACKTRACES: &str = "RUST_LIB_BACKTRACE";
+
+/// Resets what another program may have left: blocked signals, a SIGCHLD that is ignored, and backtraces with each
+/// error. SIGPIPE is ignored by the standard library, and reset for each child.
+///
+/// To be called first of all, while there is only this thread.
+#[expect(clippy::disallowed_methods, reason = "this runs before there are threads")]
+pub fn reset_inherited() {
+    let own_choice = env::var_os(BACKTRACES).is_some();
+    #[expect(
+        unsafe_code,
+        reason = "no safe interface to the signal mask, and none to the environment"
+    )]
+    // SAFETY: there is only this thread, so that nothing reads the environment or depends on the mask meanwhile. The
+    // set is initialised by sigemptyset(3), and SIG_DFL is a disposition that is valid for SIGCHLD.
+    unsafe {
+        let mut none = MaybeUninit::<libc::sigset_t>::uninit();
+        if libc::sigemptyset(none.as_mut_ptr()) == 0 {
+            libc::pthread_sigmask(libc::SIG_SETMASK, none.as_ptr(), ptr::null_mut());
+        }
+        libc::signal(libc::SIGCHLD, libc::SIG_DFL);
+        if !own_choice {
+            env::set_var(BACKTRACES, "0");
+        }
+    }
+}

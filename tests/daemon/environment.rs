@@ -1,0 +1,36 @@
+//! What another program leaves in the daemon's environment, and its signals, do not keep the daemon from starting.
+
+use plugind_tests::{Daemon, Signal, Tree};
+
+#[test]
+fn a_notify_socket_that_leads_nowhere_is_a_warning() {
+    for socket in ["/nowhere/notify", "/dev/null", "vsock:2:1234", "@plugind-nobody-listens"] {
+        let tree = Tree::new().with("greeter_02");
+        let mut daemon = Daemon::start_by(&tree, &["env", &format!("NOTIFY_SOCKET={socket}")]);
+        daemon.log.wait_for(&["warning plugind: cannot notify systemd", socket]);
+        assert_eq!(daemon.get("/greeter-02").status(), 200, "{socket}");
+        assert_eq!(daemon.stop(), 0, "{socket}");
+        assert_eq!(daemon.log.count(&["cannot notify systemd"]), 1, "{socket}");
+    }
+}
+
+#[test]
+fn sockets_for_another_process_are_ignored() {
+    let tree = Tree::new().with("greeter_02");
+    let environment = ["env", "LISTEN_PID=1", "LISTEN_FDS=1", "LISTEN_FDNAMES=http"];
+    let daemon = Daemon::start_by(&tree, &environment);
+    assert_eq!(daemon.get("/greeter-02").status(), 200);
+    assert_eq!(daemon.log.count(&["warning"]), 0);
+}
+
+#[test]
+fn blocked_and_ignored_signals_are_reset() {
+    // With a cache of its own it has to wait for a compiler, which is a child.
+    let tree = Tree::with_own_cache().with("greeter_02");
+    let signals = ["env", "--block-signal=TERM,HUP,INT,CHLD", "--ignore-signal=CHLD,PIPE,TERM,HUP"];
+    let mut daemon = Daemon::start_by(&tree, &signals);
+    assert_eq!(daemon.get("/greeter-02").status(), 200);
+    daemon.signal(Signal::HUP);
+    daemon.log.wait_for(&["plugind: reloaded "]);
+    assert_eq!(daemon.stop(), 0);
+}
