@@ -174,7 +174,7 @@ impl CheckArgs {
             let search_path = self.tree.search_path().with_only_plugins(path.to_owned());
             return self.check_all(search_path, workshop, output);
         }
-        let Scanned { found, masked, strays: _ } = match scanned(path) {
+        let Scanned { found, masked, ignored: _ } = match scanned(path) {
             Ok(scanned) => scanned,
             Err(why) => {
                 output.mistakes.push(why.clone());

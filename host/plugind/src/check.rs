@@ -90,7 +90,7 @@ impl CheckContext {
         kind: EngineKind,
         credentials: Option<PathBuf>,
     ) -> Result<Self, CheckContextError> {
-        let engine = engine::plain(kind)?;
+        let engine = engine::for_checks(kind)?;
         let linker = world::linker(&engine)
             .map_err(|error| CheckContextError::Linker(format!("{error:#}")))?;
         let made_up = credentials.is_none().then(|| directory.to_owned());

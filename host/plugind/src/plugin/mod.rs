@@ -7,12 +7,17 @@
 
 pub mod compiler;
 pub mod compile;
+mod contents;
+pub mod export_types;
+pub mod footprint;
 pub mod grants;
 pub mod handover;
 pub mod imports;
 pub mod manifest;
+mod interface_types;
 mod nesting;
 pub mod inspection;
+pub mod proposals;
 pub mod scan;
 pub mod serve;
 pub mod verify;

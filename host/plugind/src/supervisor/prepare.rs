@@ -10,7 +10,7 @@ use crate::{
     plugin::{
         compile::compile,
         compiler::Compiler,
-        scan::{Masked, Orphaned, Scanned, scan},
+        scan::{Ignored, Masked, Scanned, scan},
         verify::{Rejected, Verified, verify},
     },
     runtime::cache::Cache,
@@ -55,7 +55,7 @@ pub struct ScanReport {
     /// Those that are not to be there.
     pub masked: Vec<Masked>,
     /// What only looks like a plugin.
-    pub strays: Vec<Orphaned>,
+    pub strays: Vec<Ignored>,
 }
 
 /// Why nothing is known of what is in the directories, so that everything should stay as it is.
@@ -87,7 +87,7 @@ pub fn read(search_path: &SearchPath) -> Result<ScanReport, DirectoriesError> {
 /// # Errors
 /// When a directory cannot be read.
 pub fn read_plugins(search_path: &SearchPath) -> Result<ScanReport, ListError> {
-    let Scanned { found, masked, strays } = scan(search_path)?;
+    let Scanned { found, masked, ignored: strays } = scan(search_path)?;
     Ok(ScanReport { plugins: found.into_iter().map(verify).collect(), masked, strays })
 }
 
