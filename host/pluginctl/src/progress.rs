@@ -15,6 +15,7 @@ pub(crate) struct ReloadProgress {
     compiled: Vec<String>,
     draining: BTreeSet<String>,
     failures: BTreeSet<String>,
+    ignored: BTreeSet<String>,
 }
 
 /// A line about something that has come about.
@@ -74,6 +75,12 @@ impl ReloadProgress {
             tell(&mut self.told, format!("drained {name}"), false);
         }
         news
+    }
+
+    /// The ignored files that were not reported yet.
+    pub(crate) fn ignored(&mut self, now: &api::Reload) -> Vec<String> {
+        let all = now.ignored.iter().cloned();
+        all.filter(|line| self.ignored.insert(line.clone())).collect()
     }
 
     /// What has failed since the last reply: plugin, stage, cause and remedy.

@@ -71,6 +71,7 @@ pub fn start(
         begun: false,
         settled: false,
         unreadable: None,
+        ignored: Vec::new(),
         tickets: 0,
         generations: 0,
         reload: None,
@@ -107,6 +108,8 @@ struct Supervisor {
     /// The daemon's start is over: every required plugin was ready, or failed.
     settled: bool,
     unreadable: Option<String>,
+    /// Files in the directories that are ignored, each with the reason.
+    ignored: Vec<String>,
     /// The number of the last preparation.
     tickets: u64,
     /// The number of the last generation.
@@ -248,6 +251,7 @@ impl Supervisor {
         let mut summary = Summary {
             scanned: self.scanned,
             unreadable: self.unreadable.clone(),
+            ignored: self.ignored.clone(),
             reloads_begun: self.reloads_begun,
             reloads_over: self.reloads_over,
             ..Summary::default()

@@ -29,6 +29,9 @@ use std::{
 use tokio::sync::watch;
 use tracing::{error, info, warn};
 
+/// How many ignored files a reload reports; the log has all of them.
+const IGNORED_MAX: usize = 50;
+
 impl Supervisor {
     /// Has the directories read anew. Who asks while that is under way shares what comes of it; only a reload of
     /// another kind waits for it.
@@ -130,15 +133,21 @@ impl Supervisor {
 
     /// Sets going what was found to differ from what there is.
     pub(super) fn take_stock(&mut self, findings: ScanReport) {
-        for stray in &findings.strays {
-            warn!(stage = %FailedStage::Scan, error = %stray, "not a plugin");
+        for ignored in &findings.strays {
+            warn!(stage = %FailedStage::Scan, error = %ignored, "file ignored");
         }
+        let ignored = findings.strays.iter().take(IGNORED_MAX);
+        self.ignored = ignored.map(ToString::to_string).collect();
         for Masked { name, by } in &findings.masked {
             info!(plugin = %name, by = %by.display(), "plugin masked");
         }
         self.found = found(&findings.plugins);
         self.unreadable = None;
-        self.note(ReloadState::judge_anew);
+        let ignored = self.ignored.clone();
+        self.note(|reload| {
+            reload.judge_anew();
+            reload.ignored = ignored;
+        });
         if !replace(&mut self.scanned, true) {
             self.let_go_of_strangers();
         }

@@ -17,6 +17,8 @@ pub struct Summary {
     pub scanned: bool,
     /// The directories could not be read: why.
     pub unreadable: Option<String>,
+    /// Files in the directories that are ignored, each with the reason.
+    pub ignored: Vec<String>,
     /// How many plugins there are.
     pub plugins: usize,
     /// How many of them serve, or are programs that returned ok.
@@ -146,6 +148,12 @@ impl fmt::Display for Summary {
         }
         if let more @ 1.. = self.failed.len().saturating_sub(TOLD) {
             write!(f, ", and {more} more")?;
+        }
+        if let Some(first) = self.ignored.first() {
+            write!(f, "; {}", cut(first, TOLD_EACH))?;
+        }
+        if let more @ 1.. = self.ignored.len().saturating_sub(1) {
+            write!(f, " (and {more} more)")?;
         }
         if let Some(why) = &self.unreadable {
             write!(f, "; not reloaded: {why}")?;
