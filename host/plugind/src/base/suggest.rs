@@ -15,7 +15,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_misspelled_word_is_recognised_and_another_word_is_not() {
+    fn a_slip_of_the_pen_is_told_from_another_word() {
         let known = ["restart", "restart-sec", "watchdog-sec"];
         assert_eq!(nearest("restrat", known), Some("restart"));
         assert_eq!(nearest("watchdog", known), Some("watchdog-sec"));

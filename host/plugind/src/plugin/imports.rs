@@ -86,24 +86,24 @@ pub fn missing(import: &str) -> Option<String> {
     let has: Vec<_> = versions().map(|(known, _)| format!("{interface}@{known}")).collect();
     if !has.is_empty() {
         return Some(format!(
-            "{import}, and this host has {}; rebuild it against that",
+            "{import}, of which this host has {}; rebuild it against that",
             has.join(" and ")
         ));
     }
     if interface.starts_with("plugind:plugin/") {
         return Some(match track(version) == CONTRACT {
             true => format!(
-                "{import}, which this host does not know; use a newer plugind, or build it without"
+                "{import}, which this host does not know; use a newer plugind, or leave it out"
             ),
             false => format!(
-                "{import}, and this host supports plugind:plugin@{CONTRACT}; rebuild it against the host's wit/"
+                "{import}, and this host speaks plugind:plugin@{CONTRACT}; rebuild it against the host's wit/"
             ),
         });
     }
     let all = KNOWN.iter().flat_map(|(_, known)| known.iter().copied());
     Some(match nearest(interface, all).filter(|nearest| same_package(nearest, interface)) {
         Some(nearest) => {
-            format!("{import}, which this host does not have; it has {nearest}")
+            format!("{import}, which this host does not have; the nearest that it has is {nearest}")
         }
         None => format!(
             "{import}, which this host does not have; build it without, or compose it with a component that exports \
@@ -132,19 +132,19 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_missing_import_is_reported_with_a_remedy() {
+    fn what_is_missing_is_told_with_the_nearest_there_is() {
         for (import, part) in [
-            ("wasi:io/pol@0.2.6", "it has wasi:io/poll"),
+            ("wasi:io/pol@0.2.6", "the nearest that it has is wasi:io/poll"),
             ("wasi:http/types@0.1.0", "has wasi:http/types@0.2 and wasi:http/types@0.3"),
             ("wasi:http/types@0.3.0-rc-2025-09-16", "rebuild it against that"),
             ("plugind:plugin/journal@0.2.0", "has plugind:plugin/journal@0.1"),
-            ("plugind:plugin/undertow@0.2.0", "supports plugind:plugin@0.1"),
+            ("plugind:plugin/undertow@0.2.0", "speaks plugind:plugin@0.1"),
             ("plugind:plugin/undertow@0.1.0", "use a newer plugind"),
             ("acme:database/query@1.0.0", "wac plug"),
             ("log", "which this host does not have"),
         ] {
-            let message = missing(import).unwrap();
-            assert!(message.starts_with(import) && message.contains(part), "{message}");
+            let told = missing(import).unwrap();
+            assert!(told.starts_with(import) && told.contains(part), "{told}");
         }
         assert_eq!(missing("wasi:io/poll@0.2.99"), None);
     }
