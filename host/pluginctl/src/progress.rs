@@ -192,6 +192,9 @@ mod tests {
                 "compiling 1 of 3: greeter",
             ]
         );
+        now.ignored = names(["my_plugin.wasm is ignored"]);
+        assert_eq!(progress.ignored(&now), ["my_plugin.wasm is ignored"]);
+        assert_eq!(progress.ignored(&now), [""; 0]);
         let bad = "bad: failed at verify: /etc/plugind/plugins/bad.toml:1:1: unknown key; mend it and reload";
         assert_eq!(progress.failures(&now), [bad]);
         assert_eq!(told(&mut progress, &now), [""; 0]);

@@ -5,11 +5,9 @@
 //! of instances. So the instantiation is carried out with counters in the place of code, and given up after
 //! [`STEPS_MAX`] steps.
 
-use crate::{
-    base::quantity::Bytes,
-    runtime::limits::{
-        CORE_INSTANCES_MAX, MEMORIES_MAX, MEMORY_MAX, TABLE_ELEMENTS_MAX, TABLES_MAX,
-    },
+use crate::base::{
+    limits::{CORE_INSTANCES_MAX, MEMORIES_MAX, MEMORY_MAX, TABLE_ELEMENTS_MAX, TABLES_MAX},
+    quantity::Bytes,
 };
 use std::{collections::BTreeMap, rc::Rc};
 use wasmparser::{

@@ -1,8 +1,10 @@
 //! The engine that runs every plugin, and the clock that makes each of them yield.
 
-use crate::runtime::{
-    limits::{CORE_INSTANCES_MAX, INSTANCE_SIZE_MAX, MEMORIES_MAX, TABLE_ELEMENTS_MAX, TABLES_MAX},
-    mapping,
+use crate::{
+    base::limits::{
+        CORE_INSTANCES_MAX, INSTANCE_SIZE_MAX, MEMORIES_MAX, TABLE_ELEMENTS_MAX, TABLES_MAX,
+    },
+    runtime::mapping,
 };
 pub use plugind_artifact::engine::EngineKind;
 use plugind_artifact::engine::engine_config;

@@ -1,6 +1,5 @@
 //! The WebAssembly engine, and compiled code: how it is found, verified and mapped.
 
-pub mod limits;
 pub mod mapping;
 pub mod engine;
 pub mod cache;

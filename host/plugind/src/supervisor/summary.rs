@@ -161,3 +161,19 @@ impl fmt::Display for Summary {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ignored_files_are_in_the_summary_the_first_with_its_reason() {
+        let ignored = ["a_b.wasm is ignored", "c_d.wasm is ignored", "e_f.wasm is ignored"];
+        let ignored: Vec<_> = ignored.map(str::to_owned).into();
+        let one =
+            Summary { plugins: 2, ready: 2, ignored: ignored[..1].into(), ..Summary::default() };
+        assert_eq!(one.to_string(), "2 of 2 plugins ready; a_b.wasm is ignored");
+        let all = Summary { ignored, ..one };
+        assert_eq!(all.to_string(), "2 of 2 plugins ready; a_b.wasm is ignored (and 2 more)");
+    }
+}
