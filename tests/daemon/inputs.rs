@@ -94,7 +94,7 @@ fn a_component_that_no_instance_can_be_made_of_is_refused_before_it_is_compiled(
         ),
         ("many-memories", ["linear memories, 51 of them", "at most 50"]),
         ("large-table", ["300000 elements", "at most 200000"]),
-        ("large-memory", ["begins with 80M of memory", "instance-memory-max = \"80M\""]),
+        ("large-memory", ["begins with 80M of memory", "write instance-memory-max = "]),
         ("doubles", ["instantiate each other", "do not trust it"]),
         ("exceptions", ["exception handling", "-fno-exceptions"]),
     ] {

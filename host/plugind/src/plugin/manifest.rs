@@ -277,9 +277,11 @@ impl Instances {
         let why =
             "the component exports plugind:plugin/handover, so it has one instance, which is kept";
         let keep = "write \"shared\" or \"exclusive\"";
+        let max = self.max.unwrap_or(1);
+        let at_most_one = format!("must be 1, not {max}");
         for (key, is_wrong, rule, remedy) in [
             ("mode", self.mode == Some(Mode::Fresh), "cannot be \"fresh\"", keep),
-            ("max", self.max.is_some_and(|max| max > 1), "must be 1", "remove it"),
+            ("max", max > 1, at_most_one.as_str(), "remove it"),
             ("recycle-after", self.recycle_after.is_some(), "cannot be set", "remove it"),
             ("recycle-age", self.recycle_age.is_some(), "cannot be set", "remove it"),
         ] {
@@ -344,7 +346,7 @@ mod tests {
             parse_for(Some(ComponentFacts { imports: &[], hands_over: true }), text).unwrap_err();
         for (mistake, (place, rule, remedy)) in mistakes.iter().zip([
             ("2:8", "mode cannot be \"fresh\"", "write \"shared\" or \"exclusive\""),
-            ("3:7", "max must be 1", "remove it"),
+            ("3:7", "max must be 1, not 2", "remove it"),
             ("4:17", "recycle-after cannot be set", "remove it"),
             ("5:15", "recycle-age cannot be set", "remove it"),
         ]) {
