@@ -221,7 +221,7 @@ mod tests {
         assert_eq!(path.plugins().unwrap().len(), 1);
         fs::remove_dir_all(&plugins).unwrap();
         let error = path.plugins().unwrap_err().to_string();
-        assert!(error.contains("etc/plugind/plugins; plugins serve that were read"), "{error}");
+        assert!(error.contains("etc/plugind/plugins; plugins that were read from it"), "{error}");
     }
 
     #[test]
@@ -233,6 +233,6 @@ mod tests {
         assert!(path.with_only_plugins(root.path().join("none")).plugins().is_err());
         let root = tree(&["etc/plugind/plugins"]);
         let error = SearchPath::below(root.path()).plugins().unwrap_err().to_string();
-        assert!(error.contains("something else has its name"), "{error}");
+        assert!(error.contains("it must be a directory"), "{error}");
     }
 }

@@ -5,7 +5,7 @@ use crate::plugin::{
     export_types,
     footprint::{Definitions, Footprint},
     imports::missing,
-    inspection::InspectError,
+    inspect_error::InspectError,
     nesting::is_too_deep,
     proposals::{ENABLED, Proposal},
 };

@@ -16,6 +16,7 @@ pub mod imports;
 pub mod manifest;
 mod interface_types;
 mod nesting;
+pub mod inspect_error;
 pub mod inspection;
 pub mod proposals;
 pub mod scan;

@@ -1,7 +1,8 @@
 //! `Found` → `Verified`: a plugin is read once; what is judged, hashed and compiled are those very bytes.
 
 use crate::plugin::{
-    inspection::{InspectError, Inspection},
+    inspect_error::InspectError,
+    inspection::Inspection,
     manifest::{ComponentFacts, Manifest},
     scan::Found,
 };

@@ -1,7 +1,6 @@
 use super::*;
 use crate::plugin::{
-    contents::Contents,
-    inspection::{InspectError, Inspection},
+    contents::Contents, inspect_error::InspectError, inspection::Inspection,
     interface_types::INTERFACES,
 };
 

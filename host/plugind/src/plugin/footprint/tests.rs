@@ -1,5 +1,5 @@
 use super::*;
-use crate::plugin::{contents::Contents, inspection::InspectError};
+use crate::plugin::{contents::Contents, inspect_error::InspectError};
 use std::fmt::Write as _;
 
 fn footprint(text: &str) -> Result<Footprint, InspectError> {
@@ -42,7 +42,7 @@ fn every_instantiation_counts_with_all_that_its_modules_define() {
 }
 
 #[test]
-fn what_is_passed_as_an_argument_or_found_further_out_counts_where_it_is_instantiated() {
+fn arguments_and_outer_definitions_count_where_they_are_instantiated() {
     let footprint = footprint(
         "(component $root
             (core module $m (memory 1))
