@@ -191,7 +191,7 @@ fn the_manuals_of_manifest_and_settings_have_the_keys_that_are_read_and_no_other
         ["plugin/manifest.rs", "plugin/serve.rs", "plugin/grants.rs", "plugin/handover.rs"];
     for (page, sources, one) in [
         ("plugind-plugin.5", &manifest[..], "service.restart-sec"),
-        ("plugind.toml.5", &["settings.rs"], "compile.memory-max"),
+        ("plugind.toml.5", &["config/settings.rs"], "compile.memory-max"),
     ] {
         let read: BTreeSet<_> = sources.iter().flat_map(|source| keys_of(source)).collect();
         assert!(read.contains(one), "{sources:?} are not understood: {read:?}");

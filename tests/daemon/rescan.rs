@@ -184,7 +184,7 @@ fn every_mistake_in_a_manifest_is_told_with_its_place_and_a_remedy() {
         ("4:16", "64M"),
         ("5:12", "text in quotes"),
         ("7:11", "on-failure"),
-        ("9:9", "/hello"),
+        ("9:9", "must begin with"),
     ] {
         let told = format!("{}:{place}: ", path.display());
         let (_, rest) = failed.split_once(&told).unwrap_or_else(|| panic!("{place}: {failed}"));
