@@ -94,7 +94,7 @@ fn a_compiled_file_that_cannot_be_trusted_is_made_anew() {
     ] {
         replace(&hello, &contents);
         let daemon = Daemon::start(&tree);
-        let parts = ["warning plugind: compiled file not used, compiling anew", "plugin=hello"];
+        let parts = ["warning plugind: compiled file not used, compiling again", "plugin=hello"];
         assert!(daemon.log.wait_for(&parts).contains("error="), "{what}");
         assert_eq!(daemon.get("/hello").told(), (200, "Hello from hello\n"), "{what}");
         assert_eq!(daemon.log.count(&parts[..1]), 1, "{what}");

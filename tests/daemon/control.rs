@@ -400,3 +400,17 @@ fn a_file_that_is_no_socket_is_not_taken_for_one_that_is_left() {
     assert_eq!(end_of(&tree, &["--listen", &listen]).status, 1);
     assert_eq!(fs::read_to_string(socket(&tree)).unwrap(), "precious");
 }
+
+#[test]
+fn a_reload_names_each_ignored_file_with_the_name_that_it_should_have() {
+    let tree = Tree::new().with("hello");
+    let daemon = start(&tree);
+    tree.put("my_plugin.wasm", "");
+    let reload = run(&tree, &["reload"]);
+    assert_eq!(reload.status, Some(0), "{}", reload.stderr);
+    let ignored = "my_plugin.wasm is ignored: a name can have only a-z, 0-9 and -, not '_'; rename it to my-plugin.wasm";
+    assert_eq!(reload.stderr.matches(ignored).count(), 1, "{}", reload.stderr);
+    daemon.log.wait_for(&["warning plugind: file ignored", ignored]);
+    let status = run(&tree, &["status"]);
+    assert!(status.stdout.contains(ignored), "{}", status.stdout);
+}

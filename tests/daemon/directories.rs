@@ -48,7 +48,10 @@ fn a_directory_that_vanishes_takes_no_plugin_with_it_and_one_that_is_emptied_doe
     let daemon = Daemon::start(&tree);
     fs::remove_dir_all(tree.plugins()).unwrap();
     let said = reload_in_vain(&daemon);
-    assert!(said.contains("etc/plugind/plugins; plugins serve that were read from it"), "{said}");
+    assert!(
+        said.contains("etc/plugind/plugins; plugins that were read from it are serving"),
+        "{said}"
+    );
     assert_eq!(daemon.get("/hello").status(), 200);
     fs::create_dir(tree.plugins()).unwrap();
     assert!(daemon.reload().contains("changed=0 failed=0 removed=1 unchanged=0"));

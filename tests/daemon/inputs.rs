@@ -1,6 +1,6 @@
 //! What is no plugin is refused with its file, the cause and a remedy, and the others are served.
 
-use plugind_tests::{Daemon, Tree, end_of, guest};
+use plugind_tests::{Daemon, Tree, end_of, golden, guest};
 use std::{fs, os::unix::fs::symlink, process::Command};
 
 /// A core module and nothing else: the magic number and the version.
@@ -43,7 +43,7 @@ fn refused(what: &str, component: &[u8]) -> String {
 }
 
 #[test]
-fn what_is_no_plugin_is_refused_with_the_cause_and_a_remedy() {
+fn a_file_that_is_not_a_plugin_is_refused_with_cause_and_remedy() {
     let whole = fs::read(guest("hello")).unwrap();
     let component = |name: &str| fs::read(guest(name)).unwrap();
     for (what, bytes, stage, parts) in [
@@ -56,7 +56,7 @@ fn what_is_no_plugin_is_refused_with_the_cause_and_a_remedy() {
         ),
         ("nothing", Vec::new(), "verify", ["is empty", "rename it"]),
         // Whoever reads its types by recursion, one within the other, has no stack left for them.
-        ("a deep one", nested(20_000), "verify", ["types within types", "do not trust it"]),
+        ("a deep one", nested(20_000), "verify", ["types nested", "do not trust it"]),
         ("a core module", CORE_MODULE.to_vec(), "verify", ["core module", "wasm32-wasip2"]),
         (
             "a later contract",
@@ -86,7 +86,35 @@ fn what_is_no_plugin_is_refused_with_the_cause_and_a_remedy() {
 }
 
 #[test]
-fn what_is_no_file_is_refused_and_not_waited_for() {
+fn a_component_that_no_instance_can_be_made_of_is_refused_before_it_is_compiled() {
+    for (name, parts) in [
+        (
+            "wrong-type",
+            ["with handle: func()", "it must be handle: func(request: incoming-request"],
+        ),
+        ("many-memories", ["linear memories, 51 of them", "at most 50"]),
+        ("large-table", ["300000 elements", "at most 200000"]),
+        ("large-memory", ["begins with 80M of memory", "write instance-memory-max = "]),
+        ("doubles", ["instantiate each other", "do not trust it"]),
+        ("exceptions", ["exception handling", "-fno-exceptions"]),
+    ] {
+        let failed = refused(name, &golden::component(name));
+        assert!(failed.contains("stage=verify "), "{name}: {failed}");
+        assert!(parts.iter().all(|part| failed.contains(part)), "{name}: {failed}");
+    }
+}
+
+#[test]
+fn a_component_that_fits_the_pool_runs_with_several_memories_and_a_large_table() {
+    let tree = Tree::new();
+    tree.put("three.wasm", golden::component("three-memories"));
+    let daemon = Daemon::start(&tree);
+    daemon.log.wait_for(&["ready plugins=1"]);
+    daemon.log.wait_for(&["plugin inactive", "plugin=three", "result=success"]);
+}
+
+#[test]
+fn a_path_that_is_not_a_file_is_refused_and_not_waited_for() {
     let tree = Tree::new().with("greeter_02");
     let plugins = tree.plugins();
     fs::create_dir(plugins.join("directory.wasm")).unwrap();
@@ -107,17 +135,17 @@ fn what_is_no_file_is_refused_and_not_waited_for() {
 }
 
 #[test]
-fn times_beyond_all_measure_are_refused_and_infinity_is_none_of_them() {
+fn times_that_are_too_long_are_refused_and_infinity_is_not() {
     let tree = Tree::new().with("hello").with("sleeps");
     tree.put("hello.toml", "required = false\n[service]\nrestart-sec = \"1e19\"\n");
     tree.put("sleeps.toml", "[service]\ntimeout-start-sec = \"infinity\"\nwatchdog-sec = \"infinity\"\n[limits]\nrequest-timeout = \"infinity\"\n");
     let daemon = Daemon::start(&tree);
-    daemon.log.wait_for(&["plugin failed", "hello.toml:3:15", "no span of time"]);
+    daemon.log.wait_for(&["plugin failed", "hello.toml:3:15", "not a time span"]);
     assert_eq!(daemon.get("/sleeps/fine").status(), 200);
 }
 
 #[test]
-fn a_component_with_endless_wishes_is_refused_in_few_words() {
+fn a_component_with_50_000_imports_is_refused_in_one_short_entry() {
     let tree = Tree::new().with("greeter_02");
     // Imports of functions by names that nobody has, all of the first type: a function without anything.
     let count = 50_000_usize;

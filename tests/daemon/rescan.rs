@@ -184,7 +184,7 @@ fn every_mistake_in_a_manifest_is_told_with_its_place_and_a_remedy() {
         ("4:16", "64M"),
         ("5:12", "text in quotes"),
         ("7:11", "on-failure"),
-        ("9:9", "/hello"),
+        ("9:9", "must begin with"),
     ] {
         let told = format!("{}:{place}: ", path.display());
         let (_, rest) = failed.split_once(&told).unwrap_or_else(|| panic!("{place}: {failed}"));
@@ -207,7 +207,7 @@ fn a_directory_that_cannot_be_read_any_more_changes_nothing() {
 }
 
 #[test]
-fn what_only_looks_like_a_plugin_is_told_and_left_alone() {
+fn a_file_that_only_looks_like_a_plugin_is_reported_and_ignored() {
     let tree = Tree::new().with("hello");
     tree.put("Bad Name.wasm", "");
     tree.put("lonely.toml", "");
@@ -215,8 +215,12 @@ fn what_only_looks_like_a_plugin_is_told_and_left_alone() {
     tree.put("hello.wasm.old", "");
     let daemon = Daemon::start(&tree);
     daemon.log.wait_for(&["ready plugins=1"]);
-    daemon.log.wait_for(&["warning plugind: not a plugin", "Bad Name.wasm", "rename"]);
-    daemon.log.wait_for(&["warning plugind: not a plugin", "lonely.toml", "lonely.wasm"]);
+    daemon.log.wait_for(&[
+        "warning plugind: file ignored",
+        "Bad Name.wasm",
+        "rename it to bad-name.wasm",
+    ]);
+    daemon.log.wait_for(&["warning plugind: file ignored", "lonely.toml", "lonely.wasm"]);
     assert_eq!(daemon.log.count(&["warning"]), 2);
 }
 

@@ -124,7 +124,7 @@ fn a_compiled_file_that_cannot_be_trusted_is_made_anew_by_the_service() {
         fs::remove_file(entry).unwrap();
         fs::write(entry, contents).unwrap();
         let daemon = start(&tree, &service);
-        daemon.log.wait_for(&["warning plugind: compiled file not used, compiling anew"]);
+        daemon.log.wait_for(&["warning plugind: compiled file not used, compiling again"]);
         assert_eq!(daemon.get("/hello").status(), 200);
         assert!(fs::read(entry).unwrap() == good);
     }

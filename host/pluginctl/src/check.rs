@@ -118,7 +118,7 @@ impl CheckArgs {
         if path.is_dir() {
             return self.check_all(Some(path), linking, output);
         }
-        let Scanned { found, masked, strays: _ } = match find_component(path) {
+        let Scanned { found, masked, ignored: _ } = match find_component(path) {
             Ok(scanned) => scanned,
             Err(error) => {
                 let why = error.to_string();

@@ -15,6 +15,7 @@ pub(crate) struct ReloadProgress {
     compiled: Vec<String>,
     draining: BTreeSet<String>,
     failures: BTreeSet<String>,
+    ignored: BTreeSet<String>,
 }
 
 /// A line about something that has come about.
@@ -74,6 +75,12 @@ impl ReloadProgress {
             tell(&mut self.told, format!("drained {name}"), false);
         }
         news
+    }
+
+    /// The ignored files that were not reported yet.
+    pub(crate) fn ignored(&mut self, now: &api::Reload) -> Vec<String> {
+        let all = now.ignored.iter().cloned();
+        all.filter(|line| self.ignored.insert(line.clone())).collect()
     }
 
     /// What has failed since the last reply: plugin, stage, cause and remedy.
@@ -185,6 +192,9 @@ mod tests {
                 "compiling 1 of 3: greeter",
             ]
         );
+        now.ignored = names(["my_plugin.wasm is ignored"]);
+        assert_eq!(progress.ignored(&now), ["my_plugin.wasm is ignored"]);
+        assert_eq!(progress.ignored(&now), [""; 0]);
         let bad = "bad: failed at verify: /etc/plugind/plugins/bad.toml:1:1: unknown key; mend it and reload";
         assert_eq!(progress.failures(&now), [bad]);
         assert_eq!(told(&mut progress, &now), [""; 0]);

@@ -59,6 +59,9 @@ impl ReloadArgs {
             } else {
                 print(&json(&now))?;
             }
+            for ignored in progress.ignored(&now) {
+                complain(&format!("warning: {ignored}"));
+            }
             for failure in progress.failures(&now) {
                 complain(&failure);
             }

@@ -104,7 +104,7 @@ impl LinkCheck {
     }
 
     fn context(self, directory: &Path) -> Result<LinkContext, LinkCheckError> {
-        let engine = engine::plain(self.engine)?;
+        let engine = engine::for_checks(self.engine)?;
         let linker =
             world::linker(&engine).map_err(|error| LinkCheckError::Linker(format!("{error:#}")))?;
         let made_up = self.credentials.is_none().then(|| directory.to_owned());

@@ -82,7 +82,6 @@ pub(crate) const NOT_YET: &[&str] = &[
 pub(crate) const LONG_NAMES_YET: &[&str] = &[
     "a_compiler_that_hangs_dies_or_talks_nonsense_fails_the_plugin_that_it_was_to_compile",
     "a_hundred_reloads_with_bad_versions_among_them_lose_nothing_and_touch_nothing_else",
-    "a_later_file_has_the_last_word_on_each_key_and_mistakes_are_told_of_the_file_they_are_in",
     "a_plugin_that_waits_for_its_next_try_is_told_with_the_cause_and_has_it_when_asked",
     "a_program_that_ends_well_is_done_and_is_started_again_only_where_its_manifest_says_so",
     "a_reload_in_which_a_plugin_fails_says_where_and_why_and_the_older_version_serves_on",

@@ -1,9 +1,20 @@
-;; A background program that has a state to hand over, for which nobody will ever ask.
+;; A background program that has a state to hand over.
 (component
-  (core module $code (func (export "run") (result i32) i32.const 0))
+  (core module $code
+    (memory (export "memory") 1)
+    (func (export "run") (result i32) i32.const 0)
+    (func (export "save") (result i32) i32.const 0)
+    (func (export "restore") (param i32 i32) (result i32) i32.const 0)
+    (func (export "realloc") (param i32 i32 i32 i32) (result i32) i32.const 0))
   (core instance $code (instantiate $code))
+  (alias core export $code "memory" (core memory $memory))
+  (alias core export $code "realloc" (core func $realloc))
   (func $run (result (result)) (canon lift (core func $code "run")))
   (instance $cli (export "run" (func $run)))
   (export "wasi:cli/run@0.2.0" (instance $cli))
-  (instance $handover)
+  (type $save (func async (result (result (option (list u8)) (error string)))))
+  (type $restore (func async (param "state" (list u8)) (result (result (error string)))))
+  (func $save (type $save) (canon lift (core func $code "save") (memory $memory)))
+  (func $restore (type $restore) (canon lift (core func $code "restore") (memory $memory) (realloc $realloc)))
+  (instance $handover (export "save" (func $save)) (export "restore" (func $restore)))
   (export "plugind:plugin/handover@0.1.0" (instance $handover)))

@@ -161,6 +161,9 @@ pub struct Reload {
     pub scanned: bool,
     /// Why they could not be read; then nothing changes.
     pub unreadable: Option<String>,
+    /// Files in them that are ignored although they look like parts of plugins, each with the reason.
+    #[serde(default)]
+    pub ignored: Vec<String>,
     /// Plugins whose new version does not serve yet.
     pub awaited: Vec<Awaited>,
     /// Plugins that are new or have a new version, and serve.

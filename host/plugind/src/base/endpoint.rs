@@ -27,10 +27,10 @@ pub enum Host {
     Name(String),
 }
 
-/// A text is no endpoint.
+/// A text is not an endpoint.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error(
-    "{0:?} is no host with a port; write \"api.example.com:443\", \"10.1.2.3:5432\" or \"[2001:db8::1]:80\""
+    "{0:?} is not a host with a port; write \"api.example.com:443\", \"10.1.2.3:5432\" or \"[2001:db8::1]:80\""
 )]
 pub struct EndpointError(String);
 
@@ -89,19 +89,19 @@ mod tests {
 
     #[test]
     fn a_host_has_one_spelling() {
-        for (text, told) in [
+        for (text, shown) in [
             ("API.Example.com:443", "api.example.com:443"),
             ("localhost.:80", "localhost:80"),
             ("10.1.2.3:5432", "10.1.2.3:5432"),
             ("[2001:DB8::0:1]:80", "[2001:db8::1]:80"),
             ("[::ffff:10.0.0.1]:80", "10.0.0.1:80"),
         ] {
-            assert_eq!(text.parse::<Endpoint>().unwrap().to_string(), told);
+            assert_eq!(text.parse::<Endpoint>().unwrap().to_string(), shown);
         }
     }
 
     #[test]
-    fn what_is_no_host_with_a_port_is_refused() {
+    fn a_text_without_host_and_port_is_refused() {
         for text in [
             "",
             ":",

@@ -1,4 +1,4 @@
-//! An error with all its causes on one line, for the one place where it is told.
+//! An error with all its causes on one line, for the one place where it is printed.
 
 use std::{error::Error, fmt};
 
@@ -29,7 +29,7 @@ mod tests {
     }
 
     #[test]
-    fn every_cause_is_told_once() {
+    fn every_cause_is_printed_once() {
         let source = std::io::Error::new(std::io::ErrorKind::NotFound, "no such file");
         let error = ReadError { path: "/etc/x", source };
         assert_eq!(ErrorChain(&error).to_string(), "cannot read /etc/x: no such file");

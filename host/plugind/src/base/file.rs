@@ -146,7 +146,7 @@ mod tests {
     }
 
     #[test]
-    fn a_link_that_leads_nowhere_is_told_with_where_it_should_lead() {
+    fn a_dangling_link_is_reported_with_its_target() {
         let directory = tempfile::tempdir().unwrap();
         let [dangling, round] = ["dangling", "round"].map(|name| directory.path().join(name));
         symlink("/nowhere/at/all", &dangling).unwrap();

@@ -2,6 +2,7 @@
 
 pub mod endpoint;
 pub mod error_chain;
+pub mod limits;
 pub mod name;
 pub mod priority;
 pub mod quantity;

@@ -5,17 +5,17 @@ use std::{fmt, str::FromStr};
 /// The longest name: with a prefix and a suffix it must still fit a file name, a unit name and a journal field.
 const LENGTH_MAX: usize = 64;
 
-/// Why a text is no name.
+/// Why a text is not a name.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum NameError {
     /// It has no character, or too many.
-    #[error("a name has 1 to {LENGTH_MAX} characters, this one has {0}")]
+    #[error("a name must have 1 to {LENGTH_MAX} characters, not {0}")]
     Length(usize),
     /// It does not begin with a letter.
-    #[error("a name begins with a letter a-z, not with {0:?}")]
+    #[error("a name must begin with a letter a-z, not with {0:?}")]
     Beginning(char),
-    /// It has a character that no name has.
-    #[error("a name consists of a-z, 0-9 and -, {0:?} is none of these")]
+    /// It has a character that a name cannot have.
+    #[error("a name can have only a-z, 0-9 and -, not {0:?}")]
     Character(char),
 }
 

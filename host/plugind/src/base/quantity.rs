@@ -3,7 +3,7 @@
 use std::{fmt, str::FromStr, time::Duration};
 
 /// A number of bytes: `64M` is 64 × 1024 × 1024.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Bytes(pub u64);
 
 /// A span of time: `5min 20s`; a number alone means seconds.
@@ -29,21 +29,21 @@ const FOREVER: Duration = Duration::from_secs(100 * 365 * 24 * 60 * 60);
 /// More processors than a machine has.
 const PERCENT_MAX: u32 = 100 * 10_000;
 
-/// Why a text is no such quantity.
+/// Why a text is not such a quantity.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum QuantityError {
-    /// It is no size.
-    #[error("{0:?} is no size; write a number with K, M or G, as in \"64M\"")]
+    /// It is not a size.
+    #[error("{0:?} is not a size; write a number with K, M or G, as in \"64M\"")]
     Bytes(String),
-    /// It is no span of time.
-    #[error("{0:?} is no span of time; write \"30s\", \"5min\" or \"1min 30s\"")]
+    /// It is not a time span.
+    #[error("{0:?} is not a time span; write \"30s\", \"5min\" or \"1min 30s\"")]
     Span(String),
-    /// It is no rate.
-    #[error("{0:?} is no rate; write a number, a slash and a span of time, as in \"1000/10s\"")]
+    /// It is not a rate.
+    #[error("{0:?} is not a rate; write a number, a slash and a time span, as in \"1000/10s\"")]
     Rate(String),
-    /// It is no share.
+    /// It is not a share.
     #[error(
-        "{0:?} is no share of a processor; write a whole number from 1 on and %, as in \"50%\""
+        "{0:?} is not a share of a processor; write a whole number of at least 1 and %, as in \"50%\""
     )]
     Percent(String),
 }

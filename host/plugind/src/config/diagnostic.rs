@@ -38,7 +38,7 @@ const MESSAGE_MAX: usize = 1000;
 /// From one mark to the next there are about so many bytes at most: a line may be as long as a file.
 const MARKED: usize = 256;
 
-/// A mistake in a configuration file, told as `path:line:column: what is wrong`.
+/// A mistake in a configuration file, written as `path:line:column: what is wrong`.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Diagnostic {
     place: Position,
@@ -98,13 +98,13 @@ impl PartialEq for Origin {
 }
 
 impl Diagnostic {
-    /// A complaint about what stands at `place`.
+    /// A mistake in what stands at `place`.
     #[must_use]
     pub fn at(place: Position, message: impl Into<String>) -> Self {
         Self { place, message: cut(&message.into(), MESSAGE_MAX).into() }
     }
 
-    /// A complaint about the file as a whole.
+    /// A mistake in the file as a whole.
     #[must_use]
     pub fn about(path: &Path, message: impl Into<String>) -> Self {
         Self::at(Position::whole(path), message)
@@ -159,14 +159,14 @@ mod tests {
     }
 
     #[test]
-    fn a_long_value_is_not_told_as_a_whole() {
-        let told = Diagnostic::about(Path::new("f"), "x".repeat(1 << 20)).to_string();
-        assert!(told.len() < 1100 && told.contains("x… ("), "{}", told.len());
+    fn a_long_value_is_cut_in_the_message() {
+        let shown = Diagnostic::about(Path::new("f"), "x".repeat(1 << 20)).to_string();
+        assert!(shown.len() < 1100 && shown.contains("x… ("), "{}", shown.len());
     }
 
     #[test]
-    fn what_a_file_says_cannot_break_the_line_in_which_it_is_told() {
-        let complaint = Diagnostic::about(Path::new("a\nb.toml"), "unknown key \"\x1b[2J\"");
-        assert_eq!(complaint.to_string(), "a\\u{a}b.toml: unknown key \"\\u{1b}[2J\"");
+    fn a_control_character_of_a_file_is_escaped_in_the_message() {
+        let mistake = Diagnostic::about(Path::new("a\nb.toml"), "unknown key \"\x1b[2J\"");
+        assert_eq!(mistake.to_string(), "a\\u{a}b.toml: unknown key \"\\u{1b}[2J\"");
     }
 }

@@ -9,14 +9,14 @@ use std::{
 };
 use toml::de::{DeTable, DeValue};
 
-/// How many mistakes are told of one document: past so many nobody reads on.
-const TOLD_MAX: usize = 50;
+/// How many mistakes of one document are reported; nobody reads more.
+const REPORTED_MAX: usize = 50;
 
-/// TOML files in the order in which they count, and what there is to complain about in them.
+/// TOML files in the order in which they count, and the mistakes found in them.
 #[derive(Default)]
 pub struct Document {
     files: Vec<ConfigFile>,
-    complaints: RefCell<Vec<(At, String)>>,
+    mistakes: RefCell<Vec<(At, String)>>,
 }
 
 struct ConfigFile {
@@ -89,7 +89,7 @@ impl Document {
             let before = String::from_utf8_lossy(&error.as_bytes()[..end]).into_owned();
             Diagnostic::at(
                 Position::of(path, &before, &Marks::of(&before), end),
-                "this is not UTF-8; write the file as that",
+                "the file is not UTF-8; save it as UTF-8",
             )
         })?;
         self.add(path, text);
@@ -111,10 +111,10 @@ impl Document {
             self.list(&mut settings, "", None, entries);
             settings
         });
-        settings.ok_or_else(|| self.complaints())
+        settings.ok_or_else(|| self.mistakes())
     }
 
-    /// The files merged, unless one is no TOML; then complaints say so.
+    /// The files merged, unless one is no TOML; then mistakes say so.
     pub(super) fn with_merged<T>(&self, read: impl FnOnce(&Entries<'_>) -> T) -> Option<T> {
         let parsed: Vec<_> =
             self.files.iter().map(|file| DeTable::parse_recoverable(&file.text)).collect();
@@ -122,7 +122,7 @@ impl Document {
         for (file, (table, errors)) in parsed.iter().enumerate() {
             for error in errors {
                 let bytes = error.span().unwrap_or_default();
-                self.complain(&At { file, bytes }, error.message());
+                self.report(&At { file, bytes }, error.message());
             }
             merge(&mut merged, entries(file, table.get_ref()));
         }
@@ -181,23 +181,23 @@ impl Document {
         Position::of(&file.path, &file.text, &file.marks, at.bytes.start)
     }
 
-    pub(super) fn complain(&self, at: &At, message: impl Into<String>) {
-        self.complaints.borrow_mut().push((at.clone(), message.into()));
+    pub(super) fn report(&self, at: &At, message: impl Into<String>) {
+        self.mistakes.borrow_mut().push((at.clone(), message.into()));
     }
 
-    /// All complaints, in the order of files and lines.
-    pub(super) fn complaints(&self) -> Vec<Diagnostic> {
-        let mut all = self.complaints.take();
+    /// All mistakes, in the order of files and lines.
+    pub(super) fn mistakes(&self) -> Vec<Diagnostic> {
+        let mut all = self.mistakes.take();
         all.sort_by_key(|(at, _)| (at.file, at.bytes.start));
-        let told = all.iter().take(TOLD_MAX);
-        let told = told.map(|(at, message)| Diagnostic::at(self.place(at), message));
-        let mut told: Vec<_> = told.collect();
-        if let Some((next, _)) = all.get(TOLD_MAX) {
-            let further = all.len() - TOLD_MAX;
-            let message = format!("there are {further} mistakes more; mend these first");
-            told.push(Diagnostic::about(&self.files[next.file].path, message));
+        let first = all.iter().take(REPORTED_MAX);
+        let first = first.map(|(at, message)| Diagnostic::at(self.place(at), message));
+        let mut reported: Vec<_> = first.collect();
+        if let Some((next, _)) = all.get(REPORTED_MAX) {
+            let further = all.len() - REPORTED_MAX;
+            let message = format!("there are {further} more mistakes; correct these first");
+            reported.push(Diagnostic::about(&self.files[next.file].path, message));
         }
-        told
+        reported
     }
 }
 

@@ -1,4 +1,4 @@
-//! Configuration in TOML files: where they lie, how they are read as one, and how every mistake is told with its place.
+//! Configuration in TOML files: where they are, how they are merged, and how every mistake is reported at its place.
 
 mod diagnostic;
 mod document;

@@ -87,8 +87,8 @@ proptest! {
             document.add(Path::new(&format!("{nth}.toml")), text.clone());
         }
         let read = document.read(|table| table.tables("a", |table| table.text("b")));
-        for complaint in read.err().into_iter().flatten() {
-            prop_assert!(!complaint.to_string().contains('\n'));
+        for mistake in read.err().into_iter().flatten() {
+            prop_assert!(!mistake.to_string().contains('\n'));
         }
         document.settings().ok();
     }

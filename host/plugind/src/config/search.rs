@@ -33,11 +33,13 @@ pub struct ListError {
 fn remedy(error: &io::Error, expected: bool) -> &'static str {
     match error.kind() {
         io::ErrorKind::NotFound if expected => {
-            "plugins serve that were read from it: make it again, or make it empty if they should go"
+            "plugins that were read from it are serving: restore it, or leave it empty to remove them"
         }
-        io::ErrorKind::NotFound => "make it, or name another one",
-        io::ErrorKind::PermissionDenied => "give the user of the daemon the right to read it",
-        io::ErrorKind::NotADirectory => "something else has its name: move that away",
+        io::ErrorKind::NotFound => "create it, or name another one",
+        io::ErrorKind::PermissionDenied => "let the user of the daemon read it",
+        io::ErrorKind::NotADirectory => {
+            "it must be a directory: move the file away that has its name"
+        }
         _ => "it must be a directory that can be read",
     }
 }
@@ -73,7 +75,7 @@ impl SearchPath {
     pub fn settings(&self) -> Result<Vec<PathBuf>, ListError> {
         let file = Path::new("plugind.toml");
         let all: Vec<_> = self.directories.iter().map(|directory| directory.join(file)).collect();
-        // A link that leads nowhere is there, too: it should be complained about.
+        // A dangling link counts too, so that it is reported.
         let there = all.into_iter().rfind(|path| path.symlink_metadata().is_ok());
         let drop_ins: Vec<_> =
             self.directories.iter().map(|directory| directory.join("plugind.toml.d")).collect();
@@ -219,7 +221,7 @@ mod tests {
         assert_eq!(path.plugins().unwrap().len(), 1);
         fs::remove_dir_all(&plugins).unwrap();
         let error = path.plugins().unwrap_err().to_string();
-        assert!(error.contains("etc/plugind/plugins; plugins serve that were read"), "{error}");
+        assert!(error.contains("etc/plugind/plugins; plugins that were read from it"), "{error}");
     }
 
     #[test]
@@ -231,6 +233,6 @@ mod tests {
         assert!(path.with_only_plugins(root.path().join("none")).plugins().is_err());
         let root = tree(&["etc/plugind/plugins"]);
         let error = SearchPath::below(root.path()).plugins().unwrap_err().to_string();
-        assert!(error.contains("something else has its name"), "{error}");
+        assert!(error.contains("it must be a directory"), "{error}");
     }
 }

@@ -114,11 +114,11 @@ pub enum SettingsError {
 }
 
 impl SettingsError {
-    /// Each mistake told for itself.
+    /// Each mistake as a line.
     #[must_use]
     pub fn lines(&self) -> Vec<String> {
         match self {
-            Self::Wrong(complaints) => complaints.iter().map(ToString::to_string).collect(),
+            Self::Wrong(mistakes) => mistakes.iter().map(ToString::to_string).collect(),
             error => vec![ErrorChain(error).to_string()],
         }
     }
@@ -140,9 +140,7 @@ pub fn document(search_path: &SearchPath) -> Result<Document, SettingsError> {
     let mut document = Document::default();
     for path in search_path.settings()? {
         let bytes = file::read(&path, FILE_MAX)?;
-        document
-            .add_bytes(&path, bytes)
-            .map_err(|complaint| SettingsError::Wrong(vec![complaint]))?;
+        document.add_bytes(&path, bytes).map_err(|mistake| SettingsError::Wrong(vec![mistake]))?;
     }
     Ok(document)
 }
@@ -195,13 +193,17 @@ impl SocketSetting {
 impl Compile {
     fn read(table: &Table<'_>) -> Self {
         let timeout = table.parsed::<Span>("timeout-sec");
-        if timeout.is_some_and(|timeout| timeout < COMPILE_TIMEOUT_MIN) {
-            let message = format!("compile.timeout-sec is at least \"{COMPILE_TIMEOUT_MIN}\"");
+        if let Some(timeout) = timeout.filter(|timeout| *timeout < COMPILE_TIMEOUT_MIN) {
+            let message = format!(
+                "compile.timeout-sec must be at least \"{COMPILE_TIMEOUT_MIN}\", not \"{timeout}\""
+            );
             table.complain_about("timeout-sec", message);
         }
         let memory_max = table.parsed::<Bytes>("memory-max");
-        if memory_max.is_some_and(|most| most < COMPILE_MEMORY_MIN) {
-            let message = format!("compile.memory-max is at least \"{COMPILE_MEMORY_MIN}\"");
+        if let Some(most) = memory_max.filter(|most| *most < COMPILE_MEMORY_MIN) {
+            let message = format!(
+                "compile.memory-max must be at least \"{COMPILE_MEMORY_MIN}\", not \"{most}\""
+            );
             table.complain_about("memory-max", message);
         }
         Self {
@@ -239,16 +241,16 @@ mod tests {
     }
 
     #[test]
-    fn every_mistake_is_told_of_the_file_it_is_in() {
+    fn every_mistake_is_reported_in_the_file_it_is_in() {
         let mut document = Document::new(Path::new("plugind.toml"), "start-deadline = \"5min\"\n");
         document.add(Path::new("d/a.toml"), "[compile]\nmemory-max = \"much\"\n");
-        let complaints = Settings::parse(&document).unwrap_err();
-        let told: Vec<_> = complaints.iter().map(ToString::to_string).collect();
-        assert_eq!(told.len(), 2);
+        let mistakes = Settings::parse(&document).unwrap_err();
+        let lines: Vec<_> = mistakes.iter().map(ToString::to_string).collect();
+        assert_eq!(lines.len(), 2);
         assert!(
-            told[0].starts_with("plugind.toml:1:1: unknown key \"start-deadline\"; did you mean")
+            lines[0].starts_with("plugind.toml:1:1: unknown key \"start-deadline\"; did you mean")
         );
-        assert!(told[1].starts_with("d/a.toml:2:14: compile.memory-max: \"much\" is no size"));
+        assert!(lines[1].starts_with("d/a.toml:2:14: compile.memory-max: \"much\" is not a size"));
     }
 
     #[test]
@@ -268,16 +270,15 @@ mod tests {
     }
 
     #[test]
-    fn what_no_compiler_can_do_with_is_refused_with_its_place() {
+    fn limits_too_small_for_any_compiler_are_refused_at_their_place() {
         let parse = |text| Settings::parse(&Document::new(Path::new("plugind.toml"), text));
-        let complaints =
-            parse("[compile]\ntimeout-sec = \"0\"\nmemory-max = \"1M\"\n").unwrap_err();
-        let told: Vec<_> = complaints.iter().map(ToString::to_string).collect();
+        let mistakes = parse("[compile]\ntimeout-sec = \"0\"\nmemory-max = \"1M\"\n").unwrap_err();
+        let lines: Vec<_> = mistakes.iter().map(ToString::to_string).collect();
         assert_eq!(
-            told,
+            lines,
             [
-                "plugind.toml:2:15: compile.timeout-sec is at least \"1s\"",
-                "plugind.toml:3:14: compile.memory-max is at least \"64M\"",
+                "plugind.toml:2:15: compile.timeout-sec must be at least \"1s\", not \"0s\"",
+                "plugind.toml:3:14: compile.memory-max must be at least \"64M\", not \"1M\"",
             ]
         );
         assert!(parse("[compile]\ntimeout-sec = \"1\"\nmemory-max = \"64M\"\n").is_ok());

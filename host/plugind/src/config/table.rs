@@ -35,11 +35,11 @@ impl Document {
         let read = self.with_merged(|entries| {
             let table = Table::new(self, entries, String::new());
             let read = read(&table);
-            table.complain_about_the_rest();
+            table.report_the_rest();
             read
         });
-        let complaints = self.complaints();
-        read.filter(|_| complaints.is_empty()).ok_or(complaints)
+        let mistakes = self.mistakes();
+        read.filter(|_| mistakes.is_empty()).ok_or(mistakes)
     }
 }
 
@@ -55,7 +55,7 @@ impl<'a> Table<'a> {
 
     /// The whole number under `key`, which must be at least `least`.
     pub fn number(&self, key: &'static str, least: u32) -> Option<u32> {
-        let wanted = format!("a whole number from {least} on");
+        let wanted = format!("a whole number of at least {least}");
         self.take(key, &wanted, |value| {
             let integer = value.as_integer()?;
             let number = u32::from_str_radix(integer.as_str(), integer.radix()).ok()?;
@@ -65,21 +65,22 @@ impl<'a> Table<'a> {
 
     /// The text under `key`.
     pub fn text(&self, key: &'static str) -> Option<String> {
-        self.take(key, "a text in quotes", |value| value.as_str().map(str::to_owned))
+        self.take(key, "text in quotes", |value| value.as_str().map(str::to_owned))
     }
 
     /// What the text under `key` parses to.
     pub fn parsed<T: FromStr<Err: Display>>(&self, key: &'static str) -> Option<T> {
         let node = self.node(key)?;
         let Some(text) = node.value().and_then(DeValue::as_str) else {
-            let message = format!("{}{key} is a text in quotes, not {}", self.prefix, node.shown());
-            self.document.complain(&node.at, message);
+            let message =
+                format!("{}{key} must be text in quotes, not {}", self.prefix, node.shown());
+            self.document.report(&node.at, message);
             return None;
         };
         match text.parse() {
             Ok(parsed) => Some(parsed),
             Err(error) => {
-                self.document.complain(&node.at, format!("{}{key}: {error}", self.prefix));
+                self.document.report(&node.at, format!("{}{key}: {error}", self.prefix));
                 None
             }
         }
@@ -104,7 +105,7 @@ impl<'a> Table<'a> {
         let entries = self.entries_of(key).unwrap_or(&empty);
         let table = Table::new(self.document, entries, format!("{}{key}.", self.prefix));
         let read = read(&table);
-        table.complain_about_the_rest();
+        table.report_the_rest();
         read
     }
 
@@ -121,17 +122,17 @@ impl<'a> Table<'a> {
                 (Ok(name), ValueKind::Table(entries)) => (name, entries),
                 (Ok(_), ValueKind::Value(_)) => {
                     let message = format!("{path} must be a table [{path}], not {}", node.shown());
-                    self.document.complain(&node.at, message);
+                    self.document.report(&node.at, message);
                     continue;
                 }
                 (Err(error), _) => {
-                    self.document.complain(at, format!("{path}: {error}"));
+                    self.document.report(at, format!("{path}: {error}"));
                     continue;
                 }
             };
             let table = Table::new(self.document, entries, format!("{path}."));
             all.insert(name, read(&table));
-            table.complain_about_the_rest();
+            table.report_the_rest();
         }
         all
     }
@@ -143,11 +144,11 @@ impl<'a> Table<'a> {
             Some(array) if array.is_empty() || is_tables(array) => array,
             _ => {
                 let message = format!(
-                    "{}{key} is a list of tables [[{key}]], not {}",
+                    "{}{key} must be a list of tables [[{key}]], not {}",
                     self.prefix,
                     node.shown()
                 );
-                self.document.complain(&node.at, message);
+                self.document.report(&node.at, message);
                 return Vec::new();
             }
         };
@@ -160,7 +161,7 @@ impl<'a> Table<'a> {
             let mut table = Table::new(self.document, &entries, format!("{}{key}.", self.prefix));
             table.at = Some(At { file, bytes: value.span() });
             all.push(read(&table));
-            table.complain_about_the_rest();
+            table.report_the_rest();
         }
         all
     }
@@ -174,8 +175,9 @@ impl<'a> Table<'a> {
         let mut all = Vec::new();
         let Some(node) = self.node(key) else { return all };
         let Some(array) = node.value().and_then(DeValue::as_array) else {
-            let message = format!("{}{key} is a list [\"…\"], not {}", self.prefix, node.shown());
-            self.document.complain(&node.at, message);
+            let message =
+                format!("{}{key} must be a list [\"…\"], not {}", self.prefix, node.shown());
+            self.document.report(&node.at, message);
             return all;
         };
         for value in array.iter() {
@@ -187,11 +189,11 @@ impl<'a> Table<'a> {
                 Some(Err(error)) => format!("{}{key}: {error}", self.prefix),
                 None => {
                     let what = shown(value.get_ref());
-                    format!("{}{key} has texts in quotes, not {what}", self.prefix)
+                    format!("{}{key} must contain only text in quotes, not {what}", self.prefix)
                 }
             };
             let at = At { file: node.at.file, bytes: value.span() };
-            self.document.complain(&at, wrong);
+            self.document.report(&at, wrong);
         }
         all
     }
@@ -204,22 +206,22 @@ impl<'a> Table<'a> {
                 Some(text) => drop(texts.insert((*name).to_owned(), text.to_owned())),
                 None => {
                     let message = format!(
-                        "{}{key}.{name} is a text in quotes, not {}",
+                        "{}{key}.{name} must be text in quotes, not {}",
                         self.prefix,
                         node.shown()
                     );
-                    self.document.complain(&node.at, message);
+                    self.document.report(&node.at, message);
                 }
             }
         }
         texts
     }
 
-    /// Complains about the value of `key` as a whole, which is there; or, in a table of a list, about its absence.
+    /// Reports a mistake in the value of `key` as a whole, which is there; or, in a table of a list, about its absence.
     pub fn complain_about(&self, key: &str, message: impl Into<String>) {
         let value = self.entries.get(key).map(|(_, node)| &node.at);
         if let Some(at) = value.or(self.at.as_ref()) {
-            self.document.complain(at, message);
+            self.document.report(at, message);
         }
     }
 
@@ -233,8 +235,8 @@ impl<'a> Table<'a> {
         if let ValueKind::Table(entries) = &node.kind {
             return Some(entries);
         }
-        let message = format!("{}{key} is a table [{key}], not {}", self.prefix, node.shown());
-        self.document.complain(&node.at, message);
+        let message = format!("{}{key} must be a table [{key}], not {}", self.prefix, node.shown());
+        self.document.report(&node.at, message);
         None
     }
 
@@ -247,8 +249,8 @@ impl<'a> Table<'a> {
         let node = self.node(key)?;
         let taken = node.value().and_then(take);
         if taken.is_none() {
-            let message = format!("{}{key} is {wanted}, not {}", self.prefix, node.shown());
-            self.document.complain(&node.at, message);
+            let message = format!("{}{key} must be {wanted}, not {}", self.prefix, node.shown());
+            self.document.report(&node.at, message);
         }
         taken
     }
@@ -258,19 +260,21 @@ impl<'a> Table<'a> {
         self.entries.get(key).map(|(_, node)| node)
     }
 
-    fn complain_about_the_rest(&self) {
+    fn report_the_rest(&self) {
         let known = self.known.borrow();
         for (name, (at, _)) in self.entries.iter().filter(|(name, _)| !known.contains(**name)) {
-            self.complain_about_unknown(at, name, &known);
+            self.report_unknown(at, name, &known);
         }
     }
 
-    fn complain_about_unknown(&self, at: &At, name: &str, known: &BTreeSet<&'static str>) {
+    fn report_unknown(&self, at: &At, name: &str, known: &BTreeSet<&'static str>) {
         let remedy = match suggest(name, known.iter().copied()) {
             Some(known) => format!("did you mean \"{known}\"?"),
-            None => format!("known are {}", known.iter().copied().collect::<Vec<_>>().join(", ")),
+            None => {
+                format!("known keys are {}", known.iter().copied().collect::<Vec<_>>().join(", "))
+            }
         };
-        self.document.complain(at, format!("unknown key \"{}{name}\"; {remedy}", self.prefix));
+        self.document.report(at, format!("unknown key \"{}{name}\"; {remedy}", self.prefix));
     }
 }
 
@@ -308,10 +312,10 @@ mod tests {
     use std::path::Path;
 
     #[test]
-    fn every_mistake_is_found_at_once_and_told_with_its_place() {
+    fn every_mistake_is_found_at_once_and_reported_at_its_place() {
         let text = "a = 1\nspam = true\n[service]\ntimeout = \"soon\"\nmode = \"fast\"\n[[serve]]\nruote = \"/\"\n[config]\nx = 1\n[grants]\nread = [\"/a\", 1, \"b\"]\n";
         let document = Document::new(Path::new("f.toml"), text);
-        let complaints = document
+        let mistakes = document
             .read(|top| {
                 top.boolean("a");
                 top.table("service", |service| {
@@ -323,23 +327,23 @@ mod tests {
                 top.table("grants", |grants| {
                     grants.list("read", |text| match text.starts_with('/') {
                         true => Ok(()),
-                        false => Err(format!("{text:?} is no absolute path")),
+                        false => Err(format!("{text:?} is not an absolute path")),
                     });
                 });
             })
             .unwrap_err();
-        let told: Vec<_> = complaints.iter().map(ToString::to_string).collect();
+        let lines: Vec<_> = mistakes.iter().map(ToString::to_string).collect();
         assert_eq!(
-            told,
+            lines,
             [
-                "f.toml:1:5: a is true or false, not 1",
-                "f.toml:2:1: unknown key \"spam\"; known are a, config, grants, serve, service",
-                "f.toml:4:11: service.timeout: \"soon\" is no span of time; write \"30s\", \"5min\" or \"1min 30s\"",
-                "f.toml:5:8: service.mode is one of \"slow\", \"slower\", not \"fast\"",
+                "f.toml:1:5: a must be true or false, not 1",
+                "f.toml:2:1: unknown key \"spam\"; known keys are a, config, grants, serve, service",
+                "f.toml:4:11: service.timeout: \"soon\" is not a time span; write \"30s\", \"5min\" or \"1min 30s\"",
+                "f.toml:5:8: service.mode must be one of \"slow\", \"slower\", not \"fast\"",
                 "f.toml:7:1: unknown key \"serve.ruote\"; did you mean \"route\"?",
-                "f.toml:9:5: config.x is a text in quotes, not 1",
-                "f.toml:11:15: grants.read has texts in quotes, not 1",
-                "f.toml:11:18: grants.read: \"b\" is no absolute path",
+                "f.toml:9:5: config.x must be text in quotes, not 1",
+                "f.toml:11:15: grants.read must contain only text in quotes, not 1",
+                "f.toml:11:18: grants.read: \"b\" is not an absolute path",
             ]
         );
     }
@@ -370,14 +374,14 @@ mod tests {
     }
 
     #[test]
-    fn broken_toml_is_told_with_its_place_too() {
+    fn broken_toml_is_reported_at_its_place_too() {
         let document = Document::new(Path::new("f.toml"), "a = \nb = [1\n");
-        let complaints = document.read(|_| ()).unwrap_err();
-        assert!(complaints[0].to_string().starts_with("f.toml:1:"), "{complaints:?}");
+        let mistakes = document.read(|_| ()).unwrap_err();
+        assert!(mistakes[0].to_string().starts_with("f.toml:1:"), "{mistakes:?}");
     }
 
     #[test]
-    fn a_later_file_has_the_last_word_on_each_key_and_mistakes_are_told_of_the_file_they_are_in() {
+    fn a_later_file_overrides_each_key_and_mistakes_name_their_own_file() {
         let mut document = Document::new(
             Path::new("f.toml"),
             "required = 1\n[service]\nrestart = \"no\"\n[[serve]]\nroute = \"/a\"\n[[serve]]\n[config]\na = \"1\"\nb = \"1\"\n",
@@ -394,14 +398,14 @@ mod tests {
                 (required, routes, top.texts("config"))
             })
         };
-        let told: Vec<_> = read(&document).unwrap_err().iter().map(ToString::to_string).collect();
+        let lines: Vec<_> = read(&document).unwrap_err().iter().map(ToString::to_string).collect();
         assert_eq!(
-            told,
+            lines,
             ["d/1.toml:3:1: unknown key \"service.restrat\"; did you mean \"restart\"?"]
         );
         document.add(Path::new("d/2.toml"), "service = 7\n");
-        let told: Vec<_> = read(&document).unwrap_err().iter().map(ToString::to_string).collect();
-        assert_eq!(told, ["d/2.toml:1:11: service is a table [service], not 7"]);
+        let lines: Vec<_> = read(&document).unwrap_err().iter().map(ToString::to_string).collect();
+        assert_eq!(lines, ["d/2.toml:1:11: service must be a table [service], not 7"]);
         document.add(Path::new("d/3.toml"), "service = {}\n");
         let (required, routes, config) = read(&document).unwrap();
         assert_eq!((required, routes), (Some(true), vec![Some("/b".to_owned())]));
@@ -409,10 +413,10 @@ mod tests {
     }
 
     #[test]
-    fn a_file_of_nothing_but_mistakes_is_told_in_short() {
+    fn of_very_many_mistakes_in_a_file_only_the_first_are_reported() {
         let text: String = (0..10_000).map(|number| format!("x{number} = 1\n")).collect();
-        let complaints = Document::new(Path::new("f.toml"), text).read(|_| ()).unwrap_err();
-        assert_eq!(complaints.len(), 51);
-        assert!(complaints[50].to_string().contains("there are 9950 mistakes more"));
+        let mistakes = Document::new(Path::new("f.toml"), text).read(|_| ()).unwrap_err();
+        assert_eq!(mistakes.len(), 51);
+        assert!(mistakes[50].to_string().contains("there are 9950 more mistakes"));
     }
 }

@@ -54,7 +54,10 @@ impl CompileError {
     /// Whether the component itself has to be changed before another try can do better.
     #[must_use]
     pub fn is_configuration(&self) -> bool {
-        matches!(self, Self::Compiler(CompilerError::Refused(_)))
+        matches!(
+            self,
+            Self::Compiler(CompilerError::Refused(_)) | Self::Unusable(CacheError::TooLarge(_))
+        )
     }
 }
 
@@ -63,7 +66,7 @@ impl CompileError {
 /// Blocks for as long as the compiler takes: call it where that is allowed.
 ///
 /// # Errors
-/// When it cannot be compiled or run. A compiled file that is of no use is none: it is made anew.
+/// When it cannot be compiled or run. A compiled file that is of no use is none: it is compiled again.
 pub fn compile(
     verified: Verified,
     engine: &Engine,
@@ -88,12 +91,12 @@ fn find(
     compiler: &Compiler,
 ) -> Result<Component, CompileError> {
     let key = Key::new(verified.digest(), cache.kind());
-    let make = |anew| -> Result<_, CompileError> {
-        // It is opened anew: one descriptor for each plugin that waits would be too many. What is compiled is what was
+    let make = |again| -> Result<_, CompileError> {
+        // It is opened again: one descriptor for each plugin that waits would be too many. What is compiled is what was
         // verified all the same, since the compiler checks the digest.
         let component = File::open(verified.path()).map_err(CompileError::Open)?;
         let (kind, directory) = (cache.kind(), cache.directory());
-        let made = compiler.make(verified.digest(), component.as_fd(), kind, directory, anew)?;
+        let made = compiler.make(verified.digest(), component.as_fd(), kind, directory, again)?;
         Ok(cache::load(engine, &key, made))
     };
     let found = match compiler.shares_cache() {
@@ -107,15 +110,18 @@ fn find(
     };
     let made = match found {
         Ok(component) => return Ok(component),
-        Err(error @ CacheError::Map(_)) => return Err(CompileError::Unusable(error)),
+        // Compiled once more it would be the same.
+        Err(error @ (CacheError::Map(_) | CacheError::TooLarge(_))) => {
+            return Err(CompileError::Unusable(error));
+        }
         Err(bad) => {
             let error = ErrorChain(&bad).to_string();
-            warn!(plugin = %verified.name(), error, "compiled file not used, compiling anew");
+            warn!(plugin = %verified.name(), error, "compiled file not used, compiling again");
             make(true)?
         }
     };
     made.map_err(|error| match error {
-        error @ CacheError::Map(_) => CompileError::Unusable(error),
+        error @ (CacheError::Map(_) | CacheError::TooLarge(_)) => CompileError::Unusable(error),
         error => CompileError::Useless(error),
     })
 }

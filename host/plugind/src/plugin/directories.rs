@@ -4,7 +4,7 @@ use crate::{
     base::name::PluginName,
     config::{ListError, SearchPath},
     plugin::{
-        scan::{Masked, Orphaned, Scanned, scan},
+        scan::{Ignored, Masked, Scanned, scan},
         verify::{Rejected, Verified, verify},
     },
 };
@@ -19,7 +19,7 @@ pub struct ScanReport {
     /// Plugins that a link to `/dev/null` or an empty file masks.
     pub masked: Vec<Masked>,
     /// Files that belong to no plugin.
-    pub strays: Vec<Orphaned>,
+    pub strays: Vec<Ignored>,
 }
 
 /// Reads the plugin directories and verifies the plugins. Blocks.
@@ -27,7 +27,7 @@ pub struct ScanReport {
 /// # Errors
 /// When a directory cannot be read.
 pub fn read_plugins(search_path: &SearchPath) -> Result<ScanReport, ListError> {
-    let Scanned { found, masked, strays } = scan(search_path)?;
+    let Scanned { found, masked, ignored: strays } = scan(search_path)?;
     Ok(ScanReport { plugins: found.into_iter().map(verify).collect(), masked, strays })
 }
 

@@ -26,17 +26,19 @@ impl Handover {
     pub(super) fn read(table: &Table<'_>) -> Self {
         let timeout = table.parsed::<Span>("timeout-sec").map(|span| span.0);
         if timeout.is_some_and(|timeout| timeout.is_zero()) {
-            table.complain_about("timeout-sec", "handover.timeout-sec is more than nothing");
+            table.complain_about("timeout-sec", "handover.timeout-sec must be greater than 0");
         }
         let state_max = table.parsed::<Bytes>("state-max");
-        if state_max.is_some_and(|max| max == Bytes(0) || max > STATE_MAX) {
-            let message =
-                format!("handover.state-max is more than nothing, and at most \"{STATE_MAX}\"");
+        if let Some(max) = state_max.filter(|max| *max == Bytes(0) || *max > STATE_MAX) {
+            let message = format!(
+                "handover.state-max must be greater than 0 and at most \"{STATE_MAX}\", not \"{max}\""
+            );
             table.complain_about("state-max", message);
         }
         let held_max = table.number("held-max", 1);
-        if held_max.is_some_and(|max| max > HELD_MAX) {
-            table.complain_about("held-max", format!("handover.held-max is at most {HELD_MAX}"));
+        if let Some(max) = held_max.filter(|max| *max > HELD_MAX) {
+            let message = format!("handover.held-max must be at most {HELD_MAX}, not {max}");
+            table.complain_about("held-max", message);
         }
         Self {
             timeout: timeout.unwrap_or(Duration::from_secs(10)),

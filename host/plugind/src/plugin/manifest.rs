@@ -11,7 +11,7 @@ use crate::{
         quantity::{Bytes, Percent, Rate, Span},
         text::is_harmful,
     },
-    config::{Diagnostic, Document, Table},
+    config::{Diagnostic, Document, Origin, Table},
 };
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -71,7 +71,7 @@ pub struct Service {
     pub failure_action: FailureAction,
 }
 
-/// Whether an instance that ended is started anew.
+/// Whether an instance that ended is started again.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum RestartPolicy {
     /// Never.
@@ -130,6 +130,16 @@ pub struct Limits {
     pub request_timeout: Duration,
     /// What may be written to the journal.
     pub log_rate: Rate,
+    /// Where `memory-max` and `instance-memory-max` were written.
+    pub origins: MemoryOrigins,
+}
+
+/// Where the limits of memory were written, which are compared with the component later.
+#[derive(Clone, Debug, Default, PartialEq)]
+#[expect(missing_docs, reason = "one for each key")]
+pub struct MemoryOrigins {
+    pub memory_max: Origin,
+    pub instance_memory_max: Origin,
 }
 
 impl Manifest {
@@ -172,12 +182,14 @@ impl Manifest {
         if hands_over == Some(false) {
             table.complain_about(
                 "handover",
-                "handover is of no use: the component does not export plugind:plugin/handover; leave it out",
+                "[handover] cannot be used: the component does not export plugind:plugin/handover; remove the table",
             );
         }
         let description = table.text("description");
-        if description.as_deref().is_some_and(|text| text.contains(is_harmful)) {
-            table.complain_about("description", "description is one line of text");
+        if let Some(text) = description.as_deref().filter(|text| text.contains(is_harmful)) {
+            let message =
+                format!("description must be one line without control characters, not {text:?}");
+            table.complain_about("description", message);
         }
         let own = name.map(own_route);
         let mut places = BTreeSet::new();
@@ -243,8 +255,11 @@ impl Instances {
     /// `one` says that there is to be one instance, which is kept.
     fn read(table: &Table<'_>, one: bool) -> Self {
         let recycle_age = table.parsed::<Span>("recycle-age").map(|span| span.0);
-        if recycle_age.is_some_and(|age| age < RECYCLE_AGE_MIN) {
-            table.complain_about("recycle-age", "instances.recycle-age is at least \"1s\"");
+        if let Some(age) = recycle_age.filter(|age| *age < RECYCLE_AGE_MIN) {
+            let (least, age) = (Span(RECYCLE_AGE_MIN), Span(age));
+            let message =
+                format!("instances.recycle-age must be at least \"{least}\", not \"{age}\"");
+            table.complain_about("recycle-age", message);
         }
         let modes =
             [("shared", Mode::Shared), ("exclusive", Mode::Exclusive), ("fresh", Mode::Fresh)];
@@ -256,25 +271,25 @@ impl Instances {
             recycle_age,
         };
         if one {
-            instances.complain_of_more_than_one(table);
+            instances.check_that_there_is_one(table);
         }
         instances
     }
 
-    fn complain_of_more_than_one(&self, table: &Table<'_>) {
+    fn check_that_there_is_one(&self, table: &Table<'_>) {
         let why =
             "the component exports plugind:plugin/handover, so it has one instance, which is kept";
-        for (key, is_wrong, remedy) in [
-            ("mode", self.mode == Some(Mode::Fresh), "write \"shared\" or \"exclusive\""),
-            ("max", self.max.is_some_and(|max| max > 1), "leave it out"),
-            ("recycle-after", self.recycle_after.is_some(), "leave it out"),
-            ("recycle-age", self.recycle_age.is_some(), "leave it out"),
+        let keep = "write \"shared\" or \"exclusive\"";
+        let max = self.max.unwrap_or(1);
+        let at_most_one = format!("must be 1, not {max}");
+        for (key, is_wrong, rule, remedy) in [
+            ("mode", self.mode == Some(Mode::Fresh), "cannot be \"fresh\"", keep),
+            ("max", max > 1, at_most_one.as_str(), "remove it"),
+            ("recycle-after", self.recycle_after.is_some(), "cannot be set", "remove it"),
+            ("recycle-age", self.recycle_age.is_some(), "cannot be set", "remove it"),
         ] {
             if is_wrong {
-                table.complain_about(
-                    key,
-                    format!("instances.{key} is not for this plugin: {why}; {remedy}"),
-                );
+                table.complain_about(key, format!("instances.{key} {rule}: {why}; {remedy}"));
             }
         }
     }
@@ -292,6 +307,10 @@ impl Limits {
             log_rate: table
                 .parsed("log-rate")
                 .unwrap_or(Rate { count: 1000, every: Duration::from_secs(10) }),
+            origins: MemoryOrigins {
+                memory_max: table.origin("memory-max"),
+                instance_memory_max: table.origin("instance-memory-max"),
+            },
         }
     }
 }
@@ -314,9 +333,8 @@ mod tests {
         component: Option<ComponentFacts<'_>>,
         text: &str,
     ) -> Result<Manifest, Vec<String>> {
-        let told =
-            |complaints: Vec<Diagnostic>| complaints.iter().map(ToString::to_string).collect();
-        Manifest::parse_for(&"hello".parse().unwrap(), component, &document(text)).map_err(told)
+        let lines = |mistakes: Vec<Diagnostic>| mistakes.iter().map(ToString::to_string).collect();
+        Manifest::parse_for(&"hello".parse().unwrap(), component, &document(text)).map_err(lines)
     }
 
     fn importing(imports: &[String]) -> ComponentFacts<'_> {
@@ -327,20 +345,20 @@ mod tests {
     fn a_state_to_hand_over_takes_one_instance_that_is_kept() {
         let text =
             "[instances]\nmode = \"fresh\"\nmax = 2\nrecycle-after = 7\nrecycle-age = \"1h\"\n";
-        let complaints =
+        let mistakes =
             parse_for(Some(ComponentFacts { imports: &[], hands_over: true }), text).unwrap_err();
-        for (complaint, (place, key, remedy)) in complaints.iter().zip([
-            ("2:8", "mode", "write \"shared\" or \"exclusive\""),
-            ("3:7", "max", "leave it out"),
-            ("4:17", "recycle-after", "leave it out"),
-            ("5:15", "recycle-age", "leave it out"),
+        for (mistake, (place, rule, remedy)) in mistakes.iter().zip([
+            ("2:8", "mode cannot be \"fresh\"", "write \"shared\" or \"exclusive\""),
+            ("3:7", "max must be 1, not 2", "remove it"),
+            ("4:17", "recycle-after cannot be set", "remove it"),
+            ("5:15", "recycle-age cannot be set", "remove it"),
         ]) {
-            let told = format!(
-                "m.toml:{place}: instances.{key} is not for this plugin: the component exports plugind:plugin/handover"
+            let start = format!(
+                "m.toml:{place}: instances.{rule}: the component exports plugind:plugin/handover"
             );
-            assert!(complaint.starts_with(&told) && complaint.ends_with(remedy), "{complaint}");
+            assert!(mistake.starts_with(&start) && mistake.ends_with(remedy), "{mistake}");
         }
-        assert_eq!(complaints.len(), 4);
+        assert_eq!(mistakes.len(), 4);
         assert!(parse(text).is_ok(), "of another component");
         let one = "[instances]\nmode = \"exclusive\"\nmax = 1\nconcurrency = 3\n";
         assert!(parse_for(Some(ComponentFacts { imports: &[], hands_over: true }), one).is_ok());
@@ -352,26 +370,26 @@ mod tests {
         assert_eq!(handover.timeout, Duration::from_secs(10));
         assert_eq!((handover.state_max, handover.held_max), (Bytes(16 << 20), 1024));
         for (line, place) in [
-            ("timeout-sec = \"0\"", "2:15: handover.timeout-sec is more than nothing"),
+            ("timeout-sec = \"0\"", "2:15: handover.timeout-sec must be greater than 0"),
             (
                 "state-max = \"0\"",
-                "2:13: handover.state-max is more than nothing, and at most \"1G\"",
+                "2:13: handover.state-max must be greater than 0 and at most \"1G\", not \"0\"",
             ),
             (
                 "state-max = \"2G\"",
-                "2:13: handover.state-max is more than nothing, and at most \"1G\"",
+                "2:13: handover.state-max must be greater than 0 and at most \"1G\", not \"2G\"",
             ),
-            ("held-max = 0", "2:12: handover.held-max is a whole number from 1 on, not 0"),
-            ("held-max = 1025", "2:12: handover.held-max is at most 1024"),
+            ("held-max = 0", "2:12: handover.held-max must be a whole number of at least 1, not 0"),
+            ("held-max = 1025", "2:12: handover.held-max must be at most 1024, not 1025"),
         ] {
-            let complaints = parse(&format!("[handover]\n{line}\n")).unwrap_err();
-            assert_eq!(complaints, [format!("m.toml:{place}")]);
+            let mistakes = parse(&format!("[handover]\n{line}\n")).unwrap_err();
+            assert_eq!(mistakes, [format!("m.toml:{place}")]);
         }
         let text = "[handover]\ntimeout-sec = \"1min\"\nstate-max = \"1G\"\nheld-max = 1024\n";
         assert!(parse(text).is_ok());
-        let complaints = parse_for(Some(importing(&[])), text).unwrap_err();
-        assert_eq!(complaints.len(), 1);
-        assert!(complaints[0].contains("handover is of no use"), "{complaints:?}");
+        let mistakes = parse_for(Some(importing(&[])), text).unwrap_err();
+        assert_eq!(mistakes.len(), 1);
+        assert!(mistakes[0].contains("[handover] cannot be used"), "{mistakes:?}");
     }
 
     #[test]
@@ -411,27 +429,32 @@ mod tests {
     }
 
     #[test]
-    fn a_description_is_one_line() {
+    fn a_description_of_several_lines_is_refused() {
         for text in ["a\\nb", "a\\u2028b", "a\\u202eb"] {
-            let complaints = parse(&format!("description = \"{text}\"\n")).unwrap_err();
-            assert_eq!(complaints, ["m.toml:1:15: description is one line of text"]);
+            let mistakes = parse(&format!("description = \"{text}\"\n")).unwrap_err();
+            let rule =
+                "m.toml:1:15: description must be one line without control characters, not \"a";
+            assert!(mistakes.len() == 1 && mistakes[0].starts_with(rule), "{mistakes:?}");
         }
     }
 
     #[test]
     fn an_age_that_nothing_reaches_is_refused() {
-        let complaints = parse("[instances]\nrecycle-age = \"0\"\n").unwrap_err();
-        assert_eq!(complaints, ["m.toml:2:15: instances.recycle-age is at least \"1s\""]);
+        let mistakes = parse("[instances]\nrecycle-age = \"0\"\n").unwrap_err();
+        assert_eq!(
+            mistakes,
+            ["m.toml:2:15: instances.recycle-age must be at least \"1s\", not \"0s\""]
+        );
     }
 
     #[test]
-    fn a_route_that_is_none_is_told_with_its_place() {
+    fn a_route_that_no_request_can_have_is_refused_at_its_place() {
         for route in [
             "", "hello", "/a/", "/a/../b", "/a//b", "/a?b", "/a#b", "/%61", "/a b", "/grüße",
             "/a^b{c}", "/a|b",
         ] {
-            let complaints = parse(&format!("[[serve]]\nroute = \"{route}\"\n")).unwrap_err();
-            assert!(complaints[0].starts_with("m.toml:2:9: serve.route "), "{complaints:?}");
+            let mistakes = parse(&format!("[[serve]]\nroute = \"{route}\"\n")).unwrap_err();
+            assert!(mistakes[0].starts_with("m.toml:2:9: serve.route must "), "{mistakes:?}");
         }
         for route in ["/", "/A.b-c_d~/1", "/a!$&'()*+,;=:@"] {
             assert!(parse(&format!("[[serve]]\nroute = \"{route}\"\n")).is_ok(), "{route}");
@@ -439,19 +462,19 @@ mod tests {
     }
 
     #[test]
-    fn a_route_twice_is_told_with_its_place_whether_it_was_written_or_is_the_default() {
-        let twice = "is here a second time; take one of them out";
-        let default = format!("serve.route is \"/hello\" by default, which {twice}");
-        for (text, told) in [
+    fn a_route_twice_is_refused_at_its_place_whether_written_or_default() {
+        let twice = "occurs twice for the same host; remove one of them";
+        let default = format!("serve.route is \"/hello\" by default and {twice}");
+        for (text, mistake) in [
             ("[[serve]]\n[[serve]]\n", format!("m.toml:2:1: {default}")),
             (
                 "[[serve]]\n[[serve]]\nroute = \"/hello\"\n",
-                format!("m.toml:3:9: serve.route {twice}"),
+                format!("m.toml:3:9: serve.route \"/hello\" {twice}"),
             ),
             ("[[serve]]\nroute = \"/hello\"\n[[serve]]\n", format!("m.toml:3:1: {default}")),
             ("serve = [{}, {}]\n", format!("m.toml:1:14: {default}")),
         ] {
-            assert_eq!(parse(text).unwrap_err(), [told]);
+            assert_eq!(parse(text).unwrap_err(), [mistake]);
         }
         assert!(parse("[[serve]]\n[[serve]]\nhost = \"h\"\n").is_ok(), "of another host");
     }
@@ -474,7 +497,7 @@ mod tests {
     }
 
     #[test]
-    fn a_grant_that_is_none_is_told_with_its_place() {
+    fn an_invalid_grant_is_reported_at_its_place() {
         for (line, place) in [
             ("read = [\"/a\", \"b\"]", "2:15: grants.read: \"b\" is no directory"),
             ("read = [\"/a/../b\"]", "2:9: grants.read: "),
@@ -485,26 +508,26 @@ mod tests {
             ("outgoing-http = [\"example.com\"]", "2:18: grants.outgoing-http: "),
             ("tcp-connect = [\"*:80\"]", "2:16: grants.tcp-connect: "),
             ("environment = { \"A=B\" = \"\" }", "2:15: grants.environment must have names"),
-            ("environment = { A = 1 }", "2:21: grants.environment.A is a text"),
+            ("environment = { A = 1 }", "2:21: grants.environment.A must be text"),
             ("raed = []", "2:1: unknown key \"grants.raed\"; did you mean \"read\"?"),
         ] {
-            let complaints = parse(&format!("[grants]\n{line}\n")).unwrap_err();
-            assert!(complaints[0].starts_with(&format!("m.toml:{place}")), "{complaints:?}");
+            let mistakes = parse(&format!("[grants]\n{line}\n")).unwrap_err();
+            assert!(mistakes[0].starts_with(&format!("m.toml:{place}")), "{mistakes:?}");
         }
     }
 
     #[test]
-    fn a_grant_of_what_the_component_does_not_import_is_told_with_its_place() {
+    fn a_grant_without_an_import_that_uses_it_is_reported_at_its_place() {
         let all = "[grants]\nstate = true\nread = [\"/a\"]\ncredentials = [\"b\"]\noutgoing-http = [\"c:80\"]\n\
                    tcp-connect = [\"d:80\"]\nenvironment = { E = \"\" }\n";
-        let complaints = parse_for(Some(importing(&[])), all).unwrap_err();
-        assert_eq!(complaints.len(), Grant::ALL.len(), "{complaints:?}");
+        let mistakes = parse_for(Some(importing(&[])), all).unwrap_err();
+        assert_eq!(mistakes.len(), Grant::ALL.len(), "{mistakes:?}");
         assert!(
-            complaints[2].starts_with(
+            mistakes[2].starts_with(
                 "m.toml:4:15: grants.credentials is of no use: the component does not import \
                  plugind:plugin/credentials@"
             ),
-            "{complaints:?}"
+            "{mistakes:?}"
         );
         let used = Grant::ALL.iter().filter_map(|grant| grant.imports().next()?.versions().next());
         let imports: Vec<_> = used.map(|import| format!("{import}.0")).collect();

@@ -14,8 +14,8 @@ pub(super) const DEPTH_MAX: usize = 100;
 /// The first byte of a component's type, and that of an instance's.
 const NESTED: [u8; 2] = [0x41, 0x42];
 
-/// Whether the types in a section are nested deeper than [`DEPTH_MAX`]. What cannot be read is not: whoever reads it for
-/// good comes no further than this, and says what is wrong.
+/// Whether the types in a section are nested deeper than [`DEPTH_MAX`]. What cannot be read is not: the parser stops at the same byte and reports
+/// it.
 pub(super) fn is_too_deep(section: &[u8]) -> bool {
     measure(section).unwrap_or(false)
 }

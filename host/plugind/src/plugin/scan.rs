@@ -31,25 +31,25 @@ pub struct Masked {
     pub by: PathBuf,
 }
 
-/// Something in a directory that is no plugin and looks like one.
+/// A file in a directory of plugins that looks like one and is ignored.
 #[derive(Debug, thiserror::Error)]
-pub enum Orphaned {
-    /// The file's stem is no name.
-    #[error("{} is not a plugin: {source}; rename {it}", path.display())]
+pub enum Ignored {
+    /// The file's stem is not a name.
+    #[error("{} is ignored: {source}; rename it{to}", path.display())]
     Name {
         /// The file.
         path: PathBuf,
-        /// What is to be renamed, and into what if that is plain.
-        it: String,
-        /// Why its stem is no name.
+        /// The name that it should have, after ` to `, if that is plain.
+        to: String,
+        /// Why its stem is not a name.
         source: NameError,
     },
-    /// The file's name is no text.
-    #[error("{} is not a plugin: its name is not UTF-8; rename it", .0.display())]
+    /// The file's name is not text.
+    #[error("{} is ignored: its name is not UTF-8; rename it", .0.display())]
     NotText(PathBuf),
     /// There is a manifest and no component.
     #[error(
-        "{} is a manifest without a component; put {} beside it",
+        "{} is ignored: there is no component for this manifest; add {}",
         path.display(),
         component.display()
     )]
@@ -61,7 +61,7 @@ pub enum Orphaned {
     },
     /// There are drop-ins and no component.
     #[error(
-        "{} has drop-ins for a plugin that is not there; put {} beside it, or name it after one that is there",
+        "{} is ignored: there is no plugin for these drop-ins; add {}, or name the directory after a plugin",
         path.display(),
         component.display()
     )]
@@ -80,11 +80,11 @@ pub struct Scanned {
     pub found: Vec<Found>,
     /// Those that are not to be there.
     pub masked: Vec<Masked>,
-    /// What only looks like a plugin.
-    pub strays: Vec<Orphaned>,
+    /// Files that only look like plugins.
+    pub ignored: Vec<Ignored>,
 }
 
-/// Finds the plugins on the search path, in the order of their names, and what only looks like one.
+/// Finds the plugins on the search path, in the order of their names, and the files that only look like one.
 ///
 /// # Errors
 /// When a directory cannot be read: then nothing is known, and the last good set should stay.
@@ -117,7 +117,7 @@ struct Files {
     components: BTreeMap<PluginName, Vec<PathBuf>>,
     manifests: BTreeMap<PluginName, PathBuf>,
     drop_ins: BTreeMap<PluginName, Vec<PathBuf>>,
-    strays: Vec<Orphaned>,
+    ignored: Vec<Ignored>,
 }
 
 impl Files {
@@ -133,16 +133,16 @@ impl Files {
         let name = match stem.parse::<PluginName>() {
             Ok(name) => name,
             Err(_) if !is_text => {
-                return self.strays.extend(paths.into_iter().map(Orphaned::NotText));
+                return self.ignored.extend(paths.into_iter().map(Ignored::NotText));
             }
             Err(source) => {
                 let better = stem.to_lowercase().replace(['_', ' ', '.'], "-");
-                let it = match better.parse::<PluginName>() {
-                    Ok(better) => format!("it {better}.{extension}"),
-                    Err(_) => "it".to_owned(),
+                let to = match better.parse::<PluginName>() {
+                    Ok(better) => format!(" to {better}.{extension}"),
+                    Err(_) => String::new(),
                 };
-                let stray = |path| Orphaned::Name { path, it: it.clone(), source: source.clone() };
-                return self.strays.extend(paths.into_iter().map(stray));
+                let ignored = |path| Ignored::Name { path, to: to.clone(), source: source.clone() };
+                return self.ignored.extend(paths.into_iter().map(ignored));
             }
         };
         match extension {
@@ -166,18 +166,18 @@ impl Files {
                 false => found.push(Found { name, component, manifest, drop_ins }),
             }
         }
-        let mut strays = self.strays;
+        let mut ignored = self.ignored;
         for (name, path) in self.manifests {
             let component = path.with_file_name(format!("{name}.wasm"));
-            strays.push(Orphaned::NoComponent { path, component });
+            ignored.push(Ignored::NoComponent { path, component });
         }
         for (name, mut paths) in self.drop_ins {
             let Some(path) = paths.pop() else { continue };
             let component = path.with_file_name(format!("{name}.wasm"));
-            strays.push(Orphaned::NoPlugin { path, component });
+            ignored.push(Ignored::NoPlugin { path, component });
         }
-        strays.sort_by_key(ToString::to_string);
-        Scanned { found, masked, strays }
+        ignored.sort_by_key(ToString::to_string);
+        Scanned { found, masked, ignored }
     }
 }
 
@@ -197,8 +197,8 @@ mod tests {
         root
     }
 
-    fn told(scanned: &Scanned) -> Vec<String> {
-        scanned.strays.iter().map(ToString::to_string).collect()
+    fn messages(scanned: &Scanned) -> Vec<String> {
+        scanned.ignored.iter().map(ToString::to_string).collect()
     }
 
     #[test]
@@ -220,7 +220,7 @@ mod tests {
         assert_eq!((a.manifest.is_none(), b.manifest.is_some()), (true, true));
         let drop_ins: Vec<_> = b.drop_ins.iter().map(|path| relative(path)).collect();
         assert_eq!(drop_ins, ["usr/lib/plugind/plugins/b.toml.d", "run/plugind/plugins/b.toml.d"]);
-        assert_eq!(told(&scanned), [""; 0]);
+        assert_eq!(messages(&scanned), [""; 0]);
     }
 
     #[test]
@@ -244,7 +244,7 @@ mod tests {
         let [b, c] = scanned.found.as_slice() else { panic!("{:?}", scanned.found) };
         assert_eq!((b.manifest.as_ref(), b.drop_ins.len()), (None, 1));
         assert_eq!(c.component, etc.join("c.wasm"));
-        assert_eq!(told(&scanned), [""; 0]);
+        assert_eq!(messages(&scanned), [""; 0]);
     }
 
     #[test]
@@ -266,20 +266,27 @@ mod tests {
     }
 
     #[test]
-    fn what_only_looks_like_a_plugin_is_told_with_a_remedy() {
-        let root = tree(&["Bad Name.wasm", "lonely.toml", "gone.toml.d/x.toml", ".draft.wasm"]);
+    fn a_file_that_only_looks_like_a_plugin_is_reported_with_a_remedy() {
+        let root = tree(&[
+            "Bad Name.wasm",
+            "lonely.toml",
+            "gone.toml.d/x.toml",
+            ".draft.wasm",
+            "my_plugin.wasm",
+        ]);
         fs::write(root.path().join(OsStr::from_bytes(b"bad\xff.wasm")), "x").unwrap();
         let path = SearchPath::below(root.path()).with_only_plugins(root.path().to_owned());
         let scanned = scan(&path).unwrap();
         assert_eq!(scanned.found, []);
-        for (told, parts) in told(&scanned).iter().zip([
-            ["Bad Name.wasm is not a plugin", "rename"],
-            ["bad\u{fffd}.wasm is not a plugin", "not UTF-8"],
-            ["gone.toml.d has drop-ins for a plugin that is not there", "gone.wasm"],
-            ["lonely.toml is a manifest without a component", "lonely.wasm"],
+        for (message, parts) in messages(&scanned).iter().zip([
+            ["Bad Name.wasm is ignored", "rename it to bad-name.wasm"],
+            ["bad\u{fffd}.wasm is ignored", "not UTF-8"],
+            ["gone.toml.d is ignored: there is no plugin for these drop-ins", "add"],
+            ["lonely.toml is ignored: there is no component for this manifest", "lonely.wasm"],
+            ["my_plugin.wasm is ignored", "rename it to my-plugin.wasm"],
         ]) {
-            assert!(parts.iter().all(|part| told.contains(part)), "{told}");
+            assert!(parts.iter().all(|part| message.contains(part)), "{message}");
         }
-        assert_eq!(scanned.strays.len(), 4);
+        assert_eq!(scanned.ignored.len(), 5);
     }
 }

@@ -47,25 +47,28 @@ impl Serve {
             );
             table.complain_about("socket", message);
         }
-        if let Some(Err(wrong)) = route.as_deref().map(check_route) {
-            table.complain_about("route", format!("serve.route {wrong}"));
+        if let Some(route) = &route
+            && let Err(rule) = check_route(route)
+        {
+            table.complain_about("route", format!("serve.route {rule}, not {route:?}"));
         }
-        let host = table.text("host").map(|host| plain_host(&host));
-        if let Some(None) = host {
-            table.complain_about(
-                "host",
-                "serve.host is a host name or an address without a port, as in \"hello.example\" or \"[::1]\"",
+        let written = table.text("host");
+        let host = written.as_deref().and_then(plain_host);
+        if let (Some(written), None) = (&written, &host) {
+            let message = format!(
+                "serve.host must be a host name or an address without a port, as in \"hello.example\" or \"[::1]\", \
+                 not {written:?}"
             );
+            table.complain_about("host", message);
         }
-        let host = host.flatten();
         let counts = route.as_deref().or(own).map(str::to_owned);
         if !places.insert((socket.clone(), host.clone(), counts.clone())) {
             let twice = match (&route, counts) {
-                (None, Some(own)) => format!("serve.route is {own:?} by default, which"),
-                (None, None) => "serve.route is left out, and the same one".to_owned(),
-                (Some(_), _) => "serve.route".to_owned(),
+                (None, Some(own)) => format!("serve.route is {own:?} by default and occurs"),
+                (None, None) => "serve.route is left out".to_owned(),
+                (Some(route), _) => format!("serve.route {route:?} occurs"),
             };
-            let message = format!("{twice} is here a second time; take one of them out");
+            let message = format!("{twice} twice for the same host; remove one of them");
             table.complain_about("route", message);
         }
         let strip_prefix = table.boolean("strip-prefix").unwrap_or(false);
@@ -91,18 +94,17 @@ const PLAIN: &str = "/-._~!$&'()*+,;=:@";
 /// A route is matched against what is left of a request's path after decoding, so it must be in that form itself.
 fn check_route(route: &str) -> Result<(), &'static str> {
     if !route.starts_with('/') {
-        return Err("begins with \"/\", as in \"/hello\"");
+        return Err("must begin with \"/\"");
     }
     if route.len() > 1 && route.ends_with('/') {
-        return Err("ends without \"/\": \"/hello\" serves \"/hello/\" too");
+        return Err("must not end with \"/\" (\"/hello\" serves \"/hello/\" too)");
     }
     if route.split('/').any(|segment| matches!(segment, "." | "..")) || route.contains("//") {
-        return Err("has no empty segments and none that are \".\" or \"..\"");
+        return Err("must not have segments that are empty, \".\" or \"..\"");
     }
     if !route.chars().all(|c| c.is_ascii_alphanumeric() || PLAIN.contains(c)) {
         return Err(
-            "has only a to z, A to Z, 0 to 9 and -._~!$&'()*+,;=:@ between its \"/\": nothing else \
-                    arrives as it is written",
+            "must have only letters a-z and A-Z, digits and -._~!$&'()*+,;=:@ between \"/\"",
         );
     }
     Ok(())

@@ -1,7 +1,8 @@
 //! `Found` → `Verified`: a plugin is read once; what is judged, hashed and compiled are those very bytes.
 
 use crate::plugin::{
-    inspection::{InspectError, Inspection},
+    inspect_error::InspectError,
+    inspection::Inspection,
     interfaces::{Access, find},
     manifest::{ComponentFacts, Manifest},
     scan::Found,
@@ -11,19 +12,22 @@ use crate::{
         error_chain::ErrorChain,
         file::{self, FileError},
         name::PluginName,
+        quantity::Bytes,
         text::cut,
     },
-    config::{Diagnostic, Document, ListError, list_drop_ins},
+    config::{Diagnostic, Document, ListError, Origin, list_drop_ins},
 };
 use sha2::{Digest, Sha256};
 use std::path::{Path, PathBuf};
 
 /// The largest component that is read: the largest known toolchain makes files of about 20 MB.
 const COMPONENT_MAX: u64 = 256 << 20;
-/// How many mistakes are told of one plugin: those of a manifest, and some of its component.
+/// How many mistakes are reported of one plugin: those of a manifest, and some of its component.
 const LINES_MAX: usize = 100;
 /// How long each of them may be, in bytes: a component's names may be as long as a component.
 const LINE_MAX: usize = 8000;
+/// In bytes.
+const MIB: u64 = 1 << 20;
 /// The largest manifest that is read.
 const MANIFEST_MAX: u64 = 1 << 20;
 
@@ -59,7 +63,7 @@ pub enum VerifyError {
     },
     /// The component imports what the manifest does not grant.
     #[error(
-        "{} imports {import}, which it was not granted; write {line} below [grants] in its manifest", path.display()
+        "{} imports {import}, which must be granted; write {line} below [grants] in its manifest", path.display()
     )]
     Ungranted {
         /// The component.
@@ -69,12 +73,27 @@ pub enum VerifyError {
         /// What grants it.
         line: &'static str,
     },
+    /// An instance of the component begins with more memory than the manifest's defaults let it have.
+    #[error(
+        "{} begins with {needed} of memory, and limits.{key} is \"{most}\" by default; write {key} = \"{needed}\" or \
+         more below [limits] in its manifest", path.display()
+    )]
+    Memory {
+        /// The component.
+        path: PathBuf,
+        /// What an instance begins with.
+        needed: Bytes,
+        /// The limit.
+        key: &'static str,
+        /// Its value.
+        most: Bytes,
+    },
 }
 
 impl VerifyError {
     fn lines(&self) -> Vec<String> {
         match self {
-            Self::Manifest(complaints) => complaints.iter().map(ToString::to_string).collect(),
+            Self::Manifest(mistakes) => mistakes.iter().map(ToString::to_string).collect(),
             Self::Inspect { path, why: InspectError::Imports(imports) } => imports
                 .iter()
                 .map(|import| format!("{} imports {import}", path.display()))
@@ -104,14 +123,14 @@ pub struct Rejected {
 }
 
 impl Rejected {
-    /// Everything that is wrong, each mistake told for itself.
+    /// Everything that is wrong, each mistake as a line.
     #[must_use]
     pub fn lines(&self) -> Vec<String> {
         let mut lines: Vec<_> = self.errors.iter().flat_map(VerifyError::lines).collect();
         let further = lines.len().saturating_sub(LINES_MAX);
         if further > 0 {
             lines.truncate(LINES_MAX);
-            lines.push(format!("{further} mistakes more; mend these first"));
+            lines.push(format!("{further} more mistakes; correct these first"));
         }
         lines.into_iter().map(|line| cut(&line, LINE_MAX).into()).collect()
     }
@@ -140,8 +159,11 @@ pub fn verify(found: Found) -> Result<Verified, Box<Rejected>> {
             let ungranted = ungranted(&offers, &manifest).map(|(import, line)| {
                 VerifyError::Ungranted { path: component.clone(), import, line }
             });
-            let errors: Vec<_> =
-                ungranted.into_iter().chain(unserved(&offers, &manifest)).collect();
+            let errors: Vec<_> = ungranted
+                .into_iter()
+                .chain(unserved(&offers, &manifest))
+                .chain(short_of_memory(&component, &offers, &manifest))
+                .collect();
             if errors.is_empty() {
                 return Ok(Verified { name, manifest, offers, digest, path: component });
             }
@@ -164,9 +186,32 @@ pub fn verify(found: Found) -> Result<Verified, Box<Rejected>> {
 fn unserved(offers: &Inspection, manifest: &Manifest) -> Option<VerifyError> {
     let serve = manifest.serve.first().filter(|_| offers.http.is_none())?;
     let place = serve.origin.0.clone()?;
-    let message = "the component answers no HTTP requests, so there is nothing to serve; leave [[serve]] out, or put \
-                   the component there that does";
+    let message = "[[serve]] cannot be used: the component exports no handler of HTTP requests; remove [[serve]], or \
+                   install a component that has one";
     Some(VerifyError::Manifest(vec![Diagnostic::at(place, message.to_owned())]))
+}
+
+/// The limits of the manifest that are less than what an instance begins with. None could ever be made.
+fn short_of_memory(path: &Path, offers: &Inspection, manifest: &Manifest) -> Vec<VerifyError> {
+    let (limits, needed) = (&manifest.limits, offers.footprint.bytes());
+    // Whole MiB are what is usually written there.
+    let rounded = Bytes(needed.0.div_ceil(MIB).saturating_mul(MIB));
+    let keys = [
+        ("memory-max", limits.memory_max, &limits.origins.memory_max),
+        ("instance-memory-max", limits.instance_memory_max, &limits.origins.instance_memory_max),
+    ];
+    let short = keys.into_iter().filter(|(_, most, _)| *most < needed);
+    let error = |(key, most, origin): (_, Bytes, &Origin)| match origin.0.clone() {
+        Some(place) => {
+            let message = format!(
+                "limits.{key} must be at least \"{rounded}\", not \"{most}\": each instance of the component begins with \
+                 that much"
+            );
+            VerifyError::Manifest(vec![Diagnostic::at(place, message)])
+        }
+        None => VerifyError::Memory { path: path.to_owned(), needed: rounded, key, most },
+    };
+    short.map(error).collect()
 }
 
 /// An import that is there only for who was granted it, and was not, with the line that would grant it.
@@ -196,7 +241,7 @@ fn read_manifest(
 ) -> Result<Manifest, (VerifyError, bool)> {
     let document = manifest_of(found).map_err(|error| (error, true))?;
     Manifest::parse_for(&found.name, component, &document)
-        .map_err(|complaints| (VerifyError::Manifest(complaints), Manifest::is_required(&document)))
+        .map_err(|mistakes| (VerifyError::Manifest(mistakes), Manifest::is_required(&document)))
 }
 
 /// A plugin's manifest and its drop-ins, unread.
@@ -208,9 +253,7 @@ pub fn manifest_of(found: &Found) -> Result<Document, VerifyError> {
     let mut document = Document::default();
     for path in found.manifest.iter().chain(&drop_ins) {
         let bytes = file::read(path, MANIFEST_MAX)?;
-        document
-            .add_bytes(path, bytes)
-            .map_err(|complaint| VerifyError::Manifest(vec![complaint]))?;
+        document.add_bytes(path, bytes).map_err(|mistake| VerifyError::Manifest(vec![mistake]))?;
     }
     Ok(document)
 }
@@ -258,7 +301,7 @@ mod tests {
     }
 
     #[test]
-    fn of_a_component_that_is_nothing_but_mistakes_not_all_is_told() {
+    fn of_very_many_mistakes_only_the_first_are_reported() {
         let (name, component) = ("x".parse().unwrap(), PathBuf::from("x.wasm"));
         let imports =
             (0..100_000).map(|nth| format!("{nth}{}", "x".repeat(100_000 - nth))).step_by(500);
@@ -267,8 +310,47 @@ mod tests {
         let rejected = Rejected { name, component, manifest: None, required: true, errors };
         let lines = rejected.lines();
         assert_eq!(lines.len(), LINES_MAX + 1);
-        assert_eq!(lines[LINES_MAX], "100 mistakes more; mend these first");
+        assert_eq!(lines[LINES_MAX], "100 more mistakes; correct these first");
         assert!(lines.iter().all(|line| line.len() < LINE_MAX + 50));
+    }
+
+    #[test]
+    fn a_limit_below_the_initial_memory_is_a_mistake_at_its_line_or_of_the_default() {
+        let directory = tempfile::tempdir().unwrap();
+        // 80 MiB and a table of 100,000 elements.
+        let component = wat::parse_str(
+            "(component
+                (core module $m (memory 1280) (table 100000 funcref)
+                    (func (export \"r\") (result i32) (i32.const 0)))
+                (core instance $i (instantiate $m))
+                (func $r (result (result)) (canon lift (core func $i \"r\")))
+                (instance $e (export \"run\" (func $r)))
+                (export \"wasi:cli/run@0.2.0\" (instance $e)))",
+        );
+        fs::write(directory.path().join("x.wasm"), component.unwrap()).unwrap();
+        let manifest = directory.path().join("x.toml");
+        let lines = |text: &str| {
+            fs::write(&manifest, text).unwrap();
+            let found =
+                Found { manifest: Some(manifest.clone()), ..found(directory.path(), "x.wasm") };
+            let rejected = verify(found).err();
+            rejected.map(|rejected| (rejected.lines(), rejected.is_configuration()))
+        };
+        let (mistakes, configuration) = lines("").unwrap();
+        assert!(configuration);
+        assert_eq!(mistakes.len(), 1);
+        assert!(mistakes[0].ends_with(
+            "x.wasm begins with 81M of memory, and limits.instance-memory-max is \"64M\" by default; write \
+             instance-memory-max = \"81M\" or more below [limits] in its manifest"
+        ));
+        let (mistakes, _) =
+            lines("[limits]\nmemory-max = \"80M\"\ninstance-memory-max = \"1G\"\n").unwrap();
+        assert_eq!(mistakes.len(), 1);
+        assert!(mistakes[0].ends_with(
+            "x.toml:2:14: limits.memory-max must be at least \"81M\", not \"80M\": each instance of the component \
+             begins with that much"
+        ));
+        assert_eq!(lines("[limits]\ninstance-memory-max = \"81M\"\n"), None);
     }
 
     #[test]

@@ -36,6 +36,9 @@ pub enum CacheError {
     /// The engine does not take it.
     #[error("the engine refuses the compiled file: {0}")]
     Refused(String),
+    /// There is no room for an instance of it in the pool.
+    #[error("{0}; split the component, or build it with fewer functions in its tables")]
+    TooLarge(String),
     /// The system does not let it be run.
     #[error(transparent)]
     Map(#[from] MapError),
@@ -93,6 +96,40 @@ pub fn load(engine: &Engine, key: &Key, descriptor: OwnedFd) -> Result<Component
     // is writable by plugind-compile's user alone, and no writer changes a file that has its name (they are written
     // beside and renamed, mode 0444).
     let loaded = unsafe { Component::deserialize_file(engine, path) };
-    let component = loaded.map_err(|error| CacheError::Refused(format!("{error:#}")))?;
+    let component = loaded.map_err(|error| refused(&format!("{error:#}")))?;
     Ok(mapping::make_executable(component, &file)?)
+}
+
+/// The engine has no kinds of errors, so one is told from the others by its words.
+fn refused(error: &str) -> CacheError {
+    match error.find("instance allocation for this ") {
+        // Further lines are a breakdown in the engine's own terms.
+        Some(start) => {
+            let line = error[start..].lines().next().unwrap_or_default();
+            CacheError::TooLarge(line.trim_end_matches(['\n', ';', ' ']).to_owned())
+        }
+        None => CacheError::Refused(error.to_owned()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn too_large_an_instance_is_not_taken_for_a_damaged_file() {
+        let error = "module instance size does not fit in pooling allocator requirements: instance allocation for this \
+                     module requires 9 bytes which exceeds the configured maximum of 8 bytes; breakdown of allocation \
+                     requirement:\n\n * 99%";
+        let shown = refused(error).to_string();
+        assert!(
+            shown.starts_with("instance allocation for this module requires 9 bytes"),
+            "{shown}"
+        );
+        assert!(!shown.contains('\n'));
+        assert!(matches!(
+            refused("Module was compiled with another version"),
+            CacheError::Refused(_)
+        ));
+    }
 }

@@ -1,6 +1,11 @@
 //! The engine that runs every plugin, and the clock that makes each of them yield.
 
-use crate::runtime::mapping;
+use crate::{
+    base::limits::{
+        CORE_INSTANCES_MAX, INSTANCE_SIZE_MAX, MEMORIES_MAX, TABLE_ELEMENTS_MAX, TABLES_MAX,
+    },
+    runtime::mapping,
+};
 pub use plugind_artifact::engine::EngineKind;
 use plugind_artifact::engine::engine_config;
 use std::{thread, time::Duration};
@@ -58,12 +63,29 @@ pub fn start(kind: EngineKind) -> Result<Engine, EngineError> {
     Ok(engine)
 }
 
-/// Makes an engine that links and never runs anything: without places for instances, and without a clock.
+/// Makes an engine without places for instances, and without a clock.
 ///
 /// # Errors
 /// When the engine cannot be made.
 pub fn plain(kind: EngineKind) -> Result<Engine, EngineError> {
     Engine::new(&configuration(kind)).map_err(EngineError::Engine)
+}
+
+/// Makes an engine that links and never runs anything, and refuses what [`start`] refuses: its pool has places for one
+/// instance.
+///
+/// # Errors
+/// When the engine cannot be made at all. Where there is no room for a pool, it does without one.
+pub fn for_checks(kind: EngineKind) -> Result<Engine, EngineError> {
+    let mut pool = pool();
+    pool.total_component_instances(1)
+        .total_core_instances(CORE_INSTANCES_MAX)
+        .total_memories(MEMORIES_MAX)
+        .total_tables(TABLES_MAX)
+        .total_stacks(1);
+    let mut config = configuration(kind);
+    config.allocation_strategy(pool);
+    Engine::new(&config).or_else(|_| plain(kind))
 }
 
 fn configuration(kind: EngineKind) -> Config {
@@ -81,11 +103,14 @@ fn pool() -> PoolingAllocationConfig {
         .total_memories(INSTANCES * 2)
         .total_tables(INSTANCES * CORES_EACH)
         .total_stacks(INSTANCES * 2)
-        .max_core_instances_per_component(200)
-        .max_memories_per_component(50)
-        .max_tables_per_component(200)
-        // Python's table is the largest known, with about 15,000.
-        .table_elements(50_000)
+        .max_core_instances_per_component(CORE_INSTANCES_MAX)
+        .max_memories_per_component(MEMORIES_MAX)
+        .max_memories_per_module(MEMORIES_MAX)
+        .max_tables_per_component(TABLES_MAX)
+        .max_tables_per_module(TABLES_MAX)
+        .table_elements(TABLE_ELEMENTS_MAX as usize)
+        .max_core_instance_size(INSTANCE_SIZE_MAX)
+        .max_component_instance_size(INSTANCE_SIZE_MAX)
         .linear_memory_keep_resident(KEEP_RESIDENT)
         .table_keep_resident(64 << 10)
         .pagemap_scan(Enabled::Auto);

@@ -62,6 +62,7 @@ pub fn start(
         cores: Arc::new(Semaphore::new(cores)),
         plugins: BTreeMap::new(),
         settled: false,
+        ignored: Vec::new(),
         tickets: 0,
         generations: 0,
         reloads: Reloads::default(),
@@ -85,6 +86,8 @@ struct Supervisor {
     plugins: BTreeMap<PluginName, ManagedPlugin>,
     /// The daemon's start has ended: every required plugin was ready, or failed.
     settled: bool,
+    /// Files in the directories that are ignored, each with the reason.
+    ignored: Vec<String>,
     /// The number of the last preparation.
     tickets: u64,
     /// The number of the last generation.
@@ -194,7 +197,7 @@ impl Supervisor {
     }
 
     fn sum_up(&mut self) {
-        let mut summary = Summary::default();
+        let mut summary = Summary { ignored: self.ignored.clone(), ..Summary::default() };
         {
             let plan = self.means.plan.borrow();
             summary.unused_sockets.extend(plan.unused.iter().cloned());

@@ -61,6 +61,8 @@ pub struct ReloadState {
     pub unchanged: usize,
     /// Why the directories could not be read.
     pub unreadable: Option<String>,
+    /// Files in the directories that are ignored, each with the reason.
+    pub ignored: Vec<String>,
     /// Generations that were replaced or removed, and finish what they have in hand.
     draining: BTreeSet<(PluginName, u64)>,
     /// All or nothing was asked for, and so nothing was changed.
@@ -187,6 +189,7 @@ impl From<&ReloadState> for api::Reload {
         Self {
             scanned: reload.compared,
             unreadable: reload.unreadable.clone(),
+            ignored: reload.ignored.clone(),
             awaited: reload.pending().map(awaited).collect(),
             changed: names(&reload.changed),
             removed: names(&reload.removed),

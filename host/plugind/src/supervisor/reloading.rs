@@ -25,6 +25,9 @@ use futures::future::OptionFuture;
 use std::{path::Path, sync::Arc, time::Instant};
 use tracing::{error, info, warn};
 
+/// How many ignored files a reload reports; the log has all of them.
+const IGNORED_MAX: usize = 50;
+
 impl Supervisor {
     /// Takes a request to read the directories again.
     pub(super) fn request_reload(&mut self, options: ReloadOptions, reply: Option<Reply>) {
@@ -66,13 +69,17 @@ impl Supervisor {
 
     /// Sets going what was found to differ from what there is.
     pub(super) fn apply(&mut self, report: ScanReport, plan: SocketPlan) {
-        for stray in &report.strays {
-            warn!(stage = %FailedStage::Scan, error = %stray, "not a plugin");
+        for ignored in &report.strays {
+            warn!(stage = %FailedStage::Scan, error = %ignored, "file ignored");
         }
+        let ignored = report.strays.iter().take(IGNORED_MAX);
+        self.ignored = ignored.map(ToString::to_string).collect();
         for Masked { name, by } in &report.masked {
             info!(plugin = %name, by = %by.display(), "plugin masked");
         }
         let is_first = self.reloads.read(found(&report.plugins));
+        let ignored = self.ignored.clone();
+        self.reloads.note(|reload| reload.ignored = ignored);
         if is_first {
             self.remove_orphaned_states();
         }

@@ -19,6 +19,8 @@ pub struct Summary {
     pub scanned: bool,
     /// The directories could not be read: why.
     pub unreadable: Option<String>,
+    /// Files in the directories that are ignored, each with the reason.
+    pub ignored: Vec<String>,
     /// How many plugins there are.
     pub plugins: usize,
     /// How many of them serve now, or are programs that returned ok.
@@ -130,6 +132,12 @@ impl fmt::Display for Summary {
             let error = cut(&retried.error, ERROR_MAX);
             write!(f, "{separator}{} ({}: {error})", retried.plugin, retried.stage)?;
         }
+        if let Some(first) = self.ignored.first() {
+            write!(f, "; {}", cut(first, ERROR_MAX))?;
+        }
+        if let more @ 1.. = self.ignored.len().saturating_sub(1) {
+            write!(f, " (and {more} more)")?;
+        }
         if let Some(why) = &self.unreadable {
             write!(f, "; not reloaded: {why}")?;
         }
@@ -141,5 +149,21 @@ impl fmt::Display for Summary {
             }
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ignored_files_are_in_the_summary_the_first_with_its_reason() {
+        let ignored = ["a_b.wasm is ignored", "c_d.wasm is ignored", "e_f.wasm is ignored"];
+        let ignored: Vec<_> = ignored.map(str::to_owned).into();
+        let one =
+            Summary { plugins: 2, ready: 2, ignored: ignored[..1].into(), ..Summary::default() };
+        assert_eq!(one.to_string(), "2 of 2 plugins ready; a_b.wasm is ignored");
+        let all = Summary { ignored, ..one };
+        assert_eq!(all.to_string(), "2 of 2 plugins ready; a_b.wasm is ignored (and 2 more)");
     }
 }

@@ -1,0 +1,107 @@
+//! Why a component cannot be a plugin: the ends of sentences that begin with its path.
+
+use crate::plugin::{
+    export_types::ExportError, footprint::FootprintError, interfaces::CONTRACT, nesting::DEPTH_MAX,
+    proposals::Proposal,
+};
+use wasmparser::BinaryReaderError;
+
+/// Why a component cannot be a plugin.
+#[derive(Debug, thiserror::Error)]
+pub enum InspectError {
+    /// The bytes are something else.
+    #[error(
+        "is not WebAssembly, which would begin with the bytes \"\\0asm\"; put a component there, as \
+         `cargo build --target wasm32-wasip2` makes one"
+    )]
+    NotWasm,
+    /// The bytes are WebAssembly as text.
+    #[error("is a component written as text; make it binary with `wasm-tools parse -o FILE.wasm`")]
+    Text,
+    /// The bytes are damaged.
+    #[error("is not a valid WebAssembly component: {0}; build or copy it again")]
+    Damaged(String),
+    /// It is a core module.
+    #[error(
+        "is a core module, not a component; build a component, as with `cargo build --target wasm32-wasip2` \
+         or `wasm-tools component new`"
+    )]
+    CoreModule,
+    /// It is a core module of the time before components.
+    #[error(
+        "is a core module for WASI preview 1, not a component; build a component: with `--target wasm32-wasip2`, or from \
+         what there is with `wasm-tools component new --adapt`"
+    )]
+    PreviewOne,
+    /// There is nothing in it.
+    #[error(
+        "is empty: it is still being written, or the disk is full; write it under another name, such as one \
+         that begins with a dot, and rename it (a link to /dev/null masks a plugin)"
+    )]
+    Empty,
+    /// It ends before it should.
+    #[error(
+        "ends too early, at byte {0}: it was cut off or is still being written; write it under another \
+         name, such as one that begins with a dot, and rename it"
+    )]
+    CutOff(usize),
+    /// Its types are nested beyond any use.
+    #[error(
+        "has types nested more than {DEPTH_MAX} deep, which no toolchain writes; build it again, or do not trust it"
+    )]
+    TooDeep,
+    /// It imports what the host does not have.
+    #[error("imports {}", .0.join("; it imports "))]
+    Imports(Vec<String>),
+    /// It is made for another version of the contract.
+    #[error(
+        "is built for {0}, and this host supports plugind:plugin@{CONTRACT}; rebuild it against the host's wit/"
+    )]
+    OtherContract(String),
+    /// It has an interface of this contract that this host does not know.
+    #[error(
+        "exports {0}, which this host does not know; use a newer plugind, or remove the export"
+    )]
+    LaterInterface(String),
+    /// It is a background program with a state to hand over.
+    #[error(
+        "exports {0}, which a background program cannot use; remove the export, or export a handler of requests as well"
+    )]
+    ProgramHandsOver(String),
+    /// It needs a WebAssembly proposal that the engine does not have.
+    #[error("needs the WebAssembly proposal {name}, which this host does not support; {remedy}", name = .0.name, remedy = .0.remedy)]
+    Proposal(&'static Proposal),
+    /// The host cannot call what it exports.
+    #[error("exports {0}; build it against the WIT of that version")]
+    Export(#[from] ExportError),
+    /// There is no room for an instance of it.
+    #[error("has {0}")]
+    Footprint(#[from] FootprintError),
+    /// It exports nothing that the host has a use for.
+    #[error(
+        "exports nothing that plugind can use (it exports {0}); export wasi:http/handler@0.3, \
+         wasi:http/incoming-handler@0.2, wasi:cli/run or plugind:plugin/lifecycle@{CONTRACT}"
+    )]
+    Nothing(String),
+}
+
+impl InspectError {
+    /// Why `bytes` cannot be read as a component.
+    pub(super) fn unreadable(bytes: &[u8], error: &BinaryReaderError) -> Self {
+        if bytes.is_empty() {
+            return Self::Empty;
+        }
+        if bytes.trim_ascii_start().starts_with(b"(component") || bytes.starts_with(b"(module") {
+            return Self::Text;
+        }
+        if !bytes.starts_with(b"\0asm") {
+            return Self::NotWasm;
+        }
+        // Further lines show bytes, which is of no use to anybody.
+        let message = error.message().lines().next().unwrap_or_default();
+        match message.contains("unexpected end") {
+            true => Self::CutOff(bytes.len()),
+            false => Self::Damaged(format!("{message} at byte {}", error.offset())),
+        }
+    }
+}

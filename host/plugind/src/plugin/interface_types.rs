@@ -1,0 +1,202 @@
+//! The interfaces that the host calls, as types.
+//!
+//! They say what `wit/` says; a test holds the two against each other.
+
+use crate::plugin::interfaces::CONTRACT;
+use wasmparser::PrimitiveValType;
+
+/// A type of a parameter or a result.
+pub(super) enum Shape {
+    Primitive(PrimitiveValType),
+    List(&'static Shape),
+    Option(&'static Shape),
+    Result(Option<&'static Shape>, Option<&'static Shape>),
+    Record(&'static [(&'static str, Shape)]),
+    Variant(&'static [(&'static str, Option<Shape>)]),
+    Enum(&'static [&'static str]),
+    /// A resource of the host, by the beginning of the name of the interface that has it.
+    Own {
+        interface: &'static str,
+        resource: &'static str,
+    },
+}
+
+/// A function that the host calls.
+pub(super) struct Function {
+    pub(super) name: &'static str,
+    /// Its type as WIT writes it, for messages.
+    pub(super) wit: &'static str,
+    pub(super) parameters: &'static [Shape],
+    pub(super) result: Option<Shape>,
+}
+
+/// An interface whose functions the host calls.
+pub(super) struct Interface {
+    /// Its name without the version.
+    name: &'static str,
+    /// The versions whose types are these, without what comes after the second dot.
+    versions: &'static str,
+    pub(super) functions: &'static [Function],
+}
+
+/// The interface that an export with this name must be, if it is one that the host calls.
+pub(super) fn expected(export: &str) -> Option<&'static Interface> {
+    let (name, version) = export.split_once('@')?;
+    INTERFACES.iter().find(|interface| {
+        let patch = version.strip_prefix(interface.versions);
+        interface.name == name && patch.is_some_and(|patch| patch.starts_with('.'))
+    })
+}
+
+const STRING: Shape = Shape::Primitive(PrimitiveValType::String);
+const U8: Shape = Shape::Primitive(PrimitiveValType::U8);
+const U16: Shape = Shape::Primitive(PrimitiveValType::U16);
+const U32: Shape = Shape::Primitive(PrimitiveValType::U32);
+const U64: Shape = Shape::Primitive(PrimitiveValType::U64);
+const BYTES: Shape = Shape::List(&U8);
+
+const fn http_02(resource: &'static str) -> Shape {
+    Shape::Own { interface: "wasi:http/types@0.2.", resource }
+}
+
+const fn http_03(resource: &'static str) -> Shape {
+    Shape::Own { interface: "wasi:http/types@0.3.", resource }
+}
+
+/// Everything that the host calls.
+pub(super) const INTERFACES: &[Interface] = &[
+    Interface {
+        name: "wasi:http/incoming-handler",
+        versions: "0.2",
+        functions: &[Function {
+            name: "handle",
+            wit: "func(request: incoming-request, response-out: response-outparam)",
+            parameters: &[http_02("incoming-request"), http_02("response-outparam")],
+            result: None,
+        }],
+    },
+    Interface {
+        name: "wasi:http/handler",
+        versions: "0.3",
+        functions: &[Function {
+            name: "handle",
+            wit: "async func(request: request) -> result<response, error-code>",
+            parameters: &[http_03("request")],
+            result: Some(Shape::Result(Some(&http_03("response")), Some(&ERROR_CODE))),
+        }],
+    },
+    Interface { name: "wasi:cli/run", versions: "0.2", functions: RUN_02 },
+    Interface { name: "wasi:cli/run", versions: "0.3", functions: RUN_03 },
+    Interface { name: "plugind:plugin/lifecycle", versions: CONTRACT, functions: LIFECYCLE },
+    Interface { name: "plugind:plugin/handover", versions: CONTRACT, functions: HANDOVER },
+];
+
+const RUN_02: &[Function] = &[Function {
+    name: "run",
+    wit: "func() -> result",
+    parameters: &[],
+    result: Some(Shape::Result(None, None)),
+}];
+
+const RUN_03: &[Function] = &[Function {
+    name: "run",
+    wit: "async func() -> result",
+    parameters: &[],
+    result: Some(Shape::Result(None, None)),
+}];
+
+const LIFECYCLE: &[Function] = &[
+    Function {
+        name: "start",
+        wit: "async func() -> result<_, start-error>",
+        parameters: &[],
+        result: Some(Shape::Result(None, Some(&START_ERROR))),
+    },
+    Function {
+        name: "health",
+        wit: "async func() -> condition",
+        parameters: &[],
+        result: Some(CONDITION),
+    },
+    Function {
+        name: "stop",
+        wit: "async func(reason: stop-reason)",
+        parameters: &[STOP_REASON],
+        result: None,
+    },
+];
+
+const HANDOVER: &[Function] = &[
+    Function {
+        name: "save",
+        wit: "async func() -> result<option<list<u8>>, string>",
+        parameters: &[],
+        result: Some(Shape::Result(Some(&Shape::Option(&BYTES)), Some(&STRING))),
+    },
+    Function {
+        name: "restore",
+        wit: "async func(state: list<u8>) -> result<_, string>",
+        parameters: &[BYTES],
+        result: Some(Shape::Result(None, Some(&STRING))),
+    },
+];
+
+const START_ERROR: Shape =
+    Shape::Variant(&[("configuration", Some(STRING)), ("unavailable", Some(STRING))]);
+
+const CONDITION: Shape =
+    Shape::Variant(&[("healthy", None), ("degraded", Some(STRING)), ("unhealthy", Some(STRING))]);
+
+const STOP_REASON: Shape =
+    Shape::Enum(&["shutdown", "stop", "restart", "reload", "removed", "idle", "recycle"]);
+
+const DNS_ERROR: Shape =
+    Shape::Record(&[("rcode", Shape::Option(&STRING)), ("info-code", Shape::Option(&U16))]);
+
+const TLS_ALERT: Shape =
+    Shape::Record(&[("alert-id", Shape::Option(&U8)), ("alert-message", Shape::Option(&STRING))]);
+
+const FIELD_SIZE: Shape =
+    Shape::Record(&[("field-name", Shape::Option(&STRING)), ("field-size", Shape::Option(&U32))]);
+
+const ERROR_CODE: Shape = Shape::Variant(&[
+    ("DNS-timeout", None),
+    ("DNS-error", Some(DNS_ERROR)),
+    ("destination-not-found", None),
+    ("destination-unavailable", None),
+    ("destination-IP-prohibited", None),
+    ("destination-IP-unroutable", None),
+    ("connection-refused", None),
+    ("connection-terminated", None),
+    ("connection-timeout", None),
+    ("connection-read-timeout", None),
+    ("connection-write-timeout", None),
+    ("connection-limit-reached", None),
+    ("TLS-protocol-error", None),
+    ("TLS-certificate-error", None),
+    ("TLS-alert-received", Some(TLS_ALERT)),
+    ("HTTP-request-denied", None),
+    ("HTTP-request-length-required", None),
+    ("HTTP-request-body-size", Some(Shape::Option(&U64))),
+    ("HTTP-request-method-invalid", None),
+    ("HTTP-request-URI-invalid", None),
+    ("HTTP-request-URI-too-long", None),
+    ("HTTP-request-header-section-size", Some(Shape::Option(&U32))),
+    ("HTTP-request-header-size", Some(Shape::Option(&FIELD_SIZE))),
+    ("HTTP-request-trailer-section-size", Some(Shape::Option(&U32))),
+    ("HTTP-request-trailer-size", Some(FIELD_SIZE)),
+    ("HTTP-response-incomplete", None),
+    ("HTTP-response-header-section-size", Some(Shape::Option(&U32))),
+    ("HTTP-response-header-size", Some(FIELD_SIZE)),
+    ("HTTP-response-body-size", Some(Shape::Option(&U64))),
+    ("HTTP-response-trailer-section-size", Some(Shape::Option(&U32))),
+    ("HTTP-response-trailer-size", Some(FIELD_SIZE)),
+    ("HTTP-response-transfer-coding", Some(Shape::Option(&STRING))),
+    ("HTTP-response-content-coding", Some(Shape::Option(&STRING))),
+    ("HTTP-response-timeout", None),
+    ("HTTP-upgrade-failed", None),
+    ("HTTP-protocol-error", None),
+    ("loop-detected", None),
+    ("configuration-error", None),
+    ("internal-error", Some(Shape::Option(&STRING))),
+]);
