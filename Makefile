@@ -131,7 +131,7 @@ golden: build ## write the current output of pluginctl to tests/golden as what i
 fuzz: setup-fuzz ## give made-up files to what reads files; SECONDS_PER_TARGET=60
 	tests/fuzz/run
 
-bench: setup-bench build plugins ## compare with hyper, `wasmtime serve` and nginx; REPS=5 SECONDS_PER_RUN=2 PARTS=reload
+bench: setup-bench build plugins ## compare with hyper, `wasmtime serve` and nginx; PARTS=quick takes 4 minutes
 	tests/bench/peers
 	tests/bench/run
 

@@ -1,6 +1,5 @@
-"""What clients notice of reloads in a row: plugind beside `nginx -s reload`, under the same steady load."""
+"""Gaps, p99 and lost requests during consecutive reloads: plugind beside `nginx -s reload`, under the same load."""
 
-import json
 import os
 import shutil
 import subprocess
@@ -8,11 +7,11 @@ import sys
 import time
 from statistics import median
 
-from server import PEERS, STATE, TOP, Server
+from server import STATE, TOP, Server
+from settings import RELOADS, REPS
 from tables import of, ratios, table
 
 GUESTS = TOP / "target/wasm32-wasip2/guest"
-RELOADS = int(os.environ.get("RELOADS") or 10)
 CLIENTS, RATE = 16, 1000
 
 
@@ -23,12 +22,12 @@ def nginx():
 
 def nginx_version():
     """As in "nginx version: nginx/1.22.1"."""
-    told = subprocess.run([nginx(), "-v"], check=True, stderr=subprocess.PIPE, text=True).stderr
-    return told.partition(":")[2].strip()
+    output = subprocess.run([nginx(), "-v"], check=True, stderr=subprocess.PIPE, text=True).stderr
+    return output.partition(":")[2].strip()
 
 
 class Plugind(Server):
-    """A daemon with one plugin, of which each version has another greeting and, if so wished, another component."""
+    """A daemon with one plugin. Each version has its own greeting and, if it `compiles`, its own component."""
 
     def __init__(self, name, compiles):
         place = STATE / name.replace(" ", "-").replace(",", "")
@@ -47,7 +46,7 @@ class Plugind(Server):
     def put(self, version):
         component = (GUESTS / "hello.wasm").read_bytes()
         if self.compiles:
-            # A custom section more, which nothing reads; the time makes it new in each run.
+            # One more custom section, which nothing reads; the time makes it new in each run.
             text = f"{version} {time.time_ns()}".encode()
             component += bytes([0, 2 + len(text), 1]) + b"v" + text
         (self.plugins / ".new").write_bytes(component)
@@ -79,9 +78,9 @@ class Nginx(Server):
         places = "".join(
             f"  {what}_temp_path {self.prefix}/temporary/{what};\n"
             for what in ("client_body", "proxy", "fastcgi", "uwsgi", "scgi"))
-        # What a client has on one connection is as much as it likes, as with plugind.
+        # The number of requests on one connection is not limited, as with plugind.
         (self.prefix / "conf").write_text(
-            # Its usual user need not be one who may look in here.
+            # Its default user may have no access to this directory.
             ("user root;\n" if os.getuid() == 0 else "")
             + f"daemon off;\nworker_processes auto;\npid {self.prefix}/pid;\nerror_log {self.prefix}/errors;\n"
             "events {}\n"
@@ -93,21 +92,8 @@ class Nginx(Server):
         subprocess.run([*self.nginx, "-s", "reload"], check=True, stderr=subprocess.DEVNULL)
 
 
-def under_load(server, work):
-    """What a steady load measures while something is done."""
-    load = subprocess.Popen(
-        [PEERS / "release/steady", f"127.0.0.1:{server.port}", server.path, str(CLIENTS), str(RATE)],
-        stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
-    time.sleep(0.3)
-    work()
-    time.sleep(0.3)
-    result = json.loads(load.communicate()[0])
-    return {column: value / 1000 if column in ("gap", "p50", "p99", "max") else value
-            for column, value in result.items()}
-
-
 def reloads(server, took):
-    """Reloads in a row, each over when its version answers on a new connection."""
+    """Consecutive reloads, each finished when its version answers on a new connection."""
     for version in range(1, RELOADS + 1):
         server.put(version)
         began = time.monotonic()
@@ -122,24 +108,23 @@ def reloads(server, took):
         took.append((time.monotonic() - began) * 1000)
 
 
-def measure_reloads(repetitions):
+def measure():
     every = [Plugind("plugind", True), Plugind("plugind, compiled before", False), Nginx()]
     rest = {server.name: [] for server in every}
     during = {server.name: [] for server in every}
     try:
-        for _ in range(repetitions):
+        for _ in range(REPS):
             for server in every:
                 server.start()
-                rest[server.name].append(under_load(server, lambda: time.sleep(2)))
+                rest[server.name].append(server.steady(CLIENTS, RATE, lambda: time.sleep(2)))
                 took = []
-                during[server.name].append(under_load(server, lambda: reloads(server, took)))
+                during[server.name].append(server.steady(CLIENTS, RATE, lambda: reloads(server, took)))
                 during[server.name][-1]["reload"] = median(took)
                 server.stop()
     finally:
         for server in every:
-            if server.process and server.process.poll() is None:
-                server.process.kill()
-    print(f"## {RELOADS} reloads in a row under {RATE} requests a second of {CLIENTS} clients (ms); "
+            server.kill()
+    print(f"## {RELOADS} consecutive reloads under {RATE} requests a second of {CLIENTS} clients (ms); "
           "`reload`: until the new version answers\n")
     columns = ["gap", "p50", "p99", "max"]
     rows = []

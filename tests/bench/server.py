@@ -1,4 +1,4 @@
-"""One server to be measured, and what the kernel knows of it."""
+"""One server to be measured, and the kernel's figures about it."""
 
 import http.client
 import json
@@ -15,48 +15,63 @@ TOP = Path(__file__).resolve().parents[2]
 STATE = TOP / "target/bench/state"
 PEERS = TOP / "target/bench/peers"
 TICKS = os.sysconf("SC_CLK_TCK")
-CPUS = os.cpu_count()
+CPUS = len(os.sched_getaffinity(0))
+# With these, each error that a host creates captures a backtrace, which costs up to a quarter of the throughput.
+ENVIRONMENT = {name: value for name, value in os.environ.items()
+               if name not in ("RUST_BACKTRACE", "RUST_LIB_BACKTRACE")}
 
 
 class Server:
     """One server to be measured; it runs in a process tree of its own on a port of its own."""
 
     def __init__(self, name, path, command, same_answer_as=None):
+        """`command` returns the command that listens on an address."""
         self.name, self.path, self.command, self.same_answer_as = name, path, command, same_answer_as
         self.process, self.port, self.log = None, None, STATE / (name.replace(" ", "-") + ".log")
 
-    def start(self):
-        """Starts it and returns the seconds from exec to its first 200."""
+    def start(self, cpu=None):
+        """Starts it, on one processor only if `cpu` says which, and returns the seconds from exec to its first 200."""
         with socket.socket() as probe:
             probe.bind(("127.0.0.1", 0))
             self.port = probe.getsockname()[1]
         with open(self.log, "w") as log:
             began = time.monotonic()
             self.process = subprocess.Popen(
-                self.command(f"127.0.0.1:{self.port}"),
+                pinned(cpu, self.command(f"127.0.0.1:{self.port}")),
                 stdin=subprocess.DEVNULL, stdout=log, stderr=log,
-                env={**os.environ, "XDG_CACHE_HOME": str(STATE / "cache")},
+                env={**ENVIRONMENT, "XDG_CACHE_HOME": str(STATE / "cache")},
             )
         while True:
             answer = self.get()
             took = time.monotonic() - began
             if answer and answer[0] == 200:
                 return took
-            if self.process.poll() is not None or took > 60:
+            if self.process.poll() is not None or took > 300:  # 200 components may have to be compiled
                 sys.exit(f"bench: {self.name} does not answer 200 but {answer}; its log:\n{self.log.read_text()}")
             time.sleep(0.0005)
 
-    def get(self):
+    def get(self, path=None):
         """Status and body; None where nobody listens yet."""
         connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=10)
         try:
-            connection.request("GET", self.path)
+            connection.request("GET", path or self.path)
             response = connection.getresponse()
             return response.status, response.read()
         except (OSError, http.client.HTTPException):
             return None
         finally:
             connection.close()
+
+    def ask(self, count):
+        """Requests one after the other on one connection."""
+        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=10)
+        for _ in range(count):
+            connection.request("GET", self.path)
+            response = connection.getresponse()
+            response.read()
+            if response.status != 200:
+                sys.exit(f"bench: {self.name} answered {response.status}")
+        connection.close()
 
     def stop(self):
         self.process.send_signal(signal.SIGTERM)
@@ -66,9 +81,18 @@ class Server:
             self.process.kill()
             self.process.wait()
 
+    def kill(self):
+        if self.process and self.process.poll() is None:
+            self.process.kill()
+            self.process.wait()
+
     def cpu(self):
-        """CPU seconds of the tree so far, threads and children that ended included."""
+        """CPU seconds of the tree so far."""
         return sum(cpu_of(pid) for pid in tree(self.process.pid))
+
+    def faults(self):
+        """Page faults of the tree so far."""
+        return sum(int(count) for pid in tree(self.process.pid) for count in stat(pid)[7:10:2])
 
     def memory(self):
         """RSS and PSS of the tree in MiB."""
@@ -79,14 +103,17 @@ class Server:
                 pss += int(line.split()[1]) if line.startswith("Pss:") else 0
         return rss / 1024, pss / 1024
 
-    def load(self, connections, seconds):
-        """One run of wrk against it."""
+    def wrk(self, connections, seconds, path=None):
+        """The command of a load with as many requests as possible."""
+        # wrk takes whole seconds only.
+        return ["wrk", "-t1", f"-c{connections}", f"-d{max(1, round(seconds))}s", "-s", TOP / "tests/bench/wrk.lua",
+                f"http://127.0.0.1:{self.port}{path or self.path}"]
+
+    def load(self, connections, seconds, cpu=None):
+        """One run of wrk against it, on one processor only if `cpu` says which."""
         server, wrk, everything, began = self.cpu(), children_cpu(), machine_cpu(), time.monotonic()
         output = subprocess.run(
-            ["wrk", "-t1", f"-c{connections}", f"-d{seconds:g}s", "-s", str(TOP / "tests/bench/wrk.lua"),
-             f"http://127.0.0.1:{self.port}{self.path}"],
-            check=True, capture_output=True, text=True,
-        ).stdout
+            pinned(cpu, self.wrk(connections, seconds)), check=True, capture_output=True, text=True).stdout
         result = json.loads(output.splitlines()[-1])
         server, wrk = self.cpu() - server, children_cpu() - wrk
         others = machine_cpu() - everything - server - wrk
@@ -99,6 +126,22 @@ class Server:
             "others": max(others, 0) / (time.monotonic() - began) / CPUS,
         }
 
+    def steady(self, clients, rate, work):
+        """A load with a constant rate while `work` runs; times in milliseconds."""
+        load = subprocess.Popen(
+            [PEERS / "release/steady", f"127.0.0.1:{self.port}", self.path, str(clients), str(rate)],
+            stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+        time.sleep(0.3)
+        work()
+        time.sleep(0.3)
+        result = json.loads(load.communicate()[0])
+        return {column: value / 1000 if column in ("gap", "p50", "p99", "max") else value
+                for column, value in result.items()}
+
+
+def pinned(cpu, command):
+    return command if cpu is None else ["taskset", "-c", str(cpu), *command]
+
 
 def stat(pid):
     """The fields of /proc/PID/stat after the program's name, which may contain anything."""
@@ -106,7 +149,8 @@ def stat(pid):
 
 
 def cpu_of(pid):
-    return sum(int(ticks) for ticks in stat(pid)[11:15]) / TICKS
+    """CPU seconds of a process with the threads that have ended, by the exact clock of clock_getcpuclockid(3)."""
+    return time.clock_gettime(~pid << 3 | 2)
 
 
 def tree(root):

@@ -21,10 +21,20 @@ def ratios(results, columns, pairs):
     for ours, theirs in pairs:
         row = [f"{ours} ÷ {theirs}"]
         for column in columns:
-            quotients = [a[column] / b[column] for a, b in zip(results[ours], results[theirs]) if b[column]]
-            row.append(f"{median(quotients):.2f} [{min(quotients):.2f}..{max(quotients):.2f}]" if quotients else "–")
+            both = [(a[column], b[column]) for a, b in zip(results[ours], results[theirs])]
+            quotients = [a / b for a, b in both if a and b]
+            row.append(ratio(quotients) if quotients else "–")
         rows.append(row)
-    table(["ratio, median [min..max]", *columns], rows)
+    if rows:
+        table(["ratio, median [min..max]", *columns], rows)
+
+
+def ratio(quotients):
+    """The median and the range; `≈` marks a difference from 1 that is not larger than the spread, so it is none."""
+    middle, lowest, highest = median(quotients), min(quotients), max(quotients)
+    # Both as factors, so that the inverse ratio is judged alike. Two repetitions may agree by chance.
+    differs = len(quotients) >= 3 and max(middle, 1 / middle) > highest / lowest
+    return f"{'' if differs else '≈ '}{middle:.2f} [{lowest:.2f}..{highest:.2f}]"
 
 
 def of(results, column, digits=0):

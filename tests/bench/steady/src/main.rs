@@ -1,9 +1,9 @@
-//! A load that keeps its pace whatever the server does: `steady ADDRESS:PORT PATH CLIENTS REQUESTS-A-SECOND`.
+//! A load with a constant rate, whatever the server does: `steady ADDRESS:PORT PATH CLIENTS REQUESTS-A-SECOND`.
 //!
-//! Each client keeps its connection and asks at its own moments, laid down beforehand; a request that has to wait for
-//! the one before is late by that, too. Nothing is asked twice. A connection that was closed between requests is opened
-//! anew, as every client does; one that breaks off in a request is a failure. It ends with its standard input, and
-//! prints a line of JSON, times in microseconds.
+//! Each client keeps its connection and sends its requests at fixed times. The time that a request waits for the one
+//! before it is part of its latency. No request is sent twice. A connection that was closed between requests is opened
+//! again, as every client does; one that breaks off during a request is a failure. The load ends with its standard
+//! input, and prints a line of JSON, times in microseconds.
 
 use std::{
     io::{self, BufRead, BufReader, ErrorKind, Read, Write},
