@@ -25,7 +25,7 @@ fn http_02(fields: &str) -> Vec<u8> {
 }
 
 /// Core modules that cannot be instantiated, each with a manifest's part, and its result and a word of the reason.
-const UNUSABLE: [(&str, &str, &str, &str); 3] = [
+const UNUSABLE: [(&str, &str, &str, &str); 2] = [
     ("(func $f unreachable) (start $f)", "", "trap", "unreachable"),
     (
         "(func $f (loop $l (br $l))) (start $f)",
@@ -33,7 +33,6 @@ const UNUSABLE: [(&str, &str, &str, &str); 3] = [
         "timeout",
         "its start took too long",
     ),
-    ("(memory 64)", "[limits]\ninstance-memory-max = \"1M\"\n", "oom", "memory"),
 ];
 
 #[test]
@@ -51,6 +50,18 @@ fn a_component_that_cannot_be_instantiated_is_never_ready() {
             assert_eq!(ended.log.count(&[line]), 0, "{fields}");
         }
     }
+}
+
+#[test]
+fn a_component_whose_memory_exceeds_its_limit_is_refused_before_it_is_compiled() {
+    let tree = Tree::new();
+    tree.put("bad.wasm", http_02("(memory 64)"));
+    tree.put("bad.toml", "[limits]\ninstance-memory-max = \"1M\"\n");
+    let ended = end_of(&tree, &[]);
+    let parts = ["err     plugind: plugin failed", "plugin=bad ", "stage=verify", "memory-max"];
+    ended.log.wait_for(&parts);
+    assert_eq!(ended.status, 78);
+    assert_eq!(ended.log.count(&["plugin ready"]), 0);
 }
 
 #[test]
@@ -140,7 +151,7 @@ fn a_program_that_returned_well_is_ready_however_short_it_ran() {
 }
 
 #[test]
-fn what_is_unavailable_is_retried_beyond_the_start_limit_although_it_is_not_required() {
+fn an_optional_plugin_that_is_unavailable_is_retried_beyond_the_start_limit() {
     let manifest = "required = false\n[service]\nrestart-sec = \"1ms\"\nrestart-steps = 0\n\
                     start-limit-burst = 1\n";
     let daemon = Daemon::start(&Tree::new().with_manifest("start_unavailable", manifest));
@@ -151,7 +162,7 @@ fn what_is_unavailable_is_retried_beyond_the_start_limit_although_it_is_not_requ
 }
 
 #[test]
-fn the_status_of_a_plugin_that_is_retried_has_the_reason_and_the_time_of_the_next_attempt() {
+fn the_status_of_a_retried_plugin_has_the_reason_and_time_of_the_next_attempt() {
     let manifest = "required = false\n[service]\nrestart-sec = \"1h\"\n";
     let tree = Tree::new().with_manifest("start_unavailable", manifest);
     let daemon = control::start(&tree);
@@ -167,7 +178,7 @@ fn the_status_of_a_plugin_that_is_retried_has_the_reason_and_the_time_of_the_nex
 }
 
 #[test]
-fn a_plugin_whose_last_instance_failed_is_not_counted_as_ready_until_the_next_one_is() {
+fn a_plugin_whose_last_instance_failed_is_not_ready_until_the_next_one_is() {
     // It is unhealthy by its own word, and waits an hour then.
     let manifest = "[service]\nrestart-sec = \"1h\"\nwatchdog-sec = \"100ms\"\n";
     let tree = Tree::new().with_manifest("unhealthy", manifest);

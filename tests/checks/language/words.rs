@@ -91,7 +91,6 @@ pub(crate) const LONG_NAMES_YET: &[&str] = &[
     "a_thread_that_is_held_up_in_a_task_does_not_answer_and_the_others_do_not_make_up_for_it",
     "an_instance_that_has_its_age_finishes_what_it_has_and_is_replaced_without_being_asked",
     "code_on_a_file_system_without_execution_is_run_where_the_unit_allows_it_and_told_with_a_remedy_where_not",
-    "several_sockets_of_one_name_are_all_served_and_one_that_nobody_knows_is_told_and_left",
     "systemd_has_a_state_at_any_moment_and_the_older_one_goes_when_the_newer_one_is_there",
     "systemd_has_nothing_to_say_about_the_units_but_what_it_does_not_know_whatever_the_prefix",
     "what_reads_components_has_landlock_under_the_unit_and_where_it_has_not_that_is_told",

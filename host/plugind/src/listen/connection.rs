@@ -48,7 +48,7 @@ pub fn limits(keep_alive: Duration) -> ConnectionLimits {
 }
 
 /// Why a connection has ended.
-enum Ended {
+enum ConnectionEnd {
     Finished(hyper::Result<()>),
     TimedOut,
     PeerGone,
@@ -89,22 +89,22 @@ pub async fn serve(
         }
         // Before the limits, since this is what changes them.
         if let Poll::Ready(ended) = connection.as_mut().poll(context) {
-            return Poll::Ready(Ended::Finished(ended));
+            return Poll::Ready(ConnectionEnd::Finished(ended));
         }
         if drains && activity.is_idle() {
-            return Poll::Ready(Ended::Drained);
+            return Poll::Ready(ConnectionEnd::Drained);
         }
         if gone.as_mut().poll(context).is_ready() {
-            return Poll::Ready(Ended::PeerGone);
+            return Poll::Ready(ConnectionEnd::PeerGone);
         }
-        timer.poll_expired(context, &activity).map(|()| Ended::TimedOut)
+        timer.poll_expired(context, &activity).map(|()| ConnectionEnd::TimedOut)
     })
     .await;
     match ended {
-        Ended::Finished(Ok(())) | Ended::Drained => (),
-        Ended::Finished(Err(error)) => debug!(%peer, %error, "connection ended"),
-        Ended::TimedOut => debug!(%peer, "connection timed out"),
-        Ended::PeerGone => debug!(%peer, "client disconnected"),
+        ConnectionEnd::Finished(Ok(())) | ConnectionEnd::Drained => (),
+        ConnectionEnd::Finished(Err(error)) => debug!(%peer, %error, "connection ended"),
+        ConnectionEnd::TimedOut => debug!(%peer, "connection timed out"),
+        ConnectionEnd::PeerGone => debug!(%peer, "client disconnected"),
     }
 }
 

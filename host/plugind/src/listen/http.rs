@@ -65,10 +65,10 @@ pub async fn answer(
             let why = format!("plugin {plugin} is not ready");
             return Ok(Refusal::new(StatusCode::SERVICE_UNAVAILABLE, why).into());
         };
-        match pool.call(Call::Http(request)).await {
+        match pool.call(Call::Http(Box::new(request))).await {
             Ok(Reply::Http(response)) => return Ok(response.map(Either::Left)),
             Err(NotServed::Draining(Call::Http(given_back))) => {
-                request = given_back;
+                request = *given_back;
                 if let Some(whole) = whole {
                     *request.uri_mut() = whole;
                 }

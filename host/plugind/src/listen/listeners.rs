@@ -37,15 +37,15 @@ pub struct Accepted {
 pub type Server = Arc<dyn Fn(Accepted) -> BoxFuture<'static, ()> + Send + Sync>;
 
 /// All sockets, and what is served on each. Nothing is accepted any more when this is dropped.
-pub struct Listeners(Mutex<State>);
+pub struct Listeners(Mutex<ListenState>);
 
-struct State {
+struct ListenState {
     sockets: ListenSockets,
     plan: SocketPlan,
     /// The protocols that are served by now.
     servers: BTreeMap<Protocol, Server>,
     /// What is accepted from.
-    open: BTreeMap<SocketName, Open>,
+    open: BTreeMap<SocketName, OpenSockets>,
     reported: Reported,
 }
 
@@ -57,14 +57,14 @@ struct Reported {
 }
 
 /// The sockets of one name while they are accepted from.
-struct Open {
+struct OpenSockets {
     protocol: Protocol,
     closing: CancellationToken,
     /// Those of each socket.
     places: Vec<Places>,
 }
 
-impl Drop for Open {
+impl Drop for OpenSockets {
     fn drop(&mut self) {
         self.closing.cancel();
     }
@@ -74,7 +74,7 @@ impl Listeners {
     /// The sockets, of which none is accepted from yet.
     #[must_use]
     pub fn new(sockets: ListenSockets) -> Self {
-        Self(Mutex::new(State {
+        Self(Mutex::new(ListenState {
             sockets,
             plan: SocketPlan::default(),
             servers: BTreeMap::new(),
@@ -83,7 +83,7 @@ impl Listeners {
         }))
     }
 
-    fn state(&self) -> MutexGuard<'_, State> {
+    fn state(&self) -> MutexGuard<'_, ListenState> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -105,7 +105,7 @@ impl Listeners {
         let mut state = self.state();
         state.plan = plan.clone();
         let plan = &state.plan.protocols;
-        let stays = |name: &SocketName, open: &Open| plan.get(name) == Some(&open.protocol);
+        let stays = |name: &SocketName, open: &OpenSockets| plan.get(name) == Some(&open.protocol);
         let names: Vec<_> = state.open.iter().filter(|(name, open)| !stays(name, open)).collect();
         let names: Vec<_> = names.into_iter().map(|(name, _)| name.clone()).collect();
         for name in names {
@@ -139,7 +139,7 @@ impl Listeners {
     }
 }
 
-impl State {
+impl ListenState {
     /// Accepts from all sockets that should be, and are not.
     fn open(&mut self) -> io::Result<()> {
         for (name, protocol) in &self.plan.protocols {
@@ -154,16 +154,16 @@ impl State {
                 all_places.push(places.clone());
                 tokio::spawn(run(name.clone(), listener, closing.clone(), places, server.clone()));
             }
-            let open = Open { protocol: *protocol, closing, places: all_places };
+            let open = OpenSockets { protocol: *protocol, closing, places: all_places };
             self.open.insert(name.clone(), open);
         }
         Ok(())
     }
 
     /// Takes the sockets of a protocol, which are closed.
-    fn close(&mut self, protocol: Protocol) -> Vec<Open> {
+    fn close(&mut self, protocol: Protocol) -> Vec<OpenSockets> {
         self.servers.remove(&protocol);
-        let is = |open: &Open| open.protocol == protocol;
+        let is = |open: &OpenSockets| open.protocol == protocol;
         let names = self.plan.protocols.iter().filter(|(_, served)| **served == protocol);
         let names: Vec<_> = names.map(|(name, _)| name.clone()).collect();
         for name in &names {

@@ -1,7 +1,7 @@
 //! The types of the functions that the host calls. An export with the right name and another type would fail at every
 //! call, so it is refused before anything is compiled.
 
-use crate::plugin::interface_types::{Function, Interface, Shape, expected};
+use crate::plugin::interface_types::{Function, InterfaceTypes, Shape, expected};
 use std::collections::BTreeMap;
 use wasmparser::{
     component_types::{
@@ -88,7 +88,7 @@ fn imported_resources<'a>(
 }
 
 impl Component<'_> {
-    fn check_interface(&self, name: &str, interface: &Interface) -> Result<(), ExportError> {
+    fn check_interface(&self, name: &str, interface: &InterfaceTypes) -> Result<(), ExportError> {
         let export = self.types.component_item_for_export(name).map(|item| item.ty);
         let Some(ComponentEntityType::Instance(instance)) = export else {
             return Err(ExportError::NotAnInterface(name.to_owned()));

@@ -129,11 +129,11 @@ pub(super) struct Definitions<'a> {
     /// Each component as its definitions in their order; the first is the outermost.
     components: Vec<Vec<Definition<'a>>>,
     /// What is being read, the innermost last.
-    open: Vec<Open>,
+    open: Vec<OpenComponent>,
 }
 
 #[derive(Clone, Copy)]
-enum Open {
+enum OpenComponent {
     Module(usize),
     Component(usize),
 }
@@ -186,7 +186,7 @@ impl Sort {
 
 impl Default for Definitions<'_> {
     fn default() -> Self {
-        let (components, open) = (vec![Vec::new()], vec![Open::Component(0)]);
+        let (components, open) = (vec![Vec::new()], vec![OpenComponent::Component(0)]);
         Self { modules: Vec::new(), components, open }
     }
 }
@@ -197,18 +197,18 @@ impl<'a> Definitions<'a> {
         match payload {
             Payload::ModuleSection { .. } => {
                 self.define(Definition::Module(self.modules.len()));
-                self.open.push(Open::Module(self.modules.len()));
+                self.open.push(OpenComponent::Module(self.modules.len()));
                 self.modules.push(Footprint::default());
             }
             Payload::ComponentSection { .. } => {
                 self.define(Definition::Component(self.components.len()));
-                self.open.push(Open::Component(self.components.len()));
+                self.open.push(OpenComponent::Component(self.components.len()));
                 self.components.push(Vec::new());
             }
             Payload::End(_) => drop(self.open.pop()),
             _ => match self.open.last().copied() {
-                Some(Open::Module(module)) => self.read_module(module, payload)?,
-                Some(Open::Component(_)) => self.read_component(payload)?,
+                Some(OpenComponent::Module(module)) => self.read_module(module, payload)?,
+                Some(OpenComponent::Component(_)) => self.read_component(payload)?,
                 None => (),
             },
         }
@@ -293,7 +293,7 @@ impl<'a> Definitions<'a> {
     }
 
     fn define(&mut self, definition: Definition<'a>) {
-        let Some(Open::Component(component)) = self.open.last() else { return };
+        let Some(OpenComponent::Component(component)) = self.open.last() else { return };
         if let Some(definitions) = self.components.get_mut(*component) {
             definitions.push(definition);
         }

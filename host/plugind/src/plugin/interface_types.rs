@@ -31,7 +31,7 @@ pub(super) struct Function {
 }
 
 /// An interface whose functions the host calls.
-pub(super) struct Interface {
+pub(super) struct InterfaceTypes {
     /// Its name without the version.
     name: &'static str,
     /// The versions whose types are these, without what comes after the second dot.
@@ -40,7 +40,7 @@ pub(super) struct Interface {
 }
 
 /// The interface that an export with this name must be, if it is one that the host calls.
-pub(super) fn expected(export: &str) -> Option<&'static Interface> {
+pub(super) fn expected(export: &str) -> Option<&'static InterfaceTypes> {
     let (name, version) = export.split_once('@')?;
     INTERFACES.iter().find(|interface| {
         let patch = version.strip_prefix(interface.versions);
@@ -64,8 +64,8 @@ const fn http_03(resource: &'static str) -> Shape {
 }
 
 /// Everything that the host calls.
-pub(super) const INTERFACES: &[Interface] = &[
-    Interface {
+pub(super) const INTERFACES: &[InterfaceTypes] = &[
+    InterfaceTypes {
         name: "wasi:http/incoming-handler",
         versions: "0.2",
         functions: &[Function {
@@ -75,7 +75,7 @@ pub(super) const INTERFACES: &[Interface] = &[
             result: None,
         }],
     },
-    Interface {
+    InterfaceTypes {
         name: "wasi:http/handler",
         versions: "0.3",
         functions: &[Function {
@@ -85,10 +85,10 @@ pub(super) const INTERFACES: &[Interface] = &[
             result: Some(Shape::Result(Some(&http_03("response")), Some(&ERROR_CODE))),
         }],
     },
-    Interface { name: "wasi:cli/run", versions: "0.2", functions: RUN_02 },
-    Interface { name: "wasi:cli/run", versions: "0.3", functions: RUN_03 },
-    Interface { name: "plugind:plugin/lifecycle", versions: CONTRACT, functions: LIFECYCLE },
-    Interface { name: "plugind:plugin/handover", versions: CONTRACT, functions: HANDOVER },
+    InterfaceTypes { name: "wasi:cli/run", versions: "0.2", functions: RUN_02 },
+    InterfaceTypes { name: "wasi:cli/run", versions: "0.3", functions: RUN_03 },
+    InterfaceTypes { name: "plugind:plugin/lifecycle", versions: CONTRACT, functions: LIFECYCLE },
+    InterfaceTypes { name: "plugind:plugin/handover", versions: CONTRACT, functions: HANDOVER },
 ];
 
 const RUN_02: &[Function] = &[Function {

@@ -11,7 +11,7 @@ use wasmtime_wasi_http::WasiBody;
 /// One piece of work for an instance.
 pub enum Call {
     /// An HTTP request.
-    Http(http::Request<WasiBody>),
+    Http(Box<http::Request<WasiBody>>),
     /// A connection of a stream socket.
     Stream(Box<dyn ByteStream>),
     /// A datagram.

@@ -183,7 +183,7 @@ impl<'a> Serving<'a> {
         let QueuedCall { call, reply, in_flight } = call;
         match (call, reply) {
             (Call::Http(request), ReplySender::Http(reply)) => {
-                self.begin_http(request, reply, in_flight);
+                self.begin_http(*request, reply, in_flight);
             }
             // Nothing that a component exports serves these yet. A caller that has left does not need to know.
             (Call::Stream(_), ReplySender::Stream(reply)) => {

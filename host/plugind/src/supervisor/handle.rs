@@ -8,7 +8,7 @@ use crate::{
     supervisor::{
         prepare::{DirectoriesError, PrepareError, ScanReport},
         reload::{ReloadOptions, ReloadState},
-        reloads::Reply,
+        reloads::ReloadReply,
         rollout::SavedState,
         summary::{Failed, Summary},
     },
@@ -127,7 +127,7 @@ impl SupervisorHandle {
 pub(crate) enum Message {
     Reload {
         options: ReloadOptions,
-        reply: Option<Reply>,
+        reply: Option<ReloadReply>,
     },
     Restart {
         name: PluginName,

@@ -15,7 +15,7 @@ use crate::{
         plugin::{ManagedPlugin, PluginProblem, Preparing},
         prepare::{Deps, DirectoriesError, JudgedPlugin, PrepareError, ScanReport, prepare, read},
         reload::{ReloadOptions, ReloadState},
-        reloads::{Finished, Next, Reply},
+        reloads::{Finished, Next, ReloadReply},
         rollout::{HoldPoint, SavedState},
         summary::FailedStage,
     },
@@ -30,7 +30,7 @@ const IGNORED_MAX: usize = 50;
 
 impl Supervisor {
     /// Takes a request to read the directories again.
-    pub(super) fn request_reload(&mut self, options: ReloadOptions, reply: Option<Reply>) {
+    pub(super) fn request_reload(&mut self, options: ReloadOptions, reply: Option<ReloadReply>) {
         // The first reading is the start, which has its own messages.
         if self.reloads.has_started() {
             info!(message_id = messages::RELOADING, "reloading");

@@ -17,7 +17,7 @@ use std::{
 use tokio::sync::{oneshot, watch};
 
 /// Where a client that asked for a reload gets the state of the one that answers it.
-pub type Reply = oneshot::Sender<watch::Receiver<ReloadState>>;
+pub type ReloadReply = oneshot::Sender<watch::Receiver<ReloadState>>;
 
 /// Everything about reloads.
 #[derive(Default)]
@@ -48,7 +48,7 @@ pub struct Reloads {
 /// A reload that was asked for while one of another kind is in progress.
 struct Queued {
     options: ReloadOptions,
-    replies: Vec<Reply>,
+    replies: Vec<ReloadReply>,
     /// How often it was asked for.
     times: u64,
 }
@@ -96,7 +96,7 @@ impl Reloads {
     }
 
     /// Takes a request. One of the kind that is in progress shares its outcome; one of another kind waits for it.
-    pub fn request(&mut self, options: ReloadOptions, reply: Option<Reply>) -> Next {
+    pub fn request(&mut self, options: ReloadOptions, reply: Option<ReloadReply>) -> Next {
         if !replace(&mut self.started, true) {
             self.current = Some(watch::Sender::new(ReloadState::new(options)));
             return Next::Read;
@@ -113,7 +113,7 @@ impl Reloads {
         }
     }
 
-    fn enqueue(&mut self, options: ReloadOptions, reply: Option<Reply>) {
+    fn enqueue(&mut self, options: ReloadOptions, reply: Option<ReloadReply>) {
         let is_of_its_kind =
             |queued: &&mut Queued| queued.options.all_or_nothing == options.all_or_nothing;
         match self.queue.iter_mut().find(is_of_its_kind) {
@@ -133,7 +133,7 @@ impl Reloads {
     fn begin(
         &mut self,
         options: ReloadOptions,
-        replies: impl IntoIterator<Item = Reply>,
+        replies: impl IntoIterator<Item = ReloadReply>,
         times: u64,
     ) -> Next {
         let was_requested = self.completed + times + self.waiting() < self.requested;

@@ -195,8 +195,8 @@ fn wasi(shared: &Shared, network: &network::Guest) -> WasiCtx {
     let mut wasi = WasiCtx::builder();
     network.allow(&mut wasi);
     let mut wasi = wasi
-        .stdout(output::GuestOutput::new(&shared.journal, output::Stream::Stdout))
-        .stderr(output::GuestOutput::new(&shared.journal, output::Stream::Stderr))
+        .stdout(output::GuestOutput::new(&shared.journal, output::StandardStream::Stdout))
+        .stderr(output::GuestOutput::new(&shared.journal, output::StandardStream::Stderr))
         // WASI says what a guest is called by its first argument.
         .arg(shared.identity.plugin.as_str())
         .envs(&shared.granted.environment)

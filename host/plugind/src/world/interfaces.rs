@@ -26,13 +26,13 @@ use wasmtime_wasi::{
 };
 use wasmtime_wasi_http::{p2 as http_p2, p3 as http_p3};
 
-type Host = Linker<HostState>;
+type HostLinker = Linker<HostState>;
 
 /// A linker with everything that a guest may import.
 ///
 /// # Errors
 /// When two interfaces have the same name, which would be a mistake of ours.
-pub fn linker(engine: &Engine) -> Result<Host> {
+pub fn linker(engine: &Engine) -> Result<HostLinker> {
     let mut linker = Linker::new(engine);
     for interface in Interface::ALL {
         link(*interface)(&mut linker)?;
@@ -43,7 +43,7 @@ pub fn linker(engine: &Engine) -> Result<Host> {
 }
 
 /// What adds the imports of an interface to a linker.
-fn link(interface: Interface) -> fn(&mut Host) -> Result<()> {
+fn link(interface: Interface) -> fn(&mut HostLinker) -> Result<()> {
     match interface {
         Interface::Cli => cli,
         Interface::Clocks => clocks,
@@ -74,7 +74,7 @@ fn link(interface: Interface) -> fn(&mut Host) -> Result<()> {
     }
 }
 
-fn cli(to: &mut Host) -> Result<()> {
+fn cli(to: &mut HostLinker) -> Result<()> {
     use p2::bindings::cli;
     cli::environment::add_to_linker::<_, WasiCli>(to, HostState::cli)?;
     cli::exit::add_to_linker::<_, WasiCli>(to, HostState::cli)?;
@@ -89,35 +89,35 @@ fn cli(to: &mut Host) -> Result<()> {
     p3::cli::add_to_linker(to)
 }
 
-fn clocks(to: &mut Host) -> Result<()> {
+fn clocks(to: &mut HostLinker) -> Result<()> {
     use p2::bindings::clocks;
     clocks::monotonic_clock::add_to_linker::<_, WasiClocks>(to, HostState::clocks)?;
     clocks::wall_clock::add_to_linker::<_, WasiClocks>(to, HostState::clocks)?;
     p3::clocks::add_to_linker(to)
 }
 
-fn filesystem(to: &mut Host) -> Result<()> {
+fn filesystem(to: &mut HostLinker) -> Result<()> {
     use p2::bindings::filesystem;
     filesystem::preopens::add_to_linker::<_, WasiFilesystem>(to, HostState::filesystem)?;
     filesystem::types::add_to_linker::<_, WasiFilesystem>(to, HostState::filesystem)?;
     p3::filesystem::add_to_linker(to)
 }
 
-fn io(to: &mut Host) -> Result<()> {
+fn io(to: &mut HostLinker) -> Result<()> {
     /// What its resources are kept in.
-    struct Table;
+    struct IoTable;
 
-    impl HasData for Table {
+    impl HasData for IoTable {
         type Data<'a> = &'a mut ResourceTable;
     }
 
     use p2::bindings::io;
-    io::error::add_to_linker::<_, Table>(to, HostState::table)?;
-    io::poll::add_to_linker::<_, Table>(to, HostState::table)?;
-    io::streams::add_to_linker::<_, Table>(to, HostState::table)
+    io::error::add_to_linker::<_, IoTable>(to, HostState::table)?;
+    io::poll::add_to_linker::<_, IoTable>(to, HostState::table)?;
+    io::streams::add_to_linker::<_, IoTable>(to, HostState::table)
 }
 
-fn random(to: &mut Host) -> Result<()> {
+fn random(to: &mut HostLinker) -> Result<()> {
     use p2::bindings::random;
     random::insecure::add_to_linker::<_, WasiRandom>(to, HostState::random)?;
     random::insecure_seed::add_to_linker::<_, WasiRandom>(to, HostState::random)?;
@@ -125,7 +125,7 @@ fn random(to: &mut Host) -> Result<()> {
     p3::random::add_to_linker(to)
 }
 
-fn sockets(to: &mut Host) -> Result<()> {
+fn sockets(to: &mut HostLinker) -> Result<()> {
     use p2::bindings::sockets;
     let network = sockets::network::LinkOptions::default();
     sockets::instance_network::add_to_linker::<_, WasiSockets>(to, HostState::sockets)?;
@@ -163,7 +163,7 @@ mod tests {
         }
     }
 
-    fn has(linker: &mut Host, name: &str) -> bool {
+    fn has(linker: &mut HostLinker, name: &str) -> bool {
         linker.root().func_wrap(name, |_, (): ()| Ok(())).is_err()
     }
 

@@ -21,7 +21,7 @@ const WRITE_MAX: usize = 64 << 10;
 
 /// Which of the two it is.
 #[derive(Clone, Copy)]
-pub(super) enum Stream {
+pub(super) enum StandardStream {
     Stdout,
     Stderr,
 }
@@ -32,13 +32,13 @@ pub(super) struct GuestOutput(Arc<Lines>);
 
 struct Lines {
     journal: Arc<Shared>,
-    stream: Stream,
+    stream: StandardStream,
     /// What was written since the last end of a line.
     unfinished: Mutex<Vec<u8>>,
 }
 
 impl GuestOutput {
-    pub(super) fn new(journal: &Arc<Shared>, stream: Stream) -> Self {
+    pub(super) fn new(journal: &Arc<Shared>, stream: StandardStream) -> Self {
         Self(Arc::new(Lines { journal: journal.clone(), stream, unfinished: Mutex::default() }))
     }
 }
@@ -66,8 +66,8 @@ impl Lines {
             return;
         }
         let priority = match self.stream {
-            Stream::Stdout => Priority::Info,
-            Stream::Stderr => Priority::Warning,
+            StandardStream::Stdout => Priority::Info,
+            StandardStream::Stderr => Priority::Warning,
         };
         self.journal.send(priority, line, std::iter::empty());
     }

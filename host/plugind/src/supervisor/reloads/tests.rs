@@ -251,7 +251,8 @@ fn whatever_is_requested_when_every_request_is_answered_in_the_end() {
             let choice = if step < 40 { seed >> 33 & 7 } else { 2 + (seed >> 33 & 1) };
             match choice {
                 0 | 1 => {
-                    let (next, one) = request(&mut reloads, [SOFT, ATOMIC][choice as usize]);
+                    let options = if choice == 0 { SOFT } else { ATOMIC };
+                    let (next, one) = request(&mut reloads, options);
                     watched.push(one);
                     assert!(next == Next::Wait || !replace(&mut is_reading, true));
                 }
