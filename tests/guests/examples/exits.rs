@@ -1,4 +1,5 @@
 //! Exits with code 0 in a request to `/exit`, or in `start` where `exit` of its configuration is `start`.
+#![expect(clippy::exit, reason = "that is what it is for")]
 
 use plugind_sdk::{Lifecycle, StartError, config};
 
