@@ -26,8 +26,9 @@ pub enum Reply {
     Datagram(Option<Bytes>),
 }
 
-/// The work of an instance that was made for one call. The caller's task does it while it waits, so no other task has
-/// to be woken; what is left when the caller leaves gets a task of its own.
+/// The work of an instance that was made for one call. The caller's task does it while it waits for the reply, so no
+/// other task has to be woken. What is left then gets a task of its own: its deadlines must not depend on a client that
+/// reads slowly.
 #[derive(Default)]
 pub(crate) struct OwnInstance(Option<BoxFuture<'static, ()>>);
 
@@ -121,12 +122,9 @@ impl Future for PendingReply {
             Received::Reply(reply) => reply,
             Received::Http(response) => {
                 call.answer();
-                let (call, instance) = (this.call.take(), std::mem::take(&mut this.instance));
-                return Poll::Ready(Ok(Reply::Http(response.map(|body| Delivery {
-                    body,
-                    call,
-                    instance,
-                }))));
+                this.instance = OwnInstance::default();
+                let call = this.call.take();
+                return Poll::Ready(Ok(Reply::Http(response.map(|body| Delivery { body, call }))));
             }
         };
         call.answer();
@@ -159,7 +157,6 @@ impl Drop for PendingReply {
 pub struct Delivery {
     body: WasiBody,
     call: Option<Arc<InFlight>>,
-    instance: OwnInstance,
 }
 
 impl Body for Delivery {
@@ -170,7 +167,6 @@ impl Body for Delivery {
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, Self::Error>>> {
-        self.instance.work(cx);
         match ready!(Pin::new(&mut self.body).poll_frame(cx)) {
             None if self.is_cut_off() => {
                 Poll::Ready(Some(Err(Self::Error::HttpResponseIncomplete)))
