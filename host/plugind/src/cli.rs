@@ -28,7 +28,7 @@ plugind [--listen NAME=[udp:]ADDRESS:PORT|NAME=[unix:|unixgram:]/PATH]...
 #[derive(Parser)]
 #[command(version, about, long_about = None, override_usage = USAGE)]
 pub struct Arguments {
-    /// Open a socket: http=ADDRESS:PORT, http=/PATH, control=/PATH, or with another name for a plugin; may be given more than once
+    /// Open a socket: http=ADDRESS:PORT, http=/PATH, control=/PATH, or another name of plugind.toml(5), [sockets.NAME]; may be given more than once
     #[arg(long, value_name = "NAME=ADDRESS:PORT", value_parser = parse_listen)]
     pub listen: Vec<Listen>,
     /// Serve the plugins in this directory only (default: the directories in plugind(8))

@@ -366,7 +366,7 @@ mod tests {
         assert_eq!(
             mistakes,
             [
-                "f.toml:2:1: sockets.Web: a name consists of a-z, 0-9 and -, 'W' is none of these",
+                "f.toml:2:1: sockets.Web: a name can have only a-z, 0-9 and -, not 'W'",
                 "f.toml:3:9: sockets.admin must be a table [sockets.admin], not 1",
                 "f.toml:5:1: unknown key \"sockets.web.protocl\"; did you mean \"protocol\"?",
             ]

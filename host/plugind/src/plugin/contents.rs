@@ -132,7 +132,14 @@ fn invalid(bytes: &[u8], error: &BinaryReaderError) -> InspectError {
     let is_valid = |features| {
         let mut validator = Validator::new_with_features(features);
         let mut payloads = parser(features).parse_all(bytes);
-        payloads.all(|payload| payload.is_ok_and(|payload| validator.payload(&payload).is_ok()))
+        payloads.all(|payload| {
+            payload.is_ok_and(|payload| {
+                // With a proposal the validator may come further than it has before, and it recurses in types.
+                let is_deep = matches!(&payload, Payload::ComponentTypeSection(section)
+                    if bytes.get(section.range()).is_none_or(is_too_deep));
+                !is_deep && validator.payload(&payload).is_ok()
+            })
+        })
     };
     match Proposal::needed(error, is_valid) {
         Some(proposal) => InspectError::Proposal(proposal),

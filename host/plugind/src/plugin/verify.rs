@@ -18,7 +18,10 @@ use crate::{
     config::{Diagnostic, Document, ListError, Origin, list_drop_ins},
 };
 use sha2::{Digest, Sha256};
-use std::path::{Path, PathBuf};
+use std::{
+    panic::catch_unwind,
+    path::{Path, PathBuf},
+};
 
 /// The largest component that is read: the largest known toolchain makes files of about 20 MB.
 const COMPONENT_MAX: u64 = 256 << 20;
@@ -229,7 +232,12 @@ fn ungranted(offers: &Inspection, manifest: &Manifest) -> Option<(String, &'stat
 
 fn judge(path: &Path) -> Result<(Inspection, [u8; 32]), VerifyError> {
     let bytes = file::read(path, COMPONENT_MAX)?;
-    let offers = Inspection::of(&bytes)
+    // The library that validates a component panics at types that it did not expect to be nested so deeply: that
+    // concerns this component alone.
+    let offers = catch_unwind(|| Inspection::of(&bytes))
+        .unwrap_or_else(|_| {
+            Err(InspectError::Damaged("its types are nested too deeply".to_owned()))
+        })
         .map_err(|why| VerifyError::Inspect { path: path.to_owned(), why })?;
     Ok((offers, Sha256::digest(&bytes).into()))
 }
@@ -298,6 +306,50 @@ mod tests {
     fn found(directory: &Path, file: &str) -> Found {
         let (name, component) = ("x".parse().unwrap(), directory.join(file));
         Found { name, component, manifest: None, drop_ins: Vec::new() }
+    }
+
+    /// A number as WebAssembly writes it.
+    fn leb(mut number: usize) -> Vec<u8> {
+        let mut bytes = Vec::new();
+        loop {
+            let low = u8::try_from(number & 0x7f).unwrap();
+            number >>= 7;
+            bytes.push(if number > 0 { low | 0x80 } else { low });
+            if number == 0 {
+                return bytes;
+            }
+        }
+    }
+
+    fn section(id: u8, contents: &[u8]) -> Vec<u8> {
+        [&[id][..], &leb(contents.len()), contents].concat()
+    }
+
+    fn component(sections: &[Vec<u8>]) -> Vec<u8> {
+        [&b"\0asm\x0d\0\x01\0"[..], &sections.concat()].concat()
+    }
+
+    #[test]
+    fn components_that_the_validator_recurses_in_are_refused_and_nothing_else_happens() {
+        let directory = tempfile::tempdir().unwrap();
+        // A module that needs garbage collection, and types that are nested deeply behind it.
+        let module =
+            section(1, &[&b"\0asm\x01\0\0\0"[..], &section(1, b"\x01\x60\x01\x63\0\0")].concat());
+        let nested = [&b"\x01"[..], &b"\x42\x01\x01".repeat(1000), b"\x42\0"].concat();
+        let types = component(&[module, section(7, &nested)]);
+        // Instances of which each exports the one before.
+        let first = b"\x01\0".to_vec();
+        let chain = (0..200).map(|nth| [&b"\x01\x01\0\x01a\x05"[..], &leb(nth)].concat());
+        let instances = [leb(201), first, chain.flatten().collect()].concat();
+        let instances = component(&[section(5, &instances)]);
+        for (file, bytes) in [("types.wasm", types), ("instances.wasm", instances)] {
+            fs::write(directory.path().join(file), bytes).unwrap();
+            let path = directory.path().to_owned();
+            let found = found(&path, file);
+            // With the stack of a thread of the runtime, on which the daemon does it.
+            let verified = std::thread::Builder::new().stack_size(2 << 20).spawn(|| verify(found));
+            assert!(verified.unwrap().join().unwrap().is_err(), "{file}");
+        }
     }
 
     #[test]

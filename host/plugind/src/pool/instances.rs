@@ -44,7 +44,7 @@ impl Pool {
         let granted = linked.granted.clone();
         let shared =
             world::Shared::new(&linked.name, generation, &linked.manifest, granted, journal);
-        let grace = config.serve_one().then_some(config.timeout_stop);
+        let grace = config.on_demand.then_some(config.timeout_stop);
         let sweeper = DeadlineSweeper::start(linked.manifest.limits.request_timeout, grace);
         let (sender, receiver) = async_channel::bounded(QUEUE);
         let room = Arc::new(Semaphore::new(config.workers));

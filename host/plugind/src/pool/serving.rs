@@ -41,6 +41,8 @@ pub(super) struct Serving<'a> {
     exports: &'a Exports,
     calls: FuturesUnordered<BoxFuture<'a, wasmtime::Result<()>>>,
     taken: u32,
+    /// How many calls it had taken when the instance was examined last.
+    examined_at: u32,
     leaving: Option<Why>,
     /// Its slot in the set, if it takes calls from the queue.
     slot: Option<WorkerSlot>,
@@ -70,6 +72,7 @@ impl<'a> Serving<'a> {
             exports,
             calls: FuturesUnordered::new(),
             taken: 0,
+            examined_at: 0,
             leaving: None,
             slot,
             queue: Box::pin(set.queue.clone()),
@@ -252,7 +255,8 @@ impl<'a> Serving<'a> {
     fn poll_calls(&mut self, cx: &mut Context<'_>) -> wasmtime::Result<()> {
         while let Poll::Ready(Some(ended)) = self.calls.poll_next_unpin(cx) {
             ended?;
-            if self.taken.is_multiple_of(CALLS_PER_EXAMINATION) {
+            if self.taken - self.examined_at >= CALLS_PER_EXAMINATION {
+                self.examined_at = self.taken;
                 self.examine();
             }
         }

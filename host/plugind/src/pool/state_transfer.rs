@@ -70,7 +70,7 @@ impl StateTransfer {
         self.held.store(false, SeqCst);
     }
 
-    /// StateTransfer that `state` is taken over.
+    /// Orders the instance to restore `state`.
     pub(crate) fn restore(&self, state: Arc<[u8]>) {
         self.standing().order = Some(TransferOrder::Restore(state));
     }

@@ -126,9 +126,12 @@ pub(crate) fn own(
 fn own_ended(set: &WorkerSet, handle: &WorkerHandle, end: End, stage: InstanceStage) {
     let worker = handle.number;
     match end {
-        // No call had a part in that: the plugin cannot be instantiated. A lack of room is no fault of it.
+        // No call had a part in that: the plugin cannot be instantiated. A lack of room is no fault of it, nor is a caller
+        // that left while it waited for its share of the processor.
         End::Failed(failure)
-            if stage == InstanceStage::Starting && !matches!(failure, Failure::Resources(_)) =>
+            if stage == InstanceStage::Starting
+                && !matches!(failure, Failure::Resources(_))
+                && !handle.is_killed() =>
         {
             set.report(WorkerEvent::Failed { worker, failure, stage });
         }
@@ -231,13 +234,21 @@ impl<'a> WorkerContext<'a> {
                 return polled;
             }
             polls += 1;
+            // A guest that computes is not at rest, and is woken when others have had their turn.
+            if self.handle.heartbeat.take_yielded() {
+                break;
+            }
+            let turn_is_over = polls >= POLLS_PER_TURN || !coop::has_budget_remaining();
             if self.handle.is_woken() {
                 // There is more to do, so its event loop is not at rest. This task is on its way to its next turn
                 // already: others, such as those that read responses, have theirs before.
-                if polls == POLLS_PER_TURN || !coop::has_budget_remaining() {
+                if turn_is_over {
                     break;
                 }
             } else if self.since_rest.swap(0, Relaxed) == 0 {
+                break;
+            } else if turn_is_over {
+                cx.waker().wake_by_ref();
                 break;
             }
         }

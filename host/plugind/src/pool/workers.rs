@@ -288,10 +288,15 @@ impl WorkerSlot {
 
     /// Takes no more calls; its slot is free for another worker.
     pub(crate) fn leave(&mut self) {
-        if std::mem::take(&mut self.active) {
+        let was_active = std::mem::take(&mut self.active);
+        if was_active {
             self.set.active.fetch_sub(1, AcqRel);
         }
         self.set_available(false);
+        if was_active {
+            // One that was not available may have left the last slot that waiting calls could get.
+            self.set.check_shortage();
+        }
     }
 }
 

@@ -184,6 +184,8 @@ impl Lifecycle {
                 let moment = now + self.restarts.longest();
                 (Recovering, vec![E::Hold, E::WakeAt(moment)])
             }
+            // It waits for room only, and an instance that had some is gone.
+            (Recovering, Retired) if take(&mut self.enough) => (Active, vec![E::StartWorker]),
             (Recovering, Due) if take(&mut self.enough) => (Active, vec![E::Release]),
             (Recovering, Due) => (Active, vec![E::StartWorker]),
             (Waiting, Due) => (Starting, vec![E::StartWorker]),

@@ -26,6 +26,9 @@ use std::{
     time::{Duration, Instant},
 };
 
+/// The shortest delay between two attempts of a plugin that waits for something.
+const UNAVAILABLE_DELAY_MIN: Duration = Duration::from_millis(100);
+
 /// The longest pause after the failure of an instance that had taken a request: requests wait for that time, and for
 /// the start of the next instance.
 const SERVED_DELAY_MAX: Duration = Duration::from_secs(1);
@@ -159,7 +162,8 @@ impl Restarts {
     fn unavailable(&mut self) -> Duration {
         let nth = self.unavailable;
         self.unavailable = nth.saturating_add(1);
-        self.delay(nth)
+        // These restarts are without end, so they must not follow each other at once.
+        self.delay(nth).max(UNAVAILABLE_DELAY_MIN)
     }
 
     fn served(&mut self, now: Instant) -> Duration {

@@ -3,7 +3,7 @@
 use std::{
     sync::{
         Arc, Mutex, PoisonError,
-        atomic::{AtomicU64, Ordering::Relaxed},
+        atomic::{AtomicBool, AtomicU64, Ordering::Relaxed},
     },
     time::{Duration, Instant},
 };
@@ -13,6 +13,8 @@ use std::{
 #[derive(Debug, Default)]
 pub struct Heartbeat {
     turns: AtomicU64,
+    /// It has yielded in the middle of a computation.
+    has_yielded: AtomicBool,
     slices_max: u32,
     asked_until: Mutex<Option<Instant>>,
 }
@@ -33,6 +35,17 @@ impl Heartbeat {
     #[must_use]
     pub fn turns(&self) -> u64 {
         self.turns.load(Relaxed)
+    }
+
+    /// It used a slice of processor time and yields, in the middle of a computation.
+    pub(super) fn note_yield(&self) {
+        self.has_yielded.store(true, Relaxed);
+    }
+
+    /// Whether it has yielded in the middle of a computation since this was asked last.
+    #[must_use]
+    pub fn take_yielded(&self) -> bool {
+        self.has_yielded.swap(false, Relaxed)
     }
 
     /// The guest wants more time for what it is at: so much from now.
@@ -68,6 +81,7 @@ impl Watch {
 
     /// One more slice was used.
     pub(super) fn slice(&mut self) -> Result<(), Hung> {
+        self.heartbeat.note_yield();
         let turns = self.heartbeat.turns();
         if turns == self.seen {
             self.stuck += 1;
