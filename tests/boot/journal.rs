@@ -43,7 +43,9 @@ fn the_entries_of_a_plugin_are_found_by_its_name_with_their_fields() {
 #[test]
 fn what_a_plugin_makes_up_has_no_effect() {
     let machine = Machine::boot_with(&["forges"]);
-    machine.put_manifest("forges", "[service]\nwatchdog-sec = \"100ms\"\n");
+    // It says more than the default rate allows.
+    let manifest = "[service]\nwatchdog-sec = \"100ms\"\n[limits]\nlog-rate = \"10000/10s\"\n";
+    machine.put_manifest("forges", manifest);
     machine.start();
     let pid = machine.daemon("MainPID");
     assert_eq!(machine.get("/forges/forge").status(), 200);
