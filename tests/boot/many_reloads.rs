@@ -106,7 +106,10 @@ fn a_hundred_reloads_with_bad_versions_among_them_lose_nothing_and_touch_nothing
     for name in ["exclusive", "fresh", "shared"] {
         machine.put_guest(name, "counts");
         // A second instance, which comes when the first has not quite finished, would count apart.
-        machine.put_manifest(name, &format!("[instances]\nmode = \"{name}\"\nmax = 1\n"));
+        // Nor may one be replaced for the number of its requests.
+        let recycle = if name == "fresh" { "" } else { "recycle-after = 4000000000\n" };
+        let manifest = format!("[instances]\nmode = \"{name}\"\nmax = 1\n{recycle}");
+        machine.put_manifest(name, &manifest);
     }
     machine.put_guest("ticker", "ticker");
     let versions = Versions::default();
