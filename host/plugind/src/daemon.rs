@@ -1,4 +1,4 @@
-//! Builds the house from the ground up, keeps it, and closes it from the top down.
+//! Starts everything in the order of the layers, runs until the daemon must end, and stops it in the opposite order.
 
 use crate::{
     base::error_chain::ErrorChain,

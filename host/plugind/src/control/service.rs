@@ -1,4 +1,4 @@
-//! What the calls mean: each is answered by the keeper, the journal or what is known of all plugins.
+//! What the calls mean: each is answered by the supervisor, the journal or what is known of all plugins.
 
 use crate::control::{
     interfaces::{VarlinkError, description, info, is_known},

@@ -1,7 +1,7 @@
 //! The caller's side of a call: the reply that is waited for, and a response's body on its way.
 
 use crate::pool::{
-    call::{NotServed, ReplyReceiver},
+    call::{NotServed, Outcome, ReplyReceiver},
     failure::CallFailure,
     in_flight::{InFlight, State},
 };
@@ -69,6 +69,19 @@ enum Received {
     Failed(CallFailure),
 }
 
+impl Received {
+    /// A reply in our own terms, or why there is none.
+    fn of<T>(
+        received: Result<Outcome<T>, oneshot::Canceled>,
+        reply: impl FnOnce(T) -> Reply,
+    ) -> Self {
+        match received.unwrap_or(Err(CallFailure::NoReply)) {
+            Ok(value) => Self::Reply(reply(value)),
+            Err(failure) => Self::Failed(failure),
+        }
+    }
+}
+
 impl PendingReply {
     pub(crate) fn new(call: Arc<InFlight>, receiver: ReplyReceiver, instance: OwnInstance) -> Self {
         Self { call: Some(call), receiver, instance }
@@ -83,16 +96,12 @@ impl ReplyReceiver {
                 Ok(Err(error)) => Received::Failed(CallFailure::guest(&error)),
                 Err(oneshot::Canceled) => Received::Failed(CallFailure::NoReply),
             },
-            Self::Stream(receiver) => match ready!(receiver.poll_unpin(cx)) {
-                Ok(Ok(())) => Received::Reply(Reply::Stream),
-                Ok(Err(failure)) => Received::Failed(failure),
-                Err(oneshot::Canceled) => Received::Failed(CallFailure::NoReply),
-            },
-            Self::Datagram(receiver) => match ready!(receiver.poll_unpin(cx)) {
-                Ok(Ok(datagram)) => Received::Reply(Reply::Datagram(datagram)),
-                Ok(Err(failure)) => Received::Failed(failure),
-                Err(oneshot::Canceled) => Received::Failed(CallFailure::NoReply),
-            },
+            Self::Stream(receiver) => {
+                Received::of(ready!(receiver.poll_unpin(cx)), |()| Reply::Stream)
+            }
+            Self::Datagram(receiver) => {
+                Received::of(ready!(receiver.poll_unpin(cx)), Reply::Datagram)
+            }
         })
     }
 }

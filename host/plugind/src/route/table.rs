@@ -1,4 +1,4 @@
-//! Which plugin serves which request: the one value that both flows share. The keeper publishes it, every request
+//! Which plugin serves which request: the one value that both flows share. The supervisor publishes it, every request
 //! reads it, and neither waits for the other.
 
 use crate::{
@@ -196,7 +196,7 @@ fn plain_host(host: &str) -> Cow<'_, str> {
     Cow::Borrowed(host)
 }
 
-/// The keeper's end.
+/// The end of the supervisor, which publishes.
 pub struct TablePublisher(Arc<ArcSwap<RouteTable>>);
 /// The requests' end. Cheap to clone.
 #[derive(Clone)]

@@ -12,7 +12,7 @@ use std::{mem::replace, sync::Arc, time::Instant};
 /// What one generation hands over to the next.
 pub type SavedState = Arc<[u8]>;
 
-/// What a succession has to know of a generation.
+/// What a rollout has to know of a generation.
 pub trait Stage {
     /// It tells the generations apart, and grows.
     fn number(&self) -> u64;

@@ -32,7 +32,7 @@ impl Environment {
     /// Reads the environment of this process.
     #[must_use]
     pub fn read() -> Self {
-        #[expect(clippy::disallowed_methods, reason = "this is the door")]
+        #[expect(clippy::disallowed_methods, reason = "the environment is read here")]
         let path = |name| {
             env::var_os(name).filter(|value: &OsString| !value.is_empty()).map(PathBuf::from)
         };

@@ -1,4 +1,4 @@
-//! The sign of life of one instance, seen from outside of its store, and the watch that ends it without one.
+//! The heartbeat of one instance, seen from outside of its store, and the watch that ends an instance without one.
 
 use std::{
     sync::{
@@ -20,7 +20,7 @@ pub struct Heartbeat {
 }
 
 impl Heartbeat {
-    /// A pulse that may stand still for so many slices of processor time.
+    /// A heartbeat that may stand still for so many slices of processor time.
     #[must_use]
     pub fn new(slices_max: u32) -> Self {
         Self { slices_max, ..Self::default() }
