@@ -28,6 +28,12 @@ impl Places {
         Self(Arc::new(Semaphore::new(CONNECTIONS_MAX as usize)))
     }
 
+    /// Whether connections are left.
+    #[must_use]
+    pub fn are_taken(&self) -> bool {
+        self.0.available_permits() < CONNECTIONS_MAX as usize
+    }
+
     /// Waits until no connection is left. Another one may come, unless no more are accepted.
     pub async fn drained(&self) {
         // The semaphore is never closed.

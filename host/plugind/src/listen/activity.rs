@@ -1,10 +1,15 @@
 //! What a connection is doing, and until when it may.
 
+use futures::task::AtomicWaker;
 use std::{
     sync::{
         Arc,
-        atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering::Relaxed},
+        atomic::{
+            AtomicBool, AtomicU32, AtomicU64,
+            Ordering::{Relaxed, SeqCst},
+        },
     },
+    task::Waker,
     time::Duration,
 };
 use tokio::time::Instant;
@@ -42,6 +47,8 @@ pub struct Activity {
     closing: AtomicBool,
     /// When the last of this began that has a limit, in ms from the start.
     since: AtomicU64,
+    /// The connection's task, which has to know when the last exchange ends in another one.
+    task: AtomicWaker,
 }
 
 /// A request or response in progress.
@@ -62,6 +69,18 @@ impl Activity {
             responding: AtomicBool::new(false),
             closing: AtomicBool::new(false),
             since: AtomicU64::new(0),
+            task: AtomicWaker::new(),
+        }
+    }
+
+    /// Wakes `task` when the last exchange ends, which may be in another task.
+    pub fn wake_at_end(&self, task: &Waker) {
+        if self.exchanges.load(SeqCst) > 0 {
+            self.task.register(task);
+            if self.exchanges.load(SeqCst) == 0 {
+                // It ended meanwhile.
+                task.wake_by_ref();
+            }
         }
     }
 
@@ -153,8 +172,16 @@ impl Clone for ExchangeGuard {
 
 impl Drop for ExchangeGuard {
     fn drop(&mut self) {
-        if self.0.exchanges.fetch_sub(1, Relaxed) == 1 {
+        // Before the number, so that a connection is not idle since a moment long ago.
+        let is_last = self.0.exchanges.load(Relaxed) == 1;
+        if is_last {
             self.0.now();
+        }
+        if self.0.exchanges.fetch_sub(1, SeqCst) == 1 {
+            if !is_last {
+                self.0.now();
+            }
+            self.0.task.wake();
         }
     }
 }
@@ -218,6 +245,27 @@ mod tests {
         assert!(!activity.is_idle());
         drop(body);
         assert!(activity.is_idle());
+    }
+
+    #[test]
+    fn the_connection_is_woken_when_its_last_exchange_ends_elsewhere() {
+        struct Woken(AtomicBool);
+        impl std::task::Wake for Woken {
+            fn wake(self: Arc<Self>) {
+                self.0.store(true, SeqCst);
+            }
+        }
+        let woken = Arc::new(Woken(AtomicBool::new(false)));
+        let waker = Waker::from(woken.clone());
+        let activity = activity();
+        activity.wake_at_end(&waker);
+        let response = activity.begin();
+        let body = response.clone();
+        activity.wake_at_end(&waker);
+        drop(response);
+        assert!(!woken.0.load(SeqCst));
+        drop(body);
+        assert!(woken.0.load(SeqCst));
     }
 
     #[test]

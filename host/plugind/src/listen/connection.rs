@@ -97,6 +97,7 @@ pub async fn serve(
         if gone.as_mut().poll(context).is_ready() {
             return Poll::Ready(ConnectionEnd::PeerGone);
         }
+        activity.wake_at_end(context.waker());
         timer.poll_expired(context, &activity).map(|()| ConnectionEnd::TimedOut)
     })
     .await;

@@ -46,6 +46,8 @@ struct ListenState {
     servers: BTreeMap<Protocol, Server>,
     /// What is accepted from.
     open: BTreeMap<SocketName, OpenSockets>,
+    /// What is no longer accepted from, while connections are left.
+    closed: Vec<OpenSockets>,
     reported: Reported,
 }
 
@@ -64,6 +66,13 @@ struct OpenSockets {
     places: Vec<Places>,
 }
 
+impl OpenSockets {
+    /// Whether connections are left.
+    fn is_in_use(&self) -> bool {
+        self.places.iter().any(Places::are_taken)
+    }
+}
+
 impl Drop for OpenSockets {
     fn drop(&mut self) {
         self.closing.cancel();
@@ -79,6 +88,7 @@ impl Listeners {
             plan: SocketPlan::default(),
             servers: BTreeMap::new(),
             open: BTreeMap::new(),
+            closed: Vec::new(),
             reported: Reported::default(),
         }))
     }
@@ -111,8 +121,12 @@ impl Listeners {
         for name in names {
             // Its connections finish their requests.
             info!(socket = %name, "socket closed by plugind.toml");
-            state.open.remove(&name);
+            if let Some(open) = state.open.remove(&name) {
+                open.closing.cancel();
+                state.closed.push(open);
+            }
         }
+        state.closed.retain(OpenSockets::is_in_use);
         state.report();
         Ok(state.open()?)
     }
@@ -147,20 +161,25 @@ impl ListenState {
             if self.open.contains_key(name) {
                 continue;
             }
-            let (closing, mut all_places) = (CancellationToken::new(), Vec::new());
-            for socket in self.sockets.of(name) {
-                let Some(listener) = StreamListener::of(socket)? else { continue };
-                let places = Places::new();
-                all_places.push(places.clone());
-                tokio::spawn(run(name.clone(), listener, closing.clone(), places, server.clone()));
+            // All of them before the first one accepts: one that fails leaves nothing behind.
+            let listeners = self.sockets.of(name).iter().map(StreamListener::of);
+            let listeners = listeners.collect::<io::Result<Vec<_>>>()?;
+            let mut open = OpenSockets {
+                protocol: *protocol,
+                closing: CancellationToken::new(),
+                places: Vec::new(),
+            };
+            for listener in listeners.into_iter().flatten() {
+                let (places, closing) = (Places::new(), open.closing.clone());
+                open.places.push(places.clone());
+                tokio::spawn(run(name.clone(), listener, closing, places, server.clone()));
             }
-            let open = OpenSockets { protocol: *protocol, closing, places: all_places };
             self.open.insert(name.clone(), open);
         }
         Ok(())
     }
 
-    /// Takes the sockets of a protocol, which are closed.
+    /// Takes the sockets of a protocol, which are closed, and those that were closed before and have connections left.
     fn close(&mut self, protocol: Protocol) -> Vec<OpenSockets> {
         self.servers.remove(&protocol);
         let is = |open: &OpenSockets| open.protocol == protocol;
@@ -172,7 +191,10 @@ impl ListenState {
         let (closed, open) =
             std::mem::take(&mut self.open).into_iter().partition::<Vec<_>, _>(|(_, open)| is(open));
         self.open = open.into_iter().collect();
-        closed.into_iter().map(|(_, open)| open).collect()
+        let (before, others) = std::mem::take(&mut self.closed).into_iter().partition(is);
+        self.closed = others;
+        let before: Vec<_> = before;
+        closed.into_iter().map(|(_, open)| open).chain(before).collect()
     }
 
     /// Logs which sockets are of no use, once for each change.
@@ -262,5 +284,39 @@ mod tests {
         assert!(listeners.drain(Protocol::Http, Duration::from_secs(30)).await);
         let refused = UnixStream::connect(&path).await.unwrap_err();
         assert_eq!(refused.kind(), io::ErrorKind::ConnectionRefused);
+    }
+
+    #[tokio::test]
+    async fn connections_of_a_socket_that_a_reload_closed_are_waited_for() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("web");
+        let address = path.to_str().unwrap().parse().unwrap();
+        let listen = Listen { name: "web".parse().unwrap(), address };
+        let sockets = ListenSockets::collect(PassedSockets::default(), &[listen]).unwrap();
+        let (without, with) =
+            (plan(&sockets, ""), plan(&sockets, "[sockets.web]\nprotocol = \"http\"\n"));
+        let (finish, served) = (CancellationToken::new(), Arc::new(tokio::sync::Notify::new()));
+        let server: Server = {
+            let (finish, served) = (finish.clone(), served.clone());
+            Arc::new(move |accepted: Accepted| {
+                let (finish, served) = (finish.clone(), served.clone());
+                Box::pin(async move {
+                    served.notify_one();
+                    finish.cancelled().await;
+                    drop(accepted);
+                })
+            })
+        };
+        let listeners = Listeners::new(sockets);
+        listeners.follow(&with).unwrap();
+        listeners.serve(Protocol::Http, server).unwrap();
+        let _client = UnixStream::connect(&path).await.unwrap();
+        served.notified().await;
+        listeners.follow(&without).unwrap();
+        let drain = listeners.drain(Protocol::Http, Duration::from_secs(30));
+        let mut drain = std::pin::pin!(drain);
+        assert!(futures::poll!(drain.as_mut()).is_pending(), "a connection is left");
+        finish.cancel();
+        assert!(drain.await);
     }
 }
