@@ -28,6 +28,7 @@ mod unit;
 mod view;
 
 use clap::{CommandFactory, Parser, Subcommand};
+use plugind::base::panics;
 use std::process::ExitCode;
 
 /// The exit status for wrong arguments (sysexits.h).
@@ -64,6 +65,7 @@ enum Command {
 }
 
 fn main() -> ExitCode {
+    panics::leave_out_contained();
     let arguments = match PluginctlArguments::try_parse() {
         Ok(arguments) => arguments,
         Err(error) => {

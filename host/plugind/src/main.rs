@@ -2,7 +2,7 @@
 
 use clap::Parser;
 use plugind::{
-    base::{error_chain::ErrorChain, text::Escaped},
+    base::{error_chain::ErrorChain, panics, text::Escaped},
     cli::Arguments,
     config::{SearchPath, settings},
     daemon::{self, DaemonConfig},
@@ -30,6 +30,7 @@ const EX_CONFIG: u8 = 78;
 
 fn main() -> ExitCode {
     process::reset_inherited();
+    panics::leave_out_contained();
     let environment = Environment::read();
     let arguments = match Arguments::try_parse() {
         Ok(arguments) => arguments,

@@ -4,6 +4,7 @@ pub mod endpoint;
 pub mod error_chain;
 pub mod limits;
 pub mod name;
+pub mod panics;
 pub mod priority;
 pub mod quantity;
 pub mod suggest;

@@ -84,7 +84,10 @@ impl Generation {
             WorkerEvent::Ready { .. } => Event::Ready,
             WorkerEvent::Retired { .. } | WorkerEvent::Aged => Event::Retired,
             WorkerEvent::Returned => Event::Returned,
-            WorkerEvent::Gone => Event::AllGone,
+            WorkerEvent::Gone => {
+                self.pool.shared().journal.report_dropped();
+                Event::AllGone
+            }
             // These concern the rollout.
             WorkerEvent::Saved { .. } | WorkerEvent::Restored { .. } => return None,
             WorkerEvent::Failed { stage: InstanceStage::Starting, .. }

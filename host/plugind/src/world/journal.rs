@@ -97,6 +97,13 @@ impl Shared {
         admitted
     }
 
+    /// Reports what was dropped so far, at the latest when the last instance has ended: entries that come after the
+    /// journal's own end would be lost.
+    pub fn report_dropped(&self) {
+        let mut window = self.window.lock().unwrap_or_else(PoisonError::into_inner);
+        self.report(std::mem::take(&mut window.dropped));
+    }
+
     fn report(&self, dropped: u64) {
         if dropped > 0 {
             let (plugin, generation, count) = (&self.plugin, self.generation, dropped);
@@ -107,8 +114,7 @@ impl Shared {
 
 impl Drop for Shared {
     fn drop(&mut self) {
-        let dropped = self.window.get_mut().unwrap_or_else(PoisonError::into_inner).dropped;
-        self.report(dropped);
+        self.report_dropped();
     }
 }
 
