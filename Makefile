@@ -28,6 +28,9 @@ suite-debian-sid := sid
 tests-debian-sid := --test boot --test varlink
 # CI uses the dependencies of Cargo.lock as they are; a developer may be changing them.
 locked := $(if $(CI),--locked)
+# What is shipped names no directory of the machine that built it.
+flags = $(if $(filter release,$(PROFILE)),RUSTFLAGS="$$RUSTFLAGS --remap-path-prefix=$(CURDIR)=plugind \
+	--remap-path-prefix=$${CARGO_HOME:-$$HOME/.cargo}=cargo")
 unit-profile = $(UNIT_PROFILE:%=--profile %)
 cargo-deny := target/tools/bin/cargo-deny
 # cargo-nextest, where it is installed, is used for the verbs of a developer. `make test` does not need it.
@@ -36,7 +39,7 @@ run-tests := cargo $(if $(nextest),nextest run,test) $(locked)
 
 .DEFAULT_GOAL := help
 .PHONY: help run unit e2e boot check test test-here test-systemd $(systemds:%=test-%) images $(systemds:%=image-%) \
-	fmt lint sources build plugins guests golden fuzz bench advisories install
+	fmt lint sources build plugins guests golden fuzz bench advisories install deb dist
 
 help: ## print the verbs
 	@sed -n 's/^\([a-z0-9-]*\):.*## /\1\t/p' Makefile | expand -t 14
@@ -81,13 +84,13 @@ test-here: check
 	cargo test $(unit-profile) $(locked) $(client)
 	cargo test $(unit-profile) $(locked) $(compiler)
 	$(MAKE) build guests
-	cargo test --release $(locked) -p plugind-tests
+	$(flags) cargo test --release $(locked) -p plugind-tests
 
 test-systemd: $(systemds:%=test-%) ## test the installation under the systemd of other Debians; test-debian-13 for one
 
 $(systemds:%=test-%): test-%: setup-test image-% build guests
 	tests/checks/exposure target/$*
-	PLUGIND_TEST_ROOT=$(CURDIR)/target/$* cargo test --release $(locked) -p plugind-tests $(tests-$*)
+	$(flags) PLUGIND_TEST_ROOT=$(CURDIR)/target/$* cargo test --release $(locked) -p plugind-tests $(tests-$*)
 
 images: $(systemds:%=image-%)
 
@@ -113,15 +116,16 @@ sources: # what tests prove of sources and documents, without a program that was
 	cargo test $(unit-profile) $(locked) -p plugind-tests --test language -- --show-output
 
 build: setup-run ## build the daemon, its client and the compiler, each on its own
-	cargo build --profile $(PROFILE) $(locked) $(daemon)
-	cargo build --profile $(PROFILE) $(locked) $(client)
-	cargo build --profile $(PROFILE) $(locked) -p plugind-compile
+	$(flags) cargo build --profile $(PROFILE) $(locked) $(daemon)
+	$(flags) cargo build --profile $(PROFILE) $(locked) $(client)
+	$(flags) cargo build --profile $(PROFILE) $(locked) -p plugind-compile
+	tests/licenses >$(PROGRAMS)/third-party-licenses.txt
 
 plugins: setup-run ## build the example plugins
 	cargo build $(guest) $(locked) $(plugins) --lib --bins
 
 guests: plugins ## build the guests of the tests, and what is loaded into the daemon to test its unit
-	cargo build --profile $(PROFILE) $(locked) -p plugind-probe
+	$(flags) cargo build --profile $(PROFILE) $(locked) -p plugind-probe
 	cargo build $(guest) $(locked) -p plugind-test-guests --examples
 
 golden: PROFILE = dev
@@ -138,8 +142,14 @@ bench: setup-bench build plugins ## compare with hyper, `wasmtime serve` and ngi
 advisories: setup-check ## ask the RustSec database about the dependencies: needs git and a way to it
 	$(cargo-deny) check advisories
 
-install: build ## install below DESTDIR; PREFIX=/usr
+install: ## install what `make build` has built, below DESTDIR; PREFIX=/usr
 	tests/install
+
+deb: setup-deb build ## make a Debian package, and one with the debug symbols, in target/deb
+	tests/deb
+
+dist: ## make an archive of the sources and of all crates, which builds without a network, in target/dist
+	tests/dist
 
 setup-%: # what the machine lacks for a verb
 	@tests/setup $*

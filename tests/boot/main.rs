@@ -5,6 +5,7 @@
 
 mod machine;
 mod installed;
+mod package;
 mod starting;
 mod sockets;
 mod restarting;

@@ -255,3 +255,35 @@ fn each_manual_page_that_units_and_catalog_name_is_installed() {
         }
     }
 }
+
+#[test]
+fn lintian_finds_nothing_in_the_debian_package() {
+    let directory = tempfile::tempdir().expect("there is room for temporary files");
+    let package = plugind_tests::debian_package(directory.path(), "0.0.1-1");
+    let findings = Command::new("lintian")
+        .args(["--fail-on", "error,warning", "--allow-root", "--suppress-tags"])
+        // So made for the test.
+        .arg("uses-no-compression-for-control-tarball,uses-no-compression-for-data-tarball")
+        .arg(&package)
+        .output()
+        .expect("lintian is there: tests/setup test");
+    let findings = [findings.stdout, findings.stderr].concat();
+    assert_eq!(String::from_utf8_lossy(&findings), "");
+}
+
+/// Programs of other profiles name the directories in which they are debugged.
+#[cfg(not(debug_assertions))]
+#[test]
+fn what_is_shipped_names_no_directory_of_the_machine_that_built_it() {
+    let cargo = std::env::var("CARGO_HOME")
+        .or_else(|_| std::env::var("HOME").map(|home| format!("{home}/.cargo")))
+        .expect("cargo has a home");
+    for program in ["plugind", "pluginctl", "plugind-compile"] {
+        let contents = fs::read(plugind_tests::program(program)).expect("a program can be read");
+        for directory in [top().canonicalize().expect("it is there"), PathBuf::from(&cargo)] {
+            let name = directory.as_os_str().as_encoded_bytes();
+            let named = contents.windows(name.len()).filter(|text| *text == name).count();
+            assert_eq!(named, 0, "{program} names {}", directory.display());
+        }
+    }
+}

@@ -4,6 +4,7 @@ use std::{
     collections::BTreeMap,
     env, fs,
     path::{Path, PathBuf},
+    process::Command,
 };
 
 /// The program of plugind with this name, built with the profile of the test that runs.
@@ -48,6 +49,26 @@ pub fn messages() -> BTreeMap<String, String> {
         Some((name.to_owned(), value.strip_suffix("\";")?.to_owned()))
     });
     constants.collect()
+}
+
+/// A Debian package of the built programs, made in `directory`, which is empty. It is neither compressed nor accompanied
+/// by debug symbols.
+///
+/// # Panics
+/// When it cannot be made.
+#[must_use]
+pub fn debian_package(directory: &Path, version: &str) -> PathBuf {
+    let made = Command::new(Path::new(env!("CARGO_MANIFEST_DIR")).join("deb"))
+        .env("OUT", directory)
+        .env("VERSION", version)
+        .env("PROGRAMS", programs())
+        .env("DEB_BUILD_OPTIONS", "noautodbgsym")
+        .env("COMPRESSION", "none")
+        .output()
+        .expect("tests/deb can be run");
+    assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
+    let mut made = fs::read_dir(directory).expect("the directory is there");
+    made.next().expect("a package was made").expect("the directory is readable").path()
 }
 
 /// Where tests may leave something for the next ones.

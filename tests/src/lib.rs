@@ -10,7 +10,7 @@ mod log;
 mod machine;
 mod tree;
 
-pub use built::{guest, messages, program, programs};
+pub use built::{debian_package, guest, messages, program, programs};
 pub use client::Connection;
 pub use daemon::{Daemon, Ended, end_of};
 pub use load::{Client, Load, Right, Tally, Versions, Way};

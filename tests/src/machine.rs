@@ -65,6 +65,20 @@ impl Machine {
     /// When it does not come up, or cannot do so here; then it says why.
     #[must_use]
     pub fn boot() -> Self {
+        Self::boot_where("yes")
+    }
+
+    /// Boots a machine without plugind.
+    ///
+    /// # Panics
+    /// As [`boot`](Self::boot).
+    #[must_use]
+    pub fn boot_without() -> Self {
+        Self::boot_where("no")
+    }
+
+    /// Boots a machine; `install` says whether plugind is installed, `yes` or `no`.
+    fn boot_where(install: &str) -> Self {
         static NUMBER: AtomicU64 = AtomicU64::new(0);
         let name = format!("{}-{}", std::process::id(), NUMBER.fetch_add(1, Relaxed));
         // In the abstract namespace, since the mounts are others there.
@@ -82,6 +96,7 @@ impl Machine {
             .arg(root)
             .env("NOTIFY_SOCKET", format!("@{notify}"))
             .env("PROGRAMS", built::programs())
+            .env("INSTALL", install)
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .spawn()
