@@ -287,3 +287,20 @@ fn what_is_shipped_names_no_directory_of_the_machine_that_built_it() {
         }
     }
 }
+
+#[test]
+fn the_recipes_of_other_distributions_have_this_version_and_no_mistake_of_syntax() {
+    let version = env!("CARGO_PKG_VERSION");
+    let (rpm, arch) = (top().join("units/rpm/plugind.spec"), top().join("units/arch/PKGBUILD"));
+    let parsed = Command::new("rpmspec").arg("--parse").arg(&rpm).output();
+    let parsed = parsed.expect("rpmspec is there: tests/setup test");
+    assert!(parsed.status.success(), "{}", String::from_utf8_lossy(&parsed.stderr));
+    let parsed = String::from_utf8_lossy(&parsed.stdout);
+    assert!(parsed.lines().any(|line| line == format!("Version:        {version}")), "{parsed}");
+    // What makepkg does with it, but for its own checks: it is a script that sets variables and defines functions.
+    let script = r#"source "$1"; declare -F build package >/dev/null; echo "$pkgver""#;
+    let sourced = Command::new("bash").args(["-euc", script, "bash"]).arg(&arch).output();
+    let sourced = sourced.expect("bash is there");
+    assert!(sourced.status.success(), "{}", String::from_utf8_lossy(&sourced.stderr));
+    assert_eq!(String::from_utf8_lossy(&sourced.stdout).trim(), version);
+}
