@@ -19,7 +19,7 @@ use crate::{
         sockets::{SocketMistakes, SocketPlan},
         table::{self, TableReader},
     },
-    runtime::{cache::Cache, engine},
+    runtime::{cache::Cache, engine, executors::Executors},
     supervisor::{
         self,
         handle::SupervisorHandle,
@@ -207,6 +207,7 @@ pub async fn run(
     settings: DaemonConfig,
     systemd: Systemd,
     journal: Journal,
+    executors: Executors,
 ) -> Result<(), DaemonError> {
     // First of all: systemd takes a service that does not catch SIGHUP for one that cannot reload.
     let signals = Signals::catch().map_err(DaemonError::Signals)?;
@@ -217,14 +218,15 @@ pub async fn run(
     let sockets = sockets.and_then(|passed| ListenSockets::collect(passed, &settings.listen));
     let ended = match sockets {
         Ok(sockets) => {
-            let watchdog = systemd.watchdog.map(|time| Watchdog::new(notifier.clone(), time));
+            let watchdog =
+                systemd.watchdog.map(|time| Watchdog::new(notifier.clone(), time, executors.all()));
             let daemon = Daemon {
                 signals,
                 store,
                 notifier: notifier.clone(),
                 phase: watch::Sender::new(DaemonPhase::Starting),
             };
-            daemon.run(settings, sockets, watchdog, journal).await
+            daemon.run(settings, sockets, watchdog, journal, executors).await
         }
         Err(error) => Err(error.into()),
     };
@@ -249,13 +251,14 @@ impl Daemon {
         sockets: ListenSockets,
         watchdog: Option<Watchdog>,
         journal: Journal,
+        executors: Executors,
     ) -> Result<(), DaemonError> {
         let own = settings.own?;
         let (start_deadline, kind) = (own.start_deadline, own.engine);
         let kinds = sockets.kinds();
         let plan = SocketPlan::new(&kinds, &own.sockets);
         let plan = plan.map_err(|mistakes: SocketMistakes| ListenError::from(mistakes))?;
-        let listeners = Arc::new(Listeners::new(sockets));
+        let listeners = Arc::new(Listeners::new(sockets, executors.clone()));
         listeners.follow(&plan)?;
         if !plan.serves(Protocol::Http) {
             warn!(
@@ -269,6 +272,7 @@ impl Daemon {
         let means = Deps {
             search_path: settings.search_path,
             engine: engine::start(kind)?,
+            executors,
             cache: Cache::new(settings.cache, kind),
             compiler: compiler.clone(),
             reload_concurrency: own.reload_concurrency,

@@ -9,6 +9,7 @@ use plugind::{
     journal::{self, messages},
     link_check::{LinkCheck, LinkCheckError},
     plugin::compiler::{Compiler, CompilerLocation},
+    runtime::executors::Executors,
     systemd::{
         directories::{self, Environment},
         environment::Systemd,
@@ -109,20 +110,24 @@ fn check(check: LinkCheck) -> ExitCode {
 }
 
 fn run(settings: DaemonConfig, systemd: Systemd, journal: journal::Journal) -> ExitCode {
-    let runtime = match tokio::runtime::Builder::new_multi_thread()
+    // What operators and systemd ask for has a thread of its own, which no guest can keep from them.
+    let control = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
-        .thread_name("executor")
-        .build()
-    {
-        Ok(runtime) => runtime,
+        .worker_threads(1)
+        .thread_name("control")
+        .build();
+    let started = control.and_then(|control| Ok((control, Executors::start()?)));
+    let (control, (executors, running)) = match started {
+        Ok(started) => started,
         Err(error) => {
             error!(%error, "cannot start threads");
             return ExitCode::FAILURE;
         }
     };
-    let ended = runtime.block_on(daemon::run(settings, systemd, journal));
+    let ended = control.block_on(daemon::run(settings, systemd, journal, executors));
     // Guests that did not stop in time are not waited for again.
-    runtime.shutdown_background();
+    drop(running);
+    control.shutdown_background();
     match ended {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {

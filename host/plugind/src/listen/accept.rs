@@ -1,6 +1,9 @@
 //! The one loop that accepts connections, whatever is spoken on them.
 
-use crate::listen::stream::{Peer, Stream, StreamListener};
+use crate::{
+    listen::stream::{DetachedStream, Peer, Stream, StreamListener},
+    runtime::executors::Executors,
+};
 use rustix::io::Errno;
 use std::{future::Future, io, sync::Arc, time::Duration};
 use tokio::{
@@ -8,7 +11,7 @@ use tokio::{
     time::{Instant, sleep},
 };
 use tokio_util::sync::CancellationToken;
-use tracing::{info, warn};
+use tracing::{debug, info, warn};
 
 /// The most connections of a socket at a time; further clients wait in the kernel's queue.
 const CONNECTIONS_MAX: u32 = 8192;
@@ -48,14 +51,16 @@ impl Default for Places {
 }
 
 /// Accepts connections and serves each by a task of its own, until `closing`. Without a free place nothing is accepted.
+/// They are dealt out to the cores, and each stays on its own.
 pub async fn accept<Served>(
     name: &str,
     listener: StreamListener,
     closing: &CancellationToken,
     places: &Places,
-    serve: impl Fn(Stream, Peer) -> Served,
+    executors: &Executors,
+    serve: Arc<impl Fn(Stream, Peer) -> Served + Send + Sync + 'static>,
 ) where
-    Served: Future<Output = ()> + Send + 'static,
+    Served: Future<Output = ()> + Send,
 {
     let mut outage = Outage::default();
     let accept_each = async {
@@ -66,10 +71,15 @@ pub async fn accept<Served>(
                     if let Some(errors) = outage.accepted(Instant::now()) {
                         info!(socket = name, errors, "accepting connections again");
                     }
-                    let served = serve(stream, peer);
-                    tokio::spawn(async move {
-                        served.await;
-                        drop(place);
+                    let core = executors.place_connection();
+                    let (executor, serve) = (core.handle().clone(), serve.clone());
+                    let stream = stream.detach();
+                    executor.spawn(async move {
+                        match stream.and_then(DetachedStream::attach) {
+                            Ok(stream) => serve(stream, peer).await,
+                            Err(error) => debug!(%peer, %error, "cannot serve a connection"),
+                        }
+                        drop((core, place));
                     });
                 }
                 Err(error) if is_of_one_client(&error) => (),
@@ -146,14 +156,15 @@ mod tests {
         let loop_ended = {
             let (closing, places, finish) = (closing.clone(), places.clone(), finish.clone());
             tokio::spawn(async move {
-                let serve = |stream, _| {
+                let serve = Arc::new(move |stream, _| {
                     let finish = finish.clone();
                     async move {
                         finish.cancelled().await;
                         drop::<Stream>(stream);
                     }
-                };
-                accept("test", listener, &closing, &places, serve).await;
+                });
+                let executors = Executors::of_this_runtime();
+                accept("test", listener, &closing, &places, &executors, serve).await;
             })
         };
         let left = || CONNECTIONS_MAX as usize - places.0.available_permits();

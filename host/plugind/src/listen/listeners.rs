@@ -9,6 +9,7 @@ use crate::{
         stream::{Peer, Stream, StreamListener},
     },
     route::sockets::SocketPlan,
+    runtime::executors::Executors,
 };
 use futures::future::BoxFuture;
 use std::{
@@ -40,6 +41,7 @@ pub type Server = Arc<dyn Fn(Accepted) -> BoxFuture<'static, ()> + Send + Sync>;
 pub struct Listeners(Mutex<ListenState>);
 
 struct ListenState {
+    executors: Executors,
     sockets: ListenSockets,
     plan: SocketPlan,
     /// The protocols that are served by now.
@@ -82,8 +84,9 @@ impl Drop for OpenSockets {
 impl Listeners {
     /// The sockets, of which none is accepted from yet.
     #[must_use]
-    pub fn new(sockets: ListenSockets) -> Self {
+    pub fn new(sockets: ListenSockets, executors: Executors) -> Self {
         Self(Mutex::new(ListenState {
+            executors,
             sockets,
             plan: SocketPlan::default(),
             servers: BTreeMap::new(),
@@ -161,18 +164,28 @@ impl ListenState {
             if self.open.contains_key(name) {
                 continue;
             }
+            let executors = match protocol {
+                // What operators ask for does not wait for plugins.
+                Protocol::Control => Executors::of_this_runtime(),
+                _ => self.executors.clone(),
+            };
             // All of them before the first one accepts: one that fails leaves nothing behind.
-            let listeners = self.sockets.of(name).iter().map(StreamListener::of);
+            let listeners = self.sockets.of(name).iter().enumerate().map(|(number, socket)| {
+                let executor = executors.core(number);
+                let _entered = executor.enter();
+                Ok(StreamListener::of(socket)?.map(|listener| (executor, listener)))
+            });
             let listeners = listeners.collect::<io::Result<Vec<_>>>()?;
             let mut open = OpenSockets {
                 protocol: *protocol,
                 closing: CancellationToken::new(),
                 places: Vec::new(),
             };
-            for listener in listeners.into_iter().flatten() {
+            for (executor, listener) in listeners.into_iter().flatten() {
                 let (places, closing) = (Places::new(), open.closing.clone());
                 open.places.push(places.clone());
-                tokio::spawn(run(name.clone(), listener, closing, places, server.clone()));
+                let (name, executors, server) = (name.clone(), executors.clone(), server.clone());
+                executor.spawn(run(name, listener, closing, places, executors, server));
             }
             self.open.insert(name.clone(), open);
         }
@@ -215,13 +228,15 @@ async fn run(
     listener: StreamListener,
     closing: CancellationToken,
     places: Places,
+    executors: Executors,
     server: Server,
 ) {
-    let serve = |stream, peer| {
-        let (socket, closing) = (name.clone(), closing.child_token());
+    let (socket, token) = (name.clone(), closing.clone());
+    let serve = Arc::new(move |stream, peer| {
+        let (socket, closing) = (socket.clone(), token.child_token());
         server(Accepted { stream, peer, socket, closing })
-    };
-    accept(name.as_str(), listener, &closing, &places, serve).await;
+    });
+    accept(name.as_str(), listener, &closing, &places, &executors, serve).await;
 }
 
 #[cfg(test)]
@@ -266,7 +281,7 @@ mod tests {
             (plan(&sockets, ""), plan(&sockets, "[sockets.web]\nprotocol = \"http\"\n"));
         assert_eq!(Vec::from_iter(&without.unused), ["web"]);
 
-        let listeners = Listeners::new(sockets);
+        let listeners = Listeners::new(sockets, Executors::of_this_runtime());
         listeners.follow(&without).unwrap();
         listeners.serve(Protocol::Http, names_itself()).unwrap();
         // The kernel takes it, and it waits there.
@@ -307,7 +322,7 @@ mod tests {
                 })
             })
         };
-        let listeners = Listeners::new(sockets);
+        let listeners = Listeners::new(sockets, Executors::of_this_runtime());
         listeners.follow(&with).unwrap();
         listeners.serve(Protocol::Http, server).unwrap();
         let _client = UnixStream::connect(&path).await.unwrap();

@@ -4,8 +4,11 @@ use crate::systemd::sockets::Socket;
 use rustix::net::sockopt;
 use std::{
     fmt, io,
-    net::SocketAddr,
-    os::fd::{AsFd, BorrowedFd},
+    net::{self, SocketAddr},
+    os::{
+        fd::{AsFd, BorrowedFd},
+        unix,
+    },
     pin::Pin,
     sync::Arc,
     task::{Context, Poll, ready},
@@ -143,6 +146,28 @@ macro_rules! each {
     };
 }
 
+/// A connection that no runtime watches, on its way from one to another.
+#[derive(Debug)]
+pub enum DetachedStream {
+    /// Over IP.
+    Tcp(net::TcpStream),
+    /// At a path.
+    Unix(unix::net::UnixStream),
+}
+
+impl DetachedStream {
+    /// The connection, watched by the runtime in which this is called.
+    ///
+    /// # Errors
+    /// When the runtime cannot watch it.
+    pub fn attach(self) -> io::Result<Stream> {
+        Ok(match self {
+            Self::Tcp(stream) => Stream::Tcp(TcpStream::from_std(stream)?),
+            Self::Unix(stream) => Stream::Unix(UnixStream::from_std(stream)?),
+        })
+    }
+}
+
 impl AsFd for Stream {
     fn as_fd(&self) -> BorrowedFd<'_> {
         each!(self, stream => stream.as_fd())
@@ -150,6 +175,17 @@ impl AsFd for Stream {
 }
 
 impl Stream {
+    /// Takes it from its runtime.
+    ///
+    /// # Errors
+    /// When the runtime does not give it away.
+    pub fn detach(self) -> io::Result<DetachedStream> {
+        Ok(match self {
+            Self::Tcp(stream) => DetachedStream::Tcp(stream.into_std()?),
+            Self::Unix(stream) => DetachedStream::Unix(stream.into_std()?),
+        })
+    }
+
     /// Waits until the connection is ready in one of these ways.
     ///
     /// # Errors

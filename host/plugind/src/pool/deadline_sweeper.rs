@@ -12,7 +12,8 @@ use tokio::sync::Notify;
 
 /// Looks after the deadlines of a pool's calls.
 pub(crate) struct DeadlineSweeper {
-    calls: Arc<Registry<InFlight>>,
+    /// The calls that came on each core.
+    calls: Box<[Arc<Registry<InFlight>>]>,
     /// How long a guest may take until its reply begins.
     timeout: Duration,
     /// How long a worker that was made for one call may outlive it; none where workers are for many.
@@ -29,19 +30,21 @@ struct Rest {
 
 impl DeadlineSweeper {
     /// Begins to sweep, until the last call and the pool are gone.
-    pub(crate) fn start(timeout: Duration, grace: Option<Duration>) -> Arc<Self> {
-        let (calls, rest) = (Registry::new(), Arc::<Rest>::default());
+    pub(crate) fn start(timeout: Duration, grace: Option<Duration>, cores: usize) -> Arc<Self> {
+        let calls: Box<[_]> = (0..cores.max(1)).map(|_| Registry::new()).collect();
+        let (weak, rest) = (calls.iter().map(Arc::downgrade).collect(), Arc::<Rest>::default());
         // A twentieth late is soon enough, and looking four times a second is cheap.
         let interval = (timeout / 20).clamp(Duration::from_millis(5), Duration::from_millis(250));
-        tokio::spawn(sweep(Arc::downgrade(&calls), rest.clone(), interval));
+        tokio::spawn(sweep(weak, rest.clone(), interval));
         Arc::new(Self { calls, timeout, grace, rest })
     }
 
-    /// A call that begins now.
-    pub(crate) fn begin(&self) -> Arc<InFlight> {
+    /// A call that begins now on a core.
+    pub(crate) fn begin(&self, core: usize) -> Arc<InFlight> {
         let deadline = Instant::now() + self.timeout;
-        let call = |key| InFlight::new(self.calls.clone(), key, deadline, self.grace);
-        let call = self.calls.insert(call);
+        let calls = &self.calls[core % self.calls.len()];
+        let call = |key| InFlight::new(calls.clone(), key, deadline, self.grace);
+        let call = calls.insert(call);
         if self.rest.asleep.load(SeqCst) && self.rest.asleep.swap(false, SeqCst) {
             self.rest.wake.notify_one();
         }
@@ -50,7 +53,7 @@ impl DeadlineSweeper {
 
     /// Ends every worker that has a call.
     pub(crate) fn kill_all(&self) {
-        for call in self.calls.snapshot() {
+        for call in self.calls.iter().flat_map(|calls| calls.snapshot()) {
             if let Some(worker) = call.worker() {
                 worker.kill();
             }
@@ -58,14 +61,18 @@ impl DeadlineSweeper {
     }
 }
 
-/// The calls keep their registry, so that their deadlines are kept even where the pool is gone.
-async fn sweep(registry: Weak<Registry<InFlight>>, rest: Arc<Rest>, interval: Duration) {
+/// The calls keep their registries, so that their deadlines are kept even where the pool is gone.
+async fn sweep(registries: Vec<Weak<Registry<InFlight>>>, rest: Arc<Rest>, interval: Duration) {
     loop {
         tokio::time::sleep(interval).await;
-        let Some(registry) = registry.upgrade() else { return };
+        let registries: Vec<_> = registries.iter().filter_map(Weak::upgrade).collect();
+        if registries.is_empty() {
+            return;
+        }
         // First the flag, then the look, so that a call that begins in between wakes it.
         rest.asleep.store(true, SeqCst);
-        let calls = registry.snapshot();
+        let calls: Vec<_> = registries.iter().flat_map(|registry| registry.snapshot()).collect();
+        drop(registries);
         let now = Instant::now();
         for call in &calls {
             call.attend(now);

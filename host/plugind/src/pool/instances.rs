@@ -9,24 +9,21 @@ use crate::{
         deadline::EXTENSION_MAX,
         deadline_sweeper::DeadlineSweeper,
         in_flight::InFlight,
+        queue::{PushError, QueuedCall},
         reply::{OwnInstance, PendingReply, Reply},
         scaling::PoolStats,
         worker,
-        workers::{QueuedCall, WorkerEvent, WorkerSet},
+        workers::{WorkerEvent, WorkerSet},
     },
+    runtime::executors::Executors,
     world::{self, bindings::exports::plugind::plugin::lifecycle::StopReason, link::Linked},
 };
-use async_channel::TrySendError;
 use std::{sync::Arc, time::Duration};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
-
-/// The most calls of one plugin that wait for a worker.
-const QUEUE: usize = 1024;
 
 /// The instances of one generation of a plugin.
 pub struct Pool {
     set: Arc<WorkerSet>,
-    queue: async_channel::Sender<QueuedCall>,
     /// Room for workers that are made for one call.
     room: Arc<Semaphore>,
 }
@@ -38,6 +35,7 @@ impl Pool {
         linked: Linked,
         generation: u64,
         journal: Journal,
+        executors: Executors,
         report: impl Fn(WorkerEvent) + Send + Sync + 'static,
     ) -> Arc<Self> {
         let config = PoolConfig::of(&linked);
@@ -45,13 +43,13 @@ impl Pool {
         let shared =
             world::Shared::new(&linked.name, generation, &linked.manifest, granted, journal);
         let grace = config.on_demand.then_some(config.timeout_stop);
-        let sweeper = DeadlineSweeper::start(linked.manifest.limits.request_timeout, grace);
-        let (sender, receiver) = async_channel::bounded(QUEUE);
+        let timeout = linked.manifest.limits.request_timeout;
+        let sweeper = DeadlineSweeper::start(timeout, grace, executors.cores());
         let room = Arc::new(Semaphore::new(config.workers));
         let set =
-            WorkerSet::new(linked, Arc::new(shared), config, receiver, sweeper, Box::new(report));
+            WorkerSet::new(linked, Arc::new(shared), config, executors, sweeper, Box::new(report));
         tokio::spawn(start_where_short(set.clone()));
-        Arc::new(Self { set, queue: sender, room })
+        Arc::new(Self { set, room })
     }
 
     /// The plugin's name.
@@ -176,6 +174,7 @@ impl Pool {
         if self.set.is_held_full() {
             return Err(NotServed::Busy);
         }
+        let core = Executors::this_core().unwrap_or(0);
         if self.set.config.on_demand {
             let Some(permit) = self.room().await else {
                 return Err(match self.room.is_closed() {
@@ -183,24 +182,24 @@ impl Pool {
                     false => NotServed::Busy,
                 });
             };
-            let (queued, in_flight, receiver) = self.begin(call);
-            let instance = worker::own(&self.set, queued, permit);
+            let (queued, in_flight, receiver) = self.begin(core, call);
+            let instance = worker::own(&self.set, core, queued, permit);
             return PendingReply::new(in_flight, receiver, instance).await;
         }
-        let (queued, in_flight, receiver) = self.begin(call);
+        let (queued, in_flight, receiver) = self.begin(core, call);
         let reply = PendingReply::new(in_flight, receiver, OwnInstance::default());
-        match self.queue.try_send(queued) {
-            Ok(()) => self.set.check_shortage(),
-            Err(TrySendError::Full(_)) => return Err(NotServed::Busy),
-            Err(TrySendError::Closed(queued)) => return Err(NotServed::Draining(queued.call)),
+        match self.set.enqueue(core, queued) {
+            Ok(()) => (),
+            Err(PushError::Full) => return Err(NotServed::Busy),
+            Err(PushError::Closed(queued)) => return Err(NotServed::Draining(queued.call)),
         }
         reply.await
     }
 
-    /// A call that begins now.
-    fn begin(&self, call: Call) -> (QueuedCall, Arc<InFlight>, ReplyReceiver) {
+    /// A call that begins now on a core.
+    fn begin(&self, core: usize, call: Call) -> (QueuedCall, Arc<InFlight>, ReplyReceiver) {
         let (reply, receiver) = call.channel();
-        let in_flight = self.set.sweeper.begin();
+        let in_flight = self.set.sweeper.begin(core);
         (QueuedCall { call, reply, in_flight: in_flight.clone() }, in_flight, receiver)
     }
 

@@ -5,6 +5,7 @@ pub(crate) mod worker_handle;
 mod deadline;
 mod registry;
 mod in_flight;
+mod queue;
 mod deadline_sweeper;
 mod reply;
 pub mod call;
@@ -17,6 +18,7 @@ mod state_transfer;
 pub mod workers;
 mod worker_context;
 mod serving;
+mod worker_task;
 mod worker;
 pub mod instances;
 

@@ -4,6 +4,7 @@ use slab::Slab;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 /// Values, each under the key by which it removes itself.
+#[repr(align(128))] // Each core has its own, which must not share a cache line with another core's.
 pub(crate) struct Registry<T>(Mutex<Slab<Arc<T>>>);
 
 impl<T> Registry<T> {

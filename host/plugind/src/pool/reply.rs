@@ -4,16 +4,16 @@ use crate::pool::{
     call::{NotServed, Outcome, ReplyReceiver},
     failure::CallFailure,
     in_flight::{InFlight, State},
+    worker_task::WorkerTask,
 };
 use bytes::Bytes;
-use futures::{FutureExt, channel::oneshot, future::BoxFuture};
+use futures::{FutureExt, channel::oneshot};
 use http_body::{Body, Frame, SizeHint};
 use std::{
     pin::Pin,
     sync::Arc,
     task::{Context, Poll, ready},
 };
-use tokio::runtime::Handle;
 use wasmtime_wasi_http::WasiBody;
 
 /// What an instance made of a call.
@@ -28,29 +28,31 @@ pub enum Reply {
 
 /// The work of an instance that was made for one call. The caller's task does it while it waits for the reply, so no
 /// other task has to be woken. What is left then gets a task of its own: its deadlines must not depend on a client that
-/// reads slowly.
+/// reads slowly. A guest that computes has one from then on.
 #[derive(Default)]
-pub(crate) struct OwnInstance(Option<BoxFuture<'static, ()>>);
+pub(crate) struct OwnInstance(Option<WorkerTask>);
 
 impl OwnInstance {
-    pub(crate) fn new(work: BoxFuture<'static, ()>) -> Self {
+    pub(crate) fn new(work: WorkerTask) -> Self {
         Self(Some(work))
     }
 
     fn work(&mut self, cx: &mut Context<'_>) {
-        if let Some(work) = &mut self.0
-            && work.poll_unpin(cx).is_ready()
-        {
+        let Some(work) = &mut self.0 else { return };
+        if work.is_on_core() && work.poll_work(cx).is_ready() {
             self.0 = None;
+        } else if !work.is_on_core()
+            && let Some(work) = self.0.take()
+        {
+            work.spawn();
         }
     }
 }
 
 impl Drop for OwnInstance {
     fn drop(&mut self) {
-        // Where there is no runtime any more, the daemon has ended.
-        if let (Some(work), Ok(runtime)) = (self.0.take(), Handle::try_current()) {
-            runtime.spawn(work);
+        if let Some(work) = self.0.take() {
+            work.spawn();
         }
     }
 }
@@ -221,8 +223,8 @@ mod tests {
 
     /// A call that waits, as a worker sees it, and its reply, as the caller sees it.
     fn pending(call: &Call) -> (Arc<InFlight>, ReplySender, PendingReply) {
-        let sweeper = DeadlineSweeper::start(Duration::from_millis(100), None);
-        let in_flight = sweeper.begin();
+        let sweeper = DeadlineSweeper::start(Duration::from_millis(100), None, 1);
+        let in_flight = sweeper.begin(0);
         let (sender, receiver) = call.channel();
         let reply = PendingReply::new(in_flight.clone(), receiver, OwnInstance::default());
         (in_flight, sender, reply)

@@ -19,6 +19,15 @@ pub(super) fn desired(stats: PoolStats, max: usize, ahead: bool) -> usize {
     (stats.active + usize::from(is_short)).min(max.max(stats.active))
 }
 
+/// So many calls of a core are served by another one before it gets a worker of its own.
+const GIVEN_AWAY_MAX: u32 = 256;
+
+/// Whether a core that gave away so many calls should have a worker of its own, where `active` of at most `max` exist.
+#[must_use]
+pub(super) fn wants_own(given_away: u32, own_active: usize, active: usize, max: usize) -> bool {
+    given_away >= GIVEN_AWAY_MAX && own_active == 0 && active < max
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -32,6 +41,14 @@ mod tests {
         assert_eq!(desired(stats(1, 1, 1), 4, false), 1);
         assert_eq!(desired(stats(4, 0, 9), 4, false), 4);
         assert_eq!(desired(stats(1, 0, 0), 4, true), 2);
+    }
+
+    #[test]
+    fn a_core_whose_calls_are_served_elsewhere_gets_a_worker_if_there_may_be_one_more() {
+        assert!(wants_own(GIVEN_AWAY_MAX, 0, 1, 2));
+        assert!(!wants_own(GIVEN_AWAY_MAX - 1, 0, 1, 2), "now and then is no reason");
+        assert!(!wants_own(GIVEN_AWAY_MAX, 1, 1, 2), "it has one");
+        assert!(!wants_own(GIVEN_AWAY_MAX, 0, 2, 2), "there are as many as there may be");
     }
 
     proptest! {

@@ -9,16 +9,17 @@ use crate::{
         health::Health,
         http::{HttpCall, accepts_call},
         in_flight::InFlight,
+        queue::QueuedCall,
         state_transfer::{Done, TransferLimits, TransferRequest},
         worker_context::WorkerContext,
-        workers::{QueuedCall, WorkerEvent, WorkerSlot},
+        workers::{WorkerEvent, WorkerSlot},
     },
     world::{HostState, link::Exports},
 };
 use futures::{
     StreamExt,
     future::{BoxFuture, OptionFuture},
-    stream::{FuturesUnordered, Stream},
+    stream::FuturesUnordered,
 };
 use std::{
     future::poll_fn,
@@ -46,7 +47,6 @@ pub(super) struct Serving<'a> {
     leaving: Option<Why>,
     /// Its slot in the set, if it takes calls from the queue.
     slot: Option<WorkerSlot>,
-    queue: Pin<Box<async_channel::Receiver<QueuedCall>>>,
     age: Pin<Box<OptionFuture<Sleep>>>,
     is_aged: bool,
     is_worn: bool,
@@ -75,7 +75,6 @@ impl<'a> Serving<'a> {
             examined_at: 0,
             leaving: None,
             slot,
-            queue: Box::pin(set.queue.clone()),
             age: Box::pin(OptionFuture::from(set.config.recycle_age.map(sleep))),
             is_aged: false,
             is_worn: false,
@@ -164,17 +163,11 @@ impl<'a> Serving<'a> {
             return false;
         }
         self.set_available(true);
-        match self.queue.as_mut().poll_next(cx) {
-            Poll::Ready(Some(call)) => {
-                if call.in_flight.take(self.worker.handle) {
-                    self.begin(call);
-                }
-                true
-            }
-            // The set began to drain just now, which the next look shows.
-            Poll::Ready(None) => true,
-            Poll::Pending => false,
+        let Some(call) = self.worker.set.queue.pop(self.worker.handle.core) else { return false };
+        if call.in_flight.take(self.worker.handle) {
+            self.begin(call);
         }
+        true
     }
 
     /// Has the guest begin with a call.

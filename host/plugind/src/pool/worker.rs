@@ -10,12 +10,14 @@ use crate::{
         decision::Why,
         failure::{CallFailure, End, Failure},
         in_flight::InFlight,
+        queue::QueuedCall,
         reply::OwnInstance,
         serving::Serving,
         state_transfer::restore,
         worker_context::WorkerContext,
         worker_handle::WorkerHandle,
-        workers::{InstanceStage, QueuedCall, WorkerEvent, WorkerSet, WorkerSlot},
+        worker_task::WorkerTask,
+        workers::{InstanceStage, WorkerEvent, WorkerSet, WorkerSlot},
     },
     world::{
         self, HostState,
@@ -60,12 +62,10 @@ enum Purpose {
 }
 
 /// Makes a worker for the calls that wait in the queue.
-pub(crate) fn spawn(set: &Arc<WorkerSet>, slot: WorkerSlot) {
-    let mut guard = set.enter();
-    let set = set.clone();
-    let handle = new_handle(&set);
-    guard.register(&handle);
-    tokio::spawn(async move {
+pub(crate) fn spawn(set: &Arc<WorkerSet>, mut slot: WorkerSlot) {
+    let handle = new_handle(set, slot.core);
+    slot.assign(&handle);
+    spawn_work(set, handle, async move |set, handle| {
         let (end, stage) = WorkerContext::new(&set, &handle).run(Purpose::Queue(slot)).await;
         match end {
             End::Finished => (),
@@ -75,8 +75,20 @@ pub(crate) fn spawn(set: &Arc<WorkerSet>, slot: WorkerSlot) {
                 set.report(WorkerEvent::Failed { worker: handle.number, failure, stage });
             }
         }
-        drop(guard);
     });
+}
+
+/// Has a task do the work of a worker that can be reached from outside.
+fn spawn_work<Work>(
+    set: &Arc<WorkerSet>,
+    handle: Arc<WorkerHandle>,
+    work: impl FnOnce(Arc<WorkerSet>, Arc<WorkerHandle>) -> Work,
+) where
+    Work: Future<Output = ()> + Send + 'static,
+{
+    let mut guard = set.enter();
+    guard.register(&handle);
+    WorkerTask::new(work(set.clone(), handle.clone()).boxed(), handle, guard).spawn();
 }
 
 /// Makes one instance and drops it, where every call has an instance of its own: the plugin is ready only after an
@@ -85,11 +97,8 @@ pub(crate) fn spawn_trial(set: &Arc<WorkerSet>) {
     if set.draining().is_some() {
         return;
     }
-    let mut guard = set.enter();
-    let set = set.clone();
-    let handle = new_handle(&set);
-    guard.register(&handle);
-    tokio::spawn(async move {
+    let handle = new_handle(set, set.core_for_worker());
+    spawn_work(set, handle, async move |set, handle| {
         // The store is gone when this returns, so the first call has the room that the trial took.
         let (end, stage) = WorkerContext::new(&set, &handle).run(Purpose::Trial).await;
         let worker = handle.number;
@@ -99,28 +108,28 @@ pub(crate) fn spawn_trial(set: &Arc<WorkerSet>) {
             (_, InstanceStage::Starting) => (),
             (_, InstanceStage::Ready { .. }) => set.report(WorkerEvent::Ready { worker }),
         }
-        drop(guard);
     });
 }
 
 /// A worker for one call alone, as work to be done. `permit` is given back when it is gone.
 pub(crate) fn own(
     set: &Arc<WorkerSet>,
+    core: usize,
     call: QueuedCall,
     permit: impl Send + 'static,
 ) -> OwnInstance {
     let guard = set.enter();
-    let set = set.clone();
+    let worker = new_handle(set, core);
+    let (set, handle) = (set.clone(), worker.clone());
     let work = async move {
         let ended = NotifyEnd(call.in_flight.clone());
-        let handle = new_handle(&set);
         if call.in_flight.take(&handle) {
             let (end, stage) = WorkerContext::new(&set, &handle).run(Purpose::Call(call)).await;
             own_ended(&set, &handle, end, stage);
         }
-        drop((ended, permit, guard));
+        drop((ended, permit));
     };
-    OwnInstance::new(work.boxed())
+    OwnInstance::new(WorkerTask::new(work.boxed(), worker, guard))
 }
 
 fn own_ended(set: &WorkerSet, handle: &WorkerHandle, end: End, stage: InstanceStage) {
@@ -144,8 +153,8 @@ fn own_ended(set: &WorkerSet, handle: &WorkerHandle, end: End, stage: InstanceSt
     }
 }
 
-fn new_handle(set: &WorkerSet) -> Arc<WorkerHandle> {
-    WorkerHandle::new(set.number(), Heartbeat::new(set.config.slices_max))
+fn new_handle(set: &WorkerSet, core: usize) -> Arc<WorkerHandle> {
+    WorkerHandle::new(set.number(), core, Heartbeat::new(set.config.slices_max))
 }
 
 /// Tells the call that a worker was made for when that has ended.
@@ -195,6 +204,7 @@ impl<'a> WorkerContext<'a> {
         poll_fn(|cx| {
             self.handle.register(cx.waker());
             let ended = self.poll_inside(inside.as_mut(), gate.as_mut(), &waker, cx);
+            self.set.publish(self.handle);
             if ended.is_ready() {
                 return ended;
             }

@@ -6,7 +6,7 @@ use std::sync::{
     Arc,
     atomic::{
         AtomicBool, AtomicUsize,
-        Ordering::{AcqRel, Acquire, Release, SeqCst},
+        Ordering::{AcqRel, Acquire, Relaxed, Release, SeqCst},
     },
 };
 use std::task::{Wake, Waker};
@@ -15,6 +15,8 @@ use std::task::{Wake, Waker};
 pub(crate) struct WorkerHandle {
     /// Which of its generation's workers it is.
     pub(crate) number: u32,
+    /// The core that it belongs to.
+    pub(crate) core: usize,
     /// Its heartbeat.
     pub(crate) heartbeat: Arc<Heartbeat>,
     in_flight: AtomicUsize,
@@ -23,14 +25,18 @@ pub(crate) struct WorkerHandle {
     killed: AtomicBool,
     failed: AtomicBool,
     woken: AtomicBool,
+    /// It could take a call, by what it saw last, and whether the queue knows.
+    offers: AtomicBool,
+    is_listed: AtomicBool,
     waker: AtomicWaker,
 }
 
 impl WorkerHandle {
     /// A worker that has nothing in flight.
-    pub(crate) fn new(number: u32, heartbeat: Heartbeat) -> Arc<Self> {
+    pub(crate) fn new(number: u32, core: usize, heartbeat: Heartbeat) -> Arc<Self> {
         Arc::new(Self {
             number,
+            core,
             heartbeat: Arc::new(heartbeat),
             in_flight: AtomicUsize::new(0),
             retiring: AtomicBool::new(false),
@@ -38,6 +44,8 @@ impl WorkerHandle {
             killed: AtomicBool::new(false),
             failed: AtomicBool::new(false),
             woken: AtomicBool::new(false),
+            offers: AtomicBool::new(false),
+            is_listed: AtomicBool::new(false),
             waker: AtomicWaker::new(),
         })
     }
@@ -86,6 +94,27 @@ impl WorkerHandle {
         self.waker.wake();
     }
 
+    /// Notes whether it could take a call.
+    pub(crate) fn offer(&self, offers: bool) {
+        self.offers.store(offers, Relaxed);
+    }
+
+    /// Whether it could take a call, if that is not what the queue knows; the queue is then to be informed.
+    pub(crate) fn take_news(&self) -> Option<bool> {
+        let offers = self.offers.load(Relaxed);
+        if offers == self.is_listed.load(Relaxed) {
+            return None;
+        }
+        self.is_listed.store(offers, Relaxed);
+        Some(offers)
+    }
+
+    /// There is a call for it.
+    pub(crate) fn wake_to_work(&self) {
+        self.woken.store(true, Release);
+        self.waker.wake();
+    }
+
     /// Something is wanted of it.
     pub(crate) fn wake_task(&self) {
         self.waker.wake();
@@ -128,7 +157,6 @@ impl Wake for WorkerHandle {
     }
 
     fn wake_by_ref(self: &Arc<Self>) {
-        self.woken.store(true, Release);
-        self.waker.wake();
+        self.wake_to_work();
     }
 }

@@ -3,17 +3,18 @@
 
 use crate::{
     pool::{
-        call::{Call, ReplySender},
         config::PoolConfig,
         deadline_sweeper::DeadlineSweeper,
         failure::Failure,
-        in_flight::InFlight,
+        queue::{CallQueue, PushError, Pushed, QueuedCall},
         scaling::{self, PoolStats},
         state_transfer::StateTransfer,
         worker_handle::WorkerHandle,
     },
+    runtime::executors::Executors,
     world::{self, bindings::exports::plugind::plugin::lifecycle::StopReason, link::Linked},
 };
+use std::cmp::Reverse;
 use std::sync::{
     Arc, Mutex, MutexGuard, OnceLock, PoisonError,
     atomic::{
@@ -24,15 +25,10 @@ use std::sync::{
 use std::time::Duration;
 use tokio::sync::Notify;
 
-/// A call on its way to a worker.
-pub(crate) struct QueuedCall {
-    /// The work.
-    pub(crate) call: Call,
-    /// Where the reply goes.
-    pub(crate) reply: ReplySender,
-    /// Where the call is.
-    pub(crate) in_flight: Arc<InFlight>,
-}
+/// The most calls of one plugin that wait for a worker.
+const QUEUE: usize = 1024;
+/// So many calls of a plugin whose guest computed begin in the background.
+const COMPUTING: u32 = 64;
 
 /// How far an instance was when it ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -95,11 +91,20 @@ pub enum WorkerEvent {
     Gone,
 }
 
+/// The workers of one core.
+#[derive(Default)]
+struct CoreWorkers {
+    /// Those that take calls, or will.
+    active: AtomicUsize,
+    /// Calls that came on this core, and went to another one.
+    given_away: AtomicU32,
+}
+
 /// The workers of one generation.
 ///
 /// Each worker is in it from [`WorkerSet::enter`] until its guard is dropped, and *active* from
-/// [`WorkerSet::reserve`] until it leaves its slot: `available <= active <= present`, and `active` is at most
-/// [`PoolConfig::workers`]. When the set drains and `present` reaches zero, [`WorkerEvent::Gone`] is reported.
+/// [`WorkerSet::reserve`] until it leaves its slot: `active <= present`, and `active` is at most [`PoolConfig::workers`].
+/// Workers that are *available* are listed in the queue. When the set drains and `present` reaches zero, [`WorkerEvent::Gone`] is reported.
 pub(crate) struct WorkerSet {
     /// What they are made from.
     pub(crate) linked: Linked,
@@ -107,8 +112,10 @@ pub(crate) struct WorkerSet {
     pub(crate) shared: Arc<world::Shared>,
     /// What they are used for.
     pub(crate) config: PoolConfig,
+    /// What runs them.
+    pub(crate) executors: Executors,
     /// Calls that wait for a worker. Closed when the set drains.
-    pub(crate) queue: async_channel::Receiver<QueuedCall>,
+    pub(crate) queue: CallQueue,
     /// The deadlines of the calls.
     pub(crate) sweeper: Arc<DeadlineSweeper>,
     /// What is wanted of its worker, where that hands over its state.
@@ -117,10 +124,12 @@ pub(crate) struct WorkerSet {
     pub(crate) shortage: Notify,
     report: Box<dyn Fn(WorkerEvent) + Send + Sync>,
     next: AtomicU32,
-    /// Workers that wait for calls.
-    available: AtomicUsize,
     /// Workers that take calls, or will.
     active: AtomicUsize,
+    /// Those of each core.
+    cores: Box<[CoreWorkers]>,
+    /// How many more calls are taken to come from a plugin that computes.
+    computing: AtomicU32,
     /// Workers that exist.
     present: AtomicUsize,
     /// Failed workers are not replaced until the supervisor says so.
@@ -135,22 +144,25 @@ impl WorkerSet {
         linked: Linked,
         shared: Arc<world::Shared>,
         config: PoolConfig,
-        queue: async_channel::Receiver<QueuedCall>,
+        executors: Executors,
         sweeper: Arc<DeadlineSweeper>,
         report: Box<dyn Fn(WorkerEvent) + Send + Sync>,
     ) -> Arc<Self> {
+        let cores = (0..executors.cores()).map(|_| CoreWorkers::default()).collect();
         Arc::new(Self {
             linked,
             shared,
             config,
-            queue,
+            queue: CallQueue::new(executors.cores(), QUEUE),
+            executors,
             sweeper,
             transfer: StateTransfer::default(),
             shortage: Notify::new(),
             report,
             next: AtomicU32::new(0),
-            available: AtomicUsize::new(0),
             active: AtomicUsize::new(0),
+            cores,
+            computing: AtomicU32::new(0),
             present: AtomicUsize::new(0),
             paused: AtomicBool::new(false),
             draining: OnceLock::new(),
@@ -176,9 +188,8 @@ impl WorkerSet {
     pub(crate) fn drain(&self, reason: StopReason) {
         // A second reason comes too late: workers may have the first one.
         self.draining.set(reason).ok();
-        self.queue.close();
         // A call that no worker has taken yet is for the next generation.
-        while let Ok(QueuedCall { call, in_flight, .. }) = self.queue.try_recv() {
+        for QueuedCall { call, in_flight, .. } in self.queue.close() {
             in_flight.give_back(call);
         }
         self.shortage.notify_one();
@@ -208,21 +219,74 @@ impl WorkerSet {
     pub(crate) fn stats(&self) -> PoolStats {
         PoolStats {
             active: self.active.load(Acquire),
-            available: self.available.load(Acquire),
+            available: self.queue.available(),
             queued: self.queue.len(),
         }
     }
 
+    /// Adds a call that came on a core to the queue, and has a worker take it.
+    pub(crate) fn enqueue(&self, core: usize, call: QueuedCall) -> Result<(), PushError> {
+        match self.queue.push(core, call)? {
+            // The ordinary case costs no more than this.
+            Pushed::OwnCore => (),
+            Pushed::OtherCore => self.note_given_away(core),
+            Pushed::NoWorker => self.check_shortage(),
+        }
+        Ok(())
+    }
+
+    /// A call went to another core. If that is the rule, this core is to have a worker of its own.
+    fn note_given_away(&self, core: usize) {
+        let own = &self.cores[core % self.cores.len()];
+        let given_away = own.given_away.fetch_add(1, Relaxed) + 1;
+        let (active, own_active) = (self.active.load(Acquire), own.active.load(Acquire));
+        if scaling::wants_own(given_away, own_active, active, self.config.workers) {
+            own.given_away.store(0, Relaxed);
+            self.shortage.notify_one();
+        }
+    }
+
+    /// Notes a turn of a worker's guest: whether it `computed`, and whether that was the end of its work.
+    pub(crate) fn note_turn(&self, computed: bool, ended: bool) {
+        if computed {
+            self.computing.store(COMPUTING, Relaxed);
+        } else if ended && self.is_computing() {
+            self.computing.try_update(Relaxed, Relaxed, |left| left.checked_sub(1)).ok();
+        }
+    }
+
+    /// Whether its guests are known to compute: then a worker does not begin on a core.
+    pub(crate) fn is_computing(&self) -> bool {
+        self.computing.load(Relaxed) > 0
+    }
+
     /// Asks for another worker if there should be one more.
     pub(crate) fn check_shortage(&self) {
-        // The ordinary case costs no more than this.
-        if self.available.load(Acquire) > 0 {
+        if self.queue.available() > 0 {
             return;
         }
         let ahead = self.config.serve_one() && self.draining().is_none();
         let stats = self.stats();
         if scaling::desired(stats, self.config.workers, ahead) > stats.active {
             self.shortage.notify_one();
+        }
+    }
+
+    /// Informs the queue whether a worker could take a call, if that has changed.
+    pub(crate) fn publish(&self, worker: &Arc<WorkerHandle>) {
+        match worker.take_news() {
+            None => (),
+            Some(true) if self.queue.set_available(worker, true) => worker.wake_to_work(),
+            Some(true) => (),
+            Some(false) => {
+                self.queue.set_available(worker, false);
+                // First the list, then the look at the queue: a caller does it the other way round, so one of the two
+                // notices that no worker is left for the call.
+                if self.queue.len() > 0 {
+                    self.queue.wake_available(worker.core);
+                }
+                self.check_shortage();
+            }
         }
     }
 
@@ -233,7 +297,22 @@ impl WorkerSet {
         }
         let one_more = |active| (active < self.config.workers).then_some(active + 1);
         self.active.try_update(AcqRel, Acquire, one_more).ok()?;
-        Some(WorkerSlot { set: self.clone(), active: true, available: false })
+        let core = self.core_for_worker();
+        self.cores[core].active.fetch_add(1, AcqRel);
+        Some(WorkerSlot { set: self.clone(), core, handle: None, active: true })
+    }
+
+    /// The core that gets the next worker: one with the fewest, and of these the one that gave away most calls.
+    pub(crate) fn core_for_worker(&self) -> usize {
+        let cores = self.cores.len();
+        // Plugins begin on different cores.
+        let first = usize::try_from(self.shared.identity.generation).unwrap_or(0) % cores;
+        let order = (0..cores).map(|core| (first + core) % cores);
+        let load = |core: &usize| {
+            let core = &self.cores[*core];
+            (core.active.load(Acquire), Reverse(core.given_away.load(Relaxed)))
+        };
+        order.min_by_key(load).unwrap_or(0)
     }
 
     /// Counts a worker that is made now.
@@ -265,24 +344,23 @@ impl WorkerSet {
 /// A worker's slot in the set, which it leaves at the latest when this is dropped.
 pub(crate) struct WorkerSlot {
     set: Arc<WorkerSet>,
+    /// Its core.
+    pub(crate) core: usize,
+    /// The worker, once there is one.
+    handle: Option<Arc<WorkerHandle>>,
     active: bool,
-    available: bool,
 }
 
 impl WorkerSlot {
-    /// Says whether it could take a call now.
+    /// The worker is there.
+    pub(crate) fn assign(&mut self, handle: &Arc<WorkerHandle>) {
+        self.handle = Some(handle.clone());
+    }
+
+    /// Says whether it could take a call now. That is known to others after its turn, since it often changes within one.
     pub(crate) fn set_available(&mut self, available: bool) {
-        if self.available == available {
-            return;
-        }
-        self.available = available;
-        if available {
-            self.set.available.fetch_add(1, AcqRel);
-        } else {
-            // First the number, then the look at the queue: a caller does it the other way round, so one of the two
-            // notices that no worker is left for the call.
-            self.set.available.fetch_sub(1, AcqRel);
-            self.set.check_shortage();
+        if let Some(handle) = &self.handle {
+            handle.offer(available);
         }
     }
 
@@ -290,9 +368,13 @@ impl WorkerSlot {
     pub(crate) fn leave(&mut self) {
         let was_active = std::mem::take(&mut self.active);
         if was_active {
+            self.set.cores[self.core].active.fetch_sub(1, AcqRel);
             self.set.active.fetch_sub(1, AcqRel);
         }
-        self.set_available(false);
+        if let Some(handle) = &self.handle {
+            handle.offer(false);
+            self.set.publish(handle);
+        }
         if was_active {
             // One that was not available may have left the last slot that waiting calls could get.
             self.set.check_shortage();
@@ -309,7 +391,7 @@ impl Drop for WorkerSlot {
 
 /// A worker's presence in the set, up to its very end.
 pub(crate) struct WorkerGuard {
-    set: Arc<WorkerSet>,
+    pub(crate) set: Arc<WorkerSet>,
     handle: Option<Arc<WorkerHandle>>,
 }
 

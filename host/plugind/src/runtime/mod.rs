@@ -1,5 +1,6 @@
 //! The WebAssembly engine, and compiled code: how it is found, verified and mapped.
 
 pub mod mapping;
+pub mod executors;
 pub mod engine;
 pub mod cache;

@@ -9,6 +9,7 @@ use crate::{
         workers::{InstanceStage, WorkerEvent},
     },
     route::owners::{RouteRequest, wishes},
+    runtime::executors::Executors,
     supervisor::{
         lifecycle::{Event, Lifecycle, StartPolicy},
         restart::{FailureKind, Restarts},
@@ -44,10 +45,11 @@ impl Generation {
         linked: Linked,
         policy: StartPolicy,
         journal: Journal,
+        executors: Executors,
         notify: impl Fn(WorkerEvent) + Send + Sync + 'static,
     ) -> Self {
         let life = Lifecycle::new(policy, Restarts::new(&linked.manifest.service));
-        let pool = Pool::new(linked, number, journal, notify);
+        let pool = Pool::new(linked, number, journal, executors, notify);
         Self {
             number,
             pool,

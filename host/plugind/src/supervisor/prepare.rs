@@ -9,7 +9,7 @@ use crate::{
     journal::Journal,
     plugin::{compile::compile, compiler::Compiler, directories::read_plugins, verify::Verified},
     route::sockets::{SocketKinds, SocketMistakes, SocketPlan},
-    runtime::cache::Cache,
+    runtime::{cache::Cache, executors::Executors},
     supervisor::summary::FailedStage,
     systemd::store::Store,
     world::{
@@ -30,6 +30,8 @@ pub struct Deps {
     pub search_path: SearchPath,
     /// What runs them.
     pub engine: Engine,
+    /// What runs its guests.
+    pub executors: Executors,
     /// Where compiled code is.
     pub cache: Cache,
     /// What makes it.

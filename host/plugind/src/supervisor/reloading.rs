@@ -309,8 +309,8 @@ impl Supervisor {
         let notify = move |event| {
             inbox.send(Message::Worker { name: sender.clone(), generation: number, event }).ok();
         };
-        let journal = self.means.journal.clone();
-        let generation = Generation::new(number, linked, policy, journal, notify);
+        let (journal, executors) = (self.means.journal.clone(), self.means.executors.clone());
+        let generation = Generation::new(number, linked, policy, journal, executors, notify);
         generation.pool.set_inheritance(kept.generations.inheritance());
         let orders = kept.generations.try_out(generation, gate, Instant::now());
         self.carry_out(name, orders);

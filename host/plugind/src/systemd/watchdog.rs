@@ -8,14 +8,20 @@ use tokio::runtime::{Handle, RuntimeMetrics};
 pub struct Watchdog {
     notifier: Notifier,
     every: Duration,
-    executor: Executor,
+    runtimes: Vec<Executor>,
 }
 
 impl Watchdog {
-    /// One that wants to be petted twice within `patience`. To be called within the runtime that it guards, too.
+    /// One that wants to be petted twice within `patience`. It guards these runtimes, and the one in which it is called.
     #[must_use]
-    pub fn new(notifier: Notifier, patience: Duration) -> Self {
-        Self { notifier, every: patience / 2, executor: Executor::new(Handle::current().metrics()) }
+    pub fn new<'a>(
+        notifier: Notifier,
+        patience: Duration,
+        runtimes: impl Iterator<Item = &'a Handle>,
+    ) -> Self {
+        let metrics = runtimes.map(Handle::metrics).chain([Handle::current().metrics()]);
+        let runtimes = metrics.map(Executor::new).collect();
+        Self { notifier, every: patience / 2, runtimes }
     }
 
     /// How often it wants to be petted.
@@ -24,9 +30,11 @@ impl Watchdog {
         self.every
     }
 
-    /// Says that the daemon lives, provided that every thread of the runtime does.
+    /// Says that the daemon lives, provided that every thread of the runtimes does.
     pub fn pet(&mut self) {
-        if self.executor.answered() {
+        // Each is looked at, so that the next look compares with this one.
+        let answered = self.runtimes.iter_mut().map(Executor::answered);
+        if answered.fold(true, |all, answered| all & answered) {
             self.notifier.tell_now(Notice::Watchdog);
         }
     }

@@ -15,6 +15,8 @@ pub struct Heartbeat {
     turns: AtomicU64,
     /// It has yielded in the middle of a computation.
     has_yielded: AtomicBool,
+    /// It has used a whole slice.
+    has_computed: AtomicBool,
     slices_max: u32,
     asked_until: Mutex<Option<Instant>>,
 }
@@ -45,7 +47,14 @@ impl Heartbeat {
     /// Whether it has yielded in the middle of a computation since this was asked last.
     #[must_use]
     pub fn take_yielded(&self) -> bool {
-        self.has_yielded.swap(false, Relaxed)
+        self.has_yielded.load(Relaxed) && self.has_yielded.swap(false, Relaxed)
+    }
+
+    /// Whether it has used a whole slice of processor time since this was asked last. One that has yielded may only have
+    /// run at the moment at which a slice ended.
+    #[must_use]
+    pub fn take_computed(&self) -> bool {
+        self.has_computed.load(Relaxed) && self.has_computed.swap(false, Relaxed)
     }
 
     /// The guest wants more time for what it is at: so much from now.
@@ -85,6 +94,7 @@ impl Watch {
         let turns = self.heartbeat.turns();
         if turns == self.seen {
             self.stuck += 1;
+            self.heartbeat.has_computed.store(true, Relaxed);
         } else {
             (self.seen, self.stuck) = (turns, 0);
         }
@@ -104,6 +114,10 @@ mod tests {
         let heartbeat = Arc::new(Heartbeat::new(3));
         let mut watch = Watch::new(heartbeat.clone());
         assert!(watch.slice().is_ok() && watch.slice().is_ok());
+        heartbeat.beat();
+        assert!(heartbeat.take_computed());
+        assert!(watch.slice().is_ok() && !heartbeat.take_computed(), "it ran when a slice ended");
+        assert!(watch.slice().is_ok() && heartbeat.take_computed(), "it ran for a whole one");
         heartbeat.beat();
         assert!((0..3).all(|_| watch.slice().is_ok()));
         assert!(watch.slice().is_err());
