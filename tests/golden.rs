@@ -42,18 +42,18 @@ fn of_a_tree(named: &str) -> Vec<&str> {
 }
 
 /// What pluginctl says of the tree below `root`, which is left out of all paths.
-fn told(arguments: &[String], root: &Path) -> String {
+fn reported(arguments: &[String], root: &Path) -> String {
     let mut command = Command::new(program("pluginctl"));
     let command = command.args(arguments).arg("--root").arg(root).current_dir(root).env_clear();
     let output = command.output().expect("pluginctl can be run");
-    let mut told = format!("$ pluginctl {}\n", arguments.join(" "));
-    told.push_str(&String::from_utf8_lossy(&output.stdout));
+    let mut reported = format!("$ pluginctl {}\n", arguments.join(" "));
+    reported.push_str(&String::from_utf8_lossy(&output.stdout));
     for line in String::from_utf8_lossy(&output.stderr).lines() {
         // Writing to a String cannot fail.
-        writeln!(told, "! {line}").ok();
+        writeln!(reported, "! {line}").ok();
     }
-    writeln!(told, "exit {}", output.status.code().expect("it ended by itself")).ok();
-    told.replace(root.to_str().expect("the path is text"), "")
+    writeln!(reported, "exit {}", output.status.code().expect("it ended by itself")).ok();
+    reported.replace(root.to_str().expect("the path is text"), "")
 }
 
 #[test]
@@ -72,15 +72,15 @@ fn every_configuration_is_told_as_its_expected_texts_say() {
         assert!(!expected.is_empty(), "{} expects nothing", case.display());
         for name in expected {
             let path = case.join(&name);
-            let told = told(&arguments(&name), tree.path());
+            let reported = reported(&arguments(&name), tree.path());
             if write {
-                fs::write(&path, told).expect("the case is writable");
+                fs::write(&path, reported).expect("the case is writable");
                 continue;
             }
             let expected = fs::read_to_string(&path).expect("what is expected is text");
-            if told != expected {
+            if reported != expected {
                 let path = path.display();
-                writeln!(differences, "{path} expects\n{expected}and not\n{told}").ok();
+                writeln!(differences, "{path} expects\n{expected}and not\n{reported}").ok();
             }
         }
     }
@@ -97,7 +97,7 @@ fn checking_leaves_nothing_behind() {
         listed.expect("find can be run").stdout
     };
     let before = listed();
-    told(&["check".to_owned()], tree.path());
+    reported(&["check".to_owned()], tree.path());
     assert_eq!(String::from_utf8_lossy(&listed()), String::from_utf8_lossy(&before));
 }
 

@@ -13,8 +13,8 @@ fn varlinkctl_finds_its_way() {
         assert!(info.contains(part), "no {part} in {info}");
     }
     for interface in ["io.plugind", "io.systemd.service", "org.varlink.service"] {
-        let told = machine.succeed(&["varlinkctl", "introspect", SOCKET, interface]);
-        assert!(told.contains(&format!("interface {interface}")), "{told}");
+        let reported = machine.succeed(&["varlinkctl", "introspect", SOCKET, interface]);
+        assert!(reported.contains(&format!("interface {interface}")), "{reported}");
     }
     let methods = machine.succeed(&["varlinkctl", "list-methods", SOCKET]);
     for method in ["io.plugind.Reload", "io.systemd.service.Ping"] {
@@ -56,7 +56,7 @@ fn varlinkctl_understands_the_errors() {
     ] {
         let called = machine.run(&["varlinkctl", "call", SOCKET, method, parameters]);
         assert_ne!(called.status, 0, "{method}");
-        let told = [error, in_words].iter().any(|words| called.errors.contains(words));
-        assert!(told, "{method}: {called:?}");
+        let reported = [error, in_words].iter().any(|words| called.errors.contains(words));
+        assert!(reported, "{method}: {called:?}");
     }
 }

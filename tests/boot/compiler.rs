@@ -79,18 +79,18 @@ fn what_was_compiled_is_there_after_a_restart() {
 fn what_reads_components_has_landlock_under_the_unit_and_where_it_has_not_that_is_told() {
     let machine = Machine::boot_with(&["hello"]);
     machine.start();
-    let told = || {
-        let told = machine.journal(&["_COMM=plugind-compile"]);
-        told.iter().filter(|entry| entry.field("MESSAGE").contains("no Landlock")).count()
+    let reported = || {
+        let reported = machine.journal(&["_COMM=plugind-compile"]);
+        reported.iter().filter(|entry| entry.field("MESSAGE").contains("no Landlock")).count()
     };
     assert_eq!(machine.get("/hello").status(), 200);
-    assert_eq!(told(), 0);
+    assert_eq!(reported(), 0);
     let filter = "[Service]\nSystemCallFilter=~landlock_create_ruleset\n";
     machine.put_drop_in("plugind-compile@.service", filter);
     machine.succeed(&["systemctl", "restart", "plugind-compile.socket", "plugind.service"]);
     machine.put_component("hello", another("hello"));
     machine.succeed(&["systemctl", "reload", "plugind.service"]);
-    assert!(told() > 0, "nobody says so");
+    assert!(reported() > 0, "nobody says so");
 }
 
 #[test]
@@ -102,8 +102,8 @@ fn nobody_but_the_daemon_and_root_reaches_the_compiler() {
     for by in [["setpriv", "--reuid=65534", "--clear-groups"].as_slice(), &service] {
         let connected = machine.run(&[by, &["perl", "-e", CONNECT]].concat());
         assert_ne!(connected.status, 0, "{by:?}: {connected:?}");
-        let told = format!("{}{}", connected.output, connected.errors);
-        assert!(told.contains("connect: Permission denied"), "{by:?}: {connected:?}");
+        let reported = format!("{}{}", connected.output, connected.errors);
+        assert!(reported.contains("connect: Permission denied"), "{by:?}: {connected:?}");
     }
     let mode = machine.succeed(&["stat", "--format=%a %U", "/run/plugind-compile", SOCKET]);
     assert_eq!(mode, "700 root\n666 root\n");
@@ -134,8 +134,9 @@ fn a_compiler_that_hangs_dies_or_talks_nonsense_fails_the_plugin_that_it_was_to_
         machine.put_component("new", another("hello"));
         let reload = machine.run(&["pluginctl", "reload"]);
         assert_eq!(reload.status, 1, "{name}: {reload:?}");
-        let told = reload.errors.lines().find(|line| line.starts_with("new: failed at compile"));
-        assert!(told.is_some_and(|told| told.contains(why)), "{name}: {reload:?}");
+        let reported =
+            reload.errors.lines().find(|line| line.starts_with("new: failed at compile"));
+        assert!(reported.is_some_and(|reported| reported.contains(why)), "{name}: {reload:?}");
         assert_eq!(machine.get("/hello").status(), 200, "{name}");
         assert_eq!(machine.get("/new").status(), 503, "{name}");
     }

@@ -18,7 +18,7 @@ struct Control(BufReader<UnixStream>);
 impl Control {
     fn of(machine: &Machine) -> Self {
         let stream = UnixStream::connect(machine.path("/run/plugind/control")).unwrap();
-        stream.set_read_timeout(Some(plugind_tests::PATIENCE)).unwrap();
+        stream.set_read_timeout(Some(plugind_tests::WAIT_MAX)).unwrap();
         Self(BufReader::new(stream))
     }
 
@@ -37,9 +37,9 @@ impl Control {
 fn everybody_may_look_and_root_alone_may_change_anything() {
     let machine = Machine::boot_with(&["hello"]);
     machine.start();
-    let told = machine.succeed(&["pluginctl", "list", "--json"]);
-    let told: Value = serde_json::from_str(&told).unwrap();
-    assert!(told.to_string().contains("\"hello\""), "{told}");
+    let reported = machine.succeed(&["pluginctl", "list", "--json"]);
+    let reported: Value = serde_json::from_str(&reported).unwrap();
+    assert!(reported.to_string().contains("\"hello\""), "{reported}");
     for look in [["pluginctl", "list"], ["pluginctl", "status"]] {
         machine.succeed(&[SOMEBODY.as_slice(), &look].concat());
     }

@@ -15,8 +15,8 @@ const UNITS: [&str; 7] = [
 
 /// The version of the systemd that was booted.
 pub(crate) fn version(machine: &Machine) -> u32 {
-    let told = machine.succeed(&["systemctl", "--version"]);
-    let version = told.split_whitespace().nth(1).unwrap();
+    let reported = machine.succeed(&["systemctl", "--version"]);
+    let version = reported.split_whitespace().nth(1).unwrap();
     version.chars().take_while(char::is_ascii_digit).collect::<String>().parse().unwrap()
 }
 
@@ -24,10 +24,10 @@ pub(crate) fn version(machine: &Machine) -> u32 {
 fn systemd_says_nothing_of_the_units_but_what_it_does_not_know() {
     let machine = Machine::boot();
     let verify = [&["systemd-analyze", "verify", "--man=no"], UNITS.as_slice()].concat();
-    let judged = machine.run(&verify);
-    assert_eq!(judged.status, 0, "{judged:?}");
-    let told = judged.output + &judged.errors;
-    let about_us = told.lines().filter(|line| line.contains("plugind"));
+    let outcome = machine.run(&verify);
+    assert_eq!(outcome.status, 0, "{outcome:?}");
+    let reported = outcome.output + &outcome.errors;
+    let about_us = reported.lines().filter(|line| line.contains("plugind"));
     let mut known: &[&str] =
         &["notify-reload", "RestartSteps", "RestartMaxDelaySec", "ImportCredential"];
     if version(&machine) >= 254 {
@@ -44,8 +44,8 @@ fn the_daemon_and_its_compiler_are_hardly_exposed_whatever_the_version() {
     for (unit, tenths) in [("plugind.service", 1), ("plugind-compile@.service", 3)] {
         let threshold = format!("--threshold={tenths}");
         let unit = format!("/usr/lib/systemd/system/{unit}");
-        let judge = ["systemd-analyze", "security", "--no-pager", "--offline=true"];
-        machine.succeed(&[judge.as_slice(), &[&threshold, &unit]].concat());
+        let checker = ["systemd-analyze", "security", "--no-pager", "--offline=true"];
+        machine.succeed(&[checker.as_slice(), &[&threshold, &unit]].concat());
     }
 }
 
@@ -78,8 +78,8 @@ fn the_catalog_is_shown_beside_an_entry() {
     let machine = Machine::boot_with(&["hello"]);
     machine.start();
     machine.wait_for_entry(&[&super::message("PLUGIN_READY"), "PLUGIN=hello"]);
-    let told = machine.succeed(&["journalctl", "--catalog", "--no-pager", "PLUGIN=hello"]);
-    assert!(told.contains("Subject: Plugin hello is ready"), "{told}");
+    let reported = machine.succeed(&["journalctl", "--catalog", "--no-pager", "PLUGIN=hello"]);
+    assert!(reported.contains("Subject: Plugin hello is ready"), "{reported}");
 }
 
 #[test]

@@ -107,8 +107,8 @@ fn no_request_waits_for_a_journal_that_stands_still_and_what_is_lost_is_counted(
     // Nothing but requests until it goes on: systemd itself waits for its journal now and then.
     machine.signal("systemd-journald.service", "STOP");
     for _ in 0..FLOODS {
-        assert_eq!(machine.get("/floods/flood/1000").told(), (200, "fine"));
-        assert_eq!(machine.get("/hello").told(), (200, HELLO));
+        assert_eq!(machine.get("/floods/flood/1000").status_and_text(), (200, "fine"));
+        assert_eq!(machine.get("/hello").status_and_text(), (200, HELLO));
     }
     machine.signal("systemd-journald.service", "CONT");
     machine.wait_for_entry(&[&message("DROPPED")]);

@@ -46,8 +46,8 @@ fn a_machine_whose_keeper_is_killed_leaves_nothing_for_the_next() {
     let processes = events.find(|events| events.exists()).unwrap();
     let there_are = |state| fs::read_to_string(&processes).unwrap().contains(state);
     assert!(there_are("populated 1"));
-    let keeper = Pid::from_raw(machine.keeper().cast_signed()).unwrap();
-    kill_process(keeper, Signal::KILL).unwrap();
+    let supervisor = Pid::from_raw(machine.supervisor().cast_signed()).unwrap();
+    kill_process(supervisor, Signal::KILL).unwrap();
     eventually("the end of all its processes", || there_are("populated 0").then_some(()));
     drop(machine);
     drop(Machine::boot());

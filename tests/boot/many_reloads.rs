@@ -85,13 +85,13 @@ fn counted(machine: &Machine, path: &str) -> (String, u64) {
 
 /// The numbers that the program counts, once a second.
 fn ticks(machine: &Machine) -> Vec<u64> {
-    let told = machine.journal(&["PLUGIN=ticker"]);
-    let ticks = told.iter().filter_map(|entry| entry.get("MESSAGE")?.strip_prefix("tick "));
+    let reported = machine.journal(&["PLUGIN=ticker"]);
+    let ticks = reported.iter().filter_map(|entry| entry.get("MESSAGE")?.strip_prefix("tick "));
     ticks.map(|tick| tick.parse().unwrap()).collect()
 }
 
 /// Tells it also of a test that does well.
-fn tell(what: &str, each: &[(String, Tally)]) {
+fn notify(what: &str, each: &[(String, Tally)]) {
     let lines: String = each.iter().map(|(who, tally)| format!("  {who}: {tally}\n")).collect();
     io::stderr().write_all(format!("{what}\n{lines}").as_bytes()).unwrap();
 }
@@ -145,7 +145,7 @@ fn a_hundred_reloads_with_bad_versions_among_them_lose_nothing_and_touch_nothing
             }
             load.end_each()
         });
-        tell(&format!("{RELOADS} reloads, {what}:"), &each);
+        notify(&format!("{RELOADS} reloads, {what}:"), &each);
         let least = each.iter().map(|(_, tally)| tally.answered).min();
         let all = all(each);
         assert_eq!(all.failures(), [""; 0], "{what}");
@@ -164,9 +164,10 @@ fn a_hundred_reloads_with_bad_versions_among_them_lose_nothing_and_touch_nothing
     let ticks = ticks(&machine);
     assert!(ticks.len() >= 5 && ticks.iter().copied().eq(1..=ticks.len() as u64), "{ticks:?}");
     // What pluginctl said of each reload that failed, in the same order.
-    let told = machine.journal(&["SYSLOG_IDENTIFIER=pluginctl"]);
-    let told: Vec<_> = told.iter().map(|entry| entry.field("MESSAGE")).collect();
-    let failed: Vec<_> = told.iter().filter(|line| line.starts_with("versions: failed")).collect();
+    let reported = machine.journal(&["SYSLOG_IDENTIFIER=pluginctl"]);
+    let reported: Vec<_> = reported.iter().map(|entry| entry.field("MESSAGE")).collect();
+    let failed: Vec<_> =
+        reported.iter().filter(|line| line.starts_with("versions: failed")).collect();
     assert_eq!(failed.len(), causes.len(), "{failed:?}");
     for (line, why) in failed.iter().zip(causes) {
         assert!(line.contains(why), "{why:?} is not in {line:?}");

@@ -96,10 +96,10 @@ fn what_was_granted_a_network_fails_under_the_unit_as_shipped_and_works_with_the
     machine.succeed(&["systemctl", "reset-failed"]);
     machine.start();
     for path in paths {
-        assert_eq!(machine.get(&path).told(), (200, "hello"), "{path}");
+        assert_eq!(machine.get(&path).status_and_text(), (200, "hello"), "{path}");
     }
     // It listens to nobody, as before.
-    assert_eq!(machine.get("/dials/listen").told(), (200, "error: PermissionDenied"));
+    assert_eq!(machine.get("/dials/listen").status_and_text(), (200, "error: PermissionDenied"));
 }
 
 #[test]
@@ -119,11 +119,15 @@ fn addresses_that_the_drop_in_does_not_allow_are_not_reached() {
     machine.start();
     for version in ["02", "03"] {
         let ask = |to: &str| machine.get(&format!("/fetches/{version}/http/{to}"));
-        assert_eq!(ask(&hosts[0]).told(), (200, "hello"), "{version}");
+        assert_eq!(ask(&hosts[0]).status_and_text(), (200, "hello"), "{version}");
         assert_eq!(ask(&hosts[1]).status(), 504, "{version}");
         // The machine has no way there, and the plugin hears of it.
         let answer = ask(&hosts[2]);
-        assert_eq!(answer.told(), (200, "error: ErrorCode::DestinationIpUnroutable"), "{version}");
+        assert_eq!(
+            answer.status_and_text(),
+            (200, "error: ErrorCode::DestinationIpUnroutable"),
+            "{version}"
+        );
     }
 }
 
@@ -151,24 +155,24 @@ fn a_check_prints_the_drop_in_that_lets_plugins_do_what_they_were_granted() {
     assert_eq!(check.output.matches("fails at link").count(), failing, "{check:?}");
     let check = machine.run(&["pluginctl", "check", "--no-compile", "--json"]);
     assert_eq!(check.status, 1, "{check:?}");
-    let told: Value = serde_json::from_str(&check.output).unwrap();
-    assert!(told["plugins"][0]["mistakes"][0].as_str().unwrap().contains("PrivateNetwork=yes"));
+    let reported: Value = serde_json::from_str(&check.output).unwrap();
+    assert!(reported["plugins"][0]["mistakes"][0].as_str().unwrap().contains("PrivateNetwork=yes"));
     // Of another configuration than the machine's nothing is known, and nobody asks of it who does not want to know.
     for further in ["--no-unit", "--plugins=/etc/plugind/plugins", "/etc/plugind/plugins"] {
         let check = machine.run(&["pluginctl", "check", "--no-compile", further]);
         assert_eq!((check.status, check.errors.lines().count()), (0, 1), "{further}: {check:?}");
     }
 
-    machine.put(DROP_IN, told["drop-in"].as_str().unwrap());
+    machine.put(DROP_IN, reported["drop-in"].as_str().unwrap());
     machine.reload_units();
     let check = machine.run(&["pluginctl", "check"]);
     assert_eq!((check.status, check.errors.as_str()), (0, ""), "{check:?}");
     machine.start();
     for path in paths {
-        assert_eq!(machine.get(&path).told(), (200, "hello"), "{path}");
+        assert_eq!(machine.get(&path).status_and_text(), (200, "hello"), "{path}");
     }
-    assert_eq!(machine.get("/files/read/home/public/greeting").told(), (200, "hello"));
-    assert_eq!(machine.get("/secret/token").told(), (200, "s3cret"));
+    assert_eq!(machine.get("/files/read/home/public/greeting").status_and_text(), (200, "hello"));
+    assert_eq!(machine.get("/secret/token").status_and_text(), (200, "s3cret"));
 }
 
 #[test]

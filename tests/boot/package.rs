@@ -56,7 +56,7 @@ fn a_package_is_upgraded_under_load_and_purged_without_a_trace() {
     assert_eq!(machine.property("plugind-reload.path", "UnitFileState"), "disabled");
     machine.put_guest("hello", "hello");
     machine.succeed(&["systemctl", "reload", "plugind.service"]);
-    assert_eq!(machine.get("/hello").told(), (200, HELLO));
+    assert_eq!(machine.get("/hello").status_and_text(), (200, HELLO));
 
     let before = machine.daemon("MainPID");
     let tally = thread::scope(|scope| {

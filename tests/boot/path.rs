@@ -13,7 +13,7 @@ fn copy(machine: &Machine, name: &str, contents: &[u8]) {
 
 fn wait_for_answer(machine: &Machine, path: &str, answer: (u16, &str)) {
     eventually(&format!("{answer:?} from {path}"), || {
-        (machine.get(path).told() == answer).then_some(())
+        (machine.get(path).status_and_text() == answer).then_some(())
     });
 }
 

@@ -194,7 +194,7 @@ impl Probed {
     /// Has the daemon attempt acts, and returns what came of each.
     fn attempt(&self, acts: &[&str]) -> Vec<String> {
         let probe = UnixStream::connect(self.machine.path("/var/lib/plugind/probe")).unwrap();
-        probe.set_read_timeout(Some(plugind_tests::PATIENCE)).unwrap();
+        probe.set_read_timeout(Some(plugind_tests::WAIT_MAX)).unwrap();
         let mut probe = BufReader::new(probe);
         let mut attempt = |act: &&str| {
             let act = act.replace("KEY", &self.key).replace("NAME", &self.name());
@@ -217,8 +217,8 @@ fn there_is_an_act_for_each_line_that_shuts_the_daemon_in() {
     let lines = unit.lines().filter(|line| !line.starts_with('#'));
     let lines: BTreeSet<_> = lines.filter_map(|line| Some(line.split_once('=')?.0)).collect();
     let tried = ACTS.iter().flat_map(|(_, lines)| lines.iter().copied());
-    let told: BTreeSet<_> = tried.chain(GIVE).chain(IMPLIED).collect();
-    assert_eq!(lines, told);
+    let reported: BTreeSet<_> = tried.chain(GIVE).chain(IMPLIED).collect();
+    assert_eq!(lines, reported);
 }
 
 #[test]
@@ -227,11 +227,11 @@ fn nothing_that_the_unit_refuses_is_done_while_plugins_answer() {
     probed.start(&BTreeSet::new());
     let done = ACTS.into_iter().map(|(act, _)| act).filter(|act| {
         // Native code answers before each of them, and after the last.
-        assert_eq!(probed.machine.get("/hello").told(), (200, HELLO));
+        assert_eq!(probed.machine.get("/hello").status_and_text(), (200, HELLO));
         probed.attempt(&[act]) == ["done"]
     });
     assert_eq!(done.collect::<Vec<_>>(), [""; 0]);
-    assert_eq!(probed.machine.get("/hello").told(), (200, HELLO));
+    assert_eq!(probed.machine.get("/hello").status_and_text(), (200, HELLO));
 }
 
 #[test]
@@ -256,7 +256,7 @@ fn each_line_of_the_unit_refuses_something_by_itself() {
                 wrong.push(format!("without {lifted:?}: {act}: {came}"));
             }
         }
-        assert_eq!(probed.machine.get("/hello").told(), (200, HELLO));
+        assert_eq!(probed.machine.get("/hello").status_and_text(), (200, HELLO));
     }
     assert_eq!(wrong, [""; 0]);
 }

@@ -12,12 +12,12 @@ fn greets(greeting: &str) -> String {
 fn what_is_new_is_served_when_the_reload_returns_by_the_same_daemon() {
     let machine = Machine::boot_with(&["hello"]);
     machine.start();
-    assert_eq!(machine.get("/hello").told(), (200, HELLO));
+    assert_eq!(machine.get("/hello").status_and_text(), (200, HELLO));
     let pid = machine.daemon("MainPID");
     machine.put_manifest("hello", &greets("Good day"));
     machine.put_guest("counts", "counts");
     machine.succeed(&["systemctl", "reload", "plugind.service"]);
-    assert_eq!(machine.get("/hello").told(), (200, "Good day from hello\n"));
+    assert_eq!(machine.get("/hello").status_and_text(), (200, "Good day from hello\n"));
     assert_eq!(machine.get("/counts").status(), 200);
     assert_eq!(machine.daemon("MainPID"), pid);
     assert_eq!(machine.daemon("ActiveState"), "active");
@@ -29,7 +29,7 @@ fn a_reload_returns_when_the_slowest_new_version_is_ready() {
     machine.start();
     machine.put_guest("warmup", "warmup");
     machine.succeed(&["systemctl", "reload", "plugind.service"]);
-    assert_eq!(machine.get("/warmup").told(), (200, "warm\n"));
+    assert_eq!(machine.get("/warmup").status_and_text(), (200, "warm\n"));
 }
 
 #[test]
@@ -43,7 +43,7 @@ fn a_reload_fails_by_a_bad_version_and_the_old_one_goes_on() {
     assert_ne!(reload.status, 0, "{reload:?}");
     assert_eq!(machine.daemon("ActiveState"), "active");
     assert_eq!(machine.daemon("MainPID"), pid);
-    assert_eq!(machine.get("/hello").told(), (200, HELLO));
+    assert_eq!(machine.get("/hello").status_and_text(), (200, HELLO));
     // The other one was taken over all the same.
     assert_eq!(count(&machine, "PLUGIN_READY", "PLUGIN=counts"), 2);
 
@@ -52,13 +52,13 @@ fn a_reload_fails_by_a_bad_version_and_the_old_one_goes_on() {
     let entry = machine.wait_for_entry(&[&message("PLUGIN_FAILED"), "PLUGIN=hello"]);
     assert!(entry.field("ERROR").contains("the greeting is empty"), "{entry:?}");
     // What pluginctl said is there for whoever looks at the unit.
-    let told = machine.journal(&["SYSLOG_IDENTIFIER=pluginctl"]);
-    let told: Vec<_> = told.iter().map(|entry| entry.field("MESSAGE")).collect();
-    assert!(told.iter().any(|line| line.contains("hello")), "{told:?}");
+    let reported = machine.journal(&["SYSLOG_IDENTIFIER=pluginctl"]);
+    let reported: Vec<_> = reported.iter().map(|entry| entry.field("MESSAGE")).collect();
+    assert!(reported.iter().any(|line| line.contains("hello")), "{reported:?}");
 
     machine.put_manifest("hello", &greets("Well"));
     machine.succeed(&["systemctl", "reload", "plugind.service"]);
-    assert_eq!(machine.get("/hello").told(), (200, "Well from hello\n"));
+    assert_eq!(machine.get("/hello").status_and_text(), (200, "Well from hello\n"));
     assert!(!machine.daemon("StatusText").contains("hello"));
 }
 
@@ -94,7 +94,7 @@ fn sighup_is_a_reload_that_systemd_sees() {
     machine.signal("plugind.service", "HUP");
     machine.wait_for_entry(&[&message("PLUGIN_FAILED"), "PLUGIN=warmup"]);
     machine.wait_for("ActiveState", |state| state == "active");
-    assert_eq!(machine.get("/warmup").told(), (200, "warm\n"));
+    assert_eq!(machine.get("/warmup").status_and_text(), (200, "warm\n"));
     assert_eq!(machine.daemon("MainPID"), pid);
 }
 

@@ -68,6 +68,6 @@ fn who_waits_for_a_daemon_that_cannot_start_is_refused_in_the_end_and_a_restart_
     machine.succeed(&["systemctl", "reset-failed", "plugind.service"]);
     machine.start();
     let mut client: Connection = machine.connect();
-    assert_eq!(client.get("/hello").told(), (200, HELLO));
+    assert_eq!(client.get("/hello").status_and_text(), (200, HELLO));
     assert_eq!(machine.property("plugind-http.socket", "ActiveState"), "active");
 }

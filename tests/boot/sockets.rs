@@ -22,7 +22,7 @@ fn the_first_connection_starts_the_service_and_is_answered() {
     let machine = Machine::boot_with(&["hello"]);
     machine.succeed(&["systemctl", "start", "plugind-http.socket"]);
     assert_eq!(machine.daemon("ActiveState"), "inactive");
-    assert_eq!(machine.get("/hello").told(), (200, HELLO));
+    assert_eq!(machine.get("/hello").status_and_text(), (200, HELLO));
     assert_eq!(machine.daemon("ActiveState"), "active");
 }
 
@@ -47,9 +47,9 @@ fn several_sockets_of_one_name_are_served_and_one_of_no_use_is_reported_and_kept
     let status = machine.succeed(&["pluginctl", "status"]);
     assert!(status.contains("unused sockets: somebody-elses"), "{status}");
     let warnings = machine.journal(&["PRIORITY=4", "SYSLOG_IDENTIFIER=plugind"]);
-    let told =
+    let reported =
         |part: &str| warnings.iter().filter(|entry| format!("{entry:?}").contains(part)).count();
-    assert_eq!(told("somebody-elses"), 1, "{warnings:?}");
+    assert_eq!(reported("somebody-elses"), 1, "{warnings:?}");
     assert_eq!(warnings.len(), 1, "{warnings:?}");
 }
 

@@ -18,7 +18,7 @@ fn start_returns_when_the_slowest_plugin_is_ready_and_names_it_until_then() {
         start.join().unwrap();
     });
     assert_eq!(machine.daemon("ActiveState"), "active");
-    assert_eq!(machine.get("/warmup").told(), (200, "warm\n"));
+    assert_eq!(machine.get("/warmup").status_and_text(), (200, "warm\n"));
     assert!(!machine.daemon("StatusText").contains("waiting"));
 
     // No READY=1 before the plugin's own. The journal's times are those at which entries came to it, a moment after they

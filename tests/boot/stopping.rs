@@ -40,7 +40,7 @@ fn a_stop_lets_requests_finish_and_ends_well() {
             ])
         });
         machine.wait_for("ActiveState", |state| state == "deactivating");
-        assert_eq!(under_way.response().told(), (200, "slept"));
+        assert_eq!(under_way.response().status_and_text(), (200, "slept"));
         assert_eq!(stop.join().unwrap().status, 0);
     });
     assert_eq!(machine.daemon("Result"), "success");

@@ -25,7 +25,7 @@ fn a_link_to_where_the_daemon_sees_nothing_is_told_with_a_remedy() {
     }
     machine.succeed(&["cp", "--remove-destination", "/opt/greeter.wasm", "/etc/plugind/plugins"]);
     machine.succeed(&["systemctl", "reload", "plugind.service"]);
-    assert_eq!(machine.get("/greeter").told(), (200, "Hello from greeter\n"));
+    assert_eq!(machine.get("/greeter").status_and_text(), (200, "Hello from greeter\n"));
 }
 
 #[test]
@@ -59,7 +59,7 @@ fn a_file_that_only_root_may_read_is_told_with_a_remedy() {
     assert!(status.contains("chmod a+r /etc/plugind/plugins/hello.wasm"), "{status}");
     machine.succeed(&["chmod", "0644", "/etc/plugind/plugins/hello.wasm"]);
     machine.start();
-    assert_eq!(machine.get("/hello").told(), (200, HELLO));
+    assert_eq!(machine.get("/hello").status_and_text(), (200, HELLO));
 }
 
 #[test]
@@ -74,5 +74,5 @@ fn a_credential_comes_from_the_machine_to_the_plugin_that_was_granted_it() {
         machine.put_drop_in("plugind.service", load);
     }
     machine.start();
-    assert_eq!(machine.get("/secret/token").told(), (200, "hush"));
+    assert_eq!(machine.get("/secret/token").status_and_text(), (200, "hush"));
 }

@@ -104,16 +104,16 @@ fn verify(root: &Path, prefix: &str) -> (BTreeSet<String>, Option<i32>) {
             .expect("the directory is writable");
     }
     let installed = root.join(&prefix[1..]).join("lib/systemd/system");
-    let judged = Command::new("systemd-analyze")
+    let outcome = Command::new("systemd-analyze")
         .args(["verify", "--man=no", "--root"])
         .arg(root)
         .args(units(&["service", "socket", "path"]).iter().map(|unit| installed.join(unit)))
         .output()
         .expect("systemd-analyze is there: tests/setup test");
-    let said = [judged.stdout, judged.stderr].concat();
+    let said = [outcome.stdout, outcome.stderr].concat();
     let said = String::from_utf8_lossy(&said);
     let said = said.lines().map(|line| line.split_once(": ").map_or(line, |(_, said)| said));
-    (said.map(str::to_owned).collect(), judged.status.code())
+    (said.map(str::to_owned).collect(), outcome.status.code())
 }
 
 #[test]
@@ -187,8 +187,8 @@ fn an_installation_has_everything_in_its_place() {
         assert!(!has_symbols(&root.path().join(program)), "{program} is not stripped");
     }
     assert!(has_symbols(&plugind_tests::program("plugind")), "nothing has symbols");
-    let told = Command::new(root.path().join("usr/bin/plugind")).arg("--version").output();
-    assert!(told.expect("it can be run").status.success());
+    let reported = Command::new(root.path().join("usr/bin/plugind")).arg("--version").output();
+    assert!(reported.expect("it can be run").status.success());
 }
 
 /// What an older systemd says of what it does not know; a newer one says less.

@@ -88,10 +88,10 @@ fn pluginctl_says_what_a_component_is() {
         let path = guest(name);
         let ran = run("pluginctl", &["check", "--no-compile", path.to_str().unwrap()]);
         assert!(ran.status.success());
-        let told = text(&ran.stdout);
-        assert!(told.starts_with(path.to_str().unwrap()), "{told}");
+        let reported = text(&ran.stdout);
+        assert!(reported.starts_with(path.to_str().unwrap()), "{reported}");
         for part in parts {
-            assert!(told.contains(part), "{part:?} is not in {told}");
+            assert!(reported.contains(part), "{part:?} is not in {reported}");
         }
         assert!(text(&ran.stderr).contains("nothing was compiled or linked"));
     }
@@ -106,9 +106,9 @@ fn pluginctl_says_why_something_is_no_component_and_goes_on_with_the_rest() {
     let hello = guest("hello");
     let ran = run("pluginctl", &["check", core, missing, hello.to_str().unwrap()]);
     assert_eq!(ran.status.code(), Some(1));
-    let told = text(&ran.stderr);
-    assert!(told.contains(core) && told.contains("core module"), "{told}");
-    assert!(told.contains(missing) && told.contains("No such file"), "{told}");
+    let reported = text(&ran.stderr);
+    assert!(reported.contains(core) && reported.contains("core module"), "{reported}");
+    assert!(reported.contains(missing) && reported.contains("No such file"), "{reported}");
     assert!(text(&ran.stdout).contains("wasi:http 0.3"));
 }
 
@@ -118,8 +118,11 @@ fn without_a_compiler_check_says_so_and_is_no_success() {
     let arguments = ["check", hello.to_str().unwrap(), "--compiler", "/nowhere/plugind-compile"];
     let ran = run("pluginctl", &arguments);
     assert_eq!(ran.status.code(), Some(1));
-    let told = text(&ran.stderr);
-    assert!(told.contains("/nowhere/plugind-compile") && told.contains("--no-compile"), "{told}");
+    let reported = text(&ran.stderr);
+    assert!(
+        reported.contains("/nowhere/plugind-compile") && reported.contains("--no-compile"),
+        "{reported}"
+    );
     assert!(text(&ran.stdout).contains("wasi:http 0.3"), "what can be said without it is said");
 }
 

@@ -96,7 +96,7 @@ fn a_compiled_file_that_cannot_be_trusted_is_made_anew() {
         let daemon = Daemon::start(&tree);
         let parts = ["warning plugind: compiled file not used, compiling again", "plugin=hello"];
         assert!(daemon.log.wait_for(&parts).contains("error="), "{what}");
-        assert_eq!(daemon.get("/hello").told(), (200, "Hello from hello\n"), "{what}");
+        assert_eq!(daemon.get("/hello").status_and_text(), (200, "Hello from hello\n"), "{what}");
         assert_eq!(daemon.log.count(&parts[..1]), 1, "{what}");
         assert!(fs::read(&hello).unwrap() == good, "{what}: the file is not what it was");
         assert_eq!(hello.metadata().unwrap().permissions().mode() & 0o7777, 0o444, "{what}");

@@ -1,6 +1,6 @@
 //! What `pluginctl` makes of what a daemon says: the other side is played by the test.
 
-use plugind_tests::{PATIENCE, Signal, program};
+use plugind_tests::{Signal, WAIT_MAX, program};
 use rustix::process::{Pid, kill_process};
 use std::{
     fs,
@@ -39,7 +39,7 @@ fn socket() -> (TempDir, UnixListener) {
 
 fn accept(listener: &UnixListener) -> BufReader<UnixStream> {
     let (stream, _) = listener.accept().unwrap();
-    stream.set_read_timeout(Some(PATIENCE)).unwrap();
+    stream.set_read_timeout(Some(WAIT_MAX)).unwrap();
     BufReader::new(stream)
 }
 
@@ -103,10 +103,10 @@ fn without_a_daemon_it_says_what_to_look_at() {
     for socket in ["control", "nothing"].map(|name| directory.path().join(name)) {
         let ran = pluginctl(&socket, &["list"]).output().unwrap();
         assert_eq!(ran.status.code(), Some(1));
-        let told = text(ran.stderr);
-        assert!(told.starts_with(socket.to_str().unwrap()), "{told}");
-        assert!(told.contains("plugind does not run"), "{told}");
-        assert!(told.contains("systemctl status plugind-control.socket"), "{told}");
+        let reported = text(ran.stderr);
+        assert!(reported.starts_with(socket.to_str().unwrap()), "{reported}");
+        assert!(reported.contains("plugind does not run"), "{reported}");
+        assert!(reported.contains("systemctl status plugind-control.socket"), "{reported}");
     }
 }
 
@@ -121,7 +121,7 @@ fn the_socket_is_found_below_the_root() {
 
 #[test]
 fn a_daemon_that_ends_is_told_apart_from_one_that_refuses() {
-    for (answer, told) in [
+    for (answer, reported) in [
         (None, "plugind ended before it answered"),
         (Some(error("org.varlink.service.PermissionDenied", "{}")), "only root"),
         (Some(error("org.varlink.service.PermissionDenied", "null")), "only root"),
@@ -132,8 +132,8 @@ fn a_daemon_that_ends_is_told_apart_from_one_that_refuses() {
     ] {
         let answers: Vec<&str> = answer.iter().map(String::as_str).collect();
         let talk = talk(&["restart", "hi"], &[&answers]);
-        assert_eq!((talk.status, &*talk.stdout), (Some(1), ""), "{told}");
-        assert!(talk.stderr.contains(told), "{told:?} is not in {:?}", talk.stderr);
+        assert_eq!((talk.status, &*talk.stdout), (Some(1), ""), "{reported}");
+        assert!(talk.stderr.contains(reported), "{reported:?} is not in {:?}", talk.stderr);
         assert_eq!(talk.stderr.lines().count(), 1, "{}", talk.stderr);
     }
 }
@@ -146,8 +146,9 @@ fn a_daemon_of_another_kind_is_not_understood() {
     for reply in replies {
         let talk = talk(&["list"], &[&[reply]]);
         assert_eq!((talk.status, &*talk.stdout), (Some(1), ""), "{reply}");
-        let told = format!("this pluginctl {} and the daemon do not", env!("CARGO_PKG_VERSION"));
-        assert!(talk.stderr.starts_with(&told), "{reply}: {}", talk.stderr);
+        let reported =
+            format!("this pluginctl {} and the daemon do not", env!("CARGO_PKG_VERSION"));
+        assert!(talk.stderr.starts_with(&reported), "{reply}: {}", talk.stderr);
     }
 }
 
@@ -169,8 +170,8 @@ fn what_cannot_be_restarted_keeps_nothing_else_from_it() {
     let talk = talk(&["restart", "bad", "no", "hi"], &[&[&failed], &[&missing], &[good]]);
     assert_eq!(talk.status, Some(1));
     assert_eq!(talk.stdout, "hi: restarted, generation 7\n");
-    let told = "bad: not restarted: failed at verify: bad.toml:1:1: no\\u{1b}[2J; mend it\nthere is no plugin no\n";
-    assert_eq!(talk.stderr, told);
+    let reported = "bad: not restarted: failed at verify: bad.toml:1:1: no\\u{1b}[2J; mend it\nthere is no plugin no\n";
+    assert_eq!(talk.stderr, reported);
 }
 
 #[test]
@@ -211,9 +212,9 @@ fn a_reload_tells_what_comes_of_it_and_fails_if_a_plugin_does() {
 fn a_reload_that_reads_nothing_fails_and_one_that_finds_nothing_new_does_not() {
     let nothing = r#""awaited":[],"changed":[],"removed":[],"failed":[]"#;
     let good = talk(&["reload"], &[&[&reload(false, nothing)]]);
-    let told = "scanned: 0 to take over, 2 unchanged, 0 removed\n\
+    let reported = "scanned: 0 to take over, 2 unchanged, 0 removed\n\
                 reloaded: 0 changed, 0 removed, 2 unchanged, 0 failed\n";
-    assert_eq!((good.status, &*good.stdout, &*good.stderr), (Some(0), told, ""));
+    assert_eq!((good.status, &*good.stdout, &*good.stderr), (Some(0), reported, ""));
 
     let why = r#""unreadable":"plugind.toml:3:1: unknown key""#;
     let unreadable = reload(false, nothing).replace(r#""unreadable":null"#, why);
@@ -253,15 +254,15 @@ fn who_interrupts_a_reload_hears_that_it_goes_on() {
         let mut stream = accept(&listener);
         call(&mut stream).unwrap();
         reply(&mut stream, &reload(true, WAITS));
-        let mut told = vec![0; WAITS_TOLD.len()];
-        client.stdout.as_mut().unwrap().read_exact(&mut told).unwrap();
-        assert_eq!(text(told), WAITS_TOLD);
+        let mut reported = vec![0; WAITS_TOLD.len()];
+        client.stdout.as_mut().unwrap().read_exact(&mut reported).unwrap();
+        assert_eq!(text(reported), WAITS_TOLD);
         let state = fs::read_to_string(format!("/proc/{}/status", client.id())).unwrap();
         assert!(state.contains("\nThreads:\t1\n"), "{state}");
         kill_process(Pid::from_child(&client), signal).unwrap();
-        let mut told = String::new();
-        client.stderr.as_mut().unwrap().read_to_string(&mut told).unwrap();
-        assert_eq!(told, "interrupted; plugind goes on with it\n");
+        let mut reported = String::new();
+        client.stderr.as_mut().unwrap().read_to_string(&mut reported).unwrap();
+        assert_eq!(reported, "interrupted; plugind goes on with it\n");
         assert_eq!(client.wait().unwrap().code(), Some(status));
     }
 }
@@ -313,10 +314,10 @@ fn a_log_level_goes_out_as_its_number_in_syslog() {
     for (name, number) in
         [("crit", 2), ("err", 3), ("warning", 4), ("notice", 5), ("info", 6), ("debug", 7)]
     {
-        let told = talk(&["log-level", name], &[&["{}"]]);
-        assert_eq!((told.status, &*told.stdout, &*told.stderr), (Some(0), "", ""));
+        let reported = talk(&["log-level", name], &[&["{}"]]);
+        assert_eq!((reported.status, &*reported.stdout, &*reported.stderr), (Some(0), "", ""));
         let asked = r#"{"method":"io.systemd.service.SetLogLevel","parameters":{"level":N}}"#;
-        assert_eq!(told.calls, [asked.replace('N', &number.to_string())]);
+        assert_eq!(reported.calls, [asked.replace('N', &number.to_string())]);
     }
 }
 

@@ -41,7 +41,11 @@ fn whatever_the_compiler_does_wrong_concerns_the_plugin_that_it_was_to_compile()
             "stage=compile",
             why,
         ]);
-        assert_eq!(daemon.get("/new").told(), (503, "plugin new is not ready\n"), "{name}");
+        assert_eq!(
+            daemon.get("/new").status_and_text(),
+            (503, "plugin new is not ready\n"),
+            "{name}"
+        );
         assert_eq!(daemon.get("/greeter-02").status(), 200, "{name}");
         assert_eq!(daemon.log.count(&["info    plugind: ready"]), 1, "{name}");
         tree.remove("new.wasm");

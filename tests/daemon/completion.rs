@@ -36,8 +36,8 @@ fn completed(words: &[&str]) -> Vec<String> {
     bash.args(["--norc", "-c", complete]).arg(script.path()).args(words);
     let ran = bash.stdin(Stdio::null()).output().unwrap();
     assert!(ran.stderr.is_empty(), "{}", String::from_utf8_lossy(&ran.stderr));
-    let told = String::from_utf8(ran.stdout).unwrap();
-    told.lines().map(str::to_owned).collect()
+    let reported = String::from_utf8(ran.stdout).unwrap();
+    reported.lines().map(str::to_owned).collect()
 }
 
 #[test]
@@ -86,8 +86,11 @@ fn a_shell_that_is_there_finds_no_mistake() {
                 Err(error) if error.kind() == ErrorKind::NotFound && shell != "bash" => (),
                 ran => {
                     let ran = ran.unwrap();
-                    let told = String::from_utf8_lossy(&ran.stderr);
-                    assert!(ran.status.success() && told.is_empty(), "{shell} {of}: {told}");
+                    let reported = String::from_utf8_lossy(&ran.stderr);
+                    assert!(
+                        ran.status.success() && reported.is_empty(),
+                        "{shell} {of}: {reported}"
+                    );
                 }
             }
         }

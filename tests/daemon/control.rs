@@ -141,7 +141,11 @@ fn a_reload_waits_and_tells_what_changed() {
     let lines: Vec<_> = ran.stdout.lines().collect();
     assert_eq!(lines[0], "scanned: 2 to take over, 1 unchanged, 1 removed");
     for line in ["removed warmup", "swapped hello", "swapped late"] {
-        assert_eq!(lines.iter().filter(|told| **told == line).count(), 1, "{line}: {lines:?}");
+        assert_eq!(
+            lines.iter().filter(|reported| **reported == line).count(),
+            1,
+            "{line}: {lines:?}"
+        );
     }
     let summary = lines.last();
     assert_eq!(summary, Some(&"reloaded: 2 changed, 1 removed, 1 unchanged, 0 failed"));
@@ -183,12 +187,12 @@ fn a_reload_waits_for_what_is_under_way_in_the_version_before_if_it_is_told_to()
     assert_eq!(under_way.head().status, 200);
     tree.put("streams.wasm", another("streams"));
     let mut reload = pluginctl(&tree, &["reload"]).spawn().unwrap();
-    let mut told = BufReader::new(reload.stdout.take().unwrap()).lines().map(Result::unwrap);
-    assert!(told.any(|line| line == "swapped streams"));
+    let mut reported = BufReader::new(reload.stdout.take().unwrap()).lines().map(Result::unwrap);
+    assert!(reported.any(|line| line == "swapped streams"));
     under_way.write_chunk(b"");
     assert_eq!(under_way.chunks_of(7), b"before");
     assert_eq!(
-        told.collect::<Vec<_>>(),
+        reported.collect::<Vec<_>>(),
         ["drained streams", "reloaded: 1 changed, 0 removed, 0 unchanged, 0 failed"]
     );
     assert_eq!(reload.wait().unwrap().code(), Some(0));
@@ -207,13 +211,13 @@ fn a_reload_of_all_or_nothing_changes_nothing_if_one_plugin_fails() {
     assert_eq!(ran.status, Some(1), "{}", ran.stdout);
     assert!(ran.stderr.contains("counts: failed at verify: "), "{}", ran.stderr);
     assert!(ran.stderr.ends_with("nothing is reloaded: not everything can be\n"), "{}", ran.stderr);
-    assert_eq!(daemon.get("/hello").told(), (200, "Hello from hello\n"));
+    assert_eq!(daemon.get("/hello").status_and_text(), (200, "Hello from hello\n"));
     assert_eq!(daemon.get("/late").status(), 404);
 
     tree.remove("counts.toml");
     let ran = run(&tree, &["reload", "--all-or-nothing"]);
     assert_eq!((ran.status, &*ran.stderr), (Some(0), ""));
-    assert_eq!(daemon.get("/hello").told(), (200, "Good day from hello\n"));
+    assert_eq!(daemon.get("/hello").status_and_text(), (200, "Good day from hello\n"));
     assert_eq!(daemon.get("/late").status(), 200);
 }
 
@@ -239,7 +243,7 @@ fn a_reload_in_which_a_plugin_fails_says_where_and_why_and_the_older_version_ser
         assert!(ran.stderr.contains("; mend its configuration and reload\n"), "{}", ran.stderr);
         assert!(ran.stderr.ends_with("version before, if there was one\n"), "{}", ran.stderr);
     }
-    assert_eq!(daemon.get("/hello").told(), (200, "Hello from hello\n"));
+    assert_eq!(daemon.get("/hello").status_and_text(), (200, "Hello from hello\n"));
     let stale = run(&tree, &["status", "hello"]);
     assert_eq!(stale.status, Some(0));
     assert!(stale.stdout.contains("Failed: the next version, at start: "), "{}", stale.stdout);

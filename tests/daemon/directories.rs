@@ -16,9 +16,12 @@ use std::{
 fn reload_in_vain(daemon: &Daemon) -> String {
     let place = daemon.log.place();
     daemon.signal(Signal::HUP);
-    let told = ["err     plugind: directories not read"];
-    let said = daemon.log.wait_for_after(place, &told);
-    assert_eq!(daemon.log.all()[place..].iter().filter(|line| line.contains(told[0])).count(), 1);
+    let reported = ["err     plugind: directories not read"];
+    let said = daemon.log.wait_for_after(place, &reported);
+    assert_eq!(
+        daemon.log.all()[place..].iter().filter(|line| line.contains(reported[0])).count(),
+        1
+    );
     said
 }
 
@@ -110,13 +113,13 @@ fn a_drop_in_is_taken_over_as_the_manifest_is() {
     fs::create_dir(&drop_ins).unwrap();
     fs::write(drop_ins.join("10-new.toml"), "[config]\ngreeting = \"New\"\n").unwrap();
     assert!(daemon.reload().contains("changed=1 failed=0"));
-    assert_eq!(daemon.get("/hello").told(), (200, "New from hello\n"));
+    assert_eq!(daemon.get("/hello").status_and_text(), (200, "New from hello\n"));
     fs::write(drop_ins.join("20-comment.toml"), "# says nothing\n").unwrap();
     assert!(daemon.reload().contains("changed=0 failed=0 removed=0 unchanged=1"));
     fs::write(drop_ins.join("30-bad.toml"), "[config]\ngreeting = 1\n").unwrap();
     assert!(daemon.reload().contains("changed=0 failed=1"));
     daemon.log.wait_for(&["plugin failed", "hello.toml.d/30-bad.toml:2:12"]);
-    assert_eq!(daemon.get("/hello").told(), (200, "New from hello\n"));
+    assert_eq!(daemon.get("/hello").status_and_text(), (200, "New from hello\n"));
 }
 
 #[test]

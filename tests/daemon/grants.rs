@@ -43,12 +43,12 @@ fn a_plugin_has_the_environment_that_it_was_granted_and_nothing_of_the_daemons()
     let granted = "[grants]\nenvironment = { LANG = \"C.UTF-8\", EMPTY = \"\" }\n";
     let tree = Tree::new().with("environment").with_named("granted", "environment", granted);
     let daemon = Daemon::start(&tree);
-    assert_eq!(daemon.get("/environment").told(), (200, ""));
-    assert_eq!(daemon.get("/granted").told(), (200, "EMPTY=\nLANG=C.UTF-8\n"));
+    assert_eq!(daemon.get("/environment").status_and_text(), (200, ""));
+    assert_eq!(daemon.get("/granted").status_and_text(), (200, "EMPTY=\nLANG=C.UTF-8\n"));
 
     tree.put("granted.toml", "[grants]\nenvironment = { LANG = \"de\" }\n");
     assert!(daemon.reload().contains("changed=1"));
-    assert_eq!(daemon.get("/granted").told(), (200, "LANG=de\n"));
+    assert_eq!(daemon.get("/granted").status_and_text(), (200, "LANG=de\n"));
 }
 
 #[test]
@@ -90,9 +90,9 @@ fn a_plugin_keeps_its_state_across_versions_and_daemons_and_others_do_not_see_it
     let granted = "[grants]\nstate = true\n";
     let tree = tree.with_manifest("files", granted).with_named("other", "files", granted);
     let mut daemon = Daemon::start(&tree);
-    assert_eq!(daemon.get("/files/list/state").told(), (200, ""));
-    assert_eq!(daemon.get("/files/make/state/note").told(), (200, "done"));
-    assert_eq!(daemon.get("/other/list/state").told(), (200, ""));
+    assert_eq!(daemon.get("/files/list/state").status_and_text(), (200, ""));
+    assert_eq!(daemon.get("/files/make/state/note").status_and_text(), (200, "done"));
+    assert_eq!(daemon.get("/other/list/state").status_and_text(), (200, ""));
     let state = tree.root().join("var/lib/plugind/files");
     assert_eq!(fs::read_to_string(state.join("note")).unwrap(), "made");
     assert_eq!(state.metadata().unwrap().permissions().mode() & 0o777, 0o700);
@@ -103,10 +103,10 @@ fn a_plugin_keeps_its_state_across_versions_and_daemons_and_others_do_not_see_it
 
     tree.put("files.toml", "description = \"notes\"\n[grants]\nstate = true\n");
     assert!(daemon.reload().contains("changed=1"));
-    assert_eq!(daemon.get("/files/read/state/note").told(), (200, "made"));
+    assert_eq!(daemon.get("/files/read/state/note").status_and_text(), (200, "made"));
     assert_eq!(daemon.stop(), 0);
     let daemon = Daemon::start(&tree);
-    assert_eq!(daemon.get("/files/read/state/note").told(), (200, "made"));
+    assert_eq!(daemon.get("/files/read/state/note").status_and_text(), (200, "made"));
 }
 
 #[test]
@@ -124,9 +124,9 @@ fn a_plugin_reads_the_credentials_that_it_was_granted_and_no_others() {
     let granted = "[grants]\ncredentials = [\"token\"]\n";
     let tree = tree.with_manifest("secret", granted).with_named("b", "secret", granted);
     let daemon = Daemon::start(&tree);
-    assert_eq!(daemon.get("/secret/token").told(), (200, "s3cret"));
-    assert_eq!(daemon.get("/secret/other").told(), (200, "none"));
-    assert_eq!(daemon.get("/b/token").told(), (200, "y"));
+    assert_eq!(daemon.get("/secret/token").status_and_text(), (200, "s3cret"));
+    assert_eq!(daemon.get("/secret/other").status_and_text(), (200, "none"));
+    assert_eq!(daemon.get("/b/token").status_and_text(), (200, "y"));
     assert_eq!(daemon.log.count(&["s3cret"]), 0);
 }
 
@@ -166,7 +166,7 @@ fn a_version_that_is_granted_what_is_not_there_leaves_the_old_one_serving() {
     let daemon = Daemon::start(&tree);
     tree.put("files.toml", "[grants]\nread = [\"/nowhere\"]\n");
     assert!(daemon.reload().contains("failed=1"));
-    assert_eq!(daemon.get("/files/list/state").told(), (200, ""));
+    assert_eq!(daemon.get("/files/list/state").status_and_text(), (200, ""));
     eventually("the old one", || (daemon.get("/files/seen").text() == "/state\n").then_some(()));
 }
 

@@ -8,7 +8,7 @@ fn manifest(config: &str, more: &str) -> String {
 }
 
 /// The generation and the count in what the guest answers.
-fn told(text: &str) -> (u64, u64) {
+fn reported(text: &str) -> (u64, u64) {
     let number = |key: &str| {
         let (_, rest) = text.split_once(key).unwrap_or_else(|| panic!("there is no {key}: {text}"));
         rest.split(' ').next().unwrap().parse().unwrap()
@@ -19,7 +19,7 @@ fn told(text: &str) -> (u64, u64) {
 fn count(daemon: &Daemon) -> (u64, u64) {
     let answer = daemon.get("/keeps");
     assert_eq!(answer.status(), 200, "{}", answer.text());
-    told(answer.text())
+    reported(answer.text())
 }
 
 /// A daemon whose plugin has counted to three.
@@ -87,13 +87,13 @@ fn work_waits_for_the_next_version_and_what_was_under_way_is_in_what_it_is_given
             client.request("GET", "/keeps", &[]);
             client
         });
-        assert_eq!(told(under_way.response().text()), (old, 5));
+        assert_eq!(reported(under_way.response().text()), (old, 5));
         let mut counts: Vec<_> = held
             .into_iter()
             .map(|mut client| {
                 let answer = client.response();
                 assert_eq!(answer.status(), 200);
-                let (generation, count) = told(answer.text());
+                let (generation, count) = reported(answer.text());
                 assert!(generation > old, "{}", answer.text());
                 count
             })
@@ -117,9 +117,9 @@ fn no_more_work_waits_than_the_manifest_says() {
         let mut answers = clients.map(|client| client.join().unwrap());
         answers.sort_by_key(|answer| answer.status());
         let [held, refused] = &answers;
-        assert_eq!(refused.told(), (503, "plugin keeps is busy\n"));
+        assert_eq!(refused.status_and_text(), (503, "plugin keeps is busy\n"));
         assert_eq!(refused.head.field("retry-after"), Some("1"));
-        let (generation, count) = told(held.text());
+        let (generation, count) = reported(held.text());
         assert!(generation > old && count == 4, "{}", held.text());
         assert!(reloading.join().unwrap().contains("changed=1 failed=0"));
     });
@@ -226,7 +226,7 @@ fn a_plugin_with_a_state_has_one_instance_however_much_there_is_to_do() {
         .map(|mut client| {
             let answer = client.response();
             assert!(answer.text().starts_with("worker=0 "), "{}", answer.text());
-            told(answer.text()).1
+            reported(answer.text()).1
         })
         .collect();
     counts.sort_unstable();

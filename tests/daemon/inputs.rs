@@ -29,7 +29,7 @@ fn refused(what: &str, component: &[u8]) -> String {
     assert!(failed.contains("both-versions.wasm"), "{what} does not name the file: {failed}");
     assert_eq!(daemon.get("/greeter-02").status(), 200, "{what}");
     assert_eq!(
-        daemon.get("/both-versions").told(),
+        daemon.get("/both-versions").status_and_text(),
         (503, "plugin both-versions is not ready\n"),
         "{what}"
     );

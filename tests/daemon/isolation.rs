@@ -37,30 +37,33 @@ fn one_that_loops_one_that_traps_and_one_that_sleeps_leave_their_neighbours_alon
     };
     thread::scope(|scope| {
         let neighbours = ["/hello", "/greeter-02"].map(|path| scope.spawn(move || neighbour(path)));
-        let trouble = scope.spawn(|| {
+        let failures = scope.spawn(|| {
             thread::scope(|scope| {
                 scope.spawn(|| {
                     for _ in 0..3 {
                         let answer = daemon.get("/loops-in-request/loop");
-                        assert_eq!(answer.told(), (504, &*late("loops-in-request")));
+                        assert_eq!(answer.status_and_text(), (504, &*late("loops-in-request")));
                     }
                 });
                 scope.spawn(|| {
                     for _ in 0..3 {
                         let answer = daemon.get("/sleeps/sleep/60000");
-                        assert_eq!(answer.told(), (504, &*late("sleeps")));
+                        assert_eq!(answer.status_and_text(), (504, &*late("sleeps")));
                     }
                 });
                 scope.spawn(|| {
                     for _ in 0..30 {
                         let answer = daemon.get("/traps-in-request/trap");
-                        assert_eq!(answer.told(), (502, &*failed("traps-in-request")));
-                        assert_eq!(daemon.get("/traps-in-request").told(), (200, "fine"));
+                        assert_eq!(answer.status_and_text(), (502, &*failed("traps-in-request")));
+                        assert_eq!(
+                            daemon.get("/traps-in-request").status_and_text(),
+                            (200, "fine")
+                        );
                     }
                 });
             });
         });
-        let troubled = trouble.join();
+        let troubled = failures.join();
         over.store(true, Relaxed);
         for neighbour in neighbours {
             assert!(neighbour.join().unwrap() > 0, "nobody was asked anything meanwhile");
@@ -80,8 +83,8 @@ fn a_plugin_that_traps_answers_the_next_request() {
     for plugin in ["traps-in-request", "traps-02"] {
         for _ in 0..10 {
             let answer = daemon.get(&format!("/{plugin}/trap"));
-            assert_eq!(answer.told(), (502, &*failed(plugin)));
-            assert_eq!(daemon.get(&format!("/{plugin}")).told(), (200, "fine"));
+            assert_eq!(answer.status_and_text(), (502, &*failed(plugin)));
+            assert_eq!(daemon.get(&format!("/{plugin}")).status_and_text(), (200, "fine"));
         }
         let named = format!("plugin={plugin} ");
         let line = daemon.log.wait_for(&["warning plugind: worker ended", &named]);
@@ -110,8 +113,8 @@ fn a_request_past_its_deadline_is_answered_for_the_plugin_whatever_it_is_doing()
             let daemon = &daemon;
             scope.spawn(move || {
                 let answer = daemon.get(&format!("/{plugin}/{what}"));
-                assert_eq!(answer.told(), (504, &*late(plugin)));
-                assert_eq!(daemon.get(&format!("/{plugin}")).told(), (200, "fine"));
+                assert_eq!(answer.status_and_text(), (504, &*late(plugin)));
+                assert_eq!(daemon.get(&format!("/{plugin}")).status_and_text(), (200, "fine"));
             });
         }
     });
@@ -151,9 +154,13 @@ fn a_worker_with_a_request_past_its_deadline_finishes_the_others_and_takes_no_mo
     // It waits for a body that does not come, in the same worker, since there is but one.
     let mut late_one = daemon.connect();
     late_one.request("POST", "/streams/up", &["Content-Length: 10"]);
-    assert_eq!(late_one.response().told(), (504, &*late("streams")));
+    assert_eq!(late_one.response().status_and_text(), (504, &*late("streams")));
 
-    assert_eq!(daemon.get("/streams").told(), (200, "fine"), "another worker takes its place");
+    assert_eq!(
+        daemon.get("/streams").status_and_text(),
+        (200, "fine"),
+        "another worker takes its place"
+    );
     other.write_chunk(b"after");
     assert_eq!(other.chunks_of(5), b"after");
     assert_eq!(daemon.log.count(&["worker ended"]), 0, "it still has something to do");
@@ -168,7 +175,7 @@ fn a_worker_with_a_request_past_its_deadline_finishes_the_others_and_takes_no_mo
 fn what_a_plugin_says_went_wrong_is_not_told_to_its_clients() {
     let daemon = Daemon::start_with(&Tree::new().with("fails"), &["--log", "debug"]);
     let answer = daemon.get("/fails");
-    assert_eq!(answer.told(), (502, &*failed("fails")));
+    assert_eq!(answer.status_and_text(), (502, &*failed("fails")));
     let fields = format!("{:?}", answer.head.fields);
     assert!(!fields.contains("secret"), "{fields}");
     daemon.log.wait_for(&["debug   plugind: request failed", "plugin=fails", "secret detail"]);
@@ -178,14 +185,14 @@ fn what_a_plugin_says_went_wrong_is_not_told_to_its_clients() {
 fn one_that_says_it_is_unhealthy_is_replaced_and_one_that_is_degraded_is_not() {
     let manifest = format!("{RESTARTS}watchdog-sec = \"100ms\"\n[instances]\nmax = 1\n");
     let daemon = Daemon::start(&Tree::new().with_manifest("unhealthy", &manifest));
-    assert_eq!(daemon.get("/unhealthy/weaken").told(), (200, "fine"));
+    assert_eq!(daemon.get("/unhealthy/weaken").status_and_text(), (200, "fine"));
     daemon.log.wait_for(&["warning plugind: plugin degraded", "plugin=unhealthy", "why=weak"]);
     assert_eq!(daemon.log.count(&["worker ended"]), 0);
 
-    assert_eq!(daemon.get("/unhealthy/sicken").told(), (200, "fine"));
+    assert_eq!(daemon.get("/unhealthy/sicken").status_and_text(), (200, "fine"));
     daemon.log.wait_for(&["worker ended", "worker=0 ", "result=unhealthy", "sick"]);
-    assert_eq!(daemon.get("/unhealthy").told(), (200, "fine"));
-    assert_eq!(daemon.get("/unhealthy/sicken").told(), (200, "fine"));
+    assert_eq!(daemon.get("/unhealthy").status_and_text(), (200, "fine"));
+    assert_eq!(daemon.get("/unhealthy/sicken").status_and_text(), (200, "fine"));
     daemon.log.wait_for(&["worker ended", "worker=1 ", "result=unhealthy", "sick"]);
 }
 
@@ -193,9 +200,9 @@ fn one_that_says_it_is_unhealthy_is_replaced_and_one_that_is_degraded_is_not() {
 fn one_that_does_not_answer_for_its_health_is_replaced_although_it_serves() {
     let manifest = format!("{RESTARTS}watchdog-sec = \"500ms\"\n[instances]\nmax = 1\n");
     let daemon = Daemon::start(&Tree::new().with_manifest("health_hangs", &manifest));
-    assert_eq!(daemon.get("/health-hangs/hang").told(), (200, "fine"));
+    assert_eq!(daemon.get("/health-hangs/hang").status_and_text(), (200, "fine"));
     daemon.log.wait_for(&["worker ended", "plugin=health-hangs", "result=watchdog"]);
-    assert_eq!(daemon.get("/health-hangs").told(), (200, "fine"));
+    assert_eq!(daemon.get("/health-hangs").status_and_text(), (200, "fine"));
 }
 
 #[test]
@@ -206,20 +213,24 @@ fn one_that_spins_is_ended_by_the_watchdog_long_before_the_deadline_of_its_reque
     let daemon = Daemon::start(&tree.with_manifest("loops_02", &manifest));
     for plugin in ["loops-in-request", "loops-02"] {
         let answer = daemon.get(&format!("/{plugin}/loop"));
-        assert_eq!(answer.told(), (502, &*failed(plugin)));
+        assert_eq!(answer.status_and_text(), (502, &*failed(plugin)));
         let named = format!("plugin={plugin} ");
         daemon.log.wait_for(&["worker ended", &named, "result=watchdog"]);
-        assert_eq!(daemon.get(&format!("/{plugin}")).told(), (200, "fine"));
+        assert_eq!(daemon.get(&format!("/{plugin}")).status_and_text(), (200, "fine"));
     }
 }
 
 #[test]
 fn one_that_wants_more_memory_than_it_may_have_fails_alone() {
     let daemon = Daemon::start(&Tree::new().with_manifest("grows", RESTARTS).with("counts"));
-    assert_eq!(daemon.get("/grows/grow/20").told(), (200, "grown by 20 MiB"));
-    assert_eq!(daemon.get("/grows/grow/100").told(), (502, &*failed("grows")));
+    assert_eq!(daemon.get("/grows/grow/20").status_and_text(), (200, "grown by 20 MiB"));
+    assert_eq!(daemon.get("/grows/grow/100").status_and_text(), (502, &*failed("grows")));
     daemon.log.wait_for(&["worker ended", "plugin=grows", "result=oom"]);
-    assert_eq!(daemon.get("/grows/grow/20").told(), (200, "grown by 20 MiB"), "it has room again");
+    assert_eq!(
+        daemon.get("/grows/grow/20").status_and_text(),
+        (200, "grown by 20 MiB"),
+        "it has room again"
+    );
     assert!(daemon.get("/counts").text().ends_with("count=1"));
     assert_eq!(daemon.log.count(&["worker ended", "plugin=counts"]), 0);
 }
@@ -230,11 +241,11 @@ fn an_instance_may_be_as_large_as_its_manifest_says() {
     let small = "required = false\n";
     let tree = Tree::new().with_named("large", "big_memory", larger);
     let daemon = Daemon::start(&tree.with_named("small", "big_memory", small));
-    assert_eq!(daemon.get("/large/5").told(), (200, "0"));
+    assert_eq!(daemon.get("/large/5").status_and_text(), (200, "0"));
     // Its memory is larger from the beginning, so it is refused before anything is compiled.
     let parts = ["err     plugind: plugin failed", "plugin=small", "stage=verify"];
     assert!(daemon.log.wait_for(&parts).contains("instance-memory-max"));
-    assert_eq!(daemon.get("/small").told(), (503, "plugin small is not ready\n"));
+    assert_eq!(daemon.get("/small").status_and_text(), (503, "plugin small is not ready\n"));
 }
 
 #[test]
@@ -244,7 +255,7 @@ fn one_that_fails_again_and_again_is_given_up() {
     let tree = Tree::new().with_manifest("unhealthy", manifest).with("hello");
     let daemon = Daemon::start(&tree);
     for times in 1..=3 {
-        assert_eq!(daemon.get("/unhealthy/sicken").told(), (200, "fine"));
+        assert_eq!(daemon.get("/unhealthy/sicken").status_and_text(), (200, "fine"));
         daemon.log.wait_for_times(times, &["worker ended", "plugin=unhealthy", "sick"]);
     }
     let parts = ["err     plugind: plugin failed", "plugin=unhealthy", "stage=run"];
@@ -262,9 +273,9 @@ fn requests_that_trap_do_not_take_the_route_away() {
     let daemon = Daemon::start(&Tree::new().with_manifest("traps_in_request", manifest));
     for _ in 0..10 {
         let answer = daemon.get("/traps-in-request/trap");
-        assert_eq!(answer.told(), (502, &*failed("traps-in-request")));
+        assert_eq!(answer.status_and_text(), (502, &*failed("traps-in-request")));
     }
-    assert_eq!(daemon.get("/traps-in-request").told(), (200, "fine"));
+    assert_eq!(daemon.get("/traps-in-request").status_and_text(), (200, "fine"));
     assert_eq!(daemon.log.count(&["plugin failed"]), 0);
 }
 

@@ -10,7 +10,7 @@ fn the_daemon_is_ready_when_every_required_plugin_is_and_serves_nobody_before() 
     // It waits in the kernel's queue.
     let mut early = daemon.connect();
     early.request("GET", "/warmup", &[]);
-    assert_eq!(early.response().told(), (200, "warm\n"));
+    assert_eq!(early.response().status_and_text(), (200, "warm\n"));
     daemon.log.wait_for_in_order(
         0,
         &[
@@ -26,7 +26,7 @@ fn the_daemon_is_ready_when_every_required_plugin_is_and_serves_nobody_before() 
 fn a_plugin_that_asks_for_more_time_to_start_gets_it() {
     let short = "[service]\ntimeout-start-sec = \"1s\"\n";
     let daemon = Daemon::start(&Tree::new().with_manifest("warmup", short));
-    assert_eq!(daemon.get("/warmup").told(), (200, "warm\n"));
+    assert_eq!(daemon.get("/warmup").status_and_text(), (200, "warm\n"));
 }
 
 #[test]
@@ -35,13 +35,19 @@ fn a_plugin_that_is_not_required_keeps_nobody_waiting() {
                  start-limit-burst = 1\n";
     let tree = Tree::new().with_manifest("never_ready", never).with("greeter_02");
     let daemon = Daemon::start(&tree);
-    assert_eq!(daemon.get("/never-ready").told(), (503, "plugin never-ready is not ready\n"));
+    assert_eq!(
+        daemon.get("/never-ready").status_and_text(),
+        (503, "plugin never-ready is not ready\n")
+    );
     assert_eq!(daemon.get("/greeter-02").status(), 200);
     let ended = ["worker ended", "plugin=never-ready", "result=timeout", "its start took too long"];
     daemon.log.wait_for_times(2, &ended);
     let failed = ["err     plugind: plugin failed", "plugin=never-ready", "stage=start"];
     assert!(daemon.log.wait_for(&failed).contains("start-limit-hit"));
-    assert_eq!(daemon.get("/never-ready").told(), (503, "plugin never-ready is not ready\n"));
+    assert_eq!(
+        daemon.get("/never-ready").status_and_text(),
+        (503, "plugin never-ready is not ready\n")
+    );
 }
 
 #[test]
@@ -157,7 +163,7 @@ fn a_plugin_that_takes_its_time_to_stop_is_waited_for_as_long_as_its_manifest_sa
 #[test]
 fn stop_is_called_although_a_task_runs_that_only_stop_ends() {
     let mut daemon = Daemon::start(&Tree::new().with("works_until_stop"));
-    assert_eq!(daemon.get("/works-until-stop").told(), (200, "fine"));
+    assert_eq!(daemon.get("/works-until-stop").status_and_text(), (200, "fine"));
     assert_eq!(daemon.stop(), 0);
     daemon.log.wait_for_in_order(
         0,
@@ -261,7 +267,11 @@ fn an_instance_that_has_its_age_finishes_what_it_has_and_is_replaced_without_bei
     let stopped = ["plugind[says-stop]: stopped: StopReason::Recycle"];
     daemon.log.wait_for_times(3, &stopped);
     assert_eq!(daemon.get("/says-stop").status(), 200);
-    assert_eq!(daemon.get("/streams").told(), (200, "fine"), "its successor has its place");
+    assert_eq!(
+        daemon.get("/streams").status_and_text(),
+        (200, "fine"),
+        "its successor has its place"
+    );
 
     client.write_chunk(b"still there");
     client.write_chunk(b"");

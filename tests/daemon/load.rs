@@ -1,6 +1,6 @@
 //! Ordinary load: more connections than a plugin's instances take calls.
 
-use plugind_tests::{Daemon, PATIENCE, Tree};
+use plugind_tests::{Daemon, Tree, WAIT_MAX};
 use std::{
     io::{Read, Write},
     net::{SocketAddr, TcpStream},
@@ -17,7 +17,7 @@ const ROUNDS: usize = 40;
 /// Sends requests on one connection, each with the same response, and checks every one of them.
 fn load(address: SocketAddr, method: &str, path: &str) {
     let mut stream = TcpStream::connect(address).unwrap();
-    stream.set_read_timeout(Some(PATIENCE)).unwrap();
+    stream.set_read_timeout(Some(WAIT_MAX)).unwrap();
     let request = format!("{method} {path} HTTP/1.1\r\nHost: h\r\n\r\n");
     let length = {
         stream.write_all(request.as_bytes()).unwrap();

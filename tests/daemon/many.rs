@@ -7,7 +7,7 @@ fn a_daemon_without_plugins_is_ready() {
     let tree = Tree::new();
     let mut daemon = Daemon::start(&tree);
     daemon.log.wait_for(&["info    plugind: ready plugins=0"]);
-    assert_eq!(daemon.get("/").told(), (404, "no plugin serves this path\n"));
+    assert_eq!(daemon.get("/").status_and_text(), (404, "no plugin serves this path\n"));
     assert_eq!(daemon.stop(), 0);
 
     // Nor do the directories of a system have to exist.
@@ -38,12 +38,16 @@ fn a_hundred_plugins_are_served() {
     let mut client = daemon.connect();
     for number in 0..100 {
         let answer = client.get(&format!("/plugin-{number:02}"));
-        assert_eq!(answer.told(), (200, "Hello from a wasi:http 0.2 component\n"), "{number}");
+        assert_eq!(
+            answer.status_and_text(),
+            (200, "Hello from a wasi:http 0.2 component\n"),
+            "{number}"
+        );
     }
     assert_eq!(daemon.log.count(&["info    plugind: plugin ready"]), 100);
     tree.remove("plugin-07.wasm");
     tree.put("plugin-08.wasm", another("hello"));
     assert!(daemon.reload().contains("changed=1 failed=0 removed=1 unchanged=98"));
-    assert_eq!(daemon.get("/plugin-08").told(), (200, "Hello from plugin-08\n"));
+    assert_eq!(daemon.get("/plugin-08").status_and_text(), (200, "Hello from plugin-08\n"));
     assert_eq!(daemon.stop(), 0);
 }

@@ -46,7 +46,7 @@ fn tree() -> Tree {
 }
 
 fn answers(daemon: &Daemon) {
-    assert_eq!(daemon.get("/hello").told(), (200, "Hello from hello\n"));
+    assert_eq!(daemon.get("/hello").status_and_text(), (200, "Hello from hello\n"));
     assert_eq!(daemon.get("/greeter-02").status(), 200);
 }
 

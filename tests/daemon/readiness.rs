@@ -82,9 +82,13 @@ fn a_version_that_cannot_be_instantiated_replaces_nothing() {
 fn one_that_can_be_instantiated_makes_its_first_instance_before_it_is_ready() {
     let tree = Tree::new().with("traps_02");
     let daemon = Daemon::start_with(&tree, &["--log", "debug"]);
-    assert_eq!(daemon.get("/traps-02").told(), (200, "fine"));
+    assert_eq!(daemon.get("/traps-02").status_and_text(), (200, "fine"));
     assert_eq!(daemon.get("/traps-02/trap").status(), 502);
-    assert_eq!(daemon.get("/traps-02").told(), (200, "fine"), "the trap concerned one request");
+    assert_eq!(
+        daemon.get("/traps-02").status_and_text(),
+        (200, "fine"),
+        "the trap concerned one request"
+    );
     assert_eq!(daemon.log.count(&["plugin failed"]), 0);
 }
 
@@ -100,7 +104,7 @@ fn what_never_can_be_instantiated_hits_the_start_limit() {
     let failed = daemon.log.wait_for(&["plugin failed", "plugin=bad", "stage=start"]);
     assert!(failed.contains("start-limit-hit"), "{failed}");
     assert_eq!(daemon.log.count(&["worker ended", "plugin=bad ", "result=trap"]), 3);
-    assert_eq!(daemon.get("/bad").told(), (503, "plugin bad is not ready\n"));
+    assert_eq!(daemon.get("/bad").status_and_text(), (503, "plugin bad is not ready\n"));
 }
 
 #[test]
@@ -108,7 +112,7 @@ fn an_instance_that_exits_with_code_0_while_it_serves_is_replaced() {
     let daemon = Daemon::start(&Tree::new().with("exits"));
     for _ in 0..3 {
         assert_eq!(daemon.get("/exits/exit").status(), 502);
-        assert_eq!(daemon.get("/exits").told(), (200, "fine"));
+        assert_eq!(daemon.get("/exits").status_and_text(), (200, "fine"));
     }
     let parts = ["worker ended", "plugin=exits", "result=exit-code", "it exited with code 0"];
     daemon.log.wait_for_times(3, &parts);
@@ -184,7 +188,7 @@ fn a_plugin_whose_last_instance_failed_is_not_ready_until_the_next_one_is() {
     let tree = Tree::new().with_manifest("unhealthy", manifest);
     let daemon = control::start(&tree);
     daemon.log.wait_for(&["plugind: ready plugins=1"]);
-    assert_eq!(daemon.get("/unhealthy/sicken").told(), (200, "fine"));
+    assert_eq!(daemon.get("/unhealthy/sicken").status_and_text(), (200, "fine"));
     daemon.log.wait_for(&["worker ended", "result=unhealthy", "sick"]);
     let status = plugind_tests::eventually("the status after the failure", || {
         let status = control::run(&tree, &["status"]).stdout;
@@ -201,7 +205,7 @@ fn a_02_component_with_a_lifecycle_is_started_once_and_not_for_every_request() {
     let one = "[instances]\nmax = 1\n";
     let daemon = Daemon::start(&Tree::new().with_manifest("starts_02", one));
     for _ in 0..5 {
-        assert_eq!(daemon.get("/starts-02").told(), (200, "fine"));
+        assert_eq!(daemon.get("/starts-02").status_and_text(), (200, "fine"));
     }
     assert_eq!(daemon.log.count(&["plugind[starts-02]: started"]), 1);
 }

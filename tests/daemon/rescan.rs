@@ -38,7 +38,7 @@ fn what_did_not_change_is_not_touched() {
     // Written anew, with the same contents.
     tree.put_guest("counts", "counts");
     assert!(daemon.reload().contains("changed=1 failed=0 removed=0 unchanged=1"));
-    assert_eq!(daemon.get("/hello").told(), (200, "Good day from hello\n"));
+    assert_eq!(daemon.get("/hello").status_and_text(), (200, "Good day from hello\n"));
     assert_eq!(daemon.get("/counts").text(), before.text().replace("count=1", "count=2"));
     assert!(daemon.reload().contains("changed=0 failed=0 removed=0 unchanged=2"));
 }
@@ -115,7 +115,7 @@ fn a_bad_new_version_leaves_the_old_one_serving() {
         assert!(daemon.reload().contains("changed=0 failed=1 removed=0 unchanged=0"), "{what}");
         let stage = format!("stage={stage} ");
         daemon.log.wait_for_after(place, &["plugin failed", "plugin=hello", &stage]);
-        assert_eq!(daemon.get("/hello").told(), (200, "Old from hello\n"), "{what}");
+        assert_eq!(daemon.get("/hello").status_and_text(), (200, "Old from hello\n"), "{what}");
     };
     let good = fs::read(tree.plugins().join("hello.wasm")).unwrap();
     tree.put("hello.wasm", "#!/bin/sh\n");
@@ -141,7 +141,7 @@ fn a_bad_new_version_leaves_the_old_one_serving() {
 
     tree.put("hello.toml", "[config]\ngreeting = \"New\"\n");
     assert!(daemon.reload().contains("changed=1 failed=0 removed=0 unchanged=0"));
-    assert_eq!(daemon.get("/hello").told(), (200, "New from hello\n"));
+    assert_eq!(daemon.get("/hello").status_and_text(), (200, "New from hello\n"));
 }
 
 #[test]
@@ -164,7 +164,7 @@ fn of_two_plugins_on_one_route_the_one_that_had_it_keeps_it() {
     daemon.reload();
     let failed = daemon.log.wait_for(&["plugin failed", "plugin=first", "stage=route"]);
     assert!(failed.contains("second") && failed.contains("/site"), "{failed}");
-    assert_eq!(daemon.get("/site").told(), (200, "0.3"));
+    assert_eq!(daemon.get("/site").status_and_text(), (200, "0.3"));
 
     // At a start neither has it, and nobody could say which one was meant.
     assert_eq!(end_of(&tree, &[]).status, 78);
@@ -186,8 +186,8 @@ fn every_mistake_in_a_manifest_is_told_with_its_place_and_a_remedy() {
         ("7:11", "on-failure"),
         ("9:9", "must begin with"),
     ] {
-        let told = format!("{}:{place}: ", path.display());
-        let (_, rest) = failed.split_once(&told).unwrap_or_else(|| panic!("{place}: {failed}"));
+        let reported = format!("{}:{place}: ", path.display());
+        let (_, rest) = failed.split_once(&reported).unwrap_or_else(|| panic!("{place}: {failed}"));
         assert!(rest.split(&*path.to_string_lossy()).next().unwrap().contains(part), "{rest}");
     }
 }

@@ -15,14 +15,17 @@ fn route(route: &str) -> String {
 #[test]
 fn plain_components_of_both_versions_of_wasi_http_are_plugins() {
     let daemon = Daemon::start(&Tree::new().with("greeter_02").with("sleeps"));
-    assert_eq!(daemon.get("/greeter-02").told(), (200, "Hello from a wasi:http 0.2 component\n"));
-    assert_eq!(daemon.get("/sleeps").told(), (200, "fine"));
+    assert_eq!(
+        daemon.get("/greeter-02").status_and_text(),
+        (200, "Hello from a wasi:http 0.2 component\n")
+    );
+    assert_eq!(daemon.get("/sleeps").status_and_text(), (200, "fine"));
 }
 
 #[test]
 fn of_two_versions_in_one_component_the_later_serves() {
     let daemon = Daemon::start(&Tree::new().with("both_versions"));
-    assert_eq!(daemon.get("/both-versions").told(), (200, "0.3"));
+    assert_eq!(daemon.get("/both-versions").status_and_text(), (200, "0.3"));
 }
 
 #[test]
@@ -45,7 +48,7 @@ fn the_longest_route_that_ends_where_a_segment_ends_serves() {
         ("/a%2Fb", "top"),
         ("//a", "top"),
     ] {
-        assert_eq!(daemon.get(path).told(), (200, &*format!("who={who}\n")), "{path}");
+        assert_eq!(daemon.get(path).status_and_text(), (200, &*format!("who={who}\n")), "{path}");
     }
 }
 
@@ -67,11 +70,11 @@ fn a_host_has_routes_of_its_own_and_shares_the_others() {
     ] {
         let mut client = daemon.connect();
         client.write(format!("GET {path} HTTP/1.1\r\nHost: {host}\r\n\r\n"));
-        let told = format!("who={who}\n");
-        assert_eq!(client.response().told(), (200, &*told), "{host} {path}");
+        let reported = format!("who={who}\n");
+        assert_eq!(client.response().status_and_text(), (200, &*reported), "{host} {path}");
         // The same in the form that is meant for proxies, where the target counts and not the header.
         client.write(format!("GET http://{host}{path} HTTP/1.1\r\nHost: other.example\r\n\r\n"));
-        assert_eq!(client.response().told(), (200, &*told), "http://{host}{path}");
+        assert_eq!(client.response().status_and_text(), (200, &*reported), "http://{host}{path}");
     }
 }
 
@@ -90,7 +93,11 @@ fn a_plugin_sees_the_whole_path_unless_its_manifest_takes_the_route_off() {
     ] {
         let answer = daemon.get(asked);
         let line = format!("path: Some({seen:?})");
-        assert!(answer.text().lines().any(|told| told == line), "{asked}: {}", answer.text());
+        assert!(
+            answer.text().lines().any(|reported| reported == line),
+            "{asked}: {}",
+            answer.text()
+        );
     }
 }
 
@@ -99,7 +106,7 @@ fn a_path_that_no_plugin_serves_is_not_found() {
     let daemon = Daemon::start(&Tree::new().with("greeter_02"));
     for path in ["/", "/greeter", "/greeter-02x", "/GREETER-02"] {
         let answer = daemon.get(path);
-        assert_eq!(answer.told(), (404, "no plugin serves this path\n"), "{path}");
+        assert_eq!(answer.status_and_text(), (404, "no plugin serves this path\n"), "{path}");
         let kind = answer.head.field("content-type");
         assert_eq!(kind, Some("text/plain; charset=utf-8"), "{path}");
     }
@@ -156,11 +163,11 @@ fn a_client_that_waits_for_permission_to_send_its_body_gets_it() {
         client.request("POST", path, &["Expect: 100-continue", "Content-Length: 5"]);
         assert_eq!(client.head().status, 100, "{path}");
         client.write("12345");
-        assert_eq!(client.response().told(), (200, "5"), "{path}");
+        assert_eq!(client.response().status_and_text(), (200, "5"), "{path}");
         // Whoever does not wait for it is not told, and the connection is as good as before.
         client.request("POST", path, &["Content-Length: 3"]);
         client.write("123");
-        assert_eq!(client.response().told(), (200, "3"), "{path}");
+        assert_eq!(client.response().status_and_text(), (200, "3"), "{path}");
     }
 }
 
@@ -174,13 +181,13 @@ fn trailers_go_both_ways() {
     client.write_chunk(b"thing");
     client.write("0\r\nx-sum: 42\r\n\r\n");
     let answer = client.response();
-    assert_eq!(answer.told(), (200, "x-sum: 42\n"));
+    assert_eq!(answer.status_and_text(), (200, "x-sum: 42\n"));
     assert_eq!(answer.trailers, [("x-count".to_owned(), "9".to_owned())]);
 
     client.request("POST", "/streams/trailers", &["Content-Length: 4"]);
     client.write("some");
     let answer = client.response();
-    assert_eq!(answer.told(), (200, "none\n"));
+    assert_eq!(answer.status_and_text(), (200, "none\n"));
     assert_eq!(answer.trailers, [], "trailers come only to who asks for them");
 }
 
@@ -236,23 +243,23 @@ fn a_plugin_sets_its_own_headers_and_none_of_the_connections() {
 #[test]
 fn a_request_without_one_good_host_is_refused() {
     let daemon = Daemon::start(&Tree::new().with("greeter_02"));
-    let told = |request: &str| {
+    let reported = |request: &str| {
         let mut client = daemon.connect();
         client.write(request);
         client.response().status()
     };
-    assert_eq!(told("GET /greeter-02 HTTP/1.1\r\n\r\n"), 400);
-    assert_eq!(told("GET /greeter-02 HTTP/1.1\r\nHost:\r\n\r\n"), 400);
-    assert_eq!(told("GET /greeter-02 HTTP/1.1\r\nHost: a b\r\n\r\n"), 400);
-    assert_eq!(told("GET /greeter-02 HTTP/1.1\r\nHost: a/b\r\n\r\n"), 400);
-    assert_eq!(told("GET /greeter-02 HTTP/1.1\r\nHost: a\r\nHost: b\r\n\r\n"), 400);
-    assert_eq!(told("GET /greeter-02 HTTP/1.1\r\nHost: a:b@c\r\n\r\n"), 400);
-    assert_eq!(told("GET http://a/greeter-02 HTTP/1.1\r\n\r\n"), 400);
-    assert_eq!(told("GET http://a:b@c/greeter-02 HTTP/1.1\r\nHost: c\r\n\r\n"), 400);
-    assert_eq!(told("CONNECT a:80 HTTP/1.1\r\nHost: a:80\r\n\r\n"), 400);
-    assert_eq!(told("GET http://a/greeter-02 HTTP/1.1\r\nHost: b\r\n\r\n"), 200);
+    assert_eq!(reported("GET /greeter-02 HTTP/1.1\r\n\r\n"), 400);
+    assert_eq!(reported("GET /greeter-02 HTTP/1.1\r\nHost:\r\n\r\n"), 400);
+    assert_eq!(reported("GET /greeter-02 HTTP/1.1\r\nHost: a b\r\n\r\n"), 400);
+    assert_eq!(reported("GET /greeter-02 HTTP/1.1\r\nHost: a/b\r\n\r\n"), 400);
+    assert_eq!(reported("GET /greeter-02 HTTP/1.1\r\nHost: a\r\nHost: b\r\n\r\n"), 400);
+    assert_eq!(reported("GET /greeter-02 HTTP/1.1\r\nHost: a:b@c\r\n\r\n"), 400);
+    assert_eq!(reported("GET http://a/greeter-02 HTTP/1.1\r\n\r\n"), 400);
+    assert_eq!(reported("GET http://a:b@c/greeter-02 HTTP/1.1\r\nHost: c\r\n\r\n"), 400);
+    assert_eq!(reported("CONNECT a:80 HTTP/1.1\r\nHost: a:80\r\n\r\n"), 400);
+    assert_eq!(reported("GET http://a/greeter-02 HTTP/1.1\r\nHost: b\r\n\r\n"), 200);
     // HTTP/1.0 knew no hosts.
-    assert_eq!(told("GET /greeter-02 HTTP/1.0\r\n\r\n"), 200);
+    assert_eq!(reported("GET /greeter-02 HTTP/1.0\r\n\r\n"), 200);
 }
 
 #[test]
@@ -368,7 +375,7 @@ fn clients_that_go_away_in_the_middle_hurt_nobody_else() {
     for path in ["/streams", "/streams-02"] {
         for cut in cut {
             cut(&mut daemon.connect(), path);
-            assert_eq!(daemon.get(path).told(), (200, "fine"));
+            assert_eq!(daemon.get(path).status_and_text(), (200, "fine"));
         }
     }
     assert_eq!(daemon.log.count(&["worker ended"]), 0);
@@ -380,9 +387,9 @@ fn a_plugin_reads_its_configuration() {
     let tree = Tree::new().with("config").with_named("configured", "config", text);
     let tree = tree.with_manifest("hello", "[config]\ngreeting = \"Good day\"\n");
     let daemon = Daemon::start(&tree);
-    assert_eq!(daemon.get("/config").told(), (200, ""));
-    assert_eq!(daemon.get("/configured").told(), (200, "a=one\nb=two\nc d=Zwölf\n\n"));
-    assert_eq!(daemon.get("/hello").told(), (200, "Good day from hello\n"));
+    assert_eq!(daemon.get("/config").status_and_text(), (200, ""));
+    assert_eq!(daemon.get("/configured").status_and_text(), (200, "a=one\nb=two\nc d=Zwölf\n\n"));
+    assert_eq!(daemon.get("/hello").status_and_text(), (200, "Good day from hello\n"));
 }
 
 #[test]
@@ -416,14 +423,14 @@ fn a_client_that_sends_no_more_gets_its_response() {
     let mut client = daemon.connect();
     client.request("GET", "/sleeps/sleep/300", &[]);
     client.finish_writing();
-    assert_eq!(client.response().told(), (200, "slept"));
+    assert_eq!(client.response().status_and_text(), (200, "slept"));
     assert_eq!(client.wait_until_closed(), b"");
 
     let mut client = daemon.connect();
     client.request("POST", "/streams/up", &["Content-Length: 5"]);
     client.write("12345");
     client.finish_writing();
-    assert_eq!(client.response().told(), (200, "5"));
+    assert_eq!(client.response().status_and_text(), (200, "5"));
 }
 
 #[test]
@@ -444,7 +451,7 @@ fn a_client_that_disappears_from_a_response_that_pauses_is_noticed() {
     assert_eq!(reset.peek(&mut [0]).unwrap(), 1);
     drop(reset);
     daemon.log.wait_for(&["debug", "client disconnected"]);
-    assert_eq!(daemon.get("/streams").told(), (200, "fine"));
+    assert_eq!(daemon.get("/streams").status_and_text(), (200, "fine"));
 }
 
 #[test]

@@ -24,7 +24,7 @@ fn settings(tree: &Tree, text: &str) {
 /// A request on a connection of its own.
 fn ask(socket: &Path, path: &str) -> UnixStream {
     let mut stream = UnixStream::connect(socket).unwrap();
-    stream.set_read_timeout(Some(plugind_tests::PATIENCE)).unwrap();
+    stream.set_read_timeout(Some(plugind_tests::WAIT_MAX)).unwrap();
     write!(stream, "GET {path} HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n").unwrap();
     stream
 }

@@ -48,7 +48,7 @@ fn post(daemon: &Daemon, path: &str) -> Connection {
 
 fn streams_in_bounded_memory(guest: &str) {
     let daemon = Daemon::start(&Tree::new().with_named("streams", guest, SMALL));
-    assert_eq!(daemon.get("/streams").told(), (200, "fine"));
+    assert_eq!(daemon.get("/streams").status_and_text(), (200, "fine"));
     let before = daemon.peak_memory();
     let bounded = |what: &str| {
         let growth = daemon.peak_memory().saturating_sub(before);
@@ -68,7 +68,7 @@ fn streams_in_bounded_memory(guest: &str) {
     let pattern = Pattern::new();
     let mut client = post(&daemon, "/streams/up");
     pattern.send(&mut client);
-    assert_eq!(client.response().told(), (200, &*SIZE.to_string()));
+    assert_eq!(client.response().status_and_text(), (200, &*SIZE.to_string()));
     bounded("up");
 
     let mut client = post(&daemon, "/streams/echo");

@@ -104,7 +104,7 @@ fn all_or_nothing_is_nothing_if_one_fails_and_sighup_does_not_do_it_by_halves() 
     assert_eq!((&over["removed"], &over["unchanged"]), (&json!([]), &json!(1)), "{over}");
 
     let nothing_has_changed = |count| {
-        assert_eq!(daemon.get("/hello").told(), (200, "Hello from hello\n"));
+        assert_eq!(daemon.get("/hello").status_and_text(), (200, "Hello from hello\n"));
         assert_eq!(daemon.get("/old").status(), 200);
         assert_eq!(daemon.get("/late").status(), 404);
         for path in ["/counts", "/bad"] {
@@ -113,8 +113,8 @@ fn all_or_nothing_is_nothing_if_one_fails_and_sighup_does_not_do_it_by_halves() 
         }
     };
     nothing_has_changed("count=2");
-    let told = daemon.reload();
-    assert!(told.contains("changed=0 failed=1 removed=0"), "{told}");
+    let reported = daemon.reload();
+    assert!(reported.contains("changed=0 failed=1 removed=0"), "{reported}");
     nothing_has_changed("count=3");
 
     // Whoever asks for less has less.
@@ -134,13 +134,13 @@ fn what_is_wrong_on_paper_keeps_all_or_nothing_from_beginning() {
     let all = Reload::ask(&tree, ALL_OR_NOTHING).all();
     assert!(all.iter().all(|reply| steps(reply).is_empty()), "{all:?}");
     assert_eq!(failed(all.last().unwrap()), [("wrong", "verify")]);
-    assert_eq!(daemon.get("/hello").told(), (200, "Hello from hello\n"));
+    assert_eq!(daemon.get("/hello").status_and_text(), (200, "Hello from hello\n"));
     assert_eq!(daemon.get("/wrong").status(), 404);
 
     tree.put("wrong.toml", "");
     let over = Reload::ask(&tree, ALL_OR_NOTHING).over();
     assert_eq!((&over["changed"], &over["failed"]), (&json!(["hello", "wrong"]), &json!([])));
-    assert_eq!(daemon.get("/hello").told(), (200, "Good day from hello\n"));
+    assert_eq!(daemon.get("/hello").status_and_text(), (200, "Good day from hello\n"));
     assert_eq!(daemon.get("/wrong").status(), 200);
 }
 
@@ -158,12 +158,12 @@ fn all_that_is_ready_waits_for_the_last_one_and_goes_in_one_swap() {
         let steps = steps(reply);
         steps.contains(&("hello", "ready")) && steps.contains(&("slow", "starting"))
     });
-    assert_eq!(daemon.get("/hello").told(), (200, "Hello from hello\n"), "it waits");
+    assert_eq!(daemon.get("/hello").status_and_text(), (200, "Hello from hello\n"), "it waits");
     assert_eq!(daemon.get("/late").status(), 404);
     let over = reload.over();
     assert_eq!(over["changed"], json!(["hello", "keeps", "late", "slow"]));
-    assert_eq!(daemon.get("/hello").told(), (200, "Good day from hello\n"));
-    assert_eq!(daemon.get("/slow").told(), (200, "warm\n"));
+    assert_eq!(daemon.get("/hello").status_and_text(), (200, "Good day from hello\n"));
+    assert_eq!(daemon.get("/slow").status_and_text(), (200, "warm\n"));
     assert_eq!(daemon.get("/late").status(), 200);
     assert!(daemon.get("/keeps").text().ends_with("count=2"), "its state was handed over, too");
 }
@@ -183,7 +183,7 @@ fn a_reload_of_the_other_kind_waits_and_one_of_the_same_kind_is_the_same() {
         let over = reload.over();
         assert_eq!((&over["changed"], &over["unchanged"]), (&json!(["hello"]), &json!(1)));
     }
-    assert_eq!(daemon.get("/hello").told(), (200, "Good day from hello\n"));
+    assert_eq!(daemon.get("/hello").status_and_text(), (200, "Good day from hello\n"));
     let mut daemon = daemon;
     assert_eq!(daemon.stop(), 0);
     let begun = daemon.log.all().iter().filter(|line| line.contains("plugind: reloading")).count();
@@ -204,10 +204,10 @@ fn nothing_stays_behind_of_all_or_nothing_that_was_asked_for_twice() {
         let over = reload.over();
         assert_eq!((failed(&over), &over["takenBack"]), (vec![("slow", "verify")], &json!(true)));
     }
-    assert_eq!(daemon.get("/hello").told(), (200, "Hello from hello\n"));
+    assert_eq!(daemon.get("/hello").status_and_text(), (200, "Hello from hello\n"));
     tree.put("slow.toml", "");
     assert_eq!(Reload::ask(&tree, "{}").over()["changed"], json!(["hello", "slow"]));
-    assert_eq!(daemon.get("/hello").told(), (200, "Good day from hello\n"));
+    assert_eq!(daemon.get("/hello").status_and_text(), (200, "Good day from hello\n"));
 }
 
 #[test]
@@ -222,9 +222,9 @@ fn settings_that_break_during_a_reload_leave_it_with_what_was_found_before() {
         reload.wait_for(|reply| steps(reply).iter().any(|(plugin, _)| *plugin == "slow"));
         tree.remove("old.wasm");
         fs::write(&settings, "nonsense = 1\n").unwrap();
-        let told = Reload::ask(&tree, parameters).over();
+        let reported = Reload::ask(&tree, parameters).over();
         let over = reload.over();
-        assert_eq!(told["changed"], over["changed"], "they are one");
+        assert_eq!(reported["changed"], over["changed"], "they are one");
         assert!(over["unreadable"].as_str().unwrap().contains("nonsense"), "{over}");
         let together = parameters == ALL_OR_NOTHING;
         let changed = if together { json!([]) } else { json!(["slow"]) };

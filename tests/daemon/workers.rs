@@ -39,7 +39,7 @@ fn two_workers_of_one_plugin_are_at_work_at_the_same_moment() {
         });
         for mut client in clients {
             client.write("body");
-            assert_eq!(client.response().told(), (200, "4"));
+            assert_eq!(client.response().status_and_text(), (200, "4"));
         }
         assert_eq!(daemon.log.count(&["worker ended"]), 0);
     }
@@ -52,10 +52,10 @@ fn a_call_lasts_until_its_response_is_complete() {
         let first = begin(&daemon, "one");
         // The handler may have returned, but not what it left behind to write the response.
         let answer = daemon.get("/one");
-        assert_eq!(answer.told(), (503, "plugin one is busy\n"), "{guest}");
+        assert_eq!(answer.status_and_text(), (503, "plugin one is busy\n"), "{guest}");
         assert_eq!(answer.head.field("retry-after"), Some("1"));
         end(first);
-        assert_eq!(daemon.get("/one").told(), (200, "fine"));
+        assert_eq!(daemon.get("/one").status_and_text(), (200, "fine"));
     }
 }
 
@@ -78,8 +78,8 @@ fn an_instance_knows_who_it_is() {
     let (_, rest) = ready.split_once("generation=").unwrap();
     let generation = rest.split(' ').next().unwrap();
     for count in 1..=3 {
-        let told = format!("worker=0 generation={generation} count={count}");
-        assert_eq!(daemon.get("/counts").told(), (200, &*told));
+        let reported = format!("worker=0 generation={generation} count={count}");
+        assert_eq!(daemon.get("/counts").status_and_text(), (200, &*reported));
     }
 }
 
@@ -114,7 +114,7 @@ fn a_component_of_wasi_http_0_2_may_be_shared_if_its_manifest_says_so() {
     let daemon = Daemon::start(&Tree::new().with_manifest("greeter_02", shared));
     for _ in 0..20 {
         let answer = daemon.get("/greeter-02");
-        assert_eq!(answer.told(), (200, "Hello from a wasi:http 0.2 component\n"));
+        assert_eq!(answer.status_and_text(), (200, "Hello from a wasi:http 0.2 component\n"));
     }
     assert_eq!(daemon.log.count(&["worker ended"]), 0);
 }

@@ -1,7 +1,7 @@
 //! A client of HTTP/1.1 that hides nothing: what is sent is what is written here, and what comes is checked byte by
 //! byte. That is why it is not a library's.
 
-use crate::PATIENCE;
+use crate::WAIT_MAX;
 use std::{
     io::{BufRead, BufReader, ErrorKind, Read, Write},
     net::{Shutdown, SocketAddr, TcpStream},
@@ -60,7 +60,7 @@ impl Response {
 
     /// Status code and body, for one assertion of both.
     #[must_use]
-    pub fn told(&self) -> (u16, &str) {
+    pub fn status_and_text(&self) -> (u16, &str) {
         (self.status(), self.text())
     }
 }
@@ -82,8 +82,8 @@ impl Connection {
     #[must_use]
     pub fn over(stream: TcpStream) -> Self {
         stream.set_nodelay(true).expect("a socket takes this option");
-        stream.set_read_timeout(Some(PATIENCE)).expect("the time is not zero");
-        stream.set_write_timeout(Some(PATIENCE)).expect("the time is not zero");
+        stream.set_read_timeout(Some(WAIT_MAX)).expect("the time is not zero");
+        stream.set_write_timeout(Some(WAIT_MAX)).expect("the time is not zero");
         Self { stream: BufReader::new(stream) }
     }
 

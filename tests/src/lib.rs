@@ -22,14 +22,14 @@ pub use tree::{Tree, another};
 use std::time::{Duration, Instant};
 
 /// How long anything is waited for that should take a moment: long enough for a busy machine.
-pub const PATIENCE: Duration = Duration::from_secs(30);
+pub const WAIT_MAX: Duration = Duration::from_secs(30);
 
 /// Waits until `look` sees something.
 ///
 /// # Panics
 /// When it has not seen anything for too long; `what` says what was missing.
 pub fn eventually<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> T {
-    let deadline = Instant::now() + PATIENCE;
+    let deadline = Instant::now() + WAIT_MAX;
     loop {
         if let Some(seen) = look() {
             return seen;

@@ -6,7 +6,7 @@ use std::{
     time::Instant,
 };
 
-use crate::PATIENCE;
+use crate::WAIT_MAX;
 
 /// The lines so far. Clones are the same log.
 #[derive(Clone, Default)]
@@ -105,13 +105,13 @@ impl Log {
     /// Waits for the end of the log.
     pub(crate) fn wait_for_end(&self) {
         let lines = self.lines();
-        let ended = self.0.changed.wait_timeout_while(lines, PATIENCE, |lines| !lines.ended);
+        let ended = self.0.changed.wait_timeout_while(lines, WAIT_MAX, |lines| !lines.ended);
         let (lines, _) = ended.expect("no reader of a log panics while it has it");
         assert!(lines.ended, "the log did not end");
     }
 
     fn wait_until<T>(&self, what: &str, found: impl Fn(&[String]) -> Option<T>) -> T {
-        let deadline = Instant::now() + PATIENCE;
+        let deadline = Instant::now() + WAIT_MAX;
         let mut lines = self.lines();
         loop {
             if let Some(found) = found(&lines.said) {

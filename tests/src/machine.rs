@@ -4,7 +4,7 @@
     reason = "the journal belongs to the output of the test that failed"
 )]
 
-use crate::{Connection, Log, PATIENCE, built, client::Response, eventually};
+use crate::{Connection, Log, WAIT_MAX, built, client::Response, eventually};
 use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
 use serde_json::Value;
 use std::{
@@ -103,7 +103,7 @@ impl Machine {
             .expect("bash is there");
         let console = Log::read(script.stdout.take().expect("it is piped"));
 
-        let deadline = Instant::now() + PATIENCE;
+        let deadline = Instant::now() + WAIT_MAX;
         let mut heard = [0; 4096];
         loop {
             if let Ok(length) = notified.recv(&mut heard)
@@ -141,7 +141,7 @@ impl Machine {
 
     /// The process that keeps it.
     #[must_use]
-    pub fn keeper(&self) -> u32 {
+    pub fn supervisor(&self) -> u32 {
         self.script.id()
     }
 
@@ -218,7 +218,7 @@ impl Machine {
     /// # Panics
     /// When that does not come about.
     pub fn wait_for(&self, name: &str, wanted: impl Fn(&str) -> bool) -> String {
-        let deadline = Instant::now() + PATIENCE;
+        let deadline = Instant::now() + WAIT_MAX;
         loop {
             let now = self.daemon(name);
             if wanted(&now) {
@@ -235,8 +235,8 @@ impl Machine {
         // What was sent has to have arrived.
         self.succeed(&["journalctl", "--sync"]);
         let command = ["journalctl", "--output=json", "--all", "--quiet", "--no-pager"];
-        let told = self.succeed(&[&command, arguments].concat());
-        told.lines().map(Entry::parse).collect()
+        let reported = self.succeed(&[&command, arguments].concat());
+        reported.lines().map(Entry::parse).collect()
     }
 
     /// Waits for an entry that these arguments of `journalctl` select, and returns the first.
@@ -416,11 +416,12 @@ impl Drop for Machine {
     fn drop(&mut self) {
         if thread::panicking() {
             eprintln!("the end of the machine's journal:");
-            let told =
+            let reported =
                 self.run(&["journalctl", "--no-pager", "--output=short-precise", "--lines=150"]);
-            eprintln!("{}", told.output);
-            let told = self.systemctl(&["status", "--no-pager", "--full", "--lines=0", "plugind*"]);
-            eprintln!("{}", told.output);
+            eprintln!("{}", reported.output);
+            let reported =
+                self.systemctl(&["status", "--no-pager", "--full", "--lines=0", "plugind*"]);
+            eprintln!("{}", reported.output);
             for line in self.console.all() {
                 eprintln!("console: {line}");
             }

@@ -35,11 +35,11 @@ impl CatArgs {
     pub(crate) fn run(&self) -> Output {
         let (mistakes, is_configuration) = match &self.plugin {
             Some(name) => match self.manifest(name) {
-                Ok(told) => return Output { told, ..Output::default() },
+                Ok(reported) => return Output { reported, ..Output::default() },
                 Err(mistakes) => (mistakes, false),
             },
             None => match self.settings() {
-                Ok(told) => return Output { told, ..Output::default() },
+                Ok(reported) => return Output { reported, ..Output::default() },
                 Err(mistakes) => (mistakes, true),
             },
         };
@@ -91,11 +91,11 @@ impl CatArgs {
 /// As TOML, with comments.
 fn for_people(component: Option<&PathBuf>, files: &[&Path], settings: &[Setting]) -> String {
     let header = component.map(PathBuf::as_path).into_iter().chain(files.iter().copied());
-    let mut told: String =
+    let mut reported: String =
         header.map(|path| format!("# {}\n", plain(&path.to_string_lossy()))).collect();
     let mut table = (String::new(), None);
     if settings.first().is_some_and(|setting| setting.table.is_empty()) {
-        told.push('\n');
+        reported.push('\n');
     }
     for setting in settings {
         let place = &setting.place;
@@ -105,8 +105,8 @@ fn for_people(component: Option<&PathBuf>, files: &[&Path], settings: &[Setting]
                 Some(_) => format!("\n[[{}]]", setting.table),
                 None => format!("\n[{}]", setting.table),
             };
-            told.push_str(&plain(&heading));
-            told.push_str(&if setting.key.is_none() {
+            reported.push_str(&plain(&heading));
+            reported.push_str(&if setting.key.is_none() {
                 format!("  # {place}\n")
             } else {
                 "\n".to_owned()
@@ -114,10 +114,10 @@ fn for_people(component: Option<&PathBuf>, files: &[&Path], settings: &[Setting]
         }
         if let Some(key) = &setting.key {
             let line = plain(&format!("{key} = {}", setting.value));
-            told.push_str(&format!("{line}  # {place}\n"));
+            reported.push_str(&format!("{line}  # {place}\n"));
         }
     }
-    told
+    reported
 }
 
 /// A text that may have lines, and nothing else that steers a terminal.
@@ -154,8 +154,8 @@ mod tests {
         let path = Path::new(OsStr::from_bytes(b"/etc/a\xff.toml"));
         let document = Document::new(path, "a = 1\n");
         let files: Vec<_> = document.paths().collect();
-        let told = for_programs(None, &files, &document.settings().unwrap());
-        assert_eq!(told["files"][0], "/etc/a\u{fffd}.toml");
-        assert_eq!(told["settings"][0]["file"], "/etc/a\u{fffd}.toml");
+        let reported = for_programs(None, &files, &document.settings().unwrap());
+        assert_eq!(reported["files"][0], "/etc/a\u{fffd}.toml");
+        assert_eq!(reported["settings"][0]["file"], "/etc/a\u{fffd}.toml");
     }
 }

@@ -7,7 +7,7 @@ use crate::{
     link_check::LinkChecker,
     output::Output,
     print::{self, json_lines, line},
-    sandbox_conflict::{DropIn, SandboxConflict, judge},
+    sandbox_conflict::{DropIn, SandboxConflict, find_conflicts},
     search_path::Tree,
     systemctl,
     unit::{UNIT, Unit},
@@ -97,7 +97,7 @@ impl CheckArgs {
                 [one] => one,
                 _ => &Value::Array(checked),
             };
-            output.told = json_lines(all);
+            output.reported = json_lines(all);
         }
         if self.no_compile {
             // Conspicuous, but not a mistake of what was checked.
@@ -128,7 +128,7 @@ impl CheckArgs {
         };
         if let Some(masked) = masked.first() {
             if !self.json {
-                output.told.push_str(&told_masked(masked));
+                output.reported.push_str(&describe_masked(masked));
             }
             return json_masked(masked);
         }
@@ -139,7 +139,7 @@ impl CheckArgs {
         link(std::slice::from_mut(&mut checked), linking, output, check);
         output.mistakes.extend(mistakes(&checked).iter().cloned());
         if !self.json {
-            output.told.push_str(&described(path, &checked));
+            output.reported.push_str(&described(path, &checked));
         }
         plugin(&checked)
     }
@@ -172,21 +172,21 @@ impl CheckArgs {
         for checked in &report.plugins {
             output.mistakes.extend(mistakes(checked).iter().chain(conflicts.of(checked)).cloned());
         }
-        output.mistakes.extend(report.strays.iter().cloned());
+        output.mistakes.extend(report.ignored.iter().cloned());
         if !self.json {
-            output.told.push_str(&table(&report, &conflicts));
+            output.reported.push_str(&table(&report, &conflicts));
         }
         let plugin = |checked: &Checked| {
-            let mut told = plugin(checked);
-            told["mistakes"] =
+            let mut reported = plugin(checked);
+            reported["mistakes"] =
                 mistakes(checked).iter().chain(conflicts.of(checked)).cloned().collect();
-            told
+            reported
         };
         json!({
             "plugins": report.plugins.iter().map(plugin).collect::<Vec<_>>(),
             "drop-in": conflicts.drop_in,
             "masked": report.masked.iter().map(json_masked).collect::<Vec<_>>(),
-            "mistakes": own.into_iter().chain(report.strays).collect::<Vec<_>>(),
+            "mistakes": own.into_iter().chain(report.ignored).collect::<Vec<_>>(),
         })
     }
 }
@@ -243,18 +243,19 @@ impl Conflicts {
         let (mut all, mut drop_in) = (BTreeMap::new(), DropIn::default());
         for checked in plugins {
             let Some(verified) = &checked.verified else { continue };
-            let found = judge(&checked.name, &verified.manifest().grants, unit, &mut drop_in);
+            let found =
+                find_conflicts(&checked.name, &verified.manifest().grants, unit, &mut drop_in);
             let (at_link, later): (Vec<_>, Vec<_>) =
                 found.into_iter().partition(|conflict| conflict.at_link);
-            let told =
-                |found: Vec<SandboxConflict>| found.into_iter().map(|conflict| conflict.told);
+            let reported =
+                |found: Vec<SandboxConflict>| found.into_iter().map(|conflict| conflict.reported);
             if !at_link.is_empty() {
                 let (_, lines) =
                     checked.failed.get_or_insert_with(|| (FailedStage::Link, Vec::new()));
-                lines.extend(told(at_link));
+                lines.extend(reported(at_link));
             }
             if !later.is_empty() {
-                all.insert(checked.name.clone(), told(later).collect());
+                all.insert(checked.name.clone(), reported(later).collect());
             }
         }
         Self { later: all, drop_in: drop_in.text() }
@@ -266,7 +267,7 @@ impl Conflicts {
     }
 }
 
-fn told_masked(Masked { name, by }: &Masked) -> String {
+fn describe_masked(Masked { name, by }: &Masked) -> String {
     line(&format!("{name} is masked by {}", by.display()))
 }
 
@@ -290,36 +291,39 @@ fn table(report: &Report, conflicts: &Conflicts) -> String {
         vec![
             checked.name.to_string(),
             result,
-            verified.map_or("-", |verified| kind(verified.offers())).to_owned(),
+            verified.map_or("-", |verified| kind(verified.inspection())).to_owned(),
             mode_of(checked).unwrap_or("-").to_owned(),
             if routes.is_empty() { "-".to_owned() } else { routes.join(" ") },
         ]
     };
     let rows: Vec<_> = report.plugins.iter().map(row).collect();
-    let mut told = match rows.is_empty() {
+    let mut reported = match rows.is_empty() {
         true => "no plugins\n".to_owned(),
         false => columns(&["PLUGIN", "RESULT", "KIND", "MODE", "ROUTES"], rows),
     };
-    told.extend(report.masked.iter().map(told_masked));
+    reported.extend(report.masked.iter().map(describe_masked));
     if let Some(drop_in) = &conflicts.drop_in {
         let file = format!("/etc/systemd/system/{UNIT}.d/grants.conf");
         // A whole file, to be redirected or pasted as it is.
         let how = "then `systemctl daemon-reload` and `systemctl restart plugind`";
-        writeln!(told, "\n# {file} would let plugins do what they were granted; {how}\n{drop_in}")
-            .ok();
+        writeln!(
+            reported,
+            "\n# {file} would let plugins do what they were granted; {how}\n{drop_in}"
+        )
+        .ok();
     }
-    told
+    reported
 }
 
 fn described(path: &Path, checked: &Checked) -> String {
-    let mut told = line(&path.to_string_lossy());
+    let mut reported = line(&path.to_string_lossy());
     let Some(verified) = &checked.verified else { return String::new() };
-    let (manifest, offers) = (verified.manifest(), verified.offers());
+    let (manifest, inspection) = (verified.manifest(), verified.inspection());
     let mut line = |name: &str, value: &str| {
         // Writing to a String cannot fail.
-        writeln!(told, "  {name:<9} {}", Escaped(value)).ok();
+        writeln!(reported, "  {name:<9} {}", Escaped(value)).ok();
     };
-    line("kind", kind(offers));
+    line("kind", kind(inspection));
     let routes: Vec<_> = checked.routes.iter().map(|(route, _)| route.to_string()).collect();
     match mode_of(checked) {
         Some(mode) => {
@@ -330,23 +334,26 @@ fn described(path: &Path, checked: &Checked) -> String {
     }
     line("required", if manifest.required { "yes" } else { "no" });
     let own = "its own";
-    line("lifecycle", if offers.lifecycle { own } else { "none: ready once it is instantiated" });
-    if offers.handover {
+    line(
+        "lifecycle",
+        if inspection.lifecycle { own } else { "none: ready once it is instantiated" },
+    );
+    if inspection.handover {
         line("handover", "its state goes to its next version");
     }
-    let grants = grants_of_use(&offers.imports).join(", ");
+    let grants = grants_of_use(&inspection.imports).join(", ");
     line("can use", if grants.is_empty() { "no grants" } else { &grants });
-    for (name, interfaces) in [("imports", &offers.imports), ("exports", &offers.exports)] {
+    for (name, interfaces) in [("imports", &inspection.imports), ("exports", &inspection.exports)] {
         for (nth, interface) in interfaces.iter().enumerate() {
             line(if nth == 0 { name } else { "" }, interface);
         }
     }
-    told
+    reported
 }
 
 fn plugin(checked: &Checked) -> Value {
     let verified = checked.verified.as_ref();
-    let offers = verified.map(Verified::offers);
+    let inspection = verified.map(Verified::inspection);
     let digest = verified.map(|verified| {
         verified.digest().iter().map(|byte| format!("{byte:02x}")).collect::<String>()
     });
@@ -354,14 +361,14 @@ fn plugin(checked: &Checked) -> Value {
         "name": checked.name.as_str(),
         "component": print::path(&checked.component),
         "sha256": digest,
-        "kind": offers.map(kind),
+        "kind": inspection.map(kind),
         "mode": mode_of(checked),
         "required": verified.map(|verified| verified.manifest().required),
-        "lifecycle": offers.map(|offers| offers.lifecycle),
-        "handover": offers.map(|offers| offers.handover),
-        "grants-of-use": offers.map(|offers| grants_of_use(&offers.imports)),
-        "imports": offers.map(|offers| &offers.imports),
-        "exports": offers.map(|offers| &offers.exports),
+        "lifecycle": inspection.map(|inspection| inspection.lifecycle),
+        "handover": inspection.map(|inspection| inspection.handover),
+        "grants-of-use": inspection.map(|inspection| grants_of_use(&inspection.imports)),
+        "imports": inspection.map(|inspection| &inspection.imports),
+        "exports": inspection.map(|inspection| &inspection.exports),
         "routes": checked.routes.iter().map(route).collect::<Vec<_>>(),
         "fails-at": checked.failed.as_ref().map(|(stage, _)| stage.to_string()),
         "mistakes": mistakes(checked),

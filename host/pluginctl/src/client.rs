@@ -81,7 +81,7 @@ pub(crate) enum ClientError {
         "{}: {source}: plugind does not run, or without a control socket; see systemctl status plugind-control.socket",
         path.display()
     )]
-    NobodyThere { path: PathBuf, source: io::Error },
+    NotRunning { path: PathBuf, source: io::Error },
     #[error("{}: {source}: ask root", path.display())]
     NotReachable { path: PathBuf, source: io::Error },
     #[error("cannot connect to {}: {source}", path.display())]
@@ -89,7 +89,7 @@ pub(crate) enum ClientError {
     #[error("plugind ended before it answered")]
     Ended,
     #[error("cannot talk to plugind: {0}")]
-    Talk(zlink::Error),
+    Transport(zlink::Error),
     #[error("only root and the user of the daemon may do this")]
     NotAllowed,
     #[error("{0}")]
@@ -118,7 +118,7 @@ impl From<zlink::Error> for ClientError {
                 Standard::PermissionDenied => Self::NotAllowed,
                 other => Self::NotUnderstood { why: other.to_string() },
             },
-            other => Self::Talk(other),
+            other => Self::Transport(other),
         }
     }
 }
@@ -133,7 +133,7 @@ impl Client {
         // One that waits: where many wait for the daemon already, another one is turned away otherwise.
         let stream = UnixStream::connect(&path).map_err(|source| match source.kind() {
             ErrorKind::NotFound | ErrorKind::ConnectionRefused => {
-                ClientError::NobodyThere { path, source }
+                ClientError::NotRunning { path, source }
             }
             ErrorKind::PermissionDenied => ClientError::NotReachable { path, source },
             _ => ClientError::Connect { path, source },
@@ -169,7 +169,7 @@ impl Client {
     }
 
     /// Asks for something that is done and said no more of.
-    pub(crate) async fn tell(&mut self, method: CallMethod) -> Result<(), ClientError> {
+    pub(crate) async fn notify(&mut self, method: CallMethod) -> Result<(), ClientError> {
         self.0.send_call(&Call::new(method), Vec::new()).await?;
         let (reply, _) = self.0.receive_reply::<serde::de::IgnoredAny, CallRefused>().await?;
         reply.map(drop).map_err(ClientError::Refused)

@@ -11,8 +11,8 @@ use plugind::{
 use serde_json::{Value, json};
 
 /// What a component is used as.
-pub(crate) fn kind(offers: &Inspection) -> &'static str {
-    match (offers.http, offers.run) {
+pub(crate) fn kind(inspection: &Inspection) -> &'static str {
+    match (inspection.http, inspection.run) {
         (Some(WasiVersion::P3), _) => "wasi:http 0.3",
         (Some(WasiVersion::P2), _) => "wasi:http 0.2",
         (None, Some(_)) => "program",
@@ -32,9 +32,9 @@ pub(crate) fn mode(mode: Mode) -> &'static str {
 /// What its instances are used for; none where they serve nothing.
 pub(crate) fn mode_of(checked: &Checked) -> Option<&'static str> {
     let verified = checked.verified.as_ref()?;
-    let offers = verified.offers();
-    offers.http?;
-    Some(mode(verified.manifest().instances.mode.unwrap_or_else(|| offers.mode())))
+    let inspection = verified.inspection();
+    inspection.http?;
+    Some(mode(verified.manifest().instances.mode.unwrap_or_else(|| inspection.mode())))
 }
 
 /// One route for a program.

@@ -45,7 +45,7 @@ fn has_failed(plugin: &api::Plugin) -> bool {
 }
 
 fn row(plugin: &api::Plugin, now: SystemTime) -> Vec<String> {
-    let or_none = |told: Option<String>| told.unwrap_or_else(|| "-".to_owned());
+    let or_none = |reported: Option<String>| reported.unwrap_or_else(|| "-".to_owned());
     let routes = (!plugin.routes.is_empty()).then(|| plugin.routes.join(" "));
     vec![
         if has_failed(plugin) { "●" } else { "" }.to_owned(),
@@ -91,8 +91,8 @@ mod tests {
     #[test]
     fn no_plugin_can_write_a_line_for_another() {
         let status = Some("x\n●  greeter  failed\x1b[2J".to_owned());
-        let told = table(&[api::Plugin { status, ..greeter() }], SystemTime::now());
-        assert_eq!(told.lines().count(), 4, "{told}");
-        assert!(!told.contains('\x1b'));
+        let reported = table(&[api::Plugin { status, ..greeter() }], SystemTime::now());
+        assert_eq!(reported.lines().count(), 4, "{reported}");
+        assert!(!reported.contains('\x1b'));
     }
 }

@@ -86,7 +86,7 @@ fn main() -> ExitCode {
         Command::Completion(completion) => completion.run(PluginctlArguments::command()),
     };
     done.unwrap_or_else(|problem| {
-        if problem.is_worth_telling() {
+        if problem.is_printed() {
             print::complain(&problem.to_string());
         }
         ExitCode::from(problem.status())

@@ -13,7 +13,7 @@ const EX_CONFIG: u8 = 78;
 #[derive(Default)]
 pub(crate) struct Output {
     /// What was asked for, for standard output.
-    pub(crate) told: String,
+    pub(crate) reported: String,
     /// What is wrong, for standard error, one line each.
     pub(crate) mistakes: Vec<String>,
     /// What else is to be known, for standard error, one line each.
@@ -30,7 +30,7 @@ impl Output {
         let aside = self.mistakes.iter().chain(&self.notes);
         let aside: String = aside.map(|line| format!("{}\n", Escaped(line))).collect();
         let printed = io::stdout()
-            .write_all(self.told.as_bytes())
+            .write_all(self.reported.as_bytes())
             .and_then(|()| io::stderr().write_all(aside.as_bytes()));
         match printed {
             _ if self.signal.is_some() => ExitCode::from(128 + self.signal.unwrap_or_default()),

@@ -34,7 +34,7 @@ impl Problem {
     }
 
     /// Whether there is somebody to be told: whoever closed a pipe knows.
-    pub(crate) fn is_worth_telling(&self) -> bool {
+    pub(crate) fn is_printed(&self) -> bool {
         !matches!(self, Self::Print(error) if error.kind() == ErrorKind::BrokenPipe)
     }
 

@@ -10,7 +10,7 @@ const NAMES: usize = 5;
 #[derive(Default)]
 pub(crate) struct ReloadProgress {
     scanned: bool,
-    told: BTreeSet<String>,
+    reported: BTreeSet<String>,
     /// The plugins that are or were compiled, in this order.
     compiled: Vec<String>,
     draining: BTreeSet<String>,
@@ -38,8 +38,8 @@ impl ReloadProgress {
             return Vec::new();
         }
         let mut news = Vec::new();
-        let mut tell = |told: &mut BTreeSet<String>, line: String, lasts| {
-            if told.insert(line.clone()) {
+        let mut report = |reported: &mut BTreeSet<String>, line: String, lasts| {
+            if reported.insert(line.clone()) {
                 news.push(ReloadEvent { line, lasts });
             }
         };
@@ -49,10 +49,10 @@ impl ReloadProgress {
                 "scanned: {} to take over, {unchanged} unchanged, {removed} removed",
                 to_take_over(now)
             );
-            tell(&mut self.told, line, true);
+            report(&mut self.reported, line, true);
         }
         for name in &now.removed {
-            tell(&mut self.told, format!("removed {name}"), true);
+            report(&mut self.reported, format!("removed {name}"), true);
         }
         for api::Awaited { plugin, step } in &now.awaited {
             let line = match step.as_str() {
@@ -66,13 +66,13 @@ impl ReloadProgress {
                 }
                 step => format!("{} {plugin}", doing(step)),
             };
-            tell(&mut self.told, line, false);
+            report(&mut self.reported, line, false);
         }
         for name in &now.changed {
-            tell(&mut self.told, format!("swapped {name}"), true);
+            report(&mut self.reported, format!("swapped {name}"), true);
         }
         for name in drained.difference(&self.draining) {
-            tell(&mut self.told, format!("drained {name}"), false);
+            report(&mut self.reported, format!("drained {name}"), false);
         }
         news
     }
@@ -145,10 +145,10 @@ fn doing(step: &str) -> &str {
 }
 
 fn some(names: Vec<&str>) -> String {
-    let told = names[..names.len().min(NAMES)].join(", ");
+    let reported = names[..names.len().min(NAMES)].join(", ");
     match names.len().saturating_sub(NAMES) {
-        0 => told,
-        more => format!("{told} and {more} more"),
+        0 => reported,
+        more => format!("{reported} and {more} more"),
     }
 }
 
@@ -169,7 +169,7 @@ mod tests {
         awaited.into()
     }
 
-    fn told(progress: &mut ReloadProgress, now: &api::Reload) -> Vec<String> {
+    fn reported(progress: &mut ReloadProgress, now: &api::Reload) -> Vec<String> {
         progress.news(now).into_iter().map(|news| news.line).collect()
     }
 
@@ -185,7 +185,7 @@ mod tests {
         now.awaited = awaited([("greeter", "compiling"), ("slow", "queued")]);
         now.failed = vec![failure()];
         assert_eq!(
-            told(&mut progress, &now),
+            reported(&mut progress, &now),
             [
                 "scanned: 3 to take over, 12 unchanged, 1 removed",
                 "removed old",
@@ -197,21 +197,21 @@ mod tests {
         assert_eq!(progress.ignored(&now), [""; 0]);
         let bad = "bad: failed at verify: /etc/plugind/plugins/bad.toml:1:1: unknown key; mend it and reload";
         assert_eq!(progress.failures(&now), [bad]);
-        assert_eq!(told(&mut progress, &now), [""; 0]);
+        assert_eq!(reported(&mut progress, &now), [""; 0]);
         now.awaited = awaited([("greeter", "starting"), ("slow", "compiling")]);
         now.draining = names([]);
         assert_eq!(
-            told(&mut progress, &now),
+            reported(&mut progress, &now),
             ["waiting for greeter", "compiling 2 of 3: slow", "drained old"]
         );
         now.awaited = awaited([("slow", "handing-over")]);
         now.changed = names(["greeter"]);
         now.draining = names(["greeter"]);
-        assert_eq!(told(&mut progress, &now), ["handing over slow", "swapped greeter"]);
+        assert_eq!(reported(&mut progress, &now), ["handing over slow", "swapped greeter"]);
         now.awaited = awaited([]);
         now.changed = names(["greeter", "slow"]);
         now.draining = names([]);
-        assert_eq!(told(&mut progress, &now), ["swapped slow", "drained greeter"]);
+        assert_eq!(reported(&mut progress, &now), ["swapped slow", "drained greeter"]);
         assert_eq!(progress.failures(&now), [""; 0]);
     }
 
@@ -221,7 +221,7 @@ mod tests {
         let changed = names(["greeter"]);
         let over = api::Reload { scanned: true, changed, ..api::Reload::default() };
         let scanned = "scanned: 1 to take over, 0 unchanged, 0 removed";
-        assert_eq!(told(&mut progress, &over), [scanned, "swapped greeter"]);
+        assert_eq!(reported(&mut progress, &over), [scanned, "swapped greeter"]);
     }
 
     #[test]

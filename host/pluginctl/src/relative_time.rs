@@ -29,15 +29,15 @@ pub(crate) fn ago(then: SystemTime, now: SystemTime) -> String {
         return "now".to_owned();
     };
     let mut left = seconds;
-    let mut told = String::new();
+    let mut reported = String::new();
     for (length, one, many) in &UNITS[first..UNITS.len().min(first + 2)] {
         let count = left / length;
         left %= length;
         if count > 0 {
-            told += &format!("{count}{} ", if count == 1 { one } else { many });
+            reported += &format!("{count}{} ", if count == 1 { one } else { many });
         }
     }
-    told + "ago"
+    reported + "ago"
 }
 
 #[cfg(test)]
@@ -46,7 +46,7 @@ mod tests {
 
     #[test]
     fn a_moment_is_told_in_its_two_greatest_units() {
-        for (seconds, told) in [
+        for (seconds, reported) in [
             (0, "now"),
             (1, "1s ago"),
             (59, "59s ago"),
@@ -60,7 +60,7 @@ mod tests {
             (800 * DAY, "2 years 2 months ago"),
         ] {
             let now = moment(1_000_000) + Duration::from_secs(seconds);
-            assert_eq!(ago(moment(1_000_000), now), told);
+            assert_eq!(ago(moment(1_000_000), now), reported);
         }
     }
 

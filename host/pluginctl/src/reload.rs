@@ -100,8 +100,8 @@ fn failure(over: &api::Reload) -> Option<String> {
     if over.taken_back {
         return Some("nothing is reloaded: not everything can be".to_owned());
     }
-    let goes_on = "what failed goes on in the version before, if there was one";
-    (!over.failed.is_empty()).then(|| goes_on.to_owned())
+    let keeps_serving = "what failed goes on in the version before, if there was one";
+    (!over.failed.is_empty()).then(|| keeps_serving.to_owned())
 }
 
 fn summary(over: &api::Reload) -> String {
@@ -124,15 +124,15 @@ mod tests {
         let mut over = api::Reload::default();
         assert_eq!(failure(&over), None);
         over.failed = vec![fixtures::failure()];
-        let goes_on = "what failed goes on in the version before, if there was one";
-        assert_eq!(failure(&over).as_deref(), Some(goes_on));
+        let keeps_serving = "what failed goes on in the version before, if there was one";
+        assert_eq!(failure(&over).as_deref(), Some(keeps_serving));
         over.taken_back = true;
         assert_eq!(failure(&over).as_deref(), Some("nothing is reloaded: not everything can be"));
         over.unreadable = Some("/etc/plugind/plugins: not a directory".to_owned());
-        let told = "nothing is reloaded: /etc/plugind/plugins: not a directory";
-        assert_eq!(failure(&over).as_deref(), Some(told));
+        let reported = "nothing is reloaded: /etc/plugind/plugins: not a directory";
+        assert_eq!(failure(&over).as_deref(), Some(reported));
         over.changed = vec!["before".to_owned()];
-        let told = "not everything is reloaded: /etc/plugind/plugins: not a directory";
-        assert_eq!(failure(&over).as_deref(), Some(told));
+        let reported = "not everything is reloaded: /etc/plugind/plugins: not a directory";
+        assert_eq!(failure(&over).as_deref(), Some(reported));
     }
 }

@@ -41,7 +41,7 @@ impl RestartArgs {
     async fn restart(&self, client: &mut Client, name: &PluginName) -> Result<(), Problem> {
         let asked = CallMethod::Restart(api::Name { name: name.to_string() });
         let restarted: api::Restarted = client.call(asked).await?;
-        let told = format!("{name}: restarted, generation {}", restarted.generation);
-        Ok(print(&if self.json { json(&restarted) } else { line(&told) })?)
+        let reported = format!("{name}: restarted, generation {}", restarted.generation);
+        Ok(print(&if self.json { json(&restarted) } else { line(&reported) })?)
     }
 }

@@ -49,8 +49,8 @@ impl RoutesArgs {
             let mistakes = checked.failed.iter().flat_map(|(_, mistakes)| mistakes);
             output.mistakes.extend(mistakes.cloned());
         }
-        output.mistakes.extend(report.strays);
-        output.told = match self.json {
+        output.mistakes.extend(report.ignored);
+        output.reported = match self.json {
             true => {
                 let entry = |(request, name): &(&RouteRequest, &PluginName)| {
                     let mut entry = route(request);

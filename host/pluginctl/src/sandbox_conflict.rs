@@ -28,7 +28,7 @@ const RESOLVING: [&str; 4] =
 #[derive(Debug)]
 pub(crate) struct SandboxConflict {
     /// What is wrong, with its place in the manifest.
-    pub(crate) told: String,
+    pub(crate) reported: String,
     /// Whether the daemon would not even link the plugin; else it fails when it makes use of the grant.
     pub(crate) at_link: bool,
 }
@@ -53,20 +53,20 @@ impl DropIn {
 }
 
 /// Holds what a plugin was granted against the unit.
-pub(crate) fn judge(
+pub(crate) fn find_conflicts(
     plugin: &PluginName,
     grants: &Grants,
     unit: &Unit,
     remedy: &mut DropIn,
 ) -> Vec<SandboxConflict> {
-    let judge = Judge { unit, view: View::of(unit) };
+    let checker = Checker { unit, view: View::of(unit) };
     let mut found = Vec::new();
     for grant in Grant::ALL {
         let origin = grants.origin(*grant);
         for need in grants.needs(*grant, plugin) {
-            let conflict = judge.conflict(grant.key(), &need, remedy);
+            let conflict = checker.conflict(grant.key(), &need, remedy);
             found.extend(conflict.map(|(message, at_link)| SandboxConflict {
-                told: told(&origin, message),
+                reported: reported(&origin, message),
                 at_link,
             }));
         }
@@ -75,12 +75,12 @@ pub(crate) fn judge(
 }
 
 /// The unit, as far as grants need something of it.
-struct Judge<'a> {
+struct Checker<'a> {
     unit: &'a Unit,
     view: View,
 }
 
-impl Judge<'_> {
+impl Checker<'_> {
     /// Why the unit does not allow what the grant `key` needs, if it does not, and whether the daemon knows as soon as
     /// it links.
     fn conflict(
@@ -141,7 +141,7 @@ fn kept_from(key: &str, what: &dyn Display, why: &str) -> String {
     format!("grants.{key} has {what}, which {UNIT} keeps the daemon from: {why}")
 }
 
-fn told(origin: &Origin, message: String) -> String {
+fn reported(origin: &Origin, message: String) -> String {
     match &origin.0 {
         Some(place) => Diagnostic::at(place.clone(), message).to_string(),
         None => message,
@@ -240,9 +240,9 @@ fn has_no_state(unit: &Unit) -> bool {
         let at = entry.split(':').nth(1).unwrap_or(entry);
         Path::new(STATE).starts_with(at.trim_start_matches(['-', '+']))
     };
-    let may_all_the_same =
+    let can_write_elsewhere =
         ["ReadWritePaths", "BindPaths"].iter().flat_map(|name| unit.paths(name)).any(covers);
-    unit.is("StateDirectory", "") && may_not_write && !may_all_the_same
+    unit.is("StateDirectory", "") && may_not_write && !can_write_elsewhere
 }
 
 /// A path as a unit's value, in which `%` and, outside of quotes, blanks and colons mean something.

@@ -124,15 +124,15 @@ fn plugin(described: &api::Description, now: SystemTime) -> String {
 }
 
 fn active(plugin: &api::Plugin, now: SystemTime) -> String {
-    let mut told = plugin.active_state.clone();
+    let mut reported = plugin.active_state.clone();
     if plugin.active_state != "active" || plugin.result != "success" {
-        told += &format!(" (Result: {})", plugin.result);
+        reported += &format!(" (Result: {})", plugin.result);
     }
     if let Some(since) = plugin.since.map(moment) {
         let at = humantime::format_rfc3339_seconds(since);
-        told += &format!(" since {at}; {}", ago(since, now));
+        reported += &format!(" since {at}; {}", ago(since, now));
     }
-    told
+    reported
 }
 
 #[cfg(test)]
@@ -192,10 +192,13 @@ greeter
     #[test]
     fn of_a_plugin_whose_newest_version_failed_both_are_told_apart() {
         let stale = api::Plugin { failure: Some(failure()), ..greeter() };
-        let told = plugin(&description(stale), moment(1_000_000));
-        assert!(told.starts_with("● greeter\n     Active: active since"), "{told}");
-        assert!(told.contains("; now\n"), "{told}");
-        assert!(told.contains("\n     Failed: the next version, at verify: /etc"), "{told}");
+        let reported = plugin(&description(stale), moment(1_000_000));
+        assert!(reported.starts_with("● greeter\n     Active: active since"), "{reported}");
+        assert!(reported.contains("; now\n"), "{reported}");
+        assert!(
+            reported.contains("\n     Failed: the next version, at verify: /etc"),
+            "{reported}"
+        );
     }
 
     #[test]
@@ -220,9 +223,9 @@ plugind 0.1.0
 "
         );
         status.failed.push(failure());
-        let told = daemon(&status);
-        assert!(told.starts_with("● plugind"), "{told}");
+        let reported = daemon(&status);
+        assert!(reported.starts_with("● plugind"), "{reported}");
         let failed = "     Failed: bad: at verify: /etc/plugind/plugins/bad.toml:1:1: unknown key; mend it and reload\n";
-        assert!(told.ends_with(failed), "{told}");
+        assert!(reported.ends_with(failed), "{reported}");
     }
 }

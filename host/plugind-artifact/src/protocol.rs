@@ -33,7 +33,7 @@ pub struct CompileRequest {
     /// What the code is for.
     pub kind: EngineKind,
     /// What there is already is of no use, and is to be replaced.
-    pub anew: bool,
+    pub recompile: bool,
     /// How long it may take, to the millisecond.
     pub deadline: Duration,
     /// How much address space it may take, in bytes.
@@ -74,7 +74,7 @@ pub enum ProtocolError {
     Ended,
     /// What came is not of this protocol.
     #[error("the other side talks nonsense: {0:?}")]
-    Nonsense(String),
+    Malformed(String),
 }
 
 /// Asks for what `order` says, to be read from `descriptor`.
@@ -86,8 +86,8 @@ pub fn ask(
     order: &CompileRequest,
     descriptor: BorrowedFd<'_>,
 ) -> Result<(), ProtocolError> {
-    let CompileRequest { component, kind, anew, deadline, memory_max } = order;
-    let verb = if *anew { "recompile" } else { "compile" };
+    let CompileRequest { component, kind, recompile, deadline, memory_max } = order;
+    let verb = if *recompile { "recompile" } else { "compile" };
     let (digest, milliseconds) = (hex(component), deadline.as_millis());
     let text = format!("{VERSION} {verb} {digest} {kind} {milliseconds} {memory_max}");
     send(socket, &text, Some(descriptor))
@@ -101,7 +101,7 @@ pub fn receive_request(socket: impl AsFd) -> Result<Request, ProtocolError> {
     let (text, descriptor) = receive(socket)?;
     match (parse_order(&text), descriptor) {
         (Some(order), Some(descriptor)) => Ok(Request { order, descriptor }),
-        _ => Err(ProtocolError::Nonsense(text)),
+        _ => Err(ProtocolError::Malformed(text)),
     }
 }
 
@@ -131,7 +131,7 @@ pub fn receive_answer(socket: impl AsFd) -> Result<CompileReply, ProtocolError> 
         ("compiled", "", Some(file)) => Ok(CompileReply::Compiled(file)),
         ("refused", why, None) if !why.is_empty() => Ok(CompileReply::Refused(why.to_owned())),
         ("failed", why, None) if !why.is_empty() => Ok(CompileReply::Failed(why.to_owned())),
-        _ => Err(ProtocolError::Nonsense(text)),
+        _ => Err(ProtocolError::Malformed(text)),
     }
 }
 
@@ -181,7 +181,7 @@ fn receive(socket: impl AsFd) -> Result<(String, Option<OwnedFd>), ProtocolError
 fn parse_order(text: &str) -> Option<CompileRequest> {
     let mut words = text.strip_prefix(VERSION)?.strip_prefix(' ')?.split(' ');
     let mut next = || words.next();
-    let anew = match next()? {
+    let recompile = match next()? {
         "compile" => false,
         "recompile" => true,
         _ => return None,
@@ -190,7 +190,7 @@ fn parse_order(text: &str) -> Option<CompileRequest> {
     let kind = next()?.parse().ok()?;
     let deadline = Duration::from_millis(next()?.parse().ok()?);
     let memory_max = next()?.parse().ok()?;
-    next().is_none().then_some(CompileRequest { component, kind, anew, deadline, memory_max })
+    next().is_none().then_some(CompileRequest { component, kind, recompile, deadline, memory_max })
 }
 
 fn parse_digest(digits: &str) -> Option<[u8; 32]> {
@@ -225,11 +225,12 @@ mod tests {
         let first = CompileRequest {
             component,
             kind: EngineKind::Native,
-            anew: false,
+            recompile: false,
             deadline,
             memory_max: 1 << 33,
         };
-        for order in [first, CompileRequest { kind: EngineKind::Pulley, anew: true, ..first }] {
+        for order in [first, CompileRequest { kind: EngineKind::Pulley, recompile: true, ..first }]
+        {
             ask(&daemon, &order, some_file().as_fd()).unwrap();
             assert_eq!(receive_request(&compiler).unwrap().order, order);
         }
@@ -290,7 +291,10 @@ mod tests {
             let (daemon, compiler) = pair();
             let file = with_file.then(some_file);
             send(&compiler, text, file.as_ref().map(AsFd::as_fd)).unwrap();
-            assert!(matches!(receive_answer(&daemon), Err(ProtocolError::Nonsense(_))), "{text:?}");
+            assert!(
+                matches!(receive_answer(&daemon), Err(ProtocolError::Malformed(_))),
+                "{text:?}"
+            );
         }
     }
 

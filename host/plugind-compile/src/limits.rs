@@ -4,7 +4,7 @@ use clap::Args;
 
 /// The bounds, as they are written on the command line.
 #[derive(Args)]
-pub(crate) struct Most {
+pub(crate) struct RequestLimits {
     /// Limit the address space of a worker, in bytes
     #[arg(long, value_name = "BYTES", default_value_t = 64 << 30)]
     pub(crate) memory_max: u64,

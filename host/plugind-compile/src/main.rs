@@ -14,7 +14,7 @@ mod task;
 mod server;
 
 use clap::Parser;
-use limits::Most;
+use limits::RequestLimits;
 use plugind_artifact::engine::EngineKind;
 use std::{env, path::PathBuf, process::ExitCode, time::Duration};
 
@@ -29,7 +29,7 @@ struct CompileArguments {
     #[arg(long, value_name = "DIR")]
     cache: Option<PathBuf>,
     #[command(flatten)]
-    most: Most,
+    limits: RequestLimits,
     /// Exit after this time without a request, in seconds
     #[arg(long, value_name = "SECONDS", default_value_t = 10)]
     idle: u64,
@@ -42,15 +42,15 @@ struct CompileArguments {
 }
 
 fn main() -> ExitCode {
-    let CompileArguments { cache, most, idle, worker, cpu_max } = CompileArguments::parse();
+    let CompileArguments { cache, limits, idle, worker, cpu_max } = CompileArguments::parse();
     if let Some(kind) = worker {
-        return worker::work(kind, most.memory_max, cpu_max);
+        return worker::work(kind, limits.memory_max, cpu_max);
     }
-    match server::keep(cache.or_else(of_systemd), &most, Duration::from_secs(idle)) {
+    match server::serve(cache.or_else(of_systemd), &limits, Duration::from_secs(idle)) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             // The daemon sees only that the answer is missing; under systemd this is in the journal.
-            server::tell(&format!("{error:#}"));
+            server::print_error(&format!("{error:#}"));
             ExitCode::FAILURE
         }
     }

@@ -23,7 +23,7 @@ pub(crate) fn enter(memory_max: u64, cpu_max: u64) -> anyhow::Result<()> {
     filter::apply()?;
     // Threads, while there may be any: the compiler works with these, and adds none.
     rayon::ThreadPoolBuilder::new().build_global()?;
-    for (resource, most) in [
+    for (resource, max) in [
         (Resource::Nproc, 0),
         // Those that are open stay so, and no number is free for another one, not even that of one that is closed.
         (Resource::Nofile, 0),
@@ -32,7 +32,7 @@ pub(crate) fn enter(memory_max: u64, cpu_max: u64) -> anyhow::Result<()> {
         (Resource::Cpu, cpu_max),
         (Resource::As, memory_max),
     ] {
-        setrlimit(resource, Rlimit { current: Some(most), maximum: Some(most) })?;
+        setrlimit(resource, Rlimit { current: Some(max), maximum: Some(max) })?;
     }
     Ok(())
 }
@@ -129,8 +129,8 @@ mod tests {
         let mut alone = Command::new(program);
         alone.args(arguments).env("TMPDIR", directory.path()).stdin(Stdio::null());
         let ran = alone.output().unwrap();
-        let told = String::from_utf8_lossy(&ran.stdout);
-        assert!(ran.status.success() && told.contains("1 passed"), "{ran:?}");
+        let reported = String::from_utf8_lossy(&ran.stdout);
+        assert!(ran.status.success() && reported.contains("1 passed"), "{ran:?}");
     }
 
     #[test]

@@ -3,7 +3,7 @@
 //! Requests follow each other on one connection. An entry is named by the digest of bytes that were hashed here and
 //! then given to the worker, so whatever a worker makes of a component can stand for that component only.
 
-use crate::{cache, error::CompileFailure, limits::Most, sandbox, task};
+use crate::{cache, error::CompileFailure, limits::RequestLimits, sandbox, task};
 use anyhow::Context;
 use plugind_artifact::{
     entry::Key,
@@ -25,11 +25,15 @@ use std::{
 };
 
 /// Serves requests from standard input until the other side closes, or asks for nothing during `idle`.
-pub(crate) fn keep(cache: Option<PathBuf>, most: &Most, idle: Duration) -> anyhow::Result<()> {
+pub(crate) fn serve(
+    cache: Option<PathBuf>,
+    limits: &RequestLimits,
+    idle: Duration,
+) -> anyhow::Result<()> {
     setrlimit(Resource::Core, Rlimit { current: Some(0), maximum: Some(0) })?;
     rustix::thread::set_no_new_privs(true)?;
     if !sandbox::has_landlock() {
-        tell(
+        print_error(
             "there is no Landlock for what reads components, because of the kernel or of SystemCallFilter=; a filter and limits alone hold it",
         );
     }
@@ -41,7 +45,7 @@ pub(crate) fn keep(cache: Option<PathBuf>, most: &Most, idle: Duration) -> anyho
             Err(ProtocolError::Ended) => break,
             Err(error) => return Err(error.into()),
         };
-        let answer = match answer(cache.as_deref(), most, request, &socket) {
+        let answer = match answer(cache.as_deref(), limits, request, &socket) {
             Ok(file) => CompileReply::Compiled(file),
             Err(CompileFailure::Component(why)) => CompileReply::Refused(why),
             Err(CompileFailure::Host(why)) => CompileReply::Failed(format!("{why:#}")),
@@ -70,19 +74,19 @@ fn is_asked(socket: &io::Stdin, idle: Duration) -> anyhow::Result<bool> {
 
 fn answer(
     cache: Option<&Path>,
-    most: &Most,
+    limits: &RequestLimits,
     Request { order, descriptor }: Request,
     asking: impl AsFd,
 ) -> Result<OwnedFd, CompileFailure> {
     let cache =
         cache.context("there is no directory for compiled files: --cache, or CacheDirectory=")?;
     let key = Key::new(&order.component, order.kind);
-    if !order.anew
+    if !order.recompile
         && let Some(file) = cache::open(cache, &key)
     {
         return Ok(file);
     }
-    let component = read(descriptor, most.component_max)?;
+    let component = read(descriptor, limits.component_max)?;
     let digest = Sha256::digest(&component);
     if digest.as_slice() != order.component {
         return Err(CompileFailure::Host(anyhow::anyhow!(
@@ -90,15 +94,15 @@ fn answer(
         )));
     }
     let order = CompileRequest {
-        deadline: order.deadline.min(Duration::from_secs(most.timeout)),
-        memory_max: order.memory_max.min(most.memory_max),
+        deadline: order.deadline.min(Duration::from_secs(limits.timeout)),
+        memory_max: order.memory_max.min(limits.memory_max),
         ..order
     };
     let code = task::compile(&component, &order, asking)?;
     Ok(cache::store(cache, &key, &code)?)
 }
 
-fn read(descriptor: OwnedFd, most: u64) -> Result<Vec<u8>, CompileFailure> {
+fn read(descriptor: OwnedFd, max: u64) -> Result<Vec<u8>, CompileFailure> {
     let cannot_read = "cannot read the component";
     let stat = rustix::fs::fstat(&descriptor).context(cannot_read)?;
     // Anything else may have no end, or keep its reader waiting.
@@ -109,17 +113,15 @@ fn read(descriptor: OwnedFd, most: u64) -> Result<Vec<u8>, CompileFailure> {
     file.rewind().context(cannot_read)?;
     let mut component = Vec::new();
     // One byte more than allowed, to tell "just fits" from "too large".
-    file.take(most + 1).read_to_end(&mut component).context(cannot_read)?;
-    if component.len() as u64 > most {
-        return Err(CompileFailure::Component(format!(
-            "the component is larger than {most} bytes"
-        )));
+    file.take(max + 1).read_to_end(&mut component).context(cannot_read)?;
+    if component.len() as u64 > max {
+        return Err(CompileFailure::Component(format!("the component is larger than {max} bytes")));
     }
     Ok(component)
 }
 
 /// Says something on standard error, which is the journal under systemd and nothing elsewhere.
 #[expect(clippy::print_stderr, reason = "there is nobody else to tell")]
-pub(crate) fn tell(what: &str) {
+pub(crate) fn print_error(what: &str) {
     eprintln!("{what}");
 }

@@ -32,12 +32,12 @@ pub(crate) fn compile(
     let (input, output) = (worker.0.stdin.take(), worker.0.stdout.take());
     let (input, output) = input.zip(output).context("a worker has no pipes")?;
     let asking = asking.as_fd();
-    let patience = Patience { begun: Instant::now(), order, asking };
-    let written = exchange(component, input, output, &patience)?;
+    let wait_max = WaitLimit { begun: Instant::now(), order, asking };
+    let written = exchange(component, input, output, &wait_max)?;
     // It has nothing more to say, but it may still be there.
     let ended = pidfd_open(Pid::from_child(&worker.0), PidfdFlags::empty())
         .context("cannot wait for a worker")?;
-    while !patience.wait(&mut [PollFd::new(&ended, PollFlags::IN)])?[0] {}
+    while !wait_max.wait(&mut [PollFd::new(&ended, PollFlags::IN)])?[0] {}
     let status = worker.0.wait().context("cannot wait for a worker")?;
     match status.code() {
         Some(0) => Ok(written),
@@ -76,19 +76,19 @@ fn start(order: &CompileRequest) -> io::Result<Child> {
 }
 
 /// Until when a worker is waited for, and for whom.
-struct Patience<'a> {
+struct WaitLimit<'a> {
     begun: Instant,
     order: &'a CompileRequest,
     asking: BorrowedFd<'a>,
 }
 
-impl Patience<'_> {
+impl WaitLimit<'_> {
     /// Waits for news at any of `ends`, and says at which there are any.
     fn wait<const N: usize>(&self, ends: &mut [PollFd<'_>; N]) -> anyhow::Result<[bool; N]> {
         let deadline = self.order.deadline;
         let left = deadline.saturating_sub(self.begun.elapsed());
         if left.is_zero() {
-            bail!("compiling took longer than {}", told(deadline));
+            bail!("compiling took longer than {}", reported(deadline));
         }
         // Nothing is asked for meanwhile; this hears only that the other side has gone.
         let mut all = vec![PollFd::new(&self.asking, PollFlags::RDHUP)];
@@ -110,7 +110,7 @@ fn exchange(
     component: &[u8],
     input: ChildStdin,
     mut output: ChildStdout,
-    patience: &Patience<'_>,
+    wait_max: &WaitLimit<'_>,
 ) -> anyhow::Result<Vec<u8>> {
     // It may write before it has read everything, and then none of the two is to wait for the other.
     ioctl_fionbio(&input, true).context("cannot speak to a worker")?;
@@ -120,8 +120,8 @@ fn exchange(
     loop {
         let from = PollFd::new(&output, PollFlags::IN);
         let [readable, writable] = match &input {
-            Some(input) => patience.wait(&mut [from, PollFd::new(input, PollFlags::OUT)])?,
-            None => [patience.wait(&mut [from])?[0], false],
+            Some(input) => wait_max.wait(&mut [from, PollFd::new(input, PollFlags::OUT)])?,
+            None => [wait_max.wait(&mut [from])?[0], false],
         };
         if writable {
             match input.as_mut().map_or(Ok(0), |input| input.write(left)) {
@@ -143,8 +143,8 @@ fn exchange(
             }
         }
         // It cannot have held more.
-        if written.len() as u64 > patience.order.memory_max {
-            bail!("the compiled code is larger than {} bytes", patience.order.memory_max);
+        if written.len() as u64 > wait_max.order.memory_max {
+            bail!("the compiled code is larger than {} bytes", wait_max.order.memory_max);
         }
     }
 }
@@ -153,7 +153,7 @@ fn is_passing(error: &io::Error) -> bool {
     matches!(error.kind(), ErrorKind::Interrupted | ErrorKind::WouldBlock)
 }
 
-fn told(time: Duration) -> String {
+fn reported(time: Duration) -> String {
     if time.subsec_millis() == 0 {
         format!("{}s", time.as_secs())
     } else {

@@ -6,7 +6,7 @@ use crate::{
     base::name::{NameError, PluginName},
     config::{ListError, SearchPath},
     plugin::{
-        directories::{JudgedPlugin, ScanReport, name_of, read_plugins},
+        directories::{ScanReport, VerifyResult, name_of, read_plugins},
         scan::{Found, Masked, Scanned, scan_one},
         verify::{Verified, verify},
     },
@@ -22,7 +22,7 @@ pub struct Report {
     /// Plugins that are masked.
     pub masked: Vec<Masked>,
     /// Files that belong to no plugin, each as a message with a remedy.
-    pub strays: Vec<String>,
+    pub ignored: Vec<String>,
 }
 
 /// One plugin that was checked.
@@ -63,9 +63,9 @@ pub struct ComponentNameError {
 /// # Errors
 /// When a directory cannot be read.
 pub fn check(search_path: &SearchPath) -> Result<Report, ListError> {
-    let ScanReport { plugins, masked, strays } = read_plugins(search_path)?;
-    let strays = strays.iter().map(ToString::to_string).collect();
-    Ok(Report { plugins: assign_routes(plugins), masked, strays })
+    let ScanReport { plugins, masked, ignored } = read_plugins(search_path)?;
+    let ignored = ignored.iter().map(ToString::to_string).collect();
+    Ok(Report { plugins: assign_routes(plugins), masked, ignored })
 }
 
 /// Checks one plugin as if there were no other.
@@ -87,12 +87,12 @@ pub fn find_component(path: &Path) -> Result<Scanned, ComponentNameError> {
     Ok(scan_one(name, path))
 }
 
-fn assign_routes(plugins: Vec<JudgedPlugin>) -> Vec<Checked> {
+fn assign_routes(plugins: Vec<VerifyResult>) -> Vec<Checked> {
     let mut claimed = RouteOwners::default().claim_all(&plugins);
-    let checked = |judged: JudgedPlugin| {
-        let (name, requests) = (name_of(&judged).clone(), requests_of(&judged));
+    let checked = |outcome: VerifyResult| {
+        let (name, requests) = (name_of(&outcome).clone(), requests_of(&outcome));
         let conflicts = claimed.remove(&name).and_then(Result::err);
-        match judged {
+        match outcome {
             Err(rejected) => Checked {
                 name,
                 failed: Some((FailedStage::Verify, rejected.lines())),

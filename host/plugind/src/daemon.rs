@@ -98,10 +98,10 @@ pub enum DaemonError {
     #[error("{0}")]
     Directories(String),
     /// Required plugins cannot start.
-    #[error("{}", told(.0))]
+    #[error("{}", reported(.0))]
     Required(Vec<Failed>),
     /// Plugins failed that the daemon is not to go on without.
-    #[error("{}", told(.0))]
+    #[error("{}", reported(.0))]
     Failed(Vec<Failed>),
     /// The supervisor ended, and with it everything that keeps plugins.
     #[error(
@@ -109,7 +109,7 @@ pub enum DaemonError {
     )]
     Supervisor,
     /// Required plugins did not become ready in time.
-    #[error("plugins did not become ready in time: {}{}", .awaited.join(", "), and_told(.failed))]
+    #[error("plugins did not become ready in time: {}{}", .awaited.join(", "), and_failures(.failed))]
     Deadline {
         /// Which.
         awaited: Vec<String>,
@@ -118,18 +118,18 @@ pub enum DaemonError {
     },
 }
 
-fn and_told(failed: &[Failed]) -> String {
-    if failed.is_empty() { String::new() } else { format!("; {}", told(failed)) }
+fn and_failures(failed: &[Failed]) -> String {
+    if failed.is_empty() { String::new() } else { format!("; {}", reported(failed)) }
 }
 
-fn told(failed: &[Failed]) -> String {
-    let told: Vec<_> = failed
+fn reported(failed: &[Failed]) -> String {
+    let reported: Vec<_> = failed
         .iter()
         .map(|failed| {
             format!("plugin {} failed at {}: {}", failed.plugin, failed.stage, failed.error)
         })
         .collect();
-    told.join("; ")
+    reported.join("; ")
 }
 
 impl DaemonError {
@@ -232,7 +232,7 @@ pub async fn run(
     };
     if let Err(error) = &ended {
         let status = ErrorChain(error).to_string();
-        notifier.tell(Notice::Failed { status: &status, errno: error.errno() }).await;
+        notifier.notify(Notice::Failed { status: &status, errno: error.errno() }).await;
     }
     ended
 }
@@ -269,7 +269,7 @@ impl Daemon {
         tokio::spawn(Listeners::follow_all(Arc::downgrade(&listeners), plans));
         let compiler = settings.compiler;
         let (publisher, reader) = table::channel();
-        let means = Deps {
+        let deps = Deps {
             search_path: settings.search_path,
             engine: engine::start(kind)?,
             executors,
@@ -282,21 +282,26 @@ impl Daemon {
             sockets: kinds,
             plan,
         };
-        let keeper = supervisor::start(means, publisher, watchdog)
+        let supervisor = supervisor::start(deps, publisher, watchdog)
             .map_err(|error| DaemonError::Linker(format!("{error:#}")))?;
-        let context =
-            ControlContext { keeper: keeper.clone(), journal, phase: self.phase.subscribe() };
+        let context = ControlContext {
+            supervisor: supervisor.clone(),
+            journal,
+            phase: self.phase.subscribe(),
+        };
         listeners.serve(Protocol::Control, control::server(context))?;
 
-        match self.become_ready(&keeper, start_deadline).await {
+        match self.become_ready(&supervisor, start_deadline).await {
             Ok(true) => (),
             unready => {
                 if unready.is_ok() {
                     self.phase.send_replace(DaemonPhase::Stopping);
-                    self.notifier.tell(Notice::Stopping { status: &self.line(&keeper) }).await;
+                    self.notifier
+                        .notify(Notice::Stopping { status: &self.line(&supervisor) })
+                        .await;
                 }
                 // What is ready already is told to stop, but nobody waits long for it.
-                let stopped = timeout(UNREADY_STOP_DEADLINE, keeper.stop()).await;
+                let stopped = timeout(UNREADY_STOP_DEADLINE, supervisor.stop()).await;
                 compiler.end();
                 if stopped.is_err() {
                     warn!("stopped before everything was finished");
@@ -307,19 +312,19 @@ impl Daemon {
         }
         listeners.serve(Protocol::Http, http_server(reader, own.http.keep_alive))?;
         self.phase.send_replace(DaemonPhase::Running);
-        self.notifier.tell(Notice::Ready { status: &self.line(&keeper) }).await;
-        info!(message_id = messages::READY, plugins = keeper.summary().borrow().ready, "ready");
-        let ended = self.keep(&keeper).await;
+        self.notifier.notify(Notice::Ready { status: &self.line(&supervisor) }).await;
+        info!(message_id = messages::READY, plugins = supervisor.summary().borrow().ready, "ready");
+        let ended = self.keep_running(&supervisor).await;
 
         self.phase.send_replace(DaemonPhase::Stopping);
-        self.notifier.tell(Notice::Stopping { status: &self.line(&keeper) }).await;
+        self.notifier.notify(Notice::Stopping { status: &self.line(&supervisor) }).await;
         info!("stopping");
         let close = async {
             // The way in closes first, then what lies behind it.
             if !listeners.drain(Protocol::Http, DRAIN_DEADLINE).await {
                 warn!("connections cut off that did not end in time");
             }
-            keeper.stop().await;
+            supervisor.stop().await;
             self.store.settled().await;
         };
         tokio::select! {
@@ -334,20 +339,20 @@ impl Daemon {
     }
 
     /// How the daemon is, in one line.
-    fn line(&self, keeper: &SupervisorHandle) -> String {
-        self.phase.borrow().line(&keeper.summary().borrow())
+    fn line(&self, supervisor: &SupervisorHandle) -> String {
+        self.phase.borrow().line(&supervisor.summary().borrow())
     }
 
     /// Waits until every required plugin is ready. False when told to end meanwhile.
     async fn become_ready(
         &mut self,
-        keeper: &SupervisorHandle,
+        supervisor: &SupervisorHandle,
         deadline: Duration,
     ) -> Result<bool, DaemonError> {
-        let mut summary = keeper.summary();
+        let mut summary = supervisor.summary();
         let deadline = Instant::now() + deadline;
         let mut extend = interval(EXTEND_EVERY);
-        let mut told = String::new();
+        let mut reported = String::new();
         loop {
             let now = summary.borrow_and_update().clone();
             if let Some(why) = now.unreadable {
@@ -360,18 +365,18 @@ impl Daemon {
             if now.is_settled() {
                 return Ok(true);
             }
-            self.tell(DaemonPhase::Starting.line(&now), &mut told).await;
+            self.notify(DaemonPhase::Starting.line(&now), &mut reported).await;
             tokio::select! {
                 turn = self.signals.turn(&mut summary) => match turn {
                     DaemonEvent::Terminate => return Ok(false),
-                    DaemonEvent::Rescan => keeper.rescan(),
+                    DaemonEvent::Rescan => supervisor.rescan(),
                     DaemonEvent::Changed => (),
                     DaemonEvent::Lost => return Err(DaemonError::Supervisor),
                 },
                 _ = extend.tick() => {
                     // A little longer than the deadline, so that it is the daemon that says what it waited for.
                     let left = deadline.saturating_duration_since(Instant::now()) + EXTEND_EVERY;
-                    self.notifier.tell(Notice::ExtendTimeout(left.min(EXTEND_BY))).await;
+                    self.notifier.notify(Notice::ExtendTimeout(left.min(EXTEND_BY))).await;
                 }
                 () = tokio::time::sleep_until(deadline) => {
                     return Err(DaemonError::Deadline {
@@ -385,12 +390,13 @@ impl Daemon {
 
     /// Does what signals ask for, until one asks to end or a plugin fails that the daemon is not to go on without, and
     /// tells systemd how all plugins are.
-    async fn keep(&mut self, keeper: &SupervisorHandle) -> Result<(), DaemonError> {
-        let mut summary = keeper.summary();
+    async fn keep_running(&mut self, supervisor: &SupervisorHandle) -> Result<(), DaemonError> {
+        let mut summary = supervisor.summary();
         let mut extend = interval(EXTEND_EVERY);
-        let mut told = self.line(keeper);
+        let mut reported = self.line(supervisor);
         // systemd knows of those that were asked for before it was told that the daemon is ready.
-        let (mut begun, mut over) = (summary.borrow().reloads_begun, summary.borrow().reloads_over);
+        let (mut begun, mut over) =
+            (summary.borrow().reloads_begun, summary.borrow().reloads_ended);
         loop {
             let now = summary.borrow_and_update().clone();
             let fatal: Vec<_> = now.failed.iter().filter(|failed| failed.exit).cloned().collect();
@@ -400,36 +406,36 @@ impl Daemon {
             let line = DaemonPhase::Running.line(&now);
             if begun < now.reloads_begun {
                 // Each is told with its moment: systemd waits for one that is later than what it asked for.
-                self.notifier.tell(Notice::Reloading).await;
+                self.notifier.notify(Notice::Reloading).await;
                 begun = now.reloads_begun;
             }
-            if over < now.reloads_over {
-                over = now.reloads_over;
+            if over < now.reloads_ended {
+                over = now.reloads_ended;
                 if over == begun {
-                    self.notifier.tell(Notice::Ready { status: &line }).await;
-                    told.clone_from(&line);
+                    self.notifier.notify(Notice::Ready { status: &line }).await;
+                    reported.clone_from(&line);
                 }
             }
-            self.tell(line, &mut told).await;
+            self.notify(line, &mut reported).await;
             tokio::select! {
                 turn = self.signals.turn(&mut summary) => match turn {
                     DaemonEvent::Terminate => return Ok(()),
-                    DaemonEvent::Rescan => keeper.rescan(),
+                    DaemonEvent::Rescan => supervisor.rescan(),
                     DaemonEvent::Changed => (),
                     DaemonEvent::Lost => return Err(DaemonError::Supervisor),
                 },
                 _ = extend.tick(), if over < begun => {
-                    self.notifier.tell(Notice::ExtendTimeout(EXTEND_BY)).await;
+                    self.notifier.notify(Notice::ExtendTimeout(EXTEND_BY)).await;
                 }
             }
         }
     }
 
     /// Tells systemd how the daemon is, unless that was told last.
-    async fn tell(&self, line: String, told: &mut String) {
-        if line != *told {
-            self.notifier.tell(Notice::Status(&line)).await;
-            *told = line;
+    async fn notify(&self, line: String, reported: &mut String) {
+        if line != *reported {
+            self.notifier.notify(Notice::Status(&line)).await;
+            *reported = line;
         }
     }
 }

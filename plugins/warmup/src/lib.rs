@@ -12,7 +12,7 @@ const STEPS: u32 = 5;
 const STEP: u64 = 300_000_000;
 
 /// In microseconds: far more than a step takes, far less than a step that hangs.
-const PATIENCE: u64 = 5_000_000;
+const WAIT_MAX: u64 = 5_000_000;
 
 struct Warmup;
 
@@ -21,7 +21,7 @@ impl Lifecycle for Warmup {
         for step in 1..=STEPS {
             notify::status(&format!("warming up: {step} of {STEPS}"));
             // At each step, so that the deadline limits one step, however many there are.
-            notify::extend_timeout(PATIENCE);
+            notify::extend_timeout(WAIT_MAX);
             wait_for(STEP).await;
         }
         notify::status("warm");

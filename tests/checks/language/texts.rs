@@ -267,7 +267,7 @@ fn unit(line: &str, _: bool) -> Line<'_> {
 }
 
 /// The sentences of a passage that have more words than this, by the line where each begins, with their lengths.
-pub(crate) fn longer_than(most: usize, passage: &[Word]) -> Vec<(usize, usize)> {
+pub(crate) fn longer_than(max: usize, passage: &[Word]) -> Vec<(usize, usize)> {
     let ends = |word: &Word| matches!(word.text.as_str(), "." | "!" | "?");
     let is_word = |word: &&Word| word.text.chars().any(char::is_alphanumeric);
     let sentences = passage.split(ends);
@@ -275,5 +275,5 @@ pub(crate) fn longer_than(most: usize, passage: &[Word]) -> Vec<(usize, usize)> 
         let first = sentence.first()?;
         Some((first.line, sentence.iter().filter(is_word).count()))
     });
-    counted.filter(|(_, count)| *count > most).collect()
+    counted.filter(|(_, count)| *count > max).collect()
 }

@@ -20,8 +20,8 @@ static TARGET: LazyLock<fn(&[u8])> = LazyLock::new(|| match env::var("TARGET").a
 
 fuzz_target!(|data: &[u8]| TARGET(data));
 
-fn assert_one_line(told: &str) {
-    assert!(!told.is_empty() && !told.contains(char::is_control), "{told:?}");
+fn assert_one_line(reported: &str) {
+    assert!(!reported.is_empty() && !reported.contains(char::is_control), "{reported:?}");
 }
 
 /// Files, separated by zeros, that are merged into one manifest, and into settings.

@@ -18,7 +18,7 @@ fn dial_02(to: &str) -> io::Result<String> {
 }
 
 async fn dial_03(to: &str) -> Result<String, String> {
-    let told = |error: ErrorCode| format!("{error:?}");
+    let reported = |error: ErrorCode| format!("{error:?}");
     let (host, port) = to.split_once(':').unwrap_or((to, "0"));
     let port = port.parse().unwrap_or_default();
     let addresses = resolve_addresses(host.to_owned()).await;
@@ -28,9 +28,9 @@ async fn dial_03(to: &str) -> Result<String, String> {
         IpAddress::Ipv6(_) => None,
     });
     let address = v4.ok_or("it has no address")?;
-    let socket = TcpSocket::create(IpAddressFamily::Ipv4).map_err(told)?;
+    let socket = TcpSocket::create(IpAddressFamily::Ipv4).map_err(reported)?;
     let remote = IpSocketAddress::Ipv4(Ipv4SocketAddress { port, address });
-    socket.connect(remote).await.map_err(told)?;
+    socket.connect(remote).await.map_err(reported)?;
     let (received, _ended) = socket.receive();
     Ok(String::from_utf8_lossy(&received.collect().await).into_owned())
 }

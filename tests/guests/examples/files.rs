@@ -6,10 +6,10 @@ use plugind_test_guests::{fine, wasip3};
 use std::{fs, io};
 
 fn done(result: io::Result<()>) -> String {
-    told(result.map(|()| "done".to_owned()))
+    reported(result.map(|()| "done".to_owned()))
 }
 
-fn told(result: io::Result<String>) -> String {
+fn reported(result: io::Result<String>) -> String {
     result.unwrap_or_else(|error| format!("error: {:?}", error.kind()))
 }
 
@@ -25,8 +25,8 @@ fn list(path: &str) -> io::Result<String> {
 async fn respond(words: &[&str]) -> String {
     let path = |rest: &[&str]| format!("/{}", rest.join("/"));
     match words {
-        ["read", rest @ ..] => told(fs::read_to_string(path(rest))),
-        ["list", rest @ ..] => told(list(&path(rest))),
+        ["read", rest @ ..] => reported(fs::read_to_string(path(rest))),
+        ["list", rest @ ..] => reported(list(&path(rest))),
         ["make", rest @ ..] => done(fs::write(path(rest), "made")),
         ["remove", rest @ ..] => done(fs::remove_file(path(rest))),
         ["seen"] => {

@@ -1,7 +1,7 @@
 //! One client, and the ways in which it asks.
 
 use super::{
-    right::{Judge, Right},
+    right::{Checker, Right},
     tally::Tally,
     turns::Turns,
     wire::{Answer, Wire},
@@ -57,18 +57,18 @@ impl fmt::Display for Client<'_> {
 impl Client<'_> {
     pub(super) fn work(self, turns: &Turns, answered: &AtomicUsize) -> Tally {
         let mut tally = Tally::default();
-        let mut judge = Judge::default();
+        let mut checker = Checker::default();
         let mut kept = None;
         while !turns.is_enough() {
             let mut wire = match kept.take().map_or_else(Wire::connect, Ok) {
                 Ok(wire) => wire,
                 Err(error) => {
                     tally.refused += 1;
-                    tally.told.push(format!("{self}: {error}"));
+                    tally.reported.push(format!("{self}: {error}"));
                     continue;
                 }
             };
-            self.right.ask(&mut judge);
+            self.right.ask(&mut checker);
             let answer = match self.ask(&mut wire, turns) {
                 Ok(answer) => answer,
                 Err(error) => {
@@ -79,10 +79,10 @@ impl Client<'_> {
             if answer.status != 200 {
                 tally.failed += 1;
                 let body = String::from_utf8_lossy(&answer.body);
-                tally.told.push(format!("{self}: {} {body:.100?}", answer.status));
+                tally.reported.push(format!("{self}: {} {body:.100?}", answer.status));
                 // What is wrong now is wrong a moment later, too, and need not be told so often.
                 thread::yield_now();
-            } else if let Err(why) = self.right.judge(&mut judge, &answer) {
+            } else if let Err(why) = self.right.check(&mut checker, &answer) {
                 tally.wrong.push(format!("{self}: {why:.200}"));
                 thread::yield_now();
             } else {

@@ -35,7 +35,7 @@ struct Known {
 
 /// What is to be remembered of a request and of the ones before it, to judge its answer.
 #[derive(Default)]
-pub(super) struct Judge {
+pub(super) struct Checker {
     oldest: u64,
     counted: Option<(String, u64)>,
 }
@@ -54,7 +54,7 @@ impl Versions {
 
     /// Judges an answer to what was asked when the oldest that might answer was this one. It has been a single swap if
     /// nobody is answered by an older one after that.
-    fn judge(&self, oldest: u64, version: Option<u64>) -> Result<u64, String> {
+    fn check(&self, oldest: u64, version: Option<u64>) -> Result<u64, String> {
         let version = version.ok_or("it has no version")?;
         let may_answer = self.known().may_answer.contains(&version);
         if !may_answer {
@@ -74,15 +74,15 @@ impl Versions {
 
 impl Right<'_> {
     /// To be called before anything of a request is sent.
-    pub(super) fn ask(self, judge: &mut Judge) {
+    pub(super) fn ask(self, checker: &mut Checker) {
         if let Self::Version(versions) | Self::Echo(_, versions) | Self::Stream(_, versions) = self
         {
-            judge.oldest = versions.known().oldest;
+            checker.oldest = versions.known().oldest;
         }
     }
 
     /// Judges a whole answer of status 200.
-    pub(super) fn judge(self, judge: &mut Judge, answer: &Answer) -> Result<(), String> {
+    pub(super) fn check(self, checker: &mut Checker, answer: &Answer) -> Result<(), String> {
         let is = |text: &str| match answer.body == text.as_bytes() {
             true => Ok(()),
             false => Err(format!("{:?}", String::from_utf8_lossy(&answer.body))),
@@ -90,36 +90,36 @@ impl Right<'_> {
         match self {
             Self::Text(text) => is(text),
             Self::Version(versions) => {
-                is(&format!("version {}\n", versions.judge(judge.oldest, answer.version)?))
+                is(&format!("version {}\n", versions.check(checker.oldest, answer.version)?))
             }
             Self::Echo(text, versions) => {
-                versions.judge(judge.oldest, answer.version)?;
+                versions.check(checker.oldest, answer.version)?;
                 is(text)
             }
             Self::Stream(length, versions) => {
-                let version = versions.judge(judge.oldest, answer.version)?;
+                let version = versions.check(checker.oldest, answer.version)?;
                 is_stream(version, length, &answer.body)
             }
             Self::Counts | Self::CountsAfresh => {
-                self.count(judge, &String::from_utf8_lossy(&answer.body))
+                self.count(checker, &String::from_utf8_lossy(&answer.body))
             }
         }
     }
 
-    fn count(self, judge: &mut Judge, text: &str) -> Result<(), String> {
-        let odd = || format!("{text:?} after {:?}", judge.counted);
+    fn count(self, checker: &mut Checker, text: &str) -> Result<(), String> {
+        let odd = || format!("{text:?} after {:?}", checker.counted);
         let (who, count) = text.rsplit_once(" count=").ok_or_else(odd)?;
         let count: u64 = count.parse().map_err(|_| odd())?;
         let (who, expected) = match self {
             // Only the generation stays.
             Self::CountsAfresh => (who.split_once(' ').ok_or_else(odd)?.1, 1),
-            _ => (who, judge.counted.as_ref().map_or(count, |(_, before)| before + 1)),
+            _ => (who, checker.counted.as_ref().map_or(count, |(_, before)| before + 1)),
         };
-        let same = judge.counted.as_ref().is_none_or(|(before, _)| before == who);
+        let same = checker.counted.as_ref().is_none_or(|(before, _)| before == who);
         if !same || count != expected {
             return Err(odd());
         }
-        judge.counted = Some((who.to_owned(), count));
+        checker.counted = Some((who.to_owned(), count));
         Ok(())
     }
 }

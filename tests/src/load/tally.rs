@@ -26,7 +26,7 @@ pub struct Tally {
     /// Answers that are not right.
     pub wrong: Vec<String>,
     /// What was said of the other failures.
-    pub told: Vec<String>,
+    pub reported: Vec<String>,
 }
 
 impl Tally {
@@ -43,8 +43,9 @@ impl Tally {
         let counts = counts.map(|(what, count)| format!("{count} {what}"));
         let wrong = self.wrong.len();
         let counts = counts.chain((wrong > 0).then(|| format!("{wrong} wrong")));
-        let told = [&self.told, &self.wrong].map(|told| told.iter().take(SHOWN).cloned());
-        counts.chain(told.into_iter().flatten()).collect()
+        let reported =
+            [&self.reported, &self.wrong].map(|reported| reported.iter().take(SHOWN).cloned());
+        counts.chain(reported.into_iter().flatten()).collect()
     }
 
     /// Both together.
@@ -57,7 +58,7 @@ impl Tally {
         self.failed += other.failed;
         self.closed += other.closed;
         self.wrong.append(&mut other.wrong);
-        self.told.append(&mut other.told);
+        self.reported.append(&mut other.reported);
         self
     }
 
@@ -67,7 +68,7 @@ impl Tally {
             ErrorKind::WouldBlock => self.late += 1,
             _ => self.reset += 1,
         }
-        self.told.push(format!("{who}: {error}"));
+        self.reported.push(format!("{who}: {error}"));
     }
 }
 

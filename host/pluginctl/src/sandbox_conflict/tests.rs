@@ -8,35 +8,35 @@ const SHIPPED: &str = "PrivateNetwork=yes\nNetworkNamespacePath=\nJoinsNamespace
     PrivateTmp=yes\nProtectSystem=strict\nDynamicUser=yes\nStateDirectory=plugind\nReadWritePaths=\n";
 
 /// What is told of these grants of the plugin `a`, and the drop-in.
-fn judged(grants: &str, shown: &str, files: &str) -> (Vec<String>, String) {
+fn conflicts_of(grants: &str, shown: &str, files: &str) -> (Vec<String>, String) {
     let unit = Unit::parse(&format!("LoadState=loaded\n{shown}"), Some(files)).unwrap();
     let document = Document::new(Path::new("/p/a.toml"), format!("[grants]\n{grants}\n"));
     let manifest = Manifest::parse(&document).unwrap();
     let mut remedy = DropIn::default();
-    let found = judge(&"a".parse().unwrap(), &manifest.grants, &unit, &mut remedy);
-    let lines = found.into_iter().map(|SandboxConflict { told, at_link }| {
-        format!("{}{told}", if at_link { "link: " } else { "" })
+    let found = find_conflicts(&"a".parse().unwrap(), &manifest.grants, &unit, &mut remedy);
+    let lines = found.into_iter().map(|SandboxConflict { reported, at_link }| {
+        format!("{}{reported}", if at_link { "link: " } else { "" })
     });
     (lines.collect(), remedy.text().unwrap_or_default())
 }
 
 /// The lines of the drop-in alone.
 fn remedy(grants: &str, shown: &str) -> Vec<String> {
-    let (told, text) = judged(grants, shown, "");
-    assert_eq!(told.is_empty(), text.is_empty(), "{told:?} {text}");
+    let (reported, text) = conflicts_of(grants, shown, "");
+    assert_eq!(reported.is_empty(), text.is_empty(), "{reported:?} {text}");
     text.lines().skip(1).map(str::to_owned).collect()
 }
 
 #[test]
 fn the_unit_as_it_is_shipped_is_told_what_each_grant_needs() {
-    let (told, text) = judged(
+    let (reported, text) = conflicts_of(
         "tcp-connect = [\"10.1.2.3:5432\"]\noutgoing-http = [\"api.example:443\"]\n\
          read = [\"/srv/data\", \"/etc/plugind/x\"]\ncredentials = [\"token\"]\nstate = true",
         SHIPPED,
         "[Service]\nDynamicUser=yes\n",
     );
     assert_eq!(
-        told,
+        reported,
         [
             "link: /p/a.toml:4:8: grants.read has /srv/data, which plugind.service keeps the daemon from: \
              RootDirectory=/usr/lib/plugind/root shows nothing but what is bound into it",
@@ -63,7 +63,7 @@ fn the_unit_as_it_is_shipped_is_told_what_each_grant_needs() {
 
 #[test]
 fn a_plugin_without_grants_has_nothing_in_its_way() {
-    assert_eq!(judged("", SHIPPED, ""), (vec![], String::new()));
+    assert_eq!(conflicts_of("", SHIPPED, ""), (vec![], String::new()));
 }
 
 #[test]
@@ -135,10 +135,10 @@ fn each_line_that_is_in_the_way_is_answered_with_the_line_that_lets() {
 
 #[test]
 fn a_plugin_is_linked_where_only_the_network_is_missing() {
-    let (told, _) = judged(
+    let (reported, _) = conflicts_of(
         "tcp-connect = [\"10.1.2.3:1\"]",
         "PrivateNetwork=yes\nRestrictAddressFamilies=~",
         "",
     );
-    assert!(told[0].starts_with("/p/a.toml:2:15: "), "{told:?}");
+    assert!(reported[0].starts_with("/p/a.toml:2:15: "), "{reported:?}");
 }

@@ -31,12 +31,12 @@ pub enum FileError {
         what: &'static str,
     },
     /// It is larger than is sensible.
-    #[error("{} is larger than {}, which is the most that is read", path.display(), Bytes(*most))]
+    #[error("{} is larger than {}, which is the most that is read", path.display(), Bytes(*max))]
     TooLarge {
         /// The file.
         path: PathBuf,
         /// How large it may be, in bytes.
-        most: u64,
+        max: u64,
     },
     /// Somebody writes it.
     #[error(
@@ -85,7 +85,7 @@ fn remedy(path: &Path, error: &io::Error) -> String {
 ///
 /// # Errors
 /// When it cannot be read, is none, is larger, or is changed meanwhile.
-pub fn read(path: &Path, most: u64) -> Result<Vec<u8>, FileError> {
+pub fn read(path: &Path, max: u64) -> Result<Vec<u8>, FileError> {
     let failed = |source: io::Error| FileError::Read { path: path.to_owned(), source };
     // NONBLOCK: opening a pipe that nobody writes to would wait for ever.
     let flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NONBLOCK;
@@ -98,9 +98,9 @@ pub fn read(path: &Path, most: u64) -> Result<Vec<u8>, FileError> {
     let file = File::from(descriptor);
     let mut bytes = Vec::with_capacity(usize::try_from(before.st_size).unwrap_or(0).min(1 << 20));
     // One byte more than allowed, to tell "just fits" from "too large".
-    (&file).take(most + 1).read_to_end(&mut bytes).map_err(failed)?;
-    if bytes.len() as u64 > most {
-        return Err(FileError::TooLarge { path: path.to_owned(), most });
+    (&file).take(max + 1).read_to_end(&mut bytes).map_err(failed)?;
+    if bytes.len() as u64 > max {
+        return Err(FileError::TooLarge { path: path.to_owned(), max });
     }
     let after = rustix::fs::fstat(&file).map_err(|errno| failed(errno.into()))?;
     let is_whole = u64::try_from(after.st_size).is_ok_and(|size| size == bytes.len() as u64);
@@ -162,7 +162,7 @@ mod tests {
         let mut file = File::create(&path).unwrap();
         file.write_all(&[7; 10]).unwrap();
         assert_eq!(read(&path, 10).unwrap(), [7; 10]);
-        assert!(matches!(read(&path, 9), Err(FileError::TooLarge { most: 9, .. })));
+        assert!(matches!(read(&path, 9), Err(FileError::TooLarge { max: 9, .. })));
     }
 
     #[test]

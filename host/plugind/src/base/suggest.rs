@@ -10,13 +10,13 @@ pub fn suggest<'a>(word: &str, known: impl IntoIterator<Item = &'a str>) -> Opti
 /// How far `known` is from `word`, unless that is too far.
 fn distance(word: &str, known: &str) -> Option<usize> {
     // A third of a word may be wrong; of a short one, one letter.
-    let most = (word.chars().count().max(3)) / 3;
+    let max = (word.chars().count().max(3)) / 3;
     let distance = strsim::osa_distance(word, known);
-    if distance <= most {
+    if distance <= max {
         return Some(distance);
     }
     let longer = known.strip_prefix(word).is_some_and(|rest| rest.starts_with('-'));
-    (longer && !word.is_empty()).then_some(most + 1)
+    (longer && !word.is_empty()).then_some(max + 1)
 }
 
 #[cfg(test)]

@@ -28,23 +28,23 @@ impl fmt::Display for Escaped<'_> {
 
 /// At most about `most` bytes of `text`, which says so if it was longer.
 #[must_use]
-pub fn cut(text: &str, most: usize) -> Cow<'_, str> {
-    if text.len() <= most {
+pub fn cut(text: &str, max: usize) -> Cow<'_, str> {
+    if text.len() <= max {
         return Cow::Borrowed(text);
     }
-    let kept = &text[..text.floor_char_boundary(most)];
+    let kept = &text[..text.floor_char_boundary(max)];
     Cow::Owned(format!("{kept}… ({} more bytes were cut off)", text.len() - kept.len()))
 }
 
 /// At most `most` bytes of `text`, with nothing in it that ends a line or steers a terminal.
 #[must_use]
-pub fn one_line(text: &str, most: usize) -> String {
+pub fn one_line(text: &str, max: usize) -> String {
     let mut line = String::new();
     for character in text.chars() {
         let length = line.len();
         // Writing to a String cannot fail.
         let _: fmt::Result = write!(line, "{}", Escaped(character.encode_utf8(&mut [0; 4])));
-        if line.len() > most {
+        if line.len() > max {
             line.truncate(length);
             break;
         }

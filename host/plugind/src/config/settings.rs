@@ -200,9 +200,9 @@ impl Compile {
             table.complain_about("timeout-sec", message);
         }
         let memory_max = table.parsed::<Bytes>("memory-max");
-        if let Some(most) = memory_max.filter(|most| *most < COMPILE_MEMORY_MIN) {
+        if let Some(max) = memory_max.filter(|max| *max < COMPILE_MEMORY_MIN) {
             let message = format!(
-                "compile.memory-max must be at least \"{COMPILE_MEMORY_MIN}\", not \"{most}\""
+                "compile.memory-max must be at least \"{COMPILE_MEMORY_MIN}\", not \"{max}\""
             );
             table.complain_about("memory-max", message);
         }

@@ -31,7 +31,7 @@ const CHANGES: [&str; 4] = [
 #[derive(Clone)]
 pub struct ControlContext {
     /// Who keeps the plugins.
-    pub keeper: SupervisorHandle,
+    pub supervisor: SupervisorHandle,
     /// What writes the log.
     pub journal: Journal,
     /// Where the daemon is in its day.
@@ -76,7 +76,7 @@ impl Replies<'_> {
     }
 }
 
-fn told(parameters: impl Serialize) -> Value {
+fn reported(parameters: impl Serialize) -> Value {
     // Only maps whose keys are no texts cannot be told.
     serde_json::to_value(parameters).unwrap_or_default()
 }
@@ -136,14 +136,14 @@ impl ControlContext {
                     (None, []) => Ok(json!({})),
                     _ => Err(reload_failed(reload)),
                 }),
-            "io.plugind.List" => match self.keeper.list().await {
-                Ok(plugins) => Ok(told(api::List { plugins })),
+            "io.plugind.List" => match self.supervisor.list().await {
+                Ok(plugins) => Ok(reported(api::List { plugins })),
                 Err(Stopping) => Err(stopping()),
             },
             "io.plugind.Describe" => self.describe(method).await,
-            "io.plugind.Status" => Ok(told(self.status(&mut replies).await?)),
+            "io.plugind.Status" => Ok(reported(self.status(&mut replies).await?)),
             "io.plugind.Reload" => match method.parameters() {
-                Ok(terms) => self.reload(&mut replies, true, terms).await?.map(told),
+                Ok(terms) => self.reload(&mut replies, true, terms).await?.map(reported),
                 Err(complaint) => Err(complaint),
             },
             "io.plugind.Restart" => self.restart(method).await,
@@ -169,8 +169,8 @@ impl ControlContext {
 
     async fn describe(&self, method: &Method) -> CallOutcome {
         let name = method.name()?;
-        match self.keeper.describe(name.clone()).await {
-            Ok(Some(description)) => Ok(told(description)),
+        match self.supervisor.describe(name.clone()).await {
+            Ok(Some(description)) => Ok(reported(description)),
             Ok(None) => Err(no_such_plugin(&name)),
             Err(Stopping) => Err(stopping()),
         }
@@ -178,8 +178,8 @@ impl ControlContext {
 
     async fn restart(&self, method: &Method) -> CallOutcome {
         let name = method.name()?;
-        match self.keeper.restart(name.clone()).await {
-            Ok(generation) => Ok(told(api::Restarted { generation })),
+        match self.supervisor.restart(name.clone()).await {
+            Ok(generation) => Ok(reported(api::Restarted { generation })),
             Err(RestartError::NoSuchPlugin) => Err(no_such_plugin(&name)),
             Err(RestartError::Stopping(Stopping)) => Err(stopping()),
             Err(RestartError::Failed(failed)) => Err(restart_failed((&failed).into())),
@@ -202,13 +202,13 @@ impl ControlContext {
     ) -> zlink::Result<Result<api::Reload, VarlinkError>> {
         let all_or_nothing = terms.all_or_nothing.unwrap_or_default();
         let until_drained = terms.until_drained.unwrap_or_default();
-        let Ok(mut reload) = self.keeper.reload(all_or_nothing).await else {
+        let Ok(mut reload) = self.supervisor.reload(all_or_nothing).await else {
             return Ok(Err(stopping()));
         };
         loop {
             let (so_far, ended) = {
                 let now = reload.borrow_and_update();
-                (api::Reload::from(&*now), now.is_over() && (now.is_drained() || !until_drained))
+                (api::Reload::from(&*now), now.has_ended() && (now.is_drained() || !until_drained))
             };
             if ended {
                 return Ok(Ok(so_far));
@@ -224,7 +224,7 @@ impl ControlContext {
 
     /// How the daemon is; if the client wants to hear more, again and again until the daemon ends.
     async fn status(&self, replies: &mut Replies<'_>) -> zlink::Result<api::Status> {
-        let (mut phase, mut summary) = (self.phase.clone(), self.keeper.summary());
+        let (mut phase, mut summary) = (self.phase.clone(), self.supervisor.summary());
         loop {
             let status = status(*phase.borrow_and_update(), &summary.borrow_and_update());
             if !replies.more || replies.oneway {

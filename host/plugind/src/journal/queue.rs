@@ -30,7 +30,7 @@ const QUEUE: usize = 4096;
 /// How many bytes of entries may wait to be written.
 const QUEUE_BYTES: usize = 16 << 20;
 /// How long the last entries may take to be written: whoever reads them may have stopped.
-const LAST_WORDS: Duration = Duration::from_secs(2);
+const FINAL_FLUSH: Duration = Duration::from_secs(2);
 
 /// Where to speak. Cheap to clone.
 #[derive(Clone)]
@@ -42,7 +42,7 @@ pub struct Journal {
 
 struct QueueState {
     /// Entries beyond this priority are not kept.
-    most: AtomicU8,
+    max: AtomicU8,
     dropped: AtomicU64,
     /// About the length of the entries that wait to be written.
     waiting: AtomicUsize,
@@ -59,10 +59,10 @@ pub struct Writer {
 ///
 /// # Errors
 /// When no thread can be started.
-pub fn start(most: Priority, target: LogTarget) -> io::Result<(Journal, Writer)> {
+pub fn start(max: Priority, target: LogTarget) -> io::Result<(Journal, Writer)> {
     let (queue, records) = sync_channel(QUEUE);
     let shared = Arc::new(QueueState {
-        most: AtomicU8::new(most as u8),
+        max: AtomicU8::new(max as u8),
         dropped: AtomicU64::new(0),
         waiting: AtomicUsize::new(0),
     });
@@ -79,7 +79,7 @@ pub fn start(most: Priority, target: LogTarget) -> io::Result<(Journal, Writer)>
 impl Writer {
     /// Waits until all that was said so far is written, but not for long, and ends.
     pub fn finish(self) {
-        let deadline = Instant::now() + LAST_WORDS;
+        let deadline = Instant::now() + FINAL_FLUSH;
         while let Err(TrySendError::Full(_)) = self.queue.try_send(None) {
             if Instant::now() >= deadline {
                 return;
@@ -95,12 +95,12 @@ impl Journal {
     /// Whether entries of this priority are kept.
     #[must_use]
     pub fn keeps(&self, priority: Priority) -> bool {
-        priority as u8 <= self.shared.most.load(Relaxed)
+        priority as u8 <= self.shared.max.load(Relaxed)
     }
 
     /// From now on keeps entries up to this priority.
-    pub fn keep(&self, most: Priority) {
-        self.shared.most.store(most as u8, Relaxed);
+    pub fn keep(&self, max: Priority) {
+        self.shared.max.store(max as u8, Relaxed);
         // Tracing remembers, for each place in the code, whether anybody listens.
         tracing::callsite::rebuild_interest_cache();
     }

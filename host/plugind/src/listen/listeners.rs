@@ -147,12 +147,12 @@ impl Listeners {
 
     /// Accepts no more connections of a protocol, and waits until those that there are have finished their requests,
     /// but no longer than `patience`. False if some have not.
-    pub async fn drain(&self, protocol: Protocol, patience: Duration) -> bool {
+    pub async fn drain(&self, protocol: Protocol, wait_max: Duration) -> bool {
         let closed = self.state().close(protocol);
         closed.iter().for_each(|open| open.closing.cancel());
         let places = closed.iter().flat_map(|open| &open.places);
         let drained = futures::future::join_all(places.map(Places::drained));
-        timeout(patience, drained).await.is_ok()
+        timeout(wait_max, drained).await.is_ok()
     }
 }
 

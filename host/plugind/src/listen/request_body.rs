@@ -17,7 +17,7 @@ use tokio::time::timeout;
 
 /// How much is read for nothing, in bytes, and for how long. Who has more to send has to be told by a closed connection.
 const LEFT_MAX: usize = 1 << 20;
-const PATIENCE: Duration = Duration::from_secs(5);
+const WAIT_MAX: Duration = Duration::from_secs(5);
 
 /// A request's body.
 pub struct RequestBody {
@@ -70,14 +70,14 @@ impl Drop for RequestBody {
         if let (Some(left), Ok(runtime)) = (left, tokio::runtime::Handle::try_current()) {
             // Whether it came to an end or not is for the connection to see.
             runtime.spawn(async {
-                drop(timeout(PATIENCE, throw_away(left)).await);
+                drop(timeout(WAIT_MAX, discard_body(left)).await);
                 drop(exchange);
             });
         }
     }
 }
 
-async fn throw_away(mut body: Incoming) {
+async fn discard_body(mut body: Incoming) {
     let mut length = 0;
     while let Some(Ok(frame)) = body.frame().await {
         length += frame.data_ref().map_or(0, Bytes::len);

@@ -22,7 +22,7 @@ pub struct Compiled {
     /// Its manifest.
     pub manifest: Manifest,
     /// What its component has to offer.
-    pub offers: Inspection,
+    pub inspection: Inspection,
     /// The SHA-256 digest of its component.
     pub digest: [u8; 32],
     /// Where its component was read from.
@@ -77,7 +77,7 @@ pub fn compile(
     Ok(Compiled {
         name: verified.name().clone(),
         manifest: verified.manifest().clone(),
-        offers: verified.offers().clone(),
+        inspection: verified.inspection().clone(),
         digest: *verified.digest(),
         path: verified.path().to_owned(),
         component,

@@ -167,12 +167,12 @@ impl Compiler {
         descriptor: BorrowedFd<'_>,
         kind: EngineKind,
         cache: &Path,
-        anew: bool,
+        recompile: bool,
     ) -> Result<OwnedFd, CompilerError> {
         let order = CompileRequest {
             component: *digest,
             kind,
-            anew,
+            recompile,
             deadline: self.deadline,
             memory_max: self.memory_max,
         };
@@ -255,9 +255,9 @@ impl Compiler {
     }
 
     fn set_deadline(&self, socket: &OwnedFd) -> Result<(), Errno> {
-        let patience = self.deadline.saturating_add(GRACE);
-        set_socket_timeout(socket, Timeout::Send, Some(patience))?;
-        set_socket_timeout(socket, Timeout::Recv, Some(patience))
+        let wait_max = self.deadline.saturating_add(GRACE);
+        set_socket_timeout(socket, Timeout::Send, Some(wait_max))?;
+        set_socket_timeout(socket, Timeout::Recv, Some(wait_max))
     }
 
     fn explain(&self, error: ProtocolError, status: String) -> CompilerError {
@@ -301,9 +301,9 @@ struct CompileTurn<'a>(&'a Compiler);
 impl<'a> CompileTurn<'a> {
     /// Waits for it.
     fn take(compiler: &'a Compiler) -> io::Result<Self> {
-        let most = cores();
+        let max = cores();
         let work = compiler.work();
-        let waited = compiler.work.1.wait_while(work, |work| !work.ended && work.asking >= most);
+        let waited = compiler.work.1.wait_while(work, |work| !work.ended && work.asking >= max);
         let mut work = waited.unwrap_or_else(PoisonError::into_inner);
         if work.ended {
             return Err(ending());

@@ -10,16 +10,16 @@ use crate::{
 };
 
 /// A plugin that was found, verified or rejected.
-pub type JudgedPlugin = Result<Verified, Box<Rejected>>;
+pub type VerifyResult = Result<Verified, Box<Rejected>>;
 
 /// The contents of the plugin directories.
 pub struct ScanReport {
     /// The plugins, in the order of their names.
-    pub plugins: Vec<JudgedPlugin>,
+    pub plugins: Vec<VerifyResult>,
     /// Plugins that a link to `/dev/null` or an empty file masks.
     pub masked: Vec<Masked>,
     /// Files that belong to no plugin.
-    pub strays: Vec<Ignored>,
+    pub ignored: Vec<Ignored>,
 }
 
 /// Reads the plugin directories and verifies the plugins. Blocks.
@@ -27,14 +27,14 @@ pub struct ScanReport {
 /// # Errors
 /// When a directory cannot be read.
 pub fn read_plugins(search_path: &SearchPath) -> Result<ScanReport, ListError> {
-    let Scanned { found, masked, ignored: strays } = scan(search_path)?;
-    Ok(ScanReport { plugins: found.into_iter().map(verify).collect(), masked, strays })
+    let Scanned { found, masked, ignored } = scan(search_path)?;
+    Ok(ScanReport { plugins: found.into_iter().map(verify).collect(), masked, ignored })
 }
 
 /// The name of a plugin, whether it was verified or rejected.
 #[must_use]
-pub fn name_of(judged: &JudgedPlugin) -> &PluginName {
-    match judged {
+pub fn name_of(outcome: &VerifyResult) -> &PluginName {
+    match outcome {
         Ok(verified) => verified.name(),
         Err(rejected) => &rejected.name,
     }

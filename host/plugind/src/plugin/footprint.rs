@@ -47,14 +47,14 @@ pub struct Footprint {
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum FootprintError {
     /// It has more of something than one component may have.
-    #[error("{what}, {count} of them; one component may have at most {most}; {remedy}")]
+    #[error("{what}, {count} of them; one component may have at most {max}; {remedy}")]
     TooMany {
         /// What it has.
         what: &'static str,
         /// How many.
         count: u32,
         /// The limit.
-        most: u32,
+        max: u32,
         /// How to have fewer.
         remedy: &'static str,
     },
@@ -73,7 +73,7 @@ pub enum FootprintError {
     #[error(
         "components that instantiate each other more than {STEPS_MAX} times; build it again, or do not trust it"
     )]
-    Endless,
+    TooManySteps,
     /// It instantiates components in too long a chain.
     #[error(
         "components that instantiate each other in a chain of more than {DEPTH_MAX}; build it again, or do not trust it"
@@ -94,13 +94,13 @@ impl Footprint {
     /// The first limit that it exceeds.
     pub fn check(&self) -> Result<(), FootprintError> {
         let fewer = "link them into fewer modules, or split the component";
-        for (what, count, most, remedy) in [
+        for (what, count, max, remedy) in [
             ("instances of core modules", self.core_instances, CORE_INSTANCES_MAX, fewer),
             ("linear memories", self.memories, MEMORIES_MAX, fewer),
             ("tables", self.tables, TABLES_MAX, fewer),
         ] {
-            if count > most {
-                return Err(FootprintError::TooMany { what, count, most, remedy });
+            if count > max {
+                return Err(FootprintError::TooMany { what, count, max, remedy });
             }
         }
         if self.largest_memory > Bytes(MEMORY_MAX) {
@@ -401,7 +401,7 @@ struct Counting<'b, 'a> {
 impl<'a> Counting<'_, 'a> {
     fn step(&mut self, count: usize) -> Result<(), FootprintError> {
         self.steps = self.steps.saturating_add(u32::try_from(count).unwrap_or(u32::MAX));
-        (self.steps <= STEPS_MAX).then_some(()).ok_or(FootprintError::Endless)
+        (self.steps <= STEPS_MAX).then_some(()).ok_or(FootprintError::TooManySteps)
     }
 
     /// Instantiates a component with these arguments, and returns what it exports.

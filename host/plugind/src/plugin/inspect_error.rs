@@ -82,7 +82,7 @@ pub enum InspectError {
         "exports nothing that plugind can use (it exports {0}); export wasi:http/handler@0.3, \
          wasi:http/incoming-handler@0.2, wasi:cli/run or plugind:plugin/lifecycle@{CONTRACT}"
     )]
-    Nothing(String),
+    NoEntryPoint(String),
 }
 
 impl InspectError {

@@ -40,24 +40,24 @@ impl Inspection {
     /// When it cannot be a plugin.
     pub fn of(bytes: &[u8]) -> Result<Self, InspectError> {
         let Contents { imports, missing, exports, footprint } = Contents::read(bytes)?;
-        let mut offers = Self { imports, exports, footprint, ..Self::default() };
+        let mut inspection = Self { imports, exports, footprint, ..Self::default() };
         let ours = |name: &str, interface: &str| {
             let rest =
                 name.strip_prefix("plugind:plugin/").and_then(|rest| rest.strip_prefix(interface));
             rest.is_some_and(|rest| rest.starts_with(&format!("@{CONTRACT}.")))
         };
         let mut handover = None;
-        for name in &offers.exports {
+        for name in &inspection.exports {
             if name.starts_with("wasi:http/handler@0.3.") {
-                offers.http = Some(WasiVersion::P3);
+                inspection.http = Some(WasiVersion::P3);
             } else if name.starts_with("wasi:http/incoming-handler@0.2.") {
-                offers.http = offers.http.or(Some(WasiVersion::P2));
+                inspection.http = inspection.http.or(Some(WasiVersion::P2));
             } else if name.starts_with("wasi:cli/run@0.3.") {
-                offers.run = Some(WasiVersion::P3);
+                inspection.run = Some(WasiVersion::P3);
             } else if name.starts_with("wasi:cli/run@0.2.") {
-                offers.run = offers.run.or(Some(WasiVersion::P2));
+                inspection.run = inspection.run.or(Some(WasiVersion::P2));
             } else if ours(name, "lifecycle") {
-                offers.lifecycle = true;
+                inspection.lifecycle = true;
             } else if ours(name, "handover") {
                 handover = Some(name.clone());
             } else if name.starts_with("plugind:plugin/") && name.contains(&format!("@{CONTRACT}."))
@@ -67,21 +67,21 @@ impl Inspection {
                 return Err(InspectError::OtherContract(name.clone()));
             }
         }
-        if offers.http.is_none() && offers.run.is_none() && !offers.lifecycle {
-            let exports = match offers.exports.as_slice() {
+        if inspection.http.is_none() && inspection.run.is_none() && !inspection.lifecycle {
+            let exports = match inspection.exports.as_slice() {
                 [] => "nothing at all".to_owned(),
                 exports => exports.join(", "),
             };
-            return Err(InspectError::Nothing(exports));
+            return Err(InspectError::NoEntryPoint(exports));
         }
-        offers.handover = handover.is_some();
-        if let Some(name) = handover.filter(|_| offers.is_program()) {
+        inspection.handover = handover.is_some();
+        if let Some(name) = handover.filter(|_| inspection.is_program()) {
             return Err(InspectError::ProgramHandsOver(name));
         }
         if !missing.is_empty() {
             return Err(InspectError::Imports(missing));
         }
-        Ok(offers)
+        Ok(inspection)
     }
 
     /// Whether it is a background program. What answers requests is none, also where its toolchain makes it one as well.
@@ -130,7 +130,7 @@ mod tests {
             Err(InspectError::CutOff(10))
         ));
         assert!(matches!(Inspection::of(b"\0asm\x01\0\0\0"), Err(InspectError::CoreModule)));
-        assert!(matches!(Inspection::of(b"\0asm\x0d\0\x01\0"), Err(InspectError::Nothing(_))));
+        assert!(matches!(Inspection::of(b"\0asm\x0d\0\x01\0"), Err(InspectError::NoEntryPoint(_))));
         assert!(matches!(Inspection::of(b"\0asm\x0d\0\x02\0"), Err(InspectError::Damaged(_))));
     }
 }

@@ -271,12 +271,12 @@ impl Instances {
             recycle_age,
         };
         if one {
-            instances.check_that_there_is_one(table);
+            instances.require_single_instance(table);
         }
         instances
     }
 
-    fn check_that_there_is_one(&self, table: &Table<'_>) {
+    fn require_single_instance(&self, table: &Table<'_>) {
         let why =
             "the component exports plugind:plugin/handover, so it has one instance, which is kept";
         let keep = "write \"shared\" or \"exclusive\"";

@@ -39,7 +39,7 @@ const MANIFEST_MAX: u64 = 1 << 20;
 pub struct Verified {
     name: PluginName,
     manifest: Manifest,
-    offers: Inspection,
+    inspection: Inspection,
     digest: [u8; 32],
     path: PathBuf,
 }
@@ -78,7 +78,7 @@ pub enum VerifyError {
     },
     /// An instance of the component begins with more memory than the manifest's defaults let it have.
     #[error(
-        "{} begins with {needed} of memory, and limits.{key} is \"{most}\" by default; write {key} = \"{needed}\" or \
+        "{} begins with {needed} of memory, and limits.{key} is \"{max}\" by default; write {key} = \"{needed}\" or \
          more below [limits] in its manifest", path.display()
     )]
     Memory {
@@ -89,7 +89,7 @@ pub enum VerifyError {
         /// The limit.
         key: &'static str,
         /// Its value.
-        most: Bytes,
+        max: Bytes,
     },
 }
 
@@ -150,25 +150,25 @@ impl Rejected {
 /// # Errors
 /// When it cannot be read, its manifest has mistakes, or its component cannot be a plugin.
 pub fn verify(found: Found) -> Result<Verified, Box<Rejected>> {
-    let judged = judge(&found.component);
-    let known = judged.as_ref().ok().map(|(offers, _)| ComponentFacts {
-        imports: &offers.imports,
-        hands_over: offers.handover,
+    let outcome = inspect_component(&found.component);
+    let known = outcome.as_ref().ok().map(|(inspection, _)| ComponentFacts {
+        imports: &inspection.imports,
+        hands_over: inspection.handover,
     });
     let manifest = read_manifest(&found, known);
     let Found { name, component, .. } = found;
-    match (manifest, judged) {
-        (Ok(manifest), Ok((offers, digest))) => {
-            let ungranted = ungranted(&offers, &manifest).map(|(import, line)| {
+    match (manifest, outcome) {
+        (Ok(manifest), Ok((inspection, digest))) => {
+            let ungranted = ungranted(&inspection, &manifest).map(|(import, line)| {
                 VerifyError::Ungranted { path: component.clone(), import, line }
             });
             let errors: Vec<_> = ungranted
                 .into_iter()
-                .chain(unserved(&offers, &manifest))
-                .chain(short_of_memory(&component, &offers, &manifest))
+                .chain(unserved(&inspection, &manifest))
+                .chain(short_of_memory(&component, &inspection, &manifest))
                 .collect();
             if errors.is_empty() {
-                return Ok(Verified { name, manifest, offers, digest, path: component });
+                return Ok(Verified { name, manifest, inspection, digest, path: component });
             }
             let (required, manifest) = (manifest.required, Some(manifest));
             Err(Box::new(Rejected { name, component, manifest, required, errors }))
@@ -178,16 +178,16 @@ pub fn verify(found: Found) -> Result<Verified, Box<Rejected>> {
             let manifest = Some(manifest);
             Err(Box::new(Rejected { name, component, manifest, required, errors }))
         }
-        (Err((error, required)), judged) => {
-            let errors = [Some(error), judged.err()].into_iter().flatten().collect();
+        (Err((error, required)), outcome) => {
+            let errors = [Some(error), outcome.err()].into_iter().flatten().collect();
             Err(Box::new(Rejected { name, component, manifest: None, required, errors }))
         }
     }
 }
 
 /// What is to be served and cannot be: the component may be another one than was meant, or half of it.
-fn unserved(offers: &Inspection, manifest: &Manifest) -> Option<VerifyError> {
-    let serve = manifest.serve.first().filter(|_| offers.http.is_none())?;
+fn unserved(inspection: &Inspection, manifest: &Manifest) -> Option<VerifyError> {
+    let serve = manifest.serve.first().filter(|_| inspection.http.is_none())?;
     let place = serve.origin.0.clone()?;
     let message = "[[serve]] cannot be used: the component exports no handler of HTTP requests; remove [[serve]], or \
                    install a component that has one";
@@ -195,24 +195,24 @@ fn unserved(offers: &Inspection, manifest: &Manifest) -> Option<VerifyError> {
 }
 
 /// The limits of the manifest that are less than what an instance begins with. None could ever be made.
-fn short_of_memory(path: &Path, offers: &Inspection, manifest: &Manifest) -> Vec<VerifyError> {
-    let (limits, needed) = (&manifest.limits, offers.footprint.bytes());
+fn short_of_memory(path: &Path, inspection: &Inspection, manifest: &Manifest) -> Vec<VerifyError> {
+    let (limits, needed) = (&manifest.limits, inspection.footprint.bytes());
     // Whole MiB are what is usually written there.
     let rounded = Bytes(needed.0.div_ceil(MIB).saturating_mul(MIB));
     let keys = [
         ("memory-max", limits.memory_max, &limits.origins.memory_max),
         ("instance-memory-max", limits.instance_memory_max, &limits.origins.instance_memory_max),
     ];
-    let short = keys.into_iter().filter(|(_, most, _)| *most < needed);
-    let error = |(key, most, origin): (_, Bytes, &Origin)| match origin.0.clone() {
+    let short = keys.into_iter().filter(|(_, max, _)| *max < needed);
+    let error = |(key, max, origin): (_, Bytes, &Origin)| match origin.0.clone() {
         Some(place) => {
             let message = format!(
-                "limits.{key} must be at least \"{rounded}\", not \"{most}\": each instance of the component begins with \
+                "limits.{key} must be at least \"{rounded}\", not \"{max}\": each instance of the component begins with \
                  that much"
             );
             VerifyError::Manifest(vec![Diagnostic::at(place, message)])
         }
-        None => VerifyError::Memory { path: path.to_owned(), needed: rounded, key, most },
+        None => VerifyError::Memory { path: path.to_owned(), needed: rounded, key, max },
     };
     short.map(error).collect()
 }
@@ -221,8 +221,8 @@ fn short_of_memory(path: &Path, offers: &Inspection, manifest: &Manifest) -> Vec
 ///
 /// What WASI has to be granted (files, sockets, requests) is there for all and refuses what was not granted: many
 /// toolchains import it whether a component uses it or not.
-fn ungranted(offers: &Inspection, manifest: &Manifest) -> Option<(String, &'static str)> {
-    offers.imports.iter().find_map(|import| {
+fn ungranted(inspection: &Inspection, manifest: &Manifest) -> Option<(String, &'static str)> {
+    inspection.imports.iter().find_map(|import| {
         let Access::Granted(grants) = find(import)?.access else { return None };
         let granted = grants.iter().any(|grant| manifest.grants.has(*grant));
         let grant = grants.first().filter(|_| !granted)?;
@@ -230,16 +230,16 @@ fn ungranted(offers: &Inspection, manifest: &Manifest) -> Option<(String, &'stat
     })
 }
 
-fn judge(path: &Path) -> Result<(Inspection, [u8; 32]), VerifyError> {
+fn inspect_component(path: &Path) -> Result<(Inspection, [u8; 32]), VerifyError> {
     let bytes = file::read(path, COMPONENT_MAX)?;
     // The library that validates a component panics at types that it did not expect to be nested so deeply: that
     // concerns this component alone.
-    let offers = catch_unwind(|| Inspection::of(&bytes))
+    let inspection = catch_unwind(|| Inspection::of(&bytes))
         .unwrap_or_else(|_| {
             Err(InspectError::Damaged("its types are nested too deeply".to_owned()))
         })
         .map_err(|why| VerifyError::Inspect { path: path.to_owned(), why })?;
-    Ok((offers, Sha256::digest(&bytes).into()))
+    Ok((inspection, Sha256::digest(&bytes).into()))
 }
 
 /// Reads a manifest. When it is wrong, whether it says that the plugin is required counts all the same.
@@ -281,8 +281,8 @@ impl Verified {
 
     /// What its component has to offer.
     #[must_use]
-    pub fn offers(&self) -> &Inspection {
-        &self.offers
+    pub fn inspection(&self) -> &Inspection {
+        &self.inspection
     }
 
     /// The SHA-256 digest of its component.

@@ -48,8 +48,8 @@ impl PoolConfig {
     /// What the manifest of a plugin says, and otherwise its component.
     pub(crate) fn of(linked: &Linked) -> Self {
         let Manifest { service, instances, .. } = &linked.manifest;
-        let (program, hands_over) = (linked.offers.is_program(), linked.offers.handover);
-        let mode = instances.mode.unwrap_or_else(|| linked.offers.mode());
+        let (program, hands_over) = (linked.inspection.is_program(), linked.inspection.handover);
+        let mode = instances.mode.unwrap_or_else(|| linked.inspection.mode());
         let cores = available_parallelism().map_or(1, usize::from);
         let (workers, concurrency, recycle_after) = match mode {
             Mode::Shared => (cores.min(REUSED_MAX), SHARED_CONCURRENCY, RECYCLE_AFTER),
@@ -60,7 +60,7 @@ impl PoolConfig {
         let recycle_after = (!hands_over).then_some(recycle_after);
         let number = |number: u32| usize::try_from(number).unwrap_or(usize::MAX);
         // Without a handler there is no work that would need a second instance.
-        let alone = linked.offers.http.is_none();
+        let alone = linked.inspection.http.is_none();
         Self {
             workers: if alone || hands_over { 1 } else { instances.max.map_or(workers, number) },
             concurrency: match mode {

@@ -61,9 +61,9 @@ impl Deadline {
     }
 
     /// Gives a start or a stop as much time as the guest wants by its pulse, within limits.
-    pub(crate) fn heed(&self, pulse: &Heartbeat) {
+    pub(crate) fn extend_if_asked(&self, heartbeat: &Heartbeat) {
         if self.is_running()
-            && let Some(until) = pulse.asked_until()
+            && let Some(until) = heartbeat.asked_until()
             && self.extend(until)
         {
             self.changed.store(true, Relaxed);
@@ -96,13 +96,13 @@ pub(crate) struct Timer(Option<Pin<Box<Sleep>>>);
 
 impl Timer {
     /// Ready when the phase that `clock` shows has taken too long.
-    pub(crate) fn poll(&mut self, clock: &Deadline, cx: &mut Context<'_>) -> Poll<Failure> {
-        if clock.changed.swap(false, Relaxed) {
-            let running = *clock.running();
+    pub(crate) fn poll(&mut self, deadline: &Deadline, cx: &mut Context<'_>) -> Poll<Failure> {
+        if deadline.changed.swap(false, Relaxed) {
+            let running = *deadline.running();
             self.0 = running.map(|running| Box::pin(sleep_until(running.deadline.into())));
         }
         let Some(sleep) = &mut self.0 else { return Poll::Pending };
-        let Some(running) = *clock.running() else { return Poll::Pending };
+        let Some(running) = *deadline.running() else { return Poll::Pending };
         sleep.as_mut().poll(cx).map(|()| match running.phase {
             GuestCall::Start => Failure::Timeout("its start"),
             GuestCall::Health => {
@@ -121,24 +121,24 @@ mod tests {
 
     #[test]
     fn a_guest_gets_more_time_but_not_less_and_not_for_ever() {
-        let clock = Deadline::default();
+        let deadline = Deadline::default();
         let now = Instant::now();
-        assert!(!clock.extend(now + Duration::from_secs(60)), "nothing is running");
-        clock.begin(GuestCall::Start, Duration::from_secs(30));
-        assert!(!clock.extend(now + Duration::from_secs(10)));
-        assert!(clock.extend(now + Duration::from_secs(60)));
-        assert!(clock.extend(now + Duration::from_secs(3600)));
-        assert!(!clock.extend(now + Duration::from_secs(7200)), "it has all it can get");
+        assert!(!deadline.extend(now + Duration::from_secs(60)), "nothing is running");
+        deadline.begin(GuestCall::Start, Duration::from_secs(30));
+        assert!(!deadline.extend(now + Duration::from_secs(10)));
+        assert!(deadline.extend(now + Duration::from_secs(60)));
+        assert!(deadline.extend(now + Duration::from_secs(3600)));
+        assert!(!deadline.extend(now + Duration::from_secs(7200)), "it has all it can get");
     }
 
     #[test]
     fn the_end_of_one_phase_does_not_end_another() {
-        let clock = Deadline::default();
-        clock.begin(GuestCall::Health, Duration::from_secs(1));
-        clock.begin(GuestCall::Stop, Duration::from_secs(1));
-        clock.end(GuestCall::Health);
-        assert!(clock.is_running());
-        clock.end(GuestCall::Stop);
-        assert!(!clock.is_running());
+        let deadline = Deadline::default();
+        deadline.begin(GuestCall::Health, Duration::from_secs(1));
+        deadline.begin(GuestCall::Stop, Duration::from_secs(1));
+        deadline.end(GuestCall::Health);
+        assert!(deadline.is_running());
+        deadline.end(GuestCall::Stop);
+        assert!(!deadline.is_running());
     }
 }

@@ -75,7 +75,7 @@ async fn sweep(registries: Vec<Weak<Registry<InFlight>>>, rest: Arc<Rest>, inter
         drop(registries);
         let now = Instant::now();
         for call in &calls {
-            call.attend(now);
+            call.check_deadline(now);
         }
         if calls.is_empty() {
             // The next call wakes it, but no more than one in an interval has to. Not for ever: a pool that is gone has

@@ -32,7 +32,7 @@ pub(super) struct WorkerView {
     /// The instance is as old as one may be.
     pub(super) aged: bool,
     /// The instance holds nearly as many resources, or as much memory, as it may.
-    pub(super) worn: bool,
+    pub(super) near_memory_limit: bool,
     /// Calls that the guest is at.
     pub(super) calls: usize,
     /// As many calls are in flight as may be, or any at all where a transfer of the state is due.
@@ -76,7 +76,10 @@ impl WorkerView {
         if let Some(reason) = self.draining {
             return WorkerDecision::Leave(Why::Draining(reason));
         }
-        if self.recycle_after.is_some_and(|most| self.taken >= most) || self.aged || self.worn {
+        if self.recycle_after.is_some_and(|max| self.taken >= max)
+            || self.aged
+            || self.near_memory_limit
+        {
             return WorkerDecision::Leave(Why::Recycled);
         }
         let may_take = !self.retiring
@@ -115,8 +118,8 @@ mod tests {
     fn a_worker_takes_a_bounded_number_of_calls_until_its_loop_rests() {
         assert_eq!(WorkerView { since_rest: 1, calls: 1, ..idle() }.decide(), WorkerDecision::Wait);
         assert_eq!(WorkerView { since_rest: 1, ..idle() }.decide(), WorkerDecision::Take);
-        let most = WorkerView { since_rest: CALLS_BETWEEN_RESTS, ..idle() };
-        assert_eq!(most.decide(), WorkerDecision::Wait);
+        let max = WorkerView { since_rest: CALLS_BETWEEN_RESTS, ..idle() };
+        assert_eq!(max.decide(), WorkerDecision::Wait);
     }
 
     #[test]
@@ -130,7 +133,7 @@ mod tests {
     #[test]
     fn an_instance_is_replaced_before_it_reaches_a_limit() {
         for view in [
-            WorkerView { worn: true, ..idle() },
+            WorkerView { near_memory_limit: true, ..idle() },
             WorkerView { aged: true, ..idle() },
             WorkerView { taken: 7, recycle_after: Some(7), ..idle() },
         ] {
@@ -141,17 +144,17 @@ mod tests {
     proptest! {
         #[test]
         fn no_call_is_taken_where_none_may_be(
-            leaving: bool, retiring: bool, draining: bool, aged: bool, worn: bool, calls in 0..9_usize,
+            leaving: bool, retiring: bool, draining: bool, aged: bool, near_memory_limit: bool, calls in 0..9_usize,
             full: bool, since_rest in 0..20_u32, concurrency in 1..9_usize, due: bool, held: bool,
         ) {
             let draining = draining.then_some(StopReason::Reload);
             let (taken, recycle_after) = (0, None);
             let view = WorkerView {
-                leaving, retiring, draining, aged, worn, calls, full, taken, since_rest, concurrency,
+                leaving, retiring, draining, aged, near_memory_limit, calls, full, taken, since_rest, concurrency,
                 recycle_after, transfer_due: due, held,
             };
             if view.decide() == WorkerDecision::Take {
-                prop_assert!(!(leaving || retiring || aged || worn || full || held));
+                prop_assert!(!(leaving || retiring || aged || near_memory_limit || full || held));
                 prop_assert!(draining.is_none() && calls < concurrency);
                 prop_assert!(since_rest == 0 || since_rest < CALLS_BETWEEN_RESTS);
             }

@@ -29,7 +29,7 @@ pub enum CallFailure {
     Guest(String),
     /// There was no room for an instance of its own.
     #[error("there is no room for another instance")]
-    NoRoom,
+    NoCapacity,
     /// The component serves no calls of this kind.
     #[error("the component serves no calls of this kind")]
     NotExported,

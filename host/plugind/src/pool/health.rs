@@ -47,20 +47,20 @@ impl<'a> Health<'a> {
         &mut self,
         accessor: &'a Accessor<HostState>,
         exports: &'a Exports,
-        clock: &Deadline,
+        deadline: &Deadline,
         cx: &mut Context<'_>,
     ) -> wasmtime::Result<Option<String>> {
         let (Some(interval), Some(lifecycle)) = (&mut self.interval, &exports.lifecycle) else {
             return Ok(None);
         };
-        if self.asked.is_none() && interval.poll_tick(cx).is_ready() && !clock.is_running() {
-            clock.begin(GuestCall::Health, interval.period());
+        if self.asked.is_none() && interval.poll_tick(cx).is_ready() && !deadline.is_running() {
+            deadline.begin(GuestCall::Health, interval.period());
             self.asked = Some(lifecycle.call_health(accessor).boxed());
         }
         let Some(asked) = &mut self.asked else { return Ok(None) };
         let Poll::Ready(condition) = asked.poll_unpin(cx) else { return Ok(None) };
         self.asked = None;
-        clock.end(GuestCall::Health);
+        deadline.end(GuestCall::Health);
         // The next one is waited for.
         let _: Poll<_> = interval.poll_tick(cx);
         let said = match condition? {

@@ -236,7 +236,7 @@ impl InFlight {
     }
 
     /// Does what is due at `now`: nothing, its end, or the end of a worker that has outlived it.
-    pub(crate) fn attend(&self, now: Instant) {
+    pub(crate) fn check_deadline(&self, now: Instant) {
         if self.state().has_deadline() && now >= self.deadline {
             self.expire();
         }

@@ -74,7 +74,7 @@ impl Pool {
     pub fn start_worker(&self) {
         self.set.pause(false);
         if self.set.config.on_demand {
-            worker::spawn_trial(&self.set);
+            worker::spawn_probe(&self.set);
         } else if let Some(slot) = self.set.reserve() {
             worker::spawn(&self.set, slot);
         }
@@ -128,8 +128,8 @@ impl Pool {
     }
 
     /// What instances take over that are started from now on, before they are ready. One that cannot has not started.
-    pub fn set_inheritance(&self, state: Option<Arc<[u8]>>) {
-        self.set.transfer.inherit(state);
+    pub fn set_initial_state(&self, state: Option<Arc<[u8]>>) {
+        self.set.transfer.set_initial_state(state);
     }
 
     /// How many workers take work, or will.
@@ -139,14 +139,14 @@ impl Pool {
     }
 
     /// Takes no more requests, finishes those it has, stops its instances. [`WorkerEvent::Gone`] says when all are gone.
-    pub fn dismiss(&self, reason: StopReason) {
+    pub fn shut_down(&self, reason: StopReason) {
         self.set.drain(reason);
         self.room.close();
     }
 
     /// After what time nothing should be left of it, once it is dismissed.
     #[must_use]
-    pub fn patience(&self) -> Duration {
+    pub fn wait_max(&self) -> Duration {
         let config = &self.set.config;
         match config.on_demand {
             true => config.timeout_stop,

@@ -151,7 +151,7 @@ fn not_served(call: &InFlight, failure: CallFailure) -> NotServed {
         },
         (State::Expired, _) => NotServed::TimedOut,
         (state, _) if !state.was_taken() => NotServed::Busy,
-        (_, CallFailure::NoRoom) => NotServed::Busy,
+        (_, CallFailure::NoCapacity) => NotServed::Busy,
         (_, failure) => NotServed::Failed(failure),
     }
 }
@@ -266,7 +266,7 @@ mod tests {
     #[tokio::test]
     async fn a_failure_is_the_one_that_the_worker_noted() {
         let (in_flight, sender, reply) = pending(&Call::Datagram(Bytes::new()));
-        in_flight.note(CallFailure::NoRoom);
+        in_flight.note(CallFailure::NoCapacity);
         drop(sender);
         assert!(matches!(reply.await, Err(NotServed::Busy)));
     }

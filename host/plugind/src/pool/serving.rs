@@ -49,7 +49,7 @@ pub(super) struct Serving<'a> {
     slot: Option<WorkerSlot>,
     age: Pin<Box<OptionFuture<Sleep>>>,
     is_aged: bool,
-    is_worn: bool,
+    is_near_memory_limit: bool,
     /// What the instance used when it began to serve.
     memory_at_start: usize,
     health: Health<'a>,
@@ -77,7 +77,7 @@ impl<'a> Serving<'a> {
             slot,
             age: Box::pin(OptionFuture::from(set.config.recycle_age.map(sleep))),
             is_aged: false,
-            is_worn: false,
+            is_near_memory_limit: false,
             memory_at_start: accessor.with(|mut store| store.get().memory_used()),
             health: Health::new(&set.linked.name, number, set.config.watchdog, exports),
             transfer: TransferRequest::new(
@@ -144,7 +144,7 @@ impl<'a> Serving<'a> {
             retiring: handle.is_retiring(),
             draining: set.draining(),
             aged: self.is_aged,
-            worn: self.is_worn,
+            near_memory_limit: self.is_near_memory_limit,
             calls: self.calls.len(),
             full: handle.is_full(full),
             taken: self.taken,
@@ -152,7 +152,7 @@ impl<'a> Serving<'a> {
             concurrency: set.config.concurrency,
             recycle_after: set.config.recycle_after,
             transfer_due,
-            held: !self.transfer.lets_work(),
+            held: !self.transfer.allows_calls(),
         }
     }
 
@@ -262,12 +262,12 @@ impl<'a> Serving<'a> {
             return;
         }
         let at_start = self.memory_at_start;
-        self.is_worn |= self.accessor.with(|mut store| {
+        self.is_near_memory_limit |= self.accessor.with(|mut store| {
             let concurrent = store
                 .as_context_mut()
                 .concurrent_resource_table()
                 .map_or(0, |table| table.iter_mut().count());
-            store.get().is_worn(at_start, concurrent)
+            store.get().is_near_memory_limit(at_start, concurrent)
         });
     }
 

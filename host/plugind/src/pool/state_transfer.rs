@@ -8,8 +8,8 @@ use crate::{
         failure::Failure,
     },
     world::{
-        HostState, bindings::exports::plugind::plugin::handover::Guest, let_hand_over,
-        notify::STATUS_MAX,
+        HostState, bindings::exports::plugind::plugin::handover::Guest, notify::STATUS_MAX,
+        set_transfer_max,
     },
 };
 use futures::{FutureExt, future::BoxFuture};
@@ -49,7 +49,7 @@ struct Standing {
     order: Option<TransferOrder>,
     /// How many saves were ordered.
     saves: u64,
-    inheritance: Option<Arc<[u8]>>,
+    initial_state: Option<Arc<[u8]>>,
 }
 
 impl StateTransfer {
@@ -95,13 +95,13 @@ impl StateTransfer {
     }
 
     /// What instances take over that are started from now on.
-    pub(crate) fn inherit(&self, state: Option<Arc<[u8]>>) {
-        self.standing().inheritance = state;
+    pub(crate) fn set_initial_state(&self, state: Option<Arc<[u8]>>) {
+        self.standing().initial_state = state;
     }
 
     /// What an instance takes over that is started now.
-    pub(crate) fn inheritance(&self) -> Option<Arc<[u8]>> {
-        self.standing().inheritance.clone()
+    pub(crate) fn initial_state(&self) -> Option<Arc<[u8]>> {
+        self.standing().initial_state.clone()
     }
 
     fn standing(&self) -> MutexGuard<'_, Standing> {
@@ -138,9 +138,9 @@ pub(crate) enum Done {
 /// One instance's side: it follows one order at a time, when it has nothing else to do.
 pub(crate) struct TransferRequest<'a> {
     guest: Option<&'a Guest>,
-    orders: &'a StateTransfer,
+    transfer: &'a StateTransfer,
     limits: TransferLimits,
-    clock: &'a Deadline,
+    deadline: &'a Deadline,
     running: Option<(GuestCall, BoxFuture<'a, wasmtime::Result<Done>>)>,
 }
 
@@ -148,21 +148,21 @@ impl<'a> TransferRequest<'a> {
     /// An instance that keeps something has `guest`. Its calls are timed by `clock`.
     pub(crate) fn new(
         guest: Option<&'a Guest>,
-        orders: &'a StateTransfer,
+        transfer: &'a StateTransfer,
         limits: TransferLimits,
-        clock: &'a Deadline,
+        deadline: &'a Deadline,
     ) -> Self {
-        Self { guest, orders, limits, clock, running: None }
+        Self { guest, transfer, limits, deadline, running: None }
     }
 
     /// Whether there is an order to begin with; it is to be begun when nothing else is under way.
     pub(crate) fn is_due(&self) -> bool {
-        self.guest.is_some() && self.running.is_none() && self.orders.is_pending()
+        self.guest.is_some() && self.running.is_none() && self.transfer.is_pending()
     }
 
     /// Begins with the order that there is.
     pub(crate) fn begin(&mut self, accessor: &'a Accessor<HostState>) {
-        let (Some(guest), Some(order)) = (self.guest, self.orders.take()) else { return };
+        let (Some(guest), Some(order)) = (self.guest, self.transfer.take()) else { return };
         let limits = self.limits;
         let (phase, call) = match order {
             TransferOrder::Save(number) => {
@@ -176,7 +176,7 @@ impl<'a> TransferRequest<'a> {
                 (GuestCall::Restore, call.boxed())
             }
         };
-        self.clock.begin(phase, limits.timeout + GRACE);
+        self.deadline.begin(phase, limits.timeout + GRACE);
         self.running = Some((phase, call));
     }
 
@@ -185,23 +185,24 @@ impl<'a> TransferRequest<'a> {
         let Some((phase, call)) = &mut self.running else { return Ok(None) };
         let Poll::Ready(done) = call.poll_unpin(cx) else {
             // A save that nobody waits for may take its time: to end the instance would be to lose what it keeps.
-            if *phase == GuestCall::Save && !self.orders.is_held() {
-                self.clock.end(GuestCall::Save);
+            if *phase == GuestCall::Save && !self.transfer.is_held() {
+                self.deadline.end(GuestCall::Save);
             }
             return Ok(None);
         };
-        self.clock.end(*phase);
+        self.deadline.end(*phase);
         self.running = None;
         Ok(match done? {
-            Done::Saved(save, _) if !self.orders.is_wanted(save) => None,
+            Done::Saved(save, _) if !self.transfer.is_wanted(save) => None,
             done => Some(done),
         })
     }
 
     /// Whether work may be taken: a save that is not wanted any more is no reason to wait for it.
-    pub(crate) fn lets_work(&self) -> bool {
+    pub(crate) fn allows_calls(&self) -> bool {
         let restores = || matches!(self.running, Some((GuestCall::Restore, _)));
-        self.guest.is_none() || !(self.orders.is_held() || restores() || self.orders.is_pending())
+        self.guest.is_none()
+            || !(self.transfer.is_held() || restores() || self.transfer.is_pending())
     }
 
     /// Whether an order is being followed.
@@ -216,9 +217,9 @@ async fn save(
     limits: TransferLimits,
 ) -> wasmtime::Result<Result<Option<Arc<[u8]>>, Failure>> {
     // A state that is too large is to be told, and no reason to lose it: so it is let in first.
-    accessor.with(|mut store| let_hand_over(store.as_context_mut(), limits.memory_max));
+    accessor.with(|mut store| set_transfer_max(store.as_context_mut(), limits.memory_max));
     let said = guest.call_save(accessor).await?;
-    accessor.with(|mut store| let_hand_over(store.as_context_mut(), Bytes(0)));
+    accessor.with(|mut store| set_transfer_max(store.as_context_mut(), Bytes(0)));
     Ok(match said {
         Err(why) => Err(Failure::Save(one_line(&why, STATUS_MAX))),
         Ok(None) => Ok(None),
@@ -247,44 +248,44 @@ mod tests {
 
     #[test]
     fn a_save_that_was_not_begun_is_forgotten_when_work_goes_on() {
-        let orders = StateTransfer::default();
-        assert!(!orders.is_held());
-        orders.save();
-        assert!(orders.is_held() && orders.is_pending());
-        orders.resume();
-        assert!(!orders.is_held() && !orders.is_pending());
-        orders.restore(Arc::from(*b"x"));
-        orders.resume();
-        assert!(orders.is_pending(), "taking over is no part of saving");
+        let transfer = StateTransfer::default();
+        assert!(!transfer.is_held());
+        transfer.save();
+        assert!(transfer.is_held() && transfer.is_pending());
+        transfer.resume();
+        assert!(!transfer.is_held() && !transfer.is_pending());
+        transfer.restore(Arc::from(*b"x"));
+        transfer.resume();
+        assert!(transfer.is_pending(), "taking over is no part of saving");
     }
 
     #[test]
     fn what_was_given_up_is_not_taken_for_what_is_wanted_now() {
-        let orders = StateTransfer::default();
-        let first = orders.save();
-        assert!(orders.is_wanted(first));
-        orders.resume();
-        assert!(!orders.is_wanted(first));
-        let second = orders.save();
-        assert!(!orders.is_wanted(first) && orders.is_wanted(second));
+        let transfer = StateTransfer::default();
+        let first = transfer.save();
+        assert!(transfer.is_wanted(first));
+        transfer.resume();
+        assert!(!transfer.is_wanted(first));
+        let second = transfer.save();
+        assert!(!transfer.is_wanted(first) && transfer.is_wanted(second));
     }
 
     #[test]
     fn each_save_has_a_number_of_its_own_and_the_last_one_counts() {
-        let orders = StateTransfer::default();
-        assert_ne!(orders.save(), orders.save());
-        assert!(matches!(orders.take(), Some(TransferOrder::Save(2))));
-        assert!(orders.take().is_none() && orders.is_held());
+        let transfer = StateTransfer::default();
+        assert_ne!(transfer.save(), transfer.save());
+        assert!(matches!(transfer.take(), Some(TransferOrder::Save(2))));
+        assert!(transfer.take().is_none() && transfer.is_held());
     }
 
     #[test]
     fn what_is_inherited_stays_until_it_is_replaced() {
-        let orders = StateTransfer::default();
-        assert_eq!(orders.inheritance(), None);
-        orders.inherit(Some(Arc::from(*b"x")));
-        assert_eq!(orders.inheritance().as_deref(), Some(&b"x"[..]));
-        assert_eq!(orders.inheritance().as_deref(), Some(&b"x"[..]));
-        orders.inherit(None);
-        assert_eq!(orders.inheritance(), None);
+        let transfer = StateTransfer::default();
+        assert_eq!(transfer.initial_state(), None);
+        transfer.set_initial_state(Some(Arc::from(*b"x")));
+        assert_eq!(transfer.initial_state().as_deref(), Some(&b"x"[..]));
+        assert_eq!(transfer.initial_state().as_deref(), Some(&b"x"[..]));
+        transfer.set_initial_state(None);
+        assert_eq!(transfer.initial_state(), None);
     }
 }

@@ -58,7 +58,7 @@ enum Purpose {
     /// One call alone.
     Call(QueuedCall),
     /// To see whether an instance can be made.
-    Trial,
+    Probe,
 }
 
 /// Makes a worker for the calls that wait in the queue.
@@ -93,14 +93,14 @@ fn spawn_work<Work>(
 
 /// Makes one instance and drops it, where every call has an instance of its own: the plugin is ready only after an
 /// instance existed.
-pub(crate) fn spawn_trial(set: &Arc<WorkerSet>) {
+pub(crate) fn spawn_probe(set: &Arc<WorkerSet>) {
     if set.draining().is_some() {
         return;
     }
     let handle = new_handle(set, set.core_for_worker());
     spawn_work(set, handle, async move |set, handle| {
         // The store is gone when this returns, so the first call has the room that the trial took.
-        let (end, stage) = WorkerContext::new(&set, &handle).run(Purpose::Trial).await;
+        let (end, stage) = WorkerContext::new(&set, &handle).run(Purpose::Probe).await;
         let worker = handle.number;
         match (end, stage) {
             (End::Failed(failure), _) => set.report(WorkerEvent::Failed { worker, failure, stage }),
@@ -198,12 +198,12 @@ impl<'a> WorkerContext<'a> {
     /// Polls the inside and keeps its deadlines.
     async fn outside(&self, mut inside: Pin<&mut impl Future<Output = Ended>>) -> Ended {
         let (mut timer, mut transfer_timer) = (Timer::default(), Timer::default());
-        let mut gate = self.set.shared.quota.clone().map(QuotaGate::new);
+        let mut hold_point = self.set.shared.quota.clone().map(QuotaGate::new);
         let waker = Waker::from(self.handle.clone());
         let mut proving = None;
         poll_fn(|cx| {
             self.handle.register(cx.waker());
-            let ended = self.poll_inside(inside.as_mut(), gate.as_mut(), &waker, cx);
+            let ended = self.poll_inside(inside.as_mut(), hold_point.as_mut(), &waker, cx);
             self.set.publish(self.handle);
             if ended.is_ready() {
                 return ended;
@@ -213,7 +213,7 @@ impl<'a> WorkerContext<'a> {
             }
             self.time_stop();
             self.poll_proof(&mut proving, cx);
-            self.deadline.heed(&self.handle.heartbeat);
+            self.deadline.extend_if_asked(&self.handle.heartbeat);
             let failure = match timer.poll(&self.deadline, cx) {
                 Poll::Pending => transfer_timer.poll(&self.transfer_deadline, cx),
                 failure => failure,
@@ -227,18 +227,18 @@ impl<'a> WorkerContext<'a> {
     fn poll_inside(
         &self,
         mut inside: Pin<&mut impl Future<Output = Ended>>,
-        mut gate: Option<&mut QuotaGate>,
+        mut hold_point: Option<&mut QuotaGate>,
         waker: &Waker,
         cx: &mut Context<'_>,
     ) -> Poll<Ended> {
         let mut polls = 0;
         // Behind a closed gate the inside stands still, and a request to end the worker is heard all the same.
-        while gate.as_mut().is_none_or(|gate| gate.poll_open(cx).is_ready()) {
+        while hold_point.as_mut().is_none_or(|hold_point| hold_point.poll_open(cx).is_ready()) {
             let mut inner = Context::from_waker(waker);
             self.handle.clear_woken();
-            let polled = match &gate {
+            let polled = match &hold_point {
                 None => inside.as_mut().poll(&mut inner),
-                Some(gate) => gate.charged(|| inside.as_mut().poll(&mut inner)),
+                Some(hold_point) => hold_point.charged(|| inside.as_mut().poll(&mut inner)),
             };
             if polled.is_ready() {
                 return polled;
@@ -248,16 +248,16 @@ impl<'a> WorkerContext<'a> {
             if self.handle.heartbeat.take_yielded() {
                 break;
             }
-            let turn_is_over = polls >= POLLS_PER_TURN || !coop::has_budget_remaining();
+            let turn_has_ended = polls >= POLLS_PER_TURN || !coop::has_budget_remaining();
             if self.handle.is_woken() {
                 // There is more to do, so its event loop is not at rest. This task is on its way to its next turn
                 // already: others, such as those that read responses, have theirs before.
-                if turn_is_over {
+                if turn_has_ended {
                     break;
                 }
             } else if self.since_rest.swap(0, Relaxed) == 0 {
                 break;
-            } else if turn_is_over {
+            } else if turn_has_ended {
                 cx.waker().wake_by_ref();
                 break;
             }
@@ -306,7 +306,7 @@ impl<'a> WorkerContext<'a> {
         purpose: &Mutex<Option<Purpose>>,
     ) -> wasmtime::Result<End> {
         let purpose = || purpose.lock().unwrap_or_else(PoisonError::into_inner);
-        let is_trial = matches!(*purpose(), Some(Purpose::Trial));
+        let is_probe = matches!(*purpose(), Some(Purpose::Probe));
         let own_call = matches!(*purpose(), Some(Purpose::Call(_)));
         if !own_call {
             self.deadline.begin(GuestCall::Start, self.set.config.timeout_start);
@@ -314,19 +314,19 @@ impl<'a> WorkerContext<'a> {
         let exports = match self.set.linked.instantiate(store).await {
             Ok(exports) => exports,
             Err(error) => {
-                let no_room = error.is::<PoolConcurrencyLimitError>()
+                let no_capacity = error.is::<PoolConcurrencyLimitError>()
                     || store.data().memory_was_refused() == Some(Refused::Plugin);
-                if !no_room {
+                if !no_capacity {
                     return Err(error);
                 }
                 if let Some(Purpose::Call(call)) = purpose().take() {
-                    call.in_flight.note(CallFailure::NoRoom);
+                    call.in_flight.note(CallFailure::NoCapacity);
                 }
                 let why = format!("there is no room for another instance: {}", error.root_cause());
                 return Ok(End::Failed(Failure::Resources(why)));
             }
         };
-        if is_trial {
+        if is_probe {
             // Reported when its store is gone.
             self.ready.get_or_init(Instant::now);
             return Ok(End::Finished);
@@ -359,7 +359,7 @@ impl<'a> WorkerContext<'a> {
         let (slot, call) = match purpose {
             Some(Purpose::Queue(slot)) => (Some(slot), None),
             Some(Purpose::Call(call)) => (None, Some(call)),
-            Some(Purpose::Trial) | None => (None, None),
+            Some(Purpose::Probe) | None => (None, None),
         };
         let mut serving = Serving::new(self, accessor, exports, slot);
         let why = serving.run(call).await?;
@@ -402,7 +402,7 @@ impl<'a> WorkerContext<'a> {
             }
         }
         if let Some(handover) = &exports.handover
-            && let Some(state) = self.set.transfer.inheritance()
+            && let Some(state) = self.set.transfer.initial_state()
         {
             self.deadline.end(GuestCall::Start);
             let timeout = self.set.linked.manifest.handover.timeout;

@@ -26,7 +26,7 @@ pub(crate) struct WorkerHandle {
     failed: AtomicBool,
     woken: AtomicBool,
     /// It could take a call, by what it saw last, and whether the queue knows.
-    offers: AtomicBool,
+    inspection: AtomicBool,
     is_listed: AtomicBool,
     waker: AtomicWaker,
 }
@@ -44,7 +44,7 @@ impl WorkerHandle {
             killed: AtomicBool::new(false),
             failed: AtomicBool::new(false),
             woken: AtomicBool::new(false),
-            offers: AtomicBool::new(false),
+            inspection: AtomicBool::new(false),
             is_listed: AtomicBool::new(false),
             waker: AtomicWaker::new(),
         })
@@ -62,10 +62,10 @@ impl WorkerHandle {
     }
 
     /// Whether so many are in flight that it takes no more; it is woken when that changes.
-    pub(crate) fn is_full(&self, most: usize) -> bool {
+    pub(crate) fn is_full(&self, max: usize) -> bool {
         // First the flag, then the look, so that one that ends in between is noticed.
         self.full.store(true, SeqCst);
-        let full = self.in_flight.load(SeqCst) >= most;
+        let full = self.in_flight.load(SeqCst) >= max;
         if !full {
             self.full.store(false, Release);
         }
@@ -95,18 +95,18 @@ impl WorkerHandle {
     }
 
     /// Notes whether it could take a call.
-    pub(crate) fn offer(&self, offers: bool) {
-        self.offers.store(offers, Relaxed);
+    pub(crate) fn offer(&self, inspection: bool) {
+        self.inspection.store(inspection, Relaxed);
     }
 
     /// Whether it could take a call, if that is not what the queue knows; the queue is then to be informed.
     pub(crate) fn take_news(&self) -> Option<bool> {
-        let offers = self.offers.load(Relaxed);
-        if offers == self.is_listed.load(Relaxed) {
+        let inspection = self.inspection.load(Relaxed);
+        if inspection == self.is_listed.load(Relaxed) {
             return None;
         }
-        self.is_listed.store(offers, Relaxed);
-        Some(offers)
+        self.is_listed.store(inspection, Relaxed);
+        Some(inspection)
     }
 
     /// There is a call for it.

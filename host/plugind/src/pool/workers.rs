@@ -211,8 +211,8 @@ impl WorkerSet {
 
     /// Whether calls are held, and as many wait as may.
     pub(crate) fn is_held_full(&self) -> bool {
-        let most = || usize::try_from(self.linked.manifest.handover.held_max).unwrap_or(usize::MAX);
-        self.transfer.is_held() && self.queue.len() >= most()
+        let max = || usize::try_from(self.linked.manifest.handover.held_max).unwrap_or(usize::MAX);
+        self.transfer.is_held() && self.queue.len() >= max()
     }
 
     /// Its figures.

@@ -4,7 +4,7 @@ use crate::{
     base::name::{PluginName, SocketName},
     config::{Diagnostic, Position},
     plugin::{
-        directories::{JudgedPlugin, name_of},
+        directories::{VerifyResult, name_of},
         inspection::Inspection,
         manifest::Manifest,
         serve::{Serve, own_route},
@@ -53,12 +53,12 @@ pub type RouteRequest = (Route, usize);
 /// The routes that a plugin with this name and manifest asks for. `offers` says whether it can serve any; as long
 /// as that is not known it may.
 #[must_use]
-pub fn wishes(
+pub fn route_requests(
     name: &PluginName,
     manifest: &Manifest,
-    offers: Option<&Inspection>,
+    inspection: Option<&Inspection>,
 ) -> Vec<RouteRequest> {
-    if offers.is_some_and(|offers| offers.http.is_none()) {
+    if inspection.is_some_and(|inspection| inspection.http.is_none()) {
         return Vec::new();
     }
     let own = || own_route(name);
@@ -66,25 +66,25 @@ pub fn wishes(
         let route = HttpRoute { socket: None, host: None, prefix: own() };
         return vec![(Route::Http(route), 0)];
     }
-    let wish = |serve: &Serve| {
+    let route_request = |serve: &Serve| {
         let prefix = serve.route.clone().unwrap_or_else(own);
         let segments = prefix.split('/').filter(|segment| !segment.is_empty()).count();
         let (socket, host) = (serve.socket.clone(), serve.host.clone());
         let route = Route::Http(HttpRoute { socket, host, prefix });
         (route, if serve.strip_prefix { segments } else { 0 })
     };
-    manifest.serve.iter().map(wish).collect()
+    manifest.serve.iter().map(route_request).collect()
 }
 
 /// The routes that a plugin asks for. A rejected plugin asks for those of its manifest, as far as that is known.
 #[must_use]
-pub fn requests_of(judged: &JudgedPlugin) -> Vec<RouteRequest> {
-    let name = name_of(judged);
-    match judged {
-        Ok(verified) => wishes(name, verified.manifest(), Some(verified.offers())),
+pub fn requests_of(outcome: &VerifyResult) -> Vec<RouteRequest> {
+    let name = name_of(outcome);
+    match outcome {
+        Ok(verified) => route_requests(name, verified.manifest(), Some(verified.inspection())),
         Err(rejected) => {
             let manifest = rejected.manifest.as_ref();
-            manifest.map(|manifest| wishes(name, manifest, None)).unwrap_or_default()
+            manifest.map(|manifest| route_requests(name, manifest, None)).unwrap_or_default()
         }
     }
 }
@@ -131,14 +131,15 @@ impl RouteOwners {
     /// Claims the routes of all plugins that were found. A rejected plugin takes no route from one that can be used.
     pub fn claim_all(
         &mut self,
-        found: &[JudgedPlugin],
+        found: &[VerifyResult],
     ) -> BTreeMap<PluginName, Result<(), Vec<RouteConflict>>> {
-        let (usable, rejected): (Vec<_>, Vec<_>) = found.iter().partition(|judged| judged.is_ok());
+        let (usable, rejected): (Vec<_>, Vec<_>) =
+            found.iter().partition(|outcome| outcome.is_ok());
         usable
             .into_iter()
             .chain(rejected)
-            .map(|judged| {
-                (name_of(judged).clone(), self.claim(name_of(judged), &requests_of(judged)))
+            .map(|outcome| {
+                (name_of(outcome).clone(), self.claim(name_of(outcome), &requests_of(outcome)))
             })
             .collect()
     }
@@ -150,9 +151,9 @@ impl RouteOwners {
     pub fn claim(
         &mut self,
         name: &PluginName,
-        wishes: &[RouteRequest],
+        route_requests: &[RouteRequest],
     ) -> Result<(), Vec<RouteConflict>> {
-        let taken = wishes.iter().enumerate().filter_map(|(nth, (route, _))| {
+        let taken = route_requests.iter().enumerate().filter_map(|(nth, (route, _))| {
             let owner = self.0.get(route).filter(|owner| *owner != name)?;
             Some(RouteConflict { nth, route: route.clone(), owner: owner.clone() })
         });
@@ -160,7 +161,7 @@ impl RouteOwners {
         if !taken.is_empty() {
             return Err(taken);
         }
-        self.0.extend(wishes.iter().map(|(route, _)| (route.clone(), name.clone())));
+        self.0.extend(route_requests.iter().map(|(route, _)| (route.clone(), name.clone())));
         Ok(())
     }
 }
@@ -171,9 +172,9 @@ mod tests {
     use crate::config::Document;
     use std::path::Path;
 
-    fn wishes_of(name: &str, manifest: &str) -> Vec<RouteRequest> {
+    fn route_requests_of(name: &str, manifest: &str) -> Vec<RouteRequest> {
         let manifest = Manifest::parse(&Document::new(Path::new("m.toml"), manifest)).unwrap();
-        wishes(&name.parse().unwrap(), &manifest, None)
+        route_requests(&name.parse().unwrap(), &manifest, None)
     }
 
     #[test]
@@ -182,21 +183,22 @@ mod tests {
             let route = HttpRoute { socket: None, host: None, prefix: "/hello".to_owned() };
             vec![(Route::Http(route), strip)]
         };
-        assert_eq!(wishes_of("hello", ""), own(0));
-        assert_eq!(wishes_of("hello", "[[serve]]\nstrip-prefix = true\n"), own(1));
+        assert_eq!(route_requests_of("hello", ""), own(0));
+        assert_eq!(route_requests_of("hello", "[[serve]]\nstrip-prefix = true\n"), own(1));
     }
 
     #[test]
     fn the_first_to_claim_a_route_has_it_and_another_host_is_another_route() {
-        let mut claims = RouteOwners::default();
-        let mut claim =
-            |name: &str, manifest| claims.claim(&name.parse().unwrap(), &wishes_of(name, manifest));
+        let mut owners = RouteOwners::default();
+        let mut claim = |name: &str, manifest| {
+            owners.claim(&name.parse().unwrap(), &route_requests_of(name, manifest))
+        };
         assert_eq!(claim("a", "[[serve]]\nroute = \"/x\"\n"), Ok(()));
         let refused =
             claim("b", "[[serve]]\nroute = \"/y\"\n[[serve]]\nroute = \"/x\"\n").unwrap_err();
         assert_eq!(refused.len(), 1);
-        let (nth, told) = (refused[0].nth, refused[0].to_string());
-        assert!(nth == 1 && told.contains("/x is already taken by the plugin a"), "{told}");
+        let (nth, reported) = (refused[0].nth, refused[0].to_string());
+        assert!(nth == 1 && reported.contains("/x is already taken by the plugin a"), "{reported}");
         assert_eq!(claim("c", "[[serve]]\nroute = \"/y\"\n"), Ok(()), "b got neither");
         assert_eq!(claim("d", "[[serve]]\nroute = \"/x\"\nhost = \"h\"\n"), Ok(()));
         let on_a_socket = "[[serve]]\nroute = \"/x\"\nsocket = \"admin\"\n";
@@ -207,20 +209,21 @@ mod tests {
     #[test]
     fn who_has_a_route_keeps_it_whatever_its_name_is() {
         let [a, z] = ["a", "z"].map(|name| name.parse().unwrap());
-        let (site, other) = (wishes_of("z", "[[serve]]\nroute = \"/site\"\n"), wishes_of("z", ""));
-        let mut claims = RouteOwners::default();
-        claims.keep(&z, &site, &site);
-        assert_eq!(claims.claim(&a, &site).unwrap_err()[0].owner, z);
-        assert_eq!(claims.claim(&z, &site), Ok(()));
+        let (site, other) =
+            (route_requests_of("z", "[[serve]]\nroute = \"/site\"\n"), route_requests_of("z", ""));
+        let mut owners = RouteOwners::default();
+        owners.keep(&z, &site, &site);
+        assert_eq!(owners.claim(&a, &site).unwrap_err()[0].owner, z);
+        assert_eq!(owners.claim(&z, &site), Ok(()));
 
-        let mut claims = RouteOwners::default();
-        claims.keep(&z, &site, &other);
-        assert_eq!(claims.claim(&a, &site), Ok(()), "z does not want it any more");
+        let mut owners = RouteOwners::default();
+        owners.keep(&z, &site, &other);
+        assert_eq!(owners.claim(&a, &site), Ok(()), "z does not want it any more");
     }
 
     #[test]
     fn what_cannot_serve_asks_for_nothing() {
         let name = "ticker".parse().unwrap();
-        assert_eq!(wishes(&name, &Manifest::default(), Some(&Inspection::default())), []);
+        assert_eq!(route_requests(&name, &Manifest::default(), Some(&Inspection::default())), []);
     }
 }

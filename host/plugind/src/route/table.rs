@@ -122,8 +122,8 @@ impl Paths {
 }
 
 /// The path as far as its first `most` segments go.
-fn first_segments(path: &str, most: usize) -> &str {
-    let end = path.match_indices('/').nth(most).map(|(slash, _)| slash.max(1));
+fn first_segments(path: &str, max: usize) -> &str {
+    let end = path.match_indices('/').nth(max).map(|(slash, _)| slash.max(1));
     &path[..end.unwrap_or(path.len())]
 }
 

@@ -90,7 +90,7 @@ pub fn for_checks(kind: EngineKind) -> Result<Engine, EngineError> {
 
 fn configuration(kind: EngineKind) -> Config {
     let mut config = engine_config(kind);
-    mapping::leave_to_us(&mut config);
+    mapping::use_host_mapping(&mut config);
     config
 }
 

@@ -67,13 +67,13 @@ pub enum MapError {
 }
 
 /// Tells the engine to make no memory executable.
-pub fn leave_to_us(config: &mut Config) {
-    config.with_custom_code_memory(Some(Arc::new(LeftToUs)));
+pub fn use_host_mapping(config: &mut Config) {
+    config.with_custom_code_memory(Some(Arc::new(HostMapping)));
 }
 
-struct LeftToUs;
+struct HostMapping;
 
-impl CustomCodeMemory for LeftToUs {
+impl CustomCodeMemory for HostMapping {
     fn required_alignment(&self) -> usize {
         rustix::param::page_size()
     }

@@ -73,9 +73,9 @@ impl Supervisor {
         kept.map_or(RolloutProgress::Starting, |kept| kept.generations.progress())
     }
 
-    fn open(&mut self, name: &PluginName, gate: HoldPoint) {
+    fn open(&mut self, name: &PluginName, hold_point: HoldPoint) {
         let Some(kept) = self.plugins.get_mut(name) else { return };
-        let orders = kept.generations.open(gate, Instant::now());
+        let orders = kept.generations.open(hold_point, Instant::now());
         self.carry_out(name, orders);
     }
 
@@ -104,12 +104,12 @@ impl Supervisor {
     fn take_back(&mut self) {
         let added = self.reloads.take_back();
         // What is in progress for another reason continues.
-        let held = self.plugins.iter().filter(|(_, kept)| kept.is_behind_a_gate());
+        let held = self.plugins.iter().filter(|(_, kept)| kept.is_at_hold_point());
         for name in held.map(|(name, _)| name.clone()).collect::<Vec<_>>() {
-            self.want_nothing_else(&name);
+            self.cancel_pending(&name);
         }
         for name in added {
-            self.want_nothing_else(&name);
+            self.cancel_pending(&name);
             self.forget(&name);
         }
         self.publish();

@@ -11,7 +11,7 @@ use crate::{
     supervisor::{
         lifecycle::LifecycleState,
         plugin::{Content, ManagedPlugin, PluginProblem},
-        prepare::JudgedPlugin,
+        prepare::VerifyResult,
         reload::ReloadOptions,
         summary::FailedStage,
     },
@@ -23,9 +23,9 @@ pub enum Change {
     /// It is what there is.
     Same,
     /// It is being made into what there will be.
-    OnItsWay,
+    InProgress,
     /// It is on its way for a reason of its own, such as a failure or a restart, and continues.
-    OnItsOwnWay,
+    Recovering,
     /// It was tried, and a client that asked for that got the reason.
     KnownToFail(PluginProblem),
     /// It is new, or something else than what there is.
@@ -33,7 +33,7 @@ pub enum Change {
         /// What was found.
         verified: Box<Verified>,
         /// The routes it asks for, and gets.
-        wishes: Vec<RouteRequest>,
+        route_requests: Vec<RouteRequest>,
     },
     /// It cannot be used.
     Bad(PluginProblem),
@@ -44,31 +44,31 @@ pub type FoundContents = BTreeMap<PluginName, Result<Content, String>>;
 
 /// Notes what was found.
 #[must_use]
-pub fn found(judged: &[JudgedPlugin]) -> FoundContents {
-    let content = |judged: &JudgedPlugin| match judged {
+pub fn found(outcome: &[VerifyResult]) -> FoundContents {
+    let content = |outcome: &VerifyResult| match outcome {
         Ok(verified) => Ok((*verified.digest(), verified.manifest().clone())),
         Err(rejected) => Err(rejected.lines().join("; ")),
     };
-    judged.iter().map(|judged| (name_of(judged).clone(), content(judged))).collect()
+    outcome.iter().map(|outcome| (name_of(outcome).clone(), content(outcome))).collect()
 }
 
 /// Judges what was found, in the order of names. Without a plan nothing is known of the sockets that there are.
 #[must_use]
 pub fn compare(
-    found: Vec<JudgedPlugin>,
+    found: Vec<VerifyResult>,
     plugins: &BTreeMap<PluginName, ManagedPlugin>,
     plan: Option<&SocketPlan>,
     options: ReloadOptions,
 ) -> Vec<(PluginName, Change)> {
-    let mut claims = claims_kept(&found, plugins);
-    let mut claimed = claims.claim_all(&found);
-    let verdict = |judged: JudgedPlugin| {
-        let name = name_of(&judged).clone();
-        let wishes = requests_of(&judged);
+    let mut owners = current_owners(&found, plugins);
+    let mut claimed = owners.claim_all(&found);
+    let change = |outcome: VerifyResult| {
+        let name = name_of(&outcome).clone();
+        let route_requests = requests_of(&outcome);
         let claimed = claimed.remove(&name).unwrap_or(Ok(()));
-        let claimed = claimed.map_err(|taken| conflicts(&judged, &taken));
-        let claimed = claimed.and_then(|()| sockets_are_there(&judged, plan));
-        let verdict = match (judged, claimed) {
+        let claimed = claimed.map_err(|taken| conflicts(&outcome, &taken));
+        let claimed = claimed.and_then(|()| sockets_are_there(&outcome, plan));
+        let change = match (outcome, claimed) {
             (Err(rejected), _) => Change::Bad(PluginProblem {
                 result: "configuration",
                 content: None,
@@ -78,7 +78,7 @@ pub fn compare(
                 error: rejected.lines().join("; "),
                 configuration: rejected.is_configuration(),
                 required: rejected.required,
-                wishes,
+                route_requests,
             }),
             (Ok(verified), Err(error)) => Change::Bad(PluginProblem {
                 result: "configuration",
@@ -89,64 +89,64 @@ pub fn compare(
                 error,
                 configuration: true,
                 required: verified.manifest().required,
-                wishes,
+                route_requests,
             }),
             (Ok(verified), Ok(())) => match plugins.get(&name) {
                 // First, since what there is may be on its way once more: it was asked to be restarted.
-                Some(kept)
+                Some(managed)
                     if options.all_or_nothing
-                        && !kept.is_behind_a_gate()
-                        && kept.is_preparing(verified.digest(), verified.manifest()) =>
+                        && !managed.is_at_hold_point()
+                        && managed.is_preparing(verified.digest(), verified.manifest()) =>
                 {
-                    Change::OnItsOwnWay
+                    Change::Recovering
                 }
                 // What waits for its next try has it now, if somebody asks for that.
-                Some(kept)
-                    if kept.is_preparing(verified.digest(), verified.manifest())
-                        && !(options.again && kept.is_waiting()) =>
+                Some(managed)
+                    if managed.is_preparing(verified.digest(), verified.manifest())
+                        && !(options.again && managed.is_waiting()) =>
                 {
-                    Change::OnItsWay
+                    Change::InProgress
                 }
-                Some(kept) if is_what_there_is(&verified, kept) => Change::Same,
+                Some(managed) if is_unchanged(&verified, managed) => Change::Same,
                 Some(ManagedPlugin { problem: Some(problem), .. })
                     if !options.again && problem.is_of(verified.digest(), verified.manifest()) =>
                 {
                     Change::KnownToFail(problem.clone())
                 }
-                _ => Change::Changed { verified: Box::new(verified), wishes },
+                _ => Change::Changed { verified: Box::new(verified), route_requests },
             },
         };
-        (name, verdict)
+        (name, change)
     };
-    found.into_iter().map(verdict).collect()
+    found.into_iter().map(change).collect()
 }
 
 /// The plugin that serves a route keeps it, unless its new version does not want it any more.
-fn claims_kept(
-    found: &[JudgedPlugin],
+fn current_owners(
+    found: &[VerifyResult],
     plugins: &BTreeMap<PluginName, ManagedPlugin>,
 ) -> RouteOwners {
-    let mut claims = RouteOwners::default();
-    for judged in found {
-        let name = name_of(judged);
+    let mut owners = RouteOwners::default();
+    for outcome in found {
+        let name = name_of(outcome);
         if let Some(serving) = plugins.get(name).and_then(ManagedPlugin::serving) {
-            let has = serving.wishes();
+            let has = serving.route_requests();
             // What cannot be used does not take the place of what serves.
-            let wants = if judged.is_ok() { requests_of(judged) } else { has.clone() };
-            claims.keep(name, &has, &wants);
+            let wants = if outcome.is_ok() { requests_of(outcome) } else { has.clone() };
+            owners.keep(name, &has, &wants);
         }
     }
-    claims
+    owners
 }
 
 /// The routes that others have, with the places that ask for them.
-fn conflicts(judged: &JudgedPlugin, taken: &[RouteConflict]) -> String {
-    judged.as_ref().map(|verified| conflict_message(verified, taken)).unwrap_or_default()
+fn conflicts(outcome: &VerifyResult, taken: &[RouteConflict]) -> String {
+    outcome.as_ref().map(|verified| conflict_message(verified, taken)).unwrap_or_default()
 }
 
 /// Whether the sockets that it names speak HTTP. That one called `http` may be added later is usual.
-fn sockets_are_there(judged: &JudgedPlugin, plan: Option<&SocketPlan>) -> Result<(), String> {
-    let (Ok(verified), Some(plan)) = (judged, plan) else { return Ok(()) };
+fn sockets_are_there(outcome: &VerifyResult, plan: Option<&SocketPlan>) -> Result<(), String> {
+    let (Ok(verified), Some(plan)) = (outcome, plan) else { return Ok(()) };
     let complaint = |serve: &Serve| {
         let socket = serve.socket.as_ref()?;
         if socket.as_str() == "http" || plan.is_http(socket) {
@@ -164,10 +164,10 @@ fn sockets_are_there(judged: &JudgedPlugin, plan: Option<&SocketPlan>) -> Result
     if complaints.is_empty() { Ok(()) } else { Err(complaints.join("; ")) }
 }
 
-fn is_what_there_is(verified: &Verified, kept: &ManagedPlugin) -> bool {
-    kept.generations.current().is_some_and(|current| {
+fn is_unchanged(verified: &Verified, managed: &ManagedPlugin) -> bool {
+    managed.generations.current().is_some_and(|current| {
         // What failed is tried again when somebody asks.
         current.is_made_from(verified.digest(), verified.manifest())
-            && current.life.state() != LifecycleState::Failed
+            && current.lifecycle.state() != LifecycleState::Failed
     })
 }

@@ -8,7 +8,7 @@ use crate::{
         instances::Pool,
         workers::{InstanceStage, WorkerEvent},
     },
-    route::owners::{RouteRequest, wishes},
+    route::owners::{RouteRequest, route_requests},
     runtime::executors::Executors,
     supervisor::{
         lifecycle::{Event, Lifecycle, StartPolicy},
@@ -26,7 +26,7 @@ pub struct Generation {
     /// Its instances.
     pub pool: Arc<Pool>,
     /// Where it is in its life.
-    pub life: Lifecycle,
+    pub lifecycle: Lifecycle,
     /// The reason that its instances get when they have to stop.
     pub reason: StopReason,
     /// The last thing that went wrong with one of its instances.
@@ -48,12 +48,12 @@ impl Generation {
         executors: Executors,
         notify: impl Fn(WorkerEvent) + Send + Sync + 'static,
     ) -> Self {
-        let life = Lifecycle::new(policy, Restarts::new(&linked.manifest.service));
+        let lifecycle = Lifecycle::new(policy, Restarts::new(&linked.manifest.service));
         let pool = Pool::new(linked, number, journal, executors, notify);
         Self {
             number,
             pool,
-            life,
+            lifecycle,
             reason: StopReason::Stop,
             failure: None,
             failures: 0,
@@ -69,9 +69,9 @@ impl Generation {
 
     /// The routes it asks for.
     #[must_use]
-    pub fn wishes(&self) -> Vec<RouteRequest> {
+    pub fn route_requests(&self) -> Vec<RouteRequest> {
         let linked = self.pool.linked();
-        wishes(&linked.name, &linked.manifest, Some(&linked.offers))
+        route_requests(&linked.name, &linked.manifest, Some(&linked.inspection))
     }
 
     /// Whether it was made from the same component and the same manifest.
@@ -95,7 +95,7 @@ impl Generation {
             WorkerEvent::Failed { stage: InstanceStage::Starting, .. }
                 if self.pool.workers() > 0 =>
             {
-                Event::NoOneMore
+                Event::NoWorkerAdded
             }
             WorkerEvent::Failed { failure, stage, .. } => {
                 self.failures += u64::from(stage != InstanceStage::Starting);
@@ -113,12 +113,12 @@ impl Stage for Generation {
         self.number
     }
 
-    fn life(&self) -> &Lifecycle {
-        &self.life
+    fn lifecycle(&self) -> &Lifecycle {
+        &self.lifecycle
     }
 
-    fn life_mut(&mut self) -> &mut Lifecycle {
-        &mut self.life
+    fn lifecycle_mut(&mut self) -> &mut Lifecycle {
+        &mut self.lifecycle
     }
 
     fn hands_over(&self) -> bool {

@@ -144,7 +144,7 @@ pub(crate) enum Message {
         ticket: u64,
         outcome: Box<Result<Linked, PrepareError>>,
         /// What a daemon before this one left for it.
-        legacy: Option<SavedState>,
+        saved_state: Option<SavedState>,
     },
     Worker {
         name: PluginName,

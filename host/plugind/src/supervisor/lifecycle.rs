@@ -52,13 +52,13 @@ pub enum Event {
     /// else that is wrong.
     Retired,
     /// One more instance could not be started; there are others.
-    NoOneMore,
+    NoWorkerAdded,
     /// The program returned ok.
     Returned,
     /// The time to wait is over.
     Due,
     /// It is to go.
-    Dismiss,
+    ShutDown,
     /// All of its instances are gone.
     AllGone,
     /// It was given enough time to go.
@@ -81,7 +81,7 @@ pub enum Effect {
     /// Tell when this moment has come.
     WakeAt(Instant),
     /// Take no more requests, finish what is under way, stop the instances.
-    Dismiss,
+    ShutDown,
     /// End what is left.
     Kill,
 }
@@ -179,7 +179,7 @@ impl Lifecycle {
 
             (Active, Retired) => (Active, vec![E::StartWorker]),
             // That is no failure of the plugin: it has what it needs to serve, and there was no room for more.
-            (Active, NoOneMore) => {
+            (Active, NoWorkerAdded) => {
                 self.enough = true;
                 let moment = now + self.restarts.longest();
                 (Recovering, vec![E::Hold, E::WakeAt(moment)])
@@ -192,10 +192,10 @@ impl Lifecycle {
 
             (Starting | Active | Recovering, Returned) => self.returned(now),
 
-            (Active | Recovering, Dismiss) => (Leaving, vec![E::Withdraw, E::Dismiss]),
+            (Active | Recovering, ShutDown) => (Leaving, vec![E::Withdraw, E::ShutDown]),
             // Whatever of it exists has not begun to work.
-            (Starting | Waiting, Dismiss) => (Leaving, vec![E::Dismiss, E::Kill]),
-            (Inactive | Failed, Dismiss) => (Leaving, vec![E::Dismiss]),
+            (Starting | Waiting, ShutDown) => (Leaving, vec![E::ShutDown, E::Kill]),
+            (Inactive | Failed, ShutDown) => (Leaving, vec![E::ShutDown]),
             (Leaving, TimedOut) => (Leaving, vec![E::Kill]),
             (Leaving, AllGone) => (Gone, vec![]),
 
@@ -205,11 +205,11 @@ impl Lifecycle {
                 Start
                 | Ready
                 | Retired
-                | NoOneMore
+                | NoWorkerAdded
                 | InstanceFailed { .. }
                 | Returned
                 | Due
-                | Dismiss
+                | ShutDown
                 | AllGone
                 | TimedOut,
             ) => (same, vec![]),
@@ -259,7 +259,7 @@ impl Lifecycle {
             // It belongs to the failure that began the pause.
             return (LifecycleState::Recovering, vec![]);
         }
-        let give_up = vec![Effect::Withdraw, Effect::Dismiss];
+        let give_up = vec![Effect::Withdraw, Effect::ShutDown];
         match self.restarts.failed(kind, now) {
             Decision::After(delay) if delay.is_zero() => {
                 self.enough = false;
@@ -481,7 +481,7 @@ mod tests {
                 [StartPolicy::Candidate, StartPolicy::Required, StartPolicy::BestEffort][walk % 3],
                 Restarts::new(&service),
             );
-            let (mut published, mut dismissed) = (false, false);
+            let (mut published, mut was_shut_down) = (false, false);
             for _ in 0..60 {
                 seed = seed
                     .wrapping_mul(6_364_136_223_846_793_005)
@@ -501,21 +501,21 @@ mod tests {
                     Event::InstanceFailed { kind, others },
                     Event::Returned,
                     Event::Due,
-                    Event::NoOneMore,
+                    Event::NoWorkerAdded,
                     Event::Retired,
                     Event::Due,
                     Event::AllGone,
                     Event::TimedOut,
-                    Event::Dismiss,
+                    Event::ShutDown,
                 ][(seed >> 40) as usize % if walk % 2 == 0 { 11 } else { 8 }];
                 let before = plugin.state();
                 for effect in plugin.handle(event, now) {
                     match effect {
                         Effect::Publish => assert!(!std::mem::replace(&mut published, true)),
                         Effect::Withdraw => assert!(std::mem::take(&mut published)),
-                        Effect::StartWorker => assert!(!dismissed),
+                        Effect::StartWorker => assert!(!was_shut_down),
                         Effect::Kill => assert_eq!(plugin.state(), LifecycleState::Leaving),
-                        Effect::Dismiss => dismissed = true,
+                        Effect::ShutDown => was_shut_down = true,
                         Effect::Hold | Effect::Release => (),
                         Effect::WakeAt(moment) => assert!(moment >= now),
                     }

@@ -45,16 +45,16 @@ use wasmtime::component::Linker;
 /// # Errors
 /// When the host's own interfaces do not fit together, which would be a mistake of ours.
 pub fn start(
-    means: Deps,
+    deps: Deps,
     publisher: TablePublisher,
     watchdog: Option<Watchdog>,
 ) -> wasmtime::Result<SupervisorHandle> {
-    let linker = Arc::new(world::linker(&means.engine)?);
+    let linker = Arc::new(world::linker(&deps.engine)?);
     let (inbox, messages) = mpsc::unbounded_channel();
     let (sender, summary) = watch::channel(Summary::default());
     let cores = available_parallelism().map_or(1, usize::from);
     let supervisor = Supervisor {
-        means,
+        deps,
         linker,
         publisher,
         inbox: inbox.clone(),
@@ -76,7 +76,7 @@ pub fn start(
 }
 
 struct Supervisor {
-    means: Deps,
+    deps: Deps,
     linker: Arc<Linker<world::HostState>>,
     publisher: TablePublisher,
     inbox: mpsc::UnboundedSender<Message>,
@@ -109,7 +109,7 @@ impl Supervisor {
             let message = tokio::select! {
                 message = messages.recv() => message,
                 () = tick(&mut beat) => {
-                    watchdog.as_mut().map(Watchdog::pet);
+                    watchdog.as_mut().map(Watchdog::notify);
                     continue;
                 }
             };
@@ -145,8 +145,8 @@ impl Supervisor {
             Message::Describe { name, reply } => drop(reply.send(self.describe(&name))),
             Message::Read(Ok((report, plan))) => self.apply(report, plan),
             Message::Read(Err(error)) => self.keep_last_good_set(&error),
-            Message::Prepared { name, ticket, outcome, legacy } => {
-                self.prepared(&name, ticket, *outcome, legacy);
+            Message::Prepared { name, ticket, outcome, saved_state } => {
+                self.prepared(&name, ticket, *outcome, saved_state);
             }
             Message::Worker { name, generation, event } => {
                 self.worker_event(&name, generation, event)
@@ -161,11 +161,11 @@ impl Supervisor {
     }
 
     fn list(&self) -> Vec<crate::api::Plugin> {
-        self.plugins.iter().map(|(name, kept)| kept.report(name)).collect()
+        self.plugins.iter().map(|(name, managed)| managed.report(name)).collect()
     }
 
     fn describe(&self, name: &PluginName) -> Option<crate::api::Description> {
-        self.plugins.get(name).map(|kept| kept.describe(name))
+        self.plugins.get(name).map(|managed| managed.describe(name))
     }
 
     fn stop(&mut self, done: oneshot::Sender<()>) {
@@ -173,21 +173,21 @@ impl Supervisor {
         self.reloads.stop();
         self.restarts.clear();
         for name in self.plugins.keys().cloned().collect::<Vec<_>>() {
-            self.bid_farewell(&name);
+            self.save_and_stop(&name);
         }
     }
 
     fn publish(&self) {
-        let mut kept: Vec<_> = self
+        let mut managed: Vec<_> = self
             .plugins
             .iter()
-            .filter(|(name, kept)| !kept.removed && !self.reloads.is_held_back(name))
+            .filter(|(name, managed)| !managed.removed && !self.reloads.is_held_back(name))
             .collect();
         // Where two ask for one route, the one that serves it comes first.
-        kept.sort_by_key(|(_, kept)| kept.serving().is_none());
+        managed.sort_by_key(|(_, managed)| managed.serving().is_none());
         let mut entries = BTreeMap::new();
-        for (name, kept) in kept {
-            let (routes, pool) = kept.routes();
+        for (name, managed) in managed {
+            let (routes, pool) = managed.routes();
             for (route, strip) in routes {
                 let entry = || RouteEntry { plugin: name.clone(), pool: pool.clone(), strip };
                 entries.entry(route).or_insert_with(entry);
@@ -199,12 +199,12 @@ impl Supervisor {
     fn sum_up(&mut self) {
         let mut summary = Summary { ignored: self.ignored.clone(), ..Summary::default() };
         {
-            let plan = self.means.plan.borrow();
+            let plan = self.deps.plan.borrow();
             summary.unused_sockets.extend(plan.unused.iter().cloned());
             summary.missing_sockets.extend(plan.missing.iter().map(ToString::to_string));
         }
-        for (name, kept) in self.plugins.iter().filter(|(_, kept)| !kept.removed) {
-            kept.sum_up(name, &mut summary);
+        for (name, managed) in self.plugins.iter().filter(|(_, managed)| !managed.removed) {
+            managed.sum_up(name, &mut summary);
         }
         self.reloads.sum_up(|name| self.plugins.contains_key(name), &mut summary);
         self.settled |= summary.is_settled();

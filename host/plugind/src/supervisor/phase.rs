@@ -19,7 +19,7 @@ impl DaemonPhase {
     pub fn active_state(self, summary: &Summary) -> &'static str {
         match self {
             Self::Starting => "activating",
-            Self::Running if summary.reloads_over < summary.reloads_begun => "reloading",
+            Self::Running if summary.reloads_ended < summary.reloads_begun => "reloading",
             Self::Running => "active",
             Self::Stopping => "deactivating",
         }
@@ -33,12 +33,12 @@ impl DaemonPhase {
             Self::Starting => {
                 let awaited: Vec<_> = summary.awaited.iter().map(ToString::to_string).collect();
                 let (ready, plugins) = (summary.ready, summary.plugins);
-                let trouble = summary.failed.iter().chain(&summary.retried);
-                let trouble =
-                    trouble.map(|failed| format!("; {}: {}", failed.plugin, failed.error));
-                let trouble = trouble.take(3).collect::<String>();
+                let failures = summary.failed.iter().chain(&summary.retried);
+                let failures =
+                    failures.map(|failed| format!("; {}: {}", failed.plugin, failed.error));
+                let failures = failures.take(3).collect::<String>();
                 let awaited = awaited.join(", ");
-                format!("starting: {ready} of {plugins} ready (waiting for {awaited}){trouble}")
+                format!("starting: {ready} of {plugins} ready (waiting for {awaited}){failures}")
             }
             Self::Running => summary.to_string(),
             Self::Stopping => "stopping: finishing what is under way".to_owned(),
@@ -61,9 +61,9 @@ mod tests {
 
     #[test]
     fn a_reload_lasts_until_the_last_one_that_was_asked_for_is_over() {
-        let summary = Summary { reloads_begun: 3, reloads_over: 2, ..Summary::default() };
+        let summary = Summary { reloads_begun: 3, reloads_ended: 2, ..Summary::default() };
         assert_eq!(DaemonPhase::Running.active_state(&summary), "reloading");
-        let summary = Summary { reloads_over: 3, ..summary };
+        let summary = Summary { reloads_ended: 3, ..summary };
         assert_eq!(DaemonPhase::Running.active_state(&summary), "active");
     }
 }

@@ -56,9 +56,9 @@ pub struct Preparing {
     /// The manifest.
     pub manifest: Manifest,
     /// The routes it asks for.
-    pub wishes: Vec<RouteRequest>,
+    pub route_requests: Vec<RouteRequest>,
     /// How far it may go.
-    pub gate: HoldPoint,
+    pub hold_point: HoldPoint,
     /// What is to be prepared, as long as others are in work.
     pub queued: Option<Box<Verified>>,
     /// The task that prepares it sees by this whether it is still wanted.
@@ -88,7 +88,7 @@ pub struct PluginProblem {
     /// Whether the daemon is not ready without the plugin.
     pub required: bool,
     /// The routes it asks for, as far as that is known.
-    pub wishes: Vec<RouteRequest>,
+    pub route_requests: Vec<RouteRequest>,
 }
 
 impl ManagedPlugin {
@@ -128,15 +128,16 @@ impl ManagedPlugin {
     }
 
     fn candidate_state(&self) -> Option<LifecycleState> {
-        self.generations.candidate().map(|candidate| candidate.life.state())
+        self.generations.candidate().map(|candidate| candidate.lifecycle.state())
     }
 
     /// Whether its new version takes over only if others can, too.
     #[must_use]
-    pub fn is_behind_a_gate(&self) -> bool {
-        let candidate = self.generations.candidate().map(|_| self.generations.gate());
-        let gate = self.preparing.as_ref().map(|preparing| preparing.gate).or(candidate);
-        gate.is_some_and(|gate| gate != HoldPoint::Open)
+    pub fn is_at_hold_point(&self) -> bool {
+        let candidate = self.generations.candidate().map(|_| self.generations.hold_point());
+        let hold_point =
+            self.preparing.as_ref().map(|preparing| preparing.hold_point).or(candidate);
+        hold_point.is_some_and(|hold_point| hold_point != HoldPoint::Open)
     }
 
     /// Whether this very component with this very manifest is on its way already.
@@ -160,7 +161,7 @@ impl ManagedPlugin {
 
     /// Whether something is under way that may make it serve.
     #[must_use]
-    pub fn is_on_its_way(&self) -> bool {
+    pub fn is_in_progress(&self) -> bool {
         self.preparing.is_some() || self.generations.candidate().is_some()
     }
 
@@ -176,11 +177,11 @@ impl ManagedPlugin {
     #[must_use]
     pub fn routes(&self) -> (Vec<RouteRequest>, Option<Arc<Pool>>) {
         if let Some(serving) = self.serving() {
-            return (serving.wishes(), Some(serving.pool.clone()));
+            return (serving.route_requests(), Some(serving.pool.clone()));
         }
-        let preparing = self.preparing.as_ref().map(|preparing| preparing.wishes.clone());
-        let problem = || self.problem.as_ref().map(|problem| problem.wishes.clone());
-        let generation = || self.newest().map(Generation::wishes);
+        let preparing = self.preparing.as_ref().map(|preparing| preparing.route_requests.clone());
+        let problem = || self.problem.as_ref().map(|problem| problem.route_requests.clone());
+        let generation = || self.newest().map(Generation::route_requests);
         (preparing.or_else(problem).or_else(generation).unwrap_or_default(), None)
     }
 
@@ -196,12 +197,12 @@ impl ManagedPlugin {
     pub fn sum_up(&self, name: &PluginName, summary: &mut Summary) {
         summary.plugins += 1;
         let required = self.is_required();
-        let returned = |current: &Generation| current.life.state() == LifecycleState::Inactive;
+        let returned = |current: &Generation| current.lifecycle.state() == LifecycleState::Inactive;
         let is_down = self.down().is_some();
         if !is_down && self.serving().is_some() || self.generations.current().is_some_and(returned)
         {
             summary.ready += 1;
-        } else if required && (is_down || self.is_on_its_way()) {
+        } else if required && (is_down || self.is_in_progress()) {
             summary.awaited.push(name.clone());
             summary.retried.extend(self.waiting_problem(true).map(|problem| problem.failed(name)));
         }
@@ -222,7 +223,7 @@ impl ManagedPlugin {
 
     /// The generation that is to serve and has no instance that does: the last one failed, and the next one is not ready.
     fn down(&self) -> Option<&Generation> {
-        self.serving().filter(|serving| serving.life.is_down())
+        self.serving().filter(|serving| serving.lifecycle.is_down())
     }
 
     /// Why the version that is to serve does not, if it has an instance again soon.
@@ -233,11 +234,12 @@ impl ManagedPlugin {
 
     /// Why the version that is tried again did not start; `required` tells one for which the daemon's start waits.
     fn waiting_problem(&self, required: bool) -> Option<PluginProblem> {
-        let waits = |life: &Lifecycle| {
-            life.state() == LifecycleState::Waiting
-                && (life.policy() == StartPolicy::Required) == required
+        let waits = |lifecycle: &Lifecycle| {
+            lifecycle.state() == LifecycleState::Waiting
+                && (lifecycle.policy() == StartPolicy::Required) == required
         };
-        let candidate = self.generations.candidate().filter(|candidate| waits(&candidate.life))?;
+        let candidate =
+            self.generations.candidate().filter(|candidate| waits(&candidate.lifecycle))?;
         Some(PluginProblem::of(candidate, FailedStage::Start))
     }
 
@@ -246,8 +248,8 @@ impl ManagedPlugin {
     pub fn report(&self, name: &PluginName) -> api::Plugin {
         let serving = self.serving();
         let serves = serving.is_some() && self.down().is_none();
-        let state = self.generations.current().map(|current| current.life.state());
-        let active_state = match (serves, self.is_on_its_way()) {
+        let state = self.generations.current().map(|current| current.lifecycle.state());
+        let active_state = match (serves, self.is_in_progress()) {
             _ if self.removed => "deactivating",
             (true, true) => "reloading",
             (true, false) => "active",
@@ -269,7 +271,7 @@ impl ManagedPlugin {
         let failure = problem.as_ref().map(|problem| problem.failed(name));
         let ended = problem.filter(|_| !serves);
         let newest = self.newest().filter(|_| self.preparing.is_none());
-        let next_attempt = newest.and_then(|newest| newest.life.next_attempt());
+        let next_attempt = newest.and_then(|newest| newest.lifecycle.next_attempt());
         let since = serving.and_then(|serving| serving.since?.duration_since(UNIX_EPOCH).ok());
         let status = serving.map(|serving| serving.pool.shared().notify.status());
         api::Plugin {
@@ -293,14 +295,14 @@ impl ManagedPlugin {
     pub fn describe(&self, name: &PluginName) -> api::Description {
         let made_of = self.generations.current().map(|current| current.pool.linked());
         let names = |names: fn(&Inspection) -> &Vec<String>| {
-            made_of.map(|linked| names(&linked.offers).clone()).unwrap_or_default()
+            made_of.map(|linked| names(&linked.inspection).clone()).unwrap_or_default()
         };
         api::Description {
             plugin: self.report(name),
             component: made_of.map(|linked| linked.path.display().to_string()),
             digest: made_of.map(|linked| hexadecimal(&linked.digest)),
-            imports: names(|offers| &offers.imports),
-            exports: names(|offers| &offers.exports),
+            imports: names(|inspection| &inspection.imports),
+            exports: names(|inspection| &inspection.exports),
         }
     }
 }
@@ -318,7 +320,7 @@ impl PluginProblem {
         let failure = generation.failure.as_ref();
         let mut error = failure.map_or_else(|| "it failed".to_owned(), ToString::to_string);
         let mut result = failure.map_or("failed", Failure::result);
-        if generation.life.limit_hit() {
+        if generation.lifecycle.limit_hit() {
             result = "start-limit-hit";
             error = format!(
                 "start-limit-hit: it was started too often in too short a time; at last {error}"
@@ -335,7 +337,7 @@ impl PluginProblem {
             configuration: matches!(failure, Some(Failure::Configuration(_))),
             // A daemon that comes back does not stay away from all because one does not take its own state back.
             required: linked.manifest.required && !matches!(failure, Some(Failure::Restore(_))),
-            wishes: generation.wishes(),
+            route_requests: generation.route_requests(),
         }
     }
 

@@ -21,7 +21,7 @@ use crate::{
 use tokio::sync::watch;
 use wasmtime::{Engine, component::Linker};
 
-pub use crate::plugin::directories::{JudgedPlugin, ScanReport};
+pub use crate::plugin::directories::{ScanReport, VerifyResult};
 
 /// What plugins are made with.
 #[derive(Clone)]

@@ -107,7 +107,7 @@ impl ReloadState {
     }
 
     /// This plugin has come so far; returns whether that is new.
-    pub fn came_to(&mut self, name: &PluginName, step: Step) -> bool {
+    pub fn enter_step(&mut self, name: &PluginName, step: Step) -> bool {
         let known = self.pending.get_mut(name);
         known.is_some_and(|known| std::mem::replace(known, step) != step)
     }
@@ -167,7 +167,7 @@ impl ReloadState {
 
     /// Whether it is over, but for what drains.
     #[must_use]
-    pub fn is_over(&self) -> bool {
+    pub fn has_ended(&self) -> bool {
         self.over
     }
 

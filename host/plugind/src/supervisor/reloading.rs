@@ -13,7 +13,7 @@ use crate::{
         handle::{Message, RestartError},
         lifecycle::StartPolicy,
         plugin::{ManagedPlugin, PluginProblem, Preparing},
-        prepare::{Deps, DirectoriesError, JudgedPlugin, PrepareError, ScanReport, prepare, read},
+        prepare::{Deps, DirectoriesError, PrepareError, ScanReport, VerifyResult, prepare, read},
         reload::{ReloadOptions, ReloadState},
         reloads::{Finished, Next, ReloadReply},
         rollout::{HoldPoint, SavedState},
@@ -49,8 +49,8 @@ impl Supervisor {
         let serving = self.plugins.values().filter_map(ManagedPlugin::serving);
         let directories = serving.filter_map(|serving| serving.pool.linked().path.parent());
         let expected = directories.map(Path::to_owned).collect();
-        let search_path = self.means.search_path.clone().expecting(expected);
-        let (inbox, sockets) = (self.inbox.clone(), self.means.sockets.clone());
+        let search_path = self.deps.search_path.clone().expecting(expected);
+        let (inbox, sockets) = (self.inbox.clone(), self.deps.sockets.clone());
         tokio::spawn(async move {
             let read = tokio::task::spawn_blocking(move || read(&search_path, &sockets)).await;
             let outcome =
@@ -69,10 +69,10 @@ impl Supervisor {
 
     /// Sets going what was found to differ from what there is.
     pub(super) fn apply(&mut self, report: ScanReport, plan: SocketPlan) {
-        for ignored in &report.strays {
+        for ignored in &report.ignored {
             warn!(stage = %FailedStage::Scan, error = %ignored, "file ignored");
         }
-        let ignored = report.strays.iter().take(IGNORED_MAX);
+        let ignored = report.ignored.iter().take(IGNORED_MAX);
         self.ignored = ignored.map(ToString::to_string).collect();
         for Masked { name, by } in &report.masked {
             info!(plugin = %name, by = %by.display(), "plugin masked");
@@ -90,13 +90,13 @@ impl Supervisor {
         self.read_if(next);
     }
 
-    fn apply_changes(&mut self, plugins: Vec<JudgedPlugin>, plan: SocketPlan) {
+    fn apply_changes(&mut self, plugins: Vec<VerifyResult>, plan: SocketPlan) {
         let options = self.reloads.options();
         let changes = compare(plugins, &self.plugins, Some(&plan), options);
         if options.all_or_nothing && self.is_refused(&changes) {
             return;
         }
-        self.means.plan.send_if_modified(|current| {
+        self.deps.plan.send_if_modified(|current| {
             let is_new = *current != plan;
             *current = plan;
             is_new
@@ -115,7 +115,7 @@ impl Supervisor {
             self.remove(&name, StopReason::Removed);
         }
         for name in forgotten {
-            self.want_nothing_else(&name);
+            self.cancel_pending(&name);
             self.forget(&name);
         }
         self.publish();
@@ -127,16 +127,16 @@ impl Supervisor {
                 self.reloads.note(|reload| reload.unchanged += 1);
                 self.leave_as_it_is(name);
             }
-            Change::OnItsOwnWay => self.reloads.note(|reload| reload.unchanged += 1),
-            Change::OnItsWay => self.reloads.note(|reload| reload.await_plugin(name)),
+            Change::Recovering => self.reloads.note(|reload| reload.unchanged += 1),
+            Change::InProgress => self.reloads.note(|reload| reload.await_plugin(name)),
             Change::KnownToFail(problem) => {
-                self.want_nothing_else(name);
+                self.cancel_pending(name);
                 self.reloads.note(|reload| reload.failed(problem.failed(name)));
             }
-            Change::Changed { verified, wishes } => {
+            Change::Changed { verified, route_requests } => {
                 self.reloads.note(|reload| reload.await_plugin(name));
-                let gate = self.reloads.hold_point();
-                self.take_up(verified, wishes, gate);
+                let hold_point = self.reloads.hold_point();
+                self.begin_preparing(verified, route_requests, hold_point);
             }
             Change::Bad(problem) => self.problem(name, problem),
         }
@@ -149,7 +149,7 @@ impl Supervisor {
             let mut is_new = false;
             for name in pending {
                 let step = self.plugins.get(&name).and_then(ManagedPlugin::step);
-                is_new |= step.is_some_and(|step| reload.came_to(&name, step));
+                is_new |= step.is_some_and(|step| reload.enter_step(&name, step));
             }
             is_new
         });
@@ -159,7 +159,7 @@ impl Supervisor {
         let Some(finished) = self.reloads.finish() else { return };
         let Finished { state, is_watched, was_requested, next } = finished;
         for name in state.failed.keys() {
-            let problem = self.plugins.get_mut(name).and_then(|kept| kept.problem.as_mut());
+            let problem = self.plugins.get_mut(name).and_then(|managed| managed.problem.as_mut());
             if let Some(problem) = problem {
                 problem.reported |= is_watched;
             }
@@ -180,51 +180,65 @@ impl Supervisor {
 
     /// What there is is what is wanted.
     fn leave_as_it_is(&mut self, name: &PluginName) {
-        if let Some(kept) = self.plugins.get_mut(name) {
-            kept.problem = None;
+        if let Some(managed) = self.plugins.get_mut(name) {
+            managed.problem = None;
         }
-        self.want_nothing_else(name);
+        self.cancel_pending(name);
     }
 
     /// Whatever was to follow is not wanted any more.
-    pub(super) fn want_nothing_else(&mut self, name: &PluginName) {
-        if let Some(kept) = self.plugins.get_mut(name) {
-            kept.preparing = None;
+    pub(super) fn cancel_pending(&mut self, name: &PluginName) {
+        if let Some(managed) = self.plugins.get_mut(name) {
+            managed.preparing = None;
         }
-        self.dismiss_candidate(name);
+        self.shut_down_candidate(name);
         self.restarted(name, &Err(RestartError::TakenBack));
     }
 
     /// Has a version that was found compiled and linked, when it is its turn.
-    fn take_up(&mut self, verified: Box<Verified>, wishes: Vec<RouteRequest>, gate: HoldPoint) {
+    fn begin_preparing(
+        &mut self,
+        verified: Box<Verified>,
+        route_requests: Vec<RouteRequest>,
+        hold_point: HoldPoint,
+    ) {
         let name = verified.name().clone();
-        let Some(kept) = self.plugins.get_mut(&name) else { return };
+        let Some(managed) = self.plugins.get_mut(&name) else { return };
         self.tickets += 1;
         let (digest, manifest) = (*verified.digest(), verified.manifest().clone());
         let (ticket, queued, wanted) = (self.tickets, Some(verified), Arc::default());
-        kept.preparing = Some(Preparing { ticket, digest, manifest, wishes, gate, queued, wanted });
-        self.dismiss_candidate(&name);
+        managed.preparing = Some(Preparing {
+            ticket,
+            digest,
+            manifest,
+            route_requests,
+            hold_point,
+            queued,
+            wanted,
+        });
+        self.shut_down_candidate(&name);
     }
 
     /// Sets those going that wait for their turn, as many as may be in work at a time. The start is not held up by
     /// that: there some plugins may wait for others, and nothing is there twice.
     pub(super) fn start_queued(&mut self) {
-        let mut at_work = self.plugins.values().filter(|kept| kept.is_at_work()).count();
-        let most = if self.settled { self.means.reload_concurrency } else { usize::MAX };
-        for kept in self.plugins.values_mut() {
-            if at_work >= most {
+        let mut at_work = self.plugins.values().filter(|managed| managed.is_at_work()).count();
+        let max = if self.settled { self.deps.reload_concurrency } else { usize::MAX };
+        for managed in self.plugins.values_mut() {
+            if at_work >= max {
                 return;
             }
-            let Some(preparing) = &mut kept.preparing else { continue };
+            let Some(preparing) = &mut managed.preparing else { continue };
             let Some(verified) = preparing.queued.take() else { continue };
             at_work += 1;
             let (name, ticket) = (verified.name().clone(), preparing.ticket);
-            let store = &self.means.store;
-            let is_heir = verified.offers().handover
-                && kept.generations.saved().is_none()
+            let store = &self.deps.store;
+            let takes_over = verified.inspection().handover
+                && managed.generations.saved().is_none()
                 && store.handed_back().contains(&name);
-            let legacy = is_heir.then(|| store.read(&name, verified.manifest().handover.state_max));
-            let (means, linker) = (self.means.clone(), self.linker.clone());
+            let saved_state =
+                takes_over.then(|| store.read(&name, verified.manifest().handover.state_max));
+            let (deps, linker) = (self.deps.clone(), self.linker.clone());
             let (cores, inbox) = (self.cores.clone(), self.inbox.clone());
             let wanted = Arc::downgrade(&preparing.wanted);
             tokio::spawn(async move {
@@ -235,7 +249,7 @@ impl Supervisor {
                     return;
                 }
                 let prepared = tokio::task::spawn_blocking(move || {
-                    let Deps { engine, cache, compiler, places, .. } = &means;
+                    let Deps { engine, cache, compiler, places, .. } = &deps;
                     prepare(*verified, engine, cache, compiler, places, &linker)
                 })
                 .await;
@@ -243,9 +257,9 @@ impl Supervisor {
                     let error = format!("the host failed: {panic}");
                     Err(PrepareError { stage: FailedStage::Link, error, configuration: true })
                 });
-                let legacy = OptionFuture::from(legacy).await.flatten();
+                let saved_state = OptionFuture::from(saved_state).await.flatten();
                 let outcome = Box::new(outcome);
-                inbox.send(Message::Prepared { name, ticket, outcome, legacy }).ok();
+                inbox.send(Message::Prepared { name, ticket, outcome, saved_state }).ok();
             });
         }
     }
@@ -255,11 +269,12 @@ impl Supervisor {
         name: &PluginName,
         ticket: u64,
         outcome: Result<Linked, PrepareError>,
-        legacy: Option<SavedState>,
+        saved_state: Option<SavedState>,
     ) {
-        let Some(kept) = self.plugins.get_mut(name) else { return };
+        let Some(managed) = self.plugins.get_mut(name) else { return };
         // Otherwise something newer was found meanwhile, or nothing any more.
-        let Some(preparing) = kept.preparing.take_if(|preparing| preparing.ticket == ticket) else {
+        let Some(preparing) = managed.preparing.take_if(|preparing| preparing.ticket == ticket)
+        else {
             return;
         };
         let linked = match outcome {
@@ -275,44 +290,44 @@ impl Supervisor {
                     error,
                     configuration,
                     required,
-                    wishes: preparing.wishes,
+                    route_requests: preparing.route_requests,
                 };
                 self.problem(name, problem);
                 self.publish();
                 return;
             }
         };
-        if legacy.is_some() && kept.generations.saved().is_none() {
-            kept.generations.inherit(legacy);
+        if saved_state.is_some() && managed.generations.saved().is_none() {
+            managed.generations.set_saved(saved_state);
         }
         // Only the daemon's start waits for what is not there yet, and has a deadline for that.
-        let is_to_follow = kept.serving().is_some() || preparing.gate != HoldPoint::Open;
+        let is_to_follow = managed.serving().is_some() || preparing.hold_point != HoldPoint::Open;
         let policy = match (is_to_follow, linked.manifest.required && !self.settled) {
             (true, _) => StartPolicy::Candidate,
             (false, true) => StartPolicy::Required,
             (false, false) => StartPolicy::BestEffort,
         };
-        self.try_out(name, linked, policy, preparing.gate);
+        self.start_candidate(name, linked, policy, preparing.hold_point);
     }
 
     /// Starts a generation that takes over when it is ready, and may.
-    pub(super) fn try_out(
+    pub(super) fn start_candidate(
         &mut self,
         name: &PluginName,
         linked: Linked,
         policy: StartPolicy,
-        gate: HoldPoint,
+        hold_point: HoldPoint,
     ) {
-        let Some(kept) = self.plugins.get_mut(name) else { return };
+        let Some(managed) = self.plugins.get_mut(name) else { return };
         self.generations += 1;
         let (number, inbox, sender) = (self.generations, self.inbox.clone(), name.clone());
         let notify = move |event| {
             inbox.send(Message::Worker { name: sender.clone(), generation: number, event }).ok();
         };
-        let (journal, executors) = (self.means.journal.clone(), self.means.executors.clone());
+        let (journal, executors) = (self.deps.journal.clone(), self.deps.executors.clone());
         let generation = Generation::new(number, linked, policy, journal, executors, notify);
-        generation.pool.set_inheritance(kept.generations.inheritance());
-        let orders = kept.generations.try_out(generation, gate, Instant::now());
-        self.carry_out(name, orders);
+        generation.pool.set_initial_state(managed.generations.initial_state());
+        let actions = managed.generations.start_candidate(generation, hold_point, Instant::now());
+        self.carry_out(name, actions);
     }
 }

@@ -348,7 +348,7 @@ impl Reloads {
         summary.scanned = self.scanned;
         summary.unreadable.clone_from(&self.unreadable);
         summary.reloads_begun = self.requested;
-        summary.reloads_over = self.completed;
+        summary.reloads_ended = self.completed;
         let refused = self.refused.iter().flat_map(|(_, failed)| failed);
         summary.failed.extend(refused.filter(|failed| !is_there(&failed.plugin)).cloned());
     }

@@ -71,7 +71,7 @@ pub struct Restarts {
     restart: RestartPolicy,
     first: Duration,
     steps: u32,
-    most: Duration,
+    max: Duration,
     burst: usize,
     interval: Duration,
     /// The restarts that count.
@@ -103,7 +103,7 @@ impl Restarts {
             restart: service.restart,
             first: service.restart_sec,
             steps: service.restart_steps,
-            most: service.restart_max_delay,
+            max: service.restart_max_delay,
             burst: usize::try_from(service.start_limit_burst).unwrap_or(usize::MAX),
             interval: service.start_limit_interval,
             recent: VecDeque::new(),
@@ -140,7 +140,7 @@ impl Restarts {
     /// The longest time between two tries.
     #[must_use]
     pub fn longest(&self) -> Duration {
-        self.most.max(self.first)
+        self.max.max(self.first)
     }
 
     fn counted(&mut self, now: Instant) -> Decision {
@@ -177,13 +177,13 @@ impl Restarts {
 
     /// From the first delay to the longest in so many steps, each longer by the same factor.
     fn delay(&self, nth: usize) -> Duration {
-        if self.steps == 0 || self.most <= self.first || self.first.is_zero() {
+        if self.steps == 0 || self.max <= self.first || self.first.is_zero() {
             return self.first;
         }
-        let factor = self.most.as_secs_f64() / self.first.as_secs_f64();
+        let factor = self.max.as_secs_f64() / self.first.as_secs_f64();
         let step = u32::try_from(nth).unwrap_or(u32::MAX).min(self.steps);
         let delay = self.first.as_secs_f64() * factor.powf(f64::from(step) / f64::from(self.steps));
-        Duration::from_secs_f64(delay).min(self.most)
+        Duration::from_secs_f64(delay).min(self.max)
     }
 }
 

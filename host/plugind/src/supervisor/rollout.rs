@@ -17,9 +17,9 @@ pub trait Stage {
     /// It tells the generations apart, and grows.
     fn number(&self) -> u64;
     /// Where it is in its life.
-    fn life(&self) -> &Lifecycle;
+    fn lifecycle(&self) -> &Lifecycle;
     /// Where it is in its life, to go on from there.
-    fn life_mut(&mut self) -> &mut Lifecycle;
+    fn lifecycle_mut(&mut self) -> &mut Lifecycle;
     /// Whether it can hand over what it keeps in its memory, and be handed that.
     fn hands_over(&self) -> bool;
     /// What it will be told when it has to go.
@@ -54,7 +54,7 @@ pub enum RolloutProgress {
 
 /// What is to be done.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum RolloutOrder {
+pub enum RolloutAction {
     /// Something for this generation alone; never [`Effect::Publish`] or [`Effect::Withdraw`].
     Do(u64, Effect),
     /// What serves has changed, or whether anything does.
@@ -86,11 +86,11 @@ pub struct Rollout<G> {
     candidate: Option<G>,
     leaving: Vec<G>,
     progress: RolloutProgress,
-    gate: HoldPoint,
+    hold_point: HoldPoint,
     /// The candidate was given what was saved last when it was started.
-    inherited: bool,
+    has_initial_state: bool,
     /// The current one saves for the last time.
-    farewell: Option<StopReason>,
+    final_save: Option<StopReason>,
     /// What was saved last.
     saved: Option<SavedState>,
 }
@@ -102,9 +102,9 @@ impl<G> Default for Rollout<G> {
             candidate: None,
             leaving: Vec::new(),
             progress: RolloutProgress::Starting,
-            gate: HoldPoint::Open,
-            inherited: false,
-            farewell: None,
+            hold_point: HoldPoint::Open,
+            has_initial_state: false,
+            final_save: None,
             saved: None,
         }
     }
@@ -127,7 +127,7 @@ impl<G: Stage> Rollout<G> {
     #[must_use]
     pub fn serving(&self) -> Option<&G> {
         let serves = |state| matches!(state, LifecycleState::Active | LifecycleState::Recovering);
-        self.current.as_ref().filter(|current| serves(current.life().state()))
+        self.current.as_ref().filter(|current| serves(current.lifecycle().state()))
     }
 
     /// Those that finish what they have in hand.
@@ -144,8 +144,8 @@ impl<G: Stage> Rollout<G> {
 
     /// How far the candidate may go.
     #[must_use]
-    pub fn gate(&self) -> HoldPoint {
-        self.gate
+    pub fn hold_point(&self) -> HoldPoint {
+        self.hold_point
     }
 
     /// What was saved last.
@@ -155,14 +155,14 @@ impl<G: Stage> Rollout<G> {
     }
 
     /// What was saved by a daemon before this one.
-    pub fn inherit(&mut self, saved: Option<SavedState>) {
+    pub fn set_saved(&mut self, saved: Option<SavedState>) {
         self.saved = saved;
     }
 
     /// Whether the current one saves for the last time, and goes then.
     #[must_use]
-    pub fn is_farewell(&self) -> bool {
-        self.farewell.is_some()
+    pub fn is_final_save(&self) -> bool {
+        self.final_save.is_some()
     }
 
     /// The generation with this number.
@@ -173,155 +173,167 @@ impl<G: Stage> Rollout<G> {
 
     /// What the next candidate's instances are to have from the start, since nobody is there to hand it over.
     #[must_use]
-    pub fn inheritance(&self) -> Option<SavedState> {
+    pub fn initial_state(&self) -> Option<SavedState> {
         // One that waits for its next instance may save by the time it is asked.
         let may_save = self.serving().is_some_and(Stage::hands_over);
         self.saved.clone().filter(|_| !may_save)
     }
 
     /// Starts a candidate in the place of the one there may be.
-    pub fn try_out(&mut self, candidate: G, gate: HoldPoint, now: Instant) -> Vec<RolloutOrder> {
-        let mut orders = self.give_up(now);
+    pub fn start_candidate(
+        &mut self,
+        candidate: G,
+        hold_point: HoldPoint,
+        now: Instant,
+    ) -> Vec<RolloutAction> {
+        let mut actions = self.give_up(now);
         let number = candidate.number();
-        self.inherited = self.inheritance().is_some();
-        (self.candidate, self.progress, self.gate) =
-            (Some(candidate), RolloutProgress::Starting, gate);
-        self.advance(number, Event::Start, now, &mut orders);
-        orders
+        self.has_initial_state = self.initial_state().is_some();
+        (self.candidate, self.progress, self.hold_point) =
+            (Some(candidate), RolloutProgress::Starting, hold_point);
+        self.advance(number, Event::Start, now, &mut actions);
+        actions
     }
 
     /// Something happened to this generation.
-    pub fn handle(&mut self, number: u64, event: Event, now: Instant) -> Vec<RolloutOrder> {
-        let mut orders = Vec::new();
-        self.advance(number, event, now, &mut orders);
-        orders
+    pub fn handle(&mut self, number: u64, event: Event, now: Instant) -> Vec<RolloutAction> {
+        let mut actions = Vec::new();
+        self.advance(number, event, now, &mut actions);
+        actions
     }
 
     /// Lets the candidate go further.
-    pub fn open(&mut self, gate: HoldPoint, now: Instant) -> Vec<RolloutOrder> {
-        let mut orders = Vec::new();
-        self.gate = self.gate.max(gate);
-        self.proceed(now, &mut orders);
-        orders
+    pub fn open(&mut self, hold_point: HoldPoint, now: Instant) -> Vec<RolloutAction> {
+        let mut actions = Vec::new();
+        self.hold_point = self.hold_point.max(hold_point);
+        self.proceed(now, &mut actions);
+        actions
     }
 
     /// This generation saved what it keeps, if there was anything.
     pub fn has_saved(
         &mut self,
         number: u64,
-        legacy: Option<SavedState>,
+        saved_state: Option<SavedState>,
         now: Instant,
-    ) -> Vec<RolloutOrder> {
-        let mut orders = Vec::new();
+    ) -> Vec<RolloutAction> {
+        let mut actions = Vec::new();
         if self.current.as_ref().is_none_or(|current| current.number() != number) {
-            return orders;
+            return actions;
         }
-        if let Some(reason) = self.farewell {
-            self.saved = legacy;
+        if let Some(reason) = self.final_save {
+            self.saved = saved_state;
             return self.remove(reason, now);
         }
         let Some(candidate) =
             self.candidate.as_ref().filter(|_| self.progress == RolloutProgress::Saving)
         else {
-            return orders;
+            return actions;
         };
-        self.saved = legacy;
+        self.saved = saved_state;
         if let Some(saved) = &self.saved {
             self.progress = RolloutProgress::Restoring;
-            orders.push(RolloutOrder::Restore(candidate.number(), saved.clone()));
+            actions.push(RolloutAction::Restore(candidate.number(), saved.clone()));
         } else {
             self.progress = RolloutProgress::Settled;
-            self.proceed(now, &mut orders);
+            self.proceed(now, &mut actions);
         }
-        orders
+        actions
     }
 
     /// This generation was given what the one before it kept.
-    pub fn has_restored(&mut self, number: u64, now: Instant) -> Vec<RolloutOrder> {
-        let mut orders = Vec::new();
+    pub fn has_restored(&mut self, number: u64, now: Instant) -> Vec<RolloutAction> {
+        let mut actions = Vec::new();
         let is_candidate =
             self.candidate.as_ref().is_some_and(|candidate| candidate.number() == number);
         if is_candidate && self.progress == RolloutProgress::Restoring {
             self.progress = RolloutProgress::Settled;
-            self.proceed(now, &mut orders);
+            self.proceed(now, &mut actions);
         }
-        orders
+        actions
     }
 
     /// The candidate is not wanted any more; the current one goes on, as if nothing had been.
-    pub fn give_up(&mut self, now: Instant) -> Vec<RolloutOrder> {
-        let mut orders = Vec::new();
-        let Some(candidate) = self.candidate.take() else { return orders };
+    pub fn give_up(&mut self, now: Instant) -> Vec<RolloutAction> {
+        let mut actions = Vec::new();
+        let Some(candidate) = self.candidate.take() else { return actions };
         let held = matches!(
             replace(&mut self.progress, RolloutProgress::Starting),
             RolloutProgress::Saving | RolloutProgress::Restoring | RolloutProgress::Settled
         );
         if let Some(current) = self.current.as_ref().filter(|_| held) {
-            orders.push(RolloutOrder::Resume(current.number()));
+            actions.push(RolloutAction::Resume(current.number()));
         }
-        self.let_go(candidate, StopReason::Stop, now, &mut orders);
-        orders
+        self.shut_down(candidate, StopReason::Stop, now, &mut actions);
+        actions
     }
 
     /// All of it is to go; what it keeps in its memory is saved before, if it can be.
-    pub fn farewell(&mut self, reason: StopReason, now: Instant) -> Vec<RolloutOrder> {
-        let mut orders = self.give_up(now);
+    pub fn save_and_stop(&mut self, reason: StopReason, now: Instant) -> Vec<RolloutAction> {
+        let mut actions = self.give_up(now);
         match self.current.as_ref().filter(|_| self.can_save()) {
-            Some(_) if self.farewell.is_some() => (),
+            Some(_) if self.final_save.is_some() => (),
             Some(current) => {
-                orders.push(RolloutOrder::Save(current.number()));
-                self.farewell = Some(reason);
+                actions.push(RolloutAction::Save(current.number()));
+                self.final_save = Some(reason);
             }
-            None => orders.extend(self.remove(reason, now)),
+            None => actions.extend(self.remove(reason, now)),
         }
-        orders
+        actions
     }
 
     /// All of it is to go.
-    pub fn remove(&mut self, reason: StopReason, now: Instant) -> Vec<RolloutOrder> {
-        let mut orders = self.give_up(now);
-        self.farewell = None;
+    pub fn remove(&mut self, reason: StopReason, now: Instant) -> Vec<RolloutAction> {
+        let mut actions = self.give_up(now);
+        self.final_save = None;
         if let Some(current) = self.current.take() {
-            orders.push(RolloutOrder::Publish);
-            self.let_go(current, reason, now, &mut orders);
+            actions.push(RolloutAction::Publish);
+            self.shut_down(current, reason, now, &mut actions);
         }
-        orders
+        actions
     }
 
     fn can_save(&self) -> bool {
-        let is_able =
-            |current: &G| current.hands_over() && current.life().state() == LifecycleState::Active;
+        let is_able = |current: &G| {
+            current.hands_over() && current.lifecycle().state() == LifecycleState::Active
+        };
         self.current.as_ref().is_some_and(is_able)
     }
 
-    fn advance(&mut self, number: u64, event: Event, now: Instant, orders: &mut Vec<RolloutOrder>) {
+    fn advance(
+        &mut self,
+        number: u64,
+        event: Event,
+        now: Instant,
+        actions: &mut Vec<RolloutAction>,
+    ) {
         let is = |generation: &Option<G>| {
             generation.as_ref().is_some_and(|generation| generation.number() == number)
         };
         let (is_current, is_candidate) = (is(&self.current), is(&self.candidate));
         let Some(generation) = self.get_mut(number) else { return };
-        let life = generation.life_mut();
-        let before = life.state();
-        let effects = life.handle(event, now);
-        let after = life.state();
+        let lifecycle = generation.lifecycle_mut();
+        let before = lifecycle.state();
+        let effects = lifecycle.handle(event, now);
+        let after = lifecycle.state();
         let mut is_ready = after == LifecycleState::Inactive && before != after;
         for effect in effects {
             match effect {
                 Effect::Publish | Effect::Withdraw if is_current => {
-                    orders.push(RolloutOrder::Publish)
+                    actions.push(RolloutAction::Publish)
                 }
                 Effect::Publish => is_ready = true,
                 // It was never published, or the one that took its place has been.
                 Effect::Withdraw => (),
-                effect => orders.push(RolloutOrder::Do(number, effect)),
+                effect => actions.push(RolloutAction::Do(number, effect)),
             }
         }
         if is_candidate && is_ready && self.progress == RolloutProgress::Starting {
             self.progress = RolloutProgress::Ready;
-            self.proceed(now, orders);
+            self.proceed(now, actions);
         }
         if before != after {
-            orders.push(RolloutOrder::Concluded(number, after));
+            actions.push(RolloutAction::Concluded(number, after));
         }
         if after == LifecycleState::Gone {
             self.leaving.retain(|generation| generation.number() != number);
@@ -329,38 +341,39 @@ impl<G: Stage> Rollout<G> {
         // Taken over or not, it has not left yet.
         let is_waiting = is(&self.candidate) && self.progress != RolloutProgress::Starting;
         if is_waiting && matches!(event, Event::InstanceFailed { .. }) {
-            orders.push(RolloutOrder::CandidateFailed(number));
+            actions.push(RolloutAction::CandidateFailed(number));
         }
-        let saves = self.farewell.is_some()
+        let saves = self.final_save.is_some()
             || (self.candidate.is_some() && self.progress == RolloutProgress::Saving);
         if is_current && saves && after != LifecycleState::Active {
-            orders.push(RolloutOrder::SaverFailed(number));
+            actions.push(RolloutAction::SaverFailed(number));
         }
     }
 
-    fn proceed(&mut self, now: Instant, orders: &mut Vec<RolloutOrder>) {
+    fn proceed(&mut self, now: Instant, actions: &mut Vec<RolloutAction>) {
         let Some(candidate) = &self.candidate else { return };
-        if self.farewell.is_some() {
+        if self.final_save.is_some() {
             return;
         }
         let number = candidate.number();
-        if self.progress == RolloutProgress::Ready && self.gate >= HoldPoint::HandOver {
-            let saved = self.saved.clone().filter(|_| candidate.hands_over() && !self.inherited);
+        if self.progress == RolloutProgress::Ready && self.hold_point >= HoldPoint::HandOver {
+            let saved =
+                self.saved.clone().filter(|_| candidate.hands_over() && !self.has_initial_state);
             let saver = self.current.as_ref().filter(|_| candidate.hands_over() && self.can_save());
             self.progress = match (saver, saved) {
                 (Some(current), _) => {
-                    orders.push(RolloutOrder::Save(current.number()));
+                    actions.push(RolloutAction::Save(current.number()));
                     RolloutProgress::Saving
                 }
                 // The one that had it failed meanwhile.
                 (None, Some(saved)) => {
-                    orders.push(RolloutOrder::Restore(number, saved));
+                    actions.push(RolloutAction::Restore(number, saved));
                     RolloutProgress::Restoring
                 }
                 (None, None) => RolloutProgress::Settled,
             };
         }
-        if self.progress == RolloutProgress::Settled && self.gate == HoldPoint::Open {
+        if self.progress == RolloutProgress::Settled && self.hold_point == HoldPoint::Open {
             self.progress = RolloutProgress::Starting;
             if !candidate.hands_over() {
                 // What was kept ends here: a later version must not find what is older than the one before it.
@@ -368,24 +381,24 @@ impl<G: Stage> Rollout<G> {
             }
             let old = replace(&mut self.current, self.candidate.take());
             let old_number = old.as_ref().map(Stage::number);
-            orders.push(RolloutOrder::Swapped { new: number, old: old_number });
+            actions.push(RolloutAction::Swapped { new: number, old: old_number });
             if let Some(old) = old {
-                self.let_go(old, StopReason::Reload, now, orders);
+                self.shut_down(old, StopReason::Reload, now, actions);
             }
         }
     }
 
-    fn let_go(
+    fn shut_down(
         &mut self,
         mut generation: G,
         reason: StopReason,
         now: Instant,
-        orders: &mut Vec<RolloutOrder>,
+        actions: &mut Vec<RolloutAction>,
     ) {
         let number = generation.number();
         generation.leave_for(reason);
         self.leaving.push(generation);
-        self.advance(number, Event::Dismiss, now, orders);
+        self.advance(number, Event::ShutDown, now, actions);
     }
 }
 

@@ -1,6 +1,6 @@
 //! What one generation keeps in its memory goes to the next one, within a time; and to the next daemon.
 
-use crate::supervisor::{Supervisor, transitions::remind};
+use crate::supervisor::{Supervisor, transitions::send_after};
 use crate::{
     base::name::PluginName,
     pool::failure::Failure,
@@ -22,7 +22,7 @@ impl Supervisor {
         let Some(generation) = kept.generations.get_mut(number) else { return };
         let time = generation.manifest().handover.timeout;
         kept.handover = HandoverProgress { ticket, save: generation.pool.save() };
-        remind(
+        send_after(
             self.inbox.clone(),
             time,
             Message::HandoverDue { name: name.clone(), number: ticket },
@@ -43,16 +43,16 @@ impl Supervisor {
             return;
         }
         match outcome {
-            Ok(legacy) => {
-                match &legacy {
-                    Some(state) => self.means.store.put(name, state.clone()),
-                    None => self.means.store.remove(name),
+            Ok(saved_state) => {
+                match &saved_state {
+                    Some(state) => self.deps.store.put(name, state.clone()),
+                    None => self.deps.store.remove(name),
                 }
                 // If it goes on after all, whoever takes the place of its instance begins with that.
                 if let Some(current) = kept.generations.current() {
-                    current.pool.set_inheritance(legacy.clone());
+                    current.pool.set_initial_state(saved_state.clone());
                 }
-                let orders = kept.generations.has_saved(number, legacy, Instant::now());
+                let orders = kept.generations.has_saved(number, saved_state, Instant::now());
                 self.carry_out(name, orders);
             }
             Err(failure) => {
@@ -76,7 +76,10 @@ impl Supervisor {
                 self.carry_out(name, orders);
             }
             Err(failure)
-                if kept.generations.candidate().is_some_and(|heir| heir.number == number) =>
+                if kept
+                    .generations
+                    .candidate()
+                    .is_some_and(|candidate| candidate.number == number) =>
             {
                 let error = format!("the new version failed to take over: {failure}");
                 self.handover_failed(name, failure.result(), error);
@@ -93,10 +96,10 @@ impl Supervisor {
         let is_under_way = match kept.generations.progress() {
             RolloutProgress::Saving | RolloutProgress::Restoring => true,
             // Work is held until all others are so far, too.
-            RolloutProgress::Settled => kept.is_behind_a_gate(),
+            RolloutProgress::Settled => kept.is_at_hold_point(),
             RolloutProgress::Starting | RolloutProgress::Ready => false,
         };
-        if !is_under_way && !kept.generations.is_farewell() {
+        if !is_under_way && !kept.generations.is_final_save() {
             return;
         }
         let current = kept.generations.current();
@@ -124,33 +127,33 @@ impl Supervisor {
         error: String,
     ) {
         let Some(kept) = self.plugins.get_mut(name) else { return };
-        if kept.generations.is_farewell() {
+        if kept.generations.is_final_save() {
             tracing::warn!(plugin = %name, result, error, "state not saved");
             self.remove(name, StopReason::Shutdown);
             return;
         }
-        let Some(heir) = kept.generations.candidate() else { return };
-        let problem = PluginProblem::of_handover(heir, result, error);
+        let Some(candidate) = kept.generations.candidate() else { return };
+        let problem = PluginProblem::of_handover(candidate, result, error);
         self.problem(name, problem);
         self.publish();
     }
 
     /// Removes the states that a daemon before this one left for plugins that are not there any more.
     pub(super) fn remove_orphaned_states(&self) {
-        let store = &self.means.store;
+        let store = &self.deps.store;
         let orphaned = store.handed_back().iter().filter(|name| !self.reloads.has_found(name));
         orphaned.for_each(|name| store.remove(name));
     }
 
     /// All of a plugin is to go since the daemon ends.
-    pub(super) fn bid_farewell(&mut self, name: &PluginName) {
+    pub(super) fn save_and_stop(&mut self, name: &PluginName) {
         let Some(kept) = self.plugins.get_mut(name) else { return };
         // Whether it saves before or not, it is over when nothing of it is left.
         (kept.preparing, kept.removed) = (None, true);
-        let orders = kept.generations.farewell(StopReason::Shutdown, Instant::now());
+        let orders = kept.generations.save_and_stop(StopReason::Shutdown, Instant::now());
         self.carry_out(name, orders);
         let Some(kept) = self.plugins.get(name) else { return };
-        if !kept.generations.is_farewell() {
+        if !kept.generations.is_final_save() {
             self.remove(name, StopReason::Shutdown);
         }
     }

@@ -35,7 +35,7 @@ pub struct Summary {
     /// How often it was asked to read the directories again, after the start.
     pub reloads_begun: u64,
     /// Up to which of these that is finished.
-    pub reloads_over: u64,
+    pub reloads_ended: u64,
     /// Sockets that nothing is served on.
     pub unused_sockets: Vec<String>,
     /// Sockets that `plugind.toml` names and that do not exist.

@@ -10,7 +10,7 @@ use crate::{
         handle::{Message, RestartError},
         lifecycle::{Effect, Event, LifecycleState, StartPolicy},
         plugin::{ManagedPlugin, PluginProblem},
-        rollout::{HoldPoint, RolloutOrder},
+        rollout::{HoldPoint, RolloutAction},
         summary::FailedStage,
     },
     world::bindings::exports::plugind::plugin::lifecycle::StopReason,
@@ -34,24 +34,26 @@ impl Supervisor {
         name: PluginName,
         reply: oneshot::Sender<Result<u64, RestartError>>,
     ) {
-        let refused = match self.plugins.get(&name).filter(|kept| !kept.removed) {
+        let refused = match self.plugins.get(&name).filter(|managed| !managed.removed) {
             None => Some(RestartError::NoSuchPlugin),
-            Some(kept) => match (kept.generations.candidate(), kept.generations.current()) {
+            Some(managed) => match (managed.generations.candidate(), managed.generations.current())
+            {
                 // What waits for its next try has it now.
-                (Some(candidate), _) if kept.is_waiting() => {
-                    let (policy, gate) = (candidate.life.policy(), kept.generations.gate());
+                (Some(candidate), _) if managed.is_waiting() => {
+                    let (policy, hold_point) =
+                        (candidate.lifecycle.policy(), managed.generations.hold_point());
                     let linked = candidate.pool.linked().clone();
-                    self.try_out(&name, linked, policy, gate);
+                    self.start_candidate(&name, linked, policy, hold_point);
                     None
                 }
                 // What is on its way has new instances, too.
-                _ if kept.is_on_its_way() => None,
+                _ if managed.is_in_progress() => None,
                 (_, Some(current)) => {
                     let linked = current.pool.linked().clone();
-                    self.try_out(&name, linked, StartPolicy::Candidate, HoldPoint::Open);
+                    self.start_candidate(&name, linked, StartPolicy::Candidate, HoldPoint::Open);
                     None
                 }
-                (_, None) => kept.failed(&name).map(RestartError::Failed),
+                (_, None) => managed.failed(&name).map(RestartError::Failed),
             },
         };
         match refused {
@@ -84,7 +86,7 @@ impl Supervisor {
         };
         let is_paused = self
             .generation(name, number)
-            .is_some_and(|generation| generation.life.state() == LifecycleState::Recovering);
+            .is_some_and(|generation| generation.lifecycle.state() == LifecycleState::Recovering);
         // Where each request has its own instance, many may fail to start during one pause.
         let is_known = is_paused
             && matches!(event, WorkerEvent::Failed { stage: InstanceStage::Starting, .. });
@@ -118,32 +120,32 @@ impl Supervisor {
 
     /// Lets a plugin's generations decide, and does what they decided.
     pub(super) fn event(&mut self, name: &PluginName, number: u64, event: Event) {
-        let Some(kept) = self.plugins.get_mut(name) else { return };
-        let orders = kept.generations.handle(number, event, Instant::now());
-        self.carry_out(name, orders);
+        let Some(managed) = self.plugins.get_mut(name) else { return };
+        let actions = managed.generations.handle(number, event, Instant::now());
+        self.carry_out(name, actions);
     }
 
     /// Does what was decided, and draws the conclusions for the plugin.
-    pub(super) fn carry_out(&mut self, name: &PluginName, orders: Vec<RolloutOrder>) {
-        for order in orders {
+    pub(super) fn carry_out(&mut self, name: &PluginName, actions: Vec<RolloutAction>) {
+        for order in actions {
             match order {
-                RolloutOrder::Do(number, effect) => self.perform(name, number, effect),
-                RolloutOrder::Publish => self.publish(),
-                RolloutOrder::Swapped { new, old } => self.swapped(name, new, old),
-                RolloutOrder::Save(number) => self.save(name, number),
-                RolloutOrder::Resume(number) => {
+                RolloutAction::Do(number, effect) => self.perform(name, number, effect),
+                RolloutAction::Publish => self.publish(),
+                RolloutAction::Swapped { new, old } => self.swapped(name, new, old),
+                RolloutAction::Save(number) => self.save(name, number),
+                RolloutAction::Resume(number) => {
                     if let Some(generation) = self.generation(name, number) {
                         generation.pool.resume();
                     }
                 }
-                RolloutOrder::Restore(number, legacy) => {
+                RolloutAction::Restore(number, saved_state) => {
                     if let Some(generation) = self.generation(name, number) {
-                        generation.pool.restore(legacy);
+                        generation.pool.restore(saved_state);
                     }
                 }
-                RolloutOrder::Concluded(number, state) => self.conclude(name, number, state),
-                RolloutOrder::CandidateFailed(number) => self.candidate_failed(name, number),
-                RolloutOrder::SaverFailed(number) => self.saver_failed(name, number),
+                RolloutAction::Concluded(number, state) => self.conclude(name, number, state),
+                RolloutAction::CandidateFailed(number) => self.candidate_failed(name, number),
+                RolloutAction::SaverFailed(number) => self.saver_failed(name, number),
             }
         }
         if self.plugins.get(name).is_some_and(ManagedPlugin::is_gone) {
@@ -159,19 +161,19 @@ impl Supervisor {
             Effect::StartWorker => generation.pool.start_worker(),
             Effect::Hold => generation.pool.hold(),
             Effect::Release => generation.pool.release(),
-            Effect::Dismiss => {
-                generation.pool.dismiss(generation.reason);
-                let patience = generation.pool.patience() + GRACE;
-                remind(
+            Effect::ShutDown => {
+                generation.pool.shut_down(generation.reason);
+                let wait_max = generation.pool.wait_max() + GRACE;
+                send_after(
                     inbox,
-                    patience,
+                    wait_max,
                     Message::TimedOut { name: name.clone(), generation: number },
                 );
             }
             Effect::Kill => generation.pool.kill(),
             Effect::WakeAt(moment) => {
                 let time = moment.saturating_duration_since(Instant::now());
-                remind(inbox, time, Message::Due { name: name.clone(), generation: number });
+                send_after(inbox, time, Message::Due { name: name.clone(), generation: number });
             }
             // Those are orders of the plugin as a whole.
             Effect::Publish | Effect::Withdraw => (),
@@ -193,8 +195,8 @@ impl Supervisor {
             }
             LifecycleState::Waiting => {
                 // It is tried again, and nobody waits for that but the daemon's own start.
-                let kept = self.plugins.get(name);
-                if let Some(failed) = kept.and_then(|kept| kept.failed(name)) {
+                let managed = self.plugins.get(name);
+                if let Some(failed) = managed.and_then(|managed| managed.failed(name)) {
                     self.reloads.note(|reload| reload.failed(failed.clone()));
                     self.restarted(name, &Err(RestartError::Failed(failed)));
                 }
@@ -211,18 +213,19 @@ impl Supervisor {
 
     /// A new version serves.
     fn swapped(&mut self, name: &PluginName, new: u64, old: Option<u64>) {
-        let Some(kept) = self.plugins.get_mut(name) else { return };
-        kept.problem = None;
-        let saved = kept.generations.saved().cloned();
-        if let Some(generation) = kept.generations.get_mut(new) {
+        let Some(managed) = self.plugins.get_mut(name) else { return };
+        managed.problem = None;
+        let saved = managed.generations.saved().cloned();
+        if let Some(generation) = managed.generations.get_mut(new) {
             if !generation.pool.hands_over() {
-                self.means.store.remove(name);
+                self.deps.store.remove(name);
             }
             generation.since = Some(SystemTime::now());
             // An instance that replaces a failed one begins with that.
-            generation.pool.set_inheritance(saved);
+            generation.pool.set_initial_state(saved);
         }
-        let routes: Vec<_> = kept.routes().0.iter().map(|(route, _)| route.to_string()).collect();
+        let routes: Vec<_> =
+            managed.routes().0.iter().map(|(route, _)| route.to_string()).collect();
         let route = if routes.is_empty() { "-".to_owned() } else { routes.join(" ") };
         self.publish();
         info!(
@@ -262,12 +265,12 @@ impl Supervisor {
     }
 
     fn generation_failed(&mut self, name: &PluginName, number: u64) {
-        let Some(kept) = self.plugins.get_mut(name) else { return };
-        let stage = match kept.generations.candidate() {
+        let Some(managed) = self.plugins.get_mut(name) else { return };
+        let stage = match managed.generations.candidate() {
             Some(candidate) if candidate.number == number => FailedStage::Start,
             _ => FailedStage::Run,
         };
-        let Some(generation) = kept.generations.get_mut(number) else { return };
+        let Some(generation) = managed.generations.get_mut(number) else { return };
         let problem = PluginProblem::of(generation, stage);
         self.problem(name, problem);
         self.publish();
@@ -279,34 +282,34 @@ impl Supervisor {
         problem.error = cut(&problem.error, ERROR_MAX).into_owned();
         self.log_failure(name, &problem);
         let failed = problem.failed(name);
-        let Some(kept) = self.plugins.get_mut(name) else { return };
-        (kept.preparing, kept.problem) = (None, Some(problem));
-        self.dismiss_candidate(name);
+        let Some(managed) = self.plugins.get_mut(name) else { return };
+        (managed.preparing, managed.problem) = (None, Some(problem));
+        self.shut_down_candidate(name);
         self.reloads.note(|reload| reload.failed(failed.clone()));
         self.restarted(name, &Err(RestartError::Failed(failed)));
     }
 
-    pub(super) fn dismiss_candidate(&mut self, name: &PluginName) {
-        let Some(kept) = self.plugins.get_mut(name) else { return };
-        let orders = kept.generations.give_up(Instant::now());
-        self.carry_out(name, orders);
+    pub(super) fn shut_down_candidate(&mut self, name: &PluginName) {
+        let Some(managed) = self.plugins.get_mut(name) else { return };
+        let actions = managed.generations.give_up(Instant::now());
+        self.carry_out(name, actions);
     }
 
     pub(super) fn remove(&mut self, name: &PluginName, reason: StopReason) {
-        let orders = self.removal(name, reason);
-        self.carry_out(name, orders);
+        let actions = self.removal(name, reason);
+        self.carry_out(name, actions);
     }
 
     /// Says that a plugin is to go, and returns what there is to do for that.
-    pub(super) fn removal(&mut self, name: &PluginName, reason: StopReason) -> Vec<RolloutOrder> {
-        let Some(kept) = self.plugins.get_mut(name) else { return Vec::new() };
-        let was_there = !replace(&mut kept.removed, true);
-        kept.preparing = None;
-        let current = kept.generations.current().map(|current| current.number);
-        let orders = kept.generations.remove(reason, Instant::now());
+    pub(super) fn removal(&mut self, name: &PluginName, reason: StopReason) -> Vec<RolloutAction> {
+        let Some(managed) = self.plugins.get_mut(name) else { return Vec::new() };
+        let was_there = !replace(&mut managed.removed, true);
+        managed.preparing = None;
+        let current = managed.generations.current().map(|current| current.number);
+        let actions = managed.generations.remove(reason, Instant::now());
         if was_there && reason == StopReason::Removed {
             info!(message_id = messages::PLUGIN_REMOVED, plugin = %name, "plugin removed");
-            self.means.store.remove(name);
+            self.deps.store.remove(name);
             self.reloads.note(|reload| {
                 reload.removed.extend([name.clone()]);
                 if let Some(current) = current {
@@ -315,11 +318,11 @@ impl Supervisor {
             });
             self.restarted(name, &Err(RestartError::NoSuchPlugin));
         }
-        orders
+        actions
     }
 }
 
-pub(super) fn remind(inbox: mpsc::UnboundedSender<Message>, time: Duration, message: Message) {
+pub(super) fn send_after(inbox: mpsc::UnboundedSender<Message>, time: Duration, message: Message) {
     tokio::spawn(async move {
         tokio::time::sleep(time).await;
         inbox.send(message).ok();

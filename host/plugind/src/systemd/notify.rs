@@ -52,8 +52,8 @@ pub enum Notice<'a> {
 }
 
 /// How long systemd is waited for when its socket is full. Nothing that depends on this loop may wait for ever.
-const PATIENCE: Duration = Duration::from_secs(2);
-const RETRY_PATIENCE: Duration = Duration::from_millis(10);
+const WAIT_MAX: Duration = Duration::from_secs(2);
+const RETRY_WAIT_MAX: Duration = Duration::from_millis(10);
 
 /// The way to systemd; nothing happens where there is none. Cheap to clone.
 #[derive(Clone)]
@@ -79,7 +79,7 @@ impl Notifier {
     }
 
     /// Tells systemd, and waits until it is on its way there.
-    pub async fn tell(&self, notice: Notice<'_>) {
+    pub async fn notify(&self, notice: Notice<'_>) {
         let Some(way) = &self.0 else { return };
         let message = datagram(notice);
         let mut sent = way.send(&message).await;
@@ -92,7 +92,7 @@ impl Notifier {
     }
 
     /// Tells systemd, unless it is too busy to hear.
-    pub fn tell_now(&self, notice: Notice<'_>) {
+    pub fn notify_now(&self, notice: Notice<'_>) {
         let Some(way) = &self.0 else { return };
         let sent = way.current().map(|socket| socket.try_send(datagram(notice).as_bytes()));
         if let Ok(Err(error)) = sent
@@ -108,8 +108,8 @@ impl NotifySocket {
     async fn send(&self, message: &str) -> io::Result<()> {
         let socket = self.current()?;
         // What was waited for in vain is not waited for again, except for what a new socket needs to be ready.
-        let patience = if self.failed.load(Relaxed) { RETRY_PATIENCE } else { PATIENCE };
-        match timeout(patience, socket.send(message.as_bytes())).await {
+        let wait_max = if self.failed.load(Relaxed) { RETRY_WAIT_MAX } else { WAIT_MAX };
+        match timeout(wait_max, socket.send(message.as_bytes())).await {
             Ok(sent) => sent.map(drop),
             Err(_) => Err(io::ErrorKind::TimedOut.into()),
         }
@@ -229,8 +229,8 @@ mod tests {
         let at_name = net::UnixDatagram::bind_addr(&abstract_address).unwrap();
         for (socket, address) in [(at_path, path.into()), (at_name, format!("@{name}").into())] {
             let notifier = Notifier::connect(Some(address));
-            notifier.tell(Notice::Ready { status: "2 plugins" }).await;
-            notifier.tell_now(Notice::Watchdog);
+            notifier.notify(Notice::Ready { status: "2 plugins" }).await;
+            notifier.notify_now(Notice::Watchdog);
             let heard = || {
                 let mut buffer = [0; 100];
                 let length = socket.recv(&mut buffer).unwrap();
@@ -244,8 +244,8 @@ mod tests {
     #[tokio::test]
     async fn without_systemd_nobody_is_told_and_nothing_fails() {
         let notifier = Notifier::connect(None);
-        notifier.tell(Notice::Ready { status: "" }).await;
-        notifier.tell_now(Notice::Watchdog);
+        notifier.notify(Notice::Ready { status: "" }).await;
+        notifier.notify_now(Notice::Watchdog);
     }
 
     #[tokio::test]
@@ -253,9 +253,9 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("notify");
         let notifier = Notifier::connect(Some(path.clone().into()));
-        notifier.tell(Notice::Status("nobody")).await;
+        notifier.notify(Notice::Status("nobody")).await;
         let socket = net::UnixDatagram::bind(&path).unwrap();
-        notifier.tell(Notice::Status("somebody")).await;
+        notifier.notify(Notice::Status("somebody")).await;
         let mut buffer = [0; 100];
         let length = socket.recv(&mut buffer).unwrap();
         assert_eq!(&buffer[..length], b"STATUS=somebody\n");
@@ -273,7 +273,7 @@ mod tests {
             if is_full() {
                 break;
             }
-            notifier.tell(Notice::Status("again")).await;
+            notifier.notify(Notice::Status("again")).await;
         }
         assert!(is_full(), "the socket was never full");
     }

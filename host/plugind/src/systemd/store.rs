@@ -45,7 +45,7 @@ pub struct Stored {
 /// What it is told is done in this order by a thread of its own. Without systemd nothing is kept.
 #[derive(Clone)]
 pub struct Store {
-    errands: Option<Sender<StoreRequest>>,
+    requests: Option<Sender<StoreRequest>>,
     handed_back: Arc<BTreeSet<PluginName>>,
 }
 
@@ -63,17 +63,17 @@ enum StoreError {
     Write { directory: PathBuf, source: io::Error },
     #[error("cannot read what systemd held")]
     Read(#[source] io::Error),
-    #[error("it has {size} bytes, and handover.state-max is {most}; raise that to have it back")]
-    TooLarge { size: u64, most: Bytes },
+    #[error("it has {size} bytes, and handover.state-max is {max}; raise that to have it back")]
+    TooLarge { size: u64, max: Bytes },
     #[error("systemd at $NOTIFY_SOCKET cannot be told")]
-    Tell(#[source] io::Error),
+    Send(#[source] io::Error),
 }
 
 impl Store {
     /// One that keeps nothing.
     #[must_use]
     pub fn none() -> Self {
-        Self { errands: None, handed_back: Arc::default() }
+        Self { requests: None, handed_back: Arc::default() }
     }
 
     /// One that begins with what systemd handed back, and writes files in `directory`. Without the socket of
@@ -90,13 +90,13 @@ impl Store {
             debug!("there is no systemd: what plugins keep in memory is gone when the daemon ends");
             return Ok(Self::none());
         };
-        let (keeper, old) =
+        let (supervisor, old) =
             StoreThread::new(StoreSocket { path, socket: None }, directory, handed_back);
-        let handed_back = Arc::new(keeper.newest.keys().cloned().collect());
-        let (errands, inbox) = channel();
-        let run = move || keeper.run(&old, &inbox);
+        let handed_back = Arc::new(supervisor.newest.keys().cloned().collect());
+        let (requests, inbox) = channel();
+        let run = move || supervisor.run(&old, &inbox);
         thread::Builder::new().name("store".to_owned()).spawn(run)?;
-        Ok(Self { errands: Some(errands), handed_back })
+        Ok(Self { requests: Some(requests), handed_back })
     }
 
     /// The plugins of which systemd handed something back when the daemon started.
@@ -107,22 +107,22 @@ impl Store {
 
     /// Leaves `state` with systemd, in the place of what it has of this plugin.
     pub fn put(&self, plugin: &PluginName, state: Arc<[u8]>) {
-        self.tell(StoreRequest::Put(plugin.clone(), state));
+        self.send(StoreRequest::Put(plugin.clone(), state));
     }
 
     /// Has systemd let go of what it has of this plugin.
     pub fn remove(&self, plugin: &PluginName) {
-        self.tell(StoreRequest::Remove(plugin.clone()));
+        self.send(StoreRequest::Remove(plugin.clone()));
     }
 
     /// What systemd has of this plugin, unless that is larger than `most`. It stays there.
     pub fn read(
         &self,
         plugin: &PluginName,
-        most: Bytes,
+        max: Bytes,
     ) -> impl Future<Output = Option<Arc<[u8]>>> + Send + use<> {
         let (reply, answer) = oneshot::channel();
-        self.tell(StoreRequest::Read(plugin.clone(), most, reply));
+        self.send(StoreRequest::Read(plugin.clone(), max, reply));
         // Without a thread nobody answers, and there is nothing.
         async move { answer.await.ok().flatten() }
     }
@@ -130,14 +130,14 @@ impl Store {
     /// Waits until everything that it was told before is done.
     pub fn settled(&self) -> impl Future<Output = ()> + Send + use<> {
         let (reply, answer) = oneshot::channel();
-        self.tell(StoreRequest::Settle(reply));
+        self.send(StoreRequest::Settle(reply));
         async move { answer.await.unwrap_or_default() }
     }
 
-    fn tell(&self, errand: StoreRequest) {
-        if let Some(errands) = &self.errands {
+    fn send(&self, request: StoreRequest) {
+        if let Some(requests) = &self.requests {
             // The thread ends when the last handle is gone.
-            errands.send(errand).ok();
+            requests.send(request).ok();
         }
     }
 }
@@ -193,11 +193,11 @@ impl StoreThread {
 
     fn run(mut self, old: &[String], inbox: &Receiver<StoreRequest>) {
         for name in old {
-            self.let_go(name);
+            self.discard(name);
         }
         // Ends when the last handle is gone.
-        for errand in inbox {
-            match errand {
+        for request in inbox {
+            match request {
                 StoreRequest::Put(plugin, state) => match self.put(&plugin, &state) {
                     Ok(()) => debug!(%plugin, bytes = state.len(), "state left with systemd"),
                     Err(error) => {
@@ -207,17 +207,17 @@ impl StoreThread {
                 },
                 StoreRequest::Remove(plugin) => {
                     if let Some(kept) = self.newest.remove(&plugin) {
-                        self.let_go(&name_of(&plugin, kept.sequence));
+                        self.discard(&name_of(&plugin, kept.sequence));
                     }
                 }
-                StoreRequest::Read(plugin, most, reply) => {
-                    let read = self.newest.get(&plugin).map(|kept| read(&kept.file, most));
+                StoreRequest::Read(plugin, max, reply) => {
+                    let read = self.newest.get(&plugin).map(|kept| read(&kept.file, max));
                     let state = read.and_then(|read| {
-                        let told = |error| {
+                        let reported = |error| {
                             let error = ErrorChain(&error).to_string();
                             warn!(%plugin, error, "the state that systemd held is not used");
                         };
-                        read.map_err(told).ok()
+                        read.map_err(reported).ok()
                     });
                     // Whoever asked may have gone away.
                     reply.send(state).ok();
@@ -235,14 +235,14 @@ impl StoreThread {
         let name = name_of(plugin, sequence);
         // A file is always readable, so that there would be nothing to wait for.
         let message = format!("FDSTORE=1\nFDNAME={name}\nFDPOLL=0\n");
-        self.way.send(&message, Some(file.as_fd())).map_err(StoreError::Tell)?;
+        self.way.send(&message, Some(file.as_fd())).map_err(StoreError::Send)?;
         if let Some(older) = self.newest.insert(plugin.clone(), StoredState { sequence, file }) {
-            self.let_go(&name_of(plugin, older.sequence));
+            self.discard(&name_of(plugin, older.sequence));
         }
         Ok(())
     }
 
-    fn let_go(&mut self, name: &str) {
+    fn discard(&mut self, name: &str) {
         // It comes from systemd, and must not become another variable on its way back.
         if name.contains(is_harmful) {
             return;
@@ -262,10 +262,10 @@ fn write(directory: &Path, state: &[u8]) -> io::Result<File> {
     Ok(file)
 }
 
-fn read(file: &File, most: Bytes) -> Result<Arc<[u8]>, StoreError> {
+fn read(file: &File, max: Bytes) -> Result<Arc<[u8]>, StoreError> {
     let size = file.metadata().map_err(StoreError::Read)?.len();
-    let length = usize::try_from(size).ok().filter(|_| Bytes(size) <= most);
-    let length = length.ok_or(StoreError::TooLarge { size, most })?;
+    let length = usize::try_from(size).ok().filter(|_| Bytes(size) <= max);
+    let length = length.ok_or(StoreError::TooLarge { size, max })?;
     let mut state = vec![0; length];
     // Wherever it was read or written last: the place in the file is the same for all who have it open.
     file.read_exact_at(&mut state, 0).map_err(StoreError::Read)?;
@@ -394,11 +394,14 @@ mod tests {
             stored("Nobody's", ""),
             stored("c-+4", ""),
         ]);
-        let let_go: BTreeSet<_> = [(); 4].map(|()| systemd.heard().0).into();
+        let discard: BTreeSet<_> = [(); 4].map(|()| systemd.heard().0).into();
         let expected = ["a-1-9", "a-1-2", "Nobody's", "c-+4"];
-        assert_eq!(let_go, expected.map(|name| format!("FDSTOREREMOVE=1\nFDNAME={name}\n")).into());
+        assert_eq!(
+            discard,
+            expected.map(|name| format!("FDSTOREREMOVE=1\nFDNAME={name}\n")).into()
+        );
         assert_eq!(store.handed_back(), &BTreeSet::from([plugin("a-1"), plugin("b")]));
-        let read = |name: &str, most| block_on(store.read(&plugin(name), Bytes(most)));
+        let read = |name: &str, max| block_on(store.read(&plugin(name), Bytes(max)));
         assert_eq!(read("a-1", 3).as_deref(), Some(&b"new"[..]));
         assert_eq!(read("a-1", 3).as_deref(), Some(&b"new"[..]), "as often as one likes");
         assert_eq!(read("b", 9), None, "it is larger than it may be");

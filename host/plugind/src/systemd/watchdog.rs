@@ -16,12 +16,12 @@ impl Watchdog {
     #[must_use]
     pub fn new<'a>(
         notifier: Notifier,
-        patience: Duration,
+        wait_max: Duration,
         runtimes: impl Iterator<Item = &'a Handle>,
     ) -> Self {
         let metrics = runtimes.map(Handle::metrics).chain([Handle::current().metrics()]);
         let runtimes = metrics.map(Executor::new).collect();
-        Self { notifier, every: patience / 2, runtimes }
+        Self { notifier, every: wait_max / 2, runtimes }
     }
 
     /// How often it wants to be petted.
@@ -31,11 +31,11 @@ impl Watchdog {
     }
 
     /// Says that the daemon lives, provided that every thread of the runtimes does.
-    pub fn pet(&mut self) {
+    pub fn notify(&mut self) {
         // Each is looked at, so that the next look compares with this one.
         let answered = self.runtimes.iter_mut().map(Executor::answered);
         if answered.fold(true, |all, answered| all & answered) {
-            self.notifier.tell_now(Notice::Watchdog);
+            self.notifier.notify_now(Notice::Watchdog);
         }
     }
 }

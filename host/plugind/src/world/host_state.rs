@@ -108,8 +108,8 @@ pub fn store(
 }
 
 /// Lets a guest hand over so much in one call, for now, if that is more than it may in any.
-pub fn let_hand_over(mut store: StoreContextMut<'_, HostState>, Bytes(most): Bytes) {
-    store.set_hostcall_fuel(CALL_MAX.max(usize::try_from(most).unwrap_or(usize::MAX)));
+pub fn set_transfer_max(mut store: StoreContextMut<'_, HostState>, Bytes(max): Bytes) {
+    store.set_hostcall_fuel(CALL_MAX.max(usize::try_from(max).unwrap_or(usize::MAX)));
 }
 
 impl HostState {
@@ -146,9 +146,9 @@ impl HostState {
     /// its resources, of which the runtime itself has `others`, or three quarters of its memory, if it had less
     /// `at_start`.
     #[must_use]
-    pub fn is_worn(&mut self, at_start: usize, others: usize) -> bool {
+    pub fn is_near_memory_limit(&mut self, at_start: usize, others: usize) -> bool {
         let resources = self.table.iter_mut().count().saturating_add(others);
-        resources >= RESOURCES_MAX / 2 || self.memory.is_worn(at_start)
+        resources >= RESOURCES_MAX / 2 || self.memory.is_near_memory_limit(at_start)
     }
 
     pub(super) fn config(&mut self) -> WasiConfig<'_> {

@@ -28,7 +28,7 @@ pub struct Linked {
     /// Its manifest.
     pub manifest: Manifest,
     /// What its component has to offer.
-    pub offers: Inspection,
+    pub inspection: Inspection,
     /// The SHA-256 digest of its component.
     pub digest: [u8; 32],
     /// Where its component was read from.
@@ -95,8 +95,8 @@ pub fn link(
     let wrong = |export| {
         move |error: wasmtime::Error| LinkError::Export { export, why: format!("{error:#}") }
     };
-    let offers = compiled.offers;
-    let http = match offers.http {
+    let inspection = compiled.inspection;
+    let http = match inspection.http {
         None => None,
         Some(WasiVersion::P2) => {
             let indices = p2::bindings::ProxyIndices::new(&pre)
@@ -110,7 +110,7 @@ pub fn link(
         }
     };
     // A component that answers requests is a server, also where its toolchain makes it a program as well.
-    let run = match offers.run.filter(|_| http.is_none()) {
+    let run = match inspection.run.filter(|_| http.is_none()) {
         None => None,
         Some(preview) => {
             let prefix = match preview {
@@ -121,19 +121,22 @@ pub fn link(
                 export: "wasi:cli/run",
                 why: "it has no function `run`".to_owned(),
             };
-            let name =
-                offers.exports.iter().find(|name| name.starts_with(prefix)).ok_or_else(missing)?;
+            let name = inspection
+                .exports
+                .iter()
+                .find(|name| name.starts_with(prefix))
+                .ok_or_else(missing)?;
             let interface = component.get_export_index(None, name).ok_or_else(missing)?;
             Some(component.get_export_index(Some(&interface), "run").ok_or_else(missing)?)
         }
     };
-    let lifecycle = match offers.lifecycle {
+    let lifecycle = match inspection.lifecycle {
         true => {
             Some(lifecycle::GuestIndices::new(&pre).map_err(wrong("plugind:plugin/lifecycle"))?)
         }
         false => None,
     };
-    let handover = match offers.handover {
+    let handover = match inspection.handover {
         true => Some(handover::GuestIndices::new(&pre).map_err(wrong("plugind:plugin/handover"))?),
         false => None,
     };
@@ -141,7 +144,7 @@ pub fn link(
     Ok(Linked {
         name: compiled.name,
         manifest: compiled.manifest,
-        offers,
+        inspection,
         digest: compiled.digest,
         path: compiled.path,
         granted,

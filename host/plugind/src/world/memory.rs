@@ -15,15 +15,15 @@ const ELEMENT: usize = size_of::<usize>();
 #[derive(Debug)]
 pub struct Shared {
     used: AtomicUsize,
-    most: usize,
-    instance_most: usize,
+    max: usize,
+    instance_max: usize,
 }
 
 impl Shared {
     /// Nothing is used yet, and at most so many bytes may be: by all, and by one of them.
     #[must_use]
-    pub fn new(most: usize, instance_most: usize) -> Self {
-        Self { used: AtomicUsize::new(0), most, instance_most }
+    pub fn new(max: usize, instance_max: usize) -> Self {
+        Self { used: AtomicUsize::new(0), max, instance_max }
     }
 
     /// How many bytes are used.
@@ -33,7 +33,7 @@ impl Shared {
     }
 
     fn take(&self, bytes: usize) -> bool {
-        let add = |used: usize| used.checked_add(bytes).filter(|used| *used <= self.most);
+        let add = |used: usize| used.checked_add(bytes).filter(|used| *used <= self.max);
         self.used.try_update(Relaxed, Relaxed, add).is_ok()
     }
 }
@@ -70,14 +70,14 @@ impl Guest {
 
     /// Whether the instance has grown to three quarters of what it may use. One that had nearly as much `at_start` has
     /// not grown.
-    pub(super) fn is_worn(&self, at_start: usize) -> bool {
-        let most = self.shared.instance_most;
-        self.used >= most / 4 * 3 && self.used >= at_start.saturating_add(most / 8)
+    pub(super) fn is_near_memory_limit(&self, at_start: usize) -> bool {
+        let max = self.shared.instance_max;
+        self.used >= max / 4 * 3 && self.used >= at_start.saturating_add(max / 8)
     }
 
     fn grow(&mut self, bytes: usize) -> bool {
         let used = self.used.saturating_add(bytes);
-        if used > self.shared.instance_most {
+        if used > self.shared.instance_max {
             self.refused = Some(Refused::Instance);
         } else if !self.shared.take(bytes) {
             self.refused = Some(Refused::Plugin);
@@ -132,8 +132,8 @@ mod tests {
     #[test]
     fn an_instance_is_worn_when_it_has_grown_to_near_its_limit() {
         let mut guest = Guest::new(Arc::new(Shared::new(1000, 800)));
-        assert!(guest.grow(600) && guest.is_worn(100));
-        assert!(!guest.is_worn(550), "it needs that much from the beginning");
+        assert!(guest.grow(600) && guest.is_near_memory_limit(100));
+        assert!(!guest.is_near_memory_limit(550), "it needs that much from the beginning");
     }
 
     #[test]

@@ -23,6 +23,6 @@ pub mod link;
 
 pub use self::{
     heartbeat::Hung,
-    host_state::{HostState, Shared, let_hand_over, store},
+    host_state::{HostState, Shared, set_transfer_max, store},
     interfaces::linker,
 };

@@ -55,10 +55,10 @@ pub struct NetworkError {
 /// # Errors
 /// When it may not.
 pub(super) fn open<'a>(endpoints: impl Iterator<Item = &'a Endpoint>) -> Result<(), NetworkError> {
-    judge(endpoints, |family| socket(family, SocketType::STREAM, None).map(drop))
+    check_families(endpoints, |family| socket(family, SocketType::STREAM, None).map(drop))
 }
 
-fn judge<'a>(
+fn check_families<'a>(
     mut endpoints: impl Iterator<Item = &'a Endpoint>,
     try_to_open: impl Fn(AddressFamily) -> rustix::io::Result<()>,
 ) -> Result<(), NetworkError> {
@@ -308,13 +308,14 @@ mod tests {
 
     #[test]
     fn a_grant_is_told_that_needs_a_kind_of_connection_which_nobody_here_may_open() {
-        let told = |endpoint: &str, barred: &[AddressFamily]| {
+        let reported = |endpoint: &str, barred: &[AddressFamily]| {
             let endpoint: Endpoint = endpoint.parse().unwrap();
-            let judged = judge([endpoint].iter(), |family| match barred.contains(&family) {
-                true => Err(Errno::AFNOSUPPORT),
-                false => Err(Errno::MFILE),
-            });
-            judged.err().map(|error| error.to_string())
+            let outcome =
+                check_families([endpoint].iter(), |family| match barred.contains(&family) {
+                    true => Err(Errno::AFNOSUPPORT),
+                    false => Err(Errno::MFILE),
+                });
+            outcome.err().map(|error| error.to_string())
         };
         let (v4, v6) = (AddressFamily::INET, AddressFamily::INET6);
         for (endpoint, barred, families) in [
@@ -325,12 +326,14 @@ mod tests {
             ("db.example:5432", &[v4], None),
             ("db.example:5432", &[v4, v6], Some("AF_INET or AF_INET6,")),
         ] {
-            let told = told(endpoint, barred);
-            assert_eq!(told.is_some(), families.is_some(), "{endpoint}: {told:?}");
+            let reported = reported(endpoint, barred);
+            assert_eq!(reported.is_some(), families.is_some(), "{endpoint}: {reported:?}");
             let parts = [endpoint, families.unwrap_or_default(), "plugind-network.conf"];
-            assert!(told.is_none_or(|told| parts.iter().all(|part| told.contains(part))));
+            assert!(
+                reported.is_none_or(|reported| parts.iter().all(|part| reported.contains(part)))
+            );
         }
-        assert!(judge([].iter(), |_| Err(Errno::AFNOSUPPORT)).is_ok());
+        assert!(check_families([].iter(), |_| Err(Errno::AFNOSUPPORT)).is_ok());
     }
 
     #[test]

@@ -57,7 +57,7 @@ impl Shared {
 }
 
 /// Whether no network leads there.
-fn is_no_way(kind: ErrorKind) -> bool {
+fn is_unroutable(kind: ErrorKind) -> bool {
     matches!(kind, ErrorKind::NetworkUnreachable | ErrorKind::HostUnreachable)
 }
 
@@ -92,7 +92,7 @@ impl WasiHttpHooks for Hooks {
     fn p2_error_from_connect(&mut self, error: &io::Error) -> p2::ErrorCode {
         match error.kind() {
             ErrorKind::PermissionDenied => p2::ErrorCode::DestinationIpProhibited,
-            kind if is_no_way(kind) => p2::ErrorCode::DestinationIpUnroutable,
+            kind if is_unroutable(kind) => p2::ErrorCode::DestinationIpUnroutable,
             _ => p2::ErrorCode::ConnectionRefused,
         }
     }
@@ -108,7 +108,7 @@ impl WasiHttpHooks for Hooks {
     fn p3_error_from_connect(&mut self, error: &io::Error) -> p3::ErrorCode {
         match error.kind() {
             ErrorKind::PermissionDenied => p3::ErrorCode::DestinationIpProhibited,
-            kind if is_no_way(kind) => p3::ErrorCode::DestinationIpUnroutable,
+            kind if is_unroutable(kind) => p3::ErrorCode::DestinationIpUnroutable,
             _ => p3::ErrorCode::ConnectionRefused,
         }
     }

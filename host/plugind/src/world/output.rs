@@ -74,10 +74,10 @@ impl Lines {
 }
 
 /// The last place up to `most` where no character of UTF-8 is cut in two.
-fn end_of_character(bytes: &[u8], most: usize) -> usize {
+fn end_of_character(bytes: &[u8], max: usize) -> usize {
     let begins = |place: &usize| bytes[*place] & 0b1100_0000 != 0b1000_0000;
     // A character has four bytes at the most; what is longer is no text, and may be cut anywhere.
-    (most.saturating_sub(3)..=most).rev().find(begins).unwrap_or(most)
+    (max.saturating_sub(3)..=max).rev().find(begins).unwrap_or(max)
 }
 
 impl Drop for Lines {
@@ -152,10 +152,10 @@ mod tests {
     #[test]
     fn no_character_is_cut_in_two() {
         let text = "aäö€𝄞".as_bytes();
-        for most in 1..text.len() {
-            let end = end_of_character(text, most);
-            assert!(end <= most && most - end < 4);
-            assert!(std::str::from_utf8(&text[..end]).is_ok(), "{most}");
+        for max in 1..text.len() {
+            let end = end_of_character(text, max);
+            assert!(end <= max && max - end < 4);
+            assert!(std::str::from_utf8(&text[..end]).is_ok(), "{max}");
         }
         assert_eq!(end_of_character(&[0x80; 10], 5), 5, "what is no text may be cut anywhere");
     }

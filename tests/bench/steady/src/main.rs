@@ -14,7 +14,7 @@ use std::{
 };
 
 /// An answer that does not come within this has failed.
-const PATIENCE: Duration = Duration::from_secs(10);
+const WAIT_MAX: Duration = Duration::from_secs(10);
 
 #[derive(Default)]
 struct Seen {
@@ -44,7 +44,7 @@ impl Client {
         }
         let stream = TcpStream::connect(self.address)?;
         stream.set_nodelay(true)?;
-        stream.set_read_timeout(Some(PATIENCE))?;
+        stream.set_read_timeout(Some(WAIT_MAX))?;
         Ok(BufReader::new(stream))
     }
 

@@ -62,7 +62,7 @@ impl Watched {
 fn summary(reloads: &Reloads) -> (u64, u64) {
     let mut summary = Summary::default();
     reloads.sum_up(|_| true, &mut summary);
-    (summary.reloads_begun, summary.reloads_over)
+    (summary.reloads_begun, summary.reloads_ended)
 }
 
 #[test]
@@ -80,8 +80,8 @@ fn requests_of_one_kind_share_one_reload_which_reads_once_more_for_all_of_them()
     assert_eq!(reloads.compared(), Next::Wait);
     let finished = reloads.finish().unwrap();
     assert!(finished.was_requested && finished.is_watched);
-    assert!(first.state().unwrap().is_over());
-    assert!(others.iter_mut().all(|(_, watched)| watched.state().unwrap().is_over()));
+    assert!(first.state().unwrap().has_ended());
+    assert!(others.iter_mut().all(|(_, watched)| watched.state().unwrap().has_ended()));
     assert_eq!(summary(&reloads), (11, 11));
 }
 
@@ -114,14 +114,14 @@ fn a_request_of_another_kind_waits_and_those_of_its_kind_wait_with_it() {
     assert_eq!(reloads.compared(), Next::Wait);
     let finished = reloads.finish().unwrap();
     assert_eq!(finished.next, Next::Read, "the one that waited begins");
-    assert!(soft.state().unwrap().is_over());
+    assert!(soft.state().unwrap().has_ended());
     assert_eq!(summary(&reloads), (3, 1));
     assert!(first.state().unwrap().options.all_or_nothing);
 
     reloads.read(found(&[]));
     assert_eq!(reloads.compared(), Next::Wait);
     assert!(reloads.finish().unwrap().was_requested);
-    assert!(first.state().unwrap().is_over() && second.state().unwrap().is_over());
+    assert!(first.state().unwrap().has_ended() && second.state().unwrap().has_ended());
     assert_eq!(summary(&reloads), (3, 3));
 }
 
@@ -269,7 +269,7 @@ fn whatever_is_requested_when_every_request_is_answered_in_the_end() {
                 _ => (),
             }
         }
-        assert!(watched.iter_mut().all(|one| one.state().is_some_and(|state| state.is_over())));
+        assert!(watched.iter_mut().all(|one| one.state().is_some_and(|state| state.has_ended())));
         let (requested, completed) = summary(&reloads);
         assert_eq!(requested, completed);
     }

@@ -12,14 +12,14 @@ use std::{
 
 struct Fake {
     number: u64,
-    life: Lifecycle,
+    lifecycle: Lifecycle,
     hands_over: bool,
 }
 
 impl Fake {
     fn new(number: u64, trial: StartPolicy, hands_over: bool) -> Self {
-        let life = Lifecycle::new(trial, Restarts::new(&Manifest::default().service));
-        Self { number, life, hands_over }
+        let lifecycle = Lifecycle::new(trial, Restarts::new(&Manifest::default().service));
+        Self { number, lifecycle, hands_over }
     }
 }
 
@@ -27,11 +27,11 @@ impl Stage for Fake {
     fn number(&self) -> u64 {
         self.number
     }
-    fn life(&self) -> &Lifecycle {
-        &self.life
+    fn lifecycle(&self) -> &Lifecycle {
+        &self.lifecycle
     }
-    fn life_mut(&mut self) -> &mut Lifecycle {
-        &mut self.life
+    fn lifecycle_mut(&mut self) -> &mut Lifecycle {
+        &mut self.lifecycle
     }
     fn hands_over(&self) -> bool {
         self.hands_over
@@ -42,19 +42,19 @@ impl Stage for Fake {
 const TRAP: Event = Event::InstanceFailed { kind: FailureKind::Early, others: false };
 
 /// Two generations that hand over: the first serves, the second is ready.
-fn handing_over() -> (Rollout<Fake>, Vec<RolloutOrder>, Instant) {
+fn handing_over() -> (Rollout<Fake>, Vec<RolloutAction>, Instant) {
     let (mut plugin, now) = (Rollout::default(), Instant::now());
-    plugin.try_out(Fake::new(1, StartPolicy::Required, true), HoldPoint::Open, now);
-    let orders = plugin.handle(1, Event::Ready, now);
-    assert_eq!(orders[0], RolloutOrder::Swapped { new: 1, old: None });
-    plugin.try_out(Fake::new(2, StartPolicy::Candidate, true), HoldPoint::Open, now);
-    let orders = plugin.handle(2, Event::Ready, now);
-    (plugin, orders, now)
+    plugin.start_candidate(Fake::new(1, StartPolicy::Required, true), HoldPoint::Open, now);
+    let actions = plugin.handle(1, Event::Ready, now);
+    assert_eq!(actions[0], RolloutAction::Swapped { new: 1, old: None });
+    plugin.start_candidate(Fake::new(2, StartPolicy::Candidate, true), HoldPoint::Open, now);
+    let actions = plugin.handle(2, Event::Ready, now);
+    (plugin, actions, now)
 }
 
-fn swap(orders: &[RolloutOrder]) -> Option<(u64, Option<u64>)> {
-    orders.iter().find_map(|order| match order {
-        RolloutOrder::Swapped { new, old } => Some((*new, *old)),
+fn swap(actions: &[RolloutAction]) -> Option<(u64, Option<u64>)> {
+    actions.iter().find_map(|order| match order {
+        RolloutAction::Swapped { new, old } => Some((*new, *old)),
         _ => None,
     })
 }
@@ -62,18 +62,19 @@ fn swap(orders: &[RolloutOrder]) -> Option<(u64, Option<u64>)> {
 #[test]
 fn the_next_one_takes_over_when_it_is_ready_and_the_one_before_leaves_after_that() {
     let (mut plugin, now) = (Rollout::default(), Instant::now());
-    plugin.try_out(Fake::new(1, StartPolicy::Required, false), HoldPoint::Open, now);
+    plugin.start_candidate(Fake::new(1, StartPolicy::Required, false), HoldPoint::Open, now);
     plugin.handle(1, Event::Ready, now);
-    let orders = plugin.try_out(Fake::new(2, StartPolicy::Candidate, false), HoldPoint::Open, now);
-    assert_eq!(orders[0], RolloutOrder::Do(2, Effect::StartWorker));
-    let orders = plugin.handle(2, Event::Ready, now);
+    let actions =
+        plugin.start_candidate(Fake::new(2, StartPolicy::Candidate, false), HoldPoint::Open, now);
+    assert_eq!(actions[0], RolloutAction::Do(2, Effect::StartWorker));
+    let actions = plugin.handle(2, Event::Ready, now);
     assert_eq!(
-        orders,
+        actions,
         [
-            RolloutOrder::Swapped { new: 2, old: Some(1) },
-            RolloutOrder::Do(1, Effect::Dismiss),
-            RolloutOrder::Concluded(1, LifecycleState::Leaving),
-            RolloutOrder::Concluded(2, LifecycleState::Active),
+            RolloutAction::Swapped { new: 2, old: Some(1) },
+            RolloutAction::Do(1, Effect::ShutDown),
+            RolloutAction::Concluded(1, LifecycleState::Leaving),
+            RolloutAction::Concluded(2, LifecycleState::Active),
         ]
     );
 }
@@ -81,9 +82,9 @@ fn the_next_one_takes_over_when_it_is_ready_and_the_one_before_leaves_after_that
 #[test]
 fn behind_a_closed_gate_it_waits_and_then_all_is_one_swap() {
     let (mut plugin, now) = (Rollout::default(), Instant::now());
-    plugin.try_out(Fake::new(1, StartPolicy::Required, false), HoldPoint::Open, now);
+    plugin.start_candidate(Fake::new(1, StartPolicy::Required, false), HoldPoint::Open, now);
     plugin.handle(1, Event::Ready, now);
-    plugin.try_out(Fake::new(2, StartPolicy::Candidate, false), HoldPoint::Closed, now);
+    plugin.start_candidate(Fake::new(2, StartPolicy::Candidate, false), HoldPoint::Closed, now);
     assert_eq!(swap(&plugin.handle(2, Event::Ready, now)), None);
     assert_eq!(plugin.serving().unwrap().number, 1);
     assert_eq!(swap(&plugin.open(HoldPoint::HandOver, now)), None);
@@ -93,14 +94,14 @@ fn behind_a_closed_gate_it_waits_and_then_all_is_one_swap() {
 
 #[test]
 fn what_is_saved_is_restored_before_the_swap() {
-    let (mut plugin, orders, now) = handing_over();
-    assert!(orders.contains(&RolloutOrder::Save(1)) && swap(&orders).is_none());
-    let legacy: SavedState = Arc::from(*b"state");
-    let orders = plugin.has_saved(1, Some(legacy.clone()), now);
-    assert_eq!(orders, [RolloutOrder::Restore(2, legacy.clone())]);
+    let (mut plugin, actions, now) = handing_over();
+    assert!(actions.contains(&RolloutAction::Save(1)) && swap(&actions).is_none());
+    let saved_state: SavedState = Arc::from(*b"state");
+    let actions = plugin.has_saved(1, Some(saved_state.clone()), now);
+    assert_eq!(actions, [RolloutAction::Restore(2, saved_state.clone())]);
     assert_eq!(plugin.has_saved(1, None, now), [], "once is enough");
     assert_eq!(swap(&plugin.has_restored(2, now)), Some((2, Some(1))));
-    assert_eq!(plugin.saved(), Some(&legacy), "it may be needed after a crash");
+    assert_eq!(plugin.saved(), Some(&saved_state), "it may be needed after a crash");
 }
 
 #[test]
@@ -119,35 +120,35 @@ fn a_handover_that_fails_leaves_everything_as_it_was() {
         },
     ] {
         let (mut plugin, _, now) = handing_over();
-        assert!(fail(&mut plugin, now).contains(&RolloutOrder::CandidateFailed(2)));
-        assert_eq!(plugin.give_up(now)[0], RolloutOrder::Resume(1));
+        assert!(fail(&mut plugin, now).contains(&RolloutAction::CandidateFailed(2)));
+        assert_eq!(plugin.give_up(now)[0], RolloutAction::Resume(1));
         assert_eq!(plugin.serving().unwrap().number, 1);
         assert_eq!(plugin.has_restored(2, now), [], "it came too late");
     }
     let (mut plugin, _, now) = handing_over();
-    assert!(plugin.handle(1, TRAP, now).contains(&RolloutOrder::SaverFailed(1)));
-    assert_eq!(plugin.give_up(now)[0], RolloutOrder::Resume(1));
+    assert!(plugin.handle(1, TRAP, now).contains(&RolloutAction::SaverFailed(1)));
+    assert_eq!(plugin.give_up(now)[0], RolloutAction::Resume(1));
 }
 
 #[test]
 fn who_cannot_be_asked_any_more_is_followed_with_what_was_saved_last() {
     let (mut plugin, _, now) = handing_over();
-    let legacy: SavedState = Arc::from(*b"state");
-    plugin.has_saved(1, Some(legacy.clone()), now);
+    let saved_state: SavedState = Arc::from(*b"state");
+    plugin.has_saved(1, Some(saved_state.clone()), now);
     plugin.has_restored(2, now);
-    plugin.try_out(Fake::new(3, StartPolicy::Candidate, true), HoldPoint::Open, now);
+    plugin.start_candidate(Fake::new(3, StartPolicy::Candidate, true), HoldPoint::Open, now);
     plugin.handle(2, TRAP, now);
-    let orders = plugin.handle(3, Event::Ready, now);
-    assert!(orders.contains(&RolloutOrder::Restore(3, legacy.clone())), "{orders:?}");
+    let actions = plugin.handle(3, Event::Ready, now);
+    assert!(actions.contains(&RolloutAction::Restore(3, saved_state.clone())), "{actions:?}");
     plugin.give_up(now);
-    assert_eq!(plugin.inheritance(), None, "its next instance may be there by then");
+    assert_eq!(plugin.initial_state(), None, "its next instance may be there by then");
     plugin.handle(
         2,
         Event::InstanceFailed { kind: FailureKind::Configuration, others: false },
         now,
     );
-    assert_eq!(plugin.inheritance(), Some(legacy));
-    plugin.try_out(Fake::new(4, StartPolicy::Candidate, true), HoldPoint::Open, now);
+    assert_eq!(plugin.initial_state(), Some(saved_state));
+    plugin.start_candidate(Fake::new(4, StartPolicy::Candidate, true), HoldPoint::Open, now);
     assert_eq!(swap(&plugin.handle(4, Event::Ready, now)), Some((4, Some(2))), "it has it");
 }
 
@@ -156,21 +157,21 @@ fn what_was_saved_is_forgotten_when_a_version_serves_that_keeps_nothing() {
     let (mut plugin, _, now) = handing_over();
     plugin.has_saved(1, Some(Arc::from(*b"state")), now);
     plugin.has_restored(2, now);
-    plugin.try_out(Fake::new(3, StartPolicy::Candidate, false), HoldPoint::Open, now);
+    plugin.start_candidate(Fake::new(3, StartPolicy::Candidate, false), HoldPoint::Open, now);
     plugin.handle(3, Event::Ready, now);
     assert_eq!(plugin.saved(), None);
-    plugin.try_out(Fake::new(4, StartPolicy::Candidate, true), HoldPoint::Open, now);
+    plugin.start_candidate(Fake::new(4, StartPolicy::Candidate, true), HoldPoint::Open, now);
     assert_eq!(swap(&plugin.handle(4, Event::Ready, now)), Some((4, Some(3))), "it begins anew");
 }
 
 #[test]
 fn at_the_end_it_saves_once_more_and_goes() {
     let (mut plugin, now) = (Rollout::default(), Instant::now());
-    plugin.try_out(Fake::new(1, StartPolicy::Required, true), HoldPoint::Open, now);
+    plugin.start_candidate(Fake::new(1, StartPolicy::Required, true), HoldPoint::Open, now);
     plugin.handle(1, Event::Ready, now);
-    assert_eq!(plugin.farewell(StopReason::Shutdown, now), [RolloutOrder::Save(1)]);
-    let orders = plugin.has_saved(1, Some(Arc::from(*b"state")), now);
-    assert!(orders.contains(&RolloutOrder::Do(1, Effect::Dismiss)), "{orders:?}");
+    assert_eq!(plugin.save_and_stop(StopReason::Shutdown, now), [RolloutAction::Save(1)]);
+    let actions = plugin.has_saved(1, Some(Arc::from(*b"state")), now);
+    assert!(actions.contains(&RolloutAction::Do(1, Effect::ShutDown)), "{actions:?}");
     assert!(plugin.saved().is_some() && plugin.current().is_none());
 }
 
@@ -178,7 +179,7 @@ fn at_the_end_it_saves_once_more_and_goes() {
 #[derive(Default)]
 struct Witness {
     serving: Option<u64>,
-    dismissed: BTreeSet<u64>,
+    was_shut_down: BTreeSet<u64>,
     timed_out: BTreeSet<u64>,
     ever_served: BTreeSet<u64>,
     gone: BTreeSet<u64>,
@@ -189,56 +190,56 @@ struct Witness {
 }
 
 impl Witness {
-    fn see(&mut self, plugin: &Rollout<Fake>, orders: &[RolloutOrder]) {
-        for order in orders {
+    fn see(&mut self, plugin: &Rollout<Fake>, actions: &[RolloutAction]) {
+        for order in actions {
             match order {
-                RolloutOrder::Swapped { new, old } => {
+                RolloutAction::Swapped { new, old } => {
                     assert!(self.serving.is_none() || self.serving == *old, "two would serve");
                     (self.serving, self.held) = (Some(*new), None);
                     self.published = plugin.serving().map(Stage::number);
                     self.ever_served.insert(*new);
                 }
-                RolloutOrder::Do(number, Effect::Dismiss) => {
+                RolloutAction::Do(number, Effect::ShutDown) => {
                     assert_ne!(
                         plugin.serving().map(Stage::number),
                         Some(*number),
                         "what is dismissed was withdrawn"
                     );
-                    self.dismissed.insert(*number);
+                    self.was_shut_down.insert(*number);
                     self.held.take_if(|held| held == number);
                 }
-                RolloutOrder::Do(number, Effect::Kill) => assert!(
+                RolloutAction::Do(number, Effect::Kill) => assert!(
                     self.timed_out.contains(number) || !self.ever_served.contains(number),
                     "{number} may have work inside"
                 ),
-                RolloutOrder::Do(number, Effect::StartWorker) => {
-                    assert!(!self.dismissed.contains(number) && !self.gone.contains(number));
+                RolloutAction::Do(number, Effect::StartWorker) => {
+                    assert!(!self.was_shut_down.contains(number) && !self.gone.contains(number));
                 }
-                RolloutOrder::Do(_, Effect::Publish | Effect::Withdraw) => panic!("{order:?}"),
-                RolloutOrder::Save(number) => {
+                RolloutAction::Do(_, Effect::Publish | Effect::Withdraw) => panic!("{order:?}"),
+                RolloutAction::Save(number) => {
                     assert_eq!(plugin.serving().map(Stage::number), Some(*number));
                     assert_eq!(self.held.replace(*number), None, "it is held already");
                 }
-                RolloutOrder::Resume(number) => {
+                RolloutAction::Resume(number) => {
                     // Nothing was held where nobody could be asked.
                     assert!(self.held.is_none() || self.held == Some(*number));
                     self.held = None;
                 }
-                RolloutOrder::Concluded(number, LifecycleState::Gone) => {
+                RolloutAction::Concluded(number, LifecycleState::Gone) => {
                     assert!(self.gone.insert(*number), "it went twice");
                 }
-                RolloutOrder::Restore(number, _) => {
+                RolloutAction::Restore(number, _) => {
                     assert!(self.restored.insert(*number), "{number} would have it twice");
                 }
-                RolloutOrder::Publish => self.published = plugin.serving().map(Stage::number),
-                RolloutOrder::Do(..)
-                | RolloutOrder::Concluded(..)
-                | RolloutOrder::CandidateFailed(_)
-                | RolloutOrder::SaverFailed(_) => (),
+                RolloutAction::Publish => self.published = plugin.serving().map(Stage::number),
+                RolloutAction::Do(..)
+                | RolloutAction::Concluded(..)
+                | RolloutAction::CandidateFailed(_)
+                | RolloutAction::SaverFailed(_) => (),
             }
         }
         if let Some(serving) = plugin.serving() {
-            assert!(!self.dismissed.contains(&serving.number), "it leaves and serves");
+            assert!(!self.was_shut_down.contains(&serving.number), "it leaves and serves");
             assert!(plugin.leaving().iter().all(|leaving| leaving.number != serving.number));
         }
         let serving = plugin.serving().map(Stage::number);
@@ -275,18 +276,18 @@ fn whatever_happens_one_serves_nothing_is_cut_short_and_old_numbers_change_nothi
             let number = number.unwrap_or_else(|| 1 + random(next.max(2)));
             let is_there = plugin.get_mut(number).is_some();
             let is_old = number < next && !is_there;
-            let orders = match random(24) {
+            let actions = match random(24) {
                 0..3 => {
-                    let trial =
+                    let policy =
                         [StartPolicy::Candidate, StartPolicy::Required, StartPolicy::BestEffort];
-                    let fake = Fake::new(next, pick(&trial, random(3)), random(4) > 0);
+                    let fake = Fake::new(next, pick(&policy, random(3)), random(4) > 0);
                     next += 1;
-                    let gate =
+                    let hold_point =
                         pick(&[HoldPoint::Closed, HoldPoint::Open, HoldPoint::Open], random(3));
-                    if fake.hands_over && plugin.inheritance().is_some() {
+                    if fake.hands_over && plugin.initial_state().is_some() {
                         witness.restored.insert(fake.number);
                     }
-                    plugin.try_out(fake, gate, now)
+                    plugin.start_candidate(fake, hold_point, now)
                 }
                 3..8 => plugin.handle(number, Event::Ready, now),
                 8..10 => plugin.handle(number, TRAP, now),
@@ -300,31 +301,31 @@ fn whatever_happens_one_serves_nothing_is_cut_short_and_old_numbers_change_nothi
                 }
                 17 => plugin.open(pick(&[HoldPoint::HandOver, HoldPoint::Open], random(2)), now),
                 18..20 => {
-                    let legacy = (random(3) > 0).then(|| SavedState::from(*b"state"));
-                    plugin.has_saved(number, legacy, now)
+                    let saved_state = (random(3) > 0).then(|| SavedState::from(*b"state"));
+                    plugin.has_saved(number, saved_state, now)
                 }
                 20..22 => plugin.has_restored(number, now),
                 22 => plugin.give_up(now),
-                _ if random(4) == 0 => plugin.farewell(StopReason::Shutdown, now),
+                _ if random(4) == 0 => plugin.save_and_stop(StopReason::Shutdown, now),
                 _ => plugin.remove(StopReason::Removed, now),
             };
-            let touches_old = orders.iter().any(|order| {
-                matches!(order, RolloutOrder::Do(of, _) | RolloutOrder::Concluded(of, _) if *of == number)
+            let touches_old = actions.iter().any(|order| {
+                matches!(order, RolloutAction::Do(of, _) | RolloutAction::Concluded(of, _) if *of == number)
             });
-            assert!(!(is_old && touches_old), "{number} is not there any more: {orders:?}");
-            for order in &orders {
+            assert!(!(is_old && touches_old), "{number} is not there any more: {actions:?}");
+            for order in &actions {
                 let kind = format!("{order:?}");
                 let kind = kind.split(['(', ' ']).next().unwrap_or_default().to_owned();
                 *seen.entry(kind).or_default() += 1;
             }
-            witness.see(&plugin, &orders);
+            witness.see(&plugin, &actions);
             // As its keeper does.
-            let failed = orders.iter().any(|order| {
-                matches!(order, RolloutOrder::CandidateFailed(_) | RolloutOrder::SaverFailed(_))
+            let failed = actions.iter().any(|order| {
+                matches!(order, RolloutAction::CandidateFailed(_) | RolloutAction::SaverFailed(_))
             });
             if failed {
-                let orders = plugin.give_up(now);
-                witness.see(&plugin, &orders);
+                let actions = plugin.give_up(now);
+                witness.see(&plugin, &actions);
             }
         }
     }
