@@ -4,6 +4,7 @@ use crate::{
     base::limits::{
         CORE_INSTANCES_MAX, INSTANCE_SIZE_MAX, MEMORIES_MAX, TABLE_ELEMENTS_MAX, TABLES_MAX,
     },
+    config::settings::PoolSettings,
     runtime::mapping,
 };
 pub use plugind_artifact::engine::EngineKind;
@@ -15,12 +16,11 @@ use wasmtime::{Config, Enabled, Engine, PoolingAllocationConfig};
 /// How long a guest may run before it is made to yield: short enough that its neighbours do not notice.
 pub const SLICE: Duration = Duration::from_millis(5);
 
-/// How many instances there may be at a time, of all plugins together.
-const INSTANCES: u32 = 1000;
-/// How many core instances a component has at the most, on average: Rust has 4 or 5, Python a dozen.
-const CORES_EACH: u32 = 8;
-/// How much of an instance's memory stays resident for the next one in its place.
-const KEEP_RESIDENT: usize = 1 << 20;
+/// How much of an instance's memory stays resident for the next one in its place: more than an ordinary guest writes to
+/// in one request. The runtime never gives it back, so it must not be much.
+const KEEP_RESIDENT: usize = 256 << 10;
+/// The same, of each table.
+const TABLE_KEEP_RESIDENT: usize = 16 << 10;
 
 /// Why there is no engine.
 #[derive(Debug, thiserror::Error)]
@@ -37,17 +37,14 @@ pub enum EngineError {
 ///
 /// # Errors
 /// When the engine cannot be made at all. Where there is no room for a pool, it does without one.
-pub fn start(kind: EngineKind) -> Result<Engine, EngineError> {
+pub fn start(kind: EngineKind, settings: &PoolSettings) -> Result<Engine, EngineError> {
     let mut config = configuration(kind);
-    config.allocation_strategy(pool());
+    config.allocation_strategy(pool(settings));
     let engine = match Engine::new(&config) {
         Ok(engine) => engine,
         Err(error) => {
             let error = format!("{error:#}");
-            warn!(
-                error,
-                "no address space for a pool of instances, each will be allocated for itself"
-            );
+            warn!(error, "instance pool unavailable");
             plain(kind)?
         }
     };
@@ -77,12 +74,13 @@ pub fn plain(kind: EngineKind) -> Result<Engine, EngineError> {
 /// # Errors
 /// When the engine cannot be made at all. Where there is no room for a pool, it does without one.
 pub fn for_checks(kind: EngineKind) -> Result<Engine, EngineError> {
-    let mut pool = pool();
-    pool.total_component_instances(1)
-        .total_core_instances(CORE_INSTANCES_MAX)
-        .total_memories(MEMORIES_MAX)
-        .total_tables(TABLES_MAX)
-        .total_stacks(1);
+    let mut pool = pool(&PoolSettings {
+        instances: 1,
+        core_instances: CORE_INSTANCES_MAX,
+        memories: MEMORIES_MAX,
+        tables: TABLES_MAX,
+    });
+    pool.total_stacks(1);
     let mut config = configuration(kind);
     config.allocation_strategy(pool);
     Engine::new(&config).or_else(|_| plain(kind))
@@ -94,15 +92,15 @@ fn configuration(kind: EngineKind) -> Config {
     config
 }
 
-/// Places for instances, laid out once. Reusing one costs a fraction of mapping memory anew, and with PAGEMAP_SCAN
+/// Places for instances, laid out once. Reusing one costs a fraction of mapping new memory, and with PAGEMAP_SCAN
 /// (Linux 6.7) only the pages that were really touched are cleaned, without a system-wide interruption.
-fn pool() -> PoolingAllocationConfig {
+fn pool(settings: &PoolSettings) -> PoolingAllocationConfig {
     let mut pool = PoolingAllocationConfig::new();
-    pool.total_component_instances(INSTANCES)
-        .total_core_instances(INSTANCES * CORES_EACH)
-        .total_memories(INSTANCES * 2)
-        .total_tables(INSTANCES * CORES_EACH)
-        .total_stacks(INSTANCES * 2)
+    pool.total_component_instances(settings.instances)
+        .total_core_instances(settings.core_instances)
+        .total_memories(settings.memories)
+        .total_tables(settings.tables)
+        .total_stacks(settings.instances * 2)
         .max_core_instances_per_component(CORE_INSTANCES_MAX)
         .max_memories_per_component(MEMORIES_MAX)
         .max_memories_per_module(MEMORIES_MAX)
@@ -112,7 +110,7 @@ fn pool() -> PoolingAllocationConfig {
         .max_core_instance_size(INSTANCE_SIZE_MAX)
         .max_component_instance_size(INSTANCE_SIZE_MAX)
         .linear_memory_keep_resident(KEEP_RESIDENT)
-        .table_keep_resident(64 << 10)
+        .table_keep_resident(TABLE_KEEP_RESIDENT)
         .pagemap_scan(Enabled::Auto);
     pool
 }

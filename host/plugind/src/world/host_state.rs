@@ -8,26 +8,35 @@ use crate::{
     journal::Journal,
     plugin::manifest::Manifest,
     world::{
-        config, credentials,
+        client_connection::ClientConnection,
+        config, connections, credentials,
         granted::Granted,
         heartbeat::{Heartbeat, Watch},
+        holdings::{Inspections, holdings},
         identity, journal, logging,
-        memory::{self, Refused},
+        memory::{self, Budget, Refused},
         network, notify, outgoing, output, quota,
     },
 };
 use std::{sync::Arc, time::Instant};
-use wasmtime::{Engine, Store, StoreContextMut, UpdateDeadline, component::ResourceTable};
+use wasmtime::{
+    AsContextMut, Engine, Store, StoreContextMut, UpdateDeadline,
+    component::{Resource, ResourceTable, ResourceTableError},
+};
 use wasmtime_wasi::{WasiCtx, WasiCtxView, WasiView, sockets::WasiSocketsCtxView};
 use wasmtime_wasi_config::WasiConfig;
 use wasmtime_wasi_http::{WasiHttpCtxView, WasiHttpView};
 
-/// The most resources (files, streams, headers) that a guest may hold at a time.
+/// The most resources (files, streams, headers) that a guest may hold at a time, unless it may have more connections.
 const RESOURCES_MAX: usize = 10_000;
+/// How many resources a guest may hold for each connection: itself, its task, what that waits for.
+const RESOURCES_PER_CONNECTION: usize = 8;
 /// The most bytes that a guest may hand over in one call.
 const CALL_MAX: usize = 4 << 20;
 /// The most random bytes that a guest may ask for at once.
 const RANDOM_MAX: u64 = 1 << 20;
+/// What the runtime needs for a task, a stream or a future of 0.3.
+const CONCURRENT: usize = 512;
 
 /// What all instances of one generation of a plugin have in common. It is made once; a store has one reference to it.
 pub struct Shared {
@@ -39,12 +48,16 @@ pub struct Shared {
     pub notify: notify::Shared,
     /// What they may use together.
     pub memory: Arc<memory::Shared>,
+    /// `arguments`
+    pub arguments: Vec<String>,
     /// `[config]`
     pub config: config::Shared,
     /// `[grants]`
     pub granted: Granted,
     /// Their share of the processor; none: as much as there is.
     pub quota: Option<Arc<quota::Shared>>,
+    /// The most resources that each of them may hold at a time.
+    resources_max: usize,
 }
 
 impl Shared {
@@ -56,20 +69,25 @@ impl Shared {
         manifest: &Manifest,
         granted: Granted,
         journal: Journal,
+        memory: Arc<Budget>,
     ) -> Self {
         let limits = &manifest.limits;
         let bytes = |Bytes(bytes)| usize::try_from(bytes).unwrap_or(usize::MAX);
         let (all, each) = (bytes(limits.memory_max), bytes(limits.instance_memory_max));
+        let near_memory_limit = manifest.instances.recycle_memory.map_or(each / 4 * 3, bytes);
         let journal = journal::Shared::new(plugin.clone(), generation, journal, limits.log_rate);
+        let connections = usize::try_from(limits.connections_max).unwrap_or(usize::MAX);
         let quota = |quota: Percent| Arc::new(quota::Shared::new(quota, Instant::now()));
         Self {
             identity: identity::Shared { plugin: plugin.clone(), generation },
             journal: Arc::new(journal),
             notify: notify::Shared::default(),
-            memory: Arc::new(memory::Shared::new(all, each)),
+            memory: Arc::new(memory::Shared::new(all, each, near_memory_limit, memory)),
+            arguments: manifest.arguments.clone(),
             config: config::Shared::new(&manifest.config),
             granted,
             quota: limits.cpu_quota.map(quota),
+            resources_max: RESOURCES_MAX.max(connections.saturating_mul(RESOURCES_PER_CONNECTION)),
         }
     }
 }
@@ -84,6 +102,11 @@ pub struct HostState {
     http: outgoing::Guest,
     network: network::Guest,
     table: ResourceTable,
+    inspections: Inspections,
+    /// Tasks, streams and futures of 0.3, when they were counted last.
+    concurrent: usize,
+    /// The table of an instance for which the host keeps more than it may: each of its calls fails, and it with them.
+    closed: Option<ResourceTable>,
     watch: Watch,
 }
 
@@ -98,9 +121,14 @@ pub fn store(
     let mut store = Store::new(engine, HostState::new(shared, worker, heartbeat));
     store.limiter(|state| &mut state.memory);
     store.set_hostcall_fuel(CALL_MAX);
-    store.set_max_component_handles(RESOURCES_MAX);
+    store.set_max_component_handles(shared.resources_max);
+    if let Some(table) = store.concurrent_resource_table() {
+        // Each handle leads to few of these.
+        table.set_max_capacity(shared.resources_max.saturating_mul(4));
+    }
     store.set_epoch_deadline(1);
     store.epoch_deadline_callback(|mut store| {
+        examine(store.as_context_mut());
         store.data_mut().watch.slice()?;
         Ok(UpdateDeadline::YieldCustom(1, Box::pin(tokio::task::yield_now())))
     });
@@ -112,12 +140,20 @@ pub fn set_transfer_max(mut store: StoreContextMut<'_, HostState>, Bytes(max): B
     store.set_hostcall_fuel(CALL_MAX.max(usize::try_from(max).unwrap_or(usize::MAX)));
 }
 
+/// Charges the instance with what the host keeps for it, and returns how many resources that are.
+pub fn examine(mut store: StoreContextMut<'_, HostState>) -> usize {
+    let concurrent = store.concurrent_resource_table().map_or(0, |table| table.iter_mut().count());
+    let state = store.data_mut();
+    state.concurrent = concurrent;
+    state.charge_holdings().saturating_add(concurrent)
+}
+
 impl HostState {
     fn new(shared: &Arc<Shared>, worker: u32, heartbeat: Arc<Heartbeat>) -> Self {
         let granted = &shared.granted;
         let network = network::Guest::new(&granted.network);
         let mut table = ResourceTable::new();
-        table.set_max_capacity(RESOURCES_MAX);
+        table.set_max_capacity(shared.resources_max);
         Self {
             worker,
             memory: memory::Guest::new(shared.memory.clone()),
@@ -125,6 +161,9 @@ impl HostState {
             http: outgoing::Guest::new(granted.outgoing.clone()),
             network,
             table,
+            inspections: Inspections::new(),
+            concurrent: 0,
+            closed: None,
             watch: Watch::new(heartbeat),
             shared: shared.clone(),
         }
@@ -142,13 +181,45 @@ impl HostState {
         self.memory.instance_used()
     }
 
-    /// Whether the instance uses so much of what it may that it should be replaced before it reaches a limit: half of
-    /// its resources, of which the runtime itself has `others`, or three quarters of its memory, if it had less
-    /// `at_start`.
+    /// Whether the host keeps more for the instance than it may use. All that it calls fails then.
     #[must_use]
-    pub fn is_near_memory_limit(&mut self, at_start: usize, others: usize) -> bool {
-        let resources = self.table.iter_mut().count().saturating_add(others);
-        resources >= RESOURCES_MAX / 2 || self.memory.is_near_memory_limit(at_start)
+    pub fn is_closed(&self) -> bool {
+        self.closed.is_some()
+    }
+
+    /// Whether the instance uses so much of what it may that it should be replaced before it reaches a limit: half of
+    /// its `resources`, or as much memory as it is replaced at, if it had less `at_start`.
+    #[must_use]
+    pub fn is_near_memory_limit(&self, at_start: usize, resources: usize) -> bool {
+        resources >= self.shared.resources_max / 2 || self.memory.is_near_memory_limit(at_start)
+    }
+
+    /// Gives the guest a connection.
+    ///
+    /// # Errors
+    /// When it has as many resources as it may.
+    pub fn give_connection(
+        &mut self,
+        connection: ClientConnection,
+    ) -> Result<Resource<ClientConnection>, ResourceTableError> {
+        self.table.push(connection)
+    }
+
+    pub(super) fn connections(&mut self) -> connections::Guest<'_> {
+        connections::Guest { table: &mut self.table }
+    }
+
+    /// Charges the instance with what the host keeps for it, and returns how many resources are in its table.
+    fn charge_holdings(&mut self) -> usize {
+        let (count, bytes) = holdings(&mut self.table);
+        self.inspections.done(count);
+        let bytes = bytes.saturating_add(self.concurrent.saturating_mul(CONCURRENT));
+        if self.closed.is_none() && !self.memory.hold(bytes) {
+            let mut closed = ResourceTable::new();
+            closed.set_max_capacity(0);
+            self.closed = Some(closed);
+        }
+        count
     }
 
     pub(super) fn config(&mut self) -> WasiConfig<'_> {
@@ -186,7 +257,7 @@ impl HostState {
     }
 
     pub(super) fn table(&mut self) -> &mut ResourceTable {
-        &mut self.table
+        self.closed.as_mut().unwrap_or(&mut self.table)
     }
 }
 
@@ -199,6 +270,7 @@ fn wasi(shared: &Shared, network: &network::Guest) -> WasiCtx {
         .stderr(output::GuestOutput::new(&shared.journal, output::StandardStream::Stderr))
         // WASI says what a guest is called by its first argument.
         .arg(shared.identity.plugin.as_str())
+        .args(&shared.arguments)
         .envs(&shared.granted.environment)
         .max_random_size(RANDOM_MAX)
         .build();
@@ -208,12 +280,16 @@ fn wasi(shared: &Shared, network: &network::Guest) -> WasiCtx {
 
 impl WasiView for HostState {
     fn ctx(&mut self) -> WasiCtxView<'_> {
-        WasiCtxView { ctx: &mut self.wasi, table: &mut self.table }
+        let table = self.closed.as_mut().unwrap_or(&mut self.table);
+        WasiCtxView { ctx: &mut self.wasi, table }
     }
 }
 
 impl WasiHttpView for HostState {
     fn http(&mut self) -> WasiHttpCtxView<'_> {
-        self.http.view(&mut self.table)
+        if self.inspections.is_due() {
+            self.charge_holdings();
+        }
+        self.http.view(self.closed.as_mut().unwrap_or(&mut self.table))
     }
 }

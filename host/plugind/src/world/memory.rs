@@ -1,29 +1,33 @@
-//! How much memory an instance has, and all instances of a plugin together.
+//! How much memory an instance has, all instances of a plugin together, and all plugins together.
 //!
-//! The runtime's own limits are for each single memory; components made from Python or JavaScript have several.
+//! What counts is the linear memory and the tables of an instance, and what the host keeps for it: see
+//! [`holdings`](crate::world::holdings). The runtime's own limits are for each single memory; components made from
+//! Python or JavaScript have several.
 
-use std::sync::{
-    Arc,
-    atomic::{AtomicUsize, Ordering::Relaxed},
+use std::{
+    fmt,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering::Relaxed},
+    },
 };
 use wasmtime::ResourceLimiter;
 
 /// What one element of a table takes.
 const ELEMENT: usize = size_of::<usize>();
 
-/// What all instances of a generation use together.
+/// An amount of memory that several use, up to a limit.
 #[derive(Debug)]
-pub struct Shared {
+pub struct Budget {
     used: AtomicUsize,
     max: usize,
-    instance_max: usize,
 }
 
-impl Shared {
-    /// Nothing is used yet, and at most so many bytes may be: by all, and by one of them.
+impl Budget {
+    /// Nothing is used yet, and at most so many bytes may be.
     #[must_use]
-    pub fn new(max: usize, instance_max: usize) -> Self {
-        Self { used: AtomicUsize::new(0), max, instance_max }
+    pub fn new(max: usize) -> Self {
+        Self { used: AtomicUsize::new(0), max }
     }
 
     /// How many bytes are used.
@@ -36,27 +40,100 @@ impl Shared {
         let add = |used: usize| used.checked_add(bytes).filter(|used| *used <= self.max);
         self.used.try_update(Relaxed, Relaxed, add).is_ok()
     }
+
+    fn give_back(&self, bytes: usize) {
+        self.used.fetch_sub(bytes, Relaxed);
+    }
 }
 
-/// Whose limit kept an instance from getting memory.
+/// What all instances of a generation use together.
+#[derive(Debug)]
+pub struct Shared {
+    plugin: Budget,
+    instance_max: usize,
+    /// An instance that uses so much is replaced.
+    near_memory_limit: usize,
+    daemon: Arc<Budget>,
+}
+
+impl Shared {
+    /// Nothing is used yet. At most so many bytes may be by all, and by one of them, and all plugins together are
+    /// bounded by `daemon`. An instance that uses `worn` bytes is replaced.
+    #[must_use]
+    pub fn new(
+        max: usize,
+        instance_max: usize,
+        near_memory_limit: usize,
+        daemon: Arc<Budget>,
+    ) -> Self {
+        Self { plugin: Budget::new(max), instance_max, near_memory_limit, daemon }
+    }
+
+    /// How many bytes are used.
+    #[must_use]
+    pub fn used(&self) -> usize {
+        self.plugin.used()
+    }
+
+    fn take(&self, bytes: usize) -> Result<(), Limit> {
+        if !self.plugin.take(bytes) {
+            return Err(Limit::Plugin);
+        }
+        if !self.daemon.take(bytes) {
+            self.plugin.give_back(bytes);
+            return Err(Limit::Daemon);
+        }
+        Ok(())
+    }
+
+    fn give_back(&self, bytes: usize) {
+        self.plugin.give_back(bytes);
+        self.daemon.give_back(bytes);
+    }
+}
+
+/// A limit that kept an instance from getting memory.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Refused {
-    /// Its own.
+pub enum Limit {
+    /// That of each instance.
     Instance,
     /// That of all instances of the plugin together.
     Plugin,
+    /// That of all plugins together.
+    Daemon,
+}
+
+impl fmt::Display for Limit {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Instance => "limits.instance-memory-max",
+            Self::Plugin => "limits.memory-max",
+            Self::Daemon => "memory-max of plugind.toml",
+        })
+    }
+}
+
+/// Memory that an instance did not get.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Refused {
+    /// The limit that it would have exceeded.
+    pub limit: Limit,
+    /// The host would have kept it for the instance; otherwise it was to be memory of the instance itself.
+    pub by_host: bool,
 }
 
 /// What one instance uses. Gives it back when dropped.
 pub(super) struct Guest {
     shared: Arc<Shared>,
     used: usize,
+    /// The part of it that the host keeps for the instance.
+    held: usize,
     refused: Option<Refused>,
 }
 
 impl Guest {
     pub(super) fn new(shared: Arc<Shared>) -> Self {
-        Self { shared, used: 0, refused: None }
+        Self { shared, used: 0, held: 0, refused: None }
     }
 
     pub(super) fn refused(&self) -> Option<Refused> {
@@ -68,30 +145,46 @@ impl Guest {
         self.used
     }
 
-    /// Whether the instance has grown to three quarters of what it may use. One that had nearly as much `at_start` has
+    /// Whether the instance has grown to so much that it should be replaced. One that had nearly as much `at_start` has
     /// not grown.
     pub(super) fn is_near_memory_limit(&self, at_start: usize) -> bool {
         let max = self.shared.instance_max;
-        self.used >= max / 4 * 3 && self.used >= at_start.saturating_add(max / 8)
+        self.used >= self.shared.near_memory_limit && self.used >= at_start.saturating_add(max / 8)
     }
 
-    fn grow(&mut self, bytes: usize) -> bool {
-        let used = self.used.saturating_add(bytes);
-        if used > self.shared.instance_max {
-            self.refused = Some(Refused::Instance);
-        } else if !self.shared.take(bytes) {
-            self.refused = Some(Refused::Plugin);
-        } else {
-            self.used = used;
+    /// The host keeps so many bytes for the instance now, in the place of those that it kept before. False if that is
+    /// more than the instance may use; it must not get any further then.
+    pub(super) fn hold(&mut self, bytes: usize) -> bool {
+        let before = std::mem::replace(&mut self.held, bytes);
+        if bytes <= before {
+            self.used -= before - bytes;
+            self.shared.give_back(before - bytes);
             return true;
         }
-        false
+        let grown = self.grow(bytes - before, true);
+        if !grown {
+            self.held = before;
+        }
+        grown
+    }
+
+    fn grow(&mut self, bytes: usize, by_host: bool) -> bool {
+        let used = self.used.saturating_add(bytes);
+        let taken = match used > self.shared.instance_max {
+            true => Err(Limit::Instance),
+            false => self.shared.take(bytes),
+        };
+        match taken {
+            Ok(()) => self.used = used,
+            Err(limit) => self.refused = Some(Refused { limit, by_host }),
+        }
+        taken.is_ok()
     }
 }
 
 impl Drop for Guest {
     fn drop(&mut self) {
-        self.shared.used.fetch_sub(self.used, Relaxed);
+        self.shared.give_back(self.used);
     }
 }
 
@@ -102,7 +195,7 @@ impl ResourceLimiter for Guest {
         desired: usize,
         _: Option<usize>,
     ) -> wasmtime::Result<bool> {
-        Ok(self.grow(desired.saturating_sub(current)))
+        Ok(self.grow(desired.saturating_sub(current), false))
     }
 
     fn table_growing(
@@ -111,39 +204,74 @@ impl ResourceLimiter for Guest {
         desired: usize,
         _: Option<usize>,
     ) -> wasmtime::Result<bool> {
-        Ok(self.grow(desired.saturating_sub(current).saturating_mul(ELEMENT)))
+        Ok(self.grow(desired.saturating_sub(current).saturating_mul(ELEMENT), false))
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use proptest::prelude::*;
+
+    fn shared(max: usize, instance_max: usize, daemon: usize) -> Arc<Shared> {
+        let daemon = Arc::new(Budget::new(daemon));
+        Arc::new(Shared::new(max, instance_max, instance_max / 4 * 3, daemon))
+    }
+
+    fn refused(limit: Limit, by_host: bool) -> Option<Refused> {
+        Some(Refused { limit, by_host })
+    }
 
     #[test]
     fn what_all_use_together_is_bounded() {
-        let shared = Shared::new(100, 100);
-        assert!(shared.take(60));
-        assert!(!shared.take(60));
-        assert!(shared.take(40));
-        assert!(!shared.take(usize::MAX));
-        assert_eq!(shared.used(), 100);
+        let budget = Budget::new(100);
+        assert!(budget.take(60));
+        assert!(!budget.take(60));
+        assert!(budget.take(40));
+        assert!(!budget.take(usize::MAX));
+        assert_eq!(budget.used(), 100);
     }
 
     #[test]
     fn an_instance_is_worn_when_it_has_grown_to_near_its_limit() {
-        let mut guest = Guest::new(Arc::new(Shared::new(1000, 800)));
-        assert!(guest.grow(600) && guest.is_near_memory_limit(100));
+        let mut guest = Guest::new(shared(1000, 800, 1000));
+        assert!(guest.grow(600, false) && guest.is_near_memory_limit(100));
         assert!(!guest.is_near_memory_limit(550), "it needs that much from the beginning");
     }
 
     #[test]
     fn whose_limit_it_was_is_known_and_all_is_given_back() {
-        let shared = Arc::new(Shared::new(100, 60));
+        let shared = shared(100, 60, 110);
         let (mut one, mut other) = (Guest::new(shared.clone()), Guest::new(shared.clone()));
-        assert!(one.grow(60) && one.refused().is_none());
-        assert!(!one.grow(1) && one.refused() == Some(Refused::Instance));
-        assert!(!other.grow(50) && other.refused() == Some(Refused::Plugin));
+        assert!(one.grow(60, false) && one.refused().is_none());
+        assert!(!one.grow(1, false) && one.refused() == refused(Limit::Instance, false));
+        assert!(!other.grow(50, false) && other.refused() == refused(Limit::Plugin, false));
+        shared.daemon.take(50);
+        assert!(!other.hold(40) && other.refused() == refused(Limit::Daemon, true));
         drop((one, other));
-        assert_eq!(shared.used(), 0);
+        assert_eq!((shared.used(), shared.daemon.used()), (0, 50));
+    }
+
+    proptest! {
+        #[test]
+        fn what_is_used_is_the_sum_of_all_and_never_beyond_a_limit(
+            steps in prop::collection::vec((0..3_usize, 0..50_usize, any::<bool>()), 0..60),
+        ) {
+            let shared = shared(200, 100, 150);
+            let mut guests: Vec<_> = (0..3).map(|_| Guest::new(shared.clone())).collect();
+            for (nth, bytes, by_host) in steps {
+                let before = guests[nth].used;
+                let done = match by_host {
+                    true => guests[nth].hold(bytes),
+                    false => guests[nth].grow(bytes, false),
+                };
+                prop_assert!(done || guests[nth].used == before);
+                let sum: usize = guests.iter().map(|guest| guest.used).sum();
+                prop_assert_eq!((sum, sum), (shared.used(), shared.daemon.used()));
+                prop_assert!(sum <= 150 && guests.iter().all(|guest| guest.used <= 100));
+            }
+            drop(guests);
+            prop_assert_eq!((shared.used(), shared.daemon.used()), (0, 0));
+        }
     }
 }

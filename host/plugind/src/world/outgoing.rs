@@ -1,21 +1,37 @@
 //! Outgoing requests of `wasi:http`: to whom a plugin may send them.
 
-use crate::base::endpoint::{Endpoint, Host};
+use crate::{
+    base::endpoint::{Endpoint, Host},
+    world::holdings::CHUNK_MAX,
+};
 use http::{Uri, uri::Scheme};
 use http_body_util::BodyExt;
 use std::{
     io::{self, ErrorKind},
     sync::Arc,
 };
+use tokio::sync::Semaphore;
 use wasmtime::component::ResourceTable;
 use wasmtime_wasi_http::{
     Error, RequestOptions, WasiBody, WasiHttpCtx, WasiHttpCtxView, WasiHttpHooks,
     default_send_request, p2::bindings::http::types as p2, p3::bindings::http::types as p3,
 };
 
+/// How many requests of a generation may wait for their responses to begin; others wait for that. Each may look a name
+/// up, which takes a thread for as long as the resolver does.
+const WAITING_MAX: usize = 128;
+
 /// To whom all instances of a generation may send requests.
-#[derive(Default)]
-pub struct Shared(pub(super) Vec<Endpoint>);
+pub struct Shared {
+    endpoints: Vec<Endpoint>,
+    room: Arc<Semaphore>,
+}
+
+impl Default for Shared {
+    fn default() -> Self {
+        Self::new(Vec::new())
+    }
+}
 
 /// What `wasi:http` needs of a store, requests and responses of both directions included.
 pub(super) struct Guest {
@@ -43,6 +59,11 @@ type Sent = Box<dyn Future<Output = Result<(), Error>> + Send>;
 type Answered = Result<(http::Response<WasiBody>, Sent), Error>;
 
 impl Shared {
+    /// Requests may go to these endpoints.
+    pub(super) fn new(endpoints: Vec<Endpoint>) -> Self {
+        Self { endpoints, room: Arc::new(Semaphore::new(WAITING_MAX)) }
+    }
+
     /// Where a request for `uri` goes, if it may go there.
     fn admit(&self, uri: &Uri) -> Option<&Endpoint> {
         let authority = uri.authority().filter(|authority| !authority.as_str().contains('@'))?;
@@ -52,7 +73,7 @@ impl Shared {
             "" => 80,
             _ => authority.port_u16()?,
         };
-        self.0.iter().find(|endpoint| endpoint.host == host && endpoint.port == port)
+        self.endpoints.iter().find(|endpoint| endpoint.host == host && endpoint.port == port)
     }
 }
 
@@ -77,13 +98,24 @@ impl WasiHttpHooks for Hooks {
         });
         let Some(uri) = uri else { return Box::new(async { Err(Error::HttpRequestDenied) }) };
         *request.uri_mut() = uri;
+        let room = self.shared.room.clone();
         Box::new(async move {
+            // It is never closed.
+            let _room = room.acquire_owned().await;
             let (response, rest) = default_send_request(request, options).await?;
             Ok((response.map(BodyExt::boxed_unsync), Box::new(rest) as Sent))
         })
     }
 
-    // What goes wrong is told to the guest, who can say what it means; by default the library would say it in our name.
+    fn p2_outgoing_body_chunk_size(&mut self) -> usize {
+        CHUNK_MAX
+    }
+
+    fn p3_outgoing_body_chunk_size(&mut self) -> usize {
+        CHUNK_MAX
+    }
+
+    // Errors are returned to the guest, which can report them; by default the library would log them.
 
     fn p2_error_from_hyper(&mut self, _: &hyper::Error) -> p2::ErrorCode {
         p2::ErrorCode::HttpProtocolError
@@ -151,7 +183,7 @@ mod tests {
     #[test]
     fn a_request_goes_where_it_was_granted_and_nowhere_else() {
         let endpoints = ["api.example:443", "api.example:80", "10.0.0.1:8080", "[::1]:80"];
-        let shared = Shared(endpoints.map(|endpoint| endpoint.parse().unwrap()).into());
+        let shared = Shared::new(endpoints.map(|endpoint| endpoint.parse().unwrap()).into());
         let admit = |uri: &str| shared.admit(&uri.parse().unwrap()).map(ToString::to_string);
         for (uri, to) in [
             ("https://api.example/", "api.example:443"),

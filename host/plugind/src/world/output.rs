@@ -73,10 +73,10 @@ impl Lines {
     }
 }
 
-/// The last place up to `most` where no character of UTF-8 is cut in two.
+/// The last position up to `max` that does not split a UTF-8 character.
 fn end_of_character(bytes: &[u8], max: usize) -> usize {
     let begins = |place: &usize| bytes[*place] & 0b1100_0000 != 0b1000_0000;
-    // A character has four bytes at the most; what is longer is no text, and may be cut anywhere.
+    // A character has at most four bytes; longer sequences are not UTF-8, and may be cut anywhere.
     (max.saturating_sub(3)..=max).rev().find(begins).unwrap_or(max)
 }
 

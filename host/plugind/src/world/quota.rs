@@ -97,7 +97,8 @@ impl QuotaGate {
 }
 
 /// How long this thread has run on a processor.
-fn time_of_thread() -> Duration {
+#[must_use]
+pub fn time_of_thread() -> Duration {
     let time = clock_gettime(ClockId::ThreadCPUTime);
     // It began with zero and goes forward.
     Duration::try_from(time).unwrap_or_default()

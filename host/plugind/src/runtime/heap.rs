@@ -1,0 +1,83 @@
+//! Gives memory that the heap has freed back to the system.
+//!
+//! The C library keeps what is freed for the next allocation, also what a plugin needed that is long gone.
+
+use std::time::Duration;
+
+/// How often it is looked whether there is something to give back.
+const EVERY: Duration = Duration::from_secs(15);
+/// Less than this is not worth it.
+const WORTH: usize = 8 << 20;
+
+/// Whether there is something to give back, by how much of the heap is free.
+#[derive(Debug, Default)]
+struct Trimmer {
+    /// The least that was free since memory was given back last: so much of it is with the system already.
+    with_system: usize,
+}
+
+impl Trimmer {
+    /// Takes note of how much of the heap is free now. True if it is to be given back.
+    fn look(&mut self, free: usize) -> bool {
+        self.with_system = self.with_system.min(free);
+        let is_due = free - self.with_system >= WORTH;
+        if is_due {
+            self.with_system = free;
+        }
+        is_due
+    }
+}
+
+/// Gives memory back for as long as the daemon runs.
+pub async fn keep_trimmed() {
+    let mut trimmer = Trimmer::default();
+    loop {
+        tokio::time::sleep(EVERY).await;
+        if trimmer.look(libc_heap::free()) {
+            // It may take some milliseconds. If it fails, the next look shows the same.
+            tokio::task::spawn_blocking(libc_heap::trim).await.ok();
+        }
+    }
+}
+
+#[cfg(target_env = "gnu")]
+#[expect(unsafe_code, reason = "the C library's functions have no safe interface")]
+mod libc_heap {
+    /// How many bytes of the heap are free.
+    pub(super) fn free() -> usize {
+        // SAFETY: it has no arguments, takes the locks of the heap, and returns numbers.
+        unsafe { libc::mallinfo2() }.fordblks
+    }
+
+    /// Gives free pages back.
+    pub(super) fn trim() {
+        // SAFETY: it takes the locks of the heap and touches free memory only.
+        unsafe { libc::malloc_trim(0) };
+    }
+}
+
+/// Other C libraries give memory back by themselves.
+#[cfg(not(target_env = "gnu"))]
+mod libc_heap {
+    pub(super) fn free() -> usize {
+        0
+    }
+
+    pub(super) fn trim() {}
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_was_freed_is_given_back_once() {
+        let mut trimmer = Trimmer::default();
+        assert!(!trimmer.look(WORTH - 1));
+        assert!(trimmer.look(3 * WORTH));
+        assert!(!trimmer.look(3 * WORTH), "it is free still, and with the system");
+        // Some of it is used, and freed again.
+        assert!(!trimmer.look(WORTH));
+        assert!(trimmer.look(2 * WORTH));
+    }
+}
