@@ -175,7 +175,7 @@ fn a_version_that_takes_too_long_to_save_is_not_ended_and_its_work_goes_on() {
     // It has done with that now, and may hand over what it keeps.
     tree.put("keeps.toml", &*slow.replace("500ms", "1min"));
     assert!(daemon.reload().contains("failed=1"), "the old one has the old time");
-    assert_eq!(daemon.log.count(&["worker ended"]), 0);
+    assert_eq!(daemon.log.count(&["instance failed"]), 0);
     assert_eq!(count(&daemon), (first, 6));
 }
 
@@ -195,7 +195,7 @@ fn one_that_traps_while_it_saves_is_replaced_and_serves_on() {
     let (daemon, first) = three(&tree);
     tree.put("keeps.wasm", another("keeps"));
     assert!(daemon.reload().contains("changed=0 failed=1"));
-    daemon.log.wait_for(&["worker ended", "plugin=keeps", "result=trap"]);
+    daemon.log.wait_for(&["instance failed", "plugin=keeps", "result=trap"]);
     assert_eq!(count(&daemon), (first, 1), "what it had not saved is lost with it");
 }
 
@@ -242,4 +242,23 @@ fn a_daemon_that_ends_has_it_saved_once_more_and_waits_no_longer_than_for_that()
         daemon.log.wait_for(&["plugind[keeps]: stopped: StopReason::Shutdown count=3"]);
         assert_eq!(daemon.log.count(&["before everything was finished"]), 0, "{config}");
     }
+}
+
+#[test]
+fn what_a_plugin_keeps_goes_to_the_instance_that_replaces_a_recycled_one() {
+    let recycled = "[instances]\nrecycle-after = 3\n";
+    let daemon = Daemon::start(&Tree::new().with_manifest("keeps", recycled));
+    let counts: Vec<_> = (0..10).map(|_| count(&daemon).1).collect();
+    assert_eq!(counts, Vec::from_iter(1..=10));
+    daemon.log.wait_for_times(3, &["plugind[keeps]: stopped: StopReason::Recycle"]);
+    assert_eq!(daemon.log.count(&["instance failed"]), 0);
+}
+
+#[test]
+fn an_instance_that_cannot_save_its_state_is_not_recycled() {
+    let config = manifest("save = \"fail\"", "[instances]\nrecycle-after = 3\n");
+    let daemon = Daemon::start(&Tree::new().with_manifest("keeps", &config));
+    let counts: Vec<_> = (0..10).map(|_| count(&daemon).1).collect();
+    assert_eq!(counts, Vec::from_iter(1..=10));
+    daemon.log.wait_for(&["state not saved, instance not replaced", "plugin=keeps"]);
 }

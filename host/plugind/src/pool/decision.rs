@@ -33,8 +33,10 @@ pub(super) struct WorkerView {
     pub(super) aged: bool,
     /// The instance holds nearly as many resources, or as much memory, as it may.
     pub(super) near_memory_limit: bool,
-    /// Calls that the guest is at.
+    /// Calls that the guest is at, without those that linger.
     pub(super) calls: usize,
+    /// Calls that the guest is at although their callers have been gone for long.
+    pub(super) lingering: usize,
     /// As many calls are in flight as may be, or any at all where a transfer of the state is due.
     pub(super) full: bool,
     /// Calls that it has taken so far.
@@ -45,6 +47,12 @@ pub(super) struct WorkerView {
     pub(super) concurrency: usize,
     /// The most calls over its life.
     pub(super) recycle_after: Option<u32>,
+    /// It takes no notice of that until it has taken so many calls.
+    pub(super) recycle_not_before: u32,
+    /// The instance keeps a state that the one that replaces it takes over, and that was not saved for it yet.
+    pub(super) unsaved: bool,
+    /// A transfer of the state is in progress.
+    pub(super) transferring: bool,
     /// The state of the instance is to be saved or restored.
     pub(super) transfer_due: bool,
     /// A transfer of the state keeps calls waiting.
@@ -56,6 +64,8 @@ pub(super) struct WorkerView {
 pub(super) enum WorkerDecision {
     /// It transfers the state of its instance.
     Transfer,
+    /// It saves the state of its instance for the one that replaces it.
+    SaveForNext,
     /// It takes no more calls.
     Leave(Why),
     /// It takes a call, if there is one and the guest accepts one.
@@ -76,11 +86,12 @@ impl WorkerView {
         if let Some(reason) = self.draining {
             return WorkerDecision::Leave(Why::Draining(reason));
         }
-        if self.recycle_after.is_some_and(|max| self.taken >= max)
-            || self.aged
-            || self.near_memory_limit
-        {
-            return WorkerDecision::Leave(Why::Recycled);
+        if self.is_recyclable() {
+            return match self.unsaved {
+                false => WorkerDecision::Leave(Why::Recycled),
+                true if self.transferring || self.calls > 0 || self.full => WorkerDecision::Wait,
+                true => WorkerDecision::SaveForNext,
+            };
         }
         let may_take = !self.retiring
             && !self.held
@@ -88,6 +99,26 @@ impl WorkerView {
             && self.calls < self.concurrency
             && self.loop_allows();
         if may_take { WorkerDecision::Take } else { WorkerDecision::Wait }
+    }
+
+    /// Whether it has served as many calls, or as long, or uses as much, as an instance should, or more calls linger in it
+    /// than may.
+    pub(super) fn is_recyclable(&self) -> bool {
+        let has_served = self.recycle_after.is_some_and(|max| self.taken >= max);
+        let is_used_up = has_served || self.aged || self.near_memory_limit;
+        (is_used_up && self.taken >= self.recycle_not_before)
+            || self.lingering > self.lingering_max()
+    }
+
+    /// How many calls may linger in an instance: where it serves one at a time, none, since it promised to have no other.
+    fn lingering_max(&self) -> usize {
+        if self.concurrency == 1 { 0 } else { self.concurrency }
+    }
+
+    /// Whether it could take a call if the replies that are on their way had reached their callers.
+    pub(super) fn only_delivers(&self) -> bool {
+        let delivered = Self { full: false, ..self.clone() };
+        self.full && self.calls == 0 && delivered.decide() == WorkerDecision::Take
     }
 
     /// Whether its event loop allows another call: when the loop is at rest, all calls of the guest wait for something;
@@ -107,6 +138,15 @@ mod tests {
     }
 
     #[test]
+    fn an_instance_with_more_lingering_calls_than_its_concurrency_is_replaced() {
+        let lingering = |lingering| WorkerView { lingering, ..idle() }.decide();
+        assert_eq!(lingering(4), WorkerDecision::Take, "they keep no place");
+        assert_eq!(lingering(5), WorkerDecision::Leave(Why::Recycled));
+        let exclusive = WorkerView { lingering: 1, concurrency: 1, ..idle() };
+        assert_eq!(exclusive.decide(), WorkerDecision::Leave(Why::Recycled));
+    }
+
+    #[test]
     fn a_worker_takes_calls_up_to_its_concurrency() {
         assert_eq!(idle().decide(), WorkerDecision::Take);
         assert_eq!(WorkerView { calls: 3, ..idle() }.decide(), WorkerDecision::Take);
@@ -120,6 +160,16 @@ mod tests {
         assert_eq!(WorkerView { since_rest: 1, ..idle() }.decide(), WorkerDecision::Take);
         let max = WorkerView { since_rest: CALLS_BETWEEN_RESTS, ..idle() };
         assert_eq!(max.decide(), WorkerDecision::Wait);
+    }
+
+    #[test]
+    fn a_worker_only_delivers_if_its_guest_has_done_its_part() {
+        let full = WorkerView { full: true, concurrency: 1, ..idle() };
+        assert!(full.only_delivers());
+        assert!(!WorkerView { calls: 1, ..full.clone() }.only_delivers());
+        assert!(!WorkerView { retiring: true, ..full.clone() }.only_delivers());
+        assert!(!WorkerView { leaving: true, ..full }.only_delivers());
+        assert!(!idle().only_delivers());
     }
 
     #[test]
@@ -141,22 +191,158 @@ mod tests {
         }
     }
 
+    #[test]
+    fn what_an_instance_keeps_is_saved_before_it_is_replaced() {
+        let near_memory_limit = WorkerView { near_memory_limit: true, unsaved: true, ..idle() };
+        assert_eq!(near_memory_limit.decide(), WorkerDecision::SaveForNext);
+        for view in [
+            WorkerView { calls: 1, ..near_memory_limit.clone() },
+            WorkerView { full: true, ..near_memory_limit.clone() },
+            WorkerView { transferring: true, ..near_memory_limit.clone() },
+        ] {
+            assert_eq!(view.decide(), WorkerDecision::Wait);
+        }
+        let saved = WorkerView { unsaved: false, ..near_memory_limit.clone() };
+        assert_eq!(saved.decide(), WorkerDecision::Leave(Why::Recycled));
+        let postponed = WorkerView { recycle_not_before: 9, ..near_memory_limit };
+        assert_eq!(postponed.decide(), WorkerDecision::Take, "it could not be saved a moment ago");
+    }
+
     proptest! {
         #[test]
         fn no_call_is_taken_where_none_may_be(
-            leaving: bool, retiring: bool, draining: bool, aged: bool, near_memory_limit: bool, calls in 0..9_usize,
-            full: bool, since_rest in 0..20_u32, concurrency in 1..9_usize, due: bool, held: bool,
+            leaving: bool, retiring: bool, draining: bool, aged: bool, near_memory_limit: bool, unsaved: bool,
+            calls in 0..9_usize, full: bool, since_rest in 0..20_u32, concurrency in 1..9_usize, due: bool,
+            held: bool, lingering in 0..20_usize,
         ) {
             let draining = draining.then_some(StopReason::Reload);
-            let (taken, recycle_after) = (0, None);
             let view = WorkerView {
-                leaving, retiring, draining, aged, near_memory_limit, calls, full, taken, since_rest, concurrency,
-                recycle_after, transfer_due: due, held,
+                leaving, retiring, draining, aged, near_memory_limit, unsaved, calls, full, since_rest, concurrency,
+                transfer_due: due, held, lingering, ..WorkerView::default()
             };
             if view.decide() == WorkerDecision::Take {
                 prop_assert!(!(leaving || retiring || aged || near_memory_limit || full || held));
-                prop_assert!(draining.is_none() && calls < concurrency);
+                prop_assert!(draining.is_none() && calls < concurrency && lingering <= concurrency);
                 prop_assert!(since_rest == 0 || since_rest < CALLS_BETWEEN_RESTS);
+            }
+        }
+    }
+
+    /// What happens to a worker.
+    #[derive(Clone, Copy, Debug)]
+    enum Happens {
+        CallEnds,
+        Rests,
+        Ages,
+        Wears,
+        Retires,
+        Drains,
+        OrdersTransfer,
+        TransferEnds { saved: bool },
+    }
+
+    fn happens() -> impl Strategy<Value = Happens> {
+        prop_oneof![
+            10 => Just(Happens::CallEnds),
+            5 => Just(Happens::Rests),
+            1 => Just(Happens::Ages),
+            1 => Just(Happens::Wears),
+            1 => Just(Happens::Retires),
+            1 => Just(Happens::Drains),
+            1 => Just(Happens::OrdersTransfer),
+            2 => any::<bool>().prop_map(|saved| Happens::TransferEnds { saved }),
+        ]
+    }
+
+    /// A worker that does what is decided, in a queue that is never empty.
+    struct Walk {
+        view: WorkerView,
+        left: Option<Why>,
+        was_saved: bool,
+        saves_for_next: bool,
+        /// The supervisor wants the state to be transferred.
+        ordered: bool,
+    }
+
+    impl Walk {
+        fn happen(&mut self, what: Happens) {
+            let view = &mut self.view;
+            match what {
+                Happens::CallEnds => view.calls = view.calls.saturating_sub(1),
+                Happens::Rests => view.since_rest = 0,
+                Happens::Ages => view.aged = true,
+                Happens::Wears => view.near_memory_limit = true,
+                Happens::Retires => view.retiring = true,
+                Happens::Drains => view.draining = Some(StopReason::Reload),
+                Happens::OrdersTransfer => self.ordered = true,
+                Happens::TransferEnds { saved } if view.transferring => {
+                    view.transferring = false;
+                    if std::mem::take(&mut self.saves_for_next) {
+                        match saved {
+                            true => (view.unsaved, self.was_saved) = (false, true),
+                            false => view.recycle_not_before = view.taken + 64,
+                        }
+                    }
+                }
+                Happens::TransferEnds { .. } => (),
+            }
+        }
+
+        /// Decides until there is nothing to do.
+        fn settle(&mut self) {
+            for _ in 0..100 {
+                let view = &mut self.view;
+                view.transfer_due = self.ordered && !view.transferring;
+                view.held = self.ordered || view.transferring;
+                match view.decide() {
+                    WorkerDecision::Wait => return,
+                    WorkerDecision::Take => {
+                        assert!(!view.transferring && self.left.is_none());
+                        view.calls += 1;
+                        view.taken += 1;
+                        view.since_rest += 1;
+                    }
+                    WorkerDecision::Transfer => {
+                        assert!(view.calls == 0 && !view.transferring);
+                        (self.ordered, view.transferring) = (false, true);
+                    }
+                    WorkerDecision::SaveForNext => {
+                        assert!(view.calls == 0 && !view.transferring);
+                        (self.saves_for_next, view.transferring) = (true, true);
+                    }
+                    WorkerDecision::Leave(why) => {
+                        assert!(self.left.is_none(), "it leaves once");
+                        view.leaving = true;
+                        self.left = Some(why);
+                    }
+                }
+            }
+            panic!("it never settles: {:?}", self.view);
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn a_walk_settles_takes_no_call_too_many_and_loses_no_state(
+            concurrency in 1..5_usize, recycle_after in prop::option::of(1..50_u32), keeps: bool,
+            steps in prop::collection::vec(happens(), 0..200),
+        ) {
+            let view = WorkerView {
+                concurrency, recycle_after, unsaved: keeps, ..WorkerView::default()
+            };
+            let (was_saved, saves_for_next, ordered) = (false, false, false);
+            let mut walk = Walk { view, left: None, was_saved, saves_for_next, ordered };
+            walk.settle();
+            for step in steps {
+                walk.happen(step);
+                walk.settle();
+                prop_assert!(walk.view.calls <= concurrency);
+                if walk.left == Some(Why::Recycled) && keeps {
+                    prop_assert!(walk.was_saved, "its state is lost");
+                }
+                if let Some(max) = recycle_after.filter(|_| !keeps) {
+                    prop_assert!(walk.view.taken <= max);
+                }
             }
         }
     }

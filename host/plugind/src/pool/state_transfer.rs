@@ -23,8 +23,8 @@ use std::{
 };
 use wasmtime::{AsContextMut, component::Accessor};
 
-/// How much later than its keeper loses patience an instance is ended: by then nobody waits for it any more, and one that
-/// saves goes on.
+/// How much later than the supervisor's deadline an instance is ended: by then nothing waits for it, and one that
+/// saves continues.
 const GRACE: Duration = Duration::from_secs(1);
 
 /// What an instance is to do with what it keeps.
@@ -129,9 +129,11 @@ impl TransferLimits {
     }
 }
 
-/// What came of an order.
+/// The result of a request.
 pub(crate) enum Done {
     Saved(u64, Result<Option<Arc<[u8]>>, Failure>),
+    /// What the instance that replaces this one takes over.
+    SavedForNext(Result<Option<Arc<[u8]>>, Failure>),
     Restored(Result<(), Failure>),
 }
 
@@ -142,6 +144,8 @@ pub(crate) struct TransferRequest<'a> {
     limits: TransferLimits,
     deadline: &'a Deadline,
     running: Option<(GuestCall, BoxFuture<'a, wasmtime::Result<Done>>)>,
+    /// It runs for the instance that replaces this one.
+    for_next: bool,
 }
 
 impl<'a> TransferRequest<'a> {
@@ -152,7 +156,7 @@ impl<'a> TransferRequest<'a> {
         limits: TransferLimits,
         deadline: &'a Deadline,
     ) -> Self {
-        Self { guest, transfer, limits, deadline, running: None }
+        Self { guest, transfer, limits, deadline, running: None, for_next: false }
     }
 
     /// Whether there is an order to begin with; it is to be begun when nothing else is under way.
@@ -180,18 +184,29 @@ impl<'a> TransferRequest<'a> {
         self.running = Some((phase, call));
     }
 
-    /// What came of the order, once it is followed, if anybody still wants to know.
+    /// Saves what the instance that replaces this one takes over, without an order.
+    pub(crate) fn begin_for_next(&mut self, accessor: &'a Accessor<HostState>) {
+        let Some(guest) = self.guest else { return };
+        let limits = self.limits;
+        let call = async move { Ok(Done::SavedForNext(save(accessor, guest, limits).await?)) };
+        self.deadline.begin(GuestCall::Save, limits.timeout);
+        self.for_next = true;
+        self.running = Some((GuestCall::Save, call.boxed()));
+    }
+
+    /// The result of the request, once it is done, if it is still wanted.
     pub(crate) fn poll(&mut self, cx: &mut Context<'_>) -> wasmtime::Result<Option<Done>> {
         let Some((phase, call)) = &mut self.running else { return Ok(None) };
         let Poll::Ready(done) = call.poll_unpin(cx) else {
             // A save that nobody waits for may take its time: to end the instance would be to lose what it keeps.
-            if *phase == GuestCall::Save && !self.transfer.is_held() {
+            if *phase == GuestCall::Save && !self.for_next && !self.transfer.is_held() {
                 self.deadline.end(GuestCall::Save);
             }
             return Ok(None);
         };
         self.deadline.end(*phase);
         self.running = None;
+        self.for_next = false;
         Ok(match done? {
             Done::Saved(save, _) if !self.transfer.is_wanted(save) => None,
             done => Some(done),
@@ -201,8 +216,8 @@ impl<'a> TransferRequest<'a> {
     /// Whether work may be taken: a save that is not wanted any more is no reason to wait for it.
     pub(crate) fn allows_calls(&self) -> bool {
         let restores = || matches!(self.running, Some((GuestCall::Restore, _)));
-        self.guest.is_none()
-            || !(self.transfer.is_held() || restores() || self.transfer.is_pending())
+        let held = || self.transfer.is_held() || self.transfer.is_pending();
+        self.guest.is_none() || !(held() || restores() || self.for_next)
     }
 
     /// Whether an order is being followed.
@@ -216,7 +231,7 @@ async fn save(
     guest: &Guest,
     limits: TransferLimits,
 ) -> wasmtime::Result<Result<Option<Arc<[u8]>>, Failure>> {
-    // A state that is too large is to be told, and no reason to lose it: so it is let in first.
+    // A state that is too large must be reported, so the guest may pass it.
     accessor.with(|mut store| set_transfer_max(store.as_context_mut(), limits.memory_max));
     let said = guest.call_save(accessor).await?;
     accessor.with(|mut store| set_transfer_max(store.as_context_mut(), Bytes(0)));
