@@ -1,6 +1,9 @@
 //! Keeps the deadlines of a pool's calls, without a timer for each.
 
-use crate::pool::{in_flight::InFlight, registry::Registry};
+use crate::pool::{
+    in_flight::{InFlight, State},
+    registry::Registry,
+};
 use std::{
     sync::{
         Arc, Weak,
@@ -49,6 +52,17 @@ impl DeadlineSweeper {
             self.rest.wake.notify_one();
         }
         call
+    }
+
+    /// How many calls wait for a worker, and for how long the oldest of them.
+    pub(crate) fn waiting(&self, now: Instant) -> (usize, Duration) {
+        let calls = self.calls.iter().flat_map(|calls| calls.snapshot());
+        let waiting = calls.filter(|call| call.state() == State::Queued);
+        let begun: Vec<_> =
+            waiting.filter_map(|call| call.deadline().checked_sub(self.timeout)).collect();
+        let oldest = begun.iter().min();
+        let waited = oldest.map(|oldest| now.saturating_duration_since(*oldest));
+        (begun.len(), waited.unwrap_or_default())
     }
 
     /// Ends every worker that has a call.

@@ -201,16 +201,27 @@ impl LaneState {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{pool::deadline_sweeper::DeadlineSweeper, world::heartbeat::Heartbeat};
-    use bytes::Bytes;
+    use crate::world::client_connection::{ClientAddress, ReceivedDatagram};
+    use crate::{
+        pool::{deadline_sweeper::DeadlineSweeper, request_failures::RequestFailures},
+        world::heartbeat::Heartbeat,
+    };
     use std::time::Duration;
 
     fn worker(core: usize) -> Arc<WorkerHandle> {
-        WorkerHandle::new(0, core, Heartbeat::new(1))
+        WorkerHandle::new(
+            0,
+            core,
+            Heartbeat::new(1),
+            RequestFailures::new("test".parse().unwrap(), 1),
+        )
     }
 
     fn call(sweeper: &DeadlineSweeper, core: usize) -> QueuedCall {
-        let call = Call::Datagram(Bytes::new());
+        let socket = "clock".parse().unwrap();
+        let client = ClientAddress::Unix(None);
+        let datagram = ReceivedDatagram { socket, client, bytes: Vec::new() };
+        let call = Call::Datagram(Box::new(datagram));
         let (reply, _) = call.channel();
         QueuedCall { call, reply, in_flight: sweeper.begin(core) }
     }

@@ -1,6 +1,6 @@
 //! A worker as it is seen from outside: its heartbeat, what it has in flight, and that it should end.
 
-use crate::world::heartbeat::Heartbeat;
+use crate::{pool::request_failures::RequestFailures, world::heartbeat::Heartbeat};
 use futures::task::AtomicWaker;
 use std::sync::{
     Arc,
@@ -19,32 +19,49 @@ pub(crate) struct WorkerHandle {
     pub(crate) core: usize,
     /// Its heartbeat.
     pub(crate) heartbeat: Arc<Heartbeat>,
+    /// The failed requests of its generation.
+    pub(crate) failures: Arc<RequestFailures>,
     in_flight: AtomicUsize,
+    /// Calls that its guest is at although their callers have been gone for long.
+    lingering: AtomicUsize,
     retiring: AtomicBool,
     full: AtomicBool,
     killed: AtomicBool,
     failed: AtomicBool,
     woken: AtomicBool,
     /// It could take a call, by what it saw last, and whether the queue knows.
-    inspection: AtomicBool,
+    is_available: AtomicBool,
+    /// It could, but for replies on their way to their callers.
+    delivers: AtomicBool,
+    /// Its guest yielded in the middle of a computation, and continues with the next turn.
+    resumes: AtomicBool,
     is_listed: AtomicBool,
     waker: AtomicWaker,
 }
 
 impl WorkerHandle {
     /// A worker that has nothing in flight.
-    pub(crate) fn new(number: u32, core: usize, heartbeat: Heartbeat) -> Arc<Self> {
+    pub(crate) fn new(
+        number: u32,
+        core: usize,
+        heartbeat: Heartbeat,
+        failures: Arc<RequestFailures>,
+    ) -> Arc<Self> {
         Arc::new(Self {
             number,
             core,
             heartbeat: Arc::new(heartbeat),
+            failures,
             in_flight: AtomicUsize::new(0),
+            lingering: AtomicUsize::new(0),
             retiring: AtomicBool::new(false),
             full: AtomicBool::new(false),
             killed: AtomicBool::new(false),
             failed: AtomicBool::new(false),
             woken: AtomicBool::new(false),
-            inspection: AtomicBool::new(false),
+            is_available: AtomicBool::new(false),
+            delivers: AtomicBool::new(false),
+            resumes: AtomicBool::new(false),
             is_listed: AtomicBool::new(false),
             waker: AtomicWaker::new(),
         })
@@ -72,6 +89,20 @@ impl WorkerHandle {
         full
     }
 
+    pub(crate) fn add_lingering(&self) {
+        self.lingering.fetch_add(1, AcqRel);
+        self.waker.wake();
+    }
+
+    pub(crate) fn remove_lingering(&self) {
+        self.lingering.fetch_sub(1, AcqRel);
+    }
+
+    /// At how many calls its guest is although their callers have been gone for long.
+    pub(crate) fn lingering(&self) -> usize {
+        self.lingering.load(Acquire)
+    }
+
     /// How many calls are in flight in it.
     pub(crate) fn in_flight(&self) -> usize {
         self.in_flight.load(Acquire)
@@ -95,18 +126,38 @@ impl WorkerHandle {
     }
 
     /// Notes whether it could take a call.
-    pub(crate) fn offer(&self, inspection: bool) {
-        self.inspection.store(inspection, Relaxed);
+    pub(crate) fn offer(&self, is_available: bool) {
+        self.is_available.store(is_available, Relaxed);
+    }
+
+    /// Its guest yielded in the middle of a computation.
+    pub(crate) fn note_yield(&self) {
+        self.resumes.store(true, Relaxed);
+    }
+
+    /// Whether its guest continues a computation with the next turn, once for each time that it yielded.
+    pub(crate) fn take_resumes(&self) -> bool {
+        self.resumes.load(Relaxed) && self.resumes.swap(false, Relaxed)
+    }
+
+    /// Notes whether it could take a call, but for replies on their way to their callers.
+    pub(crate) fn note_delivering(&self, delivers: bool) {
+        self.delivers.store(delivers, Relaxed);
+    }
+
+    /// Whether that was noted, once for each time: such a reply is on its way for long only if a client is slow.
+    pub(crate) fn take_delivering(&self) -> bool {
+        self.delivers.load(Relaxed) && self.delivers.swap(false, Relaxed)
     }
 
     /// Whether it could take a call, if that is not what the queue knows; the queue is then to be informed.
     pub(crate) fn take_news(&self) -> Option<bool> {
-        let inspection = self.inspection.load(Relaxed);
-        if inspection == self.is_listed.load(Relaxed) {
+        let is_available = self.is_available.load(Relaxed);
+        if is_available == self.is_listed.load(Relaxed) {
             return None;
         }
-        self.is_listed.store(inspection, Relaxed);
-        Some(inspection)
+        self.is_listed.store(is_available, Relaxed);
+        Some(is_available)
     }
 
     /// There is a call for it.

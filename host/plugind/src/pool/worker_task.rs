@@ -2,29 +2,38 @@
 //!
 //! A guest that computes gives way after each slice, but the other tasks of its core would wait for that slice after
 //! each turn of theirs. In the background it has a thread, which shares the processors with those of the cores.
+//!
+//! A guest that runs at the moment at which a slice ends may have begun just then. So the turn in which it continues is
+//! measured: one that computes for long and often is met in the middle, and one that does not is hardly.
 
-use crate::pool::{worker_handle::WorkerHandle, workers::WorkerGuard};
+use crate::{
+    pool::{worker_handle::WorkerHandle, workers::WorkerGuard},
+    world::quota::time_of_thread,
+};
 use futures::{FutureExt, future::BoxFuture};
 use std::{
     pin::Pin,
     sync::Arc,
     task::{Context, Poll},
+    time::Duration,
 };
 
-/// After so many turns without a whole slice, a worker returns to its core.
+/// After so many turns in which its guest did not compute, a worker returns to its core.
 const CALM_TURNS: u32 = 256;
+/// A turn that uses so much of the processor keeps the other tasks of a core waiting.
+const LONG_TURN: Duration = Duration::from_millis(2);
 
 /// Where the work is done.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Place {
+enum WorkPlace {
     /// On its core.
     Core,
-    /// In the background, for so many turns without a whole slice.
+    /// In the background, for so many turns in which its guest did not compute.
     Background { calm: u32 },
 }
 
-impl Place {
-    /// The place after a turn in which the guest `computed` for a whole slice, or did not.
+impl WorkPlace {
+    /// The place after a turn in which the guest `computed`, or did not.
     fn after(self, computed: bool) -> Self {
         match (self, computed) {
             (_, true) => Self::Background { calm: 0 },
@@ -46,7 +55,9 @@ pub(crate) struct WorkerTask {
     handle: Arc<WorkerHandle>,
     /// Dropped after the work, so that the set knows of it to its end.
     guard: WorkerGuard,
-    place: Place,
+    place: WorkPlace,
+    /// Its guest yielded in the middle of a computation in the last turn.
+    resumes: bool,
 }
 
 impl WorkerTask {
@@ -56,10 +67,10 @@ impl WorkerTask {
         guard: WorkerGuard,
     ) -> Self {
         let place = match guard.set.is_computing() {
-            true => Place::Background { calm: 0 },
-            false => Place::Core,
+            true => WorkPlace::Background { calm: 0 },
+            false => WorkPlace::Core,
         };
-        Self { work, handle, guard, place }
+        Self { work, handle, guard, place, resumes: false }
     }
 
     /// Whether the task that it came from may do a part of it.
@@ -71,16 +82,19 @@ impl WorkerTask {
     pub(crate) fn spawn(self) {
         let executors = &self.guard.set.executors;
         let executor = match self.place {
-            Place::Core => executors.core(self.handle.core),
-            Place::Background { .. } => executors.background(),
+            WorkPlace::Core => executors.core(self.handle.core),
+            WorkPlace::Background { .. } => executors.background(),
         };
         executor.clone().spawn(RunningTask(Some(self)));
     }
 
     /// Does a part of it.
     pub(crate) fn poll_work(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        let before = self.resumes.then(time_of_thread);
         let polled = self.work.poll_unpin(cx);
-        let computed = self.handle.heartbeat.take_computed();
+        let computed =
+            before.is_some_and(|before| time_of_thread().saturating_sub(before) >= LONG_TURN);
+        self.resumes = self.handle.take_resumes();
         self.place = self.place.after(computed);
         self.guard.set.note_turn(computed, polled.is_ready());
         polled
@@ -117,8 +131,8 @@ mod tests {
 
     #[test]
     fn a_guest_that_computes_is_in_the_background_until_it_has_been_calm_for_long() {
-        assert!(Place::Core.after(false).is_on_core());
-        let mut place = Place::Core.after(true);
+        assert!(WorkPlace::Core.after(false).is_on_core());
+        let mut place = WorkPlace::Core.after(true);
         for _ in 0..CALM_TURNS {
             assert!(!place.is_on_core());
             place = place.after(false);
