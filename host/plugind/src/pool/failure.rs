@@ -143,6 +143,11 @@ impl End {
         if let Some(hung) = error.downcast_ref::<Hung>() {
             return End::Failed(Failure::Watchdog(hung.to_string()));
         }
+        if let Some(Refused { limit, by_host: true }) = memory_was_refused {
+            return End::Failed(Failure::OutOfMemory(format!(
+                "the host kept more for it than {limit} allows, in headers, bodies and other resources"
+            )));
+        }
         let place = error
             .downcast_ref::<WasmBacktrace>()
             .and_then(|trace| trace.frames().first()?.func_name().map(str::to_owned));
@@ -154,8 +159,8 @@ impl End {
             why = format!("{why} in {place}");
         }
         End::Failed(match memory_was_refused {
-            Some(_) => Failure::OutOfMemory(format!(
-                "it was refused memory beyond its limit, and then failed: {why}"
+            Some(Refused { limit, .. }) => Failure::OutOfMemory(format!(
+                "it was refused memory beyond {limit}, and then failed: {why}"
             )),
             None => Failure::Trap(why),
         })
@@ -163,11 +168,15 @@ impl End {
 
     /// What a panic of the host means that ended an instance.
     pub(crate) fn of_panic(panic: &(dyn Any + Send)) -> Self {
-        let text = panic.downcast_ref::<String>().map(String::as_str);
-        let text = text.or_else(|| panic.downcast_ref::<&str>().copied());
-        let why = format!("the host panicked: {}", text.unwrap_or("it does not say why"));
-        Self::Failed(Failure::Panic(why))
+        Self::Failed(Failure::Panic(format!("the host panicked: {}", panic_text(panic))))
     }
+}
+
+/// What a panic says.
+pub(crate) fn panic_text(panic: &(dyn Any + Send)) -> String {
+    let text = panic.downcast_ref::<String>().map(String::as_str);
+    let text = text.or_else(|| panic.downcast_ref::<&str>().copied());
+    text.unwrap_or("it does not say why").to_owned()
 }
 
 #[cfg(test)]
