@@ -52,7 +52,7 @@ impl Granted {
             files: files::open(&grants.read, state.as_deref())?,
             credentials: Arc::new(credentials::read(plugin, &grants.credentials, directory)?),
             network: network::Shared::new(&grants.tcp_connect),
-            outgoing: Arc::new(outgoing::Shared(grants.outgoing_http.clone())),
+            outgoing: Arc::new(outgoing::Shared::new(grants.outgoing_http.clone())),
         })
     }
 }

@@ -13,6 +13,12 @@ use std::{
     io,
     net::{IpAddr, SocketAddr},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
+use tokio::{
+    runtime::Handle,
+    sync::{OwnedSemaphorePermit, Semaphore},
+    time::sleep,
 };
 use wasmtime::component::{Accessor, HasData, Resource};
 use wasmtime_wasi::{
@@ -32,6 +38,12 @@ use wasmtime_wasi::{
     },
     sockets::{SocketAddrUse, WasiSocketsCtxView},
 };
+
+/// How many names the instances of a generation look up at a time: each takes a thread for as long as the resolver does.
+const LOOKUPS_MAX: usize = 16;
+/// How long a lookup counts of which nobody waits for the end, which is not known: longer than a resolver takes that does
+/// not answer.
+const LOOKUP_FORGOTTEN: Duration = Duration::from_secs(60);
 
 /// How many addresses are kept that names stood for. Past it the oldest ones have to be looked up again.
 const RESOLVED_MAX: usize = 1024;
@@ -62,7 +74,7 @@ fn check_families<'a>(
     mut endpoints: impl Iterator<Item = &'a Endpoint>,
     try_to_open: impl Fn(AddressFamily) -> rustix::io::Result<()>,
 ) -> Result<(), NetworkError> {
-    // Whatever else is wrong with sockets, such as too many of them, may be over when one is needed.
+    // Any other error, such as too many open sockets, may have passed when a socket is needed.
     let bar = |family| {
         let barring =
             |errno: &Errno| matches!(*errno, Errno::AFNOSUPPORT | Errno::PERM | Errno::ACCESS);
@@ -85,6 +97,7 @@ fn check_families<'a>(
 #[derive(Clone, Default)]
 pub struct Shared {
     endpoints: Arc<[Endpoint]>,
+    lookups: Lookups,
     /// What instances have that were granted nothing: they find out nothing, so that one is enough for all.
     nothing: Arc<NetworkState>,
 }
@@ -92,12 +105,57 @@ pub struct Shared {
 /// What one instance may connect to, and found out about it.
 pub(super) struct Guest(Arc<NetworkState>);
 
+/// Room for lookups at the same time.
+#[derive(Clone)]
+struct Lookups(Arc<Semaphore>);
+
+impl Lookups {
+    /// Looks a name up when there is room. A lookup that is not waited for any more keeps its room until it ends, since
+    /// nothing ends its thread.
+    async fn look_up(&self, name: &str) -> Option<Vec<SocketAddr>> {
+        let room = self.0.clone().acquire_owned().await.ok()?;
+        let name = name.to_owned();
+        let looked_up = tokio::spawn(async move {
+            let addresses = tokio::net::lookup_host((name.as_str(), 0)).await.ok()?.collect();
+            drop(room);
+            Some(addresses)
+        });
+        looked_up.await.ok()?
+    }
+}
+
+impl Default for Lookups {
+    fn default() -> Self {
+        Self(Arc::new(Semaphore::new(LOOKUPS_MAX)))
+    }
+}
+
+/// A name that WASI 0.2 looks up.
+struct Asked {
+    name: String,
+    /// Taken back when its end is known.
+    room: Option<OwnedSemaphorePermit>,
+}
+
+impl Drop for Asked {
+    fn drop(&mut self) {
+        // The thread that looks it up does not end with it. Without a runtime the daemon has ended.
+        if let (Some(room), Ok(runtime)) = (self.room.take(), Handle::try_current()) {
+            runtime.spawn(async move {
+                sleep(LOOKUP_FORGOTTEN).await;
+                drop(room);
+            });
+        }
+    }
+}
+
 #[derive(Default)]
 struct NetworkState {
     endpoints: Arc<[Endpoint]>,
+    lookups: Lookups,
     resolved: Mutex<HashSet<SocketAddr>>,
     /// The names that are being looked up by WASI 0.2, by the resources that stand for it.
-    asked: Mutex<HashMap<u32, String>>,
+    asked: Mutex<HashMap<u32, Asked>>,
 }
 
 impl Guest {
@@ -106,7 +164,8 @@ impl Guest {
             return Self(shared.nothing.clone());
         }
         let endpoints = shared.endpoints.clone();
-        Self(Arc::new(NetworkState { endpoints, ..NetworkState::default() }))
+        let lookups = shared.lookups.clone();
+        Self(Arc::new(NetworkState { endpoints, lookups, ..NetworkState::default() }))
     }
 
     /// Allows the guest with this context what it was granted.
@@ -125,14 +184,14 @@ impl Guest {
 impl Shared {
     /// Where these endpoints are.
     pub(super) fn new(endpoints: &[Endpoint]) -> Self {
-        Self { endpoints: endpoints.into(), nothing: Arc::default() }
+        Self { endpoints: endpoints.into(), lookups: Lookups::default(), nothing: Arc::default() }
     }
 }
 
 impl NetworkState {
     fn allows(&self, address: SocketAddr, used: SocketAddrUse) -> bool {
         match used {
-            // Whoever connects has some address of its own, and leaves it to the system which.
+            // A socket that connects has a local address, which the system chooses.
             SocketAddrUse::TcpBind => address.ip().is_unspecified() && address.port() == 0,
             SocketAddrUse::TcpConnect => {
                 let address = SocketAddr::new(address.ip().to_canonical(), address.port());
@@ -172,7 +231,7 @@ impl NetworkState {
         self.resolved.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn asked(&self) -> MutexGuard<'_, HashMap<u32, String>> {
+    fn asked(&self) -> MutexGuard<'_, HashMap<u32, Asked>> {
         self.asked.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -217,10 +276,14 @@ impl Lookup02 for LookupView<'_> {
     ) -> Result<Resource<ResolveAddressStream>, SocketError> {
         let known = &self.guest.0;
         let Some(host) = known.admit(&name) else { return Err(ErrorCode02::AccessDenied.into()) };
+        let Host::Name(granted) = host else {
+            return self.sockets.resolve_addresses(network, name);
+        };
+        let Ok(room) = known.lookups.0.clone().try_acquire_owned() else {
+            return Err(ErrorCode02::TemporaryResolverFailure.into());
+        };
         let stream = self.sockets.resolve_addresses(network, name)?;
-        if let Host::Name(name) = host {
-            known.asked().insert(stream.rep(), name);
-        }
+        known.asked().insert(stream.rep(), Asked { name: granted, room: Some(room) });
         Ok(stream)
     }
 }
@@ -231,8 +294,17 @@ impl HostResolveAddressStream for LookupView<'_> {
         stream: Resource<ResolveAddressStream>,
     ) -> Result<Option<IpAddress02>, SocketError> {
         let known = &self.guest.0;
-        let name = known.asked().get(&stream.rep()).cloned();
-        let address = self.sockets.resolve_next_address(stream)?;
+        let stream_number = stream.rep();
+        let address = self.sockets.resolve_next_address(stream);
+        let mut asked = known.asked();
+        let mut asked = asked.get_mut(&stream_number);
+        if let Some(asked) = &mut asked
+            && !is_pending(&address)
+        {
+            drop(asked.room.take());
+        }
+        let name = asked.map(|asked| asked.name.clone());
+        let address = address?;
         if let (Some(name), Some(address)) = (name, address) {
             known.learn(&name, address_of(address));
         }
@@ -250,6 +322,12 @@ impl HostResolveAddressStream for LookupView<'_> {
         self.guest.0.asked().remove(&stream.rep());
         HostResolveAddressStream::drop(&mut self.sockets, stream)
     }
+}
+
+/// Whether the end of a lookup is still to come.
+fn is_pending<T>(address: &Result<T, SocketError>) -> bool {
+    let error = address.as_ref().err().and_then(SocketError::downcast_ref);
+    matches!(error, Some(ErrorCode02::WouldBlock))
 }
 
 fn address_of(address: IpAddress02) -> IpAddr {
@@ -272,9 +350,10 @@ impl<T: 'static> ip_name_lookup::HostWithStore<T> for Lookup {
             Some(Host::Address(address)) => return Ok(Ok(vec![address.into()])),
             Some(Host::Name(name)) => name,
         };
-        let Ok(addresses) = tokio::net::lookup_host((name.as_str(), 0)).await else {
+        let Some(addresses) = known.lookups.look_up(&name).await else {
             return Ok(Err(ErrorCode03::NameUnresolvable));
         };
+        let addresses = addresses.into_iter();
         let addresses: Vec<_> = addresses.map(|address| address.ip().to_canonical()).collect();
         for address in &addresses {
             known.learn(&name, *address);
@@ -290,6 +369,17 @@ mod tests {
     fn known(endpoints: &[&str]) -> NetworkState {
         let endpoints = endpoints.iter().map(|endpoint| endpoint.parse().unwrap()).collect();
         NetworkState { endpoints, ..NetworkState::default() }
+    }
+
+    #[tokio::test]
+    async fn no_more_names_are_looked_up_at_a_time_than_there_is_room_for() {
+        let lookups = Lookups::default();
+        let room = lookups.0.clone().acquire_many_owned(16).await.unwrap();
+        let mut waiting = std::pin::pin!(lookups.look_up("localhost"));
+        assert!(futures::poll!(waiting.as_mut()).is_pending());
+        drop(room);
+        assert!(waiting.await.is_some());
+        assert_eq!(lookups.0.available_permits(), LOOKUPS_MAX);
     }
 
     #[test]

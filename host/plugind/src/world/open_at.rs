@@ -1,0 +1,177 @@
+//! `open-at` of `wasi:filesystem`: only files and directories are opened, and not so many that none is left for the
+//! daemon itself.
+//!
+//! The library opens whatever is there: in the place of a FIFO it would wait for ever for somebody at its other end, in a
+//! thread that other plugins need.
+
+use crate::{base::descriptors, world::host_state::HostState};
+use rustix::fs::{FileType, Mode, OFlags, ResolveFlags, fstat, openat2};
+use std::{fs::File, sync::Arc};
+use tokio::task::spawn_blocking;
+use wasmtime::{
+    Result, StoreContextMut,
+    component::{Accessor, Linker, Resource, ResourceTable},
+};
+use wasmtime_wasi::{
+    WasiView,
+    filesystem::{Descriptor, WasiFilesystem, WasiFilesystemView},
+    p2::bindings::filesystem::types::{self as p2, Host as _, HostDescriptor as _},
+    p3::bindings::filesystem::types::{self as p3, HostDescriptorWithStore as _},
+};
+
+/// The interface of both versions, as the library links it.
+const TYPES: [&str; 2] = ["wasi:filesystem/types@0.2.12", "wasi:filesystem/types@0.3.0"];
+const OPEN_AT: &str = "[method]descriptor.open-at";
+
+type Arguments02 =
+    (Resource<Descriptor>, p2::PathFlags, String, p2::OpenFlags, p2::DescriptorFlags);
+type Arguments03 =
+    (Resource<Descriptor>, p3::PathFlags, String, p3::OpenFlags, p3::DescriptorFlags);
+
+/// Replaces what the library linked.
+///
+/// # Errors
+/// When it linked nothing that could be replaced.
+pub(super) fn link(to: &mut Linker<HostState>) -> Result<()> {
+    to.allow_shadowing(true);
+    let linked =
+        to.instance(TYPES[0])?.func_wrap_async(OPEN_AT, |store, arguments: Arguments02| {
+            Box::new(open_02(store, arguments))
+        });
+    let linked = linked.and_then(|()| {
+        to.instance(TYPES[1])?.func_wrap_concurrent(OPEN_AT, |store, arguments: Arguments03| {
+            Box::pin(open_03(store, arguments))
+        })
+    });
+    to.allow_shadowing(false);
+    linked
+}
+
+async fn open_02(
+    mut store: StoreContextMut<'_, HostState>,
+    (directory, path_flags, path, open_flags, flags): Arguments02,
+) -> Result<(Result<Resource<Descriptor>, p2::ErrorCode>,)> {
+    let follow = path_flags.contains(p2::PathFlags::SYMLINK_FOLLOW);
+    let found = directory_of(store.data_mut().ctx().table, &directory);
+    if !is_file_or_directory(found, &path, follow).await {
+        return Ok((Err(p2::ErrorCode::NotPermitted),));
+    }
+    let mut view = store.data_mut().filesystem();
+    let opened = view.open_at(directory, path_flags, path, open_flags, flags).await;
+    let opened = match opened {
+        Err(error) => Err(view.convert_error_code(error)?),
+        Ok(opened) => keep(view.table, opened)?.ok_or(p2::ErrorCode::Quota),
+    };
+    Ok((opened,))
+}
+
+async fn open_03(
+    store: &Accessor<HostState>,
+    (directory, path_flags, path, open_flags, flags): Arguments03,
+) -> Result<(Result<Resource<Descriptor>, p3::ErrorCode>,)> {
+    let follow = path_flags.contains(p3::PathFlags::SYMLINK_FOLLOW);
+    let found = store.with(|mut store| directory_of(store.get().ctx().table, &directory));
+    if !is_file_or_directory(found, &path, follow).await {
+        return Ok((Err(p3::ErrorCode::NotPermitted),));
+    }
+    let files = store.with_getter::<WasiFilesystem>(HostState::filesystem);
+    let opened =
+        WasiFilesystem::open_at(&files, directory, path_flags, path, open_flags, flags).await;
+    let opened = match opened {
+        Err(error) => Err(error.downcast()?),
+        Ok(opened) => store
+            .with(|mut store| keep(store.get().ctx().table, opened))?
+            .ok_or(p3::ErrorCode::Quota),
+    };
+    Ok((opened,))
+}
+
+/// The directory behind a resource; without one, the library says what is wrong.
+fn directory_of(table: &ResourceTable, resource: &Resource<Descriptor>) -> Option<Arc<File>> {
+    match table.get(resource) {
+        Ok(Descriptor::Dir(directory)) => Some(directory.dir.clone()),
+        _ => None,
+    }
+}
+
+/// Whether a file or a directory is there. Where nothing is, or it cannot be seen, the library says so.
+async fn is_file_or_directory(directory: Option<Arc<File>>, path: &str, follow: bool) -> bool {
+    let Some(directory) = directory else { return true };
+    let path = path.to_owned();
+    // It may block, on a file system of the network.
+    spawn_blocking(move || looks_openable(&directory, &path, follow)).await.unwrap_or(true)
+}
+
+fn looks_openable(directory: &File, path: &str, follow: bool) -> bool {
+    let mut flags = OFlags::PATH | OFlags::CLOEXEC;
+    flags.set(OFlags::NOFOLLOW, !follow);
+    // It is looked at, not opened.
+    let found = openat2(directory, path, flags, Mode::empty(), ResolveFlags::BENEATH);
+    let kind = found.and_then(fstat).map(|found| FileType::from_raw_mode(found.st_mode));
+    match kind {
+        Ok(FileType::RegularFile | FileType::Directory | FileType::Symlink) | Err(_) => true,
+        Ok(_) => false,
+    }
+}
+
+/// Keeps what was opened, unless it takes one of the descriptors that are kept for the daemon.
+fn keep(
+    table: &mut ResourceTable,
+    opened: Resource<Descriptor>,
+) -> Result<Option<Resource<Descriptor>>> {
+    let is_reserved = match table.get(&opened)? {
+        Descriptor::File(file) => descriptors::is_reserved(&file.file),
+        Descriptor::Dir(directory) => descriptors::is_reserved(&directory.dir),
+    };
+    if is_reserved {
+        table.delete(opened)?;
+        return Ok(None);
+    }
+    Ok(Some(opened))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::runtime::engine;
+    use rustix::fs::mkfifoat;
+
+    #[test]
+    fn only_files_and_directories_look_openable() {
+        let root = tempfile::tempdir().unwrap();
+        let directory = File::open(root.path()).unwrap();
+        mkfifoat(&directory, "fifo", Mode::RWXU).unwrap();
+        std::os::unix::fs::symlink("fifo", root.path().join("link")).unwrap();
+        std::fs::write(root.path().join("file"), "").unwrap();
+        std::fs::create_dir(root.path().join("below")).unwrap();
+        for (path, follow, is_openable) in [
+            ("fifo", true, false),
+            ("fifo", false, false),
+            ("link", true, false),
+            ("link", false, true),
+            ("below/../fifo", true, false),
+            ("file", true, true),
+            ("below", true, true),
+            ("none", true, true),
+            ("../..", true, true),
+        ] {
+            assert_eq!(looks_openable(&directory, path, follow), is_openable, "{path}");
+        }
+    }
+
+    #[test]
+    fn what_is_replaced_is_what_the_library_links() {
+        let engine = engine::plain(engine::EngineKind::Native).unwrap();
+        let mut linker = Linker::new(&engine);
+        for name in TYPES {
+            let mut instance = linker.instance(name).unwrap();
+            assert!(instance.func_wrap(OPEN_AT, |_, (): ()| Ok(())).is_ok());
+        }
+        let added = wasmtime_wasi::p2::bindings::filesystem::types::add_to_linker::<
+            _,
+            WasiFilesystem,
+        >(&mut linker, HostState::filesystem);
+        assert!(added.is_err(), "both have the same name");
+        assert!(wasmtime_wasi::p3::filesystem::add_to_linker(&mut linker).is_err());
+    }
+}
