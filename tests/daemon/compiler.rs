@@ -53,7 +53,7 @@ fn whatever_the_compiler_does_wrong_concerns_the_plugin_that_it_was_to_compile()
 }
 
 #[test]
-fn a_required_plugin_without_a_compiler_ends_the_daemon_but_its_configuration_is_not_at_fault() {
+fn a_missing_compiler_ends_the_daemon_and_is_no_configuration_error() {
     for (name, why) in
         [("is-not-there", "cannot run the compiler"), ("hangs", "the compiler gave no answer")]
     {
@@ -93,6 +93,21 @@ fn components_are_compiled_side_by_side() {
     let daemon = Daemon::start_with(&tree, &["--compiler", &compiler("waits-for-another")]);
     assert_eq!(daemon.get("/hello").status(), 200);
     assert_eq!(daemon.get("/greeter-02").status(), 200);
+}
+
+#[test]
+fn what_is_cached_serves_although_the_compiler_is_busy_with_other_plugins() {
+    let tree = tree().with("hello");
+    drop(Daemon::start(&tree));
+    // More than are compiled at a time, and before it in the order of names.
+    for number in 0..8 {
+        tree.put(&format!("a{number}.wasm"), another("greeter_02"));
+        tree.put(&format!("a{number}.toml"), "required = false\n");
+    }
+    let daemon = Daemon::start_with(&tree, &["--compiler", &compiler("hangs")]);
+    assert_eq!(daemon.get("/hello").status(), 200);
+    daemon.log.wait_for(&["info    plugind: compiling", "plugin=a"]);
+    assert_eq!(daemon.log.count(&["plugin ready"]), 1);
 }
 
 #[test]

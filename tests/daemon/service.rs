@@ -79,7 +79,7 @@ fn start(tree: &Tree, service: &Service) -> Daemon {
 }
 
 #[test]
-fn a_service_is_asked_over_few_connections_and_the_daemon_has_no_compiled_files_of_its_own() {
+fn the_compiler_service_gets_few_connections_and_the_daemon_stores_no_compiled_file() {
     let tree = Tree::with_own_cache();
     let service = Service::start(program("plugind-compile"));
     let names: Vec<_> = (0..12).map(|number| format!("hello-{number}")).collect();
@@ -93,7 +93,8 @@ fn a_service_is_asked_over_few_connections_and_the_daemon_has_no_compiled_files_
         }
     }
     let cores = thread::available_parallelism().unwrap().get();
-    assert!(service.connections() <= 2 * cores, "{} connections", service.connections());
+    // Those that look up the cache have connections beside those that wait for the compiler; and there are two daemons.
+    assert!(service.connections() <= 2 * 2 * cores, "{} connections", service.connections());
     assert_eq!(entries(&service.cache()).len(), names.len());
     assert_eq!(entries(&tree.cache()).len(), 0);
 }
@@ -124,7 +125,7 @@ fn a_compiled_file_that_cannot_be_trusted_is_made_anew_by_the_service() {
         fs::remove_file(entry).unwrap();
         fs::write(entry, contents).unwrap();
         let daemon = start(&tree, &service);
-        daemon.log.wait_for(&["warning plugind: compiled file not used, compiling again"]);
+        daemon.log.wait_for(&["warning plugind: compiled file rejected, compiling again"]);
         assert_eq!(daemon.get("/hello").status(), 200);
         assert!(fs::read(entry).unwrap() == good);
     }

@@ -79,7 +79,7 @@ pub enum SealError {
 /// Reads `file` from its beginning and checks that it is whole and was made for `key`.
 ///
 /// # Errors
-/// When it is not; such a file is to be made anew, never loaded.
+/// If the seal does not match. Such a file must be compiled again and must not be loaded.
 pub fn check_seal(key: &Key, file: &mut File) -> Result<(), SealError> {
     let length = file.seek(SeekFrom::End(0)).map_err(SealError::Read)?;
     let code = length.checked_sub(TRAILER as u64).ok_or(SealError::Missing)?;

@@ -1,7 +1,7 @@
 //! How a compiled file is asked for: one message each way over a `SOCK_SEQPACKET` socket, with a descriptor in each.
 //!
 //! The request brings the component's digest and a descriptor to read it from, the answer a read-only descriptor
-//! of the sealed compiled file, or a sentence that says why there is none, and at whose door that lies. One request
+//! of the sealed compiled file, or a sentence that says why there is none, and what caused that. One request
 //! follows the answer to the other, until the asking side closes. A message that does not fit this form is an error,
 //! never a panic: neither side trusts the other's text.
 
@@ -25,6 +25,22 @@ const MESSAGE_MAX: usize = 4096;
 /// Begins every message, so that two ends of different versions find out.
 const VERSION: &str = "plugind-compile/2";
 
+/// What is to be done with what the cache has.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Effort {
+    /// Use it; compile nothing. A compiler of an earlier build does not know this one, and ends.
+    Find,
+    /// Use it; without it, compile.
+    Compile,
+    /// It is of no use: compile, and replace it.
+    Recompile,
+}
+
+impl Effort {
+    const ALL: [(Self, &str); 3] =
+        [(Self::Find, "find"), (Self::Compile, "compile"), (Self::Recompile, "recompile")];
+}
+
 /// What is to be compiled, and what that may take.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct CompileRequest {
@@ -32,8 +48,8 @@ pub struct CompileRequest {
     pub component: [u8; 32],
     /// What the code is for.
     pub kind: EngineKind,
-    /// What there is already is of no use, and is to be replaced.
-    pub recompile: bool,
+    /// Whether the cache is used, and whether anything is compiled.
+    pub effort: Effort,
     /// How long it may take, to the millisecond.
     pub deadline: Duration,
     /// How much address space it may take, in bytes.
@@ -54,6 +70,8 @@ pub struct Request {
 pub enum CompileReply {
     /// The sealed compiled file, open for reading.
     Compiled(OwnedFd),
+    /// The cache has none, and none was to be compiled.
+    Absent,
     /// There can be none for this component: why, as a sentence for a person.
     Refused(String),
     /// There is none, and the component is not at fault: why, as a sentence for a person.
@@ -86,8 +104,8 @@ pub fn ask(
     order: &CompileRequest,
     descriptor: BorrowedFd<'_>,
 ) -> Result<(), ProtocolError> {
-    let CompileRequest { component, kind, recompile, deadline, memory_max } = order;
-    let verb = if *recompile { "recompile" } else { "compile" };
+    let CompileRequest { component, kind, effort, deadline, memory_max } = order;
+    let verb = Effort::ALL.iter().find(|(known, _)| known == effort).map_or("", |(_, verb)| verb);
     let (digest, milliseconds) = (hex(component), deadline.as_millis());
     let text = format!("{VERSION} {verb} {digest} {kind} {milliseconds} {memory_max}");
     send(socket, &text, Some(descriptor))
@@ -114,6 +132,7 @@ pub fn answer(socket: impl AsFd, answer: &CompileReply) -> Result<(), ProtocolEr
         CompileReply::Compiled(file) => {
             send(socket, &format!("{VERSION} compiled"), Some(file.as_fd()))
         }
+        CompileReply::Absent => send(socket, &format!("{VERSION} absent"), None),
         CompileReply::Refused(why) => send(socket, &format!("{VERSION} refused {why}"), None),
         CompileReply::Failed(why) => send(socket, &format!("{VERSION} failed {why}"), None),
     }
@@ -129,6 +148,7 @@ pub fn receive_answer(socket: impl AsFd) -> Result<CompileReply, ProtocolError> 
     let (verb, why) = rest.map_or(("", ""), |rest| rest.split_once(' ').unwrap_or((rest, "")));
     match (verb, why, descriptor) {
         ("compiled", "", Some(file)) => Ok(CompileReply::Compiled(file)),
+        ("absent", "", None) => Ok(CompileReply::Absent),
         ("refused", why, None) if !why.is_empty() => Ok(CompileReply::Refused(why.to_owned())),
         ("failed", why, None) if !why.is_empty() => Ok(CompileReply::Failed(why.to_owned())),
         _ => Err(ProtocolError::Malformed(text)),
@@ -181,16 +201,13 @@ fn receive(socket: impl AsFd) -> Result<(String, Option<OwnedFd>), ProtocolError
 fn parse_order(text: &str) -> Option<CompileRequest> {
     let mut words = text.strip_prefix(VERSION)?.strip_prefix(' ')?.split(' ');
     let mut next = || words.next();
-    let recompile = match next()? {
-        "compile" => false,
-        "recompile" => true,
-        _ => return None,
-    };
+    let verb = next()?;
+    let (effort, _) = Effort::ALL.into_iter().find(|(_, known)| *known == verb)?;
     let component = parse_digest(next()?)?;
     let kind = next()?.parse().ok()?;
     let deadline = Duration::from_millis(next()?.parse().ok()?);
     let memory_max = next()?.parse().ok()?;
-    next().is_none().then_some(CompileRequest { component, kind, recompile, deadline, memory_max })
+    next().is_none().then_some(CompileRequest { component, kind, effort, deadline, memory_max })
 }
 
 fn parse_digest(digits: &str) -> Option<[u8; 32]> {
@@ -225,12 +242,12 @@ mod tests {
         let first = CompileRequest {
             component,
             kind: EngineKind::Native,
-            recompile: false,
+            effort: Effort::Compile,
             deadline,
             memory_max: 1 << 33,
         };
-        for order in [first, CompileRequest { kind: EngineKind::Pulley, recompile: true, ..first }]
-        {
+        let again = CompileRequest { kind: EngineKind::Pulley, effort: Effort::Recompile, ..first };
+        for order in [first, again, CompileRequest { effort: Effort::Find, ..first }] {
             ask(&daemon, &order, some_file().as_fd()).unwrap();
             assert_eq!(receive_request(&compiler).unwrap().order, order);
         }
@@ -264,6 +281,7 @@ mod tests {
         answer(&compiler, &CompileReply::Compiled(some_file())).unwrap();
         answer(&compiler, &CompileReply::Refused("too large".to_owned())).unwrap();
         answer(&compiler, &CompileReply::Failed("no room".to_owned())).unwrap();
+        answer(&compiler, &CompileReply::Absent).unwrap();
         assert!(matches!(receive_answer(&daemon), Ok(CompileReply::Compiled(_))));
         assert!(
             matches!(receive_answer(&daemon), Ok(CompileReply::Refused(why)) if why == "too large")
@@ -271,6 +289,7 @@ mod tests {
         assert!(
             matches!(receive_answer(&daemon), Ok(CompileReply::Failed(why)) if why == "no room")
         );
+        assert!(matches!(receive_answer(&daemon), Ok(CompileReply::Absent)));
         drop(compiler);
         assert!(matches!(receive_answer(&daemon), Err(ProtocolError::Ended)));
     }

@@ -29,7 +29,7 @@ pub(crate) fn open(cache: &Path, key: &Key) -> Option<OwnedFd> {
 
 /// Writes `code` under `key`, sealed, and hands back a read-only descriptor of it.
 ///
-/// The entry appears by renaming, so whoever opens it sees all of it or an older one.
+/// The entry appears by renaming, so a reader sees either the whole entry or an older one.
 pub(crate) fn store(cache: &Path, key: &Key, code: &[u8]) -> anyhow::Result<OwnedFd> {
     let in_cache = || format!("cannot write to the cache {}", cache.display());
     DirBuilder::new().recursive(true).mode(0o755).create(cache).with_context(in_cache)?;

@@ -1,4 +1,4 @@
-//! Why there is no compiled file, and at whose door that lies.
+//! Why compiling failed, and whether the component, the request or the host caused it.
 
 /// Why there is no compiled file.
 #[derive(Debug)]

@@ -1,6 +1,6 @@
-//! Turns components into compiled files: a keeper that answers and stores, and a worker that compiles.
+//! Turns components into compiled files: a server that answers and stores, and a worker that compiles.
 //!
-//! The keeper is asked over the socket that is its standard input, answers there, and says nothing anywhere else. It
+//! The server receives requests on the socket that is its standard input, and answers there only. It
 //! alone writes the cache, and it never looks into a component. That does the worker, a child for each component,
 //! which has nothing but a pipe to read it from and one to write the code to.
 
@@ -58,7 +58,10 @@ fn main() -> ExitCode {
 
 /// The directory that systemd made for `CacheDirectory=`.
 fn of_systemd() -> Option<PathBuf> {
-    #[expect(clippy::disallowed_methods, reason = "this is the door, and there are no threads")]
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "this is the start of the program, and there are no threads"
+    )]
     env::var_os("CACHE_DIRECTORY").filter(|path| !path.is_empty()).map(PathBuf::from)
 }
 

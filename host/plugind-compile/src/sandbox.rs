@@ -14,7 +14,7 @@ const NICENESS: i32 = 5;
 
 /// Shuts this process in, for good. It must have no thread but this one.
 pub(crate) fn enter(memory_max: u64, cpu_max: u64) -> anyhow::Result<()> {
-    // Nobody wants the code of a keeper that has gone.
+    // The code is useless once the server has ended.
     set_parent_process_death_signal(Some(Signal::KILL))?;
     rustix::thread::set_no_new_privs(true)?;
     // Where the unit says so already, it also says that nobody else may.
@@ -32,7 +32,10 @@ pub(crate) fn enter(memory_max: u64, cpu_max: u64) -> anyhow::Result<()> {
         (Resource::Cpu, cpu_max),
         (Resource::As, memory_max),
     ] {
-        setrlimit(resource, Rlimit { current: Some(max), maximum: Some(max) })?;
+        // By the lower limit of processor time a process is ended with a signal of its own.
+        let above = if resource == Resource::Cpu { 1 } else { 0 };
+        let maximum = Some(max.saturating_add(above));
+        setrlimit(resource, Rlimit { current: Some(max), maximum })?;
     }
     Ok(())
 }

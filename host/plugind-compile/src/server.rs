@@ -7,7 +7,7 @@ use crate::{cache, error::CompileFailure, limits::RequestLimits, sandbox, task};
 use anyhow::Context;
 use plugind_artifact::{
     entry::Key,
-    protocol::{self, CompileReply, CompileRequest, ProtocolError, Request},
+    protocol::{self, CompileReply, CompileRequest, Effort, ProtocolError, Request},
 };
 use rustix::{
     event::{PollFd, PollFlags, Timespec, poll},
@@ -46,11 +46,12 @@ pub(crate) fn serve(
             Err(error) => return Err(error.into()),
         };
         let answer = match answer(cache.as_deref(), limits, request, &socket) {
-            Ok(file) => CompileReply::Compiled(file),
+            Ok(Some(file)) => CompileReply::Compiled(file),
+            Ok(None) => CompileReply::Absent,
             Err(CompileFailure::Component(why)) => CompileReply::Refused(why),
             Err(CompileFailure::Host(why)) => CompileReply::Failed(format!("{why:#}")),
         };
-        // Before the answer: whoever has its answer may end this process.
+        // Before the answer: a client that has its answer may end this process.
         if let Some(cache) = cache.as_deref().filter(|_| !swept) {
             cache::sweep(cache);
             swept = true;
@@ -60,7 +61,7 @@ pub(crate) fn serve(
     Ok(())
 }
 
-/// Whether a request comes before `idle` is over.
+/// Whether a request arrives within `idle`.
 fn is_asked(socket: &io::Stdin, idle: Duration) -> anyhow::Result<bool> {
     let idle = Timespec::try_from(idle)?;
     loop {
@@ -77,14 +78,16 @@ fn answer(
     limits: &RequestLimits,
     Request { order, descriptor }: Request,
     asking: impl AsFd,
-) -> Result<OwnedFd, CompileFailure> {
+) -> Result<Option<OwnedFd>, CompileFailure> {
     let cache =
         cache.context("there is no directory for compiled files: --cache, or CacheDirectory=")?;
     let key = Key::new(&order.component, order.kind);
-    if !order.recompile
-        && let Some(file) = cache::open(cache, &key)
-    {
-        return Ok(file);
+    let found = match order.effort {
+        Effort::Find | Effort::Compile => cache::open(cache, &key),
+        Effort::Recompile => None,
+    };
+    if found.is_some() || order.effort == Effort::Find {
+        return Ok(found);
     }
     let component = read(descriptor, limits.component_max)?;
     let digest = Sha256::digest(&component);
@@ -99,7 +102,7 @@ fn answer(
         ..order
     };
     let code = task::compile(&component, &order, asking)?;
-    Ok(cache::store(cache, &key, &code)?)
+    Ok(Some(cache::store(cache, &key, &code)?))
 }
 
 fn read(descriptor: OwnedFd, max: u64) -> Result<Vec<u8>, CompileFailure> {

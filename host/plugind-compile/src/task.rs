@@ -1,20 +1,23 @@
 //! One component and its worker: fed, waited for, and ended in time.
 
-use crate::{error::CompileFailure, worker::REFUSED};
+use crate::{
+    error::CompileFailure,
+    worker::{REFUSED, UNRESTRICTED},
+};
 use anyhow::{Context, anyhow, bail};
 use plugind_artifact::protocol::CompileRequest;
 use rustix::{
     event::{PollFd, PollFlags, Timespec, poll},
     io::{Errno, ioctl_fionbio},
-    process::{Pid, PidfdFlags, pidfd_open},
+    process::{Pid, PidfdFlags, Signal, pidfd_open},
 };
 use std::{
     io::{self, ErrorKind, Read, Write},
     os::{
         fd::{AsFd, BorrowedFd},
-        unix::process::CommandExt,
+        unix::process::{CommandExt, ExitStatusExt},
     },
-    process::{Child, ChildStdin, ChildStdout, Command, Stdio},
+    process::{Child, ChildStdin, ChildStdout, Command, ExitStatus, Stdio},
     thread::available_parallelism,
     time::{Duration, Instant},
 };
@@ -22,7 +25,7 @@ use std::{
 /// The longest explanation that is taken from a worker, in bytes.
 const REASON_MAX: usize = 4000;
 
-/// Has a worker compile `component`, unless whoever asks for it goes away meanwhile.
+/// Compiles `component` in a worker, unless the client disconnects meanwhile.
 pub(crate) fn compile(
     component: &[u8],
     order: &CompileRequest,
@@ -45,8 +48,37 @@ pub(crate) fn compile(
             let reason = &written[..written.len().min(REASON_MAX)];
             Err(CompileFailure::Component(String::from_utf8_lossy(reason).into_owned()))
         }
-        _ => Err(CompileFailure::Host(anyhow!("its worker ended without a result ({status})"))),
+        _ => Err(CompileFailure::Host(anyhow!(without_result(status, &written)))),
     }
+}
+
+/// What it means that a worker ended without a result, and what to do about it. What `said` is counts only where the
+/// worker had not read the component yet.
+fn without_result(status: ExitStatus, said: &[u8]) -> String {
+    let signal = status.signal().and_then(Signal::from_named_raw);
+    let meaning = match (status.code(), signal) {
+        (Some(code), _) if code == i32::from(UNRESTRICTED) => {
+            let said = String::from_utf8_lossy(&said[..said.len().min(REASON_MAX)]).into_owned();
+            return format!("its worker could not be restricted, so it did not start: {said}");
+        }
+        (Some(101), _) => "it panicked; please report this with the component",
+        (_, Some(Signal::ABORT)) => {
+            "probably for lack of address space; raise compile.memory-max in plugind.toml"
+        }
+        (_, Some(Signal::XCPU)) => {
+            "it used up its processor time; raise compile.timeout-sec in plugind.toml"
+        }
+        (_, Some(Signal::KILL)) => {
+            "it was killed, probably since the system or the unit has too little memory; see MemoryMax= of the unit and \
+             the log of the kernel"
+        }
+        (_, Some(Signal::SYS)) => {
+            "it made a system call that is not allowed; if SystemCallFilter= of the unit was changed, undo that, and \
+             otherwise report this"
+        }
+        _ => "please report this with the component",
+    };
+    format!("its worker ended without a result ({status}): {meaning}")
 }
 
 /// A worker that is ended, and not left behind, wherever its task ends.
@@ -158,5 +190,34 @@ fn reported(time: Duration) -> String {
         format!("{}s", time.as_secs())
     } else {
         format!("{}ms", time.as_millis())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_end_of_a_worker_without_a_result_has_its_meaning_and_remedy() {
+        let signal = |signal: Signal| ExitStatus::from_raw(signal.as_raw());
+        let code = |code: i32| ExitStatus::from_raw(code << 8);
+        for (status, meaning) in [
+            (signal(Signal::ABORT), "compile.memory-max"),
+            (signal(Signal::XCPU), "compile.timeout-sec"),
+            (signal(Signal::KILL), "MemoryMax="),
+            (signal(Signal::SYS), "SystemCallFilter="),
+            (signal(Signal::SEGV), "report this with the component"),
+            (code(101), "it panicked"),
+            (code(1), "report this with the component"),
+        ] {
+            let said = without_result(status, b"nothing that counts");
+            assert!(said.starts_with("its worker ended without a result ("), "{said}");
+            assert!(said.contains(meaning) && !said.contains("counts"), "{said}");
+        }
+        let said = without_result(code(UNRESTRICTED.into()), b"no seccomp");
+        assert!(
+            said.contains("could not be restricted") && said.ends_with(": no seccomp"),
+            "{said}"
+        );
     }
 }

@@ -13,15 +13,22 @@ use wasmtime::Engine;
 
 /// The exit status when what was written is not code but the reason why there is none (sysexits.h).
 pub(crate) const REFUSED: u8 = 65;
+/// The exit status when what was written is the reason why the worker could not be restricted (sysexits.h).
+pub(crate) const UNRESTRICTED: u8 = 71;
 
 /// Compiles one component.
 pub(crate) fn work(kind: EngineKind, memory_max: u64, cpu_max: u64) -> ExitCode {
     let mut component = Vec::new();
-    let compiled = sandbox::enter(memory_max, cpu_max)
-        .and_then(|()| Ok(io::stdin().lock().read_to_end(&mut component)?))
-        .map(|_| compile(kind, &component));
-    // Without a sandbox or a component there is nothing to say to anybody: the exit status tells.
-    let Ok(compiled) = compiled else { return ExitCode::FAILURE };
+    if let Err(error) = sandbox::enter(memory_max, cpu_max) {
+        // Nothing of the component was read, so these are words of our own.
+        let written = write!(io::stdout(), "{error:#}");
+        return written.map_or(ExitCode::FAILURE, |()| ExitCode::from(UNRESTRICTED));
+    }
+    // Without a component there is nothing to say to anybody: the exit status does.
+    if io::stdin().lock().read_to_end(&mut component).is_err() {
+        return ExitCode::FAILURE;
+    }
+    let compiled = compile(kind, &component);
     let (written, status) = match &compiled {
         Ok(code) => (code.as_slice(), ExitCode::SUCCESS),
         Err(reason) => (reason.as_bytes(), ExitCode::from(REFUSED)),

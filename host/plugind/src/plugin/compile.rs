@@ -1,32 +1,23 @@
 //! `Verified` → `Compiled`: found in the cache, or made; never compiled in this process.
 
-use crate::base::{error_chain::ErrorChain, name::PluginName};
 use crate::{
+    base::error_chain::ErrorChain,
     plugin::{
         compiler::{Compiler, CompilerError},
-        inspection::Inspection,
-        manifest::Manifest,
+        release::Release,
         verify::Verified,
     },
     runtime::cache::{self, Cache, CacheError},
 };
-use plugind_artifact::entry::Key;
-use std::{fs::File, io, os::fd::AsFd, path::PathBuf};
+use plugind_artifact::{entry::Key, protocol::Effort};
+use std::{fs::File, io, os::fd::AsFd, sync::Arc};
 use tracing::warn;
 use wasmtime::{Engine, component::Component};
 
 /// A plugin in the form that can be run.
 pub struct Compiled {
-    /// Its name.
-    pub name: PluginName,
-    /// Its manifest.
-    pub manifest: Manifest,
-    /// What its component has to offer.
-    pub inspection: Inspection,
-    /// The SHA-256 digest of its component.
-    pub digest: [u8; 32],
-    /// Where its component was read from.
-    pub path: PathBuf,
+    /// The version.
+    pub release: Arc<Release>,
     /// Its component.
     pub component: Component,
 }
@@ -66,22 +57,60 @@ impl CompileError {
 /// Blocks for as long as the compiler takes: call it where that is allowed.
 ///
 /// # Errors
-/// When it cannot be compiled or run. A compiled file that is of no use is none: it is compiled again.
+/// If it cannot be compiled or run. An unusable compiled file is not an error: the component is compiled again.
 pub fn compile(
-    verified: Verified,
+    verified: &Verified,
     engine: &Engine,
     cache: &Cache,
     compiler: &Compiler,
 ) -> Result<Compiled, CompileError> {
-    let component = find(&verified, engine, cache, compiler)?;
-    Ok(Compiled {
-        name: verified.name().clone(),
-        manifest: verified.manifest().clone(),
-        inspection: verified.inspection().clone(),
-        digest: *verified.digest(),
-        path: verified.path().to_owned(),
-        component,
-    })
+    let component = find(verified, engine, cache, compiler)?;
+    Ok(Compiled { release: verified.release().clone(), component })
+}
+
+/// Finds a plugin's compiled file in the cache; none, if it has to be compiled. Never waits for that.
+///
+/// # Errors
+/// When it cannot be run.
+pub fn cached(
+    verified: &Verified,
+    engine: &Engine,
+    cache: &Cache,
+    compiler: &Compiler,
+) -> Result<Option<Compiled>, CompileError> {
+    let found = match compiler.shares_cache() {
+        true => cache.load(engine, &Key::new(verified.digest(), cache.kind())),
+        // What keeps the compiler from an answer is reported when it is to compile.
+        false => match make(verified, engine, cache, compiler, Effort::Find) {
+            Ok(found) => found,
+            // Another wait would take as long.
+            Err(error @ CompileError::Compiler(CompilerError::Deadline(_))) => return Err(error),
+            Err(_) => return Ok(None),
+        },
+    };
+    match found {
+        Ok(component) => Ok(Some(Compiled { release: verified.release().clone(), component })),
+        Err(error @ (CacheError::Map(_) | CacheError::TooLarge(_))) => {
+            Err(CompileError::Unusable(error))
+        }
+        Err(_) => Ok(None),
+    }
+}
+
+fn make(
+    verified: &Verified,
+    engine: &Engine,
+    cache: &Cache,
+    compiler: &Compiler,
+    effort: Effort,
+) -> Result<Result<Component, CacheError>, CompileError> {
+    // It is opened again: one descriptor for each plugin that waits would be too many. What is compiled is what was
+    // verified all the same, since the compiler checks the digest.
+    let component = File::open(verified.path()).map_err(CompileError::Open)?;
+    let (kind, directory) = (cache.kind(), cache.directory());
+    let made = compiler.make(verified.digest(), component.as_fd(), kind, directory, effort)?;
+    let key = Key::new(verified.digest(), kind);
+    Ok(made.map_or(Err(CacheError::Absent), |made| cache::load(engine, &key, made)))
 }
 
 fn find(
@@ -90,22 +119,14 @@ fn find(
     cache: &Cache,
     compiler: &Compiler,
 ) -> Result<Component, CompileError> {
-    let key = Key::new(verified.digest(), cache.kind());
-    let make = |again| -> Result<_, CompileError> {
-        // It is opened again: one descriptor for each plugin that waits would be too many. What is compiled is what was
-        // verified all the same, since the compiler checks the digest.
-        let component = File::open(verified.path()).map_err(CompileError::Open)?;
-        let (kind, directory) = (cache.kind(), cache.directory());
-        let made = compiler.make(verified.digest(), component.as_fd(), kind, directory, again)?;
-        Ok(cache::load(engine, &key, made))
-    };
+    let make = |effort| make(verified, engine, cache, compiler, effort);
     let found = match compiler.shares_cache() {
-        true => cache.load(engine, &key),
+        true => cache.load(engine, &Key::new(verified.digest(), cache.kind())),
         false => Err(CacheError::Absent),
     };
     let found = match found {
         // It may be there already, where only the compiler sees it.
-        Err(CacheError::Absent) => make(false)?,
+        Err(CacheError::Absent) => make(Effort::Compile)?,
         found => found,
     };
     let made = match found {
@@ -116,8 +137,8 @@ fn find(
         }
         Err(bad) => {
             let error = ErrorChain(&bad).to_string();
-            warn!(plugin = %verified.name(), error, "compiled file not used, compiling again");
-            make(true)?
+            warn!(plugin = %verified.name(), error, "compiled file rejected, compiling again");
+            make(Effort::Recompile)?
         }
     };
     made.map_err(|error| match error {

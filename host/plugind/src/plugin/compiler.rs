@@ -5,7 +5,7 @@
 
 use plugind_artifact::{
     kind::EngineKind,
-    protocol::{self, CompileReply, CompileRequest, ProtocolError},
+    protocol::{self, CompileReply, CompileRequest, Effort, ProtocolError},
 };
 use rustix::{
     io::Errno,
@@ -36,7 +36,7 @@ const GRACE: Duration = Duration::from_secs(1);
 /// Where the compiler is.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum CompilerLocation {
-    /// A program, run anew for each component.
+    /// A program that is started for each component.
     Program(PathBuf),
     /// A socket, behind which a service alone has the cache.
     Socket(PathBuf),
@@ -146,7 +146,7 @@ impl Compiler {
         };
         self.work.1.notify_all();
         for socket in busy {
-            // Whoever waits for an answer hears that there will be none, and the service that nobody waits.
+            // Callers that wait for an answer get an error, and the service sees a closed connection.
             shutdown(&socket, Shutdown::Both).ok();
         }
         for child in children {
@@ -154,25 +154,25 @@ impl Compiler {
         }
     }
 
-    /// Has the component behind `descriptor` compiled for engines of this kind; with `anew`, even if there is something
-    /// for it already. `cache` is the directory of compiled files, for a compiler that shares it.
+    /// Has the component behind `descriptor` compiled for engines of this kind, or found in the cache; none, if it was
+    /// only to be found. `cache` is the directory of compiled files, for a compiler that shares it.
     ///
     /// Blocks for as long as that takes.
     ///
     /// # Errors
-    /// When there is no compiled file.
+    /// When it cannot be compiled.
     pub fn make(
         &self,
         digest: &[u8; 32],
         descriptor: BorrowedFd<'_>,
         kind: EngineKind,
         cache: &Path,
-        recompile: bool,
-    ) -> Result<OwnedFd, CompilerError> {
+        effort: Effort,
+    ) -> Result<Option<OwnedFd>, CompilerError> {
         let order = CompileRequest {
             component: *digest,
             kind,
-            recompile,
+            effort,
             deadline: self.deadline,
             memory_max: self.memory_max,
         };
@@ -183,7 +183,8 @@ impl Compiler {
             CompilerLocation::Socket(path) => self.ask_service(path, &order, descriptor),
         };
         match answer? {
-            CompileReply::Compiled(file) => Ok(file),
+            CompileReply::Compiled(file) => Ok(Some(file)),
+            CompileReply::Absent => Ok(None),
             CompileReply::Refused(why) => Err(CompilerError::Refused(why)),
             CompileReply::Failed(why) => Err(CompilerError::Unable(why)),
         }
@@ -224,8 +225,12 @@ impl Compiler {
         order: &CompileRequest,
         descriptor: BorrowedFd<'_>,
     ) -> Result<CompileReply, CompilerError> {
-        let cannot_reach = |source| CompilerError::Reach { socket: path.to_owned(), source };
-        let turn = CompileTurn::take(self).map_err(cannot_reach)?;
+        let cannot_reach = |source: io::Error| match source.kind() {
+            // The service does not accept connections.
+            io::ErrorKind::WouldBlock => CompilerError::Deadline(self.deadline),
+            _ => CompilerError::Reach { socket: path.to_owned(), source },
+        };
+        let turn = CompileTurn::take(self, order.effort).map_err(cannot_reach)?;
         loop {
             let used = self.work().idle.pop();
             let was_used = used.is_some();
@@ -295,25 +300,30 @@ impl Compiler {
     }
 }
 
-/// One's turn to ask the service, which is that of as many at a time as there are cores.
-struct CompileTurn<'a>(&'a Compiler);
+/// One's turn to ask the service to compile, which is that of as many at a time as there are cores. What is in its cache
+/// is asked for at any time.
+struct CompileTurn<'a> {
+    compiler: &'a Compiler,
+    counts: bool,
+}
 
 impl<'a> CompileTurn<'a> {
     /// Waits for it.
-    fn take(compiler: &'a Compiler) -> io::Result<Self> {
-        let max = cores();
+    fn take(compiler: &'a Compiler, effort: Effort) -> io::Result<Self> {
+        let counts = effort != Effort::Find;
+        let max = if counts { cores() } else { usize::MAX };
         let work = compiler.work();
         let waited = compiler.work.1.wait_while(work, |work| !work.ended && work.asking >= max);
         let mut work = waited.unwrap_or_else(PoisonError::into_inner);
         if work.ended {
             return Err(ending());
         }
-        work.asking += 1;
-        Ok(Self(compiler))
+        work.asking += usize::from(counts);
+        Ok(Self { compiler, counts })
     }
 
     fn begin(&self, socket: &Arc<OwnedFd>) -> io::Result<()> {
-        let mut work = self.0.work();
+        let mut work = self.compiler.work();
         if work.ended {
             return Err(ending());
         }
@@ -323,7 +333,7 @@ impl<'a> CompileTurn<'a> {
 
     /// Keeps a connection that is `good` for another request. False when all of this was ended meanwhile.
     fn finish(&self, socket: &Arc<OwnedFd>, good: bool) -> bool {
-        let mut work = self.0.work();
+        let mut work = self.compiler.work();
         work.busy.retain(|busy| !Arc::ptr_eq(busy, socket));
         if good && !work.ended {
             work.idle.push(socket.clone());
@@ -334,8 +344,8 @@ impl<'a> CompileTurn<'a> {
 
 impl Drop for CompileTurn<'_> {
     fn drop(&mut self) {
-        self.0.work().asking -= 1;
-        self.0.work.1.notify_one();
+        self.compiler.work().asking -= usize::from(self.counts);
+        self.compiler.work.1.notify_one();
     }
 }
 
