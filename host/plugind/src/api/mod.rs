@@ -59,12 +59,19 @@ pub struct Plugin {
     pub name: String,
     /// One of systemd's six words: `inactive`, `activating`, `active`, `reloading`, `deactivating`, `failed`.
     pub active_state: String,
+    /// A more exact word: `running`, `degraded`, `queued`, `compiling`, `starting`, `ready`, `handing-over`, `exited`,
+    /// `auto-restart`, `recovering`, `failed` or `stopping`.
+    #[serde(default)]
+    pub sub_state: String,
     /// `success`, or why it failed.
     pub result: String,
     /// The daemon is not ready without it.
     pub required: bool,
     /// What it says of itself: one line.
     pub status: Option<String>,
+    /// Why an instance of it reports to be degraded, if one does.
+    #[serde(default)]
+    pub degraded: Option<String>,
     /// The number of the version that serves.
     pub generation: Option<u64>,
     /// When that version became ready, in µs since 1970.
@@ -80,6 +87,25 @@ pub struct Plugin {
     /// When the next instance is started after a failure, in µs since 1970.
     #[serde(default)]
     pub next_attempt: Option<u64>,
+    /// How its requests fare, if it serves any.
+    #[serde(default)]
+    pub requests: Option<PluginRequests>,
+}
+
+/// How the requests of a plugin fare.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct PluginRequests {
+    /// How many requests wait for an instance.
+    pub queued: u64,
+    /// How long the oldest of them has waited, in ms.
+    pub waited: u64,
+    /// How many found no instance with room in the last minute: 503.
+    pub busy: u64,
+    /// How many got no response in time in the last minute: 504.
+    pub timed_out: u64,
+    /// How many the plugin failed in the last minute: 502, or a response whose body ended too early.
+    pub failed: u64,
 }
 
 /// The reply to `io.plugind.List`.
@@ -120,7 +146,7 @@ pub struct Status {
     pub version: String,
     /// `activating`, `active`, `reloading` or `deactivating`.
     pub active_state: String,
-    /// What systemd is told: one line.
+    /// The status that systemd receives: one line.
     pub status: String,
     /// How many plugins there are.
     pub plugins: u64,
@@ -130,6 +156,12 @@ pub struct Status {
     pub awaited: Vec<String>,
     /// Plugins that failed.
     pub failed: Vec<PluginFailure>,
+    /// Files in the plugin directories that are ignored although they look like parts of plugins, each with the reason.
+    #[serde(default)]
+    pub ignored: Vec<String>,
+    /// The limits of the daemon that were reached in the last minute.
+    #[serde(default)]
+    pub limits: Vec<String>,
 }
 
 /// The parameters of `io.plugind.Reload`.
@@ -139,7 +171,7 @@ pub struct ReloadTerms {
     /// Nothing changes unless everything can.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub all_or_nothing: Option<bool>,
-    /// It is over only when what was replaced has finished what it had in hand.
+    /// The reload ends only when replaced generations have finished their requests.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub until_drained: Option<bool>,
 }
@@ -157,7 +189,7 @@ pub struct Awaited {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Reload {
-    /// The directories were read and judged.
+    /// The directories were read and validated.
     pub scanned: bool,
     /// Why they could not be read; then nothing changes.
     pub unreadable: Option<String>,
@@ -174,7 +206,7 @@ pub struct Reload {
     pub unchanged: u64,
     /// Plugins of which the new version does not serve.
     pub failed: Vec<PluginFailure>,
-    /// Plugins whose version before finishes what it has in hand.
+    /// Plugins whose previous version finishes its requests.
     pub draining: Vec<String>,
     /// All or nothing was asked for, and so nothing was changed.
     pub taken_back: bool,

@@ -42,7 +42,7 @@ pub(super) struct VarlinkError {
 impl VarlinkError {
     /// One of this service's own.
     pub(super) fn own(error: &'static str, parameters: impl Serialize) -> Self {
-        // Only maps whose keys are no texts cannot be told.
+        // Only maps with keys that are not strings cannot be serialized.
         let parameters = serde_json::to_value(parameters).unwrap_or_default();
         Self { error, parameters }
     }

@@ -24,20 +24,20 @@ const IDLE: Duration = Duration::from_secs(60);
 pub fn server(context: ControlContext) -> Server {
     // Those who may only look cannot take the place of one who has something to do.
     let [changers, lookers] = [(); 2].map(|()| Arc::new(Semaphore::new(CLIENTS)));
-    Arc::new(move |Accepted { stream, peer, .. }| {
+    Arc::new(move |Accepted { stream, peer, place, .. }| {
         let Stream::Unix(stream) = stream else { return std::future::ready(()).boxed() };
         let may_change = may_change(peer);
         let places = if may_change { &changers } else { &lookers };
         // One too many is let go at once, instead of being kept waiting.
-        let Ok(place) = places.clone().try_acquire_owned() else {
+        let Ok(permit) = places.clone().try_acquire_owned() else {
             return std::future::ready(()).boxed();
         };
         let context = context.clone();
         let served = async move {
             if let Err(error) = serve(stream, may_change, &context).await {
-                debug!(%peer, %error, "client of the control socket gone");
+                debug!(%peer, %error, "control connection ended");
             }
-            drop(place);
+            drop((permit, place));
         };
         served.boxed()
     })

@@ -1,4 +1,4 @@
-//! The control socket: how plugind is asked how it is, and told what to do, by varlink (<https://varlink.org>).
+//! The control socket: reports the state of plugind and accepts commands, by varlink (<https://varlink.org>).
 
 mod listener;
 mod interfaces;

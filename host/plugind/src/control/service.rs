@@ -8,9 +8,11 @@ use crate::{
     api,
     base::{name::PluginName, priority::Priority},
     journal::Journal,
+    listen::places::LimitsReached,
     supervisor::{
-        handle::{RestartError, Stopping, SupervisorHandle},
+        handle::SupervisorHandle,
         phase::DaemonPhase,
+        problem::{RestartError, Stopping},
         summary::Summary,
     },
 };
@@ -36,6 +38,8 @@ pub struct ControlContext {
     pub journal: Journal,
     /// Where the daemon is in its day.
     pub phase: watch::Receiver<DaemonPhase>,
+    /// The limits of connections that were reached lately.
+    pub limits: LimitsReached,
 }
 
 /// A call as it comes, of whatever method.
@@ -77,7 +81,7 @@ impl Replies<'_> {
 }
 
 fn reported(parameters: impl Serialize) -> Value {
-    // Only maps whose keys are no texts cannot be told.
+    // Only maps with keys that are not strings cannot be serialized.
     serde_json::to_value(parameters).unwrap_or_default()
 }
 
@@ -193,7 +197,7 @@ impl ControlContext {
         }
     }
 
-    /// Has the directories read anew, and says how far it is if the client wants to hear that.
+    /// Requests a reload, and reports its progress if the client asks for it.
     async fn reload(
         &self,
         replies: &mut Replies<'_>,
@@ -226,7 +230,8 @@ impl ControlContext {
     async fn status(&self, replies: &mut Replies<'_>) -> zlink::Result<api::Status> {
         let (mut phase, mut summary) = (self.phase.clone(), self.supervisor.summary());
         loop {
-            let status = status(*phase.borrow_and_update(), &summary.borrow_and_update());
+            let limits = self.limits.words();
+            let status = status(*phase.borrow_and_update(), &summary.borrow_and_update(), limits);
             if !replies.more || replies.oneway {
                 return Ok(status);
             }
@@ -249,7 +254,7 @@ struct Interface {
     interface: String,
 }
 
-fn status(phase: DaemonPhase, summary: &Summary) -> api::Status {
+fn status(phase: DaemonPhase, summary: &Summary, limits: Vec<String>) -> api::Status {
     api::Status {
         version: env!("CARGO_PKG_VERSION").to_owned(),
         active_state: phase.active_state(summary).to_owned(),
@@ -258,6 +263,8 @@ fn status(phase: DaemonPhase, summary: &Summary) -> api::Status {
         ready: summary.ready as u64,
         awaited: summary.awaited.iter().map(ToString::to_string).collect(),
         failed: summary.failed.iter().map(Into::into).collect(),
+        ignored: summary.ignored.clone(),
+        limits,
     }
 }
 

@@ -1,12 +1,18 @@
-//! Reads the plugin directories, and verifies each plugin in them.
+//! Reads the plugin directories, and verifies each plugin in them that has changed.
 
 use crate::{
-    base::name::PluginName,
-    config::{ListError, SearchPath},
+    base::{file::FileVersion, name::PluginName},
+    config::{ListError, SearchPath, list_drop_ins},
     plugin::{
-        scan::{Ignored, Masked, Scanned, scan},
+        scan::{Found, Ignored, Masked, Scanned, scan},
         verify::{Rejected, Verified, verify},
     },
+};
+use std::{
+    collections::BTreeMap,
+    path::PathBuf,
+    sync::{Mutex, PoisonError},
+    thread::{self, available_parallelism},
 };
 
 /// A plugin that was found, verified or rejected.
@@ -18,8 +24,26 @@ pub struct ScanReport {
     pub plugins: Vec<VerifyResult>,
     /// Plugins that a link to `/dev/null` or an empty file masks.
     pub masked: Vec<Masked>,
-    /// Files that belong to no plugin.
+    /// FileVersions that belong to no plugin.
     pub ignored: Vec<Ignored>,
+}
+
+/// What was verified at the last reading of the directories. It is used again as long as no file of it has changed.
+#[derive(Default)]
+pub struct VerifiedBefore(BTreeMap<PluginName, (FileVersions, Verified)>);
+
+/// The files of a plugin, and which versions of them there are.
+#[derive(PartialEq, Eq)]
+struct FileVersions(Vec<(PathBuf, FileVersion)>);
+
+impl FileVersions {
+    /// None if one of them cannot be known again.
+    fn of(found: &Found) -> Option<Self> {
+        let drop_ins = list_drop_ins(&found.drop_ins).ok()?;
+        let paths = [&found.component].into_iter().chain(&found.manifest).chain(&drop_ins);
+        let version = |path: &PathBuf| Some((path.clone(), FileVersion::of(path)?));
+        paths.map(version).collect::<Option<_>>().map(Self)
+    }
 }
 
 /// Reads the plugin directories and verifies the plugins. Blocks.
@@ -27,8 +51,64 @@ pub struct ScanReport {
 /// # Errors
 /// When a directory cannot be read.
 pub fn read_plugins(search_path: &SearchPath) -> Result<ScanReport, ListError> {
+    read_changed_plugins(search_path, &mut VerifiedBefore::default())
+}
+
+/// The same, where plugins whose files have not changed are not read again. Blocks.
+///
+/// # Errors
+/// When a directory cannot be read.
+pub fn read_changed_plugins(
+    search_path: &SearchPath,
+    before: &mut VerifiedBefore,
+) -> Result<ScanReport, ListError> {
     let Scanned { found, masked, ignored } = scan(search_path)?;
-    Ok(ScanReport { plugins: found.into_iter().map(verify).collect(), masked, ignored })
+    let known = &before.0;
+    let outcome = in_parallel(found, |found| {
+        // Before they are read: what changes meanwhile has another version then.
+        let files = FileVersions::of(&found);
+        let last = known.get(&found.name).filter(|(then, _)| files.as_ref() == Some(then));
+        let outcome = match last {
+            Some((_, verified)) => Ok(verified.clone()),
+            None => verify(found),
+        };
+        (files, outcome)
+    });
+    let mut plugins = Vec::with_capacity(outcome.len());
+    before.0.clear();
+    for (files, outcome) in outcome {
+        if let (Some(files), Ok(verified)) = (files, &outcome) {
+            before.0.insert(verified.name().clone(), (files, verified.clone()));
+        }
+        plugins.push(outcome);
+    }
+    Ok(ScanReport { plugins, masked, ignored })
+}
+
+/// Does `work` for each of `items`, on as many threads as there are cores; the order stays.
+fn in_parallel<T: Send, R: Send>(items: Vec<T>, work: impl Fn(T) -> R + Sync) -> Vec<R> {
+    let count = items.len();
+    let items = Mutex::new(items.into_iter().enumerate());
+    let done = Mutex::new(Vec::with_capacity(count));
+    let run = || {
+        loop {
+            let next = items.lock().unwrap_or_else(PoisonError::into_inner).next();
+            let Some((nth, item)) = next else { return };
+            let result = work(item);
+            done.lock().unwrap_or_else(PoisonError::into_inner).push((nth, result));
+        }
+    };
+    let helpers = available_parallelism().map_or(1, usize::from).min(count).saturating_sub(1);
+    thread::scope(|scope| {
+        for _ in 0..helpers {
+            // Where no thread can be started, this one does it all.
+            thread::Builder::new().spawn_scoped(scope, run).ok();
+        }
+        run();
+    });
+    let mut done = done.into_inner().unwrap_or_else(PoisonError::into_inner);
+    done.sort_by_key(|(nth, _)| *nth);
+    done.into_iter().map(|(_, result)| result).collect()
 }
 
 /// The name of a plugin, whether it was verified or rejected.

@@ -1,11 +1,13 @@
-//! `Found` → `Verified`: a plugin is read once; what is judged, hashed and compiled are those very bytes.
+//! `Found` → `Verified`: a plugin is read once, and the same bytes are inspected, hashed and compiled.
 
 use crate::plugin::{
     inspect_error::InspectError,
     inspection::Inspection,
     interfaces::{Access, find},
     manifest::{ComponentFacts, Manifest},
+    release::Release,
     scan::Found,
+    serve::Serve,
 };
 use crate::{
     base::{
@@ -21,6 +23,7 @@ use sha2::{Digest, Sha256};
 use std::{
     panic::catch_unwind,
     path::{Path, PathBuf},
+    sync::Arc,
 };
 
 /// The largest component that is read: the largest known toolchain makes files of about 20 MB.
@@ -35,14 +38,8 @@ const MIB: u64 = 1 << 20;
 const MANIFEST_MAX: u64 = 1 << 20;
 
 /// A plugin that was read and can be compiled. The only way to have one is to have been verified.
-#[derive(Debug)]
-pub struct Verified {
-    name: PluginName,
-    manifest: Manifest,
-    inspection: Inspection,
-    digest: [u8; 32],
-    path: PathBuf,
-}
+#[derive(Clone, Debug)]
+pub struct Verified(Arc<Release>);
 
 /// Why a plugin is not even tried.
 #[derive(Debug, thiserror::Error)]
@@ -168,7 +165,14 @@ pub fn verify(found: Found) -> Result<Verified, Box<Rejected>> {
                 .chain(short_of_memory(&component, &inspection, &manifest))
                 .collect();
             if errors.is_empty() {
-                return Ok(Verified { name, manifest, inspection, digest, path: component });
+                let (path, inspection) = (component, inspection);
+                return Ok(Verified(Arc::new(Release {
+                    name,
+                    path,
+                    digest,
+                    manifest,
+                    inspection,
+                })));
             }
             let (required, manifest) = (manifest.required, Some(manifest));
             Err(Box::new(Rejected { name, component, manifest, required, errors }))
@@ -187,11 +191,33 @@ pub fn verify(found: Found) -> Result<Verified, Box<Rejected>> {
 
 /// What is to be served and cannot be: the component may be another one than was meant, or half of it.
 fn unserved(inspection: &Inspection, manifest: &Manifest) -> Option<VerifyError> {
-    let serve = manifest.serve.first().filter(|_| inspection.http.is_none())?;
-    let place = serve.origin.0.clone()?;
-    let message = "[[serve]] cannot be used: the component exports no handler of HTTP requests; remove [[serve]], or \
-                   install a component that has one";
-    Some(VerifyError::Manifest(vec![Diagnostic::at(place, message.to_owned())]))
+    let mistake = |serve: &Serve| match serve.whole_socket() {
+        Some(_) if inspection.serves_sockets() => None,
+        Some(socket) => {
+            let remedy = match inspection.http {
+                Some(_) => "; write serve.route to serve HTTP on this socket",
+                None => "; remove [[serve]], or install a component that has one",
+            };
+            let message = format!(
+                "serve.socket: \"{socket}\" without serve.route is the whole socket, and the component exports neither \
+                 plugind:plugin/connection-handler nor plugind:plugin/datagram-handler{remedy}"
+            );
+            Some(Diagnostic::at(serve.socket_origin.0.clone()?, message))
+        }
+        None if inspection.http.is_some() => None,
+        None => {
+            let remedy = match inspection.serves_sockets() {
+                true => "write serve.socket without serve.route to serve a whole socket",
+                false => "remove [[serve]], or install a component that has one",
+            };
+            let message = format!(
+                "[[serve]] cannot be used: the component exports no handler of HTTP requests; {remedy}"
+            );
+            Some(Diagnostic::at(serve.origin.0.clone()?, message))
+        }
+    };
+    let mistakes: Vec<_> = manifest.serve.iter().filter_map(mistake).collect();
+    (!mistakes.is_empty()).then_some(VerifyError::Manifest(mistakes))
 }
 
 /// The limits of the manifest that are less than what an instance begins with. None could ever be made.
@@ -255,7 +281,7 @@ fn read_manifest(
 /// A plugin's manifest and its drop-ins, unread.
 ///
 /// # Errors
-/// When a file cannot be read, or is no text.
+/// If a file cannot be read or is not UTF-8.
 pub fn manifest_of(found: &Found) -> Result<Document, VerifyError> {
     let drop_ins = list_drop_ins(&found.drop_ins)?;
     let mut document = Document::default();
@@ -267,34 +293,47 @@ pub fn manifest_of(found: &Found) -> Result<Document, VerifyError> {
 }
 
 impl Verified {
+    /// One of which a test says what it is.
+    #[cfg(test)]
+    #[must_use]
+    pub fn assumed(release: Arc<Release>) -> Self {
+        Self(release)
+    }
+
+    /// The version that was verified.
+    #[must_use]
+    pub fn release(&self) -> &Arc<Release> {
+        &self.0
+    }
+
     /// The plugin's name.
     #[must_use]
     pub fn name(&self) -> &PluginName {
-        &self.name
+        &self.0.name
     }
 
     /// Its manifest.
     #[must_use]
     pub fn manifest(&self) -> &Manifest {
-        &self.manifest
+        &self.0.manifest
     }
 
-    /// What its component has to offer.
+    /// What its component imports and exports.
     #[must_use]
     pub fn inspection(&self) -> &Inspection {
-        &self.inspection
+        &self.0.inspection
     }
 
     /// The SHA-256 digest of its component.
     #[must_use]
     pub fn digest(&self) -> &[u8; 32] {
-        &self.digest
+        &self.0.digest
     }
 
     /// Where its component was read from.
     #[must_use]
     pub fn path(&self) -> &Path {
-        &self.path
+        &self.0.path
     }
 }
 

@@ -3,20 +3,19 @@
 use crate::{
     base::name::PluginName,
     config::{Diagnostic, Position},
-    plugin::{directories::name_of, serve::Serve, verify::Verified},
+    plugin::{
+        directories::{VerifyResult, name_of},
+        release::Release,
+        serve::Serve,
+        verify::Verified,
+    },
     route::{
-        owners::{RouteConflict, RouteOwners, RouteRequest, conflict_message, requests_of},
+        owners::{Route, RouteConflict, RouteOwners, RouteRequest, conflict_message, requests_of},
         sockets::SocketPlan,
     },
-    supervisor::{
-        lifecycle::LifecycleState,
-        plugin::{Content, ManagedPlugin, PluginProblem},
-        prepare::VerifyResult,
-        reload::ReloadOptions,
-        summary::FailedStage,
-    },
+    supervisor::{plugin::ManagedPlugin, problem::PluginProblem, reload::ReloadOptions},
 };
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, sync::Arc};
 
 /// What is to be done about one plugin that was found.
 pub enum Change {
@@ -27,32 +26,42 @@ pub enum Change {
     /// It is on its way for a reason of its own, such as a failure or a restart, and continues.
     Recovering,
     /// It was tried, and a client that asked for that got the reason.
-    KnownToFail(PluginProblem),
+    KnownToFail(Box<PluginProblem>),
     /// It is new, or something else than what there is.
     Changed {
         /// What was found.
-        verified: Box<Verified>,
+        verified: Verified,
         /// The routes it asks for, and gets.
-        route_requests: Vec<RouteRequest>,
+        requests: Vec<RouteRequest>,
     },
     /// It cannot be used.
-    Bad(PluginProblem),
+    Bad(Box<PluginProblem>),
 }
 
 /// What was found, to tell whether the same is found again: what a plugin is made of, or why that cannot be used.
 pub type FoundContents = BTreeMap<PluginName, Result<Content, String>>;
 
+/// A version, which equals others by what it is made of.
+#[derive(Clone, Debug)]
+pub struct Content(Arc<Release>);
+
+impl PartialEq for Content {
+    fn eq(&self, other: &Self) -> bool {
+        self.0.is_same(&other.0)
+    }
+}
+
 /// Notes what was found.
 #[must_use]
 pub fn found(outcome: &[VerifyResult]) -> FoundContents {
     let content = |outcome: &VerifyResult| match outcome {
-        Ok(verified) => Ok((*verified.digest(), verified.manifest().clone())),
+        Ok(verified) => Ok(Content(verified.release().clone())),
         Err(rejected) => Err(rejected.lines().join("; ")),
     };
     outcome.iter().map(|outcome| (name_of(outcome).clone(), content(outcome))).collect()
 }
 
-/// Judges what was found, in the order of names. Without a plan nothing is known of the sockets that there are.
+/// Compares the scanned plugins with the running ones, in the order of names. Without a plan, sockets are unknown.
 #[must_use]
 pub fn compare(
     found: Vec<VerifyResult>,
@@ -69,52 +78,15 @@ pub fn compare(
         let claimed = claimed.map_err(|taken| conflicts(&outcome, &taken));
         let claimed = claimed.and_then(|()| sockets_are_there(&outcome, plan));
         let change = match (outcome, claimed) {
-            (Err(rejected), _) => Change::Bad(PluginProblem {
-                result: "configuration",
-                content: None,
-                generation: None,
-                reported: false,
-                stage: FailedStage::Verify,
-                error: rejected.lines().join("; "),
-                configuration: rejected.is_configuration(),
-                required: rejected.required,
-                route_requests,
-            }),
-            (Ok(verified), Err(error)) => Change::Bad(PluginProblem {
-                result: "configuration",
-                content: None,
-                generation: None,
-                reported: false,
-                stage: FailedStage::Route,
-                error,
-                configuration: true,
-                required: verified.manifest().required,
-                route_requests,
-            }),
-            (Ok(verified), Ok(())) => match plugins.get(&name) {
-                // First, since what there is may be on its way once more: it was asked to be restarted.
-                Some(managed)
-                    if options.all_or_nothing
-                        && !managed.is_at_hold_point()
-                        && managed.is_preparing(verified.digest(), verified.manifest()) =>
-                {
-                    Change::Recovering
-                }
-                // What waits for its next try has it now, if somebody asks for that.
-                Some(managed)
-                    if managed.is_preparing(verified.digest(), verified.manifest())
-                        && !(options.again && managed.is_waiting()) =>
-                {
-                    Change::InProgress
-                }
-                Some(managed) if is_unchanged(&verified, managed) => Change::Same,
-                Some(ManagedPlugin { problem: Some(problem), .. })
-                    if !options.again && problem.is_of(verified.digest(), verified.manifest()) =>
-                {
-                    Change::KnownToFail(problem.clone())
-                }
-                _ => Change::Changed { verified: Box::new(verified), route_requests },
-            },
+            (Err(rejected), _) => {
+                let problem = PluginProblem::of_rejected(&rejected, route_requests);
+                unusable(plugins.get(&name), problem, options)
+            }
+            (Ok(verified), Err(error)) => {
+                let problem = PluginProblem::of_routes(verified.release(), error, route_requests);
+                unusable(plugins.get(&name), problem, options)
+            }
+            (Ok(verified), Ok(())) => change(plugins.get(&name), verified, route_requests, options),
         };
         (name, change)
     };
@@ -130,10 +102,10 @@ fn current_owners(
     for outcome in found {
         let name = name_of(outcome);
         if let Some(serving) = plugins.get(name).and_then(ManagedPlugin::serving) {
-            let has = serving.route_requests();
+            let has = &serving.requests;
             // What cannot be used does not take the place of what serves.
             let wants = if outcome.is_ok() { requests_of(outcome) } else { has.clone() };
-            owners.keep(name, &has, &wants);
+            owners.keep(name, has, &wants);
         }
     }
     owners
@@ -144,30 +116,88 @@ fn conflicts(outcome: &VerifyResult, taken: &[RouteConflict]) -> String {
     outcome.as_ref().map(|verified| conflict_message(verified, taken)).unwrap_or_default()
 }
 
-/// Whether the sockets that it names speak HTTP. That one called `http` may be added later is usual.
+/// Whether the sockets that it names are there, and can be used for what it asks.
 fn sockets_are_there(outcome: &VerifyResult, plan: Option<&SocketPlan>) -> Result<(), String> {
     let (Ok(verified), Some(plan)) = (outcome, plan) else { return Ok(()) };
-    let complaint = |serve: &Serve| {
-        let socket = serve.socket.as_ref()?;
-        if socket.as_str() == "http" || plan.is_http(socket) {
-            return None;
+    let routes = requests_of(outcome);
+    let complaint = |(nth, (route, _)): (usize, &RouteRequest)| {
+        let serve = verified.manifest().serve.get(nth);
+        match route {
+            Route::Http(_) => serve.and_then(|serve| speaks_no_http(verified, serve, plan)),
+            Route::Socket(socket) => {
+                let inspection = verified.inspection();
+                let why =
+                    plan.why_not_whole(socket, inspection.connections, inspection.datagrams)?;
+                let place = serve.and_then(|serve| serve.socket_origin.0.clone());
+                let place = place.unwrap_or_else(|| Position::whole(verified.path()));
+                Some(Diagnostic::at(place, format!("serve.socket: {why}")).to_string())
+            }
         }
-        let place = serve.socket_origin.0.clone();
-        let place = place.unwrap_or_else(|| Position::whole(verified.path()));
-        let message = format!(
-            "serve.socket: no socket \"{socket}\" speaks HTTP; write a .socket unit with FileDescriptorName={socket} \
-             and Service=plugind.service, and [sockets.{socket}] with protocol = \"http\" in plugind.toml"
-        );
-        Some(Diagnostic::at(place, message).to_string())
     };
-    let complaints: Vec<_> = verified.manifest().serve.iter().filter_map(complaint).collect();
+    let complaints: Vec<_> = routes.iter().enumerate().filter_map(complaint).collect();
     if complaints.is_empty() { Ok(()) } else { Err(complaints.join("; ")) }
 }
 
-fn is_unchanged(verified: &Verified, managed: &ManagedPlugin) -> bool {
-    managed.generations.current().is_some_and(|current| {
-        // What failed is tried again when somebody asks.
-        current.is_made_from(verified.digest(), verified.manifest())
-            && current.lifecycle.state() != LifecycleState::Failed
-    })
+/// Whether the socket of a route speaks HTTP: why not. That one called `http` may be added later is usual.
+fn speaks_no_http(verified: &Verified, serve: &Serve, plan: &SocketPlan) -> Option<String> {
+    let socket = serve.socket.as_ref()?;
+    if socket.as_str() == "http" || plan.is_http(socket) {
+        return None;
+    }
+    let place = serve.socket_origin.0.clone();
+    let place = place.unwrap_or_else(|| Position::whole(verified.path()));
+    let message = format!(
+        "serve.socket: no socket \"{socket}\" speaks HTTP; write a .socket unit with FileDescriptorName={socket} \
+             and Service=plugind.service, and [sockets.{socket}] with protocol = \"http\" in plugind.toml"
+    );
+    Some(Diagnostic::at(place, message).to_string())
+}
+
+/// What a version that cannot be used means for the plugin that there is. systemd 257 sends SIGHUP after `ExecReload=`,
+/// which must not report again what was reported to the client.
+fn unusable(
+    plugin: Option<&ManagedPlugin>,
+    problem: PluginProblem,
+    options: ReloadOptions,
+) -> Change {
+    let known = plugin.filter(|plugin| !plugin.is_in_progress());
+    let known = known.and_then(|plugin| plugin.problem.as_ref()).filter(|known| {
+        let is_same = known.stage == problem.stage && known.error == problem.error;
+        is_same && known.reported && !options.again
+    });
+    match known {
+        Some(known) => Change::KnownToFail(Box::new(known.clone())),
+        None => Change::Bad(Box::new(problem)),
+    }
+}
+
+/// What a version that can be used means for the plugin that there is.
+fn change(
+    plugin: Option<&ManagedPlugin>,
+    verified: Verified,
+    requests: Vec<RouteRequest>,
+    options: ReloadOptions,
+) -> Change {
+    let release = verified.release();
+    match plugin {
+        // First, since what there is may be on its way once more: it was asked to be restarted.
+        Some(plugin)
+            if options.all_or_nothing
+                && !plugin.is_at_hold_point()
+                && plugin.is_preparing(release) =>
+        {
+            Change::Recovering
+        }
+        // What waits for its next try has it now, if somebody asks for that.
+        Some(plugin) if plugin.is_preparing(release) && !(options.again && plugin.is_waiting()) => {
+            Change::InProgress
+        }
+        Some(plugin) if plugin.is_current(release) => Change::Same,
+        Some(ManagedPlugin { problem: Some(problem), .. })
+            if !options.again && problem.is_of(release) =>
+        {
+            Change::KnownToFail(Box::new(problem.clone()))
+        }
+        _ => Change::Changed { verified, requests },
+    }
 }

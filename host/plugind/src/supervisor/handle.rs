@@ -3,17 +3,21 @@
 use crate::{
     api,
     base::name::PluginName,
+    plugin::directories::ScanReport,
     pool::workers::WorkerEvent,
     route::sockets::SocketPlan,
     supervisor::{
-        prepare::{DirectoriesError, PrepareError, ScanReport},
+        plugin::{HandoverTicket, PluginEvent},
+        prepare::{DirectoriesError, PrepareError},
+        problem::{RestartError, Stopping},
         reload::{ReloadOptions, ReloadState},
         reloads::ReloadReply,
         rollout::SavedState,
-        summary::{Failed, Summary},
+        summary::Summary,
     },
     world::link::Linked,
 };
+use std::sync::Arc;
 use tokio::sync::{mpsc, oneshot, watch};
 
 /// The way to the supervisor. Cheap to clone.
@@ -21,28 +25,6 @@ use tokio::sync::{mpsc, oneshot, watch};
 pub struct SupervisorHandle {
     inbox: mpsc::UnboundedSender<Message>,
     summary: watch::Receiver<Summary>,
-}
-
-/// The daemon is about to end, and does nothing else any more.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("the daemon is about to end")]
-pub struct Stopping;
-
-/// Why a plugin was not restarted.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum RestartError {
-    /// There is none of this name.
-    #[error("there is no such plugin")]
-    NoSuchPlugin,
-    /// Its new instances are of no use; it is as it was.
-    #[error("{}", .0.error)]
-    Failed(Failed),
-    /// What it was waiting for is not wanted any more.
-    #[error("its files changed meanwhile, and changed back")]
-    TakenBack,
-    /// Nothing is restarted any more.
-    #[error(transparent)]
-    Stopping(#[from] Stopping),
 }
 
 impl SupervisorHandle {
@@ -142,26 +124,23 @@ pub(crate) enum Message {
     Prepared {
         name: PluginName,
         ticket: u64,
-        outcome: Box<Result<Linked, PrepareError>>,
-        /// What a daemon before this one left for it.
-        saved_state: Option<SavedState>,
+        outcome: Result<Arc<Linked>, PrepareError>,
+        /// What a daemon before this one saved for it.
+        saved: Option<SavedState>,
     },
     Worker {
         name: PluginName,
         generation: u64,
         event: WorkerEvent,
     },
-    Due {
-        name: PluginName,
-        generation: u64,
-    },
-    TimedOut {
-        name: PluginName,
-        generation: u64,
-    },
     HandoverDue {
         name: PluginName,
-        number: u64,
+        generation: u64,
+        ticket: HandoverTicket,
+    },
+    Plugin {
+        name: PluginName,
+        event: PluginEvent,
     },
     Stop(oneshot::Sender<()>),
 }

@@ -28,7 +28,7 @@ pub enum LifecycleState {
     Inactive,
     /// It failed for good.
     Failed,
-    /// It was dismissed; what is under way in it is being finished.
+    /// It is shutting down, and finishes its requests.
     Leaving,
     /// Nothing is left of it.
     Gone,
@@ -51,11 +51,16 @@ pub enum Event {
     /// An instance takes no more work because a request in it took too long or because it has its age. It did nothing
     /// else that is wrong.
     Retired,
-    /// One more instance could not be started; there are others.
-    NoWorkerAdded,
+    /// An instance failed before it was ready, and there are others or not.
+    StartFailed {
+        /// What that says about the plugin.
+        kind: FailureKind,
+        /// Whether others take work.
+        others: bool,
+    },
     /// The program returned ok.
     Returned,
-    /// The time to wait is over.
+    /// The wait has ended.
     Due,
     /// It is to go.
     ShutDown,
@@ -171,19 +176,25 @@ impl Lifecycle {
 
             (Starting | Waiting, Ready) => (Active, vec![E::Publish]),
 
-            (Starting | Waiting, InstanceFailed { kind, .. }) => self.not_started(kind, now),
-            (Active | Recovering, InstanceFailed { kind, others }) => {
+            (Starting | Waiting, InstanceFailed { kind, .. } | StartFailed { kind, .. }) => {
+                self.not_started(kind, now)
+            }
+            // That is no failure of the plugin: it has what it needs to serve, and there was no room for more.
+            (Active, StartFailed { others: true, .. }) => {
+                self.enough = true;
+                let moment = now + self.restarts.longest();
+                (Recovering, vec![E::Hold, E::WakeAt(moment)])
+            }
+            (Recovering, StartFailed { others: true, .. }) => (Recovering, vec![]),
+            (
+                Active | Recovering,
+                InstanceFailed { kind, others } | StartFailed { kind, others },
+            ) => {
                 self.down |= !others;
                 self.not_running(kind, others, now)
             }
 
             (Active, Retired) => (Active, vec![E::StartWorker]),
-            // That is no failure of the plugin: it has what it needs to serve, and there was no room for more.
-            (Active, NoWorkerAdded) => {
-                self.enough = true;
-                let moment = now + self.restarts.longest();
-                (Recovering, vec![E::Hold, E::WakeAt(moment)])
-            }
             // It waits for room only, and an instance that had some is gone.
             (Recovering, Retired) if take(&mut self.enough) => (Active, vec![E::StartWorker]),
             (Recovering, Due) if take(&mut self.enough) => (Active, vec![E::Release]),
@@ -205,7 +216,7 @@ impl Lifecycle {
                 Start
                 | Ready
                 | Retired
-                | NoWorkerAdded
+                | StartFailed { .. }
                 | InstanceFailed { .. }
                 | Returned
                 | Due
@@ -501,7 +512,7 @@ mod tests {
                     Event::InstanceFailed { kind, others },
                     Event::Returned,
                     Event::Due,
-                    Event::NoWorkerAdded,
+                    Event::StartFailed { kind, others },
                     Event::Retired,
                     Event::Due,
                     Event::AllGone,

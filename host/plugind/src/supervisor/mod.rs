@@ -1,4 +1,4 @@
-//! The one task that owns every plugin's state. Each turn: wait for a message, decide, set work going.
+//! The one task that owns every plugin's state. Each turn: take the messages that there are, decide, execute.
 //!
 //! It never awaits a guest, so a guest that hangs does not hang it; and nothing that serves a request waits for it.
 
@@ -11,36 +11,51 @@ pub mod generation;
 pub mod reload;
 pub mod reloads;
 pub mod plugin;
+pub mod problem;
+pub mod report;
 pub mod compare;
 pub mod phase;
 pub mod handle;
 mod all_or_nothing;
+mod execute;
+mod own_thread;
 mod reloading;
-mod state_transfer;
-mod transitions;
+mod running;
 
 use crate::{
     base::name::PluginName,
-    route::table::{RouteEntry, RouteTable, TablePublisher},
+    plugin::directories::VerifiedBefore,
+    pool::workers::WorkerEvent,
+    route::table::TablePublisher,
     supervisor::{
-        handle::{Message, RestartError, SupervisorHandle},
-        lifecycle::Event,
-        plugin::ManagedPlugin,
+        handle::{Message, SupervisorHandle},
+        plugin::{Action, ManagedPlugin, PluginEvent, Prepared},
         prepare::Deps,
-        reloads::Reloads,
-        summary::Summary,
+        problem::RestartError,
+        reloads::{ReloadNotice, Reloads},
+        running::RunningGeneration,
+        summary::{Summary, Tally},
     },
     systemd::watchdog::Watchdog,
-    world,
+    world::{self, link::Linked},
 };
-use std::{collections::BTreeMap, mem::replace, sync::Arc, thread::available_parallelism};
+use std::{
+    collections::{BTreeMap, BTreeSet, HashMap},
+    mem::{replace, take},
+    sync::{Arc, Mutex},
+    thread::available_parallelism,
+};
 use tokio::{
     sync::{Semaphore, mpsc, oneshot, watch},
     time::{Interval, MissedTickBehavior, interval},
 };
 use wasmtime::component::Linker;
 
-/// Starts the supervisor, which at once begins to read the directories, and pets the watchdog as long as it lives.
+/// The most messages that are taken in one turn: what they lead to is summed up and published once.
+const TURN_MAX: usize = 256;
+
+/// Starts the supervisor, which at once begins to read the directories, and pets the watchdog as long as it lives. The
+/// receiver gets an event when a reload begins, and when none is in progress any more.
 ///
 /// # Errors
 /// When the host's own interfaces do not fit together, which would be a mistake of ours.
@@ -48,9 +63,10 @@ pub fn start(
     deps: Deps,
     publisher: TablePublisher,
     watchdog: Option<Watchdog>,
-) -> wasmtime::Result<SupervisorHandle> {
+) -> wasmtime::Result<(SupervisorHandle, mpsc::UnboundedReceiver<ReloadNotice>)> {
     let linker = Arc::new(world::linker(&deps.engine)?);
     let (inbox, messages) = mpsc::unbounded_channel();
+    let (reload_events, events) = mpsc::unbounded_channel();
     let (sender, summary) = watch::channel(Summary::default());
     let cores = available_parallelism().map_or(1, usize::from);
     let supervisor = Supervisor {
@@ -59,8 +75,17 @@ pub fn start(
         publisher,
         inbox: inbox.clone(),
         summary: sender,
-        cores: Arc::new(Semaphore::new(cores)),
+        reload_events,
+        linking: Arc::new(Semaphore::new(cores)),
+        compiling: Arc::new(Semaphore::new(cores)),
+        verified: Arc::default(),
         plugins: BTreeMap::new(),
+        running: HashMap::new(),
+        prepared: HashMap::new(),
+        queued: BTreeSet::new(),
+        actions: Vec::new(),
+        touched: BTreeSet::new(),
+        tally: Tally::default(),
         settled: false,
         ignored: Vec::new(),
         tickets: 0,
@@ -72,7 +97,7 @@ pub fn start(
     tokio::spawn(supervisor.run(messages, watchdog));
     let handle = SupervisorHandle::new(inbox, summary);
     handle.rescan();
-    Ok(handle)
+    Ok((handle, events))
 }
 
 struct Supervisor {
@@ -81,9 +106,25 @@ struct Supervisor {
     publisher: TablePublisher,
     inbox: mpsc::UnboundedSender<Message>,
     summary: watch::Sender<Summary>,
-    /// As many plugins are compiled and linked at a time as there are cores.
-    cores: Arc<Semaphore>,
+    reload_events: mpsc::UnboundedSender<ReloadNotice>,
+    /// As many plugins are loaded from the cache and linked at a time as there are cores.
+    linking: Arc<Semaphore>,
+    /// As many are compiled at a time, which keeps none waiting that is in the cache.
+    compiling: Arc<Semaphore>,
+    /// What was verified at the last reading of the directories.
+    verified: Arc<Mutex<VerifiedBefore>>,
     plugins: BTreeMap<PluginName, ManagedPlugin>,
+    /// The instances of every generation that has some, by its number.
+    running: HashMap<u64, RunningGeneration>,
+    /// What preparations of this turn made, by their tickets.
+    prepared: HashMap<u64, Arc<Linked>>,
+    /// Plugins whose preparation waits for its turn.
+    queued: BTreeSet<PluginName>,
+    /// What was decided and is not done yet.
+    actions: Vec<(PluginName, Vec<Action>)>,
+    /// Plugins to which something happened since the last summary.
+    touched: BTreeSet<PluginName>,
+    tally: Tally,
     /// The daemon's start has ended: every required plugin was ready, or failed.
     settled: bool,
     /// Files in the directories that are ignored, each with the reason.
@@ -105,21 +146,28 @@ impl Supervisor {
         mut watchdog: Option<Watchdog>,
     ) {
         let mut beat = watchdog.as_ref().map(beat);
+        let mut taken = Vec::new();
         loop {
-            let message = tokio::select! {
-                message = messages.recv() => message,
+            tokio::select! {
+                count = messages.recv_many(&mut taken, TURN_MAX) => if count == 0 { return },
                 () = tick(&mut beat) => {
                     watchdog.as_mut().map(Watchdog::notify);
                     continue;
                 }
-            };
-            let Some(message) = message else { return };
-            self.handle(message);
+            }
+            for message in taken.drain(..) {
+                self.handle(message);
+            }
+            self.execute();
             self.settle_bundle();
             self.start_queued();
             self.note_steps();
             self.finish_reload();
             self.sum_up();
+            for event in self.reloads.take_events() {
+                // The daemon is about to end if nobody receives it.
+                self.reload_events.send(event).ok();
+            }
             if self.plugins.is_empty()
                 && let Some(done) = self.stopping.take()
             {
@@ -132,6 +180,18 @@ impl Supervisor {
 
     fn handle(&mut self, message: Message) {
         match message {
+            Message::Plugin { name, event } => return self.decide(&name, event),
+            Message::Worker { name, generation, event } => {
+                return self.worker_event(&name, generation, event);
+            }
+            Message::HandoverDue { name, generation, ticket } => {
+                let save_begun = self.has_begun_to_save(generation);
+                return self.decide(&name, PluginEvent::HandoverDue { ticket, save_begun });
+            }
+            // Everything else may depend on what was decided.
+            _ => self.execute(),
+        }
+        match message {
             // The outcome is not needed any more; a client that waits for an answer learns that the daemon ends.
             Message::Reload { .. }
             | Message::Restart { .. }
@@ -140,32 +200,62 @@ impl Supervisor {
                 if self.stopping.is_some() => {}
             Message::Reload { options, reply } => self.request_reload(options, reply),
             Message::Restart { name, reply } => self.restart(name, reply),
-            // The client may have gone away.
+            // The client may have disconnected.
             Message::List(reply) => drop(reply.send(self.list())),
             Message::Describe { name, reply } => drop(reply.send(self.describe(&name))),
             Message::Read(Ok((report, plan))) => self.apply(report, plan),
             Message::Read(Err(error)) => self.keep_last_good_set(&error),
-            Message::Prepared { name, ticket, outcome, saved_state } => {
-                self.prepared(&name, ticket, *outcome, saved_state);
+            Message::Prepared { name, ticket, outcome, saved } => {
+                let outcome = outcome.map(|linked| {
+                    self.prepared.insert(ticket, linked);
+                    self.generations += 1;
+                    Prepared { generation: self.generations, after_start: self.settled, saved }
+                });
+                self.decide(&name, PluginEvent::Prepared { ticket, outcome });
             }
-            Message::Worker { name, generation, event } => {
-                self.worker_event(&name, generation, event)
-            }
-            Message::Due { name, generation } => self.event(&name, generation, Event::Due),
-            Message::TimedOut { name, generation } => {
-                self.event(&name, generation, Event::TimedOut)
-            }
-            Message::HandoverDue { name, number } => self.handover_due(&name, number),
             Message::Stop(done) => self.stop(done),
+            Message::Plugin { .. } | Message::Worker { .. } | Message::HandoverDue { .. } => (),
         }
     }
 
+    fn worker_event(&mut self, name: &PluginName, generation: u64, event: WorkerEvent) {
+        if let WorkerEvent::Saved { save, .. } = event
+            && !self.is_last_save(generation, save)
+        {
+            return;
+        }
+        if matches!(event, WorkerEvent::Gone) {
+            self.report_dropped(generation);
+        }
+        let others = self.has_workers(generation);
+        self.decide(name, PluginEvent::Worker { generation, event, others });
+    }
+
+    /// Starts new instances of the version that there is, which take over when they are ready.
+    fn restart(&mut self, name: PluginName, reply: oneshot::Sender<Result<u64, RestartError>>) {
+        if !self.plugins.contains_key(&name) {
+            // The client may have disconnected.
+            reply.send(Err(RestartError::NoSuchPlugin)).ok();
+            return;
+        }
+        self.restarts.push((name.clone(), reply));
+        self.generations += 1;
+        self.decide(&name, PluginEvent::Restart { generation: self.generations });
+    }
+
     fn list(&self) -> Vec<crate::api::Plugin> {
-        self.plugins.iter().map(|(name, managed)| managed.report(name)).collect()
+        self.plugins.values().map(|plugin| self.report_of(plugin)).collect()
     }
 
     fn describe(&self, name: &PluginName) -> Option<crate::api::Description> {
-        self.plugins.get(name).map(|managed| managed.describe(name))
+        self.plugins.get(name).map(|plugin| plugin.describe(self.report_of(plugin)))
+    }
+
+    fn report_of(&self, plugin: &ManagedPlugin) -> crate::api::Plugin {
+        let facts = |number| self.facts(number);
+        let serving = plugin.serving().and_then(|serving| facts(serving.number));
+        let newest = plugin.newest().and_then(|newest| facts(newest.number));
+        plugin.report(serving, newest)
     }
 
     fn stop(&mut self, done: oneshot::Sender<()>) {
@@ -173,41 +263,27 @@ impl Supervisor {
         self.reloads.stop();
         self.restarts.clear();
         for name in self.plugins.keys().cloned().collect::<Vec<_>>() {
-            self.save_and_stop(&name);
+            self.decide(&name, PluginEvent::Shutdown);
         }
-    }
-
-    fn publish(&self) {
-        let mut managed: Vec<_> = self
-            .plugins
-            .iter()
-            .filter(|(name, managed)| !managed.removed && !self.reloads.is_held_back(name))
-            .collect();
-        // Where two ask for one route, the one that serves it comes first.
-        managed.sort_by_key(|(_, managed)| managed.serving().is_none());
-        let mut entries = BTreeMap::new();
-        for (name, managed) in managed {
-            let (routes, pool) = managed.routes();
-            for (route, strip) in routes {
-                let entry = || RouteEntry { plugin: name.clone(), pool: pool.clone(), strip };
-                entries.entry(route).or_insert_with(entry);
-            }
-        }
-        self.publisher.publish(RouteTable::new(entries));
     }
 
     fn sum_up(&mut self) {
-        let mut summary = Summary { ignored: self.ignored.clone(), ..Summary::default() };
+        for name in take(&mut self.touched) {
+            let standing = self.plugins.get(&name).filter(|plugin| !plugin.removed);
+            self.tally.set(name, standing.map(ManagedPlugin::standing));
+        }
+        let mut summary = self.tally.summary();
+        summary.ignored.clone_from(&self.ignored);
         {
             let plan = self.deps.plan.borrow();
             summary.unused_sockets.extend(plan.unused.iter().cloned());
             summary.missing_sockets.extend(plan.missing.iter().map(ToString::to_string));
         }
-        for (name, managed) in self.plugins.iter().filter(|(_, managed)| !managed.removed) {
-            managed.sum_up(name, &mut summary);
-        }
         self.reloads.sum_up(|name| self.plugins.contains_key(name), &mut summary);
-        self.settled |= summary.is_settled();
+        if summary.is_settled() && !replace(&mut self.settled, true) {
+            // The daemon serves from now on.
+            self.publish();
+        }
         self.summary.send_if_modified(|last| {
             let before = replace(last, summary);
             before != *last

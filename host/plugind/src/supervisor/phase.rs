@@ -19,7 +19,7 @@ impl DaemonPhase {
     pub fn active_state(self, summary: &Summary) -> &'static str {
         match self {
             Self::Starting => "activating",
-            Self::Running if summary.reloads_ended < summary.reloads_begun => "reloading",
+            Self::Running if summary.reloading => "reloading",
             Self::Running => "active",
             Self::Stopping => "deactivating",
         }
@@ -60,10 +60,10 @@ mod tests {
     }
 
     #[test]
-    fn a_reload_lasts_until_the_last_one_that_was_asked_for_is_over() {
-        let summary = Summary { reloads_begun: 3, reloads_ended: 2, ..Summary::default() };
+    fn while_a_reload_is_in_progress_the_daemon_reloads() {
+        let summary = Summary { reloading: true, ..Summary::default() };
         assert_eq!(DaemonPhase::Running.active_state(&summary), "reloading");
-        let summary = Summary { reloads_ended: 3, ..summary };
+        let summary = Summary { reloading: false, ..summary };
         assert_eq!(DaemonPhase::Running.active_state(&summary), "active");
     }
 }

@@ -1,31 +1,42 @@
-//! One plugin as the supervisor sees it: the version that serves, the one that is to follow, those that are leaving.
+//! One plugin as the supervisor sees it: the version that serves, the one that is to follow, and those that are leaving.
+//!
+//! No clock, no I/O, no guest: events come in, actions go out. All that is decided about one plugin is decided here, in
+//! one pass for each event; the supervisor only executes the actions.
 
 use crate::{
-    api,
-    base::name::PluginName,
-    plugin::{
-        inspection::Inspection,
-        manifest::{FailureAction, Manifest},
-        verify::Verified,
+    api::FailedStage,
+    base::{name::PluginName, text::cut},
+    plugin::{release::Release, verify::Verified},
+    pool::{
+        failure::Failure,
+        workers::{InstanceStage, Retirement, WorkerEvent},
     },
-    pool::{failure::Failure, instances::Pool},
     route::owners::RouteRequest,
     supervisor::{
         generation::Generation,
-        lifecycle::{Lifecycle, LifecycleState, StartPolicy},
+        lifecycle::{Effect, Event, LifecycleState, StartPolicy},
+        prepare::PrepareError,
+        problem::{PluginProblem, RestartError},
         reload::Step,
-        rollout::{HoldPoint, Rollout, RolloutProgress},
-        summary::{Failed, FailedStage, Summary},
+        rollout::{HoldPoint, Rollout, RolloutAction, RolloutProgress, SavedState, Stage as _},
+        summary::Failed,
     },
+    world::bindings::exports::plugind::plugin::lifecycle::StopReason,
 };
 use std::{
+    collections::VecDeque,
+    mem::replace,
     sync::Arc,
-    time::{Duration, Instant, SystemTime, UNIX_EPOCH},
+    time::{Duration, Instant},
 };
 
+/// The longest reason of a failure that is reported, in bytes.
+pub const ERROR_MAX: usize = 8 << 10;
+
 /// One plugin and all of its generations.
-#[derive(Default)]
 pub struct ManagedPlugin {
+    /// Its name.
+    pub name: PluginName,
     /// The version that serves, the one that is to follow, those that leave.
     pub generations: Rollout<Generation>,
     /// The preparation that is under way, or waits for its turn.
@@ -34,71 +45,609 @@ pub struct ManagedPlugin {
     pub problem: Option<PluginProblem>,
     /// Its files are gone, or the daemon ends: it goes when its generations have.
     pub removed: bool,
-    /// Tells this handover from earlier ones, and what it saves from what was saved before.
-    pub handover: HandoverProgress,
+    /// The handover that was begun last.
+    handover: HandoverTicket,
 }
 
-/// The handover that was begun last.
+/// Tells one handover from all others of all plugins.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct HandoverProgress {
-    /// Of all handovers of all plugins.
-    pub ticket: u64,
-    /// Of all saves of the generation that serves.
-    pub save: u64,
+pub struct HandoverTicket {
+    /// The generation that saves.
+    generation: u64,
+    /// Of all handovers of the plugin.
+    nth: u64,
 }
 
 /// A version of a plugin that is being compiled and linked, or is to be.
 pub struct Preparing {
     /// Tells this preparation from earlier ones.
     pub ticket: u64,
-    /// The component's SHA-256 digest.
-    pub digest: [u8; 32],
-    /// The manifest.
-    pub manifest: Manifest,
+    /// What is prepared.
+    pub verified: Verified,
     /// The routes it asks for.
-    pub route_requests: Vec<RouteRequest>,
+    pub requests: Vec<RouteRequest>,
     /// How far it may go.
     pub hold_point: HoldPoint,
-    /// What is to be prepared, as long as others are in work.
-    pub queued: Option<Box<Verified>>,
+    /// It waits for its turn.
+    pub queued: bool,
     /// The task that prepares it sees by this whether it is still wanted.
     pub wanted: Arc<()>,
 }
 
-/// A version of a plugin by what it is made of: its component's digest and its manifest.
-pub type Content = ([u8; 32], Manifest);
+/// What happened to a plugin.
+#[derive(Debug)]
+pub enum PluginEvent {
+    /// A version was found that is to be compiled, linked and started.
+    Found {
+        /// The number of the preparation.
+        ticket: u64,
+        /// What was found.
+        verified: Verified,
+        /// The routes it asks for, and gets.
+        requests: Vec<RouteRequest>,
+        /// How far it may go.
+        hold_point: HoldPoint,
+    },
+    /// A version was found that cannot be used.
+    Unusable(Box<PluginProblem>),
+    /// What serves is what was found.
+    Unchanged,
+    /// What is on its way is not wanted any more.
+    NotWanted,
+    /// A preparation has ended.
+    Prepared {
+        /// Its number.
+        ticket: u64,
+        /// The outcome.
+        outcome: Result<Prepared, PrepareError>,
+    },
+    /// It is to have new instances, as the generation of this number.
+    Restart {
+        /// The number.
+        generation: u64,
+    },
+    /// A worker reports.
+    Worker {
+        /// Its generation.
+        generation: u64,
+        /// What it reports.
+        event: WorkerEvent,
+        /// Whether others of its generation take work.
+        others: bool,
+    },
+    /// The time to wait has passed.
+    Due {
+        /// For this generation.
+        generation: u64,
+    },
+    /// The time to leave has passed.
+    TimedOut {
+        /// For this generation.
+        generation: u64,
+    },
+    /// The time for a handover has passed.
+    HandoverDue {
+        /// Which handover.
+        ticket: HandoverTicket,
+        /// The guest was asked to save.
+        save_begun: bool,
+    },
+    /// Its new version may go further.
+    Open(HoldPoint),
+    /// It is to go.
+    Remove(StopReason),
+    /// It is to go since the daemon ends. Its state is saved before, if there is one.
+    Shutdown,
+    /// It was added by a reload that changes nothing: it is not there.
+    Forget,
+}
 
-/// Why the newest version of a plugin does not serve.
-#[derive(Clone)]
-pub struct PluginProblem {
-    /// What it is called in one word, systemd's where it has one.
-    pub result: &'static str,
-    /// The version, if it was worth a try.
-    pub content: Option<Content>,
-    /// The number of its generation, if it came that far.
-    pub generation: Option<u64>,
-    /// A client waited for the outcome of this try, and got it.
-    pub reported: bool,
-    /// What was being done with it.
-    pub stage: FailedStage,
-    /// What went wrong.
-    pub error: String,
-    /// Trying again helps only after something was changed.
-    pub configuration: bool,
-    /// Whether the daemon is not ready without the plugin.
-    pub required: bool,
-    /// The routes it asks for, as far as that is known.
-    pub route_requests: Vec<RouteRequest>,
+/// A version that was compiled and linked.
+#[derive(Debug)]
+pub struct Prepared {
+    /// The number that its generation gets.
+    pub generation: u64,
+    /// The daemon's start has ended.
+    pub after_start: bool,
+    /// What a daemon before this one saved for it.
+    pub saved: Option<SavedState>,
+}
+
+/// What is to be done.
+#[derive(Debug)]
+pub enum Action {
+    /// The routes are to be published.
+    Publish,
+    /// A pool is to be made for a generation.
+    Create {
+        /// The generation.
+        generation: u64,
+        /// What its instances are made from.
+        source: Source,
+        /// What its instances take over when they start.
+        inherited: Option<SavedState>,
+    },
+    /// An instance of this generation is to be started.
+    StartWorker(u64),
+    /// This generation is to start no more instances for now.
+    Hold(u64),
+    /// This generation may start instances when they are needed.
+    Release(u64),
+    /// This generation is to finish what it has, and stop its instances.
+    Drain(u64, StopReason),
+    /// What is left of this generation is to be ended.
+    Kill(u64),
+    /// [`PluginEvent::Due`] is wanted at this moment.
+    WakeAt(u64, Instant),
+    /// This generation is to hold its work and save its state.
+    Save {
+        /// The generation.
+        generation: u64,
+        /// What [`PluginEvent::HandoverDue`] is to say.
+        ticket: HandoverTicket,
+        /// When it is wanted.
+        timeout: Duration,
+    },
+    /// This generation is to take work again.
+    Resume(u64),
+    /// This generation is to take over this state.
+    Restore(u64, SavedState),
+    /// Instances of this generation take this over when they start.
+    Inherit(u64, Option<SavedState>),
+    /// This is to be kept for the next daemon, and nothing else.
+    Keep(Option<SavedState>),
+    /// Something is to be reported.
+    Report(Fact),
+}
+
+/// What the instances of a generation are made from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Source {
+    /// What this preparation made.
+    Preparation(u64),
+    /// The same as those of this generation.
+    Generation(u64),
+}
+
+/// What is to be reported: in the log, and to those who wait.
+#[derive(Debug)]
+pub enum Fact {
+    /// A worker ended that should not have.
+    WorkerEnded {
+        /// Its generation.
+        generation: u64,
+        /// Which.
+        worker: u32,
+        /// systemd's word for it.
+        result: &'static str,
+        /// Why.
+        error: String,
+    },
+    /// A new version serves.
+    Ready {
+        /// Its number.
+        generation: u64,
+        /// The one before, which finishes what it has.
+        previous: Option<u64>,
+    },
+    /// A program returned ok.
+    Returned {
+        /// Its generation.
+        generation: u64,
+    },
+    /// The newest version cannot be used.
+    Failed(Box<PluginProblem>),
+    /// The newest version did not start, and is tried again.
+    Retried(Failed),
+    /// It was removed.
+    Removed {
+        /// The generation that served.
+        serving: Option<u64>,
+    },
+    /// Nothing is left of a generation.
+    Gone {
+        /// Which.
+        generation: u64,
+    },
+    /// Its state was not saved before the daemon ends.
+    NotSaved {
+        /// systemd's word for it.
+        result: &'static str,
+        /// Why.
+        error: String,
+    },
+    /// Those who wait for new instances wait no more.
+    NotRestarted(RestartError),
+}
+
+/// What one event leads to.
+struct Turn {
+    now: Instant,
+    steps: VecDeque<RolloutAction>,
+    actions: Vec<Action>,
+}
+
+impl Turn {
+    fn report(&mut self, fact: Fact) {
+        self.actions.push(Action::Report(fact));
+    }
 }
 
 impl ManagedPlugin {
+    /// A plugin of which nothing is known.
+    #[must_use]
+    pub fn new(name: PluginName) -> Self {
+        Self {
+            name,
+            generations: Rollout::default(),
+            preparing: None,
+            problem: None,
+            removed: false,
+            handover: HandoverTicket::default(),
+        }
+    }
+
+    /// Takes an event, and returns what is to be done, in order.
+    pub fn handle(&mut self, event: PluginEvent, now: Instant) -> Vec<Action> {
+        let mut turn = Turn { now, steps: VecDeque::new(), actions: Vec::new() };
+        match event {
+            PluginEvent::Found { ticket, verified, requests, hold_point } => {
+                let (queued, wanted) = (true, Arc::default());
+                self.preparing =
+                    Some(Preparing { ticket, verified, requests, hold_point, queued, wanted });
+                self.give_up(&mut turn);
+            }
+            PluginEvent::Unusable(problem) => self.fail(*problem, &mut turn),
+            PluginEvent::Unchanged => {
+                self.problem = None;
+                self.cancel_pending(&mut turn);
+            }
+            PluginEvent::NotWanted => self.cancel_pending(&mut turn),
+            PluginEvent::Prepared { ticket, outcome } => self.prepared(ticket, outcome, &mut turn),
+            PluginEvent::Restart { generation } => self.restart(generation, &mut turn),
+            PluginEvent::Worker { generation, event, others } => {
+                self.worker(generation, event, others, &mut turn);
+            }
+            PluginEvent::Due { generation } => self.advance(generation, Event::Due, &mut turn),
+            PluginEvent::TimedOut { generation } => {
+                self.advance(generation, Event::TimedOut, &mut turn);
+            }
+            PluginEvent::HandoverDue { ticket, save_begun } if ticket == self.handover => {
+                self.handover_due(save_begun, &mut turn);
+            }
+            PluginEvent::HandoverDue { .. } => (),
+            PluginEvent::Open(hold_point) => {
+                turn.steps.extend(self.generations.open(hold_point, now))
+            }
+            PluginEvent::Remove(reason) => self.remove(reason, &mut turn),
+            PluginEvent::Shutdown => self.shut_down(&mut turn),
+            PluginEvent::Forget => {
+                self.cancel_pending(&mut turn);
+                (self.removed, self.problem) = (true, None);
+            }
+        }
+        while let Some(step) = turn.steps.pop_front() {
+            self.carry_out(step, &mut turn);
+        }
+        turn.actions
+    }
+
+    /// What one decision of the rollout means for the plugin.
+    fn carry_out(&mut self, step: RolloutAction, turn: &mut Turn) {
+        match step {
+            RolloutAction::Do(number, effect) => turn.actions.extend(self.action(number, effect)),
+            RolloutAction::Publish => turn.actions.push(Action::Publish),
+            RolloutAction::Swapped { new, old } => self.swapped(new, old, turn),
+            RolloutAction::Save(generation) => {
+                self.handover = HandoverTicket { generation, nth: self.handover.nth + 1 };
+                let timeout = self.handover_timeout();
+                turn.actions.push(Action::Save { generation, ticket: self.handover, timeout });
+            }
+            RolloutAction::Resume(number) => turn.actions.push(Action::Resume(number)),
+            RolloutAction::Restore(number, state) => {
+                turn.actions.push(Action::Restore(number, state));
+            }
+            RolloutAction::Concluded(number, state) => self.concluded(number, state, turn),
+            RolloutAction::CandidateFailed(number) => {
+                // Otherwise that was its end already.
+                if let Some(candidate) = self.generations.candidate()
+                    && candidate.number == number
+                {
+                    let problem = PluginProblem::of(candidate, FailedStage::Start);
+                    self.fail(problem, turn);
+                }
+            }
+            RolloutAction::SaverFailed(number) => self.saver_failed(number, turn),
+        }
+    }
+
+    fn action(&mut self, number: u64, effect: Effect) -> Option<Action> {
+        Some(match effect {
+            Effect::StartWorker => Action::StartWorker(number),
+            Effect::Hold => Action::Hold(number),
+            Effect::Release => Action::Release(number),
+            Effect::ShutDown => Action::Drain(number, self.generations.get_mut(number)?.reason),
+            Effect::Kill => Action::Kill(number),
+            Effect::WakeAt(moment) => Action::WakeAt(number, moment),
+            Effect::Publish | Effect::Withdraw => Action::Publish,
+        })
+    }
+
+    fn advance(&mut self, number: u64, event: Event, turn: &mut Turn) {
+        turn.steps.extend(self.generations.handle(number, event, turn.now));
+    }
+
+    fn worker(&mut self, number: u64, event: WorkerEvent, others: bool, turn: &mut Turn) {
+        let Some(generation) = self.generations.get_mut(number) else { return };
+        let event = match event {
+            WorkerEvent::Saved { outcome, .. } => return self.saved(number, outcome, turn),
+            WorkerEvent::Restored { outcome, .. } => return self.restored(number, outcome, turn),
+            WorkerEvent::Ready { .. } => Event::Ready,
+            WorkerEvent::Returned => Event::Returned,
+            WorkerEvent::Gone => Event::AllGone,
+            WorkerEvent::Retired { worker, cause } => {
+                if cause == Retirement::CallTimedOut {
+                    let error = "a request took too long".to_owned();
+                    let result = "timeout";
+                    turn.report(Fact::WorkerEnded { generation: number, worker, result, error });
+                }
+                Event::Retired
+            }
+            WorkerEvent::Failed { worker, failure, stage } => {
+                // Where each request has its own instance, many may fail to start during one pause.
+                let is_known = stage == InstanceStage::Starting
+                    && generation.lifecycle.state() == LifecycleState::Recovering;
+                if !is_known {
+                    let (result, error) = (failure.result(), failure.to_string());
+                    turn.report(Fact::WorkerEnded { generation: number, worker, result, error });
+                }
+                generation.failed(failure, stage, others)
+            }
+        };
+        self.advance(number, event, turn);
+    }
+
+    /// Draws the conclusions of a generation's having come to `state`.
+    fn concluded(&mut self, number: u64, state: LifecycleState, turn: &mut Turn) {
+        match state {
+            LifecycleState::Failed => {
+                let is_candidate =
+                    self.generations.candidate().is_some_and(|it| it.number == number);
+                let stage = if is_candidate { FailedStage::Start } else { FailedStage::Run };
+                if let Some(generation) = self.generations.get_mut(number) {
+                    let problem = PluginProblem::of(generation, stage);
+                    self.fail(problem, turn);
+                }
+            }
+            LifecycleState::Inactive => turn.report(Fact::Returned { generation: number }),
+            // It is tried again, and nobody waits for that but the daemon's own start.
+            LifecycleState::Waiting => {
+                if let Some(failed) = self.failed() {
+                    turn.report(Fact::Retried(failed));
+                }
+            }
+            LifecycleState::Gone => turn.report(Fact::Gone { generation: number }),
+            LifecycleState::Starting
+            | LifecycleState::Active
+            | LifecycleState::Recovering
+            | LifecycleState::Leaving => (),
+        }
+    }
+
+    /// A new version serves.
+    fn swapped(&mut self, new: u64, old: Option<u64>, turn: &mut Turn) {
+        self.problem = None;
+        let saved = self.generations.saved().cloned();
+        let hands_over = self.generations.get_mut(new).is_some_and(|new| new.hands_over());
+        turn.actions.push(Action::Publish);
+        if !hands_over {
+            turn.actions.push(Action::Keep(None));
+        }
+        // An instance that replaces a failed one begins with that.
+        turn.actions.push(Action::Inherit(new, saved));
+        turn.report(Fact::Ready { generation: new, previous: old });
+    }
+
+    /// The newest version cannot be used. The previous one keeps serving.
+    fn fail(&mut self, mut problem: PluginProblem, turn: &mut Turn) {
+        // It may quote files and components at length, and is reported in many places.
+        problem.error = cut(&problem.error, ERROR_MAX).into_owned();
+        self.preparing = None;
+        self.problem = Some(problem.clone());
+        turn.report(Fact::Failed(Box::new(problem)));
+        turn.actions.push(Action::Publish);
+        self.give_up(turn);
+    }
+
+    fn give_up(&mut self, turn: &mut Turn) {
+        turn.steps.extend(self.generations.give_up(turn.now));
+    }
+
+    fn cancel_pending(&mut self, turn: &mut Turn) {
+        self.preparing = None;
+        self.give_up(turn);
+        turn.report(Fact::NotRestarted(RestartError::TakenBack));
+    }
+
+    fn prepared(&mut self, ticket: u64, outcome: Result<Prepared, PrepareError>, turn: &mut Turn) {
+        // Otherwise something newer was found meanwhile, or nothing any more.
+        let preparing = self.preparing.take_if(|preparing| preparing.ticket == ticket);
+        let Some(Preparing { verified, requests, hold_point, .. }) = preparing else { return };
+        let release = verified.release().clone();
+        let Prepared { generation, after_start, saved } = match outcome {
+            Ok(prepared) => prepared,
+            Err(error) => {
+                let problem = PluginProblem::of_preparation(release, error, requests);
+                return self.fail(problem, turn);
+            }
+        };
+        if saved.is_some() && self.generations.saved().is_none() {
+            self.generations.set_saved(saved);
+        }
+        // Only the daemon's start waits for what is not there yet, and has a deadline for that.
+        let is_to_follow = self.serving().is_some() || hold_point != HoldPoint::Open;
+        let policy = match (is_to_follow, release.manifest.required && !after_start) {
+            (true, _) => StartPolicy::Candidate,
+            (false, true) => StartPolicy::Required,
+            (false, false) => StartPolicy::BestEffort,
+        };
+        let generation = Generation::new(generation, release, policy);
+        self.start_candidate(generation, Source::Preparation(ticket), hold_point, turn);
+    }
+
+    /// Starts a generation that takes over when it is ready, and may.
+    fn start_candidate(
+        &mut self,
+        new: Generation,
+        source: Source,
+        hold_point: HoldPoint,
+        turn: &mut Turn,
+    ) {
+        let (generation, inherited) = (new.number, self.generations.initial_state());
+        turn.actions.push(Action::Create { generation, source, inherited });
+        turn.steps.extend(self.generations.start_candidate(new, hold_point, turn.now));
+    }
+
+    /// Starts new instances of the version that there is, which take over when they are ready.
+    fn restart(&mut self, number: u64, turn: &mut Turn) {
+        if self.removed {
+            return turn.report(Fact::NotRestarted(RestartError::NoSuchPlugin));
+        }
+        let is_waiting = self.is_waiting();
+        let (from, policy, hold_point) =
+            match (self.generations.candidate(), self.generations.current()) {
+                // What waits for its next try has it now.
+                (Some(candidate), _) if is_waiting => {
+                    (candidate, candidate.lifecycle.policy(), self.generations.hold_point())
+                }
+                // What is on its way has new instances, too.
+                _ if self.is_in_progress() => return,
+                (_, Some(current)) => (current, StartPolicy::Candidate, HoldPoint::Open),
+                (_, None) => {
+                    if let Some(failed) = self.failed() {
+                        turn.report(Fact::NotRestarted(RestartError::Failed(failed)));
+                    }
+                    return;
+                }
+            };
+        let source = Source::Generation(from.number);
+        let generation = Generation::new(number, from.release.clone(), policy);
+        self.start_candidate(generation, source, hold_point, turn);
+    }
+
+    fn remove(&mut self, reason: StopReason, turn: &mut Turn) {
+        let was_there = !replace(&mut self.removed, true);
+        self.preparing = None;
+        let serving = self.generations.current().map(|current| current.number);
+        turn.steps.extend(self.generations.remove(reason, turn.now));
+        if was_there && reason == StopReason::Removed {
+            turn.actions.push(Action::Keep(None));
+            turn.report(Fact::Removed { serving });
+            turn.report(Fact::NotRestarted(RestartError::NoSuchPlugin));
+        }
+    }
+
+    fn shut_down(&mut self, turn: &mut Turn) {
+        // Whether it saves before or not, it has ended when no worker is left.
+        (self.preparing, self.removed) = (None, true);
+        turn.steps.extend(self.generations.save_and_stop(StopReason::Shutdown, turn.now));
+    }
+
+    /// This generation saved its state, or could not.
+    fn saved(
+        &mut self,
+        number: u64,
+        outcome: Result<Option<SavedState>, Failure>,
+        turn: &mut Turn,
+    ) {
+        if self.generations.current().is_none_or(|current| current.number != number) {
+            return;
+        }
+        match outcome {
+            Ok(saved) => {
+                turn.actions.push(Action::Keep(saved.clone()));
+                // If it keeps serving after all, an instance that replaces its instance begins with that.
+                turn.actions.push(Action::Inherit(number, saved.clone()));
+                turn.steps.extend(self.generations.has_saved(number, saved, turn.now));
+            }
+            Err(failure) => {
+                let error = format!("the old version failed to hand over: {failure}");
+                self.handover_failed(failure.result(), error, turn);
+            }
+        }
+    }
+
+    /// This generation was given the state of the one before it, or does not take it.
+    fn restored(&mut self, number: u64, outcome: Result<(), Failure>, turn: &mut Turn) {
+        match outcome {
+            Ok(()) => turn.steps.extend(self.generations.has_restored(number, turn.now)),
+            Err(failure) if self.generations.candidate().is_some_and(|it| it.number == number) => {
+                let error = format!("the new version failed to take over: {failure}");
+                self.handover_failed(failure.result(), error, turn);
+            }
+            Err(_) => (),
+        }
+    }
+
+    /// The version that serves failed while it was to save its state.
+    fn saver_failed(&mut self, number: u64, turn: &mut Turn) {
+        let Some(generation) = self.generations.get_mut(number) else { return };
+        let failure = generation.failure.as_ref();
+        let result = failure.map_or("failed", Failure::result);
+        let why = failure.map_or_else(|| "it ended".to_owned(), ToString::to_string);
+        let error = format!("the old version failed to hand over: {why}");
+        self.handover_failed(result, error, turn);
+    }
+
+    fn handover_due(&mut self, save_begun: bool, turn: &mut Turn) {
+        let progress = self.generations.progress();
+        let is_under_way = match progress {
+            RolloutProgress::Saving | RolloutProgress::Restoring => true,
+            // Work is held until all others are so far, too.
+            RolloutProgress::Settled => self.is_at_hold_point(),
+            RolloutProgress::Starting | RolloutProgress::Ready => false,
+        };
+        if !is_under_way && !self.generations.is_final_save() {
+            return;
+        }
+        let time = humantime::format_duration(self.handover_timeout());
+        let why = match progress {
+            RolloutProgress::Restoring => "the `restore` of the new version has not returned",
+            RolloutProgress::Settled => "other plugins took longer",
+            _ if save_begun => "the `save` of the old version has not returned",
+            _ => "what the old version has under way has to end first, and does not",
+        };
+        let error = format!(
+            "nothing was handed over within {time}: {why}; handover.timeout-sec gives it longer"
+        );
+        self.handover_failed("timeout", error, turn);
+    }
+
+    /// The one that serves keeps serving, or ends without having saved if it was to end.
+    fn handover_failed(&mut self, result: &'static str, error: String, turn: &mut Turn) {
+        if self.generations.is_final_save() {
+            turn.report(Fact::NotSaved { result, error });
+            self.remove(StopReason::Shutdown, turn);
+        } else if let Some(candidate) = self.generations.candidate() {
+            let problem = PluginProblem::of_handover(candidate, result, error);
+            self.fail(problem, turn);
+        }
+    }
+
+    fn handover_timeout(&self) -> Duration {
+        let current = self.generations.current();
+        current.map(|current| current.release.manifest.handover.timeout).unwrap_or_default()
+    }
+
     /// The generation to which requests come.
     #[must_use]
     pub fn serving(&self) -> Option<&Generation> {
         self.generations.serving()
     }
 
-    fn newest(&self) -> Option<&Generation> {
+    /// The newest generation that is there.
+    #[must_use]
+    pub fn newest(&self) -> Option<&Generation> {
         self.generations.candidate().or(self.generations.current())
     }
 
@@ -106,7 +655,7 @@ impl ManagedPlugin {
     #[must_use]
     pub fn step(&self) -> Option<Step> {
         if let Some(preparing) = &self.preparing {
-            return Some(if preparing.queued.is_some() { Step::Queued } else { Step::Compiling });
+            return Some(if preparing.queued { Step::Queued } else { Step::Compiling });
         }
         self.generations.candidate()?;
         Some(match self.generations.progress() {
@@ -119,16 +668,11 @@ impl ManagedPlugin {
     /// Whether its new version takes memory and time just now, and not only its place in the queue.
     #[must_use]
     pub fn is_at_work(&self) -> bool {
-        let waits = || self.candidate_state() == Some(LifecycleState::Waiting);
         match self.step() {
             Some(Step::Compiling | Step::HandingOver) => true,
-            Some(Step::Starting) => !waits(),
+            Some(Step::Starting) => !self.is_waiting(),
             Some(Step::Queued | Step::Ready) | None => false,
         }
-    }
-
-    fn candidate_state(&self) -> Option<LifecycleState> {
-        self.generations.candidate().map(|candidate| candidate.lifecycle.state())
     }
 
     /// Whether its new version takes over only if others can, too.
@@ -140,23 +684,31 @@ impl ManagedPlugin {
         hold_point.is_some_and(|hold_point| hold_point != HoldPoint::Open)
     }
 
-    /// Whether this very component with this very manifest is on its way already.
+    /// Whether this very version is on its way already.
     #[must_use]
-    pub fn is_preparing(&self, digest: &[u8; 32], manifest: &Manifest) -> bool {
-        let candidate = || {
-            let candidate = self.generations.candidate();
-            candidate.is_some_and(|candidate| candidate.is_made_from(digest, manifest))
-        };
+    pub fn is_preparing(&self, release: &Arc<Release>) -> bool {
         match &self.preparing {
-            Some(preparing) => preparing.digest == *digest && preparing.manifest == *manifest,
-            None => candidate(),
+            Some(preparing) => preparing.verified.release().is_same(release),
+            None => {
+                let candidate = self.generations.candidate();
+                candidate.is_some_and(|candidate| candidate.release.is_same(release))
+            }
         }
+    }
+
+    /// Whether this version is the one that there is. One that failed is not: it is tried again when somebody asks.
+    #[must_use]
+    pub fn is_current(&self, release: &Arc<Release>) -> bool {
+        self.generations.current().is_some_and(|current| {
+            current.lifecycle.state() != LifecycleState::Failed && current.release.is_same(release)
+        })
     }
 
     /// Whether its new version waits before it is tried again.
     #[must_use]
     pub fn is_waiting(&self) -> bool {
-        self.preparing.is_none() && self.candidate_state() == Some(LifecycleState::Waiting)
+        let candidate = self.generations.candidate().map(|candidate| candidate.lifecycle.state());
+        self.preparing.is_none() && candidate == Some(LifecycleState::Waiting)
     }
 
     /// Whether something is under way that may make it serve.
@@ -173,207 +725,61 @@ impl ManagedPlugin {
             && self.generations.leaving().is_empty()
     }
 
-    /// The routes it serves, or would serve, and its instances if it does.
+    /// The routes that a version on its way asks for, beside those that are served.
+    pub fn wanted(&self) -> impl Iterator<Item = &RouteRequest> {
+        let preparing = self.preparing.iter().flat_map(|preparing| &*preparing.requests);
+        preparing.chain(self.generations.candidate().into_iter().flat_map(|it| &*it.requests))
+    }
+
+    /// The routes it serves, or would serve, and the generation that serves them.
     #[must_use]
-    pub fn routes(&self) -> (Vec<RouteRequest>, Option<Arc<Pool>>) {
+    pub fn routes(&self) -> (&[RouteRequest], Option<u64>) {
         if let Some(serving) = self.serving() {
-            return (serving.route_requests(), Some(serving.pool.clone()));
+            return (&serving.requests, Some(serving.number));
         }
-        let preparing = self.preparing.as_ref().map(|preparing| preparing.route_requests.clone());
-        let problem = || self.problem.as_ref().map(|problem| problem.route_requests.clone());
-        let generation = || self.newest().map(Generation::route_requests);
-        (preparing.or_else(problem).or_else(generation).unwrap_or_default(), None)
+        let preparing = self.preparing.as_ref().map(|preparing| &*preparing.requests);
+        let problem = || self.problem.as_ref().map(|problem| &*problem.requests);
+        let newest = || self.newest().map(|newest| &*newest.requests);
+        (preparing.or_else(problem).or_else(newest).unwrap_or_default(), None)
     }
 
     /// Whether the daemon is not ready without it, as its newest version says.
-    fn is_required(&self) -> bool {
-        let preparing = self.preparing.as_ref().map(|preparing| preparing.manifest.required);
+    #[must_use]
+    pub fn is_required(&self) -> bool {
+        let preparing =
+            self.preparing.as_ref().map(|preparing| preparing.verified.manifest().required);
         let problem = self.problem.as_ref().map(|problem| problem.required);
-        let generation = self.newest().map(|generation| generation.manifest().required);
-        preparing.or(problem).or(generation).unwrap_or(true)
-    }
-
-    /// Adds its share to the summary.
-    pub fn sum_up(&self, name: &PluginName, summary: &mut Summary) {
-        summary.plugins += 1;
-        let required = self.is_required();
-        let returned = |current: &Generation| current.lifecycle.state() == LifecycleState::Inactive;
-        let is_down = self.down().is_some();
-        if !is_down && self.serving().is_some() || self.generations.current().is_some_and(returned)
-        {
-            summary.ready += 1;
-        } else if required && (is_down || self.is_in_progress()) {
-            summary.awaited.push(name.clone());
-            summary.retried.extend(self.waiting_problem(true).map(|problem| problem.failed(name)));
-        }
-        summary.retried.extend(self.replaced(name));
-        summary.failed.extend(self.failed(name));
+        let newest = self.newest().map(|newest| newest.release.manifest.required);
+        preparing.or(problem).or(newest).unwrap_or(true)
     }
 
     /// Why its newest version does not serve, if that is so.
     #[must_use]
-    pub fn failed(&self, name: &PluginName) -> Option<Failed> {
+    pub fn failed(&self) -> Option<Failed> {
         if let Some(problem) = &self.problem {
-            let failed = problem.failed(name);
+            let failed = problem.failed(&self.name);
             return Some(Failed { exit: failed.exit && self.serving().is_none(), ..failed });
         }
         // That is not for good.
-        Some(Failed { exit: false, ..self.waiting_problem(false)?.failed(name) })
+        Some(Failed { exit: false, ..self.waiting_problem(false)?.failed(&self.name) })
     }
 
     /// The generation that is to serve and has no instance that does: the last one failed, and the next one is not ready.
-    fn down(&self) -> Option<&Generation> {
+    #[must_use]
+    pub fn down(&self) -> Option<&Generation> {
         self.serving().filter(|serving| serving.lifecycle.is_down())
     }
 
-    /// Why the version that is to serve does not, if it has an instance again soon.
-    fn replaced(&self, name: &PluginName) -> Option<Failed> {
-        let problem = PluginProblem::of(self.down()?, FailedStage::Run);
-        Some(Failed { exit: false, ..problem.failed(name) })
-    }
-
-    /// Why the version that is tried again did not start; `required` tells one for which the daemon's start waits.
-    fn waiting_problem(&self, required: bool) -> Option<PluginProblem> {
-        let waits = |lifecycle: &Lifecycle| {
-            lifecycle.state() == LifecycleState::Waiting
-                && (lifecycle.policy() == StartPolicy::Required) == required
-        };
-        let candidate =
-            self.generations.candidate().filter(|candidate| waits(&candidate.lifecycle))?;
+    /// Why the version that is tried again did not start; `required` means one for which the daemon's start waits.
+    #[must_use]
+    pub fn waiting_problem(&self, required: bool) -> Option<PluginProblem> {
+        let candidate = self.generations.candidate().filter(|candidate| {
+            candidate.lifecycle.state() == LifecycleState::Waiting
+                && (candidate.lifecycle.policy() == StartPolicy::Required) == required
+        })?;
         Some(PluginProblem::of(candidate, FailedStage::Start))
     }
-
-    /// What there is to say of it in a list.
-    #[must_use]
-    pub fn report(&self, name: &PluginName) -> api::Plugin {
-        let serving = self.serving();
-        let serves = serving.is_some() && self.down().is_none();
-        let state = self.generations.current().map(|current| current.lifecycle.state());
-        let active_state = match (serves, self.is_in_progress()) {
-            _ if self.removed => "deactivating",
-            (true, true) => "reloading",
-            (true, false) => "active",
-            (false, true) => "activating",
-            (false, false) => match state {
-                Some(
-                    LifecycleState::Starting
-                    | LifecycleState::Waiting
-                    | LifecycleState::Active
-                    | LifecycleState::Recovering,
-                ) => "activating",
-                Some(LifecycleState::Inactive) => "inactive",
-                _ => "failed",
-            },
-        };
-        let down = || self.down().map(|down| PluginProblem::of(down, FailedStage::Run));
-        let waiting = || self.waiting_problem(false).or_else(|| self.waiting_problem(true));
-        let problem = self.problem.clone().or_else(waiting).or_else(down);
-        let failure = problem.as_ref().map(|problem| problem.failed(name));
-        let ended = problem.filter(|_| !serves);
-        let newest = self.newest().filter(|_| self.preparing.is_none());
-        let next_attempt = newest.and_then(|newest| newest.lifecycle.next_attempt());
-        let since = serving.and_then(|serving| serving.since?.duration_since(UNIX_EPOCH).ok());
-        let status = serving.map(|serving| serving.pool.shared().notify.status());
-        api::Plugin {
-            name: name.to_string(),
-            active_state: active_state.to_owned(),
-            result: ended.map_or("success", |problem| problem.result).to_owned(),
-            required: self.is_required(),
-            status: status.filter(|status| !status.is_empty()),
-            generation: serving.map(|serving| serving.number),
-            since: since.map(whole_microseconds),
-            workers: serving.map_or(0, |serving| serving.pool.workers() as u64),
-            failures: serving.map_or(0, |serving| serving.failures),
-            routes: self.routes().0.iter().map(|(route, _)| route.to_string()).collect(),
-            failure: failure.as_ref().map(Into::into),
-            next_attempt: next_attempt.map(microseconds),
-        }
-    }
-
-    /// What there is to say of it alone.
-    #[must_use]
-    pub fn describe(&self, name: &PluginName) -> api::Description {
-        let made_of = self.generations.current().map(|current| current.pool.linked());
-        let names = |names: fn(&Inspection) -> &Vec<String>| {
-            made_of.map(|linked| names(&linked.inspection).clone()).unwrap_or_default()
-        };
-        api::Description {
-            plugin: self.report(name),
-            component: made_of.map(|linked| linked.path.display().to_string()),
-            digest: made_of.map(|linked| hexadecimal(&linked.digest)),
-            imports: names(|inspection| &inspection.imports),
-            exports: names(|inspection| &inspection.exports),
-        }
-    }
 }
 
-impl PluginProblem {
-    /// Why this generation cannot follow the one that serves, whatever else may be known of it.
-    #[must_use]
-    pub fn of_handover(generation: &Generation, result: &'static str, error: String) -> Self {
-        Self { result, error, configuration: false, ..Self::of(generation, FailedStage::Handover) }
-    }
-
-    /// Why this generation does not serve.
-    #[must_use]
-    pub fn of(generation: &Generation, stage: FailedStage) -> Self {
-        let failure = generation.failure.as_ref();
-        let mut error = failure.map_or_else(|| "it failed".to_owned(), ToString::to_string);
-        let mut result = failure.map_or("failed", Failure::result);
-        if generation.lifecycle.limit_hit() {
-            result = "start-limit-hit";
-            error = format!(
-                "start-limit-hit: it was started too often in too short a time; at last {error}"
-            );
-        }
-        let linked = generation.pool.linked();
-        Self {
-            result,
-            content: Some((linked.digest, linked.manifest.clone())),
-            generation: Some(generation.number),
-            reported: false,
-            stage,
-            error,
-            configuration: matches!(failure, Some(Failure::Configuration(_))),
-            // A daemon that comes back does not stay away from all because one does not take its own state back.
-            required: linked.manifest.required && !matches!(failure, Some(Failure::Restore(_))),
-            route_requests: generation.route_requests(),
-        }
-    }
-
-    /// Whether it is one with this very component and this very manifest, and a client got it.
-    #[must_use]
-    pub fn is_of(&self, digest: &[u8; 32], manifest: &Manifest) -> bool {
-        let content = self.content.as_ref().filter(|_| self.reported);
-        content.is_some_and(|(failed, with)| failed == digest && with == manifest)
-    }
-
-    /// It as the summary of all plugins has it.
-    #[must_use]
-    pub fn failed(&self, name: &PluginName) -> Failed {
-        let started = self.content.as_ref().filter(|_| self.generation.is_some());
-        let action = started.map(|(_, manifest)| manifest.service.failure_action);
-        Failed {
-            plugin: name.clone(),
-            required: self.required,
-            exit: action == Some(FailureAction::Exit),
-            stage: self.stage,
-            error: self.error.clone(),
-            configuration: self.configuration,
-        }
-    }
-}
-
-/// A moment to come, in µs since 1970.
-fn microseconds(moment: Instant) -> u64 {
-    let moment = SystemTime::now() + moment.saturating_duration_since(Instant::now());
-    moment.duration_since(UNIX_EPOCH).map_or(0, whole_microseconds)
-}
-
-fn whole_microseconds(time: Duration) -> u64 {
-    u64::try_from(time.as_micros()).unwrap_or(u64::MAX)
-}
-
-fn hexadecimal(digest: &[u8]) -> String {
-    digest.iter().map(|byte| format!("{byte:02x}")).collect()
-}
+#[cfg(test)]
+mod tests;

@@ -1,27 +1,34 @@
 //! A plugin's way from files to something that instances are made of, in one go: the part that takes long, and may.
 
 use crate::{
+    api::FailedStage,
     base::error_chain::ErrorChain,
     config::{
         ListError, SearchPath,
         settings::{self, SettingsError},
     },
-    journal::Journal,
-    plugin::{compile::compile, compiler::Compiler, directories::read_plugins, verify::Verified},
+    plugin::{
+        compile::{CompileError, Compiled, cached, compile},
+        compiler::Compiler,
+        directories::{ScanReport, VerifiedBefore, read_changed_plugins},
+        verify::Verified,
+    },
+    pool::instances::Commons,
     route::sockets::{SocketKinds, SocketMistakes, SocketPlan},
-    runtime::{cache::Cache, executors::Executors},
-    supervisor::summary::FailedStage,
-    systemd::store::Store,
+    runtime::cache::Cache,
+    systemd::{
+        certificates::{self, CertificatesError},
+        store::Store,
+    },
     world::{
         self,
         granted::GrantDirectories,
         link::{Linked, link},
     },
 };
+use std::{path::Path, sync::Arc};
 use tokio::sync::watch;
 use wasmtime::{Engine, component::Linker};
-
-pub use crate::plugin::directories::{ScanReport, VerifyResult};
 
 /// What plugins are made with.
 #[derive(Clone)]
@@ -30,16 +37,14 @@ pub struct Deps {
     pub search_path: SearchPath,
     /// What runs them.
     pub engine: Engine,
-    /// What runs its guests.
-    pub executors: Executors,
     /// Where compiled code is.
     pub cache: Cache,
     /// What makes it.
     pub compiler: Compiler,
     /// How many plugins may have a new version in work at a time, once the daemon is ready.
     pub reload_concurrency: usize,
-    /// Where plugins speak.
-    pub journal: Journal,
+    /// What all plugins have in common.
+    pub commons: Commons,
     /// Where is what they may be granted.
     pub places: GrantDirectories,
     /// Where what they keep is while there is no daemon.
@@ -65,20 +70,26 @@ pub enum DirectoriesError {
     /// The settings do not fit the sockets that there are.
     #[error(transparent)]
     Sockets(#[from] SocketMistakes),
+    /// A certificate or key cannot be used.
+    #[error(transparent)]
+    Certificates(#[from] CertificatesError),
 }
 
-/// Reads the directories, verifies what is in them, and plans what is served on which socket. Blocks.
+/// Reads the directories, verifies what has changed in them, and plans what is served on which socket. Blocks.
 ///
 /// # Errors
-/// When a directory cannot be read, or `plugind.toml` is wrong.
+/// When a directory cannot be read, `plugind.toml` is wrong, or a certificate or key cannot be used.
 pub fn read(
     search_path: &SearchPath,
     sockets: &SocketKinds,
+    credentials: Option<&Path>,
+    before: &mut VerifiedBefore,
 ) -> Result<(ScanReport, SocketPlan), DirectoriesError> {
     // Most of them count at the next start only: a mistake in them is reported before.
     let settings = settings::read(search_path)?;
-    let plan = SocketPlan::new(sockets, &settings.sockets)?;
-    Ok((read_plugins(search_path)?, plan))
+    let mut plan = SocketPlan::new(sockets, &settings.sockets)?;
+    plan.tls = certificates::load(&settings.sockets, credentials)?;
+    Ok((read_changed_plugins(search_path, before)?, plan))
 }
 
 /// Why a plugin could not be prepared.
@@ -97,21 +108,48 @@ pub struct PrepareError {
 /// # Errors
 /// When one of the two fails: which, and why.
 pub fn prepare(
-    verified: Verified,
+    verified: &Verified,
     engine: &Engine,
     cache: &Cache,
     compiler: &Compiler,
     places: &GrantDirectories,
     linker: &Linker<world::HostState>,
-) -> Result<Linked, PrepareError> {
-    let path = verified.path().display().to_string();
-    let compiled = compile(verified, engine, cache, compiler).map_err(|error| {
-        let configuration = error.is_configuration();
-        let error = format!("{path}: {}", ErrorChain(&error));
-        PrepareError { stage: FailedStage::Compile, error, configuration }
-    })?;
-    link(compiled, linker, places).map_err(|error| {
-        let error = format!("{path} {}", ErrorChain(&error));
+) -> Result<Arc<Linked>, PrepareError> {
+    let compiled = compile(verified, engine, cache, compiler);
+    link_compiled(compiled.map_err(|error| not_compiled(verified, &error))?, linker, places)
+}
+
+/// Links a plugin that was compiled before; none, if it was not. Blocks, but never for the compiler.
+///
+/// # Errors
+/// When it cannot be run or linked: which, and why.
+pub fn prepare_cached(
+    verified: &Verified,
+    engine: &Engine,
+    cache: &Cache,
+    compiler: &Compiler,
+    places: &GrantDirectories,
+    linker: &Linker<world::HostState>,
+) -> Result<Option<Arc<Linked>>, PrepareError> {
+    let compiled = cached(verified, engine, cache, compiler);
+    let compiled = compiled.map_err(|error| not_compiled(verified, &error))?;
+    compiled.map(|compiled| link_compiled(compiled, linker, places)).transpose()
+}
+
+fn not_compiled(verified: &Verified, error: &CompileError) -> PrepareError {
+    let configuration = error.is_configuration();
+    let error = format!("{}: {}", verified.path().display(), ErrorChain(error));
+    PrepareError { stage: FailedStage::Compile, error, configuration }
+}
+
+fn link_compiled(
+    compiled: Compiled,
+    linker: &Linker<world::HostState>,
+    places: &GrantDirectories,
+) -> Result<Arc<Linked>, PrepareError> {
+    let release = compiled.release.clone();
+    link(compiled, linker, places).map(Arc::new).map_err(|error| {
+        let error = format!("{} {}", release.path.display(), ErrorChain(&error));
         PrepareError { stage: FailedStage::Link, error, configuration: true }
     })
 }

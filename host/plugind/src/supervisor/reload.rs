@@ -1,4 +1,4 @@
-//! One reading of the directories and what came of it so far.
+//! One reload, and its progress.
 
 use crate::{api, base::name::PluginName, supervisor::summary::Failed};
 use std::{
@@ -63,7 +63,7 @@ pub struct ReloadState {
     pub unreadable: Option<String>,
     /// Files in the directories that are ignored, each with the reason.
     pub ignored: Vec<String>,
-    /// Generations that were replaced or removed, and finish what they have in hand.
+    /// Generations that were replaced or removed, and finish their requests.
     draining: BTreeSet<(PluginName, u64)>,
     /// All or nothing was asked for, and so nothing was changed.
     pub taken_back: bool,
@@ -83,7 +83,7 @@ impl ReloadState {
         Self { options, compared: false, ..self.clone() }
     }
 
-    /// What was done stays done, all else is judged again.
+    /// Completed changes are kept, everything else is compared again.
     pub fn judge_again(&mut self) {
         self.pending.clear();
         self.failed.clear();
@@ -119,7 +119,7 @@ impl ReloadState {
 
     /// This plugin was taken over.
     pub fn taken_over(&mut self, name: &PluginName) {
-        // Another one that becomes ready meanwhile, after a failure of its own, is none of this.
+        // Another plugin that becomes ready meanwhile, after a failure of its own, does not count.
         if self.pending.remove(name).is_some() {
             self.changed.insert(name.clone());
         }
@@ -138,7 +138,7 @@ impl ReloadState {
         self.taken_back = true;
     }
 
-    /// This generation was replaced or removed, and finishes what it has in hand.
+    /// This generation was replaced or removed, and finishes its requests.
     pub fn drains(&mut self, name: &PluginName, generation: u64) {
         self.draining.insert((name.clone(), generation));
     }
@@ -160,12 +160,12 @@ impl ReloadState {
         self.compared && self.pending.is_empty()
     }
 
-    /// It is over, but for what drains.
+    /// It has ended, except for generations that drain.
     pub fn finish(&mut self) {
         self.over = true;
     }
 
-    /// Whether it is over, but for what drains.
+    /// Whether it has ended, except for generations that drain.
     #[must_use]
     pub fn has_ended(&self) -> bool {
         self.over
@@ -204,7 +204,7 @@ impl From<&ReloadState> for api::Reload {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::supervisor::summary::FailedStage;
+    use crate::api::FailedStage;
 
     fn failed(plugin: &PluginName) -> Failed {
         let (plugin, error) = (plugin.clone(), String::new());

@@ -1,39 +1,56 @@
 //! The directories are read, and what differs from what there is is set going.
 
-use crate::supervisor::{Supervisor, transitions::ERROR_MAX};
 use crate::{
-    base::{error_chain::ErrorChain, name::PluginName, text::cut},
+    api::FailedStage,
+    base::{
+        error_chain::ErrorChain,
+        name::{PluginName, SocketName},
+        text::cut,
+    },
     journal::messages,
-    plugin::{scan::Masked, verify::Verified},
-    route::owners::RouteRequest,
+    plugin::{
+        directories::{ScanReport, VerifyResult},
+        scan::Masked,
+        verify::Verified,
+    },
+    route::owners::Route,
     route::sockets::SocketPlan,
     supervisor::{
+        Supervisor,
         compare::{Change, compare, found},
-        generation::Generation,
-        handle::{Message, RestartError},
-        lifecycle::StartPolicy,
-        plugin::{ManagedPlugin, PluginProblem, Preparing},
-        prepare::{Deps, DirectoriesError, PrepareError, ScanReport, VerifyResult, prepare, read},
+        handle::Message,
+        own_thread::{OwnThreadError, on_own_thread},
+        plugin::{ERROR_MAX, ManagedPlugin, PluginEvent},
+        prepare::{Deps, DirectoriesError, PrepareError, prepare, prepare_cached, read},
         reload::{ReloadOptions, ReloadState},
         reloads::{Finished, Next, ReloadReply},
-        rollout::{HoldPoint, SavedState},
-        summary::FailedStage,
     },
-    world::{bindings::exports::plugind::plugin::lifecycle::StopReason, link::Linked},
+    world::{self, bindings::exports::plugind::plugin::lifecycle::StopReason, link::Linked},
 };
-use futures::future::OptionFuture;
-use std::{path::Path, sync::Arc, time::Instant};
+use std::{
+    collections::BTreeSet,
+    path::Path,
+    pin::pin,
+    sync::{Arc, PoisonError, Weak},
+    time::Duration,
+};
+use tokio::{sync::Semaphore, time::timeout};
 use tracing::{error, info, warn};
+use wasmtime::component::Linker;
 
 /// How many ignored files a reload reports; the log has all of them.
 const IGNORED_MAX: usize = 50;
+/// A compilation that takes longer than this is logged while it runs.
+const COMPILING_AFTER: Duration = Duration::from_secs(2);
+/// How long a plugin waits for the state that a daemon before this one saved.
+const SAVED_STATE_DEADLINE: Duration = Duration::from_secs(10);
 
 impl Supervisor {
     /// Takes a request to read the directories again.
     pub(super) fn request_reload(&mut self, options: ReloadOptions, reply: Option<ReloadReply>) {
         // The first reading is the start, which has its own messages.
         if self.reloads.has_started() {
-            info!(message_id = messages::RELOADING, "reloading");
+            info!(message_id = messages::RELOAD_STARTED, "reload started");
         }
         let next = self.reloads.request(options, reply);
         self.read_if(next);
@@ -47,14 +64,24 @@ impl Supervisor {
 
     fn read(&self) {
         let serving = self.plugins.values().filter_map(ManagedPlugin::serving);
-        let directories = serving.filter_map(|serving| serving.pool.linked().path.parent());
-        let expected = directories.map(Path::to_owned).collect();
+        let directories = serving.filter_map(|serving| serving.release.path.parent());
+        let directories: BTreeSet<&Path> = directories.collect();
+        let expected = directories.into_iter().map(Path::to_owned).collect();
         let search_path = self.deps.search_path.clone().expecting(expected);
         let (inbox, sockets) = (self.inbox.clone(), self.deps.sockets.clone());
+        let credentials = self.deps.places.credentials.clone();
+        let verified = self.verified.clone();
+        let work = move || {
+            // If reading it panicked once, all is read again.
+            verified.clear_poison();
+            let mut before = verified.lock().unwrap_or_else(PoisonError::into_inner);
+            read(&search_path, &sockets, credentials.as_deref(), &mut before)
+        };
         tokio::spawn(async move {
-            let read = tokio::task::spawn_blocking(move || read(&search_path, &sockets)).await;
-            let outcome =
-                read.unwrap_or_else(|panic| Err(DirectoriesError::Host(panic.to_string())));
+            let read = on_own_thread("scan", work).await;
+            let outcome = read.unwrap_or_else(|error| {
+                Err(DirectoriesError::Host(ErrorChain(&error).to_string()))
+            });
             // Nobody is there to hear it only when the daemon is ending.
             inbox.send(Message::Read(outcome)).ok();
         });
@@ -62,7 +89,7 @@ impl Supervisor {
 
     pub(super) fn keep_last_good_set(&mut self, error: &DirectoriesError) {
         let error = cut(&ErrorChain(error).to_string(), ERROR_MAX).into_owned();
-        error!(message_id = messages::UNREADABLE, stage = %FailedStage::Scan, error, "directories not read");
+        error!(message_id = messages::CONFIGURATION_UNREADABLE, stage = %FailedStage::Scan, error, "cannot read configuration");
         let next = self.reloads.not_read(&error);
         self.read_if(next);
     }
@@ -96,60 +123,80 @@ impl Supervisor {
         if options.all_or_nothing && self.is_refused(&changes) {
             return;
         }
-        self.deps.plan.send_if_modified(|current| {
-            let is_new = *current != plan;
-            *current = plan;
-            is_new
-        });
         for (name, change) in changes {
             if !self.plugins.contains_key(&name) {
                 self.reloads.add(&name);
             }
-            self.plugins.entry(name.clone()).or_default().removed = false;
+            let new = || ManagedPlugin::new(name.clone());
+            self.plugins.entry(name.clone()).or_insert_with(new).removed = false;
             self.apply_change(&name, change);
         }
         let missing = self.plugins.keys().filter(|name| !self.reloads.has_found(name)).cloned();
         let missing = missing.collect();
         let (removed, forgotten) = self.reloads.not_found(missing);
         for name in removed {
-            self.remove(&name, StopReason::Removed);
+            self.decide(&name, PluginEvent::Remove(StopReason::Removed));
         }
         for name in forgotten {
-            self.cancel_pending(&name);
-            self.forget(&name);
+            self.decide(&name, PluginEvent::Forget);
         }
+        self.execute();
         self.publish();
+        let mut plan = plan.with_whole(self.whole_sockets());
+        self.deps.plan.send_if_modified(|current| {
+            plan.served.clone_from(&current.served);
+            let is_new = *current != plan;
+            *current = plan;
+            is_new
+        });
+    }
+
+    /// The sockets that plugins serve as a whole, or would if they could.
+    fn whole_sockets(&self) -> BTreeSet<SocketName> {
+        let plugins = self.plugins.values().filter(|managed| !managed.removed);
+        let routes = plugins.flat_map(|managed| managed.routes().0.iter().chain(managed.wanted()));
+        let sockets = routes.filter_map(|(route, _)| match route {
+            Route::Socket(socket) => Some(socket.clone()),
+            Route::Http(_) => None,
+        });
+        sockets.collect()
     }
 
     fn apply_change(&mut self, name: &PluginName, change: Change) {
         match change {
             Change::Same => {
                 self.reloads.note(|reload| reload.unchanged += 1);
-                self.leave_as_it_is(name);
+                self.decide(name, PluginEvent::Unchanged);
             }
             Change::Recovering => self.reloads.note(|reload| reload.unchanged += 1),
-            Change::InProgress => self.reloads.note(|reload| reload.await_plugin(name)),
+            Change::InProgress => {
+                self.reloads.note(|reload| reload.await_plugin(name));
+                // How far it is has to be noted.
+                self.touched.insert(name.clone());
+            }
             Change::KnownToFail(problem) => {
-                self.cancel_pending(name);
+                self.decide(name, PluginEvent::NotWanted);
                 self.reloads.note(|reload| reload.failed(problem.failed(name)));
             }
-            Change::Changed { verified, route_requests } => {
+            Change::Changed { verified, requests } => {
                 self.reloads.note(|reload| reload.await_plugin(name));
                 let hold_point = self.reloads.hold_point();
-                self.begin_preparing(verified, route_requests, hold_point);
+                self.tickets += 1;
+                let ticket = self.tickets;
+                self.queued.insert(name.clone());
+                self.decide(name, PluginEvent::Found { ticket, verified, requests, hold_point });
             }
-            Change::Bad(problem) => self.problem(name, problem),
+            Change::Bad(problem) => self.decide(name, PluginEvent::Unusable(problem)),
         }
     }
 
     /// Notes how far the new versions are that the current reload waits for.
     pub(super) fn note_steps(&self) {
         self.reloads.note_if(|reload| {
-            let pending: Vec<_> = reload.pending().map(|(name, _)| name.clone()).collect();
             let mut is_new = false;
-            for name in pending {
-                let step = self.plugins.get(&name).and_then(ManagedPlugin::step);
-                is_new |= step.is_some_and(|step| reload.enter_step(&name, step));
+            for name in &self.touched {
+                let step = self.plugins.get(name).and_then(ManagedPlugin::step);
+                is_new |= step.is_some_and(|step| reload.enter_step(name, step));
             }
             is_new
         });
@@ -167,167 +214,129 @@ impl Supervisor {
         if was_requested && state.unreadable.is_none() {
             let ReloadState { changed, failed, removed, unchanged, .. } = &state;
             info!(
-                message_id = messages::RELOADED,
+                message_id = messages::RELOAD_FINISHED,
                 changed = changed.len(),
                 failed = failed.len(),
                 removed = removed.len(),
                 unchanged,
-                "reloaded"
+                "reload finished"
             );
         }
         self.read_if(next);
     }
 
-    /// What there is is what is wanted.
-    fn leave_as_it_is(&mut self, name: &PluginName) {
-        if let Some(managed) = self.plugins.get_mut(name) {
-            managed.problem = None;
-        }
-        self.cancel_pending(name);
-    }
-
-    /// Whatever was to follow is not wanted any more.
-    pub(super) fn cancel_pending(&mut self, name: &PluginName) {
-        if let Some(managed) = self.plugins.get_mut(name) {
-            managed.preparing = None;
-        }
-        self.shut_down_candidate(name);
-        self.restarted(name, &Err(RestartError::TakenBack));
-    }
-
-    /// Has a version that was found compiled and linked, when it is its turn.
-    fn begin_preparing(
-        &mut self,
-        verified: Box<Verified>,
-        route_requests: Vec<RouteRequest>,
-        hold_point: HoldPoint,
-    ) {
-        let name = verified.name().clone();
-        let Some(managed) = self.plugins.get_mut(&name) else { return };
-        self.tickets += 1;
-        let (digest, manifest) = (*verified.digest(), verified.manifest().clone());
-        let (ticket, queued, wanted) = (self.tickets, Some(verified), Arc::default());
-        managed.preparing = Some(Preparing {
-            ticket,
-            digest,
-            manifest,
-            route_requests,
-            hold_point,
-            queued,
-            wanted,
-        });
-        self.shut_down_candidate(&name);
-    }
-
     /// Sets those going that wait for their turn, as many as may be in work at a time. The start is not held up by
     /// that: there some plugins may wait for others, and nothing is there twice.
     pub(super) fn start_queued(&mut self) {
-        let mut at_work = self.plugins.values().filter(|managed| managed.is_at_work()).count();
-        let max = if self.settled { self.deps.reload_concurrency } else { usize::MAX };
-        for managed in self.plugins.values_mut() {
-            if at_work >= max {
-                return;
-            }
-            let Some(preparing) = &mut managed.preparing else { continue };
-            let Some(verified) = preparing.queued.take() else { continue };
-            at_work += 1;
-            let (name, ticket) = (verified.name().clone(), preparing.ticket);
-            let store = &self.deps.store;
-            let takes_over = verified.inspection().handover
-                && managed.generations.saved().is_none()
-                && store.handed_back().contains(&name);
-            let saved_state =
-                takes_over.then(|| store.read(&name, verified.manifest().handover.state_max));
-            let (deps, linker) = (self.deps.clone(), self.linker.clone());
-            let (cores, inbox) = (self.cores.clone(), self.inbox.clone());
-            let wanted = Arc::downgrade(&preparing.wanted);
-            tokio::spawn(async move {
-                // It is never closed.
-                let _permit = cores.acquire_owned().await;
-                if wanted.strong_count() == 0 {
-                    // Something newer was found meanwhile, which need not wait for this.
-                    return;
-                }
-                let prepared = tokio::task::spawn_blocking(move || {
-                    let Deps { engine, cache, compiler, places, .. } = &deps;
-                    prepare(*verified, engine, cache, compiler, places, &linker)
-                })
-                .await;
-                let outcome = prepared.unwrap_or_else(|panic| {
-                    let error = format!("the host failed: {panic}");
-                    Err(PrepareError { stage: FailedStage::Link, error, configuration: true })
-                });
-                let saved_state = OptionFuture::from(saved_state).await.flatten();
-                let outcome = Box::new(outcome);
-                inbox.send(Message::Prepared { name, ticket, outcome, saved_state }).ok();
-            });
-        }
-    }
-
-    pub(super) fn prepared(
-        &mut self,
-        name: &PluginName,
-        ticket: u64,
-        outcome: Result<Linked, PrepareError>,
-        saved_state: Option<SavedState>,
-    ) {
-        let Some(managed) = self.plugins.get_mut(name) else { return };
-        // Otherwise something newer was found meanwhile, or nothing any more.
-        let Some(preparing) = managed.preparing.take_if(|preparing| preparing.ticket == ticket)
-        else {
+        if self.queued.is_empty() {
             return;
-        };
-        let linked = match outcome {
-            Ok(linked) => linked,
-            Err(PrepareError { stage, error, configuration }) => {
-                let required = preparing.manifest.required;
-                let problem = PluginProblem {
-                    result: if configuration { "configuration" } else { "resources" },
-                    content: Some((preparing.digest, preparing.manifest)),
-                    generation: None,
-                    reported: false,
-                    stage,
-                    error,
-                    configuration,
-                    required,
-                    route_requests: preparing.route_requests,
-                };
-                self.problem(name, problem);
-                self.publish();
-                return;
-            }
-        };
-        if saved_state.is_some() && managed.generations.saved().is_none() {
-            managed.generations.set_saved(saved_state);
         }
-        // Only the daemon's start waits for what is not there yet, and has a deadline for that.
-        let is_to_follow = managed.serving().is_some() || preparing.hold_point != HoldPoint::Open;
-        let policy = match (is_to_follow, linked.manifest.required && !self.settled) {
-            (true, _) => StartPolicy::Candidate,
-            (false, true) => StartPolicy::Required,
-            (false, false) => StartPolicy::BestEffort,
-        };
-        self.start_candidate(name, linked, policy, preparing.hold_point);
+        let mut at_work = self.plugins.values().filter(|plugin| plugin.is_at_work()).count();
+        let max = if self.settled { self.deps.reload_concurrency } else { usize::MAX };
+        while at_work < max {
+            let Some(name) = self.queued.pop_first() else { return };
+            at_work += usize::from(self.start_preparation(&name));
+        }
     }
 
-    /// Starts a generation that takes over when it is ready, and may.
-    pub(super) fn start_candidate(
-        &mut self,
-        name: &PluginName,
-        linked: Linked,
-        policy: StartPolicy,
-        hold_point: HoldPoint,
-    ) {
-        let Some(managed) = self.plugins.get_mut(name) else { return };
-        self.generations += 1;
-        let (number, inbox, sender) = (self.generations, self.inbox.clone(), name.clone());
-        let notify = move |event| {
-            inbox.send(Message::Worker { name: sender.clone(), generation: number, event }).ok();
+    /// False if it is not wanted any more.
+    fn start_preparation(&mut self, name: &PluginName) -> bool {
+        let Some(plugin) = self.plugins.get_mut(name) else { return false };
+        let Some(preparing) = plugin.preparing.as_mut().filter(|it| it.queued) else {
+            return false;
         };
-        let (journal, executors) = (self.deps.journal.clone(), self.deps.executors.clone());
-        let generation = Generation::new(number, linked, policy, journal, executors, notify);
-        generation.pool.set_initial_state(managed.generations.initial_state());
-        let actions = managed.generations.start_candidate(generation, hold_point, Instant::now());
-        self.carry_out(name, actions);
+        preparing.queued = false;
+        self.touched.insert(name.clone());
+        let (ticket, verified) = (preparing.ticket, preparing.verified.clone());
+        let store = &self.deps.store;
+        let takes_over = verified.inspection().handover
+            && plugin.generations.saved().is_none()
+            && store.handed_back().contains(name);
+        let saved = takes_over.then(|| store.read(name, verified.manifest().handover.state_max));
+        let preparation = Preparation {
+            verified,
+            wanted: Arc::downgrade(&preparing.wanted),
+            deps: self.deps.clone(),
+            linker: self.linker.clone(),
+            linking: self.linking.clone(),
+            compiling: self.compiling.clone(),
+        };
+        let (name, inbox) = (name.clone(), self.inbox.clone());
+        tokio::spawn(async move {
+            let Some(outcome) = preparation.run().await else { return };
+            let saved = match saved {
+                // One that systemd keeps us waiting for is as good as none.
+                Some(saved) => timeout(SAVED_STATE_DEADLINE, saved).await.ok().flatten(),
+                None => None,
+            };
+            inbox.send(Message::Prepared { name, ticket, outcome, saved }).ok();
+        });
+        true
     }
+
+    /// Removes the states that a daemon before this one left for plugins that are not there any more.
+    fn remove_orphaned_states(&self) {
+        let store = &self.deps.store;
+        let orphaned = store.handed_back().iter().filter(|name| !self.reloads.has_found(name));
+        orphaned.for_each(|name| store.remove(name));
+    }
+}
+
+/// The preparation of one plugin: first the cache is looked up, and only what is not there is compiled.
+struct Preparation {
+    verified: Verified,
+    /// Gone when something newer was found, which need not wait for this.
+    wanted: Weak<()>,
+    deps: Deps,
+    linker: Arc<Linker<world::HostState>>,
+    linking: Arc<Semaphore>,
+    compiling: Arc<Semaphore>,
+}
+
+impl Preparation {
+    /// None if it is not wanted any more.
+    async fn run(self) -> Option<Result<Arc<Linked>, PrepareError>> {
+        let found = {
+            // It is never closed.
+            let _permit = self.linking.clone().acquire_owned().await;
+            self.wanted.upgrade()?;
+            let (verified, deps, linker) = self.inputs();
+            let Deps { engine, cache, compiler, places, .. } = deps;
+            let work =
+                move || prepare_cached(&verified, &engine, &cache, &compiler, &places, &linker);
+            on_own_thread("link", work).await.unwrap_or_else(|why| Err(host_failed(&why)))
+        };
+        match found.transpose() {
+            Some(outcome) => Some(outcome),
+            None => self.compile().await,
+        }
+    }
+
+    async fn compile(self) -> Option<Result<Arc<Linked>, PrepareError>> {
+        let _permit = self.compiling.clone().acquire_owned().await;
+        self.wanted.upgrade()?;
+        let (verified, deps, linker) = self.inputs();
+        let Deps { engine, cache, compiler, places, .. } = deps;
+        let work = move || prepare(&verified, &engine, &cache, &compiler, &places, &linker);
+        let mut work = pin!(on_own_thread("compile", work));
+        let prepared = match timeout(COMPILING_AFTER, &mut work).await {
+            Ok(prepared) => prepared,
+            Err(_) => {
+                info!(plugin = %self.verified.name(), "compiling");
+                work.await
+            }
+        };
+        Some(prepared.unwrap_or_else(|why| Err(host_failed(&why))))
+    }
+
+    fn inputs(&self) -> (Verified, Deps, Arc<Linker<world::HostState>>) {
+        (self.verified.clone(), self.deps.clone(), self.linker.clone())
+    }
+}
+
+fn host_failed(why: &OwnThreadError) -> PrepareError {
+    let error = ErrorChain(why).to_string();
+    // A thread may be there at the next try.
+    let configuration = matches!(why, OwnThreadError::Panicked(_));
+    PrepareError { stage: FailedStage::Link, error, configuration }
 }

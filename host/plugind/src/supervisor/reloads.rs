@@ -19,6 +19,15 @@ use tokio::sync::{oneshot, watch};
 /// Where a client that asked for a reload gets the state of the one that answers it.
 pub type ReloadReply = oneshot::Sender<watch::Receiver<ReloadState>>;
 
+/// What the daemon reports to systemd about reloads.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ReloadNotice {
+    /// A reload was asked for, and begins, or joins the one in progress.
+    Begun,
+    /// No reload is in progress any more, and none waits.
+    Ended,
+}
+
 /// Everything about reloads.
 #[derive(Default)]
 pub struct Reloads {
@@ -43,6 +52,8 @@ pub struct Reloads {
     completed: u64,
     /// The directories are to be read once more when they have been read.
     read_again: bool,
+    /// What happened since it was taken.
+    events: Vec<ReloadNotice>,
 }
 
 /// A reload that was asked for while one of another kind is in progress.
@@ -102,6 +113,7 @@ impl Reloads {
             return Next::Read;
         }
         self.requested += 1;
+        self.events.push(ReloadNotice::Begun);
         let is_of_another_kind =
             |current: &ReloadState| current.options.all_or_nothing != options.all_or_nothing;
         match &self.current {
@@ -323,6 +335,9 @@ impl Reloads {
         reload.send_modify(ReloadState::finish);
         let completed = self.requested - self.waiting();
         let was_requested = replace(&mut self.completed, completed) < completed;
+        if was_requested && completed == self.requested {
+            self.events.push(ReloadNotice::Ended);
+        }
         let (state, is_watched) = (reload.borrow().clone(), reload.receiver_count() > 0);
         if !state.is_drained() {
             self.draining.push(reload);
@@ -336,6 +351,11 @@ impl Reloads {
         Some(Finished { state, is_watched, was_requested, next })
     }
 
+    /// What happened since this was called last, in order.
+    pub fn take_events(&mut self) -> Vec<ReloadNotice> {
+        take(&mut self.events)
+    }
+
     /// The daemon ends: nothing is reloaded any more.
     pub fn stop(&mut self) {
         self.current = None;
@@ -347,8 +367,7 @@ impl Reloads {
     pub fn sum_up(&self, is_there: impl Fn(&PluginName) -> bool, summary: &mut Summary) {
         summary.scanned = self.scanned;
         summary.unreadable.clone_from(&self.unreadable);
-        summary.reloads_begun = self.requested;
-        summary.reloads_ended = self.completed;
+        summary.reloading = self.completed < self.requested;
         let refused = self.refused.iter().flat_map(|(_, failed)| failed);
         summary.failed.extend(refused.filter(|failed| !is_there(&failed.plugin)).cloned());
     }

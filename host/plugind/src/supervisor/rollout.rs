@@ -18,11 +18,11 @@ pub trait Stage {
     fn number(&self) -> u64;
     /// Where it is in its life.
     fn lifecycle(&self) -> &Lifecycle;
-    /// Where it is in its life, to go on from there.
+    /// Its lifecycle.
     fn lifecycle_mut(&mut self) -> &mut Lifecycle;
     /// Whether it can hand over what it keeps in its memory, and be handed that.
     fn hands_over(&self) -> bool;
-    /// What it will be told when it has to go.
+    /// The reason that its `stop` receives.
     fn leave_for(&mut self, reason: StopReason);
 }
 
@@ -130,7 +130,7 @@ impl<G: Stage> Rollout<G> {
         self.current.as_ref().filter(|current| serves(current.lifecycle().state()))
     }
 
-    /// Those that finish what they have in hand.
+    /// The generations that finish their requests.
     #[must_use]
     pub fn leaving(&self) -> &[G] {
         &self.leaving
@@ -253,7 +253,7 @@ impl<G: Stage> Rollout<G> {
         actions
     }
 
-    /// The candidate is not wanted any more; the current one goes on, as if nothing had been.
+    /// Gives up the candidate. The current generation continues as before.
     pub fn give_up(&mut self, now: Instant) -> Vec<RolloutAction> {
         let mut actions = Vec::new();
         let Some(candidate) = self.candidate.take() else { return actions };
@@ -340,7 +340,11 @@ impl<G: Stage> Rollout<G> {
         }
         // Taken over or not, it has not left yet.
         let is_waiting = is(&self.candidate) && self.progress != RolloutProgress::Starting;
-        if is_waiting && matches!(event, Event::InstanceFailed { .. }) {
+        let has_failed = matches!(
+            event,
+            Event::InstanceFailed { .. } | Event::StartFailed { others: false, .. }
+        );
+        if is_waiting && has_failed {
             actions.push(RolloutAction::CandidateFailed(number));
         }
         let saves = self.final_save.is_some()

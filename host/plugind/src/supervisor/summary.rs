@@ -1,12 +1,13 @@
 //! What is known of all plugins together, for those who wait for them or report on them.
 
 use crate::{
-    api,
+    api::{self, FailedStage},
     base::{name::PluginName, text::cut},
 };
-use std::fmt;
-
-pub use crate::api::FailedStage;
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fmt,
+};
 
 /// How many plugins that failed one line names, and how much it says of each, in bytes.
 const NAMED_MAX: usize = 10;
@@ -15,7 +16,7 @@ const ERROR_MAX: usize = 500;
 /// How all plugins are.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Summary {
-    /// The directories were read and judged at least once.
+    /// The directories were read at least once.
     pub scanned: bool,
     /// The directories could not be read: why.
     pub unreadable: Option<String>,
@@ -32,14 +33,75 @@ pub struct Summary {
     pub retried: Vec<Failed>,
     /// Plugins that failed for good, and those that are not required and tried again.
     pub failed: Vec<Failed>,
-    /// How often it was asked to read the directories again, after the start.
-    pub reloads_begun: u64,
-    /// Up to which of these that is finished.
-    pub reloads_ended: u64,
+    /// A reload is in progress, or waits for another one.
+    pub reloading: bool,
     /// Sockets that nothing is served on.
     pub unused_sockets: Vec<String>,
     /// Sockets that `plugind.toml` names and that do not exist.
     pub missing_sockets: Vec<String>,
+}
+
+/// What one plugin adds to the summary.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct SummaryEntry {
+    /// It does what it is there for.
+    pub ready: bool,
+    /// It is required, not ready, and may become so.
+    pub awaited: bool,
+    /// Why it is tried again.
+    pub retried: Vec<Failed>,
+    /// Why its newest version does not serve.
+    pub failed: Option<Failed>,
+}
+
+/// What all plugins add to the summary. Keeping it costs as much as what changes, however many plugins there are.
+#[derive(Default)]
+pub struct Tally {
+    plugins: BTreeSet<PluginName>,
+    ready: BTreeSet<PluginName>,
+    awaited: BTreeSet<PluginName>,
+    retried: BTreeMap<PluginName, Vec<Failed>>,
+    failed: BTreeMap<PluginName, Failed>,
+}
+
+impl Tally {
+    /// Notes what a plugin adds, or that it is not there.
+    pub fn set(&mut self, name: PluginName, standing: Option<SummaryEntry>) {
+        let is_there = standing.is_some();
+        let SummaryEntry { ready, awaited, retried, failed } = standing.unwrap_or_default();
+        let retried = Some(retried).filter(|retried| !retried.is_empty());
+        put(&mut self.retried, &name, retried);
+        put(&mut self.failed, &name, failed);
+        for (set, is_in) in
+            [(&mut self.ready, ready), (&mut self.awaited, awaited), (&mut self.plugins, is_there)]
+        {
+            if is_in {
+                set.insert(name.clone());
+            } else {
+                set.remove(&name);
+            }
+        }
+    }
+
+    /// The summary, as far as plugins concern it.
+    #[must_use]
+    pub fn summary(&self) -> Summary {
+        Summary {
+            plugins: self.plugins.len(),
+            ready: self.ready.len(),
+            awaited: self.awaited.iter().cloned().collect(),
+            retried: self.retried.values().flatten().cloned().collect(),
+            failed: self.failed.values().cloned().collect(),
+            ..Summary::default()
+        }
+    }
+}
+
+fn put<T>(map: &mut BTreeMap<PluginName, T>, name: &PluginName, value: Option<T>) {
+    match value {
+        Some(value) => drop(map.insert(name.clone(), value)),
+        None => drop(map.remove(name)),
+    }
 }
 
 /// A plugin that failed for good.
@@ -66,21 +128,21 @@ impl Failed {
         let plugin = &self.plugin;
         match self.stage {
             FailedStage::Scan | FailedStage::Verify | FailedStage::Route => {
-                "mend it and reload".to_owned()
+                "fix it and reload".to_owned()
             }
             FailedStage::Compile | FailedStage::Link if self.configuration => {
-                "build the component anew and reload".to_owned()
+                "rebuild the component and reload".to_owned()
             }
             FailedStage::Start if self.configuration => {
-                "mend its configuration and reload".to_owned()
+                "fix its configuration and reload".to_owned()
             }
             FailedStage::Compile | FailedStage::Link => "a reload tries it again".to_owned(),
             FailedStage::Start | FailedStage::Handover => {
-                format!("`journalctl PLUGIN={plugin}` may tell more; a reload tries it again")
+                format!("`journalctl PLUGIN={plugin}` may show more; a reload tries it again")
             }
             FailedStage::Run => {
                 format!(
-                    "`journalctl PLUGIN={plugin}` may tell more; `pluginctl restart {plugin}` starts it again"
+                    "`journalctl PLUGIN={plugin}` may show more; `pluginctl restart {plugin}` starts it again"
                 )
             }
         }

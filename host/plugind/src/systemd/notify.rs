@@ -1,21 +1,23 @@
-//! What systemd is told of the service: sd_notify(3).
+//! Notifies systemd of the state of the service: sd_notify(3).
 
 use crate::base::text::{Escaped, one_line};
 use sd_notify::NotifyState;
 use std::{
+    collections::VecDeque,
     ffi::{OsStr, OsString},
     io,
     os::{
         linux::net::SocketAddrExt,
         unix::{ffi::OsStrExt, net},
     },
+    pin::pin,
     sync::{
-        Arc, Mutex, PoisonError,
+        Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicBool, Ordering::Relaxed},
     },
     time::Duration,
 };
-use tokio::{net::UnixDatagram, time::timeout};
+use tokio::{net::UnixDatagram, sync::Notify, time::timeout};
 use tracing::warn;
 
 /// The longest status, in bytes: a line that people read.
@@ -38,7 +40,7 @@ pub enum Notice<'a> {
     },
     /// How it is.
     Status(&'a str),
-    /// It cannot start, or go on.
+    /// It cannot start or continue.
     Failed {
         /// Why.
         status: &'a str,
@@ -51,11 +53,12 @@ pub enum Notice<'a> {
     Watchdog,
 }
 
-/// How long systemd is waited for when its socket is full. Nothing that depends on this loop may wait for ever.
-const WAIT_MAX: Duration = Duration::from_secs(2);
-const RETRY_WAIT_MAX: Duration = Duration::from_millis(10);
+/// After this time a full socket is logged, and waited for further.
+const FULL_AFTER: Duration = Duration::from_secs(2);
+/// How long the daemon's end waits for what was not sent yet.
+const FLUSH_DEADLINE: Duration = Duration::from_secs(2);
 
-/// The way to systemd; nothing happens where there is none. Cheap to clone.
+/// Sends notices to systemd; without it nothing happens. Sending never waits: a task of its own does. Cheap to clone.
 #[derive(Clone)]
 pub struct Notifier(Option<Arc<NotifySocket>>);
 
@@ -65,6 +68,11 @@ struct NotifySocket {
     socket: Mutex<Option<Arc<UnixDatagram>>>,
     /// The last notice was not sent, and this was logged.
     failed: AtomicBool,
+    pending: Mutex<Pending>,
+    /// Something is pending.
+    more: Notify,
+    /// Nothing is.
+    done: Notify,
 }
 
 impl Notifier {
@@ -73,25 +81,42 @@ impl Notifier {
     #[must_use]
     pub fn connect(path: Option<OsString>) -> Self {
         let Some(path) = path else { return Self(None) };
-        let way = NotifySocket { path, socket: Mutex::new(None), failed: AtomicBool::new(false) };
+        let way = Arc::new(NotifySocket {
+            path,
+            socket: Mutex::new(None),
+            failed: AtomicBool::new(false),
+            pending: Mutex::default(),
+            more: Notify::new(),
+            done: Notify::new(),
+        });
         way.note(way.current().map(drop));
-        Self(Some(Arc::new(way)))
+        tokio::spawn(send_pending(way.clone()));
+        Self(Some(way))
     }
 
-    /// Tells systemd, and waits until it is on its way there.
-    pub async fn notify(&self, notice: Notice<'_>) {
+    /// Sends a notice as soon as systemd takes it.
+    pub fn notify(&self, notice: Notice<'_>) {
         let Some(way) = &self.0 else { return };
-        let message = datagram(notice);
-        let mut sent = way.send(&message).await;
-        if sent.as_ref().is_err_and(|error| error.kind() != io::ErrorKind::TimedOut) {
-            // systemd itself may have been replaced.
-            way.disconnect();
-            sent = way.send(&message).await;
-        }
-        way.note(sent);
+        way.pending().push(NoticeKind::of(notice), datagram(notice));
+        way.more.notify_one();
     }
 
-    /// Tells systemd, unless it is too busy to hear.
+    /// Waits until everything was sent, or for as long as is sensible at the end.
+    pub async fn flush(&self) {
+        let Some(way) = &self.0 else { return };
+        let all_sent = async {
+            loop {
+                let done = way.done.notified();
+                if way.pending().is_empty() {
+                    return;
+                }
+                done.await;
+            }
+        };
+        timeout(FLUSH_DEADLINE, all_sent).await.ok();
+    }
+
+    /// Sends a notice now, or not at all if the socket is full.
     pub fn notify_now(&self, notice: Notice<'_>) {
         let Some(way) = &self.0 else { return };
         let sent = way.current().map(|socket| socket.try_send(datagram(notice).as_bytes()));
@@ -104,15 +129,106 @@ impl Notifier {
     }
 }
 
-impl NotifySocket {
-    async fn send(&self, message: &str) -> io::Result<()> {
-        let socket = self.current()?;
-        // What was waited for in vain is not waited for again, except for what a new socket needs to be ready.
-        let wait_max = if self.failed.load(Relaxed) { RETRY_WAIT_MAX } else { WAIT_MAX };
-        match timeout(wait_max, socket.send(message.as_bytes())).await {
-            Ok(sent) => sent.map(drop),
-            Err(_) => Err(io::ErrorKind::TimedOut.into()),
+/// Of which kind a notice is: a later one of the same kind takes the place of one that was not sent yet.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum NoticeKind {
+    Ready,
+    Reloading,
+    Stopping,
+    Status,
+    Failed,
+    ExtendTimeout,
+    Watchdog,
+}
+
+impl NoticeKind {
+    fn of(notice: Notice<'_>) -> Self {
+        match notice {
+            Notice::Ready { .. } => Self::Ready,
+            Notice::Reloading => Self::Reloading,
+            Notice::Stopping { .. } => Self::Stopping,
+            Notice::Status(_) => Self::Status,
+            Notice::Failed { .. } => Self::Failed,
+            Notice::ExtendTimeout(_) => Self::ExtendTimeout,
+            Notice::Watchdog => Self::Watchdog,
         }
+    }
+
+    /// Whether this message is superseded by `later`. The end of a reload does not supersede a later reload.
+    fn is_superseded_by(self, later: Self) -> bool {
+        self == later
+            || matches!(
+                (self, later),
+                (Self::Ready, Self::Reloading) | (Self::Status, Self::Ready | Self::Stopping)
+            )
+    }
+}
+
+/// Notices that were not sent yet, in order: at most one of each kind.
+#[derive(Default)]
+struct Pending {
+    notices: VecDeque<(NoticeKind, String)>,
+    /// One is being sent.
+    sending: bool,
+}
+
+impl Pending {
+    fn push(&mut self, kind: NoticeKind, message: String) {
+        self.notices.retain(|(earlier, _)| !earlier.is_superseded_by(kind));
+        self.notices.push_back((kind, message));
+    }
+
+    fn is_empty(&self) -> bool {
+        self.notices.is_empty() && !self.sending
+    }
+
+    fn take(&mut self) -> Option<String> {
+        let next = self.notices.pop_front().map(|(_, message)| message);
+        self.sending = next.is_some();
+        next
+    }
+}
+
+/// Sends what is pending, one after another, to the end of the runtime.
+async fn send_pending(way: Arc<NotifySocket>) {
+    loop {
+        let next = way.pending().take();
+        match next {
+            Some(message) => way.send(&message).await,
+            None => {
+                way.done.notify_waiters();
+                way.more.notified().await;
+            }
+        }
+    }
+}
+
+impl NotifySocket {
+    async fn send(&self, message: &str) {
+        let mut sent = self.try_send(message).await;
+        if sent.is_err() {
+            // systemd itself may have been replaced.
+            self.disconnect();
+            sent = self.try_send(message).await;
+        }
+        self.note(sent);
+    }
+
+    async fn try_send(&self, message: &str) -> io::Result<()> {
+        let socket = self.current()?;
+        let mut sending = pin!(socket.send(message.as_bytes()));
+        let sent = match timeout(FULL_AFTER, sending.as_mut()).await {
+            Ok(sent) => sent,
+            Err(_) => {
+                self.note(Err(io::ErrorKind::TimedOut.into()));
+                sending.await
+            }
+        };
+        sent.map(drop)
+    }
+
+    fn pending(&self) -> MutexGuard<'_, Pending> {
+        self.pending.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn current(&self) -> io::Result<Arc<UnixDatagram>> {
@@ -229,7 +345,8 @@ mod tests {
         let at_name = net::UnixDatagram::bind_addr(&abstract_address).unwrap();
         for (socket, address) in [(at_path, path.into()), (at_name, format!("@{name}").into())] {
             let notifier = Notifier::connect(Some(address));
-            notifier.notify(Notice::Ready { status: "2 plugins" }).await;
+            notifier.notify(Notice::Ready { status: "2 plugins" });
+            notifier.flush().await;
             notifier.notify_now(Notice::Watchdog);
             let heard = || {
                 let mut buffer = [0; 100];
@@ -244,7 +361,8 @@ mod tests {
     #[tokio::test]
     async fn without_systemd_nobody_is_told_and_nothing_fails() {
         let notifier = Notifier::connect(None);
-        notifier.notify(Notice::Ready { status: "" }).await;
+        notifier.notify(Notice::Ready { status: "" });
+        notifier.flush().await;
         notifier.notify_now(Notice::Watchdog);
     }
 
@@ -253,28 +371,56 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("notify");
         let notifier = Notifier::connect(Some(path.clone().into()));
-        notifier.notify(Notice::Status("nobody")).await;
+        notifier.notify(Notice::Status("nobody"));
+        notifier.flush().await;
         let socket = net::UnixDatagram::bind(&path).unwrap();
-        notifier.notify(Notice::Status("somebody")).await;
+        notifier.notify(Notice::Status("somebody"));
+        notifier.flush().await;
         let mut buffer = [0; 100];
         let length = socket.recv(&mut buffer).unwrap();
         assert_eq!(&buffer[..length], b"STATUS=somebody\n");
     }
 
     #[tokio::test]
-    async fn a_socket_that_is_full_does_not_hold_up_the_daemon() {
+    async fn what_a_full_socket_does_not_take_is_kept_once_of_each_kind() {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("notify");
-        let _socket = net::UnixDatagram::bind(&path).unwrap();
+        let socket = net::UnixDatagram::bind(&path).unwrap();
+        socket.set_nonblocking(true).unwrap();
+        let filler = net::UnixDatagram::unbound().unwrap();
+        filler.connect(&path).unwrap();
+        filler.set_nonblocking(true).unwrap();
+        while filler.send(b"x").is_ok() {}
         let notifier = Notifier::connect(Some(path.into()));
-        let is_full = || notifier.0.as_ref().unwrap().failed.load(Relaxed);
-        // Far more than a socket queues.
         for _ in 0..10_000 {
-            if is_full() {
-                break;
-            }
-            notifier.notify(Notice::Status("again")).await;
+            notifier.notify(Notice::Reloading);
+            notifier.notify(Notice::Status("again"));
+            notifier.notify(Notice::Ready { status: "last" });
+            tokio::task::yield_now().await;
         }
-        assert!(is_full(), "the socket was never full");
+        assert!(notifier.0.as_ref().unwrap().pending().notices.len() <= 3);
+        let mut received = Vec::new();
+        let mut buffer = [0; 100];
+        while received.last().is_none_or(|last| last != "READY=1\nSTATUS=last\n") {
+            match socket.recv(&mut buffer) {
+                Ok(length) => received.push(String::from_utf8_lossy(&buffer[..length]).into()),
+                Err(_) => tokio::task::yield_now().await,
+            }
+            received.retain(|message: &String| message != "x");
+        }
+        notifier.flush().await;
+        assert!(notifier.0.as_ref().unwrap().pending().is_empty());
+    }
+
+    #[test]
+    fn a_reload_that_begins_supersedes_the_end_of_an_earlier_one() {
+        let mut pending = Pending::default();
+        for kind in [NoticeKind::Ready, NoticeKind::Reloading, NoticeKind::Status] {
+            pending.push(kind, String::new());
+        }
+        pending.push(NoticeKind::Ready, String::new());
+        pending.push(NoticeKind::Stopping, String::new());
+        let kinds: Vec<_> = pending.notices.iter().map(|(kind, _)| *kind).collect();
+        assert_eq!(kinds, [NoticeKind::Reloading, NoticeKind::Ready, NoticeKind::Stopping]);
     }
 }

@@ -42,7 +42,7 @@ pub struct Stored {
 
 /// What plugins keep while there is no daemon. A handle: cheap to clone, and it never waits.
 ///
-/// What it is told is done in this order by a thread of its own. Without systemd nothing is kept.
+/// A thread of its own handles requests in order. Without systemd, nothing is stored.
 #[derive(Clone)]
 pub struct Store {
     requests: Option<Sender<StoreRequest>>,
@@ -65,7 +65,7 @@ enum StoreError {
     Read(#[source] io::Error),
     #[error("it has {size} bytes, and handover.state-max is {max}; raise that to have it back")]
     TooLarge { size: u64, max: Bytes },
-    #[error("systemd at $NOTIFY_SOCKET cannot be told")]
+    #[error("cannot notify systemd at $NOTIFY_SOCKET")]
     Send(#[source] io::Error),
 }
 
@@ -87,7 +87,7 @@ impl Store {
         handed_back: Vec<Stored>,
     ) -> io::Result<Self> {
         let Some(path) = notify_socket else {
-            debug!("there is no systemd: what plugins keep in memory is gone when the daemon ends");
+            debug!("no file descriptor store, saved states are lost when the daemon ends");
             return Ok(Self::none());
         };
         let (supervisor, old) =
@@ -115,7 +115,7 @@ impl Store {
         self.send(StoreRequest::Remove(plugin.clone()));
     }
 
-    /// What systemd has of this plugin, unless that is larger than `most`. It stays there.
+    /// The state that systemd stores for this plugin, unless it is larger than `max`. It stays there.
     pub fn read(
         &self,
         plugin: &PluginName,
@@ -127,7 +127,7 @@ impl Store {
         async move { answer.await.ok().flatten() }
     }
 
-    /// Waits until everything that it was told before is done.
+    /// Waits until all earlier requests are done.
     pub fn settled(&self) -> impl Future<Output = ()> + Send + use<> {
         let (reply, answer) = oneshot::channel();
         self.send(StoreRequest::Settle(reply));
@@ -174,7 +174,7 @@ impl StoreThread {
         let (mut newest, mut old, mut last) = (BTreeMap::<_, StoredState>::new(), Vec::new(), 0);
         for Stored { name, file } in handed_back {
             let Some((plugin, sequence)) = parse_name(&name) else {
-                warn!(name = %Escaped(&name), "systemd holds a file that belongs to no plugin; it is let go");
+                warn!(name = %Escaped(&name), "orphaned state removed from the file descriptor store");
                 old.push(name);
                 continue;
             };
@@ -199,10 +199,12 @@ impl StoreThread {
         for request in inbox {
             match request {
                 StoreRequest::Put(plugin, state) => match self.put(&plugin, &state) {
-                    Ok(()) => debug!(%plugin, bytes = state.len(), "state left with systemd"),
+                    Ok(()) => {
+                        debug!(%plugin, bytes = state.len(), "state saved to the file descriptor store")
+                    }
                     Err(error) => {
                         let error = ErrorChain(&error).to_string();
-                        warn!(%plugin, error, "state not left with systemd");
+                        warn!(%plugin, error, "cannot save state to the file descriptor store");
                     }
                 },
                 StoreRequest::Remove(plugin) => {
@@ -215,11 +217,11 @@ impl StoreThread {
                     let state = read.and_then(|read| {
                         let reported = |error| {
                             let error = ErrorChain(&error).to_string();
-                            warn!(%plugin, error, "the state that systemd held is not used");
+                            warn!(%plugin, error, "cannot restore state from the file descriptor store");
                         };
                         read.map_err(reported).ok()
                     });
-                    // Whoever asked may have gone away.
+                    // The receiver may have been dropped.
                     reply.send(state).ok();
                 }
                 StoreRequest::Settle(reply) => drop(reply.send(())),
@@ -249,7 +251,7 @@ impl StoreThread {
         }
         let message = format!("FDSTOREREMOVE=1\nFDNAME={name}\n");
         if let Err(error) = self.way.send(&message, None) {
-            warn!(name, %error, "systemd cannot be told to let a state go");
+            warn!(name, %error, "cannot remove state from the file descriptor store");
         }
     }
 }
@@ -272,7 +274,7 @@ fn read(file: &File, max: Bytes) -> Result<Arc<[u8]>, StoreError> {
     Ok(state.into())
 }
 
-/// The way to systemd, which may take its time. That of sd-notify reads the environment anew for each message, and
+/// The way to systemd, which may take its time. That of sd-notify reads the environment for each message, and
 /// finds no socket with an abstract name.
 struct StoreSocket {
     path: OsString,
@@ -361,7 +363,7 @@ mod tests {
     }
 
     #[test]
-    fn systemd_has_a_state_at_any_moment_and_the_older_one_goes_when_the_newer_one_is_there() {
+    fn systemd_has_a_state_at_any_moment_and_the_older_one_is_removed_last() {
         let systemd = ListeningSystemd::new();
         let store = systemd.start(Vec::new());
         store.put(&plugin("counts"), state("one"));

@@ -12,7 +12,7 @@ pub struct Watchdog {
 }
 
 impl Watchdog {
-    /// One that wants to be petted twice within `patience`. It guards these runtimes, and the one in which it is called.
+    /// A watchdog that must be notified twice within `wait_max`. It guards these runtimes, and the one that calls it.
     #[must_use]
     pub fn new<'a>(
         notifier: Notifier,
@@ -83,7 +83,7 @@ mod tests {
     use std::sync::{Arc, Barrier};
 
     #[test]
-    fn a_thread_that_is_held_up_in_a_task_does_not_answer_and_the_others_do_not_make_up_for_it() {
+    fn one_blocked_thread_is_noticed_although_the_others_make_progress() {
         let runtime =
             tokio::runtime::Builder::new_multi_thread().worker_threads(2).build().unwrap();
         let mut executor = Executor::new(runtime.metrics());

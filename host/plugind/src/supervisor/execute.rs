@@ -1,0 +1,318 @@
+//! Executes the actions of plugins. Nothing here decides, and nothing waits: each result arrives as a message.
+
+use crate::{
+    api,
+    base::{name::PluginName, text::cut},
+    journal::messages,
+    pool::{FailureCounts, instances::Pool},
+    route::{
+        owners::Route,
+        table::{RouteEntry, RouteTable},
+    },
+    supervisor::{
+        Supervisor,
+        handle::Message,
+        plugin::{Action, ERROR_MAX, Fact, ManagedPlugin, PluginEvent, Source},
+        problem::{PluginProblem, RestartError},
+        report::InstanceFacts,
+        running::RunningGeneration,
+    },
+    world::link::Linked,
+};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    mem::take,
+    sync::Arc,
+    time::{Duration, Instant, SystemTime},
+};
+use tokio::sync::mpsc;
+use tracing::{error, info, warn};
+
+/// How much later than its instances' own deadline a generation is ended from outside.
+const GRACE: Duration = Duration::from_secs(1);
+
+impl Supervisor {
+    /// Has a plugin decide; [`Supervisor::execute`] does what it decided.
+    pub(super) fn decide(&mut self, name: &PluginName, event: PluginEvent) {
+        if let Some(plugin) = self.plugins.get_mut(name) {
+            let actions = plugin.handle(event, Instant::now());
+            self.actions.push((name.clone(), actions));
+        }
+    }
+
+    /// Does what was decided since the last time. The routes are published before anything else is done: whatever
+    /// drains must not be found any more, and whatever is reported ready must be found.
+    pub(super) fn execute(&mut self) {
+        if self.actions.is_empty() {
+            return;
+        }
+        let decided = take(&mut self.actions);
+        if decided.iter().flat_map(|(_, actions)| actions).any(|it| matches!(it, Action::Publish)) {
+            self.publish();
+        }
+        for (name, actions) in decided {
+            for action in actions {
+                self.act(&name, action);
+            }
+            if self.plugins.get(&name).is_some_and(ManagedPlugin::is_gone) {
+                self.plugins.remove(&name);
+            }
+            self.touched.insert(name);
+        }
+        // What was prepared and not used is not wanted any more.
+        self.prepared.clear();
+    }
+
+    fn act(&mut self, name: &PluginName, action: Action) {
+        match action {
+            // That was the first thing done.
+            Action::Publish => (),
+            Action::Create { generation, source, inherited } => {
+                if let Some(linked) = self.source(source) {
+                    let pool = self.create(name, generation, linked);
+                    pool.set_initial_state(inherited);
+                }
+            }
+            Action::StartWorker(number) => self.with(number, |it| it.pool.start_worker()),
+            Action::Hold(number) => self.with(number, |it| it.pool.hold()),
+            Action::Release(number) => self.with(number, |it| it.pool.release()),
+            Action::Drain(number, reason) => {
+                self.with(number, |it| it.pool.shut_down(reason));
+                let wait_max = self.running.get(&number).map(|it| it.pool.wait_max() + GRACE);
+                let event = PluginEvent::TimedOut { generation: number };
+                self.send_after(name, wait_max.unwrap_or(GRACE), event);
+            }
+            Action::Kill(number) => self.with(number, |it| it.pool.kill()),
+            Action::WakeAt(number, moment) => {
+                let time = moment.saturating_duration_since(Instant::now());
+                self.send_after(name, time, PluginEvent::Due { generation: number });
+            }
+            Action::Save { generation, ticket, timeout } => {
+                self.with(generation, |it| it.save = it.pool.save());
+                let (inbox, name) = (self.inbox.clone(), name.clone());
+                send_later(inbox, timeout, Message::HandoverDue { name, generation, ticket });
+            }
+            Action::Resume(number) => self.with(number, |it| it.pool.resume()),
+            Action::Restore(number, state) => self.with(number, |it| it.pool.restore(state)),
+            Action::Inherit(number, state) => {
+                self.with(number, |it| it.pool.set_initial_state(state));
+            }
+            Action::Keep(Some(state)) => self.deps.store.put(name, state),
+            Action::Keep(None) => self.deps.store.remove(name),
+            Action::Report(fact) => self.report(name, fact),
+        }
+    }
+
+    fn with(&mut self, number: u64, act: impl FnOnce(&mut RunningGeneration)) {
+        if let Some(running) = self.running.get_mut(&number) {
+            act(running);
+        }
+    }
+
+    fn source(&mut self, source: Source) -> Option<Arc<Linked>> {
+        match source {
+            Source::Preparation(ticket) => self.prepared.remove(&ticket),
+            Source::Generation(number) => {
+                self.running.get(&number).map(|it| it.pool.linked().clone())
+            }
+        }
+    }
+
+    fn create(&mut self, name: &PluginName, number: u64, linked: Arc<Linked>) -> Arc<Pool> {
+        let (inbox, sender) = (self.inbox.clone(), name.clone());
+        let report = move |event| {
+            inbox.send(Message::Worker { name: sender.clone(), generation: number, event }).ok();
+        };
+        let pool = Pool::new(linked, number, &self.deps.commons, report);
+        self.running.insert(number, RunningGeneration { pool: pool.clone(), save: 0, since: None });
+        pool
+    }
+
+    fn send_after(&self, name: &PluginName, time: Duration, event: PluginEvent) {
+        send_later(self.inbox.clone(), time, Message::Plugin { name: name.clone(), event });
+    }
+
+    /// Reports what the log rate of a generation dropped, whose last instance has ended.
+    pub(super) fn report_dropped(&self, number: u64) {
+        if let Some(running) = self.running.get(&number) {
+            running.pool.report_rest();
+        }
+    }
+
+    /// Whether other workers of a generation take work.
+    pub(super) fn has_workers(&self, number: u64) -> bool {
+        self.running.get(&number).is_some_and(|it| it.pool.workers() > 0)
+    }
+
+    /// Whether this is the save that was ordered last.
+    pub(super) fn is_last_save(&self, number: u64, save: u64) -> bool {
+        self.running.get(&number).is_some_and(|it| it.save == save)
+    }
+
+    /// Whether the guest of this generation was asked to save.
+    pub(super) fn has_begun_to_save(&self, number: u64) -> bool {
+        self.running.get(&number).is_some_and(|it| it.pool.has_begun_to_save())
+    }
+
+    /// What is known of a generation's instances.
+    pub(super) fn facts(&self, number: u64) -> Option<InstanceFacts> {
+        let RunningGeneration { pool, since, .. } = self.running.get(&number)?;
+        let notify = &pool.shared().notify;
+        let (status, degraded) = (Some(notify.status()), notify.degraded());
+        let requests = Some(requests(pool));
+        Some(InstanceFacts { workers: pool.workers(), status, degraded, since: *since, requests })
+    }
+
+    fn report(&mut self, name: &PluginName, fact: Fact) {
+        match fact {
+            Fact::WorkerEnded { generation, worker, result, error } => warn!(
+                message_id = messages::INSTANCE_FAILED,
+                plugin = %name,
+                generation,
+                worker,
+                result,
+                error,
+                "instance failed"
+            ),
+            Fact::Ready { generation, previous } => self.ready(name, generation, previous),
+            Fact::Returned { generation } => info!(
+                message_id = messages::PROGRAM_FINISHED,
+                plugin = %name,
+                generation,
+                result = "success",
+                "background program finished"
+            ),
+            Fact::Failed(problem) => {
+                log_failure(name, &problem);
+                let failed = problem.failed(name);
+                self.reloads.note(|reload| reload.failed(failed.clone()));
+                self.restarted(name, &Err(RestartError::Failed(failed)));
+            }
+            Fact::Retried(failed) => {
+                self.reloads.note(|reload| reload.failed(failed.clone()));
+                self.restarted(name, &Err(RestartError::Failed(failed)));
+            }
+            Fact::Removed { serving } => {
+                info!(message_id = messages::PLUGIN_REMOVED, plugin = %name, "plugin removed");
+                self.reloads.note(|reload| {
+                    reload.removed.extend([name.clone()]);
+                    if let Some(serving) = serving {
+                        reload.drains(name, serving);
+                    }
+                });
+            }
+            Fact::Gone { generation } => {
+                self.running.remove(&generation);
+                self.reloads.drained(name, generation);
+            }
+            Fact::NotSaved { result, error } => {
+                warn!(plugin = %name, result, error, "cannot save state");
+            }
+            Fact::NotRestarted(why) => self.restarted(name, &Err(why)),
+        }
+    }
+
+    fn ready(&mut self, name: &PluginName, generation: u64, previous: Option<u64>) {
+        self.with(generation, |it| it.since = Some(SystemTime::now()));
+        let Some(plugin) = self.plugins.get(name) else { return };
+        let routes: Vec<_> = plugin.routes().0.iter().map(|(it, _)| it.to_string()).collect();
+        let route = if routes.is_empty() { "-".to_owned() } else { routes.join(" ") };
+        info!(
+            message_id = messages::PLUGIN_READY,
+            plugin = %name,
+            generation,
+            route,
+            "plugin ready"
+        );
+        self.reloads.note(|reload| {
+            if reload.awaits(name)
+                && let Some(previous) = previous
+            {
+                reload.drains(name, previous);
+            }
+            reload.taken_over(name);
+        });
+        self.restarted(name, &Ok(generation));
+    }
+
+    fn restarted(&mut self, name: &PluginName, outcome: &Result<u64, RestartError>) {
+        for (_, reply) in self.restarts.extract_if(.., |(waited_for, _)| waited_for == name) {
+            // The client may have disconnected.
+            reply.send(outcome.clone()).ok();
+        }
+    }
+
+    /// Publishes who serves what. Until the daemon's start has ended nobody reads that.
+    pub(super) fn publish(&mut self) {
+        if !self.settled {
+            return;
+        }
+        let held_back = |name: &PluginName| self.reloads.is_held_back(name);
+        let mut plugins: Vec<_> = self
+            .plugins
+            .values()
+            .filter(|plugin| !plugin.removed && !held_back(&plugin.name))
+            .map(|plugin| (&plugin.name, plugin.routes()))
+            .collect();
+        // Where two ask for one route, the one that serves it comes first.
+        plugins.sort_by_key(|(_, (_, serving))| serving.is_none());
+        let mut entries = BTreeMap::new();
+        for (name, (routes, serving)) in plugins {
+            let running = serving.and_then(|serving| self.running.get(&serving));
+            for (route, strip) in routes {
+                entries.entry(route.clone()).or_insert_with(|| RouteEntry {
+                    plugin: name.clone(),
+                    pool: running.map(|it| it.pool.clone()),
+                    strip: *strip,
+                });
+            }
+        }
+        let served =
+            entries.iter().filter_map(|(route, entry): (&Route, &RouteEntry)| match route {
+                Route::Socket(socket) if entry.pool.is_some() => Some(socket.clone()),
+                Route::Socket(_) | Route::Http(_) => None,
+            });
+        let served: BTreeSet<_> = served.collect();
+        self.publisher.publish(RouteTable::new(entries));
+        self.deps.plan.send_if_modified(|plan| {
+            let is_new = plan.served != served;
+            plan.served = served;
+            is_new
+        });
+    }
+}
+
+/// Says that the newest version of a plugin cannot be used.
+pub(super) fn log_failure(name: &PluginName, problem: &PluginProblem) {
+    let remedy = problem.failed(name).remedy();
+    error!(
+        message_id = messages::PLUGIN_FAILED,
+        plugin = %name,
+        generation = problem.generation,
+        stage = %problem.stage,
+        error = %cut(&problem.error, ERROR_MAX),
+        remedy,
+        "plugin failed"
+    );
+}
+
+fn send_later(inbox: mpsc::UnboundedSender<Message>, time: Duration, message: Message) {
+    tokio::spawn(async move {
+        tokio::time::sleep(time).await;
+        // Nobody is there to receive it only when the daemon is ending.
+        inbox.send(message).ok();
+    });
+}
+
+/// How the requests of a pool fare.
+fn requests(pool: &Pool) -> api::PluginRequests {
+    let (queued, waited) = pool.waiting();
+    let FailureCounts { busy, timed_out, failed } = pool.failures();
+    api::PluginRequests {
+        queued: queued as u64,
+        waited: u64::try_from(waited.as_millis()).unwrap_or(u64::MAX),
+        busy: busy.into(),
+        timed_out: timed_out.into(),
+        failed: failed.into(),
+    }
+}

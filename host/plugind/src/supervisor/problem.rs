@@ -1,0 +1,165 @@
+//! Why the newest version of a plugin does not serve, or was not restarted.
+
+use crate::{
+    api::FailedStage,
+    base::name::PluginName,
+    plugin::{manifest::FailureAction, release::Release, verify::Rejected},
+    pool::failure::Failure,
+    route::owners::RouteRequest,
+    supervisor::{generation::Generation, prepare::PrepareError, summary::Failed},
+};
+use std::sync::Arc;
+
+/// Why the newest version of a plugin does not serve.
+#[derive(Clone, Debug)]
+pub struct PluginProblem {
+    /// What it is called in one word, systemd's where it has one.
+    pub result: &'static str,
+    /// The version, if it was worth a try.
+    pub release: Option<Arc<Release>>,
+    /// The number of its generation, if it came that far.
+    pub generation: Option<u64>,
+    /// A client waited for the outcome of this try, and got it.
+    pub reported: bool,
+    /// What was being done with it.
+    pub stage: FailedStage,
+    /// What went wrong.
+    pub error: String,
+    /// Trying again helps only after something was changed.
+    pub configuration: bool,
+    /// Whether the daemon is not ready without the plugin.
+    pub required: bool,
+    /// The routes it asks for, as far as that is known.
+    pub requests: Vec<RouteRequest>,
+}
+
+impl PluginProblem {
+    /// Why this plugin was not even tried.
+    #[must_use]
+    pub fn of_rejected(rejected: &Rejected, requests: Vec<RouteRequest>) -> Self {
+        Self {
+            result: "configuration",
+            release: None,
+            generation: None,
+            reported: false,
+            stage: FailedStage::Verify,
+            error: rejected.lines().join("; "),
+            configuration: rejected.is_configuration(),
+            required: rejected.required,
+            requests,
+        }
+    }
+
+    /// Why this version gets no route.
+    #[must_use]
+    pub fn of_routes(release: &Release, error: String, requests: Vec<RouteRequest>) -> Self {
+        Self {
+            result: "configuration",
+            release: None,
+            generation: None,
+            reported: false,
+            stage: FailedStage::Route,
+            error,
+            configuration: true,
+            required: release.manifest.required,
+            requests,
+        }
+    }
+
+    /// Why this version could not be compiled or linked.
+    #[must_use]
+    pub fn of_preparation(
+        release: Arc<Release>,
+        error: PrepareError,
+        requests: Vec<RouteRequest>,
+    ) -> Self {
+        let PrepareError { stage, error, configuration } = error;
+        Self {
+            result: if configuration { "configuration" } else { "resources" },
+            required: release.manifest.required,
+            release: Some(release),
+            generation: None,
+            reported: false,
+            stage,
+            error,
+            configuration,
+            requests,
+        }
+    }
+
+    /// Why this generation cannot follow the one that serves, whatever else may be known of it.
+    #[must_use]
+    pub fn of_handover(generation: &Generation, result: &'static str, error: String) -> Self {
+        Self { result, error, configuration: false, ..Self::of(generation, FailedStage::Handover) }
+    }
+
+    /// Why this generation does not serve.
+    #[must_use]
+    pub fn of(generation: &Generation, stage: FailedStage) -> Self {
+        let failure = generation.failure.as_ref();
+        let mut error = failure.map_or_else(|| "it failed".to_owned(), ToString::to_string);
+        let mut result = failure.map_or("failed", Failure::result);
+        if generation.lifecycle.limit_hit() {
+            result = "start-limit-hit";
+            error = format!(
+                "start-limit-hit: it was started too often in too short a time; at last {error}"
+            );
+        }
+        let release = generation.release.clone();
+        Self {
+            result,
+            generation: Some(generation.number),
+            reported: false,
+            stage,
+            error,
+            configuration: matches!(failure, Some(Failure::Configuration(_))),
+            // A daemon that comes back does not stay away from all because one does not take its own state back.
+            required: release.manifest.required && !matches!(failure, Some(Failure::Restore(_))),
+            release: Some(release),
+            requests: generation.requests.clone(),
+        }
+    }
+
+    /// Whether it is one with this very version, and a client got it.
+    #[must_use]
+    pub fn is_of(&self, release: &Arc<Release>) -> bool {
+        self.reported && self.release.as_ref().is_some_and(|failed| failed.is_same(release))
+    }
+
+    /// It as the summary of all plugins has it.
+    #[must_use]
+    pub fn failed(&self, name: &PluginName) -> Failed {
+        let started = self.release.as_ref().filter(|_| self.generation.is_some());
+        let action = started.map(|release| release.manifest.service.failure_action);
+        Failed {
+            plugin: name.clone(),
+            required: self.required,
+            exit: action == Some(FailureAction::Exit),
+            stage: self.stage,
+            error: self.error.clone(),
+            configuration: self.configuration,
+        }
+    }
+}
+
+/// The daemon is about to end, and does nothing else any more.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("the daemon is about to end")]
+pub struct Stopping;
+
+/// Why a plugin was not restarted.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum RestartError {
+    /// No plugin has this name.
+    #[error("there is no such plugin")]
+    NoSuchPlugin,
+    /// Its new instances are of no use; it is as it was.
+    #[error("{}", .0.error)]
+    Failed(Failed),
+    /// What it was waiting for is not wanted any more.
+    #[error("its files changed meanwhile, and changed back")]
+    TakenBack,
+    /// Nothing is restarted any more.
+    #[error(transparent)]
+    Stopping(#[from] Stopping),
+}

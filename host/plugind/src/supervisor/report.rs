@@ -1,0 +1,202 @@
+//! How a plugin is, for everyone who asks: one function decides it, and the log, STATUS=, lists, JSON and exit statuses
+//! follow from that.
+
+use crate::{
+    api::{self, FailedStage},
+    supervisor::{
+        lifecycle::LifecycleState,
+        plugin::ManagedPlugin,
+        problem::PluginProblem,
+        reload::Step,
+        summary::{Failed, SummaryEntry},
+    },
+};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+/// How a plugin is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Condition {
+    /// An instance serves.
+    Running,
+    /// An instance serves, or the program returned ok; and a new version is so far.
+    Updating(Step),
+    /// It is a program that returned ok.
+    Exited,
+    /// Nothing of it serves, and a version is so far.
+    Starting(Step),
+    /// It did not start, and is tried again.
+    Retrying,
+    /// It served, its last instance failed, and the next one is not ready yet.
+    Recovering,
+    /// It failed for good.
+    Failed,
+    /// It finishes what it has.
+    Stopping,
+}
+
+impl Condition {
+    /// Whether it does what it is there for.
+    #[must_use]
+    pub fn is_ready(self) -> bool {
+        matches!(self, Self::Running | Self::Updating(_) | Self::Exited)
+    }
+
+    /// One of systemd's six words.
+    #[must_use]
+    pub fn active_state(self) -> &'static str {
+        match self {
+            Self::Running => "active",
+            Self::Updating(_) => "reloading",
+            Self::Exited => "inactive",
+            Self::Starting(_) | Self::Retrying | Self::Recovering => "activating",
+            Self::Failed => "failed",
+            Self::Stopping => "deactivating",
+        }
+    }
+
+    /// A more exact word, as systemd's sub-states are.
+    #[must_use]
+    pub fn sub_state(self) -> String {
+        match self {
+            Self::Running => "running".to_owned(),
+            Self::Updating(step) | Self::Starting(step) => step.to_string(),
+            Self::Exited => "exited".to_owned(),
+            Self::Retrying => "auto-restart".to_owned(),
+            Self::Recovering => "recovering".to_owned(),
+            Self::Failed => "failed".to_owned(),
+            Self::Stopping => "stopping".to_owned(),
+        }
+    }
+}
+
+/// What is known of the instances of a generation at this moment.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct InstanceFacts {
+    /// How many take work.
+    pub workers: usize,
+    /// What the plugin says of itself.
+    pub status: Option<String>,
+    /// Why one of them is degraded, if one is.
+    pub degraded: Option<String>,
+    /// When it was ready.
+    pub since: Option<SystemTime>,
+    /// How its requests fare.
+    pub requests: Option<api::PluginRequests>,
+}
+
+impl ManagedPlugin {
+    /// How it is.
+    #[must_use]
+    pub fn condition(&self) -> Condition {
+        if self.removed {
+            return Condition::Stopping;
+        }
+        let serves = self.serving().is_some() && self.down().is_none();
+        let current = self.generations.current().map(|current| current.lifecycle.state());
+        let is_done = current == Some(LifecycleState::Inactive);
+        match self.step() {
+            Some(step) if serves || is_done => Condition::Updating(step),
+            None if serves => Condition::Running,
+            Some(_) if self.is_waiting() => Condition::Retrying,
+            Some(step) => Condition::Starting(step),
+            None => match current {
+                Some(LifecycleState::Inactive) => Condition::Exited,
+                Some(LifecycleState::Active | LifecycleState::Recovering) => Condition::Recovering,
+                Some(LifecycleState::Starting) => Condition::Starting(Step::Starting),
+                Some(LifecycleState::Waiting) => Condition::Retrying,
+                Some(LifecycleState::Failed | LifecycleState::Leaving | LifecycleState::Gone)
+                | None => Condition::Failed,
+            },
+        }
+    }
+
+    /// What it adds to the summary of all plugins.
+    #[must_use]
+    pub fn standing(&self) -> SummaryEntry {
+        let ready = self.condition().is_ready();
+        let awaited =
+            !ready && self.is_required() && (self.down().is_some() || self.is_in_progress());
+        let waiting = self.waiting_problem(true).filter(|_| awaited);
+        let retried = waiting.map(|problem| problem.failed(&self.name));
+        let retried = retried.into_iter().chain(self.recovering_from()).collect();
+        SummaryEntry { ready, awaited, retried, failed: self.failed() }
+    }
+
+    /// Why the version that is to serve does not, if it has an instance again soon.
+    #[must_use]
+    pub fn recovering_from(&self) -> Option<Failed> {
+        let problem = PluginProblem::of(self.down()?, FailedStage::Run);
+        Some(Failed { exit: false, ..problem.failed(&self.name) })
+    }
+
+    /// What there is to say of it in a list. `serving` and `newest` are the facts of these generations.
+    #[must_use]
+    pub fn report(
+        &self,
+        serving: Option<InstanceFacts>,
+        newest: Option<InstanceFacts>,
+    ) -> api::Plugin {
+        let condition = self.condition();
+        let down = || self.down().map(|down| PluginProblem::of(down, FailedStage::Run));
+        let waiting = || self.waiting_problem(false).or_else(|| self.waiting_problem(true));
+        let problem = self.problem.clone().or_else(waiting).or_else(down);
+        let failure = problem.as_ref().map(|problem| problem.failed(&self.name));
+        let serves = self.serving().is_some() && self.down().is_none();
+        let ended = problem.filter(|_| !serves);
+        let next = self.newest().filter(|_| self.preparing.is_none());
+        let since = serving.as_ref().and_then(|facts| facts.since?.duration_since(UNIX_EPOCH).ok());
+        let facts = serving.as_ref().or(newest.as_ref());
+        let status = facts.and_then(|facts| facts.status.clone());
+        let degraded = facts.and_then(|facts| facts.degraded.clone());
+        let sub_state = match condition {
+            Condition::Running if degraded.is_some() => "degraded".to_owned(),
+            condition => condition.sub_state(),
+        };
+        api::Plugin {
+            name: self.name.to_string(),
+            active_state: condition.active_state().to_owned(),
+            sub_state,
+            result: ended.map_or("success", |problem| problem.result).to_owned(),
+            required: self.is_required(),
+            status: status.filter(|status| !status.is_empty()),
+            degraded,
+            generation: self.serving().map(|serving| serving.number),
+            since: since.map(whole_microseconds),
+            workers: serving.as_ref().map_or(0, |facts| facts.workers as u64),
+            failures: self.serving().map_or(0, |serving| serving.failures),
+            routes: self.routes().0.iter().map(|(route, _)| route.to_string()).collect(),
+            failure: failure.as_ref().map(Into::into),
+            next_attempt: next.and_then(|next| next.lifecycle.next_attempt()).map(microseconds),
+            requests: serving.as_ref().and_then(|facts| facts.requests.clone()),
+        }
+    }
+
+    /// What there is to say of it alone.
+    #[must_use]
+    pub fn describe(&self, plugin: api::Plugin) -> api::Description {
+        let release = self.generations.current().map(|current| &current.release);
+        let imports = release.map(|release| release.inspection.imports.clone());
+        let exports = release.map(|release| release.inspection.exports.clone());
+        api::Description {
+            plugin,
+            component: release.map(|release| release.path.display().to_string()),
+            digest: release.map(|release| hexadecimal(&release.digest)),
+            imports: imports.unwrap_or_default(),
+            exports: exports.unwrap_or_default(),
+        }
+    }
+}
+
+/// A moment to come, in µs since 1970.
+fn microseconds(moment: Instant) -> u64 {
+    let moment = SystemTime::now() + moment.saturating_duration_since(Instant::now());
+    moment.duration_since(UNIX_EPOCH).map_or(0, whole_microseconds)
+}
+
+fn whole_microseconds(time: Duration) -> u64 {
+    u64::try_from(time.as_micros()).unwrap_or(u64::MAX)
+}
+
+fn hexadecimal(digest: &[u8]) -> String {
+    digest.iter().map(|byte| format!("{byte:02x}")).collect()
+}
