@@ -23,30 +23,37 @@ pub struct Serve {
     pub strip_prefix: bool,
 }
 
+/// Whether a socket is asked for as a whole. The plugin's own route counts on one whose name says that it is for HTTP.
+fn is_whole(socket: &SocketName, route: Option<&str>) -> bool {
+    route.is_none() && socket.as_str() != "http"
+}
+
 /// Where a plugin is found that does not say where.
 #[must_use]
 pub fn own_route(name: &PluginName) -> String {
     format!("/{name}")
 }
 
+/// The socket of a plugin that serves sockets and does not say which: the one with its name.
+#[must_use]
+pub fn own_socket(name: &PluginName) -> Option<SocketName> {
+    name.as_str().parse().ok()
+}
+
 /// Socket, host and route of what was read so far.
 pub(super) type RoutesRead = BTreeSet<(Option<SocketName>, Option<String>, Option<String>)>;
 
 impl Serve {
+    /// The socket, if it is to be served as a whole: its connections, or its datagrams.
+    #[must_use]
+    pub fn whole_socket(&self) -> Option<&SocketName> {
+        self.socket.as_ref().filter(|socket| is_whole(socket, self.route.as_deref()))
+    }
+
     /// `own` is the route that counts where none is written, if that is known.
     pub(super) fn read(table: &Table<'_>, own: Option<&str>, places: &mut RoutesRead) -> Self {
         let socket = table.parsed::<SocketName>("socket");
         let route = table.text("route");
-        // The plugin's own route counts on a socket whose name says that it is for HTTP.
-        if let Some(socket) = socket.as_ref().filter(|socket| socket.as_str() != "http")
-            && route.is_none()
-        {
-            let message = format!(
-                "serve.socket: \"{socket}\" without serve.route is the whole socket, and no component can serve a \
-                 whole socket yet; write serve.route to serve HTTP on this socket"
-            );
-            table.complain_about("socket", message);
-        }
         if let Some(route) = &route
             && let Err(rule) = check_route(route)
         {
@@ -61,17 +68,29 @@ impl Serve {
             );
             table.complain_about("host", message);
         }
+        if let Some(socket) = socket.as_ref().filter(|socket| is_whole(socket, route.as_deref()))
+            && host.is_some()
+        {
+            let message = format!(
+                "serve.host cannot be used: \"{socket}\" without serve.route is the whole socket; remove it, or write \
+                 serve.route to serve HTTP on this socket"
+            );
+            table.complain_about("host", message);
+        }
         let counts = route.as_deref().or(own).map(str::to_owned);
         if !places.insert((socket.clone(), host.clone(), counts.clone())) {
+            let whole = socket.as_ref().filter(|socket| is_whole(socket, route.as_deref()));
             let twice = match (&route, counts) {
+                _ if whole.is_some() => "serve.socket without serve.route occurs".to_owned(),
                 (None, Some(own)) => format!("serve.route is {own:?} by default and occurs"),
                 (None, None) => "serve.route is left out".to_owned(),
                 (Some(route), _) => format!("serve.route {route:?} occurs"),
             };
-            let message = format!("{twice} twice for the same host; remove one of them");
+            let of = if whole.is_some() { "socket" } else { "host" };
+            let message = format!("{twice} twice for the same {of}; remove one of them");
             table.complain_about("route", message);
         }
-        let strip_prefix = table.boolean("strip-prefix").unwrap_or(false);
+        let strip_prefix = table.boolean("strip-prefix").unwrap_or(true);
         let (origin, socket_origin) = (table.origin("route"), table.origin("socket"));
         Self { route, origin, socket, socket_origin, host, strip_prefix }
     }

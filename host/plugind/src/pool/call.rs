@@ -1,11 +1,12 @@
-//! Work for an instance, whichever protocol it came by, and what comes of it.
+//! Work for an instance, of any protocol, and its result.
 //!
 //! A call is a value: one that cannot be served where it was sent comes back whole, and another generation can have it.
 
-use crate::pool::failure::CallFailure;
-use bytes::Bytes;
+use crate::{
+    pool::failure::CallFailure,
+    world::client_connection::{ClientConnection, ReceivedDatagram},
+};
 use futures::channel::oneshot;
-use tokio::io::{AsyncRead, AsyncWrite};
 use wasmtime_wasi_http::WasiBody;
 
 /// One piece of work for an instance.
@@ -13,9 +14,9 @@ pub enum Call {
     /// An HTTP request.
     Http(Box<http::Request<WasiBody>>),
     /// A connection of a stream socket.
-    Stream(Box<dyn ByteStream>),
+    Stream(ClientConnection),
     /// A datagram.
-    Datagram(Bytes),
+    Datagram(Box<ReceivedDatagram>),
 }
 
 /// Why a call has no reply.
@@ -30,11 +31,6 @@ pub enum NotServed {
     /// The guest failed.
     Failed(CallFailure),
 }
-
-/// A connection of a stream socket.
-pub trait ByteStream: AsyncRead + AsyncWrite + Send + Unpin {}
-
-impl<S: AsyncRead + AsyncWrite + Send + Unpin> ByteStream for S {}
 
 impl std::fmt::Debug for Call {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
@@ -56,14 +52,14 @@ pub(crate) type HttpSender = oneshot::Sender<Result<http::Response<WasiBody>, wa
 pub(crate) enum ReplySender {
     Http(HttpSender),
     Stream(oneshot::Sender<Outcome<()>>),
-    Datagram(oneshot::Sender<Outcome<Option<Bytes>>>),
+    Datagram(oneshot::Sender<Outcome<Option<Vec<u8>>>>),
 }
 
 /// Where the reply to a call comes from, on the caller's side.
 pub(crate) enum ReplyReceiver {
     Http(oneshot::Receiver<Result<http::Response<WasiBody>, wasmtime::Error>>),
     Stream(oneshot::Receiver<Outcome<()>>),
-    Datagram(oneshot::Receiver<Outcome<Option<Bytes>>>),
+    Datagram(oneshot::Receiver<Outcome<Option<Vec<u8>>>>),
 }
 
 impl Call {

@@ -4,6 +4,7 @@ use crate::pool::{
     call::{NotServed, Outcome, ReplyReceiver},
     failure::CallFailure,
     in_flight::{InFlight, State},
+    request_failures::RequestFailure,
     worker_task::WorkerTask,
 };
 use bytes::Bytes;
@@ -23,7 +24,7 @@ pub enum Reply {
     /// The connection has ended.
     Stream,
     /// What is sent back, if anything.
-    Datagram(Option<Bytes>),
+    Datagram(Option<Vec<u8>>),
 }
 
 /// The work of an instance that was made for one call. The caller's task does it while it waits for the reply, so no
@@ -135,10 +136,11 @@ impl Future for PendingReply {
                 call.answer();
                 this.instance = OwnInstance::default();
                 let call = this.call.take();
-                return Poll::Ready(Ok(Reply::Http(response.map(|body| Delivery { body, call }))));
+                return Poll::Ready(Ok(Reply::Http(Delivery::of(response, call))));
             }
         };
         call.answer();
+        call.deliver();
         Poll::Ready(Ok(reply))
     }
 }
@@ -168,6 +170,9 @@ impl Drop for PendingReply {
 pub struct Delivery {
     body: WasiBody,
     call: Option<Arc<InFlight>>,
+    /// How many bytes are still to come, if the guest said how many there are.
+    left: Option<u64>,
+    has_ended: bool,
 }
 
 impl Body for Delivery {
@@ -178,12 +183,29 @@ impl Body for Delivery {
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, Self::Error>>> {
-        match ready!(Pin::new(&mut self.body).poll_frame(cx)) {
+        let frame = ready!(Pin::new(&mut self.body).poll_frame(cx));
+        Poll::Ready(match frame {
             None if self.is_cut_off() => {
-                Poll::Ready(Some(Err(Self::Error::HttpResponseIncomplete)))
+                self.note("its instance ended before the body of the response");
+                Some(Err(Self::Error::HttpResponseIncomplete))
             }
-            frame => Poll::Ready(frame),
-        }
+            None => {
+                if self.left.is_some_and(|left| left > 0) {
+                    self.note("the body of the response is shorter than its content-length");
+                }
+                self.has_ended = true;
+                None
+            }
+            Some(Err(error)) => {
+                self.note(&format!("the body of the response failed: {error}"));
+                Some(Err(error))
+            }
+            Some(Ok(frame)) => {
+                let length = frame.data_ref().map_or(0, Bytes::len) as u64;
+                self.left = self.left.map(|left| left.saturating_sub(length));
+                Some(Ok(frame))
+            }
+        })
     }
 
     fn is_end_stream(&self) -> bool {
@@ -196,6 +218,19 @@ impl Body for Delivery {
 }
 
 impl Delivery {
+    fn of(response: http::Response<WasiBody>, call: Option<Arc<InFlight>>) -> http::Response<Self> {
+        let length = response.headers().get(http::header::CONTENT_LENGTH);
+        let left = length.and_then(|length| length.to_str().ok()?.parse().ok());
+        response.map(|body| Self { body, call, left, has_ended: false })
+    }
+
+    /// Notes that the client does not get the whole body.
+    fn note(&self, cause: &str) {
+        if let Some(worker) = self.call.as_ref().and_then(|call| call.worker()) {
+            worker.failures.note(RequestFailure::Failed, cause);
+        }
+    }
+
     /// Whether the end of the body may be that of its instance: the client is to see the difference, as far as it has
     /// one. A body that was whole just then is taken for one that is not.
     fn is_cut_off(&self) -> bool {
@@ -206,7 +241,10 @@ impl Delivery {
 
 impl Drop for Delivery {
     fn drop(&mut self) {
-        if let Some(call) = &self.call {
+        let Some(call) = &self.call else { return };
+        if self.has_ended || self.left == Some(0) || self.body.is_end_stream() {
+            call.deliver();
+        } else {
             call.leave();
         }
     }
@@ -218,8 +256,18 @@ mod tests {
     use crate::pool::{
         call::{Call, ReplySender},
         deadline_sweeper::DeadlineSweeper,
+        request_failures::RequestFailures,
+        worker_handle::WorkerHandle,
     };
+    use crate::world::client_connection::{ClientAddress, ClientConnection, ReceivedDatagram};
+    use crate::world::heartbeat::Heartbeat;
+    use http_body_util::BodyExt;
     use std::time::Duration;
+
+    fn datagram() -> Call {
+        let (socket, client) = ("clock".parse().unwrap(), ClientAddress::Unix(None));
+        Call::Datagram(Box::new(ReceivedDatagram { socket, client, bytes: b"ping".to_vec() }))
+    }
 
     /// A call that waits, as a worker sees it, and its reply, as the caller sees it.
     fn pending(call: &Call) -> (Arc<InFlight>, ReplySender, PendingReply) {
@@ -232,40 +280,87 @@ mod tests {
 
     #[tokio::test]
     async fn a_connection_and_a_datagram_have_replies_of_their_own() {
-        let (stream, _) = tokio::io::duplex(1);
-        let (_, sender, reply) = pending(&Call::Stream(Box::new(stream)));
+        let (stream, _) = tokio::net::UnixStream::pair().unwrap();
+        let client = ClientAddress::Unix(None);
+        let connection = ClientConnection::new(stream, client, "echo".parse().unwrap());
+        let (_, sender, reply) = pending(&Call::Stream(connection));
         let ReplySender::Stream(sender) = sender else { panic!("it is for a connection") };
         sender.send(Ok(())).unwrap();
         assert!(matches!(reply.await, Ok(Reply::Stream)));
 
-        let (_, sender, reply) = pending(&Call::Datagram(Bytes::from_static(b"ping")));
+        let (_, sender, reply) = pending(&datagram());
         let ReplySender::Datagram(sender) = sender else { panic!("it is for a datagram") };
-        sender.send(Ok(Some(Bytes::from_static(b"pong")))).unwrap();
-        assert!(matches!(reply.await, Ok(Reply::Datagram(Some(pong))) if pong == "pong"));
+        sender.send(Ok(Some(b"pong".to_vec()))).unwrap();
+        assert!(matches!(reply.await, Ok(Reply::Datagram(Some(pong))) if pong == b"pong"));
     }
 
     #[tokio::test]
     async fn a_call_that_is_given_back_comes_back_whole() {
-        let call = Call::Datagram(Bytes::from_static(b"ping"));
+        let call = datagram();
         let (in_flight, sender, reply) = pending(&call);
         in_flight.give_back(call);
         drop(sender);
-        let Err(NotServed::Draining(Call::Datagram(bytes))) = reply.await else {
+        let Err(NotServed::Draining(Call::Datagram(datagram))) = reply.await else {
             panic!("it was given back")
         };
-        assert_eq!(bytes, "ping");
+        assert_eq!(datagram.bytes, b"ping");
     }
 
     #[tokio::test]
     async fn a_call_that_nothing_takes_is_refused_as_busy() {
-        let (_, sender, reply) = pending(&Call::Datagram(Bytes::new()));
+        let (_, sender, reply) = pending(&datagram());
         assert!(matches!(reply.await, Err(NotServed::Busy)));
         drop(sender);
     }
 
+    /// The body of a response with this `content-length`, read to its end, and the failures that this made.
+    async fn deliver(length: &str, body: &'static str) -> (Arc<WorkerHandle>, State) {
+        let sweeper = DeadlineSweeper::start(Duration::from_secs(100), None, 1);
+        let call = sweeper.begin(0);
+        let failures = RequestFailures::new("test".parse().unwrap(), 1);
+        let worker = WorkerHandle::new(0, 0, Heartbeat::new(1), failures);
+        assert!(call.take(&worker));
+        call.answer();
+        let body = http_body_util::Full::from(body).map_err(|never| match never {}).boxed_unsync();
+        let response = http::Response::builder().header("content-length", length).body(body);
+        let delivery = Delivery::of(response.unwrap(), Some(call.clone())).into_body();
+        delivery.collect().await.unwrap();
+        (worker, call.state())
+    }
+
+    #[tokio::test]
+    async fn a_body_shorter_than_its_length_is_a_failed_request() {
+        let (worker, state) = deliver("5", "whole").await;
+        assert_eq!((worker.failures.last_minute().failed, state), (0, State::Delivered));
+        let (worker, _) = deliver("6", "short").await;
+        assert_eq!(worker.failures.last_minute().failed, 1);
+    }
+
+    #[tokio::test]
+    async fn a_call_whose_caller_is_gone_keeps_its_place_for_a_moment() {
+        let sweeper = DeadlineSweeper::start(Duration::from_secs(100), None, 1);
+        let failures = RequestFailures::new("test".parse().unwrap(), 1);
+        let worker = WorkerHandle::new(0, 0, Heartbeat::new(1), failures);
+        let (gone, noticed) = (sweeper.begin(0), sweeper.begin(0));
+        let [work, noticed_work] = [&gone, &noticed].map(|call| {
+            assert!(call.take(&worker));
+            let work = call.begin_work();
+            call.leave();
+            work
+        });
+        assert_eq!((worker.in_flight(), worker.lingering()), (0, 0));
+        drop(noticed_work);
+        while worker.lingering() == 0 {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+        assert_eq!(worker.lingering(), 1, "the guest of the other one is still at it");
+        drop(work);
+        assert_eq!(worker.lingering(), 0);
+    }
+
     #[tokio::test]
     async fn a_failure_is_the_one_that_the_worker_noted() {
-        let (in_flight, sender, reply) = pending(&Call::Datagram(Bytes::new()));
+        let (in_flight, sender, reply) = pending(&datagram());
         in_flight.note(CallFailure::NoCapacity);
         drop(sender);
         assert!(matches!(reply.await, Err(NotServed::Busy)));

@@ -3,21 +3,28 @@
 
 use crate::{
     pool::{
-        call::{Call, HttpSender, ReplySender},
+        call::{Call, HttpSender, Outcome, ReplySender},
         decision::{Why, WorkerDecision, WorkerView},
         failure::CallFailure,
         health::Health,
         http::{HttpCall, accepts_call},
-        in_flight::InFlight,
+        in_flight::{GuestWork, InFlight},
         queue::QueuedCall,
         state_transfer::{Done, TransferLimits, TransferRequest},
+        streams::{answer_datagram, serve_connection},
         worker_context::WorkerContext,
-        workers::{WorkerEvent, WorkerSlot},
+        workers::{Retirement, WorkerEvent, WorkerSlot},
     },
-    world::{HostState, link::Exports},
+    world::{
+        HostState,
+        client_connection::{ClientConnection, ReceivedDatagram},
+        examine,
+        link::Exports,
+    },
 };
 use futures::{
     StreamExt,
+    channel::oneshot,
     future::{BoxFuture, OptionFuture},
     stream::FuturesUnordered,
 };
@@ -28,12 +35,14 @@ use std::{
     task::{Context, Poll},
 };
 use tokio::time::{Sleep, sleep};
-use tracing::debug;
+use tracing::{debug, warn};
 use wasmtime::{AsContextMut, component::Accessor};
 use wasmtime_wasi_http::WasiBody;
 
 /// After so many calls an instance is examined for what it uses.
 const CALLS_PER_EXAMINATION: u32 = 64;
+/// After so many calls an instance whose state could not be saved is to be replaced again.
+const CALLS_UNTIL_RETRY: u32 = 1000;
 
 /// A worker while it serves.
 pub(super) struct Serving<'a> {
@@ -45,11 +54,18 @@ pub(super) struct Serving<'a> {
     /// How many calls it had taken when the instance was examined last.
     examined_at: u32,
     leaving: Option<Why>,
+    /// Why the instance cannot be used any further.
+    broken: Option<wasmtime::Error>,
     /// Its slot in the set, if it takes calls from the queue.
     slot: Option<WorkerSlot>,
     age: Pin<Box<OptionFuture<Sleep>>>,
     is_aged: bool,
     is_near_memory_limit: bool,
+    /// It keeps a state that was not saved for the instance that replaces it.
+    is_unsaved: bool,
+    recycle_not_before: u32,
+    /// It could take no call at the last look, but for replies on their way.
+    delivered: bool,
     /// What the instance used when it began to serve.
     memory_at_start: usize,
     health: Health<'a>,
@@ -64,7 +80,7 @@ impl<'a> Serving<'a> {
         slot: Option<WorkerSlot>,
     ) -> Self {
         let (set, number) = (worker.set, worker.handle.number);
-        let limits = TransferLimits::of(&set.linked.manifest);
+        let limits = TransferLimits::of(&set.linked.release.manifest);
         let deadline = &worker.transfer_deadline;
         Self {
             worker,
@@ -74,12 +90,22 @@ impl<'a> Serving<'a> {
             taken: 0,
             examined_at: 0,
             leaving: None,
+            broken: None,
             slot,
             age: Box::pin(OptionFuture::from(set.config.recycle_age.map(sleep))),
             is_aged: false,
             is_near_memory_limit: false,
+            is_unsaved: exports.handover.is_some(),
+            recycle_not_before: 0,
+            delivered: false,
             memory_at_start: accessor.with(|mut store| store.get().memory_used()),
-            health: Health::new(&set.linked.name, number, set.config.watchdog, exports),
+            health: Health::new(
+                &set.linked.release.name,
+                number,
+                set.config.watchdog,
+                exports,
+                &set.shared.notify,
+            ),
             transfer: TransferRequest::new(
                 exports.handover.as_ref(),
                 &set.transfer,
@@ -105,16 +131,25 @@ impl<'a> Serving<'a> {
             self.poll_health(cx)?;
             self.poll_transfer(cx)?;
             self.is_aged |= self.age.as_mut().poll(cx) == Poll::Ready(Some(()));
-            match self.view().decide() {
+            let view = self.view();
+            match view.decide() {
                 WorkerDecision::Transfer => self.transfer.begin(self.accessor),
+                WorkerDecision::SaveForNext => self.transfer.begin_for_next(self.accessor),
                 WorkerDecision::Leave(why) => self.leave(why),
                 WorkerDecision::Take if self.take(cx) => (),
                 WorkerDecision::Take => break,
                 WorkerDecision::Wait => {
+                    let delivers = view.only_delivers();
+                    // Noted when that begins, not as long as it lasts.
+                    self.worker.handle.note_delivering(delivers && !self.delivered);
+                    self.delivered = delivers;
                     self.set_available(false);
                     break;
                 }
             }
+        }
+        if let Some(error) = self.broken.take() {
+            return Poll::Ready(Err(error));
         }
         let ended = self.leaving.is_some() && self.has_ended(cx);
         match self.leaving.take_if(|_| ended) {
@@ -125,11 +160,13 @@ impl<'a> Serving<'a> {
 
     /// Whether nothing is left of its calls. Other tasks of a guest with a lifecycle are for its `stop` to end.
     fn has_ended(&self, cx: &mut Context<'_>) -> bool {
-        self.calls.is_empty()
+        // A guest that does not notice that its callers are gone is not waited for.
+        let lingering = self.worker.handle.lingering();
+        self.calls.len() <= lingering
             && !self.transfer.is_under_way()
             && match self.exports.lifecycle {
                 Some(_) => !self.worker.handle.is_full(1),
-                None => self.accessor.poll_no_interesting_tasks(cx).is_ready(),
+                None => lingering > 0 || self.accessor.poll_no_interesting_tasks(cx).is_ready(),
             }
     }
 
@@ -137,32 +174,44 @@ impl<'a> Serving<'a> {
     fn view(&self) -> WorkerView {
         let (set, handle) = (self.worker.set, self.worker.handle);
         let transfer_due = self.transfer.is_due();
-        // A transfer waits for every call in flight, and is due seldom.
-        let full = if transfer_due { 1 } else { set.config.concurrency };
-        WorkerView {
+        let mut view = WorkerView {
             leaving: self.leaving.is_some(),
             retiring: handle.is_retiring(),
             draining: set.draining(),
             aged: self.is_aged,
             near_memory_limit: self.is_near_memory_limit,
-            calls: self.calls.len(),
-            full: handle.is_full(full),
+            calls: self.calls.len().saturating_sub(handle.lingering()),
+            lingering: handle.lingering(),
+            full: false,
             taken: self.taken,
             since_rest: self.worker.since_rest.load(Relaxed),
             concurrency: set.config.concurrency,
             recycle_after: set.config.recycle_after,
+            recycle_not_before: self.recycle_not_before,
+            unsaved: self.is_unsaved,
+            transferring: self.transfer.is_under_way(),
             transfer_due,
             held: !self.transfer.allows_calls(),
-        }
+        };
+        // A transfer waits for every call in flight, and is due seldom.
+        let is_alone = transfer_due || (view.unsaved && view.is_recyclable());
+        view.full = handle.is_full(if is_alone { 1 } else { set.config.concurrency });
+        view
     }
 
     /// Takes a call from the queue. False if there is none, or the guest accepts none.
     fn take(&mut self, cx: &mut Context<'_>) -> bool {
         if self.slot.is_none() || !accepts_call(self.accessor, self.exports, cx) {
             self.set_available(false);
+            let lingering = self.worker.handle.lingering();
+            if self.slot.is_some() && lingering > 0 && self.calls.len() <= lingering {
+                // It accepts no call because of those whose callers are gone, so another instance has to.
+                self.leave(Why::Recycled);
+            }
             return false;
         }
         self.set_available(true);
+        self.delivered = false;
         let Some(call) = self.worker.set.queue.pop(self.worker.handle.core) else { return false };
         if call.in_flight.take(self.worker.handle) {
             self.begin(call);
@@ -177,16 +226,16 @@ impl<'a> Serving<'a> {
         self.worker.served.store(true, Relaxed);
         self.taken = self.taken.saturating_add(1);
         let QueuedCall { call, reply, in_flight } = call;
+        let work = in_flight.begin_work();
         match (call, reply) {
             (Call::Http(request), ReplySender::Http(reply)) => {
-                self.begin_http(*request, reply, in_flight);
+                self.begin_http(*request, reply, in_flight, work);
             }
-            // Nothing that a component exports serves these yet. A caller that has left does not need to know.
-            (Call::Stream(_), ReplySender::Stream(reply)) => {
-                reply.send(Err(CallFailure::NotExported)).ok();
+            (Call::Stream(connection), ReplySender::Stream(reply)) => {
+                self.begin_connection(connection, reply, in_flight, work);
             }
-            (Call::Datagram(_), ReplySender::Datagram(reply)) => {
-                reply.send(Err(CallFailure::NotExported)).ok();
+            (Call::Datagram(datagram), ReplySender::Datagram(reply)) => {
+                self.begin_datagram(*datagram, reply, in_flight, work);
             }
             (Call::Http(_) | Call::Stream(_) | Call::Datagram(_), _) => {
                 in_flight.note(CallFailure::NotExported);
@@ -199,6 +248,7 @@ impl<'a> Serving<'a> {
         request: http::Request<WasiBody>,
         reply: HttpSender,
         in_flight: Arc<InFlight>,
+        work: GuestWork,
     ) {
         match HttpCall::begin(self.accessor, self.exports, request, reply) {
             Ok(Some(call)) => {
@@ -206,17 +256,67 @@ impl<'a> Serving<'a> {
                 self.calls.push(Box::pin(async move {
                     let ended = call.run(accessor).await;
                     in_flight.answer();
+                    drop(work);
                     ended
                 }));
             }
             Ok(None) => in_flight.note(CallFailure::NotExported),
+            Err(error) if self.accessor.with(|mut store| store.get().is_closed()) => {
+                self.broken = Some(error);
+            }
             Err(error) => {
                 // It concerns this request alone, and dropping it has answered it.
-                let (plugin, error) = (&self.worker.set.linked.name, format!("{error:#}"));
-                debug!(%plugin, %error, "request not passed on");
+                let (plugin, error) = (&self.worker.set.linked.release.name, format!("{error:#}"));
+                debug!(%plugin, %error, "request dropped");
                 in_flight.answer();
             }
         }
+    }
+
+    fn begin_connection(
+        &mut self,
+        connection: ClientConnection,
+        reply: oneshot::Sender<Outcome<()>>,
+        in_flight: Arc<InFlight>,
+        work: GuestWork,
+    ) {
+        let Some(handler) = &self.exports.connections else {
+            return in_flight.note(CallFailure::NotExported);
+        };
+        // It may last as long as both ends want.
+        in_flight.answer();
+        // Calls that wait must not depend on its end. Where this worker counts as available still, the same is looked at
+        // when it no longer does.
+        self.worker.set.check_shortage();
+        let accessor = self.accessor;
+        self.calls.push(Box::pin(async move {
+            let outcome = serve_connection(accessor, handler, connection).await?;
+            drop(work);
+            // Its client may have left.
+            reply.send(outcome).ok();
+            Ok(())
+        }));
+    }
+
+    fn begin_datagram(
+        &mut self,
+        datagram: ReceivedDatagram,
+        reply: oneshot::Sender<Outcome<Option<Vec<u8>>>>,
+        in_flight: Arc<InFlight>,
+        work: GuestWork,
+    ) {
+        let Some(handler) = &self.exports.datagrams else {
+            return in_flight.note(CallFailure::NotExported);
+        };
+        let accessor = self.accessor;
+        self.calls.push(Box::pin(async move {
+            let answer = answer_datagram(accessor, handler, datagram).await?;
+            drop(work);
+            in_flight.answer();
+            // It may have been given up meanwhile.
+            reply.send(Ok(answer)).ok();
+            Ok(())
+        }));
     }
 
     /// Takes no more calls.
@@ -228,7 +328,8 @@ impl<'a> Serving<'a> {
             && let Some(slot) = &mut self.slot
         {
             slot.leave();
-            set.report(WorkerEvent::Aged);
+            let worker = self.worker.handle.number;
+            set.report(WorkerEvent::Retired { worker, cause: Retirement::Recycled });
         }
         self.leaving.get_or_insert(why);
     }
@@ -258,20 +359,20 @@ impl<'a> Serving<'a> {
 
     /// Sees whether the instance is near one of its limits, so that it is replaced before it reaches it.
     fn examine(&mut self) {
-        if self.exports.handover.is_some() {
-            return;
-        }
         let at_start = self.memory_at_start;
         self.is_near_memory_limit |= self.accessor.with(|mut store| {
-            let concurrent = store
-                .as_context_mut()
-                .concurrent_resource_table()
-                .map_or(0, |table| table.iter_mut().count());
-            store.get().is_near_memory_limit(at_start, concurrent)
+            let resources = examine(store.as_context_mut());
+            store.get().is_near_memory_limit(at_start, resources)
         });
     }
 
     fn poll_health(&mut self, cx: &mut Context<'_>) -> wasmtime::Result<()> {
+        // A component without async functions cannot be asked before its call has returned, and a connection may last.
+        if !self.calls.is_empty()
+            && self.worker.set.linked.release.inspection.is_occupied_by_a_connection()
+        {
+            return Ok(());
+        }
         let deadline = &self.worker.deadline;
         if let Some(why) = self.health.poll(self.accessor, self.exports, deadline, cx)?
             && self.leaving.is_none()
@@ -287,8 +388,18 @@ impl<'a> Serving<'a> {
             Some(Done::Saved(save, outcome)) => {
                 self.worker.set.report(WorkerEvent::Saved { worker, save, outcome });
             }
+            Some(Done::SavedForNext(Ok(state))) => {
+                self.worker.set.transfer.set_initial_state(state);
+                self.is_unsaved = false;
+            }
+            Some(Done::SavedForNext(Err(error))) => {
+                let plugin = &self.worker.set.linked.release.name;
+                warn!(%plugin, worker, %error, "state not saved, instance not replaced");
+                self.recycle_not_before = self.taken.saturating_add(CALLS_UNTIL_RETRY);
+            }
             Some(Done::Restored(outcome)) => {
                 self.worker.set.report(WorkerEvent::Restored { worker, outcome });
+                self.is_unsaved = true;
             }
             None => (),
         }

@@ -7,7 +7,7 @@ use crate::{
         directories::{VerifyResult, name_of},
         inspection::Inspection,
         manifest::Manifest,
-        serve::{Serve, own_route},
+        serve::{Serve, own_route, own_socket},
         verify::Verified,
     },
 };
@@ -50,7 +50,7 @@ impl fmt::Display for Route {
 /// A route, and how many of the path's first segments the plugin does not want to see.
 pub type RouteRequest = (Route, usize);
 
-/// The routes that a plugin with this name and manifest asks for. `offers` says whether it can serve any; as long
+/// The routes that a plugin with this name and manifest asks for. `inspection` says whether it can serve any; as long
 /// as that is not known it may.
 #[must_use]
 pub fn route_requests(
@@ -58,15 +58,21 @@ pub fn route_requests(
     manifest: &Manifest,
     inspection: Option<&Inspection>,
 ) -> Vec<RouteRequest> {
-    if inspection.is_some_and(|inspection| inspection.http.is_none()) {
+    if inspection.is_some_and(|inspection| !inspection.serves()) {
         return Vec::new();
     }
     let own = || own_route(name);
     if manifest.serve.is_empty() {
+        if inspection.is_some_and(|inspection| inspection.http.is_none()) {
+            return own_socket(name).map(|socket| (Route::Socket(socket), 0)).into_iter().collect();
+        }
         let route = HttpRoute { socket: None, host: None, prefix: own() };
-        return vec![(Route::Http(route), 0)];
+        return vec![(Route::Http(route), 1)];
     }
     let route_request = |serve: &Serve| {
+        if let Some(socket) = serve.whole_socket() {
+            return (Route::Socket(socket.clone()), 0);
+        }
         let prefix = serve.route.clone().unwrap_or_else(own);
         let segments = prefix.split('/').filter(|segment| !segment.is_empty()).count();
         let (socket, host) = (serve.socket.clone(), serve.host.clone());
@@ -95,7 +101,10 @@ pub fn requests_of(outcome: &VerifyResult) -> Vec<RouteRequest> {
 pub fn conflict_message(verified: &Verified, conflicts: &[RouteConflict]) -> String {
     let message = |conflict: &RouteConflict| {
         let serve = verified.manifest().serve.get(conflict.nth);
-        let place = serve.and_then(|serve| serve.origin.0.clone());
+        let place = serve.and_then(|serve| match conflict.route {
+            Route::Http(_) => serve.origin.0.clone(),
+            Route::Socket(_) => serve.socket_origin.0.clone(),
+        });
         let place = place.unwrap_or_else(|| Position::whole(verified.path()));
         Diagnostic::at(place, conflict.to_string()).to_string()
     };
@@ -104,11 +113,9 @@ pub fn conflict_message(verified: &Verified, conflicts: &[RouteConflict]) -> Str
 
 /// A route that another plugin has.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error(
-    "the route {route} is already taken by the plugin {owner}; give one of them another route in [[serve]]"
-)]
+#[error("{}", already_taken(.route, .owner))]
 pub struct RouteConflict {
-    /// Which of the wishes it is, from 0.
+    /// The index of the request, from 0.
     pub nth: usize,
     /// The route.
     pub route: Route,
@@ -116,12 +123,25 @@ pub struct RouteConflict {
     pub owner: PluginName,
 }
 
-/// Who has which route. Whoever has it keeps it; of the others the first to claim it, in the order of names, gets it.
+fn already_taken(route: &Route, owner: &PluginName) -> String {
+    match route {
+        Route::Http(route) => format!(
+            "the route {} is already taken by the plugin {owner}; give one of them another route in [[serve]]",
+            Route::Http(route.clone())
+        ),
+        Route::Socket(socket) => format!(
+            "the socket {socket} is already served by the plugin {owner}, and a socket has one plugin; give one of them \
+             another socket in [[serve]]"
+        ),
+    }
+}
+
+/// Which plugin owns which route. An owner keeps its route. Of several new claims, the first in the order of names gets it.
 #[derive(Default)]
 pub struct RouteOwners(BTreeMap<Route, PluginName>);
 
 impl RouteOwners {
-    /// A plugin has these routes, and goes on having those of them that it still wants.
+    /// A plugin owns these routes, and keeps those of them that it still requests.
     pub fn keep(&mut self, name: &PluginName, has: &[RouteRequest], wants: &[RouteRequest]) {
         let still_wanted =
             has.iter().filter(|(route, _)| wants.iter().any(|(wanted, _)| wanted == route));
@@ -183,8 +203,9 @@ mod tests {
             let route = HttpRoute { socket: None, host: None, prefix: "/hello".to_owned() };
             vec![(Route::Http(route), strip)]
         };
-        assert_eq!(route_requests_of("hello", ""), own(0));
-        assert_eq!(route_requests_of("hello", "[[serve]]\nstrip-prefix = true\n"), own(1));
+        assert_eq!(route_requests_of("hello", ""), own(1));
+        assert_eq!(route_requests_of("hello", "[[serve]]\n"), own(1));
+        assert_eq!(route_requests_of("hello", "[[serve]]\nstrip-prefix = false\n"), own(0));
     }
 
     #[test]

@@ -1,10 +1,12 @@
 //! What is served on which socket: the sockets that there are, matched against the settings. Pure.
 
+#[cfg(feature = "runtime")]
+use crate::systemd::certificates::TlsIdentity;
 use crate::{
     base::name::SocketName,
     config::{
         Diagnostic,
-        settings::{Protocol, SocketSettings},
+        settings::{ConnectionSetting, HttpSetting, Protocol, SocketSettings},
     },
     systemd::sockets::SocketKind,
 };
@@ -27,10 +29,40 @@ pub struct SocketKinds {
 pub struct SocketPlan {
     /// What is spoken on the sockets of a name.
     pub protocols: BTreeMap<SocketName, Protocol>,
+    /// How HTTP is spoken on those for which a setting says it.
+    pub http: BTreeMap<SocketName, HttpSetting>,
+    /// What TLS needs on those on which it is spoken.
+    #[cfg(feature = "runtime")]
+    pub tls: BTreeMap<SocketName, TlsIdentity>,
+    /// What the clients of a socket may cost, where settings say so.
+    pub limits: BTreeMap<SocketName, ConnectionSetting>,
     /// The names of sockets that nothing is served on. They stay open: a reload may find a use for them.
     pub unused: BTreeSet<String>,
-    /// Sockets with settings that there are none of.
+    /// Sockets that have settings and do not exist.
     pub missing: BTreeSet<SocketName>,
+    /// Of which kinds the sockets of a name are.
+    pub kinds: BTreeMap<SocketName, Vec<SocketKind>>,
+    /// The sockets that plugins ask for as a whole.
+    pub whole: BTreeSet<SocketName>,
+    /// Those of them whose plugin serves. The clients of others wait in the kernel.
+    pub served: BTreeSet<SocketName>,
+    /// The plugins were asked. Before that, nothing is known to be unused.
+    pub is_complete: bool,
+}
+
+/// What a socket is used for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum SocketUse {
+    /// The host speaks this protocol on it.
+    Protocol(Protocol),
+    /// A plugin serves it as a whole.
+    Plugin,
+}
+
+impl From<Protocol> for SocketUse {
+    fn from(protocol: Protocol) -> Self {
+        Self::Protocol(protocol)
+    }
 }
 
 /// A socket that cannot be used as it should be.
@@ -110,12 +142,21 @@ impl SocketMistake {
 }
 
 impl SocketPlan {
+    /// What the clients of the sockets of this name may cost.
+    #[must_use]
+    pub fn connections(&self, name: &SocketName) -> ConnectionSetting {
+        self.limits.get(name).copied().unwrap_or_default()
+    }
+
     /// Matches the sockets against the settings.
     ///
     /// # Errors
     /// Every socket that is not of the kind that its protocol needs.
     pub fn new(sockets: &SocketKinds, settings: &SocketSettings) -> Result<Self, SocketMistakes> {
-        let mut plan = Self { unused: sockets.unnamed.clone(), ..Self::default() };
+        let limits = settings.0.iter().map(|(name, setting)| (name.clone(), setting.connections));
+        let limits = limits.collect();
+        let (unused, kinds) = (sockets.unnamed.clone(), sockets.named.clone());
+        let mut plan = Self { limits, unused, kinds, ..Self::default() };
         let mut mistakes = Vec::new();
         for (name, kinds) in &sockets.named {
             let setting = settings.0.get(name).and_then(|setting| setting.protocol);
@@ -127,9 +168,79 @@ impl SocketPlan {
             mistakes.extend(wrong.map(|kind| SocketMistake::new(name, *kind, protocol, settings)));
             plan.protocols.insert(name.clone(), protocol);
         }
+        let http = settings.0.iter().filter(|(name, _)| plan.is_http(name));
+        plan.http = http.map(|(name, setting)| (name.clone(), setting.http.clone())).collect();
         let named = settings.0.keys().filter(|name| !sockets.named.contains_key(*name));
         plan.missing.extend(named.cloned());
         if mistakes.is_empty() { Ok(plan) } else { Err(SocketMistakes(mistakes)) }
+    }
+
+    /// The same, with the sockets that plugins ask for as a whole. A protocol goes before a plugin: what asks for such a
+    /// socket is a mistake of that plugin.
+    #[must_use]
+    pub fn with_whole(mut self, whole: BTreeSet<SocketName>) -> Self {
+        self.unused.retain(|name| !whole.iter().any(|socket| socket.as_str() == name));
+        self.whole = whole;
+        self.is_complete = true;
+        self.whole.retain(|name| !self.protocols.contains_key(name));
+        self
+    }
+
+    /// What each socket is used for that is accepted from.
+    pub fn uses(&self) -> impl Iterator<Item = (&SocketName, SocketUse)> {
+        let protocols =
+            self.protocols.iter().map(|(name, protocol)| (name, SocketUse::Protocol(*protocol)));
+        let served = self.whole.intersection(&self.served);
+        protocols.chain(served.map(|name| (name, SocketUse::Plugin)))
+    }
+
+    /// What this socket is used for, if anything.
+    #[must_use]
+    pub fn use_of(&self, name: &SocketName) -> Option<SocketUse> {
+        let protocol = self.protocols.get(name).map(|protocol| SocketUse::Protocol(*protocol));
+        let is_served = self.whole.contains(name) && self.served.contains(name);
+        protocol.or_else(|| is_served.then_some(SocketUse::Plugin))
+    }
+
+    /// Why a plugin cannot serve this socket as a whole, if it has handlers of these kinds; none: it can.
+    #[must_use]
+    pub fn why_not_whole(
+        &self,
+        name: &SocketName,
+        connections: bool,
+        datagrams: bool,
+    ) -> Option<String> {
+        let lines = match (connections, datagrams) {
+            (true, false) => "ListenStream=ADDRESS:PORT or ListenStream=/PATH",
+            (false, _) => "ListenDatagram=ADDRESS:PORT or ListenDatagram=/PATH",
+            (true, true) => "ListenStream= or ListenDatagram=",
+        };
+        if let Some(protocol) = self.protocols.get(name) {
+            return Some(format!(
+                "the host speaks the protocol \"{protocol}\" on the socket {name}, so no plugin can serve it as a whole; \
+                 use a socket with another name"
+            ));
+        }
+        let Some(kinds) = self.kinds.get(name) else {
+            return Some(format!(
+                "no socket has the name \"{name}\"; write a .socket unit with {lines}, FileDescriptorName={name} and \
+                 Service=plugind.service, and start it"
+            ));
+        };
+        let fits = |kind: &SocketKind| match kind {
+            SocketKind::Tcp | SocketKind::UnixStream => connections,
+            SocketKind::Udp | SocketKind::UnixDatagram => datagrams,
+            SocketKind::Other => false,
+        };
+        let kind = kinds.iter().find(|kind| !fits(kind))?;
+        let handler = match (connections, datagrams) {
+            (true, true) => "no handler for that",
+            (true, false) => "a handler of connections only",
+            (false, _) => "a handler of datagrams only",
+        };
+        Some(format!(
+            "the socket {name} is of the type {kind}, and the component has {handler}; in its .socket unit, write {lines}"
+        ))
     }
 
     /// Whether anything is served by this protocol.
@@ -203,5 +314,56 @@ mod tests {
         let plan = plan(&[], "[sockets.web]\nprotocol = \"http\"\n").unwrap();
         assert_eq!(Vec::from_iter(plan.missing), [name("web")]);
         assert!(!plan.protocols.contains_key(&name("web")));
+    }
+
+    #[test]
+    fn a_socket_that_a_plugin_asks_for_is_used_and_any_other_is_not() {
+        let all: &[(&str, &[SocketKind])] = &[
+            ("http", &[SocketKind::Tcp]),
+            ("echo", &[SocketKind::UnixStream]),
+            ("clock", &[SocketKind::Udp]),
+        ];
+        let whole = [name("echo"), name("http"), name("gone")].into();
+        let mut plan = plan(all, "").unwrap().with_whole(whole);
+        assert_eq!(plan.use_of(&name("echo")), None, "its plugin is not ready");
+        plan.served.insert(name("echo"));
+        plan.served.insert(name("gone"));
+        assert_eq!(Vec::from_iter(&plan.unused), ["clock"]);
+        assert_eq!(plan.use_of(&name("echo")), Some(SocketUse::Plugin));
+        assert_eq!(plan.use_of(&name("http")), Some(SocketUse::Protocol(Protocol::Http)));
+        assert_eq!(plan.uses().count(), 3);
+    }
+
+    #[test]
+    fn a_whole_socket_that_cannot_be_served_is_a_mistake_with_a_remedy() {
+        let all: &[(&str, &[SocketKind])] = &[
+            ("http", &[SocketKind::Tcp]),
+            ("echo", &[SocketKind::Tcp, SocketKind::UnixStream]),
+            ("clock", &[SocketKind::Udp]),
+        ];
+        let plan = plan(all, "").unwrap();
+        let why = |socket: &str, connections, datagrams| {
+            plan.why_not_whole(&name(socket), connections, datagrams).unwrap_or_default()
+        };
+        assert_eq!(why("echo", true, false), "");
+        assert_eq!(why("clock", true, true), "");
+        for (socket, connections, part) in [
+            (
+                "echo",
+                false,
+                "is of the type TCP, and the component has a handler of datagrams only",
+            ),
+            ("clock", true, "write ListenStream=ADDRESS:PORT or ListenStream=/PATH"),
+            ("http", true, "speaks the protocol \"http\""),
+            (
+                "gone",
+                true,
+                "with ListenStream=ADDRESS:PORT or ListenStream=/PATH, FileDescriptorName=gone",
+            ),
+            ("gone", false, "with ListenDatagram=ADDRESS:PORT or ListenDatagram=/PATH"),
+        ] {
+            let why = why(socket, connections, !connections);
+            assert!(why.contains(part), "{why}");
+        }
     }
 }

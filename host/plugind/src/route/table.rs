@@ -121,7 +121,7 @@ impl Paths {
     }
 }
 
-/// The path as far as its first `most` segments go.
+/// The first `max` segments of the path.
 fn first_segments(path: &str, max: usize) -> &str {
     let end = path.match_indices('/').nth(max).map(|(slash, _)| slash.max(1));
     &path[..end.unwrap_or(path.len())]
@@ -210,7 +210,7 @@ pub fn channel() -> (TablePublisher, TableReader) {
 }
 
 impl TablePublisher {
-    /// Replaces the table as a whole. Who reads the old one goes on reading it.
+    /// Replaces the table as a whole. Readers of the old one keep it.
     pub fn publish(&self, table: RouteTable) {
         self.0.store(Arc::new(table));
     }

@@ -3,7 +3,20 @@
 
 wasmtime::component::bindgen!({
     path: "../../wit",
-    world: "plugind:plugin/stateful-plugin",
+    inline: "
+        package plugind:host;
+
+        world plugin {
+            include plugind:plugin/stateful-plugin@0.1.0;
+            import plugind:plugin/connections@0.1.0;
+            export plugind:plugin/connection-handler@0.1.0;
+            export plugind:plugin/datagram-handler@0.1.0;
+        }
+    ",
+    world: "plugind:host/plugin",
+    with: {
+        "plugind:plugin/connections.connection": crate::world::client_connection::ClientConnection,
+    },
 });
 
 /// `wasi:logging`, which no world of `wit/` names: toolchains that import all of a world would import it unasked.

@@ -4,17 +4,17 @@ use crate::{
     plugin::interfaces::Interface,
     world::{
         bindings::{logging::wasi::logging, plugind::plugin},
-        credentials,
+        connections, credentials,
         host_state::HostState,
         identity, journal,
         logging::Logging,
         network::Lookup,
-        notify,
+        notify, open_at,
     },
 };
 use wasmtime::{
     Engine, Result,
-    component::{HasData, HasSelf, Linker, ResourceTable},
+    component::{HasData, HasSelf, Linker, Resource, ResourceTable},
 };
 use wasmtime_wasi::{
     cli::{WasiCli, WasiCliView},
@@ -24,7 +24,10 @@ use wasmtime_wasi::{
     random::{WasiRandom, WasiRandomView},
     sockets::{WasiSockets, WasiSocketsView},
 };
-use wasmtime_wasi_http::{p2 as http_p2, p3 as http_p3};
+use wasmtime_wasi_http::{WasiHttpView, p2 as http_p2, p3 as http_p3};
+
+/// The longest method of a request that a guest makes.
+const METHOD_MAX: usize = 64;
 
 type HostLinker = Linker<HostState>;
 
@@ -49,10 +52,7 @@ fn link(interface: Interface) -> fn(&mut HostLinker) -> Result<()> {
         Interface::Clocks => clocks,
         Interface::Config => |to| wasmtime_wasi_config::add_to_linker(to, HostState::config),
         Interface::Filesystem => filesystem,
-        Interface::Http => |to| {
-            http_p2::add_only_http_to_linker_async(to)?;
-            http_p3::add_to_linker(to)
-        },
+        Interface::Http => http,
         Interface::Io => io,
         Interface::Logging => {
             |to| logging::logging::add_to_linker::<_, Logging>(to, HostState::logging)
@@ -61,6 +61,9 @@ fn link(interface: Interface) -> fn(&mut HostLinker) -> Result<()> {
         Interface::Sockets => sockets,
         Interface::Credentials => |to| {
             plugin::credentials::add_to_linker::<_, credentials::Shared>(to, HostState::credentials)
+        },
+        Interface::Connections => |to| {
+            plugin::connections::add_to_linker::<_, connections::Shared>(to, HostState::connections)
         },
         Interface::Identity => {
             |to| plugin::identity::add_to_linker::<_, identity::Shared>(to, HostState::identity)
@@ -100,7 +103,39 @@ fn filesystem(to: &mut HostLinker) -> Result<()> {
     use p2::bindings::filesystem;
     filesystem::preopens::add_to_linker::<_, WasiFilesystem>(to, HostState::filesystem)?;
     filesystem::types::add_to_linker::<_, WasiFilesystem>(to, HostState::filesystem)?;
-    p3::filesystem::add_to_linker(to)
+    p3::filesystem::add_to_linker(to)?;
+    open_at::link(to)
+}
+
+/// The library bounds every text of a request but its method.
+fn http(to: &mut HostLinker) -> Result<()> {
+    use http_p2::bindings::http::types as p2;
+    use http_p3::bindings::http::types as p3;
+    http_p2::add_only_http_to_linker_async(to)?;
+    http_p3::add_to_linker(to)?;
+    to.allow_shadowing(true);
+    to.instance("wasi:http/types@0.2.12")?.func_wrap(
+        "[method]outgoing-request.set-method",
+        |mut store, (request, method): (Resource<p2::OutgoingRequest>, p2::Method)| {
+            if matches!(&method, p2::Method::Other(name) if name.len() > METHOD_MAX) {
+                return Ok((Err(()),));
+            }
+            let mut http = store.data_mut().http();
+            Ok((p2::HostOutgoingRequest::set_method(&mut http, request, method)?,))
+        },
+    )?;
+    to.instance("wasi:http/types@0.3.0")?.func_wrap(
+        "[method]request.set-method",
+        |mut store, (request, method): (Resource<p3::Request>, p3::Method)| {
+            if matches!(&method, p3::Method::Other(name) if name.len() > METHOD_MAX) {
+                return Ok((Err(()),));
+            }
+            let mut http = store.data_mut().http();
+            Ok((p3::HostRequest::set_method(&mut http, request, method)?,))
+        },
+    )?;
+    to.allow_shadowing(false);
+    Ok(())
 }
 
 fn io(to: &mut HostLinker) -> Result<()> {

@@ -1,38 +1,26 @@
 //! `Compiled` → `Linked`: every import has found its like, every export that is used is known by its place.
 
 use crate::{
-    base::name::PluginName,
-    plugin::{
-        compile::Compiled,
-        inspection::{Inspection, WasiVersion},
-        manifest::Manifest,
-    },
+    plugin::{compile::Compiled, inspection::WasiVersion, release::Release},
     world::{
-        bindings::exports::plugind::plugin::{handover, lifecycle},
+        bindings::exports::plugind::plugin::{
+            connection_handler, datagram_handler, handover, lifecycle,
+        },
         granted::{GrantDirectories, GrantError, Granted},
         host_state::HostState,
     },
 };
-use std::path::PathBuf;
+use std::sync::Arc;
 use wasmtime::{
     AsContextMut, Engine, Store,
     component::{ComponentExportIndex, Instance, InstancePre, Linker, TypedFunc},
 };
 use wasmtime_wasi_http::{handler::Proxy, p2, p3};
 
-/// A plugin of which instances can be made. A clone is made from the same code.
-#[derive(Clone)]
+/// A plugin of which instances can be made.
 pub struct Linked {
-    /// Its name.
-    pub name: PluginName,
-    /// Its manifest.
-    pub manifest: Manifest,
-    /// What its component has to offer.
-    pub inspection: Inspection,
-    /// The SHA-256 digest of its component.
-    pub digest: [u8; 32],
-    /// Where its component was read from.
-    pub path: PathBuf,
+    /// The version.
+    pub release: Arc<Release>,
     /// What its instances were granted.
     pub granted: Granted,
     pre: InstancePre<HostState>,
@@ -40,6 +28,8 @@ pub struct Linked {
     run: Option<ComponentExportIndex>,
     lifecycle: Option<lifecycle::GuestIndices>,
     handover: Option<handover::GuestIndices>,
+    connections: Option<connection_handler::GuestIndices>,
+    datagrams: Option<datagram_handler::GuestIndices>,
 }
 
 #[derive(Clone)]
@@ -58,6 +48,10 @@ pub struct Exports {
     pub lifecycle: Option<lifecycle::Guest>,
     /// Its state, to be handed over.
     pub handover: Option<handover::Guest>,
+    /// The handler of connections.
+    pub connections: Option<connection_handler::Guest>,
+    /// The handler of datagrams.
+    pub datagrams: Option<datagram_handler::Guest>,
 }
 
 /// Why a component cannot be linked.
@@ -95,7 +89,8 @@ pub fn link(
     let wrong = |export| {
         move |error: wasmtime::Error| LinkError::Export { export, why: format!("{error:#}") }
     };
-    let inspection = compiled.inspection;
+    let release = compiled.release;
+    let inspection = &release.inspection;
     let http = match inspection.http {
         None => None,
         Some(WasiVersion::P2) => {
@@ -109,8 +104,8 @@ pub fn link(
             Some(HttpIndices::P3(indices))
         }
     };
-    // A component that answers requests is a server, also where its toolchain makes it a program as well.
-    let run = match inspection.run.filter(|_| http.is_none()) {
+    // A component with a handler is a server, also where its toolchain makes it a program as well.
+    let run = match inspection.run.filter(|_| inspection.is_program()) {
         None => None,
         Some(preview) => {
             let prefix = match preview {
@@ -140,20 +135,22 @@ pub fn link(
         true => Some(handover::GuestIndices::new(&pre).map_err(wrong("plugind:plugin/handover"))?),
         false => None,
     };
-    let granted = Granted::open(&compiled.name, &compiled.manifest.grants, places)?;
-    Ok(Linked {
-        name: compiled.name,
-        manifest: compiled.manifest,
-        inspection,
-        digest: compiled.digest,
-        path: compiled.path,
-        granted,
-        pre,
-        http,
-        run,
-        lifecycle,
-        handover,
-    })
+    let connections = match inspection.connections {
+        true => Some(
+            connection_handler::GuestIndices::new(&pre)
+                .map_err(wrong("plugind:plugin/connection-handler"))?,
+        ),
+        false => None,
+    };
+    let datagrams = match inspection.datagrams {
+        true => Some(
+            datagram_handler::GuestIndices::new(&pre)
+                .map_err(wrong("plugind:plugin/datagram-handler"))?,
+        ),
+        false => None,
+    };
+    let granted = Granted::open(&release.name, &release.manifest.grants, places)?;
+    Ok(Linked { release, granted, pre, http, run, lifecycle, handover, connections, datagrams })
 }
 
 impl Linked {
@@ -163,7 +160,7 @@ impl Linked {
         self.pre.engine()
     }
 
-    /// Whether instances have a life of their own: a start, a health, a stop.
+    /// Whether instances export the lifecycle: `start`, `health`, `stop`.
     #[must_use]
     pub fn has_lifecycle(&self) -> bool {
         self.lifecycle.is_some()
@@ -203,6 +200,14 @@ impl Linked {
                 Some(indices) => Some(indices.load(&mut store, instance)?),
             },
             handover: match &self.handover {
+                None => None,
+                Some(indices) => Some(indices.load(&mut store, instance)?),
+            },
+            connections: match &self.connections {
+                None => None,
+                Some(indices) => Some(indices.load(&mut store, instance)?),
+            },
+            datagrams: match &self.datagrams {
                 None => None,
                 Some(indices) => Some(indices.load(&mut store, instance)?),
             },

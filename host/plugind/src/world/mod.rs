@@ -4,11 +4,14 @@
 
 pub mod bindings;
 pub mod config;
+pub mod client_connection;
+pub mod connections;
 pub mod credentials;
 pub mod files;
 pub mod identity;
 pub mod journal;
 mod logging;
+mod open_at;
 pub mod memory;
 pub mod network;
 pub mod heartbeat;
@@ -17,12 +20,13 @@ pub mod outgoing;
 pub mod output;
 pub mod quota;
 pub mod granted;
+mod holdings;
 mod host_state;
 pub mod interfaces;
 pub mod link;
 
 pub use self::{
     heartbeat::Hung,
-    host_state::{HostState, Shared, set_transfer_max, store},
+    host_state::{HostState, Shared, examine, set_transfer_max, store},
     interfaces::linker,
 };

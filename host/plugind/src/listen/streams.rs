@@ -1,0 +1,100 @@
+//! Connections that plugins serve as they are.
+
+use crate::{
+    base::name::SocketName,
+    listen::{
+        listeners::{Accepted, Server},
+        stream::{Peer, Stream},
+    },
+    pool::{
+        Reply,
+        call::{Call, NotServed},
+        instances::Pool,
+    },
+    route::table::TableReader,
+    world::client_connection::{ClientAddress, ClientConnection, Process},
+};
+use futures::FutureExt;
+use std::{
+    pin::pin,
+    sync::Arc,
+    time::{Duration, Instant},
+};
+use tokio::time::timeout;
+use tracing::{info, warn};
+
+/// How often a connection may meet a generation that is just going. A second time is rare, a third would be a mistake
+/// of ours.
+const TRIES: usize = 3;
+/// How long a peer may continue to send on a connection that the plugin has closed.
+const LINGER: Duration = Duration::from_secs(2);
+
+/// Has plugins serve the connections of their sockets.
+#[must_use]
+pub fn server(reader: TableReader) -> Server {
+    Arc::new(move |accepted| serve(accepted, reader.clone()).boxed())
+}
+
+async fn serve(accepted: Accepted, reader: TableReader) {
+    let Accepted { stream, peer, socket, .. } = accepted;
+    let client = match peer {
+        Peer::Tcp(address) => ClientAddress::Ip(address),
+        Peer::Unix { pid, uid, gid } => {
+            let pid = pid.and_then(|pid| u32::try_from(pid).ok()).unwrap_or_default();
+            ClientAddress::Unix(Some(Process { pid, uid, gid }))
+        }
+        Peer::Unknown => ClientAddress::Unix(None),
+    };
+    let connection = match stream {
+        Stream::Tcp(stream) => ClientConnection::new(stream, client, socket.clone()),
+        Stream::Unix(stream) => ClientConnection::new(stream, client, socket.clone()),
+    };
+    for _ in 0..TRIES {
+        let pool = reader.table().whole_socket(&socket).and_then(|entry| entry.pool.clone());
+        let Some(pool) = pool else { break };
+        match in_pool(&pool, &connection).await {
+            Ok(_) => return connection.close(LINGER).await,
+            // The next generation has it.
+            Err(NotServed::Draining(_)) => (),
+            Err(not_served) => {
+                report(&pool, &socket, peer, &not_served);
+                return connection.reset();
+            }
+        }
+    }
+    connection.reset();
+}
+
+/// Has an instance serve a connection, as long as it is used.
+async fn in_pool(pool: &Pool, connection: &ClientConnection) -> Result<Reply, NotServed> {
+    let Some(_place) = pool.connection_place() else { return Err(NotServed::Busy) };
+    let manifest = &pool.linked().release.manifest;
+    let mut served = pin!(pool.call(Call::Stream(connection.clone())));
+    let Some(idle) = manifest.limits.idle_timeout else { return served.await };
+    tokio::select! {
+        ended = &mut served => return ended,
+        () = connection.idle(idle) => connection.time_out(),
+    }
+    // The guest learns of it, and has some time to end.
+    timeout(manifest.service.timeout_stop, served).await.unwrap_or(Err(NotServed::TimedOut))
+}
+
+/// Logs why a connection was reset, within the rate of its plugin: clients can cause it.
+fn report(pool: &Pool, socket: &SocketName, peer: Peer, not_served: &NotServed) {
+    if !pool.shared().journal.admit(Instant::now()) {
+        return;
+    }
+    let plugin = pool.name();
+    match not_served {
+        NotServed::Failed(error) => {
+            info!(%plugin, %socket, %peer, %error, "connection failed");
+        }
+        NotServed::TimedOut => {
+            let error = "the plugin did not end it after it was idle for too long";
+            info!(%plugin, %socket, %peer, error, "connection failed");
+        }
+        NotServed::Busy | NotServed::Draining(_) => {
+            warn!(%plugin, %socket, %peer, "connection limit reached");
+        }
+    }
+}

@@ -1,0 +1,388 @@
+//! The connections of stream sockets, as a guest has them and as the host watches over them.
+//!
+//! Bytes are copied once: from the kernel into a buffer that goes to the guest, or from the guest into one that goes to
+//! the kernel. A connection that waits has no buffer.
+
+use crate::base::name::SocketName;
+use bytes::BufMut;
+use rustix::net::{Shutdown, connect_unspec, shutdown};
+use std::{
+    fmt,
+    future::poll_fn,
+    io,
+    net::SocketAddr,
+    sync::{
+        Arc,
+        atomic::{
+            AtomicBool, AtomicU64,
+            Ordering::{AcqRel, Acquire, Relaxed, Release},
+        },
+    },
+    task::{Context, Poll},
+    time::{Duration, Instant},
+};
+use tokio::net::{TcpStream, UnixStream};
+
+/// The most bytes that one `read` returns.
+const READ_MAX: usize = 64 << 10;
+/// How much is read at a time of what nobody wants.
+const DROP_MAX: usize = 4 << 10;
+
+/// Who is at the other end of a socket.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ClientAddress {
+    /// A client over IP.
+    Ip(SocketAddr),
+    /// A process of this machine, if the kernel names it.
+    Unix(Option<Process>),
+}
+
+/// A process of this machine.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[expect(missing_docs, reason = "what the kernel calls them")]
+pub struct Process {
+    pub pid: u32,
+    pub uid: u32,
+    pub gid: u32,
+}
+
+/// A datagram that was received.
+#[derive(Clone, Debug)]
+pub struct ReceivedDatagram {
+    /// The socket on which it came.
+    pub socket: SocketName,
+    /// Who sent it.
+    pub client: ClientAddress,
+    /// What is in it.
+    pub bytes: Vec<u8>,
+}
+
+/// Both directions of a stream, without waiting for either.
+pub trait ByteStream: Send + Sync + 'static {
+    /// Waits until something can be read.
+    fn poll_readable(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>>;
+    /// Reads at most `max` bytes of what is there; none of them is the end.
+    fn try_read(&self, buffer: &mut Vec<u8>, max: usize) -> io::Result<usize>;
+    /// Waits until something can be written.
+    fn poll_writable(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>>;
+    /// Writes as much of `bytes` as there is room for.
+    fn try_write(&self, bytes: &[u8]) -> io::Result<usize>;
+    /// Closes one direction, or both.
+    fn shut_down(&self, direction: Shutdown);
+    /// Ends it, and has the other end see that it did not end as it should.
+    fn reset(&self);
+}
+
+macro_rules! byte_stream {
+    ($stream:ty) => {
+        impl ByteStream for $stream {
+            fn poll_readable(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+                self.poll_read_ready(cx)
+            }
+
+            fn try_read(&self, buffer: &mut Vec<u8>, max: usize) -> io::Result<usize> {
+                self.try_read_buf(&mut buffer.limit(max))
+            }
+
+            fn poll_writable(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+                self.poll_write_ready(cx)
+            }
+
+            fn try_write(&self, bytes: &[u8]) -> io::Result<usize> {
+                <$stream>::try_write(self, bytes)
+            }
+
+            fn shut_down(&self, direction: Shutdown) {
+                // A connection that has ended has nothing left to close.
+                shutdown(self, direction).ok();
+            }
+
+            fn reset(&self) {
+                // A unix socket has no such thing: its other end sees the end.
+                if connect_unspec(self).is_err() {
+                    shutdown(self, Shutdown::Both).ok();
+                }
+            }
+        }
+    };
+}
+
+byte_stream!(TcpStream);
+byte_stream!(UnixStream);
+
+/// A connection, as a guest has it and as the host watches over it.
+#[derive(Clone)]
+pub struct ClientConnection(Arc<ConnectionState>);
+
+struct ConnectionState {
+    stream: Box<dyn ByteStream>,
+    client: ClientAddress,
+    socket: SocketName,
+    opened: Instant,
+    /// When something was read or written last, in ms since it was opened.
+    last_used: AtomicU64,
+    reading: AtomicBool,
+    writing: AtomicBool,
+    /// The peer has finished sending.
+    is_read: AtomicBool,
+    /// Nothing more will be written.
+    is_finished: AtomicBool,
+    timed_out: AtomicBool,
+}
+
+/// Why nothing was read or written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum TransferError {
+    /// Another transfer in this direction is in progress.
+    Busy,
+    /// Nothing more can be written.
+    Closed,
+    /// The peer or the network ended the connection.
+    Reset,
+    /// The host closed it, because it was not used for too long.
+    TimedOut,
+}
+
+impl fmt::Debug for ClientConnection {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("ClientConnection").field(&self.0.client).finish()
+    }
+}
+
+impl ClientConnection {
+    /// A connection that was accepted from `socket`.
+    #[must_use]
+    pub fn new(stream: impl ByteStream, client: ClientAddress, socket: SocketName) -> Self {
+        Self(Arc::new(ConnectionState {
+            stream: Box::new(stream),
+            client,
+            socket,
+            opened: Instant::now(),
+            last_used: AtomicU64::new(0),
+            reading: AtomicBool::new(false),
+            writing: AtomicBool::new(false),
+            is_read: AtomicBool::new(false),
+            is_finished: AtomicBool::new(false),
+            timed_out: AtomicBool::new(false),
+        }))
+    }
+
+    /// Who is at the other end.
+    #[must_use]
+    pub fn client(&self) -> ClientAddress {
+        self.0.client
+    }
+
+    /// The name of the socket from which it was accepted.
+    #[must_use]
+    pub fn socket(&self) -> &SocketName {
+        &self.0.socket
+    }
+
+    /// Waits until nothing was read or written for `idle`.
+    pub async fn idle(&self, idle: Duration) {
+        loop {
+            let last_used = Duration::from_millis(self.0.last_used.load(Relaxed));
+            let left = (last_used + idle).saturating_sub(self.0.opened.elapsed());
+            if left.is_zero() {
+                return;
+            }
+            tokio::time::sleep(left).await;
+        }
+    }
+
+    /// Closes it since it was not used for too long, which the guest learns by its next `read` or `write`.
+    pub fn time_out(&self) {
+        self.0.timed_out.store(true, Release);
+        self.0.stream.shut_down(Shutdown::Both);
+    }
+
+    /// Has the peer see that the connection did not end as it should.
+    pub fn reset(&self) {
+        self.0.is_finished.store(true, Release);
+        self.0.stream.reset();
+    }
+
+    /// Closes it as it should be closed: the peer gets all that was written, and then the end. What it sends meanwhile
+    /// is read and dropped for a while, since unread bytes would make the kernel break the connection.
+    pub async fn close(&self, wait_max: Duration) {
+        self.finish();
+        if !self.0.is_read.load(Acquire) {
+            let unread = async {
+                let mut buffer = Vec::with_capacity(DROP_MAX);
+                loop {
+                    buffer.clear();
+                    match self.read_into(&mut buffer, DROP_MAX).await {
+                        Ok(1..) => (),
+                        Ok(0) | Err(_) => return,
+                    }
+                }
+            };
+            // It has had its time.
+            tokio::time::timeout(wait_max, unread).await.ok();
+        }
+        self.0.stream.shut_down(Shutdown::Both);
+    }
+
+    /// Writes nothing more: the peer sees the end.
+    pub fn finish(&self) {
+        if !self.0.is_finished.swap(true, AcqRel) {
+            self.0.stream.shut_down(Shutdown::Write);
+        }
+    }
+
+    fn used(&self) {
+        let now = u64::try_from(self.0.opened.elapsed().as_millis()).unwrap_or(u64::MAX);
+        self.0.last_used.store(now, Relaxed);
+    }
+
+    /// Reads into `buffer`, which gets its memory when there is something to read.
+    async fn read_into(&self, buffer: &mut Vec<u8>, max: usize) -> io::Result<usize> {
+        loop {
+            poll_fn(|cx| self.0.stream.poll_readable(cx)).await?;
+            buffer.reserve(max);
+            match self.0.stream.try_read(buffer, max) {
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => *buffer = Vec::new(),
+                read => return read,
+            }
+        }
+    }
+
+    /// Reads at most `max` bytes of what the peer sent; none of them is the end.
+    ///
+    /// # Errors
+    /// When another read is in progress, or the connection has ended.
+    pub async fn read(&self, max: usize) -> Result<Vec<u8>, TransferError> {
+        let _turn = Exclusive::take(&self.0.reading).ok_or(TransferError::Busy)?;
+        let mut buffer = Vec::new();
+        let read = match max {
+            0 => Ok(0),
+            max => self.read_into(&mut buffer, max.min(READ_MAX)).await,
+        };
+        if self.0.timed_out.load(Acquire) {
+            return Err(TransferError::TimedOut);
+        }
+        match read {
+            Ok(0) => self.0.is_read.fetch_or(max > 0, AcqRel),
+            Ok(_) => {
+                self.used();
+                false
+            }
+            Err(_) => return Err(TransferError::Reset),
+        };
+        Ok(buffer)
+    }
+
+    /// Writes all of `bytes`.
+    ///
+    /// # Errors
+    /// When another write is in progress, or the connection has ended.
+    pub async fn write(&self, mut bytes: &[u8]) -> Result<(), TransferError> {
+        let _turn = Exclusive::take(&self.0.writing).ok_or(TransferError::Busy)?;
+        while !bytes.is_empty() {
+            if self.0.timed_out.load(Acquire) {
+                return Err(TransferError::TimedOut);
+            }
+            if self.0.is_finished.load(Acquire) {
+                return Err(TransferError::Closed);
+            }
+            match self.0.stream.try_write(bytes) {
+                Ok(written) => {
+                    self.used();
+                    bytes = bytes.get(written..).unwrap_or_default();
+                }
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                    let writable = poll_fn(|cx| self.0.stream.poll_writable(cx)).await;
+                    writable.map_err(|_| TransferError::Reset)?;
+                }
+                Err(_) => return Err(TransferError::Reset),
+            }
+        }
+        Ok(())
+    }
+}
+
+/// One of those that may be in progress once at a time.
+struct Exclusive<'a>(&'a AtomicBool);
+
+impl<'a> Exclusive<'a> {
+    fn take(taken: &'a AtomicBool) -> Option<Self> {
+        (!taken.swap(true, AcqRel)).then_some(Self(taken))
+    }
+}
+
+impl Drop for Exclusive<'_> {
+    fn drop(&mut self) {
+        self.0.store(false, Release);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use tokio::{
+        io::{AsyncReadExt, AsyncWriteExt},
+        net::TcpListener,
+    };
+
+    /// A connection, and its client.
+    async fn connection() -> (ClientConnection, TcpStream) {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let client = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
+        let (stream, address) = listener.accept().await.unwrap();
+        let socket = "echo".parse().unwrap();
+        (ClientConnection::new(stream, ClientAddress::Ip(address), socket), client)
+    }
+
+    #[tokio::test]
+    async fn one_read_and_one_write_may_be_in_progress() {
+        let (connection, mut client) = connection().await;
+        let waits = connection.clone();
+        let waits = tokio::spawn(async move { waits.read(9).await });
+        while !connection.0.reading.load(Acquire) {
+            tokio::task::yield_now().await;
+        }
+        assert!(matches!(connection.read(9).await, Err(TransferError::Busy)));
+        assert!(connection.write(b"beside it").await.is_ok());
+        client.write_all(b"bytes").await.unwrap();
+        assert_eq!(waits.await.unwrap().unwrap(), b"bytes");
+    }
+
+    #[tokio::test]
+    async fn a_read_returns_no_more_than_it_may() {
+        let (connection, mut client) = connection().await;
+        client.write_all(b"abc").await.unwrap();
+        assert_eq!(connection.read(0).await.unwrap(), b"");
+        assert_eq!(connection.read(1).await.unwrap(), b"a");
+        assert_eq!(connection.read(2).await.unwrap(), b"bc");
+        client.shutdown().await.unwrap();
+        assert_eq!(connection.read(9).await.unwrap(), b"");
+    }
+
+    #[tokio::test]
+    async fn a_reset_is_seen_by_the_client_and_an_end_is_no_reset() {
+        let (connection, mut client) = connection().await;
+        connection.reset();
+        let error = client.read(&mut [0]).await.unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::ConnectionReset);
+
+        let (connection, mut client) = self::connection().await;
+        connection.write(b"x").await.unwrap();
+        client.write_all(b"never read").await.unwrap();
+        let closes = tokio::spawn(async move { connection.close(Duration::from_secs(60)).await });
+        let mut answer = Vec::new();
+        client.read_to_end(&mut answer).await.unwrap();
+        assert_eq!(answer, b"x");
+        drop(client);
+        closes.await.unwrap();
+    }
+
+    #[tokio::test]
+    async fn a_connection_that_timed_out_says_so() {
+        let (connection, _client) = connection().await;
+        connection.idle(Duration::from_millis(1)).await;
+        connection.time_out();
+        assert!(matches!(connection.read(9).await, Err(TransferError::TimedOut)));
+        assert!(matches!(connection.write(b"x").await, Err(TransferError::TimedOut)));
+    }
+}

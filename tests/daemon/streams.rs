@@ -1,0 +1,475 @@
+//! Plugins that serve sockets as they are: connections and datagrams, over IP and at a path.
+
+use crate::control;
+use plugind_tests::{Daemon, Tree, WAIT_MAX, end_of, program};
+use std::{
+    fs,
+    io::{ErrorKind, Read, Write},
+    net::{Ipv4Addr, Shutdown, SocketAddr, TcpListener, TcpStream, UdpSocket},
+    os::unix::net::{UnixDatagram, UnixStream},
+    path::PathBuf,
+    process::{Command, Stdio},
+    thread,
+};
+
+/// What asks for the socket `echo`.
+const ECHO: &str = "[[serve]]\nsocket = \"echo\"\n";
+
+/// A tree with the guest that echoes, and what its manifest says beside its socket.
+fn tree(manifest: &str) -> Tree {
+    Tree::new().with_manifest("echoes", &format!("{ECHO}{manifest}"))
+}
+
+/// An address that is free now.
+fn free() -> SocketAddr {
+    TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap().local_addr().unwrap()
+}
+
+/// A daemon that has the socket `echo` over TCP.
+fn over_tcp(manifest: &str) -> (Daemon, SocketAddr) {
+    let address = free();
+    let listen = format!("echo={address}");
+    (Daemon::start_with(&tree(manifest), &["--listen", &listen]), address)
+}
+
+fn path(tree: &Tree) -> PathBuf {
+    tree.root().join("echo")
+}
+
+fn connect(address: SocketAddr) -> TcpStream {
+    let stream = TcpStream::connect(address).unwrap();
+    stream.set_read_timeout(Some(WAIT_MAX)).unwrap();
+    stream
+}
+
+/// Sends something and receives as much.
+fn echo(stream: &mut (impl Read + Write), text: &str) -> String {
+    stream.write_all(text.as_bytes()).unwrap();
+    let mut answer = vec![0; text.len()];
+    stream.read_exact(&mut answer).unwrap();
+    String::from_utf8(answer).unwrap()
+}
+
+/// Sends a word and receives a line.
+fn ask(stream: &mut (impl Read + Write), word: &str) -> String {
+    stream.write_all(format!("{word}\n").as_bytes()).unwrap();
+    let mut line = Vec::new();
+    while line.last() != Some(&b'\n') {
+        let mut byte = [0];
+        stream.read_exact(&mut byte).unwrap();
+        line.push(byte[0]);
+    }
+    String::from_utf8(line).unwrap()
+}
+
+/// What is left to be read, up to the end.
+fn rest(stream: &mut impl Read) -> std::io::Result<Vec<u8>> {
+    let mut rest = Vec::new();
+    stream.read_to_end(&mut rest).map(|_| rest)
+}
+
+#[test]
+fn a_connection_is_served_over_tcp_and_at_a_path_and_knows_its_client() {
+    let (_daemon, address) = over_tcp("");
+    let mut stream = connect(address);
+    assert_eq!(echo(&mut stream, "hello"), "hello");
+    let own = stream.local_addr().unwrap();
+    assert_eq!(ask(&mut stream, "who"), format!("echo {} {}\n", own.ip(), own.port()));
+
+    let tree = tree("");
+    let listen = format!("echo=unix:{}", path(&tree).display());
+    let _daemon = Daemon::start_with(&tree, &["--listen", &listen]);
+    let mut stream = UnixStream::connect(path(&tree)).unwrap();
+    let (user, group) = (rustix::process::geteuid(), rustix::process::getegid());
+    let (user, group) = (user.as_raw(), group.as_raw());
+    let process = std::process::id();
+    let expected = format!("echo process {process} user {user} group {group}\n");
+    assert_eq!(ask(&mut stream, "who"), expected);
+}
+
+#[test]
+fn each_direction_of_a_connection_can_be_closed_on_its_own() {
+    let (daemon, address) = over_tcp("");
+    let mut stream = connect(address);
+    stream.write_all(b"last words").unwrap();
+    stream.shutdown(Shutdown::Write).unwrap();
+    assert_eq!(rest(&mut stream).unwrap(), b"last words");
+
+    let mut stream = connect(address);
+    stream.write_all(b"finish\n").unwrap();
+    assert_eq!(rest(&mut stream).unwrap(), b"", "the plugin has finished, and still reads");
+    daemon.log.wait_for(&["write after finish: Err(ConnectionError { code: 2"]);
+    stream.write_all(b"more").unwrap();
+    stream.shutdown(Shutdown::Write).unwrap();
+}
+
+#[test]
+fn a_connection_that_the_plugin_closes_ends_after_its_last_byte() {
+    let (_daemon, address) = over_tcp("");
+    let mut stream = connect(address);
+    // What the plugin does not read any more must not break the connection.
+    stream.write_all(b"close\n").unwrap();
+    let mut answer = [0; 4];
+    stream.read_exact(&mut answer).unwrap();
+    stream.write_all(&[0; 10_000]).unwrap();
+    assert_eq!(&answer, b"bye\n");
+    assert_eq!(rest(&mut stream).unwrap(), b"");
+}
+
+#[test]
+fn a_failure_and_a_client_that_resets_are_seen_at_the_other_end() {
+    let (daemon, address) = over_tcp("");
+    let mut stream = connect(address);
+    stream.write_all(b"fail\n").unwrap();
+    assert_eq!(rest(&mut stream).unwrap_err().kind(), ErrorKind::ConnectionReset);
+    daemon.log.wait_for(&["connection failed", "plugin=echoes", "socket=echo", "asked to fail"]);
+
+    let mut stream = connect(address);
+    assert_eq!(echo(&mut stream, "hello"), "hello");
+    rustix::net::sockopt::set_socket_linger(&stream, Some(std::time::Duration::ZERO)).unwrap();
+    drop(stream);
+    daemon.log.wait_for(&["connection ended: ConnectionError { code: 0"]);
+}
+
+#[test]
+fn a_trap_resets_the_connections_of_its_instance_and_the_next_one_serves() {
+    let (daemon, address) = over_tcp("[instances]\nmode = \"shared\"\nmax = 1\n");
+    let mut others: Vec<_> = (0..3).map(|_| connect(address)).collect();
+    for other in &mut others {
+        assert_eq!(echo(other, "x"), "x");
+    }
+    let mut stream = connect(address);
+    stream.write_all(b"trap\n").unwrap();
+    for mut stream in others.into_iter().chain([stream]) {
+        assert_eq!(rest(&mut stream).unwrap_err().kind(), ErrorKind::ConnectionReset);
+    }
+    daemon.log.wait_for(&["instance failed", "plugin=echoes", "result=trap"]);
+    assert_eq!(echo(&mut connect(address), "again"), "again");
+}
+
+#[test]
+fn with_an_instance_for_each_connection_a_trap_costs_that_one_alone() {
+    for mode in ["fresh", "exclusive"] {
+        let (_daemon, address) = over_tcp(&format!("[instances]\nmode = \"{mode}\"\n"));
+        let mut others: Vec<_> = (0..3).map(|_| connect(address)).collect();
+        for other in &mut others {
+            assert_eq!(echo(other, "x"), "x", "{mode}");
+        }
+        let mut stream = connect(address);
+        stream.write_all(b"trap\n").unwrap();
+        assert_eq!(rest(&mut stream).unwrap_err().kind(), ErrorKind::ConnectionReset, "{mode}");
+        for other in &mut others {
+            assert_eq!(echo(other, "y"), "y", "{mode}");
+        }
+    }
+}
+
+#[test]
+fn a_reload_keeps_the_connections_of_the_previous_version_until_they_end() {
+    let (daemon, address) = over_tcp("");
+    let mut stream = connect(address);
+    assert_eq!(echo(&mut stream, "before"), "before");
+    daemon.tree().put("echoes.wasm", plugind_tests::another("echoes"));
+    daemon.reload();
+    assert_eq!(echo(&mut stream, "after"), "after");
+    assert_eq!(echo(&mut connect(address), "new"), "new");
+    stream.shutdown(Shutdown::Write).unwrap();
+    assert_eq!(rest(&mut stream).unwrap(), b"");
+}
+
+#[test]
+fn a_connection_that_outlasts_the_time_to_stop_is_reset() {
+    let (daemon, address) = over_tcp("[service]\ntimeout-stop-sec = \"200ms\"\n");
+    let mut stream = connect(address);
+    assert_eq!(echo(&mut stream, "before"), "before");
+    daemon.tree().put("echoes.wasm", plugind_tests::another("echoes"));
+    daemon.reload();
+    assert_eq!(rest(&mut stream).unwrap_err().kind(), ErrorKind::ConnectionReset);
+    assert_eq!(echo(&mut connect(address), "new"), "new");
+}
+
+#[test]
+fn a_daemon_that_stops_lets_connections_end() {
+    let (mut daemon, address) = over_tcp("");
+    let mut stream = connect(address);
+    assert_eq!(echo(&mut stream, "before"), "before");
+    daemon.signal(plugind_tests::Signal::TERM);
+    daemon.log.wait_for(&["stopping"]);
+    assert_eq!(echo(&mut stream, "after"), "after");
+    stream.shutdown(Shutdown::Write).unwrap();
+    assert_eq!(rest(&mut stream).unwrap(), b"");
+    assert_eq!(daemon.wait(), 0);
+}
+
+#[test]
+fn a_connection_without_a_byte_for_too_long_is_closed_and_the_plugin_learns_why() {
+    let (daemon, address) = over_tcp("[limits]\nidle-timeout = \"200ms\"\n");
+    let mut stream = connect(address);
+    assert_eq!(echo(&mut stream, "hello"), "hello");
+    assert_eq!(rest(&mut stream).unwrap(), b"");
+    daemon.log.wait_for(&["connection ended: ConnectionError { code: 1"]);
+}
+
+#[test]
+fn more_connections_than_may_be_are_refused_until_one_ends() {
+    let (daemon, address) = over_tcp("[limits]\nconnections-max = 2\n");
+    let mut kept: Vec<_> = (0..2).map(|_| connect(address)).collect();
+    for stream in &mut kept {
+        assert_eq!(echo(stream, "x"), "x");
+    }
+    assert!(rest(&mut connect(address)).is_err());
+    daemon.log.wait_for(&["warning plugind: connection limit reached", "plugin=echoes"]);
+    drop(kept);
+    plugind_tests::eventually("a place is free again", || {
+        let mut stream = connect(address);
+        stream.write_all(b"x").ok()?;
+        let mut byte = [0];
+        stream.read_exact(&mut byte).ok()
+    });
+}
+
+#[test]
+fn a_gigabyte_goes_through_a_connection_and_leaves_nothing_behind() {
+    let (daemon, address) = over_tcp("");
+    let mut stream = connect(address);
+    assert_eq!(echo(&mut stream, "warm"), "warm");
+    let before = daemon.peak_memory();
+    let mut writer = stream.try_clone().unwrap();
+    const PIECES: usize = 1 << 14;
+    let writes = thread::spawn(move || {
+        let piece = vec![7; 64 << 10];
+        for _ in 0..PIECES {
+            writer.write_all(&piece).unwrap();
+        }
+        writer.shutdown(Shutdown::Write).unwrap();
+    });
+    let (mut read, mut buffer) = (0, vec![0; 1 << 20]);
+    loop {
+        match stream.read(&mut buffer).unwrap() {
+            0 => break,
+            length => read += length,
+        }
+    }
+    writes.join().unwrap();
+    assert_eq!(read, PIECES * (64 << 10));
+    let more = daemon.peak_memory().saturating_sub(before);
+    assert!(more < 32 << 20, "{more} bytes more");
+}
+
+#[test]
+fn a_client_that_does_not_read_keeps_the_plugin_from_reading() {
+    let (daemon, address) = over_tcp("");
+    let mut stream = connect(address);
+    stream.set_nonblocking(true).unwrap();
+    let (piece, mut written) = (vec![7; 64 << 10], 0_usize);
+    // Until the buffers of the kernel are full in both directions, and everything stands still.
+    let mut full = 0;
+    while full < 20 {
+        match stream.write(&piece) {
+            Ok(length) => (written, full) = (written + length, 0),
+            Err(error) if error.kind() == ErrorKind::WouldBlock => {
+                full += 1;
+                // Something else has its turn: the daemon, which answers another client meanwhile.
+                assert_eq!(echo(&mut connect(address), "other"), "other");
+            }
+            Err(error) => panic!("{error}"),
+        }
+    }
+    assert!(written < 64 << 20, "{written} bytes were taken");
+    stream.set_nonblocking(false).unwrap();
+    let writer = stream.try_clone().unwrap();
+    let closes = thread::spawn(move || writer.shutdown(Shutdown::Write).unwrap());
+    assert_eq!(rest(&mut stream).unwrap().len(), written);
+    closes.join().unwrap();
+    drop(daemon);
+}
+
+#[test]
+fn datagrams_are_answered_over_ip_and_at_a_path_and_know_their_sender() {
+    let (tree, udp) = (tree(""), UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).unwrap());
+    let port = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).unwrap().local_addr().unwrap();
+    let place = tree.root().join("gram");
+    let (over_ip, at_path) =
+        (format!("echo=udp:{port}"), format!("echo=unixgram:{}", place.display()));
+    let _daemon = Daemon::start_with(&tree, &["--listen", &over_ip, "--listen", &at_path]);
+    udp.set_read_timeout(Some(WAIT_MAX)).unwrap();
+    let own = udp.local_addr().unwrap();
+    let mut answer = vec![0; 1 << 16];
+    for (question, expected) in [
+        ("hello", "hello".to_owned()),
+        ("who", format!("echo {} {}", own.ip(), own.port())),
+        ("", String::new()),
+    ] {
+        udp.send_to(question.as_bytes(), port).unwrap();
+        let (length, from) = udp.recv_from(&mut answer).unwrap();
+        assert_eq!(from, port);
+        assert_eq!(&answer[..length], expected.as_bytes());
+    }
+    // What is not answered is not answered; the next one is.
+    udp.send_to(b"none", port).unwrap();
+    udp.send_to(b"next", port).unwrap();
+    let length = udp.recv(&mut answer).unwrap();
+    assert_eq!(&answer[..length], b"next");
+
+    let client = UnixDatagram::bind(tree.root().join("client")).unwrap();
+    client.set_read_timeout(Some(WAIT_MAX)).unwrap();
+    client.send_to(b"who", &place).unwrap();
+    let length = client.recv(&mut answer).unwrap();
+    assert_eq!(&answer[..length], b"echo a process");
+}
+
+#[test]
+fn datagrams_are_answered_side_by_side_and_those_too_large_are_dropped_and_counted() {
+    let tree = tree("[limits]\ndatagram-max = \"1K\"\n");
+    let port = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).unwrap().local_addr().unwrap();
+    let daemon = Daemon::start_with(&tree, &["--listen", &format!("echo=udp:{port}")]);
+    let udp = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+    udp.set_read_timeout(Some(WAIT_MAX)).unwrap();
+    let mut answer = vec![0; 1 << 16];
+    udp.send_to(b"slow", port).unwrap();
+    udp.send_to(&[7; 1025], port).unwrap();
+    udp.send_to(&[7; 1024], port).unwrap();
+    assert_eq!(udp.recv(&mut answer).unwrap(), 1024, "it does not wait for the slow one");
+    let length = udp.recv(&mut answer).unwrap();
+    assert_eq!(&answer[..length], b"slow");
+    daemon.log.wait_for(&["datagrams dropped", "socket=echo", "too_large=1", "total=1"]);
+
+    udp.send_to(b"trap", port).unwrap();
+    daemon.log.wait_for(&["datagrams dropped", "failed=1", "total=2"]);
+    udp.send_to(b"again", port).unwrap();
+    let length = udp.recv(&mut answer).unwrap();
+    assert_eq!(&answer[..length], b"again");
+}
+
+#[test]
+fn a_missing_socket_fails_its_plugin_alone_and_names_the_unit_to_write() {
+    let tree = tree("required = false\n".trim_end()).with("greeter_02");
+    tree.put("echoes.toml", format!("required = false\n{ECHO}"));
+    let daemon = Daemon::start(&tree);
+    daemon.log.wait_for(&[
+        "plugin failed",
+        "plugin=echoes",
+        "stage=route",
+        "echoes.toml:3:10: serve.socket: no socket has the name \\\"echo\\\"",
+        "ListenStream= or ListenDatagram=, FileDescriptorName=echo",
+    ]);
+    assert_eq!(daemon.get("/greeter-02").status(), 200);
+}
+
+#[test]
+fn two_plugins_that_ask_for_one_socket_are_a_mistake_of_the_second() {
+    let second = format!("required = false\n{ECHO}");
+    let tree = tree("").with_named("second", "echoes", &second);
+    let address = free();
+    let daemon = Daemon::start_with(&tree, &["--listen", &format!("echo={address}")]);
+    daemon.log.wait_for(&[
+        "plugin failed",
+        "plugin=second",
+        "second.toml:3:10: the socket echo is already served by the plugin echoes",
+    ]);
+    assert_eq!(echo(&mut connect(address), "first"), "first");
+}
+
+#[test]
+fn a_socket_of_another_kind_than_the_handler_is_a_mistake_with_a_remedy() {
+    for (listen, guest, part) in [
+        ("echo=udp:127.0.0.1:0", "greeter_02", "the component exports neither"),
+        ("http=127.0.0.1:0", "echoes", "the host speaks the protocol"),
+    ] {
+        let socket = listen.split_once('=').unwrap().0;
+        let manifest = match guest {
+            // Its name alone asks for it.
+            "echoes" => String::new(),
+            _ => format!("[[serve]]\nsocket = \"{socket}\"\n"),
+        };
+        let name = if guest == "echoes" { "http" } else { guest };
+        let tree = Tree::new().with_named(&name.replace('_', "-"), guest, &manifest);
+        let ended = end_of(&tree, &["--listen", listen]);
+        assert_eq!(ended.status, 78, "{listen}");
+        ended.log.wait_for(&["plugin failed", part]);
+    }
+}
+
+#[test]
+fn a_plugin_without_a_manifest_serves_the_socket_of_its_name() {
+    let (tree, address) = (Tree::new().with_named("echo", "echoes", ""), free());
+    let _daemon = Daemon::start_with(&tree, &["--listen", &format!("echo={address}")]);
+    assert_eq!(echo(&mut connect(address), "hello"), "hello");
+}
+
+#[test]
+fn a_socket_of_no_use_waits_until_a_reload_brings_a_plugin_for_it() {
+    let tree = Tree::new().with("greeter_02");
+    let (path, control) = (path(&tree), control::socket(&tree));
+    let (echo_at, control) =
+        (format!("echo=unix:{}", path.display()), format!("control={}", control.display()));
+    let daemon = Daemon::start_with(&tree, &["--listen", &echo_at, "--listen", &control]);
+    let status = || {
+        let mut command = Command::new(program("pluginctl"));
+        let ran = command.args(["status", "--root"]).arg(tree.root()).env_clear().output();
+        String::from_utf8(ran.unwrap().stdout).unwrap()
+    };
+    daemon.log.wait_for(&["warning plugind: socket unused", "socket=echo"]);
+    assert!(status().contains("unused sockets: echo"), "{}", status());
+    // The kernel takes it, and it waits there.
+    let mut waits = UnixStream::connect(&path).unwrap();
+    tree.put_guest("echo", "echoes");
+    daemon.reload();
+    assert_eq!(echo(&mut waits, "claimed"), "claimed");
+    assert!(!status().contains("unused"), "{}", status());
+
+    tree.remove("echo.wasm");
+    waits.shutdown(Shutdown::Write).unwrap();
+    assert_eq!(rest(&mut waits).unwrap(), b"");
+    daemon.reload();
+    assert!(status().contains("unused sockets: echo"), "{}", status());
+    let mut waits = UnixStream::connect(&path).unwrap();
+    tree.put_guest("echo", "echoes");
+    daemon.reload();
+    assert_eq!(echo(&mut waits, "again"), "again");
+}
+
+/// What a program receives for `input`.
+fn piped(program: &str, arguments: &[&str], input: &[u8]) -> String {
+    let mut child = Command::new(program)
+        .args(arguments)
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap_or_else(|error| panic!("{program} is needed; tests/setup installs it: {error}"));
+    child.stdin.take().unwrap().write_all(input).unwrap();
+    let output = child.wait_with_output().unwrap();
+    String::from_utf8(output.stdout).unwrap()
+}
+
+#[test]
+fn nc_and_socat_are_answered_on_sockets_of_every_kind() {
+    let tree = tree("");
+    let (tcp, udp) = (free(), UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).unwrap().local_addr());
+    let udp = udp.unwrap();
+    let [stream, gram] =
+        ["stream", "gram"].map(|name| tree.root().join(name).display().to_string());
+    let listens = [
+        format!("echo={tcp}"),
+        format!("echo=udp:{udp}"),
+        format!("echo=unix:{stream}"),
+        format!("echo=unixgram:{gram}"),
+    ];
+    let arguments: Vec<_> = listens.iter().flat_map(|listen| ["--listen", listen]).collect();
+    let _daemon = Daemon::start_with(&tree, &arguments);
+    let (tcp_port, udp_port) = (tcp.port().to_string(), udp.port().to_string());
+    let client = format!("UNIX-SENDTO:{gram},bind={}", tree.root().join("client").display());
+    for (program, arguments) in [
+        ("nc", vec!["-N", "127.0.0.1", &tcp_port]),
+        ("nc", vec!["-N", "-U", &stream]),
+        ("nc", vec!["-u", "-w", "1", "127.0.0.1", &udp_port]),
+        ("socat", vec!["-t", "60", "-", &format!("TCP:127.0.0.1:{tcp_port}")]),
+        ("socat", vec!["-t", "60", "-", &format!("UNIX-CONNECT:{stream}")]),
+        ("socat", vec!["-t", "1", "-", &format!("UDP:127.0.0.1:{udp_port}")]),
+        ("socat", vec!["-t", "1", "-", &client]),
+    ] {
+        let answer = piped(program, &arguments, b"hello from a client\n");
+        assert_eq!(answer, "hello from a client\n", "{program} {arguments:?}");
+    }
+    assert!(fs::exists(&stream).unwrap());
+}
