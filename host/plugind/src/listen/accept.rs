@@ -1,54 +1,22 @@
 //! The one loop that accepts connections, whatever is spoken on them.
 
 use crate::{
-    listen::stream::{DetachedStream, Peer, Stream, StreamListener},
+    listen::{
+        places::{Place, Places},
+        stream::{DetachedStream, Peer, Stream, StreamListener},
+    },
     runtime::executors::Executors,
 };
 use rustix::io::Errno;
 use std::{future::Future, io, sync::Arc, time::Duration};
-use tokio::{
-    sync::Semaphore,
-    time::{Instant, sleep},
-};
+use tokio::time::{Instant, sleep};
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, info, warn};
 
-/// The most connections of a socket at a time; further clients wait in the kernel's queue.
-const CONNECTIONS_MAX: u32 = 8192;
 /// How long accepting pauses after an error, for what it lacks to be given back.
 const PAUSE: Duration = Duration::from_millis(100);
 /// After how long without an error an outage has ended.
 const OUTAGE_END: Duration = Duration::from_secs(10);
-
-/// The places for the connections of one socket. Each connection has one until it ends.
-#[derive(Clone)]
-pub struct Places(Arc<Semaphore>);
-
-impl Places {
-    /// As many as there are, all free.
-    #[must_use]
-    pub fn new() -> Self {
-        Self(Arc::new(Semaphore::new(CONNECTIONS_MAX as usize)))
-    }
-
-    /// Whether connections are left.
-    #[must_use]
-    pub fn are_taken(&self) -> bool {
-        self.0.available_permits() < CONNECTIONS_MAX as usize
-    }
-
-    /// Waits until no connection is left. Another one may come, unless no more are accepted.
-    pub async fn drained(&self) {
-        // The semaphore is never closed.
-        drop(self.0.acquire_many(CONNECTIONS_MAX).await);
-    }
-}
-
-impl Default for Places {
-    fn default() -> Self {
-        Self::new()
-    }
-}
 
 /// Accepts connections and serves each by a task of its own, until `closing`. Without a free place nothing is accepted.
 /// They are dealt out to the cores, and each stays on its own.
@@ -58,28 +26,30 @@ pub async fn accept<Served>(
     closing: &CancellationToken,
     places: &Places,
     executors: &Executors,
-    serve: Arc<impl Fn(Stream, Peer) -> Served + Send + Sync + 'static>,
+    serve: Arc<impl Fn(Stream, Peer, Place) -> Served + Send + Sync + 'static>,
 ) where
     Served: Future<Output = ()> + Send,
 {
     let mut outage = Outage::default();
     let accept_each = async {
-        // The semaphore is never closed.
-        while let Ok(place) = places.0.clone().acquire_owned().await {
+        loop {
+            let place = places.free().await;
             match listener.accept().await {
                 Ok((stream, peer)) => {
                     if let Some(errors) = outage.accepted(Instant::now()) {
-                        info!(socket = name, errors, "accepting connections again");
+                        info!(socket = name, errors, "accepting connections resumed");
                     }
+                    // One that its peer may not have is closed by being dropped.
+                    let Some(place) = places.admit(place, &peer, closing) else { continue };
                     let core = executors.place_connection();
                     let (executor, serve) = (core.handle().clone(), serve.clone());
                     let stream = stream.detach();
                     executor.spawn(async move {
                         match stream.and_then(DetachedStream::attach) {
-                            Ok(stream) => serve(stream, peer).await,
-                            Err(error) => debug!(%peer, %error, "cannot serve a connection"),
+                            Ok(stream) => serve(stream, peer, place).await,
+                            Err(error) => debug!(%peer, %error, "cannot serve connection"),
                         }
-                        drop((core, place));
+                        drop(core);
                     });
                 }
                 Err(error) if is_of_one_client(&error) => (),
@@ -128,6 +98,7 @@ impl Outage {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::listen::places::LimitsReached;
     use tokio::net::TcpStream;
 
     #[test]
@@ -151,31 +122,32 @@ mod tests {
         let address = socket.local_addr().unwrap();
         let socket = crate::systemd::sockets::Socket::Tcp(socket);
         let listener = StreamListener::of(&socket).unwrap().unwrap();
-        let (closing, places) = (CancellationToken::new(), Places::new());
+        let closing = CancellationToken::new();
+        let places =
+            Places::new("test".parse().unwrap(), &Default::default(), LimitsReached::default());
         let finish = CancellationToken::new();
         let loop_ended = {
             let (closing, places, finish) = (closing.clone(), places.clone(), finish.clone());
             tokio::spawn(async move {
-                let serve = Arc::new(move |stream, _| {
+                let serve = Arc::new(move |stream, _, place| {
                     let finish = finish.clone();
                     async move {
                         finish.cancelled().await;
-                        drop::<Stream>(stream);
+                        drop::<(Stream, Place)>((stream, place));
                     }
                 });
                 let executors = Executors::of_this_runtime();
                 accept("test", listener, &closing, &places, &executors, serve).await;
             })
         };
-        let left = || CONNECTIONS_MAX as usize - places.0.available_permits();
         let _client = TcpStream::connect(address).await.unwrap();
         // One more is for the next connection.
-        while left() < 2 {
+        while places.in_use() < 2 {
             tokio::task::yield_now().await;
         }
         closing.cancel();
         loop_ended.await.unwrap();
-        assert_eq!(left(), 1);
+        assert_eq!(places.in_use(), 1);
         finish.cancel();
         places.drained().await;
     }

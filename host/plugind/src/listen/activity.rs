@@ -24,6 +24,8 @@ pub struct ConnectionLimits {
     pub header: Duration,
     /// Between two pieces of a response to a client that sends no more, and so may have gone.
     pub half_closed: Duration,
+    /// How many bytes a second a client must send or read while it is waited for.
+    pub rate_min: u64,
 }
 
 /// What one connection is doing. It is changed and read by the connection's own task; only what is left of a request's
@@ -41,10 +43,18 @@ pub struct Activity {
     write_blocked: AtomicBool,
     /// The client sends no more.
     half_closed: AtomicBool,
+    /// Nothing is there to be read for now.
+    read_blocked: AtomicBool,
+    /// Bodies of requests that are still to come.
+    uploads: AtomicU32,
+    /// How many bytes were read and written.
+    moved: AtomicU64,
     /// A response has begun.
     responding: AtomicBool,
     /// No more requests are wanted.
     closing: AtomicBool,
+    /// It is known when the connection is idle.
+    watched: AtomicBool,
     /// When the last of this began that has a limit, in ms from the start.
     since: AtomicU64,
     /// The connection's task, which has to know when the last exchange ends in another one.
@@ -66,11 +76,27 @@ impl Activity {
             header: AtomicBool::new(false),
             write_blocked: AtomicBool::new(false),
             half_closed: AtomicBool::new(false),
+            read_blocked: AtomicBool::new(false),
+            uploads: AtomicU32::new(0),
+            moved: AtomicU64::new(0),
             responding: AtomicBool::new(false),
             closing: AtomicBool::new(false),
+            watched: AtomicBool::new(false),
             since: AtomicU64::new(0),
             task: AtomicWaker::new(),
         }
+    }
+
+    /// From now on it says when the connection is idle, so that it may be closed for another one.
+    pub fn watch(&self) {
+        self.watched.store(true, Relaxed);
+    }
+
+    /// Since when the connection has been idle, if it is.
+    #[must_use]
+    pub fn idle_since(&self) -> Option<Instant> {
+        let is_idle = self.watched.load(Relaxed) && self.is_idle();
+        is_idle.then(|| self.start + Duration::from_millis(self.since.load(Relaxed)))
     }
 
     /// Wakes `task` when the last exchange ends, which may be in another task.
@@ -89,19 +115,58 @@ impl Activity {
         self.since.store(since, Relaxed);
     }
 
-    /// Bytes have come.
-    pub fn read(&self) {
+    /// Nothing is there to be read.
+    pub fn block_read(&self) {
+        self.read_blocked.store(true, Relaxed);
+    }
+
+    /// So many bytes have come, for a request's header unless one is in progress.
+    pub fn read(&self, length: usize) {
+        self.read_frames(length);
         if self.exchanges.load(Relaxed) == 0 && !self.header.swap(true, Relaxed) {
             self.now();
         }
     }
 
-    /// Bytes were taken by the kernel, or not.
-    pub fn wrote(&self, blocked: bool) {
+    /// So many bytes have come, for any of several requests.
+    pub fn read_frames(&self, length: usize) {
+        self.read_blocked.store(false, Relaxed);
+        self.add_moved(length);
+    }
+
+    /// So many bytes were taken by the kernel; none: it takes no more for now.
+    pub fn wrote(&self, length: Option<usize>) {
+        let blocked = length.is_none();
         self.write_blocked.store(blocked, Relaxed);
+        self.add_moved(length.unwrap_or_default());
         if !blocked && self.half_closed.load(Relaxed) {
             self.now();
         }
+    }
+
+    /// Whether the kernel takes no more for now.
+    #[must_use]
+    pub fn is_write_blocked(&self) -> bool {
+        self.write_blocked.load(Relaxed)
+    }
+
+    fn add_moved(&self, length: usize) {
+        // Only the connection's own task changes it.
+        let moved = self.moved.load(Relaxed).wrapping_add(length as u64);
+        self.moved.store(moved, Relaxed);
+    }
+
+    /// How many bytes were read and written.
+    #[must_use]
+    pub fn moved(&self) -> u64 {
+        self.moved.load(Relaxed)
+    }
+
+    /// Whether the client is waited for: it has to send the rest of a request's body, or to read.
+    #[must_use]
+    pub fn waits_for_client(&self) -> bool {
+        let uploads = self.read_blocked.load(Relaxed) && self.uploads.load(Relaxed) > 0;
+        uploads || self.write_blocked.load(Relaxed)
     }
 
     /// The header of a request is complete.
@@ -163,6 +228,67 @@ impl Activity {
     }
 }
 
+/// The body of a request that is still to come.
+#[derive(Debug)]
+pub struct UploadGuard(Arc<Activity>);
+
+impl ExchangeGuard {
+    /// The body of the request is still to come.
+    #[must_use]
+    pub fn upload(&self) -> UploadGuard {
+        self.0.uploads.fetch_add(1, Relaxed);
+        UploadGuard(self.0.clone())
+    }
+}
+
+impl Drop for UploadGuard {
+    fn drop(&mut self) {
+        self.0.uploads.fetch_sub(1, Relaxed);
+    }
+}
+
+/// How fast a client is while it is waited for, as a pure value.
+#[derive(Debug, Default)]
+pub struct ClientRate {
+    /// Since when it has been waited for, and what was moved until then.
+    since: Option<(Instant, u64)>,
+}
+
+/// Over so long a time a client must keep to the least rate.
+const RATE_WINDOW: Duration = Duration::from_secs(30);
+
+impl ClientRate {
+    /// Looks at a connection. Until when the client has time for the rest, if it is waited for.
+    ///
+    /// # Errors
+    /// When it was too slow.
+    pub fn look(
+        &mut self,
+        activity: &Activity,
+        rate_min: u64,
+        now: impl FnOnce() -> Instant,
+    ) -> Result<Option<Instant>, TooSlow> {
+        if rate_min == 0 || !activity.waits_for_client() {
+            self.since = None;
+            return Ok(None);
+        }
+        let (now, moved) = (now(), activity.moved());
+        let (since, before) = *self.since.get_or_insert((now, moved));
+        if now.saturating_duration_since(since) < RATE_WINDOW {
+            return Ok(since.checked_add(RATE_WINDOW));
+        }
+        if moved.wrapping_sub(before) < rate_min.saturating_mul(RATE_WINDOW.as_secs()) {
+            return Err(TooSlow);
+        }
+        self.since = Some((now, moved));
+        Ok(now.checked_add(RATE_WINDOW))
+    }
+}
+
+/// A client sends or reads less than it must.
+#[derive(Debug, PartialEq, Eq)]
+pub struct TooSlow;
+
 impl Clone for ExchangeGuard {
     fn clone(&self) -> Self {
         self.0.exchanges.fetch_add(1, Relaxed);
@@ -194,6 +320,7 @@ mod tests {
         keep_alive: Duration::from_secs(75),
         header: Duration::from_secs(30),
         half_closed: Duration::from_secs(5),
+        rate_min: 0,
     };
 
     /// The limit that counts now, in seconds.
@@ -210,28 +337,56 @@ mod tests {
     fn a_request_has_its_time_and_the_pause_between_two_another() {
         let activity = activity();
         assert_eq!(limit(&activity), Some(30), "nothing has come");
-        activity.read();
+        activity.read(1);
         assert_eq!(limit(&activity), Some(30), "half a header");
         let exchange = activity.begin();
         assert_eq!(limit(&activity), None, "the client waits");
-        activity.read();
+        activity.read(1);
         activity.respond();
-        activity.wrote(false);
+        activity.wrote(Some(1));
         drop(exchange);
         assert_eq!(limit(&activity), Some(75), "between two requests");
-        activity.read();
+        activity.read(1);
         assert_eq!(limit(&activity), Some(30), "the next one has begun");
+    }
+
+    #[test]
+    fn a_client_that_is_waited_for_must_keep_to_the_least_rate() {
+        let activity = activity();
+        let at = |seconds| activity.start + Duration::from_secs(seconds);
+        let mut rate = ClientRate::default();
+        let mut look = |seconds| rate.look(&activity, 10, || at(seconds));
+        let exchange = activity.begin();
+        activity.block_read();
+        assert_eq!(look(0), Ok(None), "nothing is to come");
+        let upload = exchange.upload();
+        assert_eq!(look(5), Ok(Some(at(35))));
+        activity.read(300);
+        activity.block_read();
+        assert_eq!(look(34), Ok(Some(at(35))));
+        assert_eq!(look(35), Ok(Some(at(65))), "it was fast enough");
+        activity.read(299);
+        assert_eq!(look(60), Ok(None), "the plugin is at it");
+        activity.block_read();
+        assert_eq!(look(64), Ok(Some(at(94))));
+        drop(upload);
+        assert_eq!(look(95), Ok(None));
+        activity.wrote(None);
+        assert_eq!(look(100), Ok(Some(at(130))));
+        activity.wrote(Some(299));
+        activity.wrote(None);
+        assert_eq!(look(130), Err(TooSlow));
     }
 
     #[test]
     fn a_response_that_the_kernel_does_not_take_keeps_the_connection() {
         let activity = activity();
         let exchange = activity.begin();
-        activity.wrote(true);
+        activity.wrote(None);
         drop(exchange);
         assert!(!activity.is_idle());
         assert_eq!(limit(&activity), None);
-        activity.wrote(false);
+        activity.wrote(Some(1));
         assert!(activity.is_idle());
         assert_eq!(limit(&activity), Some(75));
     }
@@ -288,7 +443,7 @@ mod tests {
         activity.respond();
         activity.since.store(0, Relaxed);
         assert!(activity.deadline(&LIMITS).unwrap() < Instant::now());
-        activity.wrote(false);
+        activity.wrote(Some(1));
         assert!(activity.deadline(&LIMITS).unwrap() > Instant::now());
         drop(exchange);
     }
