@@ -92,7 +92,7 @@ fn a_setting_that_does_not_fit_its_socket_fails_the_reload_and_changes_nothing()
     settings(&tree, "[sockets.clock]\nprotocol = \"http\"\n");
     daemon.signal(Signal::HUP);
     daemon.log.wait_for(&[
-        "err     plugind: directories not read",
+        "err     plugind: cannot read configuration",
         "plugind.toml:2:12: sockets.clock.protocol must fit the socket",
     ]);
     assert_eq!(status(ask(&path, "/greeter-02")), 200);
@@ -133,7 +133,7 @@ fn a_socket_of_the_wrong_kind_is_a_mistake_with_a_remedy() {
     ] {
         let ended = end_of(&Tree::new(), &["--listen", listen]);
         assert_eq!(ended.status, 78, "{listen}");
-        ended.log.wait_for(&["err     plugind: cannot go on", remedy]);
+        ended.log.wait_for(&["err     plugind: startup failed", remedy]);
     }
 }
 
@@ -144,7 +144,7 @@ fn a_socket_never_takes_the_place_of_a_file_a_link_or_a_running_daemon() {
     let refused = |what: &str| {
         let ended = end_of(&tree, &["--listen", &listen]);
         assert_eq!(ended.status, 1, "{what}");
-        ended.log.wait_for(&["err     plugind: cannot go on", what, "choose another path"]);
+        ended.log.wait_for(&["err     plugind: startup failed", what, "choose another path"]);
     };
     fs::write(&path, "precious").unwrap();
     refused("a file is there");
@@ -157,4 +157,24 @@ fn a_socket_never_takes_the_place_of_a_file_a_link_or_a_running_daemon() {
     refused("the socket of another process is there");
     assert!(UnixStream::connect(&path).is_ok());
     drop(daemon);
+}
+
+#[test]
+fn a_peer_with_too_many_connections_loses_the_longest_idle_one() {
+    let tree = Tree::new().with("greeter_02");
+    let settings = "[sockets.http]\nconnections-max-per-peer = 2\n";
+    fs::write(tree.root().join("etc/plugind/plugind.toml"), settings).unwrap();
+    let daemon = control::start(&tree);
+    let mut first = daemon.connect();
+    assert_eq!(first.get("/greeter-02").status(), 200);
+    let mut second = daemon.connect();
+    assert_eq!(second.get("/greeter-02").status(), 200);
+    let mut third = daemon.connect();
+    assert_eq!(third.get("/greeter-02").status(), 200);
+    assert_eq!(first.wait_until_closed(), b"");
+    assert_eq!(second.get("/greeter-02").status(), 200, "it was idle for a shorter time");
+    daemon.log.wait_for(&["warning", "connection limit of a peer reached", "limit=2"]);
+    let status = control::run(&tree, &["status"]).stdout;
+    let limit = "Limits: connections-max-per-peer of the socket http (2) reached\n";
+    assert!(status.contains(limit), "{status}");
 }

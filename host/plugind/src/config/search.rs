@@ -55,7 +55,7 @@ impl SearchPath {
         Self { directories: directories.into(), only_plugins: None, expected: BTreeSet::new() }
     }
 
-    /// The same, but these directories of plugins have to exist: one that vanished, with all that was in it, was rather
+    /// The same, but these directories of plugins have to exist: one that was removed with everything in it was rather
     /// unmounted or is being replaced than emptied.
     #[must_use]
     pub fn expecting(self, expected: BTreeSet<PathBuf>) -> Self {

@@ -4,14 +4,16 @@ use crate::{
     base::{
         error_chain::ErrorChain,
         file::{self, FileError},
+        limits::{CORE_INSTANCES_MAX, MEMORIES_MAX, TABLES_MAX},
         name::SocketName,
+        network::{Network, NetworkParseError},
         priority::Priority,
         quantity::{Bytes, Span},
     },
     config::{Diagnostic, Document, ListError, Origin, SearchPath, Table},
 };
 use plugind_artifact::kind::EngineKind;
-use std::{collections::BTreeMap, fmt, time::Duration};
+use std::{collections::BTreeMap, fmt, path::PathBuf, str::FromStr, time::Duration};
 
 /// The largest file that is read.
 const FILE_MAX: u64 = 1 << 20;
@@ -24,6 +26,18 @@ const RELOAD_CONCURRENCY: usize = 4;
 
 /// In a shorter time no client sends its next request.
 const KEEP_ALIVE_MIN: Span = Span(Duration::from_secs(1));
+
+/// systemd's limit for the name of a credential.
+const CREDENTIAL_NAME_MAX: usize = 255;
+
+/// In less memory hardly any plugin can be instantiated.
+pub const MEMORY_MIN: Bytes = Bytes(16 << 20);
+/// The most connections of a socket, unless somebody says otherwise; further clients wait in the kernel's queue.
+const CONNECTIONS_MAX: u32 = 8192;
+/// One peer may have so large a part of them.
+const PEER_SHARE: u32 = 4;
+/// The least rate of a client: slower than any modem, and faster than one that only keeps its place.
+const RATE_MIN: Bytes = Bytes(256);
 
 /// In less address space the compiler cannot even start.
 pub const COMPILE_MEMORY_MIN: Bytes = Bytes(64 << 20);
@@ -43,8 +57,25 @@ pub struct Settings {
     pub compile: Compile,
     /// `[http]`
     pub http: Http,
+    /// The most bytes that all plugins use together; none: as fits what the daemon may use.
+    pub memory_max: Option<Bytes>,
+    /// `[pool]`
+    pub pool: PoolSettings,
     /// `[sockets.NAME]`
     pub sockets: SocketSettings,
+}
+
+/// `[pool]`: how many of what instances take there may be at a time, of all plugins together.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PoolSettings {
+    /// Instances.
+    pub instances: u32,
+    /// Instances of core modules.
+    pub core_instances: u32,
+    /// Linear memories.
+    pub memories: u32,
+    /// Tables.
+    pub tables: u32,
 }
 
 /// `[http]`: what counts for every connection on which HTTP is spoken.
@@ -65,6 +96,129 @@ pub struct SocketSetting {
     pub protocol: Option<Protocol>,
     /// Where that was written.
     pub origin: Origin,
+    /// How HTTP is spoken on it.
+    pub http: HttpSetting,
+    /// The certificates with which TLS is spoken below HTTP; without one, it is not.
+    pub tls: Vec<Tls>,
+    /// Which clients need a certificate, and who signs those.
+    pub client_ca: Option<ClientCa>,
+    /// What clients may cost.
+    pub connections: ConnectionSetting,
+}
+
+/// `[[sockets.NAME.tls]]`: a certificate of the daemon.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Tls {
+    /// The certificate, and those that lead to an authority.
+    pub certificate: (CredentialFile, Origin),
+    /// Its private key.
+    pub key: (CredentialFile, Origin),
+}
+
+/// Who signs the certificates of clients.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ClientCa {
+    /// The certificates of the authorities.
+    pub file: CredentialFile,
+    /// Where that was written.
+    pub origin: Origin,
+    /// Whether a client without a certificate is served.
+    pub optional: bool,
+}
+
+/// A file: that of a credential, or one with an absolute path.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum CredentialFile {
+    /// A credential that systemd passes to the daemon.
+    Credential(String),
+    /// Any other file.
+    Path(PathBuf),
+}
+
+/// A text is neither a credential nor a path.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{0:?} is not the name of a credential or an absolute path")]
+pub struct CredentialFileError(String);
+
+impl FromStr for CredentialFile {
+    type Err = CredentialFileError;
+
+    fn from_str(text: &str) -> Result<Self, CredentialFileError> {
+        if text.starts_with('/') {
+            return Ok(Self::Path(text.into()));
+        }
+        let is_name = !text.is_empty()
+            && text.len() <= CREDENTIAL_NAME_MAX
+            && !text.starts_with('.')
+            && text.bytes().all(|byte| byte.is_ascii_graphic() && byte != b'/' && byte != b':');
+        if is_name {
+            Ok(Self::Credential(text.to_owned()))
+        } else {
+            Err(CredentialFileError(text.to_owned()))
+        }
+    }
+}
+
+/// What counts for HTTP on the sockets of one name.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct HttpSetting {
+    /// Whether each connection begins with a header of the PROXY protocol.
+    pub proxy_protocol: bool,
+    /// Whose word counts for who the client is.
+    pub trusted_proxies: Vec<TrustedProxy>,
+    /// In which header fields they say it.
+    pub proxy_header: ProxyHeader,
+}
+
+/// A proxy that says who the client is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum TrustedProxy {
+    /// Any process of this machine that can connect to the socket.
+    Unix,
+    /// One with such an address.
+    Network(Network),
+}
+
+/// The header fields in which a trusted proxy says who the client is. The others may have been sent by the client.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum ProxyHeader {
+    /// `X-Forwarded-For`, `X-Forwarded-Proto` and `X-Forwarded-Host`.
+    #[default]
+    XForwarded,
+    /// `Forwarded` (RFC 7239).
+    Forwarded,
+}
+
+impl ProxyHeader {
+    /// All of them, by their names.
+    pub const ALL: [(&str, Self); 2] =
+        [("x-forwarded", Self::XForwarded), ("forwarded", Self::Forwarded)];
+}
+
+impl FromStr for TrustedProxy {
+    type Err = NetworkParseError;
+
+    fn from_str(text: &str) -> Result<Self, NetworkParseError> {
+        if text == "unix" { Ok(Self::Unix) } else { text.parse().map(Self::Network) }
+    }
+}
+
+/// What the clients of the sockets of one name may cost.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ConnectionSetting {
+    /// The most connections at a time.
+    pub max: u32,
+    /// The most connections of one peer at a time.
+    pub max_per_peer: u32,
+    /// How many bytes a second a client must send of a request, or read of a response.
+    pub rate_min: Bytes,
+}
+
+impl Default for ConnectionSetting {
+    fn default() -> Self {
+        let max = CONNECTIONS_MAX;
+        Self { max, max_per_peer: max / PEER_SHARE, rate_min: RATE_MIN }
+    }
 }
 
 /// What is spoken on a socket.
@@ -135,7 +289,7 @@ pub fn read(search_path: &SearchPath) -> Result<Settings, SettingsError> {
 /// `plugind.toml` and its drop-ins, unread.
 ///
 /// # Errors
-/// When a file cannot be read, or is no text.
+/// If a file cannot be read or is not UTF-8.
 pub fn document(search_path: &SearchPath) -> Result<Document, SettingsError> {
     let mut document = Document::default();
     for path in search_path.settings()? {
@@ -165,7 +319,45 @@ impl Settings {
             engine: table.choice("engine", &EngineKind::ALL).unwrap_or_default(),
             compile: table.table("compile", Compile::read),
             http: table.table("http", Http::read),
+            memory_max: memory_max(table),
+            pool: table.table("pool", PoolSettings::read),
             sockets: SocketSettings(table.named("sockets", SocketSetting::read)),
+        }
+    }
+}
+
+fn memory_max(table: &Table<'_>) -> Option<Bytes> {
+    let memory_max = table.parsed::<Bytes>("memory-max");
+    if let Some(max) = memory_max.filter(|max| *max < MEMORY_MIN) {
+        let message = format!("memory-max must be at least \"{MEMORY_MIN}\", not \"{max}\"");
+        table.complain_about("memory-max", message);
+    }
+    memory_max
+}
+
+impl PoolSettings {
+    fn read(table: &Table<'_>) -> Self {
+        let at_most = |max, key, number: Option<u32>, default| {
+            let number = number.unwrap_or(default);
+            if number > max {
+                let message = format!("pool.{key} must be at most {max}, not {number}");
+                table.complain_about(key, message);
+            }
+            number
+        };
+        // An instance of any component that is accepted takes a twentieth at the most: what is kept for first ones.
+        let [cores, memories, tables] =
+            [CORE_INSTANCES_MAX, MEMORIES_MAX, TABLES_MAX].map(|max| max * 20);
+        Self {
+            instances: at_most(10_000, "instances", table.number("instances", 20), 1000),
+            core_instances: at_most(
+                100_000,
+                "core-instances",
+                table.number("core-instances", cores),
+                8000,
+            ),
+            memories: at_most(10_000, "memories", table.number("memories", memories), 2000),
+            tables: at_most(100_000, "tables", table.number("tables", tables), 8000),
         }
     }
 }
@@ -173,8 +365,10 @@ impl Settings {
 impl Http {
     fn read(table: &Table<'_>) -> Self {
         let keep_alive = table.parsed::<Span>("keep-alive-sec");
-        if keep_alive.is_some_and(|time| time < KEEP_ALIVE_MIN) {
-            let message = format!("http.keep-alive-sec must be at least \"{KEEP_ALIVE_MIN}\"");
+        if let Some(time) = keep_alive.filter(|time| *time < KEEP_ALIVE_MIN) {
+            let message = format!(
+                "http.keep-alive-sec must be at least \"{KEEP_ALIVE_MIN}\", not \"{time}\""
+            );
             table.complain_about("keep-alive-sec", message);
         }
         Self { keep_alive: keep_alive.map_or(Duration::from_secs(75), |time| time.0) }
@@ -183,10 +377,71 @@ impl Http {
 
 impl SocketSetting {
     fn read(table: &Table<'_>) -> Self {
-        Self {
-            protocol: table.choice("protocol", &Protocol::ALL),
-            origin: table.origin("protocol"),
+        let protocol = table.choice("protocol", &Protocol::ALL);
+        let http = HttpSetting {
+            proxy_protocol: table.boolean("proxy-protocol").unwrap_or_default(),
+            trusted_proxies: table.list("trusted-proxies", str::parse),
+            proxy_header: table.choice("proxy-header", &ProxyHeader::ALL).unwrap_or_default(),
+        };
+        let optional = [("required", false), ("optional", true)];
+        let optional = table.choice("client-certificate", &optional);
+        let client_ca = table.parsed("client-ca").map(|file| ClientCa {
+            file,
+            origin: table.origin("client-ca"),
+            optional: optional.unwrap_or_default(),
+        });
+        let tls: Vec<_> = table.tables("tls", Tls::read).into_iter().flatten().collect();
+        if table.origin("tls").0.is_none() {
+            for key in ["client-ca", "client-certificate"] {
+                if table.origin(key).0.is_some() {
+                    table.complain_about(
+                        key,
+                        format!("{key} needs a certificate in [[sockets.NAME.tls]]"),
+                    );
+                }
+            }
+        } else if optional.is_some() && client_ca.is_none() {
+            table.complain_about("client-certificate", "client-certificate needs client-ca");
         }
+        if protocol == Some(Protocol::Control) {
+            for key in ["proxy-protocol", "trusted-proxies", "proxy-header", "tls"] {
+                if table.origin(key).0.is_some() {
+                    let message = format!(
+                        "{key} is for the protocol \"http\"; remove it, or change the protocol"
+                    );
+                    table.complain_about(key, message);
+                }
+            }
+        }
+        let (origin, connections) = (table.origin("protocol"), ConnectionSetting::read(table));
+        Self { protocol, origin, http, tls, client_ca, connections }
+    }
+}
+
+impl ConnectionSetting {
+    fn read(table: &Table<'_>) -> Self {
+        let default = Self::default();
+        let max = table.number("connections-max", 1).unwrap_or(default.max);
+        let max_per_peer = table.number("connections-max-per-peer", 1);
+        Self {
+            max,
+            max_per_peer: max_per_peer.unwrap_or((max / PEER_SHARE).max(1)),
+            rate_min: table.parsed("rate-min").unwrap_or(default.rate_min),
+        }
+    }
+}
+
+impl Tls {
+    fn read(table: &Table<'_>) -> Option<Self> {
+        let (certificate, key) = (table.parsed("certificate"), table.parsed("key"));
+        for key in ["certificate", "key"] {
+            if table.origin(key).0.is_none() {
+                table.complain_about(key, format!("a table of tls needs {key}"));
+            }
+        }
+        let (certificate, key) = certificate.zip(key)?;
+        let certificate = (certificate, table.origin("certificate"));
+        Some(Self { certificate, key: (key, table.origin("key")) })
     }
 }
 
@@ -255,14 +510,17 @@ mod tests {
 
     #[test]
     fn a_protocol_must_be_known_and_a_keep_alive_long_enough() {
-        let parse = |text| Settings::parse(&Document::new(Path::new("plugind.toml"), text));
+        let parse = |text: &str| Settings::parse(&Document::new(Path::new("plugind.toml"), text));
         let settings = parse("[http]\nkeep-alive-sec = \"5min\"\n").unwrap();
         assert_eq!(settings.http.keep_alive, Duration::from_secs(300));
         let mistakes = parse("[http]\nkeep-alive-sec = \"0\"\n[sockets.web]\nprotocol = \"ftp\"\n")
             .unwrap_err();
         let mistakes: Vec<_> = mistakes.iter().map(ToString::to_string).collect();
         assert_eq!(mistakes.len(), 2, "{mistakes:?}");
-        assert_eq!(mistakes[0], "plugind.toml:2:18: http.keep-alive-sec must be at least \"1s\"");
+        assert_eq!(
+            mistakes[0],
+            "plugind.toml:2:18: http.keep-alive-sec must be at least \"1s\", not \"0s\""
+        );
         assert!(
             mistakes[1].starts_with("plugind.toml:4:12: sockets.web.protocol "),
             "{mistakes:?}"
@@ -270,8 +528,96 @@ mod tests {
     }
 
     #[test]
-    fn limits_too_small_for_any_compiler_are_refused_at_their_place() {
+    fn a_proxy_is_an_address_a_network_or_any_process_of_the_machine() {
+        let parse = |text: &str| Settings::parse(&Document::new(Path::new("plugind.toml"), text));
+        let web = "[sockets.web]\nprotocol = \"http\"\n";
+        let settings =
+            parse(&format!("{web}trusted-proxies = [\"unix\", \"192.0.2.0/24\"]\n")).unwrap();
+        let http = &settings.sockets.0[&"web".parse().unwrap()].http;
+        let network = TrustedProxy::Network("192.0.2.0/24".parse().unwrap());
+        assert_eq!(http.trusted_proxies, [TrustedProxy::Unix, network]);
+        assert_eq!(http.proxy_header, ProxyHeader::XForwarded);
+        assert!(!http.proxy_protocol);
+        let mistakes = parse(&format!("{web}trusted-proxies = [\"localhost\"]\n")).unwrap_err();
+        assert!(
+            mistakes[0].to_string().starts_with(
+                "plugind.toml:3:20: sockets.web.trusted-proxies: \"localhost\" is not a network"
+            ),
+            "{mistakes:?}"
+        );
+        let control = "[sockets.web]\nprotocol = \"control\"\nproxy-protocol = true\n";
+        assert_eq!(parse(control).unwrap_err().len(), 1);
+    }
+
+    #[test]
+    fn tls_needs_a_certificate_and_its_key() {
+        let parse = |text: &str| Settings::parse(&Document::new(Path::new("plugind.toml"), text));
+        let web = "[sockets.web]\nprotocol = \"http\"\nclient-ca = \"clients.pem\"\n";
+        let tls =
+            "[[sockets.web.tls]]\ncertificate = \"site.crt\"\nkey = \"/etc/plugind/site.key\"\n";
+        let settings = parse(&format!("{web}{tls}{tls}")).unwrap();
+        let web_setting = &settings.sockets.0[&"web".parse().unwrap()];
+        assert_eq!(web_setting.tls.len(), 2);
+        let certificate = &web_setting.tls[0].certificate.0;
+        assert_eq!(*certificate, CredentialFile::Credential("site.crt".to_owned()));
+        assert_eq!(web_setting.tls[0].key.0, CredentialFile::Path("/etc/plugind/site.key".into()));
+        assert!(web_setting.client_ca.as_ref().is_some_and(|ca| !ca.optional));
+        for (text, mistake) in [
+            (web.to_owned(), "plugind.toml:3:13: client-ca needs a certificate"),
+            (format!("{web}[[sockets.web.tls]]\nkey = \"a\"\n"), "plugind.toml:4:"),
+            (
+                format!("{web}[[sockets.web.tls]]\ncertificate = \"a/b\"\nkey = \"c\"\n"),
+                "plugind.toml:5:15: sockets.web.tls.certificate: \"a/b\" is not",
+            ),
+        ] {
+            let mistakes = parse(&text).unwrap_err();
+            assert_eq!(mistakes.len(), 1, "{mistakes:?}");
+            assert!(mistakes[0].to_string().starts_with(mistake), "{mistakes:?}");
+        }
+    }
+
+    #[test]
+    fn limits_that_no_plugin_fits_in_or_no_address_space_holds_are_refused() {
         let parse = |text| Settings::parse(&Document::new(Path::new("plugind.toml"), text));
+        let mistakes =
+            parse("memory-max = \"1M\"\n[pool]\nmemories = 20000\ntables = 7\n").unwrap_err();
+        let lines: Vec<_> = mistakes.iter().map(ToString::to_string).collect();
+        assert_eq!(
+            lines,
+            [
+                "plugind.toml:1:14: memory-max must be at least \"16M\", not \"1M\"",
+                "plugind.toml:3:12: pool.memories must be at most 10000, not 20000",
+                "plugind.toml:4:10: pool.tables must be a whole number of at least 4000, not 7",
+            ]
+        );
+        let settings = parse("memory-max = \"1G\"\n[pool]\ntables = 9000\n").unwrap();
+        assert_eq!((settings.memory_max, settings.pool.tables), (Some(Bytes(1 << 30)), 9000));
+    }
+
+    #[test]
+    fn a_peer_has_a_quarter_of_the_connections_unless_a_setting_says_otherwise() {
+        let parse = |text: &str| Settings::parse(&Document::new(Path::new("plugind.toml"), text));
+        let web = |text: &str| {
+            let settings = parse(&format!("[sockets.web]\n{text}")).unwrap();
+            settings.sockets.0[&"web".parse().unwrap()].connections
+        };
+        let setting = |max, max_per_peer, rate| ConnectionSetting {
+            max,
+            max_per_peer,
+            rate_min: Bytes(rate),
+        };
+        assert_eq!(web("protocol = \"http\"\n"), setting(8192, 2048, 256));
+        assert_eq!(web("connections-max = 2\nrate-min = \"1K\"\n"), setting(2, 1, 1024));
+        assert_eq!(
+            web("connections-max-per-peer = 9000\nrate-min = \"0\"\n"),
+            setting(8192, 9000, 0)
+        );
+        assert!(parse("[sockets.web]\nconnections-max = 0\n").is_err());
+    }
+
+    #[test]
+    fn limits_too_small_for_any_compiler_are_refused_at_their_place() {
+        let parse = |text: &str| Settings::parse(&Document::new(Path::new("plugind.toml"), text));
         let mistakes = parse("[compile]\ntimeout-sec = \"0\"\nmemory-max = \"1M\"\n").unwrap_err();
         let lines: Vec<_> = mistakes.iter().map(ToString::to_string).collect();
         assert_eq!(

@@ -1,16 +1,30 @@
-//! One HTTP connection: its requests one after the other, its limits, and its end.
+//! One HTTP connection: its requests, its limits, and its end.
 
-use crate::listen::{
-    activity::{Activity, ConnectionLimits, ExchangeGuard},
-    http::{self, HttpEndpoint},
-    stream::{Peer, SharedStream, Stream},
+use crate::{
+    base::error_chain::ErrorChain,
+    listen::{
+        activity::{Activity, ClientRate, ConnectionLimits, ExchangeGuard},
+        client_certificate,
+        forwarded::ForwardedFields,
+        http::{self, HttpEndpoint},
+        listeners::Accepted,
+        opening::{self, HttpWire, Opened},
+        stream::{Peer, Stream},
+    },
+    route::table::TableReader,
 };
-use ::http::{HeaderValue, Request, Response, header::CONNECTION};
+use ::http::{HeaderValue, Request, Response, Version, header::CONNECTION, uri::Scheme};
 use bytes::Buf;
 use http_body::{Body, Frame, SizeHint};
-use hyper::{body::Incoming, service::service_fn};
-use hyper_util::rt::TokioIo;
-use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use hyper::{body::Incoming, server::conn, service::service_fn};
+use hyper_util::{
+    rt::{TokioExecutor, TokioIo},
+    server::graceful::GracefulConnection,
+};
+use rustix::{
+    event::{PollFd, PollFlags, Timespec, poll},
+    net::{Shutdown, shutdown},
+};
 use std::{
     convert::Infallible,
     future::poll_fn,
@@ -22,7 +36,7 @@ use std::{
 };
 use tokio::{
     io::{AsyncRead, AsyncWrite, Interest, ReadBuf},
-    time::{Instant, Sleep, sleep, sleep_until},
+    time::{Instant, Sleep, sleep, sleep_until, timeout},
 };
 use tokio_io_timeout::TimeoutStream;
 use tokio_util::sync::CancellationToken;
@@ -38,13 +52,29 @@ const WRITE_TIMEOUT: Duration = Duration::from_secs(30);
 const BUFFER: usize = 64 << 10;
 /// The most header fields of a request.
 const HEADERS: usize = 100;
+/// The most requests at a time on a connection that speaks HTTP/2.
+const STREAMS: u32 = 100;
+/// How many bytes of request bodies such a client may send before they are read: of one request, and of all.
+const STREAM_WINDOW: u32 = 256 << 10;
+const CONNECTION_WINDOW: u32 = 1 << 20;
+/// How many streams that the client reset may wait to be noticed, and how many the daemon resets because of its
+/// mistakes, before the connection ends.
+const RESETS_PENDING: usize = 20;
+const RESETS_OWN: usize = 128;
+/// The most bytes of a request's header in HTTP/2.
+const HEADER_LIST: u32 = 64 << 10;
 /// How long a connection without a request stays open when no more are accepted.
 const LINGER: Duration = Duration::from_secs(1);
 
 /// The limits of a connection that may be idle for so long.
 #[must_use]
 pub fn limits(keep_alive: Duration) -> ConnectionLimits {
-    ConnectionLimits { keep_alive, header: HEADER_TIMEOUT, half_closed: HALF_CLOSED_TIMEOUT }
+    ConnectionLimits {
+        keep_alive,
+        header: HEADER_TIMEOUT,
+        half_closed: HALF_CLOSED_TIMEOUT,
+        rate_min: 0,
+    }
 }
 
 /// Why a connection has ended.
@@ -55,57 +85,138 @@ enum ConnectionEnd {
     Drained,
 }
 
-/// Serves HTTP on a connection until its end. When `closing` is cancelled, requests in progress are finished.
-pub async fn serve(
-    stream: Stream,
-    peer: Peer,
-    endpoint: Arc<HttpEndpoint>,
-    limits: ConnectionLimits,
-    closing: CancellationToken,
-) {
+/// Serves HTTP on a connection until its end. When no more requests are wanted, those in progress are finished.
+pub async fn serve(accepted: Accepted, reader: TableReader, mut limits: ConnectionLimits) {
+    let Accepted { stream, peer, socket, how, place } = accepted;
+    limits.rate_min = how.connections.rate_min.0;
     let stream = Arc::new(stream);
-    let activity = Arc::new(Activity::new(Instant::now()));
-    let observed = Observed { stream: SharedStream(stream.clone()), activity: activity.clone() };
+    let (activity, closing) = (place.activity(), place.closing());
+    let drained = async {
+        closing.cancelled().await;
+        sleep(LINGER).await;
+    };
+    // Until its first request is complete there is one limit, whatever comes before that.
+    let opened = tokio::select! {
+        biased;
+        opened = timeout(limits.header, opening::open(&stream, peer, &how)) => opened,
+        () = drained => return,
+    };
+    let opened = match opened {
+        Ok(Ok(opened)) => opened,
+        Ok(Err(error)) => {
+            debug!(%peer, error = %ErrorChain(&error), "connection refused");
+            return close_unread(&stream).await;
+        }
+        Err(_) => return debug!(%peer, "connection timed out"),
+    };
+    let Opened { wire, peer, is_http2, certificate } = opened;
+    let scheme = if how.tls.is_some() { Scheme::HTTPS } else { Scheme::HTTP };
+    let certificate = certificate.map(|certificate| client_certificate::field(&certificate));
+    let client = ForwardedFields::new(peer, scheme, how.setting.clone(), certificate);
+    let endpoint = HttpEndpoint { socket, reader, client };
+    let observed = Observed { wire, activity: activity.clone(), notes_reads: !is_http2 };
     let mut io = TimeoutStream::new(observed);
     io.set_write_timeout(Some(WRITE_TIMEOUT));
-    let service = service_fn(|request| respond(request, activity.clone(), endpoint.clone()));
-    let connection = hyper::server::conn::http1::Builder::new()
-        // Both are limited here: a request's header from its first byte, and the pause before it by a setting.
-        .header_read_timeout(None)
-        // A client may say that it has sent everything. One that is gone is noticed below.
-        .half_close(true)
-        .max_buf_size(BUFFER)
-        .max_headers(HEADERS)
-        .serve_connection(TokioIo::new(Box::pin(io)), service);
-    let mut connection = pin!(connection);
-    let mut timer = LimitTimer::new(&activity, limits);
-    let mut gone = pin!(peer_is_gone(&stream, &activity));
-    let mut draining = pin!(drain(&closing, &activity));
-    let mut drains = false;
-    let ended = poll_fn(|context| {
-        if !drains && draining.as_mut().poll(context).is_ready() {
-            drains = true;
-            connection.as_mut().graceful_shutdown();
+    let io = TokioIo::new(Box::pin(io));
+    let service = {
+        let (activity, endpoint) = (activity.clone(), Arc::new(endpoint));
+        service_fn(move |request| respond(request, activity.clone(), endpoint.clone()))
+    };
+    let driver = Driver { stream: &stream, activity: &activity, limits, closing };
+    let ended = match is_http2 {
+        false => {
+            let connection = conn::http1::Builder::new()
+                // Both are limited here: a request's header from its first byte, and the pause before it by a setting.
+                .header_read_timeout(None)
+                // A client may say that it has sent everything. One that is gone is noticed below.
+                .half_close(true)
+                .max_buf_size(BUFFER)
+                .max_headers(HEADERS)
+                .serve_connection(io, service);
+            driver.run(pin!(connection), LINGER, Duration::ZERO).await
         }
-        // Before the limits, since this is what changes them.
-        if let Poll::Ready(ended) = connection.as_mut().poll(context) {
-            return Poll::Ready(ConnectionEnd::Finished(ended));
+        true => {
+            let connection = conn::http2::Builder::new(TokioExecutor::new())
+                .max_concurrent_streams(STREAMS)
+                .initial_stream_window_size(STREAM_WINDOW)
+                .initial_connection_window_size(CONNECTION_WINDOW)
+                .max_header_list_size(HEADER_LIST)
+                .max_send_buf_size(BUFFER)
+                .max_pending_accept_reset_streams(RESETS_PENDING)
+                .max_local_error_reset_streams(RESETS_OWN)
+                .serve_connection(io, service);
+            // The client learns which requests are still answered, so that it loses none, and ends the connection.
+            driver.run(pin!(connection), Duration::ZERO, LINGER).await
         }
-        if drains && activity.is_idle() {
-            return Poll::Ready(ConnectionEnd::Drained);
-        }
-        if gone.as_mut().poll(context).is_ready() {
-            return Poll::Ready(ConnectionEnd::PeerGone);
-        }
-        activity.wake_at_end(context.waker());
-        timer.poll_expired(context, &activity).map(|()| ConnectionEnd::TimedOut)
-    })
-    .await;
+    };
+    log_end(peer, &ended);
+}
+
+/// Closes a connection whose client may still be sending, so that it learns why before the end: unread bytes would have
+/// the kernel take back what was written.
+async fn close_unread(stream: &Stream) {
+    let unread = async {
+        shutdown(stream, Shutdown::Write).ok();
+        let mut buffer = [0; 512];
+        while let Ok(1..) = stream.take(&mut buffer).await {}
+    };
+    // A client that does not stop sending needs no explanation.
+    timeout(LINGER, unread).await.ok();
+}
+
+fn log_end(peer: Peer, ended: &ConnectionEnd) {
     match ended {
         ConnectionEnd::Finished(Ok(())) | ConnectionEnd::Drained => (),
         ConnectionEnd::Finished(Err(error)) => debug!(%peer, %error, "connection ended"),
         ConnectionEnd::TimedOut => debug!(%peer, "connection timed out"),
         ConnectionEnd::PeerGone => debug!(%peer, "client disconnected"),
+    }
+}
+
+/// What a connection needs beside its protocol: limits, and an end.
+struct Driver<'a> {
+    stream: &'a Stream,
+    activity: &'a Activity,
+    limits: ConnectionLimits,
+    closing: &'a CancellationToken,
+}
+
+impl Driver<'_> {
+    /// Runs a connection until its end. When no more requests are wanted, it waits for `before`, says so in the way of
+    /// the protocol, and closes the connection after another `after`, as soon as no request is in progress.
+    async fn run(
+        self,
+        mut connection: Pin<&mut impl GracefulConnection<Error = hyper::Error>>,
+        before: Duration,
+        after: Duration,
+    ) -> ConnectionEnd {
+        let Self { stream, activity, limits, closing } = self;
+        let mut timer = LimitTimer::new(activity, limits);
+        let mut gone = pin!(peer_is_gone(stream, activity));
+        let mut draining = pin!(drain(closing, activity, before));
+        let mut last = None;
+        poll_fn(|context| {
+            if last.is_none() && draining.as_mut().poll(context).is_ready() {
+                last = Some(Box::pin(sleep(after)));
+                connection.as_mut().graceful_shutdown();
+            }
+            // Before the limits, since this is what changes them.
+            if let Poll::Ready(ended) = connection.as_mut().poll(context) {
+                return Poll::Ready(ConnectionEnd::Finished(ended));
+            }
+            if let Some(last) = &mut last
+                && activity.is_idle()
+                && (after.is_zero() || last.as_mut().poll(context).is_ready())
+            {
+                return Poll::Ready(ConnectionEnd::Drained);
+            }
+            if gone.as_mut().poll(context).is_ready() {
+                return Poll::Ready(ConnectionEnd::PeerGone);
+            }
+            activity.wake_at_end(context.waker());
+            timer.poll_expired(context, activity).map(|()| ConnectionEnd::TimedOut)
+        })
+        .await
     }
 }
 
@@ -115,9 +226,10 @@ async fn respond(
     endpoint: Arc<HttpEndpoint>,
 ) -> Result<Response<Delivered<http::Body>>, Infallible> {
     let exchange = activity.begin();
+    let is_http1 = request.version() < Version::HTTP_2;
     let mut response = http::answer(&endpoint, request, exchange.clone()).await?;
     activity.respond();
-    if activity.is_closing() {
+    if is_http1 && activity.is_closing() {
         response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
     }
     Ok(response.map(|body| Delivered { body, _exchange: exchange }))
@@ -127,10 +239,12 @@ async fn respond(
 ///
 /// A client whose next request is on its way to a connection that is being closed would lose it. So its next response
 /// says that it is the last, and only a connection without a request is closed without a word.
-async fn drain(closing: &CancellationToken, activity: &Activity) {
+async fn drain(closing: &CancellationToken, activity: &Activity, before: Duration) {
     closing.cancelled().await;
     activity.close();
-    sleep(LINGER).await;
+    if !before.is_zero() {
+        sleep(before).await;
+    }
 }
 
 /// Waits until the client has gone. A client that sends no more is noted, and may wait for its response.
@@ -160,17 +274,23 @@ struct LimitTimer {
     sleep: Pin<Box<Sleep>>,
     armed: Option<Instant>,
     limits: ConnectionLimits,
+    rate: ClientRate,
 }
 
 impl LimitTimer {
     fn new(activity: &Activity, limits: ConnectionLimits) -> Self {
         let first = activity.deadline(&limits).unwrap_or_else(Instant::now);
-        Self { sleep: Box::pin(sleep_until(first)), armed: Some(first), limits }
+        let rate = ClientRate::default();
+        Self { sleep: Box::pin(sleep_until(first)), armed: Some(first), limits, rate }
     }
 
     fn poll_expired(&mut self, context: &mut Context<'_>, activity: &Activity) -> Poll<()> {
         loop {
+            let Ok(rate) = self.rate.look(activity, self.limits.rate_min, Instant::now) else {
+                return Poll::Ready(());
+            };
             let deadline = activity.deadline(&self.limits);
+            let deadline = deadline.into_iter().chain(rate).min();
             if let Some(deadline) = deadline
                 && self.armed.is_none_or(|armed| deadline < armed)
             {
@@ -182,17 +302,28 @@ impl LimitTimer {
             }
             ready!(self.sleep.as_mut().poll(context));
             self.armed = None;
-            if deadline.is_some_and(|deadline| deadline <= Instant::now()) {
+            let is_over = |deadline: Instant| deadline <= Instant::now();
+            if activity.deadline(&self.limits).is_some_and(is_over) {
                 return Poll::Ready(());
             }
         }
     }
 }
 
+/// How many bytes were written, unless none can be for now.
+fn length(written: &Poll<io::Result<usize>>) -> Option<usize> {
+    match written {
+        Poll::Pending => None,
+        Poll::Ready(written) => Some(written.as_ref().copied().unwrap_or_default()),
+    }
+}
+
 /// A connection whose activity is noted.
 struct Observed {
-    stream: SharedStream,
+    wire: HttpWire,
     activity: Arc<Activity>,
+    /// What is read is the beginning of a request, unless one is in progress.
+    notes_reads: bool,
 }
 
 impl AsyncRead for Observed {
@@ -202,9 +333,17 @@ impl AsyncRead for Observed {
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
         let before = buffer.filled().len();
-        let read = ready!(Pin::new(&mut self.stream).poll_read(context, buffer));
-        if buffer.filled().len() > before {
-            self.activity.read();
+        let Poll::Ready(read) = Pin::new(&mut self.wire).poll_read(context, buffer) else {
+            // A stream of HTTP/2 may be silent for as long as it likes.
+            if self.notes_reads {
+                self.activity.block_read();
+            }
+            return Poll::Pending;
+        };
+        let length = buffer.filled().len() - before;
+        match self.notes_reads {
+            true if length > 0 => self.activity.read(length),
+            _ => self.activity.read_frames(length),
         }
         Poll::Ready(read)
     }
@@ -216,8 +355,8 @@ impl AsyncWrite for Observed {
         context: &mut Context<'_>,
         bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
-        let written = Pin::new(&mut self.stream).poll_write(context, bytes);
-        self.activity.wrote(written.is_pending());
+        let written = Pin::new(&mut self.wire).poll_write(context, bytes);
+        self.activity.wrote(length(&written));
         written
     }
 
@@ -226,21 +365,26 @@ impl AsyncWrite for Observed {
         context: &mut Context<'_>,
         slices: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        let written = Pin::new(&mut self.stream).poll_write_vectored(context, slices);
-        self.activity.wrote(written.is_pending());
+        let written = Pin::new(&mut self.wire).poll_write_vectored(context, slices);
+        self.activity.wrote(length(&written));
         written
     }
 
     fn is_write_vectored(&self) -> bool {
-        self.stream.is_write_vectored()
+        self.wire.is_write_vectored()
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_flush(context)
+        let flushed = Pin::new(&mut self.wire).poll_flush(context);
+        // TLS takes more than the kernel does. A flush without anything to write is no progress.
+        if flushed.is_pending() || self.activity.is_write_blocked() {
+            self.activity.wrote(flushed.is_ready().then_some(0));
+        }
+        flushed
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_shutdown(context)
+        Pin::new(&mut self.wire).poll_shutdown(context)
     }
 }
 

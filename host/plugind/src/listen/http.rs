@@ -2,7 +2,12 @@
 
 use crate::{
     base::name::{PluginName, SocketName},
-    listen::{activity::ExchangeGuard, request_body::RequestBody},
+    listen::{
+        activity::ExchangeGuard,
+        admission::{self, NotAdmitted},
+        forwarded::ForwardedFields,
+        request_body::RequestBody,
+    },
     pool::{
         Delivery, Reply,
         call::{Call, NotServed},
@@ -11,8 +16,7 @@ use crate::{
 };
 use bytes::Bytes;
 use http::{
-    HeaderValue, Method, Request, Response, StatusCode, Uri, Version, header,
-    request::Parts,
+    HeaderName, HeaderValue, Method, Request, Response, StatusCode, Uri, Version, header,
     uri::{Authority, PathAndQuery, Scheme},
 };
 use http_body::Body as _;
@@ -29,13 +33,17 @@ pub type Body = Either<Delivery, Full<Bytes>>;
 /// of ours.
 const TRIES: usize = 3;
 
-/// A socket on which HTTP is served, and by whom.
-#[derive(Clone)]
+/// The part of the path that a plugin does not see: its route, as the client wrote it.
+const FORWARDED_PREFIX: HeaderName = HeaderName::from_static("x-forwarded-prefix");
+
+/// What the requests of a connection have in common.
 pub struct HttpEndpoint {
-    /// Which.
+    /// The socket.
     pub socket: SocketName,
     /// The routes.
     pub reader: TableReader,
+    /// Where the requests come from.
+    pub client: ForwardedFields,
 }
 
 /// Answers one request.
@@ -47,7 +55,8 @@ pub async fn answer(
     request: Request<Incoming>,
     exchange: ExchangeGuard,
 ) -> Result<Response<Body>, Infallible> {
-    let mut request = match admit(request, exchange) {
+    let asked = RequestForm { head: request.method() == Method::HEAD, version: request.version() };
+    let mut request = match admit(endpoint, request, exchange) {
         Ok(request) => request,
         Err(refusal) => return Ok(refusal.into()),
     };
@@ -58,7 +67,12 @@ pub async fn answer(
         };
         let whole = (entry.strip > 0).then(|| request.uri().clone());
         if let Some(whole) = &whole {
-            *request.uri_mut() = without_prefix(whole, entry.strip);
+            let (prefix, rest) = split_prefix(whole.path(), entry.strip);
+            // A path is text that a header may have; if it were not, the plugin would do without the header.
+            if let Ok(prefix) = HeaderValue::from_str(prefix) {
+                request.headers_mut().insert(FORWARDED_PREFIX, prefix);
+            }
+            *request.uri_mut() = with_path(whole, rest);
         }
         let plugin = &entry.plugin;
         let Some(pool) = &entry.pool else {
@@ -66,11 +80,12 @@ pub async fn answer(
             return Ok(Refusal::new(StatusCode::SERVICE_UNAVAILABLE, why).into());
         };
         match pool.call(Call::Http(Box::new(request))).await {
-            Ok(Reply::Http(response)) => return Ok(response.map(Either::Left)),
+            Ok(Reply::Http(response)) => return Ok(deliver(plugin, asked, response)),
             Err(NotServed::Draining(Call::Http(given_back))) => {
                 request = *given_back;
                 if let Some(whole) = whole {
                     *request.uri_mut() = whole;
+                    request.headers_mut().remove(FORWARDED_PREFIX);
                 }
             }
             Ok(Reply::Stream | Reply::Datagram(_)) => return Ok(failed(plugin, None).into()),
@@ -80,17 +95,34 @@ pub async fn answer(
     Ok(Refusal::new(StatusCode::SERVICE_UNAVAILABLE, "the plugin is being replaced").into())
 }
 
-/// Brings a request into the form in which guests get it: with its authority, and with a body that can wait.
+/// What a response depends on.
+#[derive(Clone, Copy)]
+struct RequestForm {
+    head: bool,
+    version: Version,
+}
+
+/// Brings a request into the form in which guests get it: with its authority and its client, and with a body that can
+/// wait.
 fn admit(
+    endpoint: &HttpEndpoint,
     request: Request<Incoming>,
     exchange: ExchangeGuard,
 ) -> Result<Request<WasiBody>, Refusal> {
     let (mut parts, body) = request.into_parts();
-    let body = RequestBody::new(body, parts.headers.contains_key(header::EXPECT), exchange);
-    parts.uri = match target(&parts) {
-        Ok(target) => target,
-        Err(why) => return Err(Refusal::new(StatusCode::BAD_REQUEST, why)),
-    };
+    let waits = admission::check_expectation(parts.version, &parts.headers);
+    // One that is refused is not asked for its body either.
+    let body = RequestBody::new(body, waits.unwrap_or(true), exchange);
+    waits?;
+    if !body.is_end_stream() {
+        admission::check_framing(&parts.headers)?;
+    }
+    let (authority, path) = admission::target(&parts)?;
+    let scheme = endpoint.client.write(&mut parts.headers, &authority);
+    parts.uri = admission::uri_of(scheme, authority, path)
+        .ok_or(Refusal::new(StatusCode::BAD_REQUEST, "the request's target is malformed"))?;
+    // A plugin takes its word for where links begin, so a client must not be able to set it.
+    parts.headers.remove(FORWARDED_PREFIX);
     // A body without a byte needs no box: a box of nothing is no allocation.
     let body = match body.is_end_stream() {
         true => Empty::new().map_err(|never: Infallible| match never {}).boxed_unsync(),
@@ -99,46 +131,31 @@ fn admit(
     Ok(Request::from_parts(parts, body))
 }
 
-/// What a request is for: with its authority, wherever that was.
-fn target(parts: &Parts) -> Result<Uri, &'static str> {
-    // What is not a path is a CONNECT, which no plugin can serve, or the `*` of OPTIONS.
-    let path = parts.uri.path_and_query().filter(|path| path.as_str().starts_with('/'));
-    let (Some(path), false) = (path, parts.method == Method::CONNECT) else {
-        return Err("the request's target is not a path");
-    };
-    let mut hosts = parts.headers.get_all(header::HOST).iter();
-    let authority = match (parts.uri.authority(), hosts.next(), hosts.next()) {
-        // HTTP/1.0 knows no hosts.
-        (None, None, _) if parts.version < Version::HTTP_11 => {
-            Some(Authority::from_static("localhost"))
+/// Brings the response of a plugin into a form that is allowed (RFC 9110, 6.4.1 and 8.6).
+fn deliver(
+    plugin: &PluginName,
+    asked: RequestForm,
+    mut response: Response<Delivery>,
+) -> Response<Body> {
+    let status = response.status();
+    if status.is_informational() {
+        debug!(%plugin, %status, "response is not a final one");
+        return failed(plugin, None).into();
+    }
+    let nothing = || Either::Right(Full::default());
+    if matches!(status, StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED) {
+        response.headers_mut().remove(header::CONTENT_LENGTH);
+        return response.map(|_| nothing());
+    }
+    // In HTTP/1.1, hyper leaves out the body itself.
+    if asked.head && asked.version >= Version::HTTP_2 {
+        if let Some(length) = response.body().size_hint().exact() {
+            let headers = response.headers_mut();
+            headers.entry(header::CONTENT_LENGTH).or_insert_with(|| length.into());
         }
-        // Since HTTP/2 the target has the host, and the header may repeat it (RFC 9113, 8.3.1).
-        (Some(target), host, None) if parts.version >= Version::HTTP_2 => {
-            if host.is_some_and(|host| {
-                !host.as_bytes().eq_ignore_ascii_case(target.as_str().as_bytes())
-            }) {
-                return Err("the request has two hosts that differ");
-            }
-            Some(target.clone())
-        }
-        // A target with a host of its own counts for more than the header, which must be there all the same.
-        (Some(target), Some(_), None) => Some(target.clone()),
-        (None, Some(host), None) => Authority::try_from(host.as_bytes()).ok(),
-        // A second one may be meant for somebody on the way (RFC 9112, 3.2).
-        _ => return Err("the request has no host, or more than one"),
-    };
-    // A user's name does not belong there (RFC 9110, 4.2.4), and could be taken for the host.
-    let authority = authority.filter(|authority| !authority.as_str().contains('@'));
-    let authority = authority.ok_or("the request's host is malformed")?;
-    with_authority(authority, path.clone()).ok_or("the request's target is malformed")
-}
-
-fn with_authority(authority: Authority, path: PathAndQuery) -> Option<Uri> {
-    let mut parts = http::uri::Parts::default();
-    parts.scheme = Some(Scheme::HTTP);
-    parts.authority = Some(authority);
-    parts.path_and_query = Some(path);
-    Uri::from_parts(parts).ok()
+        return response.map(|_| nothing());
+    }
+    response.map(Either::Left)
 }
 
 /// Finds who serves the request.
@@ -152,22 +169,24 @@ fn find(endpoint: &HttpEndpoint, request: &Request<WasiBody>) -> Result<Arc<Rout
     }
 }
 
-/// The target without its first `segments` segments. They are counted, not compared: the client may have written
-/// them in another way than the route.
-fn without_prefix(whole: &Uri, segments: usize) -> Uri {
-    let path = whole.path();
-    let mut rest = path;
-    for _ in 0..segments {
-        rest = rest.get(1..).and_then(|rest| Some(&rest[rest.find('/')?..])).unwrap_or_default();
-    }
-    let slash = if rest.is_empty() { "/" } else { "" };
+/// Splits a path after its first `segments` segments. They are counted, not compared: the client may have written them
+/// in another way than the route.
+fn split_prefix(path: &str, segments: usize) -> (&str, &str) {
+    let end = path.match_indices('/').nth(segments).map_or(path.len(), |(slash, _)| slash);
+    path.split_at(end)
+}
+
+/// The target with another path.
+fn with_path(whole: &Uri, path: &str) -> Uri {
+    let slash = if path.is_empty() { "/" } else { "" };
     let query = whole.query().map(|query| format!("?{query}")).unwrap_or_default();
-    let path = PathAndQuery::try_from(format!("{slash}{rest}{query}"));
-    let stripped = path
+    let path = PathAndQuery::try_from(format!("{slash}{path}{query}"));
+    let scheme = whole.scheme().cloned().unwrap_or(Scheme::HTTP);
+    let other = path
         .ok()
         .zip(whole.authority())
-        .and_then(|(path, authority)| with_authority(authority.clone(), path));
-    stripped.unwrap_or_else(|| whole.clone())
+        .and_then(|(path, authority)| admission::uri_of(scheme, authority.clone(), path));
+    other.unwrap_or_else(|| whole.clone())
 }
 
 /// The response to a request that was not served; without a reason where the reply was none to a request.
@@ -190,21 +209,32 @@ fn failed(plugin: &PluginName, not_served: Option<NotServed>) -> Refusal {
 struct Refusal {
     status: StatusCode,
     why: Cow<'static, str>,
+    /// No further request of the connection is believed.
+    close: bool,
 }
 
 impl Refusal {
     fn new(status: StatusCode, why: impl Into<Cow<'static, str>>) -> Self {
-        Self { status, why: why.into() }
+        Self { status, why: why.into(), close: false }
+    }
+}
+
+impl From<NotAdmitted> for Refusal {
+    fn from(NotAdmitted { status, why, close }: NotAdmitted) -> Self {
+        Self { status, why: why.into(), close }
     }
 }
 
 impl From<Refusal> for Response<Body> {
-    fn from(Refusal { status, why }: Refusal) -> Self {
+    fn from(Refusal { status, why, close }: Refusal) -> Self {
         let mut response = Response::new(Either::Right(Full::from(format!("{why}\n"))));
         *response.status_mut() = status;
         let headers = response.headers_mut();
         let text = HeaderValue::from_static("text/plain; charset=utf-8");
         headers.insert(header::CONTENT_TYPE, text);
+        if close {
+            headers.insert(header::CONNECTION, HeaderValue::from_static("close"));
+        }
         if status == StatusCode::SERVICE_UNAVAILABLE {
             headers.insert(header::RETRY_AFTER, HeaderValue::from_static("1"));
         }
@@ -218,50 +248,18 @@ mod tests {
 
     #[test]
     fn what_is_taken_off_a_path_are_whole_segments() {
-        for (whole, segments, rest) in [
-            ("http://h/hello", 1, "http://h/"),
-            ("http://h/hello?a=/b", 1, "http://h/?a=/b"),
-            ("http://h/%68ello/x/?q", 1, "http://h/x/?q"),
-            ("http://h/a/b/c", 2, "http://h/c"),
-            ("http://h/a/b", 2, "http://h/"),
+        for (whole, segments, prefix, rest) in [
+            ("http://h/hello", 1, "/hello", "http://h/"),
+            ("http://h/hello?a=/b", 1, "/hello", "http://h/?a=/b"),
+            ("http://h/%68ello/x/?q", 1, "/%68ello", "http://h/x/?q"),
+            ("http://h/a/b/c", 2, "/a/b", "http://h/c"),
+            ("https://h/a/b", 2, "/a/b", "https://h/"),
+            ("http://h/a//b", 1, "/a", "http://h//b"),
         ] {
-            assert_eq!(without_prefix(&whole.parse().unwrap(), segments), rest, "{whole}");
+            let whole: Uri = whole.parse().unwrap();
+            let (taken, path) = split_prefix(whole.path(), segments);
+            assert_eq!(taken, prefix, "{whole}");
+            assert_eq!(with_path(&whole, path), rest, "{whole}");
         }
-    }
-
-    fn target_of(version: Version, uri: &str, hosts: &[&str]) -> Result<String, &'static str> {
-        let mut request = Request::builder().version(version).uri(uri);
-        for host in hosts {
-            request = request.header(header::HOST, *host);
-        }
-        let (parts, ()) = request.body(()).unwrap().into_parts();
-        target(&parts).map(|target| target.to_string())
-    }
-
-    #[test]
-    fn since_http_2_the_target_has_the_host_and_the_header_must_not_differ() {
-        let two = |hosts| target_of(Version::HTTP_2, "https://a.example:8443/x?y", hosts);
-        let whole = Ok("http://a.example:8443/x?y".to_owned());
-        assert_eq!(two(&[]), whole);
-        assert_eq!(two(&["a.example:8443"]), whole);
-        assert_eq!(two(&["A.example:8443"]), whole, "hosts have no case");
-        for hosts in [&["b.example"][..], &["a.example"], &["a.example:8443", "a.example:8443"]] {
-            assert!(two(hosts).is_err(), "{hosts:?}");
-        }
-        let without = |hosts| target_of(Version::HTTP_2, "/x", hosts);
-        assert_eq!(without(&["a.example"]), Ok("http://a.example/x".to_owned()));
-        assert!(without(&[]).is_err());
-        assert!(target_of(Version::HTTP_2, "https://a@b/x", &[]).is_err());
-    }
-
-    #[test]
-    fn in_http_1_1_the_header_must_be_there_and_the_target_counts_for_more() {
-        let one = |uri, hosts| target_of(Version::HTTP_11, uri, hosts);
-        assert_eq!(one("http://a/x", &["b"]), Ok("http://a/x".to_owned()));
-        assert!(one("http://a/x", &[]).is_err());
-        assert!(one("/x", &[]).is_err());
-        assert!(one("/x", &["a", "a"]).is_err());
-        let old = target_of(Version::HTTP_10, "/x", &[]);
-        assert_eq!(old, Ok("http://localhost/x".to_owned()));
     }
 }

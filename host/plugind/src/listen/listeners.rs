@@ -2,15 +2,19 @@
 
 use crate::{
     base::{name::SocketName, text::Escaped},
-    config::settings::Protocol,
+    config::settings::{ConnectionSetting, Protocol},
     listen::{
-        accept::{Places, accept},
+        accept::accept,
+        datagrams::{DatagramServer, DatagramSocket},
+        opening::HttpUse,
+        places::{LimitsReached, Place, Places},
         sockets::{ListenError, ListenSockets},
         stream::{Peer, Stream, StreamListener},
     },
-    route::sockets::SocketPlan,
+    route::sockets::{SocketPlan, SocketUse},
     runtime::executors::Executors,
 };
+use arc_swap::ArcSwap;
 use futures::future::BoxFuture;
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -30,8 +34,10 @@ pub struct Accepted {
     pub peer: Peer,
     /// The socket from which it was accepted.
     pub socket: SocketName,
-    /// Cancelled when no more requests are wanted.
-    pub closing: CancellationToken,
+    /// How it is served.
+    pub how: Arc<HttpUse>,
+    /// Its place among the connections of the socket, and when no more requests are wanted.
+    pub place: Place,
 }
 
 /// What serves the connections of a protocol.
@@ -45,12 +51,15 @@ struct ListenState {
     sockets: ListenSockets,
     plan: SocketPlan,
     /// The protocols that are served by now.
-    servers: BTreeMap<Protocol, Server>,
+    servers: BTreeMap<SocketUse, Server>,
+    /// What serves sockets of datagrams.
+    datagrams: Option<DatagramServer>,
     /// What is accepted from.
     open: BTreeMap<SocketName, OpenSockets>,
     /// What is no longer accepted from, while connections are left.
     closed: Vec<OpenSockets>,
     reported: Reported,
+    limits: LimitsReached,
 }
 
 /// What was logged, so that it is logged once.
@@ -62,10 +71,25 @@ struct Reported {
 
 /// The sockets of one name while they are accepted from.
 struct OpenSockets {
-    protocol: Protocol,
+    used_for: SocketUse,
+    setting: ConnectionSetting,
+    /// How the next connection is served.
+    how: Arc<ArcSwap<HttpUse>>,
     closing: CancellationToken,
     /// Those of each socket.
     places: Vec<Places>,
+}
+
+/// Sockets from which nothing is accepted any more.
+pub struct ClosedSockets(Vec<OpenSockets>);
+
+impl ClosedSockets {
+    /// Waits until none of their connections is left, but no longer than `wait_max`. False if some are.
+    pub async fn drained(self, wait_max: Duration) -> bool {
+        let places = self.0.iter().flat_map(|open| &open.places);
+        let drained = futures::future::join_all(places.map(Places::drained));
+        timeout(wait_max, drained).await.is_ok()
+    }
 }
 
 impl OpenSockets {
@@ -90,10 +114,18 @@ impl Listeners {
             sockets,
             plan: SocketPlan::default(),
             servers: BTreeMap::new(),
+            datagrams: None,
             open: BTreeMap::new(),
             closed: Vec::new(),
             reported: Reported::default(),
+            limits: LimitsReached::default(),
         }))
+    }
+
+    /// The limits of connections that were reached lately.
+    #[must_use]
+    pub fn limits_reached(&self) -> LimitsReached {
+        self.state().limits.clone()
     }
 
     fn state(&self) -> MutexGuard<'_, ListenState> {
@@ -104,10 +136,23 @@ impl Listeners {
     ///
     /// # Errors
     /// When a socket cannot be used for that.
-    pub fn serve(&self, protocol: Protocol, server: Server) -> Result<(), ListenError> {
+    pub fn serve(&self, used_for: impl Into<SocketUse>, server: Server) -> Result<(), ListenError> {
         let mut state = self.state();
-        state.servers.insert(protocol, server);
+        state.servers.insert(used_for.into(), server);
         Ok(state.open()?)
+    }
+
+    /// Serves the sockets that plugins ask for as a whole, from now on. To be called within the runtime.
+    ///
+    /// # Errors
+    /// When a socket cannot be used for that.
+    pub fn serve_plugins(
+        &self,
+        connections: Server,
+        datagrams: DatagramServer,
+    ) -> Result<(), ListenError> {
+        self.state().datagrams = Some(datagrams);
+        self.serve(SocketUse::Plugin, connections)
     }
 
     /// Serves what the plan says from now on. To be called within the runtime.
@@ -117,16 +162,25 @@ impl Listeners {
     pub fn follow(&self, plan: &SocketPlan) -> Result<(), ListenError> {
         let mut state = self.state();
         state.plan = plan.clone();
-        let plan = &state.plan.protocols;
-        let stays = |name: &SocketName, open: &OpenSockets| plan.get(name) == Some(&open.protocol);
+        let plan = &state.plan;
+        let stays = |name: &SocketName, open: &OpenSockets| {
+            plan.use_of(name) == Some(open.used_for) && plan.connections(name) == open.setting
+        };
         let names: Vec<_> = state.open.iter().filter(|(name, open)| !stays(name, open)).collect();
         let names: Vec<_> = names.into_iter().map(|(name, _)| name.clone()).collect();
         for name in names {
             // Its connections finish their requests.
-            info!(socket = %name, "socket closed by plugind.toml");
+            info!(socket = %name, "socket not served any more");
             if let Some(open) = state.open.remove(&name) {
                 open.closing.cancel();
                 state.closed.push(open);
+            }
+        }
+        for (name, open) in &state.open {
+            let how = http_use(&state.plan, name);
+            if **open.how.load() != how {
+                info!(socket = %name, "socket has new settings");
+                open.how.store(Arc::new(how));
             }
         }
         state.closed.retain(OpenSockets::is_in_use);
@@ -140,63 +194,89 @@ impl Listeners {
             let plan = plans.borrow_and_update().clone();
             let Some(listeners) = listeners.upgrade() else { return };
             if let Err(error) = listeners.follow(&plan) {
-                error!(%error, "cannot use a socket");
+                error!(%error, "cannot use socket");
             }
         }
     }
 
     /// Accepts no more connections of a protocol, and waits until those that there are have finished their requests,
-    /// but no longer than `patience`. False if some have not.
+    /// but no longer than `wait_max`. Returns false if some have not.
     pub async fn drain(&self, protocol: Protocol, wait_max: Duration) -> bool {
-        let closed = self.state().close(protocol);
-        closed.iter().for_each(|open| open.closing.cancel());
-        let places = closed.iter().flat_map(|open| &open.places);
-        let drained = futures::future::join_all(places.map(Places::drained));
-        timeout(wait_max, drained).await.is_ok()
+        self.close(protocol).drained(wait_max).await
     }
+
+    /// Accepts nothing more of this use, and returns what there still is.
+    pub fn close(&self, used_for: impl Into<SocketUse>) -> ClosedSockets {
+        let closed = self.state().close(used_for.into());
+        closed.iter().for_each(|open| open.closing.cancel());
+        ClosedSockets(closed)
+    }
+}
+
+/// How HTTP is spoken on the sockets of a name.
+fn http_use(plan: &SocketPlan, name: &SocketName) -> HttpUse {
+    let setting = plan.http.get(name).cloned().unwrap_or_default();
+    let (tls, connections) = (plan.tls.get(name).cloned(), plan.connections(name));
+    HttpUse { setting: Arc::new(setting), tls, connections }
 }
 
 impl ListenState {
     /// Accepts from all sockets that should be, and are not.
     fn open(&mut self) -> io::Result<()> {
-        for (name, protocol) in &self.plan.protocols {
-            let Some(server) = self.servers.get(protocol) else { continue };
+        for (name, used_for) in self.plan.uses() {
+            let Some(server) = self.servers.get(&used_for) else { continue };
             if self.open.contains_key(name) {
                 continue;
             }
-            let executors = match protocol {
+            let executors = match used_for {
                 // What operators ask for does not wait for plugins.
-                Protocol::Control => Executors::of_this_runtime(),
+                SocketUse::Protocol(Protocol::Control) => Executors::of_this_runtime(),
                 _ => self.executors.clone(),
             };
             // All of them before the first one accepts: one that fails leaves nothing behind.
-            let listeners = self.sockets.of(name).iter().enumerate().map(|(number, socket)| {
+            let opened = self.sockets.of(name).iter().enumerate().map(|(number, socket)| {
                 let executor = executors.core(number);
                 let _entered = executor.enter();
-                Ok(StreamListener::of(socket)?.map(|listener| (executor, listener)))
+                Ok((
+                    executor,
+                    StreamListener::of(socket)?,
+                    DatagramSocket::of(socket, name.clone())?,
+                ))
             });
-            let listeners = listeners.collect::<io::Result<Vec<_>>>()?;
+            let opened = opened.collect::<io::Result<Vec<_>>>()?;
             let mut open = OpenSockets {
-                protocol: *protocol,
+                used_for,
+                setting: self.plan.connections(name),
+                how: Arc::new(ArcSwap::from_pointee(http_use(&self.plan, name))),
                 closing: CancellationToken::new(),
                 places: Vec::new(),
             };
-            for (executor, listener) in listeners.into_iter().flatten() {
-                let (places, closing) = (Places::new(), open.closing.clone());
+            for (executor, listener, datagrams) in opened {
+                let places = Places::new(name.clone(), &open.setting, self.limits.clone());
                 open.places.push(places.clone());
-                let (name, executors, server) = (name.clone(), executors.clone(), server.clone());
-                executor.spawn(run(name, listener, closing, places, executors, server));
+                let closing = open.closing.clone();
+                if let Some(listener) = listener {
+                    let (name, executors) = (name.clone(), executors.clone());
+                    let (how, server) = (open.how.clone(), server.clone());
+                    executor.spawn(run(name, listener, how, closing, places, executors, server));
+                } else if let (Some(socket), Some(server)) = (datagrams, &self.datagrams) {
+                    let (served, place) = (server(socket, closing), places.take());
+                    executor.spawn(async move {
+                        served.await;
+                        drop(place);
+                    });
+                }
             }
             self.open.insert(name.clone(), open);
         }
         Ok(())
     }
 
-    /// Takes the sockets of a protocol, which are closed, and those that were closed before and have connections left.
-    fn close(&mut self, protocol: Protocol) -> Vec<OpenSockets> {
-        self.servers.remove(&protocol);
-        let is = |open: &OpenSockets| open.protocol == protocol;
-        let names = self.plan.protocols.iter().filter(|(_, served)| **served == protocol);
+    /// Takes the sockets of a use, which are closed, and those that were closed before and have connections left.
+    fn close(&mut self, used_for: SocketUse) -> Vec<OpenSockets> {
+        self.servers.remove(&used_for);
+        let is = |open: &OpenSockets| open.used_for == used_for;
+        let names = self.plan.uses().filter(|(_, served)| *served == used_for);
         let names: Vec<_> = names.map(|(name, _)| name.clone()).collect();
         for name in &names {
             self.sockets.close(name);
@@ -212,6 +292,9 @@ impl ListenState {
 
     /// Logs which sockets are of no use, once for each change.
     fn report(&mut self) {
+        if !self.plan.is_complete {
+            return;
+        }
         for name in self.plan.unused.difference(&self.reported.unused) {
             warn!(socket = %Escaped(name), "socket unused");
         }
@@ -226,15 +309,16 @@ impl ListenState {
 async fn run(
     name: SocketName,
     listener: StreamListener,
+    how: Arc<ArcSwap<HttpUse>>,
     closing: CancellationToken,
     places: Places,
     executors: Executors,
     server: Server,
 ) {
-    let (socket, token) = (name.clone(), closing.clone());
-    let serve = Arc::new(move |stream, peer| {
-        let (socket, closing) = (socket.clone(), token.child_token());
-        server(Accepted { stream, peer, socket, closing })
+    let socket = name.clone();
+    let serve = Arc::new(move |stream, peer, place| {
+        let (socket, how) = (socket.clone(), how.load_full());
+        server(Accepted { stream, peer, socket, how, place })
     });
     accept(name.as_str(), listener, &closing, &places, &executors, serve).await;
 }
@@ -265,7 +349,7 @@ mod tests {
             Box::pin(async move {
                 let Stream::Unix(mut stream) = accepted.stream else { return };
                 stream.write_all(accepted.socket.as_str().as_bytes()).await.unwrap();
-                accepted.closing.cancelled().await;
+                accepted.place.closing().cancelled().await;
             })
         })
     }

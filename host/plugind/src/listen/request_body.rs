@@ -3,7 +3,7 @@
 //! A connection whose client is still sending when it is closed is reset, and with it the response that may be on its
 //! way is lost. So what the plugin leaves is read and thrown away, up to a bound.
 
-use crate::listen::activity::ExchangeGuard;
+use crate::listen::activity::{ExchangeGuard, UploadGuard};
 use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
 use http_body_util::BodyExt;
@@ -15,7 +15,7 @@ use std::{
 };
 use tokio::time::timeout;
 
-/// How much is read for nothing, in bytes, and for how long. Who has more to send has to be told by a closed connection.
+/// How many bytes are read and discarded, and for how long. If the client sends more, the connection is closed.
 const LEFT_MAX: usize = 1 << 20;
 const WAIT_MAX: Duration = Duration::from_secs(5);
 
@@ -27,13 +27,16 @@ pub struct RequestBody {
     waits: bool,
     /// As long as more may come, the connection is not idle.
     exchange: Option<ExchangeGuard>,
+    /// As long as the plugin has not read all of it.
+    upload: Option<UploadGuard>,
 }
 
 impl RequestBody {
     /// One whose client sends it unasked, or `waits` (RFC 9110, 10.1.1).
     #[must_use]
     pub fn new(body: Incoming, waits: bool, exchange: ExchangeGuard) -> Self {
-        Self { body: Some(body), waits, exchange: Some(exchange) }
+        let upload = (!body.is_end_stream()).then(|| exchange.upload());
+        Self { body: Some(body), waits, exchange: Some(exchange), upload }
     }
 }
 
@@ -49,6 +52,7 @@ impl Body for RequestBody {
         let frame = ready!(Pin::new(body).poll_frame(context));
         if !matches!(frame, Some(Ok(_))) {
             self.body = None;
+            self.upload = None;
         }
         Poll::Ready(frame)
     }

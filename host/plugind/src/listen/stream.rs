@@ -1,7 +1,7 @@
 //! Stream sockets and connections of every kind, as one type each, and who is at the other end.
 
 use crate::systemd::sockets::Socket;
-use rustix::net::sockopt;
+use rustix::net::{RecvFlags, recv, sockopt};
 use std::{
     fmt, io,
     net::{self, SocketAddr},
@@ -194,6 +194,27 @@ impl Stream {
         each!(self, stream => stream.ready(interest).await)
     }
 
+    /// Waits for bytes and looks at them. They are left to be read.
+    ///
+    /// # Errors
+    /// When the connection has failed.
+    pub async fn peek(&self, buffer: &mut [u8]) -> io::Result<usize> {
+        self.receive(buffer, RecvFlags::PEEK).await
+    }
+
+    /// Waits for bytes and reads them.
+    ///
+    /// # Errors
+    /// When the connection has failed.
+    pub async fn take(&self, buffer: &mut [u8]) -> io::Result<usize> {
+        self.receive(buffer, RecvFlags::empty()).await
+    }
+
+    async fn receive(&self, buffer: &mut [u8], flags: RecvFlags) -> io::Result<usize> {
+        let receive = || Ok(recv(self, &mut *buffer, flags)?.0);
+        each!(self, stream => stream.async_io(Interest::READABLE, receive).await)
+    }
+
     fn shut_down_write(&self) -> io::Result<()> {
         match rustix::net::shutdown(self, rustix::net::Shutdown::Write) {
             // Nothing is left to be shut down.
@@ -207,6 +228,23 @@ impl Stream {
 #[derive(Clone, Debug)]
 pub struct SharedStream(pub Arc<Stream>);
 
+/// Reads what there is. If that is less than there is room for, nothing is left, and the next read waits for the kernel
+/// to report more instead of asking it: inside of `try_io`, what came meanwhile counts as a report.
+macro_rules! read_all {
+    ($stream:expr, $buffer:expr) => {{
+        let (room, mut read) = ($buffer.remaining(), None);
+        let tried = $stream.try_io(Interest::READABLE, || {
+            let bytes = $stream.try_read_buf($buffer)?;
+            read = Some(bytes);
+            match 0 < bytes && bytes < room {
+                true => Err(io::ErrorKind::WouldBlock.into()),
+                false => Ok(bytes),
+            }
+        });
+        read.map_or(tried, Ok)
+    }};
+}
+
 impl AsyncRead for SharedStream {
     fn poll_read(
         self: Pin<&mut Self>,
@@ -215,7 +253,7 @@ impl AsyncRead for SharedStream {
     ) -> Poll<io::Result<()>> {
         loop {
             ready!(each!(&*self.0, stream => stream.poll_read_ready(context)))?;
-            match each!(&*self.0, stream => stream.try_read_buf(buffer)) {
+            match each!(&*self.0, stream => read_all!(stream, buffer)) {
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => (),
                 read => return Poll::Ready(read.map(drop)),
             }
