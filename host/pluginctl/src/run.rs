@@ -1,0 +1,179 @@
+//! `pluginctl run`: serves a plugin in this terminal, without systemd and without any set-up.
+
+mod changes;
+mod daemon;
+mod served;
+
+use crate::{
+    print::{complain, line, print},
+    problem::Problem,
+    project::{Project, ProjectError},
+    run::{
+        changes::Changes,
+        daemon::{DaemonProcess, DaemonProcessError, RunEvent},
+        served::{ServedDirectory, ServedError, Target},
+    },
+};
+use clap::Args;
+use plugind::{base::interrupt::Interrupt, base::priority::Priority, cli::priorities};
+use std::{
+    ffi::OsString,
+    io,
+    net::{SocketAddr, TcpListener},
+    path::PathBuf,
+    process::ExitCode,
+    sync::mpsc::{Receiver, RecvTimeoutError, channel},
+    time::Duration,
+};
+
+/// Where it is served if nothing else is said.
+const ADDRESS: &str = "127.0.0.1:8080";
+/// How often files are looked at. A change counts when two looks find the same.
+const LOOK: Duration = Duration::from_millis(200);
+
+/// What is served, and where.
+#[derive(Args)]
+pub(crate) struct RunArgs {
+    /// Serve this component, project or directory of plugins (default: the current directory)
+    #[arg(value_name = "PATH", default_value = ".", hide_default_value = true)]
+    path: PathBuf,
+    /// Build and reload whenever a file changes
+    #[arg(long)]
+    watch: bool,
+    /// Serve HTTP on this address (default: 127.0.0.1:8080, or a free port if that is in use)
+    #[arg(long, value_name = "ADDRESS:PORT")]
+    listen: Option<SocketAddr>,
+    /// Use this program as the compiler (default: plugind-compile)
+    #[arg(long, value_name = "PATH")]
+    compiler: Option<PathBuf>,
+    /// Discard log entries that are less important (default: info)
+    #[arg(long, value_name = "PRIORITY", value_parser = priorities())]
+    log: Option<Priority>,
+}
+
+/// Why nothing is served.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum RunError {
+    #[error(transparent)]
+    Project(#[from] ProjectError),
+    #[error(transparent)]
+    Served(#[from] ServedError),
+    #[error(transparent)]
+    Daemon(#[from] DaemonProcessError),
+    #[error("cannot listen on {address}: {source}; choose another address with --listen")]
+    Listen { address: SocketAddr, source: io::Error },
+    #[error("cannot wait for signals: {0}")]
+    Signals(io::Error),
+}
+
+impl RunArgs {
+    /// Serves until a signal, or until the daemon ends by itself.
+    pub(crate) fn run(&self) -> Result<ExitCode, Problem> {
+        self.serve().map_err(Problem::failed)
+    }
+
+    fn serve(&self) -> Result<ExitCode, RunError> {
+        let target = Target::find(&self.path)?;
+        if let Err(error) = target.project().map_or(Ok(()), build) {
+            if !self.watch {
+                return Err(error.into());
+            }
+            complain(&error.to_string());
+        }
+        let served = ServedDirectory::new(target)?;
+        let address = self.address()?;
+        let (sender, events) = channel();
+        let to_end = sender.clone();
+        let interrupt = Interrupt::watch(move || drop(to_end.send(RunEvent::Interrupted)));
+        let _interrupt = interrupt.map_err(RunError::Signals)?;
+        let options = self.options(address);
+        let mut daemon = DaemonProcess::new(&served, options, sender)?;
+        let mut changes = Changes::of(served.look());
+        daemon.start()?;
+        loop {
+            match next(&events) {
+                Some(RunEvent::Ready) if daemon.is_first_ready() => show_urls(&served, address),
+                Some(RunEvent::Ready) => (),
+                Some(RunEvent::Status(status)) => daemon.show(&status),
+                Some(RunEvent::Interrupted) => {
+                    daemon.stop()?;
+                    return Ok(ExitCode::SUCCESS);
+                }
+                None => {
+                    if let Some(status) = daemon.has_ended()? {
+                        if !self.watch {
+                            return Ok(status);
+                        }
+                        complain("plugind has ended; waiting for a change");
+                    }
+                    if self.watch && changes.observe(served.look()) {
+                        if let Err(error) = renew(&served, &mut daemon) {
+                            complain(&error.to_string());
+                        }
+                        // What the build wrote is not a change of its sources.
+                        changes = Changes::of(served.look());
+                    }
+                }
+            }
+        }
+    }
+
+    fn options(&self, address: SocketAddr) -> Vec<OsString> {
+        let mut options: Vec<OsString> = vec!["--listen".into(), format!("http={address}").into()];
+        if let Some(compiler) = &self.compiler {
+            options.extend(["--compiler".into(), compiler.into()]);
+        }
+        if let Some(priority) = self.log {
+            options.extend(["--log".into(), priority.name().into()]);
+        }
+        options
+    }
+
+    fn address(&self) -> Result<SocketAddr, RunError> {
+        let wanted = self.listen.unwrap_or_else(|| ADDRESS.parse().expect("it is an address"));
+        let bound = TcpListener::bind(wanted).or_else(|error| match self.listen {
+            None => TcpListener::bind(SocketAddr::new(wanted.ip(), 0)),
+            Some(_) => Err(error),
+        });
+        // The daemon opens it again: the port is free, and Linux gives it to nobody else at once.
+        bound
+            .and_then(|listener| listener.local_addr())
+            .map_err(|source| RunError::Listen { address: wanted, source })
+    }
+}
+
+/// The next event; none: it is time to look at the files and at the daemon.
+fn next(events: &Receiver<RunEvent>) -> Option<RunEvent> {
+    match events.recv_timeout(LOOK) {
+        Ok(event) => Some(event),
+        Err(RecvTimeoutError::Timeout) => None,
+        Err(RecvTimeoutError::Disconnected) => Some(RunEvent::Interrupted),
+    }
+}
+
+fn build(project: &Project) -> Result<(), ProjectError> {
+    if project.build.is_none() {
+        return Ok(());
+    }
+    complain(&format!("building {}", project.name));
+    project.build()
+}
+
+/// Builds, and has the daemon take over what changed.
+fn renew(served: &ServedDirectory, daemon: &mut DaemonProcess) -> Result<(), RunError> {
+    if let Some(project) = served.project() {
+        build(project)?;
+    }
+    served.fill()?;
+    match daemon.is_running() {
+        true => daemon.reload(),
+        false => daemon.start()?,
+    }
+    Ok(())
+}
+
+/// Prints where the plugins are served. That it cannot be printed changes nothing of the serving.
+fn show_urls(served: &ServedDirectory, address: SocketAddr) {
+    let lines: String = served.urls(address).iter().map(|url| line(url)).collect();
+    print(&lines).ok();
+}

@@ -1,0 +1,94 @@
+//! Whether files changed, by their sizes and times.
+
+use std::{
+    collections::BTreeMap,
+    fs,
+    path::{Path, PathBuf},
+    time::SystemTime,
+};
+
+/// So many files are looked at; in a directory with more of them, something else is wrong.
+const FILES_MAX: usize = 10_000;
+/// So deep directories are looked at.
+const DEPTH_MAX: usize = 16;
+
+/// Files with what is known of each.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) struct Snapshot(BTreeMap<PathBuf, (u64, Option<SystemTime>)>);
+
+impl Snapshot {
+    /// Looks at files, and at the files below directories. What is not there is left out.
+    pub(super) fn of(paths: &[PathBuf]) -> Self {
+        let mut snapshot = Self::default();
+        for path in paths {
+            snapshot.add(path, DEPTH_MAX);
+        }
+        snapshot
+    }
+
+    fn add(&mut self, path: &Path, depth: usize) {
+        let Ok(metadata) = fs::metadata(path) else { return };
+        if self.0.len() >= FILES_MAX {
+            return;
+        }
+        if !metadata.is_dir() {
+            self.0.insert(path.to_owned(), (metadata.len(), metadata.modified().ok()));
+            return;
+        }
+        let entries = fs::read_dir(path).into_iter().flatten().flatten();
+        // Editors write drafts with a dot, and tools their own directories.
+        let visible = entries.filter(|entry| !entry.file_name().to_string_lossy().starts_with('.'));
+        for entry in visible.filter(|_| depth > 0) {
+            self.add(&entry.path(), depth - 1);
+        }
+    }
+}
+
+/// Finds changes that have come to rest.
+pub(super) struct Changes {
+    known: Snapshot,
+    seen: Snapshot,
+}
+
+impl Changes {
+    /// From here on.
+    pub(super) fn of(now: Snapshot) -> Self {
+        Self { known: now.clone(), seen: now }
+    }
+
+    /// Whether something is other than it was, and the same as at the last look, so that the writer has probably finished.
+    pub(super) fn observe(&mut self, now: Snapshot) -> bool {
+        let at_rest = now == self.seen;
+        self.seen = now;
+        if !at_rest || self.seen == self.known {
+            return false;
+        }
+        self.known = self.seen.clone();
+        true
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_change_counts_once_and_when_it_has_come_to_rest() {
+        let directory = tempfile::tempdir().unwrap();
+        let look = || Snapshot::of(&[directory.path().to_owned()]);
+        let write = |name: &str, text: &str| fs::write(directory.path().join(name), text).unwrap();
+        write("a", "1");
+        let mut changes = Changes::of(look());
+        assert!(!changes.observe(look()));
+        write("a", "12");
+        assert!(!changes.observe(look()), "it may still be written");
+        write("a", "123");
+        assert!(!changes.observe(look()), "it was");
+        assert!(changes.observe(look()));
+        assert!(!changes.observe(look()), "it was found already");
+        write(".draft", "x");
+        assert!(!changes.observe(look()) && !changes.observe(look()), "a draft is not looked at");
+        fs::remove_file(directory.path().join("a")).unwrap();
+        assert!(!changes.observe(look()) && changes.observe(look()), "a removal is a change");
+    }
+}

@@ -1,0 +1,222 @@
+//! The directory of plugins that is served: the one that was named, or a temporary one for a single component.
+
+use crate::{
+    project::{FILE, Project, ProjectError},
+    run::changes::Snapshot,
+};
+use plugind::{
+    base::name::PluginName,
+    check::{Checked, check, component_name},
+    config::SearchPath,
+    route::owners::Route,
+    systemd::directories::Environment,
+};
+use std::{
+    fs, io,
+    net::SocketAddr,
+    os::unix::fs::symlink,
+    path::{Path, PathBuf},
+};
+use tempfile::TempDir;
+
+/// What is to be served.
+pub(super) enum Target {
+    /// A component, with its manifest beside it.
+    Component { name: PluginName, component: PathBuf, manifest: PathBuf },
+    /// The component that a project builds.
+    Project(Project),
+    /// All plugins in a directory.
+    Directory(PathBuf),
+}
+
+/// The files of the daemon, which are removed when this is dropped.
+pub(super) struct ServedDirectory {
+    target: Target,
+    temporary: TempDir,
+}
+
+/// Why nothing can be served.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum ServedError {
+    #[error(
+        "{} has neither {FILE} nor components; name a component, or a directory that has one of them",
+        .0.display()
+    )]
+    Nothing(PathBuf),
+    #[error("cannot read {}: {source}", path.display())]
+    Read { path: PathBuf, source: io::Error },
+    #[error("cannot write {}: {source}", path.display())]
+    Write { path: PathBuf, source: io::Error },
+    #[error(transparent)]
+    Project(#[from] ProjectError),
+}
+
+impl Target {
+    /// Finds out what a path leads to.
+    pub(super) fn find(path: &Path) -> Result<Self, ServedError> {
+        let unreadable = |source| ServedError::Read { path: path.to_owned(), source };
+        if !fs::metadata(path).map_err(unreadable)?.is_dir() {
+            return Ok(Self::of_component(path));
+        }
+        if let Some(project) = Project::find(path)? {
+            return Ok(Self::Project(project));
+        }
+        let mut entries = fs::read_dir(path).map_err(unreadable)?.flatten();
+        let is_component = |entry: fs::DirEntry| {
+            Path::new(&entry.file_name()).extension().is_some_and(|it| it == "wasm")
+        };
+        match entries.any(is_component) {
+            true => Ok(Self::Directory(path.to_owned())),
+            false => Err(ServedError::Nothing(path.to_owned())),
+        }
+    }
+
+    fn of_component(path: &Path) -> Self {
+        let name = component_name(path);
+        let own = path.with_file_name(format!("{name}.toml"));
+        let manifest = if own.exists() { own } else { path.with_extension("toml") };
+        Self::Component { name, component: path.to_owned(), manifest }
+    }
+
+    /// The project, if it is one.
+    pub(super) fn project(&self) -> Option<&Project> {
+        match self {
+            Self::Project(project) => Some(project),
+            Self::Component { .. } | Self::Directory(_) => None,
+        }
+    }
+
+    /// The name, the component and the manifest, unless it is a whole directory.
+    fn single(&self) -> Option<(&PluginName, &Path, PathBuf)> {
+        match self {
+            Self::Component { name, component, manifest } => {
+                Some((name, component, manifest.clone()))
+            }
+            Self::Project(project) => Some((&project.name, &project.component, project.manifest())),
+            Self::Directory(_) => None,
+        }
+    }
+}
+
+impl ServedDirectory {
+    /// Makes the directory, and copies into it what is there.
+    pub(super) fn new(target: Target) -> Result<Self, ServedError> {
+        let temporary = std::env::temp_dir();
+        let failed = |source| ServedError::Write { path: temporary.clone(), source };
+        let served = Self { target, temporary: tempfile::tempdir().map_err(failed)? };
+        for directory in [served.root().join("var/cache"), served.own_plugins()] {
+            let failed = |source| ServedError::Write { path: directory.clone(), source };
+            fs::create_dir_all(&directory).map_err(failed)?;
+        }
+        served.keep_cache();
+        served.fill()?;
+        Ok(served)
+    }
+
+    /// What is compiled is kept for the next time, if it can be: without it, everything works and takes longer.
+    fn keep_cache(&self) {
+        let environment = Environment::read();
+        let home = environment.home.map(|home| home.join(".cache"));
+        let Some(cache) = environment.xdg_cache_home.or(home) else { return };
+        let cache = cache.join("plugind/run");
+        if fs::create_dir_all(&cache).is_ok() {
+            symlink(cache, self.root().join("var/cache/plugind")).ok();
+        }
+    }
+
+    /// Copies the component and the manifest, at once each, as a deployment should.
+    pub(super) fn fill(&self) -> Result<(), ServedError> {
+        let Some((name, component, manifest)) = self.target.single() else { return Ok(()) };
+        for (from, file) in
+            [(component, format!("{name}.wasm")), (&*manifest, format!("{name}.toml"))]
+        {
+            let to = self.own_plugins().join(&file);
+            let failed = |source| ServedError::Write { path: to.clone(), source };
+            if !from.exists() {
+                match fs::remove_file(&to) {
+                    Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                        return Err(failed(error));
+                    }
+                    _ => continue,
+                }
+            }
+            let draft = self.own_plugins().join(format!(".{file}.new"));
+            fs::copy(from, &draft)
+                .map_err(|source| ServedError::Read { path: from.to_owned(), source })?;
+            fs::rename(&draft, &to).map_err(failed)?;
+        }
+        Ok(())
+    }
+
+    /// The project, if it is one.
+    pub(super) fn project(&self) -> Option<&Project> {
+        self.target.project()
+    }
+
+    /// The root of the daemon's own files.
+    pub(super) fn root(&self) -> PathBuf {
+        self.temporary.path().join("root")
+    }
+
+    /// A socket of the daemon.
+    pub(super) fn socket(&self, name: &str) -> PathBuf {
+        self.temporary.path().join(name)
+    }
+
+    /// The directory of plugins.
+    pub(super) fn plugins(&self) -> PathBuf {
+        match &self.target {
+            Target::Directory(directory) => directory.clone(),
+            Target::Component { .. } | Target::Project(_) => self.own_plugins(),
+        }
+    }
+
+    fn own_plugins(&self) -> PathBuf {
+        self.temporary.path().join("plugins")
+    }
+
+    /// The files whose changes count, as they are now. Of a project that is built, these are not those that it builds.
+    pub(super) fn look(&self) -> Snapshot {
+        let files = match &self.target {
+            Target::Directory(directory) => vec![directory.clone()],
+            Target::Component { component, manifest, .. } => {
+                vec![component.clone(), manifest.clone()]
+            }
+            Target::Project(project) => {
+                let built = project.build.is_none().then(|| project.component.clone());
+                project.watch.iter().cloned().chain([project.manifest()]).chain(built).collect()
+            }
+        };
+        Snapshot::of(&files)
+    }
+
+    /// Where each plugin is found, a line each.
+    pub(super) fn urls(&self, address: SocketAddr) -> Vec<String> {
+        let search_path = SearchPath::below(&self.root()).with_only_plugins(self.plugins());
+        let checked = check(&search_path).map(|report| report.plugins).unwrap_or_default();
+        checked
+            .iter()
+            .filter(|checked| checked.failed.is_none())
+            .flat_map(|checked| urls(checked, address))
+            .collect()
+    }
+}
+
+fn urls(checked: &Checked, address: SocketAddr) -> Vec<String> {
+    let name = &checked.name;
+    let url = |route: &Route| match route {
+        Route::Http(route) => {
+            let host = route.host.as_ref().map(|host| format!("{host}:{}", address.port()));
+            format!(
+                "{name}: http://{}{}",
+                host.unwrap_or_else(|| address.to_string()),
+                route.prefix
+            )
+        }
+        Route::Socket(socket) => format!("{name}: the socket {socket}"),
+    };
+    match checked.routes.as_slice() {
+        [] => vec![format!("{name}: runs, without a route")],
+        routes => routes.iter().map(|(route, _)| url(route)).collect(),
+    }
+}

@@ -1,0 +1,57 @@
+"""Requests and responses as values, on top of wasi:http 0.3. It is yours to change."""
+
+from dataclasses import dataclass, field
+
+import componentize_py_async_support
+import wit_world
+from componentize_py_types import Ok
+from wit_world.imports.wasi_http_types import Fields, Request as HttpRequest, Response as HttpResponse
+
+
+@dataclass
+class Request:
+    method: str
+    path: str
+    headers: dict[str, str]
+    body: bytes
+
+
+@dataclass
+class Response:
+    body: bytes | str = b""
+    status: int = 200
+    headers: dict[str, str] = field(default_factory=dict)
+
+
+async def read(request: HttpRequest) -> Request:
+    """Reads all of a request."""
+    method = type(request.get_method()).__name__.removeprefix("Method_").upper()
+    path = request.get_path_with_query() or "/"
+    headers = {name: value.decode("latin-1") for name, value in request.get_headers().copy_all()}
+    done, handled = wit_world.result_unit_wasi_http_types_error_code_future(lambda: Ok(None))
+    stream, _trailers = HttpRequest.consume_body(request, handled)
+    body = bytearray()
+    with done, stream:
+        while not stream.writer_dropped:
+            body += await stream.read(65536)
+    return Request(method, path, headers, bytes(body))
+
+
+def respond(response: Response) -> HttpResponse:
+    """Makes a response, whose body is written once the host has it."""
+    body = response.body.encode() if isinstance(response.body, str) else response.body
+    headers = {"content-type": "text/plain; charset=utf-8", "content-length": str(len(body)), **response.headers}
+    fields = Fields.from_list([(name, value.encode("latin-1")) for name, value in headers.items()])
+    writer, stream = wit_world.byte_stream()
+    _, trailers = wit_world.result_option_wasi_http_types_fields_wasi_http_types_error_code_future(
+        lambda: Ok(None)
+    )
+    made, _sent = HttpResponse.new(fields, stream, trailers)
+    made.set_status_code(response.status)
+
+    async def write() -> None:
+        with writer:
+            await writer.write_all(body)
+
+    componentize_py_async_support.spawn(write())
+    return made
