@@ -5,6 +5,8 @@ wit_bindgen::generate!({
     world: "plugind:plugin/plugin",
     // Text goes to the host as `&str`: a plugin need not build a `String` for each field.
     ownership: Borrowing { duplicate_if_necessary: true },
+    // The other worlds have the same types.
+    generate_unused_types: true,
     pub_export_macro: true,
     default_bindings_module: "plugind_sdk::bindings",
 });

@@ -25,18 +25,28 @@
 //! A plugin that hands its state to its next version also implements [`Handover`], and passes the type to
 //! [`export_handover!`].
 //!
+//! A plugin that serves the connections of a stream socket implements [`ConnectionHandler`] and passes the type to
+//! [`export_connections!`]; one that answers datagrams implements [`DatagramHandler`] and uses [`export_datagrams!`].
+//!
 //! The files in the project's directory `wit/` define each interface; the bindings have the same text.
-//! For HTTP use the crates `wasip3` and `wasip2`, which are not part of this one.
+//! With the feature `http`, [`http::Handler`] answers requests with the types of the crate `http`. Without it, and for
+//! bodies that are streamed, use the crates `wasip3` and `wasip2`.
 //! Build for the target `wasm32-wasip2`, with the crate type `cdylib`.
 
 #[doc(hidden)]
 pub mod bindings;
 pub mod config;
+pub mod connections;
+pub mod datagrams;
 pub mod handover;
+#[cfg(feature = "http")]
+pub mod http;
 pub mod journal;
 pub mod lifecycle;
 
 pub use bindings::export;
 pub use bindings::plugind::plugin::{credentials, identity, notify};
+pub use connections::{ConnectionHandler, bindings::export_connections};
+pub use datagrams::{DatagramHandler, bindings::export_datagrams};
 pub use handover::{Handover, bindings::export_handover};
 pub use lifecycle::{Condition, Lifecycle, StartError, StopReason};

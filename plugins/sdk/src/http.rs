@@ -1,0 +1,151 @@
+//! HTTP by WASI 0.3 with the types of the crate `http`: a request with its whole body in, a response out.
+//!
+//! ```ignore
+//! use plugind_sdk::http::{Handler, Request, Response};
+//!
+//! struct Echo;
+//!
+//! impl Handler for Echo {
+//!     async fn handle(request: Request) -> Response {
+//!         Response::new(request.into_body())
+//!     }
+//! }
+//!
+//! plugind_sdk::export_http!(Echo);
+//! ```
+//!
+//! A plugin that streams bodies uses the crate [`wasip3`] itself.
+
+#[doc(hidden)]
+pub use wasip3;
+
+use http::{HeaderName, HeaderValue, StatusCode, header};
+use wasip3::{
+    http::types::{
+        ErrorCode, Fields, HeaderError, Method, Request as WasiRequest, Response as WasiResponse,
+    },
+    spawn_local,
+    wit_bindgen::StreamResult,
+    wit_future, wit_stream,
+};
+
+pub use http;
+
+/// A request with its whole body. The path is the one below the plugin's route.
+pub type Request = http::Request<Vec<u8>>;
+
+/// A response with its whole body.
+pub type Response = http::Response<Vec<u8>>;
+
+/// The largest body of a request. A request with a larger one is answered 413.
+pub const BODY_MAX: usize = 16 << 20;
+
+/// How much of a body is read at a time.
+const CHUNK: usize = 64 << 10;
+
+/// Answers HTTP requests. Export it with [`export_http!`](crate::export_http).
+#[expect(async_fn_in_trait, reason = "a component has one thread, so no future need be Send")]
+pub trait Handler {
+    /// Answers one request. Several may be in progress at a time in one instance.
+    async fn handle(request: Request) -> Response;
+}
+
+/// Exports `wasi:http/handler@0.3` for a type that implements [`Handler`](crate::http::Handler).
+#[macro_export]
+macro_rules! export_http {
+    ($plugin:ty) => {
+        const _: () = {
+            struct HttpHandler;
+
+            impl $crate::http::wasip3::exports::http::handler::Guest for HttpHandler {
+                async fn handle(
+                    request: $crate::http::wasip3::http::types::Request,
+                ) -> ::core::result::Result<
+                    $crate::http::wasip3::http::types::Response,
+                    $crate::http::wasip3::http::types::ErrorCode,
+                > {
+                    $crate::http::serve::<$plugin>(request).await
+                }
+            }
+
+            $crate::http::wasip3::http::service::export!(HttpHandler with_types_in $crate::http::wasip3);
+        };
+    };
+}
+
+#[doc(hidden)]
+pub async fn serve<T: Handler>(request: WasiRequest) -> Result<WasiResponse, ErrorCode> {
+    let response = match read(request).await {
+        Ok(request) => T::handle(request).await,
+        Err(status) => {
+            let mut response = Response::default();
+            *response.status_mut() = status;
+            response
+        }
+    };
+    write(response)
+}
+
+/// Reads a request to its end. Where that cannot be had, the status of the response.
+async fn read(request: WasiRequest) -> Result<Request, StatusCode> {
+    let target = request.get_path_with_query().unwrap_or_else(|| "/".to_owned());
+    let mut built =
+        http::Request::builder().method(method(request.get_method()).as_str()).uri(target);
+    for (name, value) in request.get_headers().copy_all() {
+        built = built.header(name, value);
+    }
+    let (_, handled) = wit_future::new(|| Ok(()));
+    let (mut stream, _trailers) = WasiRequest::consume_body(request, handled);
+    let (mut body, mut chunk) = (Vec::new(), Vec::with_capacity(CHUNK));
+    loop {
+        let (result, read) = stream.read(chunk).await;
+        chunk = read;
+        if body.len() + chunk.len() > BODY_MAX {
+            return Err(StatusCode::PAYLOAD_TOO_LARGE);
+        }
+        body.append(&mut chunk);
+        if !matches!(result, StreamResult::Complete(_)) {
+            break;
+        }
+    }
+    built.body(body).map_err(|_| StatusCode::BAD_REQUEST)
+}
+
+fn method(method: Method) -> String {
+    match method {
+        Method::Get => "GET",
+        Method::Head => "HEAD",
+        Method::Post => "POST",
+        Method::Put => "PUT",
+        Method::Delete => "DELETE",
+        Method::Connect => "CONNECT",
+        Method::Options => "OPTIONS",
+        Method::Trace => "TRACE",
+        Method::Patch => "PATCH",
+        Method::Other(other) => return other,
+    }
+    .to_owned()
+}
+
+/// Makes the response, whose body is written once the host has it.
+fn write(response: Response) -> Result<WasiResponse, ErrorCode> {
+    let (mut parts, body) = response.into_parts();
+    parts.headers.entry(header::CONTENT_LENGTH).or_insert_with(|| HeaderValue::from(body.len()));
+    let pair = |(name, value): (&HeaderName, &HeaderValue)| {
+        (name.as_str().to_owned(), value.as_bytes().to_vec())
+    };
+    let fields: Vec<_> = parts.headers.iter().map(pair).collect();
+    let failed = |error: HeaderError| ErrorCode::InternalError(Some(format!("{error:?}")));
+    let fields = Fields::from_list(&fields).map_err(failed)?;
+    let (mut writer, reader) = wit_stream::new();
+    // The sender is dropped at once: there are no trailers.
+    let (_, trailers) = wit_future::new(|| Ok(None));
+    let (response, _sent) = WasiResponse::new(fields, Some(reader), trailers);
+    let invalid = |()| ErrorCode::InternalError(Some("the status is not valid".to_owned()));
+    response.set_status_code(parts.status.as_u16()).map_err(invalid)?;
+    spawn_local(async move {
+        // What is left over was not wanted: the client has gone, or asked for the head alone.
+        let _unread = writer.write_all(body).await;
+    });
+    Ok(response)
+}
