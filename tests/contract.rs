@@ -22,7 +22,18 @@ fn the_package_has_the_interfaces_that_are_served_and_no_others() {
     interfaces.sort_unstable();
     assert_eq!(
         interfaces,
-        ["credentials", "handover", "identity", "journal", "lifecycle", "notify", "types"]
+        [
+            "connection-handler",
+            "connections",
+            "credentials",
+            "datagram-handler",
+            "handover",
+            "identity",
+            "journal",
+            "lifecycle",
+            "notify",
+            "types",
+        ]
     );
 }
 
@@ -80,7 +91,8 @@ fn generated(mut generator: impl FnMut() -> Box<dyn WorldGenerator>) -> String {
         let (resolve, package) = contract();
         resolve.packages[package].worlds.keys().cloned().collect()
     };
-    assert_eq!(names, ["plugin", "stateful-plugin", "http-plugin"]);
+    let expected = ["plugin", "stateful-plugin", "connection-plugin", "datagram-plugin"];
+    assert_eq!(names, expected);
     for name in names {
         let (mut resolve, package) = contract();
         let world = resolve.select_world(&[package], Some(&name)).expect("the world is there");
@@ -108,6 +120,10 @@ fn bindings_for_c_generate_for_toolchains_without_async() {
     let c = generated(|| options.build());
     assert!(c.contains("exports_plugind_plugin_lifecycle_start("), "the start is not there");
     assert!(c.contains("exports_plugind_plugin_handover_save("), "the save is not there");
+    assert!(
+        c.contains("bool plugind_plugin_connections_method_connection_read("),
+        "the read is not there, as a function that blocks"
+    );
 }
 
 #[test]
