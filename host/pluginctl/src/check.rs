@@ -15,11 +15,11 @@ use crate::{
 use clap::Args;
 use plugind::{
     api::FailedStage,
-    base::{error_chain::ErrorChain, name::PluginName, text::Escaped},
+    base::{error_chain::ErrorChain, name::PluginName, quantity::Bytes, text::Escaped},
     check::{Checked, LinkFailure, Report, check, check_one, find_component},
     config::settings,
     plugin::{
-        grants::grants_of_use,
+        grants::{grants_of_use, uses_of_grants},
         scan::{Masked, Scanned},
         verify::Verified,
     },
@@ -28,6 +28,7 @@ use serde_json::{Value, json};
 use std::{
     collections::BTreeMap,
     fmt::Write as _,
+    fs,
     path::{Path, PathBuf},
 };
 
@@ -118,14 +119,7 @@ impl CheckArgs {
         if path.is_dir() {
             return self.check_all(Some(path), linking, output);
         }
-        let Scanned { found, masked, ignored: _ } = match find_component(path) {
-            Ok(scanned) => scanned,
-            Err(error) => {
-                let why = error.to_string();
-                output.mistakes.push(why.clone());
-                return json!({ "component": print::path(path), "mistakes": [why] });
-            }
-        };
+        let Scanned { found, masked, ignored: _ } = find_component(path);
         if let Some(masked) = masked.first() {
             if !self.json {
                 output.reported.push_str(&describe_masked(masked));
@@ -282,7 +276,7 @@ fn mistakes(checked: &Checked) -> &[String] {
 fn table(report: &Report, conflicts: &Conflicts) -> String {
     let row = |checked: &Checked| {
         let result = match &checked.failed {
-            None if !conflicts.of(checked).is_empty() => "hindered".to_owned(),
+            None if !conflicts.of(checked).is_empty() => "blocked by unit".to_owned(),
             None => "ok".to_owned(),
             Some((stage, _)) => format!("fails at {stage}"),
         };
@@ -324,6 +318,15 @@ fn described(path: &Path, checked: &Checked) -> String {
         writeln!(reported, "  {name:<9} {}", Escaped(value)).ok();
     };
     line("kind", kind(inspection));
+    if inspection.http.is_some() && inspection.run.is_some() {
+        line("run", "exported, and not used, because it answers requests");
+    }
+    if let Ok(metadata) = fs::metadata(path) {
+        line("size", &rounded(Bytes(metadata.len())).to_string());
+    }
+    let (first, most) =
+        (rounded(inspection.footprint.bytes()), manifest.limits.instance_memory_max);
+    line("memory", &format!("each instance begins with {first}, and may have {most}"));
     let routes: Vec<_> = checked.routes.iter().map(|(route, _)| route.to_string()).collect();
     match mode_of(checked) {
         Some(mode) => {
@@ -334,21 +337,32 @@ fn described(path: &Path, checked: &Checked) -> String {
     }
     line("required", if manifest.required { "yes" } else { "no" });
     let own = "its own";
-    line(
-        "lifecycle",
-        if inspection.lifecycle { own } else { "none: ready once it is instantiated" },
-    );
+    let none = "none: ready once it is instantiated; composing with `wac plug` leaves it out";
+    line("lifecycle", if inspection.lifecycle { own } else { none });
     if inspection.handover {
         line("handover", "its state goes to its next version");
     }
-    let grants = grants_of_use(&inspection.imports).join(", ");
-    line("can use", if grants.is_empty() { "no grants" } else { &grants });
+    let uses = uses_of_grants(&inspection.imports);
+    if uses.is_empty() {
+        line("can use", "no grants");
+    }
+    for (nth, (grant, imports)) in uses.iter().enumerate() {
+        let granted = if manifest.grants.has(*grant) { ", granted" } else { "" };
+        let what = format!("{}  # {}{granted}", grant.example(), imports.join(", "));
+        line(if nth == 0 { "[grants]" } else { "" }, &what);
+    }
     for (name, interfaces) in [("imports", &inspection.imports), ("exports", &inspection.exports)] {
         for (nth, interface) in interfaces.iter().enumerate() {
             line(if nth == 0 { name } else { "" }, interface);
         }
     }
     reported
+}
+
+/// In whole KiB or MiB, as limits are written.
+fn rounded(Bytes(bytes): Bytes) -> Bytes {
+    let unit = if bytes < 1 << 20 { 1 << 10 } else { 1 << 20 };
+    Bytes(bytes.div_ceil(unit).saturating_mul(unit))
 }
 
 fn plugin(checked: &Checked) -> Value {
@@ -364,6 +378,7 @@ fn plugin(checked: &Checked) -> Value {
         "kind": inspection.map(kind),
         "mode": mode_of(checked),
         "required": verified.map(|verified| verified.manifest().required),
+        "memory": inspection.map(|inspection| inspection.footprint.bytes().0),
         "lifecycle": inspection.map(|inspection| inspection.lifecycle),
         "handover": inspection.map(|inspection| inspection.handover),
         "grants-of-use": inspection.map(|inspection| grants_of_use(&inspection.imports)),

@@ -26,6 +26,11 @@ pub(crate) struct ControlAddress {
 }
 
 impl ControlAddress {
+    /// This socket.
+    pub(crate) fn of(socket: PathBuf) -> Self {
+        Self { root: None, socket: Some(socket) }
+    }
+
     fn socket(&self) -> PathBuf {
         let root = self.root.as_deref().unwrap_or(Path::new("/"));
         self.socket.clone().unwrap_or_else(|| root.join(api::SOCKET))

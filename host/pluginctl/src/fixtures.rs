@@ -6,9 +6,11 @@ pub(crate) fn greeter() -> api::Plugin {
     api::Plugin {
         name: "greeter".to_owned(),
         active_state: "active".to_owned(),
+        sub_state: "running".to_owned(),
         result: "success".to_owned(),
         required: true,
         status: Some("greets people".to_owned()),
+        degraded: None,
         generation: Some(3),
         since: Some(1_000_000),
         workers: 2,
@@ -16,6 +18,7 @@ pub(crate) fn greeter() -> api::Plugin {
         routes: vec!["/greeter".to_owned(), "a.example/hi".to_owned()],
         failure: None,
         next_attempt: None,
+        requests: None,
     }
 }
 
@@ -24,7 +27,7 @@ pub(crate) fn failure() -> api::PluginFailure {
         plugin: "bad".to_owned(),
         stage: "verify".to_owned(),
         error: "/etc/plugind/plugins/bad.toml:1:1: unknown key".to_owned(),
-        remedy: "mend it and reload".to_owned(),
+        remedy: "fix it and reload".to_owned(),
         configuration: true,
     }
 }
@@ -33,9 +36,11 @@ pub(crate) fn failed() -> api::Plugin {
     api::Plugin {
         name: "bad".to_owned(),
         active_state: "failed".to_owned(),
+        sub_state: "failed".to_owned(),
         result: "trap".to_owned(),
         required: false,
         status: None,
+        degraded: None,
         generation: None,
         since: None,
         workers: 0,
@@ -43,6 +48,7 @@ pub(crate) fn failed() -> api::Plugin {
         routes: Vec::new(),
         failure: Some(failure()),
         next_attempt: None,
+        requests: None,
     }
 }
 

@@ -12,11 +12,16 @@ use serde_json::{Value, json};
 
 /// What a component is used as.
 pub(crate) fn kind(inspection: &Inspection) -> &'static str {
-    match (inspection.http, inspection.run) {
-        (Some(WasiVersion::P3), _) => "wasi:http 0.3",
-        (Some(WasiVersion::P2), _) => "wasi:http 0.2",
-        (None, Some(_)) => "program",
-        (None, None) => "lifecycle",
+    match inspection.http {
+        Some(WasiVersion::P3) => "wasi:http 0.3",
+        Some(WasiVersion::P2) => "wasi:http 0.2",
+        None => match (inspection.connections, inspection.datagrams) {
+            (true, true) => "sockets",
+            (true, false) => "connections",
+            (false, true) => "datagrams",
+            (false, false) if inspection.is_program() => "program",
+            (false, false) => "lifecycle",
+        },
     }
 }
 
@@ -33,7 +38,9 @@ pub(crate) fn mode(mode: Mode) -> &'static str {
 pub(crate) fn mode_of(checked: &Checked) -> Option<&'static str> {
     let verified = checked.verified.as_ref()?;
     let inspection = verified.inspection();
-    inspection.http?;
+    if !inspection.serves() {
+        return None;
+    }
     Some(mode(verified.manifest().instances.mode.unwrap_or_else(|| inspection.mode())))
 }
 

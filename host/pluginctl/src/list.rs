@@ -50,13 +50,22 @@ fn row(plugin: &api::Plugin, now: SystemTime) -> Vec<String> {
     vec![
         if has_failed(plugin) { "●" } else { "" }.to_owned(),
         plugin.name.clone(),
-        plugin.active_state.clone(),
+        state(plugin),
         plugin.result.clone(),
         or_none(plugin.generation.map(|generation| generation.to_string())),
         or_none(plugin.since.map(|since| ago(moment(since), now))),
         or_none(routes),
         plugin.status.clone().unwrap_or_default(),
     ]
+}
+
+/// The state, with the more exact word where it says more than that.
+fn state(plugin: &api::Plugin) -> String {
+    let says_more = ["queued", "compiling", "starting", "ready", "handing-over", "degraded"];
+    match &*plugin.sub_state {
+        more if says_more.contains(&more) => format!("{} ({more})", plugin.active_state),
+        _ => plugin.active_state.clone(),
+    }
 }
 
 #[cfg(test)]

@@ -1,6 +1,7 @@
 //! The operator's and the author's tool for plugind.
 
 mod cat;
+mod build;
 mod check;
 mod client;
 mod columns;
@@ -12,13 +13,16 @@ mod link_check;
 mod list;
 mod progress_line;
 mod log_level;
+mod new;
 mod output;
 mod print;
 mod problem;
 mod progress;
+mod project;
 mod reload;
 mod restart;
 mod routes;
+mod run;
 mod format;
 mod relative_time;
 mod status;
@@ -60,6 +64,12 @@ enum Command {
     Cat(cat::CatArgs),
     /// Print all routes of the configuration with their plugins
     Routes(routes::RoutesArgs),
+    /// Make a project for a new plugin
+    New(new::NewArgs),
+    /// Build the plugin of a project
+    Build(build::BuildArgs),
+    /// Serve a plugin in this terminal
+    Run(run::RunArgs),
     /// Print a completion script for a shell
     Completion(completion::CompletionArgs),
 }
@@ -83,6 +93,9 @@ fn main() -> ExitCode {
         Command::Check(check) => return check.run().print(),
         Command::Cat(cat) => return cat.run().print(),
         Command::Routes(routes) => return routes.run().print(),
+        Command::New(new) => new.run(),
+        Command::Build(build) => build.run(),
+        Command::Run(run) => run.run(),
         Command::Completion(completion) => completion.run(PluginctlArguments::command()),
     };
     done.unwrap_or_else(|problem| {

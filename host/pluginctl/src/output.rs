@@ -6,7 +6,7 @@ use std::{
     process::ExitCode,
 };
 
-/// The exit status for what only a change of plugind.toml or of directories can mend (sysexits.h).
+/// The exit status for a mistake that only a change of plugind.toml or of directories can fix (sysexits.h).
 const EX_CONFIG: u8 = 78;
 
 /// What is printed where, and how it ends.

@@ -19,7 +19,7 @@ pub(crate) fn print(text: &str) -> io::Result<()> {
 
 /// Tells what is wrong, on one line of standard error.
 pub(crate) fn complain(what: &str) {
-    // Where it cannot be told, the exit status still tells.
+    // If standard error is closed, the exit status still reports it.
     writeln!(io::stderr(), "{}", Escaped(what)).ok();
 }
 

@@ -1,4 +1,4 @@
-//! Why a command did not do what it was told, and the exit status for that.
+//! Why a command failed, and its exit status.
 
 use crate::client::{CallRefused, ClientError};
 use std::{
@@ -20,11 +20,19 @@ pub(crate) enum Problem {
     Print(#[from] io::Error),
     #[error("cannot wait for plugind: {0}")]
     Wait(io::Error),
-    #[error("interrupted; plugind goes on with it")]
+    /// A command has an error of its own.
+    #[error(transparent)]
+    Failed(Box<dyn std::error::Error>),
+    #[error("interrupted; plugind continues")]
     Interrupted { signal: u8 },
 }
 
 impl Problem {
+    /// A command failed with an error of its own.
+    pub(crate) fn failed(error: impl std::error::Error + 'static) -> Self {
+        Self::Failed(Box::new(error))
+    }
+
     /// The exit status.
     pub(crate) fn status(&self) -> u8 {
         match self {
@@ -33,7 +41,7 @@ impl Problem {
         }
     }
 
-    /// Whether there is somebody to be told: whoever closed a pipe knows.
+    /// Whether the problem is printed: a closed pipe needs no message.
     pub(crate) fn is_printed(&self) -> bool {
         !matches!(self, Self::Print(error) if error.kind() == ErrorKind::BrokenPipe)
     }
@@ -59,7 +67,7 @@ pub(crate) fn wait_for<T>(work: impl Future<Output = Result<T, Problem>>) -> Res
     runtime.map_err(Problem::Wait)?.block_on(work)
 }
 
-/// Does what the daemon goes on with when nobody waits for it any more.
+/// Runs a request that the daemon continues when the client no longer waits.
 pub(crate) async fn unless_interrupted<T>(
     work: impl Future<Output = Result<T, Problem>>,
 ) -> Result<T, Problem> {

@@ -1,12 +1,12 @@
-//! What is told of a reload while it goes on: each thing once, when it has become so.
+//! The progress of a reload: each event is printed once, when it happens.
 
 use plugind::api;
 use std::collections::BTreeSet;
 
-/// How many names are told at a time.
+/// How many names a line contains.
 const NAMES: usize = 5;
 
-/// What was told already.
+/// The lines that were printed already.
 #[derive(Default)]
 pub(crate) struct ReloadProgress {
     scanned: bool,
@@ -33,7 +33,7 @@ impl ReloadProgress {
         let draining = now.draining.iter().cloned().collect();
         let drained = std::mem::replace(&mut self.draining, draining);
         if !scanned {
-            // What is found by then is not all there is; and a reload that takes the place of this one reads anew.
+            // What is found by then is not all there is; and a reload that replaces this one reads again.
             self.scanned = false;
             return Vec::new();
         }
@@ -103,7 +103,7 @@ impl ReloadProgress {
                 steps.push(&awaited.step);
             }
         }
-        // Those that wait for the others are told if there is nothing else to tell.
+        // Plugins that wait for the others are named only if there is nothing else to report.
         if steps.iter().any(|step| *step != "queued") {
             steps.retain(|step| *step != "queued");
         }
@@ -195,7 +195,7 @@ mod tests {
         now.ignored = names(["my_plugin.wasm is ignored"]);
         assert_eq!(progress.ignored(&now), ["my_plugin.wasm is ignored"]);
         assert_eq!(progress.ignored(&now), [""; 0]);
-        let bad = "bad: failed at verify: /etc/plugind/plugins/bad.toml:1:1: unknown key; mend it and reload";
+        let bad = "bad: failed at verify: /etc/plugind/plugins/bad.toml:1:1: unknown key; fix it and reload";
         assert_eq!(progress.failures(&now), [bad]);
         assert_eq!(reported(&mut progress, &now), [""; 0]);
         now.awaited = awaited([("greeter", "starting"), ("slow", "compiling")]);

@@ -1,4 +1,4 @@
-//! `pluginctl reload`: has the directories read anew, and tells what comes of it as it comes.
+//! `pluginctl reload`: asks the daemon to read the directories again, and prints the progress.
 
 use crate::{
     client::{CallMethod, CallRefused, Client, ClientError, ControlAddress},
@@ -33,13 +33,18 @@ enum Until {
 }
 
 impl ReloadArgs {
+    /// A reload that ends when the new versions serve.
+    pub(crate) fn until_swapped(place: ControlAddress) -> Self {
+        Self { all_or_nothing: false, until: Until::Swapped, json: false, place }
+    }
+
     pub(crate) fn run(self) -> Result<ExitCode, Problem> {
         let ended = wait_for(unless_interrupted(self.follow()));
         Ok(if ended? { ExitCode::SUCCESS } else { ExitCode::FAILURE })
     }
 
     /// Follows a reload to its end, and says whether it went well.
-    async fn follow(&self) -> Result<bool, Problem> {
+    pub(crate) async fn follow(&self) -> Result<bool, Problem> {
         let mut client = Client::connect(&self.place)?;
         client.begin(CallMethod::Reload(self.terms())).await?;
         let mut progress = ReloadProgress::default();
@@ -94,13 +99,13 @@ impl ReloadArgs {
 fn failure(over: &api::Reload) -> Option<String> {
     if let Some(why) = &over.unreadable {
         let nothing = over.changed.is_empty() && over.removed.is_empty();
-        let what = if nothing { "nothing is reloaded" } else { "not everything is reloaded" };
+        let what = if nothing { "reload failed, nothing changed" } else { "reload incomplete" };
         return Some(format!("{what}: {why}"));
     }
     if over.taken_back {
-        return Some("nothing is reloaded: not everything can be".to_owned());
+        return Some("reload failed, nothing changed".to_owned());
     }
-    let keeps_serving = "what failed goes on in the version before, if there was one";
+    let keeps_serving = "previous versions of failed plugins keep serving";
     (!over.failed.is_empty()).then(|| keeps_serving.to_owned())
 }
 
@@ -124,15 +129,15 @@ mod tests {
         let mut over = api::Reload::default();
         assert_eq!(failure(&over), None);
         over.failed = vec![fixtures::failure()];
-        let keeps_serving = "what failed goes on in the version before, if there was one";
+        let keeps_serving = "previous versions of failed plugins keep serving";
         assert_eq!(failure(&over).as_deref(), Some(keeps_serving));
         over.taken_back = true;
-        assert_eq!(failure(&over).as_deref(), Some("nothing is reloaded: not everything can be"));
+        assert_eq!(failure(&over).as_deref(), Some("reload failed, nothing changed"));
         over.unreadable = Some("/etc/plugind/plugins: not a directory".to_owned());
-        let reported = "nothing is reloaded: /etc/plugind/plugins: not a directory";
+        let reported = "reload failed, nothing changed: /etc/plugind/plugins: not a directory";
         assert_eq!(failure(&over).as_deref(), Some(reported));
         over.changed = vec!["before".to_owned()];
-        let reported = "not everything is reloaded: /etc/plugind/plugins: not a directory";
+        let reported = "reload incomplete: /etc/plugind/plugins: not a directory";
         assert_eq!(failure(&over).as_deref(), Some(reported));
     }
 }

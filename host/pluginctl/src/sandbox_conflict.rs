@@ -117,7 +117,7 @@ impl Checker<'_> {
                 remedy.add("StateDirectory=plugind");
                 remedy.add("StateDirectoryMode=0700");
                 let message = format!(
-                    "grants.{key} is of no use: {UNIT} has no StateDirectory=, and may not write to {STATE}"
+                    "grants.{key} has no effect: {UNIT} has no StateDirectory= and cannot write to {STATE}"
                 );
                 Some((message, true))
             }

@@ -7,7 +7,10 @@ use crate::{
     relative_time::{ago, moment},
 };
 use plugind::{api, base::name::PluginName};
-use std::{process::ExitCode, time::SystemTime};
+use std::{
+    process::ExitCode,
+    time::{Duration, SystemTime},
+};
 
 /// The exit status for a plugin that does not serve, as systemctl(1) has it.
 const NOT_ACTIVE: u8 = 3;
@@ -85,8 +88,14 @@ fn daemon(status: &api::Status) -> String {
     if !status.awaited.is_empty() {
         details.line("Awaited", &status.awaited.join(", "));
     }
+    if !status.limits.is_empty() {
+        details.line("Limits", &format!("{} reached", status.limits.join(", ")));
+    }
     for failure in &status.failed {
         details.line("Failed", &format!("{}: {}", failure.plugin, at(failure)));
+    }
+    for ignored in &status.ignored {
+        details.line("Ignored", ignored);
     }
     details.text().to_owned()
 }
@@ -100,6 +109,7 @@ fn plugin(described: &api::Description, now: SystemTime) -> String {
     let mark = if plugin.failure.is_some() { "● " } else { "" };
     let mut details = Details::of(&format!("{mark}{}", plugin.name));
     details.line("Active", &active(plugin, now)).line_if("Status", plugin.status.as_deref());
+    details.line_if("Degraded", plugin.degraded.as_deref());
     if !plugin.routes.is_empty() {
         details.line("Routes", &plugin.routes.join(", "));
     }
@@ -110,11 +120,14 @@ fn plugin(described: &api::Description, now: SystemTime) -> String {
     details
         .line("Workers", &plugin.workers.to_string())
         .line("Failures", &plugin.failures.to_string())
+        .line_if("Requests", plugin.requests.as_ref().and_then(requests).as_deref())
         .line_if("Component", described.component.as_deref())
         .line_if("SHA-256", described.digest.as_deref());
     if let Some(failure) = &plugin.failure {
-        // What is told above is then of the version before.
-        let which = if plugin.generation.is_some() { "the next version, " } else { "" };
+        // The lines above then describe the previous version.
+        // What fails while it runs is the version that runs.
+        let is_next = plugin.generation.is_some() && failure.stage != "run";
+        let which = if is_next { "the next version, " } else { "" };
         details.line("Failed", &format!("{which}{}", at(failure)));
     }
     if let Some(next) = plugin.next_attempt.map(moment) {
@@ -123,8 +136,27 @@ fn plugin(described: &api::Description, now: SystemTime) -> String {
     details.text().to_owned()
 }
 
+/// How its requests fare, if not all of them do well.
+fn requests(requests: &api::PluginRequests) -> Option<String> {
+    let api::PluginRequests { queued, waited, busy, timed_out, failed } = requests;
+    let waiting = (*queued > 0).then(|| {
+        let waited = Duration::from_millis(*waited);
+        format!("{queued} waiting, the oldest for {}", humantime::format_duration(waited))
+    });
+    let counts = [(busy, "busy (503)"), (timed_out, "timed out (504)"), (failed, "failed")];
+    let counts = counts.into_iter().filter(|(count, _)| **count > 0);
+    let counts: Vec<_> = counts.map(|(count, what)| format!("{count} {what}")).collect();
+    let minute = (!counts.is_empty()).then(|| format!("{} in the last minute", counts.join(", ")));
+    let parts: Vec<_> = waiting.into_iter().chain(minute).collect();
+    (!parts.is_empty()).then(|| parts.join("; "))
+}
+
 fn active(plugin: &api::Plugin, now: SystemTime) -> String {
     let mut reported = plugin.active_state.clone();
+    let is_known = ["", "running", &plugin.active_state].contains(&&*plugin.sub_state);
+    if !is_known {
+        reported += &format!(" ({})", plugin.sub_state);
+    }
     if plugin.active_state != "active" || plugin.result != "success" {
         reported += &format!(" (Result: {})", plugin.result);
     }
@@ -160,6 +192,17 @@ greeter
     }
 
     #[test]
+    fn requests_are_shown_of_a_plugin_that_does_not_serve_all_of_them() {
+        let plugin_with = |requests| api::Plugin { requests: Some(requests), ..greeter() };
+        let shown = |requests| plugin(&description(plugin_with(requests)), moment(1_000_000));
+        let none = api::PluginRequests::default();
+        assert!(!shown(none.clone()).contains("Requests"));
+        let busy = api::PluginRequests { queued: 3, waited: 1500, busy: 7, failed: 1, ..none };
+        let line = "   Requests: 3 waiting, the oldest for 1s 500ms; 7 busy (503), 1 failed in the last minute\n";
+        assert!(shown(busy.clone()).contains(line), "{}", shown(busy));
+    }
+
+    #[test]
     fn a_plugin_that_failed_is_told_with_stage_cause_and_remedy() {
         let none = api::Description { component: None, digest: None, ..description(failed()) };
         assert_eq!(
@@ -170,7 +213,7 @@ greeter
    Required: no
     Workers: 0
    Failures: 0
-     Failed: at verify: /etc/plugind/plugins/bad.toml:1:1: unknown key; mend it and reload
+     Failed: at verify: /etc/plugind/plugins/bad.toml:1:1: unknown key; fix it and reload
 "
         );
     }
@@ -179,12 +222,16 @@ greeter
     fn a_plugin_that_is_tried_again_is_shown_with_the_reason_and_the_time() {
         let plugin_retried = api::Plugin {
             active_state: "activating".to_owned(),
+            sub_state: "auto-restart".to_owned(),
             result: "unavailable".to_owned(),
             next_attempt: Some(61_000_000),
             ..failed()
         };
         let shown = plugin(&description(plugin_retried), moment(1_000_000));
-        assert!(shown.contains("Active: activating (Result: unavailable)\n"), "{shown}");
+        assert!(
+            shown.contains("Active: activating (auto-restart) (Result: unavailable)\n"),
+            "{shown}"
+        );
         assert!(shown.contains("     Failed: at "), "{shown}");
         assert!(shown.ends_with("   Next try: 1970-01-01T00:01:01Z\n"), "{shown}");
     }
@@ -211,6 +258,8 @@ greeter
             ready: 2,
             awaited: vec!["slow".to_owned(), "warmup".to_owned()],
             failed: Vec::new(),
+            ignored: Vec::new(),
+            limits: Vec::new(),
         };
         assert_eq!(
             daemon(&status),
@@ -222,10 +271,13 @@ plugind 0.1.0
     Awaited: slow, warmup
 "
         );
+        status.limits.push("connections-max of the socket http (8192)".to_owned());
+        let limits = "     Limits: connections-max of the socket http (8192) reached\n";
+        assert!(daemon(&status).ends_with(limits), "{}", daemon(&status));
         status.failed.push(failure());
         let reported = daemon(&status);
         assert!(reported.starts_with("● plugind"), "{reported}");
-        let failed = "     Failed: bad: at verify: /etc/plugind/plugins/bad.toml:1:1: unknown key; mend it and reload\n";
+        let failed = "     Failed: bad: at verify: /etc/plugind/plugins/bad.toml:1:1: unknown key; fix it and reload\n";
         assert!(reported.ends_with(failed), "{reported}");
     }
 }

@@ -7,7 +7,7 @@ const SHIPPED: &str = "PrivateNetwork=yes\nNetworkNamespacePath=\nJoinsNamespace
     RootDirectory=/usr/lib/plugind/root\nBindReadOnlyPaths=/etc/plugind:/etc/plugind:rbind\n\
     PrivateTmp=yes\nProtectSystem=strict\nDynamicUser=yes\nStateDirectory=plugind\nReadWritePaths=\n";
 
-/// What is told of these grants of the plugin `a`, and the drop-in.
+/// The conflicts that are reported for these grants of the plugin `a`, and the drop-in.
 fn conflicts_of(grants: &str, shown: &str, files: &str) -> (Vec<String>, String) {
     let unit = Unit::parse(&format!("LoadState=loaded\n{shown}"), Some(files)).unwrap();
     let document = Document::new(Path::new("/p/a.toml"), format!("[grants]\n{grants}\n"));
