@@ -10,9 +10,9 @@ use crate::plugin::{
     proposals::{ENABLED, Proposal},
 };
 use wasmparser::{
-    BinaryReaderError, ComponentAlias, ComponentExternalKind, ComponentOuterAliasKind,
-    ComponentType, ComponentTypeRef, Encoding, InstanceTypeDeclaration, Parser, Payload,
-    TypeBounds, ValidPayload, Validator, WasmFeatures, types::Types,
+    BinaryReaderError, CanonicalFunction, CanonicalOption, ComponentAlias, ComponentExternalKind,
+    ComponentOuterAliasKind, ComponentType, ComponentTypeRef, Encoding, InstanceTypeDeclaration,
+    Parser, Payload, TypeBounds, ValidPayload, Validator, WasmFeatures, types::Types,
 };
 
 /// A component's names, and what its instances take.
@@ -26,6 +26,8 @@ pub(super) struct Contents {
     pub(super) exports: Vec<String>,
     /// What one instance takes from the pool.
     pub(super) footprint: Footprint,
+    /// A function of it is async.
+    pub(super) has_async: bool,
 }
 
 impl Contents {
@@ -57,7 +59,7 @@ impl Contents {
             match &payload {
                 Payload::Version { encoding: Encoding::Module, .. } if depth == 0 => {
                     return Err(match is_preview_one(bytes) {
-                        true => InspectError::PreviewOne,
+                        true => InspectError::PreviewOne { is_program: exports_start(bytes) },
                         false => InspectError::CoreModule,
                     });
                 }
@@ -72,6 +74,11 @@ impl Contents {
                 types = Some(valid);
             }
             definitions.read(&payload).map_err(damaged)?;
+            if let Payload::ComponentCanonicalSection(section) = &payload {
+                for function in section.clone() {
+                    self.has_async |= is_async(&function.map_err(damaged)?);
+                }
+            }
             match &payload {
                 Payload::ModuleSection { .. } | Payload::ComponentSection { .. } => depth += 1,
                 Payload::End(_) => depth = depth.saturating_sub(1),
@@ -120,6 +127,12 @@ impl Contents {
         }
         Ok(())
     }
+}
+
+/// Whether it is a function of the component's, and async.
+fn is_async(function: &CanonicalFunction) -> bool {
+    let CanonicalFunction::Lift { options, .. } = function else { return false };
+    options.contains(&CanonicalOption::Async)
 }
 
 fn parser(features: WasmFeatures) -> Parser {
@@ -194,4 +207,15 @@ fn is_preview_one(bytes: &[u8]) -> bool {
     imports
         .flat_map(|imports| imports.into_imports().filter_map(Result::ok))
         .any(|import| matches!(import.module, "wasi_snapshot_preview1" | "wasi_unstable"))
+}
+
+/// Whether a core module is a program.
+fn exports_start(bytes: &[u8]) -> bool {
+    let exports = Parser::new(0).parse_all(bytes).filter_map(|payload| match payload {
+        Ok(Payload::ExportSection(exports)) => Some(exports),
+        _ => None,
+    });
+    exports
+        .flat_map(|exports| exports.into_iter().filter_map(Result::ok))
+        .any(|export| export.name == "_start")
 }

@@ -26,7 +26,10 @@ impl Handover {
     pub(super) fn read(table: &Table<'_>) -> Self {
         let timeout = table.parsed::<Span>("timeout-sec").map(|span| span.0);
         if timeout.is_some_and(|timeout| timeout.is_zero()) {
-            table.complain_about("timeout-sec", "handover.timeout-sec must be greater than 0");
+            table.complain_about(
+                "timeout-sec",
+                "handover.timeout-sec must be greater than 0, not \"0s\"",
+            );
         }
         let state_max = table.parsed::<Bytes>("state-max");
         if let Some(max) = state_max.filter(|max| *max == Bytes(0) || *max > STATE_MAX) {

@@ -11,7 +11,7 @@ use wasmparser::BinaryReaderError;
 pub enum InspectError {
     /// The bytes are something else.
     #[error(
-        "is not WebAssembly, which would begin with the bytes \"\\0asm\"; put a component there, as \
+        "is not WebAssembly, which begins with the bytes \"\\0asm\"; put a component there, as \
          `cargo build --target wasm32-wasip2` makes one"
     )]
     NotWasm,
@@ -30,9 +30,13 @@ pub enum InspectError {
     /// It is a core module of the time before components.
     #[error(
         "is a core module for WASI preview 1, not a component; build a component: with `--target wasm32-wasip2`, or from \
-         what there is with `wasm-tools component new --adapt`"
+         the module with `npx @bytecodealliance/jco new MODULE.wasm --wasi-{kind} -o NAME.wasm`",
+        kind = if *.is_program { "command" } else { "reactor" }
     )]
-    PreviewOne,
+    PreviewOne {
+        /// It exports `_start`, which makes it a program.
+        is_program: bool,
+    },
     /// There is nothing in it.
     #[error(
         "is empty: it is still being written, or the disk is full; write it under another name, such as one \
@@ -47,7 +51,7 @@ pub enum InspectError {
     CutOff(usize),
     /// Its types are nested beyond any use.
     #[error(
-        "has types nested more than {DEPTH_MAX} deep, which no toolchain writes; build it again, or do not trust it"
+        "has types nested more than {DEPTH_MAX} deep, which no toolchain produces; build it again, or do not trust it"
     )]
     TooDeep,
     /// It imports what the host does not have.
@@ -65,7 +69,7 @@ pub enum InspectError {
     LaterInterface(String),
     /// It is a background program with a state to hand over.
     #[error(
-        "exports {0}, which a background program cannot use; remove the export, or export a handler of requests as well"
+        "exports {0}, which a background program cannot use; remove the export, or export a request handler as well"
     )]
     ProgramHandsOver(String),
     /// It needs a WebAssembly proposal that the engine does not have.
@@ -80,7 +84,8 @@ pub enum InspectError {
     /// It exports nothing that the host has a use for.
     #[error(
         "exports nothing that plugind can use (it exports {0}); export wasi:http/handler@0.3, \
-         wasi:http/incoming-handler@0.2, wasi:cli/run or plugind:plugin/lifecycle@{CONTRACT}"
+         wasi:http/incoming-handler@0.2, wasi:cli/run, or connection-handler, datagram-handler or lifecycle of \
+         plugind:plugin@{CONTRACT}"
     )]
     NoEntryPoint(String),
 }
@@ -97,7 +102,7 @@ impl InspectError {
         if !bytes.starts_with(b"\0asm") {
             return Self::NotWasm;
         }
-        // Further lines show bytes, which is of no use to anybody.
+        // Further lines show bytes, which help nobody.
         let message = error.message().lines().next().unwrap_or_default();
         match message.contains("unexpected end") {
             true => Self::CutOff(bytes.len()),

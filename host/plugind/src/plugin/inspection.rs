@@ -19,6 +19,12 @@ pub enum WasiVersion {
 pub struct Inspection {
     /// It answers HTTP requests. Of two versions the later.
     pub http: Option<WasiVersion>,
+    /// It exports `plugind:plugin/connection-handler`.
+    pub connections: bool,
+    /// It exports `plugind:plugin/datagram-handler`.
+    pub datagrams: bool,
+    /// None of its functions is async: while one is called, no other can be.
+    pub is_blocking: bool,
     /// It is a program: `wasi:cli/run`. Of two versions the later.
     pub run: Option<WasiVersion>,
     /// It exports `plugind:plugin/lifecycle`.
@@ -39,8 +45,9 @@ impl Inspection {
     /// # Errors
     /// When it cannot be a plugin.
     pub fn of(bytes: &[u8]) -> Result<Self, InspectError> {
-        let Contents { imports, missing, exports, footprint } = Contents::read(bytes)?;
-        let mut inspection = Self { imports, exports, footprint, ..Self::default() };
+        let Contents { imports, missing, exports, footprint, has_async } = Contents::read(bytes)?;
+        let is_blocking = !has_async;
+        let mut inspection = Self { imports, exports, footprint, is_blocking, ..Self::default() };
         let ours = |name: &str, interface: &str| {
             let rest =
                 name.strip_prefix("plugind:plugin/").and_then(|rest| rest.strip_prefix(interface));
@@ -58,6 +65,10 @@ impl Inspection {
                 inspection.run = inspection.run.or(Some(WasiVersion::P2));
             } else if ours(name, "lifecycle") {
                 inspection.lifecycle = true;
+            } else if ours(name, "connection-handler") {
+                inspection.connections = true;
+            } else if ours(name, "datagram-handler") {
+                inspection.datagrams = true;
             } else if ours(name, "handover") {
                 handover = Some(name.clone());
             } else if name.starts_with("plugind:plugin/") && name.contains(&format!("@{CONTRACT}."))
@@ -67,7 +78,7 @@ impl Inspection {
                 return Err(InspectError::OtherContract(name.clone()));
             }
         }
-        if inspection.http.is_none() && inspection.run.is_none() && !inspection.lifecycle {
+        if !inspection.serves() && inspection.run.is_none() && !inspection.lifecycle {
             let exports = match inspection.exports.as_slice() {
                 [] => "nothing at all".to_owned(),
                 exports => exports.join(", "),
@@ -84,10 +95,29 @@ impl Inspection {
         Ok(inspection)
     }
 
-    /// Whether it is a background program. What answers requests is none, also where its toolchain makes it one as well.
+    /// Whether there is anything that clients can reach it by.
+    #[must_use]
+    pub fn serves(&self) -> bool {
+        self.http.is_some() || self.serves_sockets()
+    }
+
+    /// Whether it can serve a socket as a whole.
+    #[must_use]
+    pub fn serves_sockets(&self) -> bool {
+        self.connections || self.datagrams
+    }
+
+    /// Whether it cannot be called while it serves a connection.
+    #[must_use]
+    pub fn is_occupied_by_a_connection(&self) -> bool {
+        self.connections && self.is_blocking
+    }
+
+    /// Whether it is a background program. A component with a handler is none, also where its toolchain makes it one as
+    /// well.
     #[must_use]
     pub fn is_program(&self) -> bool {
-        self.http.is_none() && self.run.is_some()
+        !self.serves() && self.run.is_some()
     }
 
     /// What its instances are used for, if its manifest asks for nothing else.
@@ -98,6 +128,8 @@ impl Inspection {
             Some(WasiVersion::P2) if self.handover || self.lifecycle => Mode::Exclusive,
             // Many guests of 0.2 are made for one request, and break when they get another one.
             Some(WasiVersion::P2) => Mode::Fresh,
+            // A connection would keep the others waiting.
+            None if self.is_occupied_by_a_connection() => Mode::Exclusive,
             Some(WasiVersion::P3) | None => Mode::Shared,
         }
     }
@@ -118,6 +150,17 @@ mod tests {
         for (lifecycle, handover) in [(false, false), (true, false), (true, true)] {
             assert_eq!(mode(WasiVersion::P3, lifecycle, handover), Mode::Shared);
         }
+    }
+
+    #[test]
+    fn connections_share_an_instance_only_where_its_functions_are_async() {
+        let mode = |is_blocking| {
+            Inspection { connections: true, is_blocking, ..Inspection::default() }.mode()
+        };
+        assert_eq!(mode(true), Mode::Exclusive);
+        assert_eq!(mode(false), Mode::Shared);
+        let datagrams = Inspection { datagrams: true, is_blocking: true, ..Inspection::default() };
+        assert_eq!(datagrams.mode(), Mode::Shared, "an answer does not last");
     }
 
     #[test]

@@ -89,6 +89,29 @@ pub(super) const INTERFACES: &[InterfaceTypes] = &[
     InterfaceTypes { name: "wasi:cli/run", versions: "0.3", functions: RUN_03 },
     InterfaceTypes { name: "plugind:plugin/lifecycle", versions: CONTRACT, functions: LIFECYCLE },
     InterfaceTypes { name: "plugind:plugin/handover", versions: CONTRACT, functions: HANDOVER },
+    InterfaceTypes {
+        name: "plugind:plugin/connection-handler",
+        versions: CONTRACT,
+        functions: &[Function {
+            name: "handle",
+            wit: "async func(connection: connection) -> result<_, string>",
+            parameters: &[Shape::Own {
+                interface: "plugind:plugin/connections@0.1.",
+                resource: "connection",
+            }],
+            result: Some(Shape::Result(None, Some(&STRING))),
+        }],
+    },
+    InterfaceTypes {
+        name: "plugind:plugin/datagram-handler",
+        versions: CONTRACT,
+        functions: &[Function {
+            name: "handle",
+            wit: "async func(socket: string, peer: peer, datagram: list<u8>) -> option<list<u8>>",
+            parameters: &[STRING, PEER, BYTES],
+            result: Some(Shape::Option(&BYTES)),
+        }],
+    },
 ];
 
 const RUN_02: &[Function] = &[Function {
@@ -149,6 +172,13 @@ const CONDITION: Shape =
 
 const STOP_REASON: Shape =
     Shape::Enum(&["shutdown", "stop", "restart", "reload", "removed", "idle", "recycle"]);
+
+const PEER: Shape =
+    Shape::Variant(&[("ip", Some(IP_ADDRESS)), ("unix", Some(Shape::Option(&PROCESS)))]);
+
+const IP_ADDRESS: Shape = Shape::Record(&[("address", STRING), ("port", U16)]);
+
+const PROCESS: Shape = Shape::Record(&[("pid", U32), ("uid", U32), ("gid", U32)]);
 
 const DNS_ERROR: Shape =
     Shape::Record(&[("rcode", Shape::Option(&STRING)), ("info-code", Shape::Option(&U16))]);

@@ -128,6 +128,10 @@ interfaces! {
     Credentials: [
         granted("plugind:plugin/credentials", OURS, &[Grant::Credentials]),
     ];
+    /// `plugind:plugin/connections`
+    Connections: [
+        free("plugind:plugin/connections", OURS),
+    ];
     /// `plugind:plugin/identity`
     Identity: [
         free("plugind:plugin/identity", OURS),

@@ -21,7 +21,12 @@ use std::{
 /// Instances that are replaced more often would do little else than start.
 const RECYCLE_AGE_MIN: Duration = Duration::from_secs(1);
 
-/// What is known of a plugin's component when its manifest is judged.
+/// The most connections of a plugin at a time, unless its manifest says otherwise.
+const CONNECTIONS_MAX: u32 = 1024;
+/// The largest datagram that a plugin takes, unless its manifest says otherwise: the largest of UDP.
+const DATAGRAM_MAX: Bytes = Bytes(64 << 10);
+
+/// What is known of a component when its manifest is validated.
 #[derive(Clone, Copy, Debug)]
 pub struct ComponentFacts<'a> {
     /// The names of what it imports.
@@ -37,6 +42,8 @@ pub struct Manifest {
     pub required: bool,
     /// What the plugin is, in a line for people.
     pub description: Option<String>,
+    /// The arguments of the command line, behind the plugin's name.
+    pub arguments: Vec<String>,
     /// What it serves where; none: its own route on the socket of its kind.
     pub serve: Vec<Serve>,
     /// `[service]`
@@ -85,7 +92,7 @@ pub enum RestartPolicy {
 /// What a plugin that failed for good does to the daemon.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum FailureAction {
-    /// Nothing: the others go on.
+    /// Nothing: the other plugins continue.
     None,
     /// It finishes what is under way, and ends.
     Exit,
@@ -104,6 +111,8 @@ pub struct Instances {
     pub recycle_after: Option<u32>,
     /// An instance as old as this is replaced; none: never.
     pub recycle_age: Option<Duration>,
+    /// An instance that uses so much memory is replaced; none: three quarters of what it may use.
+    pub recycle_memory: Option<Bytes>,
 }
 
 /// What an instance is used for.
@@ -128,6 +137,12 @@ pub struct Limits {
     pub cpu_quota: Option<Percent>,
     /// From a request's arrival until its response begins.
     pub request_timeout: Duration,
+    /// The most connections at a time, on all sockets that the plugin serves.
+    pub connections_max: u32,
+    /// After so long without a byte in either direction a connection is closed; none: never.
+    pub idle_timeout: Option<Duration>,
+    /// The largest datagram that the plugin takes.
+    pub datagram_max: Bytes,
     /// What may be written to the journal.
     pub log_rate: Rate,
     /// Where `memory-max` and `instance-memory-max` were written.
@@ -191,11 +206,13 @@ impl Manifest {
                 format!("description must be one line without control characters, not {text:?}");
             table.complain_about("description", message);
         }
+        let arguments = read_arguments(table, component.map(|component| component.imports));
         let own = name.map(own_route);
         let mut places = BTreeSet::new();
         Self {
             required: table.boolean("required").unwrap_or(true),
             description,
+            arguments,
             serve: table.tables("serve", |serve| Serve::read(serve, own.as_deref(), &mut places)),
             service: table.table("service", Service::read),
             instances: table
@@ -208,6 +225,21 @@ impl Manifest {
             config: table.texts("config"),
         }
     }
+}
+
+fn read_arguments(table: &Table<'_>, imports: Option<&[String]>) -> Vec<String> {
+    let arguments = table.list("arguments", |text| match text.contains('\0') {
+        true => Err("an argument must not have a NUL"),
+        false => Ok(text.to_owned()),
+    });
+    let reads = |import: &String| import.starts_with("wasi:cli/environment@");
+    if imports.is_some_and(|imports| !imports.iter().any(reads)) {
+        table.complain_about(
+            "arguments",
+            "arguments cannot be used: the component does not import wasi:cli/environment; remove the key",
+        );
+    }
+    arguments
 }
 
 impl Default for Manifest {
@@ -269,6 +301,7 @@ impl Instances {
             concurrency: table.number("concurrency", 1),
             recycle_after: table.number("recycle-after", 1),
             recycle_age,
+            recycle_memory: table.parsed("recycle-memory"),
         };
         if one {
             instances.require_single_instance(table);
@@ -277,16 +310,13 @@ impl Instances {
     }
 
     fn require_single_instance(&self, table: &Table<'_>) {
-        let why =
-            "the component exports plugind:plugin/handover, so it has one instance, which is kept";
+        let why = "the component exports plugind:plugin/handover, so it has one instance";
         let keep = "write \"shared\" or \"exclusive\"";
         let max = self.max.unwrap_or(1);
         let at_most_one = format!("must be 1, not {max}");
         for (key, is_wrong, rule, remedy) in [
             ("mode", self.mode == Some(Mode::Fresh), "cannot be \"fresh\"", keep),
             ("max", max > 1, at_most_one.as_str(), "remove it"),
-            ("recycle-after", self.recycle_after.is_some(), "cannot be set", "remove it"),
-            ("recycle-age", self.recycle_age.is_some(), "cannot be set", "remove it"),
         ] {
             if is_wrong {
                 table.complain_about(key, format!("instances.{key} {rule}: {why}; {remedy}"));
@@ -304,6 +334,12 @@ impl Limits {
             request_timeout: table
                 .parsed::<Span>("request-timeout")
                 .map_or(Duration::from_secs(30), |span| span.0),
+            connections_max: table.number("connections-max", 1).unwrap_or(CONNECTIONS_MAX),
+            idle_timeout: table
+                .parsed::<Span>("idle-timeout")
+                .map(|span| span.0)
+                .filter(|idle| !idle.is_zero()),
+            datagram_max: table.parsed("datagram-max").unwrap_or(DATAGRAM_MAX),
             log_rate: table
                 .parsed("log-rate")
                 .unwrap_or(Rate { count: 1000, every: Duration::from_secs(10) }),
@@ -350,15 +386,13 @@ mod tests {
         for (mistake, (place, rule, remedy)) in mistakes.iter().zip([
             ("2:8", "mode cannot be \"fresh\"", "write \"shared\" or \"exclusive\""),
             ("3:7", "max must be 1, not 2", "remove it"),
-            ("4:17", "recycle-after cannot be set", "remove it"),
-            ("5:15", "recycle-age cannot be set", "remove it"),
         ]) {
             let start = format!(
                 "m.toml:{place}: instances.{rule}: the component exports plugind:plugin/handover"
             );
             assert!(mistake.starts_with(&start) && mistake.ends_with(remedy), "{mistake}");
         }
-        assert_eq!(mistakes.len(), 4);
+        assert_eq!(mistakes.len(), 2);
         assert!(parse(text).is_ok(), "of another component");
         let one = "[instances]\nmode = \"exclusive\"\nmax = 1\nconcurrency = 3\n";
         assert!(parse_for(Some(ComponentFacts { imports: &[], hands_over: true }), one).is_ok());
@@ -370,7 +404,10 @@ mod tests {
         assert_eq!(handover.timeout, Duration::from_secs(10));
         assert_eq!((handover.state_max, handover.held_max), (Bytes(16 << 20), 1024));
         for (line, place) in [
-            ("timeout-sec = \"0\"", "2:15: handover.timeout-sec must be greater than 0"),
+            (
+                "timeout-sec = \"0\"",
+                "2:15: handover.timeout-sec must be greater than 0, not \"0s\"",
+            ),
             (
                 "state-max = \"0\"",
                 "2:13: handover.state-max must be greater than 0 and at most \"1G\", not \"0\"",
@@ -399,6 +436,23 @@ mod tests {
         assert_eq!(manifest.serve, []);
         assert_eq!(manifest.service.restart_sec, Duration::from_millis(100));
         assert_eq!(manifest.limits.memory_max, Bytes(256 << 20));
+    }
+
+    #[test]
+    fn arguments_are_a_list_for_a_component_that_reads_them() {
+        let text = "arguments = [\"--port\", \"\"]\n";
+        assert_eq!(parse(text).unwrap().arguments, ["--port", ""]);
+        let reads = ["wasi:cli/environment@0.2.6".to_owned()];
+        assert!(parse_for(Some(importing(&reads)), text).is_ok());
+        assert!(parse_for(Some(importing(&[])), "").is_ok());
+        for (component, text, rule) in [
+            (None, "arguments = \"x\"\n", "arguments must be a list"),
+            (None, "arguments = [\"a\\u0000\"]\n", "arguments: an argument must not have a NUL"),
+            (Some(importing(&[])), text, "does not import wasi:cli/environment; remove the key"),
+        ] {
+            let mistakes = parse_for(component, text).unwrap_err();
+            assert!(mistakes[0].contains(rule), "{mistakes:?}");
+        }
     }
 
     #[test]
@@ -499,11 +553,11 @@ mod tests {
     #[test]
     fn an_invalid_grant_is_reported_at_its_place() {
         for (line, place) in [
-            ("read = [\"/a\", \"b\"]", "2:15: grants.read: \"b\" is no directory"),
+            ("read = [\"/a\", \"b\"]", "2:15: grants.read: \"b\" is not an absolute path"),
             ("read = [\"/a/../b\"]", "2:9: grants.read: "),
             ("read = [\"\"]", "2:9: grants.read: "),
             ("read = [\"/a//b\"]", "2:9: grants.read: "),
-            ("state = true\nread = [\"/state\"]", "3:8: grants.read has /state"),
+            ("state = true\nread = [\"/state\"]", "3:8: grants.read must not contain /state"),
             ("credentials = [\"../x\"]", "2:16: grants.credentials: "),
             ("outgoing-http = [\"example.com\"]", "2:18: grants.outgoing-http: "),
             ("tcp-connect = [\"*:80\"]", "2:16: grants.tcp-connect: "),
@@ -524,7 +578,7 @@ mod tests {
         assert_eq!(mistakes.len(), Grant::ALL.len(), "{mistakes:?}");
         assert!(
             mistakes[2].starts_with(
-                "m.toml:4:15: grants.credentials is of no use: the component does not import \
+                "m.toml:4:15: grants.credentials has no effect: the component does not import \
                  plugind:plugin/credentials@"
             ),
             "{mistakes:?}"

@@ -22,6 +22,7 @@ mod nesting;
 pub mod inspect_error;
 pub mod inspection;
 pub mod proposals;
+pub mod release;
 pub mod scan;
 pub mod serve;
 pub mod verify;

@@ -125,6 +125,8 @@ fn the_types_are_those_of_the_interface_definitions() {
         include_str!("../../../../../wit/lifecycle.wit"),
         include_str!("../../../../../wit/handover.wit"),
         include_str!("../../../../../wit/types.wit"),
+        include_str!("../../../../../wit/connections.wit"),
+        include_str!("../../../../../wit/datagram-handler.wit"),
         include_str!("../../../../../wit/deps/http.wit"),
         include_str!("../../../../../wit/deps/cli.wit"),
     ]

@@ -26,7 +26,7 @@ fn check(text: &str) -> Result<String, String> {
     let allowed = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.');
     if text.is_empty() || text.len() > NAME_MAX || !text.chars().all(allowed) {
         return Err(format!(
-            "{text:?} is no name of a credential; it has 1 to {NAME_MAX} of letters, digits, \"-\", \"_\" and \".\""
+            "{text:?} is not a name of a credential; a name must have 1 to {NAME_MAX} letters, digits, \"-\", \"_\" and \".\""
         ));
     }
     Ok(text.to_owned())

@@ -11,7 +11,7 @@ pub(super) fn read(table: &Table<'_>) -> BTreeMap<String, String> {
     if environment.iter().any(is_none) {
         table.complain_about(
             "environment",
-            "grants.environment must have names that are not empty and have no \"=\", and nothing in it may have a NUL",
+            "grants.environment must have names that are not empty and do not contain \"=\"; names and values must not contain NUL",
         );
     }
     environment

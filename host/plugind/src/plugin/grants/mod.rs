@@ -55,6 +55,19 @@ pub fn grants_of_use(imports: &[String]) -> Vec<&'static str> {
     of_use.map(|grant| grant.key()).collect()
 }
 
+/// The same with the imports through which the component can use each.
+#[must_use]
+pub fn uses_of_grants(imports: &[String]) -> Vec<(Grant, Vec<&str>)> {
+    let uses = |grant: Grant| {
+        let by = |import: &&String| {
+            find(import).is_some_and(|known| known.access.grants().contains(&grant))
+        };
+        let imports: Vec<_> = imports.iter().filter(by).map(String::as_str).collect();
+        (!imports.is_empty()).then_some((grant, imports))
+    };
+    Grant::ALL.iter().filter_map(|grant| uses(*grant)).collect()
+}
+
 fn is_of_use(grant: Grant, imports: &[String]) -> bool {
     let known = imports.iter().filter_map(|import| find(import));
     known.flat_map(|import| import.access.grants()).any(|needed| *needed == grant)
@@ -120,5 +133,5 @@ impl Grants {
 fn of_no_use(grant: Grant) -> String {
     let purposes: Vec<_> = grant.imports().flat_map(|import| import.versions()).collect();
     let (key, purposes) = (grant.key(), purposes.join(" or "));
-    format!("grants.{key} is of no use: the component does not import {purposes}; leave it out")
+    format!("grants.{key} has no effect: the component does not import {purposes}; remove it")
 }

@@ -16,7 +16,7 @@ fn check(text: &str) -> Result<PathBuf, String> {
     let mut segments = text.strip_prefix('/').unwrap_or("..").split('/');
     let plain = |segment| !matches!(segment, "" | "." | "..");
     if (text != "/" && !segments.all(plain)) || text.contains(is_harmful) {
-        let what = "is no directory; write it from the root on and without \".\" and \"..\"";
+        let what = "is not an absolute path without \".\" and \"..\"; write one";
         return Err(format!("{text:?} {what}, as in \"/usr/share/zoneinfo\""));
     }
     Ok(PathBuf::from(text))

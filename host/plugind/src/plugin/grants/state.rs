@@ -15,7 +15,7 @@ pub(super) fn read(table: &Table<'_>, directories: &[PathBuf]) -> bool {
     if state && directories.iter().any(|path| path == Path::new(STATE)) {
         table.complain_about(
             Grant::Read.key(),
-            format!("grants.read has {STATE}, which is the plugin's own by grants.state"),
+            format!("grants.read must not contain {STATE}, the directory that grants.state gives to the plugin"),
         );
     }
     state

@@ -3,7 +3,7 @@
 use crate::base::endpoint::Endpoint;
 use std::path::Path;
 
-/// Something that the daemon's unit must allow, or a grant is of no use.
+/// Something that the daemon's unit must allow for a grant to have an effect.
 #[derive(Clone, Debug, PartialEq)]
 pub enum UnitNeed<'a> {
     /// A connection over the network.
