@@ -1,9 +1,9 @@
 //! What the daemon would do with its configuration, as far as files decide it: verify plugins and assign routes.
-//! `link_check` goes on from there.
+//! `link_check` continues from there.
 
 use crate::{
     api::FailedStage,
-    base::name::{NameError, PluginName},
+    base::name::PluginName,
     config::{ListError, SearchPath},
     plugin::{
         directories::{ScanReport, VerifyResult, name_of, read_plugins},
@@ -50,14 +50,6 @@ pub struct LinkFailure {
     pub mistakes: Vec<String>,
 }
 
-/// A file whose name cannot be the name of a plugin.
-#[derive(Debug, thiserror::Error)]
-#[error("{}: {source}; rename the file", path.display())]
-pub struct ComponentNameError {
-    path: PathBuf,
-    source: NameError,
-}
-
 /// Checks the plugins of the search path.
 ///
 /// # Errors
@@ -75,16 +67,18 @@ pub fn check_one(found: Found) -> Option<Checked> {
 }
 
 /// Finds a component at any path, such as a developer's build directory, with its manifest beside it.
-///
-/// # Errors
-/// When its name cannot be the name of a plugin.
-pub fn find_component(path: &Path) -> Result<Scanned, ComponentNameError> {
-    let stem = path.file_stem().unwrap_or_default().to_string_lossy();
-    // Cargo replaces the hyphens of a package's name by underscores.
-    let name = stem.to_lowercase().replace('_', "-");
-    let name =
-        name.parse().map_err(|source| ComponentNameError { path: path.to_owned(), source })?;
-    Ok(scan_one(name, path))
+#[must_use]
+pub fn find_component(path: &Path) -> Scanned {
+    scan_one(component_name(path), path)
+}
+
+/// The name of the plugin that a component would be, whatever its file is called: toolchains choose names of their own.
+#[must_use]
+pub fn component_name(path: &Path) -> PluginName {
+    let stem = path.file_stem().unwrap_or_default().to_string_lossy().to_lowercase();
+    let name: String =
+        stem.chars().map(|c| if c.is_ascii_alphanumeric() { c } else { '-' }).collect();
+    name.parse().unwrap_or_else(|_| "plugin".parse().expect("it is a name"))
 }
 
 fn assign_routes(plugins: Vec<VerifyResult>) -> Vec<Checked> {
@@ -111,4 +105,22 @@ fn assign_routes(plugins: Vec<VerifyResult>) -> Vec<Checked> {
         }
     };
     plugins.into_iter().map(checked).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_component_has_a_name_whatever_its_file_is_called() {
+        for (file, name) in [
+            ("hello.wasm", "hello"),
+            ("target/My_Plugin.wasm", "my-plugin"),
+            ("a.b.wasm", "a-b"),
+            ("9.wasm", "plugin"),
+            ("/", "plugin"),
+        ] {
+            assert_eq!(component_name(Path::new(file)).as_str(), name, "{file}");
+        }
+    }
 }

@@ -1,7 +1,7 @@
 //! Starts everything in the order of the layers, runs until the daemon must end, and stops it in the opposite order.
 
 use crate::{
-    base::error_chain::ErrorChain,
+    base::{error_chain::ErrorChain, quantity::Bytes},
     config::{
         SearchPath,
         settings::{self, Protocol, SettingsError},
@@ -9,39 +9,43 @@ use crate::{
     control::{self, ControlContext},
     journal::{Journal, messages},
     listen::{
-        connection,
-        http::HttpEndpoint,
+        connection, datagrams,
         listeners::{Accepted, Listeners, Server},
         sockets::{Listen, ListenError, ListenSockets},
+        streams,
     },
     plugin::compiler::Compiler,
+    pool::{instances::Commons, shares::InstancePool},
     route::{
-        sockets::{SocketMistakes, SocketPlan},
+        sockets::{SocketMistakes, SocketPlan, SocketUse},
         table::{self, TableReader},
     },
-    runtime::{cache::Cache, engine, executors::Executors},
+    runtime::{cache::Cache, engine, executors::Executors, heap},
     supervisor::{
         self,
         handle::SupervisorHandle,
         phase::DaemonPhase,
         prepare::Deps,
+        reloads::ReloadNotice,
         summary::{Failed, Summary},
     },
     systemd::{
+        certificates::{self, CertificatesError},
+        cgroup,
         environment::Systemd,
         notify::{Notice, Notifier},
         store::Store,
         watchdog::Watchdog,
     },
-    world::granted::GrantDirectories,
+    world::{granted::GrantDirectories, memory::Budget},
 };
 use futures::FutureExt as _;
 use rustix::io::Errno;
-use std::{io, path::PathBuf, sync::Arc, time::Duration};
+use std::{io, path::PathBuf, pin::pin, sync::Arc, time::Duration};
 use tokio::{
     signal::unix::{Signal, SignalKind, signal},
-    sync::watch,
-    time::{Instant, interval, sleep, timeout},
+    sync::{mpsc, watch},
+    time::{Instant, interval, sleep, sleep_until, timeout},
 };
 use tracing::{info, warn};
 
@@ -49,14 +53,31 @@ use tracing::{info, warn};
 const UNREADY_STOP_DEADLINE: Duration = Duration::from_millis(900);
 /// How long of that connections may take to finish, so that plugins have the rest.
 const DRAIN_DEADLINE: Duration = Duration::from_secs(20);
+/// How long closed connections may take to deliver what plugins wrote last.
+const CLOSE_DEADLINE: Duration = Duration::from_secs(3);
 /// How long connections and plugins may take to finish when the daemon stops.
 const STOP_DEADLINE: Duration = Duration::from_secs(30);
+/// How long a stop waits for requests on their way to connections that are idle: longer than those linger.
+const LAST_REQUESTS: Duration = Duration::from_millis(1500);
 /// How often systemd is asked for more time while plugins start or are replaced, and for how much: enough for a
 /// daemon that is held up for a moment, too little for one that is gone to go unnoticed.
 const EXTEND_EVERY: Duration = Duration::from_secs(5);
 const EXTEND_BY: Duration = Duration::from_secs(30);
+/// How often a changed STATUS= is sent at most: while a thousand plugins start it changes as often.
+const STATUS_EVERY: Duration = Duration::from_millis(100);
 
-/// What the daemon is told when it is started.
+/// What happens to reloads, for systemd.
+type ReloadNotices = mpsc::UnboundedReceiver<ReloadNotice>;
+
+/// How many bytes all plugins may use together. Without a setting it is three quarters of what the daemon may use, so
+/// that the rest is left for connections, code and the daemon itself.
+fn memory_max(setting: Option<Bytes>) -> usize {
+    let by_default = || cgroup::memory_limit().map(|Bytes(limit)| Bytes(limit / 4 * 3));
+    let max = setting.or_else(by_default);
+    max.map_or(usize::MAX, |Bytes(max)| usize::try_from(max).unwrap_or(usize::MAX))
+}
+
+/// What the command line and the environment set.
 #[derive(Debug)]
 pub struct DaemonConfig {
     /// Sockets to open.
@@ -85,6 +106,9 @@ pub enum DaemonError {
     /// A socket cannot be used.
     #[error(transparent)]
     Listen(#[from] ListenError),
+    /// A certificate or key cannot be used.
+    #[error(transparent)]
+    Certificates(#[from] CertificatesError),
     /// The thread cannot be started that leaves with systemd what plugins keep.
     #[error("cannot start a thread")]
     Store(#[source] io::Error),
@@ -100,14 +124,17 @@ pub enum DaemonError {
     /// Required plugins cannot start.
     #[error("{}", reported(.0))]
     Required(Vec<Failed>),
-    /// Plugins failed that the daemon is not to go on without.
+    /// Plugins failed without which the daemon must not continue.
     #[error("{}", reported(.0))]
     Failed(Vec<Failed>),
-    /// The supervisor ended, and with it everything that keeps plugins.
+    /// The supervisor ended unexpectedly.
     #[error(
-        "the supervisor of the plugins ended, which is a mistake of plugind's own; please report it"
+        "the supervisor of the plugins ended unexpectedly; this is a bug in plugind, please report it"
     )]
-    Supervisor,
+    Supervisor {
+        /// Whether the daemon was ready.
+        was_ready: bool,
+    },
     /// Required plugins did not become ready in time.
     #[error("plugins did not become ready in time: {}{}", .awaited.join(", "), and_failures(.failed))]
     Deadline {
@@ -138,7 +165,7 @@ impl DaemonError {
     pub fn is_configuration(&self) -> bool {
         match self {
             Self::Listen(error) => error.is_configuration(),
-            Self::Settings(_) | Self::Directories(_) => true,
+            Self::Settings(_) | Self::Directories(_) | Self::Certificates(_) => true,
             Self::Required(failed) | Self::Deadline { failed, .. } => {
                 failed.iter().any(|failed| failed.configuration)
             }
@@ -146,7 +173,13 @@ impl DaemonError {
         }
     }
 
-    /// The nearest error of errno(3), for whoever asks systemd.
+    /// Whether the daemon was ready before this error.
+    #[must_use]
+    pub fn was_ready(&self) -> bool {
+        matches!(self, Self::Failed(_) | Self::Supervisor { was_ready: true })
+    }
+
+    /// The closest error number of errno(3), which systemd shows.
     fn errno(&self) -> u32 {
         let errno = match self {
             _ if self.is_configuration() => Errno::INVAL,
@@ -160,10 +193,7 @@ impl DaemonError {
 /// What serves the connections of sockets that speak HTTP.
 fn http_server(reader: TableReader, keep_alive: Duration) -> Server {
     let limits = connection::limits(keep_alive);
-    Arc::new(move |Accepted { stream, peer, socket, closing }| {
-        let endpoint = Arc::new(HttpEndpoint { socket, reader: reader.clone() });
-        connection::serve(stream, peer, endpoint, limits, closing).boxed()
-    })
+    Arc::new(move |accepted: Accepted| connection::serve(accepted, reader.clone(), limits).boxed())
 }
 
 /// What ended the wait.
@@ -189,7 +219,7 @@ impl Signals {
         })
     }
 
-    async fn turn(&mut self, summary: &mut watch::Receiver<Summary>) -> DaemonEvent {
+    async fn event(&mut self, summary: &mut watch::Receiver<Summary>) -> DaemonEvent {
         tokio::select! {
             _ = self.terminate.recv() => DaemonEvent::Terminate,
             _ = self.interrupt.recv() => DaemonEvent::Terminate,
@@ -199,7 +229,7 @@ impl Signals {
     }
 }
 
-/// Runs the daemon until it is told to end.
+/// Runs the daemon until it is asked to stop.
 ///
 /// # Errors
 /// When it cannot start, or a required plugin cannot.
@@ -232,8 +262,9 @@ pub async fn run(
     };
     if let Err(error) = &ended {
         let status = ErrorChain(error).to_string();
-        notifier.notify(Notice::Failed { status: &status, errno: error.errno() }).await;
+        notifier.notify(Notice::Failed { status: &status, errno: error.errno() });
     }
+    notifier.flush().await;
     ended
 }
 
@@ -257,185 +288,245 @@ impl Daemon {
         let (start_deadline, kind) = (own.start_deadline, own.engine);
         let kinds = sockets.kinds();
         let plan = SocketPlan::new(&kinds, &own.sockets);
-        let plan = plan.map_err(|mistakes: SocketMistakes| ListenError::from(mistakes))?;
+        let mut plan = plan.map_err(|mistakes: SocketMistakes| ListenError::from(mistakes))?;
+        plan.tls = certificates::load(&own.sockets, settings.places.credentials.as_deref())?;
         let listeners = Arc::new(Listeners::new(sockets, executors.clone()));
         listeners.follow(&plan)?;
-        if !plan.serves(Protocol::Http) {
-            warn!(
-                "no socket for HTTP was given, so no plugin can be reached; try --listen http=127.0.0.1:8080"
-            );
+        let is_control = |name| plan.protocols.get(name) == Some(&Protocol::Control);
+        if plan.kinds.keys().all(is_control) {
+            warn!(remedy = "--listen http=127.0.0.1:8080", "no socket for plugins");
         }
         let (plan, plans) = watch::channel(plan);
+        tokio::spawn(heap::keep_trimmed());
         tokio::spawn(Listeners::follow_all(Arc::downgrade(&listeners), plans));
         let compiler = settings.compiler;
         let (publisher, reader) = table::channel();
         let deps = Deps {
             search_path: settings.search_path,
-            engine: engine::start(kind)?,
-            executors,
+            engine: engine::start(kind, &own.pool)?,
             cache: Cache::new(settings.cache, kind),
             compiler: compiler.clone(),
             reload_concurrency: own.reload_concurrency,
-            journal: journal.clone(),
+            commons: Commons {
+                executors,
+                journal: journal.clone(),
+                memory: Arc::new(Budget::new(memory_max(own.memory_max))),
+                places: InstancePool::new(own.pool),
+            },
             places: settings.places,
             store: self.store.clone(),
             sockets: kinds,
             plan,
         };
-        let supervisor = supervisor::start(deps, publisher, watchdog)
+        let (supervisor, mut reloads) = supervisor::start(deps, publisher, watchdog)
             .map_err(|error| DaemonError::Linker(format!("{error:#}")))?;
         let context = ControlContext {
             supervisor: supervisor.clone(),
             journal,
             phase: self.phase.subscribe(),
+            limits: listeners.limits_reached(),
         };
         listeners.serve(Protocol::Control, control::server(context))?;
 
-        match self.become_ready(&supervisor, start_deadline).await {
+        match self.become_ready(&supervisor, &mut reloads, start_deadline).await {
             Ok(true) => (),
             unready => {
                 if unready.is_ok() {
                     self.phase.send_replace(DaemonPhase::Stopping);
-                    self.notifier
-                        .notify(Notice::Stopping { status: &self.line(&supervisor) })
-                        .await;
+                    self.notifier.notify(Notice::Stopping { status: &self.line(&supervisor) });
                 }
-                // What is ready already is told to stop, but nobody waits long for it.
+                // Plugins that are already ready receive `stop`, and have little time for it.
                 let stopped = timeout(UNREADY_STOP_DEADLINE, supervisor.stop()).await;
                 compiler.end();
                 if stopped.is_err() {
-                    warn!("stopped before everything was finished");
+                    warn!("stop timeout exceeded");
                 }
                 info!("stopped");
                 return unready.map(drop);
             }
         }
-        listeners.serve(Protocol::Http, http_server(reader, own.http.keep_alive))?;
+        listeners.serve(Protocol::Http, http_server(reader.clone(), own.http.keep_alive))?;
+        listeners.serve_plugins(streams::server(reader.clone()), datagrams::server(reader))?;
         self.phase.send_replace(DaemonPhase::Running);
-        self.notifier.notify(Notice::Ready { status: &self.line(&supervisor) }).await;
+        self.notifier.notify(Notice::Ready { status: &self.line(&supervisor) });
         info!(message_id = messages::READY, plugins = supervisor.summary().borrow().ready, "ready");
-        let ended = self.keep_running(&supervisor).await;
+        let ended = self.keep_running(&supervisor, &mut reloads).await;
 
         self.phase.send_replace(DaemonPhase::Stopping);
-        self.notifier.notify(Notice::Stopping { status: &self.line(&supervisor) }).await;
+        self.notifier.notify(Notice::Stopping { status: &self.line(&supervisor) });
         info!("stopping");
         let close = async {
-            // The way in closes first, then what lies behind it.
-            if !listeners.drain(Protocol::Http, DRAIN_DEADLINE).await {
-                warn!("connections cut off that did not end in time");
+            // The way in closes first, then what lies behind it. A plugin's own time to stop begins when no more requests
+            // come, and not when all of them are answered: one that never answers has no more time than that.
+            let closed = listeners.close(SocketUse::Plugin);
+            let mut drain = pin!(listeners.drain(Protocol::Http, DRAIN_DEADLINE));
+            let drained = timeout(LAST_REQUESTS, &mut drain).await.ok();
+            let drained = async {
+                match drained {
+                    Some(drained) => drained,
+                    None => drain.await,
+                }
+            };
+            let (drained, ()) = tokio::join!(drained, supervisor.stop());
+            if !drained {
+                warn!("connections closed after timeout");
             }
-            supervisor.stop().await;
+            // Their plugins have ended; what they wrote last is on its way.
+            closed.drained(CLOSE_DEADLINE).await;
             self.store.settled().await;
         };
         tokio::select! {
             () = close => (),
-            () = sleep(STOP_DEADLINE) => warn!("stopped before everything was finished"),
-            // Asked twice means now.
-            _ = self.signals.interrupt.recv() => warn!("stopped at once"),
+            () = sleep(STOP_DEADLINE) => warn!("stop timeout exceeded"),
+            // A second request stops without waiting.
+            _ = self.signals.interrupt.recv() => warn!("stopped without waiting"),
         }
         compiler.end();
         info!("stopped");
         ended
     }
 
-    /// How the daemon is, in one line.
+    /// The status of the daemon in one line.
     fn line(&self, supervisor: &SupervisorHandle) -> String {
         self.phase.borrow().line(&supervisor.summary().borrow())
     }
 
-    /// Waits until every required plugin is ready. False when told to end meanwhile.
+    /// Waits until every required plugin is ready. False when asked to end meanwhile.
     async fn become_ready(
         &mut self,
         supervisor: &SupervisorHandle,
+        reloads: &mut ReloadNotices,
         deadline: Duration,
     ) -> Result<bool, DaemonError> {
         let mut summary = supervisor.summary();
         let deadline = Instant::now() + deadline;
         let mut extend = interval(EXTEND_EVERY);
-        let mut reported = String::new();
+        let mut status = StatusReport::default();
+        status.changed();
         loop {
-            let now = summary.borrow_and_update().clone();
-            if let Some(why) = now.unreadable {
-                return Err(DaemonError::Directories(why));
+            if let Some(outcome) = start_outcome(&summary.borrow()) {
+                return outcome.map(|()| true);
             }
-            let failed: Vec<_> = now.required_failed().cloned().collect();
-            if !failed.is_empty() && now.is_settled() {
-                return Err(DaemonError::Required(failed));
-            }
-            if now.is_settled() {
-                return Ok(true);
-            }
-            self.notify(DaemonPhase::Starting.line(&now), &mut reported).await;
             tokio::select! {
-                turn = self.signals.turn(&mut summary) => match turn {
+                event = self.signals.event(&mut summary) => match event {
                     DaemonEvent::Terminate => return Ok(false),
                     DaemonEvent::Rescan => supervisor.rescan(),
-                    DaemonEvent::Changed => (),
-                    DaemonEvent::Lost => return Err(DaemonError::Supervisor),
+                    DaemonEvent::Changed => status.changed(),
+                    DaemonEvent::Lost => return Err(DaemonError::Supervisor { was_ready: false }),
                 },
+                // systemd learns of them by READY=1.
+                _ = reloads.recv() => (),
+                () = status.due() => {
+                    let line = DaemonPhase::Starting.line(&summary.borrow());
+                    self.report(line, &mut status);
+                }
                 _ = extend.tick() => {
                     // A little longer than the deadline, so that it is the daemon that says what it waited for.
                     let left = deadline.saturating_duration_since(Instant::now()) + EXTEND_EVERY;
-                    self.notifier.notify(Notice::ExtendTimeout(left.min(EXTEND_BY))).await;
+                    self.notifier.notify(Notice::ExtendTimeout(left.min(EXTEND_BY)));
                 }
-                () = tokio::time::sleep_until(deadline) => {
+                () = sleep_until(deadline) => {
+                    let now = summary.borrow();
                     return Err(DaemonError::Deadline {
                         awaited: now.awaited.iter().map(ToString::to_string).collect(),
-                        failed: failed.into_iter().chain(now.retried).collect(),
+                        failed: now.required_failed().chain(&now.retried).cloned().collect(),
                     });
                 }
             }
         }
     }
 
-    /// Does what signals ask for, until one asks to end or a plugin fails that the daemon is not to go on without, and
-    /// tells systemd how all plugins are.
-    async fn keep_running(&mut self, supervisor: &SupervisorHandle) -> Result<(), DaemonError> {
+    /// Does what signals ask for, until one asks to end or a plugin fails that the daemon must end for, and reports to
+    /// systemd how all plugins are.
+    async fn keep_running(
+        &mut self,
+        supervisor: &SupervisorHandle,
+        reloads: &mut ReloadNotices,
+    ) -> Result<(), DaemonError> {
         let mut summary = supervisor.summary();
         let mut extend = interval(EXTEND_EVERY);
-        let mut reported = self.line(supervisor);
-        // systemd knows of those that were asked for before it was told that the daemon is ready.
-        let (mut begun, mut over) =
-            (summary.borrow().reloads_begun, summary.borrow().reloads_ended);
+        let mut status =
+            StatusReport { reported: self.line(supervisor), ..StatusReport::default() };
         loop {
-            let now = summary.borrow_and_update().clone();
-            let fatal: Vec<_> = now.failed.iter().filter(|failed| failed.exit).cloned().collect();
-            if !fatal.is_empty() {
-                return Err(DaemonError::Failed(fatal));
-            }
-            let line = DaemonPhase::Running.line(&now);
-            if begun < now.reloads_begun {
-                // Each is told with its moment: systemd waits for one that is later than what it asked for.
-                self.notifier.notify(Notice::Reloading).await;
-                begun = now.reloads_begun;
-            }
-            if over < now.reloads_ended {
-                over = now.reloads_ended;
-                if over == begun {
-                    self.notifier.notify(Notice::Ready { status: &line }).await;
-                    reported.clone_from(&line);
+            let is_reloading = {
+                let now = summary.borrow();
+                let fatal: Vec<_> =
+                    now.failed.iter().filter(|failed| failed.exit).cloned().collect();
+                if !fatal.is_empty() {
+                    return Err(DaemonError::Failed(fatal));
                 }
-            }
-            self.notify(line, &mut reported).await;
+                now.reloading
+            };
             tokio::select! {
-                turn = self.signals.turn(&mut summary) => match turn {
+                event = self.signals.event(&mut summary) => match event {
                     DaemonEvent::Terminate => return Ok(()),
                     DaemonEvent::Rescan => supervisor.rescan(),
-                    DaemonEvent::Changed => (),
-                    DaemonEvent::Lost => return Err(DaemonError::Supervisor),
+                    DaemonEvent::Changed => status.changed(),
+                    DaemonEvent::Lost => return Err(DaemonError::Supervisor { was_ready: true }),
                 },
-                _ = extend.tick(), if over < begun => {
-                    self.notifier.notify(Notice::ExtendTimeout(EXTEND_BY)).await;
+                Some(event) = reloads.recv() => match event {
+                    // Each with its moment: systemd waits for one that is later than what it asked for.
+                    ReloadNotice::Begun => self.notifier.notify(Notice::Reloading),
+                    ReloadNotice::Ended => {
+                        let line = self.line(supervisor);
+                        self.notifier.notify(Notice::Ready { status: &line });
+                        status.reported = line;
+                    }
+                },
+                () = status.due() => {
+                    let line = self.line(supervisor);
+                    self.report(line, &mut status);
+                }
+                _ = extend.tick(), if is_reloading => {
+                    self.notifier.notify(Notice::ExtendTimeout(EXTEND_BY));
                 }
             }
         }
     }
 
-    /// Tells systemd how the daemon is, unless that was told last.
-    async fn notify(&self, line: String, reported: &mut String) {
-        if line != *reported {
-            self.notifier.notify(Notice::Status(&line)).await;
-            *reported = line;
+    /// Reports to systemd how the daemon is, unless that was reported last.
+    fn report(&self, line: String, status: &mut StatusReport) {
+        status.due = None;
+        if line != status.reported {
+            self.notifier.notify(Notice::Status(&line));
+            status.reported = line;
+            status.next = Some(Instant::now() + STATUS_EVERY);
+        }
+    }
+}
+
+/// What the daemon's start has come to, once it has ended.
+fn start_outcome(summary: &Summary) -> Option<Result<(), DaemonError>> {
+    if let Some(why) = &summary.unreadable {
+        return Some(Err(DaemonError::Directories(why.clone())));
+    }
+    if !summary.is_settled() {
+        return None;
+    }
+    let failed: Vec<_> = summary.required_failed().cloned().collect();
+    Some(if failed.is_empty() { Ok(()) } else { Err(DaemonError::Required(failed)) })
+}
+
+/// When STATUS= is sent next: at once after a change, and no more often than somebody can read it.
+#[derive(Default)]
+struct StatusReport {
+    reported: String,
+    /// There is something to report, at this moment.
+    due: Option<Instant>,
+    /// The earliest moment for it.
+    next: Option<Instant>,
+}
+
+impl StatusReport {
+    fn changed(&mut self) {
+        let now = Instant::now();
+        self.due.get_or_insert(self.next.map_or(now, |next| next.max(now)));
+    }
+
+    async fn due(&self) {
+        match self.due {
+            Some(due) => sleep_until(due).await,
+            None => std::future::pending().await,
         }
     }
 }

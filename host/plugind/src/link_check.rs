@@ -2,7 +2,7 @@
 
 use crate::{
     base::interrupt::Interrupt,
-    check::{Checked, ComponentNameError, LinkFailure, check, check_one, find_component},
+    check::{Checked, LinkFailure, check, check_one, find_component},
     config::{ListError, SearchPath},
     plugin::{compiler::Compiler, grants::credential_file, verify::Verified},
     runtime::{
@@ -12,6 +12,7 @@ use crate::{
     supervisor::prepare::prepare,
     world::{self, granted::GrantDirectories},
 };
+use plugind_artifact::entry::Key;
 use std::{
     fs, io,
     path::{Path, PathBuf},
@@ -31,6 +32,8 @@ pub struct LinkCheck {
     pub compiler: Compiler,
     /// What compiled code is for.
     pub engine: EngineKind,
+    /// Where the daemon's compiled files are, if they are those of this machine.
+    pub cache: Option<PathBuf>,
     /// Where credentials are. Without it every credential is assumed to exist.
     pub credentials: Option<PathBuf>,
 }
@@ -56,9 +59,6 @@ pub enum LinkCheckError {
     /// A directory of plugins cannot be read.
     #[error(transparent)]
     Plugins(#[from] ListError),
-    /// A file cannot be a plugin.
-    #[error(transparent)]
-    Component(#[from] ComponentNameError),
     /// A signal ended the check.
     #[error("interrupted")]
     Interrupted(u8),
@@ -69,6 +69,8 @@ struct LinkContext {
     engine: Engine,
     linker: Linker<world::HostState>,
     cache: Cache,
+    /// The compiled files of the daemon, which are only read.
+    compiled: Option<PathBuf>,
     compiler: Compiler,
     places: GrantDirectories,
     /// Where empty credentials are made, since only the daemon's unit has the real ones.
@@ -91,7 +93,7 @@ impl LinkCheck {
         let interrupt = Interrupt::watch(move || ended.end()).map_err(LinkCheckError::Signals)?;
         let directory = tempfile::tempdir().map_err(LinkCheckError::Directory)?;
         let plugins = match &self.component {
-            Some(path) => find_component(path)?.found.into_iter().filter_map(check_one).collect(),
+            Some(path) => find_component(path).found.into_iter().filter_map(check_one).collect(),
             None => check(&self.search_path)?.plugins,
         };
         let context = self.context(directory.path())?;
@@ -112,8 +114,18 @@ impl LinkCheck {
             state: directory.join("state"),
             credentials: self.credentials.or_else(|| made_up.clone()),
         };
-        let cache = Cache::new(directory.join("cache"), self.engine);
-        Ok(LinkContext { engine, linker, cache, compiler: self.compiler, places, made_up })
+        let cache = directory.join("cache");
+        fs::create_dir(&cache).map_err(LinkCheckError::Directory)?;
+        let (cache, compiled) = (Cache::new(cache, self.engine), self.cache);
+        Ok(LinkContext {
+            engine,
+            linker,
+            cache,
+            compiled,
+            compiler: self.compiler,
+            places,
+            made_up,
+        })
     }
 }
 
@@ -150,8 +162,13 @@ impl LinkContext {
             // If it cannot be written, linking reports that the credential is missing.
             self.made_up.as_ref().map(|made_up| fs::write(made_up.join(file), ""));
         }
-        let Self { engine, linker, cache, compiler, places, made_up: _ } = self;
-        let error = prepare(verified, engine, cache, compiler, places, linker).err()?;
+        let Self { engine, linker, cache, compiler, places, .. } = self;
+        if let Some(compiled) = &self.compiled {
+            let file = Key::new(verified.digest(), cache.kind()).file_name();
+            // If it cannot be read, or is not good, the component is compiled.
+            fs::copy(compiled.join(&file), cache.directory().join(&file)).ok();
+        }
+        let error = prepare(&verified, engine, cache, compiler, places, linker).err()?;
         Some(LinkFailure { plugin, stage: error.stage, mistakes: vec![error.error] })
     }
 }

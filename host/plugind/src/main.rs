@@ -26,7 +26,7 @@ use tracing::{error, warn};
 
 /// The exit status for wrong arguments (sysexits.h).
 const EX_USAGE: u8 = 64;
-/// The exit status for what only a change of files or arguments can mend (sysexits.h).
+/// The exit status for what only a change of files or arguments can fix (sysexits.h).
 const EX_CONFIG: u8 = 78;
 
 fn main() -> ExitCode {
@@ -60,7 +60,9 @@ fn main() -> ExitCode {
         // Below another root they may not exist yet, as in an image.
         let credentials =
             environment.credentials(root).filter(|path| root.is_none() || path.exists());
-        return check(LinkCheck { search_path, component, compiler, engine, credentials });
+        // Another tree may come from anywhere, and its compiled files are native code.
+        let cache = root.is_none().then(|| environment.cache(None));
+        return check(LinkCheck { search_path, component, compiler, engine, cache, credentials });
     }
     // Before there are threads: it reads the environment, and clears it of what is not for others.
     let systemd = Systemd::take();
@@ -72,7 +74,7 @@ fn main() -> ExitCode {
     tracing::subscriber::set_global_default(journal.subscribe()).ok();
 
     if let Err(error) = directories::raise_open_files() {
-        warn!(%error, "the limit of open files stays as it is");
+        warn!(%error, "cannot raise limit of open files");
     }
     let settings = DaemonConfig {
         listen: arguments.listen,
@@ -131,8 +133,15 @@ fn run(settings: DaemonConfig, systemd: Systemd, journal: journal::Journal) -> E
     match ended {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            error!(message_id = messages::START_FAILED, error = %ErrorChain(&error), "cannot go on");
-            if error.is_configuration() { ExitCode::from(EX_CONFIG) } else { ExitCode::FAILURE }
+            let configuration = error.is_configuration();
+            let was_ready = error.was_ready();
+            let error = ErrorChain(&error);
+            if was_ready {
+                error!(message_id = messages::DAEMON_FAILED, %error, "daemon failed");
+            } else {
+                error!(message_id = messages::STARTUP_FAILED, %error, "startup failed");
+            }
+            if configuration { ExitCode::from(EX_CONFIG) } else { ExitCode::FAILURE }
         }
     }
 }

@@ -110,6 +110,43 @@ pub fn read(path: &Path, max: u64) -> Result<Vec<u8>, FileError> {
     Ok(bytes)
 }
 
+/// Tells whether a file is still the one that was read, without reading it again.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct FileVersion {
+    device: u64,
+    inode: u64,
+    size: i64,
+    modified: (i64, i64),
+    /// No program can set it back.
+    changed: (i64, i64),
+}
+
+impl FileVersion {
+    /// How long a file must have been left alone for its times to prove that it is unchanged: file systems count them in
+    /// steps, of two seconds at most.
+    const STEP: i64 = 2;
+
+    /// The file behind this path, or behind the link there. None if it changed too recently to be known again.
+    #[must_use]
+    pub fn of(path: &Path) -> Option<Self> {
+        let now = rustix::time::clock_gettime(rustix::time::ClockId::Realtime).tv_sec;
+        let stat = rustix::fs::stat(path).ok()?;
+        let version = Self {
+            device: stat.st_dev,
+            inode: stat.st_ino,
+            size: stat.st_size,
+            modified: (stat.st_mtime, i64::try_from(stat.st_mtime_nsec).ok()?),
+            changed: (stat.st_ctime, i64::try_from(stat.st_ctime_nsec).ok()?),
+        };
+        version.is_settled(now).then_some(version)
+    }
+
+    /// Whether any later change shows. A time that is yet to come proves nothing.
+    fn is_settled(&self, now: i64) -> bool {
+        self.changed.0.checked_add(Self::STEP).is_some_and(|settled| settled < now)
+    }
+}
+
 fn is_untouched(before: &Stat, after: &Stat) -> bool {
     (before.st_size, before.st_mtime, before.st_mtime_nsec)
         == (after.st_size, after.st_mtime, after.st_mtime_nsec)
@@ -163,6 +200,39 @@ mod tests {
         file.write_all(&[7; 10]).unwrap();
         assert_eq!(read(&path, 10).unwrap(), [7; 10]);
         assert!(matches!(read(&path, 9), Err(FileError::TooLarge { max: 9, .. })));
+    }
+
+    #[test]
+    fn a_version_proves_nothing_within_two_seconds_of_a_change() {
+        let version = |changed| FileVersion {
+            device: 1,
+            inode: 1,
+            size: 1,
+            modified: (0, 0),
+            changed: (changed, 0),
+        };
+        assert!(version(100).is_settled(103));
+        for now in [102, 101, 100, 99] {
+            assert!(!version(100).is_settled(now), "{now}");
+        }
+        assert!(!version(i64::MAX).is_settled(i64::MAX));
+    }
+
+    #[test]
+    fn a_version_differs_after_each_way_to_replace_a_file() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("file");
+        let version = || {
+            let stat = rustix::fs::stat(&path).unwrap();
+            (stat.st_ino, stat.st_size, stat.st_ctime, stat.st_ctime_nsec)
+        };
+        fs::write(&path, "one").unwrap();
+        let first = version();
+        fs::write(directory.path().join(".new"), "two").unwrap();
+        fs::rename(directory.path().join(".new"), &path).unwrap();
+        assert_ne!(version(), first);
+        assert_eq!(FileVersion::of(&path), None, "it has just changed");
+        assert_eq!(FileVersion::of(&directory.path().join("none")), None);
     }
 
     #[test]

@@ -1,10 +1,12 @@
-//! Words that every layer shares: names, quantities, endpoints, text, error chains, signals. Nothing here imports another layer.
+//! Words that every layer shares: names, networks, quantities, endpoints, text, error chains, signals. Nothing here imports another layer.
 
+pub mod descriptors;
 pub mod endpoint;
 pub mod error_chain;
 pub mod limits;
 pub mod name;
 pub mod panics;
+pub mod network;
 pub mod priority;
 pub mod quantity;
 pub mod suggest;

@@ -1,6 +1,6 @@
 //! The names of plugins and sockets, parsed once.
 
-use std::{fmt, str::FromStr};
+use std::{fmt, str::FromStr, sync::Arc};
 
 /// The longest name: with a prefix and a suffix it must still fit a file name, a unit name and a journal field.
 const LENGTH_MAX: usize = 64;
@@ -22,7 +22,7 @@ pub enum NameError {
 /// A plugin's name: the stem of its file, fit for a unit name, a log field and a path.
 // Invariant: 1 to 64 of [a-z0-9-], beginning with a letter.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct PluginName(Box<str>);
+pub struct PluginName(Arc<str>);
 
 /// A socket's name, as systemd's `FileDescriptorName=` gives it.
 // Invariant: the same as a plugin's.

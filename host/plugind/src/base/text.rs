@@ -26,7 +26,7 @@ impl fmt::Display for Escaped<'_> {
     }
 }
 
-/// At most about `most` bytes of `text`, which says so if it was longer.
+/// At most about `max` bytes of `text`, with a note if it was longer.
 #[must_use]
 pub fn cut(text: &str, max: usize) -> Cow<'_, str> {
     if text.len() <= max {
@@ -36,7 +36,7 @@ pub fn cut(text: &str, max: usize) -> Cow<'_, str> {
     Cow::Owned(format!("{kept}… ({} more bytes were cut off)", text.len() - kept.len()))
 }
 
-/// At most `most` bytes of `text`, with nothing in it that ends a line or steers a terminal.
+/// At most `max` bytes of `text`, without line ends and terminal control characters.
 #[must_use]
 pub fn one_line(text: &str, max: usize) -> String {
     let mut line = String::new();

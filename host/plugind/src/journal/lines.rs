@@ -9,7 +9,7 @@ use std::fmt;
 pub(super) fn line(record: &Record) -> String {
     match record {
         Record::Dropped(count) => {
-            format!("{:<7} plugind: entries dropped count={count}", Priority::Warning.name())
+            format!("{:<7} plugind: log entries dropped count={count}", Priority::Warning.name())
         }
         Record::Host(host) => format!("{:<7} plugind: {}", host.priority().name(), Sentence(host)),
         Record::Plugin(plugin) => {

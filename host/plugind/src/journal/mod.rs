@@ -1,6 +1,6 @@
 //! Everything that is said, by the host and by plugins: to journald, or as readable lines on standard error.
 //!
-//! One thread writes; whoever speaks never waits for it. What finds the queue full is dropped and counted, and one
+//! One thread writes; no caller ever waits for it. Entries that do not fit into the queue are dropped and counted, and one
 //! entry says how many there were.
 
 mod lines;

@@ -67,7 +67,7 @@ impl Native {
     fn replay(&self, host: &HostRecord) -> bool {
         let sentence = Sentence(host).to_string();
         let Some((some_field, _)) = host.values.first() else { return true };
-        // Values that are none are passed over.
+        // Missing values are skipped.
         let mut values: [(_, Option<&dyn Value>); FIELDS] = [(some_field, None); FIELDS];
         let texts: Vec<_> = host
             .values
@@ -85,7 +85,7 @@ impl Native {
 /// An entry of a plugin's.
 fn of_plugin(entry: &PluginRecord) -> Vec<u8> {
     let PluginRecord { plugin, generation, priority, message, fields } = entry;
-    // So that whoever reads the service's log sees who speaks, and nobody can pass for another program.
+    // A reader of the service's log sees the origin of an entry, and no plugin can pass for another program.
     let mut datagram = Datagram::new(*priority, &format!("plugind/{plugin}"));
     datagram.put("PLUGIN", plugin);
     datagram.put("GENERATION", &generation.to_string());
@@ -100,7 +100,7 @@ fn of_dropped(count: u64) -> Vec<u8> {
     let mut datagram = Datagram::new(Priority::Warning, IDENTIFIER);
     datagram.put("MESSAGE_ID", messages::DROPPED);
     datagram.put("COUNT", &count.to_string());
-    datagram.put("MESSAGE", &format!("entries dropped count={count}"));
+    datagram.put("MESSAGE", &format!("log entries dropped count={count}"));
     datagram.0
 }
 

@@ -29,7 +29,7 @@ use tracing_subscriber::{
 const QUEUE: usize = 4096;
 /// How many bytes of entries may wait to be written.
 const QUEUE_BYTES: usize = 16 << 20;
-/// How long the last entries may take to be written: whoever reads them may have stopped.
+/// How long writing the last entries may take: the reader may have stopped.
 const FINAL_FLUSH: Duration = Duration::from_secs(2);
 
 /// Where to speak. Cheap to clone.
@@ -55,7 +55,7 @@ pub struct Writer {
     ended: Receiver<()>,
 }
 
-/// Starts the journal, which keeps entries up to `most` and writes them to `target`.
+/// Starts the journal, which keeps entries up to `max` and writes them to `target`.
 ///
 /// # Errors
 /// When no thread can be started.
@@ -129,7 +129,7 @@ impl Journal {
 }
 
 fn write(records: &Receiver<Option<Record>>, shared: &QueueState, target: LogTarget) {
-    // Where journald cannot be reached, what it would have been told is at least on standard error.
+    // If journald cannot be reached, the entry is at least on standard error.
     let native = (target == LogTarget::Journald).then(Native::new).and_then(Result::ok);
     let put = |record: &Record| match &native {
         Some(native) => native.put(record),

@@ -12,7 +12,9 @@ use std::{thread::available_parallelism, time::Duration};
 const REUSED_MAX: usize = 4;
 /// The most calls at a time in a shared worker.
 const SHARED_CONCURRENCY: usize = 16;
-/// The most instances at a time of a plugin whose instances serve one call.
+/// The most datagrams at a time in a shared worker.
+const DATAGRAM_CONCURRENCY: usize = 256;
+/// The most instances at a time of a plugin whose instances serve one call, or one connection at a time.
 const FRESH_MAX: usize = 128;
 /// After so many calls an instance that is reused is replaced: what a guest forgets to give back is given back then.
 const RECYCLE_AFTER: u32 = 100_000;
@@ -47,20 +49,31 @@ pub(crate) struct PoolConfig {
 impl PoolConfig {
     /// What the manifest of a plugin says, and otherwise its component.
     pub(crate) fn of(linked: &Linked) -> Self {
-        let Manifest { service, instances, .. } = &linked.manifest;
-        let (program, hands_over) = (linked.inspection.is_program(), linked.inspection.handover);
-        let mode = instances.mode.unwrap_or_else(|| linked.inspection.mode());
+        let Manifest { service, instances, .. } = &linked.release.manifest;
+        let (program, hands_over) =
+            (linked.release.inspection.is_program(), linked.release.inspection.handover);
+        let mode = instances.mode.unwrap_or_else(|| linked.release.inspection.mode());
         let cores = available_parallelism().map_or(1, usize::from);
+        let number = |number: u32| usize::try_from(number).unwrap_or(usize::MAX);
+        // Without a handler there is no work that would need a second instance.
+        let alone = !linked.release.inspection.serves();
+        let shared = if linked.release.inspection.connections {
+            number(linked.release.manifest.limits.connections_max)
+        } else if linked.release.inspection.datagrams {
+            DATAGRAM_CONCURRENCY
+        } else {
+            SHARED_CONCURRENCY
+        };
         let (workers, concurrency, recycle_after) = match mode {
-            Mode::Shared => (cores.min(REUSED_MAX), SHARED_CONCURRENCY, RECYCLE_AFTER),
+            Mode::Shared => (cores.min(REUSED_MAX), shared, RECYCLE_AFTER),
+            // A connection may last, and others should not wait for its end.
+            Mode::Exclusive if linked.release.inspection.connections => {
+                (FRESH_MAX, 1, RECYCLE_AFTER)
+            }
             Mode::Exclusive => (cores.min(REUSED_MAX), 1, RECYCLE_AFTER),
             Mode::Fresh => (FRESH_MAX, 1, 1),
         };
-        // An instance whose state is handed over is not replaced for what it may have forgotten.
-        let recycle_after = (!hands_over).then_some(recycle_after);
-        let number = |number: u32| usize::try_from(number).unwrap_or(usize::MAX);
-        // Without a handler there is no work that would need a second instance.
-        let alone = linked.inspection.http.is_none();
+        let recycle_after = Some(recycle_after);
         Self {
             workers: if alone || hands_over { 1 } else { instances.max.map_or(workers, number) },
             concurrency: match mode {

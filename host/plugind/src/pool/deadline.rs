@@ -60,7 +60,7 @@ impl Deadline {
         self.running().is_some()
     }
 
-    /// Gives a start or a stop as much time as the guest wants by its pulse, within limits.
+    /// Gives a start or a stop as much time as the guest asks for, within limits.
     pub(crate) fn extend_if_asked(&self, heartbeat: &Heartbeat) {
         if self.is_running()
             && let Some(until) = heartbeat.asked_until()

@@ -4,8 +4,10 @@ use crate::{
     base::{name::PluginName, text::one_line},
     pool::deadline::{Deadline, GuestCall},
     world::{
-        HostState, bindings::exports::plugind::plugin::lifecycle::Condition, link::Exports,
-        notify::STATUS_MAX,
+        HostState,
+        bindings::exports::plugind::plugin::lifecycle::Condition,
+        link::Exports,
+        notify::{self, STATUS_MAX},
     },
 };
 use futures::{FutureExt, future::BoxFuture};
@@ -24,6 +26,7 @@ pub(crate) struct Health<'a> {
     interval: Option<Interval>,
     asked: Option<BoxFuture<'a, wasmtime::Result<Condition>>>,
     degraded: Option<String>,
+    notify: &'a notify::Shared,
 }
 
 impl<'a> Health<'a> {
@@ -33,13 +36,14 @@ impl<'a> Health<'a> {
         worker: u32,
         every: Duration,
         exports: &Exports,
+        notify: &'a notify::Shared,
     ) -> Self {
         let interval = (exports.lifecycle.is_some() && !every.is_zero()).then(|| {
             let mut interval = interval_at(Instant::now() + every, every);
             interval.set_missed_tick_behavior(MissedTickBehavior::Delay);
             interval
         });
-        Self { plugin, worker, interval, asked: None, degraded: None }
+        Self { plugin, worker, interval, asked: None, degraded: None, notify }
     }
 
     /// Says why the instance is not able to serve, once it says so.
@@ -72,10 +76,18 @@ impl<'a> Health<'a> {
             let (plugin, worker) = (self.plugin, self.worker);
             match &said {
                 Some(why) => warn!(%plugin, worker, why, "plugin degraded"),
-                None => info!(%plugin, worker, "plugin healthy again"),
+                None => info!(%plugin, worker, "plugin recovered"),
             }
+            self.notify.set_degraded(worker, said.clone());
             self.degraded = said;
         }
         Ok(None)
+    }
+}
+
+impl Drop for Health<'_> {
+    fn drop(&mut self) {
+        // An instance that has ended is not degraded.
+        self.notify.set_degraded(self.worker, None);
     }
 }

@@ -29,9 +29,9 @@ pub(crate) enum State {
     Taken,
     /// The guest has replied, and the reply is being delivered.
     Answered,
-    /// The reply was delivered, or the caller left meanwhile.
+    /// The reply was delivered.
     Delivered,
-    /// The caller left before there was a reply, which the worker may still be at.
+    /// The caller left before it had the whole reply, at which the worker may still be.
     Abandoned,
     /// The caller left before a worker had it.
     Withdrawn,
@@ -54,7 +54,9 @@ pub(crate) enum CallEvent {
     Answer,
     /// There will be no reply.
     Fail,
-    /// The caller is gone, or has all that it wanted.
+    /// The caller has the whole reply.
+    Deliver,
+    /// The caller is gone.
     Leave,
     /// Its time is up.
     Expire,
@@ -87,7 +89,8 @@ impl State {
             (Self::Taken, CallEvent::Answer) => Self::Answered,
             (Self::Taken, CallEvent::Leave) => Self::Abandoned,
             (Self::Taken, CallEvent::Expire) => Self::Expired,
-            (Self::Answered, CallEvent::Leave) => Self::Delivered,
+            (Self::Answered, CallEvent::Deliver) => Self::Delivered,
+            (Self::Answered, CallEvent::Leave) => Self::Abandoned,
             _ => return None,
         })
     }
@@ -130,7 +133,37 @@ pub(crate) struct InFlight {
     /// Its worker was made for it alone: since when it is left with nothing to answer, and whether it has ended.
     left_since: OnceLock<Instant>,
     is_swept: AtomicBool,
+    /// Since when the caller is gone that did not have the whole reply.
+    gone_since: OnceLock<Instant>,
+    /// What its guest is doing: [`AT_WORK`], [`LINGERS`] or [`ENDED`].
+    guest: AtomicU8,
 }
+
+/// The work of a guest on a call, until it has ended, as it should or with its instance.
+pub(crate) struct GuestWork(Arc<InFlight>);
+
+impl Drop for GuestWork {
+    fn drop(&mut self) {
+        let call = &self.0;
+        if call.guest.swap(ENDED, AcqRel) == LINGERS
+            && let Some(worker) = call.worker()
+        {
+            worker.remove_lingering();
+        }
+        if call.grace.is_none() {
+            call.sweep();
+        }
+    }
+}
+
+/// How long a guest may work on a call whose caller has gone, until the call keeps no place any more.
+const GONE_GRACE: Duration = Duration::from_secs(5);
+/// The guest may have the call, or will.
+const AT_WORK: u8 = 0;
+/// The guest has it although the caller has been gone for so long that it keeps no place.
+const LINGERS: u8 = 1;
+/// The guest is done with it.
+const ENDED: u8 = 2;
 
 impl InFlight {
     pub(crate) fn new(
@@ -151,6 +184,8 @@ impl InFlight {
             failure: OnceLock::new(),
             left_since: OnceLock::new(),
             is_swept: AtomicBool::new(false),
+            gone_since: OnceLock::new(),
+            guest: AtomicU8::new(AT_WORK),
         })
     }
 
@@ -164,6 +199,11 @@ impl InFlight {
         &self.caller
     }
 
+    /// Until when its reply has to begin.
+    pub(crate) fn deadline(&self) -> Instant {
+        self.deadline
+    }
+
     /// The worker that has it, or had it.
     pub(crate) fn worker(&self) -> Option<&Arc<WorkerHandle>> {
         self.worker.get()
@@ -172,7 +212,7 @@ impl InFlight {
     /// Gives it to a worker. False if its time is up already, or its caller gone.
     pub(crate) fn take(&self, worker: &Arc<WorkerHandle>) -> bool {
         worker.enter();
-        // Before the state, so that whoever sees the state sees the worker.
+        // Before the state, so that a reader that sees the state sees the worker.
         let first = self.worker.set(worker.clone()).is_ok();
         debug_assert!(first, "a call is offered once");
         let taken = self.apply(CallEvent::Take).is_some();
@@ -202,12 +242,40 @@ impl InFlight {
         self.release();
     }
 
-    /// The caller is gone, or has all that it wanted.
+    /// The caller has the whole reply.
+    pub(crate) fn deliver(&self) {
+        if self.apply(CallEvent::Deliver).is_some() {
+            self.leave_worker();
+        }
+    }
+
+    /// The caller is gone, if it has not the whole reply already. The guest, which cannot be cancelled, has a moment to
+    /// notice that; then the call keeps no place in its worker.
     pub(crate) fn leave(&self) {
         match self.apply(CallEvent::Leave) {
-            Some(State::Taken | State::Answered) => self.leave_worker(),
+            Some(State::Taken | State::Answered) => {
+                // Set once: a caller leaves once.
+                self.gone_since.set(Instant::now()).ok();
+                self.leave_worker();
+            }
             Some(_) => self.sweep(),
             None => (),
+        }
+    }
+
+    /// A guest begins to work on it.
+    pub(crate) fn begin_work(self: &Arc<Self>) -> GuestWork {
+        GuestWork(self.clone())
+    }
+
+    /// Whether its guest still works on it although the caller has been gone for so long that it keeps no place.
+    fn check_guest(&self, now: Instant) {
+        let (Some(since), None) = (self.gone_since.get(), self.grace) else { return };
+        if now.saturating_duration_since(*since) >= GONE_GRACE
+            && let Some(worker) = self.worker()
+            && self.guest.compare_exchange(AT_WORK, LINGERS, AcqRel, Acquire).is_ok()
+        {
+            worker.add_lingering();
         }
     }
 
@@ -237,6 +305,7 @@ impl InFlight {
 
     /// Does what is due at `now`: nothing, its end, or the end of a worker that has outlived it.
     pub(crate) fn check_deadline(&self, now: Instant) {
+        self.check_guest(now);
         if self.state().has_deadline() && now >= self.deadline {
             self.expire();
         }
@@ -273,9 +342,11 @@ impl InFlight {
         }
     }
 
-    /// Its deadline has passed its use. One whose worker is its own is watched until that has ended.
+    /// Its deadline has passed its use. One that a worker has is watched until the guest, or a worker that is its own, has
+    /// ended.
     fn release(&self) {
-        if self.grace.is_none() || self.worker().is_none() {
+        let is_at_work = self.grace.is_some() || self.guest.load(Acquire) != ENDED;
+        if self.worker().is_none() || !is_at_work {
             self.sweep();
         }
     }
@@ -298,10 +369,11 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
-    const EVENTS: [CallEvent; 6] = [
+    const EVENTS: [CallEvent; 7] = [
         CallEvent::Take,
         CallEvent::Answer,
         CallEvent::Fail,
+        CallEvent::Deliver,
         CallEvent::Leave,
         CallEvent::Expire,
         CallEvent::Return,

@@ -11,56 +11,109 @@ use crate::{
         in_flight::InFlight,
         queue::{PushError, QueuedCall},
         reply::{OwnInstance, PendingReply, Reply},
+        request_failures::FailureCounts,
+        room::{Entered, Permit},
         scaling::PoolStats,
+        shares::{InstancePlace, InstancePool},
         worker,
-        workers::{WorkerEvent, WorkerSet},
+        workers::{CoreSet, WorkerEvent, WorkerSet},
     },
     runtime::executors::Executors,
-    world::{self, bindings::exports::plugind::plugin::lifecycle::StopReason, link::Linked},
+    world::{
+        self, bindings::exports::plugind::plugin::lifecycle::StopReason, link::Linked,
+        memory::Budget,
+    },
 };
-use std::{sync::Arc, time::Duration};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use futures::FutureExt;
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
+use tokio::{
+    sync::{OwnedSemaphorePermit, Semaphore},
+    time::{sleep, timeout},
+};
+
+/// How often a pool that is to stop looks whether its queue is empty.
+const QUEUE_LOOK: Duration = Duration::from_millis(20);
+
+/// What all plugins have in common.
+#[derive(Clone)]
+pub struct Commons {
+    /// What runs them.
+    pub executors: Executors,
+    /// Where they speak.
+    pub journal: Journal,
+    /// The memory that they use together.
+    pub memory: Arc<Budget>,
+    /// The instance pool.
+    pub places: Arc<InstancePool>,
+}
 
 /// The instances of one generation of a plugin.
 pub struct Pool {
     set: Arc<WorkerSet>,
-    /// Room for workers that are made for one call.
-    room: Arc<Semaphore>,
+    /// The same, as each core has it.
+    core_sets: Box<[CoreSet]>,
+    /// Room for connections.
+    connections: Arc<Semaphore>,
 }
 
 impl Pool {
     /// A pool without any instance yet; `report` is called with the events of each of its workers.
     #[must_use]
     pub fn new(
-        linked: Linked,
+        linked: Arc<Linked>,
         generation: u64,
-        journal: Journal,
-        executors: Executors,
+        commons: &Commons,
         report: impl Fn(WorkerEvent) + Send + Sync + 'static,
     ) -> Arc<Self> {
         let config = PoolConfig::of(&linked);
         let granted = linked.granted.clone();
-        let shared =
-            world::Shared::new(&linked.name, generation, &linked.manifest, granted, journal);
+        let (journal, memory) = (commons.journal.clone(), commons.memory.clone());
+        let executors = commons.executors.clone();
+        let release = linked.release.clone();
+        let shared = world::Shared::new(
+            &release.name,
+            generation,
+            &release.manifest,
+            granted,
+            journal,
+            memory,
+        );
+        // While one is replaced, there is one more.
+        let max = config.workers.saturating_add(usize::from(!config.on_demand));
+        let share = commons.places.share(&release.inspection.footprint, max);
+        share.warn_if_less(&release.name, release.manifest.instances.max);
         let grace = config.on_demand.then_some(config.timeout_stop);
-        let timeout = linked.manifest.limits.request_timeout;
+        let timeout = linked.release.manifest.limits.request_timeout;
         let sweeper = DeadlineSweeper::start(timeout, grace, executors.cores());
-        let room = Arc::new(Semaphore::new(config.workers));
-        let set =
-            WorkerSet::new(linked, Arc::new(shared), config, executors, sweeper, Box::new(report));
+        let max = linked.release.manifest.limits.connections_max;
+        let max = usize::try_from(max).unwrap_or(usize::MAX);
+        let connections = Arc::new(Semaphore::new(max.min(Semaphore::MAX_PERMITS)));
+        let set = WorkerSet::new(
+            linked,
+            Arc::new(shared),
+            share,
+            config,
+            executors,
+            sweeper,
+            Box::new(report),
+        );
         tokio::spawn(start_where_short(set.clone()));
-        Arc::new(Self { set, room })
+        let core_sets = (0..set.executors.cores()).map(|_| CoreSet::new(set.clone())).collect();
+        Arc::new(Self { set, core_sets, connections })
     }
 
     /// The plugin's name.
     #[must_use]
     pub fn name(&self) -> &PluginName {
-        &self.set.linked.name
+        &self.set.linked.release.name
     }
 
     /// What its instances are made from.
     #[must_use]
-    pub fn linked(&self) -> &Linked {
+    pub fn linked(&self) -> &Arc<Linked> {
         &self.set.linked
     }
 
@@ -70,7 +123,7 @@ impl Pool {
         &self.set.shared
     }
 
-    /// Starts a worker, if there may be one more. Its news say what becomes of it.
+    /// Starts a worker, if there may be one more. Its events report the outcome.
     pub fn start_worker(&self) {
         self.set.pause(false);
         if self.set.config.on_demand {
@@ -97,8 +150,8 @@ impl Pool {
         self.set.config.hands_over
     }
 
-    /// Holds work, finishes what is under way, and has the instance save what it keeps; [`WorkerEvent::Saved`] says what came
-    /// of it, with the number that is returned. Work is held until [`Pool::resume`] or [`Pool::dismiss`].
+    /// Holds work, finishes current calls, and calls `save` of the instance; [`WorkerEvent::Saved`] reports the
+    /// result, with the number that is returned. Work is held until [`Pool::resume`] or [`Pool::shut_down`].
     ///
     /// Meant for a pool that [hands over](Pool::hands_over). The number is one of this pool alone.
     pub fn save(&self) -> u64 {
@@ -113,15 +166,15 @@ impl Pool {
         !self.set.transfer.is_pending()
     }
 
-    /// Takes work again, those first that waited. A save that was begun goes on, and no news of it come.
+    /// Takes work again, waiting calls first. A `save` that was started continues, and its result is not reported.
     pub fn resume(&self) {
         self.set.transfer.resume();
         self.set.wake();
     }
 
-    /// Has the instance take over `state`, when it is ready and has no work; [`WorkerEvent::Restored`] says what came of it.
+    /// Has the instance take over `state`, when it is ready and has no work; [`WorkerEvent::Restored`] reports the result.
     ///
-    /// An instance that replaces this one takes over what is [inherited](Pool::set_inheritance), and nothing else.
+    /// An instance that replaces this one starts with the [initial state](Pool::set_initial_state), and nothing else.
     pub fn restore(&self, state: Arc<[u8]>) {
         self.set.transfer.restore(state);
         self.set.wake();
@@ -140,11 +193,26 @@ impl Pool {
 
     /// Takes no more requests, finishes those it has, stops its instances. [`WorkerEvent::Gone`] says when all are gone.
     pub fn shut_down(&self, reason: StopReason) {
-        self.set.drain(reason);
-        self.room.close();
+        let set = self.set.clone();
+        if reason != StopReason::Stop || set.stats().queued == 0 {
+            set.drain(reason);
+            set.room.close();
+            return;
+        }
+        // The daemon stops, so no next generation takes the calls that wait.
+        tokio::spawn(async move {
+            let emptied = async {
+                while set.stats().queued > 0 {
+                    sleep(QUEUE_LOOK).await;
+                }
+            };
+            timeout(set.config.timeout_stop, emptied).await.ok();
+            set.drain(reason);
+            set.room.close();
+        });
     }
 
-    /// After what time nothing should be left of it, once it is dismissed.
+    /// The time in which all workers should have ended, once it is shut down.
     #[must_use]
     pub fn wait_max(&self) -> Duration {
         let config = &self.set.config;
@@ -166,24 +234,54 @@ impl Pool {
         self.set.stats()
     }
 
+    /// The place of a connection, for as long as it lasts; none, if there are as many as may be.
+    #[must_use]
+    pub fn connection_place(&self) -> Option<OwnedSemaphorePermit> {
+        self.connections.clone().try_acquire_owned().ok()
+    }
+
+    /// How many calls wait for an instance, and for how long the oldest of them.
+    #[must_use]
+    pub fn waiting(&self) -> (usize, Duration) {
+        self.set.sweeper.waiting(Instant::now())
+    }
+
+    /// How many requests were not answered as they should be in about the last minute.
+    #[must_use]
+    pub fn failures(&self) -> FailureCounts {
+        self.set.failures.last_minute()
+    }
+
+    /// Reports what would otherwise be reported later: its last instance has ended.
+    pub fn report_rest(&self) {
+        self.set.shared.journal.report_dropped();
+        self.set.failures.report();
+    }
+
     /// Has a call served by an instance.
     ///
     /// # Errors
     /// When no instance takes calls or has room, or the guest fails or does not reply in time.
     pub async fn call(&self, call: Call) -> Result<Reply, NotServed> {
-        if self.set.is_held_full() {
-            return Err(NotServed::Busy);
+        let served = self.serve(call).await;
+        if let Err(not_served) = &served {
+            self.set.failures.note_not_served(not_served);
         }
+        served
+    }
+
+    async fn serve(&self, call: Call) -> Result<Reply, NotServed> {
         let core = Executors::this_core().unwrap_or(0);
         if self.set.config.on_demand {
-            let Some(permit) = self.room().await else {
-                return Err(match self.room.is_closed() {
+            let Some((permit, place)) = self.room(core).await else {
+                return Err(match self.set.room.is_closed() {
                     true => NotServed::Draining(call),
                     false => NotServed::Busy,
                 });
             };
             let (queued, in_flight, receiver) = self.begin(core, call);
-            let instance = worker::own(&self.set, core, queued, permit);
+            let core_set = &self.core_sets[core % self.core_sets.len()];
+            let instance = worker::own(core_set, core, queued, place, permit);
             return PendingReply::new(in_flight, receiver, instance).await;
         }
         let (queued, in_flight, receiver) = self.begin(core, call);
@@ -204,12 +302,26 @@ impl Pool {
     }
 
     /// Room for an instance of a call's own, as soon as there is some; none, if there is none in time or will be none.
-    async fn room(&self) -> Option<OwnedSemaphorePermit> {
-        if let Ok(permit) = self.room.clone().try_acquire_owned() {
-            return Some(permit);
+    async fn room(&self, core: usize) -> Option<(Permit, InstancePlace)> {
+        let set = &self.set;
+        // The timer is for those that wait.
+        if let Some(entered) = set.room.enter(core).now_or_never() {
+            let permit = entered?;
+            if let Some(place) = set.share.try_take(false) {
+                return Some((permit, place));
+            }
+            set.room.leave(permit);
         }
-        let timeout = self.set.linked.manifest.limits.request_timeout;
-        tokio::time::timeout(timeout, self.room.clone().acquire_owned()).await.ok()?.ok()
+        // In this order, so that calls beyond the most of their plugin keep no place from others.
+        let room = async {
+            let entered = Entered::new(&set.room, set.room.enter(core).await?);
+            let place = set.share.take(false).await;
+            // It may have begun to drain meanwhile.
+            let permit = if set.room.is_closed() { None } else { entered.stay() };
+            permit.map(|permit| (permit, place))
+        };
+        let timeout = set.linked.release.manifest.limits.request_timeout;
+        tokio::time::timeout(timeout, room).await.ok()?
     }
 }
 

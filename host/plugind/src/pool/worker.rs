@@ -12,19 +12,21 @@ use crate::{
         in_flight::InFlight,
         queue::QueuedCall,
         reply::OwnInstance,
+        room::Permit,
         serving::Serving,
+        shares::InstancePlace,
         state_transfer::restore,
         worker_context::WorkerContext,
         worker_handle::WorkerHandle,
         worker_task::WorkerTask,
-        workers::{InstanceStage, WorkerEvent, WorkerSet, WorkerSlot},
+        workers::{CoreSet, InstanceStage, Retirement, WorkerEvent, WorkerSet, WorkerSlot},
     },
     world::{
         self, HostState,
         bindings::exports::plugind::plugin::lifecycle::{StartError, StopReason},
         heartbeat::Heartbeat,
         link::Exports,
-        memory::Refused,
+        memory::Limit,
         notify::STATUS_MAX,
         quota::QuotaGate,
     },
@@ -47,6 +49,8 @@ use wasmtime::{PoolConcurrencyLimitError, Store, component::Accessor};
 
 /// How often a worker polls its instance in one turn of its own, where that has more to do each time.
 const POLLS_PER_TURN: u32 = 32;
+/// From so many bytes on, other tasks of a core do not wait until an instance has given back its memory.
+const LARGE_STORE: usize = 16 << 20;
 
 /// What comes out of the inside: how it ended, or an error of the guest, or a panic of the host.
 type Ended = std::thread::Result<wasmtime::Result<End>>;
@@ -69,7 +73,10 @@ pub(crate) fn spawn(set: &Arc<WorkerSet>, mut slot: WorkerSlot) {
         let (end, stage) = WorkerContext::new(&set, &handle).run(Purpose::Queue(slot)).await;
         match end {
             End::Finished => (),
-            End::Retired => set.report(WorkerEvent::Retired { worker: handle.number }),
+            End::Retired => {
+                let (worker, cause) = (handle.number, Retirement::CallTimedOut);
+                set.report(WorkerEvent::Retired { worker, cause });
+            }
             End::Returned => set.report(WorkerEvent::Returned),
             End::Failed(failure) => {
                 set.report(WorkerEvent::Failed { worker: handle.number, failure, stage });
@@ -86,8 +93,7 @@ fn spawn_work<Work>(
 ) where
     Work: Future<Output = ()> + Send + 'static,
 {
-    let mut guard = set.enter();
-    guard.register(&handle);
+    let guard = set.enter(&handle);
     WorkerTask::new(work(set.clone(), handle.clone()).boxed(), handle, guard).spawn();
 }
 
@@ -113,12 +119,13 @@ pub(crate) fn spawn_probe(set: &Arc<WorkerSet>) {
 
 /// A worker for one call alone, as work to be done. `permit` is given back when it is gone.
 pub(crate) fn own(
-    set: &Arc<WorkerSet>,
+    set: &CoreSet,
     core: usize,
     call: QueuedCall,
-    permit: impl Send + 'static,
+    place: InstancePlace,
+    permit: Permit,
 ) -> OwnInstance {
-    let guard = set.enter();
+    let guard = WorkerSet::enter_for_call(set, core, Some(permit));
     let worker = new_handle(set, core);
     let (set, handle) = (set.clone(), worker.clone());
     let work = async move {
@@ -127,7 +134,7 @@ pub(crate) fn own(
             let (end, stage) = WorkerContext::new(&set, &handle).run(Purpose::Call(call)).await;
             own_ended(&set, &handle, end, stage);
         }
-        drop((ended, permit));
+        drop((ended, place));
     };
     OwnInstance::new(WorkerTask::new(work.boxed(), worker, guard))
 }
@@ -146,15 +153,16 @@ fn own_ended(set: &WorkerSet, handle: &WorkerHandle, end: End, stage: InstanceSt
         }
         // The failure concerns one call, which was answered accordingly; nothing is to be restarted.
         End::Failed(failure) if set.shared.journal.admit(Instant::now()) => warn!(
-            plugin = %set.linked.name, generation = set.shared.identity.generation, worker,
-            result = failure.result(), error = %failure, "worker ended"
+            plugin = %set.linked.release.name, generation = set.shared.identity.generation, worker,
+            result = failure.result(), error = %failure, "instance failed"
         ),
         _ => (),
     }
 }
 
 fn new_handle(set: &WorkerSet, core: usize) -> Arc<WorkerHandle> {
-    WorkerHandle::new(set.number(), core, Heartbeat::new(set.config.slices_max))
+    let heartbeat = Heartbeat::new(set.config.slices_max);
+    WorkerHandle::new(set.number(), core, heartbeat, set.failures.clone())
 }
 
 /// Tells the call that a worker was made for when that has ended.
@@ -192,7 +200,20 @@ impl<'a> WorkerContext<'a> {
             // Before the store is dropped, which ends what streams from it as if that were all.
             self.handle.fail();
         }
-        (end, self.stage())
+        let stage = self.stage();
+        self.drop_store(store).await;
+        (end, stage)
+    }
+
+    /// Drops a store; a large one in the background, since giving back its memory takes long.
+    async fn drop_store(&self, store: Store<HostState>) {
+        if store.data().memory_used() < LARGE_STORE {
+            drop(store);
+        } else {
+            let dropping = self.set.executors.background().spawn(async move { drop(store) });
+            // It fails only when the daemon ends.
+            dropping.await.ok();
+        }
     }
 
     /// Polls the inside and keeps its deadlines.
@@ -204,7 +225,12 @@ impl<'a> WorkerContext<'a> {
         poll_fn(|cx| {
             self.handle.register(cx.waker());
             let ended = self.poll_inside(inside.as_mut(), hold_point.as_mut(), &waker, cx);
-            self.set.publish(self.handle);
+            if self.handle.take_delivering() {
+                // The callers have a turn before the calls that wait are given to other cores.
+                cx.waker().wake_by_ref();
+            } else {
+                self.set.publish(self.handle);
+            }
             if ended.is_ready() {
                 return ended;
             }
@@ -246,6 +272,7 @@ impl<'a> WorkerContext<'a> {
             polls += 1;
             // A guest that computes is not at rest, and is woken when others have had their turn.
             if self.handle.heartbeat.take_yielded() {
+                self.handle.note_yield();
                 break;
             }
             let turn_has_ended = polls >= POLLS_PER_TURN || !coop::has_budget_remaining();
@@ -278,7 +305,7 @@ impl<'a> WorkerContext<'a> {
     /// being reached.
     fn poll_proof(&self, proving: &mut Option<Pin<Box<Sleep>>>, cx: &mut Context<'_>) {
         if self.running.load(Relaxed) && !self.is_ready() {
-            let ready_after = self.set.linked.manifest.service.ready;
+            let ready_after = self.set.linked.release.manifest.service.ready;
             let proving = proving.get_or_insert_with(|| Box::pin(sleep(ready_after)));
             if proving.as_mut().poll(cx).is_ready() {
                 self.report_ready();
@@ -311,11 +338,18 @@ impl<'a> WorkerContext<'a> {
         if !own_call {
             self.deadline.begin(GuestCall::Start, self.set.config.timeout_start);
         }
+        if !own_call && !self.has_place().await {
+            let why = format!("there is no place for another instance: {}", self.set.share.cost);
+            return Ok(End::Failed(Failure::Resources(why)));
+        }
         let exports = match self.set.linked.instantiate(store).await {
             Ok(exports) => exports,
             Err(error) => {
                 let no_capacity = error.is::<PoolConcurrencyLimitError>()
-                    || store.data().memory_was_refused() == Some(Refused::Plugin);
+                    || store
+                        .data()
+                        .memory_was_refused()
+                        .is_some_and(|refused| refused.limit != Limit::Instance);
                 if !no_capacity {
                     return Err(error);
                 }
@@ -335,6 +369,14 @@ impl<'a> WorkerContext<'a> {
         store
             .run_concurrent(async |accessor| self.lifecycle(accessor, &exports, purpose).await)
             .await?
+    }
+
+    /// Takes a place in the instance pool. False if there is none.
+    async fn has_place(&self) -> bool {
+        let place = self.set.place().await;
+        let has_place = place.is_some();
+        place.map(|place| self.place.get_or_init(|| place));
+        has_place
     }
 
     /// The life of an instance: start, serve, stop.
@@ -405,7 +447,7 @@ impl<'a> WorkerContext<'a> {
             && let Some(state) = self.set.transfer.initial_state()
         {
             self.deadline.end(GuestCall::Start);
-            let timeout = self.set.linked.manifest.handover.timeout;
+            let timeout = self.set.linked.release.manifest.handover.timeout;
             self.transfer_deadline.begin(GuestCall::Restore, timeout);
             if let Err(failure) = restore(accessor, handover, &state).await? {
                 return Ok(Some(failure));

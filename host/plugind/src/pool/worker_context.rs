@@ -2,6 +2,7 @@
 
 use crate::pool::{
     deadline::{Deadline, GuestCall},
+    shares::InstancePlace,
     worker_handle::WorkerHandle,
     workers::{InstanceStage, WorkerEvent, WorkerSet},
 };
@@ -28,6 +29,8 @@ pub(super) struct WorkerContext<'a> {
     pub(super) running: AtomicBool,
     /// The deadline of its stop has begun, since its generation drains.
     pub(super) stop_timed: AtomicBool,
+    /// Its place in the instance pool, which it has until its store is gone.
+    pub(super) place: OnceLock<InstancePlace>,
     /// How many calls the inside took since its event loop was last at rest.
     pub(super) since_rest: AtomicU32,
 }
@@ -43,6 +46,7 @@ impl<'a> WorkerContext<'a> {
             served: AtomicBool::new(false),
             running: AtomicBool::new(false),
             stop_timed: AtomicBool::new(false),
+            place: OnceLock::new(),
             since_rest: AtomicU32::new(0),
         }
     }

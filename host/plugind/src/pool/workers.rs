@@ -7,7 +7,10 @@ use crate::{
         deadline_sweeper::DeadlineSweeper,
         failure::Failure,
         queue::{CallQueue, PushError, Pushed, QueuedCall},
+        request_failures::RequestFailures,
+        room::{Permit, Room},
         scaling::{self, PoolStats},
+        shares::{InstancePlace, Share},
         state_transfer::StateTransfer,
         worker_handle::WorkerHandle,
     },
@@ -15,6 +18,7 @@ use crate::{
     world::{self, bindings::exports::plugind::plugin::lifecycle::StopReason, link::Linked},
 };
 use std::cmp::Reverse;
+use std::ops::Deref;
 use std::sync::{
     Arc, Mutex, MutexGuard, OnceLock, PoisonError,
     atomic::{
@@ -23,7 +27,10 @@ use std::sync::{
     },
 };
 use std::time::Duration;
-use tokio::sync::Notify;
+use tokio::{sync::Notify, time::timeout};
+
+/// How long a first worker waits for a place in the instance pool.
+const PLACE_WAIT: Duration = Duration::from_secs(5);
 
 /// The most calls of one plugin that wait for a worker.
 const QUEUE: usize = 1024;
@@ -44,6 +51,15 @@ pub enum InstanceStage {
     },
 }
 
+/// Why a worker takes no more calls.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Retirement {
+    /// A call in it was not answered in time. It has ended.
+    CallTimedOut,
+    /// It has served for long enough. It ends when its calls have ended.
+    Recycled,
+}
+
 /// What happened to one worker, for the supervisor.
 #[derive(Debug)]
 pub enum WorkerEvent {
@@ -61,13 +77,13 @@ pub enum WorkerEvent {
         /// How far it was.
         stage: InstanceStage,
     },
-    /// A call in it was not answered in time; it took no more calls and ended.
+    /// It takes no more calls, and is to be replaced; it did not fail.
     Retired {
         /// Which worker.
         worker: u32,
+        /// Why.
+        cause: Retirement,
     },
-    /// It takes no more calls since it has served for long enough, and ends when its calls have ended.
-    Aged,
     /// The state of a worker was saved, as [`Pool::save`](crate::pool::instances::Pool::save) ordered; or it was not.
     Saved {
         /// Which worker.
@@ -93,7 +109,10 @@ pub enum WorkerEvent {
 
 /// The workers of one core.
 #[derive(Default)]
+#[repr(align(128))] // What is written for each call must not share a cache line with another core's.
 struct CoreWorkers {
+    /// Those that exist.
+    present: AtomicUsize,
     /// Those that take calls, or will.
     active: AtomicUsize,
     /// Calls that came on this core, and went to another one.
@@ -103,21 +122,27 @@ struct CoreWorkers {
 /// The workers of one generation.
 ///
 /// Each worker is in it from [`WorkerSet::enter`] until its guard is dropped, and *active* from
-/// [`WorkerSet::reserve`] until it leaves its slot: `active <= present`, and `active` is at most [`PoolConfig::workers`].
-/// Workers that are *available* are listed in the queue. When the set drains and `present` reaches zero, [`WorkerEvent::Gone`] is reported.
+/// [`WorkerSet::reserve`] until it leaves its slot: there are at most as many active ones as there are workers, and `active` is at most [`PoolConfig::workers`].
+/// Workers that are *available* are listed in the queue. When the set drains and the last one has left, [`WorkerEvent::Gone`] is reported.
 pub(crate) struct WorkerSet {
     /// What they are made from.
-    pub(crate) linked: Linked,
+    pub(crate) linked: Arc<Linked>,
     /// What their instances have in common.
     pub(crate) shared: Arc<world::Shared>,
+    /// What they have of the instance pool.
+    pub(crate) share: Arc<Share>,
     /// What they are used for.
     pub(crate) config: PoolConfig,
     /// What runs them.
     pub(crate) executors: Executors,
     /// Calls that wait for a worker. Closed when the set drains.
     pub(crate) queue: CallQueue,
+    /// Room for workers that are made for one call.
+    pub(crate) room: Room,
     /// The deadlines of the calls.
     pub(crate) sweeper: Arc<DeadlineSweeper>,
+    /// The requests that were not answered as they should be.
+    pub(crate) failures: Arc<RequestFailures>,
     /// What is wanted of its worker, where that hands over its state.
     pub(crate) transfer: StateTransfer,
     /// Notified when calls wait and no worker is available.
@@ -130,8 +155,6 @@ pub(crate) struct WorkerSet {
     cores: Box<[CoreWorkers]>,
     /// How many more calls are taken to come from a plugin that computes.
     computing: AtomicU32,
-    /// Workers that exist.
-    present: AtomicUsize,
     /// Failed workers are not replaced until the supervisor says so.
     paused: AtomicBool,
     draining: OnceLock<StopReason>,
@@ -141,17 +164,23 @@ pub(crate) struct WorkerSet {
 
 impl WorkerSet {
     pub(crate) fn new(
-        linked: Linked,
+        linked: Arc<Linked>,
         shared: Arc<world::Shared>,
+        share: Arc<Share>,
         config: PoolConfig,
         executors: Executors,
         sweeper: Arc<DeadlineSweeper>,
         report: Box<dyn Fn(WorkerEvent) + Send + Sync>,
     ) -> Arc<Self> {
         let cores = (0..executors.cores()).map(|_| CoreWorkers::default()).collect();
+        let failures =
+            RequestFailures::new(linked.release.name.clone(), shared.identity.generation);
         Arc::new(Self {
             linked,
             shared,
+            room: Room::new(config.workers, executors.cores()),
+            share,
+            failures,
             config,
             queue: CallQueue::new(executors.cores(), QUEUE),
             executors,
@@ -163,7 +192,6 @@ impl WorkerSet {
             active: AtomicUsize::new(0),
             cores,
             computing: AtomicU32::new(0),
-            present: AtomicUsize::new(0),
             paused: AtomicBool::new(false),
             draining: OnceLock::new(),
             handles: Mutex::default(),
@@ -199,7 +227,7 @@ impl WorkerSet {
         // A worker whose calls are held does not look at the queue.
         self.wake();
         // It may have been reported before: a set drains when its plugin fails, and again when that is removed.
-        if self.present.load(SeqCst) == 0 {
+        if self.is_empty() {
             self.report(WorkerEvent::Gone);
         }
     }
@@ -209,10 +237,10 @@ impl WorkerSet {
         self.paused.store(paused, SeqCst);
     }
 
-    /// Whether calls are held, and as many wait as may.
-    pub(crate) fn is_held_full(&self) -> bool {
-        let max = || usize::try_from(self.linked.manifest.handover.held_max).unwrap_or(usize::MAX);
-        self.transfer.is_held() && self.queue.len() >= max()
+    /// Whether as many calls wait as may while calls are held.
+    fn is_held_full(&self) -> bool {
+        let max = self.linked.release.manifest.handover.held_max;
+        self.queue.len() >= usize::try_from(max).unwrap_or(usize::MAX)
     }
 
     /// Its figures.
@@ -226,7 +254,14 @@ impl WorkerSet {
 
     /// Adds a call that came on a core to the queue, and has a worker take it.
     pub(crate) fn enqueue(&self, core: usize, call: QueuedCall) -> Result<(), PushError> {
-        match self.queue.push(core, call)? {
+        // Held calls are counted and added one at a time, whatever core they come on.
+        let held = self.transfer.is_held().then(|| self.handles());
+        if held.is_some() && self.is_held_full() {
+            return Err(PushError::Full);
+        }
+        let pushed = self.queue.push(core, call)?;
+        drop(held);
+        match pushed {
             // The ordinary case costs no more than this.
             Pushed::OwnCore => (),
             Pushed::OtherCore => self.note_given_away(core),
@@ -315,10 +350,39 @@ impl WorkerSet {
         order.min_by_key(load).unwrap_or(0)
     }
 
-    /// Counts a worker that is made now.
-    pub(crate) fn enter(self: &Arc<Self>) -> WorkerGuard {
-        self.present.fetch_add(1, SeqCst);
-        WorkerGuard { set: self.clone(), handle: None }
+    /// A place in the instance pool for another worker; none, if there is none in time. A worker beside others that take
+    /// calls does not wait for it.
+    pub(crate) async fn place(&self) -> Option<InstancePlace> {
+        let first = self.stats().active <= 1;
+        match self.share.try_take(first) {
+            None if first => timeout(PLACE_WAIT, self.share.take(first)).await.ok(),
+            place => place,
+        }
+    }
+
+    /// Counts a worker that is made now, and can be reached from outside.
+    pub(crate) fn enter(self: &Arc<Self>, handle: &Arc<WorkerHandle>) -> WorkerGuard {
+        let set = CoreSet::new(self.clone());
+        let mut guard = Self::enter_for_call(&set, handle.core, None);
+        self.handles().push(handle.clone());
+        guard.handle = Some(handle.clone());
+        guard
+    }
+
+    /// Counts a worker that is made now for a call that came on a core, and has this room.
+    pub(crate) fn enter_for_call(
+        set: &CoreSet,
+        core: usize,
+        permit: Option<Permit>,
+    ) -> WorkerGuard {
+        let core = core % set.cores.len();
+        set.cores[core].present.fetch_add(1, SeqCst);
+        WorkerGuard { set: set.clone(), core, handle: None, permit }
+    }
+
+    /// Whether no worker exists.
+    fn is_empty(&self) -> bool {
+        self.cores.iter().all(|core| core.present.load(SeqCst) == 0)
     }
 
     /// Ends every worker, with all that is in it.
@@ -389,18 +453,33 @@ impl Drop for WorkerSlot {
     }
 }
 
-/// A worker's presence in the set, up to its very end.
-pub(crate) struct WorkerGuard {
-    pub(crate) set: Arc<WorkerSet>,
-    handle: Option<Arc<WorkerHandle>>,
+/// A core's own reference to a set: cloning it writes nothing that another core writes.
+#[derive(Clone)]
+pub(crate) struct CoreSet(Arc<CoreSetInner>);
+
+#[repr(align(128))]
+struct CoreSetInner(Arc<WorkerSet>);
+
+impl CoreSet {
+    pub(crate) fn new(set: Arc<WorkerSet>) -> Self {
+        Self(Arc::new(CoreSetInner(set)))
+    }
 }
 
-impl WorkerGuard {
-    /// The worker can be reached from outside by this.
-    pub(crate) fn register(&mut self, handle: &Arc<WorkerHandle>) {
-        self.set.handles().push(handle.clone());
-        self.handle = Some(handle.clone());
+impl Deref for CoreSet {
+    type Target = Arc<WorkerSet>;
+
+    fn deref(&self) -> &Self::Target {
+        &self.0.0
     }
+}
+
+/// A worker's presence in the set, up to its very end.
+pub(crate) struct WorkerGuard {
+    pub(crate) set: CoreSet,
+    core: usize,
+    handle: Option<Arc<WorkerHandle>>,
+    permit: Option<Permit>,
 }
 
 impl Drop for WorkerGuard {
@@ -408,8 +487,11 @@ impl Drop for WorkerGuard {
         if let Some(handle) = &self.handle {
             self.set.handles().retain(|other| !Arc::ptr_eq(other, handle));
         }
-        let before = self.set.present.fetch_sub(1, SeqCst);
-        if before == 1 && self.set.draining().is_some() {
+        if let Some(permit) = self.permit.take() {
+            self.set.room.leave(permit);
+        }
+        self.set.cores[self.core].present.fetch_sub(1, SeqCst);
+        if self.set.draining().is_some() && self.set.is_empty() {
             self.set.report(WorkerEvent::Gone);
         }
     }

@@ -66,7 +66,7 @@ impl Cache {
     /// Loads the component compiled under `key`.
     ///
     /// # Errors
-    /// When there is none, or none that can be trusted; then it is to be compiled anew.
+    /// If there is no compiled file, or none that can be trusted. The component must then be compiled.
     pub fn load(&self, engine: &Engine, key: &Key) -> Result<Component, CacheError> {
         let path = self.directory.join(key.file_name());
         let flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NOFOLLOW | OFlags::NONBLOCK;
@@ -100,7 +100,7 @@ pub fn load(engine: &Engine, key: &Key, descriptor: OwnedFd) -> Result<Component
     Ok(mapping::make_executable(component, &file)?)
 }
 
-/// The engine has no kinds of errors, so one is told from the others by its words.
+/// The engine's errors have no kinds, so this one is recognized by its text.
 fn refused(error: &str) -> CacheError {
     match error.find("instance allocation for this ") {
         // Further lines are a breakdown in the engine's own terms.

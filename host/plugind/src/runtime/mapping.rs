@@ -1,12 +1,12 @@
 //! Maps compiled code as its file has it: readable and executable from the first moment, and never writable.
 //!
 //! The runtime would read a compiled file into writable memory of its own and make that executable, which
-//! `MemoryDenyWriteExecute=` forbids, as it should. Here the runtime is told to leave its image of the file as it is,
-//! readable only, and the part of it that is code is then mapped anew, from the same place of the same file. What was
-//! there before and what is there afterwards are the same bytes; only the permission differs.
+//! `MemoryDenyWriteExecute=` forbids, as it should. Here the runtime leaves its image of the file as it is,
+//! readable only, and the part of it that is code is then mapped again, from the same place of the same file. The
+//! bytes before and after are the same; only the permission differs.
 //!
 //! This takes `unsafe`, once: to put a mapping in the place of another, and once more on processors whose caches have to
-//! be told. It happens while nobody else has the component.
+//! be notified. It happens while nothing else uses the component.
 
 use rustix::{
     fs::{StatVfsMountFlags, fstatvfs},
@@ -131,7 +131,7 @@ struct Text {
     branches: ProtFlags,
 }
 
-/// Finds what the processor is to run; the interpreter's code is none of that.
+/// Finds the code that the processor runs. The interpreter's code is not mapped executable.
 fn find_text(file: &File) -> Result<Option<Text>, MapError> {
     let unreadable = |error| MapError::Headers(format!("{error}"));
     let data = &ReadCache::new(file);

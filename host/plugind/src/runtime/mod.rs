@@ -3,4 +3,5 @@
 pub mod mapping;
 pub mod executors;
 pub mod engine;
+pub mod heap;
 pub mod cache;

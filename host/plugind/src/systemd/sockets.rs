@@ -121,7 +121,7 @@ pub struct PassedSockets {
     pub others: Vec<(String, OwnedFd)>,
 }
 
-/// The sockets that were handed over cannot be told apart.
+/// The sockets that were passed cannot be distinguished.
 #[derive(Debug, thiserror::Error)]
 #[error("the sockets in the environment ($LISTEN_FDS, $LISTEN_FDNAMES) do not fit together")]
 pub struct SocketsError(#[from] io::Error);

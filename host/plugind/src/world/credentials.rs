@@ -25,13 +25,13 @@ pub enum CredentialsError {
     /// There is no directory of credentials.
     #[error(
         "was granted the credential {file}, and nobody gave the daemon any; write LoadCredential={file}:PATH into its \
-         unit and start it anew"
+         unit and restart it"
     )]
     None { file: String },
     /// There is one without this credential, or that one cannot be read.
     #[error(
         "was granted the credential {file}, and {} cannot be read; write LoadCredential={file}:PATH into the daemon's \
-         unit and start it anew", path.display()
+         unit and restart it", path.display()
     )]
     Read { file: String, path: PathBuf, source: io::Error },
     /// It is larger than any credential.

@@ -3,7 +3,7 @@
 use crate::world::bindings::plugind::plugin::journal::{Host, Priority as GuestPriority};
 use crate::{
     base::{name::PluginName, priority::Priority, quantity::Rate, text::cut},
-    journal::{Journal, LogEntry, messages::SAYS_TOO_MUCH},
+    journal::{Journal, LogEntry, messages::LOG_RATE_EXCEEDED},
 };
 use std::{
     sync::{Mutex, PoisonError},
@@ -107,7 +107,7 @@ impl Shared {
     fn report(&self, dropped: u64) {
         if dropped > 0 {
             let (plugin, generation, count) = (&self.plugin, self.generation, dropped);
-            warn!(message_id = SAYS_TOO_MUCH, %plugin, generation, count, "plugin says too much, entries dropped");
+            warn!(message_id = LOG_RATE_EXCEEDED, %plugin, generation, count, "log rate limit exceeded");
         }
     }
 }

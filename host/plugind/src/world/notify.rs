@@ -3,6 +3,7 @@
 use crate::base::text::one_line;
 use crate::world::{bindings::plugind::plugin::notify::Host, heartbeat::Heartbeat, identity};
 use std::{
+    collections::BTreeMap,
     sync::{Mutex, PoisonError},
     time::Duration,
 };
@@ -16,6 +17,8 @@ pub const STATUS_MAX: usize = 256;
 #[derive(Debug, Default)]
 pub struct Shared {
     status: Mutex<String>,
+    /// Instances that report to be degraded, each with the reason.
+    degraded: Mutex<BTreeMap<u32, String>>,
 }
 
 impl Shared {
@@ -23,6 +26,24 @@ impl Shared {
     #[must_use]
     pub fn status(&self) -> String {
         self.status.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+}
+
+impl Shared {
+    /// What an instance reports of its health: why it is degraded, if it is.
+    pub fn set_degraded(&self, worker: u32, why: Option<String>) {
+        let mut degraded = self.degraded.lock().unwrap_or_else(PoisonError::into_inner);
+        match why {
+            Some(why) => drop(degraded.insert(worker, why)),
+            None => drop(degraded.remove(&worker)),
+        }
+    }
+
+    /// Why one of the instances is degraded, if one is.
+    #[must_use]
+    pub fn degraded(&self) -> Option<String> {
+        let degraded = self.degraded.lock().unwrap_or_else(PoisonError::into_inner);
+        degraded.values().next().cloned()
     }
 }
 
