@@ -46,7 +46,7 @@ class Server:
             took = time.monotonic() - began
             if answer and answer[0] == 200:
                 return took
-            if self.process.poll() is not None or took > 300:  # 200 components may have to be compiled
+            if self.process.poll() is not None or took > 1200:  # 1000 components may have to be compiled
                 sys.exit(f"bench: {self.name} does not answer 200 but {answer}; its log:\n{self.log.read_text()}")
             time.sleep(0.0005)
 

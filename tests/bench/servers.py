@@ -25,6 +25,11 @@ def plugind(name, plugins):
         TOP / "target/release/plugind", "--listen", f"http={address}", "--root", root, "--plugins", directory]
 
 
+def section(text):
+    """A custom section, which nothing reads: its number 0, its size, and its name "v" with the size of that."""
+    return bytes([0, 2 + len(text), 1]) + b"v" + text
+
+
 def wasmtime(component, *options):
     # -Scli: Rust's standard library imports wasi:cli, which `serve` does not offer by itself.
     return lambda address: [WASMTIME, "serve", "-Scli=y", *options, f"--addr={address}", component]

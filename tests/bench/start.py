@@ -1,7 +1,7 @@
 """Time from exec to the first 200 and memory, each server alone on the machine; compiled code comes from caches."""
 
 from server import Server
-from servers import PLAIN_02, plugind
+from servers import PLAIN_02, plugind, section
 from settings import PLUGINS, REPS
 from tables import of, ratios, table
 
@@ -41,11 +41,6 @@ def holding(count):
     plugins = {f"p{number}": (component + section(str(number).encode()), "") for number in range(count)}
     name = f"plugind, {count} plugin{'s' if count > 1 else ''}"
     return Server(name, "/p0", plugind(name, plugins))
-
-
-def section(text):
-    """A custom section: its number 0, its size, and its name "v" with the size of that."""
-    return bytes([0, 2 + len(text), 1]) + b"v" + text
 
 
 def alone(server):

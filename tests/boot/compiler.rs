@@ -76,7 +76,7 @@ fn what_was_compiled_is_there_after_a_restart() {
 }
 
 #[test]
-fn what_reads_components_has_landlock_under_the_unit_and_where_it_has_not_that_is_told() {
+fn the_compiler_has_landlock_under_the_unit_and_reports_if_not() {
     let machine = Machine::boot_with(&["hello"]);
     machine.start();
     let reported = || {
@@ -110,7 +110,7 @@ fn nobody_but_the_daemon_and_root_reaches_the_compiler() {
 }
 
 #[test]
-fn a_compiler_that_hangs_dies_or_talks_nonsense_fails_the_plugin_that_it_was_to_compile() {
+fn a_compiler_that_hangs_dies_or_answers_malformed_fails_its_plugin() {
     let machine = Machine::boot_with(&["hello"]);
     machine.start();
     // What is compiled by now needs no time.
@@ -163,8 +163,7 @@ fn a_cache_that_cannot_be_written_is_not_the_components_fault() {
 }
 
 #[test]
-fn code_on_a_file_system_without_execution_is_run_where_the_unit_allows_it_and_told_with_a_remedy_where_not()
- {
+fn code_on_a_noexec_file_system_runs_if_the_unit_allows_it_or_fails_with_a_remedy() {
     let machine = Machine::boot_with(&["hello"]);
     machine.succeed(&["mount", "-t", "tmpfs", "-o", "noexec,mode=755", "tmpfs", "/var/cache"]);
     machine.start();

@@ -95,7 +95,7 @@ fn a_state_that_is_not_taken_back_keeps_the_plugin_from_serving_and_nobody_else(
     // Required or not: the daemon served without any trouble before it was restarted.
     machine.put_manifest("keeps", "[config]\nrestore = \"fail\"\n");
     machine.succeed(&["systemctl", "restart", "plugind.service"]);
-    let entry = machine.wait_for_entry(&[&message("WORKER_ENDED"), "PLUGIN=keeps"]);
+    let entry = machine.wait_for_entry(&[&message("INSTANCE_FAILED"), "PLUGIN=keeps"]);
     let error = entry.field("ERROR");
     assert!(error.contains("it cannot take over the state"), "{error}");
     assert_eq!(machine.get("/keeps").status(), 503);

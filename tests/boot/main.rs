@@ -8,6 +8,7 @@ mod installed;
 mod package;
 mod starting;
 mod sockets;
+mod streams;
 mod restarting;
 mod reloading;
 mod many_reloads;

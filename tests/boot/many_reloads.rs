@@ -101,7 +101,7 @@ fn all(each: Vec<(String, Tally)>) -> Tally {
 }
 
 #[test]
-fn a_hundred_reloads_with_bad_versions_among_them_lose_nothing_and_touch_nothing_else() {
+fn a_hundred_reloads_with_bad_versions_among_them_lose_no_request() {
     let machine = Machine::boot();
     for name in ["exclusive", "fresh", "shared"] {
         machine.put_guest(name, "counts");

@@ -84,7 +84,7 @@ fn granted() -> (Machine, Vec<String>) {
 }
 
 #[test]
-fn what_was_granted_a_network_fails_under_the_unit_as_shipped_and_works_with_the_drop_in() {
+fn a_network_grant_fails_under_the_shipped_unit_and_works_with_the_drop_in() {
     let (machine, paths) = granted();
     assert_ne!(machine.systemctl(&["start", "plugind.service"]).status, 0);
     let failed = machine.wait_for_entry(&[&super::message("PLUGIN_FAILED"), "PLUGIN=dials"]);

@@ -263,8 +263,7 @@ fn each_line_of_the_unit_refuses_something_by_itself() {
 
 /// What PrivateNetwork= does not hold; SECURITY.md says so.
 #[test]
-fn a_socket_that_was_handed_over_belongs_to_the_network_in_which_it_was_opened_whatever_is_done_with_it()
- {
+fn a_passed_socket_belongs_to_the_network_in_which_it_was_opened() {
     let mut probed = Probed::boot();
     probed.start(&BTreeSet::new());
     let listener = probed.machine.within(|| TcpListener::bind("127.0.0.1:0").unwrap());

@@ -124,8 +124,8 @@ fn a_directory_that_the_daemons_user_may_not_read_changes_nothing_and_is_told_on
     let status = machine.wait_for("StatusText", |status| status.contains("not reloaded"));
     assert!(status.contains("cannot read the directory /etc/plugind/plugins"), "{status}");
     assert!(status.contains("let the user of the daemon read it"), "{status}");
-    machine.wait_for_entry(&[&message("UNREADABLE")]);
-    assert_eq!(count(&machine, "UNREADABLE", "PRIORITY=3"), 1);
+    machine.wait_for_entry(&[&message("CONFIGURATION_UNREADABLE")]);
+    assert_eq!(count(&machine, "CONFIGURATION_UNREADABLE", "PRIORITY=3"), 1);
     // systemd 257 sends SIGHUP after it, which reads once more.
     assert_ne!(machine.systemctl(&["reload", "plugind.service"]).status, 0);
     assert_eq!(machine.daemon("ActiveState"), "active");

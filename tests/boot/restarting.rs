@@ -48,7 +48,7 @@ fn who_comes_after_a_crash_waits_and_is_answered() {
 }
 
 #[test]
-fn who_waits_for_a_daemon_that_cannot_start_is_refused_in_the_end_and_a_restart_heals_it() {
+fn clients_of_a_daemon_that_cannot_start_are_refused_until_it_is_restarted() {
     let machine = Machine::boot_with(&["hello"]);
     machine.put_manifest("hello", "[config]\ngreeting = \"\"\n");
     machine.succeed(&["systemctl", "start", "plugind-http.socket"]);

@@ -62,7 +62,7 @@ fn a_socket_of_the_wrong_kind_is_told_with_the_remedy() {
     machine.succeed(&["systemctl", "start", "p.socket"]);
     assert_ne!(machine.systemctl(&["start", "plugind.service"]).status, 0);
     assert_eq!(machine.daemon("ExecMainStatus"), "78");
-    let entry = machine.wait_for_entry(&[&message("START_FAILED")]);
+    let entry = machine.wait_for_entry(&[&message("STARTUP_FAILED")]);
     assert!(entry.field("ERROR").contains("ListenStream="), "{entry:?}");
 }
 

@@ -55,7 +55,7 @@ fn a_required_plugin_that_is_configured_wrongly_makes_start_fail_for_good() {
     assert_ne!(machine.daemon("StatusErrno"), "0");
     let status = machine.daemon("StatusText");
     assert!(status.contains("start-configuration"), "{status}");
-    let entry = machine.wait_for_entry(&[&message("START_FAILED")]);
+    let entry = machine.wait_for_entry(&[&message("STARTUP_FAILED")]);
     assert!(entry.field("ERROR").contains("start-configuration"), "{entry:?}");
     assert_eq!(count(&machine, "READY", "PRIORITY=6"), 0);
 }
@@ -66,7 +66,7 @@ fn a_required_plugin_that_traps_makes_start_fail_and_is_tried_again() {
     let start = machine.systemctl(&["start", "plugind.service"]);
     assert_ne!(start.status, 0, "{start:?}");
     machine.wait_for("NRestarts", |restarts| restarts != "0");
-    let entry = machine.wait_for_entry(&[&message("START_FAILED")]);
+    let entry = machine.wait_for_entry(&[&message("STARTUP_FAILED")]);
     assert!(entry.field("ERROR").contains("traps-on-start"), "{entry:?}");
     let exited = machine.wait_for_entry(&["UNIT=plugind.service", "EXIT_STATUS=1"]);
     assert_eq!(exited.field("EXIT_CODE"), "exited");

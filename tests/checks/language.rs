@@ -9,9 +9,9 @@ mod texts;
 mod words;
 
 use files::{below, documents, parsed, read, sources};
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use texts::{Passage, Source, Word, document, longer_than};
-use words::{LONG_NAMES_YET, NOT_YET, UNUSED};
+use words::UNUSED;
 
 const LONGEST_NAME: usize = 80;
 const LONGEST_SENTENCE: usize = 35;
@@ -48,24 +48,6 @@ fn findings<'a>(texts: impl Iterator<Item = (&'a str, Vec<Passage>)>) -> Finding
     findings
 }
 
-/// Whether an entry of the list stands for this file.
-fn covers(entry: &str, path: &str) -> bool {
-    path.strip_prefix(entry).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
-}
-
-/// What is wrong, given what is not clean yet: words elsewhere, and entries that are clean.
-fn wrong(findings: &Findings, not_yet: &[&str]) -> Vec<String> {
-    let elsewhere = findings
-        .iter()
-        .filter(|(path, _)| !not_yet.iter().any(|entry| covers(entry, path)))
-        .flat_map(|(_, lines)| lines.clone());
-    let clean = not_yet
-        .iter()
-        .filter(|entry| !findings.keys().any(|path| covers(entry, path)))
-        .map(|entry| format!("{entry} is clean or missing: remove it from NOT_YET"));
-    elsewhere.chain(clean).collect()
-}
-
 #[test]
 fn messages_and_documents_use_plain_words() {
     let documents: Vec<_> = documents().into_iter().map(|path| (read(&path), path)).collect();
@@ -80,35 +62,24 @@ fn messages_and_documents_use_plain_words() {
     let words: usize = texts.iter().flat_map(|(_, passages)| passages).map(Vec::len).sum();
     assert!(texts.len() > 100 && words > 30_000, "only {words} words in {} files", texts.len());
 
-    let findings = findings(texts.into_iter());
-    let wrong = wrong(&findings, NOT_YET);
-    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
-    for entry in NOT_YET {
-        let found = findings.iter().filter(|(path, _)| covers(entry, path));
-        println!("not clean yet: {entry}: {} words", found.map(|(_, it)| it.len()).sum::<usize>());
-    }
+    let found: Vec<_> = findings(texts.into_iter()).into_values().flatten().collect();
+    assert!(found.is_empty(), "{}", found.join("\n"));
 }
 
 #[test]
 fn names_of_tests_are_short() {
     let files = ["host", "plugins", "tests"].into_iter().flat_map(|path| below(path, ".rs"));
-    let mut long = BTreeMap::new();
-    let mut count = 0;
+    let (mut long, mut count) = (Vec::new(), 0);
     for path in files {
         let source = Source::read(&read(&path), true).unwrap_or_else(|it| panic!("{path}: {it}"));
         count += source.tests.len();
-        let named = source.tests.into_iter().filter(|it| it.text.len() > LONGEST_NAME);
-        long.extend(named.map(|name| (name.text, format!("{path}:{}", name.line))));
+        for name in source.tests.into_iter().filter(|it| it.text.len() > LONGEST_NAME) {
+            let Word { line, text } = name;
+            long.push(format!("{path}:{line}: {text} must have at most {LONGEST_NAME} characters"));
+        }
     }
     assert!(count > 400, "only {count} tests were found");
-    let yet: BTreeSet<_> = LONG_NAMES_YET.iter().map(|name| (*name).to_owned()).collect();
-    let new = long.iter().filter(|(name, _)| !yet.contains(*name)).map(|(name, place)| {
-        format!("{place}: {name} has {} characters: {LONGEST_NAME} at most", name.len())
-    });
-    let gone = yet.iter().filter(|name| !long.contains_key(*name));
-    let gone = gone.map(|name| format!("{name} is gone: remove it from LONG_NAMES_YET"));
-    let wrong: Vec<_> = new.chain(gone).collect();
-    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+    assert!(long.is_empty(), "{}", long.join("\n"));
 }
 
 /// Not a failure: some sentences are long because a list is.
@@ -228,19 +199,6 @@ fn a_phrase_is_found_across_lines_but_not_across_sentences_and_paragraphs() {
         assert_eq!(found_in("A.md", apart), [], "{apart}");
     }
     assert_eq!(found_in_source("/// It goes\n///\n/// on.\nfn f() {}"), []);
-}
-
-#[test]
-fn an_entry_of_the_list_excuses_its_files_until_they_are_clean() {
-    let of = |paths: &[&str]| -> Findings {
-        paths.iter().map(|path| ((*path).to_owned(), vec![format!("{path}:1")])).collect()
-    };
-    let found = of(&["a/src/b.rs", "c.md"]);
-    assert_eq!(wrong(&found, &["a/src", "c.md"]), [""; 0]);
-    assert_eq!(wrong(&found, &["a/src"]), ["c.md:1"]);
-    assert_eq!(wrong(&found, &["a/s", "c.md"]).len(), 2);
-    let clean = wrong(&of(&["c.md"]), &["a/src", "c.md"]);
-    assert_eq!(clean, ["a/src is clean or missing: remove it from NOT_YET"]);
 }
 
 #[test]

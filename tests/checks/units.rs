@@ -172,11 +172,13 @@ fn an_installation_has_everything_in_its_place() {
             "644 usr/share/doc/plugind/LICENSE-MIT",
             "644 usr/share/doc/plugind/README.md",
             "644 usr/share/doc/plugind/examples/plugind-network.conf",
+            "644 usr/share/doc/plugind/third-party-licenses.txt",
             "644 usr/share/fish/vendor_completions.d/pluginctl.fish",
             "644 usr/share/fish/vendor_completions.d/plugind.fish",
             "644 usr/share/man/man1/pluginctl.1",
             "644 usr/share/man/man5/plugind-plugin.5",
             "644 usr/share/man/man5/plugind.toml.5",
+            "644 usr/share/man/man7/plugind-sockets.7",
             "644 usr/share/man/man8/plugind-compile.8",
             "644 usr/share/man/man8/plugind.8",
             "644 usr/share/zsh/site-functions/_pluginctl",
@@ -200,7 +202,7 @@ const UNKNOWN: [&str; 4] = [
 ];
 
 #[test]
-fn systemd_has_nothing_to_say_about_the_units_but_what_it_does_not_know_whatever_the_prefix() {
+fn systemd_warns_about_nothing_in_the_units_but_unknown_settings() {
     let unknown: BTreeSet<_> = UNKNOWN.iter().map(ToString::to_string).collect();
     for (given, prefix) in [(None, "/usr"), (Some("/usr/local"), "/usr/local")] {
         let root = install(given);
@@ -278,12 +280,14 @@ fn what_is_shipped_names_no_directory_of_the_machine_that_built_it() {
     let cargo = std::env::var("CARGO_HOME")
         .or_else(|_| std::env::var("HOME").map(|home| format!("{home}/.cargo")))
         .expect("cargo has a home");
-    for program in ["plugind", "pluginctl", "plugind-compile"] {
-        let contents = fs::read(plugind_tests::program(program)).expect("a program can be read");
+    let root = install(None);
+    for program in ["bin/plugind", "bin/pluginctl", "libexec/plugind/plugind-compile"] {
+        let program = root.path().join("usr").join(program);
+        let contents = fs::read(&program).expect("a program can be read");
         for directory in [top().canonicalize().expect("it is there"), PathBuf::from(&cargo)] {
             let name = directory.as_os_str().as_encoded_bytes();
             let named = contents.windows(name.len()).filter(|text| *text == name).count();
-            assert_eq!(named, 0, "{program} names {}", directory.display());
+            assert_eq!(named, 0, "{} names {}", program.display(), directory.display());
         }
     }
 }

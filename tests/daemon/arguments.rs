@@ -62,7 +62,7 @@ fn a_port_that_is_taken_is_named() {
     let address = taken.local_addr().unwrap().to_string();
     let ended = end_of(&Tree::new(), &["--listen", &format!("http={address}")]);
     assert_eq!(ended.status, 1);
-    ended.log.wait_for(&["err     plugind: cannot go on", &address, "in use"]);
+    ended.log.wait_for(&["err     plugind: startup failed", &address, "in use"]);
 }
 
 #[test]

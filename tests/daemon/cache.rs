@@ -94,7 +94,7 @@ fn a_compiled_file_that_cannot_be_trusted_is_made_anew() {
     ] {
         replace(&hello, &contents);
         let daemon = Daemon::start(&tree);
-        let parts = ["warning plugind: compiled file not used, compiling again", "plugin=hello"];
+        let parts = ["warning plugind: compiled file rejected, compiling again", "plugin=hello"];
         assert!(daemon.log.wait_for(&parts).contains("error="), "{what}");
         assert_eq!(daemon.get("/hello").status_and_text(), (200, "Hello from hello\n"), "{what}");
         assert_eq!(daemon.log.count(&parts[..1]), 1, "{what}");
@@ -111,7 +111,7 @@ fn a_compiled_file_that_is_no_file_is_not_used() {
     fs::rename(&hello, &elsewhere).unwrap();
     std::os::unix::fs::symlink(&elsewhere, &hello).unwrap();
     let daemon = Daemon::start(&tree);
-    daemon.log.wait_for(&["warning plugind: compiled file not used", "plugin=hello"]);
+    daemon.log.wait_for(&["warning plugind: compiled file rejected", "plugin=hello"]);
     assert_eq!(daemon.get("/hello").status(), 200);
     assert!(hello.symlink_metadata().unwrap().is_file());
 }

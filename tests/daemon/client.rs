@@ -94,7 +94,7 @@ const WAITS: &str = r#""awaited":[{"plugin":"hi","step":"compiling"},{"plugin":"
 /// What is told of that on no terminal.
 const WAITS_TOLD: &str =
     "scanned: 2 to take over, 2 unchanged, 1 removed\nremoved old\ncompiling 1 of 2: hi\n";
-const BAD: &str = r#"{"plugin":"bad","stage":"verify","error":"bad.toml:1:1: no\u001b[2J","remedy":"mend it","configuration":true}"#;
+const BAD: &str = r#"{"plugin":"bad","stage":"verify","error":"bad.toml:1:1: no\u001b[2J","remedy":"fix it","configuration":true}"#;
 
 #[test]
 fn without_a_daemon_it_says_what_to_look_at() {
@@ -170,7 +170,7 @@ fn what_cannot_be_restarted_keeps_nothing_else_from_it() {
     let talk = talk(&["restart", "bad", "no", "hi"], &[&[&failed], &[&missing], &[good]]);
     assert_eq!(talk.status, Some(1));
     assert_eq!(talk.stdout, "hi: restarted, generation 7\n");
-    let reported = "bad: not restarted: failed at verify: bad.toml:1:1: no\\u{1b}[2J; mend it\nthere is no plugin no\n";
+    let reported = "bad: not restarted: failed at verify: bad.toml:1:1: no\\u{1b}[2J; fix it\nthere is no plugin no\n";
     assert_eq!(talk.stderr, reported);
 }
 
@@ -197,8 +197,8 @@ fn a_reload_tells_what_comes_of_it_and_fails_if_a_plugin_does() {
     );
     assert_eq!(
         plain.stderr,
-        "bad: failed at verify: bad.toml:1:1: no\\u{1b}[2J; mend it\n\
-         what failed goes on in the version before, if there was one\n"
+        "bad: failed at verify: bad.toml:1:1: no\\u{1b}[2J; fix it\n\
+         previous versions of failed plugins keep serving\n"
     );
 
     let json = talk(&["reload", "--json"], &[&replies]);
@@ -220,7 +220,7 @@ fn a_reload_that_reads_nothing_fails_and_one_that_finds_nothing_new_does_not() {
     let unreadable = reload(false, nothing).replace(r#""unreadable":null"#, why);
     let bad = talk(&["reload"], &[&[&unreadable]]);
     assert_eq!((bad.status, &*bad.stdout), (Some(1), ""));
-    assert_eq!(bad.stderr, "nothing is reloaded: plugind.toml:3:1: unknown key\n");
+    assert_eq!(bad.stderr, "reload failed, nothing changed: plugind.toml:3:1: unknown key\n");
 }
 
 #[test]
@@ -234,8 +234,8 @@ fn a_reload_of_all_or_nothing_says_that_nothing_is_changed() {
     assert_eq!(talk.stdout, "scanned: 1 to take over, 2 unchanged, 0 removed\n");
     assert_eq!(
         talk.stderr,
-        "bad: failed at verify: bad.toml:1:1: no\\u{1b}[2J; mend it\n\
-         nothing is reloaded: not everything can be\n"
+        "bad: failed at verify: bad.toml:1:1: no\\u{1b}[2J; fix it\n\
+         reload failed, nothing changed\n"
     );
 }
 
@@ -262,7 +262,7 @@ fn who_interrupts_a_reload_hears_that_it_goes_on() {
         kill_process(Pid::from_child(&client), signal).unwrap();
         let mut reported = String::new();
         client.stderr.as_mut().unwrap().read_to_string(&mut reported).unwrap();
-        assert_eq!(reported, "interrupted; plugind goes on with it\n");
+        assert_eq!(reported, "interrupted; plugind continues\n");
         assert_eq!(client.wait().unwrap().code(), Some(status));
     }
 }

@@ -16,7 +16,7 @@ use std::{
 fn reload_in_vain(daemon: &Daemon) -> String {
     let place = daemon.log.place();
     daemon.signal(Signal::HUP);
-    let reported = ["err     plugind: directories not read"];
+    let reported = ["err     plugind: cannot read configuration"];
     let said = daemon.log.wait_for_after(place, &reported);
     assert_eq!(
         daemon.log.all()[place..].iter().filter(|line| line.contains(reported[0])).count(),
@@ -151,7 +151,7 @@ fn the_level_of_the_log_is_a_setting_and_the_command_line_goes_before_it() {
     daemon.wait_until_ready();
     assert_eq!(daemon.stop(), 0);
     let ended = end_of(&tree, &["--plugins", "/nowhere/at/all"]);
-    ended.log.wait_for(&["err     plugind: cannot go on"]);
+    ended.log.wait_for(&["err     plugind: startup failed"]);
     assert_eq!(ended.log.count(&["info    "]), 0);
 }
 
@@ -206,7 +206,7 @@ fn a_component_that_changes_all_the_time_is_never_taken_for_whole() {
     });
     daemon.reload();
     assert_eq!(daemon.get("/hello").status(), 200);
-    assert_eq!(daemon.log.count(&["worker ended"]), 0);
+    assert_eq!(daemon.log.count(&["instance failed"]), 0);
 }
 
 #[test]

@@ -1,6 +1,27 @@
 //! What another program leaves in the daemon's environment, and its signals, do not keep the daemon from starting.
 
 use plugind_tests::{Daemon, Signal, Tree};
+use std::os::unix::net::UnixDatagram;
+
+#[test]
+fn a_full_notify_socket_keeps_no_signal_from_the_daemon() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("notify");
+    let _never_read = UnixDatagram::bind(&path).unwrap();
+    let filler = UnixDatagram::unbound().unwrap();
+    filler.connect(&path).unwrap();
+    filler.set_nonblocking(true).unwrap();
+    while filler.send(b"x").is_ok() {}
+    let tree = Tree::new().with("hello");
+    let socket = format!("NOTIFY_SOCKET={}", path.display());
+    let mut daemon = Daemon::start_by(&tree, &["env", &socket]);
+    for _ in 0..3 {
+        assert!(daemon.reload().contains("changed=0 failed=0"));
+    }
+    assert_eq!(daemon.get("/hello").status(), 200);
+    daemon.log.wait_for(&["warning plugind: cannot notify systemd"]);
+    assert_eq!(daemon.stop(), 0);
+}
 
 #[test]
 fn a_notify_socket_that_leads_nowhere_is_a_warning() {
@@ -31,6 +52,6 @@ fn blocked_and_ignored_signals_are_reset() {
     let mut daemon = Daemon::start_by(&tree, &signals);
     assert_eq!(daemon.get("/greeter-02").status(), 200);
     daemon.signal(Signal::HUP);
-    daemon.log.wait_for(&["plugind: reloaded "]);
+    daemon.log.wait_for(&["plugind: reload finished "]);
     assert_eq!(daemon.stop(), 0);
 }

@@ -85,6 +85,22 @@ fn a_plugin_reads_the_directories_that_it_was_granted_and_nothing_beside_them() 
 }
 
 #[test]
+fn a_fifo_in_a_granted_directory_is_refused_and_not_waited_for() {
+    let tree = Tree::new();
+    let directory = shared(&tree);
+    let made = std::process::Command::new("mkfifo").arg(format!("{directory}/fifo")).status();
+    assert!(made.unwrap().success());
+    let granted = format!("[grants]\nread = [\"{directory}\"]\n");
+    let daemon = Daemon::start(&tree.with_named("granted", "files", &granted));
+    for _ in 0..20 {
+        let answer = daemon.get(&format!("/granted/read{directory}/fifo"));
+        assert_eq!(answer.status_and_text(), (200, "error: PermissionDenied"));
+    }
+    let answer = daemon.get(&format!("/granted/read{directory}/greeting"));
+    assert_eq!(answer.status_and_text(), (200, "hello"));
+}
+
+#[test]
 fn a_plugin_keeps_its_state_across_versions_and_daemons_and_others_do_not_see_it() {
     let tree = Tree::new();
     let granted = "[grants]\nstate = true\n";
@@ -146,7 +162,7 @@ fn what_was_granted_and_cannot_be_had_is_told_with_a_remedy() {
             "hello",
             "credentials = [\"token\"]",
             "verify",
-            ["hello.toml:2:15: grants.credentials is of no use", "plugind:plugin/credentials@"],
+            ["hello.toml:2:15: grants.credentials has no effect", "plugind:plugin/credentials@"],
         ),
     ] {
         let tree = Tree::new().with_manifest(guest, &format!("[grants]\n{manifest}\n"));

@@ -37,7 +37,7 @@ fn refused(what: &str, component: &[u8]) -> String {
     // The same, where the daemon cannot do without it.
     tree.put("both-versions.toml", "");
     let ended = end_of(&tree, &[]);
-    ended.log.wait_for(&["err     plugind: cannot go on", "both-versions"]);
+    ended.log.wait_for(&["err     plugind: startup failed", "both-versions"]);
     assert_eq!(ended.status, 78, "{what}");
     failed
 }
@@ -110,7 +110,7 @@ fn a_component_that_fits_the_pool_runs_with_several_memories_and_a_large_table()
     tree.put("three.wasm", golden::component("three-memories"));
     let daemon = Daemon::start(&tree);
     daemon.log.wait_for(&["ready plugins=1"]);
-    daemon.log.wait_for(&["plugin inactive", "plugin=three", "result=success"]);
+    daemon.log.wait_for(&["background program finished", "plugin=three", "result=success"]);
 }
 
 #[test]

@@ -71,7 +71,7 @@ fn one_that_loops_one_that_traps_and_one_that_sleeps_leave_their_neighbours_alon
         troubled.unwrap();
     });
     for plugin in ["hello", "greeter-02"] {
-        assert_eq!(daemon.log.count(&["worker ended", plugin]), 0);
+        assert_eq!(daemon.log.count(&["instance failed", plugin]), 0);
     }
 }
 
@@ -87,11 +87,11 @@ fn a_plugin_that_traps_answers_the_next_request() {
             assert_eq!(daemon.get(&format!("/{plugin}")).status_and_text(), (200, "fine"));
         }
         let named = format!("plugin={plugin} ");
-        let line = daemon.log.wait_for(&["warning plugind: worker ended", &named]);
+        let line = daemon.log.wait_for(&["warning plugind: instance failed", &named]);
         assert!(line.contains(" generation=") && line.contains(" worker="), "{line}");
         assert!(line.contains(" result=trap ") && line.contains(" error="), "{line}");
     }
-    assert_eq!(daemon.log.count(&["worker ended", "plugin=hello"]), 0);
+    assert_eq!(daemon.log.count(&["instance failed", "plugin=hello"]), 0);
 }
 
 #[test]
@@ -120,7 +120,7 @@ fn a_request_past_its_deadline_is_answered_for_the_plugin_whatever_it_is_doing()
     });
     for plugin in ["sleeps", "blocks", "loops-in-request"] {
         let named = format!("plugin={plugin} ");
-        daemon.log.wait_for(&["worker ended", &named, "result=timeout"]);
+        daemon.log.wait_for(&["instance failed", &named, "result=timeout"]);
     }
 }
 
@@ -137,7 +137,7 @@ fn a_deadline_is_for_the_beginning_of_a_response_and_not_for_its_end() {
     let mut body = Vec::new();
     client.body(&head, |piece| body.extend_from_slice(piece));
     assert_eq!((head.status, &*body), (200, &b"late"[..]));
-    assert_eq!(daemon.log.count(&["worker ended"]), 0);
+    assert_eq!(daemon.log.count(&["instance failed"]), 0);
 }
 
 #[test]
@@ -163,12 +163,12 @@ fn a_worker_with_a_request_past_its_deadline_finishes_the_others_and_takes_no_mo
     );
     other.write_chunk(b"after");
     assert_eq!(other.chunks_of(5), b"after");
-    assert_eq!(daemon.log.count(&["worker ended"]), 0, "it still has something to do");
+    assert_eq!(daemon.log.count(&["instance failed"]), 0, "it still has something to do");
 
     other.write_chunk(b"");
     assert_eq!(head.status, 200);
     assert_eq!(other.body(&head, |_| panic!("there was no more")), []);
-    daemon.log.wait_for(&["worker ended", "plugin=streams", "worker=0 ", "result=timeout"]);
+    daemon.log.wait_for(&["instance failed", "plugin=streams", "worker=0 ", "result=timeout"]);
 }
 
 #[test]
@@ -187,13 +187,13 @@ fn one_that_says_it_is_unhealthy_is_replaced_and_one_that_is_degraded_is_not() {
     let daemon = Daemon::start(&Tree::new().with_manifest("unhealthy", &manifest));
     assert_eq!(daemon.get("/unhealthy/weaken").status_and_text(), (200, "fine"));
     daemon.log.wait_for(&["warning plugind: plugin degraded", "plugin=unhealthy", "why=weak"]);
-    assert_eq!(daemon.log.count(&["worker ended"]), 0);
+    assert_eq!(daemon.log.count(&["instance failed"]), 0);
 
     assert_eq!(daemon.get("/unhealthy/sicken").status_and_text(), (200, "fine"));
-    daemon.log.wait_for(&["worker ended", "worker=0 ", "result=unhealthy", "sick"]);
+    daemon.log.wait_for(&["instance failed", "worker=0 ", "result=unhealthy", "sick"]);
     assert_eq!(daemon.get("/unhealthy").status_and_text(), (200, "fine"));
     assert_eq!(daemon.get("/unhealthy/sicken").status_and_text(), (200, "fine"));
-    daemon.log.wait_for(&["worker ended", "worker=1 ", "result=unhealthy", "sick"]);
+    daemon.log.wait_for(&["instance failed", "worker=1 ", "result=unhealthy", "sick"]);
 }
 
 #[test]
@@ -201,7 +201,7 @@ fn one_that_does_not_answer_for_its_health_is_replaced_although_it_serves() {
     let manifest = format!("{RESTARTS}watchdog-sec = \"500ms\"\n[instances]\nmax = 1\n");
     let daemon = Daemon::start(&Tree::new().with_manifest("health_hangs", &manifest));
     assert_eq!(daemon.get("/health-hangs/hang").status_and_text(), (200, "fine"));
-    daemon.log.wait_for(&["worker ended", "plugin=health-hangs", "result=watchdog"]);
+    daemon.log.wait_for(&["instance failed", "plugin=health-hangs", "result=watchdog"]);
     assert_eq!(daemon.get("/health-hangs").status_and_text(), (200, "fine"));
 }
 
@@ -215,7 +215,7 @@ fn one_that_spins_is_ended_by_the_watchdog_long_before_the_deadline_of_its_reque
         let answer = daemon.get(&format!("/{plugin}/loop"));
         assert_eq!(answer.status_and_text(), (502, &*failed(plugin)));
         let named = format!("plugin={plugin} ");
-        daemon.log.wait_for(&["worker ended", &named, "result=watchdog"]);
+        daemon.log.wait_for(&["instance failed", &named, "result=watchdog"]);
         assert_eq!(daemon.get(&format!("/{plugin}")).status_and_text(), (200, "fine"));
     }
 }
@@ -225,14 +225,14 @@ fn one_that_wants_more_memory_than_it_may_have_fails_alone() {
     let daemon = Daemon::start(&Tree::new().with_manifest("grows", RESTARTS).with("counts"));
     assert_eq!(daemon.get("/grows/grow/20").status_and_text(), (200, "grown by 20 MiB"));
     assert_eq!(daemon.get("/grows/grow/100").status_and_text(), (502, &*failed("grows")));
-    daemon.log.wait_for(&["worker ended", "plugin=grows", "result=oom"]);
+    daemon.log.wait_for(&["instance failed", "plugin=grows", "result=oom"]);
     assert_eq!(
         daemon.get("/grows/grow/20").status_and_text(),
         (200, "grown by 20 MiB"),
         "it has room again"
     );
     assert!(daemon.get("/counts").text().ends_with("count=1"));
-    assert_eq!(daemon.log.count(&["worker ended", "plugin=counts"]), 0);
+    assert_eq!(daemon.log.count(&["instance failed", "plugin=counts"]), 0);
 }
 
 #[test]
@@ -256,7 +256,7 @@ fn one_that_fails_again_and_again_is_given_up() {
     let daemon = Daemon::start(&tree);
     for times in 1..=3 {
         assert_eq!(daemon.get("/unhealthy/sicken").status_and_text(), (200, "fine"));
-        daemon.log.wait_for_times(times, &["worker ended", "plugin=unhealthy", "sick"]);
+        daemon.log.wait_for_times(times, &["instance failed", "plugin=unhealthy", "sick"]);
     }
     let parts = ["err     plugind: plugin failed", "plugin=unhealthy", "stage=run"];
     assert!(daemon.log.wait_for(&parts).contains("start-limit-hit"));

@@ -40,7 +40,8 @@ fn a_plugin_that_is_not_required_keeps_nobody_waiting() {
         (503, "plugin never-ready is not ready\n")
     );
     assert_eq!(daemon.get("/greeter-02").status(), 200);
-    let ended = ["worker ended", "plugin=never-ready", "result=timeout", "its start took too long"];
+    let ended =
+        ["instance failed", "plugin=never-ready", "result=timeout", "its start took too long"];
     daemon.log.wait_for_times(2, &ended);
     let failed = ["err     plugind: plugin failed", "plugin=never-ready", "stage=start"];
     assert!(daemon.log.wait_for(&failed).contains("start-limit-hit"));
@@ -63,9 +64,9 @@ fn a_required_plugin_that_cannot_start_ends_the_daemon_which_says_why() {
         let ended = end_of(&tree, &[]);
         let named = format!("plugin={} ", guest.replace('_', "-"));
         let result = format!("result={result} ");
-        ended.log.wait_for(&["warning plugind: worker ended", &named, &result, why]);
+        ended.log.wait_for(&["warning plugind: instance failed", &named, &result, why]);
         ended.log.wait_for(&["err     plugind: plugin failed", &named, "stage=start", why]);
-        ended.log.wait_for(&["err     plugind: cannot go on", why]);
+        ended.log.wait_for(&["err     plugind: startup failed", why]);
         assert_eq!(ended.status, status, "{guest}");
         assert_eq!(ended.log.count(&["plugind: ready"]), 0, "{guest}");
     }
@@ -75,7 +76,7 @@ fn a_required_plugin_that_cannot_start_ends_the_daemon_which_says_why() {
 fn what_a_plugin_needs_and_is_not_there_yet_is_waited_for() {
     let manifest = format!("{RESTARTS}restart-steps = 0\n");
     let mut daemon = Daemon::begin(&Tree::new().with_manifest("start_unavailable", &manifest), &[]);
-    let parts = ["worker ended", "plugin=start-unavailable", "result=unavailable", "database"];
+    let parts = ["instance failed", "plugin=start-unavailable", "result=unavailable", "database"];
     daemon.log.wait_for_times(10, &parts);
     assert_eq!(daemon.log.count(&["plugind: ready"]), 0);
     assert_eq!(daemon.log.count(&["plugin failed"]), 0);
@@ -174,7 +175,7 @@ fn stop_is_called_although_a_task_runs_that_only_stop_ends() {
             &["plugind: stopped"],
         ],
     );
-    assert_eq!(daemon.log.count(&["worker ended"]), 0);
+    assert_eq!(daemon.log.count(&["instance failed"]), 0);
 }
 
 #[test]
@@ -196,7 +197,7 @@ fn a_status_is_told_as_it_changes() {
 }
 
 #[test]
-fn a_program_that_ends_well_is_done_and_is_started_again_only_where_its_manifest_says_so() {
+fn a_program_that_returns_is_restarted_only_if_its_manifest_says_so() {
     let always = format!("required = false\n{RESTARTS}restart = \"always\"\n");
     let tree = Tree::new().with("program_ends").with_named("again", "program_ends", &always);
     let daemon = Daemon::start(&tree);
@@ -204,13 +205,29 @@ fn a_program_that_ends_well_is_done_and_is_started_again_only_where_its_manifest
         0,
         &[
             &["info    plugind[program-ends]: done"],
-            &["info    plugind: plugin inactive", "plugin=program-ends", "result=success"],
+            &[
+                "info    plugind: background program finished",
+                "plugin=program-ends",
+                "result=success",
+            ],
         ],
     );
     daemon.log.wait_for_times(5, &["plugind[again]: done"]);
     assert_eq!(daemon.log.count(&["plugind[program-ends]: done"]), 1);
     assert_eq!(daemon.get("/program-ends").status(), 404);
     assert_eq!(daemon.get("/again").status(), 404);
+}
+
+#[test]
+fn a_program_gets_the_arguments_of_its_manifest_behind_its_name() {
+    let manifest = "arguments = [\"--interval\", \"\", \"10 s\"]\n";
+    let tree = Tree::new().with_named("paced", "program_arguments", manifest);
+    let daemon = Daemon::start(&tree.with("program_arguments"));
+    for (nth, argument) in ["paced", "--interval", "", "10 s"].iter().enumerate() {
+        daemon.log.wait_for(&[&format!("plugind[paced]: argument {nth}: {argument}")]);
+    }
+    daemon.log.wait_for(&["plugind[program-arguments]: argument 0: program-arguments"]);
+    assert_eq!(daemon.log.count(&["plugind[program-arguments]: argument 1"]), 0);
 }
 
 #[test]
@@ -231,7 +248,7 @@ fn a_program_that_fails_is_started_again_as_its_manifest_says() {
         let named = format!("plugin={plugin} ");
         let failed = daemon.log.wait_for(&["plugin failed", &named, "stage=start"]);
         assert_eq!(failed.contains("start-limit-hit"), times > 1, "{failed}");
-        assert_eq!(daemon.log.count(&["worker ended", &named, result]), times, "{plugin}");
+        assert_eq!(daemon.log.count(&["instance failed", &named, result]), times, "{plugin}");
         let said = format!("plugind[{plugin}]: {words}");
         assert_eq!(daemon.log.count(&[&said]), times, "{plugin}");
     }
@@ -243,21 +260,21 @@ fn a_program_that_goes_on_is_ended_with_the_daemon() {
     daemon.log.wait_for(&["info    plugind[ticker]: tick 2"]);
     assert_eq!(daemon.get("/ticker").status(), 404);
     assert_eq!(daemon.stop(), 0);
-    assert_eq!(daemon.log.count(&["worker ended"]), 0);
+    assert_eq!(daemon.log.count(&["instance failed"]), 0);
 }
 
 #[test]
 fn where_there_is_no_address_space_for_a_pool_plugins_are_served_without_one() {
     let tree = Tree::new().with("hello").with("greeter_02");
     let mut daemon = Daemon::start_within(&tree, 256 << 30);
-    daemon.log.wait_for(&["warning plugind: no address space for a pool of instances"]);
+    daemon.log.wait_for(&["warning plugind: instance pool unavailable"]);
     assert_eq!(daemon.get("/hello").status(), 200);
     assert_eq!(daemon.get("/greeter-02").status(), 200);
     assert_eq!(daemon.stop(), 0);
 }
 
 #[test]
-fn an_instance_that_has_its_age_finishes_what_it_has_and_is_replaced_without_being_asked() {
+fn an_instance_that_reaches_its_age_finishes_its_requests_and_is_replaced() {
     let aged = "[instances]\nmax = 1\nrecycle-age = \"1s\"\n";
     let tree = Tree::new().with_manifest("says_stop", aged).with_manifest("streams", aged);
     let daemon = Daemon::start(&tree);
@@ -278,7 +295,7 @@ fn an_instance_that_has_its_age_finishes_what_it_has_and_is_replaced_without_bei
     let mut body = Vec::new();
     client.body(&head, |piece| body.extend_from_slice(piece));
     assert_eq!((head.status, &*body), (200, &b"still there"[..]));
-    assert_eq!(daemon.log.count(&["worker ended"]), 0);
+    assert_eq!(daemon.log.count(&["instance failed"]), 0);
 }
 
 #[test]
@@ -302,7 +319,7 @@ fn a_plugin_that_failed_for_good_ends_the_daemon_if_its_manifest_says_so() {
             &["plugind: plugin failed", "plugin=traps-in-request", "stage=run"],
             &["plugind: stopping"],
             &["plugind[says-stop]: stopped: StopReason::Shutdown"],
-            &["err     plugind: cannot go on", "plugin traps-in-request failed at run", "wasm"],
+            &["err     plugind: daemon failed", "plugin traps-in-request failed at run", "wasm"],
         ],
     );
 }

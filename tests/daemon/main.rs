@@ -3,12 +3,19 @@
 
 mod service;
 mod serving;
+mod conformance;
+mod fronts;
+mod http2;
+mod tls;
 mod sockets;
 mod environment;
 mod isolation;
+mod memory;
 mod workers;
 mod load;
+mod languages;
 mod streaming;
+mod streams;
 mod lifecycle;
 mod readiness;
 mod grants;
@@ -26,6 +33,7 @@ mod arguments;
 mod client;
 mod completion;
 mod control;
+mod authors;
 mod stopping;
 mod binaries;
 

@@ -20,7 +20,7 @@ fn a_daemon_without_plugins_is_ready() {
 fn a_directory_that_was_asked_for_must_exist() {
     let ended = end_of(&Tree::new(), &["--plugins", "/nowhere/at/all"]);
     assert_eq!(ended.status, 78);
-    ended.log.wait_for(&["err     plugind: cannot go on", "/nowhere/at/all"]);
+    ended.log.wait_for(&["err     plugind: startup failed", "/nowhere/at/all"]);
 }
 
 #[test]

@@ -43,7 +43,7 @@ fn a_component_that_cannot_be_instantiated_is_never_ready() {
         tree.put("bad.toml", manifest);
         let ended = end_of(&tree, &[]);
         let result = format!("result={result} ");
-        ended.log.wait_for(&["worker ended", "plugin=bad ", &result, why]);
+        ended.log.wait_for(&["instance failed", "plugin=bad ", &result, why]);
         ended.log.wait_for(&["err     plugind: plugin failed", "plugin=bad ", "stage=start", why]);
         assert_eq!(ended.status, 1, "{fields}");
         for line in ["plugind: ready", "plugind: plugin ready"] {
@@ -103,7 +103,7 @@ fn what_never_can_be_instantiated_hits_the_start_limit() {
     let daemon = Daemon::start(&tree);
     let failed = daemon.log.wait_for(&["plugin failed", "plugin=bad", "stage=start"]);
     assert!(failed.contains("start-limit-hit"), "{failed}");
-    assert_eq!(daemon.log.count(&["worker ended", "plugin=bad ", "result=trap"]), 3);
+    assert_eq!(daemon.log.count(&["instance failed", "plugin=bad ", "result=trap"]), 3);
     assert_eq!(daemon.get("/bad").status_and_text(), (503, "plugin bad is not ready\n"));
 }
 
@@ -114,9 +114,9 @@ fn an_instance_that_exits_with_code_0_while_it_serves_is_replaced() {
         assert_eq!(daemon.get("/exits/exit").status(), 502);
         assert_eq!(daemon.get("/exits").status_and_text(), (200, "fine"));
     }
-    let parts = ["worker ended", "plugin=exits", "result=exit-code", "it exited with code 0"];
+    let parts = ["instance failed", "plugin=exits", "result=exit-code", "it exited with code 0"];
     daemon.log.wait_for_times(3, &parts);
-    assert_eq!(daemon.log.count(&["plugin inactive"]), 0);
+    assert_eq!(daemon.log.count(&["background program finished"]), 0);
 }
 
 #[test]
@@ -159,7 +159,7 @@ fn an_optional_plugin_that_is_unavailable_is_retried_beyond_the_start_limit() {
     let manifest = "required = false\n[service]\nrestart-sec = \"1ms\"\nrestart-steps = 0\n\
                     start-limit-burst = 1\n";
     let daemon = Daemon::start(&Tree::new().with_manifest("start_unavailable", manifest));
-    let parts = ["worker ended", "plugin=start-unavailable", "result=unavailable", "database"];
+    let parts = ["instance failed", "plugin=start-unavailable", "result=unavailable", "database"];
     daemon.log.wait_for_times(10, &parts);
     assert_eq!(daemon.log.count(&["plugin failed"]), 0);
     daemon.log.wait_for(&["plugind: ready plugins=0"]);
@@ -170,12 +170,16 @@ fn the_status_of_a_retried_plugin_has_the_reason_and_time_of_the_next_attempt() 
     let manifest = "required = false\n[service]\nrestart-sec = \"1h\"\n";
     let tree = Tree::new().with_manifest("start_unavailable", manifest);
     let daemon = control::start(&tree);
-    daemon.log.wait_for(&["worker ended", "plugin=start-unavailable"]);
+    daemon.log.wait_for(&["instance failed", "plugin=start-unavailable"]);
     let shown = plugind_tests::eventually("the next attempt", || {
         let shown = control::run(&tree, &["status", "start-unavailable"]);
         shown.stdout.contains("Next try: 20").then_some(shown)
     });
-    for part in ["Active: activating (Result: unavailable)", "Failed: at start: ", "database"] {
+    for part in [
+        "Active: activating (auto-restart) (Result: unavailable)",
+        "Failed: at start: ",
+        "database",
+    ] {
         assert!(shown.stdout.contains(part), "{part} is not in {}", shown.stdout);
     }
     assert_eq!(shown.status, Some(3));
@@ -189,14 +193,18 @@ fn a_plugin_whose_last_instance_failed_is_not_ready_until_the_next_one_is() {
     let daemon = control::start(&tree);
     daemon.log.wait_for(&["plugind: ready plugins=1"]);
     assert_eq!(daemon.get("/unhealthy/sicken").status_and_text(), (200, "fine"));
-    daemon.log.wait_for(&["worker ended", "result=unhealthy", "sick"]);
+    daemon.log.wait_for(&["instance failed", "result=unhealthy", "sick"]);
     let status = plugind_tests::eventually("the status after the failure", || {
         let status = control::run(&tree, &["status"]).stdout;
         status.contains("0 of 1 plugins ready; retried: unhealthy (run: ").then_some(status)
     });
     assert!(status.contains("1, of which 0 are ready"), "{status}");
     let shown = control::run(&tree, &["status", "unhealthy"]);
-    assert!(shown.stdout.contains("Active: activating (Result: unhealthy)"), "{}", shown.stdout);
+    assert!(
+        shown.stdout.contains("Active: activating (recovering) (Result: unhealthy)"),
+        "{}",
+        shown.stdout
+    );
     assert!(shown.stdout.contains("Next try: 20"), "{}", shown.stdout);
 }
 

@@ -103,7 +103,7 @@ fn what_is_under_way_in_a_plugin_that_is_replaced_or_removed_is_finished() {
         client.write_chunk(b"");
         assert_eq!(client.chunks_of(1), b"");
     }
-    assert_eq!(daemon.log.count(&["worker ended"]), 0);
+    assert_eq!(daemon.log.count(&["instance failed"]), 0);
 }
 
 #[test]
@@ -200,7 +200,7 @@ fn a_directory_that_cannot_be_read_any_more_changes_nothing() {
     let daemon = Daemon::start_with(&tree, &["--plugins", plugins.to_str().unwrap()]);
     fs::rename(&plugins, &elsewhere).unwrap();
     daemon.signal(plugind_tests::Signal::HUP);
-    daemon.log.wait_for(&["err     plugind: directories not read", "etc/plugind/plugins"]);
+    daemon.log.wait_for(&["err     plugind: cannot read configuration", "etc/plugind/plugins"]);
     assert_eq!(daemon.get("/hello").status(), 200);
     fs::rename(&elsewhere, &plugins).unwrap();
     assert!(daemon.reload().contains("unchanged=1"));
@@ -230,7 +230,7 @@ fn signals_that_come_while_one_rescan_is_under_way_lead_to_another_one() {
     let daemon = Daemon::start(&tree);
     tree.put("warmup.toml", "[config]\na = \"changed, so that it starts anew\"\n");
     daemon.signal(plugind_tests::Signal::HUP);
-    daemon.log.wait_for(&["plugind: reloading"]);
+    daemon.log.wait_for(&["plugind: reload started"]);
     tree.put_guest("hello", "hello");
     for _ in 0..10 {
         daemon.signal(plugind_tests::Signal::HUP);

@@ -80,7 +80,7 @@ fn asked_twice_it_waits_for_nobody() {
     daemon.log.wait_for(&["info    plugind: stopping"]);
     daemon.signal(Signal::INT);
     assert_eq!(daemon.wait(), 0);
-    daemon.log.wait_for(&["warning plugind: stopped at once"]);
+    daemon.log.wait_for(&["warning plugind: stopped without waiting"]);
 }
 
 #[test]
@@ -97,6 +97,20 @@ fn a_plugin_that_spins_does_not_keep_the_daemon() {
 }
 
 #[test]
+fn a_plugin_that_spins_and_its_waiting_client_have_the_time_to_stop_and_no_more() {
+    let manifest = "[service]\ntimeout-stop-sec = \"1s\"\nwatchdog-sec = \"1h\"\n";
+    let tree = Tree::new().with_manifest("loops_in_request", manifest);
+    let mut daemon = Daemon::start(&tree);
+    let mut client = daemon.connect();
+    client.request("GET", "/loops-in-request/loop", &[]);
+    assert_eq!(daemon.get("/loops-in-request").status(), 200);
+    daemon.signal(Signal::TERM);
+    assert_eq!(client.head().status, 502);
+    assert_eq!(daemon.wait(), 0);
+    assert_eq!(daemon.log.count(&["connections cut off"]), 0);
+}
+
+#[test]
 fn a_version_that_spins_has_its_time_to_stop_and_no_more() {
     let tree =
         Tree::new().with_manifest("loops_in_request", "[service]\ntimeout-stop-sec = \"1s\"\n");
@@ -107,7 +121,7 @@ fn a_version_that_spins_has_its_time_to_stop_and_no_more() {
     tree.put("loops-in-request.wasm", another("loops_in_request"));
     daemon.reload();
     // It is ended by the time that its manifest gives it, and not by its watchdog.
-    daemon.log.wait_for(&["worker ended", "generation=1 ", "result=timeout"]);
+    daemon.log.wait_for(&["instance failed", "generation=1 ", "result=timeout"]);
 }
 
 #[test]

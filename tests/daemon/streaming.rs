@@ -83,7 +83,7 @@ fn streams_in_bounded_memory(guest: &str) {
         assert_eq!((head.status, place), (200, SIZE));
     });
     bounded("both ways");
-    assert_eq!(daemon.log.count(&["worker ended"]), 0);
+    assert_eq!(daemon.log.count(&["instance failed"]), 0);
 }
 
 #[test]

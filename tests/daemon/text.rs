@@ -83,7 +83,7 @@ fn entries_of_wasi_logging_are_bounded_by_the_log_rate_and_in_length() {
     // What was dropped is counted when the version ends.
     tree.put("writes-logs.toml", "description = \"another version\"\n");
     assert!(daemon.reload().contains("changed=1"));
-    daemon.log.wait_for(&["plugin=writes-logs", "entries dropped", "count=9850"]);
+    daemon.log.wait_for(&["plugin=writes-logs", "log rate limit exceeded", "count=9850"]);
     let line = daemon.log.wait_for(&["plugind[writes-logs]: mmmm"]);
     assert!(KEPT.contains(&line.len()), "{}", line.len());
     assert!(line.ends_with(&format!(" context={}", "c".repeat(1024))));
@@ -190,7 +190,7 @@ fn a_plugin_that_says_too_much_is_cut_short_and_what_is_missing_is_counted() {
     assert_eq!(daemon.get("/logs/log").status(), 200);
     assert_eq!(daemon.stop(), 0);
     assert_eq!(daemon.log.count(&["plugind[floods]: flood entry="]), 10);
-    daemon.log.wait_for(&["warning plugind: ", "entries dropped", "count=9990"]);
+    daemon.log.wait_for(&["warning plugind: ", "log rate limit exceeded", "count=9990"]);
     // Its neighbour has a rate of its own.
     daemon.log.wait_for(&["plugind[logs]: an error entry"]);
 }
@@ -203,7 +203,12 @@ fn a_plugin_that_prints_without_an_end_of_a_line_is_bounded_by_its_log_rate() {
     // What was dropped is counted when the version ends.
     tree.put("prints.toml", "description = \"another version\"\n");
     assert!(daemon.reload().contains("changed=1"));
-    daemon.log.wait_for(&["warning plugind: ", "plugin=prints", "entries dropped", "count="]);
+    daemon.log.wait_for(&[
+        "warning plugind: ",
+        "plugin=prints",
+        "log rate limit exceeded",
+        "count=",
+    ]);
     assert_eq!(daemon.stop(), 0);
     let all = daemon.log.all();
     let printed = all.iter().filter(|line| line.starts_with("info    plugind[prints]: "));
@@ -219,7 +224,7 @@ fn a_plugin_is_heard_again_when_its_time_is_over() {
     assert_eq!(daemon.get("/floods/flood/1000").status(), 200);
     plugind_tests::eventually("the count of what is missing", || {
         assert_eq!(daemon.get("/floods/flood/1").status(), 200);
-        let parts = ["warning plugind: ", "plugin=floods", "entries dropped", "count="];
+        let parts = ["warning plugind: ", "plugin=floods", "log rate limit exceeded", "count="];
         (daemon.log.count(&parts) > 0).then_some(())
     });
 }

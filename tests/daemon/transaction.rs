@@ -186,7 +186,8 @@ fn a_reload_of_the_other_kind_waits_and_one_of_the_same_kind_is_the_same() {
     assert_eq!(daemon.get("/hello").status_and_text(), (200, "Good day from hello\n"));
     let mut daemon = daemon;
     assert_eq!(daemon.stop(), 0);
-    let begun = daemon.log.all().iter().filter(|line| line.contains("plugind: reloading")).count();
+    let begun =
+        daemon.log.all().iter().filter(|line| line.contains("plugind: reload started")).count();
     assert_eq!(begun, 3, "each that was asked for is told");
 }
 
@@ -313,7 +314,7 @@ fn all_or_nothing_leaves_alone_what_is_tried_again_and_again() {
     let over = Reload::ask(&tree, ALL_OR_NOTHING).over();
     assert_eq!((&over["changed"], &over["failed"]), (&json!(["hello"]), &json!([])));
     let place = daemon.log.place();
-    let again: &[&str] = &["worker ended plugin=start-unavailable"];
+    let again: &[&str] = &["instance failed plugin=start-unavailable"];
     daemon.log.wait_for_in_order(place, &[again; 3]);
 }
 

@@ -41,7 +41,7 @@ fn two_workers_of_one_plugin_are_at_work_at_the_same_moment() {
             client.write("body");
             assert_eq!(client.response().status_and_text(), (200, "4"));
         }
-        assert_eq!(daemon.log.count(&["worker ended"]), 0);
+        assert_eq!(daemon.log.count(&["instance failed"]), 0);
     }
 }
 
@@ -116,7 +116,7 @@ fn a_component_of_wasi_http_0_2_may_be_shared_if_its_manifest_says_so() {
         let answer = daemon.get("/greeter-02");
         assert_eq!(answer.status_and_text(), (200, "Hello from a wasi:http 0.2 component\n"));
     }
-    assert_eq!(daemon.log.count(&["worker ended"]), 0);
+    assert_eq!(daemon.log.count(&["instance failed"]), 0);
 }
 
 #[test]

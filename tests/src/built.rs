@@ -35,6 +35,17 @@ pub fn guest(name: &str) -> PathBuf {
     existing(if example.exists() { example } else { guests.join(file) })
 }
 
+/// A program of another language's toolchain, which tests/setup puts into a directory of its own.
+///
+/// # Panics
+/// When it is not there.
+#[must_use]
+pub fn tools(name: &str) -> PathBuf {
+    let path = target().join("tools/python/bin").join(name);
+    assert!(path.exists(), "{} does not exist; run `tests/setup e2e`", path.display());
+    path
+}
+
 /// The messages that the daemon marks with MESSAGE_ID=, by the names of the constants.
 ///
 /// # Panics

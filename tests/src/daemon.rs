@@ -16,7 +16,7 @@ const SHOWN: usize = 100;
 pub struct Daemon {
     child: Child,
     address: SocketAddr,
-    _tree: Tree,
+    tree: Tree,
     /// What it says.
     pub log: Log,
 }
@@ -128,7 +128,13 @@ impl Daemon {
         let log = Log::read(child.stderr.take().expect("it is piped"));
         // Where it listens, it says once it does.
         let address = SocketAddr::from(([127, 0, 0, 1], 0));
-        Self { child, address, _tree: tree.clone(), log }
+        Self { child, address, tree: tree.clone(), log }
+    }
+
+    /// The tree that it runs on.
+    #[must_use]
+    pub fn tree(&self) -> &Tree {
+        &self.tree
     }
 
     /// Waits until it is ready.
@@ -165,7 +171,10 @@ impl Daemon {
         let place = self.log.place();
         self.signal(Signal::HUP);
         // One that has not come to its end yet is waited for.
-        self.log.wait_for_in_order(place, &[&["plugind: reloading"], &["plugind: reloaded "]])
+        self.log.wait_for_in_order(
+            place,
+            &[&["plugind: reload started"], &["plugind: reload finished "]],
+        )
     }
 
     /// Sends it a signal.
@@ -188,10 +197,23 @@ impl Daemon {
     /// When it is not there any more.
     #[must_use]
     pub fn peak_memory(&self) -> u64 {
+        self.status_bytes("VmHWM:")
+    }
+
+    /// The memory that it has, in bytes.
+    ///
+    /// # Panics
+    /// When it is not there any more.
+    #[must_use]
+    pub fn memory(&self) -> u64 {
+        self.status_bytes("VmRSS:")
+    }
+
+    fn status_bytes(&self, field: &str) -> u64 {
         let path = format!("/proc/{}/status", self.pid());
         let status = std::fs::read_to_string(path).expect("the daemon is there");
-        let peak = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
-        let kib = peak.and_then(|peak| peak.trim().strip_suffix(" kB")?.parse::<u64>().ok());
+        let value = status.lines().find_map(|line| line.strip_prefix(field));
+        let kib = value.and_then(|value| value.trim().strip_suffix(" kB")?.parse::<u64>().ok());
         kib.expect("Linux says so") << 10
     }
 

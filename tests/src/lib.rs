@@ -5,18 +5,20 @@ mod built;
 pub mod client;
 mod daemon;
 pub mod golden;
+mod tool;
 mod load;
 mod log;
 mod machine;
 mod tree;
 
-pub use built::{debian_package, guest, messages, program, programs};
+pub use built::{debian_package, guest, messages, program, programs, tools};
 pub use client::Connection;
 pub use daemon::{Daemon, Ended, end_of};
 pub use load::{Client, Load, Right, Tally, Versions, Way};
 pub use log::Log;
 pub use machine::{Entry, Machine, Ran};
 pub use rustix::process::Signal;
+pub use tool::{Background, run, tool};
 pub use tree::{Tree, another};
 
 use std::time::{Duration, Instant};

@@ -25,8 +25,8 @@ struct Lines {
 }
 
 impl Log {
-    /// Reads lines from `source` until its end, in a thread of their own.
-    pub(crate) fn read(source: impl Read + Send + 'static) -> Self {
+    /// Reads lines from `source` until its end, in a thread of its own.
+    pub fn read(source: impl Read + Send + 'static) -> Self {
         let log = Self::default();
         let writer = log.clone();
         std::thread::spawn(move || {

@@ -66,6 +66,14 @@ impl Tree {
         self
     }
 
+    /// With settings in `plugind.toml`.
+    #[must_use]
+    pub fn with_settings(self, settings: &str) -> Self {
+        let file = self.root().join("etc/plugind/plugind.toml");
+        fs::write(file, settings).expect("the tree is writable");
+        self
+    }
+
     /// Puts a guest in the place of the component `name`.
     pub fn put_guest(&self, name: &str, guest: &str) {
         let component = fs::read(built::guest(guest)).expect("what was built is readable");

@@ -1,5 +1,6 @@
-//! The events that the daemon logs with a MESSAGE_ID=, as the source code and the manual page each describe them.
+//! The messages that the daemon logs, as the source code and the manual page each describe them.
 
+use proc_macro2::{TokenStream, TokenTree};
 use std::collections::{BTreeMap, BTreeSet};
 use syn::{
     parse::{Parse, ParseStream, Parser},
@@ -8,40 +9,66 @@ use syn::{
 };
 
 /// One event.
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct Event {
-    message: String,
+    pub(crate) message: String,
     priority: String,
     fields: BTreeSet<String>,
 }
 
-/// The events that this source logs, by the names of their constants.
-pub(crate) fn in_source(source: &str) -> BTreeMap<String, Event> {
+/// The messages that a source logs with at least the priority `info`.
+#[derive(Default)]
+pub(crate) struct Logged {
+    /// Those with a MESSAGE_ID=, by the names of their constants.
+    pub(crate) events: BTreeMap<String, Event>,
+    /// Those without.
+    pub(crate) others: BTreeSet<Event>,
+}
+
+/// The messages that this source logs.
+pub(crate) fn in_source(source: &str) -> Logged {
     let mut events = Events::default();
     events.visit_file(&syn::parse_file(source).expect("the compiler accepts this source"));
     events.0
 }
 
+/// The items of this section of this page: the message of each, and the lines of its facts.
+fn items<'a>(page: &'a str, section: &str) -> Vec<(&'a str, &'a str)> {
+    let heading = format!("{section}\n");
+    let section = page.split("\n.Sh ").find(|text| text.starts_with(&heading));
+    let items = section.expect("the page has the section").split("\n.It Ql ").skip(1);
+    let facts = items.map(|item| item.split_once("\n.Pp\n").expect("facts and a text").0);
+    facts.map(|facts| facts.split_once('\n').expect("a message and facts")).collect()
+}
+
+/// The event that an item describes.
+fn described(message: &str, facts: &str) -> Event {
+    let line = |start: &str| facts.lines().find_map(|line| line.strip_prefix(start));
+    let priority = line(".Ql ").expect("an event has a priority");
+    let words = line(".Cm ").unwrap_or_default().split_whitespace();
+    let fields = words.filter_map(|word| word.strip_suffix('=')).map(str::to_ascii_lowercase);
+    Event {
+        message: message.to_owned(),
+        priority: priority.trim_end_matches([' ', ',', '.']).to_owned(),
+        fields: fields.collect(),
+    }
+}
+
+/// The messages in the section OTHER MESSAGES of this page.
+pub(crate) fn others_in_page(page: &str) -> BTreeSet<Event> {
+    let items = items(page, "OTHER MESSAGES").into_iter();
+    items.map(|(message, facts)| described(message, facts)).collect()
+}
+
 /// The events in the section EVENTS of this page, by the names of their constants, each with its identifier.
 pub(crate) fn in_page(page: &str) -> BTreeMap<String, (String, Event)> {
-    let section = page.split("\n.Sh ").find(|section| section.starts_with("EVENTS\n"));
-    let items = section.expect("the page has a section EVENTS").split("\n.It Ql ").skip(1);
     let mut events = BTreeMap::new();
-    for item in items {
-        let (facts, _) = item.split_once("\n.Pp\n").expect("an event has facts and a text");
-        let (message, facts) = facts.split_once('\n').expect("an event has a message and facts");
-        let line = |start: &str| facts.lines().find_map(|line| line.strip_prefix(start));
-        let constant = line(".Dv ").expect("an event has a constant").to_owned();
+    for (message, facts) in items(page, "EVENTS") {
+        let constant = facts.lines().find_map(|line| line.strip_prefix(".Dv "));
+        let constant = constant.expect("an event has a constant").to_owned();
         let identifier = facts.lines().find_map(|line| line.strip_suffix(", priority"));
         let identifier = identifier.expect("an event has an identifier").to_owned();
-        let priority = line(".Ql ").expect("an event has a priority");
-        let words = line(".Cm ").unwrap_or_default().split_whitespace();
-        let fields = words.filter_map(|word| word.strip_suffix('=')).map(str::to_ascii_lowercase);
-        let event = Event {
-            message: message.to_owned(),
-            priority: priority.trim_end_matches([' ', ',', '.']).to_owned(),
-            fields: fields.collect(),
-        };
+        let event = described(message, facts);
         let other = events.insert(constant.clone(), (identifier, event));
         assert!(other.is_none(), "{constant} is in the page twice");
     }
@@ -80,41 +107,61 @@ fn skip_sigil(input: ParseStream<'_>) -> syn::Result<()> {
 }
 
 #[derive(Default)]
-struct Events(BTreeMap<String, Event>);
+struct Events(Logged);
 
 impl Events {
     fn add(&mut self, constant: &syn::Path, event: Event) {
         let constant = last(constant);
-        let other = self.0.insert(constant.clone(), event);
+        let other = self.0.events.insert(constant.clone(), event);
         assert!(other.is_none(), "{constant} is used for two events");
     }
-}
 
-impl<'a> Visit<'a> for Events {
-    fn visit_macro(&mut self, used: &'a syn::Macro) {
-        let priority = match last(&used.path).as_str() {
+    /// Reads the use of a macro, which is one of tracing or may contain others, as `select!` does.
+    fn read(&mut self, name: &str, tokens: &TokenStream) {
+        let priority = match name {
             "error" => "err",
             "warn" => "warning",
             "info" => "info",
-            "debug" => "debug",
-            _ => return,
+            _ => return self.read_within(tokens.clone()),
         };
-        if !used.tokens.to_string().contains("message_id") {
-            return;
-        }
         let parser = Punctuated::<Argument, syn::Token![,]>::parse_terminated;
-        let arguments = parser.parse2(used.tokens.clone());
+        let arguments = parser.parse2(tokens.clone());
         let (mut constant, mut message, mut fields) = (None, None, BTreeSet::new());
-        for argument in arguments.expect("an event with message_id has fields and a message") {
+        for argument in arguments.expect("an event has fields and a message") {
             match argument {
                 Argument::Field { name, value } if name == "message_id" => constant = value,
                 Argument::Field { name, .. } => drop(fields.insert(name)),
                 Argument::Message(text) => message = Some(text),
             }
         }
-        let message = message.expect("an event with message_id has a message");
+        let message = message.expect("an event has a message");
         let event = Event { message, priority: priority.to_owned(), fields };
-        self.add(&constant.expect("message_id is a constant"), event);
+        match constant {
+            Some(constant) => self.add(&constant, event),
+            None => drop(self.0.others.insert(event)),
+        }
+    }
+
+    fn read_within(&mut self, tokens: TokenStream) {
+        let trees: Vec<_> = tokens.into_iter().collect();
+        for (index, tree) in trees.iter().enumerate() {
+            let TokenTree::Group(group) = tree else { continue };
+            let name = match trees[..index] {
+                [.., TokenTree::Ident(ref name), TokenTree::Punct(ref mark)]
+                    if mark.as_char() == '!' =>
+                {
+                    name.to_string()
+                }
+                _ => String::new(),
+            };
+            self.read(&name, &group.stream());
+        }
+    }
+}
+
+impl<'a> Visit<'a> for Events {
+    fn visit_macro(&mut self, used: &'a syn::Macro) {
+        self.read(&last(&used.path), &used.tokens);
     }
 
     /// The entry about lost entries does not use tracing: a function puts its fields into a datagram.

@@ -1,7 +1,6 @@
 //! What the guests of the tests share: a route's words, an answer, and the two exports of HTTP.
 //!
-//! A guest sees the whole path of a request, its own route with it: `/sleeps/sleep/20`.
-//! By default the route is `/NAME`, so [`words`] leaves out the first segment and the query, and a guest looks at
+//! A guest sees the path of a request below its route: `/sleep/20`. [`words`] leaves out the query, and a guest looks at
 //! `["sleep", "20"]`; it need not know under which name it runs.
 
 use std::io::Write;
@@ -19,7 +18,7 @@ pub const CHUNK: usize = 64 * 1024;
 /// The segments of `path` below the route.
 pub fn words(path: &str) -> Vec<&str> {
     let path = path.split('?').next().unwrap_or_default();
-    path.split('/').filter(|word| !word.is_empty()).skip(1).collect()
+    path.split('/').filter(|word| !word.is_empty()).collect()
 }
 
 /// What [`words`] is applied to.
