@@ -15,7 +15,7 @@ export DESTDIR PREFIX PORT PROGRAMS REPS RELOADS PARTS SECONDS_PER_RUN SECONDS_P
 daemon := -p plugind
 client := -p pluginctl
 compiler := -p plugind-compile -p plugind-artifact
-plugins := -p plugind-sdk -p hello -p greeter-02 -p warmup -p ticker
+plugins := -p plugind-sdk -p hello -p greeter-02 -p warmup -p ticker -p echo -p clock
 guest := --profile guest --target wasm32-wasip2
 # The Debian releases under whose systemd the installation is tested, beside that of this machine: 252, 257 and the
 # newest. For each, its suite and the tests that apply: varlinkctl finds the control socket since 257.
@@ -38,8 +38,8 @@ nextest := $(shell cargo nextest --version 2>/dev/null)
 run-tests := cargo $(if $(nextest),nextest run,test) $(locked)
 
 .DEFAULT_GOAL := help
-.PHONY: help run unit e2e boot check test test-here test-systemd $(systemds:%=test-%) images $(systemds:%=image-%) \
-	fmt lint sources build plugins guests golden fuzz bench advisories install deb dist
+.PHONY: help run unit e2e boot check test test-authors test-here test-systemd $(systemds:%=test-%) images $(systemds:%=image-%) \
+	fmt lint sources build plugins guests golden fuzz bench advisories install
 
 help: ## print the verbs
 	@sed -n 's/^\([a-z0-9-]*\):.*## /\1\t/p' Makefile | expand -t 14
@@ -53,7 +53,7 @@ unit: setup-run ## run the unit tests, or those whose names contain T
 	$(run-tests) $(compiler) $(T) $(if $(nextest),--no-tests=pass)
 
 e2e: PROFILE = dev
-e2e: build guests ## run the end-to-end tests, or those whose names contain T, in the dev profile
+e2e: setup-e2e build guests ## run the end-to-end tests, or those whose names contain T, in the dev profile
 	$(call run-named,daemon)
 
 boot: PROFILE = dev
@@ -127,6 +127,10 @@ plugins: setup-run ## build the example plugins
 guests: plugins ## build the guests of the tests, and what is loaded into the daemon to test its unit
 	$(flags) cargo build --profile $(PROFILE) $(locked) -p plugind-probe
 	cargo build $(guest) $(locked) -p plugind-test-guests --examples
+
+test-authors: PROFILE = dev
+test-authors: setup-authors build ## make, build and serve a project of each language with its own tools; LANGS="rust js"
+	tests/authors $(LANGS)
 
 golden: PROFILE = dev
 golden: build ## write the current output of pluginctl to tests/golden as what is expected
