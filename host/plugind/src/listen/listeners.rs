@@ -331,7 +331,7 @@ mod tests {
         listen::sockets::Listen,
         systemd::sockets::PassedSockets,
     };
-    use std::path::Path;
+    use std::path::{Path, PathBuf};
     use tokio::{
         io::{AsyncReadExt, AsyncWriteExt},
         net::UnixStream,
@@ -354,15 +354,29 @@ mod tests {
         })
     }
 
-    #[tokio::test]
-    async fn a_socket_of_no_use_is_served_as_soon_as_a_setting_wants_it_and_no_longer() {
+    /// A socket `web`, and what is served without and with a setting for it.
+    struct Web {
+        path: PathBuf,
+        sockets: ListenSockets,
+        without: SocketPlan,
+        with: SocketPlan,
+        _directory: tempfile::TempDir,
+    }
+
+    fn web() -> Web {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("web");
         let address = path.to_str().unwrap().parse().unwrap();
         let listen = Listen { name: "web".parse().unwrap(), address };
         let sockets = ListenSockets::collect(PassedSockets::default(), &[listen]).unwrap();
-        let (without, with) =
-            (plan(&sockets, ""), plan(&sockets, "[sockets.web]\nprotocol = \"http\"\n"));
+        let without = plan(&sockets, "");
+        let with = plan(&sockets, "[sockets.web]\nprotocol = \"http\"\n");
+        Web { path, sockets, without, with, _directory: directory }
+    }
+
+    #[tokio::test]
+    async fn a_socket_of_no_use_is_served_as_soon_as_a_setting_wants_it_and_no_longer() {
+        let Web { path, sockets, without, with, _directory } = web();
         assert_eq!(Vec::from_iter(&without.unused), ["web"]);
 
         let listeners = Listeners::new(sockets, Executors::of_this_runtime());
@@ -387,13 +401,7 @@ mod tests {
 
     #[tokio::test]
     async fn connections_of_a_socket_that_a_reload_closed_are_waited_for() {
-        let directory = tempfile::tempdir().unwrap();
-        let path = directory.path().join("web");
-        let address = path.to_str().unwrap().parse().unwrap();
-        let listen = Listen { name: "web".parse().unwrap(), address };
-        let sockets = ListenSockets::collect(PassedSockets::default(), &[listen]).unwrap();
-        let (without, with) =
-            (plan(&sockets, ""), plan(&sockets, "[sockets.web]\nprotocol = \"http\"\n"));
+        let Web { path, sockets, without, with, _directory } = web();
         let (finish, served) = (CancellationToken::new(), Arc::new(tokio::sync::Notify::new()));
         let server: Server = {
             let (finish, served) = (finish.clone(), served.clone());
