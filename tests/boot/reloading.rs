@@ -65,6 +65,7 @@ fn a_reload_fails_by_a_bad_version_and_the_old_one_goes_on() {
 #[test]
 fn a_reload_without_changes_changes_nothing() {
     let machine = Machine::boot_with(&["counts"]);
+    machine.put_manifest("counts", "[instances]\nmax = 1\n");
     machine.start();
     let mut client = machine.connect();
     assert_eq!(client.get("/counts").text(), "worker=0 generation=1 count=1");
