@@ -2,7 +2,7 @@
 
 use std::{fmt, str::FromStr};
 
-/// How compiled code is run.
+/// The way compiled code is run.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum EngineKind {
     /// By the processor itself.

@@ -1,4 +1,4 @@
-//! What the daemon would do with its configuration, as far as files decide it: verify plugins and assign routes.
+//! The dry run of a configuration, as far as files decide it: verify plugins and assign routes.
 //! `link_check` continues from there.
 
 use crate::{
@@ -46,7 +46,7 @@ pub struct LinkFailure {
     pub plugin: String,
     /// `compile` or `link`.
     pub stage: FailedStage,
-    /// What is wrong.
+    /// The mistake.
     pub mistakes: Vec<String>,
 }
 

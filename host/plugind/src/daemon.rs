@@ -49,27 +49,27 @@ use tokio::{
 };
 use tracing::{info, warn};
 
-/// How long plugins may take to finish when the daemon stops before it was ready.
+/// Time that plugins have to finish when the daemon stops before it was ready.
 const UNREADY_STOP_DEADLINE: Duration = Duration::from_millis(900);
-/// How long of that connections may take to finish, so that plugins have the rest.
+/// Part of that time for connections to finish; plugins have the rest.
 const DRAIN_DEADLINE: Duration = Duration::from_secs(20);
-/// How long closed connections may take to deliver what plugins wrote last.
+/// Time that closed connections have to deliver what plugins wrote last.
 const CLOSE_DEADLINE: Duration = Duration::from_secs(3);
-/// How long connections and plugins may take to finish when the daemon stops.
+/// Time that connections and plugins have to finish when the daemon stops.
 const STOP_DEADLINE: Duration = Duration::from_secs(30);
-/// How long a stop waits for requests on their way to connections that are idle: longer than those linger.
+/// Time that a stop waits for requests on their way to idle connections: longer than those linger.
 const LAST_REQUESTS: Duration = Duration::from_millis(1500);
-/// How often systemd is asked for more time while plugins start or are replaced, and for how much: enough for a
+/// Interval and amount of the extra time asked of systemd while plugins start or are replaced: enough for a
 /// daemon that is held up for a moment, too little for one that is gone to go unnoticed.
 const EXTEND_EVERY: Duration = Duration::from_secs(5);
 const EXTEND_BY: Duration = Duration::from_secs(30);
-/// How often a changed STATUS= is sent at most: while a thousand plugins start it changes as often.
+/// Shortest interval between two STATUS= messages: while a thousand plugins start it changes as often.
 const STATUS_EVERY: Duration = Duration::from_millis(100);
 
-/// What happens to reloads, for systemd.
+/// The events of reloads, for systemd.
 type ReloadNotices = mpsc::UnboundedReceiver<ReloadNotice>;
 
-/// How many bytes all plugins may use together. Without a setting it is three quarters of what the daemon may use, so
+/// Bytes that all plugins may use together. Without a setting it is three quarters of what the daemon may use, so
 /// that the rest is left for connections, code and the daemon itself.
 fn memory_max(setting: Option<Bytes>) -> usize {
     let by_default = || cgroup::memory_limit().map(|Bytes(limit)| Bytes(limit / 4 * 3));
@@ -77,7 +77,7 @@ fn memory_max(setting: Option<Bytes>) -> usize {
     max.map_or(usize::MAX, |Bytes(max)| usize::try_from(max).unwrap_or(usize::MAX))
 }
 
-/// What the command line and the environment set.
+/// The options of the command line and the environment.
 #[derive(Debug)]
 pub struct DaemonConfig {
     /// Sockets to open.
@@ -88,9 +88,9 @@ pub struct DaemonConfig {
     pub cache: PathBuf,
     /// Where is what plugins may be granted.
     pub places: GrantDirectories,
-    /// What compiles components.
+    /// The compiler of components.
     pub compiler: Compiler,
-    /// What `plugind.toml` says.
+    /// The settings of `plugind.toml`.
     pub own: Result<settings::Settings, SettingsError>,
 }
 
@@ -190,13 +190,13 @@ impl DaemonError {
     }
 }
 
-/// What serves the connections of sockets that speak HTTP.
+/// Serves the connections of sockets that speak HTTP.
 fn http_server(reader: TableReader, keep_alive: Duration) -> Server {
     let limits = connection::limits(keep_alive);
     Arc::new(move |accepted: Accepted| connection::serve(accepted, reader.clone(), limits).boxed())
 }
 
-/// What ended the wait.
+/// The event that ended the wait.
 enum DaemonEvent {
     Terminate,
     Rescan,
@@ -495,7 +495,7 @@ impl Daemon {
     }
 }
 
-/// What the daemon's start has come to, once it has ended.
+/// The result of the daemon's start, once it has ended.
 fn start_outcome(summary: &Summary) -> Option<Result<(), DaemonError>> {
     if let Some(why) = &summary.unreadable {
         return Some(Err(DaemonError::Directories(why.clone())));

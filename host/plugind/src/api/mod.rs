@@ -1,4 +1,4 @@
-//! What is said over the control socket, as types: those of `io.plugind.varlink` and `io.systemd.service.varlink`.
+//! The messages of the control socket, as types: those of `io.plugind.varlink` and `io.systemd.service.varlink`.
 
 use serde::{Deserialize, Serialize};
 use std::fmt;
@@ -6,7 +6,7 @@ use std::fmt;
 /// The socket's place below the root: `/run/plugind/control`.
 pub const SOCKET: &str = "run/plugind/control";
 
-/// What is being done with a plugin when it fails.
+/// The stage at which a plugin failed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 #[expect(missing_docs, reason = "the steps by their names")]
@@ -41,11 +41,11 @@ impl fmt::Display for FailedStage {
 pub struct PluginFailure {
     /// The plugin's name.
     pub plugin: String,
-    /// What was being done with it: `scan`, `verify`, `route`, `compile`, `link`, `start`, `handover` or `run`.
+    /// The stage: `scan`, `verify`, `route`, `compile`, `link`, `start`, `handover` or `run`.
     pub stage: String,
-    /// What went wrong, with file and cause.
+    /// The failure, with file and cause.
     pub error: String,
-    /// What to do about it.
+    /// The remedy.
     pub remedy: String,
     /// Trying again helps only after something was changed.
     pub configuration: bool,
@@ -67,7 +67,7 @@ pub struct Plugin {
     pub result: String,
     /// The daemon is not ready without it.
     pub required: bool,
-    /// What it says of itself: one line.
+    /// Status that the plugin reports: one line.
     pub status: Option<String>,
     /// Why an instance of it reports to be degraded, if one does.
     #[serde(default)]
@@ -76,9 +76,9 @@ pub struct Plugin {
     pub generation: Option<u64>,
     /// When that version became ready, in µs since 1970.
     pub since: Option<u64>,
-    /// How many instances take work.
+    /// Number of instances that take work.
     pub workers: u64,
-    /// How many of its instances failed since it became ready.
+    /// Number of its instances that failed since it became ready.
     pub failures: u64,
     /// Where it is found: `HOST/PREFIX` or `/PREFIX`, after `SOCKET:` if it is found on sockets of that name only.
     pub routes: Vec<String>,
@@ -87,24 +87,24 @@ pub struct Plugin {
     /// When the next instance is started after a failure, in µs since 1970.
     #[serde(default)]
     pub next_attempt: Option<u64>,
-    /// How its requests fare, if it serves any.
+    /// Figures of its requests, if it serves any.
     #[serde(default)]
     pub requests: Option<PluginRequests>,
 }
 
-/// How the requests of a plugin fare.
+/// Figures of a plugin's requests.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct PluginRequests {
-    /// How many requests wait for an instance.
+    /// Number of requests that wait for an instance.
     pub queued: u64,
-    /// How long the oldest of them has waited, in ms.
+    /// Time that the oldest of them has waited, in ms.
     pub waited: u64,
-    /// How many found no instance with room in the last minute: 503.
+    /// Number of requests without an instance with room in the last minute: 503.
     pub busy: u64,
-    /// How many got no response in time in the last minute: 504.
+    /// Number of requests without a response in time in the last minute: 504.
     pub timed_out: u64,
-    /// How many the plugin failed in the last minute: 502, or a response whose body ended too early.
+    /// Number of requests that the plugin failed in the last minute: 502, or a response whose body ended too early.
     pub failed: u64,
 }
 
@@ -148,9 +148,9 @@ pub struct Status {
     pub active_state: String,
     /// The status that systemd receives: one line.
     pub status: String,
-    /// How many plugins there are.
+    /// Number of plugins.
     pub plugins: u64,
-    /// How many of them serve, or are programs that have done their work.
+    /// Number of plugins that serve, or are programs that have finished.
     pub ready: u64,
     /// Required plugins that are not ready yet.
     pub awaited: Vec<String>,
@@ -181,7 +181,7 @@ pub struct ReloadTerms {
 pub struct Awaited {
     /// The plugin's name.
     pub plugin: String,
-    /// How far it is: `queued`, `compiling`, `starting`, `ready` or `handing-over`.
+    /// Its progress: `queued`, `compiling`, `starting`, `ready` or `handing-over`.
     pub step: String,
 }
 
@@ -202,7 +202,7 @@ pub struct Reload {
     pub changed: Vec<String>,
     /// Plugins that are there no more.
     pub removed: Vec<String>,
-    /// How many plugins are as they were.
+    /// Number of plugins that did not change.
     pub unchanged: u64,
     /// Plugins of which the new version does not serve.
     pub failed: Vec<PluginFailure>,

@@ -6,7 +6,7 @@ use std::os::fd::{AsFd, AsRawFd};
 /// So many are for the control socket, the journal, and reading directories and components; of a small limit, a quarter.
 const RESERVED: u64 = 128;
 
-/// How many files this process may have open; none is no limit.
+/// The number of files this process may have open; none is no limit.
 #[must_use]
 pub fn limit() -> Option<u64> {
     getrlimit(Resource::Nofile).current
@@ -20,7 +20,7 @@ pub fn is_reserved(descriptor: &impl AsFd) -> bool {
     limit().is_some_and(|limit| number >= for_others(limit))
 }
 
-/// How many of so many descriptors plugins and clients may have.
+/// The part of so many descriptors that plugins and clients may have.
 #[must_use]
 pub fn for_others(limit: u64) -> u64 {
     limit - RESERVED.min(limit / 4)

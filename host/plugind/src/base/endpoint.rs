@@ -64,7 +64,7 @@ impl Host {
             !label.is_empty()
                 && label.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '-' | '_'))
         };
-        // What ends with a number is an address or nothing: some resolvers take 127.1 for 127.0.0.1.
+        // A host that ends with a number must be an address: some resolvers take 127.1 for 127.0.0.1.
         let ends_with_number = name
             .rsplit('.')
             .next()

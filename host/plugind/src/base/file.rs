@@ -19,7 +19,7 @@ pub enum FileError {
     Read {
         /// The file.
         path: PathBuf,
-        /// What the system says.
+        /// The system's error.
         source: io::Error,
     },
     /// It is a directory, a pipe or the like.
@@ -27,7 +27,7 @@ pub enum FileError {
     NotAFile {
         /// The file.
         path: PathBuf,
-        /// What it is instead.
+        /// Its real type.
         what: &'static str,
     },
     /// It is larger than is sensible.
@@ -35,7 +35,7 @@ pub enum FileError {
     TooLarge {
         /// The file.
         path: PathBuf,
-        /// How large it may be, in bytes.
+        /// The largest size allowed, in bytes.
         max: u64,
     },
     /// Somebody writes it.
@@ -55,7 +55,7 @@ impl FileError {
     }
 }
 
-/// What helps, as the end of a sentence.
+/// The remedy, as the end of a sentence.
 fn remedy(path: &Path, error: &io::Error) -> String {
     let link = fs::read_link(path).ok().map(|target| target.display().to_string());
     match (error.kind(), link) {
@@ -122,7 +122,7 @@ pub struct FileVersion {
 }
 
 impl FileVersion {
-    /// How long a file must have been left alone for its times to prove that it is unchanged: file systems count them in
+    /// Age that a file's times must have to prove that the file is unchanged: file systems count them in
     /// steps, of two seconds at most.
     const STEP: i64 = 2;
 
@@ -152,7 +152,7 @@ fn is_untouched(before: &Stat, after: &Stat) -> bool {
         == (after.st_size, after.st_mtime, after.st_mtime_nsec)
 }
 
-/// What something is that is no regular file.
+/// The type of something that is no regular file.
 fn other_than_file(kind: FileType) -> Option<&'static str> {
     match kind {
         FileType::RegularFile => None,

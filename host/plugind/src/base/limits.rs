@@ -1,4 +1,4 @@
-//! How much of the instance pool one component may use. A component is compared with these limits before it is
+//! The part of the instance pool that one component may use. A component is compared with these limits before it is
 //! compiled, and the pool is laid out for them, so that whatever is accepted can also be instantiated.
 
 /// Core module instances of one component. Rust has 4 or 5, Python a dozen.

@@ -1,4 +1,4 @@
-//! How important an entry is.
+//! The priority of a log entry.
 
 /// The priorities of syslog(3) that are used, the most important first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]

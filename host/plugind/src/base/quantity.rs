@@ -13,7 +13,7 @@ pub struct Span(pub Duration);
 /// So many within a span of time: `1000/10s`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Rate {
-    /// How many.
+    /// The number.
     pub count: u32,
     /// In which time.
     pub every: Duration,
@@ -23,7 +23,7 @@ pub struct Rate {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Percent(pub u32);
 
-/// What `infinity` means: longer than anything lasts, and short enough to be added to a moment.
+/// The value of `infinity`: longer than anything lasts, and short enough to be added to a moment.
 const FOREVER: Duration = Duration::from_secs(100 * 365 * 24 * 60 * 60);
 
 /// More processors than a machine has.

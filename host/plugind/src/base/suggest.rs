@@ -7,7 +7,7 @@ pub fn suggest<'a>(word: &str, known: impl IntoIterator<Item = &'a str>) -> Opti
     distances.min_by_key(|(distance, _)| *distance).map(|(_, known)| known)
 }
 
-/// How far `known` is from `word`, unless that is too far.
+/// The distance of `known` from `word`, unless it is too large.
 fn distance(word: &str, known: &str) -> Option<usize> {
     // A third of a word may be wrong; of a short one, one letter.
     let max = (word.chars().count().max(3)) / 3;

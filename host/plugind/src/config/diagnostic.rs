@@ -20,7 +20,7 @@ pub struct Position {
 #[derive(Clone, Debug, Default)]
 pub struct Origin(pub Option<Position>);
 
-/// What is known of a text beforehand, so that a place in it is found without going through all that stands before.
+/// An index of a text, so that a place in it is found without reading everything before it.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Marks(Vec<Mark>);
 
@@ -46,7 +46,7 @@ pub struct Diagnostic {
 }
 
 impl Position {
-    /// What stands at byte `offset` of `text`, which is what `path` contains and what `marks` were made of.
+    /// Reads byte `offset` of `text`, the contents of `path` from which `marks` were made.
     #[must_use]
     pub(super) fn of(path: &Path, text: &str, marks: &Marks, offset: usize) -> Self {
         Self { path: path.to_owned(), position: Some(marks.position(text, offset)) }

@@ -9,7 +9,7 @@ use std::{
 };
 use toml::de::{DeTable, DeValue};
 
-/// How many mistakes of one document are reported; nobody reads more.
+/// Limit of the mistakes reported for one document; nobody reads more.
 const REPORTED_MAX: usize = 50;
 
 /// TOML files in the order in which they count, and the mistakes found in them.

@@ -1,4 +1,4 @@
-//! What holds for every merging of files and every masking, tried with made-up ones.
+//! Properties of every merging of files and every masking, tried with generated ones.
 
 use super::*;
 use proptest::prelude::*;
@@ -34,7 +34,7 @@ fn document(files: &[MadeUpFile]) -> Document {
     document
 }
 
-/// What counts: by table and key the value and the file that it is from.
+/// The effective values: by table and key the value and its file.
 fn effective(document: &Document) -> BTreeMap<(String, String), (String, PathBuf)> {
     let settings = document.settings().unwrap();
     let setting = |setting: Setting| {

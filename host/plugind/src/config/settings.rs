@@ -1,4 +1,4 @@
-//! What stands in `plugind.toml`: how the daemon itself behaves. All of it is optional.
+//! The contents of `plugind.toml`: settings of the daemon itself. Everything is optional.
 
 use crate::{
     base::{
@@ -45,13 +45,13 @@ pub const COMPILE_MEMORY_MIN: Bytes = Bytes(64 << 20);
 /// The settings as they count: what the files leave out has its default here.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Settings {
-    /// How long the required plugins may take to become ready.
+    /// Time that the required plugins may take to become ready.
     pub start_deadline: Duration,
-    /// How many plugins may have a new version in work at a time.
+    /// Number of plugins whose new version may be prepared at the same time.
     pub reload_concurrency: usize,
     /// The least important entries of the log that are kept.
     pub log_level: Priority,
-    /// How compiled code is run.
+    /// The way compiled code is run.
     pub engine: EngineKind,
     /// `[compile]`
     pub compile: Compile,
@@ -81,7 +81,7 @@ pub struct PoolSettings {
 /// `[http]`: what counts for every connection on which HTTP is spoken.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Http {
-    /// How long a connection may be idle between two requests.
+    /// Time that a connection may be idle between two requests.
     pub keep_alive: Duration,
 }
 
@@ -92,17 +92,17 @@ pub struct SocketSettings(pub BTreeMap<SocketName, SocketSetting>);
 /// `[sockets.NAME]`: what counts for the sockets of one name.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SocketSetting {
-    /// What is spoken on it; none: what its name says.
+    /// The protocol spoken on it; none: the one of its name.
     pub protocol: Option<Protocol>,
     /// Where that was written.
     pub origin: Origin,
-    /// How HTTP is spoken on it.
+    /// The HTTP settings.
     pub http: HttpSetting,
     /// The certificates with which TLS is spoken below HTTP; without one, it is not.
     pub tls: Vec<Tls>,
     /// Which clients need a certificate, and who signs those.
     pub client_ca: Option<ClientCa>,
-    /// What clients may cost.
+    /// The limits for clients.
     pub connections: ConnectionSetting,
 }
 
@@ -115,7 +115,7 @@ pub struct Tls {
     pub key: (CredentialFile, Origin),
 }
 
-/// Who signs the certificates of clients.
+/// The authority that signs the certificates of clients.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ClientCa {
     /// The certificates of the authorities.
@@ -159,7 +159,7 @@ impl FromStr for CredentialFile {
     }
 }
 
-/// What counts for HTTP on the sockets of one name.
+/// The HTTP settings of the sockets of one name.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct HttpSetting {
     /// Whether each connection begins with a header of the PROXY protocol.
@@ -203,14 +203,14 @@ impl FromStr for TrustedProxy {
     }
 }
 
-/// What the clients of the sockets of one name may cost.
+/// The limits for clients of the sockets of one name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ConnectionSetting {
     /// The most connections at a time.
     pub max: u32,
     /// The most connections of one peer at a time.
     pub max_per_peer: u32,
-    /// How many bytes a second a client must send of a request, or read of a response.
+    /// Bytes a second that a client must send of a request, or read of a response.
     pub rate_min: Bytes,
 }
 
@@ -221,7 +221,7 @@ impl Default for ConnectionSetting {
     }
 }
 
-/// What is spoken on a socket.
+/// The protocol spoken on a socket.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Protocol {
     /// HTTP, for plugins.
@@ -247,9 +247,9 @@ impl fmt::Display for Protocol {
 /// `[compile]`: what compiling one component may take.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Compile {
-    /// How long.
+    /// The time limit.
     pub timeout: Duration,
-    /// How much address space, in bytes.
+    /// The limit of address space, in bytes.
     pub memory_max: Bytes,
 }
 
@@ -469,7 +469,7 @@ impl Compile {
 }
 
 impl Default for Settings {
-    /// What counts where there is no file.
+    /// The defaults, which apply where there is no file.
     fn default() -> Self {
         Self::parse(&Document::default()).expect("no file has no mistakes")
     }

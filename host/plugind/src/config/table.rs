@@ -68,7 +68,7 @@ impl<'a> Table<'a> {
         self.take(key, "text in quotes", |value| value.as_str().map(str::to_owned))
     }
 
-    /// What the text under `key` parses to.
+    /// Parses the text under `key`.
     pub fn parsed<T: FromStr<Err: Display>>(&self, key: &'static str) -> Option<T> {
         let node = self.node(key)?;
         let Some(text) = node.value().and_then(DeValue::as_str) else {

@@ -80,7 +80,7 @@ pub fn cached(
 ) -> Result<Option<Compiled>, CompileError> {
     let found = match compiler.shares_cache() {
         true => cache.load(engine, &Key::new(verified.digest(), cache.kind())),
-        // What keeps the compiler from an answer is reported when it is to compile.
+        // A compiler that cannot answer is reported when something is to be compiled.
         false => match make(verified, engine, cache, compiler, Effort::Find) {
             Ok(found) => found,
             // Another wait would take as long.

@@ -1,4 +1,4 @@
-//! Who makes compiled files: a child for each, or a service behind a socket.
+//! Compiling by another process: a child for each component, or a service behind a socket.
 //!
 //! A component can be made so that it takes a compiler for ever, or all memory. That is why it is another process, with
 //! limits and a deadline; and since that process may be anything by then, the deadline is kept here as well.
@@ -30,7 +30,7 @@ use std::{
     time::Duration,
 };
 
-/// How much longer than its deadline a compiler is waited for, which should say itself that it needed too long.
+/// Time beyond its deadline that a compiler has to report by itself that it needed too long.
 const GRACE: Duration = Duration::from_secs(1);
 
 /// Where the compiler is.
@@ -52,7 +52,7 @@ impl From<OsString> for CompilerLocation {
     }
 }
 
-/// How components are compiled. All clones know the same work.
+/// The way components are compiled. All clones share the same work.
 #[derive(Clone, Debug)]
 pub struct Compiler {
     place: CompilerLocation,
@@ -61,13 +61,13 @@ pub struct Compiler {
     work: Arc<(Mutex<Work>, Condvar)>,
 }
 
-/// What is under way.
+/// The compilations under way.
 #[derive(Debug, Default)]
 struct Work {
     /// No more is to begin.
     ended: bool,
     children: Vec<Child>,
-    /// How many ask by the socket.
+    /// Number of compilations that use the socket.
     asking: usize,
     busy: Vec<Arc<OwnedFd>>,
     idle: Vec<Arc<OwnedFd>>,
@@ -79,9 +79,9 @@ pub enum CompilerError {
     /// The child could not be started.
     #[error("cannot run the compiler {}; see --compiler", program.display())]
     Run {
-        /// What was to be run.
+        /// Path of the program.
         program: PathBuf,
-        /// What the system says.
+        /// The system's error.
         source: io::Error,
     },
     /// The service could not be reached.
@@ -92,7 +92,7 @@ pub enum CompilerError {
     Reach {
         /// Where it was to be.
         socket: PathBuf,
-        /// What the system says.
+        /// The system's error.
         source: io::Error,
     },
     /// It took too long.
@@ -101,9 +101,9 @@ pub enum CompilerError {
     /// It died, or did not answer as it should.
     #[error("the compiler failed ({status})")]
     Failed {
-        /// How it ended.
+        /// Its exit status or signal.
         status: String,
-        /// What came instead of an answer.
+        /// The bytes that came instead of an answer.
         source: ProtocolError,
     },
     /// It says that it could not do its work.

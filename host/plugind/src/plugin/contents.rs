@@ -1,4 +1,4 @@
-//! What is in a component's file: it is read once, validated on the way, and nothing of it is compiled. The bodies of
+//! The contents of a component's file: it is read once, validated on the way, and nothing of it is compiled. Bodies of
 //! functions are left to the compiler, which validates them in a process of its own.
 
 use crate::plugin::{
@@ -20,11 +20,11 @@ use wasmparser::{
 pub(super) struct Contents {
     /// The names of what it imports.
     pub(super) imports: Vec<String>,
-    /// What there is to say of imports that the host does not have.
+    /// Messages about imports that the host does not have.
     pub(super) missing: Vec<String>,
     /// The names of what it exports.
     pub(super) exports: Vec<String>,
-    /// What one instance takes from the pool.
+    /// The share of the instance pool that one instance takes.
     pub(super) footprint: Footprint,
     /// A function of it is async.
     pub(super) has_async: bool,

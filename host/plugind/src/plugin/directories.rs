@@ -28,7 +28,7 @@ pub struct ScanReport {
     pub ignored: Vec<Ignored>,
 }
 
-/// What was verified at the last reading of the directories. It is used again as long as no file of it has changed.
+/// Results of the last reading of the directories. A result is used again as long as none of its files has changed.
 #[derive(Default)]
 pub struct VerifiedBefore(BTreeMap<PluginName, (FileVersions, Verified)>);
 

@@ -11,7 +11,7 @@ use wasmparser::{
     types::Types,
 };
 
-/// How deep a type is written out in a message.
+/// Depth to which a type is written out in a message.
 const SHOWN_DEPTH: usize = 4;
 
 /// Why the host cannot call an export.

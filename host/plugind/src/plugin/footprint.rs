@@ -1,4 +1,4 @@
-//! What one instance of a component takes from the pool: core instances, memories and tables, counted before anything
+//! The share of the pool that one instance takes: core instances, memories and tables, counted before anything
 //! is compiled.
 //!
 //! A component may instantiate another one several times, and that one a further one: a file of 1 KiB can mean millions
@@ -15,13 +15,13 @@ use wasmparser::{
     ComponentOuterAliasKind, ComponentTypeRef, Instance, Payload,
 };
 
-/// How many definitions are followed: the largest known component has some hundreds.
+/// Limit of the definitions that are followed: the largest known component has some hundreds.
 const STEPS_MAX: u32 = 20_000;
-/// How many components may instantiate each other in a chain. Compositions have two or three.
+/// Limit of components that instantiate each other in a chain. Compositions have two or three.
 const DEPTH_MAX: usize = 100;
 /// Bytes of a page, unless the memory says otherwise.
 const PAGE_LOG2: u32 = 16;
-/// What an element of a table takes.
+/// Size of a table element, in bytes.
 const ELEMENT: u64 = 8;
 
 /// What one instance of a component takes from the pool.
@@ -49,13 +49,13 @@ pub enum FootprintError {
     /// It has more of something than one component may have.
     #[error("{what}, {count} of them; one component may have at most {max}; {remedy}")]
     TooMany {
-        /// What it has.
+        /// The resource of which it has too much.
         what: &'static str,
-        /// How many.
+        /// The number.
         count: u32,
         /// The limit.
         max: u32,
-        /// How to have fewer.
+        /// The remedy.
         remedy: &'static str,
     },
     /// One of its memories begins too large.
@@ -128,7 +128,7 @@ pub(super) struct Definitions<'a> {
     modules: Vec<Footprint>,
     /// Each component as its definitions in their order; the first is the outermost.
     components: Vec<Vec<Definition<'a>>>,
-    /// What is being read, the innermost last.
+    /// The definitions that are being read, the innermost last.
     open: Vec<OpenComponent>,
 }
 
@@ -151,7 +151,7 @@ enum Definition<'a> {
     Export(Named<'a>),
 }
 
-/// What can be instantiated, or contain it. Everything else takes nothing from the pool.
+/// A definition that can be instantiated or can contain one. Everything else takes nothing from the pool.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Sort {
     Module,

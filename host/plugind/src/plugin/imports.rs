@@ -1,4 +1,4 @@
-//! What to say of an import that this host does not have.
+//! Messages about an import that this host does not have.
 
 use crate::{
     base::suggest::suggest,

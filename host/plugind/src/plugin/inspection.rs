@@ -1,4 +1,4 @@
-//! What a component can be used for, by the interfaces that it exports and their types.
+//! The use of a component, found from the interfaces that it exports and their types.
 
 use crate::plugin::{
     contents::Contents, footprint::Footprint, inspect_error::InspectError, interfaces::CONTRACT,
@@ -14,7 +14,7 @@ pub enum WasiVersion {
     P3,
 }
 
-/// What a component has to offer.
+/// The exports of a component that the host can use.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Inspection {
     /// It answers HTTP requests. Of two versions the later.
@@ -35,7 +35,7 @@ pub struct Inspection {
     pub imports: Vec<String>,
     /// The names of what it exports.
     pub exports: Vec<String>,
-    /// What one instance takes from the pool.
+    /// The share of the instance pool that one instance takes.
     pub footprint: Footprint,
 }
 
@@ -120,7 +120,7 @@ impl Inspection {
         !self.serves() && self.run.is_some()
     }
 
-    /// What its instances are used for, if its manifest asks for nothing else.
+    /// The default use of its instances.
     #[must_use]
     pub fn mode(&self) -> Mode {
         match self.http {

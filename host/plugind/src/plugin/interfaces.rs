@@ -1,6 +1,6 @@
 //! The interfaces that this host has for plugins, a row each: what is imported, in which versions, and by which grant.
 //!
-//! How each of them is linked is the other half of the table, in `world/interfaces.rs`.
+//! The other half of the table, in `world/interfaces.rs`, links each of them.
 
 /// The versions of `plugind:plugin` that this host speaks.
 pub const CONTRACT: &str = "0.1";
@@ -13,7 +13,7 @@ const OURS: &[&str] = &[CONTRACT];
 /// Declares [`Interface`] by its rows: a variant, and what is imported.
 macro_rules! interfaces {
     ($($(#[$about:meta])* $variant:ident: [$($import:expr,)*];)*) => {
-        /// What a guest may import from the host, as far as it belongs together.
+        /// A group of interfaces that a guest may import from the host.
         #[derive(Clone, Copy, Debug, PartialEq, Eq)]
         pub enum Interface { $($(#[$about])* $variant,)* }
 
@@ -21,7 +21,8 @@ macro_rules! interfaces {
             /// All of them.
             pub const ALL: &[Self] = &[$(Self::$variant,)*];
 
-            /// What is imported. Of WASI 0.3 it lacks the interfaces of types alone, which nobody has to provide.
+            /// The imported interfaces. Those of WASI 0.3 that only define types are missing: no host has to provide
+            /// them.
             #[must_use]
             pub const fn imports(self) -> &'static [Import] {
                 match self {
@@ -168,11 +169,11 @@ pub struct Import {
     pub name: &'static str,
     /// Its versions, up to what must be equal: `0.2`, and all of it of a draft.
     pub tracks: &'static [&'static str],
-    /// Who may import and use it.
+    /// The plugins that may import and use it.
     pub access: Access,
 }
 
-/// Who may import and use an interface.
+/// The plugins that may import and use an interface.
 #[derive(Clone, Copy, Debug)]
 pub enum Access {
     /// Every plugin.
@@ -245,7 +246,7 @@ pub(super) fn split(import: &str) -> (&str, &str) {
     import.split_once('@').unwrap_or((import, ""))
 }
 
-/// What versions must have in common to be used for each other: `0.2` of 0.2.6, and of drafts all of it.
+/// The part that compatible versions have in common: `0.2` of 0.2.6, and the whole version of drafts.
 pub(super) fn track(version: &str) -> &str {
     if version.contains('-') {
         return version;

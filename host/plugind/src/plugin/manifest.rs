@@ -1,4 +1,4 @@
-//! What stands in `NAME.toml`: how a plugin is to be served, kept and limited. All of it is optional.
+//! The contents of `NAME.toml`: serving, lifecycle and limits of a plugin. Everything is optional.
 
 use crate::plugin::{
     grants::Grants,
@@ -26,7 +26,7 @@ const CONNECTIONS_MAX: u32 = 1024;
 /// The largest datagram that a plugin takes, unless its manifest says otherwise: the largest of UDP.
 const DATAGRAM_MAX: Bytes = Bytes(64 << 10);
 
-/// What is known of a component when its manifest is validated.
+/// The facts about a component that are known when its manifest is validated.
 #[derive(Clone, Copy, Debug)]
 pub struct ComponentFacts<'a> {
     /// The names of what it imports.
@@ -40,11 +40,11 @@ pub struct ComponentFacts<'a> {
 pub struct Manifest {
     /// READY=1 waits for this plugin.
     pub required: bool,
-    /// What the plugin is, in a line for people.
+    /// Description of the plugin: one line for people.
     pub description: Option<String>,
     /// The arguments of the command line, behind the plugin's name.
     pub arguments: Vec<String>,
-    /// What it serves where; none: its own route on the socket of its kind.
+    /// The routes and sockets that it serves; none: its own route on the socket of its kind.
     pub serve: Vec<Serve>,
     /// `[service]`
     pub service: Service,
@@ -89,7 +89,7 @@ pub enum RestartPolicy {
     Always,
 }
 
-/// What a plugin that failed for good does to the daemon.
+/// The effect on the daemon of a plugin that failed for good.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum FailureAction {
     /// Nothing: the other plugins continue.
@@ -115,7 +115,7 @@ pub struct Instances {
     pub recycle_memory: Option<Bytes>,
 }
 
-/// What an instance is used for.
+/// The use of an instance.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Mode {
     /// Many calls at a time.
@@ -143,7 +143,7 @@ pub struct Limits {
     pub idle_timeout: Option<Duration>,
     /// The largest datagram that the plugin takes.
     pub datagram_max: Bytes,
-    /// What may be written to the journal.
+    /// Limits of what is written to the journal.
     pub log_rate: Rate,
     /// Where `memory-max` and `instance-memory-max` were written.
     pub origins: MemoryOrigins,
@@ -183,7 +183,7 @@ impl Manifest {
     #[must_use]
     pub fn is_required(document: &Document) -> bool {
         let required = std::cell::Cell::new(None);
-        // What is wrong has been said already.
+        // The mistake has been reported already.
         document.read(|table| required.set(table.boolean("required"))).ok();
         required.get().unwrap_or(true)
     }
@@ -243,7 +243,7 @@ fn read_arguments(table: &Table<'_>, imports: Option<&[String]>) -> Vec<String> 
 }
 
 impl Default for Manifest {
-    /// What counts where there is no manifest.
+    /// The defaults, which apply where there is no manifest.
     fn default() -> Self {
         Self::parse(&Document::default()).expect("an empty manifest has no mistakes")
     }

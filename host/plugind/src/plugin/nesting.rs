@@ -1,4 +1,4 @@
-//! How deep the types of a component are nested, found out without recursion.
+//! The nesting depth of a component's types, found without recursion.
 //!
 //! wasmparser reads a type within a type by calling itself, without a bound: a file of some kilobytes could use up the
 //! stack, and with it the daemon. So nothing is read by it whose depth was not looked at here.
@@ -22,7 +22,7 @@ pub(super) fn is_too_deep(section: &[u8]) -> bool {
 
 fn measure(section: &[u8]) -> Result<bool, BinaryReaderError> {
     let mut reader = BinaryReader::new(section, 0);
-    // How many types or declarations are left, on each level.
+    // Number of types or declarations left, for each level.
     let mut levels = vec![reader.read_var_u32()?];
     while let Some(left) = levels.last_mut() {
         if *left == 0 {

@@ -2,7 +2,7 @@
 
 use wasmparser::{BinaryReaderError, WasmFeatures};
 
-/// What the engine has: the same as `plugind_artifact::engine` configures.
+/// The proposals that the engine enables: the same as `plugind_artifact::engine` configures.
 pub(super) const ENABLED: WasmFeatures = WasmFeatures::WASM3
     .union(WasmFeatures::COMPONENT_MODEL)
     .union(WasmFeatures::CM_ASYNC)
@@ -16,9 +16,9 @@ pub(super) const ENABLED: WasmFeatures = WasmFeatures::WASM3
 pub struct Proposal {
     /// Its name.
     pub name: &'static str,
-    /// How to build a component that does not need it.
+    /// Compiler options for a component that does not need it.
     pub remedy: &'static str,
-    /// What has to be enabled for it.
+    /// The feature that must be enabled for it.
     features: WasmFeatures,
 }
 

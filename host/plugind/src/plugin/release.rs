@@ -17,7 +17,7 @@ pub struct Release {
     pub digest: [u8; 32],
     /// Its manifest.
     pub manifest: Manifest,
-    /// What its component imports and exports.
+    /// Imports and exports of its component.
     pub inspection: Inspection,
 }
 

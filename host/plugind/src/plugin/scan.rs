@@ -73,7 +73,7 @@ pub enum Ignored {
     },
 }
 
-/// What there is in the directories.
+/// The contents of the directories.
 #[derive(Debug, Default)]
 pub struct Scanned {
     /// The plugins in the order of their names.

@@ -107,7 +107,7 @@ fn plain_host(host: &str) -> Option<String> {
     is_host.then(|| host.to_ascii_lowercase())
 }
 
-/// What else a path has as it is, beside letters and digits (RFC 3986, 3.3); everything else clients encode.
+/// Characters beside letters and digits that a path has unencoded (RFC 3986, 3.3).
 const PLAIN: &str = "/-._~!$&'()*+,;=:@";
 
 /// A route is matched against what is left of a request's path after decoding, so it must be in that form itself.

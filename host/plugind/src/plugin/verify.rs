@@ -28,9 +28,9 @@ use std::{
 
 /// The largest component that is read: the largest known toolchain makes files of about 20 MB.
 const COMPONENT_MAX: u64 = 256 << 20;
-/// How many mistakes are reported of one plugin: those of a manifest, and some of its component.
+/// Limit of the mistakes reported for one plugin: those of a manifest, and some of its component.
 const LINES_MAX: usize = 100;
-/// How long each of them may be, in bytes: a component's names may be as long as a component.
+/// Limit of the length of each, in bytes: a component's names may be as long as a component.
 const LINE_MAX: usize = 8000;
 /// In bytes.
 const MIB: u64 = 1 << 20;
@@ -68,9 +68,9 @@ pub enum VerifyError {
     Ungranted {
         /// The component.
         path: PathBuf,
-        /// What it imports.
+        /// The import.
         import: String,
-        /// What grants it.
+        /// The manifest key that grants it.
         line: &'static str,
     },
     /// An instance of the component begins with more memory than the manifest's defaults let it have.
@@ -81,7 +81,7 @@ pub enum VerifyError {
     Memory {
         /// The component.
         path: PathBuf,
-        /// What an instance begins with.
+        /// Memory of a new instance, in bytes.
         needed: Bytes,
         /// The limit.
         key: &'static str,
@@ -189,7 +189,7 @@ pub fn verify(found: Found) -> Result<Verified, Box<Rejected>> {
     }
 }
 
-/// What is to be served and cannot be: the component may be another one than was meant, or half of it.
+/// A missing export that the manifest asks for: the file may hold another component, or half of one.
 fn unserved(inspection: &Inspection, manifest: &Manifest) -> Option<VerifyError> {
     let mistake = |serve: &Serve| match serve.whole_socket() {
         Some(_) if inspection.serves_sockets() => None,
@@ -243,10 +243,10 @@ fn short_of_memory(path: &Path, inspection: &Inspection, manifest: &Manifest) ->
     short.map(error).collect()
 }
 
-/// An import that is there only for who was granted it, and was not, with the line that would grant it.
+/// An import that needs a grant that is missing, with the line that would grant it.
 ///
-/// What WASI has to be granted (files, sockets, requests) is there for all and refuses what was not granted: many
-/// toolchains import it whether a component uses it or not.
+/// WASI interfaces that need a grant (files, sockets, requests) are linked for all plugins and refuse at run time: many
+/// toolchains import them whether a component uses them or not.
 fn ungranted(inspection: &Inspection, manifest: &Manifest) -> Option<(String, &'static str)> {
     inspection.imports.iter().find_map(|import| {
         let Access::Granted(grants) = find(import)?.access else { return None };
@@ -318,7 +318,7 @@ impl Verified {
         &self.0.manifest
     }
 
-    /// What its component imports and exports.
+    /// Imports and exports of its component.
     #[must_use]
     pub fn inspection(&self) -> &Inspection {
         &self.0.inspection

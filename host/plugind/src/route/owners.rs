@@ -119,7 +119,7 @@ pub struct RouteConflict {
     pub nth: usize,
     /// The route.
     pub route: Route,
-    /// Who has it.
+    /// Its owner.
     pub owner: PluginName,
 }
 

@@ -1,4 +1,4 @@
-//! What is served on which socket: the sockets that there are, matched against the settings. Pure.
+//! The use of each socket: the existing sockets, matched against the settings. Pure.
 
 #[cfg(feature = "runtime")]
 use crate::systemd::certificates::TlsIdentity;
@@ -24,17 +24,17 @@ pub struct SocketKinds {
     pub unnamed: BTreeSet<String>,
 }
 
-/// What is served on which socket.
+/// The use of each socket.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct SocketPlan {
-    /// What is spoken on the sockets of a name.
+    /// The protocol of the sockets of each name.
     pub protocols: BTreeMap<SocketName, Protocol>,
-    /// How HTTP is spoken on those for which a setting says it.
+    /// The HTTP settings of those that have any.
     pub http: BTreeMap<SocketName, HttpSetting>,
-    /// What TLS needs on those on which it is spoken.
+    /// Certificates and keys of those that speak TLS.
     #[cfg(feature = "runtime")]
     pub tls: BTreeMap<SocketName, TlsIdentity>,
-    /// What the clients of a socket may cost, where settings say so.
+    /// The limits for clients of a socket, where settings give any.
     pub limits: BTreeMap<SocketName, ConnectionSetting>,
     /// The names of sockets that nothing is served on. They stay open: a reload may find a use for them.
     pub unused: BTreeSet<String>,
@@ -50,7 +50,7 @@ pub struct SocketPlan {
     pub is_complete: bool,
 }
 
-/// What a socket is used for.
+/// The use of a socket.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum SocketUse {
     /// The host speaks this protocol on it.
@@ -81,7 +81,7 @@ pub struct SocketMistake {
 pub struct SocketMistakes(pub Vec<SocketMistake>);
 
 impl Protocol {
-    /// What is spoken on sockets of which nothing was said.
+    /// The protocol of sockets without a setting.
     fn by_name(name: &SocketName) -> Option<Self> {
         Self::ALL
             .into_iter()
@@ -96,7 +96,7 @@ impl Protocol {
         }
     }
 
-    /// What the socket has to be, and the line of the socket unit for that.
+    /// The kind that the socket must be, and the line of the socket unit for that.
     fn needs(self) -> (&'static str, &'static str) {
         match self {
             Self::Http => {
@@ -142,7 +142,7 @@ impl SocketMistake {
 }
 
 impl SocketPlan {
-    /// What the clients of the sockets of this name may cost.
+    /// The limits for clients of the sockets of this name.
     #[must_use]
     pub fn connections(&self, name: &SocketName) -> ConnectionSetting {
         self.limits.get(name).copied().unwrap_or_default()
@@ -186,7 +186,7 @@ impl SocketPlan {
         self
     }
 
-    /// What each socket is used for that is accepted from.
+    /// The use of each socket that is accepted from.
     pub fn uses(&self) -> impl Iterator<Item = (&SocketName, SocketUse)> {
         let protocols =
             self.protocols.iter().map(|(name, protocol)| (name, SocketUse::Protocol(*protocol)));
@@ -194,7 +194,7 @@ impl SocketPlan {
         protocols.chain(served.map(|name| (name, SocketUse::Plugin)))
     }
 
-    /// What this socket is used for, if anything.
+    /// The use of this socket, if any.
     #[must_use]
     pub fn use_of(&self, name: &SocketName) -> Option<SocketUse> {
         let protocol = self.protocols.get(name).map(|protocol| SocketUse::Protocol(*protocol));

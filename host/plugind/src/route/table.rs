@@ -14,20 +14,20 @@ use std::{
     sync::Arc,
 };
 
-/// Who serves a route.
+/// The plugin that serves a route.
 pub struct RouteEntry {
     /// The plugin.
     pub plugin: PluginName,
     /// Its instances; none while it has none that are ready.
     pub pool: Option<Arc<Pool>>,
-    /// How many of the path's first segments the plugin does not see.
+    /// Number of leading path segments that the plugin does not see.
     pub strip: usize,
 }
 
 /// All routes.
 #[derive(Clone, Default)]
 pub struct RouteTable {
-    /// How many segments the longest route has.
+    /// Number of segments of the longest route.
     deepest: usize,
     any_socket: Paths,
     sockets: HashMap<SocketName, Paths>,
@@ -75,8 +75,8 @@ impl RouteTable {
         table
     }
 
-    /// Who serves `path` of `host` on a socket: of the routes of the socket, or else of any socket, those of the host,
-    /// or else of any host, and of these the longest that leads to the path by whole segments.
+    /// Finds the plugin that serves `path` of `host` on a socket. Routes of the socket precede those of any socket, those
+    /// of the host precede those of any host, and of these the longest wins that leads to the path by whole segments.
     ///
     /// `path` is as the client wrote it; `host` as well, with its port if it has one.
     ///
@@ -101,7 +101,7 @@ impl RouteTable {
         Ok(self.any_socket.find(host, decoded))
     }
 
-    /// Who serves all that comes on a socket.
+    /// The plugin that serves everything that comes on a socket.
     #[must_use]
     pub fn whole_socket(&self, socket: &SocketName) -> Option<&Arc<RouteEntry>> {
         self.whole_sockets.get(socket)

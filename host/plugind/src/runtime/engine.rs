@@ -13,10 +13,10 @@ use std::{thread, time::Duration};
 use tracing::warn;
 use wasmtime::{Config, Enabled, Engine, PoolingAllocationConfig};
 
-/// How long a guest may run before it is made to yield: short enough that its neighbours do not notice.
+/// Time that a guest may run before it is made to yield: short enough that its neighbours do not notice.
 pub const SLICE: Duration = Duration::from_millis(5);
 
-/// How much of an instance's memory stays resident for the next one in its place: more than an ordinary guest writes to
+/// Memory of an instance that stays resident for the next one in its place: more than an ordinary guest writes to
 /// in one request. The runtime never gives it back, so it must not be much.
 const KEEP_RESIDENT: usize = 256 << 10;
 /// The same, of each table.

@@ -36,7 +36,7 @@ struct CoreExecutor {
     connections: AtomicUsize,
 }
 
-/// What keeps the executors running. When it is dropped, they end, and nobody waits for that.
+/// Keeps the executors running. When it is dropped, they end, and nobody waits for that.
 pub struct RunningExecutors {
     stop: CancellationToken,
     background: Option<Runtime>,
@@ -109,7 +109,7 @@ impl Executors {
         CORE.get()
     }
 
-    /// How many cores have an executor: at least one.
+    /// The number of cores that have an executor: at least one.
     #[must_use]
     pub fn cores(&self) -> usize {
         self.0.cores.len()

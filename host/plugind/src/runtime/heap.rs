@@ -4,7 +4,7 @@
 
 use std::time::Duration;
 
-/// How often it is looked whether there is something to give back.
+/// Interval at which free memory is looked for.
 const EVERY: Duration = Duration::from_secs(15);
 /// Less than this is not worth it.
 const WORTH: usize = 8 << 20;
@@ -43,7 +43,7 @@ pub async fn keep_trimmed() {
 #[cfg(target_env = "gnu")]
 #[expect(unsafe_code, reason = "the C library's functions have no safe interface")]
 mod libc_heap {
-    /// How many bytes of the heap are free.
+    /// Free bytes of the heap.
     pub(super) fn free() -> usize {
         // SAFETY: it has no arguments, takes the locks of the heap, and returns numbers.
         unsafe { libc::mallinfo2() }.fordblks

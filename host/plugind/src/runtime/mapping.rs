@@ -41,7 +41,7 @@ pub enum MapError {
     /// The file's own headers make no sense.
     #[error("cannot find the code in the compiled file: {0}")]
     Headers(String),
-    /// What the headers say and what was mapped differ.
+    /// The headers and the mapping differ.
     #[error("the compiled file is not laid out as it was mapped")]
     Layout,
     /// The file lies where nothing may be executed.
@@ -61,7 +61,7 @@ pub enum MapError {
     Refused {
         /// Where the file lies.
         directory: PathBuf,
-        /// What the system says.
+        /// The system's error.
         source: io::Error,
     },
 }
@@ -127,7 +127,7 @@ pub fn make_executable(component: Component, file: &File) -> Result<Component, M
 struct Text {
     offset: usize,
     length: usize,
-    /// What the processor is to check of branches into it.
+    /// The checks that the processor makes of branches into it.
     branches: ProtFlags,
 }
 

@@ -85,7 +85,7 @@ pub struct InstanceFacts {
 }
 
 impl ManagedPlugin {
-    /// How it is.
+    /// The status.
     #[must_use]
     pub fn condition(&self) -> Condition {
         if self.removed {

@@ -22,7 +22,7 @@ pub struct Summary {
     pub unreadable: Option<String>,
     /// Files in the directories that are ignored, each with the reason.
     pub ignored: Vec<String>,
-    /// How many plugins there are.
+    /// Number of plugins.
     pub plugins: usize,
     /// How many of them serve now, or are programs that returned ok.
     pub ready: usize,
@@ -122,7 +122,7 @@ pub struct Failed {
 }
 
 impl Failed {
-    /// What to do about it.
+    /// The remedy.
     #[must_use]
     pub fn remedy(&self) -> String {
         let plugin = &self.plugin;

@@ -27,12 +27,12 @@ use tokio_rustls::rustls::{
 /// The largest file: systemd has as much for all credentials of a unit together.
 const FILE_MAX: u64 = 1 << 20;
 
-/// What TLS needs on the sockets of a name.
+/// The certificates and keys that the sockets of a name need for TLS.
 #[derive(Clone)]
 pub struct TlsIdentity {
     /// Of all files that were read. The same files are the same identity.
     digest: [u8; 32],
-    /// How TLS is spoken.
+    /// The configuration of TLS.
     pub config: Arc<ServerConfig>,
 }
 

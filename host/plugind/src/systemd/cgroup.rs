@@ -1,4 +1,4 @@
-//! How much memory the cgroup of this process may use.
+//! The memory that the cgroup of this process may use.
 
 use crate::base::quantity::Bytes;
 use std::{fs, path::Path};
@@ -11,7 +11,7 @@ pub fn memory_limit() -> Option<Bytes> {
     limit_below(Path::new("/sys/fs/cgroup"), &cgroups)
 }
 
-/// What a file of the kernel says, if it is there.
+/// The contents of a kernel file, if it exists.
 fn text(path: &Path) -> Option<String> {
     String::from_utf8(fs::read(path).ok()?).ok()
 }

@@ -1,4 +1,4 @@
-//! What the environment says, read once, before there are threads.
+//! The directories that the environment names, read once, before there are threads.
 
 use rustix::process::{Resource, getrlimit, setrlimit};
 use std::{

@@ -1,4 +1,4 @@
-//! What systemd says in the environment and in descriptors, read once, before there are threads.
+//! The environment and descriptors that systemd passes, read once, before there are threads.
 
 use crate::systemd::{
     sockets::{PassedDescriptors, PassedSockets, SocketsError},
@@ -15,7 +15,7 @@ pub enum LogTarget {
     Journald,
 }
 
-/// What systemd handed over.
+/// Everything that systemd handed over.
 pub struct Systemd {
     /// `$NOTIFY_SOCKET`: where it wants to hear how the service is.
     pub notify_socket: Option<OsString>,

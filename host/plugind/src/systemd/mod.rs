@@ -1,4 +1,4 @@
-//! What systemd hands over and wants to hear: sockets, readiness, the watchdog, what plugins keep. Without systemd all of it is absent.
+//! The contract with systemd: sockets, readiness, the watchdog, stored states. Without systemd all of it is absent.
 
 #[cfg(feature = "runtime")]
 pub mod certificates;

@@ -28,17 +28,17 @@ const STATUS_MAX: usize = 1 << 10;
 pub enum Notice<'a> {
     /// The service is ready, or has been reloaded.
     Ready {
-        /// How it is.
+        /// The status.
         status: &'a str,
     },
     /// It begins to reload. [`Notice::Ready`] has to follow.
     Reloading,
     /// It begins to end.
     Stopping {
-        /// How it is.
+        /// The status.
         status: &'a str,
     },
-    /// How it is.
+    /// The status.
     Status(&'a str),
     /// It cannot start or continue.
     Failed {
@@ -47,7 +47,7 @@ pub enum Notice<'a> {
         /// The same as one of errno(3).
         errno: u32,
     },
-    /// What is under way takes so much longer than now.
+    /// Extends the timeout of the operation under way by this much from now.
     ExtendTimeout(Duration),
     /// It is alive.
     Watchdog,
@@ -55,7 +55,7 @@ pub enum Notice<'a> {
 
 /// After this time a full socket is logged, and waited for further.
 const FULL_AFTER: Duration = Duration::from_secs(2);
-/// How long the daemon's end waits for what was not sent yet.
+/// Time that the end of the daemon waits for messages that were not sent yet.
 const FLUSH_DEADLINE: Duration = Duration::from_secs(2);
 
 /// Sends notices to systemd; without it nothing happens. Sending never waits: a task of its own does. Cheap to clone.

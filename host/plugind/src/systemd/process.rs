@@ -1,4 +1,4 @@
-//! What a process inherits beside its environment and descriptors, and must not depend on.
+//! State beside environment and descriptors that a process inherits and must not depend on.
 
 use std::{env, mem::MaybeUninit, ptr};
 

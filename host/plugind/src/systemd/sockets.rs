@@ -32,7 +32,7 @@ pub enum Socket {
     UnixDatagram(UnixDatagram),
 }
 
-/// What kind of socket it is.
+/// The kind of the socket.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 #[expect(missing_docs, reason = "the kinds of a socket by their names")]
 pub enum SocketKind {
@@ -111,7 +111,7 @@ impl Socket {
     }
 }
 
-/// What systemd passed to this process.
+/// The sockets that systemd passed to this process.
 #[derive(Debug, Default)]
 pub struct PassedSockets {
     /// The sockets, by their names; several may share one.
@@ -173,7 +173,7 @@ impl PassedDescriptors {
         // descriptor out once, and not one that was taken in another way.
         #[expect(unsafe_code, reason = "the descriptor is known by its number only")]
         let descriptor = unsafe { OwnedFd::from_raw_fd(descriptor) };
-        // What a child inherits would be open for as long as the child is there.
+        // A descriptor that a child inherits stays open as long as the child runs.
         fcntl_setfd(&descriptor, FdFlags::CLOEXEC).ok()?;
         Some((self.names[place].1.clone(), descriptor))
     }

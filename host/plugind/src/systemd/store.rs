@@ -1,4 +1,4 @@
-//! What plugins keep, left with systemd while there is no daemon: the file descriptor store of systemd.service(5).
+//! States of plugins that systemd keeps while there is no daemon: the file descriptor store of systemd.service(5).
 //!
 //! A state is a file without a name, which systemd holds open as `PLUGIN-SEQUENCE`. Of one plugin the newest counts: the
 //! older one is removed when the newer one is there, so that at any moment there is one.
@@ -34,13 +34,13 @@ use tracing::{debug, warn};
 /// A file that systemd held.
 #[derive(Debug)]
 pub struct Stored {
-    /// What it was called.
+    /// Its name.
     pub name: String,
     /// The file.
     pub file: File,
 }
 
-/// What plugins keep while there is no daemon. A handle: cheap to clone, and it never waits.
+/// The states that plugins keep while there is no daemon. A handle: cheap to clone, and it never waits.
 ///
 /// A thread of its own handles requests in order. Without systemd, nothing is stored.
 #[derive(Clone)]
@@ -151,13 +151,13 @@ struct StoreThread {
     next: u64,
 }
 
-/// What systemd has of one plugin.
+/// The files of one plugin that systemd holds.
 struct StoredState {
     sequence: u64,
     file: File,
 }
 
-/// What a file is called while systemd holds it.
+/// The name of a file while systemd holds it.
 fn name_of(plugin: &PluginName, sequence: u64) -> String {
     format!("{plugin}-{sequence}")
 }

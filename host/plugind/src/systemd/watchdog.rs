@@ -4,7 +4,7 @@ use crate::systemd::notify::{Notice, Notifier};
 use std::time::Duration;
 use tokio::runtime::{Handle, RuntimeMetrics};
 
-/// What is to be petted by the loop that it guards, and by nothing else.
+/// A watchdog that only the loop it guards resets.
 pub struct Watchdog {
     notifier: Notifier,
     every: Duration,
@@ -24,7 +24,7 @@ impl Watchdog {
         Self { notifier, every: wait_max / 2, runtimes }
     }
 
-    /// How often it wants to be petted.
+    /// The interval at which it must be reset.
     #[must_use]
     pub fn every(&self) -> Duration {
         self.every
@@ -43,11 +43,11 @@ impl Watchdog {
 /// The threads that run tasks.
 struct Executor {
     metrics: RuntimeMetrics,
-    /// How much each thread had done at the last look.
+    /// The progress of each thread at the last check.
     last: Vec<Option<LoopProgress>>,
 }
 
-/// How much a thread has done. It grows with every turn of the thread's loop that is not sleep.
+/// The progress of a thread. It grows with every turn of the thread's loop that is not sleep.
 #[derive(Clone, Copy, PartialEq, Eq)]
 struct LoopProgress {
     busy: Duration,
@@ -96,7 +96,7 @@ mod tests {
             ends.wait();
         });
         begun.wait();
-        // What it did before it was held up counts once.
+        // Its progress before it was held up counts once.
         executor.answered();
         assert!(!executor.answered());
         let other_thread = runtime.spawn(tokio::task::yield_now());

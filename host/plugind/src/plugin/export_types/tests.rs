@@ -131,7 +131,7 @@ fn the_types_are_those_of_the_interface_definitions() {
         include_str!("../../../../../wit/deps/cli.wit"),
     ]
     .concat();
-    // What follows a name in a list of cases, fields or names: a payload, a type, or nothing.
+    // A name in a list of cases, fields or names is followed by a payload, a type, or nothing.
     let is_there =
         |name: &str| [",", "(", ": "].iter().any(|end| wit.contains(&format!("\n    {name}{end}")));
     for function in INTERFACES.iter().flat_map(|interface| interface.functions) {

@@ -110,7 +110,7 @@ impl Grants {
         }
     }
 
-    /// What the daemon's unit must allow, so that `plugin` can use what it was granted by this key.
+    /// The directives that the daemon's unit needs so that `plugin` can use the grant of this key.
     #[must_use]
     pub fn needs(&self, grant: Grant, plugin: &PluginName) -> Vec<UnitNeed<'_>> {
         match grant {

@@ -1,4 +1,4 @@
-//! What a grant needs of the daemon's unit.
+//! The directives of the daemon's unit that a grant needs.
 
 use crate::base::endpoint::Endpoint;
 use std::path::Path;
@@ -14,9 +14,9 @@ pub enum UnitNeed<'a> {
     StateDirectory,
     /// A credential.
     Credential {
-        /// What the plugin calls it.
+        /// Its name in the plugin.
         key: &'a str,
-        /// What the unit calls it.
+        /// Its name in the unit.
         file: String,
     },
 }
