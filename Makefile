@@ -111,9 +111,8 @@ lint:
 	cargo clippy $(guest) $(locked) -p plugind-test-guests --examples -- -D warnings
 	CARGO_TARGET_DIR=target/fuzz/build cargo check --quiet $(locked) --manifest-path tests/fuzz/Cargo.toml
 
-sources: # what tests prove of sources and documents, without a program that was built; long sentences are printed
-	cargo test $(unit-profile) $(locked) -p plugind-tests --test modules --test promises
-	cargo test $(unit-profile) $(locked) -p plugind-tests --test language -- --show-output
+sources: # what tests prove of sources and documents, without a program that was built
+	cargo test $(unit-profile) $(locked) -p plugind-tests --test modules --test promises --test language
 
 build: setup-run ## build the daemon, its client and the compiler, each on its own
 	$(flags) cargo build --profile $(PROFILE) $(locked) $(daemon)
