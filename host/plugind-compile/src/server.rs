@@ -97,7 +97,7 @@ fn answer(
         )));
     }
     let order = CompileRequest {
-        deadline: order.deadline.min(Duration::from_secs(limits.timeout)),
+        cpu_max: order.cpu_max.min(Duration::from_secs(limits.timeout)),
         memory_max: order.memory_max.min(limits.memory_max),
         ..order
     };

@@ -18,7 +18,6 @@ use std::{
         unix::process::{CommandExt, ExitStatusExt},
     },
     process::{Child, ChildStdin, ChildStdout, Command, ExitStatus, Stdio},
-    thread::available_parallelism,
     time::{Duration, Instant},
 };
 
@@ -92,8 +91,8 @@ impl Drop for CompileProcess {
 }
 
 fn start(order: &CompileRequest) -> io::Result<Child> {
-    let cores = available_parallelism().map_or(1, |cores| cores.get() as u64);
-    let cpu_max = order.deadline.as_secs().saturating_add(1).saturating_mul(cores);
+    // The kernel counts whole seconds, and all threads together.
+    let cpu_max = order.cpu_max.as_secs() + u64::from(order.cpu_max.subsec_nanos() > 0);
     Command::new("/proc/self/exe")
         .arg0("plugind-compile")
         .arg(format!("--worker={}", order.kind))
@@ -117,10 +116,10 @@ struct WaitLimit<'a> {
 impl WaitLimit<'_> {
     /// Waits for news at any of `ends`, and says at which there are any.
     fn wait<const N: usize>(&self, ends: &mut [PollFd<'_>; N]) -> anyhow::Result<[bool; N]> {
-        let deadline = self.order.deadline;
-        let left = deadline.saturating_sub(self.begun.elapsed());
+        let wait_max = self.order.wall_clock_max();
+        let left = wait_max.saturating_sub(self.begun.elapsed());
         if left.is_zero() {
-            bail!("compiling took longer than {}", reported(deadline));
+            bail!("compiling took longer than {}", reported(wait_max));
         }
         // Nothing is asked for meanwhile; this hears only that the other side has gone.
         let mut all = vec![PollFd::new(&self.asking, PollFlags::RDHUP)];

@@ -462,7 +462,7 @@ impl Compile {
             table.complain_about("memory-max", message);
         }
         Self {
-            timeout: timeout.map_or(Duration::from_secs(120), |timeout| timeout.0),
+            timeout: timeout.map_or(Duration::from_secs(300), |timeout| timeout.0),
             memory_max: memory_max.unwrap_or(Bytes(4 << 30)),
         }
     }

@@ -56,7 +56,7 @@ impl From<OsString> for CompilerLocation {
 #[derive(Clone, Debug)]
 pub struct Compiler {
     place: CompilerLocation,
-    deadline: Duration,
+    cpu_max: Duration,
     memory_max: u64,
     work: Arc<(Mutex<Work>, Condvar)>,
 }
@@ -115,10 +115,10 @@ pub enum CompilerError {
 }
 
 impl Compiler {
-    /// A compiler that may take so long for each component, and so much address space, in bytes.
+    /// A compiler that may use so much processor time for each component, and so much address space, in bytes.
     #[must_use]
-    pub fn new(place: CompilerLocation, deadline: Duration, memory_max: u64) -> Self {
-        Self { place, deadline, memory_max, work: Arc::default() }
+    pub fn new(place: CompilerLocation, cpu_max: Duration, memory_max: u64) -> Self {
+        Self { place, cpu_max, memory_max, work: Arc::default() }
     }
 
     /// The program, unless the compiler is a service.
@@ -173,7 +173,7 @@ impl Compiler {
             component: *digest,
             kind,
             effort,
-            deadline: self.deadline,
+            cpu_max: self.cpu_max,
             memory_max: self.memory_max,
         };
         let answer = match &self.place {
@@ -201,7 +201,7 @@ impl Compiler {
         let (kind, flags) = (SocketType::SEQPACKET, SocketFlags::CLOEXEC);
         let (here, there) = socketpair(AddressFamily::UNIX, kind, flags, None)
             .map_err(|errno| cannot_run(errno.into()))?;
-        self.set_deadline(&here).map_err(|errno| cannot_run(errno.into()))?;
+        set_timeout(&here, order).map_err(|errno| cannot_run(errno.into()))?;
         let mut command = Command::new(program);
         command
             .arg("--cache")
@@ -216,7 +216,7 @@ impl Compiler {
 
         let answer = exchange(&here, order, descriptor);
         let status = self.end_child(child);
-        answer.map_err(|error| self.explain(error, status))
+        answer.map_err(|error| explain(error, order, status))
     }
 
     fn ask_service(
@@ -227,7 +227,7 @@ impl Compiler {
     ) -> Result<CompileReply, CompilerError> {
         let cannot_reach = |source: io::Error| match source.kind() {
             // The service does not accept connections.
-            io::ErrorKind::WouldBlock => CompilerError::Deadline(self.deadline),
+            io::ErrorKind::WouldBlock => CompilerError::Deadline(order.wall_clock_max()),
             _ => CompilerError::Reach { socket: path.to_owned(), source },
         };
         let turn = CompileTurn::take(self, order.effort).map_err(cannot_reach)?;
@@ -236,8 +236,9 @@ impl Compiler {
             let was_used = used.is_some();
             let socket = match used {
                 Some(socket) => socket,
-                None => Arc::new(self.connect(path).map_err(cannot_reach)?),
+                None => Arc::new(connect_to(path, order).map_err(cannot_reach)?),
             };
+            set_timeout(&socket, order).map_err(|errno| cannot_reach(errno.into()))?;
             turn.begin(&socket).map_err(cannot_reach)?;
             let answer = exchange(&socket, order, descriptor);
             let in_order = turn.finish(&socket, answer.is_ok());
@@ -245,32 +246,8 @@ impl Compiler {
                 Ok(answer) => return Ok(answer),
                 // A service that has nothing to do ends, which is no failure.
                 Err(error) if was_used && in_order && is_closed(&error) => (),
-                Err(error) => return Err(self.explain(error, "its connection ended".to_owned())),
+                Err(error) => return Err(explain(error, order, "its connection ended".to_owned())),
             }
-        }
-    }
-
-    fn connect(&self, path: &Path) -> io::Result<OwnedFd> {
-        let (kind, flags) = (SocketType::SEQPACKET, SocketFlags::CLOEXEC);
-        let socket = socket_with(AddressFamily::UNIX, kind, flags, None)?;
-        // It counts for connecting, too.
-        self.set_deadline(&socket)?;
-        connect(&socket, &SocketAddrUnix::new(path)?)?;
-        Ok(socket)
-    }
-
-    fn set_deadline(&self, socket: &OwnedFd) -> Result<(), Errno> {
-        let wait_max = self.deadline.saturating_add(GRACE);
-        set_socket_timeout(socket, Timeout::Send, Some(wait_max))?;
-        set_socket_timeout(socket, Timeout::Recv, Some(wait_max))
-    }
-
-    fn explain(&self, error: ProtocolError, status: String) -> CompilerError {
-        match error {
-            ProtocolError::Receive(Errno::AGAIN) | ProtocolError::Send(Errno::AGAIN) => {
-                CompilerError::Deadline(self.deadline)
-            }
-            source => CompilerError::Failed { status, source },
         }
     }
 
@@ -356,6 +333,30 @@ fn exchange(
 ) -> Result<CompileReply, ProtocolError> {
     protocol::ask(socket, order, descriptor)?;
     protocol::receive_answer(socket)
+}
+
+fn connect_to(path: &Path, order: &CompileRequest) -> io::Result<OwnedFd> {
+    let (kind, flags) = (SocketType::SEQPACKET, SocketFlags::CLOEXEC);
+    let socket = socket_with(AddressFamily::UNIX, kind, flags, None)?;
+    // It counts for connecting, too.
+    set_timeout(&socket, order)?;
+    connect(&socket, &SocketAddrUnix::new(path)?)?;
+    Ok(socket)
+}
+
+fn set_timeout(socket: &OwnedFd, order: &CompileRequest) -> Result<(), Errno> {
+    let wait_max = order.wall_clock_max().saturating_add(GRACE);
+    set_socket_timeout(socket, Timeout::Send, Some(wait_max))?;
+    set_socket_timeout(socket, Timeout::Recv, Some(wait_max))
+}
+
+fn explain(error: ProtocolError, order: &CompileRequest, status: String) -> CompilerError {
+    match error {
+        ProtocolError::Receive(Errno::AGAIN) | ProtocolError::Send(Errno::AGAIN) => {
+            CompilerError::Deadline(order.wall_clock_max())
+        }
+        source => CompilerError::Failed { status, source },
+    }
 }
 
 fn is_closed(error: &ProtocolError) -> bool {
