@@ -150,7 +150,8 @@ fn a_head_request_has_the_headers_of_a_get_and_no_body() {
 
 #[test]
 fn one_connection_serves_many_requests() {
-    let daemon = Daemon::start(&Tree::new().with("counts").with("greeter_02"));
+    let tree = Tree::new().with_manifest("counts", "[instances]\nmax = 1\n").with("greeter_02");
+    let daemon = Daemon::start(&tree);
     let mut client = daemon.connect();
     for nth in 1..=50 {
         let count = format!("count={nth}");
