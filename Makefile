@@ -39,7 +39,7 @@ run-tests := cargo $(if $(nextest),nextest run,test) $(locked)
 
 .DEFAULT_GOAL := help
 .PHONY: help run unit e2e boot check test test-authors test-here test-systemd $(systemds:%=test-%) images $(systemds:%=image-%) \
-	fmt lint sources build plugins guests golden fuzz bench advisories install
+	fmt lint sources build plugins guests golden fuzz chaos bench advisories install
 
 help: ## print the verbs
 	@sed -n 's/^\([a-z0-9-]*\):.*## /\1\t/p' Makefile | expand -t 14
@@ -137,6 +137,11 @@ golden: build ## write the current output of pluginctl to tests/golden as what i
 
 fuzz: setup-fuzz ## give made-up files to what reads files; SECONDS_PER_TARGET=60
 	tests/fuzz/run
+
+chaos: PROFILE = dev
+chaos: setup-e2e build guests ## reload, break and attack a daemon for about 10 minutes; ROUNDS=300, SEED=N to repeat
+	PLUGIND_CHAOS_ROUNDS=$(or $(ROUNDS),300) PLUGIND_CHAOS_SEED=$(SEED) \
+		cargo test $(locked) -p plugind-tests --test chaos -- --nocapture
 
 bench: setup-bench build plugins ## compare with hyper, `wasmtime serve` and nginx; PARTS=quick takes 4 minutes
 	tests/bench/peers

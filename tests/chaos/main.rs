@@ -1,0 +1,89 @@
+//! Chaos: reloads, broken versions, hostile plugins and hostile clients at once, in an order that a number decides.
+//! Clients of plugins that are in order lose no request, and the daemon keeps no descriptor, thread or mapping.
+//!
+//! `PLUGIND_CHAOS_ROUNDS` is the number of acts of the operator. `PLUGIND_CHAOS_SEED` repeats a run, as far as its order.
+
+mod clients;
+mod figures;
+mod operator;
+mod random;
+
+use clients::{Clients, Stop};
+use figures::Figures;
+use operator::Operator;
+use plugind_tests::{Daemon, Tree};
+use random::Random;
+use std::{
+    env,
+    io::{Write, stdout},
+    thread::scope,
+};
+
+/// Acts of the operator in each half if nothing else is asked for: enough for each kind to come about.
+const ROUNDS: u64 = 12;
+/// Requests of each client of a plugin in order between two acts.
+const REQUESTS: u64 = 20;
+
+/// Limits under which a hostile plugin does its worst and is replaced soon.
+const HOSTILE: &str = "required = false\n\
+    [limits]\nmemory-max = \"64M\"\nrequest-timeout = \"2s\"\nlog-rate = \"100/1s\"\n\
+    [service]\nwatchdog-sec = \"1s\"\nrestart-sec = \"100ms\"\n";
+
+fn number(variable: &str) -> Option<u64> {
+    let value = env::var(variable).ok().filter(|value| !value.is_empty())?;
+    Some(value.parse().unwrap_or_else(|_| panic!("{variable} must be a number, not {value:?}")))
+}
+
+/// Twelve plugins: five in order, seven hostile.
+fn tree() -> Tree {
+    let mut tree = Tree::new()
+        .with("hello")
+        .with("greeter_02")
+        .with("streams")
+        .with("ticker")
+        .with_manifest("counts", "[instances]\nmax = 1\n");
+    for guest in operator::HOSTILE_GUESTS {
+        tree = tree.with_manifest(guest, HOSTILE);
+    }
+    tree
+}
+
+/// Works for so many rounds with all clients, then lets them end.
+fn rounds(daemon: &Daemon, operator: &mut Operator, random: &mut Random, count: u64) -> u64 {
+    let stop = Stop::default();
+    scope(|scope| {
+        let clients = Clients::begin(scope, daemon, &stop, random);
+        for _ in 0..count {
+            operator.act(daemon, random);
+            clients.wait_for(REQUESTS);
+        }
+        clients.end()
+    })
+}
+
+#[test]
+fn chaos_loses_no_request_of_a_good_plugin_and_leaves_nothing_behind() {
+    let seed = number("PLUGIND_CHAOS_SEED").unwrap_or_else(|| std::process::id().into());
+    let count = number("PLUGIND_CHAOS_ROUNDS").unwrap_or(ROUNDS);
+    let mut random = Random::new(seed);
+    let tree = tree();
+    let daemon = Daemon::start(&tree);
+    let mut operator = Operator::new(&tree);
+
+    // Caches, pools and the allocator have what they need after the first half.
+    let mut answered = rounds(&daemon, &mut operator, &mut random, count);
+    operator.tidy(&daemon);
+    let first = Figures::at_rest(&daemon);
+    answered += rounds(&daemon, &mut operator, &mut random, count);
+    operator.tidy(&daemon);
+    let last = Figures::not_above(&daemon, &first);
+
+    let summary = format!(
+        "seed {seed}: {answered} requests answered, {} reloads\nfirst: {first}\nlast:  {last}\n",
+        operator.reloads()
+    );
+    // Also of a test that passes.
+    stdout().write_all(summary.as_bytes()).unwrap();
+    assert_eq!(daemon.log.count(&["instance failed", "plugin=counts"]), 0, "{summary}");
+    assert_eq!(daemon.log.count(&["err     plugind: instance failed", "plugin=hello"]), 0);
+}
