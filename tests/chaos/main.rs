@@ -41,7 +41,7 @@ fn tree() -> Tree {
         .with("greeter_02")
         .with("streams")
         .with("ticker")
-        .with_manifest("counts", "[instances]\nmax = 1\n");
+        .with_manifest("counts", "[instances]\nmax = 1\nrecycle-after = 1000000000\n");
     for guest in operator::HOSTILE_GUESTS {
         tree = tree.with_manifest(guest, HOSTILE);
     }
