@@ -45,13 +45,17 @@ fn wrong_arguments_are_told_with_what_would_be_right() {
         (&["--compile-timeout", "0"], "it is at least 1s"),
         (&["--compile-memory-max", "0"], "it is at least 64M"),
         (&["--plugin", "x"], "--plugins"),
+        (&["--root", "/nonexistent"], "No such file or directory"),
+        (&["--root", "/dev/null"], "it is not a directory"),
         (&["x"], "x"),
     ] {
         let ran = run("plugind", arguments);
         assert_eq!(ran.status.code(), Some(64), "{arguments:?}");
         assert!(text(&ran.stderr).contains(part), "{}", text(&ran.stderr));
     }
-    for arguments in [&[][..], &["cat", "No Name"], &["admire"]] {
+    for arguments in
+        [&[][..], &["cat", "No Name"], &["admire"], &["check", "--root", "/nonexistent"]]
+    {
         assert_eq!(run("pluginctl", arguments).status.code(), Some(64), "{arguments:?}");
     }
 }

@@ -1,14 +1,14 @@
 //! Which configuration is meant: that of the machine, of another root, of one directory of plugins.
 
 use clap::Args;
-use plugind::config::SearchPath;
+use plugind::{cli::existing_directory, config::SearchPath};
 use std::path::{Path, PathBuf};
 
 /// The options that say so.
 #[derive(Args)]
 pub(crate) struct Tree {
     /// Use this directory as the root of /usr/lib/plugind, /run/plugind and /etc/plugind (default: /)
-    #[arg(long, value_name = "DIR")]
+    #[arg(long, value_name = "DIR", value_parser = existing_directory)]
     root: Option<PathBuf>,
     /// Read the plugins in this directory only
     #[arg(long, value_name = "DIR")]

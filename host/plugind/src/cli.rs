@@ -14,7 +14,7 @@ use clap::{
     Parser,
     builder::{PossibleValuesParser, TypedValueParser},
 };
-use std::{fmt::Display, path::PathBuf, str::FromStr};
+use std::{fmt::Display, fs, path::PathBuf, str::FromStr};
 
 /// The usage line. The generated one would not show all forms of the values.
 const USAGE: &str = "\
@@ -35,12 +35,12 @@ pub struct Arguments {
     #[arg(long, value_name = "DIR")]
     pub plugins: Option<PathBuf>,
     /// Use this directory as the root of all paths, such as /etc/plugind and /var/cache/plugind (default: /)
-    #[arg(long, value_name = "DIR")]
+    #[arg(long, value_name = "DIR", value_parser = existing_directory)]
     pub root: Option<PathBuf>,
     /// Use this compiler: the program plugind-compile, or unix:PATH, the socket of its service
     #[arg(long, value_name = "PATH")]
     pub compiler: Option<CompilerLocation>,
-    /// Limit the time for compiling one component, at least 1s (default: from plugind.toml, 2min)
+    /// Limit the processor time for compiling one component, at least 1s (default: from plugind.toml, 5min)
     #[arg(long, value_name = "TIME", value_parser = at_least(COMPILE_TIMEOUT_MIN))]
     pub compile_timeout: Option<Span>,
     /// Limit the address space for compiling one component, at least 64M (default: from plugind.toml, 4G)
@@ -61,6 +61,18 @@ pub fn priorities() -> impl TypedValueParser<Value = Priority> {
         let mut all = Priority::ALL.into_iter();
         all.find_map(|(name, priority)| (name == chosen).then_some(priority)).ok_or("unknown")
     })
+}
+
+/// Takes the path of a directory. A root that does not exist would look like one without plugins.
+///
+/// # Errors
+/// If there is no directory at this path.
+pub fn existing_directory(text: &str) -> Result<PathBuf, String> {
+    match fs::metadata(text) {
+        Ok(metadata) if metadata.is_dir() => Ok(PathBuf::from(text)),
+        Ok(_) => Err("it is not a directory".to_owned()),
+        Err(error) => Err(error.to_string()),
+    }
 }
 
 /// Takes what is not less than `least`.
