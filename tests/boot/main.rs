@@ -22,6 +22,7 @@ mod compiler;
 mod network;
 mod probe;
 mod view;
+mod metrics;
 
 use plugind_tests::{Client, Machine, Right, Way};
 

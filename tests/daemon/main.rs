@@ -26,6 +26,7 @@ mod compiler;
 mod directories;
 mod cache;
 mod many;
+mod metrics;
 mod mapping;
 mod text;
 mod inputs;

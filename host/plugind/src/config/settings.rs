@@ -228,11 +228,14 @@ pub enum Protocol {
     Http,
     /// Varlink, for the control of the daemon.
     Control,
+    /// HTTP, for the metrics of the daemon.
+    Metrics,
 }
 
 impl Protocol {
     /// All of them, by their names.
-    pub const ALL: [(&str, Self); 2] = [("http", Self::Http), ("control", Self::Control)];
+    pub const ALL: [(&str, Self); 3] =
+        [("http", Self::Http), ("control", Self::Control), ("metrics", Self::Metrics)];
 }
 
 impl fmt::Display for Protocol {
@@ -240,6 +243,7 @@ impl fmt::Display for Protocol {
         f.write_str(match self {
             Self::Http => "http",
             Self::Control => "control",
+            Self::Metrics => "metrics",
         })
     }
 }
@@ -403,7 +407,7 @@ impl SocketSetting {
         } else if optional.is_some() && client_ca.is_none() {
             table.complain_about("client-certificate", "client-certificate needs client-ca");
         }
-        if protocol == Some(Protocol::Control) {
+        if protocol.is_some_and(|protocol| protocol != Protocol::Http) {
             for key in ["proxy-protocol", "trusted-proxies", "proxy-header", "tls"] {
                 if table.origin(key).0.is_some() {
                     let message = format!(

@@ -1,7 +1,10 @@
 //! One exchange over HTTP: find the plugin, have it answer, or say why it did not.
 
 use crate::{
-    base::name::{PluginName, SocketName},
+    base::{
+        figures::CoreFigures,
+        name::{PluginName, SocketName},
+    },
     listen::{
         activity::ExchangeGuard,
         admission::{self, NotAdmitted},
@@ -13,6 +16,7 @@ use crate::{
         call::{Call, NotServed},
     },
     route::table::{RouteEntry, TableReader},
+    runtime::executors::Executors,
 };
 use bytes::Bytes;
 use http::{
@@ -61,7 +65,7 @@ pub async fn answer(
         Err(refusal) => return Ok(refusal.into()),
     };
     for _ in 0..TRIES {
-        let entry = match find(endpoint, &request) {
+        let entry = match find(endpoint, request.uri()) {
             Ok(found) => found,
             Err(refusal) => return Ok(refusal.into()),
         };
@@ -76,6 +80,7 @@ pub async fn answer(
         }
         let plugin = &entry.plugin;
         let Some(pool) = &entry.pool else {
+            core_figures(&entry).refusal(503);
             let why = format!("plugin {plugin} is not ready");
             return Ok(Refusal::new(StatusCode::SERVICE_UNAVAILABLE, why).into());
         };
@@ -112,7 +117,7 @@ fn admit(
     let (mut parts, body) = request.into_parts();
     let waits = admission::check_expectation(parts.version, &parts.headers);
     // One that is refused is not asked for its body either.
-    let body = RequestBody::new(body, waits.unwrap_or(true), exchange);
+    let mut body = RequestBody::new(body, waits.unwrap_or(true), exchange);
     waits?;
     if !body.is_end_stream() {
         admission::check_framing(&parts.headers)?;
@@ -121,6 +126,12 @@ fn admit(
     let scheme = endpoint.client.write(&mut parts.headers, &authority);
     parts.uri = admission::uri_of(scheme, authority, path)
         .ok_or(Refusal::new(StatusCode::BAD_REQUEST, "the request's target is malformed"))?;
+    // Looked up here as well, since a body cannot be reached any more when its plugin is known.
+    if !body.is_end_stream()
+        && let Ok(entry) = find(endpoint, &parts.uri)
+    {
+        body.count_in(core_figures(&entry).clone());
+    }
     // A plugin takes its word for where links begin, so a client must not be able to set it.
     parts.headers.remove(FORWARDED_PREFIX);
     // A body without a byte needs no box: a box of nothing is no allocation.
@@ -158,10 +169,14 @@ fn deliver(
     response.map(Either::Left)
 }
 
+/// Where the requests of a route are counted on this core.
+fn core_figures(entry: &RouteEntry) -> &Arc<CoreFigures> {
+    entry.figures.core(Executors::this_core().unwrap_or(0))
+}
+
 /// Finds who serves the request.
-fn find(endpoint: &HttpEndpoint, request: &Request<WasiBody>) -> Result<Arc<RouteEntry>, Refusal> {
+fn find(endpoint: &HttpEndpoint, uri: &Uri) -> Result<Arc<RouteEntry>, Refusal> {
     let table = endpoint.reader.table();
-    let uri = request.uri();
     match table.route(&endpoint.socket, uri.authority().map(Authority::as_str), uri.path()) {
         Err(dot_segments) => Err(Refusal::new(StatusCode::BAD_REQUEST, dot_segments.to_string())),
         Ok(None) => Err(Refusal::new(StatusCode::NOT_FOUND, "no plugin serves this path")),
