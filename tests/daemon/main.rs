@@ -27,6 +27,7 @@ mod directories;
 mod cache;
 mod many;
 mod metrics;
+mod health;
 mod mapping;
 mod text;
 mod inputs;

@@ -10,6 +10,7 @@ use crate::{
     journal::{Journal, messages},
     listen::{
         connection, datagrams,
+        health::HealthRoute,
         listeners::{Accepted, Listeners, Server},
         sockets::{Listen, ListenError, ListenSockets},
         streams,
@@ -192,9 +193,15 @@ impl DaemonError {
 }
 
 /// What serves the connections of sockets that speak HTTP.
-fn http_server(reader: TableReader, keep_alive: Duration) -> Server {
+fn http_server(
+    reader: TableReader,
+    keep_alive: Duration,
+    health: Option<Arc<HealthRoute>>,
+) -> Server {
     let limits = connection::limits(keep_alive);
-    Arc::new(move |accepted: Accepted| connection::serve(accepted, reader.clone(), limits).boxed())
+    Arc::new(move |accepted: Accepted| {
+        connection::serve(accepted, reader.clone(), health.clone(), limits).boxed()
+    })
 }
 
 /// What ended the wait.
@@ -360,7 +367,11 @@ impl Daemon {
                 return unready.map(drop);
             }
         }
-        listeners.serve(Protocol::Http, http_server(reader.clone(), own.http.keep_alive))?;
+        let (board, phase) = (supervisor.board().clone(), self.phase.subscribe());
+        let leave_for = own.health.as_ref().map(|health| health.stop_delay).unwrap_or_default();
+        let health = own.health.map(|setting| Arc::new(HealthRoute::new(setting, board, phase)));
+        let server = http_server(reader.clone(), own.http.keep_alive, health);
+        listeners.serve(Protocol::Http, server)?;
         listeners.serve_plugins(streams::server(reader.clone()), datagrams::server(reader))?;
         self.phase.send_replace(DaemonPhase::Running);
         self.notifier.notify(Notice::Ready { status: &self.line(&supervisor) });
@@ -371,6 +382,8 @@ impl Daemon {
         self.notifier.notify(Notice::Stopping { status: &self.line(&supervisor) });
         info!("stopping");
         let close = async {
+            // Load balancers learn of it before the sockets close.
+            sleep(leave_for).await;
             // The way in closes first, then what lies behind it. A plugin's own time to stop begins when no more requests
             // come, and not when all of them are answered: one that never answers has no more time than that.
             let closed = listeners.close(SocketUse::Plugin);

@@ -9,6 +9,7 @@ use crate::{
         activity::ExchangeGuard,
         admission::{self, NotAdmitted},
         forwarded::ForwardedFields,
+        health::{HealthAnswer, HealthRoute},
         request_body::RequestBody,
     },
     pool::{
@@ -48,6 +49,8 @@ pub struct HttpEndpoint {
     pub reader: TableReader,
     /// Where the requests come from.
     pub client: ForwardedFields,
+    /// What answers for the health of the daemon, if that is asked for.
+    pub health: Option<Arc<HealthRoute>>,
 }
 
 /// Answers one request.
@@ -60,6 +63,9 @@ pub async fn answer(
     exchange: ExchangeGuard,
 ) -> Result<Response<Body>, Infallible> {
     let asked = RequestForm { head: request.method() == Method::HEAD, version: request.version() };
+    if let Some(response) = health(endpoint, &request) {
+        return Ok(response);
+    }
     let mut request = match admit(endpoint, request, exchange) {
         Ok(request) => request,
         Err(refusal) => return Ok(refusal.into()),
@@ -98,6 +104,25 @@ pub async fn answer(
         }
     }
     Ok(Refusal::new(StatusCode::SERVICE_UNAVAILABLE, "the plugin is being replaced").into())
+}
+
+/// The answer for a load balancer, if one asks.
+fn health(endpoint: &HttpEndpoint, request: &Request<Incoming>) -> Option<Response<Body>> {
+    let health = endpoint.health.as_ref()?;
+    if !matches!(*request.method(), Method::GET | Method::HEAD) || !request.body().is_end_stream() {
+        return None;
+    }
+    let HealthAnswer { status, body } = health.answer(&endpoint.socket, request.uri().path())?;
+    let length = body.len();
+    let is_bodiless = request.method() == Method::HEAD && request.version() >= Version::HTTP_2;
+    let body = if is_bodiless { Full::default() } else { Full::from(body) };
+    let mut response = Response::new(Either::Right(body));
+    *response.status_mut() = status;
+    let headers = response.headers_mut();
+    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    headers.insert(header::CONTENT_LENGTH, length.into());
+    headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    Some(response)
 }
 
 /// What a response depends on.
