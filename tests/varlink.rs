@@ -9,10 +9,12 @@ fn varlinkctl_finds_its_way() {
     let machine = Machine::boot_with(&["hello"]);
     machine.start();
     let info = machine.succeed(&["varlinkctl", "info", SOCKET]);
-    for part in ["plugind", "io.plugind", "io.systemd.service", "org.varlink.service"] {
+    let interfaces =
+        ["io.plugind", "io.systemd.Metrics", "io.systemd.service", "org.varlink.service"];
+    for part in ["plugind"].iter().chain(&interfaces) {
         assert!(info.contains(part), "no {part} in {info}");
     }
-    for interface in ["io.plugind", "io.systemd.service", "org.varlink.service"] {
+    for interface in interfaces {
         let reported = machine.succeed(&["varlinkctl", "introspect", SOCKET, interface]);
         assert!(reported.contains(&format!("interface {interface}")), "{reported}");
     }
@@ -26,6 +28,8 @@ fn varlinkctl_finds_its_way() {
     assert!(list.contains("\"hello\""), "{list}");
     let more = ["varlinkctl", "call", "--more", SOCKET, "io.plugind.Reload", "{}"];
     assert!(machine.succeed(&more).contains("\"unchanged\""));
+    let metrics = ["varlinkctl", "call", "--more", SOCKET, "io.systemd.Metrics.List", "{}"];
+    assert!(machine.succeed(&metrics).contains("io.plugind.pluginReady"));
 }
 
 #[test]

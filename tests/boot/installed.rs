@@ -3,11 +3,13 @@
 use plugind_tests::Machine;
 use std::collections::BTreeSet;
 
-const UNITS: [&str; 7] = [
+const UNITS: [&str; 9] = [
     "plugind.service",
     "plugind-http.socket",
     "plugind-control.socket",
     "plugind-compile.socket",
+    "plugind-metrics.socket",
+    "plugind-report.socket",
     "plugind-compile@.service",
     "plugind-reload.path",
     "plugind-reload.service",

@@ -23,6 +23,7 @@ mod network;
 mod probe;
 mod view;
 mod faults;
+mod metrics;
 
 use plugind_tests::{Client, Machine, Right, Way};
 

@@ -53,7 +53,9 @@ fn a_package_is_upgraded_under_load_and_purged_without_a_trace() {
     }
     assert_eq!(machine.daemon("ActiveState"), "active");
     assert_eq!(machine.daemon("UnitFileState"), "enabled");
-    assert_eq!(machine.property("plugind-reload.path", "UnitFileState"), "disabled");
+    for unit in ["plugind-reload.path", "plugind-metrics.socket"] {
+        assert_eq!(machine.property(unit, "UnitFileState"), "disabled", "{unit}");
+    }
     machine.put_guest("hello", "hello");
     machine.succeed(&["systemctl", "reload", "plugind.service"]);
     assert_eq!(machine.get("/hello").status_and_text(), (200, HELLO));

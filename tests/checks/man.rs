@@ -4,6 +4,8 @@
 mod events;
 #[path = "man/interfaces.rs"]
 mod interfaces;
+#[path = "man/metrics.rs"]
+mod metrics;
 
 use plugind_tests::{messages, program};
 use std::{
@@ -277,6 +279,14 @@ fn the_manual_of_the_daemon_has_each_message_as_it_is_logged() {
     assert_eq!(identifiers, messages());
     assert_eq!(documented, logged);
     assert_eq!(events::others_in_page(&page("plugind.8")), others);
+}
+
+#[test]
+fn the_manual_of_the_metrics_has_those_of_the_table_and_no_others() {
+    let table = metrics::in_source(&read(&below_host("plugind/src/metrics/table.rs")));
+    let duration = table.get("plugind_plugin_request_duration_seconds");
+    assert_eq!(duration.map(|it| &*it.kind), Some("histogram"), "it is not understood: {table:?}");
+    assert_eq!(metrics::in_page(&page("plugind-metrics.7")), table);
 }
 
 #[test]

@@ -11,7 +11,7 @@ use definitions::{Definition, functions, types};
 use graph::Graph;
 
 /// The folders of `host/plugind/src`. Each imports only from those before it.
-const LAYERS: [&str; 13] = [
+const LAYERS: [&str; 14] = [
     "base",
     "api",
     "config",
@@ -24,6 +24,7 @@ const LAYERS: [&str; 13] = [
     "route",
     "supervisor",
     "listen",
+    "metrics",
     "control",
 ];
 /// The most files beside these folders.

@@ -86,7 +86,18 @@ fn every_plugin_is_listed_as_it_is() {
     let _daemon = start(&tree);
     let list = run(&tree, &["list"]);
     assert_eq!((list.status, &*list.stderr), (Some(0), ""));
-    let header = ["NAME", "STATE", "RESULT", "GENERATION", "SINCE", "ROUTES", "STATUS"];
+    let header = [
+        "NAME",
+        "STATE",
+        "RESULT",
+        "GENERATION",
+        "SINCE",
+        "CPU",
+        "MEMORY",
+        "REQ/S",
+        "ROUTES",
+        "STATUS",
+    ];
     assert_eq!(row(&list.stdout, "NAME"), header);
     assert_eq!(row(&list.stdout, "bad")[..3], ["●", "bad", "failed"], "{}", list.stdout);
     assert_eq!(row(&list.stdout, "done")[..3], ["done", "inactive", "success"], "{}", list.stdout);

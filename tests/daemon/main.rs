@@ -26,6 +26,8 @@ mod compiler;
 mod directories;
 mod cache;
 mod many;
+mod metrics;
+mod health;
 mod mapping;
 mod text;
 mod inputs;

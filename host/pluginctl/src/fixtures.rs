@@ -19,6 +19,9 @@ pub(crate) fn greeter() -> api::Plugin {
         failure: None,
         next_attempt: None,
         requests: None,
+        sub_state_since: None,
+        start_timeout: None,
+        usage: None,
     }
 }
 
@@ -49,6 +52,9 @@ pub(crate) fn failed() -> api::Plugin {
         failure: Some(failure()),
         next_attempt: None,
         requests: None,
+        sub_state_since: None,
+        start_timeout: None,
+        usage: None,
     }
 }
 

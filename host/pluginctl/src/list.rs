@@ -2,10 +2,11 @@
 
 use crate::{
     client::{CallMethod, Client, ControlAddress},
-    columns::columns,
+    columns::{columns, cut_to_terminal},
     print::{json, print},
     problem::{Problem, wait_for},
     relative_time::{ago, moment},
+    usage::{busy, bytes, rate, remark, step},
 };
 use plugind::api;
 use std::{process::ExitCode, time::SystemTime};
@@ -23,7 +24,10 @@ impl ListArgs {
     pub(crate) fn run(self) -> Result<ExitCode, Problem> {
         let list: api::List =
             wait_for(async { Ok(Client::connect(&self.place)?.call(CallMethod::List).await?) })?;
-        print(&if self.json { json(&list) } else { table(&list.plugins, SystemTime::now()) })?;
+        print(&match self.json {
+            true => json(&list),
+            false => cut_to_terminal(&table(&list.plugins, SystemTime::now())),
+        })?;
         Ok(ExitCode::SUCCESS)
     }
 }
@@ -33,7 +37,19 @@ fn table(plugins: &[api::Plugin], now: SystemTime) -> String {
     sorted.sort_by(|one, other| one.name.cmp(&other.name));
     let failed = sorted.iter().filter(|plugin| has_failed(plugin)).count();
     let rows = sorted.into_iter().map(|plugin| row(plugin, now));
-    let header = ["", "NAME", "STATE", "RESULT", "GENERATION", "SINCE", "ROUTES", "STATUS"];
+    let header = [
+        "",
+        "NAME",
+        "STATE",
+        "RESULT",
+        "GENERATION",
+        "SINCE",
+        "CPU",
+        "MEMORY",
+        "REQ/S",
+        "ROUTES",
+        "STATUS",
+    ];
     let table = if plugins.is_empty() { String::new() } else { columns(&header, rows) + "\n" };
     let s = if plugins.len() == 1 { "" } else { "s" };
     format!("{table}{} plugin{s}, {failed} failed\n", plugins.len())
@@ -50,21 +66,24 @@ fn row(plugin: &api::Plugin, now: SystemTime) -> Vec<String> {
     vec![
         if has_failed(plugin) { "●" } else { "" }.to_owned(),
         plugin.name.clone(),
-        state(plugin),
+        state(plugin, now),
         plugin.result.clone(),
         or_none(plugin.generation.map(|generation| generation.to_string())),
         or_none(plugin.since.map(|since| ago(moment(since), now))),
+        or_none(plugin.usage.as_ref().map(busy)),
+        or_none(plugin.usage.as_ref().map(|usage| bytes(usage.memory))),
+        or_none(plugin.usage.as_ref().map(rate)),
         or_none(routes),
-        plugin.status.clone().unwrap_or_default(),
+        remark(plugin, now),
     ]
 }
 
 /// The state, with the more exact word where it says more than that.
-fn state(plugin: &api::Plugin) -> String {
-    let says_more = ["queued", "compiling", "starting", "ready", "handing-over", "degraded"];
-    match &*plugin.sub_state {
-        more if says_more.contains(&more) => format!("{} ({more})", plugin.active_state),
-        _ => plugin.active_state.clone(),
+fn state(plugin: &api::Plugin, now: SystemTime) -> String {
+    let degraded = (plugin.sub_state == "degraded").then(|| "degraded".to_owned());
+    match step(plugin, now).or(degraded) {
+        Some(more) => format!("{} ({more})", plugin.active_state),
+        None => plugin.active_state.clone(),
     }
 }
 
@@ -81,10 +100,10 @@ mod tests {
         let stale = api::Plugin { name: "stale".to_owned(), status: None, ..stale };
         assert_eq!(
             table(&[stale, greeter(), bad], now),
-            "   NAME     STATE   RESULT   GENERATION  SINCE        ROUTES                 STATUS
-●  bad      failed  trap     -           -            -
-   greeter  active  success  3           3min 2s ago  /greeter a.example/hi  greets people
-●  stale    active  success  3           3min 2s ago  /greeter a.example/hi
+            "   NAME     STATE   RESULT   GENERATION  SINCE        CPU  MEMORY  REQ/S  ROUTES                 STATUS
+●  bad      failed  trap     -           -            -    -       -      -
+   greeter  active  success  3           3min 2s ago  -    -       -      /greeter a.example/hi  greets people
+●  stale    active  success  3           3min 2s ago  -    -       -      /greeter a.example/hi
 
 3 plugins, 2 failed
 "

@@ -27,6 +27,8 @@ mod format;
 mod relative_time;
 mod status;
 mod systemctl;
+mod top;
+mod usage;
 mod search_path;
 mod unit;
 mod view;
@@ -52,6 +54,8 @@ enum Command {
     List(list::ListArgs),
     /// Show the state of the running daemon or of one plugin
     Status(status::StatusArgs),
+    /// Show what plugins use and do, updated every 2 seconds
+    Top(top::TopArgs),
     /// Reload changed plugins
     Reload(reload::ReloadArgs),
     /// Replace all instances of plugins with new instances
@@ -87,6 +91,7 @@ fn main() -> ExitCode {
     let done = match arguments.command {
         Command::List(list) => list.run(),
         Command::Status(status) => status.run(),
+        Command::Top(top) => top.run(),
         Command::Reload(reload) => reload.run(),
         Command::Restart(restart) => restart.run(),
         Command::LogLevel(level) => level.run(),

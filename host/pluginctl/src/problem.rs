@@ -63,7 +63,7 @@ impl Problem {
 
 /// Does what has to wait, in this thread.
 pub(crate) fn wait_for<T>(work: impl Future<Output = Result<T, Problem>>) -> Result<T, Problem> {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_io().build();
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     runtime.map_err(Problem::Wait)?.block_on(work)
 }
 

@@ -5,6 +5,7 @@ use crate::{
     print::{Details, complain, json, line, print},
     problem::{NOT_THERE, Problem, wait_for},
     relative_time::{ago, moment},
+    usage::{busy, bytes, rate, step, time},
 };
 use plugind::{api, base::name::PluginName};
 use std::{
@@ -120,6 +121,9 @@ fn plugin(described: &api::Description, now: SystemTime) -> String {
     details
         .line("Workers", &plugin.workers.to_string())
         .line("Failures", &plugin.failures.to_string())
+        .line_if("Memory", plugin.usage.as_ref().map(memory).as_deref())
+        .line_if("CPU", plugin.usage.as_ref().map(busy).as_deref())
+        .line_if("Traffic", plugin.usage.as_ref().map(traffic).as_deref())
         .line_if("Requests", plugin.requests.as_ref().and_then(requests).as_deref())
         .line_if("Component", described.component.as_deref())
         .line_if("SHA-256", described.digest.as_deref());
@@ -134,6 +138,21 @@ fn plugin(described: &api::Description, now: SystemTime) -> String {
         details.line("Next try", &humantime::format_rfc3339_seconds(next).to_string());
     }
     details.text().to_owned()
+}
+
+fn memory(usage: &api::PluginUsage) -> String {
+    let api::PluginUsage { memory, memory_peak, memory_max, .. } = usage;
+    let [now, peak, max] = [memory, memory_peak, memory_max].map(|size| bytes(*size));
+    format!("{now} (peak {peak}, limit {max})")
+}
+
+/// What it serves.
+fn traffic(usage: &api::PluginUsage) -> String {
+    let times = usage.p50.zip(usage.p99);
+    let times = times.map(|(half, most)| {
+        format!("; 50 % of the responses begin within {}, 99 % within {}", time(half), time(most))
+    });
+    format!("{}, {} in flight{}", rate(usage), usage.in_flight, times.unwrap_or_default())
 }
 
 /// How its requests fare, if not all of them do well.
@@ -155,7 +174,8 @@ fn active(plugin: &api::Plugin, now: SystemTime) -> String {
     let mut reported = plugin.active_state.clone();
     let is_known = ["", "running", &plugin.active_state].contains(&&*plugin.sub_state);
     if !is_known {
-        reported += &format!(" ({})", plugin.sub_state);
+        let step = step(plugin, now).unwrap_or_else(|| plugin.sub_state.clone());
+        reported += &format!(" ({step})");
     }
     if plugin.active_state != "active" || plugin.result != "success" {
         reported += &format!(" (Result: {})", plugin.result);
@@ -200,6 +220,31 @@ greeter
         let busy = api::PluginRequests { queued: 3, waited: 1500, busy: 7, failed: 1, ..none };
         let line = "   Requests: 3 waiting, the oldest for 1s 500ms; 7 busy (503), 1 failed in the last minute\n";
         assert!(shown(busy.clone()).contains(line), "{}", shown(busy));
+    }
+
+    #[test]
+    fn what_a_plugin_uses_and_does_is_shown() {
+        let usage = api::PluginUsage {
+            instances: 2,
+            in_flight: 3,
+            memory: 12 << 20,
+            memory_peak: 14 << 20,
+            memory_max: 256 << 20,
+            period: 60_000,
+            busy: 1_200,
+            responses: 750,
+            p50: Some(850),
+            p99: Some(12_000),
+        };
+        let shown = plugin(
+            &description(api::Plugin { usage: Some(usage), ..greeter() }),
+            moment(1_000_000),
+        );
+        let lines = "     Memory: 12M (peak 14M, limit 256M)
+        CPU: 2%
+    Traffic: 12.5/s, 3 in flight; 50 % of the responses begin within 850us, 99 % within 12ms
+";
+        assert!(shown.contains(lines), "{shown}");
     }
 
     #[test]

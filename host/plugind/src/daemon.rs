@@ -1,7 +1,7 @@
 //! Starts everything in the order of the layers, runs until the daemon must end, and stops it in the opposite order.
 
 use crate::{
-    base::{error_chain::ErrorChain, quantity::Bytes},
+    base::{error_chain::ErrorChain, figures::Figures, quantity::Bytes},
     config::{
         SearchPath,
         settings::{self, Protocol, SettingsError},
@@ -10,10 +10,12 @@ use crate::{
     journal::{Journal, messages},
     listen::{
         connection, datagrams,
+        health::HealthRoute,
         listeners::{Accepted, Listeners, Server},
         sockets::{Listen, ListenError, ListenSockets},
         streams,
     },
+    metrics::{self, snapshot::MetricSources},
     plugin::compiler::Compiler,
     pool::{instances::Commons, shares::InstancePool},
     route::{
@@ -22,7 +24,7 @@ use crate::{
     },
     runtime::{cache::Cache, engine, executors::Executors, heap},
     supervisor::{
-        self,
+        self, board,
         handle::SupervisorHandle,
         phase::DaemonPhase,
         prepare::Deps,
@@ -191,9 +193,15 @@ impl DaemonError {
 }
 
 /// Serves the connections of sockets that speak HTTP.
-fn http_server(reader: TableReader, keep_alive: Duration) -> Server {
+fn http_server(
+    reader: TableReader,
+    keep_alive: Duration,
+    health: Option<Arc<HealthRoute>>,
+) -> Server {
     let limits = connection::limits(keep_alive);
-    Arc::new(move |accepted: Accepted| connection::serve(accepted, reader.clone(), limits).boxed())
+    Arc::new(move |accepted: Accepted| {
+        connection::serve(accepted, reader.clone(), health.clone(), limits).boxed()
+    })
 }
 
 /// The event that ended the wait.
@@ -246,15 +254,18 @@ pub async fn run(
     let notifier = Notifier::connect(systemd.notify_socket);
     let sockets = systemd.sockets.map_err(ListenError::from);
     let sockets = sockets.and_then(|passed| ListenSockets::collect(passed, &settings.listen));
+    let figures = Figures::new(executors.cores());
     let ended = match sockets {
         Ok(sockets) => {
-            let watchdog =
-                systemd.watchdog.map(|time| Watchdog::new(notifier.clone(), time, executors.all()));
+            let watchdog = systemd.watchdog.map(|time| {
+                Watchdog::new(notifier.clone(), time, executors.all(), figures.clone())
+            });
             let daemon = Daemon {
                 signals,
                 store,
                 notifier: notifier.clone(),
                 phase: watch::Sender::new(DaemonPhase::Starting),
+                figures,
             };
             daemon.run(settings, sockets, watchdog, journal, executors).await
         }
@@ -273,6 +284,7 @@ struct Daemon {
     store: Store,
     notifier: Notifier,
     phase: watch::Sender<DaemonPhase>,
+    figures: Figures,
 }
 
 impl Daemon {
@@ -292,12 +304,14 @@ impl Daemon {
         plan.tls = certificates::load(&own.sockets, settings.places.credentials.as_deref())?;
         let listeners = Arc::new(Listeners::new(sockets, executors.clone()));
         listeners.follow(&plan)?;
-        let is_control = |name| plan.protocols.get(name) == Some(&Protocol::Control);
-        if plan.kinds.keys().all(is_control) {
+        let is_own =
+            |name| matches!(plan.protocols.get(name), Some(Protocol::Control | Protocol::Metrics));
+        if plan.kinds.keys().all(is_own) {
             warn!(remedy = "--listen http=127.0.0.1:8080", "no socket for plugins");
         }
         let (plan, plans) = watch::channel(plan);
         tokio::spawn(heap::keep_trimmed());
+        tokio::spawn(board::keep_sampling(self.figures.clone()));
         tokio::spawn(Listeners::follow_all(Arc::downgrade(&listeners), plans));
         let compiler = settings.compiler;
         let (publisher, reader) = table::channel();
@@ -312,6 +326,7 @@ impl Daemon {
                 journal: journal.clone(),
                 memory: Arc::new(Budget::new(memory_max(own.memory_max))),
                 places: InstancePool::new(own.pool),
+                figures: self.figures.clone(),
             },
             places: settings.places,
             store: self.store.clone(),
@@ -320,13 +335,20 @@ impl Daemon {
         };
         let (supervisor, mut reloads) = supervisor::start(deps, publisher, watchdog)
             .map_err(|error| DaemonError::Linker(format!("{error:#}")))?;
+        let sources = MetricSources {
+            supervisor: supervisor.clone(),
+            listeners: Arc::downgrade(&listeners),
+            journal: journal.clone(),
+        };
         let context = ControlContext {
             supervisor: supervisor.clone(),
             journal,
             phase: self.phase.subscribe(),
             limits: listeners.limits_reached(),
+            metrics: sources.clone(),
         };
         listeners.serve(Protocol::Control, control::server(context))?;
+        listeners.serve(Protocol::Metrics, metrics::server::server(sources))?;
 
         match self.become_ready(&supervisor, &mut reloads, start_deadline).await {
             Ok(true) => (),
@@ -345,7 +367,11 @@ impl Daemon {
                 return unready.map(drop);
             }
         }
-        listeners.serve(Protocol::Http, http_server(reader.clone(), own.http.keep_alive))?;
+        let (board, phase) = (supervisor.board().clone(), self.phase.subscribe());
+        let leave_for = own.health.as_ref().map(|health| health.stop_delay).unwrap_or_default();
+        let health = own.health.map(|setting| Arc::new(HealthRoute::new(setting, board, phase)));
+        let server = http_server(reader.clone(), own.http.keep_alive, health);
+        listeners.serve(Protocol::Http, server)?;
         listeners.serve_plugins(streams::server(reader.clone()), datagrams::server(reader))?;
         self.phase.send_replace(DaemonPhase::Running);
         self.notifier.notify(Notice::Ready { status: &self.line(&supervisor) });
@@ -356,6 +382,8 @@ impl Daemon {
         self.notifier.notify(Notice::Stopping { status: &self.line(&supervisor) });
         info!("stopping");
         let close = async {
+            // Load balancers learn of it before the sockets close.
+            sleep(leave_for).await;
             // The way in closes first, then what lies behind it. A plugin's own time to stop begins when no more requests
             // come, and not when all of them are answered: one that never answers has no more time than that.
             let closed = listeners.close(SocketUse::Plugin);

@@ -20,6 +20,8 @@ pub mod route;
 pub mod supervisor;
 pub mod listen;
 #[cfg(feature = "runtime")]
+pub mod metrics;
+#[cfg(feature = "runtime")]
 pub mod control;
 pub mod cli;
 pub mod check;

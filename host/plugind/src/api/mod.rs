@@ -90,6 +90,41 @@ pub struct Plugin {
     /// Figures of its requests, if it serves any.
     #[serde(default)]
     pub requests: Option<PluginRequests>,
+    /// Since when `sub_state` is what it is, in µs since 1970.
+    #[serde(default)]
+    pub sub_state_since: Option<u64>,
+    /// How long its instances may take to start, in ms.
+    #[serde(default)]
+    pub start_timeout: Option<u64>,
+    /// What it uses and does, if it has instances.
+    #[serde(default)]
+    pub usage: Option<PluginUsage>,
+}
+
+/// What a plugin uses and does. What is counted is counted over about the last minute.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct PluginUsage {
+    /// How many instances it has, also those of versions that finish their work.
+    pub instances: u64,
+    /// How many requests, connections and datagrams they have.
+    pub in_flight: u64,
+    /// How many bytes they use.
+    pub memory: u64,
+    /// The most bytes that they used at a time.
+    pub memory_peak: u64,
+    /// The most bytes that they may use.
+    pub memory_max: u64,
+    /// How long was counted, in ms.
+    pub period: u64,
+    /// For how long of that instances ran, in ms; with several of them it may be more.
+    pub busy: u64,
+    /// How many responses there were.
+    pub responses: u64,
+    /// The time in which half of them began, in µs.
+    pub p50: Option<u64>,
+    /// The time in which 99 % of them began, in µs.
+    pub p99: Option<u64>,
 }
 
 /// Figures of a plugin's requests.

@@ -1,15 +1,33 @@
 //! Open files of this process: some are kept for the daemon itself, whatever its plugins and clients open.
 
-use rustix::process::{Resource, getrlimit};
-use std::os::fd::{AsFd, AsRawFd};
+use rustix::{
+    fs::stat,
+    process::{Resource, getrlimit},
+};
+use std::{
+    fs,
+    os::fd::{AsFd, AsRawFd},
+};
 
 /// So many are for the control socket, the journal, and reading directories and components; of a small limit, a quarter.
 const RESERVED: u64 = 128;
+/// A file for each of those that this process has open.
+const OPEN: &str = "/proc/self/fd";
 
 /// The number of files this process may have open; none is no limit.
 #[must_use]
 pub fn limit() -> Option<u64> {
     getrlimit(Resource::Nofile).current
+}
+
+/// How many files this process has open, if that can be found out.
+#[must_use]
+pub fn open() -> Option<u64> {
+    // The size of this directory is their number since Linux 6.2. Before, it is 0.
+    let counted = stat(OPEN).ok().and_then(|directory| u64::try_from(directory.st_size).ok());
+    // One of those that are listed is what lists them.
+    let listed = || Some(fs::read_dir(OPEN).ok()?.count().saturating_sub(1) as u64);
+    counted.filter(|count| *count > 0).or_else(listed)
 }
 
 /// Whether a descriptor that was just opened is one of those that are kept for the daemon itself. The system gives out
@@ -36,6 +54,12 @@ mod tests {
         assert_eq!(for_others(1024), 896);
         assert_eq!(for_others(64), 48);
         assert_eq!(for_others(0), 0);
+    }
+
+    #[test]
+    fn open_files_are_counted() {
+        let files: Vec<_> = (0..20).map(|_| tempfile::tempfile().unwrap()).collect();
+        assert!(open().unwrap() >= files.len() as u64);
     }
 
     #[test]

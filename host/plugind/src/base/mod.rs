@@ -13,3 +13,4 @@ pub mod suggest;
 pub mod text;
 pub mod file;
 pub mod interrupt;
+pub mod figures;

@@ -27,6 +27,9 @@ const RELOAD_CONCURRENCY: usize = 4;
 /// In a shorter time no client sends its next request.
 const KEEP_ALIVE_MIN: Span = Span(Duration::from_secs(1));
 
+/// Of the 30 s in which connections and plugins must finish.
+const STOP_DELAY_MAX: Span = Span(Duration::from_secs(10));
+
 /// systemd's limit for the name of a credential.
 const CREDENTIAL_NAME_MAX: usize = 255;
 
@@ -61,6 +64,8 @@ pub struct Settings {
     pub memory_max: Option<Bytes>,
     /// `[pool]`
     pub pool: PoolSettings,
+    /// `[health]`, if it is there.
+    pub health: Option<Health>,
     /// `[sockets.NAME]`
     pub sockets: SocketSettings,
 }
@@ -76,6 +81,17 @@ pub struct PoolSettings {
     pub memories: u32,
     /// Tables.
     pub tables: u32,
+}
+
+/// `[health]`: where load balancers ask for the health of the daemon.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Health {
+    /// On these sockets; none: on all that speak HTTP.
+    pub socket: Option<SocketName>,
+    /// The path.
+    pub route: String,
+    /// For how long it answers that the daemon stops, before sockets are closed.
+    pub stop_delay: Duration,
 }
 
 /// `[http]`: what counts for every connection on which HTTP is spoken.
@@ -228,11 +244,14 @@ pub enum Protocol {
     Http,
     /// Varlink, for the control of the daemon.
     Control,
+    /// HTTP, for the metrics of the daemon.
+    Metrics,
 }
 
 impl Protocol {
     /// All of them, by their names.
-    pub const ALL: [(&str, Self); 2] = [("http", Self::Http), ("control", Self::Control)];
+    pub const ALL: [(&str, Self); 3] =
+        [("http", Self::Http), ("control", Self::Control), ("metrics", Self::Metrics)];
 }
 
 impl fmt::Display for Protocol {
@@ -240,6 +259,7 @@ impl fmt::Display for Protocol {
         f.write_str(match self {
             Self::Http => "http",
             Self::Control => "control",
+            Self::Metrics => "metrics",
         })
     }
 }
@@ -321,6 +341,7 @@ impl Settings {
             http: table.table("http", Http::read),
             memory_max: memory_max(table),
             pool: table.table("pool", PoolSettings::read),
+            health: table.table("health", Health::read),
             sockets: SocketSettings(table.named("sockets", SocketSetting::read)),
         }
     }
@@ -359,6 +380,39 @@ impl PoolSettings {
             memories: at_most(10_000, "memories", table.number("memories", memories), 2000),
             tables: at_most(100_000, "tables", table.number("tables", tables), 8000),
         }
+    }
+}
+
+impl Health {
+    fn read(table: &Table<'_>) -> Option<Self> {
+        let (socket, route) = (table.parsed("socket"), table.text("route"));
+        let stop_delay = table.parsed::<Span>("stop-delay-sec");
+        if let Some(delay) = stop_delay.filter(|delay| *delay > STOP_DELAY_MAX) {
+            let message = format!(
+                "health.stop-delay-sec must be at most \"{STOP_DELAY_MAX}\", not \"{delay}\""
+            );
+            table.complain_about("stop-delay-sec", message);
+        }
+        let Some(route) = route else {
+            for key in ["socket", "stop-delay-sec"] {
+                if table.origin(key).0.is_some() {
+                    table.complain_about(key, format!("health.{key} needs health.route"));
+                }
+            }
+            return None;
+        };
+        let is_path = route.starts_with('/')
+            && route.len() > 1
+            && !route.ends_with('/')
+            && route.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"/-._~".contains(&byte));
+        if !is_path {
+            let message = format!(
+                "health.route must be a path such as \"/health\", which does not end with \"/\"; it is \"{route}\""
+            );
+            table.complain_about("route", message);
+        }
+        let stop_delay = stop_delay.map(|delay| delay.0).unwrap_or_default();
+        Some(Self { socket, route, stop_delay })
     }
 }
 
@@ -403,7 +457,7 @@ impl SocketSetting {
         } else if optional.is_some() && client_ca.is_none() {
             table.complain_about("client-certificate", "client-certificate needs client-ca");
         }
-        if protocol == Some(Protocol::Control) {
+        if protocol.is_some_and(|protocol| protocol != Protocol::Http) {
             for key in ["proxy-protocol", "trusted-proxies", "proxy-header", "tls"] {
                 if table.origin(key).0.is_some() {
                     let message = format!(

@@ -4,8 +4,9 @@ use serde::Serialize;
 use serde_json::{Value, json};
 
 /// The interfaces by their names, described in varlink's own language.
-const INTERFACES: [(&str, &str); 3] = [
+const INTERFACES: [(&str, &str); 4] = [
     ("io.plugind", include_str!("io.plugind.varlink")),
+    ("io.systemd.Metrics", include_str!("io.systemd.Metrics.varlink")),
     ("io.systemd.service", include_str!("io.systemd.service.varlink")),
     ("org.varlink.service", include_str!("org.varlink.service.varlink")),
 ];
@@ -57,6 +58,10 @@ impl VarlinkError {
 
     pub(super) fn bad_parameter(parameter: &str) -> Self {
         Self::own("org.varlink.service.InvalidParameter", json!({ "parameter": parameter }))
+    }
+
+    pub(super) fn expected_more() -> Self {
+        Self::own("org.varlink.service.ExpectedMore", json!({}))
     }
 
     pub(super) fn denied() -> Self {

@@ -2,6 +2,7 @@
 
 mod listener;
 mod interfaces;
+mod metrics;
 mod service;
 mod wire;
 

@@ -2,6 +2,7 @@
 
 use crate::control::{
     interfaces::{VarlinkError, description, info, is_known},
+    metrics,
     wire::ReplyWriter,
 };
 use crate::{
@@ -9,6 +10,7 @@ use crate::{
     base::{name::PluginName, priority::Priority},
     journal::Journal,
     listen::places::LimitsReached,
+    metrics::snapshot::MetricSources,
     supervisor::{
         handle::SupervisorHandle,
         phase::DaemonPhase,
@@ -40,6 +42,8 @@ pub struct ControlContext {
     pub phase: watch::Receiver<DaemonPhase>,
     /// The limits of connections that were reached lately.
     pub limits: LimitsReached,
+    /// Where figures come from.
+    pub metrics: MetricSources,
 }
 
 /// A call as it comes, of whatever method.
@@ -78,6 +82,22 @@ impl Replies<'_> {
             Err(complaint) => self.writer.send(&complaint).await,
         }
     }
+}
+
+/// Sends each of these in a reply of its own; returns the last one.
+async fn each(
+    replies: &mut Replies<'_>,
+    all: impl FnOnce() -> Vec<Value>,
+) -> zlink::Result<CallOutcome> {
+    if !replies.more {
+        return Ok(Err(VarlinkError::expected_more()));
+    }
+    let mut all = all();
+    let last = all.pop();
+    for one in all {
+        replies.send(one).await?;
+    }
+    Ok(Ok(last.unwrap_or_default()))
 }
 
 fn reported(parameters: impl Serialize) -> Value {
@@ -140,6 +160,10 @@ impl ControlContext {
                     (None, []) => Ok(json!({})),
                     _ => Err(reload_failed(reload)),
                 }),
+            "io.systemd.Metrics.List" => {
+                each(&mut replies, || metrics::list(&self.metrics.take())).await?
+            }
+            "io.systemd.Metrics.Describe" => each(&mut replies, metrics::describe).await?,
             "io.plugind.List" => match self.supervisor.list().await {
                 Ok(plugins) => Ok(reported(api::List { plugins })),
                 Err(Stopping) => Err(stopping()),

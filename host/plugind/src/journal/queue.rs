@@ -1,7 +1,7 @@
 //! The queue between those who speak and the one thread that writes.
 
 use crate::{
-    base::priority::Priority,
+    base::{figures::Count, priority::Priority},
     journal::{
         lines,
         native::Native,
@@ -44,6 +44,8 @@ struct QueueState {
     /// Entries beyond this priority are not kept.
     max: AtomicU8,
     dropped: AtomicU64,
+    /// How many were lost in all.
+    lost: Count,
     /// About the length of the entries that wait to be written.
     waiting: AtomicUsize,
 }
@@ -64,6 +66,7 @@ pub fn start(max: Priority, target: LogTarget) -> io::Result<(Journal, Writer)> 
     let shared = Arc::new(QueueState {
         max: AtomicU8::new(max as u8),
         dropped: AtomicU64::new(0),
+        lost: Count::default(),
         waiting: AtomicUsize::new(0),
     });
     let journal = Journal { queue: queue.clone(), shared: shared.clone() };
@@ -105,6 +108,12 @@ impl Journal {
         tracing::callsite::rebuild_interest_cache();
     }
 
+    /// How many entries were lost so far, since they could not be written.
+    #[must_use]
+    pub fn lost(&self) -> u64 {
+        self.shared.lost.get()
+    }
+
     /// Writes down what a plugin says.
     pub fn send(&self, entry: LogEntry<'_>) {
         if self.keeps(entry.priority) {
@@ -124,6 +133,7 @@ impl Journal {
         if full {
             self.shared.waiting.fetch_sub(length, Relaxed);
             self.shared.dropped.fetch_add(1, Relaxed);
+            self.shared.lost.add(1);
         }
     }
 }
@@ -143,6 +153,7 @@ fn write(records: &Receiver<Option<Record>>, shared: &QueueState, target: LogTar
             shared.waiting.fetch_sub(record.length(), Relaxed);
             written = put(record);
             shared.dropped.fetch_add(u64::from(!written), Relaxed);
+            shared.lost.add(u64::from(!written));
         }
         // As long as nothing can be written, this could not be either. It does not go through the queue, which may be full.
         let dropped = if written { shared.dropped.swap(0, Relaxed) } else { 0 };

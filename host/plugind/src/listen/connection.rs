@@ -6,6 +6,7 @@ use crate::{
         activity::{Activity, ClientRate, ConnectionLimits, ExchangeGuard},
         client_certificate,
         forwarded::ForwardedFields,
+        health::HealthRoute,
         http::{self, HttpEndpoint},
         listeners::Accepted,
         opening::{self, HttpWire, Opened},
@@ -86,7 +87,12 @@ enum ConnectionEnd {
 }
 
 /// Serves HTTP on a connection until its end. When no more requests are wanted, those in progress are finished.
-pub async fn serve(accepted: Accepted, reader: TableReader, mut limits: ConnectionLimits) {
+pub async fn serve(
+    accepted: Accepted,
+    reader: TableReader,
+    health: Option<Arc<HealthRoute>>,
+    mut limits: ConnectionLimits,
+) {
     let Accepted { stream, peer, socket, how, place } = accepted;
     limits.rate_min = how.connections.rate_min.0;
     let stream = Arc::new(stream);
@@ -113,7 +119,7 @@ pub async fn serve(accepted: Accepted, reader: TableReader, mut limits: Connecti
     let scheme = if how.tls.is_some() { Scheme::HTTPS } else { Scheme::HTTP };
     let certificate = certificate.map(|certificate| client_certificate::field(&certificate));
     let client = ForwardedFields::new(peer, scheme, how.setting.clone(), certificate);
-    let endpoint = HttpEndpoint { socket, reader, client };
+    let endpoint = HttpEndpoint { socket, reader, client, health };
     let observed = Observed { wire, activity: activity.clone(), notes_reads: !is_http2 };
     let mut io = TimeoutStream::new(observed);
     io.set_write_timeout(Some(WRITE_TIMEOUT));

@@ -179,12 +179,12 @@ impl DatagramService {
         sender: Option<SocketAddrAny>,
     ) {
         let bytes = match (pool, bytes) {
-            (None, _) => return self.drops.note(Dropped::NotServed),
-            (Some(_), None) => return self.drops.note(Dropped::TooLarge),
+            (None, _) => return self.drop(Dropped::NotServed),
+            (Some(_), None) => return self.drop(Dropped::TooLarge),
             (Some(_), Some(bytes)) => bytes,
         };
         if self.waiting.len() >= WAITING_MAX {
-            return self.drops.note(Dropped::QueueFull);
+            return self.drop(Dropped::QueueFull);
         }
         let address = sender.as_ref().and_then(|sender| SocketAddr::try_from(sender.clone()).ok());
         let client = address.map_or(ClientAddress::Unix(None), ClientAddress::Ip);
@@ -198,9 +198,16 @@ impl DatagramService {
         match (answer, to) {
             (Ok(None), _) => (),
             (Ok(Some(bytes)), Some(to)) if self.socket.send(&bytes, &to) => (),
-            (Ok(Some(_)), _) => self.drops.note(Dropped::NotSent),
-            (Err(dropped), _) => self.drops.note(dropped),
+            (Ok(Some(_)), _) => self.drop(Dropped::NotSent),
+            (Err(dropped), _) => self.drop(dropped),
         }
+    }
+
+    fn drop(&mut self, why: Dropped) {
+        if let Some(entry) = self.reader.table().whole_socket(&self.socket.name) {
+            entry.figures.datagrams_dropped.add(1);
+        }
+        self.drops.note(why);
     }
 }
 

@@ -1,11 +1,15 @@
 //! One exchange over HTTP: find the plugin, have it answer, or say why it did not.
 
 use crate::{
-    base::name::{PluginName, SocketName},
+    base::{
+        figures::CoreFigures,
+        name::{PluginName, SocketName},
+    },
     listen::{
         activity::ExchangeGuard,
         admission::{self, NotAdmitted},
         forwarded::ForwardedFields,
+        health::{HealthAnswer, HealthRoute},
         request_body::RequestBody,
     },
     pool::{
@@ -13,6 +17,7 @@ use crate::{
         call::{Call, NotServed},
     },
     route::table::{RouteEntry, TableReader},
+    runtime::executors::Executors,
 };
 use bytes::Bytes;
 use http::{
@@ -44,6 +49,8 @@ pub struct HttpEndpoint {
     pub reader: TableReader,
     /// Where the requests come from.
     pub client: ForwardedFields,
+    /// What answers for the health of the daemon, if that is asked for.
+    pub health: Option<Arc<HealthRoute>>,
 }
 
 /// Answers one request.
@@ -56,12 +63,15 @@ pub async fn answer(
     exchange: ExchangeGuard,
 ) -> Result<Response<Body>, Infallible> {
     let asked = RequestForm { head: request.method() == Method::HEAD, version: request.version() };
+    if let Some(response) = health(endpoint, &request) {
+        return Ok(response);
+    }
     let mut request = match admit(endpoint, request, exchange) {
         Ok(request) => request,
         Err(refusal) => return Ok(refusal.into()),
     };
     for _ in 0..TRIES {
-        let entry = match find(endpoint, &request) {
+        let entry = match find(endpoint, request.uri()) {
             Ok(found) => found,
             Err(refusal) => return Ok(refusal.into()),
         };
@@ -76,6 +86,7 @@ pub async fn answer(
         }
         let plugin = &entry.plugin;
         let Some(pool) = &entry.pool else {
+            core_figures(&entry).refusal(503);
             let why = format!("plugin {plugin} is not ready");
             return Ok(Refusal::new(StatusCode::SERVICE_UNAVAILABLE, why).into());
         };
@@ -95,6 +106,25 @@ pub async fn answer(
     Ok(Refusal::new(StatusCode::SERVICE_UNAVAILABLE, "the plugin is being replaced").into())
 }
 
+/// The answer for a load balancer, if one asks.
+fn health(endpoint: &HttpEndpoint, request: &Request<Incoming>) -> Option<Response<Body>> {
+    let health = endpoint.health.as_ref()?;
+    if !matches!(*request.method(), Method::GET | Method::HEAD) || !request.body().is_end_stream() {
+        return None;
+    }
+    let HealthAnswer { status, body } = health.answer(&endpoint.socket, request.uri().path())?;
+    let length = body.len();
+    let is_bodiless = request.method() == Method::HEAD && request.version() >= Version::HTTP_2;
+    let body = if is_bodiless { Full::default() } else { Full::from(body) };
+    let mut response = Response::new(Either::Right(body));
+    *response.status_mut() = status;
+    let headers = response.headers_mut();
+    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    headers.insert(header::CONTENT_LENGTH, length.into());
+    headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    Some(response)
+}
+
 /// What a response depends on.
 #[derive(Clone, Copy)]
 struct RequestForm {
@@ -112,7 +142,7 @@ fn admit(
     let (mut parts, body) = request.into_parts();
     let waits = admission::check_expectation(parts.version, &parts.headers);
     // One that is refused is not asked for its body either.
-    let body = RequestBody::new(body, waits.unwrap_or(true), exchange);
+    let mut body = RequestBody::new(body, waits.unwrap_or(true), exchange);
     waits?;
     if !body.is_end_stream() {
         admission::check_framing(&parts.headers)?;
@@ -121,6 +151,12 @@ fn admit(
     let scheme = endpoint.client.write(&mut parts.headers, &authority);
     parts.uri = admission::uri_of(scheme, authority, path)
         .ok_or(Refusal::new(StatusCode::BAD_REQUEST, "the request's target is malformed"))?;
+    // Looked up here as well, since a body cannot be reached any more when its plugin is known.
+    if !body.is_end_stream()
+        && let Ok(entry) = find(endpoint, &parts.uri)
+    {
+        body.count_in(core_figures(&entry).clone());
+    }
     // A plugin takes its word for where links begin, so a client must not be able to set it.
     parts.headers.remove(FORWARDED_PREFIX);
     // A body without a byte needs no box: a box of nothing is no allocation.
@@ -158,10 +194,14 @@ fn deliver(
     response.map(Either::Left)
 }
 
+/// Where the requests of a route are counted on this core.
+fn core_figures(entry: &RouteEntry) -> &Arc<CoreFigures> {
+    entry.figures.core(Executors::this_core().unwrap_or(0))
+}
+
 /// Finds who serves the request.
-fn find(endpoint: &HttpEndpoint, request: &Request<WasiBody>) -> Result<Arc<RouteEntry>, Refusal> {
+fn find(endpoint: &HttpEndpoint, uri: &Uri) -> Result<Arc<RouteEntry>, Refusal> {
     let table = endpoint.reader.table();
-    let uri = request.uri();
     match table.route(&endpoint.socket, uri.authority().map(Authority::as_str), uri.path()) {
         Err(dot_segments) => Err(Refusal::new(StatusCode::BAD_REQUEST, dot_segments.to_string())),
         Ok(None) => Err(Refusal::new(StatusCode::NOT_FOUND, "no plugin serves this path")),

@@ -80,6 +80,19 @@ struct OpenSockets {
     places: Vec<Places>,
 }
 
+/// How the sockets of a name are used at a moment.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SocketUsage {
+    /// Their name.
+    pub socket: SocketName,
+    /// How many connections there are.
+    pub connections: usize,
+    /// How many there may be.
+    pub max: usize,
+    /// How many there were so far.
+    pub admitted: u64,
+}
+
 /// Sockets from which nothing is accepted any more.
 pub struct ClosedSockets(Vec<OpenSockets>);
 
@@ -199,6 +212,19 @@ impl Listeners {
         }
     }
 
+    /// The connections of each socket that is accepted from.
+    #[must_use]
+    pub fn usage(&self) -> Vec<SocketUsage> {
+        let state = self.state();
+        let usage = |(socket, open): (&SocketName, &OpenSockets)| SocketUsage {
+            socket: socket.clone(),
+            connections: open.places.iter().map(Places::connections).sum(),
+            max: open.places.iter().map(Places::max).sum(),
+            admitted: open.places.iter().map(Places::admitted).sum(),
+        };
+        state.open.iter().map(usage).collect()
+    }
+
     /// Accepts no more connections of a protocol, and waits until those that there are have finished their requests,
     /// but no longer than `wait_max`. Returns false if some have not.
     pub async fn drain(&self, protocol: Protocol, wait_max: Duration) -> bool {
@@ -230,7 +256,9 @@ impl ListenState {
             }
             let executors = match used_for {
                 // What operators ask for does not wait for plugins.
-                SocketUse::Protocol(Protocol::Control) => Executors::of_this_runtime(),
+                SocketUse::Protocol(Protocol::Control | Protocol::Metrics) => {
+                    Executors::of_this_runtime()
+                }
                 _ => self.executors.clone(),
             };
             // All of them before the first one accepts: one that fails leaves nothing behind.

@@ -26,6 +26,8 @@ pub mod client_certificate;
 #[cfg(feature = "runtime")]
 pub mod forwarded;
 #[cfg(feature = "runtime")]
+pub mod health;
+#[cfg(feature = "runtime")]
 pub mod http;
 #[cfg(feature = "runtime")]
 pub mod connection;

@@ -2,7 +2,7 @@
 //! have to go when they run out.
 
 use crate::{
-    base::{descriptors, name::SocketName},
+    base::{descriptors, figures::Count, name::SocketName},
     config::settings::ConnectionSetting,
     listen::{activity::Activity, stream::Peer},
 };
@@ -113,6 +113,8 @@ struct SocketPlaces {
     free: Arc<Semaphore>,
     taken: Mutex<Taken>,
     reached: LimitsReached,
+    /// How many connections had one.
+    admitted: Count,
 }
 
 #[derive(Default)]
@@ -183,6 +185,7 @@ impl Places {
             free: Arc::new(Semaphore::new(max)),
             taken: Mutex::default(),
             reached,
+            admitted: Count::default(),
         }))
     }
 
@@ -225,6 +228,7 @@ impl Places {
             }
             *taken.peers.entry(network).or_default() += 1;
         }
+        shared.admitted.add(1);
         let activity = Arc::new(Activity::new(Instant::now()));
         let closing = closing.child_token();
         let key = taken.connections.insert(Connection {
@@ -252,6 +256,24 @@ impl Places {
         let all = u32::try_from(self.0.max).unwrap_or(u32::MAX);
         // The semaphore is never closed.
         drop(self.0.free.acquire_many(all).await);
+    }
+
+    /// How many there are.
+    #[must_use]
+    pub fn max(&self) -> usize {
+        self.0.max
+    }
+
+    /// How many connections had one so far.
+    #[must_use]
+    pub fn admitted(&self) -> u64 {
+        self.0.admitted.get()
+    }
+
+    /// How many connections there are. One more place may be taken already for the next one.
+    #[must_use]
+    pub fn connections(&self) -> usize {
+        self.0.taken().connections.len()
     }
 
     /// How many are taken.

@@ -3,13 +3,17 @@
 //! A connection whose client is still sending when it is closed is reset, and with it the response that may be on its
 //! way is lost. So what the plugin leaves is read and thrown away, up to a bound.
 
-use crate::listen::activity::{ExchangeGuard, UploadGuard};
+use crate::{
+    base::figures::CoreFigures,
+    listen::activity::{ExchangeGuard, UploadGuard},
+};
 use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
 use http_body_util::BodyExt;
 use hyper::body::Incoming;
 use std::{
     pin::Pin,
+    sync::Arc,
     task::{Context, Poll, ready},
     time::Duration,
 };
@@ -29,6 +33,8 @@ pub struct RequestBody {
     exchange: Option<ExchangeGuard>,
     /// As long as the plugin has not read all of it.
     upload: Option<UploadGuard>,
+    /// What counts its bytes.
+    figures: Option<Arc<CoreFigures>>,
 }
 
 impl RequestBody {
@@ -36,7 +42,12 @@ impl RequestBody {
     #[must_use]
     pub fn new(body: Incoming, waits: bool, exchange: ExchangeGuard) -> Self {
         let upload = (!body.is_end_stream()).then(|| exchange.upload());
-        Self { body: Some(body), waits, exchange: Some(exchange), upload }
+        Self { body: Some(body), waits, exchange: Some(exchange), upload, figures: None }
+    }
+
+    /// Has its bytes counted here.
+    pub fn count_in(&mut self, figures: Arc<CoreFigures>) {
+        self.figures = Some(figures);
     }
 }
 
@@ -50,6 +61,9 @@ impl Body for RequestBody {
     ) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
         let Some(body) = &mut self.body else { return Poll::Ready(None) };
         let frame = ready!(Pin::new(body).poll_frame(context));
+        if let (Some(figures), Some(Ok(frame))) = (&self.figures, &frame) {
+            figures.received.add(frame.data_ref().map_or(0, Bytes::len) as u64);
+        }
         if !matches!(frame, Some(Ok(_))) {
             self.body = None;
             self.upload = None;

@@ -1,7 +1,10 @@
 //! The instances of one generation of a plugin, as the other layers see them: calls go in, replies come out.
 
 use crate::{
-    base::name::PluginName,
+    base::{
+        figures::{CoreFigures, Figures, PluginFigures},
+        name::PluginName,
+    },
     journal::Journal,
     pool::{
         call::{Call, NotServed, ReplyReceiver},
@@ -48,6 +51,8 @@ pub struct Commons {
     pub memory: Arc<Budget>,
     /// The instance pool.
     pub places: Arc<InstancePool>,
+    /// Where they are counted.
+    pub figures: Figures,
 }
 
 /// The instances of one generation of a plugin.
@@ -73,6 +78,7 @@ impl Pool {
         let (journal, memory) = (commons.journal.clone(), commons.memory.clone());
         let executors = commons.executors.clone();
         let release = linked.release.clone();
+        let figures = commons.figures.of(&release.name);
         let shared = world::Shared::new(
             &release.name,
             generation,
@@ -80,6 +86,7 @@ impl Pool {
             granted,
             journal,
             memory,
+            figures.clone(),
         );
         // While one is replaced, there is one more.
         let max = config.workers.saturating_add(usize::from(!config.on_demand));
@@ -95,6 +102,7 @@ impl Pool {
             linked,
             Arc::new(shared),
             share,
+            figures,
             config,
             executors,
             sweeper,
@@ -252,6 +260,30 @@ impl Pool {
         self.set.failures.last_minute()
     }
 
+    /// What its plugin is counted by.
+    #[must_use]
+    pub fn figures(&self) -> &Arc<PluginFigures> {
+        &self.set.figures
+    }
+
+    /// How it is at this moment.
+    #[must_use]
+    pub fn gauges(&self) -> PoolGauges {
+        let ((queued, waited), memory) = (self.waiting(), self.set.shared.memory.budget());
+        let max = self.set.linked.release.manifest.limits.connections_max;
+        let max = usize::try_from(max).unwrap_or(usize::MAX).min(Semaphore::MAX_PERMITS);
+        PoolGauges {
+            instances: self.set.present(),
+            in_flight: self.set.in_flight(),
+            queued,
+            waited,
+            memory: memory.used(),
+            memory_peak: memory.peak(),
+            memory_max: memory.max(),
+            connections: max.saturating_sub(self.connections.available_permits()),
+        }
+    }
+
     /// Reports what would otherwise be reported later: its last instance has ended.
     pub fn report_rest(&self) {
         self.set.shared.journal.report_dropped();
@@ -263,15 +295,20 @@ impl Pool {
     /// # Errors
     /// When no instance takes calls or has room, or the guest fails or does not reply in time.
     pub async fn call(&self, call: Call) -> Result<Reply, NotServed> {
-        let served = self.serve(call).await;
+        let core = Executors::this_core().unwrap_or(0);
+        let (figures, begun) = (self.set.figures.core(core), Instant::now());
+        let is_http = count_begun(figures, &call);
+        let served = self.serve(core, call).await;
         if let Err(not_served) = &served {
             self.set.failures.note_not_served(not_served);
+        }
+        if is_http && let Some(status) = status_of(&served) {
+            figures.response(status, begun.elapsed());
         }
         served
     }
 
-    async fn serve(&self, call: Call) -> Result<Reply, NotServed> {
-        let core = Executors::this_core().unwrap_or(0);
+    async fn serve(&self, core: usize, call: Call) -> Result<Reply, NotServed> {
         if self.set.config.on_demand {
             let Some((permit, place)) = self.room(core).await else {
                 return Err(match self.set.room.is_closed() {
@@ -322,6 +359,68 @@ impl Pool {
         };
         let timeout = set.linked.release.manifest.limits.request_timeout;
         tokio::time::timeout(timeout, room).await.ok()?
+    }
+}
+
+/// How a pool is at a moment.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct PoolGauges {
+    /// How many instances there are.
+    pub instances: usize,
+    /// How many calls they have.
+    pub in_flight: usize,
+    /// How many calls wait for an instance.
+    pub queued: usize,
+    /// For how long the oldest of them has waited.
+    pub waited: Duration,
+    /// How many bytes its instances use.
+    pub memory: usize,
+    /// The most bytes that they used at a time.
+    pub memory_peak: usize,
+    /// The most bytes that they may use.
+    pub memory_max: usize,
+    /// How many connections they have.
+    pub connections: usize,
+}
+
+impl PoolGauges {
+    /// Those of a plugin, two of whose generations have instances. Limits are those of the later one.
+    #[must_use]
+    pub fn beside(self, later: Self) -> Self {
+        Self {
+            instances: self.instances + later.instances,
+            in_flight: self.in_flight + later.in_flight,
+            queued: self.queued + later.queued,
+            waited: self.waited.max(later.waited),
+            memory: self.memory.saturating_add(later.memory),
+            memory_peak: self.memory_peak.max(later.memory_peak),
+            memory_max: later.memory_max,
+            connections: self.connections + later.connections,
+        }
+    }
+}
+
+/// Counts a call that begins. True if it is a request.
+fn count_begun(figures: &Arc<CoreFigures>, call: &Call) -> bool {
+    match call {
+        Call::Http(_) => return true,
+        Call::Stream(connection) => {
+            connection.count_in(figures);
+            figures.connections.add(1);
+        }
+        Call::Datagram(_) => figures.datagrams.add(1),
+    }
+    false
+}
+
+/// The status of the response that the client of a request gets; none, if the next generation answers it.
+fn status_of(served: &Result<Reply, NotServed>) -> Option<u16> {
+    match served {
+        Ok(Reply::Http(response)) => Some(response.status().as_u16()),
+        Ok(Reply::Stream | Reply::Datagram(_)) | Err(NotServed::Failed(_)) => Some(502),
+        Err(NotServed::Draining(_)) => None,
+        Err(NotServed::Busy) => Some(503),
+        Err(NotServed::TimedOut) => Some(504),
     }
 }
 

@@ -214,6 +214,7 @@ mod tests {
             core,
             Heartbeat::new(1),
             RequestFailures::new("test".parse().unwrap(), 1),
+            Arc::default(),
         )
     }
 

@@ -173,6 +173,8 @@ pub struct Delivery {
     /// How many bytes are still to come, if the guest said how many there are.
     left: Option<u64>,
     has_ended: bool,
+    /// How many bytes were delivered.
+    sent: u64,
 }
 
 impl Body for Delivery {
@@ -203,6 +205,7 @@ impl Body for Delivery {
             Some(Ok(frame)) => {
                 let length = frame.data_ref().map_or(0, Bytes::len) as u64;
                 self.left = self.left.map(|left| left.saturating_sub(length));
+                self.sent = self.sent.saturating_add(length);
                 Some(Ok(frame))
             }
         })
@@ -221,7 +224,7 @@ impl Delivery {
     fn of(response: http::Response<WasiBody>, call: Option<Arc<InFlight>>) -> http::Response<Self> {
         let length = response.headers().get(http::header::CONTENT_LENGTH);
         let left = length.and_then(|length| length.to_str().ok()?.parse().ok());
-        response.map(|body| Self { body, call, left, has_ended: false })
+        response.map(|body| Self { body, call, left, has_ended: false, sent: 0 })
     }
 
     /// Notes that the client does not get the whole body.
@@ -242,6 +245,9 @@ impl Delivery {
 impl Drop for Delivery {
     fn drop(&mut self) {
         let Some(call) = &self.call else { return };
+        if let Some(worker) = call.worker().filter(|_| self.sent > 0) {
+            worker.figures.sent.add(self.sent);
+        }
         if self.has_ended || self.left == Some(0) || self.body.is_end_stream() {
             call.deliver();
         } else {
@@ -318,7 +324,7 @@ mod tests {
         let sweeper = DeadlineSweeper::start(Duration::from_secs(100), None, 1);
         let call = sweeper.begin(0);
         let failures = RequestFailures::new("test".parse().unwrap(), 1);
-        let worker = WorkerHandle::new(0, 0, Heartbeat::new(1), failures);
+        let worker = WorkerHandle::new(0, 0, Heartbeat::new(1), failures, Arc::default());
         assert!(call.take(&worker));
         call.answer();
         let body = http_body_util::Full::from(body).map_err(|never| match never {}).boxed_unsync();
@@ -340,7 +346,7 @@ mod tests {
     async fn a_call_whose_caller_is_gone_keeps_its_place_for_a_moment() {
         let sweeper = DeadlineSweeper::start(Duration::from_secs(100), None, 1);
         let failures = RequestFailures::new("test".parse().unwrap(), 1);
-        let worker = WorkerHandle::new(0, 0, Heartbeat::new(1), failures);
+        let worker = WorkerHandle::new(0, 0, Heartbeat::new(1), failures, Arc::default());
         let (gone, noticed) = (sweeper.begin(0), sweeper.begin(0));
         let [work, noticed_work] = [&gone, &noticed].map(|call| {
             assert!(call.take(&worker));

@@ -152,17 +152,23 @@ fn own_ended(set: &WorkerSet, handle: &WorkerHandle, end: End, stage: InstanceSt
             set.report(WorkerEvent::Failed { worker, failure, stage });
         }
         // The failure concerns one call, which was answered accordingly; nothing is to be restarted.
-        End::Failed(failure) if set.shared.journal.admit(Instant::now()) => warn!(
-            plugin = %set.linked.release.name, generation = set.shared.identity.generation, worker,
-            result = failure.result(), error = %failure, "instance failed"
-        ),
+        End::Failed(failure) => {
+            set.figures.failed(failure.result());
+            if set.shared.journal.admit(Instant::now()) {
+                warn!(
+                    plugin = %set.linked.release.name, generation = set.shared.identity.generation,
+                    worker, result = failure.result(), error = %failure, "instance failed"
+                );
+            }
+        }
         _ => (),
     }
 }
 
 fn new_handle(set: &WorkerSet, core: usize) -> Arc<WorkerHandle> {
     let heartbeat = Heartbeat::new(set.config.slices_max);
-    WorkerHandle::new(set.number(), core, heartbeat, set.failures.clone())
+    let figures = set.figures.core(core).clone();
+    WorkerHandle::new(set.number(), core, heartbeat, set.failures.clone(), figures)
 }
 
 /// Tells the call that a worker was made for when that has ended.

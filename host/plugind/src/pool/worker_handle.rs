@@ -1,6 +1,9 @@
 //! A worker as it is seen from outside: its heartbeat, what it has in flight, and that it should end.
 
-use crate::{pool::request_failures::RequestFailures, world::heartbeat::Heartbeat};
+use crate::{
+    base::figures::CoreFigures, pool::request_failures::RequestFailures,
+    world::heartbeat::Heartbeat,
+};
 use futures::task::AtomicWaker;
 use std::sync::{
     Arc,
@@ -21,6 +24,8 @@ pub(crate) struct WorkerHandle {
     pub(crate) heartbeat: Arc<Heartbeat>,
     /// The failed requests of its generation.
     pub(crate) failures: Arc<RequestFailures>,
+    /// The figures of its plugin, as its core counts them.
+    pub(crate) figures: Arc<CoreFigures>,
     in_flight: AtomicUsize,
     /// Calls that its guest is at although their callers have been gone for long.
     lingering: AtomicUsize,
@@ -46,12 +51,14 @@ impl WorkerHandle {
         core: usize,
         heartbeat: Heartbeat,
         failures: Arc<RequestFailures>,
+        figures: Arc<CoreFigures>,
     ) -> Arc<Self> {
         Arc::new(Self {
             number,
             core,
             heartbeat: Arc::new(heartbeat),
             failures,
+            figures,
             in_flight: AtomicUsize::new(0),
             lingering: AtomicUsize::new(0),
             retiring: AtomicBool::new(false),

@@ -15,7 +15,7 @@ use std::{
     pin::Pin,
     sync::Arc,
     task::{Context, Poll},
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 /// After so many turns in which its guest did not compute, a worker returns to its core.
@@ -91,7 +91,9 @@ impl WorkerTask {
     /// Does a part of it.
     pub(crate) fn poll_work(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         let before = self.resumes.then(time_of_thread);
+        let begun = Instant::now();
         let polled = self.work.poll_unpin(cx);
+        self.handle.figures.ran(begun.elapsed());
         let computed =
             before.is_some_and(|before| time_of_thread().saturating_sub(before) >= LONG_TURN);
         self.resumes = self.handle.take_resumes();

@@ -2,6 +2,7 @@
 //! there are.
 
 use crate::{
+    base::figures::PluginFigures,
     pool::{
         config::PoolConfig,
         deadline_sweeper::DeadlineSweeper,
@@ -143,6 +144,8 @@ pub(crate) struct WorkerSet {
     pub(crate) sweeper: Arc<DeadlineSweeper>,
     /// The requests that were not answered as they should be.
     pub(crate) failures: Arc<RequestFailures>,
+    /// The figures of its plugin.
+    pub(crate) figures: Arc<PluginFigures>,
     /// What is wanted of its worker, where that hands over its state.
     pub(crate) transfer: StateTransfer,
     /// Notified when calls wait and no worker is available.
@@ -167,6 +170,7 @@ impl WorkerSet {
         linked: Arc<Linked>,
         shared: Arc<world::Shared>,
         share: Arc<Share>,
+        figures: Arc<PluginFigures>,
         config: PoolConfig,
         executors: Executors,
         sweeper: Arc<DeadlineSweeper>,
@@ -181,6 +185,7 @@ impl WorkerSet {
             room: Room::new(config.workers, executors.cores()),
             share,
             failures,
+            figures,
             config,
             queue: CallQueue::new(executors.cores(), QUEUE),
             executors,
@@ -383,6 +388,20 @@ impl WorkerSet {
     /// Whether no worker exists.
     fn is_empty(&self) -> bool {
         self.cores.iter().all(|core| core.present.load(SeqCst) == 0)
+    }
+
+    /// How many workers exist.
+    pub(crate) fn present(&self) -> usize {
+        self.cores.iter().map(|core| core.present.load(SeqCst)).sum()
+    }
+
+    /// How many calls workers have.
+    pub(crate) fn in_flight(&self) -> usize {
+        match self.config.on_demand {
+            // Each was made for one call.
+            true => self.present(),
+            false => self.handles().iter().map(|handle| handle.in_flight()).sum(),
+        }
     }
 
     /// Ends every worker, with all that is in it.

@@ -91,7 +91,7 @@ impl Protocol {
 
     fn fits(self, kind: SocketKind) -> bool {
         match self {
-            Self::Http => matches!(kind, SocketKind::Tcp | SocketKind::UnixStream),
+            Self::Http | Self::Metrics => matches!(kind, SocketKind::Tcp | SocketKind::UnixStream),
             Self::Control => kind == SocketKind::UnixStream,
         }
     }
@@ -99,7 +99,7 @@ impl Protocol {
     /// The kind that the socket must be, and the line of the socket unit for that.
     fn needs(self) -> (&'static str, &'static str) {
         match self {
-            Self::Http => {
+            Self::Http | Self::Metrics => {
                 ("a stream socket that listens", "ListenStream=ADDRESS:PORT or ListenStream=/PATH")
             }
             Self::Control => ("a unix stream socket that listens", "ListenStream=/PATH"),

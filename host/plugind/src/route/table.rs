@@ -2,7 +2,10 @@
 //! reads it, and neither waits for the other.
 
 use crate::{
-    base::name::{PluginName, SocketName},
+    base::{
+        figures::PluginFigures,
+        name::{PluginName, SocketName},
+    },
     pool::instances::Pool,
     route::owners::Route,
 };
@@ -20,6 +23,8 @@ pub struct RouteEntry {
     pub plugin: PluginName,
     /// Its instances; none while it has none that are ready.
     pub pool: Option<Arc<Pool>>,
+    /// Where its requests are counted that have no instance.
+    pub figures: Arc<PluginFigures>,
     /// Number of leading path segments that the plugin does not see.
     pub strip: usize,
 }
@@ -231,14 +236,16 @@ mod tests {
     use proptest::prelude::*;
     use std::collections::BTreeSet;
 
+    fn entry(plugin: &str) -> RouteEntry {
+        let figures = Arc::new(PluginFigures::new(1));
+        RouteEntry { plugin: plugin.parse().unwrap(), pool: None, figures, strip: 0 }
+    }
+
     fn table(routes: &[(Option<&str>, &str, &str)]) -> RouteTable {
         let route = |(host, prefix, plugin): &(Option<&str>, &str, &str)| {
             let host = host.map(str::to_owned);
             let route = HttpRoute { socket: None, host, prefix: (*prefix).to_owned() };
-            (
-                Route::Http(route),
-                RouteEntry { plugin: plugin.parse().unwrap(), pool: None, strip: 0 },
-            )
+            (Route::Http(route), entry(plugin))
         };
         RouteTable::new(routes.iter().map(route).collect())
     }
@@ -272,8 +279,7 @@ mod tests {
         let route = |socket: Option<&str>, host: Option<&str>, prefix: &str, plugin: &str| {
             let socket = socket.map(|socket| socket.parse().unwrap());
             let (host, prefix) = (host.map(str::to_owned), prefix.to_owned());
-            let entry = RouteEntry { plugin: plugin.parse().unwrap(), pool: None, strip: 0 };
-            (Route::Http(HttpRoute { socket, host, prefix }), entry)
+            (Route::Http(HttpRoute { socket, host, prefix }), entry(plugin))
         };
         let table = RouteTable::new(BTreeMap::from([
             route(None, None, "/a", "any"),
@@ -295,8 +301,8 @@ mod tests {
     #[test]
     fn a_whole_socket_has_one_plugin_and_no_routes() {
         let echo = "echo".parse::<SocketName>().unwrap();
-        let entry = RouteEntry { plugin: "echoes".parse().unwrap(), pool: None, strip: 0 };
-        let table = RouteTable::new(BTreeMap::from([(Route::Socket(echo.clone()), entry)]));
+        let entries = BTreeMap::from([(Route::Socket(echo.clone()), entry("echoes"))]);
+        let table = RouteTable::new(entries);
         assert_eq!(table.whole_socket(&echo).unwrap().plugin.as_str(), "echoes");
         assert!(table.whole_socket(&"http".parse().unwrap()).is_none());
         assert_eq!(answers_on("echo", &table, "h", "/"), None);

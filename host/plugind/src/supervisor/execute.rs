@@ -124,7 +124,9 @@ impl Supervisor {
             inbox.send(Message::Worker { name: sender.clone(), generation: number, event }).ok();
         };
         let pool = Pool::new(linked, number, &self.deps.commons, report);
-        self.running.insert(number, RunningGeneration { pool: pool.clone(), save: 0, since: None });
+        self.board.add_pool(name, &pool);
+        let (save, since, created) = (0, None, Instant::now());
+        self.running.insert(number, RunningGeneration { pool: pool.clone(), save, since, created });
         pool
     }
 
@@ -165,15 +167,18 @@ impl Supervisor {
 
     fn report(&mut self, name: &PluginName, fact: Fact) {
         match fact {
-            Fact::WorkerEnded { generation, worker, result, error } => warn!(
-                message_id = messages::INSTANCE_FAILED,
-                plugin = %name,
-                generation,
-                worker,
-                result,
-                error,
-                "instance failed"
-            ),
+            Fact::WorkerEnded { generation, worker, result, error } => {
+                self.deps.commons.figures.of(name).failed(result);
+                warn!(
+                    message_id = messages::INSTANCE_FAILED,
+                    plugin = %name,
+                    generation,
+                    worker,
+                    result,
+                    error,
+                    "instance failed"
+                );
+            }
             Fact::Ready { generation, previous } => self.ready(name, generation, previous),
             Fact::Returned { generation } => info!(
                 message_id = messages::PROGRAM_FINISHED,
@@ -213,7 +218,11 @@ impl Supervisor {
     }
 
     fn ready(&mut self, name: &PluginName, generation: u64, previous: Option<u64>) {
-        self.with(generation, |it| it.since = Some(SystemTime::now()));
+        let figures = self.deps.commons.figures.of(name);
+        self.with(generation, |it| {
+            figures.started_in(it.created.elapsed());
+            it.since = Some(SystemTime::now());
+        });
         let Some(plugin) = self.plugins.get(name) else { return };
         let routes: Vec<_> = plugin.routes().0.iter().map(|(it, _)| it.to_string()).collect();
         let route = if routes.is_empty() { "-".to_owned() } else { routes.join(" ") };
@@ -263,6 +272,7 @@ impl Supervisor {
                 entries.entry(route.clone()).or_insert_with(|| RouteEntry {
                     plugin: name.clone(),
                     pool: running.map(|it| it.pool.clone()),
+                    figures: self.deps.commons.figures.of(name),
                     strip: *strip,
                 });
             }

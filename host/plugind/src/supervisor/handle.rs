@@ -7,6 +7,7 @@ use crate::{
     pool::workers::WorkerEvent,
     route::sockets::SocketPlan,
     supervisor::{
+        board::Board,
         plugin::{HandoverTicket, PluginEvent},
         prepare::{DirectoriesError, PrepareError},
         problem::{RestartError, Stopping},
@@ -25,14 +26,16 @@ use tokio::sync::{mpsc, oneshot, watch};
 pub struct SupervisorHandle {
     inbox: mpsc::UnboundedSender<Message>,
     summary: watch::Receiver<Summary>,
+    board: Board,
 }
 
 impl SupervisorHandle {
     pub(crate) fn new(
         inbox: mpsc::UnboundedSender<Message>,
         summary: watch::Receiver<Summary>,
+        board: Board,
     ) -> Self {
-        Self { inbox, summary }
+        Self { inbox, summary, board }
     }
 
     /// Reads the directories again and applies what changed in them. What is known to fail is not tried again.
@@ -76,6 +79,12 @@ impl SupervisorHandle {
     /// When the daemon is about to end.
     pub async fn describe(&self, name: PluginName) -> Result<Option<api::Description>, Stopping> {
         self.ask(|reply| Message::Describe { name, reply }).await
+    }
+
+    /// What there is to see of the plugins without waiting for the supervisor.
+    #[must_use]
+    pub fn board(&self) -> &Board {
+        &self.board
     }
 
     /// How all plugins are, now and from now on.

@@ -14,6 +14,7 @@ pub mod plugin;
 pub mod problem;
 pub mod report;
 pub mod compare;
+pub mod board;
 pub mod phase;
 pub mod handle;
 mod all_or_nothing;
@@ -28,6 +29,7 @@ use crate::{
     pool::workers::WorkerEvent,
     route::table::TablePublisher,
     supervisor::{
+        board::Board,
         handle::{Message, SupervisorHandle},
         plugin::{Action, ManagedPlugin, PluginEvent, Prepared},
         prepare::Deps,
@@ -44,6 +46,7 @@ use std::{
     mem::{replace, take},
     sync::{Arc, Mutex},
     thread::available_parallelism,
+    time::Instant,
 };
 use tokio::{
     sync::{Semaphore, mpsc, oneshot, watch},
@@ -69,8 +72,10 @@ pub fn start(
     let (reload_events, events) = mpsc::unbounded_channel();
     let (sender, summary) = watch::channel(Summary::default());
     let cores = available_parallelism().map_or(1, usize::from);
+    let board = Board::new(deps.commons.figures.clone());
     let supervisor = Supervisor {
         deps,
+        board: board.clone(),
         linker,
         publisher,
         inbox: inbox.clone(),
@@ -95,13 +100,15 @@ pub fn start(
         stopping: None,
     };
     tokio::spawn(supervisor.run(messages, watchdog));
-    let handle = SupervisorHandle::new(inbox, summary);
+    let handle = SupervisorHandle::new(inbox, summary, board);
     handle.rescan();
     Ok((handle, events))
 }
 
 struct Supervisor {
     deps: Deps,
+    /// What those see of the plugins that do not wait for it.
+    board: Board,
     linker: Arc<Linker<world::HostState>>,
     publisher: TablePublisher,
     inbox: mpsc::UnboundedSender<Message>,
@@ -255,7 +262,13 @@ impl Supervisor {
         let facts = |number| self.facts(number);
         let serving = plugin.serving().and_then(|serving| facts(serving.number));
         let newest = plugin.newest().and_then(|newest| facts(newest.number));
-        plugin.report(serving, newest)
+        let mut reported = plugin.report(serving, newest);
+        if let Some((view, since)) = self.board.plugin(&plugin.name) {
+            reported.sub_state_since = Some(report::moment(since));
+            let has_instances = view.gauges.memory_max > 0;
+            reported.usage = has_instances.then(|| report::usage(&view, Instant::now()));
+        }
+        reported
     }
 
     fn stop(&mut self, done: oneshot::Sender<()>) {
@@ -269,7 +282,9 @@ impl Supervisor {
 
     fn sum_up(&mut self) {
         for name in take(&mut self.touched) {
-            let standing = self.plugins.get(&name).filter(|plugin| !plugin.removed);
+            let plugin = self.plugins.get(&name);
+            self.board.set(&name, plugin);
+            let standing = plugin.filter(|plugin| !plugin.removed);
             self.tally.set(name, standing.map(ManagedPlugin::standing));
         }
         let mut summary = self.tally.summary();

@@ -4,6 +4,7 @@ use crate::{
     api::FailedStage,
     base::{
         error_chain::ErrorChain,
+        figures::ReloadOutcome,
         name::{PluginName, SocketName},
         text::cut,
     },
@@ -32,7 +33,7 @@ use std::{
     path::Path,
     pin::pin,
     sync::{Arc, PoisonError, Weak},
-    time::Duration,
+    time::{Duration, Instant},
 };
 use tokio::{sync::Semaphore, time::timeout};
 use tracing::{error, info, warn};
@@ -211,6 +212,13 @@ impl Supervisor {
                 problem.reported |= is_watched;
             }
         }
+        if was_requested {
+            self.deps.commons.figures.reloaded(match &state {
+                state if state.unreadable.is_some() => ReloadOutcome::Unreadable,
+                state if !state.failed.is_empty() => ReloadOutcome::Failed,
+                _ => ReloadOutcome::Success,
+            });
+        }
         if was_requested && state.unreadable.is_none() {
             let ReloadState { changed, failed, removed, unchanged, .. } = &state;
             info!(
@@ -316,7 +324,9 @@ impl Preparation {
         let _permit = self.compiling.clone().acquire_owned().await;
         self.wanted.upgrade()?;
         let (verified, deps, linker) = self.inputs();
+        let figures = deps.commons.figures.of(verified.name());
         let Deps { engine, cache, compiler, places, .. } = deps;
+        let begun = Instant::now();
         let work = move || prepare(&verified, &engine, &cache, &compiler, &places, &linker);
         let mut work = pin!(on_own_thread("compile", work));
         let prepared = match timeout(COMPILING_AFTER, &mut work).await {
@@ -326,6 +336,9 @@ impl Preparation {
                 work.await
             }
         };
+        if matches!(prepared, Ok(Ok(_))) {
+            figures.compiled_in(begun.elapsed());
+        }
         Some(prepared.unwrap_or_else(|why| Err(host_failed(&why))))
     }
 

@@ -4,6 +4,7 @@
 use crate::{
     api::{self, FailedStage},
     supervisor::{
+        board::PluginView,
         lifecycle::LifecycleState,
         plugin::ManagedPlugin,
         problem::PluginProblem,
@@ -168,6 +169,12 @@ impl ManagedPlugin {
             failure: failure.as_ref().map(Into::into),
             next_attempt: next.and_then(|next| next.lifecycle.next_attempt()).map(microseconds),
             requests: serving.as_ref().and_then(|facts| facts.requests.clone()),
+            sub_state_since: None,
+            start_timeout: self.newest().map(|newest| {
+                let timeout = newest.release.manifest.service.timeout_start;
+                u64::try_from(timeout.as_millis()).unwrap_or(u64::MAX)
+            }),
+            usage: None,
         }
     }
 
@@ -185,6 +192,29 @@ impl ManagedPlugin {
             exports: exports.unwrap_or_default(),
         }
     }
+}
+
+/// What a plugin uses and does.
+pub(super) fn usage(view: &PluginView, now: Instant) -> api::PluginUsage {
+    let (gauges, lately) = (&view.gauges, view.figures.lately(now));
+    let millis = |time: Duration| u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
+    api::PluginUsage {
+        instances: gauges.instances as u64,
+        in_flight: gauges.in_flight as u64,
+        memory: gauges.memory as u64,
+        memory_peak: gauges.memory_peak as u64,
+        memory_max: gauges.memory_max as u64,
+        period: millis(lately.period),
+        busy: millis(lately.busy),
+        responses: lately.responses,
+        p50: lately.durations.quantile(50).map(whole_microseconds),
+        p99: lately.durations.quantile(99).map(whole_microseconds),
+    }
+}
+
+/// A moment in the past, in µs since 1970.
+pub(super) fn moment(moment: SystemTime) -> u64 {
+    moment.duration_since(UNIX_EPOCH).map_or(0, whole_microseconds)
 }
 
 /// A moment to come, in µs since 1970.

@@ -1,7 +1,10 @@
 //! The instances of one generation, as the supervisor holds them.
 
 use crate::pool::instances::Pool;
-use std::{sync::Arc, time::SystemTime};
+use std::{
+    sync::Arc,
+    time::{Instant, SystemTime},
+};
 
 /// The instances of one generation.
 pub(super) struct RunningGeneration {
@@ -11,4 +14,6 @@ pub(super) struct RunningGeneration {
     pub(super) save: u64,
     /// When it took over.
     pub(super) since: Option<SystemTime>,
+    /// When it was created.
+    pub(super) created: Instant,
 }

@@ -1,6 +1,9 @@
 //! The sign of life that systemd waits for: WATCHDOG=1, and what must be alive for it to be given.
 
-use crate::systemd::notify::{Notice, Notifier};
+use crate::{
+    base::figures::Figures,
+    systemd::notify::{Notice, Notifier},
+};
 use std::time::Duration;
 use tokio::runtime::{Handle, RuntimeMetrics};
 
@@ -9,6 +12,7 @@ pub struct Watchdog {
     notifier: Notifier,
     every: Duration,
     runtimes: Vec<Executor>,
+    figures: Figures,
 }
 
 impl Watchdog {
@@ -18,10 +22,12 @@ impl Watchdog {
         notifier: Notifier,
         wait_max: Duration,
         runtimes: impl Iterator<Item = &'a Handle>,
+        figures: Figures,
     ) -> Self {
+        figures.watched(wait_max);
         let metrics = runtimes.map(Handle::metrics).chain([Handle::current().metrics()]);
         let runtimes = metrics.map(Executor::new).collect();
-        Self { notifier, every: wait_max / 2, runtimes }
+        Self { notifier, every: wait_max / 2, runtimes, figures }
     }
 
     /// The interval at which it must be reset.
@@ -36,6 +42,7 @@ impl Watchdog {
         let answered = self.runtimes.iter_mut().map(Executor::answered);
         if answered.fold(true, |all, answered| all & answered) {
             self.notifier.notify_now(Notice::Watchdog);
+            self.figures.notified();
         }
     }
 }

@@ -3,7 +3,7 @@
 //! Bytes are copied once: from the kernel into a buffer that goes to the guest, or from the guest into one that goes to
 //! the kernel. A connection that waits has no buffer.
 
-use crate::base::name::SocketName;
+use crate::base::{figures::CoreFigures, name::SocketName};
 use bytes::BufMut;
 use rustix::net::{Shutdown, connect_unspec, shutdown};
 use std::{
@@ -12,7 +12,7 @@ use std::{
     io,
     net::SocketAddr,
     sync::{
-        Arc,
+        Arc, OnceLock,
         atomic::{
             AtomicBool, AtomicU64,
             Ordering::{AcqRel, Acquire, Relaxed, Release},
@@ -128,6 +128,8 @@ struct ConnectionState {
     /// Nothing more will be written.
     is_finished: AtomicBool,
     timed_out: AtomicBool,
+    /// What counts its bytes.
+    figures: OnceLock<Arc<CoreFigures>>,
 }
 
 /// Why nothing was read or written.
@@ -164,7 +166,13 @@ impl ClientConnection {
             is_read: AtomicBool::new(false),
             is_finished: AtomicBool::new(false),
             timed_out: AtomicBool::new(false),
+            figures: OnceLock::new(),
         }))
+    }
+
+    /// Has its bytes counted here from now on. The first one counts.
+    pub fn count_in(&self, figures: &Arc<CoreFigures>) {
+        self.0.figures.set(figures.clone()).ok();
     }
 
     /// Who is at the other end.
@@ -264,8 +272,11 @@ impl ClientConnection {
         }
         match read {
             Ok(0) => self.0.is_read.fetch_or(max > 0, AcqRel),
-            Ok(_) => {
+            Ok(read) => {
                 self.used();
+                if let Some(figures) = self.0.figures.get() {
+                    figures.received.add(read as u64);
+                }
                 false
             }
             Err(_) => return Err(TransferError::Reset),
@@ -289,6 +300,9 @@ impl ClientConnection {
             match self.0.stream.try_write(bytes) {
                 Ok(written) => {
                     self.used();
+                    if let Some(figures) = self.0.figures.get() {
+                        figures.sent.add(written as u64);
+                    }
                     bytes = bytes.get(written..).unwrap_or_default();
                 }
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {

@@ -2,6 +2,7 @@
 
 use crate::{
     base::{
+        figures::PluginFigures,
         name::PluginName,
         quantity::{Bytes, Percent},
     },
@@ -70,12 +71,14 @@ impl Shared {
         granted: Granted,
         journal: Journal,
         memory: Arc<Budget>,
+        figures: Arc<PluginFigures>,
     ) -> Self {
         let limits = &manifest.limits;
         let bytes = |Bytes(bytes)| usize::try_from(bytes).unwrap_or(usize::MAX);
         let (all, each) = (bytes(limits.memory_max), bytes(limits.instance_memory_max));
         let near_memory_limit = manifest.instances.recycle_memory.map_or(each / 4 * 3, bytes);
-        let journal = journal::Shared::new(plugin.clone(), generation, journal, limits.log_rate);
+        let (plugin_name, rate) = (plugin.clone(), limits.log_rate);
+        let journal = journal::Shared::new(plugin_name, generation, journal, rate, figures);
         let connections = usize::try_from(limits.connections_max).unwrap_or(usize::MAX);
         let quota = |quota: Percent| Arc::new(quota::Shared::new(quota, Instant::now()));
         Self {

@@ -2,11 +2,13 @@
 
 use crate::world::bindings::plugind::plugin::journal::{Host, Priority as GuestPriority};
 use crate::{
-    base::{name::PluginName, priority::Priority, quantity::Rate, text::cut},
+    base::{
+        figures::PluginFigures, name::PluginName, priority::Priority, quantity::Rate, text::cut,
+    },
     journal::{Journal, LogEntry, messages::LOG_RATE_EXCEEDED},
 };
 use std::{
-    sync::{Mutex, PoisonError},
+    sync::{Arc, Mutex, PoisonError},
     time::Instant,
 };
 use tracing::warn;
@@ -30,6 +32,7 @@ pub struct Shared {
     journal: Journal,
     rate: Rate,
     window: Mutex<Window>,
+    figures: Arc<PluginFigures>,
 }
 
 /// How much of the rate was used since when, and how many entries were dropped.
@@ -42,9 +45,15 @@ struct Window {
 impl Shared {
     /// A way to `journal` for what instances of this `generation` of `plugin` say, so much in a time.
     #[must_use]
-    pub fn new(plugin: PluginName, generation: u64, journal: Journal, rate: Rate) -> Self {
+    pub fn new(
+        plugin: PluginName,
+        generation: u64,
+        journal: Journal,
+        rate: Rate,
+        figures: Arc<PluginFigures>,
+    ) -> Self {
         let window = Mutex::new(Window { since: Instant::now(), used: 0, dropped: 0 });
-        Self { plugin, generation, journal, rate, window }
+        Self { plugin, generation, journal, rate, window, figures }
     }
 
     /// Writes an entry of an instance, unless the rate is used up.
@@ -66,6 +75,7 @@ impl Shared {
         if !self.admit_length(length, Instant::now()) {
             return;
         }
+        self.figures.log_entries.add(1);
         self.journal.send(LogEntry {
             plugin: &self.plugin,
             generation: self.generation,
@@ -93,6 +103,7 @@ impl Shared {
             window.used = window.used.saturating_add(counts.max(1));
         } else {
             window.dropped += 1;
+            self.figures.log_dropped.add(1);
         }
         admitted
     }
@@ -183,7 +194,8 @@ mod tests {
         let (journal, _) =
             journal::start(Priority::Error, crate::systemd::environment::LogTarget::Lines).unwrap();
         let rate = Rate { count, every: Duration::from_secs(10) };
-        Shared::new("chatty".parse().unwrap(), 1, journal, rate)
+        let figures = Arc::new(PluginFigures::new(1));
+        Shared::new("chatty".parse().unwrap(), 1, journal, rate, figures)
     }
 
     #[test]

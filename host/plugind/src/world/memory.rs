@@ -20,6 +20,8 @@ const ELEMENT: usize = size_of::<usize>();
 #[derive(Debug)]
 pub struct Budget {
     used: AtomicUsize,
+    /// The most that was used at a time.
+    peak: AtomicUsize,
     max: usize,
 }
 
@@ -27,7 +29,7 @@ impl Budget {
     /// Nothing is used yet, and at most so many bytes may be.
     #[must_use]
     pub fn new(max: usize) -> Self {
-        Self { used: AtomicUsize::new(0), max }
+        Self { used: AtomicUsize::new(0), peak: AtomicUsize::new(0), max }
     }
 
     /// How many bytes are used.
@@ -36,9 +38,27 @@ impl Budget {
         self.used.load(Relaxed)
     }
 
+    /// The most bytes that were used at a time.
+    #[must_use]
+    pub fn peak(&self) -> usize {
+        self.peak.load(Relaxed)
+    }
+
+    /// The most bytes that may be used.
+    #[must_use]
+    pub fn max(&self) -> usize {
+        self.max
+    }
+
     fn take(&self, bytes: usize) -> bool {
         let add = |used: usize| used.checked_add(bytes).filter(|used| *used <= self.max);
-        self.used.try_update(Relaxed, Relaxed, add).is_ok()
+        let Ok(before) = self.used.try_update(Relaxed, Relaxed, add) else { return false };
+        let used = before.saturating_add(bytes);
+        // It is read more often than it is written.
+        if used > self.peak() {
+            self.peak.fetch_max(used, Relaxed);
+        }
+        true
     }
 
     fn give_back(&self, bytes: usize) {
@@ -73,6 +93,12 @@ impl Shared {
     #[must_use]
     pub fn used(&self) -> usize {
         self.plugin.used()
+    }
+
+    /// What all of them use together.
+    #[must_use]
+    pub fn budget(&self) -> &Budget {
+        &self.plugin
     }
 
     fn take(&self, bytes: usize) -> Result<(), Limit> {

@@ -1,0 +1,111 @@
+//! The health route: whether the daemon and its plugins serve, for load balancers.
+
+use crate::{
+    base::name::SocketName,
+    config::settings::Health,
+    supervisor::{
+        board::{Board, PluginStanding},
+        phase::DaemonPhase,
+    },
+};
+use http::StatusCode;
+use serde_json::{Map, Value, json};
+use tokio::sync::watch;
+
+/// What answers for the health of the daemon.
+pub struct HealthRoute {
+    setting: Health,
+    board: Board,
+    phase: watch::Receiver<DaemonPhase>,
+}
+
+/// An answer for a load balancer.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct HealthAnswer {
+    /// 200, 503, or 404 if there is no such plugin.
+    pub status: StatusCode,
+    /// JSON.
+    pub body: String,
+}
+
+impl HealthRoute {
+    /// One for this setting.
+    #[must_use]
+    pub fn new(setting: Health, board: Board, phase: watch::Receiver<DaemonPhase>) -> Self {
+        Self { setting, board, phase }
+    }
+
+    /// The answer to a request for `path` on a socket; none, if that is for plugins.
+    #[must_use]
+    pub fn answer(&self, socket: &SocketName, path: &str) -> Option<HealthAnswer> {
+        if self.setting.socket.as_ref().is_some_and(|only| only != socket) {
+            return None;
+        }
+        let rest = path.strip_prefix(self.setting.route.as_str())?;
+        let plugin = match rest {
+            "" => None,
+            rest => Some(rest.strip_prefix('/')?),
+        };
+        Some(judge(*self.phase.borrow(), &self.board.standings(), plugin))
+    }
+}
+
+/// Whether all required plugins serve, or this one.
+fn judge(phase: DaemonPhase, all: &[PluginStanding], plugin: Option<&str>) -> HealthAnswer {
+    let word = |is_well: bool| match (phase, is_well) {
+        (DaemonPhase::Starting, _) => "starting",
+        (DaemonPhase::Stopping, _) => "stopping",
+        (DaemonPhase::Running, true) => "ok",
+        (DaemonPhase::Running, false) => "unavailable",
+    };
+    let status = |word| match word {
+        "ok" => StatusCode::OK,
+        _ => StatusCode::SERVICE_UNAVAILABLE,
+    };
+    let Some(plugin) = plugin else {
+        let word = word(all.iter().all(|it| it.is_ready || !it.is_required));
+        let plugins: Map<_, _> = all.iter().map(|it| (it.name.to_string(), shown(it))).collect();
+        let body = json!({ "status": word, "plugins": plugins }).to_string();
+        return HealthAnswer { status: status(word), body };
+    };
+    match all.iter().find(|it| it.name.as_str() == plugin) {
+        Some(it) => {
+            let word = word(it.is_ready);
+            let body = json!({ "status": word, "plugins": { plugin: shown(it) } }).to_string();
+            HealthAnswer { status: status(word), body }
+        }
+        None => {
+            let body = json!({ "status": "unknown" }).to_string();
+            HealthAnswer { status: StatusCode::NOT_FOUND, body }
+        }
+    }
+}
+
+fn shown(plugin: &PluginStanding) -> Value {
+    let PluginStanding { state, is_ready, is_required, .. } = plugin;
+    json!({ "state": state, "ready": is_ready, "required": is_required })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn plugin(name: &str, is_ready: bool, is_required: bool) -> PluginStanding {
+        let state = if is_ready { "active" } else { "failed" };
+        PluginStanding { name: name.parse().unwrap(), state, is_ready, is_required }
+    }
+
+    #[test]
+    fn the_daemon_is_well_when_all_required_plugins_serve() {
+        let all = [plugin("a", true, true), plugin("b", false, false)];
+        let judged = |phase, plugin| judge(phase, &all, plugin).status.as_u16();
+        assert_eq!(judged(DaemonPhase::Running, None), 200);
+        assert_eq!(judged(DaemonPhase::Running, Some("a")), 200);
+        assert_eq!(judged(DaemonPhase::Running, Some("b")), 503);
+        assert_eq!(judged(DaemonPhase::Running, Some("c")), 404);
+        assert_eq!(judged(DaemonPhase::Stopping, None), 503);
+        assert_eq!(judged(DaemonPhase::Starting, Some("a")), 503);
+        let all = [plugin("a", false, true), plugin("b", true, false)];
+        assert_eq!(judge(DaemonPhase::Running, &all, None).status.as_u16(), 503);
+    }
+}

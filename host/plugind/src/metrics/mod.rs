@@ -1,0 +1,6 @@
+//! The figures of the daemon and its plugins, as those get them who collect figures.
+
+pub mod snapshot;
+pub mod table;
+pub mod exposition;
+pub mod server;

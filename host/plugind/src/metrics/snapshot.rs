@@ -1,0 +1,95 @@
+//! All figures at a moment. Taking them waits for nobody: neither the supervisor nor a guest is asked.
+
+use crate::{
+    base::{
+        descriptors,
+        figures::{Figures, PluginTotals, ReloadOutcome},
+    },
+    journal::Journal,
+    listen::listeners::{Listeners, SocketUsage},
+    supervisor::{board::PluginView, handle::SupervisorHandle},
+};
+use std::{sync::Weak, time::Duration};
+
+/// Where figures come from. Cheap to clone.
+#[derive(Clone)]
+pub struct MetricSources {
+    /// Who sees the plugins.
+    pub supervisor: SupervisorHandle,
+    /// Who sees the connections. They are not kept by this, since their files go with them.
+    pub listeners: Weak<Listeners>,
+    /// What writes the log.
+    pub journal: Journal,
+}
+
+/// A plugin at a moment.
+#[derive(Clone, Debug)]
+pub struct PluginSnapshot {
+    /// The status.
+    pub view: PluginView,
+    /// What was counted of it.
+    pub totals: PluginTotals,
+}
+
+/// The daemon at a moment.
+#[derive(Clone, Debug)]
+pub struct DaemonSnapshot {
+    /// How long it has run.
+    pub uptime: Duration,
+    /// How many reloads there were of each outcome.
+    pub reloads: [(&'static str, u64); ReloadOutcome::ALL.len()],
+    /// Whether one is in progress.
+    pub is_reloading: bool,
+    /// The sockets that are accepted from.
+    pub sockets: Vec<SocketUsage>,
+    /// How many sockets nothing is served on.
+    pub unused_sockets: usize,
+    /// How many files are open.
+    pub open_files: Option<u64>,
+    /// How many may be.
+    pub max_files: Option<u64>,
+    /// How many entries of the log were lost.
+    pub lost_entries: u64,
+    /// How much time is left until systemd would end the daemon.
+    pub watchdog_slack: Option<Duration>,
+}
+
+/// All figures at a moment.
+#[derive(Clone, Debug)]
+pub struct MetricSnapshot {
+    /// The daemon.
+    pub daemon: DaemonSnapshot,
+    /// All plugins, in the order of their names.
+    pub plugins: Vec<PluginSnapshot>,
+}
+
+impl MetricSources {
+    /// All figures of this moment.
+    #[must_use]
+    pub fn take(&self) -> MetricSnapshot {
+        let board = self.supervisor.board();
+        let figures = board.figures();
+        let plugins = board.plugins().into_iter();
+        let plugins = plugins.map(|view| PluginSnapshot { totals: view.figures.totals(), view });
+        MetricSnapshot { daemon: self.daemon(figures), plugins: plugins.collect() }
+    }
+
+    fn daemon(&self, figures: &Figures) -> DaemonSnapshot {
+        let (is_reloading, unused_sockets) = {
+            let summary = self.supervisor.summary();
+            let summary = summary.borrow();
+            (summary.reloading, summary.unused_sockets.len())
+        };
+        DaemonSnapshot {
+            uptime: figures.uptime(),
+            reloads: ReloadOutcome::ALL.map(|(name, outcome)| (name, figures.reloads(outcome))),
+            is_reloading,
+            sockets: self.listeners.upgrade().map(|all| all.usage()).unwrap_or_default(),
+            unused_sockets,
+            open_files: descriptors::open(),
+            max_files: descriptors::limit(),
+            lost_entries: self.journal.lost(),
+            watchdog_slack: figures.watchdog_slack(),
+        }
+    }
+}

@@ -1,0 +1,411 @@
+//! The table of all metrics: what each is called, what it means, and where its values come from.
+//!
+//! Names and units follow the conventions of Prometheus. Labels have few values: names of plugins and sockets, and words
+//! of the daemon's own.
+
+use crate::{
+    base::figures::{DurationCounts, STATUS_CLASSES},
+    metrics::snapshot::{DaemonSnapshot, MetricSnapshot, PluginSnapshot},
+};
+use std::{borrow::Cow, time::Duration};
+
+/// How a metric changes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum MetricKind {
+    /// It only grows.
+    Counter,
+    /// It is what it is at the moment.
+    Gauge,
+    /// It counts values by their size.
+    Histogram,
+    /// Its labels are what it says.
+    Info,
+}
+
+/// What a metric is counted in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum MetricUnit {
+    /// Times.
+    Seconds,
+    /// Amounts of data.
+    Bytes,
+}
+
+/// A value.
+#[derive(Clone, Debug, PartialEq)]
+pub enum MetricValue {
+    /// A number.
+    Number(u64),
+    /// A time.
+    Time(Duration),
+    /// Times by their length, and their sum.
+    Times(DurationCounts, Duration),
+}
+
+/// A value with its labels.
+#[derive(Clone, Debug, PartialEq)]
+pub struct MetricSample {
+    /// The labels, in the order of the table.
+    pub labels: Vec<(&'static str, Cow<'static, str>)>,
+    /// The value.
+    pub value: MetricValue,
+}
+
+/// What the values of a metric are read from: none for a sample without a value at the moment.
+enum MetricReader {
+    /// One value of the daemon.
+    Daemon(fn(&DaemonSnapshot) -> Option<MetricValue>),
+    /// Values of the daemon, one for each value of a label.
+    DaemonBy(&'static str, fn(&DaemonSnapshot) -> Vec<(Cow<'static, str>, MetricValue)>),
+    /// One value of each plugin.
+    Plugin(fn(&PluginSnapshot) -> Option<MetricValue>),
+    /// Values of each plugin, one for each value of a second label.
+    PluginBy(&'static str, fn(&PluginSnapshot) -> Vec<(Cow<'static, str>, MetricValue)>),
+}
+
+/// A metric.
+pub struct Metric {
+    /// Its name, without the suffixes for unit and kind.
+    pub name: &'static str,
+    /// How it changes.
+    pub kind: MetricKind,
+    /// What it is counted in.
+    pub unit: Option<MetricUnit>,
+    /// What it means.
+    pub help: &'static str,
+    reader: MetricReader,
+}
+
+/// The label for the name of a plugin.
+const PLUGIN: &str = "plugin";
+/// systemd's words for the state of a unit, which are those for the state of a plugin.
+const STATES: [&str; 6] =
+    ["inactive", "activating", "active", "reloading", "deactivating", "failed"];
+
+use MetricKind::{Counter, Gauge, Histogram, Info};
+use MetricReader::{Daemon, DaemonBy, Plugin, PluginBy};
+use MetricUnit::{Bytes, Seconds};
+use MetricValue::{Number, Time, Times};
+
+/// All metrics.
+pub const METRICS: &[Metric] = &[
+    metric(Info, "plugind_build", "The version of the daemon", DaemonBy("version", |_| {
+        vec![(env!("CARGO_PKG_VERSION").into(), Number(1))]
+    })),
+    metric(Gauge, "plugind_uptime", "Time since the daemon was started", Daemon(|it| {
+        Some(Time(it.uptime))
+    }))
+    .of(Seconds),
+    metric(Counter, "plugind_reloads", "Reloads by their outcome", DaemonBy("outcome", |it| {
+        it.reloads.iter().map(|(outcome, count)| ((*outcome).into(), Number(*count))).collect()
+    })),
+    metric(Gauge, "plugind_reloading", "Whether a reload is in progress", Daemon(|it| {
+        Some(truth(it.is_reloading))
+    })),
+    metric(Gauge, "plugind_socket_connections", "Connections of a socket", DaemonBy(
+        "socket",
+        |it| by_socket(it, |socket| count(socket.connections)),
+    )),
+    metric(Gauge, "plugind_socket_connections_limit", "The most connections of a socket", DaemonBy(
+        "socket",
+        |it| by_socket(it, |socket| count(socket.max)),
+    )),
+    metric(
+        Counter,
+        "plugind_socket_connections_accepted",
+        "Connections that were accepted from a socket",
+        DaemonBy("socket", |it| by_socket(it, |socket| Number(socket.admitted))),
+    ),
+    metric(Gauge, "plugind_sockets_unused", "Sockets that nothing is served on", Daemon(|it| {
+        Some(count(it.unused_sockets))
+    })),
+    metric(Counter, "plugind_log_entries_lost", "Log entries that could not be written", Daemon(
+        |it| Some(Number(it.lost_entries)),
+    )),
+    metric(
+        Gauge,
+        "plugind_watchdog_slack",
+        "Time that is left until systemd ends the daemon because its watchdog was not notified",
+        Daemon(|it| it.watchdog_slack.map(Time)),
+    )
+    .of(Seconds),
+    metric(Gauge, "process_open_fds", "Files that the daemon has open", Daemon(|it| {
+        it.open_files.map(Number)
+    })),
+    metric(Gauge, "process_max_fds", "The most files that the daemon may have open", Daemon(|it| {
+        it.max_files.map(Number)
+    })),
+    metric(
+        Gauge,
+        "plugind_plugin_state",
+        "Whether a plugin is in this state: 1 for one of them, 0 for the others",
+        PluginBy("state", |it| {
+            STATES.iter().map(|state| ((*state).into(), truth(*state == it.view.state))).collect()
+        }),
+    ),
+    metric(Gauge, "plugind_plugin_ready", "Whether a plugin serves", Plugin(|it| {
+        Some(truth(it.view.is_ready))
+    })),
+    metric(
+        Gauge,
+        "plugind_plugin_required",
+        "Whether the daemon is not ready without a plugin",
+        Plugin(|it| Some(truth(it.view.is_required))),
+    ),
+    metric(
+        Gauge,
+        "plugind_plugin_generation",
+        "The number of the version of a plugin that serves; it grows with every version",
+        Plugin(|it| it.view.generation.map(Number)),
+    ),
+    metric(Gauge, "plugind_plugin_instances", "Instances of a plugin", Plugin(|it| {
+        Some(count(it.view.gauges.instances))
+    })),
+    metric(
+        Counter,
+        "plugind_plugin_instance_failures",
+        "Instances of a plugin that failed, by the result",
+        PluginBy("result", |it| {
+            let failures = it.totals.failures.iter();
+            failures.map(|(result, count)| ((*result).into(), Number(*count))).collect()
+        }),
+    ),
+    metric(
+        Gauge,
+        "plugind_plugin_in_flight",
+        "Requests, connections and datagrams that instances of a plugin have",
+        Plugin(|it| Some(count(it.view.gauges.in_flight))),
+    ),
+    metric(
+        Gauge,
+        "plugind_plugin_queued",
+        "Requests, connections and datagrams that wait for an instance of a plugin",
+        Plugin(|it| Some(count(it.view.gauges.queued))),
+    ),
+    metric(
+        Gauge,
+        "plugind_plugin_queue_wait",
+        "For how long the oldest of those has waited",
+        Plugin(|it| Some(Time(it.view.gauges.waited))),
+    )
+    .of(Seconds),
+    metric(
+        Counter,
+        "plugind_plugin_requests",
+        "Responses to requests of a plugin, by the class of the status",
+        PluginBy("class", |it| {
+            let classes = STATUS_CLASSES.iter().zip(it.totals.responses);
+            classes.map(|(class, count)| ((*class).into(), Number(count))).collect()
+        }),
+    ),
+    metric(
+        Histogram,
+        "plugind_plugin_request_duration",
+        "Time from the header of a request until its response begins",
+        Plugin(|it| Some(Times(it.totals.durations, it.totals.duration))),
+    )
+    .of(Seconds),
+    metric(
+        Counter,
+        "plugind_plugin_received",
+        "Bytes of request bodies and connections that a plugin read",
+        Plugin(|it| Some(Number(it.totals.received))),
+    )
+    .of(Bytes),
+    metric(
+        Counter,
+        "plugind_plugin_sent",
+        "Bytes of response bodies and connections that a plugin wrote",
+        Plugin(|it| Some(Number(it.totals.sent))),
+    )
+    .of(Bytes),
+    metric(
+        Gauge,
+        "plugind_plugin_connections",
+        "Connections that a plugin serves",
+        Plugin(|it| Some(count(it.view.gauges.connections))),
+    ),
+    metric(
+        Counter,
+        "plugind_plugin_connections_begun",
+        "Connections that a plugin was given",
+        Plugin(|it| Some(Number(it.totals.connections))),
+    ),
+    metric(Counter, "plugind_plugin_datagrams", "Datagrams that a plugin was given", Plugin(|it| {
+        Some(Number(it.totals.datagrams))
+    })),
+    metric(
+        Counter,
+        "plugind_plugin_datagrams_dropped",
+        "Datagrams to a plugin, and answers of it, that were dropped",
+        Plugin(|it| Some(Number(it.totals.datagrams_dropped))),
+    ),
+    metric(Gauge, "plugind_plugin_memory", "Memory that all instances of a plugin use", Plugin(
+        |it| Some(count(it.view.gauges.memory)),
+    ))
+    .of(Bytes),
+    metric(
+        Gauge,
+        "plugind_plugin_memory_peak",
+        "The most memory that the instances of this version of a plugin used at a time",
+        Plugin(|it| Some(count(it.view.gauges.memory_peak))),
+    )
+    .of(Bytes),
+    metric(
+        Gauge,
+        "plugind_plugin_memory_limit",
+        "The most memory that all instances of a plugin may use: limits.memory-max",
+        Plugin(|it| Some(count(it.view.gauges.memory_max)).filter(|_| it.has_pool())),
+    )
+    .of(Bytes),
+    metric(
+        Counter,
+        "plugind_plugin_busy",
+        "Time for which instances of a plugin ran on a thread",
+        Plugin(|it| Some(Time(it.totals.busy))),
+    )
+    .of(Seconds),
+    metric(
+        Counter,
+        "plugind_plugin_log_entries",
+        "Log entries of a plugin that were sent to the journal",
+        Plugin(|it| Some(Number(it.totals.log_entries))),
+    ),
+    metric(
+        Counter,
+        "plugind_plugin_log_entries_dropped",
+        "Log entries of a plugin that were dropped because of limits.log-rate",
+        Plugin(|it| Some(Number(it.totals.log_dropped))),
+    ),
+    metric(
+        Gauge,
+        "plugind_plugin_compile_time",
+        "How long the newest version of a plugin took to be compiled; absent if it came from the cache",
+        Plugin(|it| it.totals.compile.map(Time)),
+    )
+    .of(Seconds),
+    metric(
+        Gauge,
+        "plugind_plugin_start_time",
+        "How long the version of a plugin that serves took from its creation until it was ready",
+        Plugin(|it| it.totals.start.map(Time)),
+    )
+    .of(Seconds),
+];
+
+const fn metric(
+    kind: MetricKind,
+    name: &'static str,
+    help: &'static str,
+    reader: MetricReader,
+) -> Metric {
+    Metric { name, kind, unit: None, help, reader }
+}
+
+impl Metric {
+    const fn of(mut self, unit: MetricUnit) -> Self {
+        self.unit = Some(unit);
+        self
+    }
+
+    /// Its name as it is published, without the suffix for the parts of a histogram.
+    #[must_use]
+    pub fn full_name(&self) -> String {
+        let unit = self.unit.map_or("", |unit| match unit {
+            Seconds => "_seconds",
+            Bytes => "_bytes",
+        });
+        let kind = match self.kind {
+            Counter => "_total",
+            Info => "_info",
+            Gauge | Histogram => "",
+        };
+        format!("{}{unit}{kind}", self.name)
+    }
+
+    /// The names of its labels.
+    #[must_use]
+    pub fn labels(&self) -> Vec<&'static str> {
+        match self.reader {
+            Daemon(_) => Vec::new(),
+            DaemonBy(label, _) => vec![label],
+            Plugin(_) => vec![PLUGIN],
+            PluginBy(label, _) => vec![PLUGIN, label],
+        }
+    }
+
+    /// Its values.
+    #[must_use]
+    pub fn samples(&self, all: &MetricSnapshot) -> Vec<MetricSample> {
+        let plugin = |it: &PluginSnapshot| (PLUGIN, Cow::Owned(it.view.name.to_string()));
+        match self.reader {
+            Daemon(read) => {
+                let value = read(&all.daemon).into_iter();
+                value.map(|value| MetricSample { labels: Vec::new(), value }).collect()
+            }
+            DaemonBy(label, read) => {
+                let values = read(&all.daemon).into_iter();
+                values
+                    .map(|(by, value)| MetricSample { labels: vec![(label, by)], value })
+                    .collect()
+            }
+            Plugin(read) => {
+                let values = all.plugins.iter().filter_map(|it| Some((it, read(it)?)));
+                values.map(|(it, value)| MetricSample { labels: vec![plugin(it)], value }).collect()
+            }
+            PluginBy(label, read) => {
+                let values = all
+                    .plugins
+                    .iter()
+                    .flat_map(|it| read(it).into_iter().map(move |(by, value)| (it, by, value)));
+                values
+                    .map(|(it, by, value)| MetricSample {
+                        labels: vec![plugin(it), (label, by)],
+                        value,
+                    })
+                    .collect()
+            }
+        }
+    }
+}
+
+impl PluginSnapshot {
+    fn has_pool(&self) -> bool {
+        self.view.gauges.memory_max > 0
+    }
+}
+
+fn count(number: usize) -> MetricValue {
+    Number(number as u64)
+}
+
+fn truth(is_true: bool) -> MetricValue {
+    Number(u64::from(is_true))
+}
+
+fn by_socket(
+    daemon: &DaemonSnapshot,
+    read: impl Fn(&crate::listen::listeners::SocketUsage) -> MetricValue,
+) -> Vec<(Cow<'static, str>, MetricValue)> {
+    daemon.sockets.iter().map(|it| (it.socket.to_string().into(), read(it))).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::collections::BTreeSet;
+
+    #[test]
+    fn a_name_stands_once_in_the_table_and_follows_the_conventions() {
+        let names: BTreeSet<_> = METRICS.iter().map(|metric| metric.name).collect();
+        assert_eq!(names.len(), METRICS.len());
+        for metric in METRICS {
+            let name = metric.name;
+            assert!(name.starts_with("plugind_") || name.starts_with("process_"), "{name}");
+            assert!(name.bytes().all(|it| it.is_ascii_lowercase() || it == b'_'), "{name}");
+            let reserved = ["_total", "_count", "_sum", "_bucket", "_info", "_seconds", "_bytes"];
+            assert!(!reserved.iter().any(|suffix| name.ends_with(suffix)), "{name}");
+            assert!(!metric.help.ends_with('.') && !metric.help.is_empty(), "{name}");
+        }
+    }
+}

@@ -1,0 +1,185 @@
+//! What there is to see of the plugins without waiting for the supervisor, which writes it in each of its turns.
+
+use crate::{
+    base::{
+        figures::{Figures, PluginFigures},
+        name::PluginName,
+    },
+    pool::instances::{Pool, PoolGauges},
+    supervisor::plugin::ManagedPlugin,
+};
+use std::{
+    collections::BTreeMap,
+    sync::{Arc, Mutex, MutexGuard, PoisonError, Weak},
+    time::{Duration, Instant, SystemTime},
+};
+use tokio::time::{MissedTickBehavior, interval};
+
+/// How often it is noted what was counted.
+const SAMPLE_EVERY: Duration = Duration::from_secs(5);
+
+/// What there is to see of the plugins. Cheap to clone.
+#[derive(Clone)]
+pub struct Board {
+    plugins: Arc<Mutex<BTreeMap<PluginName, BoardEntry>>>,
+    figures: Figures,
+}
+
+/// What there is to see of one plugin.
+#[derive(Clone)]
+struct BoardEntry {
+    state: &'static str,
+    /// The more exact word, and since when it is that.
+    sub_state: String,
+    since: SystemTime,
+    is_ready: bool,
+    is_required: bool,
+    /// The version that serves.
+    generation: Option<u64>,
+    /// The instances of every generation that has some.
+    pools: Vec<Weak<Pool>>,
+    figures: Arc<PluginFigures>,
+}
+
+/// A plugin at a moment.
+#[derive(Clone, Debug)]
+pub struct PluginView {
+    /// Its name.
+    pub name: PluginName,
+    /// One of systemd's six words.
+    pub state: &'static str,
+    /// Whether it does what it is there for.
+    pub is_ready: bool,
+    /// Whether the daemon is not ready without it.
+    pub is_required: bool,
+    /// The version that serves.
+    pub generation: Option<u64>,
+    /// How all its instances are, also those of versions that finish their work.
+    pub gauges: PoolGauges,
+    /// What was counted of it.
+    pub figures: Arc<PluginFigures>,
+}
+
+/// Whether a plugin serves.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PluginStanding {
+    /// Its name.
+    pub name: PluginName,
+    /// One of systemd's six words.
+    pub state: &'static str,
+    /// Whether it does what it is there for.
+    pub is_ready: bool,
+    /// Whether the daemon is not ready without it.
+    pub is_required: bool,
+}
+
+/// Notes every few seconds what was counted, so that what happens lately is known.
+pub async fn keep_sampling(figures: Figures) {
+    let mut due = interval(SAMPLE_EVERY);
+    due.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        due.tick().await;
+        figures.sample(Instant::now());
+    }
+}
+
+impl Board {
+    /// A board without plugins.
+    #[must_use]
+    pub fn new(figures: Figures) -> Self {
+        Self { plugins: Arc::default(), figures }
+    }
+
+    /// The figures of the daemon and of all plugins.
+    #[must_use]
+    pub fn figures(&self) -> &Figures {
+        &self.figures
+    }
+
+    /// All plugins, in the order of their names.
+    #[must_use]
+    pub fn plugins(&self) -> Vec<PluginView> {
+        // Out of the lock before pools are looked at.
+        let entries = self.entries().clone();
+        entries.into_iter().map(|(name, entry)| entry.view(name)).collect()
+    }
+
+    /// A plugin, if it is there, and since when its state is what it is.
+    #[must_use]
+    pub fn plugin(&self, name: &PluginName) -> Option<(PluginView, SystemTime)> {
+        let entry = self.entries().get(name).cloned()?;
+        let since = entry.since;
+        Some((entry.view(name.clone()), since))
+    }
+
+    /// Whether each plugin serves, in the order of their names.
+    #[must_use]
+    pub fn standings(&self) -> Vec<PluginStanding> {
+        let standing = |(name, entry): (&PluginName, &BoardEntry)| PluginStanding {
+            name: name.clone(),
+            state: entry.state,
+            is_ready: entry.is_ready,
+            is_required: entry.is_required,
+        };
+        self.entries().iter().map(standing).collect()
+    }
+
+    /// A plugin, or that it is not there any more.
+    pub(super) fn set(&self, name: &PluginName, plugin: Option<&ManagedPlugin>) {
+        let Some(plugin) = plugin else {
+            self.entries().remove(name);
+            return self.figures.forget(name);
+        };
+        let condition = plugin.condition();
+        let mut entries = self.entries();
+        let entry = entries.entry(name.clone()).or_insert_with(|| self.fresh(name));
+        let sub_state = condition.sub_state();
+        if entry.sub_state != sub_state {
+            (entry.sub_state, entry.since) = (sub_state, SystemTime::now());
+        }
+        entry.state = condition.active_state();
+        entry.is_ready = condition.is_ready();
+        entry.is_required = plugin.is_required();
+        entry.generation = plugin.serving().map(|serving| serving.number);
+        entry.pools.retain(|pool| pool.strong_count() > 0);
+    }
+
+    /// A generation has instances.
+    pub(super) fn add_pool(&self, name: &PluginName, pool: &Arc<Pool>) {
+        let mut entries = self.entries();
+        let entry = entries.entry(name.clone()).or_insert_with(|| self.fresh(name));
+        entry.pools.push(Arc::downgrade(pool));
+    }
+
+    fn fresh(&self, name: &PluginName) -> BoardEntry {
+        BoardEntry {
+            state: "inactive",
+            sub_state: String::new(),
+            since: SystemTime::now(),
+            is_ready: false,
+            is_required: false,
+            generation: None,
+            pools: Vec::new(),
+            figures: self.figures.of(name),
+        }
+    }
+
+    fn entries(&self) -> MutexGuard<'_, BTreeMap<PluginName, BoardEntry>> {
+        self.plugins.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl BoardEntry {
+    fn view(self, name: PluginName) -> PluginView {
+        let gauges = self.pools.iter().filter_map(Weak::upgrade).map(|pool| pool.gauges());
+        PluginView {
+            name,
+            state: self.state,
+            is_ready: self.is_ready,
+            is_required: self.is_required,
+            generation: self.generation,
+            gauges: gauges.fold(PoolGauges::default(), PoolGauges::beside),
+            figures: self.figures,
+        }
+    }
+}

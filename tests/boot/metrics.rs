@@ -1,0 +1,57 @@
+//! The sockets for metrics, as they are installed.
+
+use plugind_tests::{Connection, Machine};
+use serde_json::Value;
+use std::{
+    io::{BufRead, BufReader, Write},
+    net::TcpStream,
+    os::unix::net::UnixStream,
+};
+
+/// Where systemd looks for metrics, from version 262.
+const REPORT: &str = "/run/systemd/report";
+
+#[test]
+fn the_metrics_socket_is_disabled_and_serves_metrics_when_it_is_started() {
+    let machine = Machine::boot_with(&["hello"]);
+    let unit = "plugind-metrics.socket";
+    assert_eq!(machine.property(unit, "UnitFileState"), "disabled");
+    machine.start();
+    assert_eq!(machine.property(unit, "ActiveState"), "inactive");
+    machine.succeed(&["systemctl", "start", unit]);
+    machine.succeed(&["systemctl", "restart", "plugind.service"]);
+    assert_eq!(machine.get("/hello").status(), 200);
+    let stream = machine.within(|| TcpStream::connect("127.0.0.1:9464")).unwrap();
+    let metrics = Connection::over(stream).get("/metrics");
+    let line = "plugind_plugin_requests_total{plugin=\"hello\",class=\"2xx\"} 1";
+    assert!(metrics.text().lines().any(|it| it == line), "{}", metrics.text());
+    let slack = "plugind_watchdog_slack_seconds ";
+    assert!(metrics.text().lines().any(|it| it.starts_with(slack)), "{}", metrics.text());
+}
+
+#[test]
+fn the_report_socket_is_there_where_systemd_collects_metrics_and_only_there() {
+    let machine = Machine::boot_with(&["hello"]);
+    let collects = machine.path(REPORT).is_dir();
+    machine.succeed(&["systemctl", "start", "plugind-report.socket"]);
+    machine.start();
+    let state = machine.property("plugind-report.socket", "ActiveState");
+    let socket = format!("{REPORT}/io.plugind");
+    if !collects {
+        assert_eq!(state, "inactive");
+        assert!(!machine.path(&socket).exists());
+        return;
+    }
+    assert_eq!(state, "active");
+    let mut stream = UnixStream::connect(machine.path(&socket)).unwrap();
+    stream.set_read_timeout(Some(plugind_tests::WAIT_MAX)).unwrap();
+    stream.write_all(b"{\"method\":\"io.systemd.Metrics.List\",\"more\":true}\0").unwrap();
+    let first = BufReader::new(stream).split(0).next().unwrap().unwrap();
+    let first: Value = serde_json::from_slice(&first).unwrap();
+    assert_eq!(first["parameters"]["name"], "io.plugind.buildInfo", "{first}");
+    // Not every system with a systemd that has it has the program.
+    if machine.run(&["sh", "-c", "command -v systemd-report"]).status == 0 {
+        let reported = machine.succeed(&["systemd-report", "metrics", "io.plugind"]);
+        assert!(reported.contains("io.plugind.pluginReady"), "{reported}");
+    }
+}

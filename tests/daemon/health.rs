@@ -1,0 +1,65 @@
+//! The health route, as a load balancer asks for it.
+
+use plugind_tests::{Daemon, Signal, Tree, eventually};
+use serde_json::Value;
+
+/// The status of a route, and its body.
+fn health(daemon: &Daemon, path: &str) -> (u16, Value) {
+    let response = daemon.get(path);
+    assert_eq!(response.head.field("content-type"), Some("application/json"));
+    (response.status(), serde_json::from_slice(&response.body).unwrap())
+}
+
+#[test]
+fn the_health_route_answers_for_all_required_plugins_and_for_each() {
+    let tree = Tree::new()
+        .with("hello")
+        .with_manifest("traps_on_start", "required = false\n")
+        .with_settings("[health]\nroute = \"/health\"\n");
+    let daemon = Daemon::start(&tree);
+    let (status, body) = health(&daemon, "/health");
+    assert_eq!((status, &body["status"]), (200, &Value::from("ok")), "{body}");
+    assert_eq!(body["plugins"]["hello"]["ready"], true, "{body}");
+    assert_eq!(body["plugins"]["traps-on-start"]["required"], false, "{body}");
+    assert_eq!(health(&daemon, "/health/hello").0, 200);
+    assert_eq!(health(&daemon, "/health/traps-on-start").0, 503);
+    assert_eq!(health(&daemon, "/health/nobody").0, 404);
+    assert_eq!(daemon.get("/healthy").status(), 404, "it is not below the route");
+
+    tree.put_guest("never-ready", "never_ready");
+    daemon.signal(Signal::HUP);
+    eventually("a required plugin to be missing", || {
+        (health(&daemon, "/health").0 == 503).then_some(())
+    });
+    assert_eq!(health(&daemon, "/health/hello").0, 200);
+}
+
+#[test]
+fn without_a_setting_the_path_is_that_of_plugins_and_a_socket_limits_the_route() {
+    let daemon = Daemon::start(&Tree::new().with("hello"));
+    assert_eq!(daemon.get("/health").status(), 404);
+    let settings = "[health]\nroute = \"/health\"\nsocket = \"admin\"\n\n[sockets.admin]\nprotocol = \"http\"\n";
+    let tree = Tree::new().with("hello").with_settings(settings);
+    let daemon = Daemon::start_with(&tree, &["--listen", "admin=127.0.0.1:0"]);
+    assert_eq!(daemon.get("/health").status(), 404);
+    let line = daemon.log.wait_for(&["listening ", "socket=admin"]);
+    let (_, address) = line.split_once("address=").unwrap();
+    let mut connection = plugind_tests::Connection::to(address.parse().unwrap());
+    assert_eq!(connection.get("/health").status(), 200);
+}
+
+#[test]
+fn a_daemon_that_stops_says_so_before_its_sockets_close() {
+    let settings = "[health]\nroute = \"/health\"\nstop-delay-sec = \"10s\"\n";
+    let mut daemon = Daemon::start(&Tree::new().with("hello").with_settings(settings));
+    daemon.signal(Signal::TERM);
+    let stopping = eventually("the daemon to stop", || {
+        let (status, body) = health(&daemon, "/health");
+        (status == 503).then_some(body)
+    });
+    assert_eq!(stopping["status"], "stopping");
+    assert_eq!(daemon.get("/hello").status(), 200, "requests are still answered");
+    // A second request to stop does not wait.
+    daemon.signal(Signal::INT);
+    assert_eq!(daemon.wait(), 0);
+}

@@ -1,0 +1,389 @@
+//! Metrics: what a client gets of them, that they follow what happens, and that Prometheus takes them.
+
+use crate::control;
+use plugind_tests::{
+    Background, Connection, Daemon, Tree, WAIT_MAX, another, eventually, run, tool,
+};
+use serde_json::{Value, json};
+use std::{
+    fs,
+    io::{BufRead, BufReader, Read, Write},
+    net::{SocketAddr, TcpStream},
+    os::unix::net::UnixStream,
+    path::Path,
+    process::Stdio,
+};
+
+/// A daemon with a socket for metrics.
+struct Measured {
+    daemon: Daemon,
+    metrics: SocketAddr,
+}
+
+impl Measured {
+    fn start(tree: &Tree, arguments: &[&str]) -> Self {
+        let measured = Self::begin(tree, arguments);
+        measured.daemon.wait_until_ready();
+        measured
+    }
+
+    fn begin(tree: &Tree, arguments: &[&str]) -> Self {
+        let daemon =
+            Daemon::begin(tree, &[&["--listen", "metrics=127.0.0.1:0"], arguments].concat());
+        let line = daemon.log.wait_for(&["listening ", "socket=metrics"]);
+        let (_, address) = line.split_once("address=").unwrap();
+        Self { metrics: address.parse().unwrap(), daemon }
+    }
+
+    fn scrape(&self) -> String {
+        Connection::to(self.metrics).get("/metrics").text().to_owned()
+    }
+
+    /// The value of a series: a name with all its labels.
+    fn value(&self, series: &str) -> Option<f64> {
+        let all = self.scrape();
+        let value = all.lines().find_map(|line| line.strip_prefix(series)?.strip_prefix(' '));
+        value.map(|value| value.parse().unwrap())
+    }
+
+    fn wait_for(&self, series: &str, value: f64) {
+        eventually(&format!("{series} to be {value}"), || {
+            (self.value(series) == Some(value)).then_some(())
+        });
+    }
+}
+
+#[test]
+fn requests_are_counted_by_their_status_and_time() {
+    let tree = Tree::new().with("statuses").with("traps_in_request");
+    let measured = Measured::start(&tree, &[]);
+    let requests = |plugin: &str, class: &str| {
+        let labels = format!("{{plugin=\"{plugin}\",class=\"{class}\"}}");
+        measured.value(&format!("plugind_plugin_requests_total{labels}"))
+    };
+    assert_eq!(requests("statuses", "2xx"), Some(0.0));
+    for (path, status) in [("200", 200), ("200", 200), ("301", 301), ("404", 404), ("500", 500)] {
+        assert_eq!(measured.daemon.get(&format!("/statuses/{path}")).status(), status);
+    }
+    assert_eq!(measured.daemon.get("/traps-in-request/trap").status(), 502);
+    let counts = ["2xx", "3xx", "4xx", "5xx"].map(|class| requests("statuses", class));
+    assert_eq!(counts, [Some(2.0), Some(1.0), Some(1.0), Some(1.0)]);
+    assert_eq!(requests("traps-in-request", "5xx"), Some(1.0));
+
+    let duration = "plugind_plugin_request_duration_seconds";
+    let count = format!("{duration}_count{{plugin=\"statuses\"}}");
+    assert_eq!(measured.value(&count), Some(5.0));
+    let sum = measured.value(&format!("{duration}_sum{{plugin=\"statuses\"}}"));
+    assert!(sum.unwrap() > 0.0);
+    // The bodies of all but the redirection are 6 bytes; that one has a body, too.
+    measured.wait_for("plugind_plugin_sent_bytes_total{plugin=\"statuses\"}", 30.0);
+    assert!(
+        measured.value("plugind_plugin_busy_seconds_total{plugin=\"statuses\"}").unwrap() > 0.0
+    );
+    let memory = |which: &str| {
+        measured.value(&format!("plugind_plugin_memory_{which}bytes{{plugin=\"statuses\"}}"))
+    };
+    let (now, peak, limit) = (memory("").unwrap(), memory("peak_"), memory("limit_"));
+    assert!(0.0 < now && now <= peak.unwrap() && peak < limit, "{now} {peak:?} {limit:?}");
+}
+
+#[test]
+fn a_failed_instance_is_counted_by_its_result_and_replaced() {
+    let manifest = format!("required = false\n{}", crate::RESTARTS);
+    let tree = Tree::new().with_manifest("traps_in_request", &manifest);
+    let measured = Measured::start(&tree, &[]);
+    measured.wait_for("plugind_plugin_ready{plugin=\"traps-in-request\"}", 1.0);
+    assert_eq!(measured.daemon.get("/traps-in-request/trap").status(), 502);
+    let failures = "plugind_plugin_instance_failures_total";
+    let failures = format!("{failures}{{plugin=\"traps-in-request\",result=\"trap\"}}");
+    measured.wait_for(&failures, 1.0);
+    measured.wait_for("plugind_plugin_instances{plugin=\"traps-in-request\"}", 1.0);
+    measured.wait_for("plugind_plugin_state{plugin=\"traps-in-request\",state=\"active\"}", 1.0);
+}
+
+#[test]
+fn reloads_are_counted_and_counters_continue_over_them() {
+    let tree = Tree::new().with("statuses").with("headers");
+    let measured = Measured::start(&tree, &[]);
+    let (requests, generation) = (
+        "plugind_plugin_requests_total{plugin=\"statuses\",class=\"2xx\"}",
+        "plugind_plugin_generation{plugin=\"statuses\"}",
+    );
+    assert_eq!(measured.daemon.get("/statuses/200").status(), 200);
+    let before = measured.value(generation).unwrap();
+    measured.daemon.tree().put("statuses.wasm", another("statuses"));
+    measured.daemon.tree().remove("headers.wasm");
+    measured.daemon.reload();
+    measured.wait_for("plugind_reloads_total{outcome=\"success\"}", 1.0);
+    assert!(measured.value(generation).unwrap() > before);
+    assert_eq!(measured.daemon.get("/statuses/200").status(), 200);
+    measured.wait_for(requests, 2.0);
+    eventually("the removed plugin to be gone", || {
+        (!measured.scrape().contains("\"headers\"")).then_some(())
+    });
+
+    measured.daemon.tree().put("statuses.toml", "strange = 1\n");
+    measured.daemon.reload();
+    measured.wait_for("plugind_reloads_total{outcome=\"failed\"}", 1.0);
+    assert_eq!(measured.value(requests), Some(2.0), "the previous version keeps serving");
+}
+
+#[test]
+fn metrics_can_be_read_while_plugins_start() {
+    let measured = Measured::begin(&Tree::new().with("never_ready"), &[]);
+    measured.wait_for("plugind_plugin_state{plugin=\"never-ready\",state=\"activating\"}", 1.0);
+    assert_eq!(measured.value("plugind_plugin_ready{plugin=\"never-ready\"}"), Some(0.0));
+    assert_eq!(measured.value("plugind_plugin_generation{plugin=\"never-ready\"}"), None);
+}
+
+#[test]
+fn connections_and_their_bytes_are_counted_of_sockets_and_plugins() {
+    let tree = Tree::new().with_manifest("echoes", "[[serve]]\nsocket = \"echo\"\n");
+    let measured = Measured::start(&tree, &["--listen", "echo=127.0.0.1:0"]);
+    let line = measured.daemon.log.wait_for(&["listening ", "socket=echo"]);
+    let (_, address) = line.split_once("address=").unwrap();
+    let mut stream = TcpStream::connect(address.parse::<SocketAddr>().unwrap()).unwrap();
+    stream.set_read_timeout(Some(WAIT_MAX)).unwrap();
+    stream.write_all(b"hello").unwrap();
+    stream.read_exact(&mut [0; 5]).unwrap();
+    for (series, value) in [
+        ("plugind_plugin_connections{plugin=\"echoes\"}", 1.0),
+        ("plugind_plugin_connections_begun_total{plugin=\"echoes\"}", 1.0),
+        ("plugind_plugin_received_bytes_total{plugin=\"echoes\"}", 5.0),
+        ("plugind_plugin_sent_bytes_total{plugin=\"echoes\"}", 5.0),
+        ("plugind_socket_connections{socket=\"echo\"}", 1.0),
+        ("plugind_socket_connections_accepted_total{socket=\"echo\"}", 1.0),
+    ] {
+        measured.wait_for(series, value);
+    }
+    drop(stream);
+    measured.wait_for("plugind_plugin_connections{plugin=\"echoes\"}", 0.0);
+    measured.wait_for("plugind_socket_connections{socket=\"echo\"}", 0.0);
+}
+
+#[test]
+fn a_client_gets_the_format_that_it_asks_for_and_nothing_but_metrics() {
+    let measured = Measured::start(&Tree::new().with("statuses"), &[]);
+    let mut connection = Connection::to(measured.metrics);
+    connection.request("GET", "/metrics", &["Accept: application/openmetrics-text; version=1.0.0"]);
+    let response = connection.response();
+    let media_type = response.head.field("content-type").unwrap();
+    assert!(media_type.starts_with("application/openmetrics-text; version=1.0.0"), "{media_type}");
+    let text = response.text();
+    assert!(text.ends_with("# EOF\n"), "{text}");
+    assert!(text.contains("# UNIT plugind_uptime_seconds seconds\n"), "{text}");
+    assert_eq!(connection.get("/").status(), 404);
+    connection.request("POST", "/metrics", &["Content-Length: 0"]);
+    assert_eq!(connection.response().status(), 405);
+    let plain = connection.get("/metrics");
+    assert!(plain.head.field("content-type").unwrap().starts_with("text/plain; version=0.0.4"));
+}
+
+#[test]
+fn promtool_has_no_objection_to_the_metrics() {
+    let tree = Tree::new().with("statuses").with("traps_in_request");
+    let measured = Measured::start(&tree, &[]);
+    assert_eq!(measured.daemon.get("/traps-in-request/trap").status(), 502);
+    let mut promtool = tool("promtool")
+        .args(["check", "metrics"])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    promtool.stdin.take().unwrap().write_all(measured.scrape().as_bytes()).unwrap();
+    let output = promtool.wait_with_output().unwrap();
+    let said = [output.stdout, output.stderr].concat();
+    assert!(output.status.success() && said.is_empty(), "{}", String::from_utf8_lossy(&said));
+}
+
+/// The answer of Prometheus to a query: the value of the only series.
+fn query(prometheus: &Background, query: &str) -> Option<f64> {
+    let encoded: String = query.bytes().map(|byte| format!("%{byte:02X}")).collect();
+    let response =
+        Connection::to(prometheus.address).get(&format!("/api/v1/query?query={encoded}"));
+    let response: Value = serde_json::from_slice(&response.body).ok()?;
+    let series = response["data"]["result"].as_array()?;
+    series.first()?["value"][1].as_str()?.parse().ok()
+}
+
+#[test]
+fn prometheus_scrapes_the_metrics_and_computes_with_them() {
+    let measured = Measured::start(&Tree::new().with("statuses"), &[]);
+    let directory = tempfile::tempdir().unwrap();
+    let configuration = directory.path().join("prometheus.yml");
+    let scrape = json!([{
+        "job_name": "plugind",
+        "static_configs": [{ "targets": [measured.metrics.to_string()] }],
+    }]);
+    let text = json!({
+        "global": { "scrape_interval": "500ms", "scrape_timeout": "500ms" },
+        "rule_files": [units().join("plugind-alerts.yml")],
+        "scrape_configs": scrape,
+    });
+    fs::write(&configuration, text.to_string()).unwrap();
+    let prometheus = Background::start(|address| {
+        let mut command = tool("prometheus");
+        command
+            .arg(format!("--config.file={}", configuration.display()))
+            .arg(format!("--storage.tsdb.path={}", directory.path().join("data").display()))
+            .arg(format!("--web.listen-address={address}"))
+            .stdout(Stdio::null())
+            .stderr(Stdio::null());
+        command
+    });
+    for _ in 0..10 {
+        assert_eq!(measured.daemon.get("/statuses/200").status(), 200);
+    }
+    let wait_for = |expression: &str, value: f64| {
+        eventually(&format!("{expression} to be {value}"), || {
+            (query(&prometheus, expression)? == value).then_some(())
+        });
+    };
+    wait_for("sum(plugind_plugin_requests_total{plugin=\"statuses\",class=\"2xx\"})", 10.0);
+    wait_for("count(plugind_build_info)", 1.0);
+    wait_for("plugind_plugin_request_duration_seconds_count{plugin=\"statuses\"}", 10.0);
+    wait_for("count_over_time(up[1m]) >= bool 20", 1.0);
+    wait_for("min_over_time(up[1m])", 1.0);
+    let quantile =
+        "histogram_quantile(0.99, plugind_plugin_request_duration_seconds_bucket) > bool 0";
+    wait_for(quantile, 1.0);
+}
+
+fn units() -> &'static Path {
+    Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/../units"))
+}
+
+/// The names of metrics in an expression.
+fn metrics_in(text: &str) -> Vec<String> {
+    let words = text.split(|c: char| !c.is_ascii_alphanumeric() && c != '_');
+    words.filter(|word| word.starts_with("plugind_")).map(str::to_owned).collect()
+}
+
+#[test]
+fn the_example_rules_and_dashboard_use_metrics_that_there_are() {
+    let rules = units().join("plugind-alerts.yml");
+    let checked = run(tool("promtool").args(["check", "rules"]).arg(&rules));
+    assert!(checked.contains("SUCCESS"), "{checked}");
+
+    let dashboard = fs::read_to_string(units().join("plugind-dashboard.json")).unwrap();
+    let dashboard: Value = serde_json::from_str(&dashboard).unwrap();
+    let panels = dashboard["panels"].as_array().unwrap();
+    let targets = panels.iter().flat_map(|panel| panel["targets"].as_array().unwrap());
+    let expressions: Vec<_> = targets.map(|target| target["expr"].as_str().unwrap()).collect();
+    assert!(expressions.len() > 10, "{expressions:?}");
+    // As rules, in which Grafana's variables have values.
+    let rules_of_dashboard: Vec<_> = expressions
+        .iter()
+        .map(|expression| expression.replace("$__rate_interval", "5m"))
+        .enumerate()
+        .map(|(number, expr)| json!({ "record": format!("panel:{number}"), "expr": expr }))
+        .collect();
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("dashboard.yml");
+    let groups = json!({ "groups": [{ "name": "dashboard", "rules": rules_of_dashboard }] });
+    fs::write(&path, groups.to_string()).unwrap();
+    let checked = run(tool("promtool").args(["check", "rules"]).arg(&path));
+    assert!(checked.contains("SUCCESS"), "{checked}");
+
+    let tree = Tree::new().with("statuses").with("traps_in_request");
+    let measured = Measured::start(&tree, &[]);
+    assert_eq!(measured.daemon.get("/traps-in-request/trap").status(), 502);
+    measured.wait_for(
+        "plugind_plugin_instance_failures_total{plugin=\"traps-in-request\",result=\"trap\"}",
+        1.0,
+    );
+    let all = measured.scrape();
+    let rules = fs::read_to_string(rules).unwrap();
+    let expressions =
+        rules.lines().filter(|line| line.contains(" plugind_") || line.contains("(plugind_"));
+    let used = expressions.chain(panels_text(&dashboard)).flat_map(metrics_in);
+    for metric in used {
+        let there = all.lines().any(|line| {
+            line.strip_prefix(metric.as_str()).is_some_and(|rest| rest.starts_with(['{', ' ']))
+        });
+        assert!(there, "{metric} is not among the metrics");
+    }
+}
+
+/// All expressions of a dashboard.
+fn panels_text(dashboard: &Value) -> impl Iterator<Item = &str> {
+    let panels = dashboard["panels"].as_array().unwrap().iter();
+    let targets = panels.flat_map(|panel| panel["targets"].as_array().unwrap());
+    targets.map(|target| target["expr"].as_str().unwrap())
+}
+
+/// All replies to a call of a method by varlink.
+fn replies(tree: &Tree, call: &Value) -> Vec<Value> {
+    let mut stream = UnixStream::connect(control::socket(tree)).unwrap();
+    stream.set_read_timeout(Some(WAIT_MAX)).unwrap();
+    stream.write_all(format!("{call}\0").as_bytes()).unwrap();
+    let mut replies = Vec::new();
+    for reply in BufReader::new(stream).split(0) {
+        let reply: Value = serde_json::from_slice(&reply.unwrap()).unwrap();
+        let continues = reply["continues"] == true;
+        replies.push(reply);
+        if !continues {
+            break;
+        }
+    }
+    replies
+}
+
+#[test]
+fn systemd_gets_the_metrics_by_varlink_one_in_each_reply() {
+    let tree = Tree::new().with("statuses");
+    let daemon = control::start(&tree);
+    assert_eq!(daemon.get("/statuses/404").status(), 404);
+    let list = json!({ "method": "io.systemd.Metrics.List", "more": true });
+    let list = replies(&tree, &list);
+    let requests = list.iter().map(|reply| &reply["parameters"]).find(|it| {
+        it["name"] == "io.plugind.pluginRequestsTotal" && it["fields"]["class"] == "4xx"
+    });
+    let requests = requests.unwrap_or_else(|| panic!("{list:?}"));
+    assert_eq!((&requests["object"], &requests["value"]), (&json!("statuses"), &json!(1)));
+
+    let describe = json!({ "method": "io.systemd.Metrics.Describe", "more": true });
+    let described = replies(&tree, &describe);
+    let described: Vec<_> = described.iter().map(|reply| &reply["parameters"]).collect();
+    let names: Vec<_> = described.iter().map(|it| &it["name"]).collect();
+    for listed in list.iter().map(|reply| &reply["parameters"]["name"]) {
+        assert!(names.contains(&listed), "{listed} is not described");
+    }
+    let kinds = ["counter", "gauge", "string", "object"].map(Value::from);
+    assert!(described.iter().all(|it| kinds.contains(&it["type"])), "{described:?}");
+    let once = replies(&tree, &json!({ "method": "io.systemd.Metrics.List" }));
+    assert_eq!(once[0]["error"], "org.varlink.service.ExpectedMore");
+}
+
+#[test]
+fn top_list_and_status_show_what_a_plugin_uses_and_does() {
+    let tree = Tree::new().with("statuses");
+    let daemon = control::start(&tree);
+    for _ in 0..5 {
+        assert_eq!(daemon.get("/statuses/200").status(), 200);
+    }
+    let json: Value =
+        serde_json::from_str(&control::run(&tree, &["top", "--json"]).stdout).unwrap();
+    let usage = &json["plugins"][0]["usage"];
+    assert_eq!((&usage["responses"], &usage["inFlight"]), (&json!(5), &json!(0)), "{json}");
+    assert!(usage["memory"].as_u64() > Some(0) && usage["p99"].as_u64() > Some(0), "{json}");
+    let top = control::run(&tree, &["top", "--once"]).stdout;
+    assert!(top.starts_with("NAME "), "{top}");
+    assert!(top.ends_with("\n1 plugin\n"), "{top}");
+    let status = control::run(&tree, &["status", "statuses"]).stdout;
+    for line in ["     Memory: ", "        CPU: ", "    Traffic: "] {
+        assert!(status.contains(line), "{status}");
+    }
+}
+
+#[test]
+fn a_plugin_that_starts_is_shown_with_what_it_says_and_how_long_it_takes() {
+    let tree = Tree::new().with("never_ready");
+    let _daemon = control::begin(&tree);
+    let shown = eventually("the plugin to start", || {
+        let list = control::run(&tree, &["list"]).stdout;
+        list.contains("activating (starting ").then_some(list)
+    });
+    assert!(shown.contains("s of 30s)"), "{shown}");
+}
