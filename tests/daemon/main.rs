@@ -25,6 +25,7 @@ mod handover;
 mod compiler;
 mod directories;
 mod cache;
+mod calls;
 mod many;
 mod mapping;
 mod text;

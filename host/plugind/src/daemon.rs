@@ -11,6 +11,7 @@ use crate::{
     listen::{
         connection, datagrams,
         listeners::{Accepted, Listeners, Server},
+        plugin_calls::PluginCalls,
         sockets::{Listen, ListenError, ListenSockets},
         streams,
     },
@@ -312,6 +313,7 @@ impl Daemon {
                 journal: journal.clone(),
                 memory: Arc::new(Budget::new(memory_max(own.memory_max))),
                 places: InstancePool::new(own.pool),
+                dispatch: Arc::new(PluginCalls::new(reader.clone())),
             },
             places: settings.places,
             store: self.store.clone(),

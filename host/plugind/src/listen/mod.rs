@@ -28,6 +28,8 @@ pub mod forwarded;
 #[cfg(feature = "runtime")]
 pub mod http;
 #[cfg(feature = "runtime")]
+pub mod plugin_calls;
+#[cfg(feature = "runtime")]
 pub mod connection;
 #[cfg(feature = "runtime")]
 pub mod streams;

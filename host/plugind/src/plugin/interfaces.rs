@@ -93,8 +93,8 @@ interfaces! {
     ];
     /// `wasi:http`, as a client
     Http: [
-        refuses("wasi:http/client", P3, &[Grant::OutgoingHttp]),
-        refuses("wasi:http/outgoing-handler", P2, &[Grant::OutgoingHttp]),
+        refuses("wasi:http/client", P3, &[Grant::OutgoingHttp, Grant::Call]),
+        refuses("wasi:http/outgoing-handler", P2, &[Grant::OutgoingHttp, Grant::Call]),
         free("wasi:http/types", WASI),
     ];
     /// `wasi:io`
@@ -157,6 +157,8 @@ grants! {
     Credentials: "credentials" = "[\"…\"]";
     /// HTTP requests.
     OutgoingHttp: "outgoing-http" = "[\"HOST:PORT\"]";
+    /// Requests to other plugins.
+    Call: "call" = "[\"PLUGIN\"]";
     /// TCP connections.
     TcpConnect: "tcp-connect" = "[\"HOST:PORT\"]";
 }

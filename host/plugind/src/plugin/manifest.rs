@@ -538,7 +538,7 @@ mod tests {
         assert_eq!(parse("").unwrap().grants, Grants::default());
         let grants = parse(
             "[grants]\nstate = true\nread = [\"/usr/share/zoneinfo\", \"/\"]\ncredentials = [\"api-token\"]\n\
-             outgoing-http = [\"API.example.com:443\"]\ntcp-connect = [\"10.1.2.3:5432\"]\nenvironment = { LANG = \"C\" }\n",
+             outgoing-http = [\"API.example.com:443\"]\ncall = [\"orders\"]\ntcp-connect = [\"10.1.2.3:5432\"]\nenvironment = { LANG = \"C\" }\n",
         )
         .unwrap()
         .grants;
@@ -546,6 +546,7 @@ mod tests {
         assert_eq!(grants.read, [Path::new("/usr/share/zoneinfo"), Path::new("/")]);
         assert_eq!(grants.credentials, ["api-token"]);
         assert_eq!(grants.outgoing_http[0].to_string(), "api.example.com:443");
+        assert_eq!(grants.call[0].as_str(), "orders");
         assert_eq!(grants.tcp_connect[0].to_string(), "10.1.2.3:5432");
         assert_eq!(grants.environment["LANG"], "C");
     }
@@ -560,6 +561,11 @@ mod tests {
             ("state = true\nread = [\"/state\"]", "3:8: grants.read must not contain /state"),
             ("credentials = [\"../x\"]", "2:16: grants.credentials: "),
             ("outgoing-http = [\"example.com\"]", "2:18: grants.outgoing-http: "),
+            (
+                "outgoing-http = [\"orders.plugind:80\"]",
+                "2:18: grants.outgoing-http: \"orders.plugind:80\" is a plugin and not a server",
+            ),
+            ("call = [\"Orders\"]", "2:9: grants.call: a name can have only"),
             ("tcp-connect = [\"*:80\"]", "2:16: grants.tcp-connect: "),
             ("environment = { \"A=B\" = \"\" }", "2:15: grants.environment must have names"),
             ("environment = { A = 1 }", "2:21: grants.environment.A must be text"),
@@ -573,7 +579,7 @@ mod tests {
     #[test]
     fn a_grant_without_an_import_that_uses_it_is_reported_at_its_place() {
         let all = "[grants]\nstate = true\nread = [\"/a\"]\ncredentials = [\"b\"]\noutgoing-http = [\"c:80\"]\n\
-                   tcp-connect = [\"d:80\"]\nenvironment = { E = \"\" }\n";
+                   call = [\"f\"]\ntcp-connect = [\"d:80\"]\nenvironment = { E = \"\" }\n";
         let mistakes = parse_for(Some(importing(&[])), all).unwrap_err();
         assert_eq!(mistakes.len(), Grant::ALL.len(), "{mistakes:?}");
         assert!(

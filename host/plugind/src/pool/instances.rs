@@ -20,8 +20,8 @@ use crate::{
     },
     runtime::executors::Executors,
     world::{
-        self, bindings::exports::plugind::plugin::lifecycle::StopReason, link::Linked,
-        memory::Budget,
+        self, bindings::exports::plugind::plugin::lifecycle::StopReason, calls::PluginDispatch,
+        link::Linked, memory::Budget,
     },
 };
 use futures::FutureExt;
@@ -48,6 +48,8 @@ pub struct Commons {
     pub memory: Arc<Budget>,
     /// The instance pool.
     pub places: Arc<InstancePool>,
+    /// What brings the requests of one plugin to another.
+    pub dispatch: Arc<dyn PluginDispatch>,
 }
 
 /// The instances of one generation of a plugin.
@@ -80,6 +82,7 @@ impl Pool {
             granted,
             journal,
             memory,
+            commons.dispatch.clone(),
         );
         // While one is replaced, there is one more.
         let max = config.workers.saturating_add(usize::from(!config.on_demand));

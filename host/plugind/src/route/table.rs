@@ -31,6 +31,8 @@ pub struct RouteTable {
     deepest: usize,
     any_socket: Paths,
     sockets: HashMap<SocketName, Paths>,
+    /// Plugins that answer HTTP requests, for calls of other plugins.
+    plugins: HashMap<PluginName, Arc<RouteEntry>>,
     /// Sockets that a plugin serves as a whole.
     whole_sockets: HashMap<SocketName, Arc<RouteEntry>>,
 }
@@ -99,6 +101,31 @@ impl RouteTable {
             return Ok(Some(found));
         }
         Ok(self.any_socket.find(host, decoded))
+    }
+
+    /// The same table, with what answers calls of other plugins.
+    #[must_use]
+    pub fn with_plugins(
+        self,
+        plugins: impl Iterator<Item = (PluginName, Option<Arc<Pool>>)>,
+    ) -> Self {
+        let entry = |(plugin, pool): (PluginName, _)| {
+            (plugin.clone(), Arc::new(RouteEntry { plugin, pool, strip: 0 }))
+        };
+        Self { plugins: plugins.map(entry).collect(), ..self }
+    }
+
+    /// What answers a call of another plugin for `path`.
+    ///
+    /// # Errors
+    /// When the path has dot segments.
+    pub fn plugin(
+        &self,
+        name: &PluginName,
+        path: &str,
+    ) -> Result<Option<&Arc<RouteEntry>>, DotSegments> {
+        decode(path)?;
+        Ok(self.plugins.get(name))
     }
 
     /// Who serves all that comes on a socket.

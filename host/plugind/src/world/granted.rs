@@ -1,6 +1,6 @@
 //! What a manifest grants, made real for one generation: opened, read, ready to be handed to its instances.
 
-use crate::world::{credentials, files, network, outgoing};
+use crate::world::{credentials, files, network};
 use crate::{base::name::PluginName, plugin::grants::Grants};
 use std::{path::PathBuf, sync::Arc};
 
@@ -20,7 +20,6 @@ pub struct Granted {
     pub(super) files: files::Shared,
     pub(super) credentials: Arc<credentials::Shared>,
     pub(super) network: network::Shared,
-    pub(super) outgoing: Arc<outgoing::Shared>,
 }
 
 /// Something that was granted cannot be had.
@@ -52,7 +51,6 @@ impl Granted {
             files: files::open(&grants.read, state.as_deref())?,
             credentials: Arc::new(credentials::read(plugin, &grants.credentials, directory)?),
             network: network::Shared::new(&grants.tcp_connect),
-            outgoing: Arc::new(outgoing::Shared::new(grants.outgoing_http.clone())),
         })
     }
 }

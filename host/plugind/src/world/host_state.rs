@@ -8,6 +8,7 @@ use crate::{
     journal::Journal,
     plugin::manifest::Manifest,
     world::{
+        calls::{self, PluginDispatch, RequestScope},
         client_connection::ClientConnection,
         config, connections, credentials,
         granted::Granted,
@@ -25,7 +26,7 @@ use wasmtime::{
 };
 use wasmtime_wasi::{WasiCtx, WasiCtxView, WasiView, sockets::WasiSocketsCtxView};
 use wasmtime_wasi_config::WasiConfig;
-use wasmtime_wasi_http::{WasiHttpCtxView, WasiHttpView};
+use wasmtime_wasi_http::{WasiBody, WasiHttpCtxView, WasiHttpView};
 
 /// The most resources (files, streams, headers) that a guest may hold at a time, unless it may have more connections.
 const RESOURCES_MAX: usize = 10_000;
@@ -54,6 +55,8 @@ pub struct Shared {
     pub config: config::Shared,
     /// `[grants]`
     pub granted: Granted,
+    /// To whom they may send requests.
+    outgoing: Arc<outgoing::Shared>,
     /// Their share of the processor; none: as much as there is.
     pub quota: Option<Arc<quota::Shared>>,
     /// The most resources that each of them may hold at a time.
@@ -70,6 +73,7 @@ impl Shared {
         granted: Granted,
         journal: Journal,
         memory: Arc<Budget>,
+        dispatch: Arc<dyn PluginDispatch>,
     ) -> Self {
         let limits = &manifest.limits;
         let bytes = |Bytes(bytes)| usize::try_from(bytes).unwrap_or(usize::MAX);
@@ -77,6 +81,8 @@ impl Shared {
         let near_memory_limit = manifest.instances.recycle_memory.map_or(each / 4 * 3, bytes);
         let journal = journal::Shared::new(plugin.clone(), generation, journal, limits.log_rate);
         let connections = usize::try_from(limits.connections_max).unwrap_or(usize::MAX);
+        let grants = &manifest.grants;
+        let calls = calls::Shared::new(plugin.clone(), grants.call.clone(), dispatch);
         let quota = |quota: Percent| Arc::new(quota::Shared::new(quota, Instant::now()));
         Self {
             identity: identity::Shared { plugin: plugin.clone(), generation },
@@ -86,6 +92,7 @@ impl Shared {
             arguments: manifest.arguments.clone(),
             config: config::Shared::new(&manifest.config),
             granted,
+            outgoing: Arc::new(outgoing::Shared::new(grants.outgoing_http.clone(), calls)),
             quota: limits.cpu_quota.map(quota),
             resources_max: RESOURCES_MAX.max(connections.saturating_mul(RESOURCES_PER_CONNECTION)),
         }
@@ -158,7 +165,7 @@ impl HostState {
             worker,
             memory: memory::Guest::new(shared.memory.clone()),
             wasi: wasi(shared, &network),
-            http: outgoing::Guest::new(granted.outgoing.clone()),
+            http: outgoing::Guest::new(shared.outgoing.clone()),
             network,
             table,
             inspections: Inspections::new(),
@@ -167,6 +174,14 @@ impl HostState {
             watch: Watch::new(heartbeat),
             shared: shared.clone(),
         }
+    }
+
+    /// A request comes to the instance, and is served as long as the scope is kept. None if it can call nothing.
+    pub fn enter_request(
+        &mut self,
+        request: &http::Request<WasiBody>,
+    ) -> Option<Arc<RequestScope>> {
+        self.http.enter(request)
     }
 
     /// Whose limit kept the instance from getting memory that it asked for: when it then fails, that is why.

@@ -3,6 +3,7 @@
 //! Everything that comes from a guest is data. It is bounded here, where it enters.
 
 pub mod bindings;
+pub mod calls;
 pub mod config;
 pub mod client_connection;
 pub mod connections;

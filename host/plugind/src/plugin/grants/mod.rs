@@ -1,5 +1,6 @@
 //! `[grants]` of a manifest: what a plugin may do beyond what every plugin may. One file a key.
 
+pub mod call;
 mod credentials;
 mod environment;
 mod outgoing_http;
@@ -33,6 +34,8 @@ pub struct Grants {
     pub credentials: Vec<String>,
     /// Where it may send HTTP requests.
     pub outgoing_http: Vec<Endpoint>,
+    /// Plugins to which it may send requests.
+    pub call: Vec<PluginName>,
     /// Where it may connect by TCP.
     pub tcp_connect: Vec<Endpoint>,
     origins: Origins,
@@ -93,6 +96,7 @@ impl Grants {
             Grant::State => self.state = state::read(table, &self.read),
             Grant::Credentials => self.credentials = credentials::read(table),
             Grant::OutgoingHttp => self.outgoing_http = outgoing_http::read(table),
+            Grant::Call => self.call = call::read(table),
             Grant::TcpConnect => self.tcp_connect = tcp_connect::read(table),
         }
     }
@@ -106,6 +110,7 @@ impl Grants {
             Grant::State => self.state,
             Grant::Credentials => !self.credentials.is_empty(),
             Grant::OutgoingHttp => !self.outgoing_http.is_empty(),
+            Grant::Call => !self.call.is_empty(),
             Grant::TcpConnect => !self.tcp_connect.is_empty(),
         }
     }
@@ -114,7 +119,7 @@ impl Grants {
     #[must_use]
     pub fn needs(&self, grant: Grant, plugin: &PluginName) -> Vec<UnitNeed<'_>> {
         match grant {
-            Grant::Environment => Vec::new(),
+            Grant::Environment | Grant::Call => Vec::new(),
             Grant::Read => read::needs(&self.read),
             Grant::State => state::needs(self.state),
             Grant::Credentials => credentials::needs(&self.credentials, plugin),
