@@ -15,6 +15,7 @@ mod workers;
 mod load;
 mod languages;
 mod streaming;
+mod stores;
 mod streams;
 mod lifecycle;
 mod readiness;

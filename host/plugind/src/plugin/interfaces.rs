@@ -8,6 +8,7 @@ pub const CONTRACT: &str = "0.1";
 const P2: &[&str] = &["0.2"];
 const P3: &[&str] = &["0.3"];
 const WASI: &[&str] = &["0.2", "0.3"];
+const KEYVALUE: &[&str] = &["0.2.0-draft2"];
 const OURS: &[&str] = &[CONTRACT];
 
 /// Declares [`Interface`] by its rows: a variant, and what is imported.
@@ -103,6 +104,12 @@ interfaces! {
         free("wasi:io/poll", P2),
         free("wasi:io/streams", P2),
     ];
+    /// `wasi:keyvalue`
+    KeyValue: [
+        granted("wasi:keyvalue/atomics", KEYVALUE, &[Grant::KeyValue]),
+        granted("wasi:keyvalue/batch", KEYVALUE, &[Grant::KeyValue]),
+        granted("wasi:keyvalue/store", KEYVALUE, &[Grant::KeyValue]),
+    ];
     /// `wasi:logging`
     Logging: [
         free("wasi:logging/logging", &["0.1.0-draft"]),
@@ -153,6 +160,8 @@ grants! {
     Read: "read" = "[\"/…\"]";
     /// A directory of the plugin's own.
     State: "state" = "true";
+    /// Key-value stores.
+    KeyValue: "keyvalue" = "{ quota = \"64M\" }";
     /// Secrets.
     Credentials: "credentials" = "[\"…\"]";
     /// HTTP requests.

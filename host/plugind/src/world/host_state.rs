@@ -14,7 +14,7 @@ use crate::{
         granted::Granted,
         heartbeat::{Heartbeat, Watch},
         holdings::{Inspections, holdings},
-        identity, journal, logging,
+        identity, journal, keyvalue, logging,
         memory::{self, Budget, Refused},
         network, notify, outgoing, output, quota,
     },
@@ -251,6 +251,13 @@ impl HostState {
 
     pub(super) fn journal(&mut self) -> journal::Guest<'_> {
         journal::Guest { shared: &self.shared.journal }
+    }
+
+    pub(super) fn keyvalue(&mut self) -> keyvalue::Guest<'_> {
+        keyvalue::Guest {
+            shared: &self.shared.granted.keyvalue,
+            table: self.closed.as_mut().unwrap_or(&mut self.table),
+        }
     }
 
     pub(super) fn logging(&mut self) -> logging::Guest<'_> {

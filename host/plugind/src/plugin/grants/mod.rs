@@ -3,6 +3,7 @@
 pub mod call;
 mod credentials;
 mod environment;
+pub mod keyvalue;
 mod outgoing_http;
 mod read;
 pub mod state;
@@ -13,7 +14,7 @@ use crate::{
     base::{endpoint::Endpoint, name::PluginName},
     config::{Origin, Table},
     plugin::{
-        grants::unit_need::UnitNeed,
+        grants::{keyvalue::KeyValueGrant, unit_need::UnitNeed},
         interfaces::{Grant, find},
     },
 };
@@ -30,6 +31,8 @@ pub struct Grants {
     pub read: Vec<PathBuf>,
     /// Whether it has a directory of its own, `/state`.
     pub state: bool,
+    /// Its key-value stores.
+    pub keyvalue: Option<KeyValueGrant>,
     /// Credentials that it may read.
     pub credentials: Vec<String>,
     /// Where it may send HTTP requests.
@@ -94,6 +97,7 @@ impl Grants {
             Grant::Environment => self.environment = environment::read(table),
             Grant::Read => self.read = read::read(table),
             Grant::State => self.state = state::read(table, &self.read),
+            Grant::KeyValue => self.keyvalue = keyvalue::read(table),
             Grant::Credentials => self.credentials = credentials::read(table),
             Grant::OutgoingHttp => self.outgoing_http = outgoing_http::read(table),
             Grant::Call => self.call = call::read(table),
@@ -108,6 +112,7 @@ impl Grants {
             Grant::Environment => !self.environment.is_empty(),
             Grant::Read => !self.read.is_empty(),
             Grant::State => self.state,
+            Grant::KeyValue => self.keyvalue.is_some(),
             Grant::Credentials => !self.credentials.is_empty(),
             Grant::OutgoingHttp => !self.outgoing_http.is_empty(),
             Grant::Call => !self.call.is_empty(),
@@ -122,6 +127,7 @@ impl Grants {
             Grant::Environment | Grant::Call => Vec::new(),
             Grant::Read => read::needs(&self.read),
             Grant::State => state::needs(self.state),
+            Grant::KeyValue => keyvalue::needs(self.keyvalue.as_ref()),
             Grant::Credentials => credentials::needs(&self.credentials, plugin),
             Grant::OutgoingHttp => outgoing_http::needs(&self.outgoing_http),
             Grant::TcpConnect => tcp_connect::needs(&self.tcp_connect),
