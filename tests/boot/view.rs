@@ -76,3 +76,15 @@ fn a_credential_comes_from_the_machine_to_the_plugin_that_was_granted_it() {
     machine.start();
     assert_eq!(machine.get("/secret/token").status_and_text(), (200, "hush"));
 }
+
+#[test]
+fn a_key_value_store_survives_a_kill_of_the_daemon_under_its_unit() {
+    let machine = Machine::boot_with(&["stores"]);
+    machine.put_manifest("stores", "[grants]\nkeyvalue = {}\n");
+    machine.start();
+    assert_eq!(machine.get("/stores/set/key/value").status_and_text(), (200, "done"));
+    let pid = machine.daemon("MainPID");
+    machine.signal("plugind.service", "KILL");
+    machine.wait_for("MainPID", |now| now != pid && now != "0");
+    assert_eq!(machine.get("/stores/get/key").status_and_text(), (200, "value"));
+}

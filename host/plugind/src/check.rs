@@ -6,6 +6,7 @@ use crate::{
     base::name::PluginName,
     config::{ListError, SearchPath},
     plugin::{
+        call_cycles::{call_cycles, cycle_message},
         directories::{ScanReport, VerifyResult, name_of, read_plugins},
         scan::{Found, Masked, Scanned, scan_one},
         verify::{Verified, verify},
@@ -83,6 +84,7 @@ pub fn component_name(path: &Path) -> PluginName {
 
 fn assign_routes(plugins: Vec<VerifyResult>) -> Vec<Checked> {
     let mut claimed = RouteOwners::default().claim_all(&plugins);
+    let cycles = call_cycles(&plugins);
     let checked = |outcome: VerifyResult| {
         let (name, requests) = (name_of(&outcome).clone(), requests_of(&outcome));
         let conflicts = claimed.remove(&name).and_then(Result::err);
@@ -98,6 +100,8 @@ fn assign_routes(plugins: Vec<VerifyResult>) -> Vec<Checked> {
                 let failed = conflicts.map(|conflicts| {
                     (FailedStage::Route, vec![conflict_message(&verified, &conflicts)])
                 });
+                let cycle = cycles.get(&name).map(|way| vec![cycle_message(&verified, way)]);
+                let failed = failed.or_else(|| Some((FailedStage::Verify, cycle?)));
                 let routes = if failed.is_none() { requests } else { Vec::new() };
                 let component = verified.path().to_owned();
                 Checked { name, component, verified: Some(verified), routes, failed }

@@ -16,7 +16,7 @@ use plugind_artifact::entry::Key;
 use std::{
     fs, io,
     path::{Path, PathBuf},
-    sync::Mutex,
+    sync::{Arc, Mutex},
     thread::available_parallelism,
 };
 use wasmtime::{Engine, component::Linker};
@@ -113,6 +113,7 @@ impl LinkCheck {
         let places = GrantDirectories {
             state: directory.join("state"),
             credentials: self.credentials.or_else(|| made_up.clone()),
+            stores: Arc::default(),
         };
         let cache = directory.join("cache");
         fs::create_dir(&cache).map_err(LinkCheckError::Directory)?;

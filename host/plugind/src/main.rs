@@ -21,6 +21,7 @@ use std::{
     io::{self, Write},
     path::Path,
     process::ExitCode,
+    sync::Arc,
 };
 use tracing::{error, warn};
 
@@ -83,6 +84,7 @@ fn main() -> ExitCode {
         places: GrantDirectories {
             state: environment.state(root),
             credentials: environment.credentials(root),
+            stores: Arc::default(),
         },
         compiler,
         own,

@@ -1,7 +1,7 @@
 //! The interfaces of `plugind:plugin` for plugins written in Rust.
 //!
 //! A plugin implements [`Lifecycle`], passes the type to [`export!`], and calls [`journal`], [`notify`], [`identity`],
-//! [`credentials`] and [`config`]. Only the interfaces that are called become imports of the component, and only the
+//! [`credentials`], [`config`] and [`keyvalue`]. Only the interfaces that are called become imports of the component, and only the
 //! ones that are exported become exports: a plugin that only writes to the journal has no lifecycle.
 //!
 //! ```ignore
@@ -42,6 +42,7 @@ pub mod handover;
 #[cfg(feature = "http")]
 pub mod http;
 pub mod journal;
+pub mod keyvalue;
 pub mod lifecycle;
 
 pub use bindings::export;

@@ -1,4 +1,4 @@
-//! The names of plugins and sockets, parsed once.
+//! The names of plugins, sockets and stores, parsed once.
 
 use std::{fmt, str::FromStr, sync::Arc};
 
@@ -44,6 +44,11 @@ fn check(text: &str) -> Result<(), NameError> {
     }
 }
 
+/// The name of a key-value store that plugins share.
+// Invariant: the same as a plugin's.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct StoreName(Box<str>);
+
 macro_rules! name {
     ($name:ident) => {
         impl $name {
@@ -73,6 +78,7 @@ macro_rules! name {
 
 name!(PluginName);
 name!(SocketName);
+name!(StoreName);
 
 #[cfg(test)]
 mod tests {

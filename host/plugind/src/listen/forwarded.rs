@@ -5,6 +5,7 @@
 //! last one of whom a trusted proxy says that it is none itself.
 
 use crate::{
+    base::name::PluginName,
     config::settings::{HttpSetting, ProxyHeader, TrustedProxy},
     listen::{admission::is_host, stream::Peer},
 };
@@ -156,6 +157,17 @@ impl ForwardedFields {
         *last = Some((host.clone(), forwarded.clone()));
         forwarded
     }
+}
+
+/// Writes the fields of a request that another plugin sends to `host`: that plugin is its client.
+pub fn write_for_plugin(headers: &mut HeaderMap, caller: &PluginName, host: &str) {
+    // The form of an identifier (RFC 7239, 6.3).
+    let client = format!("_plugin-{caller}");
+    headers.remove(CLIENT_CERTIFICATE);
+    headers.insert(FORWARDED, value(&format!("for={client};host=\"{host}\";proto=http")));
+    headers.insert(FORWARDED_FOR, value(&client));
+    headers.insert(FORWARDED_PROTO, value(&Scheme::HTTP));
+    headers.insert(FORWARDED_HOST, value(&host));
 }
 
 /// The element of `Forwarded`.

@@ -36,10 +36,10 @@ pub type Body = Either<Delivery, Full<Bytes>>;
 
 /// How often a request may meet a generation that is just going. A second time is rare, a third would be a mistake
 /// of ours.
-const TRIES: usize = 3;
+pub(super) const TRIES: usize = 3;
 
 /// The part of the path that a plugin does not see: its route, as the client wrote it.
-const FORWARDED_PREFIX: HeaderName = HeaderName::from_static("x-forwarded-prefix");
+pub(super) const FORWARDED_PREFIX: HeaderName = HeaderName::from_static("x-forwarded-prefix");
 
 /// What the requests of a connection have in common.
 pub struct HttpEndpoint {
@@ -127,9 +127,9 @@ fn health(endpoint: &HttpEndpoint, request: &Request<Incoming>) -> Option<Respon
 
 /// What a response depends on.
 #[derive(Clone, Copy)]
-struct RequestForm {
-    head: bool,
-    version: Version,
+pub(super) struct RequestForm {
+    pub(super) head: bool,
+    pub(super) version: Version,
 }
 
 /// Brings a request into the form in which guests get it: with its authority and its client, and with a body that can
@@ -168,7 +168,7 @@ fn admit(
 }
 
 /// Brings the response of a plugin into a form that is allowed (RFC 9110, 6.4.1 and 8.6).
-fn deliver(
+pub(super) fn deliver(
     plugin: &PluginName,
     asked: RequestForm,
     mut response: Response<Delivery>,
@@ -230,7 +230,7 @@ fn with_path(whole: &Uri, path: &str) -> Uri {
 }
 
 /// The response to a request that was not served; without a reason where the reply was none to a request.
-fn failed(plugin: &PluginName, not_served: Option<NotServed>) -> Refusal {
+pub(super) fn failed(plugin: &PluginName, not_served: Option<NotServed>) -> Refusal {
     let (status, what) = match not_served {
         Some(NotServed::Busy | NotServed::Draining(_)) => {
             (StatusCode::SERVICE_UNAVAILABLE, "is busy")
@@ -246,7 +246,7 @@ fn failed(plugin: &PluginName, not_served: Option<NotServed>) -> Refusal {
 }
 
 /// A response of the host's own. It says who did not answer, and nothing of why.
-struct Refusal {
+pub(super) struct Refusal {
     status: StatusCode,
     why: Cow<'static, str>,
     /// No further request of the connection is believed.
@@ -254,7 +254,7 @@ struct Refusal {
 }
 
 impl Refusal {
-    fn new(status: StatusCode, why: impl Into<Cow<'static, str>>) -> Self {
+    pub(super) fn new(status: StatusCode, why: impl Into<Cow<'static, str>>) -> Self {
         Self { status, why: why.into(), close: false }
     }
 }

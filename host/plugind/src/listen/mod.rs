@@ -30,6 +30,8 @@ pub mod health;
 #[cfg(feature = "runtime")]
 pub mod http;
 #[cfg(feature = "runtime")]
+pub mod plugin_calls;
+#[cfg(feature = "runtime")]
 pub mod connection;
 #[cfg(feature = "runtime")]
 pub mod streams;

@@ -8,6 +8,7 @@ pub const CONTRACT: &str = "0.1";
 const P2: &[&str] = &["0.2"];
 const P3: &[&str] = &["0.3"];
 const WASI: &[&str] = &["0.2", "0.3"];
+const KEYVALUE: &[&str] = &["0.2.0-draft2"];
 const OURS: &[&str] = &[CONTRACT];
 
 /// Declares [`Interface`] by its rows: a variant, and what is imported.
@@ -94,8 +95,8 @@ interfaces! {
     ];
     /// `wasi:http`, as a client
     Http: [
-        refuses("wasi:http/client", P3, &[Grant::OutgoingHttp]),
-        refuses("wasi:http/outgoing-handler", P2, &[Grant::OutgoingHttp]),
+        refuses("wasi:http/client", P3, &[Grant::OutgoingHttp, Grant::Call]),
+        refuses("wasi:http/outgoing-handler", P2, &[Grant::OutgoingHttp, Grant::Call]),
         free("wasi:http/types", WASI),
     ];
     /// `wasi:io`
@@ -103,6 +104,12 @@ interfaces! {
         free("wasi:io/error", P2),
         free("wasi:io/poll", P2),
         free("wasi:io/streams", P2),
+    ];
+    /// `wasi:keyvalue`
+    KeyValue: [
+        granted("wasi:keyvalue/atomics", KEYVALUE, &[Grant::KeyValue]),
+        granted("wasi:keyvalue/batch", KEYVALUE, &[Grant::KeyValue]),
+        granted("wasi:keyvalue/store", KEYVALUE, &[Grant::KeyValue]),
     ];
     /// `wasi:logging`
     Logging: [
@@ -154,10 +161,14 @@ grants! {
     Read: "read" = "[\"/…\"]";
     /// A directory of the plugin's own.
     State: "state" = "true";
+    /// Key-value stores.
+    KeyValue: "keyvalue" = "{ quota = \"64M\" }";
     /// Secrets.
     Credentials: "credentials" = "[\"…\"]";
     /// HTTP requests.
     OutgoingHttp: "outgoing-http" = "[\"HOST:PORT\"]";
+    /// Requests to other plugins.
+    Call: "call" = "[\"PLUGIN\"]";
     /// TCP connections.
     TcpConnect: "tcp-connect" = "[\"HOST:PORT\"]";
 }

@@ -9,6 +9,7 @@ pub mod interfaces;
 pub mod compiler;
 #[cfg(feature = "runtime")]
 pub mod compile;
+pub mod call_cycles;
 mod contents;
 pub mod export_types;
 pub mod footprint;

@@ -4,13 +4,14 @@
 //! its worker* from when it is taken until its reply has been delivered, its caller has left, or its time is up,
 //! whichever comes first. That is what a worker waits for before it ends.
 
-use crate::pool::{
-    call::Call, failure::CallFailure, registry::Registry, worker_handle::WorkerHandle,
+use crate::{
+    pool::{call::Call, failure::CallFailure, registry::Registry, worker_handle::WorkerHandle},
+    world::calls::RequestScope,
 };
 use futures::task::AtomicWaker;
 use std::{
     sync::{
-        Arc, Mutex, OnceLock, PoisonError,
+        Arc, Mutex, OnceLock, PoisonError, Weak,
         atomic::{
             AtomicBool, AtomicU8,
             Ordering::{AcqRel, Acquire},
@@ -130,6 +131,8 @@ pub(crate) struct InFlight {
     returned: Mutex<Option<Call>>,
     /// Why it failed, where its worker knows.
     failure: OnceLock<CallFailure>,
+    /// What the calls of its guest to other plugins depend on, if that may call any.
+    scope: OnceLock<Weak<RequestScope>>,
     /// Its worker was made for it alone: since when it is left with nothing to answer, and whether it has ended.
     left_since: OnceLock<Instant>,
     is_swept: AtomicBool,
@@ -182,6 +185,7 @@ impl InFlight {
             caller: AtomicWaker::new(),
             returned: Mutex::default(),
             failure: OnceLock::new(),
+            scope: OnceLock::new(),
             left_since: OnceLock::new(),
             is_swept: AtomicBool::new(false),
             gone_since: OnceLock::new(),
@@ -254,6 +258,7 @@ impl InFlight {
     pub(crate) fn leave(&self) {
         match self.apply(CallEvent::Leave) {
             Some(State::Taken | State::Answered) => {
+                self.end_scope();
                 // Set once: a caller leaves once.
                 self.gone_since.set(Instant::now()).ok();
                 self.leave_worker();
@@ -266,6 +271,21 @@ impl InFlight {
     /// A guest begins to work on it.
     pub(crate) fn begin_work(self: &Arc<Self>) -> GuestWork {
         GuestWork(self.clone())
+    }
+
+    /// The calls of its guest to other plugins depend on this scope.
+    pub(crate) fn set_scope(&self, scope: &Arc<RequestScope>) {
+        // Set once: a guest begins with it once.
+        self.scope.set(Arc::downgrade(scope)).ok();
+        if !self.state().is_in_worker() {
+            self.end_scope();
+        }
+    }
+
+    fn end_scope(&self) {
+        if let Some(scope) = self.scope.get().and_then(Weak::upgrade) {
+            scope.end();
+        }
     }
 
     /// Whether its guest still works on it although the caller has been gone for so long that it keeps no place.
@@ -320,6 +340,7 @@ impl InFlight {
     fn expire(&self) {
         match self.apply(CallEvent::Expire) {
             Some(State::Taken) => {
+                self.end_scope();
                 if let Some(worker) = self.worker() {
                     worker.retire();
                 }

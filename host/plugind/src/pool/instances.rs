@@ -23,8 +23,8 @@ use crate::{
     },
     runtime::executors::Executors,
     world::{
-        self, bindings::exports::plugind::plugin::lifecycle::StopReason, link::Linked,
-        memory::Budget,
+        self, bindings::exports::plugind::plugin::lifecycle::StopReason, calls::PluginDispatch,
+        link::Linked, memory::Budget,
     },
 };
 use futures::FutureExt;
@@ -53,6 +53,8 @@ pub struct Commons {
     pub places: Arc<InstancePool>,
     /// Where they are counted.
     pub figures: Figures,
+    /// What brings the requests of one plugin to another.
+    pub dispatch: Arc<dyn PluginDispatch>,
 }
 
 /// The instances of one generation of a plugin.
@@ -87,6 +89,7 @@ impl Pool {
             journal,
             memory,
             figures.clone(),
+            commons.dispatch.clone(),
         );
         // While one is replaced, there is one more.
         let max = config.workers.saturating_add(usize::from(!config.on_demand));

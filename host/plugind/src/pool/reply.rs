@@ -118,6 +118,10 @@ impl Future for PendingReply {
         call.caller().register(cx.waker());
         this.instance.work(cx);
         let received = match this.receiver.poll_received(cx) {
+            // A guest whose calls ended with its time may answer for that reason, which is too late.
+            Poll::Ready(Received::Http(_)) if call.state() == State::Expired => {
+                Received::Failed(CallFailure::NoReply)
+            }
             Poll::Ready(received) => received,
             Poll::Pending => match call.state() {
                 State::Expired | State::NotTaken => Received::Failed(CallFailure::NoReply),

@@ -250,11 +250,16 @@ impl<'a> Serving<'a> {
         in_flight: Arc<InFlight>,
         work: GuestWork,
     ) {
+        let scope = self.accessor.with(|mut store| store.get().enter_request(&request));
+        if let Some(scope) = &scope {
+            in_flight.set_scope(scope);
+        }
         match HttpCall::begin(self.accessor, self.exports, request, reply) {
             Ok(Some(call)) => {
                 let accessor = self.accessor;
                 self.calls.push(Box::pin(async move {
                     let ended = call.run(accessor).await;
+                    drop(scope);
                     in_flight.answer();
                     drop(work);
                     ended

@@ -36,6 +36,8 @@ pub struct RouteTable {
     deepest: usize,
     any_socket: Paths,
     sockets: HashMap<SocketName, Paths>,
+    /// Plugins that answer HTTP requests, for calls of other plugins.
+    plugins: HashMap<PluginName, Arc<RouteEntry>>,
     /// Sockets that a plugin serves as a whole.
     whole_sockets: HashMap<SocketName, Arc<RouteEntry>>,
 }
@@ -104,6 +106,26 @@ impl RouteTable {
             return Ok(Some(found));
         }
         Ok(self.any_socket.find(host, decoded))
+    }
+
+    /// The same table, with the plugins that other plugins may call.
+    #[must_use]
+    pub fn with_plugins(self, plugins: impl Iterator<Item = RouteEntry>) -> Self {
+        let plugins = plugins.map(|entry| (entry.plugin.clone(), Arc::new(entry)));
+        Self { plugins: plugins.collect(), ..self }
+    }
+
+    /// The plugin that answers a call of another plugin for `path`.
+    ///
+    /// # Errors
+    /// When the path has dot segments.
+    pub fn plugin(
+        &self,
+        name: &PluginName,
+        path: &str,
+    ) -> Result<Option<&Arc<RouteEntry>>, DotSegments> {
+        decode(path)?;
+        Ok(self.plugins.get(name))
     }
 
     /// The plugin that serves everything that comes on a socket.

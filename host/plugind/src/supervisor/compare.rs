@@ -4,6 +4,7 @@ use crate::{
     base::name::PluginName,
     config::{Diagnostic, Position},
     plugin::{
+        call_cycles::{call_cycles, cycle_message},
         directories::{VerifyResult, name_of},
         release::Release,
         serve::Serve,
@@ -71,6 +72,7 @@ pub fn compare(
 ) -> Vec<(PluginName, Change)> {
     let mut owners = current_owners(&found, plugins);
     let mut claimed = owners.claim_all(&found);
+    let cycles = call_cycles(&found);
     let change = |outcome: VerifyResult| {
         let name = name_of(&outcome).clone();
         let route_requests = requests_of(&outcome);
@@ -80,6 +82,11 @@ pub fn compare(
         let change = match (outcome, claimed) {
             (Err(rejected), _) => {
                 let problem = PluginProblem::of_rejected(&rejected, route_requests);
+                unusable(plugins.get(&name), problem, options)
+            }
+            (Ok(verified), Ok(())) if cycles.contains_key(&name) => {
+                let error = cycle_message(&verified, &cycles[&name]);
+                let problem = PluginProblem::of_calls(verified.release(), error, route_requests);
                 unusable(plugins.get(&name), problem, options)
             }
             (Ok(verified), Err(error)) => {

@@ -266,15 +266,20 @@ impl Supervisor {
         // Where two ask for one route, the one that serves it comes first.
         plugins.sort_by_key(|(_, (_, serving))| serving.is_none());
         let mut entries = BTreeMap::new();
+        let mut callable = Vec::new();
         for (name, (routes, serving)) in plugins {
             let running = serving.and_then(|serving| self.running.get(&serving));
+            let entry = |strip| RouteEntry {
+                plugin: name.clone(),
+                pool: running.map(|it| it.pool.clone()),
+                figures: self.deps.commons.figures.of(name),
+                strip,
+            };
+            if routes.iter().any(|(route, _)| matches!(route, Route::Http(_))) {
+                callable.push(entry(0));
+            }
             for (route, strip) in routes {
-                entries.entry(route.clone()).or_insert_with(|| RouteEntry {
-                    plugin: name.clone(),
-                    pool: running.map(|it| it.pool.clone()),
-                    figures: self.deps.commons.figures.of(name),
-                    strip: *strip,
-                });
+                entries.entry(route.clone()).or_insert_with(|| entry(*strip));
             }
         }
         let served =
@@ -283,7 +288,8 @@ impl Supervisor {
                 Route::Socket(_) | Route::Http(_) => None,
             });
         let served: BTreeSet<_> = served.collect();
-        self.publisher.publish(RouteTable::new(entries));
+        let table = RouteTable::new(entries).with_plugins(callable.into_iter());
+        self.publisher.publish(table);
         self.deps.plan.send_if_modified(|plan| {
             let is_new = plan.served != served;
             plan.served = served;

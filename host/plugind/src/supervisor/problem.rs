@@ -66,6 +66,12 @@ impl PluginProblem {
         }
     }
 
+    /// Why this version may not call what it wants to.
+    #[must_use]
+    pub fn of_calls(release: &Release, error: String, requests: Vec<RouteRequest>) -> Self {
+        Self { stage: FailedStage::Verify, ..Self::of_routes(release, error, requests) }
+    }
+
     /// Why this version could not be compiled or linked.
     #[must_use]
     pub fn of_preparation(

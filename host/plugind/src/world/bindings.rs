@@ -33,3 +33,16 @@ pub mod logging {
         world: "plugind:host/logging",
     });
 }
+
+/// `wasi:keyvalue`, which no world of `wit/` names, as `wasi:logging`.
+pub mod keyvalue {
+    wasmtime::component::bindgen!({
+        path: "../../wit/deps/keyvalue",
+        world: "wasi:keyvalue/imports",
+        imports: { default: async },
+        with: {
+            "wasi:keyvalue/store.bucket": crate::world::keyvalue::OpenBucket,
+            "wasi:keyvalue/atomics.cas": crate::world::keyvalue::OpenCas,
+        },
+    });
+}

@@ -1,6 +1,9 @@
 //! What a manifest grants, made real for one generation: opened, read, ready to be handed to its instances.
 
-use crate::world::{credentials, files, network, outgoing};
+use crate::world::{
+    credentials, files, keyvalue, network,
+    stores::{StoreOpenError, StoreRegistry},
+};
 use crate::{base::name::PluginName, plugin::grants::Grants};
 use std::{path::PathBuf, sync::Arc};
 
@@ -11,6 +14,8 @@ pub struct GrantDirectories {
     pub state: PathBuf,
     /// Where credentials are, if there are any.
     pub credentials: Option<PathBuf>,
+    /// The key-value stores that are open.
+    pub stores: Arc<StoreRegistry>,
 }
 
 /// What instances of one generation may do beyond what all may.
@@ -20,7 +25,7 @@ pub struct Granted {
     pub(super) files: files::Shared,
     pub(super) credentials: Arc<credentials::Shared>,
     pub(super) network: network::Shared,
-    pub(super) outgoing: Arc<outgoing::Shared>,
+    pub(super) keyvalue: Arc<keyvalue::Shared>,
 }
 
 /// Something that was granted cannot be had.
@@ -31,6 +36,7 @@ pub enum GrantError {
     Files(#[from] files::FilesError),
     Credentials(#[from] credentials::CredentialsError),
     Network(#[from] network::NetworkError),
+    KeyValue(#[from] StoreOpenError),
 }
 
 impl Granted {
@@ -52,7 +58,12 @@ impl Granted {
             files: files::open(&grants.read, state.as_deref())?,
             credentials: Arc::new(credentials::read(plugin, &grants.credentials, directory)?),
             network: network::Shared::new(&grants.tcp_connect),
-            outgoing: Arc::new(outgoing::Shared::new(grants.outgoing_http.clone())),
+            keyvalue: Arc::new(keyvalue::open(
+                plugin,
+                grants.keyvalue.as_ref(),
+                &places.state,
+                &places.stores,
+            )?),
         })
     }
 }

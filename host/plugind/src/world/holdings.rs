@@ -4,6 +4,7 @@
 //! through now and then, and what it holds is charged to the instance like memory of its own. This happens so often
 //! that what can be added in between is small: a call adds at most the headers of one resource or one piece of a body.
 
+use crate::world::keyvalue::OpenCas;
 use std::any::Any;
 use wasmtime::component::ResourceTable;
 use wasmtime_wasi::p2::ReaddirIterator;
@@ -85,6 +86,8 @@ fn size(resource: &dyn Any) -> usize {
             body(true)
         } else if let Some(response) = resource.downcast_ref::<HostIncomingResponse>() {
             headers(&response.headers)
+        } else if let Some(cas) = resource.downcast_ref::<OpenCas>() {
+            cas.bytes()
         } else if resource.is::<HostIncomingRequest>() {
             INCOMING_REQUEST
         } else if resource.is::<ReaddirIterator>() {

@@ -9,12 +9,13 @@ use crate::{
     journal::Journal,
     plugin::manifest::Manifest,
     world::{
+        calls::{self, PluginDispatch, RequestScope},
         client_connection::ClientConnection,
         config, connections, credentials,
         granted::Granted,
         heartbeat::{Heartbeat, Watch},
         holdings::{Inspections, holdings},
-        identity, journal, logging,
+        identity, journal, keyvalue, logging,
         memory::{self, Budget, Refused},
         network, notify, outgoing, output, quota,
     },
@@ -26,7 +27,7 @@ use wasmtime::{
 };
 use wasmtime_wasi::{WasiCtx, WasiCtxView, WasiView, sockets::WasiSocketsCtxView};
 use wasmtime_wasi_config::WasiConfig;
-use wasmtime_wasi_http::{WasiHttpCtxView, WasiHttpView};
+use wasmtime_wasi_http::{WasiBody, WasiHttpCtxView, WasiHttpView};
 
 /// The most resources (files, streams, headers) that a guest may hold at a time, unless it may have more connections.
 const RESOURCES_MAX: usize = 10_000;
@@ -55,6 +56,8 @@ pub struct Shared {
     pub config: config::Shared,
     /// `[grants]`
     pub granted: Granted,
+    /// To whom they may send requests.
+    outgoing: Arc<outgoing::Shared>,
     /// Their share of the processor; none: as much as there is.
     pub quota: Option<Arc<quota::Shared>>,
     /// The most resources that each of them may hold at a time.
@@ -72,6 +75,7 @@ impl Shared {
         journal: Journal,
         memory: Arc<Budget>,
         figures: Arc<PluginFigures>,
+        dispatch: Arc<dyn PluginDispatch>,
     ) -> Self {
         let limits = &manifest.limits;
         let bytes = |Bytes(bytes)| usize::try_from(bytes).unwrap_or(usize::MAX);
@@ -80,6 +84,8 @@ impl Shared {
         let (plugin_name, rate) = (plugin.clone(), limits.log_rate);
         let journal = journal::Shared::new(plugin_name, generation, journal, rate, figures);
         let connections = usize::try_from(limits.connections_max).unwrap_or(usize::MAX);
+        let grants = &manifest.grants;
+        let calls = calls::Shared::new(plugin.clone(), grants.call.clone(), dispatch);
         let quota = |quota: Percent| Arc::new(quota::Shared::new(quota, Instant::now()));
         Self {
             identity: identity::Shared { plugin: plugin.clone(), generation },
@@ -89,6 +95,7 @@ impl Shared {
             arguments: manifest.arguments.clone(),
             config: config::Shared::new(&manifest.config),
             granted,
+            outgoing: Arc::new(outgoing::Shared::new(grants.outgoing_http.clone(), calls)),
             quota: limits.cpu_quota.map(quota),
             resources_max: RESOURCES_MAX.max(connections.saturating_mul(RESOURCES_PER_CONNECTION)),
         }
@@ -161,7 +168,7 @@ impl HostState {
             worker,
             memory: memory::Guest::new(shared.memory.clone()),
             wasi: wasi(shared, &network),
-            http: outgoing::Guest::new(granted.outgoing.clone()),
+            http: outgoing::Guest::new(shared.outgoing.clone()),
             network,
             table,
             inspections: Inspections::new(),
@@ -170,6 +177,14 @@ impl HostState {
             watch: Watch::new(heartbeat),
             shared: shared.clone(),
         }
+    }
+
+    /// A request comes to the instance, and is served as long as the scope is kept. None if it can call nothing.
+    pub fn enter_request(
+        &mut self,
+        request: &http::Request<WasiBody>,
+    ) -> Option<Arc<RequestScope>> {
+        self.http.enter(request)
     }
 
     /// Whose limit kept the instance from getting memory that it asked for: when it then fails, that is why.
@@ -239,6 +254,13 @@ impl HostState {
 
     pub(super) fn journal(&mut self) -> journal::Guest<'_> {
         journal::Guest { shared: &self.shared.journal }
+    }
+
+    pub(super) fn keyvalue(&mut self) -> keyvalue::Guest<'_> {
+        keyvalue::Guest {
+            shared: &self.shared.granted.keyvalue,
+            table: self.closed.as_mut().unwrap_or(&mut self.table),
+        }
     }
 
     pub(super) fn logging(&mut self) -> logging::Guest<'_> {

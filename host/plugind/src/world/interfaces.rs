@@ -6,7 +6,7 @@ use crate::{
         bindings::{logging::wasi::logging, plugind::plugin},
         connections, credentials,
         host_state::HostState,
-        identity, journal,
+        identity, journal, keyvalue,
         logging::Logging,
         network::Lookup,
         notify, open_at,
@@ -54,6 +54,7 @@ fn link(interface: Interface) -> fn(&mut HostLinker) -> Result<()> {
         Interface::Filesystem => filesystem,
         Interface::Http => http,
         Interface::Io => io,
+        Interface::KeyValue => keyvalue,
         Interface::Logging => {
             |to| logging::logging::add_to_linker::<_, Logging>(to, HostState::logging)
         }
@@ -75,6 +76,13 @@ fn link(interface: Interface) -> fn(&mut HostLinker) -> Result<()> {
             |to| plugin::notify::add_to_linker::<_, notify::Shared>(to, HostState::notify)
         }
     }
+}
+
+fn keyvalue(to: &mut HostLinker) -> Result<()> {
+    use super::bindings::keyvalue::wasi::keyvalue as bindings;
+    bindings::store::add_to_linker::<_, keyvalue::Shared>(to, HostState::keyvalue)?;
+    bindings::atomics::add_to_linker::<_, keyvalue::Shared>(to, HostState::keyvalue)?;
+    bindings::batch::add_to_linker::<_, keyvalue::Shared>(to, HostState::keyvalue)
 }
 
 fn cli(to: &mut HostLinker) -> Result<()> {

@@ -3,6 +3,7 @@
 //! Everything that comes from a guest is data. It is bounded here, where it enters.
 
 pub mod bindings;
+pub mod calls;
 pub mod config;
 pub mod client_connection;
 pub mod connections;
@@ -10,6 +11,7 @@ pub mod credentials;
 pub mod files;
 pub mod identity;
 pub mod journal;
+pub mod keyvalue;
 mod logging;
 mod open_at;
 pub mod memory;
@@ -19,6 +21,7 @@ pub mod notify;
 pub mod outgoing;
 pub mod output;
 pub mod quota;
+pub mod stores;
 pub mod granted;
 mod holdings;
 mod host_state;

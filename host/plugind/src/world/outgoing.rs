@@ -2,11 +2,15 @@
 
 use crate::{
     base::endpoint::{Endpoint, Host},
-    world::holdings::CHUNK_MAX,
+    world::{
+        calls::{self, RequestScope, callee},
+        holdings::CHUNK_MAX,
+    },
 };
 use http::{Uri, uri::Scheme};
 use http_body_util::BodyExt;
 use std::{
+    future::ready,
     io::{self, ErrorKind},
     sync::Arc,
 };
@@ -24,13 +28,8 @@ const WAITING_MAX: usize = 128;
 /// To whom all instances of a generation may send requests.
 pub struct Shared {
     endpoints: Vec<Endpoint>,
+    calls: calls::Shared,
     room: Arc<Semaphore>,
-}
-
-impl Default for Shared {
-    fn default() -> Self {
-        Self::new(Vec::new())
-    }
 }
 
 /// What `wasi:http` needs of a store, requests and responses of both directions included.
@@ -42,11 +41,20 @@ pub(super) struct Guest {
 /// One instance's way out.
 struct Hooks {
     shared: Arc<Shared>,
+    calls: calls::Guest,
 }
 
 impl Guest {
     pub(super) fn new(shared: Arc<Shared>) -> Self {
-        Self { context: WasiHttpCtx::new(), hooks: Hooks { shared } }
+        Self {
+            context: WasiHttpCtx::new(),
+            hooks: Hooks { shared, calls: calls::Guest::default() },
+        }
+    }
+
+    /// A request comes to the instance, and is served as long as the scope is kept. None if it can call nothing.
+    pub(super) fn enter(&mut self, request: &http::Request<WasiBody>) -> Option<Arc<RequestScope>> {
+        self.hooks.calls.enter(&self.hooks.shared.calls, request)
     }
 
     /// What the library works on.
@@ -59,9 +67,9 @@ type Sent = Box<dyn Future<Output = Result<(), Error>> + Send>;
 type Answered = Result<(http::Response<WasiBody>, Sent), Error>;
 
 impl Shared {
-    /// Requests may go to these endpoints.
-    pub(super) fn new(endpoints: Vec<Endpoint>) -> Self {
-        Self { endpoints, room: Arc::new(Semaphore::new(WAITING_MAX)) }
+    /// Requests may go to these endpoints, and to plugins.
+    pub(super) fn new(endpoints: Vec<Endpoint>, calls: calls::Shared) -> Self {
+        Self { endpoints, calls, room: Arc::new(Semaphore::new(WAITING_MAX)) }
     }
 
     /// Where a request for `uri` goes, if it may go there.
@@ -89,6 +97,15 @@ impl WasiHttpHooks for Hooks {
         options: Option<RequestOptions>,
         _: Sent,
     ) -> Box<dyn Future<Output = Answered> + Send> {
+        let room = self.shared.room.clone();
+        if let Some(callee) = callee(request.uri()) {
+            let call = self.shared.calls.call(&self.calls, &callee, request, options);
+            return Box::new(async move {
+                // It is never closed.
+                let _room = room.acquire_owned().await;
+                Ok((call?.await?, Box::new(ready(Ok(()))) as Sent))
+            });
+        }
         let granted = self.shared.admit(request.uri()).map(ToString::to_string);
         let uri = granted.and_then(|endpoint| {
             // What was compared is what is connected to, however the guest spelled it.
@@ -98,7 +115,6 @@ impl WasiHttpHooks for Hooks {
         });
         let Some(uri) = uri else { return Box::new(async { Err(Error::HttpRequestDenied) }) };
         *request.uri_mut() = uri;
-        let room = self.shared.room.clone();
         Box::new(async move {
             // It is never closed.
             let _room = room.acquire_owned().await;
@@ -156,7 +172,10 @@ mod tests {
 
     #[test]
     fn a_guest_hears_whether_nobody_answers_or_no_way_leads_there() {
-        let mut guest = Hooks { shared: Arc::default() };
+        let mut guest = Hooks {
+            shared: Arc::new(Shared::new(Vec::new(), calls::tests::shared())),
+            calls: calls::Guest::default(),
+        };
         for (kind, p2, p3) in [
             (
                 ErrorKind::PermissionDenied,
@@ -183,7 +202,8 @@ mod tests {
     #[test]
     fn a_request_goes_where_it_was_granted_and_nowhere_else() {
         let endpoints = ["api.example:443", "api.example:80", "10.0.0.1:8080", "[::1]:80"];
-        let shared = Shared::new(endpoints.map(|endpoint| endpoint.parse().unwrap()).into());
+        let endpoints = endpoints.map(|endpoint| endpoint.parse().unwrap());
+        let shared = Shared::new(endpoints.into(), calls::tests::shared());
         let admit = |uri: &str| shared.admit(&uri.parse().unwrap()).map(ToString::to_string);
         for (uri, to) in [
             ("https://api.example/", "api.example:443"),

@@ -1,7 +1,9 @@
 //! `[grants]` of a manifest: what a plugin may do beyond what every plugin may. One file a key.
 
+pub mod call;
 mod credentials;
 mod environment;
+pub mod keyvalue;
 mod outgoing_http;
 mod read;
 pub mod state;
@@ -12,7 +14,7 @@ use crate::{
     base::{endpoint::Endpoint, name::PluginName},
     config::{Origin, Table},
     plugin::{
-        grants::unit_need::UnitNeed,
+        grants::{keyvalue::KeyValueGrant, unit_need::UnitNeed},
         interfaces::{Grant, find},
     },
 };
@@ -29,10 +31,14 @@ pub struct Grants {
     pub read: Vec<PathBuf>,
     /// Whether it has a directory of its own, `/state`.
     pub state: bool,
+    /// Its key-value stores.
+    pub keyvalue: Option<KeyValueGrant>,
     /// Credentials that it may read.
     pub credentials: Vec<String>,
     /// Where it may send HTTP requests.
     pub outgoing_http: Vec<Endpoint>,
+    /// Plugins to which it may send requests.
+    pub call: Vec<PluginName>,
     /// Where it may connect by TCP.
     pub tcp_connect: Vec<Endpoint>,
     origins: Origins,
@@ -91,8 +97,10 @@ impl Grants {
             Grant::Environment => self.environment = environment::read(table),
             Grant::Read => self.read = read::read(table),
             Grant::State => self.state = state::read(table, &self.read),
+            Grant::KeyValue => self.keyvalue = keyvalue::read(table),
             Grant::Credentials => self.credentials = credentials::read(table),
             Grant::OutgoingHttp => self.outgoing_http = outgoing_http::read(table),
+            Grant::Call => self.call = call::read(table),
             Grant::TcpConnect => self.tcp_connect = tcp_connect::read(table),
         }
     }
@@ -104,8 +112,10 @@ impl Grants {
             Grant::Environment => !self.environment.is_empty(),
             Grant::Read => !self.read.is_empty(),
             Grant::State => self.state,
+            Grant::KeyValue => self.keyvalue.is_some(),
             Grant::Credentials => !self.credentials.is_empty(),
             Grant::OutgoingHttp => !self.outgoing_http.is_empty(),
+            Grant::Call => !self.call.is_empty(),
             Grant::TcpConnect => !self.tcp_connect.is_empty(),
         }
     }
@@ -114,9 +124,10 @@ impl Grants {
     #[must_use]
     pub fn needs(&self, grant: Grant, plugin: &PluginName) -> Vec<UnitNeed<'_>> {
         match grant {
-            Grant::Environment => Vec::new(),
+            Grant::Environment | Grant::Call => Vec::new(),
             Grant::Read => read::needs(&self.read),
             Grant::State => state::needs(self.state),
+            Grant::KeyValue => keyvalue::needs(self.keyvalue.as_ref()),
             Grant::Credentials => credentials::needs(&self.credentials, plugin),
             Grant::OutgoingHttp => outgoing_http::needs(&self.outgoing_http),
             Grant::TcpConnect => tcp_connect::needs(&self.tcp_connect),

@@ -1,0 +1,114 @@
+//! Requests of plugins to other plugins: the same admission, table and pools as those of clients, without a connection.
+
+use crate::{
+    base::name::PluginName,
+    listen::{
+        admission,
+        forwarded::write_for_plugin,
+        http::{Body, FORWARDED_PREFIX, Refusal, RequestForm, TRIES, deliver, failed},
+    },
+    plugin::grants::call::PLUGIN_DOMAIN,
+    pool::{
+        Reply,
+        call::{Call, NotServed},
+    },
+    route::table::{RouteEntry, TableReader},
+    world::calls::PluginDispatch,
+};
+use futures::{FutureExt, future::BoxFuture};
+use http::{
+    Method, Request, Response, StatusCode, Version, header,
+    uri::{Authority, Scheme},
+};
+use http_body_util::{BodyExt, Either};
+use std::sync::Arc;
+use wasmtime_wasi_http::WasiBody;
+
+/// Has requests of plugins answered by the plugins in the table.
+pub struct PluginCalls(TableReader);
+
+impl PluginCalls {
+    /// By the plugins in this table.
+    #[must_use]
+    pub fn new(reader: TableReader) -> Self {
+        Self(reader)
+    }
+}
+
+impl PluginDispatch for PluginCalls {
+    fn dispatch(
+        &self,
+        caller: PluginName,
+        callee: PluginName,
+        request: Request<WasiBody>,
+    ) -> BoxFuture<'static, Response<WasiBody>> {
+        let reader = self.0.clone();
+        answer(reader, caller, callee, request).map(|response| response.map(boxed)).boxed()
+    }
+}
+
+fn boxed(body: Body) -> WasiBody {
+    match body {
+        Either::Left(delivery) => delivery.boxed_unsync(),
+        Either::Right(full) => full.map_err(|never| match never {}).boxed_unsync(),
+    }
+}
+
+async fn answer(
+    reader: TableReader,
+    caller: PluginName,
+    callee: PluginName,
+    request: Request<WasiBody>,
+) -> Response<Body> {
+    // As over HTTP/2, no connection leaves out the body of a response to HEAD.
+    let asked = RequestForm { head: request.method() == Method::HEAD, version: Version::HTTP_2 };
+    let mut request = match admit(&caller, &callee, request) {
+        Ok(request) => request,
+        Err(refusal) => return refusal.into(),
+    };
+    for _ in 0..TRIES {
+        let pool = match find(&reader, &callee, request.uri().path()) {
+            Ok(entry) => entry.and_then(|entry| entry.pool.clone()),
+            Err(refusal) => return refusal.into(),
+        };
+        let Some(pool) = pool else {
+            let why = format!("plugin {callee} is not ready");
+            return Refusal::new(StatusCode::SERVICE_UNAVAILABLE, why).into();
+        };
+        match pool.call(Call::Http(Box::new(request))).await {
+            Ok(Reply::Http(response)) => return deliver(&callee, asked, response),
+            Err(NotServed::Draining(Call::Http(given_back))) => request = *given_back,
+            Ok(Reply::Stream | Reply::Datagram(_)) => return failed(&callee, None).into(),
+            Err(not_served) => return failed(&callee, Some(not_served)).into(),
+        }
+    }
+    Refusal::new(StatusCode::SERVICE_UNAVAILABLE, "the plugin is being replaced").into()
+}
+
+/// Brings a request into the form in which plugins get those of clients. The plugin that sends it is its client.
+fn admit(
+    caller: &PluginName,
+    callee: &PluginName,
+    request: Request<WasiBody>,
+) -> Result<Request<WasiBody>, Refusal> {
+    let malformed = || Refusal::new(StatusCode::BAD_REQUEST, "the request's target is malformed");
+    let (mut parts, body) = request.into_parts();
+    let path = parts.uri.path_and_query().filter(|path| path.as_str().starts_with('/'));
+    let path = path.filter(|_| parts.method != Method::CONNECT).cloned().ok_or_else(malformed)?;
+    let host = format!("{callee}{PLUGIN_DOMAIN}");
+    write_for_plugin(&mut parts.headers, caller, &host);
+    parts.headers.remove(header::HOST);
+    parts.headers.remove(FORWARDED_PREFIX);
+    let authority = Authority::try_from(host).map_err(|_| malformed())?;
+    parts.uri = admission::uri_of(Scheme::HTTP, authority, path).ok_or_else(malformed)?;
+    Ok(Request::from_parts(parts, body))
+}
+
+fn find(
+    reader: &TableReader,
+    callee: &PluginName,
+    path: &str,
+) -> Result<Option<Arc<RouteEntry>>, Refusal> {
+    let found = reader.table().plugin(callee, path).map(Option::<&Arc<_>>::cloned);
+    found.map_err(|dots| Refusal::new(StatusCode::BAD_REQUEST, dots.to_string()))
+}

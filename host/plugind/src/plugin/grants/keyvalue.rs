@@ -1,0 +1,46 @@
+//! `grants.keyvalue`: stores of `wasi:keyvalue`, one of the plugin's own and others that plugins share.
+
+use crate::{
+    base::{name::StoreName, quantity::Bytes},
+    config::Table,
+    plugin::{grants::unit_need::UnitNeed, interfaces::Grant},
+};
+
+/// What the plugin calls the store of its own.
+pub const OWN_STORE: &str = "default";
+/// The largest quota: what the daemon writes at once is bounded, but a store is repaired as a whole after a crash.
+const QUOTA_MAX: Bytes = Bytes(1 << 40);
+/// What a plugin may store, unless its manifest says otherwise.
+const QUOTA: Bytes = Bytes(64 << 20);
+
+/// The stores of a plugin.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct KeyValueGrant {
+    /// How large each of its stores may become by what it writes.
+    pub quota: Bytes,
+    /// Stores beside its own.
+    pub shared: Vec<StoreName>,
+}
+
+pub(super) fn read(table: &Table<'_>) -> Option<KeyValueGrant> {
+    let is_granted = table.origin(Grant::KeyValue.key()).0.is_some();
+    let grant = table.table(Grant::KeyValue.key(), |table| {
+        let quota = table.parsed::<Bytes>("quota");
+        if let Some(quota) = quota.filter(|quota| *quota == Bytes(0) || *quota > QUOTA_MAX) {
+            let message = format!(
+                "grants.keyvalue.quota must be greater than 0 and at most \"{QUOTA_MAX}\", not \"{quota}\""
+            );
+            table.complain_about("quota", message);
+        }
+        let shared = table.list("shared", |text| match text {
+            OWN_STORE => Err(format!("\"{OWN_STORE}\" is the store of the plugin's own")),
+            text => text.parse::<StoreName>().map_err(|error| error.to_string()),
+        });
+        KeyValueGrant { quota: quota.unwrap_or(QUOTA), shared }
+    });
+    is_granted.then_some(grant)
+}
+
+pub(super) fn needs<'a>(grant: Option<&KeyValueGrant>) -> Vec<UnitNeed<'a>> {
+    grant.map(|_| UnitNeed::StateDirectory).into_iter().collect()
+}

@@ -1,0 +1,241 @@
+//! `wasi:keyvalue`: the stores that a plugin was granted.
+
+use crate::{
+    base::{name::PluginName, quantity::Bytes},
+    plugin::grants::keyvalue::{KeyValueGrant, OWN_STORE},
+    world::{
+        bindings::keyvalue::wasi::keyvalue::{
+            atomics::{self, CasError},
+            batch,
+            store::{self, Error, KeyResponse},
+        },
+        stores::{
+            Store, StoreChange, StoreError, StoreOpenError, StoreOutcome, StoreRegistry,
+            ValueDigest, digest,
+        },
+    },
+};
+use std::{collections::BTreeMap, path::Path, sync::Arc};
+use wasmtime::component::{HasData, Resource, ResourceTable};
+
+/// Where the files of stores are, below the directory of the daemon's state. No plugin has this name.
+const DIRECTORY: &str = ".keyvalue";
+
+/// The stores of a generation, by the names that its instances open them by.
+#[derive(Default)]
+pub struct Shared {
+    stores: BTreeMap<String, Arc<Store>>,
+    quota: Bytes,
+}
+
+/// Opens what `plugin` was granted, below the directory of the daemon's `state`. Blocks.
+///
+/// # Errors
+/// When a store cannot be opened.
+pub(super) fn open(
+    plugin: &PluginName,
+    grant: Option<&KeyValueGrant>,
+    state: &Path,
+    registry: &StoreRegistry,
+) -> Result<Shared, StoreOpenError> {
+    let Some(grant) = grant else { return Ok(Shared::default()) };
+    let directory = state.join(DIRECTORY);
+    let own = registry.open(&directory.join(format!("plugin-{plugin}.redb")))?;
+    let mut stores = BTreeMap::from([(OWN_STORE.to_owned(), own)]);
+    for name in &grant.shared {
+        let store = registry.open(&directory.join(format!("shared-{name}.redb")))?;
+        stores.insert(name.to_string(), store);
+    }
+    Ok(Shared { stores, quota: grant.quota })
+}
+
+impl HasData for Shared {
+    type Data<'a> = Guest<'a>;
+}
+
+/// One instance's use of the stores.
+pub struct Guest<'a> {
+    pub(super) shared: &'a Shared,
+    pub(super) table: &'a mut ResourceTable,
+}
+
+/// A store that a guest has opened.
+#[derive(Clone)]
+pub struct OpenBucket(Arc<Store>);
+
+/// A value that a guest wants to replace if it has not changed.
+pub struct OpenCas {
+    bucket: OpenBucket,
+    key: String,
+    seen: Option<ValueDigest>,
+}
+
+impl OpenCas {
+    async fn new(bucket: OpenBucket, key: String) -> Result<Self, Error> {
+        let value = bucket.0.get(key.clone()).await?;
+        Ok(Self { bucket, key, seen: digest(value.as_deref()) })
+    }
+
+    /// How many bytes it keeps.
+    pub(super) fn bytes(&self) -> usize {
+        self.key.len()
+    }
+}
+
+impl From<StoreError> for Error {
+    fn from(error: StoreError) -> Self {
+        Self::Other(error.to_string())
+    }
+}
+
+fn gone(error: impl std::fmt::Display) -> Error {
+    Error::Other(error.to_string())
+}
+
+impl Guest<'_> {
+    fn bucket(&self, bucket: &Resource<OpenBucket>) -> Result<OpenBucket, Error> {
+        self.table.get(bucket).cloned().map_err(gone)
+    }
+
+    fn change(
+        &self,
+        bucket: &Resource<OpenBucket>,
+        changes: Vec<StoreChange>,
+    ) -> impl Future<Output = Result<StoreOutcome, Error>> + use<> {
+        let (bucket, quota) = (self.bucket(bucket), self.shared.quota);
+        async move { Ok(bucket?.0.change(changes, quota).await?) }
+    }
+}
+
+impl store::Host for Guest<'_> {
+    async fn open(&mut self, identifier: String) -> Result<Resource<OpenBucket>, Error> {
+        let name = if identifier.is_empty() { OWN_STORE } else { &identifier };
+        let store = self.shared.stores.get(name).ok_or(Error::AccessDenied)?;
+        self.table.push(OpenBucket(store.clone())).map_err(gone)
+    }
+}
+
+impl store::HostBucket for Guest<'_> {
+    async fn get(
+        &mut self,
+        bucket: Resource<OpenBucket>,
+        key: String,
+    ) -> Result<Option<Vec<u8>>, Error> {
+        Ok(self.bucket(&bucket)?.0.get(key).await?)
+    }
+
+    async fn set(
+        &mut self,
+        bucket: Resource<OpenBucket>,
+        key: String,
+        value: Vec<u8>,
+    ) -> Result<(), Error> {
+        self.change(&bucket, vec![StoreChange::Set(key, value)]).await.map(drop)
+    }
+
+    async fn delete(&mut self, bucket: Resource<OpenBucket>, key: String) -> Result<(), Error> {
+        self.change(&bucket, vec![StoreChange::Delete(key)]).await.map(drop)
+    }
+
+    async fn exists(&mut self, bucket: Resource<OpenBucket>, key: String) -> Result<bool, Error> {
+        Ok(self.bucket(&bucket)?.0.exists(key).await?)
+    }
+
+    async fn list_keys(
+        &mut self,
+        bucket: Resource<OpenBucket>,
+        cursor: Option<String>,
+    ) -> Result<KeyResponse, Error> {
+        let (keys, more) = self.bucket(&bucket)?.0.keys(cursor).await?;
+        let cursor = keys.last().filter(|_| more).cloned();
+        Ok(KeyResponse { keys, cursor })
+    }
+
+    async fn drop(&mut self, bucket: Resource<OpenBucket>) -> wasmtime::Result<()> {
+        self.table.delete(bucket)?;
+        Ok(())
+    }
+}
+
+impl atomics::Host for Guest<'_> {
+    async fn increment(
+        &mut self,
+        bucket: Resource<OpenBucket>,
+        key: String,
+        delta: i64,
+    ) -> Result<i64, Error> {
+        match self.change(&bucket, vec![StoreChange::Add(key, delta)]).await? {
+            StoreOutcome::Sum(sum) => Ok(sum),
+            StoreOutcome::Done | StoreOutcome::Differs => Err(gone("the store returned no sum")),
+        }
+    }
+
+    async fn swap(&mut self, cas: Resource<OpenCas>, value: Vec<u8>) -> Result<(), CasError> {
+        let OpenCas { bucket, key, seen } =
+            self.table.delete(cas).map_err(|error| CasError::StoreError(gone(error)))?;
+        let change = StoreChange::Swap(key.clone(), seen, value);
+        let outcome = bucket.0.change(vec![change], self.shared.quota).await;
+        match outcome.map_err(|error| CasError::StoreError(error.into()))? {
+            StoreOutcome::Done | StoreOutcome::Sum(_) => Ok(()),
+            StoreOutcome::Differs => {
+                let next = OpenCas::new(bucket, key).await.map_err(CasError::StoreError)?;
+                let next =
+                    self.table.push(next).map_err(|error| CasError::StoreError(gone(error)))?;
+                Err(CasError::CasFailed(next))
+            }
+        }
+    }
+}
+
+impl atomics::HostCas for Guest<'_> {
+    async fn new(
+        &mut self,
+        bucket: Resource<OpenBucket>,
+        key: String,
+    ) -> Result<Resource<OpenCas>, Error> {
+        let cas = OpenCas::new(self.bucket(&bucket)?, key).await?;
+        self.table.push(cas).map_err(gone)
+    }
+
+    /// What it returns is what must not have changed at the swap.
+    async fn current(&mut self, cas: Resource<OpenCas>) -> Result<Option<Vec<u8>>, Error> {
+        let seen = self.table.get(&cas).map_err(gone)?;
+        let (bucket, key) = (seen.bucket.clone(), seen.key.clone());
+        let value = bucket.0.get(key).await?;
+        self.table.get_mut(&cas).map_err(gone)?.seen = digest(value.as_deref());
+        Ok(value)
+    }
+
+    async fn drop(&mut self, cas: Resource<OpenCas>) -> wasmtime::Result<()> {
+        self.table.delete(cas)?;
+        Ok(())
+    }
+}
+
+impl batch::Host for Guest<'_> {
+    async fn get_many(
+        &mut self,
+        bucket: Resource<OpenBucket>,
+        keys: Vec<String>,
+    ) -> Result<Vec<Option<(String, Vec<u8>)>>, Error> {
+        Ok(self.bucket(&bucket)?.0.get_many(keys).await?)
+    }
+
+    async fn set_many(
+        &mut self,
+        bucket: Resource<OpenBucket>,
+        entries: Vec<(String, Vec<u8>)>,
+    ) -> Result<(), Error> {
+        let set = |(key, value)| StoreChange::Set(key, value);
+        self.change(&bucket, entries.into_iter().map(set).collect()).await.map(drop)
+    }
+
+    async fn delete_many(
+        &mut self,
+        bucket: Resource<OpenBucket>,
+        keys: Vec<String>,
+    ) -> Result<(), Error> {
+        let changes = keys.into_iter().map(StoreChange::Delete).collect();
+        self.change(&bucket, changes).await.map(drop)
+    }
+}

@@ -1,0 +1,68 @@
+use super::*;
+
+const QUOTA: Bytes = Bytes(1 << 20);
+
+fn set(key: &str, value: &str) -> Vec<StoreChange> {
+    vec![StoreChange::Set(key.to_owned(), value.as_bytes().to_vec())]
+}
+
+#[tokio::test]
+async fn a_file_is_one_store_however_often_it_is_opened_and_keeps_its_entries() {
+    let directory = tempfile::tempdir().unwrap();
+    let (registry, path) = (StoreRegistry::default(), directory.path().join("new/a.redb"));
+    let store = registry.open(&path).unwrap();
+    let same = registry.open(&path).unwrap();
+    assert!(Arc::ptr_eq(&store, &same));
+    store.change(set("key", "value"), QUOTA).await.unwrap();
+    assert_eq!(same.get("key".to_owned()).await.unwrap().as_deref(), Some(&b"value"[..]));
+    drop((store, same));
+    let again = registry.open(&path).unwrap();
+    assert_eq!(again.get("key".to_owned()).await.unwrap().as_deref(), Some(&b"value"[..]));
+}
+
+#[tokio::test]
+async fn what_entries_count_is_given_back_with_them() {
+    let directory = tempfile::tempdir().unwrap();
+    let store = StoreRegistry::default().open(&directory.path().join("a.redb")).unwrap();
+    let quota = Bytes(size("a", b"12345"));
+    let full = Err(StoreError::Quota(quota));
+    assert!(store.change(set("a", "12345"), quota).await.is_ok());
+    assert_eq!(store.change(set("a", "123456"), quota).await, full);
+    assert_eq!(store.change(set("b", ""), quota).await, full);
+    assert!(store.change(set("a", "1"), quota).await.is_ok());
+    assert!(store.change(vec![StoreChange::Delete("a".to_owned())], quota).await.is_ok());
+    assert!(store.change(set("b", "12345"), quota).await.is_ok());
+    let sum = vec![StoreChange::Add("b".to_owned(), i64::MAX)];
+    assert_eq!(store.change(sum, QUOTA).await, Err(StoreError::Overflow));
+}
+
+#[tokio::test]
+async fn changes_that_wait_together_are_made_in_their_order() {
+    let directory = tempfile::tempdir().unwrap();
+    let store = StoreRegistry::default().open(&directory.path().join("a.redb")).unwrap();
+    let add = |_| store.change(vec![StoreChange::Add("n".to_owned(), 1)], QUOTA);
+    let sums = futures::future::join_all((0..100).map(add)).await;
+    for (nth, sum) in sums.into_iter().enumerate() {
+        assert_eq!(sum, Ok(StoreOutcome::Sum(i64::try_from(nth).unwrap() + 1)));
+    }
+}
+
+#[tokio::test]
+async fn a_store_is_opened_again_after_an_error_of_the_disk() {
+    let directory = tempfile::tempdir().unwrap();
+    let store = StoreRegistry::default().open(&directory.path().join("a.redb")).unwrap();
+    store.change(set("key", "value"), QUOTA).await.unwrap();
+    let error = redb::Error::Io(std::io::ErrorKind::StorageFull.into());
+    assert!(matches!(store.failed(&error), StoreError::Storage(_)));
+    assert_eq!(store.get("key".to_owned()).await.unwrap().as_deref(), Some(&b"value"[..]));
+    store.change(set("key", "other"), QUOTA).await.unwrap();
+}
+
+#[test]
+fn a_file_that_is_no_store_is_named_with_a_remedy() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("a.redb");
+    std::fs::write(&path, "x".repeat(1 << 16)).unwrap();
+    let error = StoreRegistry::default().open(&path).unwrap_err().to_string();
+    assert!(error.contains(path.to_str().unwrap()) && error.contains("move it away"), "{error}");
+}

@@ -1,0 +1,23 @@
+//! Stores of keys and values by `wasi:keyvalue@0.2.0-draft2`, which the manifest grants with `keyvalue`.
+//!
+//! `store::open("default")` opens the store of the plugin's own, and `store::open` with another name one that plugins
+//! share. What was set is on the disk when the call returns.
+//!
+//! ```ignore
+//! use plugind_sdk::keyvalue::{atomics, store};
+//!
+//! let bucket = store::open("default")?;
+//! let visits = atomics::increment(&bucket, "visits", 1)?;
+//! ```
+
+mod bindings {
+    #![expect(missing_docs, reason = "not every item of wasi:keyvalue is documented")]
+
+    wit_bindgen::generate!({
+        path: "../../wit/deps/keyvalue",
+        world: "wasi:keyvalue/imports",
+        ownership: Borrowing { duplicate_if_necessary: true },
+    });
+}
+
+pub use bindings::wasi::keyvalue::{atomics, batch, store};
