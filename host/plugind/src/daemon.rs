@@ -349,7 +349,11 @@ impl Daemon {
         listeners.serve_plugins(streams::server(reader.clone()), datagrams::server(reader))?;
         self.phase.send_replace(DaemonPhase::Running);
         self.notifier.notify(Notice::Ready { status: &self.line(&supervisor) });
-        info!(message_id = messages::READY, plugins = supervisor.summary().borrow().ready, "ready");
+        let (plugins, failed) = {
+            let summary = supervisor.summary().borrow().clone();
+            (summary.ready, summary.failed.len())
+        };
+        info!(message_id = messages::READY, plugins, failed, "ready");
         let ended = self.keep_running(&supervisor, &mut reloads).await;
 
         self.phase.send_replace(DaemonPhase::Stopping);

@@ -32,7 +32,7 @@ use std::{
     path::Path,
     pin::pin,
     sync::{Arc, PoisonError, Weak},
-    time::Duration,
+    time::{Duration, Instant},
 };
 use tokio::{sync::Semaphore, time::timeout};
 use tracing::{error, info, warn};
@@ -42,6 +42,8 @@ use wasmtime::component::Linker;
 const IGNORED_MAX: usize = 50;
 /// A compilation that takes longer than this is logged while it runs.
 const COMPILING_AFTER: Duration = Duration::from_secs(2);
+/// And then again each time that this has passed.
+const COMPILING_EVERY: Duration = Duration::from_secs(10);
 /// How long a plugin waits for the state that a daemon before this one saved.
 const SAVED_STATE_DEADLINE: Duration = Duration::from_secs(10);
 
@@ -319,12 +321,14 @@ impl Preparation {
         let Deps { engine, cache, compiler, places, .. } = deps;
         let work = move || prepare(&verified, &engine, &cache, &compiler, &places, &linker);
         let mut work = pin!(on_own_thread("compile", work));
-        let prepared = match timeout(COMPILING_AFTER, &mut work).await {
-            Ok(prepared) => prepared,
-            Err(_) => {
-                info!(plugin = %self.verified.name(), "compiling");
-                work.await
+        let (begun, mut patience) = (Instant::now(), COMPILING_AFTER);
+        let prepared = loop {
+            if let Ok(prepared) = timeout(patience, &mut work).await {
+                break prepared;
             }
+            let seconds = begun.elapsed().as_secs();
+            info!(plugin = %self.verified.name(), seconds, "compiling");
+            patience = COMPILING_EVERY;
         };
         Some(prepared.unwrap_or_else(|why| Err(host_failed(&why))))
     }
