@@ -18,6 +18,7 @@ mod streaming;
 mod streams;
 mod lifecycle;
 mod readiness;
+mod requests;
 mod grants;
 mod rescan;
 mod transaction;

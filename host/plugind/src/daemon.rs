@@ -191,9 +191,11 @@ impl DaemonError {
 }
 
 /// What serves the connections of sockets that speak HTTP.
-fn http_server(reader: TableReader, keep_alive: Duration) -> Server {
+fn http_server(reader: TableReader, keep_alive: Duration, journal: Journal) -> Server {
     let limits = connection::limits(keep_alive);
-    Arc::new(move |accepted: Accepted| connection::serve(accepted, reader.clone(), limits).boxed())
+    Arc::new(move |accepted: Accepted| {
+        connection::serve(accepted, reader.clone(), limits, journal.clone()).boxed()
+    })
 }
 
 /// What ended the wait.
@@ -320,6 +322,7 @@ impl Daemon {
         };
         let (supervisor, mut reloads) = supervisor::start(deps, publisher, watchdog)
             .map_err(|error| DaemonError::Linker(format!("{error:#}")))?;
+        let access_log = journal.clone();
         let context = ControlContext {
             supervisor: supervisor.clone(),
             journal,
@@ -345,7 +348,8 @@ impl Daemon {
                 return unready.map(drop);
             }
         }
-        listeners.serve(Protocol::Http, http_server(reader.clone(), own.http.keep_alive))?;
+        listeners
+            .serve(Protocol::Http, http_server(reader.clone(), own.http.keep_alive, access_log))?;
         listeners.serve_plugins(streams::server(reader.clone()), datagrams::server(reader))?;
         self.phase.send_replace(DaemonPhase::Running);
         self.notifier.notify(Notice::Ready { status: &self.line(&supervisor) });

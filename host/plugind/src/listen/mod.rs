@@ -26,6 +26,10 @@ pub mod client_certificate;
 #[cfg(feature = "runtime")]
 pub mod forwarded;
 #[cfg(feature = "runtime")]
+mod trace_context;
+#[cfg(feature = "runtime")]
+pub mod access_log;
+#[cfg(feature = "runtime")]
 pub mod http;
 #[cfg(feature = "runtime")]
 pub mod connection;

@@ -1,7 +1,7 @@
 //! The instances of one generation of a plugin, as the other layers see them: calls go in, replies come out.
 
 use crate::{
-    base::name::PluginName,
+    base::{name::PluginName, request_identity::RequestIdentity},
     journal::Journal,
     pool::{
         call::{Call, NotServed, ReplyReceiver},
@@ -263,14 +263,19 @@ impl Pool {
     /// # Errors
     /// When no instance takes calls or has room, or the guest fails or does not reply in time.
     pub async fn call(&self, call: Call) -> Result<Reply, NotServed> {
-        let served = self.serve(call).await;
+        let identity = call.identity();
+        let served = self.serve(call, identity).await;
         if let Err(not_served) = &served {
-            self.set.failures.note_not_served(not_served);
+            self.set.failures.note_not_served(not_served, identity);
         }
         served
     }
 
-    async fn serve(&self, call: Call) -> Result<Reply, NotServed> {
+    async fn serve(
+        &self,
+        call: Call,
+        identity: Option<RequestIdentity>,
+    ) -> Result<Reply, NotServed> {
         let core = Executors::this_core().unwrap_or(0);
         if self.set.config.on_demand {
             let Some((permit, place)) = self.room(core).await else {
@@ -279,12 +284,12 @@ impl Pool {
                     false => NotServed::Busy,
                 });
             };
-            let (queued, in_flight, receiver) = self.begin(core, call);
+            let (queued, in_flight, receiver) = self.begin(core, call, identity);
             let core_set = &self.core_sets[core % self.core_sets.len()];
             let instance = worker::own(core_set, core, queued, place, permit);
             return PendingReply::new(in_flight, receiver, instance).await;
         }
-        let (queued, in_flight, receiver) = self.begin(core, call);
+        let (queued, in_flight, receiver) = self.begin(core, call, identity);
         let reply = PendingReply::new(in_flight, receiver, OwnInstance::default());
         match self.set.enqueue(core, queued) {
             Ok(()) => (),
@@ -295,9 +300,17 @@ impl Pool {
     }
 
     /// A call that begins now on a core.
-    fn begin(&self, core: usize, call: Call) -> (QueuedCall, Arc<InFlight>, ReplyReceiver) {
+    fn begin(
+        &self,
+        core: usize,
+        call: Call,
+        identity: Option<RequestIdentity>,
+    ) -> (QueuedCall, Arc<InFlight>, ReplyReceiver) {
         let (reply, receiver) = call.channel();
         let in_flight = self.set.sweeper.begin(core);
+        if let Some(identity) = identity {
+            in_flight.identify(identity);
+        }
         (QueuedCall { call, reply, in_flight: in_flight.clone() }, in_flight, receiver)
     }
 

@@ -2,6 +2,7 @@
 //! that it took have ended.
 
 use crate::{
+    base::request_identity::RequestIdentity,
     pool::{
         call::{Call, HttpSender, Outcome, ReplySender},
         decision::{Why, WorkerDecision, WorkerView},
@@ -53,6 +54,8 @@ pub(super) struct Serving<'a> {
     taken: u32,
     /// How many calls it had taken when the instance was examined last.
     examined_at: u32,
+    /// The request that the instance has, if it has no other call.
+    request: Option<RequestIdentity>,
     leaving: Option<Why>,
     /// Why the instance cannot be used any further.
     broken: Option<wasmtime::Error>,
@@ -89,6 +92,7 @@ impl<'a> Serving<'a> {
             calls: FuturesUnordered::new(),
             taken: 0,
             examined_at: 0,
+            request: None,
             leaving: None,
             broken: None,
             slot,
@@ -128,6 +132,9 @@ impl<'a> Serving<'a> {
         self.worker.handle.heartbeat.beat();
         loop {
             self.poll_calls(cx)?;
+            if self.request.is_some() && self.worker.handle.in_flight() == 0 {
+                self.set_request(None);
+            }
             self.poll_health(cx)?;
             self.poll_transfer(cx)?;
             self.is_aged |= self.age.as_mut().poll(cx) == Poll::Ready(Some(()));
@@ -226,6 +233,7 @@ impl<'a> Serving<'a> {
         self.worker.served.store(true, Relaxed);
         self.taken = self.taken.saturating_add(1);
         let QueuedCall { call, reply, in_flight } = call;
+        self.identify(&in_flight);
         let work = in_flight.begin_work();
         match (call, reply) {
             (Call::Http(request), ReplySender::Http(reply)) => {
@@ -240,6 +248,20 @@ impl<'a> Serving<'a> {
             (Call::Http(_) | Call::Stream(_) | Call::Datagram(_), _) => {
                 in_flight.note(CallFailure::NotExported);
             }
+        }
+    }
+
+    /// Has what the guest does from now on count as done for this call, if it has no other one.
+    fn identify(&mut self, in_flight: &InFlight) {
+        let handle = self.worker.handle;
+        let is_alone = handle.in_flight() <= 1 && handle.lingering() == 0;
+        self.set_request(in_flight.identity().filter(|_| is_alone));
+    }
+
+    fn set_request(&mut self, request: Option<RequestIdentity>) {
+        if self.request != request {
+            self.request = request;
+            self.accessor.with(|mut store| store.get().set_request(request));
         }
     }
 
@@ -267,7 +289,13 @@ impl<'a> Serving<'a> {
             Err(error) => {
                 // It concerns this request alone, and dropping it has answered it.
                 let (plugin, error) = (&self.worker.set.linked.release.name, format!("{error:#}"));
-                debug!(%plugin, %error, "request dropped");
+                let request = in_flight.identity();
+                debug!(
+                    %plugin, %error,
+                    request_id = request.map(|request| display(request.request_id())),
+                    trace_id = request.map(|request| display(request.trace_id())),
+                    "request dropped"
+                );
                 in_flight.answer();
             }
         }

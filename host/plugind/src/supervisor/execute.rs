@@ -165,13 +165,16 @@ impl Supervisor {
 
     fn report(&mut self, name: &PluginName, fact: Fact) {
         match fact {
-            Fact::WorkerEnded { generation, worker, result, error } => warn!(
+            Fact::WorkerEnded { generation, worker, result, error, post_mortem } => warn!(
                 message_id = messages::INSTANCE_FAILED,
                 plugin = %name,
                 generation,
                 worker,
                 result,
                 error,
+                backtrace = post_mortem.backtrace,
+                request_id = post_mortem.request.map(|request| display(request.request_id())),
+                trace_id = post_mortem.request.map(|request| display(request.trace_id())),
                 "instance failed"
             ),
             Fact::Ready { generation, previous } => self.ready(name, generation, previous),

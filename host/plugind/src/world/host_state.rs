@@ -4,6 +4,7 @@ use crate::{
     base::{
         name::PluginName,
         quantity::{Bytes, Percent},
+        request_identity::RequestIdentity,
     },
     journal::Journal,
     plugin::manifest::Manifest,
@@ -100,6 +101,9 @@ pub struct HostState {
     memory: memory::Guest,
     wasi: WasiCtx,
     http: outgoing::Guest,
+    outputs: Arc<output::GuestOutputs>,
+    /// The request that the instance serves, if it serves no other call.
+    request: Option<RequestIdentity>,
     network: network::Guest,
     table: ResourceTable,
     inspections: Inspections,
@@ -152,13 +156,16 @@ impl HostState {
     fn new(shared: &Arc<Shared>, worker: u32, heartbeat: Arc<Heartbeat>) -> Self {
         let granted = &shared.granted;
         let network = network::Guest::new(&granted.network);
+        let outputs = output::GuestOutputs::new(&shared.journal);
         let mut table = ResourceTable::new();
         table.set_max_capacity(shared.resources_max);
         Self {
             worker,
             memory: memory::Guest::new(shared.memory.clone()),
-            wasi: wasi(shared, &network),
+            wasi: wasi(shared, &network, &outputs),
             http: outgoing::Guest::new(granted.outgoing.clone()),
+            outputs,
+            request: None,
             network,
             table,
             inspections: Inspections::new(),
@@ -179,6 +186,21 @@ impl HostState {
     #[must_use]
     pub fn memory_used(&self) -> usize {
         self.memory.instance_used()
+    }
+
+    /// The request that the instance serves, if it serves no other call.
+    #[must_use]
+    pub fn request(&self) -> Option<RequestIdentity> {
+        self.request
+    }
+
+    /// From now on, the instance serves this request and no other call; or it is not known for which call it works.
+    pub fn set_request(&mut self, request: Option<RequestIdentity>) {
+        if self.request != request {
+            self.request = request;
+            self.outputs.set_request(request);
+            self.http.set_request(request);
+        }
     }
 
     /// Whether the host keeps more for the instance than it may use. All that it calls fails then.
@@ -235,11 +257,11 @@ impl HostState {
     }
 
     pub(super) fn journal(&mut self) -> journal::Guest<'_> {
-        journal::Guest { shared: &self.shared.journal }
+        journal::Guest { shared: &self.shared.journal, request: self.request }
     }
 
     pub(super) fn logging(&mut self) -> logging::Guest<'_> {
-        logging::Guest { journal: &self.shared.journal }
+        logging::Guest { journal: &self.shared.journal, request: self.request }
     }
 
     pub(super) fn lookup(&mut self) -> network::LookupView<'_> {
@@ -262,12 +284,12 @@ impl HostState {
 }
 
 /// The library's part of the state, which cannot be cloned.
-fn wasi(shared: &Shared, network: &network::Guest) -> WasiCtx {
+fn wasi(shared: &Shared, network: &network::Guest, outputs: &Arc<output::GuestOutputs>) -> WasiCtx {
     let mut wasi = WasiCtx::builder();
     network.allow(&mut wasi);
     let mut wasi = wasi
-        .stdout(output::GuestOutput::new(&shared.journal, output::StandardStream::Stdout))
-        .stderr(output::GuestOutput::new(&shared.journal, output::StandardStream::Stderr))
+        .stdout(outputs.output(output::StandardStream::Stdout))
+        .stderr(outputs.output(output::StandardStream::Stderr))
         // WASI says what a guest is called by its first argument.
         .arg(shared.identity.plugin.as_str())
         .args(&shared.arguments)

@@ -2,7 +2,10 @@
 
 use crate::world::bindings::plugind::plugin::journal::{Host, Priority as GuestPriority};
 use crate::{
-    base::{name::PluginName, priority::Priority, quantity::Rate, text::cut},
+    base::{
+        name::PluginName, priority::Priority, quantity::Rate, request_identity::RequestIdentity,
+        text::cut,
+    },
     journal::{Journal, LogEntry, messages::LOG_RATE_EXCEEDED},
 };
 use std::{
@@ -47,12 +50,13 @@ impl Shared {
         Self { plugin, generation, journal, rate, window }
     }
 
-    /// Writes an entry of an instance, unless the rate is used up.
+    /// Writes an entry of an instance, about its `request` if that is known, unless the rate is used up.
     pub(super) fn send<'a>(
         &self,
         priority: Priority,
         message: &str,
         fields: impl Iterator<Item = (&'a str, &'a str)> + Clone,
+        request: Option<RequestIdentity>,
     ) {
         if !self.journal.keeps(priority) {
             return;
@@ -69,6 +73,7 @@ impl Shared {
         self.journal.send(LogEntry {
             plugin: &self.plugin,
             generation: self.generation,
+            request,
             priority,
             message: &cut(message, MESSAGE_MAX),
             fields: fields.map(|(name, value)| (field_name(name), value.to_owned())).collect(),
@@ -125,12 +130,13 @@ impl HasData for Shared {
 /// One instance's way to the journal.
 pub struct Guest<'a> {
     pub(super) shared: &'a Shared,
+    pub(super) request: Option<RequestIdentity>,
 }
 
 impl Host for Guest<'_> {
     fn send(&mut self, priority: GuestPriority, message: String, fields: Vec<(String, String)>) {
         let fields = fields.iter().map(|(name, value)| (name.as_str(), value.as_str()));
-        self.shared.send(priority.into(), &message, fields);
+        self.shared.send(priority.into(), &message, fields, self.request);
     }
 
     fn enabled(&mut self, priority: GuestPriority) -> bool {

@@ -1,6 +1,6 @@
 //! `wasi:logging`: the journal, for plugins that are not made for plugind.
 
-use crate::base::priority::Priority;
+use crate::base::{priority::Priority, request_identity::RequestIdentity};
 use crate::world::{
     bindings::logging::wasi::logging::logging::{Host, Level},
     journal,
@@ -20,13 +20,14 @@ impl HasData for Logging {
 /// One instance's way to the journal, with the rate of the others.
 pub(super) struct Guest<'a> {
     pub(super) journal: &'a journal::Shared,
+    pub(super) request: Option<RequestIdentity>,
 }
 
 impl Host for Guest<'_> {
     fn log(&mut self, level: Level, context: String, message: String) {
         let context = Some(context.as_str()).filter(|context| !context.is_empty());
         let fields = context.into_iter().map(|context| (CONTEXT, context));
-        self.journal.send(level.into(), &message, fields);
+        self.journal.send(level.into(), &message, fields, self.request);
     }
 }
 

@@ -1,10 +1,13 @@
 //! Outgoing requests of `wasi:http`: to whom a plugin may send them.
 
 use crate::{
-    base::endpoint::{Endpoint, Host},
+    base::{
+        endpoint::{Endpoint, Host},
+        request_identity::{RequestIdentity, TRACEPARENT},
+    },
     world::holdings::CHUNK_MAX,
 };
-use http::{Uri, uri::Scheme};
+use http::{HeaderMap, HeaderValue, Uri, uri::Scheme};
 use http_body_util::BodyExt;
 use std::{
     io::{self, ErrorKind},
@@ -42,11 +45,18 @@ pub(super) struct Guest {
 /// One instance's way out.
 struct Hooks {
     shared: Arc<Shared>,
+    /// The request that the instance serves, if that is known.
+    request: Option<RequestIdentity>,
 }
 
 impl Guest {
     pub(super) fn new(shared: Arc<Shared>) -> Self {
-        Self { context: WasiHttpCtx::new(), hooks: Hooks { shared } }
+        Self { context: WasiHttpCtx::new(), hooks: Hooks { shared, request: None } }
+    }
+
+    /// From now on, requests are sent on behalf of this one.
+    pub(super) fn set_request(&mut self, request: Option<RequestIdentity>) {
+        self.hooks.request = request;
     }
 
     /// What the library works on.
@@ -77,6 +87,15 @@ impl Shared {
     }
 }
 
+/// Has a request belong to the trace of the one that caused it, unless the guest wrote that itself.
+fn name_cause(headers: &mut HeaderMap, cause: RequestIdentity) {
+    if !headers.contains_key(TRACEPARENT)
+        && let Ok(value) = HeaderValue::from_bytes(&cause.traceparent())
+    {
+        headers.insert(TRACEPARENT, value);
+    }
+}
+
 /// Whether no network leads there.
 fn is_unroutable(kind: ErrorKind) -> bool {
     matches!(kind, ErrorKind::NetworkUnreachable | ErrorKind::HostUnreachable)
@@ -98,6 +117,9 @@ impl WasiHttpHooks for Hooks {
         });
         let Some(uri) = uri else { return Box::new(async { Err(Error::HttpRequestDenied) }) };
         *request.uri_mut() = uri;
+        if let Some(cause) = self.request {
+            name_cause(request.headers_mut(), cause);
+        }
         let room = self.shared.room.clone();
         Box::new(async move {
             // It is never closed.
@@ -156,7 +178,7 @@ mod tests {
 
     #[test]
     fn a_guest_hears_whether_nobody_answers_or_no_way_leads_there() {
-        let mut guest = Hooks { shared: Arc::default() };
+        let mut guest = Hooks { shared: Arc::default(), request: None };
         for (kind, p2, p3) in [
             (
                 ErrorKind::PermissionDenied,
@@ -178,6 +200,16 @@ mod tests {
             assert_eq!(format!("{:?}", guest.p2_error_from_connect(&error)), format!("{p2:?}"));
             assert_eq!(format!("{:?}", guest.p3_error_from_connect(&error)), format!("{p3:?}"));
         }
+    }
+
+    #[test]
+    fn a_request_belongs_to_the_trace_of_its_cause_unless_the_guest_says_so_itself() {
+        let cause = RequestIdentity::new();
+        let mut headers = HeaderMap::new();
+        name_cause(&mut headers, cause);
+        assert_eq!(headers[TRACEPARENT].as_bytes(), cause.traceparent());
+        name_cause(&mut headers, RequestIdentity::new());
+        assert_eq!(headers[TRACEPARENT].as_bytes(), cause.traceparent());
     }
 
     #[test]
