@@ -34,6 +34,7 @@ use crate::{
         cgroup,
         environment::Systemd,
         notify::{Notice, Notifier},
+        storage::StorageDirectories,
         store::Store,
         watchdog::Watchdog,
     },
@@ -302,6 +303,10 @@ impl Daemon {
         tokio::spawn(heap::keep_trimmed());
         tokio::spawn(Listeners::follow_all(Arc::downgrade(&listeners), plans));
         let compiler = settings.compiler;
+        let storage = StorageDirectories {
+            state: settings.places.state.clone(),
+            cache: settings.cache.clone(),
+        };
         let (publisher, reader) = table::channel();
         let deps = Deps {
             search_path: settings.search_path,
@@ -328,6 +333,7 @@ impl Daemon {
             journal,
             phase: self.phase.subscribe(),
             limits: listeners.limits_reached(),
+            storage,
         };
         listeners.serve(Protocol::Control, control::server(context))?;
 
