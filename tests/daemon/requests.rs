@@ -116,17 +116,26 @@ fn host_and_guest_entries_of_a_request_are_found_by_its_trace() {
 }
 
 #[test]
-fn an_instance_with_two_requests_writes_lines_that_are_of_neither() {
+fn an_instance_with_two_requests_writes_entries_of_each_and_lines_of_neither() {
     let manifest = "[instances]\nmode = \"shared\"\nmax = 1\n";
     let daemon = Daemon::start(&Tree::new().with_manifest("traced", manifest));
     let mut holding = daemon.connect();
     holding.request("GET", "/traced/hold", &[]);
-    let first = daemon.log.wait_for(&["a line on stderr"]);
-    assert!(field(&first, "trace_id").is_some(), "{first}");
-    let place = daemon.log.place();
-    assert_eq!(daemon.get("/traced/log").status(), 200);
-    let second = daemon.log.wait_for_after(place, &["a line on stderr"]);
-    assert_eq!(field(&second, "trace_id"), None, "{second}");
+    let line = daemon.log.wait_for(&["a line on stderr"]);
+    assert!(field(&line, "trace_id").is_some(), "{line}");
+    let entry = daemon.log.wait_for(&["an entry"]);
+    assert_eq!(field(&line, "trace_id"), field(&entry, "trace_id"));
+    let mut others = std::collections::BTreeSet::from([entry]);
+    for count in 2..5 {
+        let place = daemon.log.place();
+        assert_eq!(daemon.get("/traced/log").status(), 200);
+        let line = daemon.log.wait_for_after(place, &["a line on stderr"]);
+        assert_eq!(field(&line, "trace_id"), None, "{line}");
+        let entry = daemon.log.wait_for_after(place, &["an entry"]);
+        assert!(field(&entry, "trace_id").is_some(), "{entry}");
+        others.insert(entry);
+        assert_eq!(others.len(), count, "each has its own");
+    }
 }
 
 #[test]

@@ -37,7 +37,10 @@ use std::{
 };
 use tokio::time::{Sleep, sleep};
 use tracing::{debug, warn};
-use wasmtime::{AsContextMut, component::Accessor};
+use wasmtime::{
+    AsContextMut,
+    component::{Accessor, GuestTaskId},
+};
 use wasmtime_wasi_http::WasiBody;
 
 /// After so many calls an instance is examined for what it uses.
@@ -258,6 +261,15 @@ impl<'a> Serving<'a> {
         self.set_request(in_flight.identity().filter(|_| is_alone));
     }
 
+    /// Notes which task of the guest has which request, where it may have several.
+    fn begin_task(&self, call: &HttpCall<'_>, in_flight: &InFlight) -> Option<GuestTaskId> {
+        let is_shared = self.worker.set.config.concurrency > 1;
+        let identity = in_flight.identity().filter(|_| is_shared)?;
+        let task = call.task();
+        self.accessor.with(|mut store| store.get().begin_task(task, identity));
+        Some(task)
+    }
+
     fn set_request(&mut self, request: Option<RequestIdentity>) {
         if self.request != request {
             self.request = request;
@@ -275,8 +287,12 @@ impl<'a> Serving<'a> {
         match HttpCall::begin(self.accessor, self.exports, request, reply) {
             Ok(Some(call)) => {
                 let accessor = self.accessor;
+                let task = self.begin_task(&call, &in_flight);
                 self.calls.push(Box::pin(async move {
                     let ended = call.run(accessor).await;
+                    if let Some(task) = task {
+                        accessor.with(|mut store| store.get().end_task(task));
+                    }
                     in_flight.answer();
                     drop(work);
                     ended

@@ -17,12 +17,13 @@ use crate::{
         identity, journal, logging,
         memory::{self, Budget, Refused},
         network, notify, outgoing, output, quota,
+        request_tasks::RequestTasks,
     },
 };
 use std::{sync::Arc, time::Instant};
 use wasmtime::{
     AsContextMut, Engine, Store, StoreContextMut, UpdateDeadline,
-    component::{Resource, ResourceTable, ResourceTableError},
+    component::{GuestTaskId, Resource, ResourceTable, ResourceTableError},
 };
 use wasmtime_wasi::{WasiCtx, WasiCtxView, WasiView, sockets::WasiSocketsCtxView};
 use wasmtime_wasi_config::WasiConfig;
@@ -104,6 +105,7 @@ pub struct HostState {
     outputs: Arc<output::GuestOutputs>,
     /// The request that the instance serves, if it serves no other call.
     request: Option<RequestIdentity>,
+    tasks: RequestTasks,
     network: network::Guest,
     table: ResourceTable,
     inspections: Inspections,
@@ -166,6 +168,7 @@ impl HostState {
             http: outgoing::Guest::new(granted.outgoing.clone()),
             outputs,
             request: None,
+            tasks: RequestTasks::default(),
             network,
             table,
             inspections: Inspections::new(),
@@ -201,6 +204,16 @@ impl HostState {
             self.outputs.set_request(request);
             self.http.set_request(request);
         }
+    }
+
+    /// A task begins to handle a request, beside others.
+    pub fn begin_task(&mut self, task: GuestTaskId, request: RequestIdentity) {
+        self.tasks.begin(task, request);
+    }
+
+    /// It has answered it.
+    pub fn end_task(&mut self, task: GuestTaskId) {
+        self.tasks.end(task);
     }
 
     /// Whether the host keeps more for the instance than it may use. All that it calls fails then.
@@ -257,11 +270,11 @@ impl HostState {
     }
 
     pub(super) fn journal(&mut self) -> journal::Guest<'_> {
-        journal::Guest { shared: &self.shared.journal, request: self.request }
+        journal::Guest { shared: &self.shared.journal, request: self.request, tasks: &self.tasks }
     }
 
     pub(super) fn logging(&mut self) -> logging::Guest<'_> {
-        logging::Guest { journal: &self.shared.journal, request: self.request }
+        logging::Guest(self.journal())
     }
 
     pub(super) fn lookup(&mut self) -> network::LookupView<'_> {

@@ -1,6 +1,9 @@
 //! `plugind:plugin/journal`: what an instance has to say.
 
-use crate::world::bindings::plugind::plugin::journal::{Host, Priority as GuestPriority};
+use crate::world::{
+    bindings::plugind::plugin::journal::{Host, HostWithStore, Priority as GuestPriority},
+    request_tasks::{RequestTasks, callers},
+};
 use crate::{
     base::{
         name::PluginName, priority::Priority, quantity::Rate, request_identity::RequestIdentity,
@@ -13,7 +16,7 @@ use std::{
     time::Instant,
 };
 use tracing::warn;
-use wasmtime::component::HasData;
+use wasmtime::component::{Access, GuestTaskId, HasData};
 
 /// An entry counts once for each so many bytes that it has, or begins, so that `log-rate` bounds both.
 const COUNTED: usize = 1 << 10;
@@ -131,14 +134,36 @@ impl HasData for Shared {
 pub struct Guest<'a> {
     pub(super) shared: &'a Shared,
     pub(super) request: Option<RequestIdentity>,
+    pub(super) tasks: &'a RequestTasks,
+}
+
+impl Guest<'_> {
+    /// Whether the request depends on the task that speaks.
+    pub(super) fn depends_on_task(&self) -> bool {
+        self.request.is_none() && !self.tasks.is_empty()
+    }
+
+    /// The request that an entry is about, which the first of these tasks writes that has one.
+    pub(super) fn request_of(&self, tasks: &[GuestTaskId]) -> Option<RequestIdentity> {
+        self.request.or_else(|| self.tasks.request_of(tasks))
+    }
+}
+
+impl<T: 'static> HostWithStore<T> for Shared {
+    fn send(
+        mut host: Access<'_, T, Self>,
+        priority: GuestPriority,
+        message: String,
+        fields: Vec<(String, String)>,
+    ) {
+        let tasks = host.get().depends_on_task().then(|| callers(&mut host)).unwrap_or_default();
+        let guest = host.get();
+        let fields = fields.iter().map(|(name, value)| (name.as_str(), value.as_str()));
+        guest.shared.send(priority.into(), &message, fields, guest.request_of(&tasks));
+    }
 }
 
 impl Host for Guest<'_> {
-    fn send(&mut self, priority: GuestPriority, message: String, fields: Vec<(String, String)>) {
-        let fields = fields.iter().map(|(name, value)| (name.as_str(), value.as_str()));
-        self.shared.send(priority.into(), &message, fields, self.request);
-    }
-
     fn enabled(&mut self, priority: GuestPriority) -> bool {
         self.shared.journal.keeps(priority.into())
     }

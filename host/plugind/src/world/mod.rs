@@ -18,6 +18,7 @@ pub mod heartbeat;
 pub mod notify;
 pub mod outgoing;
 pub mod output;
+mod request_tasks;
 pub mod quota;
 pub mod granted;
 mod holdings;
