@@ -41,6 +41,39 @@ fn the_entries_of_a_plugin_are_found_by_its_name_with_their_fields() {
 }
 
 #[test]
+fn a_request_is_found_by_its_trace_and_a_plugin_by_pluginctl_logs() {
+    let machine = Machine::boot_with(&["hello", "traced"]);
+    machine.put("etc/plugind/plugind.toml", "[sockets.http]\naccess-log = \"combined\"\n");
+    machine.start();
+    assert_eq!(machine.get("/traced/trap").status(), 502);
+    let served = machine.wait_for_entry(&[&message("REQUEST_SERVED"), "PLUGIN=traced"]);
+    assert_eq!((served.field("STATUS"), served.field("TARGET")), ("502", "/traced/trap"));
+    assert!(served.field("MESSAGE").contains("\"GET /traced/trap HTTP/1.1\" 502 "), "{served:?}");
+    let trace = format!("TRACE_ID={}", served.field("TRACE_ID"));
+    machine.wait_for_entry(&[&trace, &message("REQUESTS_FAILED")]);
+    let trapped = machine.wait_for_entry(&[&trace, "RESULT=trap"]);
+    assert!(trapped.field("BACKTRACE").contains("!abort\n"), "{trapped:?}");
+    assert!(!trapped.field("MESSAGE").contains("!abort"), "{trapped:?}");
+    let entries = machine.journal(&[&trace]);
+    let of_guest = |text: &str| {
+        let found = entries.iter().find(|entry| entry.get("MESSAGE") == Some(text));
+        found.unwrap_or_else(|| panic!("{text} is not there: {entries:?}"))
+    };
+    assert_eq!(of_guest("an entry").field("PLUGIN_TRACE_ID"), "forged");
+    for entry in ["an entry", "a line on stdout", "a line on stderr"].map(of_guest) {
+        assert_eq!(entry.field("REQUEST_ID"), served.field("REQUEST_ID"));
+    }
+
+    let logs = machine.succeed(&["pluginctl", "logs", "traced"]);
+    for part in ["a line on stdout", "plugin ready", "instance failed"] {
+        assert!(logs.contains(part), "{part}: {logs}");
+    }
+    assert!(!logs.contains("plugin=hello"), "{logs}");
+    let last = machine.succeed(&["pluginctl", "logs", "traced", "-n", "1", "--json"]);
+    assert_eq!(last.lines().count(), 1, "{last}");
+}
+
+#[test]
 fn what_a_plugin_makes_up_has_no_effect() {
     let machine = Machine::boot_with(&["forges"]);
     // It says more than the default rate allows.
@@ -81,6 +114,8 @@ fn what_a_plugin_makes_up_has_no_effect() {
             "GENERATION",
             "WORKER",
             "SYSLOG_IDENTIFIER",
+            "REQUEST_ID",
+            "TRACE_ID",
         ];
         let of_plugin = entry.field("SYSLOG_IDENTIFIER") == "plugind/forges";
         for name in entry.names().filter(|_| of_plugin) {

@@ -61,6 +61,17 @@ fn wrong_arguments_are_told_with_what_would_be_right() {
 }
 
 #[test]
+fn logs_without_a_journal_or_its_program_are_refused_with_the_reason() {
+    let empty = tempfile::tempdir().unwrap();
+    let mut logs = Command::new(program("pluginctl"));
+    let ran = logs.args(["logs", "hello"]).env_clear().env("PATH", empty.path()).output().unwrap();
+    assert_eq!(ran.status.code(), Some(1));
+    let said = text(&ran.stderr);
+    let reasons = ["this machine has no journal: ", "journalctl must be installed"];
+    assert!(reasons.iter().any(|reason| said.contains(reason)), "{said}");
+}
+
+#[test]
 fn a_port_that_is_taken_is_named() {
     let taken = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = taken.local_addr().unwrap().to_string();

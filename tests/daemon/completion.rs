@@ -46,6 +46,7 @@ fn bash_completes_commands_options_and_values() {
         (&["pluginctl", "rel"][..], &["reload"][..]),
         (&["pluginctl", "re"], &["reload", "restart"]),
         (&["pluginctl", "status", "--f"], &["--follow"]),
+        (&["pluginctl", "logs", "--f"], &["--follow"]),
         (&["pluginctl", "reload", "--js"], &["--json"]),
         (&["pluginctl", "reload", "--all"], &["--all-or-nothing"]),
         (&["pluginctl", "reload", "--until", "s"], &["swapped"]),

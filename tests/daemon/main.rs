@@ -19,6 +19,7 @@ mod stores;
 mod streams;
 mod lifecycle;
 mod readiness;
+mod requests;
 mod grants;
 mod rescan;
 mod transaction;

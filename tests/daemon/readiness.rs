@@ -4,7 +4,7 @@ use crate::control;
 use plugind_tests::{Daemon, Tree, end_of};
 
 /// A `wasi:http` 0.2 component whose core module has these fields beside its handler.
-fn http_02(fields: &str) -> Vec<u8> {
+pub(crate) fn http_02(fields: &str) -> Vec<u8> {
     wat::parse_str(format!(
         "(component
            (import \"wasi:http/types@0.2.0\" (instance $types

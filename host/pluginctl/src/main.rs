@@ -13,6 +13,7 @@ mod link_check;
 mod list;
 mod progress_line;
 mod log_level;
+mod logs;
 mod new;
 mod output;
 mod print;
@@ -62,6 +63,8 @@ enum Command {
     Restart(restart::RestartArgs),
     /// Set the least important priority of log entries that the daemon keeps
     LogLevel(log_level::LogLevelArgs),
+    /// Show the log of one plugin
+    Logs(logs::LogsArgs),
     /// Check the configuration, directories of plugins, or components
     Check(check::CheckArgs),
     /// Print a merged manifest, or plugind.toml, with the origin of each value
@@ -95,6 +98,7 @@ fn main() -> ExitCode {
         Command::Reload(reload) => reload.run(),
         Command::Restart(restart) => restart.run(),
         Command::LogLevel(level) => level.run(),
+        Command::Logs(logs) => logs.run(),
         Command::Check(check) => return check.run().print(),
         Command::Cat(cat) => return cat.run().print(),
         Command::Routes(routes) => return routes.run().print(),

@@ -92,6 +92,9 @@ fn daemon(status: &api::Status) -> String {
     if !status.limits.is_empty() {
         details.line("Limits", &format!("{} reached", status.limits.join(", ")));
     }
+    for problem in &status.storage {
+        details.line("Storage", problem);
+    }
     for failure in &status.failed {
         details.line("Failed", &format!("{}: {}", failure.plugin, at(failure)));
     }
@@ -305,6 +308,7 @@ greeter
             failed: Vec::new(),
             ignored: Vec::new(),
             limits: Vec::new(),
+            storage: Vec::new(),
         };
         assert_eq!(
             daemon(&status),
@@ -319,6 +323,9 @@ plugind 0.1.0
         status.limits.push("connections-max of the socket http (8192)".to_owned());
         let limits = "     Limits: connections-max of the socket http (8192) reached\n";
         assert!(daemon(&status).ends_with(limits), "{}", daemon(&status));
+        status.storage.push("the state directory /x is on a file system without space".to_owned());
+        let storage = "    Storage: the state directory /x is on a file system without space\n";
+        assert!(daemon(&status).ends_with(storage), "{}", daemon(&status));
         status.failed.push(failure());
         let reported = daemon(&status);
         assert!(reported.starts_with("● plugind"), "{reported}");

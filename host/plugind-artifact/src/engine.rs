@@ -4,10 +4,10 @@ use crate::hex::hex;
 pub use crate::kind::EngineKind;
 
 use sha2::{Digest, Sha256};
-use wasmtime::Config;
+use wasmtime::{Config, WasmBacktraceDetails};
 
 /// Counts the changes of [`engine_config`] that make older compiled files useless.
-const REVISION: u32 = 1;
+const REVISION: u32 = 2;
 /// The interpreter's code, as compilers name it.
 const PULLEY: &str = if cfg!(target_endian = "big") { "pulley64be" } else { "pulley64" };
 
@@ -25,6 +25,8 @@ pub fn engine_config(kind: EngineKind) -> Config {
     }
     // Every loop and every call looks at the epoch: a guest that spins is made to yield, and found out.
     config.epoch_interruption(true);
+    // A backtrace names files and lines where the component says them.
+    config.wasm_backtrace_details(WasmBacktraceDetails::Enable);
     // No guest toolchain needs these yet, and each has had its share of host failures.
     config.wasm_gc(false).wasm_function_references(false).wasm_exceptions(false);
     config.wasm_threads(false).shared_memory(false);

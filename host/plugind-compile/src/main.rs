@@ -6,6 +6,7 @@
 
 mod error;
 mod limits;
+mod debug_info;
 mod cache;
 mod filter;
 mod sandbox;

@@ -37,6 +37,7 @@ use crate::{
         cgroup,
         environment::Systemd,
         notify::{Notice, Notifier},
+        storage::StorageDirectories,
         store::Store,
         watchdog::Watchdog,
     },
@@ -198,10 +199,11 @@ fn http_server(
     reader: TableReader,
     keep_alive: Duration,
     health: Option<Arc<HealthRoute>>,
+    journal: Journal,
 ) -> Server {
     let limits = connection::limits(keep_alive);
     Arc::new(move |accepted: Accepted| {
-        connection::serve(accepted, reader.clone(), health.clone(), limits).boxed()
+        connection::serve(accepted, reader.clone(), health.clone(), limits, journal.clone()).boxed()
     })
 }
 
@@ -315,6 +317,10 @@ impl Daemon {
         tokio::spawn(board::keep_sampling(self.figures.clone()));
         tokio::spawn(Listeners::follow_all(Arc::downgrade(&listeners), plans));
         let compiler = settings.compiler;
+        let storage = StorageDirectories {
+            state: settings.places.state.clone(),
+            cache: settings.cache.clone(),
+        };
         let (publisher, reader) = table::channel();
         let deps = Deps {
             search_path: settings.search_path,
@@ -342,12 +348,14 @@ impl Daemon {
             listeners: Arc::downgrade(&listeners),
             journal: journal.clone(),
         };
+        let access_log = journal.clone();
         let context = ControlContext {
             supervisor: supervisor.clone(),
             journal,
             phase: self.phase.subscribe(),
             limits: listeners.limits_reached(),
             metrics: sources.clone(),
+            storage,
         };
         listeners.serve(Protocol::Control, control::server(context))?;
         listeners.serve(Protocol::Metrics, metrics::server::server(sources))?;
@@ -372,12 +380,16 @@ impl Daemon {
         let (board, phase) = (supervisor.board().clone(), self.phase.subscribe());
         let leave_for = own.health.as_ref().map(|health| health.stop_delay).unwrap_or_default();
         let health = own.health.map(|setting| Arc::new(HealthRoute::new(setting, board, phase)));
-        let server = http_server(reader.clone(), own.http.keep_alive, health);
+        let server = http_server(reader.clone(), own.http.keep_alive, health, access_log);
         listeners.serve(Protocol::Http, server)?;
         listeners.serve_plugins(streams::server(reader.clone()), datagrams::server(reader))?;
         self.phase.send_replace(DaemonPhase::Running);
         self.notifier.notify(Notice::Ready { status: &self.line(&supervisor) });
-        info!(message_id = messages::READY, plugins = supervisor.summary().borrow().ready, "ready");
+        let (plugins, failed) = {
+            let summary = supervisor.summary().borrow().clone();
+            (summary.ready, summary.failed.len())
+        };
+        info!(message_id = messages::READY, plugins, failed, "ready");
         let ended = self.keep_running(&supervisor, &mut reloads).await;
 
         self.phase.send_replace(DaemonPhase::Stopping);

@@ -197,6 +197,9 @@ pub struct Status {
     /// The limits of the daemon that were reached in the last minute.
     #[serde(default)]
     pub limits: Vec<String>,
+    /// What is wrong with the directories for state and compiled files.
+    #[serde(default)]
+    pub storage: Vec<String>,
 }
 
 /// The parameters of `io.plugind.Reload`.

@@ -9,6 +9,7 @@ pub mod panics;
 pub mod network;
 pub mod priority;
 pub mod quantity;
+pub mod request_identity;
 pub mod suggest;
 pub mod text;
 pub mod file;

@@ -184,6 +184,25 @@ pub struct HttpSetting {
     pub trusted_proxies: Vec<TrustedProxy>,
     /// In which header fields they say it.
     pub proxy_header: ProxyHeader,
+    /// How requests are logged, if they are.
+    pub access_log: Option<AccessLog>,
+}
+
+/// How each request is logged.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum AccessLog {
+    /// A message with fields.
+    Journal,
+    /// The line of Apache and nginx.
+    Combined,
+    /// An object of JSON.
+    Json,
+}
+
+impl AccessLog {
+    /// All of them, by their names.
+    pub const ALL: [(&str, Self); 3] =
+        [("journal", Self::Journal), ("combined", Self::Combined), ("json", Self::Json)];
 }
 
 /// A proxy that says who the client is.
@@ -436,6 +455,7 @@ impl SocketSetting {
             proxy_protocol: table.boolean("proxy-protocol").unwrap_or_default(),
             trusted_proxies: table.list("trusted-proxies", str::parse),
             proxy_header: table.choice("proxy-header", &ProxyHeader::ALL).unwrap_or_default(),
+            access_log: table.choice("access-log", &AccessLog::ALL),
         };
         let optional = [("required", false), ("optional", true)];
         let optional = table.choice("client-certificate", &optional);
@@ -458,7 +478,7 @@ impl SocketSetting {
             table.complain_about("client-certificate", "client-certificate needs client-ca");
         }
         if protocol.is_some_and(|protocol| protocol != Protocol::Http) {
-            for key in ["proxy-protocol", "trusted-proxies", "proxy-header", "tls"] {
+            for key in ["proxy-protocol", "trusted-proxies", "proxy-header", "access-log", "tls"] {
                 if table.origin(key).0.is_some() {
                     let message = format!(
                         "{key} is for the protocol \"http\"; remove it, or change the protocol"

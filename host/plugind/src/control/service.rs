@@ -17,10 +17,12 @@ use crate::{
         problem::{RestartError, Stopping},
         summary::Summary,
     },
+    systemd::storage::StorageDirectories,
 };
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use serde_json::{Map, Value, json};
-use tokio::sync::watch;
+use std::time::Duration;
+use tokio::{sync::watch, time::timeout};
 use zlink::{Call, Reply};
 
 /// The methods that change something.
@@ -30,6 +32,9 @@ const CHANGES: [&str; 4] = [
     "io.systemd.service.Reload",
     "io.systemd.service.SetLogLevel",
 ];
+
+/// How long a file system may take to say how it is.
+const STORAGE_DEADLINE: Duration = Duration::from_secs(1);
 
 /// What there is to ask, and to ask for something.
 #[derive(Clone)]
@@ -44,6 +49,8 @@ pub struct ControlContext {
     pub limits: LimitsReached,
     /// Where figures come from.
     pub metrics: MetricSources,
+    /// Where things are kept.
+    pub storage: StorageDirectories,
 }
 
 /// A call as it comes, of whatever method.
@@ -250,12 +257,22 @@ impl ControlContext {
         }
     }
 
+    /// What is wrong with the directories. A file system of the network may take its time to say so.
+    async fn storage(&self) -> Vec<String> {
+        let storage = self.storage.clone();
+        let asked = tokio::task::spawn_blocking(move || storage.problems());
+        let answered = timeout(STORAGE_DEADLINE, asked).await;
+        answered.ok().and_then(Result::ok).unwrap_or_default()
+    }
+
     /// How the daemon is; if the client wants to hear more, again and again until the daemon ends.
     async fn status(&self, replies: &mut Replies<'_>) -> zlink::Result<api::Status> {
         let (mut phase, mut summary) = (self.phase.clone(), self.supervisor.summary());
         loop {
             let limits = self.limits.words();
-            let status = status(*phase.borrow_and_update(), &summary.borrow_and_update(), limits);
+            let mut status =
+                status(*phase.borrow_and_update(), &summary.borrow_and_update(), limits);
+            status.storage = self.storage().await;
             if !replies.more || replies.oneway {
                 return Ok(status);
             }
@@ -289,6 +306,7 @@ fn status(phase: DaemonPhase, summary: &Summary, limits: Vec<String>) -> api::St
         failed: summary.failed.iter().map(Into::into).collect(),
         ignored: summary.ignored.clone(),
         limits,
+        storage: Vec::new(),
     }
 }
 

@@ -2,6 +2,7 @@
 
 use crate::base::priority::Priority;
 use crate::base::text::Escaped;
+use crate::journal::access::AccessEntry;
 use crate::journal::record::{HostRecord, PluginRecord, Record};
 use std::fmt;
 
@@ -11,18 +12,63 @@ pub(super) fn line(record: &Record) -> String {
         Record::Dropped(count) => {
             format!("{:<7} plugind: log entries dropped count={count}", Priority::Warning.name())
         }
-        Record::Host(host) => format!("{:<7} plugind: {}", host.priority().name(), Sentence(host)),
+        Record::Host(host) => {
+            let line = format!("{:<7} plugind: {}", host.priority().name(), Sentence(host));
+            match host.backtrace() {
+                Some(backtrace) => line + &format!(" backtrace={}", Value(backtrace)),
+                None => line,
+            }
+        }
+        Record::Access(entry) => {
+            let line = entry.line().map(|line| Escaped(&line).to_string());
+            format!(
+                "{:<7} plugind: {}",
+                Priority::Info.name(),
+                line.unwrap_or_else(|| served(entry))
+            )
+        }
         Record::Plugin(plugin) => {
-            let PluginRecord { plugin: name, priority, message, fields, .. } = plugin;
+            let PluginRecord { plugin: name, request, priority, message, fields, .. } = plugin;
             let line = format!("{:<7} plugind[{name}]: {}", priority.name(), Escaped(message));
             let fields =
                 fields.iter().map(|(name, value)| format!(" {}={}", Escaped(name), Value(value)));
-            line + &fields.collect::<String>()
+            let line = line + &fields.collect::<String>();
+            // A plugin's own fields have no underscores, so these are the host's.
+            match request {
+                Some(request) => format!(
+                    "{line} request_id={} trace_id={}",
+                    request.request_id(),
+                    request.trace_id()
+                ),
+                None => line,
+            }
         }
     }
 }
 
-/// What the host says, with everything that it says about it.
+/// A request that was answered, with everything that is known of it.
+pub(super) fn served(entry: &AccessEntry) -> String {
+    let mut sentence = format!("request served socket={}", entry.socket);
+    let mut add = |name: &str, value: &str| sentence += &format!(" {name}={}", Value(value));
+    if let Some(plugin) = &entry.plugin {
+        add("plugin", plugin.as_str());
+    }
+    add("client", &entry.client);
+    add("method", &entry.method);
+    add("host", &entry.host);
+    add("target", &entry.target);
+    add("protocol", entry.protocol);
+    add("status", &entry.status.to_string());
+    add("bytes", &entry.bytes.to_string());
+    add("duration_usec", &entry.duration_usec().to_string());
+    if let Some(request) = entry.request {
+        add("request_id", &request.request_id().to_string());
+        add("trace_id", &request.trace_id().to_string());
+    }
+    sentence
+}
+
+/// What the host says, with everything that it says about it but a backtrace, which is long.
 pub(super) struct Sentence<'a>(pub(super) &'a HostRecord);
 
 impl fmt::Display for Sentence<'_> {

@@ -26,6 +26,8 @@ pub const DROPPED: &str = "d88a1dd47a5044f09a3467368bd88d90";
 pub const LOG_RATE_EXCEEDED: &str = "569d6668ff2c4a6fbd8065d4521c6044";
 /// Requests to a plugin failed.
 pub const REQUESTS_FAILED: &str = "daace9582b714084bdf57b0764eeca9b";
+/// A request was answered; only sockets with an access log have this.
+pub const REQUEST_SERVED: &str = "3f350c7b626d464abb7940b571439e9b";
 /// The daemon exits before it was ready.
 pub const STARTUP_FAILED: &str = "50f07d10a05b4f39b6d72333f094360b";
 /// The daemon exits after it was ready.

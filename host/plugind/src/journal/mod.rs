@@ -3,6 +3,7 @@
 //! One thread writes; no caller ever waits for it. Entries that do not fit into the queue are dropped and counted, and one
 //! entry says how many there were.
 
+mod access;
 mod lines;
 pub mod messages;
 mod native;
@@ -10,6 +11,7 @@ mod queue;
 mod record;
 
 pub use self::{
+    access::AccessEntry,
     queue::{Journal, Writer, start},
     record::LogEntry,
 };

@@ -4,8 +4,9 @@
 //! It waits while journald is busy; only the thread that writes may use it.
 
 use crate::{
-    base::priority::Priority,
+    base::{priority::Priority, text::Escaped},
     journal::{
+        access::AccessEntry,
         lines::Sentence,
         messages,
         record::{HostRecord, MESSAGE, PluginRecord, Record},
@@ -55,6 +56,7 @@ impl Native {
             // Whether an entry arrived, tracing-journald does not say; nothing at all arrives as it would.
             Record::Host(host) => self.send(&[]) && self.replay(host),
             Record::Plugin(plugin) => self.send(&of_plugin(plugin)),
+            Record::Access(entry) => self.send(&of_access(entry)),
             Record::Dropped(count) => self.send(&of_dropped(*count)),
         }
     }
@@ -84,15 +86,55 @@ impl Native {
 
 /// An entry of a plugin's.
 fn of_plugin(entry: &PluginRecord) -> Vec<u8> {
-    let PluginRecord { plugin, generation, priority, message, fields } = entry;
+    let PluginRecord { plugin, generation, request, priority, message, fields } = entry;
     // A reader of the service's log sees the origin of an entry, and no plugin can pass for another program.
     let mut datagram = Datagram::new(*priority, &format!("plugind/{plugin}"));
     datagram.put("PLUGIN", plugin);
     datagram.put("GENERATION", &generation.to_string());
+    if let Some(request) = request {
+        datagram.put("REQUEST_ID", &request.request_id().to_string());
+        datagram.put("TRACE_ID", &request.trace_id().to_string());
+    }
     for (name, value) in fields {
         datagram.put(&format!("PLUGIN_{}", name.to_ascii_uppercase().replace('-', "_")), value);
     }
     datagram.put("MESSAGE", message);
+    datagram.0
+}
+
+/// A request that was answered.
+fn of_access(entry: &AccessEntry) -> Vec<u8> {
+    let mut datagram = Datagram::new(Priority::Info, IDENTIFIER);
+    datagram.put("MESSAGE_ID", messages::REQUEST_SERVED);
+    datagram.put("SOCKET", entry.socket.as_str());
+    if let Some(plugin) = &entry.plugin {
+        datagram.put("PLUGIN", plugin.as_str());
+    }
+    datagram.put("CLIENT", &entry.client);
+    datagram.put("METHOD", &entry.method);
+    datagram.put("HOST", &entry.host);
+    datagram.put("TARGET", &entry.target);
+    datagram.put("PROTOCOL", entry.protocol);
+    datagram.put("STATUS", &entry.status.to_string());
+    datagram.put("BYTES", &entry.bytes.to_string());
+    datagram.put("DURATION_USEC", &entry.duration_usec().to_string());
+    datagram.put("REFERER", &entry.referer);
+    datagram.put("USER_AGENT", &entry.user_agent);
+    if let Some(request) = entry.request {
+        datagram.put("REQUEST_ID", &request.request_id().to_string());
+        datagram.put("TRACE_ID", &request.trace_id().to_string());
+    }
+    match entry.line() {
+        Some(line) => datagram.put("MESSAGE", &line),
+        None => {
+            let AccessEntry { status, method, target, .. } = entry;
+            let target = Escaped(target);
+            datagram.put(
+                "MESSAGE",
+                &format!("request served status={status} method={method} target={target}"),
+            );
+        }
+    }
     datagram.0
 }
 
@@ -128,12 +170,47 @@ impl Datagram {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::{
+        base::request_identity::RequestIdentity, config::settings::AccessLog,
+        journal::access::tests::entry,
+    };
+
+    #[test]
+    fn an_entry_about_a_request_has_fields_that_no_plugin_can_set() {
+        let traceparent = b"00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
+        let sent = of_plugin(&PluginRecord {
+            plugin: "hello".to_owned(),
+            generation: 7,
+            request: RequestIdentity::parse(traceparent),
+            priority: Priority::Info,
+            message: "hi".to_owned(),
+            fields: vec![("trace-id".to_owned(), "forged".to_owned())],
+        });
+        let sent = String::from_utf8(sent).unwrap();
+        assert!(sent.contains("\nREQUEST_ID\n\u{10}\0\0\0\0\0\0\000f067aa0ba902b7\n"), "{sent}");
+        assert!(sent.contains("4bf92f3577b34da6a3ce929d0e0e4736\nPLUGIN_TRACE_ID\n"), "{sent}");
+    }
+
+    #[test]
+    fn an_entry_of_the_access_log_has_a_line_and_fields() {
+        for (format, message) in [
+            (AccessLog::Journal, "request served status=200 method=GET target=/hello?a=\"b\n"),
+            (AccessLog::Combined, "192.0.2.7 - - [29/Feb/2000:12:34:56 +0000] "),
+            (AccessLog::Json, "{\"bytes\":12,"),
+        ] {
+            let sent = String::from_utf8(of_access(&entry(format))).unwrap();
+            assert!(sent.contains(message), "{sent}");
+            assert!(sent.contains("CLIENT\n\u{9}\0\0\0\0\0\0\0192.0.2.7\nMETHOD\n"), "{sent}");
+            assert!(sent.contains("0e0e4736\nMESSAGE\n"), "{sent}");
+        }
+    }
 
     #[test]
     fn what_a_plugin_says_is_one_field_whatever_it_looks_like() {
         let sent = of_plugin(&PluginRecord {
             plugin: "hello".to_owned(),
             generation: 7,
+            request: None,
             priority: Priority::Info,
             message: "hi\nMESSAGE_ID=1".to_owned(),
             fields: vec![("request-id".to_owned(), "a\nPRIORITY=0".to_owned())],

@@ -3,6 +3,7 @@
 use crate::{
     base::{figures::Count, priority::Priority},
     journal::{
+        access::AccessEntry,
         lines,
         native::Native,
         record::{HostRecord, LogEntry, Record, priority},
@@ -118,6 +119,13 @@ impl Journal {
     pub fn send(&self, entry: LogEntry<'_>) {
         if self.keeps(entry.priority) {
             self.push(Record::of(entry));
+        }
+    }
+
+    /// Writes down a request that was answered.
+    pub fn log_access(&self, entry: Box<AccessEntry>) {
+        if self.keeps(Priority::Info) {
+            self.push(Record::Access(entry));
         }
     }
 

@@ -2,6 +2,8 @@
 
 use crate::base::name::PluginName;
 use crate::base::priority::Priority;
+use crate::base::request_identity::RequestIdentity;
+use crate::journal::access::AccessEntry;
 use std::fmt;
 use tracing::{
     Event, Level, Metadata,
@@ -12,6 +14,8 @@ use tracing::{
 pub(super) const MESSAGE: &str = "message";
 /// The field that tells one kind of entry from all others; nobody reads it on a terminal.
 const MESSAGE_ID: &str = "message_id";
+/// The field with the functions in which a guest was; it has many lines.
+const BACKTRACE: &str = "backtrace";
 /// The longest value of a field of the host's own, in bytes: some of them quote files and plugins.
 const VALUE_MAX: usize = 16 << 10;
 
@@ -21,6 +25,8 @@ pub struct LogEntry<'a> {
     pub plugin: &'a PluginName,
     /// Which version of it.
     pub generation: u64,
+    /// The request that it is about, if that is known.
+    pub request: Option<RequestIdentity>,
     /// How important it is.
     pub priority: Priority,
     /// The message; any text.
@@ -33,6 +39,8 @@ pub struct LogEntry<'a> {
 pub(super) enum Record {
     Host(HostRecord),
     Plugin(PluginRecord),
+    /// A request that was answered.
+    Access(Box<AccessEntry>),
     /// So many were lost before this one.
     Dropped(u64),
 }
@@ -47,6 +55,7 @@ pub(super) struct HostRecord {
 pub(super) struct PluginRecord {
     pub(super) plugin: String,
     pub(super) generation: u64,
+    pub(super) request: Option<RequestIdentity>,
     pub(super) priority: Priority,
     pub(super) message: String,
     pub(super) fields: Vec<(String, String)>,
@@ -54,9 +63,9 @@ pub(super) struct PluginRecord {
 
 impl Record {
     pub(super) fn of(entry: LogEntry<'_>) -> Self {
-        let LogEntry { plugin, generation, priority, message, fields } = entry;
+        let LogEntry { plugin, generation, request, priority, message, fields } = entry;
         let (plugin, message) = (plugin.to_string(), message.to_owned());
-        Self::Plugin(PluginRecord { plugin, generation, priority, message, fields })
+        Self::Plugin(PluginRecord { plugin, generation, request, priority, message, fields })
     }
 
     /// About how much memory it takes, in bytes.
@@ -67,6 +76,7 @@ impl Record {
                 let fields = plugin.fields.iter().map(|(name, value)| name.len() + value.len());
                 plugin.message.len() + fields.sum::<usize>()
             }
+            Self::Access(entry) => entry.length(),
             Self::Dropped(_) => 0,
         }
     }
@@ -91,7 +101,13 @@ impl HostRecord {
     /// What else it says, for people.
     pub(super) fn fields(&self) -> impl Iterator<Item = (&str, &str)> {
         let values = self.values.iter().map(|(field, value)| (field.name(), value.as_str()));
-        values.filter(|(name, _)| ![MESSAGE, MESSAGE_ID].contains(name))
+        values.filter(|(name, _)| ![MESSAGE, MESSAGE_ID, BACKTRACE].contains(name))
+    }
+
+    /// Where a guest was.
+    pub(super) fn backtrace(&self) -> Option<&str> {
+        let backtrace = self.values.iter().find(|(field, _)| field.name() == BACKTRACE);
+        backtrace.map(|(_, backtrace)| backtrace.as_str())
     }
 }
 

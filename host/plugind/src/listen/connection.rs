@@ -2,7 +2,9 @@
 
 use crate::{
     base::error_chain::ErrorChain,
+    journal::Journal,
     listen::{
+        access_log::{AccessGuard, AccessTarget},
         activity::{Activity, ClientRate, ConnectionLimits, ExchangeGuard},
         client_certificate,
         forwarded::ForwardedFields,
@@ -92,6 +94,7 @@ pub async fn serve(
     reader: TableReader,
     health: Option<Arc<HealthRoute>>,
     mut limits: ConnectionLimits,
+    journal: Journal,
 ) {
     let Accepted { stream, peer, socket, how, place } = accepted;
     limits.rate_min = how.connections.rate_min.0;
@@ -119,7 +122,8 @@ pub async fn serve(
     let scheme = if how.tls.is_some() { Scheme::HTTPS } else { Scheme::HTTP };
     let certificate = certificate.map(|certificate| client_certificate::field(&certificate));
     let client = ForwardedFields::new(peer, scheme, how.setting.clone(), certificate);
-    let endpoint = HttpEndpoint { socket, reader, client, health };
+    let access_log = how.setting.access_log.map(|format| AccessTarget { format, journal });
+    let endpoint = HttpEndpoint { socket, reader, client, health, access_log };
     let observed = Observed { wire, activity: activity.clone(), notes_reads: !is_http2 };
     let mut io = TimeoutStream::new(observed);
     io.set_write_timeout(Some(WRITE_TIMEOUT));
@@ -232,13 +236,17 @@ async fn respond(
     endpoint: Arc<HttpEndpoint>,
 ) -> Result<Response<Delivered<http::Body>>, Infallible> {
     let exchange = activity.begin();
+    let mut access = endpoint.log_access(&request);
     let is_http1 = request.version() < Version::HTTP_2;
-    let mut response = http::answer(&endpoint, request, exchange.clone()).await?;
+    let mut response = http::answer(&endpoint, request, exchange.clone(), &mut access).await?;
     activity.respond();
+    if let Some(access) = &mut access {
+        access.respond(response.status());
+    }
     if is_http1 && activity.is_closing() {
         response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
     }
-    Ok(response.map(|body| Delivered { body, _exchange: exchange }))
+    Ok(response.map(|body| Delivered { body, access, _exchange: exchange }))
 }
 
 /// Waits until no more requests are wanted, and then for those that are on their way.
@@ -397,6 +405,7 @@ impl AsyncWrite for Observed {
 /// A response's body, in progress until it is dropped.
 struct Delivered<B> {
     body: B,
+    access: Option<AccessGuard>,
     _exchange: ExchangeGuard,
 }
 
@@ -408,7 +417,13 @@ impl<B: Body<Data: Buf> + Unpin> Body for Delivered<B> {
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<B::Data>, B::Error>>> {
-        Pin::new(&mut self.body).poll_frame(context)
+        let frame = Pin::new(&mut self.body).poll_frame(context);
+        if let (Some(access), Poll::Ready(Some(Ok(frame)))) = (&mut self.access, &frame)
+            && let Some(data) = frame.data_ref()
+        {
+            access.deliver(data.remaining());
+        }
+        frame
     }
 
     fn is_end_stream(&self) -> bool {

@@ -20,7 +20,8 @@ use std::{
     sync::{Arc, Mutex, PoisonError},
 };
 
-const FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
+/// The client of a request, once it was [written](ForwardedFields::write).
+pub const FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 const FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
 const FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
 const CLIENT_CERTIFICATE: HeaderName = HeaderName::from_static("x-forwarded-client-cert");
@@ -114,6 +115,18 @@ impl ForwardedFields {
         let own = (value(&peer), value(&scheme));
         let trusted = peer.is_trusted(&setting);
         Self { setting, trusted, peer, scheme, own, last: Mutex::new(None), certificate }
+    }
+
+    /// The peer, as a plugin sees a client that is the peer itself.
+    #[must_use]
+    pub fn peer(&self) -> &HeaderValue {
+        &self.own.0
+    }
+
+    /// Whether the peer is a trusted proxy.
+    #[must_use]
+    pub fn is_trusted(&self) -> bool {
+        self.trusted
     }
 
     /// Writes them into the header of a request for `host`, and returns the scheme that the client used.
@@ -259,7 +272,7 @@ mod tests {
 
     fn setting(proxies: &[&str], proxy_header: ProxyHeader) -> Arc<HttpSetting> {
         let trusted_proxies = proxies.iter().map(|proxy| proxy.parse().unwrap()).collect();
-        Arc::new(HttpSetting { trusted_proxies, proxy_header, proxy_protocol: false })
+        Arc::new(HttpSetting { trusted_proxies, proxy_header, ..HttpSetting::default() })
     }
 
     /// What a plugin sees: for, proto, host, and the one field that has all three.

@@ -4,13 +4,16 @@ use crate::{
     base::{
         figures::CoreFigures,
         name::{PluginName, SocketName},
+        request_identity::RequestIdentity,
     },
     listen::{
+        access_log::{AccessGuard, AccessTarget},
         activity::ExchangeGuard,
         admission::{self, NotAdmitted},
-        forwarded::ForwardedFields,
+        forwarded::{FORWARDED_FOR, ForwardedFields},
         health::{HealthAnswer, HealthRoute},
         request_body::RequestBody,
+        trace_context,
     },
     pool::{
         Delivery, Reply,
@@ -49,8 +52,19 @@ pub struct HttpEndpoint {
     pub reader: TableReader,
     /// Where the requests come from.
     pub client: ForwardedFields,
-    /// What answers for the health of the daemon, if that is asked for.
+    /// Answers for the health of the daemon, if that is asked for.
     pub health: Option<Arc<HealthRoute>>,
+    /// Where they are logged, if they are.
+    pub access_log: Option<AccessTarget>,
+}
+
+impl HttpEndpoint {
+    /// Begins the entry of a request in the access log, if there is one.
+    #[must_use]
+    pub fn log_access<B>(&self, request: &Request<B>) -> Option<AccessGuard> {
+        let target = self.access_log.as_ref()?;
+        Some(AccessGuard::begin(target, &self.socket, self.client.peer(), request))
+    }
 }
 
 /// Answers one request.
@@ -61,20 +75,27 @@ pub async fn answer(
     endpoint: &HttpEndpoint,
     request: Request<Incoming>,
     exchange: ExchangeGuard,
+    access: &mut Option<AccessGuard>,
 ) -> Result<Response<Body>, Infallible> {
     let asked = RequestForm { head: request.method() == Method::HEAD, version: request.version() };
     if let Some(response) = health(endpoint, &request) {
         return Ok(response);
     }
-    let mut request = match admit(endpoint, request, exchange) {
-        Ok(request) => request,
+    let (mut request, identity) = match admit(endpoint, request, exchange) {
+        Ok(admitted) => admitted,
         Err(refusal) => return Ok(refusal.into()),
     };
+    if let Some(access) = access {
+        access.admitted(request.headers().get(FORWARDED_FOR), identity);
+    }
     for _ in 0..TRIES {
         let entry = match find(endpoint, request.uri()) {
             Ok(found) => found,
             Err(refusal) => return Ok(refusal.into()),
         };
+        if let Some(access) = access {
+            access.routed(&entry.plugin);
+        }
         let whole = (entry.strip > 0).then(|| request.uri().clone());
         if let Some(whole) = &whole {
             let (prefix, rest) = split_prefix(whole.path(), entry.strip);
@@ -91,7 +112,7 @@ pub async fn answer(
             return Ok(Refusal::new(StatusCode::SERVICE_UNAVAILABLE, why).into());
         };
         match pool.call(Call::Http(Box::new(request))).await {
-            Ok(Reply::Http(response)) => return Ok(deliver(plugin, asked, response)),
+            Ok(Reply::Http(response)) => return Ok(deliver(plugin, identity, asked, response)),
             Err(NotServed::Draining(Call::Http(given_back))) => {
                 request = *given_back;
                 if let Some(whole) = whole {
@@ -99,8 +120,10 @@ pub async fn answer(
                     request.headers_mut().remove(FORWARDED_PREFIX);
                 }
             }
-            Ok(Reply::Stream | Reply::Datagram(_)) => return Ok(failed(plugin, None).into()),
-            Err(not_served) => return Ok(failed(plugin, Some(not_served)).into()),
+            Ok(Reply::Stream | Reply::Datagram(_)) => {
+                return Ok(failed(plugin, identity, None).into());
+            }
+            Err(not_served) => return Ok(failed(plugin, identity, Some(not_served)).into()),
         }
     }
     Ok(Refusal::new(StatusCode::SERVICE_UNAVAILABLE, "the plugin is being replaced").into())
@@ -138,7 +161,7 @@ fn admit(
     endpoint: &HttpEndpoint,
     request: Request<Incoming>,
     exchange: ExchangeGuard,
-) -> Result<Request<WasiBody>, Refusal> {
+) -> Result<(Request<WasiBody>, RequestIdentity), Refusal> {
     let (mut parts, body) = request.into_parts();
     let waits = admission::check_expectation(parts.version, &parts.headers);
     // One that is refused is not asked for its body either.
@@ -149,6 +172,7 @@ fn admit(
     }
     let (authority, path) = admission::target(&parts)?;
     let scheme = endpoint.client.write(&mut parts.headers, &authority);
+    let identity = trace_context::identify(&mut parts.headers, endpoint.client.is_trusted());
     parts.uri = admission::uri_of(scheme, authority, path)
         .ok_or(Refusal::new(StatusCode::BAD_REQUEST, "the request's target is malformed"))?;
     // Looked up here as well, since a body cannot be reached any more when its plugin is known.
@@ -164,19 +188,21 @@ fn admit(
         true => Empty::new().map_err(|never: Infallible| match never {}).boxed_unsync(),
         false => body.map_err(wasmtime_wasi_http::Error::from).boxed_unsync(),
     };
-    Ok(Request::from_parts(parts, body))
+    Ok((Request::from_parts(parts, body), identity))
 }
 
 /// Brings the response of a plugin into a form that is allowed (RFC 9110, 6.4.1 and 8.6).
 pub(super) fn deliver(
     plugin: &PluginName,
+    identity: RequestIdentity,
     asked: RequestForm,
     mut response: Response<Delivery>,
 ) -> Response<Body> {
     let status = response.status();
     if status.is_informational() {
-        debug!(%plugin, %status, "response is not a final one");
-        return failed(plugin, None).into();
+        let cause = format!("the status of the response must be final; it is {}", status.as_u16());
+        response.body().note(&cause);
+        return failed(plugin, identity, None).into();
     }
     let nothing = || Either::Right(Full::default());
     if matches!(status, StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED) {
@@ -230,14 +256,19 @@ fn with_path(whole: &Uri, path: &str) -> Uri {
 }
 
 /// The response to a request that was not served; without a reason where the reply was none to a request.
-pub(super) fn failed(plugin: &PluginName, not_served: Option<NotServed>) -> Refusal {
+pub(super) fn failed(
+    plugin: &PluginName,
+    identity: RequestIdentity,
+    not_served: Option<NotServed>,
+) -> Refusal {
     let (status, what) = match not_served {
         Some(NotServed::Busy | NotServed::Draining(_)) => {
             (StatusCode::SERVICE_UNAVAILABLE, "is busy")
         }
         Some(NotServed::TimedOut) => (StatusCode::GATEWAY_TIMEOUT, "did not answer in time"),
         Some(NotServed::Failed(error)) => {
-            debug!(%plugin, %error, "request failed");
+            let (request_id, trace_id) = (identity.request_id(), identity.trace_id());
+            debug!(%plugin, %error, %request_id, %trace_id, "request failed");
             (StatusCode::BAD_GATEWAY, "failed")
         }
         None => (StatusCode::BAD_GATEWAY, "failed"),

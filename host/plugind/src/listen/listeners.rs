@@ -192,8 +192,8 @@ impl Listeners {
         for (name, open) in &state.open {
             let how = http_use(&state.plan, name);
             if **open.how.load() != how {
-                info!(socket = %name, "socket has new settings");
                 open.how.store(Arc::new(how));
+                info!(socket = %name, "socket has new settings");
             }
         }
         state.closed.retain(OpenSockets::is_in_use);

@@ -28,6 +28,10 @@ pub mod forwarded;
 #[cfg(feature = "runtime")]
 pub mod health;
 #[cfg(feature = "runtime")]
+mod trace_context;
+#[cfg(feature = "runtime")]
+pub mod access_log;
+#[cfg(feature = "runtime")]
 pub mod http;
 #[cfg(feature = "runtime")]
 pub mod plugin_calls;

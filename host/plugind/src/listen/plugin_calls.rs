@@ -1,11 +1,12 @@
 //! Requests of plugins to other plugins: the same admission, table and pools as those of clients, without a connection.
 
 use crate::{
-    base::name::PluginName,
+    base::{name::PluginName, request_identity::RequestIdentity},
     listen::{
         admission,
         forwarded::write_for_plugin,
         http::{Body, FORWARDED_PREFIX, Refusal, RequestForm, TRIES, deliver, failed},
+        trace_context,
     },
     plugin::grants::call::PLUGIN_DOMAIN,
     pool::{
@@ -62,8 +63,8 @@ async fn answer(
 ) -> Response<Body> {
     // As over HTTP/2, no connection leaves out the body of a response to HEAD.
     let asked = RequestForm { head: request.method() == Method::HEAD, version: Version::HTTP_2 };
-    let mut request = match admit(&caller, &callee, request) {
-        Ok(request) => request,
+    let (mut request, identity) = match admit(&caller, &callee, request) {
+        Ok(admitted) => admitted,
         Err(refusal) => return refusal.into(),
     };
     for _ in 0..TRIES {
@@ -76,10 +77,12 @@ async fn answer(
             return Refusal::new(StatusCode::SERVICE_UNAVAILABLE, why).into();
         };
         match pool.call(Call::Http(Box::new(request))).await {
-            Ok(Reply::Http(response)) => return deliver(&callee, asked, response),
+            Ok(Reply::Http(response)) => return deliver(&callee, identity, asked, response),
             Err(NotServed::Draining(Call::Http(given_back))) => request = *given_back,
-            Ok(Reply::Stream | Reply::Datagram(_)) => return failed(&callee, None).into(),
-            Err(not_served) => return failed(&callee, Some(not_served)).into(),
+            Ok(Reply::Stream | Reply::Datagram(_)) => {
+                return failed(&callee, identity, None).into();
+            }
+            Err(not_served) => return failed(&callee, identity, Some(not_served)).into(),
         }
     }
     Refusal::new(StatusCode::SERVICE_UNAVAILABLE, "the plugin is being replaced").into()
@@ -90,18 +93,20 @@ fn admit(
     caller: &PluginName,
     callee: &PluginName,
     request: Request<WasiBody>,
-) -> Result<Request<WasiBody>, Refusal> {
+) -> Result<(Request<WasiBody>, RequestIdentity), Refusal> {
     let malformed = || Refusal::new(StatusCode::BAD_REQUEST, "the request's target is malformed");
     let (mut parts, body) = request.into_parts();
     let path = parts.uri.path_and_query().filter(|path| path.as_str().starts_with('/'));
     let path = path.filter(|_| parts.method != Method::CONNECT).cloned().ok_or_else(malformed)?;
     let host = format!("{callee}{PLUGIN_DOMAIN}");
     write_for_plugin(&mut parts.headers, caller, &host);
+    // The caller's outgoing request names the request that caused it.
+    let identity = trace_context::identify(&mut parts.headers, true);
     parts.headers.remove(header::HOST);
     parts.headers.remove(FORWARDED_PREFIX);
     let authority = Authority::try_from(host).map_err(|_| malformed())?;
     parts.uri = admission::uri_of(Scheme::HTTP, authority, path).ok_or_else(malformed)?;
-    Ok(Request::from_parts(parts, body))
+    Ok((Request::from_parts(parts, body), identity))
 }
 
 fn find(

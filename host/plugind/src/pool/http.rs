@@ -6,7 +6,10 @@ use crate::{
 };
 use futures::future::pending;
 use std::task::Context;
-use wasmtime::{AsContextMut, component::Accessor};
+use wasmtime::{
+    AsContextMut,
+    component::{Accessor, GuestTaskId},
+};
 use wasmtime_wasi_http::{
     WasiBody, WasiHttpView,
     handler::{Prepared, Proxy},
@@ -31,6 +34,14 @@ impl<'a> HttpCall<'a> {
             Prepared::new(store.as_context_mut(), handler, request, HostState::http, reply)
         })?;
         Ok(Some(Self(prepared)))
+    }
+
+    /// The task of the guest that handles it.
+    pub(super) fn task(&self) -> GuestTaskId {
+        match &self.0 {
+            Prepared::P2 { call, .. } => call.task(),
+            Prepared::P3 { call, .. } => call.task(),
+        }
     }
 
     /// Handles it.

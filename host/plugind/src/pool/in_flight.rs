@@ -5,6 +5,7 @@
 //! whichever comes first. That is what a worker waits for before it ends.
 
 use crate::{
+    base::request_identity::RequestIdentity,
     pool::{call::Call, failure::CallFailure, registry::Registry, worker_handle::WorkerHandle},
     world::calls::RequestScope,
 };
@@ -138,6 +139,8 @@ pub(crate) struct InFlight {
     is_swept: AtomicBool,
     /// Since when the caller is gone that did not have the whole reply.
     gone_since: OnceLock<Instant>,
+    /// Which request it is, if it is one.
+    identity: OnceLock<RequestIdentity>,
     /// What its guest is doing: [`AT_WORK`], [`LINGERS`] or [`ENDED`].
     guest: AtomicU8,
 }
@@ -189,6 +192,7 @@ impl InFlight {
             left_since: OnceLock::new(),
             is_swept: AtomicBool::new(false),
             gone_since: OnceLock::new(),
+            identity: OnceLock::new(),
             guest: AtomicU8::new(AT_WORK),
         })
     }
@@ -201,6 +205,17 @@ impl InFlight {
     /// What wakes the caller when its time is up.
     pub(crate) fn caller(&self) -> &AtomicWaker {
         &self.caller
+    }
+
+    /// Which request it is, if it is one.
+    pub(crate) fn identity(&self) -> Option<RequestIdentity> {
+        self.identity.get().copied()
+    }
+
+    /// It is this request.
+    pub(crate) fn identify(&self, identity: RequestIdentity) {
+        // A call has one identity.
+        self.identity.set(identity).ok();
     }
 
     /// Until when its reply has to begin.

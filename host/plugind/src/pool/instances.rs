@@ -4,6 +4,7 @@ use crate::{
     base::{
         figures::{CoreFigures, Figures, PluginFigures},
         name::PluginName,
+        request_identity::RequestIdentity,
     },
     journal::Journal,
     pool::{
@@ -301,9 +302,10 @@ impl Pool {
         let core = Executors::this_core().unwrap_or(0);
         let (figures, begun) = (self.set.figures.core(core), Instant::now());
         let is_http = count_begun(figures, &call);
-        let served = self.serve(core, call).await;
+        let identity = call.identity();
+        let served = self.serve(core, call, identity).await;
         if let Err(not_served) = &served {
-            self.set.failures.note_not_served(not_served);
+            self.set.failures.note_not_served(not_served, identity);
         }
         if is_http && let Some(status) = status_of(&served) {
             figures.response(status, begun.elapsed());
@@ -311,7 +313,12 @@ impl Pool {
         served
     }
 
-    async fn serve(&self, core: usize, call: Call) -> Result<Reply, NotServed> {
+    async fn serve(
+        &self,
+        core: usize,
+        call: Call,
+        identity: Option<RequestIdentity>,
+    ) -> Result<Reply, NotServed> {
         if self.set.config.on_demand {
             let Some((permit, place)) = self.room(core).await else {
                 return Err(match self.set.room.is_closed() {
@@ -319,12 +326,12 @@ impl Pool {
                     false => NotServed::Busy,
                 });
             };
-            let (queued, in_flight, receiver) = self.begin(core, call);
+            let (queued, in_flight, receiver) = self.begin(core, call, identity);
             let core_set = &self.core_sets[core % self.core_sets.len()];
             let instance = worker::own(core_set, core, queued, place, permit);
             return PendingReply::new(in_flight, receiver, instance).await;
         }
-        let (queued, in_flight, receiver) = self.begin(core, call);
+        let (queued, in_flight, receiver) = self.begin(core, call, identity);
         let reply = PendingReply::new(in_flight, receiver, OwnInstance::default());
         match self.set.enqueue(core, queued) {
             Ok(()) => (),
@@ -335,9 +342,17 @@ impl Pool {
     }
 
     /// A call that begins now on a core.
-    fn begin(&self, core: usize, call: Call) -> (QueuedCall, Arc<InFlight>, ReplyReceiver) {
+    fn begin(
+        &self,
+        core: usize,
+        call: Call,
+        identity: Option<RequestIdentity>,
+    ) -> (QueuedCall, Arc<InFlight>, ReplyReceiver) {
         let (reply, receiver) = call.channel();
         let in_flight = self.set.sweeper.begin(core);
+        if let Some(identity) = identity {
+            in_flight.identify(identity);
+        }
         (QueuedCall { call, reply, in_flight: in_flight.clone() }, in_flight, receiver)
     }
 

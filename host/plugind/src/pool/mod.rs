@@ -1,6 +1,7 @@
 //! The instances of one generation of a plugin: calls go in, replies come out.
 
 pub mod failure;
+pub mod post_mortem;
 pub(crate) mod worker_handle;
 mod deadline;
 mod registry;

@@ -231,10 +231,11 @@ impl Delivery {
         response.map(|body| Self { body, call, left, has_ended: false, sent: 0 })
     }
 
-    /// Notes that the client does not get the whole body.
-    fn note(&self, cause: &str) {
-        if let Some(worker) = self.call.as_ref().and_then(|call| call.worker()) {
-            worker.failures.note(RequestFailure::Failed, cause);
+    /// Notes that the client does not get the whole response, and why.
+    pub(crate) fn note(&self, cause: &str) {
+        let Some(call) = &self.call else { return };
+        if let Some(worker) = call.worker() {
+            worker.failures.note(RequestFailure::Failed, cause, call.identity());
         }
     }
 

@@ -1,6 +1,10 @@
 //! Requests that were not answered as they should be: the log has their cause, the status how many there were.
 
-use crate::{base::name::PluginName, journal::messages::REQUESTS_FAILED, pool::call::NotServed};
+use crate::{
+    base::{name::PluginName, request_identity::RequestIdentity},
+    journal::messages::REQUESTS_FAILED,
+    pool::call::NotServed,
+};
 use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::{Duration, Instant},
@@ -74,6 +78,15 @@ struct FailureTally {
     /// Those that were not logged yet, and the cause of the last one.
     unreported: u64,
     cause: String,
+    request: Option<RequestIdentity>,
+}
+
+/// Those that were not logged yet: how many, and the last one.
+#[derive(Debug, PartialEq, Eq)]
+struct Unreported {
+    count: u64,
+    cause: String,
+    request: Option<RequestIdentity>,
 }
 
 impl FailureTally {
@@ -84,6 +97,7 @@ impl FailureTally {
             is_quiet: false,
             unreported: 0,
             cause: String::new(),
+            request: None,
         }
     }
 
@@ -92,7 +106,13 @@ impl FailureTally {
     }
 
     /// Notes one. True if it is to be logged now.
-    fn note(&mut self, failure: RequestFailure, cause: &str, now: Instant) -> bool {
+    fn note(
+        &mut self,
+        failure: RequestFailure,
+        cause: &str,
+        request: Option<RequestIdentity>,
+        now: Instant,
+    ) -> bool {
         let number = self.slot(now);
         let place = usize::try_from(number % SLOTS as u64).unwrap_or_default();
         let slot = &mut self.slots[place];
@@ -101,15 +121,20 @@ impl FailureTally {
         }
         slot.1.add(failure);
         self.unreported += 1;
+        self.request = request;
         self.cause.clear();
         self.cause.push_str(&cause[..cause.floor_char_boundary(CAUSE_MAX)]);
         !std::mem::replace(&mut self.is_quiet, true)
     }
 
     /// Those that were not logged yet, if there are any.
-    fn take_unreported(&mut self) -> Option<(u64, String)> {
+    fn take_unreported(&mut self) -> Option<Unreported> {
         let count = std::mem::take(&mut self.unreported);
-        (count > 0).then(|| (count, std::mem::take(&mut self.cause)))
+        (count > 0).then(|| Unreported {
+            count,
+            cause: std::mem::take(&mut self.cause),
+            request: self.request.take(),
+        })
     }
 
     /// How many there were in about the last minute.
@@ -126,22 +151,35 @@ impl RequestFailures {
     }
 
     /// Notes why a call was not served. What another generation serves is no failure.
-    pub(crate) fn note_not_served(self: &Arc<Self>, not_served: &NotServed) {
+    pub(crate) fn note_not_served(
+        self: &Arc<Self>,
+        not_served: &NotServed,
+        request: Option<RequestIdentity>,
+    ) {
         match not_served {
             NotServed::Draining(_) => (),
-            NotServed::Busy => self.note(
-                RequestFailure::Busy,
-                "all instances are busy; raise instances.max or instances.concurrency",
-            ),
-            NotServed::TimedOut => self
-                .note(RequestFailure::TimedOut, "no response began within limits.request-timeout"),
-            NotServed::Failed(failure) => self.note(RequestFailure::Failed, &failure.to_string()),
+            NotServed::Busy => {
+                let cause = "all instances are busy; raise instances.max or instances.concurrency";
+                self.note(RequestFailure::Busy, cause, request);
+            }
+            NotServed::TimedOut => {
+                let cause = "no response began within limits.request-timeout";
+                self.note(RequestFailure::TimedOut, cause, request);
+            }
+            NotServed::Failed(failure) => {
+                self.note(RequestFailure::Failed, &failure.to_string(), request);
+            }
         }
     }
 
     /// Notes a failure. The first one is logged at once, and the others of the next minute at its end.
-    pub(crate) fn note(self: &Arc<Self>, failure: RequestFailure, cause: &str) {
-        if !self.tally().note(failure, cause, Instant::now()) {
+    pub(crate) fn note(
+        self: &Arc<Self>,
+        failure: RequestFailure,
+        cause: &str,
+        request: Option<RequestIdentity>,
+    ) {
+        if !self.tally().note(failure, cause, request, Instant::now()) {
             return;
         }
         self.report();
@@ -171,9 +209,18 @@ impl RequestFailures {
 
     /// Logs those that were not logged yet. False if there are none.
     pub(crate) fn report(&self) -> bool {
-        let Some((count, cause)) = self.tally().take_unreported() else { return false };
-        let (plugin, generation) = (&self.plugin, self.generation);
-        warn!(message_id = REQUESTS_FAILED, %plugin, generation, count, cause, "requests failed");
+        let Some(unreported) = self.tally().take_unreported() else { return false };
+        let Unreported { count, cause, request } = unreported;
+        warn!(
+            message_id = REQUESTS_FAILED,
+            plugin = %self.plugin,
+            generation = self.generation,
+            count,
+            cause,
+            request_id = request.map(|request| display(request.request_id())),
+            trace_id = request.map(|request| display(request.trace_id())),
+            "requests failed"
+        );
         true
     }
 
@@ -191,11 +238,14 @@ mod tests {
         let start = Instant::now();
         let mut tally = FailureTally::new(start);
         assert_eq!(tally.take_unreported(), None);
-        assert!(tally.note(RequestFailure::Busy, "busy", start));
-        assert_eq!(tally.take_unreported(), Some((1, "busy".to_owned())));
-        assert!(!tally.note(RequestFailure::Busy, "busy", start));
-        assert!(!tally.note(RequestFailure::Failed, "trap", start));
-        assert_eq!(tally.take_unreported(), Some((2, "trap".to_owned())));
+        let [first, second, third] = std::array::from_fn(|_| Some(RequestIdentity::new()));
+        let unreported =
+            |count, cause: &str, request| Some(Unreported { count, cause: cause.into(), request });
+        assert!(tally.note(RequestFailure::Busy, "busy", first, start));
+        assert_eq!(tally.take_unreported(), unreported(1, "busy", first));
+        assert!(!tally.note(RequestFailure::Busy, "busy", second, start));
+        assert!(!tally.note(RequestFailure::Failed, "trap", third, start));
+        assert_eq!(tally.take_unreported(), unreported(2, "trap", third));
         assert_eq!(tally.take_unreported(), None);
     }
 
@@ -204,21 +254,21 @@ mod tests {
         let start = Instant::now();
         let at = |seconds| start + Duration::from_secs(seconds);
         let mut tally = FailureTally::new(start);
-        tally.note(RequestFailure::Busy, "", at(1));
-        tally.note(RequestFailure::TimedOut, "", at(31));
-        tally.note(RequestFailure::TimedOut, "", at(58));
+        tally.note(RequestFailure::Busy, "", None, at(1));
+        tally.note(RequestFailure::TimedOut, "", None, at(31));
+        tally.note(RequestFailure::TimedOut, "", None, at(58));
         let counts = |busy, timed_out| FailureCounts { busy, timed_out, failed: 0 };
         assert_eq!(tally.last_minute(at(58)), counts(1, 2));
         assert_eq!(tally.last_minute(at(61)), counts(0, 2));
         assert_eq!(tally.last_minute(at(91)), counts(0, 1));
-        tally.note(RequestFailure::Busy, "", at(1000));
+        tally.note(RequestFailure::Busy, "", None, at(1000));
         assert_eq!(tally.last_minute(at(1000)), counts(1, 0));
     }
 
     #[test]
     fn a_cause_is_cut_at_the_end_of_a_character() {
         let mut tally = FailureTally::new(Instant::now());
-        tally.note(RequestFailure::Failed, &"ü".repeat(CAUSE_MAX), Instant::now());
-        assert_eq!(tally.take_unreported().unwrap().1.len(), CAUSE_MAX);
+        tally.note(RequestFailure::Failed, &"ü".repeat(CAUSE_MAX), None, Instant::now());
+        assert_eq!(tally.take_unreported().unwrap().cause.len(), CAUSE_MAX);
     }
 }

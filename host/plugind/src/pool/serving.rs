@@ -2,6 +2,7 @@
 //! that it took have ended.
 
 use crate::{
+    base::request_identity::RequestIdentity,
     pool::{
         call::{Call, HttpSender, Outcome, ReplySender},
         decision::{Why, WorkerDecision, WorkerView},
@@ -36,7 +37,10 @@ use std::{
 };
 use tokio::time::{Sleep, sleep};
 use tracing::{debug, warn};
-use wasmtime::{AsContextMut, component::Accessor};
+use wasmtime::{
+    AsContextMut,
+    component::{Accessor, GuestTaskId},
+};
 use wasmtime_wasi_http::WasiBody;
 
 /// After so many calls an instance is examined for what it uses.
@@ -53,6 +57,8 @@ pub(super) struct Serving<'a> {
     taken: u32,
     /// How many calls it had taken when the instance was examined last.
     examined_at: u32,
+    /// The request that the instance has, if it has no other call.
+    request: Option<RequestIdentity>,
     leaving: Option<Why>,
     /// Why the instance cannot be used any further.
     broken: Option<wasmtime::Error>,
@@ -89,6 +95,7 @@ impl<'a> Serving<'a> {
             calls: FuturesUnordered::new(),
             taken: 0,
             examined_at: 0,
+            request: None,
             leaving: None,
             broken: None,
             slot,
@@ -128,6 +135,9 @@ impl<'a> Serving<'a> {
         self.worker.handle.heartbeat.beat();
         loop {
             self.poll_calls(cx)?;
+            if self.request.is_some() && self.worker.handle.in_flight() == 0 {
+                self.set_request(None);
+            }
             self.poll_health(cx)?;
             self.poll_transfer(cx)?;
             self.is_aged |= self.age.as_mut().poll(cx) == Poll::Ready(Some(()));
@@ -226,6 +236,7 @@ impl<'a> Serving<'a> {
         self.worker.served.store(true, Relaxed);
         self.taken = self.taken.saturating_add(1);
         let QueuedCall { call, reply, in_flight } = call;
+        self.identify(&in_flight);
         let work = in_flight.begin_work();
         match (call, reply) {
             (Call::Http(request), ReplySender::Http(reply)) => {
@@ -243,6 +254,29 @@ impl<'a> Serving<'a> {
         }
     }
 
+    /// Has what the guest does from now on count as done for this call, if it has no other one.
+    fn identify(&mut self, in_flight: &InFlight) {
+        let handle = self.worker.handle;
+        let is_alone = handle.in_flight() <= 1 && handle.lingering() == 0;
+        self.set_request(in_flight.identity().filter(|_| is_alone));
+    }
+
+    /// Notes which task of the guest has which request, where it may have several.
+    fn begin_task(&self, call: &HttpCall<'_>, in_flight: &InFlight) -> Option<GuestTaskId> {
+        let is_shared = self.worker.set.config.concurrency > 1;
+        let identity = in_flight.identity().filter(|_| is_shared)?;
+        let task = call.task();
+        self.accessor.with(|mut store| store.get().begin_task(task, identity));
+        Some(task)
+    }
+
+    fn set_request(&mut self, request: Option<RequestIdentity>) {
+        if self.request != request {
+            self.request = request;
+            self.accessor.with(|mut store| store.get().set_request(request));
+        }
+    }
+
     fn begin_http(
         &mut self,
         request: http::Request<WasiBody>,
@@ -257,9 +291,13 @@ impl<'a> Serving<'a> {
         match HttpCall::begin(self.accessor, self.exports, request, reply) {
             Ok(Some(call)) => {
                 let accessor = self.accessor;
+                let task = self.begin_task(&call, &in_flight);
                 self.calls.push(Box::pin(async move {
                     let ended = call.run(accessor).await;
                     drop(scope);
+                    if let Some(task) = task {
+                        accessor.with(|mut store| store.get().end_task(task));
+                    }
                     in_flight.answer();
                     drop(work);
                     ended
@@ -272,7 +310,13 @@ impl<'a> Serving<'a> {
             Err(error) => {
                 // It concerns this request alone, and dropping it has answered it.
                 let (plugin, error) = (&self.worker.set.linked.release.name, format!("{error:#}"));
-                debug!(%plugin, %error, "request dropped");
+                let request = in_flight.identity();
+                debug!(
+                    %plugin, %error,
+                    request_id = request.map(|request| display(request.request_id())),
+                    trace_id = request.map(|request| display(request.trace_id())),
+                    "request dropped"
+                );
                 in_flight.answer();
             }
         }

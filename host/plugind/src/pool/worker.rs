@@ -10,6 +10,7 @@ use crate::{
         decision::Why,
         failure::{CallFailure, End, Failure},
         in_flight::InFlight,
+        post_mortem::PostMortem,
         queue::QueuedCall,
         reply::OwnInstance,
         room::Permit,
@@ -55,6 +56,13 @@ const LARGE_STORE: usize = 16 << 20;
 /// What comes out of the inside: how it ended, or an error of the guest, or a panic of the host.
 type Ended = std::thread::Result<wasmtime::Result<End>>;
 
+/// How an instance ended, how far it had come, and what else is known of a failure.
+struct InstanceEnd {
+    end: End,
+    stage: InstanceStage,
+    post_mortem: PostMortem,
+}
+
 /// What a worker is made for.
 enum Purpose {
     /// Calls that wait in the queue; its slot in the set.
@@ -70,7 +78,8 @@ pub(crate) fn spawn(set: &Arc<WorkerSet>, mut slot: WorkerSlot) {
     let handle = new_handle(set, slot.core);
     slot.assign(&handle);
     spawn_work(set, handle, async move |set, handle| {
-        let (end, stage) = WorkerContext::new(&set, &handle).run(Purpose::Queue(slot)).await;
+        let ended = WorkerContext::new(&set, &handle).run(Purpose::Queue(slot)).await;
+        let InstanceEnd { end, stage, post_mortem } = ended;
         match end {
             End::Finished => (),
             End::Retired => {
@@ -79,7 +88,8 @@ pub(crate) fn spawn(set: &Arc<WorkerSet>, mut slot: WorkerSlot) {
             }
             End::Returned => set.report(WorkerEvent::Returned),
             End::Failed(failure) => {
-                set.report(WorkerEvent::Failed { worker: handle.number, failure, stage });
+                let worker = handle.number;
+                set.report(WorkerEvent::Failed { worker, failure, stage, post_mortem });
             }
         }
     });
@@ -106,10 +116,13 @@ pub(crate) fn spawn_probe(set: &Arc<WorkerSet>) {
     let handle = new_handle(set, set.core_for_worker());
     spawn_work(set, handle, async move |set, handle| {
         // The store is gone when this returns, so the first call has the room that the trial took.
-        let (end, stage) = WorkerContext::new(&set, &handle).run(Purpose::Probe).await;
+        let ended = WorkerContext::new(&set, &handle).run(Purpose::Probe).await;
+        let InstanceEnd { end, stage, post_mortem } = ended;
         let worker = handle.number;
         match (end, stage) {
-            (End::Failed(failure), _) => set.report(WorkerEvent::Failed { worker, failure, stage }),
+            (End::Failed(failure), _) => {
+                set.report(WorkerEvent::Failed { worker, failure, stage, post_mortem });
+            }
             // The generation was given up meanwhile.
             (_, InstanceStage::Starting) => (),
             (_, InstanceStage::Ready { .. }) => set.report(WorkerEvent::Ready { worker }),
@@ -131,15 +144,16 @@ pub(crate) fn own(
     let work = async move {
         let ended = NotifyEnd(call.in_flight.clone());
         if call.in_flight.take(&handle) {
-            let (end, stage) = WorkerContext::new(&set, &handle).run(Purpose::Call(call)).await;
-            own_ended(&set, &handle, end, stage);
+            let ended = WorkerContext::new(&set, &handle).run(Purpose::Call(call)).await;
+            own_ended(&set, &handle, ended);
         }
         drop((ended, place));
     };
     OwnInstance::new(WorkerTask::new(work.boxed(), worker, guard))
 }
 
-fn own_ended(set: &WorkerSet, handle: &WorkerHandle, end: End, stage: InstanceStage) {
+fn own_ended(set: &WorkerSet, handle: &WorkerHandle, ended: InstanceEnd) {
+    let InstanceEnd { end, stage, post_mortem } = ended;
     let worker = handle.number;
     match end {
         // No call had a part in that: the plugin cannot be instantiated. A lack of room is no fault of it, nor is a caller
@@ -149,7 +163,7 @@ fn own_ended(set: &WorkerSet, handle: &WorkerHandle, end: End, stage: InstanceSt
                 && !matches!(failure, Failure::Resources(_))
                 && !handle.is_killed() =>
         {
-            set.report(WorkerEvent::Failed { worker, failure, stage });
+            set.report(WorkerEvent::Failed { worker, failure, stage, post_mortem });
         }
         // The failure concerns one call, which was answered accordingly; nothing is to be restarted.
         End::Failed(failure) => {
@@ -157,7 +171,11 @@ fn own_ended(set: &WorkerSet, handle: &WorkerHandle, end: End, stage: InstanceSt
             if set.shared.journal.admit(Instant::now()) {
                 warn!(
                     plugin = %set.linked.release.name, generation = set.shared.identity.generation,
-                    worker, result = failure.result(), error = %failure, "instance failed"
+                    worker, result = failure.result(), error = %failure,
+                    backtrace = post_mortem.backtrace,
+                    request_id = post_mortem.request.map(|request| display(request.request_id())),
+                    trace_id = post_mortem.request.map(|request| display(request.trace_id())),
+                    "instance failed"
                 );
             }
         }
@@ -181,8 +199,8 @@ impl Drop for NotifyEnd {
 }
 
 impl<'a> WorkerContext<'a> {
-    /// Runs until it ends; also returns how far it came.
-    async fn run(&self, purpose: Purpose) -> (End, InstanceStage) {
+    /// Runs until it ends.
+    async fn run(&self, purpose: Purpose) -> InstanceEnd {
         let mut store = world::store(
             self.set.linked.engine(),
             &self.set.shared,
@@ -194,9 +212,12 @@ impl<'a> WorkerContext<'a> {
             let inside = pin!(AssertUnwindSafe(self.inside(&mut store, &purpose)).catch_unwind());
             self.outside(inside).await
         };
+        let request = store.data().request();
+        let mut post_mortem = PostMortem { request, ..PostMortem::default() };
         let end = match end {
             Ok(Ok(end)) => end,
             Ok(Err(error)) => {
+                post_mortem = PostMortem::of_error(&error, request);
                 let refused = store.data().memory_was_refused();
                 End::of_error(&error, refused, self.running.load(Relaxed))
             }
@@ -208,7 +229,7 @@ impl<'a> WorkerContext<'a> {
         }
         let stage = self.stage();
         self.drop_store(store).await;
-        (end, stage)
+        InstanceEnd { end, stage, post_mortem }
     }
 
     /// Drops a store; a large one in the background, since giving back its memory takes long.

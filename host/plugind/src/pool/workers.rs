@@ -7,6 +7,7 @@ use crate::{
         config::PoolConfig,
         deadline_sweeper::DeadlineSweeper,
         failure::Failure,
+        post_mortem::PostMortem,
         queue::{CallQueue, PushError, Pushed, QueuedCall},
         request_failures::RequestFailures,
         room::{Permit, Room},
@@ -77,6 +78,8 @@ pub enum WorkerEvent {
         failure: Failure,
         /// How far it was.
         stage: InstanceStage,
+        /// What else is known of it.
+        post_mortem: PostMortem,
     },
     /// It takes no more calls, and is to be replaced; it did not fail.
     Retired {

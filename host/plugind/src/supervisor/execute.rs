@@ -167,7 +167,7 @@ impl Supervisor {
 
     fn report(&mut self, name: &PluginName, fact: Fact) {
         match fact {
-            Fact::WorkerEnded { generation, worker, result, error } => {
+            Fact::WorkerEnded { generation, worker, result, error, post_mortem } => {
                 self.deps.commons.figures.of(name).failed(result);
                 warn!(
                     message_id = messages::INSTANCE_FAILED,
@@ -176,6 +176,9 @@ impl Supervisor {
                     worker,
                     result,
                     error,
+                    backtrace = post_mortem.backtrace,
+                    request_id = post_mortem.request.map(|request| display(request.request_id())),
+                    trace_id = post_mortem.request.map(|request| display(request.trace_id())),
                     "instance failed"
                 );
             }

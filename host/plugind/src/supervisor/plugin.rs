@@ -9,6 +9,7 @@ use crate::{
     plugin::{release::Release, verify::Verified},
     pool::{
         failure::Failure,
+        post_mortem::PostMortem,
         workers::{InstanceStage, Retirement, WorkerEvent},
     },
     route::owners::RouteRequest,
@@ -222,6 +223,8 @@ pub enum Fact {
         result: &'static str,
         /// Why.
         error: String,
+        /// What else is known of it.
+        post_mortem: PostMortem,
     },
     /// A new version serves.
     Ready {
@@ -389,17 +392,29 @@ impl ManagedPlugin {
                 if cause == Retirement::CallTimedOut {
                     let error = "a request took too long".to_owned();
                     let result = "timeout";
-                    turn.report(Fact::WorkerEnded { generation: number, worker, result, error });
+                    turn.report(Fact::WorkerEnded {
+                        generation: number,
+                        worker,
+                        result,
+                        error,
+                        post_mortem: PostMortem::default(),
+                    });
                 }
                 Event::Retired
             }
-            WorkerEvent::Failed { worker, failure, stage } => {
+            WorkerEvent::Failed { worker, failure, stage, post_mortem } => {
                 // Where each request has its own instance, many may fail to start during one pause.
                 let is_known = stage == InstanceStage::Starting
                     && generation.lifecycle.state() == LifecycleState::Recovering;
                 if !is_known {
                     let (result, error) = (failure.result(), failure.to_string());
-                    turn.report(Fact::WorkerEnded { generation: number, worker, result, error });
+                    turn.report(Fact::WorkerEnded {
+                        generation: number,
+                        worker,
+                        result,
+                        error,
+                        post_mortem,
+                    });
                 }
                 generation.failed(failure, stage, others)
             }

@@ -43,6 +43,8 @@ use wasmtime::component::Linker;
 const IGNORED_MAX: usize = 50;
 /// A compilation that takes longer than this is logged while it runs.
 const COMPILING_AFTER: Duration = Duration::from_secs(2);
+/// And then again each time that this has passed.
+const COMPILING_EVERY: Duration = Duration::from_secs(10);
 /// How long a plugin waits for the state that a daemon before this one saved.
 const SAVED_STATE_DEADLINE: Duration = Duration::from_secs(10);
 
@@ -326,15 +328,16 @@ impl Preparation {
         let (verified, deps, linker) = self.inputs();
         let figures = deps.commons.figures.of(verified.name());
         let Deps { engine, cache, compiler, places, .. } = deps;
-        let begun = Instant::now();
         let work = move || prepare(&verified, &engine, &cache, &compiler, &places, &linker);
         let mut work = pin!(on_own_thread("compile", work));
-        let prepared = match timeout(COMPILING_AFTER, &mut work).await {
-            Ok(prepared) => prepared,
-            Err(_) => {
-                info!(plugin = %self.verified.name(), "compiling");
-                work.await
+        let (begun, mut patience) = (Instant::now(), COMPILING_AFTER);
+        let prepared = loop {
+            if let Ok(prepared) = timeout(patience, &mut work).await {
+                break prepared;
             }
+            let seconds = begun.elapsed().as_secs();
+            info!(plugin = %self.verified.name(), seconds, "compiling");
+            patience = COMPILING_EVERY;
         };
         if matches!(prepared, Ok(Ok(_))) {
             figures.compiled_in(begun.elapsed());

@@ -8,5 +8,6 @@ pub mod environment;
 pub mod notify;
 pub mod process;
 pub mod sockets;
+pub mod storage;
 pub mod store;
 pub mod watchdog;

@@ -14,6 +14,7 @@ wasmtime::component::bindgen!({
         }
     ",
     world: "plugind:host/plugin",
+    imports: { "plugind:plugin/journal.send": store },
     with: {
         "plugind:plugin/connections.connection": crate::world::client_connection::ClientConnection,
     },
@@ -31,6 +32,7 @@ pub mod logging {
             }
         ",
         world: "plugind:host/logging",
+            imports: { "wasi:logging/logging.log": store },
     });
 }
 

@@ -5,6 +5,7 @@ use crate::{
         figures::PluginFigures,
         name::PluginName,
         quantity::{Bytes, Percent},
+        request_identity::RequestIdentity,
     },
     journal::Journal,
     plugin::manifest::Manifest,
@@ -18,12 +19,13 @@ use crate::{
         identity, journal, keyvalue, logging,
         memory::{self, Budget, Refused},
         network, notify, outgoing, output, quota,
+        request_tasks::RequestTasks,
     },
 };
 use std::{sync::Arc, time::Instant};
 use wasmtime::{
     AsContextMut, Engine, Store, StoreContextMut, UpdateDeadline,
-    component::{Resource, ResourceTable, ResourceTableError},
+    component::{GuestTaskId, Resource, ResourceTable, ResourceTableError},
 };
 use wasmtime_wasi::{WasiCtx, WasiCtxView, WasiView, sockets::WasiSocketsCtxView};
 use wasmtime_wasi_config::WasiConfig;
@@ -110,6 +112,10 @@ pub struct HostState {
     memory: memory::Guest,
     wasi: WasiCtx,
     http: outgoing::Guest,
+    outputs: Arc<output::GuestOutputs>,
+    /// The request that the instance serves, if it serves no other call.
+    request: Option<RequestIdentity>,
+    tasks: RequestTasks,
     network: network::Guest,
     table: ResourceTable,
     inspections: Inspections,
@@ -162,13 +168,17 @@ impl HostState {
     fn new(shared: &Arc<Shared>, worker: u32, heartbeat: Arc<Heartbeat>) -> Self {
         let granted = &shared.granted;
         let network = network::Guest::new(&granted.network);
+        let outputs = output::GuestOutputs::new(&shared.journal);
         let mut table = ResourceTable::new();
         table.set_max_capacity(shared.resources_max);
         Self {
             worker,
             memory: memory::Guest::new(shared.memory.clone()),
-            wasi: wasi(shared, &network),
+            wasi: wasi(shared, &network, &outputs),
             http: outgoing::Guest::new(shared.outgoing.clone()),
+            outputs,
+            request: None,
+            tasks: RequestTasks::default(),
             network,
             table,
             inspections: Inspections::new(),
@@ -197,6 +207,31 @@ impl HostState {
     #[must_use]
     pub fn memory_used(&self) -> usize {
         self.memory.instance_used()
+    }
+
+    /// The request that the instance serves, if it serves no other call.
+    #[must_use]
+    pub fn request(&self) -> Option<RequestIdentity> {
+        self.request
+    }
+
+    /// From now on, the instance serves this request and no other call; or it is not known for which call it works.
+    pub fn set_request(&mut self, request: Option<RequestIdentity>) {
+        if self.request != request {
+            self.request = request;
+            self.outputs.set_request(request);
+            self.http.set_request(request);
+        }
+    }
+
+    /// A task begins to handle a request, beside others.
+    pub fn begin_task(&mut self, task: GuestTaskId, request: RequestIdentity) {
+        self.tasks.begin(task, request);
+    }
+
+    /// It has answered it.
+    pub fn end_task(&mut self, task: GuestTaskId) {
+        self.tasks.end(task);
     }
 
     /// Whether the host keeps more for the instance than it may use. All that it calls fails then.
@@ -253,7 +288,7 @@ impl HostState {
     }
 
     pub(super) fn journal(&mut self) -> journal::Guest<'_> {
-        journal::Guest { shared: &self.shared.journal }
+        journal::Guest { shared: &self.shared.journal, request: self.request, tasks: &self.tasks }
     }
 
     pub(super) fn keyvalue(&mut self) -> keyvalue::Guest<'_> {
@@ -264,7 +299,7 @@ impl HostState {
     }
 
     pub(super) fn logging(&mut self) -> logging::Guest<'_> {
-        logging::Guest { journal: &self.shared.journal }
+        logging::Guest(self.journal())
     }
 
     pub(super) fn lookup(&mut self) -> network::LookupView<'_> {
@@ -287,12 +322,12 @@ impl HostState {
 }
 
 /// The library's part of the state, which cannot be cloned.
-fn wasi(shared: &Shared, network: &network::Guest) -> WasiCtx {
+fn wasi(shared: &Shared, network: &network::Guest, outputs: &Arc<output::GuestOutputs>) -> WasiCtx {
     let mut wasi = WasiCtx::builder();
     network.allow(&mut wasi);
     let mut wasi = wasi
-        .stdout(output::GuestOutput::new(&shared.journal, output::StandardStream::Stdout))
-        .stderr(output::GuestOutput::new(&shared.journal, output::StandardStream::Stderr))
+        .stdout(outputs.output(output::StandardStream::Stdout))
+        .stderr(outputs.output(output::StandardStream::Stderr))
         // WASI says what a guest is called by its first argument.
         .arg(shared.identity.plugin.as_str())
         .args(&shared.arguments)

@@ -1,9 +1,13 @@
 //! `plugind:plugin/journal`: what an instance has to say.
 
-use crate::world::bindings::plugind::plugin::journal::{Host, Priority as GuestPriority};
+use crate::world::{
+    bindings::plugind::plugin::journal::{Host, HostWithStore, Priority as GuestPriority},
+    request_tasks::{RequestTasks, callers},
+};
 use crate::{
     base::{
-        figures::PluginFigures, name::PluginName, priority::Priority, quantity::Rate, text::cut,
+        figures::PluginFigures, name::PluginName, priority::Priority, quantity::Rate,
+        request_identity::RequestIdentity, text::cut,
     },
     journal::{Journal, LogEntry, messages::LOG_RATE_EXCEEDED},
 };
@@ -12,7 +16,7 @@ use std::{
     time::Instant,
 };
 use tracing::warn;
-use wasmtime::component::HasData;
+use wasmtime::component::{Access, GuestTaskId, HasData};
 
 /// An entry counts once for each so many bytes that it has, or begins, so that `log-rate` bounds both.
 const COUNTED: usize = 1 << 10;
@@ -56,12 +60,13 @@ impl Shared {
         Self { plugin, generation, journal, rate, window, figures }
     }
 
-    /// Writes an entry of an instance, unless the rate is used up.
+    /// Writes an entry of an instance, about its `request` if that is known, unless the rate is used up.
     pub(super) fn send<'a>(
         &self,
         priority: Priority,
         message: &str,
         fields: impl Iterator<Item = (&'a str, &'a str)> + Clone,
+        request: Option<RequestIdentity>,
     ) {
         if !self.journal.keeps(priority) {
             return;
@@ -79,6 +84,7 @@ impl Shared {
         self.journal.send(LogEntry {
             plugin: &self.plugin,
             generation: self.generation,
+            request,
             priority,
             message: &cut(message, MESSAGE_MAX),
             fields: fields.map(|(name, value)| (field_name(name), value.to_owned())).collect(),
@@ -136,14 +142,37 @@ impl HasData for Shared {
 /// One instance's way to the journal.
 pub struct Guest<'a> {
     pub(super) shared: &'a Shared,
+    pub(super) request: Option<RequestIdentity>,
+    pub(super) tasks: &'a RequestTasks,
+}
+
+impl Guest<'_> {
+    /// Whether the request depends on the task that speaks.
+    pub(super) fn depends_on_task(&self) -> bool {
+        self.request.is_none() && !self.tasks.is_empty()
+    }
+
+    /// The request that an entry is about, which the first of these tasks writes that has one.
+    pub(super) fn request_of(&self, tasks: &[GuestTaskId]) -> Option<RequestIdentity> {
+        self.request.or_else(|| self.tasks.request_of(tasks))
+    }
+}
+
+impl<T: 'static> HostWithStore<T> for Shared {
+    fn send(
+        mut host: Access<'_, T, Self>,
+        priority: GuestPriority,
+        message: String,
+        fields: Vec<(String, String)>,
+    ) {
+        let tasks = host.get().depends_on_task().then(|| callers(&mut host)).unwrap_or_default();
+        let guest = host.get();
+        let fields = fields.iter().map(|(name, value)| (name.as_str(), value.as_str()));
+        guest.shared.send(priority.into(), &message, fields, guest.request_of(&tasks));
+    }
 }
 
 impl Host for Guest<'_> {
-    fn send(&mut self, priority: GuestPriority, message: String, fields: Vec<(String, String)>) {
-        let fields = fields.iter().map(|(name, value)| (name.as_str(), value.as_str()));
-        self.shared.send(priority.into(), &message, fields);
-    }
-
     fn enabled(&mut self, priority: GuestPriority) -> bool {
         self.shared.journal.keeps(priority.into())
     }

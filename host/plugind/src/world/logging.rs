@@ -2,10 +2,11 @@
 
 use crate::base::priority::Priority;
 use crate::world::{
-    bindings::logging::wasi::logging::logging::{Host, Level},
+    bindings::logging::wasi::logging::logging::{Host, HostWithStore, Level},
     journal,
+    request_tasks::callers,
 };
-use wasmtime::component::HasData;
+use wasmtime::component::{Access, HasData};
 
 /// The field with the context of an entry: `PLUGIN_CONTEXT=` in the journal.
 const CONTEXT: &str = "context";
@@ -17,18 +18,20 @@ impl HasData for Logging {
     type Data<'a> = Guest<'a>;
 }
 
-/// One instance's way to the journal, with the rate of the others.
-pub(super) struct Guest<'a> {
-    pub(super) journal: &'a journal::Shared,
-}
-
-impl Host for Guest<'_> {
-    fn log(&mut self, level: Level, context: String, message: String) {
+impl<T: 'static> HostWithStore<T> for Logging {
+    fn log(mut host: Access<'_, T, Self>, level: Level, context: String, message: String) {
+        let tasks = host.get().0.depends_on_task().then(|| callers(&mut host)).unwrap_or_default();
+        let Guest(guest) = host.get();
         let context = Some(context.as_str()).filter(|context| !context.is_empty());
         let fields = context.into_iter().map(|context| (CONTEXT, context));
-        self.journal.send(level.into(), &message, fields);
+        guest.shared.send(level.into(), &message, fields, guest.request_of(&tasks));
     }
 }
+
+/// One instance's way to the journal, with the rate of the others.
+pub(super) struct Guest<'a>(pub(super) journal::Guest<'a>);
+
+impl Host for Guest<'_> {}
 
 impl From<Level> for Priority {
     fn from(level: Level) -> Self {

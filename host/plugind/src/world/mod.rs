@@ -20,6 +20,7 @@ pub mod heartbeat;
 pub mod notify;
 pub mod outgoing;
 pub mod output;
+mod request_tasks;
 pub mod quota;
 pub mod stores;
 pub mod granted;

@@ -1,13 +1,16 @@
 //! Outgoing requests of `wasi:http`: to whom a plugin may send them.
 
 use crate::{
-    base::endpoint::{Endpoint, Host},
+    base::{
+        endpoint::{Endpoint, Host},
+        request_identity::{RequestIdentity, TRACEPARENT},
+    },
     world::{
         calls::{self, RequestScope, callee},
         holdings::CHUNK_MAX,
     },
 };
-use http::{Uri, uri::Scheme};
+use http::{HeaderMap, HeaderValue, Uri, uri::Scheme};
 use http_body_util::BodyExt;
 use std::{
     future::ready,
@@ -42,19 +45,26 @@ pub(super) struct Guest {
 struct Hooks {
     shared: Arc<Shared>,
     calls: calls::Guest,
+    /// The request that the instance serves, if that is known.
+    request: Option<RequestIdentity>,
 }
 
 impl Guest {
     pub(super) fn new(shared: Arc<Shared>) -> Self {
         Self {
             context: WasiHttpCtx::new(),
-            hooks: Hooks { shared, calls: calls::Guest::default() },
+            hooks: Hooks { shared, calls: calls::Guest::default(), request: None },
         }
     }
 
     /// A request comes to the instance, and is served as long as the scope is kept. None if it can call nothing.
     pub(super) fn enter(&mut self, request: &http::Request<WasiBody>) -> Option<Arc<RequestScope>> {
         self.hooks.calls.enter(&self.hooks.shared.calls, request)
+    }
+
+    /// From now on, requests are sent on behalf of this one.
+    pub(super) fn set_request(&mut self, request: Option<RequestIdentity>) {
+        self.hooks.request = request;
     }
 
     /// What the library works on.
@@ -85,6 +95,15 @@ impl Shared {
     }
 }
 
+/// Has a request belong to the trace of the one that caused it, unless the guest wrote that itself.
+fn name_cause(headers: &mut HeaderMap, cause: RequestIdentity) {
+    if !headers.contains_key(TRACEPARENT)
+        && let Ok(value) = HeaderValue::from_bytes(&cause.traceparent())
+    {
+        headers.insert(TRACEPARENT, value);
+    }
+}
+
 /// Whether no network leads there.
 fn is_unroutable(kind: ErrorKind) -> bool {
     matches!(kind, ErrorKind::NetworkUnreachable | ErrorKind::HostUnreachable)
@@ -97,6 +116,9 @@ impl WasiHttpHooks for Hooks {
         options: Option<RequestOptions>,
         _: Sent,
     ) -> Box<dyn Future<Output = Answered> + Send> {
+        if let Some(cause) = self.request {
+            name_cause(request.headers_mut(), cause);
+        }
         let room = self.shared.room.clone();
         if let Some(callee) = callee(request.uri()) {
             let call = self.shared.calls.call(&self.calls, &callee, request, options);
@@ -175,6 +197,7 @@ mod tests {
         let mut guest = Hooks {
             shared: Arc::new(Shared::new(Vec::new(), calls::tests::shared())),
             calls: calls::Guest::default(),
+            request: None,
         };
         for (kind, p2, p3) in [
             (
@@ -197,6 +220,16 @@ mod tests {
             assert_eq!(format!("{:?}", guest.p2_error_from_connect(&error)), format!("{p2:?}"));
             assert_eq!(format!("{:?}", guest.p3_error_from_connect(&error)), format!("{p3:?}"));
         }
+    }
+
+    #[test]
+    fn a_request_belongs_to_the_trace_of_its_cause_unless_the_guest_says_so_itself() {
+        let cause = RequestIdentity::new();
+        let mut headers = HeaderMap::new();
+        name_cause(&mut headers, cause);
+        assert_eq!(headers[TRACEPARENT].as_bytes(), cause.traceparent());
+        name_cause(&mut headers, RequestIdentity::new());
+        assert_eq!(headers[TRACEPARENT].as_bytes(), cause.traceparent());
     }
 
     #[test]

@@ -1,6 +1,6 @@
 //! A guest's standard output and error: each line is an entry in the journal.
 
-use crate::base::priority::Priority;
+use crate::base::{priority::Priority, request_identity::RequestIdentity};
 use crate::world::journal::{MESSAGE_MAX, Shared};
 use bytes::Bytes;
 use std::{
@@ -28,48 +28,71 @@ pub(super) enum StandardStream {
 
 /// One of an instance's two outputs. All of its clones are the same output.
 #[derive(Clone)]
-pub(super) struct GuestOutput(Arc<Lines>);
-
-struct Lines {
-    journal: Arc<Shared>,
+pub(super) struct GuestOutput {
+    outputs: Arc<GuestOutputs>,
     stream: StandardStream,
+}
+
+/// Both outputs of an instance.
+pub(super) struct GuestOutputs {
+    journal: Arc<Shared>,
+    request: Mutex<Option<RequestIdentity>>,
     /// What was written since the last end of a line.
-    unfinished: Mutex<Vec<u8>>,
+    stdout: Mutex<Vec<u8>>,
+    stderr: Mutex<Vec<u8>>,
 }
 
-impl GuestOutput {
-    pub(super) fn new(journal: &Arc<Shared>, stream: StandardStream) -> Self {
-        Self(Arc::new(Lines { journal: journal.clone(), stream, unfinished: Mutex::default() }))
+impl GuestOutputs {
+    pub(super) fn new(journal: &Arc<Shared>) -> Arc<Self> {
+        Arc::new(Self {
+            journal: journal.clone(),
+            request: Mutex::default(),
+            stdout: Mutex::default(),
+            stderr: Mutex::default(),
+        })
     }
-}
 
-impl Lines {
-    fn write(&self, bytes: &[u8]) {
-        let mut unfinished = self.unfinished.lock().unwrap_or_else(PoisonError::into_inner);
+    /// One of the two.
+    pub(super) fn output(self: &Arc<Self>, stream: StandardStream) -> GuestOutput {
+        GuestOutput { outputs: self.clone(), stream }
+    }
+
+    /// From now on, lines are about this request.
+    pub(super) fn set_request(&self, request: Option<RequestIdentity>) {
+        *self.request.lock().unwrap_or_else(PoisonError::into_inner) = request;
+    }
+
+    fn write(&self, stream: StandardStream, bytes: &[u8]) {
+        let unfinished = match stream {
+            StandardStream::Stdout => &self.stdout,
+            StandardStream::Stderr => &self.stderr,
+        };
+        let mut unfinished = unfinished.lock().unwrap_or_else(PoisonError::into_inner);
         for part in bytes.split_inclusive(|byte| *byte == b'\n') {
             unfinished.extend_from_slice(part);
             while unfinished.len() > MESSAGE_MAX {
                 let end = end_of_character(&unfinished, MESSAGE_MAX);
                 let rest = unfinished.split_off(end);
-                self.say(&replace(&mut *unfinished, rest));
+                self.say(stream, &replace(&mut *unfinished, rest));
             }
             if part.ends_with(b"\n") {
-                self.say(&take(&mut *unfinished));
+                self.say(stream, &take(&mut *unfinished));
             }
         }
     }
 
-    fn say(&self, line: &[u8]) {
+    fn say(&self, stream: StandardStream, line: &[u8]) {
         let line = String::from_utf8_lossy(line);
         let line = line.trim_end_matches(['\n', '\r']);
         if line.is_empty() {
             return;
         }
-        let priority = match self.stream {
+        let priority = match stream {
             StandardStream::Stdout => Priority::Info,
             StandardStream::Stderr => Priority::Warning,
         };
-        self.journal.send(priority, line, std::iter::empty());
+        let request = *self.request.lock().unwrap_or_else(PoisonError::into_inner);
+        self.journal.send(priority, line, std::iter::empty(), request);
     }
 }
 
@@ -80,11 +103,15 @@ fn end_of_character(bytes: &[u8], max: usize) -> usize {
     (max.saturating_sub(3)..=max).rev().find(begins).unwrap_or(max)
 }
 
-impl Drop for Lines {
+impl Drop for GuestOutputs {
     fn drop(&mut self) {
         // The last words of a guest rarely end with a line feed.
-        let unfinished = take(self.unfinished.get_mut().unwrap_or_else(PoisonError::into_inner));
-        self.say(&unfinished);
+        for (stream, unfinished) in
+            [(StandardStream::Stdout, &self.stdout), (StandardStream::Stderr, &self.stderr)]
+        {
+            let unfinished = take(&mut *unfinished.lock().unwrap_or_else(PoisonError::into_inner));
+            self.say(stream, &unfinished);
+        }
     }
 }
 
@@ -112,7 +139,7 @@ impl Pollable for GuestOutput {
 #[wasmtime_wasi::async_trait]
 impl OutputStream for GuestOutput {
     fn write(&mut self, bytes: Bytes) -> StreamResult<()> {
-        self.0.write(&bytes);
+        self.outputs.write(self.stream, &bytes);
         Ok(())
     }
 
@@ -132,7 +159,7 @@ impl AsyncWrite for GuestOutput {
         bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
         let bytes = &bytes[..bytes.len().min(WRITE_MAX)];
-        self.0.write(bytes);
+        self.outputs.write(self.stream, bytes);
         Poll::Ready(Ok(bytes.len()))
     }
 

@@ -62,7 +62,7 @@ impl Managed {
 const READY: WorkerEvent = WorkerEvent::Ready { worker: 0 };
 
 fn failed(failure: Failure, stage: InstanceStage) -> WorkerEvent {
-    WorkerEvent::Failed { worker: 0, failure, stage }
+    WorkerEvent::Failed { worker: 0, failure, stage, post_mortem: PostMortem::default() }
 }
 
 fn trap_at_start() -> WorkerEvent {
