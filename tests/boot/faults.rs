@@ -106,6 +106,17 @@ const FAULTS: &[Fault] = &[
         operator: 0,
     },
     Fault {
+        what: "more log entries than it may write",
+        component: Guest("floods"),
+        manifest: "[limits]\nlog-rate = \"10/1s\"\n",
+        deployed: true,
+        path: "/flood/1000",
+        client: 200,
+        entry: ("LOG_RATE_EXCEEDED", "log rate limit exceeded"),
+        next: 200,
+        operator: 0,
+    },
+    Fault {
         what: "a trap in start",
         component: Guest("traps_on_start"),
         manifest: "[service]\nrestart = \"no\"\n",

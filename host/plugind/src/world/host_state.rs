@@ -91,7 +91,7 @@ impl Shared {
         let quota = |quota: Percent| Arc::new(quota::Shared::new(quota, Instant::now()));
         Self {
             identity: identity::Shared { plugin: plugin.clone(), generation },
-            journal: Arc::new(journal),
+            journal,
             notify: notify::Shared::default(),
             memory: Arc::new(memory::Shared::new(all, each, near_memory_limit, memory)),
             arguments: manifest.arguments.clone(),

@@ -12,9 +12,10 @@ use crate::{
     journal::{Journal, LogEntry, messages::LOG_RATE_EXCEEDED},
 };
 use std::{
-    sync::{Arc, Mutex, PoisonError},
+    sync::{Arc, Mutex, PoisonError, Weak},
     time::Instant,
 };
+use tokio::{runtime::Handle, time::sleep_until};
 use tracing::warn;
 use wasmtime::component::{Access, GuestTaskId, HasData};
 
@@ -37,6 +38,7 @@ pub struct Shared {
     rate: Rate,
     window: Mutex<Window>,
     figures: Arc<PluginFigures>,
+    this: Weak<Self>,
 }
 
 /// How much of the rate was used since when, and how many entries were dropped.
@@ -55,9 +57,12 @@ impl Shared {
         journal: Journal,
         rate: Rate,
         figures: Arc<PluginFigures>,
-    ) -> Self {
+    ) -> Arc<Self> {
         let window = Mutex::new(Window { since: Instant::now(), used: 0, dropped: 0 });
-        Self { plugin, generation, journal, rate, window, figures }
+        Arc::new_cyclic(|this| {
+            let this = this.clone();
+            Self { plugin, generation, journal, rate, window, figures, this }
+        })
     }
 
     /// Writes an entry of an instance, about its `request` if that is known, unless the rate is used up.
@@ -110,8 +115,24 @@ impl Shared {
         } else {
             window.dropped += 1;
             self.figures.log_dropped.add(1);
+            if window.dropped == 1 {
+                self.report_later(window.since + self.rate.every);
+            }
         }
         admitted
+    }
+
+    /// Reports dropped entries at the end of their period, also if no other entry comes then.
+    fn report_later(&self, end: Instant) {
+        let this = self.this.clone();
+        if let Ok(runtime) = Handle::try_current() {
+            runtime.spawn(async move {
+                sleep_until(end.into()).await;
+                if let Some(shared) = this.upgrade() {
+                    shared.report_dropped();
+                }
+            });
+        }
     }
 
     /// Reports what was dropped so far, at the latest when the last instance has ended: entries that come after the
@@ -219,7 +240,7 @@ mod tests {
         assert_eq!(field_name(&"ä".repeat(100)), "-".repeat(NAME_MAX));
     }
 
-    fn with_rate(count: u32) -> Shared {
+    fn with_rate(count: u32) -> Arc<Shared> {
         let (journal, _) =
             journal::start(Priority::Error, crate::systemd::environment::LogTarget::Lines).unwrap();
         let rate = Rate { count, every: Duration::from_secs(10) };
