@@ -105,7 +105,7 @@ pub(super) enum StoreChange {
 /// What tells a value from others.
 pub(super) type ValueDigest = [u8; 32];
 
-/// What became of a change.
+/// The outcome of a change.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum StoreOutcome {
     /// It was made.
