@@ -43,8 +43,8 @@ pub mod keyvalue {
         world: "wasi:keyvalue/imports",
         imports: { default: async },
         with: {
-            "wasi:keyvalue/store.bucket": crate::world::keyvalue::OpenBucket,
-            "wasi:keyvalue/atomics.cas": crate::world::keyvalue::OpenCas,
+            "wasi:keyvalue/store.bucket": crate::world::stores::OpenBucket,
+            "wasi:keyvalue/atomics.cas": crate::world::stores::OpenCas,
         },
     });
 }

@@ -111,7 +111,7 @@ pub(super) fn callee(uri: &Uri) -> Option<String> {
     }
 }
 
-type Answered = BoxFuture<'static, Result<Response<WasiBody>, Error>>;
+type PluginAnswer = BoxFuture<'static, Result<Response<WasiBody>, Error>>;
 
 impl Shared {
     pub(super) fn new(
@@ -147,7 +147,7 @@ impl Shared {
         callee: &str,
         mut request: Request<WasiBody>,
         options: Option<RequestOptions>,
-    ) -> Result<Answered, Error> {
+    ) -> Result<PluginAnswer, Error> {
         let callee = self.admit(callee, request.uri()).ok_or(Error::HttpRequestDenied)?;
         let (depth, ended) = guest.next_call();
         if depth > DEPTH_MAX {
@@ -246,7 +246,7 @@ pub(super) mod tests {
         Request::builder().uri(uri).body(body).unwrap()
     }
 
-    fn send(guest: &Guest, uri: &str) -> Result<Answered, Error> {
+    fn send(guest: &Guest, uri: &str) -> Result<PluginAnswer, Error> {
         let request = request(uri);
         let callee = callee(request.uri()).expect("the URL names a plugin");
         shared().call(guest, &callee, request, None)

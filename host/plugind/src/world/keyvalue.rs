@@ -10,8 +10,8 @@ use crate::{
             store::{self, Error, KeyResponse},
         },
         stores::{
-            Store, StoreChange, StoreError, StoreOpenError, StoreOutcome, StoreRegistry,
-            ValueDigest, digest,
+            KeyValueError, KeyValueStore, OpenBucket, OpenCas, StoreChange, StoreOpenError,
+            StoreOutcome, StoreRegistry, digest,
         },
     },
 };
@@ -24,7 +24,7 @@ const DIRECTORY: &str = ".keyvalue";
 /// The stores of a generation, by the names that its instances open them by.
 #[derive(Default)]
 pub struct Shared {
-    stores: BTreeMap<String, Arc<Store>>,
+    stores: BTreeMap<String, Arc<KeyValueStore>>,
     quota: Bytes,
 }
 
@@ -59,31 +59,8 @@ pub struct Guest<'a> {
     pub(super) table: &'a mut ResourceTable,
 }
 
-/// A store that a guest has opened.
-#[derive(Clone)]
-pub struct OpenBucket(Arc<Store>);
-
-/// A value that a guest wants to replace if it has not changed.
-pub struct OpenCas {
-    bucket: OpenBucket,
-    key: String,
-    seen: Option<ValueDigest>,
-}
-
-impl OpenCas {
-    async fn new(bucket: OpenBucket, key: String) -> Result<Self, Error> {
-        let value = bucket.0.get(key.clone()).await?;
-        Ok(Self { bucket, key, seen: digest(value.as_deref()) })
-    }
-
-    /// How many bytes it keeps.
-    pub(super) fn bytes(&self) -> usize {
-        self.key.len()
-    }
-}
-
-impl From<StoreError> for Error {
-    fn from(error: StoreError) -> Self {
+impl From<KeyValueError> for Error {
+    fn from(error: KeyValueError) -> Self {
         Self::Other(error.to_string())
     }
 }
@@ -178,7 +155,8 @@ impl atomics::Host for Guest<'_> {
         match outcome.map_err(|error| CasError::StoreError(error.into()))? {
             StoreOutcome::Done | StoreOutcome::Sum(_) => Ok(()),
             StoreOutcome::Differs => {
-                let next = OpenCas::new(bucket, key).await.map_err(CasError::StoreError)?;
+                let next = OpenCas::new(bucket, key).await;
+                let next = next.map_err(|error| CasError::StoreError(error.into()))?;
                 let next =
                     self.table.push(next).map_err(|error| CasError::StoreError(gone(error)))?;
                 Err(CasError::CasFailed(next))

@@ -53,7 +53,7 @@ const USED: &str = "used";
 
 /// Why a store did not do what was asked of it.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum StoreError {
+pub enum KeyValueError {
     /// The key is empty or too long.
     #[error("a key must have 1 to {KEY_MAX} bytes, not {0}")]
     Key(usize),
@@ -105,7 +105,7 @@ pub(super) enum StoreChange {
 /// What tells a value from others.
 pub(super) type ValueDigest = [u8; 32];
 
-/// What became of a change.
+/// The outcome of a change.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum StoreOutcome {
     /// It was made.
@@ -120,19 +120,19 @@ pub(super) enum StoreOutcome {
 struct StoreWrite {
     changes: Vec<StoreChange>,
     quota: Bytes,
-    reply: oneshot::Sender<Result<StoreOutcome, StoreError>>,
+    reply: oneshot::Sender<Result<StoreOutcome, KeyValueError>>,
 }
 
 /// The stores that are open.
 #[derive(Debug, Default)]
-pub struct StoreRegistry(Mutex<HashMap<PathBuf, Arc<Mutex<Weak<Store>>>>>);
+pub struct StoreRegistry(Mutex<HashMap<PathBuf, Arc<Mutex<Weak<KeyValueStore>>>>>);
 
 impl StoreRegistry {
     /// The store in this file, which is made if it is missing. Blocks.
     ///
     /// # Errors
     /// When it cannot be opened.
-    pub(super) fn open(&self, path: &Path) -> Result<Arc<Store>, StoreOpenError> {
+    pub(super) fn open(&self, path: &Path) -> Result<Arc<KeyValueStore>, StoreOpenError> {
         // Another store is not kept waiting while this one is repaired after a crash.
         let slot = lock(&self.0).entry(path.to_owned()).or_default().clone();
         let mut slot = lock(&slot);
@@ -141,7 +141,7 @@ impl StoreRegistry {
         }
         let failed = |source| StoreOpenError { path: path.to_owned(), source };
         let database = open_file(path).map_err(failed)?;
-        let store = Arc::new(Store {
+        let store = Arc::new(KeyValueStore {
             path: path.to_owned(),
             database: Mutex::new(Some(Arc::new(database))),
             queue: Mutex::default(),
@@ -153,7 +153,7 @@ impl StoreRegistry {
 }
 
 /// A store.
-pub struct Store {
+pub struct KeyValueStore {
     path: PathBuf,
     /// None after an error of the disk, until it is opened again.
     database: Mutex<Option<Arc<Database>>>,
@@ -168,15 +168,18 @@ struct WriteQueue {
     is_served: bool,
 }
 
-impl fmt::Debug for Store {
+impl fmt::Debug for KeyValueStore {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_tuple("Store").field(&self.path).finish()
+        f.debug_tuple("KeyValueStore").field(&self.path).finish()
     }
 }
 
-impl Store {
+impl KeyValueStore {
     /// The value of a key.
-    pub(super) async fn get(self: &Arc<Self>, key: String) -> Result<Option<Vec<u8>>, StoreError> {
+    pub(super) async fn get(
+        self: &Arc<Self>,
+        key: String,
+    ) -> Result<Option<Vec<u8>>, KeyValueError> {
         check_key(&key)?;
         self.read(move |entries| Ok(entries.get(&*key)?.map(|value| value.value().to_vec()))).await
     }
@@ -185,9 +188,9 @@ impl Store {
     pub(super) async fn get_many(
         self: &Arc<Self>,
         keys: Vec<String>,
-    ) -> Result<Vec<Option<(String, Vec<u8>)>>, StoreError> {
+    ) -> Result<Vec<Option<(String, Vec<u8>)>>, KeyValueError> {
         if keys.len() > PAGE_MAX {
-            return Err(StoreError::Batch);
+            return Err(KeyValueError::Batch);
         }
         keys.iter().try_for_each(|key| check_key(key))?;
         let look = move |entries: &ReadEntries| {
@@ -203,11 +206,11 @@ impl Store {
             }
             Ok(Some(found))
         };
-        self.read(look).await?.ok_or(StoreError::Batch)
+        self.read(look).await?.ok_or(KeyValueError::Batch)
     }
 
     /// Whether a key has a value.
-    pub(super) async fn exists(self: &Arc<Self>, key: String) -> Result<bool, StoreError> {
+    pub(super) async fn exists(self: &Arc<Self>, key: String) -> Result<bool, KeyValueError> {
         check_key(&key)?;
         self.read(move |entries| Ok(entries.get(&*key)?.is_some())).await
     }
@@ -216,7 +219,7 @@ impl Store {
     pub(super) async fn keys(
         self: &Arc<Self>,
         cursor: Option<String>,
-    ) -> Result<(Vec<String>, bool), StoreError> {
+    ) -> Result<(Vec<String>, bool), KeyValueError> {
         self.read(move |entries| {
             let start = cursor.as_deref().map_or(Unbounded, Excluded);
             let (mut keys, mut bytes) = (Vec::new(), 0);
@@ -238,7 +241,7 @@ impl Store {
         self: &Arc<Self>,
         changes: Vec<StoreChange>,
         quota: Bytes,
-    ) -> Result<StoreOutcome, StoreError> {
+    ) -> Result<StoreOutcome, KeyValueError> {
         changes.iter().try_for_each(StoreChange::check)?;
         let (reply, outcome) = oneshot::channel();
         let is_served = {
@@ -257,7 +260,7 @@ impl Store {
     async fn read<T: Send + 'static>(
         self: &Arc<Self>,
         look: impl FnOnce(&ReadEntries) -> Result<T, redb::Error> + Send + 'static,
-    ) -> Result<T, StoreError> {
+    ) -> Result<T, KeyValueError> {
         let store = self.clone();
         let looked = spawn_blocking(move || {
             let database = store.database()?;
@@ -306,7 +309,7 @@ impl Store {
     }
 
     /// The database, opened again if there was an error.
-    fn database(&self) -> Result<Arc<Database>, StoreError> {
+    fn database(&self) -> Result<Arc<Database>, KeyValueError> {
         let mut open = lock(&self.database);
         if let Some(database) = &*open {
             return Ok(database.clone());
@@ -316,17 +319,17 @@ impl Store {
     }
 
     /// After an error, a database answers nothing until it is opened again.
-    fn failed(&self, error: &redb::Error) -> StoreError {
+    fn failed(&self, error: &redb::Error) -> KeyValueError {
         lock(&self.database).take();
         self.failed_with(error)
     }
 
-    fn failed_with(&self, error: &redb::Error) -> StoreError {
+    fn failed_with(&self, error: &redb::Error) -> KeyValueError {
         if !self.is_failing.swap(true, Relaxed) {
             let path = self.path.display();
             warn!(%path, %error, "cannot use key-value store");
         }
-        StoreError::Storage(error.to_string())
+        KeyValueError::Storage(error.to_string())
     }
 }
 
@@ -348,7 +351,7 @@ impl WriteQueue {
 }
 
 impl StoreChange {
-    fn check(&self) -> Result<(), StoreError> {
+    fn check(&self) -> Result<(), KeyValueError> {
         check_key(match self {
             Self::Set(key, _) | Self::Delete(key) | Self::Add(key, _) | Self::Swap(key, _, _) => {
                 key
@@ -356,7 +359,7 @@ impl StoreChange {
         })?;
         match self {
             Self::Set(_, value) | Self::Swap(_, _, value) if value.len() > VALUE_MAX => {
-                Err(StoreError::Value(value.len()))
+                Err(KeyValueError::Value(value.len()))
             }
             _ => Ok(()),
         }
@@ -370,20 +373,44 @@ impl StoreChange {
     }
 }
 
+/// A store that a guest has opened.
+#[derive(Clone)]
+pub struct OpenBucket(pub(super) Arc<KeyValueStore>);
+
+/// A value that a guest wants to replace if it has not changed.
+pub struct OpenCas {
+    pub(super) bucket: OpenBucket,
+    pub(super) key: String,
+    /// What tells it from others; none if there was none.
+    pub(super) seen: Option<ValueDigest>,
+}
+
+impl OpenCas {
+    pub(super) async fn new(bucket: OpenBucket, key: String) -> Result<Self, KeyValueError> {
+        let value = bucket.0.get(key.clone()).await?;
+        Ok(Self { bucket, key, seen: digest(value.as_deref()) })
+    }
+
+    /// How many bytes it keeps.
+    pub(super) fn bytes(&self) -> usize {
+        self.key.len()
+    }
+}
+
 /// What tells this value from others.
 pub(super) fn digest(value: Option<&[u8]>) -> Option<ValueDigest> {
     value.map(|value| Sha256::digest(value).into())
 }
 
-fn check_key(key: &str) -> Result<(), StoreError> {
+fn check_key(key: &str) -> Result<(), KeyValueError> {
     match key.len() {
         1..=KEY_MAX => Ok(()),
-        length => Err(StoreError::Key(length)),
+        length => Err(KeyValueError::Key(length)),
     }
 }
 
-fn interrupted() -> StoreError {
-    StoreError::Storage("the daemon interrupted it".to_owned())
+fn interrupted() -> KeyValueError {
+    KeyValueError::Storage("the daemon interrupted it".to_owned())
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -411,7 +438,7 @@ fn open_file(path: &Path) -> Result<Database, redb::Error> {
     Ok(database)
 }
 
-type Applied = Result<StoreOutcome, StoreError>;
+type Applied = Result<StoreOutcome, KeyValueError>;
 
 /// Makes the changes of several callers, all of them in one transaction.
 fn apply(database: &Database, writes: &[StoreWrite]) -> Result<Vec<Applied>, redb::Error> {
@@ -471,7 +498,7 @@ fn change_entry(
     let old = entries.get(&**key)?.map_or(0, |old| size(key, old.value()));
     let next = used.saturating_sub(old).saturating_add(size(key, &value));
     if next > *used && next > quota {
-        return Ok(Err(StoreError::Quota(Bytes(quota))));
+        return Ok(Err(KeyValueError::Quota(Bytes(quota))));
     }
     entries.insert(&**key, &*value)?;
     *used = next;
@@ -483,10 +510,10 @@ fn size(key: &str, value: &[u8]) -> u64 {
     (key.len() + value.len()) as u64 + ENTRY
 }
 
-fn add(old: Option<&[u8]>, delta: i64) -> Result<i64, StoreError> {
+fn add(old: Option<&[u8]>, delta: i64) -> Result<i64, KeyValueError> {
     let number = |old: &[u8]| std::str::from_utf8(old).ok()?.parse::<i64>().ok();
-    let old = old.map_or(Some(0), number).ok_or(StoreError::NotNumber)?;
-    old.checked_add(delta).ok_or(StoreError::Overflow)
+    let old = old.map_or(Some(0), number).ok_or(KeyValueError::NotNumber)?;
+    old.checked_add(delta).ok_or(KeyValueError::Overflow)
 }
 
 #[cfg(test)]

@@ -3,12 +3,12 @@
 use crate::{
     base::{name::StoreName, quantity::Bytes},
     config::Table,
-    plugin::{grants::unit_need::UnitNeed, interfaces::Grant},
+    plugin::grants::unit_need::UnitNeed,
 };
 
 /// What the plugin calls the store of its own.
 pub const OWN_STORE: &str = "default";
-/// The largest quota: what the daemon writes at once is bounded, but a store is repaired as a whole after a crash.
+/// The largest quota: after a crash, a store is read as a whole.
 const QUOTA_MAX: Bytes = Bytes(1 << 40);
 /// What a plugin may store, unless its manifest says otherwise.
 const QUOTA: Bytes = Bytes(64 << 20);
@@ -23,16 +23,16 @@ pub struct KeyValueGrant {
 }
 
 pub(super) fn read(table: &Table<'_>) -> Option<KeyValueGrant> {
-    let is_granted = table.origin(Grant::KeyValue.key()).0.is_some();
-    let grant = table.table(Grant::KeyValue.key(), |table| {
-        let quota = table.parsed::<Bytes>("quota");
+    let is_granted = table.origin("keyvalue").0.is_some();
+    let grant = table.table("keyvalue", |stores| {
+        let quota = stores.parsed::<Bytes>("quota");
         if let Some(quota) = quota.filter(|quota| *quota == Bytes(0) || *quota > QUOTA_MAX) {
             let message = format!(
                 "grants.keyvalue.quota must be greater than 0 and at most \"{QUOTA_MAX}\", not \"{quota}\""
             );
-            table.complain_about("quota", message);
+            stores.complain_about("quota", message);
         }
-        let shared = table.list("shared", |text| match text {
+        let shared = stores.list("shared", |text| match text {
             OWN_STORE => Err(format!("\"{OWN_STORE}\" is the store of the plugin's own")),
             text => text.parse::<StoreName>().map_err(|error| error.to_string()),
         });

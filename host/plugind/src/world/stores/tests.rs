@@ -25,7 +25,7 @@ async fn what_entries_count_is_given_back_with_them() {
     let directory = tempfile::tempdir().unwrap();
     let store = StoreRegistry::default().open(&directory.path().join("a.redb")).unwrap();
     let quota = Bytes(size("a", b"12345"));
-    let full = Err(StoreError::Quota(quota));
+    let full = Err(KeyValueError::Quota(quota));
     assert!(store.change(set("a", "12345"), quota).await.is_ok());
     assert_eq!(store.change(set("a", "123456"), quota).await, full);
     assert_eq!(store.change(set("b", ""), quota).await, full);
@@ -33,7 +33,7 @@ async fn what_entries_count_is_given_back_with_them() {
     assert!(store.change(vec![StoreChange::Delete("a".to_owned())], quota).await.is_ok());
     assert!(store.change(set("b", "12345"), quota).await.is_ok());
     let sum = vec![StoreChange::Add("b".to_owned(), i64::MAX)];
-    assert_eq!(store.change(sum, QUOTA).await, Err(StoreError::Overflow));
+    assert_eq!(store.change(sum, QUOTA).await, Err(KeyValueError::Overflow));
 }
 
 #[tokio::test]
@@ -53,7 +53,7 @@ async fn a_store_is_opened_again_after_an_error_of_the_disk() {
     let store = StoreRegistry::default().open(&directory.path().join("a.redb")).unwrap();
     store.change(set("key", "value"), QUOTA).await.unwrap();
     let error = redb::Error::Io(std::io::ErrorKind::StorageFull.into());
-    assert!(matches!(store.failed(&error), StoreError::Storage(_)));
+    assert!(matches!(store.failed(&error), KeyValueError::Storage(_)));
     assert_eq!(store.get("key".to_owned()).await.unwrap().as_deref(), Some(&b"value"[..]));
     store.change(set("key", "other"), QUOTA).await.unwrap();
 }
