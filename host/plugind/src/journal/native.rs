@@ -187,7 +187,7 @@ mod tests {
             fields: vec![("trace-id".to_owned(), "forged".to_owned())],
         });
         let sent = String::from_utf8(sent).unwrap();
-        assert!(sent.contains("\nREQUEST_ID\n\u{10}\0\0\0\0\0\0\000f067aa0ba902b7\n"), "{sent}");
+        assert!(sent.contains("\nREQUEST_ID\n\u{10}\0\0\0\0\0\0\u{0}00f067aa0ba902b7\n"), "{sent}");
         assert!(sent.contains("4bf92f3577b34da6a3ce929d0e0e4736\nPLUGIN_TRACE_ID\n"), "{sent}");
     }
 
@@ -200,7 +200,7 @@ mod tests {
         ] {
             let sent = String::from_utf8(of_access(&entry(format))).unwrap();
             assert!(sent.contains(message), "{sent}");
-            assert!(sent.contains("CLIENT\n\u{9}\0\0\0\0\0\0\0192.0.2.7\nMETHOD\n"), "{sent}");
+            assert!(sent.contains("CLIENT\n\u{9}\0\0\0\0\0\0\u{0}192.0.2.7\nMETHOD\n"), "{sent}");
             assert!(sent.contains("0e0e4736\nMESSAGE\n"), "{sent}");
         }
     }

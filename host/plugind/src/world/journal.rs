@@ -186,7 +186,7 @@ impl<T: 'static> HostWithStore<T> for Shared {
         message: String,
         fields: Vec<(String, String)>,
     ) {
-        let tasks = host.get().depends_on_task().then(|| callers(&mut host)).unwrap_or_default();
+        let tasks = if host.get().depends_on_task() { callers(&mut host) } else { Vec::new() };
         let guest = host.get();
         let fields = fields.iter().map(|(name, value)| (name.as_str(), value.as_str()));
         guest.shared.send(priority.into(), &message, fields, guest.request_of(&tasks));

@@ -20,7 +20,7 @@ impl HasData for Logging {
 
 impl<T: 'static> HostWithStore<T> for Logging {
     fn log(mut host: Access<'_, T, Self>, level: Level, context: String, message: String) {
-        let tasks = host.get().0.depends_on_task().then(|| callers(&mut host)).unwrap_or_default();
+        let tasks = if host.get().0.depends_on_task() { callers(&mut host) } else { Vec::new() };
         let Guest(guest) = host.get();
         let context = Some(context.as_str()).filter(|context| !context.is_empty());
         let fields = context.into_iter().map(|context| (CONTEXT, context));
