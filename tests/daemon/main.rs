@@ -21,6 +21,7 @@ mod readiness;
 mod grants;
 mod rescan;
 mod transaction;
+mod last_good;
 mod handover;
 mod compiler;
 mod directories;

@@ -19,6 +19,9 @@ pub(crate) fn greeter() -> api::Plugin {
         failure: None,
         next_attempt: None,
         requests: None,
+        version: Some("1.2.3".to_owned()),
+        component_digest: Some("4e07408562bedb8b60ce05c1decfe3ad".to_owned()),
+        configuration_digest: Some("16b7827747822b10".to_owned()),
     }
 }
 
@@ -29,6 +32,7 @@ pub(crate) fn failure() -> api::PluginFailure {
         error: "/etc/plugind/plugins/bad.toml:1:1: unknown key".to_owned(),
         remedy: "fix it and reload".to_owned(),
         configuration: true,
+        previous_since: None,
     }
 }
 
@@ -49,6 +53,9 @@ pub(crate) fn failed() -> api::Plugin {
         failure: Some(failure()),
         next_attempt: None,
         requests: None,
+        version: None,
+        component_digest: None,
+        configuration_digest: None,
     }
 }
 

@@ -6,9 +6,13 @@ use crate::{
     print::{json, print},
     problem::{Problem, wait_for},
     relative_time::{ago, moment},
+    status::NOT_ACTIVE,
 };
 use plugind::api;
 use std::{process::ExitCode, time::SystemTime};
+
+/// How many digits of a digest tell versions of one plugin apart.
+const DIGITS: usize = 12;
 
 #[derive(clap::Args)]
 pub(crate) struct ListArgs {
@@ -24,7 +28,8 @@ impl ListArgs {
         let list: api::List =
             wait_for(async { Ok(Client::connect(&self.place)?.call(CallMethod::List).await?) })?;
         print(&if self.json { json(&list) } else { table(&list.plugins, SystemTime::now()) })?;
-        Ok(ExitCode::SUCCESS)
+        let is_well = !list.plugins.iter().any(has_failed);
+        Ok(if is_well { ExitCode::SUCCESS } else { ExitCode::from(NOT_ACTIVE) })
     }
 }
 
@@ -33,7 +38,8 @@ fn table(plugins: &[api::Plugin], now: SystemTime) -> String {
     sorted.sort_by(|one, other| one.name.cmp(&other.name));
     let failed = sorted.iter().filter(|plugin| has_failed(plugin)).count();
     let rows = sorted.into_iter().map(|plugin| row(plugin, now));
-    let header = ["", "NAME", "STATE", "RESULT", "GENERATION", "SINCE", "ROUTES", "STATUS"];
+    let header =
+        ["", "NAME", "STATE", "RESULT", "GENERATION", "VERSION", "SINCE", "ROUTES", "STATUS"];
     let table = if plugins.is_empty() { String::new() } else { columns(&header, rows) + "\n" };
     let s = if plugins.len() == 1 { "" } else { "s" };
     format!("{table}{} plugin{s}, {failed} failed\n", plugins.len())
@@ -53,10 +59,17 @@ fn row(plugin: &api::Plugin, now: SystemTime) -> Vec<String> {
         state(plugin),
         plugin.result.clone(),
         or_none(plugin.generation.map(|generation| generation.to_string())),
+        or_none(version(plugin)),
         or_none(plugin.since.map(|since| ago(moment(since), now))),
         or_none(routes),
         plugin.status.clone().unwrap_or_default(),
     ]
+}
+
+/// The version, or where its author gave none, the beginning of the digest of the component.
+fn version(plugin: &api::Plugin) -> Option<String> {
+    let digest = || plugin.component_digest.as_ref()?.get(..DIGITS).map(str::to_owned);
+    plugin.version.clone().or_else(digest)
 }
 
 /// The state, with the more exact word where it says more than that.
@@ -78,13 +91,13 @@ mod tests {
         let now = moment(1_000_000 + 182 * 1_000_000);
         let bad = api::Plugin { name: "bad".to_owned(), ..failed() };
         let stale = api::Plugin { failure: failed().failure, ..greeter() };
-        let stale = api::Plugin { name: "stale".to_owned(), status: None, ..stale };
+        let stale = api::Plugin { name: "stale".to_owned(), status: None, version: None, ..stale };
         assert_eq!(
             table(&[stale, greeter(), bad], now),
-            "   NAME     STATE   RESULT   GENERATION  SINCE        ROUTES                 STATUS
-●  bad      failed  trap     -           -            -
-   greeter  active  success  3           3min 2s ago  /greeter a.example/hi  greets people
-●  stale    active  success  3           3min 2s ago  /greeter a.example/hi
+            "   NAME     STATE   RESULT   GENERATION  VERSION       SINCE        ROUTES                 STATUS
+●  bad      failed  trap     -           -             -            -
+   greeter  active  success  3           1.2.3         3min 2s ago  /greeter a.example/hi  greets people
+●  stale    active  success  3           4e07408562be  3min 2s ago  /greeter a.example/hi
 
 3 plugins, 2 failed
 "

@@ -28,6 +28,7 @@ use crate::{
         prepare::Deps,
         reloads::ReloadNotice,
         summary::{Failed, Summary},
+        versions::Versions,
     },
     systemd::{
         certificates::{self, CertificatesError},
@@ -40,7 +41,7 @@ use crate::{
     world::{granted::GrantDirectories, memory::Budget},
 };
 use futures::FutureExt as _;
-use rustix::io::Errno;
+use rustix::{io::Errno, process::Signal as ProcessSignal};
 use std::{io, path::PathBuf, pin::pin, sync::Arc, time::Duration};
 use tokio::{
     signal::unix::{Signal, SignalKind, signal},
@@ -90,6 +91,8 @@ pub struct DaemonConfig {
     pub places: GrantDirectories,
     /// What compiles components.
     pub compiler: Compiler,
+    /// Whether versions that served are kept in the state directory.
+    pub keep_versions: bool,
     /// What `plugind.toml` says.
     pub own: Result<settings::Settings, SettingsError>,
 }
@@ -309,6 +312,14 @@ impl Daemon {
             reload_concurrency: own.reload_concurrency,
             commons: Commons {
                 executors,
+        let versions = match settings.keep_versions {
+            true => Versions::open(&settings.places.state).unwrap_or_else(|error| {
+                let directory = settings.places.state.display();
+                warn!(%directory, %error, "versions not kept");
+                Versions::none()
+            }),
+            false => Versions::none(),
+        };
                 journal: journal.clone(),
                 memory: Arc::new(Budget::new(memory_max(own.memory_max))),
                 places: InstancePool::new(own.pool),
@@ -323,6 +334,8 @@ impl Daemon {
         let context = ControlContext {
             supervisor: supervisor.clone(),
             journal,
+            versions: versions.clone(),
+            serve_previous: own.serve_previous,
             phase: self.phase.subscribe(),
             limits: listeners.limits_reached(),
         };
@@ -373,7 +386,7 @@ impl Daemon {
             }
             // Their plugins have ended; what they wrote last is on its way.
             closed.drained(CLOSE_DEADLINE).await;
-            self.store.settled().await;
+            tokio::join!(self.store.settled(), versions.settled());
         };
         tokio::select! {
             () = close => (),

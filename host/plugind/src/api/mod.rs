@@ -49,6 +49,9 @@ pub struct PluginFailure {
     pub remedy: String,
     /// Trying again helps only after something was changed.
     pub configuration: bool,
+    /// Since when the previous version serves in its place, in µs since 1970, if it does.
+    #[serde(default, rename = "previousSince")]
+    pub previous_since: Option<u64>,
 }
 
 /// One plugin.
@@ -90,6 +93,15 @@ pub struct Plugin {
     /// How its requests fare, if it serves any.
     #[serde(default)]
     pub requests: Option<PluginRequests>,
+    /// The version that its author gave to the component that serves.
+    #[serde(default)]
+    pub version: Option<String>,
+    /// The SHA-256 digest of the component that serves, in hexadecimal digits.
+    #[serde(default)]
+    pub component_digest: Option<String>,
+    /// The SHA-256 digest of its manifest and drop-ins, in hexadecimal digits.
+    #[serde(default)]
+    pub configuration_digest: Option<String>,
 }
 
 /// How the requests of a plugin fare.

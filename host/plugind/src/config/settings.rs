@@ -49,6 +49,8 @@ pub struct Settings {
     pub start_deadline: Duration,
     /// How many plugins may have a new version in work at a time.
     pub reload_concurrency: usize,
+    /// Whether the start serves the version that served last of a plugin whose newest one fails.
+    pub serve_previous: bool,
     /// The least important entries of the log that are kept.
     pub log_level: Priority,
     /// How compiled code is run.
@@ -315,6 +317,7 @@ impl Settings {
             reload_concurrency: table
                 .number("reload-concurrency", 1)
                 .map_or(RELOAD_CONCURRENCY, |number| usize::try_from(number).unwrap_or(usize::MAX)),
+            serve_previous: table.boolean("serve-previous").unwrap_or(true),
             log_level: table.choice("log-level", &Priority::ALL).unwrap_or(Priority::Info),
             engine: table.choice("engine", &EngineKind::ALL).unwrap_or_default(),
             compile: table.table("compile", Compile::read),

@@ -4,10 +4,20 @@ use crate::{
     base::name::PluginName,
     plugin::{inspection::Inspection, manifest::Manifest},
 };
+use sha2::{Digest, Sha256};
 use std::{path::PathBuf, sync::Arc};
 
+/// The bytes that a version is made of, by their digests.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ReleaseDigests {
+    /// The SHA-256 digest of the component.
+    pub component: [u8; 32],
+    /// The SHA-256 digest of the manifest and its drop-ins.
+    pub configuration: [u8; 32],
+}
+
 /// One version of a plugin. All steps after `verify` share it.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Release {
     /// The plugin's name.
     pub name: PluginName,
@@ -17,6 +27,8 @@ pub struct Release {
     pub digest: [u8; 32],
     /// Its manifest.
     pub manifest: Manifest,
+    /// The files of its manifest: the text of each, in the order in which they count.
+    pub texts: Vec<String>,
     /// What its component imports and exports.
     pub inspection: Inspection,
 }

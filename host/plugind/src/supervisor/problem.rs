@@ -8,7 +8,7 @@ use crate::{
     route::owners::RouteRequest,
     supervisor::{generation::Generation, prepare::PrepareError, summary::Failed},
 };
-use std::sync::Arc;
+use std::{sync::Arc, time::SystemTime};
 
 /// Why the newest version of a plugin does not serve.
 #[derive(Clone, Debug)]
@@ -31,6 +31,10 @@ pub struct PluginProblem {
     pub required: bool,
     /// The routes it asks for, as far as that is known.
     pub requests: Vec<RouteRequest>,
+    /// When the first of the failures was reported that followed each other.
+    pub since: Option<SystemTime>,
+    /// The daemon starts without it, since it has never served and others have.
+    pub left_out: bool,
 }
 
 impl PluginProblem {
@@ -47,6 +51,8 @@ impl PluginProblem {
             configuration: rejected.is_configuration(),
             required: rejected.required,
             requests,
+            since: None,
+            left_out: false,
         }
     }
 
@@ -63,6 +69,8 @@ impl PluginProblem {
             configuration: true,
             required: release.manifest.required,
             requests,
+            since: None,
+            left_out: false,
         }
     }
 
@@ -90,6 +98,8 @@ impl PluginProblem {
     /// Why this generation cannot follow the one that serves, whatever else may be known of it.
     #[must_use]
     pub fn of_handover(generation: &Generation, result: &'static str, error: String) -> Self {
+            since: None,
+            left_out: false,
         Self { result, error, configuration: false, ..Self::of(generation, FailedStage::Handover) }
     }
 
@@ -123,6 +133,8 @@ impl PluginProblem {
     /// Whether it is one with this very version, and a client got it.
     #[must_use]
     pub fn is_of(&self, release: &Arc<Release>) -> bool {
+            since: None,
+            left_out: false,
         self.reported && self.release.as_ref().is_some_and(|failed| failed.is_same(release))
     }
 
@@ -133,7 +145,7 @@ impl PluginProblem {
         let action = started.map(|release| release.manifest.service.failure_action);
         Failed {
             plugin: name.clone(),
-            required: self.required,
+            required: self.required && !self.left_out,
             exit: action == Some(FailureAction::Exit),
             stage: self.stage,
             error: self.error.clone(),
@@ -144,6 +156,7 @@ impl PluginProblem {
 
 /// The daemon is about to end, and does nothing else any more.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+            previous_since: None,
 #[error("the daemon is about to end")]
 pub struct Stopping;
 

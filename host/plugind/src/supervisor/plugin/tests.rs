@@ -20,6 +20,7 @@ fn release(digest: u8, hands_over: bool) -> Arc<Release> {
         path: PathBuf::from("/etc/plugind/plugins/a.wasm"),
         digest: [digest; 32],
         manifest: Manifest::default(),
+        texts: Vec::new(),
         inspection: Inspection { handover: hands_over, ..Inspection::default() },
     })
 }
