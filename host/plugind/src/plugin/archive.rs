@@ -335,7 +335,7 @@ fn remove(path: &Path) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::plugin::{inspection::Inspection, manifest::Manifest};
+    use crate::plugin::{grants::CredentialsSeen, inspection::Inspection, manifest::Manifest};
 
     struct Kept {
         root: tempfile::TempDir,
@@ -361,6 +361,7 @@ mod tests {
                 manifest: Manifest::default(),
                 texts: vec![text.to_owned()],
                 inspection: Inspection::default(),
+                credentials: CredentialsSeen::default(),
             }
         }
 

@@ -2,7 +2,7 @@
 
 use crate::{
     base::name::PluginName,
-    plugin::{inspection::Inspection, manifest::Manifest},
+    plugin::{grants::CredentialsSeen, inspection::Inspection, manifest::Manifest},
 };
 use sha2::{Digest, Sha256};
 use std::{path::PathBuf, sync::Arc};
@@ -31,12 +31,28 @@ pub struct Release {
     pub texts: Vec<String>,
     /// What its component imports and exports.
     pub inspection: Inspection,
+    /// The credentials that it was granted.
+    pub credentials: CredentialsSeen,
 }
 
 impl Release {
-    /// Whether both are made of the same component and the same manifest, wherever these were read from.
+    /// The digests of its bytes.
+    #[must_use]
+    pub fn digests(&self) -> ReleaseDigests {
+        let mut configuration = Sha256::new();
+        for text in &self.texts {
+            // With its length, so that the same text in other files is another configuration.
+            configuration.update((text.len() as u64).to_le_bytes());
+            configuration.update(text);
+        }
+        ReleaseDigests { component: self.digest, configuration: configuration.finalize().into() }
+    }
+
+    /// Whether both are made of the same component and the same manifest, wherever these were read from, and have the
+    /// same credentials.
     #[must_use]
     pub fn is_same(self: &Arc<Self>, other: &Arc<Self>) -> bool {
-        Arc::ptr_eq(self, other) || (self.digest == other.digest && self.manifest == other.manifest)
+        let is_equal = || self.digest == other.digest && self.manifest == other.manifest;
+        Arc::ptr_eq(self, other) || (is_equal() && self.credentials == other.credentials)
     }
 }

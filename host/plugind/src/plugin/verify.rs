@@ -1,6 +1,7 @@
 //! `Found` → `Verified`: a plugin is read once, and the same bytes are inspected, hashed and compiled.
 
 use crate::plugin::{
+    grants::CredentialsSeen,
     inspect_error::InspectError,
     inspection::Inspection,
     interfaces::{Access, find},
@@ -173,6 +174,7 @@ pub fn verify(found: Found) -> Result<Verified, Box<Rejected>> {
                     manifest,
                     inspection,
                     texts,
+                    credentials: CredentialsSeen::default(),
                 })));
             }
             let (required, manifest) = (manifest.required, Some(manifest));
@@ -301,6 +303,17 @@ impl Verified {
     #[must_use]
     pub fn assumed(release: Arc<Release>) -> Self {
         Self(release)
+    }
+
+    /// The same, with the credentials that it was granted as they are now. Blocks.
+    #[must_use]
+    pub fn with_credentials(&self, directory: Option<&Path>) -> Self {
+        let keys = &self.0.manifest.grants.credentials;
+        let credentials = CredentialsSeen::look(&self.0.name, keys, directory);
+        match credentials == self.0.credentials {
+            true => self.clone(),
+            false => Self(Arc::new(Release { credentials, ..Release::clone(&self.0) })),
+        }
     }
 
     /// The version that was verified.

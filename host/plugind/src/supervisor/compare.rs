@@ -5,6 +5,7 @@ use crate::{
     config::{Diagnostic, Position},
     plugin::{
         directories::{VerifyResult, name_of},
+        grants::credential_file,
         release::Release,
         serve::Serve,
         verify::Verified,
@@ -36,6 +37,8 @@ pub enum Change {
     },
     /// It cannot be used.
     Bad(Box<PluginProblem>),
+    /// A credential that it uses was withdrawn, so that the version that serves must not continue.
+    Withdrawn(Box<PluginProblem>),
 }
 
 /// What was found, to tell whether the same is found again: what a plugin is made of, or why that cannot be used.
@@ -86,7 +89,13 @@ pub fn compare(
                 let problem = PluginProblem::of_routes(verified.release(), error, route_requests);
                 unusable(plugins.get(&name), problem, options)
             }
-            (Ok(verified), Ok(())) => change(plugins.get(&name), verified, route_requests, options),
+            (Ok(verified), Ok(())) => {
+                let plugin = plugins.get(&name);
+                match withdrawn(plugin, &verified, &route_requests) {
+                    Some(problem) => Change::Withdrawn(Box::new(problem)),
+                    None => change(plugin, verified, route_requests, options),
+                }
+            }
         };
         (name, change)
     };
@@ -169,6 +178,23 @@ fn unusable(
         Some(known) => Change::KnownToFail(Box::new(known.clone())),
         None => Change::Bad(Box::new(problem)),
     }
+}
+
+/// Why what serves must not continue, if a credential was withdrawn from it.
+fn withdrawn(
+    plugin: Option<&ManagedPlugin>,
+    verified: &Verified,
+    requests: &[RouteRequest],
+) -> Option<PluginProblem> {
+    let release = verified.release();
+    let serving = &plugin?.serving()?.release;
+    let key = release.credentials.withdrawn_since(&serving.credentials)?;
+    let file = credential_file(&release.name, key);
+    let error = format!(
+        "the credential {file} was withdrawn, so the plugin was stopped; provide it again, or remove \"{key}\" from \
+         grants.credentials"
+    );
+    Some(PluginProblem::of_credentials(release, error, requests.to_vec()))
 }
 
 /// What a version that can be used means for the plugin that there is.

@@ -132,6 +132,8 @@ pub enum PluginEvent {
     NoFallback,
     /// A version was found that cannot be used.
     Unusable(Box<PluginProblem>),
+    /// What serves must not continue, and there is no other version that can.
+    Withdraw(Box<PluginProblem>),
     /// What serves is what was found.
     Unchanged,
     /// What is on its way is not wanted any more.
@@ -364,6 +366,10 @@ impl ManagedPlugin {
                 if self.fallback == Fallback::Reading {
                     self.fallback = Fallback::Unused;
                 }
+            PluginEvent::Withdraw(problem) => {
+                self.fail(*problem, &mut turn);
+                turn.steps.extend(self.generations.remove(StopReason::Stop, now));
+            }
             }
                 self.problem = None;
                 self.cancel_pending(&mut turn);

@@ -94,7 +94,11 @@ pub fn read(
     let settings = settings::read(search_path)?;
     let mut plan = SocketPlan::new(sockets, &settings.sockets)?;
     plan.tls = certificates::load(&settings.sockets, credentials)?;
-    Ok((read_changed_plugins(search_path, before)?, plan))
+    let mut report = read_changed_plugins(search_path, before)?;
+    for verified in report.plugins.iter_mut().flatten() {
+        *verified = verified.with_credentials(credentials);
+    }
+    Ok((report, plan))
 }
 
 /// Why a plugin could not be prepared.

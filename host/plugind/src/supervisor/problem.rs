@@ -74,6 +74,12 @@ impl PluginProblem {
         }
     }
 
+    /// Why this version, and the one that serves, has not the credentials that it needs.
+    #[must_use]
+    pub fn of_credentials(release: &Release, error: String, requests: Vec<RouteRequest>) -> Self {
+        Self { stage: FailedStage::Link, ..Self::of_routes(release, error, requests) }
+    }
+
     /// Why this version could not be compiled or linked.
     #[must_use]
     pub fn of_preparation(

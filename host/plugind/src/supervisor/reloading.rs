@@ -196,6 +196,7 @@ impl Supervisor {
                 self.queued.insert(name.clone());
                 self.decide(name, PluginEvent::Found { ticket, verified, requests, hold_point });
             }
+            Change::Withdrawn(problem) => self.decide(name, PluginEvent::Withdraw(problem)),
             Change::Bad(problem) => self.decide(name, PluginEvent::Unusable(problem)),
         }
     }
