@@ -203,6 +203,8 @@ fn http_server(reader: TableReader, keep_alive: Duration) -> Server {
 enum DaemonEvent {
     Terminate,
     Rescan,
+    /// systemd waits for the end of the reload that `ExecReload=` has requested.
+    ReloadRequested,
     Changed,
     Lost,
 }
@@ -211,6 +213,9 @@ struct Signals {
     terminate: Signal,
     interrupt: Signal,
     hang_up: Signal,
+    reload: Signal,
+    /// Caught, so that a write beyond `LimitFSIZE=` is an error and does not end the daemon.
+    _file_size: Signal,
 }
 
 impl Signals {
@@ -219,6 +224,8 @@ impl Signals {
             terminate: signal(SignalKind::terminate())?,
             interrupt: signal(SignalKind::interrupt())?,
             hang_up: signal(SignalKind::hangup())?,
+            reload: signal(SignalKind::user_defined1())?,
+            _file_size: signal(SignalKind::from_raw(ProcessSignal::XFSZ.as_raw()))?,
         })
     }
 
@@ -227,6 +234,7 @@ impl Signals {
             _ = self.terminate.recv() => DaemonEvent::Terminate,
             _ = self.interrupt.recv() => DaemonEvent::Terminate,
             _ = self.hang_up.recv() => DaemonEvent::Rescan,
+            _ = self.reload.recv() => DaemonEvent::ReloadRequested,
             changed = summary.changed() => changed.map_or(DaemonEvent::Lost, |()| DaemonEvent::Changed),
         }
     }
@@ -424,6 +432,8 @@ impl Daemon {
                 event = self.signals.event(&mut summary) => match event {
                     DaemonEvent::Terminate => return Ok(false),
                     DaemonEvent::Rescan => supervisor.rescan(),
+                    // systemd learns of its end by READY=1.
+                    DaemonEvent::ReloadRequested => (),
                     DaemonEvent::Changed => status.changed(),
                     DaemonEvent::Lost => return Err(DaemonError::Supervisor { was_ready: false }),
                 },
@@ -474,6 +484,15 @@ impl Daemon {
                 event = self.signals.event(&mut summary) => match event {
                     DaemonEvent::Terminate => return Ok(()),
                     DaemonEvent::Rescan => supervisor.rescan(),
+                    DaemonEvent::ReloadRequested => {
+                        self.notifier.notify(Notice::Reloading);
+                        // The end of one that is in progress is the end of this one, too.
+                        if !is_reloading {
+                            let line = self.line(supervisor);
+                            self.notifier.notify(Notice::Ready { status: &line });
+                            status.reported = line;
+                        }
+                    }
                     DaemonEvent::Changed => status.changed(),
                     DaemonEvent::Lost => return Err(DaemonError::Supervisor { was_ready: true }),
                 },

@@ -162,8 +162,8 @@ fn speaks_no_http(verified: &Verified, serve: &Serve, plan: &SocketPlan) -> Opti
     Some(Diagnostic::at(place, message).to_string())
 }
 
-/// What a version that cannot be used means for the plugin that there is. systemd 257 sends SIGHUP after `ExecReload=`,
-/// which must not report again what was reported to the client.
+/// What a version that cannot be used means for the plugin that there is. A unit without `ReloadSignal=` gets SIGHUP
+/// after `ExecReload=`, which must not report again what was reported to the client.
 fn unusable(
     plugin: Option<&ManagedPlugin>,
     problem: PluginProblem,
