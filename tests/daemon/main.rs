@@ -22,6 +22,7 @@ mod grants;
 mod rescan;
 mod transaction;
 mod last_good;
+mod install;
 mod handover;
 mod compiler;
 mod directories;

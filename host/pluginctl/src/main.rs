@@ -9,6 +9,7 @@ mod completion;
 #[cfg(test)]
 mod fixtures;
 mod sandbox_conflict;
+mod install;
 mod link_check;
 mod list;
 mod progress_line;
@@ -56,6 +57,14 @@ enum Command {
     Reload(reload::ReloadArgs),
     /// Replace all instances of plugins with new instances
     Restart(restart::RestartArgs),
+    /// Check a component, or a directory of plugins, and install it
+    Install(install::InstallArgs),
+    /// Remove an installed plugin
+    Remove(install::RemoveArgs),
+    /// Mask a plugin that a package has installed
+    Disable(install::MaskArgs),
+    /// Unmask a plugin
+    Enable(install::MaskArgs),
     /// Set the least important priority of log entries that the daemon keeps
     LogLevel(log_level::LogLevelArgs),
     /// Check the configuration, directories of plugins, or components
@@ -89,6 +98,10 @@ fn main() -> ExitCode {
         Command::Status(status) => status.run(),
         Command::Reload(reload) => reload.run(),
         Command::Restart(restart) => restart.run(),
+        Command::Install(install) => install.run(),
+        Command::Remove(remove) => remove.run(),
+        Command::Disable(mask) => mask.disable(),
+        Command::Enable(mask) => mask.enable(),
         Command::LogLevel(level) => level.run(),
         Command::Check(check) => return check.run().print(),
         Command::Cat(cat) => return cat.run().print(),

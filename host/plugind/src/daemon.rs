@@ -312,14 +312,6 @@ impl Daemon {
         tokio::spawn(Listeners::follow_all(Arc::downgrade(&listeners), plans));
         let compiler = settings.compiler;
         let (publisher, reader) = table::channel();
-        let deps = Deps {
-            search_path: settings.search_path,
-            engine: engine::start(kind, &own.pool)?,
-            cache: Cache::new(settings.cache, kind),
-            compiler: compiler.clone(),
-            reload_concurrency: own.reload_concurrency,
-            commons: Commons {
-                executors,
         let versions = match settings.keep_versions {
             true => Versions::open(&settings.places.state).unwrap_or_else(|error| {
                 let directory = settings.places.state.display();
@@ -328,12 +320,22 @@ impl Daemon {
             }),
             false => Versions::none(),
         };
+        let deps = Deps {
+            search_path: settings.search_path,
+            engine: engine::start(kind, &own.pool)?,
+            cache: Cache::new(settings.cache, kind),
+            compiler: compiler.clone(),
+            reload_concurrency: own.reload_concurrency,
+            commons: Commons {
+                executors,
                 journal: journal.clone(),
                 memory: Arc::new(Budget::new(memory_max(own.memory_max))),
                 places: InstancePool::new(own.pool),
             },
             places: settings.places,
             store: self.store.clone(),
+            versions: versions.clone(),
+            serve_previous: own.serve_previous,
             sockets: kinds,
             plan,
         };
@@ -342,8 +344,6 @@ impl Daemon {
         let context = ControlContext {
             supervisor: supervisor.clone(),
             journal,
-            versions: versions.clone(),
-            serve_previous: own.serve_previous,
             phase: self.phase.subscribe(),
             limits: listeners.limits_reached(),
         };

@@ -172,8 +172,8 @@ pub fn verify(found: Found) -> Result<Verified, Box<Rejected>> {
                     path,
                     digest,
                     manifest,
-                    inspection,
                     texts,
+                    inspection,
                     credentials: CredentialsSeen::default(),
                 })));
             }

@@ -202,11 +202,11 @@ pub struct Prepared {
 pub enum Action {
     /// The routes are to be published.
     Publish,
-    /// A pool is to be made for a generation.
-    Create {
     /// The version that served last is to be read. The answer is [`PluginEvent::FallBack`] or
     /// [`PluginEvent::NoFallback`].
     ReadLastGood,
+    /// A pool is to be made for a generation.
+    Create {
         /// The generation.
         generation: u64,
         /// What its instances are made from.
@@ -277,10 +277,10 @@ pub enum Fact {
         /// The one before, which finishes what it has.
         previous: Option<u64>,
     },
-    /// A program returned ok.
-    Returned {
     /// The version that served last serves in the place of the newest one, which failed.
     FellBack(Box<PluginProblem>),
+    /// A program returned ok.
+    Returned {
         /// Its generation.
         generation: u64,
     },
@@ -332,20 +332,20 @@ impl ManagedPlugin {
             preparing: None,
             problem: None,
             removed: false,
-            handover: HandoverTicket::default(),
-        }
             last_good: LastGood::default(),
             fallback: Fallback::default(),
+            handover: HandoverTicket::default(),
+        }
     }
 
-    /// Takes an event, and returns what is to be done, in order.
-    pub fn handle(&mut self, event: PluginEvent, now: Instant) -> Vec<Action> {
     /// The same, with what a daemon before this one leaves for it.
     #[must_use]
     pub fn with_last_good(self, last_good: LastGood) -> Self {
         Self { last_good, ..self }
     }
 
+    /// Takes an event, and returns what is to be done, in order.
+    pub fn handle(&mut self, event: PluginEvent, now: Instant) -> Vec<Action> {
         let mut turn = Turn { now, steps: VecDeque::new(), actions: Vec::new() };
         match event {
             PluginEvent::Found { ticket, verified, requests, hold_point } => {
@@ -353,8 +353,6 @@ impl ManagedPlugin {
                 self.prepare(ticket, verified, requests, hold_point);
                 self.give_up(&mut turn);
             }
-            PluginEvent::Unusable(problem) => self.fail(*problem, &mut turn),
-            PluginEvent::Unchanged => {
             PluginEvent::FallBack { ticket, verified, requests } => {
                 // Otherwise something newer was found meanwhile.
                 if self.fallback == Fallback::Reading {
@@ -366,22 +364,24 @@ impl ManagedPlugin {
                 if self.fallback == Fallback::Reading {
                     self.fallback = Fallback::Unused;
                 }
+            }
+            PluginEvent::Unusable(problem) => self.fail(*problem, &mut turn),
             PluginEvent::Withdraw(problem) => {
                 self.fail(*problem, &mut turn);
                 turn.steps.extend(self.generations.remove(StopReason::Stop, now));
             }
-            }
+            PluginEvent::Unchanged => {
                 self.problem = None;
                 self.cancel_pending(&mut turn);
             }
+            // The last good version is wanted all the same.
+            PluginEvent::NotWanted if self.fallback != Fallback::Unused => (),
             PluginEvent::NotWanted => self.cancel_pending(&mut turn),
             PluginEvent::Prepared { ticket, outcome } => self.prepared(ticket, outcome, &mut turn),
             PluginEvent::Restart { generation } => self.restart(generation, &mut turn),
             PluginEvent::Worker { generation, event, others } => {
                 self.worker(generation, event, others, &mut turn);
             }
-            // The last good version is wanted all the same.
-            PluginEvent::NotWanted if self.fallback != Fallback::Unused => (),
             PluginEvent::Due { generation } => self.advance(generation, Event::Due, &mut turn),
             PluginEvent::TimedOut { generation } => {
                 self.advance(generation, Event::TimedOut, &mut turn);
@@ -406,12 +406,6 @@ impl ManagedPlugin {
         turn.actions
     }
 
-    /// What one decision of the rollout means for the plugin.
-    fn carry_out(&mut self, step: RolloutAction, turn: &mut Turn) {
-        match step {
-            RolloutAction::Do(number, effect) => turn.actions.extend(self.action(number, effect)),
-            RolloutAction::Publish => turn.actions.push(Action::Publish),
-            RolloutAction::Swapped { new, old } => self.swapped(new, old, turn),
     fn prepare(
         &mut self,
         ticket: u64,
@@ -423,6 +417,12 @@ impl ManagedPlugin {
         self.preparing = Some(Preparing { ticket, verified, requests, hold_point, queued, wanted });
     }
 
+    /// What one decision of the rollout means for the plugin.
+    fn carry_out(&mut self, step: RolloutAction, turn: &mut Turn) {
+        match step {
+            RolloutAction::Do(number, effect) => turn.actions.extend(self.action(number, effect)),
+            RolloutAction::Publish => turn.actions.push(Action::Publish),
+            RolloutAction::Swapped { new, old } => self.swapped(new, old, turn),
             RolloutAction::Save(generation) => {
                 self.handover = HandoverTicket { generation, nth: self.handover.nth + 1 };
                 let timeout = self.handover_timeout();
@@ -536,12 +536,6 @@ impl ManagedPlugin {
         // An instance that replaces a failed one begins with that.
         turn.actions.push(Action::Inherit(new, saved));
         turn.report(Fact::Ready { generation: new, previous: old });
-    }
-
-    /// The newest version cannot be used. The previous one keeps serving.
-    fn fail(&mut self, mut problem: PluginProblem, turn: &mut Turn) {
-        // It may quote files and components at length, and is reported in many places.
-        problem.error = cut(&problem.error, ERROR_MAX).into_owned();
         if let Some(problem) = problem {
             turn.report(Fact::FellBack(problem));
         }
@@ -556,6 +550,13 @@ impl ManagedPlugin {
         !generation.is_restart
             || problem.stage == FailedStage::Run
             || problem.release.as_ref().is_some_and(is_same)
+    }
+
+    /// The newest version cannot be used. The previous one keeps serving.
+    fn fail(&mut self, mut problem: PluginProblem, turn: &mut Turn) {
+        // It may quote files and components at length, and is reported in many places.
+        problem.error = cut(&problem.error, ERROR_MAX).into_owned();
+        problem.since = self.problem.as_ref().and_then(|before| before.since);
         self.preparing = None;
         let has_fallen_back = replace(&mut self.fallback, Fallback::Unused) == Fallback::Trying;
         let is_of_last_good = self.is_of_last_good(&problem);
@@ -568,13 +569,6 @@ impl ManagedPlugin {
         }
         turn.actions.push(Action::Publish);
         self.give_up(turn);
-    }
-        problem.since = self.problem.as_ref().and_then(|before| before.since);
-
-    fn give_up(&mut self, turn: &mut Turn) {
-        turn.steps.extend(self.generations.give_up(turn.now));
-    }
-
         if !has_served && !is_of_last_good && matches!(self.last_good, LastGood::Version(_)) {
             self.fallback = Fallback::Reading;
             turn.actions.push(Action::ReadLastGood);
@@ -594,6 +588,12 @@ impl ManagedPlugin {
             LastGood::Others => true,
             LastGood::Version(digests) => release.digests() != digests,
         }
+    }
+
+    fn give_up(&mut self, turn: &mut Turn) {
+        turn.steps.extend(self.generations.give_up(turn.now));
+    }
+
     fn cancel_pending(&mut self, turn: &mut Turn) {
         self.preparing = None;
         self.give_up(turn);
@@ -665,13 +665,13 @@ impl ManagedPlugin {
             };
         let source = Source::Generation(from.number);
         let generation = Generation::new(number, from.release.clone(), policy);
+        let generation = Generation { is_restart: true, ..generation };
         self.start_candidate(generation, source, hold_point, turn);
     }
 
     fn remove(&mut self, reason: StopReason, turn: &mut Turn) {
         let was_there = !replace(&mut self.removed, true);
         (self.preparing, self.fallback) = (None, Fallback::Unused);
-        let generation = Generation { is_restart: true, ..generation };
         let serving = self.generations.current().map(|current| current.number);
         turn.steps.extend(self.generations.remove(reason, turn.now));
         if was_there && reason == StopReason::Removed {
@@ -791,15 +791,15 @@ impl ManagedPlugin {
         if let Some(preparing) = &self.preparing {
             return Some(if preparing.queued { Step::Queued } else { Step::Compiling });
         }
+        if self.fallback == Fallback::Reading {
+            return Some(Step::Queued);
+        }
         self.generations.candidate()?;
         Some(match self.generations.progress() {
             RolloutProgress::Starting => Step::Starting,
             RolloutProgress::Ready | RolloutProgress::Settled => Step::Ready,
             RolloutProgress::Saving | RolloutProgress::Restoring => Step::HandingOver,
         })
-        if self.fallback == Fallback::Reading {
-            return Some(Step::Queued);
-        }
     }
 
     /// Whether its new version takes memory and time just now, and not only its place in the queue.

@@ -98,14 +98,14 @@ impl PluginProblem {
             error,
             configuration,
             requests,
+            since: None,
+            left_out: false,
         }
     }
 
     /// Why this generation cannot follow the one that serves, whatever else may be known of it.
     #[must_use]
     pub fn of_handover(generation: &Generation, result: &'static str, error: String) -> Self {
-            since: None,
-            left_out: false,
         Self { result, error, configuration: false, ..Self::of(generation, FailedStage::Handover) }
     }
 
@@ -133,14 +133,14 @@ impl PluginProblem {
             required: release.manifest.required && !matches!(failure, Some(Failure::Restore(_))),
             release: Some(release),
             requests: generation.requests.clone(),
+            since: None,
+            left_out: false,
         }
     }
 
     /// Whether it is one with this very version, and a client got it.
     #[must_use]
     pub fn is_of(&self, release: &Arc<Release>) -> bool {
-            since: None,
-            left_out: false,
         self.reported && self.release.as_ref().is_some_and(|failed| failed.is_same(release))
     }
 
@@ -156,13 +156,13 @@ impl PluginProblem {
             stage: self.stage,
             error: self.error.clone(),
             configuration: self.configuration,
+            previous_since: None,
         }
     }
 }
 
 /// The daemon is about to end, and does nothing else any more.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-            previous_since: None,
 #[error("the daemon is about to end")]
 pub struct Stopping;
 
