@@ -39,7 +39,7 @@ run-tests := cargo $(if $(nextest),nextest run,test) $(locked)
 
 .DEFAULT_GOAL := help
 .PHONY: help run unit e2e boot check test test-authors test-here test-systemd $(systemds:%=test-%) images $(systemds:%=image-%) \
-	fmt lint sources build plugins guests golden fuzz chaos bench advisories install
+	fmt lint sources build plugins guests golden fuzz chaos bench advisories install uninstall
 
 help: ## print the verbs
 	@sed -n 's/^\([a-z0-9-]*\):.*## /\1\t/p' Makefile | expand -t 14
@@ -149,6 +149,9 @@ bench: setup-bench build plugins ## compare with hyper, `wasmtime serve` and ngi
 
 advisories: setup-check ## ask the RustSec database about the dependencies: needs git and a way to it
 	$(cargo-deny) check advisories
+
+uninstall: ## remove what `make install` has installed, with the same DESTDIR and PREFIX
+	tests/uninstall
 
 install: ## install what `make build` has built, below DESTDIR; PREFIX=/usr
 	tests/install

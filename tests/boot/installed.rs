@@ -30,9 +30,18 @@ fn systemd_says_nothing_of_the_units_but_what_it_does_not_know() {
     assert_eq!(outcome.status, 0, "{outcome:?}");
     let reported = outcome.output + &outcome.errors;
     let about_us = reported.lines().filter(|line| line.contains("plugind"));
-    let mut known: &[&str] =
-        &["notify-reload", "RestartSteps", "RestartMaxDelaySec", "ImportCredential"];
+    let mut known: &[&str] = &[
+        "notify-reload",
+        "ReloadSignal",
+        "RefreshOnReload",
+        "RestartSteps",
+        "RestartMaxDelaySec",
+        "ImportCredential",
+    ];
     if version(&machine) >= 254 {
+        known = &["RefreshOnReload"];
+    }
+    if version(&machine) >= 260 {
         known = &[];
     }
     for line in about_us {

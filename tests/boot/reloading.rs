@@ -137,3 +137,50 @@ fn a_directory_that_the_daemons_user_may_not_read_changes_nothing_and_is_told_on
     machine.wait_for("StatusText", |status| !status.contains("not reloaded"));
     assert_eq!(count(&machine, "PLUGIN_READY", "PLUGIN=hello"), 1);
 }
+
+#[test]
+fn a_failed_reload_does_not_turn_the_next_restart_into_an_outage() {
+    let machine = Machine::boot_with(&["hello", "counts"]);
+    machine.start();
+    machine.put_manifest("hello", &greets(""));
+    assert_ne!(machine.systemctl(&["reload", "plugind.service"]).status, 0);
+    let degraded = "degraded: hello serves its previous version since ";
+    let status = machine.daemon("StatusText");
+    assert!(status.contains(degraded) && status.contains("2 of 2 plugins ready"), "{status}");
+
+    machine.succeed(&["systemctl", "restart", "plugind.service"]);
+    assert_eq!(machine.daemon("ActiveState"), "active");
+    assert_eq!(machine.get("/hello").status_and_text(), (200, HELLO));
+    let status = machine.daemon("StatusText");
+    assert!(status.contains(degraded) && status.contains("the greeting is empty"), "{status}");
+    let entry = machine.wait_for_entry(&[&message("PREVIOUS_VERSION"), "PLUGIN=hello"]);
+    assert_eq!(entry.field("PRIORITY"), "4");
+    for command in [&["pluginctl", "status"][..], &["pluginctl", "list"]] {
+        let ran = machine.run(command);
+        assert!(ran.status == 3 && ran.output.contains("degraded"), "{ran:?}");
+    }
+
+    machine.put_manifest("hello", &greets("Well"));
+    machine.succeed(&["systemctl", "reload", "plugind.service"]);
+    assert_eq!(machine.get("/hello").status_and_text(), (200, "Well from hello\n"));
+    assert_eq!(machine.daemon("StatusText"), "2 of 2 plugins ready");
+    machine.succeed(&["pluginctl", "status"]);
+}
+
+#[test]
+fn a_reload_by_systemd_reads_reports_and_fails_once() {
+    let machine = Machine::boot_with(&["hello"]);
+    machine.start();
+    let counted =
+        || ["RELOAD_STARTED", "RELOAD_FINISHED"].map(|it| machine.journal(&[&message(it)]).len());
+    machine.put_manifest("hello", &greets("Well"));
+    machine.succeed(&["systemctl", "reload", "plugind.service"]);
+    assert_eq!(counted(), [1, 1]);
+    machine.put_manifest("hello", &greets(""));
+    assert_ne!(machine.systemctl(&["reload", "plugind.service"]).status, 0);
+    // The one after it would come after a signal that systemd sends late.
+    assert_ne!(machine.systemctl(&["reload", "plugind.service"]).status, 0);
+    assert_eq!(counted(), [3, 3]);
+    assert_eq!(count(&machine, "PLUGIN_FAILED", "PLUGIN=hello"), 2);
+    assert_eq!(machine.daemon("ActiveState"), "active");
+}

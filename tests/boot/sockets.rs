@@ -2,7 +2,7 @@
 
 use crate::{HELLO, message};
 use plugind_tests::{Connection, Machine};
-use std::net::{Ipv4Addr, SocketAddr};
+use std::net::{Ipv4Addr, SocketAddr, TcpStream};
 
 /// A socket unit that hands its socket to the daemon.
 fn unit(kind: &str, listen: &str, name: &str) -> String {
@@ -84,4 +84,20 @@ fn a_reload_claims_a_socket_that_was_passed_at_the_start() {
     machine.put("etc/plugind/plugind.toml", "[sockets.web]\nprotocol = \"http\"\n");
     machine.succeed(&["systemctl", "reload", "plugind.service"]);
     assert_eq!(get(&machine, 8085, "/hello"), (200, HELLO.to_owned()));
+}
+
+#[test]
+fn a_restart_of_the_socket_alone_moves_the_port() {
+    let machine = Machine::boot_with(&["hello"]);
+    machine.start();
+    assert_eq!(get(&machine, 8080, "/hello"), (200, HELLO.to_owned()));
+    let drop_in = "etc/systemd/system/plugind-http.socket.d/port.conf";
+    machine.put(drop_in, "[Socket]\nListenStream=\nListenStream=127.0.0.1:8090\n");
+    machine.reload_units();
+    machine.succeed(&["systemctl", "restart", "plugind-http.socket"]);
+    assert_eq!(get(&machine, 8090, "/hello"), (200, HELLO.to_owned()));
+    let old = SocketAddr::from((Ipv4Addr::LOCALHOST, 8080));
+    let refused = machine.within(|| TcpStream::connect(old).unwrap_err());
+    assert_eq!(refused.kind(), std::io::ErrorKind::ConnectionRefused);
+    machine.wait_for("ActiveState", |state| state == "active");
 }

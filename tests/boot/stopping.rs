@@ -1,8 +1,10 @@
 //! Told to end, it finishes what it has in hand, and waits for nobody else.
 
-use crate::{CLIENTS, message};
+use crate::{CLIENTS, HELLO, message};
 use plugind_tests::{Load, Machine};
 use std::{
+    io::ErrorKind,
+    net::{Ipv4Addr, SocketAddr, TcpStream},
     thread,
     time::{Duration, Instant},
 };
@@ -67,4 +69,26 @@ fn sigterm_under_load_loses_no_request() {
     assert_eq!(tally.failures(), [""; 0], "{} were answered", tally.answered);
     assert_eq!(machine.daemon("NRestarts"), "0", "it ended well, each time");
     assert_eq!(machine.journal(&[&message("READY")]).len(), 4);
+}
+
+#[test]
+fn a_service_that_is_disabled_and_stopped_with_its_sockets_is_not_started_by_a_client() {
+    let machine = Machine::boot_with(&["hello"]);
+    machine.succeed(&["systemctl", "enable", "--now", "plugind.service"]);
+    assert_eq!(machine.get("/hello").status_and_text(), (200, HELLO));
+    // As the section STOPPING AND REMOVING of plugind(8) says.
+    machine.succeed(&["systemctl", "disable", "plugind.service"]);
+    machine.succeed(&["systemctl", "stop", "plugind*"]);
+    let address = SocketAddr::from((Ipv4Addr::LOCALHOST, 8080));
+    let refused = machine.within(|| TcpStream::connect(address).unwrap_err());
+    assert_eq!(refused.kind(), ErrorKind::ConnectionRefused);
+    assert_ne!(machine.run(&["pluginctl", "status"]).status, 0);
+    for unit in [".service", "-http.socket", "-control.socket", "-compile.socket"] {
+        let unit = format!("plugind{unit}");
+        assert_eq!(machine.property(&unit, "ActiveState"), "inactive", "{unit}");
+        assert_ne!(machine.systemctl(&["is-enabled", &unit]).status, 0, "{unit}");
+    }
+
+    machine.succeed(&["systemctl", "enable", "--now", "plugind.service"]);
+    assert_eq!(machine.get("/hello").status_and_text(), (200, HELLO));
 }

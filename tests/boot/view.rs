@@ -88,3 +88,23 @@ fn a_key_value_store_survives_a_kill_of_the_daemon_under_its_unit() {
     machine.wait_for("MainPID", |now| now != pid && now != "0");
     assert_eq!(machine.get("/stores/get/key").status_and_text(), (200, "value"));
 }
+
+#[test]
+fn a_changed_credential_reaches_the_plugin_by_a_reload_or_a_restart() {
+    let machine = Machine::boot_with(&["secret"]);
+    machine.put_manifest("secret", "[grants]\ncredentials = [\"token\"]\n");
+    let drop_in = "etc/systemd/system/plugind.service.d/credential.conf";
+    machine.put(drop_in, "[Service]\nLoadCredential=plugind.secret.token:/etc/token\n");
+    machine.reload_units();
+    machine.put("etc/token", "old");
+    machine.start();
+    assert_eq!(machine.get("/secret/token").status_and_text(), (200, "old"));
+    machine.put("etc/token", "new");
+    machine.succeed(&["systemctl", "reload", "plugind.service"]);
+    // Older versions of systemd keep the credentials of the start.
+    if installed::version(&machine) < 260 {
+        assert_eq!(machine.get("/secret/token").status_and_text(), (200, "old"));
+        machine.succeed(&["systemctl", "restart", "plugind.service"]);
+    }
+    assert_eq!(machine.get("/secret/token").status_and_text(), (200, "new"));
+}

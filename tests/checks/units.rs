@@ -198,9 +198,26 @@ fn an_installation_has_everything_in_its_place() {
     assert!(reported.expect("it can be run").status.success());
 }
 
+#[test]
+fn uninstalling_leaves_only_what_others_have_added() {
+    let root = install(None);
+    let added = root.path().join("etc/plugind/plugins/hello.wasm");
+    fs::write(&added, "added").expect("the directory is writable");
+    let mut uninstall = Command::new(top().join("tests/uninstall"));
+    let removed = uninstall.env("DESTDIR", root.path()).env_remove("PREFIX").output();
+    let removed = removed.expect("tests/uninstall can be run");
+    assert!(removed.status.success(), "{}", String::from_utf8_lossy(&removed.stderr));
+    let is_file = |line: &String| !line.ends_with('/');
+    let left: Vec<_> = listed(root.path()).into_iter().filter(is_file).collect();
+    assert_eq!(left.len(), 1, "{left:?}");
+    assert!(left[0].ends_with("etc/plugind/plugins/hello.wasm"), "{left:?}");
+}
+
 /// What an older systemd says of what it does not know; a newer one says less.
-const UNKNOWN: [&str; 4] = [
+const UNKNOWN: [&str; 6] = [
     "Failed to parse service type, ignoring: notify-reload",
+    "Unknown key 'ReloadSignal' in section [Service], ignoring.",
+    "Unknown key 'RefreshOnReload' in section [Service], ignoring.",
     "Unknown key 'RestartSteps' in section [Service], ignoring.",
     "Unknown key 'RestartMaxDelaySec' in section [Service], ignoring.",
     "Unknown key 'ImportCredential' in section [Service], ignoring.",

@@ -44,7 +44,7 @@ fn completed(words: &[&str]) -> Vec<String> {
 fn bash_completes_commands_options_and_values() {
     for (words, to) in [
         (&["pluginctl", "rel"][..], &["reload"][..]),
-        (&["pluginctl", "re"], &["reload", "restart"]),
+        (&["pluginctl", "re"], &["reload", "restart", "remove"]),
         (&["pluginctl", "status", "--f"], &["--follow"]),
         (&["pluginctl", "logs", "--f"], &["--follow"]),
         (&["pluginctl", "reload", "--js"], &["--json"]),

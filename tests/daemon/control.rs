@@ -85,12 +85,13 @@ fn every_plugin_is_listed_as_it_is() {
         .with_named("done", "program_ends", "");
     let _daemon = start(&tree);
     let list = run(&tree, &["list"]);
-    assert_eq!((list.status, &*list.stderr), (Some(0), ""));
+    assert_eq!((list.status, &*list.stderr), (Some(3), ""));
     let header = [
         "NAME",
         "STATE",
         "RESULT",
         "GENERATION",
+        "VERSION",
         "SINCE",
         "CPU",
         "MEMORY",
@@ -134,7 +135,7 @@ fn the_status_of_a_plugin_tells_whether_it_serves() {
     assert_eq!(run(&tree, &["status", "nobody", "--json"]).status, Some(4));
 
     let daemon = run(&tree, &["status"]);
-    assert_eq!(daemon.status, Some(0));
+    assert_eq!(daemon.status, Some(3));
     let version = format!("● plugind {}\n     Active: active\n", env!("CARGO_PKG_VERSION"));
     assert!(daemon.stdout.starts_with(&version), "{}", daemon.stdout);
     assert!(daemon.stdout.contains("Failed: bad: at verify: "), "{}", daemon.stdout);
@@ -275,7 +276,7 @@ fn a_failed_plugin_is_reported_with_stage_and_cause_and_its_old_version_serves()
     }
     assert_eq!(daemon.get("/hello").status_and_text(), (200, "Hello from hello\n"));
     let stale = run(&tree, &["status", "hello"]);
-    assert_eq!(stale.status, Some(0));
+    assert_eq!(stale.status, Some(3));
     assert!(stale.stdout.contains("Failed: the next version, at start: "), "{}", stale.stdout);
 
     let json = run(&tree, &["reload", "--json"]);

@@ -6,6 +6,7 @@ use std::{
     io::{BufRead, BufReader, Write},
     net::{SocketAddr, TcpListener},
     os::unix::fs::PermissionsExt,
+    path::PathBuf,
     thread,
 };
 
@@ -144,6 +145,49 @@ fn a_plugin_reads_the_credentials_that_it_was_granted_and_no_others() {
     assert_eq!(daemon.get("/secret/other").status_and_text(), (200, "none"));
     assert_eq!(daemon.get("/b/token").status_and_text(), (200, "y"));
     assert_eq!(daemon.log.count(&["s3cret"]), 0);
+}
+
+/// A tree with the plugins `a` and `b`, each with a credential `token`, and the directory of the credentials.
+fn with_credentials() -> (Tree, PathBuf) {
+    let granted = "[grants]\ncredentials = [\"token\"]\n";
+    let tree = Tree::new().with_named("a", "secret", granted).with_named("b", "secret", granted);
+    let credentials = tree.root().join("run/credentials/plugind.service");
+    fs::create_dir_all(&credentials).unwrap();
+    for name in ["a", "b"] {
+        fs::write(credentials.join(format!("plugind.{name}.token")), "old").unwrap();
+    }
+    (tree, credentials)
+}
+
+#[test]
+fn a_reload_gives_a_changed_credential_to_the_plugins_that_were_granted_it() {
+    let (tree, credentials) = with_credentials();
+    let daemon = Daemon::start(&tree);
+    assert!(daemon.reload().contains("changed=0 failed=0 removed=0 unchanged=2"));
+    fs::write(credentials.join("plugind.a.token"), "new").unwrap();
+    assert!(daemon.reload().contains("changed=1 failed=0 removed=0 unchanged=1"));
+    assert_eq!(daemon.get("/a/token").status_and_text(), (200, "new"));
+    assert_eq!(daemon.get("/b/token").status_and_text(), (200, "old"));
+    assert_eq!(daemon.log.count(&["plugin ready", "plugin=b"]), 1);
+    for value in ["=old", "=new"] {
+        assert_eq!(daemon.log.count(&[value]), 0);
+    }
+}
+
+#[test]
+fn a_plugin_whose_credential_was_withdrawn_is_stopped_with_the_reason() {
+    let (tree, credentials) = with_credentials();
+    let daemon = Daemon::start(&tree);
+    fs::remove_file(credentials.join("plugind.a.token")).unwrap();
+    assert!(daemon.reload().contains("changed=0 failed=1 removed=0 unchanged=1"));
+    assert_eq!(daemon.get("/a/token").status(), 503);
+    assert_eq!(daemon.get("/b/token").status_and_text(), (200, "old"));
+    let reported = daemon.log.wait_for(&["plugin failed", "plugin=a", "stage=link "]);
+    assert!(reported.contains("plugind.a.token was withdrawn"), "{reported}");
+
+    fs::write(credentials.join("plugind.a.token"), "new").unwrap();
+    assert!(daemon.reload().contains("changed=1 failed=0"));
+    assert_eq!(daemon.get("/a/token").status_and_text(), (200, "new"));
 }
 
 #[test]

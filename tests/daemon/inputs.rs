@@ -34,8 +34,9 @@ fn refused(what: &str, component: &[u8]) -> String {
         "{what}"
     );
 
-    // The same, where the daemon cannot do without it.
+    // The same, where the daemon cannot do without it, and is not to start with what served last.
     tree.put("both-versions.toml", "");
+    let tree = tree.with_settings("serve-previous = false\n");
     let ended = end_of(&tree, &[]);
     ended.log.wait_for(&["err     plugind: startup failed", "both-versions"]);
     assert_eq!(ended.status, 78, "{what}");

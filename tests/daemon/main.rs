@@ -23,6 +23,8 @@ mod requests;
 mod grants;
 mod rescan;
 mod transaction;
+mod last_good;
+mod install;
 mod handover;
 mod compiler;
 mod directories;

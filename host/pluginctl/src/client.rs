@@ -31,8 +31,13 @@ impl ControlAddress {
         Self { root: None, socket: Some(socket) }
     }
 
+    /// The root below which the daemon has its files.
+    pub(crate) fn root(&self) -> &Path {
+        self.root.as_deref().unwrap_or(Path::new("/"))
+    }
+
     fn socket(&self) -> PathBuf {
-        let root = self.root.as_deref().unwrap_or(Path::new("/"));
+        let root = self.root();
         self.socket.clone().unwrap_or_else(|| root.join(api::SOCKET))
     }
 }

@@ -22,6 +22,9 @@ pub(crate) fn greeter() -> api::Plugin {
         sub_state_since: None,
         start_timeout: None,
         usage: None,
+        version: Some("1.2.3".to_owned()),
+        component_digest: Some("4e07408562bedb8b60ce05c1decfe3ad".to_owned()),
+        configuration_digest: Some("16b7827747822b10".to_owned()),
     }
 }
 
@@ -32,6 +35,7 @@ pub(crate) fn failure() -> api::PluginFailure {
         error: "/etc/plugind/plugins/bad.toml:1:1: unknown key".to_owned(),
         remedy: "fix it and reload".to_owned(),
         configuration: true,
+        previous_since: None,
     }
 }
 
@@ -55,6 +59,9 @@ pub(crate) fn failed() -> api::Plugin {
         sub_state_since: None,
         start_timeout: None,
         usage: None,
+        version: None,
+        component_digest: None,
+        configuration_digest: None,
     }
 }
 

@@ -6,10 +6,14 @@ use crate::{
     print::{json, print},
     problem::{Problem, wait_for},
     relative_time::{ago, moment},
+    status::NOT_ACTIVE,
     usage::{busy, bytes, rate, remark, step},
 };
 use plugind::api;
 use std::{process::ExitCode, time::SystemTime};
+
+/// How many digits of a digest tell versions of one plugin apart.
+const DIGITS: usize = 12;
 
 #[derive(clap::Args)]
 pub(crate) struct ListArgs {
@@ -28,7 +32,8 @@ impl ListArgs {
             true => json(&list),
             false => cut_to_terminal(&table(&list.plugins, SystemTime::now())),
         })?;
-        Ok(ExitCode::SUCCESS)
+        let is_well = !list.plugins.iter().any(has_failed);
+        Ok(if is_well { ExitCode::SUCCESS } else { ExitCode::from(NOT_ACTIVE) })
     }
 }
 
@@ -43,6 +48,7 @@ fn table(plugins: &[api::Plugin], now: SystemTime) -> String {
         "STATE",
         "RESULT",
         "GENERATION",
+        "VERSION",
         "SINCE",
         "CPU",
         "MEMORY",
@@ -69,6 +75,7 @@ fn row(plugin: &api::Plugin, now: SystemTime) -> Vec<String> {
         state(plugin, now),
         plugin.result.clone(),
         or_none(plugin.generation.map(|generation| generation.to_string())),
+        or_none(version(plugin)),
         or_none(plugin.since.map(|since| ago(moment(since), now))),
         or_none(plugin.usage.as_ref().map(busy)),
         or_none(plugin.usage.as_ref().map(|usage| bytes(usage.memory))),
@@ -76,6 +83,12 @@ fn row(plugin: &api::Plugin, now: SystemTime) -> Vec<String> {
         or_none(routes),
         remark(plugin, now),
     ]
+}
+
+/// The version, or where its author gave none, the beginning of the digest of the component.
+fn version(plugin: &api::Plugin) -> Option<String> {
+    let digest = || plugin.component_digest.as_ref()?.get(..DIGITS).map(str::to_owned);
+    plugin.version.clone().or_else(digest)
 }
 
 /// The state, with the more exact word where it says more than that.
@@ -97,13 +110,13 @@ mod tests {
         let now = moment(1_000_000 + 182 * 1_000_000);
         let bad = api::Plugin { name: "bad".to_owned(), ..failed() };
         let stale = api::Plugin { failure: failed().failure, ..greeter() };
-        let stale = api::Plugin { name: "stale".to_owned(), status: None, ..stale };
+        let stale = api::Plugin { name: "stale".to_owned(), status: None, version: None, ..stale };
         assert_eq!(
             table(&[stale, greeter(), bad], now),
-            "   NAME     STATE   RESULT   GENERATION  SINCE        CPU  MEMORY  REQ/S  ROUTES                 STATUS
-●  bad      failed  trap     -           -            -    -       -      -
-   greeter  active  success  3           3min 2s ago  -    -       -      /greeter a.example/hi  greets people
-●  stale    active  success  3           3min 2s ago  -    -       -      /greeter a.example/hi
+            "   NAME     STATE   RESULT   GENERATION  VERSION       SINCE        CPU  MEMORY  REQ/S  ROUTES                 STATUS
+●  bad      failed  trap     -           -             -            -    -       -      -
+   greeter  active  success  3           1.2.3         3min 2s ago  -    -       -      /greeter a.example/hi  greets people
+●  stale    active  success  3           4e07408562be  3min 2s ago  -    -       -      /greeter a.example/hi
 
 3 plugins, 2 failed
 "

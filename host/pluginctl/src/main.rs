@@ -9,6 +9,7 @@ mod completion;
 #[cfg(test)]
 mod fixtures;
 mod sandbox_conflict;
+mod install;
 mod link_check;
 mod list;
 mod progress_line;
@@ -61,6 +62,14 @@ enum Command {
     Reload(reload::ReloadArgs),
     /// Replace all instances of plugins with new instances
     Restart(restart::RestartArgs),
+    /// Check a component, or a directory of plugins, and install it
+    Install(install::InstallArgs),
+    /// Remove an installed plugin
+    Remove(install::RemoveArgs),
+    /// Mask a plugin that a package has installed
+    Disable(install::MaskArgs),
+    /// Unmask a plugin
+    Enable(install::MaskArgs),
     /// Set the least important priority of log entries that the daemon keeps
     LogLevel(log_level::LogLevelArgs),
     /// Show the log of one plugin
@@ -97,6 +106,10 @@ fn main() -> ExitCode {
         Command::Top(top) => top.run(),
         Command::Reload(reload) => reload.run(),
         Command::Restart(restart) => restart.run(),
+        Command::Install(install) => install.run(),
+        Command::Remove(remove) => remove.run(),
+        Command::Disable(mask) => mask.disable(),
+        Command::Enable(mask) => mask.enable(),
         Command::LogLevel(level) => level.run(),
         Command::Logs(logs) => logs.run(),
         Command::Check(check) => return check.run().print(),

@@ -13,8 +13,9 @@ use std::{
     time::{Duration, SystemTime},
 };
 
-/// The exit status for a plugin that does not serve, as systemctl(1) has it.
-const NOT_ACTIVE: u8 = 3;
+/// The exit status for a plugin of which the newest version does not serve, as systemctl(1) has it for one that is not
+/// active.
+pub(crate) const NOT_ACTIVE: u8 = 3;
 
 #[derive(clap::Args)]
 pub(crate) struct StatusArgs {
@@ -46,7 +47,7 @@ impl StatusArgs {
     async fn daemon(&self, mut client: Client) -> Result<ExitCode, Problem> {
         let status: api::Status = client.call(CallMethod::Status).await?;
         print(&if self.json { json(&status) } else { daemon(&status) })?;
-        Ok(ExitCode::SUCCESS)
+        Ok(if status.failed.is_empty() { ExitCode::SUCCESS } else { ExitCode::from(NOT_ACTIVE) })
     }
 
     async fn follow(&self, mut client: Client) -> Result<ExitCode, Problem> {
@@ -74,8 +75,11 @@ impl StatusArgs {
             described => described?,
         };
         print(&if self.json { json(&described) } else { plugin(&described, SystemTime::now()) })?;
-        let serves = matches!(&*described.plugin.active_state, "active" | "reloading");
-        Ok(if serves { ExitCode::SUCCESS } else { ExitCode::from(NOT_ACTIVE) })
+        let plugin = &described.plugin;
+        let serves = matches!(&*plugin.active_state, "active" | "reloading");
+        let is_newest = plugin.failure.is_none();
+        let is_well = serves && is_newest;
+        Ok(if is_well { ExitCode::SUCCESS } else { ExitCode::from(NOT_ACTIVE) })
     }
 }
 
@@ -96,7 +100,18 @@ fn daemon(status: &api::Status) -> String {
         details.line("Storage", problem);
     }
     for failure in &status.failed {
-        details.line("Failed", &format!("{}: {}", failure.plugin, at(failure)));
+        match failure.previous_since.map(moment) {
+            Some(since) => details.line(
+                "Degraded",
+                &format!(
+                    "{} serves its previous version since {}: {}",
+                    failure.plugin,
+                    humantime::format_rfc3339_seconds(since),
+                    at(failure)
+                ),
+            ),
+            None => details.line("Failed", &format!("{}: {}", failure.plugin, at(failure))),
+        };
     }
     for ignored in &status.ignored {
         details.line("Ignored", ignored);
@@ -129,7 +144,9 @@ fn plugin(described: &api::Description, now: SystemTime) -> String {
         .line_if("Traffic", plugin.usage.as_ref().map(traffic).as_deref())
         .line_if("Requests", plugin.requests.as_ref().and_then(requests).as_deref())
         .line_if("Component", described.component.as_deref())
-        .line_if("SHA-256", described.digest.as_deref());
+        .line_if("Version", plugin.version.as_deref())
+        .line_if("SHA-256", described.digest.as_deref())
+        .line_if("Manifest", plugin.configuration_digest.as_deref());
     if let Some(failure) = &plugin.failure {
         // The lines above then describe the previous version.
         // What fails while it runs is the version that runs.
@@ -209,7 +226,9 @@ greeter
     Workers: 2
    Failures: 1
   Component: /etc/plugind/plugins/greeter.wasm
+    Version: 1.2.3
     SHA-256: 4e07408562bedb8b60ce05c1decfe3ad
+   Manifest: 16b7827747822b10
 "
         );
     }

@@ -31,6 +31,7 @@ use crate::{
         prepare::Deps,
         reloads::ReloadNotice,
         summary::{Failed, Summary},
+        versions::Versions,
     },
     systemd::{
         certificates::{self, CertificatesError},
@@ -44,7 +45,7 @@ use crate::{
     world::{granted::GrantDirectories, memory::Budget},
 };
 use futures::FutureExt as _;
-use rustix::io::Errno;
+use rustix::{io::Errno, process::Signal as ProcessSignal};
 use std::{io, path::PathBuf, pin::pin, sync::Arc, time::Duration};
 use tokio::{
     signal::unix::{Signal, SignalKind, signal},
@@ -94,6 +95,8 @@ pub struct DaemonConfig {
     pub places: GrantDirectories,
     /// The compiler of components.
     pub compiler: Compiler,
+    /// Whether versions that served are kept in the state directory.
+    pub keep_versions: bool,
     /// The settings of `plugind.toml`.
     pub own: Result<settings::Settings, SettingsError>,
 }
@@ -211,6 +214,8 @@ fn http_server(
 enum DaemonEvent {
     Terminate,
     Rescan,
+    /// systemd waits for the end of the reload that `ExecReload=` has requested.
+    ReloadRequested,
     Changed,
     Lost,
 }
@@ -219,6 +224,9 @@ struct Signals {
     terminate: Signal,
     interrupt: Signal,
     hang_up: Signal,
+    reload: Signal,
+    /// Caught, so that a write beyond `LimitFSIZE=` is an error and does not end the daemon.
+    _file_size: Signal,
 }
 
 impl Signals {
@@ -227,6 +235,8 @@ impl Signals {
             terminate: signal(SignalKind::terminate())?,
             interrupt: signal(SignalKind::interrupt())?,
             hang_up: signal(SignalKind::hangup())?,
+            reload: signal(SignalKind::user_defined1())?,
+            _file_size: signal(SignalKind::from_raw(ProcessSignal::XFSZ.as_raw()))?,
         })
     }
 
@@ -235,6 +245,7 @@ impl Signals {
             _ = self.terminate.recv() => DaemonEvent::Terminate,
             _ = self.interrupt.recv() => DaemonEvent::Terminate,
             _ = self.hang_up.recv() => DaemonEvent::Rescan,
+            _ = self.reload.recv() => DaemonEvent::ReloadRequested,
             changed = summary.changed() => changed.map_or(DaemonEvent::Lost, |()| DaemonEvent::Changed),
         }
     }
@@ -322,6 +333,14 @@ impl Daemon {
             cache: settings.cache.clone(),
         };
         let (publisher, reader) = table::channel();
+        let versions = match settings.keep_versions {
+            true => Versions::open(&settings.places.state).unwrap_or_else(|error| {
+                let directory = settings.places.state.display();
+                warn!(%directory, %error, "versions not kept");
+                Versions::none()
+            }),
+            false => Versions::none(),
+        };
         let deps = Deps {
             search_path: settings.search_path,
             engine: engine::start(kind, &own.pool)?,
@@ -338,6 +357,8 @@ impl Daemon {
             },
             places: settings.places,
             store: self.store.clone(),
+            versions: versions.clone(),
+            serve_previous: own.serve_previous,
             sockets: kinds,
             plan,
         };
@@ -415,7 +436,7 @@ impl Daemon {
             }
             // Their plugins have ended; what they wrote last is on its way.
             closed.drained(CLOSE_DEADLINE).await;
-            self.store.settled().await;
+            tokio::join!(self.store.settled(), versions.settled());
         };
         tokio::select! {
             () = close => (),
@@ -453,6 +474,8 @@ impl Daemon {
                 event = self.signals.event(&mut summary) => match event {
                     DaemonEvent::Terminate => return Ok(false),
                     DaemonEvent::Rescan => supervisor.rescan(),
+                    // systemd learns of its end by READY=1.
+                    DaemonEvent::ReloadRequested => (),
                     DaemonEvent::Changed => status.changed(),
                     DaemonEvent::Lost => return Err(DaemonError::Supervisor { was_ready: false }),
                 },
@@ -503,6 +526,15 @@ impl Daemon {
                 event = self.signals.event(&mut summary) => match event {
                     DaemonEvent::Terminate => return Ok(()),
                     DaemonEvent::Rescan => supervisor.rescan(),
+                    DaemonEvent::ReloadRequested => {
+                        self.notifier.notify(Notice::Reloading);
+                        // The end of one that is in progress is the end of this one, too.
+                        if !is_reloading {
+                            let line = self.line(supervisor);
+                            self.notifier.notify(Notice::Ready { status: &line });
+                            status.reported = line;
+                        }
+                    }
                     DaemonEvent::Changed => status.changed(),
                     DaemonEvent::Lost => return Err(DaemonError::Supervisor { was_ready: true }),
                 },

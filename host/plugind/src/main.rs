@@ -53,6 +53,8 @@ fn main() -> ExitCode {
         arguments.compile_timeout.map_or(compile.timeout, |time| time.0),
         arguments.compile_memory_max.unwrap_or(compile.memory_max).0,
     );
+    // Other plugins than those of the machine may have the same names.
+    let keep_versions = arguments.plugins.is_none();
     let search_path = match arguments.plugins {
         Some(directory) => search_path.with_only_plugins(directory),
         None => search_path,
@@ -87,6 +89,7 @@ fn main() -> ExitCode {
             stores: Arc::default(),
         },
         compiler,
+        keep_versions,
         own,
     };
     let status = run(settings, systemd, journal);

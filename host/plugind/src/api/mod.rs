@@ -49,6 +49,9 @@ pub struct PluginFailure {
     pub remedy: String,
     /// Trying again helps only after something was changed.
     pub configuration: bool,
+    /// Since when the previous version serves in its place, in µs since 1970, if it does.
+    #[serde(default, rename = "previousSince")]
+    pub previous_since: Option<u64>,
 }
 
 /// One plugin.
@@ -99,6 +102,15 @@ pub struct Plugin {
     /// What it uses and does, if it has instances.
     #[serde(default)]
     pub usage: Option<PluginUsage>,
+    /// The version that its author gave to the component that serves.
+    #[serde(default)]
+    pub version: Option<String>,
+    /// The SHA-256 digest of the component that serves, in hexadecimal digits.
+    #[serde(default)]
+    pub component_digest: Option<String>,
+    /// The SHA-256 digest of its manifest and drop-ins, in hexadecimal digits.
+    #[serde(default)]
+    pub configuration_digest: Option<String>,
 }
 
 /// What a plugin uses and does. What is counted is counted over about the last minute.

@@ -101,6 +101,11 @@ impl Document {
         self.files.iter().map(|file| file.path.as_path())
     }
 
+    /// Their texts, in the same order.
+    pub fn texts(&self) -> impl Iterator<Item = &str> {
+        self.files.iter().map(|file| file.text.as_str())
+    }
+
     /// All values that count, in the order in which a file has them: first those at the top.
     ///
     /// # Errors

@@ -52,6 +52,8 @@ pub struct Settings {
     pub start_deadline: Duration,
     /// Number of plugins whose new version may be prepared at the same time.
     pub reload_concurrency: usize,
+    /// Whether the start serves the version that served last of a plugin whose newest one fails.
+    pub serve_previous: bool,
     /// The least important entries of the log that are kept.
     pub log_level: Priority,
     /// The way compiled code is run.
@@ -354,6 +356,7 @@ impl Settings {
             reload_concurrency: table
                 .number("reload-concurrency", 1)
                 .map_or(RELOAD_CONCURRENCY, |number| usize::try_from(number).unwrap_or(usize::MAX)),
+            serve_previous: table.boolean("serve-previous").unwrap_or(true),
             log_level: table.choice("log-level", &Priority::ALL).unwrap_or(Priority::Info),
             engine: table.choice("engine", &EngineKind::ALL).unwrap_or_default(),
             compile: table.table("compile", Compile::read),

@@ -224,6 +224,7 @@ impl ControlContext {
                 error: why.to_string(),
                 remedy: "try again".to_owned(),
                 configuration: false,
+                previous_since: None,
             })),
         }
     }

@@ -8,6 +8,8 @@ pub const READY: &str = "4885044bd7704a9fb22438914be7a5d1";
 pub const PLUGIN_READY: &str = "1cd9bcfa04a24f83a6c27cdf27b82087";
 /// A version of a plugin cannot be used.
 pub const PLUGIN_FAILED: &str = "df86524a694a4e1bb5367f78761a5239";
+/// The newest version of a plugin failed at the start, and the version that served last serves.
+pub const PREVIOUS_VERSION: &str = "7cde9633b63f41cead26a458ca04864a";
 /// The files of a plugin were removed, and so is the plugin.
 pub const PLUGIN_REMOVED: &str = "d7a98a023fc54c43b9025965cfe2d59a";
 /// A background program returned successfully and is not restarted.

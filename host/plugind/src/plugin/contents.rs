@@ -15,6 +15,9 @@ use wasmparser::{
     Parser, Payload, TypeBounds, ValidPayload, Validator, WasmFeatures, types::Types,
 };
 
+/// The longest version that is shown, in bytes.
+const VERSION_MAX: usize = 64;
+
 /// A component's names, and what its instances take.
 #[derive(Debug, Default)]
 pub(super) struct Contents {
@@ -28,6 +31,8 @@ pub(super) struct Contents {
     pub(super) footprint: Footprint,
     /// A function of it is async.
     pub(super) has_async: bool,
+    /// The version that its author gave it.
+    pub(super) version: Option<String>,
 }
 
 impl Contents {
@@ -122,6 +127,15 @@ impl Contents {
                     }
                     self.exports.push(export.name.name.to_owned());
                 }
+            }
+            // As `wasm-tools metadata add --version` writes it.
+            Payload::CustomSection(section) if section.name() == "version" => {
+                let is_printable = |text: &&str| {
+                    (1..=VERSION_MAX).contains(&text.len())
+                        && text.bytes().all(|byte| byte.is_ascii_graphic())
+                };
+                let text = std::str::from_utf8(section.data()).ok().filter(is_printable);
+                self.version = text.map(str::to_owned);
             }
             _ => (),
         }

@@ -37,6 +37,8 @@ pub struct Inspection {
     pub exports: Vec<String>,
     /// The share of the instance pool that one instance takes.
     pub footprint: Footprint,
+    /// The version that its author gave it, in its section `version`.
+    pub version: Option<String>,
 }
 
 impl Inspection {
@@ -45,9 +47,11 @@ impl Inspection {
     /// # Errors
     /// When it cannot be a plugin.
     pub fn of(bytes: &[u8]) -> Result<Self, InspectError> {
-        let Contents { imports, missing, exports, footprint, has_async } = Contents::read(bytes)?;
+        let Contents { imports, missing, exports, footprint, has_async, version } =
+            Contents::read(bytes)?;
         let is_blocking = !has_async;
-        let mut inspection = Self { imports, exports, footprint, is_blocking, ..Self::default() };
+        let mut inspection =
+            Self { imports, exports, footprint, is_blocking, version, ..Self::default() };
         let ours = |name: &str, interface: &str| {
             let rest =
                 name.strip_prefix("plugind:plugin/").and_then(|rest| rest.strip_prefix(interface));

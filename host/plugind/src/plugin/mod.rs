@@ -27,3 +27,4 @@ pub mod release;
 pub mod scan;
 pub mod serve;
 pub mod verify;
+pub mod archive;

@@ -2,12 +2,22 @@
 
 use crate::{
     base::name::PluginName,
-    plugin::{inspection::Inspection, manifest::Manifest},
+    plugin::{grants::CredentialsSeen, inspection::Inspection, manifest::Manifest},
 };
+use sha2::{Digest, Sha256};
 use std::{path::PathBuf, sync::Arc};
 
+/// The bytes that a version is made of, by their digests.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ReleaseDigests {
+    /// The SHA-256 digest of the component.
+    pub component: [u8; 32],
+    /// The SHA-256 digest of the manifest and its drop-ins.
+    pub configuration: [u8; 32],
+}
+
 /// One version of a plugin. All steps after `verify` share it.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Release {
     /// The plugin's name.
     pub name: PluginName,
@@ -17,14 +27,32 @@ pub struct Release {
     pub digest: [u8; 32],
     /// Its manifest.
     pub manifest: Manifest,
+    /// The files of its manifest: the text of each, in the order in which they count.
+    pub texts: Vec<String>,
     /// Imports and exports of its component.
     pub inspection: Inspection,
+    /// The credentials that it was granted.
+    pub credentials: CredentialsSeen,
 }
 
 impl Release {
-    /// Whether both are made of the same component and the same manifest, wherever these were read from.
+    /// The digests of its bytes.
+    #[must_use]
+    pub fn digests(&self) -> ReleaseDigests {
+        let mut configuration = Sha256::new();
+        for text in &self.texts {
+            // With its length, so that the same text in other files is another configuration.
+            configuration.update((text.len() as u64).to_le_bytes());
+            configuration.update(text);
+        }
+        ReleaseDigests { component: self.digest, configuration: configuration.finalize().into() }
+    }
+
+    /// Whether both are made of the same component and the same manifest, wherever these were read from, and have the
+    /// same credentials.
     #[must_use]
     pub fn is_same(self: &Arc<Self>, other: &Arc<Self>) -> bool {
-        Arc::ptr_eq(self, other) || (self.digest == other.digest && self.manifest == other.manifest)
+        let is_equal = || self.digest == other.digest && self.manifest == other.manifest;
+        Arc::ptr_eq(self, other) || (is_equal() && self.credentials == other.credentials)
     }
 }

@@ -1,6 +1,7 @@
 //! `Found` → `Verified`: a plugin is read once, and the same bytes are inspected, hashed and compiled.
 
 use crate::plugin::{
+    grants::CredentialsSeen,
     inspect_error::InspectError,
     inspection::Inspection,
     interfaces::{Access, find},
@@ -27,7 +28,7 @@ use std::{
 };
 
 /// The largest component that is read: the largest known toolchain makes files of about 20 MB.
-const COMPONENT_MAX: u64 = 256 << 20;
+pub(super) const COMPONENT_MAX: u64 = 256 << 20;
 /// Limit of the mistakes reported for one plugin: those of a manifest, and some of its component.
 const LINES_MAX: usize = 100;
 /// Limit of the length of each, in bytes: a component's names may be as long as a component.
@@ -155,7 +156,7 @@ pub fn verify(found: Found) -> Result<Verified, Box<Rejected>> {
     let manifest = read_manifest(&found, known);
     let Found { name, component, .. } = found;
     match (manifest, outcome) {
-        (Ok(manifest), Ok((inspection, digest))) => {
+        (Ok((manifest, texts)), Ok((inspection, digest))) => {
             let ungranted = ungranted(&inspection, &manifest).map(|(import, line)| {
                 VerifyError::Ungranted { path: component.clone(), import, line }
             });
@@ -171,13 +172,15 @@ pub fn verify(found: Found) -> Result<Verified, Box<Rejected>> {
                     path,
                     digest,
                     manifest,
+                    texts,
                     inspection,
+                    credentials: CredentialsSeen::default(),
                 })));
             }
             let (required, manifest) = (manifest.required, Some(manifest));
             Err(Box::new(Rejected { name, component, manifest, required, errors }))
         }
-        (Ok(manifest), Err(error)) => {
+        (Ok((manifest, _)), Err(error)) => {
             let (required, errors) = (manifest.required, vec![error]);
             let manifest = Some(manifest);
             Err(Box::new(Rejected { name, component, manifest, required, errors }))
@@ -268,14 +271,16 @@ fn inspect_component(path: &Path) -> Result<(Inspection, [u8; 32]), VerifyError>
     Ok((inspection, Sha256::digest(&bytes).into()))
 }
 
-/// Reads a manifest. When it is wrong, whether it says that the plugin is required counts all the same.
+/// Reads a manifest, and the texts of its files. When it is wrong, whether it says that the plugin is required counts
+/// all the same.
 fn read_manifest(
     found: &Found,
     component: Option<ComponentFacts<'_>>,
-) -> Result<Manifest, (VerifyError, bool)> {
+) -> Result<(Manifest, Vec<String>), (VerifyError, bool)> {
     let document = manifest_of(found).map_err(|error| (error, true))?;
-    Manifest::parse_for(&found.name, component, &document)
-        .map_err(|mistakes| (VerifyError::Manifest(mistakes), Manifest::is_required(&document)))
+    let manifest = Manifest::parse_for(&found.name, component, &document)
+        .map_err(|mistakes| (VerifyError::Manifest(mistakes), Manifest::is_required(&document)))?;
+    Ok((manifest, document.texts().map(str::to_owned).collect()))
 }
 
 /// A plugin's manifest and its drop-ins, unread.
@@ -298,6 +303,17 @@ impl Verified {
     #[must_use]
     pub fn assumed(release: Arc<Release>) -> Self {
         Self(release)
+    }
+
+    /// The same, with the credentials that it was granted as they are now. Blocks.
+    #[must_use]
+    pub fn with_credentials(&self, directory: Option<&Path>) -> Self {
+        let keys = &self.0.manifest.grants.credentials;
+        let credentials = CredentialsSeen::look(&self.0.name, keys, directory);
+        match credentials == self.0.credentials {
+            true => self.clone(),
+            false => Self(Arc::new(Release { credentials, ..Release::clone(&self.0) })),
+        }
     }
 
     /// The version that was verified.

@@ -27,7 +27,10 @@ impl Supervisor {
     pub(super) fn is_refused(&mut self, changes: &[(PluginName, Change)]) -> bool {
         let mut refused = false;
         for (name, change) in changes {
-            if let Change::Bad(problem) | Change::KnownToFail(problem) = change {
+            if let Change::Bad(problem)
+            | Change::KnownToFail(problem)
+            | Change::Withdrawn(problem) = change
+            {
                 refused = true;
                 log_failure(name, problem);
                 self.reloads.note(|reload| reload.failed(problem.failed(name)));

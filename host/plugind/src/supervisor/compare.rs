@@ -6,6 +6,7 @@ use crate::{
     plugin::{
         call_cycles::{call_cycles, cycle_message},
         directories::{VerifyResult, name_of},
+        grants::credential_file,
         release::Release,
         serve::Serve,
         verify::Verified,
@@ -37,6 +38,8 @@ pub enum Change {
     },
     /// It cannot be used.
     Bad(Box<PluginProblem>),
+    /// A credential that it uses was withdrawn, so that the version that serves must not continue.
+    Withdrawn(Box<PluginProblem>),
 }
 
 /// What was found, to tell whether the same is found again: what a plugin is made of, or why that cannot be used.
@@ -93,7 +96,13 @@ pub fn compare(
                 let problem = PluginProblem::of_routes(verified.release(), error, route_requests);
                 unusable(plugins.get(&name), problem, options)
             }
-            (Ok(verified), Ok(())) => change(plugins.get(&name), verified, route_requests, options),
+            (Ok(verified), Ok(())) => {
+                let plugin = plugins.get(&name);
+                match withdrawn(plugin, &verified, &route_requests) {
+                    Some(problem) => Change::Withdrawn(Box::new(problem)),
+                    None => change(plugin, verified, route_requests, options),
+                }
+            }
         };
         (name, change)
     };
@@ -160,8 +169,8 @@ fn speaks_no_http(verified: &Verified, serve: &Serve, plan: &SocketPlan) -> Opti
     Some(Diagnostic::at(place, message).to_string())
 }
 
-/// What a version that cannot be used means for the plugin that there is. systemd 257 sends SIGHUP after `ExecReload=`,
-/// which must not report again what was reported to the client.
+/// What a version that cannot be used means for the plugin that there is. A unit without `ReloadSignal=` gets SIGHUP
+/// after `ExecReload=`, which must not report again what was reported to the client.
 fn unusable(
     plugin: Option<&ManagedPlugin>,
     problem: PluginProblem,
@@ -176,6 +185,23 @@ fn unusable(
         Some(known) => Change::KnownToFail(Box::new(known.clone())),
         None => Change::Bad(Box::new(problem)),
     }
+}
+
+/// Why what serves must not continue, if a credential was withdrawn from it.
+fn withdrawn(
+    plugin: Option<&ManagedPlugin>,
+    verified: &Verified,
+    requests: &[RouteRequest],
+) -> Option<PluginProblem> {
+    let release = verified.release();
+    let serving = &plugin?.serving()?.release;
+    let key = release.credentials.withdrawn_since(&serving.credentials)?;
+    let file = credential_file(&release.name, key);
+    let error = format!(
+        "the credential {file} was withdrawn, so the plugin was stopped; provide it again, or remove \"{key}\" from \
+         grants.credentials"
+    );
+    Some(PluginProblem::of_credentials(release, error, requests.to_vec()))
 }
 
 /// What a version that can be used means for the plugin that there is.

@@ -14,7 +14,7 @@ use crate::{
         handle::Message,
         plugin::{Action, ERROR_MAX, Fact, ManagedPlugin, PluginEvent, Source},
         problem::{PluginProblem, RestartError},
-        report::InstanceFacts,
+        report::{InstanceFacts, hexadecimal},
         running::RunningGeneration,
     },
     world::link::Linked,
@@ -67,6 +67,7 @@ impl Supervisor {
         match action {
             // That was the first thing done.
             Action::Publish => (),
+            Action::ReadLastGood => self.read_last_good(name),
             Action::Create { generation, source, inherited } => {
                 if let Some(linked) = self.source(source) {
                     let pool = self.create(name, generation, linked);
@@ -183,6 +184,14 @@ impl Supervisor {
                 );
             }
             Fact::Ready { generation, previous } => self.ready(name, generation, previous),
+            Fact::FellBack(problem) => warn!(
+                message_id = messages::PREVIOUS_VERSION,
+                plugin = %name,
+                stage = %problem.stage,
+                error = %problem.error,
+                remedy = problem.failed(name).remedy(),
+                "previous version serves"
+            ),
             Fact::Returned { generation } => info!(
                 message_id = messages::PROGRAM_FINISHED,
                 plugin = %name,
@@ -192,6 +201,10 @@ impl Supervisor {
             ),
             Fact::Failed(problem) => {
                 log_failure(name, &problem);
+                let problem_now = self.plugins.get_mut(name).and_then(|it| it.problem.as_mut());
+                if let Some(problem) = problem_now {
+                    problem.since.get_or_insert_with(SystemTime::now);
+                }
                 let failed = problem.failed(name);
                 self.reloads.note(|reload| reload.failed(failed.clone()));
                 self.restarted(name, &Err(RestartError::Failed(failed)));
@@ -202,6 +215,7 @@ impl Supervisor {
             }
             Fact::Removed { serving } => {
                 info!(message_id = messages::PLUGIN_REMOVED, plugin = %name, "plugin removed");
+                self.deps.versions.remove(name);
                 self.reloads.note(|reload| {
                     reload.removed.extend([name.clone()]);
                     if let Some(serving) = serving {
@@ -229,13 +243,21 @@ impl Supervisor {
         let Some(plugin) = self.plugins.get(name) else { return };
         let routes: Vec<_> = plugin.routes().0.iter().map(|(it, _)| it.to_string()).collect();
         let route = if routes.is_empty() { "-".to_owned() } else { routes.join(" ") };
+        let release = self.running.get(&generation).map(|it| it.pool.linked().release.clone());
+        let digests = release.as_ref().map(|release| release.digests());
         info!(
             message_id = messages::PLUGIN_READY,
             plugin = %name,
             generation,
             route,
+            version = release.as_ref().and_then(|release| release.inspection.version.as_deref()),
+            component_digest = digests.map(|digests| hexadecimal(&digests.component)),
+            configuration_digest = digests.map(|digests| hexadecimal(&digests.configuration)),
             "plugin ready"
         );
+        if let Some(release) = release.filter(|_| self.has_served) {
+            self.deps.versions.keep(release);
+        }
         self.reloads.note(|reload| {
             if reload.awaits(name)
                 && let Some(previous) = previous

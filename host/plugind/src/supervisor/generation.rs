@@ -29,6 +29,8 @@ pub struct Generation {
     pub failure: Option<Failure>,
     /// How many of its instances failed after they were ready.
     pub failures: u64,
+    /// It has new instances of the version that was there already.
+    pub is_restart: bool,
 }
 
 impl Generation {
@@ -38,7 +40,8 @@ impl Generation {
         let lifecycle = Lifecycle::new(policy, Restarts::new(&release.manifest.service));
         let requests = route_requests(&release.name, &release.manifest, Some(&release.inspection));
         let (reason, failure, failures) = (StopReason::Stop, None, 0);
-        Self { number, release, requests, lifecycle, reason, failure, failures }
+        let is_restart = false;
+        Self { number, release, requests, lifecycle, reason, failure, failures, is_restart }
     }
 
     /// What the failure of one of its instances means for it, where `others` take work or not.

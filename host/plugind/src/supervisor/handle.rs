@@ -3,7 +3,7 @@
 use crate::{
     api,
     base::name::PluginName,
-    plugin::directories::ScanReport,
+    plugin::{directories::ScanReport, verify::Verified},
     pool::workers::WorkerEvent,
     route::sockets::SocketPlan,
     supervisor::{
@@ -136,6 +136,11 @@ pub(crate) enum Message {
         outcome: Result<Arc<Linked>, PrepareError>,
         /// What a daemon before this one saved for it.
         saved: Option<SavedState>,
+    },
+    LastGood {
+        name: PluginName,
+        /// The version that served last, or why there is none.
+        outcome: Result<Verified, String>,
     },
     Worker {
         name: PluginName,

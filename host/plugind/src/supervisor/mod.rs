@@ -22,6 +22,7 @@ mod execute;
 mod own_thread;
 mod reloading;
 mod running;
+pub mod versions;
 
 use crate::{
     base::name::PluginName,
@@ -92,6 +93,7 @@ pub fn start(
         touched: BTreeSet::new(),
         tally: Tally::default(),
         settled: false,
+        has_served: false,
         ignored: Vec::new(),
         tickets: 0,
         generations: 0,
@@ -134,6 +136,8 @@ struct Supervisor {
     tally: Tally,
     /// The daemon's start has ended: every required plugin was ready, or failed.
     settled: bool,
+    /// The daemon's start has ended well, so that clients are served.
+    has_served: bool,
     /// Files in the directories that are ignored, each with the reason.
     ignored: Vec<String>,
     /// The number of the last preparation.
@@ -204,6 +208,7 @@ impl Supervisor {
             | Message::Restart { .. }
             | Message::Read(_)
             | Message::Prepared { .. }
+            | Message::LastGood { .. }
                 if self.stopping.is_some() => {}
             Message::Reload { options, reply } => self.request_reload(options, reply),
             Message::Restart { name, reply } => self.restart(name, reply),
@@ -220,6 +225,7 @@ impl Supervisor {
                 });
                 self.decide(&name, PluginEvent::Prepared { ticket, outcome });
             }
+            Message::LastGood { name, outcome } => self.fall_back(&name, outcome),
             Message::Stop(done) => self.stop(done),
             Message::Plugin { .. } | Message::Worker { .. } | Message::HandoverDue { .. } => (),
         }
@@ -298,6 +304,11 @@ impl Supervisor {
         if summary.is_settled() && !replace(&mut self.settled, true) {
             // The daemon serves from now on.
             self.publish();
+            self.has_served =
+                summary.unreadable.is_none() && summary.required_failed().next().is_none();
+            if self.has_served {
+                self.keep_versions();
+            }
         }
         self.summary.send_if_modified(|last| {
             let before = replace(last, summary);

@@ -6,7 +6,10 @@
 use crate::{
     api::FailedStage,
     base::{name::PluginName, text::cut},
-    plugin::{release::Release, verify::Verified},
+    plugin::{
+        release::{Release, ReleaseDigests},
+        verify::Verified,
+    },
     pool::{
         failure::Failure,
         post_mortem::PostMortem,
@@ -28,7 +31,7 @@ use std::{
     collections::VecDeque,
     mem::replace,
     sync::Arc,
-    time::{Duration, Instant},
+    time::{Duration, Instant, SystemTime},
 };
 
 /// The longest reason of a failure that is reported, in bytes.
@@ -46,8 +49,36 @@ pub struct ManagedPlugin {
     pub problem: Option<PluginProblem>,
     /// Its files are gone, or the daemon ends: it goes when its generations have.
     pub removed: bool,
+    /// What there is if no version has served yet and the newest one fails.
+    last_good: LastGood,
+    /// Whether that is used.
+    fallback: Fallback,
     /// The handover that was begun last.
     handover: HandoverTicket,
+}
+
+/// What the daemon before this one leaves for the case that the newest version of a plugin fails at the start.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum LastGood {
+    /// Nothing: a failure at the start is one of the start.
+    #[default]
+    Nothing,
+    /// Versions of other plugins: without this one, the set is the one that served last.
+    Others,
+    /// This version, which served last.
+    Version(ReleaseDigests),
+}
+
+/// How far the use of the last good version is.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+enum Fallback {
+    /// It is not used.
+    #[default]
+    Unused,
+    /// It is being read.
+    Reading,
+    /// It is prepared and started.
+    Trying,
 }
 
 /// Tells one handover from all others of all plugins.
@@ -89,8 +120,21 @@ pub enum PluginEvent {
         /// How far it may go.
         hold_point: HoldPoint,
     },
+    /// The version that served last was read, and is to be compiled, linked and started.
+    FallBack {
+        /// The number of the preparation.
+        ticket: u64,
+        /// What was read.
+        verified: Verified,
+        /// The routes it asks for, and gets.
+        requests: Vec<RouteRequest>,
+    },
+    /// The version that served last cannot be used.
+    NoFallback,
     /// A version was found that cannot be used.
     Unusable(Box<PluginProblem>),
+    /// What serves must not continue, and there is no other version that can.
+    Withdraw(Box<PluginProblem>),
     /// What serves is what was found.
     Unchanged,
     /// What is on its way is not wanted any more.
@@ -159,6 +203,9 @@ pub struct Prepared {
 pub enum Action {
     /// The routes are to be published.
     Publish,
+    /// The version that served last is to be read. The answer is [`PluginEvent::FallBack`] or
+    /// [`PluginEvent::NoFallback`].
+    ReadLastGood,
     /// A pool is to be made for a generation.
     Create {
         /// The generation.
@@ -233,6 +280,8 @@ pub enum Fact {
         /// The one before, which finishes what it has.
         previous: Option<u64>,
     },
+    /// The version that served last serves in the place of the newest one, which failed.
+    FellBack(Box<PluginProblem>),
     /// A program returned ok.
     Returned {
         /// Its generation.
@@ -286,8 +335,16 @@ impl ManagedPlugin {
             preparing: None,
             problem: None,
             removed: false,
+            last_good: LastGood::default(),
+            fallback: Fallback::default(),
             handover: HandoverTicket::default(),
         }
+    }
+
+    /// The same, with what a daemon before this one leaves for it.
+    #[must_use]
+    pub fn with_last_good(self, last_good: LastGood) -> Self {
+        Self { last_good, ..self }
     }
 
     /// Takes an event, and returns what is to be done, in order.
@@ -295,16 +352,33 @@ impl ManagedPlugin {
         let mut turn = Turn { now, steps: VecDeque::new(), actions: Vec::new() };
         match event {
             PluginEvent::Found { ticket, verified, requests, hold_point } => {
-                let (queued, wanted) = (true, Arc::default());
-                self.preparing =
-                    Some(Preparing { ticket, verified, requests, hold_point, queued, wanted });
+                self.fallback = Fallback::Unused;
+                self.prepare(ticket, verified, requests, hold_point);
                 self.give_up(&mut turn);
             }
+            PluginEvent::FallBack { ticket, verified, requests } => {
+                // Otherwise something newer was found meanwhile.
+                if self.fallback == Fallback::Reading {
+                    self.fallback = Fallback::Trying;
+                    self.prepare(ticket, verified, requests, HoldPoint::Open);
+                }
+            }
+            PluginEvent::NoFallback => {
+                if self.fallback == Fallback::Reading {
+                    self.fallback = Fallback::Unused;
+                }
+            }
             PluginEvent::Unusable(problem) => self.fail(*problem, &mut turn),
+            PluginEvent::Withdraw(problem) => {
+                self.fail(*problem, &mut turn);
+                turn.steps.extend(self.generations.remove(StopReason::Stop, now));
+            }
             PluginEvent::Unchanged => {
                 self.problem = None;
                 self.cancel_pending(&mut turn);
             }
+            // The last good version is wanted all the same.
+            PluginEvent::NotWanted if self.fallback != Fallback::Unused => (),
             PluginEvent::NotWanted => self.cancel_pending(&mut turn),
             PluginEvent::Prepared { ticket, outcome } => self.prepared(ticket, outcome, &mut turn),
             PluginEvent::Restart { generation } => self.restart(generation, &mut turn),
@@ -333,6 +407,17 @@ impl ManagedPlugin {
             self.carry_out(step, &mut turn);
         }
         turn.actions
+    }
+
+    fn prepare(
+        &mut self,
+        ticket: u64,
+        verified: Verified,
+        requests: Vec<RouteRequest>,
+        hold_point: HoldPoint,
+    ) {
+        let (queued, wanted) = (true, Arc::default());
+        self.preparing = Some(Preparing { ticket, verified, requests, hold_point, queued, wanted });
     }
 
     /// What one decision of the rollout means for the plugin.
@@ -451,7 +536,12 @@ impl ManagedPlugin {
 
     /// A new version serves.
     fn swapped(&mut self, new: u64, old: Option<u64>, turn: &mut Turn) {
-        self.problem = None;
+        let is_fallback = replace(&mut self.fallback, Fallback::Unused) == Fallback::Trying;
+        // From now on the version before is the one that serves.
+        self.last_good = LastGood::Nothing;
+        let is_mended = !is_fallback && self.is_mended_by(new);
+        self.problem.take_if(|_| is_mended);
+        let problem = self.problem.clone().filter(|_| is_fallback).map(Box::new);
         let saved = self.generations.saved().cloned();
         let hands_over = self.generations.get_mut(new).is_some_and(|new| new.hands_over());
         turn.actions.push(Action::Publish);
@@ -461,17 +551,58 @@ impl ManagedPlugin {
         // An instance that replaces a failed one begins with that.
         turn.actions.push(Action::Inherit(new, saved));
         turn.report(Fact::Ready { generation: new, previous: old });
+        if let Some(problem) = problem {
+            turn.report(Fact::FellBack(problem));
+        }
+    }
+
+    /// Whether the problem is not there any more when this generation serves. New instances of the previous version
+    /// do not mend the newest one.
+    fn is_mended_by(&mut self, number: u64) -> bool {
+        let Some(problem) = &self.problem else { return false };
+        let Some(generation) = self.generations.get_mut(number) else { return true };
+        let is_same = |failed: &Arc<Release>| failed.is_same(&generation.release);
+        !generation.is_restart
+            || problem.stage == FailedStage::Run
+            || problem.release.as_ref().is_some_and(is_same)
     }
 
     /// The newest version cannot be used. The previous one keeps serving.
     fn fail(&mut self, mut problem: PluginProblem, turn: &mut Turn) {
         // It may quote files and components at length, and is reported in many places.
         problem.error = cut(&problem.error, ERROR_MAX).into_owned();
+        problem.since = self.problem.as_ref().and_then(|before| before.since);
         self.preparing = None;
-        self.problem = Some(problem.clone());
-        turn.report(Fact::Failed(Box::new(problem)));
+        let has_fallen_back = replace(&mut self.fallback, Fallback::Unused) == Fallback::Trying;
+        let is_of_last_good = self.is_of_last_good(&problem);
+        let has_served = self.generations.current().is_some();
+        problem.left_out = !has_served && self.last_good == LastGood::Others;
+        turn.report(Fact::Failed(Box::new(problem.clone())));
+        // Where the last good version fails as well, the newest one is what has to be mended.
+        if !(has_fallen_back && is_of_last_good) {
+            self.problem = Some(problem);
+        }
         turn.actions.push(Action::Publish);
         self.give_up(turn);
+        if !has_served && !is_of_last_good && matches!(self.last_good, LastGood::Version(_)) {
+            self.fallback = Fallback::Reading;
+            turn.actions.push(Action::ReadLastGood);
+        }
+    }
+
+    /// Whether it is a problem of the version that served last.
+    fn is_of_last_good(&self, problem: &PluginProblem) -> bool {
+        let failed = problem.release.as_ref().map(|release| LastGood::Version(release.digests()));
+        failed == Some(self.last_good)
+    }
+
+    /// Whether this version has never served, and others have, of it or of other plugins: one failure is enough then.
+    fn is_new_to_last_good(&self, release: &Release) -> bool {
+        match self.last_good {
+            LastGood::Nothing => false,
+            LastGood::Others => true,
+            LastGood::Version(digests) => release.digests() != digests,
+        }
     }
 
     fn give_up(&mut self, turn: &mut Turn) {
@@ -500,7 +631,9 @@ impl ManagedPlugin {
             self.generations.set_saved(saved);
         }
         // Only the daemon's start waits for what is not there yet, and has a deadline for that.
-        let is_to_follow = self.serving().is_some() || hold_point != HoldPoint::Open;
+        let is_to_follow = self.serving().is_some()
+            || hold_point != HoldPoint::Open
+            || self.is_new_to_last_good(&release);
         let policy = match (is_to_follow, release.manifest.required && !after_start) {
             (true, _) => StartPolicy::Candidate,
             (false, true) => StartPolicy::Required,
@@ -547,12 +680,13 @@ impl ManagedPlugin {
             };
         let source = Source::Generation(from.number);
         let generation = Generation::new(number, from.release.clone(), policy);
+        let generation = Generation { is_restart: true, ..generation };
         self.start_candidate(generation, source, hold_point, turn);
     }
 
     fn remove(&mut self, reason: StopReason, turn: &mut Turn) {
         let was_there = !replace(&mut self.removed, true);
-        self.preparing = None;
+        (self.preparing, self.fallback) = (None, Fallback::Unused);
         let serving = self.generations.current().map(|current| current.number);
         turn.steps.extend(self.generations.remove(reason, turn.now));
         if was_there && reason == StopReason::Removed {
@@ -564,7 +698,7 @@ impl ManagedPlugin {
 
     fn shut_down(&mut self, turn: &mut Turn) {
         // Whether it saves before or not, it has ended when no worker is left.
-        (self.preparing, self.removed) = (None, true);
+        (self.preparing, self.removed, self.fallback) = (None, true, Fallback::Unused);
         turn.steps.extend(self.generations.save_and_stop(StopReason::Shutdown, turn.now));
     }
 
@@ -672,6 +806,9 @@ impl ManagedPlugin {
         if let Some(preparing) = &self.preparing {
             return Some(if preparing.queued { Step::Queued } else { Step::Compiling });
         }
+        if self.fallback == Fallback::Reading {
+            return Some(Step::Queued);
+        }
         self.generations.candidate()?;
         Some(match self.generations.progress() {
             RolloutProgress::Starting => Step::Starting,
@@ -729,7 +866,9 @@ impl ManagedPlugin {
     /// Whether something is under way that may make it serve.
     #[must_use]
     pub fn is_in_progress(&self) -> bool {
-        self.preparing.is_some() || self.generations.candidate().is_some()
+        self.preparing.is_some()
+            || self.fallback == Fallback::Reading
+            || self.generations.candidate().is_some()
     }
 
     /// Whether nothing of it is left.
@@ -773,7 +912,11 @@ impl ManagedPlugin {
     pub fn failed(&self) -> Option<Failed> {
         if let Some(problem) = &self.problem {
             let failed = problem.failed(&self.name);
-            return Some(Failed { exit: failed.exit && self.serving().is_none(), ..failed });
+            // A version that is on its way may serve in its place.
+            let exit = failed.exit && self.serving().is_none() && self.fallback == Fallback::Unused;
+            let serves = self.serving().is_some() && problem.stage != FailedStage::Run;
+            let previous_since = serves.then(|| problem.since.unwrap_or(SystemTime::UNIX_EPOCH));
+            return Some(Failed { exit, previous_since, ..failed });
         }
         // That is not for good.
         Some(Failed { exit: false, ..self.waiting_problem(false)?.failed(&self.name) })

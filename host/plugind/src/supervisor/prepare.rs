@@ -16,6 +16,7 @@ use crate::{
     pool::instances::Commons,
     route::sockets::{SocketKinds, SocketMistakes, SocketPlan},
     runtime::cache::Cache,
+    supervisor::versions::Versions,
     systemd::{
         certificates::{self, CertificatesError},
         store::Store,
@@ -49,6 +50,10 @@ pub struct Deps {
     pub places: GrantDirectories,
     /// Where what they keep is while there is no daemon.
     pub store: Store,
+    /// The versions that served.
+    pub versions: Versions,
+    /// Whether a start serves the version that served last if the newest one fails.
+    pub serve_previous: bool,
     /// The sockets that there are.
     pub sockets: SocketKinds,
     /// What is served on them, which follows the settings.
@@ -89,7 +94,11 @@ pub fn read(
     let settings = settings::read(search_path)?;
     let mut plan = SocketPlan::new(sockets, &settings.sockets)?;
     plan.tls = certificates::load(&settings.sockets, credentials)?;
-    Ok((read_changed_plugins(search_path, before)?, plan))
+    let mut report = read_changed_plugins(search_path, before)?;
+    for verified in report.plugins.iter_mut().flatten() {
+        *verified = verified.with_credentials(credentials);
+    }
+    Ok((report, plan))
 }
 
 /// Why a plugin could not be prepared.

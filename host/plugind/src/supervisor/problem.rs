@@ -8,7 +8,7 @@ use crate::{
     route::owners::RouteRequest,
     supervisor::{generation::Generation, prepare::PrepareError, summary::Failed},
 };
-use std::sync::Arc;
+use std::{sync::Arc, time::SystemTime};
 
 /// Why the newest version of a plugin does not serve.
 #[derive(Clone, Debug)]
@@ -31,6 +31,10 @@ pub struct PluginProblem {
     pub required: bool,
     /// The routes it asks for, as far as that is known.
     pub requests: Vec<RouteRequest>,
+    /// When the first of the failures was reported that followed each other.
+    pub since: Option<SystemTime>,
+    /// The daemon starts without it, since it has never served and others have.
+    pub left_out: bool,
 }
 
 impl PluginProblem {
@@ -47,6 +51,8 @@ impl PluginProblem {
             configuration: rejected.is_configuration(),
             required: rejected.required,
             requests,
+            since: None,
+            left_out: false,
         }
     }
 
@@ -63,6 +69,8 @@ impl PluginProblem {
             configuration: true,
             required: release.manifest.required,
             requests,
+            since: None,
+            left_out: false,
         }
     }
 
@@ -70,6 +78,12 @@ impl PluginProblem {
     #[must_use]
     pub fn of_calls(release: &Release, error: String, requests: Vec<RouteRequest>) -> Self {
         Self { stage: FailedStage::Verify, ..Self::of_routes(release, error, requests) }
+    }
+
+    /// Why this version, and the one that serves, has not the credentials that it needs.
+    #[must_use]
+    pub fn of_credentials(release: &Release, error: String, requests: Vec<RouteRequest>) -> Self {
+        Self { stage: FailedStage::Link, ..Self::of_routes(release, error, requests) }
     }
 
     /// Why this version could not be compiled or linked.
@@ -90,6 +104,8 @@ impl PluginProblem {
             error,
             configuration,
             requests,
+            since: None,
+            left_out: false,
         }
     }
 
@@ -123,6 +139,8 @@ impl PluginProblem {
             required: release.manifest.required && !matches!(failure, Some(Failure::Restore(_))),
             release: Some(release),
             requests: generation.requests.clone(),
+            since: None,
+            left_out: false,
         }
     }
 
@@ -139,11 +157,12 @@ impl PluginProblem {
         let action = started.map(|release| release.manifest.service.failure_action);
         Failed {
             plugin: name.clone(),
-            required: self.required,
+            required: self.required && !self.left_out,
             exit: action == Some(FailureAction::Exit),
             stage: self.stage,
             error: self.error.clone(),
             configuration: self.configuration,
+            previous_since: None,
         }
     }
 }

@@ -209,7 +209,8 @@ mod tests {
     fn failed(plugin: &PluginName) -> Failed {
         let (plugin, error) = (plugin.clone(), String::new());
         let (required, exit, configuration) = (true, false, false);
-        Failed { plugin, required, exit, stage: FailedStage::Start, error, configuration }
+        let (stage, previous_since) = (FailedStage::Start, None);
+        Failed { plugin, required, exit, stage, error, configuration, previous_since }
     }
 
     #[test]

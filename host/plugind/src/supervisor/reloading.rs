@@ -10,7 +10,7 @@ use crate::{
     },
     journal::messages,
     plugin::{
-        directories::{ScanReport, VerifyResult},
+        directories::{ScanReport, VerifyResult, name_of},
         scan::Masked,
         verify::Verified,
     },
@@ -21,7 +21,7 @@ use crate::{
         compare::{Change, compare, found},
         handle::Message,
         own_thread::{OwnThreadError, on_own_thread},
-        plugin::{ERROR_MAX, ManagedPlugin, PluginEvent},
+        plugin::{ERROR_MAX, LastGood, ManagedPlugin, PluginEvent},
         prepare::{Deps, DirectoriesError, PrepareError, prepare, prepare_cached, read},
         reload::{ReloadOptions, ReloadState},
         reloads::{Finished, Next, ReloadReply},
@@ -67,7 +67,11 @@ impl Supervisor {
 
     fn read(&self) {
         let serving = self.plugins.values().filter_map(ManagedPlugin::serving);
-        let directories = serving.filter_map(|serving| serving.release.path.parent());
+        // What was read from the versions of a daemon before this one is not expected among the plugins.
+        let found = serving.filter(|serving| {
+            !self.deps.versions.contains(&serving.release.name, &serving.release.path)
+        });
+        let directories = found.filter_map(|serving| serving.release.path.parent());
         let directories: BTreeSet<&Path> = directories.collect();
         let expected = directories.into_iter().map(Path::to_owned).collect();
         let search_path = self.deps.search_path.clone().expecting(expected);
@@ -112,6 +116,8 @@ impl Supervisor {
         self.reloads.note(|reload| reload.ignored = ignored);
         if is_first {
             self.remove_orphaned_states();
+            let found = report.plugins.iter().map(|found| name_of(found).clone());
+            self.deps.versions.retain(found.collect());
         }
         if !self.is_refused_already() {
             self.apply_changes(report.plugins, plan);
@@ -130,7 +136,11 @@ impl Supervisor {
             if !self.plugins.contains_key(&name) {
                 self.reloads.add(&name);
             }
-            let new = || ManagedPlugin::new(name.clone());
+            let last_good = match self.deps.serve_previous && !self.settled {
+                true => self.deps.versions.last_good(&name),
+                false => LastGood::Nothing,
+            };
+            let new = || ManagedPlugin::new(name.clone()).with_last_good(last_good);
             self.plugins.entry(name.clone()).or_insert_with(new).removed = false;
             self.apply_change(&name, change);
         }
@@ -155,7 +165,7 @@ impl Supervisor {
     }
 
     /// The sockets that plugins serve as a whole, or would if they could.
-    fn whole_sockets(&self) -> BTreeSet<SocketName> {
+    pub(super) fn whole_sockets(&self) -> BTreeSet<SocketName> {
         let plugins = self.plugins.values().filter(|managed| !managed.removed);
         let routes = plugins.flat_map(|managed| managed.routes().0.iter().chain(managed.wanted()));
         let sockets = routes.filter_map(|(route, _)| match route {
@@ -189,6 +199,7 @@ impl Supervisor {
                 self.queued.insert(name.clone());
                 self.decide(name, PluginEvent::Found { ticket, verified, requests, hold_point });
             }
+            Change::Withdrawn(problem) => self.decide(name, PluginEvent::Withdraw(problem)),
             Change::Bad(problem) => self.decide(name, PluginEvent::Unusable(problem)),
         }
     }

@@ -142,13 +142,22 @@ impl ManagedPlugin {
         let waiting = || self.waiting_problem(false).or_else(|| self.waiting_problem(true));
         let problem = self.problem.clone().or_else(waiting).or_else(down);
         let failure = problem.as_ref().map(|problem| problem.failed(&self.name));
+        let previous_since = self.failed().and_then(|failed| failed.previous_since);
+        let failure = failure.map(|failure| Failed { previous_since, ..failure });
         let serves = self.serving().is_some() && self.down().is_none();
         let ended = problem.filter(|_| !serves);
+        let release = self.serving().map(|serving| &serving.release);
+        let digests = release.map(|release| release.digests());
         let next = self.newest().filter(|_| self.preparing.is_none());
         let since = serving.as_ref().and_then(|facts| facts.since?.duration_since(UNIX_EPOCH).ok());
         let facts = serving.as_ref().or(newest.as_ref());
         let status = facts.and_then(|facts| facts.status.clone());
         let degraded = facts.and_then(|facts| facts.degraded.clone());
+        let is_previous = |since| {
+            let since = humantime::format_rfc3339_seconds(since);
+            format!("it serves its previous version since {since}")
+        };
+        let degraded = degraded.or_else(|| previous_since.map(is_previous));
         let sub_state = match condition {
             Condition::Running if degraded.is_some() => "degraded".to_owned(),
             condition => condition.sub_state(),
@@ -175,6 +184,9 @@ impl ManagedPlugin {
                 u64::try_from(timeout.as_millis()).unwrap_or(u64::MAX)
             }),
             usage: None,
+            version: release.and_then(|release| release.inspection.version.clone()),
+            component_digest: digests.map(|digests| hexadecimal(&digests.component)),
+            configuration_digest: digests.map(|digests| hexadecimal(&digests.configuration)),
         }
     }
 
@@ -227,6 +239,8 @@ fn whole_microseconds(time: Duration) -> u64 {
     u64::try_from(time.as_micros()).unwrap_or(u64::MAX)
 }
 
-fn hexadecimal(digest: &[u8]) -> String {
+/// The digits of a digest.
+#[must_use]
+pub fn hexadecimal(digest: &[u8]) -> String {
     digest.iter().map(|byte| format!("{byte:02x}")).collect()
 }

@@ -7,6 +7,7 @@ use crate::{
 use std::{
     collections::{BTreeMap, BTreeSet},
     fmt,
+    time::{SystemTime, UNIX_EPOCH},
 };
 
 /// How many plugins that failed one line names, and how much it says of each, in bytes.
@@ -119,6 +120,8 @@ pub struct Failed {
     pub error: String,
     /// Trying again helps only after something was changed.
     pub configuration: bool,
+    /// Since when the previous version serves in its place, if it does.
+    pub previous_since: Option<SystemTime>,
 }
 
 impl Failed {
@@ -156,9 +159,9 @@ impl Summary {
         self.unreadable.is_some() || (self.scanned && self.awaited.is_empty())
     }
 
-    /// The required plugins that failed.
+    /// The required plugins that failed, and of which no previous version serves.
     pub fn required_failed(&self) -> impl Iterator<Item = &Failed> {
-        self.failed.iter().filter(|failed| failed.required)
+        self.failed.iter().filter(|failed| failed.required && failed.previous_since.is_none())
     }
 }
 
@@ -170,8 +173,14 @@ impl From<&Failed> for api::PluginFailure {
             error: failed.error.clone(),
             remedy: failed.remedy(),
             configuration: failed.configuration,
+            previous_since: failed.previous_since.map(microseconds),
         }
     }
+}
+
+fn microseconds(moment: SystemTime) -> u64 {
+    let time = moment.duration_since(UNIX_EPOCH).unwrap_or_default();
+    u64::try_from(time.as_micros()).unwrap_or(u64::MAX)
 }
 
 impl fmt::Display for Summary {
@@ -180,14 +189,23 @@ impl fmt::Display for Summary {
             0 => f.write_str("no plugins")?,
             plugins => write!(f, "{} of {plugins} plugins ready", self.ready)?,
         }
-        for (nth, failed) in self.failed.iter().take(NAMED_MAX).enumerate() {
-            let separator = if nth == 0 { "; failed: " } else { ", " };
-            let error = cut(&failed.error, ERROR_MAX);
-            let (plugin, stage, remedy) = (&failed.plugin, failed.stage, failed.remedy());
-            write!(f, "{separator}{plugin} ({stage}: {error}; {remedy})")?;
-        }
-        if let more @ 1.. = self.failed.len().saturating_sub(NAMED_MAX) {
-            write!(f, ", and {more} more")?;
+        let (degraded, failed): (Vec<_>, Vec<_>) =
+            self.failed.iter().partition(|failed| failed.previous_since.is_some());
+        for (word, failed) in [("failed", failed), ("degraded", degraded)] {
+            for (nth, failed) in failed.iter().take(NAMED_MAX).enumerate() {
+                let separator = if nth == 0 { format!("; {word}: ") } else { ", ".to_owned() };
+                let error = cut(&failed.error, ERROR_MAX);
+                let (plugin, stage, remedy) = (&failed.plugin, failed.stage, failed.remedy());
+                write!(f, "{separator}{plugin} ")?;
+                if let Some(since) = failed.previous_since {
+                    let since = humantime::format_rfc3339_seconds(since);
+                    write!(f, "serves its previous version since {since} ")?;
+                }
+                write!(f, "({stage}: {error}; {remedy})")?;
+            }
+            if let more @ 1.. = failed.len().saturating_sub(NAMED_MAX) {
+                write!(f, ", and {more} more")?;
+            }
         }
         for (nth, retried) in self.retried.iter().take(NAMED_MAX).enumerate() {
             let separator = if nth == 0 { "; retried: " } else { ", " };
@@ -217,6 +235,28 @@ impl fmt::Display for Summary {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_plugin_that_serves_its_previous_version_is_degraded_and_does_not_stop_the_start() {
+        let failed = |name: &str, previous_since| Failed {
+            plugin: name.parse().unwrap(),
+            required: true,
+            exit: false,
+            stage: FailedStage::Verify,
+            error: "no component".to_owned(),
+            configuration: true,
+            previous_since,
+        };
+        let failed = vec![failed("a", Some(UNIX_EPOCH)), failed("b", None)];
+        let summary = Summary { plugins: 2, ready: 1, failed, ..Summary::default() };
+        assert_eq!(
+            summary.to_string(),
+            "1 of 2 plugins ready; failed: b (verify: no component; fix it and reload); degraded: a serves its \
+             previous version since 1970-01-01T00:00:00Z (verify: no component; fix it and reload)"
+        );
+        let required: Vec<_> = summary.required_failed().map(|it| it.plugin.as_str()).collect();
+        assert_eq!(required, ["b"]);
+    }
 
     #[test]
     fn ignored_files_are_in_the_summary_the_first_with_its_reason() {

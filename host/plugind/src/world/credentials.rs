@@ -1,7 +1,7 @@
 //! `plugind:plugin/credentials`: secrets that a plugin was granted.
 
 use crate::base::name::PluginName;
-use crate::plugin::grants::credential_file;
+use crate::plugin::grants::{CREDENTIAL_MAX, credential_file};
 use crate::world::bindings::plugind::plugin::credentials::Host;
 use std::{
     collections::BTreeMap,
@@ -10,9 +10,6 @@ use std::{
     path::{Path, PathBuf},
 };
 use wasmtime::component::HasData;
-
-/// The largest credential: systemd has as much for all of a unit's together.
-const CREDENTIAL_MAX: u64 = 1 << 20;
 
 /// A generation's credentials. They were read when it was linked.
 #[derive(Default)]

@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::{
-    plugin::{inspection::Inspection, manifest::Manifest},
+    plugin::{grants::CredentialsSeen, inspection::Inspection, manifest::Manifest},
     supervisor::{report::Condition, summary::SummaryEntry},
 };
 use std::path::PathBuf;
@@ -20,7 +20,9 @@ fn release(digest: u8, hands_over: bool) -> Arc<Release> {
         path: PathBuf::from("/etc/plugind/plugins/a.wasm"),
         digest: [digest; 32],
         manifest: Manifest::default(),
+        texts: Vec::new(),
         inspection: Inspection { handover: hands_over, ..Inspection::default() },
+        credentials: CredentialsSeen::default(),
     })
 }
 

@@ -1,0 +1,296 @@
+//! `pluginctl install`, `remove`, `disable` and `enable`: the files of plugins, as an administrator would put them into
+//! their place, and checked before that.
+
+use crate::{
+    client::ControlAddress,
+    link_check::LinkChecker,
+    print::{complain, line, print},
+    problem::Problem,
+    reload::ReloadArgs,
+};
+use clap::Args;
+use plugind::{
+    base::{error_chain::ErrorChain, name::PluginName},
+    check::{check, component_name},
+    config::SearchPath,
+    plugin::verify::Verified,
+};
+use std::{
+    fs::{self, File, Permissions},
+    io::{self, ErrorKind},
+    os::unix::fs::{PermissionsExt, symlink},
+    path::{Path, PathBuf},
+    process::ExitCode,
+};
+
+/// Where an administrator's plugins are, below the root.
+const PLUGINS: &str = "etc/plugind/plugins";
+/// The directories of lower rank.
+const VENDORS: [&str; 2] = ["usr/lib/plugind/plugins", "run/plugind/plugins"];
+/// Every user may read plugins: the daemon has one of its own.
+const MODE: u32 = 0o644;
+
+#[derive(Args)]
+pub(crate) struct InstallArgs {
+    /// Install this component with its manifest, or all plugins of this directory
+    #[arg(value_name = "PATH")]
+    path: PathBuf,
+    /// Install the component as the plugin NAME (default: the name of the file)
+    #[arg(long, value_name = "NAME")]
+    name: Option<PluginName>,
+    /// Neither compile nor link before; mistakes of these stages are not found
+    #[arg(long)]
+    no_compile: bool,
+    #[command(flatten)]
+    after: AfterArgs,
+}
+
+#[derive(Args)]
+pub(crate) struct RemoveArgs {
+    /// Remove this plugin
+    #[arg(value_name = "NAME")]
+    name: PluginName,
+    #[command(flatten)]
+    after: AfterArgs,
+}
+
+#[derive(Args)]
+pub(crate) struct MaskArgs {
+    /// Mask or unmask this plugin
+    #[arg(value_name = "NAME")]
+    name: PluginName,
+    #[command(flatten)]
+    after: AfterArgs,
+}
+
+/// What is done with the files that were changed.
+#[derive(Args)]
+struct AfterArgs {
+    /// Reload the daemon
+    #[arg(long)]
+    reload: bool,
+    #[command(flatten)]
+    place: ControlAddress,
+}
+
+/// Why files were not put into their place.
+#[derive(Debug, thiserror::Error)]
+enum InstallError {
+    #[error("cannot read {}: {source}", path.display())]
+    Read { path: PathBuf, source: io::Error },
+    #[error("cannot write {}: {source}", path.display())]
+    Write { path: PathBuf, source: io::Error },
+    #[error("{} has no component; a component has a name that ends in .wasm", .0.display())]
+    NoComponent(PathBuf),
+    #[error("--name is for one component, and {} is a directory", .0.display())]
+    NameOfDirectory(PathBuf),
+    #[error("{0}")]
+    Mistakes(String),
+    #[error("there is no {}; `pluginctl list` shows the plugins", .0.display())]
+    NotThere(PathBuf),
+    #[error(
+        "{} is a plugin of the administrator, which nothing can mask; `pluginctl remove` removes it", .0.display()
+    )]
+    NotMaskable(PathBuf),
+    #[error("{} does not mask a plugin; it is not a link to /dev/null", .0.display())]
+    NotMasked(PathBuf),
+}
+
+impl AfterArgs {
+    fn plugins(&self) -> PathBuf {
+        self.place.root().join(PLUGINS)
+    }
+
+    fn run(self) -> Result<ExitCode, Problem> {
+        match self.reload {
+            true => ReloadArgs::until_swapped(self.place).run(),
+            false => Ok(ExitCode::SUCCESS),
+        }
+    }
+}
+
+impl InstallArgs {
+    pub(crate) fn run(self) -> Result<ExitCode, Problem> {
+        let installed = self.install().map_err(Problem::failed)?;
+        print(&installed.iter().map(|it| line(it)).collect::<String>())?;
+        self.after.run()
+    }
+
+    fn install(&self) -> Result<Vec<String>, InstallError> {
+        let target = self.after.plugins();
+        let write = |source| InstallError::Write { path: target.clone(), source };
+        fs::create_dir_all(&target).map_err(write)?;
+        // On the same file system, so that a rename is enough; the daemon ignores names that begin with a dot.
+        let staging = tempfile::Builder::new().prefix(".install-").tempdir_in(&target);
+        let staging = staging.map_err(write)?;
+        self.stage(staging.path())?;
+        let plugins = self.checked(staging.path())?;
+        let mut installed = Vec::new();
+        for verified in plugins {
+            let name = verified.name().to_string();
+            // The component comes last, so that it never meets the manifest of another version.
+            for file in [format!("{name}.toml"), format!("{name}.wasm")] {
+                let (from, to) = (staging.path().join(&file), target.join(&file));
+                if from.exists() {
+                    let failed = |source| InstallError::Write { path: to.clone(), source };
+                    fs::rename(from, &to).map_err(failed)?;
+                }
+            }
+            let digest: String =
+                verified.digest().iter().map(|byte| format!("{byte:02x}")).collect();
+            let path = target.join(format!("{name}.wasm"));
+            installed.push(format!("installed {} sha256:{digest}", path.display()));
+        }
+        let synced = File::open(&target).and_then(|directory| directory.sync_all());
+        synced.map_err(write)?;
+        Ok(installed)
+    }
+
+    /// Copies what is to be installed, under the names that it gets.
+    fn stage(&self, staging: &Path) -> Result<(), InstallError> {
+        let read = |source| InstallError::Read { path: self.path.clone(), source };
+        let mut components = Vec::new();
+        if fs::metadata(&self.path).map_err(read)?.is_dir() {
+            if self.name.is_some() {
+                return Err(InstallError::NameOfDirectory(self.path.clone()));
+            }
+            for entry in fs::read_dir(&self.path).map_err(read)? {
+                let path = entry.map_err(read)?.path();
+                let is_hidden =
+                    path.file_name().is_some_and(|name| name.as_encoded_bytes().starts_with(b"."));
+                if path.extension().is_some_and(|it| it == "wasm") && !is_hidden {
+                    components.push((component_name(&path), path));
+                }
+            }
+        } else {
+            let name = self.name.clone().unwrap_or_else(|| component_name(&self.path));
+            components.push((name, self.path.clone()));
+        }
+        if components.is_empty() {
+            return Err(InstallError::NoComponent(self.path.clone()));
+        }
+        for (name, component) in components {
+            copy(&component, &staging.join(format!("{name}.wasm")))?;
+            let manifest = component.with_extension("toml");
+            if manifest.exists() {
+                copy(&manifest, &staging.join(format!("{name}.toml")))?;
+            }
+        }
+        Ok(())
+    }
+
+    /// The plugins in this directory, if all of them can be used.
+    fn checked(&self, staging: &Path) -> Result<Vec<Verified>, InstallError> {
+        let path = SearchPath::below(self.after.place.root());
+        let report = check(&path.with_only_plugins(staging.to_owned()))
+            .map_err(|error| InstallError::Mistakes(ErrorChain(&error).to_string()))?;
+        let mut mistakes = report.ignored;
+        let mut verified = Vec::new();
+        for checked in report.plugins {
+            mistakes.extend(checked.failed.into_iter().flat_map(|(_, lines)| lines));
+            verified.extend(checked.verified);
+        }
+        if mistakes.is_empty() && !self.no_compile {
+            let failed =
+                LinkChecker::new(None, None).and_then(|it| it.check_plugins(Some(staging)));
+            let failed = failed.map_err(|error| {
+                InstallError::Mistakes(format!("{error}; --no-compile checks everything else"))
+            })?;
+            mistakes.extend(failed.into_iter().flat_map(|failure| failure.mistakes));
+        }
+        if mistakes.is_empty() {
+            return Ok(verified);
+        }
+        // They name the copies, and are about the files that were copied.
+        let source = match self.path.is_dir() {
+            true => self.path.as_path(),
+            false => self.path.parent().unwrap_or(Path::new("")),
+        };
+        let mistakes = mistakes.join("; ");
+        let copies = staging.to_string_lossy();
+        Err(InstallError::Mistakes(mistakes.replace(&*copies, &source.to_string_lossy())))
+    }
+}
+
+impl RemoveArgs {
+    pub(crate) fn run(self) -> Result<ExitCode, Problem> {
+        let Self { name, after } = self;
+        let component = after.plugins().join(format!("{name}.wasm"));
+        remove(&component).map_err(Problem::failed)?;
+        let manifest = component.with_extension("toml");
+        match remove(&manifest) {
+            Ok(()) | Err(InstallError::NotThere(_)) => (),
+            Err(error) => return Err(Problem::failed(error)),
+        }
+        print(&line(&format!("removed {}", component.display())))?;
+        if let Some(other) = vendor(after.place.root(), &name) {
+            let other = other.display();
+            complain(&format!("{other} is used now; `pluginctl disable {name}` masks it"));
+        }
+        after.run()
+    }
+}
+
+impl MaskArgs {
+    /// Masks the plugin.
+    pub(crate) fn disable(self) -> Result<ExitCode, Problem> {
+        let path = self.after.plugins().join(format!("{}.wasm", self.name));
+        self.mask(&path).map_err(Problem::failed)?;
+        self.after.run()
+    }
+
+    fn mask(&self, path: &Path) -> Result<(), InstallError> {
+        if is_masked(path) {
+            return Ok(());
+        }
+        if path.symlink_metadata().is_ok() {
+            return Err(InstallError::NotMaskable(path.to_owned()));
+        }
+        let vendors = VENDORS[0];
+        let vendor = vendor(self.after.place.root(), &self.name).ok_or_else(|| {
+            let directory = self.after.place.root().join(vendors);
+            InstallError::NotThere(directory.join(format!("{}.wasm", self.name)))
+        })?;
+        let failed = |source| InstallError::Write { path: path.to_owned(), source };
+        symlink("/dev/null", path).map_err(failed)?;
+        complain(&format!("{} is masked by {}", vendor.display(), path.display()));
+        Ok(())
+    }
+
+    /// Unmasks the plugin.
+    pub(crate) fn enable(self) -> Result<ExitCode, Problem> {
+        let path = self.after.plugins().join(format!("{}.wasm", self.name));
+        match (is_masked(&path), path.symlink_metadata().is_ok()) {
+            (true, _) => remove(&path).map_err(Problem::failed)?,
+            (false, true) => return Err(Problem::failed(InstallError::NotMasked(path))),
+            (false, false) => (),
+        }
+        self.after.run()
+    }
+}
+
+/// The plugin of a lower rank with this name.
+fn vendor(root: &Path, name: &PluginName) -> Option<PathBuf> {
+    let paths = VENDORS.map(|directory| root.join(directory).join(format!("{name}.wasm")));
+    paths.into_iter().rev().find(|path| path.symlink_metadata().is_ok())
+}
+
+fn is_masked(path: &Path) -> bool {
+    fs::read_link(path).is_ok_and(|target| target == Path::new("/dev/null"))
+}
+
+fn copy(from: &Path, to: &Path) -> Result<(), InstallError> {
+    let copied = fs::copy(from, to);
+    copied.map_err(|source| InstallError::Read { path: from.to_owned(), source })?;
+    // Neither the mode of the source nor the mask of the user counts.
+    let finished = fs::set_permissions(to, Permissions::from_mode(MODE));
+    let finished = finished.and_then(|()| File::open(to)?.sync_all());
+    finished.map_err(|source| InstallError::Write { path: to.to_owned(), source })
+}
+
+fn remove(path: &Path) -> Result<(), InstallError> {
+    fs::remove_file(path).map_err(|source| match source.kind() {
+        ErrorKind::NotFound => InstallError::NotThere(path.to_owned()),
+        _ => InstallError::Write { path: path.to_owned(), source },
+    })
+}

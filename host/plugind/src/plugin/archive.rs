@@ -1,0 +1,448 @@
+//! The versions that served, in the state directory of the daemon: what a start falls back to.
+//!
+//! `.versions/PLUGIN/SEQUENCE-COMPONENT-CONFIGURATION/` is one of them. The sequence number is larger the later it was
+//! the newest one that served; the others are the digests of what is inside, which is laid out like a directory of
+//! plugins. So it is read and verified like any other plugin, and its digests are compared.
+
+use crate::{
+    base::{
+        file::{self, FileError},
+        name::PluginName,
+        quantity::Bytes,
+    },
+    plugin::{
+        release::{Release, ReleaseDigests},
+        scan::scan_one,
+        verify::{COMPONENT_MAX, Verified, verify},
+    },
+};
+use sha2::{Digest, Sha256};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fs::{self, DirBuilder, File, OpenOptions},
+    io::{self, Write},
+    os::unix::fs::{DirBuilderExt, OpenOptionsExt},
+    path::{Path, PathBuf},
+};
+
+/// Its directory below that of the state. No plugin has such a name.
+const DIRECTORY: &str = ".versions";
+/// A version is written under this name, and renamed when it is complete.
+const INCOMPLETE: &str = ".new";
+/// How many versions are kept of each plugin.
+const VERSIONS_MAX: usize = 2;
+/// How large all of them together may be.
+const SIZE_MAX: u64 = 1 << 30;
+
+/// All versions that are kept. Every method blocks.
+pub struct Archive {
+    directory: PathBuf,
+    size_max: u64,
+    /// By rising sequence numbers.
+    versions: BTreeMap<PluginName, Vec<ArchivedVersion>>,
+}
+
+/// One version that is kept.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ArchivedVersion {
+    /// The plugin.
+    pub name: PluginName,
+    /// What it is made of.
+    pub digests: ReleaseDigests,
+    sequence: u64,
+    directory: PathBuf,
+    size: u64,
+}
+
+/// Why a version is not kept, or cannot be used again.
+#[derive(Debug, thiserror::Error)]
+pub enum ArchiveError {
+    /// Its component cannot be read.
+    #[error(transparent)]
+    Read(#[from] FileError),
+    /// Its component was replaced since it was verified.
+    #[error("{} was replaced before it could be copied", .0.display())]
+    Replaced(PathBuf),
+    /// It is larger than all versions together may be.
+    #[error("there is no room for its {size} bytes: the versions of all plugins may have {}", Bytes(*max))]
+    TooLarge {
+        /// Its size.
+        size: u64,
+        /// How large all versions together may be.
+        max: u64,
+    },
+    /// It cannot be written.
+    #[error("cannot write {}", path.display())]
+    Write {
+        /// The file or directory.
+        path: PathBuf,
+        /// The system's error.
+        source: io::Error,
+    },
+    /// What was kept is no plugin any more.
+    #[error("{0}")]
+    Rejected(String),
+    /// What was kept is not what it was.
+    #[error("{} was changed; its digests are not those of its name", .0.display())]
+    Changed(PathBuf),
+}
+
+impl Archive {
+    /// The versions that are kept below the state directory. What is incomplete there, or of another kind, is removed.
+    ///
+    /// # Errors
+    /// When the directory cannot be read.
+    pub fn open(state: &Path) -> io::Result<Self> {
+        let mut archive = Self {
+            directory: state.join(DIRECTORY),
+            size_max: SIZE_MAX,
+            versions: BTreeMap::new(),
+        };
+        for (plugin, path) in entries(&archive.directory)? {
+            let Ok(name) = plugin.parse::<PluginName>() else {
+                remove(&path);
+                continue;
+            };
+            let mut versions = Vec::new();
+            for (entry, path) in entries(&path)? {
+                match ArchivedVersion::parse(&name, &entry, &path) {
+                    Some(version) => versions.push(version),
+                    None => remove(&path),
+                }
+            }
+            versions.sort_by_key(|version| version.sequence);
+            archive.versions.insert(name, versions);
+        }
+        Ok(archive)
+    }
+
+    /// The version of each plugin that served last.
+    #[must_use]
+    pub fn last_good(&self) -> BTreeMap<PluginName, ArchivedVersion> {
+        let last = self.versions.values().filter_map(|versions| versions.last());
+        last.map(|version| (version.name.clone(), version.clone())).collect()
+    }
+
+    /// Keeps a version that serves now. Older ones make room for it.
+    ///
+    /// # Errors
+    /// When it cannot be read again or written; then everything stays as it was.
+    pub fn keep(&mut self, release: &Release) -> Result<(), ArchiveError> {
+        let digests = release.digests();
+        let known = self.versions.entry(release.name.clone()).or_default();
+        if known.last().is_some_and(|last| last.digests == digests) {
+            return Ok(());
+        }
+        let sequence = known.last().map_or(1, |last| last.sequence.saturating_add(1));
+        let directory = self.directory.join(release.name.as_str());
+        let target = directory.join(entry_name(sequence, &digests));
+        let same = known.iter().position(|version| version.digests == digests);
+        let size = match same {
+            Some(nth) => {
+                rename(&known[nth].directory, &target)?;
+                known.remove(nth).size
+            }
+            None => {
+                let bytes = read_again(release)?;
+                let size = bytes.len() as u64 + texts_size(release);
+                self.make_room(&release.name, size)?;
+                write(release, &bytes, &directory, &target)?;
+                size
+            }
+        };
+        let name = release.name.clone();
+        let versions = self.versions.entry(name.clone()).or_default();
+        versions.push(ArchivedVersion { name, digests, sequence, directory: target, size });
+        while versions.len() > VERSIONS_MAX {
+            remove(&versions.remove(0).directory);
+        }
+        Ok(())
+    }
+
+    /// Removes all versions of a plugin.
+    pub fn remove(&mut self, name: &PluginName) {
+        self.versions.remove(name);
+        remove(&self.directory.join(name.as_str()));
+    }
+
+    /// Removes all versions of all plugins but these.
+    pub fn retain(&mut self, names: &BTreeSet<PluginName>) {
+        let orphaned = self.versions.keys().filter(|name| !names.contains(name));
+        for name in orphaned.cloned().collect::<Vec<_>>() {
+            self.remove(&name);
+        }
+    }
+
+    /// Removes older versions, of `name` first, until one of this size has room. The last good version of another
+    /// plugin stays.
+    fn make_room(&mut self, name: &PluginName, size: u64) -> Result<(), ArchiveError> {
+        let too_large = ArchiveError::TooLarge { size, max: self.size_max };
+        if size > self.size_max {
+            return Err(too_large);
+        }
+        while self.size().saturating_add(size) > self.size_max {
+            let own = self.versions.get_mut(name).filter(|versions| versions.len() > 1);
+            let older = match own {
+                Some(own) => own,
+                None => match self.versions.values_mut().find(|versions| versions.len() > 1) {
+                    Some(others) => others,
+                    None => return Err(too_large),
+                },
+            };
+            remove(&older.remove(0).directory);
+        }
+        Ok(())
+    }
+
+    fn size(&self) -> u64 {
+        self.versions.values().flatten().map(|version| version.size).sum()
+    }
+}
+
+impl ArchivedVersion {
+    fn parse(name: &PluginName, entry: &str, path: &Path) -> Option<Self> {
+        let mut parts = entry.split('-');
+        let sequence = u64::from_str_radix(parts.next()?, 16).ok()?;
+        let component = parse_digest(parts.next()?)?;
+        let configuration = parse_digest(parts.next()?)?;
+        let digests = ReleaseDigests { component, configuration };
+        let is_whole = entry == entry_name(sequence, &digests);
+        let files = [path.to_owned(), drop_ins(path, name)];
+        let sizes = files.iter().flat_map(|directory| entries(directory).unwrap_or_default());
+        let sizes = sizes.filter_map(|(_, file)| fs::symlink_metadata(file).ok());
+        let size = sizes.filter(fs::Metadata::is_file).map(|file| file.len()).sum();
+        let (name, directory) = (name.clone(), path.to_owned());
+        is_whole.then_some(Self { name, digests, sequence, directory, size })
+    }
+
+    /// Reads and verifies it. Blocks.
+    ///
+    /// # Errors
+    /// When it is not what it was, or this daemon refuses it.
+    pub fn load(&self) -> Result<Verified, ArchiveError> {
+        let component = component(&self.directory, &self.name);
+        let found = scan_one(self.name.clone(), &component).found.pop();
+        let found = found.ok_or_else(|| ArchiveError::Changed(self.directory.clone()))?;
+        let verified = verify(found)
+            .map_err(|rejected| ArchiveError::Rejected(rejected.lines().join("; ")))?;
+        if verified.release().digests() != self.digests {
+            return Err(ArchiveError::Changed(self.directory.clone()));
+        }
+        Ok(verified)
+    }
+
+    /// Whether this file is part of it.
+    #[must_use]
+    pub fn contains(&self, path: &Path) -> bool {
+        path.starts_with(&self.directory)
+    }
+}
+
+fn component(version: &Path, name: &PluginName) -> PathBuf {
+    version.join(format!("{name}.wasm"))
+}
+
+fn drop_ins(version: &Path, name: &PluginName) -> PathBuf {
+    version.join(format!("{name}.toml.d"))
+}
+
+fn entry_name(sequence: u64, digests: &ReleaseDigests) -> String {
+    let [component, configuration] = [digests.component, digests.configuration]
+        .map(|digest| digest.iter().map(|byte| format!("{byte:02x}")).collect::<String>());
+    format!("{sequence:016x}-{component}-{configuration}")
+}
+
+fn parse_digest(text: &str) -> Option<[u8; 32]> {
+    let mut digest = [0; 32];
+    for (nth, byte) in digest.iter_mut().enumerate() {
+        *byte = u8::from_str_radix(text.get(nth * 2..nth * 2 + 2)?, 16).ok()?;
+    }
+    Some(digest)
+}
+
+/// What is in a directory that may not exist.
+fn entries(directory: &Path) -> io::Result<Vec<(String, PathBuf)>> {
+    let listed = match fs::read_dir(directory) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+        listed => listed?,
+    };
+    let entry = |entry: io::Result<fs::DirEntry>| {
+        entry.map(|it| (it.file_name().to_string_lossy().into_owned(), it.path()))
+    };
+    listed.map(entry).collect()
+}
+
+fn read_again(release: &Release) -> Result<Vec<u8>, ArchiveError> {
+    let bytes = file::read(&release.path, COMPONENT_MAX)?;
+    let digest: [u8; 32] = Sha256::digest(&bytes).into();
+    match digest == release.digest {
+        true => Ok(bytes),
+        false => Err(ArchiveError::Replaced(release.path.clone())),
+    }
+}
+
+fn texts_size(release: &Release) -> u64 {
+    release.texts.iter().map(|text| text.len() as u64).sum()
+}
+
+fn write(
+    release: &Release,
+    bytes: &[u8],
+    directory: &Path,
+    target: &Path,
+) -> Result<(), ArchiveError> {
+    let incomplete = directory.join(INCOMPLETE);
+    remove(&incomplete);
+    let drop_ins = drop_ins(&incomplete, &release.name);
+    let failed = |path: &Path| {
+        let path = path.to_owned();
+        |source| ArchiveError::Write { path, source }
+    };
+    DirBuilder::new().recursive(true).mode(0o700).create(&drop_ins).map_err(failed(&drop_ins))?;
+    let component = component(&incomplete, &release.name);
+    write_file(&component, bytes).map_err(failed(&component))?;
+    for (nth, text) in release.texts.iter().enumerate() {
+        let path = drop_ins.join(format!("{nth:04}.toml"));
+        write_file(&path, text.as_bytes()).map_err(failed(&path))?;
+    }
+    rename(&incomplete, target)
+}
+
+fn write_file(path: &Path, bytes: &[u8]) -> io::Result<()> {
+    let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(path)?;
+    file.write_all(bytes)?;
+    file.sync_all()
+}
+
+fn rename(from: &Path, to: &Path) -> Result<(), ArchiveError> {
+    let renamed = fs::rename(from, to);
+    let synced = renamed.and_then(|()| match to.parent() {
+        Some(parent) => File::open(parent)?.sync_all(),
+        None => Ok(()),
+    });
+    synced.map_err(|source| ArchiveError::Write { path: to.to_owned(), source })
+}
+
+/// What cannot be removed takes room, and is found again at the next start.
+fn remove(path: &Path) {
+    match fs::symlink_metadata(path).map(|file| file.is_dir()) {
+        Ok(true) => drop(fs::remove_dir_all(path)),
+        Ok(false) => drop(fs::remove_file(path)),
+        Err(_) => (),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::plugin::{grants::CredentialsSeen, inspection::Inspection, manifest::Manifest};
+
+    struct Kept {
+        root: tempfile::TempDir,
+    }
+
+    impl Kept {
+        fn new() -> Self {
+            Self { root: tempfile::tempdir().unwrap() }
+        }
+
+        fn open(&self) -> Archive {
+            Archive::open(&self.root.path().join("state")).unwrap()
+        }
+
+        /// A version of a plugin with these bytes and this manifest.
+        fn release(&self, name: &str, bytes: &[u8], text: &str) -> Release {
+            let path = self.root.path().join(format!("{name}.wasm"));
+            fs::write(&path, bytes).unwrap();
+            Release {
+                name: name.parse().unwrap(),
+                path,
+                digest: Sha256::digest(bytes).into(),
+                manifest: Manifest::default(),
+                texts: vec![text.to_owned()],
+                inspection: Inspection::default(),
+                credentials: CredentialsSeen::default(),
+            }
+        }
+
+        fn files(&self) -> usize {
+            entries(&self.root.path().join("state/.versions/a")).unwrap().len()
+        }
+    }
+
+    /// The smallest component there is.
+    const EMPTY: &[u8] = b"\0asm\x0d\0\x01\0";
+
+    fn last(archive: &Archive, name: &str) -> Option<ReleaseDigests> {
+        let last_good = archive.last_good();
+        last_good.get(&name.parse::<PluginName>().unwrap()).map(|version| version.digests)
+    }
+
+    #[test]
+    fn the_version_that_served_last_is_found_again() {
+        let kept = Kept::new();
+        let mut archive = kept.open();
+        assert!(archive.last_good().is_empty());
+        let [one, two] = ["one", "two"].map(|text| kept.release("a", b"bytes", text));
+        for release in [&one, &two, &one, &one] {
+            archive.keep(release).unwrap();
+            assert_eq!(last(&archive, "a"), Some(release.digests()));
+            assert_eq!(last(&kept.open(), "a"), Some(release.digests()));
+        }
+        assert_eq!(kept.files(), 2);
+    }
+
+    #[test]
+    fn older_versions_are_removed() {
+        let kept = Kept::new();
+        let mut archive = kept.open();
+        for text in ["1", "2", "3", "4"] {
+            archive.keep(&kept.release("a", b"bytes", text)).unwrap();
+        }
+        assert_eq!(kept.files(), VERSIONS_MAX);
+        archive.remove(&"a".parse().unwrap());
+        assert_eq!((kept.files(), kept.open().versions.len()), (0, 0));
+    }
+
+    #[test]
+    fn all_versions_together_have_a_maximum_size() {
+        let kept = Kept::new();
+        let mut archive = Archive { size_max: 25, ..kept.open() };
+        for (name, bytes) in [("a", [1; 10]), ("a", [2; 10]), ("b", [3; 10])] {
+            archive.keep(&kept.release(name, &bytes, "")).unwrap();
+        }
+        assert_eq!(kept.files(), 1, "the older version of a makes room");
+        let large = kept.release("c", &[4; 10], "");
+        assert!(matches!(archive.keep(&large), Err(ArchiveError::TooLarge { size: 10, max: 25 })));
+        assert!(last(&archive, "a").is_some() && last(&archive, "b").is_some());
+        archive.retain(&["c".parse().unwrap()].into());
+        archive.keep(&large).unwrap();
+        assert_eq!(kept.open().versions.len(), 1);
+    }
+
+    #[test]
+    fn a_component_that_was_replaced_meanwhile_is_not_kept() {
+        let kept = Kept::new();
+        let release = kept.release("a", b"verified", "");
+        fs::write(&release.path, b"another").unwrap();
+        let mut archive = kept.open();
+        assert!(matches!(archive.keep(&release), Err(ArchiveError::Replaced(_))));
+        assert_eq!(last(&archive, "a"), None);
+    }
+
+    #[test]
+    fn a_version_that_was_changed_or_is_incomplete_is_not_used() {
+        let kept = Kept::new();
+        kept.open().keep(&kept.release("a", EMPTY, "")).unwrap();
+        let versions = kept.root.path().join("state/.versions/a");
+        fs::create_dir_all(versions.join(INCOMPLETE)).unwrap();
+        fs::write(versions.join("file"), "").unwrap();
+        let version = kept.open().last_good().into_values().next().unwrap();
+        assert_eq!(kept.files(), 1, "what is incomplete is removed");
+        let text = drop_ins(&version.directory, &version.name).join("0000.toml");
+        fs::write(&text, "required = true\n").unwrap();
+        assert!(version.load().is_err());
+        fs::write(component(&version.directory, &version.name), "no component").unwrap();
+        assert!(matches!(version.load(), Err(ArchiveError::Rejected(_))));
+    }
+}

@@ -1,0 +1,92 @@
+//! `pluginctl install` and its opposites do what an administrator does by hand, and check it first.
+
+use crate::control::{run, start};
+use plugind_tests::{Tree, guest};
+use std::{
+    fs,
+    os::unix::fs::PermissionsExt,
+    path::{Path, PathBuf},
+};
+
+/// A directory outside of the tree's plugins with this guest and its manifest.
+fn source(tree: &Tree, name: &str, manifest: &str) -> PathBuf {
+    let directory = tree.root().join("source");
+    fs::create_dir_all(&directory).unwrap();
+    let component = directory.join(format!("{name}.wasm"));
+    fs::copy(guest("hello"), &component).unwrap();
+    fs::set_permissions(&component, fs::Permissions::from_mode(0o600)).unwrap();
+    fs::write(directory.join(format!("{name}.toml")), manifest).unwrap();
+    component
+}
+
+/// The names of all files among the plugins.
+fn files(tree: &Tree) -> Vec<String> {
+    let entries = fs::read_dir(tree.plugins()).unwrap();
+    let names = entries.map(|entry| entry.unwrap().file_name().into_string().unwrap());
+    let mut names: Vec<_> = names.collect();
+    names.sort();
+    names
+}
+
+fn text(path: &Path) -> &str {
+    path.to_str().unwrap()
+}
+
+#[test]
+fn what_is_installed_is_readable_by_everyone_and_served_by_the_next_reload() {
+    let tree = Tree::new();
+    let daemon = start(&tree);
+    let component = source(&tree, "hello", "[config]\ngreeting = \"Hi\"\n");
+    let ran = run(&tree, &["install", text(&component), "--name", "site", "--reload"]);
+    assert_eq!(ran.status, Some(0), "{}", ran.stdout);
+    let path = tree.plugins().join("site.wasm");
+    let installed = format!("installed {} sha256:", path.display());
+    assert!(ran.stdout.starts_with(&installed), "{}", ran.stdout);
+    assert_eq!(daemon.get("/site").status_and_text(), (200, "Hi from site\n"));
+    assert_eq!(files(&tree), ["site.toml", "site.wasm"]);
+    for file in files(&tree) {
+        let mode = fs::metadata(tree.plugins().join(&file)).unwrap().permissions().mode();
+        assert_eq!(mode & 0o7777, 0o644, "{file}");
+    }
+
+    let ran = run(&tree, &["remove", "site", "--reload"]);
+    assert_eq!(ran.status, Some(0), "{}", ran.stdout);
+    assert_eq!(daemon.get("/site").status(), 404);
+    assert_eq!(files(&tree), [""; 0]);
+    assert_eq!(run(&tree, &["remove", "site"]).status, Some(1));
+}
+
+#[test]
+fn nothing_of_a_directory_with_a_mistake_is_installed() {
+    let tree = Tree::new();
+    source(&tree, "good", "");
+    let bad = source(&tree, "bad", "unknown = 1\n");
+    let directory = bad.parent().unwrap();
+    let ran = run(&tree, &["install", text(directory)]);
+    assert_eq!(ran.status, Some(1), "{}", ran.stdout);
+    assert_eq!(files(&tree), [""; 0]);
+    fs::write(bad.with_extension("toml"), "").unwrap();
+    let ran = run(&tree, &["install", text(directory)]);
+    assert_eq!((ran.status, ran.stdout.lines().count()), (Some(0), 2), "{}", ran.stdout);
+    assert_eq!(files(&tree), ["bad.toml", "bad.wasm", "good.toml", "good.wasm"]);
+}
+
+#[test]
+fn a_plugin_of_a_package_is_masked_and_unmasked() {
+    let tree = Tree::new();
+    let vendor = tree.root().join("usr/lib/plugind/plugins");
+    fs::create_dir_all(&vendor).unwrap();
+    fs::copy(guest("hello"), vendor.join("hello.wasm")).unwrap();
+    let daemon = start(&tree);
+    assert_eq!(daemon.get("/hello").status(), 200);
+    for (command, status) in [("disable", 404), ("disable", 404), ("enable", 200)] {
+        assert_eq!(run(&tree, &[command, "hello", "--reload"]).status, Some(0), "{command}");
+        assert_eq!(daemon.get("/hello").status(), status, "{command}");
+    }
+    assert_eq!(files(&tree), [""; 0]);
+    assert_eq!(run(&tree, &["disable", "other"]).status, Some(1));
+    tree.put_guest("hello", "hello");
+    assert_eq!(run(&tree, &["disable", "hello"]).status, Some(1), "nothing can mask it");
+    assert_eq!(run(&tree, &["enable", "hello"]).status, Some(1), "it is no mask");
+    assert_eq!(files(&tree), ["hello.wasm"]);
+}
