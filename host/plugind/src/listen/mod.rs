@@ -26,8 +26,12 @@ pub mod client_certificate;
 #[cfg(feature = "runtime")]
 pub mod forwarded;
 #[cfg(feature = "runtime")]
+pub mod upgrade;
+#[cfg(feature = "runtime")]
+pub mod streams;
+#[cfg(feature = "runtime")]
+pub mod websocket;
+#[cfg(feature = "runtime")]
 pub mod http;
 #[cfg(feature = "runtime")]
 pub mod connection;
-#[cfg(feature = "runtime")]
-pub mod streams;

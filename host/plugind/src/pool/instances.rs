@@ -33,6 +33,7 @@ use tokio::{
     sync::{OwnedSemaphorePermit, Semaphore},
     time::{sleep, timeout},
 };
+use tokio_util::sync::CancellationToken;
 
 /// How often a pool that is to stop looks whether its queue is empty.
 const QUEUE_LOOK: Duration = Duration::from_millis(20);
@@ -57,6 +58,8 @@ pub struct Pool {
     core_sets: Box<[CoreSet]>,
     /// Room for connections.
     connections: Arc<Semaphore>,
+    /// Cancelled when it begins to drain.
+    draining: CancellationToken,
 }
 
 impl Pool {
@@ -102,7 +105,7 @@ impl Pool {
         );
         tokio::spawn(start_where_short(set.clone()));
         let core_sets = (0..set.executors.cores()).map(|_| CoreSet::new(set.clone())).collect();
-        Arc::new(Self { set, core_sets, connections })
+        Arc::new(Self { set, core_sets, connections, draining: CancellationToken::new() })
     }
 
     /// The plugin's name.
@@ -193,10 +196,11 @@ impl Pool {
 
     /// Takes no more requests, finishes those it has, stops its instances. [`WorkerEvent::Gone`] says when all are gone.
     pub fn shut_down(&self, reason: StopReason) {
-        let set = self.set.clone();
+        let (set, draining) = (self.set.clone(), self.draining.clone());
         if reason != StopReason::Stop || set.stats().queued == 0 {
             set.drain(reason);
             set.room.close();
+            draining.cancel();
             return;
         }
         // The daemon stops, so no next generation takes the calls that wait.
@@ -209,6 +213,7 @@ impl Pool {
             timeout(set.config.timeout_stop, emptied).await.ok();
             set.drain(reason);
             set.room.close();
+            draining.cancel();
         });
     }
 
@@ -232,6 +237,12 @@ impl Pool {
     #[must_use]
     pub fn stats(&self) -> PoolStats {
         self.set.stats()
+    }
+
+    /// Is cancelled when it begins to drain: what lasts in it has to end in its time to stop.
+    #[must_use]
+    pub fn draining(&self) -> &CancellationToken {
+        &self.draining
     }
 
     /// The place of a connection, for as long as it lasts; none, if there are as many as may be.

@@ -17,6 +17,7 @@ mod scaling;
 mod health;
 mod http;
 mod streams;
+mod websockets;
 mod request_failures;
 mod state_transfer;
 pub mod workers;

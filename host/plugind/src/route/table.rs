@@ -4,7 +4,7 @@
 use crate::{
     base::name::{PluginName, SocketName},
     pool::instances::Pool,
-    route::owners::Route,
+    route::owners::{Route, RouteUse},
 };
 use arc_swap::ArcSwap;
 use std::{
@@ -20,8 +20,8 @@ pub struct RouteEntry {
     pub plugin: PluginName,
     /// Its instances; none while it has none that are ready.
     pub pool: Option<Arc<Pool>>,
-    /// How many of the path's first segments the plugin does not see.
-    pub strip: usize,
+    /// How requests are passed to it.
+    pub used: RouteUse,
 }
 
 /// All routes.
@@ -237,7 +237,11 @@ mod tests {
             let route = HttpRoute { socket: None, host, prefix: (*prefix).to_owned() };
             (
                 Route::Http(route),
-                RouteEntry { plugin: plugin.parse().unwrap(), pool: None, strip: 0 },
+                RouteEntry {
+                    plugin: plugin.parse().unwrap(),
+                    pool: None,
+                    used: RouteUse::default(),
+                },
             )
         };
         RouteTable::new(routes.iter().map(route).collect())
@@ -272,7 +276,11 @@ mod tests {
         let route = |socket: Option<&str>, host: Option<&str>, prefix: &str, plugin: &str| {
             let socket = socket.map(|socket| socket.parse().unwrap());
             let (host, prefix) = (host.map(str::to_owned), prefix.to_owned());
-            let entry = RouteEntry { plugin: plugin.parse().unwrap(), pool: None, strip: 0 };
+            let entry = RouteEntry {
+                plugin: plugin.parse().unwrap(),
+                pool: None,
+                used: RouteUse::default(),
+            };
             (Route::Http(HttpRoute { socket, host, prefix }), entry)
         };
         let table = RouteTable::new(BTreeMap::from([
@@ -295,7 +303,8 @@ mod tests {
     #[test]
     fn a_whole_socket_has_one_plugin_and_no_routes() {
         let echo = "echo".parse::<SocketName>().unwrap();
-        let entry = RouteEntry { plugin: "echoes".parse().unwrap(), pool: None, strip: 0 };
+        let entry =
+            RouteEntry { plugin: "echoes".parse().unwrap(), pool: None, used: RouteUse::default() };
         let table = RouteTable::new(BTreeMap::from([(Route::Socket(echo.clone()), entry)]));
         assert_eq!(table.whole_socket(&echo).unwrap().plugin.as_str(), "echoes");
         assert!(table.whole_socket(&"http".parse().unwrap()).is_none());

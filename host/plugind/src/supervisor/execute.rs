@@ -259,11 +259,11 @@ impl Supervisor {
         let mut entries = BTreeMap::new();
         for (name, (routes, serving)) in plugins {
             let running = serving.and_then(|serving| self.running.get(&serving));
-            for (route, strip) in routes {
+            for (route, used) in routes {
                 entries.entry(route.clone()).or_insert_with(|| RouteEntry {
                     plugin: name.clone(),
                     pool: running.map(|it| it.pool.clone()),
-                    strip: *strip,
+                    used: *used,
                 });
             }
         }

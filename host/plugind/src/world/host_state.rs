@@ -9,13 +9,14 @@ use crate::{
     plugin::manifest::Manifest,
     world::{
         client_connection::ClientConnection,
+        client_websocket::ClientWebSocket,
         config, connections, credentials,
         granted::Granted,
         heartbeat::{Heartbeat, Watch},
         holdings::{Inspections, holdings},
         identity, journal, logging,
         memory::{self, Budget, Refused},
-        network, notify, outgoing, output, quota,
+        network, notify, outgoing, output, quota, websockets,
     },
 };
 use std::{sync::Arc, time::Instant};
@@ -207,6 +208,21 @@ impl HostState {
 
     pub(super) fn connections(&mut self) -> connections::Guest<'_> {
         connections::Guest { table: &mut self.table }
+    }
+
+    /// Gives the guest a WebSocket.
+    ///
+    /// # Errors
+    /// When it has as many resources as it may.
+    pub fn give_websocket(
+        &mut self,
+        websocket: ClientWebSocket,
+    ) -> Result<Resource<ClientWebSocket>, ResourceTableError> {
+        self.table.push(websocket)
+    }
+
+    pub(super) fn websockets(&mut self) -> websockets::Guest<'_> {
+        websockets::Guest { table: &mut self.table }
     }
 
     /// Charges the instance with what the host keeps for it, and returns how many resources are in its table.

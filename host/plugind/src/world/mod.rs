@@ -6,6 +6,8 @@ pub mod bindings;
 pub mod config;
 pub mod client_connection;
 pub mod connections;
+pub mod client_websocket;
+pub mod websockets;
 pub mod credentials;
 pub mod files;
 pub mod identity;
