@@ -16,6 +16,7 @@ mod load;
 mod languages;
 mod streaming;
 mod streams;
+mod websockets;
 mod lifecycle;
 mod readiness;
 mod grants;
