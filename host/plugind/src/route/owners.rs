@@ -52,7 +52,7 @@ impl fmt::Display for Route {
 pub struct RouteUse {
     /// How many of the path's first segments the plugin does not want to see.
     pub strip: usize,
-    /// What becomes of requests for a WebSocket.
+    /// How requests for a WebSocket are handled.
     pub websocket: WebSocketUse,
 }
 
@@ -258,7 +258,7 @@ mod tests {
     }
 
     #[test]
-    fn a_route_serves_websockets_if_the_component_does_unless_the_manifest_says_otherwise() {
+    fn a_route_serves_websockets_if_its_component_does_unless_its_manifest_says_no() {
         let inspection = Inspection { websockets: true, ..Inspection::default() };
         let use_of = |inspection, manifest| {
             let manifest = Manifest::parse(&Document::new(Path::new("m.toml"), manifest)).unwrap();
