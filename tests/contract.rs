@@ -33,6 +33,8 @@ fn the_package_has_the_interfaces_that_are_served_and_no_others() {
             "lifecycle",
             "notify",
             "types",
+            "websocket-handler",
+            "websockets",
         ]
     );
 }
@@ -91,7 +93,8 @@ fn generated(mut generator: impl FnMut() -> Box<dyn WorldGenerator>) -> String {
         let (resolve, package) = contract();
         resolve.packages[package].worlds.keys().cloned().collect()
     };
-    let expected = ["plugin", "stateful-plugin", "connection-plugin", "datagram-plugin"];
+    let expected =
+        ["plugin", "stateful-plugin", "connection-plugin", "datagram-plugin", "websocket-plugin"];
     assert_eq!(names, expected);
     for name in names {
         let (mut resolve, package) = contract();

@@ -8,6 +8,7 @@ use std::{
 };
 
 const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
+const DATA: u8 = 0;
 const HEADERS: u8 = 1;
 const RST_STREAM: u8 = 3;
 const SETTINGS: u8 = 4;
@@ -15,10 +16,10 @@ const GOAWAY: u8 = 7;
 const END: u8 = 0b101; // of the header, and of the stream
 
 /// A connection whose frames are written here.
-struct Frames(TcpStream);
+pub(crate) struct Frames(TcpStream);
 
 impl Frames {
-    fn open(daemon: &Daemon) -> Self {
+    pub(crate) fn open(daemon: &Daemon) -> Self {
         let mut stream = TcpStream::connect(daemon.address()).unwrap();
         stream.set_read_timeout(Some(WAIT_MAX)).unwrap();
         stream.set_write_timeout(Some(WAIT_MAX)).unwrap();
@@ -26,8 +27,22 @@ impl Frames {
         Self(stream)
     }
 
+    pub(crate) fn send(&mut self, frame: &[u8]) {
+        self.0.write_all(frame).unwrap();
+    }
+
+    /// The next frame of a stream that has contents: its kind and these.
+    pub(crate) fn of(&mut self, stream: u32) -> (u8, Vec<u8>) {
+        loop {
+            let (kind, of, contents) = self.next().expect("the connection is open");
+            if of == stream && matches!(kind, DATA | HEADERS) {
+                return (kind, contents);
+            }
+        }
+    }
+
     /// The next frame: its kind, its stream and its contents.
-    fn next(&mut self) -> Option<(u8, u32, Vec<u8>)> {
+    pub(crate) fn next(&mut self) -> Option<(u8, u32, Vec<u8>)> {
         let mut head = [0; 9];
         self.0.read_exact(&mut head).ok()?;
         let length = u32::from_be_bytes([0, head[0], head[1], head[2]]);
@@ -37,7 +52,7 @@ impl Frames {
     }
 }
 
-fn frame(kind: u8, flags: u8, stream: u32, contents: &[u8]) -> Vec<u8> {
+pub(crate) fn frame(kind: u8, flags: u8, stream: u32, contents: &[u8]) -> Vec<u8> {
     let length = u32::try_from(contents.len()).unwrap().to_be_bytes();
     [&length[1..], &[kind, flags], &stream.to_be_bytes(), contents].concat()
 }

@@ -1,5 +1,6 @@
 //! Plugins in languages other than Rust serve sockets, built by their present toolchains.
 
+use crate::websockets;
 use plugind_tests::{Daemon, Tree, WAIT_MAX, tools};
 use std::{
     fs,
@@ -64,7 +65,7 @@ fn in_python() -> Vec<u8> {
     let (wit, deps) = (directory.path().join("wit"), directory.path().join("wit/deps/plugind"));
     fs::create_dir_all(&deps).unwrap();
     fs::copy(sources("echo.wit"), wit.join("echo.wit")).unwrap();
-    for name in ["types.wit", "connections.wit", "datagram-handler.wit"] {
+    for name in ["types.wit", "connections.wit", "datagram-handler.wit", "websockets.wit"] {
         let text = Path::new(env!("CARGO_MANIFEST_DIR")).join("../wit").join(name);
         let text = fs::read_to_string(text).unwrap();
         fs::write(deps.join(name), format!("package plugind:plugin@0.1.0;\n{text}")).unwrap();
@@ -82,7 +83,8 @@ fn in_python() -> Vec<u8> {
 fn serves_sockets(component: &[u8], manifest: &str) {
     let tree = Tree::new();
     tree.put("echo.wasm", component);
-    tree.put("echo.toml", manifest);
+    let serve = "[[serve]]\nsocket = \"echo\"\n[[serve]]\nroute = \"/echo\"\n";
+    tree.put("echo.toml", format!("{serve}{manifest}"));
     let tcp = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap().local_addr().unwrap();
     let udp = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).unwrap().local_addr().unwrap();
     let (over_tcp, over_udp) = (format!("echo={tcp}"), format!("echo=udp:{udp}"));
@@ -107,6 +109,12 @@ fn serves_sockets(component: &[u8], manifest: &str) {
     stream.write_all(b"fail\n").unwrap();
     assert!(stream.read(&mut [0]).is_err(), "it is reset");
     daemon.log.wait_for(&["connection failed", "asked to fail"]);
+    for word in ["one", "two"] {
+        let mut client = websockets::open(&daemon, "/echo");
+        assert_eq!(websockets::echo(&mut client, word), word);
+        client.close(None).unwrap();
+        while client.read().is_ok() {}
+    }
     let client = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
     client.set_read_timeout(Some(WAIT_MAX)).unwrap();
     client.send_to(b"datagram", udp).unwrap();

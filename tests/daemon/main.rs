@@ -17,6 +17,7 @@ mod languages;
 mod streaming;
 mod stores;
 mod streams;
+mod websockets;
 mod lifecycle;
 mod readiness;
 mod requests;

@@ -342,6 +342,28 @@ fn datagrams_are_answered_side_by_side_and_those_too_large_are_dropped_and_count
 }
 
 #[test]
+fn a_datagram_is_answered_by_the_version_that_has_it_while_a_reload_replaces_that() {
+    let tree = tree("");
+    let port = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).unwrap().local_addr().unwrap();
+    let daemon = Daemon::start_with(&tree, &["--listen", &format!("echo=udp:{port}")]);
+    let udp = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+    udp.set_read_timeout(Some(WAIT_MAX)).unwrap();
+    tree.put("echoes.wasm", plugind_tests::another("echoes"));
+    udp.send_to(b"slow", port).unwrap();
+    daemon.reload();
+    udp.send_to(b"new", port).unwrap();
+    let mut answers: Vec<_> = (0..2)
+        .map(|_| {
+            let mut answer = [0; 64];
+            let length = udp.recv(&mut answer).unwrap();
+            answer[..length].to_vec()
+        })
+        .collect();
+    answers.sort_unstable();
+    assert_eq!(answers, [b"new".to_vec(), b"slow".to_vec()]);
+}
+
+#[test]
 fn a_missing_socket_fails_its_plugin_alone_and_names_the_unit_to_write() {
     let tree = tree("required = false\n".trim_end()).with("greeter_02");
     tree.put("echoes.toml", format!("required = false\n{ECHO}"));

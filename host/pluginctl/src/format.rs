@@ -13,8 +13,11 @@ use serde_json::{Value, json};
 /// What a component is used as.
 pub(crate) fn kind(inspection: &Inspection) -> &'static str {
     match inspection.http {
+        Some(WasiVersion::P3) if inspection.websockets => "wasi:http 0.3 and WebSockets",
+        Some(WasiVersion::P2) if inspection.websockets => "wasi:http 0.2 and WebSockets",
         Some(WasiVersion::P3) => "wasi:http 0.3",
         Some(WasiVersion::P2) => "wasi:http 0.2",
+        None if inspection.websockets => "WebSockets",
         None => match (inspection.connections, inspection.datagrams) {
             (true, true) => "sockets",
             (true, false) => "connections",
@@ -45,13 +48,14 @@ pub(crate) fn mode_of(checked: &Checked) -> Option<&'static str> {
 }
 
 /// One route for a program.
-pub(crate) fn route((route, strip): &RouteRequest) -> Value {
+pub(crate) fn route((route, used): &RouteRequest) -> Value {
     match route {
         Route::Http(route) => json!({
             "socket": route.socket.as_ref().map(ToString::to_string),
             "host": route.host,
             "route": route.prefix,
-            "strip-prefix": *strip > 0,
+            "strip-prefix": used.strip > 0,
+            "websocket": used.websocket.word(),
         }),
         Route::Socket(socket) => json!({ "socket": socket.as_str() }),
     }

@@ -62,8 +62,8 @@ impl RoutesArgs {
             false if routes.is_empty() => "no routes\n".to_owned(),
             false => columns(
                 &["SOCKET", "HOST", "ROUTE", "STRIPPED", "PLUGIN"],
-                routes.iter().map(|((route, strip), name)| {
-                    let stripped = if *strip > 0 { "yes" } else { "no" };
+                routes.iter().map(|((route, used), name)| {
+                    let stripped = if used.strip > 0 { "yes" } else { "no" };
                     let (socket, host, prefix) = match route {
                         Route::Http(route) => {
                             let socket =

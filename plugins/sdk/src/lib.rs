@@ -26,7 +26,8 @@
 //! [`export_handover!`].
 //!
 //! A plugin that serves the connections of a stream socket implements [`ConnectionHandler`] and passes the type to
-//! [`export_connections!`]; one that answers datagrams implements [`DatagramHandler`] and uses [`export_datagrams!`].
+//! [`export_connections!`]; one that answers datagrams implements [`DatagramHandler`] and uses [`export_datagrams!`]; one
+//! that serves WebSockets implements [`WebsocketHandler`] and uses [`export_websockets!`].
 //!
 //! The files in the project's directory `wit/` define each interface; the bindings have the same text.
 //! With the feature `http`, [`http::Handler`] answers requests with the types of the crate `http`. Without it, and for
@@ -44,6 +45,7 @@ pub mod http;
 pub mod journal;
 pub mod keyvalue;
 pub mod lifecycle;
+pub mod websockets;
 
 pub use bindings::export;
 pub use bindings::plugind::plugin::{credentials, identity, notify};
@@ -51,3 +53,4 @@ pub use connections::{ConnectionHandler, bindings::export_connections};
 pub use datagrams::{DatagramHandler, bindings::export_datagrams};
 pub use handover::{Handover, bindings::export_handover};
 pub use lifecycle::{Condition, Lifecycle, StartError, StopReason};
+pub use websockets::{WebsocketHandler, bindings::export_websockets};

@@ -1,4 +1,5 @@
-/* Sends back what it gets, in C: with bindings by `wit-bindgen c --sync=all`, read and write are functions that block. */
+/* Sends back what it gets, in C: with bindings by `wit-bindgen c --sync=all`, read and write are functions that block,
+   and so are receive and send. */
 #include <string.h>
 
 #include "echo.h"
@@ -35,5 +36,25 @@ bool exports_plugind_plugin_datagram_handler_handle(
     echo_string_free(socket);
     exports_plugind_plugin_datagram_handler_peer_free(peer);
     *answer = *datagram;
+    return true;
+}
+
+bool exports_plugind_plugin_websocket_handler_handle(
+    exports_plugind_plugin_websocket_handler_upgrade_request_t *request,
+    exports_plugind_plugin_websocket_handler_own_websocket_t socket, echo_string_t *error)
+{
+    plugind_plugin_websockets_borrow_websocket_t self = plugind_plugin_websockets_borrow_websocket(socket);
+    plugind_plugin_websockets_message_t message;
+    plugind_plugin_websockets_websocket_error_t why;
+    bool is_open = plugind_plugin_websockets_method_websocket_accept(self, NULL, &why);
+
+    (void)error;
+    while (is_open && plugind_plugin_websockets_method_websocket_receive(self, &message, &why)) {
+        is_open = message.tag != PLUGIND_PLUGIN_WEBSOCKETS_MESSAGE_CLOSE &&
+            plugind_plugin_websockets_method_websocket_send(self, &message, &why);
+        plugind_plugin_websockets_message_free(&message);
+    }
+    exports_plugind_plugin_websocket_handler_upgrade_request_free(request);
+    plugind_plugin_websockets_websocket_drop_own(socket);
     return true;
 }

@@ -19,17 +19,20 @@ use crate::{
 use ::http::{HeaderValue, Request, Response, Version, header::CONNECTION, uri::Scheme};
 use bytes::Buf;
 use http_body::{Body, Frame, SizeHint};
-use hyper::{body::Incoming, server::conn, service::service_fn};
-use hyper_util::{
-    rt::{TokioExecutor, TokioIo},
-    server::graceful::GracefulConnection,
+use hyper::{
+    body::Incoming,
+    rt::{Read, Write, bounds::Http2ServerConnExec},
+    server::conn,
+    service::{HttpService, service_fn},
 };
+use hyper_util::rt::{TokioExecutor, TokioIo};
 use rustix::{
     event::{PollFd, PollFlags, Timespec, poll},
     net::{Shutdown, shutdown},
 };
 use std::{
     convert::Infallible,
+    error::Error,
     future::poll_fn,
     io,
     pin::{Pin, pin},
@@ -42,7 +45,7 @@ use tokio::{
     time::{Instant, Sleep, sleep, sleep_until, timeout},
 };
 use tokio_io_timeout::TimeoutStream;
-use tokio_util::sync::CancellationToken;
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tracing::debug;
 
 /// From the first byte of a request until its header has come.
@@ -123,7 +126,11 @@ pub async fn serve(
     let certificate = certificate.map(|certificate| client_certificate::field(&certificate));
     let client = ForwardedFields::new(peer, scheme, how.setting.clone(), certificate);
     let access_log = how.setting.access_log.map(|format| AccessTarget { format, journal });
-    let endpoint = HttpEndpoint { socket, reader, client, health, access_log };
+    let websockets = TaskTracker::new();
+    let endpoint = {
+        let (closing, websockets) = (closing.clone(), websockets.clone());
+        HttpEndpoint { socket, reader, client, health, access_log, peer, closing, websockets }
+    };
     let observed = Observed { wire, activity: activity.clone(), notes_reads: !is_http2 };
     let mut io = TimeoutStream::new(observed);
     io.set_write_timeout(Some(WRITE_TIMEOUT));
@@ -142,11 +149,14 @@ pub async fn serve(
                 .half_close(true)
                 .max_buf_size(BUFFER)
                 .max_headers(HEADERS)
-                .serve_connection(io, service);
+                .serve_connection(io, service)
+                .with_upgrades();
             driver.run(pin!(connection), LINGER, Duration::ZERO).await
         }
         true => {
             let connection = conn::http2::Builder::new(TokioExecutor::new())
+                // WebSockets ask for it (RFC 8441).
+                .enable_connect_protocol()
                 .max_concurrent_streams(STREAMS)
                 .initial_stream_window_size(STREAM_WINDOW)
                 .initial_connection_window_size(CONNECTION_WINDOW)
@@ -160,6 +170,9 @@ pub async fn serve(
         }
     };
     log_end(peer, &ended);
+    // A WebSocket keeps the connection that it was asked for on.
+    websockets.close();
+    websockets.wait().await;
 }
 
 /// Closes a connection whose client may still be sending, so that it learns why before the end: unread bytes would have
@@ -183,6 +196,37 @@ fn log_end(peer: Peer, ended: &ConnectionEnd) {
     }
 }
 
+/// A connection of either version.
+trait GracefulConnection: Future<Output = hyper::Result<()>> {
+    /// Takes no more requests.
+    fn graceful_shutdown(self: Pin<&mut Self>);
+}
+
+impl<I, S, B> GracefulConnection for conn::http1::UpgradeableConnection<I, S>
+where
+    Self: Future<Output = hyper::Result<()>>,
+    S: HttpService<Incoming, ResBody = B, Error: Into<Box<dyn Error + Send + Sync>>>,
+    I: Read + Write + Unpin,
+    B: Body<Error: Into<Box<dyn Error + Send + Sync>>> + 'static,
+{
+    fn graceful_shutdown(self: Pin<&mut Self>) {
+        self.graceful_shutdown();
+    }
+}
+
+impl<I, S, B> GracefulConnection for conn::http2::Connection<I, S, TokioExecutor>
+where
+    Self: Future<Output = hyper::Result<()>>,
+    S: HttpService<Incoming, ResBody = B, Error: Into<Box<dyn Error + Send + Sync>>>,
+    I: Read + Write + Unpin,
+    B: Body<Error: Into<Box<dyn Error + Send + Sync>>> + 'static,
+    TokioExecutor: Http2ServerConnExec<S::Future, B>,
+{
+    fn graceful_shutdown(self: Pin<&mut Self>) {
+        self.graceful_shutdown();
+    }
+}
+
 /// What a connection needs beside its protocol: limits, and an end.
 struct Driver<'a> {
     stream: &'a Stream,
@@ -196,7 +240,7 @@ impl Driver<'_> {
     /// the protocol, and closes the connection after another `after`, as soon as no request is in progress.
     async fn run(
         self,
-        mut connection: Pin<&mut impl GracefulConnection<Error = hyper::Error>>,
+        mut connection: Pin<&mut impl GracefulConnection>,
         before: Duration,
         after: Duration,
     ) -> ConnectionEnd {

@@ -13,11 +13,16 @@ use crate::{
         forwarded::{FORWARDED_FOR, ForwardedFields},
         health::{HealthAnswer, HealthRoute},
         request_body::RequestBody,
+        stream::Peer,
         trace_context,
+        upgrade::{self, Asks, HTTP, Handshake, HandshakeError, WEBSOCKET},
+        websocket::{self, Opening, WebSocketOrigin},
     },
+    plugin::serve::WebSocketUse,
     pool::{
         Delivery, Reply,
         call::{Call, NotServed},
+        instances::Pool,
     },
     route::table::{RouteEntry, TableReader},
     runtime::executors::Executors,
@@ -31,6 +36,7 @@ use http_body::Body as _;
 use http_body_util::{BodyExt, Either, Empty, Full};
 use hyper::body::Incoming;
 use std::{borrow::Cow, convert::Infallible, sync::Arc};
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tracing::debug;
 use wasmtime_wasi_http::WasiBody;
 
@@ -56,6 +62,12 @@ pub struct HttpEndpoint {
     pub health: Option<Arc<HealthRoute>>,
     /// Where they are logged, if they are.
     pub access_log: Option<AccessTarget>,
+    /// The same for the log.
+    pub peer: Peer,
+    /// When no more requests are wanted.
+    pub closing: CancellationToken,
+    /// The WebSockets of the connection.
+    pub websockets: TaskTracker,
 }
 
 impl HttpEndpoint {
@@ -81,7 +93,8 @@ pub async fn answer(
     if let Some(response) = health(endpoint, &request) {
         return Ok(response);
     }
-    let (mut request, identity) = match admit(endpoint, request, exchange) {
+    let asks = upgrade::asks(&request);
+    let (mut request, identity) = match admit(endpoint, request, exchange.clone()) {
         Ok(admitted) => admitted,
         Err(refusal) => return Ok(refusal.into()),
     };
@@ -96,9 +109,9 @@ pub async fn answer(
         if let Some(access) = access {
             access.routed(&entry.plugin);
         }
-        let whole = (entry.strip > 0).then(|| request.uri().clone());
+        let whole = (entry.used.strip > 0).then(|| request.uri().clone());
         if let Some(whole) = &whole {
-            let (prefix, rest) = split_prefix(whole.path(), entry.strip);
+            let (prefix, rest) = split_prefix(whole.path(), entry.used.strip);
             // A path is text that a header may have; if it were not, the plugin would do without the header.
             if let Ok(prefix) = HeaderValue::from_str(prefix) {
                 request.headers_mut().insert(FORWARDED_PREFIX, prefix);
@@ -111,7 +124,19 @@ pub async fn answer(
             let why = format!("plugin {plugin} is not ready");
             return Ok(Refusal::new(StatusCode::SERVICE_UNAVAILABLE, why).into());
         };
-        match pool.call(Call::Http(Box::new(request))).await {
+        let has_http = pool.linked().release.inspection.http.is_some();
+        let served = match treatment(asks, entry.used.websocket, has_http) {
+            Treatment::Http => pool.call(Call::Http(Box::new(request))).await,
+            Treatment::WebSocket => match open(endpoint, pool, &mut request, &exchange).await {
+                Ok(response) => return Ok(response),
+                Err(NotServed::Draining(_)) => {
+                    Err(NotServed::Draining(Call::Http(Box::new(request))))
+                }
+                Err(not_served) => Err(not_served),
+            },
+            Treatment::Require(protocol) => return Ok(required(plugin, asked.version, protocol)),
+        };
+        match served {
             Ok(Reply::Http(response)) => return Ok(deliver(plugin, identity, asked, response)),
             Err(NotServed::Draining(Call::Http(given_back))) => {
                 request = *given_back;
@@ -120,7 +145,7 @@ pub async fn answer(
                     request.headers_mut().remove(FORWARDED_PREFIX);
                 }
             }
-            Ok(Reply::Stream | Reply::Datagram(_)) => {
+            Ok(Reply::Stream | Reply::Datagram(_) | Reply::WebSocket) => {
                 return Ok(failed(plugin, identity, None).into());
             }
             Err(not_served) => return Ok(failed(plugin, identity, Some(not_served)).into()),
@@ -146,6 +171,80 @@ fn health(endpoint: &HttpEndpoint, request: &Request<Incoming>) -> Option<Respon
     headers.insert(header::CONTENT_LENGTH, length.into());
     headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
     Some(response)
+}
+
+/// What is done with a request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Treatment {
+    /// The plugin answers it over HTTP.
+    Http,
+    /// The plugin's handler of WebSockets has it.
+    WebSocket,
+    /// It is refused: it is not for this protocol, which the route requires.
+    Require(&'static str),
+}
+
+/// What is done with a request that asks for this, by what its route does with requests for a WebSocket, and by whether
+/// the plugin answers others.
+fn treatment(asks: Asks, websocket: WebSocketUse, has_http: bool) -> Treatment {
+    match (asks, websocket) {
+        (Asks::WebSocket, WebSocketUse::Serve) => Treatment::WebSocket,
+        (Asks::WebSocket, WebSocketUse::Ignore) | (Asks::Nothing, _) if has_http => Treatment::Http,
+        (Asks::WebSocket | Asks::Connect, _) => Treatment::Require(HTTP),
+        (Asks::Nothing, _) => Treatment::Require(WEBSOCKET),
+    }
+}
+
+/// The response to a request that is not for the protocol which its route requires. In HTTP/2, no response can ask for
+/// another protocol.
+fn required(plugin: &PluginName, version: Version, protocol: &'static str) -> Response<Body> {
+    let why = match protocol {
+        WEBSOCKET => format!("plugin {plugin} serves WebSockets only"),
+        _ => format!("plugin {plugin} does not serve the protocol that the request asks for"),
+    };
+    if version >= Version::HTTP_2 {
+        return Refusal::new(StatusCode::NOT_IMPLEMENTED, why).into();
+    }
+    let mut response = Refusal::new(StatusCode::UPGRADE_REQUIRED, why).into();
+    upgrade::require(&mut response, protocol);
+    response
+}
+
+/// Asks a plugin whether it accepts a WebSocket, and serves it beside this.
+async fn open(
+    endpoint: &HttpEndpoint,
+    pool: &Arc<Pool>,
+    request: &mut Request<WasiBody>,
+    exchange: &ExchangeGuard,
+) -> Result<Response<Body>, NotServed> {
+    let handshake = match Handshake::read(request) {
+        Ok(handshake) => handshake,
+        Err(error) => {
+            let mut response = Refusal::new(error.status(), error.to_string()).into();
+            if error == HandshakeError::Version {
+                upgrade::require(&mut response, WEBSOCKET);
+            }
+            return Ok(response);
+        }
+    };
+    let origin = WebSocketOrigin { socket: endpoint.socket.clone(), peer: endpoint.peer };
+    let asked = handshake.request(request, endpoint.socket.as_str());
+    match websocket::open(pool, asked, &origin).await? {
+        Opening::Refused(status) => {
+            let why = format!("plugin {} refuses the WebSocket", pool.name());
+            Ok(Refusal::new(status, why).into())
+        }
+        Opening::Accepted(accepted) => {
+            let response = handshake.response(accepted.subprotocol.as_deref());
+            let (on, closing) = (hyper::upgrade::on(request), endpoint.closing.clone());
+            let exchange = exchange.clone();
+            endpoint.websockets.spawn(async move {
+                accepted.run(on, closing, origin).await;
+                drop(exchange);
+            });
+            Ok(response.map(|()| Either::Right(Full::default())))
+        }
+    }
 }
 
 /// What a response depends on.
@@ -316,6 +415,24 @@ impl From<Refusal> for Response<Body> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_request_for_a_websocket_is_never_taken_for_another_one_unasked() {
+        use WebSocketUse::{Ignore, Refuse, Serve};
+        for (asks, websocket, has_http, treated) in [
+            (Asks::WebSocket, Serve, true, Treatment::WebSocket),
+            (Asks::WebSocket, Serve, false, Treatment::WebSocket),
+            (Asks::WebSocket, Refuse, true, Treatment::Require(HTTP)),
+            (Asks::WebSocket, Ignore, true, Treatment::Http),
+            (Asks::WebSocket, Ignore, false, Treatment::Require(HTTP)),
+            (Asks::Connect, Serve, true, Treatment::Require(HTTP)),
+            (Asks::Nothing, Serve, true, Treatment::Http),
+            (Asks::Nothing, Serve, false, Treatment::Require(WEBSOCKET)),
+            (Asks::Nothing, Refuse, true, Treatment::Http),
+        ] {
+            assert_eq!(treatment(asks, websocket, has_http), treated, "{asks:?} {websocket:?}");
+        }
+    }
 
     #[test]
     fn what_is_taken_off_a_path_are_whole_segments() {

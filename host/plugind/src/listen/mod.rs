@@ -31,11 +31,14 @@ pub mod health;
 mod trace_context;
 #[cfg(feature = "runtime")]
 pub mod access_log;
+pub mod upgrade;
+#[cfg(feature = "runtime")]
+pub mod streams;
+#[cfg(feature = "runtime")]
+pub mod websocket;
 #[cfg(feature = "runtime")]
 pub mod http;
 #[cfg(feature = "runtime")]
 pub mod plugin_calls;
 #[cfg(feature = "runtime")]
 pub mod connection;
-#[cfg(feature = "runtime")]
-pub mod streams;

@@ -80,7 +80,7 @@ async fn in_pool(pool: &Pool, connection: &ClientConnection) -> Result<Reply, No
 }
 
 /// Logs why a connection was reset, within the rate of its plugin: clients can cause it.
-fn report(pool: &Pool, socket: &SocketName, peer: Peer, not_served: &NotServed) {
+pub(super) fn report(pool: &Pool, socket: &SocketName, peer: Peer, not_served: &NotServed) {
     if !pool.shared().journal.admit(Instant::now()) {
         return;
     }

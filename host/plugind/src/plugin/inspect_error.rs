@@ -84,8 +84,8 @@ pub enum InspectError {
     /// It exports nothing that the host has a use for.
     #[error(
         "exports nothing that plugind can use (it exports {0}); export wasi:http/handler@0.3, \
-         wasi:http/incoming-handler@0.2, wasi:cli/run, or connection-handler, datagram-handler or lifecycle of \
-         plugind:plugin@{CONTRACT}"
+         wasi:http/incoming-handler@0.2, wasi:cli/run, or connection-handler, datagram-handler, \
+         websocket-handler or lifecycle of plugind:plugin@{CONTRACT}"
     )]
     NoEntryPoint(String),
 }

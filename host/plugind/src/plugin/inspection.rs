@@ -23,6 +23,8 @@ pub struct Inspection {
     pub connections: bool,
     /// It exports `plugind:plugin/datagram-handler`.
     pub datagrams: bool,
+    /// It exports `plugind:plugin/websocket-handler`.
+    pub websockets: bool,
     /// None of its functions is async: while one is called, no other can be.
     pub is_blocking: bool,
     /// It is a program: `wasi:cli/run`. Of two versions the later.
@@ -73,6 +75,8 @@ impl Inspection {
                 inspection.connections = true;
             } else if ours(name, "datagram-handler") {
                 inspection.datagrams = true;
+            } else if ours(name, "websocket-handler") {
+                inspection.websockets = true;
             } else if ours(name, "handover") {
                 handover = Some(name.clone());
             } else if name.starts_with("plugind:plugin/") && name.contains(&format!("@{CONTRACT}."))
@@ -102,7 +106,13 @@ impl Inspection {
     /// Whether there is anything that clients can reach it by.
     #[must_use]
     pub fn serves(&self) -> bool {
-        self.http.is_some() || self.serves_sockets()
+        self.serves_routes() || self.serves_sockets()
+    }
+
+    /// Whether it can serve requests over HTTP, of any kind.
+    #[must_use]
+    pub fn serves_routes(&self) -> bool {
+        self.http.is_some() || self.websockets
     }
 
     /// Whether it can serve a socket as a whole.
@@ -111,10 +121,16 @@ impl Inspection {
         self.connections || self.datagrams
     }
 
+    /// Whether it has calls that last as long as a client wants.
+    #[must_use]
+    pub fn serves_connections(&self) -> bool {
+        self.connections || self.websockets
+    }
+
     /// Whether it cannot be called while it serves a connection.
     #[must_use]
     pub fn is_occupied_by_a_connection(&self) -> bool {
-        self.connections && self.is_blocking
+        self.serves_connections() && self.is_blocking
     }
 
     /// Whether it is a background program. A component with a handler is none, also where its toolchain makes it one as
@@ -133,7 +149,7 @@ impl Inspection {
             // Many guests of 0.2 are made for one request, and break when they get another one.
             Some(WasiVersion::P2) => Mode::Fresh,
             // A connection would keep the others waiting.
-            None if self.is_occupied_by_a_connection() => Mode::Exclusive,
+            Some(WasiVersion::P3) | None if self.is_occupied_by_a_connection() => Mode::Exclusive,
             Some(WasiVersion::P3) | None => Mode::Shared,
         }
     }
@@ -165,6 +181,11 @@ mod tests {
         assert_eq!(mode(false), Mode::Shared);
         let datagrams = Inspection { datagrams: true, is_blocking: true, ..Inspection::default() };
         assert_eq!(datagrams.mode(), Mode::Shared, "an answer does not last");
+        let websockets =
+            Inspection { websockets: true, is_blocking: true, ..Inspection::default() };
+        assert_eq!(websockets.mode(), Mode::Exclusive);
+        let http = Some(WasiVersion::P3);
+        assert_eq!(Inspection { http, ..websockets }.mode(), Mode::Exclusive);
     }
 
     #[test]

@@ -112,6 +112,19 @@ pub(super) const INTERFACES: &[InterfaceTypes] = &[
             result: Some(Shape::Option(&BYTES)),
         }],
     },
+    InterfaceTypes {
+        name: "plugind:plugin/websocket-handler",
+        versions: CONTRACT,
+        functions: &[Function {
+            name: "handle",
+            wit: "async func(request: upgrade-request, socket: websocket) -> result<_, string>",
+            parameters: &[
+                UPGRADE_REQUEST,
+                Shape::Own { interface: "plugind:plugin/websockets@0.1.", resource: "websocket" },
+            ],
+            result: Some(Shape::Result(None, Some(&STRING))),
+        }],
+    },
 ];
 
 const RUN_02: &[Function] = &[Function {
@@ -179,6 +192,16 @@ const PEER: Shape =
 const IP_ADDRESS: Shape = Shape::Record(&[("address", STRING), ("port", U16)]);
 
 const PROCESS: Shape = Shape::Record(&[("pid", U32), ("uid", U32), ("gid", U32)]);
+
+const UPGRADE_REQUEST: Shape = Shape::Record(&[
+    ("socket", STRING),
+    ("path", STRING),
+    ("host", STRING),
+    ("subprotocols", Shape::List(&STRING)),
+    ("headers", Shape::List(&HEADER_FIELD)),
+]);
+
+const HEADER_FIELD: Shape = Shape::Record(&[("name", STRING), ("value", BYTES)]);
 
 const DNS_ERROR: Shape =
     Shape::Record(&[("rcode", Shape::Option(&STRING)), ("info-code", Shape::Option(&U16))]);

@@ -152,6 +152,10 @@ interfaces! {
     Notify: [
         free("plugind:plugin/notify", OURS),
     ];
+    /// `plugind:plugin/websockets`
+    WebSockets: [
+        free("plugind:plugin/websockets", OURS),
+    ];
 }
 
 grants! {

@@ -25,6 +25,11 @@ const RECYCLE_AGE_MIN: Duration = Duration::from_secs(1);
 const CONNECTIONS_MAX: u32 = 1024;
 /// The largest datagram that a plugin takes, unless its manifest says otherwise: the largest of UDP.
 const DATAGRAM_MAX: Bytes = Bytes(64 << 10);
+/// The largest message of a WebSocket that a plugin takes, unless its manifest says otherwise: each client that sends one
+/// has the daemon keep it.
+const MESSAGE_MAX: Bytes = Bytes(64 << 10);
+/// The largest that a manifest may allow: as much as a plugin may send in one call.
+const MESSAGE_MAX_MAX: Bytes = Bytes(4 << 20);
 
 /// The facts about a component that are known when its manifest is validated.
 #[derive(Clone, Copy, Debug)]
@@ -143,6 +148,8 @@ pub struct Limits {
     pub idle_timeout: Option<Duration>,
     /// The largest datagram that the plugin takes.
     pub datagram_max: Bytes,
+    /// The largest message of a WebSocket that the plugin takes.
+    pub message_max: Bytes,
     /// Limits of what is written to the journal.
     pub log_rate: Rate,
     /// Where `memory-max` and `instance-memory-max` were written.
@@ -327,6 +334,13 @@ impl Instances {
 
 impl Limits {
     fn read(table: &Table<'_>) -> Self {
+        let message_max = table.parsed::<Bytes>("message-max");
+        if let Some(max) = message_max.filter(|max| *max == Bytes(0) || *max > MESSAGE_MAX_MAX) {
+            let message = format!(
+                "limits.message-max must be greater than 0 and at most \"{MESSAGE_MAX_MAX}\", not \"{max}\""
+            );
+            table.complain_about("message-max", message);
+        }
         Self {
             memory_max: table.parsed("memory-max").unwrap_or(Bytes(256 << 20)),
             instance_memory_max: table.parsed("instance-memory-max").unwrap_or(Bytes(64 << 20)),
@@ -340,6 +354,7 @@ impl Limits {
                 .map(|span| span.0)
                 .filter(|idle| !idle.is_zero()),
             datagram_max: table.parsed("datagram-max").unwrap_or(DATAGRAM_MAX),
+            message_max: message_max.unwrap_or(MESSAGE_MAX),
             log_rate: table
                 .parsed("log-rate")
                 .unwrap_or(Rate { count: 1000, every: Duration::from_secs(10) }),
@@ -490,6 +505,17 @@ mod tests {
                 "m.toml:1:15: description must be one line without control characters, not \"a";
             assert!(mistakes.len() == 1 && mistakes[0].starts_with(rule), "{mistakes:?}");
         }
+    }
+
+    #[test]
+    fn a_message_has_no_more_bytes_than_one_call_may_pass() {
+        assert_eq!(parse("").unwrap().limits.message_max, Bytes(64 << 10));
+        for max in ["0", "5M"] {
+            let mistakes = parse(&format!("[limits]\nmessage-max = \"{max}\"\n")).unwrap_err();
+            let rule = "limits.message-max must be greater than 0 and at most \"4M\"";
+            assert_eq!(mistakes, [format!("m.toml:2:15: {rule}, not \"{max}\"")]);
+        }
+        assert!(parse("[limits]\nmessage-max = \"4M\"\n").is_ok());
     }
 
     #[test]

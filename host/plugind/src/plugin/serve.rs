@@ -21,6 +21,34 @@ pub struct Serve {
     pub host: Option<String>,
     /// Whether the plugin sees the path without its route.
     pub strip_prefix: bool,
+    /// How requests for a WebSocket are handled; none: as fits the component.
+    pub websocket: Option<WebSocketUse>,
+    /// Where that was written.
+    pub websocket_origin: Origin,
+}
+
+/// How requests for a WebSocket are handled on a route.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub enum WebSocketUse {
+    /// The plugin's handler of WebSockets has them.
+    Serve,
+    /// They are refused.
+    #[default]
+    Refuse,
+    /// They are passed on as if the client had not asked for a WebSocket.
+    Ignore,
+}
+
+impl WebSocketUse {
+    /// Each of them, with its word in a manifest.
+    const WORDS: [(&'static str, Self); 3] =
+        [("serve", Self::Serve), ("refuse", Self::Refuse), ("ignore", Self::Ignore)];
+
+    /// Its word in a manifest.
+    #[must_use]
+    pub fn word(self) -> &'static str {
+        Self::WORDS.into_iter().find(|(_, this)| *this == self).map_or("refuse", |(word, _)| word)
+    }
 }
 
 /// Whether a socket is asked for as a whole. The plugin's own route counts on one whose name says that it is for HTTP.
@@ -78,6 +106,16 @@ impl Serve {
             table.complain_about("host", message);
         }
         let counts = route.as_deref().or(own).map(str::to_owned);
+        let websocket = table.choice("websocket", &WebSocketUse::WORDS);
+        if let Some(socket) = socket.as_ref().filter(|socket| is_whole(socket, route.as_deref()))
+            && websocket.is_some()
+        {
+            let message = format!(
+                "serve.websocket cannot be used: \"{socket}\" without serve.route is the whole socket; remove it, or \
+                 write serve.route to serve HTTP on this socket"
+            );
+            table.complain_about("websocket", message);
+        }
         if !places.insert((socket.clone(), host.clone(), counts.clone())) {
             let whole = socket.as_ref().filter(|socket| is_whole(socket, route.as_deref()));
             let twice = match (&route, counts) {
@@ -92,7 +130,17 @@ impl Serve {
         }
         let strip_prefix = table.boolean("strip-prefix").unwrap_or(true);
         let (origin, socket_origin) = (table.origin("route"), table.origin("socket"));
-        Self { route, origin, socket, socket_origin, host, strip_prefix }
+        let websocket_origin = table.origin("websocket");
+        Self {
+            route,
+            origin,
+            socket,
+            socket_origin,
+            host,
+            strip_prefix,
+            websocket,
+            websocket_origin,
+        }
     }
 }
 

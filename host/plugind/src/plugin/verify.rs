@@ -8,7 +8,7 @@ use crate::plugin::{
     manifest::{ComponentFacts, Manifest},
     release::Release,
     scan::Found,
-    serve::Serve,
+    serve::{Serve, WebSocketUse},
 };
 use crate::{
     base::{
@@ -197,9 +197,9 @@ fn unserved(inspection: &Inspection, manifest: &Manifest) -> Option<VerifyError>
     let mistake = |serve: &Serve| match serve.whole_socket() {
         Some(_) if inspection.serves_sockets() => None,
         Some(socket) => {
-            let remedy = match inspection.http {
-                Some(_) => "; write serve.route to serve HTTP on this socket",
-                None => "; remove [[serve]], or install a component that has one",
+            let remedy = match inspection.serves_routes() {
+                true => "; write serve.route to serve HTTP on this socket",
+                false => "; remove [[serve]], or install a component that has one",
             };
             let message = format!(
                 "serve.socket: \"{socket}\" without serve.route is the whole socket, and the component exports neither \
@@ -207,7 +207,12 @@ fn unserved(inspection: &Inspection, manifest: &Manifest) -> Option<VerifyError>
             );
             Some(Diagnostic::at(serve.socket_origin.0.clone()?, message))
         }
-        None if inspection.http.is_some() => None,
+        None if !inspection.websockets && serve.websocket == Some(WebSocketUse::Serve) => {
+            let message = "serve.websocket cannot be \"serve\": the component does not export \
+                 plugind:plugin/websocket-handler; remove it, or install a component that does";
+            Some(Diagnostic::at(serve.websocket_origin.0.clone()?, message))
+        }
+        None if inspection.serves_routes() => None,
         None => {
             let remedy = match inspection.serves_sockets() {
                 true => "write serve.socket without serve.route to serve a whole socket",

@@ -5,7 +5,10 @@
 use crate::{
     base::request_identity::{RequestIdentity, TRACEPARENT},
     pool::failure::CallFailure,
-    world::client_connection::{ClientConnection, ReceivedDatagram},
+    world::{
+        client_connection::{ClientConnection, ReceivedDatagram},
+        client_websocket::ClientWebSocket,
+    },
 };
 use futures::channel::oneshot;
 use wasmtime_wasi_http::WasiBody;
@@ -18,6 +21,8 @@ pub enum Call {
     Stream(ClientConnection),
     /// A datagram.
     Datagram(Box<ReceivedDatagram>),
+    /// A WebSocket.
+    WebSocket(ClientWebSocket),
 }
 
 /// Why a call has no reply.
@@ -39,6 +44,7 @@ impl std::fmt::Debug for Call {
             Self::Http(_) => "Http",
             Self::Stream(_) => "Stream",
             Self::Datagram(_) => "Datagram",
+            Self::WebSocket(_) => "WebSocket",
         })
     }
 }
@@ -54,6 +60,7 @@ pub(crate) enum ReplySender {
     Http(HttpSender),
     Stream(oneshot::Sender<Outcome<()>>),
     Datagram(oneshot::Sender<Outcome<Option<Vec<u8>>>>),
+    WebSocket(oneshot::Sender<Outcome<()>>),
 }
 
 /// Where the reply to a call comes from, on the caller's side.
@@ -61,6 +68,7 @@ pub(crate) enum ReplyReceiver {
     Http(oneshot::Receiver<Result<http::Response<WasiBody>, wasmtime::Error>>),
     Stream(oneshot::Receiver<Outcome<()>>),
     Datagram(oneshot::Receiver<Outcome<Option<Vec<u8>>>>),
+    WebSocket(oneshot::Receiver<Outcome<()>>),
 }
 
 impl Call {
@@ -85,6 +93,10 @@ impl Call {
             Self::Datagram(_) => {
                 let (sender, receiver) = oneshot::channel();
                 (ReplySender::Datagram(sender), ReplyReceiver::Datagram(receiver))
+            }
+            Self::WebSocket(_) => {
+                let (sender, receiver) = oneshot::channel();
+                (ReplySender::WebSocket(sender), ReplyReceiver::WebSocket(receiver))
             }
         }
     }

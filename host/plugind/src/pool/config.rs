@@ -57,7 +57,8 @@ impl PoolConfig {
         let number = |number: u32| usize::try_from(number).unwrap_or(usize::MAX);
         // Without a handler there is no work that would need a second instance.
         let alone = !linked.release.inspection.serves();
-        let shared = if linked.release.inspection.connections {
+        let connections = linked.release.inspection.serves_connections();
+        let shared = if connections {
             number(linked.release.manifest.limits.connections_max)
         } else if linked.release.inspection.datagrams {
             DATAGRAM_CONCURRENCY
@@ -67,9 +68,7 @@ impl PoolConfig {
         let (workers, concurrency, recycle_after) = match mode {
             Mode::Shared => (cores.min(REUSED_MAX), shared, RECYCLE_AFTER),
             // A connection may last, and others should not wait for its end.
-            Mode::Exclusive if linked.release.inspection.connections => {
-                (FRESH_MAX, 1, RECYCLE_AFTER)
-            }
+            Mode::Exclusive if connections => (FRESH_MAX, 1, RECYCLE_AFTER),
             Mode::Exclusive => (cores.min(REUSED_MAX), 1, RECYCLE_AFTER),
             Mode::Fresh => (FRESH_MAX, 1, 1),
         };

@@ -37,6 +37,7 @@ use tokio::{
     sync::{OwnedSemaphorePermit, Semaphore},
     time::{sleep, timeout},
 };
+use tokio_util::sync::CancellationToken;
 
 /// How often a pool that is to stop looks whether its queue is empty.
 const QUEUE_LOOK: Duration = Duration::from_millis(20);
@@ -65,6 +66,8 @@ pub struct Pool {
     core_sets: Box<[CoreSet]>,
     /// Room for connections.
     connections: Arc<Semaphore>,
+    /// Cancelled when it begins to drain.
+    draining: CancellationToken,
 }
 
 impl Pool {
@@ -114,7 +117,7 @@ impl Pool {
         );
         tokio::spawn(start_where_short(set.clone()));
         let core_sets = (0..set.executors.cores()).map(|_| CoreSet::new(set.clone())).collect();
-        Arc::new(Self { set, core_sets, connections })
+        Arc::new(Self { set, core_sets, connections, draining: CancellationToken::new() })
     }
 
     /// The plugin's name.
@@ -205,10 +208,11 @@ impl Pool {
 
     /// Takes no more requests, finishes those it has, stops its instances. [`WorkerEvent::Gone`] says when all are gone.
     pub fn shut_down(&self, reason: StopReason) {
-        let set = self.set.clone();
+        let (set, draining) = (self.set.clone(), self.draining.clone());
         if reason != StopReason::Stop || set.stats().queued == 0 {
             set.drain(reason);
             set.room.close();
+            draining.cancel();
             return;
         }
         // The daemon stops, so no next generation takes the calls that wait.
@@ -221,6 +225,7 @@ impl Pool {
             timeout(set.config.timeout_stop, emptied).await.ok();
             set.drain(reason);
             set.room.close();
+            draining.cancel();
         });
     }
 
@@ -244,6 +249,12 @@ impl Pool {
     #[must_use]
     pub fn stats(&self) -> PoolStats {
         self.set.stats()
+    }
+
+    /// Is cancelled when it begins to drain: what lasts in it has to end in its time to stop.
+    #[must_use]
+    pub fn draining(&self) -> &CancellationToken {
+        &self.draining
     }
 
     /// The place of a connection, for as long as it lasts; none, if there are as many as may be.
@@ -426,6 +437,7 @@ fn count_begun(figures: &Arc<CoreFigures>, call: &Call) -> bool {
             connection.count_in(figures);
             figures.connections.add(1);
         }
+        Call::WebSocket(_) => figures.connections.add(1),
         Call::Datagram(_) => figures.datagrams.add(1),
     }
     false
@@ -435,7 +447,9 @@ fn count_begun(figures: &Arc<CoreFigures>, call: &Call) -> bool {
 fn status_of(served: &Result<Reply, NotServed>) -> Option<u16> {
     match served {
         Ok(Reply::Http(response)) => Some(response.status().as_u16()),
-        Ok(Reply::Stream | Reply::Datagram(_)) | Err(NotServed::Failed(_)) => Some(502),
+        Ok(Reply::Stream | Reply::WebSocket | Reply::Datagram(_)) | Err(NotServed::Failed(_)) => {
+            Some(502)
+        }
         Err(NotServed::Draining(_)) => None,
         Err(NotServed::Busy) => Some(503),
         Err(NotServed::TimedOut) => Some(504),

@@ -18,6 +18,7 @@ mod scaling;
 mod health;
 mod http;
 mod streams;
+mod websockets;
 mod request_failures;
 mod state_transfer;
 pub mod workers;

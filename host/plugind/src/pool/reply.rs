@@ -25,6 +25,8 @@ pub enum Reply {
     Stream,
     /// What is sent back, if anything.
     Datagram(Option<Vec<u8>>),
+    /// The WebSocket has ended.
+    WebSocket,
 }
 
 /// The work of an instance that was made for one call. The caller's task does it while it waits for the reply, so no
@@ -104,6 +106,9 @@ impl ReplyReceiver {
             }
             Self::Datagram(receiver) => {
                 Received::of(ready!(receiver.poll_unpin(cx)), Reply::Datagram)
+            }
+            Self::WebSocket(receiver) => {
+                Received::of(ready!(receiver.poll_unpin(cx)), |()| Reply::WebSocket)
             }
         })
     }

@@ -13,12 +13,14 @@ use crate::{
         queue::QueuedCall,
         state_transfer::{Done, TransferLimits, TransferRequest},
         streams::{answer_datagram, serve_connection},
+        websockets::serve_websocket,
         worker_context::WorkerContext,
         workers::{Retirement, WorkerEvent, WorkerSlot},
     },
     world::{
         HostState,
         client_connection::{ClientConnection, ReceivedDatagram},
+        client_websocket::ClientWebSocket,
         examine,
         link::Exports,
     },
@@ -248,7 +250,10 @@ impl<'a> Serving<'a> {
             (Call::Datagram(datagram), ReplySender::Datagram(reply)) => {
                 self.begin_datagram(*datagram, reply, in_flight, work);
             }
-            (Call::Http(_) | Call::Stream(_) | Call::Datagram(_), _) => {
+            (Call::WebSocket(websocket), ReplySender::WebSocket(reply)) => {
+                self.begin_websocket(websocket, reply, in_flight, work);
+            }
+            (Call::Http(_) | Call::Stream(_) | Call::Datagram(_) | Call::WebSocket(_), _) => {
                 in_flight.note(CallFailure::NotExported);
             }
         }
@@ -341,6 +346,30 @@ impl<'a> Serving<'a> {
         self.calls.push(Box::pin(async move {
             let outcome = serve_connection(accessor, handler, connection).await?;
             drop(work);
+            // Its client may have left.
+            reply.send(outcome).ok();
+            Ok(())
+        }));
+    }
+
+    fn begin_websocket(
+        &mut self,
+        websocket: ClientWebSocket,
+        reply: oneshot::Sender<Outcome<()>>,
+        in_flight: Arc<InFlight>,
+        work: GuestWork,
+    ) {
+        let Some(handler) = &self.exports.websockets else {
+            return in_flight.note(CallFailure::NotExported);
+        };
+        // As with a connection.
+        self.worker.set.check_shortage();
+        let accessor = self.accessor;
+        self.calls.push(Box::pin(async move {
+            let decided = || in_flight.answer();
+            let outcome = serve_websocket(accessor, handler, websocket, decided).await?;
+            drop(work);
+            in_flight.answer();
             // Its client may have left.
             reply.send(outcome).ok();
             Ok(())

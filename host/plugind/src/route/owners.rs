@@ -7,7 +7,7 @@ use crate::{
         directories::{VerifyResult, name_of},
         inspection::Inspection,
         manifest::Manifest,
-        serve::{Serve, own_route, own_socket},
+        serve::{Serve, WebSocketUse, own_route, own_socket},
         verify::Verified,
     },
 };
@@ -47,8 +47,17 @@ impl fmt::Display for Route {
     }
 }
 
-/// A route, and how many of the path's first segments the plugin does not want to see.
-pub type RouteRequest = (Route, usize);
+/// How requests on a route are passed to its plugin.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub struct RouteUse {
+    /// How many of the path's first segments the plugin does not want to see.
+    pub strip: usize,
+    /// How requests for a WebSocket are handled.
+    pub websocket: WebSocketUse,
+}
+
+/// A route, and how its requests are passed on.
+pub type RouteRequest = (Route, RouteUse);
 
 /// The routes that a plugin with this name and manifest asks for. `inspection` says whether it can serve any; as long
 /// as that is not known it may.
@@ -62,22 +71,28 @@ pub fn route_requests(
         return Vec::new();
     }
     let own = || own_route(name);
+    let websocket = match inspection.is_some_and(|inspection| inspection.websockets) {
+        true => WebSocketUse::Serve,
+        false => WebSocketUse::Refuse,
+    };
     if manifest.serve.is_empty() {
-        if inspection.is_some_and(|inspection| inspection.http.is_none()) {
-            return own_socket(name).map(|socket| (Route::Socket(socket), 0)).into_iter().collect();
+        if inspection.is_some_and(|inspection| !inspection.serves_routes()) {
+            let whole = |socket| (Route::Socket(socket), RouteUse::default());
+            return own_socket(name).map(whole).into_iter().collect();
         }
         let route = HttpRoute { socket: None, host: None, prefix: own() };
-        return vec![(Route::Http(route), 1)];
+        return vec![(Route::Http(route), RouteUse { strip: 1, websocket })];
     }
     let route_request = |serve: &Serve| {
         if let Some(socket) = serve.whole_socket() {
-            return (Route::Socket(socket.clone()), 0);
+            return (Route::Socket(socket.clone()), RouteUse::default());
         }
         let prefix = serve.route.clone().unwrap_or_else(own);
         let segments = prefix.split('/').filter(|segment| !segment.is_empty()).count();
         let (socket, host) = (serve.socket.clone(), serve.host.clone());
         let route = Route::Http(HttpRoute { socket, host, prefix });
-        (route, if serve.strip_prefix { segments } else { 0 })
+        let strip = if serve.strip_prefix { segments } else { 0 };
+        (route, RouteUse { strip, websocket: serve.websocket.unwrap_or(websocket) })
     };
     manifest.serve.iter().map(route_request).collect()
 }
@@ -201,7 +216,7 @@ mod tests {
     fn without_a_word_a_plugin_asks_for_its_own_name() {
         let own = |strip| {
             let route = HttpRoute { socket: None, host: None, prefix: "/hello".to_owned() };
-            vec![(Route::Http(route), strip)]
+            vec![(Route::Http(route), RouteUse { strip, ..RouteUse::default() })]
         };
         assert_eq!(route_requests_of("hello", ""), own(1));
         assert_eq!(route_requests_of("hello", "[[serve]]\n"), own(1));
@@ -240,6 +255,24 @@ mod tests {
         let mut owners = RouteOwners::default();
         owners.keep(&z, &site, &other);
         assert_eq!(owners.claim(&a, &site), Ok(()), "z does not want it any more");
+    }
+
+    #[test]
+    fn a_route_serves_websockets_if_its_component_does_unless_its_manifest_says_no() {
+        let inspection = Inspection { websockets: true, ..Inspection::default() };
+        let use_of = |inspection: Option<&Inspection>, manifest: &str| {
+            let manifest = Manifest::parse(&Document::new(Path::new("m.toml"), manifest)).unwrap();
+            route_requests(&"chat".parse().unwrap(), &manifest, inspection)[0].1.websocket
+        };
+        assert_eq!(use_of(Some(&inspection), ""), WebSocketUse::Serve);
+        assert_eq!(use_of(None, ""), WebSocketUse::Refuse);
+        for (word, websocket) in
+            [("refuse", WebSocketUse::Refuse), ("ignore", WebSocketUse::Ignore)]
+        {
+            let manifest = format!("[[serve]]\nwebsocket = \"{word}\"\n");
+            assert_eq!(use_of(Some(&inspection), &manifest), websocket);
+            assert_eq!(websocket.word(), word);
+        }
     }
 
     #[test]

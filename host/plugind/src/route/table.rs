@@ -7,7 +7,7 @@ use crate::{
         name::{PluginName, SocketName},
     },
     pool::instances::Pool,
-    route::owners::Route,
+    route::owners::{Route, RouteUse},
 };
 use arc_swap::ArcSwap;
 use std::{
@@ -25,8 +25,8 @@ pub struct RouteEntry {
     pub pool: Option<Arc<Pool>>,
     /// Where its requests are counted that have no instance.
     pub figures: Arc<PluginFigures>,
-    /// Number of leading path segments that the plugin does not see.
-    pub strip: usize,
+    /// How requests are passed to it.
+    pub used: RouteUse,
 }
 
 /// All routes.
@@ -260,7 +260,12 @@ mod tests {
 
     fn entry(plugin: &str) -> RouteEntry {
         let figures = Arc::new(PluginFigures::new(1));
-        RouteEntry { plugin: plugin.parse().unwrap(), pool: None, figures, strip: 0 }
+        RouteEntry {
+            plugin: plugin.parse().unwrap(),
+            pool: None,
+            figures,
+            used: RouteUse::default(),
+        }
     }
 
     fn table(routes: &[(Option<&str>, &str, &str)]) -> RouteTable {

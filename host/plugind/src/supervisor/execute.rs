@@ -6,7 +6,7 @@ use crate::{
     journal::messages,
     pool::{FailureCounts, instances::Pool},
     route::{
-        owners::Route,
+        owners::{Route, RouteUse},
         table::{RouteEntry, RouteTable},
     },
     supervisor::{
@@ -294,17 +294,17 @@ impl Supervisor {
         let mut callable = Vec::new();
         for (name, (routes, serving)) in plugins {
             let running = serving.and_then(|serving| self.running.get(&serving));
-            let entry = |strip| RouteEntry {
+            let entry = |used| RouteEntry {
                 plugin: name.clone(),
                 pool: running.map(|it| it.pool.clone()),
                 figures: self.deps.commons.figures.of(name),
-                strip,
+                used,
             };
             if routes.iter().any(|(route, _)| matches!(route, Route::Http(_))) {
-                callable.push(entry(0));
+                callable.push(entry(RouteUse::default()));
             }
-            for (route, strip) in routes {
-                entries.entry(route.clone()).or_insert_with(|| entry(*strip));
+            for (route, used) in routes {
+                entries.entry(route.clone()).or_insert_with(|| entry(*used));
             }
         }
         let served =

@@ -9,14 +9,17 @@ wasmtime::component::bindgen!({
         world plugin {
             include plugind:plugin/stateful-plugin@0.1.0;
             import plugind:plugin/connections@0.1.0;
+            import plugind:plugin/websockets@0.1.0;
             export plugind:plugin/connection-handler@0.1.0;
             export plugind:plugin/datagram-handler@0.1.0;
+            export plugind:plugin/websocket-handler@0.1.0;
         }
     ",
     world: "plugind:host/plugin",
     imports: { "plugind:plugin/journal.send": store },
     with: {
         "plugind:plugin/connections.connection": crate::world::client_connection::ClientConnection,
+        "plugind:plugin/websockets.websocket": crate::world::client_websocket::ClientWebSocket,
     },
 });
 

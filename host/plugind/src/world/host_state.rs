@@ -12,6 +12,7 @@ use crate::{
     world::{
         calls::{self, PluginDispatch, RequestScope},
         client_connection::ClientConnection,
+        client_websocket::ClientWebSocket,
         config, connections, credentials,
         granted::Granted,
         heartbeat::{Heartbeat, Watch},
@@ -20,6 +21,7 @@ use crate::{
         memory::{self, Budget, Refused},
         network, notify, outgoing, output, quota,
         request_tasks::RequestTasks,
+        websockets,
     },
 };
 use std::{sync::Arc, time::Instant};
@@ -260,6 +262,21 @@ impl HostState {
 
     pub(super) fn connections(&mut self) -> connections::Guest<'_> {
         connections::Guest { table: &mut self.table }
+    }
+
+    /// Gives the guest a WebSocket.
+    ///
+    /// # Errors
+    /// When it has as many resources as it may.
+    pub fn give_websocket(
+        &mut self,
+        websocket: ClientWebSocket,
+    ) -> Result<Resource<ClientWebSocket>, ResourceTableError> {
+        self.table.push(websocket)
+    }
+
+    pub(super) fn websockets(&mut self) -> websockets::Guest<'_> {
+        websockets::Guest { table: &mut self.table }
     }
 
     /// Charges the instance with what the host keeps for it, and returns how many resources are in its table.

@@ -9,7 +9,7 @@ use crate::{
         identity, journal, keyvalue,
         logging::Logging,
         network::Lookup,
-        notify, open_at,
+        notify, open_at, websockets,
     },
 };
 use wasmtime::{
@@ -75,6 +75,9 @@ fn link(interface: Interface) -> fn(&mut HostLinker) -> Result<()> {
         Interface::Notify => {
             |to| plugin::notify::add_to_linker::<_, notify::Shared>(to, HostState::notify)
         }
+        Interface::WebSockets => |to| {
+            plugin::websockets::add_to_linker::<_, websockets::Shared>(to, HostState::websockets)
+        },
     }
 }
 

@@ -4,7 +4,7 @@ use crate::{
     plugin::{compile::Compiled, inspection::WasiVersion, release::Release},
     world::{
         bindings::exports::plugind::plugin::{
-            connection_handler, datagram_handler, handover, lifecycle,
+            connection_handler, datagram_handler, handover, lifecycle, websocket_handler,
         },
         granted::{GrantDirectories, GrantError, Granted},
         host_state::HostState,
@@ -30,6 +30,7 @@ pub struct Linked {
     handover: Option<handover::GuestIndices>,
     connections: Option<connection_handler::GuestIndices>,
     datagrams: Option<datagram_handler::GuestIndices>,
+    websockets: Option<websocket_handler::GuestIndices>,
 }
 
 #[derive(Clone)]
@@ -52,6 +53,8 @@ pub struct Exports {
     pub connections: Option<connection_handler::Guest>,
     /// The handler of datagrams.
     pub datagrams: Option<datagram_handler::Guest>,
+    /// The handler of WebSockets.
+    pub websockets: Option<websocket_handler::Guest>,
 }
 
 /// Why a component cannot be linked.
@@ -149,8 +152,26 @@ pub fn link(
         ),
         false => None,
     };
+    let websockets = match inspection.websockets {
+        true => Some(
+            websocket_handler::GuestIndices::new(&pre)
+                .map_err(wrong("plugind:plugin/websocket-handler"))?,
+        ),
+        false => None,
+    };
     let granted = Granted::open(&release.name, &release.manifest.grants, places)?;
-    Ok(Linked { release, granted, pre, http, run, lifecycle, handover, connections, datagrams })
+    Ok(Linked {
+        release,
+        granted,
+        pre,
+        http,
+        run,
+        lifecycle,
+        handover,
+        connections,
+        datagrams,
+        websockets,
+    })
 }
 
 impl Linked {
@@ -208,6 +229,10 @@ impl Linked {
                 Some(indices) => Some(indices.load(&mut store, instance)?),
             },
             datagrams: match &self.datagrams {
+                None => None,
+                Some(indices) => Some(indices.load(&mut store, instance)?),
+            },
+            websockets: match &self.websockets {
                 None => None,
                 Some(indices) => Some(indices.load(&mut store, instance)?),
             },

@@ -7,6 +7,8 @@ pub mod calls;
 pub mod config;
 pub mod client_connection;
 pub mod connections;
+pub mod client_websocket;
+pub mod websockets;
 pub mod credentials;
 pub mod files;
 pub mod identity;

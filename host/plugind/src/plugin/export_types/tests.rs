@@ -127,6 +127,7 @@ fn the_types_are_those_of_the_interface_definitions() {
         include_str!("../../../../../wit/types.wit"),
         include_str!("../../../../../wit/connections.wit"),
         include_str!("../../../../../wit/datagram-handler.wit"),
+        include_str!("../../../../../wit/websockets.wit"),
         include_str!("../../../../../wit/deps/http.wit"),
         include_str!("../../../../../wit/deps/cli.wit"),
     ]

@@ -1,0 +1,412 @@
+//! WebSockets: opened, refused, passed on and closed, over both versions of HTTP.
+
+use crate::http2::{Frames, frame};
+use plugind_tests::{Connection, Daemon, Signal, Tree, WAIT_MAX, another, eventually, run, tool};
+use std::{net::TcpStream, time::Instant};
+use tungstenite::{
+    ClientRequestBuilder, Message, Utf8Bytes, WebSocket,
+    error::Error,
+    http::Response,
+    protocol::{CloseFrame, Role, frame::coding::CloseCode},
+};
+
+pub(crate) type Client = WebSocket<TcpStream>;
+
+fn start(manifest: &str) -> Daemon {
+    Daemon::start(&Tree::new().with_manifest("messages", manifest))
+}
+
+/// Asks for a WebSocket; the response if there is none.
+fn ask(daemon: &Daemon, path: &str, fields: &[(&str, &str)]) -> Result<Client, Response<Vec<u8>>> {
+    let stream = TcpStream::connect(daemon.address()).unwrap();
+    stream.set_read_timeout(Some(WAIT_MAX)).unwrap();
+    let uri = format!("ws://{}{path}", daemon.address()).parse().unwrap();
+    let mut request = ClientRequestBuilder::new(uri);
+    for (name, value) in fields {
+        request = request.with_header(*name, *value);
+    }
+    match tungstenite::client(request, stream) {
+        Ok((client, _)) => Ok(client),
+        Err(tungstenite::HandshakeError::Failure(Error::Http(response))) => {
+            Err(response.map(Option::unwrap_or_default))
+        }
+        Err(error) => panic!("{error}"),
+    }
+}
+
+pub(crate) fn open(daemon: &Daemon, path: &str) -> Client {
+    ask(daemon, path, &[]).unwrap_or_else(|response| panic!("{response:?}"))
+}
+
+fn text(text: &str) -> Message {
+    Message::text(text)
+}
+
+/// Sends a text and receives one.
+pub(crate) fn echo(client: &mut Client, word: &str) -> String {
+    client.send(text(word)).unwrap();
+    client.read().unwrap().into_text().unwrap().as_str().to_owned()
+}
+
+/// How a WebSocket is closed; none if it just ends.
+fn close_code(client: &mut Client) -> Option<CloseCode> {
+    loop {
+        match client.read() {
+            Ok(Message::Close(frame)) => {
+                // The server closes the connection when this is confirmed.
+                while client.read().is_ok() {}
+                return frame.map(|frame| frame.code);
+            }
+            Ok(_) => (),
+            Err(_) => return None,
+        }
+    }
+}
+
+#[test]
+fn messages_of_both_kinds_are_received_and_sent() {
+    let daemon = start("");
+    let mut client = open(&daemon, "/messages");
+    assert_eq!(echo(&mut client, "grüße"), "grüße");
+    client.send(Message::binary(vec![0, 255])).unwrap();
+    assert_eq!(client.read().unwrap(), Message::binary(vec![0, 255]));
+    client.send(text("large")).unwrap();
+    assert_eq!(client.read().unwrap().len(), 1 << 20);
+}
+
+#[test]
+fn a_plugin_knows_what_the_client_asks_for_and_chooses_a_subprotocol() {
+    let daemon = start("");
+    let fields = [
+        ("sec-websocket-protocol", "chat.v2, chat.v1"),
+        ("origin", "https://page.example"),
+        ("x-forwarded-for", "203.0.113.9"),
+    ];
+    let stream = TcpStream::connect(daemon.address()).unwrap();
+    let uri = format!("ws://{}/messages/room?x=1", daemon.address()).parse().unwrap();
+    let mut request = ClientRequestBuilder::new(uri);
+    for (name, value) in fields {
+        request = request.with_header(name, value);
+    }
+    let (mut client, response) = tungstenite::client(request, stream).unwrap();
+    assert_eq!(response.headers()["sec-websocket-protocol"], "chat.v2");
+    let host = daemon.address();
+    let expected =
+        format!("http /room?x=1 {host} [chat.v2 chat.v1] https://page.example 127.0.0.1");
+    assert_eq!(echo(&mut client, "who"), expected);
+}
+
+#[test]
+fn a_request_that_is_not_accepted_is_answered_with_a_status() {
+    let daemon = start("[limits]\nrequest-timeout = \"500ms\"\n");
+    for (path, status) in
+        [("refuse", 418), ("undecided", 403), ("fail", 502), ("trap", 502), ("forever", 504)]
+    {
+        let Err(response) = ask(&daemon, &format!("/messages/{path}"), &[]) else {
+            panic!("{path} is not accepted")
+        };
+        assert_eq!(response.status(), status, "{path}");
+    }
+    assert_eq!(echo(&mut open(&daemon, "/messages"), "again"), "again");
+}
+
+#[test]
+fn a_malformed_handshake_is_answered_with_the_version_that_is_known() {
+    let daemon = start("");
+    let upgrade = "Connection: Upgrade\r\nUpgrade: websocket";
+    let key = "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==";
+    for (fields, status) in [
+        (format!("{upgrade}\r\n{key}\r\nSec-WebSocket-Version: 8"), 426),
+        (format!("{upgrade}\r\n{key}"), 426),
+        (format!("{upgrade}\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: short"), 400),
+    ] {
+        let mut connection = Connection::to(daemon.address());
+        connection.write(format!("GET /messages HTTP/1.1\r\nHost: a\r\n{fields}\r\n\r\n"));
+        let response = connection.response();
+        assert_eq!(response.status(), status, "{fields}");
+        let version = response.head.field("sec-websocket-version");
+        assert_eq!(version, (status == 426).then_some("13"), "{fields}");
+    }
+}
+
+#[test]
+fn a_plugin_without_the_handler_refuses_websockets_unless_its_manifest_ignores_them() {
+    let tree = Tree::new().with_named("plain", "headers", "").with_named(
+        "ignores",
+        "headers",
+        "[[serve]]\nroute = \"/ignores\"\nwebsocket = \"ignore\"\n",
+    );
+    let daemon = Daemon::start(&tree);
+    let Err(response) = ask(&daemon, "/plain", &[]) else { panic!("it has no handler") };
+    assert_eq!(response.status(), 426);
+    assert_eq!(response.headers()["upgrade"], "HTTP/1.1");
+    assert_eq!(response.headers()["connection"], "upgrade");
+    let Err(response) = ask(&daemon, "/ignores", &[]) else { panic!("it has no handler") };
+    assert_eq!(response.status(), 200);
+    // Another protocol is no WebSocket, and a client need not get it.
+    let answer = run(tool("curl")
+        .args(["-sS", "-o", "/dev/null", "-w", "%{http_code}", "--http2"])
+        .arg(format!("http://{}/plain", daemon.address())));
+    assert_eq!(answer, "200");
+}
+
+#[test]
+fn other_requests_to_a_plugin_that_only_serves_websockets_are_answered_426() {
+    let daemon = start("");
+    let response = daemon.get("/messages");
+    assert_eq!(response.status(), 426);
+    assert_eq!(response.head.field("upgrade"), Some("websocket"));
+    assert_eq!(response.head.field("connection"), Some("upgrade"));
+}
+
+#[test]
+fn a_close_of_either_side_is_confirmed_and_its_code_is_passed_on() {
+    let daemon = start("");
+    let mut client = open(&daemon, "/messages");
+    client.send(text("close")).unwrap();
+    let frame = CloseFrame { code: CloseCode::from(4001), reason: Utf8Bytes::from_static("bye") };
+    assert_eq!(client.read().unwrap(), Message::Close(Some(frame)));
+    assert!(matches!(client.read(), Err(Error::ConnectionClosed)));
+    daemon.log.wait_for(&["close 4001 \"bye\", then Err(WebsocketError { code: 2"]);
+
+    let mut client = open(&daemon, "/messages");
+    let frame = CloseFrame { code: CloseCode::from(4002), reason: Utf8Bytes::from_static("done") };
+    client.close(Some(frame)).unwrap();
+    assert_eq!(close_code(&mut client), Some(CloseCode::from(4002)));
+    daemon.log.wait_for(&["close 4002 \"done\""]);
+
+    let mut client = open(&daemon, "/messages");
+    client.send(text("end")).unwrap();
+    assert_eq!(close_code(&mut client), Some(CloseCode::Normal));
+    drop(open(&daemon, "/messages"));
+    daemon.log.wait_for(&["receive: WebsocketError { code: 0"]);
+}
+
+#[test]
+fn a_trap_closes_the_websockets_of_its_instance_with_code_1011() {
+    let daemon = start("[instances]\nmax = 1\n");
+    let mut others: Vec<_> = (0..3).map(|_| open(&daemon, "/messages")).collect();
+    for other in &mut others {
+        assert_eq!(echo(other, "x"), "x");
+    }
+    let mut client = open(&daemon, "/messages");
+    client.send(text("fail")).unwrap();
+    assert_eq!(close_code(&mut client), Some(CloseCode::Error));
+    daemon.log.wait_for(&["connection failed", "plugin=messages", "socket=http", "asked to fail"]);
+    assert_eq!(echo(&mut others[0], "y"), "y");
+    let mut client = open(&daemon, "/messages");
+    client.send(text("trap")).unwrap();
+    for mut client in others.into_iter().chain([client]) {
+        assert_eq!(close_code(&mut client), Some(CloseCode::Error));
+    }
+    daemon.log.wait_for(&["instance failed", "plugin=messages", "result=trap"]);
+    assert_eq!(echo(&mut open(&daemon, "/messages"), "again"), "again");
+}
+
+#[test]
+fn an_instance_for_each_websocket_or_one_at_a_time_costs_others_nothing() {
+    for mode in ["fresh", "exclusive"] {
+        let daemon = start(&format!("[instances]\nmode = \"{mode}\"\n"));
+        let mut others: Vec<_> = (0..3).map(|_| open(&daemon, "/messages")).collect();
+        let mut client = open(&daemon, "/messages");
+        client.send(text("trap")).unwrap();
+        assert_eq!(close_code(&mut client), Some(CloseCode::Error), "{mode}");
+        for other in &mut others {
+            assert_eq!(echo(other, "y"), "y", "{mode}");
+        }
+    }
+}
+
+#[test]
+fn a_message_that_is_too_large_or_no_text_closes_with_the_code_for_it() {
+    let daemon = start("[limits]\nmessage-max = \"1K\"\n");
+    let mut client = open(&daemon, "/messages");
+    client.send(Message::binary(vec![7; 1024])).unwrap();
+    assert_eq!(client.read().unwrap().len(), 1024);
+    client.send(Message::binary(vec![7; 1025])).unwrap();
+    assert_eq!(close_code(&mut client), Some(CloseCode::Size));
+    daemon.log.wait_for(&["receive: WebsocketError { code: 4"]);
+    // A frame that says to be large is refused before it has come.
+    let mut client = open(&daemon, "/messages");
+    let head = [0x82, 0xff, 0, 0, 0, 0x7f, 0, 0, 0, 0, 1, 2, 3, 4];
+    std::io::Write::write_all(client.get_mut(), &head).unwrap();
+    assert_eq!(close_code(&mut client), Some(CloseCode::Size));
+    let mut client = open(&daemon, "/messages");
+    std::io::Write::write_all(client.get_mut(), &[0x81, 0x81, 0, 0, 0, 0, 0xff]).unwrap();
+    assert_eq!(close_code(&mut client), Some(CloseCode::Invalid));
+    let mut client = open(&daemon, "/messages");
+    std::io::Write::write_all(client.get_mut(), &[0x81, 0x01, b'x']).unwrap();
+    assert_eq!(close_code(&mut client), Some(CloseCode::Protocol), "it is not masked");
+}
+
+#[test]
+fn pings_are_answered_by_the_host_while_the_plugin_waits() {
+    let daemon = start("");
+    let mut client = open(&daemon, "/messages/deaf");
+    client.send(Message::Ping(vec![1, 2, 3].into())).unwrap();
+    assert_eq!(client.read().unwrap(), Message::Pong(vec![1, 2, 3].into()));
+}
+
+#[test]
+fn a_client_that_does_not_read_keeps_the_plugin_from_sending_and_receiving() {
+    let daemon = start("");
+    let mut client = open(&daemon, "/messages");
+    client.get_mut().set_nonblocking(true).unwrap();
+    let (piece, mut sent) = (vec![7; 32 << 10], 0_u64);
+    // Until the buffers of the kernel are full in both directions, and everything stands still.
+    let mut full = 0;
+    while full < 20 {
+        match client.send(Message::binary(piece.clone())) {
+            Ok(()) => (sent, full) = (sent + 1, 0),
+            Err(Error::Io(error)) if error.kind() == std::io::ErrorKind::WouldBlock => {
+                // The client has kept this message, and has no room for another.
+                (sent, full) = (sent + 1, full + 1);
+                while full < 20 && client.flush().is_err() {
+                    full += 1;
+                    assert_eq!(echo(&mut open(&daemon, "/messages"), "other"), "other");
+                }
+            }
+            Err(error) => panic!("{error}"),
+        }
+        assert!(sent < 2048, "{sent} messages were taken");
+    }
+    client.get_mut().set_nonblocking(false).unwrap();
+    // What comes while it is flushed would be answered to nobody, so both are done at a time.
+    let mut writer =
+        WebSocket::from_raw_socket(client.get_ref().try_clone().unwrap(), Role::Client, None);
+    let reads = std::thread::spawn(move || {
+        let mut read = 0;
+        while read < sent {
+            assert_eq!(writer.read().unwrap().len(), 32 << 10);
+            read += 1;
+        }
+    });
+    client.flush().unwrap();
+    reads.join().unwrap();
+}
+
+#[test]
+fn a_websocket_without_a_message_for_too_long_is_closed_and_the_plugin_learns_why() {
+    let daemon = start("[limits]\nidle-timeout = \"200ms\"\n");
+    let mut client = open(&daemon, "/messages");
+    assert_eq!(echo(&mut client, "hello"), "hello");
+    assert_eq!(close_code(&mut client), Some(CloseCode::Away));
+    daemon.log.wait_for(&["receive: WebsocketError { code: 1"]);
+}
+
+#[test]
+fn more_websockets_than_may_be_are_answered_503_until_one_ends() {
+    let daemon = start("[limits]\nconnections-max = 2\n");
+    let kept: Vec<_> = (0..2).map(|_| open(&daemon, "/messages")).collect();
+    let Err(response) = ask(&daemon, "/messages", &[]) else { panic!("there are two already") };
+    assert_eq!(response.status(), 503);
+    daemon.log.wait_for(&["warning plugind: connection limit reached", "plugin=messages"]);
+    drop(kept);
+    eventually("a place is free again", || ask(&daemon, "/messages", &[]).ok());
+}
+
+#[test]
+fn a_reload_keeps_the_websockets_of_the_previous_version_until_its_time_to_stop() {
+    let daemon = start("[service]\ntimeout-stop-sec = \"3s\"\n");
+    let mut client = open(&daemon, "/messages");
+    assert_eq!(echo(&mut client, "before"), "before");
+    let begun = Instant::now();
+    daemon.tree().put("messages.wasm", another("messages"));
+    daemon.reload();
+    assert_eq!(echo(&mut client, "after"), "after");
+    assert_eq!(echo(&mut open(&daemon, "/messages"), "new"), "new");
+    assert_eq!(close_code(&mut client), Some(CloseCode::Away), "{:?}", begun.elapsed());
+    daemon.log.wait_for(&["receive: WebsocketError { code: 3"]);
+}
+
+#[test]
+fn a_daemon_that_stops_closes_websockets_with_code_1001() {
+    let mut daemon = start("[service]\ntimeout-stop-sec = \"2s\"\n");
+    let mut client = open(&daemon, "/messages");
+    daemon.signal(Signal::TERM);
+    daemon.log.wait_for(&["stopping"]);
+    assert_eq!(echo(&mut client, "still there"), "still there");
+    assert_eq!(close_code(&mut client), Some(CloseCode::Away));
+    assert_eq!(daemon.wait(), 0);
+}
+
+#[test]
+fn the_clients_of_the_chat_read_what_each_of_them_writes() {
+    let manifest = "[instances]\nmax = 1\nconcurrency = 100\n";
+    let daemon = Daemon::start(&Tree::new().with_manifest("chat", manifest));
+    let page = daemon.get("/chat");
+    assert!(page.status() == 200 && page.text().contains("new WebSocket"), "{page:?}");
+    let mut ada = open(&daemon, "/chat?name=Ada");
+    let line = |client: &mut Client| client.read().unwrap().into_text().unwrap().to_string();
+    assert_eq!(line(&mut ada), "Ada has joined");
+    let mut grace = open(&daemon, "/chat?name=Grace%20H");
+    assert_eq!(line(&mut ada), "Grace H has joined");
+    assert_eq!(line(&mut grace), "Grace H has joined");
+    grace.send(text("hello")).unwrap();
+    for client in [&mut ada, &mut grace] {
+        assert_eq!(line(client), "Grace H: hello");
+    }
+    drop(grace);
+    assert_eq!(line(&mut ada), "Grace H has left");
+    for (origin, is_open) in [
+        (format!("http://{}", daemon.address()), true),
+        ("https://other.example".to_owned(), false),
+    ] {
+        assert_eq!(ask(&daemon, "/chat", &[("origin", &origin)]).is_ok(), is_open, "{origin}");
+    }
+}
+
+#[test]
+fn a_client_in_python_talks_over_a_websocket() {
+    let daemon = start("");
+    let client = "import asyncio, sys, websockets\n\
+        async def main():\n    \
+            async with websockets.connect(sys.argv[1], subprotocols=['a', 'b']) as client:\n        \
+                await client.send('hello')\n        \
+                await client.send(bytes(60000))\n        \
+                print(client.subprotocol, await client.recv(), len(await client.recv()))\n\
+        asyncio.run(main())\n";
+    let url = format!("ws://{}/messages", daemon.address());
+    let said = run(tool("/usr/bin/python3").args(["-c", client, &url]));
+    assert_eq!(said, "a hello 60000\n");
+    daemon.log.wait_for(&["close 1000"]);
+}
+
+/// A CONNECT for a protocol (RFC 8441), as HPACK has it without a dynamic table.
+fn connect(path: &str, protocol: &str) -> Vec<u8> {
+    let text = |text: &str| [&[u8::try_from(text.len()).unwrap()], text.as_bytes()].concat();
+    let field = |name: &str, value: &str| [&[0], &*text(name), &*text(value)].concat();
+    let header = [
+        field(":method", "CONNECT"),
+        field(":protocol", protocol),
+        field(":scheme", "http"),
+        field(":path", path),
+        field(":authority", "a"),
+        field("sec-websocket-version", "13"),
+    ];
+    frame(1, 4, 1, &header.concat())
+}
+
+#[test]
+fn a_websocket_over_http_2_is_a_stream_of_its_connection() {
+    let daemon = start("");
+    let mut frames = Frames::open(&daemon);
+    let (kind, _, settings) = frames.next().unwrap();
+    assert_eq!(kind, 4);
+    assert!(settings.chunks(6).any(|setting| setting == [0, 8, 0, 0, 0, 1]), "it allows CONNECT");
+    frames.send(&connect("/messages", "websocket"));
+    // `:status: 200` of the static table.
+    assert_eq!(frames.of(1).1.first(), Some(&0x88));
+    // "hi" as a masked text, and a close with code 1000.
+    frames.send(&frame(0, 0, 1, &[0x81, 0x82, 0, 0, 0, 0, b'h', b'i']));
+    assert_eq!(frames.of(1), (0, vec![0x81, 2, b'h', b'i']));
+    frames.send(&frame(0, 0, 1, &[0x88, 0x82, 0, 0, 0, 0, 3, 0xe8]));
+    assert_eq!(frames.of(1), (0, vec![0x88, 2, 3, 0xe8]));
+
+    let mut frames = Frames::open(&daemon);
+    frames.send(&connect("/messages", "connect-udp"));
+    assert_ne!(frames.of(1).1.first(), Some(&0x88), "the protocol is not known");
+    let (kind, why) = frames.of(1);
+    let why = String::from_utf8(why).unwrap();
+    assert!(kind == 0 && why.contains("does not serve the protocol"), "{why}");
+}
