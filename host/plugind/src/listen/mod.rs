@@ -31,6 +31,7 @@ pub mod health;
 mod trace_context;
 #[cfg(feature = "runtime")]
 pub mod access_log;
+#[cfg(feature = "runtime")]
 pub mod upgrade;
 #[cfg(feature = "runtime")]
 pub mod streams;
