@@ -86,7 +86,7 @@ impl Pool {
             granted,
             journal,
             memory,
-            figures.clone(),
+            figures,
         );
         // While one is replaced, there is one more.
         let max = config.workers.saturating_add(usize::from(!config.on_demand));
@@ -102,7 +102,6 @@ impl Pool {
             linked,
             Arc::new(shared),
             share,
-            figures,
             config,
             executors,
             sweeper,

@@ -45,6 +45,8 @@ pub struct Shared {
     pub identity: identity::Shared,
     /// What they say.
     pub journal: Arc<journal::Shared>,
+    /// What is counted of them.
+    pub figures: Arc<PluginFigures>,
     /// Their status.
     pub notify: notify::Shared,
     /// What they may use together.
@@ -78,12 +80,13 @@ impl Shared {
         let (all, each) = (bytes(limits.memory_max), bytes(limits.instance_memory_max));
         let near_memory_limit = manifest.instances.recycle_memory.map_or(each / 4 * 3, bytes);
         let (plugin_name, rate) = (plugin.clone(), limits.log_rate);
-        let journal = journal::Shared::new(plugin_name, generation, journal, rate, figures);
+        let journal = journal::Shared::new(plugin_name, generation, journal, rate, figures.clone());
         let connections = usize::try_from(limits.connections_max).unwrap_or(usize::MAX);
         let quota = |quota: Percent| Arc::new(quota::Shared::new(quota, Instant::now()));
         Self {
             identity: identity::Shared { plugin: plugin.clone(), generation },
             journal: Arc::new(journal),
+            figures,
             notify: notify::Shared::default(),
             memory: Arc::new(memory::Shared::new(all, each, near_memory_limit, memory)),
             arguments: manifest.arguments.clone(),
