@@ -114,6 +114,7 @@ impl<'a> Visit<'a> for Keys {
         {
             self.table = match name.to_string().as_str() {
                 "Manifest" | "Settings" => String::new(),
+                "HealthSetting" => "health.".to_owned(),
                 "PoolSettings" => "pool.".to_owned(),
                 "SocketSetting" | "ConnectionSetting" => "sockets.NAME.".to_owned(),
                 "Tls" => "sockets.NAME.tls.".to_owned(),

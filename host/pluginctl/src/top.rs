@@ -36,16 +36,12 @@ pub(crate) struct TopArgs {
     place: ControlAddress,
 }
 
-/// What plugins are sorted by.
+/// What plugins are sorted by: names as they are, everything else with the largest first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub(crate) enum SortKey {
-    /// The share of a processor, the largest first
     Cpu,
-    /// The memory, the largest first
     Memory,
-    /// The responses per second, the most first
     Requests,
-    /// The name
     Name,
 }
 

@@ -5,13 +5,13 @@ use syn::visit::{self, Visit};
 
 /// What is known of a metric.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct KnownMetric {
+pub(crate) struct KnownMetric {
     /// How it changes, in lower case.
-    pub kind: String,
+    pub(crate) kind: String,
     /// Its labels.
-    pub labels: Vec<String>,
+    pub(crate) labels: Vec<String>,
     /// What it means.
-    pub help: String,
+    pub(crate) help: String,
 }
 
 #[derive(Default)]
@@ -55,7 +55,7 @@ impl<'a> Visit<'a> for Found {
 }
 
 /// The metrics of the table, by their full names.
-pub fn in_source(source: &str) -> BTreeMap<String, KnownMetric> {
+pub(crate) fn in_source(source: &str) -> BTreeMap<String, KnownMetric> {
     let mut found = Found::default();
     found.visit_file(&syn::parse_file(source).expect("the compiler takes it, too"));
     let full = |(name, unit, metric): (String, String, KnownMetric)| {
@@ -70,7 +70,7 @@ pub fn in_source(source: &str) -> BTreeMap<String, KnownMetric> {
 }
 
 /// The metrics that a page describes: an item with name, kind and labels, and a sentence.
-pub fn in_page(page: &str) -> BTreeMap<String, KnownMetric> {
+pub(crate) fn in_page(page: &str) -> BTreeMap<String, KnownMetric> {
     let mut found = BTreeMap::new();
     let mut lines = page.lines().peekable();
     while let Some(line) = lines.next() {

@@ -67,7 +67,7 @@ pub struct Settings {
     /// `[pool]`
     pub pool: PoolSettings,
     /// `[health]`, if it is there.
-    pub health: Option<Health>,
+    pub health: Option<HealthSetting>,
     /// `[sockets.NAME]`
     pub sockets: SocketSettings,
 }
@@ -87,7 +87,7 @@ pub struct PoolSettings {
 
 /// `[health]`: where load balancers ask for the health of the daemon.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Health {
+pub struct HealthSetting {
     /// On these sockets; none: on all that speak HTTP.
     pub socket: Option<SocketName>,
     /// The path.
@@ -363,7 +363,7 @@ impl Settings {
             http: table.table("http", Http::read),
             memory_max: memory_max(table),
             pool: table.table("pool", PoolSettings::read),
-            health: table.table("health", Health::read),
+            health: table.table("health", HealthSetting::read),
             sockets: SocketSettings(table.named("sockets", SocketSetting::read)),
         }
     }
@@ -405,7 +405,7 @@ impl PoolSettings {
     }
 }
 
-impl Health {
+impl HealthSetting {
     fn read(table: &Table<'_>) -> Option<Self> {
         let (socket, route) = (table.parsed("socket"), table.text("route"));
         let stop_delay = table.parsed::<Span>("stop-delay-sec");

@@ -2,7 +2,7 @@
 
 use crate::{
     base::name::SocketName,
-    config::settings::Health,
+    config::settings::HealthSetting,
     supervisor::{
         board::{Board, PluginStanding},
         phase::DaemonPhase,
@@ -14,7 +14,7 @@ use tokio::sync::watch;
 
 /// What answers for the health of the daemon.
 pub struct HealthRoute {
-    setting: Health,
+    setting: HealthSetting,
     board: Board,
     phase: watch::Receiver<DaemonPhase>,
 }
@@ -31,7 +31,7 @@ pub struct HealthAnswer {
 impl HealthRoute {
     /// One for this setting.
     #[must_use]
-    pub fn new(setting: Health, board: Board, phase: watch::Receiver<DaemonPhase>) -> Self {
+    pub fn new(setting: HealthSetting, board: Board, phase: watch::Receiver<DaemonPhase>) -> Self {
         Self { setting, board, phase }
     }
 

@@ -51,16 +51,19 @@ pub struct MetricSample {
     pub value: MetricValue,
 }
 
+/// Values, each with that of a label.
+type LabelledValues = Vec<(Cow<'static, str>, MetricValue)>;
+
 /// What the values of a metric are read from: none for a sample without a value at the moment.
 enum MetricReader {
     /// One value of the daemon.
     Daemon(fn(&DaemonSnapshot) -> Option<MetricValue>),
     /// Values of the daemon, one for each value of a label.
-    DaemonBy(&'static str, fn(&DaemonSnapshot) -> Vec<(Cow<'static, str>, MetricValue)>),
+    DaemonBy(&'static str, fn(&DaemonSnapshot) -> LabelledValues),
     /// One value of each plugin.
     Plugin(fn(&PluginSnapshot) -> Option<MetricValue>),
     /// Values of each plugin, one for each value of a second label.
-    PluginBy(&'static str, fn(&PluginSnapshot) -> Vec<(Cow<'static, str>, MetricValue)>),
+    PluginBy(&'static str, fn(&PluginSnapshot) -> LabelledValues),
 }
 
 /// A metric.
@@ -386,7 +389,7 @@ fn truth(is_true: bool) -> MetricValue {
 fn by_socket(
     daemon: &DaemonSnapshot,
     read: impl Fn(&crate::listen::listeners::SocketUsage) -> MetricValue,
-) -> Vec<(Cow<'static, str>, MetricValue)> {
+) -> LabelledValues {
     daemon.sockets.iter().map(|it| (it.socket.to_string().into(), read(it))).collect()
 }
 

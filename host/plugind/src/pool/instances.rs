@@ -92,7 +92,7 @@ impl Pool {
             granted,
             journal,
             memory,
-            figures.clone(),
+            figures,
             commons.dispatch.clone(),
         );
         // While one is replaced, there is one more.
@@ -109,7 +109,6 @@ impl Pool {
             linked,
             Arc::new(shared),
             share,
-            figures,
             config,
             executors,
             sweeper,

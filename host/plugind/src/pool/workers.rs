@@ -173,7 +173,6 @@ impl WorkerSet {
         linked: Arc<Linked>,
         shared: Arc<world::Shared>,
         share: Arc<Share>,
-        figures: Arc<PluginFigures>,
         config: PoolConfig,
         executors: Executors,
         sweeper: Arc<DeadlineSweeper>,
@@ -184,11 +183,11 @@ impl WorkerSet {
             RequestFailures::new(linked.release.name.clone(), shared.identity.generation);
         Arc::new(Self {
             linked,
+            figures: shared.figures.clone(),
             shared,
             room: Room::new(config.workers, executors.cores()),
             share,
             failures,
-            figures,
             config,
             queue: CallQueue::new(executors.cores(), QUEUE),
             executors,

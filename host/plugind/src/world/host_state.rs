@@ -50,6 +50,8 @@ pub struct Shared {
     pub identity: identity::Shared,
     /// What they say.
     pub journal: Arc<journal::Shared>,
+    /// What is counted of them.
+    pub figures: Arc<PluginFigures>,
     /// Their status.
     pub notify: notify::Shared,
     /// What they may use together.
@@ -86,7 +88,7 @@ impl Shared {
         let (all, each) = (bytes(limits.memory_max), bytes(limits.instance_memory_max));
         let near_memory_limit = manifest.instances.recycle_memory.map_or(each / 4 * 3, bytes);
         let (plugin_name, rate) = (plugin.clone(), limits.log_rate);
-        let journal = journal::Shared::new(plugin_name, generation, journal, rate, figures);
+        let journal = journal::Shared::new(plugin_name, generation, journal, rate, figures.clone());
         let connections = usize::try_from(limits.connections_max).unwrap_or(usize::MAX);
         let grants = &manifest.grants;
         let calls = calls::Shared::new(plugin.clone(), grants.call.clone(), dispatch);
@@ -94,6 +96,7 @@ impl Shared {
         Self {
             identity: identity::Shared { plugin: plugin.clone(), generation },
             journal,
+            figures,
             notify: notify::Shared::default(),
             memory: Arc::new(memory::Shared::new(all, each, near_memory_limit, memory)),
             arguments: manifest.arguments.clone(),
