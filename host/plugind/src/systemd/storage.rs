@@ -50,7 +50,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_file_system_that_is_full_or_read_only_is_a_problem_and_a_missing_directory_is_none() {
+    fn a_full_or_read_only_file_system_is_a_problem_and_a_missing_directory_is_none() {
         let directory = tempfile::tempdir().unwrap();
         let stat = statvfs(directory.path()).unwrap();
         let changed = |change: fn(&mut StatVfs)| {
