@@ -10,6 +10,7 @@ pub mod compiler;
 #[cfg(feature = "runtime")]
 pub mod compile;
 mod contents;
+pub mod credentials;
 pub mod export_types;
 pub mod footprint;
 pub mod directories;
