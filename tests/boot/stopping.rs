@@ -72,7 +72,7 @@ fn sigterm_under_load_loses_no_request() {
 }
 
 #[test]
-fn a_service_that_is_disabled_and_stopped_with_its_sockets_is_not_started_by_a_client() {
+fn a_service_that_is_stopped_with_its_sockets_is_not_started_by_a_client() {
     let machine = Machine::boot_with(&["hello"]);
     machine.succeed(&["systemctl", "enable", "--now", "plugind.service"]);
     assert_eq!(machine.get("/hello").status_and_text(), (200, HELLO));

@@ -113,6 +113,28 @@ fn every_plugin_is_listed_as_it_is() {
 }
 
 #[test]
+fn the_version_and_the_digests_of_a_plugin_are_listed_and_logged() {
+    let tree = Tree::new().with("hello");
+    let mut component = fs::read(tree.plugins().join("hello.wasm")).unwrap();
+    // A custom section: its kind, its size, the length of its name, its name and its contents.
+    component.extend([&[0, 13, 7][..], b"version", b"1.2.3"].concat());
+    tree.put("hello.wasm", component);
+    let daemon = start(&tree);
+    let ready = daemon.log.wait_for(&["plugin ready", "plugin=hello", "version=1.2.3"]);
+    assert_eq!(row(&run(&tree, &["list"]).stdout, "hello")[4], "1.2.3");
+    let json = run(&tree, &["list", "--json"]).stdout;
+    for (logged, listed) in [
+        ("component_digest=", "\"componentDigest\":\""),
+        ("configuration_digest=", "\"configurationDigest\":\""),
+    ] {
+        let (_, digest) = ready.split_once(logged).unwrap();
+        let digest = digest.split_whitespace().next().unwrap();
+        assert_eq!(digest.len(), 64, "{ready}");
+        assert!(json.contains(&format!("{listed}{digest}\"")), "{json}");
+    }
+}
+
+#[test]
 fn the_status_of_a_plugin_tells_whether_it_serves() {
     let tree = Tree::new().with("hello").with("program_ends");
     tree.put("bad.wasm", b"\0asm\x01\0\0\0");

@@ -51,7 +51,7 @@ fn a_start_serves_the_last_good_version_of_a_plugin_at_whatever_step_it_fails() 
 }
 
 #[test]
-fn a_plugin_that_fell_back_is_shown_as_degraded_until_it_is_mended() {
+fn a_plugin_that_fell_back_is_shown_as_degraded_until_it_is_fixed() {
     let tree = served();
     let component = fs::read(tree.plugins().join("hello.wasm")).unwrap();
     tree.put("hello.wasm", "no component");
@@ -67,7 +67,7 @@ fn a_plugin_that_fell_back_is_shown_as_degraded_until_it_is_mended() {
     degraded(true);
     shows("Degraded: it serves its previous version since 20");
     shows("Failed: the next version, at verify: ");
-    // Neither a reload that finds the same nor new instances of the previous version mend it.
+    // Neither a reload that finds the same nor new instances of the previous version fix it.
     assert_eq!(run(&tree, &["reload"]).status, Some(1));
     degraded(true);
     assert_eq!(run(&tree, &["restart", "hello"]).status, Some(0));
@@ -78,7 +78,7 @@ fn a_plugin_that_fell_back_is_shown_as_degraded_until_it_is_mended() {
 }
 
 #[test]
-fn a_version_that_failed_a_reload_is_shown_as_degraded_until_it_is_mended() {
+fn a_version_that_failed_a_reload_is_shown_as_degraded_until_it_is_fixed() {
     let tree = Tree::new().with("hello").with("counts");
     let daemon = start(&tree);
     tree.put("hello.toml", "[config]\ngreeting = \"\"\n");

@@ -54,6 +54,18 @@ pub struct ArchivedVersion {
     size: u64,
 }
 
+/// What the daemon before this one leaves for the case that the newest version of a plugin fails at the start.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum LastGood {
+    /// Nothing: a failure at the start is one of the start.
+    #[default]
+    Nothing,
+    /// Versions of other plugins: without this one, the set is the one that served last.
+    Others,
+    /// This version, which served last.
+    Version(ReleaseDigests),
+}
+
 /// Why a version is not kept, or cannot be used again.
 #[derive(Debug, thiserror::Error)]
 pub enum ArchiveError {
@@ -335,7 +347,7 @@ fn remove(path: &Path) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::plugin::{grants::CredentialsSeen, inspection::Inspection, manifest::Manifest};
+    use crate::plugin::{credentials::CredentialsSeen, inspection::Inspection, manifest::Manifest};
 
     struct Kept {
         root: tempfile::TempDir,

@@ -11,6 +11,7 @@ pub mod compiler;
 pub mod compile;
 pub mod call_cycles;
 mod contents;
+pub mod credentials;
 pub mod export_types;
 pub mod footprint;
 pub mod directories;

@@ -2,7 +2,7 @@
 
 use crate::{
     base::name::PluginName,
-    plugin::{grants::CredentialsSeen, inspection::Inspection, manifest::Manifest},
+    plugin::{credentials::CredentialsSeen, inspection::Inspection, manifest::Manifest},
 };
 use sha2::{Digest, Sha256};
 use std::{path::PathBuf, sync::Arc};

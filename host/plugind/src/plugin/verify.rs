@@ -1,7 +1,7 @@
 //! `Found` → `Verified`: a plugin is read once, and the same bytes are inspected, hashed and compiled.
 
 use crate::plugin::{
-    grants::CredentialsSeen,
+    credentials::CredentialsSeen,
     inspect_error::InspectError,
     inspection::Inspection,
     interfaces::{Access, find},

@@ -19,6 +19,7 @@ pub mod phase;
 pub mod handle;
 mod all_or_nothing;
 mod execute;
+mod falling_back;
 mod own_thread;
 mod reloading;
 mod running;

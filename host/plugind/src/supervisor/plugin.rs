@@ -6,10 +6,7 @@
 use crate::{
     api::FailedStage,
     base::{name::PluginName, text::cut},
-    plugin::{
-        release::{Release, ReleaseDigests},
-        verify::Verified,
-    },
+    plugin::{archive::LastGood, release::Release, verify::Verified},
     pool::{
         failure::Failure,
         post_mortem::PostMortem,
@@ -55,18 +52,6 @@ pub struct ManagedPlugin {
     fallback: Fallback,
     /// The handover that was begun last.
     handover: HandoverTicket,
-}
-
-/// What the daemon before this one leaves for the case that the newest version of a plugin fails at the start.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum LastGood {
-    /// Nothing: a failure at the start is one of the start.
-    #[default]
-    Nothing,
-    /// Versions of other plugins: without this one, the set is the one that served last.
-    Others,
-    /// This version, which served last.
-    Version(ReleaseDigests),
 }
 
 /// How far the use of the last good version is.
@@ -539,8 +524,8 @@ impl ManagedPlugin {
         let is_fallback = replace(&mut self.fallback, Fallback::Unused) == Fallback::Trying;
         // From now on the version before is the one that serves.
         self.last_good = LastGood::Nothing;
-        let is_mended = !is_fallback && self.is_mended_by(new);
-        self.problem.take_if(|_| is_mended);
+        let is_fixed = !is_fallback && self.is_fixed_by(new);
+        self.problem.take_if(|_| is_fixed);
         let problem = self.problem.clone().filter(|_| is_fallback).map(Box::new);
         let saved = self.generations.saved().cloned();
         let hands_over = self.generations.get_mut(new).is_some_and(|new| new.hands_over());
@@ -557,8 +542,8 @@ impl ManagedPlugin {
     }
 
     /// Whether the problem is not there any more when this generation serves. New instances of the previous version
-    /// do not mend the newest one.
-    fn is_mended_by(&mut self, number: u64) -> bool {
+    /// do not fix the newest one.
+    fn is_fixed_by(&mut self, number: u64) -> bool {
         let Some(problem) = &self.problem else { return false };
         let Some(generation) = self.generations.get_mut(number) else { return true };
         let is_same = |failed: &Arc<Release>| failed.is_same(&generation.release);
@@ -578,7 +563,7 @@ impl ManagedPlugin {
         let has_served = self.generations.current().is_some();
         problem.left_out = !has_served && self.last_good == LastGood::Others;
         turn.report(Fact::Failed(Box::new(problem.clone())));
-        // Where the last good version fails as well, the newest one is what has to be mended.
+        // Where the last good version fails as well, the newest one is what has to be fixed.
         if !(has_fallen_back && is_of_last_good) {
             self.problem = Some(problem);
         }

@@ -10,6 +10,7 @@ use crate::{
     },
     journal::messages,
     plugin::{
+        archive::LastGood,
         directories::{ScanReport, VerifyResult, name_of},
         scan::Masked,
         verify::Verified,
@@ -21,7 +22,7 @@ use crate::{
         compare::{Change, compare, found},
         handle::Message,
         own_thread::{OwnThreadError, on_own_thread},
-        plugin::{ERROR_MAX, LastGood, ManagedPlugin, PluginEvent},
+        plugin::{ERROR_MAX, ManagedPlugin, PluginEvent},
         prepare::{Deps, DirectoriesError, PrepareError, prepare, prepare_cached, read},
         reload::{ReloadOptions, ReloadState},
         reloads::{Finished, Next, ReloadReply},

@@ -1,25 +1,16 @@
-//! The versions that served: a thread copies them, and a start falls back to them.
+//! The versions that served, and the thread that copies them.
 
 use crate::{
     base::{error_chain::ErrorChain, name::PluginName},
     plugin::{
-        archive::{Archive, ArchiveError, ArchivedVersion},
+        archive::{Archive, ArchiveError, ArchivedVersion, LastGood},
         release::Release,
-        verify::Verified,
-    },
-    route::owners::{Route, route_requests},
-    supervisor::{
-        Supervisor,
-        handle::Message,
-        own_thread::on_own_thread,
-        plugin::{LastGood, ManagedPlugin, PluginEvent},
     },
 };
 use futures::channel::oneshot;
 use std::{
     collections::{BTreeMap, BTreeSet},
     io,
-    mem::replace,
     path::Path,
     sync::{
         Arc,
@@ -71,6 +62,12 @@ impl Versions {
             None if self.last_good.is_empty() => LastGood::Nothing,
             None => LastGood::Others,
         }
+    }
+
+    /// The version of this plugin that served last under a daemon before this one.
+    #[must_use]
+    pub fn last_version(&self, name: &PluginName) -> Option<ArchivedVersion> {
+        self.last_good.get(name).cloned()
     }
 
     /// Whether this file is part of a version that a daemon before this one kept.
@@ -128,70 +125,5 @@ fn keep_all(mut archive: Archive, inbox: &Receiver<VersionRequest>) {
             VersionRequest::Retain(names) => archive.retain(&names),
             VersionRequest::Settle(reply) => drop(reply.send(())),
         }
-    }
-}
-
-impl Supervisor {
-    /// Keeps all versions that serve.
-    pub(super) fn keep_versions(&self) {
-        let serving = self.plugins.values().filter_map(ManagedPlugin::serving);
-        serving.for_each(|serving| self.deps.versions.keep(serving.release.clone()));
-    }
-
-    /// Reads the version of a plugin that served last.
-    pub(super) fn read_last_good(&self, name: &PluginName) {
-        let version = self.deps.versions.last_good.get(name).cloned();
-        let (name, inbox) = (name.clone(), self.inbox.clone());
-        tokio::spawn(async move {
-            let work = move || version.map(|version| version.load());
-            let outcome = match on_own_thread("versions", work).await {
-                Ok(Some(outcome)) => outcome.map_err(|error| ErrorChain(&error).to_string()),
-                Ok(None) => Err("there is none".to_owned()),
-                Err(error) => Err(ErrorChain(&error).to_string()),
-            };
-            // Nobody is there to hear it only when the daemon is ending.
-            inbox.send(Message::LastGood { name, outcome }).ok();
-        });
-    }
-
-    /// The version of a plugin that served last was read, or cannot be.
-    pub(super) fn fall_back(&mut self, name: &PluginName, outcome: Result<Verified, String>) {
-        let outcome = outcome.and_then(|verified| {
-            let requests = route_requests(name, verified.manifest(), Some(verified.inspection()));
-            let mut routes = requests.iter().map(|(route, _)| (route, self.owner_of(name, route)));
-            match routes.find_map(|(route, owner)| Some((route, owner?))) {
-                Some((route, owner)) => {
-                    Err(format!("its route {route} is now one of the plugin {owner}"))
-                }
-                None => Ok((verified, requests)),
-            }
-        });
-        let event = match outcome {
-            Ok((verified, requests)) => {
-                self.tickets += 1;
-                self.queued.insert(name.clone());
-                PluginEvent::FallBack { ticket: self.tickets, verified, requests }
-            }
-            Err(error) => {
-                warn!(plugin = %name, error, "cannot serve previous version");
-                PluginEvent::NoFallback
-            }
-        };
-        self.decide(name, event);
-        // Its sockets may be others than those of the newest version.
-        let whole = self.whole_sockets();
-        self.deps.plan.send_if_modified(|plan| {
-            let before = replace(plan, plan.clone().with_whole(whole));
-            before != *plan
-        });
-    }
-
-    /// The other plugin that has this route, or asks for it.
-    fn owner_of(&self, name: &PluginName, route: &Route) -> Option<&PluginName> {
-        let mut others = self.plugins.values().filter(|it| !it.removed && it.name != *name);
-        let has = |it: &&ManagedPlugin| {
-            it.routes().0.iter().chain(it.wanted()).any(|(other, _)| other == route)
-        };
-        others.find(has).map(|it| &it.name)
     }
 }

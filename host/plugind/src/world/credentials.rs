@@ -1,7 +1,7 @@
 //! `plugind:plugin/credentials`: secrets that a plugin was granted.
 
 use crate::base::name::PluginName;
-use crate::plugin::grants::{CREDENTIAL_MAX, credential_file};
+use crate::plugin::{credentials::CREDENTIAL_MAX, grants::credential_file};
 use crate::world::bindings::plugind::plugin::credentials::Host;
 use std::{
     collections::BTreeMap,

@@ -20,7 +20,7 @@ use crate::{
 };
 use std::{collections::BTreeMap, path::PathBuf};
 
-pub use self::credentials::{CREDENTIAL_MAX, CredentialsSeen, credential_file};
+pub use self::credentials::credential_file;
 
 /// `[grants]`: what a plugin may do beyond what every plugin may. Nothing, unless it is written down.
 #[derive(Clone, Debug, Default, PartialEq)]

@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::{
-    plugin::{grants::CredentialsSeen, inspection::Inspection, manifest::Manifest},
+    plugin::{credentials::CredentialsSeen, inspection::Inspection, manifest::Manifest},
     supervisor::{report::Condition, summary::SummaryEntry},
 };
 use std::path::PathBuf;
@@ -301,7 +301,7 @@ fn a_version_that_never_served_gives_way_to_the_one_that_served_last() {
 
     managed.handle(PluginEvent::Restart { generation: 8 });
     managed.worker(8, READY);
-    assert!(degraded(&managed), "new instances of the previous version mend nothing");
+    assert!(degraded(&managed), "new instances of the previous version fix nothing");
     managed.numbers = 8;
     let (number, _) = managed.prepare(release(3, false), true);
     managed.worker(number, READY);
