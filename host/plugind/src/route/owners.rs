@@ -260,7 +260,7 @@ mod tests {
     #[test]
     fn a_route_serves_websockets_if_its_component_does_unless_its_manifest_says_no() {
         let inspection = Inspection { websockets: true, ..Inspection::default() };
-        let use_of = |inspection: Option<&Inspection>, manifest: &str| {
+        let use_of = |inspection, manifest: &str| {
             let manifest = Manifest::parse(&Document::new(Path::new("m.toml"), manifest)).unwrap();
             route_requests(&"chat".parse().unwrap(), &manifest, inspection)[0].1.websocket
         };
