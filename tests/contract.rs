@@ -65,7 +65,7 @@ fn every_item_is_documented() {
         for (kind, it) in &interface.types {
             let (it, name) = (&resolve.types[*it], format!("{name}.{kind}"));
             let parts: Vec<(&String, &Docs)> = match &it.kind {
-                // What comes from another interface is documented there.
+                // The parts of a type from another interface are documented there.
                 TypeDefKind::Type(_) => continue,
                 TypeDefKind::Enum(it) => it.cases.iter().map(|it| (&it.name, &it.docs)).collect(),
                 TypeDefKind::Variant(it) => {

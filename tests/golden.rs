@@ -12,7 +12,7 @@ use std::{
     process::{Command, Stdio},
 };
 
-/// What is expected in a file with this name: the output of pluginctl with these arguments.
+/// Returns the arguments of pluginctl whose output a file with this name has.
 fn arguments(expected: &str) -> Vec<String> {
     let component = |name: &str| format!("etc/plugind/plugins/{name}.wasm");
     let named = expected.strip_prefix("expected").expect("the file is one");
@@ -41,7 +41,7 @@ fn of_a_tree(named: &str) -> Vec<&str> {
     }
 }
 
-/// What pluginctl says of the tree below `root`, which is left out of all paths.
+/// Returns the output of pluginctl for the tree below `root`, which is left out of all paths.
 fn reported(arguments: &[String], root: &Path) -> String {
     let mut command = Command::new(program("pluginctl"));
     let command = command.args(arguments).arg("--root").arg(root).current_dir(root).env_clear();

@@ -113,7 +113,7 @@ fn nobody_but_the_daemon_and_root_reaches_the_compiler() {
 fn a_compiler_that_hangs_dies_or_answers_malformed_fails_its_plugin() {
     let machine = Machine::boot_with(&["hello"]);
     machine.start();
-    // What is compiled by now needs no time.
+    // Components that are compiled by now need no time.
     machine.put("/etc/plugind/plugind.toml", "[compile]\ntimeout-sec = \"1s\"\n");
     machine.succeed(&["systemctl", "restart", "plugind.service"]);
     for (name, script, why) in [

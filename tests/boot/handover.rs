@@ -1,4 +1,4 @@
-//! What a plugin keeps in its memory outlives its version, and its daemon.
+//! The state in a plugin's memory outlives its version, and its daemon.
 
 use crate::message;
 use plugind_tests::{Connection, Machine, another, eventually};
@@ -7,7 +7,7 @@ use std::{
     thread,
 };
 
-/// What the guest has counted up to, by what it answers.
+/// Returns the count of the guest, from its answer.
 fn count(machine: &Machine) -> u64 {
     let answer = machine.get("/keeps");
     assert_eq!(answer.status(), 200, "{}", answer.text());
@@ -23,7 +23,7 @@ fn three() -> Machine {
     machine
 }
 
-/// How much systemd holds for the daemon.
+/// Returns the number of files that systemd holds for the daemon.
 fn held(machine: &Machine) -> String {
     machine.daemon("NFileDescriptorStore")
 }
@@ -41,7 +41,7 @@ fn a_plugin_goes_on_after_a_restart_where_it_was() {
         assert_eq!(count(&machine), 4 + restarts);
         assert_eq!(held(&machine), "1", "the older one is let go");
     }
-    // Who stops a service is done with it.
+    // A service that is stopped keeps no state.
     machine.succeed(&["systemctl", "stop", "plugind.service"]);
     machine.start();
     assert_eq!(count(&machine), 1);

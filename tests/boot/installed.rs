@@ -1,4 +1,4 @@
-//! What is installed is what this systemd takes: units, sandbox and catalog.
+//! The installed files are accepted by this systemd: units, sandbox and catalog.
 
 use plugind_tests::Machine;
 use std::collections::BTreeSet;
@@ -114,7 +114,7 @@ fn the_daemon_is_shut_in() {
     assert_eq!(interfaces.collect::<Vec<_>>(), ["lo"]);
     let lo = |pid: &str| machine.succeed(&["readlink", &format!("/proc/{pid}/ns/net")]);
     assert_ne!(lo(&pid), lo("1"));
-    // What is not its own cannot be written, not even by root.
+    // Directories that are not the daemon's own cannot be written, not even by root.
     let touch = |place: &str| {
         machine.run(&["touch", &format!("/proc/{pid}/root{place}/somebody-was-here")]).status == 0
     };

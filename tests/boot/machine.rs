@@ -4,7 +4,7 @@ use plugind_tests::{Machine, eventually};
 use rustix::process::{Pid, Signal, kill_process};
 use std::{fs, path::Path};
 
-/// What there is on the host of a machine with this name: cgroups and mounts.
+/// Returns the traces of a machine with this name on its host: cgroups and mounts.
 fn traces(name: &str) -> Vec<String> {
     let mounts = fs::read_to_string("/proc/self/mountinfo").unwrap();
     let hierarchies = mounts.lines().filter(|line| line.contains(" - cgroup"));

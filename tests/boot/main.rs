@@ -39,7 +39,7 @@ const fn hello(way: Way, keeps: bool) -> Client<'static> {
     Client { path: "/hello", way, keeps, right: Right::Text(HELLO) }
 }
 
-/// What `hello` answers without a manifest.
+/// The answer of `hello` without a manifest.
 const HELLO: &str = "Hello from hello\n";
 
 /// A message of the daemon, as an argument of `journalctl`.
@@ -49,7 +49,7 @@ fn message(name: &str) -> String {
     format!("MESSAGE_ID={id}")
 }
 
-/// How many entries there are of a message, among those that a further argument selects.
+/// Returns the number of entries with a message, among those that a further argument selects.
 fn count(machine: &Machine, name: &str, further: &str) -> usize {
     machine.journal(&[&message(name), further]).len()
 }

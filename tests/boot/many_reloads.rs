@@ -9,13 +9,13 @@ use std::{
     thread,
 };
 
-/// How often it is reloaded with good versions, and then again with bad ones among them.
+/// Number of reloads with good versions, and then again with bad ones among them.
 const RELOADS: u64 = 50;
 /// Every so often a version is bad.
 const BAD: u64 = 3;
 /// Every so often a version has a component that was never seen.
 const NEW: u64 = 5;
-/// What does not change: a plugin of each mode, and a program.
+/// The plugins that do not change: one of each mode, and a program.
 const UNCHANGED: [&str; 4] = ["exclusive", "fresh", "shared", "ticker"];
 const BODY: &str = "the first half of a body, and the second half of it";
 /// Slow by the plugin, which takes more than a second.
@@ -164,7 +164,7 @@ fn a_hundred_reloads_with_bad_versions_among_them_lose_no_request() {
     }
     let ticks = ticks(&machine);
     assert!(ticks.len() >= 5 && ticks.iter().copied().eq(1..=ticks.len() as u64), "{ticks:?}");
-    // What pluginctl said of each reload that failed, in the same order.
+    // The messages of pluginctl about each reload that failed, in the same order.
     let reported = machine.journal(&["SYSLOG_IDENTIFIER=pluginctl"]);
     let reported: Vec<_> = reported.iter().map(|entry| entry.field("MESSAGE")).collect();
     let failed: Vec<_> =

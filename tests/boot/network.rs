@@ -1,4 +1,4 @@
-//! What plugins were granted, held against the unit: connections, directories, credentials.
+//! The grants of plugins, compared with the unit: connections, directories, credentials.
 
 use plugind_tests::Machine;
 use serde_json::Value;
@@ -8,7 +8,7 @@ use std::{
     thread,
 };
 
-/// What `fetches` is answered, and `dials` as well.
+/// The answer that `fetches` receives, and `dials` as well.
 const ANSWER: &str = "HTTP/1.1 200 OK\r\nContent-Length: 5\r\nConnection: close\r\n\r\nhello";
 /// Where the example lies, and where its first lines say that it is to be put.
 const EXAMPLE: &str = "/usr/share/doc/plugind/examples/plugind-network.conf";
@@ -27,7 +27,7 @@ fn server(machine: &Machine, is_http: bool) -> SocketAddr {
                     lines.map_while(Result::ok).take_while(|line| !line.is_empty()).collect();
             }
             let says = if is_http { ANSWER } else { "hello" };
-            // Whoever connected may have gone.
+            // The client may have gone.
             (&stream).write_all(says.as_bytes()).ok();
         }
     });

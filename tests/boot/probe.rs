@@ -15,7 +15,7 @@ use std::{
 /// The acts, as tests/probe has them, and the lines of the unit of which each alone refuses them: an act is done only
 /// where all of its lines are lifted. `KEY` is the machine's shared memory.
 const ACTS: [(&str, &[&str]); 51] = [
-    // What is to be seen.
+    // Acts that see something.
     ("read /etc/passwd", &["RootDirectory"]),
     ("see /usr/bin/true", &["RootDirectory"]),
     ("read /home", &["RootDirectory", "ProtectHome"]),
@@ -29,7 +29,7 @@ const ACTS: [(&str, &[&str]); 51] = [
     ("see /dev/probe", &["PrivateDevices"]),
     ("hear-name NAME", &["ProtectHostname"]),
     ("steer-clock", &["SystemCallFilter", "ProtectClock"]),
-    // What can be written, and by whom it is read.
+    // Acts that write, and their readers.
     ("create /outside/probe", &["DynamicUser"]),
     (RUN, &["DynamicUser", "ReadOnlyPaths"]),
     ("create /dev/shm/probe", &["InaccessiblePaths"]),
@@ -42,7 +42,7 @@ const ACTS: [(&str, &[&str]); 51] = [
         "write-code /var/cache/private/plugind",
         &["CapabilityBoundingSet", "DynamicUser", "PrivateUsers", "RootDirectory"],
     ),
-    // What can be run.
+    // Acts that run programs.
     ("write-and-run /var/lib/plugind/probe-program", &["NoExecPaths"]),
     ("run /etc/plugind/probe-program", &["NoExecPaths"]),
     ("map-code-of /var/lib/plugind/probe-file", &["NoExecPaths"]),
@@ -65,7 +65,7 @@ const ACTS: [(&str, &[&str]); 51] = [
     ("share-memory KEY", &["PrivateIPC", "SystemCallFilter"]),
     ("share-keys NAME", &["KeyringMode", "PrivateUsers", "SystemCallFilter"]),
     ("be-traced", &["SystemCallFilter"]),
-    // What it may become.
+    // Acts that change the process.
     ("have-capability", &["CapabilityBoundingSet"]),
     ("gain-rights", &["DynamicUser"]),
     ("set-user", &["SystemCallFilter"]),
@@ -79,7 +79,7 @@ const ACTS: [(&str, &[&str]); 51] = [
 const BIND: &str = "bind 127.0.0.1:4711";
 const RUN: &str = "create /run/probe";
 
-/// What a line becomes that is lifted; `no` if it is not here.
+/// The value of a directive that is lifted; `no` if it is not here.
 const LIFTED: [(&str, &str); 15] = [
     ("CapabilityBoundingSet", "~"),
     ("IPAddressDeny", ""),
@@ -109,7 +109,7 @@ const GIVE: [&str; 8] = [
     "SystemCallErrorNumber",
     "TemporaryFileSystem",
 ];
-/// What `RootDirectory=` implies; `systemd-analyze security` asks for it all the same.
+/// Directives that `RootDirectory=` implies; `systemd-analyze security` asks for them all the same.
 const IMPLIED: [&str; 1] = ["PrivateMounts"];
 
 /// A machine whose daemon, as it is installed, has the probe loaded into it.
@@ -121,7 +121,7 @@ struct Probed {
     cgroups: String,
     /// Lines that do nothing against an act under this systemd.
     idle: Vec<(&'static str, &'static str)>,
-    /// How often the daemon was started.
+    /// Number of starts of the daemon.
     starts: usize,
     _others: UnixDatagram,
 }
@@ -137,7 +137,7 @@ impl Probed {
             (words.next()? == "cgroup2").then_some(place)
         });
         let cgroups = cgroups.unwrap().to_owned();
-        // What only lines of the unit keep from the daemon.
+        // Objects that only lines of the unit keep from the daemon.
         for command in [
             "mkdir -m 0777 /usr/lib/plugind/root/outside",
             "mkdir -p /usr/lib/modules /home",
@@ -237,7 +237,7 @@ fn nothing_that_the_unit_refuses_is_done_while_plugins_answer() {
 #[test]
 fn each_line_of_the_unit_refuses_something_by_itself() {
     let mut probed = Probed::boot();
-    // What is lifted, and which acts are then done or refused.
+    // The lifted lines, and the acts that must then succeed or be refused.
     let mut trials: BTreeMap<BTreeSet<&str>, Vec<(&str, bool)>> = BTreeMap::new();
     for (act, lines) in ACTS {
         let all: BTreeSet<_> = lines.iter().copied().collect();
@@ -261,7 +261,7 @@ fn each_line_of_the_unit_refuses_something_by_itself() {
     assert_eq!(wrong, [""; 0]);
 }
 
-/// What PrivateNetwork= does not hold; SECURITY.md says so.
+/// A connection that `PrivateNetwork=` does not prevent; SECURITY.md says so.
 #[test]
 fn a_passed_socket_belongs_to_the_network_in_which_it_was_opened() {
     let mut probed = Probed::boot();

@@ -51,7 +51,7 @@ fn a_reload_fails_by_a_bad_version_and_the_old_one_goes_on() {
     assert!(status.contains("hello") && status.contains("the greeting is empty"), "{status}");
     let entry = machine.wait_for_entry(&[&message("PLUGIN_FAILED"), "PLUGIN=hello"]);
     assert!(entry.field("ERROR").contains("the greeting is empty"), "{entry:?}");
-    // What pluginctl said is there for whoever looks at the unit.
+    // The messages of pluginctl are there for anyone who looks at the unit.
     let reported = machine.journal(&["SYSLOG_IDENTIFIER=pluginctl"]);
     let reported: Vec<_> = reported.iter().map(|entry| entry.field("MESSAGE")).collect();
     assert!(reported.iter().any(|line| line.contains("hello")), "{reported:?}");

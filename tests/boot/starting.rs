@@ -4,7 +4,7 @@ use crate::{count, message};
 use plugind_tests::Machine;
 use std::thread;
 
-/// How long `warmup` sleeps before it is ready, in microseconds.
+/// Time that `warmup` sleeps before it is ready, in microseconds.
 const WARMING_UP: u64 = 1_500_000;
 
 #[test]

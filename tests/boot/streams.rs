@@ -14,7 +14,7 @@ fn example(machine: &Machine, plugin: &str) {
     machine.put(&format!("/etc/systemd/system/{plugin}.socket"), contents);
 }
 
-/// What comes back for a line, up to the end.
+/// Returns the reply to a line, up to its end.
 fn echo(mut stream: impl Read + Write, finish: impl Fn()) -> String {
     stream.write_all(b"hello\n").unwrap();
     finish();

@@ -1,4 +1,4 @@
-//! What the daemon sees of the machine: its directories, with all that comes into them, and nothing that lies elsewhere.
+//! The daemon's view of the machine: its directories, with all that is put into them, and nothing from elsewhere.
 
 use crate::{HELLO, installed, message};
 use plugind_tests::{Machine, guest};

@@ -8,7 +8,7 @@ const SLACK: usize = 8;
 /// The allocator and the instance pool keep some memory of their busiest moment, in bytes.
 const MEMORY_SLACK: u64 = 96 << 20;
 
-/// What the kernel counts of a process.
+/// The kernel's figures of a process.
 #[derive(Clone, Copy)]
 pub(crate) struct Figures {
     descriptors: usize,

@@ -1,4 +1,4 @@
-//! What the files of a crate define: types, with their places, and functions, with their lengths.
+//! The definitions in a crate's files: types, with their places, and functions, with their lengths.
 
 use crate::graph::{attributes, is_for_tests};
 use std::path::{Path, PathBuf};
@@ -13,7 +13,7 @@ pub(crate) struct Definition {
     pub(crate) name: String,
     pub(crate) file: PathBuf,
     pub(crate) line: usize,
-    /// How many lines it has, without its attributes and documentation.
+    /// Number of its lines, without its attributes and documentation.
     pub(crate) lines: usize,
 }
 

@@ -193,7 +193,7 @@ fn name(module: &[String]) -> String {
     [&["crate".to_owned()], module].concat().join("::")
 }
 
-/// What the `use` items of a file call what they import.
+/// The names that the `use` items of a file give to their imports.
 type Names = BTreeMap<String, Found>;
 
 /// A path as written, and the module in which it stands (a file, or a block `mod … {}` within it).

@@ -16,7 +16,7 @@ use words::UNUSED;
 const LONGEST_NAME: usize = 80;
 const LONGEST_SENTENCE: usize = 35;
 
-/// What this passage has of the words that are not used: the line, the words, and the replacement.
+/// Returns the unused words in this passage: the line, the words, and the replacement.
 fn unused_in(passage: &[Word]) -> Vec<(usize, &'static str, &'static str)> {
     let mut found = Vec::new();
     for (spellings, replacement) in UNUSED {

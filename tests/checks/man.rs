@@ -37,7 +37,7 @@ fn pages() -> Vec<PathBuf> {
     all
 }
 
-/// What a program says when it is run with these arguments.
+/// Returns the output of a program that is run with these arguments.
 fn output(program: impl AsRef<OsStr>, arguments: &[&str]) -> String {
     let output = Command::new(program).args(arguments).output().expect("the program can be run");
     assert!(output.status.success(), "{arguments:?}: {}", String::from_utf8_lossy(&output.stderr));

@@ -7,7 +7,7 @@ use std::{
 };
 use syn::visit::{self, Visit};
 
-/// How the head of a table of promises begins.
+/// The beginning of the head of a table of promises.
 const HEAD: &str = "| promise |";
 /// The heading of the promises, and that of what follows them.
 const PROMISES: &str = "\n## What is promised, and what shows it\n";
@@ -17,7 +17,7 @@ fn top() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("..")
 }
 
-/// What stands between backticks.
+/// Returns the texts between backticks.
 fn quoted(text: &str) -> impl Iterator<Item = &str> {
     text.split('`').skip(1).step_by(2)
 }
@@ -43,7 +43,7 @@ impl<'a> Visit<'a> for Tests {
     }
 }
 
-/// What is wrong with the name of a test, if anything.
+/// Returns the mistake in the name of a test, if any.
 fn missing(named: &str) -> Option<String> {
     let (path, function) = match named.split_once("::") {
         Some((path, function)) => (path, Some(function)),
@@ -66,7 +66,7 @@ fn promises(text: &str) -> Vec<&str> {
     promises.lines().filter(|line| line.starts_with("| ") && !is_head(line)).collect()
 }
 
-/// What is wrong with a row: it names no test, or what is none.
+/// Returns the mistakes in a row: it names no test, or something else than a test.
 fn wrong(promise: &str) -> Vec<String> {
     let Some((_, shown_by)) = promise.trim_matches(['|', ' ']).split_once(" | ") else {
         return vec![format!("{promise}: it has no second column")];

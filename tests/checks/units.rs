@@ -30,7 +30,7 @@ fn install(prefix: Option<&str>) -> TempDir {
     root
 }
 
-/// What lies below `root`: `MODE PATH`, with a slash behind directories that are empty, and `link PATH -> TARGET`.
+/// Lists the files below `root`: `MODE PATH`, with a slash behind empty directories, and `link PATH -> TARGET`.
 fn listed(root: &Path) -> Vec<String> {
     let (mut listed, mut left) = (Vec::new(), vec![root.to_owned()]);
     while let Some(directory) = left.pop() {
@@ -213,7 +213,7 @@ fn uninstalling_leaves_only_what_others_have_added() {
     assert!(left[0].ends_with("etc/plugind/plugins/hello.wasm"), "{left:?}");
 }
 
-/// What an older systemd says of what it does not know; a newer one says less.
+/// The messages of an older systemd about unknown settings; a newer one prints less.
 const UNKNOWN: [&str; 6] = [
     "Failed to parse service type, ignoring: notify-reload",
     "Unknown key 'ReloadSignal' in section [Service], ignoring.",
@@ -323,7 +323,7 @@ fn the_recipes_of_other_distributions_have_this_version_and_no_mistake_of_syntax
     assert!(parsed.status.success(), "{}", String::from_utf8_lossy(&parsed.stderr));
     let parsed = String::from_utf8_lossy(&parsed.stdout);
     assert!(parsed.lines().any(|line| line == format!("Version:        {version}")), "{parsed}");
-    // What makepkg does with it, but for its own checks: it is a script that sets variables and defines functions.
+    // The steps of makepkg, without its own checks: it is a script that sets variables and defines functions.
     let script = r#"source "$1"; declare -F build package >/dev/null; echo "$pkgver""#;
     let sourced = Command::new("bash").args(["-euc", script, "bash"]).arg(&arch).output();
     let sourced = sourced.expect("bash is there");

@@ -1,4 +1,4 @@
-//! What the programs are told on their command lines, and their exit statuses.
+//! The command lines of the programs, and their exit statuses.
 
 use plugind_tests::{Tree, end_of, guest, program};
 use std::{

@@ -97,7 +97,7 @@ fn a_changed_component_and_a_changed_manifest_take_over() {
     fs::write(&manifest, "[config]\nword = \"two\"\n").unwrap();
     running.log.wait_for(&["reloaded: 1 changed"]);
     assert_eq!(running.get("shows", "").text(), "word=two\n");
-    // What is wrong is reported, and the version before keeps serving.
+    // A mistake is reported, and the previous version keeps serving.
     fs::write(&manifest, "[config]\nword = 3\n").unwrap();
     running.log.wait_for(&["shows.toml:2:8: config.word must be text in quotes"]);
     assert_eq!(running.get("shows", "").text(), "word=two\n");

@@ -1,4 +1,4 @@
-//! What is in the programs, and that no guest of the tests is there for nothing.
+//! The contents of the programs; and no guest of the tests is unused.
 
 use plugind_tests::program;
 use proc_macro2::{TokenStream, TokenTree};

@@ -67,7 +67,7 @@ fn a_compiled_file_that_cannot_be_trusted_is_made_anew() {
         bytes[place] ^= 1;
         bytes
     };
-    // What the seal is made of is no secret, so anybody who may write there could seal this.
+    // The input of the seal is no secret, so anyone who may write there could seal this.
     let name = hello.file_stem().unwrap().to_str().unwrap();
     let sealed = |code: &[u8]| {
         let seal = Sha256::new().chain_update(name).chain_update(code).finalize();

@@ -1,4 +1,4 @@
-//! What `pluginctl` makes of what a daemon says: the other side is played by the test.
+//! The output of `pluginctl` for the replies of a daemon, whose side the test plays.
 
 use plugind_tests::{Signal, WAIT_MAX, program};
 use rustix::process::{Pid, kill_process};
@@ -15,12 +15,12 @@ use tempfile::TempDir;
 /// A message of varlink's ends with this.
 const END: u8 = 0;
 
-/// What was said on both sides.
+/// The communication of both sides.
 struct Talk {
     status: Option<i32>,
     stdout: String,
     stderr: String,
-    /// What the client asked for.
+    /// The calls of the client.
     calls: Vec<String>,
 }
 
@@ -91,7 +91,7 @@ fn reload(continues: bool, parameters: &str) -> String {
 }
 
 const WAITS: &str = r#""awaited":[{"plugin":"hi","step":"compiling"},{"plugin":"slow","step":"queued"}],"changed":[],"removed":["old"],"failed":[]"#;
-/// What is told of that on no terminal.
+/// The messages about it without a terminal.
 const WAITS_TOLD: &str =
     "scanned: 2 to take over, 2 unchanged, 1 removed\nremoved old\ncompiling 1 of 2: hi\n";
 const BAD: &str = r#"{"plugin":"bad","stage":"verify","error":"bad.toml:1:1: no\u001b[2J","remedy":"fix it","configuration":true}"#;

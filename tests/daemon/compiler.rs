@@ -29,7 +29,7 @@ fn whatever_the_compiler_does_wrong_concerns_the_plugin_that_it_was_to_compile()
         ("has-little-memory", "the compiler failed: its worker ended without a result ("),
         ("is-not-there", "cannot run the compiler"),
     ] {
-        // What is compiled already needs no compiler.
+        // A component that is compiled already needs no compiler.
         let seconds = if name == "hangs" { "1" } else { "30" };
         let arguments = ["--compiler", &compiler(name), "--compile-timeout", seconds];
         let daemon = Daemon::start_with(&tree, &arguments);
@@ -116,7 +116,7 @@ fn a_compiler_is_given_one_socket_and_nothing_of_the_daemons() {
     let daemon = Daemon::start_with(&tree, &["--compiler", &compiler("shows-what-it-has")]);
     let left = |name: &str| fs::read_to_string(tree.cache().join(name)).unwrap();
     assert_eq!(left("arguments"), format!("--cache {}\n", tree.cache().display()));
-    // What a shell sets by itself.
+    // Variables that a shell sets by itself.
     let by_itself =
         |line: &&str| !["PWD=", "OLDPWD=", "_="].iter().any(|own| line.starts_with(own));
     assert_eq!(left("environment").lines().filter(by_itself).collect::<Vec<_>>(), [""; 0]);

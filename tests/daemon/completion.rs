@@ -1,4 +1,4 @@
-//! What shells complete for the programs, tried where the shell is there.
+//! The shell completions of the programs, tried where the shell is installed.
 
 use plugind_tests::program;
 use std::{
@@ -22,7 +22,7 @@ fn file(shell: &str, of: &str) -> NamedTempFile {
     file
 }
 
-/// What bash completes the last of these words to.
+/// Returns the completions of bash for the last of these words.
 fn completed(words: &[&str]) -> Vec<String> {
     let complete = r#"
         . "$0"

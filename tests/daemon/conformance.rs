@@ -1,4 +1,4 @@
-//! What RFC 9110 and RFC 9112 ask of a server, beside what its parser refuses by itself.
+//! Demands of RFC 9110 and RFC 9112 on a server, beside those that its parser enforces by itself.
 
 use plugind_tests::{Daemon, Tree, run, tool};
 

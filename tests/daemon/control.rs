@@ -10,7 +10,7 @@ use std::{
     process::{Command, Stdio},
 };
 
-/// What a command came to.
+/// The result of a command.
 pub(crate) struct Ran {
     pub(crate) status: Option<i32>,
     pub(crate) stdout: String,
@@ -276,7 +276,7 @@ fn a_failed_plugin_is_reported_with_stage_and_cause_and_its_old_version_serves()
     let daemon = start(&tree);
     tree.put("hello.toml", "[config]\ngreeting = \"\"\n");
     tree.put("counts.toml", "route = \"/x\"\n");
-    // What failed is tried again by each.
+    // Each reload tries a failed version again.
     for _ in 0..2 {
         let ran = run(&tree, &["reload"]);
         assert_eq!(ran.status, Some(1));

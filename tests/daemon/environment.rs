@@ -1,4 +1,4 @@
-//! What another program leaves in the daemon's environment, and its signals, do not keep the daemon from starting.
+//! Variables and signals that another program leaves to the daemon do not keep it from starting.
 
 use plugind_tests::{Daemon, Signal, Tree};
 use std::os::unix::net::UnixDatagram;

@@ -1,4 +1,4 @@
-//! Who the client is: to a plugin directly, behind nginx and behind haproxy.
+//! The identity of the client: to a plugin directly, behind nginx and behind haproxy.
 
 use plugind_tests::{Background, Daemon, Tree, run, tool};
 use std::{fs, path::PathBuf};
@@ -18,7 +18,7 @@ fn start(settings: &str) -> (Daemon, PathBuf) {
     (Daemon::start_with(&tree, &["--listen", &listen]), path)
 }
 
-/// What the plugin saw in a field, if it was there once.
+/// Returns the value of a field that the plugin received, if it was there once.
 fn seen<'a>(answer: &'a str, field: &str) -> Option<&'a str> {
     let prefix = format!("header {field}: ");
     let mut all = answer.lines().filter_map(|line| line.strip_prefix(&prefix));

@@ -1,4 +1,4 @@
-//! What a manifest grants a plugin has, and nothing else.
+//! The grants of a manifest: a plugin has them, and nothing else.
 
 use plugind_tests::{Daemon, Tree, end_of, eventually};
 use std::{
@@ -22,7 +22,7 @@ fn server(says: &'static str, after_a_request: bool) -> SocketAddr {
                 let _head: Vec<_> =
                     lines.map_while(Result::ok).take_while(|line| !line.is_empty()).collect();
             }
-            // Whoever connected may have gone.
+            // The client may have gone.
             (&stream).write_all(says.as_bytes()).ok();
         }
     });

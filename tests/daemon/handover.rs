@@ -1,4 +1,4 @@
-//! What a plugin keeps in its memory goes to its next version, or stays where it was.
+//! The state in a plugin's memory goes to its next version, or stays where it was.
 
 use plugind_tests::{Daemon, Tree, another};
 

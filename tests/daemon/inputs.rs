@@ -1,4 +1,4 @@
-//! What is no plugin is refused with its file, the cause and a remedy, and the others are served.
+//! Files that are not plugins are refused with their path, the cause and a remedy, and the others are served.
 
 use plugind_tests::{Daemon, Tree, end_of, golden, guest};
 use std::{fs, os::unix::fs::symlink, process::Command};
@@ -56,7 +56,7 @@ fn a_file_that_is_not_a_plugin_is_refused_with_cause_and_remedy() {
             ["was cut off or is still being written", "rename it"],
         ),
         ("nothing", Vec::new(), "verify", ["is empty", "rename it"]),
-        // Whoever reads its types by recursion, one within the other, has no stack left for them.
+        // A reader that follows its types by recursion, one within the other, has no stack left for them.
         ("a deep one", nested(20_000), "verify", ["types nested", "do not trust it"]),
         ("a core module", CORE_MODULE.to_vec(), "verify", ["core module", "wasm32-wasip2"]),
         (

@@ -1,4 +1,4 @@
-//! What one plugin does wrong is its own affair: who waits for it is told so in time, and nobody else notices.
+//! The mistakes of one plugin affect no other: those who wait for it get an answer in time.
 
 use crate::RESTARTS;
 use plugind_tests::{Daemon, Tree, eventually};
@@ -279,7 +279,7 @@ fn requests_that_trap_do_not_take_the_route_away() {
     assert_eq!(daemon.log.count(&["plugin failed"]), 0);
 }
 
-/// How much processor time the daemon has used, in hundredths of a second, which is what Linux counts in.
+/// Returns the processor time that the daemon has used, in hundredths of a second, which is the unit of Linux.
 fn processor_time(daemon: &Daemon) -> u64 {
     let stat = std::fs::read_to_string(format!("/proc/{}/stat", daemon.pid())).unwrap();
     // Behind the name, which may have anything in it, utime and stime are the 12th and the 13th.

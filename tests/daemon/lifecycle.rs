@@ -1,4 +1,4 @@
-//! How plugins start and stop, and what that means for the daemon.
+//! The start and the stop of plugins, and their effect on the daemon.
 
 use crate::RESTARTS;
 use plugind_tests::{Daemon, Signal, Tree, end_of};

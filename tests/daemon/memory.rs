@@ -1,11 +1,11 @@
-//! What the host keeps for a plugin counts as the plugin's memory.
+//! The memory that the host keeps for a plugin counts as the plugin's memory.
 
 use plugind_tests::{Daemon, Tree, eventually};
 
-/// How much the daemon may grow by a plugin with `LIMITS`: its memory, and what is allocated beside it meanwhile.
+/// Growth of the daemon that a plugin with `LIMITS` may cause: its memory, and other allocations at the same time.
 const GROWTH: u64 = (16 + 40) << 20;
 const LIMITS: &str = "[limits]\nmemory-max = \"64M\"\ninstance-memory-max = \"16M\"\n";
-/// What the host says of such a plugin.
+/// The log entry about such a plugin.
 const OOM: [&str; 4] =
     ["instance failed", "plugin=hoards", "result=oom", "limits.instance-memory-max"];
 

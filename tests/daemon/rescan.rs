@@ -1,4 +1,4 @@
-//! What changes in the directories is taken over at a SIGHUP, without a request lost.
+//! Changes in the directories take effect at a SIGHUP, without a request lost.
 
 use plugind_tests::{Daemon, Tree, another, end_of};
 use std::{

@@ -14,7 +14,7 @@ use std::{
 };
 use tempfile::TempDir;
 
-/// What systemd does for `Accept=yes`: a program for each connection.
+/// The part of systemd for `Accept=yes`: a program for each connection.
 struct Service {
     directory: TempDir,
     children: Arc<Mutex<Vec<Child>>>,
@@ -49,7 +49,7 @@ impl Service {
         format!("--compiler=unix:{}/socket", self.directory.path().display())
     }
 
-    /// How often somebody has connected.
+    /// Returns the number of connections so far.
     fn connections(&self) -> usize {
         self.children.lock().unwrap().len()
     }

@@ -1,4 +1,4 @@
-//! Who answers a request, and what client and plugin see of each other.
+//! The plugin that answers a request, and the view that client and plugin have of each other.
 
 use crate::control;
 use plugind_tests::{Connection, Daemon, Tree, WAIT_MAX};
@@ -185,7 +185,7 @@ fn a_client_that_waits_for_permission_to_send_its_body_gets_it() {
         assert_eq!(client.head().status, 100, "{path}");
         client.write("12345");
         assert_eq!(client.response().status_and_text(), (200, "5"), "{path}");
-        // Whoever does not wait for it is not told, and the connection is as good as before.
+        // A client that does not wait for it gets no such answer, and the connection is as good as before.
         client.request("POST", path, &["Content-Length: 3"]);
         client.write("123");
         assert_eq!(client.response().status_and_text(), (200, "3"), "{path}");
@@ -351,7 +351,7 @@ fn a_plugin_that_lies_about_its_length_hurts_its_own_connection_only() {
         let give = format!("X-Give: content-length: {length}");
         client.request("GET", "/headers", &[&give]);
         client.request("GET", "/headers", &[]);
-        // What it broke off it may also reset: the second request is left unread then.
+        // The answer that it broke off may also end with a reset: the second request is left unread then.
         let came = client.wait_until_closed();
         let heads = came.windows(5).filter(|bytes| *bytes == b"HTTP/").count();
         assert!(heads <= 1, "{length}: another answer follows where the client is still reading");
@@ -426,7 +426,7 @@ fn a_body_that_nobody_reads_costs_the_client_neither_its_answer_nor_its_connecti
             client.write([b'x'; 100_000]);
         }
         assert_eq!(client.get(path).status(), status, "{path}");
-        // Whoever sends without end is not listened to without end.
+        // A client that sends without end is cut off.
         client.request("POST", path, &["Transfer-Encoding: chunked"]);
         assert_eq!(client.response().status(), status, "{path}");
         let piece = [b'x'; 100_000];
@@ -495,7 +495,7 @@ fn clients_that_are_gone_keep_no_place_in_a_plugin() {
         }
         client
     };
-    // What was read ends with FIN, and what was not with RST. The guest does not notice either; the third pair has no
+    // A client that read the answer ends with FIN, others with RST. The guest notices neither; the third pair has no
     // place in this instance, so another one takes over.
     for is_read in [true, false, true] {
         let clients = [begin(is_read), begin(is_read)];

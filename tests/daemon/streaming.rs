@@ -5,7 +5,7 @@ use std::thread;
 
 /// Far more than plugin and daemon together may use.
 const SIZE: usize = 100 << 20;
-/// How much the daemon's memory may grow meanwhile: an instance or two, and what is on its way.
+/// Growth of the daemon's memory that is allowed: an instance or two, and the data in transit.
 const GROWTH: u64 = 40 << 20;
 const SMALL: &str = "[limits]\ninstance-memory-max = \"16M\"\n";
 
@@ -131,7 +131,7 @@ fn a_plugin_that_reads_nothing_holds_its_client_back() {
         let mut client = post(&daemon, &format!("{path}/sleep/60000"));
         let mut writer = client.writer();
         thread::scope(|scope| {
-            // What it writes ends when the daemon closes the connection behind its answer.
+            // The client's writing ends when the daemon closes the connection behind its answer.
             let written = scope.spawn(move || {
                 let piece = [b'x'; 64 << 10];
                 (0..SIZE / piece.len()).take_while(|_| writer.try_write(&piece)).count()

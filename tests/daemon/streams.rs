@@ -12,7 +12,7 @@ use std::{
     thread,
 };
 
-/// What asks for the socket `echo`.
+/// A manifest that asks for the socket `echo`.
 const ECHO: &str = "[[serve]]\nsocket = \"echo\"\n";
 
 /// A tree with the guest that echoes, and what its manifest says beside its socket.
@@ -62,7 +62,7 @@ fn ask(stream: &mut (impl Read + Write), word: &str) -> String {
     String::from_utf8(line).unwrap()
 }
 
-/// What is left to be read, up to the end.
+/// Reads the rest, up to the end.
 fn rest(stream: &mut impl Read) -> std::io::Result<Vec<u8>> {
     let mut rest = Vec::new();
     stream.read_to_end(&mut rest).map(|_| rest)
@@ -107,7 +107,7 @@ fn each_direction_of_a_connection_can_be_closed_on_its_own() {
 fn a_connection_that_the_plugin_closes_ends_after_its_last_byte() {
     let (_daemon, address) = over_tcp("");
     let mut stream = connect(address);
-    // What the plugin does not read any more must not break the connection.
+    // Bytes that the plugin does not read any more must not break the connection.
     stream.write_all(b"close\n").unwrap();
     let mut answer = [0; 4];
     stream.read_exact(&mut answer).unwrap();
@@ -305,7 +305,7 @@ fn datagrams_are_answered_over_ip_and_at_a_path_and_know_their_sender() {
         assert_eq!(from, port);
         assert_eq!(&answer[..length], expected.as_bytes());
     }
-    // What is not answered is not answered; the next one is.
+    // The first datagram gets no answer; the next one does.
     udp.send_to(b"none", port).unwrap();
     udp.send_to(b"next", port).unwrap();
     let length = udp.recv(&mut answer).unwrap();
@@ -451,7 +451,7 @@ fn a_socket_of_no_use_waits_until_a_reload_brings_a_plugin_for_it() {
     assert_eq!(echo(&mut waits, "again"), "again");
 }
 
-/// What a program receives for `input`.
+/// Returns the output of a program for `input`.
 fn piped(program: &str, arguments: &[&str], input: &[u8]) -> String {
     let mut child = Command::new(program)
         .args(arguments)

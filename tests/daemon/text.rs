@@ -1,4 +1,4 @@
-//! What a plugin writes is data: it cannot pass for the host's, leave its line, or drown the rest.
+//! The text of a plugin is data: it cannot pass for the host's, leave its line, or drown the rest.
 
 use plugind_tests::{Daemon, Log, Tree};
 
@@ -95,7 +95,7 @@ fn entries_of_wasi_logging_are_bounded_by_the_log_rate_and_in_length() {
     let daemon = Daemon::start(&tree);
     assert_eq!(daemon.get("/writes-logs/long").status(), 200);
     assert_eq!(daemon.get("/writes-logs/flood/10000").status(), 200);
-    // What was dropped is counted when the version ends.
+    // Dropped entries are counted when the version ends.
     tree.put("writes-logs.toml", "description = \"another version\"\n");
     assert!(daemon.reload().contains("changed=1"));
     daemon.log.wait_for(&["plugin=writes-logs", "log rate limit exceeded", "count=9850"]);
@@ -216,7 +216,7 @@ fn a_plugin_that_prints_without_an_end_of_a_line_is_bounded_by_its_log_rate() {
     let tree = Tree::new().with_manifest("prints", "[limits]\nlog-rate = \"100/1h\"\n");
     let mut daemon = Daemon::start(&tree);
     assert_eq!(daemon.get("/prints/print/32").status(), 200);
-    // What was dropped is counted when the version ends.
+    // Dropped entries are counted when the version ends.
     tree.put("prints.toml", "description = \"another version\"\n");
     assert!(daemon.reload().contains("changed=1"));
     daemon.log.wait_for(&[

@@ -115,7 +115,7 @@ fn https_is_served_by_the_certificate_of_the_name_that_is_asked_for() {
     assert!(answer.contains("header content-length: 1000000"), "{answer}");
 }
 
-/// What openssl says of a handshake.
+/// Returns the output of openssl about a handshake.
 fn handshake(address: SocketAddr, arguments: &[&str]) -> String {
     let address = address.to_string();
     run(tool("openssl").args(["s_client", "-connect", &address, "-brief"]).args(arguments))

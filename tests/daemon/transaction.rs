@@ -73,7 +73,7 @@ fn failed(reply: &Value) -> Vec<(&str, &str)> {
     failed.map(|one| (one["plugin"].as_str().unwrap(), one["stage"].as_str().unwrap())).collect()
 }
 
-/// How far each plugin is that is waited for.
+/// Returns the step of each plugin that is waited for.
 fn steps(reply: &Value) -> Vec<(&str, &str)> {
     let awaited = reply["awaited"].as_array().unwrap().iter();
     awaited.map(|one| (one["plugin"].as_str().unwrap(), one["step"].as_str().unwrap())).collect()
@@ -117,7 +117,7 @@ fn all_or_nothing_is_nothing_if_one_fails_and_sighup_does_not_do_it_by_halves() 
     assert!(reported.contains("changed=0 failed=1 removed=0"), "{reported}");
     nothing_has_changed("count=3");
 
-    // Whoever asks for less has less.
+    // Without --all-or-nothing the rest changes.
     let over = Reload::ask(&tree, "{}").over();
     assert_eq!(over["changed"], json!(["hello", "late"]));
     assert_eq!((&over["removed"], failed(&over)), (&json!(["old"]), vec![("bad", "start")]));

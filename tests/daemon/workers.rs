@@ -1,4 +1,4 @@
-//! How the instances of a plugin share its work.
+//! The distribution of a plugin's work among its instances.
 
 use plugind_tests::{Connection, Daemon, Tree};
 

@@ -12,7 +12,7 @@ pub struct Connection {
     stream: BufReader<TcpStream>,
 }
 
-/// What comes before a body.
+/// The part of a response before its body.
 #[derive(Debug)]
 pub struct Head {
     /// The status code.
@@ -24,11 +24,11 @@ pub struct Head {
 /// A whole response.
 #[derive(Debug)]
 pub struct Response {
-    /// What came before the body.
+    /// The part before the body.
     pub head: Head,
     /// The body, without its framing.
     pub body: Vec<u8>,
-    /// What came behind the body.
+    /// The part behind the body.
     pub trailers: Vec<(String, String)>,
 }
 

@@ -9,7 +9,7 @@ use std::{
     thread,
 };
 
-/// How much of a log is shown of a test that failed.
+/// Lines of the log that are shown of a test that failed.
 const SHOWN: usize = 100;
 
 /// A daemon that runs. Dropping it ends it, and shows its log if the test failed.
@@ -17,7 +17,7 @@ pub struct Daemon {
     child: Child,
     address: SocketAddr,
     tree: Tree,
-    /// What it says.
+    /// Its log.
     pub log: Log,
 }
 
@@ -25,7 +25,7 @@ pub struct Daemon {
 pub struct Ended {
     /// Its exit status.
     pub status: i32,
-    /// What it said.
+    /// Its log.
     pub log: Log,
 }
 

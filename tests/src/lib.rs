@@ -1,4 +1,4 @@
-//! What the tests of plugind are written with: the programs that were built, a tree of plugins, the daemon as it is
+//! The means of plugind's tests: the programs that were built, a tree of plugins, the daemon as it is
 //! shipped, and a client that shows what comes over the wire.
 
 mod built;
@@ -23,7 +23,7 @@ pub use tree::{Tree, another};
 
 use std::time::{Duration, Instant};
 
-/// How long anything is waited for that should take a moment: long enough for a busy machine.
+/// Time that anything is waited for that should take a moment: long enough for a busy machine.
 pub const WAIT_MAX: Duration = Duration::from_secs(30);
 
 /// Waits until `look` sees something.

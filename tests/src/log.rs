@@ -1,4 +1,4 @@
-//! What the daemon writes to its standard error, line by line, while it runs.
+//! The output of the daemon to its standard error, line by line, while it runs.
 
 use std::{
     io::{BufRead, BufReader, Read},
@@ -50,13 +50,13 @@ impl Log {
         self.lines().said.clone()
     }
 
-    /// How many lines there are so far: a place in the log.
+    /// Returns the number of lines so far: a place in the log.
     #[must_use]
     pub fn place(&self) -> usize {
         self.lines().said.len()
     }
 
-    /// How many lines so far have all of these parts.
+    /// Returns the number of lines so far that have all of these parts.
     #[must_use]
     pub fn count(&self, parts: &[&str]) -> usize {
         self.lines().said.iter().filter(|line| has_all(line, parts)).count()

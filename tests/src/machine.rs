@@ -29,7 +29,7 @@ const ROOT: &str = "PLUGIND_TEST_ROOT";
 const HTTP: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(std::net::Ipv4Addr::LOCALHOST), 8080);
 /// Where plugins are put.
 const PLUGINS: &str = "etc/plugind/plugins";
-/// How often it is looked whether something has come about that needs a program to be seen.
+/// Interval at which a condition is checked that only a program can see.
 const INTERVAL: Duration = Duration::from_millis(50);
 
 /// A booted machine. Dropping it throws it away, with everything that was written to it.
@@ -43,14 +43,14 @@ pub struct Machine {
     network: fs::File,
 }
 
-/// What came of a program that was run.
+/// The result of a program that was run.
 #[derive(Debug)]
 pub struct Ran {
     /// Its exit status.
     pub status: i32,
-    /// What it wrote to its standard output.
+    /// Its standard output.
     pub output: String,
-    /// What it wrote to its standard error.
+    /// Its standard error.
     pub errors: String,
 }
 
@@ -232,7 +232,7 @@ impl Machine {
     /// The entries of the journal that these arguments of `journalctl` select.
     #[must_use]
     pub fn journal(&self, arguments: &[&str]) -> Vec<Entry> {
-        // What was sent has to have arrived.
+        // Entries that were sent have to have arrived.
         self.succeed(&["journalctl", "--sync"]);
         let command = ["journalctl", "--output=json", "--all", "--quiet", "--no-pager"];
         let reported = self.succeed(&[&command, arguments].concat());

@@ -17,7 +17,7 @@ use plugind::{
 use serde_json::{Value, json};
 use std::path::{Path, PathBuf};
 
-/// What is printed, and for whom.
+/// The text to print: its subject and its format.
 #[derive(Args)]
 pub(crate) struct CatArgs {
     /// Print the manifest of this plugin (default: plugind.toml)
@@ -31,7 +31,7 @@ pub(crate) struct CatArgs {
 }
 
 impl CatArgs {
-    /// Reads what is asked for.
+    /// Reads the manifest or plugind.toml.
     pub(crate) fn run(&self) -> Output {
         let (mistakes, is_configuration) = match &self.plugin {
             Some(name) => match self.manifest(name) {
@@ -120,7 +120,7 @@ fn for_people(component: Option<&PathBuf>, files: &[&Path], settings: &[Setting]
     reported
 }
 
-/// A text that may have lines, and nothing else that steers a terminal.
+/// Returns a text that may have line ends, but no other control characters.
 fn plain(text: &str) -> String {
     text.split('\n').map(|line| Escaped(line).to_string()).collect::<Vec<_>>().join("\n")
 }

@@ -1,4 +1,4 @@
-//! `pluginctl check`: what the daemon would do with its configuration, or with components, and everything that is
+//! `pluginctl check`: a dry run of the daemon's configuration, or of components, which reports everything that is
 //! wrong.
 
 use crate::{
@@ -32,7 +32,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-/// What is checked, and how.
+/// The subject of the check, and its options.
 #[derive(Args)]
 pub(crate) struct CheckArgs {
     /// Check these components or directories of plugins (default: the whole configuration)
@@ -57,18 +57,18 @@ pub(crate) struct CheckArgs {
 /// Plugins whose grants the unit of the daemon does not permit.
 #[derive(Default)]
 struct Conflicts {
-    /// Those that are linked and then cannot use what they were granted.
+    /// Plugins that link and then cannot use their grants.
     later: BTreeMap<PluginName, Vec<String>>,
     /// The drop-in that would permit all of them.
     drop_in: Option<String>,
 }
 
-/// Printed where nothing is compiled, so that nobody overestimates the result.
+/// Printed if nothing is compiled, so that the result is not overestimated.
 const NOT_COMPILED: &str =
     "nothing was compiled or linked, so that a plugin may fail that is called good here";
 
 impl CheckArgs {
-    /// Checks what is asked for.
+    /// Runs the check.
     pub(crate) fn run(&self) -> Output {
         let mut output = Output::default();
         if let Err(error) = settings::read(&self.tree.search_path())
@@ -101,7 +101,7 @@ impl CheckArgs {
             output.reported = json_lines(all);
         }
         if self.no_compile {
-            // Conspicuous, but not a mistake of what was checked.
+            // It must be noticed, but is not a mistake in the checked files.
             output.notes.push(NOT_COMPILED.to_owned());
         }
         output
@@ -187,9 +187,9 @@ impl CheckArgs {
 
 /// Whether plugins are compiled and linked.
 enum Linking {
-    /// They are not: `--no-compile`, or it failed, which was reported.
+    /// They are not: because of `--no-compile`, or of a failure that was reported.
     Skipped,
-    /// They are, by this.
+    /// They are, by this checker.
     Possible(LinkChecker),
 }
 
@@ -225,7 +225,7 @@ fn link(
     }
 }
 
-/// Nothing of the result is true: the compilers were ended.
+/// Returns the output of an interrupted check, without results: the compilers were ended.
 fn interrupted(signal: u8) -> Output {
     let mistakes = vec!["interrupted".to_owned()];
     Output { mistakes, signal: Some(signal), ..Output::default() }
@@ -255,7 +255,7 @@ impl Conflicts {
         Self { later: all, drop_in: drop_in.text() }
     }
 
-    /// What is reported of a plugin.
+    /// Returns the messages about a plugin.
     fn of(&self, checked: &Checked) -> &[String] {
         self.later.get(&checked.name).map_or(&[], Vec::as_slice)
     }

@@ -42,7 +42,7 @@ impl ControlAddress {
     }
 }
 
-/// What the daemon can be asked for.
+/// The calls that the daemon offers.
 #[derive(Debug, Serialize)]
 #[serde(tag = "method", content = "parameters")]
 pub(crate) enum CallMethod {
@@ -84,7 +84,7 @@ impl fmt::Display for CallRefused {
     }
 }
 
-/// Why there is no reply, or none that is good news.
+/// The failure of a call, or the error that is its reply.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum ClientError {
     #[error(
@@ -140,7 +140,7 @@ impl Client {
     /// Connects, within a runtime.
     pub(crate) fn connect(place: &ControlAddress) -> Result<Self, ClientError> {
         let path = place.socket();
-        // One that waits: where many wait for the daemon already, another one is turned away otherwise.
+        // A blocking connect: one that does not block fails while many clients wait for the daemon.
         let stream = UnixStream::connect(&path).map_err(|source| match source.kind() {
             ErrorKind::NotFound | ErrorKind::ConnectionRefused => {
                 ClientError::NotRunning { path, source }
@@ -178,7 +178,7 @@ impl Client {
         Ok((parameters.ok_or_else(missing)?, more))
     }
 
-    /// Asks for something that is done and said no more of.
+    /// Sends a call that has no reply.
     pub(crate) async fn notify(&mut self, method: CallMethod) -> Result<(), ClientError> {
         self.0.send_call(&Call::new(method), Vec::new()).await?;
         let (reply, _) = self.0.receive_reply::<serde::de::IgnoredAny, CallRefused>().await?;

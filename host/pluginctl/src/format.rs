@@ -1,4 +1,4 @@
-//! What a plugin is and serves, in the words in which every command says it.
+//! The uses of a plugin, in words that are the same in every command.
 
 use plugind::{
     check::Checked,
@@ -10,7 +10,7 @@ use plugind::{
 };
 use serde_json::{Value, json};
 
-/// What a component is used as.
+/// Returns the use of a component.
 pub(crate) fn kind(inspection: &Inspection) -> &'static str {
     match inspection.http {
         Some(WasiVersion::P3) if inspection.websockets => "wasi:http 0.3 and WebSockets",
@@ -28,7 +28,7 @@ pub(crate) fn kind(inspection: &Inspection) -> &'static str {
     }
 }
 
-/// What an instance is used for, by the word of the manifest.
+/// Returns the use of an instance, in the words of the manifest.
 pub(crate) fn mode(mode: Mode) -> &'static str {
     match mode {
         Mode::Shared => "shared",
@@ -37,7 +37,7 @@ pub(crate) fn mode(mode: Mode) -> &'static str {
     }
 }
 
-/// What its instances are used for; none where they serve nothing.
+/// Returns the use of its instances; none where they serve nothing.
 pub(crate) fn mode_of(checked: &Checked) -> Option<&'static str> {
     let verified = checked.verified.as_ref()?;
     let inspection = verified.inspection();

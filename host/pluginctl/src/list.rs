@@ -61,7 +61,7 @@ fn table(plugins: &[api::Plugin], now: SystemTime) -> String {
     format!("{table}{} plugin{s}, {failed} failed\n", plugins.len())
 }
 
-/// Whether its newest version does not serve, be there an older one that does or not.
+/// Whether its newest version does not serve, even if an older version does.
 fn has_failed(plugin: &api::Plugin) -> bool {
     plugin.failure.is_some() || plugin.active_state == "failed"
 }
@@ -91,7 +91,7 @@ fn version(plugin: &api::Plugin) -> Option<String> {
     plugin.version.clone().or_else(digest)
 }
 
-/// The state, with the more exact word where it says more than that.
+/// Returns the state, with the sub-state if that is more precise.
 fn state(plugin: &api::Plugin, now: SystemTime) -> String {
     let degraded = (plugin.sub_state == "degraded").then(|| "degraded".to_owned());
     match step(plugin, now).or(degraded) {

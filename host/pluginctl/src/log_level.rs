@@ -1,4 +1,4 @@
-//! `pluginctl log-level`: how much the daemon says.
+//! `pluginctl log-level`: the least important priority that the daemon logs.
 
 use crate::{
     client::{CallMethod, Client, ControlAddress},

@@ -95,7 +95,7 @@ fn main() -> ExitCode {
     let arguments = match PluginctlArguments::try_parse() {
         Ok(arguments) => arguments,
         Err(error) => {
-            // Where it cannot be printed, the exit status still tells.
+            // If it cannot be printed, the exit status still reports it.
             error.print().ok();
             return if error.use_stderr() { ExitCode::from(EX_USAGE) } else { ExitCode::SUCCESS };
         }

@@ -12,7 +12,7 @@ use std::{
 };
 use template::{Language, Template, render};
 
-/// What project is made.
+/// The kind of the new project.
 #[derive(Args)]
 pub(crate) struct NewArgs {
     /// Write the plugin in this language

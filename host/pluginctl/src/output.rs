@@ -1,4 +1,4 @@
-//! What is printed, and with which status that ends.
+//! The output of a command, and its exit status.
 
 use plugind::base::text::Escaped;
 use std::{
@@ -9,23 +9,23 @@ use std::{
 /// The exit status for a mistake that only a change of plugind.toml or of directories can fix (sysexits.h).
 const EX_CONFIG: u8 = 78;
 
-/// What is printed where, and how it ends.
+/// The texts for each stream, and the exit status.
 #[derive(Default)]
 pub(crate) struct Output {
-    /// What was asked for, for standard output.
+    /// The result, for standard output.
     pub(crate) reported: String,
-    /// What is wrong, for standard error, one line each.
+    /// Mistakes, for standard error, one line each.
     pub(crate) mistakes: Vec<String>,
-    /// What else is to be known, for standard error, one line each.
+    /// Further notes, for standard error, one line each.
     pub(crate) notes: Vec<String>,
     /// The signal that ended it, if one did.
     pub(crate) signal: Option<u8>,
-    /// What is wrong is the daemon's own configuration: no plugin can be helped before that is.
+    /// The mistakes are in the daemon's own configuration: plugins can be fixed only after that.
     pub(crate) is_configuration: bool,
 }
 
 impl Output {
-    /// Prints everything, and says how to end.
+    /// Prints everything, and returns the exit status.
     pub(crate) fn print(&self) -> ExitCode {
         let aside = self.mistakes.iter().chain(&self.notes);
         let aside: String = aside.map(|line| format!("{}\n", Escaped(line))).collect();

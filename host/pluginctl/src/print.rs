@@ -1,4 +1,4 @@
-//! What is printed: whole lines, in which no text from elsewhere steers a terminal.
+//! Printing of whole lines, in which no text from elsewhere controls a terminal.
 
 use plugind::base::text::{Escaped, is_harmful};
 use serde::Serialize;
@@ -17,7 +17,7 @@ pub(crate) fn print(text: &str) -> io::Result<()> {
     stdout.flush()
 }
 
-/// Tells what is wrong, on one line of standard error.
+/// Prints a mistake, on one line of standard error.
 pub(crate) fn complain(what: &str) {
     // If standard error is closed, the exit status still reports it.
     writeln!(io::stderr(), "{}", Escaped(what)).ok();
@@ -48,7 +48,7 @@ fn harmless(json: &str) -> String {
     let mut text = String::with_capacity(json.len() + 1);
     for c in json.chars() {
         match is_harmful(c) && c != '\n' {
-            // It can only stand within a text, where JSON has this for it; none needs more digits.
+            // Such a character occurs only within a string, where JSON has this escape; four digits are enough.
             true => drop(write!(text, "\\u{:04x}", u32::from(c))),
             // Within a text it is escaped already.
             false => text.push(c),

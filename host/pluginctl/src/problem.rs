@@ -7,7 +7,7 @@ use std::{
 };
 use tokio::signal::unix::{SignalKind, signal};
 
-/// The exit status of what a signal ended is this and its number, as a shell has it.
+/// The exit status after a signal is this plus the signal's number, as in a shell.
 const INTERRUPTED: u8 = 128;
 /// The exit status of `status` for what is not there, as systemctl(1) has it.
 pub(crate) const NOT_THERE: u8 = 4;
@@ -46,7 +46,7 @@ impl Problem {
         !matches!(self, Self::Print(error) if error.kind() == ErrorKind::BrokenPipe)
     }
 
-    /// Whether the daemon did its work, and it is only that this could not be done.
+    /// Whether the daemon answered that this cannot be done.
     pub(crate) fn is_refusal(&self) -> bool {
         use CallRefused::{NoSuchPlugin, RestartFailed};
         matches!(
@@ -61,7 +61,7 @@ impl Problem {
     }
 }
 
-/// Does what has to wait, in this thread.
+/// Runs asynchronous work to its end, in this thread.
 pub(crate) fn wait_for<T>(work: impl Future<Output = Result<T, Problem>>) -> Result<T, Problem> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     runtime.map_err(Problem::Wait)?.block_on(work)

@@ -3,7 +3,7 @@
 use plugind::api;
 use std::collections::BTreeSet;
 
-/// How many names a line contains.
+/// Limit of names in a line.
 const NAMES: usize = 5;
 
 /// The lines that were printed already.
@@ -18,22 +18,22 @@ pub(crate) struct ReloadProgress {
     ignored: BTreeSet<String>,
 }
 
-/// A line about something that has come about.
+/// A line about an event.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct ReloadEvent {
     pub(crate) line: String,
-    /// It is worth reading later; what is not is shown by a terminal only while it is so.
+    /// It is worth reading later. Other lines are shown only on a terminal, and only while they are true.
     pub(crate) lasts: bool,
 }
 
 impl ReloadProgress {
-    /// What has come about since the last reply.
+    /// Returns the events since the last reply.
     pub(crate) fn news(&mut self, now: &api::Reload) -> Vec<ReloadEvent> {
         let scanned = now.scanned && now.unreadable.is_none();
         let draining = now.draining.iter().cloned().collect();
         let drained = std::mem::replace(&mut self.draining, draining);
         if !scanned {
-            // What is found by then is not all there is; and a reload that replaces this one reads again.
+            // The findings are incomplete by then; and a reload that replaces this one reads again.
             self.scanned = false;
             return Vec::new();
         }
@@ -83,7 +83,7 @@ impl ReloadProgress {
         all.filter(|line| self.ignored.insert(line.clone())).collect()
     }
 
-    /// What has failed since the last reply: plugin, stage, cause and remedy.
+    /// Returns the failures since the last reply: plugin, stage, cause and remedy.
     pub(crate) fn failures(&mut self, now: &api::Reload) -> Vec<String> {
         let all = now.failed.iter().map(|failure| {
             let api::PluginFailure { plugin, stage, error, remedy, .. } = failure;
@@ -92,7 +92,7 @@ impl ReloadProgress {
         all.filter(|line| self.failures.insert(line.clone())).collect()
     }
 
-    /// What is being done, on one line, to be called behind [`ReloadProgress::news`].
+    /// Returns the work in progress, on one line. Must be called after [`ReloadProgress::news`].
     pub(crate) fn doing(&self, now: &api::Reload) -> Option<String> {
         if !now.scanned {
             return Some("scanning".to_owned());
@@ -130,12 +130,12 @@ impl ReloadProgress {
     }
 }
 
-/// How many plugins are new or have a new version.
+/// Returns the number of plugins that are new or have a new version.
 fn to_take_over(now: &api::Reload) -> usize {
     now.awaited.len() + now.changed.len() + now.failed.len()
 }
 
-/// What a step is called here; what a newer daemon says goes as it comes.
+/// Returns the words for a step; a step that only a newer daemon knows is printed unchanged.
 fn doing(step: &str) -> &str {
     match step {
         "starting" => "waiting for",
@@ -176,7 +176,7 @@ mod tests {
     #[test]
     fn everything_is_told_once_and_when_it_has_become_so() {
         let mut progress = ReloadProgress::default();
-        // While it is read, what is found is not all there is.
+        // The findings are incomplete while the directories are read.
         let mut now = api::Reload { removed: names(["old"]), ..api::Reload::default() };
         assert_eq!(progress.news(&now), []);
         now.scanned = true;

@@ -1,4 +1,4 @@
-//! A line on a terminal that says what is being done, and is gone when something else is said.
+//! A progress line on a terminal, which disappears before other output.
 
 use plugind::base::text::Escaped;
 use std::io::{self, IsTerminal, Write};
@@ -27,7 +27,7 @@ impl Live {
             return Ok(());
         }
         self.shown = true;
-        // While it is written the terminal cuts what is too long off, since a second line would stay.
+        // The terminal cuts off the end of a long line while it is written, since a second line would stay.
         let mut stdout = io::stdout().lock();
         write!(stdout, "\x1b[?7l{}\x1b[?7h", Escaped(line))?;
         stdout.flush()

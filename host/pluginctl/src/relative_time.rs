@@ -1,4 +1,4 @@
-//! Moments as systemctl(1) tells them: how long ago, in the two greatest units.
+//! Times as systemctl(1) prints them: the age in the two largest units.
 
 use std::time::{Duration, SystemTime};
 
@@ -15,13 +15,13 @@ const DAY: u64 = 24 * 60 * 60;
 
 /// The moment that lies so many µs behind the beginning of 1970.
 pub(crate) fn moment(micros: u64) -> SystemTime {
-    // What is beyond the clock's range is a mistake; so is the beginning of 1970.
+    // A time beyond the clock's range is a mistake; so is the beginning of 1970.
     SystemTime::UNIX_EPOCH
         .checked_add(Duration::from_micros(micros))
         .unwrap_or(SystemTime::UNIX_EPOCH)
 }
 
-/// How long before `now` that was, as in `3min 2s ago`.
+/// Returns the time from `then` to `now`, as in `3min 2s ago`.
 pub(crate) fn ago(then: SystemTime, now: SystemTime) -> String {
     // Clocks are set back at times.
     let seconds = now.duration_since(then).unwrap_or_default().as_secs();

@@ -95,7 +95,7 @@ impl ReloadArgs {
     }
 }
 
-/// What is left as it was, if not everything went well.
+/// Returns the message about a reload that failed or is incomplete.
 fn failure(over: &api::Reload) -> Option<String> {
     if let Some(why) = &over.unreadable {
         let nothing = over.changed.is_empty() && over.removed.is_empty();

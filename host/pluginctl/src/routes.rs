@@ -12,7 +12,7 @@ use plugind::{
 };
 use serde_json::Value;
 
-/// Whose routes, and for whom.
+/// The configuration whose routes are printed, and the format.
 #[derive(Args)]
 pub(crate) struct RoutesArgs {
     #[command(flatten)]

@@ -26,12 +26,12 @@ use std::{
     time::Duration,
 };
 
-/// Where it is served if nothing else is said.
+/// The default address.
 const ADDRESS: &str = "127.0.0.1:8080";
-/// How often files are looked at. A change counts when two looks find the same.
+/// Interval at which files are checked. A change counts when two checks find the same.
 const LOOK: Duration = Duration::from_millis(200);
 
-/// What is served, and where.
+/// The subject of the run, and its options.
 #[derive(Args)]
 pub(crate) struct RunArgs {
     /// Serve this component, project or directory of plugins (default: the current directory)
@@ -110,7 +110,7 @@ impl RunArgs {
                         if let Err(error) = renew(&served, &mut daemon) {
                             complain(&error.to_string());
                         }
-                        // What the build wrote is not a change of its sources.
+                        // Files that the build wrote are not a change of its sources.
                         changes = Changes::of(served.look());
                     }
                 }
@@ -172,7 +172,7 @@ fn renew(served: &ServedDirectory, daemon: &mut DaemonProcess) -> Result<(), Run
     Ok(())
 }
 
-/// Prints where the plugins are served. That it cannot be printed changes nothing of the serving.
+/// Prints the URLs of the plugins. They are served even if this fails.
 fn show_urls(served: &ServedDirectory, address: SocketAddr) {
     let lines: String = served.urls(address).iter().map(|url| line(url)).collect();
     print(&lines).ok();

@@ -1,4 +1,4 @@
-//! What the daemon's unit is in the way of, among what plugins were granted, and the drop-in that would let them.
+//! Conflicts between the sandbox of the daemon's unit and the grants of plugins, and the drop-in that resolves them.
 
 use crate::{
     unit::{UNIT, Unit},
@@ -18,16 +18,16 @@ use plugind::{
 };
 use std::{fmt::Display, net::IpAddr, path::Path};
 
-/// Where the daemon keeps what plugins keep, unless its unit says otherwise.
+/// The directory of plugins' states, unless the unit sets another one.
 const STATE: &str = "/var/lib/plugind";
-/// What names are resolved with.
+/// The paths that resolving names needs.
 const RESOLVING: [&str; 4] =
     ["/etc/nsswitch.conf", "/etc/hosts", "/etc/resolv.conf", "/run/systemd/resolve"];
 
 /// A grant that cannot work under the unit.
 #[derive(Debug)]
 pub(crate) struct SandboxConflict {
-    /// What is wrong, with its place in the manifest.
+    /// The mistake, with its place in the manifest.
     pub(crate) reported: String,
     /// Whether the daemon would not even link the plugin; else it fails when it makes use of the grant.
     pub(crate) at_link: bool,
@@ -52,7 +52,7 @@ impl DropIn {
     }
 }
 
-/// Holds what a plugin was granted against the unit.
+/// Compares the grants of a plugin with the unit.
 pub(crate) fn find_conflicts(
     plugin: &PluginName,
     grants: &Grants,
@@ -102,7 +102,7 @@ impl Checker<'_> {
                 if self.unit.provides(file) {
                     return None;
                 }
-                // Without a path a file that is not there keeps nobody from starting but its plugin.
+                // Without a path, a missing file stops only its plugin from starting.
                 remedy.add(format!("LoadCredential={file}"));
                 let message = format!(
                     "grants.{key} has {name}, and no line of {UNIT} provides {file}, which would be \
@@ -124,14 +124,14 @@ impl Checker<'_> {
         }
     }
 
-    /// What hides a directory from the daemon, if something does.
+    /// Returns the reason that a directory is hidden from the daemon, if it is.
     fn hidden(&self, path: &Path, remedy: &mut DropIn) -> Option<String> {
         let why = self.view.hides(path)?;
         if self.unit.is("ProtectHome", "yes") && is_home(path) {
             // Nobody but root gets through what `yes` puts there.
             remedy.add("ProtectHome=tmpfs");
         }
-        // One that is not there keeps its plugin from starting, and not the daemon.
+        // A missing directory stops its plugin from starting, and not the daemon.
         remedy.add(format!("BindReadOnlyPaths={}", quoted("-", path)));
         Some(why.to_string())
     }

@@ -16,12 +16,12 @@ pub(crate) struct Tree {
 }
 
 impl Tree {
-    /// The directory below which everything is meant, if there is one.
+    /// Returns the root of all paths, if one is given.
     pub(crate) fn root(&self) -> Option<&Path> {
         self.root.as_deref()
     }
 
-    /// Whether it is what a daemon without such options has.
+    /// Whether it is the configuration of a daemon without such options.
     pub(crate) fn is_the_machines(&self) -> bool {
         self.root.is_none() && self.plugins.is_none()
     }

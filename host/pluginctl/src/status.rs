@@ -149,7 +149,7 @@ fn plugin(described: &api::Description, now: SystemTime) -> String {
         .line_if("Manifest", plugin.configuration_digest.as_deref());
     if let Some(failure) = &plugin.failure {
         // The lines above then describe the previous version.
-        // What fails while it runs is the version that runs.
+        // A failure of the stage `run` concerns the version that runs.
         let is_next = plugin.generation.is_some() && failure.stage != "run";
         let which = if is_next { "the next version, " } else { "" };
         details.line("Failed", &format!("{which}{}", at(failure)));
@@ -175,7 +175,7 @@ fn traffic(usage: &api::PluginUsage) -> String {
     format!("{}, {} in flight{}", rate(usage), usage.in_flight, times.unwrap_or_default())
 }
 
-/// How its requests fare, if not all of them do well.
+/// Returns the figures of its requests, if any wait or some failed.
 fn requests(requests: &api::PluginRequests) -> Option<String> {
     let api::PluginRequests { queued, waited, busy, timed_out, failed } = requests;
     let waiting = (*queued > 0).then(|| {

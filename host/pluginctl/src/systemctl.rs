@@ -6,7 +6,7 @@ use std::{
     process::{Command, Stdio},
 };
 
-/// What there is where systemd runs the machine (sd_booted(3)).
+/// A directory that exists where systemd runs the machine (sd_booted(3)).
 const BOOTED: &str = "/run/systemd/system";
 
 /// The unit, if there is systemd and it has one.
@@ -20,7 +20,7 @@ pub(crate) fn unit() -> Result<Option<Unit>, String> {
     let properties = format!("--property={}", PROPERTIES.join(","));
     let shown = ask(&["show", UNIT, &properties])
         .map_err(|why| format!("nobody knows whether {UNIT} allows what is granted: {why}"))?;
-    // Without its files, nothing is said of what only they say.
+    // Without its files, settings that only they contain are unknown.
     Ok(Unit::parse(&shown, ask(&["cat", UNIT]).ok().as_deref()))
 }
 

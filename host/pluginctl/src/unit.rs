@@ -1,4 +1,4 @@
-//! What systemd says of the daemon's unit, as far as it bears on what plugins may be granted.
+//! The properties of the daemon's unit that matter for the grants of plugins, as systemd reports them.
 //!
 //! A property that is not there is one that this systemd does not know; nothing follows from that.
 
@@ -87,7 +87,7 @@ impl Unit {
             "ImportCredential" => self.get(key).is_some() && imports(value, credential),
             _ => {
                 let id = value.split_once(':').map_or(value.as_str(), |(id, _)| id);
-                // What a directory is loaded from is named by the identifier, a line and the file.
+                // A credential from a directory is named by the identifier, an underscore and the file.
                 let below = credential.strip_prefix(id).is_some_and(|file| file.starts_with('_'));
                 id == credential || (*key == "LoadCredential" && below)
             }

@@ -3,13 +3,13 @@
 use crate::unit::Unit;
 use std::path::{Path, PathBuf};
 
-/// What `ProtectHome=` is about.
+/// The directories that `ProtectHome=` hides.
 const HOMES: [&str; 3] = ["/home", "/root", "/run/user"];
 
-/// What the daemon sees.
+/// The directories that the daemon can see.
 pub(crate) struct View(Vec<Mount>);
 
-/// A place, and what hides what lies there; none where the machine's own is shown.
+/// A path, and the reason that it is hidden; none where the daemon sees the machine's own.
 struct Mount {
     at: PathBuf,
     hidden_by: Option<String>,
@@ -18,7 +18,7 @@ struct Mount {
 }
 
 impl View {
-    /// What a daemon of this unit sees.
+    /// Returns the directories that a daemon of this unit can see.
     pub(crate) fn of(unit: &Unit) -> Self {
         let mut view = Self(Vec::new());
         for name in ["RootDirectory", "RootImage"] {
@@ -86,7 +86,7 @@ impl View {
     }
 }
 
-/// Whether this is below what only `ProtectHome=tmpfs` lets something be bound into.
+/// Whether this is below a home directory, into which only `ProtectHome=tmpfs` allows bind mounts.
 pub(crate) fn is_home(path: &Path) -> bool {
     HOMES.iter().any(|home| path.starts_with(home))
 }

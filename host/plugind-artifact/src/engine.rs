@@ -23,7 +23,7 @@ pub fn engine_config(kind: EngineKind) -> Config {
     if kind == EngineKind::Pulley {
         config.target(PULLEY).expect("wasmtime knows its own interpreter");
     }
-    // Every loop and every call looks at the epoch: a guest that spins is made to yield, and found out.
+    // Every loop and every call checks the epoch: a guest that spins must yield, and is detected.
     config.epoch_interruption(true);
     // A backtrace names files and lines where the component says them.
     config.wasm_backtrace_details(WasmBacktraceDetails::Enable);
@@ -55,7 +55,7 @@ pub fn identity(kind: EngineKind) -> String {
     hex(&hash.finalize()[..8])
 }
 
-/// What this processor can do, of all that the compiler makes use of.
+/// Returns the features of this processor, of all that the compiler can use.
 #[cfg(target_arch = "x86_64")]
 fn cpu_features() -> Vec<&'static str> {
     macro_rules! present {
@@ -70,7 +70,7 @@ fn cpu_features() -> Vec<&'static str> {
     features.into_iter().filter_map(|(name, present)| present.then_some(name)).collect()
 }
 
-/// What this processor can do, of all that the compiler makes use of.
+/// Returns the features of this processor, of all that the compiler can use.
 #[cfg(target_arch = "aarch64")]
 fn cpu_features() -> Vec<&'static str> {
     let features = [

@@ -53,7 +53,7 @@ impl fmt::Display for Key {
     }
 }
 
-/// What is to be written behind `code` in the file named by `key`.
+/// Returns the trailer to write behind `code` in the file named by `key`.
 #[must_use]
 pub fn seal(key: &Key, code: &[u8]) -> Vec<u8> {
     let mut trailer = Vec::with_capacity(TRAILER);

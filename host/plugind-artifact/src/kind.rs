@@ -1,4 +1,4 @@
-//! How compiled code is run, by its name.
+//! The ways to run compiled code, and their names.
 
 use std::{fmt, str::FromStr};
 

@@ -1,4 +1,4 @@
-//! How a compiled file is asked for: one message each way over a `SOCK_SEQPACKET` socket, with a descriptor in each.
+//! The protocol to get a compiled file: one message each way over a `SOCK_SEQPACKET` socket, each with a descriptor.
 //!
 //! The request brings the component's digest and a descriptor to read it from, the answer a read-only descriptor
 //! of the sealed compiled file, or a sentence that says why there is none, and what caused that. One request
@@ -25,7 +25,7 @@ const MESSAGE_MAX: usize = 4096;
 /// Begins every message, so that two ends of different versions find out.
 const VERSION: &str = "plugind-compile/2";
 
-/// What is to be done with what the cache has.
+/// The use of the cache for a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Effort {
     /// Use it; compile nothing. A compiler of an earlier build does not know this one, and ends.
@@ -45,12 +45,12 @@ impl Effort {
 /// slowly, and a compiler that does nothing must still end.
 const WALL_CLOCK_FACTOR: u32 = 5;
 
-/// What is to be compiled, and the limits for it.
+/// The order to compile something, and its limits.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct CompileRequest {
     /// The SHA-256 digest of the component: what is read must have it.
     pub component: [u8; 32],
-    /// What the code is for.
+    /// The way in which the code will be run.
     pub kind: EngineKind,
     /// Whether the cache is used, and whether anything is compiled.
     pub effort: Effort,
@@ -71,16 +71,16 @@ impl CompileRequest {
     }
 }
 
-/// What the daemon asks for.
+/// A request from the daemon.
 #[derive(Debug)]
 pub struct Request {
-    /// What is to be done.
+    /// The action to take.
     pub order: CompileRequest,
     /// The component, to be read from its beginning.
     pub descriptor: OwnedFd,
 }
 
-/// What a compiler has to say.
+/// The answer of a compiler.
 #[derive(Debug)]
 pub enum CompileReply {
     /// The sealed compiled file, open for reading.
@@ -93,7 +93,7 @@ pub enum CompileReply {
     Failed(String),
 }
 
-/// What can go wrong between the two.
+/// A failure of the exchange between the two.
 #[derive(Debug, thiserror::Error)]
 pub enum ProtocolError {
     /// The message could not be sent.
@@ -102,10 +102,10 @@ pub enum ProtocolError {
     /// No message could be received.
     #[error("cannot receive from the other side")]
     Receive(#[source] Errno),
-    /// The other side went away without a word.
+    /// The other side disconnected without an answer.
     #[error("the other side ended without an answer")]
     Ended,
-    /// What came is not of this protocol.
+    /// The message is not of this protocol.
     #[error("the other side talks nonsense: {0:?}")]
     Malformed(String),
 }

@@ -57,9 +57,9 @@ fn write(path: &Path, parts: &[&[u8]]) -> io::Result<()> {
     file.sync_all()
 }
 
-/// Removes what nobody used for long, and what a writer left half done.
+/// Removes entries that were not used for long, and incomplete files of former writers.
 pub(crate) fn sweep(cache: &Path) {
-    // Nobody waits for this and nothing depends on it, so what cannot be removed simply stays.
+    // Nothing depends on this, so a file that cannot be removed stays.
     let Ok(entries) = fs::read_dir(cache) else { return };
     for entry in entries.flatten() {
         let path = entry.path();
@@ -74,7 +74,7 @@ pub(crate) fn sweep(cache: &Path) {
     }
 }
 
-/// How long ago the file was read or written last, as far as the file system tells.
+/// Returns the time since the file was last read or written, if the file system knows it.
 fn last_use(path: &Path) -> Option<Duration> {
     let metadata = File::open(path).and_then(|file| file.metadata()).ok()?;
     let latest = metadata.modified().ok()?.max(metadata.accessed().ok()?);

@@ -1,9 +1,9 @@
-//! What the worker may not ask the kernel for at all, whatever else may hold it or not.
+//! The system calls that the worker must never make, in addition to all other limits.
 
 use seccompiler::{BpfProgram, SeccompAction, SeccompFilter, apply_filter};
 use std::{collections::BTreeMap, env};
 
-/// Changes of files by their names, which need no descriptor; signals to others; and ways to something new.
+/// System calls that change files by name, which need no descriptor; that signal others; or that create new objects.
 const DENIED: &[libc::c_long] = &[
     libc::SYS_execve,
     libc::SYS_execveat,

@@ -1,4 +1,4 @@
-//! What one component may take at the most, whatever is asked for.
+//! The limits for one component, which no request can exceed.
 
 use clap::Args;
 

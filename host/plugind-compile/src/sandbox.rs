@@ -1,4 +1,4 @@
-//! What the worker takes from itself before it reads anything: files, network, processes, and more than its share.
+//! The rights that the worker drops before it reads anything: files, network, processes and more than its share.
 
 use crate::filter;
 use landlock::{
@@ -9,10 +9,10 @@ use rustix::process::{
     Resource, Rlimit, Signal, set_parent_process_death_signal, setpriority_process, setrlimit,
 };
 
-/// So far behind the plugins that serve, with which a compiler shares the processors: as a third of one of them.
+/// The niceness of a compiler, which shares the processors with plugins: it gets a third of the time of one plugin.
 const NICENESS: i32 = 5;
 
-/// Shuts this process in, for good. It must have no thread but this one.
+/// Restricts this process, irrevocably. It must have only this thread.
 pub(crate) fn enter(memory_max: u64, cpu_max: u64) -> anyhow::Result<()> {
     // The code is useless once the server has ended.
     set_parent_process_death_signal(Some(Signal::KILL))?;
@@ -76,7 +76,7 @@ mod tests {
         thread,
     };
 
-    /// What Landlock does not know, or older ones do not.
+    /// Acts that Landlock, or an older version of it, cannot refuse.
     const OTHERS: [&str; 6] = [
         "listen",
         "connect",
@@ -127,7 +127,7 @@ mod tests {
     fn run_alone(test: &str) {
         let program = env::current_exe().unwrap();
         let arguments = ["--exact", test, "--ignored", "--nocapture", "--test-threads=1"];
-        // What it leaves behind it cannot remove.
+        // The worker cannot remove the files that it leaves behind.
         let directory = tempfile::tempdir().unwrap();
         let mut alone = Command::new(program);
         alone.args(arguments).env("TMPDIR", directory.path()).stdin(Stdio::null());
@@ -148,7 +148,7 @@ mod tests {
         let before: Vec<_> = attempts().into_iter().filter(|(_, done)| done.is_err()).collect();
         let directory = env::temp_dir().join("plugind-was-here");
         fs::remove_file(&directory).ok();
-        // The file that was made is in the way of the directory, and nobody listens at that port.
+        // The new file blocks the directory, and nothing listens on that port.
         let failed: Vec<_> = before.iter().map(|(what, _)| *what).collect();
         assert_eq!(failed, ["make a directory", "connect"], "{before:?}");
 
@@ -156,7 +156,7 @@ mod tests {
         for (what, done) in attempts() {
             assert!(done.is_err(), "it can {what}");
         }
-        // Nobody is kept from starting threads who may exceed every limit.
+        // A process that may exceed every limit can always start threads.
         if !rustix::process::geteuid().is_root() {
             assert!(thread::Builder::new().spawn(|| ()).is_err(), "it can start a thread");
         }

@@ -1,4 +1,4 @@
-//! The half that is asked: it answers from the cache, or has a worker compile and stores what comes.
+//! The server: it answers from the cache, or lets a worker compile and stores the result.
 //!
 //! Requests follow each other on one connection. An entry is named by the digest of bytes that were hashed here and
 //! then given to the worker, so whatever a worker makes of a component can stand for that component only.

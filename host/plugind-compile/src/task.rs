@@ -51,7 +51,7 @@ pub(crate) fn compile(
     }
 }
 
-/// What it means that a worker ended without a result, and what to do about it. What `said` is counts only where the
+/// Returns the reason that a worker ended without a result, and the remedy. The text in `said` counts only where the
 /// worker had not read the component yet.
 fn without_result(status: ExitStatus, said: &[u8]) -> String {
     let signal = status.signal().and_then(Signal::from_named_raw);
@@ -114,7 +114,7 @@ struct WaitLimit<'a> {
 }
 
 impl WaitLimit<'_> {
-    /// Waits for news at any of `ends`, and says at which there are any.
+    /// Waits until any of `ends` is ready, and returns which of them are.
     fn wait<const N: usize>(&self, ends: &mut [PollFd<'_>; N]) -> anyhow::Result<[bool; N]> {
         let wait_max = self.order.wall_clock_max();
         let left = wait_max.saturating_sub(self.begun.elapsed());

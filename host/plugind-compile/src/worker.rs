@@ -1,4 +1,4 @@
-//! The half that compiles: bytes in, code out, and nothing else at hand.
+//! The worker: bytes in, code out, and no access to anything else.
 //!
 //! It is trusted for the code of this one component, and for nothing else. A component that takes it over chooses that
 //! code, which then runs in the daemon without the runtime's walls; no other component's code is within its reach.
@@ -24,7 +24,7 @@ pub(crate) fn work(kind: EngineKind, memory_max: u64, cpu_max: u64) -> ExitCode 
         let written = write!(io::stdout(), "{error:#}");
         return written.map_or(ExitCode::FAILURE, |()| ExitCode::from(UNRESTRICTED));
     }
-    // Without a component there is nothing to say to anybody: the exit status does.
+    // Without a component there is no output: the exit status reports the failure.
     if io::stdin().lock().read_to_end(&mut component).is_err() {
         return ExitCode::FAILURE;
     }

@@ -75,7 +75,7 @@ pub fn existing_directory(text: &str) -> Result<PathBuf, String> {
     }
 }
 
-/// Takes what is not less than `least`.
+/// Parses a value that must be at least `least`.
 fn at_least<T>(least: T) -> impl Fn(&str) -> Result<T, String> + Clone + Send + Sync
 where
     T: FromStr<Err: Display> + Display + PartialOrd + Copy + Send + Sync,

@@ -91,7 +91,7 @@ pub struct DaemonConfig {
     pub search_path: SearchPath,
     /// Where compiled code is kept.
     pub cache: PathBuf,
-    /// Where is what plugins may be granted.
+    /// The directories of what may be granted.
     pub places: GrantDirectories,
     /// The compiler of components.
     pub compiler: Compiler,
@@ -116,7 +116,7 @@ pub enum DaemonError {
     /// A certificate or key cannot be used.
     #[error(transparent)]
     Certificates(#[from] CertificatesError),
-    /// The thread cannot be started that leaves with systemd what plugins keep.
+    /// The thread that stores plugins' states with systemd cannot be started.
     #[error("cannot start a thread")]
     Store(#[source] io::Error),
     /// There is no engine.
@@ -147,7 +147,7 @@ pub enum DaemonError {
     Deadline {
         /// Which.
         awaited: Vec<String>,
-        /// Those that failed, and why those that were tried again and again did.
+        /// The plugins that failed, and those that are tried again, each with the cause.
         failed: Vec<Failed>,
     },
 }
@@ -167,7 +167,7 @@ fn reported(failed: &[Failed]) -> String {
 }
 
 impl DaemonError {
-    /// Whether something has to be changed before another start can do better.
+    /// Whether another start can succeed only after something was changed.
     #[must_use]
     pub fn is_configuration(&self) -> bool {
         match self {
@@ -419,7 +419,7 @@ impl Daemon {
         let close = async {
             // Load balancers learn of it before the sockets close.
             sleep(leave_for).await;
-            // The way in closes first, then what lies behind it. A plugin's own time to stop begins when no more requests
+            // Listeners close first, then the layers behind. A plugin's own time to stop begins when no more requests
             // come, and not when all of them are answered: one that never answers has no more time than that.
             let closed = listeners.close(SocketUse::Plugin);
             let mut drain = pin!(listeners.drain(Protocol::Http, DRAIN_DEADLINE));
@@ -434,7 +434,7 @@ impl Daemon {
             if !drained {
                 warn!("connections closed after timeout");
             }
-            // Their plugins have ended; what they wrote last is on its way.
+            // Their plugins have ended; their last output is in transit.
             closed.drained(CLOSE_DEADLINE).await;
             tokio::join!(self.store.settled(), versions.settled());
         };
@@ -501,7 +501,7 @@ impl Daemon {
         }
     }
 
-    /// Does what signals ask for, until one asks to end or a plugin fails that the daemon must end for, and reports to
+    /// Obeys signals until one of them, or the failure of a plugin, ends the daemon, and reports to
     /// systemd how all plugins are.
     async fn keep_running(
         &mut self,

@@ -21,16 +21,16 @@ use std::{
 };
 use wasmtime::{Engine, component::Linker};
 
-/// What is checked, and with what.
+/// The plugins to check, and the means to check them.
 #[derive(Debug)]
 pub struct LinkCheck {
     /// The directories of the plugins.
     pub search_path: SearchPath,
     /// Only this component, if there is one.
     pub component: Option<PathBuf>,
-    /// What compiles.
+    /// The compiler.
     pub compiler: Compiler,
-    /// What compiled code is for.
+    /// The way in which compiled code will be run.
     pub engine: EngineKind,
     /// Where the daemon's compiled files are, if they are those of this machine.
     pub cache: Option<PathBuf>,
@@ -64,7 +64,7 @@ pub enum LinkCheckError {
     Interrupted(u8),
 }
 
-/// What compiles and links.
+/// The means to compile and link.
 struct LinkContext {
     engine: Engine,
     linker: Linker<world::HostState>,

@@ -37,14 +37,14 @@ fn main() -> ExitCode {
     let arguments = match Arguments::try_parse() {
         Ok(arguments) => arguments,
         Err(error) => {
-            // Where it cannot be printed, the exit status still tells.
+            // If it cannot be printed, the exit status still reports it.
             error.print().ok();
             return if error.use_stderr() { ExitCode::from(EX_USAGE) } else { ExitCode::SUCCESS };
         }
     };
     let root = arguments.root.as_deref();
     let search_path = SearchPath::below(root.unwrap_or(Path::new("/")));
-    // What is wrong with them the daemon says, when there is somebody to hear it.
+    // The daemon reports mistakes in the settings later, when there is a log.
     let own = settings::read(&search_path);
     let settings::Settings { log_level, compile, engine, .. } =
         own.as_ref().map(Clone::clone).unwrap_or_default();
@@ -67,7 +67,7 @@ fn main() -> ExitCode {
         let cache = root.is_none().then(|| environment.cache(None));
         return check(LinkCheck { search_path, component, compiler, engine, cache, credentials });
     }
-    // Before there are threads: it reads the environment, and clears it of what is not for others.
+    // Before there are threads: it reads the environment, and removes variables that are not for children.
     let systemd = Systemd::take();
     let Ok((journal, writer)) = journal::start(arguments.log.unwrap_or(log_level), systemd.journal)
     else {
@@ -117,7 +117,7 @@ fn check(check: LinkCheck) -> ExitCode {
 }
 
 fn run(settings: DaemonConfig, systemd: Systemd, journal: journal::Journal) -> ExitCode {
-    // What operators and systemd ask for has a thread of its own, which no guest can keep from them.
+    // The control socket and systemd's calls have a thread of their own, which no guest can block.
     let control = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .worker_threads(1)

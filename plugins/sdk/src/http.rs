@@ -40,7 +40,7 @@ pub type Response = http::Response<Vec<u8>>;
 /// The largest body of a request. A request with a larger one is answered 413.
 pub const BODY_MAX: usize = 16 << 20;
 
-/// How much of a body is read at a time.
+/// Bytes of a body that are read at a time.
 const CHUNK: usize = 64 << 10;
 
 /// Answers HTTP requests. Export it with [`export_http!`](crate::export_http).
@@ -144,7 +144,7 @@ fn write(response: Response) -> Result<WasiResponse, ErrorCode> {
     let invalid = |()| ErrorCode::InternalError(Some("the status is not valid".to_owned()));
     response.set_status_code(parts.status.as_u16()).map_err(invalid)?;
     spawn_local(async move {
-        // What is left over was not wanted: the client has gone, or asked for the head alone.
+        // The unread rest was not wanted: the client has gone, or asked for the head alone.
         let _unread = writer.write_all(body).await;
     });
     Ok(response)

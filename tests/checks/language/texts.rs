@@ -11,10 +11,10 @@ pub(crate) struct Word {
     pub(crate) text: String,
 }
 
-/// What is read as one text: a phrase or a sentence does not reach beyond it.
+/// A text that is read as one: a phrase or a sentence does not reach beyond it.
 pub(crate) type Passage = Vec<Word>;
 
-/// What ends a word and is a word of its own.
+/// Characters that end a word and are words of their own.
 const MARKS: [char; 10] = ['.', ',', ';', ':', '!', '?', '(', ')', '|', '—'];
 
 /// The words of a text that begins in this line. Paths (`pool/call.rs`), names in code (`pool::Call`) and placeholders
@@ -78,7 +78,7 @@ impl Source {
         Ok(source)
     }
 
-    /// What a literal says, unless it is a number or a character.
+    /// Reads the text of a literal, unless it is a number or a character.
     fn literal(&mut self, raw: &str, line: usize) {
         let raw = raw.trim_start_matches(['b', 'c', 'r', '#']);
         if !self.in_tests && raw.starts_with('"') {

@@ -178,7 +178,7 @@ impl<'a> Visit<'a> for Events {
     }
 }
 
-/// What a function puts into a datagram: `datagram.put("FIELD", value)`, and a path `Priority::Name`.
+/// The calls with which a function fills a datagram: `datagram.put("FIELD", value)`, and a path `Priority::Name`.
 #[derive(Default)]
 struct Datagram {
     constant: Option<syn::Path>,

@@ -67,7 +67,7 @@ fn versions_in(list: &str) -> Vec<String> {
     list.split([' ', ',']).filter(|word| !word.is_empty()).map(str::to_owned).collect()
 }
 
-/// What stands in the braces of `NAME! { … }`.
+/// Returns the text in the braces of `NAME! { … }`.
 fn rows(source: &str, name: &str) -> TokenStream {
     let file = syn::parse_file(source).expect("the compiler accepts this source");
     let calls = file.items.into_iter().filter_map(|item| match item {

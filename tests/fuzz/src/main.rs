@@ -73,7 +73,7 @@ fn tree(data: &[u8]) {
             continue;
         }
         let path = root.path().join(line);
-        // What is in the way of another is left out.
+        // A path that conflicts with another is left out.
         if path.parent().is_some_and(|parent| fs::create_dir_all(parent).is_ok()) && !path.exists()
         {
             match is_mask {

@@ -50,7 +50,7 @@ fn call_02(plugin: &str, path: &str, milliseconds: u64) -> Result<String, http_0
     let status = response.status();
     let body = response.consume().expect("the body is taken once");
     let mut text = String::new();
-    // What came until the end is what is answered, whatever the end was.
+    // The text up to the end is the answer, however the body ended.
     let _ended = body.stream().expect("the stream is taken once").read_to_string(&mut text);
     Ok(format!("{status} {text}"))
 }

@@ -40,7 +40,7 @@ fn fetch_02(scheme: &str, authority: &str) -> Result<String, http_02::ErrorCode>
     let response = response.get().expect("it is there").expect("it is taken once")?;
     let body = response.consume().expect("the body is taken once");
     let mut text = String::new();
-    // What came until the end is what is answered, whatever the end was.
+    // The text up to the end is the answer, however the body ended.
     let _ended = body.stream().expect("the stream is taken once").read_to_string(&mut text);
     Ok(text)
 }

@@ -9,7 +9,7 @@ use wasip3::{wit_future, wit_stream};
 
 /// Most of what headers may have at the most.
 const LARGE: usize = 100 << 10;
-/// What a path may have at the most.
+/// Limit of the length of a path.
 const PATH: usize = 60 << 10;
 
 async fn respond(words: &[&str]) -> String {

@@ -8,7 +8,7 @@ use std::mem::forget;
 
 /// Most of what headers may have at the most.
 const LARGE: usize = 100 << 10;
-/// What a path may have at the most.
+/// Limit of the length of a path.
 const PATH: usize = 60 << 10;
 
 fn respond(words: &[&str]) -> String {

@@ -10,7 +10,7 @@ use wasip3::exports::http::handler::Guest;
 use wasip3::http::types::{Fields, Request, Response};
 use wasip3::{spawn_local, wit_future, wit_stream};
 
-/// What is dripped: so many bytes at a time, and so many milliseconds between them.
+/// The size of each piece, and the milliseconds between two pieces.
 const DROP: (usize, u64) = (1024, 12);
 
 static VERSION: OnceLock<u32> = OnceLock::new();

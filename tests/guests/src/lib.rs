@@ -1,4 +1,4 @@
-//! What the guests of the tests share: a route's words, an answer, and the two exports of HTTP.
+//! The helpers that the guests of the tests share: a route's words, an answer, and the two exports of HTTP.
 //!
 //! A guest sees the path of a request below its route: `/sleep/20`. [`words`] leaves out the query, and a guest looks at
 //! `["sleep", "20"]`; it need not know under which name it runs.
@@ -12,7 +12,7 @@ use wasip3::{spawn_local, wit_future, wit_stream};
 pub use wasip2;
 pub use wasip3;
 
-/// How much a streaming guest holds at a time.
+/// Bytes that a streaming guest holds at a time.
 pub const CHUNK: usize = 64 * 1024;
 
 /// The segments of `path` below the route.
@@ -21,7 +21,7 @@ pub fn words(path: &str) -> Vec<&str> {
     path.split('/').filter(|word| !word.is_empty()).collect()
 }
 
-/// What [`words`] is applied to.
+/// Returns the path of a request, for [`words`].
 pub fn path(request: &Request) -> String {
     request.get_path_with_query().unwrap_or_default()
 }
@@ -66,12 +66,12 @@ pub fn spin() -> ! {
     }
 }
 
-/// What a guest answers when nothing else is asked of it.
+/// Returns the answer of a guest when nothing else is asked of it.
 pub async fn fine(_words: &[&str]) -> String {
     "fine".to_owned()
 }
 
-/// What [`serve!`] and guests of their own `handle` return.
+/// The result of [`serve!`] and of guests with a `handle` of their own.
 pub type Answered = Result<Response, ErrorCode>;
 
 /// Exports `wasi:http/handler@0.3`, answered by an `async fn(&[&str]) -> String`.

@@ -15,7 +15,7 @@ use std::{
     thread,
 };
 
-/// What the loader calls before the program begins.
+/// A function that the loader calls before the program begins.
 #[used]
 #[allow(unsafe_code, reason = "a section of the library says what the loader should call")]
 // SAFETY: The loader calls what stands in this section, with arguments that a function of C need not take.

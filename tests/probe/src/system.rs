@@ -3,9 +3,9 @@
 
 use std::{ffi::CString, io, ptr};
 
-/// How much memory the acts map.
+/// Size of the memory that the acts map.
 const PAGE: usize = 4096;
-/// What tells that an act did nothing because something refused it, where the kernel gives no reason.
+/// Returns the error of an act that had no effect because something refused it, where the kernel gives no reason.
 pub(crate) fn refused(why: &str) -> io::Error {
     io::Error::other(why.to_owned())
 }

@@ -12,20 +12,20 @@ use std::{
     thread,
 };
 
-/// What one of the clients does, again and again.
+/// The requests that one of the clients makes again and again.
 #[derive(Clone, Copy)]
 pub struct Client<'a> {
-    /// What it asks for.
+    /// The path that it requests.
     pub path: &'static str,
-    /// How it asks.
+    /// The way in which it asks.
     pub way: Way,
     /// It keeps its connection until it is told that this one is to be closed.
     pub keeps: bool,
-    /// What is right as an answer.
+    /// The correct answers.
     pub right: Right<'a>,
 }
 
-/// How a client asks, and how it reads the answer.
+/// The way in which a client asks and reads the answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Way {
     /// GET.
@@ -80,7 +80,7 @@ impl Client<'_> {
                 tally.failed += 1;
                 let body = String::from_utf8_lossy(&answer.body);
                 tally.reported.push(format!("{self}: {} {body:.100?}", answer.status));
-                // What is wrong now is wrong a moment later, too, and need not be told so often.
+                // An error repeats immediately, and need not be reported as often.
                 thread::yield_now();
             } else if let Err(why) = self.right.check(&mut checker, &answer) {
                 tally.wrong.push(format!("{self}: {why:.200}"));

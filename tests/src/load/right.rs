@@ -1,4 +1,4 @@
-//! What is right as an answer, and from which version of a plugin it may come.
+//! The correct answers, and the versions of a plugin that may give them.
 
 use super::wire::Answer;
 use std::{
@@ -6,7 +6,7 @@ use std::{
     sync::{Mutex, MutexGuard},
 };
 
-/// What is right as an answer.
+/// The correct answers.
 #[derive(Clone, Copy)]
 pub enum Right<'a> {
     /// This text.
@@ -17,9 +17,9 @@ pub enum Right<'a> {
     Echo(&'static str, &'a Versions),
     /// So many bytes of a version that may answer, of which no other one has a single one.
     Stream(usize, &'a Versions),
-    /// What `counts` says: always the same worker of one generation, and one more than before.
+    /// The text of `counts`: always the same worker of one generation, and one more than before.
     Counts,
-    /// What `counts` says where each request has an instance of its own, of one generation.
+    /// The text of `counts` where each request has an instance of its own, of one generation.
     CountsAfresh,
 }
 
@@ -33,7 +33,7 @@ struct Known {
     oldest: u64,
 }
 
-/// What is to be remembered of a request and of the ones before it, to judge its answer.
+/// The facts about a request and earlier ones that are needed to check its answer.
 #[derive(Default)]
 pub(super) struct Checker {
     oldest: u64,
@@ -46,7 +46,7 @@ impl Versions {
         self.known().may_answer.insert(version);
     }
 
-    /// What is asked from now on is answered by no version that is older than this one.
+    /// Requests from now on are answered by no version that is older than this one.
     pub fn answers(&self, version: u64) {
         let mut known = self.known();
         known.oldest = known.oldest.max(version);

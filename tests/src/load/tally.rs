@@ -1,14 +1,14 @@
-//! What came of requests, counted.
+//! The outcomes of requests, counted.
 
 use std::{
     fmt,
     io::{self, ErrorKind},
 };
 
-/// How many failures of a sort are shown.
+/// Number of failures of a sort that are shown.
 const SHOWN: usize = 10;
 
-/// What came of requests.
+/// The outcomes of requests.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Tally {
     /// So many were answered rightly.
@@ -25,12 +25,12 @@ pub struct Tally {
     pub closed: usize,
     /// Answers that are not right.
     pub wrong: Vec<String>,
-    /// What was said of the other failures.
+    /// The messages of the other failures.
     pub reported: Vec<String>,
 }
 
 impl Tally {
-    /// What did not go well, as far as one wants to read that, and nothing if all did.
+    /// Returns the failures in readable form; empty if there were none.
     #[must_use]
     pub fn failures(&self) -> Vec<String> {
         let counts = [

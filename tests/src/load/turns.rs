@@ -1,4 +1,4 @@
-//! What a client waits for in the midst of a request: that something has come about, or that it is enough.
+//! The conditions that a client waits for during a request: a number of turns, or the end.
 
 use std::sync::{Condvar, Mutex, MutexGuard};
 
@@ -15,7 +15,7 @@ struct State {
 }
 
 impl Turns {
-    /// How often it has turned.
+    /// Returns the number of turns.
     pub(super) fn now(&self) -> usize {
         self.state().turns
     }

@@ -21,7 +21,7 @@ pub(crate) enum Language {
     Python,
 }
 
-/// What a project consists of.
+/// The files of a new project.
 pub(super) struct Template {
     /// The name of the language, for people.
     pub(super) language: &'static str,

@@ -7,9 +7,9 @@ use std::{
     time::SystemTime,
 };
 
-/// So many files are looked at; in a directory with more of them, something else is wrong.
+/// Limit of files that are checked; a directory with more of them has another problem.
 const FILES_MAX: usize = 10_000;
-/// So deep directories are looked at.
+/// Limit of the depth of directories that are checked.
 const DEPTH_MAX: usize = 16;
 
 /// Files with what is known of each.
@@ -44,7 +44,7 @@ impl Snapshot {
     }
 }
 
-/// Finds changes that have come to rest.
+/// Finds changes that are complete.
 pub(super) struct Changes {
     known: Snapshot,
     seen: Snapshot,

@@ -22,12 +22,12 @@ use std::{
 /// The longest notification that is read.
 const NOTICE_MAX: usize = 8 << 10;
 
-/// What happens while a plugin is served.
+/// An event while a plugin is served.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum RunEvent {
     /// The daemon is ready.
     Ready,
-    /// What the daemon does, in a line.
+    /// The status of the daemon: one line.
     Status(String),
     /// A signal asks for the end.
     Interrupted,
@@ -132,7 +132,7 @@ impl DaemonProcess {
         Ok(Some(exit_code(status)))
     }
 
-    /// Has it take over what changed, and prints the progress. A failure is printed, too: the previous version serves.
+    /// Requests a reload, and prints the progress. A failure is printed, too: the previous version serves.
     pub(super) fn reload(&self) {
         let reload = ReloadArgs::until_swapped(ControlAddress::of(self.control.clone()));
         match wait_for(unless_interrupted(reload.follow())) {
@@ -168,7 +168,7 @@ fn pass_on(socket: &UnixDatagram, events: &Sender<RunEvent>) {
     }
 }
 
-/// What a notification says.
+/// Returns the events in a notification.
 fn read_notice(text: &str) -> Vec<RunEvent> {
     let event = |line: &str| match line.split_once('=')? {
         ("READY", "1") => Some(RunEvent::Ready),

@@ -19,7 +19,7 @@ use std::{
 };
 use tempfile::TempDir;
 
-/// What is to be served.
+/// The component, project or directory to serve.
 pub(super) enum Target {
     /// A component, with its manifest beside it.
     Component { name: PluginName, component: PathBuf, manifest: PathBuf },
@@ -52,7 +52,7 @@ pub(crate) enum ServedError {
 }
 
 impl Target {
-    /// Finds out what a path leads to.
+    /// Finds the target of a path.
     pub(super) fn find(path: &Path) -> Result<Self, ServedError> {
         let unreadable = |source| ServedError::Read { path: path.to_owned(), source };
         if !fs::metadata(path).map_err(unreadable)?.is_dir() {
@@ -113,7 +113,7 @@ impl ServedDirectory {
         Ok(served)
     }
 
-    /// What is compiled is kept for the next time, if it can be: without it, everything works and takes longer.
+    /// Keeps compiled code for the next run, if possible: without it, everything works but takes longer.
     fn keep_cache(&self) {
         let environment = Environment::read();
         let home = environment.home.map(|home| home.join(".cache"));

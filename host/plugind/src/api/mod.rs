@@ -250,7 +250,7 @@ pub struct Reload {
     pub awaited: Vec<Awaited>,
     /// Plugins that are new or have a new version, and serve.
     pub changed: Vec<String>,
-    /// Plugins that are there no more.
+    /// Plugins that were removed.
     pub removed: Vec<String>,
     /// Number of plugins that did not change.
     pub unchanged: u64,

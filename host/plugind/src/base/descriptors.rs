@@ -9,7 +9,7 @@ use std::{
     os::fd::{AsFd, AsRawFd},
 };
 
-/// So many are for the control socket, the journal, and reading directories and components; of a small limit, a quarter.
+/// Descriptors for the control socket, the journal, and reading directories and files; a quarter of a small limit.
 const RESERVED: u64 = 128;
 /// A file for each of those that this process has open.
 const OPEN: &str = "/proc/self/fd";

@@ -291,7 +291,7 @@ pub struct PluginTotals {
 pub struct DurationCounts(pub [u64; BUCKETS]);
 
 impl DurationCounts {
-    /// How many there are.
+    /// The total.
     #[must_use]
     pub fn count(&self) -> u64 {
         self.0.iter().sum()

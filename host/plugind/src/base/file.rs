@@ -1,4 +1,4 @@
-//! A file that an operator put somewhere, read once and whole: bounded, not waited for, and not while it is written.
+//! Reading of an operator's file, once and as a whole: bounded, without blocking, and not while it is written.
 
 use crate::base::quantity::Bytes;
 use rustix::{

@@ -1,6 +1,6 @@
 //! The known word that was probably meant.
 
-/// Of the words `known` the one that `word` was probably meant to be: a slip of the pen away from it, or longer by
+/// Finds the word in `known` that `word` was probably meant to be: one that differs by a typing error, or is longer by
 /// whole parts, as `watchdog-sec` is than `watchdog`. None is better than a wrong one.
 pub fn suggest<'a>(word: &str, known: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
     let distances = known.into_iter().filter_map(|known| Some((distance(word, known)?, known)));

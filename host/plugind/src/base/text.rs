@@ -1,4 +1,4 @@
-//! Texts of others, made harmless: for a line of a log, a terminal, a status.
+//! Untrusted text, made harmless: for a line of a log, a terminal, a status.
 
 use std::{
     borrow::Cow,
@@ -8,7 +8,7 @@ use std::{
 /// A text in which nothing can end the line or steer a terminal.
 pub struct Escaped<'a>(pub &'a str);
 
-/// Whether this character may end a line, steer a terminal, or turn around what stands behind it.
+/// Whether this character may end a line, control a terminal, or reverse the text behind it.
 #[must_use]
 pub fn is_harmful(c: char) -> bool {
     // U+2028 and U+2029 are not control characters, and yet some readers take them for the end of a line.

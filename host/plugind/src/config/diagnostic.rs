@@ -15,7 +15,7 @@ pub struct Position {
     pub position: Option<(usize, usize)>,
 }
 
-/// Where a value was written, if anywhere. It is no part of what the value says: two origins are always equal, so that
+/// The place where a value was written, if any. It is no part of the value: two origins are always equal, so that
 /// a line of comment more makes no other manifest.
 #[derive(Clone, Debug, Default)]
 pub struct Origin(pub Option<Position>);
@@ -24,7 +24,7 @@ pub struct Origin(pub Option<Position>);
 #[derive(Clone, Debug, Default)]
 pub(super) struct Marks(Vec<Mark>);
 
-/// A byte of a text, and the line and column of what stands there.
+/// The position of a byte in a text, with its line and column.
 #[derive(Clone, Copy, Debug)]
 struct Mark {
     byte: usize,
@@ -35,7 +35,7 @@ struct Mark {
 /// The longest message, in bytes: the value that it quotes may be as long as a file.
 const MESSAGE_MAX: usize = 1000;
 
-/// From one mark to the next there are about so many bytes at most: a line may be as long as a file.
+/// Limit of the distance between two marks, in bytes: a line may be as long as a file.
 const MARKED: usize = 256;
 
 /// A mistake in a configuration file, written as `path:line:column: what is wrong`.

@@ -1,4 +1,4 @@
-//! TOML files that are read as one: tables merge key by key, of everything else the later one counts.
+//! TOML files that are read as one: tables merge key by key; of any other value the later one counts.
 
 use crate::config::diagnostic::{Diagnostic, Marks, Position};
 use std::{
@@ -56,7 +56,7 @@ pub struct Setting {
     pub place: Position,
     /// The table in which it is, as `service` or `serve`; empty at the top.
     pub table: String,
-    /// Of several tables with this name, the how manieth it is in, from 0; none where there can be but one.
+    /// Index of its table among several with this name, from 0; none if there can be only one.
     pub nth: Option<usize>,
     /// Its key as it was written; none: the table is there and empty.
     pub key: Option<String>,
@@ -73,13 +73,13 @@ impl Document {
         document
     }
 
-    /// One file more, which counts before those that are there.
+    /// Adds a file, which takes precedence over those that were added before.
     pub fn add(&mut self, path: &Path, text: impl Into<String>) {
         let text = text.into();
         self.files.push(ConfigFile { path: path.to_owned(), marks: Marks::of(&text), text });
     }
 
-    /// One file more, of which it is not known yet that it is text.
+    /// Adds a file whose bytes may not be text.
     ///
     /// # Errors
     /// When it is none.

@@ -1,4 +1,4 @@
-//! Where configuration lies: directories of rising rank, in which a file takes the place of its namesakes in earlier
+//! The search path of configuration: directories of rising rank, in which a file replaces its namesakes in earlier
 //! ones, and an empty file or a link to /dev/null masks them (UAPI.6).
 
 use std::{
@@ -48,7 +48,7 @@ fn remedy(error: &io::Error, expected: bool) -> &'static str {
 pub type Listing = BTreeMap<OsString, Vec<PathBuf>>;
 
 impl SearchPath {
-    /// Where a system has all of it, below `root`.
+    /// Returns the usual search path of a system, below `root`.
     #[must_use]
     pub fn below(root: &Path) -> Self {
         let directories = ["usr/lib", "run", "etc"].map(|tree| root.join(tree).join("plugind"));
@@ -121,7 +121,7 @@ pub fn list_drop_ins(directories: &[PathBuf]) -> Result<Vec<PathBuf>, ListError>
     Ok(drop_ins.filter_map(|(_, mut paths)| paths.pop()).filter(|path| !is_mask(path)).collect())
 }
 
-/// Whether a file says that it, and its namesakes of lower rank, are to count as not there.
+/// Whether a file masks itself and its namesakes of lower rank.
 #[must_use]
 pub fn is_mask(path: &Path) -> bool {
     // By the link's own text: below another root, or in a sandbox, there may be no /dev/null.

@@ -21,7 +21,7 @@ const FILE_MAX: u64 = 1 << 20;
 /// A shorter time is too short for every compilation.
 pub const COMPILE_TIMEOUT_MIN: Span = Span(Duration::from_secs(1));
 
-/// So many new versions are in work at a time, unless somebody says otherwise.
+/// Default number of new versions that are prepared at the same time.
 const RELOAD_CONCURRENCY: usize = 4;
 
 /// In a shorter time no client sends its next request.
@@ -37,7 +37,7 @@ const CREDENTIAL_NAME_MAX: usize = 255;
 pub const MEMORY_MIN: Bytes = Bytes(16 << 20);
 /// The most connections of a socket, unless somebody says otherwise; further clients wait in the kernel's queue.
 const CONNECTIONS_MAX: u32 = 8192;
-/// One peer may have so large a part of them.
+/// Divisor for the part of them that one peer may have.
 const PEER_SHARE: u32 = 4;
 /// The least rate of a client: slower than any modem, and faster than one that only keeps its place.
 const RATE_MIN: Bytes = Bytes(256);
@@ -45,7 +45,7 @@ const RATE_MIN: Bytes = Bytes(256);
 /// In less address space the compiler cannot even start.
 pub const COMPILE_MEMORY_MIN: Bytes = Bytes(64 << 20);
 
-/// The settings as they count: what the files leave out has its default here.
+/// The effective settings: values that are missing from the files have their defaults.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Settings {
     /// Time that the required plugins may take to become ready.
@@ -72,7 +72,7 @@ pub struct Settings {
     pub sockets: SocketSettings,
 }
 
-/// `[pool]`: how many of what instances take there may be at a time, of all plugins together.
+/// `[pool]`: the limits of the instance pool, for all plugins together.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct PoolSettings {
     /// Instances.
@@ -182,9 +182,9 @@ impl FromStr for CredentialFile {
 pub struct HttpSetting {
     /// Whether each connection begins with a header of the PROXY protocol.
     pub proxy_protocol: bool,
-    /// Whose word counts for who the client is.
+    /// The proxies that are trusted to name the client.
     pub trusted_proxies: Vec<TrustedProxy>,
-    /// In which header fields they say it.
+    /// The header fields in which they name it.
     pub proxy_header: ProxyHeader,
     /// How requests are logged, if they are.
     pub access_log: Option<AccessLog>,
@@ -207,7 +207,7 @@ impl AccessLog {
         [("journal", Self::Journal), ("combined", Self::Combined), ("json", Self::Json)];
 }
 
-/// A proxy that says who the client is.
+/// A proxy that is trusted to name the client.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum TrustedProxy {
     /// Any process of this machine that can connect to the socket.
@@ -388,7 +388,7 @@ impl PoolSettings {
             }
             number
         };
-        // An instance of any component that is accepted takes a twentieth at the most: what is kept for first ones.
+        // An instance of any accepted component takes at most a twentieth: the part reserved for first instances.
         let [cores, memories, tables] =
             [CORE_INSTANCES_MAX, MEMORIES_MAX, TABLES_MAX].map(|max| max * 20);
         Self {

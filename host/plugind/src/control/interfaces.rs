@@ -1,4 +1,4 @@
-//! What the control socket speaks: its interfaces, and the errors that all varlink services have.
+//! The language of the control socket: its interfaces, and the errors that all varlink services have.
 
 use serde::Serialize;
 use serde_json::{Value, json};

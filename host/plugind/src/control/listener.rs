@@ -16,10 +16,10 @@ use zlink::{Call, Connection, connection::ReadConnection};
 
 /// The most clients at a time of those who may change things, and of those who may look.
 const CLIENTS: usize = 64;
-/// How long a client may be connected without a call.
+/// Time that a client may be connected without a call.
 const IDLE: Duration = Duration::from_secs(60);
 
-/// What serves the connections of the control socket.
+/// Returns the server for connections of the control socket.
 #[must_use]
 pub fn server(context: ControlContext) -> Server {
     // Those who may only look cannot take the place of one who has something to do.
@@ -28,7 +28,7 @@ pub fn server(context: ControlContext) -> Server {
         let Stream::Unix(stream) = stream else { return std::future::ready(()).boxed() };
         let may_change = may_change(peer);
         let places = if may_change { &changers } else { &lookers };
-        // One too many is let go at once, instead of being kept waiting.
+        // A client beyond the limit is disconnected at once, instead of waiting.
         let Ok(permit) = places.clone().try_acquire_owned() else {
             return std::future::ready(()).boxed();
         };
@@ -62,7 +62,7 @@ async fn serve(
             Some(call) => call,
             None => match timeout(IDLE, receive(&mut calls)).await {
                 Ok(call) => call?,
-                // Its place may be somebody else's, who has something to ask.
+                // An idle client must not keep a place that another one needs.
                 Err(_) => return Ok(()),
             },
         };

@@ -1,4 +1,4 @@
-//! What the calls mean: each is answered by the supervisor, the journal or what is known of all plugins.
+//! The meaning of the calls: each is answered by the supervisor, the journal or the summary of all plugins.
 
 use crate::control::{
     interfaces::{VarlinkError, description, info, is_known},
@@ -36,14 +36,14 @@ const CHANGES: [&str; 4] = [
 /// How long a file system may take to say how it is.
 const STORAGE_DEADLINE: Duration = Duration::from_secs(1);
 
-/// What there is to ask, and to ask for something.
+/// The parts of the daemon that calls query and control.
 #[derive(Clone)]
 pub struct ControlContext {
-    /// Who keeps the plugins.
+    /// The supervisor of the plugins.
     pub supervisor: SupervisorHandle,
-    /// What writes the log.
+    /// The writer of the log.
     pub journal: Journal,
-    /// Where the daemon is in its day.
+    /// The phase of the daemon.
     pub phase: watch::Receiver<DaemonPhase>,
     /// The limits of connections that were reached lately.
     pub limits: LimitsReached,
@@ -61,7 +61,7 @@ pub(super) struct Method {
     parameters: Option<Value>,
 }
 
-/// What a call came to.
+/// The result of a call.
 type CallOutcome = Result<Value, VarlinkError>;
 
 /// Where the replies to one call go.
@@ -121,7 +121,7 @@ impl Method {
         };
         serde_json::from_value(Value::Object(given.clone())).map_err(|error| {
             let error = error.to_string();
-            // What is missing or too much is named there, in quotes; what is wrong is not.
+            // The error names a missing or unknown field, in quotes; it does not name a field with a wrong value.
             let is_named =
                 ["missing field", "unknown field"].iter().any(|it| error.starts_with(it));
             let named = error.split('`').nth(1).filter(|_| is_named);
@@ -194,7 +194,7 @@ impl ControlContext {
     fn set_log_level(&self, method: &Method) -> CallOutcome {
         let api::LogLevel { level } = method.parameters()?;
         let priority = match level {
-            // What is more important than anything that is said here is the system's.
+            // Levels above critical belong to the system: no message of this daemon has them.
             0..2 => Some(Priority::Critical),
             level => Priority::from_number(level),
         };
@@ -266,7 +266,7 @@ impl ControlContext {
         answered.ok().and_then(Result::ok).unwrap_or_default()
     }
 
-    /// How the daemon is; if the client wants to hear more, again and again until the daemon ends.
+    /// Returns the status of the daemon; if the client wants more, sends each new one until the daemon ends.
     async fn status(&self, replies: &mut Replies<'_>) -> zlink::Result<api::Status> {
         let (mut phase, mut summary) = (self.phase.clone(), self.supervisor.summary());
         loop {

@@ -17,7 +17,7 @@ use zlink::connection::{
 
 /// The longest call, in bytes: the longest that there is has a name in it.
 const CALL_MAX: usize = 64 << 10;
-/// How long a client may take to read what it asked for.
+/// Time that a client may take to read the reply.
 const WRITE_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// A client's connection.
@@ -38,7 +38,7 @@ impl socket::Socket for Wire {
 #[derive(Debug)]
 pub(super) struct CallReader {
     half: OwnedReadHalf,
-    /// How many bytes of the call that is being received there are.
+    /// Bytes received so far of the call that is being read.
     call: usize,
 }
 

@@ -1,4 +1,4 @@
-//! Everything that is said, by the host and by plugins: to journald, or as readable lines on standard error.
+//! All log entries, of the host and of plugins: to journald, or as readable lines on standard error.
 //!
 //! One thread writes; no caller ever waits for it. Entries that do not fit into the queue are dropped and counted, and one
 //! entry says how many there were.

@@ -19,7 +19,7 @@ use tracing_subscriber::layer::SubscriberExt;
 
 /// Where journald listens.
 const SOCKET: &str = "/run/systemd/journal/socket";
-/// What the host's own entries are known by.
+/// The identifier of the host's own entries.
 const IDENTIFIER: &str = "plugind";
 /// The most fields of an event of the host's own; each has a handful.
 const FIELDS: usize = 16;
@@ -28,7 +28,7 @@ const FIELDS: usize = 16;
 pub(super) struct Native {
     /// Takes what the host says.
     host: Box<dyn Subscriber + Send + Sync>,
-    /// Takes what plugins say: the names of their fields are their own, and tracing's are those of the host's code.
+    /// The socket for entries of plugins: the names of their fields are their own, and tracing's are fixed in the code.
     socket: UnixDatagram,
 }
 
@@ -53,7 +53,7 @@ impl Native {
     /// Whether it could be written.
     pub(super) fn put(&self, record: &Record) -> bool {
         match record {
-            // Whether an entry arrived, tracing-journald does not say; nothing at all arrives as it would.
+            // tracing-journald does not report whether an entry arrived; an empty datagram arrives in the same cases.
             Record::Host(host) => self.send(&[]) && self.replay(host),
             Record::Plugin(plugin) => self.send(&of_plugin(plugin)),
             Record::Access(entry) => self.send(&of_access(entry)),
@@ -65,7 +65,7 @@ impl Native {
         self.socket.send_to(datagram, SOCKET).is_ok()
     }
 
-    /// Says again what was said in another thread, at another time: the same event, from the same place in the code.
+    /// Repeats an event of another thread and an earlier time: the same event, from the same place in the code.
     fn replay(&self, host: &HostRecord) -> bool {
         let sentence = Sentence(host).to_string();
         let Some((some_field, _)) = host.values.first() else { return true };

@@ -1,4 +1,4 @@
-//! The queue between those who speak and the one thread that writes.
+//! The queue between the callers that log and the one thread that writes.
 
 use crate::{
     base::{figures::Count, priority::Priority},
@@ -26,14 +26,14 @@ use tracing_subscriber::{
     layer::{Context, SubscriberExt},
 };
 
-/// How many entries may wait to be written.
+/// Limit of entries that wait to be written.
 const QUEUE: usize = 4096;
-/// How many bytes of entries may wait to be written.
+/// Limit of bytes of entries that wait to be written.
 const QUEUE_BYTES: usize = 16 << 20;
-/// How long writing the last entries may take: the reader may have stopped.
+/// Time limit for writing the last entries: the reader may have stopped.
 const FINAL_FLUSH: Duration = Duration::from_secs(2);
 
-/// Where to speak. Cheap to clone.
+/// The handle for logging. Cheap to clone.
 #[derive(Clone)]
 pub struct Journal {
     /// Entries; none is the end.
@@ -81,7 +81,7 @@ pub fn start(max: Priority, target: LogTarget) -> io::Result<(Journal, Writer)> 
 }
 
 impl Writer {
-    /// Waits until all that was said so far is written, but not for long, and ends.
+    /// Waits until all entries so far are written, but not for long, and ends.
     pub fn finish(self) {
         let deadline = Instant::now() + FINAL_FLUSH;
         while let Err(TrySendError::Full(_)) = self.queue.try_send(None) {
@@ -129,7 +129,7 @@ impl Journal {
         }
     }
 
-    /// Makes what the host itself says, with tracing's macros, come here too.
+    /// Returns the subscriber that brings the host's own events here.
     pub fn subscribe(&self) -> impl Subscriber + Send + Sync + use<> {
         tracing_subscriber::registry().with(HostLayer(self.clone()))
     }
@@ -163,7 +163,7 @@ fn write(records: &Receiver<Option<Record>>, shared: &QueueState, target: LogTar
             shared.dropped.fetch_add(u64::from(!written), Relaxed);
             shared.lost.add(u64::from(!written));
         }
-        // As long as nothing can be written, this could not be either. It does not go through the queue, which may be full.
+        // While nothing can be written, this cannot be either. It bypasses the queue, which may be full.
         let dropped = if written { shared.dropped.swap(0, Relaxed) } else { 0 };
         if dropped > 0 && !put(&Record::Dropped(dropped)) {
             shared.dropped.fetch_add(dropped, Relaxed);
@@ -179,7 +179,7 @@ struct HostLayer(Journal);
 
 impl<S: Subscriber> Layer<S> for HostLayer {
     fn enabled(&self, metadata: &Metadata<'_>, _: Context<'_, S>) -> bool {
-        // Of the libraries only what is wrong with them: their hot paths are full of spans and events.
+        // Only warnings and errors of libraries: their hot paths are full of spans and events.
         metadata.is_event()
             && self.0.keeps(priority(metadata.level()))
             && (metadata.target().starts_with("plugind") || *metadata.level() <= Level::WARN)

@@ -10,24 +10,24 @@ use tracing::{
     field::{Field, Visit},
 };
 
-/// The field with what is said; tracing gives it this name.
+/// The field with the message; tracing gives it this name.
 pub(super) const MESSAGE: &str = "message";
-/// The field that tells one kind of entry from all others; nobody reads it on a terminal.
+/// The field that identifies the kind of an entry; it is not shown on a terminal.
 const MESSAGE_ID: &str = "message_id";
 /// The field with the functions in which a guest was; it has many lines.
 const BACKTRACE: &str = "backtrace";
 /// The longest value of a field of the host's own, in bytes: some of them quote files and plugins.
 const VALUE_MAX: usize = 16 << 10;
 
-/// What a plugin has to say.
+/// A log entry of a plugin.
 pub struct LogEntry<'a> {
-    /// Who speaks.
+    /// The plugin that writes it.
     pub plugin: &'a PluginName,
     /// Which version of it.
     pub generation: u64,
     /// The request that it is about, if that is known.
     pub request: Option<RequestIdentity>,
-    /// How important it is.
+    /// Its priority.
     pub priority: Priority,
     /// The message; any text.
     pub message: &'a str,
@@ -45,13 +45,13 @@ pub(super) enum Record {
     Dropped(u64),
 }
 
-/// What the host says: an event of tracing's with its values.
+/// A message of the host: an event of tracing with its values.
 pub(super) struct HostRecord {
     pub(super) metadata: &'static Metadata<'static>,
     pub(super) values: Vec<(Field, String)>,
 }
 
-/// What a plugin says.
+/// A message of a plugin.
 pub(super) struct PluginRecord {
     pub(super) plugin: String,
     pub(super) generation: u64,
@@ -98,7 +98,7 @@ impl HostRecord {
         message.map_or("", |(_, message)| message)
     }
 
-    /// What else it says, for people.
+    /// Returns the other fields, for people.
     pub(super) fn fields(&self) -> impl Iterator<Item = (&str, &str)> {
         let values = self.values.iter().map(|(field, value)| (field.name(), value.as_str()));
         values.filter(|(name, _)| ![MESSAGE, MESSAGE_ID, BACKTRACE].contains(name))

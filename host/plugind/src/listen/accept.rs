@@ -1,4 +1,4 @@
-//! The one loop that accepts connections, whatever is spoken on them.
+//! The one loop that accepts connections, for all protocols.
 
 use crate::{
     listen::{
@@ -13,7 +13,7 @@ use tokio::time::{Instant, sleep};
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, info, warn};
 
-/// How long accepting pauses after an error, for what it lacks to be given back.
+/// Pause of accepting after an error, so that missing resources can be released.
 const PAUSE: Duration = Duration::from_millis(100);
 /// After how long without an error an outage has ended.
 const OUTAGE_END: Duration = Duration::from_secs(10);

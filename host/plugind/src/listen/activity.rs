@@ -1,4 +1,4 @@
-//! What a connection is doing, and until when it may.
+//! The activity of a connection, and its time limits.
 
 use futures::task::AtomicWaker;
 use std::{
@@ -14,7 +14,7 @@ use std::{
 };
 use tokio::time::Instant;
 
-/// How long a connection may be without progress.
+/// Time limits of a connection without progress.
 #[derive(Clone, Copy, Debug)]
 pub struct ConnectionLimits {
     /// Between two requests.
@@ -24,11 +24,11 @@ pub struct ConnectionLimits {
     pub header: Duration,
     /// Between two pieces of a response to a client that sends no more, and so may have gone.
     pub half_closed: Duration,
-    /// How many bytes a second a client must send or read while it is waited for.
+    /// Bytes a second that a client must send or read while it is waited for.
     pub rate_min: u64,
 }
 
-/// What one connection is doing. It is changed and read by the connection's own task; only what is left of a request's
+/// The activity of one connection. Only the connection's own task changes and reads it, but the rest of a request's
 /// body may end elsewhere.
 #[derive(Debug)]
 pub struct Activity {
@@ -47,15 +47,15 @@ pub struct Activity {
     read_blocked: AtomicBool,
     /// Bodies of requests that are still to come.
     uploads: AtomicU32,
-    /// How many bytes were read and written.
+    /// Bytes read and written.
     moved: AtomicU64,
     /// A response has begun.
     responding: AtomicBool,
     /// No more requests are wanted.
     closing: AtomicBool,
-    /// It is known when the connection is idle.
+    /// The connection reports when it is idle.
     watched: AtomicBool,
-    /// When the last of this began that has a limit, in ms from the start.
+    /// Time at which the last of these states that has a limit began, in ms from the start.
     since: AtomicU64,
     /// The connection's task, which has to know when the last exchange ends in another one.
     task: AtomicWaker,
@@ -156,7 +156,7 @@ impl Activity {
         self.moved.store(moved, Relaxed);
     }
 
-    /// How many bytes were read and written.
+    /// Bytes read and written.
     #[must_use]
     pub fn moved(&self) -> u64 {
         self.moved.load(Relaxed)
@@ -210,7 +210,7 @@ impl Activity {
         self.exchanges.load(Relaxed) == 0 && !self.write_blocked.load(Relaxed)
     }
 
-    /// Until when something has to come; none while the client waits for the host, and while it is slow to read, which
+    /// Returns the deadline of the client; none while it waits for the host, and while it is slow to read, which
     /// has a limit of its own.
     #[must_use]
     pub fn deadline(&self, limits: &ConnectionLimits) -> Option<Instant> {
@@ -247,18 +247,18 @@ impl Drop for UploadGuard {
     }
 }
 
-/// How fast a client is while it is waited for, as a pure value.
+/// The speed of a client while it is waited for, as a pure value.
 #[derive(Debug, Default)]
 pub struct ClientRate {
     /// Since when it has been waited for, and what was moved until then.
     since: Option<(Instant, u64)>,
 }
 
-/// Over so long a time a client must keep to the least rate.
+/// Time over which a client must keep the least rate.
 const RATE_WINDOW: Duration = Duration::from_secs(30);
 
 impl ClientRate {
-    /// Looks at a connection. Until when the client has time for the rest, if it is waited for.
+    /// Examines a connection. Returns the client's deadline for the rest, if it is waited for.
     ///
     /// # Errors
     /// When it was too slow.

@@ -1,4 +1,4 @@
-//! Which requests are answered at all: what RFC 9110 and RFC 9112 leave to a server beside its parser. Pure.
+//! The admission of requests: the checks that RFC 9110 and RFC 9112 leave to a server beside its parser. Pure.
 
 use http::{
     HeaderMap, Method, StatusCode, Uri, Version, header,
@@ -9,11 +9,11 @@ use http::{
 /// Why a request is not passed on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct NotAdmitted {
-    /// How it is answered.
+    /// The status of the response.
     pub status: StatusCode,
     /// The reason, for the client.
     pub why: &'static str,
-    /// Where its body ends is in doubt, so that nothing behind it is believed.
+    /// The end of its body is uncertain, so that no data behind it is trusted.
     pub close: bool,
 }
 
@@ -101,7 +101,7 @@ pub fn is_host(text: &str) -> bool {
     has_port && !host.is_empty()
 }
 
-/// What a request is for: its host, wherever that was, and its path.
+/// Finds the target of a request: its host, from the URI or the header, and its path.
 ///
 /// # Errors
 /// When it has no path, not one host, or one that is malformed.
@@ -136,7 +136,7 @@ pub fn target(parts: &Parts) -> Result<(Authority, PathAndQuery), NotAdmitted> {
             .filter(|host| is_host(host.as_str()))
             .map(|_| target.clone()),
         (None, Some(host), None) => Authority::try_from(host.as_bytes()).ok(),
-        // A second one may be meant for somebody on the way (RFC 9112, 3.2).
+        // A second one may be meant for an intermediary (RFC 9112, 3.2).
         _ => return Err(bad("the request has no host, or more than one")),
     };
     let authority = authority.filter(|authority| is_host(authority.as_str()));

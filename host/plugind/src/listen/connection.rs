@@ -50,9 +50,9 @@ use tracing::debug;
 
 /// From the first byte of a request until its header has come.
 const HEADER_TIMEOUT: Duration = Duration::from_secs(30);
-/// How long a response to a client that sends no more may pause.
+/// Time that a response to a client that sends no more may pause.
 const HALF_CLOSED_TIMEOUT: Duration = Duration::from_secs(5);
-/// How long a client may take to read what waits for it, before it is taken to be gone.
+/// Time that a client may take to read pending data before it is considered gone.
 const WRITE_TIMEOUT: Duration = Duration::from_secs(30);
 /// About the most bytes of a request's header, and the largest piece of a body that is read at once.
 const BUFFER: usize = 64 << 10;
@@ -60,16 +60,16 @@ const BUFFER: usize = 64 << 10;
 const HEADERS: usize = 100;
 /// The most requests at a time on a connection that speaks HTTP/2.
 const STREAMS: u32 = 100;
-/// How many bytes of request bodies such a client may send before they are read: of one request, and of all.
+/// Bytes of request bodies that such a client may send before they are read: for one request, and for all.
 const STREAM_WINDOW: u32 = 256 << 10;
 const CONNECTION_WINDOW: u32 = 1 << 20;
-/// How many streams that the client reset may wait to be noticed, and how many the daemon resets because of its
+/// Limits of a client's resets that were not noticed yet, and of streams that the daemon resets because of the client's
 /// mistakes, before the connection ends.
 const RESETS_PENDING: usize = 20;
 const RESETS_OWN: usize = 128;
 /// The most bytes of a request's header in HTTP/2.
 const HEADER_LIST: u32 = 64 << 10;
-/// How long a connection without a request stays open when no more are accepted.
+/// Time that a connection without a request stays open when no more are accepted.
 const LINGER: Duration = Duration::from_secs(1);
 
 /// The limits of a connection that may be idle for so long.
@@ -227,7 +227,7 @@ where
     }
 }
 
-/// What a connection needs beside its protocol: limits, and an end.
+/// The needs of a connection beside its protocol: limits, and an end.
 struct Driver<'a> {
     stream: &'a Stream,
     activity: &'a Activity,
@@ -310,7 +310,7 @@ async fn drain(closing: &CancellationToken, activity: &Activity, before: Duratio
 /// The connection does not read while it waits for a plugin, so that it would not notice; what the client sent beside
 /// its request may lie unread for ever.
 async fn peer_is_gone(stream: &Stream, activity: &Activity) {
-    // Only the closing of the other side, not what there is to read: a level that is always there would be no news.
+    // Only the closing of the other side, not unread data: a condition that always holds would report nothing new.
     let closed = stream.ready(Interest::PRIORITY | Interest::ERROR).await;
     if closed.is_ok_and(|closed| !closed.is_error()) && !is_hung_up(stream) {
         activity.half_close();
@@ -368,7 +368,7 @@ impl LimitTimer {
     }
 }
 
-/// How many bytes were written, unless none can be for now.
+/// Returns the number of bytes written, unless none can be for now.
 fn length(written: &Poll<io::Result<usize>>) -> Option<usize> {
     match written {
         Poll::Pending => None,
@@ -380,7 +380,7 @@ fn length(written: &Poll<io::Result<usize>>) -> Option<usize> {
 struct Observed {
     wire: HttpWire,
     activity: Arc<Activity>,
-    /// What is read is the beginning of a request, unless one is in progress.
+    /// Bytes that are read begin a request, unless one is in progress.
     notes_reads: bool,
 }
 

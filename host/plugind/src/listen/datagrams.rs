@@ -28,9 +28,9 @@ const WAITING_MAX: usize = 1024;
 const BATCH: usize = 64;
 /// The largest datagram that is received at all.
 const SIZE_MAX: usize = 1 << 20;
-/// How long dropped datagrams are counted before they are logged.
+/// Interval over which dropped datagrams are counted before they are logged.
 const REPORT_EVERY: Duration = Duration::from_secs(1);
-/// How often a datagram may meet a generation that is just going.
+/// Limit of attempts for a datagram that meets generations which are leaving.
 const TRIES: usize = 3;
 
 /// A socket that receives datagrams.
@@ -45,7 +45,7 @@ enum Inner {
     Unix(UnixDatagram),
 }
 
-/// What serves sockets of datagrams, until no more are wanted.
+/// The server for datagram sockets. It ends when no more are wanted.
 pub type DatagramServer =
     Arc<dyn Fn(DatagramSocket, CancellationToken) -> BoxFuture<'static, ()> + Send + Sync>;
 
@@ -244,7 +244,7 @@ async fn answer(
 enum Dropped {
     /// It is larger than the plugin takes.
     TooLarge,
-    /// As many wait as may.
+    /// The limit of waiting datagrams is reached.
     QueueFull,
     /// No instance serves the socket at present.
     NotServed,
@@ -254,7 +254,7 @@ enum Dropped {
     NotSent,
 }
 
-/// How many datagrams were dropped, since that was last logged and in all.
+/// Number of datagrams dropped since the last log entry, and in all.
 #[derive(Debug, Default)]
 struct Drops {
     /// By the reasons, in their order.

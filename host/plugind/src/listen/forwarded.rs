@@ -1,8 +1,8 @@
-//! Who a request comes from, in the header fields in which plugins read it: `Forwarded` (RFC 7239), `X-Forwarded-For`,
+//! The client of a request, in the header fields in which plugins read it: `Forwarded` (RFC 7239), `X-Forwarded-For`,
 //! `X-Forwarded-Proto`, `X-Forwarded-Host`, and `X-Forwarded-Client-Cert` for a client with a certificate.
 //!
 //! They always have one element, the client, and a client cannot forge them. Behind trusted proxies the client is the
-//! last one of whom a trusted proxy says that it is none itself.
+//! last address that a trusted proxy reports and that is not a trusted proxy itself.
 
 use crate::{
     base::name::PluginName,
@@ -45,7 +45,7 @@ impl From<Peer> for RequestClient {
 }
 
 impl RequestClient {
-    /// What a proxy says of a client: an address, possibly with a port. Anything else says nothing.
+    /// Parses a proxy's text about a client: an address, possibly with a port. Any other text is an unknown client.
     fn parse(text: &str) -> Self {
         let text = text.trim();
         let bare = text.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')).unwrap_or(text);
@@ -95,7 +95,7 @@ pub struct ForwardedFields {
     certificate: Option<HeaderValue>,
 }
 
-/// What a request says of itself, or a proxy says of it.
+/// The origin of a request, by itself or by a proxy.
 struct RequestOrigin {
     client: RequestClient,
     scheme: Scheme,
@@ -240,7 +240,7 @@ fn of_x_forwarded(
 /// Where a request comes from according to `Forwarded` of a trusted proxy.
 fn of_forwarded(headers: &HeaderMap, peer: RequestOrigin, setting: &HttpSetting) -> RequestOrigin {
     let mut origin = peer;
-    // A proxy may leave out what it does not know, so each element adds to what those behind it say.
+    // A proxy may omit unknown parts, so each element adds to those behind it.
     for element in elements(headers, &FORWARDED) {
         let mut client = RequestClient::Unknown;
         for (name, text) in element.split(';').filter_map(|pair| pair.split_once('=')) {
@@ -275,7 +275,7 @@ mod tests {
         Arc::new(HttpSetting { trusted_proxies, proxy_header, ..HttpSetting::default() })
     }
 
-    /// What a plugin sees: for, proto, host, and the one field that has all three.
+    /// Returns the fields that a plugin receives: for, proto, host, and the one field that has all three.
     fn seen(peer: Peer, setting: Arc<HttpSetting>, sent: &[(&'static str, &str)]) -> [String; 4] {
         let mut headers = HeaderMap::new();
         for (name, text) in sent {

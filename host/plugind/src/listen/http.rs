@@ -1,4 +1,4 @@
-//! One exchange over HTTP: find the plugin, have it answer, or say why it did not.
+//! One exchange over HTTP: find the plugin, and return its response or an error.
 
 use crate::{
     base::{
@@ -43,14 +43,14 @@ use wasmtime_wasi_http::WasiBody;
 /// A response's body: from a plugin, or from the host.
 pub type Body = Either<Delivery, Full<Bytes>>;
 
-/// How often a request may meet a generation that is just going. A second time is rare, a third would be a mistake
+/// Limit of attempts for a request that meets generations which are leaving. Two are rare, three would be a mistake
 /// of ours.
 pub(super) const TRIES: usize = 3;
 
 /// The part of the path that a plugin does not see: its route, as the client wrote it.
 pub(super) const FORWARDED_PREFIX: HeaderName = HeaderName::from_static("x-forwarded-prefix");
 
-/// What the requests of a connection have in common.
+/// The properties that the requests of a connection share.
 pub struct HttpEndpoint {
     /// The socket.
     pub socket: SocketName,
@@ -82,7 +82,7 @@ impl HttpEndpoint {
 /// Answers one request.
 ///
 /// # Errors
-/// Never: what goes wrong is a response, too.
+/// Never: a failure is a response, too.
 pub async fn answer(
     endpoint: &HttpEndpoint,
     request: Request<Incoming>,
@@ -247,7 +247,7 @@ async fn open(
     }
 }
 
-/// What a response depends on.
+/// The properties of a request on which its response depends.
 #[derive(Clone, Copy)]
 pub(super) struct RequestForm {
     pub(super) head: bool,
@@ -280,7 +280,7 @@ fn admit(
     {
         body.count_in(core_figures(&entry).clone());
     }
-    // A plugin takes its word for where links begin, so a client must not be able to set it.
+    // A plugin trusts this header for the beginning of its links, so a client must not be able to set it.
     parts.headers.remove(FORWARDED_PREFIX);
     // A body without a byte needs no box: a box of nothing is no allocation.
     let body = match body.is_end_stream() {

@@ -30,17 +30,17 @@ use tracing::{error, info, warn};
 pub struct Accepted {
     /// The connection.
     pub stream: Stream,
-    /// Who is at its other end.
+    /// The peer.
     pub peer: Peer,
     /// The socket from which it was accepted.
     pub socket: SocketName,
-    /// How it is served.
+    /// The HTTP settings of the connection.
     pub how: Arc<HttpUse>,
     /// Its place among the connections of the socket, and when no more requests are wanted.
     pub place: Place,
 }
 
-/// What serves the connections of a protocol.
+/// Serves the connections of a protocol.
 pub type Server = Arc<dyn Fn(Accepted) -> BoxFuture<'static, ()> + Send + Sync>;
 
 /// All sockets, and what is served on each. Nothing is accepted any more when this is dropped.
@@ -52,17 +52,17 @@ struct ListenState {
     plan: SocketPlan,
     /// The protocols that are served by now.
     servers: BTreeMap<SocketUse, Server>,
-    /// What serves sockets of datagrams.
+    /// The server for datagram sockets.
     datagrams: Option<DatagramServer>,
-    /// What is accepted from.
+    /// The sockets that are accepted from.
     open: BTreeMap<SocketName, OpenSockets>,
-    /// What is no longer accepted from, while connections are left.
+    /// Sockets that are no longer accepted from, while connections are left.
     closed: Vec<OpenSockets>,
     reported: Reported,
     limits: LimitsReached,
 }
 
-/// What was logged, so that it is logged once.
+/// The facts that were logged, so that each is logged once.
 #[derive(Default)]
 struct Reported {
     unused: BTreeSet<String>,
@@ -73,7 +73,7 @@ struct Reported {
 struct OpenSockets {
     used_for: SocketUse,
     setting: ConnectionSetting,
-    /// How the next connection is served.
+    /// The HTTP settings of the next connection.
     how: Arc<ArcSwap<HttpUse>>,
     closing: CancellationToken,
     /// Those of each socket.
@@ -168,7 +168,7 @@ impl Listeners {
         self.serve(SocketUse::Plugin, connections)
     }
 
-    /// Serves what the plan says from now on. To be called within the runtime.
+    /// Applies the plan from now on. Must be called within the runtime.
     ///
     /// # Errors
     /// When a socket cannot be used for that.
@@ -231,7 +231,7 @@ impl Listeners {
         self.close(protocol).drained(wait_max).await
     }
 
-    /// Accepts nothing more of this use, and returns what there still is.
+    /// Stops accepting for this use, and returns the closed sockets with their connections.
     pub fn close(&self, used_for: impl Into<SocketUse>) -> ClosedSockets {
         let closed = self.state().close(used_for.into());
         closed.iter().for_each(|open| open.closing.cancel());
@@ -239,7 +239,7 @@ impl Listeners {
     }
 }
 
-/// How HTTP is spoken on the sockets of a name.
+/// Returns the HTTP settings of the sockets of a name.
 fn http_use(plan: &SocketPlan, name: &SocketName) -> HttpUse {
     let setting = plan.http.get(name).cloned().unwrap_or_default();
     let (tls, connections) = (plan.tls.get(name).cloned(), plan.connections(name));
@@ -255,7 +255,7 @@ impl ListenState {
                 continue;
             }
             let executors = match used_for {
-                // What operators ask for does not wait for plugins.
+                // Requests of operators do not wait for plugins.
                 SocketUse::Protocol(Protocol::Control | Protocol::Metrics) => {
                     Executors::of_this_runtime()
                 }

@@ -1,4 +1,4 @@
-//! What comes before the first request of a connection: a header of the PROXY protocol, TLS, and which HTTP it is.
+//! The opening of a connection, before its first request: a header of the PROXY protocol, TLS, and the HTTP version.
 
 use crate::{
     config::settings::{ConnectionSetting, HttpSetting},
@@ -17,17 +17,17 @@ use std::{
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio_rustls::{TlsAcceptor, rustls::pki_types::CertificateDer, server::TlsStream};
 
-/// What a client sends first that speaks HTTP/2 without having agreed on it (RFC 9113, 3.4).
+/// The first bytes of a client that speaks HTTP/2 without an agreement on it (RFC 9113, 3.4).
 const PREFACE: &[u8; 24] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 
-/// How HTTP is spoken on a socket, and what its clients may cost.
+/// The HTTP settings of a socket, and the limits for its clients.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct HttpUse {
-    /// What the settings say.
+    /// The settings from the configuration.
     pub setting: Arc<HttpSetting>,
     /// The certificates, where TLS is spoken below.
     pub tls: Option<TlsIdentity>,
-    /// What a client may cost.
+    /// The limits for clients.
     pub connections: ConnectionSetting,
 }
 
@@ -35,7 +35,7 @@ pub struct HttpUse {
 pub struct Opened {
     /// Its bytes.
     pub wire: HttpWire,
-    /// Who is at the other end, as far as a proxy said so.
+    /// The peer, or the client that a proxy names.
     pub peer: Peer,
     /// Whether the client speaks HTTP/2.
     pub is_http2: bool,
@@ -63,7 +63,7 @@ pub enum HttpWire {
     Plain {
         /// The connection.
         stream: SharedStream,
-        /// What was read of it before.
+        /// Bytes that were read of it before.
         begun: Vec<u8>,
     },
     /// Below TLS.
@@ -110,7 +110,7 @@ async fn begins_http2(stream: &Stream) -> io::Result<(bool, Vec<u8>)> {
         if seen.len() == expected.len() {
             return Ok((true, begun));
         }
-        // Another look would see the same again.
+        // Peeking again would return the same bytes.
         let taken = stream.take(seen).await?;
         begun.extend_from_slice(&seen[..taken]);
     }

@@ -1,5 +1,5 @@
-//! The places for the connections of one socket: how many there may be, in all and of one peer, and which connections
-//! have to go when they run out.
+//! The places for the connections of one socket: their limits, in all and for one peer, and the choice of connections
+//! that must close when they run out.
 
 use crate::{
     base::{descriptors, figures::Count, name::SocketName},
@@ -20,14 +20,14 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 use tracing::warn;
 
-/// How often idle connections are looked for while there is no place.
+/// Interval at which idle connections are looked for while no place is free.
 const LOOK_EVERY: Duration = Duration::from_millis(100);
 /// When places run out, one of so many connections is closed: more than one, since closing takes a moment.
 const SHARE_CLOSED: usize = 64;
-/// How often a limit that is reached is logged, and for how long the status shows it.
+/// Interval at which a reached limit is logged, and time that the status shows it.
 const REPORT_EVERY: Duration = Duration::from_secs(60);
 
-/// Who shares a bound: an address, or a network that is given to one client as a whole.
+/// The peers that share a limit: an address, or a network that is given to one client as a whole.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 enum PeerNetwork {
     V4(Ipv4Addr),
@@ -61,7 +61,7 @@ pub struct LimitsReached(Arc<Mutex<BTreeMap<(SocketName, LimitKind), Reached>>>)
 struct Reached {
     last: Instant,
     reported: Instant,
-    /// How often since it was reported.
+    /// Number of times since the last report.
     count: u64,
     limit: usize,
 }
@@ -120,7 +120,7 @@ struct SocketPlaces {
 #[derive(Default)]
 struct Taken {
     connections: Slab<Connection>,
-    /// How many of them each peer has.
+    /// Number of them for each peer.
     peers: HashMap<PeerNetwork, usize>,
 }
 
@@ -158,7 +158,7 @@ impl Taken {
         idle.len()
     }
 
-    /// How many connections were asked to close, and have not yet.
+    /// Returns the number of connections that were asked to close and are still open.
     fn closing(&self) -> usize {
         let asked = |(_, connection): &(usize, &Connection)| connection.closing.is_cancelled();
         self.connections.iter().filter(asked).count()
@@ -258,7 +258,7 @@ impl Places {
         drop(self.0.free.acquire_many(all).await);
     }
 
-    /// How many there are.
+    /// The total.
     #[must_use]
     pub fn max(&self) -> usize {
         self.0.max
@@ -276,7 +276,7 @@ impl Places {
         self.0.taken().connections.len()
     }
 
-    /// How many are taken.
+    /// Returns the number of places in use.
     #[cfg(test)]
     pub(super) fn in_use(&self) -> usize {
         self.0.max - self.0.free.available_permits()
@@ -317,7 +317,7 @@ impl SocketPlaces {
 }
 
 impl Place {
-    /// What the connection is doing. From now on it is closed when places run out and it is idle.
+    /// Returns the activity of the connection. From now on the connection is closed when places run out and it is idle.
     #[must_use]
     pub fn activity(&self) -> Arc<Activity> {
         self.activity.watch();

@@ -1,4 +1,4 @@
-//! The PROXY protocol, versions 1 and 2: what a proxy says of a connection before its first byte.
+//! The PROXY protocol, versions 1 and 2: the header that a proxy sends before the first byte of a connection.
 
 use crate::listen::stream::Stream;
 use ppp::{HeaderResult, v1, v2};
@@ -55,7 +55,7 @@ pub async fn read(stream: &Stream) -> Result<Option<SocketAddr>, ProxyProtocolEr
     }
 }
 
-/// How long the header is that begins like this; none as long as that cannot be seen.
+/// Returns the length of the header that begins like this; none while that is unknown.
 fn length(begin: &[u8]) -> Result<Option<usize>, ProxyProtocolError> {
     let begins_with = |all: &[u8]| begin.iter().zip(all).all(|(seen, byte)| seen == byte);
     if begins_with(SIGNATURE) {

@@ -1,7 +1,7 @@
 //! A request's body, which is read to its end even if the plugin does not care for it.
 //!
 //! A connection whose client is still sending when it is closed is reset, and with it the response that may be on its
-//! way is lost. So what the plugin leaves is read and thrown away, up to a bound.
+//! way is lost. So the rest that the plugin does not read is discarded, up to a limit.
 
 use crate::{
     base::figures::CoreFigures,
@@ -19,7 +19,7 @@ use std::{
 };
 use tokio::time::timeout;
 
-/// How many bytes are read and discarded, and for how long. If the client sends more, the connection is closed.
+/// Limits of bytes and time for reading and discarding. If the client sends more, the connection is closed.
 const LEFT_MAX: usize = 1 << 20;
 const WAIT_MAX: Duration = Duration::from_secs(5);
 
@@ -86,7 +86,7 @@ impl Drop for RequestBody {
         let left = self.body.take().filter(|body| !self.waits && !body.is_end_stream());
         // Where there is no runtime any more there is no connection either.
         if let (Some(left), Ok(runtime)) = (left, tokio::runtime::Handle::try_current()) {
-            // Whether it came to an end or not is for the connection to see.
+            // The connection itself notices whether the body is complete.
             runtime.spawn(async {
                 drop(timeout(WAIT_MAX, discard_body(left)).await);
                 drop(exchange);

@@ -24,7 +24,7 @@ use tracing::info;
 /// A socket to open.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Listen {
-    /// What it is for.
+    /// The use of the socket, by its name.
     pub name: SocketName,
     /// Where.
     pub address: Address,
@@ -127,7 +127,7 @@ impl Drop for SocketFile {
 /// Why sockets cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum ListenError {
-    /// What systemd handed over does not fit together.
+    /// The sockets that systemd passed contradict each other.
     #[error(transparent)]
     Sockets(#[from] SocketsError),
     /// Sockets are not of the kind that they should be.
@@ -145,16 +145,16 @@ pub enum ListenError {
     Occupied {
         /// The socket.
         listen: Listen,
-        /// What is there.
+        /// The object at the path.
         what: &'static str,
     },
-    /// A socket does not do what sockets do.
+    /// An operation on a socket failed.
     #[error("cannot use a socket")]
     Use(#[from] io::Error),
 }
 
 impl ListenError {
-    /// Whether something has to be changed before another start can do better.
+    /// Whether another start can succeed only after something was changed.
     #[must_use]
     pub fn is_configuration(&self) -> bool {
         matches!(self, Self::Mistakes(_))

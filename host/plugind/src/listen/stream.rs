@@ -19,14 +19,14 @@ use tokio::{
     net::{TcpListener, TcpStream, UnixListener, UnixStream},
 };
 
-/// How long a client may leave what was sent to it unacknowledged, in ms.
+/// Time that a client may leave sent data unacknowledged, in ms.
 const USER_TIMEOUT: u32 = 30_000;
 /// After how long without traffic the kernel asks whether a client still exists, and how often.
 const KEEPALIVE_IDLE: Duration = Duration::from_secs(30);
 const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(10);
 const KEEPALIVE_COUNT: u32 = 3;
 
-/// Who is at the other end of a connection.
+/// The peer of a connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Peer {
     /// A client over IP.

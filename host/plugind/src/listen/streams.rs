@@ -23,10 +23,10 @@ use std::{
 use tokio::time::timeout;
 use tracing::{info, warn};
 
-/// How often a connection may meet a generation that is just going. A second time is rare, a third would be a mistake
+/// Limit of attempts for a connection that meets generations which are leaving. Two are rare, three would be a mistake
 /// of ours.
 const TRIES: usize = 3;
-/// How long a peer may continue to send on a connection that the plugin has closed.
+/// Time that a peer may continue to send on a connection that the plugin has closed.
 const LINGER: Duration = Duration::from_secs(2);
 
 /// Has plugins serve the connections of their sockets.

@@ -18,7 +18,7 @@ pub struct MetricSources {
     pub supervisor: SupervisorHandle,
     /// Who sees the connections. They are not kept by this, since their files go with them.
     pub listeners: Weak<Listeners>,
-    /// What writes the log.
+    /// The writer of the log.
     pub journal: Journal,
 }
 

@@ -136,7 +136,7 @@ impl Compiler {
         matches!(self.place, CompilerLocation::Program(_))
     }
 
-    /// Ends all that is under way, and lets no more begin.
+    /// Ends all compilations in progress, and allows no new ones.
     pub fn end(&self) {
         let (children, busy) = {
             let mut work = self.work();
@@ -277,7 +277,7 @@ impl Compiler {
     }
 }
 
-/// One's turn to ask the service to compile, which is that of as many at a time as there are cores. What is in its cache
+/// A turn to use the service for compiling; there are as many turns as cores. A file in its cache
 /// is asked for at any time.
 struct CompileTurn<'a> {
     compiler: &'a Compiler,
@@ -375,7 +375,7 @@ fn ending() -> io::Error {
 }
 
 fn end(mut child: Child) -> String {
-    // It gave its answer, or will give none: it is ending by itself, or has to be made to.
+    // It has answered, or will not: it ends by itself, or must be killed.
     child.kill().ok();
     child.wait().map_or_else(|error| error.to_string(), |status| status.to_string())
 }

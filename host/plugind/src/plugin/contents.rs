@@ -176,7 +176,7 @@ fn invalid(bytes: &[u8], error: &BinaryReaderError) -> InspectError {
 
 /// The types of a component by their index: whether each is that of an instance that is more than names for types.
 ///
-/// An interface of types alone asks nothing of the host, so that nobody needs to have it.
+/// An interface of types alone has no functions, so no host has to provide it.
 #[derive(Default)]
 struct InstanceTypes(Vec<bool>);
 

@@ -24,7 +24,7 @@ const PAGE_LOG2: u32 = 16;
 /// Size of a table element, in bytes.
 const ELEMENT: u64 = 8;
 
-/// What one instance of a component takes from the pool.
+/// The share of the pool that one instance of a component takes.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Footprint {
     /// Instances of core modules.

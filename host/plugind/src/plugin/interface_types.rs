@@ -1,6 +1,6 @@
 //! The interfaces that the host calls, as types.
 //!
-//! They say what `wit/` says; a test holds the two against each other.
+//! They match `wit/`; a test compares the two.
 
 use crate::plugin::interfaces::CONTRACT;
 use wasmparser::PrimitiveValType;

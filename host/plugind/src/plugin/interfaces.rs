@@ -238,7 +238,7 @@ impl Access {
 }
 
 impl Import {
-    /// It in each of its versions.
+    /// Returns its name in each of its versions.
     pub fn versions(&self) -> impl Iterator<Item = String> {
         self.tracks.iter().map(|track| format!("{}@{track}", self.name))
     }

@@ -40,7 +40,7 @@ pub struct ComponentFacts<'a> {
     pub hands_over: bool,
 }
 
-/// A manifest as it counts: what the file leaves out has its default here.
+/// The effective manifest: values that are missing from the file have their defaults.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Manifest {
     /// READY=1 waits for this plugin.
@@ -173,7 +173,7 @@ impl Manifest {
         document.read(|table| Self::read(table, None, None))
     }
 
-    /// The same, for the plugin `name`, held against its component, as far as that is known: to grant what it does not
+    /// The same, for the plugin `name`, compared with its component, if that is known: to grant something it does not
     /// import is a mistake, and so is more than one instance where there is a state to hand over.
     ///
     /// # Errors
@@ -291,7 +291,7 @@ impl Service {
 }
 
 impl Instances {
-    /// `one` says that there is to be one instance, which is kept.
+    /// `one`: there must be one instance, which is kept.
     fn read(table: &Table<'_>, one: bool) -> Self {
         let recycle_age = table.parsed::<Span>("recycle-age").map(|span| span.0);
         if let Some(age) = recycle_age.filter(|age| *age < RECYCLE_AGE_MIN) {

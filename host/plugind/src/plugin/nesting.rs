@@ -30,7 +30,7 @@ fn measure(section: &[u8]) -> Result<bool, BinaryReaderError> {
             continue;
         }
         *left -= 1;
-        // Outermost are types alone; within one there are declarations, of which the first byte says what they are.
+        // The outermost level has types only; a type has declarations, whose first byte is their kind.
         let declared = if levels.len() > 1 { reader.read_u8()? } else { 0x01 };
         match declared {
             0x00 => drop(reader.read::<CoreType<'_>>()?),

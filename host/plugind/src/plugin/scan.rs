@@ -22,7 +22,7 @@ pub struct Found {
     pub drop_ins: Vec<PathBuf>,
 }
 
-/// A plugin that is not there, because a file says so.
+/// A plugin that a file masks.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Masked {
     /// Its name.

@@ -56,13 +56,13 @@ fn is_whole(socket: &SocketName, route: Option<&str>) -> bool {
     route.is_none() && socket.as_str() != "http"
 }
 
-/// Where a plugin is found that does not say where.
+/// Returns the default route of a plugin.
 #[must_use]
 pub fn own_route(name: &PluginName) -> String {
     format!("/{name}")
 }
 
-/// The socket of a plugin that serves sockets and does not say which: the one with its name.
+/// Returns the default socket of a plugin that serves sockets: the one with its name.
 #[must_use]
 pub fn own_socket(name: &PluginName) -> Option<SocketName> {
     name.as_str().parse().ok()

@@ -115,7 +115,7 @@ pub struct Rejected {
     pub name: PluginName,
     /// Its component.
     pub component: PathBuf,
-    /// Its manifest, if that is not what is wrong.
+    /// Its manifest, if that is valid.
     pub manifest: Option<Manifest>,
     /// Whether the daemon is not ready without it, as far as that can be read.
     pub required: bool,
@@ -228,7 +228,7 @@ fn unserved(inspection: &Inspection, manifest: &Manifest) -> Option<VerifyError>
     (!mistakes.is_empty()).then_some(VerifyError::Manifest(mistakes))
 }
 
-/// The limits of the manifest that are less than what an instance begins with. None could ever be made.
+/// Finds limits of the manifest below the initial memory of an instance. No instance could ever be made.
 fn short_of_memory(path: &Path, inspection: &Inspection, manifest: &Manifest) -> Vec<VerifyError> {
     let (limits, needed) = (&manifest.limits, inspection.footprint.bytes());
     // Whole MiB are what is usually written there.
@@ -303,7 +303,7 @@ pub fn manifest_of(found: &Found) -> Result<Document, VerifyError> {
 }
 
 impl Verified {
-    /// One of which a test says what it is.
+    /// A release that a test assumes to be verified.
     #[cfg(test)]
     #[must_use]
     pub fn assumed(release: Arc<Release>) -> Self {

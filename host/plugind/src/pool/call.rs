@@ -49,7 +49,7 @@ impl std::fmt::Debug for Call {
     }
 }
 
-/// What an instance says of a call, in the terms of its protocol.
+/// The result of a call, in the terms of its protocol.
 pub(crate) type Outcome<T> = Result<T, CallFailure>;
 
 /// Where the response to a request goes. The type is that of the runtime's adapter, which sends it.

@@ -1,4 +1,4 @@
-//! What the instances of a plugin are used for: its manifest with every default settled.
+//! The use of a plugin's instances: its manifest with every default resolved.
 
 use crate::{
     plugin::manifest::{Manifest, Mode},
@@ -19,7 +19,7 @@ const FRESH_MAX: usize = 128;
 /// After so many calls an instance that is reused is replaced: what a guest forgets to give back is given back then.
 const RECYCLE_AFTER: u32 = 100_000;
 
-/// What workers are used for, with every default settled.
+/// The use of workers, with every default resolved.
 #[derive(Clone, Debug)]
 pub(crate) struct PoolConfig {
     /// The most workers at a time.
@@ -40,14 +40,14 @@ pub(crate) struct PoolConfig {
     pub(crate) timeout_start: Duration,
     /// Until an instance is gone.
     pub(crate) timeout_stop: Duration,
-    /// How often an instance is asked how it is; zero: never.
+    /// Interval at which an instance is asked for its health; zero: never.
     pub(crate) watchdog: Duration,
     /// Slices of processor time without a sign of life.
     pub(crate) slices_max: u32,
 }
 
 impl PoolConfig {
-    /// What the manifest of a plugin says, and otherwise its component.
+    /// Returns the values of a plugin's manifest, and otherwise those of its component.
     pub(crate) fn of(linked: &Linked) -> Self {
         let Manifest { service, instances, .. } = &linked.release.manifest;
         let (program, hands_over) =
@@ -100,7 +100,7 @@ impl PoolConfig {
     }
 }
 
-/// So much processor time in slices; none is no limit.
+/// Returns the number of slices for a processor time; zero time means no limit.
 fn slices(time: Duration) -> u32 {
     match time.as_millis() / SLICE.as_millis() {
         0 => u32::MAX,

@@ -1,4 +1,4 @@
-//! What an instance is at, and until when it may be: set inside of it, kept outside, where it cannot be held up.
+//! The current act of an instance and its deadline: set inside the instance, enforced outside, which no guest blocks.
 
 use crate::{pool::failure::Failure, world::heartbeat::Heartbeat};
 use std::{
@@ -12,10 +12,10 @@ use std::{
 };
 use tokio::time::{Sleep, sleep_until};
 
-/// However often a guest asks for more time, it gets no more than this for one start or stop.
+/// Limit of the additional time that a guest can get for one start or stop.
 pub(crate) const EXTENSION_MAX: Duration = Duration::from_secs(300);
 
-/// What an instance is at, that has a deadline.
+/// An act of an instance that has a deadline.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum GuestCall {
     Start,

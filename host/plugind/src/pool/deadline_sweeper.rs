@@ -17,9 +17,9 @@ use tokio::sync::Notify;
 pub(crate) struct DeadlineSweeper {
     /// The calls that came on each core.
     calls: Box<[Arc<Registry<InFlight>>]>,
-    /// How long a guest may take until its reply begins.
+    /// Time that a guest may take until its reply begins.
     timeout: Duration,
-    /// How long a worker that was made for one call may outlive it; none where workers are for many.
+    /// Time that a worker made for one call may outlive it; none where workers are for many.
     grace: Option<Duration>,
     rest: Arc<Rest>,
 }
@@ -54,7 +54,7 @@ impl DeadlineSweeper {
         call
     }
 
-    /// How many calls wait for a worker, and for how long the oldest of them.
+    /// Returns the number of calls that wait for a worker, and the time that the oldest of them has waited.
     pub(crate) fn waiting(&self, now: Instant) -> (usize, Duration) {
         let calls = self.calls.iter().flat_map(|calls| calls.snapshot());
         let waiting = calls.filter(|call| call.state() == State::Queued);

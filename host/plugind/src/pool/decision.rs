@@ -1,4 +1,4 @@
-//! What a worker does next, as a pure function of what it sees.
+//! The next step of a worker, as a pure function of its view.
 
 use crate::world::bindings::exports::plugind::plugin::lifecycle::StopReason;
 
@@ -20,7 +20,7 @@ pub(super) enum Why {
     Unhealthy(String),
 }
 
-/// What a worker sees.
+/// The facts on which a worker decides.
 #[derive(Clone, Debug, Default)]
 pub(super) struct WorkerView {
     /// It takes no more calls, since there was a reason before.
@@ -35,7 +35,7 @@ pub(super) struct WorkerView {
     pub(super) near_memory_limit: bool,
     /// Calls that the guest is at, without those that linger.
     pub(super) calls: usize,
-    /// Calls that the guest is at although their callers have been gone for long.
+    /// Calls in work by the guest whose callers have been gone for long.
     pub(super) lingering: usize,
     /// As many calls are in flight as may be, or any at all where a transfer of the state is due.
     pub(super) full: bool,
@@ -47,7 +47,7 @@ pub(super) struct WorkerView {
     pub(super) concurrency: usize,
     /// The most calls over its life.
     pub(super) recycle_after: Option<u32>,
-    /// It takes no notice of that until it has taken so many calls.
+    /// It is recycled only after this many calls.
     pub(super) recycle_not_before: u32,
     /// The instance keeps a state that the one that replaces it takes over, and that was not saved for it yet.
     pub(super) unsaved: bool,
@@ -59,7 +59,7 @@ pub(super) struct WorkerView {
     pub(super) held: bool,
 }
 
-/// What a worker does next.
+/// The next step of a worker.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum WorkerDecision {
     /// It transfers the state of its instance.
@@ -75,7 +75,7 @@ pub(super) enum WorkerDecision {
 }
 
 impl WorkerView {
-    /// What the worker does next.
+    /// Returns the next step of the worker.
     pub(super) fn decide(&self) -> WorkerDecision {
         if self.leaving {
             return WorkerDecision::Wait;
@@ -110,7 +110,7 @@ impl WorkerView {
             || self.lingering > self.lingering_max()
     }
 
-    /// How many calls may linger in an instance: where it serves one at a time, none, since it promised to have no other.
+    /// Limit of lingering calls in an instance: none where it serves one at a time, as it promised to have no other.
     fn lingering_max(&self) -> usize {
         if self.concurrency == 1 { 0 } else { self.concurrency }
     }
@@ -228,7 +228,7 @@ mod tests {
         }
     }
 
-    /// What happens to a worker.
+    /// An event of a worker.
     #[derive(Clone, Copy, Debug)]
     enum Happens {
         CallEnds,

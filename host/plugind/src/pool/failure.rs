@@ -1,4 +1,4 @@
-//! How an instance ends, and what that is called.
+//! The ways in which an instance ends, and their names.
 
 use crate::{
     base::quantity::Bytes,
@@ -8,16 +8,16 @@ use std::{any::Any, fmt};
 use wasmtime::{Trap, WasmBacktrace};
 use wasmtime_wasi::I32Exit;
 
-/// How an instance ended.
+/// The way in which an instance ended.
 #[derive(Debug)]
 pub(crate) enum End {
-    /// As it should: its generation drained, or it was recycled.
+    /// Normally: its generation drained, or it was recycled.
     Finished,
     /// A call in it was not answered in time; it took no more calls, and its other calls have ended.
     Retired,
     /// The program returned ok.
     Returned,
-    /// As it should not.
+    /// By a failure.
     Failed(Failure),
 }
 
@@ -33,19 +33,19 @@ pub enum CallFailure {
     /// The component serves no calls of this kind.
     #[error("the component serves no calls of this kind")]
     NotExported,
-    /// The instance ended without a word.
+    /// The instance ended without a reply.
     #[error("its instance ended")]
     NoReply,
 }
 
 impl CallFailure {
-    /// What an error of the runtime's adapter means.
+    /// Interprets an error of the runtime's adapter.
     pub(crate) fn guest(error: &wasmtime::Error) -> Self {
         Self::Guest(error.root_cause().to_string())
     }
 }
 
-/// How an instance failed.
+/// The failure of an instance.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Failure {
     /// The guest trapped.
@@ -76,7 +76,7 @@ pub enum Failure {
     StateTooLarge {
         /// So many bytes.
         size: u64,
-        /// What it may be.
+        /// The limit.
         max: Bytes,
     },
 }
@@ -127,7 +127,7 @@ impl fmt::Display for Failure {
 }
 
 impl End {
-    /// What an error of the engine means that ended an instance. Only a program whose `run` was called ends by its exit;
+    /// Interprets an engine error that ended an instance. Only a program whose `run` was called ends by its exit;
     /// for any other instance even exit code 0 is a failure.
     pub(crate) fn of_error(
         error: &wasmtime::Error,
@@ -166,13 +166,13 @@ impl End {
         })
     }
 
-    /// What a panic of the host means that ended an instance.
+    /// Interprets a panic of the host that ended an instance.
     pub(crate) fn of_panic(panic: &(dyn Any + Send)) -> Self {
         Self::Failed(Failure::Panic(format!("the host panicked: {}", panic_text(panic))))
     }
 }
 
-/// What a panic says.
+/// Returns the text of a panic.
 pub(crate) fn panic_text(panic: &(dyn Any + Send)) -> String {
     let text = panic.downcast_ref::<String>().map(String::as_str);
     let text = text.or_else(|| panic.downcast_ref::<&str>().copied());

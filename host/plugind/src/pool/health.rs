@@ -1,4 +1,4 @@
-//! Asking an instance, now and then, how it is.
+//! The periodic health check of an instance.
 
 use crate::{
     base::{name::PluginName, text::one_line},
@@ -19,7 +19,7 @@ use tokio::time::{Instant, Interval, MissedTickBehavior, interval_at};
 use tracing::{info, warn};
 use wasmtime::component::Accessor;
 
-/// Asking an instance, now and then, how it is.
+/// The periodic health check of an instance.
 pub(crate) struct Health<'a> {
     plugin: &'a PluginName,
     worker: u32,
@@ -30,7 +30,7 @@ pub(crate) struct Health<'a> {
 }
 
 impl<'a> Health<'a> {
-    /// Asks `worker` of `plugin` every so often, if it can answer; never, if `every` is zero.
+    /// Checks `worker` of `plugin` at this interval, if it can answer; never, if `every` is zero.
     pub(crate) fn new(
         plugin: &'a PluginName,
         worker: u32,
@@ -46,7 +46,7 @@ impl<'a> Health<'a> {
         Self { plugin, worker, interval, asked: None, degraded: None, notify }
     }
 
-    /// Says why the instance is not able to serve, once it says so.
+    /// Returns the reason that the instance cannot serve, once it reports one.
     pub(crate) fn poll(
         &mut self,
         accessor: &'a Accessor<HostState>,

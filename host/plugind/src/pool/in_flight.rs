@@ -1,6 +1,6 @@
 //! One call in flight, as seen by those who have a part in it: the caller, a worker, and the sweeper of deadlines.
 //!
-//! What may follow what is a table, [`State::after`]; everything else is who is informed of it. A call *is in flight in
+//! The possible changes are a table, [`State::after`]; the other code notifies those concerned. A call *is in flight in
 //! its worker* from when it is taken until its reply has been delivered, its caller has left, or its time is up,
 //! whichever comes first. That is what a worker waits for before it ends.
 
@@ -33,7 +33,7 @@ pub(crate) enum State {
     Answered,
     /// The reply was delivered.
     Delivered,
-    /// The caller left before it had the whole reply, at which the worker may still be.
+    /// The caller left before it had the whole reply; the worker may still produce it.
     Abandoned,
     /// The caller left before a worker had it.
     Withdrawn,
@@ -47,7 +47,7 @@ pub(crate) enum State {
     Failed,
 }
 
-/// What happens to a call.
+/// An event of a call.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum CallEvent {
     /// A worker takes it.
@@ -124,7 +124,7 @@ pub(crate) struct InFlight {
     /// Where the sweeper has it.
     key: usize,
     registry: Arc<Registry<Self>>,
-    /// How long its worker may outlive it, if that was made for it alone.
+    /// Time that its worker may outlive it, if that was made for it alone.
     grace: Option<Duration>,
     worker: OnceLock<Arc<WorkerHandle>>,
     caller: AtomicWaker,
@@ -134,14 +134,14 @@ pub(crate) struct InFlight {
     failure: OnceLock<CallFailure>,
     /// What the calls of its guest to other plugins depend on, if that may call any.
     scope: OnceLock<Weak<RequestScope>>,
-    /// Its worker was made for it alone: since when it is left with nothing to answer, and whether it has ended.
+    /// Its worker was made for it alone: the time since which that has nothing to answer, and whether it has ended.
     left_since: OnceLock<Instant>,
     is_swept: AtomicBool,
-    /// Since when the caller is gone that did not have the whole reply.
+    /// Time at which the caller left without the whole reply.
     gone_since: OnceLock<Instant>,
     /// Which request it is, if it is one.
     identity: OnceLock<RequestIdentity>,
-    /// What its guest is doing: [`AT_WORK`], [`LINGERS`] or [`ENDED`].
+    /// The state of its guest: [`AT_WORK`], [`LINGERS`] or [`ENDED`].
     guest: AtomicU8,
 }
 
@@ -162,7 +162,7 @@ impl Drop for GuestWork {
     }
 }
 
-/// How long a guest may work on a call whose caller has gone, until the call keeps no place any more.
+/// Time that a guest may work on a call whose caller has gone, until the call no longer occupies a place.
 const GONE_GRACE: Duration = Duration::from_secs(5);
 /// The guest may have the call, or will.
 const AT_WORK: u8 = 0;
@@ -202,7 +202,7 @@ impl InFlight {
         State::of(self.state.load(Acquire))
     }
 
-    /// What wakes the caller when its time is up.
+    /// Returns the waker that wakes the caller when its time is up.
     pub(crate) fn caller(&self) -> &AtomicWaker {
         &self.caller
     }
@@ -370,7 +370,7 @@ impl InFlight {
 
     fn leave_worker(&self) {
         if self.grace.is_some() {
-            // Set once; a second look would know less.
+            // Set once; a later value would be less exact.
             self.left_since.set(Instant::now()).ok();
         }
         if let Some(worker) = self.worker() {
@@ -378,7 +378,7 @@ impl InFlight {
         }
     }
 
-    /// Its deadline has passed its use. One that a worker has is watched until the guest, or a worker that is its own, has
+    /// Its deadline no longer matters. A call that a worker has is watched until the guest, or a worker of its own, has
     /// ended.
     fn release(&self) {
         let is_at_work = self.grace.is_some() || self.guest.load(Acquire) != ENDED;

@@ -39,15 +39,15 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 
-/// How often a pool that is to stop looks whether its queue is empty.
+/// Interval at which a pool that is to stop checks whether its queue is empty.
 const QUEUE_LOOK: Duration = Duration::from_millis(20);
 
-/// What all plugins have in common.
+/// The resources that all plugins share.
 #[derive(Clone)]
 pub struct Commons {
-    /// What runs them.
+    /// The runtime on which they run.
     pub executors: Executors,
-    /// Where they speak.
+    /// The journal to which they write.
     pub journal: Journal,
     /// The memory that they use together.
     pub memory: Arc<Budget>,
@@ -125,13 +125,13 @@ impl Pool {
         &self.set.linked.release.name
     }
 
-    /// What its instances are made from.
+    /// The source from which its instances are made.
     #[must_use]
     pub fn linked(&self) -> &Arc<Linked> {
         &self.set.linked
     }
 
-    /// What its instances have in common.
+    /// Returns the data that its instances share.
     #[must_use]
     pub fn shared(&self) -> &world::Shared {
         &self.set.shared
@@ -158,7 +158,7 @@ impl Pool {
         self.set.check_shortage();
     }
 
-    /// Whether what its one instance keeps is handed over to the next generation.
+    /// Whether the state of its one instance is handed over to the next generation.
     #[must_use]
     pub fn hands_over(&self) -> bool {
         self.set.config.hands_over
@@ -174,7 +174,7 @@ impl Pool {
         save
     }
 
-    /// Whether the save that was ordered last has been begun: nothing is under way then but it.
+    /// Whether the save that was ordered last has begun: nothing else is in progress then.
     #[must_use]
     pub fn has_begun_to_save(&self) -> bool {
         !self.set.transfer.is_pending()
@@ -194,12 +194,12 @@ impl Pool {
         self.set.wake();
     }
 
-    /// What instances take over that are started from now on, before they are ready. One that cannot has not started.
+    /// Sets the state that new instances take over before they are ready. An instance that cannot has not started.
     pub fn set_initial_state(&self, state: Option<Arc<[u8]>>) {
         self.set.transfer.set_initial_state(state);
     }
 
-    /// How many workers take work, or will.
+    /// Returns the number of workers that take work, or will.
     #[must_use]
     pub fn workers(&self) -> usize {
         self.set.stats().active
@@ -262,13 +262,13 @@ impl Pool {
         self.connections.clone().try_acquire_owned().ok()
     }
 
-    /// How many calls wait for an instance, and for how long the oldest of them.
+    /// Returns the number of calls that wait for an instance, and the time that the oldest of them has waited.
     #[must_use]
     pub fn waiting(&self) -> (usize, Duration) {
         self.set.sweeper.waiting(Instant::now())
     }
 
-    /// How many requests were not answered as they should be in about the last minute.
+    /// Returns the numbers of requests that failed in about the last minute.
     #[must_use]
     pub fn failures(&self) -> FailureCounts {
         self.set.failures.last_minute()
@@ -298,7 +298,7 @@ impl Pool {
         }
     }
 
-    /// Reports what would otherwise be reported later: its last instance has ended.
+    /// Logs pending dropped entries and failed requests now, since its last instance has ended.
     pub fn report_rest(&self) {
         self.set.shared.journal.report_dropped();
         self.set.failures.report();

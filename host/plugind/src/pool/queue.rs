@@ -3,7 +3,7 @@
 //! A call goes to its own core's lane if a worker of that core is available, otherwise to a core with one that is. A
 //! worker takes from its own lane first, then from lanes without an available worker.
 //!
-//! No call is forgotten: who adds a call looks for an available worker afterwards, and who becomes available looks at the
+//! No call is lost: a caller adds its call and then looks for a worker, and a worker becomes available and looks at the
 //! lanes afterwards, so one of the two notices the other.
 
 use crate::pool::{
@@ -79,12 +79,12 @@ impl CallQueue {
         Self { lanes: (0..lanes.max(1)).map(|_| Lane::default()).collect(), max }
     }
 
-    /// How many calls wait.
+    /// Returns the number of calls that wait.
     pub(crate) fn len(&self) -> usize {
         self.lanes.iter().map(|lane| lane.queued.load(SeqCst)).sum()
     }
 
-    /// How many workers can take a call.
+    /// Returns the number of workers that can take a call.
     pub(crate) fn available(&self) -> usize {
         self.lanes.iter().map(|lane| lane.available.load(SeqCst)).sum()
     }

@@ -1,4 +1,4 @@
-//! Shared values, each under a key, for one that looks at all of them.
+//! Shared values, each under a key, for a reader of all of them.
 
 use slab::Slab;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};

@@ -17,13 +17,13 @@ use std::{
 };
 use wasmtime_wasi_http::WasiBody;
 
-/// What an instance made of a call.
+/// The reply of an instance to a call.
 pub enum Reply {
     /// A response, whose body may still be on its way.
     Http(http::Response<Delivery>),
     /// The connection has ended.
     Stream,
-    /// What is sent back, if anything.
+    /// The datagram to send back, if any.
     Datagram(Option<Vec<u8>>),
     /// The WebSocket has ended.
     WebSocket,
@@ -67,7 +67,7 @@ pub(crate) struct PendingReply {
     instance: OwnInstance,
 }
 
-/// What came over the channel of a reply, or did not.
+/// The result of waiting for a reply on its channel.
 enum Received {
     Http(http::Response<WasiBody>),
     Reply(Reply),
@@ -179,7 +179,7 @@ impl Drop for PendingReply {
 pub struct Delivery {
     body: WasiBody,
     call: Option<Arc<InFlight>>,
-    /// How many bytes are still to come, if the guest said how many there are.
+    /// Number of bytes still to come, if the guest announced a length.
     left: Option<u64>,
     has_ended: bool,
     /// How many bytes were delivered.

@@ -12,15 +12,15 @@ use std::{
 use tokio::{runtime::Handle, time::sleep};
 use tracing::warn;
 
-/// How often a plugin's failed requests are logged, once the first one was.
+/// Interval at which a plugin's failed requests are logged, after the first one.
 const EVERY: Duration = Duration::from_secs(60);
-/// How long each slot of the last minute is, and how many of them there are.
+/// Length of each slot of the last minute, and the number of slots.
 const SLOT: Duration = Duration::from_secs(5);
 const SLOTS: usize = 12;
 /// The longest cause that is logged, in bytes: a guest may have said it.
 const CAUSE_MAX: usize = 512;
 
-/// How a request failed.
+/// The way in which a request failed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum RequestFailure {
     /// No instance had room for it: 503.
@@ -68,7 +68,7 @@ pub(crate) struct RequestFailures {
     tally: Mutex<FailureTally>,
 }
 
-/// What is known of them, as a pure value.
+/// The failures so far, as a pure value.
 struct FailureTally {
     start: Instant,
     /// The number of each slot, from the start, and what happened in it.
@@ -137,7 +137,7 @@ impl FailureTally {
         })
     }
 
-    /// How many there were in about the last minute.
+    /// Returns the failures of about the last minute.
     fn last_minute(&self, now: Instant) -> FailureCounts {
         let oldest = (self.slot(now) + 1).saturating_sub(SLOTS as u64);
         let recent = self.slots.iter().filter(|(number, _)| *number >= oldest);
@@ -202,7 +202,7 @@ impl RequestFailures {
         });
     }
 
-    /// How many there were in about the last minute.
+    /// Returns the failures of about the last minute.
     pub(crate) fn last_minute(&self) -> FailureCounts {
         self.tally().last_minute(Instant::now())
     }

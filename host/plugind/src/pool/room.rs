@@ -16,7 +16,7 @@ pub(crate) struct Room {
     freed: Notify,
 }
 
-/// What is free of a core's share.
+/// The free part of a core's share.
 #[repr(align(128))]
 struct CoreShare(AtomicUsize);
 
@@ -94,7 +94,7 @@ impl Room {
     }
 }
 
-/// Room that is given back unless the worker is made that it is for.
+/// Room that is given back unless its worker is made.
 pub(crate) struct Entered<'a> {
     room: &'a Room,
     permit: Option<Permit>,

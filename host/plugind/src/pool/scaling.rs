@@ -1,4 +1,4 @@
-//! How many workers a pool should have, as a pure function of its figures.
+//! The number of workers that a pool should have, as a pure function of its figures.
 
 /// The figures of a pool.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -11,7 +11,7 @@ pub struct PoolStats {
     pub queued: usize,
 }
 
-/// How many workers there should be, of at most `max`. `ahead`: each is used up by one call, so one more is started
+/// Returns the desired number of workers, at most `max`. `ahead`: each is used up by one call, so one more is started
 /// before a call asks for it.
 #[must_use]
 pub(super) fn desired(stats: PoolStats, max: usize, ahead: bool) -> usize {
@@ -19,7 +19,7 @@ pub(super) fn desired(stats: PoolStats, max: usize, ahead: bool) -> usize {
     (stats.active + usize::from(is_short)).min(max.max(stats.active))
 }
 
-/// So many calls of a core are served by another one before it gets a worker of its own.
+/// Number of a core's calls that another core serves before the core gets a worker of its own.
 const GIVEN_AWAY_MAX: u32 = 256;
 
 /// Whether a core that gave away so many calls should have a worker of its own, where `active` of at most `max` exist.

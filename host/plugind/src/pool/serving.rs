@@ -45,7 +45,7 @@ use wasmtime::{
 };
 use wasmtime_wasi_http::WasiBody;
 
-/// After so many calls an instance is examined for what it uses.
+/// Number of calls after which the resources of an instance are examined.
 const CALLS_PER_EXAMINATION: u32 = 64;
 /// After so many calls an instance whose state could not be saved is to be replaced again.
 const CALLS_UNTIL_RETRY: u32 = 1000;
@@ -57,7 +57,7 @@ pub(super) struct Serving<'a> {
     exports: &'a Exports,
     calls: FuturesUnordered<BoxFuture<'a, wasmtime::Result<()>>>,
     taken: u32,
-    /// How many calls it had taken when the instance was examined last.
+    /// Number of calls taken when the instance was examined last.
     examined_at: u32,
     /// The request that the instance has, if it has no other call.
     request: Option<RequestIdentity>,
@@ -74,7 +74,7 @@ pub(super) struct Serving<'a> {
     recycle_not_before: u32,
     /// It could take no call at the last look, but for replies on their way.
     delivered: bool,
-    /// What the instance used when it began to serve.
+    /// Memory that the instance used when it began to serve.
     memory_at_start: usize,
     health: Health<'a>,
     transfer: TransferRequest<'a>,
@@ -182,7 +182,7 @@ impl<'a> Serving<'a> {
             }
     }
 
-    /// What it sees of itself.
+    /// Returns the facts on which it decides.
     fn view(&self) -> WorkerView {
         let (set, handle) = (self.worker.set, self.worker.handle);
         let transfer_due = self.transfer.is_due();

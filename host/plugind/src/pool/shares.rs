@@ -1,4 +1,4 @@
-//! How plugins share the instance pool: so many instances are guaranteed to each, the rest is for those that need more,
+//! The instance pool as shared by plugins: each is guaranteed some instances, the rest is for those that need more,
 //! and a part is only for first instances.
 //!
 //! An instance takes core instances, memories and tables. What counts is the largest part that it takes of any of them,
@@ -21,26 +21,26 @@ use tracing::warn;
 const WHOLE: u64 = 1_000_000;
 /// Only for first instances: of a plugin, of a new version, or in the place of one that ended.
 const FIRST: u64 = WHOLE / 20;
-/// What is shared out to plugins evenly, whether they use it or not.
+/// The part that is guaranteed to plugins, in equal shares, used or not.
 const GUARANTEED: u64 = WHOLE / 2;
 /// The most instances that are guaranteed to one plugin.
 const LEVEL_MAX: u64 = 128;
 
-/// What an instance takes of the pool.
+/// The part of the pool that an instance takes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Cost {
     /// The largest part, of [`WHOLE`].
     part: u64,
-    /// What it is a part of, as it is called in `[pool]`.
+    /// The scarcest resource, by its key in `[pool]`.
     scarce: &'static str,
-    /// How many of these it takes.
+    /// Number of these that it takes.
     takes: u32,
-    /// How many there are.
+    /// The total.
     of: u32,
 }
 
 impl Cost {
-    /// What an instance with this footprint takes of a pool with these limits.
+    /// Returns the part that an instance with this footprint takes of a pool with these limits.
     #[must_use]
     pub fn new(footprint: &Footprint, pool: &PoolSettings) -> Self {
         let parts = [
@@ -71,7 +71,7 @@ impl fmt::Display for Cost {
     }
 }
 
-/// Who has how much of the pool.
+/// The shares of all plugins in the pool.
 #[derive(Debug)]
 struct Ledger {
     shares: BTreeMap<u64, Entry>,
@@ -109,7 +109,7 @@ impl Ledger {
         Self { shares, next: 0, level: LEVEL_MAX, guaranteed: 0, used: 0, beyond: 0 }
     }
 
-    /// Another one that may have `max` instances.
+    /// Adds a share with at most `max` instances.
     fn register(&mut self, part: u64, max: u64) -> u64 {
         let id = self.next;
         self.next += 1;
@@ -154,7 +154,7 @@ impl Ledger {
         entry.used += 1;
         let more = entry.beyond(level) - beyond;
         let max = if first { WHOLE } else { WHOLE - FIRST };
-        // What is not guaranteed to anybody yet is kept for those to come.
+        // The part that is not guaranteed to any plugin yet is reserved for later ones.
         let fits = self.used + entry.part <= max
             && (first || more == 0 || self.beyond + more <= WHOLE - FIRST - GUARANTEED);
         if fits {
@@ -186,7 +186,7 @@ pub struct InstancePool {
 }
 
 impl InstancePool {
-    /// Nothing is taken of a pool with these limits.
+    /// Makes an unused pool with these limits.
     #[must_use]
     pub fn new(settings: PoolSettings) -> Arc<Self> {
         let ledger = Mutex::new(Ledger::new());
@@ -206,16 +206,16 @@ impl InstancePool {
     }
 }
 
-/// What one generation has of the pool. Gives it back when dropped.
+/// The share of one generation in the pool. Returns it when dropped.
 pub struct Share {
     places: Arc<InstancePool>,
     id: u64,
-    /// What each of its instances takes.
+    /// The part that each of its instances takes.
     pub cost: Cost,
 }
 
 impl Share {
-    /// Says so if there is less room than for the instances that a plugin asks for.
+    /// Logs a warning if there is less room than for the instances that a plugin asks for.
     pub fn warn_if_less(&self, plugin: &PluginName, max: Option<u32>) {
         let room = self.cost.instances_max();
         if let Some(max) = max.filter(|max| u64::from(*max) > room) {

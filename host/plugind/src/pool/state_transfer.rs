@@ -1,4 +1,4 @@
-//! What a plugin keeps, on its way out of one instance and into another: who wants it, and the calls that move it.
+//! The transfer of a plugin's state from one instance to another: who wants it, and the calls that move it.
 
 use crate::{
     base::{quantity::Bytes, text::one_line},
@@ -23,11 +23,11 @@ use std::{
 };
 use wasmtime::{AsContextMut, component::Accessor};
 
-/// How much later than the supervisor's deadline an instance is ended: by then nothing waits for it, and one that
+/// Time after the supervisor's deadline at which an instance is ended: by then nothing waits for it, and one that
 /// saves continues.
 const GRACE: Duration = Duration::from_secs(1);
 
-/// What an instance is to do with what it keeps.
+/// An order to save or restore the state of an instance.
 #[derive(Debug)]
 pub(crate) enum TransferOrder {
     /// To save it. Saves are numbered within their generation.
@@ -36,7 +36,7 @@ pub(crate) enum TransferOrder {
     Restore(Arc<[u8]>),
 }
 
-/// What is wanted of a generation's one instance.
+/// The orders for a generation's one instance.
 #[derive(Debug, Default)]
 pub(crate) struct StateTransfer {
     /// Work waits; nobody takes it.
@@ -47,7 +47,7 @@ pub(crate) struct StateTransfer {
 #[derive(Debug, Default)]
 struct Standing {
     order: Option<TransferOrder>,
-    /// How many saves were ordered.
+    /// Number of saves that were ordered.
     saves: u64,
     initial_state: Option<Arc<[u8]>>,
 }
@@ -94,12 +94,12 @@ impl StateTransfer {
         self.standing().order.take()
     }
 
-    /// What instances take over that are started from now on.
+    /// Sets the state that instances take over if they start from now on.
     pub(crate) fn set_initial_state(&self, state: Option<Arc<[u8]>>) {
         self.standing().initial_state = state;
     }
 
-    /// What an instance takes over that is started now.
+    /// Returns the state that an instance takes over if it starts now.
     pub(crate) fn initial_state(&self) -> Option<Arc<[u8]>> {
         self.standing().initial_state.clone()
     }
@@ -109,12 +109,12 @@ impl StateTransfer {
     }
 }
 
-/// How much an instance may hand over, and how long that may take.
+/// The limits of size and time for transferring the state of an instance.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct TransferLimits {
     timeout: Duration,
     state_max: Bytes,
-    /// What it has room for, and hence the largest that it can hand over.
+    /// The memory limit of the instance, and hence the largest state that it can hand over.
     memory_max: Bytes,
 }
 
@@ -132,7 +132,7 @@ impl TransferLimits {
 /// The result of a request.
 pub(crate) enum Done {
     Saved(u64, Result<Option<Arc<[u8]>>, Failure>),
-    /// What the instance that replaces this one takes over.
+    /// The state for the instance that replaces this one.
     SavedForNext(Result<Option<Arc<[u8]>>, Failure>),
     Restored(Result<(), Failure>),
 }
@@ -149,7 +149,7 @@ pub(crate) struct TransferRequest<'a> {
 }
 
 impl<'a> TransferRequest<'a> {
-    /// An instance that keeps something has `guest`. Its calls are timed by `clock`.
+    /// An instance with a state has `guest`. Its calls are limited by `deadline`.
     pub(crate) fn new(
         guest: Option<&'a Guest>,
         transfer: &'a StateTransfer,
@@ -198,7 +198,7 @@ impl<'a> TransferRequest<'a> {
     pub(crate) fn poll(&mut self, cx: &mut Context<'_>) -> wasmtime::Result<Option<Done>> {
         let Some((phase, call)) = &mut self.running else { return Ok(None) };
         let Poll::Ready(done) = call.poll_unpin(cx) else {
-            // A save that nobody waits for may take its time: to end the instance would be to lose what it keeps.
+            // A save that is no longer awaited has no deadline: ending the instance would lose its state.
             if *phase == GuestCall::Save && !self.for_next && !self.transfer.is_held() {
                 self.deadline.end(GuestCall::Save);
             }

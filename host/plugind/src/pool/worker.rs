@@ -48,12 +48,12 @@ use tokio::{
 use tracing::warn;
 use wasmtime::{PoolConcurrencyLimitError, Store, component::Accessor};
 
-/// How often a worker polls its instance in one turn of its own, where that has more to do each time.
+/// Number of times that a worker polls its instance in one turn of its own, if each poll leaves more to do.
 const POLLS_PER_TURN: u32 = 32;
-/// From so many bytes on, other tasks of a core do not wait until an instance has given back its memory.
+/// Size in bytes from which the memory of an instance is freed in the background.
 const LARGE_STORE: usize = 16 << 20;
 
-/// What comes out of the inside: how it ended, or an error of the guest, or a panic of the host.
+/// The result of the inside: the end of the instance, an error of the guest, or a panic of the host.
 type Ended = std::thread::Result<wasmtime::Result<End>>;
 
 /// How an instance ended, how far it had come, and what else is known of a failure.
@@ -63,7 +63,7 @@ struct InstanceEnd {
     post_mortem: PostMortem,
 }
 
-/// What a worker is made for.
+/// The purpose for which a worker is made.
 enum Purpose {
     /// Calls that wait in the queue; its slot in the set.
     Queue(WorkerSlot),
@@ -189,7 +189,7 @@ fn new_handle(set: &WorkerSet, core: usize) -> Arc<WorkerHandle> {
     WorkerHandle::new(set.number(), core, heartbeat, set.failures.clone(), figures)
 }
 
-/// Tells the call that a worker was made for when that has ended.
+/// Notifies the call for which a worker was made when the worker has ended.
 struct NotifyEnd(Arc<InFlight>);
 
 impl Drop for NotifyEnd {
@@ -285,7 +285,7 @@ impl<'a> WorkerContext<'a> {
         cx: &mut Context<'_>,
     ) -> Poll<Ended> {
         let mut polls = 0;
-        // Behind a closed gate the inside stands still, and a request to end the worker is heard all the same.
+        // The inside does not run while the gate is closed, but a request to end the worker is still noticed.
         while hold_point.as_mut().is_none_or(|hold_point| hold_point.poll_open(cx).is_ready()) {
             let mut inner = Context::from_waker(waker);
             self.handle.clear_woken();
@@ -340,7 +340,7 @@ impl<'a> WorkerContext<'a> {
         }
     }
 
-    /// How it ends, if somebody outside wants it to end and nothing keeps it.
+    /// Returns its end, if it is to be ended from outside and nothing prevents that.
     fn ended_from_outside(&self) -> Option<End> {
         if self.handle.is_killed() {
             // That is how programs are stopped, and versions given up that never served.
@@ -442,7 +442,7 @@ impl<'a> WorkerContext<'a> {
                 self.deadline.begin(GuestCall::Stop, self.set.config.timeout_stop);
             }
             lifecycle.call_stop(accessor, reason).await?;
-            // What the guest still has to do besides its calls has the rest of the time.
+            // The guest may use the remaining time for tasks other than its calls.
             poll_fn(|cx| {
                 self.handle.heartbeat.beat();
                 accessor.poll_no_interesting_tasks(cx)
@@ -492,7 +492,7 @@ impl<'a> WorkerContext<'a> {
         exports: &Exports,
     ) -> wasmtime::Result<End> {
         let Some(run) = &exports.run else { return Ok(End::Returned) };
-        // What it does from here on is its work, for which there is no deadline.
+        // From here on it does its own work, which has no deadline.
         self.deadline.end(GuestCall::Start);
         self.running.store(true, Relaxed);
         let mut run = pin!(run.call_concurrent(accessor, ()));

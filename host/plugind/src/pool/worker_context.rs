@@ -1,4 +1,4 @@
-//! What the parts of one worker share: the part inside its instance's event loop, and the one that keeps deadlines.
+//! The data that the parts of one worker share: the part inside its instance's event loop, and the deadlines' part.
 
 use crate::pool::{
     deadline::{Deadline, GuestCall},
@@ -31,7 +31,7 @@ pub(super) struct WorkerContext<'a> {
     pub(super) stop_timed: AtomicBool,
     /// Its place in the instance pool, which it has until its store is gone.
     pub(super) place: OnceLock<InstancePlace>,
-    /// How many calls the inside took since its event loop was last at rest.
+    /// Number of calls that the inside took since its event loop was last at rest.
     pub(super) since_rest: AtomicU32,
 }
 
@@ -64,7 +64,7 @@ impl<'a> WorkerContext<'a> {
         }
     }
 
-    /// How far it is.
+    /// Returns the stage that the instance has reached.
     pub(super) fn stage(&self) -> InstanceStage {
         match self.ready.get() {
             None => InstanceStage::Starting,

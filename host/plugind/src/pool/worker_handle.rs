@@ -27,7 +27,7 @@ pub(crate) struct WorkerHandle {
     /// The figures of its plugin, as its core counts them.
     pub(crate) figures: Arc<CoreFigures>,
     in_flight: AtomicUsize,
-    /// Calls that its guest is at although their callers have been gone for long.
+    /// Calls in work by its guest whose callers have been gone for long.
     lingering: AtomicUsize,
     retiring: AtomicBool,
     full: AtomicBool,
@@ -105,12 +105,12 @@ impl WorkerHandle {
         self.lingering.fetch_sub(1, AcqRel);
     }
 
-    /// At how many calls its guest is although their callers have been gone for long.
+    /// Returns the number of calls in work by its guest whose callers have been gone for long.
     pub(crate) fn lingering(&self) -> usize {
         self.lingering.load(Acquire)
     }
 
-    /// How many calls are in flight in it.
+    /// Returns the number of calls in flight in it.
     pub(crate) fn in_flight(&self) -> usize {
         self.in_flight.load(Acquire)
     }
@@ -157,7 +157,7 @@ impl WorkerHandle {
         self.delivers.load(Relaxed) && self.delivers.swap(false, Relaxed)
     }
 
-    /// Whether it could take a call, if that is not what the queue knows; the queue is then to be informed.
+    /// Returns whether it could take a call, if the queue does not know yet and must be informed.
     pub(crate) fn take_news(&self) -> Option<bool> {
         let is_available = self.is_available.load(Relaxed);
         if is_available == self.is_listed.load(Relaxed) {
@@ -188,7 +188,7 @@ impl WorkerHandle {
         self.failed.store(true, Release);
     }
 
-    /// Whether it has failed: what comes out of it may end where it should not.
+    /// Whether it has failed: its output may be cut off.
     pub(crate) fn has_failed(&self) -> bool {
         self.failed.load(Acquire)
     }
@@ -208,7 +208,7 @@ impl WorkerHandle {
     }
 }
 
-/// What wakes the instance of a worker: it notes that the instance has something to do, and wakes the worker's task.
+/// Wakes the instance of a worker: notes that the instance has something to do, and wakes the worker's task.
 impl Wake for WorkerHandle {
     fn wake(self: Arc<Self>) {
         self.wake_by_ref();

@@ -4,7 +4,7 @@
 //! each turn of theirs. In the background it has a thread, which shares the processors with those of the cores.
 //!
 //! A guest that runs at the moment at which a slice ends may have begun just then. So the turn in which it continues is
-//! measured: one that computes for long and often is met in the middle, and one that does not is hardly.
+//! measured: a guest that computes for long and often is interrupted in the middle, and another one rarely.
 
 use crate::{
     pool::{worker_handle::WorkerHandle, workers::WorkerGuard},
@@ -78,7 +78,7 @@ impl WorkerTask {
         self.place.is_on_core()
     }
 
-    /// Has it done where it should be.
+    /// Spawns it in its place.
     pub(crate) fn spawn(self) {
         let executors = &self.guard.set.executors;
         let executor = match self.place {

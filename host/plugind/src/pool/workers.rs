@@ -1,4 +1,4 @@
-//! What the workers of one generation have in common: what they are made from, the calls that wait, and how many of them
+//! The data that the workers of one generation share: their component and settings, the calls that wait, and how many
 //! there are.
 
 use crate::{
@@ -31,7 +31,7 @@ use std::sync::{
 use std::time::Duration;
 use tokio::{sync::Notify, time::timeout};
 
-/// How long a first worker waits for a place in the instance pool.
+/// Time that a first worker waits for a place in the instance pool.
 const PLACE_WAIT: Duration = Duration::from_secs(5);
 
 /// The most calls of one plugin that wait for a worker.
@@ -39,7 +39,7 @@ const QUEUE: usize = 1024;
 /// So many calls of a plugin whose guest computed begin in the background.
 const COMPUTING: u32 = 64;
 
-/// How far an instance was when it ended.
+/// The stage of an instance when it ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum InstanceStage {
     /// It was not ready yet.
@@ -62,7 +62,7 @@ pub enum Retirement {
     Recycled,
 }
 
-/// What happened to one worker, for the supervisor.
+/// An event of one worker, for the supervisor.
 #[derive(Debug)]
 pub enum WorkerEvent {
     /// It started and takes calls.
@@ -76,7 +76,7 @@ pub enum WorkerEvent {
         worker: u32,
         /// How.
         failure: Failure,
-        /// How far it was.
+        /// The stage that it had reached.
         stage: InstanceStage,
         /// What else is known of it.
         post_mortem: PostMortem,
@@ -92,7 +92,7 @@ pub enum WorkerEvent {
     Saved {
         /// Which worker.
         worker: u32,
-        /// Which save: what ordering it returned.
+        /// The number of the save, as returned when it was ordered.
         save: u64,
         /// The state, if there is any.
         outcome: Result<Option<Arc<[u8]>>, Failure>,
@@ -129,15 +129,15 @@ struct CoreWorkers {
 /// [`WorkerSet::reserve`] until it leaves its slot: there are at most as many active ones as there are workers, and `active` is at most [`PoolConfig::workers`].
 /// Workers that are *available* are listed in the queue. When the set drains and the last one has left, [`WorkerEvent::Gone`] is reported.
 pub(crate) struct WorkerSet {
-    /// What they are made from.
+    /// The linked component from which they are made.
     pub(crate) linked: Arc<Linked>,
-    /// What their instances have in common.
+    /// The data that their instances share.
     pub(crate) shared: Arc<world::Shared>,
-    /// What they have of the instance pool.
+    /// Their share in the instance pool.
     pub(crate) share: Arc<Share>,
-    /// What they are used for.
+    /// Their use.
     pub(crate) config: PoolConfig,
-    /// What runs them.
+    /// The runtime on which they run.
     pub(crate) executors: Executors,
     /// Calls that wait for a worker. Closed when the set drains.
     pub(crate) queue: CallQueue,
@@ -149,7 +149,7 @@ pub(crate) struct WorkerSet {
     pub(crate) failures: Arc<RequestFailures>,
     /// The figures of its plugin.
     pub(crate) figures: Arc<PluginFigures>,
-    /// What is wanted of its worker, where that hands over its state.
+    /// The orders for its worker, where that hands over its state.
     pub(crate) transfer: StateTransfer,
     /// Notified when calls wait and no worker is available.
     pub(crate) shortage: Notify,
@@ -159,7 +159,7 @@ pub(crate) struct WorkerSet {
     active: AtomicUsize,
     /// Those of each core.
     cores: Box<[CoreWorkers]>,
-    /// How many more calls are taken to come from a plugin that computes.
+    /// Number of further calls whose plugin is assumed to compute.
     computing: AtomicU32,
     /// Failed workers are not replaced until the supervisor says so.
     paused: AtomicBool,
@@ -414,7 +414,7 @@ impl WorkerSet {
         }
     }
 
-    /// Has every worker look at what is wanted of it.
+    /// Wakes every worker to check its orders.
     pub(crate) fn wake(&self) {
         for handle in self.handles().iter() {
             handle.wake_task();

@@ -1,4 +1,4 @@
-//! Which routes plugins ask for, and who gets one that two ask for.
+//! The routes that plugins request, and the owner of a route that several request.
 
 use crate::{
     base::name::{PluginName, SocketName},

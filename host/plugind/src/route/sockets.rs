@@ -20,7 +20,7 @@ use std::{
 pub struct SocketKinds {
     /// Those with a name; several may share it.
     pub named: BTreeMap<SocketName, Vec<SocketKind>>,
-    /// The names of those whose name cannot be asked for.
+    /// The names of those whose name is not a valid name of a socket.
     pub unnamed: BTreeSet<String>,
 }
 

@@ -1,6 +1,6 @@
 //! Gives memory that the heap has freed back to the system.
 //!
-//! The C library keeps what is freed for the next allocation, also what a plugin needed that is long gone.
+//! The C library keeps freed memory for later allocations, also the memory of plugins that have ended.
 
 use std::time::Duration;
 
@@ -12,7 +12,7 @@ const WORTH: usize = 8 << 20;
 /// Whether there is something to give back, by how much of the heap is free.
 #[derive(Debug, Default)]
 struct Trimmer {
-    /// The least that was free since memory was given back last: so much of it is with the system already.
+    /// The least free memory since memory was last given back: this much has been given back already.
     with_system: usize,
 }
 

@@ -167,7 +167,7 @@ fn branch_protection() -> ProtFlags {
     ProtFlags::empty()
 }
 
-/// Has every processor see the code that is there now, and none that it may have fetched from there before.
+/// Makes every processor see the new code, and none that it may have fetched from there before.
 #[cfg(target_arch = "aarch64")]
 fn synchronize(place: *const u8, length: usize) -> io::Result<()> {
     use wasmtime_internal_jit_icache_coherence::{clear_cache, pipeline_flush_mt};

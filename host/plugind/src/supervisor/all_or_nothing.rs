@@ -59,7 +59,7 @@ impl Supervisor {
                 self.execute();
             }
         }
-        // Where nothing is handed over all have got what they get.
+        // Without a handover, all are settled already.
         if let BundleStep::Commit(names) = self.bundle_step() {
             self.commit(&names);
         }
@@ -86,11 +86,11 @@ impl Supervisor {
         self.publish();
     }
 
-    /// What was begun is given up, and what was added is forgotten, also if an earlier reading for the same reload added
+    /// Cancels the pending changes, and forgets each added plugin, even if an earlier reading for the same reload added
     /// it.
     fn take_back(&mut self) {
         let added = self.reloads.take_back();
-        // What is in progress for another reason continues.
+        // A change in progress for another reason continues.
         let held = self.plugins.values().filter(|plugin| plugin.is_at_hold_point());
         for name in held.map(|plugin| plugin.name.clone()).collect::<Vec<_>>() {
             self.decide(&name, PluginEvent::NotWanted);

@@ -48,7 +48,7 @@ pub struct PluginView {
     pub name: PluginName,
     /// One of systemd's six words.
     pub state: &'static str,
-    /// Whether it does what it is there for.
+    /// Whether it serves, or is a program that returned ok.
     pub is_ready: bool,
     /// Whether the daemon is not ready without it.
     pub is_required: bool,
@@ -67,7 +67,7 @@ pub struct PluginStanding {
     pub name: PluginName,
     /// One of systemd's six words.
     pub state: &'static str,
-    /// Whether it does what it is there for.
+    /// Whether it serves, or is a program that returned ok.
     pub is_ready: bool,
     /// Whether the daemon is not ready without it.
     pub is_required: bool,

@@ -1,4 +1,4 @@
-//! What was found in the directories, held against what there is: by content, not by names or times of files.
+//! The comparison of the directories with the plugins in memory: by content, not by names or times of files.
 
 use crate::{
     base::name::PluginName,
@@ -19,19 +19,19 @@ use crate::{
 };
 use std::{collections::BTreeMap, sync::Arc};
 
-/// What is to be done about one plugin that was found.
+/// The action for one plugin that was found.
 pub enum Change {
-    /// It is what there is.
+    /// It is the current version.
     Same,
-    /// It is being made into what there will be.
+    /// It is being prepared already.
     InProgress,
-    /// It is on its way for a reason of its own, such as a failure or a restart, and continues.
+    /// It is in progress for another reason, such as a failure or a restart, and continues.
     Recovering,
     /// It was tried, and a client that asked for that got the reason.
     KnownToFail(Box<PluginProblem>),
-    /// It is new, or something else than what there is.
+    /// It is new, or differs from the current version.
     Changed {
-        /// What was found.
+        /// The version that was found.
         verified: Verified,
         /// The routes it asks for, and gets.
         requests: Vec<RouteRequest>,
@@ -42,7 +42,7 @@ pub enum Change {
     Withdrawn(Box<PluginProblem>),
 }
 
-/// What was found, to tell whether the same is found again: what a plugin is made of, or why that cannot be used.
+/// The contents that were found, to recognise the same again: those of a plugin, or the reason that it cannot be used.
 pub type FoundContents = BTreeMap<PluginName, Result<Content, String>>;
 
 /// A version, which equals others by what it is made of.
@@ -119,7 +119,7 @@ fn current_owners(
         let name = name_of(outcome);
         if let Some(serving) = plugins.get(name).and_then(ManagedPlugin::serving) {
             let has = &serving.requests;
-            // What cannot be used does not take the place of what serves.
+            // A version that cannot be used does not replace the one that serves.
             let wants = if outcome.is_ok() { requests_of(outcome) } else { has.clone() };
             owners.keep(name, has, &wants);
         }
@@ -204,7 +204,7 @@ fn withdrawn(
     Some(PluginProblem::of_credentials(release, error, requests.to_vec()))
 }
 
-/// What a version that can be used means for the plugin that there is.
+/// Returns the change for a plugin whose new version can be used.
 fn change(
     plugin: Option<&ManagedPlugin>,
     verified: Verified,
@@ -221,7 +221,7 @@ fn change(
         {
             Change::Recovering
         }
-        // What waits for its next try has it now, if somebody asks for that.
+        // If `again` is set, a version that waits for its next try is tried now.
         Some(plugin) if plugin.is_preparing(release) && !(options.again && plugin.is_waiting()) => {
             Change::InProgress
         }

@@ -28,7 +28,7 @@ use std::{
 use tokio::sync::mpsc;
 use tracing::{error, info, warn};
 
-/// How much later than its instances' own deadline a generation is ended from outside.
+/// Time after its instances' own deadline at which a generation is ended from outside.
 const GRACE: Duration = Duration::from_secs(1);
 
 impl Supervisor {
@@ -59,7 +59,7 @@ impl Supervisor {
             }
             self.touched.insert(name);
         }
-        // What was prepared and not used is not wanted any more.
+        // Versions that were prepared and not used are not wanted any more.
         self.prepared.clear();
     }
 
@@ -157,7 +157,7 @@ impl Supervisor {
         self.running.get(&number).is_some_and(|it| it.pool.has_begun_to_save())
     }
 
-    /// What is known of a generation's instances.
+    /// Returns the facts about a generation's instances.
     pub(super) fn facts(&self, number: u64) -> Option<InstanceFacts> {
         let RunningGeneration { pool, since, .. } = self.running.get(&number)?;
         let notify = &pool.shared().notify;
@@ -345,7 +345,7 @@ fn send_later(inbox: mpsc::UnboundedSender<Message>, time: Duration, message: Me
     });
 }
 
-/// How the requests of a pool fare.
+/// Returns the figures of a pool's requests.
 fn requests(pool: &Pool) -> api::PluginRequests {
     let (queued, waited) = pool.waiting();
     let FailureCounts { busy, timed_out, failed } = pool.failures();

@@ -17,7 +17,7 @@ use std::sync::Arc;
 pub struct Generation {
     /// Grows with every version that is started, over the daemon's life.
     pub number: u64,
-    /// What it is made from.
+    /// The release from which it is made.
     pub release: Arc<Release>,
     /// The routes it asks for.
     pub requests: Vec<RouteRequest>,
@@ -27,7 +27,7 @@ pub struct Generation {
     pub reason: StopReason,
     /// The last thing that went wrong with one of its instances.
     pub failure: Option<Failure>,
-    /// How many of its instances failed after they were ready.
+    /// Number of its instances that failed after they were ready.
     pub failures: u64,
     /// It has new instances of the version that was there already.
     pub is_restart: bool,
@@ -44,7 +44,7 @@ impl Generation {
         Self { number, release, requests, lifecycle, reason, failure, failures, is_restart }
     }
 
-    /// What the failure of one of its instances means for it, where `others` take work or not.
+    /// Returns the event for the failure of one of its instances. `others`: further instances take work.
     pub fn failed(&mut self, failure: Failure, stage: InstanceStage, others: bool) -> Event {
         let stable_after = self.release.manifest.service.start_limit_interval;
         let kind = FailureKind::of(&failure, stage, stable_after);

@@ -1,4 +1,4 @@
-//! The way to the supervisor, for those who want something of it and for the events of work that it set going.
+//! The handle of the supervisor, for requests and for the events of work that it started.
 
 use crate::{
     api,
@@ -87,7 +87,7 @@ impl SupervisorHandle {
         &self.board
     }
 
-    /// How all plugins are, now and from now on.
+    /// Returns the summary of all plugins, which is updated from now on.
     #[must_use]
     pub fn summary(&self) -> watch::Receiver<Summary> {
         self.summary.clone()
@@ -114,7 +114,7 @@ impl SupervisorHandle {
     }
 }
 
-/// What the supervisor hears.
+/// A message to the supervisor.
 pub(crate) enum Message {
     Reload {
         options: ReloadOptions,
@@ -134,7 +134,7 @@ pub(crate) enum Message {
         name: PluginName,
         ticket: u64,
         outcome: Result<Arc<Linked>, PrepareError>,
-        /// What a daemon before this one saved for it.
+        /// The state that an earlier daemon saved for it.
         saved: Option<SavedState>,
     },
     LastGood {

@@ -1,6 +1,6 @@
-//! What one generation of a plugin does next, as a table. No clock, no I/O, no guest: events come in, effects go out.
+//! The next step of one generation of a plugin, as a table. No clock, no I/O, no guest: events come in, effects go out.
 //!
-//! What a failure means before the generation was ever ready depends on who waits for it:
+//! The effect of a failure before the generation was ever ready depends on who waits for it:
 //!
 //! | failure | candidate of a reload | required, at the daemon's start | any other |
 //! | --- | --- | --- | --- |
@@ -13,7 +13,7 @@
 use crate::supervisor::restart::{Decision, FailureKind, Restarts};
 use std::{mem::take, time::Instant};
 
-/// Where a generation is in its life.
+/// The state of a generation's lifecycle.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum LifecycleState {
     /// Its first instance is being started.
@@ -34,7 +34,7 @@ pub enum LifecycleState {
     Gone,
 }
 
-/// What happened.
+/// An event of the generation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Event {
     /// It is to be started.
@@ -43,7 +43,7 @@ pub enum Event {
     Ready,
     /// An instance failed, and there are others or not.
     InstanceFailed {
-        /// What that says about the plugin.
+        /// The kind of the failure.
         kind: FailureKind,
         /// Whether others take work.
         others: bool,
@@ -53,7 +53,7 @@ pub enum Event {
     Retired,
     /// An instance failed before it was ready, and there are others or not.
     StartFailed {
-        /// What that says about the plugin.
+        /// The kind of the failure.
         kind: FailureKind,
         /// Whether others take work.
         others: bool,
@@ -70,7 +70,7 @@ pub enum Event {
     TimedOut,
 }
 
-/// What is to be done.
+/// The action to take.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Effect {
     /// Start an instance.
@@ -91,7 +91,7 @@ pub enum Effect {
     Kill,
 }
 
-/// How failures before it was ever ready are taken.
+/// The policy for failures before it was ever ready.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum StartPolicy {
     /// Each is final: it is to replace another generation, which keeps serving.
@@ -109,7 +109,7 @@ pub struct Lifecycle {
     policy: StartPolicy,
     restarts: Restarts,
     limit_hit: bool,
-    /// It waits for nothing but room.
+    /// It waits only for room.
     enough: bool,
     /// It was ready, and its last instance failed: nothing serves until the next one is ready.
     down: bool,
@@ -132,13 +132,13 @@ impl Lifecycle {
         }
     }
 
-    /// Where it is in its life.
+    /// Returns its place in the lifecycle.
     #[must_use]
     pub fn state(&self) -> LifecycleState {
         self.state
     }
 
-    /// How failures before it was ever ready are taken.
+    /// The policy for failures before it was ever ready.
     #[must_use]
     pub fn policy(&self) -> StartPolicy {
         self.policy
@@ -210,7 +210,7 @@ impl Lifecycle {
             (Leaving, TimedOut) => (Leaving, vec![E::Kill]),
             (Leaving, AllGone) => (Gone, vec![]),
 
-            // What is asked for is so already, or what happened does not matter any more.
+            // The requested state has been reached already, or the event does not matter any more.
             (
                 same,
                 Start

@@ -56,10 +56,10 @@ use tokio::{
 };
 use wasmtime::component::Linker;
 
-/// The most messages that are taken in one turn: what they lead to is summed up and published once.
+/// The most messages that are taken in one turn: their results are published together.
 const TURN_MAX: usize = 256;
 
-/// Starts the supervisor, which at once begins to read the directories, and pets the watchdog as long as it lives. The
+/// Starts the supervisor, which begins to read the directories at once, and resets the watchdog while it runs. The
 /// receiver gets an event when a reload begins, and when none is in progress any more.
 ///
 /// # Errors
@@ -121,16 +121,16 @@ struct Supervisor {
     linking: Arc<Semaphore>,
     /// As many are compiled at a time, which keeps none waiting that is in the cache.
     compiling: Arc<Semaphore>,
-    /// What was verified at the last reading of the directories.
+    /// Results of the last reading of the directories.
     verified: Arc<Mutex<VerifiedBefore>>,
     plugins: BTreeMap<PluginName, ManagedPlugin>,
     /// The instances of every generation that has some, by its number.
     running: HashMap<u64, RunningGeneration>,
-    /// What preparations of this turn made, by their tickets.
+    /// Results of the preparations of this turn, by their tickets.
     prepared: HashMap<u64, Arc<Linked>>,
     /// Plugins whose preparation waits for its turn.
     queued: BTreeSet<PluginName>,
-    /// What was decided and is not done yet.
+    /// The actions that were decided and are not done yet.
     actions: Vec<(PluginName, Vec<Action>)>,
     /// Plugins to which something happened since the last summary.
     touched: BTreeSet<PluginName>,

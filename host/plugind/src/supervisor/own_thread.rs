@@ -9,7 +9,7 @@ use std::{
 };
 use tokio::runtime::Handle;
 
-/// Why work that blocks came to nothing.
+/// The reason that blocking work has no result.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum OwnThreadError {
     /// The system has no thread for it.

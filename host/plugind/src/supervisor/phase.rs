@@ -1,8 +1,8 @@
-//! Where the daemon is in its day, and the one line that says how it is.
+//! The phase of the daemon, and its status in one line.
 
 use crate::supervisor::summary::Summary;
 
-/// Where the daemon is in its day.
+/// The phase of the daemon.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum DaemonPhase {
     /// It waits for required plugins.
@@ -25,7 +25,7 @@ impl DaemonPhase {
         }
     }
 
-    /// How the daemon is, in one line.
+    /// Returns the status of the daemon, in one line.
     #[must_use]
     pub fn line(self, summary: &Summary) -> String {
         match self {

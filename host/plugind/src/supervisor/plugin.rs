@@ -79,11 +79,11 @@ pub struct HandoverTicket {
 pub struct Preparing {
     /// Tells this preparation from earlier ones.
     pub ticket: u64,
-    /// What is prepared.
+    /// The version that is prepared.
     pub verified: Verified,
     /// The routes it asks for.
     pub requests: Vec<RouteRequest>,
-    /// How far it may go.
+    /// The point at which it must wait, if any.
     pub hold_point: HoldPoint,
     /// It waits for its turn.
     pub queued: bool,
@@ -91,18 +91,18 @@ pub struct Preparing {
     pub wanted: Arc<()>,
 }
 
-/// What happened to a plugin.
+/// An event of a plugin.
 #[derive(Debug)]
 pub enum PluginEvent {
     /// A version was found that is to be compiled, linked and started.
     Found {
         /// The number of the preparation.
         ticket: u64,
-        /// What was found.
+        /// The version that was found.
         verified: Verified,
         /// The routes it asks for, and gets.
         requests: Vec<RouteRequest>,
-        /// How far it may go.
+        /// The point at which it must wait, if any.
         hold_point: HoldPoint,
     },
     /// The version that served last was read, and is to be compiled, linked and started.
@@ -120,9 +120,9 @@ pub enum PluginEvent {
     Unusable(Box<PluginProblem>),
     /// What serves must not continue, and there is no other version that can.
     Withdraw(Box<PluginProblem>),
-    /// What serves is what was found.
+    /// The version that was found serves already.
     Unchanged,
-    /// What is on its way is not wanted any more.
+    /// The pending version is not wanted any more.
     NotWanted,
     /// A preparation has ended.
     Prepared {
@@ -140,7 +140,7 @@ pub enum PluginEvent {
     Worker {
         /// Its generation.
         generation: u64,
-        /// What it reports.
+        /// The event.
         event: WorkerEvent,
         /// Whether others of its generation take work.
         others: bool,
@@ -179,11 +179,11 @@ pub struct Prepared {
     pub generation: u64,
     /// The daemon's start has ended.
     pub after_start: bool,
-    /// What a daemon before this one saved for it.
+    /// The state that an earlier daemon saved for it.
     pub saved: Option<SavedState>,
 }
 
-/// What is to be done.
+/// The action to take.
 #[derive(Debug)]
 pub enum Action {
     /// The routes are to be published.
@@ -195,9 +195,9 @@ pub enum Action {
     Create {
         /// The generation.
         generation: u64,
-        /// What its instances are made from.
+        /// The source from which its instances are made.
         source: Source,
-        /// What its instances take over when they start.
+        /// The state that its instances take over when they start.
         inherited: Option<SavedState>,
     },
     /// An instance of this generation is to be started.
@@ -208,7 +208,7 @@ pub enum Action {
     Release(u64),
     /// This generation is to finish what it has, and stop its instances.
     Drain(u64, StopReason),
-    /// What is left of this generation is to be ended.
+    /// The rest of this generation is to be ended.
     Kill(u64),
     /// [`PluginEvent::Due`] is wanted at this moment.
     WakeAt(u64, Instant),
@@ -216,7 +216,7 @@ pub enum Action {
     Save {
         /// The generation.
         generation: u64,
-        /// What [`PluginEvent::HandoverDue`] is to say.
+        /// The ticket to pass in [`PluginEvent::HandoverDue`].
         ticket: HandoverTicket,
         /// When it is wanted.
         timeout: Duration,
@@ -233,16 +233,16 @@ pub enum Action {
     Report(Fact),
 }
 
-/// What the instances of a generation are made from.
+/// The source from which the instances of a generation are made.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Source {
-    /// What this preparation made.
+    /// The result of this preparation.
     Preparation(u64),
     /// The same as those of this generation.
     Generation(u64),
 }
 
-/// What is to be reported: in the log, and to those who wait.
+/// A fact to report: in the log, and to those who wait.
 #[derive(Debug)]
 pub enum Fact {
     /// A worker ended that should not have.
@@ -297,7 +297,7 @@ pub enum Fact {
     NotRestarted(RestartError),
 }
 
-/// What one event leads to.
+/// The results of one event.
 struct Turn {
     now: Instant,
     steps: VecDeque<RolloutAction>,
@@ -405,7 +405,7 @@ impl ManagedPlugin {
         self.preparing = Some(Preparing { ticket, verified, requests, hold_point, queued, wanted });
     }
 
-    /// What one decision of the rollout means for the plugin.
+    /// Carries out one decision of the rollout.
     fn carry_out(&mut self, step: RolloutAction, turn: &mut Turn) {
         match step {
             RolloutAction::Do(number, effect) => turn.actions.extend(self.action(number, effect)),
@@ -492,7 +492,7 @@ impl ManagedPlugin {
         self.advance(number, event, turn);
     }
 
-    /// Draws the conclusions of a generation's having come to `state`.
+    /// Acts on a generation that has reached `state`.
     fn concluded(&mut self, number: u64, state: LifecycleState, turn: &mut Turn) {
         match state {
             LifecycleState::Failed => {
@@ -649,11 +649,11 @@ impl ManagedPlugin {
         let is_waiting = self.is_waiting();
         let (from, policy, hold_point) =
             match (self.generations.candidate(), self.generations.current()) {
-                // What waits for its next try has it now.
+                // A version that waits for its next try is tried now.
                 (Some(candidate), _) if is_waiting => {
                     (candidate, candidate.lifecycle.policy(), self.generations.hold_point())
                 }
-                // What is on its way has new instances, too.
+                // A pending version will have new instances anyway.
                 _ if self.is_in_progress() => return,
                 (_, Some(current)) => (current, StartPolicy::Candidate, HoldPoint::Open),
                 (_, None) => {
@@ -785,7 +785,7 @@ impl ManagedPlugin {
         self.generations.candidate().or(self.generations.current())
     }
 
-    /// How far its new version is, if one is on its way.
+    /// Returns the stage of its new version, if one is in progress.
     #[must_use]
     pub fn step(&self) -> Option<Step> {
         if let Some(preparing) = &self.preparing {
@@ -802,7 +802,7 @@ impl ManagedPlugin {
         })
     }
 
-    /// Whether its new version takes memory and time just now, and not only its place in the queue.
+    /// Whether its new version uses memory and time now, and does not only wait in the queue.
     #[must_use]
     pub fn is_at_work(&self) -> bool {
         match self.step() {

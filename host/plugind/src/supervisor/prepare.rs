@@ -1,4 +1,4 @@
-//! A plugin's way from files to something that instances are made of, in one go: the part that takes long, and may.
+//! The preparation of a plugin, from its files to a linked component, in one step: the part that may take long.
 
 use crate::{
     api::FailedStage,
@@ -31,24 +31,24 @@ use std::{path::Path, sync::Arc};
 use tokio::sync::watch;
 use wasmtime::{Engine, component::Linker};
 
-/// What plugins are made with.
+/// The means to make plugins.
 #[derive(Clone)]
 pub struct Deps {
     /// Where plugins are looked for.
     pub search_path: SearchPath,
-    /// What runs them.
+    /// The runtime on which they run.
     pub engine: Engine,
     /// Where compiled code is.
     pub cache: Cache,
-    /// What makes it.
+    /// The compiler that makes it.
     pub compiler: Compiler,
-    /// How many plugins may have a new version in work at a time, once the daemon is ready.
+    /// Number of plugins whose new version may be prepared at the same time, once the daemon is ready.
     pub reload_concurrency: usize,
-    /// What all plugins have in common.
+    /// The resources that all plugins share.
     pub commons: Commons,
-    /// Where is what they may be granted.
+    /// The directories of what may be granted.
     pub places: GrantDirectories,
-    /// Where what they keep is while there is no daemon.
+    /// The store of their states while there is no daemon.
     pub store: Store,
     /// The versions that served.
     pub versions: Versions,
@@ -56,11 +56,11 @@ pub struct Deps {
     pub serve_previous: bool,
     /// The sockets that there are.
     pub sockets: SocketKinds,
-    /// What is served on them, which follows the settings.
+    /// The use of the sockets, which follows the settings.
     pub plan: watch::Sender<SocketPlan>,
 }
 
-/// Why nothing is known of what is in the directories, so that everything should stay as it is.
+/// The reason that the contents of the directories are unknown, so that nothing may change.
 #[derive(Debug, thiserror::Error)]
 pub enum DirectoriesError {
     /// A directory could not be read.
@@ -104,9 +104,9 @@ pub fn read(
 /// Why a plugin could not be prepared.
 #[derive(Debug)]
 pub struct PrepareError {
-    /// What was being done.
+    /// The stage that failed.
     pub stage: FailedStage,
-    /// What went wrong.
+    /// The error.
     pub error: String,
     /// The plugin is at fault: trying again helps only after it was changed.
     pub configuration: bool,

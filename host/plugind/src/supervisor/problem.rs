@@ -13,7 +13,7 @@ use std::{sync::Arc, time::SystemTime};
 /// Why the newest version of a plugin does not serve.
 #[derive(Clone, Debug)]
 pub struct PluginProblem {
-    /// What it is called in one word, systemd's where it has one.
+    /// The result in one word, systemd's where it has one.
     pub result: &'static str,
     /// The version, if it was worth a try.
     pub release: Option<Arc<Release>>,
@@ -21,9 +21,9 @@ pub struct PluginProblem {
     pub generation: Option<u64>,
     /// A client waited for the outcome of this try, and got it.
     pub reported: bool,
-    /// What was being done with it.
+    /// The stage that failed.
     pub stage: FailedStage,
-    /// What went wrong.
+    /// The error.
     pub error: String,
     /// Trying again helps only after something was changed.
     pub configuration: bool,
@@ -109,7 +109,7 @@ impl PluginProblem {
         }
     }
 
-    /// Why this generation cannot follow the one that serves, whatever else may be known of it.
+    /// The problem of a generation that cannot follow the one that serves, even if other failures are known.
     #[must_use]
     pub fn of_handover(generation: &Generation, result: &'static str, error: String) -> Self {
         Self { result, error, configuration: false, ..Self::of(generation, FailedStage::Handover) }
@@ -135,7 +135,7 @@ impl PluginProblem {
             stage,
             error,
             configuration: matches!(failure, Some(Failure::Configuration(_))),
-            // A daemon that comes back does not stay away from all because one does not take its own state back.
+            // A plugin that cannot restore its own state must not keep the restarted daemon from becoming ready.
             required: release.manifest.required && !matches!(failure, Some(Failure::Restore(_))),
             release: Some(release),
             requests: generation.requests.clone(),
@@ -181,7 +181,7 @@ pub enum RestartError {
     /// Its new instances are of no use; it is as it was.
     #[error("{}", .0.error)]
     Failed(Failed),
-    /// What it was waiting for is not wanted any more.
+    /// The pending version is not wanted any more.
     #[error("its files changed meanwhile, and changed back")]
     TakenBack,
     /// Nothing is restarted any more.

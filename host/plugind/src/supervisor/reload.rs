@@ -6,16 +6,16 @@ use std::{
     fmt,
 };
 
-/// What was asked for.
+/// The options of the request.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct ReloadOptions {
-    /// What failed is tried again, even if nothing in it has changed.
+    /// Failed plugins are tried again, even if nothing in them has changed.
     pub again: bool,
     /// Nothing changes unless everything can.
     pub all_or_nothing: bool,
 }
 
-/// How far a plugin's new version is.
+/// The stage of a plugin's new version.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Step {
     /// Others are in work.
@@ -42,10 +42,10 @@ impl fmt::Display for Step {
     }
 }
 
-/// What one reading of the directories led to so far.
+/// The results of one reading of the directories so far.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct ReloadState {
-    /// What was asked for.
+    /// The options of the request.
     pub options: ReloadOptions,
     compared: bool,
     over: bool,
@@ -55,9 +55,9 @@ pub struct ReloadState {
     pub changed: BTreeSet<PluginName>,
     /// Plugins that could not be taken over.
     pub failed: BTreeMap<PluginName, Failed>,
-    /// Plugins that are there no more.
+    /// Plugins that were removed.
     pub removed: BTreeSet<PluginName>,
-    /// How many are as they were.
+    /// Number of plugins that did not change.
     pub unchanged: usize,
     /// Why the directories could not be read.
     pub unreadable: Option<String>,

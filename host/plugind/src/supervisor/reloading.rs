@@ -1,4 +1,4 @@
-//! The directories are read, and what differs from what there is is set going.
+//! Reads the directories, and starts the changes.
 
 use crate::{
     api::FailedStage,
@@ -40,13 +40,13 @@ use tokio::{sync::Semaphore, time::timeout};
 use tracing::{error, info, warn};
 use wasmtime::component::Linker;
 
-/// How many ignored files a reload reports; the log has all of them.
+/// Limit of ignored files that a reload reports; the log has all of them.
 const IGNORED_MAX: usize = 50;
 /// A compilation that takes longer than this is logged while it runs.
 const COMPILING_AFTER: Duration = Duration::from_secs(2);
 /// And then again each time that this has passed.
 const COMPILING_EVERY: Duration = Duration::from_secs(10);
-/// How long a plugin waits for the state that a daemon before this one saved.
+/// Time that a plugin waits for the state that an earlier daemon saved.
 const SAVED_STATE_DEADLINE: Duration = Duration::from_secs(10);
 
 impl Supervisor {
@@ -102,7 +102,7 @@ impl Supervisor {
         self.read_if(next);
     }
 
-    /// Sets going what was found to differ from what there is.
+    /// Starts the changes that were found.
     pub(super) fn apply(&mut self, report: ScanReport, plan: SocketPlan) {
         for ignored in &report.ignored {
             warn!(stage = %FailedStage::Scan, error = %ignored, "file ignored");
@@ -185,7 +185,7 @@ impl Supervisor {
             Change::Recovering => self.reloads.note(|reload| reload.unchanged += 1),
             Change::InProgress => {
                 self.reloads.note(|reload| reload.await_plugin(name));
-                // How far it is has to be noted.
+                // Its progress has to be noted.
                 self.touched.insert(name.clone());
             }
             Change::KnownToFail(problem) => {
@@ -247,7 +247,7 @@ impl Supervisor {
         self.read_if(next);
     }
 
-    /// Sets those going that wait for their turn, as many as may be in work at a time. The start is not held up by
+    /// Starts queued preparations, as many as may run at the same time. The start is not held up by
     /// that: there some plugins may wait for others, and nothing is there twice.
     pub(super) fn start_queued(&mut self) {
         if self.queued.is_empty() {
@@ -287,7 +287,7 @@ impl Supervisor {
         tokio::spawn(async move {
             let Some(outcome) = preparation.run().await else { return };
             let saved = match saved {
-                // One that systemd keeps us waiting for is as good as none.
+                // A state that does not arrive in time counts as missing.
                 Some(saved) => timeout(SAVED_STATE_DEADLINE, saved).await.ok().flatten(),
                 None => None,
             };

@@ -1,4 +1,4 @@
-//! All reloads: the one in progress, those that wait for it, those that are finished but for what drains, and what an
+//! All reloads: the one in progress, those that wait for it, those that only drain, and the changes that an
 //! all-or-nothing reload holds back. No clock and no I/O: what is to be done is returned.
 
 use crate::{
@@ -19,7 +19,7 @@ use tokio::sync::{oneshot, watch};
 /// Where a client that asked for a reload gets the state of the one that answers it.
 pub type ReloadReply = oneshot::Sender<watch::Receiver<ReloadState>>;
 
-/// What the daemon reports to systemd about reloads.
+/// An event of reloads that the daemon reports to systemd.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ReloadNotice {
     /// A reload was asked for, and begins, or joins the one in progress.
@@ -40,9 +40,9 @@ pub struct Reloads {
     started: bool,
     scanned: bool,
     unreadable: Option<String>,
-    /// What was found last.
+    /// The contents that were found last.
     found: FoundContents,
-    /// What was found when an all-or-nothing reload changed nothing, and what failed.
+    /// The contents and the failures when an all-or-nothing reload changed nothing.
     refused: Option<(FoundContents, Vec<Failed>)>,
     /// Plugins that are removed when all others can be changed.
     removed: Vec<PluginName>,
@@ -52,7 +52,7 @@ pub struct Reloads {
     completed: u64,
     /// The directories are to be read once more when they have been read.
     read_again: bool,
-    /// What happened since it was taken.
+    /// Events since they were last taken.
     events: Vec<ReloadNotice>,
 }
 
@@ -60,11 +60,11 @@ pub struct Reloads {
 struct Queued {
     options: ReloadOptions,
     replies: Vec<ReloadReply>,
-    /// How often it was asked for.
+    /// Number of requests for it.
     times: u64,
 }
 
-/// What is to be done next.
+/// The next thing to do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[must_use]
 pub enum Next {
@@ -74,7 +74,7 @@ pub enum Next {
     Wait,
 }
 
-/// What the plugins of an all-or-nothing reload do next.
+/// The next step for the plugins of an all-or-nothing reload.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum BundleStep {
     /// Nothing: some of them are not ready yet, or there is no such reload.
@@ -95,7 +95,7 @@ pub struct Finished {
     pub is_watched: bool,
     /// It was asked for; otherwise it is the daemon's start.
     pub was_requested: bool,
-    /// What is to be done for the one that waited for it.
+    /// The next step, for the reload that waited for it.
     pub next: Next,
 }
 
@@ -171,7 +171,7 @@ impl Reloads {
         Next::Read
     }
 
-    /// How many requests wait.
+    /// Returns the number of requests that wait.
     fn waiting(&self) -> u64 {
         self.queue.iter().map(|queued| queued.times).sum()
     }
@@ -180,13 +180,13 @@ impl Reloads {
         self.current.as_ref().is_some_and(|current| current.borrow().is_compared())
     }
 
-    /// What the current reload was asked for with.
+    /// Returns the options of the current reload.
     #[must_use]
     pub fn options(&self) -> ReloadOptions {
         self.current.as_ref().map(|current| current.borrow().options).unwrap_or_default()
     }
 
-    /// How far new versions of the current reload may go by themselves.
+    /// Returns the point at which new versions of the current reload must wait, if any.
     #[must_use]
     pub fn hold_point(&self) -> HoldPoint {
         if self.options().all_or_nothing { HoldPoint::Closed } else { HoldPoint::Open }
@@ -228,7 +228,7 @@ impl Reloads {
         self.found.contains_key(name)
     }
 
-    /// What failed when this very set was refused as a whole, unless another try is asked for: systemd 257 sends SIGHUP
+    /// Returns the failures, if this very set was refused as a whole, unless `again` is set: systemd 257 sends SIGHUP
     /// after `ExecReload=`, which must not do by halves what that did not do.
     pub fn refused_before(&mut self) -> Option<Vec<Failed>> {
         if !self.options().again
@@ -278,7 +278,7 @@ impl Reloads {
         Next::Wait
     }
 
-    /// What the plugins of an all-or-nothing reload do next, each of which has come to its `progress`.
+    /// Returns the next step for the plugins of an all-or-nothing reload, by the `progress` of each.
     pub fn bundle_step(&mut self, progress: impl Fn(&PluginName) -> RolloutProgress) -> BundleStep {
         let Some(current) = &self.current else { return BundleStep::Wait };
         let (failed, pending): (Vec<Failed>, Vec<PluginName>) = {
@@ -351,7 +351,7 @@ impl Reloads {
         Some(Finished { state, is_watched, was_requested, next })
     }
 
-    /// What happened since this was called last, in order.
+    /// Returns the events since the last call, in order.
     pub fn take_events(&mut self) -> Vec<ReloadNotice> {
         take(&mut self.events)
     }

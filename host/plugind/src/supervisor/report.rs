@@ -1,4 +1,4 @@
-//! How a plugin is, for everyone who asks: one function decides it, and the log, STATUS=, lists, JSON and exit statuses
+//! The condition of a plugin: one function decides it, and the log, STATUS=, lists, JSON and exit statuses
 //! follow from that.
 
 use crate::{
@@ -14,7 +14,7 @@ use crate::{
 };
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-/// How a plugin is.
+/// The condition of a plugin.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Condition {
     /// An instance serves.
@@ -36,7 +36,7 @@ pub enum Condition {
 }
 
 impl Condition {
-    /// Whether it does what it is there for.
+    /// Whether it serves, or is a program that returned ok.
     #[must_use]
     pub fn is_ready(self) -> bool {
         matches!(self, Self::Running | Self::Updating(_) | Self::Exited)
@@ -70,18 +70,18 @@ impl Condition {
     }
 }
 
-/// What is known of the instances of a generation at this moment.
+/// The facts about the instances of a generation at this moment.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct InstanceFacts {
-    /// How many take work.
+    /// Number of instances that take work.
     pub workers: usize,
-    /// What the plugin says of itself.
+    /// The status that the plugin reports.
     pub status: Option<String>,
     /// Why one of them is degraded, if one is.
     pub degraded: Option<String>,
     /// When it was ready.
     pub since: Option<SystemTime>,
-    /// How its requests fare.
+    /// The figures of its requests.
     pub requests: Option<api::PluginRequests>,
 }
 
@@ -111,7 +111,7 @@ impl ManagedPlugin {
         }
     }
 
-    /// What it adds to the summary of all plugins.
+    /// Returns its part of the summary of all plugins.
     #[must_use]
     pub fn standing(&self) -> SummaryEntry {
         let ready = self.condition().is_ready();
@@ -130,7 +130,7 @@ impl ManagedPlugin {
         Some(Failed { exit: false, ..problem.failed(&self.name) })
     }
 
-    /// What there is to say of it in a list. `serving` and `newest` are the facts of these generations.
+    /// Returns its entry in a list. `serving` and `newest` are the facts of these generations.
     #[must_use]
     pub fn report(
         &self,
@@ -190,7 +190,7 @@ impl ManagedPlugin {
         }
     }
 
-    /// What there is to say of it alone.
+    /// Returns its description.
     #[must_use]
     pub fn describe(&self, plugin: api::Plugin) -> api::Description {
         let release = self.generations.current().map(|current| &current.release);

@@ -33,7 +33,7 @@ const UNAVAILABLE_DELAY_MIN: Duration = Duration::from_millis(100);
 /// the start of the next instance.
 const SERVED_DELAY_MAX: Duration = Duration::from_secs(1);
 
-/// What the failure of an instance says about the plugin.
+/// The kind of an instance's failure: its meaning for the plugin.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum FailureKind {
     /// The configuration is wrong: every other instance fails, too.
@@ -76,13 +76,13 @@ pub struct Restarts {
     interval: Duration,
     /// The restarts that count.
     recent: VecDeque<Instant>,
-    /// How often in a row it was unavailable.
+    /// Number of times in a row that it was unavailable.
     unavailable: usize,
-    /// How often in a row an instance failed that had taken a request, and when the last one did.
+    /// Number of instances in a row that failed after they had taken a request, and the time of the last failure.
     served: (usize, Option<Instant>),
 }
 
-/// What is to be done about an end.
+/// The decision about an end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Decision {
     /// Start again after this time.

@@ -1,7 +1,7 @@
 //! The generations of one plugin, and which of them serves, as a table: what one generation's life means for the others.
 //!
 //! No clock, no I/O, no guest: events come in, orders go out. At most one generation serves at a time, at most one is
-//! on its way to take its place, and what is asked of a number that is not there any more changes nothing.
+//! on its way to take its place, and an event of a number that no longer exists changes nothing.
 
 use crate::{
     supervisor::lifecycle::{Effect, Event, Lifecycle, LifecycleState},
@@ -9,55 +9,55 @@ use crate::{
 };
 use std::{mem::replace, sync::Arc, time::Instant};
 
-/// What one generation hands over to the next.
+/// The state that one generation hands over to the next.
 pub type SavedState = Arc<[u8]>;
 
-/// What a rollout has to know of a generation.
+/// The properties of a generation that a rollout needs.
 pub trait Stage {
     /// It tells the generations apart, and grows.
     fn number(&self) -> u64;
-    /// Where it is in its life.
+    /// Returns its place in the lifecycle.
     fn lifecycle(&self) -> &Lifecycle;
     /// Its lifecycle.
     fn lifecycle_mut(&mut self) -> &mut Lifecycle;
-    /// Whether it can hand over what it keeps in its memory, and be handed that.
+    /// Whether it can hand over its state, and take over a state.
     fn hands_over(&self) -> bool;
     /// The reason that its `stop` receives.
     fn leave_for(&mut self, reason: StopReason);
 }
 
-/// How far a candidate may go.
+/// The point at which a candidate must wait, if any.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum HoldPoint {
     /// It waits when it is ready.
     Closed,
-    /// It may be handed what the one before it keeps, and waits then.
+    /// It may take over the state of the previous generation, and waits then.
     HandOver,
     /// It takes over.
     Open,
 }
 
-/// How far a candidate is.
+/// The progress of a candidate.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum RolloutProgress {
     /// It is being started.
     Starting,
     /// It could serve.
     Ready,
-    /// The one before it holds its work and is saving what it keeps.
+    /// The previous generation holds its work and is saving its state.
     Saving,
     /// It is being given that.
     Restoring,
-    /// It has all that it gets.
+    /// It has restored the state, or there was none to restore.
     Settled,
 }
 
-/// What is to be done.
+/// The action to take.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum RolloutAction {
     /// Something for this generation alone; never [`Effect::Publish`] or [`Effect::Withdraw`].
     Do(u64, Effect),
-    /// What serves has changed, or whether anything does.
+    /// Another generation serves now, or none does.
     Publish,
     /// This generation has taken the place of the other one, which leaves.
     Swapped {
@@ -66,7 +66,7 @@ pub enum RolloutAction {
         /// The one that did.
         old: Option<u64>,
     },
-    /// It is to hold new work, finish what it has, and save what it keeps.
+    /// It must hold new work, finish its calls, and save its state.
     Save(u64),
     /// It is to take work again.
     Resume(u64),
@@ -91,7 +91,7 @@ pub struct Rollout<G> {
     has_initial_state: bool,
     /// The current one saves for the last time.
     final_save: Option<StopReason>,
-    /// What was saved last.
+    /// The state that was saved last.
     saved: Option<SavedState>,
 }
 
@@ -136,25 +136,25 @@ impl<G: Stage> Rollout<G> {
         &self.leaving
     }
 
-    /// How far the candidate is.
+    /// Returns the progress of the candidate.
     #[must_use]
     pub fn progress(&self) -> RolloutProgress {
         self.progress
     }
 
-    /// How far the candidate may go.
+    /// Returns the point at which the candidate must wait, if any.
     #[must_use]
     pub fn hold_point(&self) -> HoldPoint {
         self.hold_point
     }
 
-    /// What was saved last.
+    /// The state that was saved last.
     #[must_use]
     pub fn saved(&self) -> Option<&SavedState> {
         self.saved.as_ref()
     }
 
-    /// What was saved by a daemon before this one.
+    /// Sets the state that an earlier daemon saved.
     pub fn set_saved(&mut self, saved: Option<SavedState>) {
         self.saved = saved;
     }
@@ -171,7 +171,7 @@ impl<G: Stage> Rollout<G> {
         all.into_iter().find(|generation| generation.number() == number)
     }
 
-    /// What the next candidate's instances are to have from the start, since nobody is there to hand it over.
+    /// Returns the state that the next candidate's instances have from the start, since no instance can hand it over.
     #[must_use]
     pub fn initial_state(&self) -> Option<SavedState> {
         // One that waits for its next instance may save by the time it is asked.
@@ -241,7 +241,7 @@ impl<G: Stage> Rollout<G> {
         actions
     }
 
-    /// This generation was given what the one before it kept.
+    /// This generation restored the state of the previous one.
     pub fn has_restored(&mut self, number: u64, now: Instant) -> Vec<RolloutAction> {
         let mut actions = Vec::new();
         let is_candidate =
@@ -380,7 +380,7 @@ impl<G: Stage> Rollout<G> {
         if self.progress == RolloutProgress::Settled && self.hold_point == HoldPoint::Open {
             self.progress = RolloutProgress::Starting;
             if !candidate.hands_over() {
-                // What was kept ends here: a later version must not find what is older than the one before it.
+                // The saved state ends here: a later version must not find one older than the version before it.
                 self.saved = None;
             }
             let old = replace(&mut self.current, self.candidate.take());

@@ -1,4 +1,4 @@
-//! What is known of all plugins together, for those who wait for them or report on them.
+//! The summary of all plugins, for those who wait for them or report on them.
 
 use crate::{
     api::{self, FailedStage},
@@ -10,11 +10,11 @@ use std::{
     time::{SystemTime, UNIX_EPOCH},
 };
 
-/// How many plugins that failed one line names, and how much it says of each, in bytes.
+/// Limits of a line about failed plugins: the number of names, and the bytes about each.
 const NAMED_MAX: usize = 10;
 const ERROR_MAX: usize = 500;
 
-/// How all plugins are.
+/// The summary of all plugins.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Summary {
     /// The directories were read at least once.
@@ -25,7 +25,7 @@ pub struct Summary {
     pub ignored: Vec<String>,
     /// Number of plugins.
     pub plugins: usize,
-    /// How many of them serve now, or are programs that returned ok.
+    /// Number of plugins that serve now, or are programs that returned ok.
     pub ready: usize,
     /// Required plugins that are not ready and may become so.
     pub awaited: Vec<PluginName>,
@@ -42,10 +42,10 @@ pub struct Summary {
     pub missing_sockets: Vec<String>,
 }
 
-/// What one plugin adds to the summary.
+/// The part of one plugin in the summary.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct SummaryEntry {
-    /// It does what it is there for.
+    /// It serves, or is a program that returned ok.
     pub ready: bool,
     /// It is required, not ready, and may become so.
     pub awaited: bool,
@@ -55,7 +55,7 @@ pub struct SummaryEntry {
     pub failed: Option<Failed>,
 }
 
-/// What all plugins add to the summary. Keeping it costs as much as what changes, however many plugins there are.
+/// The parts of all plugins in the summary. An update costs as much as its change, for any number of plugins.
 #[derive(Default)]
 pub struct Tally {
     plugins: BTreeSet<PluginName>,
@@ -114,9 +114,9 @@ pub struct Failed {
     pub required: bool,
     /// Whether the daemon is to end because of it: `failure-action = "exit"`.
     pub exit: bool,
-    /// What was being done with it.
+    /// The stage that failed.
     pub stage: FailedStage,
-    /// What went wrong.
+    /// The error.
     pub error: String,
     /// Trying again helps only after something was changed.
     pub configuration: bool,

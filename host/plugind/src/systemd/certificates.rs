@@ -237,7 +237,7 @@ impl ResolvesServerCert for Certificates {
         let named = named.and_then(|name| {
             self.0.iter().filter(usable).find(|certified| is_for(certified, &name))
         });
-        // A client that names nobody, or somebody else, can see for itself whether the first one suits it.
+        // A client that names no host, or another one, can decide itself whether to accept the first certificate.
         named.or_else(|| self.0.iter().find(usable)).cloned()
     }
 }

@@ -3,7 +3,7 @@
 use crate::base::quantity::Bytes;
 use std::{fs, path::Path};
 
-/// The least of what the cgroup of this process and those around it may use, before it is held back or ended; none, if
+/// The lowest limit (`memory.high` or `memory.max`) of the cgroup of this process and of its parents; none, if
 /// there is no limit, or none that can be seen.
 #[must_use]
 pub fn memory_limit() -> Option<Bytes> {

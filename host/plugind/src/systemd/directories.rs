@@ -98,7 +98,7 @@ impl Environment {
         self.program.with_file_name("plugind")
     }
 
-    /// The program `plugind-compile`: beside this one, or where programs are that nobody starts by hand.
+    /// The program `plugind-compile`: beside this one, or in the directory for internal programs.
     #[must_use]
     pub fn compiler(&self) -> PathBuf {
         let directory = self.program.parent().unwrap_or(Path::new("/"));

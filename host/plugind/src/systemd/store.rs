@@ -105,12 +105,12 @@ impl Store {
         &self.handed_back
     }
 
-    /// Leaves `state` with systemd, in the place of what it has of this plugin.
+    /// Stores `state` with systemd, in the place of the stored state of this plugin.
     pub fn put(&self, plugin: &PluginName, state: Arc<[u8]>) {
         self.send(StoreRequest::Put(plugin.clone(), state));
     }
 
-    /// Has systemd let go of what it has of this plugin.
+    /// Removes the state of this plugin from systemd.
     pub fn remove(&self, plugin: &PluginName) {
         self.send(StoreRequest::Remove(plugin.clone()));
     }

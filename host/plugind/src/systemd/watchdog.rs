@@ -1,4 +1,4 @@
-//! The sign of life that systemd waits for: WATCHDOG=1, and what must be alive for it to be given.
+//! The watchdog of systemd: WATCHDOG=1, and the threads that must be alive for it to be sent.
 
 use crate::{
     base::figures::Figures,
@@ -67,7 +67,7 @@ impl Executor {
         Self { metrics, last }
     }
 
-    /// Whether each thread has come round since the last look, or waits for something to do. One that is held up in a
+    /// Whether each thread has made progress since the last check, or waits for work. One that is held up in a
     /// task has done neither.
     fn answered(&mut self) -> bool {
         let mut all = true;

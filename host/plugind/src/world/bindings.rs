@@ -1,4 +1,4 @@
-//! What `wit/` describes, as Rust.
+//! The contract in `wit/`, as Rust.
 #![expect(missing_docs, reason = "generated from wit/, which is documented")]
 
 wasmtime::component::bindgen!({

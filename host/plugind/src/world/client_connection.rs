@@ -25,10 +25,10 @@ use tokio::net::{TcpStream, UnixStream};
 
 /// The most bytes that one `read` returns.
 const READ_MAX: usize = 64 << 10;
-/// How much is read at a time of what nobody wants.
+/// Bytes read at a time of data that is to be discarded.
 const DROP_MAX: usize = 4 << 10;
 
-/// Who is at the other end of a socket.
+/// The peer of a socket.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ClientAddress {
     /// A client over IP.
@@ -51,9 +51,9 @@ pub struct Process {
 pub struct ReceivedDatagram {
     /// The socket on which it came.
     pub socket: SocketName,
-    /// Who sent it.
+    /// The sender.
     pub client: ClientAddress,
-    /// What is in it.
+    /// The contents.
     pub bytes: Vec<u8>,
 }
 
@@ -69,7 +69,7 @@ pub trait ByteStream: Send + Sync + 'static {
     fn try_write(&self, bytes: &[u8]) -> io::Result<usize>;
     /// Closes one direction, or both.
     fn shut_down(&self, direction: Shutdown);
-    /// Ends it, and has the other end see that it did not end as it should.
+    /// Resets it, so that the peer sees an error.
     fn reset(&self);
 }
 
@@ -175,7 +175,7 @@ impl ClientConnection {
         self.0.figures.set(figures.clone()).ok();
     }
 
-    /// Who is at the other end.
+    /// Returns the peer.
     #[must_use]
     pub fn client(&self) -> ClientAddress {
         self.0.client
@@ -205,13 +205,13 @@ impl ClientConnection {
         self.0.stream.shut_down(Shutdown::Both);
     }
 
-    /// Has the peer see that the connection did not end as it should.
+    /// Resets the connection, so that the peer sees an error.
     pub fn reset(&self) {
         self.0.is_finished.store(true, Release);
         self.0.stream.reset();
     }
 
-    /// Closes it as it should be closed: the peer gets all that was written, and then the end. What it sends meanwhile
+    /// Closes it properly: the peer gets all that was written, and then the end. Data that it sends meanwhile
     /// is read and dropped for a while, since unread bytes would make the kernel break the connection.
     pub async fn close(&self, wait_max: Duration) {
         self.finish();

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use wasmtime_wasi_config::{WasiConfig, WasiConfigVariables};
 
-/// What all instances of a generation read.
+/// The values that all instances of a generation read.
 #[derive(Default)]
 pub struct Shared(WasiConfigVariables);
 

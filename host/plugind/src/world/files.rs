@@ -12,7 +12,7 @@ use wasmtime_wasi::{FsPerms, WasiCtx, filesystem::WasiFilesystemCtx};
 /// Nobody but the daemon's user looks into what plugins keep.
 const PRIVATE: u32 = 0o700;
 
-/// What all instances of a generation see. Each directory was opened once, and is that one whatever is put in its place.
+/// The directories that a generation's instances see. Each was opened once, and stays the same if its path changes.
 #[derive(Clone, Default)]
 pub struct Shared(WasiFilesystemCtx);
 

@@ -1,4 +1,4 @@
-//! What a manifest grants, made real for one generation: opened, read, ready to be handed to its instances.
+//! The grants of a manifest, made real for one generation: opened, read, ready to be handed to its instances.
 
 use crate::world::{
     credentials, files, keyvalue, network,
@@ -18,7 +18,7 @@ pub struct GrantDirectories {
     pub stores: Arc<StoreRegistry>,
 }
 
-/// What instances of one generation may do beyond what all may.
+/// The rights of one generation's instances beyond those of all plugins.
 #[derive(Clone, Default)]
 pub struct Granted {
     pub(super) environment: Arc<[(String, String)]>,

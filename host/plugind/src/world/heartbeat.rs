@@ -31,7 +31,7 @@ impl Heartbeat {
         self.turns.fetch_add(1, Relaxed);
     }
 
-    /// How often the event loop turned.
+    /// Returns the number of turns of the event loop.
     #[must_use]
     pub fn turns(&self) -> u64 {
         self.turns.load(Relaxed)
@@ -48,13 +48,13 @@ impl Heartbeat {
         self.has_yielded.load(Relaxed) && self.has_yielded.swap(false, Relaxed)
     }
 
-    /// The guest wants more time for what it is at: so much from now.
+    /// Notes that the guest asks for this much time from now.
     pub(super) fn ask_for(&self, time: Duration) {
         let until = Instant::now().checked_add(time);
         *self.asked_until.lock().unwrap_or_else(PoisonError::into_inner) = until;
     }
 
-    /// Until when the guest wants time, if it asked since it was looked at last.
+    /// Returns the time until which the guest wants to continue, if it asked since the last call.
     #[must_use]
     pub fn asked_until(&self) -> Option<Instant> {
         self.asked_until.lock().unwrap_or_else(PoisonError::into_inner).take()

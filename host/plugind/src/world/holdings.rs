@@ -1,4 +1,4 @@
-//! What the host keeps for an instance, in bytes: the resources in its table.
+//! The memory that the host keeps for an instance, in bytes: the resources in its table.
 //!
 //! A guest makes resources by calls of the host, and what they contain is memory of the host. So the table is looked
 //! through now and then, and what it holds is charged to the instance like memory of its own. This happens so often
@@ -22,15 +22,15 @@ use wasmtime_wasi_http::{
 
 /// The most bytes that a guest may write at once to the body of a response or a request.
 pub(super) const CHUNK_MAX: usize = 64 << 10;
-/// How many such pieces the library keeps for each body of 0.2: the one that it was asked for, and one in its channel.
+/// Number of such pieces that the library keeps for each body of 0.2: the one it was asked for, and one in its channel.
 const CHUNKS: usize = 2;
-/// What any resource takes: its place in the table, and its own few fields.
+/// Size of any resource: its place in the table, and its own few fields.
 const RESOURCE: usize = 256;
-/// What is reckoned for an incoming request of 0.2, whose headers cannot be looked at.
+/// Assumed size of an incoming request of 0.2, whose headers are not accessible.
 const INCOMING_REQUEST: usize = 4 << 10;
-/// What is reckoned for the list of a directory, which cannot be looked at.
+/// Assumed size of the list of a directory, which is not accessible.
 const DIRECTORY: usize = 16 << 10;
-/// What a header takes besides its name and value: its place in the map's three arrays, which are half empty at worst.
+/// Size of a header besides its name and value: its place in the map's three arrays, which are half empty at worst.
 const HEADER: usize = 240;
 /// After so many calls at least the table is looked through, and after as many as it has entries, but no more than
 /// the latter.
@@ -59,7 +59,7 @@ impl Inspections {
     }
 }
 
-/// How many resources there are, and how many bytes they take.
+/// Returns the number of resources, and the bytes that they take.
 pub(super) fn holdings(table: &mut ResourceTable) -> (usize, usize) {
     let sizes = table.iter_mut().map(|entry| size(entry));
     sizes.fold((0, 0), |(count, bytes), size| (count + 1, bytes.saturating_add(size)))

@@ -35,26 +35,26 @@ use wasmtime_wasi_http::{WasiBody, WasiHttpCtxView, WasiHttpView};
 
 /// The most resources (files, streams, headers) that a guest may hold at a time, unless it may have more connections.
 const RESOURCES_MAX: usize = 10_000;
-/// How many resources a guest may hold for each connection: itself, its task, what that waits for.
+/// Limit of resources that a guest may hold for each connection: itself, its task, the objects that this waits for.
 const RESOURCES_PER_CONNECTION: usize = 8;
 /// The most bytes that a guest may hand over in one call.
 const CALL_MAX: usize = 4 << 20;
 /// The most random bytes that a guest may ask for at once.
 const RANDOM_MAX: u64 = 1 << 20;
-/// What the runtime needs for a task, a stream or a future of 0.3.
+/// Size of the runtime's data for a task, a stream or a future of 0.3.
 const CONCURRENT: usize = 512;
 
-/// What all instances of one generation of a plugin have in common. It is made once; a store has one reference to it.
+/// The data that all instances of one generation of a plugin share. It is made once; a store has one reference to it.
 pub struct Shared {
-    /// Who they are.
+    /// Their identity.
     pub identity: identity::Shared,
-    /// What they say.
+    /// Their way to the journal.
     pub journal: Arc<journal::Shared>,
     /// What is counted of them.
     pub figures: Arc<PluginFigures>,
     /// Their status.
     pub notify: notify::Shared,
-    /// What they may use together.
+    /// The memory that they share.
     pub memory: Arc<memory::Shared>,
     /// `arguments`
     pub arguments: Vec<String>,
@@ -71,7 +71,7 @@ pub struct Shared {
 }
 
 impl Shared {
-    /// What the instances of this `generation` of `plugin` have in common.
+    /// Makes the data that the instances of this `generation` of `plugin` share.
     #[must_use]
     pub fn new(
         plugin: &PluginName,
@@ -109,7 +109,7 @@ impl Shared {
     }
 }
 
-/// What the store of one instance holds: what it has in common with others, and a field for each interface that keeps
+/// The data of one instance's store: the part that it shares with others, and a field for each interface that keeps
 /// something for one instance.
 pub struct HostState {
     shared: Arc<Shared>,
@@ -156,7 +156,7 @@ pub fn store(
     store
 }
 
-/// Lets a guest hand over so much in one call, for now, if that is more than it may in any.
+/// Raises the limit of bytes that a guest may hand over in one call, for now.
 pub fn set_transfer_max(mut store: StoreContextMut<'_, HostState>, Bytes(max): Bytes) {
     store.set_hostcall_fuel(CALL_MAX.max(usize::try_from(max).unwrap_or(usize::MAX)));
 }
@@ -202,13 +202,13 @@ impl HostState {
         self.http.enter(request)
     }
 
-    /// Whose limit kept the instance from getting memory that it asked for: when it then fails, that is why.
+    /// Returns the limit that refused memory to the instance: if it fails then, that is the cause.
     #[must_use]
     pub fn memory_was_refused(&self) -> Option<Refused> {
         self.memory.refused()
     }
 
-    /// How much memory the instance uses, in bytes.
+    /// Returns the memory that the instance uses, in bytes.
     #[must_use]
     pub fn memory_used(&self) -> usize {
         self.memory.instance_used()

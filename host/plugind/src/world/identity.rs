@@ -4,12 +4,12 @@ use crate::base::name::PluginName;
 use crate::world::bindings::plugind::plugin::identity::Host;
 use wasmtime::component::HasData;
 
-/// What all instances of a generation are.
+/// The identity that all instances of a generation share.
 #[derive(Debug)]
 pub struct Shared {
-    /// Whose they are.
+    /// The plugin to which they belong.
     pub plugin: PluginName,
-    /// Which generation they are of.
+    /// The generation to which they belong.
     pub generation: u64,
 }
 
@@ -17,7 +17,7 @@ impl HasData for Shared {
     type Data<'a> = Guest<'a>;
 }
 
-/// Who one instance is.
+/// The identity of one instance.
 pub struct Guest<'a> {
     pub(super) shared: &'a Shared,
     pub(super) worker: u32,

@@ -1,4 +1,4 @@
-//! How each interface of the table in `plugin/interfaces.rs` is linked.
+//! The linking of each interface of the table in `plugin/interfaces.rs`.
 
 use crate::{
     plugin::interfaces::Interface,
@@ -45,7 +45,7 @@ pub fn linker(engine: &Engine) -> Result<HostLinker> {
     Ok(linker)
 }
 
-/// What adds the imports of an interface to a linker.
+/// Returns the function that adds the imports of an interface to a linker.
 fn link(interface: Interface) -> fn(&mut HostLinker) -> Result<()> {
     match interface {
         Interface::Cli => cli,
@@ -150,7 +150,7 @@ fn http(to: &mut HostLinker) -> Result<()> {
 }
 
 fn io(to: &mut HostLinker) -> Result<()> {
-    /// What its resources are kept in.
+    /// The table that holds its resources.
     struct IoTable;
 
     impl HasData for IoTable {

@@ -1,4 +1,4 @@
-//! `plugind:plugin/journal`: what an instance has to say.
+//! `plugind:plugin/journal`: log entries of instances.
 
 use crate::world::{
     bindings::plugind::plugin::journal::{Host, HostWithStore, Priority as GuestPriority},
@@ -19,7 +19,7 @@ use tokio::{runtime::Handle, time::sleep_until};
 use tracing::warn;
 use wasmtime::component::{Access, GuestTaskId, HasData};
 
-/// An entry counts once for each so many bytes that it has, or begins, so that `log-rate` bounds both.
+/// Bytes of an entry that count as one entry, rounded up, so that `log-rate` limits both number and length.
 const COUNTED: usize = 1 << 10;
 /// The longest message, in bytes: with its fields it fits one datagram to journald.
 pub(super) const MESSAGE_MAX: usize = 48 << 10;
@@ -41,7 +41,7 @@ pub struct Shared {
     this: Weak<Self>,
 }
 
-/// How much of the rate was used since when, and how many entries were dropped.
+/// The used part of the rate in a period, and the number of dropped entries.
 struct Window {
     since: Instant,
     used: u32,

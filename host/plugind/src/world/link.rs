@@ -1,4 +1,4 @@
-//! `Compiled` → `Linked`: every import has found its like, every export that is used is known by its place.
+//! `Compiled` → `Linked`: every import is resolved, and every export that is used is found.
 
 use crate::{
     plugin::{compile::Compiled, inspection::WasiVersion, release::Release},
@@ -21,7 +21,7 @@ use wasmtime_wasi_http::{handler::Proxy, p2, p3};
 pub struct Linked {
     /// The version.
     pub release: Arc<Release>,
-    /// What its instances were granted.
+    /// The grants of its instances.
     pub granted: Granted,
     pre: InstancePre<HostState>,
     http: Option<HttpIndices>,
@@ -68,7 +68,7 @@ pub enum LinkError {
     Export {
         /// The interface.
         export: &'static str,
-        /// What the engine says.
+        /// The engine's error.
         why: String,
     },
     /// It was granted what cannot be had.

@@ -11,7 +11,7 @@ use wasmtime::component::{Access, HasData};
 /// The field with the context of an entry: `PLUGIN_CONTEXT=` in the journal.
 const CONTEXT: &str = "context";
 
-/// What links it.
+/// Links the interface.
 pub(super) struct Logging;
 
 impl HasData for Logging {

@@ -1,6 +1,6 @@
-//! How much memory an instance has, all instances of a plugin together, and all plugins together.
+//! The memory of an instance, of all instances of a plugin together, and of all plugins together.
 //!
-//! What counts is the linear memory and the tables of an instance, and what the host keeps for it: see
+//! The linear memory and the tables of an instance count, and the memory that the host keeps for it: see
 //! [`holdings`](crate::world::holdings). The runtime's own limits are for each single memory; components made from
 //! Python or JavaScript have several.
 
@@ -13,7 +13,7 @@ use std::{
 };
 use wasmtime::ResourceLimiter;
 
-/// What one element of a table takes.
+/// Size of one element of a table.
 const ELEMENT: usize = size_of::<usize>();
 
 /// An amount of memory that several use, up to a limit.
@@ -32,7 +32,7 @@ impl Budget {
         Self { used: AtomicUsize::new(0), peak: AtomicUsize::new(0), max }
     }
 
-    /// How many bytes are used.
+    /// Returns the number of bytes that are used.
     #[must_use]
     pub fn used(&self) -> usize {
         self.used.load(Relaxed)
@@ -66,7 +66,7 @@ impl Budget {
     }
 }
 
-/// What all instances of a generation use together.
+/// The memory that all instances of a generation use together.
 #[derive(Debug)]
 pub struct Shared {
     plugin: Budget,
@@ -89,7 +89,7 @@ impl Shared {
         Self { plugin: Budget::new(max), instance_max, near_memory_limit, daemon }
     }
 
-    /// How many bytes are used.
+    /// Returns the number of bytes that are used.
     #[must_use]
     pub fn used(&self) -> usize {
         self.plugin.used()
@@ -148,7 +148,7 @@ pub struct Refused {
     pub by_host: bool,
 }
 
-/// What one instance uses. Gives it back when dropped.
+/// The memory that one instance uses. Returns it when dropped.
 pub(super) struct Guest {
     shared: Arc<Shared>,
     used: usize,
@@ -166,7 +166,7 @@ impl Guest {
         self.refused
     }
 
-    /// How many bytes the instance uses.
+    /// Returns the number of bytes that the instance uses.
     pub(super) fn instance_used(&self) -> usize {
         self.used
     }

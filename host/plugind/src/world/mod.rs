@@ -1,4 +1,4 @@
-//! What one guest sees of the world: a file an interface, and the table of them.
+//! The world as one guest sees it: a file for each interface, and the table of them.
 //!
 //! Everything that comes from a guest is data. It is bounded here, where it enters.
 

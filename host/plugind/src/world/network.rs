@@ -39,13 +39,13 @@ use wasmtime_wasi::{
     sockets::{SocketAddrUse, WasiSocketsCtxView},
 };
 
-/// How many names the instances of a generation look up at a time: each takes a thread for as long as the resolver does.
+/// Limit of names that a generation's instances look up at a time: each takes a thread as long as the resolver does.
 const LOOKUPS_MAX: usize = 16;
-/// How long a lookup counts of which nobody waits for the end, which is not known: longer than a resolver takes that does
+/// Time for which an abandoned lookup counts, since its end is unknown: longer than a resolver takes that does
 /// not answer.
 const LOOKUP_FORGOTTEN: Duration = Duration::from_secs(60);
 
-/// How many addresses are kept that names stood for. Past it the oldest ones have to be looked up again.
+/// Limit of addresses that are kept as results of lookups. Beyond it the oldest have to be looked up again.
 const RESOLVED_MAX: usize = 1024;
 
 /// Connections were granted that nobody in this process can open.
@@ -98,11 +98,11 @@ fn check_families<'a>(
 pub struct Shared {
     endpoints: Arc<[Endpoint]>,
     lookups: Lookups,
-    /// What instances have that were granted nothing: they find out nothing, so that one is enough for all.
+    /// The state of instances that were granted nothing: they find out nothing, so that one is enough for all.
     nothing: Arc<NetworkState>,
 }
 
-/// What one instance may connect to, and found out about it.
+/// The endpoints to which one instance may connect, and the addresses that it looked up.
 pub(super) struct Guest(Arc<NetworkState>);
 
 /// Room for lookups at the same time.
@@ -204,7 +204,7 @@ impl NetworkState {
         }
     }
 
-    /// What `name` means, if the guest may know it: an address means itself.
+    /// Returns the host that `name` means, if the guest may know it: an address means itself.
     fn admit(&self, name: &str) -> Option<Host> {
         let host = match name.parse() {
             Ok(address) => Host::Address(address),
@@ -239,7 +239,7 @@ impl NetworkState {
 /// `wasi:sockets/ip-name-lookup` of both versions, for the names that were granted.
 pub(super) struct Lookup;
 
-/// What it needs of a store.
+/// The parts of a store that it needs.
 pub(super) struct LookupView<'a> {
     pub(super) guest: &'a Guest,
     pub(super) sockets: WasiSocketsCtxView<'a>,

@@ -1,4 +1,4 @@
-//! `plugind:plugin/notify`: what an instance says of itself while it lives.
+//! `plugind:plugin/notify`: the status that an instance reports while it runs.
 
 use crate::base::text::one_line;
 use crate::world::{bindings::plugind::plugin::notify::Host, heartbeat::Heartbeat, identity};
@@ -30,7 +30,7 @@ impl Shared {
 }
 
 impl Shared {
-    /// What an instance reports of its health: why it is degraded, if it is.
+    /// Sets the health that an instance reports: the reason that it is degraded, if it is.
     pub fn set_degraded(&self, worker: u32, why: Option<String>) {
         let mut degraded = self.degraded.lock().unwrap_or_else(PoisonError::into_inner);
         match why {

@@ -24,7 +24,7 @@ use wasmtime_wasi_http::{
     default_send_request, p2::bindings::http::types as p2, p3::bindings::http::types as p3,
 };
 
-/// How many requests of a generation may wait for their responses to begin; others wait for that. Each may look a name
+/// Limit of a generation's requests that wait for their responses to begin; others wait for that. Each may look a name
 /// up, which takes a thread for as long as the resolver does.
 const WAITING_MAX: usize = 128;
 
@@ -35,7 +35,7 @@ pub struct Shared {
     room: Arc<Semaphore>,
 }
 
-/// What `wasi:http` needs of a store, requests and responses of both directions included.
+/// The parts of a store that `wasi:http` needs, for requests and responses of both directions.
 pub(super) struct Guest {
     context: WasiHttpCtx,
     hooks: Hooks,
@@ -67,7 +67,7 @@ impl Guest {
         self.hooks.request = request;
     }
 
-    /// What the library works on.
+    /// Returns the view on which the library works.
     pub(super) fn view<'a>(&'a mut self, table: &'a mut ResourceTable) -> WasiHttpCtxView<'a> {
         WasiHttpCtxView { ctx: &mut self.context, table, hooks: &mut self.hooks }
     }
@@ -130,7 +130,7 @@ impl WasiHttpHooks for Hooks {
         }
         let granted = self.shared.admit(request.uri()).map(ToString::to_string);
         let uri = granted.and_then(|endpoint| {
-            // What was compared is what is connected to, however the guest spelled it.
+            // The address that was compared is the one to connect to, for any spelling of the guest.
             let mut parts = request.uri().clone().into_parts();
             parts.authority = Some(endpoint.parse().ok()?);
             Uri::from_parts(parts).ok()

@@ -16,7 +16,7 @@ use wasmtime_wasi::{
     p2::{OutputStream, Pollable, StreamResult},
 };
 
-/// How much a guest may write at once.
+/// Bytes that a guest may write at once.
 const WRITE_MAX: usize = 64 << 10;
 
 /// Which of the two it is.
@@ -37,7 +37,7 @@ pub(super) struct GuestOutput {
 pub(super) struct GuestOutputs {
     journal: Arc<Shared>,
     request: Mutex<Option<RequestIdentity>>,
-    /// What was written since the last end of a line.
+    /// Text since the last end of a line.
     stdout: Mutex<Vec<u8>>,
     stderr: Mutex<Vec<u8>>,
 }

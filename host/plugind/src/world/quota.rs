@@ -1,6 +1,6 @@
-//! How much of the processor all instances of a plugin have together.
+//! The processor time of all instances of a plugin together.
 //!
-//! What is charged is the time that their tasks run on a processor, hence not what they wait for.
+//! The time that their tasks run on a processor is charged, hence not the time that they wait.
 
 use crate::base::quantity::Percent;
 use rustix::time::{ClockId, clock_gettime};
@@ -18,12 +18,12 @@ const PERIOD: Duration = Duration::from_millis(100);
 /// A generation's share of the processor.
 #[derive(Debug)]
 pub struct Shared {
-    /// What may be used in a period.
+    /// Time that may be used in a period.
     share: Duration,
     used: Mutex<Used>,
 }
 
-/// What was used of the period that began then. It may be more than a share; then the next ones are shorter by that.
+/// Time used in the period that began at `since`. It may exceed a share; then the next periods are shorter by that.
 #[derive(Debug)]
 struct Used {
     since: Instant,
@@ -96,7 +96,7 @@ impl QuotaGate {
     }
 }
 
-/// How long this thread has run on a processor.
+/// Returns the time that this thread has run on a processor.
 #[must_use]
 pub fn time_of_thread() -> Duration {
     let time = clock_gettime(ClockId::ThreadCPUTime);

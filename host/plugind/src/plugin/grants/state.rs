@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 /// Where a plugin finds the directory of its own.
 pub const STATE: &str = "/state";
 
-/// Beside the directories that are granted by `read`.
+/// Reads the key; `directories` are those that the key `read` grants.
 pub(super) fn read(table: &Table<'_>, directories: &[PathBuf]) -> bool {
     let state = table.boolean("state").unwrap_or(false);
     if state && directories.iter().any(|path| path == Path::new(STATE)) {

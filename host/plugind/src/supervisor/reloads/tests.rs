@@ -44,7 +44,7 @@ fn request(reloads: &mut Reloads, options: ReloadOptions) -> (Next, Watched) {
     (next, Watched { answer, watched })
 }
 
-/// What one who asked for a reload sees.
+/// A reload as the client that requested it sees it.
 struct Watched {
     answer: oneshot::Receiver<watch::Receiver<ReloadState>>,
     watched: Option<watch::Receiver<ReloadState>>,

@@ -175,7 +175,7 @@ fn at_the_end_it_saves_once_more_and_goes() {
     assert!(plugin.saved().is_some() && plugin.current().is_none());
 }
 
-/// What the world around a succession knows of it: who serves, who has work inside and until when.
+/// The facts that are visible outside of a rollout: the generation that serves, and those that work and until when.
 #[derive(Default)]
 struct Witness {
     serving: Option<u64>,
