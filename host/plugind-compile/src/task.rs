@@ -119,7 +119,8 @@ impl WaitLimit<'_> {
         let wait_max = self.order.wall_clock_max();
         let left = wait_max.saturating_sub(self.begun.elapsed());
         if left.is_zero() {
-            bail!("compiling took longer than {}", reported(wait_max));
+            let time = reported(wait_max);
+            bail!("compiling took longer than {time}; raise compile.timeout-sec in plugind.toml");
         }
         // Nothing is asked for meanwhile; this hears only that the other side has gone.
         let mut all = vec![PollFd::new(&self.asking, PollFlags::RDHUP)];

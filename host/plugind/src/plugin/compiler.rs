@@ -96,7 +96,10 @@ pub enum CompilerError {
         source: io::Error,
     },
     /// It took too long.
-    #[error("the compiler gave no answer within {}", humantime::format_duration(*.0))]
+    #[error(
+        "the compiler gave no answer within {}; if it was only busy, raise compile.timeout-sec in plugind.toml",
+        humantime::format_duration(*.0)
+    )]
     Deadline(Duration),
     /// It died, or did not answer as it should.
     #[error("the compiler failed ({status})")]
