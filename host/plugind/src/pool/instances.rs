@@ -24,8 +24,8 @@ use crate::{
     },
     runtime::executors::Executors,
     world::{
-        self, bindings::exports::plugind::plugin::lifecycle::StopReason, calls::PluginDispatch,
-        link::Linked, memory::Budget,
+        self, HostServices, bindings::exports::plugind::plugin::lifecycle::StopReason,
+        calls::PluginDispatch, link::Linked, memory::Budget,
     },
 };
 use futures::FutureExt;
@@ -81,20 +81,16 @@ impl Pool {
     ) -> Arc<Self> {
         let config = PoolConfig::of(&linked);
         let granted = linked.granted.clone();
-        let (journal, memory) = (commons.journal.clone(), commons.memory.clone());
         let executors = commons.executors.clone();
         let release = linked.release.clone();
-        let figures = commons.figures.of(&release.name);
-        let shared = world::Shared::new(
-            &release.name,
-            generation,
-            &release.manifest,
-            granted,
-            journal,
-            memory,
-            figures,
-            commons.dispatch.clone(),
-        );
+        let services = HostServices {
+            journal: commons.journal.clone(),
+            memory: commons.memory.clone(),
+            figures: commons.figures.of(&release.name),
+            dispatch: commons.dispatch.clone(),
+        };
+        let shared =
+            world::Shared::new(&release.name, generation, &release.manifest, granted, services);
         // While one is replaced, there is one more.
         let max = config.workers.saturating_add(usize::from(!config.on_demand));
         let share = commons.places.share(&release.inspection.footprint, max);

@@ -70,6 +70,18 @@ pub struct Shared {
     resources_max: usize,
 }
 
+/// The parts of the daemon that a plugin's instances use.
+pub struct HostServices {
+    /// Where their entries go.
+    pub journal: Journal,
+    /// The memory of all plugins.
+    pub memory: Arc<Budget>,
+    /// Where they are counted.
+    pub figures: Arc<PluginFigures>,
+    /// Brings their requests to other plugins.
+    pub dispatch: Arc<dyn PluginDispatch>,
+}
+
 impl Shared {
     /// Makes the data that the instances of this `generation` of `plugin` share.
     #[must_use]
@@ -78,11 +90,9 @@ impl Shared {
         generation: u64,
         manifest: &Manifest,
         granted: Granted,
-        journal: Journal,
-        memory: Arc<Budget>,
-        figures: Arc<PluginFigures>,
-        dispatch: Arc<dyn PluginDispatch>,
+        services: HostServices,
     ) -> Self {
+        let HostServices { journal, memory, figures, dispatch } = services;
         let limits = &manifest.limits;
         let bytes = |Bytes(bytes)| usize::try_from(bytes).unwrap_or(usize::MAX);
         let (all, each) = (bytes(limits.memory_max), bytes(limits.instance_memory_max));

@@ -33,6 +33,6 @@ pub mod link;
 
 pub use self::{
     heartbeat::Hung,
-    host_state::{HostState, Shared, examine, set_transfer_max, store},
+    host_state::{HostServices, HostState, Shared, examine, set_transfer_max, store},
     interfaces::linker,
 };
