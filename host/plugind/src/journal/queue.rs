@@ -152,7 +152,8 @@ fn write(records: &Receiver<Option<Record>>, shared: &QueueState, target: LogTar
     let put = |record: &Record| match &native {
         Some(native) => native.put(record),
         // Standard error may be gone; then there is nobody to tell.
-        None => writeln!(io::stderr().lock(), "{}", lines::line(record)).is_ok(),
+        // In one call, since others may write there as well.
+        None => io::stderr().write_all((lines::line(record) + "\n").as_bytes()).is_ok(),
     };
     loop {
         let next = records.recv_timeout(Duration::from_secs(1));
