@@ -85,7 +85,7 @@ impl AccessEntry {
     }
 
     fn json(&self) -> String {
-        json!({
+        let line = json!({
             "time": humantime::format_rfc3339_micros(self.begun).to_string(),
             "socket": self.socket.as_str(),
             "plugin": self.plugin.as_ref().map(PluginName::as_str),
@@ -101,8 +101,8 @@ impl AccessEntry {
             "user_agent": self.user_agent,
             "request_id": self.request.map(|request| request.request_id().to_string()),
             "trace_id": self.request.map(|request| request.trace_id().to_string()),
-        })
-        .to_string()
+        });
+        ascii(&line.to_string())
     }
 
     /// How long it took, in microseconds.
@@ -131,6 +131,22 @@ impl std::fmt::Display for Quoted<'_> {
         }
         Ok(())
     }
+}
+
+/// The same JSON without characters that a terminal or a reader of lines could take for something else. Such characters
+/// are only in strings.
+fn ascii(json: &str) -> String {
+    let mut line = String::with_capacity(json.len());
+    for c in json.chars() {
+        if c == ' ' || c.is_ascii_graphic() {
+            line.push(c);
+        } else {
+            for unit in c.encode_utf16(&mut [0; 2]) {
+                line.push_str(&format!("\\u{unit:04x}"));
+            }
+        }
+    }
+    line
 }
 
 #[cfg(test)]
@@ -166,6 +182,15 @@ pub(super) mod tests {
             "192.0.2.7 - - [29/Feb/2000:12:34:56 +0000] \"GET /hello?a=\\\"b HTTP/1.1\" 200 12 \"-\" \
              \"curl\\x0a1\\\\\""
         );
+    }
+
+    #[test]
+    fn json_has_no_character_that_means_something_to_a_terminal() {
+        let text = "\u{85}\u{202e}\u{7f}\u{1f980}é\"";
+        let json = ascii(&json!({ "a": text }).to_string());
+        assert!(json.bytes().all(|byte| byte == b' ' || byte.is_ascii_graphic()), "{json}");
+        let read: serde_json::Value = serde_json::from_str(&json).unwrap();
+        assert_eq!(read["a"], text);
     }
 
     #[test]
