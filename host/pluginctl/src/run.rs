@@ -106,12 +106,11 @@ impl RunArgs {
                         }
                         complain("plugind has ended; waiting for a change");
                     }
-                    if self.watch && changes.observe(served.look()) {
-                        if let Err(error) = renew(&served, &mut daemon) {
-                            complain(&error.to_string());
-                        }
-                        // Files that the build wrote are not a change of its sources.
-                        changes = Changes::of(served.look());
+                    if self.watch
+                        && changes.observe(served.look())
+                        && let Err(error) = renew(&served, &mut daemon, &mut changes)
+                    {
+                        complain(&error.to_string());
                     }
                 }
             }
@@ -159,10 +158,16 @@ fn build(project: &Project) -> Result<(), ProjectError> {
     project.build()
 }
 
-/// Builds, and has the daemon take over what changed.
-fn renew(served: &ServedDirectory, daemon: &mut DaemonProcess) -> Result<(), RunError> {
+/// Builds, and has the daemon take over what changed. A file that changes meanwhile is found at the next look.
+fn renew(
+    served: &ServedDirectory,
+    daemon: &mut DaemonProcess,
+    changes: &mut Changes,
+) -> Result<(), RunError> {
     if let Some(project) = served.project() {
-        build(project)?;
+        let built = build(project);
+        changes.built(served.look());
+        built?;
     }
     served.fill()?;
     match daemon.is_running() {

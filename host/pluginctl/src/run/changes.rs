@@ -48,12 +48,23 @@ impl Snapshot {
 pub(super) struct Changes {
     known: Snapshot,
     seen: Snapshot,
+    /// Files had changed at the end of the last build.
+    changed_during_build: bool,
 }
 
 impl Changes {
     /// From here on.
     pub(super) fn of(now: Snapshot) -> Self {
-        Self { known: now.clone(), seen: now }
+        Self { known: now.clone(), seen: now, changed_during_build: false }
+    }
+
+    /// A build has ended. Files that changed during it were changed by their author, which needs another build, or by
+    /// the build itself. The second build in a row decides: an author would hardly change files during both.
+    pub(super) fn built(&mut self, now: Snapshot) {
+        self.changed_during_build = now != self.known && !self.changed_during_build;
+        if !self.changed_during_build {
+            *self = Self::of(now);
+        }
     }
 
     /// Whether something is other than it was, and the same as at the last look, so that the writer has probably finished.
@@ -90,5 +101,22 @@ mod tests {
         assert!(!changes.observe(look()) && !changes.observe(look()), "a draft is not looked at");
         fs::remove_file(directory.path().join("a")).unwrap();
         assert!(!changes.observe(look()) && changes.observe(look()), "a removal is a change");
+    }
+
+    #[test]
+    fn a_change_during_a_build_needs_one_more_build_and_no_third() {
+        let directory = tempfile::tempdir().unwrap();
+        let look = || Snapshot::of(&[directory.path().to_owned()]);
+        let write = |text: &str| fs::write(directory.path().join("a"), text).unwrap();
+        write("1");
+        let mut changes = Changes::of(look());
+        changes.built(look());
+        assert!(!changes.observe(look()), "nothing changed");
+        write("12");
+        changes.built(look());
+        assert!(!changes.observe(look()) && changes.observe(look()), "it changed during the build");
+        write("123");
+        changes.built(look());
+        assert!(!changes.observe(look()) && !changes.observe(look()), "the build changes it");
     }
 }
