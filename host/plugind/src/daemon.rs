@@ -29,6 +29,7 @@ use crate::{
         handle::SupervisorHandle,
         phase::DaemonPhase,
         prepare::Deps,
+        published_plan::PublishedPlan,
         reloads::ReloadNotice,
         summary::{Failed, Summary},
         versions::Versions,
@@ -52,7 +53,7 @@ use tokio::{
     sync::{mpsc, watch},
     time::{Instant, interval, sleep, sleep_until, timeout},
 };
-use tracing::{info, warn};
+use tracing::{error, info, warn};
 
 /// Time that plugins have to finish when the daemon stops before it was ready.
 const UNREADY_STOP_DEADLINE: Duration = Duration::from_millis(900);
@@ -323,10 +324,16 @@ impl Daemon {
         if plan.kinds.keys().all(is_own) {
             warn!(remedy = "--listen http=127.0.0.1:8080", "no socket for plugins");
         }
-        let (plan, plans) = watch::channel(plan);
+        let followers = Arc::downgrade(&listeners);
+        let plan = PublishedPlan::new(plan, move |plan| {
+            if let Some(listeners) = followers.upgrade()
+                && let Err(error) = listeners.follow(plan)
+            {
+                error!(%error, "cannot use socket");
+            }
+        });
         tokio::spawn(heap::keep_trimmed());
         tokio::spawn(board::keep_sampling(self.figures.clone()));
-        tokio::spawn(Listeners::follow_all(Arc::downgrade(&listeners), plans));
         let compiler = settings.compiler;
         let storage = StorageDirectories {
             state: settings.places.state.clone(),

@@ -19,12 +19,12 @@ use futures::future::BoxFuture;
 use std::{
     collections::{BTreeMap, BTreeSet},
     io,
-    sync::{Arc, Mutex, MutexGuard, PoisonError, Weak},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
-use tokio::{sync::watch, time::timeout};
+use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
-use tracing::{error, info, warn};
+use tracing::{info, warn};
 
 /// A connection that was accepted.
 pub struct Accepted {
@@ -199,17 +199,6 @@ impl Listeners {
         state.closed.retain(OpenSockets::is_in_use);
         state.report();
         Ok(state.open()?)
-    }
-
-    /// Follows the newest plan, as long as there are listeners. It does not keep them: their files go with them.
-    pub async fn follow_all(listeners: Weak<Self>, mut plans: watch::Receiver<SocketPlan>) {
-        while plans.changed().await.is_ok() {
-            let plan = plans.borrow_and_update().clone();
-            let Some(listeners) = listeners.upgrade() else { return };
-            if let Err(error) = listeners.follow(&plan) {
-                error!(%error, "cannot use socket");
-            }
-        }
     }
 
     /// The connections of each socket that is accepted from.

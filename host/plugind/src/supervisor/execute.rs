@@ -315,7 +315,7 @@ impl Supervisor {
         let served: BTreeSet<_> = served.collect();
         let table = RouteTable::new(entries).with_plugins(callable.into_iter());
         self.publisher.publish(table);
-        self.deps.plan.send_if_modified(|plan| {
+        self.deps.plan.update(|plan| {
             let is_new = plan.served != served;
             plan.served = served;
             is_new

@@ -6,6 +6,7 @@ pub mod restart;
 pub mod lifecycle;
 pub mod rollout;
 pub mod summary;
+pub mod published_plan;
 pub mod prepare;
 pub mod generation;
 pub mod reload;

@@ -16,7 +16,7 @@ use crate::{
     pool::instances::Commons,
     route::sockets::{SocketKinds, SocketMistakes, SocketPlan},
     runtime::cache::Cache,
-    supervisor::versions::Versions,
+    supervisor::{published_plan::PublishedPlan, versions::Versions},
     systemd::{
         certificates::{self, CertificatesError},
         store::Store,
@@ -28,7 +28,6 @@ use crate::{
     },
 };
 use std::{path::Path, sync::Arc};
-use tokio::sync::watch;
 use wasmtime::{Engine, component::Linker};
 
 /// The means to make plugins.
@@ -57,7 +56,7 @@ pub struct Deps {
     /// The sockets that there are.
     pub sockets: SocketKinds,
     /// The use of the sockets, which follows the settings.
-    pub plan: watch::Sender<SocketPlan>,
+    pub plan: PublishedPlan,
 }
 
 /// The reason that the contents of the directories are unknown, so that nothing may change.

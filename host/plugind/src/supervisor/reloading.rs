@@ -157,7 +157,7 @@ impl Supervisor {
         self.execute();
         self.publish();
         let mut plan = plan.with_whole(self.whole_sockets());
-        self.deps.plan.send_if_modified(|current| {
+        self.deps.plan.update(|current| {
             plan.served.clone_from(&current.served);
             let is_new = *current != plan;
             *current = plan;
