@@ -160,3 +160,31 @@ fn a_plugin_that_is_removed_leaves_no_version() {
     let left: Vec<_> = fs::read_dir(versions).unwrap().map(|it| it.unwrap().file_name()).collect();
     assert_eq!(left, ["counts"]);
 }
+
+#[test]
+fn a_stored_version_that_was_damaged_does_not_keep_others_from_starting() {
+    let tree = Tree::new().with_manifest("hello", "[config]\ngreeting = \"Old\"\n").with("counts");
+    assert_eq!(Daemon::start(&tree).stop(), 0);
+    let versions = tree.root().join("var/lib/plugind/.versions");
+    let stored = fs::read_dir(versions.join("hello")).unwrap().next().unwrap().unwrap().path();
+    let component = stored.join("hello.wasm");
+    let good = fs::read(&component).unwrap();
+    let mut damaged = good.clone();
+    damaged[good.len() / 2] ^= 1;
+    fs::write(&component, damaged).unwrap();
+    // Nor does a file that is no version.
+    fs::write(versions.join("stray"), "").unwrap();
+    tree.put("hello.toml", "[config]\ngreeting = \"\"\n");
+
+    let mut daemon = Daemon::start(&tree);
+    daemon.log.wait_for(&["cannot serve previous version", "plugin=hello"]);
+    assert_eq!(daemon.get("/counts").status(), 200);
+    assert_eq!(daemon.get("/hello").status(), 503);
+    // It is written again when it serves.
+    tree.put("hello.toml", "[config]\ngreeting = \"Old\"\n");
+    daemon.reload();
+    assert_eq!(daemon.get("/hello").status_and_text(), OLD);
+    assert_eq!(daemon.stop(), 0);
+    tree.put("hello.toml", "[config]\ngreeting = \"\"\n");
+    assert_eq!(Daemon::start(&tree).get("/hello").status_and_text(), OLD);
+}

@@ -99,6 +99,14 @@ pub enum ArchiveError {
     Changed(PathBuf),
 }
 
+impl ArchiveError {
+    /// Whether the stored files are not the ones that were written.
+    #[must_use]
+    pub fn is_damage(&self) -> bool {
+        matches!(self, Self::Rejected(_) | Self::Changed(_))
+    }
+}
+
 impl Archive {
     /// The versions that are kept below the state directory. What is incomplete there, or of another kind, is removed.
     ///
@@ -111,7 +119,8 @@ impl Archive {
             versions: BTreeMap::new(),
         };
         for (plugin, path) in entries(&archive.directory)? {
-            let Ok(name) = plugin.parse::<PluginName>() else {
+            let name = plugin.parse::<PluginName>().ok().filter(|_| is_directory(&path));
+            let Some(name) = name else {
                 remove(&path);
                 continue;
             };
@@ -272,6 +281,10 @@ fn parse_digest(text: &str) -> Option<[u8; 32]> {
     Some(digest)
 }
 
+fn is_directory(path: &Path) -> bool {
+    fs::symlink_metadata(path).is_ok_and(|file| file.is_dir())
+}
+
 /// What is in a directory that may not exist.
 fn entries(directory: &Path) -> io::Result<Vec<(String, PathBuf)>> {
     let listed = match fs::read_dir(directory) {
@@ -304,20 +317,31 @@ fn write(
     target: &Path,
 ) -> Result<(), ArchiveError> {
     let incomplete = directory.join(INCOMPLETE);
-    remove(&incomplete);
-    let drop_ins = drop_ins(&incomplete, &release.name);
+    let written = write_incomplete(release, bytes, &incomplete);
+    let renamed = written.and_then(|()| rename(&incomplete, target));
+    // It would keep the room that others need.
+    renamed.inspect_err(|_| remove(&incomplete))
+}
+
+fn write_incomplete(
+    release: &Release,
+    bytes: &[u8],
+    incomplete: &Path,
+) -> Result<(), ArchiveError> {
+    remove(incomplete);
+    let drop_ins = drop_ins(incomplete, &release.name);
     let failed = |path: &Path| {
         let path = path.to_owned();
         |source| ArchiveError::Write { path, source }
     };
     DirBuilder::new().recursive(true).mode(0o700).create(&drop_ins).map_err(failed(&drop_ins))?;
-    let component = component(&incomplete, &release.name);
+    let component = component(incomplete, &release.name);
     write_file(&component, bytes).map_err(failed(&component))?;
     for (nth, text) in release.texts.iter().enumerate() {
         let path = drop_ins.join(format!("{nth:04}.toml"));
         write_file(&path, text.as_bytes()).map_err(failed(&path))?;
     }
-    rename(&incomplete, target)
+    Ok(())
 }
 
 fn write_file(path: &Path, bytes: &[u8]) -> io::Result<()> {
@@ -337,10 +361,10 @@ fn rename(from: &Path, to: &Path) -> Result<(), ArchiveError> {
 
 /// What cannot be removed takes room, and is found again at the next start.
 fn remove(path: &Path) {
-    match fs::symlink_metadata(path).map(|file| file.is_dir()) {
-        Ok(true) => drop(fs::remove_dir_all(path)),
-        Ok(false) => drop(fs::remove_file(path)),
-        Err(_) => (),
+    if is_directory(path) {
+        drop(fs::remove_dir_all(path));
+    } else {
+        drop(fs::remove_file(path));
     }
 }
 

@@ -24,11 +24,18 @@ impl Supervisor {
     /// Reads the version of a plugin that served last.
     pub(super) fn read_last_good(&self, name: &PluginName) {
         let version = self.deps.versions.last_version(name);
-        let (name, inbox) = (name.clone(), self.inbox.clone());
+        let (name, inbox, versions) =
+            (name.clone(), self.inbox.clone(), self.deps.versions.clone());
         tokio::spawn(async move {
             let work = move || version.map(|version| version.load());
             let outcome = match on_own_thread("versions", work).await {
-                Ok(Some(outcome)) => outcome.map_err(|error| ErrorChain(&error).to_string()),
+                Ok(Some(outcome)) => outcome.map_err(|error| {
+                    if error.is_damage() {
+                        // So that it is written again when this version serves.
+                        versions.remove(&name);
+                    }
+                    ErrorChain(&error).to_string()
+                }),
                 Ok(None) => Err("there is none".to_owned()),
                 Err(error) => Err(ErrorChain(&error).to_string()),
             };
@@ -57,13 +64,13 @@ impl Supervisor {
             }
             Err(error) => {
                 warn!(plugin = %name, error, "cannot serve previous version");
-                PluginEvent::NoFallback
+                PluginEvent::NoFallback { left_out: self.deps.versions.has_others(name) }
             }
         };
         self.decide(name, event);
         // Its sockets may be others than those of the newest version.
         let whole = self.whole_sockets();
-        self.deps.plan.send_if_modified(|plan| {
+        self.deps.plan.update(|plan| {
             let before = replace(plan, plan.clone().with_whole(whole));
             before != *plan
         });

@@ -115,7 +115,10 @@ pub enum PluginEvent {
         requests: Vec<RouteRequest>,
     },
     /// The version that served last cannot be used.
-    NoFallback,
+    NoFallback {
+        /// Other plugins served last, so the start leaves this one out.
+        left_out: bool,
+    },
     /// A version was found that cannot be used.
     Unusable(Box<PluginProblem>),
     /// What serves must not continue, and there is no other version that can.
@@ -348,9 +351,12 @@ impl ManagedPlugin {
                     self.prepare(ticket, verified, requests, HoldPoint::Open);
                 }
             }
-            PluginEvent::NoFallback => {
+            PluginEvent::NoFallback { left_out } => {
                 if self.fallback == Fallback::Reading {
                     self.fallback = Fallback::Unused;
+                    if let Some(problem) = &mut self.problem {
+                        problem.left_out = left_out;
+                    }
                 }
             }
             PluginEvent::Unusable(problem) => self.fail(*problem, &mut turn),

@@ -70,6 +70,12 @@ impl Versions {
         self.last_good.get(name).cloned()
     }
 
+    /// Whether versions of other plugins served last.
+    #[must_use]
+    pub fn has_others(&self, name: &PluginName) -> bool {
+        self.last_good.keys().any(|other| other != name)
+    }
+
     /// Whether this file is part of a version that a daemon before this one kept.
     #[must_use]
     pub fn contains(&self, name: &PluginName, path: &Path) -> bool {

@@ -334,9 +334,19 @@ fn where_the_last_good_version_cannot_be_read_the_start_fails() {
     let mut managed = with_last_good(LastGood::Version(release(1, false).digests()));
     let (number, _) = managed.prepare(release(2, false), false);
     managed.worker(number, trap_at_start());
-    managed.handle(PluginEvent::NoFallback);
+    managed.handle(PluginEvent::NoFallback { left_out: false });
     assert!(!managed.plugin.standing().awaited);
     assert!(managed.plugin.failed().is_some_and(|failed| failed.required));
+}
+
+#[test]
+fn where_the_last_good_version_cannot_be_read_others_start_without_it() {
+    let mut managed = with_last_good(LastGood::Version(release(1, false).digests()));
+    let (number, _) = managed.prepare(release(2, false), false);
+    managed.worker(number, trap_at_start());
+    managed.handle(PluginEvent::NoFallback { left_out: true });
+    assert!(!managed.plugin.standing().awaited);
+    assert!(managed.plugin.failed().is_some_and(|failed| !failed.required));
 }
 
 #[test]
