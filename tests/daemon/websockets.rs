@@ -2,7 +2,11 @@
 
 use crate::http2::{Frames, frame};
 use plugind_tests::{Connection, Daemon, Signal, Tree, WAIT_MAX, another, eventually, run, tool};
-use std::net::TcpStream;
+use std::{
+    io::{ErrorKind, Write},
+    net::TcpStream,
+    time::Duration,
+};
 use tungstenite::{
     ClientRequestBuilder, Message, Utf8Bytes, WebSocket,
     error::Error,
@@ -17,7 +21,11 @@ fn start(manifest: &str) -> Daemon {
 }
 
 /// Asks for a WebSocket; the response if there is none.
-fn ask(daemon: &Daemon, path: &str, fields: &[(&str, &str)]) -> Result<Client, Response<Vec<u8>>> {
+fn ask(
+    daemon: &Daemon,
+    path: &str,
+    fields: &[(&str, &str)],
+) -> Result<Client, Box<Response<Vec<u8>>>> {
     let stream = TcpStream::connect(daemon.address()).unwrap();
     stream.set_read_timeout(Some(WAIT_MAX)).unwrap();
     let uri = format!("ws://{}{path}", daemon.address()).parse().unwrap();
@@ -28,7 +36,7 @@ fn ask(daemon: &Daemon, path: &str, fields: &[(&str, &str)]) -> Result<Client, R
     match tungstenite::client(request, stream) {
         Ok((client, _)) => Ok(client),
         Err(tungstenite::HandshakeError::Failure(Error::Http(response))) => {
-            Err(response.map(Option::unwrap_or_default))
+            Err(Box::new(response.map(Option::unwrap_or_default)))
         }
         Err(error) => panic!("{error}"),
     }
@@ -408,4 +416,31 @@ fn a_websocket_over_http_2_is_a_stream_of_its_connection() {
     let (kind, why) = frames.of(1);
     let why = String::from_utf8(why).unwrap();
     assert!(kind == 0 && why.contains("does not serve the protocol"), "{why}");
+}
+
+#[test]
+fn a_client_that_pings_and_never_reads_has_to_wait() {
+    const PING: [u8; 131] = {
+        let mut frame = [0; 131];
+        // Masked by zeros, with the longest payload of a control frame.
+        (frame[0], frame[1]) = (0x89, 0x80 | 125);
+        frame
+    };
+    // More than the kernel keeps for both sides.
+    const SENT_MAX: usize = 64 << 20;
+    let daemon = start("");
+    let mut stream = open(&daemon, "/messages").get_ref().try_clone().unwrap();
+    stream.set_write_timeout(Some(Duration::from_secs(2))).unwrap();
+    let pings = PING.repeat(500);
+    let mut sent = 0;
+    while sent < SENT_MAX {
+        match stream.write(&pings) {
+            Ok(written) => sent += written,
+            Err(error) => {
+                assert_eq!(error.kind(), ErrorKind::WouldBlock);
+                break;
+            }
+        }
+    }
+    assert!(sent < SENT_MAX, "the daemon read {} MiB", sent >> 20);
 }

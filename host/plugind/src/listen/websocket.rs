@@ -48,6 +48,8 @@ const WRITE_TIMEOUT: Duration = Duration::from_secs(30);
 const LINGER: Duration = Duration::from_secs(2);
 /// How much is read at a time.
 const READ_BUFFER: usize = 4 << 10;
+/// Answers to pings that may wait to be written. A client that sends more pings has to read first.
+const PONGS_MAX: usize = 16;
 /// A plugin that stops has at most so much of its time to stop left when its WebSockets are closed.
 const STOP_MARGIN_MAX: Duration = Duration::from_secs(1);
 
@@ -274,6 +276,8 @@ struct Transport<S> {
     /// When anything came or was sent last.
     heard: Instant,
     is_ping_due: bool,
+    /// Answers to pings since everything was written last.
+    pongs: usize,
     timer: Pin<Box<Sleep>>,
 }
 
@@ -287,6 +291,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Transport<S> {
             used: now,
             heard: now,
             is_ping_due: false,
+            pongs: 0,
             timer: Box::pin(sleep_until(now)),
         };
         let next = this.next_look();
@@ -338,12 +343,18 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Transport<S> {
             if ready!(self.host.incoming.poll_ready(cx)).is_err() {
                 return Poll::Ready(TransportEnd::Closed);
             }
+            if self.pongs >= PONGS_MAX
+                && let Err(error) = ready!(self.poll_flush(cx))
+            {
+                return Poll::Ready(error.into());
+            }
             let message = match ready!(self.stream.poll_next_unpin(cx)) {
                 Some(Ok(message)) => message,
                 Some(Err(error)) => return Poll::Ready(error.into()),
                 None => return Poll::Ready(TransportEnd::Closed),
             };
             self.heard = Instant::now();
+            self.pongs += usize::from(message.is_ping());
             let Some(message) = received(message) else { continue };
             self.used = self.heard;
             let is_last = matches!(message, WebSocketMessage::Close { .. });
@@ -371,8 +382,15 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Transport<S> {
             self.used = Instant::now();
             self.heard = self.used;
         };
-        ready!(self.stream.poll_flush_unpin(cx))?;
+        ready!(self.poll_flush(cx))?;
         if is_last { Poll::Ready(Ok(())) } else { Poll::Pending }
+    }
+
+    /// Ready when everything is written.
+    fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {
+        ready!(self.stream.poll_flush_unpin(cx))?;
+        self.pongs = 0;
+        Poll::Ready(Ok(()))
     }
 
     /// Sends what is left, closes with this code unless the guest has sent a close, and waits for the client to confirm.
