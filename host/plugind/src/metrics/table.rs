@@ -151,6 +151,12 @@ pub const METRICS: &[Metric] = &[
     })),
     metric(
         Gauge,
+        "plugind_plugin_newest_failed",
+        "Whether the newest version of a plugin cannot be used; the previous one may serve",
+        Plugin(|it| Some(truth(it.view.has_failed_version))),
+    ),
+    metric(
+        Gauge,
         "plugind_plugin_required",
         "Whether the daemon is not ready without a plugin",
         Plugin(|it| Some(truth(it.view.is_required))),

@@ -33,6 +33,7 @@ struct BoardEntry {
     sub_state: String,
     since: SystemTime,
     is_ready: bool,
+    has_failed_version: bool,
     is_required: bool,
     /// The version that serves.
     generation: Option<u64>,
@@ -50,6 +51,8 @@ pub struct PluginView {
     pub state: &'static str,
     /// Whether it serves, or is a program that returned ok.
     pub is_ready: bool,
+    /// Whether its newest version cannot be used, whatever serves.
+    pub has_failed_version: bool,
     /// Whether the daemon is not ready without it.
     pub is_required: bool,
     /// The version that serves.
@@ -139,6 +142,7 @@ impl Board {
         }
         entry.state = condition.active_state();
         entry.is_ready = condition.is_ready();
+        entry.has_failed_version = plugin.failed().is_some();
         entry.is_required = plugin.is_required();
         entry.generation = plugin.serving().map(|serving| serving.number);
         entry.pools.retain(|pool| pool.strong_count() > 0);
@@ -157,6 +161,7 @@ impl Board {
             sub_state: String::new(),
             since: SystemTime::now(),
             is_ready: false,
+            has_failed_version: false,
             is_required: false,
             generation: None,
             pools: Vec::new(),
@@ -176,6 +181,7 @@ impl BoardEntry {
             name,
             state: self.state,
             is_ready: self.is_ready,
+            has_failed_version: self.has_failed_version,
             is_required: self.is_required,
             generation: self.generation,
             gauges: gauges.fold(PoolGauges::default(), PoolGauges::beside),
