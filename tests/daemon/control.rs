@@ -14,7 +14,7 @@ use std::{
 pub(crate) struct Ran {
     pub(crate) status: Option<i32>,
     pub(crate) stdout: String,
-    stderr: String,
+    pub(crate) stderr: String,
 }
 
 pub(crate) fn socket(tree: &Tree) -> PathBuf {

@@ -72,6 +72,29 @@ fn nothing_of_a_directory_with_a_mistake_is_installed() {
 }
 
 #[test]
+fn components_that_would_be_one_plugin_are_not_installed() {
+    let tree = Tree::new();
+    source(&tree, "my-plugin", "");
+    let other = source(&tree, "my_plugin", "");
+    let ran = run(&tree, &["install", text(other.parent().unwrap())]);
+    assert_eq!(ran.status, Some(1), "{}", ran.stdout);
+    assert!(ran.stderr.contains("would both be the plugin my-plugin"), "{}", ran.stderr);
+    assert_eq!(files(&tree), [""; 0]);
+}
+
+#[test]
+fn a_component_must_fit_the_manifest_that_stays() {
+    let tree = Tree::new();
+    tree.put("site.toml", "[grants]\nkeyvalue = {}\n");
+    let component = source(&tree, "hello", "");
+    fs::remove_file(component.with_extension("toml")).unwrap();
+    let ran = run(&tree, &["install", text(&component), "--name", "site"]);
+    assert_eq!(ran.status, Some(1), "{}", ran.stdout);
+    assert!(ran.stderr.contains("grants.keyvalue"), "{}", ran.stderr);
+    assert_eq!(files(&tree), ["site.toml"]);
+}
+
+#[test]
 fn a_plugin_of_a_package_is_masked_and_unmasked() {
     let tree = Tree::new();
     let vendor = tree.root().join("usr/lib/plugind/plugins");

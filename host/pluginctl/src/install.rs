@@ -84,6 +84,10 @@ enum InstallError {
     NoComponent(PathBuf),
     #[error("--name is for one component, and {} is a directory", .0.display())]
     NameOfDirectory(PathBuf),
+    #[error(
+        "{} and {} would both be the plugin {name}; rename one of them", one.display(), other.display()
+    )]
+    SameName { name: PluginName, one: PathBuf, other: PathBuf },
     #[error("{0}")]
     Mistakes(String),
     #[error("there is no {}; `pluginctl list` shows the plugins", .0.display())]
@@ -169,11 +173,22 @@ impl InstallArgs {
         if components.is_empty() {
             return Err(InstallError::NoComponent(self.path.clone()));
         }
+        components.sort();
+        if let Some([(name, one), (_, other)]) =
+            components.array_windows().find(|[(one, _), (other, _)]| one == other)
+        {
+            let (name, one, other) = (name.clone(), one.clone(), other.clone());
+            return Err(InstallError::SameName { name, one, other });
+        }
         for (name, component) in components {
             copy(&component, &staging.join(format!("{name}.wasm")))?;
-            let manifest = component.with_extension("toml");
-            if manifest.exists() {
-                copy(&manifest, &staging.join(format!("{name}.toml")))?;
+            // Without another one, the manifest that is installed stays, and has to fit the component.
+            let manifests = [
+                component.with_extension("toml"),
+                self.after.plugins().join(format!("{name}.toml")),
+            ];
+            if let Some(manifest) = manifests.iter().find(|manifest| manifest.exists()) {
+                copy(manifest, &staging.join(format!("{name}.toml")))?;
             }
         }
         Ok(())
