@@ -92,6 +92,7 @@ fn what_a_plugin_keeps_goes_when_the_plugin_goes() {
 fn a_state_that_is_not_taken_back_keeps_the_plugin_from_serving_and_nobody_else() {
     let machine = three();
     machine.put_guest("hello", "hello");
+    machine.put("/etc/plugind/plugind.toml", "serve-previous = false\n");
     // Required or not: the daemon served without any trouble before it was restarted.
     machine.put_manifest("keeps", "[config]\nrestore = \"fail\"\n");
     machine.succeed(&["systemctl", "restart", "plugind.service"]);

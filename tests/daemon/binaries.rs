@@ -58,7 +58,7 @@ fn every_guest_and_every_example_plugin_is_used_by_a_test() {
     for not_a_plugin in ["README", "sdk", "templates"] {
         plugins.remove(not_a_plugin);
     }
-    assert_eq!(plugins.len(), 6);
+    assert_eq!(plugins.len(), 7);
     let all = guests.into_iter().chain(plugins.iter().map(|name| name.replace('-', "_")));
     let unused: Vec<_> = all.filter(|name| !named.contains(name)).collect();
     assert_eq!(unused, [""; 0], "no test uses these");

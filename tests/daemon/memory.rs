@@ -78,10 +78,11 @@ fn all_plugins_together_use_no_more_than_the_daemon_lets_them() {
         .with("counts");
     let tree = tree.with_settings("memory-max = \"64M\"\n");
     let daemon = Daemon::start(&tree);
-    for path in ["/grows/grow/100", "/hoards/fields/1000"] {
+    for (path, plugin) in
+        [("/grows/grow/100", "plugin=grows"), ("/hoards/fields/1000", "plugin=hoards")]
+    {
         assert_eq!(daemon.get(path).status(), 502, "{path}");
-    }
-    for plugin in ["plugin=grows", "plugin=hoards"] {
+        // Only then is its memory free.
         let parts = ["instance failed", plugin, "result=oom", "memory-max of plugind.toml"];
         daemon.log.wait_for(&parts);
     }

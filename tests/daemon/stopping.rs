@@ -98,7 +98,9 @@ fn a_plugin_that_spins_does_not_keep_the_daemon() {
 
 #[test]
 fn a_plugin_that_spins_and_its_waiting_client_have_the_time_to_stop_and_no_more() {
-    let manifest = "[service]\ntimeout-stop-sec = \"1s\"\nwatchdog-sec = \"1h\"\n";
+    // The second request must not share an instance with the one that spins.
+    let manifest = "[service]\ntimeout-stop-sec = \"1s\"\nwatchdog-sec = \"1h\"\n\
+                    [instances]\nconcurrency = 1\n";
     let tree = Tree::new().with_manifest("loops_in_request", manifest);
     let mut daemon = Daemon::start(&tree);
     let mut client = daemon.connect();
@@ -112,8 +114,8 @@ fn a_plugin_that_spins_and_its_waiting_client_have_the_time_to_stop_and_no_more(
 
 #[test]
 fn a_version_that_spins_has_its_time_to_stop_and_no_more() {
-    let tree =
-        Tree::new().with_manifest("loops_in_request", "[service]\ntimeout-stop-sec = \"1s\"\n");
+    let manifest = "[service]\ntimeout-stop-sec = \"1s\"\n[instances]\nconcurrency = 1\n";
+    let tree = Tree::new().with_manifest("loops_in_request", manifest);
     let daemon = Daemon::start(&tree);
     let mut client = daemon.connect();
     client.request("GET", "/loops-in-request/loop", &[]);
