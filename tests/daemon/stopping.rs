@@ -85,8 +85,9 @@ fn asked_twice_it_waits_for_nobody() {
 
 #[test]
 fn a_plugin_that_spins_does_not_keep_the_daemon() {
-    let tree =
-        Tree::new().with_manifest("loops_in_request", "[service]\ntimeout-stop-sec = \"1s\"\n");
+    // The second request must not share an instance with the one that spins.
+    let manifest = "[service]\ntimeout-stop-sec = \"1s\"\n[instances]\nconcurrency = 1\n";
+    let tree = Tree::new().with_manifest("loops_in_request", manifest);
     let mut daemon = Daemon::start(&tree);
     let mut client = daemon.connect();
     client.request("GET", "/loops-in-request/loop", &[]);
