@@ -180,21 +180,12 @@ impl AsyncWrite for HttpWire {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use tokio::{
-        io::{AsyncReadExt, AsyncWriteExt},
-        net::UnixStream,
-    };
+    use crate::listen::stream::send_in_pieces;
+    use tokio::{io::AsyncReadExt, net::UnixStream};
 
     /// Whether it is HTTP/2, and all bytes that are read then.
     async fn opened(bytes: &[u8], piece: usize) -> (bool, Vec<u8>) {
-        let (mut client, host) = UnixStream::pair().unwrap();
-        let send = async {
-            for piece in bytes.chunks(piece) {
-                client.write_all(piece).await.unwrap();
-                tokio::task::yield_now().await;
-            }
-            drop(client);
-        };
+        let (client, host) = UnixStream::pair().unwrap();
         let read = async {
             let (stream, how) = (Arc::new(Stream::Unix(host)), HttpUse::default());
             let mut opened = open(&stream, Peer::Unknown, &how).await.unwrap();
@@ -202,7 +193,7 @@ mod tests {
             opened.wire.read_to_end(&mut all).await.unwrap();
             (opened.is_http2, all)
         };
-        tokio::join!(read, send).0
+        tokio::join!(read, send_in_pieces(client, bytes, piece)).0
     }
 
     #[tokio::test]

@@ -98,11 +98,9 @@ fn parse(header: &[u8]) -> Result<Option<SocketAddr>, ProxyProtocolError> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::listen::stream::send_in_pieces;
     use proptest::prelude::*;
-    use tokio::{
-        io::{AsyncReadExt, AsyncWriteExt},
-        net::UnixStream,
-    };
+    use tokio::{io::AsyncReadExt, net::UnixStream};
 
     fn second_version(command: u8, family: u8, addresses: &[u8]) -> Vec<u8> {
         let length = u16::try_from(addresses.len()).unwrap().to_be_bytes();
@@ -116,16 +114,9 @@ mod tests {
     ) -> (Result<Option<SocketAddr>, ProxyProtocolError>, Vec<u8>) {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         runtime.block_on(async {
-            let (mut client, host) = UnixStream::pair().unwrap();
-            let send = async {
-                for piece in bytes.chunks(piece) {
-                    client.write_all(piece).await.unwrap();
-                    tokio::task::yield_now().await;
-                }
-                drop(client);
-            };
+            let (client, host) = UnixStream::pair().unwrap();
             let host = Stream::Unix(host);
-            let (read, ()) = tokio::join!(read(&host), send);
+            let (read, ()) = tokio::join!(read(&host), send_in_pieces(client, bytes, piece));
             let Stream::Unix(mut host) = host else { unreachable!() };
             let mut rest = Vec::new();
             host.read_to_end(&mut rest).await.unwrap();

@@ -310,6 +310,16 @@ impl AsyncWrite for SharedStream {
     }
 }
 
+/// Sends bytes in pieces of this size, each of which the other side sees alone, and closes.
+#[cfg(test)]
+pub(super) async fn send_in_pieces(mut client: tokio::net::UnixStream, bytes: &[u8], piece: usize) {
+    use tokio::io::AsyncWriteExt as _;
+    for piece in bytes.chunks(piece) {
+        client.write_all(piece).await.expect("the other side is open");
+        tokio::task::yield_now().await;
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
