@@ -367,11 +367,10 @@ impl Pool {
         let set = &self.set;
         // The timer is for those that wait.
         if let Some(entered) = set.room.enter(core).now_or_never() {
-            let permit = entered?;
+            let entered = Entered::new(&set.room, entered?);
             if let Some(place) = set.share.try_take(false) {
-                return Some((permit, place));
+                return entered.stay().map(|permit| (permit, place));
             }
-            set.room.leave(permit);
         }
         // In this order, so that calls beyond the most of their plugin keep no place from others.
         let room = async {
