@@ -39,7 +39,7 @@ run-tests := cargo $(if $(nextest),nextest run,test) $(locked)
 
 .DEFAULT_GOAL := help
 .PHONY: help run unit e2e boot check test test-authors test-here test-systemd $(systemds:%=test-%) images $(systemds:%=image-%) \
-	fmt lint sources build plugins guests golden fuzz chaos bench advisories install uninstall
+	fmt lint sources build plugins guests golden fuzz models chaos bench advisories install uninstall
 
 help: ## print the verbs
 	@sed -n 's/^\([a-z0-9-]*\):.*## /\1\t/p' Makefile | expand -t 14
@@ -83,6 +83,7 @@ test-here: check
 	cargo test $(unit-profile) $(locked) $(daemon)
 	cargo test $(unit-profile) $(locked) $(client)
 	cargo test $(unit-profile) $(locked) $(compiler)
+	$(MAKE) models UNIT_PROFILE=$(UNIT_PROFILE)
 	$(MAKE) build guests
 	$(flags) cargo test --release $(locked) -p plugind-tests
 
@@ -134,6 +135,9 @@ test-authors: setup-authors build ## make, build and serve a project of each lan
 golden: PROFILE = dev
 golden: build ## write the current output of pluginctl to tests/golden as what is expected
 	GOLDEN=write cargo test $(locked) -p plugind-tests --test golden
+
+models: setup-run ## try every order of threads in what the pool's threads share
+	cargo test $(unit-profile) $(locked) $(daemon) --lib --features loom -- pool::models
 
 fuzz: setup-fuzz ## give made-up files to what reads files; SECONDS_PER_TARGET=60
 	tests/fuzz/run

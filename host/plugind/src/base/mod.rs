@@ -1,5 +1,7 @@
 //! Words that every layer shares: names, networks, quantities, endpoints, text, error chains, signals. Nothing here imports another layer.
 
+#[cfg(feature = "runtime")]
+pub(crate) mod atomic;
 pub mod descriptors;
 pub mod endpoint;
 pub mod error_chain;

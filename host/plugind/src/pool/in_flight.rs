@@ -5,19 +5,19 @@
 //! whichever comes first. That is what a worker waits for before it ends.
 
 use crate::{
-    base::request_identity::RequestIdentity,
+    base::{
+        atomic::{
+            AtomicBool, AtomicU8,
+            Ordering::{AcqRel, Acquire},
+        },
+        request_identity::RequestIdentity,
+    },
     pool::{call::Call, failure::CallFailure, registry::Registry, worker_handle::WorkerHandle},
     world::calls::RequestScope,
 };
 use futures::task::AtomicWaker;
 use std::{
-    sync::{
-        Arc, Mutex, OnceLock, PoisonError, Weak,
-        atomic::{
-            AtomicBool, AtomicU8,
-            Ordering::{AcqRel, Acquire},
-        },
-    },
+    sync::{Arc, Mutex, OnceLock, PoisonError, Weak},
     time::{Duration, Instant},
 };
 
@@ -396,7 +396,7 @@ impl InFlight {
     /// The state before, if `event` changed it.
     fn apply(&self, event: CallEvent) -> Option<State> {
         let next = |state| State::of(state).after(event).map(|next| next as u8);
-        self.state.try_update(AcqRel, Acquire, next).ok().map(State::of)
+        self.state.fetch_update(AcqRel, Acquire, next).ok().map(State::of)
     }
 }
 

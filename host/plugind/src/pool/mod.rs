@@ -27,6 +27,8 @@ mod serving;
 mod worker_task;
 mod worker;
 pub mod instances;
+#[cfg(all(test, feature = "loom"))]
+mod models;
 
 pub use reply::{Delivery, Reply};
 pub use request_failures::FailureCounts;

@@ -6,17 +6,17 @@
 //! No call is lost: a caller adds its call and then looks for a worker, and a worker becomes available and looks at the
 //! lanes afterwards, so one of the two notices the other.
 
-use crate::pool::{
-    call::{Call, ReplySender},
-    in_flight::InFlight,
-    worker_handle::WorkerHandle,
+use crate::{
+    base::atomic::{AtomicUsize, Mutex, MutexGuard, Ordering::SeqCst},
+    pool::{
+        call::{Call, ReplySender},
+        in_flight::InFlight,
+        worker_handle::WorkerHandle,
+    },
 };
 use std::{
     collections::VecDeque,
-    sync::{
-        Arc, Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicUsize, Ordering::SeqCst},
-    },
+    sync::{Arc, PoisonError},
 };
 
 /// A call on its way to a worker.

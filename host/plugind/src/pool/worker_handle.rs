@@ -1,18 +1,21 @@
 //! A worker as it is seen from outside: its heartbeat, what it has in flight, and that it should end.
 
 use crate::{
-    base::figures::CoreFigures, pool::request_failures::RequestFailures,
+    base::{
+        atomic::{
+            AtomicBool, AtomicUsize,
+            Ordering::{AcqRel, Acquire, Relaxed, Release, SeqCst},
+        },
+        figures::CoreFigures,
+    },
+    pool::request_failures::RequestFailures,
     world::heartbeat::Heartbeat,
 };
 use futures::task::AtomicWaker;
-use std::sync::{
-    Arc,
-    atomic::{
-        AtomicBool, AtomicUsize,
-        Ordering::{AcqRel, Acquire, Relaxed, Release, SeqCst},
-    },
+use std::{
+    sync::Arc,
+    task::{Wake, Waker},
 };
-use std::task::{Wake, Waker};
 
 /// One worker, seen from outside.
 pub(crate) struct WorkerHandle {
@@ -112,18 +115,19 @@ impl WorkerHandle {
 
     /// Returns the number of calls in flight in it.
     pub(crate) fn in_flight(&self) -> usize {
-        self.in_flight.load(Acquire)
+        self.in_flight.load(SeqCst)
     }
 
     /// It takes no more calls, and ends when the calls in flight in it have ended.
     pub(crate) fn retire(&self) {
-        self.retiring.store(true, Release);
+        // In one order with `leave`, so that one of the two sees the other on every processor.
+        self.retiring.store(true, SeqCst);
         self.waker.wake();
     }
 
     /// Whether it was asked to end.
     pub(crate) fn is_retiring(&self) -> bool {
-        self.retiring.load(Acquire)
+        self.retiring.load(SeqCst)
     }
 
     /// It ends at once, with all that is in it.
