@@ -206,6 +206,15 @@ fn one_that_does_not_answer_for_its_health_is_replaced_although_it_serves() {
 }
 
 #[test]
+fn a_request_that_outlasts_the_watchdog_is_served_where_a_call_occupies_the_instance() {
+    let manifest = "[service]\nwatchdog-sec = \"200ms\"\n[instances]\nmax = 1\n";
+    let daemon = Daemon::start(&Tree::new().with_manifest("starts_02", manifest));
+    assert_eq!(daemon.get("/starts-02/sleep/1500").status_and_text(), (200, "slept"));
+    assert_eq!(daemon.get("/starts-02").status_and_text(), (200, "fine"));
+    assert_eq!(daemon.log.count(&["instance failed"]), 0);
+}
+
+#[test]
 fn one_that_spins_is_ended_by_the_watchdog_long_before_the_deadline_of_its_request() {
     let manifest =
         format!("{RESTARTS}watchdog-sec = \"300ms\"\n[limits]\nrequest-timeout = \"1h\"\n");

@@ -1,6 +1,7 @@
-//! Says when it starts, and answers by WASI 0.2.
+//! Says when it starts, and answers by WASI 0.2; waits in a request to `/sleep/MILLISECONDS`.
 
 use plugind_sdk::{Lifecycle, StartError, journal};
+use std::{thread::sleep, time::Duration};
 
 struct Guest;
 
@@ -11,8 +12,14 @@ impl Lifecycle for Guest {
     }
 }
 
-fn respond(_words: &[&str]) -> String {
-    "fine".to_owned()
+fn respond(words: &[&str]) -> String {
+    match words {
+        ["sleep", milliseconds] => {
+            sleep(Duration::from_millis(plugind_test_guests::number(milliseconds)));
+            "slept".to_owned()
+        }
+        _ => "fine".to_owned(),
+    }
 }
 
 plugind_sdk::export!(Guest);

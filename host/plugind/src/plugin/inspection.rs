@@ -133,6 +133,12 @@ impl Inspection {
         self.serves_connections() && self.is_blocking
     }
 
+    /// Whether it cannot be called for anything else while it serves a request, connection or datagram.
+    #[must_use]
+    pub fn is_occupied_by_a_call(&self) -> bool {
+        self.is_blocking || self.http == Some(WasiVersion::P2)
+    }
+
     /// Whether it is a background program. A component with a handler is none, also where its toolchain makes it one as
     /// well.
     #[must_use]

@@ -55,7 +55,7 @@ pub(super) struct WorkerView {
     pub(super) transferring: bool,
     /// The state of the instance is to be saved or restored.
     pub(super) transfer_due: bool,
-    /// A transfer of the state keeps calls waiting.
+    /// A transfer of the state, or a health check that is due, keeps calls waiting.
     pub(super) held: bool,
 }
 

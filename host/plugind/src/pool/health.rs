@@ -24,6 +24,8 @@ pub(crate) struct Health<'a> {
     plugin: &'a PluginName,
     worker: u32,
     interval: Option<Interval>,
+    /// It is time to ask.
+    is_due: bool,
     asked: Option<BoxFuture<'a, wasmtime::Result<Condition>>>,
     degraded: Option<String>,
     notify: &'a notify::Shared,
@@ -43,21 +45,32 @@ impl<'a> Health<'a> {
             interval.set_missed_tick_behavior(MissedTickBehavior::Delay);
             interval
         });
-        Self { plugin, worker, interval, asked: None, degraded: None, notify }
+        Self { plugin, worker, interval, is_due: false, asked: None, degraded: None, notify }
     }
 
-    /// Returns the reason that the instance cannot serve, once it reports one.
+    /// Whether the instance is to be asked, as soon as it can be.
+    pub(crate) fn is_due(&self) -> bool {
+        self.is_due
+    }
+
+    /// Returns the reason that the instance cannot serve, once it reports one. An instance that is occupied cannot be
+    /// asked: it would not answer before its call has returned, and its time would be up.
     pub(crate) fn poll(
         &mut self,
         accessor: &'a Accessor<HostState>,
         exports: &'a Exports,
         deadline: &Deadline,
+        is_occupied: bool,
         cx: &mut Context<'_>,
     ) -> wasmtime::Result<Option<String>> {
         let (Some(interval), Some(lifecycle)) = (&mut self.interval, &exports.lifecycle) else {
             return Ok(None);
         };
-        if self.asked.is_none() && interval.poll_tick(cx).is_ready() && !deadline.is_running() {
+        if self.asked.is_none() {
+            self.is_due |= interval.poll_tick(cx).is_ready();
+        }
+        if self.is_due && !is_occupied && !deadline.is_running() {
+            self.is_due = false;
             deadline.begin(GuestCall::Health, interval.period());
             self.asked = Some(lifecycle.call_health(accessor).boxed());
         }

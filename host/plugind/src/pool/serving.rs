@@ -203,7 +203,7 @@ impl<'a> Serving<'a> {
             unsaved: self.is_unsaved,
             transferring: self.transfer.is_under_way(),
             transfer_due,
-            held: !self.transfer.allows_calls(),
+            held: !self.transfer.allows_calls() || self.health.is_due(),
         };
         // A transfer waits for every call in flight, and is due seldom.
         let is_alone = transfer_due || (view.unsaved && view.is_recyclable());
@@ -444,15 +444,15 @@ impl<'a> Serving<'a> {
         });
     }
 
+    /// Whether the instance can be called for nothing else before a call in it has returned.
+    fn is_occupied(&self) -> bool {
+        !self.calls.is_empty() && self.worker.set.linked.release.inspection.is_occupied_by_a_call()
+    }
+
     fn poll_health(&mut self, cx: &mut Context<'_>) -> wasmtime::Result<()> {
-        // A component without async functions cannot be asked before its call has returned, and a connection may last.
-        if !self.calls.is_empty()
-            && self.worker.set.linked.release.inspection.is_occupied_by_a_connection()
-        {
-            return Ok(());
-        }
-        let deadline = &self.worker.deadline;
-        if let Some(why) = self.health.poll(self.accessor, self.exports, deadline, cx)?
+        let (deadline, is_occupied) = (&self.worker.deadline, self.is_occupied());
+        let asked = self.health.poll(self.accessor, self.exports, deadline, is_occupied, cx)?;
+        if let Some(why) = asked
             && self.leaving.is_none()
         {
             self.leave(Why::Unhealthy(why));
