@@ -9,6 +9,7 @@ mod package;
 mod starting;
 mod sockets;
 mod streams;
+mod extending;
 mod restarting;
 mod reloading;
 mod many_reloads;
