@@ -44,7 +44,7 @@ fn wait_for_link(machine: &Machine) {
 const ADA: &str = "ada:x:60001:60001:Ada Lovelace:/home/ada:/bin/bash\n";
 
 #[test]
-fn the_users_of_a_plugin_are_users_of_the_machine_during_reloads_and_after_a_restart() {
+fn users_of_a_plugin_are_users_of_the_machine_during_reloads_and_restarts() {
     let machine = boot("userdb", &example("userdb.toml"));
     assert_eq!(ada(&machine), ADA);
     assert_eq!(machine.succeed(&["id", "-un", "60001"]), "ada\n");
