@@ -1,8 +1,10 @@
 //! Plugins that extend systemd: the users of a plugin are users of the machine.
 
-use plugind_tests::{Machine, eventually};
+use plugind_tests::{Machine, WAIT_MAX, eventually};
 use std::{
     fs,
+    io::{BufRead, BufReader, Write},
+    os::unix::net::UnixStream,
     sync::atomic::{AtomicBool, Ordering::Relaxed},
     thread,
 };
@@ -36,6 +38,18 @@ fn ada(machine: &Machine) -> String {
     machine.succeed(&["getent", "passwd", "ada"])
 }
 
+/// Looks up a user on a connection of its own, as programs do.
+fn call(machine: &Machine) {
+    let mut stream = UnixStream::connect(machine.path("/run/plugind-userdb/socket")).unwrap();
+    stream.set_read_timeout(Some(WAIT_MAX)).unwrap();
+    let method = "io.systemd.UserDatabase.GetUserRecord";
+    let parameters = r#"{"userName":"ada","service":"io.plugind.Users"}"#;
+    write!(stream, r#"{{"method":"{method}","parameters":{parameters}}}{}"#, '\0').unwrap();
+    let mut reply = Vec::new();
+    BufReader::new(stream).read_until(0, &mut reply).unwrap();
+    assert!(String::from_utf8(reply).unwrap().contains("\"uid\":60001"));
+}
+
 /// It comes after the daemon is ready.
 fn wait_for_link(machine: &Machine) {
     eventually("the link", || machine.path(LINK).is_symlink().then_some(()));
@@ -54,14 +68,19 @@ fn users_of_a_plugin_are_users_of_the_machine_during_reloads_and_restarts() {
 
     let is_reloading = AtomicBool::new(true);
     thread::scope(|scope| {
-        let looks_up = scope.spawn(|| {
-            let mut count = 0;
-            while is_reloading.load(Relaxed) {
-                assert_eq!(ada(&machine), ADA);
-                count += 1;
+        let while_reloading = |look_up: fn(&Machine)| {
+            let (machine, is_reloading) = (&machine, &is_reloading);
+            move || {
+                let mut count = 0;
+                while is_reloading.load(Relaxed) {
+                    look_up(machine);
+                    count += 1;
+                }
+                count
             }
-            count
-        });
+        };
+        let programs = scope.spawn(while_reloading(|machine| assert_eq!(ada(machine), ADA)));
+        let calls = scope.spawn(while_reloading(call));
         for reload in 0..RELOADS {
             let manifest = format!("{}# {reload}\n", example("userdb.toml"));
             let manifest =
@@ -72,7 +91,8 @@ fn users_of_a_plugin_are_users_of_the_machine_during_reloads_and_restarts() {
             assert_eq!(id, format!("{}\n", 61000 + reload));
         }
         is_reloading.store(false, Relaxed);
-        assert!(looks_up.join().unwrap() > 0);
+        assert!(programs.join().unwrap() > 0);
+        assert!(calls.join().unwrap() > 1000);
     });
 
     // systemd looks for the user of the daemon while it starts the daemon, and must not ask the plugin.
