@@ -15,7 +15,7 @@ export DESTDIR PREFIX PORT PROGRAMS REPS RELOADS PARTS SECONDS_PER_RUN SECONDS_P
 daemon := -p plugind
 client := -p pluginctl
 compiler := -p plugind-compile -p plugind-artifact
-plugins := -p plugind-sdk -p hello -p greeter-02 -p warmup -p ticker -p echo -p clock -p chat
+plugins := -p plugind-sdk -p hello -p greeter-02 -p warmup -p ticker -p echo -p clock -p chat -p userdb
 guest := --profile guest --target wasm32-wasip2
 # The Debian releases under whose systemd the installation is tested, beside that of this machine: 252, 257 and the
 # newest. For each, its suite and the tests that apply: varlinkctl finds the control socket since 257.
@@ -38,7 +38,7 @@ nextest := $(shell cargo nextest --version 2>/dev/null)
 run-tests := cargo $(if $(nextest),nextest run,test) $(locked)
 
 .DEFAULT_GOAL := help
-.PHONY: help run unit e2e boot check test test-authors test-here test-systemd $(systemds:%=test-%) images $(systemds:%=image-%) \
+.PHONY: help run unit e2e boot check test test-authors test-browser test-here test-systemd $(systemds:%=test-%) images $(systemds:%=image-%) \
 	fmt lint sources build plugins guests golden fuzz models chaos bench advisories install uninstall
 
 help: ## print the verbs
@@ -95,7 +95,7 @@ $(systemds:%=test-%): test-%: setup-test image-% build guests
 
 images: $(systemds:%=image-%)
 
-# The directory is kept; remove it to fetch a newer one.
+# The directory is kept as long as it has the packages that the tests need; remove it to fetch a newer one.
 $(systemds:%=image-%): image-%: setup-test-systemd
 	tests/boot-systemd image $(suite-$*) target/$*
 
@@ -132,6 +132,10 @@ test-authors: PROFILE = dev
 test-authors: setup-authors build ## make, build and serve a project of each language with its own tools; LANGS="rust js"
 	tests/authors $(LANGS)
 
+test-browser: PROFILE = dev
+test-browser: setup-browser build plugins ## have Debian's chromium talk with the plugin chat by a WebSocket
+	tests/browser
+
 golden: PROFILE = dev
 golden: build ## write the current output of pluginctl to tests/golden as what is expected
 	GOLDEN=write cargo test $(locked) -p plugind-tests --test golden
@@ -147,7 +151,7 @@ chaos: setup-e2e build guests ## reload, break and attack a daemon for about 10 
 	PLUGIND_CHAOS_ROUNDS=$(or $(ROUNDS),300) PLUGIND_CHAOS_SEED=$(SEED) \
 		cargo test $(locked) -p plugind-tests --test chaos -- --nocapture
 
-bench: setup-bench build plugins ## compare with hyper, `wasmtime serve` and nginx; PARTS=quick takes 4 minutes
+bench: setup-bench build plugins ## compare with hyper, `wasmtime serve` and nginx; PARTS=quick takes 5 minutes
 	tests/bench/peers
 	tests/bench/run
 

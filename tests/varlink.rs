@@ -64,3 +64,36 @@ fn varlinkctl_understands_the_errors() {
         assert!(reported, "{method}: {called:?}");
     }
 }
+
+#[test]
+fn systemd_asks_a_plugin_for_users_and_shows_its_interface() {
+    let machine = Machine::boot();
+    machine.put_guest("userdb", "userdb");
+    let example = |file: &str| {
+        std::fs::read(format!("{}/../plugins/userdb/{file}", env!("CARGO_MANIFEST_DIR"))).unwrap()
+    };
+    machine.put("/etc/plugind/plugins/userdb.toml", example("userdb.toml"));
+    for unit in ["userdb.socket", "userdb.service"] {
+        machine.put(&format!("/etc/systemd/system/{unit}"), example(unit));
+    }
+    machine.reload_units();
+    machine.succeed(&["systemctl", "start", "userdb.socket"]);
+    machine.start();
+    machine.succeed(&["systemctl", "start", "userdb.service"]);
+
+    let socket = "/run/systemd/userdb/io.plugind.Users";
+    let interface = "io.systemd.UserDatabase";
+    let reported = machine.succeed(&["varlinkctl", "introspect", socket, interface]);
+    assert!(reported.contains("method GetUserRecord"), "{reported}");
+    let reported = machine.succeed(&["userdbctl", "user", "ada"]);
+    assert!(reported.contains("Ada Lovelace"), "{reported}");
+    let reported = machine.succeed(&["userdbctl", "group", "navy"]);
+    assert!(reported.contains("60100"), "{reported}");
+    let reported = machine.succeed(&["userdbctl", "groups-of-user", "grace"]);
+    assert!(reported.contains("navy"), "{reported}");
+    // All users of all services.
+    let reported = machine.succeed(&["userdbctl", "user"]);
+    for user in ["root", "ada", "grace"] {
+        assert!(reported.contains(user), "{reported}");
+    }
+}

@@ -35,13 +35,13 @@ def interleaved(every, connections, cpu=None):
     return results
 
 
-def report(title, every, results):
+def report(title, every, results, compared=None):
     print(f"## {title}: p50, p99 and CPU per request in µs\n")
     table(["server", *COLUMNS, "errors"],
           [[server.name, *(of(results[server.name], column) for column in ("req/s", "p50", "p99")),
             of(results[server.name], "cpu", 1), str(sum(result["errors"] for result in results[server.name]))]
            for server in every])
-    ratios(results, COLUMNS, pairs(every))
+    ratios(results, COLUMNS, compared or pairs(every))
     others = [result["others"] for each in results.values() for result in each]
     state = "quiet" if max(others) < 0.05 else "BUSY: trust the ratios of CPU more than those of time"
     print(f"meanwhile other programs used {median(others):.0%} of {CPUS} CPUs, {max(others):.0%} at most: {state}\n",

@@ -9,6 +9,8 @@ mod package;
 mod starting;
 mod sockets;
 mod streams;
+mod tls;
+mod extending;
 mod restarting;
 mod reloading;
 mod many_reloads;

@@ -8,7 +8,7 @@ use std::{
 };
 
 /// The example of a socket unit that a plugin has beside its component.
-fn example(machine: &Machine, plugin: &str) {
+pub(super) fn example(machine: &Machine, plugin: &str) {
     let file = format!("{}/../plugins/{plugin}/{plugin}.socket", env!("CARGO_MANIFEST_DIR"));
     let contents = std::fs::read(file).unwrap();
     machine.put(&format!("/etc/systemd/system/{plugin}.socket"), contents);
@@ -23,21 +23,46 @@ fn echo(mut stream: impl Read + Write, finish: impl Fn()) -> String {
     answer
 }
 
-fn over_tcp(machine: &Machine, port: u16) -> String {
+pub(super) fn over_tcp(machine: &Machine, port: u16) -> String {
     let stream = machine.within(|| TcpStream::connect((Ipv4Addr::LOCALHOST, port)).unwrap());
     stream.set_read_timeout(Some(WAIT_MAX)).unwrap();
     echo(&stream, || stream.shutdown(Shutdown::Write).unwrap())
 }
 
-fn at_path(machine: &Machine, path: &str) -> String {
+pub(super) fn at_path(machine: &Machine, path: &str) -> String {
     let stream = UnixStream::connect(machine.path(path)).unwrap();
     stream.set_read_timeout(Some(WAIT_MAX)).unwrap();
     echo(&stream, || stream.shutdown(Shutdown::Write).unwrap())
 }
 
 /// Whether the answer is a time, in seconds since 1970.
-fn is_time(answer: &[u8]) -> bool {
+pub(super) fn is_time(answer: &[u8]) -> bool {
     str::from_utf8(answer).is_ok_and(|text| text.trim().parse::<f64>().is_ok_and(|it| it > 1e9))
+}
+
+/// The answer of `clock` over UDP.
+pub(super) fn time_by_udp(machine: &Machine) -> Vec<u8> {
+    let mut answer = [0; 64];
+    let udp = machine.within(|| UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).unwrap());
+    udp.set_read_timeout(Some(WAIT_MAX)).unwrap();
+    udp.send_to(b"?", (Ipv4Addr::LOCALHOST, 7013)).unwrap();
+    let length = udp.recv(&mut answer).unwrap();
+    answer[..length].to_vec()
+}
+
+/// The answer of `clock` to a process in the machine, since the daemon answers to the path that the client has there, if
+/// it sees that path.
+pub(super) fn time_at_path(machine: &Machine) -> Vec<u8> {
+    let script = r#"unlink("/run/plugind/client");
+        socket(S, AF_UNIX, SOCK_DGRAM, 0) or die $!;
+        bind(S, sockaddr_un("/run/plugind/client")) or die $!;
+        chmod(0666, "/run/plugind/client") or die $!;
+        alarm(30);
+        send(S, "?", 0, sockaddr_un("/run/plugind-clock/socket")) or die $!;
+        defined(recv(S, $answer, 64, 0)) or die $!;
+        print $answer;"#;
+    // Every Debian has perl.
+    machine.succeed(&["perl", "-MSocket", "-e", script]).into_bytes()
 }
 
 #[test]
@@ -56,23 +81,8 @@ fn sockets_of_every_kind_are_served_at_once_and_a_reload_claims_another() {
 
     machine.put_guest("clock", "clock");
     machine.succeed(&["systemctl", "reload", "plugind.service"]);
-    let mut answer = [0; 64];
-    let udp = machine.within(|| UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).unwrap());
-    udp.set_read_timeout(Some(WAIT_MAX)).unwrap();
-    udp.send_to(b"?", (Ipv4Addr::LOCALHOST, 7013)).unwrap();
-    let length = udp.recv(&mut answer).unwrap();
-    assert!(is_time(&answer[..length]), "{answer:?}");
-    // A process in the machine, since the daemon answers to the path that the client has there, if it sees that path.
-    let script = r#"socket(S, AF_UNIX, SOCK_DGRAM, 0) or die $!;
-        bind(S, sockaddr_un("/run/plugind/client")) or die $!;
-        chmod(0666, "/run/plugind/client") or die $!;
-        alarm(30);
-        send(S, "?", 0, sockaddr_un("/run/plugind-clock/socket")) or die $!;
-        defined(recv(S, $answer, 64, 0)) or die $!;
-        print $answer;"#;
-    // Every Debian has perl.
-    let answer = machine.succeed(&["perl", "-MSocket", "-e", script]);
-    assert!(is_time(answer.as_bytes()), "{answer}");
+    assert!(is_time(&time_by_udp(&machine)));
+    assert!(is_time(&time_at_path(&machine)));
     assert!(!machine.daemon("StatusText").contains("unused"));
     assert_eq!(over_tcp(&machine, 7007), "hello\n");
 }

@@ -18,6 +18,7 @@ mod streaming;
 mod stores;
 mod streams;
 mod websockets;
+mod extending;
 mod lifecycle;
 mod readiness;
 mod requests;

@@ -1,0 +1,124 @@
+//! Plugins that extend systemd: the users of a plugin are users of the machine.
+
+use plugind_tests::{Machine, WAIT_MAX, eventually};
+use std::{
+    fs,
+    io::{BufRead, BufReader, Write},
+    os::unix::net::UnixStream,
+    sync::atomic::{AtomicBool, Ordering::Relaxed},
+    thread,
+};
+
+/// The link by which systemd finds the plugin.
+const LINK: &str = "/run/systemd/userdb/io.plugind.Users";
+/// Number of reloads during which users are looked up.
+const RELOADS: u32 = 50;
+
+/// An example of the plugin `userdb` that is beside its component.
+fn example(file: &str) -> String {
+    fs::read_to_string(format!("{}/../plugins/userdb/{file}", env!("CARGO_MANIFEST_DIR"))).unwrap()
+}
+
+/// Installs a guest as the plugin `userdb`, as its README says.
+fn boot(guest: &str, manifest: &str) -> Machine {
+    let machine = Machine::boot();
+    machine.put_guest("userdb", guest);
+    machine.put_manifest("userdb", manifest);
+    for unit in ["userdb.socket", "userdb.service"] {
+        machine.put(&format!("/etc/systemd/system/{unit}"), example(unit));
+    }
+    machine.reload_units();
+    machine.succeed(&["systemctl", "enable", "--now", "userdb.socket"]);
+    machine.start();
+    machine.succeed(&["systemctl", "enable", "--now", "userdb.service"]);
+    machine
+}
+
+fn ada(machine: &Machine) -> String {
+    machine.succeed(&["getent", "passwd", "ada"])
+}
+
+/// Looks up a user on a connection of its own, as programs do.
+fn call(machine: &Machine) {
+    let mut stream = UnixStream::connect(machine.path("/run/plugind-userdb/socket")).unwrap();
+    stream.set_read_timeout(Some(WAIT_MAX)).unwrap();
+    let method = "io.systemd.UserDatabase.GetUserRecord";
+    let parameters = r#"{"userName":"ada","service":"io.plugind.Users"}"#;
+    write!(stream, r#"{{"method":"{method}","parameters":{parameters}}}{}"#, '\0').unwrap();
+    let mut reply = Vec::new();
+    BufReader::new(stream).read_until(0, &mut reply).unwrap();
+    assert!(String::from_utf8(reply).unwrap().contains("\"uid\":60001"));
+}
+
+/// It comes after the daemon is ready.
+fn wait_for_link(machine: &Machine) {
+    eventually("the link", || machine.path(LINK).is_symlink().then_some(()));
+}
+
+const ADA: &str = "ada:x:60001:60001:Ada Lovelace:/home/ada:/bin/bash\n";
+
+#[test]
+fn users_of_a_plugin_are_users_of_the_machine_during_reloads_and_restarts() {
+    let machine = boot("userdb", &example("userdb.toml"));
+    assert_eq!(ada(&machine), ADA);
+    assert_eq!(machine.succeed(&["id", "-un", "60001"]), "ada\n");
+    assert_eq!(machine.succeed(&["id", "-Gn", "grace"]), "grace navy\n");
+    assert_eq!(machine.succeed(&["getent", "group", "navy"]), "navy:x:60100:grace\n");
+    assert_eq!(machine.run(&["getent", "passwd", "nobody-of-this-name"]).status, 2);
+
+    let is_reloading = AtomicBool::new(true);
+    thread::scope(|scope| {
+        let while_reloading = |look_up: fn(&Machine)| {
+            let (machine, is_reloading) = (&machine, &is_reloading);
+            move || {
+                let mut count = 0;
+                while is_reloading.load(Relaxed) {
+                    look_up(machine);
+                    count += 1;
+                }
+                count
+            }
+        };
+        let programs = scope.spawn(while_reloading(|machine| assert_eq!(ada(machine), ADA)));
+        let calls = scope.spawn(while_reloading(call));
+        for reload in 0..RELOADS {
+            let manifest = format!("{}# {reload}\n", example("userdb.toml"));
+            let manifest =
+                manifest.replace("[config]", &format!("[config]\neve = \"{}\"", 61000 + reload));
+            machine.put_manifest("userdb", &manifest);
+            machine.succeed(&["systemctl", "reload", "plugind.service"]);
+            let id = machine.succeed(&["id", "-u", "eve"]);
+            assert_eq!(id, format!("{}\n", 61000 + reload));
+        }
+        is_reloading.store(false, Relaxed);
+        assert!(programs.join().unwrap() > 0);
+        assert!(calls.join().unwrap() > 1000);
+    });
+
+    // systemd looks for the user of the daemon while it starts the daemon, and must not ask the plugin.
+    machine.succeed(&["systemctl", "restart", "plugind.service"]);
+    wait_for_link(&machine);
+    assert_eq!(ada(&machine), ADA);
+    machine.signal("plugind.service", "KILL");
+    machine.wait_for("NRestarts", |restarts| restarts == "1");
+    machine.wait_for("ActiveState", |state| state == "active");
+    wait_for_link(&machine);
+    assert_eq!(ada(&machine), ADA);
+    machine.succeed(&["systemctl", "stop", "plugind.service"]);
+    assert!(!machine.path(LINK).is_symlink());
+    assert_eq!(machine.run(&["getent", "passwd", "ada"]).status, 2);
+}
+
+#[test]
+fn other_users_are_found_while_the_plugin_traps_spins_or_waits_for_ever() {
+    let example = example("userdb.toml");
+    let limits = example.split_once("[limits]").unwrap().1;
+    for how in ["trap", "spin", "wait"] {
+        let machine =
+            boot("fails_connections", &format!("[config]\nhow = \"{how}\"\n[limits]{limits}"));
+        // `id` asks every service for the groups of a user.
+        assert_eq!(machine.succeed(&["id", "-un", "0"]), "root\n", "{how}");
+        assert!(machine.succeed(&["id", "daemon"]).contains("gid=1(daemon)"), "{how}");
+        assert_eq!(machine.run(&["getent", "passwd", "ada"]).status, 2, "{how}");
+    }
+}
