@@ -39,7 +39,7 @@ run-tests := cargo $(if $(nextest),nextest run,test) $(locked)
 
 .DEFAULT_GOAL := help
 .PHONY: help run unit e2e boot check test test-authors test-here test-systemd $(systemds:%=test-%) images $(systemds:%=image-%) \
-	fmt lint sources build plugins guests golden fuzz chaos bench advisories install uninstall
+	fmt lint sources build plugins guests golden fuzz chaos mutants bench advisories install uninstall
 
 help: ## print the verbs
 	@sed -n 's/^\([a-z0-9-]*\):.*## /\1\t/p' Makefile | expand -t 14
@@ -142,6 +142,11 @@ chaos: PROFILE = dev
 chaos: setup-e2e build guests ## reload, break and attack a daemon for about 10 minutes; ROUNDS=300, SEED=N to repeat
 	PLUGIND_CHAOS_ROUNDS=$(or $(ROUNDS),300) PLUGIND_CHAOS_SEED=$(SEED) \
 		cargo test $(locked) -p plugind-tests --test chaos -- --nocapture
+
+mutants: PROFILE = dev
+mutants: setup-e2e build guests ## check and serve 3,000 damaged and made-up components; COUNT=3000, SEED=N to repeat
+	PLUGIND_MUTANTS=$(or $(COUNT),3000) PLUGIND_MUTANTS_SEED=$(SEED) \
+		cargo test $(locked) -p plugind-tests --test mutants -- --nocapture
 
 bench: setup-bench build plugins ## compare with hyper, `wasmtime serve` and nginx; PARTS=quick takes 4 minutes
 	tests/bench/peers
