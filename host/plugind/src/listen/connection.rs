@@ -16,7 +16,9 @@ use crate::{
     },
     route::table::TableReader,
 };
-use ::http::{HeaderValue, Request, Response, Version, header::CONNECTION, uri::Scheme};
+use ::http::{
+    HeaderValue, Request, Response, StatusCode, Version, header::CONNECTION, uri::Scheme,
+};
 use bytes::Buf;
 use http_body::{Body, Frame, SizeHint};
 use hyper::{
@@ -135,8 +137,9 @@ pub async fn serve(
     let mut io = TimeoutStream::new(observed);
     io.set_write_timeout(Some(WRITE_TIMEOUT));
     let io = TokioIo::new(Box::pin(io));
+    let endpoint = Arc::new(endpoint);
     let service = {
-        let (activity, endpoint) = (activity.clone(), Arc::new(endpoint));
+        let (activity, endpoint) = (activity.clone(), endpoint.clone());
         service_fn(move |request| respond(request, activity.clone(), endpoint.clone()))
     };
     let driver = Driver { stream: &stream, activity: &activity, limits, closing };
@@ -170,6 +173,9 @@ pub async fn serve(
         }
     };
     log_end(peer, &ended);
+    if let Some(status) = status_of_refused(&ended) {
+        endpoint.log_refused(status);
+    }
     // A WebSocket keeps the connection that it was asked for on.
     websockets.close();
     websockets.wait().await;
@@ -194,6 +200,18 @@ fn log_end(peer: Peer, ended: &ConnectionEnd) {
         ConnectionEnd::TimedOut => debug!(%peer, "connection timed out"),
         ConnectionEnd::PeerGone => debug!(%peer, "client disconnected"),
     }
+}
+
+/// The status with which the library refuses what is not a request of HTTP/1, before anything else sees it.
+fn status_of_refused(ended: &ConnectionEnd) -> Option<StatusCode> {
+    let ConnectionEnd::Finished(Err(error)) = ended else { return None };
+    // Not answered: a beginning of HTTP/2 in the wrong place.
+    let is_answered = error.is_parse() && !error.is_parse_version_h2();
+    let status = match error.is_parse_too_large() {
+        true => StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
+        false => StatusCode::BAD_REQUEST,
+    };
+    is_answered.then_some(status)
 }
 
 /// A connection of either version.
