@@ -13,6 +13,7 @@ use crate::{
         listeners::Accepted,
         opening::{self, HttpWire, Opened},
         stream::{Peer, Stream},
+        unread::StreamBody,
     },
     route::table::TableReader,
 };
@@ -20,6 +21,7 @@ use ::http::{
     HeaderValue, Request, Response, StatusCode, Version, header::CONNECTION, uri::Scheme,
 };
 use bytes::Buf;
+use futures::TryFutureExt;
 use http_body::{Body, Frame, SizeHint};
 use hyper::{
     body::Incoming,
@@ -142,6 +144,15 @@ pub async fn serve(
         let (activity, endpoint) = (activity.clone(), endpoint.clone());
         service_fn(move |request| respond(request, activity.clone(), endpoint.clone()))
     };
+    // The time limits of a connection do not show a stream of HTTP/2 that nobody reads.
+    let streams = {
+        let (activity, endpoint) = (activity.clone(), endpoint.clone());
+        service_fn(move |request| {
+            let responding = respond(request, activity.clone(), endpoint.clone());
+            responding
+                .map_ok(move |response| response.map(|body| StreamBody::new(body, limits.rate_min)))
+        })
+    };
     let driver = Driver { stream: &stream, activity: &activity, limits, closing };
     let ended = match is_http2 {
         false => {
@@ -167,7 +178,7 @@ pub async fn serve(
                 .max_send_buf_size(BUFFER)
                 .max_pending_accept_reset_streams(RESETS_PENDING)
                 .max_local_error_reset_streams(RESETS_OWN)
-                .serve_connection(io, service);
+                .serve_connection(io, streams);
             // The client learns which requests are still answered, so that it loses none, and ends the connection.
             driver.run(pin!(connection), Duration::ZERO, LINGER).await
         }
