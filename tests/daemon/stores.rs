@@ -175,7 +175,12 @@ fn what_was_acknowledged_survives_fifty_kills_of_the_daemon() {
 #[test]
 fn a_damaged_store_fails_its_plugin_with_the_remedy_and_no_panic() {
     let tree = Tree::new().with_manifest("stores", &format!("required = false\n{GRANTED}"));
-    let mut daemon = Daemon::start(&tree);
+    let start = || {
+        let daemon = Daemon::start(&tree);
+        daemon.log.wait_for(&["plugin ready plugin=stores"]);
+        daemon
+    };
+    let mut daemon = start();
     assert_eq!(ask(&daemon, "/stores/set/key/value"), "done");
     assert_eq!(daemon.stop(), 0);
     let file = tree.root().join("var/lib/plugind/.keyvalue/plugin-stores.redb");
@@ -193,5 +198,5 @@ fn a_damaged_store_fails_its_plugin_with_the_remedy_and_no_panic() {
     }
     assert!(length > 4096);
     fs::remove_file(&file).unwrap();
-    assert_eq!(ask(&Daemon::start(&tree), "/stores/get/key"), "none");
+    assert_eq!(ask(&start(), "/stores/get/key"), "none");
 }
