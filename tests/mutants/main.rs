@@ -15,9 +15,9 @@ use std::{
     process::{Command, Stdio},
 };
 
-/// Mutants if nothing else is asked for.
+/// The number of mutants if nothing else is asked for.
 const COUNT: u64 = 80;
-/// How many are served at a time.
+/// Mutants that are served at a time.
 const BATCH: u64 = 20;
 /// The components that are changed: each kind of import and export, and small enough to be compiled soon.
 const GOOD: [&str; 6] =

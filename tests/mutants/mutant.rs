@@ -17,7 +17,7 @@ const MUTATIONS_MAX: usize = 4;
 /// The random bytes that a component is made of.
 const SEED_BYTES: usize = 4096;
 
-/// How a mutant came about.
+/// The origin of a mutant.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Way {
     /// Bytes of the file were changed.

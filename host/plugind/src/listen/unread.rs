@@ -15,7 +15,7 @@ use std::{
 use tokio::time::{Instant, sleep_until};
 use tokio_util::task::AbortOnDropHandle;
 
-/// How long the client may take for one piece, at least.
+/// The time that the client may take for one piece, at least.
 const PIECE_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// A client read too little of a response.

@@ -168,7 +168,7 @@ impl Archive {
                 let size = bytes.len() as u64 + texts_size(release);
                 let outdated = self.outdated_by(&release.name, size)?;
                 write(release, &bytes, &directory, &target)?;
-                // What cannot be written has cost nothing.
+                // A version that cannot be written has cost no other one.
                 outdated.iter().for_each(|version| self.remove_version(version));
                 size
             }

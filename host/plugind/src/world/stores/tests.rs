@@ -81,7 +81,7 @@ async fn a_file_that_is_damaged_in_use_is_an_error_and_no_panic() {
     let length = std::fs::metadata(&path).unwrap().len();
     std::fs::write(&path, "damage ".repeat(usize::try_from(length).unwrap() / 7)).unwrap();
     for nth in 0..200 {
-        // What is still in memory may be found.
+        // Entries that are still in memory may be found.
         let found = store.get(format!("key-{nth}")).await;
         assert!(matches!(found, Ok(_) | Err(KeyValueError::Storage(_))), "{found:?}");
     }
