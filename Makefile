@@ -39,7 +39,7 @@ run-tests := cargo $(if $(nextest),nextest run,test) $(locked)
 
 .DEFAULT_GOAL := help
 .PHONY: help run unit e2e boot check test test-authors test-browser test-here test-systemd $(systemds:%=test-%) images $(systemds:%=image-%) \
-	fmt lint sources build plugins guests golden fuzz models chaos bench advisories install uninstall
+	fmt lint sources build plugins guests golden fuzz models chaos mutants load bench advisories install uninstall
 
 help: ## print the verbs
 	@sed -n 's/^\([a-z0-9-]*\):.*## /\1\t/p' Makefile | expand -t 14
@@ -150,6 +150,15 @@ chaos: PROFILE = dev
 chaos: setup-e2e build guests ## reload, break and attack a daemon for about 10 minutes; ROUNDS=300, SEED=N to repeat
 	PLUGIND_CHAOS_ROUNDS=$(or $(ROUNDS),300) PLUGIND_CHAOS_SEED=$(SEED) \
 		cargo test $(locked) -p plugind-tests --test chaos -- --nocapture
+
+mutants: PROFILE = dev
+mutants: setup-e2e build guests ## check and serve 3,000 damaged and made-up components; COUNT=3000, SEED=N to repeat
+	PLUGIND_MUTANTS=$(or $(COUNT),3000) PLUGIND_MUTANTS_SEED=$(SEED) \
+		cargo test $(locked) -p plugind-tests --test mutants -- --nocapture
+
+load: setup-e2e build guests ## send a million requests to each example, over 1 to 1,000 connections; REQUESTS=1000000
+	PLUGIND_LOAD_REQUESTS=$(or $(REQUESTS),1000000) \
+		$(flags) cargo test --release $(locked) -p plugind-tests --test daemon load:: -- --nocapture --test-threads 1
 
 bench: setup-bench build plugins ## compare with hyper, `wasmtime serve` and nginx; PARTS=quick takes 5 minutes
 	tests/bench/peers

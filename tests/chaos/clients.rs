@@ -1,7 +1,6 @@
 //! Clients of the plugins that are in order, each of which checks every response, and clients that misbehave.
 
-use crate::random::Random;
-use plugind_tests::{Daemon, eventually};
+use plugind_tests::{Daemon, Random, eventually};
 use std::{
     io::{Read, Write},
     net::{SocketAddr, TcpStream},

@@ -4,17 +4,12 @@
 //! `PLUGIND_CHAOS_ROUNDS` is the number of acts of the operator. `PLUGIND_CHAOS_SEED` repeats a run, as far as its order.
 
 mod clients;
-mod figures;
 mod operator;
-mod random;
 
 use clients::{Clients, Stop};
-use figures::Figures;
 use operator::Operator;
-use plugind_tests::{Daemon, Tree};
-use random::Random;
+use plugind_tests::{Daemon, Figures, Random, Tree, number};
 use std::{
-    env,
     io::{Write, stdout},
     thread::scope,
 };
@@ -28,11 +23,6 @@ const REQUESTS: u64 = 20;
 const HOSTILE: &str = "required = false\n\
     [limits]\nmemory-max = \"64M\"\nrequest-timeout = \"2s\"\nlog-rate = \"100/1s\"\n\
     [service]\nwatchdog-sec = \"1s\"\nrestart-sec = \"100ms\"\n";
-
-fn number(variable: &str) -> Option<u64> {
-    let value = env::var(variable).ok().filter(|value| !value.is_empty())?;
-    Some(value.parse().unwrap_or_else(|_| panic!("{variable} must be a number, not {value:?}")))
-}
 
 /// Twelve plugins: five in order, seven hostile.
 fn tree() -> Tree {

@@ -1,7 +1,6 @@
 //! An operator who changes plugins while they serve, and makes every mistake.
 
-use crate::random::Random;
-use plugind_tests::{Daemon, Signal, Tree, another};
+use plugind_tests::{Daemon, Random, Signal, Tree, another};
 
 /// Guests that trap, loop, exit, fail, and take memory and the log.
 pub(crate) const HOSTILE_GUESTS: [&str; 7] =

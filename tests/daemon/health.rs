@@ -35,6 +35,14 @@ fn the_health_route_answers_for_all_required_plugins_and_for_each() {
 }
 
 #[test]
+fn a_health_route_on_a_socket_that_nobody_can_ask_is_reported_with_its_place() {
+    let settings = "[health]\nroute = \"/health\"\nsocket = \"admin\"\n";
+    let daemon = Daemon::start(&Tree::new().with("hello").with_settings(settings));
+    let reason = "plugind.toml:3:10: health.socket must be a socket that speaks HTTP; admin";
+    daemon.log.wait_for(&["warning plugind: no socket for health checks ", reason]);
+}
+
+#[test]
 fn without_a_setting_the_path_is_that_of_plugins_and_a_socket_limits_the_route() {
     let daemon = Daemon::start(&Tree::new().with("hello"));
     assert_eq!(daemon.get("/health").status(), 404);

@@ -58,7 +58,7 @@ pub(crate) fn frame(kind: u8, flags: u8, stream: u32, contents: &[u8]) -> Vec<u8
 }
 
 /// A request as HPACK has it without a dynamic table.
-fn get(stream: u32, path: &str) -> Vec<u8> {
+pub(crate) fn get(stream: u32, path: &str) -> Vec<u8> {
     let text = |text: &str| [&[u8::try_from(text.len()).unwrap()], text.as_bytes()].concat();
     // :method GET, :scheme http, :path, :authority
     let header = [&[0x82, 0x86, 0x04][..], &text(path), &[0x01], &text("a")].concat();

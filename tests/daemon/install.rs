@@ -6,6 +6,7 @@ use std::{
     fs,
     os::unix::fs::PermissionsExt,
     path::{Path, PathBuf},
+    process::Command,
 };
 
 /// A directory outside of the tree's plugins with this guest and its manifest.
@@ -26,6 +27,10 @@ fn files(tree: &Tree) -> Vec<String> {
     let mut names: Vec<_> = names.collect();
     names.sort();
     names
+}
+
+fn mkfifo(path: &Path) {
+    assert!(Command::new("mkfifo").arg(path).status().unwrap().success());
 }
 
 fn text(path: &Path) -> &str {
@@ -95,6 +100,20 @@ fn a_component_must_fit_the_manifest_that_stays() {
 }
 
 #[test]
+fn what_is_not_a_regular_file_is_not_installed_and_not_waited_for() {
+    let tree = Tree::new();
+    let component = source(&tree, "hello", "");
+    for path in [component.with_extension("toml"), component.clone()] {
+        fs::remove_file(&path).unwrap();
+        mkfifo(&path);
+        let ran = run(&tree, &["install", text(&component)]);
+        assert_eq!(ran.status, Some(1), "{}", ran.stdout);
+        assert!(ran.stderr.contains("not a regular file"), "{}", ran.stderr);
+    }
+    assert_eq!(files(&tree), [""; 0]);
+}
+
+#[test]
 fn a_plugin_of_a_package_is_masked_and_unmasked() {
     let tree = Tree::new();
     let vendor = tree.root().join("usr/lib/plugind/plugins");
@@ -107,7 +126,21 @@ fn a_plugin_of_a_package_is_masked_and_unmasked() {
         assert_eq!(daemon.get("/hello").status(), status, "{command}");
     }
     assert_eq!(files(&tree), [""; 0]);
-    assert_eq!(run(&tree, &["disable", "other"]).status, Some(1));
+    for command in ["disable", "enable"] {
+        let ran = run(&tree, &[command, "other"]);
+        assert_eq!(ran.status, Some(1));
+        assert!(ran.stderr.contains("there is no plugin other below"), "{}", ran.stderr);
+    }
+    // An empty file masks as well, and a directory that is not there yet is made.
+    fs::write(tree.plugins().join("hello.wasm"), "").unwrap();
+    for command in ["disable", "enable"] {
+        assert_eq!(run(&tree, &[command, "hello"]).status, Some(0), "{command}");
+    }
+    fs::remove_dir(tree.plugins()).unwrap();
+    for (command, status) in [("disable", 404), ("enable", 200)] {
+        assert_eq!(run(&tree, &[command, "hello", "--reload"]).status, Some(0), "{command}");
+        assert_eq!(daemon.get("/hello").status(), status, "{command}");
+    }
     tree.put_guest("hello", "hello");
     assert_eq!(run(&tree, &["disable", "hello"]).status, Some(1), "nothing can mask it");
     assert_eq!(run(&tree, &["enable", "hello"]).status, Some(1), "it is no mask");

@@ -129,6 +129,30 @@ fn plugins_that_take_all_instances_they_can_leave_some_to_another() {
 }
 
 #[test]
+fn eight_ordinary_plugins_with_slow_requests_do_not_starve_a_ninth() {
+    // Requests that wait for an instance are given up; those that have one keep it for a minute.
+    let slow = "[limits]\nrequest-timeout = \"1s\"\n[service]\ntimeout-stop-sec = \"1min\"\n";
+    let names: Vec<_> = (1..=8).map(|nth| format!("slow-{nth}")).collect();
+    let tree = Tree::new().with_named("ninth", "sleeps_02", "");
+    let tree = tree.with_settings("[pool]\ninstances = 40\n");
+    let tree = names.iter().fold(tree, |tree, name| tree.with_named(name, "sleeps_02", slow));
+    let daemon = Daemon::start(&tree);
+    let mut clients = Vec::new();
+    for _ in 0..10 {
+        for name in &names {
+            let mut client = daemon.connect();
+            client.request("GET", &format!("/{name}/sleep/60000"), &[]);
+            clients.push(client);
+        }
+    }
+    let answers: Vec<_> = clients.iter_mut().map(|client| client.response().status()).collect();
+    assert!(answers.contains(&503), "the pool is full: {answers:?}");
+    for _ in 0..20 {
+        assert_eq!(daemon.get("/ninth").status_and_text(), (200, "fine"));
+    }
+}
+
+#[test]
 fn a_guest_that_drops_its_resources_late_fails_no_request() {
     let daemon = Daemon::start(&Tree::new().with_manifest("drops_late", "[instances]\nmax = 1\n"));
     for _ in 0..2500 {

@@ -1,6 +1,6 @@
 //! Metrics: what a client gets of them, that they follow what happens, and that Prometheus takes them.
 
-use crate::control;
+use crate::{control, websockets};
 use plugind_tests::{
     Background, Connection, Daemon, Tree, WAIT_MAX, another, eventually, run, tool,
 };
@@ -85,6 +85,19 @@ fn requests_are_counted_by_their_status_and_time() {
     };
     let (now, peak, limit) = (memory("").unwrap(), memory("peak_"), memory("limit_"));
     assert!(0.0 < now && now <= peak.unwrap() && peak < limit, "{now} {peak:?} {limit:?}");
+}
+
+#[test]
+fn the_bytes_of_messages_over_websockets_are_counted() {
+    let measured = Measured::start(&Tree::new().with("messages"), &[]);
+    let mut client = websockets::open(&measured.daemon, "/messages");
+    assert_eq!(websockets::echo(&mut client, "seven b"), "seven b");
+    for direction in ["received", "sent"] {
+        measured.wait_for(
+            &format!("plugind_plugin_{direction}_bytes_total{{plugin=\"messages\"}}"),
+            7.0,
+        );
+    }
 }
 
 #[test]

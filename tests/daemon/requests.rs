@@ -226,6 +226,18 @@ fn each_request_is_in_the_access_log_in_the_format_of_the_newest_settings() {
     client.write("GET / HTTP/1.1\r\nHost: a b\r\n\r\n");
     assert_eq!(client.response().status(), 400);
     daemon.log.wait_for(&["request served socket=http client=127.0.0.1 ", " status=400 "]);
+    // As is what is not even a request.
+    for (malformed, status) in [
+        ("GET / HTTP/7.7\r\n\r\n".to_owned(), 400),
+        (format!("GET / HTTP/1.1\r\nx: {}\r\n\r\n", "x".repeat(1 << 20)), 431),
+    ] {
+        let mut client = daemon.connect();
+        // It may be refused before all of it is written.
+        client.try_write(malformed.as_bytes());
+        assert_eq!(client.response_unless_closed().map_or(status, |it| it.status()), status);
+        let status = format!(" status={status} ");
+        daemon.log.wait_for(&["request served socket=http client=127.0.0.1 method=- ", &status]);
+    }
 
     let reload = |settings: &str| {
         let tree = tree.clone().with_settings(settings);

@@ -2,6 +2,7 @@
 
 use plugind_tests::{Connection, Daemon, Signal, Tree, end_of};
 use std::{
+    fs,
     net::{SocketAddr, TcpStream},
     sync::atomic::{AtomicUsize, Ordering::Relaxed},
     thread,
@@ -169,4 +170,33 @@ fn what_was_acknowledged_survives_fifty_kills_of_the_daemon() {
     for key in &acknowledged {
         assert_eq!(ask(&daemon, &format!("/stores/get/{key}")), *key);
     }
+}
+
+#[test]
+fn a_damaged_store_fails_its_plugin_with_the_remedy_and_no_panic() {
+    let tree = Tree::new().with_manifest("stores", &format!("required = false\n{GRANTED}"));
+    let start = || {
+        let daemon = Daemon::start(&tree);
+        daemon.log.wait_for(&["plugin ready plugin=stores"]);
+        daemon
+    };
+    let mut daemon = start();
+    assert_eq!(ask(&daemon, "/stores/set/key/value"), "done");
+    assert_eq!(daemon.stop(), 0);
+    let file = tree.root().join("var/lib/plugind/.keyvalue/plugin-stores.redb");
+    let length = fs::metadata(&file).unwrap().len();
+    let whole = fs::read(&file).unwrap();
+    // From the beginning, and behind the header.
+    for start in [0, 4096] {
+        let mut damaged = whole.clone();
+        damaged[start..].fill(b'x');
+        fs::write(&file, damaged).unwrap();
+        let daemon = Daemon::start(&tree);
+        let line = daemon.log.wait_for(&["plugin failed", "plugin=stores", "stage=link"]);
+        assert!(line.contains("move it away") && !line.contains("rebuild"), "{line}");
+        assert_eq!(daemon.log.count(&["panicked"]), 0);
+    }
+    assert!(length > 4096);
+    fs::remove_file(&file).unwrap();
+    assert_eq!(ask(&start(), "/stores/get/key"), "none");
 }

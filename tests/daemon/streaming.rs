@@ -1,7 +1,13 @@
 //! Bodies of any size pass through plugins, and through the daemon, in little memory.
 
+use crate::http2::{Frames, get};
 use plugind_tests::{Connection, Daemon, Tree, another};
-use std::thread;
+use std::{
+    io::{Read, Write},
+    net::TcpStream,
+    thread,
+    time::Duration,
+};
 
 /// Far more than plugin and daemon together may use.
 const SIZE: usize = 100 << 20;
@@ -118,6 +124,34 @@ fn a_client_that_reads_slowly_holds_the_plugin_back_and_fills_no_memory() {
         assert_eq!(head.status, 200);
         assert!(slow.chunks_of(1 << 20).len() >= 1 << 20, "it goes on where it was");
     }
+}
+
+#[test]
+fn a_client_that_never_reads_gives_its_place_back_over_both_versions_of_http() {
+    let one = "[instances]\nmax = 1\nconcurrency = 1\n[limits]\nrequest-timeout = \"2min\"\n";
+    let tree = Tree::new().with_manifest("streams", one);
+    let daemon = Daemon::start(&tree.with_settings("[sockets.http]\nrate-min = \"64K\"\n"));
+    let path = format!("/streams/down/{}", 10 * SIZE);
+    // It is answered when the other client has no place any more.
+    let another_is_served = || {
+        let mut other = TcpStream::connect(daemon.address()).unwrap();
+        other.set_read_timeout(Some(Duration::from_secs(120))).unwrap();
+        other.write_all(b"GET /streams HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n").unwrap();
+        let mut response = String::new();
+        other.read_to_string(&mut response).unwrap();
+        assert!(response.starts_with("HTTP/1.1 200 OK\r\n"), "{response}");
+    };
+    let mut over_1 = daemon.connect();
+    over_1.request("GET", &path, &[]);
+    assert_eq!(over_1.head().status, 200);
+    another_is_served();
+    let mut over_2 = Frames::open(&daemon);
+    over_2.send(&get(1, &path));
+    over_2.of(1);
+    another_is_served();
+    // The connection still serves others.
+    over_2.send(&get(3, "/streams"));
+    over_2.of(3);
 }
 
 #[test]

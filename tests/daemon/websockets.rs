@@ -191,6 +191,25 @@ fn a_close_of_either_side_is_confirmed_and_its_code_is_passed_on() {
 }
 
 #[test]
+fn a_close_with_a_code_that_must_not_be_sent_is_a_broken_protocol() {
+    let daemon = start("");
+    for (nth, code) in [999_u16, 1005, 1006].into_iter().enumerate() {
+        let mut client = open(&daemon, "/messages");
+        let mut frame = vec![0x88, 0x82, 0, 0, 0, 0];
+        frame.extend(code.to_be_bytes());
+        client.get_mut().write_all(&frame).unwrap();
+        assert_eq!(close_code(&mut client), Some(CloseCode::Protocol), "{code}");
+        // The code of the error `protocol`.
+        daemon.log.wait_for_times(nth + 1, &["receive: WebsocketError { code: 4"]);
+    }
+    let mut client = open(&daemon, "/messages");
+    let frame = CloseFrame { code: CloseCode::Protocol, reason: Utf8Bytes::from_static("mine") };
+    client.close(Some(frame)).unwrap();
+    assert_eq!(close_code(&mut client), Some(CloseCode::Protocol));
+    daemon.log.wait_for(&["close 1002 \"mine\""]);
+}
+
+#[test]
 fn a_trap_closes_the_websockets_of_its_instance_with_code_1011() {
     let daemon = start("[instances]\nmax = 1\n");
     let mut others: Vec<_> = (0..3).map(|_| open(&daemon, "/messages")).collect();

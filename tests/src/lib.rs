@@ -4,19 +4,23 @@
 mod built;
 pub mod client;
 mod daemon;
+mod figures;
 pub mod golden;
 mod tool;
 mod load;
 mod log;
 mod machine;
+mod random;
 mod tree;
 
 pub use built::{debian_package, guest, messages, program, programs, tools};
 pub use client::Connection;
 pub use daemon::{Daemon, Ended, end_of};
+pub use figures::Figures;
 pub use load::{Client, Load, Right, Tally, Versions, Way};
 pub use log::Log;
 pub use machine::{Entry, Machine, Ran};
+pub use random::{Random, number};
 pub use rustix::process::Signal;
 pub use tool::{Background, run, tool};
 pub use tree::{Tree, another};

@@ -10,10 +10,14 @@ use crate::{
 };
 use clap::Args;
 use plugind::{
-    base::{error_chain::ErrorChain, name::PluginName},
+    base::{
+        error_chain::ErrorChain,
+        file::{self, FileError},
+        name::PluginName,
+    },
     check::{check, component_name},
-    config::SearchPath,
-    plugin::verify::Verified,
+    config::{SearchPath, is_mask},
+    plugin::verify::{COMPONENT_MAX, MANIFEST_MAX, Verified},
 };
 use std::{
     fs::{self, File, Permissions},
@@ -78,6 +82,8 @@ struct AfterArgs {
 enum InstallError {
     #[error("cannot read {}: {source}", path.display())]
     Read { path: PathBuf, source: io::Error },
+    #[error(transparent)]
+    Copy(#[from] FileError),
     #[error("cannot write {}: {source}", path.display())]
     Write { path: PathBuf, source: io::Error },
     #[error("{} has no component; a component has a name that ends in .wasm", .0.display())]
@@ -96,8 +102,14 @@ enum InstallError {
         "{} is a plugin of the administrator, which nothing can mask; `pluginctl remove` removes it", .0.display()
     )]
     NotMaskable(PathBuf),
-    #[error("{} does not mask a plugin; it is not a link to /dev/null", .0.display())]
+    #[error(
+        "{} does not mask a plugin: it is a plugin of the administrator, and is enabled", .0.display()
+    )]
     NotMasked(PathBuf),
+    #[error(
+        "there is no plugin {name} below {}; `pluginctl list` shows the plugins", directories.join(" or ")
+    )]
+    Unknown { name: PluginName, directories: Vec<String> },
 }
 
 impl AfterArgs {
@@ -181,14 +193,14 @@ impl InstallArgs {
             return Err(InstallError::SameName { name, one, other });
         }
         for (name, component) in components {
-            copy(&component, &staging.join(format!("{name}.wasm")))?;
+            copy(&component, &staging.join(format!("{name}.wasm")), COMPONENT_MAX)?;
             // Without another one, the manifest that is installed stays, and has to fit the component.
             let manifests = [
                 component.with_extension("toml"),
                 self.after.plugins().join(format!("{name}.toml")),
             ];
             if let Some(manifest) = manifests.iter().find(|manifest| manifest.exists()) {
-                copy(manifest, &staging.join(format!("{name}.toml")))?;
+                copy(manifest, &staging.join(format!("{name}.toml")), MANIFEST_MAX)?;
             }
         }
         Ok(())
@@ -255,30 +267,34 @@ impl MaskArgs {
     }
 
     fn mask(&self, path: &Path) -> Result<(), InstallError> {
-        if is_masked(path) {
+        if is_mask(path) {
             return Ok(());
         }
         if path.symlink_metadata().is_ok() {
             return Err(InstallError::NotMaskable(path.to_owned()));
         }
-        let vendors = VENDORS[0];
-        let vendor = vendor(self.after.place.root(), &self.name).ok_or_else(|| {
-            let directory = self.after.place.root().join(vendors);
-            InstallError::NotThere(directory.join(format!("{}.wasm", self.name)))
-        })?;
+        let vendor = vendor(self.after.place.root(), &self.name).ok_or_else(|| self.unknown())?;
         let failed = |source| InstallError::Write { path: path.to_owned(), source };
+        fs::create_dir_all(self.after.plugins()).map_err(failed)?;
         symlink("/dev/null", path).map_err(failed)?;
         complain(&format!("{} is masked by {}", vendor.display(), path.display()));
         Ok(())
     }
 
+    fn unknown(&self) -> InstallError {
+        let root = self.after.place.root();
+        let directories = VENDORS.map(|directory| root.join(directory).display().to_string());
+        InstallError::Unknown { name: self.name.clone(), directories: directories.to_vec() }
+    }
+
     /// Unmasks the plugin.
     pub(crate) fn enable(self) -> Result<ExitCode, Problem> {
         let path = self.after.plugins().join(format!("{}.wasm", self.name));
-        match (is_masked(&path), path.symlink_metadata().is_ok()) {
+        match (is_mask(&path), path.symlink_metadata().is_ok()) {
             (true, _) => remove(&path).map_err(Problem::failed)?,
             (false, true) => return Err(Problem::failed(InstallError::NotMasked(path))),
-            (false, false) => (),
+            (false, false) if vendor(self.after.place.root(), &self.name).is_some() => (),
+            (false, false) => return Err(Problem::failed(self.unknown())),
         }
         self.after.run()
     }
@@ -290,17 +306,15 @@ fn vendor(root: &Path, name: &PluginName) -> Option<PathBuf> {
     paths.into_iter().rev().find(|path| path.symlink_metadata().is_ok())
 }
 
-fn is_masked(path: &Path) -> bool {
-    fs::read_link(path).is_ok_and(|target| target == Path::new("/dev/null"))
-}
-
-fn copy(from: &Path, to: &Path) -> Result<(), InstallError> {
-    let copied = fs::copy(from, to);
-    copied.map_err(|source| InstallError::Read { path: from.to_owned(), source })?;
+/// Copies a regular file of at most so many bytes. Anything else there, such as a pipe, is not waited for.
+fn copy(from: &Path, to: &Path, max: u64) -> Result<(), InstallError> {
+    let bytes = file::read(from, max)?;
+    let failed = |source| InstallError::Write { path: to.to_owned(), source };
+    fs::write(to, bytes).map_err(failed)?;
     // Neither the mode of the source nor the mask of the user counts.
     let finished = fs::set_permissions(to, Permissions::from_mode(MODE));
     let finished = finished.and_then(|()| File::open(to)?.sync_all());
-    finished.map_err(|source| InstallError::Write { path: to.to_owned(), source })
+    finished.map_err(failed)
 }
 
 fn remove(path: &Path) -> Result<(), InstallError> {

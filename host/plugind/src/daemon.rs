@@ -10,7 +10,7 @@ use crate::{
     journal::{Journal, messages},
     listen::{
         connection, datagrams,
-        health::HealthRoute,
+        health::{self, HealthRoute},
         listeners::{Accepted, Listeners, Server},
         plugin_calls::PluginCalls,
         sockets::{Listen, ListenError, ListenSockets},
@@ -323,6 +323,10 @@ impl Daemon {
             |name| matches!(plan.protocols.get(name), Some(Protocol::Control | Protocol::Metrics));
         if plan.kinds.keys().all(is_own) {
             warn!(remedy = "--listen http=127.0.0.1:8080", "no socket for plugins");
+        }
+        let unreachable = own.health.as_ref().and_then(|it| health::why_unreachable(it, &plan));
+        if let Some(error) = unreachable {
+            warn!(%error, "no socket for health checks");
         }
         let followers = Arc::downgrade(&listeners);
         let plan = PublishedPlan::new(plan, move |plan| {

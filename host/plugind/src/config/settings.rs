@@ -90,6 +90,8 @@ pub struct PoolSettings {
 pub struct HealthSetting {
     /// On these sockets; none: on all that speak HTTP.
     pub socket: Option<SocketName>,
+    /// Where that was written.
+    pub origin: Origin,
     /// The path.
     pub route: String,
     /// For how long it answers that the daemon stops, before sockets are closed.
@@ -273,6 +275,13 @@ impl Protocol {
     /// All of them, by their names.
     pub const ALL: [(&str, Self); 3] =
         [("http", Self::Http), ("control", Self::Control), ("metrics", Self::Metrics)];
+
+    /// The protocol of sockets without a setting.
+    #[must_use]
+    pub fn by_name(name: &SocketName) -> Option<Self> {
+        let named = Self::ALL.into_iter().find(|(known, _)| *known == name.as_str());
+        named.map(|(_, protocol)| protocol)
+    }
 }
 
 impl fmt::Display for Protocol {
@@ -434,7 +443,7 @@ impl HealthSetting {
             table.complain_about("route", message);
         }
         let stop_delay = stop_delay.map(|delay| delay.0).unwrap_or_default();
-        Some(Self { socket, route, stop_delay })
+        Some(Self { socket, origin: table.origin("socket"), route, stop_delay })
     }
 }
 
@@ -452,7 +461,7 @@ impl Http {
 }
 
 impl SocketSetting {
-    fn read(table: &Table<'_>) -> Self {
+    fn read(name: &SocketName, table: &Table<'_>) -> Self {
         let protocol = table.choice("protocol", &Protocol::ALL);
         let http = HttpSetting {
             proxy_protocol: table.boolean("proxy-protocol").unwrap_or_default(),
@@ -480,12 +489,17 @@ impl SocketSetting {
         } else if optional.is_some() && client_ca.is_none() {
             table.complain_about("client-certificate", "client-certificate needs client-ca");
         }
-        if protocol.is_some_and(|protocol| protocol != Protocol::Http) {
+        let spoken = protocol.or_else(|| Protocol::by_name(name));
+        if spoken != Some(Protocol::Http) {
+            let remedy = match protocol {
+                Some(_) => "remove it, or change the protocol".to_owned(),
+                None => format!(
+                    "remove it, or write protocol = \"http\" below [sockets.{name}] if the host is to speak HTTP there"
+                ),
+            };
             for key in ["proxy-protocol", "trusted-proxies", "proxy-header", "access-log", "tls"] {
                 if table.origin(key).0.is_some() {
-                    let message = format!(
-                        "{key} is for the protocol \"http\"; remove it, or change the protocol"
-                    );
+                    let message = format!("{key} is for the protocol \"http\"; {remedy}");
                     table.complain_about(key, message);
                 }
             }
@@ -624,6 +638,24 @@ mod tests {
         );
         let control = "[sockets.web]\nprotocol = \"control\"\nproxy-protocol = true\n";
         assert_eq!(parse(control).unwrap_err().len(), 1);
+    }
+
+    #[test]
+    fn what_is_for_http_is_a_mistake_on_any_other_socket() {
+        let parse = |text: &str| Settings::parse(&Document::new(Path::new("plugind.toml"), text));
+        for socket in ["control", "metrics", "web"] {
+            for line in ["access-log = \"json\"", "trusted-proxies = [\"unix\"]"] {
+                let mistakes = parse(&format!("[sockets.{socket}]\n{line}\n")).unwrap_err();
+                assert_eq!(mistakes.len(), 1, "{mistakes:?}");
+                let mistake = mistakes[0].to_string();
+                assert!(mistake.starts_with("plugind.toml:2:"), "{mistake}");
+                assert!(mistake.contains("is for the protocol \"http\"; remove it"), "{mistake}");
+            }
+        }
+        assert!(parse("[sockets.http]\naccess-log = \"json\"\n").is_ok());
+        assert!(parse("[sockets.web]\nconnections-max = 7\n").is_ok());
+        let spoken = "[sockets.control]\nprotocol = \"http\"\naccess-log = \"json\"\n";
+        assert!(parse(spoken).is_ok());
     }
 
     #[test]

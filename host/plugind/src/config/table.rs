@@ -113,7 +113,7 @@ impl<'a> Table<'a> {
     pub fn named<N: FromStr<Err: Display> + Ord, T>(
         &self,
         key: &'static str,
-        read: impl Fn(&Table<'_>) -> T,
+        read: impl Fn(&N, &Table<'_>) -> T,
     ) -> BTreeMap<N, T> {
         let mut all = BTreeMap::new();
         for (name, (at, node)) in self.entries_of(key).into_iter().flatten() {
@@ -131,7 +131,8 @@ impl<'a> Table<'a> {
                 }
             };
             let table = Table::new(self.document, entries, format!("{path}."));
-            all.insert(name, read(&table));
+            let read = read(&name, &table);
+            all.insert(name, read);
             table.report_the_rest();
         }
         all
@@ -353,7 +354,7 @@ mod tests {
         let read = |text: &str| {
             let document = Document::new(Path::new("f.toml"), text);
             document.read(|top| {
-                top.named::<crate::base::name::SocketName, _>("sockets", |socket| {
+                top.named::<crate::base::name::SocketName, _>("sockets", |_, socket| {
                     socket.text("protocol")
                 })
             })

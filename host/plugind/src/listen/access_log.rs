@@ -16,6 +16,8 @@ use std::time::{Duration, Instant, SystemTime};
 
 /// The status of a request whose client left before it had a response; nginx has the same one.
 const CLIENT_LEFT: u16 = 499;
+/// In the place of the method and the path of what is not a request.
+const UNREAD: &str = "-";
 /// The longest text of a client that is logged, in bytes.
 const TEXT_MAX: usize = 8 << 10;
 
@@ -66,6 +68,17 @@ impl AccessGuard {
         };
         let journal = target.journal.clone();
         Self { journal, begun: Instant::now(), entry: Some(Box::new(entry)) }
+    }
+
+    /// Logs what came on a socket from this peer and was refused with this status, since it is not a request.
+    pub fn refused(target: &AccessTarget, socket: &SocketName, peer: &HeaderValue, status: u16) {
+        let unread = Request::new(());
+        let mut refused = Self::begin(target, socket, peer, &unread);
+        if let Some(entry) = &mut refused.entry {
+            entry.method = UNREAD.to_owned();
+            entry.target = UNREAD.to_owned();
+            entry.status = status;
+        }
     }
 
     /// It is well-formed, and comes from this client.

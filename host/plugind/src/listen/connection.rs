@@ -13,11 +13,15 @@ use crate::{
         listeners::Accepted,
         opening::{self, HttpWire, Opened},
         stream::{Peer, Stream},
+        unread::StreamBody,
     },
     route::table::TableReader,
 };
-use ::http::{HeaderValue, Request, Response, Version, header::CONNECTION, uri::Scheme};
+use ::http::{
+    HeaderValue, Request, Response, StatusCode, Version, header::CONNECTION, uri::Scheme,
+};
 use bytes::Buf;
+use futures::TryFutureExt;
 use http_body::{Body, Frame, SizeHint};
 use hyper::{
     body::Incoming,
@@ -135,9 +139,19 @@ pub async fn serve(
     let mut io = TimeoutStream::new(observed);
     io.set_write_timeout(Some(WRITE_TIMEOUT));
     let io = TokioIo::new(Box::pin(io));
+    let endpoint = Arc::new(endpoint);
     let service = {
-        let (activity, endpoint) = (activity.clone(), Arc::new(endpoint));
+        let (activity, endpoint) = (activity.clone(), endpoint.clone());
         service_fn(move |request| respond(request, activity.clone(), endpoint.clone()))
+    };
+    // The time limits of a connection do not show a stream of HTTP/2 that nobody reads.
+    let streams = {
+        let (activity, endpoint) = (activity.clone(), endpoint.clone());
+        service_fn(move |request| {
+            let responding = respond(request, activity.clone(), endpoint.clone());
+            responding
+                .map_ok(move |response| response.map(|body| StreamBody::new(body, limits.rate_min)))
+        })
     };
     let driver = Driver { stream: &stream, activity: &activity, limits, closing };
     let ended = match is_http2 {
@@ -164,12 +178,15 @@ pub async fn serve(
                 .max_send_buf_size(BUFFER)
                 .max_pending_accept_reset_streams(RESETS_PENDING)
                 .max_local_error_reset_streams(RESETS_OWN)
-                .serve_connection(io, service);
+                .serve_connection(io, streams);
             // The client learns which requests are still answered, so that it loses none, and ends the connection.
             driver.run(pin!(connection), Duration::ZERO, LINGER).await
         }
     };
     log_end(peer, &ended);
+    if let Some(status) = status_of_refused(&ended) {
+        endpoint.log_refused(status);
+    }
     // A WebSocket keeps the connection that it was asked for on.
     websockets.close();
     websockets.wait().await;
@@ -194,6 +211,18 @@ fn log_end(peer: Peer, ended: &ConnectionEnd) {
         ConnectionEnd::TimedOut => debug!(%peer, "connection timed out"),
         ConnectionEnd::PeerGone => debug!(%peer, "client disconnected"),
     }
+}
+
+/// The status with which the library refuses what is not a request of HTTP/1, before anything else sees it.
+fn status_of_refused(ended: &ConnectionEnd) -> Option<StatusCode> {
+    let ConnectionEnd::Finished(Err(error)) = ended else { return None };
+    // Not answered: a beginning of HTTP/2 in the wrong place.
+    let is_answered = error.is_parse() && !error.is_parse_version_h2();
+    let status = match error.is_parse_too_large() {
+        true => StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
+        false => StatusCode::BAD_REQUEST,
+    };
+    is_answered.then_some(status)
 }
 
 /// A connection of either version.

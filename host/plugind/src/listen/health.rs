@@ -2,7 +2,8 @@
 
 use crate::{
     base::name::SocketName,
-    config::settings::HealthSetting,
+    config::{Diagnostic, settings::HealthSetting},
+    route::sockets::SocketPlan,
     supervisor::{
         board::{Board, PluginStanding},
         phase::DaemonPhase,
@@ -17,6 +18,18 @@ pub struct HealthRoute {
     setting: HealthSetting,
     board: Board,
     phase: watch::Receiver<DaemonPhase>,
+}
+
+/// Why nobody can ask for the health of the daemon, at the place where that was written; none: somebody can.
+#[must_use]
+pub fn why_unreachable(setting: &HealthSetting, plan: &SocketPlan) -> Option<Diagnostic> {
+    let socket = setting.socket.as_ref().filter(|socket| !plan.is_http(socket))?;
+    let is = match plan.kinds.contains_key(socket) {
+        true => "does not",
+        false => "does not exist",
+    };
+    let message = format!("health.socket must be a socket that speaks HTTP; {socket} {is}");
+    Some(Diagnostic::at(setting.origin.0.clone()?, message))
 }
 
 /// An answer for a load balancer.
@@ -89,6 +102,38 @@ fn shown(plugin: &PluginStanding) -> Value {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::{
+        config::{
+            Document,
+            settings::{Settings, SocketSettings},
+        },
+        route::sockets::SocketKinds,
+        systemd::sockets::SocketKind,
+    };
+    use std::path::Path;
+
+    #[test]
+    fn a_socket_on_which_nobody_can_ask_is_named_with_its_place() {
+        let setting = |socket: &str| {
+            let text = format!("[health]\nroute = \"/health\"\nsocket = \"{socket}\"\n");
+            let document = Document::new(Path::new("plugind.toml"), &text);
+            Settings::parse(&document).unwrap().health.unwrap()
+        };
+        let named =
+            ["http", "control"].map(|name| (name.parse().unwrap(), vec![SocketKind::UnixStream]));
+        let sockets = SocketKinds { named: named.into(), ..SocketKinds::default() };
+        let plan = SocketPlan::new(&sockets, &SocketSettings::default()).unwrap();
+        assert_eq!(why_unreachable(&setting("http"), &plan), None);
+        for (socket, is) in [("control", "does not"), ("admin", "does not exist")] {
+            let mistake = why_unreachable(&setting(socket), &plan).unwrap().to_string();
+            assert_eq!(
+                mistake,
+                format!(
+                    "plugind.toml:3:10: health.socket must be a socket that speaks HTTP; {socket} {is}"
+                )
+            );
+        }
+    }
 
     fn plugin(name: &str, is_ready: bool, is_required: bool) -> PluginStanding {
         let state = if is_ready { "active" } else { "failed" };

@@ -77,6 +77,13 @@ impl HttpEndpoint {
         let target = self.access_log.as_ref()?;
         Some(AccessGuard::begin(target, &self.socket, self.client.peer(), request))
     }
+
+    /// Logs what came on the connection, was not a request, and was refused with this status.
+    pub fn log_refused(&self, status: StatusCode) {
+        if let Some(target) = &self.access_log {
+            AccessGuard::refused(target, &self.socket, self.client.peer(), status.as_u16());
+        }
+    }
 }
 
 /// Answers one request.

@@ -42,4 +42,6 @@ pub mod http;
 #[cfg(feature = "runtime")]
 pub mod plugin_calls;
 #[cfg(feature = "runtime")]
+mod unread;
+#[cfg(feature = "runtime")]
 pub mod connection;

@@ -50,6 +50,8 @@ const LINGER: Duration = Duration::from_secs(2);
 const READ_BUFFER: usize = 4 << 10;
 /// Answers to pings that may wait to be written. A client that sends more pings has to read first.
 const PONGS_MAX: usize = 16;
+/// The reason that the library writes in the place of that of a close with a code that must not be sent.
+const REFUSED: &str = "Protocol violation";
 /// A plugin that stops has at most so much of its time to stop left when its WebSockets are closed.
 const STOP_MARGIN_MAX: Duration = Duration::from_secs(1);
 
@@ -353,13 +355,15 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Transport<S> {
                 Some(Err(error)) => return Poll::Ready(error.into()),
                 None => return Poll::Ready(TransportEnd::Closed),
             };
+            if is_refused(&message) {
+                return Poll::Ready(TransportEnd::Violation(CloseCode::Protocol));
+            }
             self.heard = Instant::now();
             self.pongs += usize::from(message.is_ping());
             let Some(message) = received(message) else { continue };
             self.used = self.heard;
             let is_last = matches!(message, WebSocketMessage::Close { .. });
-            // There was room for it.
-            self.host.incoming.start_send(message).ok();
+            self.host.give(message);
             if is_last {
                 return Poll::Ready(TransportEnd::Closed);
             }
@@ -375,7 +379,10 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Transport<S> {
                 continue;
             }
             match self.host.outgoing.poll_next_unpin(cx) {
-                Poll::Ready(Some(message)) => self.stream.start_send_unpin(sent(message))?,
+                Poll::Ready(Some(message)) => {
+                    self.host.took(&message);
+                    self.stream.start_send_unpin(sent(message))?;
+                }
                 Poll::Ready(None) => break true,
                 Poll::Pending => break false,
             }
@@ -416,6 +423,13 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Transport<S> {
         // It has had its time.
         timeout(LINGER, finish).await.ok();
     }
+}
+
+/// Whether this is what the library makes of a close with a code that must not be sent (RFC 6455, 7.4): to the plugin it
+/// is a client that broke the protocol, and not one that closes with 1002.
+fn is_refused(message: &Message) -> bool {
+    let Message::Close(Some(frame)) = message else { return false };
+    frame.code == CloseCode::Protocol && frame.reason.as_str() == REFUSED
 }
 
 /// A message of the client, for the guest; none if it is not for it.

@@ -166,8 +166,10 @@ impl Archive {
             None => {
                 let bytes = read_again(release)?;
                 let size = bytes.len() as u64 + texts_size(release);
-                self.make_room(&release.name, size)?;
+                let outdated = self.outdated_by(&release.name, size)?;
                 write(release, &bytes, &directory, &target)?;
+                // A version that cannot be written has cost no other one.
+                outdated.iter().for_each(|version| self.remove_version(version));
                 size
             }
         };
@@ -194,25 +196,34 @@ impl Archive {
         }
     }
 
-    /// Removes older versions, of `name` first, until one of this size has room. The last good version of another
+    /// The older versions, of `name` first, without which one of this size has room. The last good version of each
     /// plugin stays.
-    fn make_room(&mut self, name: &PluginName, size: u64) -> Result<(), ArchiveError> {
-        let too_large = ArchiveError::TooLarge { size, max: self.size_max };
-        if size > self.size_max {
-            return Err(too_large);
+    fn outdated_by(
+        &self,
+        name: &PluginName,
+        size: u64,
+    ) -> Result<Vec<ArchivedVersion>, ArchiveError> {
+        let older =
+            |versions: &Vec<ArchivedVersion>| versions[..versions.len().saturating_sub(1)].to_vec();
+        let own = self.versions.get(name).map(older);
+        let others = self.versions.iter().filter(|(other, _)| *other != name);
+        let others = others.flat_map(|(_, versions)| older(versions));
+        let mut candidates = own.into_iter().flatten().chain(others);
+        let (mut left, mut outdated) = (self.size(), Vec::new());
+        while left.saturating_add(size) > self.size_max {
+            let version =
+                candidates.next().ok_or(ArchiveError::TooLarge { size, max: self.size_max })?;
+            left -= version.size;
+            outdated.push(version);
         }
-        while self.size().saturating_add(size) > self.size_max {
-            let own = self.versions.get_mut(name).filter(|versions| versions.len() > 1);
-            let older = match own {
-                Some(own) => own,
-                None => match self.versions.values_mut().find(|versions| versions.len() > 1) {
-                    Some(others) => others,
-                    None => return Err(too_large),
-                },
-            };
-            remove(&older.remove(0).directory);
+        Ok(outdated)
+    }
+
+    fn remove_version(&mut self, version: &ArchivedVersion) {
+        if let Some(versions) = self.versions.get_mut(&version.name) {
+            versions.retain(|other| other != version);
         }
-        Ok(())
+        remove(&version.directory);
     }
 
     fn size(&self) -> u64 {
@@ -454,6 +465,19 @@ mod tests {
         archive.retain(&["c".parse().unwrap()].into());
         archive.keep(&large).unwrap();
         assert_eq!(kept.open().versions.len(), 1);
+    }
+
+    #[test]
+    fn a_version_that_cannot_be_written_costs_no_other_one() {
+        let kept = Kept::new();
+        let mut archive = Archive { size_max: 25, ..kept.open() };
+        for bytes in [[1; 10], [2; 10]] {
+            archive.keep(&kept.release("a", &bytes, "")).unwrap();
+        }
+        fs::write(kept.root.path().join("state/.versions/b"), "in its place").unwrap();
+        let kept_not = archive.keep(&kept.release("b", &[3; 10], ""));
+        assert!(matches!(kept_not, Err(ArchiveError::Write { .. })), "{kept_not:?}");
+        assert_eq!(kept.files(), 2);
     }
 
     #[test]

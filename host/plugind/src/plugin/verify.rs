@@ -28,7 +28,7 @@ use std::{
 };
 
 /// The largest component that is read: the largest known toolchain makes files of about 20 MB.
-pub(super) const COMPONENT_MAX: u64 = 256 << 20;
+pub const COMPONENT_MAX: u64 = 256 << 20;
 /// Limit of the mistakes reported for one plugin: those of a manifest, and some of its component.
 const LINES_MAX: usize = 100;
 /// Limit of the length of each, in bytes: a component's names may be as long as a component.
@@ -36,7 +36,7 @@ const LINE_MAX: usize = 8000;
 /// In bytes.
 const MIB: u64 = 1 << 20;
 /// The largest manifest that is read.
-const MANIFEST_MAX: u64 = 1 << 20;
+pub const MANIFEST_MAX: u64 = 1 << 20;
 
 /// A plugin that was read and can be compiled. The only way to have one is to have been verified.
 #[derive(Clone, Debug)]

@@ -431,7 +431,10 @@ fn count_begun(figures: &Arc<CoreFigures>, call: &Call) -> bool {
             connection.count_in(figures);
             figures.connections.add(1);
         }
-        Call::WebSocket(_) => figures.connections.add(1),
+        Call::WebSocket(websocket) => {
+            websocket.count_in(figures);
+            figures.connections.add(1);
+        }
         Call::Datagram(_) => figures.datagrams.add(1),
     }
     false

@@ -81,14 +81,6 @@ pub struct SocketMistake {
 pub struct SocketMistakes(pub Vec<SocketMistake>);
 
 impl Protocol {
-    /// The protocol of sockets without a setting.
-    fn by_name(name: &SocketName) -> Option<Self> {
-        Self::ALL
-            .into_iter()
-            .find(|(known, _)| *known == name.as_str())
-            .map(|(_, protocol)| protocol)
-    }
-
     fn fits(self, kind: SocketKind) -> bool {
         match self {
             Self::Http | Self::Metrics => matches!(kind, SocketKind::Tcp | SocketKind::UnixStream),

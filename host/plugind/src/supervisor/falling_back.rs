@@ -7,12 +7,16 @@ use crate::{
     supervisor::{
         Supervisor,
         handle::Message,
-        own_thread::on_own_thread,
+        own_task::spawn_and_send,
+        own_thread::{on_own_thread, within},
         plugin::{ManagedPlugin, PluginEvent},
     },
 };
-use std::mem::replace;
+use std::{mem::replace, time::Duration};
 use tracing::warn;
+
+/// Time to read and verify the version that served last: far more than that takes, unless its disk does not answer.
+const LOAD_DEADLINE: Duration = Duration::from_secs(60);
 
 impl Supervisor {
     /// Keeps all versions that serve.
@@ -26,9 +30,11 @@ impl Supervisor {
         let version = self.deps.versions.last_version(name);
         let (name, inbox, versions) =
             (name.clone(), self.inbox.clone(), self.deps.versions.clone());
-        tokio::spawn(async move {
+        let plugin = name.clone();
+        let reading = async move {
             let work = move || version.map(|version| version.load());
-            let outcome = match on_own_thread("versions", work).await {
+            let loaded = within(LOAD_DEADLINE, on_own_thread("versions", work)).await;
+            let outcome = match loaded {
                 Ok(Some(outcome)) => outcome.map_err(|error| {
                     if error.is_damage() {
                         // So that it is written again when this version serves.
@@ -39,9 +45,10 @@ impl Supervisor {
                 Ok(None) => Err("there is none".to_owned()),
                 Err(error) => Err(ErrorChain(&error).to_string()),
             };
-            // Nobody is there to hear it only when the daemon is ending.
-            inbox.send(Message::LastGood { name, outcome }).ok();
-        });
+            Some(Message::LastGood { name, outcome })
+        };
+        let failed = move |why| Message::LastGood { name: plugin, outcome: Err(why) };
+        spawn_and_send(inbox, reading, failed);
     }
 
     /// The version of a plugin that served last was read, or cannot be.

@@ -21,6 +21,7 @@ pub mod handle;
 mod all_or_nothing;
 mod execute;
 mod falling_back;
+mod own_task;
 mod own_thread;
 mod reloading;
 mod running;

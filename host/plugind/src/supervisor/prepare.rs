@@ -68,6 +68,12 @@ pub enum DirectoriesError {
     /// The host made a mistake of its own.
     #[error("the host failed while it read the directories: {0}")]
     Host(String),
+    /// An earlier reading was given up and has not ended.
+    #[error(
+        "an earlier attempt to read the directories has not ended; the file system of a plugin, a setting or a \
+         credential does not answer"
+    )]
+    Unfinished,
     /// The daemon's own settings are wrong.
     #[error(transparent)]
     Settings(#[from] SettingsError),

@@ -21,7 +21,8 @@ use crate::{
         Supervisor,
         compare::{Change, compare, found},
         handle::Message,
-        own_thread::{OwnThreadError, on_own_thread},
+        own_task::spawn_and_send,
+        own_thread::{OwnThreadError, on_own_thread, within},
         plugin::{ERROR_MAX, ManagedPlugin, PluginEvent},
         prepare::{Deps, DirectoriesError, PrepareError, prepare, prepare_cached, read},
         reload::{ReloadOptions, ReloadState},
@@ -33,7 +34,7 @@ use std::{
     collections::BTreeSet,
     path::Path,
     pin::pin,
-    sync::{Arc, PoisonError, Weak},
+    sync::{Arc, Weak},
     time::{Duration, Instant},
 };
 use tokio::{sync::Semaphore, time::timeout};
@@ -46,6 +47,10 @@ const IGNORED_MAX: usize = 50;
 const COMPILING_AFTER: Duration = Duration::from_secs(2);
 /// And then again each time that this has passed.
 const COMPILING_EVERY: Duration = Duration::from_secs(10);
+/// Time to read and verify all plugins: far more than that takes, unless a file system does not answer.
+const SCAN_DEADLINE: Duration = Duration::from_secs(120);
+/// The same for linking a plugin from the cache, and opening what was granted to it.
+const LINK_DEADLINE: Duration = Duration::from_secs(60);
 /// Time that a plugin waits for the state that an earlier daemon saved.
 const SAVED_STATE_DEADLINE: Duration = Duration::from_secs(10);
 
@@ -82,17 +87,19 @@ impl Supervisor {
         let work = move || {
             // If reading it panicked once, all is read again.
             verified.clear_poison();
-            let mut before = verified.lock().unwrap_or_else(PoisonError::into_inner);
+            // A reading that was given up may still wait for its file system. It is not waited for again.
+            let mut before = verified.try_lock().map_err(|_| DirectoriesError::Unfinished)?;
             read(&search_path, &sockets, credentials.as_deref(), &mut before)
         };
-        tokio::spawn(async move {
-            let read = on_own_thread("scan", work).await;
+        let reading = async move {
+            let read = within(SCAN_DEADLINE, on_own_thread("scan", work)).await;
             let outcome = read.unwrap_or_else(|error| {
                 Err(DirectoriesError::Host(ErrorChain(&error).to_string()))
             });
-            // Nobody is there to hear it only when the daemon is ending.
-            inbox.send(Message::Read(outcome)).ok();
-        });
+            Some(Message::Read(outcome))
+        };
+        let failed = |why| Message::Read(Err(DirectoriesError::Host(why)));
+        spawn_and_send(inbox, reading, failed);
     }
 
     pub(super) fn keep_last_good_set(&mut self, error: &DirectoriesError) {
@@ -284,15 +291,21 @@ impl Supervisor {
             compiling: self.compiling.clone(),
         };
         let (name, inbox) = (name.clone(), self.inbox.clone());
-        tokio::spawn(async move {
-            let Some(outcome) = preparation.run().await else { return };
+        let plugin = name.clone();
+        let preparing = async move {
+            let outcome = preparation.run().await?;
             let saved = match saved {
                 // A state that does not arrive in time counts as missing.
                 Some(saved) => timeout(SAVED_STATE_DEADLINE, saved).await.ok().flatten(),
                 None => None,
             };
-            inbox.send(Message::Prepared { name, ticket, outcome, saved }).ok();
-        });
+            Some(Message::Prepared { name, ticket, outcome, saved })
+        };
+        let failed = move |why| {
+            let outcome = Err(host_failed(&OwnThreadError::Panicked(why)));
+            Message::Prepared { name: plugin, ticket, outcome, saved: None }
+        };
+        spawn_and_send(inbox, preparing, failed);
         true
     }
 
@@ -326,7 +339,8 @@ impl Preparation {
             let Deps { engine, cache, compiler, places, .. } = deps;
             let work =
                 move || prepare_cached(&verified, &engine, &cache, &compiler, &places, &linker);
-            on_own_thread("link", work).await.unwrap_or_else(|why| Err(host_failed(&why)))
+            let linked = within(LINK_DEADLINE, on_own_thread("link", work)).await;
+            linked.unwrap_or_else(|why| Err(host_failed(&why)))
         };
         match found.transpose() {
             Some(outcome) => Some(outcome),

@@ -6,7 +6,8 @@
 //! | reported `configuration` | none: the plugin fails | |
 //! | reported `unavailable`, or found no room | grows to `restart-max-delay-sec` | no: retried as long as the plugin is wanted |
 //! | failed before it was ready | grows to `restart-max-delay-sec` | yes |
-//! | failed within `start-limit-interval-sec` after it was ready, and had taken no request, or reported `unhealthy` | grows to `restart-max-delay-sec` | yes |
+//! | failed within `start-limit-interval-sec` after it was ready, and had taken no request | grows to `restart-max-delay-sec` | yes |
+//! | reported `unhealthy` within that time | grows to `restart-max-delay-sec` | yes, and by itself: `start-limit-burst` of them in a row reach it, however long each of them served |
 //! | failed within that time, and had taken a request | grows to one second at most | no |
 //! | failed later | none | no |
 //!
@@ -42,6 +43,8 @@ pub enum FailureKind {
     Unavailable,
     /// It failed before or shortly after it was ready.
     Early,
+    /// It reported that it is unhealthy, shortly after it was ready.
+    Unhealthy,
     /// It failed shortly after it was ready, and a request may be the cause.
     Served,
     /// It failed after it had been ready for long.
@@ -57,9 +60,8 @@ impl FailureKind {
             (Failure::Unavailable(_) | Failure::Resources(_), _) => Self::Unavailable,
             (_, InstanceStage::Starting) => Self::Early,
             (_, InstanceStage::Ready { uptime, .. }) if uptime >= stable_after => Self::Late,
-            (Failure::Unhealthy(_), _) | (_, InstanceStage::Ready { served: false, .. }) => {
-                Self::Early
-            }
+            (Failure::Unhealthy(_), _) => Self::Unhealthy,
+            (_, InstanceStage::Ready { served: false, .. }) => Self::Early,
             (_, InstanceStage::Ready { served: true, .. }) => Self::Served,
         }
     }
@@ -78,6 +80,8 @@ pub struct Restarts {
     recent: VecDeque<Instant>,
     /// Number of times in a row that it was unavailable.
     unavailable: usize,
+    /// Number of instances in a row that reported that they are unhealthy.
+    unhealthy: usize,
     /// Number of instances in a row that failed after they had taken a request, and the time of the last failure.
     served: (usize, Option<Instant>),
 }
@@ -108,6 +112,7 @@ impl Restarts {
             interval: service.start_limit_interval,
             recent: VecDeque::new(),
             unavailable: 0,
+            unhealthy: 0,
             served: (0, None),
         }
     }
@@ -119,8 +124,12 @@ impl Restarts {
             (_, RestartPolicy::No) => Decision::Leave,
             (FailureKind::Unavailable, _) => Decision::After(self.unavailable()),
             (FailureKind::Early, _) => self.counted(now),
+            (FailureKind::Unhealthy, _) => self.unhealthy(now),
             (FailureKind::Served, _) => Decision::After(self.served(now)),
-            (FailureKind::Late, _) => Decision::After(Duration::ZERO),
+            (FailureKind::Late, _) => {
+                self.unhealthy = 0;
+                Decision::After(Duration::ZERO)
+            }
         }
     }
 
@@ -157,6 +166,16 @@ impl Restarts {
         let delay = self.delay(self.recent.len());
         self.recent.push_back(now);
         Decision::After(delay)
+    }
+
+    /// Instances that are healthy for some seconds only may never be too many in a short time, and are of no use.
+    fn unhealthy(&mut self, now: Instant) -> Decision {
+        let nth = self.unhealthy;
+        self.unhealthy = nth.saturating_add(1);
+        match self.counted(now) {
+            Decision::After(_) if nth < self.burst => Decision::After(self.delay(nth)),
+            _ => Decision::LimitHit,
+        }
     }
 
     fn unavailable(&mut self) -> Duration {
@@ -270,11 +289,42 @@ mod tests {
             assert_eq!(of(&failure, Some(60), false), FailureKind::Late, "{failure}");
         }
         let unhealthy = Failure::Unhealthy(text());
-        assert_eq!(of(&unhealthy, Some(10), true), FailureKind::Early);
+        assert_eq!(of(&unhealthy, Some(10), true), FailureKind::Unhealthy);
         assert_eq!(of(&unhealthy, Some(60), true), FailureKind::Late);
         assert_eq!(of(&Failure::Unavailable(text()), None, false), FailureKind::Unavailable);
         assert_eq!(of(&Failure::Resources(text()), None, false), FailureKind::Unavailable);
         assert_eq!(of(&Failure::Configuration(text()), None, false), FailureKind::Configuration);
+    }
+
+    #[test]
+    fn instances_that_are_healthy_for_a_moment_only_reach_the_limit() {
+        let mut restarts = restarts(|_| ());
+        let mut now = Instant::now();
+        let mut pauses = Vec::new();
+        let mut fail = |kind| {
+            now += Duration::from_secs(17);
+            match restarts.failed(kind, now) {
+                Decision::After(delay) => {
+                    now += delay;
+                    pauses.push(delay.as_millis());
+                    true
+                }
+                decision => {
+                    assert_eq!(decision, Decision::LimitHit);
+                    false
+                }
+            }
+        };
+        for _ in 0..5 {
+            assert!(fail(FailureKind::Unhealthy));
+        }
+        // One that served for long shows that the plugin works.
+        assert!(fail(FailureKind::Late));
+        for _ in 0..5 {
+            assert!(fail(FailureKind::Unhealthy));
+        }
+        assert!(!fail(FailureKind::Unhealthy));
+        assert_eq!(pauses[..6], [100, 258, 669, 1732, 4481, 0]);
     }
 
     #[test]

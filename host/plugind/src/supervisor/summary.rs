@@ -133,9 +133,11 @@ impl Failed {
             FailedStage::Scan | FailedStage::Verify | FailedStage::Route => {
                 "fix it and reload".to_owned()
             }
-            FailedStage::Compile | FailedStage::Link if self.configuration => {
+            FailedStage::Compile if self.configuration => {
                 "rebuild the component and reload".to_owned()
             }
+            // It may be the component, what was granted to it, or a file that belongs to that: the error says which.
+            FailedStage::Link if self.configuration => "fix that and reload".to_owned(),
             FailedStage::Start if self.configuration => {
                 "fix its configuration and reload".to_owned()
             }

@@ -2,6 +2,7 @@
 //!
 //! The host keeps one message for the guest, and takes one of it at a time: who is slow keeps the other side waiting.
 
+use crate::base::figures::CoreFigures;
 use futures::{
     SinkExt, StreamExt,
     channel::{mpsc, oneshot},
@@ -9,11 +10,12 @@ use futures::{
 use http::StatusCode;
 use std::{
     fmt,
+    future::poll_fn,
     sync::{
         Arc, Mutex, OnceLock, PoisonError,
         atomic::{
-            AtomicBool,
-            Ordering::{AcqRel, Acquire, Release},
+            AtomicBool, AtomicUsize,
+            Ordering::{AcqRel, Acquire, Relaxed, Release},
         },
     },
 };
@@ -53,6 +55,17 @@ pub enum WebSocketMessage {
         /// The same for people.
         reason: String,
     },
+}
+
+impl WebSocketMessage {
+    /// The bytes that the host keeps while it waits.
+    fn bytes(&self) -> usize {
+        match self {
+            Self::Text(text) => text.len(),
+            Self::Binary(bytes) => bytes.len(),
+            Self::Close { reason, .. } => reason.len(),
+        }
+    }
 }
 
 /// What a guest says of a request for a WebSocket.
@@ -98,6 +111,10 @@ struct WebSocketState {
     outgoing: tokio::sync::Mutex<mpsc::Sender<WebSocketMessage>>,
     /// Why no more messages come, and none are taken.
     end: OnceLock<WebSocketError>,
+    /// The bytes of the messages that wait, in either direction.
+    waiting: AtomicUsize,
+    /// Where messages are counted.
+    figures: OnceLock<Arc<CoreFigures>>,
 }
 
 /// A WebSocket, as the host has it.
@@ -112,6 +129,23 @@ pub struct HostWebSocket {
 }
 
 impl HostWebSocket {
+    /// Gives the guest a message, for which `incoming` has room.
+    pub fn give(&mut self, message: WebSocketMessage) {
+        let bytes = message.bytes();
+        self.state.waiting.fetch_add(bytes, Relaxed);
+        if self.incoming.start_send(message).is_err() {
+            self.state.waiting.fetch_sub(bytes, Relaxed);
+        }
+    }
+
+    /// Counts a message of the guest that was taken.
+    pub fn took(&self, message: &WebSocketMessage) {
+        self.state.waiting.fetch_sub(message.bytes(), Relaxed);
+        if let Some(figures) = self.state.figures.get() {
+            figures.sent.add(message.bytes() as u64);
+        }
+    }
+
     /// Says why no more messages come, and none are taken. What has come can still be received.
     pub fn end(&mut self, why: WebSocketError) {
         // The first reason counts.
@@ -143,6 +177,8 @@ impl ClientWebSocket {
             incoming: tokio::sync::Mutex::new(incoming),
             outgoing: tokio::sync::Mutex::new(from_guest),
             end: OnceLock::new(),
+            waiting: AtomicUsize::new(0),
+            figures: OnceLock::new(),
         });
         (Self(state.clone()), HostWebSocket { state, decision, incoming: to_guest, outgoing })
     }
@@ -157,6 +193,16 @@ impl ClientWebSocket {
     #[must_use]
     pub fn decided(&self) -> CancellationToken {
         self.0.decided.clone()
+    }
+
+    /// Counts messages in these figures, unless they are counted in others.
+    pub fn count_in(&self, figures: &Arc<CoreFigures>) {
+        self.0.figures.set(figures.clone()).ok();
+    }
+
+    /// The bytes of the messages that wait, in either direction.
+    pub(super) fn waiting(&self) -> usize {
+        self.0.waiting.load(Relaxed)
     }
 
     fn decide(&self, decision: WebSocketDecision) -> Result<(), WebSocketError> {
@@ -205,7 +251,12 @@ impl ClientWebSocket {
             return Err(WebSocketError::Closed);
         }
         let mut incoming = self.0.incoming.try_lock().map_err(|_| WebSocketError::Busy)?;
-        incoming.next().await.ok_or_else(|| self.ended())
+        let message = incoming.next().await.ok_or_else(|| self.ended())?;
+        self.0.waiting.fetch_sub(message.bytes(), Relaxed);
+        if let Some(figures) = self.0.figures.get() {
+            figures.received.add(message.bytes() as u64);
+        }
+        Ok(message)
     }
 
     /// Sends a message, and waits until the host has it.
@@ -224,7 +275,15 @@ impl ClientWebSocket {
         if self.0.is_finished.fetch_or(is_last, AcqRel) {
             return Err(WebSocketError::Closed);
         }
-        outgoing.send(message).await.map_err(|_| self.ended())
+        poll_fn(|cx| outgoing.poll_ready(cx)).await.map_err(|_| self.ended())?;
+        // From here on the host has it, even if nobody waits for the end of this call.
+        let bytes = message.bytes();
+        self.0.waiting.fetch_add(bytes, Relaxed);
+        if outgoing.start_send(message).is_err() {
+            self.0.waiting.fetch_sub(bytes, Relaxed);
+            return Err(self.ended());
+        }
+        outgoing.flush().await.map_err(|_| self.ended())
     }
 }
 
@@ -288,6 +347,25 @@ mod tests {
         assert_eq!(guest.send(text("beside it")).await, Err(WebSocketError::Busy));
         assert_eq!(host.outgoing.next().await, Some(text("out")));
         assert_eq!(sends.await, Ok(()));
+    }
+
+    #[tokio::test]
+    async fn the_bytes_of_messages_that_wait_are_known() {
+        let (guest, mut host) = websocket();
+        guest.accept(None).unwrap();
+        poll_fn(|cx| host.incoming.poll_ready(cx)).await.unwrap();
+        host.give(text("four"));
+        let other = guest.clone();
+        let mut sends = Box::pin(other.send(text("sixsix")));
+        assert!(poll!(sends.as_mut()).is_pending());
+        assert_eq!(guest.waiting(), 10);
+        guest.receive().await.unwrap();
+        assert_eq!(guest.waiting(), 6);
+        // A call that is not waited for any more has handed its message over.
+        drop(sends);
+        let sent = host.outgoing.next().await.unwrap();
+        host.took(&sent);
+        assert_eq!((sent, guest.waiting()), (text("sixsix"), 0));
     }
 
     #[tokio::test]

@@ -4,7 +4,7 @@
 //! through now and then, and what it holds is charged to the instance like memory of its own. This happens so often
 //! that what can be added in between is small: a call adds at most the headers of one resource or one piece of a body.
 
-use crate::world::stores::OpenCas;
+use crate::world::{client_websocket::ClientWebSocket, stores::OpenCas};
 use std::any::Any;
 use wasmtime::component::ResourceTable;
 use wasmtime_wasi::p2::ReaddirIterator;
@@ -88,6 +88,8 @@ fn size(resource: &dyn Any) -> usize {
             headers(&response.headers)
         } else if let Some(cas) = resource.downcast_ref::<OpenCas>() {
             cas.bytes()
+        } else if let Some(websocket) = resource.downcast_ref::<ClientWebSocket>() {
+            websocket.waiting()
         } else if resource.is::<HostIncomingRequest>() {
             INCOMING_REQUEST
         } else if resource.is::<ReaddirIterator>() {

@@ -19,7 +19,9 @@ use crate::{
         holdings::{Inspections, holdings},
         identity, journal, keyvalue, logging,
         memory::{self, Budget, Refused},
-        network, notify, outgoing, output, quota,
+        network, notify,
+        open_files::OpenFiles,
+        outgoing, output, quota,
         request_tasks::RequestTasks,
         websockets,
     },
@@ -66,6 +68,8 @@ pub struct Shared {
     outgoing: Arc<outgoing::Shared>,
     /// Their share of the processor; none: as much as there is.
     pub quota: Option<Arc<quota::Shared>>,
+    /// The files that they have open.
+    files: Arc<OpenFiles>,
     /// The most resources that each of them may hold at a time.
     resources_max: usize,
 }
@@ -114,6 +118,7 @@ impl Shared {
             granted,
             outgoing: Arc::new(outgoing::Shared::new(grants.outgoing_http.clone(), calls)),
             quota: limits.cpu_quota.map(quota),
+            files: Arc::new(OpenFiles::new()),
             resources_max: RESOURCES_MAX.max(connections.saturating_mul(RESOURCES_PER_CONNECTION)),
         }
     }
@@ -286,6 +291,11 @@ impl HostState {
         websocket: ClientWebSocket,
     ) -> Result<Resource<ClientWebSocket>, ResourceTableError> {
         self.table.push(websocket)
+    }
+
+    /// The files that all instances of the generation have open.
+    pub(super) fn open_files(&self) -> Arc<OpenFiles> {
+        self.shared.files.clone()
     }
 
     pub(super) fn websockets(&mut self) -> websockets::Guest<'_> {

@@ -9,7 +9,7 @@ use crate::{
         identity, journal, keyvalue,
         logging::Logging,
         network::Lookup,
-        notify, open_at, websockets,
+        notify, open_at, tcp_create, websockets,
     },
 };
 use wasmtime::{
@@ -183,7 +183,8 @@ fn sockets(to: &mut HostLinker) -> Result<()> {
     sockets::udp::add_to_linker::<_, WasiSockets>(to, HostState::sockets)?;
     sockets::udp_create_socket::add_to_linker::<_, WasiSockets>(to, HostState::sockets)?;
     p3::bindings::sockets::ip_name_lookup::add_to_linker::<_, Lookup>(to, HostState::lookup)?;
-    p3::bindings::sockets::types::add_to_linker::<_, WasiSockets>(to, HostState::sockets)
+    p3::bindings::sockets::types::add_to_linker::<_, WasiSockets>(to, HostState::sockets)?;
+    tcp_create::link(to)
 }
 
 impl plugin::types::Host for HostState {}

@@ -16,6 +16,8 @@ pub mod journal;
 pub mod keyvalue;
 mod logging;
 mod open_at;
+mod open_files;
+mod tcp_create;
 pub mod memory;
 pub mod network;
 pub mod heartbeat;

@@ -4,7 +4,10 @@
 //! The library opens whatever is there: in the place of a FIFO it would wait for ever for somebody at its other end, in a
 //! thread that other plugins need.
 
-use crate::{base::descriptors, world::host_state::HostState};
+use crate::{
+    base::descriptors,
+    world::{host_state::HostState, open_files::OpenFiles},
+};
 use rustix::fs::{FileType, Mode, OFlags, ResolveFlags, fstat, openat2};
 use std::{fs::File, sync::Arc};
 use tokio::task::spawn_blocking;
@@ -60,7 +63,11 @@ async fn open_02(
     let opened = view.open_at(directory, path_flags, path, open_flags, flags).await;
     let opened = match opened {
         Err(error) => Err(view.convert_error_code(error)?),
-        Ok(opened) => keep(view.table, opened)?.ok_or(p2::ErrorCode::Quota),
+        Ok(opened) => {
+            let files = store.data().open_files();
+            let table = store.data_mut().ctx().table;
+            keep(table, &files, opened)?.ok_or(p2::ErrorCode::Quota)
+        }
     };
     Ok((opened,))
 }
@@ -80,7 +87,10 @@ async fn open_03(
     let opened = match opened {
         Err(error) => Err(error.downcast()?),
         Ok(opened) => store
-            .with(|mut store| keep(store.get().ctx().table, opened))?
+            .with(|mut store| {
+                let files = store.get().open_files();
+                keep(store.get().ctx().table, &files, opened)
+            })?
             .ok_or(p3::ErrorCode::Quota),
     };
     Ok((opened,))
@@ -114,16 +124,18 @@ fn looks_openable(directory: &File, path: &str, follow: bool) -> bool {
     }
 }
 
-/// Keeps what was opened, unless it takes one of the descriptors that are kept for the daemon.
+/// Keeps what was opened, unless the plugin has too many `files` open, or it takes one of the descriptors that are kept
+/// for the daemon.
 fn keep(
     table: &mut ResourceTable,
+    files: &OpenFiles,
     opened: Resource<Descriptor>,
 ) -> Result<Option<Resource<Descriptor>>> {
-    let is_reserved = match table.get(&opened)? {
-        Descriptor::File(file) => descriptors::is_reserved(&file.file),
-        Descriptor::Dir(directory) => descriptors::is_reserved(&directory.dir),
+    let file = match table.get(&opened)? {
+        Descriptor::File(file) => &file.file,
+        Descriptor::Dir(directory) => &directory.dir,
     };
-    if is_reserved {
+    if descriptors::is_reserved(file) || !files.admit(file) {
         table.delete(opened)?;
         return Ok(None);
     }

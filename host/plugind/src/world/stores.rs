@@ -264,7 +264,7 @@ impl KeyValueStore {
         let store = self.clone();
         let looked = spawn_blocking(move || {
             let database = store.database()?;
-            let looked = (|| look(&database.begin_read()?.open_table(ENTRIES)?))();
+            let looked = contain(|| look(&database.begin_read()?.open_table(ENTRIES)?));
             looked.map_err(|error| store.failed(&error))
         });
         looked.await.unwrap_or_else(|_| Err(interrupted()))
@@ -284,14 +284,14 @@ impl KeyValueStore {
             }
             // What is dropped with a panic has no reply, which is an error for those that wait.
             if catch_unwind(AssertUnwindSafe(|| self.write(writes))).is_err() {
-                lock(&self.database).take();
+                self.close();
             }
         }
     }
 
     fn write(&self, writes: Vec<StoreWrite>) {
         let written = self.database().and_then(|database| {
-            let written = apply(&database, &writes);
+            let written = contain(|| apply(&database, &writes));
             written.map_err(|error| self.failed(&error))
         });
         if written.is_ok() {
@@ -320,8 +320,18 @@ impl KeyValueStore {
 
     /// After an error, a database answers nothing until it is opened again.
     fn failed(&self, error: &redb::Error) -> KeyValueError {
-        lock(&self.database).take();
+        self.close();
         self.failed_with(error)
+    }
+
+    fn close(&self) {
+        let database = lock(&self.database).take();
+        // Closing writes as well, and fails as other writes do.
+        contain(|| {
+            drop(database);
+            Ok(())
+        })
+        .ok();
     }
 
     fn failed_with(&self, error: &redb::Error) -> KeyValueError {
@@ -423,19 +433,30 @@ fn open_file(path: &Path) -> Result<Database, redb::Error> {
         DirBuilder::new().recursive(true).mode(PRIVATE).create(directory)?;
     }
     let deadline = Instant::now() + CLOSE_WAIT;
-    let database = loop {
-        match Builder::new().set_cache_size(CACHE).create(path) {
-            Err(DatabaseError::DatabaseAlreadyOpen) if Instant::now() < deadline => {
-                thread::sleep(CLOSE_LOOK);
+    contain(|| {
+        let database = loop {
+            match Builder::new().set_cache_size(CACHE).create(path) {
+                Err(DatabaseError::DatabaseAlreadyOpen) if Instant::now() < deadline => {
+                    thread::sleep(CLOSE_LOOK);
+                }
+                opened => break opened?,
             }
-            opened => break opened?,
-        }
+        };
+        let transaction = database.begin_write()?;
+        transaction.open_table(ENTRIES)?;
+        transaction.open_table(FACTS)?;
+        transaction.commit()?;
+        Ok(database)
+    })
+}
+
+/// Uses the library, which panics at some damage that it finds in a file. To its caller that is an error like others.
+fn contain<T>(work: impl FnOnce() -> Result<T, redb::Error>) -> Result<T, redb::Error> {
+    let damaged = |_| {
+        let why = "it is damaged; stop the plugins that use it, and move it away";
+        Err(redb::Error::Corrupted(why.to_owned()))
     };
-    let transaction = database.begin_write()?;
-    transaction.open_table(ENTRIES)?;
-    transaction.open_table(FACTS)?;
-    transaction.commit()?;
-    Ok(database)
+    catch_unwind(AssertUnwindSafe(work)).unwrap_or_else(damaged)
 }
 
 type Applied = Result<StoreOutcome, KeyValueError>;

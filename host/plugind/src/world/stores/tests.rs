@@ -66,3 +66,33 @@ fn a_file_that_is_no_store_is_named_with_a_remedy() {
     let error = StoreRegistry::default().open(&path).unwrap_err().to_string();
     assert!(error.contains(path.to_str().unwrap()) && error.contains("move it away"), "{error}");
 }
+
+#[tokio::test]
+async fn a_file_that_is_damaged_in_use_is_an_error_and_no_panic() {
+    let directory = tempfile::tempdir().unwrap();
+    let (registry, path) = (StoreRegistry::default(), directory.path().join("a.redb"));
+    let store = registry.open(&path).unwrap();
+    for nth in 0..200 {
+        store
+            .change(set(&format!("key-{nth}"), &"x".repeat(20_000)), Bytes(100 << 20))
+            .await
+            .unwrap();
+    }
+    let length = std::fs::metadata(&path).unwrap().len();
+    std::fs::write(&path, "damage ".repeat(usize::try_from(length).unwrap() / 7)).unwrap();
+    for nth in 0..200 {
+        // Entries that are still in memory may be found.
+        let found = store.get(format!("key-{nth}")).await;
+        assert!(matches!(found, Ok(_) | Err(KeyValueError::Storage(_))), "{found:?}");
+    }
+    let written = store.change(set("key", "value"), Bytes(100 << 20)).await;
+    assert!(matches!(written, Err(KeyValueError::Storage(_))), "{written:?}");
+    let interrupted = interrupted();
+    assert!(written.is_err_and(|error| error != interrupted), "it says why");
+}
+
+#[test]
+fn a_panic_of_the_library_is_an_error_with_a_remedy() {
+    let error = contain::<()>(|| panic!("damage was found")).unwrap_err().to_string();
+    assert!(error.contains("damaged") && error.contains("move it away"), "{error}");
+}

@@ -1,6 +1,6 @@
-//! Resources of the daemon that chaos must not make grow.
+//! Resources of the daemon that must not grow, whatever plugins, clients and operators do.
 
-use plugind_tests::{Daemon, eventually};
+use crate::{Daemon, eventually};
 use std::{fmt, fs};
 
 /// A few descriptors and threads come and go by themselves: a file that is being read, a thread for blocking work.
@@ -10,7 +10,7 @@ const MEMORY_SLACK: u64 = 96 << 20;
 
 /// The kernel's figures of a process.
 #[derive(Clone, Copy)]
-pub(crate) struct Figures {
+pub struct Figures {
     descriptors: usize,
     threads: usize,
     mappings: usize,
@@ -33,7 +33,11 @@ impl Figures {
     }
 
     /// The figures once connections and work have ended: when two looks in a row find the same descriptors.
-    pub(crate) fn at_rest(daemon: &Daemon) -> Self {
+    ///
+    /// # Panics
+    /// When the daemon does not come to rest.
+    #[must_use]
+    pub fn at_rest(daemon: &Daemon) -> Self {
         let mut previous = Self::read(daemon);
         eventually("a daemon at rest", || {
             let now = Self::read(daemon);
@@ -45,7 +49,11 @@ impl Figures {
     }
 
     /// The figures once they are not above `first`, except for the slack.
-    pub(crate) fn not_above(daemon: &Daemon, first: &Self) -> Self {
+    ///
+    /// # Panics
+    /// When they stay above it.
+    #[must_use]
+    pub fn not_above(daemon: &Daemon, first: &Self) -> Self {
         let mut now = Self::at_rest(daemon);
         let limits = format!("figures like those of the first half: {first}");
         eventually(&limits, || {
