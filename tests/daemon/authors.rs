@@ -3,8 +3,9 @@
 use plugind_tests::{Connection, Log, Signal, client::Response, guest, program};
 use rustix::process::{Pid, kill_process};
 use std::{
-    fs, io,
-    net::SocketAddr,
+    fs,
+    io::{self, Read, Write},
+    net::{Shutdown, SocketAddr, TcpStream},
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
 };
@@ -147,6 +148,22 @@ fn a_directory_of_plugins_is_served_as_it_is() {
 }
 
 #[test]
+fn a_plugin_that_serves_a_socket_gets_a_free_port() {
+    let directory = tempfile::tempdir().unwrap();
+    let component = directory.path().join("echo.wasm");
+    copy_guest("echo", &component);
+    let running = Running::start(&component, &[]);
+    let line = running.log.wait_for(&["echo: tcp://127.0.0.1:"]);
+    let address = line.split_once("tcp://").unwrap().1;
+    let mut stream = TcpStream::connect(address).unwrap();
+    stream.write_all(b"hello").unwrap();
+    stream.shutdown(Shutdown::Write).unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).unwrap();
+    assert_eq!(answer, "hello");
+}
+
+#[test]
 fn mistakes_of_an_author_have_a_remedy() {
     let directory = tempfile::tempdir().unwrap();
     let empty = directory.path().to_str().unwrap();
@@ -159,6 +176,11 @@ fn mistakes_of_an_author_have_a_remedy() {
             "a name can have only a-z, 0-9 and -",
         ),
         (vec!["new", "--lang", "cobol", "shop"], "[possible values: "),
+        (vec!["new", "--lang", "c", "--kind", "cron", "shop"], "connection, datagram, websocket, job"),
+        (
+            vec!["new", "--lang", "js", "--kind", "job", "--directory", empty, "shop"],
+            "JavaScript has --kind http, datagram, and --kind job exists for --lang rust, c, python",
+        ),
     ] {
         let ran = pluginctl(&arguments).output().unwrap();
         let stderr = String::from_utf8(ran.stderr).unwrap();
@@ -174,9 +196,14 @@ fn mistakes_of_an_author_have_a_remedy() {
 fn a_new_project_never_replaces_files() {
     let directory = tempfile::tempdir().unwrap();
     let parent = directory.path().to_str().unwrap();
-    for language in ["rust", "c", "js", "python"] {
+    for (language, kind) in
+        [("rust", "http"), ("c", "websocket"), ("js", "datagram"), ("python", "job")]
+    {
         let name = format!("my-{language}");
-        let new = || pluginctl(&["new", "--lang", language, "--directory", parent, &name]).output();
+        let new = || {
+            let kind = ["new", "--lang", language, "--kind", kind];
+            pluginctl(&kind).args(["--directory", parent, &name]).output()
+        };
         let first = new().unwrap();
         assert!(first.status.success(), "{}", String::from_utf8_lossy(&first.stderr));
         let project = directory.path().join(&name);
