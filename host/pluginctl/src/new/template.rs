@@ -167,7 +167,9 @@ impl Template {
     /// Fills in what depends on the plugin.
     fn fill_in(&self, text: &str, name: &str) -> String {
         let socket = match self.kind.needs_socket() {
-            true => "- `@NAME@.socket` is the unit of its socket: copy it to `/etc/systemd/system`, and enable it.\n",
+            true => {
+                "- `@NAME@.socket` is the unit of its socket: copy it to `/etc/systemd/system`, and enable it.\n"
+            }
             false => "",
         };
         let model = if self.kind == Kind::Job { "command" } else { "reactor" };
@@ -184,6 +186,7 @@ impl Template {
 pub(super) fn render(template: &Template, name: &str) -> BTreeMap<PathBuf, String> {
     let mut files = BTreeMap::new();
     put_text("plugin.toml", &format!("{name}.toml"), &mut files);
+    put_text(&format!("tests/{}.toml", template.kind.word()), "test.toml", &mut files);
     if template.kind.needs_socket() {
         let unit = format!("sockets/{}.socket", template.kind.word());
         put_text(&unit, &format!("{name}.socket"), &mut files);
@@ -197,7 +200,11 @@ pub(super) fn render(template: &Template, name: &str) -> BTreeMap<PathBuf, Strin
         ProjectWit::Sdk => {
             put_package("wit", &mut files);
             for package in SDK_PACKAGES {
-                put_directory(&format!("deps/{package}"), &format!("wit/deps/{package}"), &mut files);
+                put_directory(
+                    &format!("deps/{package}"),
+                    &format!("wit/deps/{package}"),
+                    &mut files,
+                );
             }
             put_all(&SDK, "vendor/plugind-sdk/src", &mut files);
         }
@@ -278,9 +285,9 @@ mod tests {
 
     /// All templates that there are.
     fn all() -> Vec<(Language, Kind, Template)> {
-        let pairs = Language::value_variants().iter().flat_map(|language| {
-            Kind::value_variants().iter().map(move |kind| (*language, *kind))
-        });
+        let pairs = Language::value_variants()
+            .iter()
+            .flat_map(|language| Kind::value_variants().iter().map(move |kind| (*language, *kind)));
         let exists = |(language, kind)| Some((language, kind, Template::of(language, kind).ok()?));
         pairs.filter_map(exists).collect()
     }
@@ -289,7 +296,8 @@ mod tests {
     fn a_project_has_all_files_of_its_kind_with_the_name_filled_in() {
         for (language, kind, template) in all() {
             let files = render(&template, "my-plugin");
-            let mut paths = vec!["my-plugin.toml", "README.md", ".gitignore", "pluginctl.toml"];
+            let mut paths =
+                vec!["my-plugin.toml", "README.md", ".gitignore", "pluginctl.toml", "test.toml"];
             paths.extend(kind.needs_socket().then_some("my-plugin.socket"));
             for path in paths {
                 assert!(files.contains_key(&PathBuf::from(path)), "{language:?} {kind:?}: {path}");
@@ -351,7 +359,10 @@ mod tests {
         let read: Vec<_> = read.map(|path| path.trim_end_matches("\",")).collect();
         assert!(read.contains(&"wit") && read.contains(&"wit/deps/config"), "{read:?}");
         for directory in read {
-            assert!(files.keys().any(|path| path.parent() == Some(directory.as_ref())), "{directory}");
+            assert!(
+                files.keys().any(|path| path.parent() == Some(directory.as_ref())),
+                "{directory}"
+            );
         }
     }
 
