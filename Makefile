@@ -129,7 +129,7 @@ guests: plugins ## build the guests of the tests, and what is loaded into the da
 	cargo build $(guest) $(locked) -p plugind-test-guests --examples
 
 test-authors: PROFILE = dev
-test-authors: setup-authors build ## make, build and serve a project of each language with its own tools; LANGS="rust js"
+test-authors: setup-authors build ## make, build and serve projects of each language with its own tools; LANGS="rust js", KINDS="http job"
 	tests/authors $(LANGS)
 
 test-browser: PROFILE = dev

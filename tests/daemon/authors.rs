@@ -3,8 +3,9 @@
 use plugind_tests::{Connection, Log, Signal, client::Response, guest, program};
 use rustix::process::{Pid, kill_process};
 use std::{
-    fs, io,
-    net::SocketAddr,
+    fs,
+    io::{self, Read, Write},
+    net::{Shutdown, SocketAddr, TcpStream},
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
 };
@@ -147,6 +148,22 @@ fn a_directory_of_plugins_is_served_as_it_is() {
 }
 
 #[test]
+fn a_plugin_that_serves_a_socket_gets_a_free_port() {
+    let directory = tempfile::tempdir().unwrap();
+    let component = directory.path().join("echo.wasm");
+    copy_guest("echo", &component);
+    let running = Running::start(&component, &[]);
+    let line = running.log.wait_for(&["echo: tcp://127.0.0.1:"]);
+    let address = line.split_once("tcp://").unwrap().1;
+    let mut stream = TcpStream::connect(address).unwrap();
+    stream.write_all(b"hello").unwrap();
+    stream.shutdown(Shutdown::Write).unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).unwrap();
+    assert_eq!(answer, "hello");
+}
+
+#[test]
 fn mistakes_of_an_author_have_a_remedy() {
     let directory = tempfile::tempdir().unwrap();
     let empty = directory.path().to_str().unwrap();
@@ -159,6 +176,14 @@ fn mistakes_of_an_author_have_a_remedy() {
             "a name can have only a-z, 0-9 and -",
         ),
         (vec!["new", "--lang", "cobol", "shop"], "[possible values: "),
+        (
+            vec!["new", "--lang", "c", "--kind", "cron", "shop"],
+            "connection, datagram, websocket, job",
+        ),
+        (
+            vec!["new", "--lang", "js", "--kind", "job", "--directory", empty, "shop"],
+            "JavaScript has --kind http, datagram, and --kind job exists for --lang rust, c, python",
+        ),
     ] {
         let ran = pluginctl(&arguments).output().unwrap();
         let stderr = String::from_utf8(ran.stderr).unwrap();
@@ -170,13 +195,92 @@ fn mistakes_of_an_author_have_a_remedy() {
     assert!(stderr.contains("component is missing; write component = "), "{stderr}");
 }
 
+/// Runs `pluginctl test` with these tests, and returns the exit status and what it printed.
+fn run_tests(directory: &Path, tests: &str) -> (Option<i32>, String) {
+    fs::write(directory.join("test.toml"), tests).unwrap();
+    let home = tempfile::tempdir().unwrap();
+    let mut command = pluginctl(&["test", directory.to_str().unwrap()]);
+    let ran = command.env("HOME", home.path()).env("TMPDIR", home.path()).output().unwrap();
+    let text = [ran.stdout, ran.stderr].map(|bytes| String::from_utf8(bytes).unwrap());
+    (ran.status.code(), text.concat())
+}
+
+/// A project that consists of a component, which is a guest of the tests.
+fn finished_project(name: &str) -> TempDir {
+    let directory = tempfile::tempdir().unwrap();
+    copy_guest(name, &directory.path().join("built.wasm"));
+    let text = format!("name = \"{name}\"\ncomponent = \"built.wasm\"\n");
+    fs::write(directory.path().join("pluginctl.toml"), text).unwrap();
+    directory
+}
+
+#[test]
+fn a_project_is_tested_by_requests_and_by_its_log() {
+    let project = finished_project("config");
+    fs::write(project.path().join("config.toml"), "[config]\nword = \"one\"\n").unwrap();
+    let good = "[[test]]\nname = \"config\"\npath = \"/\"\nreceive = \"word=one\\n\"\n\
+                contains = [\"word\"]\nlog = [\"plugin ready\"]\n";
+    let (status, printed) = run_tests(project.path(), good);
+    assert_eq!(status, Some(0), "{printed}");
+    assert!(printed.contains("ok: config") && printed.contains("1 passed, 0 failed"), "{printed}");
+    let bad = "[[test]]\nname = \"text\"\npath = \"/\"\nreceive = \"word=two\\n\"\n\
+               [[test]]\nname = \"status\"\npath = \"/\"\nstatus = 404\n\
+               [[test]]\nname = \"field\"\npath = \"/\"\nresponse-headers = { x-a = \"b\" }\n\
+               [[test]]\nname = \"socket\"\nconnection = \"nowhere\"\n";
+    let (status, printed) = run_tests(project.path(), &format!("{good}{bad}"));
+    assert_eq!(status, Some(1), "{printed}");
+    for message in [
+        "FAILED: text: received \"word=one\\n\", expected \"word=two\\n\"",
+        "FAILED: status: the status is 200, expected 404",
+        "FAILED: field: the header field x-a is None, expected \"b\"",
+        "FAILED: socket: the plugin serves no socket nowhere in this way",
+        "1 passed, 4 failed",
+        "plugin ready plugin=config",
+    ] {
+        assert!(printed.contains(message), "{message}: {printed}");
+    }
+}
+
+#[test]
+fn a_project_is_tested_by_connections_datagrams_and_websockets() {
+    for (guest, action) in [
+        ("echo", "connection = \"echo\"\nreceive = \"Ada\""),
+        ("clock", "datagram = \"clock\"\ncontains = [\".\"]"),
+        ("chat", "websocket = \"/?name=Bob\"\ncontains = [\"Bob\"]"),
+    ] {
+        let project = finished_project(guest);
+        let tests = format!("[[test]]\nname = \"socket\"\nsend = \"Ada\"\n{action}\n");
+        let (status, printed) = run_tests(project.path(), &tests);
+        assert_eq!(status, Some(0), "{guest}: {printed}");
+    }
+}
+
+#[test]
+fn a_plugin_that_does_not_become_ready_fails_its_tests_with_its_log() {
+    let project = finished_project("config");
+    fs::write(project.path().join("config.toml"), "[limits]\nmemory-max = 3\n").unwrap();
+    let (status, printed) = run_tests(project.path(), "[[test]]\nname = \"x\"\npath = \"/\"\n");
+    assert_eq!(status, Some(1), "{printed}");
+    assert!(
+        printed.contains("did not become ready") && printed.contains("memory-max"),
+        "{printed}"
+    );
+    let (_, printed) = run_tests(project.path(), "[[test]]\npaht = \"/\"\n");
+    assert!(printed.contains("test.toml:1:1: test.name is missing"), "{printed}");
+}
+
 #[test]
 fn a_new_project_never_replaces_files() {
     let directory = tempfile::tempdir().unwrap();
     let parent = directory.path().to_str().unwrap();
-    for language in ["rust", "c", "js", "python"] {
+    for (language, kind) in
+        [("rust", "http"), ("c", "websocket"), ("js", "datagram"), ("python", "job")]
+    {
         let name = format!("my-{language}");
-        let new = || pluginctl(&["new", "--lang", language, "--directory", parent, &name]).output();
+        let new = || {
+            let kind = ["new", "--lang", language, "--kind", kind];
+            pluginctl(&kind).args(["--directory", parent, &name]).output()
+        };
         let first = new().unwrap();
         assert!(first.status.success(), "{}", String::from_utf8_lossy(&first.stderr));
         let project = directory.path().join(&name);

@@ -29,6 +29,7 @@ mod format;
 mod relative_time;
 mod status;
 mod systemctl;
+mod test;
 mod top;
 mod usage;
 mod search_path;
@@ -86,6 +87,8 @@ enum Command {
     Build(build::BuildArgs),
     /// Serve a plugin in this terminal
     Run(run::RunArgs),
+    /// Serve the plugin of a project and run its tests
+    Test(test::TestArgs),
     /// Print a completion script for a shell
     Completion(completion::CompletionArgs),
 }
@@ -118,6 +121,7 @@ fn main() -> ExitCode {
         Command::New(new) => new.run(),
         Command::Build(build) => build.run(),
         Command::Run(run) => run.run(),
+        Command::Test(test) => test.run(),
         Command::Completion(completion) => completion.run(PluginctlArguments::command()),
     };
     done.unwrap_or_else(|problem| {

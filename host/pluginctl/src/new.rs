@@ -10,7 +10,7 @@ use std::{
     path::{Path, PathBuf},
     process::ExitCode,
 };
-use template::{Language, Template, render};
+use template::{Kind, Language, Template, render};
 
 /// The kind of the new project.
 #[derive(Args)]
@@ -18,6 +18,9 @@ pub(crate) struct NewArgs {
     /// Write the plugin in this language
     #[arg(long, value_name = "LANG")]
     lang: Language,
+    /// Make a plugin of this kind
+    #[arg(long, value_name = "KIND", default_value = "http")]
+    kind: Kind,
     /// Make a project for the plugin of this name, in a new directory of this name
     #[arg(value_name = "NAME")]
     name: PluginName,
@@ -40,12 +43,12 @@ impl NewArgs {
     pub(crate) fn run(&self) -> Result<ExitCode, Problem> {
         let parent = self.directory.as_deref().unwrap_or(Path::new("."));
         let project = parent.join(self.name.as_str());
-        let template = Template::of(self.lang);
+        let template = Template::of(self.lang, self.kind).map_err(Problem::failed)?;
         write(&project, &template, self.name.as_str()).map_err(Problem::failed)?;
         let shown = project.strip_prefix(".").unwrap_or(&project).display();
         print(&format!(
             "{shown} is a plugin in {language}. Next:\n  cd {shown}\n  pluginctl run --watch\n",
-            language = template.language,
+            language = self.lang.name(),
         ))?;
         Ok(ExitCode::SUCCESS)
     }

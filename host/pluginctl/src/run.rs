@@ -1,8 +1,9 @@
 //! `pluginctl run`: serves a plugin in this terminal, without systemd and without any set-up.
 
 mod changes;
-mod daemon;
-mod served;
+pub(crate) mod daemon;
+pub(crate) mod served;
+pub(crate) mod sockets;
 
 use crate::{
     print::{complain, line, print},
@@ -12,6 +13,7 @@ use crate::{
         changes::Changes,
         daemon::{DaemonProcess, DaemonProcessError, RunEvent},
         served::{ServedDirectory, ServedError, Target},
+        sockets::PluginSocket,
     },
 };
 use clap::Args;
@@ -86,13 +88,17 @@ impl RunArgs {
         let to_end = sender.clone();
         let interrupt = Interrupt::watch(move || drop(to_end.send(RunEvent::Interrupted)));
         let _interrupt = interrupt.map_err(RunError::Signals)?;
-        let options = self.options(address);
+        let sockets = PluginSocket::all(&served.checked(), address.ip());
+        let sockets = sockets.map_err(|source| RunError::Listen { address, source })?;
+        let options = self.options(address, &sockets);
         let mut daemon = DaemonProcess::new(&served, options, sender)?;
         let mut changes = Changes::of(served.look());
         daemon.start()?;
         loop {
             match next(&events) {
-                Some(RunEvent::Ready) if daemon.is_first_ready() => show_urls(&served, address),
+                Some(RunEvent::Ready) if daemon.is_first_ready() => {
+                    show_urls(&served, address, &sockets);
+                }
                 Some(RunEvent::Ready) => (),
                 Some(RunEvent::Status(status)) => daemon.show(&status),
                 Some(RunEvent::Interrupted) => {
@@ -117,8 +123,9 @@ impl RunArgs {
         }
     }
 
-    fn options(&self, address: SocketAddr) -> Vec<OsString> {
+    fn options(&self, address: SocketAddr, sockets: &[PluginSocket]) -> Vec<OsString> {
         let mut options: Vec<OsString> = vec!["--listen".into(), format!("http={address}").into()];
+        options.extend(sockets.iter().flat_map(PluginSocket::options));
         if let Some(compiler) = &self.compiler {
             options.extend(["--compiler".into(), compiler.into()]);
         }
@@ -178,7 +185,7 @@ fn renew(
 }
 
 /// Prints the URLs of the plugins. They are served even if this fails.
-fn show_urls(served: &ServedDirectory, address: SocketAddr) {
-    let lines: String = served.urls(address).iter().map(|url| line(url)).collect();
+fn show_urls(served: &ServedDirectory, address: SocketAddr, sockets: &[PluginSocket]) {
+    let lines: String = served.urls(address, sockets).iter().map(|url| line(url)).collect();
     print(&lines).ok();
 }

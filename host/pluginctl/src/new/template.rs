@@ -8,11 +8,13 @@ static TEMPLATES: Dir<'static> = include_dir!("$CARGO_MANIFEST_DIR/../../plugins
 static WIT: Dir<'static> = include_dir!("$CARGO_MANIFEST_DIR/../../wit");
 static SDK: Dir<'static> = include_dir!("$CARGO_MANIFEST_DIR/../../plugins/sdk/src");
 
+/// The packages below `wit/deps` from which the SDK generates bindings.
+const SDK_PACKAGES: &[&str] = &["config", "keyvalue"];
 /// The packages of WASI 0.2 and 0.3, which are a file each.
 const WASI_02: &[&str] = &["cli", "clocks", "filesystem", "http", "io", "random", "sockets"];
 const WASI_03: &[&str] = &["cli", "clocks", "filesystem", "http", "random", "sockets"];
 
-/// The languages that have a template.
+/// The languages that have templates.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub(crate) enum Language {
     Rust,
@@ -21,12 +23,41 @@ pub(crate) enum Language {
     Python,
 }
 
+/// The kinds of plugins that have templates.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Kind {
+    /// It answers HTTP requests
+    Http,
+    /// It serves the connections of a stream socket
+    Connection,
+    /// It answers the datagrams of a socket
+    Datagram,
+    /// It serves WebSockets
+    Websocket,
+    /// It is a background program
+    Job,
+}
+
+/// A kind that a language has no template for.
+#[derive(Debug, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "there is no template for --kind {kind} in {language}; {language} has --kind {}, and --kind {kind} exists for --lang {}",
+    kinds.join(", "),
+    languages.join(", ")
+)]
+pub(crate) struct NoTemplate {
+    kind: &'static str,
+    language: &'static str,
+    /// The kinds that the language has.
+    kinds: Vec<&'static str>,
+    /// The languages that have the kind.
+    languages: Vec<&'static str>,
+}
+
 /// The files of a new project.
 pub(super) struct Template {
-    /// The name of the language, for people.
-    pub(super) language: &'static str,
-    directory: &'static str,
-    wit: ProjectWit,
+    language: Language,
+    kind: Kind,
 }
 
 /// The WIT of a project.
@@ -37,40 +68,148 @@ enum ProjectWit {
     World { file: &'static str, wasi: &'static str, packages: &'static [&'static str] },
 }
 
-const HTTP_02: ProjectWit =
-    ProjectWit::World { file: "wit/http-0.2.wit", wasi: "wasi-0.2", packages: WASI_02 };
-const HTTP_03: ProjectWit =
-    ProjectWit::World { file: "wit/http-0.3.wit", wasi: "deps", packages: WASI_03 };
+impl Language {
+    /// Its name, for people.
+    pub(super) const fn name(self) -> &'static str {
+        match self {
+            Self::Rust => "Rust",
+            Self::C => "C",
+            Self::Js => "JavaScript",
+            Self::Python => "Python",
+        }
+    }
+
+    /// Its name on the command line and as a directory of the templates.
+    const fn word(self) -> &'static str {
+        match self {
+            Self::Rust => "rust",
+            Self::C => "c",
+            Self::Js => "js",
+            Self::Python => "python",
+        }
+    }
+}
+
+impl Kind {
+    /// Its name on the command line and as a directory of the templates.
+    pub(crate) const fn word(self) -> &'static str {
+        match self {
+            Self::Http => "http",
+            Self::Connection => "connection",
+            Self::Datagram => "datagram",
+            Self::Websocket => "websocket",
+            Self::Job => "job",
+        }
+    }
+
+    /// How `pluginctl run` serves it, for the README.
+    const fn served(self) -> &'static str {
+        match self {
+            Self::Http => "serves it on http://127.0.0.1:8080/@NAME@",
+            Self::Websocket => "serves it on ws://127.0.0.1:8080/@NAME@",
+            Self::Connection => "serves it on a TCP port of 127.0.0.1, which it prints",
+            Self::Datagram => "serves it on a UDP port of 127.0.0.1, which it prints",
+            Self::Job => "runs it",
+        }
+    }
+
+    /// Whether it serves a socket of its own, for which a unit is needed.
+    const fn needs_socket(self) -> bool {
+        matches!(self, Self::Connection | Self::Datagram)
+    }
+
+    /// The directories of its files in that of the language. Later ones are more exact.
+    const fn directories(self) -> [&'static str; 3] {
+        match self {
+            Self::Http | Self::Connection | Self::Datagram | Self::Websocket => {
+                ["common", "served", self.word()]
+            }
+            Self::Job => ["common", self.word(), self.word()],
+        }
+    }
+
+    /// Whether there is a template in this language.
+    fn exists_in(self, language: Language) -> bool {
+        TEMPLATES.get_dir(format!("{}/{}", language.word(), self.word())).is_some()
+    }
+}
 
 impl Template {
-    /// The template for a language.
-    pub(super) const fn of(language: Language) -> Self {
-        match language {
-            Language::Rust => Self { language: "Rust", directory: "rust", wit: ProjectWit::Sdk },
-            Language::C => Self { language: "C", directory: "c", wit: HTTP_02 },
-            Language::Js => Self { language: "JavaScript", directory: "js", wit: HTTP_03 },
-            Language::Python => Self { language: "Python", directory: "python", wit: HTTP_03 },
+    /// The template for a kind of plugin in a language.
+    pub(super) fn of(language: Language, kind: Kind) -> Result<Self, NoTemplate> {
+        if kind.exists_in(language) {
+            return Ok(Self { language, kind });
         }
+        let kinds = Kind::value_variants().iter().filter(|kind| kind.exists_in(language));
+        let languages = Language::value_variants().iter();
+        let languages = languages.filter(|language| kind.exists_in(**language));
+        Err(NoTemplate {
+            kind: kind.word(),
+            language: language.name(),
+            kinds: kinds.map(|kind| kind.word()).collect(),
+            languages: languages.map(|language| language.word()).collect(),
+        })
+    }
+
+    /// The WIT that it needs. Toolchains without async functions get WASI 0.2.
+    fn wit(&self) -> ProjectWit {
+        let (file, wasi, packages) = match (self.language, self.kind) {
+            (Language::Rust, _) => return ProjectWit::Sdk,
+            (_, Kind::Connection | Kind::Datagram | Kind::Websocket) => ("socket", "deps", &[][..]),
+            (Language::C, Kind::Http) => ("http-0.2", "wasi-0.2", WASI_02),
+            (Language::C, Kind::Job) => ("job-0.2", "wasi-0.2", &[][..]),
+            (_, Kind::Http) => ("http-0.3", "deps", WASI_03),
+            (_, Kind::Job) => ("job-0.3", "deps", WASI_03),
+        };
+        ProjectWit::World { file, wasi, packages }
+    }
+
+    /// Fills in what depends on the plugin.
+    fn fill_in(&self, text: &str, name: &str) -> String {
+        let socket = match self.kind.needs_socket() {
+            true => {
+                "- `@NAME@.socket` is the unit of its socket: copy it to `/etc/systemd/system`, and enable it.\n"
+            }
+            false => "",
+        };
+        let model = if self.kind == Kind::Job { "command" } else { "reactor" };
+        text.replace("@SERVED@", self.kind.served())
+            .replace("@SOCKET@", socket)
+            .replace("@MODEL@", model)
+            .replace("@KIND@", self.kind.word())
+            .replace("@NAME@", name)
+            .replace("@IDENT@", &name.replace('-', "_"))
     }
 }
 
 /// All files of a project for the plugin `name`, by their paths within it.
 pub(super) fn render(template: &Template, name: &str) -> BTreeMap<PathBuf, String> {
     let mut files = BTreeMap::new();
-    let manifest = TEMPLATES.get_file("plugin.toml").and_then(|file| file.contents_utf8());
-    files.insert(PathBuf::from(format!("{name}.toml")), manifest.unwrap_or_default().to_owned());
-    if let Some(own) = TEMPLATES.get_dir(template.directory) {
-        put_all(own, "", &mut files);
+    put_text("plugin.toml", &format!("{name}.toml"), &mut files);
+    put_text(&format!("tests/{}.toml", template.kind.word()), "test.toml", &mut files);
+    if template.kind.needs_socket() {
+        let unit = format!("sockets/{}.socket", template.kind.word());
+        put_text(&unit, &format!("{name}.socket"), &mut files);
     }
-    match template.wit {
+    for directory in template.kind.directories() {
+        if let Some(own) = TEMPLATES.get_dir(format!("{}/{directory}", template.language.word())) {
+            put_all(own, "", &mut files);
+        }
+    }
+    match template.wit() {
         ProjectWit::Sdk => {
             put_package("wit", &mut files);
-            put_directory("deps/config", "wit/deps/config", &mut files);
+            for package in SDK_PACKAGES {
+                put_directory(
+                    &format!("deps/{package}"),
+                    &format!("wit/deps/{package}"),
+                    &mut files,
+                );
+            }
             put_all(&SDK, "vendor/plugind-sdk/src", &mut files);
         }
         ProjectWit::World { file, wasi, packages } => {
-            let world = TEMPLATES.get_file(file).and_then(|file| file.contents_utf8());
-            files.insert("wit/world.wit".into(), world.unwrap_or_default().to_owned());
+            put_text(&format!("wit/{file}.wit"), "wit/world.wit", &mut files);
             put_package("wit/deps/plugind-plugin", &mut files);
             put_directory("deps/config", "wit/deps/wasi-config", &mut files);
             for package in packages {
@@ -81,10 +220,13 @@ pub(super) fn render(template: &Template, name: &str) -> BTreeMap<PathBuf, Strin
             }
         }
     }
-    let named = files.into_iter().map(|(path, text)| {
-        (path, text.replace("@NAME@", name).replace("@IDENT@", &name.replace('-', "_")))
-    });
-    named.collect()
+    files.into_iter().map(|(path, text)| (path, template.fill_in(&text, name))).collect()
+}
+
+/// Puts a file of the templates into the project.
+fn put_text(from: &str, path: &str, files: &mut BTreeMap<PathBuf, String>) {
+    let text = TEMPLATES.get_file(from).and_then(|file| file.contents_utf8());
+    files.insert(path.into(), text.unwrap_or_default().to_owned());
 }
 
 /// Puts the files of the package `plugind:plugin` into this directory.
@@ -141,18 +283,32 @@ fn put(
 mod tests {
     use super::*;
 
+    /// All templates that there are.
+    fn all() -> Vec<(Language, Kind, Template)> {
+        let pairs = Language::value_variants()
+            .iter()
+            .flat_map(|language| Kind::value_variants().iter().map(move |kind| (*language, *kind)));
+        let exists = |(language, kind)| Some((language, kind, Template::of(language, kind).ok()?));
+        pairs.filter_map(exists).collect()
+    }
+
     #[test]
-    fn a_project_has_all_files_of_its_language_with_the_name_filled_in() {
-        for language in Language::value_variants() {
-            let files = render(&Template::of(*language), "my-plugin");
-            let common = ["my-plugin.toml", "README.md", ".gitignore", "pluginctl.toml"];
-            for path in common {
-                assert!(files.contains_key(&PathBuf::from(path)), "{language:?}: {path}");
+    fn a_project_has_all_files_of_its_kind_with_the_name_filled_in() {
+        for (language, kind, template) in all() {
+            let files = render(&template, "my-plugin");
+            let mut paths =
+                vec!["my-plugin.toml", "README.md", ".gitignore", "pluginctl.toml", "test.toml"];
+            paths.extend(kind.needs_socket().then_some("my-plugin.socket"));
+            for path in paths {
+                assert!(files.contains_key(&PathBuf::from(path)), "{language:?} {kind:?}: {path}");
             }
             for (path, text) in &files {
-                assert!(!text.is_empty(), "{language:?}: {} is empty", path.display());
-                let placeholder = ["@NAME@", "@IDENT@"].iter().find(|word| text.contains(**word));
-                assert_eq!(placeholder, None, "{language:?}: {}", path.display());
+                let path = path.display();
+                assert!(!text.is_empty(), "{language:?} {kind:?}: {path} is empty");
+                let words = text.split(|c: char| !(c.is_ascii_uppercase() || c == '@'));
+                let mut placeholders = words
+                    .filter(|word| word.len() > 2 && word.starts_with('@') && word.ends_with('@'));
+                assert_eq!(placeholders.next(), None, "{language:?} {kind:?}: {path}");
             }
             let readme = &files[&PathBuf::from("README.md")];
             assert!(readme.lines().count() <= 12, "{language:?}: the README is long");
@@ -160,19 +316,53 @@ mod tests {
     }
 
     #[test]
+    fn a_missing_template_is_reported_with_those_that_exist() {
+        for language in Language::value_variants() {
+            assert!(Kind::Http.exists_in(*language), "{language:?}");
+        }
+        for kind in Kind::value_variants() {
+            assert!(kind.exists_in(Language::Rust), "{kind:?}");
+        }
+        let missing = Template::of(Language::Js, Kind::Websocket).err().unwrap().to_string();
+        assert_eq!(
+            missing,
+            "there is no template for --kind websocket in JavaScript; JavaScript has --kind http, datagram, and \
+             --kind websocket exists for --lang rust, c, python"
+        );
+    }
+
+    #[test]
     fn a_guest_of_one_version_of_wasi_gets_nothing_of_the_other() {
-        for (language, own, other) in
-            [(Language::C, "0.2.", "@0.3."), (Language::Js, "0.3.", "@0.2.1")]
-        {
-            let files = render(&Template::of(language), "x");
-            let http = &files[&PathBuf::from("wit/deps/wasi-http/http.wit")];
-            assert!(http.starts_with(&format!("package wasi:http@{own}")));
+        for (language, kind, template) in all() {
+            let files = render(&template, "x");
+            let other = match language {
+                Language::Rust => continue,
+                Language::C => "@0.3.",
+                Language::Js | Language::Python => "@0.2.1",
+            };
             for (path, text) in files.iter().filter(|(path, _)| path.starts_with("wit")) {
                 let names = text.lines().filter(|line| !line.trim_start().starts_with("//"));
                 let of_other: Vec<_> =
                     names.filter(|line| line.contains("wasi:") && line.contains(other)).collect();
-                assert_eq!(of_other, [""; 0], "{language:?}: {}", path.display());
+                assert_eq!(of_other, [""; 0], "{language:?} {kind:?}: {}", path.display());
             }
+        }
+    }
+
+    #[test]
+    fn a_project_has_the_wit_that_its_sdk_reads() {
+        let files = render(&Template::of(Language::Rust, Kind::Http).unwrap(), "x");
+        let sources = files.iter().filter(|(path, _)| path.starts_with("vendor/plugind-sdk/src"));
+        let read = sources.flat_map(|(_, text)| {
+            text.lines().filter_map(|line| line.trim().strip_prefix("path: \"../../"))
+        });
+        let read: Vec<_> = read.map(|path| path.trim_end_matches("\",")).collect();
+        assert!(read.contains(&"wit") && read.contains(&"wit/deps/config"), "{read:?}");
+        for directory in read {
+            assert!(
+                files.keys().any(|path| path.parent() == Some(directory.as_ref())),
+                "{directory}"
+            );
         }
     }
 
@@ -191,7 +381,7 @@ mod tests {
     #[test]
     fn the_sdk_of_a_project_has_the_dependencies_of_the_sdk() {
         let own = include_str!("../../../../plugins/sdk/Cargo.toml");
-        let copy = TEMPLATES.get_file("rust/vendor/plugind-sdk/Cargo.toml").unwrap();
+        let copy = TEMPLATES.get_file("rust/common/vendor/plugind-sdk/Cargo.toml").unwrap();
         let of = |text: &str| {
             let lines = text.lines().skip_while(|line| *line != "[features]");
             let lines = lines

@@ -6,6 +6,7 @@ use crate::{
     problem::{Problem, unless_interrupted, wait_for},
     reload::ReloadArgs,
     run::served::ServedDirectory,
+    test::CapturedLog,
 };
 use plugind::systemd::directories::Environment;
 use rustix::process::{Pid, Signal, kill_process};
@@ -24,7 +25,7 @@ const NOTICE_MAX: usize = 8 << 10;
 
 /// An event while a plugin is served.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) enum RunEvent {
+pub(crate) enum RunEvent {
     /// The daemon is ready.
     Ready,
     /// The status of the daemon: one line.
@@ -49,7 +50,7 @@ pub(crate) enum DaemonProcessError {
 }
 
 /// The daemon, or the place for the next one.
-pub(super) struct DaemonProcess {
+pub(crate) struct DaemonProcess {
     program: PathBuf,
     options: Vec<OsString>,
     notify: PathBuf,
@@ -57,11 +58,13 @@ pub(super) struct DaemonProcess {
     child: Option<Child>,
     ready: bool,
     shown: String,
+    /// Where its log goes, instead of standard error.
+    log: Option<CapturedLog>,
 }
 
 impl DaemonProcess {
     /// Prepares to start it.
-    pub(super) fn new(
+    pub(crate) fn new(
         served: &ServedDirectory,
         options: Vec<OsString>,
         events: Sender<RunEvent>,
@@ -79,12 +82,17 @@ impl DaemonProcess {
         all.extend(["--listen".into(), listen_control]);
         all.extend(options);
         let program = program()?;
-        let (child, ready, shown) = (None, false, String::new());
-        Ok(Self { program, options: all, notify, control, child, ready, shown })
+        let (child, ready, shown, log) = (None, false, String::new(), None);
+        Ok(Self { program, options: all, notify, control, child, ready, shown, log })
+    }
+
+    /// Keeps its log from the next start on, instead of showing it.
+    pub(crate) fn capture(&mut self, log: CapturedLog) {
+        self.log = Some(log);
     }
 
     /// Starts it.
-    pub(super) fn start(&mut self) -> Result<(), DaemonProcessError> {
+    pub(crate) fn start(&mut self) -> Result<(), DaemonProcessError> {
         self.ready = false;
         self.shown.clear();
         let mut command = Command::new(&self.program);
@@ -94,23 +102,30 @@ impl DaemonProcess {
             // A terminal sends its signals to a whole group, and the daemon gets one from here.
             .process_group(0)
             .stdin(Stdio::null());
+        if self.log.is_some() {
+            command.stderr(Stdio::piped());
+        }
         for of_a_service in
             ["LISTEN_FDS", "LISTEN_PID", "LISTEN_FDNAMES", "JOURNAL_STREAM", "WATCHDOG_USEC"]
         {
             command.env_remove(of_a_service);
         }
         let failed = |source| DaemonProcessError::Run { program: self.program.clone(), source };
-        self.child = Some(command.spawn().map_err(failed)?);
+        let mut child = command.spawn().map_err(failed)?;
+        if let (Some(log), Some(source)) = (&self.log, child.stderr.take()) {
+            log.read(source);
+        }
+        self.child = Some(child);
         Ok(())
     }
 
     /// Whether this is the first time that it is ready since its start.
-    pub(super) fn is_first_ready(&mut self) -> bool {
+    pub(crate) fn is_first_ready(&mut self) -> bool {
         !std::mem::replace(&mut self.ready, true)
     }
 
     /// Prints what it does while it starts, once.
-    pub(super) fn show(&mut self, status: &str) {
+    pub(crate) fn show(&mut self, status: &str) {
         if !self.ready && self.shown != status {
             complain(status);
             status.clone_into(&mut self.shown);
@@ -118,12 +133,12 @@ impl DaemonProcess {
     }
 
     /// Whether it runs.
-    pub(super) fn is_running(&self) -> bool {
+    pub(crate) fn is_running(&self) -> bool {
         self.child.is_some()
     }
 
     /// Its exit status, once, if it has ended by itself.
-    pub(super) fn has_ended(&mut self) -> Result<Option<ExitCode>, DaemonProcessError> {
+    pub(crate) fn has_ended(&mut self) -> Result<Option<ExitCode>, DaemonProcessError> {
         let Some(child) = &mut self.child else { return Ok(None) };
         let Some(status) = child.try_wait().map_err(DaemonProcessError::Wait)? else {
             return Ok(None);
@@ -133,7 +148,7 @@ impl DaemonProcess {
     }
 
     /// Requests a reload, and prints the progress. A failure is printed, too: the previous version serves.
-    pub(super) fn reload(&self) {
+    pub(crate) fn reload(&self) {
         let reload = ReloadArgs::until_swapped(ControlAddress::of(self.control.clone()));
         match wait_for(unless_interrupted(reload.follow())) {
             Ok(_) | Err(Problem::Interrupted { .. }) => (),
@@ -142,7 +157,7 @@ impl DaemonProcess {
     }
 
     /// Ends it, and waits until it has finished its requests.
-    pub(super) fn stop(&mut self) -> Result<(), DaemonProcessError> {
+    pub(crate) fn stop(&mut self) -> Result<(), DaemonProcessError> {
         let Some(mut child) = self.child.take() else { return Ok(()) };
         // It has ended by itself if this fails.
         kill_process(Pid::from_child(&child), Signal::TERM).ok();

@@ -2,7 +2,7 @@
 
 use crate::{
     project::{FILE, Project, ProjectError},
-    run::changes::Snapshot,
+    run::{changes::Snapshot, sockets::PluginSocket},
 };
 use plugind::{
     base::name::PluginName,
@@ -20,7 +20,7 @@ use std::{
 use tempfile::TempDir;
 
 /// The component, project or directory to serve.
-pub(super) enum Target {
+pub(crate) enum Target {
     /// A component, with its manifest beside it.
     Component { name: PluginName, component: PathBuf, manifest: PathBuf },
     /// The component that a project builds.
@@ -30,7 +30,7 @@ pub(super) enum Target {
 }
 
 /// The files of the daemon, which are removed when this is dropped.
-pub(super) struct ServedDirectory {
+pub(crate) struct ServedDirectory {
     target: Target,
     temporary: TempDir,
 }
@@ -53,7 +53,7 @@ pub(crate) enum ServedError {
 
 impl Target {
     /// Finds the target of a path.
-    pub(super) fn find(path: &Path) -> Result<Self, ServedError> {
+    pub(crate) fn find(path: &Path) -> Result<Self, ServedError> {
         let unreadable = |source| ServedError::Read { path: path.to_owned(), source };
         if !fs::metadata(path).map_err(unreadable)?.is_dir() {
             return Ok(Self::of_component(path));
@@ -100,7 +100,7 @@ impl Target {
 
 impl ServedDirectory {
     /// Makes the directory, and copies into it what is there.
-    pub(super) fn new(target: Target) -> Result<Self, ServedError> {
+    pub(crate) fn new(target: Target) -> Result<Self, ServedError> {
         let temporary = std::env::temp_dir();
         let failed = |source| ServedError::Write { path: temporary.clone(), source };
         let served = Self { target, temporary: tempfile::tempdir().map_err(failed)? };
@@ -154,17 +154,17 @@ impl ServedDirectory {
     }
 
     /// The root of the daemon's own files.
-    pub(super) fn root(&self) -> PathBuf {
+    pub(crate) fn root(&self) -> PathBuf {
         self.temporary.path().join("root")
     }
 
     /// A socket of the daemon.
-    pub(super) fn socket(&self, name: &str) -> PathBuf {
+    pub(crate) fn socket(&self, name: &str) -> PathBuf {
         self.temporary.path().join(name)
     }
 
     /// The directory of plugins.
-    pub(super) fn plugins(&self) -> PathBuf {
+    pub(crate) fn plugins(&self) -> PathBuf {
         match &self.target {
             Target::Directory(directory) => directory.clone(),
             Target::Component { .. } | Target::Project(_) => self.own_plugins(),
@@ -190,33 +190,38 @@ impl ServedDirectory {
         Snapshot::of(&files)
     }
 
-    /// Where each plugin is found, a line each.
-    pub(super) fn urls(&self, address: SocketAddr) -> Vec<String> {
+    /// The plugins in it, as far as files decide what they are.
+    pub(crate) fn checked(&self) -> Vec<Checked> {
         let search_path = SearchPath::below(&self.root()).with_only_plugins(self.plugins());
-        let checked = check(&search_path).map(|report| report.plugins).unwrap_or_default();
-        checked
-            .iter()
-            .filter(|checked| checked.failed.is_none())
-            .flat_map(|checked| urls(checked, address))
-            .collect()
+        check(&search_path).map(|report| report.plugins).unwrap_or_default()
+    }
+
+    /// Where each plugin is found, a line each.
+    pub(super) fn urls(&self, address: SocketAddr, sockets: &[PluginSocket]) -> Vec<String> {
+        let checked = self.checked();
+        let usable = checked.iter().filter(|checked| checked.failed.is_none());
+        usable.flat_map(|checked| urls(checked, address, sockets)).collect()
     }
 }
 
-fn urls(checked: &Checked, address: SocketAddr) -> Vec<String> {
+fn urls(checked: &Checked, address: SocketAddr, sockets: &[PluginSocket]) -> Vec<String> {
     let name = &checked.name;
     let url = |route: &Route| match route {
         Route::Http(route) => {
             let host = route.host.as_ref().map(|host| format!("{host}:{}", address.port()));
-            format!(
-                "{name}: http://{}{}",
-                host.unwrap_or_else(|| address.to_string()),
-                route.prefix
-            )
+            let host = host.unwrap_or_else(|| address.to_string());
+            vec![format!("{name}: http://{host}{}", route.prefix)]
         }
-        Route::Socket(socket) => format!("{name}: the socket {socket}"),
+        Route::Socket(socket) => {
+            let opened = sockets.iter().filter(|opened| opened.name == *socket);
+            let opened: Vec<_> = opened.map(|opened| format!("{name}: {opened}")).collect();
+            // It was not asked for when the daemon started.
+            let missing = || vec![format!("{name}: the socket {socket}, which is not open")];
+            if opened.is_empty() { missing() } else { opened }
+        }
     };
     match checked.routes.as_slice() {
         [] => vec![format!("{name}: runs, without a route")],
-        routes => routes.iter().map(|(route, _)| url(route)).collect(),
+        routes => routes.iter().flat_map(|(route, _)| url(route)).collect(),
     }
 }

@@ -1,0 +1,240 @@
+//! `pluginctl test`: serves a project, and compares what it answers and logs with its `test.toml`.
+
+mod cases;
+mod exchange;
+mod log;
+
+use crate::{
+    print::{complain, line, print},
+    problem::Problem,
+    project::{FILE, Project, ProjectError},
+    run::{
+        daemon::{DaemonProcess, DaemonProcessError, RunEvent},
+        served::{ServedDirectory, ServedError, Target},
+        sockets::{PluginSocket, Transport},
+    },
+};
+use cases::{Action, Case, CasesError, Request};
+use clap::Args;
+use exchange::ExchangeError;
+use plugind::{base::name::SocketName, base::text::Escaped, route::owners::Route};
+use std::{
+    io,
+    net::{Ipv4Addr, SocketAddr, TcpListener},
+    path::PathBuf,
+    process::ExitCode,
+    sync::mpsc::{Receiver, RecvTimeoutError, channel},
+    time::Duration,
+};
+
+pub(crate) use log::CapturedLog;
+
+/// Interval at which it is checked whether the daemon has ended.
+const LOOK: Duration = Duration::from_millis(200);
+/// The lines of the log that are shown if a test failed.
+const LINES_SHOWN: usize = 100;
+
+#[derive(Args)]
+pub(crate) struct TestArgs {
+    /// Test the project in this directory (default: the current directory)
+    #[arg(value_name = "DIR", default_value = ".", hide_default_value = true)]
+    directory: PathBuf,
+    /// Use this program as the compiler (default: plugind-compile)
+    #[arg(long, value_name = "PATH")]
+    compiler: Option<PathBuf>,
+}
+
+/// Why nothing is tested.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum TestError {
+    #[error("there is no {}; `pluginctl new` makes a project that has one", .0.join(FILE).display())]
+    NoProject(PathBuf),
+    #[error(transparent)]
+    Project(#[from] ProjectError),
+    #[error(transparent)]
+    Cases(#[from] CasesError),
+    #[error(transparent)]
+    Served(#[from] ServedError),
+    #[error(transparent)]
+    Daemon(#[from] DaemonProcessError),
+    #[error("cannot find a free port: {0}")]
+    Port(io::Error),
+    #[error("the plugin did not become ready; its log is above")]
+    NotReady,
+}
+
+/// Why a test failed.
+#[derive(Debug, thiserror::Error)]
+enum Mismatch {
+    #[error("the status is {found}, expected {expected}")]
+    Status { found: u16, expected: u32 },
+    #[error("the header field {name} is {found:?}, expected {expected:?}")]
+    Header { name: String, found: Option<String>, expected: String },
+    #[error("received {found:?}, expected {expected:?}")]
+    Received { found: String, expected: String },
+    #[error("received {found:?}, expected a text that contains {expected:?}")]
+    Contained { found: String, expected: String },
+    #[error("no line of the log contains {0:?}")]
+    Log(String),
+    #[error("the plugin has no route over HTTP")]
+    NoRoute,
+    #[error("the plugin serves no socket {0} in this way")]
+    NoSocket(SocketName),
+    #[error(transparent)]
+    Exchange(#[from] ExchangeError),
+}
+
+/// A plugin that is served for tests.
+struct Served {
+    log: CapturedLog,
+    http: SocketAddr,
+    /// The first route over HTTP.
+    prefix: Option<String>,
+    sockets: Vec<PluginSocket>,
+}
+
+impl TestArgs {
+    /// Builds, serves and tests.
+    pub(crate) fn run(&self) -> Result<ExitCode, Problem> {
+        self.test().map_err(Problem::failed)
+    }
+
+    fn test(&self) -> Result<ExitCode, TestError> {
+        let project = Project::find(&self.directory)?;
+        let project = project.ok_or_else(|| TestError::NoProject(self.directory.clone()))?;
+        let cases = cases::read(&self.directory)?;
+        if project.build.is_some() {
+            project.build()?;
+        }
+        let directory = ServedDirectory::new(Target::Project(project))?;
+        let http = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))
+            .and_then(|listener| listener.local_addr())
+            .map_err(TestError::Port)?;
+        let checked = directory.checked();
+        let sockets = PluginSocket::all(&checked, http.ip()).map_err(TestError::Port)?;
+        let mut options = vec!["--listen".into(), format!("http={http}").into()];
+        options.extend(sockets.iter().flat_map(PluginSocket::options));
+        if let Some(compiler) = &self.compiler {
+            options.extend(["--compiler".into(), compiler.into()]);
+        }
+        // What the author wants to see in the log of a test may be a detail.
+        options.extend(["--log".into(), "debug".into()]);
+        let (sender, events) = channel();
+        let log = CapturedLog::default();
+        let mut daemon = DaemonProcess::new(&directory, options, sender)?;
+        daemon.capture(log.clone());
+        daemon.start()?;
+        let routes = checked.iter().flat_map(|plugin| &plugin.routes);
+        let prefix = routes.filter_map(|(route, _)| match route {
+            Route::Http(route) => Some(route.prefix.clone()),
+            Route::Socket(_) => None,
+        });
+        let served = Served { log, http, prefix: prefix.into_iter().next(), sockets };
+        if !is_ready(&mut daemon, &events)? {
+            served.show_log();
+            return Err(TestError::NotReady);
+        }
+        let failed = served.run_all(&cases);
+        daemon.stop()?;
+        Ok(if failed == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+    }
+}
+
+/// Waits until the daemon is ready. False: it has ended.
+fn is_ready(
+    daemon: &mut DaemonProcess,
+    events: &Receiver<RunEvent>,
+) -> Result<bool, DaemonProcessError> {
+    loop {
+        match events.recv_timeout(LOOK) {
+            Ok(RunEvent::Ready) => return Ok(true),
+            Ok(RunEvent::Status(_)) => (),
+            Ok(RunEvent::Interrupted) | Err(RecvTimeoutError::Disconnected) => return Ok(false),
+            Err(RecvTimeoutError::Timeout) if daemon.has_ended()?.is_some() => return Ok(false),
+            Err(RecvTimeoutError::Timeout) => (),
+        }
+    }
+}
+
+impl Served {
+    /// Runs all tests, prints the outcome of each, and returns how many failed.
+    fn run_all(&self, cases: &[Case]) -> usize {
+        let mut failed = 0;
+        for case in cases {
+            let shown = match self.run(case) {
+                Ok(()) => line(&format!("ok: {}", case.name)),
+                Err(mismatch) => {
+                    failed += 1;
+                    line(&format!("FAILED: {}: {mismatch}", case.name))
+                }
+            };
+            print(&shown).ok();
+        }
+        if failed > 0 {
+            self.show_log();
+        }
+        print(&line(&format!("{} passed, {failed} failed", cases.len() - failed))).ok();
+        failed
+    }
+
+    fn run(&self, case: &Case) -> Result<(), Mismatch> {
+        let received = match &case.action {
+            Action::Request(request) => self.request(request, &case.send)?,
+            Action::WebSocket(path) => {
+                exchange::websocket(self.http, self.prefix()?, path, &case.send)?
+            }
+            Action::Connection(name) => {
+                exchange::connection(self.socket(name, Transport::Tcp)?, &case.send)?
+            }
+            Action::Datagram(name) => {
+                exchange::datagram(self.socket(name, Transport::Udp)?, &case.send)?
+            }
+            Action::Nothing => Vec::new(),
+        };
+        let found = String::from_utf8_lossy(&received).into_owned();
+        if let Some(expected) = case.receive.clone().filter(|expected| *expected != found) {
+            return Err(Mismatch::Received { found, expected });
+        }
+        if let Some(expected) = case.contains.iter().find(|part| !found.contains(*part)) {
+            return Err(Mismatch::Contained { found, expected: expected.clone() });
+        }
+        match case.log.iter().find(|text| !self.log.has(text)) {
+            Some(missing) => Err(Mismatch::Log(missing.clone())),
+            None => Ok(()),
+        }
+    }
+
+    fn request(&self, request: &Request, body: &str) -> Result<Vec<u8>, Mismatch> {
+        let response = exchange::request(self.http, self.prefix()?, request, body)?;
+        if u32::from(response.status) != request.status {
+            return Err(Mismatch::Status { found: response.status, expected: request.status });
+        }
+        for (name, expected) in &request.response_headers {
+            let found = response.headers.get(name);
+            let found = found.map(|value| String::from_utf8_lossy(value.as_bytes()).into_owned());
+            if found.as_ref() != Some(expected) {
+                let (name, expected) = (name.clone(), expected.clone());
+                return Err(Mismatch::Header { name, found, expected });
+            }
+        }
+        Ok(response.body)
+    }
+
+    fn prefix(&self) -> Result<&str, Mismatch> {
+        self.prefix.as_deref().ok_or(Mismatch::NoRoute)
+    }
+
+    fn socket(&self, name: &SocketName, transport: Transport) -> Result<SocketAddr, Mismatch> {
+        let mut sockets = self.sockets.iter();
+        let socket = sockets.find(|socket| socket.name == *name && socket.transport == transport);
+        socket.map(|socket| socket.address).ok_or_else(|| Mismatch::NoSocket(name.clone()))
+    }
+
+    fn show_log(&self) {
+        let lines = self.log.all();
+        let shown = lines.len().saturating_sub(LINES_SHOWN);
+        for logged in &lines[shown..] {
+            complain(&Escaped(logged).to_string());
+        }
+    }
+}

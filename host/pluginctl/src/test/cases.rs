@@ -1,0 +1,194 @@
+//! `test.toml`: what a plugin is asked in a test, and what is expected of it.
+
+use plugind::{
+    base::{
+        file::{self, FileError},
+        name::SocketName,
+    },
+    config::{Diagnostic, Document, Table},
+};
+use std::{
+    collections::BTreeMap,
+    convert::Infallible,
+    path::{Path, PathBuf},
+};
+
+/// The name of the file in the directory of a project.
+pub(super) const FILE: &str = "test.toml";
+/// The largest file that is read.
+const FILE_MAX: u64 = 1 << 20;
+
+/// One test.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Case {
+    /// Its name, for people.
+    pub(super) name: String,
+    /// What is done.
+    pub(super) action: Action,
+    /// The text that is sent: the body of a request, bytes on a connection, a datagram, or a text message.
+    pub(super) send: String,
+    /// The whole text that must be received.
+    pub(super) receive: Option<String>,
+    /// Parts of the text that must be received.
+    pub(super) contains: Vec<String>,
+    /// Texts that must each be in a line of the log, since the start of the plugin.
+    pub(super) log: Vec<String>,
+}
+
+/// What a test does.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Action {
+    /// It sends an HTTP request.
+    Request(Request),
+    /// It opens a WebSocket on this path below the plugin's route.
+    WebSocket(String),
+    /// It opens a connection to this socket.
+    Connection(SocketName),
+    /// It sends a datagram to this socket.
+    Datagram(SocketName),
+    /// It only reads the log.
+    Nothing,
+}
+
+/// An HTTP request, and what is expected of the head of the response.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Request {
+    pub(super) method: String,
+    /// Below the plugin's route.
+    pub(super) path: String,
+    pub(super) headers: BTreeMap<String, String>,
+    pub(super) status: u32,
+    pub(super) response_headers: BTreeMap<String, String>,
+}
+
+/// Why there are no tests.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum CasesError {
+    #[error("there is no {}; write one with a table [[test]] for each test", .0.display())]
+    Missing(PathBuf),
+    #[error("{}", .0.iter().map(ToString::to_string).collect::<Vec<_>>().join("; "))]
+    Mistakes(Vec<Diagnostic>),
+    #[error(transparent)]
+    File(#[from] FileError),
+}
+
+/// Reads the tests of the project in a directory.
+pub(super) fn read(directory: &Path) -> Result<Vec<Case>, CasesError> {
+    let path = directory.join(FILE);
+    if !path.exists() {
+        return Err(CasesError::Missing(path));
+    }
+    let mut document = Document::default();
+    let added = document.add_bytes(&path, file::read(&path, FILE_MAX)?);
+    added.map_err(|mistake| CasesError::Mistakes(vec![mistake]))?;
+    parse(&document).map_err(CasesError::Mistakes)
+}
+
+fn parse(document: &Document) -> Result<Vec<Case>, Vec<Diagnostic>> {
+    document.read(|table| table.tables("test", case))
+}
+
+fn case(table: &Table<'_>) -> Case {
+    let texts = |key| table.list(key, |text| Ok::<_, Infallible>(text.to_owned()));
+    let name = table.text("name").unwrap_or_else(|| {
+        table.complain_about("name", "test.name is missing; write name = \"…\"");
+        String::new()
+    });
+    let case = Case {
+        name,
+        action: action(table),
+        send: table.text("send").unwrap_or_default(),
+        receive: table.text("receive"),
+        contains: texts("contains"),
+        log: texts("log"),
+    };
+    let expects_text = case.receive.is_some() || !case.contains.is_empty();
+    if case.action == Action::Nothing && (expects_text || !case.send.is_empty()) {
+        let message = "a test with send, receive or contains must say where: write path, websocket, connection or datagram";
+        table.complain_about("name", message);
+    }
+    case
+}
+
+fn action(table: &Table<'_>) -> Action {
+    let request = Request {
+        method: table.text("method").unwrap_or_else(|| "GET".to_owned()),
+        path: String::new(),
+        headers: table.texts("headers"),
+        status: table.number("status", 100).unwrap_or(200),
+        response_headers: table.texts("response-headers"),
+    };
+    let path = |key| {
+        let path = table.text(key)?;
+        if !path.starts_with('/') {
+            table.complain_about(key, format!("test.{key} must begin with \"/\", not {path:?}"));
+        }
+        Some(path)
+    };
+    let actions = [
+        path("path").map(|path| Action::Request(Request { path, ..request })),
+        path("websocket").map(Action::WebSocket),
+        table.parsed("connection").map(Action::Connection),
+        table.parsed("datagram").map(Action::Datagram),
+    ];
+    let mut actions = actions.into_iter().flatten();
+    let action = actions.next().unwrap_or(Action::Nothing);
+    if actions.next().is_some() {
+        let message = "a test must have only one of path, websocket, connection and datagram";
+        table.complain_about("name", message);
+    }
+    action
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read_text(text: &str) -> Result<Vec<Case>, String> {
+        parse(&Document::new(Path::new(FILE), text))
+            .map_err(|mistakes| mistakes.iter().map(ToString::to_string).collect())
+    }
+
+    #[test]
+    fn a_test_says_what_is_sent_and_what_is_expected() {
+        let cases = read_text(
+            "[[test]]\nname = \"a\"\npath = \"/Ada\"\nreceive = \"Hello\"\nlog = [\"loaded\"]\n\
+             [[test]]\nname = \"b\"\nconnection = \"x\"\nsend = \"Ada\"\ncontains = [\"A\"]\n\
+             [[test]]\nname = \"c\"\nlog = [\"loaded\"]\n",
+        )
+        .unwrap();
+        assert_eq!(cases.len(), 3);
+        let Action::Request(request) = &cases[0].action else { panic!("{:?}", cases[0]) };
+        assert_eq!((request.method.as_str(), &*request.path, request.status), ("GET", "/Ada", 200));
+        assert_eq!(cases[0].receive.as_deref(), Some("Hello"));
+        assert_eq!(cases[1].action, Action::Connection("x".parse().unwrap()));
+        assert_eq!(
+            (cases[2].action.clone(), &cases[2].log),
+            (Action::Nothing, &vec!["loaded".to_owned()])
+        );
+    }
+
+    #[test]
+    fn a_mistake_in_a_test_is_reported_with_its_place() {
+        for (text, message) in [
+            ("path = \"/\"", "test.toml:1:1: test.name is missing"),
+            (
+                "name = \"a\"\npath = \"x\"",
+                "test.toml:3:8: test.path must begin with \"/\", not \"x\"",
+            ),
+            (
+                "name = \"a\"\npath = \"/\"\nwebsocket = \"/\"",
+                "must have only one of path, websocket",
+            ),
+            ("name = \"a\"\nsend = \"x\"", "must say where: write path, websocket"),
+            ("name = \"a\"\npaht = \"/\"", "did you mean \"path\"?"),
+            (
+                "name = \"a\"\npath = \"/\"\nstatus = 20",
+                "test.status must be a whole number of at least 100",
+            ),
+        ] {
+            let error = read_text(&format!("[[test]]\n{text}\n")).unwrap_err();
+            assert!(error.contains(message), "{error}");
+        }
+    }
+}

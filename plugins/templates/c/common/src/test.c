@@ -1,0 +1,16 @@
+// The tests, for this machine: `make test`.
+#include "greeting.h"
+
+#include <assert.h>
+
+int main(void) {
+    char text[64];
+    greet(text, sizeof text, "Hello", "/", 1);
+    assert(strcmp(text, "Hello, world\n") == 0);
+    greet(text, sizeof text, "Hello", "Ada\r\n", 5);
+    assert(strcmp(text, "Hello, Ada\n") == 0);
+    greet(text, sizeof text, "Good morning", "/Ada/?x", 7);
+    assert(strcmp(text, "Good morning, Ada\n") == 0);
+    assert(greet(text, 8, "Hello", "/somebody", 9) == 7);
+    return 0;
+}
