@@ -67,6 +67,16 @@ impl Supervisor {
     }
 
     fn read(&self) {
+        self.read_and(Message::Read);
+    }
+
+    /// Reads the directories, and sends what was found in this message.
+    pub(super) fn read_and(
+        &self,
+        message: impl FnOnce(Result<(ScanReport, SocketPlan), DirectoriesError>) -> Message
+        + Send
+        + 'static,
+    ) {
         let serving = self.plugins.values().filter_map(ManagedPlugin::serving);
         // What was read from the versions of a daemon before this one is not expected among the plugins.
         let found = serving.filter(|serving| {
@@ -91,7 +101,7 @@ impl Supervisor {
                 Err(DirectoriesError::Host(ErrorChain(&error).to_string()))
             });
             // Nobody is there to hear it only when the daemon is ending.
-            inbox.send(Message::Read(outcome)).ok();
+            inbox.send(message(outcome)).ok();
         });
     }
 
@@ -182,7 +192,9 @@ impl Supervisor {
                 self.reloads.note(|reload| reload.unchanged += 1);
                 self.decide(name, PluginEvent::Unchanged);
             }
-            Change::Recovering => self.reloads.note(|reload| reload.unchanged += 1),
+            Change::Recovering | Change::Stopped => {
+                self.reloads.note(|reload| reload.unchanged += 1);
+            }
             Change::InProgress => {
                 self.reloads.note(|reload| reload.await_plugin(name));
                 // Its progress has to be noted.
@@ -195,14 +207,19 @@ impl Supervisor {
             Change::Changed { verified, requests } => {
                 self.reloads.note(|reload| reload.await_plugin(name));
                 let hold_point = self.reloads.hold_point();
-                self.tickets += 1;
-                let ticket = self.tickets;
-                self.queued.insert(name.clone());
+                let ticket = self.queue_ticket(name);
                 self.decide(name, PluginEvent::Found { ticket, verified, requests, hold_point });
             }
             Change::Withdrawn(problem) => self.decide(name, PluginEvent::Withdraw(problem)),
             Change::Bad(problem) => self.decide(name, PluginEvent::Unusable(problem)),
         }
+    }
+
+    /// Queues a preparation of a plugin, and returns its ticket.
+    pub(super) fn queue_ticket(&mut self, name: &PluginName) -> u64 {
+        self.tickets += 1;
+        self.queued.insert(name.clone());
+        self.tickets
     }
 
     /// Notes how far the new versions are that the current reload waits for.
