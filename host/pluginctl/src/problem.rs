@@ -48,10 +48,17 @@ impl Problem {
 
     /// Whether the daemon answered that this cannot be done.
     pub(crate) fn is_refusal(&self) -> bool {
-        use CallRefused::{NoSuchPlugin, RestartFailed};
+        use CallRefused::{
+            NoSuchPlugin, PluginNotReloaded, RestartFailed, StartFailed, StartedMeanwhile,
+        };
+        let Self::Client(ClientError::Refused(refused)) = self else { return false };
         matches!(
-            self,
-            Self::Client(ClientError::Refused(NoSuchPlugin { .. } | RestartFailed { .. }))
+            refused,
+            NoSuchPlugin { .. }
+                | PluginNotReloaded { .. }
+                | RestartFailed { .. }
+                | StartFailed { .. }
+                | StartedMeanwhile { .. }
         )
     }
 

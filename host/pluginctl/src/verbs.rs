@@ -1,4 +1,4 @@
-//! `pluginctl restart`: has the instances of plugins replaced by new ones.
+//! `pluginctl restart`, `start` and `stop`: what an operator does with single plugins.
 
 use crate::{
     client::{CallMethod, Client, ControlAddress},
@@ -9,8 +9,8 @@ use plugind::{api, base::name::PluginName};
 use std::process::ExitCode;
 
 #[derive(clap::Args)]
-pub(crate) struct RestartArgs {
-    /// Restart these plugins, one after the other
+pub(crate) struct VerbArgs {
+    /// The plugins, one after the other
     #[arg(required = true, value_name = "NAME")]
     names: Vec<PluginName>,
     /// Print JSON: each reply of the control socket
@@ -20,28 +20,56 @@ pub(crate) struct RestartArgs {
     place: ControlAddress,
 }
 
-impl RestartArgs {
-    pub(crate) fn run(self) -> Result<ExitCode, Problem> {
+/// What to do with a plugin.
+#[derive(Clone, Copy)]
+pub(crate) enum Verb {
+    Restart,
+    Start,
+    Stop,
+}
+
+impl VerbArgs {
+    pub(crate) fn run(self, verb: Verb) -> Result<ExitCode, Problem> {
         wait_for(unless_interrupted(async {
             let mut client = Client::connect(&self.place)?;
             let mut status = ExitCode::SUCCESS;
             for name in &self.names {
-                match self.restart(&mut client, name).await {
+                match self.act(verb, &mut client, name).await {
                     Err(problem) if problem.is_refusal() => {
                         complain(&problem.to_string());
                         status = ExitCode::FAILURE;
                     }
-                    restarted => restarted?,
+                    acted => acted?,
                 }
             }
             Ok(status)
         }))
     }
 
-    async fn restart(&self, client: &mut Client, name: &PluginName) -> Result<(), Problem> {
-        let asked = CallMethod::Restart(api::Name { name: name.to_string() });
-        let restarted: api::Restarted = client.call(asked).await?;
-        let reported = format!("{name}: restarted, generation {}", restarted.generation);
-        Ok(print(&if self.json { json(&restarted) } else { line(&reported) })?)
+    async fn act(&self, verb: Verb, client: &mut Client, name: &PluginName) -> Result<(), Problem> {
+        let parameters = api::Name { name: name.to_string() };
+        let reported = match verb {
+            Verb::Restart => {
+                let restarted: api::Restarted =
+                    client.call(CallMethod::Restart(parameters)).await?;
+                self.shown(
+                    &restarted,
+                    format!("{name}: restarted, generation {}", restarted.generation),
+                )
+            }
+            Verb::Start => {
+                let started: api::Restarted = client.call(CallMethod::Start(parameters)).await?;
+                self.shown(&started, format!("{name}: serves, generation {}", started.generation))
+            }
+            Verb::Stop => {
+                let stopped: api::Stopped = client.call(CallMethod::Stop(parameters)).await?;
+                self.shown(&stopped, format!("{name}: stopped"))
+            }
+        };
+        Ok(print(&reported)?)
+    }
+
+    fn shown(&self, reply: &impl serde::Serialize, text: String) -> String {
+        if self.json { json(reply) } else { line(&text) }
     }
 }
