@@ -11,6 +11,7 @@ use crate::{
     },
     supervisor::{
         board::Board,
+        phase::DaemonPhase,
         problem::{RestartError, StopError, Stopping},
     },
 };
@@ -64,6 +65,10 @@ impl ControlContext {
         loop {
             changes.mark_unchanged();
             let state = FollowedState::of(board, &name);
+            // Plugins that end with the daemon were not removed.
+            if *self.phase.borrow() == DaemonPhase::Stopping {
+                return Ok(Err(stopping()));
+            }
             if sent.as_ref() != Some(&state) {
                 let Ok(described) = self.supervisor.describe(name.clone()).await else {
                     return Ok(Err(stopping()));

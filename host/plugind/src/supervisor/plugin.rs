@@ -174,6 +174,11 @@ pub enum PluginEvent {
     Open(HoldPoint),
     /// An operator stops it.
     Stop,
+    /// It is there, and is not to start before an operator or a unit starts it.
+    Rest {
+        /// The routes it asks for.
+        requests: Vec<RouteRequest>,
+    },
     /// It is to go.
     Remove(StopReason),
     /// It is to go since the daemon ends. Its state is saved before, if there is one.
@@ -400,6 +405,7 @@ impl ManagedPlugin {
                 turn.steps.extend(self.generations.open(hold_point, now))
             }
             PluginEvent::Stop => self.stop(&mut turn),
+            PluginEvent::Rest { requests } => self.rest(requests, &mut turn),
             PluginEvent::Remove(reason) => self.remove(reason, &mut turn),
             PluginEvent::Shutdown => self.shut_down(&mut turn),
             PluginEvent::Forget => {

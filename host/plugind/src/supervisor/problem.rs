@@ -199,7 +199,7 @@ pub enum RestartError {
     #[error("its files changed meanwhile, and changed back")]
     TakenBack,
     /// An operator stopped it meanwhile.
-    #[error("it was stopped meanwhile")]
+    #[error("it was stopped")]
     Stopped,
     /// Its files cannot be read.
     #[error("{0}")]

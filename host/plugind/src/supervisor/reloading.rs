@@ -204,6 +204,10 @@ impl Supervisor {
                 self.decide(name, PluginEvent::NotWanted);
                 self.reloads.note(|reload| reload.failed(problem.failed(name)));
             }
+            Change::Changed { verified, requests } if self.is_to_rest(name, &verified) => {
+                self.reloads.note(|reload| reload.unchanged += 1);
+                self.decide(name, PluginEvent::Rest { requests });
+            }
             Change::Changed { verified, requests } => {
                 self.reloads.note(|reload| reload.await_plugin(name));
                 let hold_point = self.reloads.hold_point();
@@ -213,6 +217,14 @@ impl Supervisor {
             Change::Withdrawn(problem) => self.decide(name, PluginEvent::Withdraw(problem)),
             Change::Bad(problem) => self.decide(name, PluginEvent::Unusable(problem)),
         }
+    }
+
+    /// Whether a version is not to be started by a reload: nothing of the plugin runs, and it does not start by itself.
+    fn is_to_rest(&self, name: &PluginName, verified: &Verified) -> bool {
+        let plugin = self.plugins.get(name);
+        let runs =
+            plugin.is_some_and(|plugin| plugin.serving().is_some() || plugin.is_in_progress());
+        !runs && !verified.manifest().service.autostart
     }
 
     /// Queues a preparation of a plugin, and returns its ticket.

@@ -30,9 +30,14 @@ impl Supervisor {
             Some(_) => (),
         }
         self.restarts.push((name.clone(), reply));
-        match self.has_credentials(&name) {
-            Some(linked) => self.relink(name, linked),
-            None => self.restart_from(&name, None),
+        self.restart_now(&name);
+    }
+
+    /// The same for those who wait already.
+    pub(super) fn restart_now(&mut self, name: &PluginName) {
+        match self.has_credentials(name) {
+            Some(linked) => self.relink(name.clone(), linked),
+            None => self.restart_from(name, None),
         }
     }
 

@@ -65,7 +65,7 @@ impl Supervisor {
                 // The client may have disconnected.
                 return drop(reply.send(Ok(number)));
             }
-            (Some(Condition::Exited | Condition::Updating(_) | Condition::Recovering), _) => {
+            (Some(Condition::Updating(_) | Condition::Recovering), _) => {
                 return self.restart(name, reply);
             }
             (Some(Condition::Starting(_)), _) => (),
@@ -135,7 +135,12 @@ impl Supervisor {
     fn apply_single(&mut self, name: &PluginName, change: Change, held: Vec<RouteRequest>) {
         let new = || ManagedPlugin::new(name.clone());
         self.plugins.entry(name.clone()).or_insert_with(new).removed = false;
+        let condition = self.plugins.get(name).map(ManagedPlugin::condition);
         match change {
+            Change::Same if condition == Some(Condition::Exited) => {
+                self.decide(name, PluginEvent::Unchanged);
+                self.restart_now(name);
+            }
             Change::Same => {
                 self.decide(name, PluginEvent::Unchanged);
                 let serving = self.plugins.get(name).and_then(ManagedPlugin::serving);

@@ -34,6 +34,15 @@ impl ManagedPlugin {
         self.stopped.take().map(|stopped| stopped.requests).unwrap_or_default()
     }
 
+    /// It is there, and does not start by itself. Nothing of it runs.
+    pub(super) fn rest(&mut self, requests: Vec<RouteRequest>, turn: &mut Turn) {
+        (self.preparing, self.fallback, self.problem) = (None, Fallback::Unused, None);
+        turn.steps.extend(self.generations.remove(StopReason::Stop, turn.now));
+        // The daemon must not wait for what nobody starts.
+        self.stopped = Some(Stopped { requests, required: false });
+        turn.actions.push(Action::Publish);
+    }
+
     /// Stops it. What it keeps in its memory is not saved, as with a service that is stopped.
     pub(super) fn stop(&mut self, turn: &mut Turn) {
         if self.removed || self.is_stopped() {
