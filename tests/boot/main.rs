@@ -17,6 +17,8 @@ mod path;
 mod watchdog;
 mod journal;
 mod stopping;
+mod plugin_unit;
+mod jobs;
 mod control;
 mod compiler;
 mod network;

@@ -204,7 +204,7 @@ fn a_stop_ends_a_reload_that_waits_for_the_plugin() {
     let reload = reload.wait_with_output().unwrap();
     assert_eq!(reload.status.code(), Some(1));
     let stderr = String::from_utf8(reload.stderr).unwrap();
-    assert!(stderr.contains("it was stopped meanwhile"), "{stderr}");
+    assert!(stderr.contains("it was stopped; `pluginctl start waits` starts it"), "{stderr}");
     assert!(stderr.ends_with("reload failed, nothing changed\n"), "{stderr}");
     assert_eq!(row(&run(&tree, &["list"]).stdout, "counts")[3], before);
     assert_eq!(daemon.get("/waits").status(), 503);

@@ -1,7 +1,7 @@
 //! `pluginctl follow`: the process of plugind-plugin@NAME.service, which is active as long as the plugin serves.
 //!
-//! It never starts the daemon by itself: a connection to the control socket would do that, so that systemd is asked for
-//! the state of the daemon before each connection but the first.
+//! It never starts the daemon: a connection to the control socket would do that, so that systemd is asked for the state
+//! of the daemon before each connection.
 
 use crate::{
     client::{CallMethod, CallRefused, Client, ClientError, ControlAddress},
@@ -15,7 +15,7 @@ use plugind::{
     base::name::PluginName,
     systemd::notify::{Notice, Notifier},
 };
-use std::{env, io, process::ExitCode, time::Duration};
+use std::{env, process::ExitCode, time::Duration};
 use tokio::{
     signal::unix::{Signal, SignalKind, signal},
     time::sleep,
@@ -42,6 +42,8 @@ enum FollowError {
     FailedWithoutReason,
     #[error("plugind.service has failed")]
     DaemonFailed,
+    #[error("plugind.service does not run")]
+    NoDaemon,
     #[error("cannot ask systemd for the state of plugind.service: {0}")]
     Systemd(String),
 }
@@ -88,6 +90,9 @@ impl FollowArgs {
 impl Follower {
     /// Follows the plugin to its end, over restarts of the daemon.
     async fn run(&mut self, terminate: &mut Signal) -> Result<&'static str, Problem> {
+        if !daemon_returns().await? {
+            return Err(Problem::failed(FollowError::NoDaemon));
+        }
         let mut is_first = true;
         loop {
             let outcome = tokio::select! {
@@ -163,8 +168,7 @@ impl Follower {
     /// survives with the state that it keeps.
     async fn stop(&mut self) -> Result<&'static str, Problem> {
         self.notifier.notify(Notice::Stopping { status: "stopping the plugin" });
-        let daemon = daemon_state()?;
-        if !daemon.serves() || daemon.stops()? {
+        if is_to_stop()? || !daemon_returns().await? {
             return Ok("stopped with plugind");
         }
         let mut client = Client::connect(&self.place)?;
@@ -192,12 +196,14 @@ fn status(plugin: &api::Plugin) -> String {
 async fn daemon_returns() -> Result<bool, Problem> {
     loop {
         let daemon = daemon_state()?;
-        match (&*daemon.active, &*daemon.sub) {
-            ("active" | "reloading", _) => return Ok(true),
-            ("inactive", _) => return Ok(false),
-            ("failed", _) => return Err(Problem::failed(FollowError::DaemonFailed)),
-            // A connection would start it before its time.
-            ("activating", sub) if !sub.starts_with("auto-restart") => return Ok(true),
+        match &*daemon.active {
+            "active" | "reloading" => return Ok(true),
+            // Between the stop and the start of a restart.
+            "inactive" if daemon.has_job => sleep(ASK_EVERY).await,
+            "inactive" => return Ok(false),
+            "failed" => return Err(Problem::failed(FollowError::DaemonFailed)),
+            // While it starts, it does not know all plugins yet; and if it failed with a connection in its socket, systemd
+            // would start it again at once.
             _ => sleep(ASK_EVERY).await,
         }
     }
@@ -206,35 +212,28 @@ async fn daemon_returns() -> Result<bool, Problem> {
 /// The state of plugind.service.
 struct DaemonState {
     active: String,
-    sub: String,
+    /// systemd is to start or stop it.
+    has_job: bool,
 }
 
 fn daemon_state() -> Result<DaemonState, Problem> {
     let failed = |why| Problem::failed(FollowError::Systemd(why));
-    let shown = systemctl::ask(&["show", "--property=ActiveState,SubState", crate::unit::UNIT]);
+    let shown = systemctl::ask(&["show", "--property=ActiveState,Job", crate::unit::UNIT]);
     let shown = shown.map_err(failed)?;
     let value = |name: &str| {
         let mut lines = shown.lines().filter_map(|line| line.split_once('='));
         lines.find(|(key, _)| *key == name).map(|(_, value)| value.to_owned())
     };
-    match (value("ActiveState"), value("SubState")) {
-        (Some(active), Some(sub)) => Ok(DaemonState { active, sub }),
-        _ => Err(Problem::Wait(io::ErrorKind::InvalidData.into())),
-    }
+    let active = value("ActiveState").ok_or_else(|| failed("no state".to_owned()))?;
+    let has_job = value("Job").is_some_and(|job| !["", "0"].contains(&&*job));
+    Ok(DaemonState { active, has_job })
 }
 
-impl DaemonState {
-    /// Whether a connection reaches it, and starts nothing.
-    fn serves(&self) -> bool {
-        matches!(&*self.active, "active" | "reloading" | "activating")
-    }
-
-    /// Whether systemd is to stop or restart it.
-    fn stops(&self) -> Result<bool, Problem> {
-        let jobs = systemctl::ask(&["list-jobs", "--no-legend", "--plain", crate::unit::UNIT]);
-        let jobs = jobs.map_err(|why| Problem::failed(FollowError::Systemd(why)))?;
-        Ok(jobs.lines().any(is_stop))
-    }
+/// Whether systemd is to stop or restart the daemon.
+fn is_to_stop() -> Result<bool, Problem> {
+    let jobs = systemctl::ask(&["list-jobs", "--no-legend", "--plain", crate::unit::UNIT]);
+    let jobs = jobs.map_err(|why| Problem::failed(FollowError::Systemd(why)))?;
+    Ok(jobs.lines().any(is_stop))
 }
 
 /// Whether this line of `systemctl list-jobs` is a job that stops the daemon.
