@@ -137,16 +137,13 @@ impl Supervisor {
         self.plugins.entry(name.clone()).or_insert_with(new).removed = false;
         let condition = self.plugins.get(name).map(ManagedPlugin::condition);
         match change {
-            Change::Same if condition == Some(Condition::Exited) => {
-                self.decide(name, PluginEvent::Unchanged);
-                self.restart_now(name);
-            }
+            Change::Same if condition == Some(Condition::Exited) => self.restart_now(name),
             Change::Same => {
-                self.decide(name, PluginEvent::Unchanged);
                 let serving = self.plugins.get(name).and_then(ManagedPlugin::serving);
                 if let Some(number) = serving.map(|serving| serving.number) {
                     self.restarted(name, &Ok(number));
                 }
+                self.decide(name, PluginEvent::Unchanged);
             }
             // The outcome of what is in progress is theirs.
             Change::InProgress | Change::Recovering | Change::Stopped => (),
