@@ -425,6 +425,7 @@ fn others_than_root_may_look_and_not_touch() {
         &["reload"][..],
         &["reload", "hello"],
         &["restart", "hello"],
+        &["rollback", "hello"],
         &["start", "hello"],
         &["stop", "hello"],
         &["log-level", "debug"],

@@ -209,3 +209,53 @@ fn a_stop_ends_a_reload_that_waits_for_the_plugin() {
     assert_eq!(row(&run(&tree, &["list"]).stdout, "counts")[3], before);
     assert_eq!(daemon.get("/waits").status(), 503);
 }
+
+#[test]
+fn a_rollback_serves_the_version_before_until_the_files_change() {
+    let tree = Tree::new().with_named("app", "hello", "").with("sleeps");
+    let daemon = start(&tree);
+    let old = daemon.get("/app").text().to_owned();
+    let none = run(&tree, &["rollback", "app"]);
+    assert_eq!(none.status, Some(1));
+    let error = "app: not rolled back: failed at scan: no previous version of it is kept";
+    assert!(none.stderr.starts_with(error), "{}", none.stderr);
+
+    tree.put_guest("app", "counts");
+    succeed(&tree, &["reload"]);
+    let new = daemon.get("/app").text().to_owned();
+    assert_ne!(new, old);
+    let place = daemon.log.place();
+    assert!(succeed(&tree, &["rollback", "app"]).starts_with("app: rolled back, generation "));
+    assert_eq!(daemon.get("/app").text(), old);
+    // It was compiled before.
+    assert!(!daemon.log.all()[place..].iter().any(|line| line.contains("compiling")));
+    let status = run(&tree, &["status", "app"]);
+    assert_eq!(status.status, Some(0));
+    let degraded = "Degraded: an operator rolled it back to its previous version";
+    assert!(status.stdout.contains(degraded), "{}", status.stdout);
+
+    // Neither a reload nor a restart brings the newer one back.
+    let reloaded = succeed(&tree, &["reload"]);
+    assert!(reloaded.contains("0 changed"), "{reloaded}");
+    succeed(&tree, &["restart", "app"]);
+    assert_eq!(daemon.get("/app").text(), old);
+    tree.put_guest("app", "sleeps");
+    succeed(&tree, &["reload"]);
+    assert_eq!(daemon.get("/app").text(), daemon.get("/sleeps").text());
+}
+
+#[test]
+fn a_reload_of_one_plugin_ends_its_rollback() {
+    let tree = Tree::new().with_named("app", "hello", "");
+    let daemon = start(&tree);
+    tree.put_guest("app", "counts");
+    succeed(&tree, &["reload"]);
+    let generation = || row(&run(&tree, &["list"]).stdout, "app").join(" ");
+    succeed(&tree, &["rollback", "app"]);
+    assert!(generation().contains("(degraded)"), "{}", generation());
+    succeed(&tree, &["reload", "app"]);
+    assert!(!generation().contains("(degraded)"), "{}", generation());
+    // The version that it was rolled back to is still there.
+    succeed(&tree, &["rollback", "app"]);
+    assert_eq!(daemon.get("/app").status(), 200);
+}

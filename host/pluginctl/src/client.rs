@@ -58,6 +58,8 @@ pub(crate) enum CallMethod {
     Restart(api::Name),
     #[serde(rename = "io.plugind.ReloadPlugin")]
     ReloadPlugin(api::Name),
+    #[serde(rename = "io.plugind.Rollback")]
+    Rollback(api::Name),
     #[serde(rename = "io.plugind.Start")]
     Start(api::Name),
     #[serde(rename = "io.plugind.Stop")]
@@ -75,6 +77,7 @@ pub(crate) enum CallRefused {
     NoSuchPlugin { name: String },
     RestartFailed { failure: api::PluginFailure },
     PluginNotReloaded { failure: api::PluginFailure },
+    RollbackFailed { failure: api::PluginFailure },
     StartFailed { failure: api::PluginFailure },
     StartedMeanwhile { name: String },
     ReloadFailed { unreadable: Option<String>, failed: Vec<api::PluginFailure> },
@@ -87,6 +90,7 @@ impl fmt::Display for CallRefused {
             Self::NoSuchPlugin { name } => write!(f, "there is no plugin {name}"),
             Self::RestartFailed { failure } => not(f, "restarted", failure),
             Self::PluginNotReloaded { failure } => not(f, "reloaded", failure),
+            Self::RollbackFailed { failure } => not(f, "rolled back", failure),
             Self::StartFailed { failure } => not(f, "started", failure),
             Self::StartedMeanwhile { name } => write!(f, "{name}: it was started meanwhile"),
             Self::ReloadFailed { .. } => f.write_str("not everything could be taken over"),

@@ -65,6 +65,8 @@ enum Command {
     Reload(reload::ReloadArgs),
     /// Replace all instances of plugins with new instances
     Restart(verbs::VerbArgs),
+    /// Serve the previous version of plugins again
+    Rollback(verbs::VerbArgs),
     /// Start plugins that are stopped or have failed
     Start(verbs::VerbArgs),
     /// Stop plugins until they are started again
@@ -117,6 +119,7 @@ fn main() -> ExitCode {
         Command::Top(top) => top.run(),
         Command::Reload(reload) => reload.run(),
         Command::Restart(named) => named.run(Verb::Restart),
+        Command::Rollback(named) => named.run(Verb::Rollback),
         Command::Start(named) => named.run(Verb::Start),
         Command::Stop(named) => named.run(Verb::Stop),
         Command::Wait(wait) => wait.run(),

@@ -49,7 +49,8 @@ impl Problem {
     /// Whether the daemon answered that this cannot be done.
     pub(crate) fn is_refusal(&self) -> bool {
         use CallRefused::{
-            NoSuchPlugin, PluginNotReloaded, RestartFailed, StartFailed, StartedMeanwhile,
+            NoSuchPlugin, PluginNotReloaded, RestartFailed, RollbackFailed, StartFailed,
+            StartedMeanwhile,
         };
         let Self::Client(ClientError::Refused(refused)) = self else { return false };
         matches!(
@@ -57,6 +58,7 @@ impl Problem {
             NoSuchPlugin { .. }
                 | PluginNotReloaded { .. }
                 | RestartFailed { .. }
+                | RollbackFailed { .. }
                 | StartFailed { .. }
                 | StartedMeanwhile { .. }
         )

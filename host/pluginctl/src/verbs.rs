@@ -1,4 +1,4 @@
-//! `pluginctl restart`, `start` and `stop`: what an operator does with single plugins.
+//! `pluginctl restart`, `rollback`, `start` and `stop`: what an operator does with single plugins.
 
 use crate::{
     client::{CallMethod, Client, ControlAddress},
@@ -24,6 +24,7 @@ pub(crate) struct VerbArgs {
 #[derive(Clone, Copy)]
 pub(crate) enum Verb {
     Restart,
+    Rollback,
     Start,
     Stop,
 }
@@ -55,6 +56,13 @@ impl VerbArgs {
                 self.shown(
                     &restarted,
                     format!("{name}: restarted, generation {}", restarted.generation),
+                )
+            }
+            Verb::Rollback => {
+                let serving: api::Restarted = client.call(CallMethod::Rollback(parameters)).await?;
+                self.shown(
+                    &serving,
+                    format!("{name}: rolled back, generation {}", serving.generation),
                 )
             }
             Verb::Start => {

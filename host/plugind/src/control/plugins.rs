@@ -36,6 +36,12 @@ impl ControlContext {
         started(&name, outcome, "io.plugind.PluginNotReloaded")
     }
 
+    pub(super) async fn rollback(&self, method: &Method) -> CallOutcome {
+        let name = method.name()?;
+        let outcome = self.supervisor.rollback(name.clone()).await;
+        started(&name, outcome, "io.plugind.RollbackFailed")
+    }
+
     pub(super) async fn stop(&self, method: &Method) -> CallOutcome {
         let name = method.name()?;
         match self.supervisor.stop_plugin(name.clone()).await {
@@ -119,6 +125,9 @@ fn started(
         Err(RestartError::Failed(failed)) => (&failed).into(),
         Err(why @ (RestartError::TakenBack | RestartError::Stopped)) => {
             failed(FailedStage::Start, &why, "start it, or try again")
+        }
+        Err(why @ RestartError::NoRollback(_)) => {
+            failed(FailedStage::Scan, &why, "install the version that is wanted, and reload")
         }
         Err(why @ RestartError::Unreadable(_)) => failed(FailedStage::Scan, &why, "fix it"),
     };

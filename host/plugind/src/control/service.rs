@@ -23,10 +23,11 @@ use tokio::{sync::watch, time::timeout};
 use zlink::{Call, Reply};
 
 /// The methods that change something.
-const CHANGES: [&str; 7] = [
+const CHANGES: [&str; 8] = [
     "io.plugind.ReloadPlugin",
     "io.plugind.Reload",
     "io.plugind.Restart",
+    "io.plugind.Rollback",
     "io.plugind.Start",
     "io.plugind.Stop",
     "io.systemd.service.Reload",
@@ -191,6 +192,7 @@ impl ControlContext {
             },
             "io.plugind.Restart" => self.restart(method).await,
             "io.plugind.ReloadPlugin" => self.reload_plugin(method).await,
+            "io.plugind.Rollback" => self.rollback(method).await,
             "io.plugind.Start" => self.start(method).await,
             "io.plugind.Stop" => self.stop(method).await,
             FOLLOW => self.follow(method, &mut replies).await?,

@@ -42,6 +42,8 @@ pub enum Change {
     Withdrawn(Box<PluginProblem>),
     /// An operator stopped it, so that nothing of it is used.
     Stopped,
+    /// It is the version that an operator rolled back from.
+    RolledBack,
 }
 
 /// The contents that were found, to recognise the same again: those of a plugin, or the reason that it cannot be used.
@@ -123,9 +125,15 @@ fn current_owners(
     let mut owners = RouteOwners::default();
     for outcome in found {
         let name = name_of(outcome);
-        if let Some(has) = plugins.get(name).and_then(ManagedPlugin::held_routes) {
+        let plugin = plugins.get(name);
+        if let Some(has) = plugin.and_then(ManagedPlugin::held_routes) {
+            let is_rolled_back = plugin.is_some_and(ManagedPlugin::is_rolled_back);
             // A version that cannot be used does not replace the one that serves.
-            let wants = if outcome.is_ok() { requests_of(outcome) } else { has.to_vec() };
+            let wants = if outcome.is_ok() && !is_rolled_back {
+                requests_of(outcome)
+            } else {
+                has.to_vec()
+            };
             owners.keep(name, has, &wants);
         }
     }
@@ -218,6 +226,7 @@ fn change(
 ) -> Change {
     let release = verified.release();
     match plugin {
+        Some(plugin) if plugin.is_rolled_back_from(release) => Change::RolledBack,
         // First, since what there is may be on its way once more: it was asked to be restarted.
         Some(plugin)
             if options.all_or_nothing

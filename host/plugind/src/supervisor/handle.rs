@@ -3,7 +3,7 @@
 use crate::{
     api,
     base::name::PluginName,
-    plugin::{directories::ScanReport, verify::Verified},
+    plugin::{directories::ScanReport, release::ReleaseDigests, verify::Verified},
     pool::workers::WorkerEvent,
     route::sockets::SocketPlan,
     supervisor::{
@@ -82,6 +82,14 @@ impl SupervisorHandle {
         self.ask(|reply| Message::ReloadPlugin { name, reply }).await?
     }
 
+    /// Has the version of a plugin serve again that did before, and returns the number of its generation.
+    ///
+    /// # Errors
+    /// When there is no such plugin or version, or it cannot be used.
+    pub async fn rollback(&self, name: PluginName) -> Result<u64, RestartError> {
+        self.ask(|reply| Message::Rollback { name, reply }).await?
+    }
+
     /// Stops a plugin, and waits until its instances have ended. It stays stopped until it is started.
     ///
     /// # Errors
@@ -156,6 +164,17 @@ pub(crate) enum Message {
     ReloadPlugin {
         name: PluginName,
         reply: oneshot::Sender<Result<u64, RestartError>>,
+    },
+    Rollback {
+        name: PluginName,
+        reply: oneshot::Sender<Result<u64, RestartError>>,
+    },
+    Previous {
+        name: PluginName,
+        /// The version that served when it was asked for.
+        serving: ReleaseDigests,
+        /// The version before, or why there is none.
+        outcome: Result<Verified, String>,
     },
     /// A plugin that is to be restarted was linked again.
     Relinked {

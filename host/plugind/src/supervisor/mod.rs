@@ -24,6 +24,7 @@ mod falling_back;
 mod own_thread;
 mod reloading;
 mod restarting;
+mod rolling_back;
 mod running;
 mod single;
 pub mod versions;
@@ -215,6 +216,8 @@ impl Supervisor {
             Message::Reload { .. }
             | Message::Restart { .. }
             | Message::Relinked { .. }
+            | Message::Rollback { .. }
+            | Message::Previous { .. }
             | Message::StartPlugin { .. }
             | Message::ReloadPlugin { .. }
             | Message::StopPlugin { .. }
@@ -225,6 +228,10 @@ impl Supervisor {
                 if self.stopping.is_some() => {}
             Message::Reload { options, reply } => self.request_reload(options, reply),
             Message::Restart { name, reply } => self.restart(name, reply),
+            Message::Rollback { name, reply } => self.rollback(name, reply),
+            Message::Previous { name, serving, outcome } => {
+                self.roll_back(&name, serving, outcome);
+            }
             Message::Relinked { name, outcome } => self.relinked(&name, outcome),
             Message::StartPlugin { name, reply } => self.start_plugin(name, reply),
             Message::ReloadPlugin { name, reply } => self.reload_plugin(name, reply),

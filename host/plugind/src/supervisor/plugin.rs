@@ -16,7 +16,7 @@ use crate::{
     supervisor::{
         generation::Generation,
         lifecycle::{Effect, Event, LifecycleState, StartPolicy},
-        plugin::stopped::Stopped,
+        plugin::{rollback::Rollback, stopped::Stopped},
         prepare::PrepareError,
         problem::{PluginProblem, RestartError},
         reload::Step,
@@ -55,6 +55,8 @@ pub struct ManagedPlugin {
     handover: HandoverTicket,
     /// An operator stopped it: nothing of it is prepared until an operator starts it.
     stopped: Option<Stopped>,
+    /// An operator rolled it back.
+    rollback: Option<Rollback>,
 }
 
 /// How far the use of the last good version is.
@@ -341,6 +343,7 @@ impl ManagedPlugin {
             fallback: Fallback::default(),
             handover: HandoverTicket::default(),
             stopped: None,
+            rollback: None,
         }
     }
 
@@ -967,6 +970,7 @@ impl ManagedPlugin {
     }
 }
 
+mod rollback;
 mod stopped;
 #[cfg(test)]
 mod tests;

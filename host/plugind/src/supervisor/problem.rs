@@ -201,6 +201,9 @@ pub enum RestartError {
     /// An operator stopped it meanwhile.
     #[error("it was stopped")]
     Stopped,
+    /// There is nothing to roll it back to.
+    #[error("{0}")]
+    NoRollback(String),
     /// Its files cannot be read.
     #[error("{0}")]
     Unreadable(String),

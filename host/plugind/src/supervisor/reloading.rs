@@ -78,10 +78,8 @@ impl Supervisor {
         + 'static,
     ) {
         let serving = self.plugins.values().filter_map(ManagedPlugin::serving);
-        // What was read from the versions of a daemon before this one is not expected among the plugins.
-        let found = serving.filter(|serving| {
-            !self.deps.versions.contains(&serving.release.name, &serving.release.path)
-        });
+        // What was read from the versions that were kept is not expected among the plugins.
+        let found = serving.filter(|serving| !self.deps.versions.contains(&serving.release.path));
         let directories = found.filter_map(|serving| serving.release.path.parent());
         let directories: BTreeSet<&Path> = directories.collect();
         let expected = directories.into_iter().map(Path::to_owned).collect();
@@ -192,7 +190,7 @@ impl Supervisor {
                 self.reloads.note(|reload| reload.unchanged += 1);
                 self.decide(name, PluginEvent::Unchanged);
             }
-            Change::Recovering | Change::Stopped => {
+            Change::Recovering | Change::Stopped | Change::RolledBack => {
                 self.reloads.note(|reload| reload.unchanged += 1);
             }
             Change::InProgress => {

@@ -164,7 +164,10 @@ impl ManagedPlugin {
             let since = humantime::format_rfc3339_seconds(since);
             format!("it serves its previous version since {since}")
         };
-        let degraded = degraded.or_else(|| previous_since.map(is_previous));
+        let rolled_back = || "an operator rolled it back to its previous version".to_owned();
+        let degraded = degraded
+            .or_else(|| previous_since.map(is_previous))
+            .or_else(|| self.is_rolled_back().then(rolled_back));
         let sub_state = match condition {
             Condition::Running if degraded.is_some() => "degraded".to_owned(),
             condition => condition.sub_state(),

@@ -111,7 +111,11 @@ impl Supervisor {
                 return self.restarted(name, &Err(RestartError::Unreadable(error)));
             }
         };
-        let held = self.plugins.get_mut(name).map(ManagedPlugin::clear_stopped).unwrap_or_default();
+        let mut held = Vec::new();
+        if let Some(plugin) = self.plugins.get_mut(name) {
+            held = plugin.clear_stopped();
+            plugin.end_rollback();
+        }
         let options = ReloadOptions { again: true, all_or_nothing: false };
         let plan = self.deps.plan.borrow().clone();
         let changes = compare(report.plugins, &self.plugins, Some(&plan), options);
@@ -146,7 +150,7 @@ impl Supervisor {
                 self.decide(name, PluginEvent::Unchanged);
             }
             // The outcome of what is in progress is theirs.
-            Change::InProgress | Change::Recovering | Change::Stopped => (),
+            Change::InProgress | Change::Recovering | Change::Stopped | Change::RolledBack => (),
             Change::Changed { verified, requests } => {
                 let ticket = self.queue_ticket(name);
                 let hold_point = HoldPoint::Open;
