@@ -19,6 +19,7 @@ mod journal;
 mod stopping;
 mod plugin_unit;
 mod jobs;
+mod soft_reboot;
 mod control;
 mod compiler;
 mod network;
