@@ -49,7 +49,7 @@ enum FollowError {
 }
 
 /// How it ends.
-enum Outcome {
+enum FollowOutcome {
     /// As somebody wanted, with a status.
     Ended(&'static str),
     /// The daemon has ended.
@@ -101,8 +101,10 @@ impl Follower {
                 outcome = self.follow(is_first) => outcome?,
             };
             match outcome {
-                Outcome::Ended(status) => return Ok(status),
-                Outcome::DaemonLeft => self.notifier.notify(Notice::Status("plugind has ended")),
+                FollowOutcome::Ended(status) => return Ok(status),
+                FollowOutcome::DaemonLeft => {
+                    self.notifier.notify(Notice::Status("plugind has ended"))
+                }
             }
             is_first = false;
             let is_back = tokio::select! {
@@ -117,16 +119,16 @@ impl Follower {
     }
 
     /// Follows the plugin until it, or the daemon, has ended.
-    async fn follow(&mut self, is_first: bool) -> Result<Outcome, Problem> {
+    async fn follow(&mut self, is_first: bool) -> Result<FollowOutcome, Problem> {
         match self.follow_once(is_first).await {
             Err(Problem::Client(
                 ClientError::Ended | ClientError::Refused(CallRefused::Stopping),
-            )) => Ok(Outcome::DaemonLeft),
+            )) => Ok(FollowOutcome::DaemonLeft),
             outcome => outcome,
         }
     }
 
-    async fn follow_once(&mut self, is_first: bool) -> Result<Outcome, Problem> {
+    async fn follow_once(&mut self, is_first: bool) -> Result<FollowOutcome, Problem> {
         let parameters = || api::Name { name: self.name.to_string() };
         if is_first {
             let mut client = Client::connect(&self.place)?;
@@ -143,7 +145,9 @@ impl Follower {
         client.begin(CallMethod::Follow(parameters())).await?;
         loop {
             let (api::Followed { plugin }, _) = client.next().await?;
-            let Some(plugin) = plugin else { return Ok(Outcome::Ended("the plugin was removed")) };
+            let Some(plugin) = plugin else {
+                return Ok(FollowOutcome::Ended("the plugin was removed"));
+            };
             let status = status(&plugin);
             if is_ready(&plugin) && !self.is_ready {
                 self.is_ready = true;
@@ -157,8 +161,10 @@ impl Follower {
                         failure.unwrap_or(FollowError::FailedWithoutReason),
                     ));
                 }
-                (_, "stopped") => return Ok(Outcome::Ended("the plugin was stopped")),
-                (_, "exited") => return Ok(Outcome::Ended("the background program has ended")),
+                (_, "stopped") => return Ok(FollowOutcome::Ended("the plugin was stopped")),
+                (_, "exited") => {
+                    return Ok(FollowOutcome::Ended("the background program has ended"));
+                }
                 _ => self.notifier.notify(Notice::Status(&status)),
             }
         }

@@ -26,7 +26,7 @@ const FOLLOWERS: [usize; 2] = [1024, 64];
 const IDLE: Duration = Duration::from_secs(60);
 
 /// The places of clients with the same rights.
-struct Places {
+struct ClientPlaces {
     clients: Arc<Semaphore>,
     followers: Arc<Semaphore>,
 }
@@ -35,7 +35,7 @@ struct Places {
 #[must_use]
 pub fn server(context: ControlContext) -> Server {
     // Those who may only look cannot take the place of one who has something to do.
-    let [changers, lookers] = FOLLOWERS.map(|followers| Places {
+    let [changers, lookers] = FOLLOWERS.map(|followers| ClientPlaces {
         clients: Arc::new(Semaphore::new(CLIENTS)),
         followers: Arc::new(Semaphore::new(followers)),
     });

@@ -11,6 +11,7 @@ pub mod prepare;
 pub mod generation;
 pub mod reload;
 pub mod reloads;
+pub mod operated;
 pub mod plugin;
 pub mod problem;
 pub mod report;

@@ -16,7 +16,7 @@ use crate::{
     supervisor::{
         generation::Generation,
         lifecycle::{Effect, Event, LifecycleState, StartPolicy},
-        plugin::{rollback::Rollback, stopped::Stopped},
+        operated::{Rollback, StoppedPlugin},
         prepare::PrepareError,
         problem::{PluginProblem, RestartError},
         reload::Step,
@@ -54,7 +54,7 @@ pub struct ManagedPlugin {
     /// The handover that was begun last.
     handover: HandoverTicket,
     /// An operator stopped it: nothing of it is prepared until an operator starts it.
-    stopped: Option<Stopped>,
+    stopped: Option<StoppedPlugin>,
     /// An operator rolled it back.
     rollback: Option<Rollback>,
 }

@@ -2,15 +2,8 @@
 
 use crate::{
     plugin::release::{Release, ReleaseDigests},
-    supervisor::plugin::ManagedPlugin,
+    supervisor::{operated::Rollback, plugin::ManagedPlugin},
 };
-
-/// The two versions of a rollback.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Rollback {
-    from: ReleaseDigests,
-    to: ReleaseDigests,
-}
 
 impl ManagedPlugin {
     /// It is being rolled back to an earlier version.

@@ -2,18 +2,12 @@
 
 use crate::{
     route::owners::RouteRequest,
-    supervisor::plugin::{Action, Fact, Fallback, ManagedPlugin, Turn},
+    supervisor::{
+        operated::StoppedPlugin,
+        plugin::{Action, Fact, Fallback, ManagedPlugin, Turn},
+    },
     world::bindings::exports::plugind::plugin::lifecycle::StopReason,
 };
-
-/// What is kept of a plugin while it is stopped.
-#[derive(Debug)]
-pub(super) struct Stopped {
-    /// The routes that it had.
-    pub(super) requests: Vec<RouteRequest>,
-    /// Whether the daemon is not ready without it.
-    pub(super) required: bool,
-}
 
 impl ManagedPlugin {
     /// Whether an operator stopped it.
@@ -39,7 +33,7 @@ impl ManagedPlugin {
         (self.preparing, self.fallback, self.problem) = (None, Fallback::Unused, None);
         turn.steps.extend(self.generations.remove(StopReason::Stop, turn.now));
         // The daemon must not wait for what nobody starts.
-        self.stopped = Some(Stopped { requests, required: false });
+        self.stopped = Some(StoppedPlugin { requests, required: false });
         turn.actions.push(Action::Publish);
     }
 
@@ -52,7 +46,7 @@ impl ManagedPlugin {
         (self.preparing, self.fallback, self.problem) = (None, Fallback::Unused, None);
         turn.steps.extend(self.generations.remove(StopReason::Stop, turn.now));
         self.generations.set_saved(None);
-        self.stopped = Some(Stopped { requests, required });
+        self.stopped = Some(StoppedPlugin { requests, required });
         turn.actions.extend([Action::Keep(None), Action::Publish]);
         turn.report(Fact::Stopped);
     }
