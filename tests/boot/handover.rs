@@ -8,7 +8,7 @@ use std::{
 };
 
 /// Returns the count of the guest, from its answer.
-fn count(machine: &Machine) -> u64 {
+pub(crate) fn count(machine: &Machine) -> u64 {
     let answer = machine.get("/keeps");
     assert_eq!(answer.status(), 200, "{}", answer.text());
     let (_, count) = answer.text().split_once("count=").unwrap();

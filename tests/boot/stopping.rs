@@ -76,11 +76,18 @@ fn a_service_that_is_stopped_with_its_sockets_is_not_started_by_a_client() {
     let machine = Machine::boot_with(&["hello"]);
     machine.succeed(&["systemctl", "enable", "--now", "plugind.service"]);
     assert_eq!(machine.get("/hello").status_and_text(), (200, HELLO));
-    // As the section STOPPING AND REMOVING of plugind(8) says.
-    machine.succeed(&["systemctl", "disable", "plugind.service"]);
-    machine.succeed(&["systemctl", "stop", "plugind*"]);
+    // As the section STOPPING AND REMOVING of plugind(8) says, while clients come without end.
     let address = SocketAddr::from((Ipv4Addr::LOCALHOST, 8080));
-    let refused = machine.within(|| TcpStream::connect(address).unwrap_err());
+    let connect = || loop {
+        if let Err(error) = TcpStream::connect(address) {
+            return error;
+        }
+    };
+    let refused = thread::scope(|scope| {
+        let clients = scope.spawn(|| machine.within(&connect));
+        machine.succeed(&["systemctl", "disable", "--now", "plugind.target"]);
+        clients.join().unwrap()
+    });
     assert_eq!(refused.kind(), ErrorKind::ConnectionRefused);
     assert_ne!(machine.run(&["pluginctl", "status"]).status, 0);
     for unit in [".service", "-http.socket", "-control.socket", "-compile.socket"] {
@@ -89,6 +96,6 @@ fn a_service_that_is_stopped_with_its_sockets_is_not_started_by_a_client() {
         assert_ne!(machine.systemctl(&["is-enabled", &unit]).status, 0, "{unit}");
     }
 
-    machine.succeed(&["systemctl", "enable", "--now", "plugind.service"]);
+    machine.succeed(&["systemctl", "enable", "--now", "plugind.target"]);
     assert_eq!(machine.get("/hello").status_and_text(), (200, HELLO));
 }

@@ -107,7 +107,9 @@ fn verify(root: &Path, prefix: &str) -> (BTreeSet<String>, Option<i32>) {
     let outcome = Command::new("systemd-analyze")
         .args(["verify", "--man=no", "--root"])
         .arg(root)
-        .args(units(&["service", "socket", "path"]).iter().map(|unit| installed.join(unit)))
+        .args(
+            units(&["service", "socket", "path", "target"]).iter().map(|unit| installed.join(unit)),
+        )
         .output()
         .expect("systemd-analyze is there: tests/setup test");
     let said = [outcome.stdout, outcome.stderr].concat();
@@ -161,11 +163,14 @@ fn an_installation_has_everything_in_its_place() {
             "644 usr/lib/systemd/system/plugind-compile@.service",
             "644 usr/lib/systemd/system/plugind-control.socket",
             "644 usr/lib/systemd/system/plugind-http.socket",
+            "644 usr/lib/systemd/system/plugind-job@.service",
             "644 usr/lib/systemd/system/plugind-metrics.socket",
+            "644 usr/lib/systemd/system/plugind-plugin@.service",
             "644 usr/lib/systemd/system/plugind-reload.path",
             "644 usr/lib/systemd/system/plugind-reload.service",
             "644 usr/lib/systemd/system/plugind-report.socket",
             "644 usr/lib/systemd/system/plugind.service",
+            "644 usr/lib/systemd/system/plugind.target",
             "755 usr/libexec/plugind/plugind-compile",
             "644 usr/share/bash-completion/completions/pluginctl",
             "644 usr/share/bash-completion/completions/plugind",
@@ -176,6 +181,7 @@ fn an_installation_has_everything_in_its_place() {
             "644 usr/share/doc/plugind/examples/plugind-alerts.yml",
             "644 usr/share/doc/plugind/examples/plugind-dashboard.json",
             "644 usr/share/doc/plugind/examples/plugind-network.conf",
+            "644 usr/share/doc/plugind/examples/plugind-survive.conf",
             "644 usr/share/doc/plugind/third-party-licenses.txt",
             "644 usr/share/fish/vendor_completions.d/pluginctl.fish",
             "644 usr/share/fish/vendor_completions.d/plugind.fish",
@@ -259,7 +265,7 @@ fn the_catalog_explains_every_message_and_no_other() {
 fn each_manual_page_that_units_and_catalog_name_is_installed() {
     let root = install(None);
     let lib = root.path().join("usr/lib/systemd");
-    let mut files: Vec<_> = units(&["service", "socket", "path"])
+    let mut files: Vec<_> = units(&["service", "socket", "path", "target"])
         .iter()
         .map(|unit| lib.join("system").join(unit))
         .collect();

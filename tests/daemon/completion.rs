@@ -45,6 +45,8 @@ fn bash_completes_commands_options_and_values() {
     for (words, to) in [
         (&["pluginctl", "rel"][..], &["reload"][..]),
         (&["pluginctl", "re"], &["reload", "restart", "remove"]),
+        (&["pluginctl", "st"], &["status", "start", "stop"]),
+        (&["pluginctl", "wait", "--go"], &["--gone"]),
         (&["pluginctl", "status", "--f"], &["--follow"]),
         (&["pluginctl", "logs", "--f"], &["--follow"]),
         (&["pluginctl", "reload", "--js"], &["--json"]),

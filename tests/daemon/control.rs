@@ -34,7 +34,7 @@ pub(crate) fn start(tree: &Tree) -> Daemon {
 }
 
 /// `pluginctl`, to be run in an environment without anything.
-fn pluginctl(tree: &Tree, arguments: &[&str]) -> Command {
+pub(crate) fn pluginctl(tree: &Tree, arguments: &[&str]) -> Command {
     let mut command = Command::new(program("pluginctl"));
     command.args(arguments).arg("--root").arg(tree.root());
     command.env_clear().stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
@@ -52,7 +52,7 @@ pub(crate) fn run(tree: &Tree, arguments: &[&str]) -> Ran {
 }
 
 /// The line of a list in which this word stands by itself.
-fn row<'a>(list: &'a str, name: &str) -> Vec<&'a str> {
+pub(crate) fn row<'a>(list: &'a str, name: &str) -> Vec<&'a str> {
     let mut rows = list.lines().map(|line| line.split_whitespace().collect::<Vec<_>>());
     rows.find(|row| row.contains(&name)).unwrap_or_default()
 }
@@ -420,7 +420,16 @@ fn others_than_root_may_look_and_not_touch() {
     open(socket(&tree));
     assert_eq!(output(&mut as_nobody(&["list"])).status, Some(0));
     assert_eq!(output(&mut as_nobody(&["status", "hello"])).status, Some(0));
-    for arguments in [&["reload"][..], &["restart", "hello"], &["log-level", "debug"]] {
+    assert_eq!(output(&mut as_nobody(&["wait", "hello"])).status, Some(0));
+    for arguments in [
+        &["reload"][..],
+        &["reload", "hello"],
+        &["restart", "hello"],
+        &["rollback", "hello"],
+        &["start", "hello"],
+        &["stop", "hello"],
+        &["log-level", "debug"],
+    ] {
         let refused = output(&mut as_nobody(arguments));
         assert_eq!((refused.status, &*refused.stdout), (Some(1), ""), "{arguments:?}");
         assert_eq!(refused.stderr, "only root and the user of the daemon may do this\n");

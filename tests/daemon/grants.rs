@@ -175,6 +175,28 @@ fn a_reload_gives_a_changed_credential_to_the_plugins_that_were_granted_it() {
 }
 
 #[test]
+fn a_restart_gives_a_plugin_the_credentials_that_there_are_now() {
+    let (tree, credentials) = with_credentials();
+    let daemon = crate::control::start(&tree);
+    for name in ["a", "b"] {
+        fs::write(credentials.join(format!("plugind.{name}.token")), "new").unwrap();
+    }
+    let restarted = crate::control::run(&tree, &["restart", "a"]);
+    assert_eq!(restarted.status, Some(0), "{}", restarted.stderr);
+    assert_eq!(daemon.get("/a/token").status_and_text(), (200, "new"));
+    assert_eq!(daemon.get("/b/token").status_and_text(), (200, "old"));
+    // A reload finds nothing else in it.
+    let reloaded = crate::control::run(&tree, &["reload"]).stdout;
+    assert!(reloaded.contains("swapped b") && !reloaded.contains("swapped a"), "{reloaded}");
+
+    fs::remove_file(credentials.join("plugind.a.token")).unwrap();
+    let refused = crate::control::run(&tree, &["restart", "a"]);
+    assert_eq!(refused.status, Some(1));
+    assert!(refused.stderr.contains("a: not restarted: failed at link: "), "{}", refused.stderr);
+    assert_eq!(daemon.get("/a/token").status(), 200, "the previous instances keep serving");
+}
+
+#[test]
 fn a_plugin_whose_credential_was_withdrawn_is_stopped_with_the_reason() {
     let (tree, credentials) = with_credentials();
     let daemon = Daemon::start(&tree);

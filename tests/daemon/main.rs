@@ -44,6 +44,7 @@ mod completion;
 mod control;
 mod authors;
 mod stopping;
+mod operating;
 mod binaries;
 
 /// The part of a manifest by which a plugin that fails is started again at once, however often; more of `[service]`

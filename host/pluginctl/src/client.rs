@@ -56,6 +56,16 @@ pub(crate) enum CallMethod {
     Reload(api::ReloadTerms),
     #[serde(rename = "io.plugind.Restart")]
     Restart(api::Name),
+    #[serde(rename = "io.plugind.ReloadPlugin")]
+    ReloadPlugin(api::Name),
+    #[serde(rename = "io.plugind.Rollback")]
+    Rollback(api::Name),
+    #[serde(rename = "io.plugind.Start")]
+    Start(api::Name),
+    #[serde(rename = "io.plugind.Stop")]
+    Stop(api::Name),
+    #[serde(rename = "io.plugind.Follow")]
+    Follow(api::Name),
     #[serde(rename = "io.systemd.service.SetLogLevel")]
     SetLogLevel(api::LogLevel),
 }
@@ -66,6 +76,10 @@ pub(crate) enum CallMethod {
 pub(crate) enum CallRefused {
     NoSuchPlugin { name: String },
     RestartFailed { failure: api::PluginFailure },
+    PluginNotReloaded { failure: api::PluginFailure },
+    RollbackFailed { failure: api::PluginFailure },
+    StartFailed { failure: api::PluginFailure },
+    StartedMeanwhile { name: String },
     ReloadFailed { unreadable: Option<String>, failed: Vec<api::PluginFailure> },
     Stopping,
 }
@@ -74,14 +88,20 @@ impl fmt::Display for CallRefused {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::NoSuchPlugin { name } => write!(f, "there is no plugin {name}"),
-            Self::RestartFailed { failure } => {
-                let api::PluginFailure { plugin, stage, error, remedy, .. } = failure;
-                write!(f, "{plugin}: not restarted: failed at {stage}: {error}; {remedy}")
-            }
+            Self::RestartFailed { failure } => not(f, "restarted", failure),
+            Self::PluginNotReloaded { failure } => not(f, "reloaded", failure),
+            Self::RollbackFailed { failure } => not(f, "rolled back", failure),
+            Self::StartFailed { failure } => not(f, "started", failure),
+            Self::StartedMeanwhile { name } => write!(f, "{name}: it was started meanwhile"),
             Self::ReloadFailed { .. } => f.write_str("not everything could be taken over"),
             Self::Stopping => f.write_str("plugind is about to end"),
         }
     }
+}
+
+fn not(f: &mut fmt::Formatter<'_>, done: &str, failure: &api::PluginFailure) -> fmt::Result {
+    let api::PluginFailure { plugin, stage, error, remedy, .. } = failure;
+    write!(f, "{plugin}: not {done}: failed at {stage}: {error}; {remedy}")
 }
 
 /// The failure of a call, or the error that is its reply.

@@ -93,8 +93,9 @@ fn version(plugin: &api::Plugin) -> Option<String> {
 
 /// Returns the state, with the sub-state if that is more precise.
 fn state(plugin: &api::Plugin, now: SystemTime) -> String {
-    let degraded = (plugin.sub_state == "degraded").then(|| "degraded".to_owned());
-    match step(plugin, now).or(degraded) {
+    let is_shown = ["degraded", "stopped"].contains(&&*plugin.sub_state);
+    let more = is_shown.then(|| plugin.sub_state.clone());
+    match step(plugin, now).or(more) {
         Some(more) => format!("{} ({more})", plugin.active_state),
         None => plugin.active_state.clone(),
     }

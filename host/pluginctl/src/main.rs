@@ -9,6 +9,7 @@ mod completion;
 #[cfg(test)]
 mod fixtures;
 mod sandbox_conflict;
+mod follow;
 mod install;
 mod link_check;
 mod list;
@@ -22,7 +23,6 @@ mod problem;
 mod progress;
 mod project;
 mod reload;
-mod restart;
 mod routes;
 mod run;
 mod format;
@@ -34,11 +34,14 @@ mod top;
 mod usage;
 mod search_path;
 mod unit;
+mod verbs;
 mod view;
+mod wait;
 
 use clap::{CommandFactory, Parser, Subcommand};
 use plugind::base::panics;
 use std::process::ExitCode;
+use verbs::Verb;
 
 /// The exit status for wrong arguments (sysexits.h).
 const EX_USAGE: u8 = 64;
@@ -62,7 +65,17 @@ enum Command {
     /// Reload changed plugins
     Reload(reload::ReloadArgs),
     /// Replace all instances of plugins with new instances
-    Restart(restart::RestartArgs),
+    Restart(verbs::VerbArgs),
+    /// Serve the previous version of plugins again
+    Rollback(verbs::VerbArgs),
+    /// Start plugins that are stopped or have failed
+    Start(verbs::VerbArgs),
+    /// Stop plugins until they are started again
+    Stop(verbs::VerbArgs),
+    /// Wait until a plugin is ready or has ended
+    Wait(wait::WaitArgs),
+    /// Start a plugin and follow it, as the process of plugind-plugin@NAME.service
+    Follow(follow::FollowArgs),
     /// Check a component, or a directory of plugins, and install it
     Install(install::InstallArgs),
     /// Remove an installed plugin
@@ -108,7 +121,12 @@ fn main() -> ExitCode {
         Command::Status(status) => status.run(),
         Command::Top(top) => top.run(),
         Command::Reload(reload) => reload.run(),
-        Command::Restart(restart) => restart.run(),
+        Command::Restart(named) => named.run(Verb::Restart),
+        Command::Rollback(named) => named.run(Verb::Rollback),
+        Command::Start(named) => named.run(Verb::Start),
+        Command::Stop(named) => named.run(Verb::Stop),
+        Command::Wait(wait) => wait.run(),
+        Command::Follow(follow) => follow.run(),
         Command::Install(install) => install.run(),
         Command::Remove(remove) => remove.run(),
         Command::Disable(mask) => mask.disable(),

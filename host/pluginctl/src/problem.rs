@@ -48,10 +48,19 @@ impl Problem {
 
     /// Whether the daemon answered that this cannot be done.
     pub(crate) fn is_refusal(&self) -> bool {
-        use CallRefused::{NoSuchPlugin, RestartFailed};
+        use CallRefused::{
+            NoSuchPlugin, PluginNotReloaded, RestartFailed, RollbackFailed, StartFailed,
+            StartedMeanwhile,
+        };
+        let Self::Client(ClientError::Refused(refused)) = self else { return false };
         matches!(
-            self,
-            Self::Client(ClientError::Refused(NoSuchPlugin { .. } | RestartFailed { .. }))
+            refused,
+            NoSuchPlugin { .. }
+                | PluginNotReloaded { .. }
+                | RestartFailed { .. }
+                | RollbackFailed { .. }
+                | StartFailed { .. }
+                | StartedMeanwhile { .. }
         )
     }
 

@@ -8,11 +8,14 @@ use crate::{
     progress_line::Live,
 };
 use clap::ValueEnum;
-use plugind::api;
+use plugind::{api, base::name::PluginName};
 use std::process::ExitCode;
 
 #[derive(clap::Args)]
 pub(crate) struct ReloadArgs {
+    /// Reload this plugin only (default: all that have changed)
+    #[arg(value_name = "NAME", conflicts_with_all = ["all_or_nothing", "until"])]
+    name: Option<PluginName>,
     /// Change nothing unless all changed plugins become ready
     #[arg(long)]
     all_or_nothing: bool,
@@ -35,12 +38,23 @@ enum Until {
 impl ReloadArgs {
     /// A reload that ends when the new versions serve.
     pub(crate) fn until_swapped(place: ControlAddress) -> Self {
-        Self { all_or_nothing: false, until: Until::Swapped, json: false, place }
+        Self { name: None, all_or_nothing: false, until: Until::Swapped, json: false, place }
     }
 
     pub(crate) fn run(self) -> Result<ExitCode, Problem> {
+        if let Some(name) = &self.name {
+            wait_for(unless_interrupted(self.reload_one(name)))?;
+            return Ok(ExitCode::SUCCESS);
+        }
         let ended = wait_for(unless_interrupted(self.follow()));
         Ok(if ended? { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+    }
+
+    async fn reload_one(&self, name: &PluginName) -> Result<(), Problem> {
+        let asked = CallMethod::ReloadPlugin(api::Name { name: name.to_string() });
+        let reloaded: api::Restarted = Client::connect(&self.place)?.call(asked).await?;
+        let reported = format!("{name}: reloaded, generation {}", reloaded.generation);
+        Ok(print(&if self.json { json(&reloaded) } else { line(&reported) })?)
     }
 
     /// Follows a reload to its end, and says whether it went well.

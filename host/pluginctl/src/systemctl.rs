@@ -24,7 +24,11 @@ pub(crate) fn unit() -> Result<Option<Unit>, String> {
     Ok(Unit::parse(&shown, ask(&["cat", UNIT]).ok().as_deref()))
 }
 
-fn ask(arguments: &[&str]) -> Result<String, String> {
+/// What `systemctl` prints.
+///
+/// # Errors
+/// When it fails; why, for people.
+pub(crate) fn ask(arguments: &[&str]) -> Result<String, String> {
     let failed = |why: &str| format!("systemctl {} failed: {}", arguments[0], why.trim());
     let asked = Command::new("systemctl")
         .arg("--no-pager")

@@ -63,7 +63,7 @@ pub struct Plugin {
     /// One of systemd's six words: `inactive`, `activating`, `active`, `reloading`, `deactivating`, `failed`.
     pub active_state: String,
     /// A more exact word: `running`, `degraded`, `queued`, `compiling`, `starting`, `ready`, `handing-over`, `exited`,
-    /// `auto-restart`, `recovering`, `failed` or `stopping`.
+    /// `auto-restart`, `recovering`, `failed`, `stopping` or `stopped`.
     #[serde(default)]
     pub sub_state: String,
     /// `success`, or why it failed.
@@ -162,7 +162,7 @@ pub struct List {
     pub plugins: Vec<Plugin>,
 }
 
-/// The parameters of `io.plugind.Describe` and `io.plugind.Restart`.
+/// The parameters of the methods about one plugin, such as `io.plugind.Describe`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Name {
@@ -262,7 +262,18 @@ pub struct Reload {
     pub taken_back: bool,
 }
 
-/// The reply to `io.plugind.Restart`.
+/// A reply to `io.plugind.Follow`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Followed {
+    /// The plugin, if it is there.
+    pub plugin: Option<Plugin>,
+}
+
+/// The reply to `io.plugind.Stop`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Stopped {}
+
+/// The reply to `io.plugind.Restart` and `io.plugind.Start`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Restarted {
     /// The number of the version that serves now.
@@ -277,7 +288,7 @@ pub struct LogLevel {
     pub level: i64,
 }
 
-/// The parameters of `io.plugind.RestartFailed`.
+/// The parameters of `io.plugind.RestartFailed` and `io.plugind.StartFailed`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RestartFailed {
     /// Why.

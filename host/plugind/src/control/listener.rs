@@ -9,35 +9,50 @@ use crate::listen::{
     stream::{Peer, Stream},
 };
 use futures::FutureExt as _;
-use std::{future::pending, pin::pin, sync::Arc, time::Duration};
-use tokio::{net::UnixStream, sync::Semaphore, time::timeout};
+use std::{future::pending, mem::replace, pin::pin, sync::Arc, time::Duration};
+use tokio::{
+    net::UnixStream,
+    sync::{OwnedSemaphorePermit, Semaphore},
+    time::timeout,
+};
 use tracing::debug;
 use zlink::{Call, Connection, connection::ReadConnection};
 
 /// The most clients at a time of those who may change things, and of those who may look.
 const CLIENTS: usize = 64;
+/// The same of those who follow a plugin, which they may do for as long as they like.
+const FOLLOWERS: [usize; 2] = [1024, 64];
 /// Time that a client may be connected without a call.
 const IDLE: Duration = Duration::from_secs(60);
+
+/// The places of clients with the same rights.
+struct ClientPlaces {
+    clients: Arc<Semaphore>,
+    followers: Arc<Semaphore>,
+}
 
 /// Returns the server for connections of the control socket.
 #[must_use]
 pub fn server(context: ControlContext) -> Server {
     // Those who may only look cannot take the place of one who has something to do.
-    let [changers, lookers] = [(); 2].map(|()| Arc::new(Semaphore::new(CLIENTS)));
+    let [changers, lookers] = FOLLOWERS.map(|followers| ClientPlaces {
+        clients: Arc::new(Semaphore::new(CLIENTS)),
+        followers: Arc::new(Semaphore::new(followers)),
+    });
     Arc::new(move |Accepted { stream, peer, place, .. }| {
         let Stream::Unix(stream) = stream else { return std::future::ready(()).boxed() };
         let may_change = may_change(peer);
         let places = if may_change { &changers } else { &lookers };
         // A client beyond the limit is disconnected at once, instead of waiting.
-        let Ok(permit) = places.clone().try_acquire_owned() else {
+        let Ok(permit) = places.clients.clone().try_acquire_owned() else {
             return std::future::ready(()).boxed();
         };
-        let context = context.clone();
+        let (context, followers) = (context.clone(), places.followers.clone());
         let served = async move {
-            if let Err(error) = serve(stream, may_change, &context).await {
+            if let Err(error) = serve(stream, may_change, &context, permit, followers).await {
                 debug!(%peer, %error, "control connection ended");
             }
-            drop((permit, place));
+            drop(place);
         };
         served.boxed()
     })
@@ -53,6 +68,8 @@ async fn serve(
     stream: UnixStream,
     may_change: bool,
     context: &ControlContext,
+    mut permit: OwnedSemaphorePermit,
+    followers: Arc<Semaphore>,
 ) -> zlink::Result<()> {
     let (mut calls, replies) = Connection::new(Wire(stream)).split();
     let mut replies = replies.into_write_half();
@@ -66,6 +83,11 @@ async fn serve(
                 Err(_) => return Ok(()),
             },
         };
+        if call.method().is_follow() {
+            // Followers do not take the places of those who are served and leave.
+            let Ok(place) = followers.clone().try_acquire_owned() else { return Ok(()) };
+            drop(replace(&mut permit, place));
+        }
         next = answer(&call, may_change, context, &mut calls, &mut replies).await?;
     }
 }

@@ -3,6 +3,7 @@
 mod listener;
 mod interfaces;
 mod metrics;
+mod plugins;
 mod service;
 mod wire;
 

@@ -12,10 +12,7 @@ use crate::{
     listen::places::LimitsReached,
     metrics::snapshot::MetricSources,
     supervisor::{
-        handle::SupervisorHandle,
-        phase::DaemonPhase,
-        problem::{RestartError, Stopping},
-        summary::Summary,
+        handle::SupervisorHandle, phase::DaemonPhase, problem::Stopping, summary::Summary,
     },
     systemd::storage::StorageDirectories,
 };
@@ -26,12 +23,19 @@ use tokio::{sync::watch, time::timeout};
 use zlink::{Call, Reply};
 
 /// The methods that change something.
-const CHANGES: [&str; 4] = [
+const CHANGES: [&str; 8] = [
+    "io.plugind.ReloadPlugin",
     "io.plugind.Reload",
     "io.plugind.Restart",
+    "io.plugind.Rollback",
+    "io.plugind.Start",
+    "io.plugind.Stop",
     "io.systemd.service.Reload",
     "io.systemd.service.SetLogLevel",
 ];
+
+/// The method that reports each change of one plugin, until the client disconnects.
+const FOLLOW: &str = "io.plugind.Follow";
 
 /// How long a file system may take to say how it is.
 const STORAGE_DEADLINE: Duration = Duration::from_secs(1);
@@ -62,20 +66,20 @@ pub(super) struct Method {
 }
 
 /// The result of a call.
-type CallOutcome = Result<Value, VarlinkError>;
+pub(super) type CallOutcome = Result<Value, VarlinkError>;
 
 /// Where the replies to one call go.
 pub(super) struct Replies<'a> {
     writer: &'a mut ReplyWriter,
     /// Nobody listens.
-    oneway: bool,
+    pub(super) oneway: bool,
     /// There may be several.
-    more: bool,
+    pub(super) more: bool,
 }
 
 impl Replies<'_> {
     /// Sends one that is followed by others, if the client wants to hear them.
-    async fn send(&mut self, parameters: impl Serialize) -> zlink::Result<()> {
+    pub(super) async fn send(&mut self, parameters: impl Serialize) -> zlink::Result<()> {
         if self.oneway || !self.more {
             return Ok(());
         }
@@ -107,7 +111,7 @@ async fn each(
     Ok(Ok(last.unwrap_or_default()))
 }
 
-fn reported(parameters: impl Serialize) -> Value {
+pub(super) fn reported(parameters: impl Serialize) -> Value {
     // Only maps with keys that are not strings cannot be serialized.
     serde_json::to_value(parameters).unwrap_or_default()
 }
@@ -134,7 +138,12 @@ impl Method {
         })
     }
 
-    fn name(&self) -> Result<PluginName, VarlinkError> {
+    /// Whether the client stays for as long as it likes.
+    pub(super) fn is_follow(&self) -> bool {
+        self.method == FOLLOW
+    }
+
+    pub(super) fn name(&self) -> Result<PluginName, VarlinkError> {
         let api::Name { name } = self.parameters()?;
         name.parse().map_err(|_| VarlinkError::bad_parameter("name"))
     }
@@ -182,6 +191,11 @@ impl ControlContext {
                 Err(complaint) => Err(complaint),
             },
             "io.plugind.Restart" => self.restart(method).await,
+            "io.plugind.ReloadPlugin" => self.reload_plugin(method).await,
+            "io.plugind.Rollback" => self.rollback(method).await,
+            "io.plugind.Start" => self.start(method).await,
+            "io.plugind.Stop" => self.stop(method).await,
+            FOLLOW => self.follow(method, &mut replies).await?,
             unknown => Err(match unknown.rsplit_once('.') {
                 Some((interface, _)) if is_known(interface) => VarlinkError::no_method(unknown),
                 Some((interface, _)) => VarlinkError::no_interface(interface),
@@ -208,24 +222,6 @@ impl ControlContext {
             Ok(Some(description)) => Ok(reported(description)),
             Ok(None) => Err(no_such_plugin(&name)),
             Err(Stopping) => Err(stopping()),
-        }
-    }
-
-    async fn restart(&self, method: &Method) -> CallOutcome {
-        let name = method.name()?;
-        match self.supervisor.restart(name.clone()).await {
-            Ok(generation) => Ok(reported(api::Restarted { generation })),
-            Err(RestartError::NoSuchPlugin) => Err(no_such_plugin(&name)),
-            Err(RestartError::Stopping(Stopping)) => Err(stopping()),
-            Err(RestartError::Failed(failed)) => Err(restart_failed((&failed).into())),
-            Err(why @ RestartError::TakenBack) => Err(restart_failed(api::PluginFailure {
-                plugin: name.to_string(),
-                stage: "start".to_owned(),
-                error: why.to_string(),
-                remedy: "try again".to_owned(),
-                configuration: false,
-                previous_since: None,
-            })),
         }
     }
 
@@ -311,16 +307,12 @@ fn status(phase: DaemonPhase, summary: &Summary, limits: Vec<String>) -> api::St
     }
 }
 
-fn stopping() -> VarlinkError {
+pub(super) fn stopping() -> VarlinkError {
     VarlinkError::own("io.plugind.Stopping", json!({}))
 }
 
-fn no_such_plugin(name: &PluginName) -> VarlinkError {
+pub(super) fn no_such_plugin(name: &PluginName) -> VarlinkError {
     VarlinkError::own("io.plugind.NoSuchPlugin", api::Name { name: name.to_string() })
-}
-
-fn restart_failed(failure: api::PluginFailure) -> VarlinkError {
-    VarlinkError::own("io.plugind.RestartFailed", api::RestartFailed { failure })
 }
 
 fn reload_failed(reload: api::Reload) -> VarlinkError {

@@ -12,6 +12,8 @@ pub const PLUGIN_FAILED: &str = "df86524a694a4e1bb5367f78761a5239";
 pub const PREVIOUS_VERSION: &str = "7cde9633b63f41cead26a458ca04864a";
 /// The files of a plugin were removed, and so is the plugin.
 pub const PLUGIN_REMOVED: &str = "d7a98a023fc54c43b9025965cfe2d59a";
+/// An operator stopped a plugin.
+pub const PLUGIN_STOPPED: &str = "d41af5c360d84caa85b9471684eab92b";
 /// A background program returned successfully and is not restarted.
 pub const PROGRAM_FINISHED: &str = "34a9998be6e84d92a50c1ae904de008c";
 /// An instance of a plugin failed.

@@ -144,6 +144,18 @@ impl Archive {
         last.map(|version| (version.name.clone(), version.clone())).collect()
     }
 
+    /// The newest version of a plugin that is another one than this.
+    #[must_use]
+    pub fn previous(&self, name: &PluginName, than: &ReleaseDigests) -> Option<&ArchivedVersion> {
+        self.versions.get(name)?.iter().rev().find(|version| version.digests != *than)
+    }
+
+    /// Its directory.
+    #[must_use]
+    pub fn directory(&self) -> &Path {
+        &self.directory
+    }
+
     /// Keeps a version that serves now. Older ones make room for it.
     ///
     /// # Errors

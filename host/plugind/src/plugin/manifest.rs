@@ -69,6 +69,8 @@ pub struct Manifest {
 #[derive(Clone, Debug, PartialEq)]
 #[expect(missing_docs, reason = "the words of systemd.service(5)")]
 pub struct Service {
+    /// Whether it starts with the daemon, or only when an operator or a unit starts it.
+    pub autostart: bool,
     pub timeout_start: Duration,
     /// A background program is ready when it has run for so long, or has ended well.
     pub ready: Duration,
@@ -216,12 +218,14 @@ impl Manifest {
         let arguments = read_arguments(table, component.map(|component| component.imports));
         let own = name.map(own_route);
         let mut places = BTreeSet::new();
+        let service = table.table("service", Service::read);
         Self {
-            required: table.boolean("required").unwrap_or(true),
+            // The daemon does not wait for what does not start with it.
+            required: table.boolean("required").unwrap_or(service.autostart),
             description,
             arguments,
             serve: table.tables("serve", |serve| Serve::read(serve, own.as_deref(), &mut places)),
-            service: table.table("service", Service::read),
+            service,
             instances: table
                 .table("instances", |table| Instances::read(table, hands_over == Some(true))),
             limits: table.table("limits", Limits::read),
@@ -261,6 +265,7 @@ impl Service {
         let span = |key, default| table.parsed::<Span>(key).map_or(default, |span| span.0);
         let seconds = Duration::from_secs;
         Self {
+            autostart: table.boolean("autostart").unwrap_or(true),
             timeout_start: span("timeout-start-sec", seconds(30)),
             ready: span("ready-sec", seconds(1)),
             timeout_stop: span("timeout-stop-sec", seconds(10)),

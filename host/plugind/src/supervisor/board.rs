@@ -13,7 +13,10 @@ use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError, Weak},
     time::{Duration, Instant, SystemTime},
 };
-use tokio::time::{MissedTickBehavior, interval};
+use tokio::{
+    sync::watch,
+    time::{MissedTickBehavior, interval},
+};
 
 /// How often it is noted what was counted.
 const SAMPLE_EVERY: Duration = Duration::from_secs(5);
@@ -23,6 +26,8 @@ const SAMPLE_EVERY: Duration = Duration::from_secs(5);
 pub struct Board {
     plugins: Arc<Mutex<BTreeMap<PluginName, BoardEntry>>>,
     figures: Figures,
+    /// Grows when something has changed.
+    changes: watch::Sender<u64>,
 }
 
 /// What there is to see of one plugin.
@@ -49,6 +54,8 @@ pub struct PluginView {
     pub name: PluginName,
     /// One of systemd's six words.
     pub state: &'static str,
+    /// The more exact word.
+    pub sub_state: String,
     /// Whether it serves, or is a program that returned ok.
     pub is_ready: bool,
     /// Whether its newest version cannot be used, whatever serves.
@@ -90,7 +97,18 @@ impl Board {
     /// A board without plugins.
     #[must_use]
     pub fn new(figures: Figures) -> Self {
-        Self { plugins: Arc::default(), figures }
+        Self { plugins: Arc::default(), figures, changes: watch::Sender::new(0) }
+    }
+
+    /// Returns what notices that a plugin may have changed.
+    #[must_use]
+    pub fn changes(&self) -> watch::Receiver<u64> {
+        self.changes.subscribe()
+    }
+
+    /// Notifies those who follow plugins.
+    pub(super) fn notify(&self) {
+        self.changes.send_modify(|changes| *changes = changes.wrapping_add(1));
     }
 
     /// The figures of the daemon and of all plugins.
@@ -180,6 +198,7 @@ impl BoardEntry {
         PluginView {
             name,
             state: self.state,
+            sub_state: self.sub_state,
             is_ready: self.is_ready,
             has_failed_version: self.has_failed_version,
             is_required: self.is_required,

@@ -40,6 +40,10 @@ pub enum Change {
     Bad(Box<PluginProblem>),
     /// A credential that it uses was withdrawn, so that the version that serves must not continue.
     Withdrawn(Box<PluginProblem>),
+    /// An operator stopped it, so that nothing of it is used.
+    Stopped,
+    /// It is the version that an operator rolled back from.
+    RolledBack,
 }
 
 /// The contents that were found, to recognise the same again: those of a plugin, or the reason that it cannot be used.
@@ -82,6 +86,9 @@ pub fn compare(
         let claimed = claimed.remove(&name).unwrap_or(Ok(()));
         let claimed = claimed.map_err(|taken| conflicts(&outcome, &taken));
         let claimed = claimed.and_then(|()| sockets_are_there(&outcome, plan));
+        if plugins.get(&name).is_some_and(ManagedPlugin::is_stopped) {
+            return (name, Change::Stopped);
+        }
         let change = match (outcome, claimed) {
             (Err(rejected), _) => {
                 let problem = PluginProblem::of_rejected(&rejected, route_requests);
@@ -109,7 +116,8 @@ pub fn compare(
     found.into_iter().map(change).collect()
 }
 
-/// The plugin that serves a route keeps it, unless its new version does not want it any more.
+/// The plugin that serves a route keeps it, unless its new version does not want it any more. One that is stopped keeps
+/// its routes as well.
 fn current_owners(
     found: &[VerifyResult],
     plugins: &BTreeMap<PluginName, ManagedPlugin>,
@@ -117,10 +125,15 @@ fn current_owners(
     let mut owners = RouteOwners::default();
     for outcome in found {
         let name = name_of(outcome);
-        if let Some(serving) = plugins.get(name).and_then(ManagedPlugin::serving) {
-            let has = &serving.requests;
+        let plugin = plugins.get(name);
+        if let Some(has) = plugin.and_then(ManagedPlugin::held_routes) {
+            let is_rolled_back = plugin.is_some_and(ManagedPlugin::is_rolled_back);
             // A version that cannot be used does not replace the one that serves.
-            let wants = if outcome.is_ok() { requests_of(outcome) } else { has.clone() };
+            let wants = if outcome.is_ok() && !is_rolled_back {
+                requests_of(outcome)
+            } else {
+                has.to_vec()
+            };
             owners.keep(name, has, &wants);
         }
     }
@@ -213,6 +226,7 @@ fn change(
 ) -> Change {
     let release = verified.release();
     match plugin {
+        Some(plugin) if plugin.is_rolled_back_from(release) => Change::RolledBack,
         // First, since what there is may be on its way once more: it was asked to be restarted.
         Some(plugin)
             if options.all_or_nothing

@@ -1,7 +1,7 @@
 //! Executes the actions of plugins. Nothing here decides, and nothing waits: each result arrives as a message.
 
 use crate::{
-    api,
+    api::{self, FailedStage},
     base::{name::PluginName, text::cut},
     journal::messages,
     pool::{FailureCounts, instances::Pool},
@@ -16,6 +16,7 @@ use crate::{
         problem::{PluginProblem, RestartError},
         report::{InstanceFacts, hexadecimal},
         running::RunningGeneration,
+        summary::Failed,
     },
     world::link::Linked,
 };
@@ -213,6 +214,11 @@ impl Supervisor {
                 self.reloads.note(|reload| reload.failed(failed.clone()));
                 self.restarted(name, &Err(RestartError::Failed(failed)));
             }
+            Fact::Stopped => {
+                info!(message_id = messages::PLUGIN_STOPPED, plugin = %name, "plugin stopped");
+                self.reloads.note(|reload| reload.failed(stopped_meanwhile(name)));
+                self.restarted(name, &Err(RestartError::Stopped));
+            }
             Fact::Removed { serving } => {
                 info!(message_id = messages::PLUGIN_REMOVED, plugin = %name, "plugin removed");
                 self.deps.versions.remove(name);
@@ -269,7 +275,7 @@ impl Supervisor {
         self.restarted(name, &Ok(generation));
     }
 
-    fn restarted(&mut self, name: &PluginName, outcome: &Result<u64, RestartError>) {
+    pub(super) fn restarted(&mut self, name: &PluginName, outcome: &Result<u64, RestartError>) {
         for (_, reply) in self.restarts.extract_if(.., |(waited_for, _)| waited_for == name) {
             // The client may have disconnected.
             reply.send(outcome.clone()).ok();
@@ -286,13 +292,13 @@ impl Supervisor {
             .plugins
             .values()
             .filter(|plugin| !plugin.removed && !held_back(&plugin.name))
-            .map(|plugin| (&plugin.name, plugin.routes()))
             .collect();
-        // Where two ask for one route, the one that serves it comes first.
-        plugins.sort_by_key(|(_, (_, serving))| serving.is_none());
+        // Where two ask for one route, the one that serves it comes first, or had it when it was stopped.
+        plugins.sort_by_key(|plugin| (plugin.serving().is_none(), !plugin.is_stopped()));
         let mut entries = BTreeMap::new();
         let mut callable = Vec::new();
-        for (name, (routes, serving)) in plugins {
+        for plugin in plugins {
+            let (name, (routes, serving)) = (&plugin.name, plugin.routes());
             let running = serving.and_then(|serving| self.running.get(&serving));
             let entry = |used| RouteEntry {
                 plugin: name.clone(),
@@ -320,6 +326,19 @@ impl Supervisor {
             plan.served = served;
             is_new
         });
+    }
+}
+
+/// Why a reload that waits for a plugin does not take it over, which was stopped meanwhile.
+fn stopped_meanwhile(name: &PluginName) -> Failed {
+    Failed {
+        plugin: name.clone(),
+        required: false,
+        exit: false,
+        stage: FailedStage::Start,
+        error: format!("{}; `pluginctl start {name}` starts it", RestartError::Stopped),
+        configuration: false,
+        previous_since: None,
     }
 }
 

@@ -3,7 +3,7 @@
 use crate::{
     base::{error_chain::ErrorChain, name::PluginName},
     plugin::verify::Verified,
-    route::owners::{Route, route_requests},
+    route::owners::{Route, RouteRequest, route_requests},
     supervisor::{
         Supervisor,
         handle::Message,
@@ -53,16 +53,7 @@ impl Supervisor {
 
     /// The version of a plugin that served last was read, or cannot be.
     pub(super) fn fall_back(&mut self, name: &PluginName, outcome: Result<Verified, String>) {
-        let outcome = outcome.and_then(|verified| {
-            let requests = route_requests(name, verified.manifest(), Some(verified.inspection()));
-            let mut routes = requests.iter().map(|(route, _)| (route, self.owner_of(name, route)));
-            match routes.find_map(|(route, owner)| Some((route, owner?))) {
-                Some((route, owner)) => {
-                    Err(format!("its route {route} is now one of the plugin {owner}"))
-                }
-                None => Ok((verified, requests)),
-            }
-        });
+        let outcome = outcome.and_then(|verified| self.with_free_routes(name, verified));
         let event = match outcome {
             Ok((verified, requests)) => {
                 self.tickets += 1;
@@ -81,6 +72,22 @@ impl Supervisor {
             let before = replace(plan, plan.clone().with_whole(whole));
             before != *plan
         });
+    }
+
+    /// A version that was kept, with the routes that it asks for, unless another plugin has one of them now.
+    pub(super) fn with_free_routes(
+        &self,
+        name: &PluginName,
+        verified: Verified,
+    ) -> Result<(Verified, Vec<RouteRequest>), String> {
+        let requests = route_requests(name, verified.manifest(), Some(verified.inspection()));
+        let mut routes = requests.iter().map(|(route, _)| (route, self.owner_of(name, route)));
+        match routes.find_map(|(route, owner)| Some((route, owner?))) {
+            Some((route, owner)) => {
+                Err(format!("its route {route} is now one of the plugin {owner}"))
+            }
+            None => Ok((verified, requests)),
+        }
     }
 
     /// The other plugin that has this route, or asks for it.

@@ -3,14 +3,14 @@
 use crate::{
     api,
     base::name::PluginName,
-    plugin::{directories::ScanReport, verify::Verified},
+    plugin::{directories::ScanReport, release::ReleaseDigests, verify::Verified},
     pool::workers::WorkerEvent,
     route::sockets::SocketPlan,
     supervisor::{
         board::Board,
         plugin::{HandoverTicket, PluginEvent},
         prepare::{DirectoriesError, PrepareError},
-        problem::{RestartError, Stopping},
+        problem::{RestartError, StopError, Stopping},
         reload::{ReloadOptions, ReloadState},
         reloads::ReloadReply,
         rollout::SavedState,
@@ -63,6 +63,39 @@ impl SupervisorHandle {
     /// When there is no such plugin, or its new instances are of no use.
     pub async fn restart(&self, name: PluginName) -> Result<u64, RestartError> {
         self.ask(|reply| Message::Restart { name, reply }).await?
+    }
+
+    /// Starts a plugin that is stopped or has failed, from its files, and returns the number of its generation once it
+    /// serves. One that serves stays as it is.
+    ///
+    /// # Errors
+    /// When there is no such plugin, or it cannot be started.
+    pub async fn start_plugin(&self, name: PluginName) -> Result<u64, RestartError> {
+        self.ask(|reply| Message::StartPlugin { name, reply }).await?
+    }
+
+    /// Takes over the files of one plugin and of no other, and returns the number of the generation that serves then.
+    ///
+    /// # Errors
+    /// When there is no such plugin, it is stopped, or its new version cannot be used.
+    pub async fn reload_plugin(&self, name: PluginName) -> Result<u64, RestartError> {
+        self.ask(|reply| Message::ReloadPlugin { name, reply }).await?
+    }
+
+    /// Has the version of a plugin serve again that did before, and returns the number of its generation.
+    ///
+    /// # Errors
+    /// When there is no such plugin or version, or it cannot be used.
+    pub async fn rollback(&self, name: PluginName) -> Result<u64, RestartError> {
+        self.ask(|reply| Message::Rollback { name, reply }).await?
+    }
+
+    /// Stops a plugin, and waits until its instances have ended. It stays stopped until it is started.
+    ///
+    /// # Errors
+    /// When there is no such plugin, or it was started meanwhile.
+    pub async fn stop_plugin(&self, name: PluginName) -> Result<(), StopError> {
+        self.ask(|reply| Message::StopPlugin { name, reply }).await?
     }
 
     /// All plugins, in the order of their names.
@@ -123,6 +156,39 @@ pub(crate) enum Message {
     Restart {
         name: PluginName,
         reply: oneshot::Sender<Result<u64, RestartError>>,
+    },
+    StartPlugin {
+        name: PluginName,
+        reply: oneshot::Sender<Result<u64, RestartError>>,
+    },
+    ReloadPlugin {
+        name: PluginName,
+        reply: oneshot::Sender<Result<u64, RestartError>>,
+    },
+    Rollback {
+        name: PluginName,
+        reply: oneshot::Sender<Result<u64, RestartError>>,
+    },
+    Previous {
+        name: PluginName,
+        /// The version that served when it was asked for.
+        serving: ReleaseDigests,
+        /// The version before, or why there is none.
+        outcome: Result<Verified, String>,
+    },
+    /// A plugin that is to be restarted was linked again.
+    Relinked {
+        name: PluginName,
+        outcome: Result<Arc<Linked>, String>,
+    },
+    StopPlugin {
+        name: PluginName,
+        reply: oneshot::Sender<Result<(), StopError>>,
+    },
+    /// The directories were read for one plugin.
+    ReadOne {
+        name: PluginName,
+        outcome: Result<(ScanReport, SocketPlan), DirectoriesError>,
     },
     List(oneshot::Sender<Vec<api::Plugin>>),
     Describe {

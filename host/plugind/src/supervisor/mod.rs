@@ -11,6 +11,7 @@ pub mod prepare;
 pub mod generation;
 pub mod reload;
 pub mod reloads;
+pub mod operated;
 pub mod plugin;
 pub mod problem;
 pub mod report;
@@ -24,7 +25,10 @@ mod falling_back;
 mod own_task;
 mod own_thread;
 mod reloading;
+mod restarting;
+mod rolling_back;
 mod running;
+mod single;
 pub mod versions;
 
 use crate::{
@@ -37,7 +41,7 @@ use crate::{
         handle::{Message, SupervisorHandle},
         plugin::{Action, ManagedPlugin, PluginEvent, Prepared},
         prepare::Deps,
-        problem::RestartError,
+        problem::{RestartError, StopError},
         reloads::{ReloadNotice, Reloads},
         running::RunningGeneration,
         summary::{Summary, Tally},
@@ -102,6 +106,7 @@ pub fn start(
         generations: 0,
         reloads: Reloads::default(),
         restarts: Vec::new(),
+        stops: Vec::new(),
         stopping: None,
     };
     tokio::spawn(supervisor.run(messages, watchdog));
@@ -150,6 +155,8 @@ struct Supervisor {
     reloads: Reloads,
     /// Clients that wait until plugins are restarted.
     restarts: Vec<(PluginName, oneshot::Sender<Result<u64, RestartError>>)>,
+    /// Clients that wait until plugins have stopped.
+    stops: Vec<(PluginName, oneshot::Sender<Result<(), StopError>>)>,
     stopping: Option<oneshot::Sender<()>>,
 }
 
@@ -177,6 +184,7 @@ impl Supervisor {
             self.start_queued();
             self.note_steps();
             self.finish_reload();
+            self.answer_stops();
             self.sum_up();
             for event in self.reloads.take_events() {
                 // The daemon is about to end if nobody receives it.
@@ -209,12 +217,28 @@ impl Supervisor {
             // The outcome is not needed any more; a client that waits for an answer learns that the daemon ends.
             Message::Reload { .. }
             | Message::Restart { .. }
+            | Message::Relinked { .. }
+            | Message::Rollback { .. }
+            | Message::Previous { .. }
+            | Message::StartPlugin { .. }
+            | Message::ReloadPlugin { .. }
+            | Message::StopPlugin { .. }
             | Message::Read(_)
+            | Message::ReadOne { .. }
             | Message::Prepared { .. }
             | Message::LastGood { .. }
                 if self.stopping.is_some() => {}
             Message::Reload { options, reply } => self.request_reload(options, reply),
             Message::Restart { name, reply } => self.restart(name, reply),
+            Message::Rollback { name, reply } => self.rollback(name, reply),
+            Message::Previous { name, serving, outcome } => {
+                self.roll_back(&name, serving, outcome);
+            }
+            Message::Relinked { name, outcome } => self.relinked(&name, outcome),
+            Message::StartPlugin { name, reply } => self.start_plugin(name, reply),
+            Message::ReloadPlugin { name, reply } => self.reload_plugin(name, reply),
+            Message::StopPlugin { name, reply } => self.stop_plugin(name, reply),
+            Message::ReadOne { name, outcome } => self.apply_one(&name, outcome),
             // The client may have disconnected.
             Message::List(reply) => drop(reply.send(self.list())),
             Message::Describe { name, reply } => drop(reply.send(self.describe(&name))),
@@ -247,18 +271,6 @@ impl Supervisor {
         self.decide(name, PluginEvent::Worker { generation, event, others });
     }
 
-    /// Starts new instances of the version that there is, which take over when they are ready.
-    fn restart(&mut self, name: PluginName, reply: oneshot::Sender<Result<u64, RestartError>>) {
-        if !self.plugins.contains_key(&name) {
-            // The client may have disconnected.
-            reply.send(Err(RestartError::NoSuchPlugin)).ok();
-            return;
-        }
-        self.restarts.push((name.clone(), reply));
-        self.generations += 1;
-        self.decide(&name, PluginEvent::Restart { generation: self.generations });
-    }
-
     fn list(&self) -> Vec<crate::api::Plugin> {
         self.plugins.values().map(|plugin| self.report_of(plugin)).collect()
     }
@@ -284,17 +296,23 @@ impl Supervisor {
         self.stopping = Some(done);
         self.reloads.stop();
         self.restarts.clear();
+        self.stops.clear();
         for name in self.plugins.keys().cloned().collect::<Vec<_>>() {
             self.decide(&name, PluginEvent::Shutdown);
         }
     }
 
     fn sum_up(&mut self) {
-        for name in take(&mut self.touched) {
+        let touched = take(&mut self.touched);
+        let has_changed = !touched.is_empty();
+        for name in touched {
             let plugin = self.plugins.get(&name);
             self.board.set(&name, plugin);
             let standing = plugin.filter(|plugin| !plugin.removed);
             self.tally.set(name, standing.map(ManagedPlugin::standing));
+        }
+        if has_changed {
+            self.board.notify();
         }
         let mut summary = self.tally.summary();
         summary.ignored.clone_from(&self.ignored);

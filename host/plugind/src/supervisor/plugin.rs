@@ -16,6 +16,7 @@ use crate::{
     supervisor::{
         generation::Generation,
         lifecycle::{Effect, Event, LifecycleState, StartPolicy},
+        operated::{Rollback, StoppedPlugin},
         prepare::PrepareError,
         problem::{PluginProblem, RestartError},
         reload::Step,
@@ -52,6 +53,10 @@ pub struct ManagedPlugin {
     fallback: Fallback,
     /// The handover that was begun last.
     handover: HandoverTicket,
+    /// An operator stopped it: nothing of it is prepared until an operator starts it.
+    stopped: Option<StoppedPlugin>,
+    /// An operator rolled it back.
+    rollback: Option<Rollback>,
 }
 
 /// How far the use of the last good version is.
@@ -138,6 +143,8 @@ pub enum PluginEvent {
     Restart {
         /// The number.
         generation: u64,
+        /// The preparation by which it was linked again, and its version, if that was necessary.
+        relinked: Option<(u64, Arc<Release>)>,
     },
     /// A worker reports.
     Worker {
@@ -167,6 +174,13 @@ pub enum PluginEvent {
     },
     /// Its new version may go further.
     Open(HoldPoint),
+    /// An operator stops it.
+    Stop,
+    /// It is there, and is not to start before an operator or a unit starts it.
+    Rest {
+        /// The routes it asks for.
+        requests: Vec<RouteRequest>,
+    },
     /// It is to go.
     Remove(StopReason),
     /// It is to go since the daemon ends. Its state is saved before, if there is one.
@@ -279,6 +293,8 @@ pub enum Fact {
     Failed(Box<PluginProblem>),
     /// The newest version did not start, and is tried again.
     Retried(Failed),
+    /// An operator stopped it.
+    Stopped,
     /// It was removed.
     Removed {
         /// The generation that served.
@@ -326,6 +342,8 @@ impl ManagedPlugin {
             last_good: LastGood::default(),
             fallback: Fallback::default(),
             handover: HandoverTicket::default(),
+            stopped: None,
+            rollback: None,
         }
     }
 
@@ -372,7 +390,9 @@ impl ManagedPlugin {
             PluginEvent::NotWanted if self.fallback != Fallback::Unused => (),
             PluginEvent::NotWanted => self.cancel_pending(&mut turn),
             PluginEvent::Prepared { ticket, outcome } => self.prepared(ticket, outcome, &mut turn),
-            PluginEvent::Restart { generation } => self.restart(generation, &mut turn),
+            PluginEvent::Restart { generation, relinked } => {
+                self.restart(generation, relinked, &mut turn);
+            }
             PluginEvent::Worker { generation, event, others } => {
                 self.worker(generation, event, others, &mut turn);
             }
@@ -387,6 +407,8 @@ impl ManagedPlugin {
             PluginEvent::Open(hold_point) => {
                 turn.steps.extend(self.generations.open(hold_point, now))
             }
+            PluginEvent::Stop => self.stop(&mut turn),
+            PluginEvent::Rest { requests } => self.rest(requests, &mut turn),
             PluginEvent::Remove(reason) => self.remove(reason, &mut turn),
             PluginEvent::Shutdown => self.shut_down(&mut turn),
             PluginEvent::Forget => {
@@ -648,7 +670,7 @@ impl ManagedPlugin {
     }
 
     /// Starts new instances of the version that there is, which take over when they are ready.
-    fn restart(&mut self, number: u64, turn: &mut Turn) {
+    fn restart(&mut self, number: u64, relinked: Option<(u64, Arc<Release>)>, turn: &mut Turn) {
         if self.removed {
             return turn.report(Fact::NotRestarted(RestartError::NoSuchPlugin));
         }
@@ -669,10 +691,24 @@ impl ManagedPlugin {
                     return;
                 }
             };
-        let source = Source::Generation(from.number);
-        let generation = Generation::new(number, from.release.clone(), policy);
+        let is_of_it = |release: &Release| release.digests() == from.release.digests();
+        // Another version may have taken over while this one was linked.
+        let (source, release) = match relinked.filter(|(_, release)| is_of_it(release)) {
+            Some((ticket, release)) => (Source::Preparation(ticket), release),
+            None => (Source::Generation(from.number), from.release.clone()),
+        };
+        let generation = Generation::new(number, release, policy);
         let generation = Generation { is_restart: true, ..generation };
         self.start_candidate(generation, source, hold_point, turn);
+    }
+
+    /// The generation of which a restart makes new instances; none, if a pending version has new ones anyway.
+    #[must_use]
+    pub fn restarts_from(&self) -> Option<&Generation> {
+        match self.is_in_progress() {
+            true => self.generations.candidate().filter(|_| self.is_waiting()),
+            false => self.generations.current(),
+        }
     }
 
     fn remove(&mut self, reason: StopReason, turn: &mut Turn) {
@@ -882,6 +918,9 @@ impl ManagedPlugin {
         if let Some(serving) = self.serving() {
             return (&serving.requests, Some(serving.number));
         }
+        if let Some(stopped) = &self.stopped {
+            return (&stopped.requests, None);
+        }
         let preparing = self.preparing.as_ref().map(|preparing| &*preparing.requests);
         let problem = || self.problem.as_ref().map(|problem| &*problem.requests);
         let newest = || self.newest().map(|newest| &*newest.requests);
@@ -895,7 +934,8 @@ impl ManagedPlugin {
             self.preparing.as_ref().map(|preparing| preparing.verified.manifest().required);
         let problem = self.problem.as_ref().map(|problem| problem.required);
         let newest = self.newest().map(|newest| newest.release.manifest.required);
-        preparing.or(problem).or(newest).unwrap_or(true)
+        let stopped = self.stopped.as_ref().map(|stopped| stopped.required);
+        stopped.or(preparing).or(problem).or(newest).unwrap_or(true)
     }
 
     /// Why its newest version does not serve, if that is so.
@@ -930,5 +970,7 @@ impl ManagedPlugin {
     }
 }
 
+mod rollback;
+mod stopped;
 #[cfg(test)]
 mod tests;

@@ -172,7 +172,21 @@ impl PluginProblem {
 #[error("the daemon is about to end")]
 pub struct Stopping;
 
-/// Why a plugin was not restarted.
+/// Why a plugin was not stopped.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum StopError {
+    /// No plugin has this name.
+    #[error("there is no such plugin")]
+    NoSuchPlugin,
+    /// An operator started it before its instances had ended.
+    #[error("it was started meanwhile")]
+    StartedMeanwhile,
+    /// All plugins stop.
+    #[error(transparent)]
+    Stopping(#[from] Stopping),
+}
+
+/// Why a plugin was not restarted or started.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum RestartError {
     /// No plugin has this name.
@@ -184,6 +198,15 @@ pub enum RestartError {
     /// The pending version is not wanted any more.
     #[error("its files changed meanwhile, and changed back")]
     TakenBack,
+    /// An operator stopped it meanwhile.
+    #[error("it was stopped")]
+    Stopped,
+    /// There is nothing to roll it back to.
+    #[error("{0}")]
+    NoRollback(String),
+    /// Its files cannot be read.
+    #[error("{0}")]
+    Unreadable(String),
     /// Nothing is restarted any more.
     #[error(transparent)]
     Stopping(#[from] Stopping),

@@ -72,11 +72,20 @@ impl Supervisor {
     }
 
     fn read(&self) {
+        self.read_and(Message::Read);
+    }
+
+    /// Reads the directories, and sends what was found in this message.
+    pub(super) fn read_and(
+        &self,
+        message: impl Fn(Result<(ScanReport, SocketPlan), DirectoriesError>) -> Message
+        + Clone
+        + Send
+        + 'static,
+    ) {
         let serving = self.plugins.values().filter_map(ManagedPlugin::serving);
-        // What was read from the versions of a daemon before this one is not expected among the plugins.
-        let found = serving.filter(|serving| {
-            !self.deps.versions.contains(&serving.release.name, &serving.release.path)
-        });
+        // What was read from the versions that were kept is not expected among the plugins.
+        let found = serving.filter(|serving| !self.deps.versions.contains(&serving.release.path));
         let directories = found.filter_map(|serving| serving.release.path.parent());
         let directories: BTreeSet<&Path> = directories.collect();
         let expected = directories.into_iter().map(Path::to_owned).collect();
@@ -91,14 +100,15 @@ impl Supervisor {
             let mut before = verified.try_lock().map_err(|_| DirectoriesError::Unfinished)?;
             read(&search_path, &sockets, credentials.as_deref(), &mut before)
         };
+        let of_panic = message.clone();
         let reading = async move {
             let read = within(SCAN_DEADLINE, on_own_thread("scan", work)).await;
             let outcome = read.unwrap_or_else(|error| {
                 Err(DirectoriesError::Host(ErrorChain(&error).to_string()))
             });
-            Some(Message::Read(outcome))
+            Some(message(outcome))
         };
-        let failed = |why| Message::Read(Err(DirectoriesError::Host(why)));
+        let failed = move |why| of_panic(Err(DirectoriesError::Host(why)));
         spawn_and_send(inbox, reading, failed);
     }
 
@@ -189,7 +199,9 @@ impl Supervisor {
                 self.reloads.note(|reload| reload.unchanged += 1);
                 self.decide(name, PluginEvent::Unchanged);
             }
-            Change::Recovering => self.reloads.note(|reload| reload.unchanged += 1),
+            Change::Recovering | Change::Stopped | Change::RolledBack => {
+                self.reloads.note(|reload| reload.unchanged += 1);
+            }
             Change::InProgress => {
                 self.reloads.note(|reload| reload.await_plugin(name));
                 // Its progress has to be noted.
@@ -199,17 +211,34 @@ impl Supervisor {
                 self.decide(name, PluginEvent::NotWanted);
                 self.reloads.note(|reload| reload.failed(problem.failed(name)));
             }
+            Change::Changed { verified, requests } if self.is_to_rest(name, &verified) => {
+                self.reloads.note(|reload| reload.unchanged += 1);
+                self.decide(name, PluginEvent::Rest { requests });
+            }
             Change::Changed { verified, requests } => {
                 self.reloads.note(|reload| reload.await_plugin(name));
                 let hold_point = self.reloads.hold_point();
-                self.tickets += 1;
-                let ticket = self.tickets;
-                self.queued.insert(name.clone());
+                let ticket = self.queue_ticket(name);
                 self.decide(name, PluginEvent::Found { ticket, verified, requests, hold_point });
             }
             Change::Withdrawn(problem) => self.decide(name, PluginEvent::Withdraw(problem)),
             Change::Bad(problem) => self.decide(name, PluginEvent::Unusable(problem)),
         }
+    }
+
+    /// Whether a version is not to be started by a reload: nothing of the plugin runs, and it does not start by itself.
+    fn is_to_rest(&self, name: &PluginName, verified: &Verified) -> bool {
+        let plugin = self.plugins.get(name);
+        let runs =
+            plugin.is_some_and(|plugin| plugin.serving().is_some() || plugin.is_in_progress());
+        !runs && !verified.manifest().service.autostart
+    }
+
+    /// Queues a preparation of a plugin, and returns its ticket.
+    pub(super) fn queue_ticket(&mut self, name: &PluginName) -> u64 {
+        self.tickets += 1;
+        self.queued.insert(name.clone());
+        self.tickets
     }
 
     /// Notes how far the new versions are that the current reload waits for.

@@ -33,6 +33,8 @@ pub enum Condition {
     Failed,
     /// It finishes what it has.
     Stopping,
+    /// An operator stopped it.
+    Stopped,
 }
 
 impl Condition {
@@ -48,7 +50,7 @@ impl Condition {
         match self {
             Self::Running => "active",
             Self::Updating(_) => "reloading",
-            Self::Exited => "inactive",
+            Self::Exited | Self::Stopped => "inactive",
             Self::Starting(_) | Self::Retrying | Self::Recovering => "activating",
             Self::Failed => "failed",
             Self::Stopping => "deactivating",
@@ -66,6 +68,7 @@ impl Condition {
             Self::Recovering => "recovering".to_owned(),
             Self::Failed => "failed".to_owned(),
             Self::Stopping => "stopping".to_owned(),
+            Self::Stopped => "stopped".to_owned(),
         }
     }
 }
@@ -91,6 +94,10 @@ impl ManagedPlugin {
     pub fn condition(&self) -> Condition {
         if self.removed {
             return Condition::Stopping;
+        }
+        if self.is_stopped() {
+            let has_left = self.generations.leaving().is_empty();
+            return if has_left { Condition::Stopped } else { Condition::Stopping };
         }
         let serves = self.serving().is_some() && self.down().is_none();
         let current = self.generations.current().map(|current| current.lifecycle.state());
@@ -120,7 +127,7 @@ impl ManagedPlugin {
         let waiting = self.waiting_problem(true).filter(|_| awaited);
         let retried = waiting.map(|problem| problem.failed(&self.name));
         let retried = retried.into_iter().chain(self.recovering_from()).collect();
-        SummaryEntry { ready, awaited, retried, failed: self.failed() }
+        SummaryEntry { ready, stopped: self.is_stopped(), awaited, retried, failed: self.failed() }
     }
 
     /// Why the version that is to serve does not, if it has an instance again soon.
@@ -157,7 +164,10 @@ impl ManagedPlugin {
             let since = humantime::format_rfc3339_seconds(since);
             format!("it serves its previous version since {since}")
         };
-        let degraded = degraded.or_else(|| previous_since.map(is_previous));
+        let rolled_back = || "an operator rolled it back to its previous version".to_owned();
+        let degraded = degraded
+            .or_else(|| previous_since.map(is_previous))
+            .or_else(|| self.is_rolled_back().then(rolled_back));
         let sub_state = match condition {
             Condition::Running if degraded.is_some() => "degraded".to_owned(),
             condition => condition.sub_state(),

@@ -27,6 +27,8 @@ pub struct Summary {
     pub plugins: usize,
     /// Number of plugins that serve now, or are programs that returned ok.
     pub ready: usize,
+    /// Plugins that an operator stopped.
+    pub stopped: Vec<PluginName>,
     /// Required plugins that are not ready and may become so.
     pub awaited: Vec<PluginName>,
     /// Why required plugins failed whose start is tried again, and plugins that were ready and whose last instance is
@@ -47,6 +49,8 @@ pub struct Summary {
 pub struct SummaryEntry {
     /// It serves, or is a program that returned ok.
     pub ready: bool,
+    /// An operator stopped it.
+    pub stopped: bool,
     /// It is required, not ready, and may become so.
     pub awaited: bool,
     /// Why it is tried again.
@@ -60,6 +64,7 @@ pub struct SummaryEntry {
 pub struct Tally {
     plugins: BTreeSet<PluginName>,
     ready: BTreeSet<PluginName>,
+    stopped: BTreeSet<PluginName>,
     awaited: BTreeSet<PluginName>,
     retried: BTreeMap<PluginName, Vec<Failed>>,
     failed: BTreeMap<PluginName, Failed>,
@@ -69,13 +74,17 @@ impl Tally {
     /// Notes what a plugin adds, or that it is not there.
     pub fn set(&mut self, name: PluginName, standing: Option<SummaryEntry>) {
         let is_there = standing.is_some();
-        let SummaryEntry { ready, awaited, retried, failed } = standing.unwrap_or_default();
+        let SummaryEntry { ready, stopped, awaited, retried, failed } =
+            standing.unwrap_or_default();
         let retried = Some(retried).filter(|retried| !retried.is_empty());
         put(&mut self.retried, &name, retried);
         put(&mut self.failed, &name, failed);
-        for (set, is_in) in
-            [(&mut self.ready, ready), (&mut self.awaited, awaited), (&mut self.plugins, is_there)]
-        {
+        for (set, is_in) in [
+            (&mut self.ready, ready),
+            (&mut self.stopped, stopped),
+            (&mut self.awaited, awaited),
+            (&mut self.plugins, is_there),
+        ] {
             if is_in {
                 set.insert(name.clone());
             } else {
@@ -90,6 +99,7 @@ impl Tally {
         Summary {
             plugins: self.plugins.len(),
             ready: self.ready.len(),
+            stopped: self.stopped.iter().cloned().collect(),
             awaited: self.awaited.iter().cloned().collect(),
             retried: self.retried.values().flatten().cloned().collect(),
             failed: self.failed.values().cloned().collect(),
@@ -208,6 +218,12 @@ impl fmt::Display for Summary {
             if let more @ 1.. = failed.len().saturating_sub(NAMED_MAX) {
                 write!(f, ", and {more} more")?;
             }
+        }
+        for (nth, stopped) in self.stopped.iter().take(NAMED_MAX).enumerate() {
+            write!(f, "{}{stopped}", if nth == 0 { "; stopped: " } else { ", " })?;
+        }
+        if let more @ 1.. = self.stopped.len().saturating_sub(NAMED_MAX) {
+            write!(f, ", and {more} more")?;
         }
         for (nth, retried) in self.retried.iter().take(NAMED_MAX).enumerate() {
             let separator = if nth == 0 { "; retried: " } else { ", " };

@@ -4,7 +4,7 @@ use crate::{
     base::{error_chain::ErrorChain, name::PluginName},
     plugin::{
         archive::{Archive, ArchiveError, ArchivedVersion, LastGood},
-        release::Release,
+        release::{Release, ReleaseDigests},
     },
 };
 use futures::channel::oneshot;
@@ -25,12 +25,14 @@ use tracing::{debug, warn};
 pub struct Versions {
     requests: Option<Sender<VersionRequest>>,
     last_good: Arc<BTreeMap<PluginName, ArchivedVersion>>,
+    directory: Option<Arc<Path>>,
 }
 
 enum VersionRequest {
     Keep(Arc<Release>),
     Remove(PluginName),
     Retain(BTreeSet<PluginName>),
+    Previous(PluginName, ReleaseDigests, oneshot::Sender<Option<ArchivedVersion>>),
     Settle(oneshot::Sender<()>),
 }
 
@@ -38,7 +40,7 @@ impl Versions {
     /// One that keeps nothing.
     #[must_use]
     pub fn none() -> Self {
-        Self { requests: None, last_good: Arc::default() }
+        Self { requests: None, last_good: Arc::default(), directory: None }
     }
 
     /// Those below this state directory.
@@ -48,10 +50,11 @@ impl Versions {
     pub fn open(state: &Path) -> io::Result<Self> {
         let archive = Archive::open(state)?;
         let last_good = Arc::new(archive.last_good());
+        let directory = Some(Arc::from(archive.directory()));
         let (requests, inbox) = channel();
         let run = move || keep_all(archive, &inbox);
         thread::Builder::new().name("versions".to_owned()).spawn(run)?;
-        Ok(Self { requests: Some(requests), last_good })
+        Ok(Self { requests: Some(requests), last_good, directory })
     }
 
     /// What the daemon before this one leaves for this plugin.
@@ -76,10 +79,22 @@ impl Versions {
         self.last_good.keys().any(|other| other != name)
     }
 
-    /// Whether this file is part of a version that a daemon before this one kept.
+    /// Whether this file is part of a version that was kept.
     #[must_use]
-    pub fn contains(&self, name: &PluginName, path: &Path) -> bool {
-        self.last_good.get(name).is_some_and(|version| version.contains(path))
+    pub fn contains(&self, path: &Path) -> bool {
+        self.directory.as_ref().is_some_and(|directory| path.starts_with(directory))
+    }
+
+    /// Returns the version of a plugin that served before this one.
+    pub fn previous(
+        &self,
+        name: &PluginName,
+        serving: ReleaseDigests,
+    ) -> impl Future<Output = Option<ArchivedVersion>> + Send + use<> {
+        let (reply, answer) = oneshot::channel();
+        self.send(VersionRequest::Previous(name.clone(), serving, reply));
+        // Without a thread nobody answers.
+        async move { answer.await.ok().flatten() }
     }
 
     /// Keeps a version that serves now.
@@ -129,6 +144,10 @@ fn keep_all(mut archive: Archive, inbox: &Receiver<VersionRequest>) {
             },
             VersionRequest::Remove(name) => archive.remove(&name),
             VersionRequest::Retain(names) => archive.retain(&names),
+            VersionRequest::Previous(name, serving, reply) => {
+                // The one that asked may be gone.
+                reply.send(archive.previous(&name, &serving).cloned()).ok();
+            }
             VersionRequest::Settle(reply) => drop(reply.send(())),
         }
     }

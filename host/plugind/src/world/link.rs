@@ -1,7 +1,9 @@
 //! `Compiled` → `Linked`: every import is resolved, and every export that is used is found.
 
 use crate::{
-    plugin::{compile::Compiled, inspection::WasiVersion, release::Release},
+    plugin::{
+        compile::Compiled, credentials::CredentialsSeen, inspection::WasiVersion, release::Release,
+    },
     world::{
         bindings::exports::plugind::plugin::{
             connection_handler, datagram_handler, handover, lifecycle, websocket_handler,
@@ -179,6 +181,22 @@ impl Linked {
     #[must_use]
     pub fn engine(&self) -> &Engine {
         self.pre.engine()
+    }
+
+    /// The same version, linked with the credentials that there are now. Blocks.
+    ///
+    /// # Errors
+    /// When one that is granted cannot be had.
+    pub fn with_present_credentials(
+        &self,
+        linker: &Linker<HostState>,
+        places: &GrantDirectories,
+    ) -> Result<Self, LinkError> {
+        let keys = &self.release.manifest.grants.credentials;
+        let credentials =
+            CredentialsSeen::look(&self.release.name, keys, places.credentials.as_deref());
+        let release = Arc::new(Release { credentials, ..Release::clone(&self.release) });
+        link(Compiled { release, component: self.pre.component().clone() }, linker, places)
     }
 
     /// Whether instances export the lifecycle: `start`, `health`, `stop`.

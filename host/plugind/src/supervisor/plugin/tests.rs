@@ -240,7 +240,7 @@ fn a_handover_that_takes_too_long_leaves_the_previous_version_at_work() {
 #[test]
 fn a_restart_starts_the_same_version_and_one_without_a_version_is_refused() {
     let (mut managed, first) = Managed::serving(release(1, false));
-    let actions = managed.handle(PluginEvent::Restart { generation: 9 });
+    let actions = managed.handle(PluginEvent::Restart { generation: 9, relinked: None });
     let Action::Create { generation: 9, source, .. } = &actions[0] else { panic!("{actions:?}") };
     assert_eq!(*source, Source::Generation(first));
 
@@ -249,7 +249,7 @@ fn a_restart_starts_the_same_version_and_one_without_a_version_is_refused() {
     let error = "no route".to_owned();
     let problem = Box::new(PluginProblem::of_routes(&release, error, requests));
     assert_eq!(problems(&managed.handle(PluginEvent::Unusable(problem))).len(), 1);
-    let actions = managed.handle(PluginEvent::Restart { generation: 9 });
+    let actions = managed.handle(PluginEvent::Restart { generation: 9, relinked: None });
     assert!(has(&actions, |it| matches!(
         it,
         Action::Report(Fact::NotRestarted(RestartError::Failed(_)))
@@ -299,7 +299,7 @@ fn a_version_that_never_served_gives_way_to_the_one_that_served_last() {
     };
     assert!(degraded(&managed) && managed.plugin.condition() == Condition::Running);
 
-    managed.handle(PluginEvent::Restart { generation: 8 });
+    managed.handle(PluginEvent::Restart { generation: 8, relinked: None });
     managed.worker(8, READY);
     assert!(degraded(&managed), "new instances of the previous version fix nothing");
     managed.numbers = 8;
@@ -359,4 +359,40 @@ fn a_plugin_from_which_a_credential_was_withdrawn_does_not_serve_any_more() {
     assert!(actions.iter().any(drains), "{actions:?}");
     assert_eq!(managed.plugin.condition(), Condition::Failed);
     assert!(!managed.plugin.is_gone());
+}
+
+#[test]
+fn a_plugin_that_is_stopped_leaves_with_that_reason_and_is_neither_ready_nor_failed() {
+    let (mut managed, number) = Managed::serving(release(1, true));
+    let actions = managed.handle(PluginEvent::Stop);
+    let drains =
+        |action: &Action| matches!(action, Action::Drain(it, StopReason::Stop) if *it == number);
+    assert!(actions.iter().any(drains), "{actions:?}");
+    assert!(actions.iter().any(|action| matches!(action, Action::Publish)), "{actions:?}");
+    assert!(actions.iter().any(|action| matches!(action, Action::Keep(None))), "{actions:?}");
+    assert_eq!(managed.plugin.condition(), Condition::Stopping);
+    managed.worker(number, WorkerEvent::Gone);
+    assert_eq!(managed.plugin.condition(), Condition::Stopped);
+    assert_eq!(managed.plugin.step(), None);
+    let SummaryEntry { ready, stopped, awaited, failed, .. } = managed.plugin.standing();
+    assert_eq!((ready, stopped, awaited, failed), (false, true, false, None));
+    assert!(managed.plugin.is_required());
+
+    managed.plugin.clear_stopped();
+    let (number, _) = managed.prepare(release(1, true), true);
+    managed.worker(number, READY);
+    assert_eq!(managed.plugin.condition(), Condition::Running);
+}
+
+#[test]
+fn a_version_that_is_on_its_way_is_given_up_by_a_stop() {
+    let (mut managed, _) = Managed::serving(release(1, false));
+    let (number, _) = managed.prepare(release(2, false), true);
+    let actions = managed.handle(PluginEvent::Stop);
+    let is_told = |action: &Action| matches!(action, Action::Report(Fact::Stopped));
+    assert!(actions.iter().any(is_told), "{actions:?}");
+    // It became ready too late.
+    managed.worker(number, READY);
+    assert!(managed.plugin.serving().is_none());
+    assert_eq!(managed.plugin.condition(), Condition::Stopping);
 }

@@ -1,0 +1,272 @@
+//! `pluginctl follow`: the process of plugind-plugin@NAME.service, which is active as long as the plugin serves.
+//!
+//! It never starts the daemon: a connection to the control socket would do that, so that systemd is asked for the state
+//! of the daemon before each connection.
+
+use crate::{
+    client::{CallMethod, CallRefused, Client, ClientError, ControlAddress},
+    print::complain,
+    problem::{Problem, wait_for},
+    systemctl,
+    wait::is_ready,
+};
+use plugind::{
+    api,
+    base::name::PluginName,
+    systemd::notify::{Notice, Notifier},
+};
+use std::{env, process::ExitCode, time::Duration};
+use tokio::{
+    signal::unix::{Signal, SignalKind, signal},
+    time::sleep,
+};
+
+/// How often systemd is asked whether the daemon is back.
+const ASK_EVERY: Duration = Duration::from_millis(250);
+
+#[derive(clap::Args)]
+pub(crate) struct FollowArgs {
+    /// The plugin
+    #[arg(value_name = "NAME")]
+    name: PluginName,
+    #[command(flatten)]
+    place: ControlAddress,
+}
+
+/// Why a plugin is not followed any longer.
+#[derive(Debug, thiserror::Error)]
+enum FollowError {
+    #[error("failed at {stage}: {error}; {remedy}", stage = .0.stage, error = .0.error, remedy = .0.remedy)]
+    Failed(api::PluginFailure),
+    #[error("failed")]
+    FailedWithoutReason,
+    #[error("plugind.service has failed")]
+    DaemonFailed,
+    #[error("plugind.service does not run")]
+    NoDaemon,
+    #[error("cannot ask systemd for the state of plugind.service: {0}")]
+    Systemd(String),
+}
+
+/// How it ends.
+enum FollowOutcome {
+    /// As somebody wanted, with a status.
+    Ended(&'static str),
+    /// The daemon has ended.
+    DaemonLeft,
+}
+
+struct Follower {
+    name: PluginName,
+    place: ControlAddress,
+    notifier: Notifier,
+    /// READY=1 was sent.
+    is_ready: bool,
+}
+
+impl FollowArgs {
+    pub(crate) fn run(self) -> Result<ExitCode, Problem> {
+        let Self { name, place } = self;
+        wait_for(async {
+            let mut terminate = signal(SignalKind::terminate()).map_err(Problem::Wait)?;
+            let notifier = Notifier::connect(env::var_os("NOTIFY_SOCKET"));
+            let mut follower = Follower { name, place, notifier, is_ready: false };
+            let outcome = follower.run(&mut terminate).await;
+            let status = match &outcome {
+                Ok(status) => (*status).to_owned(),
+                Err(problem) => problem.to_string(),
+            };
+            follower.notifier.notify(Notice::Status(&status));
+            follower.notifier.flush().await;
+            if let Err(problem) = &outcome {
+                complain(&format!("{}: {problem}", follower.name));
+                return Ok(ExitCode::FAILURE);
+            }
+            Ok(ExitCode::SUCCESS)
+        })
+    }
+}
+
+impl Follower {
+    /// Follows the plugin to its end, over restarts of the daemon.
+    async fn run(&mut self, terminate: &mut Signal) -> Result<&'static str, Problem> {
+        if !daemon_returns().await? {
+            return Err(Problem::failed(FollowError::NoDaemon));
+        }
+        let mut is_first = true;
+        loop {
+            let outcome = tokio::select! {
+                biased;
+                _ = terminate.recv() => return self.stop().await,
+                outcome = self.follow(is_first) => outcome?,
+            };
+            match outcome {
+                FollowOutcome::Ended(status) => return Ok(status),
+                FollowOutcome::DaemonLeft => {
+                    self.notifier.notify(Notice::Status("plugind has ended"))
+                }
+            }
+            is_first = false;
+            let is_back = tokio::select! {
+                biased;
+                _ = terminate.recv() => return Ok("stopped with plugind"),
+                is_back = daemon_returns() => is_back?,
+            };
+            if !is_back {
+                return Ok("plugind was stopped");
+            }
+        }
+    }
+
+    /// Follows the plugin until it, or the daemon, has ended.
+    async fn follow(&mut self, is_first: bool) -> Result<FollowOutcome, Problem> {
+        match self.follow_once(is_first).await {
+            Err(Problem::Client(
+                ClientError::Ended | ClientError::Refused(CallRefused::Stopping),
+            )) => Ok(FollowOutcome::DaemonLeft),
+            outcome => outcome,
+        }
+    }
+
+    async fn follow_once(&mut self, is_first: bool) -> Result<FollowOutcome, Problem> {
+        let parameters = || api::Name { name: self.name.to_string() };
+        if is_first {
+            let mut client = Client::connect(&self.place)?;
+            let started: Result<api::Restarted, _> =
+                client.call(CallMethod::Start(parameters())).await;
+            match started {
+                Err(ClientError::Refused(CallRefused::StartFailed { failure })) => {
+                    return Err(Problem::failed(FollowError::Failed(failure)));
+                }
+                started => drop(started?),
+            }
+        }
+        let mut client = Client::connect(&self.place)?;
+        client.begin(CallMethod::Follow(parameters())).await?;
+        loop {
+            let (api::Followed { plugin }, _) = client.next().await?;
+            let Some(plugin) = plugin else {
+                return Ok(FollowOutcome::Ended("the plugin was removed"));
+            };
+            let status = status(&plugin);
+            if is_ready(&plugin) && !self.is_ready {
+                self.is_ready = true;
+                self.notifier.notify(Notice::Ready { status: &status });
+                self.notifier.flush().await;
+            }
+            match (&*plugin.active_state, &*plugin.sub_state) {
+                ("failed", _) => {
+                    let failure = plugin.failure.map(FollowError::Failed);
+                    return Err(Problem::failed(
+                        failure.unwrap_or(FollowError::FailedWithoutReason),
+                    ));
+                }
+                (_, "stopped") => return Ok(FollowOutcome::Ended("the plugin was stopped")),
+                (_, "exited") => {
+                    return Ok(FollowOutcome::Ended("the background program has ended"));
+                }
+                _ => self.notifier.notify(Notice::Status(&status)),
+            }
+        }
+    }
+
+    /// systemd stops the unit: so the plugin is stopped, unless the whole daemon is stopped or restarted, which it
+    /// survives with the state that it keeps.
+    async fn stop(&mut self) -> Result<&'static str, Problem> {
+        self.notifier.notify(Notice::Stopping { status: "stopping the plugin" });
+        if is_to_stop()? || !daemon_returns().await? {
+            return Ok("stopped with plugind");
+        }
+        let mut client = Client::connect(&self.place)?;
+        let parameters = api::Name { name: self.name.to_string() };
+        let stopped: Result<api::Stopped, _> = client.call(CallMethod::Stop(parameters)).await;
+        match stopped {
+            // It is not there any more.
+            Err(ClientError::Refused(CallRefused::NoSuchPlugin { .. })) => (),
+            stopped => drop(stopped?),
+        }
+        Ok("the plugin was stopped")
+    }
+}
+
+/// One line about a plugin, as `systemctl status` shows it.
+fn status(plugin: &api::Plugin) -> String {
+    let generation = plugin.generation.map(|generation| format!(", generation {generation}"));
+    let reason = plugin.failure.as_ref().map(|failure| failure.error.clone());
+    let text = plugin.degraded.clone().or(reason).or_else(|| plugin.status.clone());
+    let text = text.filter(|text| !text.is_empty()).map(|text| format!(": {text}"));
+    format!("{}{}{}", plugin.sub_state, generation.unwrap_or_default(), text.unwrap_or_default())
+}
+
+/// Waits until the daemon is back, as long as systemd starts or ends it; false if it was stopped.
+async fn daemon_returns() -> Result<bool, Problem> {
+    loop {
+        let daemon = daemon_state()?;
+        match &*daemon.active {
+            "active" | "reloading" => return Ok(true),
+            // Between the stop and the start of a restart.
+            "inactive" if daemon.has_job => sleep(ASK_EVERY).await,
+            "inactive" => return Ok(false),
+            "failed" => return Err(Problem::failed(FollowError::DaemonFailed)),
+            // While it starts, it does not know all plugins yet; and if it failed with a connection in its socket, systemd
+            // would start it again at once.
+            _ => sleep(ASK_EVERY).await,
+        }
+    }
+}
+
+/// The state of plugind.service.
+struct DaemonState {
+    active: String,
+    /// systemd is to start or stop it.
+    has_job: bool,
+}
+
+fn daemon_state() -> Result<DaemonState, Problem> {
+    let failed = |why| Problem::failed(FollowError::Systemd(why));
+    let shown = systemctl::ask(&["show", "--property=ActiveState,Job", crate::unit::UNIT]);
+    let shown = shown.map_err(failed)?;
+    let value = |name: &str| {
+        let mut lines = shown.lines().filter_map(|line| line.split_once('='));
+        lines.find(|(key, _)| *key == name).map(|(_, value)| value.to_owned())
+    };
+    let active = value("ActiveState").ok_or_else(|| failed("no state".to_owned()))?;
+    let has_job = value("Job").is_some_and(|job| !["", "0"].contains(&&*job));
+    Ok(DaemonState { active, has_job })
+}
+
+/// Whether systemd is to stop or restart the daemon.
+fn is_to_stop() -> Result<bool, Problem> {
+    let jobs = systemctl::ask(&["list-jobs", "--no-legend", "--plain", crate::unit::UNIT]);
+    let jobs = jobs.map_err(|why| Problem::failed(FollowError::Systemd(why)))?;
+    Ok(jobs.lines().any(is_stop))
+}
+
+/// Whether this line of `systemctl list-jobs` is a job that stops the daemon.
+fn is_stop(job: &str) -> bool {
+    let mut words = job.split_whitespace().skip_while(|word| *word != crate::unit::UNIT);
+    words.nth(1).is_some_and(|kind| ["stop", "restart"].contains(&kind))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::fixtures::{failed, greeter};
+
+    #[test]
+    fn only_jobs_that_stop_the_daemon_leave_the_plugin_to_it() {
+        assert!(is_stop(" 12 plugind.service stop    waiting"));
+        assert!(is_stop("12 plugind.service restart running"));
+        assert!(!is_stop("12 plugind.service reload running"));
+        assert!(!is_stop("12 plugind-http.socket stop waiting"));
+        assert!(!is_stop("No jobs running."));
+    }
+
+    #[test]
+    fn the_status_says_why_a_plugin_is_not_well() {
+        let running = api::Plugin { sub_state: "running".to_owned(), ..greeter() };
+        assert_eq!(status(&running), "running, generation 3: greets people");
+        let failed = api::Plugin { sub_state: "failed".to_owned(), ..failed() };
+        assert!(status(&failed).starts_with("failed: "), "{}", status(&failed));
+    }
+}

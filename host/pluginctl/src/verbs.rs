@@ -1,0 +1,83 @@
+//! `pluginctl restart`, `rollback`, `start` and `stop`: what an operator does with single plugins.
+
+use crate::{
+    client::{CallMethod, Client, ControlAddress},
+    print::{complain, json, line, print},
+    problem::{Problem, unless_interrupted, wait_for},
+};
+use plugind::{api, base::name::PluginName};
+use std::process::ExitCode;
+
+#[derive(clap::Args)]
+pub(crate) struct VerbArgs {
+    /// The plugins, one after the other
+    #[arg(required = true, value_name = "NAME")]
+    names: Vec<PluginName>,
+    /// Print JSON: each reply of the control socket
+    #[arg(long)]
+    json: bool,
+    #[command(flatten)]
+    place: ControlAddress,
+}
+
+/// What to do with a plugin.
+#[derive(Clone, Copy)]
+pub(crate) enum Verb {
+    Restart,
+    Rollback,
+    Start,
+    Stop,
+}
+
+impl VerbArgs {
+    pub(crate) fn run(self, verb: Verb) -> Result<ExitCode, Problem> {
+        wait_for(unless_interrupted(async {
+            let mut client = Client::connect(&self.place)?;
+            let mut status = ExitCode::SUCCESS;
+            for name in &self.names {
+                match self.act(verb, &mut client, name).await {
+                    Err(problem) if problem.is_refusal() => {
+                        complain(&problem.to_string());
+                        status = ExitCode::FAILURE;
+                    }
+                    acted => acted?,
+                }
+            }
+            Ok(status)
+        }))
+    }
+
+    async fn act(&self, verb: Verb, client: &mut Client, name: &PluginName) -> Result<(), Problem> {
+        let parameters = api::Name { name: name.to_string() };
+        let reported = match verb {
+            Verb::Restart => {
+                let restarted: api::Restarted =
+                    client.call(CallMethod::Restart(parameters)).await?;
+                self.shown(
+                    &restarted,
+                    format!("{name}: restarted, generation {}", restarted.generation),
+                )
+            }
+            Verb::Rollback => {
+                let serving: api::Restarted = client.call(CallMethod::Rollback(parameters)).await?;
+                self.shown(
+                    &serving,
+                    format!("{name}: rolled back, generation {}", serving.generation),
+                )
+            }
+            Verb::Start => {
+                let started: api::Restarted = client.call(CallMethod::Start(parameters)).await?;
+                self.shown(&started, format!("{name}: serves, generation {}", started.generation))
+            }
+            Verb::Stop => {
+                let stopped: api::Stopped = client.call(CallMethod::Stop(parameters)).await?;
+                self.shown(&stopped, format!("{name}: stopped"))
+            }
+        };
+        Ok(print(&reported)?)
+    }
+
+    fn shown(&self, reply: &impl serde::Serialize, text: String) -> String {
+        if self.json { json(reply) } else { line(&text) }
+    }
+}

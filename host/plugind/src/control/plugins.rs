@@ -1,0 +1,135 @@
+//! The calls about one plugin that change it, or follow it.
+
+use crate::{
+    api::{self, FailedStage},
+    base::name::PluginName,
+    control::{
+        interfaces::VarlinkError,
+        service::{
+            CallOutcome, ControlContext, Method, Replies, no_such_plugin, reported, stopping,
+        },
+    },
+    supervisor::{
+        board::Board,
+        phase::DaemonPhase,
+        problem::{RestartError, StopError, Stopping},
+    },
+};
+use serde_json::json;
+
+impl ControlContext {
+    pub(super) async fn restart(&self, method: &Method) -> CallOutcome {
+        let name = method.name()?;
+        let outcome = self.supervisor.restart(name.clone()).await;
+        started(&name, outcome, "io.plugind.RestartFailed")
+    }
+
+    pub(super) async fn start(&self, method: &Method) -> CallOutcome {
+        let name = method.name()?;
+        let outcome = self.supervisor.start_plugin(name.clone()).await;
+        started(&name, outcome, "io.plugind.StartFailed")
+    }
+
+    pub(super) async fn reload_plugin(&self, method: &Method) -> CallOutcome {
+        let name = method.name()?;
+        let outcome = self.supervisor.reload_plugin(name.clone()).await;
+        started(&name, outcome, "io.plugind.PluginNotReloaded")
+    }
+
+    pub(super) async fn rollback(&self, method: &Method) -> CallOutcome {
+        let name = method.name()?;
+        let outcome = self.supervisor.rollback(name.clone()).await;
+        started(&name, outcome, "io.plugind.RollbackFailed")
+    }
+
+    pub(super) async fn stop(&self, method: &Method) -> CallOutcome {
+        let name = method.name()?;
+        match self.supervisor.stop_plugin(name.clone()).await {
+            Ok(()) => Ok(json!({})),
+            Err(StopError::NoSuchPlugin) => Err(no_such_plugin(&name)),
+            Err(StopError::Stopping(Stopping)) => Err(stopping()),
+            Err(StopError::StartedMeanwhile) => Err(VarlinkError::own(
+                "io.plugind.StartedMeanwhile",
+                api::Name { name: name.to_string() },
+            )),
+        }
+    }
+
+    /// Reports a plugin; if the client wants more, each time that it has changed, until the daemon ends.
+    pub(super) async fn follow(
+        &self,
+        method: &Method,
+        replies: &mut Replies<'_>,
+    ) -> zlink::Result<CallOutcome> {
+        let name = match method.name() {
+            Ok(name) => name,
+            Err(complaint) => return Ok(Err(complaint)),
+        };
+        let board = self.supervisor.board();
+        let mut changes = board.changes();
+        let mut sent = None;
+        loop {
+            changes.mark_unchanged();
+            let state = FollowedState::of(board, &name);
+            // Plugins that end with the daemon were not removed.
+            if *self.phase.borrow() == DaemonPhase::Stopping {
+                return Ok(Err(stopping()));
+            }
+            if sent.as_ref() != Some(&state) {
+                let Ok(described) = self.supervisor.describe(name.clone()).await else {
+                    return Ok(Err(stopping()));
+                };
+                let followed = api::Followed { plugin: described.map(|it| it.plugin) };
+                if !replies.more || replies.oneway {
+                    return Ok(Ok(reported(followed)));
+                }
+                replies.send(followed).await?;
+                sent = Some(state);
+            }
+            if changes.changed().await.is_err() {
+                return Ok(Err(stopping()));
+            }
+        }
+    }
+}
+
+/// What of a plugin is worth another reply when it changes; none, if it is not there.
+#[derive(PartialEq, Eq)]
+struct FollowedState(Option<(&'static str, String, Option<u64>, bool)>);
+
+impl FollowedState {
+    fn of(board: &Board, name: &PluginName) -> Self {
+        Self(board.plugin(name).map(|(view, _)| {
+            (view.state, view.sub_state, view.generation, view.has_failed_version)
+        }))
+    }
+}
+
+fn started(
+    name: &PluginName,
+    outcome: Result<u64, RestartError>,
+    error: &'static str,
+) -> CallOutcome {
+    let failed = |stage: FailedStage, why: &RestartError, remedy: &str| api::PluginFailure {
+        plugin: name.to_string(),
+        stage: stage.to_string(),
+        error: why.to_string(),
+        remedy: remedy.to_owned(),
+        configuration: false,
+        previous_since: None,
+    };
+    let failure = match outcome {
+        Ok(generation) => return Ok(reported(api::Restarted { generation })),
+        Err(RestartError::NoSuchPlugin) => return Err(no_such_plugin(name)),
+        Err(RestartError::Stopping(Stopping)) => return Err(stopping()),
+        Err(RestartError::Failed(failed)) => (&failed).into(),
+        Err(why @ (RestartError::TakenBack | RestartError::Stopped)) => {
+            failed(FailedStage::Start, &why, "start it, or try again")
+        }
+        Err(why @ RestartError::NoRollback(_)) => {
+            failed(FailedStage::Scan, &why, "install the version that is wanted, and reload")
+        }
+        Err(why @ RestartError::Unreadable(_)) => failed(FailedStage::Scan, &why, "fix it"),
+    };
+    Err(VarlinkError::own(error, api::RestartFailed { failure }))
+}

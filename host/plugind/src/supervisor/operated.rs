@@ -1,0 +1,21 @@
+//! What is remembered of an operator's wishes about a plugin.
+
+use crate::{plugin::release::ReleaseDigests, route::owners::RouteRequest};
+
+/// What is kept of a plugin while it is stopped.
+#[derive(Debug)]
+pub struct StoppedPlugin {
+    /// The routes that it had.
+    pub requests: Vec<RouteRequest>,
+    /// Whether the daemon is not ready without it.
+    pub required: bool,
+}
+
+/// The two versions of a rollback.
+#[derive(Clone, Copy, Debug)]
+pub struct Rollback {
+    /// The version that the operator does not want.
+    pub from: ReleaseDigests,
+    /// The one that serves instead.
+    pub to: ReleaseDigests,
+}

@@ -1,0 +1,32 @@
+//! A plugin that an operator rolled back: its previous version serves until its files change.
+
+use crate::{
+    plugin::release::{Release, ReleaseDigests},
+    supervisor::{operated::Rollback, plugin::ManagedPlugin},
+};
+
+impl ManagedPlugin {
+    /// It is being rolled back to an earlier version.
+    pub fn begin_rollback(&mut self, from: ReleaseDigests, to: ReleaseDigests) {
+        self.rollback = Some(Rollback { from, to });
+    }
+
+    /// Its files count again, whatever they are.
+    pub fn end_rollback(&mut self) {
+        self.rollback = None;
+    }
+
+    /// Whether an earlier version serves, because an operator wanted that.
+    #[must_use]
+    pub fn is_rolled_back(&self) -> bool {
+        let serving = self.serving().map(|serving| serving.release.digests());
+        self.rollback.is_some_and(|rollback| serving == Some(rollback.to))
+    }
+
+    /// Whether this is the version that it was rolled back from.
+    #[must_use]
+    pub fn is_rolled_back_from(&self, release: &Release) -> bool {
+        let is_it = self.rollback.is_some_and(|rollback| rollback.from == release.digests());
+        is_it && self.is_rolled_back()
+    }
+}

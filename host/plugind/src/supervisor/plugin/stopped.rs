@@ -1,0 +1,53 @@
+//! A plugin that an operator stopped: nothing of it is prepared or serves, and it keeps its routes, which answer 503.
+
+use crate::{
+    route::owners::RouteRequest,
+    supervisor::{
+        operated::StoppedPlugin,
+        plugin::{Action, Fact, Fallback, ManagedPlugin, Turn},
+    },
+    world::bindings::exports::plugind::plugin::lifecycle::StopReason,
+};
+
+impl ManagedPlugin {
+    /// Whether an operator stopped it.
+    #[must_use]
+    pub fn is_stopped(&self) -> bool {
+        self.stopped.is_some()
+    }
+
+    /// The routes that no other plugin may have: those that it serves, or had when it was stopped.
+    #[must_use]
+    pub fn held_routes(&self) -> Option<&[RouteRequest]> {
+        let stopped = self.stopped.as_ref().map(|stopped| &*stopped.requests);
+        self.serving().map(|serving| &*serving.requests).or(stopped)
+    }
+
+    /// It may be prepared and serve again; whether it does is another decision. Returns the routes that it had.
+    pub fn clear_stopped(&mut self) -> Vec<RouteRequest> {
+        self.stopped.take().map(|stopped| stopped.requests).unwrap_or_default()
+    }
+
+    /// It is there, and does not start by itself. Nothing of it runs.
+    pub(super) fn rest(&mut self, requests: Vec<RouteRequest>, turn: &mut Turn) {
+        (self.preparing, self.fallback, self.problem) = (None, Fallback::Unused, None);
+        turn.steps.extend(self.generations.remove(StopReason::Stop, turn.now));
+        // The daemon must not wait for what nobody starts.
+        self.stopped = Some(StoppedPlugin { requests, required: false });
+        turn.actions.push(Action::Publish);
+    }
+
+    /// Stops it. What it keeps in its memory is not saved, as with a service that is stopped.
+    pub(super) fn stop(&mut self, turn: &mut Turn) {
+        if self.removed || self.is_stopped() {
+            return;
+        }
+        let (requests, required) = (self.routes().0.to_vec(), self.is_required());
+        (self.preparing, self.fallback, self.problem) = (None, Fallback::Unused, None);
+        turn.steps.extend(self.generations.remove(StopReason::Stop, turn.now));
+        self.generations.set_saved(None);
+        self.stopped = Some(StoppedPlugin { requests, required });
+        turn.actions.extend([Action::Keep(None), Action::Publish]);
+        turn.report(Fact::Stopped);
+    }
+}

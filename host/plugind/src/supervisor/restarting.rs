@@ -1,0 +1,95 @@
+//! Restarts of single plugins. One with credentials is linked again before, so that its new instances get those of now.
+
+use crate::{
+    api::FailedStage,
+    base::{error_chain::ErrorChain, name::PluginName},
+    supervisor::{
+        Supervisor,
+        handle::Message,
+        own_thread::on_own_thread,
+        plugin::{ManagedPlugin, PluginEvent},
+        problem::RestartError,
+        summary::Failed,
+    },
+    world::link::Linked,
+};
+use std::sync::Arc;
+use tokio::sync::oneshot;
+
+impl Supervisor {
+    /// Starts new instances of the version that there is, which take over when they are ready.
+    pub(super) fn restart(
+        &mut self,
+        name: PluginName,
+        reply: oneshot::Sender<Result<u64, RestartError>>,
+    ) {
+        match self.plugins.get(&name) {
+            // The client may have disconnected.
+            None => return drop(reply.send(Err(RestartError::NoSuchPlugin))),
+            Some(plugin) if plugin.is_stopped() => return self.start_plugin(name, reply),
+            Some(_) => (),
+        }
+        self.restarts.push((name.clone(), reply));
+        self.restart_now(&name);
+    }
+
+    /// The same for those who wait already.
+    pub(super) fn restart_now(&mut self, name: &PluginName) {
+        match self.has_credentials(name) {
+            Some(linked) => self.relink(name.clone(), linked),
+            None => self.restart_from(name, None),
+        }
+    }
+
+    /// What its new instances would be made of, if credentials are part of that.
+    fn has_credentials(&self, name: &PluginName) -> Option<Arc<Linked>> {
+        let from = self.plugins.get(name).and_then(ManagedPlugin::restarts_from)?;
+        let linked = self.running.get(&from.number)?.pool.linked();
+        let is_granted = !linked.release.manifest.grants.credentials.is_empty();
+        is_granted.then(|| linked.clone())
+    }
+
+    fn relink(&self, name: PluginName, linked: Arc<Linked>) {
+        let (linker, places) = (self.linker.clone(), self.deps.places.clone());
+        let inbox = self.inbox.clone();
+        tokio::spawn(async move {
+            let work = move || linked.with_present_credentials(&linker, &places);
+            let outcome = match on_own_thread("link", work).await {
+                Ok(outcome) => outcome.map_err(|error| ErrorChain(&error).to_string()),
+                Err(error) => Err(ErrorChain(&error).to_string()),
+            };
+            // Nobody is there to receive it only when the daemon is ending.
+            inbox.send(Message::Relinked { name, outcome: outcome.map(Arc::new) }).ok();
+        });
+    }
+
+    /// A plugin was linked again, or cannot be.
+    pub(super) fn relinked(&mut self, name: &PluginName, outcome: Result<Arc<Linked>, String>) {
+        match outcome {
+            Ok(linked) => self.restart_from(name, Some(linked)),
+            Err(error) => {
+                let failed = Failed {
+                    plugin: name.clone(),
+                    required: false,
+                    exit: false,
+                    stage: FailedStage::Link,
+                    error,
+                    configuration: false,
+                    previous_since: None,
+                };
+                self.restarted(name, &Err(RestartError::Failed(failed)));
+            }
+        }
+    }
+
+    fn restart_from(&mut self, name: &PluginName, linked: Option<Arc<Linked>>) {
+        let relinked = linked.map(|linked| {
+            self.tickets += 1;
+            let release = linked.release.clone();
+            self.prepared.insert(self.tickets, linked);
+            (self.tickets, release)
+        });
+        self.generations += 1;
+        self.decide(name, PluginEvent::Restart { generation: self.generations, relinked });
+    }
+}

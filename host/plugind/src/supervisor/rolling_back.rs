@@ -1,0 +1,88 @@
+//! Rollbacks: an operator has the previous version of a plugin serve again.
+
+use crate::{
+    base::{error_chain::ErrorChain, name::PluginName},
+    plugin::{release::ReleaseDigests, verify::Verified},
+    supervisor::{
+        Supervisor,
+        handle::Message,
+        own_thread::on_own_thread,
+        plugin::{ManagedPlugin, PluginEvent},
+        problem::RestartError,
+        rollout::HoldPoint,
+    },
+};
+use tokio::sync::oneshot;
+
+impl Supervisor {
+    /// Reads the version that served before the one that does; the reply follows when it serves, or cannot.
+    pub(super) fn rollback(
+        &mut self,
+        name: PluginName,
+        reply: oneshot::Sender<Result<u64, RestartError>>,
+    ) {
+        let serving = match self.plugins.get(&name) {
+            None => Err(RestartError::NoSuchPlugin),
+            Some(plugin) if plugin.is_stopped() => Err(RestartError::Stopped),
+            Some(plugin) if plugin.is_in_progress() => {
+                Err(RestartError::NoRollback("another version of it is on its way".to_owned()))
+            }
+            Some(plugin) => plugin.serving().map(|it| it.release.digests()).ok_or_else(|| {
+                RestartError::NoRollback("no version of it serves, so none was before".to_owned())
+            }),
+        };
+        let serving = match serving {
+            Ok(serving) => serving,
+            // The client may have disconnected.
+            Err(why) => return drop(reply.send(Err(why))),
+        };
+        self.restarts.push((name.clone(), reply));
+        let previous = self.deps.versions.previous(&name, serving);
+        let (inbox, credentials) = (self.inbox.clone(), self.deps.places.credentials.clone());
+        tokio::spawn(async move {
+            let outcome = match previous.await {
+                None => Err("no previous version of it is kept".to_owned()),
+                Some(version) => {
+                    let work = move || {
+                        version.load().map(|it| it.with_credentials(credentials.as_deref()))
+                    };
+                    match on_own_thread("versions", work).await {
+                        Ok(loaded) => loaded.map_err(|error| ErrorChain(&error).to_string()),
+                        Err(error) => Err(ErrorChain(&error).to_string()),
+                    }
+                }
+            };
+            // Nobody is there to hear it only when the daemon is ending.
+            inbox.send(Message::Previous { name, serving, outcome }).ok();
+        });
+    }
+
+    /// The previous version of a plugin was read, or cannot be.
+    pub(super) fn roll_back(
+        &mut self,
+        name: &PluginName,
+        from: ReleaseDigests,
+        outcome: Result<Verified, String>,
+    ) {
+        let is_still = |plugin: &ManagedPlugin| {
+            let serving = plugin.serving().map(|serving| serving.release.digests());
+            serving == Some(from) && !plugin.is_in_progress()
+        };
+        let outcome = match self.plugins.get(name).is_some_and(is_still) {
+            true => outcome.and_then(|verified| self.with_free_routes(name, verified)),
+            false => Err("it was changed meanwhile".to_owned()),
+        };
+        match outcome {
+            Ok((verified, requests)) => {
+                let to = verified.release().digests();
+                if let Some(plugin) = self.plugins.get_mut(name) {
+                    plugin.begin_rollback(from, to);
+                }
+                let ticket = self.queue_ticket(name);
+                let hold_point = HoldPoint::Open;
+                self.decide(name, PluginEvent::Found { ticket, verified, requests, hold_point });
+            }
+            Err(error) => self.restarted(name, &Err(RestartError::NoRollback(error))),
+        }
+    }
+}

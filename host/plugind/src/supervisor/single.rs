@@ -1,0 +1,169 @@
+//! What an operator does with a single plugin: stops it, starts it, or takes over its files and no others.
+
+use crate::{
+    base::{error_chain::ErrorChain, name::PluginName, text::cut},
+    plugin::directories::ScanReport,
+    route::{owners::RouteRequest, sockets::SocketPlan},
+    supervisor::{
+        Supervisor,
+        compare::{Change, compare},
+        handle::Message,
+        plugin::{ERROR_MAX, ManagedPlugin, PluginEvent},
+        prepare::DirectoriesError,
+        problem::{RestartError, StopError},
+        reload::ReloadOptions,
+        report::Condition,
+        rollout::HoldPoint,
+    },
+    world::bindings::exports::plugind::plugin::lifecycle::StopReason,
+};
+use std::mem::{replace, take};
+use tokio::sync::oneshot;
+
+impl Supervisor {
+    /// Stops a plugin; the reply follows when its instances have ended.
+    pub(super) fn stop_plugin(
+        &mut self,
+        name: PluginName,
+        reply: oneshot::Sender<Result<(), StopError>>,
+    ) {
+        if self.plugins.get(&name).is_none_or(|plugin| plugin.removed) {
+            // The client may have disconnected.
+            return drop(reply.send(Err(StopError::NoSuchPlugin)));
+        }
+        self.decide(&name, PluginEvent::Stop);
+        self.stops.push((name, reply));
+    }
+
+    /// Answers those who wait for plugins that have stopped.
+    pub(super) fn answer_stops(&mut self) {
+        for (name, reply) in take(&mut self.stops) {
+            let plugin = self.plugins.get(&name);
+            let outcome = match plugin.map(ManagedPlugin::condition) {
+                None | Some(Condition::Stopped) => Ok(()),
+                Some(Condition::Stopping) => {
+                    self.stops.push((name, reply));
+                    continue;
+                }
+                Some(_) => Err(StopError::StartedMeanwhile),
+            };
+            // The client may have disconnected.
+            reply.send(outcome).ok();
+        }
+    }
+
+    /// Starts a plugin that does not serve; the reply follows when it serves, or cannot.
+    pub(super) fn start_plugin(
+        &mut self,
+        name: PluginName,
+        reply: oneshot::Sender<Result<u64, RestartError>>,
+    ) {
+        let plugin = self.plugins.get(&name);
+        let serving = plugin.and_then(ManagedPlugin::serving).map(|serving| serving.number);
+        match (plugin.map(ManagedPlugin::condition), serving) {
+            (Some(Condition::Running | Condition::Updating(_)), Some(number)) => {
+                // The client may have disconnected.
+                return drop(reply.send(Ok(number)));
+            }
+            (Some(Condition::Updating(_) | Condition::Recovering), _) => {
+                return self.restart(name, reply);
+            }
+            (Some(Condition::Starting(_)), _) => (),
+            _ => self.read_one(&name),
+        }
+        self.restarts.push((name, reply));
+    }
+
+    /// Takes over the files of a plugin; the reply follows when it serves, or cannot.
+    pub(super) fn reload_plugin(
+        &mut self,
+        name: PluginName,
+        reply: oneshot::Sender<Result<u64, RestartError>>,
+    ) {
+        let plugin = self.plugins.get(&name);
+        if plugin.is_some_and(ManagedPlugin::is_stopped) {
+            // The client may have disconnected.
+            return drop(reply.send(Err(RestartError::Stopped)));
+        }
+        // One that takes over only with others belongs to them; its outcome is that of their reload.
+        if !plugin.is_some_and(ManagedPlugin::is_at_hold_point) {
+            self.read_one(&name);
+        }
+        self.restarts.push((name, reply));
+    }
+
+    /// Reads the directories for one plugin.
+    fn read_one(&self, name: &PluginName) {
+        let name = name.clone();
+        self.read_and(move |outcome| Message::ReadOne { name: name.clone(), outcome });
+    }
+
+    /// Starts the change of one plugin. All others stay as they are, whatever was found of them.
+    pub(super) fn apply_one(
+        &mut self,
+        name: &PluginName,
+        outcome: Result<(ScanReport, SocketPlan), DirectoriesError>,
+    ) {
+        let report = match outcome {
+            Ok((report, _)) => report,
+            Err(error) => {
+                let error = cut(&ErrorChain(&error).to_string(), ERROR_MAX).into_owned();
+                return self.restarted(name, &Err(RestartError::Unreadable(error)));
+            }
+        };
+        let mut held = Vec::new();
+        if let Some(plugin) = self.plugins.get_mut(name) {
+            held = plugin.clear_stopped();
+            plugin.end_rollback();
+        }
+        let options = ReloadOptions { again: true, all_or_nothing: false };
+        let plan = self.deps.plan.borrow().clone();
+        let changes = compare(report.plugins, &self.plugins, Some(&plan), options);
+        match changes.into_iter().find(|(found, _)| found == name) {
+            Some((_, change)) => self.apply_single(name, change, held),
+            None if self.plugins.contains_key(name) => {
+                self.decide(name, PluginEvent::Remove(StopReason::Removed));
+            }
+            None => self.restarted(name, &Err(RestartError::NoSuchPlugin)),
+        }
+        self.execute();
+        self.publish();
+        let whole = self.whole_sockets();
+        self.deps.plan.update(|plan| {
+            let before = replace(plan, plan.clone().with_whole(whole));
+            before != *plan
+        });
+    }
+
+    /// Starts this change. `held` are the routes that the plugin had when it was stopped.
+    fn apply_single(&mut self, name: &PluginName, change: Change, held: Vec<RouteRequest>) {
+        let new = || ManagedPlugin::new(name.clone());
+        self.plugins.entry(name.clone()).or_insert_with(new).removed = false;
+        let condition = self.plugins.get(name).map(ManagedPlugin::condition);
+        match change {
+            Change::Same if condition == Some(Condition::Exited) => self.restart_now(name),
+            Change::Same => {
+                let serving = self.plugins.get(name).and_then(ManagedPlugin::serving);
+                if let Some(number) = serving.map(|serving| serving.number) {
+                    self.restarted(name, &Ok(number));
+                }
+                self.decide(name, PluginEvent::Unchanged);
+            }
+            // The outcome of what is in progress is theirs.
+            Change::InProgress | Change::Recovering | Change::Stopped | Change::RolledBack => (),
+            Change::Changed { verified, requests } => {
+                let ticket = self.queue_ticket(name);
+                let hold_point = HoldPoint::Open;
+                self.decide(name, PluginEvent::Found { ticket, verified, requests, hold_point });
+            }
+            Change::Withdrawn(problem) => self.decide(name, PluginEvent::Withdraw(problem)),
+            Change::KnownToFail(mut problem) | Change::Bad(mut problem) => {
+                // A manifest that cannot be read names none.
+                if problem.requests.is_empty() {
+                    problem.requests = held;
+                }
+                self.decide(name, PluginEvent::Unusable(problem));
+            }
+        }
+    }
+}
