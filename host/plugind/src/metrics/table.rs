@@ -217,14 +217,14 @@ pub const METRICS: &[Metric] = &[
     metric(
         Counter,
         "plugind_plugin_received",
-        "Bytes of request bodies and connections that a plugin read",
+        "Bytes of request bodies, connections and messages that a plugin read",
         Plugin(|it| Some(Number(it.totals.received))),
     )
     .of(Bytes),
     metric(
         Counter,
         "plugind_plugin_sent",
-        "Bytes of response bodies and connections that a plugin wrote",
+        "Bytes of response bodies, connections and messages that a plugin wrote",
         Plugin(|it| Some(Number(it.totals.sent))),
     )
     .of(Bytes),
