@@ -46,7 +46,9 @@ fn output(program: impl AsRef<OsStr>, arguments: &[&str]) -> String {
 
 /// The long options in what `--help` prints.
 fn options(help: &str) -> BTreeSet<String> {
-    let lines = help.lines().map(str::trim_start).filter(|line| line.starts_with('-'));
+    let lines = help.lines().map(str::trim_start);
+    // A value of an option is listed as `- value: …`.
+    let lines = lines.filter(|line| line.starts_with('-') && !line.starts_with("- "));
     let long = lines.flat_map(|line| line.split("  ").next()?.split(", ").last());
     long.map(|option| option.split(' ').next().unwrap_or_default().to_owned()).collect()
 }

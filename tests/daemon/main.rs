@@ -28,6 +28,7 @@ mod transaction;
 mod last_good;
 mod install;
 mod handover;
+mod harness;
 mod compiler;
 mod directories;
 mod cache;

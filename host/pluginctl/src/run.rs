@@ -1,5 +1,6 @@
 //! `pluginctl run`: serves a plugin in this terminal, without systemd and without any set-up.
 
+pub(crate) mod captured_log;
 mod changes;
 pub(crate) mod daemon;
 pub(crate) mod served;

@@ -2,19 +2,19 @@
 
 mod cases;
 mod exchange;
-mod log;
 
 use crate::{
     print::{complain, line, print},
     problem::Problem,
     project::{FILE, Project, ProjectError},
     run::{
+        captured_log::CapturedLog,
         daemon::{DaemonProcess, DaemonProcessError, RunEvent},
         served::{ServedDirectory, ServedError, Target},
-        sockets::{PluginSocket, Transport},
+        sockets::{PluginSocket, SocketTransport},
     },
 };
-use cases::{Action, Case, CasesError, Request};
+use cases::{CasesError, TestAction, TestCase, TestRequest};
 use clap::Args;
 use exchange::ExchangeError;
 use plugind::{base::name::SocketName, base::text::Escaped, route::owners::Route};
@@ -26,8 +26,6 @@ use std::{
     sync::mpsc::{Receiver, RecvTimeoutError, channel},
     time::Duration,
 };
-
-pub(crate) use log::CapturedLog;
 
 /// Interval at which it is checked whether the daemon has ended.
 const LOOK: Duration = Duration::from_millis(200);
@@ -85,7 +83,7 @@ enum Mismatch {
 }
 
 /// A plugin that is served for tests.
-struct Served {
+struct ServedPlugin {
     log: CapturedLog,
     http: SocketAddr,
     /// The first route over HTTP.
@@ -129,7 +127,7 @@ impl TestArgs {
             Route::Http(route) => Some(route.prefix.clone()),
             Route::Socket(_) => None,
         });
-        let served = Served { log, http, prefix: prefix.into_iter().next(), sockets };
+        let served = ServedPlugin { log, http, prefix: prefix.into_iter().next(), sockets };
         if !is_ready(&mut daemon, &events)? {
             served.show_log();
             return Err(TestError::NotReady);
@@ -156,9 +154,9 @@ fn is_ready(
     }
 }
 
-impl Served {
+impl ServedPlugin {
     /// Runs all tests, prints the outcome of each, and returns how many failed.
-    fn run_all(&self, cases: &[Case]) -> usize {
+    fn run_all(&self, cases: &[TestCase]) -> usize {
         let mut failed = 0;
         for case in cases {
             let shown = match self.run(case) {
@@ -177,19 +175,19 @@ impl Served {
         failed
     }
 
-    fn run(&self, case: &Case) -> Result<(), Mismatch> {
+    fn run(&self, case: &TestCase) -> Result<(), Mismatch> {
         let received = match &case.action {
-            Action::Request(request) => self.request(request, &case.send)?,
-            Action::WebSocket(path) => {
+            TestAction::Request(request) => self.request(request, &case.send)?,
+            TestAction::WebSocket(path) => {
                 exchange::websocket(self.http, self.prefix()?, path, &case.send)?
             }
-            Action::Connection(name) => {
-                exchange::connection(self.socket(name, Transport::Tcp)?, &case.send)?
+            TestAction::Connection(name) => {
+                exchange::connection(self.socket(name, SocketTransport::Tcp)?, &case.send)?
             }
-            Action::Datagram(name) => {
-                exchange::datagram(self.socket(name, Transport::Udp)?, &case.send)?
+            TestAction::Datagram(name) => {
+                exchange::datagram(self.socket(name, SocketTransport::Udp)?, &case.send)?
             }
-            Action::Nothing => Vec::new(),
+            TestAction::Nothing => Vec::new(),
         };
         let found = String::from_utf8_lossy(&received).into_owned();
         if let Some(expected) = case.receive.clone().filter(|expected| *expected != found) {
@@ -204,7 +202,7 @@ impl Served {
         }
     }
 
-    fn request(&self, request: &Request, body: &str) -> Result<Vec<u8>, Mismatch> {
+    fn request(&self, request: &TestRequest, body: &str) -> Result<Vec<u8>, Mismatch> {
         let response = exchange::request(self.http, self.prefix()?, request, body)?;
         if u32::from(response.status) != request.status {
             return Err(Mismatch::Status { found: response.status, expected: request.status });
@@ -224,7 +222,11 @@ impl Served {
         self.prefix.as_deref().ok_or(Mismatch::NoRoute)
     }
 
-    fn socket(&self, name: &SocketName, transport: Transport) -> Result<SocketAddr, Mismatch> {
+    fn socket(
+        &self,
+        name: &SocketName,
+        transport: SocketTransport,
+    ) -> Result<SocketAddr, Mismatch> {
         let mut sockets = self.sockets.iter();
         let socket = sockets.find(|socket| socket.name == *name && socket.transport == transport);
         socket.map(|socket| socket.address).ok_or_else(|| Mismatch::NoSocket(name.clone()))

@@ -7,6 +7,7 @@ use std::{collections::BTreeMap, path::PathBuf};
 static TEMPLATES: Dir<'static> = include_dir!("$CARGO_MANIFEST_DIR/../../plugins/templates");
 static WIT: Dir<'static> = include_dir!("$CARGO_MANIFEST_DIR/../../wit");
 static SDK: Dir<'static> = include_dir!("$CARGO_MANIFEST_DIR/../../plugins/sdk/src");
+static HARNESS: Dir<'static> = include_dir!("$CARGO_MANIFEST_DIR/../../plugins/test/src");
 
 /// The packages below `wit/deps` from which the SDK generates bindings.
 const SDK_PACKAGES: &[&str] = &["config", "keyvalue"];
@@ -207,6 +208,7 @@ pub(super) fn render(template: &Template, name: &str) -> BTreeMap<PathBuf, Strin
                 );
             }
             put_all(&SDK, "vendor/plugind-sdk/src", &mut files);
+            put_all(&HARNESS, "vendor/plugind-test/src", &mut files);
         }
         ProjectWit::World { file, wasi, packages } => {
             put_text(&format!("wit/{file}.wit"), "wit/world.wit", &mut files);
@@ -379,16 +381,21 @@ mod tests {
     }
 
     #[test]
-    fn the_sdk_of_a_project_has_the_dependencies_of_the_sdk() {
-        let own = include_str!("../../../../plugins/sdk/Cargo.toml");
-        let copy = TEMPLATES.get_file("rust/common/vendor/plugind-sdk/Cargo.toml").unwrap();
-        let of = |text: &str| {
-            let lines = text.lines().skip_while(|line| *line != "[features]");
+    fn the_crates_of_a_project_have_the_dependencies_of_ours() {
+        let of = |text: &str, from: &str| {
+            let lines = text.lines().skip_while(|line| *line != from);
             let lines = lines
                 .take_while(|line| *line != "[lints]")
                 .map(|line| line.split(" #").next().unwrap_or_default().trim_end().to_owned());
             lines.filter(|line| !line.is_empty()).collect::<Vec<_>>()
         };
-        assert_eq!(of(copy.contents_utf8().unwrap()), of(own));
+        for (name, own, from) in [
+            ("sdk", include_str!("../../../../plugins/sdk/Cargo.toml"), "[features]"),
+            ("test", include_str!("../../../../plugins/test/Cargo.toml"), "[dependencies]"),
+        ] {
+            let copy = TEMPLATES.get_file(format!("rust/common/vendor/plugind-{name}/Cargo.toml"));
+            let copy = copy.unwrap().contents_utf8().unwrap();
+            assert_eq!(of(copy, from), of(own, from), "{name}");
+        }
     }
 }

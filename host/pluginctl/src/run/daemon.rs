@@ -5,8 +5,7 @@ use crate::{
     print::complain,
     problem::{Problem, unless_interrupted, wait_for},
     reload::ReloadArgs,
-    run::served::ServedDirectory,
-    test::CapturedLog,
+    run::{captured_log::CapturedLog, served::ServedDirectory},
 };
 use plugind::systemd::directories::Environment;
 use rustix::process::{Pid, Signal, kill_process};

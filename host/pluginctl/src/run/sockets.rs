@@ -13,14 +13,14 @@ pub(crate) struct PluginSocket {
     /// The name by which the manifest asks for it.
     pub(crate) name: SocketName,
     /// What is spoken on it.
-    pub(crate) transport: Transport,
+    pub(crate) transport: SocketTransport,
     /// Its address.
     pub(crate) address: SocketAddr,
 }
 
 /// What is spoken on a socket.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Transport {
+pub(crate) enum SocketTransport {
     Tcp,
     Udp,
 }
@@ -33,8 +33,8 @@ impl PluginSocket {
             let Some(verified) = &plugin.verified else { continue };
             let inspection = verified.inspection();
             let transports = [
-                inspection.connections.then_some(Transport::Tcp),
-                inspection.datagrams.then_some(Transport::Udp),
+                inspection.connections.then_some(SocketTransport::Tcp),
+                inspection.datagrams.then_some(SocketTransport::Udp),
             ];
             for (route, _) in &plugin.routes {
                 let Route::Socket(name) = route else { continue };
@@ -51,8 +51,8 @@ impl PluginSocket {
     pub(crate) fn options(&self) -> [OsString; 2] {
         let Self { name, transport, address } = self;
         let prefix = match transport {
-            Transport::Tcp => "",
-            Transport::Udp => "udp:",
+            SocketTransport::Tcp => "",
+            SocketTransport::Udp => "udp:",
         };
         ["--listen".into(), format!("{name}={prefix}{address}").into()]
     }
@@ -61,14 +61,14 @@ impl PluginSocket {
 impl fmt::Display for PluginSocket {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let scheme = match self.transport {
-            Transport::Tcp => "tcp",
-            Transport::Udp => "udp",
+            SocketTransport::Tcp => "tcp",
+            SocketTransport::Udp => "udp",
         };
         write!(f, "{scheme}://{}", self.address)
     }
 }
 
-impl Transport {
+impl SocketTransport {
     /// An address whose port is free. The daemon opens it again: Linux gives the port to nobody else at once.
     fn free_address(self, ip: IpAddr) -> io::Result<SocketAddr> {
         let any = SocketAddr::new(ip, 0);

@@ -20,11 +20,11 @@ const FILE_MAX: u64 = 1 << 20;
 
 /// One test.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Case {
+pub(super) struct TestCase {
     /// Its name, for people.
     pub(super) name: String,
     /// What is done.
-    pub(super) action: Action,
+    pub(super) action: TestAction,
     /// The text that is sent: the body of a request, bytes on a connection, a datagram, or a text message.
     pub(super) send: String,
     /// The whole text that must be received.
@@ -37,9 +37,9 @@ pub(super) struct Case {
 
 /// What a test does.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum Action {
+pub(super) enum TestAction {
     /// It sends an HTTP request.
-    Request(Request),
+    Request(TestRequest),
     /// It opens a WebSocket on this path below the plugin's route.
     WebSocket(String),
     /// It opens a connection to this socket.
@@ -52,7 +52,7 @@ pub(super) enum Action {
 
 /// An HTTP request, and what is expected of the head of the response.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Request {
+pub(super) struct TestRequest {
     pub(super) method: String,
     /// Below the plugin's route.
     pub(super) path: String,
@@ -73,7 +73,7 @@ pub(crate) enum CasesError {
 }
 
 /// Reads the tests of the project in a directory.
-pub(super) fn read(directory: &Path) -> Result<Vec<Case>, CasesError> {
+pub(super) fn read(directory: &Path) -> Result<Vec<TestCase>, CasesError> {
     let path = directory.join(FILE);
     if !path.exists() {
         return Err(CasesError::Missing(path));
@@ -84,17 +84,17 @@ pub(super) fn read(directory: &Path) -> Result<Vec<Case>, CasesError> {
     parse(&document).map_err(CasesError::Mistakes)
 }
 
-fn parse(document: &Document) -> Result<Vec<Case>, Vec<Diagnostic>> {
+fn parse(document: &Document) -> Result<Vec<TestCase>, Vec<Diagnostic>> {
     document.read(|table| table.tables("test", case))
 }
 
-fn case(table: &Table<'_>) -> Case {
+fn case(table: &Table<'_>) -> TestCase {
     let texts = |key| table.list(key, |text| Ok::<_, Infallible>(text.to_owned()));
     let name = table.text("name").unwrap_or_else(|| {
         table.complain_about("name", "test.name is missing; write name = \"…\"");
         String::new()
     });
-    let case = Case {
+    let case = TestCase {
         name,
         action: action(table),
         send: table.text("send").unwrap_or_default(),
@@ -103,15 +103,15 @@ fn case(table: &Table<'_>) -> Case {
         log: texts("log"),
     };
     let expects_text = case.receive.is_some() || !case.contains.is_empty();
-    if case.action == Action::Nothing && (expects_text || !case.send.is_empty()) {
+    if case.action == TestAction::Nothing && (expects_text || !case.send.is_empty()) {
         let message = "a test with send, receive or contains must say where: write path, websocket, connection or datagram";
         table.complain_about("name", message);
     }
     case
 }
 
-fn action(table: &Table<'_>) -> Action {
-    let request = Request {
+fn action(table: &Table<'_>) -> TestAction {
+    let request = TestRequest {
         method: table.text("method").unwrap_or_else(|| "GET".to_owned()),
         path: String::new(),
         headers: table.texts("headers"),
@@ -126,13 +126,13 @@ fn action(table: &Table<'_>) -> Action {
         Some(path)
     };
     let actions = [
-        path("path").map(|path| Action::Request(Request { path, ..request })),
-        path("websocket").map(Action::WebSocket),
-        table.parsed("connection").map(Action::Connection),
-        table.parsed("datagram").map(Action::Datagram),
+        path("path").map(|path| TestAction::Request(TestRequest { path, ..request })),
+        path("websocket").map(TestAction::WebSocket),
+        table.parsed("connection").map(TestAction::Connection),
+        table.parsed("datagram").map(TestAction::Datagram),
     ];
     let mut actions = actions.into_iter().flatten();
-    let action = actions.next().unwrap_or(Action::Nothing);
+    let action = actions.next().unwrap_or(TestAction::Nothing);
     if actions.next().is_some() {
         let message = "a test must have only one of path, websocket, connection and datagram";
         table.complain_about("name", message);
@@ -144,7 +144,7 @@ fn action(table: &Table<'_>) -> Action {
 mod tests {
     use super::*;
 
-    fn read_text(text: &str) -> Result<Vec<Case>, String> {
+    fn read_text(text: &str) -> Result<Vec<TestCase>, String> {
         parse(&Document::new(Path::new(FILE), text))
             .map_err(|mistakes| mistakes.iter().map(ToString::to_string).collect())
     }
@@ -158,13 +158,13 @@ mod tests {
         )
         .unwrap();
         assert_eq!(cases.len(), 3);
-        let Action::Request(request) = &cases[0].action else { panic!("{:?}", cases[0]) };
+        let TestAction::Request(request) = &cases[0].action else { panic!("{:?}", cases[0]) };
         assert_eq!((request.method.as_str(), &*request.path, request.status), ("GET", "/Ada", 200));
         assert_eq!(cases[0].receive.as_deref(), Some("Hello"));
-        assert_eq!(cases[1].action, Action::Connection("x".parse().unwrap()));
+        assert_eq!(cases[1].action, TestAction::Connection("x".parse().unwrap()));
         assert_eq!(
             (cases[2].action.clone(), &cases[2].log),
-            (Action::Nothing, &vec!["loaded".to_owned()])
+            (TestAction::Nothing, &vec!["loaded".to_owned()])
         );
     }
 

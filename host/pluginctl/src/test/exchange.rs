@@ -1,6 +1,6 @@
 //! What a test sends to a plugin, and what it receives.
 
-use crate::test::cases::Request;
+use crate::test::cases::TestRequest;
 use http_body_util::{BodyExt, Full, Limited};
 use hyper::{body::Bytes, client::conn::http1};
 use hyper_util::rt::TokioIo;
@@ -54,7 +54,7 @@ pub(super) struct Response {
 pub(super) fn request(
     address: SocketAddr,
     prefix: &str,
-    request: &Request,
+    request: &TestRequest,
     body: &str,
 ) -> Result<Response, ExchangeError> {
     let mut built = hyper::Request::builder()

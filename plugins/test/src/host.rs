@@ -1,0 +1,287 @@
+//! The program `plugind` with one plugin.
+
+use crate::{
+    Log, Response,
+    programs::{client, pluginctl, plugind},
+};
+use rustix::process::{Pid, Signal, kill_process};
+use serde_json::Value;
+use std::{
+    fs,
+    net::{Ipv4Addr, SocketAddr, TcpListener, UdpSocket},
+    os::unix::net::UnixDatagram,
+    path::{Path, PathBuf},
+    process::{Child, Command, ExitStatus, Stdio},
+    time::{Duration, Instant},
+};
+use tempfile::TempDir;
+
+/// The longest time until the plugin is ready.
+const READY_MAX: Duration = Duration::from_secs(300);
+/// Interval at which it is checked whether the program has ended.
+const LOOK: Duration = Duration::from_millis(100);
+
+/// What a [`Host`] is started with.
+pub struct HostBuilder {
+    name: String,
+    files: TempDir,
+    listen: Vec<String>,
+    http: SocketAddr,
+}
+
+/// A host that runs, with one plugin that is ready. Dropping it ends it.
+pub struct Host {
+    child: Child,
+    name: String,
+    files: TempDir,
+    http: SocketAddr,
+    log: Log,
+}
+
+impl Host {
+    /// Prepares a host for a plugin with this name and this component.
+    ///
+    /// # Panics
+    /// When the component cannot be read.
+    #[track_caller]
+    #[must_use]
+    pub fn with(name: &str, component: impl AsRef<Path>) -> HostBuilder {
+        let files = tempfile::tempdir().expect("a temporary directory can be made");
+        for directory in ["plugins", "credentials", "root/var/cache"] {
+            fs::create_dir_all(files.path().join(directory)).expect("the directory is empty");
+        }
+        put_component(files.path(), name, component.as_ref());
+        let http = free(TcpListener::bind((Ipv4Addr::LOCALHOST, 0)), TcpListener::local_addr);
+        HostBuilder { name: name.to_owned(), files, listen: Vec::new(), http }
+    }
+
+    /// The response to a GET request for a path below the plugin's default route, `/NAME`.
+    #[track_caller]
+    #[must_use]
+    pub fn get(&self, path: &str) -> Response {
+        self.request("GET", path, &[], b"")
+    }
+
+    /// The response to a request for a path below the plugin's default route, `/NAME`.
+    #[track_caller]
+    #[must_use]
+    pub fn request(
+        &self,
+        method: &str,
+        path: &str,
+        headers: &[(&str, &str)],
+        body: &[u8],
+    ) -> Response {
+        Response::to(self.http, &format!("{method} /{}{path}", self.name), headers, body)
+    }
+
+    /// The address of HTTP, for other clients.
+    #[must_use]
+    pub fn address(&self) -> SocketAddr {
+        self.http
+    }
+
+    /// The log.
+    #[must_use]
+    pub fn log(&self) -> &Log {
+        &self.log
+    }
+
+    /// Waits for a line of the log that contains `text`, and returns it.
+    #[track_caller]
+    pub fn wait_for_log(&self, text: &str) -> String {
+        self.log.wait_for(text)
+    }
+
+    /// The state of the plugin, as `pluginctl status --json` prints it.
+    ///
+    /// # Panics
+    /// When the host does not answer.
+    #[track_caller]
+    #[must_use]
+    pub fn status(&self) -> Value {
+        let control = self.files.path().join("control");
+        let status = Command::new(client())
+            .args(["status", "--json", "--socket"])
+            .arg(control)
+            .arg(&self.name)
+            .output()
+            .expect("pluginctl can be run");
+        // The exit status is that of the plugin.
+        serde_json::from_slice(&status.stdout).expect("pluginctl prints JSON")
+    }
+
+    /// Replaces all instances by new ones of the same version.
+    #[track_caller]
+    pub fn restart(&self) {
+        self.control(&["restart", &self.name]);
+    }
+
+    /// Replaces the component, and waits until the new version has taken over.
+    #[track_caller]
+    pub fn replace_component(&self, component: impl AsRef<Path>) {
+        put_component(self.files.path(), &self.name, component.as_ref());
+        self.control(&["reload"]);
+    }
+
+    /// Replaces the manifest, and waits until the new version has taken over.
+    #[track_caller]
+    pub fn replace_manifest(&self, manifest: &str) {
+        put_manifest(self.files.path(), &self.name, manifest);
+        self.control(&["reload"]);
+    }
+
+    /// Ends the host, which stops the plugin, and returns its exit status and the whole log.
+    ///
+    /// # Panics
+    /// When it cannot be waited for.
+    #[must_use]
+    pub fn stop(mut self) -> (ExitStatus, Log) {
+        (end(&mut self.child), self.log.clone())
+    }
+
+    #[track_caller]
+    fn control(&self, arguments: &[&str]) {
+        let control = self.files.path().join("control");
+        pluginctl(|command| command.args(arguments).arg("--socket").arg(&control));
+    }
+}
+
+impl Drop for Host {
+    fn drop(&mut self) {
+        if matches!(self.child.try_wait(), Ok(None)) {
+            end(&mut self.child);
+        }
+    }
+}
+
+impl HostBuilder {
+    /// Gives the plugin this manifest, the text of `NAME.toml`, with its `[config]` and `[grants]`.
+    #[must_use]
+    pub fn manifest(self, manifest: &str) -> Self {
+        put_manifest(self.files.path(), &self.name, manifest);
+        self
+    }
+
+    /// Gives the host a credential. The manifest must grant it to the plugin.
+    ///
+    /// # Panics
+    /// When the name is not that of a file.
+    #[track_caller]
+    #[must_use]
+    pub fn credential(self, name: &str, value: &str) -> Self {
+        let path = self.files.path().join("credentials").join(name);
+        fs::write(path, value).expect("the name is that of a file");
+        self
+    }
+
+    /// Opens a TCP socket with this name, which the plugin serves, and returns its address.
+    #[must_use]
+    pub fn tcp(mut self, socket: &str) -> (Self, SocketAddr) {
+        let bound = TcpListener::bind((Ipv4Addr::LOCALHOST, 0));
+        let address = free(bound, TcpListener::local_addr);
+        self.listen.push(format!("{socket}={address}"));
+        (self, address)
+    }
+
+    /// Opens a UDP socket with this name, which the plugin serves, and returns its address.
+    #[must_use]
+    pub fn udp(mut self, socket: &str) -> (Self, SocketAddr) {
+        let address = free(UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)), UdpSocket::local_addr);
+        self.listen.push(format!("{socket}=udp:{address}"));
+        (self, address)
+    }
+
+    /// Starts the host, and waits until the plugin is ready.
+    ///
+    /// # Panics
+    /// When it does not become ready; the message has the log.
+    #[track_caller]
+    #[must_use]
+    pub fn start(self) -> Host {
+        let Self { name, files, listen, http } = self;
+        let notify = files.path().join("notify");
+        let notified = UnixDatagram::bind(&notify).expect("the directory is empty");
+        notified.set_read_timeout(Some(LOOK)).expect("the time is not zero");
+        let mut command = Command::new(plugind());
+        command
+            .args([Path::new("--root"), &files.path().join("root")])
+            .args([Path::new("--plugins"), &files.path().join("plugins")])
+            .args(["--log", "debug", "--listen", &format!("http={http}")])
+            .arg("--listen")
+            .arg(format!("control={}", files.path().join("control").display()))
+            .args(listen.iter().flat_map(|socket| ["--listen", socket]))
+            .env("NOTIFY_SOCKET", &notify)
+            .env("CREDENTIALS_DIRECTORY", files.path().join("credentials"))
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(Stdio::piped());
+        for of_a_service in
+            ["LISTEN_FDS", "LISTEN_PID", "LISTEN_FDNAMES", "JOURNAL_STREAM", "WATCHDOG_USEC"]
+        {
+            command.env_remove(of_a_service);
+        }
+        let mut child = command.spawn().unwrap_or_else(|error| {
+            panic!("cannot run plugind: {error}; install it, or set PLUGIND")
+        });
+        let log = Log::read(child.stderr.take().expect("it is piped"));
+        let mut host = Host { child, name, files, http, log };
+        host.wait_until_ready(&notified);
+        host
+    }
+}
+
+impl Host {
+    #[track_caller]
+    fn wait_until_ready(&mut self, notified: &UnixDatagram) {
+        let deadline = Instant::now() + READY_MAX;
+        let mut notice = [0; 4096];
+        loop {
+            let length = notified.recv(&mut notice).unwrap_or_default();
+            if notice[..length].split(|byte| *byte == b'\n').any(|line| line == b"READY=1") {
+                return;
+            }
+            let ended = self.child.try_wait().expect("it is a child of this process").is_some();
+            assert!(
+                !ended && Instant::now() < deadline,
+                "the plugin {} did not become ready:\n{}",
+                self.name,
+                self.log.lines().join("\n")
+            );
+        }
+    }
+}
+
+/// The address of a socket, whose port stays free after this: Linux gives it to nobody else at once.
+fn free<T>(
+    bound: std::io::Result<T>,
+    address: impl Fn(&T) -> std::io::Result<SocketAddr>,
+) -> SocketAddr {
+    bound.and_then(|socket| address(&socket)).expect("the system has a free port")
+}
+
+/// Puts a component into its place at once, as a deployment must.
+#[track_caller]
+fn put_component(files: &Path, name: &str, component: &Path) {
+    let draft = files.join("draft.wasm");
+    fs::copy(component, &draft)
+        .unwrap_or_else(|error| panic!("cannot read {}: {error}", component.display()));
+    fs::rename(draft, plugin_file(files, name, "wasm")).expect("the directory is there");
+}
+
+fn put_manifest(files: &Path, name: &str, manifest: &str) {
+    let draft = files.join("draft.toml");
+    fs::write(&draft, manifest).expect("the directory is there");
+    fs::rename(draft, plugin_file(files, name, "toml")).expect("the directory is there");
+}
+
+fn plugin_file(files: &Path, name: &str, extension: &str) -> PathBuf {
+    files.join("plugins").join(format!("{name}.{extension}"))
+}
+
+/// Ends a process, which finishes its work before.
+fn end(child: &mut Child) -> ExitStatus {
+    // If this fails, it has ended by itself.
+    kill_process(Pid::from_child(child), Signal::TERM).ok();
+    child.wait().expect("it is a child of this process")
+}

@@ -1,0 +1,30 @@
+//! Runs a plugin under the real host in a test.
+//!
+//! [`Host`] starts the program `plugind` with directories and sockets of its own, sends requests to the plugin, and has
+//! its log and its status. It ends when it is dropped.
+//!
+//! ```ignore
+//! use plugind_test::{Host, build};
+//!
+//! #[test]
+//! fn everyone_is_greeted() {
+//!     let component = build(env!("CARGO_MANIFEST_DIR"));
+//!     let host = Host::with("hi", component).manifest("[config]\ngreeting = \"Hi\"\n").start();
+//!     assert_eq!(host.get("/Ada").text(), "Hi, Ada\n");
+//!     host.wait_for_log("greeting loaded");
+//! }
+//! ```
+//!
+//! The programs are `plugind` and `pluginctl` in `PATH`, the ones that the variables `PLUGIND` and
+//! `PLUGINCTL` name, or those of [`use_programs`].
+//! Everything panics with the reason where it fails, as an assertion does.
+
+mod host;
+mod log;
+mod programs;
+mod response;
+
+pub use host::{Host, HostBuilder};
+pub use log::Log;
+pub use programs::{build, use_programs};
+pub use response::Response;

@@ -1,0 +1,75 @@
+//! The log of the host, line by line, while it runs.
+
+use std::{
+    io::{BufRead, BufReader, Read},
+    sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError},
+    thread,
+    time::Duration,
+};
+
+/// The longest time that a line may take to come.
+const TIMEOUT: Duration = Duration::from_secs(60);
+
+/// The lines so far. Clones are the same log.
+#[derive(Clone, Debug, Default)]
+pub struct Log(Arc<Shared>);
+
+#[derive(Debug, Default)]
+struct Shared {
+    lines: Mutex<Lines>,
+    added: Condvar,
+}
+
+#[derive(Debug, Default)]
+struct Lines {
+    lines: Vec<String>,
+    ended: bool,
+}
+
+impl Log {
+    /// Reads lines until the end of `source`, in a thread of its own.
+    pub(crate) fn read(source: impl Read + Send + 'static) -> Self {
+        let log = Self::default();
+        let writer = log.clone();
+        thread::spawn(move || {
+            let mut source = BufReader::new(source);
+            let mut line = Vec::new();
+            while source.read_until(b'\n', &mut line).is_ok_and(|length| length > 0) {
+                let text = String::from_utf8_lossy(&line).trim_end().to_owned();
+                line.clear();
+                writer.lock().lines.push(text);
+                writer.0.added.notify_all();
+            }
+            writer.lock().ended = true;
+            writer.0.added.notify_all();
+        });
+        log
+    }
+
+    /// All lines so far: the priority, `plugind` or `plugind[NAME]` of a plugin, and the message with its fields.
+    #[must_use]
+    pub fn lines(&self) -> Vec<String> {
+        self.lock().lines.clone()
+    }
+
+    /// Waits for a line that contains `text`, and returns the first one.
+    ///
+    /// # Panics
+    /// When there is none within a minute, or before the host has ended.
+    #[track_caller]
+    pub fn wait_for(&self, text: &str) -> String {
+        let found = |log: &Lines| log.lines.iter().find(|line| line.contains(text)).cloned();
+        let missing = |log: &mut Lines| !log.ended && found(log).is_none();
+        let waited = self.0.added.wait_timeout_while(self.lock(), TIMEOUT, missing);
+        let (log, _) = waited.unwrap_or_else(PoisonError::into_inner);
+        let line = found(&log);
+        let all = log.lines.join("\n");
+        // Not while the log is locked.
+        drop(log);
+        line.unwrap_or_else(|| panic!("no line of the log contains {text:?}:\n{all}"))
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Lines> {
+        self.0.lines.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
