@@ -102,7 +102,7 @@ fn a_unit_fails_with_the_reason_when_its_plugin_fails() {
     let unit = "plugind-plugin@exits.service";
     machine.succeed(&["systemctl", "start", unit]);
     assert_eq!(machine.property("alarm@exits.service", "ActiveState"), "inactive");
-    machine.get("/exits/exit");
+    assert_eq!(machine.get("/exits/exit").status(), 502);
     wait_until(&machine, "alarm@exits.service", "ActiveState", "active");
     assert_eq!(machine.property(unit, "ActiveState"), "failed");
     let reason = status(&machine, unit);

@@ -84,7 +84,7 @@ fn a_service_that_is_stopped_with_its_sockets_is_not_started_by_a_client() {
         }
     };
     let refused = thread::scope(|scope| {
-        let clients = scope.spawn(|| machine.within(&connect));
+        let clients = scope.spawn(|| machine.within(connect));
         machine.succeed(&["systemctl", "disable", "--now", "plugind.target"]);
         clients.join().unwrap()
     });

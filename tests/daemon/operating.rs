@@ -259,3 +259,34 @@ fn a_reload_of_one_plugin_ends_its_rollback() {
     succeed(&tree, &["rollback", "app"]);
     assert_eq!(daemon.get("/app").status(), 200);
 }
+
+#[test]
+fn a_plugin_without_autostart_waits_for_an_operator_and_not_for_a_reload() {
+    let manual = "[service]\nautostart = false\n";
+    let tree =
+        Tree::new().with_named("app", "hello", manual).with_named("job", "program_ends", manual);
+    let daemon = start(&tree);
+    assert_eq!(daemon.get("/app").status(), 503);
+    assert!(succeed(&tree, &["status"]).contains("0 of 2 plugins ready; stopped: app, job"));
+    for name in ["app", "job"] {
+        tree.put(&format!("{name}.toml"), format!("description = \"new\"\n{manual}"));
+    }
+    succeed(&tree, &["reload"]);
+    assert_eq!(run(&tree, &["reload", "app"]).status, Some(1));
+    assert_eq!(daemon.get("/app").status(), 503);
+    assert_eq!(daemon.log.count(&["plugin ready"]), 0);
+
+    succeed(&tree, &["start", "app", "job"]);
+    assert_eq!(daemon.get("/app").status(), 200);
+    daemon.log.wait_for(&["background program finished", "plugin=job"]);
+    // A reload finds it as it is, and a start runs it once more.
+    succeed(&tree, &["reload", "job"]);
+    succeed(&tree, &["reload"]);
+    assert_eq!(daemon.log.count(&["plugind[job]: done"]), 1);
+    succeed(&tree, &["start", "job"]);
+    daemon.log.wait_for_times(2, &["background program finished", "plugin=job"]);
+    assert_eq!(daemon.log.count(&["plugind[job]: done"]), 2);
+    // What runs is replaced like any other plugin.
+    tree.put("app.wasm", another("hello"));
+    assert!(succeed(&tree, &["reload"]).contains("swapped app"));
+}

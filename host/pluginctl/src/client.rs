@@ -75,10 +75,10 @@ pub(crate) enum CallMethod {
 #[zlink(interface = "io.plugind")]
 pub(crate) enum CallRefused {
     NoSuchPlugin { name: String },
-    RestartFailed { failure: api::PluginFailure },
-    PluginNotReloaded { failure: api::PluginFailure },
-    RollbackFailed { failure: api::PluginFailure },
-    StartFailed { failure: api::PluginFailure },
+    RestartFailed { failure: Box<api::PluginFailure> },
+    PluginNotReloaded { failure: Box<api::PluginFailure> },
+    RollbackFailed { failure: Box<api::PluginFailure> },
+    StartFailed { failure: Box<api::PluginFailure> },
     StartedMeanwhile { name: String },
     ReloadFailed { unreadable: Option<String>, failed: Vec<api::PluginFailure> },
     Stopping,

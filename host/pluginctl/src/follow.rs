@@ -15,7 +15,7 @@ use plugind::{
     base::name::PluginName,
     systemd::notify::{Notice, Notifier},
 };
-use std::{env, process::ExitCode, time::Duration};
+use std::{env, ffi::OsString, process::ExitCode, time::Duration};
 use tokio::{
     signal::unix::{Signal, SignalKind, signal},
     time::sleep,
@@ -67,9 +67,10 @@ struct Follower {
 impl FollowArgs {
     pub(crate) fn run(self) -> Result<ExitCode, Problem> {
         let Self { name, place } = self;
+        let socket = notify_socket();
         wait_for(async {
             let mut terminate = signal(SignalKind::terminate()).map_err(Problem::Wait)?;
-            let notifier = Notifier::connect(env::var_os("NOTIFY_SOCKET"));
+            let notifier = Notifier::connect(socket);
             let mut follower = Follower { name, place, notifier, is_ready: false };
             let outcome = follower.run(&mut terminate).await;
             let status = match &outcome {
@@ -85,6 +86,12 @@ impl FollowArgs {
             Ok(ExitCode::SUCCESS)
         })
     }
+}
+
+/// Where systemd wants to hear how the unit is.
+#[expect(clippy::disallowed_methods, reason = "no thread was started")]
+fn notify_socket() -> Option<OsString> {
+    env::var_os("NOTIFY_SOCKET").filter(|path| !path.is_empty())
 }
 
 impl Follower {
@@ -136,9 +143,9 @@ impl Follower {
                 client.call(CallMethod::Start(parameters())).await;
             match started {
                 Err(ClientError::Refused(CallRefused::StartFailed { failure })) => {
-                    return Err(Problem::failed(FollowError::Failed(failure)));
+                    return Err(Problem::failed(FollowError::Failed(*failure)));
                 }
-                started => drop(started?),
+                started => _ = started?,
             }
         }
         let mut client = Client::connect(&self.place)?;
@@ -183,7 +190,7 @@ impl Follower {
         match stopped {
             // It is not there any more.
             Err(ClientError::Refused(CallRefused::NoSuchPlugin { .. })) => (),
-            stopped => drop(stopped?),
+            stopped => _ = stopped?,
         }
         Ok("the plugin was stopped")
     }

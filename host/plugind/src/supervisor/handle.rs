@@ -188,6 +188,8 @@ pub(crate) enum Message {
     /// The directories were read for one plugin.
     ReadOne {
         name: PluginName,
+        /// It is to run, although it does not start by itself or has ended.
+        starts: bool,
         outcome: Result<(ScanReport, SocketPlan), DirectoriesError>,
     },
     List(oneshot::Sender<Vec<api::Plugin>>),

@@ -238,7 +238,7 @@ impl Supervisor {
             Message::StartPlugin { name, reply } => self.start_plugin(name, reply),
             Message::ReloadPlugin { name, reply } => self.reload_plugin(name, reply),
             Message::StopPlugin { name, reply } => self.stop_plugin(name, reply),
-            Message::ReadOne { name, outcome } => self.apply_one(&name, outcome),
+            Message::ReadOne { name, starts, outcome } => self.apply_one(&name, starts, outcome),
             // The client may have disconnected.
             Message::List(reply) => drop(reply.send(self.list())),
             Message::Describe { name, reply } => drop(reply.send(self.describe(&name))),

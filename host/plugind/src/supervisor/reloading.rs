@@ -227,7 +227,7 @@ impl Supervisor {
     }
 
     /// Whether a version is not to be started by a reload: nothing of the plugin runs, and it does not start by itself.
-    fn is_to_rest(&self, name: &PluginName, verified: &Verified) -> bool {
+    pub(super) fn is_to_rest(&self, name: &PluginName, verified: &Verified) -> bool {
         let plugin = self.plugins.get(name);
         let runs =
             plugin.is_some_and(|plugin| plugin.serving().is_some() || plugin.is_in_progress());

@@ -69,7 +69,7 @@ impl Supervisor {
                 return self.restart(name, reply);
             }
             (Some(Condition::Starting(_)), _) => (),
-            _ => self.read_one(&name),
+            _ => self.read_one(&name, true),
         }
         self.restarts.push((name, reply));
     }
@@ -87,21 +87,27 @@ impl Supervisor {
         }
         // One that takes over only with others belongs to them; its outcome is that of their reload.
         if !plugin.is_some_and(ManagedPlugin::is_at_hold_point) {
-            self.read_one(&name);
+            self.read_one(&name, false);
         }
         self.restarts.push((name, reply));
     }
 
-    /// Reads the directories for one plugin.
-    fn read_one(&self, name: &PluginName) {
+    /// Reads the directories for one plugin. `starts` says whether it is to run, although it does not start by itself or
+    /// has ended.
+    fn read_one(&self, name: &PluginName, starts: bool) {
         let name = name.clone();
-        self.read_and(move |outcome| Message::ReadOne { name: name.clone(), outcome });
+        self.read_and(move |outcome| Message::ReadOne {
+            name: name.clone(),
+            starts,
+            outcome,
+        });
     }
 
     /// Starts the change of one plugin. All others stay as they are, whatever was found of them.
     pub(super) fn apply_one(
         &mut self,
         name: &PluginName,
+        starts: bool,
         outcome: Result<(ScanReport, SocketPlan), DirectoriesError>,
     ) {
         let report = match outcome {
@@ -116,11 +122,14 @@ impl Supervisor {
             held = plugin.clear_stopped();
             plugin.end_rollback();
         }
+        let condition = self.plugins.get(name).map(ManagedPlugin::condition);
+        let has_ended = condition == Some(Condition::Exited);
         let options = ReloadOptions { again: true, all_or_nothing: false };
         let plan = self.deps.plan.borrow().clone();
         let changes = compare(report.plugins, &self.plugins, Some(&plan), options);
         match changes.into_iter().find(|(found, _)| found == name) {
-            Some((_, change)) => self.apply_single(name, change, held),
+            Some((_, Change::Same)) if starts && has_ended => self.restart_now(name),
+            Some((_, change)) => self.apply_single(name, change, held, starts),
             None if self.plugins.contains_key(name) => {
                 self.decide(name, PluginEvent::Remove(StopReason::Removed));
             }
@@ -136,21 +145,31 @@ impl Supervisor {
     }
 
     /// Starts this change. `held` are the routes that the plugin had when it was stopped.
-    fn apply_single(&mut self, name: &PluginName, change: Change, held: Vec<RouteRequest>) {
+    fn apply_single(
+        &mut self,
+        name: &PluginName,
+        change: Change,
+        held: Vec<RouteRequest>,
+        starts: bool,
+    ) {
         let new = || ManagedPlugin::new(name.clone());
         self.plugins.entry(name.clone()).or_insert_with(new).removed = false;
-        let condition = self.plugins.get(name).map(ManagedPlugin::condition);
         match change {
-            Change::Same if condition == Some(Condition::Exited) => self.restart_now(name),
             Change::Same => {
-                let serving = self.plugins.get(name).and_then(ManagedPlugin::serving);
-                if let Some(number) = serving.map(|serving| serving.number) {
+                let current = self.plugins.get(name).and_then(|it| it.generations.current());
+                if let Some(number) = current.map(|current| current.number) {
                     self.restarted(name, &Ok(number));
                 }
                 self.decide(name, PluginEvent::Unchanged);
             }
             // The outcome of what is in progress is theirs.
             Change::InProgress | Change::Recovering | Change::Stopped | Change::RolledBack => (),
+            Change::Changed { verified, requests }
+                if !starts && self.is_to_rest(name, &verified) =>
+            {
+                self.decide(name, PluginEvent::Rest { requests });
+                self.restarted(name, &Err(RestartError::Stopped));
+            }
             Change::Changed { verified, requests } => {
                 let ticket = self.queue_ticket(name);
                 let hold_point = HoldPoint::Open;
