@@ -21,6 +21,7 @@ mod websockets;
 mod lifecycle;
 mod readiness;
 mod requests;
+mod post_mortem;
 mod grants;
 mod rescan;
 mod transaction;

@@ -56,6 +56,8 @@ pub(crate) enum CallMethod {
     Reload(api::ReloadTerms),
     #[serde(rename = "io.plugind.Restart")]
     Restart(api::Name),
+    #[serde(rename = "io.plugind.Profile")]
+    Profile(api::ProfileRequest),
     #[serde(rename = "io.systemd.service.SetLogLevel")]
     SetLogLevel(api::LogLevel),
 }
@@ -67,6 +69,7 @@ pub(crate) enum CallRefused {
     NoSuchPlugin { name: String },
     RestartFailed { failure: api::PluginFailure },
     ReloadFailed { unreadable: Option<String>, failed: Vec<api::PluginFailure> },
+    ProfileFailed { reason: String },
     Stopping,
 }
 
@@ -78,6 +81,7 @@ impl fmt::Display for CallRefused {
                 let api::PluginFailure { plugin, stage, error, remedy, .. } = failure;
                 write!(f, "{plugin}: not restarted: failed at {stage}: {error}; {remedy}")
             }
+            Self::ProfileFailed { reason } => write!(f, "cannot record a profile: {reason}"),
             Self::ReloadFailed { .. } => f.write_str("not everything could be taken over"),
             Self::Stopping => f.write_str("plugind is about to end"),
         }

@@ -17,7 +17,7 @@ use crate::{
         streams,
     },
     metrics::{self, snapshot::MetricSources},
-    plugin::compiler::Compiler,
+    plugin::{compiler::Compiler, core_dumps::CoreDumps},
     pool::{instances::Commons, shares::InstancePool},
     route::{
         sockets::{SocketMistakes, SocketPlan, SocketUse},
@@ -369,6 +369,7 @@ impl Daemon {
             sockets: kinds,
             plan,
         };
+                core_dumps: Arc::new(CoreDumps::new(&settings.places.state)),
         let (supervisor, mut reloads) = supervisor::start(deps, publisher, watchdog)
             .map_err(|error| DaemonError::Linker(format!("{error:#}")))?;
         let sources = MetricSources {

@@ -272,6 +272,35 @@ pub struct Restarted {
 /// The parameters of `io.systemd.service.SetLogLevel`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
+/// The parameters of `io.plugind.Profile`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ProfileRequest {
+    /// The plugin's name.
+    pub name: String,
+    /// For how long it is recorded.
+    pub seconds: u64,
+}
+
+/// The longest profile, in seconds.
+pub const PROFILE_SECONDS_MAX: u64 = 300;
+
+/// The reply to `io.plugind.Profile`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Profile {
+    /// JSON in the format of the Firefox Profiler.
+    pub profile: String,
+    /// The number of its samples.
+    pub samples: u64,
+}
+
+/// The parameters of `io.plugind.ProfileFailed`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ProfileFailed {
+    /// Why.
+    pub reason: String,
+}
+
 pub struct LogLevel {
     /// A priority of syslog(3): 2 is critical, 7 is debug.
     pub level: i64,

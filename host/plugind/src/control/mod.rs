@@ -3,6 +3,7 @@
 mod listener;
 mod interfaces;
 mod metrics;
+mod profile;
 mod service;
 mod wire;
 

@@ -2,7 +2,7 @@
 
 use crate::control::{
     interfaces::{VarlinkError, description, info, is_known},
-    metrics,
+    metrics, profile,
     wire::ReplyWriter,
 };
 use crate::{
@@ -25,8 +25,9 @@ use std::time::Duration;
 use tokio::{sync::watch, time::timeout};
 use zlink::{Call, Reply};
 
-/// The methods that change something.
-const CHANGES: [&str; 4] = [
+/// The methods that change something, or take a part of the processor.
+const CHANGES: [&str; 5] = [
+    "io.plugind.Profile",
     "io.plugind.Reload",
     "io.plugind.Restart",
     "io.systemd.service.Reload",
@@ -185,6 +186,10 @@ impl ControlContext {
             unknown => Err(match unknown.rsplit_once('.') {
                 Some((interface, _)) if is_known(interface) => VarlinkError::no_method(unknown),
                 Some((interface, _)) => VarlinkError::no_interface(interface),
+            "io.plugind.Profile" => match method.parameters() {
+                Ok(asked) => profile::record(self.supervisor.board(), asked).await.map(reported),
+                Err(complaint) => Err(complaint),
+            },
                 None => VarlinkError::no_method(unknown),
             }),
         };

@@ -7,6 +7,7 @@ use crate::{
         request_identity::RequestIdentity,
     },
     journal::Journal,
+    plugin::core_dumps::CoreDumps,
     pool::{
         call::{Call, NotServed, ReplyReceiver},
         config::PoolConfig,
@@ -57,6 +58,8 @@ pub struct Commons {
     pub figures: Figures,
     /// What brings the requests of one plugin to another.
     pub dispatch: Arc<dyn PluginDispatch>,
+    /// Where core dumps are written.
+    pub core_dumps: Arc<CoreDumps>,
 }
 
 /// The instances of one generation of a plugin.
@@ -88,6 +91,7 @@ impl Pool {
             memory: commons.memory.clone(),
             figures: commons.figures.of(&release.name),
             dispatch: commons.dispatch.clone(),
+            core_dumps: commons.core_dumps.clone(),
         };
         let shared =
             world::Shared::new(&release.name, generation, &release.manifest, granted, services);

@@ -13,7 +13,7 @@ use crate::{
 use std::sync::Arc;
 use wasmtime::{
     AsContextMut, Engine, Store,
-    component::{ComponentExportIndex, Instance, InstancePre, Linker, TypedFunc},
+    component::{Component, ComponentExportIndex, Instance, InstancePre, Linker, TypedFunc},
 };
 use wasmtime_wasi_http::{handler::Proxy, p2, p3};
 
@@ -179,6 +179,12 @@ impl Linked {
     #[must_use]
     pub fn engine(&self) -> &Engine {
         self.pre.engine()
+    }
+
+    /// The component that instances are made of.
+    #[must_use]
+    pub fn component(&self) -> &Component {
+        self.pre.component()
     }
 
     /// Whether instances export the lifecycle: `start`, `health`, `stop`.
