@@ -22,6 +22,7 @@ mod lifecycle;
 mod readiness;
 mod requests;
 mod post_mortem;
+mod traces;
 mod grants;
 mod rescan;
 mod transaction;

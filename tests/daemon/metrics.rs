@@ -15,13 +15,13 @@ use std::{
 };
 
 /// A daemon with a socket for metrics.
-struct Measured {
-    daemon: Daemon,
+pub(crate) struct Measured {
+    pub(crate) daemon: Daemon,
     metrics: SocketAddr,
 }
 
 impl Measured {
-    fn start(tree: &Tree, arguments: &[&str]) -> Self {
+    pub(crate) fn start(tree: &Tree, arguments: &[&str]) -> Self {
         let measured = Self::begin(tree, arguments);
         measured.daemon.wait_until_ready();
         measured
@@ -40,13 +40,13 @@ impl Measured {
     }
 
     /// The value of a series: a name with all its labels.
-    fn value(&self, series: &str) -> Option<f64> {
+    pub(crate) fn value(&self, series: &str) -> Option<f64> {
         let all = self.scrape();
         let value = all.lines().find_map(|line| line.strip_prefix(series)?.strip_prefix(' '));
         value.map(|value| value.parse().unwrap())
     }
 
-    fn wait_for(&self, series: &str, value: f64) {
+    pub(crate) fn wait_for(&self, series: &str, value: f64) {
         eventually(&format!("{series} to be {value}"), || {
             (self.value(series) == Some(value)).then_some(())
         });

@@ -6,7 +6,10 @@ use crate::{
         figures::{Figures, PluginTotals, ReloadOutcome},
     },
     journal::Journal,
-    listen::listeners::{Listeners, SocketUsage},
+    listen::{
+        listeners::{Listeners, SocketUsage},
+        spans::SpanSink,
+    },
     supervisor::{board::PluginView, handle::SupervisorHandle},
 };
 use std::{sync::Weak, time::Duration};
@@ -21,6 +24,8 @@ pub struct MetricSources {
     /// The writer of the log.
     pub journal: Journal,
 }
+    /// Where spans go, if traces are exported.
+    pub spans: Option<SpanSink>,
 
 /// A plugin at a moment.
 #[derive(Clone, Debug)]
@@ -55,6 +60,8 @@ pub struct DaemonSnapshot {
 }
 
 /// All figures at a moment.
+    /// The numbers of spans that were exported and dropped, if traces are exported.
+    pub spans: Option<(u64, u64)>,
 #[derive(Clone, Debug)]
 pub struct MetricSnapshot {
     /// The daemon.
@@ -93,3 +100,7 @@ impl MetricSources {
         }
     }
 }
+            spans: self.spans.as_ref().map(|sink| {
+                let counts = sink.counts();
+                (counts.exported.get(), counts.dropped.get())
+            }),

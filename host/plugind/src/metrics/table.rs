@@ -126,6 +126,18 @@ pub const METRICS: &[Metric] = &[
         |it| Some(Number(it.lost_entries)),
     )),
     metric(
+        Counter,
+        "plugind_spans_exported",
+        "Spans that the collector of traces accepted; absent without a collector",
+        Daemon(|it| it.spans.map(|(exported, _)| Number(exported))),
+    ),
+    metric(
+        Counter,
+        "plugind_spans_dropped",
+        "Spans that did not reach the collector of traces; absent without a collector",
+        Daemon(|it| it.spans.map(|(_, dropped)| Number(dropped))),
+    ),
+    metric(
         Gauge,
         "plugind_watchdog_slack",
         "Time that is left until systemd ends the daemon because its watchdog was not notified",
