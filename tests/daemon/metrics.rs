@@ -88,6 +88,24 @@ fn requests_are_counted_by_their_status_and_time() {
 }
 
 #[test]
+fn waits_for_an_instance_and_the_size_of_a_state_are_measured() {
+    let manifest = "[grants]\nstate = true\n[instances]\nmode = \"exclusive\"\n";
+    let tree = Tree::new().with_manifest("files", manifest).with("traps_02");
+    let state = tree.root().join("var/lib/plugind/files/below");
+    fs::create_dir_all(&state).unwrap();
+    fs::write(state.join("note"), [0; 1234]).unwrap();
+    let measured = Measured::start(&tree, &[]);
+    measured.wait_for("plugind_plugin_state_size_bytes{plugin=\"files\"}", 1234.0);
+    assert_eq!(measured.value("plugind_plugin_state_size_bytes{plugin=\"traps-02\"}"), None);
+    for plugin in ["files", "traps-02"] {
+        let count = format!("plugind_plugin_queue_duration_seconds_count{{plugin=\"{plugin}\"}}");
+        assert_eq!(measured.value(&count), Some(0.0));
+        assert_eq!(measured.daemon.get(&format!("/{plugin}")).status(), 200);
+        assert_eq!(measured.value(&count), Some(1.0), "{plugin}");
+    }
+}
+
+#[test]
 fn a_failed_instance_is_counted_by_its_result_and_replaced() {
     let manifest = format!("required = false\n{}", crate::RESTARTS);
     let tree = Tree::new().with_manifest("traps_in_request", &manifest);

@@ -18,7 +18,7 @@ use crate::{
         spans::SpanSink,
         streams,
     },
-    metrics::{self, snapshot::MetricSources},
+    metrics::{self, snapshot::MetricSources, state_sizes::StateSizes},
     plugin::{compiler::Compiler, core_dumps::CoreDumps},
     pool::{instances::Commons, shares::InstancePool},
     route::{
@@ -346,6 +346,7 @@ impl Daemon {
             state: settings.places.state.clone(),
             cache: settings.cache.clone(),
         };
+        let state_sizes = StateSizes::new(settings.places.state.clone());
         let (publisher, reader) = table::channel();
         let versions = match settings.keep_versions {
             true => Versions::open(&settings.places.state).unwrap_or_else(|error| {
@@ -368,6 +369,7 @@ impl Daemon {
                 places: InstancePool::new(own.pool),
                 figures: self.figures.clone(),
                 dispatch: Arc::new(PluginCalls::new(reader.clone())),
+                core_dumps: Arc::new(CoreDumps::new(&settings.places.state)),
             },
             places: settings.places,
             store: self.store.clone(),
@@ -376,14 +378,14 @@ impl Daemon {
             sockets: kinds,
             plan,
         };
-                core_dumps: Arc::new(CoreDumps::new(&settings.places.state)),
         let (supervisor, mut reloads) = supervisor::start(deps, publisher, watchdog)
             .map_err(|error| DaemonError::Linker(format!("{error:#}")))?;
-        let sources = MetricSources {
         let exporter = SpanExporter::configured(own.traces.endpoint, settings.traces);
         let spans = exporter.as_ref().map(|exporter| exporter.sink().clone());
-            supervisor: supervisor.clone(),
+        let sources = MetricSources {
             spans: spans.clone(),
+            state_sizes,
+            supervisor: supervisor.clone(),
             listeners: Arc::downgrade(&listeners),
             journal: journal.clone(),
         };
@@ -462,11 +464,11 @@ impl Daemon {
             // A second request stops without waiting.
             _ = self.signals.interrupt.recv() => warn!("stopped without waiting"),
         }
-        compiler.end();
-        info!("stopped");
         if let Some(exporter) = exporter {
             exporter.finish().await;
         }
+        compiler.end();
+        info!("stopped");
         ended
     }
 

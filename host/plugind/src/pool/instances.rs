@@ -313,7 +313,7 @@ impl Pool {
         let (figures, begun) = (self.set.figures.core(core), Instant::now());
         let is_http = count_begun(figures, &call);
         let identity = call.identity();
-        let served = self.serve(core, call, identity).await;
+        let served = self.serve(core, call, identity, begun).await;
         if let Err(not_served) = &served {
             self.set.failures.note_not_served(not_served, identity);
         }
@@ -328,6 +328,7 @@ impl Pool {
         core: usize,
         call: Call,
         identity: Option<RequestIdentity>,
+        begun: Instant,
     ) -> Result<Reply, NotServed> {
         if self.set.config.on_demand {
             let Some((permit, place)) = self.room(core).await else {
@@ -336,6 +337,7 @@ impl Pool {
                     false => NotServed::Busy,
                 });
             };
+            self.set.figures.core(core).waited(begun.elapsed());
             let (queued, in_flight, receiver) = self.begin(core, call, identity);
             let core_set = &self.core_sets[core % self.core_sets.len()];
             let instance = worker::own(core_set, core, queued, place, permit);
