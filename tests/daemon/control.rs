@@ -63,9 +63,9 @@ fn a_file_that_is_ignored_is_named_by_status_and_reload_with_its_right_name() {
     tree.put("my_plugin.wasm", "x");
     let _daemon = start(&tree);
     let line = "my_plugin.wasm is ignored";
-    for arguments in [["status"], ["reload"]] {
-        let ran = run(&tree, &arguments);
-        let output = ran.stdout + &ran.stderr;
+    for command in ["status", "list", "reload"] {
+        let ran = run(&tree, &[command]);
+        let output = if command == "status" { ran.stdout } else { ran.stderr };
         let named = output.lines().filter(|it| it.contains(line));
         assert!(named.clone().any(|it| it.contains("rename it to my-plugin.wasm")), "{output}");
     }
@@ -77,6 +77,9 @@ fn every_plugin_is_listed_as_it_is() {
     let optional = "required = false\n[config]\ngreeting = 1\n";
     let tree = Tree::new()
         .with_named(
+    let listed: serde_json::Value =
+        serde_json::from_str(&run(&tree, &["list", "--json"]).stdout).unwrap();
+    assert!(listed["ignored"][0].as_str().unwrap().contains(line), "{listed}");
             "talks",
             "status_talks",
             "[[serve]]\nroute = \"/a\"\n\n[[serve]]\nroute = \"/b\"\n",

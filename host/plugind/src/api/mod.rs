@@ -160,6 +160,9 @@ pub struct PluginRequests {
 pub struct List {
     /// All plugins, in the order of their names.
     pub plugins: Vec<Plugin>,
+    /// Files in the plugin directories that are ignored although they look like parts of plugins, each with the reason.
+    #[serde(default)]
+    pub ignored: Vec<String>,
 }
 
 /// The parameters of `io.plugind.Describe` and `io.plugind.Restart`.
@@ -269,9 +272,6 @@ pub struct Restarted {
     pub generation: u64,
 }
 
-/// The parameters of `io.systemd.service.SetLogLevel`.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
 /// The parameters of `io.plugind.Profile`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -301,6 +301,9 @@ pub struct ProfileFailed {
     pub reason: String,
 }
 
+/// The parameters of `io.systemd.service.SetLogLevel`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct LogLevel {
     /// A priority of syslog(3): 2 is critical, 7 is debug.
     pub level: i64,

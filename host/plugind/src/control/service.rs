@@ -173,7 +173,10 @@ impl ControlContext {
             }
             "io.systemd.Metrics.Describe" => each(&mut replies, metrics::describe).await?,
             "io.plugind.List" => match self.supervisor.list().await {
-                Ok(plugins) => Ok(reported(api::List { plugins })),
+                Ok(plugins) => {
+                    let ignored = self.supervisor.summary().borrow().ignored.clone();
+                    Ok(reported(api::List { plugins, ignored }))
+                }
                 Err(Stopping) => Err(stopping()),
             },
             "io.plugind.Describe" => self.describe(method).await,
@@ -183,13 +186,13 @@ impl ControlContext {
                 Err(complaint) => Err(complaint),
             },
             "io.plugind.Restart" => self.restart(method).await,
-            unknown => Err(match unknown.rsplit_once('.') {
-                Some((interface, _)) if is_known(interface) => VarlinkError::no_method(unknown),
-                Some((interface, _)) => VarlinkError::no_interface(interface),
             "io.plugind.Profile" => match method.parameters() {
                 Ok(asked) => profile::record(self.supervisor.board(), asked).await.map(reported),
                 Err(complaint) => Err(complaint),
             },
+            unknown => Err(match unknown.rsplit_once('.') {
+                Some((interface, _)) if is_known(interface) => VarlinkError::no_method(unknown),
+                Some((interface, _)) => VarlinkError::no_interface(interface),
                 None => VarlinkError::no_method(unknown),
             }),
         };
