@@ -27,6 +27,13 @@ pub(crate) fn begin(tree: &Tree) -> Daemon {
     Daemon::begin(tree, &["--listen", &format!("control={}", socket(tree).display())])
 }
 
+/// Starts a daemon with a control socket by a script, which finds the command in `"$@"`, and waits until it is ready.
+pub(crate) fn start_by(tree: &Tree, script: &str) -> Daemon {
+    fs::create_dir_all(socket(tree).parent().unwrap()).unwrap();
+    let script = format!("{script}\nexec \"$@\" --listen control={}", socket(tree).display());
+    Daemon::start_by(tree, &["/usr/bin/unshare", "--mount", "/bin/sh", "-euc", &script, "sh"])
+}
+
 pub(crate) fn start(tree: &Tree) -> Daemon {
     let daemon = begin(tree);
     daemon.wait_until_ready();
@@ -70,6 +77,9 @@ fn a_file_that_is_ignored_is_named_by_status_and_reload_with_its_right_name() {
         assert!(named.clone().any(|it| it.contains("rename it to my-plugin.wasm")), "{output}");
     }
     assert!(run(&tree, &["status"]).stdout.contains("Ignored: "));
+    let listed: serde_json::Value =
+        serde_json::from_str(&run(&tree, &["list", "--json"]).stdout).unwrap();
+    assert!(listed["ignored"][0].as_str().unwrap().contains(line), "{listed}");
 }
 
 #[test]
@@ -77,9 +87,6 @@ fn every_plugin_is_listed_as_it_is() {
     let optional = "required = false\n[config]\ngreeting = 1\n";
     let tree = Tree::new()
         .with_named(
-    let listed: serde_json::Value =
-        serde_json::from_str(&run(&tree, &["list", "--json"]).stdout).unwrap();
-    assert!(listed["ignored"][0].as_str().unwrap().contains(line), "{listed}");
             "talks",
             "status_talks",
             "[[serve]]\nroute = \"/a\"\n\n[[serve]]\nroute = \"/b\"\n",

@@ -31,6 +31,7 @@ mod install;
 mod handover;
 mod compiler;
 mod directories;
+mod storage;
 mod cache;
 mod calls;
 mod many;
