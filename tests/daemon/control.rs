@@ -27,6 +27,13 @@ pub(crate) fn begin(tree: &Tree) -> Daemon {
     Daemon::begin(tree, &["--listen", &format!("control={}", socket(tree).display())])
 }
 
+/// Starts a daemon with a control socket by a script, which finds the command in `"$@"`, and waits until it is ready.
+pub(crate) fn start_by(tree: &Tree, script: &str) -> Daemon {
+    fs::create_dir_all(socket(tree).parent().unwrap()).unwrap();
+    let script = format!("{script}\nexec \"$@\" --listen control={}", socket(tree).display());
+    Daemon::start_by(tree, &["/usr/bin/unshare", "--mount", "/bin/sh", "-euc", &script, "sh"])
+}
+
 pub(crate) fn start(tree: &Tree) -> Daemon {
     let daemon = begin(tree);
     daemon.wait_until_ready();
@@ -63,13 +70,16 @@ fn a_file_that_is_ignored_is_named_by_status_and_reload_with_its_right_name() {
     tree.put("my_plugin.wasm", "x");
     let _daemon = start(&tree);
     let line = "my_plugin.wasm is ignored";
-    for arguments in [["status"], ["reload"]] {
-        let ran = run(&tree, &arguments);
-        let output = ran.stdout + &ran.stderr;
+    for command in ["status", "list", "reload"] {
+        let ran = run(&tree, &[command]);
+        let output = if command == "status" { ran.stdout } else { ran.stderr };
         let named = output.lines().filter(|it| it.contains(line));
         assert!(named.clone().any(|it| it.contains("rename it to my-plugin.wasm")), "{output}");
     }
     assert!(run(&tree, &["status"]).stdout.contains("Ignored: "));
+    let listed: serde_json::Value =
+        serde_json::from_str(&run(&tree, &["list", "--json"]).stdout).unwrap();
+    assert!(listed["ignored"][0].as_str().unwrap().contains(line), "{listed}");
 }
 
 #[test]

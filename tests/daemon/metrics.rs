@@ -15,13 +15,13 @@ use std::{
 };
 
 /// A daemon with a socket for metrics.
-struct Measured {
-    daemon: Daemon,
+pub(crate) struct Measured {
+    pub(crate) daemon: Daemon,
     metrics: SocketAddr,
 }
 
 impl Measured {
-    fn start(tree: &Tree, arguments: &[&str]) -> Self {
+    pub(crate) fn start(tree: &Tree, arguments: &[&str]) -> Self {
         let measured = Self::begin(tree, arguments);
         measured.daemon.wait_until_ready();
         measured
@@ -40,13 +40,13 @@ impl Measured {
     }
 
     /// The value of a series: a name with all its labels.
-    fn value(&self, series: &str) -> Option<f64> {
+    pub(crate) fn value(&self, series: &str) -> Option<f64> {
         let all = self.scrape();
         let value = all.lines().find_map(|line| line.strip_prefix(series)?.strip_prefix(' '));
         value.map(|value| value.parse().unwrap())
     }
 
-    fn wait_for(&self, series: &str, value: f64) {
+    pub(crate) fn wait_for(&self, series: &str, value: f64) {
         eventually(&format!("{series} to be {value}"), || {
             (self.value(series) == Some(value)).then_some(())
         });
@@ -97,6 +97,24 @@ fn the_bytes_of_messages_over_websockets_are_counted() {
             &format!("plugind_plugin_{direction}_bytes_total{{plugin=\"messages\"}}"),
             7.0,
         );
+    }
+}
+
+#[test]
+fn waits_for_an_instance_and_the_size_of_a_state_are_measured() {
+    let manifest = "[grants]\nstate = true\n[instances]\nmode = \"exclusive\"\n";
+    let tree = Tree::new().with_manifest("files", manifest).with("traps_02");
+    let state = tree.root().join("var/lib/plugind/files/below");
+    fs::create_dir_all(&state).unwrap();
+    fs::write(state.join("note"), [0; 1234]).unwrap();
+    let measured = Measured::start(&tree, &[]);
+    measured.wait_for("plugind_plugin_state_size_bytes{plugin=\"files\"}", 1234.0);
+    assert_eq!(measured.value("plugind_plugin_state_size_bytes{plugin=\"traps-02\"}"), None);
+    for plugin in ["files", "traps-02"] {
+        let count = format!("plugind_plugin_queue_duration_seconds_count{{plugin=\"{plugin}\"}}");
+        assert_eq!(measured.value(&count), Some(0.0));
+        assert_eq!(measured.daemon.get(&format!("/{plugin}")).status(), 200);
+        assert_eq!(measured.value(&count), Some(1.0), "{plugin}");
     }
 }
 

@@ -1,7 +1,7 @@
 //! A request has one identity, which the host's and the guest's entries about it share, and a failure leaves a trail.
 
-use crate::readiness::http_02;
-use plugind_tests::{Daemon, Tree, end_of};
+use crate::{control, readiness::http_02};
+use plugind_tests::{Daemon, Tree, end_of, eventually};
 
 /// A request that another program has begun.
 const TRACE: &str = "4bf92f3577b34da6a3ce929d0e0e4736";
@@ -46,6 +46,41 @@ fn a_trap_is_logged_with_the_functions_of_the_guest_and_the_request() {
             assert!(field(&failed, name).is_some(), "{failed}");
             assert_eq!(field(&trapped, name), field(&failed, name), "{trapped}");
         }
+    }
+}
+
+#[test]
+fn each_way_to_fail_a_request_has_its_cause_in_one_warning_and_counts() {
+    let ways = [
+        ("nothing", "fails_02", "/nothing", 502, "never invoked"),
+        ("error", "fails_02", "/error", 502, "internal"),
+        ("status", "statuses", "/103", 502, "must be final; it is 103"),
+        ("short", "fails_02", "/short", 200, "the response"),
+        ("aborts", "fails_02", "/aborts", 200, "its instance ended before the body"),
+    ];
+    let manifest = "[instances]\nmode = \"exclusive\"\n";
+    let tree = Tree::new();
+    for (plugin, guest, ..) in ways {
+        tree.put_guest(plugin, guest);
+        tree.put(&format!("{plugin}.toml"), manifest);
+    }
+    let daemon = control::start(&tree);
+    for (plugin, _, path, status, cause) in ways {
+        for _ in 0..2 {
+            let mut client = daemon.connect();
+            client.request("GET", &format!("/{plugin}{path}"), &["Connection: close"]);
+            assert_eq!(client.head().status, status, "{plugin}");
+            client.wait_until_closed();
+        }
+        let words = ["warning plugind: requests failed ", &format!("plugin={plugin} "), "count=1 "];
+        let line = daemon.log.wait_for(&words);
+        assert!(line.contains(cause), "{plugin}: {line}");
+        assert!(field(&line, "request_id").is_some() && field(&line, "trace_id").is_some());
+        let shown = "Requests: 2 failed in the last minute\n";
+        eventually(&format!("{plugin} to have failed twice"), || {
+            control::run(&tree, &["status", plugin]).stdout.contains(shown).then_some(())
+        });
+        assert_eq!(daemon.log.count(&words[..2]), 1, "the second one waits");
     }
 }
 

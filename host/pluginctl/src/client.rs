@@ -66,6 +66,8 @@ pub(crate) enum CallMethod {
     Stop(api::Name),
     #[serde(rename = "io.plugind.Follow")]
     Follow(api::Name),
+    #[serde(rename = "io.plugind.Profile")]
+    Profile(api::ProfileRequest),
     #[serde(rename = "io.systemd.service.SetLogLevel")]
     SetLogLevel(api::LogLevel),
 }
@@ -81,6 +83,7 @@ pub(crate) enum CallRefused {
     StartFailed { failure: Box<api::PluginFailure> },
     StartedMeanwhile { name: String },
     ReloadFailed { unreadable: Option<String>, failed: Vec<api::PluginFailure> },
+    ProfileFailed { reason: String },
     Stopping,
 }
 
@@ -93,6 +96,7 @@ impl fmt::Display for CallRefused {
             Self::RollbackFailed { failure } => not(f, "rolled back", failure),
             Self::StartFailed { failure } => not(f, "started", failure),
             Self::StartedMeanwhile { name } => write!(f, "{name}: it was started meanwhile"),
+            Self::ProfileFailed { reason } => write!(f, "cannot record a profile: {reason}"),
             Self::ReloadFailed { .. } => f.write_str("not everything could be taken over"),
             Self::Stopping => f.write_str("plugind is about to end"),
         }

@@ -3,7 +3,7 @@
 use crate::{
     client::{CallMethod, Client, ControlAddress},
     columns::{columns, cut_to_terminal},
-    print::{json, print},
+    print::{complain, json, print},
     problem::{Problem, wait_for},
     relative_time::{ago, moment},
     status::NOT_ACTIVE,
@@ -32,6 +32,9 @@ impl ListArgs {
             true => json(&list),
             false => cut_to_terminal(&table(&list.plugins, SystemTime::now())),
         })?;
+        for ignored in &list.ignored {
+            complain(&format!("warning: {ignored}"));
+        }
         let is_well = !list.plugins.iter().any(has_failed);
         Ok(if is_well { ExitCode::SUCCESS } else { ExitCode::from(NOT_ACTIVE) })
     }

@@ -20,6 +20,7 @@ mod new;
 mod output;
 mod print;
 mod problem;
+mod profile;
 mod progress;
 mod project;
 mod reload;
@@ -88,6 +89,8 @@ enum Command {
     LogLevel(log_level::LogLevelArgs),
     /// Show the log of one plugin
     Logs(logs::LogsArgs),
+    /// Record where a plugin uses the processor
+    Profile(profile::ProfileArgs),
     /// Check the configuration, directories of plugins, or components
     Check(check::CheckArgs),
     /// Print a merged manifest, or plugind.toml, with the origin of each value
@@ -133,6 +136,7 @@ fn main() -> ExitCode {
         Command::Enable(mask) => mask.enable(),
         Command::LogLevel(level) => level.run(),
         Command::Logs(logs) => logs.run(),
+        Command::Profile(profile) => profile.run(),
         Command::Check(check) => return check.run().print(),
         Command::Cat(cat) => return cat.run().print(),
         Command::Routes(routes) => return routes.run().print(),

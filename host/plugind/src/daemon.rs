@@ -14,10 +14,12 @@ use crate::{
         listeners::{Accepted, Listeners, Server},
         plugin_calls::PluginCalls,
         sockets::{Listen, ListenError, ListenSockets},
+        span_exporter::SpanExporter,
+        spans::SpanSink,
         streams,
     },
-    metrics::{self, snapshot::MetricSources},
-    plugin::compiler::Compiler,
+    metrics::{self, snapshot::MetricSources, state_sizes::StateSizes},
+    plugin::{compiler::Compiler, core_dumps::CoreDumps},
     pool::{instances::Commons, shares::InstancePool},
     route::{
         sockets::{SocketMistakes, SocketPlan, SocketUse},
@@ -37,6 +39,7 @@ use crate::{
     systemd::{
         certificates::{self, CertificatesError},
         cgroup,
+        directories::TraceEnvironment,
         environment::Systemd,
         notify::{Notice, Notifier},
         storage::StorageDirectories,
@@ -94,6 +97,8 @@ pub struct DaemonConfig {
     pub cache: PathBuf,
     /// The directories of what may be granted.
     pub places: GrantDirectories,
+    /// The variables of the environment for traces.
+    pub traces: TraceEnvironment,
     /// The compiler of components.
     pub compiler: Compiler,
     /// Whether versions that served are kept in the state directory.
@@ -204,10 +209,12 @@ fn http_server(
     keep_alive: Duration,
     health: Option<Arc<HealthRoute>>,
     journal: Journal,
+    spans: Option<SpanSink>,
 ) -> Server {
     let limits = connection::limits(keep_alive);
     Arc::new(move |accepted: Accepted| {
-        connection::serve(accepted, reader.clone(), health.clone(), limits, journal.clone()).boxed()
+        let (reader, health) = (reader.clone(), health.clone());
+        connection::serve(accepted, reader, health, limits, journal.clone(), spans.clone()).boxed()
     })
 }
 
@@ -343,6 +350,7 @@ impl Daemon {
             state: settings.places.state.clone(),
             cache: settings.cache.clone(),
         };
+        let state_sizes = StateSizes::new(settings.places.state.clone());
         let (publisher, reader) = table::channel();
         let versions = match settings.keep_versions {
             true => Versions::open(&settings.places.state).unwrap_or_else(|error| {
@@ -365,6 +373,7 @@ impl Daemon {
                 places: InstancePool::new(own.pool),
                 figures: self.figures.clone(),
                 dispatch: Arc::new(PluginCalls::new(reader.clone())),
+                core_dumps: Arc::new(CoreDumps::new(&settings.places.state)),
             },
             places: settings.places,
             store: self.store.clone(),
@@ -375,7 +384,11 @@ impl Daemon {
         };
         let (supervisor, mut reloads) = supervisor::start(deps, publisher, watchdog)
             .map_err(|error| DaemonError::Linker(format!("{error:#}")))?;
+        let exporter = SpanExporter::configured(own.traces.endpoint, settings.traces);
+        let spans = exporter.as_ref().map(|exporter| exporter.sink().clone());
         let sources = MetricSources {
+            spans: spans.clone(),
+            state_sizes,
             supervisor: supervisor.clone(),
             listeners: Arc::downgrade(&listeners),
             journal: journal.clone(),
@@ -412,7 +425,7 @@ impl Daemon {
         let (board, phase) = (supervisor.board().clone(), self.phase.subscribe());
         let leave_for = own.health.as_ref().map(|health| health.stop_delay).unwrap_or_default();
         let health = own.health.map(|setting| Arc::new(HealthRoute::new(setting, board, phase)));
-        let server = http_server(reader.clone(), own.http.keep_alive, health, access_log);
+        let server = http_server(reader.clone(), own.http.keep_alive, health, access_log, spans);
         listeners.serve(Protocol::Http, server)?;
         listeners.serve_plugins(streams::server(reader.clone()), datagrams::server(reader))?;
         self.phase.send_replace(DaemonPhase::Running);
@@ -454,6 +467,9 @@ impl Daemon {
             () = sleep(STOP_DEADLINE) => warn!("stop timeout exceeded"),
             // A second request stops without waiting.
             _ = self.signals.interrupt.recv() => warn!("stopped without waiting"),
+        }
+        if let Some(exporter) = exporter {
+            exporter.finish().await;
         }
         compiler.end();
         info!("stopped");

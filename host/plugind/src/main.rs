@@ -88,6 +88,7 @@ fn main() -> ExitCode {
             credentials: environment.credentials(root),
             stores: Arc::default(),
         },
+        traces: environment.traces.clone(),
         compiler,
         keep_versions,
         own,

@@ -160,6 +160,9 @@ pub struct PluginRequests {
 pub struct List {
     /// All plugins, in the order of their names.
     pub plugins: Vec<Plugin>,
+    /// Files in the plugin directories that are ignored although they look like parts of plugins, each with the reason.
+    #[serde(default)]
+    pub ignored: Vec<String>,
 }
 
 /// The parameters of the methods about one plugin, such as `io.plugind.Describe`.
@@ -278,6 +281,35 @@ pub struct Stopped {}
 pub struct Restarted {
     /// The number of the version that serves now.
     pub generation: u64,
+}
+
+/// The parameters of `io.plugind.Profile`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ProfileRequest {
+    /// The plugin's name.
+    pub name: String,
+    /// For how long it is recorded.
+    pub seconds: u64,
+}
+
+/// The longest profile, in seconds.
+pub const PROFILE_SECONDS_MAX: u64 = 300;
+
+/// The reply to `io.plugind.Profile`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Profile {
+    /// JSON in the format of the Firefox Profiler.
+    pub profile: String,
+    /// The number of its samples.
+    pub samples: u64,
+}
+
+/// The parameters of `io.plugind.ProfileFailed`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ProfileFailed {
+    /// Why.
+    pub reason: String,
 }
 
 /// The parameters of `io.systemd.service.SetLogLevel`.

@@ -47,6 +47,9 @@ pub struct CoreFigures {
     durations: [Count; BUCKETS],
     /// The sum of all durations, in ns.
     duration: Count,
+    waits: [Count; BUCKETS],
+    /// The sum of all waits, in ns.
+    wait: Count,
     /// How long instances ran, in ns.
     busy: Count,
     /// Bytes of request bodies and of connections that instances received.
@@ -64,10 +67,14 @@ impl CoreFigures {
     /// client gets in its place.
     pub fn response(&self, status: u16, duration: Duration) {
         self.class(status);
-        let micros = u64::try_from(duration.as_micros()).unwrap_or(u64::MAX);
-        let bucket = DURATION_BOUNDS.iter().position(|bound| micros <= *bound);
-        self.durations[bucket.unwrap_or(DURATION_BOUNDS.len())].add(1);
+        self.durations[bucket(duration)].add(1);
         self.duration.add(nanoseconds(duration));
+    }
+
+    /// Counts a call that an instance took, and how long it waited for that.
+    pub fn waited(&self, wait: Duration) {
+        self.waits[bucket(wait)].add(1);
+        self.wait.add(nanoseconds(wait));
     }
 
     /// Counts a response of the host's own, for which no instance was asked.
@@ -89,6 +96,13 @@ impl CoreFigures {
     pub fn ran(&self, time: Duration) {
         self.busy.add(nanoseconds(time));
     }
+}
+
+/// The bucket of a time.
+fn bucket(time: Duration) -> usize {
+    let micros = u64::try_from(time.as_micros()).unwrap_or(u64::MAX);
+    let bucket = DURATION_BOUNDS.iter().position(|bound| micros <= *bound);
+    bucket.unwrap_or(DURATION_BOUNDS.len())
 }
 
 fn nanoseconds(time: Duration) -> u64 {
@@ -174,6 +188,10 @@ impl PluginFigures {
                 *sum += count.get();
             }
             totals.duration += Duration::from_nanos(core.duration.get());
+            for (sum, count) in totals.waits.0.iter_mut().zip(&core.waits) {
+                *sum += count.get();
+            }
+            totals.wait += Duration::from_nanos(core.wait.get());
             totals.busy += Duration::from_nanos(core.busy.get());
             totals.received += core.received.get();
             totals.sent += core.sent.get();
@@ -262,6 +280,10 @@ pub struct PluginTotals {
     pub durations: DurationCounts,
     /// The sum of these times.
     pub duration: Duration,
+    /// The times for which calls waited for an instance.
+    pub waits: DurationCounts,
+    /// The sum of these times.
+    pub wait: Duration,
     /// How long instances ran.
     pub busy: Duration,
     /// Bytes that instances received.

@@ -57,6 +57,36 @@ impl RequestIdentity {
         })
     }
 
+    /// Whether its trace is one that is recorded.
+    #[must_use]
+    pub fn is_sampled(self) -> bool {
+        self.flags & SAMPLED != 0
+    }
+
+    /// Whether another request belongs to the same trace.
+    #[must_use]
+    pub fn is_of_same_trace(self, other: Self) -> bool {
+        self.trace == other.trace
+    }
+
+    /// The number of the trace.
+    #[must_use]
+    pub fn trace_bytes(self) -> [u8; 16] {
+        self.trace.get().to_be_bytes()
+    }
+
+    /// The number of the request.
+    #[must_use]
+    pub fn request_bytes(self) -> [u8; 8] {
+        self.request.get().to_be_bytes()
+    }
+
+    /// The flags of the trace.
+    #[must_use]
+    pub fn flags(self) -> u8 {
+        self.flags
+    }
+
     /// The value of the field `traceparent`.
     #[must_use]
     pub fn traceparent(self) -> [u8; TRACEPARENT_LENGTH] {

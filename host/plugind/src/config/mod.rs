@@ -7,6 +7,7 @@ mod proptests;
 mod search;
 pub mod settings;
 mod table;
+pub mod traces;
 
 pub use diagnostic::{Diagnostic, Origin, Position};
 pub use document::{Document, Setting};

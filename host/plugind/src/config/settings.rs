@@ -10,7 +10,7 @@ use crate::{
         priority::Priority,
         quantity::{Bytes, Span},
     },
-    config::{Diagnostic, Document, ListError, Origin, SearchPath, Table},
+    config::{Diagnostic, Document, ListError, Origin, SearchPath, Table, traces::TraceEndpoint},
 };
 use plugind_artifact::kind::EngineKind;
 use std::{collections::BTreeMap, fmt, path::PathBuf, str::FromStr, time::Duration};
@@ -68,6 +68,8 @@ pub struct Settings {
     pub pool: PoolSettings,
     /// `[health]`, if it is there.
     pub health: Option<HealthSetting>,
+    /// `[traces]`
+    pub traces: Traces,
     /// `[sockets.NAME]`
     pub sockets: SocketSettings,
 }
@@ -96,6 +98,13 @@ pub struct HealthSetting {
     pub route: String,
     /// For how long it answers that the daemon stops, before sockets are closed.
     pub stop_delay: Duration,
+}
+
+/// `[traces]`: where the spans of requests are sent.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Traces {
+    /// The collector; none: the one of the environment, if that names one.
+    pub endpoint: Option<TraceEndpoint>,
 }
 
 /// `[http]`: what counts for every connection on which HTTP is spoken.
@@ -373,6 +382,7 @@ impl Settings {
             memory_max: memory_max(table),
             pool: table.table("pool", PoolSettings::read),
             health: table.table("health", HealthSetting::read),
+            traces: table.table("traces", Traces::read),
             sockets: SocketSettings(table.named("sockets", SocketSetting::read)),
         }
     }
@@ -444,6 +454,12 @@ impl HealthSetting {
         }
         let stop_delay = stop_delay.map(|delay| delay.0).unwrap_or_default();
         Some(Self { socket, origin: table.origin("socket"), route, stop_delay })
+    }
+}
+
+impl Traces {
+    fn read(table: &Table<'_>) -> Self {
+        Self { endpoint: table.parsed("endpoint") }
     }
 }
 

@@ -4,6 +4,7 @@ mod listener;
 mod interfaces;
 mod metrics;
 mod plugins;
+mod profile;
 mod service;
 mod wire;
 

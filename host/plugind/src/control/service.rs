@@ -2,7 +2,7 @@
 
 use crate::control::{
     interfaces::{VarlinkError, description, info, is_known},
-    metrics,
+    metrics, profile,
     wire::ReplyWriter,
 };
 use crate::{
@@ -22,8 +22,9 @@ use std::time::Duration;
 use tokio::{sync::watch, time::timeout};
 use zlink::{Call, Reply};
 
-/// The methods that change something.
-const CHANGES: [&str; 8] = [
+/// The methods that change something, or take a part of the processor.
+const CHANGES: [&str; 9] = [
+    "io.plugind.Profile",
     "io.plugind.ReloadPlugin",
     "io.plugind.Reload",
     "io.plugind.Restart",
@@ -181,7 +182,10 @@ impl ControlContext {
             }
             "io.systemd.Metrics.Describe" => each(&mut replies, metrics::describe).await?,
             "io.plugind.List" => match self.supervisor.list().await {
-                Ok(plugins) => Ok(reported(api::List { plugins })),
+                Ok(plugins) => {
+                    let ignored = self.supervisor.summary().borrow().ignored.clone();
+                    Ok(reported(api::List { plugins, ignored }))
+                }
                 Err(Stopping) => Err(stopping()),
             },
             "io.plugind.Describe" => self.describe(method).await,
@@ -196,6 +200,10 @@ impl ControlContext {
             "io.plugind.Start" => self.start(method).await,
             "io.plugind.Stop" => self.stop(method).await,
             FOLLOW => self.follow(method, &mut replies).await?,
+            "io.plugind.Profile" => match method.parameters() {
+                Ok(asked) => profile::record(self.supervisor.board(), asked).await.map(reported),
+                Err(complaint) => Err(complaint),
+            },
             unknown => Err(match unknown.rsplit_once('.') {
                 Some((interface, _)) if is_known(interface) => VarlinkError::no_method(unknown),
                 Some((interface, _)) => VarlinkError::no_interface(interface),

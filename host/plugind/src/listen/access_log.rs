@@ -121,7 +121,8 @@ impl Drop for AccessGuard {
     }
 }
 
-fn text(bytes: &[u8]) -> String {
+/// The beginning of a text that a client sent.
+pub(super) fn text(bytes: &[u8]) -> String {
     String::from_utf8_lossy(&bytes[..bytes.len().min(TEXT_MAX)]).into_owned()
 }
 

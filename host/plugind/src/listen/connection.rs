@@ -4,7 +4,7 @@ use crate::{
     base::error_chain::ErrorChain,
     journal::Journal,
     listen::{
-        access_log::{AccessGuard, AccessTarget},
+        access_log::AccessTarget,
         activity::{Activity, ClientRate, ConnectionLimits, ExchangeGuard},
         client_certificate,
         forwarded::ForwardedFields,
@@ -12,6 +12,8 @@ use crate::{
         http::{self, HttpEndpoint},
         listeners::Accepted,
         opening::{self, HttpWire, Opened},
+        request_record::RequestRecord,
+        spans::SpanSink,
         stream::{Peer, Stream},
         unread::StreamBody,
     },
@@ -102,6 +104,7 @@ pub async fn serve(
     health: Option<Arc<HealthRoute>>,
     mut limits: ConnectionLimits,
     journal: Journal,
+    spans: Option<SpanSink>,
 ) {
     let Accepted { stream, peer, socket, how, place } = accepted;
     limits.rate_min = how.connections.rate_min.0;
@@ -133,7 +136,17 @@ pub async fn serve(
     let websockets = TaskTracker::new();
     let endpoint = {
         let (closing, websockets) = (closing.clone(), websockets.clone());
-        HttpEndpoint { socket, reader, client, health, access_log, peer, closing, websockets }
+        HttpEndpoint {
+            socket,
+            reader,
+            client,
+            health,
+            access_log,
+            spans,
+            peer,
+            closing,
+            websockets,
+        }
     };
     let observed = Observed { wire, activity: activity.clone(), notes_reads: !is_http2 };
     let mut io = TimeoutStream::new(observed);
@@ -309,17 +322,15 @@ async fn respond(
     endpoint: Arc<HttpEndpoint>,
 ) -> Result<Response<Delivered<http::Body>>, Infallible> {
     let exchange = activity.begin();
-    let mut access = endpoint.log_access(&request);
+    let mut record = endpoint.record(&request);
     let is_http1 = request.version() < Version::HTTP_2;
-    let mut response = http::answer(&endpoint, request, exchange.clone(), &mut access).await?;
+    let mut response = http::answer(&endpoint, request, exchange.clone(), &mut record).await?;
     activity.respond();
-    if let Some(access) = &mut access {
-        access.respond(response.status());
-    }
+    record.respond(response.status());
     if is_http1 && activity.is_closing() {
         response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
     }
-    Ok(response.map(|body| Delivered { body, access, _exchange: exchange }))
+    Ok(response.map(|body| Delivered { body, record, _exchange: exchange }))
 }
 
 /// Waits until no more requests are wanted, and then for those that are on their way.
@@ -478,7 +489,7 @@ impl AsyncWrite for Observed {
 /// A response's body, in progress until it is dropped.
 struct Delivered<B> {
     body: B,
-    access: Option<AccessGuard>,
+    record: RequestRecord,
     _exchange: ExchangeGuard,
 }
 
@@ -491,10 +502,10 @@ impl<B: Body<Data: Buf> + Unpin> Body for Delivered<B> {
         context: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<B::Data>, B::Error>>> {
         let frame = Pin::new(&mut self.body).poll_frame(context);
-        if let (Some(access), Poll::Ready(Some(Ok(frame)))) = (&mut self.access, &frame)
+        if let Poll::Ready(Some(Ok(frame))) = &frame
             && let Some(data) = frame.data_ref()
         {
-            access.deliver(data.remaining());
+            self.record.deliver(data.remaining());
         }
         frame
     }

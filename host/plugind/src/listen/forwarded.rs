@@ -129,6 +129,12 @@ impl ForwardedFields {
         self.trusted
     }
 
+    /// The scheme of the connection.
+    #[must_use]
+    pub fn scheme(&self) -> &'static str {
+        if self.scheme == Scheme::HTTPS { "https" } else { "http" }
+    }
+
     /// Writes them into the header of a request for `host`, and returns the scheme that the client used.
     pub fn write(&self, headers: &mut HeaderMap, host: &Authority) -> Scheme {
         let sent = headers.get(HOST).filter(|sent| sent.as_bytes() == host.as_str().as_bytes());

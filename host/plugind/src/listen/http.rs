@@ -13,6 +13,8 @@ use crate::{
         forwarded::{FORWARDED_FOR, ForwardedFields},
         health::{HealthAnswer, HealthRoute},
         request_body::RequestBody,
+        request_record::RequestRecord,
+        spans::{SpanGuard, SpanSink},
         stream::Peer,
         trace_context,
         upgrade::{self, Asks, HTTP, Handshake, HandshakeError, WEBSOCKET},
@@ -62,6 +64,8 @@ pub struct HttpEndpoint {
     pub health: Option<Arc<HealthRoute>>,
     /// Where they are logged, if they are.
     pub access_log: Option<AccessTarget>,
+    /// Where their spans go, if traces are exported.
+    pub spans: Option<SpanSink>,
     /// The same for the log.
     pub peer: Peer,
     /// When no more requests are wanted.
@@ -71,11 +75,17 @@ pub struct HttpEndpoint {
 }
 
 impl HttpEndpoint {
-    /// Begins the entry of a request in the access log, if there is one.
+    /// Begins what is noted of a request.
     #[must_use]
-    pub fn log_access<B>(&self, request: &Request<B>) -> Option<AccessGuard> {
-        let target = self.access_log.as_ref()?;
-        Some(AccessGuard::begin(target, &self.socket, self.client.peer(), request))
+    pub fn record<B>(&self, request: &Request<B>) -> RequestRecord {
+        let (socket, peer) = (&self.socket, self.client.peer());
+        let access = self.access_log.as_ref();
+        let span = self.spans.as_ref();
+        RequestRecord {
+            access: access.map(|target| AccessGuard::begin(target, socket, peer, request)),
+            span: span
+                .map(|sink| SpanGuard::begin(sink, socket, peer, self.client.scheme(), request)),
+        }
     }
 
     /// Logs what came on the connection, was not a request, and was refused with this status.
@@ -94,7 +104,7 @@ pub async fn answer(
     endpoint: &HttpEndpoint,
     request: Request<Incoming>,
     exchange: ExchangeGuard,
-    access: &mut Option<AccessGuard>,
+    record: &mut RequestRecord,
 ) -> Result<Response<Body>, Infallible> {
     let asked = RequestForm { head: request.method() == Method::HEAD, version: request.version() };
     if let Some(response) = health(endpoint, &request) {
@@ -105,17 +115,13 @@ pub async fn answer(
         Ok(admitted) => admitted,
         Err(refusal) => return Ok(refusal.into()),
     };
-    if let Some(access) = access {
-        access.admitted(request.headers().get(FORWARDED_FOR), identity);
-    }
+    record.admitted(request.headers().get(FORWARDED_FOR), identity);
     for _ in 0..TRIES {
         let entry = match find(endpoint, request.uri()) {
             Ok(found) => found,
             Err(refusal) => return Ok(refusal.into()),
         };
-        if let Some(access) = access {
-            access.routed(&entry.plugin);
-        }
+        record.routed(&entry.plugin);
         let whole = (entry.used.strip > 0).then(|| request.uri().clone());
         if let Some(whole) = &whole {
             let (prefix, rest) = split_prefix(whole.path(), entry.used.strip);

@@ -32,6 +32,14 @@ mod trace_context;
 #[cfg(feature = "runtime")]
 pub mod access_log;
 #[cfg(feature = "runtime")]
+pub mod spans;
+#[cfg(feature = "runtime")]
+mod otlp;
+#[cfg(feature = "runtime")]
+pub mod span_exporter;
+#[cfg(feature = "runtime")]
+pub mod request_record;
+#[cfg(feature = "runtime")]
 pub mod upgrade;
 #[cfg(feature = "runtime")]
 pub mod streams;

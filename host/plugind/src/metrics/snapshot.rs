@@ -6,7 +6,11 @@ use crate::{
         figures::{Figures, PluginTotals, ReloadOutcome},
     },
     journal::Journal,
-    listen::listeners::{Listeners, SocketUsage},
+    listen::{
+        listeners::{Listeners, SocketUsage},
+        spans::SpanSink,
+    },
+    metrics::state_sizes::StateSizes,
     supervisor::{board::PluginView, handle::SupervisorHandle},
 };
 use std::{sync::Weak, time::Duration};
@@ -20,6 +24,10 @@ pub struct MetricSources {
     pub listeners: Weak<Listeners>,
     /// The writer of the log.
     pub journal: Journal,
+    /// Where spans go, if traces are exported.
+    pub spans: Option<SpanSink>,
+    /// The sizes of the states of plugins.
+    pub state_sizes: StateSizes,
 }
 
 /// A plugin at a moment.
@@ -29,6 +37,8 @@ pub struct PluginSnapshot {
     pub view: PluginView,
     /// What was counted of it.
     pub totals: PluginTotals,
+    /// The size of its state in bytes, as far as that is known.
+    pub state_size: Option<u64>,
 }
 
 /// The daemon at a moment.
@@ -50,6 +60,8 @@ pub struct DaemonSnapshot {
     pub max_files: Option<u64>,
     /// How many entries of the log were lost.
     pub lost_entries: u64,
+    /// The numbers of spans that were exported and dropped, if traces are exported.
+    pub spans: Option<(u64, u64)>,
     /// How much time is left until systemd would end the daemon.
     pub watchdog_slack: Option<Duration>,
 }
@@ -69,8 +81,12 @@ impl MetricSources {
     pub fn take(&self) -> MetricSnapshot {
         let board = self.supervisor.board();
         let figures = board.figures();
-        let plugins = board.plugins().into_iter();
-        let plugins = plugins.map(|view| PluginSnapshot { totals: view.figures.totals(), view });
+        let plugins = board.plugins();
+        let mut sizes = self.state_sizes.take(plugins.iter().map(|view| view.name.clone()));
+        let plugins = plugins.into_iter().map(|view| {
+            let (totals, state_size) = (view.figures.totals(), sizes.remove(&view.name));
+            PluginSnapshot { view, totals, state_size }
+        });
         MetricSnapshot { daemon: self.daemon(figures), plugins: plugins.collect() }
     }
 
@@ -89,6 +105,10 @@ impl MetricSources {
             open_files: descriptors::open(),
             max_files: descriptors::limit(),
             lost_entries: self.journal.lost(),
+            spans: self.spans.as_ref().map(|sink| {
+                let counts = sink.counts();
+                (counts.exported.get(), counts.dropped.get())
+            }),
             watchdog_slack: figures.watchdog_slack(),
         }
     }

@@ -126,6 +126,18 @@ pub const METRICS: &[Metric] = &[
         |it| Some(Number(it.lost_entries)),
     )),
     metric(
+        Counter,
+        "plugind_spans_exported",
+        "Spans that the collector of traces accepted; absent without a collector",
+        Daemon(|it| it.spans.map(|(exported, _)| Number(exported))),
+    ),
+    metric(
+        Counter,
+        "plugind_spans_dropped",
+        "Spans that did not reach the collector of traces; absent without a collector",
+        Daemon(|it| it.spans.map(|(_, dropped)| Number(dropped))),
+    ),
+    metric(
         Gauge,
         "plugind_watchdog_slack",
         "Time that is left until systemd ends the daemon because its watchdog was not notified",
@@ -199,6 +211,13 @@ pub const METRICS: &[Metric] = &[
     )
     .of(Seconds),
     metric(
+        Histogram,
+        "plugind_plugin_queue_duration",
+        "Time that requests, connections and datagrams waited until an instance of a plugin took them",
+        Plugin(|it| Some(Times(it.totals.waits, it.totals.wait))),
+    )
+    .of(Seconds),
+    metric(
         Counter,
         "plugind_plugin_requests",
         "Responses to requests of a plugin, by the class of the status",
@@ -265,6 +284,13 @@ pub const METRICS: &[Metric] = &[
         "plugind_plugin_memory_limit",
         "The most memory that all instances of a plugin may use: limits.memory-max",
         Plugin(|it| Some(count(it.view.gauges.memory_max)).filter(|_| it.has_pool())),
+    )
+    .of(Bytes),
+    metric(
+        Gauge,
+        "plugind_plugin_state_size",
+        "Size of the state directory and the key-value store of a plugin, measured at most every 30 s",
+        Plugin(|it| it.state_size.map(Number)),
     )
     .of(Bytes),
     metric(

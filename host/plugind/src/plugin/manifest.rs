@@ -47,6 +47,8 @@ pub struct Manifest {
     pub required: bool,
     /// Description of the plugin: one line for people.
     pub description: Option<String>,
+    /// An instance that fails is dumped.
+    pub core_dump: bool,
     /// The arguments of the command line, behind the plugin's name.
     pub arguments: Vec<String>,
     /// The routes and sockets that it serves; none: its own route on the socket of its kind.
@@ -223,6 +225,7 @@ impl Manifest {
             // The daemon does not wait for what does not start with it.
             required: table.boolean("required").unwrap_or(service.autostart),
             description,
+            core_dump: table.boolean("core-dump").unwrap_or(false),
             arguments,
             serve: table.tables("serve", |serve| Serve::read(serve, own.as_deref(), &mut places)),
             service,

@@ -9,6 +9,8 @@ pub mod interfaces;
 pub mod compiler;
 #[cfg(feature = "runtime")]
 pub mod compile;
+#[cfg(feature = "runtime")]
+pub mod core_dumps;
 pub mod call_cycles;
 mod contents;
 pub mod credentials;

@@ -7,6 +7,7 @@ use crate::{
         request_identity::RequestIdentity,
     },
     journal::Journal,
+    plugin::core_dumps::CoreDumps,
     pool::{
         call::{Call, NotServed, ReplyReceiver},
         config::PoolConfig,
@@ -57,6 +58,8 @@ pub struct Commons {
     pub figures: Figures,
     /// What brings the requests of one plugin to another.
     pub dispatch: Arc<dyn PluginDispatch>,
+    /// Where core dumps are written.
+    pub core_dumps: Arc<CoreDumps>,
 }
 
 /// The instances of one generation of a plugin.
@@ -88,6 +91,7 @@ impl Pool {
             memory: commons.memory.clone(),
             figures: commons.figures.of(&release.name),
             dispatch: commons.dispatch.clone(),
+            core_dumps: commons.core_dumps.clone(),
         };
         let shared =
             world::Shared::new(&release.name, generation, &release.manifest, granted, services);
@@ -309,7 +313,7 @@ impl Pool {
         let (figures, begun) = (self.set.figures.core(core), Instant::now());
         let is_http = count_begun(figures, &call);
         let identity = call.identity();
-        let served = self.serve(core, call, identity).await;
+        let served = self.serve(core, call, identity, begun).await;
         if let Err(not_served) = &served {
             self.set.failures.note_not_served(not_served, identity);
         }
@@ -324,6 +328,7 @@ impl Pool {
         core: usize,
         call: Call,
         identity: Option<RequestIdentity>,
+        begun: Instant,
     ) -> Result<Reply, NotServed> {
         if self.set.config.on_demand {
             let Some((permit, place)) = self.room(core).await else {
@@ -332,6 +337,7 @@ impl Pool {
                     false => NotServed::Busy,
                 });
             };
+            self.set.figures.core(core).waited(begun.elapsed());
             let (queued, in_flight, receiver) = self.begin(core, call, identity);
             let core_set = &self.core_sets[core % self.core_sets.len()];
             let instance = worker::own(core_set, core, queued, place, permit);

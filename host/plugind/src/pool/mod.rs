@@ -2,6 +2,7 @@
 
 pub mod failure;
 pub mod post_mortem;
+mod core_dump;
 pub(crate) mod worker_handle;
 mod deadline;
 mod registry;

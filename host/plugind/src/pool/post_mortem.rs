@@ -1,6 +1,7 @@
 //! What is known of an instance that failed, beside the failure itself: for its entry in the journal.
 
 use crate::base::{request_identity::RequestIdentity, text::Escaped};
+use std::path::PathBuf;
 use wasmtime::WasmBacktrace;
 
 /// The longest backtrace that is logged, in bytes.
@@ -13,6 +14,8 @@ pub struct PostMortem {
     pub backtrace: Option<String>,
     /// The request that it had, if it was the only one.
     pub request: Option<RequestIdentity>,
+    /// The file of its core dump, if one was written.
+    pub core_dump: Option<PathBuf>,
 }
 
 impl PostMortem {
@@ -20,7 +23,7 @@ impl PostMortem {
     pub(crate) fn of_error(error: &wasmtime::Error, request: Option<RequestIdentity>) -> Self {
         let trace = error.downcast_ref::<WasmBacktrace>();
         let trace = trace.filter(|trace| !trace.frames().is_empty());
-        Self { backtrace: trace.map(|trace| tidy(&trace.to_string())), request }
+        Self { backtrace: trace.map(|trace| tidy(&trace.to_string())), request, core_dump: None }
     }
 }
 

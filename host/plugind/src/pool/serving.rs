@@ -36,6 +36,7 @@ use std::{
     pin::Pin,
     sync::{Arc, atomic::Ordering::Relaxed},
     task::{Context, Poll},
+    time::Instant,
 };
 use tokio::time::{Sleep, sleep};
 use tracing::{debug, warn};
@@ -226,9 +227,17 @@ impl<'a> Serving<'a> {
         self.delivered = false;
         let Some(call) = self.worker.set.queue.pop(self.worker.handle.core) else { return false };
         if call.in_flight.take(self.worker.handle) {
+            self.count_wait(&call.in_flight);
             self.begin(call);
         }
         true
+    }
+
+    /// Counts how long a call waited in the queue.
+    fn count_wait(&self, in_flight: &InFlight) {
+        let timeout = self.worker.set.linked.release.manifest.limits.request_timeout;
+        let left = in_flight.deadline().saturating_duration_since(Instant::now());
+        self.worker.handle.figures.waited(timeout.saturating_sub(left));
     }
 
     /// Has the guest begin with a call.

@@ -173,6 +173,7 @@ fn own_ended(set: &WorkerSet, handle: &WorkerHandle, ended: InstanceEnd) {
                     plugin = %set.linked.release.name, generation = set.shared.identity.generation,
                     worker, result = failure.result(), error = %failure,
                     backtrace = post_mortem.backtrace,
+                    core_dump = post_mortem.core_dump.as_deref().map(|it| display(it.display())),
                     request_id = post_mortem.request.map(|request| display(request.request_id())),
                     trace_id = post_mortem.request.map(|request| display(request.trace_id())),
                     "instance failed"
@@ -214,12 +215,17 @@ impl<'a> WorkerContext<'a> {
         };
         let request = store.data().request();
         let mut post_mortem = PostMortem { request, ..PostMortem::default() };
+        let mut core_dump = None;
         let end = match end {
             Ok(Ok(end)) => end,
             Ok(Err(error)) => {
                 post_mortem = PostMortem::of_error(&error, request);
                 let refused = store.data().memory_was_refused();
-                End::of_error(&error, refused, self.running.load(Relaxed))
+                let end = End::of_error(&error, refused, self.running.load(Relaxed));
+                if matches!(end, End::Failed(_)) {
+                    core_dump = self.pending_dump(error);
+                }
+                end
             }
             Err(panic) => End::of_panic(&*panic),
         };
@@ -228,7 +234,10 @@ impl<'a> WorkerContext<'a> {
             self.handle.fail();
         }
         let stage = self.stage();
-        self.drop_store(store).await;
+        match core_dump {
+            Some(pending) => post_mortem.core_dump = self.dump(store, pending).await,
+            None => self.drop_store(store).await,
+        }
         InstanceEnd { end, stage, post_mortem }
     }
 

@@ -133,6 +133,15 @@ impl Board {
         Some((entry.view(name.clone()), since))
     }
 
+    /// The instances of the version of a plugin that serves, if one does.
+    #[must_use]
+    pub fn serving_pool(&self, name: &PluginName) -> Option<Arc<Pool>> {
+        let entries = self.entries();
+        let entry = entries.get(name)?;
+        let mut pools = entry.pools.iter().filter_map(Weak::upgrade);
+        pools.find(|pool| Some(pool.shared().identity.generation) == entry.generation)
+    }
+
     /// Whether each plugin serves, in the order of their names.
     #[must_use]
     pub fn standings(&self) -> Vec<PluginStanding> {

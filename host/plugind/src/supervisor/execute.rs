@@ -179,6 +179,7 @@ impl Supervisor {
                     result,
                     error,
                     backtrace = post_mortem.backtrace,
+                    core_dump = post_mortem.core_dump.as_deref().map(|it| display(it.display())),
                     request_id = post_mortem.request.map(|request| display(request.request_id())),
                     trace_id = post_mortem.request.map(|request| display(request.trace_id())),
                     "instance failed"

@@ -22,10 +22,21 @@ pub struct Environment {
     pub credentials_directory: Option<PathBuf>,
     /// `$HOME`
     pub home: Option<PathBuf>,
+    /// The variables for traces.
+    pub traces: TraceEnvironment,
     /// Whether this is root.
     pub is_root: bool,
     /// The program itself.
     pub program: PathBuf,
+}
+
+/// The variables of OpenTelemetry that count.
+#[derive(Clone, Debug, Default)]
+pub struct TraceEnvironment {
+    /// `$OTEL_EXPORTER_OTLP_ENDPOINT`: the collector of traces.
+    pub endpoint: Option<String>,
+    /// `$OTEL_SERVICE_NAME`: the name of this service in traces.
+    pub service: Option<String>,
 }
 
 impl Environment {
@@ -36,6 +47,7 @@ impl Environment {
         let path = |name| {
             env::var_os(name).filter(|value: &OsString| !value.is_empty()).map(PathBuf::from)
         };
+        let text = |name| path(name).map(|value| value.to_string_lossy().into_owned());
         Self {
             // systemd separates several by colons; the first is the one that is meant.
             cache_directory: path("CACHE_DIRECTORY").map(|all| first_of(&all)),
@@ -44,6 +56,10 @@ impl Environment {
             xdg_state_home: path("XDG_STATE_HOME"),
             credentials_directory: path("CREDENTIALS_DIRECTORY"),
             home: path("HOME"),
+            traces: TraceEnvironment {
+                endpoint: text("OTEL_EXPORTER_OTLP_ENDPOINT"),
+                service: text("OTEL_SERVICE_NAME"),
+            },
             is_root: rustix::process::geteuid().is_root(),
             program: env::current_exe().unwrap_or_else(|_| PathBuf::from("plugind")),
         }

@@ -8,7 +8,7 @@ use crate::{
         request_identity::RequestIdentity,
     },
     journal::Journal,
-    plugin::manifest::Manifest,
+    plugin::{core_dumps::CoreDumps, manifest::Manifest},
     world::{
         calls::{self, PluginDispatch, RequestScope},
         client_connection::ClientConnection,
@@ -21,7 +21,7 @@ use crate::{
         memory::{self, Budget, Refused},
         network, notify,
         open_files::OpenFiles,
-        outgoing, output, quota,
+        outgoing, output, profile, quota,
         request_tasks::RequestTasks,
         websockets,
     },
@@ -70,6 +70,10 @@ pub struct Shared {
     pub quota: Option<Arc<quota::Shared>>,
     /// The files that they have open.
     files: Arc<OpenFiles>,
+    /// Where their core dumps are written, if that is wanted.
+    pub core_dumps: Option<Arc<CoreDumps>>,
+    /// The profile that is being recorded of them.
+    pub profile: Arc<profile::Shared>,
     /// The most resources that each of them may hold at a time.
     resources_max: usize,
 }
@@ -84,6 +88,8 @@ pub struct HostServices {
     pub figures: Arc<PluginFigures>,
     /// Brings their requests to other plugins.
     pub dispatch: Arc<dyn PluginDispatch>,
+    /// Where their core dumps are written.
+    pub core_dumps: Arc<CoreDumps>,
 }
 
 impl Shared {
@@ -96,7 +102,7 @@ impl Shared {
         granted: Granted,
         services: HostServices,
     ) -> Self {
-        let HostServices { journal, memory, figures, dispatch } = services;
+        let HostServices { journal, memory, figures, dispatch, core_dumps } = services;
         let limits = &manifest.limits;
         let bytes = |Bytes(bytes)| usize::try_from(bytes).unwrap_or(usize::MAX);
         let (all, each) = (bytes(limits.memory_max), bytes(limits.instance_memory_max));
@@ -119,6 +125,8 @@ impl Shared {
             outgoing: Arc::new(outgoing::Shared::new(grants.outgoing_http.clone(), calls)),
             quota: limits.cpu_quota.map(quota),
             files: Arc::new(OpenFiles::new()),
+            core_dumps: Some(core_dumps).filter(|_| manifest.core_dump),
+            profile: Arc::default(),
             resources_max: RESOURCES_MAX.max(connections.saturating_mul(RESOURCES_PER_CONNECTION)),
         }
     }
@@ -165,6 +173,7 @@ pub fn store(
     store.set_epoch_deadline(1);
     store.epoch_deadline_callback(|mut store| {
         examine(store.as_context_mut());
+        store.data().shared.profile.sample(&store);
         store.data_mut().watch.slice()?;
         Ok(UpdateDeadline::YieldCustom(1, Box::pin(tokio::task::yield_now())))
     });

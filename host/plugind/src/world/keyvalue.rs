@@ -15,7 +15,11 @@ use crate::{
         },
     },
 };
-use std::{collections::BTreeMap, path::Path, sync::Arc};
+use std::{
+    collections::BTreeMap,
+    path::{Path, PathBuf},
+    sync::Arc,
+};
 use wasmtime::component::{HasData, Resource, ResourceTable};
 
 /// Where the files of stores are, below the directory of the daemon's state. No plugin has this name.
@@ -40,7 +44,7 @@ pub(super) fn open(
 ) -> Result<Shared, StoreOpenError> {
     let Some(grant) = grant else { return Ok(Shared::default()) };
     let directory = state.join(DIRECTORY);
-    let own = registry.open(&directory.join(format!("plugin-{plugin}.redb")))?;
+    let own = registry.open(&own_store(state, plugin))?;
     let mut stores = BTreeMap::from([(OWN_STORE.to_owned(), own)]);
     for name in &grant.shared {
         let store = registry.open(&directory.join(format!("shared-{name}.redb")))?;
@@ -51,6 +55,12 @@ pub(super) fn open(
 
 impl HasData for Shared {
     type Data<'a> = Guest<'a>;
+}
+
+/// The file of a plugin's own store, below the directory of all states.
+#[must_use]
+pub fn own_store(state: &Path, plugin: &PluginName) -> PathBuf {
+    state.join(DIRECTORY).join(format!("plugin-{plugin}.redb"))
 }
 
 /// One instance's use of the stores.

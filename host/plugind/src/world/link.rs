@@ -15,7 +15,7 @@ use crate::{
 use std::sync::Arc;
 use wasmtime::{
     AsContextMut, Engine, Store,
-    component::{ComponentExportIndex, Instance, InstancePre, Linker, TypedFunc},
+    component::{Component, ComponentExportIndex, Instance, InstancePre, Linker, TypedFunc},
 };
 use wasmtime_wasi_http::{handler::Proxy, p2, p3};
 
@@ -197,6 +197,12 @@ impl Linked {
             CredentialsSeen::look(&self.release.name, keys, places.credentials.as_deref());
         let release = Arc::new(Release { credentials, ..Release::clone(&self.release) });
         link(Compiled { release, component: self.pre.component().clone() }, linker, places)
+    }
+
+    /// The component that instances are made of.
+    #[must_use]
+    pub fn component(&self) -> &Component {
+        self.pre.component()
     }
 
     /// Whether instances export the lifecycle: `start`, `health`, `stop`.

@@ -24,6 +24,7 @@ pub mod heartbeat;
 pub mod notify;
 pub mod outgoing;
 pub mod output;
+pub mod profile;
 mod request_tasks;
 pub mod quota;
 pub mod stores;

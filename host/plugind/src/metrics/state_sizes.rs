@@ -1,0 +1,136 @@
+//! The sizes of what plugins keep, in directories and key-value stores: measured in the background when somebody asks, and not at each time.
+
+use crate::{base::name::PluginName, world::keyvalue};
+use std::{
+    collections::BTreeMap,
+    fs, io,
+    path::{Path, PathBuf},
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{
+            AtomicBool,
+            Ordering::{AcqRel, Release},
+        },
+    },
+    time::{Duration, Instant},
+};
+use tokio::runtime::Handle;
+
+/// A size is measured again when it is as old as this.
+const AGE_MAX: Duration = Duration::from_secs(30);
+/// The most files and directories of one plugin that are counted. The size of one with more is not known.
+const ENTRIES_MAX: usize = 50_000;
+/// The most directories within each other that are counted.
+const DEPTH_MAX: usize = 32;
+
+/// The sizes of the state directories of plugins. Cheap to clone.
+#[derive(Clone)]
+pub struct StateSizes(Arc<MeasuredSizes>);
+
+struct MeasuredSizes {
+    state: PathBuf,
+    /// Measuring takes a while, and waits for the disk.
+    runtime: Handle,
+    is_measuring: AtomicBool,
+    last: Mutex<LastSizes>,
+}
+
+#[derive(Default)]
+struct LastSizes {
+    measured: Option<Instant>,
+    sizes: BTreeMap<PluginName, u64>,
+}
+
+impl StateSizes {
+    /// Of the directories below `state`; to be called in the runtime that measures them.
+    #[must_use]
+    pub fn new(state: PathBuf) -> Self {
+        let (is_measuring, last) = (AtomicBool::new(false), Mutex::default());
+        Self(Arc::new(MeasuredSizes { state, runtime: Handle::current(), is_measuring, last }))
+    }
+
+    /// The sizes that were measured last, by plugin. Without a recent measurement of these plugins, another one begins.
+    #[must_use]
+    pub fn take(&self, plugins: impl Iterator<Item = PluginName>) -> BTreeMap<PluginName, u64> {
+        let last = self.0.last();
+        let is_recent = last.measured.is_some_and(|measured| measured.elapsed() < AGE_MAX);
+        let sizes = last.sizes.clone();
+        drop(last);
+        if !is_recent && !self.0.is_measuring.swap(true, AcqRel) {
+            let (measured, plugins) = (self.0.clone(), plugins.collect::<Vec<_>>());
+            self.0.runtime.spawn_blocking(move || measured.measure(plugins));
+        }
+        sizes
+    }
+}
+
+impl MeasuredSizes {
+    fn measure(&self, plugins: Vec<PluginName>) {
+        let sizes = plugins.into_iter().filter_map(|plugin| {
+            let directory = size(&self.state.join(plugin.as_str()), ENTRIES_MAX);
+            let store = fs::metadata(keyvalue::own_store(&self.state, &plugin));
+            let store = store.ok().map(|metadata| metadata.len());
+            let size = directory.into_iter().chain(store).reduce(u64::saturating_add)?;
+            Some((plugin, size))
+        });
+        let sizes = sizes.collect();
+        *self.last() = LastSizes { measured: Some(Instant::now()), sizes };
+        self.is_measuring.store(false, Release);
+    }
+
+    fn last(&self) -> MutexGuard<'_, LastSizes> {
+        self.last.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// The size in bytes of the files below a directory; none, if it cannot be read, or has more entries than are counted.
+/// Links are not followed, and a file that disappears meanwhile is not counted.
+fn size(directory: &Path, entries_max: usize) -> Option<u64> {
+    let mut left = entries_max;
+    size_within(directory, &mut left, DEPTH_MAX).ok().flatten()
+}
+
+fn size_within(directory: &Path, left: &mut usize, depth: usize) -> io::Result<Option<u64>> {
+    let mut size: u64 = 0;
+    for entry in fs::read_dir(directory)? {
+        let (Some(less), true) = (left.checked_sub(1), depth > 0) else { return Ok(None) };
+        *left = less;
+        let entry = entry.and_then(|entry| Ok((entry.metadata()?, entry)));
+        let Ok((metadata, entry)) = entry else { continue };
+        let part = match metadata.is_dir() {
+            false => metadata.len(),
+            true => match size_within(&entry.path(), left, depth - 1) {
+                Ok(Some(size)) => size,
+                Ok(None) => return Ok(None),
+                Err(_) => 0,
+            },
+        };
+        size = size.saturating_add(part);
+    }
+    Ok(Some(size))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn files_of_all_directories_are_counted_up_to_a_number() {
+        let state = tempfile::tempdir().unwrap();
+        let below = state.path().join("a/b");
+        fs::create_dir_all(&below).unwrap();
+        fs::write(state.path().join("one"), [0; 100]).unwrap();
+        fs::write(below.join("two"), [0; 23]).unwrap();
+        std::os::unix::fs::symlink("/", state.path().join("link")).unwrap();
+        let link = u64::try_from("/".len()).unwrap();
+        assert_eq!(size(state.path(), 5), Some(123 + link));
+        assert_eq!(size(state.path(), 4), None);
+        assert_eq!(size(&state.path().join("none"), 5), None);
+        let mut deep = state.path().join("deep");
+        for _ in 0..DEPTH_MAX {
+            deep.push("d");
+        }
+        fs::create_dir_all(&deep).unwrap();
+        assert_eq!(size(state.path(), 100), None);
+    }
+}

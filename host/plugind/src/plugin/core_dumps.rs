@@ -1,0 +1,253 @@
+//! Core dumps of instances that failed, in the state directory of the daemon: few, and of bounded size.
+//!
+//! `.core-dumps/PLUGIN/TIME-GENERATION-WORKER.coredump` is one of them, with the time in milliseconds since 1970.
+
+use crate::base::{name::PluginName, quantity::Bytes};
+use std::{
+    collections::{BTreeMap, btree_map::Entry},
+    fs::{self, DirBuilder, OpenOptions},
+    io::{self, Write},
+    os::unix::fs::{DirBuilderExt, OpenOptionsExt},
+    path::{Path, PathBuf},
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{
+            AtomicBool,
+            Ordering::{AcqRel, Release},
+        },
+    },
+    time::{Duration, Instant, SystemTime},
+};
+
+/// Its directory below that of the state. No plugin has such a name.
+const DIRECTORY: &str = ".core-dumps";
+/// The end of a file's name, as tools for core dumps expect it.
+const EXTENSION: &str = "coredump";
+/// The newest core dumps of a plugin are kept, as many as this.
+const DUMPS_MAX: usize = 5;
+/// The largest size of the core dumps of all plugins together.
+const SIZE_MAX: u64 = 256 << 20;
+/// An instance with more memory is not dumped: the host needs as much again while it writes the dump.
+const MEMORY_MAX: u64 = 64 << 20;
+/// A plugin whose instances fail all the time is dumped so often.
+const INTERVAL: Duration = Duration::from_secs(60);
+
+/// The core dumps of all plugins.
+#[derive(Debug)]
+pub struct CoreDumps {
+    directory: PathBuf,
+    /// When the last one of each plugin was begun.
+    last: Mutex<BTreeMap<PluginName, Instant>>,
+    /// One is being written.
+    is_busy: AtomicBool,
+}
+
+/// The right to write one core dump: no other one is written until it is dropped.
+#[derive(Debug)]
+pub struct CoreDumpPermit(Arc<CoreDumps>);
+
+impl Drop for CoreDumpPermit {
+    fn drop(&mut self) {
+        self.0.is_busy.store(false, Release);
+    }
+}
+
+/// Why an instance was not dumped.
+#[derive(Debug, thiserror::Error)]
+pub enum CoreDumpError {
+    /// Its memory is too large.
+    #[error("the instance uses {used} of memory; the most that is dumped is {max}", used = Bytes(*.0), max = Bytes(MEMORY_MAX))]
+    TooLarge(u64),
+    /// The runtime failed while it made the dump.
+    #[error("the runtime cannot make it")]
+    Runtime,
+    /// It cannot be written.
+    #[error("cannot write {}", path.display())]
+    Write {
+        /// The file or directory.
+        path: PathBuf,
+        /// The system's error.
+        source: io::Error,
+    },
+}
+
+impl CoreDumps {
+    /// The core dumps below the state directory, which is created when the first one is written.
+    #[must_use]
+    pub fn new(state: &Path) -> Self {
+        let directory = state.join(DIRECTORY);
+        Self { directory, last: Mutex::default(), is_busy: AtomicBool::new(false) }
+    }
+
+    /// The right to write a core dump of `plugin` now; none if another one is being written, or if one of this plugin was
+    /// written lately.
+    #[must_use]
+    pub fn begin(self: &Arc<Self>, plugin: &PluginName, now: Instant) -> Option<CoreDumpPermit> {
+        let mut last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
+        // Plugins that were removed are forgotten.
+        last.retain(|_, begun| now.saturating_duration_since(*begun) < INTERVAL);
+        let Entry::Vacant(vacant) = last.entry(plugin.clone()) else { return None };
+        if self.is_busy.swap(true, AcqRel) {
+            return None;
+        }
+        vacant.insert(now);
+        Some(CoreDumpPermit(self.clone()))
+    }
+
+    /// Whether an instance that uses so much memory is dumped.
+    ///
+    /// # Errors
+    /// When it uses too much.
+    pub fn check_size(used: usize) -> Result<(), CoreDumpError> {
+        match used as u64 {
+            used if used > MEMORY_MAX => Err(CoreDumpError::TooLarge(used)),
+            _ => Ok(()),
+        }
+    }
+}
+
+impl CoreDumpPermit {
+    /// Writes a core dump, and removes the oldest ones that are too many. Blocks. Memory may contain secrets, so only the
+    /// user of the daemon may read it.
+    ///
+    /// # Errors
+    /// When it cannot be written.
+    pub fn write(
+        &self,
+        plugin: &PluginName,
+        generation: u64,
+        worker: u32,
+        dump: &[u8],
+    ) -> Result<PathBuf, CoreDumpError> {
+        let all = &self.0.directory;
+        let directory = all.join(plugin.as_str());
+        let cannot = |path: &Path| {
+            let path = path.to_owned();
+            move |source| CoreDumpError::Write { path, source }
+        };
+        DirBuilder::new()
+            .recursive(true)
+            .mode(0o700)
+            .create(&directory)
+            .map_err(cannot(&directory))?;
+        let time = SystemTime::UNIX_EPOCH.elapsed().unwrap_or_default().as_millis();
+        let path = directory.join(format!("{time}-{generation}-{worker}.{EXTENSION}"));
+        let written = OpenOptions::new()
+            .write(true)
+            .create_new(true)
+            .mode(0o600)
+            .open(&path)
+            .and_then(|mut file| file.write_all(dump));
+        if written.is_err() {
+            // A part of it is of no use, and takes room.
+            fs::remove_file(&path).ok();
+        }
+        written.map_err(cannot(&path))?;
+        prune(all, DUMPS_MAX, SIZE_MAX).map_err(cannot(all))?;
+        Ok(path)
+    }
+}
+
+/// A core dump that is kept.
+struct KeptDump {
+    /// The time in its name.
+    time: u64,
+    size: u64,
+    path: PathBuf,
+}
+
+/// Removes all but the newest core dumps of each plugin, and then the oldest ones until all together are small enough.
+fn prune(all: &Path, dumps_max: usize, size_max: u64) -> io::Result<()> {
+    let mut kept = Vec::new();
+    for plugin in entries(all)?.into_iter().filter(|it| it.is_dir()) {
+        let mut dumps = dumps(&plugin)?;
+        dumps.sort_by_key(|dump| dump.time);
+        let excess = dumps.len().saturating_sub(dumps_max);
+        for dump in dumps.drain(..excess) {
+            fs::remove_file(&dump.path)?;
+        }
+        kept.extend(dumps);
+    }
+    kept.sort_by_key(|dump| dump.time);
+    let mut size: u64 = kept.iter().map(|dump| dump.size).sum();
+    for dump in &kept {
+        if size <= size_max {
+            break;
+        }
+        fs::remove_file(&dump.path)?;
+        size -= dump.size;
+    }
+    Ok(())
+}
+
+/// The core dumps of one plugin. Other files that someone put there are not counted.
+fn dumps(directory: &Path) -> io::Result<Vec<KeptDump>> {
+    let mut dumps = Vec::new();
+    for path in entries(directory)? {
+        let is_dump = path.extension().is_some_and(|it| it == EXTENSION);
+        let name = path.file_stem().and_then(|stem| stem.to_str()).filter(|_| is_dump);
+        let time = name.and_then(|name| name.split('-').next()?.parse().ok());
+        let Some(time) = time else { continue };
+        let size = fs::symlink_metadata(&path)?.len();
+        dumps.push(KeptDump { time, size, path });
+    }
+    Ok(dumps)
+}
+
+fn entries(directory: &Path) -> io::Result<Vec<PathBuf>> {
+    fs::read_dir(directory)?.map(|entry| Ok(entry?.path())).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn name(text: &str) -> PluginName {
+        text.parse().unwrap()
+    }
+
+    #[test]
+    fn a_plugin_is_dumped_once_a_minute_and_one_dump_is_written_at_a_time() {
+        let dumps = Arc::new(CoreDumps::new(Path::new("/nonexistent")));
+        let (one, other, now) = (name("one"), name("other"), Instant::now());
+        let permit = dumps.begin(&one, now);
+        assert!(permit.is_some());
+        assert!(dumps.begin(&other, now).is_none(), "another one is being written");
+        drop(permit);
+        assert!(dumps.begin(&other, now).is_some());
+        assert!(dumps.begin(&one, now).is_none(), "it was dumped lately");
+        assert!(dumps.begin(&one, now + INTERVAL).is_some());
+    }
+
+    #[test]
+    fn the_newest_dumps_are_kept_up_to_their_number_and_size() {
+        let state = tempfile::tempdir().unwrap();
+        let dumps = Arc::new(CoreDumps::new(state.path()));
+        let all = state.path().join(DIRECTORY);
+        let put = |plugin: &str, time: u64| {
+            let path = all.join(plugin).join(format!("{time}-1-1.coredump"));
+            fs::create_dir_all(path.parent().unwrap()).unwrap();
+            fs::write(&path, [0; 100]).unwrap();
+            path
+        };
+        let old: Vec<_> = (1..=DUMPS_MAX as u64).map(|time| put("one", time)).collect();
+        let foreign = all.join("one/notes");
+        fs::write(&foreign, "text").unwrap();
+        let permit = dumps.begin(&name("one"), Instant::now()).unwrap();
+        let newest = permit.write(&name("one"), 7, 8, b"dump").unwrap();
+        assert!(newest.to_str().unwrap().ends_with("-7-8.coredump"));
+        assert!(!old[0].exists() && old[1].exists() && newest.exists());
+        let other = put("other", 2);
+        prune(&all, DUMPS_MAX, 350).unwrap();
+        let exist = |paths: &[PathBuf]| paths.iter().map(|it| it.exists()).collect::<Vec<_>>();
+        assert_eq!(exist(&old), [false, false, true, true, true]);
+        assert!(!other.exists() && newest.exists() && foreign.exists());
+    }
+
+    #[test]
+    fn an_instance_with_too_much_memory_is_not_dumped() {
+        assert!(CoreDumps::check_size(64 << 20).is_ok());
+        let error = CoreDumps::check_size((64 << 20) + 1).unwrap_err().to_string();
+        assert!(error.contains("dumped is 64M"), "{error}");
+    }
+}
