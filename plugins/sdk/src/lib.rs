@@ -31,7 +31,7 @@
 //!
 //! The files in the project's directory `wit/` define each interface; the bindings have the same text.
 //! With the feature `http`, [`http::Handler`] answers requests with the types of the crate `http`. Without it, and for
-//! bodies that are streamed, use the crates `wasip3` and `wasip2`.
+//! bodies that are streamed, use the crates `wasip3` and `wasip2`. [`middleware`] is for plugins that stand before others.
 //! Build for the target `wasm32-wasip2`, with the crate type `cdylib`.
 
 #[doc(hidden)]
@@ -45,6 +45,8 @@ pub mod http;
 pub mod journal;
 pub mod keyvalue;
 pub mod lifecycle;
+#[cfg(feature = "http")]
+pub mod middleware;
 pub mod websockets;
 
 pub use bindings::export;

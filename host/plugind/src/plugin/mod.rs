@@ -10,6 +10,9 @@ pub mod compiler;
 #[cfg(feature = "runtime")]
 pub mod compile;
 pub mod call_cycles;
+pub mod middleware;
+pub mod middleware_links;
+mod middleware_use;
 mod contents;
 pub mod credentials;
 pub mod export_types;

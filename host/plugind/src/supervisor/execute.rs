@@ -291,7 +291,7 @@ impl Supervisor {
         // Where two ask for one route, the one that serves it comes first.
         plugins.sort_by_key(|(_, (_, serving))| serving.is_none());
         let mut entries = BTreeMap::new();
-        let mut callable = Vec::new();
+        let (mut callable, mut middleware) = (Vec::new(), Vec::new());
         for (name, (routes, serving)) in plugins {
             let running = serving.and_then(|serving| self.running.get(&serving));
             let entry = |used| RouteEntry {
@@ -302,6 +302,11 @@ impl Supervisor {
             };
             if routes.iter().any(|(route, _)| matches!(route, Route::Http(_))) {
                 callable.push(entry(RouteUse::default()));
+            }
+            let is_middleware =
+                |it: &&RunningGeneration| it.pool.linked().release.inspection.is_middleware();
+            if running.as_ref().is_some_and(is_middleware) {
+                middleware.push(entry(RouteUse::default()));
             }
             for (route, used) in routes {
                 entries.entry(route.clone()).or_insert_with(|| entry(*used));
@@ -314,6 +319,7 @@ impl Supervisor {
             });
         let served: BTreeSet<_> = served.collect();
         let table = RouteTable::new(entries).with_plugins(callable.into_iter());
+        let table = table.with_middleware(middleware.into_iter());
         self.publisher.publish(table);
         self.deps.plan.update(|plan| {
             let is_new = plan.served != served;

@@ -10,7 +10,7 @@ use crate::{
     journal::Journal,
     plugin::manifest::Manifest,
     world::{
-        calls::{self, PluginDispatch, RequestScope},
+        calls::{self, RequestDispatch, RequestScope},
         client_connection::ClientConnection,
         client_websocket::ClientWebSocket,
         config, connections, credentials,
@@ -19,7 +19,9 @@ use crate::{
         holdings::{Inspections, holdings},
         identity, journal, keyvalue, logging,
         memory::{self, Budget, Refused},
-        network, notify, outgoing, output, quota,
+        network, notify, outgoing, output,
+        passed_requests::{PassedRequest, PassedRequests},
+        quota,
         request_tasks::RequestTasks,
         websockets,
     },
@@ -79,7 +81,7 @@ pub struct HostServices {
     /// Where they are counted.
     pub figures: Arc<PluginFigures>,
     /// Brings their requests to other plugins.
-    pub dispatch: Arc<dyn PluginDispatch>,
+    pub dispatch: Arc<dyn RequestDispatch>,
 }
 
 impl Shared {
@@ -131,6 +133,7 @@ pub struct HostState {
     /// The request that the instance serves, if it serves no other call.
     request: Option<RequestIdentity>,
     tasks: RequestTasks,
+    passed: PassedRequests,
     network: network::Guest,
     table: ResourceTable,
     inspections: Inspections,
@@ -194,6 +197,7 @@ impl HostState {
             outputs,
             request: None,
             tasks: RequestTasks::default(),
+            passed: PassedRequests::default(),
             network,
             table,
             inspections: Inspections::new(),
@@ -244,9 +248,24 @@ impl HostState {
         self.tasks.begin(task, request);
     }
 
+    /// A task begins to handle a request that it may pass on.
+    pub fn begin_passing(&mut self, task: GuestTaskId, request: PassedRequest) {
+        self.passed.begin(task, request);
+    }
+
     /// It has answered it.
     pub fn end_task(&mut self, task: GuestTaskId) {
         self.tasks.end(task);
+        self.passed.end(task);
+    }
+
+    pub(super) fn passed_requests(&self) -> &PassedRequests {
+        &self.passed
+    }
+
+    /// From now on, a request that is sent is this one, passed on; or one of the guest's own.
+    pub(super) fn set_passed(&mut self, passed: Option<PassedRequest>) {
+        self.http.set_passed(passed);
     }
 
     /// Whether the host keeps more for the instance than it may use. All that it calls fails then.
