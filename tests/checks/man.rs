@@ -207,7 +207,8 @@ fn keys_in(name: &str) -> BTreeSet<String> {
 
 #[test]
 fn the_manuals_of_manifest_and_settings_have_the_keys_that_are_read_and_no_others() {
-    let manifest = ["manifest", "serve", "handover"].map(|name| format!("plugin/{name}.rs"));
+    let manifest =
+        ["manifest", "serve", "handover", "middleware"].map(|name| format!("plugin/{name}.rs"));
     let settings = ["config/settings.rs".to_owned()];
     for (page, sources, grants, one) in [
         ("plugind-plugin.5", &manifest[..], grant_keys(), "service.restart-sec"),

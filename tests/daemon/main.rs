@@ -11,6 +11,7 @@ mod sockets;
 mod environment;
 mod isolation;
 mod memory;
+mod middleware;
 mod workers;
 mod load;
 mod languages;

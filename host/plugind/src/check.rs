@@ -8,13 +8,17 @@ use crate::{
     plugin::{
         call_cycles::{call_cycles, cycle_message},
         directories::{ScanReport, VerifyResult, name_of, read_plugins},
+        middleware_links::middleware_mistakes,
         scan::{Found, Masked, Scanned, scan_one},
         verify::{Verified, verify},
     },
     route::owners::{RouteOwners, RouteRequest, conflict_message, requests_of},
 };
 use serde::{Deserialize, Serialize};
-use std::path::{Path, PathBuf};
+use std::{
+    collections::BTreeMap,
+    path::{Path, PathBuf},
+};
 
 /// The contents of the plugin directories, each plugin checked.
 pub struct Report {
@@ -58,13 +62,15 @@ pub struct LinkFailure {
 pub fn check(search_path: &SearchPath) -> Result<Report, ListError> {
     let ScanReport { plugins, masked, ignored } = read_plugins(search_path)?;
     let ignored = ignored.iter().map(ToString::to_string).collect();
-    Ok(Report { plugins: assign_routes(plugins), masked, ignored })
+    let middleware = middleware_mistakes(&plugins);
+    Ok(Report { plugins: assign_routes(plugins, &middleware), masked, ignored })
 }
 
 /// Checks one plugin as if there were no other.
 #[must_use]
 pub fn check_one(found: Found) -> Option<Checked> {
-    assign_routes(vec![verify(found)]).pop()
+    // Its middleware cannot be known.
+    assign_routes(vec![verify(found)], &BTreeMap::new()).pop()
 }
 
 /// Finds a component at any path, such as a developer's build directory, with its manifest beside it.
@@ -82,7 +88,11 @@ pub fn component_name(path: &Path) -> PluginName {
     name.parse().unwrap_or_else(|_| "plugin".parse().expect("it is a name"))
 }
 
-fn assign_routes(plugins: Vec<VerifyResult>) -> Vec<Checked> {
+/// `middleware` says why plugins cannot have theirs.
+fn assign_routes(
+    plugins: Vec<VerifyResult>,
+    middleware: &BTreeMap<PluginName, String>,
+) -> Vec<Checked> {
     let mut claimed = RouteOwners::default().claim_all(&plugins);
     let cycles = call_cycles(&plugins);
     let checked = |outcome: VerifyResult| {
@@ -100,8 +110,10 @@ fn assign_routes(plugins: Vec<VerifyResult>) -> Vec<Checked> {
                 let failed = conflicts.map(|conflicts| {
                     (FailedStage::Route, vec![conflict_message(&verified, &conflicts)])
                 });
-                let cycle = cycles.get(&name).map(|way| vec![cycle_message(&verified, way)]);
-                let failed = failed.or_else(|| Some((FailedStage::Verify, cycle?)));
+                let mistake = middleware.get(&name).cloned();
+                let cycle = || cycles.get(&name).map(|way| cycle_message(&verified, way));
+                let mistake = mistake.or_else(cycle).map(|mistake| vec![mistake]);
+                let failed = failed.or_else(|| Some((FailedStage::Verify, mistake?)));
                 let routes = if failed.is_none() { requests } else { Vec::new() };
                 let component = verified.path().to_owned();
                 Checked { name, component, verified: Some(verified), routes, failed }

@@ -31,8 +31,8 @@
 //!
 //! The files in the project's directory `wit/` define each interface; the bindings have the same text.
 //! With the feature `http`, [`http::Handler`] answers requests with the types of the crate `http`. Without it, and for
-//! bodies that are streamed, use the crates `wasip3` and `wasip2`. With the feature `varlink`, [`varlink::serve`] answers the
-//! calls of systemd and its tools on a unix socket.
+//! bodies that are streamed, use the crates `wasip3` and `wasip2`. [`middleware`] is for plugins that stand before others.
+//! With the feature `varlink`, [`varlink::serve`] answers the calls of systemd and its tools on a unix socket.
 //! Build for the target `wasm32-wasip2`, with the crate type `cdylib`.
 
 #[doc(hidden)]
@@ -46,6 +46,8 @@ pub mod http;
 pub mod journal;
 pub mod keyvalue;
 pub mod lifecycle;
+#[cfg(feature = "http")]
+pub mod middleware;
 #[cfg(feature = "varlink")]
 pub mod varlink;
 pub mod websockets;

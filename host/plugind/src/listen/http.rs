@@ -12,6 +12,7 @@ use crate::{
         admission::{self, NotAdmitted},
         forwarded::{FORWARDED_FOR, ForwardedFields},
         health::{HealthAnswer, HealthRoute},
+        middleware::{self, NotPassed, Passed},
         request_body::RequestBody,
         request_record::RequestRecord,
         spans::{SpanGuard, SpanSink},
@@ -28,6 +29,7 @@ use crate::{
     },
     route::table::{RouteEntry, TableReader},
     runtime::executors::Executors,
+    world::middleware_way::MiddlewareWay,
 };
 use bytes::Bytes;
 use http::{
@@ -139,6 +141,11 @@ pub async fn answer(
         };
         let has_http = pool.linked().release.inspection.http.is_some();
         let served = match treatment(asks, entry.used.websocket, has_http) {
+            Treatment::Http if let Some(links) = middleware::links(pool) => {
+                let way = MiddlewareWay::new(plugin.clone(), links.clone(), identity);
+                let passed = middleware::pass(&endpoint.reader, &way, request).await;
+                return Ok(passed_on(passed, identity, asked));
+            }
             Treatment::Http => pool.call(Call::Http(Box::new(request))).await,
             Treatment::WebSocket => match open(endpoint, pool, &mut request, &exchange).await {
                 Ok(response) => return Ok(response),
@@ -330,6 +337,19 @@ pub(super) fn deliver(
         return response.map(|_| nothing());
     }
     response.map(Either::Left)
+}
+
+/// The response to a request that went through middleware.
+pub(super) fn passed_on(
+    passed: Passed,
+    identity: RequestIdentity,
+    asked: RequestForm,
+) -> Response<Body> {
+    match passed {
+        Passed::Answered(plugin, response) => deliver(&plugin, identity, asked, *response),
+        Passed::NotServed(plugin, why) => failed(&plugin, identity, why).into(),
+        Passed::Refused(NotPassed { status, why }) => Refusal::new(status, why).into(),
+    }
 }
 
 /// Where the requests of a route are counted on this core.

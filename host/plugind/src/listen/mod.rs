@@ -46,6 +46,8 @@ pub mod streams;
 #[cfg(feature = "runtime")]
 pub mod websocket;
 #[cfg(feature = "runtime")]
+mod middleware;
+#[cfg(feature = "runtime")]
 pub mod http;
 #[cfg(feature = "runtime")]
 pub mod plugin_calls;

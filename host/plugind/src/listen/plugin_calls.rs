@@ -5,7 +5,8 @@ use crate::{
     listen::{
         admission,
         forwarded::write_for_plugin,
-        http::{Body, FORWARDED_PREFIX, Refusal, RequestForm, TRIES, deliver, failed},
+        http::{Body, FORWARDED_PREFIX, Refusal, RequestForm, TRIES, deliver, failed, passed_on},
+        middleware::{self, Passed},
         trace_context,
     },
     plugin::grants::call::PLUGIN_DOMAIN,
@@ -14,7 +15,10 @@ use crate::{
         call::{Call, NotServed},
     },
     route::table::{RouteEntry, TableReader},
-    world::calls::PluginDispatch,
+    world::{
+        calls::PluginDispatch,
+        middleware_way::{MiddlewareDispatch, MiddlewareWay},
+    },
 };
 use futures::{FutureExt, future::BoxFuture};
 use http::{
@@ -48,6 +52,36 @@ impl PluginDispatch for PluginCalls {
     }
 }
 
+impl MiddlewareDispatch for PluginCalls {
+    fn forward(
+        &self,
+        way: MiddlewareWay,
+        request: Request<WasiBody>,
+    ) -> BoxFuture<'static, Response<WasiBody>> {
+        let reader = self.0.clone();
+        forward(reader, way, request).map(|response| response.map(boxed)).boxed()
+    }
+}
+
+/// Sends a request along its way that a plugin passes on.
+async fn forward(
+    reader: TableReader,
+    way: MiddlewareWay,
+    request: Request<WasiBody>,
+) -> Response<Body> {
+    let asked = form(&request);
+    let passed = match middleware::admit(&way, request) {
+        Ok(request) => middleware::pass(&reader, &way, request).await,
+        Err(not_passed) => Passed::Refused(not_passed),
+    };
+    passed_on(passed, way.identity, asked)
+}
+
+/// As over HTTP/2, no connection leaves out the body of a response to HEAD.
+fn form(request: &Request<WasiBody>) -> RequestForm {
+    RequestForm { head: request.method() == Method::HEAD, version: Version::HTTP_2 }
+}
+
 fn boxed(body: Body) -> WasiBody {
     match body {
         Either::Left(delivery) => delivery.boxed_unsync(),
@@ -61,8 +95,7 @@ async fn answer(
     callee: PluginName,
     request: Request<WasiBody>,
 ) -> Response<Body> {
-    // As over HTTP/2, no connection leaves out the body of a response to HEAD.
-    let asked = RequestForm { head: request.method() == Method::HEAD, version: Version::HTTP_2 };
+    let asked = form(&request);
     let (mut request, identity) = match admit(&caller, &callee, request) {
         Ok(admitted) => admitted,
         Err(refusal) => return refusal.into(),
@@ -76,6 +109,11 @@ async fn answer(
             let why = format!("plugin {callee} is not ready");
             return Refusal::new(StatusCode::SERVICE_UNAVAILABLE, why).into();
         };
+        if let Some(links) = middleware::links(&pool) {
+            let way = MiddlewareWay::new(callee.clone(), links.clone(), identity);
+            let passed = middleware::pass(&reader, &way, request).await;
+            return passed_on(passed, identity, asked);
+        }
         match pool.call(Call::Http(Box::new(request))).await {
             Ok(Reply::Http(response)) => return deliver(&callee, identity, asked, response),
             Err(NotServed::Draining(Call::Http(given_back))) => request = *given_back,

@@ -1,4 +1,4 @@
-//! Calls between plugins that lead in a circle, as far as manifests show it. Pure.
+//! Requests between plugins that lead in a circle, as far as manifests show it: calls, and middleware. Pure.
 
 use crate::{
     base::name::PluginName,
@@ -12,39 +12,61 @@ use crate::{
 };
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
-/// Which plugin may call which.
-type CallGraph<'a> = BTreeMap<&'a PluginName, &'a [PluginName]>;
+/// To which plugins the requests of a plugin may lead.
+type CallGraph<'a> = BTreeMap<&'a PluginName, Vec<&'a PluginName>>;
 
-/// For each plugin whose calls can lead back to it, the shortest way from it to itself.
+/// For each plugin whose requests can lead back to it, the shortest way from it to itself, as a text.
 #[must_use]
-pub fn call_cycles(plugins: &[VerifyResult]) -> BTreeMap<PluginName, Vec<PluginName>> {
-    let calls = plugins.iter().filter_map(|outcome| {
+pub fn call_cycles(plugins: &[VerifyResult]) -> BTreeMap<PluginName, String> {
+    let manifests = plugins.iter().filter_map(|outcome| {
         let manifest: &Manifest = match outcome {
             Ok(verified) => verified.manifest(),
             Err(rejected) => rejected.manifest.as_ref()?,
         };
-        Some((name_of(outcome), &*manifest.grants.call))
+        Some((name_of(outcome), manifest))
     });
-    cycles(calls.filter(|(_, calls)| !calls.is_empty()).collect())
+    let manifests: BTreeMap<_, _> = manifests.collect();
+    let graph = manifests.iter().filter_map(|(name, manifest)| {
+        let to: Vec<_> =
+            manifest.grants.call.iter().chain(manifest.middleware.links.iter()).collect();
+        (!to.is_empty()).then_some((*name, to))
+    });
+    let ways = cycles(graph.collect());
+    ways.into_iter().map(|(name, way)| (name, described(&way, &manifests))).collect()
+}
+
+/// A way as a text: `a calls b calls a`, and with middleware `a has the middleware b, b calls a`.
+fn described(way: &[PluginName], manifests: &BTreeMap<&PluginName, &Manifest>) -> String {
+    let calls = |step: &[PluginName]| {
+        manifests.get(&step[0]).is_some_and(|from| from.grants.call.contains(&step[1]))
+    };
+    if way.windows(2).all(calls) {
+        return way.iter().map(PluginName::as_str).collect::<Vec<_>>().join(" calls ");
+    }
+    let step = |step: &[PluginName]| {
+        let verb = if calls(step) { "calls" } else { "has the middleware" };
+        format!("{} {verb} {}", step[0], step[1])
+    };
+    way.windows(2).map(step).collect::<Vec<_>>().join(", ")
 }
 
 /// What is wrong with a plugin in a circle, with the place in its manifest.
 #[must_use]
-pub fn cycle_message(verified: &Verified, way: &[PluginName]) -> String {
-    let place = verified.manifest().grants.origin(Grant::Call).0;
+pub fn cycle_message(verified: &Verified, way: &str) -> String {
+    let manifest = verified.manifest();
+    let (key, place, remedy) = match manifest.grants.origin(Grant::Call).0 {
+        Some(place) => ("grants.call", Some(place), "remove one of these grants"),
+        None => ("middleware", manifest.middleware.origin.0.clone(), "remove one of these"),
+    };
     let place = place.unwrap_or_else(|| Position::whole(verified.path()));
-    let way: Vec<_> = way.iter().map(PluginName::as_str).collect();
-    let message = format!(
-        "grants.call must not lead back to the plugin itself: {}; remove one of these grants",
-        way.join(" calls ")
-    );
+    let message = format!("{key} must not lead back to the plugin itself: {way}; {remedy}");
     Diagnostic::at(place, message).to_string()
 }
 
 fn cycles(mut graph: CallGraph<'_>) -> BTreeMap<PluginName, Vec<PluginName>> {
     // Those that only call plugins outside of every circle are outside, too, and need no search.
     loop {
-        let is_outside = |calls: &[PluginName]| !calls.iter().any(|call| graph.contains_key(call));
+        let is_outside = |calls: &[&PluginName]| !calls.iter().any(|to| graph.contains_key(to));
         let outside: Vec<_> =
             graph.iter().filter(|(_, calls)| is_outside(calls)).map(|(name, _)| *name).collect();
         if outside.is_empty() {
@@ -63,8 +85,8 @@ fn way_back(graph: &CallGraph<'_>, name: &PluginName) -> Option<Vec<PluginName>>
     let mut reached = BTreeSet::new();
     let mut ways = VecDeque::from([vec![name]]);
     while let Some(way) = ways.pop_front() {
-        let calls = way.last().and_then(|last| graph.get(last)).copied().unwrap_or_default();
-        for call in calls {
+        let calls = way.last().and_then(|last| graph.get(last));
+        for call in calls.into_iter().flatten().copied() {
             let next: Vec<_> = way.iter().copied().chain([call]).collect();
             if call == name {
                 return Some(next.into_iter().cloned().collect());
@@ -88,7 +110,7 @@ mod tests {
         let calls: Vec<_> = calls
             .map(|(from, to)| (name(from), to.split_whitespace().map(name).collect::<Vec<_>>()))
             .collect();
-        let graph = calls.iter().map(|(from, to)| (from, &**to)).collect();
+        let graph = calls.iter().map(|(from, to)| (from, to.iter().collect())).collect();
         let shown =
             |way: Vec<PluginName>| way.iter().map(PluginName::as_str).collect::<Vec<_>>().join(" ");
         cycles(graph).into_values().map(shown).collect()

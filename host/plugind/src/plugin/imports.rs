@@ -106,7 +106,7 @@ mod tests {
             ("wasi:keyvalue/watcher", None),
             ("wasi:blobstore/container", None),
             ("wasi:blobstore/types", None),
-            ("wasi:http/handler", None),
+            ("wasi:http/server", None),
             ("wasi:tls/types", None),
             ("wasi:nn/errors", None),
             ("wasi:nn/error", None),

@@ -103,6 +103,13 @@ impl Inspection {
         Ok(inspection)
     }
 
+    /// Whether it passes requests on: it imports the handler that it exports, too.
+    #[must_use]
+    pub fn is_middleware(&self) -> bool {
+        let passes_on = |import: &String| import.starts_with("wasi:http/handler@0.3.");
+        self.http == Some(WasiVersion::P3) && self.imports.iter().any(passes_on)
+    }
+
     /// Whether there is anything that clients can reach it by.
     #[must_use]
     pub fn serves(&self) -> bool {

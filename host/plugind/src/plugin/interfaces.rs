@@ -93,9 +93,10 @@ interfaces! {
         refuses("wasi:filesystem/preopens", WASI, &[Grant::Read, Grant::State]),
         free("wasi:filesystem/types", WASI),
     ];
-    /// `wasi:http`, as a client
+    /// `wasi:http`, as a client and as middleware
     Http: [
         refuses("wasi:http/client", P3, &[Grant::OutgoingHttp, Grant::Call]),
+        free("wasi:http/handler", P3),
         refuses("wasi:http/outgoing-handler", P2, &[Grant::OutgoingHttp, Grant::Call]),
         free("wasi:http/types", WASI),
     ];

@@ -3,6 +3,7 @@
 use crate::plugin::{
     grants::Grants,
     handover::Handover,
+    middleware::Middleware,
     serve::{Serve, own_route},
 };
 use crate::{
@@ -53,6 +54,8 @@ pub struct Manifest {
     pub arguments: Vec<String>,
     /// The routes and sockets that it serves; none: its own route on the socket of its kind.
     pub serve: Vec<Serve>,
+    /// The plugins through which its HTTP requests go.
+    pub middleware: Middleware,
     /// `[service]`
     pub service: Service,
     /// `[instances]`
@@ -228,6 +231,7 @@ impl Manifest {
             core_dump: table.boolean("core-dump").unwrap_or(false),
             arguments,
             serve: table.tables("serve", |serve| Serve::read(serve, own.as_deref(), &mut places)),
+            middleware: Middleware::read(table, name),
             service,
             instances: table
                 .table("instances", |table| Instances::read(table, hands_over == Some(true))),

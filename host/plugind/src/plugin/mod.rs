@@ -12,6 +12,9 @@ pub mod compile;
 #[cfg(feature = "runtime")]
 pub mod core_dumps;
 pub mod call_cycles;
+pub mod middleware;
+pub mod middleware_links;
+mod middleware_use;
 mod contents;
 pub mod credentials;
 pub mod export_types;

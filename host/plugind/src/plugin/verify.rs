@@ -6,6 +6,7 @@ use crate::plugin::{
     inspection::Inspection,
     interfaces::{Access, find},
     manifest::{ComponentFacts, Manifest},
+    middleware_use,
     release::Release,
     scan::Found,
     serve::{Serve, WebSocketUse},
@@ -163,6 +164,7 @@ pub fn verify(found: Found) -> Result<Verified, Box<Rejected>> {
             let errors: Vec<_> = ungranted
                 .into_iter()
                 .chain(unserved(&inspection, &manifest))
+                .chain(middleware_use::unusable(&inspection, &manifest).map(VerifyError::Manifest))
                 .chain(short_of_memory(&component, &inspection, &manifest))
                 .collect();
             if errors.is_empty() {

@@ -42,11 +42,13 @@ impl DeadlineSweeper {
         Arc::new(Self { calls, timeout, grace, rest })
     }
 
-    /// A call that begins now on a core.
-    pub(crate) fn begin(&self, core: usize) -> Arc<InFlight> {
-        let deadline = Instant::now() + self.timeout;
+    /// A call that begins now on a core, and has the time of `others` in addition.
+    pub(crate) fn begin(&self, core: usize, others: Duration) -> Arc<InFlight> {
+        let begun = Instant::now();
+        let deadline = begun + self.timeout;
+        let deadline = deadline.checked_add(others).unwrap_or(deadline);
         let calls = &self.calls[core % self.calls.len()];
-        let call = |key| InFlight::new(calls.clone(), key, deadline, self.grace);
+        let call = |key| InFlight::new(calls.clone(), key, begun, deadline, self.grace);
         let call = calls.insert(call);
         if self.rest.asleep.load(SeqCst) && self.rest.asleep.swap(false, SeqCst) {
             self.rest.wake.notify_one();
@@ -58,8 +60,7 @@ impl DeadlineSweeper {
     pub(crate) fn waiting(&self, now: Instant) -> (usize, Duration) {
         let calls = self.calls.iter().flat_map(|calls| calls.snapshot());
         let waiting = calls.filter(|call| call.state() == State::Queued);
-        let begun: Vec<_> =
-            waiting.filter_map(|call| call.deadline().checked_sub(self.timeout)).collect();
+        let begun: Vec<_> = waiting.map(|call| call.begun()).collect();
         let oldest = begun.iter().min();
         let waited = oldest.map(|oldest| now.saturating_duration_since(*oldest));
         (begun.len(), waited.unwrap_or_default())

@@ -120,6 +120,7 @@ impl State {
 /// A call in flight.
 pub(crate) struct InFlight {
     state: AtomicU8,
+    begun: Instant,
     deadline: Instant,
     /// Where the sweeper has it.
     key: usize,
@@ -175,11 +176,13 @@ impl InFlight {
     pub(crate) fn new(
         registry: Arc<Registry<Self>>,
         key: usize,
+        begun: Instant,
         deadline: Instant,
         grace: Option<Duration>,
     ) -> Arc<Self> {
         Arc::new(Self {
             state: AtomicU8::new(State::Queued as u8),
+            begun,
             deadline,
             key,
             registry,
@@ -218,9 +221,9 @@ impl InFlight {
         self.identity.set(identity).ok();
     }
 
-    /// Until when its reply has to begin.
-    pub(crate) fn deadline(&self) -> Instant {
-        self.deadline
+    /// Since when there is the call.
+    pub(crate) fn begun(&self) -> Instant {
+        self.begun
     }
 
     /// The worker that has it, or had it.

@@ -26,7 +26,7 @@ use crate::{
     runtime::executors::Executors,
     world::{
         self, HostServices, bindings::exports::plugind::plugin::lifecycle::StopReason,
-        calls::PluginDispatch, link::Linked, memory::Budget,
+        calls::RequestDispatch, link::Linked, memory::Budget,
     },
 };
 use futures::FutureExt;
@@ -57,7 +57,7 @@ pub struct Commons {
     /// Where they are counted.
     pub figures: Figures,
     /// What brings the requests of one plugin to another.
-    pub dispatch: Arc<dyn PluginDispatch>,
+    pub dispatch: Arc<dyn RequestDispatch>,
     /// Where core dumps are written.
     pub core_dumps: Arc<CoreDumps>,
 }
@@ -309,11 +309,19 @@ impl Pool {
     /// # Errors
     /// When no instance takes calls or has room, or the guest fails or does not reply in time.
     pub async fn call(&self, call: Call) -> Result<Reply, NotServed> {
+        self.call_within(call, Duration::ZERO).await
+    }
+
+    /// The same for a call that other plugins have a part in, whose time comes in addition.
+    ///
+    /// # Errors
+    /// As above.
+    pub async fn call_within(&self, call: Call, others: Duration) -> Result<Reply, NotServed> {
         let core = Executors::this_core().unwrap_or(0);
         let (figures, begun) = (self.set.figures.core(core), Instant::now());
         let is_http = count_begun(figures, &call);
         let identity = call.identity();
-        let served = self.serve(core, call, identity, begun).await;
+        let served = self.serve(core, call, identity, begun, others).await;
         if let Err(not_served) = &served {
             self.set.failures.note_not_served(not_served, identity);
         }
@@ -329,6 +337,7 @@ impl Pool {
         call: Call,
         identity: Option<RequestIdentity>,
         begun: Instant,
+        others: Duration,
     ) -> Result<Reply, NotServed> {
         if self.set.config.on_demand {
             let Some((permit, place)) = self.room(core).await else {
@@ -338,12 +347,12 @@ impl Pool {
                 });
             };
             self.set.figures.core(core).waited(begun.elapsed());
-            let (queued, in_flight, receiver) = self.begin(core, call, identity);
+            let (queued, in_flight, receiver) = self.begin(core, call, identity, others);
             let core_set = &self.core_sets[core % self.core_sets.len()];
             let instance = worker::own(core_set, core, queued, place, permit);
             return PendingReply::new(in_flight, receiver, instance).await;
         }
-        let (queued, in_flight, receiver) = self.begin(core, call, identity);
+        let (queued, in_flight, receiver) = self.begin(core, call, identity, others);
         let reply = PendingReply::new(in_flight, receiver, OwnInstance::default());
         match self.set.enqueue(core, queued) {
             Ok(()) => (),
@@ -359,9 +368,10 @@ impl Pool {
         core: usize,
         call: Call,
         identity: Option<RequestIdentity>,
+        others: Duration,
     ) -> (QueuedCall, Arc<InFlight>, ReplyReceiver) {
         let (reply, receiver) = call.channel();
-        let in_flight = self.set.sweeper.begin(core);
+        let in_flight = self.set.sweeper.begin(core, others);
         if let Some(identity) = identity {
             in_flight.identify(identity);
         }

@@ -224,7 +224,7 @@ mod tests {
         let datagram = ReceivedDatagram { socket, client, bytes: Vec::new() };
         let call = Call::Datagram(Box::new(datagram));
         let (reply, _) = call.channel();
-        QueuedCall { call, reply, in_flight: sweeper.begin(core) }
+        QueuedCall { call, reply, in_flight: sweeper.begin(core, Duration::ZERO) }
     }
 
     fn sweeper() -> Arc<DeadlineSweeper> {

@@ -288,7 +288,7 @@ mod tests {
     /// A call that waits, as a worker sees it, and its reply, as the caller sees it.
     fn pending(call: &Call) -> (Arc<InFlight>, ReplySender, PendingReply) {
         let sweeper = DeadlineSweeper::start(Duration::from_millis(100), None, 1);
-        let in_flight = sweeper.begin(0);
+        let in_flight = sweeper.begin(0, Duration::ZERO);
         let (sender, receiver) = call.channel();
         let reply = PendingReply::new(in_flight.clone(), receiver, OwnInstance::default());
         (in_flight, sender, reply)
@@ -332,7 +332,7 @@ mod tests {
     /// The body of a response with this `content-length`, read to its end, and the failures that this made.
     async fn deliver(length: &str, body: &'static str) -> (Arc<WorkerHandle>, State) {
         let sweeper = DeadlineSweeper::start(Duration::from_secs(100), None, 1);
-        let call = sweeper.begin(0);
+        let call = sweeper.begin(0, Duration::ZERO);
         let failures = RequestFailures::new("test".parse().unwrap(), 1);
         let worker = WorkerHandle::new(0, 0, Heartbeat::new(1), failures, Arc::default());
         assert!(call.take(&worker));
@@ -357,7 +357,7 @@ mod tests {
         let sweeper = DeadlineSweeper::start(Duration::from_secs(100), None, 1);
         let failures = RequestFailures::new("test".parse().unwrap(), 1);
         let worker = WorkerHandle::new(0, 0, Heartbeat::new(1), failures, Arc::default());
-        let (gone, noticed) = (sweeper.begin(0), sweeper.begin(0));
+        let (gone, noticed) = (sweeper.begin(0, Duration::ZERO), sweeper.begin(0, Duration::ZERO));
         let [work, noticed_work] = [&gone, &noticed].map(|call| {
             assert!(call.take(&worker));
             let work = call.begin_work();

@@ -23,6 +23,7 @@ use crate::{
         client_websocket::ClientWebSocket,
         examine,
         link::Exports,
+        passed_requests::PassedRequest,
     },
 };
 use futures::{
@@ -275,12 +276,28 @@ impl<'a> Serving<'a> {
         self.set_request(in_flight.identity().filter(|_| is_alone));
     }
 
-    /// Notes which task of the guest has which request, where it may have several.
-    fn begin_task(&self, call: &HttpCall<'_>, in_flight: &InFlight) -> Option<GuestTaskId> {
+    /// Notes which task of the guest has which request, where it may have several or pass it on.
+    fn begin_task(
+        &self,
+        call: &HttpCall<'_>,
+        in_flight: &InFlight,
+        passed: Option<PassedRequest>,
+    ) -> Option<GuestTaskId> {
         let is_shared = self.worker.set.config.concurrency > 1;
-        let identity = in_flight.identity().filter(|_| is_shared)?;
+        let identity = in_flight.identity().filter(|_| is_shared);
+        if identity.is_none() && passed.is_none() {
+            return None;
+        }
         let task = call.task();
-        self.accessor.with(|mut store| store.get().begin_task(task, identity));
+        self.accessor.with(|mut store| {
+            let state = store.get();
+            if let Some(identity) = identity {
+                state.begin_task(task, identity);
+            }
+            if let Some(passed) = passed {
+                state.begin_passing(task, passed);
+            }
+        });
         Some(task)
     }
 
@@ -299,13 +316,14 @@ impl<'a> Serving<'a> {
         work: GuestWork,
     ) {
         let scope = self.accessor.with(|mut store| store.get().enter_request(&request));
-        if let Some(scope) = &scope {
+        let passed = scope.as_ref().and_then(|scope| {
             in_flight.set_scope(scope);
-        }
+            PassedRequest::of(&request, scope)
+        });
         match HttpCall::begin(self.accessor, self.exports, request, reply) {
             Ok(Some(call)) => {
                 let accessor = self.accessor;
-                let task = self.begin_task(&call, &in_flight);
+                let task = self.begin_task(&call, &in_flight, passed);
                 self.calls.push(Box::pin(async move {
                     let ended = call.run(accessor).await;
                     drop(scope);

@@ -71,7 +71,14 @@ pub fn route_requests(
         return Vec::new();
     }
     let own = || own_route(name);
-    let websocket = match inspection.is_some_and(|inspection| inspection.websockets) {
+    if manifest.serve.is_empty() && inspection.is_some_and(Inspection::is_middleware) {
+        // It stands before others, and is reached by itself only if its manifest says so.
+        return Vec::new();
+    }
+    // A WebSocket would bypass middleware.
+    let has_middleware = !manifest.middleware.links.is_empty();
+    let serves = inspection.is_some_and(|inspection| inspection.websockets);
+    let websocket = match serves && !has_middleware {
         true => WebSocketUse::Serve,
         false => WebSocketUse::Refuse,
     };

@@ -38,6 +38,8 @@ pub struct RouteTable {
     sockets: HashMap<SocketName, Paths>,
     /// Plugins that answer HTTP requests, for calls of other plugins.
     plugins: HashMap<PluginName, Arc<RouteEntry>>,
+    /// Plugins that are middleware, for the plugins behind them.
+    middleware: HashMap<PluginName, Arc<RouteEntry>>,
     /// Sockets that a plugin serves as a whole.
     whole_sockets: HashMap<SocketName, Arc<RouteEntry>>,
 }
@@ -113,6 +115,19 @@ impl RouteTable {
     pub fn with_plugins(self, plugins: impl Iterator<Item = RouteEntry>) -> Self {
         let plugins = plugins.map(|entry| (entry.plugin.clone(), Arc::new(entry)));
         Self { plugins: plugins.collect(), ..self }
+    }
+
+    /// The same table, with the plugins that are middleware.
+    #[must_use]
+    pub fn with_middleware(self, plugins: impl Iterator<Item = RouteEntry>) -> Self {
+        let plugins = plugins.map(|entry| (entry.plugin.clone(), Arc::new(entry)));
+        Self { middleware: plugins.collect(), ..self }
+    }
+
+    /// The instances of a plugin that is middleware, if it has any that are ready.
+    #[must_use]
+    pub fn middleware(&self, name: &PluginName) -> Option<&Arc<Pool>> {
+        self.middleware.get(name)?.pool.as_ref()
     }
 
     /// The plugin that answers a call of another plugin for `path`.

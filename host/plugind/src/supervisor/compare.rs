@@ -7,6 +7,7 @@ use crate::{
         call_cycles::{call_cycles, cycle_message},
         directories::{VerifyResult, name_of},
         grants::credential_file,
+        middleware_links::middleware_mistakes,
         release::Release,
         serve::Serve,
         verify::Verified,
@@ -80,6 +81,7 @@ pub fn compare(
     let mut owners = current_owners(&found, plugins);
     let mut claimed = owners.claim_all(&found);
     let cycles = call_cycles(&found);
+    let middleware = middleware_mistakes(&found);
     let change = |outcome: VerifyResult| {
         let name = name_of(&outcome).clone();
         let route_requests = requests_of(&outcome);
@@ -92,6 +94,11 @@ pub fn compare(
         let change = match (outcome, claimed) {
             (Err(rejected), _) => {
                 let problem = PluginProblem::of_rejected(&rejected, route_requests);
+                unusable(plugins.get(&name), problem, options)
+            }
+            (Ok(verified), Ok(())) if middleware.contains_key(&name) => {
+                let error = middleware[&name].clone();
+                let problem = PluginProblem::of_calls(verified.release(), error, route_requests);
                 unusable(plugins.get(&name), problem, options)
             }
             (Ok(verified), Ok(())) if cycles.contains_key(&name) => {

@@ -297,7 +297,7 @@ impl Supervisor {
         // Where two ask for one route, the one that serves it comes first, or had it when it was stopped.
         plugins.sort_by_key(|plugin| (plugin.serving().is_none(), !plugin.is_stopped()));
         let mut entries = BTreeMap::new();
-        let mut callable = Vec::new();
+        let (mut callable, mut middleware) = (Vec::new(), Vec::new());
         for plugin in plugins {
             let (name, (routes, serving)) = (&plugin.name, plugin.routes());
             let running = serving.and_then(|serving| self.running.get(&serving));
@@ -310,6 +310,11 @@ impl Supervisor {
             if routes.iter().any(|(route, _)| matches!(route, Route::Http(_))) {
                 callable.push(entry(RouteUse::default()));
             }
+            let is_middleware =
+                |it: &&RunningGeneration| it.pool.linked().release.inspection.is_middleware();
+            if running.as_ref().is_some_and(is_middleware) {
+                middleware.push(entry(RouteUse::default()));
+            }
             for (route, used) in routes {
                 entries.entry(route.clone()).or_insert_with(|| entry(*used));
             }
@@ -321,6 +326,7 @@ impl Supervisor {
             });
         let served: BTreeSet<_> = served.collect();
         let table = RouteTable::new(entries).with_plugins(callable.into_iter());
+        let table = table.with_middleware(middleware.into_iter());
         self.publisher.publish(table);
         self.deps.plan.update(|plan| {
             let is_new = plan.served != served;

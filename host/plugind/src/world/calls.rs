@@ -7,6 +7,7 @@
 use crate::{
     base::{endpoint::Host, name::PluginName},
     plugin::grants::call::PLUGIN_DOMAIN,
+    world::middleware_way::{MiddlewareDispatch, MiddlewareWay},
 };
 use bytes::Bytes;
 use futures::future::{BoxFuture, join_all, pending};
@@ -42,6 +43,11 @@ pub trait PluginDispatch: Send + Sync {
     ) -> BoxFuture<'static, Response<WasiBody>>;
 }
 
+/// Has requests answered that plugins send or pass on.
+pub trait RequestDispatch: PluginDispatch + MiddlewareDispatch {}
+
+impl<T: PluginDispatch + MiddlewareDispatch> RequestDispatch for T {}
+
 /// How deep the calls are nested that led to a request: an extension of it.
 #[derive(Clone, Copy)]
 struct CallDepth(u8);
@@ -57,13 +63,23 @@ impl RequestScope {
     pub fn end(&self) {
         self.ended.cancel();
     }
+
+    /// Waits until nobody waits for the reply any more.
+    pub(super) async fn ended(&self) {
+        self.ended.cancelled().await;
+    }
+
+    /// A request is this one, passed on: the calls that it leads to are as deep.
+    pub(super) fn mark(&self, request: &mut Request<WasiBody>) {
+        request.extensions_mut().insert(CallDepth(self.depth));
+    }
 }
 
 /// What the instances of a generation may call.
 pub(super) struct Shared {
     caller: PluginName,
     granted: Vec<PluginName>,
-    dispatch: Arc<dyn PluginDispatch>,
+    dispatch: Arc<dyn RequestDispatch>,
     is_denial_logged: AtomicBool,
 }
 
@@ -78,7 +94,8 @@ impl Guest {
         shared: &Shared,
         request: &Request<WasiBody>,
     ) -> Option<Arc<RequestScope>> {
-        if shared.granted.is_empty() {
+        let passes_on = request.extensions().get::<MiddlewareWay>().is_some();
+        if shared.granted.is_empty() && !passes_on {
             return None;
         }
         self.0.retain(|scope| scope.strong_count() > 0);
@@ -117,9 +134,14 @@ impl Shared {
     pub(super) fn new(
         caller: PluginName,
         granted: Vec<PluginName>,
-        dispatch: Arc<dyn PluginDispatch>,
+        dispatch: Arc<dyn RequestDispatch>,
     ) -> Self {
         Self { caller, granted, dispatch, is_denial_logged: AtomicBool::new(false) }
+    }
+
+    /// Brings requests on their way.
+    pub(super) fn dispatch(&self) -> &dyn MiddlewareDispatch {
+        &*self.dispatch
     }
 
     /// Whether a request for `uri` may go to the plugin that it names.
@@ -178,7 +200,11 @@ impl Shared {
     }
 }
 
-fn limit_pauses(response: Response<WasiBody>, timeout: Option<Duration>) -> Response<WasiBody> {
+/// The same response, that fails when it pauses for longer.
+pub(super) fn limit_pauses(
+    response: Response<WasiBody>,
+    timeout: Option<Duration>,
+) -> Response<WasiBody> {
     let Some(timeout) = timeout else { return response };
     response
         .map(|body| PauseLimit { body, timeout, pause: Box::pin(sleep(timeout)) }.boxed_unsync())
@@ -230,6 +256,16 @@ pub(super) mod tests {
             &self,
             _: PluginName,
             _: PluginName,
+            _: Request<WasiBody>,
+        ) -> BoxFuture<'static, Response<WasiBody>> {
+            Box::pin(pending())
+        }
+    }
+
+    impl MiddlewareDispatch for Silent {
+        fn forward(
+            &self,
+            _: MiddlewareWay,
             _: Request<WasiBody>,
         ) -> BoxFuture<'static, Response<WasiBody>> {
             Box::pin(pending())

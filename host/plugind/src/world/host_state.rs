@@ -10,7 +10,7 @@ use crate::{
     journal::Journal,
     plugin::{core_dumps::CoreDumps, manifest::Manifest},
     world::{
-        calls::{self, PluginDispatch, RequestScope},
+        calls::{self, RequestDispatch, RequestScope},
         client_connection::ClientConnection,
         client_websocket::ClientWebSocket,
         config, connections, credentials,
@@ -21,7 +21,9 @@ use crate::{
         memory::{self, Budget, Refused},
         network, notify,
         open_files::OpenFiles,
-        outgoing, output, profile, quota,
+        outgoing, output,
+        passed_requests::{PassedRequest, PassedRequests},
+        profile, quota,
         request_tasks::RequestTasks,
         websockets,
     },
@@ -87,7 +89,7 @@ pub struct HostServices {
     /// Where they are counted.
     pub figures: Arc<PluginFigures>,
     /// Brings their requests to other plugins.
-    pub dispatch: Arc<dyn PluginDispatch>,
+    pub dispatch: Arc<dyn RequestDispatch>,
     /// Where their core dumps are written.
     pub core_dumps: Arc<CoreDumps>,
 }
@@ -144,6 +146,7 @@ pub struct HostState {
     /// The request that the instance serves, if it serves no other call.
     request: Option<RequestIdentity>,
     tasks: RequestTasks,
+    passed: PassedRequests,
     network: network::Guest,
     table: ResourceTable,
     inspections: Inspections,
@@ -208,6 +211,7 @@ impl HostState {
             outputs,
             request: None,
             tasks: RequestTasks::default(),
+            passed: PassedRequests::default(),
             network,
             table,
             inspections: Inspections::new(),
@@ -258,9 +262,24 @@ impl HostState {
         self.tasks.begin(task, request);
     }
 
+    /// A task begins to handle a request that it may pass on.
+    pub fn begin_passing(&mut self, task: GuestTaskId, request: PassedRequest) {
+        self.passed.begin(task, request);
+    }
+
     /// It has answered it.
     pub fn end_task(&mut self, task: GuestTaskId) {
         self.tasks.end(task);
+        self.passed.end(task);
+    }
+
+    pub(super) fn passed_requests(&self) -> &PassedRequests {
+        &self.passed
+    }
+
+    /// From now on, a request that is sent is this one, passed on; or one of the guest's own.
+    pub(super) fn set_passed(&mut self, passed: Option<PassedRequest>) {
+        self.http.set_passed(passed);
     }
 
     /// Whether the host keeps more for the instance than it may use. All that it calls fails then.

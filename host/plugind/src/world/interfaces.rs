@@ -8,6 +8,7 @@ use crate::{
         host_state::HostState,
         identity, journal, keyvalue,
         logging::Logging,
+        middleware,
         network::Lookup,
         notify, open_at, tcp_create, websockets,
     },
@@ -124,6 +125,7 @@ fn http(to: &mut HostLinker) -> Result<()> {
     use http_p3::bindings::http::types as p3;
     http_p2::add_only_http_to_linker_async(to)?;
     http_p3::add_to_linker(to)?;
+    middleware::link(to)?;
     to.allow_shadowing(true);
     to.instance("wasi:http/types@0.2.12")?.func_wrap(
         "[method]outgoing-request.set-method",

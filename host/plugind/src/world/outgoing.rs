@@ -8,6 +8,7 @@ use crate::{
     world::{
         calls::{self, RequestScope, callee},
         holdings::CHUNK_MAX,
+        passed_requests::{Answered, PassedRequest, Sent},
     },
 };
 use http::{HeaderMap, HeaderValue, Uri, uri::Scheme};
@@ -47,13 +48,15 @@ struct Hooks {
     calls: calls::Guest,
     /// The request that the instance serves, if that is known.
     request: Option<RequestIdentity>,
+    /// The next request is this one, passed on.
+    passed: Option<PassedRequest>,
 }
 
 impl Guest {
     pub(super) fn new(shared: Arc<Shared>) -> Self {
         Self {
             context: WasiHttpCtx::new(),
-            hooks: Hooks { shared, calls: calls::Guest::default(), request: None },
+            hooks: Hooks { shared, calls: calls::Guest::default(), request: None, passed: None },
         }
     }
 
@@ -67,14 +70,16 @@ impl Guest {
         self.hooks.request = request;
     }
 
+    /// From now on, a request that is sent is this one, passed on; or one of the guest's own.
+    pub(super) fn set_passed(&mut self, passed: Option<PassedRequest>) {
+        self.hooks.passed = passed;
+    }
+
     /// Returns the view on which the library works.
     pub(super) fn view<'a>(&'a mut self, table: &'a mut ResourceTable) -> WasiHttpCtxView<'a> {
         WasiHttpCtxView { ctx: &mut self.context, table, hooks: &mut self.hooks }
     }
 }
-
-type Sent = Box<dyn Future<Output = Result<(), Error>> + Send>;
-type Answered = Result<(http::Response<WasiBody>, Sent), Error>;
 
 impl Shared {
     /// Requests may go to these endpoints, and to plugins.
@@ -116,6 +121,9 @@ impl WasiHttpHooks for Hooks {
         options: Option<RequestOptions>,
         _: Sent,
     ) -> Box<dyn Future<Output = Answered> + Send> {
+        if let Some(passed) = self.passed.take() {
+            return passed.forward(self.shared.calls.dispatch(), request, options);
+        }
         if let Some(cause) = self.request {
             name_cause(request.headers_mut(), cause);
         }
@@ -198,6 +206,7 @@ mod tests {
             shared: Arc::new(Shared::new(Vec::new(), calls::tests::shared())),
             calls: calls::Guest::default(),
             request: None,
+            passed: None,
         };
         for (kind, p2, p3) in [
             (
