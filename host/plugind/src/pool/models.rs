@@ -35,7 +35,8 @@ fn worker(core: usize) -> Arc<WorkerHandle> {
 
 fn in_flight() -> Arc<InFlight> {
     let registry = Registry::new();
-    registry.insert(|key| InFlight::new(registry.clone(), key, Instant::now() + MINUTE, None))
+    let now = Instant::now();
+    registry.insert(|key| InFlight::new(registry.clone(), key, now, now + MINUTE, None))
 }
 
 fn call() -> QueuedCall {

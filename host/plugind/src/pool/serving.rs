@@ -236,9 +236,7 @@ impl<'a> Serving<'a> {
 
     /// Counts how long a call waited in the queue.
     fn count_wait(&self, in_flight: &InFlight) {
-        let timeout = self.worker.set.linked.release.manifest.limits.request_timeout;
-        let left = in_flight.deadline().saturating_duration_since(Instant::now());
-        self.worker.handle.figures.waited(timeout.saturating_sub(left));
+        self.worker.handle.figures.waited(in_flight.begun().elapsed());
     }
 
     /// Has the guest begin with a call.
