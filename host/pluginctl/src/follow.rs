@@ -21,7 +21,7 @@ use tokio::{
     time::sleep,
 };
 
-/// How often systemd is asked whether the daemon is back.
+/// The interval at which systemd is asked whether the daemon is back.
 const ASK_EVERY: Duration = Duration::from_millis(250);
 
 #[derive(clap::Args)]
@@ -48,7 +48,7 @@ enum FollowError {
     Systemd(String),
 }
 
-/// How it ends.
+/// The way in which it ends.
 enum FollowOutcome {
     /// As somebody wanted, with a status.
     Ended(&'static str),

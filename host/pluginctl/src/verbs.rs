@@ -20,7 +20,7 @@ pub(crate) struct VerbArgs {
     place: ControlAddress,
 }
 
-/// What to do with a plugin.
+/// An operation on a plugin.
 #[derive(Clone, Copy)]
 pub(crate) enum Verb {
     Restart,

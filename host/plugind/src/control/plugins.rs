@@ -93,7 +93,7 @@ impl ControlContext {
     }
 }
 
-/// What of a plugin is worth another reply when it changes; none, if it is not there.
+/// The facts of a plugin that are worth another reply when they change; none, if it is not there.
 #[derive(PartialEq, Eq)]
 struct FollowedState(Option<(&'static str, String, Option<u64>, bool)>);
 

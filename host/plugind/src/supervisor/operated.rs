@@ -1,8 +1,8 @@
-//! What is remembered of an operator's wishes about a plugin.
+//! The state of a plugin that follows from an operator's requests.
 
 use crate::{plugin::release::ReleaseDigests, route::owners::RouteRequest};
 
-/// What is kept of a plugin while it is stopped.
+/// The facts that a stopped plugin keeps.
 #[derive(Debug)]
 pub struct StoppedPlugin {
     /// The routes that it had.

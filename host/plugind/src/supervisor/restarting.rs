@@ -41,7 +41,7 @@ impl Supervisor {
         }
     }
 
-    /// What its new instances would be made of, if credentials are part of that.
+    /// The linked version of which it gets new instances, if credentials are part of that.
     fn has_credentials(&self, name: &PluginName) -> Option<Arc<Linked>> {
         let from = self.plugins.get(name).and_then(ManagedPlugin::restarts_from)?;
         let linked = self.running.get(&from.number)?.pool.linked();

@@ -1,4 +1,4 @@
-//! What an operator does with a single plugin: stops it, starts it, or takes over its files and no others.
+//! Operations on a single plugin: stopping it, starting it, and taking over its files and no others.
 
 use crate::{
     base::{error_chain::ErrorChain, name::PluginName, text::cut},
