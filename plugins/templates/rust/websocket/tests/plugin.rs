@@ -3,10 +3,12 @@
 use plugind_test::{Host, build};
 
 #[test]
-fn the_configuration_is_read_before_anything_is_served() {
+fn what_is_no_websocket_is_refused() {
     let component = build(env!("CARGO_MANIFEST_DIR"));
-    let host = Host::with("@NAME@", component).manifest("[config]\ngreeting = \"Good morning\"\n").start();
+    let manifest = "[config]\ngreeting = \"Good morning\"\n";
+    let host = Host::with("@NAME@", component).manifest(manifest).start();
     host.wait_for_log("greeting loaded greeting=Good morning");
-    assert_eq!(host.status()["state"], "active");
+    // `pluginctl test` opens a WebSocket.
+    assert_eq!(host.get("/").status, 426);
     assert!(host.stop().0.success());
 }
