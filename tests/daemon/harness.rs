@@ -20,7 +20,7 @@ fn a_plugin_is_tested_with_its_configuration_and_its_log() {
     let host = with("shows", "config").manifest("[config]\nword = \"one\"\n").start();
     let response = host.get("");
     assert_eq!((response.status, response.text()), (200, "word=one\n"));
-    assert_eq!(host.status()["state"], "active");
+    assert_eq!(host.status()["plugin"]["activeState"], "active");
     host.wait_for_log("plugin ready plugin=shows");
     host.replace_manifest("[config]\nword = \"two\"\n");
     assert_eq!(host.get("").text(), "word=two\n");
@@ -29,7 +29,7 @@ fn a_plugin_is_tested_with_its_configuration_and_its_log() {
     host.restart();
     let (status, log) = host.stop();
     assert!(status.success());
-    log.wait_for("plugin stopped");
+    log.wait_for("plugind: stopped");
 }
 
 #[test]

@@ -93,7 +93,7 @@ impl Host {
         self.log.wait_for(text)
     }
 
-    /// The state of the plugin, as `pluginctl status --json` prints it.
+    /// The state of the plugin, as `pluginctl status --json` prints it: `["plugin"]["activeState"]` is one of it.
     ///
     /// # Panics
     /// When the host does not answer.
