@@ -43,8 +43,8 @@ fn get(machine: &Machine, directory: &Path) -> String {
     })
 }
 
-fn boot(directory: &Path) -> Machine {
-    let machine = Machine::boot_with(&["echo", "clock", "hello"]);
+fn boot(plugins: &[&str], directory: &Path) -> Machine {
+    let machine = Machine::boot_with(plugins);
     machine.put("/etc/systemd/system/https.socket", UNIT);
     machine.put("/etc/plugind/plugind.toml", SETTINGS);
     certify(&machine, directory);
@@ -55,7 +55,7 @@ fn boot(directory: &Path) -> Machine {
 #[test]
 fn https_has_the_certificate_of_its_credentials_and_takes_the_next_one() {
     let directory = tempfile::tempdir().unwrap();
-    let machine = boot(directory.path());
+    let machine = boot(&["hello"], directory.path());
     machine.succeed(&["systemctl", "start", "https.socket"]);
     machine.start();
     assert_eq!(get(&machine, directory.path()), HELLO);
@@ -75,7 +75,7 @@ fn https_has_the_certificate_of_its_credentials_and_takes_the_next_one() {
 #[test]
 fn sockets_of_every_kind_and_protocol_are_served_whatever_their_order() {
     let directory = tempfile::tempdir().unwrap();
-    let machine = boot(directory.path());
+    let machine = boot(&["echo", "clock", "hello"], directory.path());
     for plugin in ["echo", "clock"] {
         example(&machine, plugin);
     }
@@ -108,7 +108,7 @@ fn a_socket_unit_that_is_added_later_is_served_after_a_restart() {
     assert_eq!(machine.get("/hello").status(), 200);
     example(&machine, "echo");
     machine.reload_units();
-    machine.succeed(&["systemctl", "start", "echo.socket"]);
+    machine.succeed(&["systemctl", "enable", "echo.socket"]);
     machine.succeed(&["systemctl", "restart", "plugind.service"]);
     assert_eq!(over_tcp(&machine, 7007), "hello\n");
     assert_eq!(machine.get("/hello").status(), 200);

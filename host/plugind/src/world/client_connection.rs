@@ -14,17 +14,22 @@ use std::{
     sync::{
         Arc, OnceLock,
         atomic::{
-            AtomicBool, AtomicU64,
+            AtomicBool, AtomicU64, AtomicUsize,
             Ordering::{AcqRel, Acquire, Relaxed, Release},
         },
     },
     task::{Context, Poll},
     time::{Duration, Instant},
 };
-use tokio::net::{TcpStream, UnixStream};
+use tokio::{
+    io::Interest,
+    net::{TcpStream, UnixStream},
+};
 
 /// The most bytes that one `read` returns.
 const READ_MAX: usize = 64 << 10;
+/// The room for what is read first, and the least that there is later.
+const ROOM_MIN: usize = 4 << 10;
 /// Bytes read at a time of data that is to be discarded.
 const DROP_MAX: usize = 4 << 10;
 
@@ -81,7 +86,18 @@ macro_rules! byte_stream {
             }
 
             fn try_read(&self, buffer: &mut Vec<u8>, max: usize) -> io::Result<usize> {
-                self.try_read_buf(&mut buffer.limit(max))
+                let mut read = None;
+                // If less came than there is room for, nothing is left, and the next read waits for the kernel to report
+                // more instead of asking it.
+                let tried = self.try_io(Interest::READABLE, || {
+                    let bytes = self.try_read_buf(&mut buffer.limit(max))?;
+                    read = Some(bytes);
+                    match 0 < bytes && bytes < max {
+                        true => Err(io::ErrorKind::WouldBlock.into()),
+                        false => Ok(bytes),
+                    }
+                });
+                read.map_or(tried, Ok)
             }
 
             fn poll_writable(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
@@ -121,6 +137,8 @@ struct ConnectionState {
     opened: Instant,
     /// When something was read or written last, in ms since it was opened.
     last_used: AtomicU64,
+    /// The room for what is read next: it follows what came last.
+    room: AtomicUsize,
     reading: AtomicBool,
     writing: AtomicBool,
     /// The peer has finished sending.
@@ -161,6 +179,7 @@ impl ClientConnection {
             socket,
             opened: Instant::now(),
             last_used: AtomicU64::new(0),
+            room: AtomicUsize::new(ROOM_MIN),
             reading: AtomicBool::new(false),
             writing: AtomicBool::new(false),
             is_read: AtomicBool::new(false),
@@ -263,9 +282,10 @@ impl ClientConnection {
     pub async fn read(&self, max: usize) -> Result<Vec<u8>, TransferError> {
         let _turn = Exclusive::take(&self.0.reading).ok_or(TransferError::Busy)?;
         let mut buffer = Vec::new();
+        let room = self.0.room.load(Relaxed);
         let read = match max {
             0 => Ok(0),
-            max => self.read_into(&mut buffer, max.min(READ_MAX)).await,
+            max => self.read_into(&mut buffer, max.min(room)).await,
         };
         if self.0.timed_out.load(Acquire) {
             return Err(TransferError::TimedOut);
@@ -274,6 +294,7 @@ impl ClientConnection {
             Ok(0) => self.0.is_read.fetch_or(max > 0, AcqRel),
             Ok(read) => {
                 self.used();
+                self.0.room.store(next_room(room, read), Relaxed);
                 if let Some(figures) = self.0.figures.get() {
                     figures.received.add(read as u64);
                 }
@@ -313,6 +334,16 @@ impl ClientConnection {
             }
         }
         Ok(())
+    }
+}
+
+/// The room for the next read, after `read` bytes came into `room`. It is not smaller for one short read, since a stream
+/// of large pieces has some of these.
+fn next_room(room: usize, read: usize) -> usize {
+    match read {
+        _ if read >= room => (4 * room).min(READ_MAX),
+        _ if read < room / 4 => (room / 2).max(ROOM_MIN),
+        _ => room,
     }
 }
 
@@ -371,6 +402,38 @@ mod tests {
         assert_eq!(connection.read(2).await.unwrap(), b"bc");
         client.shutdown().await.unwrap();
         assert_eq!(connection.read(9).await.unwrap(), b"");
+    }
+
+    #[test]
+    fn the_room_follows_what_is_read() {
+        let mut room = ROOM_MIN;
+        for expected in [16 << 10, READ_MAX, READ_MAX] {
+            room = next_room(room, room);
+            assert_eq!(room, expected);
+        }
+        assert_eq!(next_room(room, room / 4), room);
+        for _ in 0..9 {
+            room = next_room(room, 64);
+        }
+        assert_eq!(room, ROOM_MIN);
+        assert_eq!(next_room(room, 1), ROOM_MIN);
+    }
+
+    #[tokio::test]
+    async fn what_comes_after_a_short_read_is_read_and_so_is_the_end() {
+        let (connection, mut client) = connection().await;
+        for piece in [&b"a"[..], b"bc", &[b'x'; 9 << 10]] {
+            client.write_all(piece).await.unwrap();
+            let mut received = Vec::new();
+            while received.len() < piece.len() {
+                received.extend(connection.read(READ_MAX).await.unwrap());
+            }
+            assert_eq!(received, piece);
+        }
+        client.write_all(b"last").await.unwrap();
+        client.shutdown().await.unwrap();
+        assert_eq!(connection.read(READ_MAX).await.unwrap(), b"last");
+        assert_eq!(connection.read(READ_MAX).await.unwrap(), b"");
     }
 
     #[tokio::test]
