@@ -21,6 +21,7 @@ mod streams;
 mod websockets;
 mod lifecycle;
 mod readiness;
+mod ready_made;
 mod requests;
 mod grants;
 mod rescan;
