@@ -15,7 +15,7 @@ export DESTDIR PREFIX PORT PROGRAMS REPS RELOADS PARTS SECONDS_PER_RUN SECONDS_P
 daemon := -p plugind
 client := -p pluginctl
 compiler := -p plugind-compile -p plugind-artifact
-plugins := -p plugind-sdk -p hello -p greeter-02 -p warmup -p ticker -p echo -p clock -p chat -p userdb
+plugins := -p plugind-sdk -p hello -p greeter-02 -p warmup -p ticker -p echo -p clock -p chat -p basic-auth -p cors -p rate-limit -p static-files -p userdb
 guest := --profile guest --target wasm32-wasip2
 # The Debian releases under whose systemd the installation is tested, beside that of this machine: 252, 257 and the
 # newest. For each, its suite and the tests that apply: varlinkctl finds the control socket since 257.

@@ -22,6 +22,7 @@ mod websockets;
 mod extending;
 mod lifecycle;
 mod readiness;
+mod ready_made;
 mod requests;
 mod post_mortem;
 mod traces;

@@ -14,7 +14,7 @@ mod random;
 mod tree;
 
 pub use built::{debian_package, guest, messages, program, programs, tools};
-pub use client::Connection;
+pub use client::{Connection, Response};
 pub use daemon::{Daemon, Ended, end_of};
 pub use figures::Figures;
 pub use load::{Client, Load, Right, Tally, Versions, Way};

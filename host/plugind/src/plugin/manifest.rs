@@ -3,7 +3,7 @@
 use crate::plugin::{
     grants::Grants,
     handover::Handover,
-    middleware::Middleware,
+    middleware::{Middleware, read_middleware},
     serve::{Serve, own_route},
 };
 use crate::{
@@ -231,7 +231,7 @@ impl Manifest {
             core_dump: table.boolean("core-dump").unwrap_or(false),
             arguments,
             serve: table.tables("serve", |serve| Serve::read(serve, own.as_deref(), &mut places)),
-            middleware: Middleware::read(table, name),
+            middleware: read_middleware(table, name),
             service,
             instances: table
                 .table("instances", |table| Instances::read(table, hands_over == Some(true))),

@@ -18,25 +18,23 @@ pub struct Middleware {
     pub origin: Origin,
 }
 
-impl Middleware {
-    /// `name` is the plugin behind them, if it is known.
-    pub(super) fn read(table: &Table<'_>, name: Option<&PluginName>) -> Self {
-        let links = table.list("middleware", str::parse::<PluginName>);
-        let twice = links.iter().enumerate().find(|(nth, link)| links[..*nth].contains(link));
-        if let Some((_, link)) = twice {
-            let message = format!("middleware must name a plugin once, and names \"{link}\" twice");
-            table.complain_about("middleware", message);
-        }
-        if links.iter().any(|link| Some(link) == name) {
-            table.complain_about("middleware", "middleware must not name the plugin itself");
-        }
-        if links.len() > LINKS_MAX {
-            let count = links.len();
-            let message = format!("middleware must have at most {LINKS_MAX} names, not {count}");
-            table.complain_about("middleware", message);
-        }
-        Self { links: links.into(), origin: table.origin("middleware") }
+/// Reads them; `name` is the plugin behind them, if it is known.
+pub(super) fn read_middleware(table: &Table<'_>, name: Option<&PluginName>) -> Middleware {
+    let links = table.list("middleware", str::parse::<PluginName>);
+    let twice = links.iter().enumerate().find(|(nth, link)| links[..*nth].contains(link));
+    if let Some((_, link)) = twice {
+        let message = format!("middleware must name a plugin once, and names \"{link}\" twice");
+        table.complain_about("middleware", message);
     }
+    if links.iter().any(|link| Some(link) == name) {
+        table.complain_about("middleware", "middleware must not name the plugin itself");
+    }
+    if links.len() > LINKS_MAX {
+        let count = links.len();
+        let message = format!("middleware must have at most {LINKS_MAX} names, not {count}");
+        table.complain_about("middleware", message);
+    }
+    Middleware { links: links.into(), origin: table.origin("middleware") }
 }
 
 #[cfg(test)]
@@ -49,7 +47,7 @@ mod tests {
         let name = "shop".parse().unwrap();
         let document = Document::new(Path::new("m.toml"), text);
         let lines = |mistakes: Vec<Diagnostic>| mistakes.iter().map(ToString::to_string).collect();
-        document.read(|table| Middleware::read(table, Some(&name))).map_err(lines)
+        document.read(|table| read_middleware(table, Some(&name))).map_err(lines)
     }
 
     #[test]
