@@ -37,7 +37,6 @@ use std::{
     pin::Pin,
     sync::{Arc, atomic::Ordering::Relaxed},
     task::{Context, Poll},
-    time::Instant,
 };
 use tokio::time::{Sleep, sleep};
 use tracing::{debug, warn};
