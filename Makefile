@@ -105,7 +105,7 @@ fmt: # the benchmark's peers and the fuzzer are workspaces of their own
 	cargo fmt --all --check --manifest-path tests/fuzz/Cargo.toml
 
 lint:
-	cargo clippy $(unit-profile) $(locked) $(daemon) -p plugind-tests -p plugind-probe --all-targets -- -D warnings
+	cargo clippy $(unit-profile) $(locked) $(daemon) -p plugind-test -p plugind-tests -p plugind-probe --all-targets -- -D warnings
 	cargo clippy $(unit-profile) $(locked) $(client) --all-targets -- -D warnings
 	cargo clippy $(unit-profile) $(locked) $(compiler) --all-targets -- -D warnings
 	cargo clippy $(guest) $(locked) $(plugins) --lib --bins -- -D warnings
