@@ -76,7 +76,7 @@ async fn answer(
             let why = format!("plugin {callee} is not ready");
             return Refusal::new(StatusCode::SERVICE_UNAVAILABLE, why).into();
         };
-        match pool.call(Call::Http(Box::new(request))).await {
+        match pool.request(Box::new(request), identity).await {
             Ok(Reply::Http(response)) => return deliver(&callee, identity, asked, response),
             Err(NotServed::Draining(Call::Http(given_back))) => request = *given_back,
             Ok(Reply::Stream | Reply::WebSocket | Reply::Datagram(_)) => {
