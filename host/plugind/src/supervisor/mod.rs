@@ -34,6 +34,7 @@ use crate::{
     supervisor::{
         board::Board,
         handle::{Message, SupervisorHandle},
+        own_thread::OwnThreads,
         plugin::{Action, ManagedPlugin, PluginEvent, Prepared},
         prepare::Deps,
         problem::RestartError,
@@ -85,6 +86,7 @@ pub fn start(
         summary: sender,
         reload_events,
         linking: Arc::new(Semaphore::new(cores)),
+        threads: OwnThreads::default(),
         compiling: Arc::new(Semaphore::new(cores)),
         verified: Arc::default(),
         plugins: BTreeMap::new(),
@@ -120,6 +122,8 @@ struct Supervisor {
     reload_events: mpsc::UnboundedSender<ReloadNotice>,
     /// As many plugins are loaded from the cache and linked at a time as there are cores.
     linking: Arc<Semaphore>,
+    /// Those that do it.
+    threads: OwnThreads,
     /// As many are compiled at a time, which keeps none waiting that is in the cache.
     compiling: Arc<Semaphore>,
     /// Results of the last reading of the directories.

@@ -21,7 +21,7 @@ use crate::{
         Supervisor,
         compare::{Change, compare, found},
         handle::Message,
-        own_thread::{OwnThreadError, on_own_thread},
+        own_thread::{OwnThreadError, OwnThreads, on_own_thread},
         plugin::{ERROR_MAX, ManagedPlugin, PluginEvent},
         prepare::{Deps, DirectoriesError, PrepareError, prepare, prepare_cached, read},
         reload::{ReloadOptions, ReloadState},
@@ -281,6 +281,7 @@ impl Supervisor {
             deps: self.deps.clone(),
             linker: self.linker.clone(),
             linking: self.linking.clone(),
+            threads: self.threads.clone(),
             compiling: self.compiling.clone(),
         };
         let (name, inbox) = (name.clone(), self.inbox.clone());
@@ -312,6 +313,7 @@ struct Preparation {
     deps: Deps,
     linker: Arc<Linker<world::HostState>>,
     linking: Arc<Semaphore>,
+    threads: OwnThreads,
     compiling: Arc<Semaphore>,
 }
 
@@ -326,7 +328,7 @@ impl Preparation {
             let Deps { engine, cache, compiler, places, .. } = deps;
             let work =
                 move || prepare_cached(&verified, &engine, &cache, &compiler, &places, &linker);
-            on_own_thread("link", work).await.unwrap_or_else(|why| Err(host_failed(&why)))
+            self.threads.run("link", work).await.unwrap_or_else(|why| Err(host_failed(&why)))
         };
         match found.transpose() {
             Some(outcome) => Some(outcome),
