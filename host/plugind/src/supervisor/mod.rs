@@ -77,6 +77,7 @@ pub fn start(
     let (sender, summary) = watch::channel(Summary::default());
     let cores = available_parallelism().map_or(1, usize::from);
     let board = Board::new(deps.commons.figures.clone());
+    let verified = VerifiedBefore::new(deps.places.state.clone());
     let supervisor = Supervisor {
         deps,
         board: board.clone(),
@@ -88,7 +89,7 @@ pub fn start(
         linking: Arc::new(Semaphore::new(cores)),
         threads: OwnThreads::default(),
         compiling: Arc::new(Semaphore::new(cores)),
-        verified: Arc::default(),
+        verified: Arc::new(Mutex::new(verified)),
         plugins: BTreeMap::new(),
         running: HashMap::new(),
         prepared: HashMap::new(),
