@@ -37,13 +37,13 @@ pub(super) async fn on_own_thread<T: Send + 'static>(
     result(done).await
 }
 
-type Job = Box<dyn FnOnce() + Send>;
-type Done<T> = Result<T, String>;
+type BlockingJob = Box<dyn FnOnce() + Send>;
+type WorkDone<T> = Result<T, String>;
 
 /// The work with all that is around it, and where its result arrives.
 fn job<T: Send + 'static>(
     work: impl FnOnce() -> T + Send + 'static,
-) -> (Job, oneshot::Receiver<Done<T>>) {
+) -> (BlockingJob, oneshot::Receiver<WorkDone<T>>) {
     let (sender, receiver) = oneshot::channel();
     let runtime = Handle::current();
     let job = move || {
@@ -60,7 +60,7 @@ fn spawn(name: &str, run: impl FnOnce() + Send + 'static) -> Result<(), OwnThrea
     thread.map(drop).map_err(OwnThreadError::Start)
 }
 
-async fn result<T>(done: oneshot::Receiver<Done<T>>) -> Result<T, OwnThreadError> {
+async fn result<T>(done: oneshot::Receiver<WorkDone<T>>) -> Result<T, OwnThreadError> {
     let ended = || OwnThreadError::Panicked("its thread ended".to_owned());
     done.await.map_err(|_| ended())?.map_err(OwnThreadError::Panicked)
 }
@@ -75,7 +75,7 @@ pub(super) struct OwnThreads(Arc<Mutex<Vec<IdleThread>>>);
 /// A thread that waits for work.
 struct IdleThread {
     thread: ThreadId,
-    work: mpsc::Sender<Job>,
+    work: mpsc::Sender<BlockingJob>,
 }
 
 impl OwnThreads {
@@ -93,7 +93,7 @@ impl OwnThreads {
         result(done).await
     }
 
-    fn give(&self, name: &str, mut job: Job) -> Result<(), OwnThreadError> {
+    fn give(&self, name: &str, mut job: BlockingJob) -> Result<(), OwnThreadError> {
         while let Some(idle) = self.pop() {
             match idle.work.send(job) {
                 Ok(()) => return Ok(()),
@@ -109,7 +109,7 @@ impl OwnThreads {
     }
 
     /// Does work until there is no more for a moment.
-    fn work(&self, mut job: Job) {
+    fn work(&self, mut job: BlockingJob) {
         let thread = thread::current().id();
         loop {
             job();
