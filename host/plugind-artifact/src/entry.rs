@@ -87,7 +87,7 @@ pub fn check_seal(key: &Key, file: &mut File) -> Result<(), SealError> {
 
     let mut hash = Sha256::new().chain_update(key.to_string());
     let mut left = code;
-    let mut buffer = vec![0; 64 * 1024];
+    let mut buffer = [0; 16 * 1024];
     while left > 0 {
         let want = usize::try_from(left).map_or(buffer.len(), |left| left.min(buffer.len()));
         file.read_exact(&mut buffer[..want]).map_err(SealError::Read)?;

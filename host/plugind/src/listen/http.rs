@@ -113,14 +113,17 @@ pub async fn answer(
         return Ok(response);
     }
     let asks = upgrade::asks(&request);
-    let (mut request, identity) = match admit(endpoint, request, exchange.clone()) {
+    let Admitted { mut request, identity, found } = match admit(endpoint, request, exchange.clone())
+    {
         Ok(admitted) => admitted,
         Err(refusal) => return Ok(refusal.into()),
     };
     record.admitted(request.headers().get(FORWARDED_FOR), identity);
+    let mut found = Some(found);
     for _ in 0..TRIES {
-        let entry = match find(endpoint, request.uri()) {
-            Ok(found) => found,
+        // In a later try the table may be another one.
+        let entry = match found.take().unwrap_or_else(|| find(endpoint, request.uri())) {
+            Ok(entry) => entry,
             Err(refusal) => return Ok(refusal.into()),
         };
         record.routed(&entry.plugin);
@@ -146,7 +149,7 @@ pub async fn answer(
                 let passed = middleware::pass(&endpoint.reader, &way, request).await;
                 return Ok(passed_on(passed, identity, asked));
             }
-            Treatment::Http => pool.call(Call::Http(Box::new(request))).await,
+            Treatment::Http => pool.request(Box::new(request), identity).await,
             Treatment::WebSocket => match open(endpoint, pool, &mut request, &exchange).await {
                 Ok(response) => return Ok(response),
                 Err(NotServed::Draining(_)) => {
@@ -274,13 +277,21 @@ pub(super) struct RequestForm {
     pub(super) version: Version,
 }
 
+/// A request in the form in which guests get it.
+struct Admitted {
+    request: Request<WasiBody>,
+    identity: RequestIdentity,
+    /// Who serves it, by the table of this moment.
+    found: Result<Arc<RouteEntry>, Refusal>,
+}
+
 /// Brings a request into the form in which guests get it: with its authority and its client, and with a body that can
 /// wait.
 fn admit(
     endpoint: &HttpEndpoint,
     request: Request<Incoming>,
     exchange: ExchangeGuard,
-) -> Result<(Request<WasiBody>, RequestIdentity), Refusal> {
+) -> Result<Admitted, Refusal> {
     let (mut parts, body) = request.into_parts();
     let waits = admission::check_expectation(parts.version, &parts.headers);
     // One that is refused is not asked for its body either.
@@ -294,11 +305,12 @@ fn admit(
     let identity = trace_context::identify(&mut parts.headers, endpoint.client.is_trusted());
     parts.uri = admission::uri_of(scheme, authority, path)
         .ok_or(Refusal::new(StatusCode::BAD_REQUEST, "the request's target is malformed"))?;
-    // Looked up here as well, since a body cannot be reached any more when its plugin is known.
+    // Here, since the body cannot be reached any more afterwards.
+    let found = find(endpoint, &parts.uri);
     if !body.is_end_stream()
-        && let Ok(entry) = find(endpoint, &parts.uri)
+        && let Ok(entry) = &found
     {
-        body.count_in(core_figures(&entry).clone());
+        body.count_in(core_figures(entry).clone());
     }
     // A plugin trusts this header for the beginning of its links, so a client must not be able to set it.
     parts.headers.remove(FORWARDED_PREFIX);
@@ -307,7 +319,7 @@ fn admit(
         true => Empty::new().map_err(|never: Infallible| match never {}).boxed_unsync(),
         false => body.map_err(wasmtime_wasi_http::Error::from).boxed_unsync(),
     };
-    Ok((Request::from_parts(parts, body), identity))
+    Ok(Admitted { request: Request::from_parts(parts, body), identity, found })
 }
 
 /// Brings the response of a plugin into a form that is allowed (RFC 9110, 6.4.1 and 8.6).

@@ -74,7 +74,7 @@ pub(super) async fn pass(
         if way.next < way.links.len() {
             request.extensions_mut().insert(way.clone());
         }
-        match pool.call_within(Call::Http(Box::new(request)), others).await {
+        match pool.request_within(Box::new(request), way.identity, others).await {
             Ok(Reply::Http(response)) => {
                 return Passed::Answered(pool.name().clone(), Box::new(response));
             }

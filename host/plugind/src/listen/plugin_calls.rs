@@ -114,7 +114,7 @@ async fn answer(
             let passed = middleware::pass(&reader, &way, request).await;
             return passed_on(passed, identity, asked);
         }
-        match pool.call(Call::Http(Box::new(request))).await {
+        match pool.request(Box::new(request), identity).await {
             Ok(Reply::Http(response)) => return deliver(&callee, identity, asked, response),
             Err(NotServed::Draining(Call::Http(given_back))) => request = *given_back,
             Ok(Reply::Stream | Reply::WebSocket | Reply::Datagram(_)) => {

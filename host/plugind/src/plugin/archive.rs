@@ -16,6 +16,7 @@ use crate::{
         verify::{COMPONENT_MAX, Verified, verify},
     },
 };
+use plugind_artifact::hex::parse_digest;
 use sha2::{Digest, Sha256};
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -294,14 +295,6 @@ fn entry_name(sequence: u64, digests: &ReleaseDigests) -> String {
     let [component, configuration] = [digests.component, digests.configuration]
         .map(|digest| digest.iter().map(|byte| format!("{byte:02x}")).collect::<String>());
     format!("{sequence:016x}-{component}-{configuration}")
-}
-
-fn parse_digest(text: &str) -> Option<[u8; 32]> {
-    let mut digest = [0; 32];
-    for (nth, byte) in digest.iter_mut().enumerate() {
-        *byte = u8::from_str_radix(text.get(nth * 2..nth * 2 + 2)?, 16).ok()?;
-    }
-    Some(digest)
 }
 
 fn is_directory(path: &Path) -> bool {

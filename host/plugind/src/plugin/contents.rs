@@ -41,8 +41,20 @@ impl Contents {
     /// # Errors
     /// When it is not a component, is not valid, or has a function of another type than the host calls.
     pub(super) fn read(bytes: &[u8]) -> Result<Self, InspectError> {
+        Self::read_with(bytes, Some(Validator::new_with_features(ENABLED)))
+    }
+
+    /// Reads a component that [`Contents::read`] has read before.
+    ///
+    /// # Errors
+    /// When it is not one.
+    pub(super) fn read_valid(bytes: &[u8]) -> Result<Self, InspectError> {
+        Self::read_with(bytes, None)
+    }
+
+    fn read_with(bytes: &[u8], validator: Option<Validator>) -> Result<Self, InspectError> {
         let (mut contents, mut definitions) = (Self::default(), Definitions::default());
-        let types = contents.walk(bytes, &mut definitions)?;
+        let types = contents.walk(bytes, &mut definitions, validator)?;
         if let Some(types) = types {
             export_types::check(&types, &contents.imports, &contents.exports)?;
         }
@@ -55,9 +67,9 @@ impl Contents {
         &mut self,
         bytes: &'a [u8],
         definitions: &mut Definitions<'a>,
+        mut validator: Option<Validator>,
     ) -> Result<Option<Types>, InspectError> {
         let (mut depth, mut instances, mut types) = (0_usize, InstanceTypes::default(), None);
-        let mut validator = Validator::new_with_features(ENABLED);
         for payload in parser(ENABLED).parse_all(bytes) {
             let damaged = |error: BinaryReaderError| InspectError::unreadable(bytes, &error);
             let payload = payload.map_err(damaged)?;
@@ -75,7 +87,9 @@ impl Contents {
                 _ => (),
             }
             let invalid = |error: BinaryReaderError| invalid(bytes, &error);
-            if let ValidPayload::End(valid) = validator.payload(&payload).map_err(invalid)? {
+            if let Some(validator) = &mut validator
+                && let ValidPayload::End(valid) = validator.payload(&payload).map_err(invalid)?
+            {
                 types = Some(valid);
             }
             definitions.read(&payload).map_err(damaged)?;

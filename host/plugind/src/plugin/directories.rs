@@ -5,11 +5,12 @@ use crate::{
     config::{ListError, SearchPath, list_drop_ins},
     plugin::{
         scan::{Found, Ignored, Masked, Scanned, scan},
-        verify::{Rejected, Verified, verify},
+        validated::ValidatedComponents,
+        verify::{Rejected, Verified, verify_unless_known},
     },
 };
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     path::PathBuf,
     sync::{Mutex, PoisonError},
     thread::{self, available_parallelism},
@@ -30,7 +31,20 @@ pub struct ScanReport {
 
 /// Results of the last reading of the directories. A result is used again as long as none of its files has changed.
 #[derive(Default)]
-pub struct VerifiedBefore(BTreeMap<PluginName, (FileVersions, Verified)>);
+pub struct VerifiedBefore {
+    plugins: BTreeMap<PluginName, (FileVersions, Verified)>,
+    validated: ValidatedComponents,
+    /// The state directory that is still to be asked for what is valid.
+    state: Option<PathBuf>,
+}
+
+impl VerifiedBefore {
+    /// Nothing was read yet, but for what this program left in the state directory.
+    #[must_use]
+    pub fn new(state: PathBuf) -> Self {
+        Self { state: Some(state), ..Self::default() }
+    }
+}
 
 /// The files of a plugin, and which versions of them there are.
 #[derive(PartialEq, Eq)]
@@ -63,25 +77,33 @@ pub fn read_changed_plugins(
     before: &mut VerifiedBefore,
 ) -> Result<ScanReport, ListError> {
     let Scanned { found, masked, ignored } = scan(search_path)?;
-    let known = &before.0;
+    if let Some(state) = before.state.take() {
+        before.validated = ValidatedComponents::open(&state);
+    }
+    let (known, validated) = (&before.plugins, &before.validated);
     let outcome = in_parallel(found, |found| {
         // Before they are read: what changes meanwhile has another version then.
         let files = FileVersions::of(&found);
         let last = known.get(&found.name).filter(|(then, _)| files.as_ref() == Some(then));
         let outcome = match last {
             Some((_, verified)) => Ok(verified.clone()),
-            None => verify(found),
+            None => verify_unless_known(found, validated),
         };
         (files, outcome)
     });
     let mut plugins = Vec::with_capacity(outcome.len());
-    before.0.clear();
+    before.plugins.clear();
+    let mut valid = BTreeSet::new();
     for (files, outcome) in outcome {
-        if let (Some(files), Ok(verified)) = (files, &outcome) {
-            before.0.insert(verified.name().clone(), (files, verified.clone()));
+        if let Ok(verified) = &outcome {
+            valid.insert(*verified.digest());
+            if let Some(files) = files {
+                before.plugins.insert(verified.name().clone(), (files, verified.clone()));
+            }
         }
         plugins.push(outcome);
     }
+    before.validated.keep(valid);
     Ok(ScanReport { plugins, masked, ignored })
 }
 

@@ -49,8 +49,19 @@ impl Inspection {
     /// # Errors
     /// When it cannot be a plugin.
     pub fn of(bytes: &[u8]) -> Result<Self, InspectError> {
-        let Contents { imports, missing, exports, footprint, has_async, version } =
-            Contents::read(bytes)?;
+        Self::from(Contents::read(bytes)?)
+    }
+
+    /// The same of a component that was found valid before.
+    ///
+    /// # Errors
+    /// When it cannot be a plugin.
+    pub fn of_valid(bytes: &[u8]) -> Result<Self, InspectError> {
+        Self::from(Contents::read_valid(bytes)?)
+    }
+
+    fn from(contents: Contents) -> Result<Self, InspectError> {
+        let Contents { imports, missing, exports, footprint, has_async, version } = contents;
         let is_blocking = !has_async;
         let mut inspection =
             Self { imports, exports, footprint, is_blocking, version, ..Self::default() };

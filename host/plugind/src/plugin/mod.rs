@@ -32,5 +32,6 @@ pub mod proposals;
 pub mod release;
 pub mod scan;
 pub mod serve;
+pub mod validated;
 pub mod verify;
 pub mod archive;

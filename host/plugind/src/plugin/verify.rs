@@ -10,6 +10,7 @@ use crate::plugin::{
     release::Release,
     scan::Found,
     serve::{Serve, WebSocketUse},
+    validated::ValidatedComponents,
 };
 use crate::{
     base::{
@@ -149,7 +150,18 @@ impl Rejected {
 /// # Errors
 /// When it cannot be read, its manifest has mistakes, or its component cannot be a plugin.
 pub fn verify(found: Found) -> Result<Verified, Box<Rejected>> {
-    let outcome = inspect_component(&found.component);
+    verify_unless_known(found, &ValidatedComponents::default())
+}
+
+/// The same, where a component that is known to be valid is not validated again.
+///
+/// # Errors
+/// When it cannot be read, its manifest has mistakes, or its component cannot be a plugin.
+pub fn verify_unless_known(
+    found: Found,
+    validated: &ValidatedComponents,
+) -> Result<Verified, Box<Rejected>> {
+    let outcome = inspect_component(&found.component, validated);
     let known = outcome.as_ref().ok().map(|(inspection, _)| ComponentFacts {
         imports: &inspection.imports,
         hands_over: inspection.handover,
@@ -266,16 +278,24 @@ fn ungranted(inspection: &Inspection, manifest: &Manifest) -> Option<(String, &'
     })
 }
 
-fn inspect_component(path: &Path) -> Result<(Inspection, [u8; 32]), VerifyError> {
+fn inspect_component(
+    path: &Path,
+    validated: &ValidatedComponents,
+) -> Result<(Inspection, [u8; 32]), VerifyError> {
     let bytes = file::read(path, COMPONENT_MAX)?;
+    let digest = Sha256::digest(&bytes).into();
+    let inspect = match validated.contains(&digest) {
+        true => Inspection::of_valid,
+        false => Inspection::of,
+    };
     // The library that validates a component panics at types that it did not expect to be nested so deeply: that
     // concerns this component alone.
-    let inspection = catch_unwind(|| Inspection::of(&bytes))
+    let inspection = catch_unwind(|| inspect(&bytes))
         .unwrap_or_else(|_| {
             Err(InspectError::Damaged("its types are nested too deeply".to_owned()))
         })
         .map_err(|why| VerifyError::Inspect { path: path.to_owned(), why })?;
-    Ok((inspection, Sha256::digest(&bytes).into()))
+    Ok((inspection, digest))
 }
 
 /// Reads a manifest, and the texts of its files. When it is wrong, whether it says that the plugin is required counts

@@ -3,7 +3,6 @@
 //! A call is a value: one that cannot be served where it was sent comes back whole, and another generation can have it.
 
 use crate::{
-    base::request_identity::{RequestIdentity, TRACEPARENT},
     pool::failure::CallFailure,
     world::{
         client_connection::{ClientConnection, ReceivedDatagram},
@@ -72,13 +71,6 @@ pub(crate) enum ReplyReceiver {
 }
 
 impl Call {
-    /// Which request it is; none for other calls.
-    #[must_use]
-    pub fn identity(&self) -> Option<RequestIdentity> {
-        let Self::Http(request) = self else { return None };
-        RequestIdentity::parse(request.headers().get(TRACEPARENT)?.as_bytes())
-    }
-
     /// Both ends for the reply to this call.
     pub(crate) fn channel(&self) -> (ReplySender, ReplyReceiver) {
         match self {

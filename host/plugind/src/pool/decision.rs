@@ -43,6 +43,8 @@ pub(super) struct WorkerView {
     pub(super) taken: u32,
     /// Calls that it has taken since its event loop was at rest.
     pub(super) since_rest: u32,
+    /// Its guest used up a slice of processor time, and the event loop has not been at rest since.
+    pub(super) computes: bool,
     /// The most calls at a time.
     pub(super) concurrency: usize,
     /// The most calls over its life.
@@ -122,9 +124,11 @@ impl WorkerView {
     }
 
     /// Whether its event loop allows another call: when the loop is at rest, all calls of the guest wait for something;
-    /// when the guest has none, no other worker is kept waiting for long.
+    /// when the guest has none, no other worker is kept waiting for long. While the guest computes, also for a call that
+    /// has ended or whose caller has gone, another call would wait for the end of that.
     fn loop_allows(&self) -> bool {
-        self.since_rest == 0 || (self.calls == 0 && self.since_rest < CALLS_BETWEEN_RESTS)
+        !self.computes
+            && (self.since_rest == 0 || (self.calls == 0 && self.since_rest < CALLS_BETWEEN_RESTS))
     }
 }
 
@@ -160,6 +164,15 @@ mod tests {
         assert_eq!(WorkerView { since_rest: 1, ..idle() }.decide(), WorkerDecision::Take);
         let max = WorkerView { since_rest: CALLS_BETWEEN_RESTS, ..idle() };
         assert_eq!(max.decide(), WorkerDecision::Wait);
+    }
+
+    #[test]
+    fn a_worker_whose_guest_computes_takes_no_call() {
+        for since_rest in [0, 1] {
+            let view = WorkerView { computes: true, since_rest, ..idle() };
+            assert_eq!(view.decide(), WorkerDecision::Wait);
+            assert!(!WorkerView { full: true, ..view }.only_delivers());
+        }
     }
 
     #[test]
@@ -213,15 +226,15 @@ mod tests {
         fn no_call_is_taken_where_none_may_be(
             leaving: bool, retiring: bool, draining: bool, aged: bool, near_memory_limit: bool, unsaved: bool,
             calls in 0..9_usize, full: bool, since_rest in 0..20_u32, concurrency in 1..9_usize, due: bool,
-            held: bool, lingering in 0..20_usize,
+            held: bool, lingering in 0..20_usize, computes: bool,
         ) {
             let draining = draining.then_some(StopReason::Reload);
             let view = WorkerView {
                 leaving, retiring, draining, aged, near_memory_limit, unsaved, calls, full, since_rest, concurrency,
-                transfer_due: due, held, lingering, ..WorkerView::default()
+                transfer_due: due, held, lingering, computes, ..WorkerView::default()
             };
             if view.decide() == WorkerDecision::Take {
-                prop_assert!(!(leaving || retiring || aged || near_memory_limit || full || held));
+                prop_assert!(!(leaving || retiring || aged || near_memory_limit || full || held || computes));
                 prop_assert!(draining.is_none() && calls < concurrency && lingering <= concurrency);
                 prop_assert!(since_rest == 0 || since_rest < CALLS_BETWEEN_RESTS);
             }
@@ -232,6 +245,7 @@ mod tests {
     #[derive(Clone, Copy, Debug)]
     enum Happens {
         CallEnds,
+        Computes,
         Rests,
         Ages,
         Wears,
@@ -244,6 +258,7 @@ mod tests {
     fn happens() -> impl Strategy<Value = Happens> {
         prop_oneof![
             10 => Just(Happens::CallEnds),
+            1 => Just(Happens::Computes),
             5 => Just(Happens::Rests),
             1 => Just(Happens::Ages),
             1 => Just(Happens::Wears),
@@ -269,7 +284,8 @@ mod tests {
             let view = &mut self.view;
             match what {
                 Happens::CallEnds => view.calls = view.calls.saturating_sub(1),
-                Happens::Rests => view.since_rest = 0,
+                Happens::Computes => view.computes = true,
+                Happens::Rests => (view.since_rest, view.computes) = (0, false),
                 Happens::Ages => view.aged = true,
                 Happens::Wears => view.near_memory_limit = true,
                 Happens::Retires => view.retiring = true,

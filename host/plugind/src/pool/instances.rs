@@ -39,6 +39,7 @@ use tokio::{
     time::{sleep, timeout},
 };
 use tokio_util::sync::CancellationToken;
+use wasmtime_wasi_http::WasiBody;
 
 /// Interval at which a pool that is to stop checks whether its queue is empty.
 const QUEUE_LOOK: Duration = Duration::from_millis(20);
@@ -304,23 +305,48 @@ impl Pool {
         self.set.failures.report();
     }
 
-    /// Has a call served by an instance.
+    /// Has a call served by an instance that is not a request.
     ///
     /// # Errors
     /// When no instance takes calls or has room, or the guest fails or does not reply in time.
     pub async fn call(&self, call: Call) -> Result<Reply, NotServed> {
-        self.call_within(call, Duration::ZERO).await
+        self.call_of(call, None, Duration::ZERO).await
     }
 
-    /// The same for a call that other plugins have a part in, whose time comes in addition.
+    /// Has a request served by an instance.
+    ///
+    /// # Errors
+    /// When no instance takes calls or has room, or the guest fails or does not reply in time.
+    pub async fn request(
+        &self,
+        request: Box<http::Request<WasiBody>>,
+        identity: RequestIdentity,
+    ) -> Result<Reply, NotServed> {
+        self.request_within(request, identity, Duration::ZERO).await
+    }
+
+    /// The same for a request that other plugins have a part in, whose time comes in addition.
     ///
     /// # Errors
     /// As above.
-    pub async fn call_within(&self, call: Call, others: Duration) -> Result<Reply, NotServed> {
+    pub async fn request_within(
+        &self,
+        request: Box<http::Request<WasiBody>>,
+        identity: RequestIdentity,
+        others: Duration,
+    ) -> Result<Reply, NotServed> {
+        self.call_of(Call::Http(request), Some(identity), others).await
+    }
+
+    async fn call_of(
+        &self,
+        call: Call,
+        identity: Option<RequestIdentity>,
+        others: Duration,
+    ) -> Result<Reply, NotServed> {
         let core = Executors::this_core().unwrap_or(0);
         let (figures, begun) = (self.set.figures.core(core), Instant::now());
         let is_http = count_begun(figures, &call);
-        let identity = call.identity();
         let served = self.serve(core, call, identity, begun, others).await;
         if let Err(not_served) = &served {
             self.set.failures.note_not_served(not_served, identity);

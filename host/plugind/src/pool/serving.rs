@@ -26,12 +26,7 @@ use crate::{
         passed_requests::PassedRequest,
     },
 };
-use futures::{
-    StreamExt,
-    channel::oneshot,
-    future::{BoxFuture, OptionFuture},
-    stream::FuturesUnordered,
-};
+use futures::{StreamExt, channel::oneshot, future::BoxFuture, stream::FuturesUnordered};
 use std::{
     future::poll_fn,
     pin::Pin,
@@ -67,7 +62,8 @@ pub(super) struct Serving<'a> {
     broken: Option<wasmtime::Error>,
     /// Its slot in the set, if it takes calls from the queue.
     slot: Option<WorkerSlot>,
-    age: Pin<Box<OptionFuture<Sleep>>>,
+    /// Until it is as old as an instance may be.
+    age: Option<Pin<Box<Sleep>>>,
     is_aged: bool,
     is_near_memory_limit: bool,
     /// It keeps a state that was not saved for the instance that replaces it.
@@ -102,7 +98,7 @@ impl<'a> Serving<'a> {
             leaving: None,
             broken: None,
             slot,
-            age: Box::pin(OptionFuture::from(set.config.recycle_age.map(sleep))),
+            age: set.config.recycle_age.map(|age| Box::pin(sleep(age))),
             is_aged: false,
             is_near_memory_limit: false,
             is_unsaved: exports.handover.is_some(),
@@ -143,7 +139,8 @@ impl<'a> Serving<'a> {
             }
             self.poll_health(cx)?;
             self.poll_transfer(cx)?;
-            self.is_aged |= self.age.as_mut().poll(cx) == Poll::Ready(Some(()));
+            self.is_aged |= !self.is_aged
+                && self.age.as_mut().is_some_and(|age| age.as_mut().poll(cx).is_ready());
             let view = self.view();
             match view.decide() {
                 WorkerDecision::Transfer => self.transfer.begin(self.accessor),
@@ -198,6 +195,7 @@ impl<'a> Serving<'a> {
             full: false,
             taken: self.taken,
             since_rest: self.worker.since_rest.load(Relaxed),
+            computes: self.worker.computes.load(Relaxed),
             concurrency: set.config.concurrency,
             recycle_after: set.config.recycle_after,
             recycle_not_before: self.recycle_not_before,

@@ -309,6 +309,7 @@ impl<'a> WorkerContext<'a> {
             // A guest that computes is not at rest, and is woken when others have had their turn.
             if self.handle.heartbeat.take_yielded() {
                 self.handle.note_yield();
+                self.computes.store(true, Relaxed);
                 break;
             }
             let turn_has_ended = polls >= POLLS_PER_TURN || !coop::has_budget_remaining();
@@ -318,7 +319,7 @@ impl<'a> WorkerContext<'a> {
                 if turn_has_ended {
                     break;
                 }
-            } else if self.since_rest.swap(0, Relaxed) == 0 {
+            } else if self.note_rest() {
                 break;
             } else if turn_has_ended {
                 cx.waker().wake_by_ref();
@@ -326,6 +327,12 @@ impl<'a> WorkerContext<'a> {
             }
         }
         Poll::Pending
+    }
+
+    /// The event loop is at rest. True if the inside knows that already, so that it need not look for calls again.
+    fn note_rest(&self) -> bool {
+        let computed = self.computes.load(Relaxed) && self.computes.swap(false, Relaxed);
+        self.since_rest.swap(0, Relaxed) == 0 && !computed
     }
 
     /// Begins the deadline of the stop when the generation drains, however much of the time its calls take: here, since a

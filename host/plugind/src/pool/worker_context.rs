@@ -33,6 +33,8 @@ pub(super) struct WorkerContext<'a> {
     pub(super) place: OnceLock<InstancePlace>,
     /// Number of calls that the inside took since its event loop was last at rest.
     pub(super) since_rest: AtomicU32,
+    /// Its guest used up a slice of processor time, and its event loop has not been at rest since.
+    pub(super) computes: AtomicBool,
 }
 
 impl<'a> WorkerContext<'a> {
@@ -48,6 +50,7 @@ impl<'a> WorkerContext<'a> {
             stop_timed: AtomicBool::new(false),
             place: OnceLock::new(),
             since_rest: AtomicU32::new(0),
+            computes: AtomicBool::new(false),
         }
     }
 

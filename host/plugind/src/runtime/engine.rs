@@ -22,6 +22,9 @@ const KEEP_RESIDENT: usize = 256 << 10;
 /// The same, of each table.
 const TABLE_KEEP_RESIDENT: usize = 16 << 10;
 
+/// Stacks beside those by the number of instances.
+const STACKS_MIN: u32 = 64;
+
 /// Why there is no engine.
 #[derive(Debug, thiserror::Error)]
 pub enum EngineError {
@@ -86,6 +89,12 @@ pub fn for_checks(kind: EngineKind) -> Result<Engine, EngineError> {
     Engine::new(&config).or_else(|_| plain(kind))
 }
 
+/// Stacks for so many instances. One runs on a stack while its guest does; a guest with several tasks that each wait in a
+/// synchronous call has one for each of them. Each stack is a system call at the start, so there are no more than these.
+fn stacks(instances: u32) -> u32 {
+    instances + instances / 4 + STACKS_MIN
+}
+
 fn configuration(kind: EngineKind) -> Config {
     let mut config = engine_config(kind);
     mapping::use_host_mapping(&mut config);
@@ -102,7 +111,7 @@ fn pool(settings: &PoolSettings) -> PoolingAllocationConfig {
         .total_core_instances(settings.core_instances)
         .total_memories(settings.memories)
         .total_tables(settings.tables)
-        .total_stacks(settings.instances * 2)
+        .total_stacks(stacks(settings.instances))
         .max_core_instances_per_component(CORE_INSTANCES_MAX)
         .max_memories_per_component(MEMORIES_MAX)
         .max_memories_per_module(MEMORIES_MAX)

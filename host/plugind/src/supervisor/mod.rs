@@ -39,6 +39,7 @@ use crate::{
     supervisor::{
         board::Board,
         handle::{Message, SupervisorHandle},
+        own_thread::OwnThreads,
         plugin::{Action, ManagedPlugin, PluginEvent, Prepared},
         prepare::Deps,
         problem::{RestartError, StopError},
@@ -81,6 +82,7 @@ pub fn start(
     let (sender, summary) = watch::channel(Summary::default());
     let cores = available_parallelism().map_or(1, usize::from);
     let board = Board::new(deps.commons.figures.clone());
+    let verified = VerifiedBefore::new(deps.places.state.clone());
     let supervisor = Supervisor {
         deps,
         board: board.clone(),
@@ -90,8 +92,9 @@ pub fn start(
         summary: sender,
         reload_events,
         linking: Arc::new(Semaphore::new(cores)),
+        threads: OwnThreads::default(),
         compiling: Arc::new(Semaphore::new(cores)),
-        verified: Arc::default(),
+        verified: Arc::new(Mutex::new(verified)),
         plugins: BTreeMap::new(),
         running: HashMap::new(),
         prepared: HashMap::new(),
@@ -126,6 +129,8 @@ struct Supervisor {
     reload_events: mpsc::UnboundedSender<ReloadNotice>,
     /// As many plugins are loaded from the cache and linked at a time as there are cores.
     linking: Arc<Semaphore>,
+    /// Those that do it.
+    threads: OwnThreads,
     /// As many are compiled at a time, which keeps none waiting that is in the cache.
     compiling: Arc<Semaphore>,
     /// Results of the last reading of the directories.

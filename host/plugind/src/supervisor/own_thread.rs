@@ -5,7 +5,8 @@ use futures::channel::oneshot;
 use std::{
     io,
     panic::{AssertUnwindSafe, catch_unwind},
-    thread,
+    sync::{Arc, Mutex, MutexGuard, PoisonError, mpsc},
+    thread::{self, ThreadId},
     time::Duration,
 };
 use tokio::{runtime::Handle, time::timeout};
@@ -34,17 +35,107 @@ pub(super) async fn on_own_thread<T: Send + 'static>(
     name: &str,
     work: impl FnOnce() -> T + Send + 'static,
 ) -> Result<T, OwnThreadError> {
+    let (job, done) = job(work);
+    spawn(name, job)?;
+    result(done).await
+}
+
+type BlockingJob = Box<dyn FnOnce() + Send>;
+type WorkDone<T> = Result<T, String>;
+
+/// The work with all that is around it, and where its result arrives.
+fn job<T: Send + 'static>(
+    work: impl FnOnce() -> T + Send + 'static,
+) -> (BlockingJob, oneshot::Receiver<WorkDone<T>>) {
     let (sender, receiver) = oneshot::channel();
     let runtime = Handle::current();
-    let run = move || {
+    let job = move || {
         let _entered = runtime.enter();
         let done = catch_unwind(AssertUnwindSafe(work)).map_err(|panic| panic_text(&*panic));
         // Nobody waits for it only when the daemon is ending.
         sender.send(done).ok();
     };
-    thread::Builder::new().name(name.to_owned()).spawn(run).map_err(OwnThreadError::Start)?;
+    (Box::new(job), receiver)
+}
+
+fn spawn(name: &str, run: impl FnOnce() + Send + 'static) -> Result<(), OwnThreadError> {
+    let thread = thread::Builder::new().name(name.to_owned()).spawn(run);
+    thread.map(drop).map_err(OwnThreadError::Start)
+}
+
+async fn result<T>(done: oneshot::Receiver<WorkDone<T>>) -> Result<T, OwnThreadError> {
     let ended = || OwnThreadError::Panicked("its thread ended".to_owned());
-    receiver.await.map_err(|_| ended())?.map_err(OwnThreadError::Panicked)
+    done.await.map_err(|_| ended())?.map_err(OwnThreadError::Panicked)
+}
+
+/// Time that a thread waits for more work of the same kind.
+const IDLE: Duration = Duration::from_secs(1);
+
+/// Threads for work that comes in bursts, such as the plugins at the start: one that is done waits a moment for more.
+#[derive(Clone, Default)]
+pub(super) struct OwnThreads(Arc<Mutex<Vec<IdleThread>>>);
+
+/// A thread that waits for work.
+struct IdleThread {
+    thread: ThreadId,
+    work: mpsc::Sender<BlockingJob>,
+}
+
+impl OwnThreads {
+    /// As [`on_own_thread`].
+    ///
+    /// # Errors
+    /// When there is no thread, or the work panics.
+    pub(super) async fn run<T: Send + 'static>(
+        &self,
+        name: &str,
+        work: impl FnOnce() -> T + Send + 'static,
+    ) -> Result<T, OwnThreadError> {
+        let (job, done) = job(work);
+        self.give(name, job)?;
+        result(done).await
+    }
+
+    fn give(&self, name: &str, mut job: BlockingJob) -> Result<(), OwnThreadError> {
+        while let Some(idle) = self.pop() {
+            match idle.work.send(job) {
+                Ok(()) => return Ok(()),
+                Err(mpsc::SendError(not_taken)) => job = not_taken,
+            }
+        }
+        let threads = self.clone();
+        spawn(name, move || threads.work(job))
+    }
+
+    fn pop(&self) -> Option<IdleThread> {
+        self.idle().pop()
+    }
+
+    /// Does work until there is no more for a moment.
+    fn work(&self, mut job: BlockingJob) {
+        let thread = thread::current().id();
+        loop {
+            job();
+            let (work, jobs) = mpsc::channel();
+            self.idle().push(IdleThread { thread, work });
+            let next = jobs.recv_timeout(IDLE).or_else(|_| {
+                let mut idle = self.idle();
+                let is_idle = idle.iter().any(|it| it.thread == thread);
+                idle.retain(|it| it.thread != thread);
+                drop(idle);
+                // One that is not listed any more is about to get work.
+                if is_idle { Err(mpsc::RecvError) } else { jobs.recv() }
+            });
+            match next {
+                Ok(next) => job = next,
+                Err(mpsc::RecvError) => return,
+            }
+        }
+    }
+
+    fn idle(&self) -> MutexGuard<'_, Vec<IdleThread>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
 /// Waits for such work no longer than this. Then its thread is left to itself: what it waits for is not to be waited for
@@ -85,6 +176,27 @@ mod tests {
         assert_eq!(work.await.unwrap().unwrap(), 7);
         drop(free);
         runtime.shutdown_background();
+    }
+
+    #[tokio::test]
+    async fn a_thread_does_further_work_and_work_at_the_same_time_has_threads_of_its_own() {
+        let threads = OwnThreads::default();
+        let id = || thread::current().id();
+        let first = threads.run("work", id).await.unwrap();
+        while threads.idle().is_empty() {
+            tokio::task::yield_now().await;
+        }
+        assert_eq!(threads.run("work", id).await.unwrap(), first);
+        let meet = Arc::new(std::sync::Barrier::new(2));
+        let wait = || {
+            let meet = meet.clone();
+            threads.run("work", move || drop(meet.wait()))
+        };
+        let (one, other) = tokio::join!(wait(), wait());
+        assert!(one.is_ok() && other.is_ok());
+        let failed = threads.run("work", || panic!("for a reason")).await.map(|(): ()| ());
+        assert_eq!(failed.unwrap_err().to_string(), "the host failed: for a reason");
+        assert_eq!(threads.run("work", || 7).await.unwrap(), 7);
     }
 
     #[tokio::test]

@@ -22,7 +22,7 @@ use crate::{
         compare::{Change, compare, found},
         handle::Message,
         own_task::spawn_and_send,
-        own_thread::{OwnThreadError, on_own_thread, within},
+        own_thread::{OwnThreadError, OwnThreads, on_own_thread, within},
         plugin::{ERROR_MAX, ManagedPlugin, PluginEvent},
         prepare::{Deps, DirectoriesError, PrepareError, prepare, prepare_cached, read},
         reload::{ReloadOptions, ReloadState},
@@ -317,6 +317,7 @@ impl Supervisor {
             deps: self.deps.clone(),
             linker: self.linker.clone(),
             linking: self.linking.clone(),
+            threads: self.threads.clone(),
             compiling: self.compiling.clone(),
         };
         let (name, inbox) = (name.clone(), self.inbox.clone());
@@ -354,6 +355,7 @@ struct Preparation {
     deps: Deps,
     linker: Arc<Linker<world::HostState>>,
     linking: Arc<Semaphore>,
+    threads: OwnThreads,
     compiling: Arc<Semaphore>,
 }
 
@@ -368,7 +370,7 @@ impl Preparation {
             let Deps { engine, cache, compiler, places, .. } = deps;
             let work =
                 move || prepare_cached(&verified, &engine, &cache, &compiler, &places, &linker);
-            let linked = within(LINK_DEADLINE, on_own_thread("link", work)).await;
+            let linked = within(LINK_DEADLINE, self.threads.run("link", work)).await;
             linked.unwrap_or_else(|why| Err(host_failed(&why)))
         };
         match found.transpose() {

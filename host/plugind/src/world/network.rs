@@ -71,9 +71,13 @@ pub(super) fn open<'a>(endpoints: impl Iterator<Item = &'a Endpoint>) -> Result<
 }
 
 fn check_families<'a>(
-    mut endpoints: impl Iterator<Item = &'a Endpoint>,
+    endpoints: impl Iterator<Item = &'a Endpoint>,
     try_to_open: impl Fn(AddressFamily) -> rustix::io::Result<()>,
 ) -> Result<(), NetworkError> {
+    let mut endpoints = endpoints.peekable();
+    if endpoints.peek().is_none() {
+        return Ok(());
+    }
     // Any other error, such as too many open sockets, may have passed when a socket is needed.
     let bar = |family| {
         let barring =
