@@ -52,11 +52,11 @@ fn a_trap_is_logged_with_the_functions_of_the_guest_and_the_request() {
 #[test]
 fn each_way_to_fail_a_request_has_its_cause_in_one_warning_and_counts() {
     let ways = [
-        ("nothing", "fails_02", "/nothing", 502, "never invoked"),
-        ("error", "fails_02", "/error", 502, "internal"),
-        ("status", "statuses", "/103", 502, "must be final; it is 103"),
-        ("short", "fails_02", "/short", 200, "the response"),
-        ("aborts", "fails_02", "/aborts", 200, "its instance ended before the body"),
+        ("nothing", "fails_02", "/nothing", Some(502), "never invoked"),
+        ("error", "fails_02", "/error", Some(502), "InternalError"),
+        ("status", "statuses", "/103", Some(502), "must be final; it is 103"),
+        ("short", "fails_02", "/short", None, "the body of the response"),
+        ("aborts", "fails_02", "/aborts", None, "the body of the response"),
     ];
     let manifest = "[instances]\nmode = \"exclusive\"\n";
     let tree = Tree::new();
@@ -69,8 +69,12 @@ fn each_way_to_fail_a_request_has_its_cause_in_one_warning_and_counts() {
         for _ in 0..2 {
             let mut client = daemon.connect();
             client.request("GET", &format!("/{plugin}{path}"), &["Connection: close"]);
-            assert_eq!(client.head().status, status, "{plugin}");
-            client.wait_until_closed();
+            let came = client.wait_until_closed();
+            // A response whose body fails may be lost as a whole.
+            if let Some(status) = status {
+                let begins = format!("HTTP/1.1 {status} ");
+                assert!(came.starts_with(begins.as_bytes()), "{plugin}");
+            }
         }
         let words = ["warning plugind: requests failed ", &format!("plugin={plugin} "), "count=1 "];
         let line = daemon.log.wait_for(&words);

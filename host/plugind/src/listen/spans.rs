@@ -89,7 +89,7 @@ impl SpanSink {
 pub struct SpanGuard {
     sink: SpanSink,
     begun: Instant,
-    /// The identity that the request came with, whoever sent it.
+    /// The identity that the request came with, from any client.
     sent: Option<RequestIdentity>,
     /// Whether it was well-formed, and its trace is one that is recorded.
     is_wanted: bool,
