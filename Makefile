@@ -1,6 +1,6 @@
-# The verbs of plugind: the same for developers and for CI.
+# The targets of plugind: the same for developers and for CI.
 #
-# Programs are built with PROFILE, which is release unless a verb says otherwise; guests with the profile `guest`; lints
+# Programs are built with PROFILE, which is release unless a target sets another; guests with the profile `guest`; lints
 # and tests that need no programs with UNIT_PROFILE, or else with the profiles dev and test.
 # cargo unifies the features of the packages of one call, so plugind, pluginctl and plugind-compile never share a call:
 # that would link the compiler into the daemon, and the runtime into its client. For the same reason a set of packages is
@@ -41,7 +41,7 @@ run-tests := cargo $(if $(nextest),nextest run,test) $(locked)
 .PHONY: help run unit e2e boot check test test-authors test-browser test-here test-systemd $(systemds:%=test-%) images $(systemds:%=image-%) \
 	fmt lint sources build plugins guests golden fuzz models chaos mutants load bench advisories install uninstall
 
-help: ## print the verbs
+help: ## print the targets
 	@sed -n 's/^\([a-z0-9-]*\):.*## /\1\t/p' Makefile | expand -t 14
 
 run: build plugins ## serve the example plugins on 127.0.0.1:8080; PORT=… for another port
@@ -57,7 +57,7 @@ e2e: setup-e2e build guests ## run the end-to-end tests, or those whose names co
 	$(call run-named,daemon)
 
 boot: PROFILE = dev
-boot: setup-boot build guests ## the same for the tests that boot systemd, this machine's own; needs root
+boot: setup-boot build guests ## run the tests that boot this machine's systemd, or those whose names contain T; needs root
 	$(call run-named,boot)
 
 # A word that no test has in its name is a mistake.
@@ -137,13 +137,13 @@ test-browser: setup-browser build plugins ## have Debian's chromium talk with th
 	tests/browser
 
 golden: PROFILE = dev
-golden: build ## write the current output of pluginctl to tests/golden as what is expected
+golden: build ## write the current output of pluginctl to tests/golden as the expected output
 	GOLDEN=write cargo test $(locked) -p plugind-tests --test golden
 
 models: setup-run ## try every order of threads in what the pool's threads share
 	cargo test $(unit-profile) $(locked) $(daemon) --lib --features loom -- pool::models
 
-fuzz: setup-fuzz ## give made-up files to what reads files; SECONDS_PER_TARGET=60
+fuzz: setup-fuzz ## fuzz the parsers of files; SECONDS_PER_TARGET=60
 	tests/fuzz/run
 
 chaos: PROFILE = dev
@@ -164,7 +164,7 @@ bench: setup-bench build plugins ## compare with hyper, `wasmtime serve` and ngi
 	tests/bench/peers
 	tests/bench/run
 
-advisories: setup-check ## ask the RustSec database about the dependencies: needs git and a way to it
+advisories: setup-check ## check the dependencies against the RustSec database; needs git and a network
 	$(cargo-deny) check advisories
 
 uninstall: ## remove what `make install` has installed, with the same DESTDIR and PREFIX

@@ -119,7 +119,7 @@ fn a_compiler_that_hangs_dies_or_answers_malformed_fails_its_plugin() {
     for (name, script, why) in [
         ("hangs", "exec sleep 100", "the compiler gave no answer within 1s"),
         ("dies", "kill -KILL $$", "the compiler failed"),
-        ("nonsense", "head -c1 >/dev/null; echo nonsense >&0", "talks nonsense"),
+        ("nonsense", "head -c1 >/dev/null; echo nonsense >&0", "malformed message"),
         ("refuses", "head -c1 >/dev/null; printf 'plugind-compile/2 refused no' >&0", "no"),
     ] {
         let program = format!("/usr/libexec/plugind/{name}");

@@ -98,7 +98,7 @@ fn a_state_that_is_not_taken_back_keeps_the_plugin_from_serving_and_nobody_else(
     machine.succeed(&["systemctl", "restart", "plugind.service"]);
     let entry = machine.wait_for_entry(&[&message("INSTANCE_FAILED"), "PLUGIN=keeps"]);
     let error = entry.field("ERROR");
-    assert!(error.contains("it cannot take over the state"), "{error}");
+    assert!(error.contains("it cannot restore the state"), "{error}");
     assert_eq!(machine.get("/keeps").status(), 503);
     assert_eq!(machine.get("/hello").status(), 200);
     machine.put_manifest("keeps", "");
@@ -146,7 +146,7 @@ fn a_handover_that_fails_leaves_the_old_version_serving_with_what_it_keeps() {
     assert!(status.contains("keeps"), "{status}");
     let entry = machine.wait_for_entry(&[&message("PLUGIN_FAILED"), "PLUGIN=keeps"]);
     assert_eq!(entry.field("STAGE"), "handover");
-    assert!(entry.field("ERROR").contains("it cannot take over the state"), "{entry:?}");
+    assert!(entry.field("ERROR").contains("it cannot restore the state"), "{entry:?}");
     assert_eq!(count(&machine), 4);
 
     machine.put_manifest("keeps", "[config]\nsave = \"fail\"\n");

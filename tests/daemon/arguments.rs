@@ -42,11 +42,11 @@ fn wrong_arguments_are_told_with_what_would_be_right() {
         (&["--listen", "echo=unix:"], "unix:/PATH"),
         (&["--log", "loud"], "warning"),
         (&["--compile-timeout", "soon"], "--compile-timeout"),
-        (&["--compile-timeout", "0"], "it is at least 1s"),
-        (&["--compile-memory-max", "0"], "it is at least 64M"),
+        (&["--compile-timeout", "0"], "it must be at least 1s, not 0s"),
+        (&["--compile-memory-max", "0"], "it must be at least 64M, not 0"),
         (&["--plugin", "x"], "--plugins"),
         (&["--root", "/nonexistent"], "No such file or directory"),
-        (&["--root", "/dev/null"], "it is not a directory"),
+        (&["--root", "/dev/null"], "it must be a directory"),
         (&["x"], "x"),
     ] {
         let ran = run("plugind", arguments);

@@ -23,7 +23,7 @@ fn whatever_the_compiler_does_wrong_concerns_the_plugin_that_it_was_to_compile()
         ("hangs", "the compiler gave no answer within 5s"),
         ("dies", "the compiler failed (signal: 9 (SIGKILL)"),
         ("gives-up", "the compiler failed (exit status: 3)"),
-        ("talks-nonsense", "talks nonsense"),
+        ("talks-nonsense", "malformed message"),
         ("promises", "the compiler"),
         ("refuses", "the moon is"),
         ("has-little-memory", "the compiler failed: its worker ended without a result ("),

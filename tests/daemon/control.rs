@@ -422,7 +422,7 @@ fn others_than_root_may_look_and_not_touch() {
     let shut_out = output(&mut as_nobody(&["list"]));
     assert_eq!(shut_out.status, Some(1));
     assert!(
-        shut_out.stderr.ends_with(": Permission denied (os error 13): ask root\n"),
+        shut_out.stderr.ends_with(": Permission denied (os error 13): run pluginctl as root\n"),
         "{}",
         shut_out.stderr
     );

@@ -132,7 +132,7 @@ fn whatever_goes_wrong_with_it_the_old_version_goes_on_with_what_it_keeps() {
         (
             "save = \"fail\"",
             "",
-            "it says that it cannot save its state: it is told to\\\\u{a}fail at save",
+            "it reported that it cannot save its state: it is told to\\\\u{a}fail at save",
         ),
         ("save = \"hang\"", "", "handover.timeout-sec"),
         (
@@ -140,7 +140,7 @@ fn whatever_goes_wrong_with_it_the_old_version_goes_on_with_what_it_keeps() {
             "",
             "its state has 20000000 bytes, and handover.state-max is 16M; raise that",
         ),
-        ("", "restore = \"fail\"", "it says that it cannot take over the state"),
+        ("", "restore = \"fail\"", "it reported that it cannot restore the state"),
         ("", "restore = \"hang\"", "handover.timeout-sec"),
         ("", "restore = \"trap\"", "unreachable"),
     ] {

@@ -40,7 +40,7 @@ pub(crate) struct CheckArgs {
     paths: Vec<PathBuf>,
     #[command(flatten)]
     tree: Tree,
-    /// Neither compile nor link; mistakes of these stages are not found
+    /// Do not compile and link; mistakes of these stages are not found
     #[arg(long)]
     no_compile: bool,
     /// Do not compare the grants with the unit of the daemon
@@ -65,7 +65,7 @@ struct Conflicts {
 
 /// Printed if nothing is compiled, so that the result is not overestimated.
 const NOT_COMPILED: &str =
-    "nothing was compiled or linked, so that a plugin may fail that is called good here";
+    "nothing was compiled or linked; a plugin with the result ok may still fail at these stages";
 
 impl CheckArgs {
     /// Runs the check.
@@ -302,7 +302,7 @@ fn table(report: &Report, conflicts: &Conflicts) -> String {
         let how = "then `systemctl daemon-reload` and `systemctl restart plugind`";
         writeln!(
             reported,
-            "\n# {file} would let plugins do what they were granted; {how}\n{drop_in}"
+            "\n# To allow these grants, write this drop-in to {file}, {how}\n{drop_in}"
         )
         .ok();
     }
@@ -319,7 +319,7 @@ fn described(path: &Path, checked: &Checked) -> String {
     };
     line("kind", kind(inspection));
     if inspection.http.is_some() && inspection.run.is_some() {
-        line("run", "exported, and not used, because it answers requests");
+        line("run", "exported but not used, because the component answers requests");
     }
     if let Ok(metadata) = fs::metadata(path) {
         line("size", &rounded(Bytes(metadata.len())).to_string());

@@ -97,7 +97,7 @@ impl fmt::Display for CallRefused {
             Self::StartFailed { failure } => not(f, "started", failure),
             Self::StartedMeanwhile { name } => write!(f, "{name}: it was started meanwhile"),
             Self::ProfileFailed { reason } => write!(f, "cannot record a profile: {reason}"),
-            Self::ReloadFailed { .. } => f.write_str("not everything could be taken over"),
+            Self::ReloadFailed { .. } => f.write_str("at least one plugin was not reloaded"),
             Self::Stopping => f.write_str("plugind is about to end"),
         }
     }
@@ -112,23 +112,23 @@ fn not(f: &mut fmt::Formatter<'_>, done: &str, failure: &api::PluginFailure) -> 
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum ClientError {
     #[error(
-        "{}: {source}: plugind does not run, or without a control socket; see systemctl status plugind-control.socket",
+        "{}: {source}: plugind does not run or has no control socket; see systemctl status plugind-control.socket",
         path.display()
     )]
     NotRunning { path: PathBuf, source: io::Error },
-    #[error("{}: {source}: ask root", path.display())]
+    #[error("{}: {source}: run pluginctl as root", path.display())]
     NotReachable { path: PathBuf, source: io::Error },
     #[error("cannot connect to {}: {source}", path.display())]
     Connect { path: PathBuf, source: io::Error },
     #[error("plugind ended before it answered")]
     Ended,
-    #[error("cannot talk to plugind: {0}")]
+    #[error("cannot exchange messages with plugind: {0}")]
     Transport(zlink::Error),
     #[error("only root and the user of the daemon may do this")]
     NotAllowed,
     #[error("{0}")]
     Refused(CallRefused),
-    #[error("plugind refuses with an error that this pluginctl {version} does not know: {name}", version = env!("CARGO_PKG_VERSION"))]
+    #[error("plugind returned an error that this pluginctl {version} does not know: {name}", version = env!("CARGO_PKG_VERSION"))]
     RefusedByName { name: String },
     #[error("this pluginctl {version} and the daemon do not understand each other: {why}", version = env!("CARGO_PKG_VERSION"))]
     NotUnderstood { why: String },
@@ -198,7 +198,7 @@ impl Client {
         let reply = reply.map_err(ClientError::Refused)?;
         let more = reply.continues() == Some(true);
         let parameters = reply.into_parameters();
-        let missing = || ClientError::NotUnderstood { why: "a reply says nothing".to_owned() };
+        let missing = || ClientError::NotUnderstood { why: "a reply has no parameters".to_owned() };
         Ok((parameters.ok_or_else(missing)?, more))
     }
 

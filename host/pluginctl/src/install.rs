@@ -42,7 +42,7 @@ pub(crate) struct InstallArgs {
     /// Install the component as the plugin NAME (default: the name of the file)
     #[arg(long, value_name = "NAME")]
     name: Option<PluginName>,
-    /// Neither compile nor link before; mistakes of these stages are not found
+    /// Do not compile and link first; mistakes of these stages are not found
     #[arg(long)]
     no_compile: bool,
     #[command(flatten)]
@@ -67,7 +67,7 @@ pub(crate) struct MaskArgs {
     after: AfterArgs,
 }
 
-/// What is done with the files that were changed.
+/// The options for the daemon after files were changed.
 #[derive(Args)]
 struct AfterArgs {
     /// Reload the daemon
@@ -86,9 +86,9 @@ enum InstallError {
     Copy(#[from] FileError),
     #[error("cannot write {}: {source}", path.display())]
     Write { path: PathBuf, source: io::Error },
-    #[error("{} has no component; a component has a name that ends in .wasm", .0.display())]
+    #[error("{} contains no component; the name of a component must end in .wasm", .0.display())]
     NoComponent(PathBuf),
-    #[error("--name is for one component, and {} is a directory", .0.display())]
+    #[error("--name cannot be used with a directory, such as {}", .0.display())]
     NameOfDirectory(PathBuf),
     #[error(
         "{} and {} would both be the plugin {name}; rename one of them", one.display(), other.display()
@@ -99,7 +99,7 @@ enum InstallError {
     #[error("there is no {}; `pluginctl list` shows the plugins", .0.display())]
     NotThere(PathBuf),
     #[error(
-        "{} is a plugin of the administrator, which nothing can mask; `pluginctl remove` removes it", .0.display()
+        "cannot mask {}: it is a plugin of the administrator; `pluginctl remove` removes it", .0.display()
     )]
     NotMaskable(PathBuf),
     #[error(

@@ -32,7 +32,7 @@ impl LinkChecker {
     pub(crate) fn new(root: Option<&Path>, compiler: Option<&Path>) -> Result<Self, String> {
         let program = Environment::read().daemon();
         if !program.exists() {
-            return Err(format!("there is no {}, which compiles and links", program.display()));
+            return Err(format!("{} must exist to compile and link", program.display()));
         }
         let running = Arc::<Mutex<LinkProcess>>::default();
         let to_end = running.clone();

@@ -9,7 +9,7 @@ use std::process::ExitCode;
 
 #[derive(clap::Args)]
 pub(crate) struct LogLevelArgs {
-    /// Discard log entries that are less important
+    /// Discard log entries that are less important than this priority
     #[arg(value_name = "PRIORITY", value_parser = priorities())]
     priority: Priority,
     #[command(flatten)]

@@ -9,7 +9,7 @@ use std::{
     process::{Command, ExitCode},
 };
 
-/// What there is where a journal takes entries.
+/// The socket that exists where a journal accepts entries.
 const JOURNAL: &str = "/run/systemd/journal/socket";
 
 #[derive(clap::Args)]
@@ -17,10 +17,10 @@ pub(crate) struct LogsArgs {
     /// Show the log entries of and about this plugin
     #[arg(value_name = "NAME")]
     name: PluginName,
-    /// Show the last entries, and new ones as they come
+    /// Show the last entries, and then new entries as they are logged
     #[arg(short, long)]
     follow: bool,
-    /// Show the last entries, as many as this
+    /// Show only the last NUMBER entries
     #[arg(short = 'n', long, value_name = "NUMBER")]
     lines: Option<u32>,
     /// Print JSON: an object with all fields for each entry

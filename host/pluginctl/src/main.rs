@@ -61,7 +61,7 @@ enum Command {
     List(list::ListArgs),
     /// Show the state of the running daemon or of one plugin
     Status(status::StatusArgs),
-    /// Show what plugins use and do, updated every 2 seconds
+    /// Show the resource usage and the load of plugins, updated every 2 seconds
     Top(top::TopArgs),
     /// Reload changed plugins
     Reload(reload::ReloadArgs),
@@ -97,7 +97,7 @@ enum Command {
     Cat(cat::CatArgs),
     /// Print all routes of the configuration with their plugins
     Routes(routes::RoutesArgs),
-    /// Make a project for a new plugin
+    /// Create a project for a new plugin
     New(new::NewArgs),
     /// Build the plugin of a project
     Build(build::BuildArgs),

@@ -21,10 +21,10 @@ pub(crate) struct NewArgs {
     /// Make a plugin of this kind
     #[arg(long, value_name = "KIND", default_value = "http")]
     kind: Kind,
-    /// Make a project for the plugin of this name, in a new directory of this name
+    /// Create a project for the plugin NAME, in the new directory NAME
     #[arg(value_name = "NAME")]
     name: PluginName,
-    /// Make the directory of the project in this one (default: the current directory)
+    /// Create the directory of the project in this directory (default: the current directory)
     #[arg(long, value_name = "DIR")]
     directory: Option<PathBuf>,
 }

@@ -43,13 +43,13 @@ pub(crate) enum ProjectError {
     Missing { path: PathBuf, key: &'static str, example: &'static str },
     #[error(transparent)]
     File(#[from] FileError),
-    #[error("{} says no command under build; write one, such as build = \"make\"", .0.display())]
+    #[error("{} must have a command under build, such as build = \"make\"", .0.display())]
     NoBuild(PathBuf),
     #[error("cannot run the build: {0}")]
     Run(io::Error),
     #[error("the build failed ({0})")]
     Failed(ExitStatus),
-    #[error("the build made no {}; correct component in {FILE}", .0.display())]
+    #[error("the build did not create {}; correct component in {FILE}", .0.display())]
     NoComponent(PathBuf),
 }
 

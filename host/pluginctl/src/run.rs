@@ -49,7 +49,7 @@ pub(crate) struct RunArgs {
     /// Use this program as the compiler (default: plugind-compile)
     #[arg(long, value_name = "PATH")]
     compiler: Option<PathBuf>,
-    /// Discard log entries that are less important (default: info)
+    /// Discard log entries that are less important than this priority (default: info)
     #[arg(long, value_name = "PRIORITY", value_parser = priorities())]
     log: Option<Priority>,
 }

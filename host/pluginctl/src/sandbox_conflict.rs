@@ -105,8 +105,8 @@ impl Checker<'_> {
                 // Without a path, a missing file stops only its plugin from starting.
                 remedy.add(format!("LoadCredential={file}"));
                 let message = format!(
-                    "grants.{key} has {name}, and no line of {UNIT} provides {file}, which would be \
-                     /etc/credstore/{file}"
+                    "grants.{key} has {name}, and {UNIT} does not pass the credential {file}; create \
+                     /etc/credstore/{file}, or add LoadCredential="
                 );
                 Some((message, true))
             }
@@ -138,7 +138,7 @@ impl Checker<'_> {
 }
 
 fn kept_from(key: &str, what: &dyn Display, why: &str) -> String {
-    format!("grants.{key} has {what}, which {UNIT} keeps the daemon from: {why}")
+    format!("grants.{key} has {what}, to which {UNIT} gives the daemon no access: {why}")
 }
 
 fn reported(origin: &Origin, message: String) -> String {
@@ -158,7 +158,7 @@ fn unreachable(
     let mut why = Vec::new();
     let shared = unit.has("NetworkNamespacePath") || unit.has("JoinsNamespaceOf");
     if unit.is("PrivateNetwork", "yes") && !shared {
-        why.push("PrivateNetwork=yes leaves it without a network".to_owned());
+        why.push("PrivateNetwork=yes gives it no network".to_owned());
         remedy.add("PrivateNetwork=no");
     }
     let families = match to.host {
@@ -168,11 +168,11 @@ fn unreachable(
     };
     let at_link = families.iter().all(|family| !may_use(family, unit));
     if at_link {
-        why.push(format!("RestrictAddressFamilies= is without {}", families.join(" and ")));
+        why.push(format!("RestrictAddressFamilies= excludes {}", families.join(" and ")));
         remedy.add(format!("RestrictAddressFamilies={}", families.join(" ")));
     }
     if is_denied(to, unit) {
-        why.push("IPAddressDeny= forbids it".to_owned());
+        why.push("IPAddressDeny= denies the address".to_owned());
         remedy.add(match to.host {
             Host::Address(address) => format!("IPAddressAllow={address}"),
             Host::Name(_) => "IPAddressAllow=any".to_owned(),

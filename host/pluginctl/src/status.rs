@@ -166,7 +166,7 @@ fn memory(usage: &api::PluginUsage) -> String {
     format!("{now} (peak {peak}, limit {max})")
 }
 
-/// What it serves.
+/// The load of a plugin: its rate, its requests in flight and its response times.
 fn traffic(usage: &api::PluginUsage) -> String {
     let times = usage.p50.zip(usage.p99);
     let times = times.map(|(half, most)| {

@@ -1,4 +1,4 @@
-//! `pluginctl top`: what the plugins use and do, again and again.
+//! `pluginctl top`: the resource usage and the load of the plugins, updated until interrupted.
 
 use crate::{
     client::{CallMethod, Client, ControlAddress},
@@ -18,7 +18,7 @@ use std::{
 
 /// How often the figures are read.
 const EVERY: Duration = Duration::from_secs(2);
-/// What clears a terminal and begins at its top.
+/// Clears a terminal and moves to its top.
 const CLEAR: &str = "\x1b[H\x1b[2J";
 
 #[derive(clap::Args)]
@@ -36,7 +36,7 @@ pub(crate) struct TopArgs {
     place: ControlAddress,
 }
 
-/// What plugins are sorted by: names as they are, everything else with the largest first.
+/// The column that plugins are sorted by: names in ascending order, everything else with the largest first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub(crate) enum SortKey {
     Cpu,

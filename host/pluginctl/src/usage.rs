@@ -1,4 +1,4 @@
-//! What a plugin uses and does, as every command shows it.
+//! The resource usage and the load of a plugin, as every command shows them.
 
 use crate::relative_time::moment;
 use plugind::api::{Plugin, PluginUsage};
@@ -65,7 +65,7 @@ pub(crate) fn step(plugin: &Plugin, now: SystemTime) -> Option<String> {
     })
 }
 
-/// What there is to say of it in a list: why it is tried again and when, why it is degraded, or its own status.
+/// Its remark in a list: why it is tried again and when, why it is degraded, or its own status.
 pub(crate) fn remark(plugin: &Plugin, now: SystemTime) -> String {
     let own = || plugin.status.clone().unwrap_or_default();
     if let (Some(next), Some(failure)) = (plugin.next_attempt.map(moment), &plugin.failure) {

@@ -23,7 +23,7 @@ impl View {
         let mut view = Self(Vec::new());
         for name in ["RootDirectory", "RootImage"] {
             if let Some(root) = unit.get(name).filter(|root| !matches!(*root, "" | "/")) {
-                let why = format!("{name}={root} shows nothing but what is bound into it");
+                let why = format!("{name}={root} shows only the paths that are bound into it");
                 view.hide("/", why);
                 // systemd's own mounts, whatever they show.
                 ["/dev", "/proc", "/sys"].into_iter().for_each(|at| view.show(at));
@@ -38,7 +38,7 @@ impl View {
         }
         if unit.has("PrivateTmp") && !unit.is("PrivateTmp", "no") {
             for at in ["/tmp", "/var/tmp"] {
-                view.hide(at, "PrivateTmp= puts another one in its place".to_owned());
+                view.hide(at, "PrivateTmp= replaces it by an empty directory".to_owned());
             }
         }
         for entry in unit.paths("TemporaryFileSystem") {

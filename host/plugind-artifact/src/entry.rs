@@ -69,7 +69,7 @@ pub enum SealError {
     #[error("cannot read the compiled file")]
     Read(#[source] io::Error),
     /// It ends before its seal, or with something else.
-    #[error("the compiled file is cut short or none of ours")]
+    #[error("the compiled file is incomplete, or was not written by plugind-compile")]
     Missing,
     /// Its contents are not what was sealed, or were sealed for another component or engine.
     #[error("the compiled file is damaged or belongs to another component")]

@@ -97,16 +97,16 @@ pub enum CompileReply {
 #[derive(Debug, thiserror::Error)]
 pub enum ProtocolError {
     /// The message could not be sent.
-    #[error("cannot send to the other side")]
+    #[error("cannot send the message")]
     Send(#[source] Errno),
     /// No message could be received.
-    #[error("cannot receive from the other side")]
+    #[error("cannot receive a message")]
     Receive(#[source] Errno),
     /// The other side disconnected without an answer.
-    #[error("the other side ended without an answer")]
+    #[error("the connection was closed without an answer")]
     Ended,
     /// The message is not of this protocol.
-    #[error("the other side talks nonsense: {0:?}")]
+    #[error("the other side sent a malformed message: {0:?}")]
     Malformed(String),
 }
 

@@ -8,7 +8,7 @@ pub(crate) struct RequestLimits {
     /// Limit the address space of a worker, in bytes
     #[arg(long, value_name = "BYTES", default_value_t = 64 << 30)]
     pub(crate) memory_max: u64,
-    /// Limit the time for compiling one component, in seconds
+    /// Limit the processor time for compiling one component, in seconds
     #[arg(long, value_name = "SECONDS", default_value_t = 3600)]
     pub(crate) timeout: u64,
     /// Refuse components that are larger than this, in bytes

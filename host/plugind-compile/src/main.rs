@@ -67,5 +67,5 @@ fn of_systemd() -> Option<PathBuf> {
 }
 
 fn parse_kind(name: &str) -> Result<EngineKind, String> {
-    name.parse().map_err(|()| "it is native or pulley".to_owned())
+    name.parse().map_err(|()| "it must be native or pulley".to_owned())
 }

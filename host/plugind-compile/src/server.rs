@@ -34,7 +34,7 @@ pub(crate) fn serve(
     rustix::thread::set_no_new_privs(true)?;
     if !sandbox::has_landlock() {
         print_error(
-            "there is no Landlock for what reads components, because of the kernel or of SystemCallFilter=; a filter and limits alone hold it",
+            "there is no Landlock for workers, because of the kernel or of SystemCallFilter=; only a system call filter and limits confine them",
         );
     }
     let socket = io::stdin();
@@ -80,7 +80,7 @@ fn answer(
     asking: impl AsFd,
 ) -> Result<Option<OwnedFd>, CompileFailure> {
     let cache =
-        cache.context("there is no directory for compiled files: --cache, or CacheDirectory=")?;
+        cache.context("set a directory for compiled files by --cache or CacheDirectory=")?;
     let key = Key::new(&order.component, order.kind);
     let found = match order.effort {
         Effort::Find | Effort::Compile => cache::open(cache, &key),
@@ -110,7 +110,7 @@ fn read(descriptor: OwnedFd, max: u64) -> Result<Vec<u8>, CompileFailure> {
     let stat = rustix::fs::fstat(&descriptor).context(cannot_read)?;
     // Anything else may have no end, or keep its reader waiting.
     if FileType::from_raw_mode(stat.st_mode) != FileType::RegularFile {
-        return Err(CompileFailure::Component("the component is no file".to_owned()));
+        return Err(CompileFailure::Component("the component is not a regular file".to_owned()));
     }
     let mut file = File::from(descriptor);
     file.rewind().context(cannot_read)?;
@@ -124,7 +124,7 @@ fn read(descriptor: OwnedFd, max: u64) -> Result<Vec<u8>, CompileFailure> {
 }
 
 /// Says something on standard error, which is the journal under systemd and nothing elsewhere.
-#[expect(clippy::print_stderr, reason = "there is nobody else to tell")]
+#[expect(clippy::print_stderr, reason = "this is the only output of the server")]
 pub(crate) fn print_error(what: &str) {
     eprintln!("{what}");
 }

@@ -68,8 +68,8 @@ fn without_result(status: ExitStatus, said: &[u8]) -> String {
             "it used up its processor time; raise compile.timeout-sec in plugind.toml"
         }
         (_, Some(Signal::KILL)) => {
-            "it was killed, probably since the system or the unit has too little memory; see MemoryMax= of the unit and \
-             the log of the kernel"
+            "it was killed, probably because the system or the unit has too little memory; see MemoryMax= of the unit \
+             and the log of the kernel"
         }
         (_, Some(Signal::SYS)) => {
             "it made a system call that is not allowed; if SystemCallFilter= of the unit was changed, undo that, and \
@@ -131,7 +131,7 @@ impl WaitLimit<'_> {
             Err(errno) => return Err(errno).context("cannot wait for a worker"),
         }
         if !all[0].revents().is_empty() {
-            bail!("nobody waits for it any more");
+            bail!("the client has disconnected");
         }
         Ok(std::array::from_fn(|end| !all[end + 1].revents().is_empty()))
     }
@@ -145,7 +145,7 @@ fn exchange(
     wait_max: &WaitLimit<'_>,
 ) -> anyhow::Result<Vec<u8>> {
     // It may write before it has read everything, and then none of the two is to wait for the other.
-    ioctl_fionbio(&input, true).context("cannot speak to a worker")?;
+    ioctl_fionbio(&input, true).context("cannot write to a worker")?;
     let (mut input, mut left) = (Some(input), component);
     let mut written = Vec::new();
     let mut chunk = vec![0; 64 << 10];
@@ -171,7 +171,7 @@ fn exchange(
                 Ok(0) => return Ok(written),
                 Ok(length) => written.extend_from_slice(&chunk[..length]),
                 Err(error) if is_passing(&error) => (),
-                Err(error) => return Err(error).context("cannot hear a worker"),
+                Err(error) => return Err(error).context("cannot read from a worker"),
             }
         }
         // It cannot have held more.

@@ -28,7 +28,7 @@ plugind [--listen NAME=[udp:]ADDRESS:PORT|NAME=[unix:|unixgram:]/PATH]...
 #[derive(Parser)]
 #[command(version, about, long_about = None, override_usage = USAGE)]
 pub struct Arguments {
-    /// Open a socket: http=ADDRESS:PORT, http=/PATH, control=/PATH, or another name of plugind.toml(5), [sockets.NAME]; may be given more than once
+    /// Open a socket, such as http=ADDRESS:PORT, control=/PATH or NAME=udp:ADDRESS:PORT; may be given more than once
     #[arg(long, value_name = "NAME=ADDRESS:PORT", value_parser = parse_listen)]
     pub listen: Vec<Listen>,
     /// Serve the plugins in this directory only (default: the directories in plugind(8))
@@ -49,7 +49,7 @@ pub struct Arguments {
     /// Compile and link the plugins, or this component, print those that fail as JSON, and exit
     #[arg(long, value_name = "COMPONENT", num_args = 0..=1, conflicts_with_all = ["listen", "log"])]
     pub check: Option<Option<PathBuf>>,
-    /// Discard log entries that are less important (default: from plugind.toml, info)
+    /// Discard log entries that are less important than this priority (default: from plugind.toml, info)
     #[arg(long, value_name = "PRIORITY", value_parser = priorities())]
     pub log: Option<Priority>,
 }
@@ -70,7 +70,7 @@ pub fn priorities() -> impl TypedValueParser<Value = Priority> {
 pub fn existing_directory(text: &str) -> Result<PathBuf, String> {
     match fs::metadata(text) {
         Ok(metadata) if metadata.is_dir() => Ok(PathBuf::from(text)),
-        Ok(_) => Err("it is not a directory".to_owned()),
+        Ok(_) => Err("it must be a directory".to_owned()),
         Err(error) => Err(error.to_string()),
     }
 }
@@ -82,7 +82,11 @@ where
 {
     move |text| {
         let value: T = text.parse().map_err(|error: T::Err| error.to_string())?;
-        if value < least { Err(format!("it is at least {least}")) } else { Ok(value) }
+        if value < least {
+            Err(format!("it must be at least {least}, not {value}"))
+        } else {
+            Ok(value)
+        }
     }
 }
 

@@ -38,17 +38,17 @@ fn the_unit_as_it_is_shipped_is_told_what_each_grant_needs() {
     assert_eq!(
         reported,
         [
-            "link: /p/a.toml:4:8: grants.read has /srv/data, which plugind.service keeps the daemon from: \
-             RootDirectory=/usr/lib/plugind/root shows nothing but what is bound into it",
-            "link: /p/a.toml:5:15: grants.credentials has token, and no line of plugind.service provides \
-             plugind.a.token, which would be /etc/credstore/plugind.a.token",
-            "link: /p/a.toml:3:17: grants.outgoing-http has api.example:443, which plugind.service keeps the daemon \
-             from: PrivateNetwork=yes leaves it without a network; RestrictAddressFamilies= is without AF_INET and \
-             AF_INET6; IPAddressDeny= forbids it; /etc/resolv.conf, which resolving its name needs, is hidden: \
-             RootDirectory=/usr/lib/plugind/root shows nothing but what is bound into it",
-            "link: /p/a.toml:2:15: grants.tcp-connect has 10.1.2.3:5432, which plugind.service keeps the daemon from: \
-             PrivateNetwork=yes leaves it without a network; RestrictAddressFamilies= is without AF_INET; \
-             IPAddressDeny= forbids it",
+            "link: /p/a.toml:4:8: grants.read has /srv/data, to which plugind.service gives the daemon no access: \
+             RootDirectory=/usr/lib/plugind/root shows only the paths that are bound into it",
+            "link: /p/a.toml:5:15: grants.credentials has token, and plugind.service does not pass the credential \
+             plugind.a.token; create /etc/credstore/plugind.a.token, or add LoadCredential=",
+            "link: /p/a.toml:3:17: grants.outgoing-http has api.example:443, to which plugind.service gives the daemon \
+             no access: PrivateNetwork=yes gives it no network; RestrictAddressFamilies= excludes AF_INET and \
+             AF_INET6; IPAddressDeny= denies the address; /etc/resolv.conf, which resolving its name needs, is hidden: \
+             RootDirectory=/usr/lib/plugind/root shows only the paths that are bound into it",
+            "link: /p/a.toml:2:15: grants.tcp-connect has 10.1.2.3:5432, to which plugind.service gives the daemon no \
+             access: PrivateNetwork=yes gives it no network; RestrictAddressFamilies= excludes AF_INET; \
+             IPAddressDeny= denies the address",
         ]
     );
     assert_eq!(

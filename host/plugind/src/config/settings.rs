@@ -107,7 +107,7 @@ pub struct Traces {
     pub endpoint: Option<TraceEndpoint>,
 }
 
-/// `[http]`: what counts for every connection on which HTTP is spoken.
+/// `[http]`: the settings of all HTTP connections.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Http {
     /// Time that a connection may be idle between two requests.
@@ -166,7 +166,7 @@ pub enum CredentialFile {
 
 /// A text is neither a credential nor a path.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("{0:?} is not the name of a credential or an absolute path")]
+#[error("{0:?} is not a name of a credential or an absolute path; write \"NAME\" or \"/PATH\"")]
 pub struct CredentialFileError(String);
 
 impl FromStr for CredentialFile {
@@ -437,7 +437,8 @@ impl HealthSetting {
         let Some(route) = route else {
             for key in ["socket", "stop-delay-sec"] {
                 if table.origin(key).0.is_some() {
-                    table.complain_about(key, format!("health.{key} needs health.route"));
+                    let message = format!("health.{key} must not be set without health.route");
+                    table.complain_about(key, message);
                 }
             }
             return None;
@@ -448,7 +449,8 @@ impl HealthSetting {
             && route.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"/-._~".contains(&byte));
         if !is_path {
             let message = format!(
-                "health.route must be a path such as \"/health\", which does not end with \"/\"; it is \"{route}\""
+                "health.route must begin with \"/\", must not end with \"/\" and must have only letters, digits and \
+                 /-._~, not \"{route}\""
             );
             table.complain_about("route", message);
         }
@@ -498,12 +500,13 @@ impl SocketSetting {
                 if table.origin(key).0.is_some() {
                     table.complain_about(
                         key,
-                        format!("{key} needs a certificate in [[sockets.NAME.tls]]"),
+                        format!("{key} must not be set without [[sockets.NAME.tls]]"),
                     );
                 }
             }
         } else if optional.is_some() && client_ca.is_none() {
-            table.complain_about("client-certificate", "client-certificate needs client-ca");
+            let message = "client-certificate must not be set without client-ca";
+            table.complain_about("client-certificate", message);
         }
         let spoken = protocol.or_else(|| Protocol::by_name(name));
         if spoken != Some(Protocol::Http) {
@@ -515,7 +518,9 @@ impl SocketSetting {
             };
             for key in ["proxy-protocol", "trusted-proxies", "proxy-header", "access-log", "tls"] {
                 if table.origin(key).0.is_some() {
-                    let message = format!("{key} is for the protocol \"http\"; {remedy}");
+                    let message = format!(
+                        "{key} must not be set for a protocol other than \"http\"; {remedy}"
+                    );
                     table.complain_about(key, message);
                 }
             }
@@ -543,7 +548,7 @@ impl Tls {
         let (certificate, key) = (table.parsed("certificate"), table.parsed("key"));
         for key in ["certificate", "key"] {
             if table.origin(key).0.is_none() {
-                table.complain_about(key, format!("a table of tls needs {key}"));
+                table.complain_about(key, format!("[[sockets.NAME.tls]] must have {key}"));
             }
         }
         let (certificate, key) = certificate.zip(key)?;
@@ -665,7 +670,11 @@ mod tests {
                 assert_eq!(mistakes.len(), 1, "{mistakes:?}");
                 let mistake = mistakes[0].to_string();
                 assert!(mistake.starts_with("plugind.toml:2:"), "{mistake}");
-                assert!(mistake.contains("is for the protocol \"http\"; remove it"), "{mistake}");
+                assert!(
+                    mistake
+                        .contains("must not be set for a protocol other than \"http\"; remove it"),
+                    "{mistake}"
+                );
             }
         }
         assert!(parse("[sockets.http]\naccess-log = \"json\"\n").is_ok());
@@ -688,7 +697,7 @@ mod tests {
         assert_eq!(web_setting.tls[0].key.0, CredentialFile::Path("/etc/plugind/site.key".into()));
         assert!(web_setting.client_ca.as_ref().is_some_and(|ca| !ca.optional));
         for (text, mistake) in [
-            (web.to_owned(), "plugind.toml:3:13: client-ca needs a certificate"),
+            (web.to_owned(), "plugind.toml:3:13: client-ca must not be set without"),
             (format!("{web}[[sockets.web.tls]]\nkey = \"a\"\n"), "plugind.toml:4:"),
             (
                 format!("{web}[[sockets.web.tls]]\ncertificate = \"a/b\"\nkey = \"c\"\n"),

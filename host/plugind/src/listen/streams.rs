@@ -90,7 +90,7 @@ pub(super) fn report(pool: &Pool, socket: &SocketName, peer: Peer, not_served: &
             info!(%plugin, %socket, %peer, %error, "connection failed");
         }
         NotServed::TimedOut => {
-            let error = "the plugin did not end it after it was idle for too long";
+            let error = "the plugin did not return after idle-timeout had closed the connection";
             info!(%plugin, %socket, %peer, error, "connection failed");
         }
         NotServed::Busy | NotServed::Draining(_) => {

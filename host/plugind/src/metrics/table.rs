@@ -170,7 +170,7 @@ pub const METRICS: &[Metric] = &[
     metric(
         Gauge,
         "plugind_plugin_required",
-        "Whether the daemon is not ready without a plugin",
+        "Whether a plugin is required",
         Plugin(|it| Some(truth(it.view.is_required))),
     ),
     metric(
@@ -194,7 +194,7 @@ pub const METRICS: &[Metric] = &[
     metric(
         Gauge,
         "plugind_plugin_in_flight",
-        "Requests, connections and datagrams that instances of a plugin have",
+        "Requests, connections and datagrams in progress in a plugin",
         Plugin(|it| Some(count(it.view.gauges.in_flight))),
     ),
     metric(
@@ -206,7 +206,7 @@ pub const METRICS: &[Metric] = &[
     metric(
         Gauge,
         "plugind_plugin_queue_wait",
-        "For how long the oldest of those has waited",
+        "Time for which the oldest waiting request, connection or datagram has waited",
         Plugin(|it| Some(Time(it.view.gauges.waited))),
     )
     .of(Seconds),
@@ -256,10 +256,10 @@ pub const METRICS: &[Metric] = &[
     metric(
         Counter,
         "plugind_plugin_connections_begun",
-        "Connections that a plugin was given",
+        "Connections that were passed to a plugin",
         Plugin(|it| Some(Number(it.totals.connections))),
     ),
-    metric(Counter, "plugind_plugin_datagrams", "Datagrams that a plugin was given", Plugin(|it| {
+    metric(Counter, "plugind_plugin_datagrams", "Datagrams that reached a plugin", Plugin(|it| {
         Some(Number(it.totals.datagrams))
     })),
     metric(
@@ -315,14 +315,14 @@ pub const METRICS: &[Metric] = &[
     metric(
         Gauge,
         "plugind_plugin_compile_time",
-        "How long the newest version of a plugin took to be compiled; absent if it came from the cache",
+        "Time that it took to compile the newest version of a plugin; absent if it came from the cache",
         Plugin(|it| it.totals.compile.map(Time)),
     )
     .of(Seconds),
     metric(
         Gauge,
         "plugind_plugin_start_time",
-        "How long the version of a plugin that serves took from its creation until it was ready",
+        "Time from the creation of the serving version of a plugin until it was ready",
         Plugin(|it| it.totals.start.map(Time)),
     )
     .of(Seconds),

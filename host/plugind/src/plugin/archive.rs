@@ -77,7 +77,7 @@ pub enum ArchiveError {
     #[error("{} was replaced before it could be copied", .0.display())]
     Replaced(PathBuf),
     /// It is larger than all versions together may be.
-    #[error("there is no room for its {size} bytes: the versions of all plugins may have {}", Bytes(*max))]
+    #[error("it has {size} bytes, and all kept versions together must not exceed {}", Bytes(*max))]
     TooLarge {
         /// Its size.
         size: u64,
@@ -96,7 +96,7 @@ pub enum ArchiveError {
     #[error("{0}")]
     Rejected(String),
     /// What was kept is not what it was.
-    #[error("{} was changed; its digests are not those of its name", .0.display())]
+    #[error("{} was changed: its digests do not match its name", .0.display())]
     Changed(PathBuf),
 }
 

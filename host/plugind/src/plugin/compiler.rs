@@ -86,7 +86,7 @@ pub enum CompilerError {
     },
     /// The service could not be reached.
     #[error(
-        "cannot reach the compiler at {}; is plugind-compile.socket started, and bound into what the daemon sees?",
+        "cannot reach the compiler at {}; plugind-compile.socket must be started, and bound into the daemon's namespace",
         socket.display()
     )]
     Reach {

@@ -247,7 +247,7 @@ impl Manifest {
 
 fn read_arguments(table: &Table<'_>, imports: Option<&[String]>) -> Vec<String> {
     let arguments = table.list("arguments", |text| match text.contains('\0') {
-        true => Err("an argument must not have a NUL"),
+        true => Err("an argument must not contain NUL"),
         false => Ok(text.to_owned()),
     });
     let reads = |import: &String| import.starts_with("wasi:cli/environment@");
@@ -474,7 +474,7 @@ mod tests {
         assert!(parse_for(Some(importing(&[])), "").is_ok());
         for (component, text, rule) in [
             (None, "arguments = \"x\"\n", "arguments must be a list"),
-            (None, "arguments = [\"a\\u0000\"]\n", "arguments: an argument must not have a NUL"),
+            (None, "arguments = [\"a\\u0000\"]\n", "arguments: an argument must not contain NUL"),
             (Some(importing(&[])), text, "does not import wasi:cli/environment; remove the key"),
         ] {
             let mistakes = parse_for(component, text).unwrap_err();
@@ -611,7 +611,7 @@ mod tests {
             ("keyvalue = { size = 1 }", "2:14: unknown key \"grants.keyvalue.size\""),
             (
                 "keyvalue = { shared = [\"default\"] }",
-                "2:24: grants.keyvalue.shared: \"default\" is the store of the plugin's own",
+                "2:24: grants.keyvalue.shared: \"default\" cannot be shared",
             ),
             ("tcp-connect = [\"*:80\"]", "2:16: grants.tcp-connect: "),
             ("environment = { \"A=B\" = \"\" }", "2:15: grants.environment must have names"),

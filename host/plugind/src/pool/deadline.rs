@@ -106,11 +106,11 @@ impl Timer {
         sleep.as_mut().poll(cx).map(|()| match running.phase {
             GuestCall::Start => Failure::Timeout("its start"),
             GuestCall::Health => {
-                Failure::Watchdog("it did not answer for its health in time".to_owned())
+                Failure::Watchdog("it did not answer the health check in time".to_owned())
             }
             GuestCall::Stop => Failure::Timeout("its stop"),
             GuestCall::Save => Failure::Timeout("saving its state"),
-            GuestCall::Restore => Failure::Timeout("taking over the state"),
+            GuestCall::Restore => Failure::Timeout("restoring the state"),
         })
     }
 }

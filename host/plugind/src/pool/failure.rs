@@ -110,17 +110,19 @@ impl fmt::Display for Failure {
             | Self::Panic(why)
             | Self::Resources(why) => f.write_str(why),
             Self::Timeout(what) => write!(f, "{what} took too long"),
-            Self::Unhealthy(why) => write!(f, "it says that it is unhealthy: {why}"),
-            Self::Configuration(why) => write!(f, "it says that its configuration is wrong: {why}"),
+            Self::Unhealthy(why) => write!(f, "it reported that it is unhealthy: {why}"),
+            Self::Configuration(why) => {
+                write!(f, "it reported that its configuration is wrong: {why}")
+            }
             Self::Unavailable(why) => {
-                write!(f, "it says that something it needs is not there: {why}")
+                write!(f, "it reported that something it needs is unavailable: {why}")
             }
             Self::ExitCode(code) => write!(f, "it exited with code {code}"),
-            Self::Save(why) => write!(f, "it says that it cannot save its state: {why}"),
-            Self::Restore(why) => write!(f, "it says that it cannot take over the state: {why}"),
+            Self::Save(why) => write!(f, "it reported that it cannot save its state: {why}"),
+            Self::Restore(why) => write!(f, "it reported that it cannot restore the state: {why}"),
             Self::StateTooLarge { size, max } => write!(
                 f,
-                "its state has {size} bytes, and handover.state-max is {max}; raise that, or have it keep less"
+                "its state has {size} bytes, and handover.state-max is {max}; raise that, or make the state smaller"
             ),
         }
     }
@@ -145,7 +147,7 @@ impl End {
         }
         if let Some(Refused { limit, by_host: true }) = memory_was_refused {
             return End::Failed(Failure::OutOfMemory(format!(
-                "the host kept more for it than {limit} allows, in headers, bodies and other resources"
+                "the headers, bodies and other resources that the host holds for it exceed {limit}"
             )));
         }
         let place = error
@@ -176,7 +178,7 @@ impl End {
 pub(crate) fn panic_text(panic: &(dyn Any + Send)) -> String {
     let text = panic.downcast_ref::<String>().map(String::as_str);
     let text = text.or_else(|| panic.downcast_ref::<&str>().copied());
-    text.unwrap_or("it does not say why").to_owned()
+    text.unwrap_or("no reason is given").to_owned()
 }
 
 #[cfg(test)]

@@ -364,7 +364,7 @@ impl<'a> WorkerContext<'a> {
                 self.set.config.program || (self.set.draining().is_some() && !self.is_ready());
             return Some(match is_no_failure {
                 true => End::Finished,
-                false => End::Failed(Failure::Timeout("what was left to do")),
+                false => End::Failed(Failure::Timeout("its remaining work")),
             });
         }
         (self.handle.is_retiring() && self.handle.in_flight() == 0).then_some(End::Retired)
@@ -382,7 +382,7 @@ impl<'a> WorkerContext<'a> {
             self.deadline.begin(GuestCall::Start, self.set.config.timeout_start);
         }
         if !own_call && !self.has_place().await {
-            let why = format!("there is no place for another instance: {}", self.set.share.cost);
+            let why = format!("there is no room for another instance: {}", self.set.share.cost);
             return Ok(End::Failed(Failure::Resources(why)));
         }
         let exports = match self.set.linked.instantiate(store).await {

@@ -216,7 +216,7 @@ impl SocketPlan {
         let Some(kinds) = self.kinds.get(name) else {
             return Some(format!(
                 "no socket has the name \"{name}\"; write a .socket unit with {lines}, FileDescriptorName={name} and \
-                 Service=plugind.service, and start it"
+                 Service=plugind.service, and start it while plugind.service is stopped"
             ));
         };
         let fits = |kind: &SocketKind| match kind {

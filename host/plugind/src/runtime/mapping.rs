@@ -46,16 +46,16 @@ pub enum MapError {
     Layout,
     /// The file lies where nothing may be executed.
     #[error(
-        "cannot run code from {}: it lies on a file system that is mounted noexec; mount it without that, or name the \
-         directory in ExecPaths= of plugind-compile@.service, or have plugind.toml say engine = \"pulley\", which is \
-         slower and maps no code",
+        "cannot run code from {}: its file system is mounted noexec; mount it without noexec, add the directory to \
+         ExecPaths= of plugind-compile@.service, or set engine = \"pulley\" in plugind.toml, which is slower and maps \
+         no code",
         .0.display()
     )]
     Noexec(PathBuf),
     /// The system refuses it.
     #[error(
-        "cannot map {} as code; where that is not to be allowed, plugind.toml may say engine = \"pulley\", which is \
-         slower and maps none",
+        "cannot map {} as code; allow this in the unit, or set engine = \"pulley\" in plugind.toml, which is slower and \
+         maps no code",
         directory.display()
     )]
     Refused {

@@ -42,7 +42,7 @@ impl Supervisor {
                     }
                     ErrorChain(&error).to_string()
                 }),
-                Ok(None) => Err("there is none".to_owned()),
+                Ok(None) => Err("no version of it has served".to_owned()),
                 Err(error) => Err(ErrorChain(&error).to_string()),
             };
             Some(Message::LastGood { name, outcome })
@@ -84,7 +84,7 @@ impl Supervisor {
         let mut routes = requests.iter().map(|(route, _)| (route, self.owner_of(name, route)));
         match routes.find_map(|(route, owner)| Some((route, owner?))) {
             Some((route, owner)) => {
-                Err(format!("its route {route} is now one of the plugin {owner}"))
+                Err(format!("its route {route} now belongs to the plugin {owner}"))
             }
             None => Ok((verified, requests)),
         }

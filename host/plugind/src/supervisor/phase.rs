@@ -41,7 +41,7 @@ impl DaemonPhase {
                 format!("starting: {ready} of {plugins} ready (waiting for {awaited}){failures}")
             }
             Self::Running => summary.to_string(),
-            Self::Stopping => "stopping: finishing what is under way".to_owned(),
+            Self::Stopping => "stopping: finishing requests in progress".to_owned(),
         }
     }
 }

@@ -791,10 +791,10 @@ impl ManagedPlugin {
             RolloutProgress::Restoring => "the `restore` of the new version has not returned",
             RolloutProgress::Settled => "other plugins took longer",
             _ if save_begun => "the `save` of the old version has not returned",
-            _ => "what the old version has under way has to end first, and does not",
+            _ => "requests in progress in the old version have not ended",
         };
         let error = format!(
-            "nothing was handed over within {time}: {why}; handover.timeout-sec gives it longer"
+            "the handover took longer than {time}: {why}; raise handover.timeout-sec if it needs more"
         );
         self.handover_failed("timeout", error, turn);
     }

@@ -123,9 +123,8 @@ impl PluginProblem {
         let mut result = failure.map_or("failed", Failure::result);
         if generation.lifecycle.limit_hit() {
             result = "start-limit-hit";
-            error = format!(
-                "start-limit-hit: it was started too often in too short a time; at last {error}"
-            );
+            error =
+                format!("start-limit-hit: it was restarted too often; the last failure: {error}");
         }
         let release = generation.release.clone();
         Self {
@@ -196,7 +195,7 @@ pub enum RestartError {
     #[error("{}", .0.error)]
     Failed(Failed),
     /// The pending version is not wanted any more.
-    #[error("its files changed meanwhile, and changed back")]
+    #[error("its files were changed and restored during the restart")]
     TakenBack,
     /// An operator stopped it meanwhile.
     #[error("it was stopped")]

@@ -96,11 +96,7 @@ impl Supervisor {
     /// has ended.
     fn read_one(&self, name: &PluginName, starts: bool) {
         let name = name.clone();
-        self.read_and(move |outcome| Message::ReadOne {
-            name: name.clone(),
-            starts,
-            outcome,
-        });
+        self.read_and(move |outcome| Message::ReadOne { name: name.clone(), starts, outcome });
     }
 
     /// Starts the change of one plugin. All others stay as they are, whatever was found of them.

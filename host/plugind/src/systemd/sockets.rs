@@ -123,7 +123,7 @@ pub struct PassedSockets {
 
 /// The sockets that were passed cannot be distinguished.
 #[derive(Debug, thiserror::Error)]
-#[error("the sockets in the environment ($LISTEN_FDS, $LISTEN_FDNAMES) do not fit together")]
+#[error("$LISTEN_FDS and $LISTEN_FDNAMES must be valid and name the same number of sockets")]
 pub struct SocketsError(#[from] io::Error);
 
 /// The descriptors that were passed, and are not taken yet.

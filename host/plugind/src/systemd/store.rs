@@ -61,9 +61,9 @@ enum StoreRequest {
 enum StoreError {
     #[error("cannot write a file in {}", directory.display())]
     Write { directory: PathBuf, source: io::Error },
-    #[error("cannot read what systemd held")]
+    #[error("cannot read the file that systemd kept")]
     Read(#[source] io::Error),
-    #[error("it has {size} bytes, and handover.state-max is {max}; raise that to have it back")]
+    #[error("it has {size} bytes, and handover.state-max is {max}; raise it to restore the state")]
     TooLarge { size: u64, max: Bytes },
     #[error("cannot notify systemd at $NOTIFY_SOCKET")]
     Send(#[source] io::Error),

@@ -21,8 +21,8 @@ pub struct Shared(BTreeMap<String, Vec<u8>>);
 pub enum CredentialsError {
     /// There is no directory of credentials.
     #[error(
-        "was granted the credential {file}, and nobody gave the daemon any; write LoadCredential={file}:PATH into its \
-         unit and restart it"
+        "was granted the credential {file}, and the daemon has no credentials; write LoadCredential={file}:PATH into \
+         its unit and restart it"
     )]
     None { file: String },
     /// There is one without this credential, or that one cannot be read.

@@ -28,7 +28,7 @@ pub enum FilesError {
     Read { path: PathBuf, source: io::Error },
     /// The one of its own.
     #[error(
-        "was granted a state, and its directory {} cannot be had; the daemon must be able to make it and write to it",
+        "was granted a state, and its directory {} cannot be opened; the daemon must be able to create and write it",
         path.display()
     )]
     State { path: PathBuf, source: io::Error },

@@ -63,7 +63,7 @@ impl Heartbeat {
 
 /// Why a guest was interrupted: it used its processor time without its event loop turning.
 #[derive(Debug, thiserror::Error)]
-#[error("it used {0} slices of processor time without letting anything else run")]
+#[error("it used {0} slices of 5 ms of processor time without returning to its event loop")]
 pub struct Hung(u32);
 
 /// Looks at a heartbeat whenever the guest has used a slice of processor time.

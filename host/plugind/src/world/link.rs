@@ -66,7 +66,7 @@ pub enum LinkError {
     #[error("cannot be given all that it imports: {0}")]
     Import(String),
     /// It exports an interface in a form of its own.
-    #[error("exports {export} in a form that is not the one of its version: {why}")]
+    #[error("exports {export} with types that do not match its version: {why}")]
     Export {
         /// The interface.
         export: &'static str,

@@ -51,8 +51,8 @@ const RESOLVED_MAX: usize = 1024;
 /// Connections were granted that nobody in this process can open.
 #[derive(Debug, thiserror::Error)]
 #[error(
-    "was granted connections to {to}, and the daemon may open none; let RestrictAddressFamilies= of its unit have \
-     {families}, as plugind-network.conf does: `pluginctl check` prints what is missing"
+    "was granted connections to {to}, and the daemon must not open any; add {families} to RestrictAddressFamilies= of \
+     its unit, as plugind-network.conf does: `pluginctl check` prints the drop-in"
 )]
 pub struct NetworkError {
     to: Endpoint,

@@ -33,7 +33,7 @@ pub(super) const VALUE_MAX: usize = 1 << 20;
 /// The most keys that one call returns, and the most bytes of keys or values.
 pub(super) const PAGE_MAX: usize = 1000;
 pub(super) const PAGE_BYTES_MAX: usize = 4 << 20;
-/// What an entry counts beside its key and its value.
+/// The size that an entry counts in addition to its key and its value.
 const ENTRY: u64 = 64;
 /// How much of a store is kept in memory.
 const CACHE: usize = 1 << 20;

@@ -33,7 +33,7 @@ pub(super) fn read(table: &Table<'_>) -> Option<KeyValueGrant> {
             stores.complain_about("quota", message);
         }
         let shared = stores.list("shared", |text| match text {
-            OWN_STORE => Err(format!("\"{OWN_STORE}\" is the store of the plugin's own")),
+            OWN_STORE => Err(format!("\"{OWN_STORE}\" cannot be shared: it is the plugin's own store")),
             text => text.parse::<StoreName>().map_err(|error| error.to_string()),
         });
         KeyValueGrant { quota: quota.unwrap_or(QUOTA), shared }
