@@ -1,5 +1,6 @@
 //! The memory that the host keeps for a plugin counts as the plugin's memory.
 
+use crate::control;
 use plugind_tests::{Daemon, Tree, eventually};
 
 /// Growth of the daemon that a plugin with `LIMITS` may cause: its memory, and other allocations at the same time.
@@ -110,7 +111,7 @@ fn plugins_that_take_all_instances_they_can_leave_some_to_another() {
         .with_named("two", "sleeps_02", slow)
         .with_named("third", "sleeps_02", "")
         .with_settings("[pool]\ninstances = 20\n");
-    let daemon = Daemon::start(&tree);
+    let daemon = control::start(&tree);
     // Of each more than there are instances.
     let mut clients: Vec<_> = (0..50).map(|_| daemon.connect()).collect();
     for (nth, client) in clients.iter_mut().enumerate() {
@@ -121,6 +122,8 @@ fn plugins_that_take_all_instances_they_can_leave_some_to_another() {
     let (busy, late) = (503, 504);
     assert!(answers.iter().all(|status| [busy, late].contains(status)), "{answers:?}");
     assert!(answers.contains(&busy), "the pool is full: {answers:?}");
+    let list = control::run(&tree, &["list"]).stdout;
+    assert!(list.contains("degraded") && list.contains("no instance had room for"), "{list}");
 
     assert_eq!(daemon.get("/third").status_and_text(), (200, "fine"));
     tree.put_guest("fourth", "sleeps_02");

@@ -1,5 +1,6 @@
 //! Plugins that stand before others: every request goes through them in order, and none gets by.
 
+use crate::control;
 use plugind_tests::{Daemon, Tree};
 use std::{
     sync::atomic::{AtomicBool, Ordering::Relaxed},
@@ -106,12 +107,16 @@ fn a_plugin_whose_middleware_fails_is_not_reached_without_it() {
     let tree = behind("hello", "");
     tree.put("inner.toml", crate::RESTARTS);
     tree.put("outer.toml", format!("{}[limits]\nrequest-timeout = \"1s\"\n", crate::RESTARTS));
-    let daemon = Daemon::start(&tree);
+    let daemon = control::start(&tree);
+    let shop = || control::run(&tree, &["status", "shop"]).stdout;
+    assert!(!shop().contains("degraded"), "{}", shop());
     assert_eq!(daemon.get("/shop/trap").status_and_text(), (502, "plugin outer failed\n"));
     assert_eq!(daemon.get("/shop").status(), 200, "another instance passes requests on");
     tree.remove("inner.wasm");
     daemon.reload();
     assert_eq!(daemon.get("/shop").status_and_text(), (503, "plugin inner is not ready\n"));
+    let refused = "its requests are refused, because its middleware inner does not serve";
+    assert!(shop().contains(refused), "{}", shop());
     daemon.log.wait_for(&[
         "plugin failed",
         "plugin=shop ",

@@ -162,9 +162,11 @@ impl Supervisor {
     pub(super) fn facts(&self, number: u64) -> Option<InstanceFacts> {
         let RunningGeneration { pool, since, .. } = self.running.get(&number)?;
         let notify = &pool.shared().notify;
-        let (status, degraded) = (Some(notify.status()), notify.degraded());
-        let requests = Some(requests(pool));
-        Some(InstanceFacts { workers: pool.workers(), status, degraded, since: *since, requests })
+        let status = Some(notify.status());
+        let requests = requests(pool);
+        let degraded = notify.degraded().or_else(|| saturated(&requests));
+        let (workers, requests) = (pool.workers(), Some(requests));
+        Some(InstanceFacts { workers, status, degraded, since: *since, requests })
     }
 
     fn report(&mut self, name: &PluginName, fact: Fact) {
@@ -369,6 +371,12 @@ fn send_later(inbox: mpsc::UnboundedSender<Message>, time: Duration, message: Me
         // Nobody is there to receive it only when the daemon is ending.
         inbox.send(message).ok();
     });
+}
+
+/// Why a plugin counts as degraded that does not serve all of its requests.
+fn saturated(requests: &api::PluginRequests) -> Option<String> {
+    let busy = requests.busy;
+    (busy > 0).then(|| format!("no instance had room for {busy} requests in the last minute"))
 }
 
 /// Returns the figures of a pool's requests.

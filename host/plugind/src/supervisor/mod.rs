@@ -286,7 +286,10 @@ impl Supervisor {
 
     fn report_of(&self, plugin: &ManagedPlugin) -> crate::api::Plugin {
         let facts = |number| self.facts(number);
-        let serving = plugin.serving().and_then(|serving| facts(serving.number));
+        let mut serving = plugin.serving().and_then(|serving| facts(serving.number));
+        if let Some(facts) = &mut serving {
+            facts.degraded = self.missing_middleware(plugin).or(facts.degraded.take());
+        }
         let newest = plugin.newest().and_then(|newest| facts(newest.number));
         let mut reported = plugin.report(serving, newest);
         if let Some((view, since)) = self.board.plugin(&plugin.name) {
@@ -295,6 +298,16 @@ impl Supervisor {
             reported.usage = has_instances.then(|| report::usage(&view, Instant::now()));
         }
         reported
+    }
+
+    /// Why requests for a plugin are refused, if something before it does not serve.
+    fn missing_middleware(&self, plugin: &ManagedPlugin) -> Option<String> {
+        let links = &plugin.serving()?.release.manifest.middleware.links;
+        let is_missing = |link: &&PluginName| {
+            self.plugins.get(*link).is_none_or(|link| !link.condition().is_ready())
+        };
+        let link = links.iter().find(is_missing)?;
+        Some(format!("its requests are refused, because its middleware {link} does not serve"))
     }
 
     fn stop(&mut self, done: oneshot::Sender<()>) {
