@@ -206,7 +206,7 @@ fn one_that_does_not_answer_for_its_health_is_replaced_although_it_serves() {
 }
 
 #[test]
-fn a_request_that_outlasts_the_watchdog_is_served_where_a_call_occupies_the_instance() {
+fn a_call_that_occupies_its_instance_may_outlast_the_watchdog() {
     let manifest = "[service]\nwatchdog-sec = \"200ms\"\n[instances]\nmax = 1\n";
     let daemon = Daemon::start(&Tree::new().with_manifest("starts_02", manifest));
     assert_eq!(daemon.get("/starts-02/sleep/1500").status_and_text(), (200, "slept"));

@@ -413,12 +413,12 @@ mod tests {
         };
         let (v4, v6) = (AddressFamily::INET, AddressFamily::INET6);
         for (endpoint, barred, families) in [
-            ("10.1.2.3:5432", &[v4][..], Some("AF_INET,")),
+            ("10.1.2.3:5432", &[v4][..], Some("AF_INET to")),
             ("10.1.2.3:5432", &[v6], None),
-            ("[2001:db8::1]:80", &[v6], Some("AF_INET6,")),
+            ("[2001:db8::1]:80", &[v6], Some("AF_INET6 to")),
             ("[2001:db8::1]:80", &[v4], None),
             ("db.example:5432", &[v4], None),
-            ("db.example:5432", &[v4, v6], Some("AF_INET or AF_INET6,")),
+            ("db.example:5432", &[v4, v6], Some("AF_INET or AF_INET6 to")),
         ] {
             let reported = reported(endpoint, barred);
             assert_eq!(reported.is_some(), families.is_some(), "{endpoint}: {reported:?}");
