@@ -103,6 +103,27 @@ fn a_hundred_mebibytes_stream_each_way_in_bounded_memory_by_wasi_http_0_2() {
 }
 
 #[test]
+fn an_instance_that_transfers_for_long_is_not_ended_by_its_watchdog() {
+    let times = 8;
+    let bytes = times * SIZE;
+    for guest in ["streams", "streams_02"] {
+        let manifest = "[service]\nwatchdog-sec = \"200ms\"\n";
+        let daemon = Daemon::start(&Tree::new().with_named("streams", guest, manifest));
+        let mut client = daemon.connect();
+        client.request("GET", &format!("/streams/down/{bytes}"), &[]);
+        let (head, mut length) = (client.head(), 0);
+        client.body(&head, |piece| length += piece.len());
+        assert_eq!((head.status, length), (200, bytes), "{guest}");
+
+        let (mut client, pattern) = (daemon.connect(), Pattern::new());
+        client.request("POST", "/streams/up", &[&format!("Content-Length: {bytes}")]);
+        (0..times).for_each(|_| pattern.send(&mut client));
+        assert_eq!(client.response().status_and_text(), (200, &*bytes.to_string()), "{guest}");
+        assert_eq!(daemon.log.count(&["instance failed"]), 0);
+    }
+}
+
+#[test]
 fn a_client_that_reads_slowly_holds_the_plugin_back_and_fills_no_memory() {
     for guest in ["streams", "streams_02"] {
         let tree = Tree::new().with_named("slow", guest, SMALL);

@@ -18,6 +18,7 @@ mod decision;
 mod scaling;
 mod health;
 mod http;
+mod progress;
 mod streams;
 mod websockets;
 mod request_failures;

@@ -214,6 +214,7 @@ impl Body for Delivery {
             Some(Ok(frame)) => {
                 let length = frame.data_ref().map_or(0, Bytes::len) as u64;
                 self.left = self.left.map(|left| left.saturating_sub(length));
+                self.note_progress();
                 self.sent = self.sent.saturating_add(length);
                 Some(Ok(frame))
             }
@@ -241,6 +242,14 @@ impl Delivery {
         let Some(call) = &self.call else { return };
         if let Some(worker) = call.worker() {
             worker.failures.note(RequestFailure::Failed, cause, call.identity());
+        }
+    }
+
+    /// An instance that produces a long response is at work, however long it does not return to its event loop.
+    fn note_progress(&self) {
+        let worker = self.call.as_ref().filter(|_| self.sent > 0).and_then(|call| call.worker());
+        if let Some(worker) = worker {
+            worker.heartbeat.beat();
         }
     }
 

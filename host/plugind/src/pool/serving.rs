@@ -10,6 +10,7 @@ use crate::{
         health::Health,
         http::{HttpCall, accepts_call},
         in_flight::{GuestWork, InFlight},
+        progress::with_progress,
         queue::QueuedCall,
         state_transfer::{Done, TransferLimits, TransferRequest},
         streams::{answer_datagram, serve_connection},
@@ -315,6 +316,7 @@ impl<'a> Serving<'a> {
             in_flight.set_scope(scope);
             PassedRequest::of(&request, scope)
         });
+        let request = with_progress(request, &self.worker.handle.heartbeat);
         match HttpCall::begin(self.accessor, self.exports, request, reply) {
             Ok(Some(call)) => {
                 let accessor = self.accessor;
@@ -361,6 +363,7 @@ impl<'a> Serving<'a> {
         };
         // It may last as long as both ends want.
         in_flight.answer();
+        connection.beat_with(&self.worker.handle.heartbeat);
         // Calls that wait must not depend on its end. Where this worker counts as available still, the same is looked at
         // when it no longer does.
         self.worker.set.check_shortage();
@@ -384,6 +387,7 @@ impl<'a> Serving<'a> {
         let Some(handler) = &self.exports.websockets else {
             return in_flight.note(CallFailure::NotExported);
         };
+        websocket.beat_with(&self.worker.handle.heartbeat);
         // As with a connection.
         self.worker.set.check_shortage();
         let accessor = self.accessor;

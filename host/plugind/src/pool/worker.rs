@@ -306,7 +306,11 @@ impl<'a> WorkerContext<'a> {
                 return polled;
             }
             polls += 1;
-            // A guest that computes is not at rest, and is woken when others have had their turn.
+            // A guest that computes is not at rest, and is woken when others have had their turn. One that waits, as in a
+            // synchronous call, lets others run.
+            if !self.handle.heartbeat.has_yielded() {
+                self.handle.heartbeat.beat();
+            }
             if self.handle.heartbeat.take_yielded() {
                 self.handle.note_yield();
                 self.computes.store(true, Relaxed);

@@ -190,7 +190,9 @@ mod tests {
         let meet = Arc::new(std::sync::Barrier::new(2));
         let wait = || {
             let meet = meet.clone();
-            threads.run("work", move || drop(meet.wait()))
+            threads.run("work", move || {
+                meet.wait();
+            })
         };
         let (one, other) = tokio::join!(wait(), wait());
         assert!(one.is_ok() && other.is_ok());

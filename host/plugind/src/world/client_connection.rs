@@ -3,7 +3,10 @@
 //! Bytes are copied once: from the kernel into a buffer that goes to the guest, or from the guest into one that goes to
 //! the kernel. A connection that waits has no buffer.
 
-use crate::base::{figures::CoreFigures, name::SocketName};
+use crate::{
+    base::{figures::CoreFigures, name::SocketName},
+    world::heartbeat::{Heartbeat, ServerHeartbeat},
+};
 use bytes::BufMut;
 use rustix::net::{Shutdown, connect_unspec, shutdown};
 use std::{
@@ -148,6 +151,7 @@ struct ConnectionState {
     timed_out: AtomicBool,
     /// What counts its bytes.
     figures: OnceLock<Arc<CoreFigures>>,
+    heartbeat: ServerHeartbeat,
 }
 
 /// Why nothing was read or written.
@@ -186,12 +190,18 @@ impl ClientConnection {
             is_finished: AtomicBool::new(false),
             timed_out: AtomicBool::new(false),
             figures: OnceLock::new(),
+            heartbeat: ServerHeartbeat::default(),
         }))
     }
 
     /// Has its bytes counted here from now on. The first one counts.
     pub fn count_in(&self, figures: &Arc<CoreFigures>) {
         self.0.figures.set(figures.clone()).ok();
+    }
+
+    /// Has what is transferred be a heartbeat of the instance that serves it.
+    pub fn beat_with(&self, heartbeat: &Arc<Heartbeat>) {
+        self.0.heartbeat.set(heartbeat);
     }
 
     /// Returns the peer.
@@ -295,6 +305,7 @@ impl ClientConnection {
             Ok(read) => {
                 self.used();
                 self.0.room.store(next_room(room, read), Relaxed);
+                self.0.heartbeat.beat();
                 if let Some(figures) = self.0.figures.get() {
                     figures.received.add(read as u64);
                 }
@@ -321,6 +332,7 @@ impl ClientConnection {
             match self.0.stream.try_write(bytes) {
                 Ok(written) => {
                     self.used();
+                    self.0.heartbeat.beat();
                     if let Some(figures) = self.0.figures.get() {
                         figures.sent.add(written as u64);
                     }

@@ -2,7 +2,10 @@
 //!
 //! The host keeps one message for the guest, and takes one of it at a time: who is slow keeps the other side waiting.
 
-use crate::base::figures::CoreFigures;
+use crate::{
+    base::figures::CoreFigures,
+    world::heartbeat::{Heartbeat, ServerHeartbeat},
+};
 use futures::{
     SinkExt, StreamExt,
     channel::{mpsc, oneshot},
@@ -115,6 +118,7 @@ struct WebSocketState {
     waiting: AtomicUsize,
     /// Where messages are counted.
     figures: OnceLock<Arc<CoreFigures>>,
+    heartbeat: ServerHeartbeat,
 }
 
 /// A WebSocket, as the host has it.
@@ -141,6 +145,7 @@ impl HostWebSocket {
     /// Counts a message of the guest that was taken.
     pub fn took(&self, message: &WebSocketMessage) {
         self.state.waiting.fetch_sub(message.bytes(), Relaxed);
+        self.state.heartbeat.beat();
         if let Some(figures) = self.state.figures.get() {
             figures.sent.add(message.bytes() as u64);
         }
@@ -179,6 +184,7 @@ impl ClientWebSocket {
             end: OnceLock::new(),
             waiting: AtomicUsize::new(0),
             figures: OnceLock::new(),
+            heartbeat: ServerHeartbeat::default(),
         });
         (Self(state.clone()), HostWebSocket { state, decision, incoming: to_guest, outgoing })
     }
@@ -198,6 +204,11 @@ impl ClientWebSocket {
     /// Counts messages in these figures, unless they are counted in others.
     pub fn count_in(&self, figures: &Arc<CoreFigures>) {
         self.0.figures.set(figures.clone()).ok();
+    }
+
+    /// Has what is transferred be a heartbeat of the instance that serves it.
+    pub fn beat_with(&self, heartbeat: &Arc<Heartbeat>) {
+        self.0.heartbeat.set(heartbeat);
     }
 
     /// The bytes of the messages that wait, in either direction.
@@ -253,6 +264,7 @@ impl ClientWebSocket {
         let mut incoming = self.0.incoming.try_lock().map_err(|_| WebSocketError::Busy)?;
         let message = incoming.next().await.ok_or_else(|| self.ended())?;
         self.0.waiting.fetch_sub(message.bytes(), Relaxed);
+        self.0.heartbeat.beat();
         if let Some(figures) = self.0.figures.get() {
             figures.received.add(message.bytes() as u64);
         }

@@ -2,7 +2,7 @@
 
 use std::{
     sync::{
-        Arc, Mutex, PoisonError,
+        Arc, Mutex, OnceLock, PoisonError,
         atomic::{AtomicBool, AtomicU64, Ordering::Relaxed},
     },
     time::{Duration, Instant},
@@ -26,7 +26,7 @@ impl Heartbeat {
         Self { slices_max, ..Self::default() }
     }
 
-    /// To be called whenever the event loop turns.
+    /// To be called whenever the event loop turns, the guest waits, or bytes are transferred for it.
     pub fn beat(&self) {
         self.turns.fetch_add(1, Relaxed);
     }
@@ -40,6 +40,12 @@ impl Heartbeat {
     /// It used a slice of processor time and yields, in the middle of a computation.
     pub(super) fn note_yield(&self) {
         self.has_yielded.store(true, Relaxed);
+    }
+
+    /// Whether it has yielded in the middle of a computation since that was taken last.
+    #[must_use]
+    pub fn has_yielded(&self) -> bool {
+        self.has_yielded.load(Relaxed)
     }
 
     /// Whether it has yielded in the middle of a computation since this was asked last.
@@ -58,6 +64,25 @@ impl Heartbeat {
     #[must_use]
     pub fn asked_until(&self) -> Option<Instant> {
         self.asked_until.lock().unwrap_or_else(PoisonError::into_inner).take()
+    }
+}
+
+/// The heartbeat of the instance that serves a connection or WebSocket, once one does.
+#[derive(Debug, Default)]
+pub(super) struct ServerHeartbeat(OnceLock<Arc<Heartbeat>>);
+
+impl ServerHeartbeat {
+    /// It is served by the instance with this heartbeat.
+    pub(super) fn set(&self, heartbeat: &Arc<Heartbeat>) {
+        // One instance serves it.
+        self.0.set(heartbeat.clone()).ok();
+    }
+
+    /// Something was transferred.
+    pub(super) fn beat(&self) {
+        if let Some(heartbeat) = self.0.get() {
+            heartbeat.beat();
+        }
     }
 }
 
