@@ -75,7 +75,7 @@ fn systemctl_stops_starts_restarts_and_reloads_the_plugin() {
     });
     assert_eq!(machine.succeed(&["pluginctl", "status"]).matches("failed").count(), 0);
 
-    // What somebody else does with the plugin is the state of the unit, too.
+    // The unit follows a stop by another command as well.
     machine.succeed(&["pluginctl", "stop", "says-stop"]);
     wait_until(&machine, unit, "ActiveState", "inactive");
 }

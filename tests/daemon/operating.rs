@@ -1,4 +1,4 @@
-//! What an operator does with one plugin: stopping, starting, waiting, and reloading it alone.
+//! Operations on one plugin: stopping, starting, waiting, and reloading it alone.
 
 use crate::control::{Ran, pluginctl, row, run, start};
 use plugind_tests::{Tree, another, eventually};
@@ -286,7 +286,7 @@ fn a_plugin_without_autostart_waits_for_an_operator_and_not_for_a_reload() {
     succeed(&tree, &["start", "job"]);
     daemon.log.wait_for_times(2, &["background program finished", "plugin=job"]);
     assert_eq!(daemon.log.count(&["plugind[job]: done"]), 2);
-    // What runs is replaced like any other plugin.
+    // A plugin that runs is replaced like any other.
     tree.put("app.wasm", another("hello"));
     assert!(succeed(&tree, &["reload"]).contains("swapped app"));
 }

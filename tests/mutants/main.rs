@@ -60,7 +60,7 @@ fn failed_since(daemon: &Daemon, place: usize) -> BTreeMap<String, String> {
     failed.filter(|(_, stage)| CHECKED_STAGES.contains(&stage.as_str())).collect()
 }
 
-/// Has each of these requested, and expects a response from each, or the end of the connection if an instance fails
+/// Requests each of these, and expects a response from each, or the end of the connection if an instance fails
 /// when its response has begun.
 fn request_all(daemon: &Daemon, names: &[String]) {
     for name in names {
@@ -75,7 +75,7 @@ fn request_all(daemon: &Daemon, names: &[String]) {
     }
 }
 
-/// The mutants of a run, and what became known of them.
+/// The mutants of a run, and their outcomes.
 struct Run {
     daemon: Daemon,
     tree: Tree,

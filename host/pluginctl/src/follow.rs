@@ -50,7 +50,7 @@ enum FollowError {
 
 /// The way in which it ends.
 enum FollowOutcome {
-    /// As somebody wanted, with a status.
+    /// It ended as intended, with a status.
     Ended(&'static str),
     /// The daemon has ended.
     DaemonLeft,
@@ -88,7 +88,7 @@ impl FollowArgs {
     }
 }
 
-/// Where systemd wants to hear how the unit is.
+/// The socket on which systemd receives the state of the unit.
 #[expect(clippy::disallowed_methods, reason = "no thread was started")]
 fn notify_socket() -> Option<OsString> {
     env::var_os("NOTIFY_SOCKET").filter(|path| !path.is_empty())
@@ -270,7 +270,7 @@ mod tests {
     }
 
     #[test]
-    fn the_status_says_why_a_plugin_is_not_well() {
+    fn the_status_has_the_reason_of_a_failure() {
         let running = api::Plugin { sub_state: "running".to_owned(), ..greeter() };
         assert_eq!(status(&running), "running, generation 3: greets people");
         let failed = api::Plugin { sub_state: "failed".to_owned(), ..failed() };

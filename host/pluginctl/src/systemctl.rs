@@ -24,10 +24,10 @@ pub(crate) fn unit() -> Result<Option<Unit>, String> {
     Ok(Unit::parse(&shown, ask(&["cat", UNIT]).ok().as_deref()))
 }
 
-/// What `systemctl` prints.
+/// Returns the output of `systemctl`.
 ///
 /// # Errors
-/// When it fails; why, for people.
+/// When it fails: the reason, as text.
 pub(crate) fn ask(arguments: &[&str]) -> Result<String, String> {
     let failed = |why: &str| format!("systemctl {} failed: {}", arguments[0], why.trim());
     let asked = Command::new("systemctl")

@@ -115,7 +115,7 @@ impl TestArgs {
         if let Some(compiler) = &self.compiler {
             options.extend(["--compiler".into(), compiler.into()]);
         }
-        // What the author wants to see in the log of a test may be a detail.
+        // A test may expect a log entry of any priority.
         options.extend(["--log".into(), "debug".into()]);
         let (sender, events) = channel();
         let log = CapturedLog::default();

@@ -53,16 +53,16 @@ const SERVICE: Interface = Interface {
     description: include_str!("org.varlink.service.varlink"),
 };
 
-/// What a service says of itself, in the reply to `org.varlink.service.GetInfo`.
+/// The description of a service, in the reply to `org.varlink.service.GetInfo`.
 #[derive(Clone, Copy, Debug)]
 pub struct Info {
-    /// Who provides it.
+    /// Its provider.
     pub vendor: &'static str,
     /// Its name.
     pub product: &'static str,
     /// Its version.
     pub version: &'static str,
-    /// Where it is described.
+    /// The URL of its documentation.
     pub url: &'static str,
 }
 
@@ -81,7 +81,7 @@ pub type Reply = Result<Value, Error>;
 /// A service. Serve it with [`serve`].
 #[expect(async_fn_in_trait, reason = "a component has one thread, so no future need be Send")]
 pub trait Service {
-    /// What it says of itself.
+    /// Its description.
     const INFO: Info;
     /// Its interfaces, without `org.varlink.service`.
     const INTERFACES: &'static [Interface];
@@ -90,7 +90,7 @@ pub trait Service {
     async fn call(call: &Call<'_>) -> Reply;
 }
 
-/// The reason for which a call has no reply, or no further one.
+/// The reason that a call has no reply, or no further reply.
 #[derive(Debug)]
 pub enum Error {
     /// The client receives an error.
@@ -158,7 +158,7 @@ impl Call<'_> {
         self.message.more
     }
 
-    /// Returns who calls.
+    /// Returns the client.
     #[must_use]
     pub fn peer(&self) -> Peer {
         self.connection.peer()
@@ -310,7 +310,7 @@ async fn next_message(
         }
         match connection.read(READ_MAX).await {
             Ok(bytes) if !bytes.is_empty() => received.extend(bytes),
-            // What a client has not finished when it leaves is no call.
+            // An incomplete call of a client that has disconnected is ignored.
             Ok(_) | Err(_) => return Ok(None),
         }
     }

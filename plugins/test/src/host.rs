@@ -21,7 +21,7 @@ const READY_MAX: Duration = Duration::from_secs(300);
 /// Interval at which it is checked whether the program has ended.
 const LOOK: Duration = Duration::from_millis(100);
 
-/// What a [`Host`] is started with.
+/// The parameters of a [`Host`].
 pub struct HostBuilder {
     name: String,
     files: TempDir,
@@ -252,7 +252,7 @@ impl Host {
     }
 }
 
-/// The address of a socket, whose port stays free after this: Linux gives it to nobody else at once.
+/// The address of a socket, whose port stays free after this: Linux does not reuse it at once.
 fn free<T>(
     bound: std::io::Result<T>,
     address: impl Fn(&T) -> std::io::Result<SocketAddr>,

@@ -190,7 +190,7 @@ impl ServedDirectory {
         Snapshot::of(&files)
     }
 
-    /// The plugins in it, as far as files decide what they are.
+    /// The plugins in it, as a check of their files finds them.
     pub(crate) fn checked(&self) -> Vec<Checked> {
         let search_path = SearchPath::below(&self.root()).with_only_plugins(self.plugins());
         check(&search_path).map(|report| report.plugins).unwrap_or_default()

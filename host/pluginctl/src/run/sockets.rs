@@ -12,13 +12,13 @@ use std::{
 pub(crate) struct PluginSocket {
     /// The name by which the manifest asks for it.
     pub(crate) name: SocketName,
-    /// What is spoken on it.
+    /// Its transport.
     pub(crate) transport: SocketTransport,
     /// Its address.
     pub(crate) address: SocketAddr,
 }
 
-/// What is spoken on a socket.
+/// The transport of a socket.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum SocketTransport {
     Tcp,
@@ -69,7 +69,7 @@ impl fmt::Display for PluginSocket {
 }
 
 impl SocketTransport {
-    /// An address whose port is free. The daemon opens it again: Linux gives the port to nobody else at once.
+    /// An address whose port is free. The daemon opens it again: Linux does not reuse the port at once.
     fn free_address(self, ip: IpAddr) -> io::Result<SocketAddr> {
         let any = SocketAddr::new(ip, 0);
         match self {

@@ -1,4 +1,4 @@
-//! `test.toml`: what a plugin is asked in a test, and what is expected of it.
+//! `test.toml`: the actions of the tests of a plugin, and the expected results.
 
 use plugind::{
     base::{
@@ -23,7 +23,7 @@ const FILE_MAX: u64 = 1 << 20;
 pub(super) struct TestCase {
     /// Its name, for people.
     pub(super) name: String,
-    /// What is done.
+    /// The action.
     pub(super) action: TestAction,
     /// The text that is sent: the body of a request, bytes on a connection, a datagram, or a text message.
     pub(super) send: String,
@@ -35,7 +35,7 @@ pub(super) struct TestCase {
     pub(super) log: Vec<String>,
 }
 
-/// What a test does.
+/// The action of a test.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum TestAction {
     /// It sends an HTTP request.

@@ -1,4 +1,4 @@
-//! What a test sends to a plugin, and what it receives.
+//! The exchange of a test with a plugin: the data that is sent, and the answer.
 
 use crate::test::cases::TestRequest;
 use http_body_util::{BodyExt, Full, Limited};

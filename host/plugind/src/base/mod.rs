@@ -1,4 +1,5 @@
-//! Words that every layer shares: names, networks, quantities, endpoints, text, error chains, signals. Nothing here imports another layer.
+//! Types that every layer shares: names, networks, quantities, endpoints, text, error chains, signals. Nothing here
+//! imports another layer.
 
 #[cfg(feature = "runtime")]
 pub(crate) mod atomic;

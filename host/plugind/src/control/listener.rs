@@ -20,7 +20,7 @@ use zlink::{Call, Connection, connection::ReadConnection};
 
 /// The most clients at a time of those who may change things, and of those who may look.
 const CLIENTS: usize = 64;
-/// The same of those who follow a plugin, which they may do for as long as they like.
+/// The same limits for clients that follow a plugin, which may stay without a time limit.
 const FOLLOWERS: [usize; 2] = [1024, 64];
 /// Time that a client may be connected without a call.
 const IDLE: Duration = Duration::from_secs(60);
@@ -84,7 +84,7 @@ async fn serve(
             },
         };
         if call.method().is_follow() {
-            // Followers do not take the places of those who are served and leave.
+            // Followers must not take the places of clients that disconnect after their calls.
             let Ok(place) = followers.clone().try_acquire_owned() else { return Ok(()) };
             drop(replace(&mut permit, place));
         }

@@ -9,7 +9,7 @@ use crate::{
 use std::time::Duration;
 use tokio::{task::spawn_blocking, time::sleep};
 
-/// Records a profile for as long as is asked, and returns it.
+/// Records a profile for the requested time, and returns it.
 pub(super) async fn record(board: &Board, asked: ProfileRequest) -> Result<Profile, VarlinkError> {
     let ProfileRequest { name, seconds } = asked;
     let name: PluginName = name.parse().map_err(|_| VarlinkError::bad_parameter("name"))?;

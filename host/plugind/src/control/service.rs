@@ -22,7 +22,7 @@ use std::time::Duration;
 use tokio::{sync::watch, time::timeout};
 use zlink::{Call, Reply};
 
-/// The methods that change something, or take a part of the processor.
+/// The methods that change something, or cost much processor time.
 const CHANGES: [&str; 9] = [
     "io.plugind.Profile",
     "io.plugind.ReloadPlugin",
@@ -139,7 +139,7 @@ impl Method {
         })
     }
 
-    /// Whether the client stays for as long as it likes.
+    /// Whether the client may stay without a time limit.
     pub(super) fn is_follow(&self) -> bool {
         self.method == FOLLOW
     }

@@ -16,7 +16,7 @@ use std::time::{Duration, Instant, SystemTime};
 
 /// The status of a request whose client left before it had a response; nginx has the same one.
 const CLIENT_LEFT: u16 = 499;
-/// In the place of the method and the path of what is not a request.
+/// The method and the path of data that is not a request.
 const UNREAD: &str = "-";
 /// The longest text of a client that is logged, in bytes.
 const TEXT_MAX: usize = 8 << 10;
@@ -70,7 +70,7 @@ impl AccessGuard {
         Self { journal, begun: Instant::now(), entry: Some(Box::new(entry)) }
     }
 
-    /// Logs what came on a socket from this peer and was refused with this status, since it is not a request.
+    /// Logs data from this peer that is not a request and was refused with this status.
     pub fn refused(target: &AccessTarget, socket: &SocketName, peer: &HeaderValue, status: u16) {
         let unread = Request::new(());
         let mut refused = Self::begin(target, socket, peer, &unread);

@@ -20,7 +20,7 @@ pub struct HealthRoute {
     phase: watch::Receiver<DaemonPhase>,
 }
 
-/// Why nobody can ask for the health of the daemon, at the place where that was written; none: somebody can.
+/// The reason that no client can request the health of the daemon, with the place of the setting; none if one can.
 #[must_use]
 pub fn why_unreachable(setting: &HealthSetting, plan: &SocketPlan) -> Option<Diagnostic> {
     let socket = setting.socket.as_ref().filter(|socket| !plan.is_http(socket))?;
@@ -113,7 +113,7 @@ mod tests {
     use std::path::Path;
 
     #[test]
-    fn a_socket_on_which_nobody_can_ask_is_named_with_its_place() {
+    fn an_unreachable_health_socket_is_reported_with_its_place() {
         let setting = |socket: &str| {
             let text = format!("[health]\nroute = \"/health\"\nsocket = \"{socket}\"\n");
             let document = Document::new(Path::new("plugind.toml"), &text);

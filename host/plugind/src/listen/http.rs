@@ -66,7 +66,7 @@ pub struct HttpEndpoint {
     pub health: Option<Arc<HealthRoute>>,
     /// Where they are logged, if they are.
     pub access_log: Option<AccessTarget>,
-    /// Where their spans go, if traces are exported.
+    /// The sink of their spans, if traces are exported.
     pub spans: Option<SpanSink>,
     /// The same for the log.
     pub peer: Peer,
@@ -77,7 +77,7 @@ pub struct HttpEndpoint {
 }
 
 impl HttpEndpoint {
-    /// Begins what is noted of a request.
+    /// Begins the record of a request.
     #[must_use]
     pub fn record<B>(&self, request: &Request<B>) -> RequestRecord {
         let (socket, peer) = (&self.socket, self.client.peer());
@@ -90,7 +90,7 @@ impl HttpEndpoint {
         }
     }
 
-    /// Logs what came on the connection, was not a request, and was refused with this status.
+    /// Logs data that was not a request and was refused with this status.
     pub fn log_refused(&self, status: StatusCode) {
         if let Some(target) = &self.access_log {
             AccessGuard::refused(target, &self.socket, self.client.peer(), status.as_u16());
@@ -281,7 +281,7 @@ pub(super) struct RequestForm {
 struct Admitted {
     request: Request<WasiBody>,
     identity: RequestIdentity,
-    /// Who serves it, by the table of this moment.
+    /// The route that serves it, in the current table.
     found: Result<Arc<RouteEntry>, Refusal>,
 }
 

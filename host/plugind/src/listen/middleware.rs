@@ -26,13 +26,13 @@ const TRIES: usize = 3;
 pub(super) enum Passed {
     /// A plugin answered.
     Answered(PluginName, Box<Response<Delivery>>),
-    /// A plugin did not; without a reason where its reply was none to a request.
+    /// A plugin did not answer; without a reason if its reply is of another kind.
     NotServed(PluginName, Option<NotServed>),
-    /// No plugin has it.
+    /// The request was refused.
     Refused(NotPassed),
 }
 
-/// Why a request goes no further.
+/// The reason that a request is not passed on.
 pub(super) struct NotPassed {
     pub(super) status: StatusCode,
     pub(super) why: Cow<'static, str>,
@@ -88,7 +88,7 @@ pub(super) async fn pass(
     Passed::Refused(NotPassed::replaced())
 }
 
-/// The instances that have a request next, and the time of the plugins behind them.
+/// The pool that serves a request next, and the time of the plugins behind it.
 struct NextPool {
     pool: Arc<Pool>,
     others: Duration,

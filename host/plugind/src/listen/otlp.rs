@@ -122,8 +122,8 @@ pub(super) fn encode(service: &str, spans: &[Box<RequestSpan>]) -> Vec<u8> {
     ExportRequest { resource_spans }.encode_to_vec()
 }
 
-/// The number of spans that a collector refused although it accepted the request. A response without a sense says
-/// nothing of refused ones.
+/// The number of spans that a collector refused although it accepted the request. A malformed response counts
+/// as no rejection.
 pub(super) fn rejected(response: &[u8]) -> u64 {
     let response = ExportResponse::decode(response).unwrap_or_default();
     let rejected = response.partial_success.map_or(0, |partial| partial.rejected_spans);
@@ -213,7 +213,7 @@ mod tests {
     }
 
     #[test]
-    fn a_response_without_a_sense_refuses_nothing() {
+    fn a_malformed_response_rejects_no_span() {
         assert_eq!(rejected(&[]), 0);
         assert_eq!(rejected(b"<html>"), 0);
         let partial_success = Some(PartialSuccess { rejected_spans: 3 });

@@ -90,7 +90,7 @@ impl SpanExporter {
         Self { sink, ending, task }
     }
 
-    /// Where spans go.
+    /// The sink of spans.
     #[must_use]
     pub fn sink(&self) -> &SpanSink {
         &self.sink

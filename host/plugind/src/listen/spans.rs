@@ -42,7 +42,7 @@ pub(super) struct RequestSpan {
     pub(super) duration: Duration,
 }
 
-/// Where spans go. Cheap to clone.
+/// The sink of spans. Cheap to clone.
 #[derive(Clone)]
 pub struct SpanSink {
     queue: mpsc::Sender<Box<RequestSpan>>,

@@ -1,4 +1,4 @@
-//! The body of a response on a stream of HTTP/2, which is given up if its client does not read it.
+//! The body of a response on a stream of HTTP/2, which is dropped if the client does not read it.
 //!
 //! A connection of HTTP/2 is alive while any of its streams is. A stream whose client does not read is not asked for its
 //! next piece, so its body would keep its place in the plugin without end.
@@ -32,7 +32,7 @@ pub(super) struct StreamBody<B> {
 
 /// The piece that was given to the connection last.
 struct Piece<B> {
-    /// None if it was given up.
+    /// None after it was dropped.
     body: Option<B>,
     /// When the client must have read the piece, unless the next one was asked for.
     due: Option<Instant>,

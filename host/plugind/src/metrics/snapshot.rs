@@ -24,7 +24,7 @@ pub struct MetricSources {
     pub listeners: Weak<Listeners>,
     /// The writer of the log.
     pub journal: Journal,
-    /// Where spans go, if traces are exported.
+    /// The sink of spans, if traces are exported.
     pub spans: Option<SpanSink>,
     /// The sizes of the states of plugins.
     pub state_sizes: StateSizes,

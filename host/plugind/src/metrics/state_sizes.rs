@@ -1,4 +1,5 @@
-//! The sizes of what plugins keep, in directories and key-value stores: measured in the background when somebody asks, and not at each time.
+//! The sizes of the state directories and key-value stores of plugins. They are measured in the background after a
+//! request for metrics, and not each time.
 
 use crate::{base::name::PluginName, world::keyvalue};
 use std::{

@@ -29,7 +29,7 @@ const DUMPS_MAX: usize = 5;
 const SIZE_MAX: u64 = 256 << 20;
 /// An instance with more memory is not dumped: the host needs as much again while it writes the dump.
 const MEMORY_MAX: u64 = 64 << 20;
-/// A plugin whose instances fail all the time is dumped so often.
+/// The minimum time between two core dumps of a plugin.
 const INTERVAL: Duration = Duration::from_secs(60);
 
 /// The core dumps of all plugins.

@@ -16,7 +16,7 @@ use tracing::debug;
 
 /// Its name in the state directory. No plugin has such a name.
 const NAME: &str = ".validated";
-/// Nobody but the daemon's user looks into what it keeps.
+/// Only the daemon's user may read the directory.
 const PRIVATE: u32 = 0o700;
 /// The program that runs.
 const PROGRAM: &str = "/proc/self/exe";
@@ -35,7 +35,7 @@ impl ValidatedComponents {
     /// Those that this program kept in a state directory, which need not exist. Blocks.
     #[must_use]
     pub fn open(state: &Path) -> Self {
-        // Without its version, this program could not be told from another one.
+        // Without its version, this program cannot be distinguished from another one.
         let program = FileVersion::of(Path::new(PROGRAM)).map(|version| format!("{version:?}"));
         program.map(|program| Self::of_program(state, program)).unwrap_or_default()
     }
@@ -111,7 +111,7 @@ mod tests {
     }
 
     #[test]
-    fn a_file_that_is_not_whole_counts_for_nothing() {
+    fn an_incomplete_file_is_ignored() {
         let text = to_text("one", &BTreeSet::from([[1; 32], [2; 32]]));
         assert_eq!(parse(&text, "one").map(|digests| digests.len()), Some(2));
         for length in 0..text.len() {

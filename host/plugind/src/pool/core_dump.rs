@@ -13,7 +13,7 @@ use wasmtime::{Error, Store, WasmCoreDump};
 /// A core dump that may be written.
 pub(super) struct PendingDump {
     permit: CoreDumpPermit,
-    /// It has the dump in it.
+    /// It contains the dump.
     error: Error,
 }
 

@@ -221,7 +221,7 @@ impl InFlight {
         self.identity.set(identity).ok();
     }
 
-    /// Since when there is the call.
+    /// The time at which the call began.
     pub(crate) fn begun(&self) -> Instant {
         self.begun
     }

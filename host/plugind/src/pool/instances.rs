@@ -305,7 +305,7 @@ impl Pool {
         self.set.failures.report();
     }
 
-    /// Has a call served by an instance that is not a request.
+    /// Serves a call that is not a request.
     ///
     /// # Errors
     /// When no instance takes calls or has room, or the guest fails or does not reply in time.
@@ -313,7 +313,7 @@ impl Pool {
         self.call_of(call, None, Duration::ZERO).await
     }
 
-    /// Has a request served by an instance.
+    /// Serves a request.
     ///
     /// # Errors
     /// When no instance takes calls or has room, or the guest fails or does not reply in time.
@@ -325,7 +325,7 @@ impl Pool {
         self.request_within(request, identity, Duration::ZERO).await
     }
 
-    /// The same for a request that other plugins have a part in, whose time comes in addition.
+    /// The same for a request in which other plugins take part; their time, `others`, is added.
     ///
     /// # Errors
     /// As above.

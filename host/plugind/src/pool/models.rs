@@ -1,4 +1,4 @@
-//! Properties that must hold in whatever order threads run. The model checker tries every order.
+//! Properties that must hold for every order in which threads run. The model checker tries all of them.
 //!
 //! It knows the types of `base/atomic.rs` only, and takes a sequentially consistent access for one that acquires and
 //! releases. So what depends on one order of all accesses, or on tokio's `Notify`, is not here: how a full worker is

@@ -470,7 +470,7 @@ impl<'a> Serving<'a> {
         });
     }
 
-    /// Whether the instance can be called for nothing else before a call in it has returned.
+    /// Whether the instance can serve no other call before the current one has returned.
     fn is_occupied(&self) -> bool {
         !self.calls.is_empty() && self.worker.set.linked.release.inspection.is_occupied_by_a_call()
     }

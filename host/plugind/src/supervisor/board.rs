@@ -100,7 +100,7 @@ impl Board {
         Self { plugins: Arc::default(), figures, changes: watch::Sender::new(0) }
     }
 
-    /// Returns what notices that a plugin may have changed.
+    /// Returns a receiver that is notified when a plugin may have changed.
     #[must_use]
     pub fn changes(&self) -> watch::Receiver<u64> {
         self.changes.subscribe()

@@ -82,7 +82,7 @@ impl SupervisorHandle {
         self.ask(|reply| Message::ReloadPlugin { name, reply }).await?
     }
 
-    /// Has the version of a plugin serve again that did before, and returns the number of its generation.
+    /// Makes the previous version of a plugin serve again, and returns the number of its generation.
     ///
     /// # Errors
     /// When there is no such plugin or version, or it cannot be used.

@@ -7,14 +7,14 @@ use crate::{plugin::release::ReleaseDigests, route::owners::RouteRequest};
 pub struct StoppedPlugin {
     /// The routes that it had.
     pub requests: Vec<RouteRequest>,
-    /// Whether the daemon is not ready without it.
+    /// Whether the plugin is required.
     pub required: bool,
 }
 
 /// The two versions of a rollback.
 #[derive(Clone, Copy, Debug)]
 pub struct Rollback {
-    /// The version that the operator does not want.
+    /// The version that the operator rolled back from.
     pub from: ReleaseDigests,
     /// The one that serves instead.
     pub to: ReleaseDigests,

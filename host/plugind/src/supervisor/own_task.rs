@@ -16,7 +16,7 @@ pub(super) fn spawn_and_send<M: Send + 'static>(
         let done = AssertUnwindSafe(work).catch_unwind().await;
         let message = done.unwrap_or_else(|panic| Some(failed(panic_text(&*panic))));
         if let Some(message) = message {
-            // Nobody is there to receive it only when the daemon is ending.
+            // The receiver is gone only when the daemon is ending.
             inbox.send(message).ok();
         }
     });

@@ -1,4 +1,5 @@
-//! Restarts of single plugins. One with credentials is linked again before, so that its new instances get those of now.
+//! Restarts of single plugins. A plugin with credentials is linked again first, so that its new instances get the
+//! present ones.
 
 use crate::{
     api::FailedStage,
@@ -58,7 +59,7 @@ impl Supervisor {
                 Ok(outcome) => outcome.map_err(|error| ErrorChain(&error).to_string()),
                 Err(error) => Err(ErrorChain(&error).to_string()),
             };
-            // Nobody is there to receive it only when the daemon is ending.
+            // The receiver is gone only when the daemon is ending.
             inbox.send(Message::Relinked { name, outcome: outcome.map(Arc::new) }).ok();
         });
     }

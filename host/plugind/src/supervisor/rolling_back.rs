@@ -1,4 +1,4 @@
-//! Rollbacks: an operator has the previous version of a plugin serve again.
+//! Rollbacks: an operator makes the previous version of a plugin serve again.
 
 use crate::{
     base::{error_chain::ErrorChain, name::PluginName},
@@ -15,7 +15,7 @@ use crate::{
 use tokio::sync::oneshot;
 
 impl Supervisor {
-    /// Reads the version that served before the one that does; the reply follows when it serves, or cannot.
+    /// Reads the version that served before the current one. The reply follows when it serves, or when it cannot.
     pub(super) fn rollback(
         &mut self,
         name: PluginName,
@@ -52,7 +52,7 @@ impl Supervisor {
                     }
                 }
             };
-            // Nobody is there to hear it only when the daemon is ending.
+            // The receiver is gone only when the daemon is ending.
             inbox.send(Message::Previous { name, serving, outcome }).ok();
         });
     }

@@ -43,7 +43,7 @@ pub trait PluginDispatch: Send + Sync {
     ) -> BoxFuture<'static, Response<WasiBody>>;
 }
 
-/// Has requests answered that plugins send or pass on.
+/// Answers requests that plugins send or pass on.
 pub trait RequestDispatch: PluginDispatch + MiddlewareDispatch {}
 
 impl<T: PluginDispatch + MiddlewareDispatch> RequestDispatch for T {}
@@ -64,7 +64,7 @@ impl RequestScope {
         self.ended.cancel();
     }
 
-    /// Waits until nobody waits for the reply any more.
+    /// Waits until no client waits for the reply.
     pub(super) async fn ended(&self) {
         self.ended.cancelled().await;
     }
@@ -139,7 +139,7 @@ impl Shared {
         Self { caller, granted, dispatch, is_denial_logged: AtomicBool::new(false) }
     }
 
-    /// Brings requests on their way.
+    /// Sends requests that are passed on.
     pub(super) fn dispatch(&self) -> &dyn MiddlewareDispatch {
         &*self.dispatch
     }

@@ -186,7 +186,7 @@ impl Linked {
     /// The same version, linked with the credentials that there are now. Blocks.
     ///
     /// # Errors
-    /// When one that is granted cannot be had.
+    /// When one that is granted cannot be read.
     pub fn with_present_credentials(
         &self,
         linker: &Linker<HostState>,

@@ -9,12 +9,12 @@ use std::sync::{
 };
 use wasmtime_wasi_http::WasiBody;
 
-/// How often the plugins of a way pass one request of a client on, all together: a retry is one of them.
+/// The number of times that all plugins of a way together may pass on one request of a client. A retry counts as well.
 const FORWARDS_MAX: u32 = 64;
 
-/// Has requests answered that middleware passes on.
+/// Answers requests that middleware passes on.
 pub trait MiddlewareDispatch: Send + Sync {
-    /// Sends a request along its way. Why nobody answers is a response, too.
+    /// Sends a request along its way. If no plugin answers, the response states the reason.
     fn forward(
         &self,
         way: MiddlewareWay,
@@ -43,7 +43,7 @@ impl MiddlewareWay {
         Self { plugin, links, next: 0, identity, forwards: Arc::default() }
     }
 
-    /// The way that is left behind the next one.
+    /// The rest of the way after the next plugin.
     pub(super) fn rest(&self) -> Self {
         Self { next: self.next.saturating_add(1), ..self.clone() }
     }

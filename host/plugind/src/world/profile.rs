@@ -25,16 +25,16 @@ struct Recording {
     samples: usize,
 }
 
-/// A profile that is being recorded. Dropping it ends that.
+/// A profile that is being recorded. Dropping it ends the recording.
 pub struct ProfileGuard(Arc<Shared>);
 
 /// Why no profile is recorded.
 #[derive(Debug, thiserror::Error)]
 pub enum ProfileError {
-    /// Another one is.
+    /// Another profile is being recorded.
     #[error("another profile of it is being recorded")]
     Busy,
-    /// The runtime cannot.
+    /// The runtime cannot record a profile.
     #[error("the runtime cannot record it: {0:#}")]
     Runtime(wasmtime::Error),
 }
@@ -43,7 +43,7 @@ impl Shared {
     /// Begins to record the instances of a plugin, which are made of `component`. Takes a while.
     ///
     /// # Errors
-    /// When another profile of them is being recorded, or the runtime cannot.
+    /// When another profile of them is being recorded, or the runtime cannot record one.
     pub fn begin(
         self: &Arc<Self>,
         engine: &Engine,

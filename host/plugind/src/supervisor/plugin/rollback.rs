@@ -11,12 +11,12 @@ impl ManagedPlugin {
         self.rollback = Some(Rollback { from, to });
     }
 
-    /// Its files count again, whatever they are.
+    /// Its files are used again.
     pub fn end_rollback(&mut self) {
         self.rollback = None;
     }
 
-    /// Whether an earlier version serves, because an operator wanted that.
+    /// Whether an earlier version serves because an operator rolled it back.
     #[must_use]
     pub fn is_rolled_back(&self) -> bool {
         let serving = self.serving().map(|serving| serving.release.digests());

@@ -32,12 +32,12 @@ impl ManagedPlugin {
     pub(super) fn rest(&mut self, requests: Vec<RouteRequest>, turn: &mut Turn) {
         (self.preparing, self.fallback, self.problem) = (None, Fallback::Unused, None);
         turn.steps.extend(self.generations.remove(StopReason::Stop, turn.now));
-        // The daemon must not wait for what nobody starts.
+        // The daemon must not wait for a plugin that does not start by itself.
         self.stopped = Some(StoppedPlugin { requests, required: false });
         turn.actions.push(Action::Publish);
     }
 
-    /// Stops it. What it keeps in its memory is not saved, as with a service that is stopped.
+    /// Stops it. Its state in memory is not saved, as with a service that is stopped.
     pub(super) fn stop(&mut self, turn: &mut Turn) {
         if self.removed || self.is_stopped() {
             return;

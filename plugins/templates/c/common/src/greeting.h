@@ -1,4 +1,4 @@
-// What is answered, as plain C that runs anywhere.
+// The answer, as plain C that runs anywhere.
 #ifndef GREETING_H
 #define GREETING_H
 

@@ -3,7 +3,7 @@
 use plugind_test::{Host, build};
 
 #[test]
-fn what_is_no_websocket_is_refused() {
+fn a_request_for_no_websocket_is_refused() {
     let component = build(env!("CARGO_MANIFEST_DIR"));
     let manifest = "[config]\ngreeting = \"Good morning\"\n";
     let host = Host::with("@NAME@", component).manifest(manifest).start();
