@@ -20,7 +20,7 @@ use tokio::{
     task::JoinHandle,
     time::{Instant, timeout, timeout_at},
 };
-use tokio_util::sync::CancellationToken;
+use tokio_util::{sync::CancellationToken, task::AbortOnDropHandle};
 use tracing::{info, warn};
 
 /// Names a collector in the environment.
@@ -36,7 +36,7 @@ const LAST_DEADLINE: Duration = Duration::from_secs(1);
 /// The largest response of a collector that is read, in bytes.
 const RESPONSE_MAX: usize = 64 << 10;
 
-/// The exporter, which runs until it is finished or dropped.
+/// The exporter, which runs until it is finished.
 pub struct SpanExporter {
     sink: SpanSink,
     ending: CancellationToken,
@@ -99,8 +99,11 @@ impl SpanExporter {
     /// Sends what is left, if the collector answers soon, and ends.
     pub async fn finish(self) {
         self.ending.cancel();
+        let mut task = self.task;
         // The daemon ends either way.
-        timeout(LAST_DEADLINE, self.task).await.ok();
+        if timeout(LAST_DEADLINE, &mut task).await.is_err() {
+            task.abort();
+        }
     }
 }
 
@@ -194,7 +197,7 @@ async fn post(
     let (mut sender, connection) =
         http1::handshake(TokioIo::new(stream)).await.map_err(SpanExportError::Send)?;
     // It ends with the response, or with an error that the sender has, too.
-    let connection = tokio::spawn(connection);
+    let _connection = AbortOnDropHandle::new(tokio::spawn(connection));
     let request = Request::post(path)
         .header(header::HOST, host)
         .header(header::CONTENT_TYPE, "application/x-protobuf")
@@ -205,7 +208,6 @@ async fn post(
     let response = sender.send_request(request).await.map_err(SpanExportError::Send)?;
     let status = response.status();
     let body = Limited::new(response.into_body(), RESPONSE_MAX).collect().await;
-    connection.abort();
     if !status.is_success() {
         return Err(SpanExportError::Refused(status));
     }

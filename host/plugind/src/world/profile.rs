@@ -16,12 +16,14 @@ const SAMPLES_MAX: usize = 200_000;
 #[derive(Debug, Default)]
 pub struct Shared {
     is_recording: AtomicBool,
+    /// There is one as long as its guard.
     recording: Mutex<Option<Recording>>,
 }
 
 #[derive(Debug)]
 struct Recording {
-    profiler: GuestProfiler,
+    /// None when it is being written.
+    profiler: Option<GuestProfiler>,
     samples: usize,
 }
 
@@ -57,7 +59,7 @@ impl Shared {
         let name = plugin.as_str();
         let profiler = GuestProfiler::new_component(engine, name, SLICE, component, []);
         let profiler = profiler.map_err(ProfileError::Runtime)?;
-        *recording = Some(Recording { profiler, samples: 0 });
+        *recording = Some(Recording { profiler: Some(profiler), samples: 0 });
         self.is_recording.store(true, Relaxed);
         Ok(ProfileGuard(self.clone()))
     }
@@ -69,10 +71,11 @@ impl Shared {
         }
         if let Some(recording) = &mut *self.recording()
             && recording.samples < SAMPLES_MAX
+            && let Some(profiler) = &mut recording.profiler
         {
             recording.samples += 1;
             // The time of the processor is not measured; each sample stands for a slice.
-            recording.profiler.sample(store, SLICE);
+            profiler.sample(store, SLICE);
         }
     }
 
@@ -88,11 +91,12 @@ impl ProfileGuard {
     /// # Errors
     /// When it cannot be written as JSON.
     pub fn finish(self) -> Result<(String, usize), ProfileError> {
-        let recording = self.0.recording().take();
+        // The recording itself stays until the guard is dropped, so that no other one begins before.
+        let taken = self.0.recording().as_mut().map(|it| (it.profiler.take(), it.samples));
         let (mut json, mut samples) = (Vec::new(), 0);
-        if let Some(recording) = recording {
-            samples = recording.samples;
-            recording.profiler.finish(&mut json).map_err(ProfileError::Runtime)?;
+        if let Some((Some(profiler), taken)) = taken {
+            samples = taken;
+            profiler.finish(&mut json).map_err(ProfileError::Runtime)?;
         }
         // JSON is always text.
         Ok((String::from_utf8_lossy(&json).into_owned(), samples))
