@@ -3,7 +3,7 @@
 //! They are those of opentelemetry/proto/trace/v1/trace.proto and of what that imports, which are stable.
 
 use crate::listen::spans::RequestSpan;
-use http::{StatusCode, Version};
+use http::{Method, StatusCode, Version};
 use prost::Message;
 use std::time::SystemTime;
 
@@ -130,11 +130,28 @@ pub(super) fn rejected(response: &[u8]) -> u64 {
     u64::try_from(rejected).unwrap_or(0)
 }
 
+/// The method as the semantic conventions have it: the methods of HTTP as they are, so that clients do not invent names.
+fn known_method(method: &Method) -> (&str, &str) {
+    match *method {
+        Method::GET
+        | Method::HEAD
+        | Method::POST
+        | Method::PUT
+        | Method::DELETE
+        | Method::CONNECT
+        | Method::OPTIONS
+        | Method::TRACE
+        | Method::PATCH => (method.as_str(), method.as_str()),
+        _ => ("_OTHER", "HTTP"),
+    }
+}
+
 /// By the semantic conventions for HTTP servers.
 fn otlp(span: &RequestSpan) -> OtlpSpan {
+    let (method, name) = known_method(&span.method);
     let (host, port) = split_port(&span.host);
     let mut attributes = vec![
-        text("http.request.method", span.method.as_str()),
+        text("http.request.method", method),
         text("url.scheme", span.scheme),
         text("url.path", &span.path),
         text("server.address", host),
@@ -155,7 +172,7 @@ fn otlp(span: &RequestSpan) -> OtlpSpan {
         trace_id: span.identity.trace_bytes().to_vec(),
         span_id: span.identity.request_bytes().to_vec(),
         parent_span_id: span.parent.map(|it| it.request_bytes().to_vec()).unwrap_or_default(),
-        name: span.method.as_str().to_owned(),
+        name: name.to_owned(),
         kind: SERVER,
         start_time_unix_nano: nanoseconds(begun),
         end_time_unix_nano: nanoseconds(begun.saturating_add(span.duration)),
@@ -210,6 +227,12 @@ mod tests {
         ] {
             assert_eq!(split_port(authority), (host, port));
         }
+    }
+
+    #[test]
+    fn a_method_that_a_client_invents_is_no_name_of_a_span() {
+        assert_eq!(known_method(&Method::PATCH), ("PATCH", "PATCH"));
+        assert_eq!(known_method(&"get".parse().unwrap()), ("_OTHER", "HTTP"));
     }
 
     #[test]

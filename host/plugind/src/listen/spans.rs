@@ -42,6 +42,13 @@ pub(super) struct RequestSpan {
     pub(super) duration: Duration,
 }
 
+/// The most bytes of each text in a span: many spans may wait for the collector.
+const TEXT_MAX: usize = 1 << 10;
+
+fn short(bytes: &[u8]) -> String {
+    text(&bytes[..bytes.len().min(TEXT_MAX)])
+}
+
 /// The sink of spans. Cheap to clone.
 #[derive(Clone)]
 pub struct SpanSink {
@@ -109,8 +116,8 @@ impl SpanGuard {
     ) -> Self {
         let (uri, headers) = (request.uri(), request.headers());
         let host = match uri.authority() {
-            Some(authority) => text(authority.as_str().as_bytes()),
-            None => headers.get(HOST).map(|host| text(host.as_bytes())).unwrap_or_default(),
+            Some(authority) => short(authority.as_str().as_bytes()),
+            None => headers.get(HOST).map(|host| short(host.as_bytes())).unwrap_or_default(),
         };
         let sent = headers.get(TRACEPARENT).and_then(|it| RequestIdentity::parse(it.as_bytes()));
         let span = RequestSpan {
@@ -118,11 +125,11 @@ impl SpanGuard {
             parent: None,
             socket: socket.clone(),
             plugin: None,
-            client: text(peer.as_bytes()),
+            client: short(peer.as_bytes()),
             method: request.method().clone(),
             scheme,
             host,
-            path: text(uri.path().as_bytes()),
+            path: short(uri.path().as_bytes()),
             version: request.version(),
             status: None,
             begun: SystemTime::now(),
@@ -137,7 +144,7 @@ impl SpanGuard {
         self.is_wanted = identity.is_sampled();
         let Some(span) = &mut self.span else { return };
         if let Some(client) = client {
-            span.client = text(client.as_bytes());
+            span.client = short(client.as_bytes());
         }
         span.identity = identity;
         // It continues the trace that it came with only if the sender is trusted.
