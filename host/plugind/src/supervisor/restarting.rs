@@ -69,15 +69,7 @@ impl Supervisor {
         match outcome {
             Ok(linked) => self.restart_from(name, Some(linked)),
             Err(error) => {
-                let failed = Failed {
-                    plugin: name.clone(),
-                    required: false,
-                    exit: false,
-                    stage: FailedStage::Link,
-                    error,
-                    configuration: false,
-                    previous_since: None,
-                };
+                let failed = Failed::of_change(name.clone(), FailedStage::Link, error);
                 self.restarted(name, &Err(RestartError::Failed(failed)));
             }
         }
