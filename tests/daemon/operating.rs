@@ -306,3 +306,25 @@ fn plugins_that_are_started_at_the_same_time_all_start() {
         }
     }
 }
+
+#[test]
+fn a_version_that_replaces_a_rollback_ends_it() {
+    let tree = Tree::new().with_named("app", "hello", "").with("sleeps");
+    let daemon = start(&tree);
+    let replace = |guest: &str| {
+        tree.put_guest("app", guest);
+        succeed(&tree, &["reload"]);
+        run(&tree, &["status", "app"]).stdout
+    };
+    let first = daemon.get("/app").text().to_owned();
+    replace("counts");
+    succeed(&tree, &["rollback", "app"]);
+    replace("sleeps");
+    assert_eq!(daemon.get("/app").text(), daemon.get("/sleeps").text());
+    // Nobody rolled these back.
+    let status = replace("hello");
+    assert_eq!(daemon.get("/app").text(), first);
+    assert!(!status.contains("rolled it back"), "{status}");
+    replace("counts");
+    assert_ne!(daemon.get("/app").text(), first);
+}

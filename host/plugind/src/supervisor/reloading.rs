@@ -198,6 +198,12 @@ impl Supervisor {
     }
 
     fn apply_change(&mut self, name: &PluginName, change: Change) {
+        // Its files are those of the version that serves, or of a third one.
+        if let Change::Same | Change::Changed { .. } = &change
+            && let Some(plugin) = self.plugins.get_mut(name)
+        {
+            plugin.end_rollback();
+        }
         match change {
             Change::Same => {
                 self.reloads.note(|reload| reload.unchanged += 1);
