@@ -2,7 +2,7 @@
 
 use crate::control::{Ran, pluginctl, row, run, start};
 use plugind_tests::{Tree, another, eventually};
-use std::{fs, thread};
+use std::{fs, process::Output, thread};
 
 fn succeed(tree: &Tree, arguments: &[&str]) -> String {
     let Ran { status, stdout, stderr } = run(tree, arguments);
@@ -289,4 +289,42 @@ fn a_plugin_without_autostart_waits_for_an_operator_and_not_for_a_reload() {
     // A plugin that runs is replaced like any other.
     tree.put("app.wasm", another("hello"));
     assert!(succeed(&tree, &["reload"]).contains("swapped app"));
+}
+
+#[test]
+fn plugins_that_are_started_at_the_same_time_all_start() {
+    let tree = Tree::new().with("hello").with("counts");
+    let daemon = start(&tree);
+    for _ in 0..5 {
+        succeed(&tree, &["stop", "hello", "counts"]);
+        let starts = ["hello", "counts"]
+            .map(|name| (name, pluginctl(&tree, &["start", name]).spawn().unwrap()));
+        for (name, start) in starts {
+            let Output { status, stderr, .. } = start.wait_with_output().unwrap();
+            assert!(status.success(), "{name}: {}", String::from_utf8_lossy(&stderr));
+            assert_eq!(daemon.get(&format!("/{name}")).status(), 200);
+        }
+    }
+}
+
+#[test]
+fn a_version_that_replaces_a_rollback_ends_it() {
+    let tree = Tree::new().with_named("app", "hello", "").with("sleeps");
+    let daemon = start(&tree);
+    let replace = |guest: &str| {
+        tree.put_guest("app", guest);
+        succeed(&tree, &["reload"]);
+        run(&tree, &["status", "app"]).stdout
+    };
+    let first = daemon.get("/app").text().to_owned();
+    replace("counts");
+    succeed(&tree, &["rollback", "app"]);
+    replace("sleeps");
+    assert_eq!(daemon.get("/app").text(), daemon.get("/sleeps").text());
+    // Nobody rolled these back.
+    let status = replace("hello");
+    assert_eq!(daemon.get("/app").text(), first);
+    assert!(!status.contains("rolled it back"), "{status}");
+    replace("counts");
+    assert_ne!(daemon.get("/app").text(), first);
 }

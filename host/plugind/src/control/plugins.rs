@@ -129,7 +129,9 @@ fn started(
         Err(why @ RestartError::NoRollback(_)) => {
             failed(FailedStage::Scan, &why, "install the version that is wanted, and reload")
         }
-        Err(why @ RestartError::Unreadable(_)) => failed(FailedStage::Scan, &why, "fix it"),
+        Err(why @ RestartError::Unreadable(_)) => {
+            failed(FailedStage::Scan, &why, "fix the directories or settings and try again")
+        }
     };
     Err(VarlinkError::own(error, api::RestartFailed { failure }))
 }

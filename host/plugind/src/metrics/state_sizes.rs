@@ -67,6 +67,7 @@ impl StateSizes {
 
 impl MeasuredSizes {
     fn measure(&self, plugins: Vec<PluginName>) {
+        let _measuring = Measuring(&self.is_measuring);
         let sizes = plugins.into_iter().filter_map(|plugin| {
             let directory = size(&self.state.join(plugin.as_str()), ENTRIES_MAX);
             let store = fs::metadata(keyvalue::own_store(&self.state, &plugin));
@@ -76,11 +77,19 @@ impl MeasuredSizes {
         });
         let sizes = sizes.collect();
         *self.last() = LastSizes { measured: Some(Instant::now()), sizes };
-        self.is_measuring.store(false, Release);
     }
 
     fn last(&self) -> MutexGuard<'_, LastSizes> {
         self.last.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Another measurement may begin when it is dropped, even by a panic.
+struct Measuring<'a>(&'a AtomicBool);
+
+impl Drop for Measuring<'_> {
+    fn drop(&mut self) {
+        self.0.store(false, Release);
     }
 }
 
@@ -114,6 +123,17 @@ fn size_within(directory: &Path, left: &mut usize, depth: usize) -> io::Result<O
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_measurement_that_panics_lets_another_one_begin() {
+        let is_measuring = AtomicBool::new(true);
+        let measurement = || {
+            let _measuring = Measuring(&is_measuring);
+            panic!("for a reason");
+        };
+        assert!(std::panic::catch_unwind(measurement).is_err());
+        assert!(!is_measuring.into_inner());
+    }
 
     #[test]
     fn files_of_all_directories_are_counted_up_to_a_number() {

@@ -18,6 +18,7 @@ use std::{
     },
     time::{Duration, Instant, SystemTime},
 };
+use tracing::warn;
 
 /// Its directory below that of the state. No plugin has such a name.
 const DIRECTORY: &str = ".core-dumps";
@@ -132,20 +133,20 @@ impl CoreDumpPermit {
             .map_err(cannot(&directory))?;
         let time = SystemTime::UNIX_EPOCH.elapsed().unwrap_or_default().as_millis();
         let path = directory.join(format!("{time}-{generation}-{worker}.{EXTENSION}"));
-        let written = OpenOptions::new()
-            .write(true)
-            .create_new(true)
-            .mode(0o600)
-            .open(&path)
-            .and_then(|mut file| file.write_all(dump));
-        if written.is_err() {
-            // A part of it is of no use, and takes room.
-            fs::remove_file(&path).ok();
+        create(&path, dump).map_err(cannot(&path))?;
+        if let Err(error) = prune(all, DUMPS_MAX, SIZE_MAX) {
+            warn!(%plugin, directory = %all.display(), %error, "old core dumps not removed");
         }
-        written.map_err(cannot(&path))?;
-        prune(all, DUMPS_MAX, SIZE_MAX).map_err(cannot(all))?;
         Ok(path)
     }
+}
+
+fn create(path: &Path, dump: &[u8]) -> io::Result<()> {
+    let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(path)?;
+    file.write_all(dump).inspect_err(|_| {
+        // A part of it is of no use, and takes room.
+        fs::remove_file(path).ok();
+    })
 }
 
 /// A core dump that is kept.
@@ -164,7 +165,7 @@ fn prune(all: &Path, dumps_max: usize, size_max: u64) -> io::Result<()> {
         dumps.sort_by_key(|dump| dump.time);
         let excess = dumps.len().saturating_sub(dumps_max);
         for dump in dumps.drain(..excess) {
-            fs::remove_file(&dump.path)?;
+            remove(&dump.path)?;
         }
         kept.extend(dumps);
     }
@@ -174,10 +175,18 @@ fn prune(all: &Path, dumps_max: usize, size_max: u64) -> io::Result<()> {
         if size <= size_max {
             break;
         }
-        fs::remove_file(&dump.path)?;
+        remove(&dump.path)?;
         size -= dump.size;
     }
     Ok(())
+}
+
+/// Someone else may have removed it.
+fn remove(path: &Path) -> io::Result<()> {
+    match fs::remove_file(path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        removed => removed,
+    }
 }
 
 /// The core dumps of one plugin. Other files that someone put there are not counted.
@@ -188,7 +197,11 @@ fn dumps(directory: &Path) -> io::Result<Vec<KeptDump>> {
         let name = path.file_stem().and_then(|stem| stem.to_str()).filter(|_| is_dump);
         let time = name.and_then(|name| name.split('-').next()?.parse().ok());
         let Some(time) = time else { continue };
-        let size = fs::symlink_metadata(&path)?.len();
+        let size = match fs::symlink_metadata(&path) {
+            Ok(metadata) => metadata.len(),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
+            Err(error) => return Err(error),
+        };
         dumps.push(KeptDump { time, size, path });
     }
     Ok(dumps)
@@ -242,6 +255,31 @@ mod tests {
         let exist = |paths: &[PathBuf]| paths.iter().map(|it| it.exists()).collect::<Vec<_>>();
         assert_eq!(exist(&old), [false, false, true, true, true]);
         assert!(!other.exists() && newest.exists() && foreign.exists());
+    }
+
+    #[test]
+    fn a_dump_is_written_although_others_cannot_be_removed() {
+        let state = tempfile::tempdir().unwrap();
+        let dumps = Arc::new(CoreDumps::new(state.path()));
+        // A directory is not removed as a file.
+        for time in 1..=DUMPS_MAX {
+            let path = format!("{DIRECTORY}/one/{time}-1-1.coredump");
+            fs::create_dir_all(state.path().join(path)).unwrap();
+        }
+        assert!(prune(&state.path().join(DIRECTORY), 0, SIZE_MAX).is_err());
+        let permit = dumps.begin(&name("one"), Instant::now()).unwrap();
+        assert!(permit.write(&name("one"), 7, 8, b"dump").unwrap().exists());
+    }
+
+    #[test]
+    fn a_file_that_is_there_already_is_neither_written_nor_removed() {
+        let state = tempfile::tempdir().unwrap();
+        let path = state.path().join("1-1-1.coredump");
+        fs::write(&path, "of another").unwrap();
+        let error = create(&path, b"dump").unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::AlreadyExists);
+        assert_eq!(fs::read(&path).unwrap(), b"of another");
+        assert!(remove(&path).is_ok() && remove(&path).is_ok());
     }
 
     #[test]

@@ -340,15 +340,8 @@ impl Supervisor {
 
 /// Why a reload that waits for a plugin does not take it over, which was stopped meanwhile.
 fn stopped_meanwhile(name: &PluginName) -> Failed {
-    Failed {
-        plugin: name.clone(),
-        required: false,
-        exit: false,
-        stage: FailedStage::Start,
-        error: format!("{}; `pluginctl start {name}` starts it", RestartError::Stopped),
-        configuration: false,
-        previous_since: None,
-    }
+    let error = format!("{}; `pluginctl start {name}` starts it", RestartError::Stopped);
+    Failed::of_change(name.clone(), FailedStage::Start, error)
 }
 
 /// Says that the newest version of a plugin cannot be used.

@@ -15,8 +15,8 @@ use crate::{
 use std::{mem::replace, time::Duration};
 use tracing::warn;
 
-/// Time to read and verify the version that served last: far more than that takes, unless its disk does not answer.
-const LOAD_DEADLINE: Duration = Duration::from_secs(60);
+/// Time to read and verify a version that served: far more than that takes, unless its disk does not answer.
+pub(super) const LOAD_DEADLINE: Duration = Duration::from_secs(60);
 
 impl Supervisor {
     /// Keeps all versions that serve.

@@ -53,12 +53,12 @@ use crate::{
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap},
     mem::{replace, take},
-    sync::{Arc, Mutex},
+    sync::Arc,
     thread::available_parallelism,
     time::Instant,
 };
 use tokio::{
-    sync::{Semaphore, mpsc, oneshot, watch},
+    sync::{Mutex, Semaphore, mpsc, oneshot, watch},
     time::{Interval, MissedTickBehavior, interval},
 };
 use wasmtime::component::Linker;

@@ -11,7 +11,7 @@ use crate::{
     journal::messages,
     plugin::{
         archive::LastGood,
-        directories::{ScanReport, VerifyResult, name_of},
+        directories::{ScanReport, VerifiedBefore, VerifyResult, name_of},
         scan::Masked,
         verify::Verified,
     },
@@ -37,7 +37,10 @@ use std::{
     sync::{Arc, Weak},
     time::{Duration, Instant},
 };
-use tokio::{sync::Semaphore, time::timeout};
+use tokio::{
+    sync::{Mutex, OwnedMutexGuard, Semaphore},
+    time::timeout,
+};
 use tracing::{error, info, warn};
 use wasmtime::component::Linker;
 
@@ -50,7 +53,7 @@ const COMPILING_EVERY: Duration = Duration::from_secs(10);
 /// Time to read and verify all plugins: far more than that takes, unless a file system does not answer.
 const SCAN_DEADLINE: Duration = Duration::from_secs(120);
 /// The same for linking a plugin from the cache, and opening what was granted to it.
-const LINK_DEADLINE: Duration = Duration::from_secs(60);
+pub(super) const LINK_DEADLINE: Duration = Duration::from_secs(60);
 /// Time that a plugin waits for the state that an earlier daemon saved.
 const SAVED_STATE_DEADLINE: Duration = Duration::from_secs(10);
 
@@ -93,19 +96,20 @@ impl Supervisor {
         let (inbox, sockets) = (self.inbox.clone(), self.deps.sockets.clone());
         let credentials = self.deps.places.credentials.clone();
         let verified = self.verified.clone();
-        let work = move || {
-            // If reading it panicked once, all is read again.
-            verified.clear_poison();
-            // A reading that was given up may still wait for its file system. It is not waited for again.
-            let mut before = verified.try_lock().map_err(|_| DirectoriesError::Unfinished)?;
+        let work = move |mut before: OwnedMutexGuard<VerifiedBefore>| {
             read(&search_path, &sockets, credentials.as_deref(), &mut before)
         };
         let of_panic = message.clone();
         let reading = async move {
-            let read = within(SCAN_DEADLINE, on_own_thread("scan", work)).await;
-            let outcome = read.unwrap_or_else(|error| {
-                Err(DirectoriesError::Host(ErrorChain(&error).to_string()))
-            });
+            let outcome = match turn(verified, SCAN_DEADLINE).await {
+                Ok(before) => {
+                    let read = on_own_thread("scan", move || work(before));
+                    within(SCAN_DEADLINE, read).await.unwrap_or_else(|error| {
+                        Err(DirectoriesError::Host(ErrorChain(&error).to_string()))
+                    })
+                }
+                Err(unfinished) => Err(unfinished),
+            };
             Some(message(outcome))
         };
         let failed = move |why| of_panic(Err(DirectoriesError::Host(why)));
@@ -194,6 +198,12 @@ impl Supervisor {
     }
 
     fn apply_change(&mut self, name: &PluginName, change: Change) {
+        // Its files are those of the version that serves, or of a third one.
+        if let Change::Same | Change::Changed { .. } = &change
+            && let Some(plugin) = self.plugins.get_mut(name)
+        {
+            plugin.end_rollback();
+        }
         match change {
             Change::Same => {
                 self.reloads.note(|reload| reload.unchanged += 1);
@@ -347,6 +357,14 @@ impl Supervisor {
     }
 }
 
+/// Waits until no other reading is in progress. One that was given up may still wait for its file system.
+async fn turn(
+    verified: Arc<Mutex<VerifiedBefore>>,
+    wait_max: Duration,
+) -> Result<OwnedMutexGuard<VerifiedBefore>, DirectoriesError> {
+    timeout(wait_max, verified.lock_owned()).await.map_err(|_| DirectoriesError::Unfinished)
+}
+
 /// The preparation of one plugin: first the cache is looked up, and only what is not there is compiled.
 struct Preparation {
     verified: Verified,
@@ -412,4 +430,21 @@ fn host_failed(why: &OwnThreadError) -> PrepareError {
     // A thread may be there at the next try.
     let configuration = matches!(why, OwnThreadError::Panicked(_));
     PrepareError { stage: FailedStage::Link, error, configuration }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_reading_waits_for_another_one_and_gives_up_if_that_does_not_end() {
+        let verified = Arc::new(Mutex::new(VerifiedBefore::new("/nonexistent".into())));
+        let first = turn(verified.clone(), Duration::ZERO).await.unwrap();
+        let error = turn(verified.clone(), Duration::ZERO).await.map(drop).unwrap_err();
+        assert!(matches!(error, DirectoriesError::Unfinished), "{error}");
+        let mut second = pin!(turn(verified, SCAN_DEADLINE));
+        assert!(futures::poll!(&mut second).is_pending());
+        drop(first);
+        assert!(second.await.is_ok());
+    }
 }

@@ -7,9 +7,11 @@ use crate::{
     supervisor::{
         Supervisor,
         handle::Message,
-        own_thread::on_own_thread,
+        own_task::spawn_and_send,
+        own_thread::{on_own_thread, within},
         plugin::{ManagedPlugin, PluginEvent},
         problem::RestartError,
+        reloading::LINK_DEADLINE,
         summary::Failed,
     },
     world::link::Linked,
@@ -52,16 +54,17 @@ impl Supervisor {
 
     fn relink(&self, name: PluginName, linked: Arc<Linked>) {
         let (linker, places) = (self.linker.clone(), self.deps.places.clone());
-        let inbox = self.inbox.clone();
-        tokio::spawn(async move {
+        let (inbox, plugin) = (self.inbox.clone(), name.clone());
+        let linking = async move {
             let work = move || linked.with_present_credentials(&linker, &places);
-            let outcome = match on_own_thread("link", work).await {
+            let outcome = match within(LINK_DEADLINE, on_own_thread("link", work)).await {
                 Ok(outcome) => outcome.map_err(|error| ErrorChain(&error).to_string()),
                 Err(error) => Err(ErrorChain(&error).to_string()),
             };
-            // The receiver is gone only when the daemon is ending.
-            inbox.send(Message::Relinked { name, outcome: outcome.map(Arc::new) }).ok();
-        });
+            Some(Message::Relinked { name, outcome: outcome.map(Arc::new) })
+        };
+        let failed = move |why| Message::Relinked { name: plugin, outcome: Err(why) };
+        spawn_and_send(inbox, linking, failed);
     }
 
     /// A plugin was linked again, or cannot be.
@@ -69,15 +72,7 @@ impl Supervisor {
         match outcome {
             Ok(linked) => self.restart_from(name, Some(linked)),
             Err(error) => {
-                let failed = Failed {
-                    plugin: name.clone(),
-                    required: false,
-                    exit: false,
-                    stage: FailedStage::Link,
-                    error,
-                    configuration: false,
-                    previous_since: None,
-                };
+                let failed = Failed::of_change(name.clone(), FailedStage::Link, error);
                 self.restarted(name, &Err(RestartError::Failed(failed)));
             }
         }

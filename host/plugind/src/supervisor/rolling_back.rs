@@ -1,18 +1,20 @@
 //! Rollbacks: an operator makes the previous version of a plugin serve again.
 
 use crate::{
-    base::{error_chain::ErrorChain, name::PluginName},
+    base::{error_chain::ErrorChain, name::PluginName, quantity::Span},
     plugin::{release::ReleaseDigests, verify::Verified},
     supervisor::{
         Supervisor,
+        falling_back::LOAD_DEADLINE,
         handle::Message,
-        own_thread::on_own_thread,
+        own_task::spawn_and_send,
+        own_thread::{on_own_thread, within},
         plugin::{ManagedPlugin, PluginEvent},
         problem::RestartError,
         rollout::HoldPoint,
     },
 };
-use tokio::sync::oneshot;
+use tokio::{sync::oneshot, time::timeout};
 
 impl Supervisor {
     /// Reads the version that served before the current one. The reply follows when it serves, or when it cannot.
@@ -39,22 +41,28 @@ impl Supervisor {
         self.restarts.push((name.clone(), reply));
         let previous = self.deps.versions.previous(&name, serving);
         let (inbox, credentials) = (self.inbox.clone(), self.deps.places.credentials.clone());
-        tokio::spawn(async move {
-            let outcome = match previous.await {
-                None => Err("no previous version of it is kept".to_owned()),
-                Some(version) => {
+        let plugin = name.clone();
+        let reading = async move {
+            let outcome = match timeout(LOAD_DEADLINE, previous).await {
+                Err(_) => Err(format!(
+                    "its previous version was not found within {}; the disk of the state directory may not answer",
+                    Span(LOAD_DEADLINE)
+                )),
+                Ok(None) => Err("no previous version of it is kept".to_owned()),
+                Ok(Some(version)) => {
                     let work = move || {
                         version.load().map(|it| it.with_credentials(credentials.as_deref()))
                     };
-                    match on_own_thread("versions", work).await {
+                    match within(LOAD_DEADLINE, on_own_thread("versions", work)).await {
                         Ok(loaded) => loaded.map_err(|error| ErrorChain(&error).to_string()),
                         Err(error) => Err(ErrorChain(&error).to_string()),
                     }
                 }
             };
-            // The receiver is gone only when the daemon is ending.
-            inbox.send(Message::Previous { name, serving, outcome }).ok();
-        });
+            Some(Message::Previous { name, serving, outcome })
+        };
+        let failed = move |why| Message::Previous { name: plugin, serving, outcome: Err(why) };
+        spawn_and_send(inbox, reading, failed);
     }
 
     /// The previous version of a plugin was read, or cannot be.

@@ -135,6 +135,20 @@ pub struct Failed {
 }
 
 impl Failed {
+    /// A change of a plugin that an operator or a reload waits for, which leaves the plugin as it is.
+    #[must_use]
+    pub const fn of_change(plugin: PluginName, stage: FailedStage, error: String) -> Self {
+        Self {
+            plugin,
+            required: false,
+            exit: false,
+            stage,
+            error,
+            configuration: false,
+            previous_since: None,
+        }
+    }
+
     /// The remedy.
     #[must_use]
     pub fn remedy(&self) -> String {
