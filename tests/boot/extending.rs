@@ -92,7 +92,7 @@ fn users_of_a_plugin_are_users_of_the_machine_during_reloads_and_restarts() {
         }
         is_reloading.store(false, Relaxed);
         assert!(programs.join().unwrap() > 0);
-        assert!(calls.join().unwrap() > 1000);
+        assert!(calls.join().unwrap() > 0);
     });
 
     // systemd looks for the user of the daemon while it starts the daemon, and must not ask the plugin.

@@ -60,6 +60,52 @@ fn a_job_that_takes_too_long_is_stopped() {
     assert!(listed.contains(r#""subState":"stopped""#), "{listed}");
 }
 
+/// Starts a job that never ends by itself.
+fn with_endless_job() -> Machine {
+    let machine = with_job("sleeps", "");
+    machine.start();
+    machine.succeed(&["systemctl", "start", "--no-block", UNIT]);
+    eventually("the job to run", || {
+        machine.property(UNIT, "StatusText").starts_with("running").then_some(())
+    });
+    machine
+}
+
+/// Waits until the job has failed, and returns its status.
+fn failure(machine: &Machine) -> String {
+    eventually("the job to fail", || {
+        (machine.property(UNIT, "ActiveState") == "failed").then_some(())
+    });
+    assert_eq!(machine.property(UNIT, "ExecMainStatus"), "1");
+    machine.property(UNIT, "StatusText")
+}
+
+#[test]
+fn a_job_fails_when_the_daemon_ends_before_it_and_is_not_run_twice() {
+    let machine = with_endless_job();
+    for (restarts, command) in [
+        ("1", &["systemctl", "kill", "--signal", "KILL", "plugind.service"][..]),
+        ("0", &["systemctl", "restart", "plugind.service"]),
+    ] {
+        machine.succeed(command);
+        assert_eq!(failure(&machine), "the job was interrupted: plugind has ended");
+        machine.wait_for("NRestarts", |now| now == restarts);
+        machine.wait_for("ActiveState", |state| state == "active");
+        assert_eq!(machine.get("/report").status(), 503, "it is not run again by itself");
+        machine.succeed(&["systemctl", "start", "--no-block", UNIT]);
+        eventually("the job to run again", || {
+            (machine.get("/report").status() == 200).then_some(())
+        });
+    }
+}
+
+#[test]
+fn a_job_that_is_stopped_before_its_end_fails() {
+    let machine = with_endless_job();
+    machine.succeed(&["pluginctl", "stop", "report"]);
+    assert_eq!(failure(&machine), "the job was interrupted: the plugin was stopped");
+}
+
 #[test]
 fn a_timer_runs_a_job() {
     let machine = with_job("program_ends", "");

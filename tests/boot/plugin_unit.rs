@@ -134,6 +134,30 @@ fn a_unit_survives_a_restart_and_a_crash_of_the_daemon_with_the_state_of_its_plu
 }
 
 #[test]
+fn a_plugin_that_only_its_unit_starts_is_back_after_a_restart_of_the_daemon() {
+    let machine = Machine::boot_with(&["hello"]);
+    machine.put_manifest("hello", "[service]\nautostart = false\n");
+    machine.start();
+    assert_eq!(machine.get("/hello").status(), 503);
+    machine.succeed(&["systemctl", "start", UNIT]);
+    let process = machine.property(UNIT, "MainPID");
+    let is_back = || {
+        eventually("the plugin to serve again", || {
+            (machine.get("/hello").status() == 200).then_some(())
+        });
+        assert_eq!(machine.property(UNIT, "ActiveState"), "active");
+        assert_eq!(machine.property(UNIT, "MainPID"), process);
+    };
+    is_back();
+    machine.succeed(&["systemctl", "restart", "plugind.service"]);
+    is_back();
+    machine.signal("plugind.service", "KILL");
+    machine.wait_for("NRestarts", |restarts| restarts == "1");
+    machine.wait_for("ActiveState", |state| state == "active");
+    is_back();
+}
+
+#[test]
 fn a_unit_ends_with_the_daemon_and_does_not_start_it() {
     let machine = Machine::boot_with(&["hello"]);
     machine.succeed(&["systemctl", "start", UNIT]);

@@ -2,13 +2,19 @@
 
 use crate::{CLIENTS, HELLO, installed::version};
 use plugind_tests::{Load, Machine, eventually};
-use std::thread;
+use std::{
+    io::{Write, stderr},
+    thread,
+};
 
 const UNITS: [&str; 4] =
     ["plugind.service", "plugind-http.socket", "plugind-control.socket", "plugind-compile.socket"];
 
-#[test]
-fn no_request_is_lost_by_a_soft_reboot() {
+/// The first systemd of which a unit survives a soft-reboot.
+const SURVIVES_SINCE: u32 = 257;
+
+/// A machine that serves with the example drop-in.
+fn boot() -> Machine {
     let machine = Machine::boot_with(&["hello"]);
     let example = "/usr/share/doc/plugind/examples/plugind-survive.conf";
     for unit in UNITS {
@@ -18,9 +24,24 @@ fn no_request_is_lost_by_a_soft_reboot() {
     machine.reload_units();
     machine.start();
     assert_eq!(machine.get("/hello").status_and_text(), (200, HELLO));
-    if version(&machine) < 257 {
-        // Such a system serves with the drop-in, too, and cannot do without a reboot.
-        assert_ne!(machine.property("plugind.service", "SurviveFinalKillSignal"), "yes");
+    machine
+}
+
+#[test]
+fn the_drop_in_for_soft_reboots_takes_effect_where_systemd_knows_it() {
+    let machine = boot();
+    let survives = machine.property("plugind.service", "SurviveFinalKillSignal") == "yes";
+    assert_eq!(survives, version(&machine) >= SURVIVES_SINCE);
+}
+
+#[test]
+fn no_request_is_lost_by_a_soft_reboot() {
+    let machine = boot();
+    let version = version(&machine);
+    if version < SURVIVES_SINCE {
+        // Not by eprintln!, which is shown for tests that fail only.
+        let reason = format!("systemd {version} is older than {SURVIVES_SINCE}");
+        writeln!(stderr(), "NOT TESTED: no_request_is_lost_by_a_soft_reboot: {reason}").unwrap();
         return;
     }
     let process = machine.daemon("MainPID");

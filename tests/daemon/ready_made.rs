@@ -1,7 +1,7 @@
 //! The plugins that come with plugind: middleware, and one that serves files.
 
-use plugind_tests::{Daemon, Response, Tree};
-use std::fs;
+use plugind_tests::{Daemon, Response, Tree, end_of};
+use std::{fs, net::Ipv4Addr};
 
 /// A tree with `middleware` before a plugin that answers what it sees of a request.
 fn before(middleware: &str, manifest: &str) -> Tree {
@@ -85,6 +85,61 @@ fn a_rate_limit_answers_a_client_that_sends_too_much() {
     let refused = daemon.get("/shop");
     let wait = refused.head.field("retry-after").and_then(|wait| wait.parse::<u32>().ok());
     assert!(wait.is_some_and(|wait| wait > 900), "{wait:?}");
+}
+
+#[test]
+fn cors_refuses_settings_that_are_no_lists_of_names() {
+    for (setting, bad) in
+        [("methods", "GET POST"), ("headers", "x-a, "), ("expose-headers", "x-a\\nx-b")]
+    {
+        let manifest = format!("[config]\norigins = \"*\"\n{setting} = \"{bad}\"\n");
+        let ended = end_of(&before("cors", &manifest), &[]);
+        assert_eq!(ended.status, 78, "{setting}");
+        ended.log.wait_for(&[&format!("{setting} must be names with a comma between two")]);
+    }
+}
+
+/// A limit of one request per client, whose clients are those that a proxy names.
+fn one_request_per_client() -> Daemon {
+    let manifest = "[instances]\nmax = 1\n[config]\nper-second = \"0.001\"\nburst = \"1\"\n";
+    let tree = before("rate-limit", manifest);
+    let proxies = "[sockets.http]\ntrusted-proxies = [\"127.0.0.1\"]\n";
+    fs::write(tree.root().join("etc/plugind/plugind.toml"), proxies).unwrap();
+    Daemon::start(&tree)
+}
+
+#[test]
+fn a_rate_limit_counts_all_addresses_of_a_network_of_ipv6_together() {
+    let daemon = one_request_per_client();
+    for (client, status) in [
+        ("2001:db8::1", 200),
+        ("2001:db8::1:2:3:4", 429),
+        ("2001:db8:0:1::1", 200),
+        ("192.0.2.1", 200),
+        ("192.0.2.2", 200),
+        ("192.0.2.1", 429),
+    ] {
+        let answer = ask(&daemon, &[&format!("X-Forwarded-For: {client}")]);
+        assert_eq!(answer.status(), status, "{client}");
+    }
+}
+
+#[test]
+fn a_rate_limit_forgets_the_client_that_was_not_seen_for_longest() {
+    let daemon = one_request_per_client();
+    let mut client = daemon.connect();
+    let mut status = |number: u32| {
+        let address = Ipv4Addr::from(0x0a00_0000 + number);
+        client.request("GET", "/shop", &[&format!("X-Forwarded-For: {address}")]);
+        client.response().status()
+    };
+    for number in 0..10_000 {
+        assert_eq!(status(number), 200, "{number}");
+    }
+    assert_eq!(status(0), 429);
+    // It is new, so the second is forgotten. The first was seen later.
+    assert_eq!(status(10_000), 200);
+    assert_eq!([status(0), status(1)], [429, 200]);
 }
 
 #[test]

@@ -1,4 +1,5 @@
-//! `pluginctl follow`: the process of plugind-plugin@NAME.service, which is active as long as the plugin serves.
+//! `pluginctl follow`: the process of plugind-plugin@NAME.service, which is active as long as the plugin serves, and of
+//! plugind-job@NAME.service, which is active as long as the program runs.
 //!
 //! It never starts the daemon: a connection to the control socket would do that, so that systemd is asked for the state
 //! of the daemon before each connection.
@@ -29,6 +30,9 @@ pub(crate) struct FollowArgs {
     /// The plugin
     #[arg(value_name = "NAME")]
     name: PluginName,
+    /// Fail unless the plugin is a program that runs to its end, and never run it twice
+    #[arg(long)]
+    job: bool,
     #[command(flatten)]
     place: ControlAddress,
 }
@@ -40,6 +44,8 @@ enum FollowError {
     Failed(api::PluginFailure),
     #[error("failed")]
     FailedWithoutReason,
+    #[error("the job was interrupted: {0}")]
+    Interrupted(&'static str),
     #[error("plugind.service has failed")]
     DaemonFailed,
     #[error("plugind.service does not run")]
@@ -50,7 +56,9 @@ enum FollowError {
 
 /// The way in which it ends.
 enum FollowOutcome {
-    /// It ended as intended, with a status.
+    /// The background program has run to its end.
+    Completed,
+    /// The plugin ended as intended, with a status.
     Ended(&'static str),
     /// The daemon has ended.
     DaemonLeft,
@@ -58,20 +66,24 @@ enum FollowOutcome {
 
 struct Follower {
     name: PluginName,
+    is_job: bool,
     place: ControlAddress,
     notifier: Notifier,
+    /// The daemon has started the plugin at least once.
+    was_started: bool,
     /// READY=1 was sent.
     is_ready: bool,
 }
 
 impl FollowArgs {
     pub(crate) fn run(self) -> Result<ExitCode, Problem> {
-        let Self { name, place } = self;
+        let Self { name, job: is_job, place } = self;
         let socket = notify_socket();
         wait_for(async {
             let mut terminate = signal(SignalKind::terminate()).map_err(Problem::Wait)?;
             let notifier = Notifier::connect(socket);
-            let mut follower = Follower { name, place, notifier, is_ready: false };
+            let (was_started, is_ready) = (false, false);
+            let mut follower = Follower { name, is_job, place, notifier, was_started, is_ready };
             let outcome = follower.run(&mut terminate).await;
             let status = match &outcome {
                 Ok(status) => (*status).to_owned(),
@@ -100,20 +112,26 @@ impl Follower {
         if !daemon_returns().await? {
             return Err(Problem::failed(FollowError::NoDaemon));
         }
-        let mut is_first = true;
         loop {
             let outcome = tokio::select! {
                 biased;
                 _ = terminate.recv() => return self.stop().await,
-                outcome = self.follow(is_first) => outcome?,
+                outcome = self.follow() => outcome?,
             };
             match outcome {
+                FollowOutcome::Completed => return Ok("the background program has ended"),
+                FollowOutcome::Ended(why) if self.is_job => {
+                    return Err(Problem::failed(FollowError::Interrupted(why)));
+                }
+                // Nobody knows how far it came, so only its owner can decide to run it again.
+                FollowOutcome::DaemonLeft if self.is_job => {
+                    return Err(Problem::failed(FollowError::Interrupted("plugind has ended")));
+                }
                 FollowOutcome::Ended(status) => return Ok(status),
                 FollowOutcome::DaemonLeft => {
                     self.notifier.notify(Notice::Status("plugind has ended"))
                 }
             }
-            is_first = false;
             let is_back = tokio::select! {
                 biased;
                 _ = terminate.recv() => return Ok("stopped with plugind"),
@@ -126,8 +144,8 @@ impl Follower {
     }
 
     /// Follows the plugin until it, or the daemon, has ended.
-    async fn follow(&mut self, is_first: bool) -> Result<FollowOutcome, Problem> {
-        match self.follow_once(is_first).await {
+    async fn follow(&mut self) -> Result<FollowOutcome, Problem> {
+        match self.follow_once().await {
             Err(Problem::Client(
                 ClientError::Ended | ClientError::Refused(CallRefused::Stopping),
             )) => Ok(FollowOutcome::DaemonLeft),
@@ -135,19 +153,21 @@ impl Follower {
         }
     }
 
-    async fn follow_once(&mut self, is_first: bool) -> Result<FollowOutcome, Problem> {
+    async fn follow_once(&mut self) -> Result<FollowOutcome, Problem> {
         let parameters = || api::Name { name: self.name.to_string() };
-        if is_first {
-            let mut client = Client::connect(&self.place)?;
-            let started: Result<api::Restarted, _> =
-                client.call(CallMethod::Start(parameters())).await;
-            match started {
-                Err(ClientError::Refused(CallRefused::StartFailed { failure })) => {
-                    return Err(Problem::failed(FollowError::Failed(*failure)));
-                }
-                started => _ = started?,
+        // On each connection, because a daemon that has returned does not start every plugin by itself.
+        let mut client = Client::connect(&self.place)?;
+        let started: Result<api::Restarted, _> = client.call(CallMethod::Start(parameters())).await;
+        match started {
+            Err(ClientError::Refused(CallRefused::StartFailed { failure })) => {
+                return Err(Problem::failed(FollowError::Failed(*failure)));
             }
+            Err(ClientError::Refused(CallRefused::NoSuchPlugin { .. })) if self.was_started => {
+                return Ok(FollowOutcome::Ended("the plugin was removed"));
+            }
+            started => _ = started?,
         }
+        self.was_started = true;
         let mut client = Client::connect(&self.place)?;
         client.begin(CallMethod::Follow(parameters())).await?;
         loop {
@@ -169,9 +189,7 @@ impl Follower {
                     ));
                 }
                 (_, "stopped") => return Ok(FollowOutcome::Ended("the plugin was stopped")),
-                (_, "exited") => {
-                    return Ok(FollowOutcome::Ended("the background program has ended"));
-                }
+                (_, "exited") => return Ok(FollowOutcome::Completed),
                 _ => self.notifier.notify(Notice::Status(&status)),
             }
         }

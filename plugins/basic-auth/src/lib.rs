@@ -28,15 +28,16 @@ struct BasicAuth;
 
 impl Lifecycle for BasicAuth {
     async fn start() -> Result<(), StartError> {
-        let settings = read().map_err(StartError::Configuration)?;
+        let realm = config::get("realm");
+        let realm = realm.map_err(|error| StartError::Unavailable(error.to_string()))?;
+        let realm = realm.unwrap_or_else(|| "plugind".to_owned());
+        let settings = read(&realm).map_err(StartError::Configuration)?;
         SETTINGS.get_or_init(|| settings);
         Ok(())
     }
 }
 
-fn read() -> Result<Settings, String> {
-    let realm = config::get("realm").map_err(|error| error.to_string())?;
-    let realm = realm.unwrap_or_else(|| "plugind".to_owned());
+fn read(realm: &str) -> Result<Settings, String> {
     if realm.contains(['"', '\\']) || realm.chars().any(char::is_control) {
         return Err(format!(
             "realm must not contain quotes, backslashes or control characters; it is {realm:?}"

@@ -1,6 +1,6 @@
 //! Lets pages of other origins send requests and read responses (the CORS protocol of the Fetch standard).
 
-use std::sync::OnceLock;
+use std::{collections::HashMap, sync::OnceLock};
 
 use plugind_sdk::{
     Lifecycle, StartError, config,
@@ -25,17 +25,19 @@ struct Cors;
 
 impl Lifecycle for Cors {
     async fn start() -> Result<(), StartError> {
-        let settings = read().map_err(StartError::Configuration)?;
+        let config = config::get_all();
+        let config = config.map_err(|error| StartError::Unavailable(error.to_string()))?;
+        let settings = read(&config.into_iter().collect()).map_err(StartError::Configuration)?;
         SETTINGS.get_or_init(|| settings);
         Ok(())
     }
 }
 
-fn read() -> Result<Settings, String> {
-    let get = |key: &str| config::get(key).map_err(|error| error.to_string());
-    let origins = get("origins")?
+fn read(config: &HashMap<String, String>) -> Result<Settings, String> {
+    let get = |key: &str| config.get(key).cloned();
+    let origins = get("origins")
         .ok_or("[config] must have origins, as in \"https://app.example\" or \"*\"")?;
-    let with_credentials = match get("credentials")?.as_deref() {
+    let with_credentials = match get("credentials").as_deref() {
         None | Some("false") => false,
         Some("true") => true,
         Some(other) => {
@@ -58,18 +60,33 @@ fn read() -> Result<Settings, String> {
             "an origin must be a scheme and a host, as in \"https://app.example\"; one is {origin:?}"
         ));
     }
-    let max_age = get("max-age-sec")?.unwrap_or_else(|| "600".to_owned());
+    let max_age = get("max-age-sec").unwrap_or_else(|| "600".to_owned());
     if max_age.parse::<u32>().is_err() {
         return Err(format!("max-age-sec must be a whole number; it is {max_age:?}"));
     }
+    let list = |key: &str| match get(key) {
+        Some(text) if !is_list_of_tokens(&text) => Err(format!(
+            "{key} must be names with a comma between two, as in \"GET, PUT\"; it is {text:?}"
+        )),
+        text => Ok(text),
+    };
     Ok(Settings {
         origins,
-        methods: get("methods")?.unwrap_or_else(|| "GET, HEAD, POST".to_owned()),
-        headers: get("headers")?,
-        exposed: get("expose-headers")?,
+        methods: list("methods")?.unwrap_or_else(|| "GET, HEAD, POST".to_owned()),
+        headers: list("headers")?,
+        exposed: list("expose-headers")?,
         max_age,
         with_credentials,
     })
+}
+
+/// Whether a text is a list of methods or of names of fields, which are tokens of RFC 9110.
+fn is_list_of_tokens(text: &str) -> bool {
+    let is_token = |name: &str| {
+        let may_be = |byte: u8| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte);
+        !name.is_empty() && name.bytes().all(may_be)
+    };
+    text.split(',').all(|name| is_token(name.trim_matches([' ', '\t'])))
 }
 
 /// The value of a field of which there is one.

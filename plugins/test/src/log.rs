@@ -1,6 +1,7 @@
 //! The log of the host, line by line, while it runs.
 
 use std::{
+    collections::VecDeque,
     io::{BufRead, BufReader, Read},
     sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError},
     thread,
@@ -10,7 +11,10 @@ use std::{
 /// The longest time that a line may take to come.
 const TIMEOUT: Duration = Duration::from_secs(60);
 
-/// The lines so far. Clones are the same log.
+/// The most bytes of a log that are kept. Then its oldest lines are forgotten.
+const KEPT_MAX: usize = 10 << 20;
+
+/// The lines so far, of which the newest 10 MiB are kept. Clones are the same log.
 #[derive(Clone, Debug, Default)]
 pub struct Log(Arc<Shared>);
 
@@ -22,8 +26,20 @@ struct Shared {
 
 #[derive(Debug, Default)]
 struct Lines {
-    lines: Vec<String>,
+    lines: VecDeque<String>,
+    /// The length of all of them.
+    length: usize,
     ended: bool,
+}
+
+impl Lines {
+    fn push(&mut self, line: String) {
+        self.length += line.len();
+        self.lines.push_back(line);
+        while self.length > KEPT_MAX && self.lines.len() > 1 {
+            self.length -= self.lines.pop_front().map_or(0, |oldest| oldest.len());
+        }
+    }
 }
 
 impl Log {
@@ -34,10 +50,10 @@ impl Log {
         thread::spawn(move || {
             let mut source = BufReader::new(source);
             let mut line = Vec::new();
-            while source.read_until(b'\n', &mut line).is_ok_and(|length| length > 0) {
+            while read_line(&mut source, &mut line) {
                 let text = String::from_utf8_lossy(&line).trim_end().to_owned();
                 line.clear();
-                writer.lock().lines.push(text);
+                writer.lock().push(text);
                 writer.0.added.notify_all();
             }
             writer.lock().ended = true;
@@ -46,10 +62,10 @@ impl Log {
         log
     }
 
-    /// All lines so far: the priority, `plugind` or `plugind[NAME]` of a plugin, and the message with its fields.
+    /// All lines that are kept: the priority, `plugind` or `plugind[NAME]` of a plugin, and the message with its fields.
     #[must_use]
     pub fn lines(&self) -> Vec<String> {
-        self.lock().lines.clone()
+        self.lock().lines.iter().cloned().collect()
     }
 
     /// Waits for a line that contains `text`, and returns the first one.
@@ -63,7 +79,7 @@ impl Log {
         let waited = self.0.added.wait_timeout_while(self.lock(), TIMEOUT, missing);
         let (log, _) = waited.unwrap_or_else(PoisonError::into_inner);
         let line = found(&log);
-        let all = log.lines.join("\n");
+        let all = log.lines.iter().map(String::as_str).collect::<Vec<_>>().join("\n");
         // Not while the log is locked.
         drop(log);
         line.unwrap_or_else(|| panic!("no line of the log contains {text:?}:\n{all}"))
@@ -72,4 +88,10 @@ impl Log {
     fn lock(&self) -> MutexGuard<'_, Lines> {
         self.0.lines.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// Reads a line, or the part of it that may be kept; false: the end.
+fn read_line(source: &mut impl BufRead, line: &mut Vec<u8>) -> bool {
+    let max = KEPT_MAX as u64;
+    source.by_ref().take(max).read_until(b'\n', line).is_ok_and(|length| length > 0)
 }

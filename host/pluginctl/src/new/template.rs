@@ -9,7 +9,7 @@ static WIT: Dir<'static> = include_dir!("$CARGO_MANIFEST_DIR/../../wit");
 static SDK: Dir<'static> = include_dir!("$CARGO_MANIFEST_DIR/../../plugins/sdk/src");
 static HARNESS: Dir<'static> = include_dir!("$CARGO_MANIFEST_DIR/../../plugins/test/src");
 
-/// The packages below `wit/deps` from which the SDK generates bindings.
+/// The packages below `wit/deps` from which the SDK generates bindings, besides those of WASI 0.3.
 const SDK_PACKAGES: &[&str] = &["config", "keyvalue"];
 /// The packages of WASI 0.2 and 0.3, which are a file each.
 const WASI_02: &[&str] = &["cli", "clocks", "filesystem", "http", "io", "random", "sockets"];
@@ -207,6 +207,7 @@ pub(super) fn render(template: &Template, name: &str) -> BTreeMap<PathBuf, Strin
                     &mut files,
                 );
             }
+            put_wasi("deps", WASI_03, &mut files);
             put_all(&SDK, "vendor/plugind-sdk/src", &mut files);
             put_all(&HARNESS, "vendor/plugind-test/src", &mut files);
         }
@@ -214,12 +215,7 @@ pub(super) fn render(template: &Template, name: &str) -> BTreeMap<PathBuf, Strin
             put_text(&format!("wit/{file}.wit"), "wit/world.wit", &mut files);
             put_package("wit/deps/plugind-plugin", &mut files);
             put_directory("deps/config", "wit/deps/wasi-config", &mut files);
-            for package in packages {
-                let text = WIT.get_file(format!("{wasi}/{package}.wit"));
-                let text = text.and_then(|file| file.contents_utf8()).unwrap_or_default();
-                let path = format!("wit/deps/wasi-{package}/{package}.wit");
-                files.insert(path.into(), text.to_owned());
-            }
+            put_wasi(wasi, packages, &mut files);
         }
     }
     files.into_iter().map(|(path, text)| (path, template.fill_in(&text, name))).collect()
@@ -237,6 +233,16 @@ fn put_package(into: &str, files: &mut BTreeMap<PathBuf, String>) {
         |file: &&include_dir::File<'_>| file.path().extension().is_some_and(|it| it == "wit");
     for file in WIT.files().filter(is_wit) {
         put(file, file.path(), into, files);
+    }
+}
+
+/// Puts packages of WASI, which are files of this directory, into the project.
+fn put_wasi(from: &str, packages: &[&str], files: &mut BTreeMap<PathBuf, String>) {
+    for package in packages {
+        let text = WIT.get_file(format!("{from}/{package}.wit"));
+        let text = text.and_then(|file| file.contents_utf8()).unwrap_or_default();
+        let path = format!("wit/deps/wasi-{package}/{package}.wit");
+        files.insert(path.into(), text.to_owned());
     }
 }
 
@@ -365,6 +371,26 @@ mod tests {
                 files.keys().any(|path| path.parent() == Some(directory.as_ref())),
                 "{directory}"
             );
+        }
+    }
+
+    #[test]
+    fn a_project_has_the_packages_that_its_sdk_and_their_worlds_import() {
+        let files = render(&Template::of(Language::Rust, Kind::Http).unwrap(), "x");
+        let lines = |directory: &'static str| {
+            let files = files.iter().filter(move |(path, _)| path.starts_with(directory));
+            files.flat_map(|(_, text)| text.lines().map(str::trim))
+        };
+        let imports = lines("vendor/plugind-sdk/src").chain(lines("wit"));
+        let imported =
+            imports.filter_map(|line| line.strip_prefix("import wasi:")?.split_once('/'));
+        let mut imported: Vec<_> = imported.map(|(package, _)| package).collect();
+        imported.sort_unstable();
+        imported.dedup();
+        assert!(imported.contains(&"http"), "{imported:?}");
+        for package in imported {
+            let declared = format!("package wasi:{package}@");
+            assert!(lines("wit").any(|line| line.starts_with(&declared)), "{package}");
         }
     }
 
