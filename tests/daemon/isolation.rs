@@ -2,9 +2,13 @@
 
 use crate::RESTARTS;
 use plugind_tests::{Daemon, Tree, eventually};
+use rustix::net::sockopt::set_socket_linger;
 use std::{
+    io::Write as _,
+    net::TcpStream,
     sync::atomic::{AtomicBool, Ordering::Relaxed},
     thread,
+    time::Duration,
 };
 
 const IN_A_SECOND: &str = "[limits]\nrequest-timeout = \"1s\"\n";
@@ -210,6 +214,20 @@ fn a_call_that_occupies_its_instance_may_outlast_the_watchdog() {
     let manifest = "[service]\nwatchdog-sec = \"200ms\"\n[instances]\nmax = 1\n";
     let daemon = Daemon::start(&Tree::new().with_manifest("starts_02", manifest));
     assert_eq!(daemon.get("/starts-02/sleep/1500").status_and_text(), (200, "slept"));
+    assert_eq!(daemon.get("/starts-02").status_and_text(), (200, "fine"));
+    assert_eq!(daemon.log.count(&["instance failed"]), 0);
+}
+
+#[test]
+fn a_client_that_leaves_does_not_occupy_a_synchronous_instance_for_good() {
+    let manifest = "[limits]\nrequest-timeout = \"1h\"\n[instances]\nmax = 1\n";
+    let daemon = Daemon::start(&Tree::new().with_manifest("starts_02", manifest));
+    let mut client = TcpStream::connect(daemon.address()).unwrap();
+    let request = "GET /starts-02/sleep/3600000 HTTP/1.1\r\nHost: localhost\r\n\r\n";
+    client.write_all(request.as_bytes()).unwrap();
+    daemon.log.wait_for(&["plugind[starts-02]: sleeping"]);
+    set_socket_linger(&client, Some(Duration::ZERO)).unwrap();
+    drop(client);
     assert_eq!(daemon.get("/starts-02").status_and_text(), (200, "fine"));
     assert_eq!(daemon.log.count(&["instance failed"]), 0);
 }

@@ -15,6 +15,7 @@ impl Lifecycle for Guest {
 fn respond(words: &[&str]) -> String {
     match words {
         ["sleep", milliseconds] => {
+            journal::info("sleeping", &[]);
             sleep(Duration::from_millis(plugind_test_guests::number(milliseconds)));
             "slept".to_owned()
         }

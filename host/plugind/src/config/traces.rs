@@ -58,7 +58,9 @@ impl FromStr for TraceEndpoint {
         if !is_host || !is_path {
             return Err(wrong());
         }
-        let path = format!("{}{TRACES}", base.trim_end_matches('/'));
+        // Some name the whole address, others what is before the path of OTLP.
+        let base = base.trim_end_matches('/');
+        let path = format!("{}{TRACES}", base.strip_suffix(TRACES).unwrap_or(base));
         Ok(Self::Http { host: host.to_owned(), port, path })
     }
 }
@@ -81,6 +83,7 @@ mod tests {
         for (text, meaning) in [
             ("http://127.0.0.1:4318", "http://127.0.0.1:4318/v1/traces"),
             ("http://localhost:4318/", "http://localhost:4318/v1/traces"),
+            ("http://localhost:4318/v1/traces", "http://localhost:4318/v1/traces"),
             ("http://otel.example/base/", "http://otel.example:80/base/v1/traces"),
             ("http://[::1]:4318", "http://[::1]:4318/v1/traces"),
             ("http://[::1]", "http://[::1]:80/v1/traces"),

@@ -69,11 +69,14 @@ impl MeasuredSizes {
     fn measure(&self, plugins: Vec<PluginName>) {
         let _measuring = Measuring(&self.is_measuring);
         let sizes = plugins.into_iter().filter_map(|plugin| {
-            let directory = size(&self.state.join(plugin.as_str()), ENTRIES_MAX);
-            let store = fs::metadata(keyvalue::own_store(&self.state, &plugin));
-            let store = store.ok().map(|metadata| metadata.len());
-            let size = directory.into_iter().chain(store).reduce(u64::saturating_add)?;
-            Some((plugin, size))
+            let directory = self.state.join(plugin.as_str());
+            let store = fs::metadata(keyvalue::own_store(&self.state, &plugin)).ok();
+            if store.is_none() && !directory.exists() {
+                return None;
+            }
+            // What cannot be counted is not taken for nothing.
+            let files = if directory.exists() { size(&directory, ENTRIES_MAX)? } else { 0 };
+            Some((plugin, files.saturating_add(store.map_or(0, |metadata| metadata.len()))))
         });
         let sizes = sizes.collect();
         *self.last() = LastSizes { measured: Some(Instant::now()), sizes };
@@ -127,11 +130,11 @@ mod tests {
     #[test]
     fn a_measurement_that_panics_lets_another_one_begin() {
         let is_measuring = AtomicBool::new(true);
-        let measurement = || {
+        let measured: Result<(), _> = std::panic::catch_unwind(|| {
             let _measuring = Measuring(&is_measuring);
             panic!("for a reason");
-        };
-        assert!(std::panic::catch_unwind(measurement).is_err());
+        });
+        assert!(measured.is_err());
         assert!(!is_measuring.into_inner());
     }
 

@@ -15,6 +15,8 @@ pub(crate) enum End {
     Finished,
     /// A call in it was not answered in time; it took no more calls, and its other calls have ended.
     Retired,
+    /// The caller of a call that occupies it has been gone for long.
+    Abandoned,
     /// The program returned ok.
     Returned,
     /// By a failure.

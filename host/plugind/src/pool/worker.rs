@@ -86,6 +86,10 @@ pub(crate) fn spawn(set: &Arc<WorkerSet>, mut slot: WorkerSlot) {
                 let (worker, cause) = (handle.number, Retirement::CallTimedOut);
                 set.report(WorkerEvent::Retired { worker, cause });
             }
+            End::Abandoned => {
+                let (worker, cause) = (handle.number, Retirement::Recycled);
+                set.report(WorkerEvent::Retired { worker, cause });
+            }
             End::Returned => set.report(WorkerEvent::Returned),
             End::Failed(failure) => {
                 let worker = handle.number;
@@ -371,7 +375,19 @@ impl<'a> WorkerContext<'a> {
                 false => End::Failed(Failure::Timeout("its remaining work")),
             });
         }
-        (self.handle.is_retiring() && self.handle.in_flight() == 0).then_some(End::Retired)
+        if self.handle.in_flight() > 0 {
+            return None;
+        }
+        if self.handle.is_retiring() {
+            return Some(End::Retired);
+        }
+        self.is_occupied_for_nobody().then_some(End::Abandoned)
+    }
+
+    /// Whether the instance can be called for nothing else before the guest returns from a call whose caller has been gone
+    /// for long. The inside is not reached meanwhile, so it cannot leave by itself.
+    fn is_occupied_for_nobody(&self) -> bool {
+        self.handle.lingering() > 0 && self.set.linked.release.inspection.is_occupied_by_a_call()
     }
 
     async fn inside(
