@@ -182,7 +182,8 @@ fn a_unit_is_stopped_with_the_target_and_the_plugin_gets_the_reason_of_the_daemo
     let unit = "plugind-plugin@says-stop.service";
     machine.succeed(&["systemctl", "start", unit]);
     machine.succeed(&["systemctl", "stop", "plugind.target"]);
-    assert_eq!(machine.property(unit, "ActiveState"), "inactive");
+    // The jobs of the units that are stopped with the target are not waited for.
+    wait_until(&machine, unit, "ActiveState", "inactive");
     machine.wait_for_entry(&["PLUGIN=says-stop", "MESSAGE=stopped: StopReason::Shutdown"]);
     assert_eq!(machine.journal(&[&message("PLUGIN_STOPPED")]).len(), 0);
 }
