@@ -85,7 +85,8 @@ fn asked_twice_it_waits_for_nobody() {
 
 #[test]
 fn a_plugin_that_spins_does_not_keep_the_daemon() {
-    let manifest = "[service]\ntimeout-stop-sec = \"1s\"\n";
+    // The second request must not share an instance with the one that spins.
+    let manifest = "[service]\ntimeout-stop-sec = \"1s\"\n[instances]\nconcurrency = 1\n";
     let tree = Tree::new().with_manifest("loops_in_request", manifest);
     let mut daemon = Daemon::start(&tree);
     let mut client = daemon.connect();
@@ -98,7 +99,9 @@ fn a_plugin_that_spins_does_not_keep_the_daemon() {
 
 #[test]
 fn a_plugin_that_spins_and_its_waiting_client_have_the_time_to_stop_and_no_more() {
-    let manifest = "[service]\ntimeout-stop-sec = \"1s\"\nwatchdog-sec = \"1h\"\n";
+    // The second request must not share an instance with the one that spins.
+    let manifest = "[service]\ntimeout-stop-sec = \"1s\"\nwatchdog-sec = \"1h\"\n\
+                    [instances]\nconcurrency = 1\n";
     let tree = Tree::new().with_manifest("loops_in_request", manifest);
     let mut daemon = Daemon::start(&tree);
     let mut client = daemon.connect();
@@ -112,7 +115,7 @@ fn a_plugin_that_spins_and_its_waiting_client_have_the_time_to_stop_and_no_more(
 
 #[test]
 fn a_version_that_spins_has_its_time_to_stop_and_no_more() {
-    let manifest = "[service]\ntimeout-stop-sec = \"1s\"\n";
+    let manifest = "[service]\ntimeout-stop-sec = \"1s\"\n[instances]\nconcurrency = 1\n";
     let tree = Tree::new().with_manifest("loops_in_request", manifest);
     let daemon = Daemon::start(&tree);
     let mut client = daemon.connect();
