@@ -49,7 +49,7 @@ fn no_request_is_lost_by_a_soft_reboot() {
         let load = Load::begin(scope, &machine, &CLIENTS);
         load.wait_for(200);
         // What follows proves that it was received.
-        machine.run(&["timeout", "10", "systemctl", "soft-reboot", "--no-block"]);
+        drop(machine.run(&["timeout", "10", "systemctl", "soft-reboot", "--no-block"]));
         eventually("the end of the soft-reboot", || {
             // A call that systemd has received when it starts again may have no answer.
             let systemctl = |arguments: &[&str]| {
