@@ -35,6 +35,7 @@ fn the_drop_in_for_soft_reboots_takes_effect_where_systemd_knows_it() {
 }
 
 #[test]
+#[ignore = "systemctl may wait for ever during a soft-reboot; run it by hand with --ignored"]
 fn no_request_is_lost_by_a_soft_reboot() {
     let machine = boot();
     let version = version(&machine);
