@@ -151,7 +151,24 @@ impl Machine {
     /// When it cannot be run.
     #[must_use]
     pub fn run(&self, command: &[&str]) -> Ran {
-        let ran = Command::new("nsenter")
+        self.run_by(Command::new("nsenter"), command)
+    }
+
+    /// The same for a command that the machine may stop or forget, as in a soft-reboot: it is ended after so many seconds.
+    ///
+    /// nsenter stops itself when its command is stopped, so the limit applies to nsenter.
+    ///
+    /// # Panics
+    /// When the command cannot be started.
+    #[must_use]
+    pub fn run_within(&self, seconds: u32, command: &[&str]) -> Ran {
+        let mut limit = Command::new("timeout");
+        limit.args(["--kill-after=5", &seconds.to_string(), "nsenter"]);
+        self.run_by(limit, command)
+    }
+
+    fn run_by(&self, mut nsenter: Command, command: &[&str]) -> Ran {
+        let ran = nsenter
             .args(["--target", &self.leader, "--all", "--wdns=/", "--", "env", "-i"])
             .args(["PATH=/usr/sbin:/usr/bin:/sbin:/bin", "LANG=C.UTF-8", "HOME=/root", "TERM=dumb"])
             .args(["SYSTEMD_PAGER=cat", "SYSTEMD_COLORS=0"])
