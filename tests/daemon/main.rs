@@ -49,6 +49,7 @@ mod client;
 mod completion;
 mod control;
 mod authors;
+mod sdk;
 mod stopping;
 mod operating;
 mod binaries;

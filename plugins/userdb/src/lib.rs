@@ -5,7 +5,7 @@ mod records;
 use plugind_sdk::{
     ConnectionHandler, Lifecycle, StartError, config,
     connections::Connection,
-    journal,
+    info,
     varlink::{self, Call, Error, Info, Interface, Reply, Service, Value, json},
 };
 use records::{Group, Records, User};
@@ -25,8 +25,7 @@ impl Lifecycle for Users {
         let config =
             config::get_all().map_err(|error| StartError::Unavailable(error.to_string()))?;
         let records = Records::read(config).map_err(StartError::Configuration)?;
-        let counts = (records.users.len().to_string(), records.groups.len().to_string());
-        journal::info("users loaded", &[("users", &counts.0), ("groups", &counts.1)]);
+        info!(users = records.users.len(), groups = records.groups.len(), "users loaded");
         RECORDS.get_or_init(|| records);
         Ok(())
     }
