@@ -41,7 +41,7 @@ run-tests := cargo $(if $(nextest),nextest run,test) $(locked)
 
 .DEFAULT_GOAL := help
 .PHONY: help run unit e2e boot check test test-authors test-browser test-here test-systemd $(systemds:%=test-%) images $(systemds:%=image-%) \
-	fmt lint sources build plugins guests golden fuzz models chaos mutants load bench advisories install uninstall
+	fmt lint sources build plugins guests golden reference fuzz models chaos mutants load bench advisories install uninstall
 
 help: ## print the targets
 	@sed -n 's/^\([a-z0-9-]*\):.*## /\1\t/p' Makefile | expand -t 14
@@ -143,6 +143,9 @@ test-browser: setup-browser build plugins ## have Debian's chromium talk with th
 golden: PROFILE = dev
 golden: build ## write the current output of pluginctl to tests/golden as the expected output
 	GOLDEN=write cargo test $(locked) -p plugind-tests --test golden
+
+reference: setup-run ## write plugins/reference.md, the reference of the interfaces, from the comments of wit/
+	GOLDEN=write cargo test $(locked) -p plugind-tests --test contract reference
 
 models: setup-run ## try every order of threads in what the pool's threads share
 	cargo test $(unit-profile) $(locked) $(daemon) --lib --features loom -- pool::models

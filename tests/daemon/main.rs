@@ -38,6 +38,7 @@ mod directories;
 mod storage;
 mod cache;
 mod calls;
+mod candidates;
 mod many;
 mod metrics;
 mod health;
