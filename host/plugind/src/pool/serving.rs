@@ -185,6 +185,8 @@ impl<'a> Serving<'a> {
     fn view(&self) -> WorkerView {
         let (set, handle) = (self.worker.set, self.worker.handle);
         let transfer_due = self.transfer.is_due();
+        // An instance that serves one request at a time is promised to have no other.
+        let passes_on = set.config.concurrency > 1;
         let mut view = WorkerView {
             leaving: self.leaving.is_some(),
             retiring: handle.is_retiring(),
@@ -193,6 +195,7 @@ impl<'a> Serving<'a> {
             near_memory_limit: self.is_near_memory_limit,
             calls: self.calls.len().saturating_sub(handle.lingering()),
             lingering: handle.lingering(),
+            passed: if passes_on { handle.passed.at_work() } else { 0 },
             full: false,
             taken: self.taken,
             since_rest: self.worker.since_rest.load(Relaxed),
@@ -207,7 +210,9 @@ impl<'a> Serving<'a> {
         };
         // A transfer waits for every call in flight, and is due seldom.
         let is_alone = transfer_due || (view.unsaved && view.is_recyclable());
-        view.full = handle.is_full(if is_alone { 1 } else { set.config.concurrency });
+        let passed = if passes_on { handle.passed.in_flight() } else { 0 };
+        let max = if is_alone { 1 } else { set.config.concurrency.saturating_add(passed) };
+        view.full = handle.is_full(max);
         view
     }
 
@@ -314,7 +319,7 @@ impl<'a> Serving<'a> {
         let scope = self.accessor.with(|mut store| store.get().enter_request(&request));
         let passed = scope.as_ref().and_then(|scope| {
             in_flight.set_scope(scope);
-            PassedRequest::of(&request, scope)
+            PassedRequest::of(&request, scope, || in_flight.begin_passage(self.worker.handle))
         });
         let request = with_progress(request, &self.worker.handle.heartbeat);
         match HttpCall::begin(self.accessor, self.exports, request, reply) {
