@@ -164,7 +164,8 @@ impl Supervisor {
         let notify = &pool.shared().notify;
         let status = Some(notify.status());
         let requests = requests(pool);
-        let degraded = notify.degraded().or_else(|| saturated(&requests));
+        let failure = pool.shared().granted.failure();
+        let degraded = failure.or_else(|| notify.degraded()).or_else(|| saturated(&requests));
         let (workers, requests) = (pool.workers(), Some(requests));
         Some(InstanceFacts { workers, status, degraded, since: *since, requests })
     }
