@@ -34,6 +34,7 @@ mod install;
 mod handover;
 mod harness;
 mod compiler;
+mod descriptors;
 mod directories;
 mod storage;
 mod cache;
