@@ -32,6 +32,8 @@ locked := $(if $(CI),--locked)
 flags = $(if $(filter release,$(PROFILE)),RUSTFLAGS="$$RUSTFLAGS --remap-path-prefix=$(CURDIR)=plugind \
 	--remap-path-prefix=$${CARGO_HOME:-$$HOME/.cargo}=cargo")
 unit-profile = $(UNIT_PROFILE:%=--profile %)
+# The tests need not be optimized as the programs are that they test.
+end-to-end = PLUGIND_TEST_PROGRAMS=$(CURDIR)/$(PROGRAMS) cargo test $(unit-profile) $(locked) -p plugind-tests
 cargo-deny := target/tools/bin/cargo-deny
 # cargo-nextest, where it is installed, is used for the verbs of a developer. `make test` does not need it.
 nextest := $(shell cargo nextest --version 2>/dev/null)
@@ -85,13 +87,14 @@ test-here: check
 	cargo test $(unit-profile) $(locked) $(compiler)
 	$(MAKE) models UNIT_PROFILE=$(UNIT_PROFILE)
 	$(MAKE) build guests
-	$(flags) cargo test --release $(locked) -p plugind-tests
+	$(end-to-end)
 
 test-systemd: $(systemds:%=test-%) ## test the installation under the systemd of other Debians; test-debian-13 for one
 
+$(systemds:%=test-%): UNIT_PROFILE = ci
 $(systemds:%=test-%): test-%: setup-test image-% build guests
 	tests/checks/exposure target/$*
-	$(flags) PLUGIND_TEST_ROOT=$(CURDIR)/target/$* cargo test --release $(locked) -p plugind-tests $(tests-$*)
+	PLUGIND_TEST_ROOT=$(CURDIR)/target/$* $(end-to-end) $(tests-$*)
 
 images: $(systemds:%=image-%)
 

@@ -7,7 +7,7 @@ use std::{
     process::Command,
 };
 
-/// The program of plugind with this name, built with the profile of the test that runs.
+/// The program of plugind with this name.
 ///
 /// # Panics
 /// When it was not built.
@@ -16,11 +16,11 @@ pub fn program(name: &str) -> PathBuf {
     existing(programs().join(name))
 }
 
-/// The directory of these programs, which `tests/install` needs in its variable `PROGRAMS`: `target/release`, or
-/// `target/debug`.
+/// The directory of these programs, which `tests/install` needs in its variable `PROGRAMS`: the variable
+/// `PLUGIND_TEST_PROGRAMS` names it. Without it, they are the ones built with the profile of the test that runs.
 #[must_use]
 pub fn programs() -> PathBuf {
-    above_test(2)
+    env::var_os("PLUGIND_TEST_PROGRAMS").map_or_else(|| above_test(2), PathBuf::from)
 }
 
 /// The component of the test guest or the example plugin with this name.
