@@ -18,6 +18,8 @@ pub(super) enum Why {
     Recycled,
     /// Its instance says that it cannot serve.
     Unhealthy(String),
+    /// Its instance accepts no call although some wait.
+    Refusing,
 }
 
 /// The facts on which a worker decides.

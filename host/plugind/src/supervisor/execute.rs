@@ -261,6 +261,7 @@ impl Supervisor {
             generation,
             route,
             version = release.as_ref().and_then(|release| release.inspection.version.as_deref()),
+            unused_export = release.as_ref().and_then(|release| release.inspection.unused_export()),
             component_digest = digests.map(|digests| hexadecimal(&digests.component)),
             configuration_digest = digests.map(|digests| hexadecimal(&digests.configuration)),
             "plugin ready"
