@@ -207,8 +207,16 @@ fn keys_in(name: &str) -> BTreeSet<String> {
 
 #[test]
 fn the_manuals_of_manifest_and_settings_have_the_keys_that_are_read_and_no_others() {
-    let manifest =
-        ["manifest", "serve", "handover", "middleware"].map(|name| format!("plugin/{name}.rs"));
+    let manifest = [
+        "manifest",
+        "manifest/instances",
+        "manifest/limits",
+        "manifest/service",
+        "serve",
+        "handover",
+        "middleware",
+    ]
+    .map(|name| format!("plugin/{name}.rs"));
     let settings = [
         "settings",
         "settings/compile",
