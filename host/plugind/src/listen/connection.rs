@@ -9,10 +9,12 @@ use crate::{
         client_certificate,
         forwarded::ForwardedFields,
         health::HealthRoute,
-        http::{self, HttpEndpoint},
+        http,
+        http_endpoint::HttpEndpoint,
         listeners::Accepted,
         opening::{self, HttpWire, Opened},
         request_record::RequestRecord,
+        response,
         spans::SpanSink,
         stream::{Peer, Stream},
         unread::StreamBody,
@@ -320,7 +322,7 @@ async fn respond(
     request: Request<Incoming>,
     activity: Arc<Activity>,
     endpoint: Arc<HttpEndpoint>,
-) -> Result<Response<Delivered<http::Body>>, Infallible> {
+) -> Result<Response<Delivered<response::Body>>, Infallible> {
     let exchange = activity.begin();
     let mut record = endpoint.record(&request);
     let is_http1 = request.version() < Version::HTTP_2;
