@@ -88,6 +88,7 @@ test-here: check
 	cargo test $(unit-profile) $(locked) $(compiler)
 	$(MAKE) models UNIT_PROFILE=$(UNIT_PROFILE)
 	$(MAKE) build guests
+	tests/browser
 	$(end-to-end)
 
 test-systemd: $(systemds:%=test-%) ## test the installation under the systemd of other Debians; test-debian-13 for one
