@@ -47,7 +47,7 @@ pub struct Footprint {
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum FootprintError {
     /// It has more of something than one component may have.
-    #[error("{what}, {count} of them; one component may have at most {max}; {remedy}")]
+    #[error("{count} {what}; one component may have at most {max}; {remedy}")]
     TooMany {
         /// The resource of which it has too much.
         what: &'static str,
