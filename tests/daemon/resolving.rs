@@ -106,7 +106,7 @@ fn a_filter_names_the_names_and_lasts_until_the_client_leaves_or_the_plugin_is_r
 }
 
 #[test]
-fn a_name_or_address_that_is_none_is_a_mistake_of_its_plugin() {
+fn an_invalid_name_or_address_is_a_mistake_of_its_plugin() {
     let long = format!("{} = \"192.0.2.1\"", "a".repeat(64));
     for (line, expected) in [
         ("\"a b\" = \"192.0.2.1\"", "letters, digits, - or _"),
