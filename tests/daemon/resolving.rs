@@ -80,7 +80,7 @@ fn a_name_without_such_a_record_has_none_and_an_unknown_one_is_left_to_others() 
 }
 
 #[test]
-fn a_filter_names_the_names_and_lasts_until_the_client_leaves_or_the_plugin_is_replaced() {
+fn a_filter_has_the_names_and_lasts_until_the_plugin_is_replaced() {
     let (daemon, mut client) = start();
     client.send("QueryFilter", false, &json!({}));
     let names = json!(["printer.example", "scanner"]);
