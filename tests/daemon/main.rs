@@ -28,6 +28,7 @@ mod post_mortem;
 mod traces;
 mod grants;
 mod rescan;
+mod resolving;
 mod transaction;
 mod last_good;
 mod install;
