@@ -48,6 +48,7 @@ mod arguments;
 mod client;
 mod completion;
 mod control;
+mod top;
 mod authors;
 mod stopping;
 mod operating;
