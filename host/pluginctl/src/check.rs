@@ -337,7 +337,7 @@ fn described(path: &Path, checked: &Checked) -> String {
     }
     line("required", if manifest.required { "yes" } else { "no" });
     let own = "its own";
-    let none = "none: ready once it is instantiated; composing with `wac plug` leaves it out";
+    let none = "none: ready once it is instantiated; `wac plug` drops this export";
     line("lifecycle", if inspection.lifecycle { own } else { none });
     if inspection.handover {
         line("handover", "its state goes to its next version");

@@ -48,6 +48,14 @@ pub mod websocket;
 #[cfg(feature = "runtime")]
 mod middleware;
 #[cfg(feature = "runtime")]
+pub mod response;
+#[cfg(feature = "runtime")]
+pub mod http_endpoint;
+#[cfg(feature = "runtime")]
+mod route_prefix;
+#[cfg(feature = "runtime")]
+mod websocket_request;
+#[cfg(feature = "runtime")]
 pub mod http;
 #[cfg(feature = "runtime")]
 pub mod plugin_calls;

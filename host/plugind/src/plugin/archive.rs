@@ -4,32 +4,30 @@
 //! the newest one that served; the others are the digests of what is inside, which is laid out like a directory of
 //! plugins. So it is read and verified like any other plugin, and its digests are compared.
 
+mod error;
+mod files;
+mod version;
+
+pub use error::ArchiveError;
+pub use version::ArchivedVersion;
+
 use crate::{
-    base::{
-        file::{self, FileError},
-        name::PluginName,
-        quantity::Bytes,
-    },
+    base::name::PluginName,
     plugin::{
+        archive::files::{
+            entries, entry_name, is_directory, read_again, remove, rename, texts_size, write,
+        },
         release::{Release, ReleaseDigests},
-        scan::scan_one,
-        verify::{COMPONENT_MAX, Verified, verify},
     },
 };
-use plugind_artifact::hex::parse_digest;
-use sha2::{Digest, Sha256};
 use std::{
     collections::{BTreeMap, BTreeSet},
-    fs::{self, DirBuilder, File, OpenOptions},
-    io::{self, Write},
-    os::unix::fs::{DirBuilderExt, OpenOptionsExt},
+    io,
     path::{Path, PathBuf},
 };
 
 /// Its directory below that of the state. No plugin has such a name.
 const DIRECTORY: &str = ".versions";
-/// A version is written under this name, and renamed when it is complete.
-const INCOMPLETE: &str = ".new";
 /// How many versions are kept of each plugin.
 const VERSIONS_MAX: usize = 2;
 /// How large all of them together may be.
@@ -43,18 +41,6 @@ pub struct Archive {
     versions: BTreeMap<PluginName, Vec<ArchivedVersion>>,
 }
 
-/// One version that is kept.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct ArchivedVersion {
-    /// The plugin.
-    pub name: PluginName,
-    /// What it is made of.
-    pub digests: ReleaseDigests,
-    sequence: u64,
-    directory: PathBuf,
-    size: u64,
-}
-
 /// What the daemon before this one leaves for the case that the newest version of a plugin fails at the start.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum LastGood {
@@ -65,47 +51,6 @@ pub enum LastGood {
     Others,
     /// This version, which served last.
     Version(ReleaseDigests),
-}
-
-/// Why a version is not kept, or cannot be used again.
-#[derive(Debug, thiserror::Error)]
-pub enum ArchiveError {
-    /// Its component cannot be read.
-    #[error(transparent)]
-    Read(#[from] FileError),
-    /// Its component was replaced since it was verified.
-    #[error("{} was replaced before it could be copied", .0.display())]
-    Replaced(PathBuf),
-    /// It is larger than all versions together may be.
-    #[error("it has {size} bytes, and all kept versions together must not exceed {}", Bytes(*max))]
-    TooLarge {
-        /// Its size.
-        size: u64,
-        /// How large all versions together may be.
-        max: u64,
-    },
-    /// It cannot be written.
-    #[error("cannot write {}", path.display())]
-    Write {
-        /// The file or directory.
-        path: PathBuf,
-        /// The system's error.
-        source: io::Error,
-    },
-    /// What was kept is no plugin any more.
-    #[error("{0}")]
-    Rejected(String),
-    /// What was kept is not what it was.
-    #[error("{} was changed: its digests do not match its name", .0.display())]
-    Changed(PathBuf),
-}
-
-impl ArchiveError {
-    /// Whether the stored files are not the ones that were written.
-    #[must_use]
-    pub fn is_damage(&self) -> bool {
-        matches!(self, Self::Rejected(_) | Self::Changed(_))
-    }
 }
 
 impl Archive {
@@ -244,150 +189,17 @@ impl Archive {
     }
 }
 
-impl ArchivedVersion {
-    fn parse(name: &PluginName, entry: &str, path: &Path) -> Option<Self> {
-        let mut parts = entry.split('-');
-        let sequence = u64::from_str_radix(parts.next()?, 16).ok()?;
-        let component = parse_digest(parts.next()?)?;
-        let configuration = parse_digest(parts.next()?)?;
-        let digests = ReleaseDigests { component, configuration };
-        let is_whole = entry == entry_name(sequence, &digests);
-        let files = [path.to_owned(), drop_ins(path, name)];
-        let sizes = files.iter().flat_map(|directory| entries(directory).unwrap_or_default());
-        let sizes = sizes.filter_map(|(_, file)| fs::symlink_metadata(file).ok());
-        let size = sizes.filter(fs::Metadata::is_file).map(|file| file.len()).sum();
-        let (name, directory) = (name.clone(), path.to_owned());
-        is_whole.then_some(Self { name, digests, sequence, directory, size })
-    }
-
-    /// Reads and verifies it. Blocks.
-    ///
-    /// # Errors
-    /// When it is not what it was, or this daemon refuses it.
-    pub fn load(&self) -> Result<Verified, ArchiveError> {
-        let component = component(&self.directory, &self.name);
-        let found = scan_one(self.name.clone(), &component).found.pop();
-        let found = found.ok_or_else(|| ArchiveError::Changed(self.directory.clone()))?;
-        let verified = verify(found)
-            .map_err(|rejected| ArchiveError::Rejected(rejected.lines().join("; ")))?;
-        if verified.release().digests() != self.digests {
-            return Err(ArchiveError::Changed(self.directory.clone()));
-        }
-        Ok(verified)
-    }
-
-    /// Whether this file is part of it.
-    #[must_use]
-    pub fn contains(&self, path: &Path) -> bool {
-        path.starts_with(&self.directory)
-    }
-}
-
-fn component(version: &Path, name: &PluginName) -> PathBuf {
-    version.join(format!("{name}.wasm"))
-}
-
-fn drop_ins(version: &Path, name: &PluginName) -> PathBuf {
-    version.join(format!("{name}.toml.d"))
-}
-
-fn entry_name(sequence: u64, digests: &ReleaseDigests) -> String {
-    let [component, configuration] = [digests.component, digests.configuration]
-        .map(|digest| digest.iter().map(|byte| format!("{byte:02x}")).collect::<String>());
-    format!("{sequence:016x}-{component}-{configuration}")
-}
-
-fn is_directory(path: &Path) -> bool {
-    fs::symlink_metadata(path).is_ok_and(|file| file.is_dir())
-}
-
-/// What is in a directory that may not exist.
-fn entries(directory: &Path) -> io::Result<Vec<(String, PathBuf)>> {
-    let listed = match fs::read_dir(directory) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
-        listed => listed?,
-    };
-    let entry = |entry: io::Result<fs::DirEntry>| {
-        entry.map(|it| (it.file_name().to_string_lossy().into_owned(), it.path()))
-    };
-    listed.map(entry).collect()
-}
-
-fn read_again(release: &Release) -> Result<Vec<u8>, ArchiveError> {
-    let bytes = file::read(&release.path, COMPONENT_MAX)?;
-    let digest: [u8; 32] = Sha256::digest(&bytes).into();
-    match digest == release.digest {
-        true => Ok(bytes),
-        false => Err(ArchiveError::Replaced(release.path.clone())),
-    }
-}
-
-fn texts_size(release: &Release) -> u64 {
-    release.texts.iter().map(|text| text.len() as u64).sum()
-}
-
-fn write(
-    release: &Release,
-    bytes: &[u8],
-    directory: &Path,
-    target: &Path,
-) -> Result<(), ArchiveError> {
-    let incomplete = directory.join(INCOMPLETE);
-    let written = write_incomplete(release, bytes, &incomplete);
-    let renamed = written.and_then(|()| rename(&incomplete, target));
-    // It would keep the room that others need.
-    renamed.inspect_err(|_| remove(&incomplete))
-}
-
-fn write_incomplete(
-    release: &Release,
-    bytes: &[u8],
-    incomplete: &Path,
-) -> Result<(), ArchiveError> {
-    remove(incomplete);
-    let drop_ins = drop_ins(incomplete, &release.name);
-    let failed = |path: &Path| {
-        let path = path.to_owned();
-        |source| ArchiveError::Write { path, source }
-    };
-    DirBuilder::new().recursive(true).mode(0o700).create(&drop_ins).map_err(failed(&drop_ins))?;
-    let component = component(incomplete, &release.name);
-    write_file(&component, bytes).map_err(failed(&component))?;
-    for (nth, text) in release.texts.iter().enumerate() {
-        let path = drop_ins.join(format!("{nth:04}.toml"));
-        write_file(&path, text.as_bytes()).map_err(failed(&path))?;
-    }
-    Ok(())
-}
-
-fn write_file(path: &Path, bytes: &[u8]) -> io::Result<()> {
-    let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(path)?;
-    file.write_all(bytes)?;
-    file.sync_all()
-}
-
-fn rename(from: &Path, to: &Path) -> Result<(), ArchiveError> {
-    let renamed = fs::rename(from, to);
-    let synced = renamed.and_then(|()| match to.parent() {
-        Some(parent) => File::open(parent)?.sync_all(),
-        None => Ok(()),
-    });
-    synced.map_err(|source| ArchiveError::Write { path: to.to_owned(), source })
-}
-
-/// What cannot be removed takes room, and is found again at the next start.
-fn remove(path: &Path) {
-    if is_directory(path) {
-        drop(fs::remove_dir_all(path));
-    } else {
-        drop(fs::remove_file(path));
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::plugin::{credentials::CredentialsSeen, inspection::Inspection, manifest::Manifest};
+    use crate::plugin::{
+        archive::files::{INCOMPLETE, component, drop_ins},
+        credentials::CredentialsSeen,
+        inspection::Inspection,
+        manifest::Manifest,
+    };
+    use sha2::{Digest, Sha256};
+    use std::fs;
 
     struct Kept {
         root: tempfile::TempDir,

@@ -4,17 +4,9 @@
 //! `warm` is a plugin whose counters are in the processor's nearest cache. `cold` is one of so many that each request
 //! finds its counters outside of it.
 
-/// What the code of the host imports of the host.
-mod base {
-    pub(crate) mod name {
-        pub(crate) type PluginName = String;
-    }
-}
-#[path = "../../../../host/plugind/src/base/figures.rs"]
-#[allow(dead_code, reason = "one part of it is measured")]
-mod figures;
+mod base;
 
-use figures::CoreFigures;
+use base::figures::CoreFigures;
 use std::{
     hint::black_box,
     time::{Duration, Instant},
