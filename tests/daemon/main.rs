@@ -50,6 +50,7 @@ mod arguments;
 mod client;
 mod completion;
 mod control;
+mod top;
 mod authors;
 mod stopping;
 mod operating;
