@@ -51,6 +51,7 @@ mod control;
 mod authors;
 mod stopping;
 mod operating;
+mod pinning;
 mod binaries;
 
 /// The part of a manifest by which a plugin that fails is started again at once, however often; more of `[service]`
