@@ -54,6 +54,7 @@ mod top;
 mod authors;
 mod stopping;
 mod operating;
+mod pinning;
 mod binaries;
 
 /// The part of a manifest by which a plugin that fails is started again at once, however often; more of `[service]`
