@@ -120,8 +120,9 @@ lint:
 	cargo clippy $(guest) $(locked) -p plugind-test-guests --examples -- -D warnings
 	CARGO_TARGET_DIR=target/fuzz/build cargo check --quiet $(locked) --manifest-path tests/fuzz/Cargo.toml
 
-sources: # what tests prove of sources and documents, without a program that was built
+sources: # what tests prove of sources and documents, with the examples in documents, without a program that was built
 	cargo test $(unit-profile) $(locked) -p plugind-tests --test modules --test promises --test language
+	cargo test --quiet $(unit-profile) $(locked) --doc -p plugind-sdk -p plugind-test --all-features
 
 build: setup-run ## build the daemon, its client and the compiler, each on its own
 	$(flags) cargo build --profile $(PROFILE) $(locked) $(daemon)

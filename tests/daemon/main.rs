@@ -52,6 +52,7 @@ mod completion;
 mod control;
 mod top;
 mod authors;
+mod sdk;
 mod stopping;
 mod operating;
 mod pinning;
