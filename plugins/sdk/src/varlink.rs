@@ -207,6 +207,13 @@ impl Call<'_> {
         last.ok_or(none)
     }
 
+    /// Waits until the client disconnects, in a method that has sent replies and has no last one yet. Further calls of the
+    /// client are ignored.
+    pub async fn disconnected(&self) -> Error {
+        while self.connection.read(READ_MAX).await.is_ok_and(|bytes| !bytes.is_empty()) {}
+        Error::Disconnected
+    }
+
     /// Sends a message, unless the client wants no reply.
     async fn put(&self, message: Value) -> Result<(), Error> {
         if self.message.oneway {

@@ -1,6 +1,7 @@
 //! Users and groups that systemd asks for by varlink: `getent`, `id` and `userdbctl` show them.
 
 mod records;
+mod state;
 
 use plugind_sdk::{
     ConnectionHandler, Lifecycle, StartError, config,
@@ -24,7 +25,9 @@ impl Lifecycle for Users {
     async fn start() -> Result<(), StartError> {
         let config =
             config::get_all().map_err(|error| StartError::Unavailable(error.to_string()))?;
-        let records = Records::read(config).map_err(StartError::Configuration)?;
+        let state = state::read()?;
+        let records = Records::read(config.into_iter().chain(state));
+        let records = records.map_err(StartError::Configuration)?;
         info!(users = records.users.len(), groups = records.groups.len(), "users loaded");
         RECORDS.get_or_init(|| records);
         Ok(())
