@@ -42,7 +42,7 @@ run-tests := cargo $(if $(nextest),nextest run,test) $(locked)
 
 .DEFAULT_GOAL := help
 .PHONY: help run unit e2e boot check test test-authors test-browser test-here test-systemd $(systemds:%=test-%) images $(systemds:%=image-%) \
-	fmt lint sources build plugins guests golden fuzz models chaos mutants load bench advisories install uninstall deb dist \
+	fmt lint sources build plugins guests golden fuzz models chaos soak mutants load bench advisories install uninstall deb dist \
 	reproducible
 
 help: ## print the targets
@@ -155,6 +155,11 @@ fuzz: setup-fuzz ## fuzz the parsers of files; SECONDS_PER_TARGET=60
 chaos: PROFILE = dev
 chaos: setup-e2e build guests ## reload, break and attack a daemon for about 10 minutes; ROUNDS=300, SEED=N to repeat
 	PLUGIND_CHAOS_ROUNDS=$(or $(ROUNDS),300) PLUGIND_CHAOS_SEED=$(SEED) \
+		cargo test $(locked) -p plugind-tests --test chaos -- --nocapture
+
+soak: PROFILE = dev
+soak: setup-e2e build guests ## the same for 1,000 reloads and 300,000 requests or more, with the figures over time
+	PLUGIND_CHAOS_ROUNDS=$(or $(ROUNDS),1200) PLUGIND_CHAOS_PARTS=20 PLUGIND_CHAOS_SEED=$(SEED) \
 		cargo test $(locked) -p plugind-tests --test chaos -- --nocapture
 
 mutants: PROFILE = dev
