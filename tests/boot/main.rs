@@ -32,6 +32,7 @@ mod probe;
 mod view;
 mod faults;
 mod metrics;
+mod traces;
 
 use plugind_tests::{Client, Machine, Right, Way};
 

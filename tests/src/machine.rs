@@ -347,6 +347,19 @@ impl Machine {
         })
     }
 
+    /// A program of this system, with its files, among the processes and in the network of the machine. It ends with the
+    /// machine.
+    #[must_use]
+    pub fn beside(&self, program: &Command) -> Command {
+        let mut command = Command::new("nsenter");
+        command.args(["--target", &self.leader, "--net", "--pid", "--"]).arg(program.get_program());
+        for (name, value) in program.get_envs() {
+            value.map(|value| command.env(name, value));
+        }
+        command.args(program.get_args()).stdin(Stdio::null());
+        command
+    }
+
     /// Moves this thread into the machine's network.
     pub(crate) fn enter(&self) {
         move_into_link_name_space(self.network.as_fd(), Some(LinkNameSpaceType::Network))

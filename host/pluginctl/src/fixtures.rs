@@ -29,6 +29,23 @@ pub(crate) fn greeter() -> api::Plugin {
     }
 }
 
+/// A plugin that used the processor for `busy` of the last 60,000 ms.
+pub(crate) fn used(name: &str, busy: u64, memory: u64) -> api::Plugin {
+    let usage = api::PluginUsage {
+        instances: 2,
+        in_flight: 1,
+        memory,
+        memory_max: 256 << 20,
+        period: 60_000,
+        busy,
+        responses: 90,
+        p50: Some(850),
+        p99: Some(12_000),
+        ..Default::default()
+    };
+    api::Plugin { name: name.to_owned(), usage: Some(usage), ..greeter() }
+}
+
 pub(crate) fn failure() -> api::PluginFailure {
     api::PluginFailure {
         plugin: "bad".to_owned(),

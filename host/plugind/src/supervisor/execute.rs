@@ -164,7 +164,8 @@ impl Supervisor {
         let notify = &pool.shared().notify;
         let status = Some(notify.status());
         let requests = requests(pool);
-        let degraded = notify.degraded().or_else(|| saturated(&requests));
+        let failure = pool.shared().granted.failure();
+        let degraded = failure.or_else(|| notify.degraded()).or_else(|| saturated(&requests));
         let (workers, requests) = (pool.workers(), Some(requests));
         Some(InstanceFacts { workers, status, degraded, since: *since, requests })
     }
@@ -261,6 +262,7 @@ impl Supervisor {
             generation,
             route,
             version = release.as_ref().and_then(|release| release.inspection.version.as_deref()),
+            unused_export = release.as_ref().and_then(|release| release.inspection.unused_export()),
             component_digest = digests.map(|digests| hexadecimal(&digests.component)),
             configuration_digest = digests.map(|digests| hexadecimal(&digests.configuration)),
             "plugin ready"
