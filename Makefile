@@ -31,7 +31,8 @@ tests-debian-sid := --test boot --test varlink --test resolve-hook
 locked := $(if $(CI),--locked)
 # What is shipped names no directory of the machine that built it.
 flags = $(if $(filter release,$(PROFILE)),RUSTFLAGS="$$RUSTFLAGS --remap-path-prefix=$(CURDIR)=plugind \
-	--remap-path-prefix=$${CARGO_HOME:-$$HOME/.cargo}=cargo")
+	--remap-path-prefix=$${CARGO_HOME:-$$HOME/.cargo}=cargo" CFLAGS="$$CFLAGS -ffile-prefix-map=$(CURDIR)=plugind \
+	-ffile-prefix-map=$${CARGO_HOME:-$$HOME/.cargo}=cargo")
 unit-profile = $(UNIT_PROFILE:%=--profile %)
 # The tests need not be optimized as the programs are that they test.
 end-to-end = PLUGIND_TEST_PROGRAMS=$(CURDIR)/$(PROGRAMS) cargo test $(unit-profile) $(locked) -p plugind-tests
@@ -42,7 +43,8 @@ run-tests := cargo $(if $(nextest),nextest run,test) $(locked)
 
 .DEFAULT_GOAL := help
 .PHONY: help run unit e2e boot check test test-authors test-browser test-here test-systemd $(systemds:%=test-%) images $(systemds:%=image-%) \
-	fmt lint sources build plugins guests golden fuzz models chaos mutants load bench advisories install uninstall
+	fmt lint sources build plugins guests golden fuzz models chaos mutants load bench advisories install uninstall deb dist \
+	reproducible
 
 help: ## print the targets
 	@sed -n 's/^\([a-z0-9-]*\):.*## /\1\t/p' Makefile | expand -t 14
@@ -88,6 +90,7 @@ test-here: check
 	cargo test $(unit-profile) $(locked) $(compiler)
 	$(MAKE) models UNIT_PROFILE=$(UNIT_PROFILE)
 	$(MAKE) build guests
+	tests/checks/build-paths
 	tests/browser
 	$(end-to-end)
 
@@ -117,8 +120,9 @@ lint:
 	cargo clippy $(guest) $(locked) -p plugind-test-guests --examples -- -D warnings
 	CARGO_TARGET_DIR=target/fuzz/build cargo check --quiet $(locked) --manifest-path tests/fuzz/Cargo.toml
 
-sources: # what tests prove of sources and documents, without a program that was built
+sources: # what tests prove of sources and documents, with the examples in documents, without a program that was built
 	cargo test $(unit-profile) $(locked) -p plugind-tests --test modules --test promises --test language
+	cargo test --quiet $(unit-profile) $(locked) --doc -p plugind-sdk -p plugind-test --all-features
 
 build: setup-run ## build the daemon, its client and the compiler, each on its own
 	$(flags) cargo build --profile $(PROFILE) $(locked) $(daemon)
@@ -180,6 +184,9 @@ install: ## install what `make build` has built, below DESTDIR; PREFIX=/usr
 
 deb: setup-deb build ## make a Debian package, and one with the debug symbols, in target/deb
 	tests/deb
+
+reproducible: setup-deb ## build this commit twice, in two directories, and compare the programs and the package byte by byte
+	tests/reproducible
 
 dist: ## make an archive of the sources and of all crates, which builds without a network, in target/dist
 	tests/dist

@@ -35,6 +35,7 @@ mod install;
 mod handover;
 mod harness;
 mod compiler;
+mod descriptors;
 mod directories;
 mod storage;
 mod cache;
@@ -49,9 +50,12 @@ mod arguments;
 mod client;
 mod completion;
 mod control;
+mod top;
 mod authors;
+mod sdk;
 mod stopping;
 mod operating;
+mod pinning;
 mod binaries;
 
 /// The part of a manifest by which a plugin that fails is started again at once, however often; more of `[service]`

@@ -1,6 +1,6 @@
 //! Services that speak varlink on the connections of a unix socket, as systemd and its tools do.
 //!
-//! ```ignore
+//! ```no_run
 //! use plugind_sdk::{
 //!     ConnectionHandler,
 //!     connections::Connection,
@@ -31,6 +31,7 @@
 //! }
 //!
 //! plugind_sdk::export_connections!(Ping);
+//! # fn main() {}
 //! ```
 //!
 //! The interface `org.varlink.service` is served for every service, so that `varlinkctl introspect` shows its interfaces.

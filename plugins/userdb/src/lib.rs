@@ -6,7 +6,7 @@ mod state;
 use plugind_sdk::{
     ConnectionHandler, Lifecycle, StartError, config,
     connections::Connection,
-    journal,
+    info,
     varlink::{self, Call, Error, Info, Interface, Reply, Service, Value, json},
 };
 use records::{Group, Records, User};
@@ -28,8 +28,7 @@ impl Lifecycle for Users {
         let state = state::read()?;
         let records = Records::read(config.into_iter().chain(state));
         let records = records.map_err(StartError::Configuration)?;
-        let counts = (records.users.len().to_string(), records.groups.len().to_string());
-        journal::info("users loaded", &[("users", &counts.0), ("groups", &counts.1)]);
+        info!(users = records.users.len(), groups = records.groups.len(), "users loaded");
         RECORDS.get_or_init(|| records);
         Ok(())
     }
