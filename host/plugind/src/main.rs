@@ -31,6 +31,9 @@ const EX_USAGE: u8 = 64;
 /// The exit status for what only a change of files or arguments can fix (sysexits.h).
 const EX_CONFIG: u8 = 78;
 
+/// The files that this process has open. By their paths there, the runtime opens compiled files.
+const OWN_FILES: &str = "/proc/self/fd";
+
 fn main() -> ExitCode {
     process::reset_inherited();
     panics::leave_out_contained();
@@ -141,6 +144,11 @@ fn check(check: LinkCheck) -> ExitCode {
 }
 
 fn run(settings: DaemonConfig, systemd: Systemd, journal: journal::Journal) -> ExitCode {
+    if !Path::new(OWN_FILES).is_dir() {
+        let error = "/proc must be mounted: compiled files are opened by /proc/self/fd";
+        error!(message_id = messages::STARTUP_FAILED, error, "startup failed");
+        return ExitCode::FAILURE;
+    }
     // The control socket and systemd's calls have a thread of their own, which no guest can block.
     let control = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
