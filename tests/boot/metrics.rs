@@ -8,7 +8,7 @@ use std::{
     os::unix::net::UnixStream,
 };
 
-/// Where systemd looks for metrics, from version 262.
+/// Where systemd looks for metrics, from version 260.
 const REPORT: &str = "/run/systemd/report";
 /// The program that collects them there. Debian has it in a package of its own.
 const REPORT_PROGRAM: &str = "/usr/lib/systemd/systemd-report";

@@ -207,12 +207,30 @@ fn keys_in(name: &str) -> BTreeSet<String> {
 
 #[test]
 fn the_manuals_of_manifest_and_settings_have_the_keys_that_are_read_and_no_others() {
-    let manifest =
-        ["manifest", "serve", "handover", "middleware"].map(|name| format!("plugin/{name}.rs"));
-    let settings = ["config/settings.rs".to_owned()];
+    let manifest = [
+        "manifest",
+        "manifest/instances",
+        "manifest/limits",
+        "manifest/service",
+        "serve",
+        "handover",
+        "middleware",
+    ]
+    .map(|name| format!("plugin/{name}.rs"));
+    let settings = [
+        "settings",
+        "settings/compile",
+        "settings/connections",
+        "settings/health",
+        "settings/http",
+        "settings/pool",
+        "settings/sockets",
+        "settings/tls",
+    ]
+    .map(|name| format!("config/{name}.rs"));
     for (page, sources, grants, one) in [
         ("plugind-plugin.5", &manifest[..], grant_keys(), "service.restart-sec"),
-        ("plugind.toml.5", &settings, BTreeSet::new(), "compile.memory-max"),
+        ("plugind.toml.5", &settings[..], BTreeSet::new(), "compile.memory-max"),
     ] {
         let mut read: BTreeSet<_> = sources.iter().flat_map(|source| keys_of(source, "")).collect();
         read.extend(grants.iter().map(|key| format!("grants.{key}")));

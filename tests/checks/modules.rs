@@ -11,7 +11,7 @@ use definitions::{Definition, functions, types};
 use graph::Graph;
 
 /// The folders of `host/plugind/src`. Each imports only from those before it.
-const LAYERS: [&str; 14] = [
+const LAYERS: [&str; 15] = [
     "base",
     "api",
     "config",
@@ -26,6 +26,7 @@ const LAYERS: [&str; 14] = [
     "listen",
     "metrics",
     "control",
+    "daemon",
 ];
 /// The most files beside these folders.
 const TOP_FILES_MAX: usize = 6;

@@ -1,7 +1,12 @@
 //! Variables and signals that another program leaves to the daemon do not keep it from starting.
 
-use plugind_tests::{Daemon, Signal, Tree};
-use std::os::unix::net::UnixDatagram;
+use crate::control;
+use plugind_tests::{Daemon, Signal, Tree, program};
+use std::{
+    fs,
+    os::unix::net::UnixDatagram,
+    process::{Command, Stdio},
+};
 
 #[test]
 fn a_full_notify_socket_keeps_no_signal_from_the_daemon() {
@@ -54,4 +59,65 @@ fn blocked_and_ignored_signals_are_reset() {
     daemon.signal(Signal::HUP);
     daemon.log.wait_for(&["plugind: reload finished "]);
     assert_eq!(daemon.stop(), 0);
+}
+
+#[test]
+fn backtraces_in_the_environment_change_nothing_for_plugins_and_the_log() {
+    let tree = Tree::new().with("environment").with("fails");
+    let daemon = Daemon::start_by(&tree, &["env", "RUST_BACKTRACE=full"]);
+    assert_eq!(daemon.get("/environment").text(), "");
+    assert_eq!(daemon.get("/fails").status_and_text(), (502, "plugin fails failed\n"));
+    daemon.log.wait_for(&["secret detail"]);
+    assert_eq!(daemon.log.count(&["std::"]), 0);
+}
+
+#[test]
+fn a_working_directory_that_was_deleted_does_not_matter() {
+    let tree = Tree::new().with("greeter_02");
+    let script = "gone=$(mktemp -d); cd \"$gone\"; rmdir \"$gone\"; exec \"$@\"";
+    let daemon = Daemon::start_by(&tree, &["/bin/sh", "-euc", script, "sh"]);
+    assert!(daemon.reload().contains("changed=0 failed=0"));
+    assert_eq!(daemon.get("/greeter-02").status(), 200);
+}
+
+#[test]
+fn a_daemon_serves_without_proc() {
+    let tree = Tree::new().with("greeter_02").with("hello");
+    let daemon = control::start_by(&tree, "mount -t tmpfs plugind-test /proc");
+    assert!(daemon.reload().contains("changed=0 failed=0"));
+    for path in ["/greeter-02", "/hello"] {
+        assert_eq!(daemon.get(path).status(), 200, "{path}");
+    }
+    assert_eq!(control::run(&tree, &["list"]).status, Some(0));
+}
+
+#[test]
+fn a_daemon_with_few_descriptors_serves_or_says_why_not() {
+    let tree = Tree::new().with("greeter_02");
+    let daemon = control::start_by(&tree, "ulimit -n 64");
+    assert_eq!(daemon.get("/greeter-02").status(), 200);
+    drop(daemon);
+    let root = tree.root().to_str().unwrap();
+    let script = "ulimit -n 12; exec \"$@\"";
+    let mut command = Command::new("/bin/sh");
+    command.args(["-euc", script, "sh"]).arg(program("plugind"));
+    command.args(["--listen", "http=127.0.0.1:0", "--root", root]).env_clear();
+    let ended = command.stdin(Stdio::null()).output().unwrap();
+    let said = String::from_utf8_lossy(&ended.stderr);
+    assert!(!ended.status.success() && said.contains("Too many open files"), "{said}");
+}
+
+#[test]
+fn a_second_daemon_with_the_same_state_says_so() {
+    let tree = Tree::new().with("greeter_02");
+    let state = tree.root().join("var/lib/plugind");
+    fs::create_dir_all(&state).unwrap();
+    let mut first = Daemon::start(&tree);
+    let shared = ["warning plugind: state directory in use by another daemon"];
+    let second = Daemon::start(&tree);
+    assert!(second.log.wait_for(&shared).contains(state.to_str().unwrap()));
+    assert_eq!(first.log.count(&shared), 0);
+    drop(second);
+    assert_eq!(first.stop(), 0);
+    assert_eq!(Daemon::start(&tree).log.count(&shared), 0);
 }

@@ -93,7 +93,7 @@ fn a_component_that_no_instance_can_be_made_of_is_refused_before_it_is_compiled(
             "wrong-type",
             ["with handle: func()", "it must be handle: func(request: incoming-request"],
         ),
-        ("many-memories", ["linear memories, 51 of them", "at most 50"]),
+        ("many-memories", ["51 linear memories", "at most 50"]),
         ("large-table", ["300000 elements", "at most 200000"]),
         ("large-memory", ["begins with 80M of memory", "write instance-memory-max = "]),
         ("doubles", ["instantiate each other", "do not trust it"]),

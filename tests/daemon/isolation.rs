@@ -233,6 +233,19 @@ fn a_client_that_leaves_does_not_occupy_a_synchronous_instance_for_good() {
 }
 
 #[test]
+fn one_that_refuses_all_calls_is_replaced_while_calls_wait() {
+    let manifest = format!(
+        "{}watchdog-sec = \"1s\"\n[instances]\nmax = 1\nconcurrency = 4\n",
+        crate::RESTARTS
+    );
+    let daemon = Daemon::start(&Tree::new().with_manifest("refuses", &manifest));
+    assert_eq!(daemon.get("/refuses/refuse").text(), "from now on\n");
+    assert_eq!(daemon.get("/refuses").text(), "fine");
+    let failed = daemon.log.wait_for(&["instance failed", "plugin=refuses", "result=watchdog"]);
+    assert!(failed.contains("refused all calls") && failed.contains("watchdog-sec"), "{failed}");
+}
+
+#[test]
 fn one_that_spins_is_ended_by_the_watchdog_long_before_the_deadline_of_its_request() {
     let manifest =
         format!("{RESTARTS}watchdog-sec = \"300ms\"\n[limits]\nrequest-timeout = \"1h\"\n");

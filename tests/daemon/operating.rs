@@ -55,7 +55,7 @@ fn a_stopped_plugin_stays_stopped_over_reloads_until_it_is_started() {
     assert_eq!(refused.status, Some(1));
     assert!(refused.stderr.contains("hello: not reloaded: "), "{}", refused.stderr);
 
-    assert!(succeed(&tree, &["start", "hello"]).starts_with("hello: serves, generation "));
+    assert!(succeed(&tree, &["start", "hello"]).starts_with("hello: started, generation "));
     assert_eq!(daemon.get("/hello").status(), 200);
     // One that serves stays as it is.
     let before = succeed(&tree, &["start", "hello"]);

@@ -60,8 +60,8 @@ impl CatArgs {
         }
         let known: Vec<_> = found.iter().map(|found| found.name.to_string()).collect();
         let Some(found) = found.iter().find(|found| found.name == *name) else {
-            let known = if known.is_empty() { "none at all".to_owned() } else { known.join(", ") };
-            return Err(vec![format!("there is no plugin {name}; there are {known}")]);
+            let known = if known.is_empty() { "none".to_owned() } else { known.join(", ") };
+            return Err(vec![format!("there is no plugin {name}; known plugins: {known}")]);
         };
         let document = manifest_of(found).map_err(|error| match error {
             VerifyError::Manifest(complaints) => {

@@ -318,8 +318,8 @@ fn described(path: &Path, checked: &Checked) -> String {
         writeln!(reported, "  {name:<9} {}", Escaped(value)).ok();
     };
     line("kind", kind(inspection));
-    if inspection.http.is_some() && inspection.run.is_some() {
-        line("run", "exported but not used, because the component answers requests");
+    if let Some(export) = inspection.unused_export() {
+        line("unused", &format!("export {export}, because the component has a handler"));
     }
     if let Ok(metadata) = fs::metadata(path) {
         line("size", &rounded(Bytes(metadata.len())).to_string());
@@ -337,7 +337,7 @@ fn described(path: &Path, checked: &Checked) -> String {
     }
     line("required", if manifest.required { "yes" } else { "no" });
     let own = "its own";
-    let none = "none: ready once it is instantiated; composing with `wac plug` leaves it out";
+    let none = "none: ready once it is instantiated; `wac plug` drops this export";
     line("lifecycle", if inspection.lifecycle { own } else { none });
     if inspection.handover {
         line("handover", "its state goes to its next version");

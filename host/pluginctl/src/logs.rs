@@ -14,7 +14,7 @@ const JOURNAL: &str = "/run/systemd/journal/socket";
 
 #[derive(clap::Args)]
 pub(crate) struct LogsArgs {
-    /// Show the log entries of and about this plugin
+    /// Show the log entries of this plugin, and those of the daemon about it
     #[arg(value_name = "NAME")]
     name: PluginName,
     /// Show the last entries, and then new entries as they are logged

@@ -23,9 +23,9 @@ pub mod listen;
 pub mod metrics;
 #[cfg(feature = "runtime")]
 pub mod control;
+#[cfg(feature = "runtime")]
+pub mod daemon;
 pub mod cli;
 pub mod check;
 #[cfg(feature = "runtime")]
 pub mod link_check;
-#[cfg(feature = "runtime")]
-pub mod daemon;

@@ -11,6 +11,9 @@ const DOCUMENTS: [&str; 5] =
     ["README.md", "ARCHITECTURE.md", "SECURITY.md", "CONTRIBUTING.md", "CHANGELOG.md"];
 /// Directories whose files are documents; those below them belong to others.
 const DIRECTORIES: [&str; 3] = ["host/man", "wit", "units"];
+/// Directories below which all files of a kind are documents.
+const DEEPER: [(&str, &str); 3] =
+    [("host", ".varlink"), ("plugins", ".varlink"), ("plugins", ".md")];
 
 fn top() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("..")
@@ -50,13 +53,15 @@ pub(crate) fn documents() -> Vec<String> {
         listed.filter(|path| top().join(path).is_file()).collect::<Vec<_>>()
     };
     let beside = DIRECTORIES.iter().flat_map(files);
-    DOCUMENTS.map(str::to_owned).into_iter().chain(beside).collect()
+    let deeper = DEEPER.iter().flat_map(|(directory, extension)| below(directory, extension));
+    DOCUMENTS.map(str::to_owned).into_iter().chain(beside).chain(deeper).collect()
 }
 
-/// The sources of the programs, of which messages and documentation are read.
+/// The sources of the programs and plugins, of which messages and documentation are read.
 pub(crate) fn sources() -> Vec<String> {
-    let crates = listed("host").into_iter().map(|path| format!("{path}/src"));
-    crates.filter(|path| top().join(path).is_dir()).flat_map(|path| below(&path, ".rs")).collect()
+    let crates = ["host", "plugins"].into_iter().flat_map(listed);
+    let sources = crates.map(|path| format!("{path}/src"));
+    sources.filter(|path| top().join(path).is_dir()).flat_map(|path| below(&path, ".rs")).collect()
 }
 
 /// Where a module in a file of its own is, or is below, given the file that declares it.

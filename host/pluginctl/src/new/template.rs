@@ -328,6 +328,23 @@ mod tests {
     }
 
     #[test]
+    fn a_name_that_is_a_word_of_a_language_is_in_no_code() {
+        for (language, kind, template) in all() {
+            // A WIT identifier can neither be a keyword nor have a part that begins with a digit.
+            for (path, text) in render(&template, "resource-02") {
+                let extension = path.extension().and_then(|extension| extension.to_str());
+                let is_code =
+                    matches!(extension, Some("wit" | "rs" | "c" | "h" | "js" | "json" | "py"));
+                // The tests in Rust contain the name as text.
+                if is_code && !path.starts_with("tests") {
+                    let path = path.display();
+                    assert!(!text.contains("resource-02"), "{language:?} {kind:?}: {path}");
+                }
+            }
+        }
+    }
+
+    #[test]
     fn a_missing_template_is_reported_with_those_that_exist() {
         for language in Language::value_variants() {
             assert!(Kind::Http.exists_in(*language), "{language:?}");
@@ -415,7 +432,7 @@ mod tests {
         let of = |text: &str, from: &str| {
             let lines = text.lines().skip_while(|line| *line != from);
             let lines = lines
-                .take_while(|line| *line != "[lints]")
+                .take_while(|line| *line != "[lints]" && !line.starts_with("[dev-dependencies]"))
                 .map(|line| line.split(" #").next().unwrap_or_default().trim_end().to_owned());
             lines.filter(|line| !line.is_empty()).collect::<Vec<_>>()
         };

@@ -60,15 +60,12 @@ fn remedy(path: &Path, error: &io::Error) -> String {
     let link = fs::read_link(path).ok().map(|target| target.display().to_string());
     match (error.kind(), link) {
         (io::ErrorKind::NotFound, Some(target)) => format!(
-            ": it is a link to {target}, which is not there, or not for the daemon, which sees only some directories; \
-             put the file itself there"
+            ": it is a link to {target}, which does not exist, or which the daemon cannot see, because it sees only \
+             some directories; put the file itself there"
         ),
         (io::ErrorKind::NotFound, None) => "; it was there a moment ago".to_owned(),
         (io::ErrorKind::PermissionDenied, None) => {
-            format!(
-                "; give the user of the daemon the right to, as with `chmod a+r {}`",
-                path.display()
-            )
+            format!("; let the user of the daemon read it, as with `chmod a+r {}`", path.display())
         }
         (io::ErrorKind::PermissionDenied, Some(target)) => format!(
             ": it is a link to {target}; give the user of the daemon the right to read that, or put the file itself \

@@ -1,18 +1,27 @@
 //! One HTTP connection: its requests, its limits, and its end.
 
+mod driver;
+mod observed;
+
 use crate::{
     base::error_chain::ErrorChain,
     journal::Journal,
     listen::{
         access_log::AccessTarget,
-        activity::{Activity, ClientRate, ConnectionLimits, ExchangeGuard},
+        activity::{Activity, ConnectionLimits, ExchangeGuard},
         client_certificate,
+        connection::{
+            driver::{ConnectionEnd, Driver},
+            observed::Observed,
+        },
         forwarded::ForwardedFields,
         health::HealthRoute,
-        http::{self, HttpEndpoint},
+        http,
+        http_endpoint::HttpEndpoint,
         listeners::Accepted,
-        opening::{self, HttpWire, Opened},
+        opening::{self, Opened},
         request_record::RequestRecord,
+        response,
         spans::SpanSink,
         stream::{Peer, Stream},
         unread::StreamBody,
@@ -25,33 +34,19 @@ use ::http::{
 use bytes::Buf;
 use futures::TryFutureExt;
 use http_body::{Body, Frame, SizeHint};
-use hyper::{
-    body::Incoming,
-    rt::{Read, Write, bounds::Http2ServerConnExec},
-    server::conn,
-    service::{HttpService, service_fn},
-};
+use hyper::{body::Incoming, server::conn, service::service_fn};
 use hyper_util::rt::{TokioExecutor, TokioIo};
-use rustix::{
-    event::{PollFd, PollFlags, Timespec, poll},
-    net::{Shutdown, shutdown},
-};
+use rustix::net::{Shutdown, shutdown};
 use std::{
     convert::Infallible,
-    error::Error,
-    future::poll_fn,
-    io,
     pin::{Pin, pin},
     sync::Arc,
-    task::{Context, Poll, ready},
+    task::{Context, Poll},
     time::Duration,
 };
-use tokio::{
-    io::{AsyncRead, AsyncWrite, Interest, ReadBuf},
-    time::{Instant, Sleep, sleep, sleep_until, timeout},
-};
+use tokio::time::{sleep, timeout};
 use tokio_io_timeout::TimeoutStream;
-use tokio_util::{sync::CancellationToken, task::TaskTracker};
+use tokio_util::task::TaskTracker;
 use tracing::debug;
 
 /// From the first byte of a request until its header has come.
@@ -87,14 +82,6 @@ pub fn limits(keep_alive: Duration) -> ConnectionLimits {
         half_closed: HALF_CLOSED_TIMEOUT,
         rate_min: 0,
     }
-}
-
-/// Why a connection has ended.
-enum ConnectionEnd {
-    Finished(hyper::Result<()>),
-    TimedOut,
-    PeerGone,
-    Drained,
 }
 
 /// Serves HTTP on a connection until its end. When no more requests are wanted, those in progress are finished.
@@ -238,89 +225,11 @@ fn status_of_refused(ended: &ConnectionEnd) -> Option<StatusCode> {
     is_answered.then_some(status)
 }
 
-/// A connection of either version.
-trait GracefulConnection: Future<Output = hyper::Result<()>> {
-    /// Takes no more requests.
-    fn graceful_shutdown(self: Pin<&mut Self>);
-}
-
-impl<I, S, B> GracefulConnection for conn::http1::UpgradeableConnection<I, S>
-where
-    Self: Future<Output = hyper::Result<()>>,
-    S: HttpService<Incoming, ResBody = B, Error: Into<Box<dyn Error + Send + Sync>>>,
-    I: Read + Write + Unpin,
-    B: Body<Error: Into<Box<dyn Error + Send + Sync>>> + 'static,
-{
-    fn graceful_shutdown(self: Pin<&mut Self>) {
-        self.graceful_shutdown();
-    }
-}
-
-impl<I, S, B> GracefulConnection for conn::http2::Connection<I, S, TokioExecutor>
-where
-    Self: Future<Output = hyper::Result<()>>,
-    S: HttpService<Incoming, ResBody = B, Error: Into<Box<dyn Error + Send + Sync>>>,
-    I: Read + Write + Unpin,
-    B: Body<Error: Into<Box<dyn Error + Send + Sync>>> + 'static,
-    TokioExecutor: Http2ServerConnExec<S::Future, B>,
-{
-    fn graceful_shutdown(self: Pin<&mut Self>) {
-        self.graceful_shutdown();
-    }
-}
-
-/// The needs of a connection beside its protocol: limits, and an end.
-struct Driver<'a> {
-    stream: &'a Stream,
-    activity: &'a Activity,
-    limits: ConnectionLimits,
-    closing: &'a CancellationToken,
-}
-
-impl Driver<'_> {
-    /// Runs a connection until its end. When no more requests are wanted, it waits for `before`, says so in the way of
-    /// the protocol, and closes the connection after another `after`, as soon as no request is in progress.
-    async fn run(
-        self,
-        mut connection: Pin<&mut impl GracefulConnection>,
-        before: Duration,
-        after: Duration,
-    ) -> ConnectionEnd {
-        let Self { stream, activity, limits, closing } = self;
-        let mut timer = LimitTimer::new(activity, limits);
-        let mut gone = pin!(peer_is_gone(stream, activity));
-        let mut draining = pin!(drain(closing, activity, before));
-        let mut last = None;
-        poll_fn(|context| {
-            if last.is_none() && draining.as_mut().poll(context).is_ready() {
-                last = Some(Box::pin(sleep(after)));
-                connection.as_mut().graceful_shutdown();
-            }
-            // Before the limits, since this is what changes them.
-            if let Poll::Ready(ended) = connection.as_mut().poll(context) {
-                return Poll::Ready(ConnectionEnd::Finished(ended));
-            }
-            if let Some(last) = &mut last
-                && activity.is_idle()
-                && (after.is_zero() || last.as_mut().poll(context).is_ready())
-            {
-                return Poll::Ready(ConnectionEnd::Drained);
-            }
-            if gone.as_mut().poll(context).is_ready() {
-                return Poll::Ready(ConnectionEnd::PeerGone);
-            }
-            activity.wake_at_end(context.waker());
-            timer.poll_expired(context, activity).map(|()| ConnectionEnd::TimedOut)
-        })
-        .await
-    }
-}
-
 async fn respond(
     request: Request<Incoming>,
     activity: Arc<Activity>,
     endpoint: Arc<HttpEndpoint>,
-) -> Result<Response<Delivered<http::Body>>, Infallible> {
+) -> Result<Response<Delivered<response::Body>>, Infallible> {
     let exchange = activity.begin();
     let mut record = endpoint.record(&request);
     let is_http1 = request.version() < Version::HTTP_2;
@@ -331,159 +240,6 @@ async fn respond(
         response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
     }
     Ok(response.map(|body| Delivered { body, record, _exchange: exchange }))
-}
-
-/// Waits until no more requests are wanted, and then for those that are on their way.
-///
-/// A client whose next request is on its way to a connection that is being closed would lose it. So its next response
-/// says that it is the last, and only a connection without a request is closed without a word.
-async fn drain(closing: &CancellationToken, activity: &Activity, before: Duration) {
-    closing.cancelled().await;
-    activity.close();
-    if !before.is_zero() {
-        sleep(before).await;
-    }
-}
-
-/// Waits until the client has gone. A client that sends no more is noted, and may wait for its response.
-///
-/// The connection does not read while it waits for a plugin, so that it would not notice; what the client sent beside
-/// its request may lie unread for ever.
-async fn peer_is_gone(stream: &Stream, activity: &Activity) {
-    // Only the closing of the other side, not unread data: a condition that always holds would report nothing new.
-    let closed = stream.ready(Interest::PRIORITY | Interest::ERROR).await;
-    if closed.is_ok_and(|closed| !closed.is_error()) && !is_hung_up(stream) {
-        activity.half_close();
-        stream.ready(Interest::ERROR).await.ok();
-    }
-}
-
-/// Whether both directions are closed.
-fn is_hung_up(stream: &Stream) -> bool {
-    let mut state = [PollFd::new(stream, PollFlags::empty())];
-    let now = Timespec { tv_sec: 0, tv_nsec: 0 };
-    poll(&mut state, Some(&now)).is_ok()
-        && state[0].revents().intersects(PollFlags::HUP | PollFlags::ERR)
-}
-
-/// The timer for the limits of a connection. It is set when it has to go off earlier, and looks again when it goes off:
-/// most requests do not touch it.
-struct LimitTimer {
-    sleep: Pin<Box<Sleep>>,
-    armed: Option<Instant>,
-    limits: ConnectionLimits,
-    rate: ClientRate,
-}
-
-impl LimitTimer {
-    fn new(activity: &Activity, limits: ConnectionLimits) -> Self {
-        let first = activity.deadline(&limits).unwrap_or_else(Instant::now);
-        let rate = ClientRate::default();
-        Self { sleep: Box::pin(sleep_until(first)), armed: Some(first), limits, rate }
-    }
-
-    fn poll_expired(&mut self, context: &mut Context<'_>, activity: &Activity) -> Poll<()> {
-        loop {
-            let Ok(rate) = self.rate.look(activity, self.limits.rate_min, Instant::now) else {
-                return Poll::Ready(());
-            };
-            let deadline = activity.deadline(&self.limits);
-            let deadline = deadline.into_iter().chain(rate).min();
-            if let Some(deadline) = deadline
-                && self.armed.is_none_or(|armed| deadline < armed)
-            {
-                self.sleep.as_mut().reset(deadline);
-                self.armed = Some(deadline);
-            }
-            if self.armed.is_none() {
-                return Poll::Pending;
-            }
-            ready!(self.sleep.as_mut().poll(context));
-            self.armed = None;
-            let is_over = |deadline: Instant| deadline <= Instant::now();
-            if activity.deadline(&self.limits).is_some_and(is_over) {
-                return Poll::Ready(());
-            }
-        }
-    }
-}
-
-/// Returns the number of bytes written, unless none can be for now.
-fn length(written: &Poll<io::Result<usize>>) -> Option<usize> {
-    match written {
-        Poll::Pending => None,
-        Poll::Ready(written) => Some(written.as_ref().copied().unwrap_or_default()),
-    }
-}
-
-/// A connection whose activity is noted.
-struct Observed {
-    wire: HttpWire,
-    activity: Arc<Activity>,
-    /// Bytes that are read begin a request, unless one is in progress.
-    notes_reads: bool,
-}
-
-impl AsyncRead for Observed {
-    fn poll_read(
-        mut self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-        buffer: &mut ReadBuf<'_>,
-    ) -> Poll<io::Result<()>> {
-        let before = buffer.filled().len();
-        let Poll::Ready(read) = Pin::new(&mut self.wire).poll_read(context, buffer) else {
-            // A stream of HTTP/2 may be silent for as long as it likes.
-            if self.notes_reads {
-                self.activity.block_read();
-            }
-            return Poll::Pending;
-        };
-        let length = buffer.filled().len() - before;
-        match self.notes_reads {
-            true if length > 0 => self.activity.read(length),
-            _ => self.activity.read_frames(length),
-        }
-        Poll::Ready(read)
-    }
-}
-
-impl AsyncWrite for Observed {
-    fn poll_write(
-        mut self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-        bytes: &[u8],
-    ) -> Poll<io::Result<usize>> {
-        let written = Pin::new(&mut self.wire).poll_write(context, bytes);
-        self.activity.wrote(length(&written));
-        written
-    }
-
-    fn poll_write_vectored(
-        mut self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-        slices: &[io::IoSlice<'_>],
-    ) -> Poll<io::Result<usize>> {
-        let written = Pin::new(&mut self.wire).poll_write_vectored(context, slices);
-        self.activity.wrote(length(&written));
-        written
-    }
-
-    fn is_write_vectored(&self) -> bool {
-        self.wire.is_write_vectored()
-    }
-
-    fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        let flushed = Pin::new(&mut self.wire).poll_flush(context);
-        // TLS takes more than the kernel does. A flush without anything to write is no progress.
-        if flushed.is_pending() || self.activity.is_write_blocked() {
-            self.activity.wrote(flushed.is_ready().then_some(0));
-        }
-        flushed
-    }
-
-    fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.wire).poll_shutdown(context)
-    }
 }
 
 /// A response's body, in progress until it is dropped.

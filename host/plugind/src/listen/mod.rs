@@ -14,6 +14,8 @@ pub mod opening;
 #[cfg(feature = "runtime")]
 pub mod listeners;
 #[cfg(feature = "runtime")]
+pub mod draining;
+#[cfg(feature = "runtime")]
 pub mod activity;
 #[cfg(feature = "runtime")]
 pub mod places;
@@ -47,6 +49,14 @@ pub mod streams;
 pub mod websocket;
 #[cfg(feature = "runtime")]
 mod middleware;
+#[cfg(feature = "runtime")]
+pub mod response;
+#[cfg(feature = "runtime")]
+pub mod http_endpoint;
+#[cfg(feature = "runtime")]
+mod route_prefix;
+#[cfg(feature = "runtime")]
+mod websocket_request;
 #[cfg(feature = "runtime")]
 pub mod http;
 #[cfg(feature = "runtime")]

@@ -5,8 +5,10 @@ use crate::{
     listen::{
         admission,
         forwarded::write_for_plugin,
-        http::{Body, FORWARDED_PREFIX, Refusal, RequestForm, TRIES, deliver, failed, passed_on},
+        http::TRIES,
         middleware::{self, Passed},
+        response::{Body, Refusal, RequestForm, deliver, failed, passed_on},
+        route_prefix::FORWARDED_PREFIX,
         trace_context,
     },
     plugin::grants::call::PLUGIN_DOMAIN,

@@ -4,32 +4,40 @@
 //! the newest one that served; the others are the digests of what is inside, which is laid out like a directory of
 //! plugins. So it is read and verified like any other plugin, and its digests are compared.
 
+mod error;
+mod files;
+mod pins;
+mod version;
+
+pub use error::ArchiveError;
+pub use version::ArchivedVersion;
+
 use crate::{
-    base::{
-        file::{self, FileError},
-        name::PluginName,
-        quantity::Bytes,
-    },
+    base::name::PluginName,
     plugin::{
+        archive::{
+            files::{
+                entries, entry_name, is_directory, read_again, remove, rename, texts_size, write,
+            },
+            pins::PINNED,
+        },
         release::{Release, ReleaseDigests},
-        scan::scan_one,
-        verify::{COMPONENT_MAX, Verified, verify},
     },
 };
-use plugind_artifact::hex::parse_digest;
-use sha2::{Digest, Sha256};
 use std::{
     collections::{BTreeMap, BTreeSet},
-    fs::{self, DirBuilder, File, OpenOptions},
-    io::{self, Write},
-    os::unix::fs::{DirBuilderExt, OpenOptionsExt},
+    io,
     path::{Path, PathBuf},
 };
 
+/// Whether a plugin is pinned below this state directory, as far as that can be read. Blocks.
+#[must_use]
+pub fn is_pinned(state: &Path, name: &PluginName) -> bool {
+    pins::read(&state.join(DIRECTORY).join(name.as_str())).is_some()
+}
+
 /// Its directory below that of the state. No plugin has such a name.
 const DIRECTORY: &str = ".versions";
-/// A version is written under this name, and renamed when it is complete.
-const INCOMPLETE: &str = ".new";
 /// How many versions are kept of each plugin.
 const VERSIONS_MAX: usize = 2;
 /// How large all of them together may be.
@@ -41,18 +49,8 @@ pub struct Archive {
     size_max: u64,
     /// By rising sequence numbers.
     versions: BTreeMap<PluginName, Vec<ArchivedVersion>>,
-}
-
-/// One version that is kept.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct ArchivedVersion {
-    /// The plugin.
-    pub name: PluginName,
-    /// What it is made of.
-    pub digests: ReleaseDigests,
-    sequence: u64,
-    directory: PathBuf,
-    size: u64,
+    /// The versions that operators pinned.
+    pins: BTreeMap<PluginName, ReleaseDigests>,
 }
 
 /// What the daemon before this one leaves for the case that the newest version of a plugin fails at the start.
@@ -67,47 +65,6 @@ pub enum LastGood {
     Version(ReleaseDigests),
 }
 
-/// Why a version is not kept, or cannot be used again.
-#[derive(Debug, thiserror::Error)]
-pub enum ArchiveError {
-    /// Its component cannot be read.
-    #[error(transparent)]
-    Read(#[from] FileError),
-    /// Its component was replaced since it was verified.
-    #[error("{} was replaced before it could be copied", .0.display())]
-    Replaced(PathBuf),
-    /// It is larger than all versions together may be.
-    #[error("it has {size} bytes, and all kept versions together must not exceed {}", Bytes(*max))]
-    TooLarge {
-        /// Its size.
-        size: u64,
-        /// How large all versions together may be.
-        max: u64,
-    },
-    /// It cannot be written.
-    #[error("cannot write {}", path.display())]
-    Write {
-        /// The file or directory.
-        path: PathBuf,
-        /// The system's error.
-        source: io::Error,
-    },
-    /// What was kept is no plugin any more.
-    #[error("{0}")]
-    Rejected(String),
-    /// What was kept is not what it was.
-    #[error("{} was changed: its digests do not match its name", .0.display())]
-    Changed(PathBuf),
-}
-
-impl ArchiveError {
-    /// Whether the stored files are not the ones that were written.
-    #[must_use]
-    pub fn is_damage(&self) -> bool {
-        matches!(self, Self::Rejected(_) | Self::Changed(_))
-    }
-}
-
 impl Archive {
     /// The versions that are kept below the state directory. What is incomplete there, or of another kind, is removed.
     ///
@@ -118,6 +75,7 @@ impl Archive {
             directory: state.join(DIRECTORY),
             size_max: SIZE_MAX,
             versions: BTreeMap::new(),
+            pins: BTreeMap::new(),
         };
         for (plugin, path) in entries(&archive.directory)? {
             let name = plugin.parse::<PluginName>().ok().filter(|_| is_directory(&path));
@@ -125,8 +83,14 @@ impl Archive {
                 remove(&path);
                 continue;
             };
+            if let Some(digests) = pins::read(&path) {
+                archive.pins.insert(name.clone(), digests);
+            }
             let mut versions = Vec::new();
             for (entry, path) in entries(&path)? {
+                if entry == PINNED && archive.pins.contains_key(&name) {
+                    continue;
+                }
                 match ArchivedVersion::parse(&name, &entry, &path) {
                     Some(version) => versions.push(version),
                     None => remove(&path),
@@ -149,6 +113,45 @@ impl Archive {
     #[must_use]
     pub fn previous(&self, name: &PluginName, than: &ReleaseDigests) -> Option<&ArchivedVersion> {
         self.versions.get(name)?.iter().rev().find(|version| version.digests != *than)
+    }
+
+    /// The versions that operators pinned.
+    #[must_use]
+    pub fn pins(&self) -> &BTreeMap<PluginName, ReleaseDigests> {
+        &self.pins
+    }
+
+    /// The pinned version of each plugin that has one; none if it is not kept any more.
+    #[must_use]
+    pub fn pinned(&self) -> BTreeMap<PluginName, Option<ArchivedVersion>> {
+        let version = |(name, digests): (&PluginName, &ReleaseDigests)| {
+            let versions = self.versions.get(name).into_iter().flatten();
+            (name.clone(), versions.into_iter().find(|it| it.digests == *digests).cloned())
+        };
+        self.pins.iter().map(version).collect()
+    }
+
+    /// Pins a version that serves now, which is kept as long as it is pinned.
+    ///
+    /// # Errors
+    /// When the version or the pin cannot be written; then nothing is pinned.
+    pub fn pin(&mut self, release: &Release) -> Result<(), ArchiveError> {
+        self.keep(release)?;
+        let (directory, digests) = (self.directory.join(release.name.as_str()), release.digests());
+        pins::write(&directory, &digests).map_err(|source| not_pinned(&directory, source))?;
+        self.pins.insert(release.name.clone(), digests);
+        Ok(())
+    }
+
+    /// Ends the pin of a plugin, if it has one.
+    ///
+    /// # Errors
+    /// When it cannot be removed; then it stays.
+    pub fn unpin(&mut self, name: &PluginName) -> Result<(), ArchiveError> {
+        let directory = self.directory.join(name.as_str());
+        pins::remove(&directory).map_err(|source| not_pinned(&directory, source))?;
+        self.pins.remove(name);
+        Ok(())
     }
 
     /// Its directory.
@@ -195,16 +198,24 @@ impl Archive {
         Ok(())
     }
 
-    /// Removes all versions of a plugin.
+    /// Removes all versions of a plugin, which are damaged. Its pin stays.
+    pub fn discard(&mut self, name: &PluginName) {
+        let versions = self.versions.remove(name).unwrap_or_default();
+        versions.iter().for_each(|version| remove(&version.directory));
+    }
+
+    /// Removes all versions of a plugin, and its pin.
     pub fn remove(&mut self, name: &PluginName) {
         self.versions.remove(name);
+        self.pins.remove(name);
         remove(&self.directory.join(name.as_str()));
     }
 
     /// Removes all versions of all plugins but these.
     pub fn retain(&mut self, names: &BTreeSet<PluginName>) {
-        let orphaned = self.versions.keys().filter(|name| !names.contains(name));
-        for name in orphaned.cloned().collect::<Vec<_>>() {
+        let known = self.versions.keys().chain(self.pins.keys());
+        let orphaned = known.filter(|name| !names.contains(name));
+        for name in orphaned.cloned().collect::<BTreeSet<_>>() {
             self.remove(&name);
         }
     }
@@ -244,150 +255,21 @@ impl Archive {
     }
 }
 
-impl ArchivedVersion {
-    fn parse(name: &PluginName, entry: &str, path: &Path) -> Option<Self> {
-        let mut parts = entry.split('-');
-        let sequence = u64::from_str_radix(parts.next()?, 16).ok()?;
-        let component = parse_digest(parts.next()?)?;
-        let configuration = parse_digest(parts.next()?)?;
-        let digests = ReleaseDigests { component, configuration };
-        let is_whole = entry == entry_name(sequence, &digests);
-        let files = [path.to_owned(), drop_ins(path, name)];
-        let sizes = files.iter().flat_map(|directory| entries(directory).unwrap_or_default());
-        let sizes = sizes.filter_map(|(_, file)| fs::symlink_metadata(file).ok());
-        let size = sizes.filter(fs::Metadata::is_file).map(|file| file.len()).sum();
-        let (name, directory) = (name.clone(), path.to_owned());
-        is_whole.then_some(Self { name, digests, sequence, directory, size })
-    }
-
-    /// Reads and verifies it. Blocks.
-    ///
-    /// # Errors
-    /// When it is not what it was, or this daemon refuses it.
-    pub fn load(&self) -> Result<Verified, ArchiveError> {
-        let component = component(&self.directory, &self.name);
-        let found = scan_one(self.name.clone(), &component).found.pop();
-        let found = found.ok_or_else(|| ArchiveError::Changed(self.directory.clone()))?;
-        let verified = verify(found)
-            .map_err(|rejected| ArchiveError::Rejected(rejected.lines().join("; ")))?;
-        if verified.release().digests() != self.digests {
-            return Err(ArchiveError::Changed(self.directory.clone()));
-        }
-        Ok(verified)
-    }
-
-    /// Whether this file is part of it.
-    #[must_use]
-    pub fn contains(&self, path: &Path) -> bool {
-        path.starts_with(&self.directory)
-    }
-}
-
-fn component(version: &Path, name: &PluginName) -> PathBuf {
-    version.join(format!("{name}.wasm"))
-}
-
-fn drop_ins(version: &Path, name: &PluginName) -> PathBuf {
-    version.join(format!("{name}.toml.d"))
-}
-
-fn entry_name(sequence: u64, digests: &ReleaseDigests) -> String {
-    let [component, configuration] = [digests.component, digests.configuration]
-        .map(|digest| digest.iter().map(|byte| format!("{byte:02x}")).collect::<String>());
-    format!("{sequence:016x}-{component}-{configuration}")
-}
-
-fn is_directory(path: &Path) -> bool {
-    fs::symlink_metadata(path).is_ok_and(|file| file.is_dir())
-}
-
-/// What is in a directory that may not exist.
-fn entries(directory: &Path) -> io::Result<Vec<(String, PathBuf)>> {
-    let listed = match fs::read_dir(directory) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
-        listed => listed?,
-    };
-    let entry = |entry: io::Result<fs::DirEntry>| {
-        entry.map(|it| (it.file_name().to_string_lossy().into_owned(), it.path()))
-    };
-    listed.map(entry).collect()
-}
-
-fn read_again(release: &Release) -> Result<Vec<u8>, ArchiveError> {
-    let bytes = file::read(&release.path, COMPONENT_MAX)?;
-    let digest: [u8; 32] = Sha256::digest(&bytes).into();
-    match digest == release.digest {
-        true => Ok(bytes),
-        false => Err(ArchiveError::Replaced(release.path.clone())),
-    }
-}
-
-fn texts_size(release: &Release) -> u64 {
-    release.texts.iter().map(|text| text.len() as u64).sum()
-}
-
-fn write(
-    release: &Release,
-    bytes: &[u8],
-    directory: &Path,
-    target: &Path,
-) -> Result<(), ArchiveError> {
-    let incomplete = directory.join(INCOMPLETE);
-    let written = write_incomplete(release, bytes, &incomplete);
-    let renamed = written.and_then(|()| rename(&incomplete, target));
-    // It would keep the room that others need.
-    renamed.inspect_err(|_| remove(&incomplete))
-}
-
-fn write_incomplete(
-    release: &Release,
-    bytes: &[u8],
-    incomplete: &Path,
-) -> Result<(), ArchiveError> {
-    remove(incomplete);
-    let drop_ins = drop_ins(incomplete, &release.name);
-    let failed = |path: &Path| {
-        let path = path.to_owned();
-        |source| ArchiveError::Write { path, source }
-    };
-    DirBuilder::new().recursive(true).mode(0o700).create(&drop_ins).map_err(failed(&drop_ins))?;
-    let component = component(incomplete, &release.name);
-    write_file(&component, bytes).map_err(failed(&component))?;
-    for (nth, text) in release.texts.iter().enumerate() {
-        let path = drop_ins.join(format!("{nth:04}.toml"));
-        write_file(&path, text.as_bytes()).map_err(failed(&path))?;
-    }
-    Ok(())
-}
-
-fn write_file(path: &Path, bytes: &[u8]) -> io::Result<()> {
-    let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(path)?;
-    file.write_all(bytes)?;
-    file.sync_all()
-}
-
-fn rename(from: &Path, to: &Path) -> Result<(), ArchiveError> {
-    let renamed = fs::rename(from, to);
-    let synced = renamed.and_then(|()| match to.parent() {
-        Some(parent) => File::open(parent)?.sync_all(),
-        None => Ok(()),
-    });
-    synced.map_err(|source| ArchiveError::Write { path: to.to_owned(), source })
-}
-
-/// What cannot be removed takes room, and is found again at the next start.
-fn remove(path: &Path) {
-    if is_directory(path) {
-        drop(fs::remove_dir_all(path));
-    } else {
-        drop(fs::remove_file(path));
-    }
+fn not_pinned(directory: &Path, source: io::Error) -> ArchiveError {
+    ArchiveError::Write { path: directory.join(PINNED), source }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::plugin::{credentials::CredentialsSeen, inspection::Inspection, manifest::Manifest};
+    use crate::plugin::{
+        archive::files::{INCOMPLETE, component, drop_ins},
+        credentials::CredentialsSeen,
+        inspection::Inspection,
+        manifest::Manifest,
+    };
+    use sha2::{Digest, Sha256};
+    use std::fs;
 
     struct Kept {
         root: tempfile::TempDir,
@@ -454,6 +336,30 @@ mod tests {
         assert_eq!(kept.files(), VERSIONS_MAX);
         archive.remove(&"a".parse().unwrap());
         assert_eq!((kept.files(), kept.open().versions.len()), (0, 0));
+    }
+
+    #[test]
+    fn a_pinned_version_is_known_again_until_it_is_unpinned_or_removed() {
+        let kept = Kept::new();
+        let (mut archive, name) = (kept.open(), "a".parse::<PluginName>().unwrap());
+        let [one, two] = ["one", "two"].map(|text| kept.release("a", b"bytes", text));
+        archive.pin(&one).unwrap();
+        let pinned = |archive: &Archive| {
+            let version = archive.pinned().remove(&name)?;
+            Some(version.map(|version| version.digests))
+        };
+        for archive in [&archive, &kept.open()] {
+            assert_eq!(archive.pins().get(&name), Some(&one.digests()));
+            assert_eq!(pinned(archive), Some(Some(one.digests())));
+        }
+        archive.discard(&name);
+        assert_eq!((pinned(&archive), pinned(&kept.open())), (Some(None), Some(None)));
+        archive.unpin(&name).unwrap();
+        archive.unpin(&name).unwrap();
+        assert_eq!((pinned(&archive), pinned(&kept.open())), (None, None));
+        archive.pin(&two).unwrap();
+        archive.remove(&name);
+        assert_eq!((pinned(&archive), pinned(&kept.open())), (None, None));
     }
 
     #[test]

@@ -3,7 +3,7 @@
 
 use crate::plugin::{
     export_types,
-    footprint::{Definitions, Footprint},
+    footprint::{Footprint, definitions::Definitions},
     imports::missing,
     inspect_error::InspectError,
     nesting::is_too_deep,

@@ -50,3 +50,40 @@ impl Handover {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::plugin::manifest::test_text::{importing, parse, parse_for};
+
+    #[test]
+    fn what_is_handed_over_has_limits() {
+        let handover = parse("").unwrap().handover;
+        assert_eq!(handover.timeout, Duration::from_secs(10));
+        assert_eq!((handover.state_max, handover.held_max), (Bytes(16 << 20), 1024));
+        for (line, place) in [
+            (
+                "timeout-sec = \"0\"",
+                "2:15: handover.timeout-sec must be greater than 0, not \"0s\"",
+            ),
+            (
+                "state-max = \"0\"",
+                "2:13: handover.state-max must be greater than 0 and at most \"1G\", not \"0\"",
+            ),
+            (
+                "state-max = \"2G\"",
+                "2:13: handover.state-max must be greater than 0 and at most \"1G\", not \"2G\"",
+            ),
+            ("held-max = 0", "2:12: handover.held-max must be a whole number of at least 1, not 0"),
+            ("held-max = 1025", "2:12: handover.held-max must be at most 1024, not 1025"),
+        ] {
+            let mistakes = parse(&format!("[handover]\n{line}\n")).unwrap_err();
+            assert_eq!(mistakes, [format!("m.toml:{place}")]);
+        }
+        let text = "[handover]\ntimeout-sec = \"1min\"\nstate-max = \"1G\"\nheld-max = 1024\n";
+        assert!(parse(text).is_ok());
+        let mistakes = parse_for(Some(importing(&[])), text).unwrap_err();
+        assert_eq!(mistakes.len(), 1);
+        assert!(mistakes[0].contains("[handover] cannot be used"), "{mistakes:?}");
+    }
+}

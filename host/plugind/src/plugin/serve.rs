@@ -176,3 +176,40 @@ fn check_route(route: &str) -> Result<(), &'static str> {
     }
     Ok(())
 }
+
+#[cfg(test)]
+mod tests {
+    use crate::plugin::manifest::test_text::parse;
+
+    #[test]
+    fn a_route_that_no_request_can_have_is_refused_at_its_place() {
+        for route in [
+            "", "hello", "/a/", "/a/../b", "/a//b", "/a?b", "/a#b", "/%61", "/a b", "/grüße",
+            "/a^b{c}", "/a|b",
+        ] {
+            let mistakes = parse(&format!("[[serve]]\nroute = \"{route}\"\n")).unwrap_err();
+            assert!(mistakes[0].starts_with("m.toml:2:9: serve.route must "), "{mistakes:?}");
+        }
+        for route in ["/", "/A.b-c_d~/1", "/a!$&'()*+,;=:@"] {
+            assert!(parse(&format!("[[serve]]\nroute = \"{route}\"\n")).is_ok(), "{route}");
+        }
+    }
+
+    #[test]
+    fn a_route_twice_is_refused_at_its_place_whether_written_or_default() {
+        let twice = "occurs twice for the same host; remove one of them";
+        let default = format!("serve.route is \"/hello\" by default and {twice}");
+        for (text, mistake) in [
+            ("[[serve]]\n[[serve]]\n", format!("m.toml:2:1: {default}")),
+            (
+                "[[serve]]\n[[serve]]\nroute = \"/hello\"\n",
+                format!("m.toml:3:9: serve.route \"/hello\" {twice}"),
+            ),
+            ("[[serve]]\nroute = \"/hello\"\n[[serve]]\n", format!("m.toml:3:1: {default}")),
+            ("serve = [{}, {}]\n", format!("m.toml:1:14: {default}")),
+        ] {
+            assert_eq!(parse(text).unwrap_err(), [mistake]);
+        }
+        assert!(parse("[[serve]]\n[[serve]]\nhost = \"h\"\n").is_ok(), "of another host");
+    }
+}

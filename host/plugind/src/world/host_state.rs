@@ -21,6 +21,7 @@ use crate::{
         memory::{self, Budget, Refused},
         network, notify,
         open_files::OpenFiles,
+        open_sockets::{InstanceSockets, OpenSockets},
         outgoing, output,
         passed_requests::{PassedRequest, PassedRequests},
         profile, quota,
@@ -72,6 +73,8 @@ pub struct Shared {
     pub quota: Option<Arc<quota::Shared>>,
     /// The files that they have open.
     files: Arc<OpenFiles>,
+    /// The sockets that they have open.
+    sockets: OpenSockets,
     /// Where their core dumps are written, if that is wanted.
     pub core_dumps: Option<Arc<CoreDumps>>,
     /// The profile that is being recorded of them.
@@ -114,6 +117,8 @@ impl Shared {
         let connections = usize::try_from(limits.connections_max).unwrap_or(usize::MAX);
         let grants = &manifest.grants;
         let calls = calls::Shared::new(plugin.clone(), grants.call.clone(), dispatch);
+        let sockets = OpenSockets::new();
+        let outgoing = outgoing::Shared::new(grants.outgoing_http.clone(), calls, &sockets);
         let quota = |quota: Percent| Arc::new(quota::Shared::new(quota, Instant::now()));
         Self {
             identity: identity::Shared { plugin: plugin.clone(), generation },
@@ -124,9 +129,10 @@ impl Shared {
             arguments: manifest.arguments.clone(),
             config: config::Shared::new(&manifest.config),
             granted,
-            outgoing: Arc::new(outgoing::Shared::new(grants.outgoing_http.clone(), calls)),
+            outgoing: Arc::new(outgoing),
             quota: limits.cpu_quota.map(quota),
             files: Arc::new(OpenFiles::new()),
+            sockets,
             core_dumps: Some(core_dumps).filter(|_| manifest.core_dump),
             profile: Arc::default(),
             resources_max: RESOURCES_MAX.max(connections.saturating_mul(RESOURCES_PER_CONNECTION)),
@@ -148,6 +154,7 @@ pub struct HostState {
     tasks: RequestTasks,
     passed: PassedRequests,
     network: network::Guest,
+    sockets: InstanceSockets,
     table: ResourceTable,
     inspections: Inspections,
     /// Tasks, streams and futures of 0.3, when they were counted last.
@@ -213,6 +220,7 @@ impl HostState {
             tasks: RequestTasks::default(),
             passed: PassedRequests::default(),
             network,
+            sockets: InstanceSockets::new(&shared.sockets),
             table,
             inspections: Inspections::new(),
             concurrent: 0,
@@ -324,6 +332,11 @@ impl HostState {
     /// The files that all instances of the generation have open.
     pub(super) fn open_files(&self) -> Arc<OpenFiles> {
         self.shared.files.clone()
+    }
+
+    /// The sockets that the instance has open by `wasi:sockets`.
+    pub(super) fn open_sockets(&mut self) -> &mut InstanceSockets {
+        &mut self.sockets
     }
 
     pub(super) fn websockets(&mut self) -> websockets::Guest<'_> {

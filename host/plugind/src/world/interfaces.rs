@@ -10,7 +10,7 @@ use crate::{
         logging::Logging,
         middleware,
         network::Lookup,
-        notify, open_at, tcp_create, websockets,
+        notify, open_at, tcp_sockets, websockets,
     },
 };
 use wasmtime::{
@@ -186,7 +186,7 @@ fn sockets(to: &mut HostLinker) -> Result<()> {
     sockets::udp_create_socket::add_to_linker::<_, WasiSockets>(to, HostState::sockets)?;
     p3::bindings::sockets::ip_name_lookup::add_to_linker::<_, Lookup>(to, HostState::lookup)?;
     p3::bindings::sockets::types::add_to_linker::<_, WasiSockets>(to, HostState::sockets)?;
-    tcp_create::link(to)
+    tcp_sockets::link(to)
 }
 
 impl plugin::types::Host for HostState {}

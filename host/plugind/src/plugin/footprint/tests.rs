@@ -94,11 +94,11 @@ fn more_than_the_pool_has_is_refused_with_the_number_and_the_limit() {
     for (text, part) in [
         (
             format!("(component (core module $m) {})", modules(201)),
-            "instances of core modules, 201 of them; one component may have at most 200",
+            "201 instances of core modules; one component may have at most 200",
         ),
         (
             format!("(component (core module $m {}) {})", "(memory 0)".repeat(17), modules(3)),
-            "linear memories, 51 of them; one component may have at most 50",
+            "51 linear memories; one component may have at most 50",
         ),
         (
             format!(
@@ -106,7 +106,7 @@ fn more_than_the_pool_has_is_refused_with_the_number_and_the_limit() {
                 "(table 0 funcref)".repeat(67),
                 modules(3)
             ),
-            "tables, 201 of them; one component may have at most 200",
+            "201 tables; one component may have at most 200",
         ),
         (
             format!("(component (core module $m (table 200001 funcref)) {})", modules(1)),

@@ -146,3 +146,6 @@ fn of_no_use(grant: Grant) -> String {
     let (key, purposes) = (grant.key(), purposes.join(" or "));
     format!("grants.{key} has no effect: the component does not import {purposes}; remove it")
 }
+
+#[cfg(test)]
+mod tests;

@@ -2,10 +2,16 @@
 
 use super::*;
 use crate::{
-    plugin::{credentials::CredentialsSeen, inspection::Inspection, manifest::Manifest},
-    supervisor::{report::Condition, summary::SummaryEntry},
+    plugin::{
+        credentials::CredentialsSeen, inspection::Inspection, manifest::Manifest, release::Release,
+    },
+    pool::failure::Failure,
+    supervisor::{
+        problem::RestartError, reload::Step, report::Condition, rollout::SavedState,
+        summary::SummaryEntry,
+    },
 };
-use std::path::PathBuf;
+use std::{path::PathBuf, time::Duration};
 
 /// A plugin, with a clock that stands still and what it decided last.
 struct Managed {

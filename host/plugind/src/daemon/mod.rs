@@ -1,0 +1,284 @@
+//! Starts everything in the order of the layers, runs until the daemon must end, and stops it in the opposite order.
+
+mod error;
+mod running;
+mod signals;
+mod starting;
+mod status;
+mod stopping;
+
+pub use error::DaemonError;
+
+use crate::{
+    base::{error_chain::ErrorChain, figures::Figures, quantity::Bytes},
+    config::{
+        SearchPath,
+        settings::{self, Protocol, SettingsError},
+    },
+    control::{self, ControlContext},
+    daemon::signals::Signals,
+    journal::{Journal, messages},
+    listen::{
+        connection, datagrams,
+        draining::Draining,
+        health::{self, HealthRoute},
+        listeners::{Accepted, Listeners, Server},
+        plugin_calls::PluginCalls,
+        sockets::{Listen, ListenError, ListenSockets},
+        span_exporter::SpanExporter,
+        spans::SpanSink,
+        streams,
+    },
+    metrics::{self, snapshot::MetricSources, state_sizes::StateSizes},
+    plugin::{compiler::Compiler, core_dumps::CoreDumps},
+    pool::{instances::Commons, shares::InstancePool},
+    route::{
+        sockets::{SocketMistakes, SocketPlan},
+        table::{self, TableReader},
+    },
+    runtime::{cache::Cache, engine, executors::Executors, heap},
+    supervisor::{
+        self, board, phase::DaemonPhase, prepare::Deps, published_plan::PublishedPlan,
+        reloads::ReloadNotice, versions::Versions,
+    },
+    systemd::{
+        certificates, cgroup,
+        directories::TraceEnvironment,
+        environment::Systemd,
+        notify::{Notice, Notifier},
+        storage::StorageDirectories,
+        store::Store,
+        watchdog::Watchdog,
+    },
+    world::{granted::GrantDirectories, memory::Budget},
+};
+use futures::FutureExt as _;
+use std::{path::PathBuf, sync::Arc, time::Duration};
+use tokio::sync::{mpsc, watch};
+use tracing::{error, info, warn};
+
+/// The events of reloads, for systemd.
+type ReloadNotices = mpsc::UnboundedReceiver<ReloadNotice>;
+
+/// Bytes that all plugins may use together. Without a setting it is three quarters of what the daemon may use, so
+/// that the rest is left for connections, code and the daemon itself.
+fn memory_max(setting: Option<Bytes>) -> usize {
+    let by_default = || cgroup::memory_limit().map(|Bytes(limit)| Bytes(limit / 4 * 3));
+    let max = setting.or_else(by_default);
+    max.map_or(usize::MAX, |Bytes(max)| usize::try_from(max).unwrap_or(usize::MAX))
+}
+
+/// The options of the command line and the environment.
+#[derive(Debug)]
+pub struct DaemonConfig {
+    /// Sockets to open.
+    pub listen: Vec<Listen>,
+    /// Where plugins are looked for.
+    pub search_path: SearchPath,
+    /// Where compiled code is kept.
+    pub cache: PathBuf,
+    /// The directories of what may be granted.
+    pub places: GrantDirectories,
+    /// The variables of the environment for traces.
+    pub traces: TraceEnvironment,
+    /// The compiler of components.
+    pub compiler: Compiler,
+    /// Whether versions that served are kept in the state directory.
+    pub keep_versions: bool,
+    /// The settings of `plugind.toml`.
+    pub own: Result<settings::Settings, SettingsError>,
+}
+
+/// Serves the connections of sockets that speak HTTP.
+fn http_server(
+    reader: TableReader,
+    keep_alive: Duration,
+    health: Option<Arc<HealthRoute>>,
+    journal: Journal,
+    spans: Option<SpanSink>,
+) -> Server {
+    let limits = connection::limits(keep_alive);
+    Arc::new(move |accepted: Accepted| {
+        let (reader, health) = (reader.clone(), health.clone());
+        connection::serve(accepted, reader, health, limits, journal.clone(), spans.clone()).boxed()
+    })
+}
+
+/// Runs the daemon until it is asked to stop.
+///
+/// # Errors
+/// When it cannot start, or a required plugin cannot.
+pub async fn run(
+    settings: DaemonConfig,
+    systemd: Systemd,
+    journal: Journal,
+    executors: Executors,
+) -> Result<(), DaemonError> {
+    // First of all: systemd takes a service that does not catch SIGHUP for one that cannot reload.
+    let signals = Signals::catch().map_err(DaemonError::Signals)?;
+    let (socket, directory) = (systemd.notify_socket.clone(), settings.places.state.clone());
+    let store = Store::start(socket, directory, systemd.stored).map_err(DaemonError::Store)?;
+    let notifier = Notifier::connect(systemd.notify_socket);
+    let sockets = systemd.sockets.map_err(ListenError::from);
+    let sockets = sockets.and_then(|passed| ListenSockets::collect(passed, &settings.listen));
+    let figures = Figures::new(executors.cores());
+    let ended = match sockets {
+        Ok(sockets) => {
+            let watchdog = systemd.watchdog.map(|time| {
+                Watchdog::new(notifier.clone(), time, executors.all(), figures.clone())
+            });
+            let daemon = Daemon {
+                signals,
+                store,
+                notifier: notifier.clone(),
+                phase: watch::Sender::new(DaemonPhase::Starting),
+                figures,
+            };
+            daemon.run(settings, sockets, watchdog, journal, executors).await
+        }
+        Err(error) => Err(error.into()),
+    };
+    if let Err(error) = &ended {
+        let status = ErrorChain(error).to_string();
+        notifier.notify(Notice::Failed { status: &status, errno: error.errno() });
+    }
+    notifier.flush().await;
+    ended
+}
+
+struct Daemon {
+    signals: Signals,
+    store: Store,
+    notifier: Notifier,
+    phase: watch::Sender<DaemonPhase>,
+    figures: Figures,
+}
+
+impl Daemon {
+    async fn run(
+        mut self,
+        settings: DaemonConfig,
+        sockets: ListenSockets,
+        watchdog: Option<Watchdog>,
+        journal: Journal,
+        executors: Executors,
+    ) -> Result<(), DaemonError> {
+        let own = settings.own?;
+        let (start_deadline, kind) = (own.start_deadline, own.engine);
+        let kinds = sockets.kinds();
+        let plan = SocketPlan::new(&kinds, &own.sockets);
+        let mut plan = plan.map_err(|mistakes: SocketMistakes| ListenError::from(mistakes))?;
+        plan.tls = certificates::load(&own.sockets, settings.places.credentials.as_deref())?;
+        let listeners = Arc::new(Listeners::new(sockets, executors.clone()));
+        listeners.follow(&plan)?;
+        let is_own =
+            |name| matches!(plan.protocols.get(name), Some(Protocol::Control | Protocol::Metrics));
+        if plan.kinds.keys().all(is_own) {
+            warn!(remedy = "--listen http=127.0.0.1:8080", "no socket for plugins");
+        }
+        let unreachable = own.health.as_ref().and_then(|it| health::why_unreachable(it, &plan));
+        if let Some(error) = unreachable {
+            warn!(%error, "no socket for health checks");
+        }
+        let followers = Arc::downgrade(&listeners);
+        let plan = PublishedPlan::new(plan, move |plan| {
+            if let Some(listeners) = followers.upgrade()
+                && let Err(error) = listeners.follow(plan)
+            {
+                error!(%error, "cannot use socket");
+            }
+        });
+        tokio::spawn(heap::keep_trimmed());
+        tokio::spawn(board::keep_sampling(self.figures.clone()));
+        let compiler = settings.compiler;
+        let storage = StorageDirectories {
+            state: settings.places.state.clone(),
+            cache: settings.cache.clone(),
+        };
+        let state_sizes = StateSizes::new(settings.places.state.clone());
+        let (publisher, reader) = table::channel();
+        let versions = match settings.keep_versions {
+            true => Versions::open(&settings.places.state).unwrap_or_else(|error| {
+                let directory = settings.places.state.display();
+                warn!(%directory, %error, "versions not kept");
+                Versions::none()
+            }),
+            false => Versions::none(),
+        };
+        let deps = Deps {
+            search_path: settings.search_path,
+            engine: engine::start(kind, &own.pool)?,
+            cache: Cache::new(settings.cache, kind),
+            compiler: compiler.clone(),
+            reload_concurrency: own.reload_concurrency,
+            commons: Commons {
+                executors,
+                journal: journal.clone(),
+                memory: Arc::new(Budget::new(memory_max(own.memory_max))),
+                places: InstancePool::new(own.pool),
+                figures: self.figures.clone(),
+                dispatch: Arc::new(PluginCalls::new(reader.clone())),
+                core_dumps: Arc::new(CoreDumps::new(&settings.places.state)),
+            },
+            places: settings.places,
+            store: self.store.clone(),
+            versions: versions.clone(),
+            serve_previous: own.serve_previous,
+            sockets: kinds,
+            plan,
+        };
+        let (supervisor, mut reloads) = supervisor::start(deps, publisher, watchdog)
+            .map_err(|error| DaemonError::Linker(format!("{error:#}")))?;
+        let exporter = SpanExporter::configured(own.traces.endpoint, settings.traces);
+        let spans = exporter.as_ref().map(|exporter| exporter.sink().clone());
+        let sources = MetricSources {
+            spans: spans.clone(),
+            state_sizes,
+            supervisor: supervisor.clone(),
+            listeners: Arc::downgrade(&listeners),
+            journal: journal.clone(),
+        };
+        let access_log = journal.clone();
+        let leave_for = own.health.as_ref().map(|health| health.stop_delay).unwrap_or_default();
+        let context = ControlContext {
+            supervisor: supervisor.clone(),
+            journal,
+            phase: self.phase.subscribe(),
+            draining: Draining::new(self.phase.clone(), &listeners, leave_for),
+            limits: listeners.limits_reached(),
+            metrics: sources.clone(),
+            storage,
+        };
+        listeners.serve(Protocol::Control, control::server(context))?;
+        listeners.serve(Protocol::Metrics, metrics::server::server(sources))?;
+
+        match self.become_ready(&supervisor, &mut reloads, start_deadline).await {
+            Ok(true) => (),
+            unready => {
+                self.stop_unready(&supervisor, &compiler, unready.is_ok()).await;
+                return unready.map(drop);
+            }
+        }
+        let (board, phase) = (supervisor.board().clone(), self.phase.subscribe());
+        let health = own.health.map(|setting| Arc::new(HealthRoute::new(setting, board, phase)));
+        let server = http_server(reader.clone(), own.http.keep_alive, health, access_log, spans);
+        listeners.serve(Protocol::Http, server)?;
+        listeners.serve_plugins(streams::server(reader.clone()), datagrams::server(reader))?;
+        self.phase.send_replace(DaemonPhase::Running);
+        self.notifier.notify(Notice::Ready { status: &self.line(&supervisor) });
+        let (plugins, failed) = {
+            let summary = supervisor.summary().borrow().clone();
+            (summary.ready, summary.failed.len())
+        };
+        info!(message_id = messages::READY, plugins, failed, "ready");
+        let ended = self.keep_running(&supervisor, &mut reloads).await;
+
+        self.stop(&supervisor, &listeners, &versions, leave_for).await;
+        if let Some(exporter) = exporter {
+            exporter.finish().await;
+        }
+        compiler.end();
+        info!("stopped");
+        ended
+    }
+}

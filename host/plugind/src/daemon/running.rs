@@ -1,0 +1,73 @@
+//! The time between start and stop: obeys signals and reports reloads.
+
+use crate::{
+    daemon::{
+        Daemon, DaemonError, ReloadNotices,
+        signals::DaemonEvent,
+        status::{EXTEND_BY, EXTEND_EVERY, StatusReport},
+    },
+    supervisor::{handle::SupervisorHandle, reloads::ReloadNotice},
+    systemd::notify::Notice,
+};
+use tokio::time::interval;
+
+impl Daemon {
+    /// Obeys signals until one of them, or the failure of a plugin, ends the daemon, and reports to
+    /// systemd how all plugins are.
+    pub(super) async fn keep_running(
+        &mut self,
+        supervisor: &SupervisorHandle,
+        reloads: &mut ReloadNotices,
+    ) -> Result<(), DaemonError> {
+        let mut summary = supervisor.summary();
+        let mut extend = interval(EXTEND_EVERY);
+        let mut status = StatusReport::of(self.line(supervisor));
+        let mut phase = self.phase.subscribe();
+        loop {
+            let is_reloading = {
+                let now = summary.borrow();
+                let fatal: Vec<_> =
+                    now.failed.iter().filter(|failed| failed.exit).cloned().collect();
+                if !fatal.is_empty() {
+                    return Err(DaemonError::Failed(fatal));
+                }
+                now.reloading
+            };
+            tokio::select! {
+                event = self.signals.event(&mut summary) => match event {
+                    DaemonEvent::Terminate => return Ok(()),
+                    DaemonEvent::Rescan => supervisor.rescan(),
+                    DaemonEvent::ReloadRequested => {
+                        self.notifier.notify(Notice::Reloading);
+                        // The end of one that is in progress is the end of this one, too.
+                        if !is_reloading {
+                            let line = self.line(supervisor);
+                            self.notifier.notify(Notice::Ready { status: &line });
+                            status.reported = line;
+                        }
+                    }
+                    DaemonEvent::Changed => status.changed(),
+                    DaemonEvent::Lost => return Err(DaemonError::Supervisor { was_ready: true }),
+                },
+                Some(event) = reloads.recv() => match event {
+                    // Each with its moment: systemd waits for one that is later than what it asked for.
+                    ReloadNotice::Begun => self.notifier.notify(Notice::Reloading),
+                    ReloadNotice::Ended => {
+                        let line = self.line(supervisor);
+                        self.notifier.notify(Notice::Ready { status: &line });
+                        status.reported = line;
+                    }
+                },
+                // An operator has it drain, or ends that. The sender is a part of this.
+                _ = phase.changed() => status.changed(),
+                () = status.due() => {
+                    let line = self.line(supervisor);
+                    self.report(line, &mut status);
+                }
+                _ = extend.tick(), if is_reloading => {
+                    self.notifier.notify(Notice::ExtendTimeout(EXTEND_BY));
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,61 @@
+//! The status that the daemon reports to systemd while plugins start or change.
+
+use crate::{daemon::Daemon, supervisor::handle::SupervisorHandle, systemd::notify::Notice};
+use std::time::Duration;
+use tokio::time::{Instant, sleep_until};
+
+/// Interval and amount of the extra time asked of systemd while plugins start or are replaced: enough for a
+/// daemon that is held up for a moment, too little for one that is gone to go unnoticed.
+pub(super) const EXTEND_EVERY: Duration = Duration::from_secs(5);
+pub(super) const EXTEND_BY: Duration = Duration::from_secs(30);
+/// Shortest interval between two STATUS= messages: while a thousand plugins start it changes as often.
+const STATUS_EVERY: Duration = Duration::from_millis(100);
+
+/// When STATUS= is sent next: at once after a change, and no more often than somebody can read it.
+#[derive(Default)]
+pub(super) struct StatusReport {
+    /// The line that was reported last.
+    pub(super) reported: String,
+    /// There is something to report, at this moment.
+    due: Option<Instant>,
+    /// The earliest moment for it.
+    next: Option<Instant>,
+}
+
+impl StatusReport {
+    /// This line was reported last.
+    pub(super) fn of(reported: String) -> Self {
+        Self { reported, ..Self::default() }
+    }
+
+    /// There is something to report.
+    pub(super) fn changed(&mut self) {
+        let now = Instant::now();
+        self.due.get_or_insert(self.next.map_or(now, |next| next.max(now)));
+    }
+
+    /// Waits until it is to be reported.
+    pub(super) async fn due(&self) {
+        match self.due {
+            Some(due) => sleep_until(due).await,
+            None => std::future::pending().await,
+        }
+    }
+}
+
+impl Daemon {
+    /// The status of the daemon in one line.
+    pub(super) fn line(&self, supervisor: &SupervisorHandle) -> String {
+        self.phase.borrow().line(&supervisor.summary().borrow())
+    }
+
+    /// Reports to systemd how the daemon is, unless that was reported last.
+    pub(super) fn report(&self, line: String, status: &mut StatusReport) {
+        status.due = None;
+        if line != status.reported {
+            self.notifier.notify(Notice::Status(&line));
+            status.reported = line;
+            status.next = Some(Instant::now() + STATUS_EVERY);
+        }
+    }
+}

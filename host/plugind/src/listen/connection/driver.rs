@@ -1,0 +1,188 @@
+//! Runs a connection of either version of HTTP until its end: its limits, a client that has gone, and the drain.
+
+use crate::listen::{
+    activity::{Activity, ClientRate, ConnectionLimits},
+    stream::Stream,
+};
+use http_body::Body;
+use hyper::{
+    body::Incoming,
+    rt::{Read, Write, bounds::Http2ServerConnExec},
+    server::conn,
+    service::HttpService,
+};
+use hyper_util::rt::TokioExecutor;
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use std::{
+    error::Error,
+    future::poll_fn,
+    pin::{Pin, pin},
+    task::{Context, Poll, ready},
+    time::Duration,
+};
+use tokio::{
+    io::Interest,
+    time::{Instant, Sleep, sleep, sleep_until},
+};
+use tokio_util::sync::CancellationToken;
+
+/// Why a connection has ended.
+pub(super) enum ConnectionEnd {
+    Finished(hyper::Result<()>),
+    TimedOut,
+    PeerGone,
+    Drained,
+}
+
+/// A connection of either version.
+pub(super) trait GracefulConnection: Future<Output = hyper::Result<()>> {
+    /// Takes no more requests.
+    fn graceful_shutdown(self: Pin<&mut Self>);
+}
+
+impl<I, S, B> GracefulConnection for conn::http1::UpgradeableConnection<I, S>
+where
+    Self: Future<Output = hyper::Result<()>>,
+    S: HttpService<Incoming, ResBody = B, Error: Into<Box<dyn Error + Send + Sync>>>,
+    I: Read + Write + Unpin,
+    B: Body<Error: Into<Box<dyn Error + Send + Sync>>> + 'static,
+{
+    fn graceful_shutdown(self: Pin<&mut Self>) {
+        self.graceful_shutdown();
+    }
+}
+
+impl<I, S, B> GracefulConnection for conn::http2::Connection<I, S, TokioExecutor>
+where
+    Self: Future<Output = hyper::Result<()>>,
+    S: HttpService<Incoming, ResBody = B, Error: Into<Box<dyn Error + Send + Sync>>>,
+    I: Read + Write + Unpin,
+    B: Body<Error: Into<Box<dyn Error + Send + Sync>>> + 'static,
+    TokioExecutor: Http2ServerConnExec<S::Future, B>,
+{
+    fn graceful_shutdown(self: Pin<&mut Self>) {
+        self.graceful_shutdown();
+    }
+}
+
+/// The needs of a connection beside its protocol: limits, and an end.
+pub(super) struct Driver<'a> {
+    pub(super) stream: &'a Stream,
+    pub(super) activity: &'a Activity,
+    pub(super) limits: ConnectionLimits,
+    pub(super) closing: &'a CancellationToken,
+}
+
+impl Driver<'_> {
+    /// Runs a connection until its end. When no more requests are wanted, it waits for `before`, says so in the way of
+    /// the protocol, and closes the connection after another `after`, as soon as no request is in progress.
+    pub(super) async fn run(
+        self,
+        mut connection: Pin<&mut impl GracefulConnection>,
+        before: Duration,
+        after: Duration,
+    ) -> ConnectionEnd {
+        let Self { stream, activity, limits, closing } = self;
+        let mut timer = LimitTimer::new(activity, limits);
+        let mut gone = pin!(peer_is_gone(stream, activity));
+        let mut draining = pin!(drain(closing, activity, before));
+        let mut last = None;
+        poll_fn(|context| {
+            if last.is_none() && draining.as_mut().poll(context).is_ready() {
+                last = Some(Box::pin(sleep(after)));
+                connection.as_mut().graceful_shutdown();
+            }
+            // Before the limits, since this is what changes them.
+            if let Poll::Ready(ended) = connection.as_mut().poll(context) {
+                return Poll::Ready(ConnectionEnd::Finished(ended));
+            }
+            if let Some(last) = &mut last
+                && activity.is_idle()
+                && (after.is_zero() || last.as_mut().poll(context).is_ready())
+            {
+                return Poll::Ready(ConnectionEnd::Drained);
+            }
+            if gone.as_mut().poll(context).is_ready() {
+                return Poll::Ready(ConnectionEnd::PeerGone);
+            }
+            activity.wake_at_end(context.waker());
+            timer.poll_expired(context, activity).map(|()| ConnectionEnd::TimedOut)
+        })
+        .await
+    }
+}
+
+/// Waits until no more requests are wanted, and then for those that are on their way.
+///
+/// A client whose next request is on its way to a connection that is being closed would lose it. So its next response
+/// says that it is the last, and only a connection without a request is closed without a word.
+async fn drain(closing: &CancellationToken, activity: &Activity, before: Duration) {
+    closing.cancelled().await;
+    activity.close();
+    if !before.is_zero() {
+        sleep(before).await;
+    }
+}
+
+/// Waits until the client has gone. A client that sends no more is noted, and may wait for its response.
+///
+/// The connection does not read while it waits for a plugin, so that it would not notice; what the client sent beside
+/// its request may lie unread for ever.
+async fn peer_is_gone(stream: &Stream, activity: &Activity) {
+    // Only the closing of the other side, not unread data: a condition that always holds would report nothing new.
+    let closed = stream.ready(Interest::PRIORITY | Interest::ERROR).await;
+    if closed.is_ok_and(|closed| !closed.is_error()) && !is_hung_up(stream) {
+        activity.half_close();
+        stream.ready(Interest::ERROR).await.ok();
+    }
+}
+
+/// Whether both directions are closed.
+fn is_hung_up(stream: &Stream) -> bool {
+    let mut state = [PollFd::new(stream, PollFlags::empty())];
+    let now = Timespec { tv_sec: 0, tv_nsec: 0 };
+    poll(&mut state, Some(&now)).is_ok()
+        && state[0].revents().intersects(PollFlags::HUP | PollFlags::ERR)
+}
+
+/// The timer for the limits of a connection. It is set when it has to go off earlier, and looks again when it goes off:
+/// most requests do not touch it.
+struct LimitTimer {
+    sleep: Pin<Box<Sleep>>,
+    armed: Option<Instant>,
+    limits: ConnectionLimits,
+    rate: ClientRate,
+}
+
+impl LimitTimer {
+    fn new(activity: &Activity, limits: ConnectionLimits) -> Self {
+        let first = activity.deadline(&limits).unwrap_or_else(Instant::now);
+        let rate = ClientRate::default();
+        Self { sleep: Box::pin(sleep_until(first)), armed: Some(first), limits, rate }
+    }
+
+    fn poll_expired(&mut self, context: &mut Context<'_>, activity: &Activity) -> Poll<()> {
+        loop {
+            let Ok(rate) = self.rate.look(activity, self.limits.rate_min, Instant::now) else {
+                return Poll::Ready(());
+            };
+            let deadline = activity.deadline(&self.limits);
+            let deadline = deadline.into_iter().chain(rate).min();
+            if let Some(deadline) = deadline
+                && self.armed.is_none_or(|armed| deadline < armed)
+            {
+                self.sleep.as_mut().reset(deadline);
+                self.armed = Some(deadline);
+            }
+            if self.armed.is_none() {
+                return Poll::Pending;
+            }
+            ready!(self.sleep.as_mut().poll(context));
+            self.armed = None;
+            let is_over = |deadline: Instant| deadline <= Instant::now();
+            if activity.deadline(&self.limits).is_some_and(is_over) {
+                return Poll::Ready(());
+            }
+        }
+    }
+}

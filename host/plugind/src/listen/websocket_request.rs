@@ -1,0 +1,119 @@
+//! Requests for a WebSocket: what is done with one, and the handshake.
+
+use crate::{
+    base::name::PluginName,
+    listen::{
+        activity::ExchangeGuard,
+        http_endpoint::HttpEndpoint,
+        response::{Body, Refusal},
+        upgrade::{self, Asks, HTTP, Handshake, HandshakeError, WEBSOCKET},
+        websocket::{self, Opening, WebSocketOrigin},
+    },
+    plugin::serve::WebSocketUse,
+    pool::{call::NotServed, instances::Pool},
+};
+use http::{Request, Response, StatusCode, Version};
+use http_body_util::{Either, Full};
+use std::sync::Arc;
+use wasmtime_wasi_http::WasiBody;
+
+/// What is done with a request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Treatment {
+    /// The plugin answers it over HTTP.
+    Http,
+    /// The plugin's handler of WebSockets has it.
+    WebSocket,
+    /// It is refused: it is not for this protocol, which the route requires.
+    Require(&'static str),
+}
+
+/// What is done with a request that asks for this, by what its route does with requests for a WebSocket, and by whether
+/// the plugin answers others.
+pub(super) fn treatment(asks: Asks, websocket: WebSocketUse, has_http: bool) -> Treatment {
+    match (asks, websocket) {
+        (Asks::WebSocket, WebSocketUse::Serve) => Treatment::WebSocket,
+        (Asks::WebSocket, WebSocketUse::Ignore) | (Asks::Nothing, _) if has_http => Treatment::Http,
+        (Asks::WebSocket | Asks::Connect, _) => Treatment::Require(HTTP),
+        (Asks::Nothing, _) => Treatment::Require(WEBSOCKET),
+    }
+}
+
+/// The response to a request that is not for the protocol which its route requires. In HTTP/2, no response can ask for
+/// another protocol.
+pub(super) fn required(
+    plugin: &PluginName,
+    version: Version,
+    protocol: &'static str,
+) -> Response<Body> {
+    let why = match protocol {
+        WEBSOCKET => format!("plugin {plugin} serves WebSockets only"),
+        _ => format!("plugin {plugin} does not serve the protocol that the request asks for"),
+    };
+    if version >= Version::HTTP_2 {
+        return Refusal::new(StatusCode::NOT_IMPLEMENTED, why).into();
+    }
+    let mut response = Refusal::new(StatusCode::UPGRADE_REQUIRED, why).into();
+    upgrade::require(&mut response, protocol);
+    response
+}
+
+/// Asks a plugin whether it accepts a WebSocket, and serves it beside this.
+pub(super) async fn open(
+    endpoint: &HttpEndpoint,
+    pool: &Arc<Pool>,
+    request: &mut Request<WasiBody>,
+    exchange: &ExchangeGuard,
+) -> Result<Response<Body>, NotServed> {
+    let handshake = match Handshake::read(request) {
+        Ok(handshake) => handshake,
+        Err(error) => {
+            let mut response = Refusal::new(error.status(), error.to_string()).into();
+            if error == HandshakeError::Version {
+                upgrade::require(&mut response, WEBSOCKET);
+            }
+            return Ok(response);
+        }
+    };
+    let origin = WebSocketOrigin { socket: endpoint.socket.clone(), peer: endpoint.peer };
+    let asked = handshake.request(request, endpoint.socket.as_str());
+    match websocket::open(pool, asked, &origin).await? {
+        Opening::Refused(status) => {
+            let why = format!("plugin {} refuses the WebSocket", pool.name());
+            Ok(Refusal::new(status, why).into())
+        }
+        Opening::Accepted(accepted) => {
+            let response = handshake.response(accepted.subprotocol.as_deref());
+            let (on, closing) = (hyper::upgrade::on(request), endpoint.closing.clone());
+            let exchange = exchange.clone();
+            endpoint.websockets.spawn(async move {
+                accepted.run(on, closing, origin).await;
+                drop(exchange);
+            });
+            Ok(response.map(|()| Either::Right(Full::default())))
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_request_for_a_websocket_is_never_taken_for_another_one_unasked() {
+        use WebSocketUse::{Ignore, Refuse, Serve};
+        for (asks, websocket, has_http, treated) in [
+            (Asks::WebSocket, Serve, true, Treatment::WebSocket),
+            (Asks::WebSocket, Serve, false, Treatment::WebSocket),
+            (Asks::WebSocket, Refuse, true, Treatment::Require(HTTP)),
+            (Asks::WebSocket, Ignore, true, Treatment::Http),
+            (Asks::WebSocket, Ignore, false, Treatment::Require(HTTP)),
+            (Asks::Connect, Serve, true, Treatment::Require(HTTP)),
+            (Asks::Nothing, Serve, true, Treatment::Http),
+            (Asks::Nothing, Serve, false, Treatment::Require(WEBSOCKET)),
+            (Asks::Nothing, Refuse, true, Treatment::Http),
+        ] {
+            assert_eq!(treatment(asks, websocket, has_http), treated, "{asks:?} {websocket:?}");
+        }
+    }
+}

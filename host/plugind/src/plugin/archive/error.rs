@@ -1,0 +1,45 @@
+//! Why a version is not kept, or cannot be used again.
+
+use crate::base::{file::FileError, quantity::Bytes};
+use std::{io, path::PathBuf};
+
+/// Why a version is not kept, or cannot be used again.
+#[derive(Debug, thiserror::Error)]
+pub enum ArchiveError {
+    /// Its component cannot be read.
+    #[error(transparent)]
+    Read(#[from] FileError),
+    /// Its component was replaced since it was verified.
+    #[error("{} was replaced before it could be copied", .0.display())]
+    Replaced(PathBuf),
+    /// It is larger than all versions together may be.
+    #[error("it has {size} bytes, and all kept versions together must not exceed {}", Bytes(*max))]
+    TooLarge {
+        /// Its size.
+        size: u64,
+        /// How large all versions together may be.
+        max: u64,
+    },
+    /// It cannot be written.
+    #[error("cannot write {}", path.display())]
+    Write {
+        /// The file or directory.
+        path: PathBuf,
+        /// The system's error.
+        source: io::Error,
+    },
+    /// What was kept is no plugin any more.
+    #[error("{0}")]
+    Rejected(String),
+    /// What was kept is not what it was.
+    #[error("{} was changed: its digests do not match its name", .0.display())]
+    Changed(PathBuf),
+}
+
+impl ArchiveError {
+    /// Whether the stored files are not the ones that were written.
+    #[must_use]
+    pub fn is_damage(&self) -> bool {
+        matches!(self, Self::Rejected(_) | Self::Changed(_))
+    }
+}

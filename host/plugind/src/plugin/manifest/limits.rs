@@ -1,0 +1,101 @@
+//! `[limits]` of a manifest.
+
+use crate::{
+    base::quantity::{Bytes, Percent, Rate, Span},
+    config::{Origin, Table},
+};
+use std::time::Duration;
+
+/// The most connections of a plugin at a time, unless its manifest says otherwise.
+const CONNECTIONS_MAX: u32 = 1024;
+/// The largest datagram that a plugin takes, unless its manifest says otherwise: the largest of UDP.
+const DATAGRAM_MAX: Bytes = Bytes(64 << 10);
+/// The largest message of a WebSocket that a plugin takes, unless its manifest says otherwise: each client that sends one
+/// has the daemon keep it.
+const MESSAGE_MAX: Bytes = Bytes(64 << 10);
+/// The largest that a manifest may allow: as much as a plugin may send in one call.
+const MESSAGE_MAX_MAX: Bytes = Bytes(4 << 20);
+
+/// `[limits]`
+#[derive(Clone, Debug, PartialEq)]
+pub struct Limits {
+    /// Of all memories and tables of all instances.
+    pub memory_max: Bytes,
+    /// Of all memories and tables of one instance.
+    pub instance_memory_max: Bytes,
+    /// Of the processor, for all instances together; none: as much as there is.
+    pub cpu_quota: Option<Percent>,
+    /// From a request's arrival until its response begins.
+    pub request_timeout: Duration,
+    /// The most connections at a time, on all sockets that the plugin serves.
+    pub connections_max: u32,
+    /// After so long without a byte in either direction a connection is closed; none: never.
+    pub idle_timeout: Option<Duration>,
+    /// The largest datagram that the plugin takes.
+    pub datagram_max: Bytes,
+    /// The largest message of a WebSocket that the plugin takes.
+    pub message_max: Bytes,
+    /// Limits of what is written to the journal.
+    pub log_rate: Rate,
+    /// Where `memory-max` and `instance-memory-max` were written.
+    pub origins: MemoryOrigins,
+}
+
+/// Where the limits of memory were written, which are compared with the component later.
+#[derive(Clone, Debug, Default, PartialEq)]
+#[expect(missing_docs, reason = "one for each key")]
+pub struct MemoryOrigins {
+    pub memory_max: Origin,
+    pub instance_memory_max: Origin,
+}
+
+impl Limits {
+    pub(super) fn read(table: &Table<'_>) -> Self {
+        let message_max = table.parsed::<Bytes>("message-max");
+        if let Some(max) = message_max.filter(|max| *max == Bytes(0) || *max > MESSAGE_MAX_MAX) {
+            let message = format!(
+                "limits.message-max must be greater than 0 and at most \"{MESSAGE_MAX_MAX}\", not \"{max}\""
+            );
+            table.complain_about("message-max", message);
+        }
+        Self {
+            memory_max: table.parsed("memory-max").unwrap_or(Bytes(256 << 20)),
+            instance_memory_max: table.parsed("instance-memory-max").unwrap_or(Bytes(64 << 20)),
+            cpu_quota: table.parsed("cpu-quota"),
+            request_timeout: table
+                .parsed::<Span>("request-timeout")
+                .map_or(Duration::from_secs(30), |span| span.0),
+            connections_max: table.number("connections-max", 1).unwrap_or(CONNECTIONS_MAX),
+            idle_timeout: table
+                .parsed::<Span>("idle-timeout")
+                .map(|span| span.0)
+                .filter(|idle| !idle.is_zero()),
+            datagram_max: table.parsed("datagram-max").unwrap_or(DATAGRAM_MAX),
+            message_max: message_max.unwrap_or(MESSAGE_MAX),
+            log_rate: table
+                .parsed("log-rate")
+                .unwrap_or(Rate { count: 1000, every: Duration::from_secs(10) }),
+            origins: MemoryOrigins {
+                memory_max: table.origin("memory-max"),
+                instance_memory_max: table.origin("instance-memory-max"),
+            },
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::plugin::manifest::test_text::parse;
+
+    #[test]
+    fn a_message_has_no_more_bytes_than_one_call_may_pass() {
+        assert_eq!(parse("").unwrap().limits.message_max, Bytes(64 << 10));
+        for max in ["0", "5M"] {
+            let mistakes = parse(&format!("[limits]\nmessage-max = \"{max}\"\n")).unwrap_err();
+            let rule = "limits.message-max must be greater than 0 and at most \"4M\"";
+            assert_eq!(mistakes, [format!("m.toml:2:15: {rule}, not \"{max}\"")]);
+        }
+        assert!(parse("[limits]\nmessage-max = \"4M\"\n").is_ok());
+    }
+}

@@ -1,0 +1,61 @@
+//! A version of a plugin that cannot be used: the previous one keeps serving, or the one that served last is tried.
+
+use crate::{
+    base::text::cut,
+    plugin::{archive::LastGood, release::Release},
+    supervisor::{
+        plugin::{Action, ERROR_MAX, Fact, Fallback, ManagedPlugin, Turn},
+        problem::{PluginProblem, RestartError},
+    },
+};
+use std::mem::replace;
+
+impl ManagedPlugin {
+    /// The newest version cannot be used. The previous one keeps serving.
+    pub(super) fn fail(&mut self, mut problem: PluginProblem, turn: &mut Turn) {
+        // It may quote files and components at length, and is reported in many places.
+        problem.error = cut(&problem.error, ERROR_MAX).into_owned();
+        problem.since = self.problem.as_ref().and_then(|before| before.since);
+        self.preparing = None;
+        let has_fallen_back = replace(&mut self.fallback, Fallback::Unused) == Fallback::Trying;
+        let is_of_last_good = self.is_of_last_good(&problem);
+        let has_served = self.generations.current().is_some();
+        problem.left_out = !has_served && self.last_good == LastGood::Others;
+        turn.report(Fact::Failed(Box::new(problem.clone())));
+        // Where the last good version fails as well, the newest one is what has to be fixed.
+        if !(has_fallen_back && is_of_last_good) {
+            self.problem = Some(problem);
+        }
+        turn.actions.push(Action::Publish);
+        self.give_up(turn);
+        if !has_served && !is_of_last_good && matches!(self.last_good, LastGood::Version(_)) {
+            self.fallback = Fallback::Reading;
+            turn.actions.push(Action::ReadLastGood);
+        }
+    }
+
+    /// Whether it is a problem of the version that served last.
+    fn is_of_last_good(&self, problem: &PluginProblem) -> bool {
+        let failed = problem.release.as_ref().map(|release| LastGood::Version(release.digests()));
+        failed == Some(self.last_good)
+    }
+
+    /// Whether this version has never served, and others have, of it or of other plugins: one failure is enough then.
+    pub(super) fn is_new_to_last_good(&self, release: &Release) -> bool {
+        match self.last_good {
+            LastGood::Nothing => false,
+            LastGood::Others => true,
+            LastGood::Version(digests) => release.digests() != digests,
+        }
+    }
+
+    pub(super) fn give_up(&mut self, turn: &mut Turn) {
+        turn.steps.extend(self.generations.give_up(turn.now));
+    }
+
+    pub(super) fn cancel_pending(&mut self, turn: &mut Turn) {
+        self.preparing = None;
+        self.give_up(turn);
+        turn.report(Fact::NotRestarted(RestartError::TakenBack));
+    }
+}

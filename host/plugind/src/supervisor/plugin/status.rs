@@ -1,0 +1,173 @@
+//! The status of a plugin: the versions it has, how far the new one is, and why it does not serve.
+
+use crate::{
+    api::FailedStage,
+    plugin::release::Release,
+    route::owners::RouteRequest,
+    supervisor::{
+        generation::Generation,
+        lifecycle::{LifecycleState, StartPolicy},
+        plugin::{Fallback, ManagedPlugin},
+        problem::PluginProblem,
+        reload::Step,
+        rollout::{HoldPoint, RolloutProgress},
+        summary::Failed,
+    },
+};
+use std::{sync::Arc, time::SystemTime};
+
+impl ManagedPlugin {
+    /// The generation to which requests come.
+    #[must_use]
+    pub fn serving(&self) -> Option<&Generation> {
+        self.generations.serving()
+    }
+
+    /// The newest generation that is there.
+    #[must_use]
+    pub fn newest(&self) -> Option<&Generation> {
+        self.generations.candidate().or(self.generations.current())
+    }
+
+    /// Returns the stage of its new version, if one is in progress.
+    #[must_use]
+    pub fn step(&self) -> Option<Step> {
+        if let Some(preparing) = &self.preparing {
+            return Some(if preparing.queued { Step::Queued } else { Step::Compiling });
+        }
+        if self.fallback == Fallback::Reading {
+            return Some(Step::Queued);
+        }
+        self.generations.candidate()?;
+        Some(match self.generations.progress() {
+            RolloutProgress::Starting => Step::Starting,
+            RolloutProgress::Ready | RolloutProgress::Settled => Step::Ready,
+            RolloutProgress::Saving | RolloutProgress::Restoring => Step::HandingOver,
+        })
+    }
+
+    /// Whether its new version uses memory and time now, and does not only wait in the queue.
+    #[must_use]
+    pub fn is_at_work(&self) -> bool {
+        match self.step() {
+            Some(Step::Compiling | Step::HandingOver) => true,
+            Some(Step::Starting) => !self.is_waiting(),
+            Some(Step::Queued | Step::Ready) | None => false,
+        }
+    }
+
+    /// Whether its new version takes over only if others can, too.
+    #[must_use]
+    pub fn is_at_hold_point(&self) -> bool {
+        let candidate = self.generations.candidate().map(|_| self.generations.hold_point());
+        let hold_point =
+            self.preparing.as_ref().map(|preparing| preparing.hold_point).or(candidate);
+        hold_point.is_some_and(|hold_point| hold_point != HoldPoint::Open)
+    }
+
+    /// Whether this very version is on its way already.
+    #[must_use]
+    pub fn is_preparing(&self, release: &Arc<Release>) -> bool {
+        match &self.preparing {
+            Some(preparing) => preparing.verified.release().is_same(release),
+            None => {
+                let candidate = self.generations.candidate();
+                candidate.is_some_and(|candidate| candidate.release.is_same(release))
+            }
+        }
+    }
+
+    /// Whether this version is the one that there is. One that failed is not: it is tried again when somebody asks.
+    #[must_use]
+    pub fn is_current(&self, release: &Arc<Release>) -> bool {
+        self.generations.current().is_some_and(|current| {
+            current.lifecycle.state() != LifecycleState::Failed && current.release.is_same(release)
+        })
+    }
+
+    /// Whether its new version waits before it is tried again.
+    #[must_use]
+    pub fn is_waiting(&self) -> bool {
+        let candidate = self.generations.candidate().map(|candidate| candidate.lifecycle.state());
+        self.preparing.is_none() && candidate == Some(LifecycleState::Waiting)
+    }
+
+    /// Whether something is under way that may make it serve.
+    #[must_use]
+    pub fn is_in_progress(&self) -> bool {
+        self.preparing.is_some()
+            || self.fallback == Fallback::Reading
+            || self.generations.candidate().is_some()
+    }
+
+    /// Whether nothing of it is left.
+    #[must_use]
+    pub fn is_gone(&self) -> bool {
+        self.removed
+            && self.generations.current().is_none()
+            && self.generations.leaving().is_empty()
+    }
+
+    /// The routes that a version on its way asks for, beside those that are served.
+    pub fn wanted(&self) -> impl Iterator<Item = &RouteRequest> {
+        let preparing = self.preparing.iter().flat_map(|preparing| &*preparing.requests);
+        preparing.chain(self.generations.candidate().into_iter().flat_map(|it| &*it.requests))
+    }
+
+    /// The routes it serves, or would serve, and the generation that serves them.
+    #[must_use]
+    pub fn routes(&self) -> (&[RouteRequest], Option<u64>) {
+        if let Some(serving) = self.serving() {
+            return (&serving.requests, Some(serving.number));
+        }
+        if let Some(stopped) = &self.stopped {
+            return (&stopped.requests, None);
+        }
+        let preparing = self.preparing.as_ref().map(|preparing| &*preparing.requests);
+        let problem = || self.problem.as_ref().map(|problem| &*problem.requests);
+        let newest = || self.newest().map(|newest| &*newest.requests);
+        (preparing.or_else(problem).or_else(newest).unwrap_or_default(), None)
+    }
+
+    /// Whether the daemon is not ready without it, as its newest version says.
+    #[must_use]
+    pub fn is_required(&self) -> bool {
+        let preparing =
+            self.preparing.as_ref().map(|preparing| preparing.verified.manifest().required);
+        let problem = self.problem.as_ref().map(|problem| problem.required);
+        let newest = self.newest().map(|newest| newest.release.manifest.required);
+        let stopped = self.stopped.as_ref().map(|stopped| stopped.required);
+        stopped.or(preparing).or(problem).or(newest).unwrap_or(true)
+    }
+
+    /// Why its newest version does not serve, if that is so.
+    #[must_use]
+    pub fn failed(&self) -> Option<Failed> {
+        if let Some(problem) = &self.problem {
+            let failed = problem.failed(&self.name);
+            // A version that is on its way may serve in its place.
+            let exit = failed.exit && self.serving().is_none() && self.fallback == Fallback::Unused;
+            let serves = self.serving().is_some() && problem.stage != FailedStage::Run;
+            let previous_since = serves.then(|| problem.since.unwrap_or(SystemTime::UNIX_EPOCH));
+            return Some(Failed { exit, previous_since, ..failed });
+        }
+        // That is not for good.
+        Some(Failed { exit: false, ..self.waiting_problem(false)?.failed(&self.name) })
+    }
+
+    /// The generation that is to serve and has no instance that does: the last one failed, and the next one is not ready.
+    #[must_use]
+    pub fn down(&self) -> Option<&Generation> {
+        self.serving().filter(|serving| serving.lifecycle.is_down())
+    }
+
+    /// Why the version that is tried again did not start; `required` means one for which the daemon's start waits.
+    #[must_use]
+    pub fn waiting_problem(&self, required: bool) -> Option<PluginProblem> {
+        let candidate = self.generations.candidate().filter(|candidate| {
+            candidate.lifecycle.state() == LifecycleState::Waiting
+                && (candidate.lifecycle.policy() == StartPolicy::Required) == required
+        })?;
+        Some(PluginProblem::of(candidate, FailedStage::Start))
+    }
+}
