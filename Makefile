@@ -42,7 +42,7 @@ nextest := $(shell cargo nextest --version 2>/dev/null)
 run-tests := cargo $(if $(nextest),nextest run,test) $(locked)
 
 .DEFAULT_GOAL := help
-.PHONY: help run unit e2e boot check test test-authors test-browser test-here test-systemd $(systemds:%=test-%) images $(systemds:%=image-%) \
+.PHONY: help run unit e2e boot check test test-authors test-corpus test-browser test-here test-systemd $(systemds:%=test-%) images $(systemds:%=image-%) \
 	fmt lint sources build plugins guests golden fuzz models chaos soak mutants load bench advisories install uninstall deb dist \
 	reproducible
 
@@ -92,6 +92,7 @@ test-here: check
 	$(MAKE) build guests
 	tests/checks/build-paths
 	tests/browser
+	tests/corpus rust
 	$(end-to-end)
 
 test-systemd: $(systemds:%=test-%) ## test the installation under the systemd of other Debians; test-debian-13 for one
@@ -140,6 +141,10 @@ guests: plugins ## build the guests of the tests, and what is loaded into the da
 test-authors: PROFILE = dev
 test-authors: setup-authors build ## make, build and serve projects of each language with its own tools; LANGS="rust js", KINDS="http job"
 	tests/authors $(LANGS)
+
+test-corpus: PROFILE = dev
+test-corpus: setup-authors build ## build and serve components that others wrote, of Rust, C, JavaScript and Python; LANGS="rust js"
+	tests/corpus $(LANGS)
 
 test-browser: PROFILE = dev
 test-browser: setup-browser build plugins ## have Debian's chromium talk with the plugin chat by a WebSocket
