@@ -43,7 +43,7 @@ run-tests := cargo $(if $(nextest),nextest run,test) $(locked)
 
 .DEFAULT_GOAL := help
 .PHONY: help run unit e2e boot check test test-authors test-corpus test-browser test-here test-systemd $(systemds:%=test-%) images $(systemds:%=image-%) \
-	fmt lint sources build plugins guests golden fuzz models chaos soak mutants load bench advisories install uninstall deb dist \
+	fmt lint sources build plugins guests golden reference fuzz models chaos soak mutants load bench advisories install uninstall deb dist \
 	reproducible
 
 help: ## print the targets
@@ -153,6 +153,9 @@ test-browser: setup-browser build plugins ## have Debian's chromium talk with th
 golden: PROFILE = dev
 golden: build ## write the current output of pluginctl to tests/golden as the expected output
 	GOLDEN=write cargo test $(locked) -p plugind-tests --test golden
+
+reference: setup-run ## write plugins/reference.md, the reference of the interfaces, from the comments of wit/
+	GOLDEN=write cargo test $(locked) -p plugind-tests --test contract reference
 
 models: setup-run ## try every order of threads in what the pool's threads share
 	cargo test $(unit-profile) $(locked) $(daemon) --lib --features loom -- pool::models

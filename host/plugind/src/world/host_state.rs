@@ -29,7 +29,7 @@ use crate::{
         websockets,
     },
 };
-use std::{sync::Arc, time::Instant};
+use std::{collections::BTreeMap, sync::Arc, time::Instant};
 use wasmtime::{
     AsContextMut, Engine, Store, StoreContextMut, UpdateDeadline,
     component::{GuestTaskId, Resource, ResourceTable, ResourceTableError},
@@ -360,6 +360,11 @@ impl HostState {
             self.closed = Some(closed);
         }
         count
+    }
+
+    /// The values of `wasi:config`.
+    pub(super) fn config_values(&self) -> &BTreeMap<String, String> {
+        self.shared.config.values()
     }
 
     pub(super) fn config(&mut self) -> WasiConfig<'_> {
