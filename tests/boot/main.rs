@@ -22,6 +22,9 @@ mod stopping;
 mod plugin_unit;
 mod jobs;
 mod soft_reboot;
+mod nothing_is_lost;
+mod user;
+mod container;
 mod control;
 mod compiler;
 mod network;
@@ -29,6 +32,7 @@ mod probe;
 mod view;
 mod faults;
 mod metrics;
+mod traces;
 
 use plugind_tests::{Client, Machine, Right, Way};
 

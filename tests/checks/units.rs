@@ -181,6 +181,7 @@ fn an_installation_has_everything_in_its_place() {
             "644 usr/share/doc/plugind/examples/plugind-alerts.yml",
             "644 usr/share/doc/plugind/examples/plugind-dashboard.json",
             "644 usr/share/doc/plugind/examples/plugind-network.conf",
+            "644 usr/share/doc/plugind/examples/plugind-nginx.conf",
             "644 usr/share/doc/plugind/examples/plugind-survive.conf",
             "644 usr/share/doc/plugind/third-party-licenses.txt",
             "644 usr/share/fish/vendor_completions.d/pluginctl.fish",

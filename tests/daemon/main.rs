@@ -28,6 +28,7 @@ mod post_mortem;
 mod traces;
 mod grants;
 mod rescan;
+mod resolving;
 mod transaction;
 mod last_good;
 mod install;
@@ -49,9 +50,12 @@ mod arguments;
 mod client;
 mod completion;
 mod control;
+mod top;
 mod authors;
+mod sdk;
 mod stopping;
 mod operating;
+mod pinning;
 mod binaries;
 
 /// The part of a manifest by which a plugin that fails is started again at once, however often; more of `[service]`

@@ -11,6 +11,7 @@ mod load;
 mod log;
 mod machine;
 mod random;
+mod terminal;
 mod tree;
 
 pub use built::{debian_package, guest, messages, program, programs, tools};
@@ -22,6 +23,7 @@ pub use log::Log;
 pub use machine::{Entry, Machine, Ran};
 pub use random::{Random, number};
 pub use rustix::process::Signal;
+pub use terminal::Terminal;
 pub use tool::{Background, run, tool};
 pub use tree::{Tree, another};
 

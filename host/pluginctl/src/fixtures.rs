@@ -25,7 +25,25 @@ pub(crate) fn greeter() -> api::Plugin {
         version: Some("1.2.3".to_owned()),
         component_digest: Some("4e07408562bedb8b60ce05c1decfe3ad".to_owned()),
         configuration_digest: Some("16b7827747822b10".to_owned()),
+        pinned: false,
     }
+}
+
+/// A plugin that used the processor for `busy` of the last 60,000 ms.
+pub(crate) fn used(name: &str, busy: u64, memory: u64) -> api::Plugin {
+    let usage = api::PluginUsage {
+        instances: 2,
+        in_flight: 1,
+        memory,
+        memory_max: 256 << 20,
+        period: 60_000,
+        busy,
+        responses: 90,
+        p50: Some(850),
+        p99: Some(12_000),
+        ..Default::default()
+    };
+    api::Plugin { name: name.to_owned(), usage: Some(usage), ..greeter() }
 }
 
 pub(crate) fn failure() -> api::PluginFailure {
@@ -62,6 +80,7 @@ pub(crate) fn failed() -> api::Plugin {
         version: None,
         component_digest: None,
         configuration_digest: None,
+        pinned: false,
     }
 }
 

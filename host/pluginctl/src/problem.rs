@@ -49,13 +49,14 @@ impl Problem {
     /// Whether the daemon answered that this cannot be done.
     pub(crate) fn is_refusal(&self) -> bool {
         use CallRefused::{
-            NoSuchPlugin, PluginNotReloaded, RestartFailed, RollbackFailed, StartFailed,
+            NoSuchPlugin, PinFailed, PluginNotReloaded, RestartFailed, RollbackFailed, StartFailed,
             StartedMeanwhile,
         };
         let Self::Client(ClientError::Refused(refused)) = self else { return false };
         matches!(
             refused,
             NoSuchPlugin { .. }
+                | PinFailed { .. }
                 | PluginNotReloaded { .. }
                 | RestartFailed { .. }
                 | RollbackFailed { .. }
@@ -82,13 +83,15 @@ pub(crate) async fn unless_interrupted<T>(
 ) -> Result<T, Problem> {
     let mut interrupt = signal(SignalKind::interrupt()).map_err(Problem::Wait)?;
     let mut terminate = signal(SignalKind::terminate()).map_err(Problem::Wait)?;
+    let mut hang_up = signal(SignalKind::hangup()).map_err(Problem::Wait)?;
     let kind = tokio::select! {
         biased;
         _ = interrupt.recv() => SignalKind::interrupt(),
         _ = terminate.recv() => SignalKind::terminate(),
+        _ = hang_up.recv() => SignalKind::hangup(),
         done = work => return done,
     };
-    // Both have small numbers.
+    // All have small numbers.
     let signal = u8::try_from(kind.as_raw_value()).unwrap_or_default();
     Err(Problem::Interrupted { signal })
 }

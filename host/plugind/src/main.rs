@@ -47,7 +47,13 @@ fn main() -> ExitCode {
         }
     };
     let root = arguments.root.as_deref();
-    let search_path = SearchPath::below(root.unwrap_or(Path::new("/")));
+    let search_path = match arguments.user {
+        true => SearchPath::of_user(
+            environment.xdg_runtime_directory.as_deref(),
+            environment.user_config().as_deref(),
+        ),
+        false => SearchPath::below(root.unwrap_or(Path::new("/"))),
+    };
     // The daemon reports mistakes in the settings later, when there is a log.
     let own = settings::read(&search_path);
     let settings::Settings { log_level, compile, engine, .. } =
@@ -69,7 +75,10 @@ fn main() -> ExitCode {
             environment.credentials(root).filter(|path| root.is_none() || path.exists());
         // Another tree may come from anywhere, and its compiled files are native code.
         let cache = root.is_none().then(|| environment.cache(None));
-        return check(LinkCheck { search_path, component, compiler, engine, cache, credentials });
+        let keep = arguments.cache;
+        let compiled =
+            LinkCheck { search_path, component, compiler, engine, cache, keep, credentials };
+        return check(compiled);
     }
     // Before there are threads: it reads the environment, and removes variables that are not for children.
     let systemd = Systemd::take();

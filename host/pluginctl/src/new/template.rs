@@ -428,7 +428,7 @@ mod tests {
         let of = |text: &str, from: &str| {
             let lines = text.lines().skip_while(|line| *line != from);
             let lines = lines
-                .take_while(|line| *line != "[lints]")
+                .take_while(|line| *line != "[lints]" && !line.starts_with("[dev-dependencies]"))
                 .map(|line| line.split(" #").next().unwrap_or_default().trim_end().to_owned());
             lines.filter(|line| !line.is_empty()).collect::<Vec<_>>()
         };

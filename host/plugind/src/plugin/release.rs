@@ -5,7 +5,7 @@ use crate::{
     plugin::{credentials::CredentialsSeen, inspection::Inspection, manifest::Manifest},
 };
 use sha2::{Digest, Sha256};
-use std::{path::PathBuf, sync::Arc};
+use std::{fmt, path::PathBuf, sync::Arc};
 
 /// The bytes that a version is made of, by their digests.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -14,6 +14,13 @@ pub struct ReleaseDigests {
     pub component: [u8; 32],
     /// The SHA-256 digest of the manifest and its drop-ins.
     pub configuration: [u8; 32],
+}
+
+impl fmt::Display for ReleaseDigests {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let hexadecimal = |digest: [u8; 32]| digest.map(|byte| format!("{byte:02x}")).concat();
+        write!(f, "{}-{}", hexadecimal(self.component), hexadecimal(self.configuration))
+    }
 }
 
 /// One version of a plugin. All steps after `verify` share it.

@@ -230,6 +230,7 @@ impl Supervisor {
             Fact::Removed { serving } => {
                 info!(message_id = messages::PLUGIN_REMOVED, plugin = %name, "plugin removed");
                 self.deps.versions.remove(name);
+                self.pins.remove(name);
                 self.reloads.note(|reload| {
                     reload.removed.extend([name.clone()]);
                     if let Some(serving) = serving {
@@ -346,8 +347,8 @@ impl Supervisor {
 
 /// Why a reload that waits for a plugin does not take it over, which was stopped meanwhile.
 fn stopped_meanwhile(name: &PluginName) -> Failed {
-    let error = format!("{}; `pluginctl start {name}` starts it", RestartError::Stopped);
-    Failed::of_change(name.clone(), FailedStage::Start, error)
+    let error = RestartError::Stopped.to_string();
+    Failed { stopped: true, ..Failed::of_change(name.clone(), FailedStage::Start, error) }
 }
 
 /// Says that the newest version of a plugin cannot be used.

@@ -189,6 +189,7 @@ impl ManagedPlugin {
             failure: failure.as_ref().map(Into::into),
             next_attempt: next.and_then(|next| next.lifecycle.next_attempt()).map(microseconds),
             requests: serving.as_ref().and_then(|facts| facts.requests.clone()),
+            pinned: false,
             sub_state_since: None,
             start_timeout: self.newest().map(|newest| {
                 let timeout = newest.release.manifest.service.timeout_start;

@@ -137,6 +137,8 @@ pub struct Failed {
     pub error: String,
     /// Trying again helps only after something was changed.
     pub configuration: bool,
+    /// An operator stopped it meanwhile.
+    pub stopped: bool,
     /// Since when the previous version serves in its place, if it does.
     pub previous_since: Option<SystemTime>,
 }
@@ -152,6 +154,7 @@ impl Failed {
             stage,
             error,
             configuration: false,
+            stopped: false,
             previous_since: None,
         }
     }
@@ -161,6 +164,7 @@ impl Failed {
     pub fn remedy(&self) -> String {
         let plugin = &self.plugin;
         match self.stage {
+            _ if self.stopped => format!("`pluginctl start {plugin}` starts it"),
             FailedStage::Scan | FailedStage::Verify | FailedStage::Route => {
                 "fix it and reload".to_owned()
             }
@@ -291,6 +295,7 @@ mod tests {
             stage: FailedStage::Verify,
             error: "no component".to_owned(),
             configuration: true,
+            stopped: false,
             previous_since,
         };
         let failed = vec![failed("a", Some(UNIX_EPOCH)), failed("b", None)];
