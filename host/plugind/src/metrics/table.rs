@@ -170,7 +170,7 @@ pub const METRICS: &[Metric] = &[
     metric(
         Gauge,
         "plugind_plugin_degraded",
-        "Whether a plugin serves and is degraded",
+        "Whether a plugin serves and is degraded: an instance says so, or a key-value store cannot be used",
         Plugin(|it| Some(truth(it.view.is_degraded))),
     ),
     metric(
