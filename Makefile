@@ -42,8 +42,8 @@ nextest := $(shell cargo nextest --version 2>/dev/null)
 run-tests := cargo $(if $(nextest),nextest run,test) $(locked)
 
 .DEFAULT_GOAL := help
-.PHONY: help run unit e2e boot check test test-authors test-browser test-here test-systemd $(systemds:%=test-%) images $(systemds:%=image-%) \
-	fmt lint sources build plugins guests golden reference fuzz models chaos mutants load bench advisories install uninstall deb dist \
+.PHONY: help run unit e2e boot check test test-authors test-corpus test-browser test-here test-systemd $(systemds:%=test-%) images $(systemds:%=image-%) \
+	fmt lint sources build plugins guests golden reference fuzz models chaos soak mutants load bench advisories install uninstall deb dist \
 	reproducible
 
 help: ## print the targets
@@ -92,6 +92,7 @@ test-here: check
 	$(MAKE) build guests
 	tests/checks/build-paths
 	tests/browser
+	tests/corpus rust
 	$(end-to-end)
 
 test-systemd: $(systemds:%=test-%) ## test the installation under the systemd of other Debians; test-debian-13 for one
@@ -141,6 +142,10 @@ test-authors: PROFILE = dev
 test-authors: setup-authors build ## make, build and serve projects of each language with its own tools; LANGS="rust js", KINDS="http job"
 	tests/authors $(LANGS)
 
+test-corpus: PROFILE = dev
+test-corpus: setup-authors build ## build and serve components that others wrote, of Rust, C, JavaScript and Python; LANGS="rust js"
+	tests/corpus $(LANGS)
+
 test-browser: PROFILE = dev
 test-browser: setup-browser build plugins ## have Debian's chromium talk with the plugin chat by a WebSocket
 	tests/browser
@@ -161,6 +166,11 @@ fuzz: setup-fuzz ## fuzz the parsers of files; SECONDS_PER_TARGET=60
 chaos: PROFILE = dev
 chaos: setup-e2e build guests ## reload, break and attack a daemon for about 10 minutes; ROUNDS=300, SEED=N to repeat
 	PLUGIND_CHAOS_ROUNDS=$(or $(ROUNDS),300) PLUGIND_CHAOS_SEED=$(SEED) \
+		cargo test $(locked) -p plugind-tests --test chaos -- --nocapture
+
+soak: PROFILE = dev
+soak: setup-e2e build guests ## the same for 1,000 reloads and 300,000 requests or more, with the figures over time
+	PLUGIND_CHAOS_ROUNDS=$(or $(ROUNDS),1200) PLUGIND_CHAOS_PARTS=20 PLUGIND_CHAOS_SEED=$(SEED) \
 		cargo test $(locked) -p plugind-tests --test chaos -- --nocapture
 
 mutants: PROFILE = dev

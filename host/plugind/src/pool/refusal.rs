@@ -12,8 +12,8 @@ use tokio::time::{Sleep, sleep};
 pub(super) struct Refusal {
     /// How long it may refuse all calls while some wait; zero is no limit.
     max: Duration,
-    /// Runs while it refuses.
-    timer: Option<Pin<Box<Sleep>>>,
+    /// Runs while it refuses, and whether calls waited when it began.
+    timer: Option<(Pin<Box<Sleep>>, bool)>,
 }
 
 impl Refusal {
@@ -33,9 +33,10 @@ impl Refusal {
             return false;
         }
         loop {
-            let timer = self.timer.get_or_insert_with(|| Box::pin(sleep(self.max)));
+            let begin = || (Box::pin(sleep(self.max)), calls_wait);
+            let (timer, waited) = self.timer.get_or_insert_with(begin);
             match timer.as_mut().poll(cx) {
-                Poll::Ready(()) if calls_wait => return true,
+                Poll::Ready(()) if calls_wait && *waited => return true,
                 Poll::Ready(()) => self.timer = None,
                 Poll::Pending => return false,
             }
@@ -56,7 +57,7 @@ mod tests {
     async fn elapse(refusal: &mut Refusal) {
         let mut timer = Box::pin(sleep(Duration::ZERO));
         timer.as_mut().await;
-        assert!(refusal.timer.replace(timer).is_some(), "it refuses calls");
+        refusal.timer.as_mut().expect("it refuses calls").0 = timer;
     }
 
     #[tokio::test]
@@ -65,7 +66,9 @@ mod tests {
         assert!(!look(&mut refusal, true).await);
         elapse(&mut refusal).await;
         assert!(!look(&mut refusal, false).await, "no call waits, so another period begins");
-        assert!(!look(&mut refusal, true).await);
+        assert!(!look(&mut refusal, true).await, "no call waited when it began");
+        elapse(&mut refusal).await;
+        assert!(!look(&mut refusal, true).await, "the next one begins with a call that waits");
         elapse(&mut refusal).await;
         assert!(look(&mut refusal, true).await);
     }

@@ -138,6 +138,12 @@ impl Shared {
             resources_max: RESOURCES_MAX.max(connections.saturating_mul(RESOURCES_PER_CONNECTION)),
         }
     }
+
+    /// Why they are degraded: something that was granted cannot be used, or one of them says why.
+    #[must_use]
+    pub fn degraded(&self) -> Option<String> {
+        self.granted.failure().or_else(|| self.notify.degraded())
+    }
 }
 
 /// The data of one instance's store: the part that it shares with others, and a field for each interface that keeps
