@@ -43,7 +43,7 @@ run-tests := cargo $(if $(nextest),nextest run,test) $(locked)
 
 .DEFAULT_GOAL := help
 .PHONY: help run unit e2e boot check test test-authors test-corpus test-browser test-here test-systemd $(systemds:%=test-%) images $(systemds:%=image-%) \
-	fmt lint sources build plugins guests golden fuzz models chaos mutants load bench advisories install uninstall deb dist \
+	fmt lint sources build plugins guests golden reference fuzz models chaos soak mutants load bench advisories install uninstall deb dist \
 	reproducible
 
 help: ## print the targets
@@ -154,6 +154,9 @@ golden: PROFILE = dev
 golden: build ## write the current output of pluginctl to tests/golden as the expected output
 	GOLDEN=write cargo test $(locked) -p plugind-tests --test golden
 
+reference: setup-run ## write plugins/reference.md, the reference of the interfaces, from the comments of wit/
+	GOLDEN=write cargo test $(locked) -p plugind-tests --test contract reference
+
 models: setup-run ## try every order of threads in what the pool's threads share
 	cargo test $(unit-profile) $(locked) $(daemon) --lib --features loom -- pool::models
 
@@ -163,6 +166,11 @@ fuzz: setup-fuzz ## fuzz the parsers of files; SECONDS_PER_TARGET=60
 chaos: PROFILE = dev
 chaos: setup-e2e build guests ## reload, break and attack a daemon for about 10 minutes; ROUNDS=300, SEED=N to repeat
 	PLUGIND_CHAOS_ROUNDS=$(or $(ROUNDS),300) PLUGIND_CHAOS_SEED=$(SEED) \
+		cargo test $(locked) -p plugind-tests --test chaos -- --nocapture
+
+soak: PROFILE = dev
+soak: setup-e2e build guests ## the same for 1,000 reloads and 300,000 requests or more, with the figures over time
+	PLUGIND_CHAOS_ROUNDS=$(or $(ROUNDS),1200) PLUGIND_CHAOS_PARTS=20 PLUGIND_CHAOS_SEED=$(SEED) \
 		cargo test $(locked) -p plugind-tests --test chaos -- --nocapture
 
 mutants: PROFILE = dev

@@ -1,4 +1,4 @@
-"""The price of metrics: counting a request, as a share of its CPU time, and reading the figures of 100 plugins."""
+"""The price of metrics: counting a request, as a share of its CPU time, and a scrape with 100 plugins."""
 
 import http.client
 import json
@@ -54,9 +54,9 @@ def scrapes():
             results.append(scraped(server, port))
     finally:
         server.kill()
-    print(f"## Reading the figures of {PLUGINS} plugins, each time anew: CPU time of the daemon\n")
+    print(f"## One scrape of the metrics of {PLUGINS} plugins: CPU time of the daemon\n")
     table(["", "CPU ms", "KiB"],
-          [["one answer", of(results, "cpu", 2), of(results, "size")]])
+          [["scrape", of(results, "cpu", 2), of(results, "size")]])
     print("The goal is 2 ms.\n", flush=True)
 
 
@@ -72,7 +72,7 @@ def with_metrics():
 
 
 def scraped(server, port):
-    """The means of one answer of many."""
+    """The means of one scrape of many."""
     connection = http.client.HTTPConnection("127.0.0.1", port, timeout=10)
     before, size = server.cpu(), 0
     for _ in range(SCRAPES):

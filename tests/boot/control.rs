@@ -86,3 +86,14 @@ fn a_connection_to_the_control_socket_starts_the_daemon() {
     machine.succeed(&["pluginctl", "status"]);
     machine.wait_for("ActiveState", |state| state == "active");
 }
+
+#[test]
+fn systemctl_status_names_a_file_that_is_ignored_with_its_right_name() {
+    let machine = Machine::boot_with(&["hello"]);
+    machine.put_guest("my_plugin", "hello");
+    machine.start();
+    let status = machine.wait_for("StatusText", |status| status.contains("is ignored"));
+    for part in ["my_plugin.wasm is ignored", "rename it to my-plugin.wasm"] {
+        assert!(status.contains(part), "{status}");
+    }
+}

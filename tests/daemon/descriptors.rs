@@ -74,13 +74,14 @@ fn a_plugin_with_too_many_sockets_gets_no_more_and_others_do() {
     const OK: &str = "HTTP/1.1 200 OK\r\nContent-Length: 5\r\nConnection: close\r\n\r\nhello";
     let server = Silent::start();
     let to = server.address;
-    let grants = format!("[grants]\ntcp-connect = [\"{to}\"]\noutgoing-http = [\"{to}\"]\n");
-    // All of its requests are in one instance, at the same time.
-    let busy = format!("{grants}[instances]\nmax = 1\nconcurrency = 64\n");
+    // All requests of a plugin are in one instance, at the same time.
+    let manifest = |grant: &str| {
+        format!("[grants]\n{grant} = [\"{to}\"]\n[instances]\nmax = 1\nconcurrency = 64\n")
+    };
     let tree = Tree::new()
-        .with_manifest("dials", &busy)
-        .with_manifest("fetches", &busy)
-        .with_named("other", "dials", &grants);
+        .with_manifest("dials", &manifest("tcp-connect"))
+        .with_manifest("fetches", &manifest("outgoing-http"))
+        .with_named("other", "dials", &manifest("tcp-connect"));
     let daemon = control::start_by(&tree, &format!("ulimit -n {LIMIT}"));
     let others = || {
         let mut client = daemon.connect();

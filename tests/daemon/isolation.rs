@@ -1,6 +1,6 @@
 //! The mistakes of one plugin affect no other: those who wait for it get an answer in time.
 
-use crate::RESTARTS;
+use crate::{RESTARTS, control};
 use plugind_tests::{Daemon, Tree, eventually};
 use rustix::net::sockopt::set_socket_linger;
 use std::{
@@ -188,10 +188,20 @@ fn what_a_plugin_says_went_wrong_is_not_told_to_its_clients() {
 #[test]
 fn one_that_says_it_is_unhealthy_is_replaced_and_one_that_is_degraded_is_not() {
     let manifest = format!("{RESTARTS}watchdog-sec = \"100ms\"\n[instances]\nmax = 1\n");
-    let daemon = Daemon::start(&Tree::new().with_manifest("unhealthy", &manifest));
+    let tree = Tree::new().with_manifest("unhealthy", &manifest);
+    let daemon = control::start(&tree);
     assert_eq!(daemon.get("/unhealthy/weaken").status_and_text(), (200, "fine"));
     daemon.log.wait_for(&["warning plugind: plugin degraded", "plugin=unhealthy", "why=weak"]);
     assert_eq!(daemon.log.count(&["instance failed"]), 0);
+    for arguments in [&["list"][..], &["status", "unhealthy"]] {
+        let shown = control::run(&tree, arguments).stdout;
+        assert!(shown.contains("degraded") && shown.contains("weak"), "{arguments:?}: {shown}");
+    }
+    eventually("the summary", || {
+        let status = control::run(&tree, &["status"]).stdout;
+        status.contains("; degraded: unhealthy (weak)").then_some(())
+    });
+    assert_eq!(daemon.log.count(&["plugin degraded"]), 1, "an entry for each change");
 
     assert_eq!(daemon.get("/unhealthy/sicken").status_and_text(), (200, "fine"));
     daemon.log.wait_for(&["instance failed", "worker=0 ", "result=unhealthy", "sick"]);

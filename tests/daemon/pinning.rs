@@ -110,6 +110,7 @@ fn a_pin_ends_with_its_plugin() {
 fn a_pinned_version_that_is_lost_is_a_failure_and_not_replaced() {
     let tree = Tree::new().with_named("app", "hello", "required = false\n");
     let mut daemon = start(&tree);
+    succeed(&tree, &["wait", "app"]);
     succeed(&tree, &["pin", "app"]);
     assert_eq!(daemon.stop(), 0);
     drop(daemon);

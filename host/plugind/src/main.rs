@@ -19,6 +19,7 @@ use plugind::{
     world::granted::GrantDirectories,
 };
 use std::{
+    fmt::Display,
     io::{self, Write},
     path::Path,
     process::ExitCode,
@@ -30,6 +31,9 @@ use tracing::{error, warn};
 const EX_USAGE: u8 = 64;
 /// The exit status for what only a change of files or arguments can fix (sysexits.h).
 const EX_CONFIG: u8 = 78;
+
+/// The files that this process has open. By their paths there, the runtime opens compiled files.
+const OWN_FILES: &str = "/proc/self/fd";
 
 fn main() -> ExitCode {
     process::reset_inherited();
@@ -141,6 +145,10 @@ fn check(check: LinkCheck) -> ExitCode {
 }
 
 fn run(settings: DaemonConfig, systemd: Systemd, journal: journal::Journal) -> ExitCode {
+    if !Path::new(OWN_FILES).is_dir() {
+        startup_failed(&"/proc must be mounted: compiled files are opened by /proc/self/fd");
+        return ExitCode::FAILURE;
+    }
     // The control socket and systemd's calls have a thread of their own, which no guest can block.
     let control = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
@@ -168,9 +176,13 @@ fn run(settings: DaemonConfig, systemd: Systemd, journal: journal::Journal) -> E
             if was_ready {
                 error!(message_id = messages::DAEMON_FAILED, %error, "daemon failed");
             } else {
-                error!(message_id = messages::STARTUP_FAILED, %error, "startup failed");
+                startup_failed(&error);
             }
             if configuration { ExitCode::from(EX_CONFIG) } else { ExitCode::FAILURE }
         }
     }
+}
+
+fn startup_failed(error: &dyn Display) {
+    error!(message_id = messages::STARTUP_FAILED, %error, "startup failed");
 }

@@ -293,7 +293,7 @@ mod tests {
     #[test]
     fn more_plugins_than_lines_are_scrolled() {
         let mut view = view((0..50).map(|n| used(&format!("p{n:02}"), 600, 1)).collect());
-        let mut seen = |view: &mut View| {
+        let seen = |view: &mut View| {
             let lines = shown(view, 100, 8);
             (lines[0].clone(), lines[2][..3].to_owned(), lines[6][..3].to_owned())
         };

@@ -2,7 +2,6 @@
 //! after a delay no more connections are accepted.
 
 use crate::{
-    base::error_chain::ErrorChain,
     listen::{listeners::Listeners, sockets::ListenError},
     supervisor::phase::DaemonPhase,
 };
@@ -15,7 +14,7 @@ use tokio::{
     time::{sleep, timeout},
 };
 use tokio_util::task::AbortOnDropHandle;
-use tracing::{info, warn};
+use tracing::info;
 
 /// Time that connections have to end before the reply to a request to drain, after the delay.
 const DRAIN_DEADLINE: Duration = Duration::from_secs(30);
@@ -121,9 +120,7 @@ impl Draining {
         self.0.is_closed.send_replace(false);
         info!("draining ended");
         let Some(listeners) = self.0.listeners.upgrade() else { return Ok(()) };
-        listeners.resume().map_err(DrainError::Listen).inspect_err(|error| {
-            warn!(error = %ErrorChain(error), "cannot accept connections");
-        })
+        listeners.resume().map_err(DrainError::Listen)
     }
 }
 

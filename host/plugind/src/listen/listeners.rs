@@ -220,6 +220,7 @@ impl Listeners {
     /// Accepts no connections for plugins until [`Listeners::resume`]. The sockets stay open, so new clients wait.
     pub fn pause(&self) {
         let mut state = self.state();
+        state.closed.retain(OpenSockets::is_in_use);
         state.paused = true;
         let (paused, open) = std::mem::take(&mut state.open)
             .into_iter()

@@ -331,6 +331,10 @@ impl InFlight {
             && self.guest.compare_exchange(AT_WORK, LINGERS, AcqRel, Acquire).is_ok()
         {
             worker.add_lingering();
+            // It keeps no place any more, so it must not count as passed on, which would give another.
+            if let Some(passage) = self.passage.get() {
+                passage.end_work();
+            }
         }
     }
 

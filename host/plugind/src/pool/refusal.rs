@@ -12,8 +12,8 @@ use tokio::time::{Sleep, sleep};
 pub(super) struct Refusal {
     /// How long it may refuse all calls while some wait; zero is no limit.
     max: Duration,
-    /// Runs while it refuses.
-    timer: Option<Pin<Box<Sleep>>>,
+    /// Runs while it refuses, and whether calls waited when it began.
+    timer: Option<(Pin<Box<Sleep>>, bool)>,
 }
 
 impl Refusal {
@@ -33,9 +33,10 @@ impl Refusal {
             return false;
         }
         loop {
-            let timer = self.timer.get_or_insert_with(|| Box::pin(sleep(self.max)));
+            let begin = || (Box::pin(sleep(self.max)), calls_wait);
+            let (timer, waited) = self.timer.get_or_insert_with(begin);
             match timer.as_mut().poll(cx) {
-                Poll::Ready(()) if calls_wait => return true,
+                Poll::Ready(()) if calls_wait && *waited => return true,
                 Poll::Ready(()) => self.timer = None,
                 Poll::Pending => return false,
             }
@@ -48,30 +49,40 @@ mod tests {
     use super::*;
     use futures::future::poll_fn;
 
-    #[tokio::test(start_paused = true)]
-    async fn an_instance_may_refuse_calls_for_so_long_if_any_wait() {
-        let max = Duration::from_secs(10);
-        let mut refusal = Refusal::new(max);
-        let mut look =
-            async |calls_wait| poll_fn(|cx| Poll::Ready(refusal.poll(calls_wait, cx))).await;
-        assert!(!look(true).await);
-        tokio::time::advance(max + Duration::from_secs(1)).await;
-        assert!(!look(false).await, "no call waits, so another period begins");
-        assert!(!look(true).await);
-        tokio::time::advance(max + Duration::from_secs(1)).await;
-        assert!(look(true).await);
+    async fn look(refusal: &mut Refusal, calls_wait: bool) -> bool {
+        poll_fn(|cx| Poll::Ready(refusal.poll(calls_wait, cx))).await
     }
 
-    #[tokio::test(start_paused = true)]
+    /// As if the instance had refused all calls for as long as it may.
+    async fn elapse(refusal: &mut Refusal) {
+        let mut timer = Box::pin(sleep(Duration::ZERO));
+        timer.as_mut().await;
+        refusal.timer.as_mut().expect("it refuses calls").0 = timer;
+    }
+
+    #[tokio::test]
+    async fn an_instance_may_refuse_calls_for_so_long_if_any_wait() {
+        let mut refusal = Refusal::new(Duration::from_hours(1));
+        assert!(!look(&mut refusal, true).await);
+        elapse(&mut refusal).await;
+        assert!(!look(&mut refusal, false).await, "no call waits, so another period begins");
+        assert!(!look(&mut refusal, true).await, "no call waited when it began");
+        elapse(&mut refusal).await;
+        assert!(!look(&mut refusal, true).await, "the next one begins with a call that waits");
+        elapse(&mut refusal).await;
+        assert!(look(&mut refusal, true).await);
+    }
+
+    #[tokio::test]
     async fn an_instance_that_accepts_calls_in_between_may_refuse_as_long_again() {
-        let mut refusal = Refusal::new(Duration::from_secs(10));
+        let mut refusal = Refusal::new(Duration::from_hours(1));
         for _ in 0..3 {
-            assert!(!poll_fn(|cx| Poll::Ready(refusal.poll(true, cx))).await);
-            tokio::time::advance(Duration::from_secs(11)).await;
+            assert!(!look(&mut refusal, true).await);
+            elapse(&mut refusal).await;
             refusal.end();
         }
         let mut unlimited = Refusal::new(Duration::ZERO);
-        assert!(!poll_fn(|cx| Poll::Ready(unlimited.poll(true, cx))).await);
+        assert!(!look(&mut unlimited, true).await);
         assert!(unlimited.timer.is_none());
     }
 }

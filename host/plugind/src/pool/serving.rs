@@ -498,6 +498,9 @@ impl<'a> Serving<'a> {
     fn poll_health(&mut self, cx: &mut Context<'_>) -> wasmtime::Result<()> {
         let (deadline, is_occupied) = (&self.worker.deadline, self.is_occupied());
         let asked = self.health.poll(self.accessor, self.exports, deadline, is_occupied, cx)?;
+        if self.health.take_changed() {
+            self.worker.set.report(WorkerEvent::Degraded);
+        }
         if let Some(why) = asked
             && self.leaving.is_none()
         {

@@ -164,10 +164,14 @@ impl Supervisor {
         let notify = &pool.shared().notify;
         let status = Some(notify.status());
         let requests = requests(pool);
-        let failure = pool.shared().granted.failure();
-        let degraded = failure.or_else(|| notify.degraded()).or_else(|| saturated(&requests));
+        let degraded = pool.shared().degraded().or_else(|| saturated(&requests));
         let (workers, requests) = (pool.workers(), Some(requests));
         Some(InstanceFacts { workers, status, degraded, since: *since, requests })
+    }
+
+    /// Why a generation's instances are degraded, if they are.
+    pub(super) fn degraded(&self, number: u64) -> Option<String> {
+        self.running.get(&number)?.pool.shared().degraded()
     }
 
     fn report(&mut self, name: &PluginName, fact: Fact) {

@@ -47,7 +47,7 @@ use crate::{
         problem::{RestartError, StopError},
         reloads::{ReloadNotice, Reloads},
         running::RunningGeneration,
-        summary::{Summary, Tally},
+        summary::{Summary, SummaryEntry, Tally},
     },
     systemd::watchdog::Watchdog,
     world::{self, link::Linked},
@@ -284,6 +284,9 @@ impl Supervisor {
         if matches!(event, WorkerEvent::Gone) {
             self.report_dropped(generation);
         }
+        if matches!(event, WorkerEvent::Degraded) {
+            self.touched.insert(name.clone());
+        }
         let others = self.has_workers(generation);
         self.decide(name, PluginEvent::Worker { generation, event, others });
     }
@@ -339,8 +342,11 @@ impl Supervisor {
         for name in touched {
             let plugin = self.plugins.get(&name);
             self.board.set(&name, plugin);
-            let standing = plugin.filter(|plugin| !plugin.removed);
-            self.tally.set(name, standing.map(ManagedPlugin::standing));
+            let standing = plugin.filter(|plugin| !plugin.removed).map(|plugin| {
+                let degraded = plugin.serving().and_then(|it| self.degraded(it.number));
+                SummaryEntry { degraded, ..plugin.standing() }
+            });
+            self.tally.set(name, standing);
         }
         if has_changed {
             self.board.notify();

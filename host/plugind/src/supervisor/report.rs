@@ -127,7 +127,8 @@ impl ManagedPlugin {
         let waiting = self.waiting_problem(true).filter(|_| awaited);
         let retried = waiting.map(|problem| problem.failed(&self.name));
         let retried = retried.into_iter().chain(self.recovering_from()).collect();
-        SummaryEntry { ready, stopped: self.is_stopped(), awaited, retried, failed: self.failed() }
+        let (stopped, failed) = (self.is_stopped(), self.failed());
+        SummaryEntry { ready, stopped, awaited, retried, failed, degraded: None }
     }
 
     /// Why the version that is to serve does not, if it has an instance again soon.

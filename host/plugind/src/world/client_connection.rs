@@ -453,6 +453,21 @@ mod tests {
         assert_eq!(waits.await.unwrap().unwrap(), b"bytes");
     }
 
+    #[test]
+    fn a_connection_is_watched_by_the_executor_that_uses_it_first() {
+        use std::io::Write as _;
+        let (stream, mut client) = unix::net::UnixStream::pair().unwrap();
+        stream.set_nonblocking(true).unwrap();
+        // There is no executor here, so it would panic if it were watched now.
+        let client_address = ClientAddress::Unix(None);
+        let connection = ClientConnection::new(stream, client_address, "echo".parse().unwrap());
+        let executor = tokio::runtime::Builder::new_current_thread().enable_io().build().unwrap();
+        let waits = connection.clone();
+        let waits = executor.spawn(async move { waits.read(9).await });
+        client.write_all(b"bytes").unwrap();
+        assert_eq!(executor.block_on(waits).unwrap().unwrap(), b"bytes");
+    }
+
     #[tokio::test]
     async fn a_read_returns_no_more_than_it_may() {
         let (connection, mut client) = connection().await;

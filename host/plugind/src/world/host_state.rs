@@ -29,7 +29,7 @@ use crate::{
         websockets,
     },
 };
-use std::{sync::Arc, time::Instant};
+use std::{collections::BTreeMap, sync::Arc, time::Instant};
 use wasmtime::{
     AsContextMut, Engine, Store, StoreContextMut, UpdateDeadline,
     component::{GuestTaskId, Resource, ResourceTable, ResourceTableError},
@@ -137,6 +137,12 @@ impl Shared {
             profile: Arc::default(),
             resources_max: RESOURCES_MAX.max(connections.saturating_mul(RESOURCES_PER_CONNECTION)),
         }
+    }
+
+    /// Why they are degraded: something that was granted cannot be used, or one of them says why.
+    #[must_use]
+    pub fn degraded(&self) -> Option<String> {
+        self.granted.failure().or_else(|| self.notify.degraded())
     }
 }
 
@@ -354,6 +360,11 @@ impl HostState {
             self.closed = Some(closed);
         }
         count
+    }
+
+    /// The values of `wasi:config`.
+    pub(super) fn config_values(&self) -> &BTreeMap<String, String> {
+        self.shared.config.values()
     }
 
     pub(super) fn config(&mut self) -> WasiConfig<'_> {

@@ -357,7 +357,7 @@ impl KeyValueStore {
         lock(&self.failure).take_if(|failure| failure.at.elapsed() >= FAILURE_REMEMBERED);
     }
 
-    /// Why it cannot be used, if it could not be used lately.
+    /// Why it could not be used, if that was so when it was last used.
     pub(super) fn failure(&self) -> Option<String> {
         let failure = lock(&self.failure);
         let StoreFailure { error, .. } = failure.as_ref()?;
