@@ -1,6 +1,6 @@
 //! The mistakes of one plugin affect no other: those who wait for it get an answer in time.
 
-use crate::RESTARTS;
+use crate::{RESTARTS, control};
 use plugind_tests::{Daemon, Tree, eventually};
 use rustix::net::sockopt::set_socket_linger;
 use std::{
@@ -198,6 +198,24 @@ fn one_that_says_it_is_unhealthy_is_replaced_and_one_that_is_degraded_is_not() {
     assert_eq!(daemon.get("/unhealthy").status_and_text(), (200, "fine"));
     assert_eq!(daemon.get("/unhealthy/sicken").status_and_text(), (200, "fine"));
     daemon.log.wait_for(&["instance failed", "worker=1 ", "result=unhealthy", "sick"]);
+}
+
+#[test]
+fn a_degraded_plugin_is_shown_with_its_reason() {
+    let tree = Tree::new().with_manifest("unhealthy", "[service]\nwatchdog-sec = \"100ms\"\n");
+    let daemon = control::start(&tree);
+    assert_eq!(daemon.get("/unhealthy/weaken").status_and_text(), (200, "fine"));
+    for (arguments, shown) in [
+        (&["list"][..], "active (degraded)"),
+        (&["list"], " weak\n"),
+        (&["status", "unhealthy"], "   Degraded: weak\n"),
+        (&["top", "--once"], " degraded "),
+        (&["top", "--once"], " weak\n"),
+    ] {
+        eventually(&format!("{arguments:?} to show {shown:?}"), || {
+            control::run(&tree, arguments).stdout.contains(shown).then_some(())
+        });
+    }
 }
 
 #[test]
