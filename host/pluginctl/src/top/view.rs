@@ -23,7 +23,7 @@ const KEYS: &str = "q: quit  ←→: sort by another column  c m r n: by CPU, me
                     i: invert  ↑↓: scroll";
 
 /// The figures, their order, and the part that is seen.
-pub(super) struct View {
+pub(super) struct TopView {
     plugins: Vec<Plugin>,
     sort: Column,
     inverted: bool,
@@ -41,7 +41,7 @@ pub(super) enum Pressed {
     Stay,
 }
 
-impl View {
+impl TopView {
     pub(super) fn new(list: List, sort: Column, now: SystemTime) -> Self {
         let mut view = Self { plugins: Vec::new(), sort, inverted: false, above: 0, seen: 1, now };
         view.update(list, now);
@@ -202,16 +202,16 @@ mod tests {
         List { plugins, ignored: Vec::new() }
     }
 
-    fn view(plugins: Vec<Plugin>) -> View {
-        View::new(list(plugins), Column::Cpu, SystemTime::now())
+    fn view(plugins: Vec<Plugin>) -> TopView {
+        TopView::new(list(plugins), Column::Cpu, SystemTime::now())
     }
 
-    fn press(view: &mut View, code: KeyCode) -> Pressed {
+    fn press(view: &mut TopView, code: KeyCode) -> Pressed {
         view.press(KeyEvent::new(code, KeyModifiers::NONE))
     }
 
     /// The lines of a terminal of this size.
-    fn shown(view: &mut View, width: u16, height: u16) -> Vec<String> {
+    fn shown(view: &mut TopView, width: u16, height: u16) -> Vec<String> {
         let mut terminal = Terminal::new(TestBackend::new(width, height)).unwrap();
         terminal.draw(|frame| view.draw(frame)).unwrap();
         let buffer = terminal.backend().buffer();
@@ -219,7 +219,7 @@ mod tests {
         (0..height).map(|y| line(y).trim_end().to_owned()).collect()
     }
 
-    fn names(view: &mut View) -> String {
+    fn names(view: &mut TopView) -> String {
         let lines = shown(view, 100, 10);
         lines[2..9]
             .iter()
@@ -295,7 +295,7 @@ mod tests {
     #[test]
     fn more_plugins_than_lines_are_scrolled() {
         let mut view = view((0..50).map(|n| used(&format!("p{n:02}"), 600, 1)).collect());
-        let seen = |view: &mut View| {
+        let seen = |view: &mut TopView| {
             let lines = shown(view, 100, 8);
             (lines[0].clone(), lines[2][..3].to_owned(), lines[6][..3].to_owned())
         };
