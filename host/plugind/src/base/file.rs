@@ -65,10 +65,7 @@ fn remedy(path: &Path, error: &io::Error) -> String {
         ),
         (io::ErrorKind::NotFound, None) => "; it was there a moment ago".to_owned(),
         (io::ErrorKind::PermissionDenied, None) => {
-            format!(
-                "; let the user of the daemon read it, as with `chmod a+r {}`",
-                path.display()
-            )
+            format!("; let the user of the daemon read it, as with `chmod a+r {}`", path.display())
         }
         (io::ErrorKind::PermissionDenied, Some(target)) => format!(
             ": it is a link to {target}; give the user of the daemon the right to read that, or put the file itself \
