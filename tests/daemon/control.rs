@@ -93,7 +93,8 @@ fn every_plugin_is_listed_as_it_is() {
         )
         .with_named("bad", "hello", optional)
         .with_named("done", "program_ends", "");
-    let _daemon = start(&tree);
+    let daemon = start(&tree);
+    daemon.log.wait_for(&["info    plugind: ready plugins=", " failed=1"]);
     let list = run(&tree, &["list"]);
     assert_eq!((list.status, &*list.stderr), (Some(3), ""));
     let header = [
@@ -106,6 +107,9 @@ fn every_plugin_is_listed_as_it_is() {
         "CPU",
         "MEMORY",
         "REQ/S",
+        "P50",
+        "P99",
+        "FLIGHT",
         "ROUTES",
         "STATUS",
     ];

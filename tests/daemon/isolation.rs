@@ -211,6 +211,24 @@ fn one_that_says_it_is_unhealthy_is_replaced_and_one_that_is_degraded_is_not() {
 }
 
 #[test]
+fn a_degraded_plugin_is_shown_with_its_reason() {
+    let tree = Tree::new().with_manifest("unhealthy", "[service]\nwatchdog-sec = \"100ms\"\n");
+    let daemon = control::start(&tree);
+    assert_eq!(daemon.get("/unhealthy/weaken").status_and_text(), (200, "fine"));
+    for (arguments, shown) in [
+        (&["list"][..], "active (degraded)"),
+        (&["list"], " weak\n"),
+        (&["status", "unhealthy"], "   Degraded: weak\n"),
+        (&["top", "--once"], " degraded "),
+        (&["top", "--once"], " weak\n"),
+    ] {
+        eventually(&format!("{arguments:?} to show {shown:?}"), || {
+            control::run(&tree, arguments).stdout.contains(shown).then_some(())
+        });
+    }
+}
+
+#[test]
 fn one_that_does_not_answer_for_its_health_is_replaced_although_it_serves() {
     let manifest = format!("{RESTARTS}watchdog-sec = \"500ms\"\n[instances]\nmax = 1\n");
     let daemon = Daemon::start(&Tree::new().with_manifest("health_hangs", &manifest));

@@ -156,6 +156,9 @@ pub struct PluginRequests {
     pub timed_out: u64,
     /// Number of requests that the plugin failed in the last minute: 502, or a response whose body ended too early.
     pub failed: u64,
+    /// Number of requests that this version of the plugin has failed.
+    #[serde(default)]
+    pub failures: u64,
 }
 
 /// The reply to `io.plugind.List`.

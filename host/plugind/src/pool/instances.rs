@@ -275,6 +275,12 @@ impl Pool {
         self.set.failures.last_minute()
     }
 
+    /// Returns the number of requests that the guest has failed so far.
+    #[must_use]
+    pub fn failed_requests(&self) -> u64 {
+        self.set.failures.failed()
+    }
+
     /// What its plugin is counted by.
     #[must_use]
     pub fn figures(&self) -> &Arc<PluginFigures> {
