@@ -1,4 +1,5 @@
-//! Proves that an installation is whole: what lies where, in which form, and that systemd takes its units.
+//! Proves that an installation is complete: each file is in its place and has the right form, and systemd accepts
+//! the units.
 
 use std::{
     collections::BTreeSet,

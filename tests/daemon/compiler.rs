@@ -1,4 +1,4 @@
-//! The compiler is another program, which may fail in any way without harm to more than what it was to compile.
+//! The compiler is another program. If it fails in any way, only the component that it compiles is affected.
 
 use crate::control;
 use plugind_tests::{Daemon, Signal, Tree, another, end_of, eventually, program};
@@ -17,7 +17,7 @@ fn tree() -> Tree {
 }
 
 #[test]
-fn whatever_the_compiler_does_wrong_concerns_the_plugin_that_it_was_to_compile() {
+fn a_failure_of_the_compiler_concerns_only_the_plugin_that_it_compiles() {
     let tree = tree().with("greeter_02");
     drop(Daemon::start(&tree));
     for (name, why) in [
@@ -96,7 +96,7 @@ fn a_compiler_that_hangs_is_ended() {
 }
 
 #[test]
-fn a_daemon_that_is_told_to_end_does_not_wait_for_its_compiler() {
+fn a_daemon_that_stops_does_not_wait_for_its_compiler() {
     let tree = tree().with("hello");
     let mut daemon = Daemon::begin(&tree, &["--compiler", &compiler("hangs")]);
     let read = || fs::read_to_string(tree.cache().join("pid")).ok();

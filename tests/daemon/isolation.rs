@@ -1,4 +1,4 @@
-//! The mistakes of one plugin affect no other: those who wait for it get an answer in time.
+//! The mistakes of one plugin affect no other plugin, and its own clients get a response in time.
 
 use crate::{RESTARTS, control};
 use plugind_tests::{Daemon, Tree, eventually};
@@ -176,7 +176,7 @@ fn a_worker_with_a_request_past_its_deadline_finishes_the_others_and_takes_no_mo
 }
 
 #[test]
-fn what_a_plugin_says_went_wrong_is_not_told_to_its_clients() {
+fn an_error_of_a_plugin_is_not_shown_to_its_clients() {
     let daemon = Daemon::start_with(&Tree::new().with("fails"), &["--log", "debug"]);
     let answer = daemon.get("/fails");
     assert_eq!(answer.status_and_text(), (502, &*failed("fails")));

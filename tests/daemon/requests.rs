@@ -1,4 +1,5 @@
-//! A request has one identity, which the host's and the guest's entries about it share, and a failure leaves a trail.
+//! A request has one identity, which the host's and the guest's entries about it share, and each
+//! failure is logged with its cause.
 
 use crate::{control, readiness::http_02};
 use plugind_tests::{Daemon, Tree, end_of, eventually};

@@ -163,7 +163,7 @@ impl Daemon {
         self.connect().get(path)
     }
 
-    /// Has it read its directories anew, and waits for the line that says what came of it.
+    /// Has it read its directories again, and waits for the log line with the outcome.
     ///
     /// # Panics
     /// When it does not come to an end with that.
@@ -230,7 +230,7 @@ impl Daemon {
         kib.expect("Linux says so") << 10
     }
 
-    /// Tells it to end, and returns its exit status.
+    /// Stops it, and returns its exit status.
     ///
     /// # Panics
     /// When it does not end.

@@ -4,8 +4,8 @@ use comfy_table::{CellAlignment, ContentArrangement, Table, presets};
 use plugind::base::text::Escaped;
 use std::io;
 
-/// Lays `rows` out below `header`, of which each has as many cells. What would end a line or steer a terminal is
-/// escaped.
+/// Lays out `rows` below `header`, each with the same number of cells. Characters that would end a line or control a
+/// terminal are escaped.
 pub(crate) fn columns(header: &[&str], rows: impl IntoIterator<Item = Vec<String>>) -> String {
     let mut table = Table::new();
     table.load_style(presets::NOTHING).set_content_arrangement(ContentArrangement::Disabled);
@@ -44,7 +44,7 @@ pub(crate) fn terminal_width() -> Option<usize> {
     size.map(|size| usize::from(size.ws_col)).filter(|width| *width > 0)
 }
 
-/// Cuts what does not fit the terminal's width off, if standard output is a terminal.
+/// Cuts lines at the width of the terminal, if standard output is one.
 pub(crate) fn cut_to_terminal(text: &str) -> String {
     match terminal_width() {
         Some(width) => cut_to(text, width),

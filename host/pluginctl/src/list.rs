@@ -12,7 +12,7 @@ use crate::{
 use plugind::{api, base::text::Escaped};
 use std::{process::ExitCode, time::SystemTime};
 
-/// How many digits of a digest tell versions of one plugin apart.
+/// The number of hexadecimal digits of a digest that distinguish the versions of a plugin.
 const DIGITS: usize = 12;
 
 /// The columns, each with its importance on a terminal that is too narrow for all of them.

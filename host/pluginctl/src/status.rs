@@ -226,7 +226,7 @@ mod tests {
     use crate::fixtures::{description, failed, failure, greeter};
 
     #[test]
-    fn a_plugin_is_told_with_everything_that_is_known_of_it() {
+    fn the_status_of_a_plugin_has_all_known_facts() {
         assert_eq!(
             plugin(&description(greeter()), moment(183_000_000)),
             "\
@@ -293,7 +293,7 @@ greeter
     }
 
     #[test]
-    fn a_plugin_that_failed_is_told_with_stage_cause_and_remedy() {
+    fn a_failed_plugin_is_reported_with_stage_cause_and_remedy() {
         let none = api::Description { component: None, digest: None, ..description(failed()) };
         assert_eq!(
             plugin(&none, SystemTime::now()),
@@ -327,7 +327,7 @@ greeter
     }
 
     #[test]
-    fn of_a_plugin_whose_newest_version_failed_both_are_told_apart() {
+    fn a_failed_newest_version_is_distinguished_from_the_one_that_serves() {
         let stale = api::Plugin { failure: Some(failure()), ..greeter() };
         let reported = plugin(&description(stale), moment(1_000_000));
         assert!(reported.starts_with("● greeter\n     Active: active since"), "{reported}");
@@ -339,7 +339,7 @@ greeter
     }
 
     #[test]
-    fn the_daemon_is_told_with_those_that_are_awaited_and_those_that_failed() {
+    fn the_status_of_the_daemon_names_awaited_and_failed_plugins() {
         let mut status = api::Status {
             version: "0.1.0".to_owned(),
             active_state: "activating".to_owned(),

@@ -106,7 +106,7 @@ impl Kind {
         }
     }
 
-    /// How `pluginctl run` serves it, for the README.
+    /// Returns the clause for the README about serving the plugin with `pluginctl run`.
     const fn served(self) -> &'static str {
         match self {
             Self::Http => "serves it on http://127.0.0.1:8080/@NAME@",

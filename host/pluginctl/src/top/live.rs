@@ -17,7 +17,7 @@ use std::{
     time::{Duration, SystemTime},
 };
 
-/// How often the figures are read.
+/// The interval at which the figures are read.
 const EVERY: Duration = Duration::from_secs(2);
 
 /// Shows the figures, beginning with those that were read already.

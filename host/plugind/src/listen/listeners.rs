@@ -82,16 +82,16 @@ struct OpenSockets {
     places: Vec<Places>,
 }
 
-/// How the sockets of a name are used at a moment.
+/// The use of the sockets of a name at a moment.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SocketUsage {
     /// Their name.
     pub socket: SocketName,
-    /// How many connections there are.
+    /// The number of open connections.
     pub connections: usize,
-    /// How many there may be.
+    /// The most connections that may be open.
     pub max: usize,
-    /// How many there were so far.
+    /// The number of connections so far.
     pub admitted: u64,
 }
 

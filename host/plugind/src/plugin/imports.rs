@@ -51,7 +51,7 @@ fn released_by(name: &str, version: &str) -> Option<&'static str> {
 }
 
 /// The import that was probably meant: another interface of the same package, or the same one of another package, with
-/// a name that is a slip of the pen away. Anything else would be a guess.
+/// a name that differs by a typing error. Anything else would be a guess.
 fn misspelled(import: &str) -> Option<&'static str> {
     let (package, interface) = import.split_once('/')?;
     let (namespace, package_name) = package.split_once(':')?;

@@ -124,7 +124,7 @@ pub fn start(
 
 struct Supervisor {
     deps: Deps,
-    /// What those see of the plugins that do not wait for it.
+    /// The published state of the plugins, for readers that do not wait for the supervisor.
     board: Board,
     linker: Arc<Linker<world::HostState>>,
     publisher: TablePublisher,

@@ -55,7 +55,7 @@ pub struct Shared {
     pub identity: identity::Shared,
     /// Their way to the journal.
     pub journal: Arc<journal::Shared>,
-    /// What is counted of them.
+    /// Their figures.
     pub figures: Arc<PluginFigures>,
     /// Their status.
     pub notify: notify::Shared,
