@@ -1,0 +1,28 @@
+//! The outcome of pinning and unpinning, as a message to the supervisor.
+
+use crate::{
+    base::name::PluginName, plugin::release::ReleaseDigests, supervisor::problem::PinError,
+};
+use tokio::sync::oneshot;
+
+/// Where the outcome of a pin goes.
+pub(crate) type PinReply = oneshot::Sender<Result<(), PinError>>;
+
+/// A pin that was written or removed, or could not be.
+pub(crate) struct PinOutcome {
+    pub(super) name: PluginName,
+    pub(super) change: PinChange,
+    pub(super) outcome: Result<(), PinError>,
+    pub(super) reply: PinReply,
+}
+
+/// The change of a pin.
+#[derive(Clone, Copy)]
+pub(super) enum PinChange {
+    /// This version is pinned; `before` was, if any.
+    Pin {
+        pinned: ReleaseDigests,
+        before: Option<ReleaseDigests>,
+    },
+    Unpin,
+}
