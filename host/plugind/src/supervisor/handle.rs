@@ -8,7 +8,7 @@ use crate::{
     route::sockets::SocketPlan,
     supervisor::{
         board::Board,
-        pins::{PinOutcome, PinReply},
+        pin_outcome::{PinOutcome, PinReply},
         plugin::{HandoverTicket, PluginEvent},
         prepare::{DirectoriesError, PrepareError},
         problem::{PinError, RestartError, StopError, Stopping},

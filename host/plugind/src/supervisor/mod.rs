@@ -25,6 +25,7 @@ mod execute;
 mod falling_back;
 mod own_task;
 mod own_thread;
+mod pin_outcome;
 mod pins;
 mod reloading;
 mod restarting;
