@@ -1,4 +1,4 @@
-//! The outcome of pinning and unpinning, as a message to the supervisor.
+//! The outcome of a pin that was to be written or removed.
 
 use crate::{
     base::name::PluginName, plugin::release::ReleaseDigests, supervisor::problem::PinError,
@@ -16,7 +16,6 @@ pub(crate) struct PinOutcome {
     pub(super) reply: PinReply,
 }
 
-/// The change of a pin.
 #[derive(Clone, Copy)]
 pub(super) enum PinChange {
     /// This version is pinned; `before` was, if any.
