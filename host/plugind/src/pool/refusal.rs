@@ -9,14 +9,14 @@ use std::{
 use tokio::time::{Sleep, sleep};
 
 /// The time since an instance without calls has accepted none.
-pub(super) struct Refusal {
+pub(super) struct CallRefusal {
     /// How long it may refuse all calls while some wait; zero is no limit.
     max: Duration,
     /// Runs while it refuses.
     timer: Option<Pin<Box<Sleep>>>,
 }
 
-impl Refusal {
+impl CallRefusal {
     /// It accepts calls.
     pub(super) fn new(max: Duration) -> Self {
         Self { max, timer: None }
@@ -48,12 +48,12 @@ mod tests {
     use super::*;
     use futures::future::poll_fn;
 
-    async fn look(refusal: &mut Refusal, calls_wait: bool) -> bool {
+    async fn look(refusal: &mut CallRefusal, calls_wait: bool) -> bool {
         poll_fn(|cx| Poll::Ready(refusal.poll(calls_wait, cx))).await
     }
 
     /// As if the instance had refused all calls for as long as it may.
-    async fn elapse(refusal: &mut Refusal) {
+    async fn elapse(refusal: &mut CallRefusal) {
         let mut timer = Box::pin(sleep(Duration::ZERO));
         timer.as_mut().await;
         assert!(refusal.timer.replace(timer).is_some(), "it refuses calls");
@@ -61,7 +61,7 @@ mod tests {
 
     #[tokio::test]
     async fn an_instance_may_refuse_calls_for_so_long_if_any_wait() {
-        let mut refusal = Refusal::new(Duration::from_hours(1));
+        let mut refusal = CallRefusal::new(Duration::from_hours(1));
         assert!(!look(&mut refusal, true).await);
         elapse(&mut refusal).await;
         assert!(!look(&mut refusal, false).await, "no call waits, so another period begins");
@@ -72,13 +72,13 @@ mod tests {
 
     #[tokio::test]
     async fn an_instance_that_accepts_calls_in_between_may_refuse_as_long_again() {
-        let mut refusal = Refusal::new(Duration::from_hours(1));
+        let mut refusal = CallRefusal::new(Duration::from_hours(1));
         for _ in 0..3 {
             assert!(!look(&mut refusal, true).await);
             elapse(&mut refusal).await;
             refusal.end();
         }
-        let mut unlimited = Refusal::new(Duration::ZERO);
+        let mut unlimited = CallRefusal::new(Duration::ZERO);
         assert!(!look(&mut unlimited, true).await);
         assert!(unlimited.timer.is_none());
     }

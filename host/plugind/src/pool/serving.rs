@@ -12,7 +12,7 @@ use crate::{
         in_flight::{GuestWork, InFlight},
         progress::with_progress,
         queue::QueuedCall,
-        refusal::Refusal,
+        refusal::CallRefusal,
         state_transfer::{Done, TransferLimits, TransferRequest},
         streams::{answer_datagram, serve_connection},
         websockets::serve_websocket,
@@ -73,7 +73,7 @@ pub(super) struct Serving<'a> {
     recycle_not_before: u32,
     /// It could take no call at the last look, but for replies on their way.
     delivered: bool,
-    refusal: Refusal,
+    refusal: CallRefusal,
     /// Memory that the instance used when it began to serve.
     memory_at_start: usize,
     health: Health<'a>,
@@ -107,7 +107,7 @@ impl<'a> Serving<'a> {
             is_unsaved: exports.handover.is_some(),
             recycle_not_before: 0,
             delivered: false,
-            refusal: Refusal::new(set.config.watchdog),
+            refusal: CallRefusal::new(set.config.watchdog),
             memory_at_start: accessor.with(|mut store| store.get().memory_used()),
             health: Health::new(
                 &set.linked.release.name,
