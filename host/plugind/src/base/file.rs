@@ -184,7 +184,7 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let [dangling, round] = ["dangling", "round"].map(|name| directory.path().join(name));
         symlink("/nowhere/at/all", &dangling).unwrap();
-        assert!(error(&dangling).contains("it is a link to /nowhere/at/all, which is not there"));
+        assert!(error(&dangling).contains("it is a link to /nowhere/at/all, which does not exist"));
         symlink(&round, &round).unwrap();
         assert!(error(&round).contains("leads back to itself"), "{}", error(&round));
     }

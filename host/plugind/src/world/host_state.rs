@@ -21,7 +21,7 @@ use crate::{
         memory::{self, Budget, Refused},
         network, notify,
         open_files::OpenFiles,
-        open_sockets::{InstanceSockets, SocketPermits},
+        open_sockets::{InstanceSockets, PluginSockets},
         outgoing, output,
         passed_requests::{PassedRequest, PassedRequests},
         profile, quota,
@@ -74,7 +74,7 @@ pub struct Shared {
     /// The files that they have open.
     files: Arc<OpenFiles>,
     /// The sockets that they have open.
-    sockets: SocketPermits,
+    sockets: PluginSockets,
     /// Where their core dumps are written, if that is wanted.
     pub core_dumps: Option<Arc<CoreDumps>>,
     /// The profile that is being recorded of them.
@@ -117,7 +117,7 @@ impl Shared {
         let connections = usize::try_from(limits.connections_max).unwrap_or(usize::MAX);
         let grants = &manifest.grants;
         let calls = calls::Shared::new(plugin.clone(), grants.call.clone(), dispatch);
-        let sockets = SocketPermits::new();
+        let sockets = PluginSockets::new();
         let outgoing = outgoing::Shared::new(grants.outgoing_http.clone(), calls, &sockets);
         let quota = |quota: Percent| Arc::new(quota::Shared::new(quota, Instant::now()));
         Self {
