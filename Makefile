@@ -15,22 +15,24 @@ export DESTDIR PREFIX PORT PROGRAMS REPS RELOADS PARTS SECONDS_PER_RUN SECONDS_P
 daemon := -p plugind
 client := -p pluginctl
 compiler := -p plugind-compile -p plugind-artifact
-plugins := -p plugind-sdk -p hello -p greeter-02 -p warmup -p ticker -p echo -p clock -p chat -p basic-auth -p cors -p rate-limit -p static-files -p userdb
+plugins := -p plugind-sdk -p hello -p greeter-02 -p warmup -p ticker -p echo -p clock -p chat -p basic-auth -p cors -p rate-limit -p static-files -p userdb -p resolve-hook
 guest := --profile guest --target wasm32-wasip2
 # The Debian releases under whose systemd the installation is tested, beside that of this machine: 252, 257 and the
-# newest. For each, its suite and the tests that apply: varlinkctl finds the control socket since 257.
+# newest. For each, its suite and the tests that apply: varlinkctl finds the control socket since 257, and
+# systemd-resolved asks hooks since 259.
 systemds := $(filter-out $(shell . /etc/os-release; echo "$$ID-$$VERSION_ID"),debian-12 debian-13 debian-sid)
 suite-debian-12 := bookworm
 tests-debian-12 := --test boot
 suite-debian-13 := trixie
 tests-debian-13 := --test boot --test varlink
 suite-debian-sid := sid
-tests-debian-sid := --test boot --test varlink
+tests-debian-sid := --test boot --test varlink --test resolve-hook
 # CI uses the dependencies of Cargo.lock as they are; a developer may be changing them.
 locked := $(if $(CI),--locked)
 # What is shipped names no directory of the machine that built it.
 flags = $(if $(filter release,$(PROFILE)),RUSTFLAGS="$$RUSTFLAGS --remap-path-prefix=$(CURDIR)=plugind \
-	--remap-path-prefix=$${CARGO_HOME:-$$HOME/.cargo}=cargo")
+	--remap-path-prefix=$${CARGO_HOME:-$$HOME/.cargo}=cargo" CFLAGS="$$CFLAGS -ffile-prefix-map=$(CURDIR)=plugind \
+	-ffile-prefix-map=$${CARGO_HOME:-$$HOME/.cargo}=cargo")
 unit-profile = $(UNIT_PROFILE:%=--profile %)
 # The tests need not be optimized as the programs are that they test.
 end-to-end = PLUGIND_TEST_PROGRAMS=$(CURDIR)/$(PROGRAMS) cargo test $(unit-profile) $(locked) -p plugind-tests
@@ -40,8 +42,9 @@ nextest := $(shell cargo nextest --version 2>/dev/null)
 run-tests := cargo $(if $(nextest),nextest run,test) $(locked)
 
 .DEFAULT_GOAL := help
-.PHONY: help run unit e2e boot check test test-authors test-browser test-here test-systemd $(systemds:%=test-%) images $(systemds:%=image-%) \
-	fmt lint sources build plugins guests golden fuzz models chaos mutants load bench advisories install uninstall
+.PHONY: help run unit e2e boot check test test-authors test-corpus test-browser test-here test-systemd $(systemds:%=test-%) images $(systemds:%=image-%) \
+	fmt lint sources build plugins guests golden reference fuzz models chaos soak mutants load bench advisories install uninstall deb dist \
+	reproducible
 
 help: ## print the targets
 	@sed -n 's/^\([a-z0-9-]*\):.*## /\1\t/p' Makefile | expand -t 14
@@ -87,6 +90,9 @@ test-here: check
 	cargo test $(unit-profile) $(locked) $(compiler)
 	$(MAKE) models UNIT_PROFILE=$(UNIT_PROFILE)
 	$(MAKE) build guests
+	tests/checks/build-paths
+	tests/browser
+	tests/corpus rust
 	$(end-to-end)
 
 test-systemd: $(systemds:%=test-%) ## test the installation under the systemd of other Debians; test-debian-13 for one
@@ -115,8 +121,9 @@ lint:
 	cargo clippy $(guest) $(locked) -p plugind-test-guests --examples -- -D warnings
 	CARGO_TARGET_DIR=target/fuzz/build cargo check --quiet $(locked) --manifest-path tests/fuzz/Cargo.toml
 
-sources: # what tests prove of sources and documents, without a program that was built
+sources: # what tests prove of sources and documents, with the examples in documents, without a program that was built
 	cargo test $(unit-profile) $(locked) -p plugind-tests --test modules --test promises --test language
+	cargo test --quiet $(unit-profile) $(locked) --doc -p plugind-sdk -p plugind-test --all-features
 
 build: setup-run ## build the daemon, its client and the compiler, each on its own
 	$(flags) cargo build --profile $(PROFILE) $(locked) $(daemon)
@@ -135,6 +142,10 @@ test-authors: PROFILE = dev
 test-authors: setup-authors build ## make, build and serve projects of each language with its own tools; LANGS="rust js", KINDS="http job"
 	tests/authors $(LANGS)
 
+test-corpus: PROFILE = dev
+test-corpus: setup-authors build ## build and serve components that others wrote, of Rust, C, JavaScript and Python; LANGS="rust js"
+	tests/corpus $(LANGS)
+
 test-browser: PROFILE = dev
 test-browser: setup-browser build plugins ## have Debian's chromium talk with the plugin chat by a WebSocket
 	tests/browser
@@ -142,6 +153,9 @@ test-browser: setup-browser build plugins ## have Debian's chromium talk with th
 golden: PROFILE = dev
 golden: build ## write the current output of pluginctl to tests/golden as the expected output
 	GOLDEN=write cargo test $(locked) -p plugind-tests --test golden
+
+reference: setup-run ## write plugins/reference.md, the reference of the interfaces, from the comments of wit/
+	GOLDEN=write cargo test $(locked) -p plugind-tests --test contract reference
 
 models: setup-run ## try every order of threads in what the pool's threads share
 	cargo test $(unit-profile) $(locked) $(daemon) --lib --features loom -- pool::models
@@ -152,6 +166,11 @@ fuzz: setup-fuzz ## fuzz the parsers of files; SECONDS_PER_TARGET=60
 chaos: PROFILE = dev
 chaos: setup-e2e build guests ## reload, break and attack a daemon for about 10 minutes; ROUNDS=300, SEED=N to repeat
 	PLUGIND_CHAOS_ROUNDS=$(or $(ROUNDS),300) PLUGIND_CHAOS_SEED=$(SEED) \
+		cargo test $(locked) -p plugind-tests --test chaos -- --nocapture
+
+soak: PROFILE = dev
+soak: setup-e2e build guests ## the same for 1,000 reloads and 300,000 requests or more, with the figures over time
+	PLUGIND_CHAOS_ROUNDS=$(or $(ROUNDS),1200) PLUGIND_CHAOS_PARTS=20 PLUGIND_CHAOS_SEED=$(SEED) \
 		cargo test $(locked) -p plugind-tests --test chaos -- --nocapture
 
 mutants: PROFILE = dev
@@ -178,6 +197,9 @@ install: ## install what `make build` has built, below DESTDIR; PREFIX=/usr
 
 deb: setup-deb build ## make a Debian package, and one with the debug symbols, in target/deb
 	tests/deb
+
+reproducible: setup-deb ## build this commit twice, in two directories, and compare the programs and the package byte by byte
+	tests/reproducible
 
 dist: ## make an archive of the sources and of all crates, which builds without a network, in target/dist
 	tests/dist

@@ -200,3 +200,16 @@ fn native_code_runs_in_a_daemon_that_can_make_no_memory_executable() {
     assert_eq!(code.count(), 2, "{maps}");
     assert!(!maps.contains("wx"), "{maps}");
 }
+
+#[test]
+fn precompile_fills_the_cache_before_the_daemon_starts() {
+    let machine = Machine::boot_with(&["hello"]);
+    machine.succeed(&["systemctl", "start", "plugind-compile.socket"]);
+    machine.succeed(&["pluginctl", "precompile"]);
+    let find = ["find", "/var/cache/private/plugind", "-type", "f", "-printf", "%f %i\\n"];
+    let compiled = machine.succeed(&find);
+    assert_ne!(compiled, "");
+    machine.start();
+    assert_eq!(machine.get("/hello").status(), 200);
+    assert_eq!(machine.succeed(&find), compiled);
+}

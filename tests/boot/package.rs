@@ -10,7 +10,7 @@ use std::{
 };
 
 /// Makes the same package with another version, which is all that dpkg needs to call it an upgrade.
-fn next_version(package: &Path) -> PathBuf {
+pub(crate) fn next_version(package: &Path) -> PathBuf {
     let directory = package.with_file_name("next");
     let succeed = |command: &mut Command| assert!(command.status().unwrap().success());
     succeed(Command::new("dpkg-deb").arg("--raw-extract").args([package, &directory]));
@@ -22,7 +22,7 @@ fn next_version(package: &Path) -> PathBuf {
     next
 }
 
-fn install(machine: &Machine, package: &Path) {
+pub(crate) fn install(machine: &Machine, package: &Path) {
     machine.put("var/tmp/package.deb", fs::read(package).unwrap());
     machine.succeed(&["dpkg", "--install", "/var/tmp/package.deb"]);
     machine.succeed(&["rm", "/var/tmp/package.deb"]);

@@ -7,24 +7,42 @@ use std::{
     thread,
 };
 
-const UNITS: [&str; 4] =
+pub(crate) const UNITS: [&str; 4] =
     ["plugind.service", "plugind-http.socket", "plugind-control.socket", "plugind-compile.socket"];
 
 /// The first systemd of which a unit survives a soft-reboot.
-const SURVIVES_SINCE: u32 = 257;
+pub(crate) const SURVIVES_SINCE: u32 = 257;
 
 /// A machine that serves with the example drop-in.
 fn boot() -> Machine {
     let machine = Machine::boot_with(&["hello"]);
+    install_drop_ins(&machine);
+    machine.start();
+    assert_eq!(machine.get("/hello").status_and_text(), (200, HELLO));
+    machine
+}
+
+pub(crate) fn install_drop_ins(machine: &Machine) {
     let example = "/usr/share/doc/plugind/examples/plugind-survive.conf";
     for unit in UNITS {
         let place = format!("/etc/systemd/system/{unit}.d/survive.conf");
         machine.succeed(&["install", "-D", "-m", "0644", example, &place]);
     }
     machine.reload_units();
-    machine.start();
-    assert_eq!(machine.get("/hello").status_and_text(), (200, HELLO));
-    machine
+}
+
+/// Reboots the machine but for what survives, and waits until it is up again.
+pub(crate) fn soft_reboot(machine: &Machine) {
+    // What follows proves that it was received.
+    drop(machine.run_within(10, &["systemctl", "soft-reboot", "--no-block"]));
+    eventually("the end of the soft-reboot", || {
+        // Its processes are stopped and killed meanwhile, these as well.
+        let systemctl =
+            |arguments: &[&str]| machine.run_within(5, &[&["systemctl"], arguments].concat());
+        let count = systemctl(&["show", "--property=SoftRebootsCount", "--value"]);
+        let is_up = systemctl(&["is-active", "basic.target"]).status == 0;
+        (count.output.trim() == "1" && is_up).then_some(())
+    });
 }
 
 #[test]
@@ -48,16 +66,7 @@ fn no_request_is_lost_by_a_soft_reboot() {
     let tally = thread::scope(|scope| {
         let load = Load::begin(scope, &machine, &CLIENTS);
         load.wait_for(200);
-        // What follows proves that it was received.
-        drop(machine.run_within(10, &["systemctl", "soft-reboot", "--no-block"]));
-        eventually("the end of the soft-reboot", || {
-            // Its processes are stopped and killed meanwhile, these as well.
-            let systemctl =
-                |arguments: &[&str]| machine.run_within(5, &[&["systemctl"], arguments].concat());
-            let count = systemctl(&["show", "--property=SoftRebootsCount", "--value"]);
-            let is_up = systemctl(&["is-active", "basic.target"]).status == 0;
-            (count.output.trim() == "1" && is_up).then_some(())
-        });
+        soft_reboot(&machine);
         load.wait_for(200);
         load.end()
     });

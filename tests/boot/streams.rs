@@ -5,6 +5,8 @@ use std::{
     io::{Read, Write},
     net::{Ipv4Addr, Shutdown, TcpStream, UdpSocket},
     os::unix::net::UnixStream,
+    sync::atomic::{AtomicBool, Ordering::Relaxed},
+    thread,
 };
 
 /// The example of a socket unit that a plugin has beside its component.
@@ -85,4 +87,46 @@ fn sockets_of_every_kind_are_served_at_once_and_a_reload_claims_another() {
     assert!(is_time(&time_at_path(&machine)));
     assert!(!machine.daemon("StatusText").contains("unused"));
     assert_eq!(over_tcp(&machine, 7007), "hello\n");
+}
+
+#[test]
+fn no_connection_and_no_datagram_is_lost_by_reloads_and_restarts() {
+    let machine = Machine::boot_with(&["echo", "clock"]);
+    for plugin in ["echo", "clock"] {
+        example(&machine, plugin);
+    }
+    machine.reload_units();
+    machine.succeed(&["systemctl", "start", "clock.socket", "echo.socket"]);
+    machine.start();
+    let is_running = AtomicBool::new(true);
+    thread::scope(|scope| {
+        let repeat = |client: fn(&Machine)| {
+            let (machine, is_running) = (&machine, &is_running);
+            scope.spawn(move || {
+                let mut count = 0;
+                while is_running.load(Relaxed) {
+                    client(machine);
+                    count += 1;
+                }
+                count
+            })
+        };
+        let clients = [
+            repeat(|machine| assert_eq!(over_tcp(machine, 7007), "hello\n")),
+            repeat(|machine| {
+                assert_eq!(at_path(machine, "/run/plugind-echo/socket"), "hello\n");
+            }),
+            repeat(|machine| assert!(is_time(&time_by_udp(machine)))),
+            repeat(|machine| assert!(is_time(&time_at_path(machine)))),
+        ];
+        for round in 0..5 {
+            for plugin in ["echo", "clock"] {
+                machine.put_manifest(plugin, &format!("description = \"{round}\"\n"));
+            }
+            machine.succeed(&["systemctl", "reload", "plugind.service"]);
+            machine.succeed(&["systemctl", "restart", "plugind.service"]);
+        }
+        is_running.store(false, Relaxed);
+        assert!(clients.into_iter().all(|client| client.join().unwrap() > 0));
+    });
 }

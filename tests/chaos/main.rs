@@ -2,6 +2,7 @@
 //! Clients of plugins that are in order lose no request, and the daemon keeps no descriptor, thread or mapping.
 //!
 //! `PLUGIND_CHAOS_ROUNDS` is the number of acts of the operator. `PLUGIND_CHAOS_SEED` repeats a run, as far as its order.
+//! `PLUGIND_CHAOS_PARTS` divides the second half; after each part, the figures of the daemon at rest are printed.
 
 mod clients;
 mod operator;
@@ -64,8 +65,16 @@ fn chaos_loses_no_request_of_a_good_plugin_and_leaves_nothing_behind() {
     let mut answered = rounds(&daemon, &mut operator, &mut random, count);
     operator.tidy(&daemon);
     let first = Figures::at_rest(&daemon);
-    answered += rounds(&daemon, &mut operator, &mut random, count);
-    operator.tidy(&daemon);
+    let parts = number("PLUGIND_CHAOS_PARTS").unwrap_or(1).max(1);
+    for part in 1..=parts {
+        answered += rounds(&daemon, &mut operator, &mut random, count.div_ceil(parts));
+        operator.tidy(&daemon);
+        if part < parts {
+            let reloads = operator.reloads();
+            let now = Figures::at_rest(&daemon);
+            writeln!(stdout(), "{answered} requests, {reloads} reloads: {now}").unwrap();
+        }
+    }
     let last = Figures::not_above(&daemon, &first);
 
     let summary = format!(

@@ -167,6 +167,7 @@ fn a_plugin_that_serves_a_socket_gets_a_free_port() {
 fn mistakes_of_an_author_have_a_remedy() {
     let directory = tempfile::tempdir().unwrap();
     let empty = directory.path().to_str().unwrap();
+    let missing = format!("{empty}/no/where");
     for (arguments, message) in [
         (vec!["run", empty], "has neither pluginctl.toml nor components"),
         (vec!["run", "/nonexistent"], "cannot read /nonexistent"),
@@ -182,12 +183,29 @@ fn mistakes_of_an_author_have_a_remedy() {
         ),
         (
             vec!["new", "--lang", "js", "--kind", "job", "--directory", empty, "shop"],
-            "JavaScript has --kind http, datagram, and --kind job exists for --lang rust, c, python",
+            "JavaScript has --kind http, datagram, and --kind job exists for --lang rust, c, python, go",
+        ),
+        (
+            vec!["new", "--lang", "c", "--directory", &missing, "shop"],
+            "no/where must be an existing directory; create it, or correct --directory",
+        ),
+        (
+            vec!["new", "--lang", "c", "--directory", "/dev/null", "shop"],
+            "/dev/null must be an existing directory",
+        ),
+        (
+            vec!["new", "--lang", "rust", "--kind", "job", "--directory", empty, "deps"],
+            "a project in Rust cannot have the name deps, which is the name of a directory of cargo",
+        ),
+        (
+            vec!["new", "--lang", "rust", "--directory", empty, "plugind-sdk"],
+            "plugind-sdk, which is the name of a crate that the project contains",
         ),
     ] {
         let ran = pluginctl(&arguments).output().unwrap();
         let stderr = String::from_utf8(ran.stderr).unwrap();
         assert!(!ran.status.success() && stderr.contains(message), "{arguments:?}: {stderr}");
+        assert_eq!(fs::read_dir(empty).unwrap().count(), 0, "{arguments:?} left something");
     }
     fs::write(directory.path().join("pluginctl.toml"), "name = \"a\"\n").unwrap();
     let ran = pluginctl(&["build", empty]).output().unwrap();
@@ -274,7 +292,7 @@ fn a_new_project_never_replaces_files() {
     let directory = tempfile::tempdir().unwrap();
     let parent = directory.path().to_str().unwrap();
     for (language, kind) in
-        [("rust", "http"), ("c", "websocket"), ("js", "datagram"), ("python", "job")]
+        [("rust", "http"), ("c", "websocket"), ("js", "datagram"), ("python", "job"), ("go", "job")]
     {
         let name = format!("my-{language}");
         let new = || {

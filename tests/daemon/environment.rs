@@ -1,7 +1,12 @@
 //! Variables and signals that another program leaves to the daemon do not keep it from starting.
 
-use plugind_tests::{Daemon, Signal, Tree};
-use std::os::unix::net::UnixDatagram;
+use crate::control;
+use plugind_tests::{Daemon, Signal, Tree, program};
+use std::{
+    fs,
+    os::unix::net::UnixDatagram,
+    process::{Command, Stdio},
+};
 
 #[test]
 fn a_full_notify_socket_keeps_no_signal_from_the_daemon() {
@@ -54,4 +59,67 @@ fn blocked_and_ignored_signals_are_reset() {
     daemon.signal(Signal::HUP);
     daemon.log.wait_for(&["plugind: reload finished "]);
     assert_eq!(daemon.stop(), 0);
+}
+
+#[test]
+fn backtraces_in_the_environment_change_nothing_for_plugins_and_the_log() {
+    let tree = Tree::new().with("environment").with("fails");
+    let daemon = Daemon::start_by(&tree, &["env", "RUST_BACKTRACE=full"]);
+    assert_eq!(daemon.get("/environment").text(), "");
+    assert_eq!(daemon.get("/fails").status_and_text(), (502, "plugin fails failed\n"));
+    daemon.log.wait_for(&["secret detail"]);
+    assert_eq!(daemon.log.count(&["std::"]), 0);
+}
+
+#[test]
+fn a_working_directory_that_was_deleted_does_not_matter() {
+    let tree = Tree::new().with("greeter_02");
+    let script = "gone=$(mktemp -d); cd \"$gone\"; rmdir \"$gone\"; exec \"$@\"";
+    let daemon = Daemon::start_by(&tree, &["/bin/sh", "-euc", script, "sh"]);
+    assert!(daemon.reload().contains("changed=0 failed=0"));
+    assert_eq!(daemon.get("/greeter-02").status(), 200);
+}
+
+/// Runs a daemon in a shell that has prepared for it with this script, and returns what it says before it ends with
+/// an error.
+fn reason_not_to_start(tree: &Tree, shell: &[&str], script: &str) -> String {
+    let mut command = Command::new(shell[0]);
+    command.args(&shell[1..]).args(["-euc", &format!("{script}; exec \"$@\""), "sh"]);
+    command.arg(program("plugind")).args(["--listen", "http=127.0.0.1:0", "--root"]);
+    let ended = command.arg(tree.root()).env_clear().stdin(Stdio::null()).output().unwrap();
+    assert!(!ended.status.success());
+    String::from_utf8_lossy(&ended.stderr).into_owned()
+}
+
+#[test]
+fn a_daemon_without_proc_says_that_it_needs_it() {
+    let tree = Tree::new().with("greeter_02");
+    let shell = ["/usr/bin/unshare", "--mount", "/bin/sh"];
+    let said = reason_not_to_start(&tree, &shell, "mount -t tmpfs plugind-test /proc");
+    assert!(said.contains("startup failed") && said.contains("/proc must be mounted"), "{said}");
+}
+
+#[test]
+fn a_daemon_with_few_descriptors_serves_or_says_why_not() {
+    let tree = Tree::new().with("greeter_02");
+    let daemon = control::start_by(&tree, "ulimit -n 64");
+    assert_eq!(daemon.get("/greeter-02").status(), 200);
+    drop(daemon);
+    let said = reason_not_to_start(&tree, &["/bin/sh"], "ulimit -n 12");
+    assert!(said.contains("Too many open files"), "{said}");
+}
+
+#[test]
+fn a_second_daemon_with_the_same_state_says_so() {
+    let tree = Tree::new().with("greeter_02");
+    let state = tree.root().join("var/lib/plugind");
+    fs::create_dir_all(&state).unwrap();
+    let mut first = Daemon::start(&tree);
+    let shared = ["warning plugind: state directory in use by another daemon"];
+    let second = Daemon::start(&tree);
+    assert!(second.log.wait_for(&shared).contains(state.to_str().unwrap()));
+    assert_eq!(first.log.count(&shared), 0);
+    drop(second);
+    assert_eq!(first.stop(), 0);
+    assert_eq!(Daemon::start(&tree).log.count(&shared), 0);
 }

@@ -1,5 +1,6 @@
 //! A plugin that systemd asks by varlink: the messages that it takes and sends.
 
+use crate::control;
 use plugind_tests::{Daemon, Tree, WAIT_MAX};
 use serde_json::{Value, json};
 use std::{
@@ -163,6 +164,30 @@ fn a_message_that_is_no_call_or_has_no_end_costs_its_connection_alone() {
     daemon.log.wait_for(&["a call must have at most 65536 bytes", "connection failed"]);
     let nobody = query("GetUserRecord", json!({ "userName": "nobody" }));
     assert_eq!(client.error(&nobody), NOT_FOUND);
+}
+
+#[test]
+fn users_are_in_the_state_as_well_and_a_restart_of_the_plugin_reads_it_again() {
+    let config = "[config]\nada = \"60001\"\n[grants]\nstate = true\n";
+    let tree = Tree::new().with_manifest("userdb", config);
+    let path = tree.root().join("userdb");
+    let daemon =
+        Daemon::start_with(&tree, &["--listen", &format!("userdb=unix:{}", path.display())]);
+    let uid = |name: &str| {
+        let mut client = Client(BufReader::new(UnixStream::connect(&path).unwrap()));
+        let reply = client.call(&query("GetUserRecord", json!({ "userName": name })));
+        reply["parameters"]["record"]["uid"].clone()
+    };
+    assert_eq!((uid("ada"), uid("eve")), (json!(60001), Value::Null));
+    let users = tree.root().join("var/lib/plugind/userdb/users");
+    std::fs::write(&users, "# by another program\n\neve = 60003::Eve\n@navy = 60100:eve\n")
+        .unwrap();
+    assert_eq!(control::run(&tree, &["restart", "userdb"]).status, Some(0));
+    assert_eq!((uid("ada"), uid("eve")), (json!(60001), json!(60003)));
+
+    std::fs::write(&users, "ada = 60004\n").unwrap();
+    assert_ne!(control::run(&tree, &["restart", "userdb"]).status, Some(0));
+    daemon.log.wait_for(&["ada must not be both in [config] and in the state"]);
 }
 
 #[test]

@@ -71,3 +71,42 @@ fn a_daemon_that_stops_says_so_before_its_sockets_close() {
     daemon.signal(Signal::INT);
     assert_eq!(daemon.wait(), 0);
 }
+
+#[test]
+fn a_drained_daemon_accepts_nothing_until_it_is_put_back_into_service() {
+    let settings = "[health]\nroute = \"/health\"\nstop-delay-sec = \"4s\"\n";
+    let tree = Tree::new().with("hello").with_settings(settings);
+    let mut daemon = crate::control::start(&tree);
+    let succeed = |arguments: &[&str]| {
+        let ran = crate::control::run(&tree, arguments);
+        assert_eq!((ran.status, &*ran.stderr), (Some(0), ""), "{arguments:?}");
+        ran.stdout
+    };
+    let mut kept = daemon.connect();
+    assert_eq!(kept.get("/hello").status(), 200);
+    let drain = crate::control::pluginctl(&tree, &["drain"]).spawn().unwrap();
+    let draining = eventually("the daemon to drain", || {
+        let (status, body) = health(&daemon, "/health");
+        (status == 503).then_some(body)
+    });
+    assert_eq!(draining["status"], "draining");
+    assert_eq!(daemon.get("/hello").status(), 200, "requests are still answered");
+    let drained = drain.wait_with_output().unwrap();
+    assert_eq!(drained.stdout, b"drained: no connections are left\n", "{drained:?}");
+    assert!(succeed(&["status"]).contains("Status: draining: no new connections; "));
+    // It continues to be drained, also after a reload.
+    succeed(&["reload"]);
+    succeed(&["drain"]);
+    let mut waits = daemon.connect();
+    waits.request("GET", "/hello", &[]);
+    assert_eq!(succeed(&["undrain"]), "in service again\n");
+    assert_eq!(waits.response().status(), 200);
+    assert_eq!(health(&daemon, "/health").0, 200);
+    assert!(!succeed(&["status"]).contains("draining"));
+    // A drained daemon stops like any other, and the next one is in service.
+    succeed(&["drain"]);
+    assert_eq!(daemon.stop(), 0);
+    drop(daemon);
+    let daemon = crate::control::start(&tree);
+    assert_eq!(health(&daemon, "/health").0, 200);
+}

@@ -188,10 +188,20 @@ fn what_a_plugin_says_went_wrong_is_not_told_to_its_clients() {
 #[test]
 fn one_that_says_it_is_unhealthy_is_replaced_and_one_that_is_degraded_is_not() {
     let manifest = format!("{RESTARTS}watchdog-sec = \"100ms\"\n[instances]\nmax = 1\n");
-    let daemon = Daemon::start(&Tree::new().with_manifest("unhealthy", &manifest));
+    let tree = Tree::new().with_manifest("unhealthy", &manifest);
+    let daemon = control::start(&tree);
     assert_eq!(daemon.get("/unhealthy/weaken").status_and_text(), (200, "fine"));
     daemon.log.wait_for(&["warning plugind: plugin degraded", "plugin=unhealthy", "why=weak"]);
     assert_eq!(daemon.log.count(&["instance failed"]), 0);
+    for arguments in [&["list"][..], &["status", "unhealthy"]] {
+        let shown = control::run(&tree, arguments).stdout;
+        assert!(shown.contains("degraded") && shown.contains("weak"), "{arguments:?}: {shown}");
+    }
+    eventually("the summary", || {
+        let status = control::run(&tree, &["status"]).stdout;
+        status.contains("; degraded: unhealthy (weak)").then_some(())
+    });
+    assert_eq!(daemon.log.count(&["plugin degraded"]), 1, "an entry for each change");
 
     assert_eq!(daemon.get("/unhealthy/sicken").status_and_text(), (200, "fine"));
     daemon.log.wait_for(&["instance failed", "worker=0 ", "result=unhealthy", "sick"]);
@@ -248,6 +258,19 @@ fn a_client_that_leaves_does_not_occupy_a_synchronous_instance_for_good() {
     drop(client);
     assert_eq!(daemon.get("/starts-02").status_and_text(), (200, "fine"));
     assert_eq!(daemon.log.count(&["instance failed"]), 0);
+}
+
+#[test]
+fn one_that_refuses_all_calls_is_replaced_while_calls_wait() {
+    let manifest = format!(
+        "{}watchdog-sec = \"1s\"\n[instances]\nmax = 1\nconcurrency = 4\n",
+        crate::RESTARTS
+    );
+    let daemon = Daemon::start(&Tree::new().with_manifest("refuses", &manifest));
+    assert_eq!(daemon.get("/refuses/refuse").text(), "from now on\n");
+    assert_eq!(daemon.get("/refuses").text(), "fine");
+    let failed = daemon.log.wait_for(&["instance failed", "plugin=refuses", "result=watchdog"]);
+    assert!(failed.contains("refused all calls") && failed.contains("watchdog-sec"), "{failed}");
 }
 
 #[test]

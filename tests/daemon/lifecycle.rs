@@ -23,6 +23,14 @@ fn the_daemon_is_ready_when_every_required_plugin_is_and_serves_nobody_before() 
 }
 
 #[test]
+fn a_start_may_compute_for_longer_than_the_watchdog_allows_later() {
+    let manifest = "[service]\ntimeout-start-sec = \"5min\"\nwatchdog-sec = \"100ms\"\n";
+    let daemon = Daemon::start(&Tree::new().with_manifest("start_computes", manifest));
+    assert_eq!(daemon.get("/start-computes").text(), "fine");
+    assert_eq!(daemon.log.count(&["instance failed"]), 0);
+}
+
+#[test]
 fn a_plugin_that_asks_for_more_time_to_start_gets_it() {
     let short = "[service]\ntimeout-start-sec = \"1s\"\n";
     let daemon = Daemon::start(&Tree::new().with_manifest("warmup", short));

@@ -209,3 +209,43 @@ fn a_websocket_does_not_bypass_middleware() {
     client.request("GET", "/shop", &lines);
     assert_eq!(client.response().status(), 426);
 }
+
+/// Middleware that serves two requests at a time, in one instance.
+const NARROW: &str = "[instances]\nmax = 1\nconcurrency = 2\n";
+
+#[test]
+fn plugins_that_call_each_other_through_one_middleware_need_no_place_each() {
+    let calls =
+        |callee: &str| format!("middleware = [\"gate\"]\n[grants]\ncall = [\"{callee}\"]\n");
+    let tree = Tree::new()
+        .with_named("gate", "passes_on", NARROW)
+        .with_named("a", "calls", &calls("b"))
+        .with_named("b", "calls", &calls("c"))
+        .with_named("c", "calls", &calls("d"))
+        .with_named("d", "hello", "middleware = [\"gate\"]\n");
+    let daemon = Daemon::start(&tree);
+    let answer = daemon.get("/a/03/b/03/c/03/d");
+    assert_eq!(answer.status_and_text(), (200, "200 200 200 Hello from d\n"));
+}
+
+#[test]
+fn plugins_with_the_same_middleware_in_opposite_order_do_not_block_each_other() {
+    let tree = Tree::new()
+        .with_named("one", "passes_on", NARROW)
+        .with_named("two", "passes_on", NARROW)
+        .with_named("x", "hello", "middleware = [\"one\", \"two\"]\n")
+        .with_named("y", "hello", "middleware = [\"two\", \"one\"]\n");
+    let daemon = Daemon::start(&tree);
+    thread::scope(|scope| {
+        for name in ["x", "y"].repeat(8) {
+            let daemon = &daemon;
+            scope.spawn(move || {
+                for _ in 0..20 {
+                    let answer = daemon.get(&format!("/{name}"));
+                    let text = format!("Hello from {name}\n");
+                    assert_eq!(answer.status_and_text(), (200, text.as_str()));
+                }
+            });
+        }
+    });
+}

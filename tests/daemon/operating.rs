@@ -55,7 +55,11 @@ fn a_stopped_plugin_stays_stopped_over_reloads_until_it_is_started() {
     assert_eq!(refused.status, Some(1));
     assert!(refused.stderr.contains("hello: not reloaded: "), "{}", refused.stderr);
 
-    assert!(succeed(&tree, &["start", "hello"]).starts_with("hello: serves, generation "));
+    let refused = run(&tree, &["rollback", "hello"]);
+    let remedy = "it was stopped; `pluginctl start hello` starts it\n";
+    assert!(refused.stderr.ends_with(remedy), "{}", refused.stderr);
+
+    assert!(succeed(&tree, &["start", "hello"]).starts_with("hello: started, generation "));
     assert_eq!(daemon.get("/hello").status(), 200);
     // One that serves stays as it is.
     let before = succeed(&tree, &["start", "hello"]);
@@ -289,6 +293,26 @@ fn a_plugin_without_autostart_waits_for_an_operator_and_not_for_a_reload() {
     // A plugin that runs is replaced like any other.
     tree.put("app.wasm", another("hello"));
     assert!(succeed(&tree, &["reload"]).contains("swapped app"));
+}
+
+#[test]
+fn a_reload_does_not_forget_why_a_plugin_without_autostart_failed() {
+    let manual = "[service]\nautostart = false\nrestart = \"no\"\n";
+    let tree = Tree::new().with_named("app", "traps_on_start", manual);
+    let daemon = start(&tree);
+    assert_eq!(run(&tree, &["start", "app"]).status, Some(1));
+    for _ in 0..2 {
+        succeed(&tree, &["reload"]);
+        let status = run(&tree, &["status", "app"]);
+        assert!(status.stdout.contains("Failed: at start: "), "{}", status.stdout);
+        assert_eq!(status.status, Some(3));
+    }
+    assert_eq!(daemon.log.count(&["plugin failed"]), 1, "a reload does not try it again");
+    // Other files are another version, which nobody has started.
+    tree.put_guest("app", "hello");
+    succeed(&tree, &["reload"]);
+    let status = run(&tree, &["status", "app"]).stdout;
+    assert!(status.contains("(stopped)") && !status.contains("Failed"), "{status}");
 }
 
 #[test]

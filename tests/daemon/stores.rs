@@ -1,5 +1,6 @@
 //! Stores of keys and values: what was acknowledged stays, within a quota, and each plugin has its own.
 
+use crate::control;
 use plugind_tests::{Connection, Daemon, Signal, Tree, end_of};
 use std::{
     fs,
@@ -199,4 +200,29 @@ fn a_damaged_store_fails_its_plugin_with_the_remedy_and_no_panic() {
     assert!(length > 4096);
     fs::remove_file(&file).unwrap();
     assert_eq!(ask(&start(), "/stores/get/key"), "none");
+}
+
+#[test]
+fn a_store_that_is_damaged_in_use_shows_in_status_until_it_works_again() {
+    let tree = Tree::new().with_manifest("stores", GRANTED);
+    let daemon = control::start(&tree);
+    let status = || control::run(&tree, &["status", "stores"]).stdout;
+    for nth in 0..100 {
+        assert_eq!(ask(&daemon, &format!("/stores/fill/key{nth}/20000")), "done");
+    }
+    assert!(!status().contains("degraded"), "{}", status());
+    let file = tree.root().join("var/lib/plugind/.keyvalue/plugin-stores.redb");
+    let length = usize::try_from(fs::metadata(&file).unwrap().len()).unwrap();
+    fs::write(&file, "damage ".repeat(length / 7)).unwrap();
+    let error = ask(&daemon, "/stores/set/key/value");
+    assert!(error.contains("the store cannot be used at present"), "{error}");
+    let shown = status();
+    let reason = format!("its key-value store {} cannot be used: ", file.display());
+    assert!(shown.contains("degraded") && shown.contains(&reason), "{shown}");
+    let list = control::run(&tree, &["list"]).stdout;
+    assert!(list.contains("degraded"), "{list}");
+    fs::remove_file(&file).unwrap();
+    assert_eq!(ask(&daemon, "/stores/set/key/value"), "done");
+    assert!(!status().contains("degraded"), "{}", status());
+    assert_eq!(daemon.log.count(&["cannot use key-value store"]), 1);
 }

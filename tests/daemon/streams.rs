@@ -364,6 +364,56 @@ fn a_datagram_is_answered_by_the_version_that_has_it_while_a_reload_replaces_tha
 }
 
 #[test]
+fn datagrams_beyond_those_that_may_wait_are_dropped_and_counted() {
+    let tree = tree("[limits]\nrequest-timeout = \"2s\"\n");
+    let port = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).unwrap().local_addr().unwrap();
+    let daemon = Daemon::start_with(&tree, &["--listen", &format!("echo=udp:{port}")]);
+    let udp = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+    udp.set_read_timeout(Some(WAIT_MAX)).unwrap();
+    let is_full = || {
+        let dropped =
+            daemon.log.all().into_iter().filter(|line| line.contains("datagrams dropped"));
+        dropped.into_iter().any(|line| !line.contains("queue_full=0"))
+    };
+    // The kernel drops those that the daemon does not receive in time.
+    plugind_tests::eventually("a full queue", || {
+        (0..2000).for_each(|_| drop(udp.send_to(b"never", port)));
+        is_full().then_some(())
+    });
+    // Those that wait are given up after request-timeout, and the socket is served again.
+    plugind_tests::eventually("an answer", || {
+        udp.send_to(b"again", port).unwrap();
+        udp.set_read_timeout(Some(std::time::Duration::from_millis(100))).unwrap();
+        udp.recv(&mut [0; 64]).is_ok().then_some(())
+    });
+}
+
+#[test]
+fn the_state_of_a_plugin_goes_to_the_version_that_serves_the_next_connection() {
+    let manifest = "[[serve]]\nsocket = \"echo\"\n[handover]\ntimeout-sec = \"500ms\"\n";
+    let tree = Tree::new().with_manifest("numbers_connections", manifest);
+    let address = free();
+    let daemon = Daemon::start_with(&tree, &["--listen", &format!("echo={address}")]);
+    let number = |stream: &mut TcpStream| {
+        let line = ask(stream, "");
+        let (number, generation) = line.trim().split_once(' ').unwrap();
+        (number.parse::<u32>().unwrap(), generation.to_owned())
+    };
+    let mut first = connect(address);
+    let (one, old) = number(&mut first);
+    assert_eq!(one, 1);
+    tree.put("numbers-connections.wasm", plugind_tests::another("numbers_connections"));
+    assert!(daemon.reload().contains("failed=1"), "the state is in use by a connection");
+    let mut second = connect(address);
+    assert_eq!(number(&mut second), (2, old.clone()));
+    drop((first, second));
+    daemon.reload();
+    let (three, new) = number(&mut connect(address));
+    assert_eq!(three, 3);
+    assert_ne!(new, old);
+}
+
+#[test]
 fn a_missing_socket_fails_its_plugin_alone_and_names_the_unit_to_write() {
     let tree = tree("required = false\n".trim_end()).with("greeter_02");
     tree.put("echoes.toml", format!("required = false\n{ECHO}"));

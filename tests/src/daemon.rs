@@ -209,8 +209,21 @@ impl Daemon {
         self.status_bytes("VmRSS:")
     }
 
+    /// Its proportional share of the memory that it has, in bytes.
+    ///
+    /// # Panics
+    /// When it is not there any more.
+    #[must_use]
+    pub fn proportional_memory(&self) -> u64 {
+        self.bytes_of("smaps_rollup", "Pss:")
+    }
+
     fn status_bytes(&self, field: &str) -> u64 {
-        let path = format!("/proc/{}/status", self.pid());
+        self.bytes_of("status", field)
+    }
+
+    fn bytes_of(&self, file: &str, field: &str) -> u64 {
+        let path = format!("/proc/{}/{file}", self.pid());
         let status = std::fs::read_to_string(path).expect("the daemon is there");
         let value = status.lines().find_map(|line| line.strip_prefix(field));
         let kib = value.and_then(|value| value.trim().strip_suffix(" kB")?.parse::<u64>().ok());

@@ -65,7 +65,7 @@ impl Machine {
     /// When it does not come up, or cannot do so here; then it says why.
     #[must_use]
     pub fn boot() -> Self {
-        Self::boot_where("yes")
+        Self::boot_where(&[("INSTALL", "yes")])
     }
 
     /// Boots a machine without plugind.
@@ -74,11 +74,22 @@ impl Machine {
     /// As [`boot`](Self::boot).
     #[must_use]
     pub fn boot_without() -> Self {
-        Self::boot_where("no")
+        Self::boot_where(&[("INSTALL", "no")])
     }
 
-    /// Boots a machine; `install` says whether plugind is installed, `yes` or `no`.
-    fn boot_where(install: &str) -> Self {
+    /// Runs a command in a container without systemd and with a read-only root. The plugins in the directory are part of
+    /// its image, and compiled.
+    ///
+    /// # Panics
+    /// As [`boot`](Self::boot).
+    #[must_use]
+    pub fn run_container(command: &str, plugins: &Path) -> Self {
+        let plugins = plugins.to_str().expect("the directory of a test has an ordinary name");
+        Self::boot_where(&[("INSTALL", "yes"), ("COMMAND", command), ("PLUGINS", plugins)])
+    }
+
+    /// Boots a machine; these variables say how.
+    fn boot_where(variables: &[(&str, &str)]) -> Self {
         static NUMBER: AtomicU64 = AtomicU64::new(0);
         let name = format!("{}-{}", std::process::id(), NUMBER.fetch_add(1, Relaxed));
         // In the abstract namespace, since the mounts are others there.
@@ -96,7 +107,7 @@ impl Machine {
             .arg(root)
             .env("NOTIFY_SOCKET", format!("@{notify}"))
             .env("PROGRAMS", built::programs())
-            .env("INSTALL", install)
+            .envs(variables.iter().copied())
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .spawn()
@@ -385,9 +396,11 @@ fn leader(name: &str) -> String {
         (words.next()? == "cgroup2").then_some(place)
     });
     let unified = Path::new(unified.expect("the machine would not have been booted without"));
-    // The scope that systemd makes for itself, in which others are for a moment.
-    let scope = unified.join(format!("plugind-test-{name}/payload/init.scope/cgroup.procs"));
-    let processes = fs::read_to_string(scope).expect("systemd made it");
+    // The scope that systemd makes for itself, in which others are for a moment. Without systemd there is none.
+    let payload = unified.join(format!("plugind-test-{name}/payload"));
+    let processes = fs::read_to_string(payload.join("init.scope/cgroup.procs"))
+        .or_else(|_| fs::read_to_string(payload.join("cgroup.procs")));
+    let processes = processes.expect("systemd-nspawn made it");
     let is_first = |process: &&str| {
         let status = fs::read_to_string(format!("/proc/{process}/status")).unwrap_or_default();
         let mut numbers = status.lines().filter(|line| line.starts_with("NSpid:"));

@@ -1,6 +1,6 @@
 //! The daemon's control socket as a client sees it: calls, their replies, and why there may be none.
 
-use plugind::api;
+use plugind::{api, systemd::directories::Environment};
 use serde::{Serialize, de::DeserializeOwned};
 use std::{
     fmt::{self, Debug},
@@ -14,6 +14,11 @@ use zlink::{
     varlink_service,
 };
 
+/// Where an administrator's plugins are, below the root.
+const PLUGINS: &str = "etc/plugind/plugins";
+/// Where the daemon keeps its state, below the root.
+const STATE: &str = "var/lib/plugind";
+
 /// Where the daemon is found.
 #[derive(clap::Args)]
 pub(crate) struct ControlAddress {
@@ -23,12 +28,15 @@ pub(crate) struct ControlAddress {
     /// Use this control socket (default: /run/plugind/control)
     #[arg(long, value_name = "PATH")]
     socket: Option<PathBuf>,
+    /// Use the daemon and the directories of this user (default for users whose daemon has a control socket)
+    #[arg(long, conflicts_with_all = ["root", "socket"])]
+    user: bool,
 }
 
 impl ControlAddress {
     /// This socket.
     pub(crate) fn of(socket: PathBuf) -> Self {
-        Self { root: None, socket: Some(socket) }
+        Self { root: None, socket: Some(socket), user: false }
     }
 
     /// The root below which the daemon has its files.
@@ -36,9 +44,33 @@ impl ControlAddress {
         self.root.as_deref().unwrap_or(Path::new("/"))
     }
 
+    /// Where the plugins of the administrator, or of the user, are.
+    pub(crate) fn plugins(&self) -> PathBuf {
+        let config = self.user.then(|| Environment::read().user_config()).flatten();
+        match config {
+            Some(config) => config.join("plugind/plugins"),
+            None => self.root().join(PLUGINS),
+        }
+    }
+
+    /// Where the daemon keeps its state.
+    pub(crate) fn state(&self) -> PathBuf {
+        match self.user {
+            true => Environment::read().state(None),
+            false => self.root().join(STATE),
+        }
+    }
+
     fn socket(&self) -> PathBuf {
-        let root = self.root();
-        self.socket.clone().unwrap_or_else(|| root.join(api::SOCKET))
+        if let Some(socket) = &self.socket {
+            return socket.clone();
+        }
+        let environment = Environment::read();
+        let of_user = environment.xdg_runtime_directory.map(|it| it.join("plugind/control"));
+        let is_used = |socket: &PathBuf| {
+            self.user || (self.root.is_none() && !environment.is_root && socket.exists())
+        };
+        of_user.filter(is_used).unwrap_or_else(|| self.root().join(api::SOCKET))
     }
 }
 
@@ -60,6 +92,14 @@ pub(crate) enum CallMethod {
     ReloadPlugin(api::Name),
     #[serde(rename = "io.plugind.Rollback")]
     Rollback(api::Name),
+    #[serde(rename = "io.plugind.Drain")]
+    Drain,
+    #[serde(rename = "io.plugind.Undrain")]
+    Undrain,
+    #[serde(rename = "io.plugind.Pin")]
+    Pin(api::Name),
+    #[serde(rename = "io.plugind.Unpin")]
+    Unpin(api::Name),
     #[serde(rename = "io.plugind.Start")]
     Start(api::Name),
     #[serde(rename = "io.plugind.Stop")]
@@ -81,6 +121,8 @@ pub(crate) enum CallRefused {
     PluginNotReloaded { failure: Box<api::PluginFailure> },
     RollbackFailed { failure: Box<api::PluginFailure> },
     StartFailed { failure: Box<api::PluginFailure> },
+    PinFailed { name: String, reason: String },
+    DrainFailed { reason: String },
     StartedMeanwhile { name: String },
     ReloadFailed { unreadable: Option<String>, failed: Vec<api::PluginFailure> },
     ProfileFailed { reason: String },
@@ -95,6 +137,10 @@ impl fmt::Display for CallRefused {
             Self::PluginNotReloaded { failure } => not(f, "reloaded", failure),
             Self::RollbackFailed { failure } => not(f, "rolled back", failure),
             Self::StartFailed { failure } => not(f, "started", failure),
+            Self::DrainFailed { reason } => f.write_str(reason),
+            Self::PinFailed { name, reason } => {
+                write!(f, "{name}: cannot change its pin: {reason}")
+            }
             Self::StartedMeanwhile { name } => write!(f, "{name}: it was started meanwhile"),
             Self::ProfileFailed { reason } => write!(f, "cannot record a profile: {reason}"),
             Self::ReloadFailed { .. } => f.write_str("at least one plugin was not reloaded"),

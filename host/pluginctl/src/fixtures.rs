@@ -25,6 +25,7 @@ pub(crate) fn greeter() -> api::Plugin {
         version: Some("1.2.3".to_owned()),
         component_digest: Some("4e07408562bedb8b60ce05c1decfe3ad".to_owned()),
         configuration_digest: Some("16b7827747822b10".to_owned()),
+        pinned: false,
     }
 }
 
@@ -79,6 +80,7 @@ pub(crate) fn failed() -> api::Plugin {
         version: None,
         component_digest: None,
         configuration_digest: None,
+        pinned: false,
     }
 }
 

@@ -17,7 +17,10 @@ use plugind::{
     },
     check::{check, component_name},
     config::{SearchPath, is_mask},
-    plugin::verify::{COMPONENT_MAX, MANIFEST_MAX, Verified},
+    plugin::{
+        archive::is_pinned,
+        verify::{COMPONENT_MAX, MANIFEST_MAX, Verified},
+    },
 };
 use std::{
     fs::{self, File, Permissions},
@@ -27,8 +30,6 @@ use std::{
     process::ExitCode,
 };
 
-/// Where an administrator's plugins are, below the root.
-const PLUGINS: &str = "etc/plugind/plugins";
 /// The directories of lower rank.
 const VENDORS: [&str; 2] = ["usr/lib/plugind/plugins", "run/plugind/plugins"];
 /// Every user may read plugins: the daemon has one of its own.
@@ -114,7 +115,7 @@ enum InstallError {
 
 impl AfterArgs {
     fn plugins(&self) -> PathBuf {
-        self.place.root().join(PLUGINS)
+        self.place.plugins()
     }
 
     fn run(self) -> Result<ExitCode, Problem> {
@@ -156,6 +157,11 @@ impl InstallArgs {
                 verified.digest().iter().map(|byte| format!("{byte:02x}")).collect();
             let path = target.join(format!("{name}.wasm"));
             installed.push(format!("installed {} sha256:{digest}", path.display()));
+            if is_pinned(&self.after.place.state(), verified.name()) {
+                complain(&format!(
+                    "{name} is pinned: its files are not used until `pluginctl unpin {name}`"
+                ));
+            }
         }
         let synced = File::open(&target).and_then(|directory| directory.sync_all());
         synced.map_err(write)?;

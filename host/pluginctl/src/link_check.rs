@@ -52,6 +52,12 @@ impl LinkChecker {
         Ok(Self { program, options, running, interrupt })
     }
 
+    /// The same, but the compiled files stay in this directory.
+    pub(crate) fn keeping(mut self, cache: &Path) -> Self {
+        self.options.push(with_value("--cache", cache));
+        self
+    }
+
     /// Compiles and links all plugins, or those in one directory.
     pub(crate) fn check_plugins(
         &self,

@@ -125,13 +125,15 @@ fn version(plugin: &api::Plugin) -> Option<String> {
     plugin.version.clone().or_else(digest)
 }
 
-/// Returns the state, with the sub-state if that is more precise.
+/// Returns the state, with the sub-state if that is more precise, and with its pin.
 fn state(plugin: &api::Plugin, now: SystemTime) -> String {
     let is_shown = ["degraded", "stopped"].contains(&&*plugin.sub_state);
     let more = is_shown.then(|| plugin.sub_state.clone());
-    match step(plugin, now).or(more) {
-        Some(more) => format!("{} ({more})", plugin.active_state),
-        None => plugin.active_state.clone(),
+    let pinned = plugin.pinned.then(|| "pinned".to_owned());
+    let more: Vec<_> = step(plugin, now).or(more).into_iter().chain(pinned).collect();
+    match more.is_empty() {
+        true => plugin.active_state.clone(),
+        false => format!("{} ({})", plugin.active_state, more.join(", ")),
     }
 }
 
@@ -167,6 +169,14 @@ mod tests {
         );
         let shown = table(&[greeter()], moment(2_000_000), Some(34));
         assert_eq!(shown.lines().next(), Some("   NAME     STATE   STATUS"));
+    }
+
+    #[test]
+    fn a_pinned_plugin_is_marked_as_such() {
+        let pinned = api::Plugin { pinned: true, ..greeter() };
+        assert_eq!(state(&pinned, moment(0)), "active (pinned)");
+        let degraded = api::Plugin { sub_state: "degraded".to_owned(), ..pinned };
+        assert_eq!(state(&degraded, moment(0)), "active (degraded, pinned)");
     }
 
     #[test]

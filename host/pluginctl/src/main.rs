@@ -5,6 +5,8 @@ mod build;
 mod check;
 mod client;
 mod columns;
+mod compile;
+mod draining;
 mod completion;
 #[cfg(test)]
 mod fixtures;
@@ -69,10 +71,18 @@ enum Command {
     Restart(verbs::VerbArgs),
     /// Serve the previous version of plugins again
     Rollback(verbs::VerbArgs),
+    /// Have plugins keep the version that serves
+    Pin(verbs::VerbArgs),
+    /// Have plugins use their files again
+    Unpin(verbs::VerbArgs),
     /// Start plugins that are stopped or have failed
     Start(verbs::VerbArgs),
     /// Stop plugins until they are started again
     Stop(verbs::VerbArgs),
+    /// Take the daemon out of service without stopping it
+    Drain(draining::DrainArgs),
+    /// Put the daemon back into service after drain
+    Undrain(draining::DrainArgs),
     /// Wait until a plugin is ready or has ended
     Wait(wait::WaitArgs),
     /// Start a plugin and follow it, as the process of plugind-plugin@NAME.service
@@ -93,6 +103,10 @@ enum Command {
     Profile(profile::ProfileArgs),
     /// Check the configuration, directories of plugins, or components
     Check(check::CheckArgs),
+    /// Compile all plugins into a directory, such as the cache of an image
+    Compile(compile::CompileArgs),
+    /// Compile all plugins with the installed compiler, before the daemon restarts
+    Precompile,
     /// Print a merged manifest, or plugind.toml, with the origin of each value
     Cat(cat::CatArgs),
     /// Print all routes of the configuration with their plugins
@@ -126,8 +140,12 @@ fn main() -> ExitCode {
         Command::Reload(reload) => reload.run(),
         Command::Restart(named) => named.run(Verb::Restart),
         Command::Rollback(named) => named.run(Verb::Rollback),
+        Command::Pin(named) => named.run(Verb::Pin),
+        Command::Unpin(named) => named.run(Verb::Unpin),
         Command::Start(named) => named.run(Verb::Start),
         Command::Stop(named) => named.run(Verb::Stop),
+        Command::Drain(drain) => drain.drain(),
+        Command::Undrain(drain) => drain.undrain(),
         Command::Wait(wait) => wait.run(),
         Command::Follow(follow) => follow.run(),
         Command::Install(install) => install.run(),
@@ -138,6 +156,8 @@ fn main() -> ExitCode {
         Command::Logs(logs) => logs.run(),
         Command::Profile(profile) => profile.run(),
         Command::Check(check) => return check.run().print(),
+        Command::Compile(compile) => compile.run(),
+        Command::Precompile => compile::precompile(),
         Command::Cat(cat) => return cat.run().print(),
         Command::Routes(routes) => return routes.run().print(),
         Command::New(new) => new.run(),

@@ -24,7 +24,7 @@ pub(crate) struct NewArgs {
     /// Create a project for the plugin NAME, in the new directory NAME
     #[arg(value_name = "NAME")]
     name: PluginName,
-    /// Create the directory of the project in this directory (default: the current directory)
+    /// Create the directory of the project in this existing directory (default: the current directory)
     #[arg(long, value_name = "DIR")]
     directory: Option<PathBuf>,
 }
@@ -34,9 +34,25 @@ pub(crate) struct NewArgs {
 pub(crate) enum NewError {
     #[error("{} exists already; choose another name, or --directory", .0.display())]
     Exists(PathBuf),
+    #[error("{} must be an existing directory; create it, or correct --directory", .0.display())]
+    NoParent(PathBuf),
+    #[error("a project in Rust cannot have the name {0}, which {1}; choose another name")]
+    NotCrate(PluginName, &'static str),
     #[error("cannot write {}: {source}", path.display())]
     Write { path: PathBuf, source: io::Error },
 }
+
+/// The names that a crate of a project cannot have, with the reason.
+const NOT_CRATES: [(&str, &str); 6] = [
+    ("build", CARGO_DIRECTORY),
+    ("deps", CARGO_DIRECTORY),
+    ("examples", CARGO_DIRECTORY),
+    ("incremental", CARGO_DIRECTORY),
+    ("plugind-sdk", OWN_CRATE),
+    ("plugind-test", OWN_CRATE),
+];
+const CARGO_DIRECTORY: &str = "is the name of a directory of cargo";
+const OWN_CRATE: &str = "is the name of a crate that the project contains";
 
 impl NewArgs {
     /// Writes the project.
@@ -44,6 +60,7 @@ impl NewArgs {
         let parent = self.directory.as_deref().unwrap_or(Path::new("."));
         let project = parent.join(self.name.as_str());
         let template = Template::of(self.lang, self.kind).map_err(Problem::failed)?;
+        self.check_crate().map_err(Problem::failed)?;
         write(&project, &template, self.name.as_str()).map_err(Problem::failed)?;
         let shown = project.strip_prefix(".").unwrap_or(&project).display();
         print(&format!(
@@ -51,6 +68,17 @@ impl NewArgs {
             language = self.lang.name(),
         ))?;
         Ok(ExitCode::SUCCESS)
+    }
+
+    /// Checks that a crate can have the name, if the project is one.
+    fn check_crate(&self) -> Result<(), NewError> {
+        let is_name = |(name, _): &&(&str, &str)| *name == self.name.as_str();
+        match NOT_CRATES.iter().find(is_name) {
+            Some((_, why)) if self.lang == Language::Rust => {
+                Err(NewError::NotCrate(self.name.clone(), why))
+            }
+            _ => Ok(()),
+        }
     }
 }
 
@@ -60,12 +88,14 @@ fn write(project: &Path, template: &Template, name: &str) -> Result<(), NewError
         let path = path.to_owned();
         move |source| NewError::Write { path, source }
     };
-    if let Some(parent) = project.parent().filter(|parent| !parent.as_os_str().is_empty()) {
-        fs::create_dir_all(parent).map_err(failed(parent))?;
-    }
     match fs::create_dir(project) {
         Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
             return Err(NewError::Exists(project.to_owned()));
+        }
+        Err(error)
+            if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) =>
+        {
+            return Err(NewError::NoParent(project.parent().unwrap_or(project).to_owned()));
         }
         made => made.map_err(failed(project))?,
     }

@@ -49,13 +49,14 @@ impl Problem {
     /// Whether the daemon answered that this cannot be done.
     pub(crate) fn is_refusal(&self) -> bool {
         use CallRefused::{
-            NoSuchPlugin, PluginNotReloaded, RestartFailed, RollbackFailed, StartFailed,
+            NoSuchPlugin, PinFailed, PluginNotReloaded, RestartFailed, RollbackFailed, StartFailed,
             StartedMeanwhile,
         };
         let Self::Client(ClientError::Refused(refused)) = self else { return false };
         matches!(
             refused,
             NoSuchPlugin { .. }
+                | PinFailed { .. }
                 | PluginNotReloaded { .. }
                 | RestartFailed { .. }
                 | RollbackFailed { .. }

@@ -16,6 +16,7 @@ pub(crate) struct ReloadProgress {
     draining: BTreeSet<String>,
     failures: BTreeSet<String>,
     ignored: BTreeSet<String>,
+    pinned: BTreeSet<String>,
 }
 
 /// A line about an event.
@@ -81,6 +82,15 @@ impl ReloadProgress {
     pub(crate) fn ignored(&mut self, now: &api::Reload) -> Vec<String> {
         let all = now.ignored.iter().cloned();
         all.filter(|line| self.ignored.insert(line.clone())).collect()
+    }
+
+    /// The pinned plugins of which files are not used, if they were not reported yet.
+    pub(crate) fn pinned(&mut self, now: &api::Reload) -> Vec<String> {
+        let new = now.pinned.iter().filter(|name| self.pinned.insert((*name).clone()));
+        new.map(|name| {
+            format!("{name} is pinned: its files are not used until `pluginctl unpin {name}`")
+        })
+        .collect()
     }
 
     /// Returns the failures since the last reply: plugin, stage, cause and remedy.
@@ -195,6 +205,10 @@ mod tests {
         now.ignored = names(["my_plugin.wasm is ignored"]);
         assert_eq!(progress.ignored(&now), ["my_plugin.wasm is ignored"]);
         assert_eq!(progress.ignored(&now), [""; 0]);
+        now.pinned = names(["kept"]);
+        let kept = "kept is pinned: its files are not used until `pluginctl unpin kept`";
+        assert_eq!(progress.pinned(&now), [kept]);
+        assert_eq!(progress.pinned(&now), [""; 0]);
         let bad = "bad: failed at verify: /etc/plugind/plugins/bad.toml:1:1: unknown key; fix it and reload";
         assert_eq!(progress.failures(&now), [bad]);
         assert_eq!(reported(&mut progress, &now), [""; 0]);

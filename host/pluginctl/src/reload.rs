@@ -81,6 +81,9 @@ impl ReloadArgs {
             for ignored in progress.ignored(&now) {
                 complain(&format!("warning: {ignored}"));
             }
+            for pinned in progress.pinned(&now) {
+                complain(&pinned);
+            }
             for failure in progress.failures(&now) {
                 complain(&failure);
             }

@@ -132,6 +132,10 @@ fn plugin(described: &api::Description, now: SystemTime) -> String {
     if !plugin.routes.is_empty() {
         details.line("Routes", &plugin.routes.join(", "));
     }
+    if plugin.pinned {
+        let until = format!("its files are not used until `pluginctl unpin {}`", plugin.name);
+        details.line("Pinned", &until);
+    }
     details.line("Required", if plugin.required { "yes" } else { "no" });
     if let Some(generation) = plugin.generation {
         details.line("Generation", &generation.to_string());
@@ -240,6 +244,13 @@ greeter
    Manifest: 16b7827747822b10
 "
         );
+    }
+
+    #[test]
+    fn a_pinned_plugin_is_shown_with_the_way_to_unpin_it() {
+        let shown = plugin(&description(api::Plugin { pinned: true, ..greeter() }), moment(0));
+        let line = "     Pinned: its files are not used until `pluginctl unpin greeter`\n";
+        assert!(shown.contains(line), "{shown}");
     }
 
     #[test]

@@ -1,4 +1,4 @@
-//! `pluginctl restart`, `rollback`, `start` and `stop`: what an operator does with single plugins.
+//! `pluginctl restart`, `rollback`, `pin`, `unpin`, `start` and `stop`: what an operator does with single plugins.
 
 use crate::{
     client::{CallMethod, Client, ControlAddress},
@@ -25,6 +25,8 @@ pub(crate) struct VerbArgs {
 pub(crate) enum Verb {
     Restart,
     Rollback,
+    Pin,
+    Unpin,
     Start,
     Stop,
 }
@@ -67,7 +69,15 @@ impl VerbArgs {
             }
             Verb::Start => {
                 let started: api::Restarted = client.call(CallMethod::Start(parameters)).await?;
-                self.shown(&started, format!("{name}: serves, generation {}", started.generation))
+                self.shown(&started, format!("{name}: started, generation {}", started.generation))
+            }
+            Verb::Pin => {
+                let pinned: api::Stopped = client.call(CallMethod::Pin(parameters)).await?;
+                self.shown(&pinned, format!("{name}: pinned to the version that serves"))
+            }
+            Verb::Unpin => {
+                let unpinned: api::Stopped = client.call(CallMethod::Unpin(parameters)).await?;
+                self.shown(&unpinned, format!("{name}: unpinned; a reload takes over its files"))
             }
             Verb::Stop => {
                 let stopped: api::Stopped = client.call(CallMethod::Stop(parameters)).await?;

@@ -2,6 +2,7 @@
 //!
 //! Three things: how the engine is configured, how a compiled file is named and sealed, and how one is asked for.
 
+pub mod candidate;
 pub mod hex;
 pub mod kind;
 #[cfg(feature = "engine")]

@@ -60,7 +60,7 @@ pub struct LinkFailure {
 /// # Errors
 /// When a directory cannot be read.
 pub fn check(search_path: &SearchPath) -> Result<Report, ListError> {
-    let ScanReport { plugins, masked, ignored } = read_plugins(search_path)?;
+    let ScanReport { plugins, masked, ignored, .. } = read_plugins(search_path)?;
     let ignored = ignored.iter().map(ToString::to_string).collect();
     let middleware = middleware_mistakes(&plugins);
     Ok(Report { plugins: assign_routes(plugins, &middleware), masked, ignored })

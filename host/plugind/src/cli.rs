@@ -19,10 +19,10 @@ use std::{fmt::Display, fs, path::PathBuf, str::FromStr};
 /// The usage line. The generated one would not show all forms of the values.
 const USAGE: &str = "\
 plugind [--listen NAME=[udp:]ADDRESS:PORT|NAME=[unix:|unixgram:]/PATH]...
-               [--plugins DIR] [--root DIR]
+               [--plugins DIR] [--root DIR] [--user]
                [--compiler PATH|unix:PATH] [--compile-timeout TIME]
                [--compile-memory-max SIZE] [--log PRIORITY]
-               [--check [COMPONENT]]";
+               [--check [COMPONENT]] [--cache DIR]";
 
 /// Host WebAssembly components like small systemd services
 #[derive(Parser)]
@@ -37,6 +37,9 @@ pub struct Arguments {
     /// Use this directory as the root of all paths, such as /etc/plugind and /var/cache/plugind (default: /)
     #[arg(long, value_name = "DIR", value_parser = existing_directory)]
     pub root: Option<PathBuf>,
+    /// Use the configuration of this user, in $XDG_RUNTIME_DIR/plugind and $XDG_CONFIG_HOME/plugind
+    #[arg(long, conflicts_with = "root")]
+    pub user: bool,
     /// Use this compiler: the program plugind-compile, or unix:PATH, the socket of its service
     #[arg(long, value_name = "PATH")]
     pub compiler: Option<CompilerLocation>,
@@ -49,6 +52,9 @@ pub struct Arguments {
     /// Compile and link the plugins, or this component, print those that fail as JSON, and exit
     #[arg(long, value_name = "COMPONENT", num_args = 0..=1, conflicts_with_all = ["listen", "log"])]
     pub check: Option<Option<PathBuf>>,
+    /// Keep the files that --check compiles in this directory, which is created
+    #[arg(long, value_name = "DIR", requires = "check")]
+    pub cache: Option<PathBuf>,
     /// Discard log entries that are less important than this priority (default: from plugind.toml, info)
     #[arg(long, value_name = "PRIORITY", value_parser = priorities())]
     pub log: Option<Priority>,

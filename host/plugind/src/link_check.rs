@@ -34,6 +34,8 @@ pub struct LinkCheck {
     pub engine: EngineKind,
     /// Where the daemon's compiled files are, if they are those of this machine.
     pub cache: Option<PathBuf>,
+    /// Where the compiled files are kept, instead of a directory that is removed.
+    pub keep: Option<PathBuf>,
     /// Where credentials are. Without it every credential is assumed to exist.
     pub credentials: Option<PathBuf>,
 }
@@ -115,8 +117,8 @@ impl LinkCheck {
             credentials: self.credentials.or_else(|| made_up.clone()),
             stores: Arc::default(),
         };
-        let cache = directory.join("cache");
-        fs::create_dir(&cache).map_err(LinkCheckError::Directory)?;
+        let cache = self.keep.unwrap_or_else(|| directory.join("cache"));
+        fs::create_dir_all(&cache).map_err(LinkCheckError::Directory)?;
         let (cache, compiled) = (Cache::new(cache, self.engine), self.cache);
         Ok(LinkContext {
             engine,

@@ -14,10 +14,12 @@ use plugind::{
         directories::{self, Environment},
         environment::Systemd,
         process,
+        state_lock::StateLock,
     },
     world::granted::GrantDirectories,
 };
 use std::{
+    fmt::Display,
     io::{self, Write},
     path::Path,
     process::ExitCode,
@@ -29,6 +31,9 @@ use tracing::{error, warn};
 const EX_USAGE: u8 = 64;
 /// The exit status for what only a change of files or arguments can fix (sysexits.h).
 const EX_CONFIG: u8 = 78;
+
+/// The files that this process has open. By their paths there, the runtime opens compiled files.
+const OWN_FILES: &str = "/proc/self/fd";
 
 fn main() -> ExitCode {
     process::reset_inherited();
@@ -43,7 +48,13 @@ fn main() -> ExitCode {
         }
     };
     let root = arguments.root.as_deref();
-    let search_path = SearchPath::below(root.unwrap_or(Path::new("/")));
+    let search_path = match arguments.user {
+        true => SearchPath::of_user(
+            environment.xdg_runtime_directory.as_deref(),
+            environment.user_config().as_deref(),
+        ),
+        false => SearchPath::below(root.unwrap_or(Path::new("/"))),
+    };
     // The daemon reports mistakes in the settings later, when there is a log.
     let own = settings::read(&search_path);
     let settings::Settings { log_level, compile, engine, .. } =
@@ -65,13 +76,21 @@ fn main() -> ExitCode {
             environment.credentials(root).filter(|path| root.is_none() || path.exists());
         // Another tree may come from anywhere, and its compiled files are native code.
         let cache = root.is_none().then(|| environment.cache(None));
-        return check(LinkCheck { search_path, component, compiler, engine, cache, credentials });
+        let keep = arguments.cache;
+        let compiled =
+            LinkCheck { search_path, component, compiler, engine, cache, keep, credentials };
+        return check(compiled);
     }
     // Before there are threads: it reads the environment, and removes variables that are not for children.
     let systemd = Systemd::take();
-    let Ok((journal, writer)) = journal::start(arguments.log.unwrap_or(log_level), systemd.journal)
-    else {
-        return ExitCode::FAILURE;
+    let started = journal::start(arguments.log.unwrap_or(log_level), systemd.journal);
+    let (journal, writer) = match started {
+        Ok(started) => started,
+        Err(error) => {
+            // If it cannot be printed, the exit status still reports it.
+            writeln!(io::stderr(), "cannot start threads: {error}").ok();
+            return ExitCode::FAILURE;
+        }
     };
     // It fails only if there is another subscriber, and nothing sets one before.
     tracing::subscriber::set_global_default(journal.subscribe()).ok();
@@ -79,12 +98,19 @@ fn main() -> ExitCode {
     if let Err(error) = directories::raise_open_files() {
         warn!(%error, "cannot raise limit of open files");
     }
+    let state = environment.state(root);
+    // Held until the process ends.
+    let state_lock = StateLock::acquire(&state);
+    if state_lock.is_err() {
+        let remedy = "give each daemon a directory of its own: --root, or STATE_DIRECTORY";
+        warn!(path = %state.display(), remedy, "state directory in use by another daemon");
+    }
     let settings = DaemonConfig {
         listen: arguments.listen,
         search_path,
         cache: environment.cache(root),
         places: GrantDirectories {
-            state: environment.state(root),
+            state,
             credentials: environment.credentials(root),
             stores: Arc::default(),
         },
@@ -95,6 +121,7 @@ fn main() -> ExitCode {
     };
     let status = run(settings, systemd, journal);
     writer.finish();
+    drop(state_lock);
     status
 }
 
@@ -118,6 +145,10 @@ fn check(check: LinkCheck) -> ExitCode {
 }
 
 fn run(settings: DaemonConfig, systemd: Systemd, journal: journal::Journal) -> ExitCode {
+    if !Path::new(OWN_FILES).is_dir() {
+        startup_failed(&"/proc must be mounted: compiled files are opened by /proc/self/fd");
+        return ExitCode::FAILURE;
+    }
     // The control socket and systemd's calls have a thread of their own, which no guest can block.
     let control = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
@@ -145,9 +176,13 @@ fn run(settings: DaemonConfig, systemd: Systemd, journal: journal::Journal) -> E
             if was_ready {
                 error!(message_id = messages::DAEMON_FAILED, %error, "daemon failed");
             } else {
-                error!(message_id = messages::STARTUP_FAILED, %error, "startup failed");
+                startup_failed(&error);
             }
             if configuration { ExitCode::from(EX_CONFIG) } else { ExitCode::FAILURE }
         }
     }
+}
+
+fn startup_failed(error: &dyn Display) {
+    error!(message_id = messages::STARTUP_FAILED, %error, "startup failed");
 }

@@ -2,7 +2,7 @@
 
 use std::sync::OnceLock;
 
-use plugind_sdk::{Lifecycle, StartError, config, identity, journal};
+use plugind_sdk::{Lifecycle, StartError, config, identity, info};
 use wasip3::exports::http::handler::Guest;
 use wasip3::http::types::{ErrorCode, Fields, Request, Response};
 use wasip3::{spawn_local, wit_future, wit_stream};
@@ -20,7 +20,7 @@ impl Lifecycle for Hello {
         if greeting.trim().is_empty() {
             return Err(StartError::Configuration("the greeting is empty".to_owned()));
         }
-        journal::info("greeting loaded", &[("greeting", &greeting)]);
+        info!(greeting, "greeting loaded");
         ANSWER.get_or_init(|| format!("{greeting} from {}\n", identity::name()));
         Ok(())
     }

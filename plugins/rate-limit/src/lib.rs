@@ -10,6 +10,7 @@ use plugind_sdk::{
     Lifecycle, StartError, config,
     middleware::{ErrorCode, Request, Response, answer, next},
 };
+use serde::Deserialize;
 use wasip3::{clocks::monotonic_clock, exports::http::handler::Guest};
 
 /// `start` reads them, because they never change while the instance exists.
@@ -29,20 +30,26 @@ impl Lifecycle for RateLimit {
     }
 }
 
+/// `[config]` of the manifest.
+#[derive(Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+struct Settings {
+    per_second: Option<f64>,
+    burst: Option<f64>,
+}
+
 fn read() -> Result<Rate, StartError> {
-    let number = |key: &str, default: f64| {
-        let text = config::get(key).map_err(|error| StartError::Unavailable(error.to_string()))?;
-        let Some(text) = text else { return Ok(default) };
-        match text.parse::<f64>() {
-            Ok(number) if number.is_finite() && number > 0.0 => Ok(number),
-            _ => {
-                let message = format!("{key} must be a number greater than 0; it is {text:?}");
-                Err(StartError::Configuration(message))
-            }
-        }
+    let settings: Settings = config::read()?;
+    let positive = |key: &str, number: Option<f64>, default: f64| match number {
+        None => Ok(default),
+        Some(number) if number.is_finite() && number > 0.0 => Ok(number),
+        Some(number) => Err(StartError::Configuration(format!(
+            "[config] {key} must be a number greater than 0; it is \"{number}\""
+        ))),
     };
-    let per_second = number("per-second", 10.0)?;
-    Ok(Rate { per_second, burst: number("burst", per_second.max(1.0))?.max(1.0) })
+    let per_second = positive("per-second", settings.per_second, 10.0)?;
+    let burst = positive("burst", settings.burst, per_second.max(1.0))?;
+    Ok(Rate { per_second, burst: burst.max(1.0) })
 }
 
 impl Guest for RateLimit {

@@ -32,7 +32,7 @@ pub mod bindings {
 
 /// Serves the connections of a stream socket. Export it with [`export_connections!`](crate::export_connections).
 ///
-/// ```ignore
+/// ```no_run
 /// use plugind_sdk::connections::{Connection, ConnectionHandler, READ_MAX};
 ///
 /// struct Echo;
@@ -49,6 +49,7 @@ pub mod bindings {
 /// }
 ///
 /// plugind_sdk::export_connections!(Echo);
+/// # fn main() {}
 /// ```
 #[expect(async_fn_in_trait, reason = "a component has one thread, so no future need be Send")]
 pub trait ConnectionHandler {

@@ -29,7 +29,7 @@ pub mod bindings {
 /// `save` is also called when the daemon shuts down, and `restore` on an instance that replaces a failed one and on the
 /// first one after a restart of the daemon. The limits are in `[handover]` of the manifest.
 ///
-/// ```ignore
+/// ```no_run
 /// use plugind_sdk::Handover;
 /// use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 ///
@@ -52,6 +52,7 @@ pub mod bindings {
 /// }
 ///
 /// plugind_sdk::export_handover!(Counter);
+/// # fn main() {}
 /// ```
 #[expect(async_fn_in_trait, reason = "a component has one thread, so no future need be Send")]
 pub trait Handover {

@@ -1,6 +1,6 @@
 //! HTTP by WASI 0.3 with the types of the crate `http`: a request with its whole body in, a response out.
 //!
-//! ```ignore
+//! ```no_run
 //! use plugind_sdk::http::{Handler, Request, Response};
 //!
 //! struct Echo;
@@ -12,23 +12,29 @@
 //! }
 //!
 //! plugind_sdk::export_http!(Echo);
+//! # fn main() {}
 //! ```
 //!
+//! [`send`] sends requests to the hosts that `outgoing-http` in the manifest grants, and to the plugins that `call` grants.
+//!
 //! A plugin that streams bodies uses the crate [`wasip3`] itself.
+
+mod client;
 
 #[doc(hidden)]
 pub use wasip3;
 
-use http::{HeaderName, HeaderValue, StatusCode, header};
+use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
 use wasip3::{
     http::types::{
         ErrorCode, Fields, HeaderError, Method, Request as WasiRequest, Response as WasiResponse,
     },
     spawn_local,
-    wit_bindgen::StreamResult,
+    wit_bindgen::{StreamReader, StreamResult},
     wit_future, wit_stream,
 };
 
+pub use client::{SendError, send};
 pub use http;
 
 /// A request with its whole body. The path is the one below the plugin's route.
@@ -37,7 +43,7 @@ pub type Request = http::Request<Vec<u8>>;
 /// A response with its whole body.
 pub type Response = http::Response<Vec<u8>>;
 
-/// The largest body of a request. A request with a larger one is answered 413.
+/// The largest body of a request or of a response to [`send`]. A request with a larger one is answered 413.
 pub const BODY_MAX: usize = 16 << 20;
 
 /// Bytes of a body that are read at a time.
@@ -95,20 +101,25 @@ async fn read(request: WasiRequest) -> Result<Request, StatusCode> {
         built = built.header(name, value);
     }
     let (_, handled) = wit_future::new(|| Ok(()));
-    let (mut stream, _trailers) = WasiRequest::consume_body(request, handled);
+    let (stream, _trailers) = WasiRequest::consume_body(request, handled);
+    let body = read_body(stream).await.ok_or(StatusCode::PAYLOAD_TOO_LARGE)?;
+    built.body(body).map_err(|_| StatusCode::BAD_REQUEST)
+}
+
+/// A body to its end; none if it is larger than [`BODY_MAX`].
+async fn read_body(mut stream: StreamReader<u8>) -> Option<Vec<u8>> {
     let (mut body, mut chunk) = (Vec::new(), Vec::with_capacity(CHUNK));
     loop {
         let (result, read) = stream.read(chunk).await;
         chunk = read;
         if body.len() + chunk.len() > BODY_MAX {
-            return Err(StatusCode::PAYLOAD_TOO_LARGE);
+            return None;
         }
         body.append(&mut chunk);
         if !matches!(result, StreamResult::Complete(_)) {
-            break;
+            return Some(body);
         }
     }
-    built.body(body).map_err(|_| StatusCode::BAD_REQUEST)
 }
 
 fn method(method: Method) -> String {
@@ -131,12 +142,8 @@ fn method(method: Method) -> String {
 fn write(response: Response) -> Result<WasiResponse, ErrorCode> {
     let (mut parts, body) = response.into_parts();
     parts.headers.entry(header::CONTENT_LENGTH).or_insert_with(|| HeaderValue::from(body.len()));
-    let pair = |(name, value): (&HeaderName, &HeaderValue)| {
-        (name.as_str().to_owned(), value.as_bytes().to_vec())
-    };
-    let fields: Vec<_> = parts.headers.iter().map(pair).collect();
     let failed = |error: HeaderError| ErrorCode::InternalError(Some(format!("{error:?}")));
-    let fields = Fields::from_list(&fields).map_err(failed)?;
+    let fields = fields(&parts.headers).map_err(failed)?;
     let (mut writer, reader) = wit_stream::new();
     // The sender is dropped at once: there are no trailers.
     let (_, trailers) = wit_future::new(|| Ok(None));
@@ -148,4 +155,11 @@ fn write(response: Response) -> Result<WasiResponse, ErrorCode> {
         let _unread = writer.write_all(body).await;
     });
     Ok(response)
+}
+
+fn fields(headers: &HeaderMap) -> Result<Fields, HeaderError> {
+    let pair = |(name, value): (&HeaderName, &HeaderValue)| {
+        (name.as_str().to_owned(), value.as_bytes().to_vec())
+    };
+    Fields::from_list(&headers.iter().map(pair).collect::<Vec<_>>())
 }

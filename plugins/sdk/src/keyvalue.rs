@@ -3,11 +3,14 @@
 //! `store::open("default")` opens the store of the plugin's own, and `store::open` with another name one that plugins
 //! share. What was set is on the disk when the call returns.
 //!
-//! ```ignore
+//! ```no_run
 //! use plugind_sdk::keyvalue::{atomics, store};
 //!
+//! # fn example() -> Result<(), store::Error> {
 //! let bucket = store::open("default")?;
 //! let visits = atomics::increment(&bucket, "visits", 1)?;
+//! # Ok(())
+//! # }
 //! ```
 
 mod bindings {

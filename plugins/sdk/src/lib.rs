@@ -4,8 +4,8 @@
 //! [`credentials`], [`config`] and [`keyvalue`]. Only the interfaces that are called become imports of the component, and only the
 //! ones that are exported become exports: a plugin that only writes to the journal has no lifecycle.
 //!
-//! ```ignore
-//! use plugind_sdk::{Lifecycle, StartError, config, journal};
+//! ```no_run
+//! use plugind_sdk::{Lifecycle, StartError, config, info};
 //!
 //! struct Hello;
 //!
@@ -14,12 +14,13 @@
 //!         let Ok(Some(greeting)) = config::get("greeting") else {
 //!             return Err(StartError::Configuration("[config] has no greeting".into()));
 //!         };
-//!         journal::info("greeting loaded", &[("greeting", &greeting)]);
+//!         info!(greeting, "greeting loaded");
 //!         Ok(())
 //!     }
 //! }
 //!
 //! plugind_sdk::export!(Hello);
+//! # fn main() {}
 //! ```
 //!
 //! A plugin that hands its state to its next version also implements [`Handover`], and passes the type to
@@ -32,8 +33,20 @@
 //! The files in the project's directory `wit/` define each interface; the bindings have the same text.
 //! With the feature `http`, [`http::Handler`] answers requests with the types of the crate `http`. Without it, and for
 //! bodies that are streamed, use the crates `wasip3` and `wasip2`. [`middleware`] is for plugins that stand before others.
-//! With the feature `varlink`, [`varlink::serve`] answers the calls of systemd and its tools on a unix socket.
+//!
+//! | feature | adds |
+//! | --- | --- |
+//! | `http` | [`http`], with the types of the crate `http` and a client, and [`middleware`] |
+//! | `serde` | [`config::read`], which makes a type of your own of `[config]` |
+//! | `tasks` | [`tasks`]: background tasks, timers, and the end of both |
+//! | `varlink` | [`varlink`], which answers the calls of systemd and its tools on a unix socket |
+//!
 //! Build for the target `wasm32-wasip2`, with the crate type `cdylib`.
+
+/// The examples of the handbook, which are compiled with those of this crate.
+#[cfg(doctest)]
+#[doc = include_str!("../../README.md")]
+struct Handbook;
 
 #[doc(hidden)]
 pub mod bindings;
@@ -48,6 +61,8 @@ pub mod keyvalue;
 pub mod lifecycle;
 #[cfg(feature = "http")]
 pub mod middleware;
+#[cfg(feature = "tasks")]
+pub mod tasks;
 #[cfg(feature = "varlink")]
 pub mod varlink;
 pub mod websockets;

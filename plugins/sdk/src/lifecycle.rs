@@ -44,6 +44,8 @@ impl<T: Lifecycle> Guest for T {
     }
 
     async fn stop(reason: StopReason) {
+        #[cfg(feature = "tasks")]
+        crate::tasks::stop().await;
         T::stop(reason).await;
     }
 }

@@ -3,7 +3,7 @@
 //! It exports `wasi:http/handler@0.3` and imports it, too: [`next`] is the plugin behind it. The manifest of that plugin
 //! names it: `middleware = ["maintenance"]`.
 //!
-//! ```ignore
+//! ```no_run
 //! use plugind_sdk::middleware::{ErrorCode, Request, Response, next};
 //! use wasip3::exports::http::handler::Guest;
 //!
@@ -20,6 +20,7 @@
 //! }
 //!
 //! wasip3::http::service::export!(Timing);
+//! # fn main() {}
 //! ```
 
 use wasip3::{http::types::HeaderError, spawn_local, wit_future, wit_stream};

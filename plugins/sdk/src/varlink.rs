@@ -1,6 +1,6 @@
 //! Services that speak varlink on the connections of a unix socket, as systemd and its tools do.
 //!
-//! ```ignore
+//! ```no_run
 //! use plugind_sdk::{
 //!     ConnectionHandler,
 //!     connections::Connection,
@@ -31,6 +31,7 @@
 //! }
 //!
 //! plugind_sdk::export_connections!(Ping);
+//! # fn main() {}
 //! ```
 //!
 //! The interface `org.varlink.service` is served for every service, so that `varlinkctl introspect` shows its interfaces.
@@ -204,6 +205,13 @@ impl Call<'_> {
             }
         }
         last.ok_or(none)
+    }
+
+    /// Waits until the client disconnects, in a method that has sent replies and has no last one yet. Further calls of the
+    /// client are ignored.
+    pub async fn disconnected(&self) -> Error {
+        while self.connection.read(READ_MAX).await.is_ok_and(|bytes| !bytes.is_empty()) {}
+        Error::Disconnected
     }
 
     /// Sends a message, unless the client wants no reply.

@@ -36,7 +36,7 @@ impl UpgradeRequest {
 
 /// Serves WebSockets. Export it with [`export_websockets!`](crate::export_websockets).
 ///
-/// ```ignore
+/// ```no_run
 /// use plugind_sdk::websockets::{Message, UpgradeRequest, Websocket, WebsocketHandler};
 ///
 /// struct Echo;
@@ -55,6 +55,7 @@ impl UpgradeRequest {
 /// }
 ///
 /// plugind_sdk::export_websockets!(Echo);
+/// # fn main() {}
 /// ```
 #[expect(async_fn_in_trait, reason = "a component has one thread, so no future need be Send")]
 pub trait WebsocketHandler {

@@ -3,7 +3,7 @@
 //! [`Host`] starts the program `plugind` with directories and sockets of its own, sends requests to the plugin, and has
 //! its log and its status. It ends when it is dropped.
 //!
-//! ```ignore
+//! ```no_run
 //! use plugind_test::{Host, build};
 //!
 //! #[test]

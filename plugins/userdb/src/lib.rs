@@ -1,11 +1,12 @@
 //! Users and groups that systemd asks for by varlink: `getent`, `id` and `userdbctl` show them.
 
 mod records;
+mod state;
 
 use plugind_sdk::{
     ConnectionHandler, Lifecycle, StartError, config,
     connections::Connection,
-    journal,
+    info,
     varlink::{self, Call, Error, Info, Interface, Reply, Service, Value, json},
 };
 use records::{Group, Records, User};
@@ -24,9 +25,10 @@ impl Lifecycle for Users {
     async fn start() -> Result<(), StartError> {
         let config =
             config::get_all().map_err(|error| StartError::Unavailable(error.to_string()))?;
-        let records = Records::read(config).map_err(StartError::Configuration)?;
-        let counts = (records.users.len().to_string(), records.groups.len().to_string());
-        journal::info("users loaded", &[("users", &counts.0), ("groups", &counts.1)]);
+        let state = state::read()?;
+        let records = Records::read(config.into_iter().chain(state));
+        let records = records.map_err(StartError::Configuration)?;
+        info!(users = records.users.len(), groups = records.groups.len(), "users loaded");
         RECORDS.get_or_init(|| records);
         Ok(())
     }

@@ -1,4 +1,4 @@
-//! Users and groups, as `[config]` of the manifest defines them.
+//! Users and groups, as `[config]` of the manifest and the state define them.
 
 use std::collections::BTreeMap;
 
@@ -38,18 +38,21 @@ impl Records {
     ///
     /// # Errors
     /// With the key, and what must hold for its value.
-    pub(crate) fn read(config: Vec<(String, String)>) -> Result<Self, String> {
+    pub(crate) fn read(entries: impl Iterator<Item = (String, String)>) -> Result<Self, String> {
         let mut records = Self::default();
-        for (key, value) in config {
-            match key.strip_prefix('@') {
+        for (key, value) in entries {
+            let is_second = match key.strip_prefix('@') {
                 Some(name) => {
                     let group = group(&value).map_err(|error| format!("{key}: {error}"))?;
-                    records.groups.insert(valid_name(name)?, group);
+                    records.groups.insert(valid_name(name)?, group).is_some()
                 }
                 None => {
                     let user = user(&value).map_err(|error| format!("{key}: {error}"))?;
-                    records.users.insert(valid_name(&key)?, user);
+                    records.users.insert(valid_name(&key)?, user).is_some()
                 }
+            };
+            if is_second {
+                return Err(format!("{key} must not be both in [config] and in the state"));
             }
         }
         records.add_own_groups();

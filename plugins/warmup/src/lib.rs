@@ -1,6 +1,6 @@
 //! Becomes ready after some work, and reports its progress.
 
-use plugind_sdk::{Lifecycle, StartError, journal, notify};
+use plugind_sdk::{Lifecycle, StartError, notice, notify};
 use wasip3::clocks::monotonic_clock::wait_for;
 use wasip3::exports::http::handler::Guest;
 use wasip3::http::types::{ErrorCode, Fields, Request, Response};
@@ -25,7 +25,7 @@ impl Lifecycle for Warmup {
             wait_for(STEP).await;
         }
         notify::status("warm");
-        journal::notice("warm", &[("steps", &STEPS.to_string())]);
+        notice!(steps = STEPS, "warm");
         Ok(())
     }
 }

@@ -3,7 +3,7 @@
 
 use plugind_sdk::connections::{Connection, ConnectionHandler, Peer, READ_MAX};
 use plugind_sdk::datagrams::{self, DatagramHandler};
-use plugind_test_guests::pause;
+use plugind_test_guests::{forever, pause};
 
 struct Echoes;
 
@@ -58,6 +58,7 @@ impl DatagramHandler for Echoes {
         match datagram.as_slice() {
             b"trap" => panic!("asked to trap"),
             b"none" => None,
+            b"never" => forever().await,
             b"who" => Some(match peer {
                 datagrams::Peer::Ip(ip) => format!("{socket} {} {}", ip.address, ip.port),
                 datagrams::Peer::Unix(_) => format!("{socket} a process"),

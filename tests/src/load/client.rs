@@ -10,6 +10,7 @@ use std::{
     fmt, io,
     sync::atomic::{AtomicUsize, Ordering::Relaxed},
     thread,
+    time::Instant,
 };
 
 /// The requests that one of the clients makes again and again.
@@ -60,6 +61,7 @@ impl Client<'_> {
         let mut checker = Checker::default();
         let mut kept = None;
         while !turns.is_enough() {
+            let begun = Instant::now();
             let mut wire = match kept.take().map_or_else(Wire::connect, Ok) {
                 Ok(wire) => wire,
                 Err(error) => {
@@ -89,6 +91,7 @@ impl Client<'_> {
                 tally.answered += 1;
                 answered.fetch_add(1, Relaxed);
             }
+            tally.longest = tally.longest.max(begun.elapsed());
             tally.closed += usize::from(self.keeps && !answer.stays);
             kept = (self.keeps && answer.stays).then_some(wire);
         }

@@ -3,6 +3,7 @@
 use std::{
     fmt,
     io::{self, ErrorKind},
+    time::Duration,
 };
 
 /// Number of failures of a sort that are shown.
@@ -23,6 +24,8 @@ pub struct Tally {
     pub failed: usize,
     /// So many connections that a client would have kept were closed behind an answer that said so.
     pub closed: usize,
+    /// The longest time from a request, with its connection if that is new, to its answer.
+    pub longest: Duration,
     /// Answers that are not right.
     pub wrong: Vec<String>,
     /// The messages of the other failures.
@@ -57,6 +60,7 @@ impl Tally {
         self.late += other.late;
         self.failed += other.failed;
         self.closed += other.closed;
+        self.longest = self.longest.max(other.longest);
         self.wrong.append(&mut other.wrong);
         self.reported.append(&mut other.reported);
         self
@@ -74,11 +78,12 @@ impl Tally {
 
 impl fmt::Display for Tally {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { answered, refused, reset, late, failed, closed, wrong, .. } = self;
+        let Self { answered, refused, reset, late, failed, closed, longest, wrong, .. } = self;
         let wrong = wrong.len();
         write!(
             f,
-            "{answered} answered, {refused} refused, {reset} reset, {late} late, {failed} failed, {wrong} wrong, {closed} closed"
+            "{answered} answered, {refused} refused, {reset} reset, {late} late, {failed} failed, {wrong} wrong, {closed} closed, longest wait {} ms",
+            longest.as_millis()
         )
     }
 }

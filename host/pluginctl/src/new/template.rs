@@ -22,6 +22,7 @@ pub(crate) enum Language {
     C,
     Js,
     Python,
+    Go,
 }
 
 /// The kinds of plugins that have templates.
@@ -77,6 +78,7 @@ impl Language {
             Self::C => "C",
             Self::Js => "JavaScript",
             Self::Python => "Python",
+            Self::Go => "Go",
         }
     }
 
@@ -87,6 +89,7 @@ impl Language {
             Self::C => "c",
             Self::Js => "js",
             Self::Python => "python",
+            Self::Go => "go",
         }
     }
 }
@@ -157,8 +160,9 @@ impl Template {
         let (file, wasi, packages) = match (self.language, self.kind) {
             (Language::Rust, _) => return ProjectWit::Sdk,
             (_, Kind::Connection | Kind::Datagram | Kind::Websocket) => ("socket", "deps", &[][..]),
-            (Language::C, Kind::Http) => ("http-0.2", "wasi-0.2", WASI_02),
+            (Language::C | Language::Go, Kind::Http) => ("http-0.2", "wasi-0.2", WASI_02),
             (Language::C, Kind::Job) => ("job-0.2", "wasi-0.2", &[][..]),
+            (Language::Go, Kind::Job) => ("job-run-0.2", "wasi-0.2", WASI_02),
             (_, Kind::Http) => ("http-0.3", "deps", WASI_03),
             (_, Kind::Job) => ("job-0.3", "deps", WASI_03),
         };
@@ -324,6 +328,23 @@ mod tests {
     }
 
     #[test]
+    fn a_name_that_is_a_word_of_a_language_is_in_no_code() {
+        for (language, kind, template) in all() {
+            // A WIT identifier can neither be a keyword nor have a part that begins with a digit.
+            for (path, text) in render(&template, "resource-02") {
+                let extension = path.extension().and_then(|extension| extension.to_str());
+                let is_code =
+                    matches!(extension, Some("wit" | "rs" | "c" | "h" | "js" | "json" | "py"));
+                // The tests in Rust contain the name as text.
+                if is_code && !path.starts_with("tests") {
+                    let path = path.display();
+                    assert!(!text.contains("resource-02"), "{language:?} {kind:?}: {path}");
+                }
+            }
+        }
+    }
+
+    #[test]
     fn a_missing_template_is_reported_with_those_that_exist() {
         for language in Language::value_variants() {
             assert!(Kind::Http.exists_in(*language), "{language:?}");
@@ -335,7 +356,7 @@ mod tests {
         assert_eq!(
             missing,
             "there is no template for --kind websocket in JavaScript; JavaScript has --kind http, datagram, and \
-             --kind websocket exists for --lang rust, c, python"
+             --kind websocket exists for --lang rust, c, python, go"
         );
     }
 
@@ -345,7 +366,7 @@ mod tests {
             let files = render(&template, "x");
             let other = match language {
                 Language::Rust => continue,
-                Language::C => "@0.3.",
+                Language::C | Language::Go => "@0.3.",
                 Language::Js | Language::Python => "@0.2.1",
             };
             for (path, text) in files.iter().filter(|(path, _)| path.starts_with("wit")) {
@@ -411,7 +432,7 @@ mod tests {
         let of = |text: &str, from: &str| {
             let lines = text.lines().skip_while(|line| *line != from);
             let lines = lines
-                .take_while(|line| *line != "[lints]")
+                .take_while(|line| *line != "[lints]" && !line.starts_with("[dev-dependencies]"))
                 .map(|line| line.split(" #").next().unwrap_or_default().trim_end().to_owned());
             lines.filter(|line| !line.is_empty()).collect::<Vec<_>>()
         };

@@ -111,6 +111,9 @@ pub struct Plugin {
     /// The SHA-256 digest of its manifest and drop-ins, in hexadecimal digits.
     #[serde(default)]
     pub configuration_digest: Option<String>,
+    /// Whether an operator pinned it to the version that serves.
+    #[serde(default)]
+    pub pinned: bool,
 }
 
 /// What a plugin uses and does. What is counted is counted over about the last minute.
@@ -264,6 +267,9 @@ pub struct Reload {
     pub failed: Vec<PluginFailure>,
     /// Plugins whose previous version finishes its requests.
     pub draining: Vec<String>,
+    /// Plugins whose files are not used, because an operator pinned them to another version.
+    #[serde(default)]
+    pub pinned: Vec<String>,
     /// All or nothing was asked for, and so nothing was changed.
     pub taken_back: bool,
 }
@@ -275,9 +281,32 @@ pub struct Followed {
     pub plugin: Option<Plugin>,
 }
 
-/// The reply to `io.plugind.Stop`.
+/// The reply to `io.plugind.Stop`, `io.plugind.Pin` and `io.plugind.Unpin`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Stopped {}
+
+/// The reply to `io.plugind.Drain`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Drained {
+    /// Number of connections that are left.
+    pub connections: u64,
+}
+
+/// The parameters of `io.plugind.DrainFailed`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DrainFailed {
+    /// Why.
+    pub reason: String,
+}
+
+/// The parameters of `io.plugind.PinFailed`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PinFailed {
+    /// The plugin's name.
+    pub name: String,
+    /// Why.
+    pub reason: String,
+}
 
 /// The reply to `io.plugind.Restart` and `io.plugind.Start`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

@@ -55,6 +55,15 @@ impl SearchPath {
         Self { directories: directories.into(), only_plugins: None, expected: BTreeSet::new() }
     }
 
+    /// Returns the search path of one user: `plugind` below the directories of the session and of the configuration, as
+    /// far as they are known.
+    #[must_use]
+    pub fn of_user(runtime: Option<&Path>, config: Option<&Path>) -> Self {
+        let directories = [runtime, config].into_iter().flatten();
+        let directories = directories.map(|directory| directory.join("plugind")).collect();
+        Self { directories, only_plugins: None, expected: BTreeSet::new() }
+    }
+
     /// The same, but these directories of plugins have to exist: one that was removed with everything in it was rather
     /// unmounted or is being replaced than emptied.
     #[must_use]

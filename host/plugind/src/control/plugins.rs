@@ -12,7 +12,7 @@ use crate::{
     supervisor::{
         board::Board,
         phase::DaemonPhase,
-        problem::{RestartError, StopError, Stopping},
+        problem::{PinError, RestartError, StopError, Stopping},
     },
 };
 use serde_json::json;
@@ -40,6 +40,16 @@ impl ControlContext {
         let name = method.name()?;
         let outcome = self.supervisor.rollback(name.clone()).await;
         started(&name, outcome, "io.plugind.RollbackFailed")
+    }
+
+    pub(super) async fn pin(&self, method: &Method) -> CallOutcome {
+        let name = method.name()?;
+        pinned(&name, self.supervisor.pin(name.clone()).await)
+    }
+
+    pub(super) async fn unpin(&self, method: &Method) -> CallOutcome {
+        let name = method.name()?;
+        pinned(&name, self.supervisor.unpin(name.clone()).await)
     }
 
     pub(super) async fn stop(&self, method: &Method) -> CallOutcome {
@@ -105,6 +115,18 @@ impl FollowedState {
     }
 }
 
+fn pinned(name: &PluginName, outcome: Result<(), PinError>) -> CallOutcome {
+    match outcome {
+        Ok(()) => Ok(json!({})),
+        Err(PinError::NoSuchPlugin) => Err(no_such_plugin(name)),
+        Err(PinError::Stopping(Stopping)) => Err(stopping()),
+        Err(why) => {
+            let failed = api::PinFailed { name: name.to_string(), reason: why.to_string() };
+            Err(VarlinkError::own("io.plugind.PinFailed", failed))
+        }
+    }
+}
+
 fn started(
     name: &PluginName,
     outcome: Result<u64, RestartError>,
@@ -123,8 +145,12 @@ fn started(
         Err(RestartError::NoSuchPlugin) => return Err(no_such_plugin(name)),
         Err(RestartError::Stopping(Stopping)) => return Err(stopping()),
         Err(RestartError::Failed(failed)) => (&failed).into(),
-        Err(why @ (RestartError::TakenBack | RestartError::Stopped)) => {
-            failed(FailedStage::Start, &why, "start it, or try again")
+        Err(why @ RestartError::TakenBack) => failed(FailedStage::Start, &why, "try again"),
+        Err(why @ RestartError::Stopped) => {
+            failed(FailedStage::Start, &why, &format!("`pluginctl start {name}` starts it"))
+        }
+        Err(why @ RestartError::Pinned) => {
+            failed(FailedStage::Scan, &why, &format!("`pluginctl unpin {name}` ends that"))
         }
         Err(why @ RestartError::NoRollback(_)) => {
             failed(FailedStage::Scan, &why, "install the version that is wanted, and reload")

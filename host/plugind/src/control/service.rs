@@ -9,7 +9,7 @@ use crate::{
     api,
     base::{name::PluginName, priority::Priority},
     journal::Journal,
-    listen::places::LimitsReached,
+    listen::{draining::Draining, places::LimitsReached},
     metrics::snapshot::MetricSources,
     supervisor::{
         handle::SupervisorHandle, phase::DaemonPhase, problem::Stopping, summary::Summary,
@@ -23,7 +23,9 @@ use tokio::{sync::watch, time::timeout};
 use zlink::{Call, Reply};
 
 /// The methods that change something, or cost much processor time.
-const CHANGES: [&str; 9] = [
+const CHANGES: [&str; 13] = [
+    "io.plugind.Drain",
+    "io.plugind.Pin",
     "io.plugind.Profile",
     "io.plugind.ReloadPlugin",
     "io.plugind.Reload",
@@ -31,6 +33,8 @@ const CHANGES: [&str; 9] = [
     "io.plugind.Rollback",
     "io.plugind.Start",
     "io.plugind.Stop",
+    "io.plugind.Undrain",
+    "io.plugind.Unpin",
     "io.systemd.service.Reload",
     "io.systemd.service.SetLogLevel",
 ];
@@ -50,6 +54,8 @@ pub struct ControlContext {
     pub journal: Journal,
     /// The phase of the daemon.
     pub phase: watch::Receiver<DaemonPhase>,
+    /// Takes the daemon out of service, and back.
+    pub draining: Draining,
     /// The limits of connections that were reached lately.
     pub limits: LimitsReached,
     /// Where figures come from.
@@ -197,6 +203,10 @@ impl ControlContext {
             "io.plugind.Restart" => self.restart(method).await,
             "io.plugind.ReloadPlugin" => self.reload_plugin(method).await,
             "io.plugind.Rollback" => self.rollback(method).await,
+            "io.plugind.Drain" => self.drain().await,
+            "io.plugind.Undrain" => self.undrain(),
+            "io.plugind.Pin" => self.pin(method).await,
+            "io.plugind.Unpin" => self.unpin(method).await,
             "io.plugind.Start" => self.start(method).await,
             "io.plugind.Stop" => self.stop(method).await,
             FOLLOW => self.follow(method, &mut replies).await?,

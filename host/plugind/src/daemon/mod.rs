@@ -20,6 +20,7 @@ use crate::{
     journal::{Journal, messages},
     listen::{
         connection, datagrams,
+        draining::Draining,
         health::{self, HealthRoute},
         listeners::{Accepted, Listeners, Server},
         plugin_calls::PluginCalls,
@@ -238,10 +239,12 @@ impl Daemon {
             journal: journal.clone(),
         };
         let access_log = journal.clone();
+        let leave_for = own.health.as_ref().map(|health| health.stop_delay).unwrap_or_default();
         let context = ControlContext {
             supervisor: supervisor.clone(),
             journal,
             phase: self.phase.subscribe(),
+            draining: Draining::new(self.phase.clone(), &listeners, leave_for),
             limits: listeners.limits_reached(),
             metrics: sources.clone(),
             storage,
@@ -257,7 +260,6 @@ impl Daemon {
             }
         }
         let (board, phase) = (supervisor.board().clone(), self.phase.subscribe());
-        let leave_for = own.health.as_ref().map(|health| health.stop_delay).unwrap_or_default();
         let health = own.health.map(|setting| Arc::new(HealthRoute::new(setting, board, phase)));
         let server = http_server(reader.clone(), own.http.keep_alive, health, access_log, spans);
         listeners.serve(Protocol::Http, server)?;

@@ -22,6 +22,7 @@ impl Daemon {
         let mut summary = supervisor.summary();
         let mut extend = interval(EXTEND_EVERY);
         let mut status = StatusReport::of(self.line(supervisor));
+        let mut phase = self.phase.subscribe();
         loop {
             let is_reloading = {
                 let now = summary.borrow();
@@ -57,6 +58,8 @@ impl Daemon {
                         status.reported = line;
                     }
                 },
+                // An operator has it drain, or ends that. The sender is a part of this.
+                _ = phase.changed() => status.changed(),
                 () = status.due() => {
                     let line = self.line(supervisor);
                     self.report(line, &mut status);

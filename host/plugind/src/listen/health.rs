@@ -68,6 +68,7 @@ fn judge(phase: DaemonPhase, all: &[PluginStanding], plugin: Option<&str>) -> He
     let word = |is_well: bool| match (phase, is_well) {
         (DaemonPhase::Starting, _) => "starting",
         (DaemonPhase::Stopping, _) => "stopping",
+        (DaemonPhase::Draining, _) => "draining",
         (DaemonPhase::Running, true) => "ok",
         (DaemonPhase::Running, false) => "unavailable",
     };
@@ -149,6 +150,7 @@ mod tests {
         assert_eq!(judged(DaemonPhase::Running, Some("b")), 503);
         assert_eq!(judged(DaemonPhase::Running, Some("c")), 404);
         assert_eq!(judged(DaemonPhase::Stopping, None), 503);
+        assert_eq!(judged(DaemonPhase::Draining, Some("a")), 503);
         assert_eq!(judged(DaemonPhase::Starting, Some("a")), 503);
         let all = [plugin("a", false, true), plugin("b", true, false)];
         assert_eq!(judge(DaemonPhase::Running, &all, None).status.as_u16(), 503);

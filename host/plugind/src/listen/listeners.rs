@@ -58,6 +58,8 @@ struct ListenState {
     open: BTreeMap<SocketName, OpenSockets>,
     /// Sockets that are no longer accepted from, while connections are left.
     closed: Vec<OpenSockets>,
+    /// Connections of clients of plugins are not accepted for now.
+    paused: bool,
     reported: Reported,
     limits: LimitsReached,
 }
@@ -130,6 +132,7 @@ impl Listeners {
             datagrams: None,
             open: BTreeMap::new(),
             closed: Vec::new(),
+            paused: false,
             reported: Reported::default(),
             limits: LimitsReached::default(),
         }))
@@ -214,6 +217,49 @@ impl Listeners {
         state.open.iter().map(usage).collect()
     }
 
+    /// Accepts no connections for plugins until [`Listeners::resume`]. The sockets stay open, so new clients wait.
+    pub fn pause(&self) {
+        let mut state = self.state();
+        state.closed.retain(OpenSockets::is_in_use);
+        state.paused = true;
+        let (paused, open) = std::mem::take(&mut state.open)
+            .into_iter()
+            .partition::<BTreeMap<_, _>, _>(|(_, open)| is_for_plugins(open.used_for));
+        state.open = open;
+        for open in paused.into_values() {
+            // Its connections finish their requests.
+            open.closing.cancel();
+            state.closed.push(open);
+        }
+    }
+
+    /// Accepts connections for plugins again. Must be called within the runtime.
+    ///
+    /// # Errors
+    /// When a socket cannot be used.
+    pub fn resume(&self) -> Result<(), ListenError> {
+        let mut state = self.state();
+        state.paused = false;
+        Ok(state.open()?)
+    }
+
+    /// Waits until no connection is left of the sockets that are not accepted from any more.
+    pub async fn paused_drained(&self) {
+        let places: Vec<_> = {
+            let state = self.state();
+            state.closed.iter().flat_map(|closed| closed.places.iter().cloned()).collect()
+        };
+        futures::future::join_all(places.iter().map(Places::drained)).await;
+    }
+
+    /// The number of these connections.
+    #[must_use]
+    pub fn paused_connections(&self) -> usize {
+        let state = self.state();
+        let places = state.closed.iter().flat_map(|closed| &closed.places);
+        places.map(Places::connections).sum()
+    }
+
     /// Accepts no more connections of a protocol, and waits until those that there are have finished their requests,
     /// but no longer than `wait_max`. Returns false if some have not.
     pub async fn drain(&self, protocol: Protocol, wait_max: Duration) -> bool {
@@ -225,6 +271,14 @@ impl Listeners {
         let closed = self.state().close(used_for.into());
         closed.iter().for_each(|open| open.closing.cancel());
         ClosedSockets(closed)
+    }
+}
+
+/// Whether clients of plugins use such a socket, and not operators.
+fn is_for_plugins(used_for: SocketUse) -> bool {
+    match used_for {
+        SocketUse::Protocol(Protocol::Control | Protocol::Metrics) => false,
+        SocketUse::Protocol(Protocol::Http) | SocketUse::Plugin => true,
     }
 }
 
@@ -240,7 +294,7 @@ impl ListenState {
     fn open(&mut self) -> io::Result<()> {
         for (name, used_for) in self.plan.uses() {
             let Some(server) = self.servers.get(&used_for) else { continue };
-            if self.open.contains_key(name) {
+            if self.open.contains_key(name) || (self.paused && is_for_plugins(used_for)) {
                 continue;
             }
             let executors = match used_for {
@@ -414,6 +468,27 @@ mod tests {
         assert!(listeners.drain(Protocol::Http, Duration::from_secs(30)).await);
         let refused = UnixStream::connect(&path).await.unwrap_err();
         assert_eq!(refused.kind(), io::ErrorKind::ConnectionRefused);
+    }
+
+    #[tokio::test]
+    async fn paused_sockets_stay_open_and_their_clients_wait() {
+        let Web { path, sockets, with, _directory, .. } = web();
+        let listeners = Listeners::new(sockets, Executors::of_this_runtime());
+        listeners.follow(&with).unwrap();
+        listeners.serve(Protocol::Http, names_itself()).unwrap();
+        let mut client = UnixStream::connect(&path).await.unwrap();
+        let mut name = [0; 3];
+        client.read_exact(&mut name).await.unwrap();
+        listeners.pause();
+        listeners.paused_drained().await;
+        assert_eq!((client.read(&mut name).await.unwrap(), listeners.paused_connections()), (0, 0));
+        // A reload does not change that.
+        listeners.follow(&with).unwrap();
+        assert!(listeners.usage().is_empty());
+        let mut waits = UnixStream::connect(&path).await.unwrap();
+        listeners.resume().unwrap();
+        waits.read_exact(&mut name).await.unwrap();
+        assert_eq!(&name, b"web");
     }
 
     #[tokio::test]

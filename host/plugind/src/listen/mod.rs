@@ -14,6 +14,8 @@ pub mod opening;
 #[cfg(feature = "runtime")]
 pub mod listeners;
 #[cfg(feature = "runtime")]
+pub mod draining;
+#[cfg(feature = "runtime")]
 pub mod activity;
 #[cfg(feature = "runtime")]
 pub mod places;

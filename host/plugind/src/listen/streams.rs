@@ -4,7 +4,7 @@ use crate::{
     base::name::SocketName,
     listen::{
         listeners::{Accepted, Server},
-        stream::{Peer, Stream},
+        stream::{DetachedStream, Peer},
     },
     pool::{
         Reply,
@@ -21,7 +21,7 @@ use std::{
     time::{Duration, Instant},
 };
 use tokio::time::timeout;
-use tracing::{info, warn};
+use tracing::{debug, info, warn};
 
 /// Limit of attempts for a connection that meets generations which are leaving. Two are rare, three would be a mistake
 /// of ours.
@@ -45,9 +45,10 @@ async fn serve(accepted: Accepted, reader: TableReader) {
         }
         Peer::Unknown => ClientAddress::Unix(None),
     };
-    let connection = match stream {
-        Stream::Tcp(stream) => ClientConnection::new(stream, client, socket.clone()),
-        Stream::Unix(stream) => ClientConnection::new(stream, client, socket.clone()),
+    let connection = match stream.detach() {
+        Ok(DetachedStream::Tcp(stream)) => ClientConnection::new(stream, client, socket.clone()),
+        Ok(DetachedStream::Unix(stream)) => ClientConnection::new(stream, client, socket.clone()),
+        Err(error) => return debug!(%peer, %error, "cannot serve connection"),
     };
     for _ in 0..TRIES {
         let pool = reader.table().whole_socket(&socket).and_then(|entry| entry.pool.clone());

@@ -169,6 +169,12 @@ pub const METRICS: &[Metric] = &[
     ),
     metric(
         Gauge,
+        "plugind_plugin_degraded",
+        "Whether a plugin serves and is degraded: an instance says so, or a key-value store cannot be used",
+        Plugin(|it| Some(truth(it.view.is_degraded))),
+    ),
+    metric(
+        Gauge,
         "plugind_plugin_required",
         "Whether a plugin is required",
         Plugin(|it| Some(truth(it.view.is_required))),

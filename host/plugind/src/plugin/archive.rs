@@ -6,6 +6,7 @@
 
 mod error;
 mod files;
+mod pins;
 mod version;
 
 pub use error::ArchiveError;
@@ -14,8 +15,11 @@ pub use version::ArchivedVersion;
 use crate::{
     base::name::PluginName,
     plugin::{
-        archive::files::{
-            entries, entry_name, is_directory, read_again, remove, rename, texts_size, write,
+        archive::{
+            files::{
+                entries, entry_name, is_directory, read_again, remove, rename, texts_size, write,
+            },
+            pins::PINNED,
         },
         release::{Release, ReleaseDigests},
     },
@@ -25,6 +29,12 @@ use std::{
     io,
     path::{Path, PathBuf},
 };
+
+/// Whether a plugin is pinned below this state directory, as far as that can be read. Blocks.
+#[must_use]
+pub fn is_pinned(state: &Path, name: &PluginName) -> bool {
+    pins::read(&state.join(DIRECTORY).join(name.as_str())).is_some()
+}
 
 /// Its directory below that of the state. No plugin has such a name.
 const DIRECTORY: &str = ".versions";
@@ -39,6 +49,8 @@ pub struct Archive {
     size_max: u64,
     /// By rising sequence numbers.
     versions: BTreeMap<PluginName, Vec<ArchivedVersion>>,
+    /// The versions that operators pinned.
+    pins: BTreeMap<PluginName, ReleaseDigests>,
 }
 
 /// What the daemon before this one leaves for the case that the newest version of a plugin fails at the start.
@@ -63,6 +75,7 @@ impl Archive {
             directory: state.join(DIRECTORY),
             size_max: SIZE_MAX,
             versions: BTreeMap::new(),
+            pins: BTreeMap::new(),
         };
         for (plugin, path) in entries(&archive.directory)? {
             let name = plugin.parse::<PluginName>().ok().filter(|_| is_directory(&path));
@@ -70,8 +83,14 @@ impl Archive {
                 remove(&path);
                 continue;
             };
+            if let Some(digests) = pins::read(&path) {
+                archive.pins.insert(name.clone(), digests);
+            }
             let mut versions = Vec::new();
             for (entry, path) in entries(&path)? {
+                if entry == PINNED && archive.pins.contains_key(&name) {
+                    continue;
+                }
                 match ArchivedVersion::parse(&name, &entry, &path) {
                     Some(version) => versions.push(version),
                     None => remove(&path),
@@ -94,6 +113,45 @@ impl Archive {
     #[must_use]
     pub fn previous(&self, name: &PluginName, than: &ReleaseDigests) -> Option<&ArchivedVersion> {
         self.versions.get(name)?.iter().rev().find(|version| version.digests != *than)
+    }
+
+    /// The versions that operators pinned.
+    #[must_use]
+    pub fn pins(&self) -> &BTreeMap<PluginName, ReleaseDigests> {
+        &self.pins
+    }
+
+    /// The pinned version of each plugin that has one; none if it is not kept any more.
+    #[must_use]
+    pub fn pinned(&self) -> BTreeMap<PluginName, Option<ArchivedVersion>> {
+        let version = |(name, digests): (&PluginName, &ReleaseDigests)| {
+            let versions = self.versions.get(name).into_iter().flatten();
+            (name.clone(), versions.into_iter().find(|it| it.digests == *digests).cloned())
+        };
+        self.pins.iter().map(version).collect()
+    }
+
+    /// Pins a version that serves now, which is kept as long as it is pinned.
+    ///
+    /// # Errors
+    /// When the version or the pin cannot be written; then nothing is pinned.
+    pub fn pin(&mut self, release: &Release) -> Result<(), ArchiveError> {
+        self.keep(release)?;
+        let (directory, digests) = (self.directory.join(release.name.as_str()), release.digests());
+        pins::write(&directory, &digests).map_err(|source| not_pinned(&directory, source))?;
+        self.pins.insert(release.name.clone(), digests);
+        Ok(())
+    }
+
+    /// Ends the pin of a plugin, if it has one.
+    ///
+    /// # Errors
+    /// When it cannot be removed; then it stays.
+    pub fn unpin(&mut self, name: &PluginName) -> Result<(), ArchiveError> {
+        let directory = self.directory.join(name.as_str());
+        pins::remove(&directory).map_err(|source| not_pinned(&directory, source))?;
+        self.pins.remove(name);
+        Ok(())
     }
 
     /// Its directory.
@@ -140,16 +198,24 @@ impl Archive {
         Ok(())
     }
 
-    /// Removes all versions of a plugin.
+    /// Removes all versions of a plugin, which are damaged. Its pin stays.
+    pub fn discard(&mut self, name: &PluginName) {
+        let versions = self.versions.remove(name).unwrap_or_default();
+        versions.iter().for_each(|version| remove(&version.directory));
+    }
+
+    /// Removes all versions of a plugin, and its pin.
     pub fn remove(&mut self, name: &PluginName) {
         self.versions.remove(name);
+        self.pins.remove(name);
         remove(&self.directory.join(name.as_str()));
     }
 
     /// Removes all versions of all plugins but these.
     pub fn retain(&mut self, names: &BTreeSet<PluginName>) {
-        let orphaned = self.versions.keys().filter(|name| !names.contains(name));
-        for name in orphaned.cloned().collect::<Vec<_>>() {
+        let known = self.versions.keys().chain(self.pins.keys());
+        let orphaned = known.filter(|name| !names.contains(name));
+        for name in orphaned.cloned().collect::<BTreeSet<_>>() {
             self.remove(&name);
         }
     }
@@ -187,6 +253,10 @@ impl Archive {
     fn size(&self) -> u64 {
         self.versions.values().flatten().map(|version| version.size).sum()
     }
+}
+
+fn not_pinned(directory: &Path, source: io::Error) -> ArchiveError {
+    ArchiveError::Write { path: directory.join(PINNED), source }
 }
 
 #[cfg(test)]
@@ -266,6 +336,30 @@ mod tests {
         assert_eq!(kept.files(), VERSIONS_MAX);
         archive.remove(&"a".parse().unwrap());
         assert_eq!((kept.files(), kept.open().versions.len()), (0, 0));
+    }
+
+    #[test]
+    fn a_pinned_version_is_known_again_until_it_is_unpinned_or_removed() {
+        let kept = Kept::new();
+        let (mut archive, name) = (kept.open(), "a".parse::<PluginName>().unwrap());
+        let [one, two] = ["one", "two"].map(|text| kept.release("a", b"bytes", text));
+        archive.pin(&one).unwrap();
+        let pinned = |archive: &Archive| {
+            let version = archive.pinned().remove(&name)?;
+            Some(version.map(|version| version.digests))
+        };
+        for archive in [&archive, &kept.open()] {
+            assert_eq!(archive.pins().get(&name), Some(&one.digests()));
+            assert_eq!(pinned(archive), Some(Some(one.digests())));
+        }
+        archive.discard(&name);
+        assert_eq!((pinned(&archive), pinned(&kept.open())), (Some(None), Some(None)));
+        archive.unpin(&name).unwrap();
+        archive.unpin(&name).unwrap();
+        assert_eq!((pinned(&archive), pinned(&kept.open())), (None, None));
+        archive.pin(&two).unwrap();
+        archive.remove(&name);
+        assert_eq!((pinned(&archive), pinned(&kept.open())), (None, None));
     }
 
     #[test]

@@ -27,6 +27,8 @@ pub struct ScanReport {
     pub masked: Vec<Masked>,
     /// FileVersions that belong to no plugin.
     pub ignored: Vec<Ignored>,
+    /// Plugins whose files are not used, because another version of them is held.
+    pub held: BTreeSet<PluginName>,
 }
 
 /// Results of the last reading of the directories. A result is used again as long as none of its files has changed.
@@ -104,7 +106,7 @@ pub fn read_changed_plugins(
         plugins.push(outcome);
     }
     before.validated.keep(valid);
-    Ok(ScanReport { plugins, masked, ignored })
+    Ok(ScanReport { plugins, masked, ignored, held: BTreeSet::new() })
 }
 
 /// Does `work` for each of `items`, on as many threads as there are cores; the order stays.

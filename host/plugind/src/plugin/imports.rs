@@ -80,10 +80,10 @@ mod tests {
             ("wasi:io/pol@0.2.6", "the nearest that it has is wasi:io/poll"),
             ("wasi:http/types@0.1.0", "has wasi:http/types@0.2 and wasi:http/types@0.3"),
             (
-                "wasi:http/types@0.3.0-rc-2026-03-15",
+                "wasi:http/types@0.3.0-rc-2026-02-09",
                 "rebuild it against that, as with the crate wasip3 0.7",
             ),
-            ("wasi:config/store@0.2.0-draft-2024-09-27", "as with wit/deps/config of plugind"),
+            ("wasi:config/store@0.2.0-draft-2023-11-01", "as with wit/deps/config of plugind"),
             ("wasi:logging/logging", "has wasi:logging/logging@0.1.0-draft"),
             ("plugind:plugin/journal@0.2.0", "has plugind:plugin/journal@0.1"),
             ("plugind:plugin/undertow@0.2.0", "speaks plugind:plugin@0.1"),

@@ -73,7 +73,7 @@ pub enum InspectError {
     )]
     ProgramHandsOver(String),
     /// It needs a WebAssembly proposal that the engine does not have.
-    #[error("needs the WebAssembly proposal {name}, which this host does not support; {remedy}", name = .0.name, remedy = .0.remedy)]
+    #[error("needs the WebAssembly proposal {}, which {}; {}", .0.name, .0.why, .0.remedy)]
     Proposal(&'static Proposal),
     /// The host cannot call what it exports.
     #[error("exports {0}; build it against the WIT of that version")]

@@ -16,40 +16,56 @@ pub(super) const ENABLED: WasmFeatures = WasmFeatures::WASM3
 pub struct Proposal {
     /// Its name.
     pub name: &'static str,
+    /// Why the engine does not have it.
+    pub why: &'static str,
     /// Compiler options for a component that does not need it.
     pub remedy: &'static str,
     /// The feature that must be enabled for it.
     features: WasmFeatures,
 }
 
+/// The runtime has it, but a component with it could end the whole daemon.
+const UNSAFE: &str =
+    "is off, because a component with it could end the daemon by a fault of wasmtime before 48.0.9";
+/// The runtime has it at most as an experiment.
+const UNSUPPORTED: &str = "this host does not support";
+const NO_EXCEPTIONS: &str = "build it with -fno-exceptions and without -mllvm -wasm-enable-sjlj (C, C++), or with \
+    panic = \"abort\" (Rust)";
+
 const PROPOSALS: &[Proposal] = &[
     Proposal {
         name: "exception handling",
-        remedy: "build it with -fno-exceptions (C, C++) or panic = \"abort\" (Rust)",
+        why: UNSAFE,
+        remedy: NO_EXCEPTIONS,
         features: WasmFeatures::EXCEPTIONS,
     },
     Proposal {
         name: "legacy exception handling",
-        remedy: "build it with -fno-exceptions (C, C++) or panic = \"abort\" (Rust)",
+        why: UNSUPPORTED,
+        remedy: NO_EXCEPTIONS,
         features: WasmFeatures::LEGACY_EXCEPTIONS.union(WasmFeatures::EXCEPTIONS),
     },
     Proposal {
         name: "garbage collection",
+        why: UNSAFE,
         remedy: "build it with a toolchain that keeps its objects in linear memory",
         features: WasmFeatures::GC.union(WasmFeatures::FUNCTION_REFERENCES),
     },
     Proposal {
         name: "typed function references",
+        why: UNSAFE,
         remedy: "build it with a toolchain that does not use them",
         features: WasmFeatures::FUNCTION_REFERENCES,
     },
     Proposal {
         name: "threads",
+        why: UNSUPPORTED,
         remedy: "build it without -pthread (C, C++) or without -C target-feature=+atomics (Rust)",
         features: WasmFeatures::THREADS.union(WasmFeatures::SHARED_EVERYTHING_THREADS),
     },
     Proposal {
         name: "stack switching",
+        why: UNSUPPORTED,
         remedy: "build it with a toolchain that does not use it",
         features: WasmFeatures::STACK_SWITCHING,
     },

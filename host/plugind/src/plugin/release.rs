@@ -4,8 +4,9 @@ use crate::{
     base::name::PluginName,
     plugin::{credentials::CredentialsSeen, inspection::Inspection, manifest::Manifest},
 };
+use plugind_artifact::hex::hex;
 use sha2::{Digest, Sha256};
-use std::{path::PathBuf, sync::Arc};
+use std::{fmt, path::PathBuf, sync::Arc};
 
 /// The bytes that a version is made of, by their digests.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -14,6 +15,12 @@ pub struct ReleaseDigests {
     pub component: [u8; 32],
     /// The SHA-256 digest of the manifest and its drop-ins.
     pub configuration: [u8; 32],
+}
+
+impl fmt::Display for ReleaseDigests {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}-{}", hex(&self.component), hex(&self.configuration))
+    }
 }
 
 /// One version of a plugin. All steps after `verify` share it.

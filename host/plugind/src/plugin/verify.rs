@@ -53,6 +53,16 @@ pub enum VerifyError {
     /// A directory of drop-ins could not be read.
     #[error(transparent)]
     DropIns(#[from] ListError),
+    /// The version that an operator pinned cannot be used.
+    #[error(
+        "the pinned version cannot be read: {why}; `pluginctl unpin {name}` has the files used"
+    )]
+    Pinned {
+        /// The plugin.
+        name: PluginName,
+        /// Why not.
+        why: String,
+    },
     /// The manifest is wrong.
     #[error("{}", .0.iter().map(ToString::to_string).collect::<Vec<_>>().join("; "))]
     Manifest(Vec<Diagnostic>),
@@ -329,6 +339,13 @@ impl Verified {
     #[cfg(test)]
     #[must_use]
     pub fn assumed(release: Arc<Release>) -> Self {
+        Self(release)
+    }
+
+    /// A version that was verified when it was read, and is used again.
+    #[cfg(feature = "runtime")]
+    #[must_use]
+    pub fn again(release: Arc<Release>) -> Self {
         Self(release)
     }
 

@@ -4,7 +4,7 @@ use crate::{pool::failure::Failure, world::heartbeat::Heartbeat};
 use std::{
     pin::Pin,
     sync::{
-        Mutex, MutexGuard, PoisonError,
+        Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicBool, Ordering::Relaxed},
     },
     task::{Context, Poll},
@@ -26,10 +26,12 @@ pub(crate) enum GuestCall {
 }
 
 /// The phase and its deadline.
-#[derive(Debug, Default)]
+#[derive(Default)]
 pub(crate) struct Deadline {
     running: Mutex<Option<Running>>,
     changed: AtomicBool,
+    /// Of the instance, which may compute for all the time that its start may take.
+    heartbeat: Option<Arc<Heartbeat>>,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -39,7 +41,19 @@ struct Running {
     ceiling: Instant,
 }
 
+impl GuestCall {
+    /// Whether the guest may ask for more time.
+    fn may_take_longer(self) -> bool {
+        matches!(self, Self::Start | Self::Stop)
+    }
+}
+
 impl Deadline {
+    /// The deadline of an instance with this heartbeat.
+    pub(crate) fn of(heartbeat: Arc<Heartbeat>) -> Self {
+        Self { heartbeat: Some(heartbeat), ..Self::default() }
+    }
+
     /// A phase begins, and replaces any other.
     pub(crate) fn begin(&self, phase: GuestCall, time: Duration) {
         let now = Instant::now();
@@ -47,12 +61,22 @@ impl Deadline {
         let ceiling = deadline.max(now + EXTENSION_MAX);
         *self.running() = Some(Running { phase, deadline, ceiling });
         self.changed.store(true, Relaxed);
+        self.note_limit();
     }
 
     /// A phase ends, unless another one has replaced it.
     pub(crate) fn end(&self, phase: GuestCall) {
         self.running().take_if(|running| running.phase == phase);
         self.changed.store(true, Relaxed);
+        self.note_limit();
+    }
+
+    /// Notes whether the processor time of the guest is limited by the deadline of its start, and by nothing else.
+    fn note_limit(&self) {
+        if let Some(heartbeat) = &self.heartbeat {
+            let starts = self.running().is_some_and(|running| running.phase == GuestCall::Start);
+            heartbeat.set_starting(starts);
+        }
     }
 
     /// Whether a phase is running.
@@ -73,8 +97,7 @@ impl Deadline {
     /// True if that is more time than it had.
     fn extend(&self, until: Instant) -> bool {
         let mut running = self.running();
-        let may_take_longer =
-            |running: &&mut Running| matches!(running.phase, GuestCall::Start | GuestCall::Stop);
+        let may_take_longer = |running: &&mut Running| running.phase.may_take_longer();
         match running.as_mut().filter(may_take_longer) {
             None => false,
             Some(running) => {

@@ -18,6 +18,8 @@ pub(super) enum Why {
     Recycled,
     /// Its instance says that it cannot serve.
     Unhealthy(String),
+    /// Its instance accepts no call although some wait.
+    Refusing,
 }
 
 /// The facts on which a worker decides.
@@ -37,6 +39,8 @@ pub(super) struct WorkerView {
     pub(super) calls: usize,
     /// Calls in work by the guest whose callers have been gone for long.
     pub(super) lingering: usize,
+    /// Calls of the guest that it passed on to other plugins. They do not count as its own.
+    pub(super) passed: usize,
     /// As many calls are in flight as may be, or any at all where a transfer of the state is due.
     pub(super) full: bool,
     /// Calls that it has taken so far.
@@ -98,7 +102,7 @@ impl WorkerView {
         let may_take = !self.retiring
             && !self.held
             && !self.full
-            && self.calls < self.concurrency
+            && self.calls < self.concurrency.saturating_add(self.passed)
             && self.loop_allows();
         if may_take { WorkerDecision::Take } else { WorkerDecision::Wait }
     }
@@ -156,6 +160,15 @@ mod tests {
         assert_eq!(WorkerView { calls: 3, ..idle() }.decide(), WorkerDecision::Take);
         assert_eq!(WorkerView { calls: 4, ..idle() }.decide(), WorkerDecision::Wait);
         assert_eq!(WorkerView { full: true, ..idle() }.decide(), WorkerDecision::Wait);
+    }
+
+    #[test]
+    fn calls_that_were_passed_on_leave_their_places_to_others() {
+        let passed = WorkerView { calls: 7, passed: 4, ..idle() };
+        assert_eq!(passed.decide(), WorkerDecision::Take);
+        assert_eq!(WorkerView { calls: 8, ..passed.clone() }.decide(), WorkerDecision::Wait);
+        let due = WorkerView { transfer_due: true, held: true, full: true, ..passed };
+        assert_eq!(due.decide(), WorkerDecision::Wait, "a transfer waits for them as well");
     }
 
     #[test]

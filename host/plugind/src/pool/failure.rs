@@ -4,7 +4,7 @@ use crate::{
     base::quantity::Bytes,
     world::{Hung, memory::Refused},
 };
-use std::{any::Any, fmt};
+use std::{any::Any, fmt, time::Duration};
 use wasmtime::{Trap, WasmBacktrace};
 use wasmtime_wasi::I32Exit;
 
@@ -84,6 +84,15 @@ pub enum Failure {
 }
 
 impl Failure {
+    /// It accepted no call for so long, although some waited.
+    pub(crate) fn refuses_calls(time: Duration) -> Self {
+        let time = humantime::format_duration(time);
+        Self::Watchdog(format!(
+            "it refused all calls by back-pressure for {time} while calls waited, and service.watchdog-sec allows no \
+             more"
+        ))
+    }
+
     /// The failure in one word, systemd's where it has one.
     #[must_use]
     pub fn result(&self) -> &'static str {

@@ -28,6 +28,7 @@ pub(crate) struct Health<'a> {
     is_due: bool,
     asked: Option<BoxFuture<'a, wasmtime::Result<Condition>>>,
     degraded: Option<String>,
+    has_changed: bool,
     notify: &'a notify::Shared,
 }
 
@@ -45,12 +46,26 @@ impl<'a> Health<'a> {
             interval.set_missed_tick_behavior(MissedTickBehavior::Delay);
             interval
         });
-        Self { plugin, worker, interval, is_due: false, asked: None, degraded: None, notify }
+        Self {
+            plugin,
+            worker,
+            interval,
+            is_due: false,
+            asked: None,
+            degraded: None,
+            has_changed: false,
+            notify,
+        }
     }
 
     /// Whether the instance is to be asked, as soon as it can be.
     pub(crate) fn is_due(&self) -> bool {
         self.is_due
+    }
+
+    /// Whether the reason that it is degraded has changed since this was taken last.
+    pub(crate) fn take_changed(&mut self) -> bool {
+        std::mem::take(&mut self.has_changed)
     }
 
     /// Returns the reason that the instance cannot serve, once it reports one. An instance that is occupied cannot be
@@ -93,6 +108,7 @@ impl<'a> Health<'a> {
             }
             self.notify.set_degraded(worker, said.clone());
             self.degraded = said;
+            self.has_changed = true;
         }
         Ok(None)
     }

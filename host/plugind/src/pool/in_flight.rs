@@ -13,11 +13,12 @@ use crate::{
         request_identity::RequestIdentity,
     },
     pool::{call::Call, failure::CallFailure, registry::Registry, worker_handle::WorkerHandle},
-    world::calls::RequestScope,
+    world::{calls::RequestScope, passing::Passage},
 };
 use futures::task::AtomicWaker;
 use std::{
     sync::{Arc, Mutex, OnceLock, PoisonError, Weak},
+    task::Waker,
     time::{Duration, Instant},
 };
 
@@ -135,6 +136,8 @@ pub(crate) struct InFlight {
     failure: OnceLock<CallFailure>,
     /// What the calls of its guest to other plugins depend on, if that may call any.
     scope: OnceLock<Weak<RequestScope>>,
+    /// What the guest may pass on, if it is middleware.
+    passage: OnceLock<Arc<Passage>>,
     /// Its worker was made for it alone: the time since which that has nothing to answer, and whether it has ended.
     left_since: OnceLock<Instant>,
     is_swept: AtomicBool,
@@ -152,6 +155,9 @@ pub(crate) struct GuestWork(Arc<InFlight>);
 impl Drop for GuestWork {
     fn drop(&mut self) {
         let call = &self.0;
+        if let Some(passage) = call.passage.get() {
+            passage.end_work();
+        }
         if call.guest.swap(ENDED, AcqRel) == LINGERS
             && let Some(worker) = call.worker()
         {
@@ -192,6 +198,7 @@ impl InFlight {
             returned: Mutex::default(),
             failure: OnceLock::new(),
             scope: OnceLock::new(),
+            passage: OnceLock::new(),
             left_since: OnceLock::new(),
             is_swept: AtomicBool::new(false),
             gone_since: OnceLock::new(),
@@ -300,6 +307,16 @@ impl InFlight {
         }
     }
 
+    /// The guest may pass it on.
+    pub(crate) fn begin_passage(&self, worker: &Arc<WorkerHandle>) -> Arc<Passage> {
+        let new = || Passage::new(worker.passed.clone(), Waker::from(worker.clone()));
+        let passage = self.passage.get_or_init(new).clone();
+        if !self.state().is_in_worker() {
+            passage.leave();
+        }
+        passage
+    }
+
     fn end_scope(&self) {
         if let Some(scope) = self.scope.get().and_then(Weak::upgrade) {
             scope.end();
@@ -314,6 +331,10 @@ impl InFlight {
             && self.guest.compare_exchange(AT_WORK, LINGERS, AcqRel, Acquire).is_ok()
         {
             worker.add_lingering();
+            // It keeps no place any more, so it must not count as passed on, which would give another.
+            if let Some(passage) = self.passage.get() {
+                passage.end_work();
+            }
         }
     }
 
@@ -375,6 +396,10 @@ impl InFlight {
         if self.grace.is_some() {
             // Set once; a later value would be less exact.
             self.left_since.set(Instant::now()).ok();
+        }
+        // Before the worker counts one less, so that it never takes one too many.
+        if let Some(passage) = self.passage.get() {
+            passage.leave();
         }
         if let Some(worker) = self.worker() {
             worker.leave();

@@ -305,7 +305,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_connection_and_a_datagram_have_replies_of_their_own() {
-        let (stream, _) = tokio::net::UnixStream::pair().unwrap();
+        let (stream, _) = std::os::unix::net::UnixStream::pair().unwrap();
         let client = ClientAddress::Unix(None);
         let connection = ClientConnection::new(stream, client, "echo".parse().unwrap());
         let (_, sender, reply) = pending(&Call::Stream(connection));

@@ -12,6 +12,7 @@ use crate::{
         in_flight::{GuestWork, InFlight},
         progress::with_progress,
         queue::QueuedCall,
+        refusal::Refusal,
         state_transfer::{Done, TransferLimits, TransferRequest},
         streams::{answer_datagram, serve_connection},
         websockets::serve_websocket,
@@ -72,6 +73,7 @@ pub(super) struct Serving<'a> {
     recycle_not_before: u32,
     /// It could take no call at the last look, but for replies on their way.
     delivered: bool,
+    refusal: Refusal,
     /// Memory that the instance used when it began to serve.
     memory_at_start: usize,
     health: Health<'a>,
@@ -105,6 +107,7 @@ impl<'a> Serving<'a> {
             is_unsaved: exports.handover.is_some(),
             recycle_not_before: 0,
             delivered: false,
+            refusal: Refusal::new(set.config.watchdog),
             memory_at_start: accessor.with(|mut store| store.get().memory_used()),
             health: Health::new(
                 &set.linked.release.name,
@@ -185,6 +188,8 @@ impl<'a> Serving<'a> {
     fn view(&self) -> WorkerView {
         let (set, handle) = (self.worker.set, self.worker.handle);
         let transfer_due = self.transfer.is_due();
+        // An instance that serves one request at a time is promised to have no other.
+        let passes_on = set.config.concurrency > 1;
         let mut view = WorkerView {
             leaving: self.leaving.is_some(),
             retiring: handle.is_retiring(),
@@ -193,6 +198,7 @@ impl<'a> Serving<'a> {
             near_memory_limit: self.is_near_memory_limit,
             calls: self.calls.len().saturating_sub(handle.lingering()),
             lingering: handle.lingering(),
+            passed: if passes_on { handle.passed.at_work() } else { 0 },
             full: false,
             taken: self.taken,
             since_rest: self.worker.since_rest.load(Relaxed),
@@ -207,7 +213,9 @@ impl<'a> Serving<'a> {
         };
         // A transfer waits for every call in flight, and is due seldom.
         let is_alone = transfer_due || (view.unsaved && view.is_recyclable());
-        view.full = handle.is_full(if is_alone { 1 } else { set.config.concurrency });
+        let passed = if passes_on { handle.passed.in_flight() } else { 0 };
+        let max = if is_alone { 1 } else { set.config.concurrency.saturating_add(passed) };
+        view.full = handle.is_full(max);
         view
     }
 
@@ -220,8 +228,10 @@ impl<'a> Serving<'a> {
                 // It accepts no call because of those whose callers are gone, so another instance has to.
                 self.leave(Why::Recycled);
             }
+            self.check_refusal(cx);
             return false;
         }
+        self.refusal.end();
         self.set_available(true);
         self.delivered = false;
         let Some(call) = self.worker.set.queue.pop(self.worker.handle.core) else { return false };
@@ -230,6 +240,16 @@ impl<'a> Serving<'a> {
             self.begin(call);
         }
         true
+    }
+
+    /// The guest accepts no call. Ends it if it has not for too long, although it has none and some wait.
+    fn check_refusal(&mut self, cx: &mut Context<'_>) {
+        let calls_wait = self.worker.set.queue.len() > 0;
+        if self.slot.is_none() || !self.calls.is_empty() {
+            self.refusal.end();
+        } else if self.refusal.poll(calls_wait, cx) {
+            self.leave(Why::Refusing);
+        }
     }
 
     /// Counts how long a call waited in the queue.
@@ -314,7 +334,7 @@ impl<'a> Serving<'a> {
         let scope = self.accessor.with(|mut store| store.get().enter_request(&request));
         let passed = scope.as_ref().and_then(|scope| {
             in_flight.set_scope(scope);
-            PassedRequest::of(&request, scope)
+            PassedRequest::of(&request, scope, || in_flight.begin_passage(self.worker.handle))
         });
         let request = with_progress(request, &self.worker.handle.heartbeat);
         match HttpCall::begin(self.accessor, self.exports, request, reply) {
@@ -478,6 +498,9 @@ impl<'a> Serving<'a> {
     fn poll_health(&mut self, cx: &mut Context<'_>) -> wasmtime::Result<()> {
         let (deadline, is_occupied) = (&self.worker.deadline, self.is_occupied());
         let asked = self.health.poll(self.accessor, self.exports, deadline, is_occupied, cx)?;
+        if self.health.take_changed() {
+            self.worker.set.report(WorkerEvent::Degraded);
+        }
         if let Some(why) = asked
             && self.leaving.is_none()
         {

@@ -472,6 +472,10 @@ impl<'a> WorkerContext<'a> {
             Why::Draining(reason) => (reason, End::Finished),
             Why::Recycled => (StopReason::Recycle, End::Finished),
             Why::Unhealthy(why) => (StopReason::Restart, End::Failed(Failure::Unhealthy(why))),
+            Why::Refusing => {
+                let failure = Failure::refuses_calls(self.set.config.watchdog);
+                (StopReason::Restart, End::Failed(failure))
+            }
         };
         if let Some(lifecycle) = &exports.lifecycle {
             if !self.deadline.is_running() {

@@ -42,7 +42,7 @@ impl<'a> WorkerContext<'a> {
         Self {
             set,
             handle,
-            deadline: Deadline::default(),
+            deadline: Deadline::of(handle.heartbeat.clone()),
             transfer_deadline: Deadline::default(),
             ready: OnceLock::new(),
             served: AtomicBool::new(false),

@@ -9,7 +9,7 @@ use crate::{
         figures::CoreFigures,
     },
     pool::request_failures::RequestFailures,
-    world::heartbeat::Heartbeat,
+    world::{heartbeat::Heartbeat, passing::PassedCounts},
 };
 use futures::task::AtomicWaker;
 use std::{
@@ -32,6 +32,8 @@ pub(crate) struct WorkerHandle {
     in_flight: AtomicUsize,
     /// Calls in work by its guest whose callers have been gone for long.
     lingering: AtomicUsize,
+    /// The requests that its guest has passed on.
+    pub(crate) passed: Arc<PassedCounts>,
     retiring: AtomicBool,
     full: AtomicBool,
     killed: AtomicBool,
@@ -64,6 +66,7 @@ impl WorkerHandle {
             figures,
             in_flight: AtomicUsize::new(0),
             lingering: AtomicUsize::new(0),
+            passed: Arc::default(),
             retiring: AtomicBool::new(false),
             full: AtomicBool::new(false),
             killed: AtomicBool::new(false),

@@ -105,6 +105,8 @@ pub enum WorkerEvent {
         /// Whether it has.
         outcome: Result<(), Failure>,
     },
+    /// It reports to be degraded, for another reason than before, or no longer.
+    Degraded,
     /// The program returned ok.
     Returned,
     /// The last worker of a set that drains has ended.

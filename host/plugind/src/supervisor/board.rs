@@ -60,6 +60,8 @@ pub struct PluginView {
     pub is_ready: bool,
     /// Whether its newest version cannot be used, whatever serves.
     pub has_failed_version: bool,
+    /// Whether it serves and is degraded.
+    pub is_degraded: bool,
     /// Whether the daemon is not ready without it.
     pub is_required: bool,
     /// The version that serves.
@@ -203,13 +205,18 @@ impl Board {
 
 impl BoardEntry {
     fn view(self, name: PluginName) -> PluginView {
-        let gauges = self.pools.iter().filter_map(Weak::upgrade).map(|pool| pool.gauges());
+        let pools: Vec<_> = self.pools.iter().filter_map(Weak::upgrade).collect();
+        let serves = |pool: &&Arc<Pool>| Some(pool.shared().identity.generation) == self.generation;
+        let serving = pools.iter().find(serves);
+        let is_degraded = serving.is_some_and(|pool| pool.shared().degraded().is_some());
+        let gauges = pools.iter().map(|pool| pool.gauges());
         PluginView {
             name,
             state: self.state,
             sub_state: self.sub_state,
             is_ready: self.is_ready,
             has_failed_version: self.has_failed_version,
+            is_degraded,
             is_required: self.is_required,
             generation: self.generation,
             gauges: gauges.fold(PoolGauges::default(), PoolGauges::beside),

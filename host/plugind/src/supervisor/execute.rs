@@ -164,9 +164,14 @@ impl Supervisor {
         let notify = &pool.shared().notify;
         let status = Some(notify.status());
         let requests = requests(pool);
-        let degraded = notify.degraded().or_else(|| saturated(&requests));
+        let degraded = pool.shared().degraded().or_else(|| saturated(&requests));
         let (workers, requests) = (pool.workers(), Some(requests));
         Some(InstanceFacts { workers, status, degraded, since: *since, requests })
+    }
+
+    /// Why a generation's instances are degraded, if they are.
+    pub(super) fn degraded(&self, number: u64) -> Option<String> {
+        self.running.get(&number)?.pool.shared().degraded()
     }
 
     fn report(&mut self, name: &PluginName, fact: Fact) {
@@ -225,6 +230,7 @@ impl Supervisor {
             Fact::Removed { serving } => {
                 info!(message_id = messages::PLUGIN_REMOVED, plugin = %name, "plugin removed");
                 self.deps.versions.remove(name);
+                self.pins.remove(name);
                 self.reloads.note(|reload| {
                     reload.removed.extend([name.clone()]);
                     if let Some(serving) = serving {
@@ -260,6 +266,7 @@ impl Supervisor {
             generation,
             route,
             version = release.as_ref().and_then(|release| release.inspection.version.as_deref()),
+            unused_export = release.as_ref().and_then(|release| release.inspection.unused_export()),
             component_digest = digests.map(|digests| hexadecimal(&digests.component)),
             configuration_digest = digests.map(|digests| hexadecimal(&digests.configuration)),
             "plugin ready"
@@ -340,8 +347,8 @@ impl Supervisor {
 
 /// Why a reload that waits for a plugin does not take it over, which was stopped meanwhile.
 fn stopped_meanwhile(name: &PluginName) -> Failed {
-    let error = format!("{}; `pluginctl start {name}` starts it", RestartError::Stopped);
-    Failed::of_change(name.clone(), FailedStage::Start, error)
+    let error = RestartError::Stopped.to_string();
+    Failed { stopped: true, ..Failed::of_change(name.clone(), FailedStage::Start, error) }
 }
 
 /// Says that the newest version of a plugin cannot be used.

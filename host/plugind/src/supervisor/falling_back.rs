@@ -38,7 +38,7 @@ impl Supervisor {
                 Ok(Some(outcome)) => outcome.map_err(|error| {
                     if error.is_damage() {
                         // So that it is written again when this version serves.
-                        versions.remove(&name);
+                        versions.discard(&name);
                     }
                     ErrorChain(&error).to_string()
                 }),

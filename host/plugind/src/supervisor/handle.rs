@@ -8,9 +8,10 @@ use crate::{
     route::sockets::SocketPlan,
     supervisor::{
         board::Board,
+        pins::{PinOutcome, PinReply},
         plugin::{HandoverTicket, PluginEvent},
         prepare::{DirectoriesError, PrepareError},
-        problem::{RestartError, StopError, Stopping},
+        problem::{PinError, RestartError, StopError, Stopping},
         reload::{ReloadOptions, ReloadState},
         reloads::ReloadReply,
         rollout::SavedState,
@@ -88,6 +89,22 @@ impl SupervisorHandle {
     /// When there is no such plugin or version, or it cannot be used.
     pub async fn rollback(&self, name: PluginName) -> Result<u64, RestartError> {
         self.ask(|reply| Message::Rollback { name, reply }).await?
+    }
+
+    /// Has a plugin keep the version that serves, over reloads and restarts of the daemon.
+    ///
+    /// # Errors
+    /// When there is no such plugin, no version of it serves, or the pin cannot be written.
+    pub async fn pin(&self, name: PluginName) -> Result<(), PinError> {
+        self.ask(|reply| Message::Pin { name, reply }).await?
+    }
+
+    /// Ends the pin of a plugin, if it has one. Its files are used from the next reload on.
+    ///
+    /// # Errors
+    /// When there is no such plugin, or its pin cannot be removed.
+    pub async fn unpin(&self, name: PluginName) -> Result<(), PinError> {
+        self.ask(|reply| Message::Unpin { name, reply }).await?
     }
 
     /// Stops a plugin, and waits until its instances have ended. It stays stopped until it is started.
@@ -176,6 +193,15 @@ pub(crate) enum Message {
         /// The version before, or why there is none.
         outcome: Result<Verified, String>,
     },
+    Pin {
+        name: PluginName,
+        reply: PinReply,
+    },
+    Unpin {
+        name: PluginName,
+        reply: PinReply,
+    },
+    PinWritten(PinOutcome),
     /// A plugin that is to be restarted was linked again.
     Relinked {
         name: PluginName,

@@ -19,11 +19,13 @@ pub mod compare;
 pub mod board;
 pub mod phase;
 pub mod handle;
+pub mod held;
 mod all_or_nothing;
 mod execute;
 mod falling_back;
 mod own_task;
 mod own_thread;
+mod pins;
 mod reloading;
 mod restarting;
 mod rolling_back;
@@ -33,7 +35,7 @@ pub mod versions;
 
 use crate::{
     base::name::PluginName,
-    plugin::directories::VerifiedBefore,
+    plugin::{directories::VerifiedBefore, release::ReleaseDigests},
     pool::workers::WorkerEvent,
     route::table::TablePublisher,
     supervisor::{
@@ -45,7 +47,7 @@ use crate::{
         problem::{RestartError, StopError},
         reloads::{ReloadNotice, Reloads},
         running::RunningGeneration,
-        summary::{Summary, Tally},
+        summary::{Summary, SummaryEntry, Tally},
     },
     systemd::watchdog::Watchdog,
     world::{self, link::Linked},
@@ -83,6 +85,7 @@ pub fn start(
     let cores = available_parallelism().map_or(1, usize::from);
     let board = Board::new(deps.commons.figures.clone());
     let verified = VerifiedBefore::new(deps.places.state.clone());
+    let pins = deps.versions.pins().clone();
     let supervisor = Supervisor {
         deps,
         board: board.clone(),
@@ -96,6 +99,7 @@ pub fn start(
         compiling: Arc::new(Semaphore::new(cores)),
         verified: Arc::new(Mutex::new(verified)),
         plugins: BTreeMap::new(),
+        pins,
         running: HashMap::new(),
         prepared: HashMap::new(),
         queued: BTreeSet::new(),
@@ -136,6 +140,8 @@ struct Supervisor {
     /// Results of the last reading of the directories.
     verified: Arc<Mutex<VerifiedBefore>>,
     plugins: BTreeMap<PluginName, ManagedPlugin>,
+    /// The versions that operators pinned.
+    pins: BTreeMap<PluginName, ReleaseDigests>,
     /// The instances of every generation that has some, by its number.
     running: HashMap<u64, RunningGeneration>,
     /// Results of the preparations of this turn, by their tickets.
@@ -225,6 +231,9 @@ impl Supervisor {
             | Message::Relinked { .. }
             | Message::Rollback { .. }
             | Message::Previous { .. }
+            | Message::Pin { .. }
+            | Message::Unpin { .. }
+            | Message::PinWritten(_)
             | Message::StartPlugin { .. }
             | Message::ReloadPlugin { .. }
             | Message::StopPlugin { .. }
@@ -239,6 +248,9 @@ impl Supervisor {
             Message::Previous { name, serving, outcome } => {
                 self.roll_back(&name, serving, outcome);
             }
+            Message::Pin { name, reply } => self.pin(name, reply),
+            Message::Unpin { name, reply } => self.unpin(name, reply),
+            Message::PinWritten(written) => self.pin_written(written),
             Message::Relinked { name, outcome } => self.relinked(&name, outcome),
             Message::StartPlugin { name, reply } => self.start_plugin(name, reply),
             Message::ReloadPlugin { name, reply } => self.reload_plugin(name, reply),
@@ -272,6 +284,9 @@ impl Supervisor {
         if matches!(event, WorkerEvent::Gone) {
             self.report_dropped(generation);
         }
+        if matches!(event, WorkerEvent::Degraded) {
+            self.touched.insert(name.clone());
+        }
         let others = self.has_workers(generation);
         self.decide(name, PluginEvent::Worker { generation, event, others });
     }
@@ -292,6 +307,7 @@ impl Supervisor {
         }
         let newest = plugin.newest().and_then(|newest| facts(newest.number));
         let mut reported = plugin.report(serving, newest);
+        reported.pinned = self.pins.contains_key(&plugin.name);
         if let Some((view, since)) = self.board.plugin(&plugin.name) {
             reported.sub_state_since = Some(report::moment(since));
             let has_instances = view.gauges.memory_max > 0;
@@ -326,8 +342,11 @@ impl Supervisor {
         for name in touched {
             let plugin = self.plugins.get(&name);
             self.board.set(&name, plugin);
-            let standing = plugin.filter(|plugin| !plugin.removed);
-            self.tally.set(name, standing.map(ManagedPlugin::standing));
+            let standing = plugin.filter(|plugin| !plugin.removed).map(|plugin| {
+                let degraded = plugin.serving().and_then(|it| self.degraded(it.number));
+                SummaryEntry { degraded, ..plugin.standing() }
+            });
+            self.tally.set(name, standing);
         }
         if has_changed {
             self.board.notify();

@@ -9,7 +9,9 @@ pub enum DaemonPhase {
     Starting,
     /// It serves.
     Running,
-    /// It drains.
+    /// An operator takes it out of service: load balancers get 503, and then no connections are accepted.
+    Draining,
+    /// It finishes what is in progress, and ends.
     Stopping,
 }
 
@@ -19,8 +21,8 @@ impl DaemonPhase {
     pub fn active_state(self, summary: &Summary) -> &'static str {
         match self {
             Self::Starting => "activating",
-            Self::Running if summary.reloading => "reloading",
-            Self::Running => "active",
+            Self::Running | Self::Draining if summary.reloading => "reloading",
+            Self::Running | Self::Draining => "active",
             Self::Stopping => "deactivating",
         }
     }
@@ -41,6 +43,7 @@ impl DaemonPhase {
                 format!("starting: {ready} of {plugins} ready (waiting for {awaited}){failures}")
             }
             Self::Running => summary.to_string(),
+            Self::Draining => format!("draining: no new connections; {summary}"),
             Self::Stopping => "stopping: finishing requests in progress".to_owned(),
         }
     }
@@ -57,6 +60,14 @@ mod tests {
         let line = DaemonPhase::Starting.line(&summary);
         assert_eq!(line, "starting: 3 of 5 ready (waiting for greeter)");
         assert_eq!(DaemonPhase::Starting.active_state(&summary), "activating");
+    }
+
+    #[test]
+    fn while_it_drains_it_is_active_and_its_status_says_so() {
+        let summary = Summary { plugins: 1, ready: 1, ..Summary::default() };
+        let line = DaemonPhase::Draining.line(&summary);
+        assert_eq!(line, "draining: no new connections; 1 of 1 plugins ready");
+        assert_eq!(DaemonPhase::Draining.active_state(&summary), "active");
     }
 
     #[test]

@@ -249,6 +249,8 @@ impl ManagedPlugin {
         let event = match event {
             WorkerEvent::Saved { outcome, .. } => return self.saved(number, outcome, turn),
             WorkerEvent::Restored { outcome, .. } => return self.restored(number, outcome, turn),
+            // It changes the summary alone.
+            WorkerEvent::Degraded => return,
             WorkerEvent::Ready { .. } => Event::Ready,
             WorkerEvent::Returned => Event::Returned,
             WorkerEvent::Gone => Event::AllGone,

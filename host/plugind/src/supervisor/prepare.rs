@@ -16,7 +16,7 @@ use crate::{
     pool::instances::Commons,
     route::sockets::{SocketKinds, SocketMistakes, SocketPlan},
     runtime::cache::Cache,
-    supervisor::{published_plan::PublishedPlan, versions::Versions},
+    supervisor::{held::HeldVersions, published_plan::PublishedPlan, versions::Versions},
     systemd::{
         certificates::{self, CertificatesError},
         store::Store,
@@ -93,6 +93,7 @@ pub fn read(
     search_path: &SearchPath,
     sockets: &SocketKinds,
     credentials: Option<&Path>,
+    held: &HeldVersions,
     before: &mut VerifiedBefore,
 ) -> Result<(ScanReport, SocketPlan), DirectoriesError> {
     // Most of them count at the next start only: a mistake in them is reported before.
@@ -100,6 +101,7 @@ pub fn read(
     let mut plan = SocketPlan::new(sockets, &settings.sockets)?;
     plan.tls = certificates::load(&settings.sockets, credentials)?;
     let mut report = read_changed_plugins(search_path, before)?;
+    report.held = held.hold(&mut report.plugins);
     for verified in report.plugins.iter_mut().flatten() {
         *verified = verified.with_credentials(credentials);
     }

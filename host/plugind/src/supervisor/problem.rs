@@ -161,6 +161,7 @@ impl PluginProblem {
             stage: self.stage,
             error: self.error.clone(),
             configuration: self.configuration,
+            stopped: false,
             previous_since: None,
         }
     }
@@ -185,6 +186,26 @@ pub enum StopError {
     Stopping(#[from] Stopping),
 }
 
+/// Why a plugin was not pinned or unpinned.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum PinError {
+    /// No plugin has this name.
+    #[error("there is no such plugin")]
+    NoSuchPlugin,
+    /// There is no version that it could keep.
+    #[error("no version of it serves; only a version that serves can be pinned")]
+    NotServing,
+    /// The version that serves may be replaced.
+    #[error("another version of it is on its way; try again when it serves or has failed")]
+    InProgress,
+    /// The pin would not outlive the daemon, or could not be removed.
+    #[error("{0}")]
+    NotKept(String),
+    /// All plugins stop.
+    #[error(transparent)]
+    Stopping(#[from] Stopping),
+}
+
 /// Why a plugin was not restarted or started.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum RestartError {
@@ -203,6 +224,9 @@ pub enum RestartError {
     /// There is nothing to roll it back to.
     #[error("{0}")]
     NoRollback(String),
+    /// An operator pinned it to the version that serves.
+    #[error("it is pinned")]
+    Pinned,
     /// Its files cannot be read.
     #[error("{0}")]
     Unreadable(String),

@@ -63,6 +63,8 @@ pub struct ReloadState {
     pub unreadable: Option<String>,
     /// Files in the directories that are ignored, each with the reason.
     pub ignored: Vec<String>,
+    /// Plugins whose files are not used, because an operator pinned them to another version.
+    pub pinned: BTreeSet<PluginName>,
     /// Generations that were replaced or removed, and finish their requests.
     draining: BTreeSet<(PluginName, u64)>,
     /// All or nothing was asked for, and so nothing was changed.
@@ -196,6 +198,7 @@ impl From<&ReloadState> for api::Reload {
             unchanged: reload.unchanged as u64,
             failed: reload.failed.values().map(Into::into).collect(),
             draining: names(&draining),
+            pinned: names(&reload.pinned),
             taken_back: reload.taken_back,
         }
     }
@@ -209,8 +212,8 @@ mod tests {
     fn failed(plugin: &PluginName) -> Failed {
         let (plugin, error) = (plugin.clone(), String::new());
         let (required, exit, configuration) = (true, false, false);
-        let (stage, previous_since) = (FailedStage::Start, None);
-        Failed { plugin, required, exit, stage, error, configuration, previous_since }
+        let (stage, previous_since, stopped) = (FailedStage::Start, None, false);
+        Failed { plugin, required, exit, stage, error, configuration, stopped, previous_since }
     }
 
     #[test]

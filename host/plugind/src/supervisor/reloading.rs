@@ -21,12 +21,14 @@ use crate::{
         Supervisor,
         compare::{Change, compare, found},
         handle::Message,
+        held::HeldVersions,
         own_task::spawn_and_send,
         own_thread::{OwnThreadError, OwnThreads, on_own_thread, within},
         plugin::{ERROR_MAX, ManagedPlugin, PluginEvent},
         prepare::{Deps, DirectoriesError, PrepareError, prepare, prepare_cached, read},
         reload::{ReloadOptions, ReloadState},
         reloads::{Finished, Next, ReloadReply},
+        versions::PinnedVersions,
     },
     world::{self, bindings::exports::plugind::plugin::lifecycle::StopReason, link::Linked},
 };
@@ -75,12 +77,14 @@ impl Supervisor {
     }
 
     fn read(&self) {
-        self.read_and(Message::Read);
+        self.read_and(None, Message::Read);
     }
 
-    /// Reads the directories, and sends what was found in this message.
+    /// Reads the directories, and sends what was found in this message. The files of `changed` are used even if it was
+    /// rolled back.
     pub(super) fn read_and(
         &self,
+        changed: Option<&PluginName>,
         message: impl Fn(Result<(ScanReport, SocketPlan), DirectoriesError>) -> Message
         + Clone
         + Send
@@ -96,14 +100,22 @@ impl Supervisor {
         let (inbox, sockets) = (self.inbox.clone(), self.deps.sockets.clone());
         let credentials = self.deps.places.credentials.clone();
         let verified = self.verified.clone();
-        let work = move |mut before: OwnedMutexGuard<VerifiedBefore>| {
-            read(&search_path, &sockets, credentials.as_deref(), &mut before)
+        let held = self.held_versions(changed);
+        let pinned = (!self.pins.is_empty()).then(|| self.deps.versions.pinned());
+        let work = move |held: HeldVersions, mut before: OwnedMutexGuard<VerifiedBefore>| {
+            read(&search_path, &sockets, credentials.as_deref(), &held, &mut before)
         };
         let of_panic = message.clone();
         let reading = async move {
             let outcome = match turn(verified, SCAN_DEADLINE).await {
                 Ok(before) => {
-                    let read = on_own_thread("scan", move || work(before));
+                    let pinned = match pinned {
+                        // Without an answer, the plugins that do not serve fail.
+                        Some(pinned) => timeout(SCAN_DEADLINE, pinned).await.unwrap_or_default(),
+                        None => PinnedVersions::new(),
+                    };
+                    let held = held.with_archived(pinned);
+                    let read = on_own_thread("scan", move || work(held, before));
                     within(SCAN_DEADLINE, read).await.unwrap_or_else(|error| {
                         Err(DirectoriesError::Host(ErrorChain(&error).to_string()))
                     })
@@ -124,7 +136,8 @@ impl Supervisor {
     }
 
     /// Starts the changes that were found.
-    pub(super) fn apply(&mut self, report: ScanReport, plan: SocketPlan) {
+    pub(super) fn apply(&mut self, mut report: ScanReport, plan: SocketPlan) {
+        self.hold_pinned(&mut report);
         for ignored in &report.ignored {
             warn!(stage = %FailedStage::Scan, error = %ignored, "file ignored");
         }
@@ -135,20 +148,29 @@ impl Supervisor {
         }
         let is_first = self.reloads.read(found(&report.plugins));
         let ignored = self.ignored.clone();
-        self.reloads.note(|reload| reload.ignored = ignored);
+        let pinned = report.held.iter().filter(|name| self.pins.contains_key(*name));
+        let pinned: BTreeSet<_> = pinned.cloned().collect();
+        self.reloads.note(|reload| (reload.ignored, reload.pinned) = (ignored, pinned));
         if is_first {
             self.remove_orphaned_states();
             let found = report.plugins.iter().map(|found| name_of(found).clone());
-            self.deps.versions.retain(found.collect());
+            let found: BTreeSet<_> = found.collect();
+            self.retain_pins(|name| found.contains(name));
+            self.deps.versions.retain(found);
         }
         if !self.is_refused_already() {
-            self.apply_changes(report.plugins, plan);
+            self.apply_changes(report.plugins, &report.held, plan);
         }
         let next = self.reloads.compared();
         self.read_if(next);
     }
 
-    fn apply_changes(&mut self, plugins: Vec<VerifyResult>, plan: SocketPlan) {
+    fn apply_changes(
+        &mut self,
+        plugins: Vec<VerifyResult>,
+        held: &BTreeSet<PluginName>,
+        plan: SocketPlan,
+    ) {
         let options = self.reloads.options();
         let changes = compare(plugins, &self.plugins, Some(&plan), options);
         if options.all_or_nothing && self.is_refused(&changes) {
@@ -164,6 +186,13 @@ impl Supervisor {
             };
             let new = || ManagedPlugin::new(name.clone()).with_last_good(last_good);
             self.plugins.entry(name.clone()).or_insert_with(new).removed = false;
+            // Its files are those of the version that serves, or of a third one.
+            if let Change::Same | Change::Changed { .. } = &change
+                && !held.contains(&name)
+                && let Some(plugin) = self.plugins.get_mut(&name)
+            {
+                plugin.end_rollback();
+            }
             self.apply_change(&name, change);
         }
         let missing = self.plugins.keys().filter(|name| !self.reloads.has_found(name)).cloned();
@@ -198,12 +227,6 @@ impl Supervisor {
     }
 
     fn apply_change(&mut self, name: &PluginName, change: Change) {
-        // Its files are those of the version that serves, or of a third one.
-        if let Change::Same | Change::Changed { .. } = &change
-            && let Some(plugin) = self.plugins.get_mut(name)
-        {
-            plugin.end_rollback();
-        }
         match change {
             Change::Same => {
                 self.reloads.note(|reload| reload.unchanged += 1);
@@ -223,7 +246,9 @@ impl Supervisor {
             }
             Change::Changed { verified, requests } if self.is_to_rest(name, &verified) => {
                 self.reloads.note(|reload| reload.unchanged += 1);
-                self.decide(name, PluginEvent::Rest { requests });
+                if !self.has_failed_as(name, &verified) {
+                    self.decide(name, PluginEvent::Rest { requests });
+                }
             }
             Change::Changed { verified, requests } => {
                 self.reloads.note(|reload| reload.await_plugin(name));
@@ -242,6 +267,13 @@ impl Supervisor {
         let runs =
             plugin.is_some_and(|plugin| plugin.serving().is_some() || plugin.is_in_progress());
         !runs && !verified.manifest().service.autostart
+    }
+
+    /// Whether this version was started and failed, which stays known until the files change.
+    fn has_failed_as(&self, name: &PluginName, verified: &Verified) -> bool {
+        let problem = self.plugins.get(name).and_then(|plugin| plugin.problem.as_ref());
+        let failed = problem.and_then(|problem| problem.release.as_ref());
+        failed.is_some_and(|failed| failed.is_same(verified.release()))
     }
 
     /// Queues a preparation of a plugin, and returns its ticket.

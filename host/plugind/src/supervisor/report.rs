@@ -127,7 +127,8 @@ impl ManagedPlugin {
         let waiting = self.waiting_problem(true).filter(|_| awaited);
         let retried = waiting.map(|problem| problem.failed(&self.name));
         let retried = retried.into_iter().chain(self.recovering_from()).collect();
-        SummaryEntry { ready, stopped: self.is_stopped(), awaited, retried, failed: self.failed() }
+        let (stopped, failed) = (self.is_stopped(), self.failed());
+        SummaryEntry { ready, stopped, awaited, retried, failed, degraded: None }
     }
 
     /// Why the version that is to serve does not, if it has an instance again soon.
@@ -188,6 +189,7 @@ impl ManagedPlugin {
             failure: failure.as_ref().map(Into::into),
             next_attempt: next.and_then(|next| next.lifecycle.next_attempt()).map(microseconds),
             requests: serving.as_ref().and_then(|facts| facts.requests.clone()),
+            pinned: false,
             sub_state_since: None,
             start_timeout: self.newest().map(|newest| {
                 let timeout = newest.release.manifest.service.timeout_start;

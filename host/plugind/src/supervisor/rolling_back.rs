@@ -26,6 +26,7 @@ impl Supervisor {
         let serving = match self.plugins.get(&name) {
             None => Err(RestartError::NoSuchPlugin),
             Some(plugin) if plugin.is_stopped() => Err(RestartError::Stopped),
+            Some(_) if self.pins.contains_key(&name) => Err(RestartError::Pinned),
             Some(plugin) if plugin.is_in_progress() => {
                 Err(RestartError::NoRollback("another version of it is on its way".to_owned()))
             }

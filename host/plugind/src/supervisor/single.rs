@@ -96,7 +96,12 @@ impl Supervisor {
     /// has ended.
     fn read_one(&self, name: &PluginName, starts: bool) {
         let name = name.clone();
-        self.read_and(move |outcome| Message::ReadOne { name: name.clone(), starts, outcome });
+        let changed = name.clone();
+        self.read_and(Some(&changed), move |outcome| Message::ReadOne {
+            name: name.clone(),
+            starts,
+            outcome,
+        });
     }
 
     /// Starts the change of one plugin. All others stay as they are, whatever was found of them.
@@ -106,13 +111,17 @@ impl Supervisor {
         starts: bool,
         outcome: Result<(ScanReport, SocketPlan), DirectoriesError>,
     ) {
-        let report = match outcome {
+        let mut report = match outcome {
             Ok((report, _)) => report,
             Err(error) => {
                 let error = cut(&ErrorChain(&error).to_string(), ERROR_MAX).into_owned();
                 return self.restarted(name, &Err(RestartError::Unreadable(error)));
             }
         };
+        self.hold_pinned(&mut report);
+        if !starts && report.held.contains(name) {
+            return self.restarted(name, &Err(RestartError::Pinned));
+        }
         let mut held = Vec::new();
         if let Some(plugin) = self.plugins.get_mut(name) {
             held = plugin.clear_stopped();

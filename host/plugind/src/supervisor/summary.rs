@@ -36,6 +36,8 @@ pub struct Summary {
     pub retried: Vec<Failed>,
     /// Plugins that failed for good, and those that are not required and tried again.
     pub failed: Vec<Failed>,
+    /// Plugins that serve and report to be degraded, each with the reason.
+    pub degraded: Vec<(PluginName, String)>,
     /// A reload is in progress, or waits for another one.
     pub reloading: bool,
     /// Sockets that nothing is served on.
@@ -57,6 +59,8 @@ pub struct SummaryEntry {
     pub retried: Vec<Failed>,
     /// Why its newest version does not serve.
     pub failed: Option<Failed>,
+    /// Why an instance of it reports to be degraded, if one does.
+    pub degraded: Option<String>,
 }
 
 /// The parts of all plugins in the summary. An update costs as much as its change, for any number of plugins.
@@ -68,17 +72,19 @@ pub struct Tally {
     awaited: BTreeSet<PluginName>,
     retried: BTreeMap<PluginName, Vec<Failed>>,
     failed: BTreeMap<PluginName, Failed>,
+    degraded: BTreeMap<PluginName, String>,
 }
 
 impl Tally {
     /// Notes what a plugin adds, or that it is not there.
     pub fn set(&mut self, name: PluginName, standing: Option<SummaryEntry>) {
         let is_there = standing.is_some();
-        let SummaryEntry { ready, stopped, awaited, retried, failed } =
+        let SummaryEntry { ready, stopped, awaited, retried, failed, degraded } =
             standing.unwrap_or_default();
         let retried = Some(retried).filter(|retried| !retried.is_empty());
         put(&mut self.retried, &name, retried);
         put(&mut self.failed, &name, failed);
+        put(&mut self.degraded, &name, degraded);
         for (set, is_in) in [
             (&mut self.ready, ready),
             (&mut self.stopped, stopped),
@@ -103,6 +109,7 @@ impl Tally {
             awaited: self.awaited.iter().cloned().collect(),
             retried: self.retried.values().flatten().cloned().collect(),
             failed: self.failed.values().cloned().collect(),
+            degraded: self.degraded.clone().into_iter().collect(),
             ..Summary::default()
         }
     }
@@ -130,6 +137,8 @@ pub struct Failed {
     pub error: String,
     /// Trying again helps only after something was changed.
     pub configuration: bool,
+    /// An operator stopped it meanwhile.
+    pub stopped: bool,
     /// Since when the previous version serves in its place, if it does.
     pub previous_since: Option<SystemTime>,
 }
@@ -145,6 +154,7 @@ impl Failed {
             stage,
             error,
             configuration: false,
+            stopped: false,
             previous_since: None,
         }
     }
@@ -154,6 +164,7 @@ impl Failed {
     pub fn remedy(&self) -> String {
         let plugin = &self.plugin;
         match self.stage {
+            _ if self.stopped => format!("`pluginctl start {plugin}` starts it"),
             FailedStage::Scan | FailedStage::Verify | FailedStage::Route => {
                 "fix it and reload".to_owned()
             }
@@ -233,6 +244,13 @@ impl fmt::Display for Summary {
                 write!(f, ", and {more} more")?;
             }
         }
+        for (nth, (plugin, why)) in self.degraded.iter().take(NAMED_MAX).enumerate() {
+            let separator = if nth == 0 { "; degraded: " } else { ", " };
+            write!(f, "{separator}{plugin} ({})", cut(why, ERROR_MAX))?;
+        }
+        if let more @ 1.. = self.degraded.len().saturating_sub(NAMED_MAX) {
+            write!(f, ", and {more} more")?;
+        }
         for (nth, stopped) in self.stopped.iter().take(NAMED_MAX).enumerate() {
             write!(f, "{}{stopped}", if nth == 0 { "; stopped: " } else { ", " })?;
         }
@@ -277,6 +295,7 @@ mod tests {
             stage: FailedStage::Verify,
             error: "no component".to_owned(),
             configuration: true,
+            stopped: false,
             previous_since,
         };
         let failed = vec![failed("a", Some(UNIX_EPOCH)), failed("b", None)];
@@ -288,6 +307,21 @@ mod tests {
         );
         let required: Vec<_> = summary.required_failed().map(|it| it.plugin.as_str()).collect();
         assert_eq!(required, ["b"]);
+    }
+
+    #[test]
+    fn plugins_that_report_to_be_degraded_are_in_the_summary_with_their_reasons() {
+        let mut tally = Tally::default();
+        for (name, why) in [("a", Some("no disk")), ("b", None), ("c", Some("slow"))] {
+            let degraded = why.map(str::to_owned);
+            let entry = SummaryEntry { ready: true, degraded, ..SummaryEntry::default() };
+            tally.set(name.parse().unwrap(), Some(entry));
+        }
+        let text = tally.summary().to_string();
+        assert_eq!(text, "3 of 3 plugins ready; degraded: a (no disk), c (slow)");
+        tally.set("a".parse().unwrap(), None);
+        let text = tally.summary().to_string();
+        assert_eq!(text, "2 of 2 plugins ready; degraded: c (slow)");
     }
 
     #[test]

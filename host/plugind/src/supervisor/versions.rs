@@ -25,12 +25,20 @@ use tracing::{debug, warn};
 pub struct Versions {
     requests: Option<Sender<VersionRequest>>,
     last_good: Arc<BTreeMap<PluginName, ArchivedVersion>>,
+    pins: Arc<BTreeMap<PluginName, ReleaseDigests>>,
     directory: Option<Arc<Path>>,
 }
+
+/// The pinned version of each plugin that has one; none if it is not kept any more.
+pub type PinnedVersions = BTreeMap<PluginName, Option<ArchivedVersion>>;
 
 enum VersionRequest {
     Keep(Arc<Release>),
     Remove(PluginName),
+    Discard(PluginName),
+    Pin(Arc<Release>, oneshot::Sender<Result<(), ArchiveError>>),
+    Unpin(PluginName, oneshot::Sender<Result<(), ArchiveError>>),
+    Pinned(oneshot::Sender<PinnedVersions>),
     Retain(BTreeSet<PluginName>),
     Previous(PluginName, ReleaseDigests, oneshot::Sender<Option<ArchivedVersion>>),
     Settle(oneshot::Sender<()>),
@@ -40,7 +48,7 @@ impl Versions {
     /// One that keeps nothing.
     #[must_use]
     pub fn none() -> Self {
-        Self { requests: None, last_good: Arc::default(), directory: None }
+        Self { requests: None, last_good: Arc::default(), pins: Arc::default(), directory: None }
     }
 
     /// Those below this state directory.
@@ -50,11 +58,12 @@ impl Versions {
     pub fn open(state: &Path) -> io::Result<Self> {
         let archive = Archive::open(state)?;
         let last_good = Arc::new(archive.last_good());
+        let pins = Arc::new(archive.pins().clone());
         let directory = Some(Arc::from(archive.directory()));
         let (requests, inbox) = channel();
         let run = move || keep_all(archive, &inbox);
         thread::Builder::new().name("versions".to_owned()).spawn(run)?;
-        Ok(Self { requests: Some(requests), last_good, directory })
+        Ok(Self { requests: Some(requests), last_good, pins, directory })
     }
 
     /// What the daemon before this one leaves for this plugin.
@@ -102,7 +111,46 @@ impl Versions {
         self.send(VersionRequest::Keep(release));
     }
 
-    /// Removes all versions of a plugin.
+    /// The pins that a daemon before this one left.
+    #[must_use]
+    pub fn pins(&self) -> &BTreeMap<PluginName, ReleaseDigests> {
+        &self.pins
+    }
+
+    /// Returns the pinned version of each plugin that has one.
+    pub fn pinned(&self) -> impl Future<Output = PinnedVersions> + Send + use<> {
+        let (reply, answer) = oneshot::channel();
+        self.send(VersionRequest::Pinned(reply));
+        // Without a thread nobody answers.
+        async move { answer.await.unwrap_or_default() }
+    }
+
+    /// Pins a version that serves now; none without a thread.
+    pub fn pin(
+        &self,
+        release: Arc<Release>,
+    ) -> impl Future<Output = Option<Result<(), ArchiveError>>> + Send + use<> {
+        let (reply, answer) = oneshot::channel();
+        self.send(VersionRequest::Pin(release, reply));
+        async move { answer.await.ok() }
+    }
+
+    /// Ends the pin of a plugin; none without a thread.
+    pub fn unpin(
+        &self,
+        name: &PluginName,
+    ) -> impl Future<Output = Option<Result<(), ArchiveError>>> + Send + use<> {
+        let (reply, answer) = oneshot::channel();
+        self.send(VersionRequest::Unpin(name.clone(), reply));
+        async move { answer.await.ok() }
+    }
+
+    /// Removes all versions of a plugin, which are damaged. Its pin stays.
+    pub fn discard(&self, name: &PluginName) {
+        self.send(VersionRequest::Discard(name.clone()));
+    }
+
+    /// Removes all versions of a plugin, and its pin.
     pub fn remove(&self, name: &PluginName) {
         self.send(VersionRequest::Remove(name.clone()));
     }
@@ -143,6 +191,11 @@ fn keep_all(mut archive: Archive, inbox: &Receiver<VersionRequest>) {
                 }
             },
             VersionRequest::Remove(name) => archive.remove(&name),
+            VersionRequest::Discard(name) => archive.discard(&name),
+            // The one that asked may be gone.
+            VersionRequest::Pin(release, reply) => drop(reply.send(archive.pin(&release))),
+            VersionRequest::Unpin(name, reply) => drop(reply.send(archive.unpin(&name))),
+            VersionRequest::Pinned(reply) => drop(reply.send(archive.pinned())),
             VersionRequest::Retain(names) => archive.retain(&names),
             VersionRequest::Previous(name, serving, reply) => {
                 // The one that asked may be gone.

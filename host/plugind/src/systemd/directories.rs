@@ -12,6 +12,10 @@ use std::{
 pub struct Environment {
     /// `$CACHE_DIRECTORY`, which systemd sets for `CacheDirectory=`.
     pub cache_directory: Option<PathBuf>,
+    /// `$XDG_CONFIG_HOME`
+    pub xdg_config_home: Option<PathBuf>,
+    /// `$XDG_RUNTIME_DIR`
+    pub xdg_runtime_directory: Option<PathBuf>,
     /// `$XDG_CACHE_HOME`
     pub xdg_cache_home: Option<PathBuf>,
     /// `$STATE_DIRECTORY`, which systemd sets for `StateDirectory=`.
@@ -51,6 +55,8 @@ impl Environment {
         Self {
             // systemd separates several by colons; the first is the one that is meant.
             cache_directory: path("CACHE_DIRECTORY").map(|all| first_of(&all)),
+            xdg_config_home: path("XDG_CONFIG_HOME"),
+            xdg_runtime_directory: path("XDG_RUNTIME_DIR"),
             xdg_cache_home: path("XDG_CACHE_HOME"),
             state_directory: path("STATE_DIRECTORY").map(|all| first_of(&all)),
             xdg_state_home: path("XDG_STATE_HOME"),
@@ -78,6 +84,13 @@ impl Environment {
     pub fn state(&self, root: Option<&Path>) -> PathBuf {
         let (systemd, user) = (&self.state_directory, &self.xdg_state_home);
         self.kept(root, systemd.as_ref(), user.as_ref(), ".local/state", "var/lib/plugind")
+    }
+
+    /// Where this user's configuration is.
+    #[must_use]
+    pub fn user_config(&self) -> Option<PathBuf> {
+        let at_home = || Some(self.home.as_ref()?.join(".config"));
+        self.xdg_config_home.clone().or_else(at_home)
     }
 
     /// Where credentials are: below the root that was given, or where systemd says, or nowhere.

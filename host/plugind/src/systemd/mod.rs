@@ -8,6 +8,7 @@ pub mod environment;
 pub mod notify;
 pub mod process;
 pub mod sockets;
+pub mod state_lock;
 pub mod storage;
 pub mod store;
 pub mod watchdog;

@@ -2,6 +2,9 @@
 //!
 //! Bytes are copied once: from the kernel into a buffer that goes to the guest, or from the guest into one that goes to
 //! the kernel. A connection that waits has no buffer.
+//!
+//! A connection is watched by the executor that uses it first, which is that of its instance: otherwise one thread would
+//! learn of each message and wake another one to read it.
 
 use crate::{
     base::{figures::CoreFigures, name::SocketName},
@@ -13,9 +16,10 @@ use std::{
     fmt,
     future::poll_fn,
     io,
-    net::SocketAddr,
+    net::{self, SocketAddr},
+    os::unix,
     sync::{
-        Arc, OnceLock,
+        Arc, Mutex, OnceLock, PoisonError,
         atomic::{
             AtomicBool, AtomicU64, AtomicUsize,
             Ordering::{AcqRel, Acquire, Relaxed, Release},
@@ -81,8 +85,23 @@ pub trait ByteStream: Send + Sync + 'static {
     fn reset(&self);
 }
 
+/// A stream that no executor watches yet.
+pub trait UnwatchedStream: Send + 'static {
+    /// Has the executor of this thread watch it.
+    ///
+    /// # Errors
+    /// When the kernel refuses that.
+    fn watch(self: Box<Self>) -> io::Result<Box<dyn ByteStream>>;
+}
+
 macro_rules! byte_stream {
-    ($stream:ty) => {
+    ($unwatched:ty => $stream:ty) => {
+        impl UnwatchedStream for $unwatched {
+            fn watch(self: Box<Self>) -> io::Result<Box<dyn ByteStream>> {
+                Ok(Box::new(<$stream>::from_std(*self)?))
+            }
+        }
+
         impl ByteStream for $stream {
             fn poll_readable(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
                 self.poll_read_ready(cx)
@@ -126,15 +145,17 @@ macro_rules! byte_stream {
     };
 }
 
-byte_stream!(TcpStream);
-byte_stream!(UnixStream);
+byte_stream!(net::TcpStream => TcpStream);
+byte_stream!(unix::net::UnixStream => UnixStream);
 
 /// A connection, as a guest has it and as the host watches over it.
 #[derive(Clone)]
 pub struct ClientConnection(Arc<ConnectionState>);
 
 struct ConnectionState {
-    stream: Box<dyn ByteStream>,
+    stream: OnceLock<Box<dyn ByteStream>>,
+    /// The same, until it is used.
+    unwatched: Mutex<Option<Box<dyn UnwatchedStream>>>,
     client: ClientAddress,
     socket: SocketName,
     opened: Instant,
@@ -176,9 +197,10 @@ impl fmt::Debug for ClientConnection {
 impl ClientConnection {
     /// A connection that was accepted from `socket`.
     #[must_use]
-    pub fn new(stream: impl ByteStream, client: ClientAddress, socket: SocketName) -> Self {
+    pub fn new(stream: impl UnwatchedStream, client: ClientAddress, socket: SocketName) -> Self {
         Self(Arc::new(ConnectionState {
-            stream: Box::new(stream),
+            stream: OnceLock::new(),
+            unwatched: Mutex::new(Some(Box::new(stream))),
             client,
             socket,
             opened: Instant::now(),
@@ -192,6 +214,20 @@ impl ClientConnection {
             figures: OnceLock::new(),
             heartbeat: ServerHeartbeat::default(),
         }))
+    }
+
+    /// The stream, which the executor of this thread watches if none has used it before.
+    fn stream(&self) -> io::Result<&dyn ByteStream> {
+        if let Some(stream) = self.0.stream.get() {
+            return Ok(stream.as_ref());
+        }
+        let mut unwatched = self.0.unwatched.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(unwatched) = unwatched.take() {
+            // Nobody else can set it while this has the lock.
+            self.0.stream.set(unwatched.watch()?).ok();
+        }
+        let stream = self.0.stream.get().ok_or(io::ErrorKind::NotConnected)?;
+        Ok(stream.as_ref())
     }
 
     /// Has its bytes counted here from now on. The first one counts.
@@ -231,13 +267,15 @@ impl ClientConnection {
     /// Closes it since it was not used for too long, which the guest learns by its next `read` or `write`.
     pub fn time_out(&self) {
         self.0.timed_out.store(true, Release);
-        self.0.stream.shut_down(Shutdown::Both);
+        self.shut_down(Shutdown::Both);
     }
 
     /// Resets the connection, so that the peer sees an error.
     pub fn reset(&self) {
         self.0.is_finished.store(true, Release);
-        self.0.stream.reset();
+        if let Ok(stream) = self.stream() {
+            stream.reset();
+        }
     }
 
     /// Closes it properly: the peer gets all that was written, and then the end. Data that it sends meanwhile
@@ -258,13 +296,20 @@ impl ClientConnection {
             // It has had its time.
             tokio::time::timeout(wait_max, unread).await.ok();
         }
-        self.0.stream.shut_down(Shutdown::Both);
+        self.shut_down(Shutdown::Both);
     }
 
     /// Writes nothing more: the peer sees the end.
     pub fn finish(&self) {
         if !self.0.is_finished.swap(true, AcqRel) {
-            self.0.stream.shut_down(Shutdown::Write);
+            self.shut_down(Shutdown::Write);
+        }
+    }
+
+    /// Closes one direction, or both. One that the kernel refused to watch is closed when it is dropped.
+    fn shut_down(&self, direction: Shutdown) {
+        if let Ok(stream) = self.stream() {
+            stream.shut_down(direction);
         }
     }
 
@@ -275,10 +320,11 @@ impl ClientConnection {
 
     /// Reads into `buffer`, which gets its memory when there is something to read.
     async fn read_into(&self, buffer: &mut Vec<u8>, max: usize) -> io::Result<usize> {
+        let stream = self.stream()?;
         loop {
-            poll_fn(|cx| self.0.stream.poll_readable(cx)).await?;
+            poll_fn(|cx| stream.poll_readable(cx)).await?;
             buffer.reserve(max);
-            match self.0.stream.try_read(buffer, max) {
+            match stream.try_read(buffer, max) {
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => *buffer = Vec::new(),
                 read => return read,
             }
@@ -322,6 +368,7 @@ impl ClientConnection {
     /// When another write is in progress, or the connection has ended.
     pub async fn write(&self, mut bytes: &[u8]) -> Result<(), TransferError> {
         let _turn = Exclusive::take(&self.0.writing).ok_or(TransferError::Busy)?;
+        let stream = self.stream().map_err(|_| TransferError::Reset)?;
         while !bytes.is_empty() {
             if self.0.timed_out.load(Acquire) {
                 return Err(TransferError::TimedOut);
@@ -329,7 +376,7 @@ impl ClientConnection {
             if self.0.is_finished.load(Acquire) {
                 return Err(TransferError::Closed);
             }
-            match self.0.stream.try_write(bytes) {
+            match stream.try_write(bytes) {
                 Ok(written) => {
                     self.used();
                     self.0.heartbeat.beat();
@@ -339,7 +386,7 @@ impl ClientConnection {
                     bytes = bytes.get(written..).unwrap_or_default();
                 }
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                    let writable = poll_fn(|cx| self.0.stream.poll_writable(cx)).await;
+                    let writable = poll_fn(|cx| stream.poll_writable(cx)).await;
                     writable.map_err(|_| TransferError::Reset)?;
                 }
                 Err(_) => return Err(TransferError::Reset),
@@ -388,6 +435,7 @@ mod tests {
         let client = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
         let (stream, address) = listener.accept().await.unwrap();
         let socket = "echo".parse().unwrap();
+        let stream = stream.into_std().unwrap();
         (ClientConnection::new(stream, ClientAddress::Ip(address), socket), client)
     }
 
@@ -403,6 +451,21 @@ mod tests {
         assert!(connection.write(b"beside it").await.is_ok());
         client.write_all(b"bytes").await.unwrap();
         assert_eq!(waits.await.unwrap().unwrap(), b"bytes");
+    }
+
+    #[test]
+    fn a_connection_is_watched_by_the_executor_that_uses_it_first() {
+        use std::io::Write as _;
+        let (stream, mut client) = unix::net::UnixStream::pair().unwrap();
+        stream.set_nonblocking(true).unwrap();
+        // There is no executor here, so it would panic if it were watched now.
+        let client_address = ClientAddress::Unix(None);
+        let connection = ClientConnection::new(stream, client_address, "echo".parse().unwrap());
+        let executor = tokio::runtime::Builder::new_current_thread().enable_io().build().unwrap();
+        let waits = connection.clone();
+        let waits = executor.spawn(async move { waits.read(9).await });
+        client.write_all(b"bytes").unwrap();
+        assert_eq!(executor.block_on(waits).unwrap().unwrap(), b"bytes");
     }
 
     #[tokio::test]

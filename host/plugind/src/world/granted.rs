@@ -66,4 +66,10 @@ impl Granted {
             )?),
         })
     }
+
+    /// Why something that was granted cannot be used at present, if that is so.
+    #[must_use]
+    pub fn failure(&self) -> Option<String> {
+        self.keyvalue.failure()
+    }
 }

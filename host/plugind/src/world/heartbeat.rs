@@ -1,5 +1,6 @@
 //! The heartbeat of one instance, seen from outside of its store, and the watch that ends an instance without one.
 
+use crate::runtime::engine::SLICE;
 use std::{
     sync::{
         Arc, Mutex, OnceLock, PoisonError,
@@ -16,6 +17,8 @@ pub struct Heartbeat {
     /// It has yielded in the middle of a computation.
     has_yielded: AtomicBool,
     slices_max: u32,
+    /// Its start is in progress, which has a deadline of its own.
+    is_starting: AtomicBool,
     asked_until: Mutex<Option<Instant>>,
 }
 
@@ -54,6 +57,11 @@ impl Heartbeat {
         self.has_yielded.load(Relaxed) && self.has_yielded.swap(false, Relaxed)
     }
 
+    /// Notes whether its start is in progress, which may compute for as long as it may take.
+    pub fn set_starting(&self, is_starting: bool) {
+        self.is_starting.store(is_starting, Relaxed);
+    }
+
     /// Notes that the guest asks for this much time from now.
     pub(super) fn ask_for(&self, time: Duration) {
         let until = Instant::now().checked_add(time);
@@ -88,8 +96,11 @@ impl ServerHeartbeat {
 
 /// Why a guest was interrupted: it used its processor time without its event loop turning.
 #[derive(Debug, thiserror::Error)]
-#[error("it used {0} slices of 5 ms of processor time without returning to its event loop")]
-pub struct Hung(u32);
+#[error(
+    "it used {} of processor time without returning to its event loop, and service.watchdog-sec allows no more",
+    humantime::format_duration(*.0)
+)]
+pub struct Hung(Duration);
 
 /// Looks at a heartbeat whenever the guest has used a slice of processor time.
 pub(super) struct Watch {
@@ -108,14 +119,14 @@ impl Watch {
     pub(super) fn slice(&mut self) -> Result<(), Hung> {
         self.heartbeat.note_yield();
         let turns = self.heartbeat.turns();
-        if turns == self.seen {
+        if turns == self.seen && !self.heartbeat.is_starting.load(Relaxed) {
             self.stuck += 1;
         } else {
             (self.seen, self.stuck) = (turns, 0);
         }
         match self.stuck < self.heartbeat.slices_max {
             true => Ok(()),
-            false => Err(Hung(self.stuck)),
+            false => Err(Hung(SLICE * self.stuck)),
         }
     }
 }
@@ -131,6 +142,18 @@ mod tests {
         assert!(watch.slice().is_ok() && watch.slice().is_ok());
         heartbeat.beat();
         assert!((0..3).all(|_| watch.slice().is_ok()));
+        let hung = watch.slice().unwrap_err().to_string();
+        assert!(hung.contains("15ms of processor time") && hung.contains("watchdog-sec"), "{hung}");
+    }
+
+    #[test]
+    fn a_guest_that_starts_may_compute_until_its_start_must_have_ended() {
+        let heartbeat = Arc::new(Heartbeat::new(3));
+        heartbeat.set_starting(true);
+        let mut watch = Watch::new(heartbeat.clone());
+        assert!((0..100).all(|_| watch.slice().is_ok()));
+        heartbeat.set_starting(false);
+        assert!((0..2).all(|_| watch.slice().is_ok()));
         assert!(watch.slice().is_err());
     }
 }

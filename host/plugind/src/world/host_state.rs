@@ -21,6 +21,7 @@ use crate::{
         memory::{self, Budget, Refused},
         network, notify,
         open_files::OpenFiles,
+        open_sockets::{InstanceSockets, OpenSockets},
         outgoing, output,
         passed_requests::{PassedRequest, PassedRequests},
         profile, quota,
@@ -28,7 +29,7 @@ use crate::{
         websockets,
     },
 };
-use std::{sync::Arc, time::Instant};
+use std::{collections::BTreeMap, sync::Arc, time::Instant};
 use wasmtime::{
     AsContextMut, Engine, Store, StoreContextMut, UpdateDeadline,
     component::{GuestTaskId, Resource, ResourceTable, ResourceTableError},
@@ -72,6 +73,8 @@ pub struct Shared {
     pub quota: Option<Arc<quota::Shared>>,
     /// The files that they have open.
     files: Arc<OpenFiles>,
+    /// The sockets that they have open.
+    sockets: OpenSockets,
     /// Where their core dumps are written, if that is wanted.
     pub core_dumps: Option<Arc<CoreDumps>>,
     /// The profile that is being recorded of them.
@@ -114,6 +117,8 @@ impl Shared {
         let connections = usize::try_from(limits.connections_max).unwrap_or(usize::MAX);
         let grants = &manifest.grants;
         let calls = calls::Shared::new(plugin.clone(), grants.call.clone(), dispatch);
+        let sockets = OpenSockets::new();
+        let outgoing = outgoing::Shared::new(grants.outgoing_http.clone(), calls, &sockets);
         let quota = |quota: Percent| Arc::new(quota::Shared::new(quota, Instant::now()));
         Self {
             identity: identity::Shared { plugin: plugin.clone(), generation },
@@ -124,13 +129,20 @@ impl Shared {
             arguments: manifest.arguments.clone(),
             config: config::Shared::new(&manifest.config),
             granted,
-            outgoing: Arc::new(outgoing::Shared::new(grants.outgoing_http.clone(), calls)),
+            outgoing: Arc::new(outgoing),
             quota: limits.cpu_quota.map(quota),
             files: Arc::new(OpenFiles::new()),
+            sockets,
             core_dumps: Some(core_dumps).filter(|_| manifest.core_dump),
             profile: Arc::default(),
             resources_max: RESOURCES_MAX.max(connections.saturating_mul(RESOURCES_PER_CONNECTION)),
         }
+    }
+
+    /// Why they are degraded: something that was granted cannot be used, or one of them says why.
+    #[must_use]
+    pub fn degraded(&self) -> Option<String> {
+        self.granted.failure().or_else(|| self.notify.degraded())
     }
 }
 
@@ -148,6 +160,7 @@ pub struct HostState {
     tasks: RequestTasks,
     passed: PassedRequests,
     network: network::Guest,
+    sockets: InstanceSockets,
     table: ResourceTable,
     inspections: Inspections,
     /// Tasks, streams and futures of 0.3, when they were counted last.
@@ -213,6 +226,7 @@ impl HostState {
             tasks: RequestTasks::default(),
             passed: PassedRequests::default(),
             network,
+            sockets: InstanceSockets::new(&shared.sockets),
             table,
             inspections: Inspections::new(),
             concurrent: 0,
@@ -326,6 +340,11 @@ impl HostState {
         self.shared.files.clone()
     }
 
+    /// The sockets that the instance has open by `wasi:sockets`.
+    pub(super) fn open_sockets(&mut self) -> &mut InstanceSockets {
+        &mut self.sockets
+    }
+
     pub(super) fn websockets(&mut self) -> websockets::Guest<'_> {
         websockets::Guest { table: &mut self.table }
     }
@@ -341,6 +360,11 @@ impl HostState {
             self.closed = Some(closed);
         }
         count
+    }
+
+    /// The values of `wasi:config`.
+    pub(super) fn config_values(&self) -> &BTreeMap<String, String> {
+        self.shared.config.values()
     }
 
     pub(super) fn config(&mut self) -> WasiConfig<'_> {

@@ -4,13 +4,13 @@ use crate::{
     plugin::interfaces::Interface,
     world::{
         bindings::{logging::wasi::logging, plugind::plugin},
-        connections, credentials,
+        config_draft, connections, credentials,
         host_state::HostState,
         identity, journal, keyvalue,
         logging::Logging,
         middleware,
         network::Lookup,
-        notify, open_at, tcp_create, websockets,
+        notify, open_at, tcp_sockets, websockets,
     },
 };
 use wasmtime::{
@@ -51,7 +51,10 @@ fn link(interface: Interface) -> fn(&mut HostLinker) -> Result<()> {
     match interface {
         Interface::Cli => cli,
         Interface::Clocks => clocks,
-        Interface::Config => |to| wasmtime_wasi_config::add_to_linker(to, HostState::config),
+        Interface::Config => |to| {
+            wasmtime_wasi_config::add_to_linker(to, HostState::config)?;
+            config_draft::link(to)
+        },
         Interface::Filesystem => filesystem,
         Interface::Http => http,
         Interface::Io => io,
@@ -186,7 +189,7 @@ fn sockets(to: &mut HostLinker) -> Result<()> {
     sockets::udp_create_socket::add_to_linker::<_, WasiSockets>(to, HostState::sockets)?;
     p3::bindings::sockets::ip_name_lookup::add_to_linker::<_, Lookup>(to, HostState::lookup)?;
     p3::bindings::sockets::types::add_to_linker::<_, WasiSockets>(to, HostState::sockets)?;
-    tcp_create::link(to)
+    tcp_sockets::link(to)
 }
 
 impl plugin::types::Host for HostState {}

@@ -53,6 +53,13 @@ pub(super) fn open(
     Ok(Shared { stores, quota: grant.quota })
 }
 
+impl Shared {
+    /// Why one of the stores cannot be used, if that is so.
+    pub(super) fn failure(&self) -> Option<String> {
+        self.stores.values().find_map(|store| store.failure())
+    }
+}
+
 impl HasData for Shared {
     type Data<'a> = Guest<'a>;
 }

@@ -113,19 +113,15 @@ pub fn link(
     let run = match inspection.run.filter(|_| inspection.is_program()) {
         None => None,
         Some(preview) => {
-            let prefix = match preview {
-                WasiVersion::P2 => "wasi:cli/run@0.2.",
-                WasiVersion::P3 => "wasi:cli/run@0.3.",
+            // The runtime finds later versions of the same track by these names.
+            let name = match preview {
+                WasiVersion::P2 => "wasi:cli/run@0.2.0",
+                WasiVersion::P3 => "wasi:cli/run@0.3.0",
             };
             let missing = || LinkError::Export {
                 export: "wasi:cli/run",
                 why: "it has no function `run`".to_owned(),
             };
-            let name = inspection
-                .exports
-                .iter()
-                .find(|name| name.starts_with(prefix))
-                .ok_or_else(missing)?;
             let interface = component.get_export_index(None, name).ok_or_else(missing)?;
             Some(component.get_export_index(Some(&interface), "run").ok_or_else(missing)?)
         }

@@ -8,6 +8,7 @@ use crate::{
     world::{
         calls::{self, RequestScope, callee},
         holdings::CHUNK_MAX,
+        open_sockets::OpenSockets,
         passed_requests::{Answered, PassedRequest, Sent},
     },
 };
@@ -34,6 +35,7 @@ pub struct Shared {
     endpoints: Vec<Endpoint>,
     calls: calls::Shared,
     room: Arc<Semaphore>,
+    sockets: OpenSockets,
 }
 
 /// The parts of a store that `wasi:http` needs, for requests and responses of both directions.
@@ -82,9 +84,14 @@ impl Guest {
 }
 
 impl Shared {
-    /// Requests may go to these endpoints, and to plugins.
-    pub(super) fn new(endpoints: Vec<Endpoint>, calls: calls::Shared) -> Self {
-        Self { endpoints, calls, room: Arc::new(Semaphore::new(WAITING_MAX)) }
+    /// Requests may go to these endpoints, over connections that count in `sockets`, and to plugins.
+    pub(super) fn new(
+        endpoints: Vec<Endpoint>,
+        calls: calls::Shared,
+        sockets: &OpenSockets,
+    ) -> Self {
+        let room = Arc::new(Semaphore::new(WAITING_MAX));
+        Self { endpoints, calls, room, sockets: sockets.clone() }
     }
 
     /// Where a request for `uri` goes, if it may go there.
@@ -145,10 +152,17 @@ impl WasiHttpHooks for Hooks {
         });
         let Some(uri) = uri else { return Box::new(async { Err(Error::HttpRequestDenied) }) };
         *request.uri_mut() = uri;
+        let sockets = self.shared.sockets.clone();
         Box::new(async move {
             // It is never closed.
             let _room = room.acquire_owned().await;
+            let socket = sockets.admit().ok_or(Error::ConnectionLimitReached)?;
             let (response, rest) = default_send_request(request, options).await?;
+            let rest = async move {
+                // The rest of the work has the connection.
+                let _socket = socket;
+                rest.await
+            };
             Ok((response.map(BodyExt::boxed_unsync), Box::new(rest) as Sent))
         })
     }
@@ -200,10 +214,14 @@ impl WasiHttpHooks for Hooks {
 mod tests {
     use super::*;
 
+    fn shared(endpoints: Vec<Endpoint>) -> Shared {
+        Shared::new(endpoints, calls::tests::shared(), &OpenSockets::new())
+    }
+
     #[test]
     fn a_guest_hears_whether_nobody_answers_or_no_way_leads_there() {
         let mut guest = Hooks {
-            shared: Arc::new(Shared::new(Vec::new(), calls::tests::shared())),
+            shared: Arc::new(shared(Vec::new())),
             calls: calls::Guest::default(),
             request: None,
             passed: None,
@@ -245,7 +263,7 @@ mod tests {
     fn a_request_goes_where_it_was_granted_and_nowhere_else() {
         let endpoints = ["api.example:443", "api.example:80", "10.0.0.1:8080", "[::1]:80"];
         let endpoints = endpoints.map(|endpoint| endpoint.parse().unwrap());
-        let shared = Shared::new(endpoints.into(), calls::tests::shared());
+        let shared = shared(endpoints.into());
         let admit = |uri: &str| shared.admit(&uri.parse().unwrap()).map(ToString::to_string);
         for (uri, to) in [
             ("https://api.example/", "api.example:443"),

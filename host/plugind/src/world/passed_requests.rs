@@ -6,6 +6,7 @@
 use crate::world::{
     calls::{RequestScope, limit_pauses},
     middleware_way::{MiddlewareDispatch, MiddlewareWay},
+    passing::Passage,
 };
 use futures::future::ready;
 use http::{Request, Response};
@@ -24,14 +25,19 @@ pub(super) type Answered = Result<(Response<WasiBody>, Sent), Error>;
 pub struct PassedRequest {
     way: MiddlewareWay,
     scope: Arc<RequestScope>,
+    passage: Arc<Passage>,
 }
 
 impl PassedRequest {
     /// None if nothing is behind the instance.
     #[must_use]
-    pub fn of(request: &Request<WasiBody>, scope: &Arc<RequestScope>) -> Option<Self> {
+    pub fn of(
+        request: &Request<WasiBody>,
+        scope: &Arc<RequestScope>,
+        passage: impl FnOnce() -> Arc<Passage>,
+    ) -> Option<Self> {
         let way = request.extensions().get::<MiddlewareWay>()?.rest();
-        Some(Self { way, scope: scope.clone() })
+        Some(Self { way, scope: scope.clone(), passage: passage() })
     }
 
     /// Passes a request on.
@@ -41,11 +47,12 @@ impl PassedRequest {
         mut request: Request<WasiBody>,
         options: Option<RequestOptions>,
     ) -> Box<dyn Future<Output = Answered> + Send> {
-        let Self { way, scope } = self;
+        let Self { way, scope, passage } = self;
         if !way.may_forward() {
             return Box::new(async { Err(Error::LoopDetected) });
         }
         scope.mark(&mut request);
+        let passed = passage.begin();
         let answer = dispatch.forward(way, request);
         let pauses = options.and_then(|options| options.between_bytes_timeout);
         Box::new(async move {
@@ -54,7 +61,7 @@ impl PassedRequest {
             tokio::select! {
                 answered = answer => match answered {
                     Ok(response) => {
-                        let response = limit_pauses(response, pauses);
+                        let response = limit_pauses(passed.until_end_of(response), pauses);
                         Ok((response, Box::new(ready(Ok(()))) as Sent))
                     }
                     // The host made a mistake of its own.

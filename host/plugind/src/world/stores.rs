@@ -16,10 +16,7 @@ use std::{
     os::unix::fs::DirBuilderExt,
     panic::{AssertUnwindSafe, catch_unwind},
     path::{Path, PathBuf},
-    sync::{
-        Arc, Mutex, MutexGuard, PoisonError, Weak,
-        atomic::{AtomicBool, Ordering::Relaxed},
-    },
+    sync::{Arc, Mutex, MutexGuard, PoisonError, Weak},
     thread,
     time::{Duration, Instant},
 };
@@ -42,6 +39,8 @@ const TRANSACTION_MAX: usize = 4 << 20;
 /// How long the end of those is waited for that have the file open, and how often it is looked.
 const CLOSE_WAIT: Duration = Duration::from_secs(5);
 const CLOSE_LOOK: Duration = Duration::from_millis(10);
+/// Time for which a failure is remembered although entries can be read.
+const FAILURE_REMEMBERED: Duration = Duration::from_secs(60);
 /// Nobody but the daemon's user looks into what plugins store.
 const PRIVATE: u32 = 0o700;
 
@@ -145,7 +144,7 @@ impl StoreRegistry {
             path: path.to_owned(),
             database: Mutex::new(Some(Arc::new(database))),
             queue: Mutex::default(),
-            is_failing: AtomicBool::new(false),
+            failure: Mutex::default(),
         });
         *slot = Arc::downgrade(&store);
         Ok(store)
@@ -158,7 +157,14 @@ pub struct KeyValueStore {
     /// None after an error of the disk, until it is opened again.
     database: Mutex<Option<Arc<Database>>>,
     queue: Mutex<WriteQueue>,
-    is_failing: AtomicBool,
+    failure: Mutex<Option<StoreFailure>>,
+}
+
+/// Why a store cannot be used.
+struct StoreFailure {
+    error: String,
+    /// When it last failed.
+    at: Instant,
 }
 
 #[derive(Default)]
@@ -265,6 +271,9 @@ impl KeyValueStore {
         let looked = spawn_blocking(move || {
             let database = store.database()?;
             let looked = contain(|| look(&database.begin_read()?.open_table(ENTRIES)?));
+            if looked.is_ok() {
+                store.note_read();
+            }
             looked.map_err(|error| store.failed(&error))
         });
         looked.await.unwrap_or_else(|_| Err(interrupted()))
@@ -295,7 +304,7 @@ impl KeyValueStore {
             written.map_err(|error| self.failed(&error))
         });
         if written.is_ok() {
-            self.is_failing.store(false, Relaxed);
+            *lock(&self.failure) = None;
         }
         let mut outcomes = written.map(Vec::into_iter);
         for write in writes {
@@ -335,11 +344,24 @@ impl KeyValueStore {
     }
 
     fn failed_with(&self, error: &redb::Error) -> KeyValueError {
-        if !self.is_failing.swap(true, Relaxed) {
+        let failure = StoreFailure { error: error.to_string(), at: Instant::now() };
+        if lock(&self.failure).replace(failure).is_none() {
             let path = self.path.display();
             warn!(%path, %error, "cannot use key-value store");
         }
         KeyValueError::Storage(error.to_string())
+    }
+
+    /// Something was read. Parts of a damaged file can be read, so that a failure is not forgotten at once.
+    fn note_read(&self) {
+        lock(&self.failure).take_if(|failure| failure.at.elapsed() >= FAILURE_REMEMBERED);
+    }
+
+    /// Why it could not be used, if that was so when it was last used.
+    pub(super) fn failure(&self) -> Option<String> {
+        let failure = lock(&self.failure);
+        let StoreFailure { error, .. } = failure.as_ref()?;
+        Some(format!("its key-value store {} cannot be used: {error}", self.path.display()))
     }
 }
 

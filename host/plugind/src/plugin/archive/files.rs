@@ -28,9 +28,7 @@ pub(super) fn drop_ins(version: &Path, name: &PluginName) -> PathBuf {
 }
 
 pub(super) fn entry_name(sequence: u64, digests: &ReleaseDigests) -> String {
-    let [component, configuration] = [digests.component, digests.configuration]
-        .map(|digest| digest.iter().map(|byte| format!("{byte:02x}")).collect::<String>());
-    format!("{sequence:016x}-{component}-{configuration}")
+    format!("{sequence:016x}-{digests}")
 }
 
 pub(super) fn is_directory(path: &Path) -> bool {

@@ -23,10 +23,15 @@ impl ManagedPlugin {
         self.rollback.is_some_and(|rollback| serving == Some(rollback.to))
     }
 
+    /// The version that it was rolled back from, as long as the earlier one serves.
+    #[must_use]
+    pub fn rolled_back_from(&self) -> Option<ReleaseDigests> {
+        self.rollback.filter(|_| self.is_rolled_back()).map(|rollback| rollback.from)
+    }
+
     /// Whether this is the version that it was rolled back from.
     #[must_use]
     pub fn is_rolled_back_from(&self, release: &Release) -> bool {
-        let is_it = self.rollback.is_some_and(|rollback| rollback.from == release.digests());
-        is_it && self.is_rolled_back()
+        self.rolled_back_from() == Some(release.digests())
     }
 }

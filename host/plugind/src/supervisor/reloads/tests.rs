@@ -22,6 +22,7 @@ fn failure(plugin: &str) -> Failed {
         stage: FailedStage::Start,
         error: "why".to_owned(),
         configuration: false,
+        stopped: false,
         previous_since: None,
     }
 }

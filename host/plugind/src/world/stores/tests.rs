@@ -55,7 +55,9 @@ async fn a_store_is_opened_again_after_an_error_of_the_disk() {
     let error = redb::Error::Io(std::io::ErrorKind::StorageFull.into());
     assert!(matches!(store.failed(&error), KeyValueError::Storage(_)));
     assert_eq!(store.get("key".to_owned()).await.unwrap().as_deref(), Some(&b"value"[..]));
+    assert!(store.failure().is_some(), "what can be read does not show that the disk works");
     store.change(set("key", "other"), QUOTA).await.unwrap();
+    assert_eq!(store.failure(), None);
 }
 
 #[test]
@@ -89,6 +91,8 @@ async fn a_file_that_is_damaged_in_use_is_an_error_and_no_panic() {
     assert!(matches!(written, Err(KeyValueError::Storage(_))), "{written:?}");
     let interrupted = interrupted();
     assert!(written.is_err_and(|error| error != interrupted), "it says why");
+    let failure = store.failure().unwrap();
+    assert!(failure.contains("a.redb cannot be used: "), "{failure}");
 }
 
 #[test]

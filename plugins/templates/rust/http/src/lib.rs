@@ -5,13 +5,13 @@ mod lifecycle;
 
 use greeting::greet;
 use lifecycle::{Plugin, greeting};
+use plugind_sdk::debug;
 use plugind_sdk::http::{Handler, Request, Response};
-use plugind_sdk::journal;
 
 impl Handler for Plugin {
     async fn handle(request: Request) -> Response {
         let path = request.uri().path();
-        journal::debug("request", &[("path", path)]);
+        debug!(path, "request");
         Response::new(greet(greeting(), path).into())
     }
 }

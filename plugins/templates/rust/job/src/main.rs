@@ -3,7 +3,7 @@
 mod greeting;
 
 use greeting::greet;
-use plugind_sdk::{config, journal};
+use plugind_sdk::{config, info};
 use std::{process::ExitCode, thread::sleep, time::Duration};
 
 const INTERVAL: Duration = Duration::from_secs(10);
@@ -17,7 +17,7 @@ fn main() -> ExitCode {
             return ExitCode::FAILURE;
         }
     };
-    journal::info("greeting loaded", &[("greeting", &greeting)]);
+    info!(greeting, "greeting loaded");
     loop {
         // Each line that is printed is an entry of the log.
         print!("{}", greet(&greeting, "world"));

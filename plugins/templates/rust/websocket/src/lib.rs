@@ -5,12 +5,12 @@ mod lifecycle;
 
 use greeting::greet;
 use lifecycle::{Plugin, greeting};
-use plugind_sdk::journal;
+use plugind_sdk::debug;
 use plugind_sdk::websockets::{Message, UpgradeRequest, Websocket, WebsocketHandler};
 
 impl WebsocketHandler for Plugin {
     async fn handle(request: UpgradeRequest, socket: Websocket) -> Result<(), String> {
-        journal::debug("request", &[("path", &request.path)]);
+        debug!(path = request.path, "request");
         socket.accept(None).map_err(|error| error.to_string())?;
         loop {
             match socket.receive().await {

@@ -1,0 +1,75 @@
+//! The pins of plugins: for each, a file beside the versions that are kept, with the digests of the version that the
+//! operator pinned.
+
+use crate::plugin::release::ReleaseDigests;
+use plugind_artifact::hex::parse_digest;
+use std::{
+    fs::{self, File, OpenOptions},
+    io::{self, ErrorKind, Read, Write},
+    os::unix::fs::OpenOptionsExt,
+    path::Path,
+};
+
+/// The name of the file. No version has such a name.
+pub(super) const PINNED: &str = "pinned";
+/// The file is written under this name, and renamed when it is complete.
+const INCOMPLETE: &str = ".pinned";
+/// The two digests with the character between them, in bytes.
+const LENGTH: u64 = 129;
+
+/// The version that is pinned below this directory, if the file is there and complete.
+pub(super) fn read(directory: &Path) -> Option<ReleaseDigests> {
+    let mut text = String::new();
+    let file = File::open(directory.join(PINNED)).ok()?;
+    file.take(LENGTH + 1).read_to_string(&mut text).ok()?;
+    let (component, configuration) = text.split_once('-')?;
+    let (component, configuration) = (parse_digest(component)?, parse_digest(configuration)?);
+    Some(ReleaseDigests { component, configuration })
+}
+
+/// Pins this version.
+pub(super) fn write(directory: &Path, digests: &ReleaseDigests) -> io::Result<()> {
+    let incomplete = directory.join(INCOMPLETE);
+    let mut options = OpenOptions::new();
+    let mut file = options.write(true).create(true).truncate(true).mode(0o600).open(&incomplete)?;
+    file.write_all(digests.to_string().as_bytes())?;
+    file.sync_all()?;
+    fs::rename(&incomplete, directory.join(PINNED))?;
+    File::open(directory)?.sync_all()
+}
+
+/// Removes the pin, if there is one.
+pub(super) fn remove(directory: &Path) -> io::Result<()> {
+    match fs::remove_file(directory.join(PINNED)) {
+        Err(error) if error.kind() != ErrorKind::NotFound => Err(error),
+        // Without a directory there is no pin.
+        Err(_) => Ok(()),
+        Ok(()) => File::open(directory)?.sync_all(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_pin_is_read_again_until_it_is_removed() {
+        let directory = tempfile::tempdir().unwrap();
+        let digests = ReleaseDigests { component: [0xa1; 32], configuration: [0x0b; 32] };
+        assert_eq!(read(directory.path()), None);
+        write(directory.path(), &digests).unwrap();
+        assert_eq!(read(directory.path()), Some(digests));
+        remove(directory.path()).unwrap();
+        assert_eq!(read(directory.path()), None);
+        remove(directory.path()).unwrap();
+    }
+
+    #[test]
+    fn a_file_that_is_damaged_or_large_is_no_pin() {
+        let directory = tempfile::tempdir().unwrap();
+        for text in ["", "a-b", &"0".repeat(129), &"x".repeat(1 << 20)] {
+            fs::write(directory.path().join(PINNED), text).unwrap();
+            assert_eq!(read(directory.path()), None, "{text:.20}");
+        }
+    }
+}

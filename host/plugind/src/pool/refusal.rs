@@ -1,0 +1,88 @@
+//! An instance that accepts no call by back-pressure: for how long that may last.
+
+use std::{
+    future::Future,
+    pin::Pin,
+    task::{Context, Poll},
+    time::Duration,
+};
+use tokio::time::{Sleep, sleep};
+
+/// The time since an instance without calls has accepted none.
+pub(super) struct Refusal {
+    /// How long it may refuse all calls while some wait; zero is no limit.
+    max: Duration,
+    /// Runs while it refuses, and whether calls waited when it began.
+    timer: Option<(Pin<Box<Sleep>>, bool)>,
+}
+
+impl Refusal {
+    /// It accepts calls.
+    pub(super) fn new(max: Duration) -> Self {
+        Self { max, timer: None }
+    }
+
+    /// The instance accepts calls, or is at work on some.
+    pub(super) fn end(&mut self) {
+        self.timer = None;
+    }
+
+    /// The instance refuses calls although it is at work on none. True if it did for too long, and calls wait.
+    pub(super) fn poll(&mut self, calls_wait: bool, cx: &mut Context<'_>) -> bool {
+        if self.max.is_zero() {
+            return false;
+        }
+        loop {
+            let begin = || (Box::pin(sleep(self.max)), calls_wait);
+            let (timer, waited) = self.timer.get_or_insert_with(begin);
+            match timer.as_mut().poll(cx) {
+                Poll::Ready(()) if calls_wait && *waited => return true,
+                Poll::Ready(()) => self.timer = None,
+                Poll::Pending => return false,
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use futures::future::poll_fn;
+
+    async fn look(refusal: &mut Refusal, calls_wait: bool) -> bool {
+        poll_fn(|cx| Poll::Ready(refusal.poll(calls_wait, cx))).await
+    }
+
+    /// As if the instance had refused all calls for as long as it may.
+    async fn elapse(refusal: &mut Refusal) {
+        let mut timer = Box::pin(sleep(Duration::ZERO));
+        timer.as_mut().await;
+        refusal.timer.as_mut().expect("it refuses calls").0 = timer;
+    }
+
+    #[tokio::test]
+    async fn an_instance_may_refuse_calls_for_so_long_if_any_wait() {
+        let mut refusal = Refusal::new(Duration::from_hours(1));
+        assert!(!look(&mut refusal, true).await);
+        elapse(&mut refusal).await;
+        assert!(!look(&mut refusal, false).await, "no call waits, so another period begins");
+        assert!(!look(&mut refusal, true).await, "no call waited when it began");
+        elapse(&mut refusal).await;
+        assert!(!look(&mut refusal, true).await, "the next one begins with a call that waits");
+        elapse(&mut refusal).await;
+        assert!(look(&mut refusal, true).await);
+    }
+
+    #[tokio::test]
+    async fn an_instance_that_accepts_calls_in_between_may_refuse_as_long_again() {
+        let mut refusal = Refusal::new(Duration::from_hours(1));
+        for _ in 0..3 {
+            assert!(!look(&mut refusal, true).await);
+            elapse(&mut refusal).await;
+            refusal.end();
+        }
+        let mut unlimited = Refusal::new(Duration::ZERO);
+        assert!(!look(&mut unlimited, true).await);
+        assert!(unlimited.timer.is_none());
+    }
+}

@@ -1,0 +1,61 @@
+//! The SDK for Rust: tasks, typed configuration, entries with fields, and requests that a plugin sends.
+
+use plugind_tests::{Daemon, Tree, eventually};
+
+#[test]
+fn tasks_run_beside_requests_and_return_before_stop_is_called() {
+    let manifest = "[config]\ninterval-ms = \"1\"\nnames = \"a, b\"\n[instances]\nmax = 1\n";
+    let mut daemon = Daemon::start(&Tree::new().with_named("worker", "background", manifest));
+    assert_eq!(daemon.get("/worker/names").status_and_text(), (200, "a+b"));
+    eventually("the task runs", || (daemon.get("/worker").text() != "0").then_some(()));
+    assert_eq!(daemon.stop(), 0);
+    let ended = [
+        &["info    plugind[worker]: stopped", "reason=StopReason::Shutdown"][..],
+        &["plugind: stopped"],
+    ];
+    for work in [&["work finished"][..], &["work given up", "done=false"]] {
+        let lines: Vec<_> = [work].into_iter().chain(ended).collect();
+        daemon.log.wait_for_in_order(0, &lines);
+    }
+}
+
+#[test]
+fn a_wrong_configuration_fails_the_start_with_its_key() {
+    let with = |config: &str| format!("required = false\n[config]\n{config}\n");
+    let tree = Tree::new()
+        .with_named("missing", "background", "required = false\n")
+        .with_named("unknown", "background", &with("interval-ms = \"1\"\ninterval = \"1\""))
+        .with_named("wrong", "background", &with("interval-ms = \"1s\""));
+    let daemon = Daemon::start(&tree);
+    for (plugin, message) in [
+        ("missing", "[config] must have interval-ms"),
+        ("unknown", "[config] must have none but these keys: interval-ms, names; it has interval"),
+        (
+            "wrong",
+            "[config] interval-ms must be a whole number from 0 to 18446744073709551615; it is",
+        ),
+    ] {
+        daemon.log.wait_for(&[&format!("plugin={plugin}"), message]);
+    }
+}
+
+#[test]
+fn a_request_is_sent_to_a_granted_plugin_and_refused_elsewhere() {
+    let manifest = "[grants]\ncall = [\"echoes\"]\n";
+    let tree = Tree::new().with_named("echoes", "sends", "").with_named("sends", "sends", manifest);
+    let daemon = Daemon::start(&tree);
+    let send = |to: &str, body: &str| {
+        let length = format!("Content-Length: {}", body.len());
+        let mut connection = daemon.connect();
+        connection.request("POST", "/sends", &["Host: x", &format!("To: {to}"), &length]);
+        connection.write(body);
+        connection.response()
+    };
+    assert_eq!(send("http://echoes.plugind/", "hello").status_and_text(), (200, "200 hello"));
+    let large = "x".repeat(1 << 20);
+    assert_eq!(send("http://echoes.plugind/", &large).text(), format!("200 {large}"));
+    let refused = send("http://192.0.2.1/", "hello");
+    assert_eq!(refused.text(), "cannot send the request: ErrorCode::HttpRequestDenied");
+    let no_host = send("/path", "hello");
+    assert_eq!(no_host.text(), "the request must have a URI with the scheme http or https");
+}
