@@ -90,7 +90,7 @@ fn sockets_of_every_kind_are_served_at_once_and_a_reload_claims_another() {
 }
 
 #[test]
-fn no_connection_and_no_datagram_is_lost_by_reloads_and_restarts() {
+fn no_connection_and_no_datagram_is_lost_by_reloads() {
     let machine = Machine::boot_with(&["echo", "clock"]);
     for plugin in ["echo", "clock"] {
         example(&machine, plugin);
@@ -119,12 +119,11 @@ fn no_connection_and_no_datagram_is_lost_by_reloads_and_restarts() {
             repeat(|machine| assert!(is_time(&time_by_udp(machine)))),
             repeat(|machine| assert!(is_time(&time_at_path(machine)))),
         ];
-        for round in 0..5 {
+        for round in 0..20 {
             for plugin in ["echo", "clock"] {
                 machine.put_manifest(plugin, &format!("description = \"{round}\"\n"));
             }
             machine.succeed(&["systemctl", "reload", "plugind.service"]);
-            machine.succeed(&["systemctl", "restart", "plugind.service"]);
         }
         is_running.store(false, Relaxed);
         assert!(clients.into_iter().all(|client| client.join().unwrap() > 0));
