@@ -14,11 +14,13 @@ use crate::{
 };
 use plugind_artifact::entry::Key;
 use std::{
-    fs, io,
+    fs::{self, File},
+    io,
     path::{Path, PathBuf},
     sync::{Arc, Mutex},
     thread::available_parallelism,
 };
+use tempfile::NamedTempFile;
 use wasmtime::{Engine, component::Linker};
 
 /// The plugins to check, and the means to check them.
@@ -117,9 +119,11 @@ impl LinkCheck {
             credentials: self.credentials.or_else(|| made_up.clone()),
             stores: Arc::default(),
         };
+        // The directory that is kept may be the cache of a daemon, which has its own files already.
+        let compiled = self.cache.filter(|_| self.keep.is_none());
         let cache = self.keep.unwrap_or_else(|| directory.join("cache"));
         fs::create_dir_all(&cache).map_err(LinkCheckError::Directory)?;
-        let (cache, compiled) = (Cache::new(cache, self.engine), self.cache);
+        let cache = Cache::new(cache, self.engine);
         Ok(LinkContext {
             engine,
             linker,
@@ -169,9 +173,40 @@ impl LinkContext {
         if let Some(compiled) = &self.compiled {
             let file = Key::new(verified.digest(), cache.kind()).file_name();
             // If it cannot be read, or is not good, the component is compiled.
-            fs::copy(compiled.join(&file), cache.directory().join(&file)).ok();
+            copy_compiled(compiled, cache.directory(), &file).ok();
         }
         let error = prepare(&verified, engine, cache, compiler, places, linker).err()?;
         Some(LinkFailure { plugin, stage: error.stage, mistakes: vec![error.error] })
+    }
+}
+
+/// Copies a compiled file. A file of this name may be mapped, as that of another plugin with the same component, so it
+/// is replaced and never written to.
+fn copy_compiled(from: &Path, to: &Path, name: &str) -> io::Result<()> {
+    let mut compiled = File::open(from.join(name))?;
+    let mut copy = NamedTempFile::new_in(to)?;
+    io::copy(&mut compiled, copy.as_file_mut())?;
+    copy.persist(to.join(name))?;
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::io::Read;
+
+    #[test]
+    fn a_copy_replaces_a_file_that_is_in_use_and_does_not_change_it() {
+        let [from, to] = [(); 2].map(|()| tempfile::tempdir().unwrap());
+        fs::write(from.path().join("code"), "new").unwrap();
+        fs::write(to.path().join("code"), "in use").unwrap();
+        let mut in_use = File::open(to.path().join("code")).unwrap();
+        copy_compiled(from.path(), to.path(), "code").unwrap();
+        let mut read = String::new();
+        in_use.read_to_string(&mut read).unwrap();
+        assert_eq!((&*read, fs::read(to.path().join("code")).unwrap()), ("in use", b"new".into()));
+        // Of a file that is not there, nothing is left.
+        assert!(copy_compiled(from.path(), to.path(), "other").is_err());
+        assert_eq!(fs::read_dir(to.path()).unwrap().count(), 1);
     }
 }

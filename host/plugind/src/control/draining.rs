@@ -14,8 +14,8 @@ use serde_json::json;
 impl ControlContext {
     pub(super) async fn drain(&self) -> CallOutcome {
         self.draining.begin().map_err(|error| failed(&error))?;
-        let connections = self.draining.drained().await as u64;
-        Ok(reported(api::Drained { connections }))
+        let connections = self.draining.drained().await.map_err(|error| failed(&error))?;
+        Ok(reported(api::Drained { connections: connections as u64 }))
     }
 
     pub(super) fn undrain(&self) -> CallOutcome {

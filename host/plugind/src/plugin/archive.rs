@@ -29,11 +29,12 @@ use std::{
     io,
     path::{Path, PathBuf},
 };
+use tracing::warn;
 
 /// Whether a plugin is pinned below this state directory, as far as that can be read. Blocks.
 #[must_use]
 pub fn is_pinned(state: &Path, name: &PluginName) -> bool {
-    pins::read(&state.join(DIRECTORY).join(name.as_str())).is_some()
+    matches!(pins::read(&state.join(DIRECTORY).join(name.as_str())), Ok(Some(_)))
 }
 
 /// Its directory below that of the state. No plugin has such a name.
@@ -66,7 +67,8 @@ pub enum LastGood {
 }
 
 impl Archive {
-    /// The versions that are kept below the state directory. What is incomplete there, or of another kind, is removed.
+    /// The versions that are kept below the state directory. What is incomplete there, or of another kind, is removed;
+    /// a pin that cannot be read stays, since it may be readable at the next start.
     ///
     /// # Errors
     /// When the directory cannot be read.
@@ -83,12 +85,17 @@ impl Archive {
                 remove(&path);
                 continue;
             };
-            if let Some(digests) = pins::read(&path) {
-                archive.pins.insert(name.clone(), digests);
+            match pins::read(&path) {
+                Ok(Some(digests)) => drop(archive.pins.insert(name.clone(), digests)),
+                Ok(None) => (),
+                Err(error) => {
+                    let path = path.join(PINNED);
+                    warn!(plugin = %name, path = %path.display(), %error, "cannot read pin");
+                }
             }
             let mut versions = Vec::new();
             for (entry, path) in entries(&path)? {
-                if entry == PINNED && archive.pins.contains_key(&name) {
+                if entry == PINNED {
                     continue;
                 }
                 match ArchivedVersion::parse(&name, &entry, &path) {
@@ -360,6 +367,18 @@ mod tests {
         archive.pin(&two).unwrap();
         archive.remove(&name);
         assert_eq!((pinned(&archive), pinned(&kept.open())), (None, None));
+    }
+
+    #[test]
+    fn a_pin_that_cannot_be_read_is_not_removed() {
+        let kept = Kept::new();
+        kept.open().pin(&kept.release("a", b"bytes", "")).unwrap();
+        let pin = kept.root.path().join("state/.versions/a/pinned");
+        let text = fs::read(&pin).unwrap();
+        fs::write(&pin, "damaged").unwrap();
+        assert!(kept.open().pins().is_empty());
+        fs::write(&pin, text).unwrap();
+        assert_eq!(kept.open().pins().len(), 1);
     }
 
     #[test]

@@ -230,7 +230,7 @@ impl Supervisor {
             Fact::Removed { serving } => {
                 info!(message_id = messages::PLUGIN_REMOVED, plugin = %name, "plugin removed");
                 self.deps.versions.remove(name);
-                self.pins.remove(name);
+                self.forget_pin(name);
                 self.reloads.note(|reload| {
                     reload.removed.extend([name.clone()]);
                     if let Some(serving) = serving {

@@ -101,6 +101,7 @@ pub fn start(
         verified: Arc::new(Mutex::new(verified)),
         plugins: BTreeMap::new(),
         pins,
+        pins_in_progress: BTreeSet::new(),
         running: HashMap::new(),
         prepared: HashMap::new(),
         queued: BTreeSet::new(),
@@ -143,6 +144,8 @@ struct Supervisor {
     plugins: BTreeMap<PluginName, ManagedPlugin>,
     /// The versions that operators pinned.
     pins: BTreeMap<PluginName, ReleaseDigests>,
+    /// Plugins whose pin is being written or removed.
+    pins_in_progress: BTreeSet<PluginName>,
     /// The instances of every generation that has some, by its number.
     running: HashMap<u64, RunningGeneration>,
     /// Results of the preparations of this turn, by their tickets.

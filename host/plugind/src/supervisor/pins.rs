@@ -34,8 +34,12 @@ impl Supervisor {
 
     /// Ends the pin of a plugin. Its files are used from the next reload on.
     pub(super) fn unpin(&mut self, name: PluginName, reply: PinReply) {
-        if !self.plugins.contains_key(&name) {
-            return drop(reply.send(Err(PinError::NoSuchPlugin)));
+        let unpinnable = match self.plugins.contains_key(&name) {
+            true => self.free_pin(&name),
+            false => Err(PinError::NoSuchPlugin),
+        };
+        if let Err(why) = unpinnable {
+            return drop(reply.send(Err(why)));
         }
         let written = self.deps.versions.unpin(&name);
         self.await_pin(name, PinChange::Unpin, written, reply);
@@ -43,19 +47,29 @@ impl Supervisor {
 
     fn pinnable(&self, name: &PluginName) -> Result<&Arc<Release>, PinError> {
         let plugin = self.plugins.get(name).ok_or(PinError::NoSuchPlugin)?;
+        self.free_pin(name)?;
         if plugin.is_in_progress() {
             return Err(PinError::InProgress);
         }
         plugin.serving().map(|serving| &serving.release).ok_or(PinError::NotServing)
     }
 
+    /// One change of a pin at a time: the outcome of an earlier one would not fit the later one.
+    fn free_pin(&self, name: &PluginName) -> Result<(), PinError> {
+        match self.pins_in_progress.contains(name) {
+            true => Err(PinError::BeingChanged),
+            false => Ok(()),
+        }
+    }
+
     fn await_pin(
-        &self,
+        &mut self,
         name: PluginName,
         change: PinChange,
         written: impl Future<Output = Option<Result<(), ArchiveError>>> + Send + 'static,
         reply: PinReply,
     ) {
+        self.pins_in_progress.insert(name.clone());
         let inbox = self.inbox.clone();
         tokio::spawn(async move {
             let outcome = match timeout(LOAD_DEADLINE, written).await {
@@ -76,6 +90,7 @@ impl Supervisor {
     /// A pin was written or removed, or could not be.
     pub(super) fn pin_written(&mut self, written: PinOutcome) {
         let PinOutcome { name, change, outcome, reply } = written;
+        self.pins_in_progress.remove(&name);
         match (change, &outcome) {
             (PinChange::Pin { .. }, Ok(())) => info!(plugin = %name, "plugin pinned"),
             (PinChange::Unpin, Ok(())) => {
@@ -83,7 +98,7 @@ impl Supervisor {
                     info!(plugin = %name, "plugin unpinned");
                 }
             }
-            // Another pin may have followed.
+            // The plugin may have been removed.
             (PinChange::Pin { pinned, before }, Err(_))
                 if self.pins.get(&name) == Some(&pinned) =>
             {
@@ -132,6 +147,16 @@ impl Supervisor {
 
     /// Forgets the pins of plugins that are not there any more.
     pub(super) fn retain_pins(&mut self, is_there: impl Fn(&PluginName) -> bool) {
-        self.pins.retain(|name, _| is_there(name));
+        let is_gone = |(name, _): (&PluginName, &_)| (!is_there(name)).then(|| name.clone());
+        for name in self.pins.iter().filter_map(is_gone).collect::<Vec<_>>() {
+            self.forget_pin(&name);
+        }
+    }
+
+    /// Ends the pin of a plugin that was removed.
+    pub(super) fn forget_pin(&mut self, name: &PluginName) {
+        if self.pins.remove(name).is_some() {
+            info!(plugin = %name, "plugin unpinned");
+        }
     }
 }

@@ -198,6 +198,9 @@ pub enum PinError {
     /// The version that serves may be replaced.
     #[error("another version of it is on its way; try again when it serves or has failed")]
     InProgress,
+    /// Another client has pinned or unpinned it, and that is not written yet.
+    #[error("its pin is being changed; try again")]
+    BeingChanged,
     /// The pin would not outlive the daemon, or could not be removed.
     #[error("{0}")]
     NotKept(String),

@@ -192,6 +192,9 @@ fn keep_all(mut archive: Archive, inbox: &Receiver<VersionRequest>) {
             },
             VersionRequest::Remove(name) => archive.remove(&name),
             VersionRequest::Discard(name) => archive.discard(&name),
+            // The client was answered that nothing was written.
+            VersionRequest::Pin(_, reply) | VersionRequest::Unpin(_, reply)
+                if reply.is_canceled() => {}
             // The one that asked may be gone.
             VersionRequest::Pin(release, reply) => drop(reply.send(archive.pin(&release))),
             VersionRequest::Unpin(name, reply) => drop(reply.send(archive.unpin(&name))),
@@ -203,5 +206,42 @@ fn keep_all(mut archive: Archive, inbox: &Receiver<VersionRequest>) {
             }
             VersionRequest::Settle(reply) => drop(reply.send(())),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::plugin::{credentials::CredentialsSeen, inspection::Inspection, manifest::Manifest};
+    use sha2::{Digest, Sha256};
+    use std::fs;
+
+    #[test]
+    fn a_pin_is_not_changed_when_nobody_waits_for_it_any_more() {
+        let root = tempfile::tempdir().unwrap();
+        let release = |name: &str| {
+            let path = root.path().join(format!("{name}.wasm"));
+            fs::write(&path, name).unwrap();
+            Arc::new(Release {
+                name: name.parse().unwrap(),
+                path,
+                digest: Sha256::digest(name).into(),
+                manifest: Manifest::default(),
+                texts: Vec::new(),
+                inspection: Inspection::default(),
+                credentials: CredentialsSeen::default(),
+            })
+        };
+        let [pinned, unpinned] = ["a", "b"].map(release);
+        let mut archive = Archive::open(root.path()).unwrap();
+        archive.pin(&pinned).unwrap();
+        let (requests, inbox) = channel();
+        let gave_up = || oneshot::channel().0;
+        requests.send(VersionRequest::Unpin(pinned.name.clone(), gave_up())).unwrap();
+        requests.send(VersionRequest::Pin(unpinned, gave_up())).unwrap();
+        drop(requests);
+        keep_all(archive, &inbox);
+        let archive = Archive::open(root.path()).unwrap();
+        assert_eq!(Vec::from_iter(archive.pins().keys()), [&pinned.name]);
     }
 }

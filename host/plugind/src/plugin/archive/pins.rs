@@ -17,11 +17,19 @@ const INCOMPLETE: &str = ".pinned";
 /// The two digests with the character between them, in bytes.
 const LENGTH: u64 = 129;
 
-/// The version that is pinned below this directory, if the file is there and complete.
-pub(super) fn read(directory: &Path) -> Option<ReleaseDigests> {
+/// The version that is pinned below this directory, if one is.
+pub(super) fn read(directory: &Path) -> io::Result<Option<ReleaseDigests>> {
+    let file = match File::open(directory.join(PINNED)) {
+        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
+        file => file?,
+    };
     let mut text = String::new();
-    let file = File::open(directory.join(PINNED)).ok()?;
-    file.take(LENGTH + 1).read_to_string(&mut text).ok()?;
+    file.take(LENGTH + 1).read_to_string(&mut text)?;
+    let damaged = || io::Error::new(ErrorKind::InvalidData, "it must be two digests");
+    parse(&text).map(Some).ok_or_else(damaged)
+}
+
+fn parse(text: &str) -> Option<ReleaseDigests> {
     let (component, configuration) = text.split_once('-')?;
     let (component, configuration) = (parse_digest(component)?, parse_digest(configuration)?);
     Some(ReleaseDigests { component, configuration })
@@ -56,20 +64,21 @@ mod tests {
     fn a_pin_is_read_again_until_it_is_removed() {
         let directory = tempfile::tempdir().unwrap();
         let digests = ReleaseDigests { component: [0xa1; 32], configuration: [0x0b; 32] };
-        assert_eq!(read(directory.path()), None);
+        assert_eq!(read(directory.path()).unwrap(), None);
         write(directory.path(), &digests).unwrap();
-        assert_eq!(read(directory.path()), Some(digests));
+        assert_eq!(read(directory.path()).unwrap(), Some(digests));
         remove(directory.path()).unwrap();
-        assert_eq!(read(directory.path()), None);
+        assert_eq!(read(directory.path()).unwrap(), None);
         remove(directory.path()).unwrap();
     }
 
     #[test]
-    fn a_file_that_is_damaged_or_large_is_no_pin() {
+    fn a_file_that_is_damaged_or_large_is_an_error() {
         let directory = tempfile::tempdir().unwrap();
         for text in ["", "a-b", &"0".repeat(129), &"x".repeat(1 << 20)] {
             fs::write(directory.path().join(PINNED), text).unwrap();
-            assert_eq!(read(directory.path()), None, "{text:.20}");
+            let error = read(directory.path()).unwrap_err();
+            assert_eq!(error.kind(), ErrorKind::InvalidData, "{text:.20}");
         }
     }
 }
