@@ -90,7 +90,7 @@ fn sockets_of_every_kind_are_served_at_once_and_a_reload_claims_another() {
 }
 
 #[test]
-fn no_connection_and_no_datagram_is_lost_by_reloads() {
+fn no_connection_and_no_datagram_is_lost_by_reloads_and_restarts() {
     let machine = Machine::boot_with(&["echo", "clock"]);
     for plugin in ["echo", "clock"] {
         example(&machine, plugin);
@@ -124,6 +124,9 @@ fn no_connection_and_no_datagram_is_lost_by_reloads() {
                 machine.put_manifest(plugin, &format!("description = \"{round}\"\n"));
             }
             machine.succeed(&["systemctl", "reload", "plugind.service"]);
+            if round % 4 == 0 {
+                machine.succeed(&["systemctl", "restart", "plugind.service"]);
+            }
         }
         is_running.store(false, Relaxed);
         assert!(clients.into_iter().all(|client| client.join().unwrap() > 0));

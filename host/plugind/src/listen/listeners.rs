@@ -266,6 +266,14 @@ impl Listeners {
         self.close(protocol).drained(wait_max).await
     }
 
+    /// Waits until the connections that were accepted before have been given to those that serve them.
+    pub async fn settled(&self) {
+        // The loops that accept see in their next turn that they end.
+        tokio::task::yield_now().await;
+        let executors = self.state().executors.clone();
+        executors.turn().await;
+    }
+
     /// Stops accepting for this use, and returns the closed sockets with their connections.
     pub fn close(&self, used_for: impl Into<SocketUse>) -> ClosedSockets {
         let closed = self.state().close(used_for.into());

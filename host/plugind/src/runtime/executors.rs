@@ -128,6 +128,14 @@ impl Executors {
         &self.0.background
     }
 
+    /// Waits until each task of a core that was spawned before has had a turn.
+    pub async fn turn(&self) {
+        for core in &self.0.cores {
+            // It fails only when the daemon ends.
+            core.handle.spawn(async {}).await.ok();
+        }
+    }
+
     /// Every executor.
     pub fn all(&self) -> impl Iterator<Item = &Handle> {
         self.0.cores.iter().map(|core| &core.handle).chain([&self.0.background])
