@@ -144,7 +144,7 @@ test-authors: setup-authors build ## make, build and serve projects of each lang
 	tests/authors $(LANGS)
 
 test-corpus: PROFILE = dev
-test-corpus: setup-authors build ## build and serve components that others wrote, in Rust, C and JavaScript; LANGS="rust js"
+test-corpus: setup-authors build ## build and serve components that others wrote, in Rust, C, JavaScript and Python; LANGS="rust js"
 	tests/corpus $(LANGS)
 
 test-browser: PROFILE = dev
