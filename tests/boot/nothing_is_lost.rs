@@ -27,7 +27,7 @@ fn under_load(machine: &Machine, what: &str, happens: impl FnOnce(&Load)) -> Tal
         load.end()
     });
     // Also of a test that does well.
-    writeln!(stderr(), "{what}: {tally}").unwrap();
+    writeln!(stderr(), "{what}: {tally}").expect("standard error is open");
     tally
 }
 
