@@ -111,6 +111,7 @@ impl fmt::Display for SendError {
         match self {
             Self::Request(reason) => out.write_str(reason),
             Self::Failed(code) => write!(out, "cannot send the request: {code:?}"),
+            Self::Response(reason) => write!(out, "the response cannot be read: {reason}"),
             Self::TooLarge => {
                 write!(out, "the body of the response must have at most {BODY_MAX} bytes")
             }
