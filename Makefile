@@ -29,21 +29,21 @@ suite-debian-sid := sid
 tests-debian-sid := --test boot --test varlink --test resolve-hook
 # CI uses the dependencies of Cargo.lock as they are; a developer may be changing them.
 locked := $(if $(CI),--locked)
-# What is shipped names no directory of the machine that built it.
+# Shipped programs must not contain paths of the machine that built them.
 flags = $(if $(filter release,$(PROFILE)),RUSTFLAGS="$$RUSTFLAGS --remap-path-prefix=$(CURDIR)=plugind \
 	--remap-path-prefix=$${CARGO_HOME:-$$HOME/.cargo}=cargo" CFLAGS="$$CFLAGS -ffile-prefix-map=$(CURDIR)=plugind \
 	-ffile-prefix-map=$${CARGO_HOME:-$$HOME/.cargo}=cargo")
 unit-profile = $(UNIT_PROFILE:%=--profile %)
-# The tests need not be optimized as the programs are that they test.
+# The tests need not be optimized, unlike the programs that they test.
 end-to-end = PLUGIND_TEST_PROGRAMS=$(CURDIR)/$(PROGRAMS) cargo test $(unit-profile) $(locked) -p plugind-tests
 cargo-deny := target/tools/bin/cargo-deny
-# cargo-nextest, where it is installed, is used for the verbs of a developer. `make test` does not need it.
+# If cargo-nextest is installed, `make unit`, `e2e` and `boot` use it. `make test` does not need it.
 nextest := $(shell cargo nextest --version 2>/dev/null)
 run-tests := cargo $(if $(nextest),nextest run,test) $(locked)
 
 .DEFAULT_GOAL := help
-.PHONY: help run unit e2e boot check test test-authors test-browser test-here test-systemd $(systemds:%=test-%) images $(systemds:%=image-%) \
-	fmt lint sources build plugins guests golden fuzz models chaos soak mutants load bench advisories install uninstall deb dist \
+.PHONY: help run unit e2e boot check test test-authors test-corpus test-browser test-here test-systemd $(systemds:%=test-%) images $(systemds:%=image-%) \
+	fmt lint sources build plugins guests golden reference fuzz models chaos soak mutants load bench advisories install uninstall deb dist \
 	reproducible
 
 help: ## print the targets
@@ -82,7 +82,8 @@ test: setup-test setup-test-systemd ## install what is needed, then check and te
 	@$(MAKE) images & $(MAKE) test-here; here=$$?; wait $$! && exit $$here
 	$(MAKE) test-systemd
 
-# Checks and unit tests without optimization, which would take longer than they do; the programs as they are installed.
+# The checks and unit tests are not optimized, because optimizing takes longer than running them. The programs are built as
+# they are installed.
 test-here: UNIT_PROFILE = ci
 test-here: check
 	cargo test $(unit-profile) $(locked) $(daemon)
@@ -92,6 +93,7 @@ test-here: check
 	$(MAKE) build guests
 	tests/checks/build-paths
 	tests/browser
+	tests/corpus rust
 	$(end-to-end)
 
 test-systemd: $(systemds:%=test-%) ## test the installation under the systemd of other Debians; test-debian-13 for one
@@ -120,7 +122,7 @@ lint:
 	cargo clippy $(guest) $(locked) -p plugind-test-guests --examples -- -D warnings
 	CARGO_TARGET_DIR=target/fuzz/build cargo check --quiet $(locked) --manifest-path tests/fuzz/Cargo.toml
 
-sources: # what tests prove of sources and documents, with the examples in documents, without a program that was built
+sources: # check the sources and documents; needs no built program
 	cargo test $(unit-profile) $(locked) -p plugind-tests --test modules --test promises --test language
 	cargo test --quiet $(unit-profile) $(locked) --doc -p plugind-sdk -p plugind-test --all-features
 
@@ -133,13 +135,17 @@ build: setup-run ## build the daemon, its client and the compiler, each on its o
 plugins: setup-run ## build the example plugins
 	cargo build $(guest) $(locked) $(plugins) --lib --bins
 
-guests: plugins ## build the guests of the tests, and what is loaded into the daemon to test its unit
+guests: plugins ## build the guests of the tests, and the probe that is loaded into the daemon to test its unit
 	$(flags) cargo build --profile $(PROFILE) $(locked) -p plugind-probe
 	cargo build $(guest) $(locked) -p plugind-test-guests --examples
 
 test-authors: PROFILE = dev
 test-authors: setup-authors build ## make, build and serve projects of each language with its own tools; LANGS="rust js", KINDS="http job"
 	tests/authors $(LANGS)
+
+test-corpus: PROFILE = dev
+test-corpus: setup-authors build ## build and serve components that others wrote, in Rust, C, JavaScript and Python; LANGS="rust js"
+	tests/corpus $(LANGS)
 
 test-browser: PROFILE = dev
 test-browser: setup-browser build plugins ## have Debian's chromium talk with the plugin chat by a WebSocket
@@ -149,7 +155,10 @@ golden: PROFILE = dev
 golden: build ## write the current output of pluginctl to tests/golden as the expected output
 	GOLDEN=write cargo test $(locked) -p plugind-tests --test golden
 
-models: setup-run ## try every order of threads in what the pool's threads share
+reference: setup-run ## write plugins/reference.md, the reference of the interfaces, from the comments of wit/
+	GOLDEN=write cargo test $(locked) -p plugind-tests --test contract reference
+
+models: setup-run ## try every order of the pool's threads on the data that they share
 	cargo test $(unit-profile) $(locked) $(daemon) --lib --features loom -- pool::models
 
 fuzz: setup-fuzz ## fuzz the parsers of files; SECONDS_PER_TARGET=60
@@ -196,5 +205,5 @@ reproducible: setup-deb ## build this commit twice, in two directories, and comp
 dist: ## make an archive of the sources and of all crates, which builds without a network, in target/dist
 	tests/dist
 
-setup-%: # what the machine lacks for a verb
+setup-%: # install the missing tools of a target
 	@tests/setup $*

@@ -1,5 +1,12 @@
 //! The contract of `wit/` as its readers and its generators see it.
 
+#[path = "contract/candidates.rs"]
+mod candidates;
+#[path = "contract/handbook.rs"]
+mod handbook;
+#[path = "contract/reference.rs"]
+mod reference;
+
 use std::path::Path;
 use wit_bindgen_core::{
     AsyncFilterSet, Files, WorldGenerator,

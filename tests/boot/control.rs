@@ -1,4 +1,4 @@
-//! The control socket tells everybody, obeys root, and is prompt.
+//! Every user can read the state over the control socket, only root can change it, and replies come soon.
 
 use plugind_tests::{Machine, another};
 use serde_json::{Value, json};

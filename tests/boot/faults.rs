@@ -8,7 +8,7 @@ use std::fs;
 /// The plugin with the fault.
 const NAME: &str = "faulty";
 
-/// How a plugin with a fault is deployed, and what must be seen of it.
+/// The deployment of a plugin with a fault, and the effects that must be visible.
 struct Fault {
     /// The fault, for the message of a row that fails.
     what: &'static str,
@@ -211,7 +211,7 @@ impl Fault {
 }
 
 #[test]
-fn a_fault_of_one_plugin_is_seen_by_those_whom_it_concerns_and_nobody_else() {
+fn a_fault_of_one_plugin_affects_only_its_own_clients() {
     let machine = Machine::boot_with(&["hello"]);
     machine.start();
     let pid = machine.daemon("MainPID");

@@ -1,4 +1,4 @@
-//! The state in a plugin's memory outlives its version, and its daemon.
+//! The state in a plugin's memory outlives its version and the daemon.
 
 use crate::message;
 use plugind_tests::{Connection, Machine, another, eventually};
@@ -33,7 +33,7 @@ fn wait_until_held(machine: &Machine, wanted: &str) {
 }
 
 #[test]
-fn a_plugin_goes_on_after_a_restart_where_it_was() {
+fn the_state_of_a_plugin_survives_a_restart_of_the_daemon() {
     let machine = three();
     assert_eq!(held(&machine), "0");
     for restarts in 0..3 {
@@ -48,7 +48,7 @@ fn a_plugin_goes_on_after_a_restart_where_it_was() {
 }
 
 #[test]
-fn a_plugin_goes_on_after_a_crash_of_the_daemon_with_what_was_saved_last() {
+fn after_a_crash_of_the_daemon_a_plugin_has_the_state_that_was_saved_last() {
     let machine = three();
     machine.put_component("keeps", another("keeps"));
     machine.succeed(&["systemctl", "reload", "plugind.service"]);
@@ -68,7 +68,7 @@ fn a_plugin_goes_on_after_a_crash_of_the_daemon_with_what_was_saved_last() {
 }
 
 #[test]
-fn what_a_plugin_keeps_goes_when_the_plugin_goes() {
+fn the_state_of_a_removed_plugin_is_discarded() {
     let machine = three();
     machine.succeed(&["systemctl", "restart", "plugind.service"]);
     assert_eq!(held(&machine), "1");

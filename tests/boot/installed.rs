@@ -23,7 +23,7 @@ pub(crate) fn version(machine: &Machine) -> u32 {
 }
 
 #[test]
-fn systemd_says_nothing_of_the_units_but_what_it_does_not_know() {
+fn systemd_reports_only_unknown_settings_in_the_units() {
     let machine = Machine::boot();
     let verify = [&["systemd-analyze", "verify", "--man=no"], UNITS.as_slice()].concat();
     let outcome = machine.run(&verify);
@@ -94,7 +94,7 @@ fn the_catalog_is_shown_beside_an_entry() {
 }
 
 #[test]
-fn the_daemon_is_shut_in() {
+fn the_daemon_is_restricted_by_its_sandbox() {
     let machine = Machine::boot_with(&["hello"]);
     machine.start();
     assert_eq!(machine.get("/hello").status(), 200);

@@ -1,4 +1,4 @@
-//! The journal has what was said, by whom, and nothing that a plugin made up.
+//! The journal has the entries of plugins with their origin, which a plugin cannot forge.
 
 use crate::{HELLO, message};
 use plugind_tests::Machine;
@@ -140,7 +140,7 @@ fn no_request_waits_for_a_journal_that_stands_still_and_what_is_lost_is_counted(
     // journald itself limits what it takes of a unit, and would count that for itself.
     machine.put_drop_in("plugind.service", "[Service]\nLogRateLimitIntervalSec=0\n");
     machine.start();
-    // Nothing but requests until it goes on: systemd itself waits for its journal now and then.
+    // Until journald continues, only requests are sent: systemd itself sometimes waits for the journal.
     machine.signal("systemd-journald.service", "STOP");
     for _ in 0..FLOODS {
         assert_eq!(machine.get("/floods/flood/1000").status_and_text(), (200, "fine"));
@@ -148,7 +148,7 @@ fn no_request_waits_for_a_journal_that_stands_still_and_what_is_lost_is_counted(
     }
     machine.signal("systemd-journald.service", "CONT");
     machine.wait_for_entry(&[&message("DROPPED")]);
-    // Whatever was kept has come when what is said now has.
+    // When this entry has arrived, all entries in the queue have.
     assert_eq!(machine.get("/floods/flood/1").status(), 200);
     machine.wait_for_entry(&["PLUGIN=floods", "--reverse", "PLUGIN_ENTRY=0"]);
     machine.wait_for_entry(&[&message("REQUEST_SERVED"), "TARGET=/floods/flood/1"]);

@@ -1,4 +1,4 @@
-//! The machine that the other tests need: it is one, and it goes without a trace.
+//! The machine that the other tests need: systemd is its first process, and it leaves no traces.
 
 use plugind_tests::{Machine, eventually};
 use rustix::process::{Pid, Signal, kill_process};
@@ -38,7 +38,7 @@ fn a_machine_leaves_nothing_behind() {
 }
 
 #[test]
-fn a_machine_whose_keeper_is_killed_leaves_nothing_for_the_next() {
+fn a_machine_whose_script_is_killed_leaves_nothing_for_the_next_one() {
     let machine = Machine::boot();
     let name = machine.name().to_owned();
     // Only cgroups of version 2 have it.

@@ -1,4 +1,4 @@
-//! Reloads without end: nobody loses anything by them, and what did not change is not touched.
+//! Many reloads in a row: no request is lost, and unchanged plugins are not touched.
 
 use crate::count;
 use plugind_tests::{Client, Load, Machine, Right, Tally, Versions, Way, another, guest};

@@ -14,7 +14,7 @@ const ANSWER: &str = "HTTP/1.1 200 OK\r\nContent-Length: 5\r\nConnection: close\
 const EXAMPLE: &str = "/usr/share/doc/plugind/examples/plugind-network.conf";
 const DROP_IN: &str = "/etc/systemd/system/plugind.service.d/network.conf";
 
-/// A server in the machine that says this to whoever connects and, if it is HTTP, asks.
+/// A server in the machine that answers each client: over HTTP after a request, otherwise at once.
 fn server(machine: &Machine, is_http: bool) -> SocketAddr {
     let listener = machine.within(|| TcpListener::bind("127.0.0.1:0").unwrap());
     let address = listener.local_addr().unwrap();

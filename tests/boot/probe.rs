@@ -55,7 +55,7 @@ const ACTS: [(&str, &[&str]); 51] = [
     ("map-writable-code", &["MemoryDenyWriteExecute"]),
     ("call-as-32-bits", &["SystemCallArchitectures"]),
     ("become-another-kind", &["LockPersonality"]),
-    // Whom it reaches.
+    // Acts that open sockets.
     ("open-socket INET", &["RestrictAddressFamilies"]),
     ("open-socket INET6", &["RestrictAddressFamilies"]),
     ("open-socket NETLINK", &["RestrictAddressFamilies"]),

@@ -33,7 +33,7 @@ fn a_reload_returns_when_the_slowest_new_version_is_ready() {
 }
 
 #[test]
-fn a_reload_fails_by_a_bad_version_and_the_old_one_goes_on() {
+fn a_reload_with_a_bad_version_fails_and_the_old_version_keeps_serving() {
     let machine = Machine::boot_with(&["hello", "counts"]);
     machine.start();
     let pid = machine.daemon("MainPID");
@@ -117,7 +117,7 @@ fn no_client_notices_reloads() {
 }
 
 #[test]
-fn a_directory_that_the_daemons_user_may_not_read_changes_nothing_and_is_told_once() {
+fn an_unreadable_directory_changes_nothing_and_is_reported_once() {
     let machine = Machine::boot_with(&["hello"]);
     machine.start();
     machine.succeed(&["chmod", "0700", "/etc/plugind/plugins"]);

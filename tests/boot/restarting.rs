@@ -25,7 +25,7 @@ fn no_client_is_refused_cut_off_or_answered_wrongly_by_restarts() {
 }
 
 #[test]
-fn who_comes_after_a_crash_waits_and_is_answered() {
+fn a_client_that_connects_after_a_crash_waits_and_is_answered() {
     let machine = Machine::boot_with(&["hello"]);
     machine.start();
     let tally = thread::scope(|scope| {
@@ -41,7 +41,7 @@ fn who_comes_after_a_crash_waits_and_is_answered() {
         load.wait_for(100);
         load.end()
     });
-    // Only what was in hand can be lost: at most one request of each client, at each crash.
+    // Only requests in progress can be lost: at most one of each client, at each crash.
     assert_eq!((tally.refused, tally.late), (0, 0), "{:?}", tally.failures());
     assert!(tally.reset <= 3 * CLIENTS.len(), "{:?}", tally.failures());
     assert_eq!(tally.wrong, [""; 0]);

@@ -54,7 +54,7 @@ fn several_sockets_of_one_name_are_served_and_one_of_no_use_is_reported_and_kept
 }
 
 #[test]
-fn a_socket_of_the_wrong_kind_is_told_with_the_remedy() {
+fn a_socket_of_the_wrong_kind_is_reported_with_the_remedy() {
     let machine = Machine::boot_with(&["hello"]);
     let contents = unit("ListenDatagram", "127.0.0.1:8084", "http");
     machine.put("etc/systemd/system/p.socket", contents);

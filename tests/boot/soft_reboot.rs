@@ -33,7 +33,7 @@ pub(crate) fn install_drop_ins(machine: &Machine) {
 
 /// Reboots the machine but for what survives, and waits until it is up again.
 pub(crate) fn soft_reboot(machine: &Machine) {
-    // What follows proves that it was received.
+    // The following checks prove that it was received.
     drop(machine.run_within(10, &["systemctl", "soft-reboot", "--no-block"]));
     eventually("the end of the soft-reboot", || {
         // Its processes are stopped and killed meanwhile, these as well.

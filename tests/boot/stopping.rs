@@ -1,4 +1,4 @@
-//! Told to end, it finishes what it has in hand, and waits for nobody else.
+//! A daemon that is stopped finishes the requests in progress, and waits for nothing else.
 
 use crate::{CLIENTS, HELLO, message};
 use plugind_tests::{Load, Machine};

@@ -5,7 +5,7 @@ use plugind_tests::{Machine, guest};
 use std::fs;
 
 #[test]
-fn a_link_to_where_the_daemon_sees_nothing_is_told_with_a_remedy() {
+fn a_link_out_of_the_daemons_view_is_reported_with_a_remedy() {
     let machine = Machine::boot_with(&["hello"]);
     machine.put("/opt/greeter.wasm", fs::read(guest("hello")).unwrap());
     machine.put_manifest("greeter", "required = false\n");
@@ -50,7 +50,7 @@ fn what_comes_into_a_directory_later_is_seen_by_the_same_daemon() {
 }
 
 #[test]
-fn a_file_that_only_root_may_read_is_told_with_a_remedy() {
+fn a_file_that_only_root_may_read_is_reported_with_a_remedy() {
     let machine = Machine::boot_with(&["hello"]);
     machine.succeed(&["chmod", "0600", "/etc/plugind/plugins/hello.wasm"]);
     machine.put_drop_in("plugind.service", "[Service]\nRestart=no\n");

@@ -313,7 +313,7 @@ fn the_manual_of_the_metrics_has_those_of_the_table_and_no_others() {
 }
 
 #[test]
-fn the_manual_pages_name_each_other_and_mandoc_has_nothing_to_say() {
+fn the_manual_pages_refer_to_each_other_and_mandoc_reports_nothing() {
     let pages = pages();
     for path in &pages {
         let text = read(path);

@@ -1,4 +1,5 @@
-//! Proves that an installation is whole: what lies where, in which form, and that systemd takes its units.
+//! Proves that an installation is complete: each file is in its place and has the right form, and systemd accepts
+//! the units.
 
 use std::{
     collections::BTreeSet,
@@ -121,8 +122,16 @@ fn verify(root: &Path, prefix: &str) -> (BTreeSet<String>, Option<i32>) {
 #[test]
 fn an_installation_has_everything_in_its_place() {
     let root = install(None);
+    let (interfaces, others): (Vec<_>, Vec<_>) = listed(root.path())
+        .into_iter()
+        .partition(|line| line.starts_with("644 usr/share/plugind/wit/"));
+    let sources = listed(&top().join("wit")).into_iter();
+    let sources: Vec<_> = sources
+        .filter_map(|line| Some(format!("644 usr/share/plugind/wit/{}", line.split_once(' ')?.1)))
+        .collect();
+    assert_eq!(interfaces, sources);
     assert_eq!(
-        listed(root.path()),
+        others,
         [
             "755 etc/plugind/plugins/",
             "755 usr/bin/pluginctl",
@@ -178,11 +187,13 @@ fn an_installation_has_everything_in_its_place() {
             "644 usr/share/doc/plugind/LICENSE-APACHE",
             "644 usr/share/doc/plugind/LICENSE-MIT",
             "644 usr/share/doc/plugind/README.md",
+            "644 usr/share/doc/plugind/authors.md",
             "644 usr/share/doc/plugind/examples/plugind-alerts.yml",
             "644 usr/share/doc/plugind/examples/plugind-dashboard.json",
             "644 usr/share/doc/plugind/examples/plugind-network.conf",
             "644 usr/share/doc/plugind/examples/plugind-nginx.conf",
             "644 usr/share/doc/plugind/examples/plugind-survive.conf",
+            "644 usr/share/doc/plugind/reference.md",
             "644 usr/share/doc/plugind/third-party-licenses.txt",
             "644 usr/share/fish/vendor_completions.d/pluginctl.fish",
             "644 usr/share/fish/vendor_completions.d/plugind.fish",

@@ -32,7 +32,7 @@ fn help_and_version_go_to_standard_output() {
 }
 
 #[test]
-fn wrong_arguments_are_told_with_what_would_be_right() {
+fn wrong_arguments_are_reported_with_the_valid_ones() {
     for (arguments, part) in [
         (&["--listen"][..], "NAME=ADDRESS:PORT"),
         (&["--listen", "8080"], "http=127.0.0.1:8080"),
@@ -114,7 +114,7 @@ fn pluginctl_says_what_a_component_is() {
 }
 
 #[test]
-fn pluginctl_says_why_something_is_no_component_and_goes_on_with_the_rest() {
+fn pluginctl_reports_what_is_not_a_component_and_checks_the_rest() {
     let directory = tempfile::tempdir().unwrap();
     let core = directory.path().join("core.wasm");
     std::fs::write(&core, b"\0asm\x01\0\0\0").unwrap();

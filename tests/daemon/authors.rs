@@ -183,7 +183,7 @@ fn mistakes_of_an_author_have_a_remedy() {
         ),
         (
             vec!["new", "--lang", "js", "--kind", "job", "--directory", empty, "shop"],
-            "JavaScript has --kind http, datagram, and --kind job exists for --lang rust, c, python",
+            "JavaScript has --kind http, datagram, and --kind job exists for --lang rust, c, python, go",
         ),
         (
             vec!["new", "--lang", "c", "--directory", &missing, "shop"],
@@ -292,7 +292,7 @@ fn a_new_project_never_replaces_files() {
     let directory = tempfile::tempdir().unwrap();
     let parent = directory.path().to_str().unwrap();
     for (language, kind) in
-        [("rust", "http"), ("c", "websocket"), ("js", "datagram"), ("python", "job")]
+        [("rust", "http"), ("c", "websocket"), ("js", "datagram"), ("python", "job"), ("go", "job")]
     {
         let name = format!("my-{language}");
         let new = || {

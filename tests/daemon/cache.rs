@@ -1,4 +1,4 @@
-//! Compiled files: used where they can be trusted, made anew where not, and swept when nobody uses them.
+//! Compiled files are used if they can be trusted, compiled again if not, and removed when they are unused.
 
 use plugind_tests::{Daemon, Tree};
 use sha2::{Digest, Sha256};
@@ -58,7 +58,7 @@ fn what_was_compiled_once_is_not_compiled_again() {
 }
 
 #[test]
-fn a_compiled_file_that_cannot_be_trusted_is_made_anew() {
+fn an_untrusted_compiled_file_is_compiled_again() {
     let tree = compiled();
     let hello = entry_of(&tree, "hello");
     let good = fs::read(&hello).unwrap();

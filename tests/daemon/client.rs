@@ -120,7 +120,7 @@ fn the_socket_is_found_below_the_root() {
 }
 
 #[test]
-fn a_daemon_that_ends_is_told_apart_from_one_that_refuses() {
+fn a_daemon_that_ends_is_distinguished_from_one_that_refuses() {
     for (answer, reported) in [
         (None, "plugind ended before it answered"),
         (Some(error("org.varlink.service.PermissionDenied", "{}")), "only root"),
@@ -153,7 +153,7 @@ fn a_daemon_of_another_kind_is_not_understood() {
 }
 
 #[test]
-fn the_status_of_a_plugin_that_is_not_there_is_told_as_systemctl_does() {
+fn the_status_of_a_missing_plugin_has_the_exit_status_of_systemctl() {
     let answer = error("io.plugind.NoSuchPlugin", r#"{"name":"hi\u001b[2J"}"#);
     let talk = talk(&["status", "hi"], &[&[&answer]]);
     assert_eq!((talk.status, &*talk.stdout), (Some(4), ""));
@@ -163,7 +163,7 @@ fn the_status_of_a_plugin_that_is_not_there_is_told_as_systemctl_does() {
 }
 
 #[test]
-fn what_cannot_be_restarted_keeps_nothing_else_from_it() {
+fn a_plugin_that_cannot_be_restarted_does_not_keep_others_from_it() {
     let failed = error("io.plugind.RestartFailed", &format!(r#"{{"failure":{BAD}}}"#));
     let missing = error("io.plugind.NoSuchPlugin", r#"{"name":"no"}"#);
     let good = r#"{"parameters":{"generation":7}}"#;
@@ -175,7 +175,7 @@ fn what_cannot_be_restarted_keeps_nothing_else_from_it() {
 }
 
 #[test]
-fn a_reload_tells_what_comes_of_it_and_fails_if_a_plugin_does() {
+fn a_reload_prints_its_outcome_and_fails_if_a_plugin_does() {
     let middle = format!(
         r#""awaited":[{{"plugin":"slow","step":"starting"}}],"changed":["hi"],"removed":["old"],"failed":[{BAD}]"#
     );
@@ -224,7 +224,7 @@ fn a_reload_that_reads_nothing_fails_and_one_that_finds_nothing_new_does_not() {
 }
 
 #[test]
-fn a_reload_of_all_or_nothing_says_that_nothing_is_changed() {
+fn an_all_or_nothing_reload_reports_that_nothing_changed() {
     let nothing = format!(r#""awaited":[],"changed":[],"removed":[],"failed":[{BAD}]"#);
     let taken_back = reload(false, &nothing).replace("\"takenBack\":false", "\"takenBack\":true");
     let talk = talk(&["reload", "--all-or-nothing", "--until=swapped"], &[&[&taken_back]]);
@@ -247,7 +247,7 @@ fn a_daemon_that_ends_during_a_reload_is_told() {
 }
 
 #[test]
-fn who_interrupts_a_reload_hears_that_it_goes_on() {
+fn an_interrupted_client_reports_that_the_reload_continues() {
     for (signal, status) in [(Signal::INT, 130), (Signal::TERM, 143)] {
         let (directory, listener) = socket();
         let mut client = pluginctl(&directory.path().join("control"), &["reload"]).spawn().unwrap();
@@ -322,7 +322,7 @@ fn a_log_level_goes_out_as_its_number_in_syslog() {
 }
 
 #[test]
-fn what_can_be_no_name_and_no_level_is_not_asked_for() {
+fn an_invalid_name_or_level_is_not_sent_to_the_daemon() {
     for arguments in [["status", "../x"], ["restart", "Hi"], ["log-level", "loud"]] {
         let ran = Command::new(program("pluginctl")).args(arguments).output().unwrap();
         assert_eq!(ran.status.code(), Some(64), "{arguments:?}");
@@ -331,7 +331,7 @@ fn what_can_be_no_name_and_no_level_is_not_asked_for() {
 }
 
 #[test]
-fn who_closes_the_pipe_is_told_nothing() {
+fn a_closed_pipe_needs_no_message() {
     let (directory, listener) = socket();
     let mut client = pluginctl(&directory.path().join("control"), &["list"]).spawn().unwrap();
     drop(client.stdout.take());

@@ -1,6 +1,7 @@
-//! The compiler is another program, which may fail in any way without harm to more than what it was to compile.
+//! The compiler is another program. If it fails in any way, only the component that it compiles is affected.
 
-use plugind_tests::{Daemon, Tree, another, end_of, eventually, program};
+use crate::control;
+use plugind_tests::{Daemon, Signal, Tree, another, end_of, eventually, program};
 use std::{fs, os::unix::fs::symlink, path::Path};
 
 /// The path of one of the compilers beside the tests, each of which is wrong in its own way.
@@ -16,7 +17,7 @@ fn tree() -> Tree {
 }
 
 #[test]
-fn whatever_the_compiler_does_wrong_concerns_the_plugin_that_it_was_to_compile() {
+fn a_failure_of_the_compiler_concerns_only_the_plugin_that_it_compiles() {
     let tree = tree().with("greeter_02");
     drop(Daemon::start(&tree));
     for (name, why) in [
@@ -53,6 +54,24 @@ fn whatever_the_compiler_does_wrong_concerns_the_plugin_that_it_was_to_compile()
 }
 
 #[test]
+fn a_long_compilation_is_reported_with_its_time_and_shown_meanwhile() {
+    let tree = tree().with("greeter_02");
+    drop(Daemon::start(&tree));
+    let hangs = compiler("hangs");
+    fs::create_dir_all(control::socket(&tree).parent().unwrap()).unwrap();
+    let socket = format!("control={}", control::socket(&tree).display());
+    let arguments = ["--listen", &socket, "--compiler", &hangs, "--compile-timeout", "1h"];
+    let daemon = Daemon::start_with(&tree, &arguments);
+    tree.put("new.wasm", another("hello"));
+    daemon.signal(Signal::HUP);
+    daemon.log.wait_for(&["info    plugind: compiling plugin=new seconds=2"]);
+    let list = control::run(&tree, &["list"]).stdout;
+    assert!(list.contains("activating (compiling "), "{list}");
+    daemon.log.wait_for(&["info    plugind: compiling plugin=new seconds=12"]);
+    assert_eq!(daemon.log.count(&["compiling plugin=greeter-02"]), 0, "it is in the cache");
+}
+
+#[test]
 fn a_missing_compiler_ends_the_daemon_and_is_no_configuration_error() {
     for (name, why) in
         [("is-not-there", "cannot run the compiler"), ("hangs", "the compiler gave no answer")]
@@ -77,7 +96,7 @@ fn a_compiler_that_hangs_is_ended() {
 }
 
 #[test]
-fn a_daemon_that_is_told_to_end_does_not_wait_for_its_compiler() {
+fn a_daemon_that_stops_does_not_wait_for_its_compiler() {
     let tree = tree().with("hello");
     let mut daemon = Daemon::begin(&tree, &["--compiler", &compiler("hangs")]);
     let read = || fs::read_to_string(tree.cache().join("pid")).ok();

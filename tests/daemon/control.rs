@@ -1,4 +1,4 @@
-//! The operator's tool with a real daemon: what it shows is so, and what it is told to do is done.
+//! `pluginctl` with a real daemon: it shows the actual state, and carries out its commands.
 
 use plugind_tests::{Daemon, Signal, Tree, another, end_of, eventually, program};
 use rustix::process::{Pid, geteuid, kill_process};
@@ -93,7 +93,8 @@ fn every_plugin_is_listed_as_it_is() {
         )
         .with_named("bad", "hello", optional)
         .with_named("done", "program_ends", "");
-    let _daemon = start(&tree);
+    let daemon = start(&tree);
+    daemon.log.wait_for(&["info    plugind: ready plugins=", " failed=1"]);
     let list = run(&tree, &["list"]);
     assert_eq!((list.status, &*list.stderr), (Some(3), ""));
     let header = [
@@ -106,6 +107,9 @@ fn every_plugin_is_listed_as_it_is() {
         "CPU",
         "MEMORY",
         "REQ/S",
+        "P50",
+        "P99",
+        "FLIGHT",
         "ROUTES",
         "STATUS",
     ];
@@ -145,7 +149,7 @@ fn the_version_and_the_digests_of_a_plugin_are_listed_and_logged() {
 }
 
 #[test]
-fn the_status_of_a_plugin_tells_whether_it_serves() {
+fn the_status_of_a_plugin_shows_whether_it_serves() {
     let tree = Tree::new().with("hello").with("program_ends");
     tree.put("bad.wasm", b"\0asm\x01\0\0\0");
     tree.put("bad.toml", "required = false\n");
@@ -174,7 +178,7 @@ fn the_status_of_a_plugin_tells_whether_it_serves() {
 }
 
 #[test]
-fn who_follows_the_status_sees_the_daemon_wait_and_become_ready() {
+fn a_client_that_follows_the_status_sees_the_daemon_wait_and_become_ready() {
     let tree = Tree::new().with("warmup");
     let _daemon = begin(&tree);
     let mut following = pluginctl(&tree, &["status", "--follow"]).spawn().unwrap();
@@ -188,7 +192,7 @@ fn who_follows_the_status_sees_the_daemon_wait_and_become_ready() {
 }
 
 #[test]
-fn a_reload_waits_and_tells_what_changed() {
+fn a_reload_waits_and_prints_the_changes() {
     let tree = Tree::new().with("hello").with("warmup").with("counts");
     let daemon = start(&tree);
     tree.put("hello.toml", "[config]\ngreeting = \"Good day\"\n");
@@ -219,7 +223,7 @@ fn a_reload_waits_and_tells_what_changed() {
 }
 
 #[test]
-fn a_reload_waits_for_what_is_under_way_in_the_version_before_if_it_is_told_to() {
+fn a_reload_until_drained_waits_for_the_requests_of_the_previous_version() {
     let tree = Tree::new().with("streams");
     let daemon = start(&tree);
     let mut streams = [(); 2].map(|()| {
@@ -255,12 +259,12 @@ fn a_reload_waits_for_what_is_under_way_in_the_version_before_if_it_is_told_to()
         ["drained streams", "reloaded: 1 changed, 0 removed, 0 unchanged, 0 failed"]
     );
     assert_eq!(reload.wait().unwrap().code(), Some(0));
-    // That is of a reload that is over, and nobody has waited for it.
+    // This request belongs to the version that the first reload replaced, and no client waits for it.
     finish(1);
 }
 
 #[test]
-fn a_reload_of_all_or_nothing_changes_nothing_if_one_plugin_fails() {
+fn an_all_or_nothing_reload_changes_nothing_if_one_plugin_fails() {
     let tree = Tree::new().with("hello").with("counts");
     let daemon = start(&tree);
     tree.put("hello.toml", "[config]\ngreeting = \"Good day\"\n");
@@ -318,7 +322,7 @@ fn a_failed_plugin_is_reported_with_stage_and_cause_and_its_old_version_serves()
 }
 
 #[test]
-fn a_reload_goes_on_without_the_one_who_asked_for_it() {
+fn a_reload_continues_without_the_client_that_requested_it() {
     let tree = Tree::new().with("hello");
     let daemon = start(&tree);
     tree.put("never.toml", "[service]\ntimeout-start-sec = \"2s\"\n");
@@ -381,7 +385,7 @@ fn what_is_restarted_is_the_version_that_serves_and_not_the_one_that_failed() {
 }
 
 #[test]
-fn the_log_says_as_much_as_it_is_told_to() {
+fn the_log_level_decides_which_entries_are_logged() {
     let tree = Tree::new().with("logs");
     let daemon = start(&tree);
     assert_eq!(daemon.get("/logs/log").status(), 200);

@@ -1,5 +1,5 @@
-//! Directories and files in every bad state: what serves goes on serving, it is said once, and the next reload after
-//! the repair makes it good.
+//! Directories and files in every bad state: plugins keep serving, the mistake is reported once, and the next reload
+//! after its repair takes effect.
 
 use plugind_tests::{Daemon, Signal, Tree, another, end_of, golden};
 use rustix::process::{Resource, Rlimit, prlimit};
@@ -190,7 +190,7 @@ fn a_component_that_changes_all_the_time_is_never_taken_for_whole() {
     let whole = fs::read(&path).unwrap();
     let over = AtomicBool::new(false);
     thread::scope(|scope| {
-        // In place, as nobody should: it shrinks and grows under whoever reads it.
+        // It is changed in place, which is a mistake: it shrinks and grows while it is read.
         let writer = scope.spawn(|| {
             while !over.load(Relaxed) {
                 File::options().write(true).open(&path).unwrap().set_len(100_000).unwrap();

@@ -171,8 +171,11 @@ fn users_are_in_the_state_as_well_and_a_restart_of_the_plugin_reads_it_again() {
     let config = "[config]\nada = \"60001\"\n[grants]\nstate = true\n";
     let tree = Tree::new().with_manifest("userdb", config);
     let path = tree.root().join("userdb");
-    let daemon =
-        Daemon::start_with(&tree, &["--listen", &format!("userdb=unix:{}", path.display())]);
+    let control = control::socket(&tree);
+    std::fs::create_dir_all(control.parent().unwrap()).unwrap();
+    let listen = format!("userdb=unix:{}", path.display());
+    let control = format!("control={}", control.display());
+    let daemon = Daemon::start_with(&tree, &["--listen", &listen, "--listen", &control]);
     let uid = |name: &str| {
         let mut client = Client(BufReader::new(UnixStream::connect(&path).unwrap()));
         let reply = client.call(&query("GetUserRecord", json!({ "userName": name })));

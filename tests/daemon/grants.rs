@@ -10,7 +10,7 @@ use std::{
     thread,
 };
 
-/// A server on this machine that says this to whoever connects: at once, or behind the head of a request.
+/// A server on this machine that sends this to every client: at once, or after the head of a request.
 fn server(says: &'static str, after_a_request: bool) -> SocketAddr {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = listener.local_addr().unwrap();
@@ -213,7 +213,7 @@ fn a_plugin_whose_credential_was_withdrawn_is_stopped_with_the_reason() {
 }
 
 #[test]
-fn what_was_granted_and_cannot_be_had_is_told_with_a_remedy() {
+fn a_grant_that_cannot_be_fulfilled_is_reported_with_a_remedy() {
     for (guest, manifest, stage, parts) in [
         ("files", "read = [\"/nowhere\"]", "link", ["/nowhere", "take it out of read"]),
         ("files", "read = [\"/etc/passwd\"]", "link", ["/etc/passwd", "take it out of read"]),
@@ -311,7 +311,7 @@ fn a_plugin_sends_requests_to_whom_it_was_granted_and_to_nobody_else() {
         assert!(ask("granted", &format!("http/{granted}@{other}")).starts_with("error: "));
         assert_eq!(ask("granted", "https/example.com"), denied);
         assert_eq!(ask("fetches", &format!("http/{granted}")), denied);
-        // It does not speak TLS, and what became of it is told to the plugin alone.
+        // The server does not speak TLS. Only the plugin gets the error.
         let answer = ask("granted", &format!("https/{granted}"));
         assert!(answer.starts_with("error: ") && answer != denied, "{answer}");
     }

@@ -31,7 +31,7 @@ fn three(tree: &Tree) -> (Daemon, u64) {
 }
 
 #[test]
-fn what_a_plugin_keeps_goes_on_in_its_next_version() {
+fn the_state_of_a_plugin_passes_to_its_next_version() {
     let tree = Tree::new().with("keeps");
     let (daemon, first) = three(&tree);
     tree.put("keeps.wasm", another("keeps"));
@@ -45,7 +45,7 @@ fn what_a_plugin_keeps_goes_on_in_its_next_version() {
 }
 
 #[test]
-fn a_version_that_has_nothing_to_keep_is_followed_by_one_that_begins_anew() {
+fn a_version_that_saves_nothing_is_followed_by_one_without_state() {
     let tree = Tree::new().with_manifest("keeps", &manifest("save = \"nothing\"", ""));
     let (daemon, _) = three(&tree);
     tree.put("keeps.wasm", another("keeps"));
@@ -126,7 +126,7 @@ fn no_more_work_waits_than_the_manifest_says() {
 }
 
 #[test]
-fn whatever_goes_wrong_with_it_the_old_version_goes_on_with_what_it_keeps() {
+fn a_handover_that_fails_in_any_way_leaves_the_old_version_with_its_state() {
     let quickly = "[handover]\ntimeout-sec = \"500ms\"";
     for (old, new, why) in [
         (
@@ -160,7 +160,7 @@ fn whatever_goes_wrong_with_it_the_old_version_goes_on_with_what_it_keeps() {
 }
 
 #[test]
-fn a_version_that_takes_too_long_to_save_is_not_ended_and_its_work_goes_on() {
+fn a_version_that_takes_too_long_to_save_keeps_serving() {
     let slow = manifest("save = \"slow 1500\"", "[handover]\ntimeout-sec = \"500ms\"");
     let tree = Tree::new().with_manifest("keeps", &slow);
     let (daemon, first) = three(&tree);
@@ -190,7 +190,7 @@ fn a_state_of_many_mebibytes_arrives_whole() {
 }
 
 #[test]
-fn one_that_traps_while_it_saves_is_replaced_and_serves_on() {
+fn an_instance_that_traps_while_it_saves_is_replaced_by_one_that_serves() {
     let tree = Tree::new().with_manifest("keeps", &manifest("save = \"trap\"", crate::RESTARTS));
     let (daemon, first) = three(&tree);
     tree.put("keeps.wasm", another("keeps"));
@@ -234,7 +234,7 @@ fn a_plugin_with_a_state_has_one_instance_however_much_there_is_to_do() {
 }
 
 #[test]
-fn a_daemon_that_ends_has_it_saved_once_more_and_waits_no_longer_than_for_that() {
+fn a_daemon_that_stops_has_the_state_saved_and_waits_for_nothing_else() {
     for config in ["", "save = \"fail\"", "save = \"nothing\""] {
         let (mut daemon, _) = three(&Tree::new().with_manifest("keeps", &manifest(config, "")));
         assert_eq!(daemon.stop(), 0);

@@ -1,4 +1,4 @@
-//! The mistakes of one plugin affect no other: those who wait for it get an answer in time.
+//! The mistakes of one plugin affect no other plugin, and its own clients get a response in time.
 
 use crate::{RESTARTS, control};
 use plugind_tests::{Daemon, Tree, eventually};
@@ -176,7 +176,7 @@ fn a_worker_with_a_request_past_its_deadline_finishes_the_others_and_takes_no_mo
 }
 
 #[test]
-fn what_a_plugin_says_went_wrong_is_not_told_to_its_clients() {
+fn an_error_of_a_plugin_is_not_shown_to_its_clients() {
     let daemon = Daemon::start_with(&Tree::new().with("fails"), &["--log", "debug"]);
     let answer = daemon.get("/fails");
     assert_eq!(answer.status_and_text(), (502, &*failed("fails")));
@@ -208,6 +208,24 @@ fn one_that_says_it_is_unhealthy_is_replaced_and_one_that_is_degraded_is_not() {
     assert_eq!(daemon.get("/unhealthy").status_and_text(), (200, "fine"));
     assert_eq!(daemon.get("/unhealthy/sicken").status_and_text(), (200, "fine"));
     daemon.log.wait_for(&["instance failed", "worker=1 ", "result=unhealthy", "sick"]);
+}
+
+#[test]
+fn a_degraded_plugin_is_shown_with_its_reason() {
+    let tree = Tree::new().with_manifest("unhealthy", "[service]\nwatchdog-sec = \"100ms\"\n");
+    let daemon = control::start(&tree);
+    assert_eq!(daemon.get("/unhealthy/weaken").status_and_text(), (200, "fine"));
+    for (arguments, shown) in [
+        (&["list"][..], "active (degraded)"),
+        (&["list"], " weak\n"),
+        (&["status", "unhealthy"], "   Degraded: weak\n"),
+        (&["top", "--once"], " degraded "),
+        (&["top", "--once"], " weak\n"),
+    ] {
+        eventually(&format!("{arguments:?} to show {shown:?}"), || {
+            control::run(&tree, arguments).stdout.contains(shown).then_some(())
+        });
+    }
 }
 
 #[test]

@@ -105,7 +105,7 @@ fn a_signal_ends_the_daemon_before_it_is_ready_too() {
 }
 
 #[test]
-fn a_plugin_that_is_ready_is_told_to_stop_although_another_never_was() {
+fn a_ready_plugin_gets_stop_although_another_was_never_ready() {
     let tree = Tree::new().with("never_ready").with("says_stop");
     let mut daemon = Daemon::begin(&tree, &[]);
     daemon.log.wait_for(&["plugin ready", "plugin=says-stop"]);
@@ -114,7 +114,7 @@ fn a_plugin_that_is_ready_is_told_to_stop_although_another_never_was() {
 }
 
 #[test]
-fn a_plugin_is_told_why_it_has_to_stop() {
+fn stop_receives_the_reason() {
     let tree = Tree::new().with("says_stop").with_named("other", "says_stop", "");
     let mut daemon = Daemon::start(&tree);
     tree.put("says-stop.toml", "[instances]\nmax = 1\nrecycle-after = 1\n");
@@ -142,7 +142,7 @@ fn a_plugin_is_told_why_it_has_to_stop() {
 }
 
 #[test]
-fn a_plugin_that_is_removed_is_told_so() {
+fn a_plugin_that_is_removed_gets_stop_with_this_reason() {
     let tree = Tree::new().with("says_stop");
     let daemon = Daemon::start(&tree);
     tree.remove("says-stop.wasm");
@@ -187,7 +187,7 @@ fn stop_is_called_although_a_task_runs_that_only_stop_ends() {
 }
 
 #[test]
-fn a_status_is_told_as_it_changes() {
+fn each_change_of_a_status_is_logged() {
     let daemon = Daemon::start_with(&Tree::new().with("status_talks"), &["--log", "debug"]);
     let said = |text: &str| format!("text=\"{text}\"");
     let (first, third, last) = (said("step 1 of 3"), said("step 3 of 3"), said("at your service"));
@@ -263,7 +263,7 @@ fn a_program_that_fails_is_started_again_as_its_manifest_says() {
 }
 
 #[test]
-fn a_program_that_goes_on_is_ended_with_the_daemon() {
+fn a_program_that_does_not_return_is_ended_with_the_daemon() {
     let mut daemon = Daemon::start(&Tree::new().with("ticker"));
     daemon.log.wait_for(&["info    plugind[ticker]: tick 2"]);
     assert_eq!(daemon.get("/ticker").status(), 404);

@@ -40,6 +40,7 @@ mod directories;
 mod storage;
 mod cache;
 mod calls;
+mod candidates;
 mod many;
 mod metrics;
 mod health;

@@ -58,7 +58,7 @@ fn code_is_mapped_from_its_file_and_no_memory_is_writable_and_executable() {
 }
 
 #[test]
-fn so_it_is_without_a_pool_of_instances() {
+fn code_is_mapped_from_its_file_without_an_instance_pool_too() {
     let daemon = Daemon::start_within(&tree(), 64 << 30);
     daemon.log.wait_for(&["instance pool unavailable"]);
     answers(&daemon);

@@ -274,7 +274,10 @@ fn prometheus_scrapes_the_metrics_and_computes_with_them() {
     wait_for("sum(plugind_plugin_requests_total{plugin=\"statuses\",class=\"2xx\"})", 10.0);
     wait_for("count(plugind_build_info)", 1.0);
     wait_for("plugind_plugin_request_duration_seconds_count{plugin=\"statuses\"}", 10.0);
-    wait_for("count_over_time(up[1m]) >= bool 20", 1.0);
+    // Each wait is shorter than the longest that a test may wait.
+    for scrapes in [20, 40, 60] {
+        wait_for(&format!("count_over_time(up[1m]) >= bool {scrapes}"), 1.0);
+    }
     wait_for("min_over_time(up[1m])", 1.0);
     let quantile =
         "histogram_quantile(0.99, plugind_plugin_request_duration_seconds_bucket) > bool 0";
@@ -406,6 +409,11 @@ fn top_list_and_status_show_what_a_plugin_uses_and_does() {
     for line in ["     Memory: ", "        CPU: ", "    Traffic: "] {
         assert!(status.contains(line), "{status}");
     }
+    let list = control::run(&tree, &["list"]).stdout;
+    let row = control::row(&list, "statuses");
+    let [.., rate, half, most, in_flight, routes] = &row[..] else { panic!("{list}") };
+    assert!(rate.ends_with("/s") && half.ends_with('s') && most.ends_with('s'), "{list}");
+    assert_eq!((*in_flight, *routes), ("0", "/statuses"), "{list}");
 }
 
 #[test]
@@ -414,7 +422,13 @@ fn a_plugin_that_starts_is_shown_with_what_it_says_and_how_long_it_takes() {
     let _daemon = control::begin(&tree);
     let shown = eventually("the plugin to start", || {
         let list = control::run(&tree, &["list"]).stdout;
-        list.contains("activating (starting ").then_some(list)
+        let starts = list.contains("activating (starting ") && list.contains("waits for ever");
+        starts.then_some(list)
     });
     assert!(shown.contains("s of 30s)"), "{shown}");
+    let status = control::run(&tree, &["status", "never-ready"]).stdout;
+    assert!(status.contains("     Active: activating (starting "), "{status}");
+    assert!(status.contains("     Status: waits for ever\n"), "{status}");
+    let top = control::run(&tree, &["top", "--once"]).stdout;
+    assert!(top.contains(" starting ") && top.contains(" waits for ever\n"), "{top}");
 }

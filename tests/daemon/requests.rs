@@ -1,4 +1,5 @@
-//! A request has one identity, which the host's and the guest's entries about it share, and a failure leaves a trail.
+//! A request has one identity, which the host's and the guest's entries about it share, and each
+//! failure is logged with its cause.
 
 use crate::{control, readiness::http_02};
 use plugind_tests::{Daemon, Tree, end_of, eventually};
@@ -82,7 +83,9 @@ fn each_way_to_fail_a_request_has_its_cause_in_one_warning_and_counts() {
         assert!(field(&line, "request_id").is_some() && field(&line, "trace_id").is_some());
         let shown = "Requests: 2 failed in the last minute\n";
         eventually(&format!("{plugin} to have failed twice"), || {
-            control::run(&tree, &["status", plugin]).stdout.contains(shown).then_some(())
+            let status = control::run(&tree, &["status", plugin]).stdout;
+            let counted = status.contains(" (instances), 2 (requests)\n");
+            (counted && status.contains(shown)).then_some(())
         });
         assert_eq!(daemon.log.count(&words[..2]), 1, "the second one waits");
     }

@@ -35,7 +35,7 @@ fn what_did_not_change_is_not_touched() {
     let before = daemon.get("/counts");
     assert!(before.text().ends_with("count=1"));
     tree.put("hello.toml", "[config]\ngreeting = \"Good day\"\n");
-    // Written anew, with the same contents.
+    // Written again, with the same contents.
     tree.put_guest("counts", "counts");
     assert!(daemon.reload().contains("changed=1 failed=0 removed=0 unchanged=1"));
     assert_eq!(daemon.get("/hello").status_and_text(), (200, "Good day from hello\n"));
@@ -171,7 +171,7 @@ fn of_two_plugins_on_one_route_the_one_that_had_it_keeps_it() {
 }
 
 #[test]
-fn every_mistake_in_a_manifest_is_told_with_its_place_and_a_remedy() {
+fn every_mistake_in_a_manifest_is_reported_with_its_place_and_a_remedy() {
     let manifest = "requird = true\n\n[limits]\n  memory-max = \"much\"\nlog-rate = 5\n\
                     [service]\nrestart = \"sometimes\"\n[[serve]]\nroute = \"site\"\n";
     let tree = Tree::new().with_manifest("hello", manifest).with("greeter_02");

@@ -21,9 +21,9 @@ fn tasks_run_beside_requests_and_return_before_stop_is_called() {
 
 #[test]
 fn a_wrong_configuration_fails_the_start_with_its_key() {
-    let with = |config: &str| format!("[config]\n{config}\n");
+    let with = |config: &str| format!("required = false\n[config]\n{config}\n");
     let tree = Tree::new()
-        .with_named("missing", "background", "")
+        .with_named("missing", "background", "required = false\n")
         .with_named("unknown", "background", &with("interval-ms = \"1\"\ninterval = \"1\""))
         .with_named("wrong", "background", &with("interval-ms = \"1s\""));
     let daemon = Daemon::start(&tree);

@@ -100,7 +100,7 @@ fn the_compiler_service_gets_few_connections_and_the_daemon_stores_no_compiled_f
 }
 
 #[test]
-fn a_service_that_ended_meanwhile_is_asked_anew() {
+fn a_service_that_has_ended_is_started_again_by_the_next_request() {
     let tree = Tree::with_own_cache().with("hello");
     let service = Service::start(program("plugind-compile"));
     let daemon = start(&tree, &service);
@@ -113,7 +113,7 @@ fn a_service_that_ended_meanwhile_is_asked_anew() {
 }
 
 #[test]
-fn a_compiled_file_that_cannot_be_trusted_is_made_anew_by_the_service() {
+fn an_untrusted_compiled_file_is_compiled_again_by_the_service() {
     let tree = Tree::with_own_cache().with("hello");
     let service = Service::start(program("plugind-compile"));
     drop(start(&tree, &service));
@@ -132,7 +132,7 @@ fn a_compiled_file_that_cannot_be_trusted_is_made_anew_by_the_service() {
 }
 
 #[test]
-fn a_component_that_takes_too_long_to_compile_is_given_up_and_nothing_works_on() {
+fn a_compilation_that_takes_too_long_is_ended_with_its_worker() {
     let tree = Tree::with_own_cache().with_manifest("hello", "required = false\n");
     tree.put("hello.wasm", laborious());
     // By its limit the worker is known among those of others.
@@ -150,7 +150,7 @@ fn a_component_that_takes_too_long_to_compile_is_given_up_and_nothing_works_on()
 }
 
 #[test]
-fn whoever_asks_may_vanish_and_nothing_works_on() {
+fn a_compilation_ends_with_the_daemon_that_requested_it() {
     let tree = Tree::with_own_cache();
     tree.put("hello.wasm", laborious());
     for (number, service) in [(1, None), (2, Some(Service::start(program("plugind-compile"))))] {
@@ -166,7 +166,7 @@ fn whoever_asks_may_vanish_and_nothing_works_on() {
 }
 
 #[test]
-fn a_daemon_that_is_told_to_end_does_not_wait_for_a_service() {
+fn a_daemon_that_stops_does_not_wait_for_the_compiler_service() {
     let tree = Tree::with_own_cache();
     tree.put("hello.wasm", laborious());
     let service = Service::start(program("plugind-compile"));

@@ -1,4 +1,4 @@
-//! A daemon that is told to end closes its door, finishes what it has in hand, and ends well.
+//! A daemon that is stopped closes its listeners, finishes the requests in progress, and exits with status 0.
 
 use plugind_tests::{Daemon, Signal, Tree, another, eventually};
 use std::{
@@ -9,7 +9,7 @@ use std::{
 };
 
 #[test]
-fn what_is_in_hand_is_finished_behind_a_closed_door() {
+fn requests_in_progress_are_finished_after_the_listener_has_closed() {
     for signal in [Signal::TERM, Signal::INT] {
         let mut daemon = Daemon::start(&Tree::new().with("streams").with("streams_02"));
         let mut idle = daemon.connect();
@@ -71,7 +71,7 @@ fn under_load_every_request_that_was_taken_is_answered() {
 }
 
 #[test]
-fn asked_twice_it_waits_for_nobody() {
+fn after_a_second_signal_the_daemon_waits_for_nothing() {
     let mut daemon = Daemon::start(&Tree::new().with("streams"));
     let mut client = daemon.connect();
     client.request("POST", "/streams/echo", &["Transfer-Encoding: chunked"]);

@@ -143,7 +143,7 @@ fn a_client_that_reads_slowly_holds_the_plugin_back_and_fills_no_memory() {
         let growth = daemon.peak_memory().saturating_sub(before);
         assert!(growth < GROWTH, "{guest}: {} MiB", growth >> 20);
         assert_eq!(head.status, 200);
-        assert!(slow.chunks_of(1 << 20).len() >= 1 << 20, "it goes on where it was");
+        assert!(slow.chunks_of(1 << 20).len() >= 1 << 20, "the response continues where it paused");
     }
 }
 

@@ -38,7 +38,7 @@ fn without_identity(line: &str) -> &str {
     line
 }
 
-/// How many lines are this one.
+/// Returns the number of lines that are equal to this one.
 fn times(log: &Log, line: &str) -> usize {
     let lines = log.all();
     let lines = lines.iter().filter(|other| other.starts_with(line));
@@ -46,7 +46,7 @@ fn times(log: &Log, line: &str) -> usize {
 }
 
 #[test]
-fn what_a_plugin_says_is_told_with_its_name_priority_and_fields() {
+fn an_entry_of_a_plugin_is_logged_with_its_name_priority_and_fields() {
     let daemon = Daemon::start_with(&Tree::new().with("logs"), &["--log", "debug"]);
     assert_eq!(daemon.get("/logs/log").status(), 200);
     for line in [
@@ -108,7 +108,7 @@ fn entries_of_wasi_logging_are_bounded_by_the_log_rate_and_in_length() {
 }
 
 #[test]
-fn the_last_words_of_an_instance_are_told_though_their_line_never_ended() {
+fn the_last_output_of_an_instance_is_logged_without_an_end_of_line() {
     let mut daemon = Daemon::start(&Tree::new().with("logs"));
     assert_eq!(daemon.get("/logs/log").status(), 200);
     assert_eq!(daemon.stop(), 0);
@@ -116,7 +116,7 @@ fn the_last_words_of_an_instance_are_told_though_their_line_never_ended() {
 }
 
 #[test]
-fn what_is_less_important_than_was_asked_for_is_not_told() {
+fn entries_below_the_log_level_are_not_logged() {
     let tree = Tree::new().with("warmup").with("hello");
     let mut daemon = Daemon::launch(&tree, &["--log", "notice"]);
     daemon.log.wait_for(&["notice  plugind[warmup]: warm"]);
@@ -140,12 +140,12 @@ fn a_plugin_cannot_pass_its_text_off_as_the_hosts() {
     for forged in ["by message", "by stdout", "by stderr", "by health"] {
         let forged = format!("forged {forged}");
         let lines: Vec<_> = said.iter().filter(|line| line.contains(&forged)).collect();
-        assert!(!lines.is_empty(), "{forged} is not told at all");
+        assert!(!lines.is_empty(), "{forged} is not logged at all");
         for line in lines {
             assert!(!line.starts_with("err     plugind: forged"), "{line}");
         }
     }
-    // It is told as it is, and marked.
+    // It is logged as it is, and escaped.
     for part in [
         "two lines\\u{a}err     plugind: forged by message",
         "\\u{1b}[2J\\u{1b}[31mred",
@@ -198,7 +198,7 @@ fn long_texts_are_cut_at_the_end_of_a_character_and_say_so() {
 }
 
 #[test]
-fn a_plugin_that_says_too_much_is_cut_short_and_what_is_missing_is_counted() {
+fn entries_beyond_the_log_rate_are_dropped_and_counted() {
     let rate = "[limits]\nlog-rate = \"10/1h\"\n";
     let tree = Tree::new().with_manifest("floods", rate).with("logs");
     let mut daemon = Daemon::start(&tree);
@@ -234,7 +234,7 @@ fn a_plugin_that_prints_without_an_end_of_a_line_is_bounded_by_its_log_rate() {
 }
 
 #[test]
-fn a_plugin_is_heard_again_when_its_time_is_over() {
+fn entries_of_a_plugin_are_logged_again_after_the_period_of_its_log_rate() {
     let tree = Tree::new().with_manifest("floods", "[limits]\nlog-rate = \"10/100ms\"\n");
     let daemon = Daemon::start(&tree);
     assert_eq!(daemon.get("/floods/flood/1000").status(), 200);

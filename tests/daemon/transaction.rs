@@ -1,4 +1,5 @@
-//! A reload is a transaction: what is on its way shows, what must go together does, and what cannot leaves all as it was.
+//! A reload is a transaction: its progress is visible, changes that belong together take effect together, and
+//! an impossible change leaves everything as it was.
 
 use crate::{
     RESTARTS,
@@ -51,7 +52,7 @@ impl Reload {
         }
     }
 
-    /// All that is said until it is over.
+    /// All replies, up to the end of the reload.
     fn all(mut self) -> Vec<Value> {
         let mut all = Vec::new();
         loop {
@@ -84,7 +85,7 @@ fn greets(greeting: &str) -> String {
 }
 
 #[test]
-fn all_or_nothing_is_nothing_if_one_fails_and_sighup_does_not_do_it_by_halves() {
+fn an_all_or_nothing_reload_that_fails_is_not_done_in_part_by_sighup() {
     let tree = Tree::new()
         .with("hello")
         .with_manifest("counts", "[instances]\nmax = 1\n")
@@ -125,7 +126,7 @@ fn all_or_nothing_is_nothing_if_one_fails_and_sighup_does_not_do_it_by_halves() 
 }
 
 #[test]
-fn what_is_wrong_on_paper_keeps_all_or_nothing_from_beginning() {
+fn an_all_or_nothing_reload_does_not_begin_if_a_file_has_a_mistake() {
     let tree = Tree::new().with("hello");
     let daemon = start(&tree);
     tree.put("hello.toml", greets("Good day"));
@@ -188,11 +189,11 @@ fn a_reload_of_the_other_kind_waits_and_one_of_the_same_kind_is_the_same() {
     assert_eq!(daemon.stop(), 0);
     let begun =
         daemon.log.all().iter().filter(|line| line.contains("plugind: reload started")).count();
-    assert_eq!(begun, 3, "each that was asked for is told");
+    assert_eq!(begun, 3, "each requested reload is logged");
 }
 
 #[test]
-fn nothing_stays_behind_of_all_or_nothing_that_was_asked_for_twice() {
+fn an_all_or_nothing_reload_that_was_requested_twice_leaves_nothing_behind() {
     let tree = Tree::new().with("hello").with_named("slow", "counts", "");
     let daemon = start(&tree);
     tree.put("hello.toml", greets("Good day"));

@@ -56,7 +56,7 @@ pub(crate) fn echo(client: &mut Client, word: &str) -> String {
     client.read().unwrap().into_text().unwrap().as_str().to_owned()
 }
 
-/// How a WebSocket is closed; none if it just ends.
+/// Returns the close code of a WebSocket; none if it ends without a close.
 fn close_code(client: &mut Client) -> Option<CloseCode> {
     loop {
         match client.read() {
@@ -298,7 +298,7 @@ fn a_client_that_does_not_read_keeps_the_plugin_from_sending_and_receiving() {
         assert!(sent < 2048, "{sent} messages were taken");
     }
     client.get_mut().set_nonblocking(false).unwrap();
-    // What comes while it is flushed would be answered to nobody, so both are done at a time.
+    // Messages that arrive during the flush would have no reader, so both are done at the same time.
     let mut writer =
         WebSocket::from_raw_socket(client.get_ref().try_clone().unwrap(), Role::Client, None);
     let reads = std::thread::spawn(move || {

@@ -29,8 +29,8 @@ fn end(mut client: Connection) {
 fn two_workers_of_one_plugin_are_at_work_at_the_same_moment() {
     for guest in ["streams", "streams_02"] {
         let daemon = Daemon::start(&Tree::new().with_named("two", guest, &one_each(2)));
-        // A guest that reads its request's body lets the client be told to send it. One call at a time in each
-        // worker, so two calls that have got so far are in two.
+        // When the guest reads the body, the client gets `100 Continue`. Each worker has one call at a time, so two
+        // calls that have reached this point are in two workers.
         let clients = [(); 2].map(|()| {
             let mut client = daemon.connect();
             client.request("POST", "/two/up", &["Expect: 100-continue", "Content-Length: 4"]);
@@ -72,7 +72,7 @@ fn one_worker_is_shared_by_as_many_calls_as_its_manifest_says() {
 }
 
 #[test]
-fn an_instance_knows_who_it_is() {
+fn an_instance_knows_its_name_generation_and_number() {
     let daemon = Daemon::start(&Tree::new().with_manifest("counts", "[instances]\nmax = 1\n"));
     let ready = daemon.log.wait_for(&["plugin ready", "plugin=counts"]);
     let (_, rest) = ready.split_once("generation=").unwrap();

@@ -163,7 +163,7 @@ impl Daemon {
         self.connect().get(path)
     }
 
-    /// Has it read its directories anew, and waits for the line that says what came of it.
+    /// Has it read its directories again, and waits for the log line with the outcome.
     ///
     /// # Panics
     /// When it does not come to an end with that.
@@ -209,15 +209,28 @@ impl Daemon {
         self.status_bytes("VmRSS:")
     }
 
+    /// Its proportional share of the memory that it has, in bytes.
+    ///
+    /// # Panics
+    /// When it is not there any more.
+    #[must_use]
+    pub fn proportional_memory(&self) -> u64 {
+        self.bytes_of("smaps_rollup", "Pss:")
+    }
+
     fn status_bytes(&self, field: &str) -> u64 {
-        let path = format!("/proc/{}/status", self.pid());
+        self.bytes_of("status", field)
+    }
+
+    fn bytes_of(&self, file: &str, field: &str) -> u64 {
+        let path = format!("/proc/{}/{file}", self.pid());
         let status = std::fs::read_to_string(path).expect("the daemon is there");
         let value = status.lines().find_map(|line| line.strip_prefix(field));
         let kib = value.and_then(|value| value.trim().strip_suffix(" kB")?.parse::<u64>().ok());
         kib.expect("Linux says so") << 10
     }
 
-    /// Tells it to end, and returns its exit status.
+    /// Stops it, and returns its exit status.
     ///
     /// # Panics
     /// When it does not end.

@@ -15,6 +15,7 @@ pub struct Figures {
     threads: usize,
     mappings: usize,
     memory: u64,
+    proportional: u64,
 }
 
 impl Figures {
@@ -29,6 +30,7 @@ impl Figures {
             threads: entries("task"),
             mappings: mappings.lines().count(),
             memory: daemon.memory(),
+            proportional: daemon.proportional_memory(),
         }
     }
 
@@ -69,8 +71,11 @@ impl Figures {
 
 impl fmt::Display for Figures {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { descriptors, threads, mappings, memory } = self;
-        let mib = memory >> 20;
-        write!(f, "{descriptors} descriptors, {threads} threads, {mappings} mappings, {mib} MiB")
+        let Self { descriptors, threads, mappings, memory, proportional } = self;
+        let (rss, pss) = (memory >> 20, proportional >> 20);
+        write!(
+            f,
+            "{descriptors} descriptors, {threads} threads, {mappings} mappings, RSS {rss} MiB, PSS {pss} MiB"
+        )
     }
 }

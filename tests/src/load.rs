@@ -57,12 +57,12 @@ impl<'scope> Load<'scope> {
         });
     }
 
-    /// Says that what clients wait for in the midst of a request has come about.
+    /// Lets clients continue that wait in the middle of a request.
     pub fn turn(&self) {
         self.turns.turn();
     }
 
-    /// Lets each client finish the request that it has in hand, and adds up what came of all.
+    /// Lets each client finish its request, and returns the sum of all outcomes.
     ///
     /// # Panics
     /// When a client does.
@@ -72,7 +72,7 @@ impl<'scope> Load<'scope> {
         each.map(|(_, tally)| tally).fold(Tally::default(), Tally::and)
     }
 
-    /// Lets each client finish the request that it has in hand, and says what came of each.
+    /// Lets each client finish its request, and returns the outcomes of each.
     ///
     /// # Panics
     /// When a client does.

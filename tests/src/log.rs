@@ -117,7 +117,7 @@ impl Log {
             if let Some(found) = found(&lines.said) {
                 return found;
             }
-            // Out of the lock before a panic: whoever handles that prints the log.
+            // The lock is released before a panic, because the panic handler prints the log.
             let left = deadline.saturating_duration_since(Instant::now());
             if lines.ended || left.is_zero() {
                 let why = if lines.ended { "the daemon ended" } else { "waited too long" };

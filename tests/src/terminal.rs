@@ -1,4 +1,5 @@
 //! A program on a terminal of its own, and what it shows there.
+#![expect(clippy::unwrap_used, reason = "helpers of tests panic as tests do")]
 
 use crate::{WAIT_MAX, eventually};
 use rustix::{

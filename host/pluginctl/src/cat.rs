@@ -1,4 +1,4 @@
-//! `pluginctl cat`: a manifest, or plugind.toml, as it counts, each value with the place that it came from.
+//! `pluginctl cat`: the effective manifest, or plugind.toml, with the origin of each value.
 
 use crate::{
     output::Output,
@@ -150,7 +150,7 @@ mod tests {
     use std::{ffi::OsStr, os::unix::ffi::OsStrExt};
 
     #[test]
-    fn a_file_whose_name_is_no_text_can_be_told_to_programs() {
+    fn a_file_name_that_is_not_utf8_can_be_reported_to_programs() {
         let path = Path::new(OsStr::from_bytes(b"/etc/a\xff.toml"));
         let document = Document::new(path, "a = 1\n");
         let files: Vec<_> = document.paths().collect();

@@ -30,6 +30,7 @@ use std::{
     fmt::Write as _,
     fs,
     path::{Path, PathBuf},
+    time::{Duration, Instant},
 };
 
 /// The subject of the check, and its options.
@@ -130,10 +131,12 @@ impl CheckArgs {
             return Value::Null;
         };
         let check = |checker: &LinkChecker| checker.check_component(path);
+        let begun = Instant::now();
         link(std::slice::from_mut(&mut checked), linking, output, check);
+        let took = matches!(linking, Linking::Possible(_)).then(|| begun.elapsed());
         output.mistakes.extend(mistakes(&checked).iter().cloned());
         if !self.json {
-            output.reported.push_str(&described(path, &checked));
+            output.reported.push_str(&described(path, &checked, took));
         }
         plugin(&checked)
     }
@@ -309,7 +312,7 @@ fn table(report: &Report, conflicts: &Conflicts) -> String {
     reported
 }
 
-fn described(path: &Path, checked: &Checked) -> String {
+fn described(path: &Path, checked: &Checked, took: Option<Duration>) -> String {
     let mut reported = line(&path.to_string_lossy());
     let Some(verified) = &checked.verified else { return String::new() };
     let (manifest, inspection) = (verified.manifest(), verified.inspection());
@@ -327,6 +330,9 @@ fn described(path: &Path, checked: &Checked) -> String {
     let (first, most) =
         (rounded(inspection.footprint.bytes()), manifest.limits.instance_memory_max);
     line("memory", &format!("each instance begins with {first}, and may have {most}"));
+    if let Some(took) = took.filter(|_| checked.failed.is_none()) {
+        line("compile", &format!("{:.1} s to compile and link it", took.as_secs_f64()));
+    }
     let routes: Vec<_> = checked.routes.iter().map(|(route, _)| route.to_string()).collect();
     match mode_of(checked) {
         Some(mode) => {

@@ -4,8 +4,8 @@ use comfy_table::{CellAlignment, ContentArrangement, Table, presets};
 use plugind::base::text::Escaped;
 use std::io;
 
-/// Lays `rows` out below `header`, of which each has as many cells. What would end a line or steer a terminal is
-/// escaped.
+/// Lays out `rows` below `header`, each with the same number of cells. Characters that would end a line or control a
+/// terminal are escaped.
 pub(crate) fn columns(header: &[&str], rows: impl IntoIterator<Item = Vec<String>>) -> String {
     let mut table = Table::new();
     table.load_style(presets::NOTHING).set_content_arrangement(ContentArrangement::Disabled);
@@ -16,10 +16,37 @@ pub(crate) fn columns(header: &[&str], rows: impl IntoIterator<Item = Vec<String
     table.trim_fmt().lines().map(|line| format!("{}\n", line.trim_end())).collect()
 }
 
-/// Cuts what does not fit the terminal's width off, if standard output is a terminal.
-pub(crate) fn cut_to_terminal(text: &str) -> String {
+/// The columns between two columns of a table.
+pub(crate) const SPACING: usize = 2;
+
+/// The places of the columns that fit: `columns` has the width and the importance of each. The least important ones are
+/// left out, and those that are most important of all are kept in any case.
+pub(crate) fn fitting(columns: &[(usize, u8)], width: usize) -> Vec<usize> {
+    let mut places: Vec<_> = (0..columns.len()).collect();
+    // No space follows the last column.
+    let needed = |places: &[usize]| {
+        places.iter().map(|place| columns[*place].0.saturating_add(SPACING)).sum::<usize>()
+    };
+    while needed(&places) > width.saturating_add(SPACING) {
+        let least = places.iter().filter(|place| columns[**place].1 < KEPT);
+        let Some(least) = least.min_by_key(|place| columns[**place].1).copied() else { break };
+        places.retain(|place| *place != least);
+    }
+    places
+}
+
+/// The importance of a column that is never left out.
+pub(crate) const KEPT: u8 = u8::MAX;
+
+/// The width of the terminal, if standard output is one.
+pub(crate) fn terminal_width() -> Option<usize> {
     let size = rustix::termios::tcgetwinsize(io::stdout()).ok();
-    match size.map(|size| usize::from(size.ws_col)).filter(|width| *width > 0) {
+    size.map(|size| usize::from(size.ws_col)).filter(|width| *width > 0)
+}
+
+/// Cuts lines at the width of the terminal, if standard output is one.
+pub(crate) fn cut_to_terminal(text: &str) -> String {
+    match terminal_width() {
         Some(width) => cut_to(text, width),
         None => text.to_owned(),
     }
@@ -41,6 +68,15 @@ fn escaped(row: Vec<String>) -> Vec<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_least_important_columns_are_left_out_where_not_all_fit() {
+        let columns = [(4, KEPT), (10, 1), (10, 3), (10, 2)];
+        assert_eq!(fitting(&columns, 40), [0, 1, 2, 3]);
+        assert_eq!(fitting(&columns, 39), [0, 2, 3]);
+        assert_eq!(fitting(&columns, 20), [0, 2]);
+        assert_eq!(fitting(&columns, 0), [0]);
+    }
 
     #[test]
     fn a_line_that_is_too_long_is_cut() {

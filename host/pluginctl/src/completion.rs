@@ -1,4 +1,4 @@
-//! `pluginctl completion`: what a shell completes for the programs of plugind.
+//! `pluginctl completion`: completion scripts for the programs of plugind.
 
 use crate::{print::print, problem::Problem};
 use clap::{Command, CommandFactory, ValueEnum};
@@ -15,7 +15,7 @@ pub(crate) struct CompletionArgs {
     program: Program,
 }
 
-/// The shells that are known well enough.
+/// The supported shells.
 #[derive(Clone, Copy, ValueEnum)]
 enum ShellName {
     Bash,
@@ -23,7 +23,7 @@ enum ShellName {
     Fish,
 }
 
-/// The programs that somebody types.
+/// The programs that users run in a shell.
 #[derive(Clone, Copy, ValueEnum)]
 enum Program {
     Pluginctl,

@@ -123,7 +123,7 @@ impl Follower {
                 FollowOutcome::Ended(why) if self.is_job => {
                     return Err(Problem::failed(FollowError::Interrupted(why)));
                 }
-                // Nobody knows how far it came, so only its owner can decide to run it again.
+                // Its progress is unknown, so only its owner can decide to run it again.
                 FollowOutcome::DaemonLeft if self.is_job => {
                     return Err(Problem::failed(FollowError::Interrupted("plugind has ended")));
                 }

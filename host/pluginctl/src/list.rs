@@ -2,18 +2,39 @@
 
 use crate::{
     client::{CallMethod, Client, ControlAddress},
-    columns::{columns, cut_to_terminal},
+    columns::{KEPT, columns, cut_to_terminal, fitting, terminal_width},
     print::{complain, json, print},
     problem::{Problem, wait_for},
     relative_time::{ago, moment},
     status::NOT_ACTIVE,
-    usage::{busy, bytes, rate, remark, step},
+    usage::{busy, bytes, rate, remark, step, time},
 };
-use plugind::api;
+use plugind::{api, base::text::Escaped};
 use std::{process::ExitCode, time::SystemTime};
 
-/// How many digits of a digest tell versions of one plugin apart.
+/// The number of hexadecimal digits of a digest that distinguish the versions of a plugin.
 const DIGITS: usize = 12;
+
+/// The columns, each with its importance on a terminal that is too narrow for all of them.
+const COLUMNS: [(&str, u8); 15] = [
+    ("", KEPT),
+    ("NAME", KEPT),
+    ("STATE", 12),
+    ("RESULT", 5),
+    ("GENERATION", 0),
+    ("VERSION", 3),
+    ("SINCE", 6),
+    ("CPU", 10),
+    ("MEMORY", 9),
+    ("REQ/S", 8),
+    ("P50", 1),
+    ("P99", 4),
+    ("FLIGHT", 2),
+    ("ROUTES", 7),
+    ("STATUS", 11),
+];
+/// The last two columns are cut at the end of a line, so no column is left out for more of them than this.
+const TEXT_WIDTH: usize = 12;
 
 #[derive(clap::Args)]
 pub(crate) struct ListArgs {
@@ -30,7 +51,10 @@ impl ListArgs {
             wait_for(async { Ok(Client::connect(&self.place)?.call(CallMethod::List).await?) })?;
         print(&match self.json {
             true => json(&list),
-            false => cut_to_terminal(&table(&list.plugins, SystemTime::now())),
+            false => {
+                let now = SystemTime::now();
+                cut_to_terminal(&table(&list.plugins, now, terminal_width()))
+            }
         })?;
         for ignored in &list.ignored {
             complain(&format!("warning: {ignored}"));
@@ -40,28 +64,32 @@ impl ListArgs {
     }
 }
 
-fn table(plugins: &[api::Plugin], now: SystemTime) -> String {
+/// The table, with the columns that fit this width if there is one.
+fn table(plugins: &[api::Plugin], now: SystemTime, width: Option<usize>) -> String {
     let mut sorted: Vec<_> = plugins.iter().collect();
     sorted.sort_by(|one, other| one.name.cmp(&other.name));
     let failed = sorted.iter().filter(|plugin| has_failed(plugin)).count();
-    let rows = sorted.into_iter().map(|plugin| row(plugin, now));
-    let header = [
-        "",
-        "NAME",
-        "STATE",
-        "RESULT",
-        "GENERATION",
-        "VERSION",
-        "SINCE",
-        "CPU",
-        "MEMORY",
-        "REQ/S",
-        "ROUTES",
-        "STATUS",
-    ];
+    let rows: Vec<_> = sorted.into_iter().map(|plugin| row(plugin, now)).collect();
+    let places = match width {
+        Some(width) => fitting(&widths(&rows), width),
+        None => (0..COLUMNS.len()).collect(),
+    };
+    let header: Vec<_> = places.iter().map(|place| COLUMNS[*place].0).collect();
+    let rows = rows.iter().map(|row| places.iter().map(|place| row[*place].clone()).collect());
     let table = if plugins.is_empty() { String::new() } else { columns(&header, rows) + "\n" };
     let s = if plugins.len() == 1 { "" } else { "s" };
     format!("{table}{} plugin{s}, {failed} failed\n", plugins.len())
+}
+
+/// The width and the importance of each column.
+fn widths(rows: &[Vec<String>]) -> Vec<(usize, u8)> {
+    let width = |(place, (name, importance)): (usize, &(&str, u8))| {
+        let cells = rows.iter().map(|row| Escaped(&row[place]).to_string().chars().count());
+        let widest = cells.max().unwrap_or_default().max(name.len());
+        let is_cut = matches!(*name, "ROUTES" | "STATUS");
+        (if is_cut { widest.min(TEXT_WIDTH) } else { widest }, *importance)
+    };
+    COLUMNS.iter().enumerate().map(width).collect()
 }
 
 /// Whether its newest version does not serve, even if an older version does.
@@ -83,6 +111,9 @@ fn row(plugin: &api::Plugin, now: SystemTime) -> Vec<String> {
         or_none(plugin.usage.as_ref().map(busy)),
         or_none(plugin.usage.as_ref().map(|usage| bytes(usage.memory))),
         or_none(plugin.usage.as_ref().map(rate)),
+        or_none(plugin.usage.as_ref().and_then(|usage| usage.p50).map(time)),
+        or_none(plugin.usage.as_ref().and_then(|usage| usage.p99).map(time)),
+        or_none(plugin.usage.as_ref().map(|usage| usage.in_flight.to_string())),
         or_none(routes),
         remark(plugin, now),
     ]
@@ -109,7 +140,7 @@ fn state(plugin: &api::Plugin, now: SystemTime) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::fixtures::{failed, greeter};
+    use crate::fixtures::{failed, greeter, used};
 
     #[test]
     fn plugins_are_listed_in_the_order_of_their_names_and_those_that_failed_are_marked() {
@@ -118,11 +149,11 @@ mod tests {
         let stale = api::Plugin { failure: failed().failure, ..greeter() };
         let stale = api::Plugin { name: "stale".to_owned(), status: None, version: None, ..stale };
         assert_eq!(
-            table(&[stale, greeter(), bad], now),
-            "   NAME     STATE   RESULT   GENERATION  VERSION       SINCE        CPU  MEMORY  REQ/S  ROUTES                 STATUS
-●  bad      failed  trap     -           -             -            -    -       -      -
-   greeter  active  success  3           1.2.3         3min 2s ago  -    -       -      /greeter a.example/hi  greets people
-●  stale    active  success  3           4e07408562be  3min 2s ago  -    -       -      /greeter a.example/hi
+            table(&[stale, greeter(), bad], now, None),
+            "   NAME     STATE   RESULT   GENERATION  VERSION       SINCE        CPU  MEMORY  REQ/S  P50  P99  FLIGHT  ROUTES                 STATUS
+●  bad      failed  trap     -           -             -            -    -       -      -    -    -       -
+   greeter  active  success  3           1.2.3         3min 2s ago  -    -       -      -    -    -       /greeter a.example/hi  greets people
+●  stale    active  success  3           4e07408562be  3min 2s ago  -    -       -      -    -    -       /greeter a.example/hi
 
 3 plugins, 2 failed
 "
@@ -138,15 +169,28 @@ mod tests {
     }
 
     #[test]
+    fn a_narrow_terminal_has_the_most_important_columns() {
+        let shown = table(&[greeter(), used("a", 600, 1 << 20)], moment(2_000_000), Some(80));
+        assert_eq!(
+            shown.lines().next(),
+            Some("   NAME     STATE   SINCE   CPU  MEMORY  REQ/S  ROUTES                 STATUS")
+        );
+        let shown = table(&[greeter()], moment(2_000_000), Some(34));
+        assert_eq!(shown.lines().next(), Some("   NAME     STATE   STATUS"));
+    }
+
+    #[test]
     fn no_plugin_is_a_valid_list() {
-        assert_eq!(table(&[], SystemTime::now()), "0 plugins, 0 failed\n");
-        assert!(table(&[greeter()], SystemTime::now()).ends_with("\n\n1 plugin, 0 failed\n"));
+        assert_eq!(table(&[], SystemTime::now(), None), "0 plugins, 0 failed\n");
+        assert!(
+            table(&[greeter()], SystemTime::now(), Some(80)).ends_with("\n\n1 plugin, 0 failed\n")
+        );
     }
 
     #[test]
     fn no_plugin_can_write_a_line_for_another() {
         let status = Some("x\n●  greeter  failed\x1b[2J".to_owned());
-        let reported = table(&[api::Plugin { status, ..greeter() }], SystemTime::now());
+        let reported = table(&[api::Plugin { status, ..greeter() }], SystemTime::now(), None);
         assert_eq!(reported.lines().count(), 4, "{reported}");
         assert!(!reported.contains('\x1b'));
     }

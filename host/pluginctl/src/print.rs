@@ -1,4 +1,4 @@
-//! Printing of whole lines, in which no text from elsewhere controls a terminal.
+//! Prints whole lines, in which untrusted text cannot control a terminal.
 
 use plugind::base::text::{Escaped, is_harmful};
 use serde::Serialize;
@@ -43,7 +43,7 @@ pub(crate) fn path(path: &Path) -> Cow<'_, str> {
     path.to_string_lossy()
 }
 
-/// JSON that steers no terminal, and means the same.
+/// Equivalent JSON without characters that control a terminal.
 fn harmless(json: &str) -> String {
     let mut text = String::with_capacity(json.len() + 1);
     for c in json.chars() {

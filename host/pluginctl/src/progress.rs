@@ -184,7 +184,7 @@ mod tests {
     }
 
     #[test]
-    fn everything_is_told_once_and_when_it_has_become_so() {
+    fn each_event_is_reported_once_and_only_when_it_has_happened() {
         let mut progress = ReloadProgress::default();
         // The findings are incomplete while the directories are read.
         let mut now = api::Reload { removed: names(["old"]), ..api::Reload::default() };

@@ -13,7 +13,7 @@ const UNITS: [(u64, &str, &str); 6] = [
 ];
 const DAY: u64 = 24 * 60 * 60;
 
-/// The moment that lies so many µs behind the beginning of 1970.
+/// The time this many microseconds after the Unix epoch.
 pub(crate) fn moment(micros: u64) -> SystemTime {
     // A time beyond the clock's range is a mistake; so is the beginning of 1970.
     SystemTime::UNIX_EPOCH
@@ -45,7 +45,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_moment_is_told_in_its_two_greatest_units() {
+    fn a_time_is_printed_in_its_two_largest_units() {
         for (seconds, reported) in [
             (0, "now"),
             (1, "1s ago"),
@@ -65,7 +65,7 @@ mod tests {
     }
 
     #[test]
-    fn a_moment_that_the_clock_has_not_reached_or_cannot_know_is_told_all_the_same() {
+    fn a_time_in_the_future_or_beyond_the_clocks_range_is_printed() {
         assert_eq!(ago(moment(2_000_000), moment(1_000_000)), "now");
         ago(moment(u64::MAX), SystemTime::now());
     }

@@ -142,7 +142,7 @@ mod tests {
     use crate::fixtures;
 
     #[test]
-    fn what_failed_is_told_with_what_becomes_of_the_rest() {
+    fn failures_are_reported_with_the_outcome_of_the_other_plugins() {
         let mut over = api::Reload::default();
         assert_eq!(failure(&over), None);
         over.failed = vec![fixtures::failure()];

@@ -128,7 +128,7 @@ impl Checker<'_> {
     fn hidden(&self, path: &Path, remedy: &mut DropIn) -> Option<String> {
         let why = self.view.hides(path)?;
         if self.unit.is("ProtectHome", "yes") && is_home(path) {
-            // Nobody but root gets through what `yes` puts there.
+            // `yes` puts directories there that only root can enter.
             remedy.add("ProtectHome=tmpfs");
         }
         // A missing directory stops its plugin from starting, and not the daemon.
@@ -195,8 +195,7 @@ fn may_use(family: &str, unit: &Unit) -> bool {
     }
 }
 
-/// Whether packets to this host are dropped. Where only the addresses decide, and its name stands for some that are not
-/// known here, nothing is said.
+/// Whether packets to this host are dropped. False if it depends on the addresses of a name, which are unknown.
 fn is_denied(to: &Endpoint, unit: &Unit) -> bool {
     let covers = |name: &str, address: IpAddr| {
         let networks = unit.get(name).unwrap_or_default().split_whitespace();

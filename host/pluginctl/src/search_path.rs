@@ -1,10 +1,10 @@
-//! Which configuration is meant: that of the machine, of another root, of one directory of plugins.
+//! The selected configuration: that of the machine, of another root, or of one directory of plugins.
 
 use clap::Args;
 use plugind::{cli::existing_directory, config::SearchPath};
 use std::path::{Path, PathBuf};
 
-/// The options that say so.
+/// The options that select it.
 #[derive(Args)]
 pub(crate) struct Tree {
     /// Use this directory as the root of /usr/lib/plugind, /run/plugind and /etc/plugind (default: /)
@@ -31,7 +31,7 @@ impl Tree {
         self.plugins.as_deref()
     }
 
-    /// Where to look.
+    /// The search path.
     pub(crate) fn search_path(&self) -> SearchPath {
         self.search_path_of(self.plugins())
     }

@@ -142,7 +142,7 @@ fn plugin(described: &api::Description, now: SystemTime) -> String {
     }
     details
         .line("Workers", &plugin.workers.to_string())
-        .line("Failures", &plugin.failures.to_string())
+        .line("Failures", &failures(plugin))
         .line_if("Memory", plugin.usage.as_ref().map(memory).as_deref())
         .line_if("CPU", plugin.usage.as_ref().map(busy).as_deref())
         .line_if("Traffic", plugin.usage.as_ref().map(traffic).as_deref())
@@ -164,6 +164,15 @@ fn plugin(described: &api::Description, now: SystemTime) -> String {
     details.text().to_owned()
 }
 
+/// The failures of the version that serves: of its instances, and of requests.
+fn failures(plugin: &api::Plugin) -> String {
+    let instances = plugin.failures;
+    match plugin.requests.as_ref().map_or(0, |requests| requests.failures) {
+        0 => instances.to_string(),
+        requests => format!("{instances} (instances), {requests} (requests)"),
+    }
+}
+
 fn memory(usage: &api::PluginUsage) -> String {
     let api::PluginUsage { memory, memory_peak, memory_max, .. } = usage;
     let [now, peak, max] = [memory, memory_peak, memory_max].map(|size| bytes(*size));
@@ -181,7 +190,7 @@ fn traffic(usage: &api::PluginUsage) -> String {
 
 /// Returns the figures of its requests, if any wait or some failed.
 fn requests(requests: &api::PluginRequests) -> Option<String> {
-    let api::PluginRequests { queued, waited, busy, timed_out, failed } = requests;
+    let api::PluginRequests { queued, waited, busy, timed_out, failed, .. } = requests;
     let waiting = (*queued > 0).then(|| {
         let waited = Duration::from_millis(*waited);
         format!("{queued} waiting, the oldest for {}", humantime::format_duration(waited))
@@ -217,7 +226,7 @@ mod tests {
     use crate::fixtures::{description, failed, failure, greeter};
 
     #[test]
-    fn a_plugin_is_told_with_everything_that_is_known_of_it() {
+    fn the_status_of_a_plugin_has_all_known_facts() {
         assert_eq!(
             plugin(&description(greeter()), moment(183_000_000)),
             "\
@@ -250,9 +259,12 @@ greeter
         let shown = |requests| plugin(&description(plugin_with(requests)), moment(1_000_000));
         let none = api::PluginRequests::default();
         assert!(!shown(none.clone()).contains("Requests"));
-        let busy = api::PluginRequests { queued: 3, waited: 1500, busy: 7, failed: 1, ..none };
+        let busy =
+            api::PluginRequests { queued: 3, waited: 1500, busy: 7, failed: 1, ..none.clone() };
         let line = "   Requests: 3 waiting, the oldest for 1s 500ms; 7 busy (503), 1 failed in the last minute\n";
         assert!(shown(busy.clone()).contains(line), "{}", shown(busy));
+        let failed = shown(api::PluginRequests { failures: 5, ..none });
+        assert!(failed.contains("   Failures: 1 (instances), 5 (requests)\n"), "{failed}");
     }
 
     #[test]
@@ -281,7 +293,7 @@ greeter
     }
 
     #[test]
-    fn a_plugin_that_failed_is_told_with_stage_cause_and_remedy() {
+    fn a_failed_plugin_is_reported_with_stage_cause_and_remedy() {
         let none = api::Description { component: None, digest: None, ..description(failed()) };
         assert_eq!(
             plugin(&none, SystemTime::now()),
@@ -315,7 +327,7 @@ greeter
     }
 
     #[test]
-    fn of_a_plugin_whose_newest_version_failed_both_are_told_apart() {
+    fn a_failed_newest_version_is_distinguished_from_the_one_that_serves() {
         let stale = api::Plugin { failure: Some(failure()), ..greeter() };
         let reported = plugin(&description(stale), moment(1_000_000));
         assert!(reported.starts_with("● greeter\n     Active: active since"), "{reported}");
@@ -327,7 +339,7 @@ greeter
     }
 
     #[test]
-    fn the_daemon_is_told_with_those_that_are_awaited_and_those_that_failed() {
+    fn the_status_of_the_daemon_names_awaited_and_failed_plugins() {
         let mut status = api::Status {
             version: "0.1.0".to_owned(),
             active_state: "activating".to_owned(),

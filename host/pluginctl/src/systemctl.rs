@@ -12,7 +12,7 @@ const BOOTED: &str = "/run/systemd/system";
 /// The unit, if there is systemd and it has one.
 ///
 /// # Errors
-/// When there is systemd and it does not say; why, for people.
+/// When systemd is there and does not answer: the reason, as text.
 pub(crate) fn unit() -> Result<Option<Unit>, String> {
     if !Path::new(BOOTED).is_dir() {
         return Ok(None);

@@ -42,7 +42,7 @@ pub(crate) struct Unit {
 type Line = (&'static str, String);
 
 impl Unit {
-    /// The unit that `systemctl show` and, where that could be had, `systemctl cat` printed; none if there is none.
+    /// Parses the output of `systemctl show` and, if it is available, of `systemctl cat`. None if there is no unit.
     pub(crate) fn parse(shown: &str, files: Option<&str>) -> Option<Self> {
         let properties = shown.lines().filter_map(|line| line.split_once('='));
         let properties: HashMap<_, _> =
@@ -57,7 +57,7 @@ impl Unit {
         self.properties.get(name).map(String::as_str)
     }
 
-    /// Whether a property says something.
+    /// Whether a property is set.
     pub(crate) fn has(&self, name: &str) -> bool {
         self.get(name).is_some_and(|value| !value.is_empty())
     }
@@ -150,7 +150,7 @@ mod tests {
     }
 
     #[test]
-    fn paths_are_told_apart_whatever_stands_before_and_behind_them() {
+    fn paths_are_recognized_with_any_prefix_and_suffix() {
         let unit = unit("BindPaths=-/c:/c:rbind /d e:/f:rbind -/g\nReadWritePaths=\n", "");
         let paths: Vec<_> = unit.paths("BindPaths").collect();
         assert_eq!(paths, ["-/c:/c:rbind", "/d e:/f:rbind", "-/g"]);

@@ -31,12 +31,12 @@ pub(crate) fn busy(usage: &PluginUsage) -> String {
     decimal(part(usage.busy, usage.period, 1000), "%")
 }
 
-/// How many responses there were in a second.
+/// Returns the number of responses per second.
 pub(crate) fn rate(usage: &PluginUsage) -> String {
     decimal(part(usage.responses, usage.period, 10_000), "/s")
 }
 
-/// How many times `scale` one is of the other.
+/// Returns the ratio of `one` to `of`, multiplied by `scale`.
 pub(crate) fn part(one: u64, of: u64, scale: u64) -> u64 {
     let part = u128::from(one) * u128::from(scale) / u128::from(of.max(1));
     u64::try_from(part).unwrap_or(u64::MAX)
@@ -51,7 +51,7 @@ pub(crate) fn time(micros: u64) -> String {
     }
 }
 
-/// For how long it has been doing what its sub-state says, and how long that may take: `compiling 12s`.
+/// Returns the duration of the step that the sub-state names, and its limit if there is one: `compiling 12s`.
 pub(crate) fn step(plugin: &Plugin, now: SystemTime) -> Option<String> {
     let is_step = ["queued", "compiling", "starting", "ready", "handing-over"];
     let step = is_step.iter().find(|step| **step == plugin.sub_state)?;

@@ -45,7 +45,7 @@ impl View {
             let at = entry.split(':').next().unwrap_or_default();
             view.hide(at, format!("TemporaryFileSystem={at} hides it"));
         }
-        // Of what is mounted at one place, the later counts.
+        // Of several mounts at one place, the last one counts.
         for entry in ["BindPaths", "BindReadOnlyPaths"].iter().flat_map(|name| unit.paths(name)) {
             let mut parts = entry.split(':');
             let from = parts.next().unwrap_or_default();
@@ -101,7 +101,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_hidden_is_told_with_the_line_that_hides_it() {
+    fn a_hidden_path_is_reported_with_the_line_that_hides_it() {
         for (shown, path, line) in [
             ("RootDirectory=/r", "/usr/share/zoneinfo", "RootDirectory=/r"),
             (

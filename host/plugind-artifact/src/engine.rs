@@ -7,7 +7,7 @@ use sha2::{Digest, Sha256};
 use wasmtime::{Config, WasmBacktraceDetails};
 
 /// Counts the changes of [`engine_config`] that make older compiled files useless.
-const REVISION: u32 = 2;
+const REVISION: u32 = 3;
 /// The interpreter's code, as compilers name it.
 const PULLEY: &str = if cfg!(target_endian = "big") { "pulley64be" } else { "pulley64" };
 

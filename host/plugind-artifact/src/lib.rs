@@ -1,7 +1,7 @@
-//! Compiled code: what its maker (`plugind-compile`) and its user (`plugind`) must agree upon.
-//!
-//! Three things: how the engine is configured, how a compiled file is named and sealed, and how one is asked for.
+//! The agreements between the compiler (`plugind-compile`) and the daemon (`plugind`) about compiled code: the
+//! configuration of the engine, the name and the seal of a compiled file, and the protocol to request one.
 
+pub mod candidate;
 pub mod hex;
 pub mod kind;
 #[cfg(feature = "engine")]

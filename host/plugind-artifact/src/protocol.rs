@@ -41,7 +41,7 @@ impl Effort {
         [(Self::Find, "find"), (Self::Compile, "compile"), (Self::Recompile, "recompile")];
 }
 
-/// By how much the time on the clock may exceed the processor time that a compilation may use: a busy machine compiles
+/// The factor by which elapsed time may exceed the processor time that a compilation may use: a busy machine compiles
 /// slowly, and a compiler that does nothing must still end.
 const WALL_CLOCK_FACTOR: u32 = 5;
 
@@ -183,7 +183,7 @@ fn send(
             ancillary.push(SendAncillaryMessage::ScmRights(std::slice::from_ref(descriptor)));
         debug_assert!(fits, "there is space for one descriptor");
     }
-    // NOSIGNAL: a compiler that died is an error to report, not a SIGPIPE to die of.
+    // NOSIGNAL: a compiler that has ended must cause an error, and not a SIGPIPE that ends this process.
     sendmsg(socket, &[IoSlice::new(text.as_bytes())], &mut ancillary, SendFlags::NOSIGNAL)
         .map_err(ProtocolError::Send)?;
     Ok(())
@@ -269,7 +269,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_request_is_told_apart_from_one() {
+    fn a_malformed_request_is_an_error() {
         let digest = "ab".repeat(32);
         let good = format!("{VERSION} compile {digest} native 1 2");
         assert!(parse_order(&good).is_some());
@@ -310,7 +310,7 @@ mod tests {
     }
 
     #[test]
-    fn nonsense_is_told_apart_from_an_answer() {
+    fn a_malformed_answer_is_an_error() {
         for (text, with_file) in [
             ("", true),
             ("hello", false),

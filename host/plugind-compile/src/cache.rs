@@ -16,7 +16,7 @@ use std::{
 
 /// An entry that nobody read for this long is removed; it is made again when it is asked for.
 const UNUSED: Duration = Duration::from_secs(30 * 24 * 60 * 60);
-/// A half-written file this old has no writer any more: none may compile for so long.
+/// An incomplete file of this age has no writer any more: no compilation may take that long.
 const ABANDONED: Duration = Duration::from_secs(60 * 60);
 
 /// The entry for `key`, open for reading, if there is one. Whether it is whole, its user finds out.

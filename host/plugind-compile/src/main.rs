@@ -6,6 +6,7 @@
 
 mod error;
 mod limits;
+mod candidate;
 mod debug_info;
 mod cache;
 mod filter;

@@ -123,7 +123,7 @@ fn read(descriptor: OwnedFd, max: u64) -> Result<Vec<u8>, CompileFailure> {
     Ok(component)
 }
 
-/// Says something on standard error, which is the journal under systemd and nothing elsewhere.
+/// Writes to standard error, which is the journal under systemd, and is discarded otherwise.
 #[expect(clippy::print_stderr, reason = "this is the only output of the server")]
 pub(crate) fn print_error(what: &str) {
     eprintln!("{what}");

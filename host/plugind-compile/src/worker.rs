@@ -3,7 +3,7 @@
 //! It is trusted for the code of this one component, and for nothing else. A component that takes it over chooses that
 //! code, which then runs in the daemon without the runtime's walls; no other component's code is within its reach.
 
-use crate::{debug_info, sandbox};
+use crate::{candidate, debug_info, sandbox};
 use plugind_artifact::engine::{EngineKind, engine_config};
 use std::{
     io::{self, Read, Write},
@@ -29,6 +29,7 @@ pub(crate) fn work(kind: EngineKind, memory_max: u64, cpu_max: u64) -> ExitCode 
         return ExitCode::FAILURE;
     }
     debug_info::hide_if_long(&mut component);
+    candidate::release(&mut component);
     let compiled = compile(kind, &component);
     let (written, status) = match &compiled {
         Ok(code) => (code.as_slice(), ExitCode::SUCCESS),

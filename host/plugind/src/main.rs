@@ -19,6 +19,7 @@ use plugind::{
     world::granted::GrantDirectories,
 };
 use std::{
+    fmt::Display,
     io::{self, Write},
     path::Path,
     process::ExitCode,
@@ -157,8 +158,7 @@ fn check(check: LinkCheck) -> ExitCode {
 
 fn run(settings: DaemonConfig, systemd: Systemd, journal: journal::Journal) -> ExitCode {
     if !Path::new(OWN_FILES).is_dir() {
-        let error = "/proc must be mounted: compiled files are opened by /proc/self/fd";
-        error!(message_id = messages::STARTUP_FAILED, error, "startup failed");
+        startup_failed(&"/proc must be mounted: compiled files are opened by /proc/self/fd");
         return ExitCode::FAILURE;
     }
     // The control socket and systemd's calls have a thread of their own, which no guest can block.
@@ -188,9 +188,13 @@ fn run(settings: DaemonConfig, systemd: Systemd, journal: journal::Journal) -> E
             if was_ready {
                 error!(message_id = messages::DAEMON_FAILED, %error, "daemon failed");
             } else {
-                error!(message_id = messages::STARTUP_FAILED, %error, "startup failed");
+                startup_failed(&error);
             }
             if configuration { ExitCode::from(EX_CONFIG) } else { ExitCode::FAILURE }
         }
     }
+}
+
+fn startup_failed(error: &dyn Display) {
+    error!(message_id = messages::STARTUP_FAILED, %error, "startup failed");
 }

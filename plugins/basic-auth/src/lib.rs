@@ -1,5 +1,5 @@
-//! Lets requests through that have the name and the password of a user (RFC 7617), and tells the plugin behind it who
-//! that is.
+//! Passes on requests that have the name and the password of a user (RFC 7617). The plugin behind it gets the name of
+//! the user.
 
 use std::sync::OnceLock;
 
@@ -60,7 +60,7 @@ fn read(realm: &str) -> Result<Settings, String> {
     Ok(Settings { challenge: format!("Basic realm=\"{realm}\", charset=\"UTF-8\""), users })
 }
 
-/// The name of the user that the value of `Authorization` proves, if it proves one.
+/// The name of the user whose name and password are in the value of `Authorization`, if there is such a user.
 fn user<'a>(settings: &'a Settings, authorization: &[u8]) -> Option<&'a [u8]> {
     let (scheme, token) = authorization.split_at_checked("Basic ".len())?;
     if !scheme.eq_ignore_ascii_case(b"Basic ") {
@@ -91,7 +91,7 @@ impl Guest for BasicAuth {
                 "a user is required\n",
             );
         };
-        // The plugin behind needs no password, and what the client says about the user means nothing.
+        // The plugin behind needs no password, and the client must not be able to set the name of the user.
         let is_ours = |name: &str| {
             name.eq_ignore_ascii_case("authorization") || name.eq_ignore_ascii_case(USER)
         };

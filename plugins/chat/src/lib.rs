@@ -12,7 +12,7 @@ use wasip3::spawn_local;
 const PAGE: &str = include_str!("page.html");
 /// The longest name, in characters.
 const NAME_MAX: usize = 32;
-/// How many lines may wait for a member who reads slowly.
+/// The most lines that may wait for a member who reads slowly.
 const LINES_MAX: usize = 100;
 
 struct Chat;

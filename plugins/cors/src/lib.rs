@@ -114,7 +114,7 @@ impl Settings {
         fields
     }
 
-    /// The answer to the question whether pages of an origin may send a request.
+    /// The answer to a preflight request from a page of an origin.
     fn preflight(&self, origin: &str) -> Result<Response, ErrorCode> {
         let mut fields = self.allow(origin);
         if !fields.is_empty() {
@@ -146,7 +146,7 @@ impl Guest for Cors {
         }
         let response = next(request).await?;
         let mut fields = response.get_headers().copy_all();
-        // The plugin behind must not let in whom these settings do not.
+        // Fields of the plugin behind must not allow origins that these settings do not allow.
         fields.retain(|(name, _)| !name.to_ascii_lowercase().starts_with("access-control-"));
         let allowed = origin.map(|origin| settings.allow(&origin)).unwrap_or_default();
         let exposed = settings.exposed.clone().filter(|_| !allowed.is_empty());

@@ -23,7 +23,7 @@ impl Guest for Greeter {
         ResponseOutparam::set(outparam, Ok(response));
 
         let mut stream = body.write().expect("the stream is taken once");
-        // An error means that nobody reads any more: the client has gone, or asked for the head alone.
+        // An error means that the body is not read any more: the client has disconnected, or has sent a HEAD request.
         if stream.write_all(ANSWER).is_ok() {
             drop(stream);
             let _finished = OutgoingBody::finish(body, None);

@@ -41,7 +41,7 @@ impl Guest for Hello {
         let (response, _sent) = Response::new(headers, Some(body_reader), trailers);
         // The body is read once the response has been returned, so writing it must not be waited for here.
         spawn_local(async move {
-            // The unread rest was not wanted: the client has gone, or asked for the head alone.
+            // The rest was not read: the client has disconnected, or has sent a HEAD request.
             let _unread = body.write_all(answer.to_vec()).await;
         });
         Ok(response)

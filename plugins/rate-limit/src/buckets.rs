@@ -8,7 +8,7 @@ use std::{
 /// The most clients that are remembered.
 const CLIENTS_MAX: usize = 10_000;
 
-/// Those who share a bucket.
+/// The clients that share a bucket.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(crate) enum Client {
     V4(Ipv4Addr),
@@ -78,8 +78,8 @@ impl Buckets {
         taken
     }
 
-    /// Forgets the client whose last request is the oldest: of all, it has most likely a full bucket again. A client that
-    /// keeps sending is never forgotten before those that have ended.
+    /// Forgets the client whose last request is the oldest: its bucket is the most likely to be full again. A client
+    /// that keeps sending is never forgotten before clients that have stopped.
     fn forget_oldest(&mut self) {
         if let Some((_, client)) = self.order.pop_first() {
             self.buckets.remove(&client);

@@ -32,7 +32,7 @@ impl Lifecycle for RateLimit {
 
 /// `[config]` of the manifest.
 #[derive(Deserialize)]
-#[serde(rename_all = "kebab-case")]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
 struct Settings {
     per_second: Option<f64>,
     burst: Option<f64>,

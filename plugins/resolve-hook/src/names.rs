@@ -39,7 +39,9 @@ impl Names {
             let addresses = addresses.collect::<Result<_, _>>().map_err(|address| {
                 format!("{key}: an address must be one of IPv4 or IPv6; it is {address:?}")
             })?;
-            names.0.insert(name, addresses);
+            if names.0.insert(name, addresses).is_some() {
+                return Err(format!("{key}: a name must be given once, whatever its case"));
+            }
         }
         Ok(names)
     }

@@ -55,7 +55,8 @@ pub mod bindings {
 pub trait ConnectionHandler {
     /// Serves one connection, from its first byte to its end.
     ///
-    /// `Ok` closes it after all that was written. `Err` resets it; the text is for the operator: one line without secrets.
+    /// `Ok` closes it after all written bytes were sent. `Err` resets it. The text is for the operator: one line
+    /// without secrets.
     async fn handle(connection: Connection) -> Result<(), String>;
 }
 

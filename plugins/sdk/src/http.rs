@@ -92,7 +92,7 @@ pub async fn serve<T: Handler>(request: WasiRequest) -> Result<WasiResponse, Err
     write(response)
 }
 
-/// Reads a request to its end. Where that cannot be had, the status of the response.
+/// Reads a whole request. Returns the status of the response if that is impossible.
 async fn read(request: WasiRequest) -> Result<Request, StatusCode> {
     let target = request.get_path_with_query().unwrap_or_else(|| "/".to_owned());
     let mut built =
@@ -151,7 +151,7 @@ fn write(response: Response) -> Result<WasiResponse, ErrorCode> {
     let invalid = |()| ErrorCode::InternalError(Some("the status is not valid".to_owned()));
     response.set_status_code(parts.status.as_u16()).map_err(invalid)?;
     spawn_local(async move {
-        // The unread rest was not wanted: the client has gone, or asked for the head alone.
+        // The rest was not read: the client has disconnected, or has sent a HEAD request.
         let _unread = writer.write_all(body).await;
     });
     Ok(response)

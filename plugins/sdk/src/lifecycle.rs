@@ -27,8 +27,8 @@ pub trait Lifecycle {
         Condition::Healthy
     }
 
-    /// Called once, when the instance gets no more work. The instance is dropped when this returns, or after
-    /// `timeout-stop-sec`.
+    /// Called once, when the instance gets no more work. The instance is dropped when this has returned and the tasks
+    /// of the plugin have ended, or after `timeout-stop-sec`.
     ///
     /// Do not rely on it: an instance that trapped or missed a deadline gets no `stop`.
     async fn stop(_reason: StopReason) {}

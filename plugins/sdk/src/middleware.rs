@@ -58,7 +58,7 @@ pub async fn next(request: Request) -> Result<Response, ErrorCode> {
 /// The same request with other header fields. The body is not copied.
 ///
 /// # Errors
-/// If the request has a target that a request cannot be made with, which no client can send.
+/// If the target of the request is invalid, which is not the case for the requests of clients.
 pub fn with_headers(request: Request, headers: Fields) -> Result<Request, ErrorCode> {
     let method = request.get_method();
     let (scheme, authority) = (request.get_scheme(), request.get_authority());
@@ -77,7 +77,7 @@ pub fn with_headers(request: Request, headers: Fields) -> Result<Request, ErrorC
 /// The same response with other header fields. The body is not copied.
 ///
 /// # Errors
-/// If the response has a status that a response cannot be made with, which no plugin can send.
+/// If the status of the response is invalid, which is not the case for the responses of plugins.
 pub fn with_response_headers(response: Response, headers: Fields) -> Result<Response, ErrorCode> {
     let status = response.get_status_code();
     let (_, handled) = wit_future::new(|| Ok(()));
@@ -91,7 +91,7 @@ pub fn with_response_headers(response: Response, headers: Fields) -> Result<Resp
 /// A response of this plugin itself, of text and these header fields.
 ///
 /// # Errors
-/// If a field is malformed, or the status.
+/// If the status or a field is invalid.
 pub fn answer(
     status: u16,
     fields: &[(&str, &str)],
@@ -111,7 +111,7 @@ pub fn answer(
     let invalid = |()| ErrorCode::InternalError(Some("the status is not valid".to_owned()));
     response.set_status_code(status).map_err(invalid)?;
     spawn_local(async move {
-        // The unread rest was not wanted: the client has gone, or asked for the head alone.
+        // The rest was not read: the client has disconnected, or has sent a HEAD request.
         let _unread = writer.write_all(text).await;
     });
     Ok(response)

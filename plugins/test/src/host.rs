@@ -93,7 +93,7 @@ impl Host {
         self.log.wait_for(text)
     }
 
-    /// The state of the plugin, as `pluginctl status --json` prints it: `["plugin"]["activeState"]` is one of it.
+    /// The state of the plugin, as `pluginctl status --json` prints it: for example `["plugin"]["activeState"]`.
     ///
     /// # Panics
     /// When the host does not answer.
@@ -260,7 +260,7 @@ fn free<T>(
     bound.and_then(|socket| address(&socket)).expect("the system has a free port")
 }
 
-/// Puts a component into its place at once, as a deployment must.
+/// Replaces a component atomically, as a deployment must.
 #[track_caller]
 fn put_component(files: &Path, name: &str, component: &Path) {
     let draft = files.join("draft.wasm");
@@ -279,7 +279,7 @@ fn plugin_file(files: &Path, name: &str, extension: &str) -> PathBuf {
     files.join("plugins").join(format!("{name}.{extension}"))
 }
 
-/// Ends a process, which finishes its work before.
+/// Sends SIGTERM to a process, and waits until it has finished its work.
 fn end(child: &mut Child) -> ExitStatus {
     // If this fails, it has ended by itself.
     kill_process(Pid::from_child(child), Signal::TERM).ok();

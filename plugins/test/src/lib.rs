@@ -17,7 +17,7 @@
 //!
 //! The programs are `plugind` and `pluginctl` in `PATH`, the ones that the variables `PLUGIND` and
 //! `PLUGINCTL` name, or those of [`use_programs`].
-//! Everything panics with the reason where it fails, as an assertion does.
+//! Each function panics with the reason if it fails, as an assertion does.
 
 mod host;
 mod log;

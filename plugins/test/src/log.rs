@@ -80,7 +80,7 @@ impl Log {
         let (log, _) = waited.unwrap_or_else(PoisonError::into_inner);
         let line = found(&log);
         let all = log.lines.iter().map(String::as_str).collect::<Vec<_>>().join("\n");
-        // Not while the log is locked.
+        // The lock is released before the panic.
         drop(log);
         line.unwrap_or_else(|| panic!("no line of the log contains {text:?}:\n{all}"))
     }

@@ -10,7 +10,7 @@ use std::{
 /// The programs that the test has chosen.
 static CHOSEN: OnceLock<(PathBuf, PathBuf)> = OnceLock::new();
 
-/// Uses these programs, `plugind` and `pluginctl`, in this process from here on. Only the first call counts.
+/// Uses these programs, `plugind` and `pluginctl`, in this process from now on. Only the first call has an effect.
 pub fn use_programs(plugind: &Path, pluginctl: &Path) {
     CHOSEN.get_or_init(|| (plugind.to_owned(), pluginctl.to_owned()));
 }

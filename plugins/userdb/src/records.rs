@@ -37,7 +37,7 @@ impl Records {
     /// Reads `NAME = "UID:GID:NAME IN FULL:HOME:SHELL"` and `@NAME = "GID:MEMBER,MEMBER"`.
     ///
     /// # Errors
-    /// With the key, and what must hold for its value.
+    /// The key, and the rule that its value violates.
     pub(crate) fn read(entries: impl Iterator<Item = (String, String)>) -> Result<Self, String> {
         let mut records = Self::default();
         for (key, value) in entries {

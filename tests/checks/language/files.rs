@@ -1,4 +1,4 @@
-//! The files that are checked: which they are, and their sources parsed.
+//! The list of the files that are checked, and their parsed sources.
 
 use super::texts::Source;
 use std::{

@@ -3,14 +3,14 @@
 use std::collections::BTreeMap;
 use syn::visit::{self, Visit};
 
-/// What is known of a metric.
+/// The facts about a metric.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct KnownMetric {
-    /// How it changes, in lower case.
+    /// Its kind, in lower case.
     pub(crate) kind: String,
     /// Its labels.
     pub(crate) labels: Vec<String>,
-    /// What it means.
+    /// Its description.
     pub(crate) help: String,
 }
 

@@ -1,7 +1,7 @@
 //! Gives made-up manifests, settings, components and trees to the sources of the daemon that read such things.
 //!
-//! `$TARGET` says which: `manifest`, `component` or `tree`. Whatever comes, nothing panics, and what is said of it is
-//! one line for each mistake.
+//! `$TARGET` selects one: `manifest`, `component` or `tree`. No input causes a panic, and each mistake is reported on
+//! one line.
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;

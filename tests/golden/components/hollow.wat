@@ -1,4 +1,4 @@
-;; Says that it has a life, and has none.
+;; Exports the lifecycle without its functions.
 (component
   (instance $lifecycle)
   (export "plugind:plugin/lifecycle@0.1.0" (instance $lifecycle)))

@@ -1,4 +1,4 @@
-//! Does not answer for its health any more after a request to `/hang`, while it goes on serving.
+//! After a request to `/hang`, `health` does not return any more, while requests are still answered.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 

@@ -6,7 +6,7 @@ use plugind_test_guests::{forever, pause, words};
 
 struct Messages;
 
-/// Who asks for what.
+/// Returns the client and the request.
 fn seen(request: &UpgradeRequest) -> String {
     let UpgradeRequest { socket, path, host, subprotocols, .. } = request;
     let field = |name| request.header(name).unwrap_or("-");

@@ -1,4 +1,5 @@
-//! Waits in a request to `/sleep/MILLISECONDS` while the other tasks of its instance go on; any other is answered at once.
+//! Waits in a request to `/sleep/MILLISECONDS` while the other tasks of its instance continue; any other
+//! is answered at once.
 
 use plugind_test_guests::{fine, number, pause};
 

@@ -91,7 +91,7 @@ pub(crate) fn attempt(act: &str, argument: &str) -> io::Result<()> {
         "share-keys" => share_keys(argument),
         "become-another-kind" => plain(libc::SYS_personality, &[0x004_0000]).map(drop),
         "run-first" => {
-            // There is no such priority; but whoever is told so has been heard.
+            // This priority is invalid. An error that says so shows that the call was not refused by the filter.
             let priority: libc::c_int = -1;
             let place = ptr::from_ref(&priority) as usize;
             let asked = plain(libc::SYS_sched_setscheduler, &[0, flag(libc::SCHED_RR), place]);
@@ -250,7 +250,7 @@ fn host_name() -> io::Result<String> {
 #[cfg(target_arch = "x86_64")]
 fn call_as_32_bits() -> io::Result<()> {
     in_child(0, || {
-        crate::system::by_the_old_door();
+        crate::system::by_the_32_bit_entry();
         Ok(())
     })
 }

@@ -90,9 +90,9 @@ pub(crate) fn run(program: &str) -> io::Result<()> {
     })
 }
 
-/// Calls the kernel by the door for programs of 32 bits: for the number of the process, which is refused to nobody.
+/// Calls the kernel by the entry for 32-bit programs. The call, getpid, is allowed to every process.
 #[cfg(target_arch = "x86_64")]
-pub(crate) fn by_the_old_door() {
+pub(crate) fn by_the_32_bit_entry() {
     // SAFETY: The call takes nothing and changes one register, which is named.
     unsafe { std::arch::asm!("int 0x80", inout("eax") 20 => _) };
 }

@@ -52,8 +52,8 @@ impl Versions {
         known.oldest = known.oldest.max(version);
     }
 
-    /// Judges an answer to what was asked when the oldest that might answer was this one. It has been a single swap if
-    /// nobody is answered by an older one after that.
+    /// Checks an answer to a request that was sent when this was the oldest version that could answer. If no older
+    /// version answers after that, there was a single swap.
     fn check(&self, oldest: u64, version: Option<u64>) -> Result<u64, String> {
         let version = version.ok_or("it has no version")?;
         let may_answer = self.known().may_answer.contains(&version);
@@ -81,7 +81,7 @@ impl Right<'_> {
         }
     }
 
-    /// Judges a whole answer of status 200.
+    /// Checks a whole answer of status 200.
     pub(super) fn check(self, checker: &mut Checker, answer: &Answer) -> Result<(), String> {
         let is = |text: &str| match answer.body == text.as_bytes() {
             true => Ok(()),

@@ -25,7 +25,7 @@ impl Turns {
         self.changed.notify_all();
     }
 
-    /// It is enough: nobody begins anything any more.
+    /// Ends the load: no client begins another request.
     pub(super) fn end(&self) {
         self.state().enough = true;
         self.changed.notify_all();

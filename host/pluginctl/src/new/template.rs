@@ -22,6 +22,7 @@ pub(crate) enum Language {
     C,
     Js,
     Python,
+    Go,
 }
 
 /// The kinds of plugins that have templates.
@@ -77,6 +78,7 @@ impl Language {
             Self::C => "C",
             Self::Js => "JavaScript",
             Self::Python => "Python",
+            Self::Go => "Go",
         }
     }
 
@@ -87,6 +89,7 @@ impl Language {
             Self::C => "c",
             Self::Js => "js",
             Self::Python => "python",
+            Self::Go => "go",
         }
     }
 }
@@ -103,7 +106,7 @@ impl Kind {
         }
     }
 
-    /// How `pluginctl run` serves it, for the README.
+    /// Returns the clause for the README about serving the plugin with `pluginctl run`.
     const fn served(self) -> &'static str {
         match self {
             Self::Http => "serves it on http://127.0.0.1:8080/@NAME@",
@@ -157,8 +160,9 @@ impl Template {
         let (file, wasi, packages) = match (self.language, self.kind) {
             (Language::Rust, _) => return ProjectWit::Sdk,
             (_, Kind::Connection | Kind::Datagram | Kind::Websocket) => ("socket", "deps", &[][..]),
-            (Language::C, Kind::Http) => ("http-0.2", "wasi-0.2", WASI_02),
+            (Language::C | Language::Go, Kind::Http) => ("http-0.2", "wasi-0.2", WASI_02),
             (Language::C, Kind::Job) => ("job-0.2", "wasi-0.2", &[][..]),
+            (Language::Go, Kind::Job) => ("job-run-0.2", "wasi-0.2", WASI_02),
             (_, Kind::Http) => ("http-0.3", "deps", WASI_03),
             (_, Kind::Job) => ("job-0.3", "deps", WASI_03),
         };
@@ -352,7 +356,7 @@ mod tests {
         assert_eq!(
             missing,
             "there is no template for --kind websocket in JavaScript; JavaScript has --kind http, datagram, and \
-             --kind websocket exists for --lang rust, c, python"
+             --kind websocket exists for --lang rust, c, python, go"
         );
     }
 
@@ -362,7 +366,7 @@ mod tests {
             let files = render(&template, "x");
             let other = match language {
                 Language::Rust => continue,
-                Language::C => "@0.3.",
+                Language::C | Language::Go => "@0.3.",
                 Language::Js | Language::Python => "@0.2.1",
             };
             for (path, text) in files.iter().filter(|(path, _)| path.starts_with("wit")) {

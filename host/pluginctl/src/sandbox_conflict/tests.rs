@@ -28,7 +28,7 @@ fn remedy(grants: &str, shown: &str) -> Vec<String> {
 }
 
 #[test]
-fn the_unit_as_it_is_shipped_is_told_what_each_grant_needs() {
+fn for_the_shipped_unit_the_needs_of_each_grant_are_reported() {
     let (reported, text) = conflicts_of(
         "tcp-connect = [\"10.1.2.3:5432\"]\noutgoing-http = [\"api.example:443\"]\n\
          read = [\"/srv/data\", \"/etc/plugind/x\"]\ncredentials = [\"token\"]\nstate = true",

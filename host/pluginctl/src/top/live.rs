@@ -3,7 +3,7 @@
 use super::{
     column::Column,
     screen::Screen,
-    view::{Pressed, View},
+    view::{Pressed, TopView},
 };
 use crate::{
     client::{CallMethod, Client},
@@ -17,12 +17,12 @@ use std::{
     time::{Duration, SystemTime},
 };
 
-/// How often the figures are read.
+/// The interval at which the figures are read.
 const EVERY: Duration = Duration::from_secs(2);
 
 /// Shows the figures, beginning with those that were read already.
 pub(super) async fn follow(client: Client, list: List, sort: Column) -> Result<ExitCode, Problem> {
-    let mut view = View::new(list, sort, SystemTime::now());
+    let mut view = TopView::new(list, sort, SystemTime::now());
     let mut screen = Screen::open()?;
     let mut keys = EventStream::new();
     let mut reading = Box::pin(read(client));

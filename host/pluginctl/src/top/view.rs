@@ -1,6 +1,7 @@
 //! What `pluginctl top` shows on a terminal, and what its keys do.
 
 use super::column::Column;
+use crate::columns::{KEPT, SPACING, fitting};
 use clap::ValueEnum;
 use crossterm::event::{KeyCode, KeyEvent, KeyEventKind, KeyModifiers};
 use plugind::{
@@ -16,15 +17,13 @@ use ratatui::{
 };
 use std::time::SystemTime;
 
-/// The columns between two columns of the table.
-const SPACING: u16 = 2;
 /// The width that the last column needs if it is shown at all. It takes what the others leave.
 const REMARK_WIDTH: u16 = 12;
 const KEYS: &str = "q: quit  ←→: sort by another column  c m r n: by CPU, memory, requests, name  \
                     i: invert  ↑↓: scroll";
 
 /// The figures, their order, and the part that is seen.
-pub(super) struct View {
+pub(super) struct TopView {
     plugins: Vec<Plugin>,
     sort: Column,
     inverted: bool,
@@ -42,7 +41,7 @@ pub(super) enum Pressed {
     Stay,
 }
 
-impl View {
+impl TopView {
     pub(super) fn new(list: List, sort: Column, now: SystemTime) -> Self {
         let mut view = Self { plugins: Vec::new(), sort, inverted: false, above: 0, seen: 1, now };
         view.update(list, now);
@@ -139,7 +138,9 @@ impl View {
             Row::new(cells).style(style(plugin))
         });
         let widths = columns.iter().map(|(_, width)| Constraint::Length(*width));
-        Table::new(rows, widths).header(Row::new(header)).column_spacing(SPACING)
+        Table::new(rows, widths)
+            .header(Row::new(header))
+            .column_spacing(u16::try_from(SPACING).unwrap_or_default())
     }
 
     /// The text of a cell, which cannot steer the terminal.
@@ -149,19 +150,20 @@ impl View {
 
     /// The columns that fit, with their widths. The name and the column of the order are always among them.
     fn columns_within(&self, width: u16) -> Vec<(Column, u16)> {
+        let all = Column::value_variants();
+        let widths: Vec<_> = all.iter().map(|column| self.width(*column)).collect();
+        let sized = all.iter().zip(&widths).map(|(column, width)| {
+            let is_kept = *column == self.sort || *column == Column::Name;
+            let importance = if is_kept { KEPT } else { column.importance() };
+            (usize::from(*width), importance)
+        });
+        let sized: Vec<_> = sized.collect();
+        let places = fitting(&sized, usize::from(width));
         let mut columns: Vec<_> =
-            Column::value_variants().iter().map(|column| (*column, self.width(*column))).collect();
-        let needs = |columns: &[(Column, u16)]| {
-            columns.iter().map(|(_, width)| u32::from(*width) + u32::from(SPACING)).sum::<u32>()
-        };
+            places.iter().map(|place| (all[*place], widths[*place])).collect();
+        let needed = columns.iter().map(|(_, width)| usize::from(*width) + SPACING).sum::<usize>();
         // No space follows the last column.
-        while needs(&columns) > u32::from(width.saturating_add(SPACING)) {
-            let kept = |column| column == self.sort || column == Column::Name;
-            let least = columns.iter().map(|(column, _)| *column).filter(|it| !kept(*it));
-            let Some(least) = least.min_by_key(|column| column.importance()) else { break };
-            columns.retain(|(column, _)| *column != least);
-        }
-        let left = u32::from(width.saturating_add(SPACING)).saturating_sub(needs(&columns));
+        let left = (usize::from(width) + SPACING).saturating_sub(needed);
         if let Some((Column::Status, last)) = columns.last_mut() {
             *last = last.saturating_add(u16::try_from(left).unwrap_or(u16::MAX));
         }
@@ -200,16 +202,16 @@ mod tests {
         List { plugins, ignored: Vec::new() }
     }
 
-    fn view(plugins: Vec<Plugin>) -> View {
-        View::new(list(plugins), Column::Cpu, SystemTime::now())
+    fn view(plugins: Vec<Plugin>) -> TopView {
+        TopView::new(list(plugins), Column::Cpu, SystemTime::now())
     }
 
-    fn press(view: &mut View, code: KeyCode) -> Pressed {
+    fn press(view: &mut TopView, code: KeyCode) -> Pressed {
         view.press(KeyEvent::new(code, KeyModifiers::NONE))
     }
 
     /// The lines of a terminal of this size.
-    fn shown(view: &mut View, width: u16, height: u16) -> Vec<String> {
+    fn shown(view: &mut TopView, width: u16, height: u16) -> Vec<String> {
         let mut terminal = Terminal::new(TestBackend::new(width, height)).unwrap();
         terminal.draw(|frame| view.draw(frame)).unwrap();
         let buffer = terminal.backend().buffer();
@@ -217,7 +219,7 @@ mod tests {
         (0..height).map(|y| line(y).trim_end().to_owned()).collect()
     }
 
-    fn names(view: &mut View) -> String {
+    fn names(view: &mut TopView) -> String {
         let lines = shown(view, 100, 10);
         lines[2..9]
             .iter()
@@ -284,7 +286,7 @@ mod tests {
             ]
         );
         view.sort_by(Column::Queue);
-        assert_eq!(shown(&mut view, 20, 4)[1], "NAME  CPU  QUEUE");
+        assert_eq!(shown(&mut view, 20, 4)[1], "NAME  STATE    QUEUE");
         for (width, height) in [(0, 0), (1, 1), (3, 2), (400, 200)] {
             shown(&mut view, width, height);
         }
@@ -293,7 +295,7 @@ mod tests {
     #[test]
     fn more_plugins_than_lines_are_scrolled() {
         let mut view = view((0..50).map(|n| used(&format!("p{n:02}"), 600, 1)).collect());
-        let mut seen = |view: &mut View| {
+        let seen = |view: &mut TopView| {
             let lines = shown(view, 100, 8);
             (lines[0].clone(), lines[2][..3].to_owned(), lines[6][..3].to_owned())
         };

@@ -96,10 +96,10 @@ pub struct Plugin {
     /// Since when `sub_state` is what it is, in µs since 1970.
     #[serde(default)]
     pub sub_state_since: Option<u64>,
-    /// How long its instances may take to start, in ms.
+    /// The time limit for starting an instance, in ms.
     #[serde(default)]
     pub start_timeout: Option<u64>,
-    /// What it uses and does, if it has instances.
+    /// Its resource usage and load, if it has instances.
     #[serde(default)]
     pub usage: Option<PluginUsage>,
     /// The version that its author gave to the component that serves.
@@ -116,25 +116,25 @@ pub struct Plugin {
     pub pinned: bool,
 }
 
-/// What a plugin uses and does. What is counted is counted over about the last minute.
+/// The resource usage and the load of a plugin. Counts are those of about the last minute.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct PluginUsage {
-    /// How many instances it has, also those of versions that finish their work.
+    /// The number of its instances, including those of versions that finish their work.
     pub instances: u64,
-    /// How many requests, connections and datagrams they have.
+    /// The number of their requests, connections and datagrams.
     pub in_flight: u64,
-    /// How many bytes they use.
+    /// The memory that they use, in bytes.
     pub memory: u64,
-    /// The most bytes that they used at a time.
+    /// The most memory that they have used, in bytes.
     pub memory_peak: u64,
-    /// The most bytes that they may use.
+    /// The most memory that they may use, in bytes.
     pub memory_max: u64,
-    /// How long was counted, in ms.
+    /// The length of the counted period, in ms.
     pub period: u64,
-    /// For how long of that instances ran, in ms; with several of them it may be more.
+    /// The time for which instances ran in that period, in ms. With several instances, it may exceed the period.
     pub busy: u64,
-    /// How many responses there were.
+    /// The number of responses.
     pub responses: u64,
     /// The time in which half of them began, in µs.
     pub p50: Option<u64>,
@@ -156,6 +156,9 @@ pub struct PluginRequests {
     pub timed_out: u64,
     /// Number of requests that the plugin failed in the last minute: 502, or a response whose body ended too early.
     pub failed: u64,
+    /// Number of requests that this version of the plugin has failed.
+    #[serde(default)]
+    pub failures: u64,
 }
 
 /// The reply to `io.plugind.List`.
@@ -215,7 +218,7 @@ pub struct Status {
     /// The limits of the daemon that were reached in the last minute.
     #[serde(default)]
     pub limits: Vec<String>,
-    /// What is wrong with the directories for state and compiled files.
+    /// Problems of the directories for state and compiled files.
     #[serde(default)]
     pub storage: Vec<String>,
 }
@@ -224,7 +227,7 @@ pub struct Status {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct ReloadTerms {
-    /// Nothing changes unless everything can.
+    /// Change nothing unless everything can be changed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub all_or_nothing: Option<bool>,
     /// The reload ends only when replaced generations have finished their requests.
@@ -292,7 +295,7 @@ pub struct Drained {
 /// The parameters of `io.plugind.DrainFailed`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct DrainFailed {
-    /// Why.
+    /// The reason.
     pub reason: String,
 }
 
@@ -301,7 +304,7 @@ pub struct DrainFailed {
 pub struct PinFailed {
     /// The plugin's name.
     pub name: String,
-    /// Why.
+    /// The reason.
     pub reason: String,
 }
 
@@ -318,7 +321,7 @@ pub struct Restarted {
 pub struct ProfileRequest {
     /// The plugin's name.
     pub name: String,
-    /// For how long it is recorded.
+    /// The time to record, in seconds.
     pub seconds: u64,
 }
 
@@ -337,7 +340,7 @@ pub struct Profile {
 /// The parameters of `io.plugind.ProfileFailed`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ProfileFailed {
-    /// Why.
+    /// The reason.
     pub reason: String,
 }
 
@@ -352,7 +355,7 @@ pub struct LogLevel {
 /// The parameters of `io.plugind.RestartFailed` and `io.plugind.StartFailed`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RestartFailed {
-    /// Why.
+    /// The reason.
     pub failure: PluginFailure,
 }
 

@@ -1,4 +1,4 @@
-//! Open files of this process: some are kept for the daemon itself, whatever its plugins and clients open.
+//! The open files of this process. Some descriptors are reserved for the daemon itself.
 
 use rustix::{
     fs::stat,
@@ -20,18 +20,18 @@ pub fn limit() -> Option<u64> {
     getrlimit(Resource::Nofile).current
 }
 
-/// How many files this process has open, if that can be found out.
+/// Returns the number of files that this process has open, if it can be determined.
 #[must_use]
 pub fn open() -> Option<u64> {
     // The size of this directory is their number since Linux 6.2. Before, it is 0.
     let counted = stat(OPEN).ok().and_then(|directory| u64::try_from(directory.st_size).ok());
-    // One of those that are listed is what lists them.
+    // The directory itself is open while it is listed, and is one of its entries.
     let listed = || Some(fs::read_dir(OPEN).ok()?.count().saturating_sub(1) as u64);
     counted.filter(|count| *count > 0).or_else(listed)
 }
 
-/// Whether a descriptor that was just opened is one of those that are kept for the daemon itself. The system gives out
-/// the lowest number that is free, so that its number says how many are in use.
+/// Whether a descriptor that was just opened is one of those that are reserved for the daemon itself. The system
+/// assigns the lowest free number, so the number shows how many are in use.
 #[must_use]
 pub fn is_reserved(descriptor: &impl AsFd) -> bool {
     let number = u64::try_from(descriptor.as_fd().as_raw_fd()).unwrap_or(0);

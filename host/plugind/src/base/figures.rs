@@ -86,12 +86,12 @@ impl Figures {
         self.plugins().remove(plugin);
     }
 
-    /// A reload came to this.
+    /// Counts a reload with this outcome.
     pub fn reloaded(&self, outcome: ReloadOutcome) {
         self.0.reloads[outcome as usize].add(1);
     }
 
-    /// How many reloads came to this.
+    /// Returns the number of reloads with this outcome.
     #[must_use]
     pub fn reloads(&self, outcome: ReloadOutcome) -> u64 {
         self.0.reloads[outcome as usize].get()
@@ -110,7 +110,7 @@ impl Figures {
         self.0.watchdog_notified.store(now, Relaxed);
     }
 
-    /// How much time is left until systemd would end the daemon; none without a watchdog.
+    /// Returns the time that is left until systemd ends the daemon; none without a watchdog.
     #[must_use]
     pub fn watchdog_slack(&self) -> Option<Duration> {
         let notified = Duration::from_millis(self.0.watchdog_notified.load(Relaxed));
@@ -118,7 +118,7 @@ impl Figures {
         self.0.watchdog.get().map(|within| within.saturating_sub(silent))
     }
 
-    /// How long the daemon has run.
+    /// Returns the uptime of the daemon.
     #[must_use]
     pub fn uptime(&self) -> Duration {
         self.0.started.elapsed()

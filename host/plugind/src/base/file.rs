@@ -81,7 +81,7 @@ fn remedy(path: &Path, error: &io::Error) -> String {
 /// Reads a file of at most so many bytes.
 ///
 /// # Errors
-/// When it cannot be read, is none, is larger, or is changed meanwhile.
+/// When it cannot be read, is not a regular file, is too large, or changes while it is read.
 pub fn read(path: &Path, max: u64) -> Result<Vec<u8>, FileError> {
     let failed = |source: io::Error| FileError::Read { path: path.to_owned(), source };
     // NONBLOCK: opening a pipe that nobody writes to would wait for ever.
@@ -184,7 +184,7 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let [dangling, round] = ["dangling", "round"].map(|name| directory.path().join(name));
         symlink("/nowhere/at/all", &dangling).unwrap();
-        assert!(error(&dangling).contains("it is a link to /nowhere/at/all, which is not there"));
+        assert!(error(&dangling).contains("it is a link to /nowhere/at/all, which does not exist"));
         symlink(&round, &round).unwrap();
         assert!(error(&round).contains("leads back to itself"), "{}", error(&round));
     }

@@ -15,7 +15,7 @@ pub struct Span(pub Duration);
 pub struct Rate {
     /// The number.
     pub count: u32,
-    /// In which time.
+    /// The span of time.
     pub every: Duration,
 }
 

@@ -8,7 +8,7 @@ use std::{
 
 /// The header field that carries it between programs.
 pub const TRACEPARENT: &str = "traceparent";
-/// How long the field is in version 00.
+/// The length of the field in version 00.
 pub const TRACEPARENT_LENGTH: usize = 55;
 /// A trace may have been recorded: the journal has it.
 const SAMPLED: u8 = 1;

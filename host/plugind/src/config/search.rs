@@ -64,8 +64,8 @@ impl SearchPath {
         Self { directories, only_plugins: None, expected: BTreeSet::new() }
     }
 
-    /// The same, but these directories of plugins have to exist: one that was removed with everything in it was rather
-    /// unmounted or is being replaced than emptied.
+    /// The same, but these directories of plugins must exist: a directory that is missing as a whole has more likely
+    /// been unmounted, or is being replaced, than been emptied.
     #[must_use]
     pub fn expecting(self, expected: BTreeSet<PathBuf>) -> Self {
         Self { expected, ..self }
@@ -146,7 +146,7 @@ fn list_if_there(directory: &Path, expected: bool, listing: &mut Listing) -> Res
     }
 }
 
-/// Files whose names begin with a dot are drafts, of editors and of those who write beside and rename.
+/// Files whose names begin with a dot are drafts: of editors, or of programs that write a file and then rename it.
 fn list(directory: &Path, listing: &mut Listing) -> io::Result<()> {
     for entry in directory.read_dir()? {
         let entry = entry?;

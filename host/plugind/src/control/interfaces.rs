@@ -1,4 +1,4 @@
-//! The language of the control socket: its interfaces, and the errors that all varlink services have.
+//! The interfaces of the control socket, and the errors that all varlink services have.
 
 use serde::Serialize;
 use serde_json::{Value, json};

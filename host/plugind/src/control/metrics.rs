@@ -9,7 +9,7 @@ use crate::{
 };
 use serde_json::{Map, Value, json};
 
-/// What the names of all metrics begin with: the name of the socket in `/run/systemd/report`, as systemd expects it.
+/// The prefix of the names of all metrics: the name of the socket in `/run/systemd/report`, as systemd expects it.
 const PREFIX: &str = "io.plugind";
 
 /// The replies to `List`: one for each value.

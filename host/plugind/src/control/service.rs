@@ -42,7 +42,7 @@ const CHANGES: [&str; 13] = [
 /// The method that reports each change of one plugin, until the client disconnects.
 const FOLLOW: &str = "io.plugind.Follow";
 
-/// How long a file system may take to say how it is.
+/// The time limit for examining a file system.
 const STORAGE_DEADLINE: Duration = Duration::from_secs(1);
 
 /// The parts of the daemon that calls query and control.
@@ -272,7 +272,7 @@ impl ControlContext {
         }
     }
 
-    /// What is wrong with the directories. A file system of the network may take its time to say so.
+    /// Returns the problems of the directories. A network file system may take long to answer.
     async fn storage(&self) -> Vec<String> {
         let storage = self.storage.clone();
         let asked = tokio::task::spawn_blocking(move || storage.problems());

@@ -16,7 +16,7 @@ use std::{
 /// One request that was answered.
 #[derive(Clone, Debug)]
 pub struct AccessEntry {
-    /// How it is written.
+    /// Its format.
     pub format: AccessLog,
     /// The socket.
     pub socket: SocketName,
@@ -34,7 +34,7 @@ pub struct AccessEntry {
     pub protocol: &'static str,
     /// The status of the response.
     pub status: u16,
-    /// How many bytes of its body were given to the connection.
+    /// The number of bytes of its body that were given to the connection.
     pub bytes: u64,
     /// When the request had come.
     pub begun: SystemTime,
@@ -105,7 +105,7 @@ impl AccessEntry {
         ascii(&line.to_string())
     }
 
-    /// How long it took, in microseconds.
+    /// Returns the duration, in microseconds.
     pub(super) fn duration_usec(&self) -> u64 {
         u64::try_from(self.duration.as_micros()).unwrap_or(u64::MAX)
     }

@@ -68,7 +68,7 @@ pub(super) fn served(entry: &AccessEntry) -> String {
     sentence
 }
 
-/// What the host says, with everything that it says about it but a backtrace, which is long.
+/// A message of the host with all its fields except a backtrace, which is long.
 pub(super) struct Sentence<'a>(pub(super) &'a HostRecord);
 
 impl fmt::Display for Sentence<'_> {

@@ -45,7 +45,7 @@ struct QueueState {
     /// Entries beyond this priority are not kept.
     max: AtomicU8,
     dropped: AtomicU64,
-    /// How many were lost in all.
+    /// The total number of lost entries.
     lost: Count,
     /// About the length of the entries that wait to be written.
     waiting: AtomicUsize,
@@ -109,7 +109,7 @@ impl Journal {
         tracing::callsite::rebuild_interest_cache();
     }
 
-    /// How many entries were lost so far, since they could not be written.
+    /// Returns the number of entries that were lost so far because they could not be written.
     #[must_use]
     pub fn lost(&self) -> u64 {
         self.shared.lost.get()

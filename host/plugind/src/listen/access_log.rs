@@ -21,11 +21,11 @@ const UNREAD: &str = "-";
 /// The longest text of a client that is logged, in bytes.
 const TEXT_MAX: usize = 8 << 10;
 
-/// Where the requests of a socket are logged, and how.
+/// The destination and the format of the access log of a socket.
 pub struct AccessTarget {
-    /// How.
+    /// The format.
     pub format: AccessLog,
-    /// Where.
+    /// The destination.
     pub journal: Journal,
 }
 

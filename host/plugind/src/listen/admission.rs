@@ -106,8 +106,8 @@ pub fn is_host(text: &str) -> bool {
 /// # Errors
 /// When it has no path, not one host, or one that is malformed.
 pub fn target(parts: &Parts) -> Result<(Authority, PathAndQuery), NotAdmitted> {
-    // What is not a path is a CONNECT, which no plugin can serve, or the `*` of OPTIONS. One that names a protocol has a
-    // path (RFC 8441, 4).
+    // A target without a path is a CONNECT, which no plugin can serve, or the `*` of OPTIONS. A CONNECT that names a
+    // protocol has a path (RFC 8441, 4).
     let path = parts.uri.path_and_query().filter(|path| path.as_str().starts_with('/'));
     let is_connect =
         parts.method == Method::CONNECT && parts.extensions.get::<hyper::ext::Protocol>().is_none();

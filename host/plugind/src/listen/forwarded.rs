@@ -83,7 +83,7 @@ impl fmt::Display for RequestClient {
 /// The fields of one connection.
 pub struct ForwardedFields {
     setting: Arc<HttpSetting>,
-    /// The peer is a proxy whose word counts.
+    /// The peer is a trusted proxy.
     trusted: bool,
     peer: RequestClient,
     scheme: Scheme,

@@ -13,7 +13,7 @@ use http::StatusCode;
 use serde_json::{Map, Value, json};
 use tokio::sync::watch;
 
-/// What answers for the health of the daemon.
+/// The health route of the daemon.
 pub struct HealthRoute {
     setting: HealthSetting,
     board: Board,

@@ -82,16 +82,16 @@ struct OpenSockets {
     places: Vec<Places>,
 }
 
-/// How the sockets of a name are used at a moment.
+/// The use of the sockets of a name at a moment.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SocketUsage {
     /// Their name.
     pub socket: SocketName,
-    /// How many connections there are.
+    /// The number of open connections.
     pub connections: usize,
-    /// How many there may be.
+    /// The most connections that may be open.
     pub max: usize,
-    /// How many there were so far.
+    /// The number of connections so far.
     pub admitted: u64,
 }
 
@@ -220,6 +220,7 @@ impl Listeners {
     /// Accepts no connections for plugins until [`Listeners::resume`]. The sockets stay open, so new clients wait.
     pub fn pause(&self) {
         let mut state = self.state();
+        state.closed.retain(OpenSockets::is_in_use);
         state.paused = true;
         let (paused, open) = std::mem::take(&mut state.open)
             .into_iter()
@@ -263,6 +264,14 @@ impl Listeners {
     /// but no longer than `wait_max`. Returns false if some have not.
     pub async fn drain(&self, protocol: Protocol, wait_max: Duration) -> bool {
         self.close(protocol).drained(wait_max).await
+    }
+
+    /// Waits until the connections that were accepted before have been given to those that serve them.
+    pub async fn settled(&self) {
+        // The loops that accept see in their next turn that they end.
+        tokio::task::yield_now().await;
+        let executors = self.state().executors.clone();
+        executors.turn().await;
     }
 
     /// Stops accepting for this use, and returns the closed sockets with their connections.

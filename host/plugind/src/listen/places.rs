@@ -113,7 +113,7 @@ struct SocketPlaces {
     free: Arc<Semaphore>,
     taken: Mutex<Taken>,
     reached: LimitsReached,
-    /// How many connections had one.
+    /// The number of connections that have had a place.
     admitted: Count,
 }
 
@@ -264,13 +264,13 @@ impl Places {
         self.0.max
     }
 
-    /// How many connections had one so far.
+    /// Returns the number of connections that have had a place so far.
     #[must_use]
     pub fn admitted(&self) -> u64 {
         self.0.admitted.get()
     }
 
-    /// How many connections there are. One more place may be taken already for the next one.
+    /// Returns the number of open connections. One more place may be reserved for the next one.
     #[must_use]
     pub fn connections(&self) -> usize {
         self.0.taken().connections.len()

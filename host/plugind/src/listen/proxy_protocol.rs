@@ -33,7 +33,8 @@ pub enum ProxyProtocolError {
     Malformed,
 }
 
-/// Reads the header, and not a byte more. Without an address, the proxy speaks for itself, or does not know the client.
+/// Reads the header, and not a byte more. A header without an address is for a connection of the proxy itself, or of an
+/// unknown client.
 ///
 /// # Errors
 /// When the connection does not begin with a header that is well-formed.

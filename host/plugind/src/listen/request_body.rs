@@ -33,7 +33,7 @@ pub struct RequestBody {
     exchange: Option<ExchangeGuard>,
     /// As long as the plugin has not read all of it.
     upload: Option<UploadGuard>,
-    /// What counts its bytes.
+    /// The counter of its bytes.
     figures: Option<Arc<CoreFigures>>,
 }
 

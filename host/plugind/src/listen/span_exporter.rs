@@ -27,7 +27,7 @@ use tracing::{info, warn};
 const ENDPOINT_VARIABLE: &str = "OTEL_EXPORTER_OTLP_ENDPOINT";
 /// The most spans of one request to the collector.
 const BATCH: usize = 512;
-/// For how long spans are collected before they are sent.
+/// The time for which spans are collected before they are sent.
 const COLLECT: Duration = Duration::from_secs(1);
 /// Limit of the time in which the collector must answer.
 const DEADLINE: Duration = Duration::from_secs(10);

@@ -3,7 +3,7 @@
 use crate::base::request_identity::{RequestIdentity, TRACEPARENT};
 use http::{HeaderMap, HeaderName, HeaderValue};
 
-/// What vendors add to a trace. It means nothing without the trace that it was sent with.
+/// The data that vendors add to a trace. It has no meaning without the trace with which it was sent.
 const TRACESTATE: HeaderName = HeaderName::from_static("tracestate");
 
 /// Gives a request its identity, and writes that into its header, where the plugin finds it. A client that is not

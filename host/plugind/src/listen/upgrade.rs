@@ -9,7 +9,7 @@ use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
 
 /// Its name as a protocol.
 pub const WEBSOCKET: &str = "websocket";
-/// What a route speaks that serves no WebSockets.
+/// The protocol of a route that serves no WebSockets.
 pub const HTTP: &str = "HTTP/1.1";
 /// The one version of the protocol.
 const VERSION: &str = "13";
@@ -42,7 +42,7 @@ pub enum HandshakeError {
 }
 
 impl HandshakeError {
-    /// How the request is answered.
+    /// Returns the status of the response.
     #[must_use]
     pub fn status(self) -> StatusCode {
         match self {
@@ -55,13 +55,13 @@ impl HandshakeError {
 /// A request for a WebSocket that can be answered.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Handshake {
-    /// What proves that the key was read; none in HTTP/2.
+    /// The proof that the key was read; none in HTTP/2.
     accept: Option<HeaderValue>,
-    /// What the client offers.
+    /// The subprotocols that the client offers.
     pub subprotocols: Vec<String>,
 }
 
-/// What a request asks for beside HTTP.
+/// Returns the protocol that a request asks for instead of HTTP.
 #[must_use]
 pub fn asks<B>(request: &Request<B>) -> Asks {
     if let Some(protocol) = request.extensions().get::<Protocol>() {
@@ -122,7 +122,7 @@ impl Handshake {
         Ok(Self { accept, subprotocols: offered.collect() })
     }
 
-    /// What the plugin learns of the request, on the path that it sees.
+    /// Returns the request as the plugin gets it, with the path that it sees.
     #[must_use]
     pub fn request<B>(&self, request: &Request<B>, socket: &str) -> WebSocketRequest {
         let uri = request.uri();

@@ -42,11 +42,11 @@ use tracing::debug;
 
 /// After so long without anything in either direction the client is pinged.
 const PING_EVERY: Duration = Duration::from_secs(30);
-/// How long the client may take to read what was sent last.
+/// The time that the client may take to read the data that was sent last.
 const WRITE_TIMEOUT: Duration = Duration::from_secs(30);
-/// How long the client has to confirm a close.
+/// The time that the client has to confirm a close.
 const LINGER: Duration = Duration::from_secs(2);
-/// How much is read at a time.
+/// The most bytes that are read at a time.
 const READ_BUFFER: usize = 4 << 10;
 /// Answers to pings that may wait to be written. A client that sends more pings has to read first.
 const PONGS_MAX: usize = 16;
@@ -64,7 +64,7 @@ pub struct WebSocketOrigin {
     pub peer: Peer,
 }
 
-/// What a plugin says of a request for a WebSocket.
+/// A plugin's answer to a request for a WebSocket.
 pub enum Opening {
     /// It accepts.
     Accepted(Box<AcceptedWebSocket>),
@@ -74,7 +74,7 @@ pub enum Opening {
 
 /// A WebSocket that a plugin accepts, before the client knows.
 pub struct AcceptedWebSocket {
-    /// What the plugin chose of what the client offers.
+    /// The subprotocol that the plugin chose from those that the client offers.
     pub subprotocol: Option<String>,
     pool: Arc<Pool>,
     host: HostWebSocket,
@@ -88,7 +88,7 @@ type Served = BoxFuture<'static, Result<Reply, NotServed>>;
 /// Asks a plugin whether it accepts a WebSocket.
 ///
 /// # Errors
-/// When it does not say.
+/// When the plugin does not decide.
 pub async fn open(
     pool: &Arc<Pool>,
     request: WebSocketRequest,
@@ -126,7 +126,7 @@ pub async fn open(
         Some(WebSocketDecision::Refuse(status)) => {
             let stop = pool.linked().release.manifest.service.timeout_stop;
             tokio::spawn(async move {
-                // What it does besides is not waited for.
+                // Other work of the plugin is not waited for.
                 timeout(stop, served).await.ok();
                 drop(place);
             });
@@ -136,7 +136,7 @@ pub async fn open(
     }
 }
 
-/// What ended first.
+/// The part that ended first.
 enum FirstEnd {
     Plugin(Result<Reply, NotServed>),
     Client(TransportEnd),
@@ -196,7 +196,7 @@ impl AcceptedWebSocket {
     }
 }
 
-/// How messages are read and written.
+/// Returns the settings for reading and writing messages.
 fn config(Bytes(message_max): Bytes) -> WebSocketConfig {
     let max = usize::try_from(message_max).unwrap_or(usize::MAX);
     WebSocketConfig::default()
@@ -216,7 +216,7 @@ async fn stop_is_near(pool: &Pool, closing: &CancellationToken, stop: Duration) 
     sleep(stop - STOP_MARGIN_MAX.min(stop / 4)).await;
 }
 
-/// How the client's side ended, or has to.
+/// The way in which the client's side ended, or must end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum TransportEnd {
     /// Both sides have closed, or the client has.
@@ -232,7 +232,7 @@ enum TransportEnd {
 }
 
 impl TransportEnd {
-    /// What the guest learns.
+    /// Returns the error that the guest gets.
     fn error(self) -> WebSocketError {
         match self {
             Self::Closed => WebSocketError::Closed,
@@ -243,7 +243,7 @@ impl TransportEnd {
         }
     }
 
-    /// What the client learns, if it can be reached.
+    /// Returns the close code that the client gets, if it can be reached.
     fn code(self) -> Option<CloseCode> {
         match self {
             // It has confirmed, or is confirmed.
@@ -306,7 +306,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Transport<S> {
         if self.poll_timer(cx).is_ready() {
             return Poll::Ready(TransportEnd::Idle);
         }
-        // What waits in one direction must not keep the other.
+        // A message that waits in one direction must not block the other direction.
         if let Poll::Ready(end) = self.poll_receive(cx) {
             return Poll::Ready(end);
         }
@@ -414,7 +414,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Transport<S> {
                 return;
             }
             while let Some(Ok(_)) = self.stream.next().await {}
-            // What the client still sends is dropped: unread bytes would have the kernel take back what was written.
+            // Further data of the client is dropped: because of unread bytes, the kernel would discard the data that
+            // was written.
             let connection = self.stream.get_mut();
             connection.shutdown().await.ok();
             let mut dropped = [0; 512];

@@ -1,4 +1,4 @@
-//! The figures of the daemon and its plugins, as those get them who collect figures.
+//! The metrics of the daemon and its plugins, as collectors get them.
 
 pub mod snapshot;
 pub mod state_sizes;

@@ -27,13 +27,13 @@ use tracing::debug;
 
 /// The path at which figures are.
 const PATH: &str = "/metrics";
-/// How long a client may take to send a request, from the end of the response before.
+/// The time that a client may take to send a request, from the end of the previous response.
 const HEADER_TIMEOUT: Duration = Duration::from_secs(75);
-/// How long a client may take to read what waits for it.
+/// The time that a client may take to read pending data.
 const WRITE_TIMEOUT: Duration = Duration::from_secs(30);
 /// The most bytes of a request.
 const BUFFER: usize = 16 << 10;
-/// How long connections last that are asked to end.
+/// The time that connections have to end when they are asked to.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// Serves figures.

@@ -18,9 +18,9 @@ use std::{sync::Weak, time::Duration};
 /// Where figures come from. Cheap to clone.
 #[derive(Clone)]
 pub struct MetricSources {
-    /// Who sees the plugins.
+    /// The supervisor of the plugins.
     pub supervisor: SupervisorHandle,
-    /// Who sees the connections. They are not kept by this, since their files go with them.
+    /// The listeners, for the connections. The reference is weak, because their files must be removed with them.
     pub listeners: Weak<Listeners>,
     /// The writer of the log.
     pub journal: Journal,
@@ -35,7 +35,7 @@ pub struct MetricSources {
 pub struct PluginSnapshot {
     /// The status.
     pub view: PluginView,
-    /// What was counted of it.
+    /// The counts of the plugin.
     pub totals: PluginTotals,
     /// The size of its state in bytes, as far as that is known.
     pub state_size: Option<u64>,
@@ -44,25 +44,25 @@ pub struct PluginSnapshot {
 /// The daemon at a moment.
 #[derive(Clone, Debug)]
 pub struct DaemonSnapshot {
-    /// How long it has run.
+    /// The uptime.
     pub uptime: Duration,
-    /// How many reloads there were of each outcome.
+    /// The number of reloads of each outcome.
     pub reloads: [(&'static str, u64); ReloadOutcome::ALL.len()],
     /// Whether one is in progress.
     pub is_reloading: bool,
     /// The sockets that are accepted from.
     pub sockets: Vec<SocketUsage>,
-    /// How many sockets nothing is served on.
+    /// The number of sockets that nothing is served on.
     pub unused_sockets: usize,
-    /// How many files are open.
+    /// The number of open files.
     pub open_files: Option<u64>,
-    /// How many may be.
+    /// The most files that may be open.
     pub max_files: Option<u64>,
-    /// How many entries of the log were lost.
+    /// The number of lost log entries.
     pub lost_entries: u64,
     /// The numbers of spans that were exported and dropped, if traces are exported.
     pub spans: Option<(u64, u64)>,
-    /// How much time is left until systemd would end the daemon.
+    /// The time that is left until systemd ends the daemon.
     pub watchdog_slack: Option<Duration>,
 }
 

@@ -74,7 +74,7 @@ impl MeasuredSizes {
             if store.is_none() && !directory.exists() {
                 return None;
             }
-            // What cannot be counted is not taken for nothing.
+            // A size that cannot be determined must not count as zero.
             let files = if directory.exists() { size(&directory, ENTRIES_MAX)? } else { 0 };
             Some((plugin, files.saturating_add(store.map_or(0, |metadata| metadata.len()))))
         });

@@ -9,7 +9,7 @@ use crate::{
 };
 use std::{borrow::Cow, time::Duration};
 
-/// How a metric changes.
+/// The kind of a metric.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum MetricKind {
     /// It only grows.
@@ -22,7 +22,7 @@ pub enum MetricKind {
     Info,
 }
 
-/// What a metric is counted in.
+/// The unit of a metric.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum MetricUnit {
     /// Times.
@@ -54,7 +54,7 @@ pub struct MetricSample {
 /// Values, each with that of a label.
 type LabelledValues = Vec<(Cow<'static, str>, MetricValue)>;
 
-/// What the values of a metric are read from: none for a sample without a value at the moment.
+/// The source of the values of a metric: none for a sample without a value at the moment.
 enum MetricReader {
     /// One value of the daemon.
     Daemon(fn(&DaemonSnapshot) -> Option<MetricValue>),
@@ -70,11 +70,11 @@ enum MetricReader {
 pub struct Metric {
     /// Its name, without the suffixes for unit and kind.
     pub name: &'static str,
-    /// How it changes.
+    /// Its kind.
     pub kind: MetricKind,
-    /// What it is counted in.
+    /// Its unit.
     pub unit: Option<MetricUnit>,
-    /// What it means.
+    /// Its description.
     pub help: &'static str,
     reader: MetricReader,
 }
@@ -170,7 +170,7 @@ pub const METRICS: &[Metric] = &[
     metric(
         Gauge,
         "plugind_plugin_degraded",
-        "Whether a plugin serves and is degraded",
+        "Whether a plugin serves and is degraded: an instance says so, or a key-value store cannot be used",
         Plugin(|it| Some(truth(it.view.is_degraded))),
     ),
     metric(

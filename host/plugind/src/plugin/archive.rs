@@ -1,4 +1,4 @@
-//! The versions that served, in the state directory of the daemon: what a start falls back to.
+//! The archive of the versions that served, in the state directory of the daemon. A start falls back to them.
 //!
 //! `.versions/PLUGIN/SEQUENCE-COMPONENT-CONFIGURATION/` is one of them. The sequence number is larger the later it was
 //! the newest one that served; the others are the digests of what is inside, which is laid out like a directory of
@@ -39,9 +39,9 @@ pub fn is_pinned(state: &Path, name: &PluginName) -> bool {
 
 /// Its directory below that of the state. No plugin has such a name.
 const DIRECTORY: &str = ".versions";
-/// How many versions are kept of each plugin.
+/// The number of versions that are kept of each plugin.
 const VERSIONS_MAX: usize = 2;
-/// How large all of them together may be.
+/// The largest size of all versions together, in bytes.
 const SIZE_MAX: u64 = 1 << 30;
 
 /// All versions that are kept. Every method blocks.
@@ -54,7 +54,7 @@ pub struct Archive {
     pins: BTreeMap<PluginName, ReleaseDigests>,
 }
 
-/// What the daemon before this one leaves for the case that the newest version of a plugin fails at the start.
+/// The versions that an earlier daemon has kept, for the case that the newest version of a plugin fails at the start.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum LastGood {
     /// Nothing: a failure at the start is one of the start.
@@ -191,7 +191,7 @@ impl Archive {
                 let size = bytes.len() as u64 + texts_size(release);
                 let outdated = self.outdated_by(&release.name, size)?;
                 write(release, &bytes, &directory, &target)?;
-                // A version that cannot be written has cost no other one.
+                // No version is removed for one that cannot be written.
                 outdated.iter().for_each(|version| self.remove_version(version));
                 size
             }

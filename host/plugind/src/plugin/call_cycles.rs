@@ -50,7 +50,7 @@ fn described(way: &[PluginName], manifests: &BTreeMap<&PluginName, &Manifest>) -
     way.windows(2).map(step).collect::<Vec<_>>().join(", ")
 }
 
-/// What is wrong with a plugin in a circle, with the place in its manifest.
+/// Returns the mistake of a plugin in a circle, with the place in its manifest.
 #[must_use]
 pub fn cycle_message(verified: &Verified, way: &str) -> String {
     let manifest = verified.manifest();

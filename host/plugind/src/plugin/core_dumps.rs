@@ -24,7 +24,7 @@ use tracing::warn;
 const DIRECTORY: &str = ".core-dumps";
 /// The end of a file's name, as tools for core dumps expect it.
 const EXTENSION: &str = "coredump";
-/// The newest core dumps of a plugin are kept, as many as this.
+/// The number of core dumps that are kept of each plugin: the newest ones.
 const DUMPS_MAX: usize = 5;
 /// The largest size of the core dumps of all plugins together.
 const SIZE_MAX: u64 = 256 << 20;

@@ -51,7 +51,7 @@ fn released_by(name: &str, version: &str) -> Option<&'static str> {
 }
 
 /// The import that was probably meant: another interface of the same package, or the same one of another package, with
-/// a name that is a slip of the pen away. Anything else would be a guess.
+/// a name that differs by a typing error. Anything else would be a guess.
 fn misspelled(import: &str) -> Option<&'static str> {
     let (package, interface) = import.split_once('/')?;
     let (namespace, package_name) = package.split_once(':')?;
@@ -80,10 +80,10 @@ mod tests {
             ("wasi:io/pol@0.2.6", "the nearest that it has is wasi:io/poll"),
             ("wasi:http/types@0.1.0", "has wasi:http/types@0.2 and wasi:http/types@0.3"),
             (
-                "wasi:http/types@0.3.0-rc-2026-03-15",
+                "wasi:http/types@0.3.0-rc-2026-02-09",
                 "rebuild it against that, as with the crate wasip3 0.7",
             ),
-            ("wasi:config/store@0.2.0-draft-2024-09-27", "as with wit/deps/config of plugind"),
+            ("wasi:config/store@0.2.0-draft-2023-11-01", "as with wit/deps/config of plugind"),
             ("wasi:logging/logging", "has wasi:logging/logging@0.1.0-draft"),
             ("plugind:plugin/journal@0.2.0", "has plugind:plugin/journal@0.1"),
             ("plugind:plugin/undertow@0.2.0", "speaks plugind:plugin@0.1"),

@@ -1,7 +1,10 @@
 //! The use of a component, found from the interfaces that it exports and their types.
 
 use crate::plugin::{
-    contents::Contents, footprint::Footprint, inspect_error::InspectError, interfaces::CONTRACT,
+    contents::Contents,
+    footprint::Footprint,
+    inspect_error::InspectError,
+    interfaces::{CONTRACT, split, track},
     manifest::Mode,
 };
 
@@ -66,19 +69,17 @@ impl Inspection {
         let mut inspection =
             Self { imports, exports, footprint, is_blocking, version, ..Self::default() };
         let ours = |name: &str, interface: &str| {
-            let rest =
-                name.strip_prefix("plugind:plugin/").and_then(|rest| rest.strip_prefix(interface));
-            rest.is_some_and(|rest| rest.starts_with(&format!("@{CONTRACT}.")))
+            name.strip_prefix("plugind:plugin/").is_some_and(|it| is(it, interface, CONTRACT))
         };
         let mut handover = None;
         for name in &inspection.exports {
-            if name.starts_with("wasi:http/handler@0.3.") {
+            if is(name, "wasi:http/handler", "0.3") {
                 inspection.http = Some(WasiVersion::P3);
-            } else if name.starts_with("wasi:http/incoming-handler@0.2.") {
+            } else if is(name, "wasi:http/incoming-handler", "0.2") {
                 inspection.http = inspection.http.or(Some(WasiVersion::P2));
-            } else if name.starts_with("wasi:cli/run@0.3.") {
+            } else if is(name, "wasi:cli/run", "0.3") {
                 inspection.run = Some(WasiVersion::P3);
-            } else if name.starts_with("wasi:cli/run@0.2.") {
+            } else if is(name, "wasi:cli/run", "0.2") {
                 inspection.run = inspection.run.or(Some(WasiVersion::P2));
             } else if ours(name, "lifecycle") {
                 inspection.lifecycle = true;
@@ -117,7 +118,7 @@ impl Inspection {
     /// Whether it passes requests on: it imports the handler that it exports, too.
     #[must_use]
     pub fn is_middleware(&self) -> bool {
-        let passes_on = |import: &String| import.starts_with("wasi:http/handler@0.3.");
+        let passes_on = |import: &String| is(import, "wasi:http/handler", "0.3");
         self.http == Some(WasiVersion::P3) && self.imports.iter().any(passes_on)
     }
 
@@ -183,6 +184,12 @@ impl Inspection {
             Some(WasiVersion::P3) | None => Mode::Shared,
         }
     }
+}
+
+/// Whether this is the name of an interface in a version of this track.
+fn is(name: &str, interface: &str, versions: &str) -> bool {
+    let (of, version) = split(name);
+    of == interface && track(version) == versions
 }
 
 #[cfg(test)]

@@ -2,7 +2,7 @@
 //!
 //! They match `wit/`; a test compares the two.
 
-use crate::plugin::interfaces::CONTRACT;
+use crate::plugin::interfaces::{CONTRACT, track};
 use wasmparser::PrimitiveValType;
 
 /// A type of a parameter or a result.
@@ -42,10 +42,9 @@ pub(super) struct InterfaceTypes {
 /// The interface that an export with this name must be, if it is one that the host calls.
 pub(super) fn expected(export: &str) -> Option<&'static InterfaceTypes> {
     let (name, version) = export.split_once('@')?;
-    INTERFACES.iter().find(|interface| {
-        let patch = version.strip_prefix(interface.versions);
-        interface.name == name && patch.is_some_and(|patch| patch.starts_with('.'))
-    })
+    INTERFACES
+        .iter()
+        .find(|interface| interface.name == name && interface.versions == track(version))
 }
 
 const STRING: Shape = Shape::Primitive(PrimitiveValType::String);

@@ -2,6 +2,8 @@
 //!
 //! The other half of the table, in `world/interfaces.rs`, links each of them.
 
+use plugind_artifact::candidate::CANDIDATE;
+
 /// The versions of `plugind:plugin` that this host speaks.
 pub const CONTRACT: &str = "0.1";
 
@@ -9,6 +11,8 @@ const P2: &[&str] = &["0.2"];
 const P3: &[&str] = &["0.3"];
 const WASI: &[&str] = &["0.2", "0.3"];
 const KEYVALUE: &[&str] = &["0.2.0-draft2"];
+/// A draft whose types are those of the release candidate.
+pub const CONFIG_DRAFT: &str = "0.2.0-draft-2024-09-27";
 const OURS: &[&str] = &[CONTRACT];
 
 /// Declares [`Interface`] by its rows: a variant, and what is imported.
@@ -86,7 +90,7 @@ interfaces! {
     ];
     /// `wasi:config`
     Config: [
-        free("wasi:config/store", &["0.2.0-rc.1"]),
+        free("wasi:config/store", &["0.2.0-rc.1", CONFIG_DRAFT]),
     ];
     /// `wasi:filesystem`
     Filesystem: [
@@ -262,9 +266,10 @@ pub(super) fn split(import: &str) -> (&str, &str) {
     import.split_once('@').unwrap_or((import, ""))
 }
 
-/// The part that compatible versions have in common: `0.2` of 0.2.6, and the whole version of drafts.
+/// The part that compatible versions have in common: `0.2` of 0.2.6, and the whole version of drafts. The release
+/// candidate that is served as the release counts as one.
 pub(super) fn track(version: &str) -> &str {
-    if version.contains('-') {
+    if version.contains('-') && version != CANDIDATE {
         return version;
     }
     let end = version.match_indices('.').nth(1).map_or(version.len(), |(dot, _)| dot);
@@ -292,6 +297,8 @@ mod tests {
         for name in [
             "wasi:io/poll@0.2.99",
             "wasi:http/types@0.3.0",
+            "wasi:http/types@0.3.0-rc-2026-03-15",
+            "wasi:config/store@0.2.0-draft-2024-09-27",
             "wasi:logging/logging@0.1.0-draft",
             "plugind:plugin/journal@0.1.7",
         ] {

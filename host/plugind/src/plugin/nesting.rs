@@ -1,7 +1,7 @@
 //! The nesting depth of a component's types, found without recursion.
 //!
 //! wasmparser reads a type within a type by calling itself, without a bound: a file of some kilobytes could use up the
-//! stack, and with it the daemon. So nothing is read by it whose depth was not looked at here.
+//! stack, and with it the daemon. So it must read only types whose depth was checked here.
 
 use wasmparser::{
     BinaryReader, BinaryReaderError, ComponentAlias, ComponentExternName, ComponentImport,

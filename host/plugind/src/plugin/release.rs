@@ -4,6 +4,7 @@ use crate::{
     base::name::PluginName,
     plugin::{credentials::CredentialsSeen, inspection::Inspection, manifest::Manifest},
 };
+use plugind_artifact::hex::hex;
 use sha2::{Digest, Sha256};
 use std::{fmt, path::PathBuf, sync::Arc};
 
@@ -18,8 +19,7 @@ pub struct ReleaseDigests {
 
 impl fmt::Display for ReleaseDigests {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let hexadecimal = |digest: [u8; 32]| digest.map(|byte| format!("{byte:02x}")).concat();
-        write!(f, "{}-{}", hexadecimal(self.component), hexadecimal(self.configuration))
+        write!(f, "{}-{}", hex(&self.component), hex(&self.configuration))
     }
 }
 

@@ -21,13 +21,13 @@ pub struct Serve {
     pub host: Option<String>,
     /// Whether the plugin sees the path without its route.
     pub strip_prefix: bool,
-    /// How requests for a WebSocket are handled; none: as fits the component.
+    /// The handling of requests for a WebSocket; none: the default for the component.
     pub websocket: Option<WebSocketUse>,
     /// Where that was written.
     pub websocket_origin: Origin,
 }
 
-/// How requests for a WebSocket are handled on a route.
+/// The handling of requests for a WebSocket on a route.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub enum WebSocketUse {
     /// The plugin's handler of WebSockets has them.

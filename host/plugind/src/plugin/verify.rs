@@ -155,7 +155,7 @@ impl Rejected {
     }
 }
 
-/// Reads a plugin and vouches for what was read.
+/// Reads and verifies a plugin.
 ///
 /// # Errors
 /// When it cannot be read, its manifest has mistakes, or its component cannot be a plugin.

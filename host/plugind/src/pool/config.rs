@@ -16,7 +16,7 @@ const SHARED_CONCURRENCY: usize = 16;
 const DATAGRAM_CONCURRENCY: usize = 256;
 /// The most instances at a time of a plugin whose instances serve one call, or one connection at a time.
 const FRESH_MAX: usize = 128;
-/// After so many calls an instance that is reused is replaced: what a guest forgets to give back is given back then.
+/// An instance is replaced after this many calls: resources that the guest has leaked are released then.
 const RECYCLE_AFTER: u32 = 100_000;
 
 /// The use of workers, with every default resolved.
@@ -32,7 +32,7 @@ pub(crate) struct PoolConfig {
     pub(crate) recycle_age: Option<Duration>,
     /// Every call has a worker of its own, which is made when the call comes.
     pub(crate) on_demand: bool,
-    /// It is a program: it serves nothing, and is not asked how it is.
+    /// It is a background program: it serves nothing, and has no health checks.
     pub(crate) program: bool,
     /// Its one worker has a state that is handed over.
     pub(crate) hands_over: bool,

@@ -134,7 +134,7 @@ pub(crate) struct InFlight {
     returned: Mutex<Option<Call>>,
     /// Why it failed, where its worker knows.
     failure: OnceLock<CallFailure>,
-    /// What the calls of its guest to other plugins depend on, if that may call any.
+    /// The request on which the calls of its guest to other plugins depend, if the guest may call any.
     scope: OnceLock<Weak<RequestScope>>,
     /// What the guest may pass on, if it is middleware.
     passage: OnceLock<Arc<Passage>>,
@@ -331,6 +331,10 @@ impl InFlight {
             && self.guest.compare_exchange(AT_WORK, LINGERS, AcqRel, Acquire).is_ok()
         {
             worker.add_lingering();
+            // It keeps no place any more, so it must not count as passed on, which would give another.
+            if let Some(passage) = self.passage.get() {
+                passage.end_work();
+            }
         }
     }
 

@@ -57,7 +57,7 @@ pub struct Commons {
     pub places: Arc<InstancePool>,
     /// Where they are counted.
     pub figures: Figures,
-    /// What brings the requests of one plugin to another.
+    /// Sends the requests of one plugin to another.
     pub dispatch: Arc<dyn RequestDispatch>,
     /// Where core dumps are written.
     pub core_dumps: Arc<CoreDumps>,
@@ -275,13 +275,19 @@ impl Pool {
         self.set.failures.last_minute()
     }
 
-    /// What its plugin is counted by.
+    /// Returns the number of requests that the guest has failed so far.
+    #[must_use]
+    pub fn failed_requests(&self) -> u64 {
+        self.set.failures.failed()
+    }
+
+    /// Returns the figures of its plugin.
     #[must_use]
     pub fn figures(&self) -> &Arc<PluginFigures> {
         &self.set.figures
     }
 
-    /// How it is at this moment.
+    /// Returns its state at this moment.
     #[must_use]
     pub fn gauges(&self) -> PoolGauges {
         let ((queued, waited), memory) = (self.waiting(), self.set.shared.memory.budget());
@@ -427,24 +433,24 @@ impl Pool {
     }
 }
 
-/// How a pool is at a moment.
+/// The state of a pool at a moment.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct PoolGauges {
-    /// How many instances there are.
+    /// The number of instances.
     pub instances: usize,
-    /// How many calls they have.
+    /// The number of calls that they have.
     pub in_flight: usize,
-    /// How many calls wait for an instance.
+    /// The number of calls that wait for an instance.
     pub queued: usize,
-    /// For how long the oldest of them has waited.
+    /// The time that the oldest of them has waited.
     pub waited: Duration,
-    /// How many bytes its instances use.
+    /// The memory that its instances use, in bytes.
     pub memory: usize,
-    /// The most bytes that they used at a time.
+    /// The most memory that they have used, in bytes.
     pub memory_peak: usize,
-    /// The most bytes that they may use.
+    /// The most memory that they may use, in bytes.
     pub memory_max: usize,
-    /// How many connections they have.
+    /// The number of their connections.
     pub connections: usize,
 }
 

@@ -5,7 +5,7 @@ pub mod post_mortem;
 mod core_dump;
 pub(crate) mod worker_handle;
 mod deadline;
-mod refusal;
+mod back_pressure;
 mod registry;
 mod in_flight;
 mod queue;

@@ -1,4 +1,4 @@
-//! What is known of an instance that failed, beside the failure itself: for its entry in the journal.
+//! Facts about an instance that failed, besides the failure itself: for its journal entry.
 
 use crate::base::{request_identity::RequestIdentity, text::Escaped};
 use std::path::PathBuf;
@@ -7,7 +7,7 @@ use wasmtime::WasmBacktrace;
 /// The longest backtrace that is logged, in bytes.
 const BACKTRACE_MAX: usize = 8 << 10;
 
-/// What is known of an instance that failed.
+/// Facts about an instance that failed.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct PostMortem {
     /// Where the guest was, the innermost function first, each in a line of its own.

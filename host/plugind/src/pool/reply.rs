@@ -182,7 +182,7 @@ pub struct Delivery {
     /// Number of bytes still to come, if the guest announced a length.
     left: Option<u64>,
     has_ended: bool,
-    /// How many bytes were delivered.
+    /// The number of bytes that were delivered.
     sent: u64,
 }
 

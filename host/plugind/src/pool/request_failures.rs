@@ -73,6 +73,8 @@ struct FailureTally {
     start: Instant,
     /// The number of each slot, from the start, and what happened in it.
     slots: [(u64, FailureCounts); SLOTS],
+    /// How many requests the guest failed.
+    failed: u64,
     /// Whether one was logged so lately that others have to wait.
     is_quiet: bool,
     /// Those that were not logged yet, and the cause of the last one.
@@ -94,6 +96,7 @@ impl FailureTally {
         Self {
             start,
             slots: Default::default(),
+            failed: 0,
             is_quiet: false,
             unreported: 0,
             cause: String::new(),
@@ -120,6 +123,7 @@ impl FailureTally {
             *slot = (number, FailureCounts::default());
         }
         slot.1.add(failure);
+        self.failed += u64::from(failure == RequestFailure::Failed);
         self.unreported += 1;
         self.request = request;
         self.cause.clear();
@@ -207,6 +211,11 @@ impl RequestFailures {
         self.tally().last_minute(Instant::now())
     }
 
+    /// How many requests the guest has failed so far.
+    pub(crate) fn failed(&self) -> u64 {
+        self.tally().failed
+    }
+
     /// Logs those that were not logged yet. False if there are none.
     pub(crate) fn report(&self) -> bool {
         let Some(unreported) = self.tally().take_unreported() else { return false };
@@ -263,6 +272,10 @@ mod tests {
         assert_eq!(tally.last_minute(at(91)), counts(0, 1));
         tally.note(RequestFailure::Busy, "", None, at(1000));
         assert_eq!(tally.last_minute(at(1000)), counts(1, 0));
+        assert_eq!(tally.failed, 0);
+        tally.note(RequestFailure::Failed, "", None, at(1000));
+        tally.note(RequestFailure::Failed, "", None, at(2000));
+        assert_eq!(tally.failed, 2);
     }
 
     #[test]

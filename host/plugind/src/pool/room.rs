@@ -150,7 +150,7 @@ mod tests {
     }
 
     #[test]
-    fn who_waits_for_room_comes_before_those_that_arrive() {
+    fn calls_that_wait_for_room_come_before_those_that_arrive() {
         let room = Room::new(1, 1);
         let permit = room.enter(0).now_or_never().unwrap().unwrap();
         let mut first = pin!(room.enter(0));

@@ -4,6 +4,7 @@
 use crate::{
     base::request_identity::RequestIdentity,
     pool::{
+        back_pressure::BackPressure,
         call::{Call, HttpSender, Outcome, ReplySender},
         decision::{Why, WorkerDecision, WorkerView},
         failure::CallFailure,
@@ -12,7 +13,6 @@ use crate::{
         in_flight::{GuestWork, InFlight},
         progress::with_progress,
         queue::QueuedCall,
-        refusal::Refusal,
         state_transfer::{Done, TransferLimits, TransferRequest},
         streams::{answer_datagram, serve_connection},
         websockets::serve_websocket,
@@ -73,7 +73,7 @@ pub(super) struct Serving<'a> {
     recycle_not_before: u32,
     /// It could take no call at the last look, but for replies on their way.
     delivered: bool,
-    refusal: Refusal,
+    back_pressure: BackPressure,
     /// Memory that the instance used when it began to serve.
     memory_at_start: usize,
     health: Health<'a>,
@@ -107,7 +107,7 @@ impl<'a> Serving<'a> {
             is_unsaved: exports.handover.is_some(),
             recycle_not_before: 0,
             delivered: false,
-            refusal: Refusal::new(set.config.watchdog),
+            back_pressure: BackPressure::new(set.config.watchdog),
             memory_at_start: accessor.with(|mut store| store.get().memory_used()),
             health: Health::new(
                 &set.linked.release.name,
@@ -228,10 +228,10 @@ impl<'a> Serving<'a> {
                 // It accepts no call because of those whose callers are gone, so another instance has to.
                 self.leave(Why::Recycled);
             }
-            self.check_refusal(cx);
+            self.check_back_pressure(cx);
             return false;
         }
-        self.refusal.end();
+        self.back_pressure.end();
         self.set_available(true);
         self.delivered = false;
         let Some(call) = self.worker.set.queue.pop(self.worker.handle.core) else { return false };
@@ -243,11 +243,11 @@ impl<'a> Serving<'a> {
     }
 
     /// The guest accepts no call. Ends it if it has not for too long, although it has none and some wait.
-    fn check_refusal(&mut self, cx: &mut Context<'_>) {
+    fn check_back_pressure(&mut self, cx: &mut Context<'_>) {
         let calls_wait = self.worker.set.queue.len() > 0;
         if self.slot.is_none() || !self.calls.is_empty() {
-            self.refusal.end();
-        } else if self.refusal.poll(calls_wait, cx) {
+            self.back_pressure.end();
+        } else if self.back_pressure.poll(calls_wait, cx) {
             self.leave(Why::Refusing);
         }
     }

@@ -262,7 +262,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_save_that_was_not_begun_is_forgotten_when_work_goes_on() {
+    fn a_save_that_has_not_begun_is_forgotten_when_work_continues() {
         let transfer = StateTransfer::default();
         assert!(!transfer.is_held());
         transfer.save();

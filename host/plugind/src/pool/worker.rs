@@ -56,7 +56,7 @@ const LARGE_STORE: usize = 16 << 20;
 /// The result of the inside: the end of the instance, an error of the guest, or a panic of the host.
 type Ended = std::thread::Result<wasmtime::Result<End>>;
 
-/// How an instance ended, how far it had come, and what else is known of a failure.
+/// The end of an instance, the stage that it had reached, and facts about a failure.
 struct InstanceEnd {
     end: End,
     stage: InstanceStage,

@@ -46,7 +46,7 @@ pub enum InstanceStage {
     Starting,
     /// It was ready.
     Ready {
-        /// For how long.
+        /// The time since it was ready.
         uptime: Duration,
         /// It had taken a call.
         served: bool,
@@ -74,18 +74,18 @@ pub enum WorkerEvent {
     Failed {
         /// Which worker.
         worker: u32,
-        /// How.
+        /// The failure.
         failure: Failure,
         /// The stage that it had reached.
         stage: InstanceStage,
-        /// What else is known of it.
+        /// Facts about the failure.
         post_mortem: PostMortem,
     },
     /// It takes no more calls, and is to be replaced; it did not fail.
     Retired {
         /// Which worker.
         worker: u32,
-        /// Why.
+        /// The reason.
         cause: Retirement,
     },
     /// The state of a worker was saved, as [`Pool::save`](crate::pool::instances::Pool::save) ordered; or it was not.
@@ -394,12 +394,12 @@ impl WorkerSet {
         self.cores.iter().all(|core| core.present.load(SeqCst) == 0)
     }
 
-    /// How many workers exist.
+    /// Returns the number of workers.
     pub(crate) fn present(&self) -> usize {
         self.cores.iter().map(|core| core.present.load(SeqCst)).sum()
     }
 
-    /// How many calls workers have.
+    /// Returns the number of calls that workers have.
     pub(crate) fn in_flight(&self) -> usize {
         match self.config.on_demand {
             // Each was made for one call.

@@ -47,12 +47,12 @@ impl fmt::Display for Route {
     }
 }
 
-/// How requests on a route are passed to its plugin.
+/// The way in which requests on a route are passed to its plugin.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub struct RouteUse {
-    /// How many of the path's first segments the plugin does not want to see.
+    /// The number of segments to remove from the beginning of the path.
     pub strip: usize,
-    /// How requests for a WebSocket are handled.
+    /// The handling of requests for a WebSocket.
     pub websocket: WebSocketUse,
 }
 
@@ -250,7 +250,7 @@ mod tests {
     }
 
     #[test]
-    fn who_has_a_route_keeps_it_whatever_its_name_is() {
+    fn the_owner_of_a_route_keeps_it_whatever_its_name_is() {
         let [a, z] = ["a", "z"].map(|name| name.parse().unwrap());
         let (site, other) =
             (route_requests_of("z", "[[serve]]\nroute = \"/site\"\n"), route_requests_of("z", ""));

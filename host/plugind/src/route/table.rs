@@ -25,7 +25,7 @@ pub struct RouteEntry {
     pub pool: Option<Arc<Pool>>,
     /// Where its requests are counted that have no instance.
     pub figures: Arc<PluginFigures>,
-    /// How requests are passed to it.
+    /// The way in which requests are passed to it.
     pub used: RouteUse,
 }
 
@@ -427,7 +427,7 @@ mod tests {
     }
 
     #[test]
-    fn who_began_with_a_table_goes_on_with_it() {
+    fn a_reader_keeps_its_table_when_another_one_is_published() {
         let (publisher, reader) = channel();
         publisher.publish(table(&[(None, "/", "old")]));
         let under_way = reader.table();

@@ -1,6 +1,6 @@
 //! The threads that serve: one executor a core for connections and guests, and executors for guests that compute.
 //!
-//! An executor of a core has one thread, so what happens to a request wakes no other thread and moves to no other core.
+//! An executor of a core has one thread, so the work on a request wakes no other thread and moves to no other core.
 //! A guest that computes would keep its core's other tasks waiting, so it is moved to the background, whose threads the
 //! kernel shares out.
 
@@ -126,6 +126,14 @@ impl Executors {
     #[must_use]
     pub fn background(&self) -> &Handle {
         &self.0.background
+    }
+
+    /// Waits until each task of a core that was spawned before has had a turn.
+    pub async fn turn(&self) {
+        for core in &self.0.cores {
+            // It fails only when the daemon ends.
+            core.handle.spawn(async {}).await.ok();
+        }
     }
 
     /// Every executor.

@@ -78,7 +78,7 @@ impl CustomCodeMemory for HostMapping {
         rustix::param::page_size()
     }
 
-    /// [`make_executable`] does it, when the whole component is there and it is known where.
+    /// [`make_executable`] does it later, when the whole component is mapped and its place is known.
     fn publish_executable(&self, _: *const u8, _: usize) -> wasmtime::Result<()> {
         Ok(())
     }

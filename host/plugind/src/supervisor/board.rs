@@ -1,4 +1,5 @@
-//! What there is to see of the plugins without waiting for the supervisor, which writes it in each of its turns.
+//! The published state of the plugins, which can be read without waiting for the supervisor. The supervisor writes it
+//! in each of its turns.
 
 use crate::{
     base::{
@@ -18,10 +19,10 @@ use tokio::{
     time::{MissedTickBehavior, interval},
 };
 
-/// How often it is noted what was counted.
+/// The interval at which the figures are sampled.
 const SAMPLE_EVERY: Duration = Duration::from_secs(5);
 
-/// What there is to see of the plugins. Cheap to clone.
+/// The published state of the plugins. Cheap to clone.
 #[derive(Clone)]
 pub struct Board {
     plugins: Arc<Mutex<BTreeMap<PluginName, BoardEntry>>>,
@@ -30,7 +31,7 @@ pub struct Board {
     changes: watch::Sender<u64>,
 }
 
-/// What there is to see of one plugin.
+/// The published state of one plugin.
 #[derive(Clone)]
 struct BoardEntry {
     state: &'static str,
@@ -66,9 +67,9 @@ pub struct PluginView {
     pub is_required: bool,
     /// The version that serves.
     pub generation: Option<u64>,
-    /// How all its instances are, also those of versions that finish their work.
+    /// The state of all its instances, including those of versions that finish their work.
     pub gauges: PoolGauges,
-    /// What was counted of it.
+    /// Its figures.
     pub figures: Arc<PluginFigures>,
 }
 
@@ -85,7 +86,7 @@ pub struct PluginStanding {
     pub is_required: bool,
 }
 
-/// Notes every few seconds what was counted, so that what happens lately is known.
+/// Samples the figures every few seconds, so that recent changes are known.
 pub async fn keep_sampling(figures: Figures) {
     let mut due = interval(SAMPLE_EVERY);
     due.set_missed_tick_behavior(MissedTickBehavior::Delay);

@@ -189,7 +189,7 @@ fn speaks_no_http(verified: &Verified, serve: &Serve, plan: &SocketPlan) -> Opti
     Some(Diagnostic::at(place, message).to_string())
 }
 
-/// What a version that cannot be used means for the plugin that there is. A unit without `ReloadSignal=` gets SIGHUP
+/// The effect of a version that cannot be used on the existing plugin. A unit without `ReloadSignal=` gets SIGHUP
 /// after `ExecReload=`, which must not report again what was reported to the client.
 fn unusable(
     plugin: Option<&ManagedPlugin>,

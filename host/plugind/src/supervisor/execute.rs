@@ -389,5 +389,6 @@ fn requests(pool: &Pool) -> api::PluginRequests {
         busy: busy.into(),
         timed_out: timed_out.into(),
         failed: failed.into(),
+        failures: pool.failed_requests(),
     }
 }

@@ -8,7 +8,7 @@ use crate::{
     route::sockets::SocketPlan,
     supervisor::{
         board::Board,
-        pins::{PinOutcome, PinReply},
+        pin_outcome::{PinOutcome, PinReply},
         plugin::{HandoverTicket, PluginEvent},
         prepare::{DirectoriesError, PrepareError},
         problem::{PinError, RestartError, StopError, Stopping},
@@ -131,7 +131,7 @@ impl SupervisorHandle {
         self.ask(|reply| Message::Describe { name, reply }).await
     }
 
-    /// What there is to see of the plugins without waiting for the supervisor.
+    /// Returns the published state of the plugins, which can be read without waiting for the supervisor.
     #[must_use]
     pub fn board(&self) -> &Board {
         &self.board

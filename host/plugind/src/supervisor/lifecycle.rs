@@ -83,7 +83,7 @@ pub enum Effect {
     Publish,
     /// Let no more requests come to it.
     Withdraw,
-    /// Tell when this moment has come.
+    /// Report when this moment has come.
     WakeAt(Instant),
     /// Take no more requests, finish what is under way, stop the instances.
     ShutDown,
@@ -102,7 +102,7 @@ pub enum StartPolicy {
     BestEffort,
 }
 
-/// The life of one generation.
+/// The lifecycle of one generation.
 #[derive(Clone, Debug)]
 pub struct Lifecycle {
     state: LifecycleState,

@@ -25,6 +25,7 @@ mod execute;
 mod falling_back;
 mod own_task;
 mod own_thread;
+mod pin_outcome;
 mod pins;
 mod reloading;
 mod restarting;
@@ -125,7 +126,7 @@ pub fn start(
 
 struct Supervisor {
     deps: Deps,
-    /// What those see of the plugins that do not wait for it.
+    /// The published state of the plugins, for readers that do not wait for the supervisor.
     board: Board,
     linker: Arc<Linker<world::HostState>>,
     publisher: TablePublisher,

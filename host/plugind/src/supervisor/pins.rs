@@ -2,40 +2,20 @@
 
 use crate::{
     base::{error_chain::ErrorChain, name::PluginName, quantity::Span},
-    plugin::{
-        archive::ArchiveError,
-        directories::ScanReport,
-        release::{Release, ReleaseDigests},
-    },
+    plugin::{archive::ArchiveError, directories::ScanReport, release::Release},
     supervisor::{
-        Supervisor, falling_back::LOAD_DEADLINE, handle::Message, held::HeldVersions,
-        plugin::ManagedPlugin, problem::PinError,
+        Supervisor,
+        falling_back::LOAD_DEADLINE,
+        handle::Message,
+        held::HeldVersions,
+        pin_outcome::{PinChange, PinOutcome, PinReply},
+        plugin::ManagedPlugin,
+        problem::PinError,
     },
 };
 use std::sync::Arc;
-use tokio::{sync::oneshot, time::timeout};
+use tokio::time::timeout;
 use tracing::info;
-
-/// Where the outcome of a pin goes.
-pub(crate) type PinReply = oneshot::Sender<Result<(), PinError>>;
-
-/// A pin that was written or removed, or could not be.
-pub(crate) struct PinOutcome {
-    name: PluginName,
-    change: PinChange,
-    outcome: Result<(), PinError>,
-    reply: PinReply,
-}
-
-#[derive(Clone, Copy)]
-enum PinChange {
-    /// This version is pinned; `before` was, if any.
-    Pin {
-        pinned: ReleaseDigests,
-        before: Option<ReleaseDigests>,
-    },
-    Unpin,
-}
 
 impl Supervisor {
     /// Pins the version of a plugin that serves. The reply follows when the pin is written.

@@ -26,7 +26,7 @@ pub enum Step {
     Starting,
     /// It could serve, and waits for all others.
     Ready,
-    /// It is given what the version before keeps in its memory.
+    /// It receives the state of the previous version.
     HandingOver,
 }
 
@@ -217,7 +217,7 @@ mod tests {
     }
 
     #[test]
-    fn it_is_over_when_each_one_was_taken_over_or_failed() {
+    fn a_reload_has_ended_when_each_plugin_was_taken_over_or_failed() {
         let [a, b, c] = ["a", "b", "c"].map(|name| name.parse().unwrap());
         let mut reload = ReloadState::default();
         reload.await_plugin(&a);

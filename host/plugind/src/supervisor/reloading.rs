@@ -91,7 +91,7 @@ impl Supervisor {
         + 'static,
     ) {
         let serving = self.plugins.values().filter_map(ManagedPlugin::serving);
-        // What was read from the versions that were kept is not expected among the plugins.
+        // A version that was read from the archive is not expected in the plugin directories.
         let found = serving.filter(|serving| !self.deps.versions.contains(&serving.release.path));
         let directories = found.filter_map(|serving| serving.release.path.parent());
         let directories: BTreeSet<&Path> = directories.collect();

@@ -16,7 +16,7 @@ use std::{
 };
 use tokio::sync::{oneshot, watch};
 
-/// Where a client that asked for a reload gets the state of the one that answers it.
+/// The channel by which a client that requested a reload receives the state of the reload that serves its request.
 pub type ReloadReply = oneshot::Sender<watch::Receiver<ReloadState>>;
 
 /// An event of reloads that the daemon reports to systemd.
@@ -35,7 +35,7 @@ pub struct Reloads {
     current: Option<watch::Sender<ReloadState>>,
     /// Those that begin when the current one is finished, since they are of another kind.
     queue: Vec<Queued>,
-    /// Those that are finished, but for what drains.
+    /// Those that have finished, except for generations that drain.
     draining: Vec<watch::Sender<ReloadState>>,
     started: bool,
     scanned: bool,
@@ -87,7 +87,7 @@ pub enum BundleStep {
     Commit(Vec<PluginName>),
 }
 
-/// A reload that is finished, but for what drains.
+/// A reload that has finished, except for generations that drain.
 pub struct Finished {
     /// Its last state.
     pub state: ReloadState,
@@ -229,7 +229,7 @@ impl Reloads {
     }
 
     /// Returns the failures, if this very set was refused as a whole, unless `again` is set: systemd 257 sends SIGHUP
-    /// after `ExecReload=`, which must not do by halves what that did not do.
+    /// after `ExecReload=`, which must not carry out a part of the refused reload.
     pub fn refused_before(&mut self) -> Option<Vec<Failed>> {
         if !self.options().again
             && let Some((found, failed)) = &self.refused

@@ -19,11 +19,11 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 pub enum Condition {
     /// An instance serves.
     Running,
-    /// An instance serves, or the program returned ok; and a new version is so far.
+    /// An instance serves, or the program returned ok; and a new version has reached this step.
     Updating(Step),
     /// It is a program that returned ok.
     Exited,
-    /// Nothing of it serves, and a version is so far.
+    /// Nothing of it serves, and a version has reached this step.
     Starting(Step),
     /// It did not start, and is tried again.
     Retrying,
@@ -218,7 +218,7 @@ impl ManagedPlugin {
     }
 }
 
-/// What a plugin uses and does.
+/// Returns the resource usage and the load of a plugin.
 pub(super) fn usage(view: &PluginView, now: Instant) -> api::PluginUsage {
     let (gauges, lately) = (&view.gauges, view.figures.lately(now));
     let millis = |time: Duration| u64::try_from(time.as_millis()).unwrap_or(u64::MAX);

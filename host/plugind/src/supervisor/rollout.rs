@@ -1,4 +1,5 @@
-//! The generations of one plugin, and which of them serves, as a table: what one generation's life means for the others.
+//! The generations of one plugin, and which of them serves, as a table: the effects of one generation's lifecycle on
+//! the others.
 //!
 //! No clock, no I/O, no guest: events come in, orders go out. At most one generation serves at a time, at most one is
 //! on its way to take its place, and an event of a number that no longer exists changes nothing.
@@ -46,7 +47,7 @@ pub enum RolloutProgress {
     Ready,
     /// The previous generation holds its work and is saving its state.
     Saving,
-    /// It is being given that.
+    /// It is restoring that state.
     Restoring,
     /// It has restored the state, or there was none to restore.
     Settled,
@@ -63,7 +64,7 @@ pub enum RolloutAction {
     Swapped {
         /// The one that serves now.
         new: u64,
-        /// The one that did.
+        /// The one that served before.
         old: Option<u64>,
     },
     /// It must hold new work, finish its calls, and save its state.
@@ -268,7 +269,7 @@ impl<G: Stage> Rollout<G> {
         actions
     }
 
-    /// All of it is to go; what it keeps in its memory is saved before, if it can be.
+    /// Removes all generations, after the state was saved if that is possible.
     pub fn save_and_stop(&mut self, reason: StopReason, now: Instant) -> Vec<RolloutAction> {
         let mut actions = self.give_up(now);
         match self.current.as_ref().filter(|_| self.can_save()) {
@@ -282,7 +283,7 @@ impl<G: Stage> Rollout<G> {
         actions
     }
 
-    /// All of it is to go.
+    /// Removes all generations.
     pub fn remove(&mut self, reason: StopReason, now: Instant) -> Vec<RolloutAction> {
         let mut actions = self.give_up(now);
         self.final_save = None;

@@ -66,7 +66,7 @@ impl Versions {
         Ok(Self { requests: Some(requests), last_good, pins, directory })
     }
 
-    /// What the daemon before this one leaves for this plugin.
+    /// Returns the version that an earlier daemon has kept for this plugin.
     #[must_use]
     pub fn last_good(&self, name: &PluginName) -> LastGood {
         match self.last_good.get(name) {

@@ -17,11 +17,11 @@ pub enum LogTarget {
 
 /// Everything that systemd handed over.
 pub struct Systemd {
-    /// `$NOTIFY_SOCKET`: where it wants to hear how the service is.
+    /// `$NOTIFY_SOCKET`: the socket for notifications about the service.
     pub notify_socket: Option<OsString>,
     /// `$WATCHDOG_USEC`: how long the service may be silent.
     pub watchdog: Option<Duration>,
-    /// Sockets, by `$LISTEN_FDNAMES`, if what is said of them fits together.
+    /// Sockets, by `$LISTEN_FDNAMES`, if the variables are consistent.
     pub sockets: Result<PassedSockets, SocketsError>,
     /// Files that a daemon before this one left with systemd.
     pub stored: Vec<Stored>,

@@ -23,7 +23,7 @@ use tracing::warn;
 /// The longest status, in bytes: a line that people read.
 const STATUS_MAX: usize = 1 << 10;
 
-/// Something to tell systemd.
+/// A message to systemd.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Notice<'a> {
     /// The service is ready, or has been reloaded.
@@ -336,7 +336,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn what_is_told_arrives_at_a_path_and_at_an_abstract_name() {
+    async fn notices_arrive_at_a_path_and_at_an_abstract_name() {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("notify");
         let name = format!("plugind-notify-{}", std::process::id());
@@ -359,7 +359,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn without_systemd_nobody_is_told_and_nothing_fails() {
+    async fn without_systemd_no_notice_is_sent_and_nothing_fails() {
         let notifier = Notifier::connect(None);
         notifier.notify(Notice::Ready { status: "" });
         notifier.flush().await;

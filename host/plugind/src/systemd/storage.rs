@@ -13,7 +13,7 @@ pub struct StorageDirectories {
 }
 
 impl StorageDirectories {
-    /// What is wrong with them, one line for each. A directory that does not exist has nothing wrong with it.
+    /// Returns the problems of the directories, one line for each. A directory that does not exist has no problem.
     #[must_use]
     pub fn problems(&self) -> Vec<String> {
         let (state, cache) = (&self.state, &self.cache);

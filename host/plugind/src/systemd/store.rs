@@ -56,7 +56,7 @@ enum StoreRequest {
     Settle(oneshot::Sender<()>),
 }
 
-/// Why a state is not kept, or cannot be had.
+/// The reason that a state is not stored or cannot be read.
 #[derive(Debug, thiserror::Error)]
 enum StoreError {
     #[error("cannot write a file in {}", directory.display())]

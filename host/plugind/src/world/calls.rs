@@ -28,8 +28,8 @@ use tokio_util::{sync::CancellationToken, task::AbortOnDropHandle};
 use tracing::warn;
 use wasmtime_wasi_http::{Error, RequestOptions, WasiBody};
 
-/// How deep calls may be nested. Manifests whose grants form a circle are refused, so that only versions of which one
-/// replaces another can call each other for ever.
+/// The largest depth of nested calls. Manifests whose grants form a circle are refused, so only versions of which one
+/// is replacing another can call each other without end.
 const DEPTH_MAX: u8 = 16;
 
 /// Has requests answered by other plugins.
@@ -48,7 +48,7 @@ pub trait RequestDispatch: PluginDispatch + MiddlewareDispatch {}
 
 impl<T: PluginDispatch + MiddlewareDispatch> RequestDispatch for T {}
 
-/// How deep the calls are nested that led to a request: an extension of it.
+/// The depth of the nested calls that led to a request: an extension of the request.
 #[derive(Clone, Copy)]
 struct CallDepth(u8);
 
@@ -75,7 +75,7 @@ impl RequestScope {
     }
 }
 
-/// What the instances of a generation may call.
+/// The plugins that the instances of a generation may call.
 pub(super) struct Shared {
     caller: PluginName,
     granted: Vec<PluginName>,
@@ -105,7 +105,7 @@ impl Guest {
         Some(scope)
     }
 
-    /// How deep a call is that is sent now, and what ends when it is of no use any more.
+    /// Returns the depth of a call that is sent now, and a future that ends when the reply is no longer needed.
     fn next_call(&self) -> (u8, BoxFuture<'static, ()>) {
         let scopes: Vec<_> = self.0.iter().filter_map(Weak::upgrade).collect();
         let depth = scopes.iter().map(|scope| scope.depth).max();
@@ -115,7 +115,7 @@ impl Guest {
             true => Box::pin(pending()),
             false => Box::pin(async { drop(join_all(ends).await) }),
         };
-        // What no request has led to, such as `start`, is no level.
+        // A call that no request has caused, for example in `start`, has the first level.
         (depth.map_or(1, |depth| depth.saturating_add(1)), ended)
     }
 }

@@ -170,7 +170,7 @@ struct ConnectionState {
     /// Nothing more will be written.
     is_finished: AtomicBool,
     timed_out: AtomicBool,
-    /// What counts its bytes.
+    /// The counter of its bytes.
     figures: OnceLock<Arc<CoreFigures>>,
     heartbeat: ServerHeartbeat,
 }

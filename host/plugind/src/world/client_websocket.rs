@@ -1,6 +1,7 @@
 //! One WebSocket, as a guest has it and as the host does, and the messages between the two.
 //!
-//! The host keeps one message for the guest, and takes one of it at a time: who is slow keeps the other side waiting.
+//! The host keeps one message for the guest, and takes one from it at a time: the slower side makes the other side
+//! wait.
 
 use crate::{
     base::figures::CoreFigures,
@@ -38,7 +39,7 @@ pub struct WebSocketRequest {
     pub path: String,
     /// The host, as the client wrote it.
     pub host: String,
-    /// What the client offers.
+    /// The subprotocols that the client offers.
     pub subprotocols: Vec<String>,
     /// The header.
     pub headers: Vec<(String, Vec<u8>)>,
@@ -53,9 +54,9 @@ pub enum WebSocketMessage {
     Binary(Vec<u8>),
     /// The end.
     Close {
-        /// Why, by RFC 6455, 7.4.
+        /// The code of RFC 6455, 7.4.
         code: u16,
-        /// The same for people.
+        /// The reason, as text.
         reason: String,
     },
 }
@@ -71,7 +72,7 @@ impl WebSocketMessage {
     }
 }
 
-/// What a guest says of a request for a WebSocket.
+/// A guest's answer to a request for a WebSocket.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum WebSocketDecision {
     /// It is accepted, with this subprotocol.
@@ -124,7 +125,7 @@ struct WebSocketState {
 /// A WebSocket, as the host has it.
 pub struct HostWebSocket {
     state: Arc<WebSocketState>,
-    /// What the guest decides; nothing if its call ends before.
+    /// The decision of the guest; none if its call ends before it decides.
     pub decision: oneshot::Receiver<WebSocketDecision>,
     /// Where messages of the client go.
     pub incoming: mpsc::Sender<WebSocketMessage>,
@@ -189,7 +190,7 @@ impl ClientWebSocket {
         (Self(state.clone()), HostWebSocket { state, decision, incoming: to_guest, outgoing })
     }
 
-    /// What the client asks for.
+    /// Returns the request of the client.
     #[must_use]
     pub fn request(&self) -> &WebSocketRequest {
         &self.0.request

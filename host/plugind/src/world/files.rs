@@ -9,14 +9,14 @@ use std::{
 };
 use wasmtime_wasi::{FsPerms, WasiCtx, filesystem::WasiFilesystemCtx};
 
-/// Nobody but the daemon's user looks into what plugins keep.
+/// Only the user of the daemon can read the state of plugins.
 const PRIVATE: u32 = 0o700;
 
 /// The directories that a generation's instances see. Each was opened once, and stays the same if its path changes.
 #[derive(Clone, Default)]
 pub struct Shared(WasiFilesystemCtx);
 
-/// A directory that was granted cannot be had.
+/// A granted directory that cannot be opened.
 #[derive(Debug, thiserror::Error)]
 #[expect(missing_docs, reason = "the directory, and what the system says of it")]
 pub enum FilesError {
@@ -37,7 +37,7 @@ pub enum FilesError {
 /// Opens the directories in `read`, and `state`, which is made if it is missing. Blocks.
 ///
 /// # Errors
-/// When there is one that cannot be had.
+/// When one of them cannot be opened.
 pub fn open(read: &[PathBuf], state: Option<&Path>) -> Result<Shared, FilesError> {
     let mut context = WasiCtx::builder();
     for path in read {

@@ -28,7 +28,7 @@ pub struct Granted {
     pub(super) keyvalue: Arc<keyvalue::Shared>,
 }
 
-/// Something that was granted cannot be had.
+/// A grant that cannot be fulfilled.
 #[derive(Debug, thiserror::Error)]
 #[error(transparent)]
 #[expect(missing_docs, reason = "one for each kind of grant")]
@@ -43,7 +43,7 @@ impl Granted {
     /// Opens what `plugin` was granted. Blocks.
     ///
     /// # Errors
-    /// When some of it cannot be had.
+    /// When a grant cannot be fulfilled.
     pub fn open(
         plugin: &PluginName,
         grants: &Grants,

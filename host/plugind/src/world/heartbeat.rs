@@ -9,8 +9,8 @@ use std::{
     time::{Duration, Instant},
 };
 
-/// Counts the turns of an instance's event loop, so that a guest that lets nothing else run is found out, and keeps
-/// what it asks of its watchdog.
+/// Counts the turns of an instance's event loop, so that a guest that lets nothing else run is detected, and keeps the
+/// time that the guest requests from its watchdog.
 #[derive(Debug, Default)]
 pub struct Heartbeat {
     turns: AtomicU64,

@@ -21,7 +21,7 @@ use crate::{
         memory::{self, Budget, Refused},
         network, notify,
         open_files::OpenFiles,
-        open_sockets::{InstanceSockets, OpenSockets},
+        open_sockets::{InstanceSockets, PluginSockets},
         outgoing, output,
         passed_requests::{PassedRequest, PassedRequests},
         profile, quota,
@@ -29,7 +29,7 @@ use crate::{
         websockets,
     },
 };
-use std::{sync::Arc, time::Instant};
+use std::{collections::BTreeMap, sync::Arc, time::Instant};
 use wasmtime::{
     AsContextMut, Engine, Store, StoreContextMut, UpdateDeadline,
     component::{GuestTaskId, Resource, ResourceTable, ResourceTableError},
@@ -55,7 +55,7 @@ pub struct Shared {
     pub identity: identity::Shared,
     /// Their way to the journal.
     pub journal: Arc<journal::Shared>,
-    /// What is counted of them.
+    /// Their figures.
     pub figures: Arc<PluginFigures>,
     /// Their status.
     pub notify: notify::Shared,
@@ -74,7 +74,7 @@ pub struct Shared {
     /// The files that they have open.
     files: Arc<OpenFiles>,
     /// The sockets that they have open.
-    sockets: OpenSockets,
+    sockets: PluginSockets,
     /// Where their core dumps are written, if that is wanted.
     pub core_dumps: Option<Arc<CoreDumps>>,
     /// The profile that is being recorded of them.
@@ -117,7 +117,7 @@ impl Shared {
         let connections = usize::try_from(limits.connections_max).unwrap_or(usize::MAX);
         let grants = &manifest.grants;
         let calls = calls::Shared::new(plugin.clone(), grants.call.clone(), dispatch);
-        let sockets = OpenSockets::new();
+        let sockets = PluginSockets::new();
         let outgoing = outgoing::Shared::new(grants.outgoing_http.clone(), calls, &sockets);
         let quota = |quota: Percent| Arc::new(quota::Shared::new(quota, Instant::now()));
         Self {
@@ -360,6 +360,11 @@ impl HostState {
             self.closed = Some(closed);
         }
         count
+    }
+
+    /// The values of `wasi:config`.
+    pub(super) fn config_values(&self) -> &BTreeMap<String, String> {
+        self.shared.config.values()
     }
 
     pub(super) fn config(&mut self) -> WasiConfig<'_> {

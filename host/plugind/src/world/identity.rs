@@ -1,4 +1,4 @@
-//! `plugind:plugin/identity`: who an instance is.
+//! `plugind:plugin/identity`: the name and the numbers of an instance.
 
 use crate::base::name::PluginName;
 use crate::world::bindings::plugind::plugin::identity::Host;

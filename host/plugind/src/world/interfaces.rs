@@ -4,7 +4,7 @@ use crate::{
     plugin::interfaces::Interface,
     world::{
         bindings::{logging::wasi::logging, plugind::plugin},
-        connections, credentials,
+        config_draft, connections, credentials,
         host_state::HostState,
         identity, journal, keyvalue,
         logging::Logging,
@@ -51,7 +51,10 @@ fn link(interface: Interface) -> fn(&mut HostLinker) -> Result<()> {
     match interface {
         Interface::Cli => cli,
         Interface::Clocks => clocks,
-        Interface::Config => |to| wasmtime_wasi_config::add_to_linker(to, HostState::config),
+        Interface::Config => |to| {
+            wasmtime_wasi_config::add_to_linker(to, HostState::config)?;
+            config_draft::link(to)
+        },
         Interface::Filesystem => filesystem,
         Interface::Http => http,
         Interface::Io => io,

@@ -168,7 +168,7 @@ pub struct Guest<'a> {
 }
 
 impl Guest<'_> {
-    /// Whether the request depends on the task that speaks.
+    /// Whether the request depends on the task that writes the entry.
     pub(super) fn depends_on_task(&self) -> bool {
         self.request.is_none() && !self.tasks.is_empty()
     }

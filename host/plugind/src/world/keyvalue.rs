@@ -192,7 +192,7 @@ impl atomics::HostCas for Guest<'_> {
         self.table.push(cas).map_err(gone)
     }
 
-    /// What it returns is what must not have changed at the swap.
+    /// Returns the value that must not have changed at the swap.
     async fn current(&mut self, cas: Resource<OpenCas>) -> Result<Option<Vec<u8>>, Error> {
         let seen = self.table.get(&cas).map_err(gone)?;
         let (bucket, key) = (seen.bucket.clone(), seen.key.clone());

@@ -45,9 +45,9 @@ enum HttpIndices {
 pub struct Exports {
     /// The handler of HTTP requests.
     pub http: Option<Proxy>,
-    /// The program, if it is one and no handler.
+    /// The background program, if it has no handler.
     pub run: Option<TypedFunc<(), (Result<(), ()>,)>>,
-    /// Its life.
+    /// Its lifecycle.
     pub lifecycle: Option<lifecycle::Guest>,
     /// Its state, to be handed over.
     pub handover: Option<handover::Guest>,
@@ -73,7 +73,7 @@ pub enum LinkError {
         /// The engine's error.
         why: String,
     },
-    /// It was granted what cannot be had.
+    /// One of its grants cannot be fulfilled.
     #[error(transparent)]
     Grant(#[from] GrantError),
 }
@@ -81,7 +81,7 @@ pub enum LinkError {
 /// Links a component with what `linker` has and its manifest grants. Blocks.
 ///
 /// # Errors
-/// When an import is missing, an export is not what its name says, or something granted cannot be had.
+/// When an import is missing, an export is not what its name says, or a grant cannot be fulfilled.
 pub fn link(
     compiled: Compiled,
     linker: &Linker<HostState>,
@@ -113,19 +113,15 @@ pub fn link(
     let run = match inspection.run.filter(|_| inspection.is_program()) {
         None => None,
         Some(preview) => {
-            let prefix = match preview {
-                WasiVersion::P2 => "wasi:cli/run@0.2.",
-                WasiVersion::P3 => "wasi:cli/run@0.3.",
+            // The runtime finds later versions of the same track by these names.
+            let name = match preview {
+                WasiVersion::P2 => "wasi:cli/run@0.2.0",
+                WasiVersion::P3 => "wasi:cli/run@0.3.0",
             };
             let missing = || LinkError::Export {
                 export: "wasi:cli/run",
                 why: "it has no function `run`".to_owned(),
             };
-            let name = inspection
-                .exports
-                .iter()
-                .find(|name| name.starts_with(prefix))
-                .ok_or_else(missing)?;
             let interface = component.get_export_index(None, name).ok_or_else(missing)?;
             Some(component.get_export_index(Some(&interface), "run").ok_or_else(missing)?)
         }

@@ -95,7 +95,7 @@ impl Shared {
         self.plugin.used()
     }
 
-    /// What all of them use together.
+    /// Returns the memory that all of them use together.
     #[must_use]
     pub fn budget(&self) -> &Budget {
         &self.plugin

@@ -5,6 +5,7 @@
 pub mod bindings;
 pub mod calls;
 pub mod config;
+mod config_draft;
 pub mod client_connection;
 pub mod connections;
 pub mod client_websocket;

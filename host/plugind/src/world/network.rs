@@ -401,7 +401,7 @@ mod tests {
     }
 
     #[test]
-    fn a_grant_is_told_that_needs_a_kind_of_connection_which_nobody_here_may_open() {
+    fn a_grant_that_needs_a_forbidden_kind_of_connection_is_reported() {
         let reported = |endpoint: &str, barred: &[AddressFamily]| {
             let endpoint: Endpoint = endpoint.parse().unwrap();
             let outcome =

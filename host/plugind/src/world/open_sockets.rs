@@ -14,7 +14,7 @@ const SHARE: u64 = 4;
 
 /// Room for the open sockets of a generation. Cheap to clone.
 #[derive(Clone, Debug)]
-pub(super) struct OpenSockets(Arc<Semaphore>);
+pub(super) struct PluginSockets(Arc<Semaphore>);
 
 /// An open socket, which counts until this is dropped.
 #[derive(Debug)]
@@ -25,11 +25,11 @@ pub(super) struct OpenSocket {
 /// The sockets that one instance has by `wasi:sockets`, by their resources.
 #[derive(Debug)]
 pub(super) struct InstanceSockets {
-    all: OpenSockets,
+    all: PluginSockets,
     open: HashMap<u32, Arc<OpenSocket>>,
 }
 
-impl OpenSockets {
+impl PluginSockets {
     /// None is open yet.
     pub(super) fn new() -> Self {
         let limit = descriptors::limit().map(|limit| descriptors::for_others(limit) / SHARE);
@@ -54,7 +54,7 @@ impl OpenSockets {
 
 impl InstanceSockets {
     /// None is open yet.
-    pub(super) fn new(all: &OpenSockets) -> Self {
+    pub(super) fn new(all: &PluginSockets) -> Self {
         Self { all: all.clone(), open: HashMap::new() }
     }
 
@@ -85,7 +85,7 @@ mod tests {
 
     #[test]
     fn no_more_sockets_are_open_than_may_be_and_closed_ones_make_room() {
-        let all = OpenSockets::with_max(2);
+        let all = PluginSockets::with_max(2);
         let (first, second) = (all.admit().unwrap(), all.admit().unwrap());
         assert!(all.admit().is_none());
         drop(first);
@@ -97,7 +97,7 @@ mod tests {
 
     #[test]
     fn the_sockets_of_all_instances_count_together() {
-        let all = OpenSockets::with_max(3);
+        let all = PluginSockets::with_max(3);
         let mut instances = [InstanceSockets::new(&all), InstanceSockets::new(&all)];
         for (resource, instance) in [(1, 0), (1, 1), (2, 1)] {
             let socket = instances[instance].admit().unwrap();
@@ -117,7 +117,7 @@ mod tests {
 
     #[test]
     fn one_instance_has_a_part_of_the_sockets() {
-        let mut instance = InstanceSockets::new(&OpenSockets::with_max(OPEN_MAX));
+        let mut instance = InstanceSockets::new(&PluginSockets::with_max(OPEN_MAX));
         for resource in 0..256 {
             let socket = instance.admit().unwrap();
             instance.opened(resource, socket);
@@ -129,7 +129,7 @@ mod tests {
 
     #[test]
     fn a_plugin_has_a_part_of_the_descriptors() {
-        let max = OpenSockets::new().0.available_permits() as u64;
+        let max = PluginSockets::new().0.available_permits() as u64;
         let limit = descriptors::limit().unwrap_or(u64::MAX);
         assert!((1..=1024).contains(&max) && max <= limit / 4);
     }

@@ -8,7 +8,7 @@ use crate::{
     world::{
         calls::{self, RequestScope, callee},
         holdings::CHUNK_MAX,
-        open_sockets::OpenSockets,
+        open_sockets::PluginSockets,
         passed_requests::{Answered, PassedRequest, Sent},
     },
 };
@@ -35,7 +35,7 @@ pub struct Shared {
     endpoints: Vec<Endpoint>,
     calls: calls::Shared,
     room: Arc<Semaphore>,
-    sockets: OpenSockets,
+    sockets: PluginSockets,
 }
 
 /// The parts of a store that `wasi:http` needs, for requests and responses of both directions.
@@ -88,7 +88,7 @@ impl Shared {
     pub(super) fn new(
         endpoints: Vec<Endpoint>,
         calls: calls::Shared,
-        sockets: &OpenSockets,
+        sockets: &PluginSockets,
     ) -> Self {
         let room = Arc::new(Semaphore::new(WAITING_MAX));
         Self { endpoints, calls, room, sockets: sockets.clone() }
@@ -215,7 +215,7 @@ mod tests {
     use super::*;
 
     fn shared(endpoints: Vec<Endpoint>) -> Shared {
-        Shared::new(endpoints, calls::tests::shared(), &OpenSockets::new())
+        Shared::new(endpoints, calls::tests::shared(), &PluginSockets::new())
     }
 
     #[test]

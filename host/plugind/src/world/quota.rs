@@ -113,7 +113,7 @@ mod tests {
     }
 
     #[test]
-    fn who_has_used_its_share_waits_for_the_next_one() {
+    fn a_guest_that_has_used_its_share_waits_for_the_next_period() {
         let start = Instant::now();
         let shared = Shared::new(Percent(50), start);
         assert_eq!(shared.used_up_until(start), None);
@@ -125,7 +125,7 @@ mod tests {
     }
 
     #[test]
-    fn who_used_more_than_its_share_pays_it_back() {
+    fn a_guest_that_used_more_than_its_share_pays_it_back() {
         let start = Instant::now();
         let shared = Shared::new(Percent(1), start);
         shared.charge(ms(5));

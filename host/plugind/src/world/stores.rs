@@ -32,22 +32,22 @@ pub(super) const PAGE_MAX: usize = 1000;
 pub(super) const PAGE_BYTES_MAX: usize = 4 << 20;
 /// The size that an entry counts in addition to its key and its value.
 const ENTRY: u64 = 64;
-/// How much of a store is kept in memory.
+/// The part of a store that is kept in memory, in bytes.
 const CACHE: usize = 1 << 20;
-/// How much is written in a transaction at most, unless one write is larger.
+/// The most bytes in a transaction, unless a single write is larger.
 const TRANSACTION_MAX: usize = 4 << 20;
-/// How long the end of those is waited for that have the file open, and how often it is looked.
+/// The time to wait until earlier users have closed the file, and the interval of the checks.
 const CLOSE_WAIT: Duration = Duration::from_secs(5);
 const CLOSE_LOOK: Duration = Duration::from_millis(10);
 /// Time for which a failure is remembered although entries can be read.
 const FAILURE_REMEMBERED: Duration = Duration::from_secs(60);
-/// Nobody but the daemon's user looks into what plugins store.
+/// Only the user of the daemon can read the stores of plugins.
 const PRIVATE: u32 = 0o700;
 
 const ENTRIES: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("entries");
 /// Numbers about the entries.
 const FACTS: TableDefinition<'_, &str, u64> = TableDefinition::new("facts");
-/// How much the entries count.
+/// The size of all entries.
 const USED: &str = "used";
 
 /// Why a store did not do what was asked of it.
@@ -67,7 +67,7 @@ pub enum KeyValueError {
         "the store must not exceed {0}; delete keys, or raise quota of keyvalue below [grants] in the manifest"
     )]
     Quota(Bytes),
-    /// What is to be added to is no number.
+    /// The value to increment is not a number.
     #[error("the value must be a whole number of 64 bits in decimal digits")]
     NotNumber,
     /// The sum is too large or too small.
@@ -101,7 +101,7 @@ pub(super) enum StoreChange {
     Swap(String, Option<ValueDigest>, Vec<u8>),
 }
 
-/// What tells a value from others.
+/// A digest that identifies a value.
 pub(super) type ValueDigest = [u8; 32];
 
 /// The outcome of a change.
@@ -291,7 +291,7 @@ impl KeyValueStore {
             if writes.is_empty() {
                 return;
             }
-            // What is dropped with a panic has no reply, which is an error for those that wait.
+            // Writes that are dropped by a panic have no reply, which is an error for the callers.
             if catch_unwind(AssertUnwindSafe(|| self.write(writes))).is_err() {
                 self.close();
             }
@@ -357,7 +357,7 @@ impl KeyValueStore {
         lock(&self.failure).take_if(|failure| failure.at.elapsed() >= FAILURE_REMEMBERED);
     }
 
-    /// Why it cannot be used, if it could not be used lately.
+    /// Why it could not be used, if that was so when it was last used.
     pub(super) fn failure(&self) -> Option<String> {
         let failure = lock(&self.failure);
         let StoreFailure { error, .. } = failure.as_ref()?;
@@ -368,7 +368,7 @@ impl KeyValueStore {
 type ReadEntries = redb::ReadOnlyTable<&'static str, &'static [u8]>;
 
 impl WriteQueue {
-    /// What goes into one transaction.
+    /// Takes the writes for one transaction.
     fn take(&mut self) -> Vec<StoreWrite> {
         let (mut writes, mut bytes) = (Vec::new(), 0);
         while let Some(next) = self.waiting.front() {
@@ -413,7 +413,7 @@ pub struct OpenBucket(pub(super) Arc<KeyValueStore>);
 pub struct OpenCas {
     pub(super) bucket: OpenBucket,
     pub(super) key: String,
-    /// What tells it from others; none if there was none.
+    /// The digest of the value; none if there was no value.
     pub(super) seen: Option<ValueDigest>,
 }
 
@@ -423,13 +423,13 @@ impl OpenCas {
         Ok(Self { bucket, key, seen: digest(value.as_deref()) })
     }
 
-    /// How many bytes it keeps.
+    /// Returns the number of bytes that it keeps.
     pub(super) fn bytes(&self) -> usize {
         self.key.len()
     }
 }
 
-/// What tells this value from others.
+/// Returns the digest that identifies this value.
 pub(super) fn digest(value: Option<&[u8]>) -> Option<ValueDigest> {
     value.map(|value| Sha256::digest(value).into())
 }
@@ -548,7 +548,7 @@ fn change_entry(
     Ok(Ok(outcome))
 }
 
-/// How much an entry counts.
+/// Returns the size that counts for an entry.
 fn size(key: &str, value: &[u8]) -> u64 {
     (key.len() + value.len()) as u64 + ENTRY
 }

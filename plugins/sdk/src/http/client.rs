@@ -21,6 +21,8 @@ pub enum SendError {
     Request(String),
     /// The host refused or could not send it, or the connection failed.
     Failed(ErrorCode),
+    /// The response cannot be represented, for example because a header field is malformed.
+    Response(String),
     /// The body of the response is larger than [`BODY_MAX`].
     TooLarge,
 }
@@ -54,7 +56,7 @@ pub async fn send(request: Request) -> Result<Response, SendError> {
     let body = read_body(stream).await.ok_or(SendError::TooLarge)?;
     // A body that ends because its connection did is not whole.
     trailers.await.map_err(SendError::Failed)?;
-    built.body(body).map_err(|error| SendError::Request(error.to_string()))
+    built.body(body).map_err(|error| SendError::Response(error.to_string()))
 }
 
 /// The request as the host takes it. Its body is written while the host reads it.

@@ -7,7 +7,7 @@ greeting = "Hello"
 
 
 def load() -> bool:
-    """Reads the greeting. False: it is empty."""
+    """Reads the greeting. Returns False if it is empty."""
     global greeting
     configured = store.get("greeting")
     greeting = greeting if configured is None else configured

@@ -1,4 +1,4 @@
-//! Answers every request as the plugin `hello` does, without its life and its configuration.
+//! Answers every request as the plugin `hello` does, without its lifecycle and its configuration.
 
 use wasip3::exports::http::handler::Guest;
 use wasip3::http::types::{ErrorCode, Fields, Request, Response};

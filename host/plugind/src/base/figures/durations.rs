@@ -10,7 +10,7 @@ pub const DURATION_BOUNDS: [u64; 16] = [
 /// Those of the bounds, and one for what is longer.
 pub(super) const BUCKETS: usize = DURATION_BOUNDS.len() + 1;
 
-/// How many response times are in each bucket of [`DURATION_BOUNDS`], and beyond them.
+/// The number of response times in each bucket of [`DURATION_BOUNDS`], and beyond the last bound.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct DurationCounts(pub [u64; BUCKETS]);
 

@@ -26,7 +26,8 @@ impl Count {
     }
 }
 
-/// What one core counts of one plugin. Others hardly ever write here, so that it stays in the core's own cache.
+/// The figures of one plugin on one core. Other cores hardly ever write here, so that they stay in the cache of the
+/// core.
 #[derive(Debug, Default)]
 #[repr(align(128))]
 pub struct CoreFigures {
@@ -37,7 +38,7 @@ pub struct CoreFigures {
     pub(super) waits: [Count; BUCKETS],
     /// The sum of all waits, in ns.
     pub(super) wait: Count,
-    /// How long instances ran, in ns.
+    /// The time for which instances ran, in ns.
     pub(super) busy: Count,
     /// Bytes of request bodies and of connections that instances received.
     pub received: Count,

@@ -13,10 +13,10 @@ use std::{
     time::{Duration, Instant},
 };
 
-/// What happened in this time happened lately.
+/// The period of recent figures.
 const LATELY: Duration = Duration::from_secs(60);
 
-/// What is counted of one plugin, over all its versions.
+/// The figures of one plugin, over all its versions.
 #[derive(Debug)]
 pub struct PluginFigures {
     cores: Box<[Arc<CoreFigures>]>,
@@ -26,13 +26,13 @@ pub struct PluginFigures {
     pub log_dropped: Count,
     /// Datagrams to it, and answers of it, that were dropped.
     pub datagrams_dropped: Count,
-    /// How its instances failed: few kinds, and seldom.
+    /// The number of failures by result. There are few results, and failures are rare.
     failures: Mutex<BTreeMap<&'static str, u64>>,
-    /// What was counted at moments of the last minute, the oldest first.
+    /// Samples of the last minute, the oldest first.
     recent: Mutex<VecDeque<FigureSample>>,
-    /// How long its newest version took to be compiled, in ns; 0 is unknown.
+    /// The time to compile its newest version, in ns; 0 if unknown.
     compile: AtomicU64,
-    /// How long its newest version took from its creation to ready, in ns; 0 is unknown.
+    /// The time from the creation of its newest version until it was ready, in ns; 0 if unknown.
     start: AtomicU64,
 }
 
@@ -52,10 +52,10 @@ impl PluginFigures {
         }
     }
 
-    /// What a core counts.
+    /// Returns the figures of a core.
     #[must_use]
     pub fn core(&self, core: usize) -> &Arc<CoreFigures> {
-        // A number from elsewhere is one of these at the least.
+        // Any number is mapped to an existing core.
         &self.cores[core % self.cores.len()]
     }
 
@@ -74,7 +74,7 @@ impl PluginFigures {
         self.start.store(nanoseconds(time).max(1), Relaxed);
     }
 
-    /// What was counted so far, of all cores together.
+    /// Returns the totals so far, of all cores together.
     #[must_use]
     pub fn totals(&self) -> PluginTotals {
         let known = |time: &AtomicU64| Some(time.load(Relaxed)).filter(|time| *time > 0);
@@ -108,11 +108,11 @@ impl PluginFigures {
         totals
     }
 
-    /// Notes what was counted so far, to be compared with later.
+    /// Adds a sample, for later comparison.
     pub(super) fn sample(&self, now: Instant) {
         let totals = self.totals();
         let mut recent = self.recent.lock().unwrap_or_else(PoisonError::into_inner);
-        // One that is a minute old is kept until there is another one.
+        // The sample that is a minute old is kept until the next one is.
         while recent.get(1).is_some_and(|it| now.saturating_duration_since(it.at) >= LATELY) {
             recent.pop_front();
         }
@@ -124,7 +124,7 @@ impl PluginFigures {
         });
     }
 
-    /// What was counted in about the last minute.
+    /// Returns the counts of about the last minute.
     #[must_use]
     pub fn lately(&self, now: Instant) -> LatelyCounted {
         let totals = self.totals();
@@ -149,7 +149,7 @@ impl PluginFigures {
     }
 }
 
-/// What was counted of a plugin up to a moment.
+/// A sample: the counts of a plugin up to a moment.
 #[derive(Clone, Copy, Debug)]
 struct FigureSample {
     at: Instant,
@@ -165,25 +165,25 @@ impl FigureSample {
     }
 }
 
-/// What was counted of a plugin in about the last minute.
+/// The counts of a plugin in about the last minute.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct LatelyCounted {
-    /// In which time.
+    /// The length of the period.
     pub period: Duration,
     /// Responses.
     pub responses: u64,
-    /// How long instances ran.
+    /// The time for which instances ran.
     pub busy: Duration,
-    /// How long responses took to begin.
+    /// The response times.
     pub durations: DurationCounts,
 }
 
-/// What was counted of a plugin so far.
+/// The counts of a plugin so far.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct PluginTotals {
     /// Responses by [`STATUS_CLASSES`].
     pub responses: [u64; STATUS_CLASSES.len()],
-    /// How long responses took to begin.
+    /// The response times.
     pub durations: DurationCounts,
     /// The sum of these times.
     pub duration: Duration,
@@ -191,7 +191,7 @@ pub struct PluginTotals {
     pub waits: DurationCounts,
     /// The sum of these times.
     pub wait: Duration,
-    /// How long instances ran.
+    /// The time for which instances ran.
     pub busy: Duration,
     /// Bytes that instances received.
     pub received: u64,
@@ -207,11 +207,11 @@ pub struct PluginTotals {
     pub log_entries: u64,
     /// Entries that the log rate dropped.
     pub log_dropped: u64,
-    /// How instances failed.
+    /// The number of failures by result.
     pub failures: BTreeMap<&'static str, u64>,
-    /// How long the newest version took to be compiled, if it was.
+    /// The time to compile the newest version, if it was compiled.
     pub compile: Option<Duration>,
-    /// How long the newest version took to be ready, if it was.
+    /// The time until the newest version was ready, if it was ready.
     pub start: Option<Duration>,
 }
 

@@ -17,7 +17,7 @@ pub enum ArchiveError {
     TooLarge {
         /// Its size.
         size: u64,
-        /// How large all versions together may be.
+        /// The largest size of all versions together.
         max: u64,
     },
     /// It cannot be written.
@@ -28,10 +28,10 @@ pub enum ArchiveError {
         /// The system's error.
         source: io::Error,
     },
-    /// What was kept is no plugin any more.
+    /// The stored version is no longer a valid plugin.
     #[error("{0}")]
     Rejected(String),
-    /// What was kept is not what it was.
+    /// The stored version was changed.
     #[error("{} was changed: its digests do not match its name", .0.display())]
     Changed(PathBuf),
 }

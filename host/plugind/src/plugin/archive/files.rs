@@ -35,7 +35,7 @@ pub(super) fn is_directory(path: &Path) -> bool {
     fs::symlink_metadata(path).is_ok_and(|file| file.is_dir())
 }
 
-/// What is in a directory that may not exist.
+/// Returns the entries of a directory, which may not exist.
 pub(super) fn entries(directory: &Path) -> io::Result<Vec<(String, PathBuf)>> {
     let listed = match fs::read_dir(directory) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
@@ -109,7 +109,7 @@ pub(super) fn rename(from: &Path, to: &Path) -> Result<(), ArchiveError> {
     synced.map_err(|source| ArchiveError::Write { path: to.to_owned(), source })
 }
 
-/// What cannot be removed takes room, and is found again at the next start.
+/// A file that cannot be removed takes up space, and is found again at the next start.
 pub(super) fn remove(path: &Path) {
     if is_directory(path) {
         drop(fs::remove_dir_all(path));

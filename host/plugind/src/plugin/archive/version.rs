@@ -23,7 +23,7 @@ use std::{
 pub struct ArchivedVersion {
     /// The plugin.
     pub name: PluginName,
-    /// What it is made of.
+    /// The digests of its contents.
     pub digests: ReleaseDigests,
     pub(super) sequence: u64,
     pub(super) directory: PathBuf,

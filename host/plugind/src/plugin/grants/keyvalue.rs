@@ -6,17 +6,17 @@ use crate::{
     plugin::grants::unit_need::UnitNeed,
 };
 
-/// What the plugin calls the store of its own.
+/// The name by which the plugin opens its own store.
 pub const OWN_STORE: &str = "default";
 /// The largest quota: after a crash, a store is read as a whole.
 const QUOTA_MAX: Bytes = Bytes(1 << 40);
-/// What a plugin may store, unless its manifest says otherwise.
+/// The default quota of a store.
 const QUOTA: Bytes = Bytes(64 << 20);
 
 /// The stores of a plugin.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct KeyValueGrant {
-    /// How large each of its stores may become by what it writes.
+    /// The largest size of each store that it writes to.
     pub quota: Bytes,
     /// Stores beside its own.
     pub shared: Vec<StoreName>,

@@ -1,4 +1,4 @@
-//! `grants.outgoing-http`: to whom HTTP requests may be sent.
+//! `grants.outgoing-http`: the servers to which HTTP requests may be sent.
 
 use crate::{
     base::endpoint::{Endpoint, Host},

@@ -1,4 +1,4 @@
-//! `grants.tcp-connect`: to whom connections may be opened.
+//! `grants.tcp-connect`: the servers to which connections may be opened.
 
 use crate::{base::endpoint::Endpoint, config::Table, plugin::grants::unit_need::UnitNeed};
 

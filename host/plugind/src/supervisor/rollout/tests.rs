@@ -105,7 +105,7 @@ fn what_is_saved_is_restored_before_the_swap() {
 }
 
 #[test]
-fn whoever_has_nothing_to_keep_is_followed_at_once() {
+fn a_version_without_state_is_replaced_at_once() {
     let (mut plugin, _, now) = handing_over();
     assert_eq!(swap(&plugin.has_saved(1, None, now)), Some((2, Some(1))));
 }
@@ -131,7 +131,7 @@ fn a_handover_that_fails_leaves_everything_as_it_was() {
 }
 
 #[test]
-fn who_cannot_be_asked_any_more_is_followed_with_what_was_saved_last() {
+fn a_version_that_cannot_save_any_more_is_followed_with_the_last_saved_state() {
     let (mut plugin, _, now) = handing_over();
     let saved_state: SavedState = Arc::from(*b"state");
     plugin.has_saved(1, Some(saved_state.clone()), now);
@@ -161,7 +161,7 @@ fn what_was_saved_is_forgotten_when_a_version_serves_that_keeps_nothing() {
     plugin.handle(3, Event::Ready, now);
     assert_eq!(plugin.saved(), None);
     plugin.start_candidate(Fake::new(4, StartPolicy::Candidate, true), HoldPoint::Open, now);
-    assert_eq!(swap(&plugin.handle(4, Event::Ready, now)), Some((4, Some(3))), "it begins anew");
+    assert_eq!(swap(&plugin.handle(4, Event::Ready, now)), Some((4, Some(3))), "no state is kept");
 }
 
 #[test]
@@ -319,7 +319,7 @@ fn whatever_happens_one_serves_nothing_is_cut_short_and_old_numbers_change_nothi
                 *seen.entry(kind).or_default() += 1;
             }
             witness.see(&plugin, &actions);
-            // As its keeper does.
+            // As the supervisor does.
             let failed = actions.iter().any(|order| {
                 matches!(order, RolloutAction::CandidateFailed(_) | RolloutAction::SaverFailed(_))
             });

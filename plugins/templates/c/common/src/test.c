@@ -1,4 +1,4 @@
-// The tests, for this machine: `make test`.
+// The tests, which run on this machine: `make test`.
 #include "greeting.h"
 
 #include <assert.h>

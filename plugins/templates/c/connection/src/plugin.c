@@ -5,7 +5,7 @@
 // The longest line, after which a connection is reset.
 #define LINE_MAX 1024
 
-// Answers one line. False: the client has gone.
+// Answers one line. Returns false if the client has disconnected.
 static bool answer(plugind_plugin_connections_borrow_connection_t connection, const char *line, size_t length) {
     char text[LINE_MAX + 256];
     plugind_plugin_connections_connection_error_t failure;

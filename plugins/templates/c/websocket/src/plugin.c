@@ -4,7 +4,7 @@
 
 #include <stdlib.h>
 
-// Answers one message. False: the WebSocket has ended.
+// Answers one message. Returns false if the WebSocket has ended.
 static bool answer(
     plugind_plugin_websockets_borrow_websocket_t socket, const plugind_plugin_websockets_message_t *message) {
     if (message->tag == PLUGIND_PLUGIN_WEBSOCKETS_MESSAGE_CLOSE) return false;

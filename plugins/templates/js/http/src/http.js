@@ -2,7 +2,7 @@
 import { Fields, Request, Response } from "wasi:http/types@0.3.0";
 import { decode, encode } from "./text.js";
 
-// A future that has this value already, of the type whose name has `part`.
+// Returns a future of the type whose name contains `part`, which has this value already.
 function ready(part, value) {
   const type = Object.keys(wit.Future).find((name) => name.includes(part));
   const { readable, writable } = wit.Future(wit.Future[type]);

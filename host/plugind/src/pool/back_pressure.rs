@@ -9,14 +9,14 @@ use std::{
 use tokio::time::{Sleep, sleep};
 
 /// The time since an instance without calls has accepted none.
-pub(super) struct Refusal {
+pub(super) struct BackPressure {
     /// How long it may refuse all calls while some wait; zero is no limit.
     max: Duration,
-    /// Runs while it refuses.
-    timer: Option<Pin<Box<Sleep>>>,
+    /// Runs while it refuses, and whether calls waited when it began.
+    timer: Option<(Pin<Box<Sleep>>, bool)>,
 }
 
-impl Refusal {
+impl BackPressure {
     /// It accepts calls.
     pub(super) fn new(max: Duration) -> Self {
         Self { max, timer: None }
@@ -33,9 +33,10 @@ impl Refusal {
             return false;
         }
         loop {
-            let timer = self.timer.get_or_insert_with(|| Box::pin(sleep(self.max)));
+            let begin = || (Box::pin(sleep(self.max)), calls_wait);
+            let (timer, waited) = self.timer.get_or_insert_with(begin);
             match timer.as_mut().poll(cx) {
-                Poll::Ready(()) if calls_wait => return true,
+                Poll::Ready(()) if calls_wait && *waited => return true,
                 Poll::Ready(()) => self.timer = None,
                 Poll::Pending => return false,
             }
@@ -48,37 +49,42 @@ mod tests {
     use super::*;
     use futures::future::poll_fn;
 
-    async fn look(refusal: &mut Refusal, calls_wait: bool) -> bool {
-        poll_fn(|cx| Poll::Ready(refusal.poll(calls_wait, cx))).await
+    async fn look(back_pressure: &mut BackPressure, calls_wait: bool) -> bool {
+        poll_fn(|cx| Poll::Ready(back_pressure.poll(calls_wait, cx))).await
     }
 
     /// As if the instance had refused all calls for as long as it may.
-    async fn elapse(refusal: &mut Refusal) {
+    async fn elapse(back_pressure: &mut BackPressure) {
         let mut timer = Box::pin(sleep(Duration::ZERO));
         timer.as_mut().await;
-        assert!(refusal.timer.replace(timer).is_some(), "it refuses calls");
+        back_pressure.timer.as_mut().expect("it refuses calls").0 = timer;
     }
 
     #[tokio::test]
     async fn an_instance_may_refuse_calls_for_so_long_if_any_wait() {
-        let mut refusal = Refusal::new(Duration::from_hours(1));
-        assert!(!look(&mut refusal, true).await);
-        elapse(&mut refusal).await;
-        assert!(!look(&mut refusal, false).await, "no call waits, so another period begins");
-        assert!(!look(&mut refusal, true).await);
-        elapse(&mut refusal).await;
-        assert!(look(&mut refusal, true).await);
+        let mut back_pressure = BackPressure::new(Duration::from_hours(1));
+        assert!(!look(&mut back_pressure, true).await);
+        elapse(&mut back_pressure).await;
+        assert!(!look(&mut back_pressure, false).await, "no call waits, so another period begins");
+        assert!(!look(&mut back_pressure, true).await, "no call waited when it began");
+        elapse(&mut back_pressure).await;
+        assert!(
+            !look(&mut back_pressure, true).await,
+            "the next one begins with a call that waits"
+        );
+        elapse(&mut back_pressure).await;
+        assert!(look(&mut back_pressure, true).await);
     }
 
     #[tokio::test]
     async fn an_instance_that_accepts_calls_in_between_may_refuse_as_long_again() {
-        let mut refusal = Refusal::new(Duration::from_hours(1));
+        let mut back_pressure = BackPressure::new(Duration::from_hours(1));
         for _ in 0..3 {
-            assert!(!look(&mut refusal, true).await);
-            elapse(&mut refusal).await;
-            refusal.end();
+            assert!(!look(&mut back_pressure, true).await);
+            elapse(&mut back_pressure).await;
+            back_pressure.end();
         }
-        let mut unlimited = Refusal::new(Duration::ZERO);
+        let mut unlimited = BackPressure::new(Duration::ZERO);
         assert!(!look(&mut unlimited, true).await);
         assert!(unlimited.timer.is_none());
     }

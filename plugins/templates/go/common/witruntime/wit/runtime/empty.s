@@ -1,0 +1,1 @@
+// With a file of assembly, the functions of the host may have no body where they are not WebAssembly.
