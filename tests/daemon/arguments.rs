@@ -4,6 +4,7 @@ use plugind_tests::{Tree, end_of, guest, program};
 use std::{
     fs,
     net::TcpListener,
+    os::unix::fs::MetadataExt,
     process::{Command, Output},
 };
 
@@ -147,6 +148,67 @@ fn without_its_directory() -> tempfile::TempDir {
     fs::copy(guest("files"), plugins.path().join("files.wasm")).unwrap();
     fs::write(plugins.path().join("files.toml"), "[grants]\nread = [\"/nowhere\"]\n").unwrap();
     plugins
+}
+
+#[test]
+fn compile_fails_if_a_plugin_has_a_mistake_and_compiles_the_others() {
+    let directory = tempfile::tempdir().unwrap();
+    let (plugins, cache) = (directory.path().join("plugins"), directory.path().join("cache"));
+    fs::create_dir(&plugins).unwrap();
+    fs::write(plugins.join("broken.wasm"), "no component").unwrap();
+    for name in ["hello", "mistaken"] {
+        fs::copy(guest("hello"), plugins.join(format!("{name}.wasm"))).unwrap();
+    }
+    fs::write(plugins.join("mistaken.toml"), "requird = true\n").unwrap();
+    let [plugins, cache] = [&plugins, &cache].map(|path| path.to_str().unwrap());
+    let ran = run("pluginctl", &["compile", "--plugins", plugins, "--cache", cache]);
+    let reported = text(&ran.stderr);
+    assert_eq!(ran.status.code(), Some(1), "{reported}");
+    let lines: Vec<_> = reported.lines().collect();
+    assert_eq!(lines.len(), 2, "{reported}");
+    assert!(lines[0].starts_with("broken: failed at verify: "), "{reported}");
+    assert!(lines[1].starts_with("mistaken: failed at verify: "), "{reported}");
+    assert!(lines[1].contains("requird"), "{reported}");
+    assert_eq!(fs::read_dir(cache).unwrap().count(), 1);
+}
+
+#[test]
+fn compile_changes_no_file_that_the_cache_of_a_daemon_has_already() {
+    let [plugins, cache] = [(); 2].map(|()| tempfile::tempdir().unwrap());
+    fs::copy(guest("hello"), plugins.path().join("hello.wasm")).unwrap();
+    let compile = || {
+        let mut compile = Command::new(program("pluginctl"));
+        compile.arg("compile").arg("--plugins").arg(plugins.path());
+        // As that of the daemon of this machine.
+        compile.env_clear().env("CACHE_DIRECTORY", cache.path());
+        let ran = compile.arg("--cache").arg(cache.path()).output().unwrap();
+        assert!(ran.status.success(), "{}", text(&ran.stderr));
+        let files = fs::read_dir(cache.path()).unwrap().map(|file| {
+            let file = file.unwrap();
+            let state = file.metadata().unwrap();
+            (file.path(), state.ino(), state.len())
+        });
+        files.collect::<Vec<_>>()
+    };
+    let compiled = compile();
+    assert!(compiled.len() == 1 && compiled[0].2 > 0, "{compiled:?}");
+    assert_eq!(compile(), compiled);
+}
+
+#[test]
+fn without_the_variables_of_a_user_nothing_of_the_system_is_used_instead() {
+    let no_home = "--user needs HOME, or XDG_CONFIG_HOME, XDG_CACHE_HOME and XDG_STATE_HOME\n";
+    let no_runtime = "--user needs XDG_RUNTIME_DIR; run it in a session of the user\n";
+    let hello = guest("hello");
+    let install = ["install", "--user", "--no-compile", hello.to_str().unwrap()];
+    for (name, arguments, status, error) in [
+        ("plugind", &["--user"][..], 78, no_home),
+        ("pluginctl", &install[..], 1, no_home),
+        ("pluginctl", &["list", "--user"], 1, no_runtime),
+    ] {
+        let ran = Command::new(program(name)).args(arguments).env_clear().output().unwrap();
+        assert_eq!((ran.status.code(), text(&ran.stderr)), (Some(status), error), "{arguments:?}");
+    }
 }
 
 #[test]

@@ -1,7 +1,12 @@
 //! The health route, as a load balancer asks for it.
 
 use plugind_tests::{Daemon, Signal, Tree, eventually};
+use rustix::process::{Resource, Rlimit, getrlimit, prlimit};
 use serde_json::Value;
+use std::{
+    io::{BufRead, BufReader, Write},
+    os::unix::net::UnixStream,
+};
 
 /// The status of a route, and its body.
 fn health(daemon: &Daemon, path: &str) -> (u16, Value) {
@@ -72,18 +77,20 @@ fn a_daemon_that_stops_says_so_before_its_sockets_close() {
     assert_eq!(daemon.wait(), 0);
 }
 
+fn succeed(tree: &Tree, arguments: &[&str]) -> String {
+    let ran = crate::control::run(tree, arguments);
+    assert_eq!((ran.status, &*ran.stderr), (Some(0), ""), "{arguments:?}");
+    ran.stdout
+}
+
 #[test]
-fn a_drained_daemon_accepts_nothing_until_it_is_put_back_into_service() {
-    let settings = "[health]\nroute = \"/health\"\nstop-delay-sec = \"4s\"\n";
-    let tree = Tree::new().with("hello").with_settings(settings);
-    let mut daemon = crate::control::start(&tree);
-    let succeed = |arguments: &[&str]| {
-        let ran = crate::control::run(&tree, arguments);
-        assert_eq!((ran.status, &*ran.stderr), (Some(0), ""), "{arguments:?}");
-        ran.stdout
-    };
-    let mut kept = daemon.connect();
-    assert_eq!(kept.get("/hello").status(), 200);
+fn a_daemon_that_drains_says_so_and_answers_until_the_delay_has_passed() {
+    let settings = "[health]\nroute = \"/health\"\nstop-delay-sec = \"10s\"\n";
+    let tree = Tree::new().with("hello").with("sleeps").with_settings(settings);
+    let daemon = crate::control::start(&tree);
+    // Until this is answered, nothing has drained.
+    let mut waits = daemon.connect();
+    waits.request("GET", "/sleeps/sleep/3600000", &[]);
     let drain = crate::control::pluginctl(&tree, &["drain"]).spawn().unwrap();
     let draining = eventually("the daemon to drain", || {
         let (status, body) = health(&daemon, "/health");
@@ -91,22 +98,68 @@ fn a_drained_daemon_accepts_nothing_until_it_is_put_back_into_service() {
     });
     assert_eq!(draining["status"], "draining");
     assert_eq!(daemon.get("/hello").status(), 200, "requests are still answered");
-    let drained = drain.wait_with_output().unwrap();
-    assert_eq!(drained.stdout, b"drained: no connections are left\n", "{drained:?}");
-    assert!(succeed(&["status"]).contains("Status: draining: no new connections; "));
+    assert_eq!(succeed(&tree, &["undrain"]), "in service again\n");
+    let ended = drain.wait_with_output().unwrap();
+    let error = "draining was ended before all connections had\n";
+    let stderr = String::from_utf8(ended.stderr).unwrap();
+    assert_eq!((ended.status.code(), &*stderr), (Some(1), error));
+    assert_eq!(health(&daemon, "/health").0, 200);
+}
+
+#[test]
+fn a_drained_daemon_accepts_nothing_until_it_is_put_back_into_service() {
+    let settings = "[health]\nroute = \"/health\"\n";
+    let tree = Tree::new().with("hello").with_settings(settings);
+    let mut daemon = crate::control::start(&tree);
+    let mut kept = daemon.connect();
+    assert_eq!(kept.get("/hello").status(), 200);
+    assert_eq!(succeed(&tree, &["drain"]), "drained: no connections are left\n");
+    assert!(succeed(&tree, &["status"]).contains("Status: draining: no new connections; "));
     // It continues to be drained, also after a reload.
-    succeed(&["reload"]);
-    succeed(&["drain"]);
+    succeed(&tree, &["reload"]);
+    succeed(&tree, &["drain"]);
     let mut waits = daemon.connect();
     waits.request("GET", "/hello", &[]);
-    assert_eq!(succeed(&["undrain"]), "in service again\n");
+    assert_eq!(succeed(&tree, &["undrain"]), "in service again\n");
     assert_eq!(waits.response().status(), 200);
     assert_eq!(health(&daemon, "/health").0, 200);
-    assert!(!succeed(&["status"]).contains("draining"));
+    assert!(!succeed(&tree, &["status"]).contains("draining"));
     // A drained daemon stops like any other, and the next one is in service.
-    succeed(&["drain"]);
+    succeed(&tree, &["drain"]);
     assert_eq!(daemon.stop(), 0);
     drop(daemon);
     let daemon = crate::control::start(&tree);
     assert_eq!(health(&daemon, "/health").0, 200);
+}
+
+#[test]
+fn a_daemon_that_cannot_accept_again_continues_to_drain_until_it_can() {
+    let tree = Tree::new().with("hello").with_settings("[health]\nroute = \"/health\"\n");
+    let daemon = crate::control::start(&tree);
+    succeed(&tree, &["drain"]);
+    let stream = UnixStream::connect(crate::control::socket(&tree)).unwrap();
+    let mut replies = BufReader::new(stream.try_clone().unwrap());
+    let mut call = |method: &str| {
+        let call = format!("{{\"method\":\"io.plugind.{method}\"}}\0");
+        (&stream).write_all(call.as_bytes()).unwrap();
+        let mut reply = Vec::new();
+        replies.read_until(0, &mut reply).unwrap();
+        String::from_utf8(reply).unwrap()
+    };
+    // The connection is accepted before the daemon may not open any more.
+    assert!(call("Status").contains("draining"));
+    let process = Some(daemon.pid());
+    // A daemon has the limit of its parent.
+    let limit = Rlimit { current: Some(0), ..getrlimit(Resource::Nofile) };
+    let limit = prlimit(process, Resource::Nofile, limit).unwrap();
+    for _ in 0..2 {
+        let reply = call("Undrain");
+        assert!(reply.contains("io.plugind.DrainFailed"), "{reply}");
+        assert!(call("Status").contains("draining"));
+    }
+    daemon.log.wait_for(&["warning plugind: cannot end draining ", "error="]);
+    prlimit(process, Resource::Nofile, limit).unwrap();
+    let reply = call("Undrain");
+    assert!(!reply.contains("error"), "{reply}");
+    assert_eq!(daemon.get("/hello").status(), 200);
 }

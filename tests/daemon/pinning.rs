@@ -84,6 +84,7 @@ fn a_pin_ends_with_its_plugin() {
     succeed(&tree, &["pin", "app", "counts"]);
     tree.remove("app.wasm");
     succeed(&tree, &["reload"]);
+    daemon.log.wait_for(&["info    plugind: plugin unpinned ", "plugin=app"]);
     tree.put_guest("app", "sleeps");
     succeed(&tree, &["reload"]);
     assert_eq!(daemon.get("/app").status(), 200);
@@ -99,6 +100,7 @@ fn a_pin_ends_with_its_plugin() {
     drop(daemon);
     tree.remove("counts.wasm");
     let mut daemon = start(&tree);
+    daemon.log.wait_for(&["info    plugind: plugin unpinned ", "plugin=counts"]);
     assert_eq!(daemon.stop(), 0);
     drop(daemon);
     tree.put_guest("counts", "hello");

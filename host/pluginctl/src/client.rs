@@ -1,6 +1,9 @@
 //! The daemon's control socket as a client sees it: calls, their replies, and why there may be none.
 
-use plugind::{api, systemd::directories::Environment};
+use plugind::{
+    api,
+    systemd::directories::{Environment, NoUserDirectories},
+};
 use serde::{Serialize, de::DeserializeOwned};
 use std::{
     fmt::{self, Debug},
@@ -45,33 +48,55 @@ impl ControlAddress {
     }
 
     /// Where the plugins of the administrator, or of the user, are.
-    pub(crate) fn plugins(&self) -> PathBuf {
-        let config = self.user.then(|| Environment::read().user_config()).flatten();
-        match config {
-            Some(config) => config.join("plugind/plugins"),
-            None => self.root().join(PLUGINS),
+    pub(crate) fn plugins(&self) -> Result<PathBuf, NoUserPlace> {
+        let environment = Environment::read();
+        if !self.is_of_user(&environment) {
+            return Ok(self.root().join(PLUGINS));
         }
+        let config = environment.of_user()?.user_config().ok_or(NoUserDirectories)?;
+        Ok(config.join("plugind/plugins"))
     }
 
     /// Where the daemon keeps its state.
-    pub(crate) fn state(&self) -> PathBuf {
-        match self.user {
-            true => Environment::read().state(None),
-            false => self.root().join(STATE),
+    pub(crate) fn state(&self) -> Result<PathBuf, NoUserPlace> {
+        let environment = Environment::read();
+        match self.is_of_user(&environment) {
+            true => Ok(environment.of_user()?.state(None)),
+            false => Ok(self.root().join(STATE)),
         }
     }
 
-    fn socket(&self) -> PathBuf {
-        if let Some(socket) = &self.socket {
-            return socket.clone();
-        }
+    fn socket(&self) -> Result<PathBuf, NoUserPlace> {
         let environment = Environment::read();
-        let of_user = environment.xdg_runtime_directory.map(|it| it.join("plugind/control"));
-        let is_used = |socket: &PathBuf| {
-            self.user || (self.root.is_none() && !environment.is_root && socket.exists())
-        };
-        of_user.filter(is_used).unwrap_or_else(|| self.root().join(api::SOCKET))
+        match &self.socket {
+            Some(socket) => Ok(socket.clone()),
+            None if self.is_of_user(&environment) => {
+                socket_of_user(&environment).ok_or(NoUserPlace::NoRuntimeDirectory)
+            }
+            None => Ok(self.root().join(api::SOCKET)),
+        }
     }
+
+    /// Whether the daemon of this user is meant: by an option, or because nothing else is and it is there.
+    fn is_of_user(&self, environment: &Environment) -> bool {
+        let is_default = self.root.is_none() && self.socket.is_none() && !environment.is_root;
+        let is_there = || socket_of_user(environment).is_some_and(|socket| socket.exists());
+        self.user || (is_default && is_there())
+    }
+}
+
+/// The control socket of the daemon of this user.
+fn socket_of_user(environment: &Environment) -> Option<PathBuf> {
+    Some(environment.xdg_runtime_directory.as_ref()?.join("plugind/control"))
+}
+
+/// The files of the daemon of this user cannot be found.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum NoUserPlace {
+    #[error("--user needs XDG_RUNTIME_DIR; run it in a session of the user")]
+    NoRuntimeDirectory,
+    #[error(transparent)]
+    NoDirectories(#[from] NoUserDirectories),
 }
 
 /// The calls that the daemon offers.
@@ -157,6 +182,8 @@ fn not(f: &mut fmt::Formatter<'_>, done: &str, failure: &api::PluginFailure) -> 
 /// The failure of a call, or the error that is its reply.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum ClientError {
+    #[error(transparent)]
+    NoUserPlace(#[from] NoUserPlace),
     #[error(
         "{}: {source}: plugind does not run or has no control socket; see systemctl status plugind-control.socket",
         path.display()
@@ -209,7 +236,7 @@ pub(crate) struct Client(Connection);
 impl Client {
     /// Connects, within a runtime.
     pub(crate) fn connect(place: &ControlAddress) -> Result<Self, ClientError> {
-        let path = place.socket();
+        let path = place.socket()?;
         // A blocking connect: one that does not block fails while many clients wait for the daemon.
         let stream = UnixStream::connect(&path).map_err(|source| match source.kind() {
             ErrorKind::NotFound | ErrorKind::ConnectionRefused => {
@@ -253,5 +280,30 @@ impl Client {
         self.0.send_call(&Call::new(method), Vec::new()).await?;
         let (reply, _) = self.0.receive_reply::<serde::de::IgnoredAny, CallRefused>().await?;
         reply.map(drop).map_err(ClientError::Refused)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::fs;
+
+    #[test]
+    fn a_user_whose_daemon_has_a_socket_means_that_daemon_and_root_does_not() {
+        let runtime = tempfile::tempdir().unwrap();
+        let xdg_runtime_directory = Some(runtime.path().to_owned());
+        let user = Environment { xdg_runtime_directory, ..Environment::default() };
+        let root = Environment { is_root: true, ..user.clone() };
+        let nothing = ControlAddress { root: None, socket: None, user: false };
+        assert!(!nothing.is_of_user(&user));
+        fs::create_dir(runtime.path().join("plugind")).unwrap();
+        fs::write(runtime.path().join("plugind/control"), "").unwrap();
+        assert!(nothing.is_of_user(&user) && !nothing.is_of_user(&root));
+        let below = ControlAddress { root: Some("/tree".into()), socket: None, user: false };
+        let by_option = ControlAddress { root: None, socket: None, user: true };
+        for environment in [&user, &root] {
+            assert!(!below.is_of_user(environment) && by_option.is_of_user(environment));
+            assert!(!ControlAddress::of("/socket".into()).is_of_user(environment));
+        }
     }
 }

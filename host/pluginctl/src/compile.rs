@@ -1,7 +1,12 @@
 //! `pluginctl compile` and `precompile`: compile plugins before a daemon needs them.
 
 use crate::{link_check::LinkChecker, print::complain, problem::Problem};
-use plugind::{check::LinkFailure, cli::existing_directory};
+use plugind::{
+    base::error_chain::ErrorChain,
+    check::{LinkFailure, check},
+    cli::existing_directory,
+    config::SearchPath,
+};
 use std::{
     path::{Path, PathBuf},
     process::ExitCode,
@@ -33,16 +38,39 @@ struct NotCompiled(String);
 
 impl CompileArgs {
     pub(crate) fn run(self) -> Result<ExitCode, Problem> {
+        let path = SearchPath::below(self.root.as_deref().unwrap_or(Path::new("/")));
+        let path = match &self.plugins {
+            Some(directory) => path.with_only_plugins(directory.clone()),
+            None => path,
+        };
         let checker = LinkChecker::new(self.root.as_deref(), self.compiler.as_deref());
         let kept = checker.map(|checker| checker.keeping(&self.cache));
-        finish(kept.and_then(|checker| checker.check_plugins(self.plugins.as_deref())))
+        finish(kept.and_then(|it| compile(&it, &path, self.plugins.as_deref())))
     }
 }
 
 /// Has the service compile all plugins of this machine into its cache.
 pub(crate) fn precompile() -> Result<ExitCode, Problem> {
     let checker = LinkChecker::new(None, Some(Path::new(SERVICE)));
-    finish(checker.and_then(|checker| checker.check_plugins(None)))
+    finish(checker.and_then(|it| compile(&it, &SearchPath::below(Path::new("/")), None)))
+}
+
+/// Compiles the plugins of the search path, which are those of `only`, if it is given. Returns those that were not
+/// compiled, also the ones with mistakes because of which compiling was not begun.
+fn compile(
+    checker: &LinkChecker,
+    path: &SearchPath,
+    only: Option<&Path>,
+) -> Result<Vec<LinkFailure>, String> {
+    let report = check(path).map_err(|error| ErrorChain(&error).to_string())?;
+    let mistaken = report.plugins.into_iter().filter_map(|checked| {
+        let (stage, mistakes) = checked.failed?;
+        Some(LinkFailure { plugin: checked.name.to_string(), stage, mistakes })
+    });
+    let mut failed: Vec<_> = mistaken.collect();
+    failed.extend(checker.check_plugins(only)?);
+    failed.sort_by(|one, other| one.plugin.cmp(&other.plugin));
+    Ok(failed)
 }
 
 fn finish(outcome: Result<Vec<LinkFailure>, String>) -> Result<ExitCode, Problem> {

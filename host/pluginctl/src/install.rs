@@ -2,7 +2,7 @@
 //! their place, and checked before that.
 
 use crate::{
-    client::ControlAddress,
+    client::{ControlAddress, NoUserPlace},
     link_check::LinkChecker,
     print::{complain, line, print},
     problem::Problem,
@@ -81,6 +81,8 @@ struct AfterArgs {
 /// Why files were not put into their place.
 #[derive(Debug, thiserror::Error)]
 enum InstallError {
+    #[error(transparent)]
+    NoUserPlace(#[from] NoUserPlace),
     #[error("cannot read {}: {source}", path.display())]
     Read { path: PathBuf, source: io::Error },
     #[error(transparent)]
@@ -114,8 +116,8 @@ enum InstallError {
 }
 
 impl AfterArgs {
-    fn plugins(&self) -> PathBuf {
-        self.place.plugins()
+    fn plugins(&self) -> Result<PathBuf, InstallError> {
+        Ok(self.place.plugins()?)
     }
 
     fn run(self) -> Result<ExitCode, Problem> {
@@ -134,7 +136,7 @@ impl InstallArgs {
     }
 
     fn install(&self) -> Result<Vec<String>, InstallError> {
-        let target = self.after.plugins();
+        let (target, state) = (self.after.plugins()?, self.after.place.state()?);
         let write = |source| InstallError::Write { path: target.clone(), source };
         fs::create_dir_all(&target).map_err(write)?;
         // On the same file system, so that a rename is enough; the daemon ignores names that begin with a dot.
@@ -157,7 +159,7 @@ impl InstallArgs {
                 verified.digest().iter().map(|byte| format!("{byte:02x}")).collect();
             let path = target.join(format!("{name}.wasm"));
             installed.push(format!("installed {} sha256:{digest}", path.display()));
-            if is_pinned(&self.after.place.state(), verified.name()) {
+            if is_pinned(&state, verified.name()) {
                 complain(&format!(
                     "{name} is pinned: its files are not used until `pluginctl unpin {name}`"
                 ));
@@ -203,7 +205,7 @@ impl InstallArgs {
             // Without another one, the manifest that is installed stays, and has to fit the component.
             let manifests = [
                 component.with_extension("toml"),
-                self.after.plugins().join(format!("{name}.toml")),
+                self.after.plugins()?.join(format!("{name}.toml")),
             ];
             if let Some(manifest) = manifests.iter().find(|manifest| manifest.exists()) {
                 copy(manifest, &staging.join(format!("{name}.toml")), MANIFEST_MAX)?;
@@ -248,7 +250,8 @@ impl InstallArgs {
 impl RemoveArgs {
     pub(crate) fn run(self) -> Result<ExitCode, Problem> {
         let Self { name, after } = self;
-        let component = after.plugins().join(format!("{name}.wasm"));
+        let plugins = after.plugins().map_err(Problem::failed)?;
+        let component = plugins.join(format!("{name}.wasm"));
         remove(&component).map_err(Problem::failed)?;
         let manifest = component.with_extension("toml");
         match remove(&manifest) {
@@ -267,7 +270,8 @@ impl RemoveArgs {
 impl MaskArgs {
     /// Masks the plugin.
     pub(crate) fn disable(self) -> Result<ExitCode, Problem> {
-        let path = self.after.plugins().join(format!("{}.wasm", self.name));
+        let plugins = self.after.plugins().map_err(Problem::failed)?;
+        let path = plugins.join(format!("{}.wasm", self.name));
         self.mask(&path).map_err(Problem::failed)?;
         self.after.run()
     }
@@ -281,7 +285,7 @@ impl MaskArgs {
         }
         let vendor = vendor(self.after.place.root(), &self.name).ok_or_else(|| self.unknown())?;
         let failed = |source| InstallError::Write { path: path.to_owned(), source };
-        fs::create_dir_all(self.after.plugins()).map_err(failed)?;
+        fs::create_dir_all(self.after.plugins()?).map_err(failed)?;
         symlink("/dev/null", path).map_err(failed)?;
         complain(&format!("{} is masked by {}", vendor.display(), path.display()));
         Ok(())
@@ -295,7 +299,8 @@ impl MaskArgs {
 
     /// Unmasks the plugin.
     pub(crate) fn enable(self) -> Result<ExitCode, Problem> {
-        let path = self.after.plugins().join(format!("{}.wasm", self.name));
+        let plugins = self.after.plugins().map_err(Problem::failed)?;
+        let path = plugins.join(format!("{}.wasm", self.name));
         match (is_mask(&path), path.symlink_metadata().is_ok()) {
             (true, _) => remove(&path).map_err(Problem::failed)?,
             (false, true) => return Err(Problem::failed(InstallError::NotMasked(path))),

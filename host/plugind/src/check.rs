@@ -44,12 +44,12 @@ pub struct Checked {
     pub failed: Option<(FailedStage, Vec<String>)>,
 }
 
-/// A plugin that cannot be compiled or linked. `plugind --check` prints a list of them as JSON.
+/// A plugin that cannot be used. `plugind --check` prints a list of those that cannot be compiled or linked as JSON.
 #[derive(Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct LinkFailure {
     /// The name of the plugin.
     pub plugin: String,
-    /// `compile` or `link`.
+    /// The stage that fails.
     pub stage: FailedStage,
     /// The mistake.
     pub mistakes: Vec<String>,

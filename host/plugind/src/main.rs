@@ -47,6 +47,18 @@ fn main() -> ExitCode {
             return if error.use_stderr() { ExitCode::from(EX_USAGE) } else { ExitCode::SUCCESS };
         }
     };
+    let environment = match arguments.user {
+        true => environment.of_user(),
+        false => Ok(environment),
+    };
+    let environment = match environment {
+        Ok(environment) => environment,
+        Err(error) => {
+            // If it cannot be printed, the exit status still reports it.
+            writeln!(io::stderr(), "{error}").ok();
+            return ExitCode::from(EX_CONFIG);
+        }
+    };
     let root = arguments.root.as_deref();
     let search_path = match arguments.user {
         true => SearchPath::of_user(

@@ -115,13 +115,17 @@ impl HeldVersion {
 }
 
 fn unreadable(found: &VerifyResult, why: String) -> Rejected {
-    let (component, required) = match found {
-        Ok(verified) => (verified.path().to_owned(), verified.manifest().required),
-        Err(rejected) => (rejected.component.clone(), rejected.required),
+    // It keeps the routes of its files, so that their requests are answered with 503.
+    let (component, manifest, required) = match found {
+        Ok(verified) => {
+            let manifest = verified.manifest();
+            (verified.path().to_owned(), Some(manifest.clone()), manifest.required)
+        }
+        Err(rejected) => (rejected.component.clone(), rejected.manifest.clone(), rejected.required),
     };
     let name = name_of(found).clone();
     let errors = vec![VerifyError::Pinned { name: name.clone(), why }];
-    Rejected { name, component, manifest: None, required, errors }
+    Rejected { name, component, manifest, required, errors }
 }
 
 #[cfg(test)]

@@ -30,6 +30,8 @@ pub struct Environment {
     pub traces: TraceEnvironment,
     /// Whether this is root.
     pub is_root: bool,
+    /// Whether the directories of the user are meant, even if that is root.
+    pub is_of_user: bool,
     /// The program itself.
     pub program: PathBuf,
 }
@@ -42,6 +44,11 @@ pub struct TraceEnvironment {
     /// `$OTEL_SERVICE_NAME`: the name of this service in traces.
     pub service: Option<String>,
 }
+
+/// The directories of the user cannot be found.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("--user needs HOME, or XDG_CONFIG_HOME, XDG_CACHE_HOME and XDG_STATE_HOME")]
+pub struct NoUserDirectories;
 
 impl Environment {
     /// Reads the environment of this process.
@@ -67,7 +74,24 @@ impl Environment {
                 service: text("OTEL_SERVICE_NAME"),
             },
             is_root: rustix::process::geteuid().is_root(),
+            is_of_user: false,
             program: env::current_exe().unwrap_or_else(|_| PathBuf::from("plugind")),
+        }
+    }
+
+    /// The same with the directories of this user, who may be root.
+    ///
+    /// # Errors
+    /// When there is nothing to find them by.
+    pub fn of_user(self) -> Result<Self, NoUserDirectories> {
+        let found = [
+            self.xdg_config_home.is_some(),
+            self.cache_directory.is_some() || self.xdg_cache_home.is_some(),
+            self.state_directory.is_some() || self.xdg_state_home.is_some(),
+        ];
+        match self.home.is_some() || found.iter().all(|is_found| *is_found) {
+            true => Ok(Self { is_of_user: true, ..self }),
+            false => Err(NoUserDirectories),
         }
     }
 
@@ -116,7 +140,7 @@ impl Environment {
         }
         let of_the_user = user.cloned().or_else(|| Some(self.home.as_ref()?.join(at_home)));
         match of_the_user {
-            Some(directory) if !self.is_root => directory.join("plugind"),
+            Some(directory) if self.is_of_user || !self.is_root => directory.join("plugind"),
             _ => Path::new("/").join(of_the_system),
         }
     }
@@ -188,6 +212,23 @@ mod tests {
             assert_eq!(environment.state(given.map(Path::new)), Path::new(expected));
         }
         assert_eq!(user.credentials(None), None);
+        let root = root.of_user().unwrap();
+        assert_eq!(root.cache(None), Path::new("/root/.cache/plugind"));
+        assert_eq!(root.state(None), Path::new("/root/.local/state/plugind"));
         assert_eq!(first_of(Path::new("/a:/b")), Path::new("/a"));
+    }
+
+    #[test]
+    fn without_a_home_every_directory_of_a_user_must_be_named() {
+        let path = Some(PathBuf::from("/x"));
+        let mut environment = Environment {
+            is_root: true,
+            xdg_config_home: path.clone(),
+            xdg_cache_home: path.clone(),
+            ..Environment::default()
+        };
+        assert_eq!(environment.clone().of_user().err(), Some(NoUserDirectories));
+        environment.xdg_state_home = path;
+        assert_eq!(environment.of_user().unwrap().state(None), Path::new("/x/plugind"));
     }
 }
