@@ -71,6 +71,10 @@ pub(crate) fn record(address: &IpAddr) -> (u16, Vec<u8>) {
 }
 
 /// A record as DNS has it. `name` must be one that was found.
+#[expect(
+    clippy::cast_possible_truncation,
+    reason = "a label of a valid name has at most 63 bytes, and an address at most 16"
+)]
 pub(crate) fn wire(name: &str, kind: u16, data: &[u8]) -> Vec<u8> {
     let mut bytes = Vec::new();
     for label in normal(name).split('.') {

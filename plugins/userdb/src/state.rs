@@ -10,6 +10,7 @@ const FILE: &str = "/state/users";
 ///
 /// # Errors
 /// When the file cannot be read, or a line has no value.
+#[expect(clippy::disallowed_methods, reason = "the errors below name the path")]
 pub(crate) fn read() -> Result<Vec<(String, String)>, StartError> {
     let text = match fs::read_to_string(FILE) {
         Ok(text) => text,

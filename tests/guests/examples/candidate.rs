@@ -10,7 +10,6 @@ use wasip3_candidate::{
 };
 
 mod draft {
-    #![expect(missing_docs, reason = "not every item of wasi:config is documented")]
 
     wit_bindgen::generate!({ path: "../wit/config-draft", world: "wasi:config/imports" });
 }
