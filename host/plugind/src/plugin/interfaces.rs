@@ -11,8 +11,9 @@ const P2: &[&str] = &["0.2"];
 const P3: &[&str] = &["0.3"];
 const WASI: &[&str] = &["0.2", "0.3"];
 const KEYVALUE: &[&str] = &["0.2.0-draft2"];
+const CONFIG: &[&str] = &["0.2.0-rc.1", "0.2.0-draft-2024-09-27"];
 /// A draft whose types are those of the release candidate.
-pub const CONFIG_DRAFT: &str = "0.2.0-draft-2024-09-27";
+pub const CONFIG_DRAFT: &str = CONFIG[1];
 const OURS: &[&str] = &[CONTRACT];
 
 /// Declares [`Interface`] by its rows: a variant, and what is imported.
@@ -90,7 +91,7 @@ interfaces! {
     ];
     /// `wasi:config`
     Config: [
-        free("wasi:config/store", &["0.2.0-rc.1", CONFIG_DRAFT]),
+        free("wasi:config/store", CONFIG),
     ];
     /// `wasi:filesystem`
     Filesystem: [
