@@ -129,7 +129,7 @@ fn a_compiler_that_hangs_dies_or_answers_malformed_fails_its_plugin() {
             UNIT,
             &format!("[Service]\nExecStart=\nExecStart={program}\nExecPaths=/usr/bin /bin\n"),
         );
-        // Those that wait for another request are none of this kind; the daemon finds out that they have gone.
+        // Those that wait for another request have the previous settings. The daemon notices that they have ended.
         machine.succeed(&["systemctl", "stop", "plugind-compile@*.service"]);
         machine.put_component("new", another("hello"));
         let reload = machine.run(&["pluginctl", "reload"]);

@@ -12,7 +12,7 @@ const NAME: &str = "faulty";
 struct Fault {
     /// The fault, for the message of a row that fails.
     what: &'static str,
-    /// The component: a guest, or the text of a file that is none.
+    /// The component: a guest, or the text of a malformed file.
     component: Component,
     /// The manifest, beside `required = false`.
     manifest: &'static str,

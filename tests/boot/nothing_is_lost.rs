@@ -17,7 +17,7 @@ const RELOADS: usize = 20;
 const RESTARTS: usize = 5;
 const CRASHES: usize = 3;
 
-/// Has all clients at work, which never ask twice, while this happens, and says what came of their requests.
+/// Returns the outcomes of all clients' requests, which are never repeated, while this happens.
 fn under_load(machine: &Machine, what: &str, happens: impl FnOnce(&Load)) -> Tally {
     let tally = thread::scope(|scope| {
         let load = Load::begin(scope, machine, &CLIENTS);

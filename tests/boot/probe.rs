@@ -191,7 +191,7 @@ impl Probed {
         format!("machine-{}", self.starts)
     }
 
-    /// Has the daemon attempt acts, and returns what came of each.
+    /// Has the daemon attempt acts, and returns the outcome of each.
     fn attempt(&self, acts: &[&str]) -> Vec<String> {
         let probe = UnixStream::connect(self.machine.path("/var/lib/plugind/probe")).unwrap();
         probe.set_read_timeout(Some(plugind_tests::WAIT_MAX)).unwrap();

@@ -10,7 +10,7 @@ mod words;
 
 use files::{below, documents, parsed, read, sources};
 use std::collections::BTreeMap;
-use texts::{Passage, Source, Word, document, longer_than};
+use texts::{Passage, Source, Word, comments, document, longer_than, words};
 use words::UNUSED;
 
 const LONGEST_NAME: usize = 80;
@@ -66,11 +66,33 @@ fn messages_and_documents_use_plain_words() {
     assert!(found.is_empty(), "{}", found.join("\n"));
 }
 
+/// The Rust sources of the programs, the plugins and the tests.
+fn rust() -> impl Iterator<Item = String> {
+    ["host", "plugins", "tests"].into_iter().flat_map(|path| below(path, ".rs"))
+}
+
+#[test]
+fn comments_and_names_of_tests_use_plain_words() {
+    let (mut texts, mut count) = (Vec::new(), 0);
+    // The words themselves, and what is tried with them, are in this check.
+    for path in rust().filter(|path| !path.starts_with("tests/checks/language")) {
+        let text = read(&path);
+        let source = Source::read(&text, true).unwrap_or_else(|it| panic!("{path}: {it}"));
+        let names = source.tests.iter().map(|name| words(&name.text.replace('_', " "), name.line));
+        let passages: Vec<_> = comments(&text).into_iter().chain(names).collect();
+        count += passages.iter().map(Vec::len).sum::<usize>();
+        texts.push((path, passages));
+    }
+    assert!(count > 50_000, "only {count} words were found");
+    let texts = texts.iter().map(|(path, passages)| (path.as_str(), passages.clone()));
+    let found: Vec<_> = findings(texts).into_values().flatten().collect();
+    assert!(found.is_empty(), "{}", found.join("\n"));
+}
+
 #[test]
 fn names_of_tests_are_short() {
-    let files = ["host", "plugins", "tests"].into_iter().flat_map(|path| below(path, ".rs"));
     let (mut long, mut count) = (Vec::new(), 0);
-    for path in files {
+    for path in rust() {
         let source = Source::read(&read(&path), true).unwrap_or_else(|it| panic!("{path}: {it}"));
         count += source.tests.len();
         for name in source.tests.into_iter().filter(|it| it.text.len() > LONGEST_NAME) {

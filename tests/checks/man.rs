@@ -107,7 +107,7 @@ fn is_path_to(expression: &syn::Expr, name: &str) -> bool {
 
 impl<'a> Visit<'a> for Keys {
     fn visit_item_mod(&mut self, _: &'a syn::ItemMod) {
-        // The manifest's own tests are none of its keys.
+        // The tests of the manifest contain no keys.
     }
 
     fn visit_item_impl(&mut self, item: &'a syn::ItemImpl) {

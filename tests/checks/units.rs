@@ -86,7 +86,7 @@ fn units(endings: &[&str]) -> Vec<String> {
     names
 }
 
-/// Puts beside an installation what every machine with systemd has, and has systemd judge all its units. Returns what
+/// Puts beside an installation what every machine with systemd has, and has systemd verify all its units. Returns what
 /// it says, without the places, and its exit status.
 fn verify(root: &Path, prefix: &str) -> (BTreeSet<String>, Option<i32>) {
     let stand_ins = root.join("usr/lib/systemd/system");

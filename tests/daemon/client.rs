@@ -240,7 +240,7 @@ fn an_all_or_nothing_reload_reports_that_nothing_changed() {
 }
 
 #[test]
-fn a_daemon_that_ends_during_a_reload_is_told() {
+fn the_end_of_a_daemon_during_a_reload_is_reported() {
     let ended = talk(&["reload"], &[&[&reload(true, WAITS)]]);
     assert_eq!((ended.status, &*ended.stdout), (Some(1), WAITS_TOLD));
     assert_eq!(ended.stderr, "plugind ended before it answered\n");

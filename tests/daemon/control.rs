@@ -339,7 +339,7 @@ fn a_reload_continues_without_the_client_that_requested_it() {
 }
 
 #[test]
-fn a_daemon_that_ends_during_a_reload_is_told() {
+fn the_end_of_a_daemon_during_a_reload_is_reported() {
     let tree = Tree::new();
     let mut daemon = start(&tree);
     tree.put_guest("never", "never_ready");

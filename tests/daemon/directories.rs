@@ -26,7 +26,7 @@ fn reload_in_vain(daemon: &Daemon) -> String {
 }
 
 #[test]
-fn a_directory_that_is_none_any_more_changes_nothing_until_it_is_one_again() {
+fn a_directory_that_was_replaced_by_a_file_changes_nothing_until_it_is_back() {
     let tree = Tree::new().with("hello");
     let daemon = Daemon::start(&tree);
     let (plugins, elsewhere) = (tree.plugins(), tree.root().join("elsewhere"));

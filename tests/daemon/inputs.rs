@@ -20,7 +20,7 @@ fn nested(levels: usize) -> Vec<u8> {
     [component, types].concat()
 }
 
-/// Has `component` refused beside a plugin that is none of its business, and returns what is said of it.
+/// Has `component` refused beside another plugin, which keeps serving, and returns the message.
 fn refused(what: &str, component: &[u8]) -> String {
     let tree = Tree::new().with("greeter_02").with_manifest("both_versions", "required = false\n");
     tree.put("both-versions.wasm", component);

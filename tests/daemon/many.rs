@@ -26,7 +26,7 @@ fn a_directory_that_was_asked_for_must_exist() {
 #[test]
 fn a_hundred_plugins_are_served() {
     let tree = Tree::with_own_cache();
-    // Of ten components, since a hundred would test the compiler's patience.
+    // Of ten components, since a hundred would take the compiler too long.
     for component in 0..10 {
         let bytes = another("greeter_02");
         for number in 0..10 {

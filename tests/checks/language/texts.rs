@@ -178,6 +178,11 @@ fn is_for_tests(attribute: &syn::Attribute) -> bool {
         && attribute.parse_args::<syn::Path>().is_ok_and(|condition| condition.is_ident("test"))
 }
 
+/// The comments of a Rust source that are lines of their own.
+pub(crate) fn comments(text: &str) -> Vec<Passage> {
+    passages(text, comment)
+}
+
 /// The passages of a document: its paragraphs, items, cells and headings, by the kind of file.
 pub(crate) fn document(name: &str, text: &str) -> Vec<Passage> {
     let extension = name.rsplit('.').next().unwrap_or_default();
@@ -187,6 +192,10 @@ pub(crate) fn document(name: &str, text: &str) -> Vec<Passage> {
         _ if extension.parse::<u8>().is_ok() => manual,
         _ => unit,
     };
+    passages(text, line)
+}
+
+fn passages(text: &str, line: fn(&str, bool) -> Line) -> Vec<Passage> {
     let (mut passages, mut passage, mut literal) = (Vec::new(), Passage::new(), false);
     for (index, text) in text.lines().enumerate() {
         let read = line(text, literal);
@@ -229,11 +238,11 @@ fn markdown(line: &str, literal: bool) -> Line<'_> {
     Line { text, begins, ends: is_heading || is_row, switches_literal: false }
 }
 
-/// WIT and varlink: what is not a comment consists of names.
+/// Rust, WIT and varlink: the other lines of the latter two consist of names.
 fn comment(line: &str, _: bool) -> Line<'_> {
     let line = line.trim_start();
-    let text = line.strip_prefix("//").or_else(|| line.strip_prefix('#'));
-    let text = text.unwrap_or_default().trim_start_matches('/').trim_start();
+    let text = line.strip_prefix("//").or_else(|| line.strip_prefix("# "));
+    let text = text.unwrap_or_default().trim_start_matches(['/', '!']).trim_start();
     Line { text, begins: text.is_empty(), ..Line::default() }
 }
 

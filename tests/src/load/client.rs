@@ -20,7 +20,7 @@ pub struct Client<'a> {
     pub path: &'static str,
     /// The way in which it asks.
     pub way: Way,
-    /// It keeps its connection until it is told that this one is to be closed.
+    /// It keeps its connection until the server announces that it closes this one.
     pub keeps: bool,
     /// The correct answers.
     pub right: Right<'a>,

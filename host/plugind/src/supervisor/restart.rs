@@ -278,7 +278,7 @@ mod tests {
     }
 
     #[test]
-    fn a_failure_is_judged_by_how_far_the_instance_was() {
+    fn a_failure_counts_by_the_stage_that_the_instance_had_reached() {
         let text = || "why".to_owned();
         for failure in [Failure::Trap(text()), Failure::ExitCode(0), Failure::Watchdog(text())] {
             assert_eq!(of(&failure, None, false), FailureKind::Early, "{failure}");
@@ -364,7 +364,7 @@ mod tests {
     }
 
     #[test]
-    fn no_try_mends_a_wrong_configuration() {
+    fn a_wrong_configuration_is_not_tried_again() {
         for restart in [RestartPolicy::No, RestartPolicy::OnFailure, RestartPolicy::Always] {
             let mut restarts = restarts(|service| service.restart = restart);
             let decision = restarts.failed(FailureKind::Configuration, Instant::now());
