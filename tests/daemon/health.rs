@@ -100,7 +100,7 @@ fn a_daemon_that_drains_says_so_and_answers_until_the_delay_has_passed() {
     assert_eq!(daemon.get("/hello").status(), 200, "requests are still answered");
     assert_eq!(succeed(&tree, &["undrain"]), "in service again\n");
     let ended = drain.wait_with_output().unwrap();
-    let error = "draining was ended before all connections had\n";
+    let error = "draining ended before all connections were closed\n";
     let stderr = String::from_utf8(ended.stderr).unwrap();
     assert_eq!((ended.status.code(), &*stderr), (Some(1), error));
     assert_eq!(health(&daemon, "/health").0, 200);

@@ -129,7 +129,7 @@ fn a_pinned_version_that_is_lost_is_a_failure_and_not_replaced() {
     let status = run(&tree, &["status", "app"]);
     assert_eq!(status.status, Some(3));
     let error = "the pinned version cannot be read: it is not among the versions that the daemon keeps; \
-                 `pluginctl unpin app` has the files used";
+                 `pluginctl unpin app` ends the pin";
     assert!(status.stdout.contains(error), "{}", status.stdout);
     succeed(&tree, &["unpin", "app"]);
     succeed(&tree, &["reload"]);

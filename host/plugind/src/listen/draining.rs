@@ -47,7 +47,7 @@ pub enum DrainError {
     #[error("cannot accept connections again")]
     Listen(#[source] ListenError),
     /// Another client ended it, or the daemon is about to end.
-    #[error("draining was ended before all connections had")]
+    #[error("draining ended before all connections were closed")]
     Ended,
 }
 

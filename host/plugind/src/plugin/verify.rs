@@ -54,9 +54,7 @@ pub enum VerifyError {
     #[error(transparent)]
     DropIns(#[from] ListError),
     /// The version that an operator pinned cannot be used.
-    #[error(
-        "the pinned version cannot be read: {why}; `pluginctl unpin {name}` has the files used"
-    )]
+    #[error("the pinned version cannot be read: {why}; `pluginctl unpin {name}` ends the pin")]
     Pinned {
         /// The plugin.
         name: PluginName,
