@@ -65,7 +65,7 @@ boot: PROFILE = dev
 boot: setup-boot build guests ## run the tests that boot this machine's systemd, or those whose names contain T; needs root
 	$(call run-named,boot)
 
-# A word that no test has in its name is a mistake.
+# T must be part of the name of a test.
 define run-named
 	@cargo test --quiet $(locked) -p plugind-tests --test $(1) -- --list $(T) | grep ': test$$' >/dev/null || \
 		{ echo "no test of tests/$(1) has '$(T)' in its name" >&2; exit 1; }

@@ -39,7 +39,7 @@ fn a_file_that_is_copied_in_is_served_and_one_that_is_removed_is_not() {
 }
 
 #[test]
-fn a_burst_of_copies_ends_right() {
+fn after_a_burst_of_copies_the_newest_versions_serve() {
     let machine = machine();
     for round in 1..=3 {
         for number in 0..10 {

@@ -71,7 +71,7 @@ fn what_was_kept_is_forgotten_by_a_version_that_keeps_nothing() {
 }
 
 #[test]
-fn work_waits_for_the_next_version_and_what_was_under_way_is_in_what_it_is_given() {
+fn new_requests_wait_for_the_next_version_whose_state_includes_those_in_progress() {
     let tree = Tree::new().with_manifest("keeps", &manifest("save = \"slow 500\"", ""));
     let (daemon, old) = three(&tree);
     let mut under_way = daemon.connect();

@@ -128,7 +128,7 @@ fn a_plugin_whose_middleware_fails_is_not_reached_without_it() {
 }
 
 #[test]
-fn each_plugin_of_a_way_has_its_own_time() {
+fn each_plugin_of_a_chain_has_its_own_deadline() {
     let a_second = "[limits]\nrequest-timeout = \"1s\"\n";
     let tree = Tree::new().with_named("gate", "passes_on", a_second).with_named(
         "slow",

@@ -303,7 +303,7 @@ fn a_path_with_dot_segments_is_refused_however_it_is_written() {
 }
 
 #[test]
-fn what_is_no_request_is_refused_and_hurts_nobody_else() {
+fn a_malformed_request_is_refused_and_harms_no_other_client() {
     let daemon = Daemon::start(&Tree::new().with("greeter_02"));
     let many = "X: y\r\n".repeat(101);
     for request in [

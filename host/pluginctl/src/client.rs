@@ -77,7 +77,8 @@ impl ControlAddress {
         }
     }
 
-    /// Whether the daemon of this user is meant: by an option, or because nothing else is and it is there.
+    /// Whether the daemon of this user is selected: by an option, or by default, if the user is not root and the daemon
+    /// has a control socket.
     fn is_of_user(&self, environment: &Environment) -> bool {
         let is_default = self.root.is_none() && self.socket.is_none() && !environment.is_root;
         let is_there = || socket_of_user(environment).is_some_and(|socket| socket.exists());
@@ -289,7 +290,7 @@ mod tests {
     use std::fs;
 
     #[test]
-    fn a_user_whose_daemon_has_a_socket_means_that_daemon_and_root_does_not() {
+    fn a_user_other_than_root_uses_their_own_daemon_if_it_has_a_socket() {
         let runtime = tempfile::tempdir().unwrap();
         let xdg_runtime_directory = Some(runtime.path().to_owned());
         let user = Environment { xdg_runtime_directory, ..Environment::default() };

@@ -16,11 +16,11 @@ pub(crate) fn columns(header: &[&str], rows: impl IntoIterator<Item = Vec<String
     table.trim_fmt().lines().map(|line| format!("{}\n", line.trim_end())).collect()
 }
 
-/// The columns between two columns of a table.
+/// The number of spaces between two columns of a table.
 pub(crate) const SPACING: usize = 2;
 
-/// The places of the columns that fit: `columns` has the width and the importance of each. The least important ones are
-/// left out, and those that are most important of all are kept in any case.
+/// Returns the indexes of the columns that fit: `columns` has the width and the importance of each. The least important
+/// ones are left out, but never those of the importance [`KEPT`].
 pub(crate) fn fitting(columns: &[(usize, u8)], width: usize) -> Vec<usize> {
     let mut places: Vec<_> = (0..columns.len()).collect();
     // No space follows the last column.

@@ -55,8 +55,8 @@ pub(crate) fn precompile() -> Result<ExitCode, Problem> {
     finish(checker.and_then(|it| compile(&it, &SearchPath::below(Path::new("/")), None)))
 }
 
-/// Compiles the plugins of the search path, which are those of `only`, if it is given. Returns those that were not
-/// compiled, also the ones with mistakes because of which compiling was not begun.
+/// Compiles the plugins of the search path, which has only the directory `only` if that is given. Returns the plugins
+/// that were not compiled, including those whose mistakes were found before the compilation.
 fn compile(
     checker: &LinkChecker,
     path: &SearchPath,

@@ -33,7 +33,8 @@ const COLUMNS: [(&str, u8); 15] = [
     ("ROUTES", 7),
     ("STATUS", 11),
 ];
-/// The last two columns are cut at the end of a line, so no column is left out for more of them than this.
+/// The largest width that is reserved for the columns ROUTES and STATUS. They are cut at the end of a line, so a longer
+/// text does not cause other columns to be left out.
 const TEXT_WIDTH: usize = 12;
 
 #[derive(clap::Args)]

@@ -230,7 +230,7 @@ mod tests {
     }
 
     #[test]
-    fn what_was_not_seen_on_the_way_is_not_made_up() {
+    fn steps_that_were_not_observed_are_not_reported() {
         let mut progress = ReloadProgress::default();
         let changed = names(["greeter"]);
         let over = api::Reload { scanned: true, changed, ..api::Reload::default() };
@@ -239,7 +239,7 @@ mod tests {
     }
 
     #[test]
-    fn a_terminal_keeps_what_came_about_and_not_what_was_being_done() {
+    fn a_terminal_keeps_outcomes_and_not_progress() {
         let mut progress = ReloadProgress::default();
         let mut now = api::Reload { scanned: true, ..api::Reload::default() };
         now.awaited = awaited([("a", "compiling"), ("b", "starting"), ("c", "ready")]);
@@ -254,7 +254,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_being_done_is_one_short_line_however_much_it_is() {
+    fn the_progress_is_one_short_line_for_any_number_of_plugins() {
         let mut progress = ReloadProgress::default();
         let mut now = api::Reload::default();
         let mut doing = |now: &api::Reload| {

@@ -132,7 +132,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_shown_is_not_complained_about() {
+    fn a_visible_path_is_not_reported() {
         for (shown, path) in [
             ("", "/home"),
             ("RootDirectory=\nRootImage=", "/srv"),

@@ -48,14 +48,14 @@ use wasip3::{
 };
 
 thread_local! {
-    /// The end of each is the signal to the task that waits at its other end. A waker would not do: tasks of different
-    /// calls of the host cannot wake each other.
+    /// The writers of the streams at which tasks wait for the stop, by number. Dropping a writer wakes its task. A
+    /// waker would not work: tasks of different calls of the host cannot wake each other.
     static WAITING: RefCell<BTreeMap<u64, StreamWriter<u8>>> = const { RefCell::new(BTreeMap::new()) };
-    /// The number of the next of them.
+    /// The number of the next writer.
     static NEXT: Cell<u64> = const { Cell::new(0) };
     static STOPPING: Cell<bool> = const { Cell::new(false) };
     static RUNNING: Cell<usize> = const { Cell::new(0) };
-    /// Ends when the last task has returned, if `stop` waits for that.
+    /// Dropped when the last task has returned, if `stop` waits for that.
     static ALL_RETURNED: RefCell<Option<StreamWriter<u8>>> = const { RefCell::new(None) };
 }
 

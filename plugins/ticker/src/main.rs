@@ -2,7 +2,7 @@
 #![expect(
     clippy::print_stdout,
     clippy::print_stderr,
-    reason = "what it prints is the point: each line is an entry in the journal"
+    reason = "the program is there to print: each line is an entry in the journal"
 )]
 
 use std::thread::sleep;

@@ -328,7 +328,7 @@ mod tests {
     }
 
     #[test]
-    fn a_name_that_is_a_word_of_a_language_is_in_no_code() {
+    fn a_name_that_is_no_identifier_does_not_appear_in_code() {
         for (language, kind, template) in all() {
             // A WIT identifier can neither be a keyword nor have a part that begins with a digit.
             for (path, text) in render(&template, "resource-02") {

@@ -62,12 +62,12 @@ fn for_the_shipped_unit_the_needs_of_each_grant_are_reported() {
 }
 
 #[test]
-fn a_plugin_without_grants_has_nothing_in_its_way() {
+fn a_plugin_without_grants_has_no_conflict() {
     assert_eq!(conflicts_of("", SHIPPED, ""), (vec![], String::new()));
 }
 
 #[test]
-fn a_unit_that_says_nothing_or_something_strange_is_in_nobodys_way() {
+fn absent_and_unknown_values_of_a_unit_cause_no_conflict() {
     let grants =
         "tcp-connect = [\"10.1.2.3:5432\", \"db.example:1\"]\nread = [\"/srv\"]\nstate = true";
     for shown in [
@@ -84,7 +84,7 @@ fn a_unit_that_says_nothing_or_something_strange_is_in_nobodys_way() {
 }
 
 #[test]
-fn each_line_that_is_in_the_way_is_answered_with_the_line_that_lets() {
+fn each_conflicting_line_is_answered_with_the_line_that_permits_the_grant() {
     let connect = |to: &str| format!("tcp-connect = [\"{to}\"]");
     for (grants, shown, lines) in [
         (connect("10.1.2.3:1"), "PrivateNetwork=yes", &["PrivateNetwork=no"][..]),

@@ -94,7 +94,7 @@ impl Column {
         }
     }
 
-    /// The column beside this one, so many to the right; behind the last one is the first.
+    /// Returns the column that is `steps` to the right of this one. The first column follows the last one.
     pub(crate) fn beside(self, steps: usize) -> Self {
         let all = Self::value_variants();
         let own = all.iter().position(|column| *column == self).unwrap_or_default();

@@ -30,12 +30,12 @@ pub(super) async fn follow(client: Client, list: List, sort: Column) -> Result<E
         screen.0.draw(|frame| view.draw(frame))?;
         tokio::select! {
             event = keys.next() => match event.transpose()? {
-                // A terminal without further keys is gone.
+                // No more input means that the terminal was closed.
                 None => return Ok(ExitCode::SUCCESS),
                 Some(Event::Key(key)) if view.press(key) == Pressed::Quit => {
                     return Ok(ExitCode::SUCCESS);
                 }
-                // Another size is seen when the screen is drawn again.
+                // A new size takes effect when the screen is drawn again.
                 Some(_) => (),
             },
             read_now = &mut reading => {

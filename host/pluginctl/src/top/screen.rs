@@ -1,16 +1,16 @@
-//! The terminal while `pluginctl top` has it: its second screen, without an echo of keys.
+//! The terminal while `pluginctl top` uses it: the alternate screen, without echo of keys.
 
 use ratatui::DefaultTerminal;
 use std::io;
 
-/// The terminal, which is as it was once this is dropped. A panic restores it before it is printed.
+/// The terminal. Dropping this restores it, and so does a panic, before its message is printed.
 pub(super) struct Screen(pub(super) DefaultTerminal);
 
 impl Screen {
     pub(super) fn open() -> io::Result<Self> {
         let terminal = ratatui::try_init();
         if terminal.is_err() {
-            // Some of it may have been done.
+            // Part of the initialization may have succeeded.
             ratatui::try_restore().ok();
         }
         terminal.map(Self)
@@ -20,7 +20,7 @@ impl Screen {
 impl Drop for Screen {
     fn drop(&mut self) {
         self.0.show_cursor().ok();
-        // A terminal that is gone needs nothing any more.
+        // A terminal that was closed need not be restored.
         ratatui::try_restore().ok();
     }
 }

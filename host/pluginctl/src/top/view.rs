@@ -1,4 +1,4 @@
-//! What `pluginctl top` shows on a terminal, and what its keys do.
+//! The view of `pluginctl top` on a terminal, and the effects of its keys.
 
 use super::column::Column;
 use crate::columns::{KEPT, SPACING, fitting};
@@ -27,9 +27,9 @@ pub(super) struct TopView {
     plugins: Vec<Plugin>,
     sort: Column,
     inverted: bool,
-    /// How many rows are above the first one that is seen.
+    /// The number of rows above the first one that is visible.
     above: usize,
-    /// How many rows were seen last.
+    /// The number of rows that were visible last.
     seen: usize,
     now: SystemTime,
 }

@@ -52,7 +52,7 @@ struct AllFigures {
 }
 
 impl Figures {
-    /// Nothing is counted yet, on so many cores.
+    /// Returns figures for this number of cores, all zero.
     #[must_use]
     pub fn new(cores: usize) -> Self {
         Self(Arc::new(AllFigures {

@@ -24,7 +24,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_slip_of_the_pen_is_distinguished_from_another_word() {
+    fn a_typing_error_is_distinguished_from_another_word() {
         let known = ["restart", "restart-sec", "watchdog-sec", "read", "mode", "max"];
         for (word, meant) in [
             ("restrat", Some("restart")),

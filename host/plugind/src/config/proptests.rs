@@ -68,7 +68,7 @@ proptest! {
     }
 
     #[test]
-    fn what_is_printed_says_again_what_was_read(files in prop::collection::vec(file(), 0..4)) {
+    fn a_printed_document_reads_as_the_same_values(files in prop::collection::vec(file(), 0..4)) {
         let merged = document(&files);
         let mut printed: BTreeMap<_, BTreeMap<_, _>> = BTreeMap::new();
         for ((table, key), (value, _)) in effective(&merged) {
@@ -81,7 +81,7 @@ proptest! {
     }
 
     #[test]
-    fn no_text_at_all_is_too_much_for_it(texts in prop::collection::vec("[a-c\\[\\]={}\"'.\\n #0-9]{0,40}", 0..4)) {
+    fn any_text_is_read_without_a_panic(texts in prop::collection::vec("[a-c\\[\\]={}\"'.\\n #0-9]{0,40}", 0..4)) {
         let mut document = Document::default();
         for (nth, text) in texts.iter().enumerate() {
             document.add(Path::new(&format!("{nth}.toml")), text.clone());

@@ -177,7 +177,7 @@ mod tests {
     use std::path::Path;
 
     #[test]
-    fn what_is_written_counts_and_what_is_not_has_its_default() {
+    fn written_values_are_used_and_others_have_their_defaults() {
         let mut document = Document::new(
             Path::new("plugind.toml"),
             "log-level = \"debug\"\nengine = \"pulley\"\n",

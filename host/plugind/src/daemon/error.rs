@@ -51,7 +51,7 @@ pub enum DaemonError {
     /// Required plugins did not become ready in time.
     #[error("plugins did not become ready in time: {}{}", .awaited.join(", "), and_failures(.failed))]
     Deadline {
-        /// Which.
+        /// The plugins that are not ready.
         awaited: Vec<String>,
         /// The plugins that failed, and those that are tried again, each with the cause.
         failed: Vec<Failed>,

@@ -39,7 +39,7 @@ impl Daemon {
                     DaemonEvent::Rescan => supervisor.rescan(),
                     DaemonEvent::ReloadRequested => {
                         self.notifier.notify(Notice::Reloading);
-                        // The end of one that is in progress is the end of this one, too.
+                        // If a reload is in progress, its end is reported as the end of this one, too.
                         if !is_reloading {
                             let line = self.line(supervisor);
                             self.notifier.notify(Notice::Ready { status: &line });
@@ -50,7 +50,7 @@ impl Daemon {
                     DaemonEvent::Lost => return Err(DaemonError::Supervisor { was_ready: true }),
                 },
                 Some(event) = reloads.recv() => match event {
-                    // Each with its moment: systemd waits for one that is later than what it asked for.
+                    // Each notice has its own time: systemd waits for one that is later than its request.
                     ReloadNotice::Begun => self.notifier.notify(Notice::Reloading),
                     ReloadNotice::Ended => {
                         let line = self.line(supervisor);
@@ -58,7 +58,7 @@ impl Daemon {
                         status.reported = line;
                     }
                 },
-                // An operator has it drain, or ends that. The sender is a part of this.
+                // Draining has begun or ended. The channel cannot be closed, because `self` has the sender.
                 _ = phase.changed() => status.changed(),
                 () = status.due() => {
                     let line = self.line(supervisor);

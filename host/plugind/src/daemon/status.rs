@@ -16,9 +16,9 @@ const STATUS_EVERY: Duration = Duration::from_millis(100);
 pub(super) struct StatusReport {
     /// The line that was reported last.
     pub(super) reported: String,
-    /// There is something to report, at this moment.
+    /// The time of the next report, if there is something to report.
     due: Option<Instant>,
-    /// The earliest moment for it.
+    /// The earliest time of the next report.
     next: Option<Instant>,
 }
 

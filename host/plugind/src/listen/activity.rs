@@ -403,7 +403,7 @@ mod tests {
     }
 
     #[test]
-    fn the_connection_is_woken_when_its_last_exchange_ends_elsewhere() {
+    fn the_connection_is_woken_when_its_last_request_ends_elsewhere() {
         struct Woken(AtomicBool);
         impl std::task::Wake for Woken {
             fn wake(self: Arc<Self>) {

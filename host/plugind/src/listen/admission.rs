@@ -188,7 +188,7 @@ mod tests {
     }
 
     #[test]
-    fn the_one_expectation_is_to_be_asked_for_the_body() {
+    fn expect_100_continue_is_the_only_expectation_that_is_accepted() {
         let check = |version, all: &[&str]| {
             let checked = check_expectation(version, &headers(header::EXPECT, all));
             checked.map_err(|refused| refused.status.as_u16())

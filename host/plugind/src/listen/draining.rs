@@ -93,15 +93,15 @@ impl Draining {
         Ok(())
     }
 
-    /// Waits until no connections are accepted and those that there are have ended, but not for long. Returns the
-    /// number of connections that are left.
+    /// Waits until no connections are accepted, and then at most `DRAIN_DEADLINE` for the open ones to end. Returns
+    /// the number of connections that are left.
     ///
     /// # Errors
     /// When draining ends before that.
     pub async fn drained(&self) -> Result<usize, DrainError> {
         let (mut is_closed, mut phase) = (self.0.is_closed.subscribe(), self.0.phase.subscribe());
         let drained = async {
-            // The senders are as long there as this.
+            // The sender exists as long as `self`, so this does not fail.
             is_closed.wait_for(|is_closed| *is_closed).await.ok();
             if let Some(listeners) = self.0.listeners.upgrade() {
                 timeout(DRAIN_DEADLINE, listeners.paused_drained()).await.ok();
@@ -166,7 +166,7 @@ impl DrainState {
         Ok(())
     }
 
-    /// Changes one phase into another; the error is the phase that it is instead.
+    /// Changes the phase `from` into the phase `to`. The error is the current phase, if it is not `from`.
     fn change_phase(&self, from: DaemonPhase, to: DaemonPhase) -> Result<(), DaemonPhase> {
         let mut found = from;
         let has_changed = self.phase.send_if_modified(|phase| {

@@ -30,9 +30,9 @@ pub struct HttpEndpoint {
     pub access_log: Option<AccessTarget>,
     /// The sink of their spans, if traces are exported.
     pub spans: Option<SpanSink>,
-    /// The same for the log.
+    /// The peer of the connection, for the log.
     pub peer: Peer,
-    /// When no more requests are wanted.
+    /// Cancelled when no more requests are accepted.
     pub closing: CancellationToken,
     /// The WebSockets of the connection.
     pub websockets: TaskTracker,

@@ -67,7 +67,7 @@ pub(super) fn passed_on(
     }
 }
 
-/// The response to a request that was not served; without a reason where the reply was none to a request.
+/// The response to a request that was not served. `None` means that the reply was not one to an HTTP request.
 pub(super) fn failed(
     plugin: &PluginName,
     identity: RequestIdentity,
@@ -88,11 +88,11 @@ pub(super) fn failed(
     Refusal::new(status, format!("plugin {plugin} {what}"))
 }
 
-/// A response of the host's own. It says who did not answer, and nothing of why.
+/// A response of the host's own. It names the plugin that did not answer, but no internal cause.
 pub(super) struct Refusal {
     status: StatusCode,
     why: Cow<'static, str>,
-    /// No further request of the connection is believed.
+    /// Whether to close the connection, because its further bytes cannot be trusted.
     close: bool,
 }
 

@@ -34,7 +34,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_taken_off_a_path_are_whole_segments() {
+    fn whole_segments_are_removed_from_a_path() {
         for (whole, segments, prefix, rest) in [
             ("http://h/hello", 1, "/hello", "http://h/"),
             ("http://h/hello?a=/b", 1, "/hello", "http://h/?a=/b"),

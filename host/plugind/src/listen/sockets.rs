@@ -26,7 +26,7 @@ use tracing::info;
 pub struct Listen {
     /// The use of the socket, by its name.
     pub name: SocketName,
-    /// Where.
+    /// The address to listen on.
     pub address: Address,
 }
 

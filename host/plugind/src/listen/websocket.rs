@@ -52,7 +52,7 @@ const READ_BUFFER: usize = 4 << 10;
 const PONGS_MAX: usize = 16;
 /// The reason that the library writes in the place of that of a close with a code that must not be sent.
 const REFUSED: &str = "Protocol violation";
-/// A plugin that stops has at most so much of its time to stop left when its WebSockets are closed.
+/// The longest time before the end of a plugin's time to stop at which its WebSockets are closed.
 const STOP_MARGIN_MAX: Duration = Duration::from_secs(1);
 
 /// Where a WebSocket comes from, for the log.

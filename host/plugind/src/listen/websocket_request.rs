@@ -1,4 +1,4 @@
-//! Requests for a WebSocket: what is done with one, and the handshake.
+//! Requests for a WebSocket: their treatment, and the handshake.
 
 use crate::{
     base::name::PluginName,
@@ -17,7 +17,7 @@ use http_body_util::{Either, Full};
 use std::sync::Arc;
 use wasmtime_wasi_http::WasiBody;
 
-/// What is done with a request.
+/// The treatment of a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Treatment {
     /// The plugin answers it over HTTP.
@@ -28,8 +28,8 @@ pub(super) enum Treatment {
     Require(&'static str),
 }
 
-/// What is done with a request that asks for this, by what its route does with requests for a WebSocket, and by whether
-/// the plugin answers others.
+/// Returns the treatment of a request that asks for this protocol. It depends on the use of WebSockets on its route,
+/// and on whether the plugin answers other requests.
 pub(super) fn treatment(asks: Asks, websocket: WebSocketUse, has_http: bool) -> Treatment {
     match (asks, websocket) {
         (Asks::WebSocket, WebSocketUse::Serve) => Treatment::WebSocket,

@@ -57,7 +57,7 @@ mod tests {
     use crate::plugin::manifest::test_text::{importing, parse, parse_for};
 
     #[test]
-    fn what_is_handed_over_has_limits() {
+    fn a_handover_has_limits_with_defaults() {
         let handover = parse("").unwrap().handover;
         assert_eq!(handover.timeout, Duration::from_secs(10));
         assert_eq!((handover.state_max, handover.held_max), (Bytes(16 << 20), 1024));

@@ -98,7 +98,7 @@ mod tests {
     }
 
     #[test]
-    fn the_nearest_import_is_a_slip_of_the_pen_away_or_none_is_named() {
+    fn an_import_is_suggested_only_if_it_differs_by_a_typing_error() {
         for (import, meant) in [
             ("wasi:clocks/wal-clock", Some("wasi:clocks/wall-clock")),
             ("wasi:clock/wall-clock", Some("wasi:clocks/wall-clock")),

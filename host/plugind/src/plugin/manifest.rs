@@ -192,7 +192,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_written_counts() {
+    fn written_values_are_used() {
         let manifest = parse(
             "required = false\ndescription = \"greets\"\n[[serve]]\nroute = \"/hi\"\nhost = \"Hello.Example\"\nstrip-prefix = true\n\
              [service]\nrestart = \"no\"\nfailure-action = \"exit\"\n[instances]\nmode = \"fresh\"\nmax = 3\nrecycle-age = \"1h\"\n[limits]\nmemory-max = \"1G\"\n\

@@ -10,7 +10,7 @@ use tokio::time::{Sleep, sleep};
 
 /// The time since an instance without calls has accepted none.
 pub(super) struct BackPressure {
-    /// How long it may refuse all calls while some wait; zero is no limit.
+    /// The longest time for which it may refuse all calls while some wait; zero means no limit.
     max: Duration,
     /// Runs while it refuses, and whether calls waited when it began.
     timer: Option<(Pin<Box<Sleep>>, bool)>,
@@ -61,7 +61,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn an_instance_may_refuse_calls_for_so_long_if_any_wait() {
+    async fn an_instance_may_refuse_calls_for_a_limited_time_if_any_wait() {
         let mut back_pressure = BackPressure::new(Duration::from_hours(1));
         assert!(!look(&mut back_pressure, true).await);
         elapse(&mut back_pressure).await;

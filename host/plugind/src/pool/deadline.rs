@@ -30,7 +30,7 @@ pub(crate) enum GuestCall {
 pub(crate) struct Deadline {
     running: Mutex<Option<Running>>,
     changed: AtomicBool,
-    /// Of the instance, which may compute for all the time that its start may take.
+    /// The heartbeat of the instance. During its start, the instance may compute until the deadline of the start.
     heartbeat: Option<Arc<Heartbeat>>,
 }
 

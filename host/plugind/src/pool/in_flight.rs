@@ -136,7 +136,7 @@ pub(crate) struct InFlight {
     failure: OnceLock<CallFailure>,
     /// The request on which the calls of its guest to other plugins depend, if the guest may call any.
     scope: OnceLock<Weak<RequestScope>>,
-    /// What the guest may pass on, if it is middleware.
+    /// The request that the guest may pass on, if it is middleware.
     passage: OnceLock<Arc<Passage>>,
     /// Its worker was made for it alone: the time since which that has nothing to answer, and whether it has ended.
     left_since: OnceLock<Instant>,
@@ -307,7 +307,7 @@ impl InFlight {
         }
     }
 
-    /// The guest may pass it on.
+    /// Lets the guest pass the request on.
     pub(crate) fn begin_passage(&self, worker: &Arc<WorkerHandle>) -> Arc<Passage> {
         let new = || Passage::new(worker.passed.clone(), Waker::from(worker.clone()));
         let passage = self.passage.get_or_init(new).clone();
@@ -331,7 +331,7 @@ impl InFlight {
             && self.guest.compare_exchange(AT_WORK, LINGERS, AcqRel, Acquire).is_ok()
         {
             worker.add_lingering();
-            // It keeps no place any more, so it must not count as passed on, which would give another.
+            // It occupies no place any more. If it counted as passed on, another place would be given away for it.
             if let Some(passage) = self.passage.get() {
                 passage.end_work();
             }

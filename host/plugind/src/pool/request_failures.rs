@@ -73,7 +73,7 @@ struct FailureTally {
     start: Instant,
     /// The number of each slot, from the start, and what happened in it.
     slots: [(u64, FailureCounts); SLOTS],
-    /// How many requests the guest failed.
+    /// The number of requests that the guest failed.
     failed: u64,
     /// Whether one was logged so lately that others have to wait.
     is_quiet: bool,
@@ -211,7 +211,7 @@ impl RequestFailures {
         self.tally().last_minute(Instant::now())
     }
 
-    /// How many requests the guest has failed so far.
+    /// Returns the number of requests that the guest has failed so far.
     pub(crate) fn failed(&self) -> u64 {
         self.tally().failed
     }

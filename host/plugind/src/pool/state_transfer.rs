@@ -275,7 +275,7 @@ mod tests {
     }
 
     #[test]
-    fn what_was_given_up_is_not_taken_for_what_is_wanted_now() {
+    fn a_save_that_was_given_up_is_not_taken_for_a_later_one() {
         let transfer = StateTransfer::default();
         let first = transfer.save();
         assert!(transfer.is_wanted(first));
@@ -294,7 +294,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_inherited_stays_until_it_is_replaced() {
+    fn the_initial_state_stays_until_it_is_replaced() {
         let transfer = StateTransfer::default();
         assert_eq!(transfer.initial_state(), None);
         transfer.set_initial_state(Some(Arc::from(*b"x")));

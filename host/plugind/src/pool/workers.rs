@@ -36,7 +36,7 @@ const PLACE_WAIT: Duration = Duration::from_secs(5);
 
 /// The most calls of one plugin that wait for a worker.
 const QUEUE: usize = 1024;
-/// So many calls of a plugin whose guest computed begin in the background.
+/// The number of further calls that begin in the background after a guest of the plugin has computed.
 const COMPUTING: u32 = 64;
 
 /// The stage of an instance when it ended.
@@ -115,7 +115,7 @@ pub enum WorkerEvent {
 
 /// The workers of one core.
 #[derive(Default)]
-#[repr(align(128))] // What is written for each call must not share a cache line with another core's.
+#[repr(align(128))] // Data that each call writes must not share a cache line with that of another core.
 struct CoreWorkers {
     /// Those that exist.
     present: AtomicUsize,

@@ -220,7 +220,7 @@ mod tests {
     }
 
     #[test]
-    fn without_a_word_a_plugin_asks_for_its_own_name() {
+    fn by_default_a_plugin_requests_the_route_of_its_name() {
         let own = |strip| {
             let route = HttpRoute { socket: None, host: None, prefix: "/hello".to_owned() };
             vec![(Route::Http(route), RouteUse { strip, ..RouteUse::default() })]
@@ -283,7 +283,7 @@ mod tests {
     }
 
     #[test]
-    fn what_cannot_serve_asks_for_nothing() {
+    fn a_component_without_a_handler_requests_no_route() {
         let name = "ticker".parse().unwrap();
         assert_eq!(route_requests(&name, &Manifest::default(), Some(&Inspection::default())), []);
     }

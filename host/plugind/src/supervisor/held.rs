@@ -28,7 +28,7 @@ struct HeldVersion {
 /// The files that are not used.
 #[derive(Clone, Copy)]
 enum UnusedFiles {
-    /// All that are another version than this.
+    /// Those of all versions but this one.
     AllBut(ReleaseDigests),
     /// Those of this version.
     Only(ReleaseDigests),

@@ -62,11 +62,11 @@ pub enum Event {
     Returned,
     /// The wait has ended.
     Due,
-    /// It is to go.
+    /// It must end.
     ShutDown,
     /// All of its instances are gone.
     AllGone,
-    /// It was given enough time to go.
+    /// Its time to stop has passed.
     TimedOut,
 }
 

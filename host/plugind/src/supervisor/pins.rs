@@ -82,7 +82,7 @@ impl Supervisor {
             };
             let outcome = outcome.map_err(PinError::NotKept);
             let written = PinOutcome { name, change, outcome, reply };
-            // Nobody is there to receive it only when the daemon is ending.
+            // This fails only when the daemon is ending.
             inbox.send(Message::PinWritten(written)).ok();
         });
     }

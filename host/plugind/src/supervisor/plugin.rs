@@ -51,11 +51,11 @@ pub struct ManagedPlugin {
     pub preparing: Option<Preparing>,
     /// Why the newest version does not serve.
     pub problem: Option<PluginProblem>,
-    /// Its files are gone, or the daemon ends: it goes when its generations have.
+    /// Its files were removed, or the daemon ends: it is removed when its generations have ended.
     pub removed: bool,
-    /// What there is if no version has served yet and the newest one fails.
+    /// The version to use if no version has served yet and the newest one fails.
     last_good: LastGood,
-    /// Whether that is used.
+    /// The progress of its use.
     fallback: Fallback,
     /// The handover that was begun last.
     handover: HandoverTicket,
@@ -65,7 +65,7 @@ pub struct ManagedPlugin {
     rollback: Option<Rollback>,
 }
 
-/// How far the use of the last good version is.
+/// The progress of using the last good version.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 enum Fallback {
     /// It is not used.

@@ -160,7 +160,7 @@ impl<G: Stage> Rollout<G> {
         self.saved = saved;
     }
 
-    /// Whether the current one saves for the last time, and goes then.
+    /// Whether the current one saves its state for the last time, and then ends.
     #[must_use]
     pub fn is_final_save(&self) -> bool {
         self.final_save.is_some()

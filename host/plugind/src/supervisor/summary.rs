@@ -125,7 +125,7 @@ fn put<T>(map: &mut BTreeMap<PluginName, T>, name: &PluginName, value: Option<T>
 /// A plugin that failed for good.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Failed {
-    /// Which.
+    /// Its name.
     pub plugin: PluginName,
     /// Whether the daemon is not ready without it.
     pub required: bool,

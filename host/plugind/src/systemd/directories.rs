@@ -82,7 +82,7 @@ impl Environment {
     /// The same with the directories of this user, who may be root.
     ///
     /// # Errors
-    /// When there is nothing to find them by.
+    /// When neither `$HOME` nor variables for each of them are set.
     pub fn of_user(self) -> Result<Self, NoUserDirectories> {
         let found = [
             self.xdg_config_home.is_some(),

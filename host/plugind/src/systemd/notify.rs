@@ -42,7 +42,7 @@ pub enum Notice<'a> {
     Status(&'a str),
     /// It cannot start or continue.
     Failed {
-        /// Why.
+        /// The reason.
         status: &'a str,
         /// The same as one of errno(3).
         errno: u32,

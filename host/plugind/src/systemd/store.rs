@@ -386,7 +386,7 @@ mod tests {
     }
 
     #[test]
-    fn of_what_is_handed_back_the_newest_counts_and_the_rest_is_let_go() {
+    fn of_the_stored_states_the_newest_is_kept_and_the_others_are_removed() {
         let systemd = ListeningSystemd::new();
         let store = systemd.start(vec![
             stored("a-1-9", "old"),
@@ -413,7 +413,7 @@ mod tests {
     }
 
     #[test]
-    fn a_name_that_would_say_more_than_a_name_is_not_said() {
+    fn a_name_that_could_add_a_variable_is_not_sent() {
         let systemd = ListeningSystemd::new();
         let store = systemd.start(vec![stored("x\nWATCHDOG=trigger", "")]);
         store.put(&plugin("a"), state(""));

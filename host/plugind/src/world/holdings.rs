@@ -32,8 +32,8 @@ const INCOMING_REQUEST: usize = 4 << 10;
 const DIRECTORY: usize = 16 << 10;
 /// Size of a header besides its name and value: its place in the map's three arrays, which are half empty at worst.
 const HEADER: usize = 240;
-/// After so many calls at least the table is looked through, and after as many as it has entries, but no more than
-/// the latter.
+/// The lower and the upper bound of the number of calls after which the table is looked through. In between, it is the
+/// number of entries in the table.
 const CALLS: [usize; 2] = [8, 32];
 
 /// When the table has to be looked through next.

@@ -259,14 +259,14 @@ mod tests {
     }
 
     #[test]
-    fn an_instance_is_worn_when_it_has_grown_to_near_its_limit() {
+    fn an_instance_is_near_its_limit_only_if_it_has_grown_to_that() {
         let mut guest = Guest::new(shared(1000, 800, 1000));
         assert!(guest.grow(600, false) && guest.is_near_memory_limit(100));
         assert!(!guest.is_near_memory_limit(550), "it needs that much from the beginning");
     }
 
     #[test]
-    fn whose_limit_it_was_is_known_and_all_is_given_back() {
+    fn the_limit_that_was_reached_is_known_and_all_memory_is_released() {
         let shared = shared(100, 60, 110);
         let (mut one, mut other) = (Guest::new(shared.clone()), Guest::new(shared.clone()));
         assert!(one.grow(60, false) && one.refused().is_none());

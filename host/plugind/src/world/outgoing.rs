@@ -159,7 +159,7 @@ impl WasiHttpHooks for Hooks {
             let socket = sockets.admit().ok_or(Error::ConnectionLimitReached)?;
             let (response, rest) = default_send_request(request, options).await?;
             let rest = async move {
-                // The rest of the work has the connection.
+                // The socket counts until the rest of the work, which uses the connection, has ended.
                 let _socket = socket;
                 rest.await
             };

@@ -16,7 +16,8 @@ use std::{
 };
 use wasmtime_wasi_http::{Error, WasiBody};
 
-/// The number of requests of one instance that occupy no place because they were passed on. More than these do.
+/// The largest number of requests of one instance that occupy no place because they were passed on. Further ones occupy
+/// a place.
 pub const PASSED_MAX: usize = 256;
 
 /// The requests that an instance has passed on.
@@ -48,13 +49,13 @@ struct PassageState {
 pub(super) struct PassedOn(Arc<Passage>);
 
 impl PassedCounts {
-    /// How many requests in flight were passed on, of those that occupy no place.
+    /// Returns the number of requests in flight that occupy no place because they were passed on.
     #[must_use]
     pub fn in_flight(&self) -> usize {
         self.in_flight.load(SeqCst).min(PASSED_MAX)
     }
 
-    /// How many requests that the guest works on were passed on, of those that occupy no place.
+    /// Returns the number of requests that the guest works on and that occupy no place because they were passed on.
     #[must_use]
     pub fn at_work(&self) -> usize {
         self.at_work.load(SeqCst).min(PASSED_MAX)
@@ -62,7 +63,7 @@ impl PassedCounts {
 }
 
 impl PassageState {
-    /// How it counts: in flight, and at work.
+    /// Whether it counts as in flight, and as at work.
     fn counts(&self) -> [bool; 2] {
         [self.in_flight, self.at_work].map(|is| is && self.forwards > 0)
     }
@@ -117,7 +118,7 @@ impl Passage {
 }
 
 impl PassedOn {
-    /// The same response, while the body of which the request counts as passed on.
+    /// The same response. The request counts as passed on until its body has ended.
     pub(super) fn until_end_of(self, response: Response<WasiBody>) -> Response<WasiBody> {
         response.map(|body| PassedBody { body, passed: Some(self) }.boxed_unsync())
     }

@@ -133,7 +133,7 @@ fn create_03(
     }
 }
 
-/// The same end of a stream, while which a socket counts as open: a stream may outlive the resource.
+/// The same end of a stream. The socket counts as open until then, because a stream may outlive the resource.
 fn with_end(
     mut store: StoreContextMut<'_, HostState>,
     end: FutureReader<StreamEnd>,
@@ -165,7 +165,7 @@ impl FutureConsumer<HostState> for EndOfStream {
         if let Some(end) = end {
             self.open = None;
             if let Some(passed_on) = self.passed_on.take() {
-                // The guest may not wait for it.
+                // The guest need not wait for it.
                 passed_on.send(end).ok();
             }
         }

@@ -7,14 +7,15 @@ use serde::de::{
 };
 use std::fmt::Display;
 
-/// Why a configuration is not what the plugin needs, in one line for the operator: it names the key and the value.
+/// The reason that a configuration is refused, in one line for the operator: it names the key and the value.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ConfigError(String);
 
 /// Reads `[config]` of the manifest as a `T`. `start` returns the error as it is.
 ///
 /// # Errors
-/// [`StartError::Configuration`] if a key is missing, or if a value is not one of its type.
+/// [`StartError::Configuration`] if a key is missing or unknown, or if a value is not one of its type.
+/// [`StartError::Unavailable`] if the configuration cannot be read.
 pub fn read<T: DeserializeOwned>() -> Result<T, StartError> {
     let pairs = super::get_all().map_err(|error| StartError::Unavailable(error.to_string()))?;
     parse(pairs).map_err(|error| StartError::Configuration(error.to_string()))

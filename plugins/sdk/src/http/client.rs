@@ -14,7 +14,7 @@ use wasip3::{
     spawn_local, wit_future, wit_stream,
 };
 
-/// Why [`send`] has no response.
+/// The reason that [`send`] returned no response.
 #[derive(Debug)]
 pub enum SendError {
     /// The request cannot be sent: its URI must have a scheme and a host, and its header fields must be allowed.
@@ -29,8 +29,9 @@ pub enum SendError {
 
 /// Sends a request with its whole body, and returns the response with its whole body.
 ///
-/// The manifest must grant its host: `outgoing-http = ["api.example:443"]`. Another plugin needs `call = ["orders"]`,
-/// and has the URI `http://orders.plugind/`. Add a limit of time with [`timeout`](crate::tasks::timeout).
+/// The manifest must grant its host: `outgoing-http = ["api.example:443"]`. For a request to the plugin `orders`, it
+/// must have `call = ["orders"]`, and the URI begins with `http://orders.plugind/`. Limit the time with
+/// [`timeout`](crate::tasks::timeout).
 ///
 /// ```no_run
 /// use plugind_sdk::http::{SendError, http::Request, send};
@@ -54,7 +55,7 @@ pub async fn send(request: Request) -> Result<Response, SendError> {
     let (_, handled) = wit_future::new(|| Ok(()));
     let (stream, trailers) = WasiResponse::consume_body(response, handled);
     let body = read_body(stream).await.ok_or(SendError::TooLarge)?;
-    // A body that ends because its connection did is not whole.
+    // If the connection broke, the body is incomplete.
     trailers.await.map_err(SendError::Failed)?;
     built.body(body).map_err(|error| SendError::Response(error.to_string()))
 }
@@ -84,7 +85,7 @@ fn outgoing(request: Request) -> Result<WasiRequest, SendError> {
         .map_err(|()| refused("a method, a host and a path that HTTP allows"))?;
     if let Some(mut writer) = writer {
         spawn_local(async move {
-            // The unread rest was not wanted: the other side has answered before the end.
+            // The rest was not read: the other side has answered before the end.
             let _unread = writer.write_all(body).await;
         });
     }

@@ -7,7 +7,7 @@ pub const DURATION_BOUNDS: [u64; 16] = [
     100, 250, 500, 1_000, 2_500, 5_000, 10_000, 25_000, 50_000, 100_000, 250_000, 500_000,
     1_000_000, 2_500_000, 5_000_000, 10_000_000,
 ];
-/// Those of the bounds, and one for what is longer.
+/// The number of buckets: one for each bound, and one for longer times.
 pub(super) const BUCKETS: usize = DURATION_BOUNDS.len() + 1;
 
 /// The number of response times in each bucket of [`DURATION_BOUNDS`], and beyond the last bound.

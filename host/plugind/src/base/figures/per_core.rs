@@ -1,4 +1,4 @@
-//! What one core counts of one plugin.
+//! The figures of one plugin on one core.
 
 use crate::base::figures::durations::{BUCKETS, bucket, nanoseconds};
 use std::{

@@ -1,4 +1,4 @@
-//! What is counted of one plugin, of all cores together, so far and lately.
+//! The figures of one plugin, summed over all cores: the totals, and those of about the last minute.
 
 use crate::base::figures::{
     durations::{DurationCounts, nanoseconds},
@@ -37,7 +37,7 @@ pub struct PluginFigures {
 }
 
 impl PluginFigures {
-    /// Nothing is counted yet, on so many cores.
+    /// Returns figures for this number of cores, all zero.
     #[must_use]
     pub fn new(cores: usize) -> Self {
         Self {
@@ -221,7 +221,7 @@ mod tests {
     use crate::base::figures::durations::BUCKETS;
 
     #[test]
-    fn what_all_cores_counted_is_summed_up() {
+    fn the_counts_of_all_cores_are_summed_up() {
         let figures = PluginFigures::new(2);
         figures.core(0).response(200, Duration::from_micros(100));
         figures.core(1).response(404, Duration::from_micros(101));
@@ -238,7 +238,7 @@ mod tests {
     }
 
     #[test]
-    fn what_happened_lately_is_what_was_counted_since_a_minute_ago() {
+    fn recent_figures_are_the_counts_since_a_minute_ago() {
         let (figures, start) = (PluginFigures::new(1), Instant::now());
         let at = |seconds| start + Duration::from_secs(seconds);
         let count = || figures.core(0).response(200, Duration::from_millis(1));

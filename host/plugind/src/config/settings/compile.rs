@@ -12,7 +12,7 @@ pub const COMPILE_TIMEOUT_MIN: Span = Span(Duration::from_secs(1));
 /// In less address space the compiler cannot even start.
 pub const COMPILE_MEMORY_MIN: Bytes = Bytes(64 << 20);
 
-/// `[compile]`: what compiling one component may take.
+/// `[compile]`: the limits for compiling one component.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Compile {
     /// The time limit.

@@ -2,11 +2,11 @@
 
 use crate::{base::quantity::Bytes, config::Table};
 
-/// The most connections of a socket, unless somebody says otherwise; further clients wait in the kernel's queue.
+/// The most connections of a socket by default; further clients wait in the kernel's queue.
 const CONNECTIONS_MAX: u32 = 8192;
 /// Divisor for the part of them that one peer may have.
 const PEER_SHARE: u32 = 4;
-/// The least rate of a client: slower than any modem, and faster than one that only keeps its place.
+/// The lowest rate of a client by default: slower than any modem, and faster than one that only occupies its place.
 const RATE_MIN: Bytes = Bytes(256);
 
 /// The limits for clients of the sockets of one name.

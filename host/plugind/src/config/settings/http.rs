@@ -28,11 +28,11 @@ pub struct HttpSetting {
     pub trusted_proxies: Vec<TrustedProxy>,
     /// The header fields in which they name it.
     pub proxy_header: ProxyHeader,
-    /// How requests are logged, if they are.
+    /// The format of the access log, if there is one.
     pub access_log: Option<AccessLog>,
 }
 
-/// How each request is logged.
+/// The format of the access log.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum AccessLog {
     /// A message with fields.

@@ -17,7 +17,7 @@ use std::{collections::BTreeMap, fmt};
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct SocketSettings(pub BTreeMap<SocketName, SocketSetting>);
 
-/// `[sockets.NAME]`: what counts for the sockets of one name.
+/// `[sockets.NAME]`: the settings of the sockets of one name.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SocketSetting {
     /// The protocol spoken on it; none: the one of its name.
@@ -26,7 +26,7 @@ pub struct SocketSetting {
     pub origin: Origin,
     /// The HTTP settings.
     pub http: HttpSetting,
-    /// The certificates with which TLS is spoken below HTTP; without one, it is not.
+    /// The certificates for TLS. If there is none, the sockets do not speak TLS.
     pub tls: Vec<Tls>,
     /// Which clients need a certificate, and who signs those.
     pub client_ca: Option<ClientCa>,
@@ -129,7 +129,7 @@ mod tests {
     use std::path::Path;
 
     #[test]
-    fn what_is_for_http_is_a_mistake_on_any_other_socket() {
+    fn a_setting_for_http_is_a_mistake_on_any_other_socket() {
         let parse = |text: &str| Settings::parse(&Document::new(Path::new("plugind.toml"), text));
         for socket in ["control", "metrics", "web"] {
             for line in ["access-log = \"json\"", "trusted-proxies = [\"unix\"]"] {

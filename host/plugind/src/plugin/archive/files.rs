@@ -69,7 +69,7 @@ pub(super) fn write(
     let incomplete = directory.join(INCOMPLETE);
     let written = write_incomplete(release, bytes, &incomplete);
     let renamed = written.and_then(|()| rename(&incomplete, target));
-    // It would keep the room that others need.
+    // An incomplete version would occupy space that others need.
     renamed.inspect_err(|_| remove(&incomplete))
 }
 

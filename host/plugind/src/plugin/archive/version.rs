@@ -49,7 +49,7 @@ impl ArchivedVersion {
     /// Reads and verifies it. Blocks.
     ///
     /// # Errors
-    /// When it is not what it was, or this daemon refuses it.
+    /// When its files were changed, or this daemon refuses it.
     pub fn load(&self) -> Result<Verified, ArchiveError> {
         let component = component(&self.directory, &self.name);
         let found = scan_one(self.name.clone(), &component).found.pop();

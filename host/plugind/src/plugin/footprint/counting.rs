@@ -27,8 +27,8 @@ struct Closure {
     parent: Option<usize>,
 }
 
-/// Something by which instances are made. What the host would have to give is unknown, and it gives nothing of the
-/// kind.
+/// An item from which instances can be made, or which contains such items. Arguments of the host are `None` or empty:
+/// the host passes no modules, components or instances with code.
 #[derive(Clone)]
 enum Item<'a> {
     Module(Option<usize>),

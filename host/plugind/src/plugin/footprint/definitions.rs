@@ -6,7 +6,7 @@ use wasmparser::{
     ComponentOuterAliasKind, ComponentTypeRef, Instance, Payload,
 };
 
-/// Bytes of a page, unless the memory says otherwise.
+/// The binary logarithm of the default page size of a memory.
 const PAGE_LOG2: u32 = 16;
 
 /// A component's definitions, collected section by section.
@@ -24,7 +24,7 @@ enum OpenComponent {
     Component(usize),
 }
 
-/// A definition that leads to instances, or to where something is that can be instantiated.
+/// A definition that makes an instance, or that defines or names an item from which instances can be made.
 pub(super) enum Definition<'a> {
     Module(usize),
     Component(usize),
@@ -138,7 +138,7 @@ impl<'a> Definitions<'a> {
         match payload {
             Payload::InstanceSection(instances) => {
                 for instance in instances.clone() {
-                    // One made of exports of others has nothing of its own.
+                    // An instance that only bundles exports of others takes nothing from the pool.
                     if let Instance::Instantiate { module_index, .. } = instance? {
                         self.define(Definition::InstantiateModule(module_index));
                     }

@@ -8,7 +8,7 @@ use crate::{
 use std::path::Path;
 
 #[test]
-fn what_is_granted_is_read_and_nothing_is_granted_by_itself() {
+fn grants_are_read_and_nothing_is_granted_by_default() {
     assert_eq!(parse("").unwrap().grants, Grants::default());
     let grants = parse(
         "[grants]\nstate = true\nread = [\"/usr/share/zoneinfo\", \"/\"]\ncredentials = [\"api-token\"]\n\

@@ -87,7 +87,7 @@ mod tests {
     };
 
     #[test]
-    fn a_state_to_hand_over_takes_one_instance_that_is_kept() {
+    fn a_component_with_handover_must_have_one_instance_that_is_not_fresh() {
         let text =
             "[instances]\nmode = \"fresh\"\nmax = 2\nrecycle-after = 7\nrecycle-age = \"1h\"\n";
         let mistakes =
@@ -108,7 +108,7 @@ mod tests {
     }
 
     #[test]
-    fn an_age_that_nothing_reaches_is_refused() {
+    fn a_recycle_age_that_is_too_short_is_refused() {
         let mistakes = parse("[instances]\nrecycle-age = \"0\"\n").unwrap_err();
         assert_eq!(
             mistakes,

@@ -3,7 +3,7 @@
 use crate::{base::quantity::Span, config::Table};
 use std::time::Duration;
 
-/// `[service]`: how a plugin lives. The words are those of systemd.service(5).
+/// `[service]`: how a plugin starts, stops and is restarted. The names are those of systemd.service(5).
 #[derive(Clone, Debug, PartialEq)]
 #[expect(missing_docs, reason = "the words of systemd.service(5)")]
 pub struct Service {
@@ -39,7 +39,7 @@ pub enum RestartPolicy {
 pub enum FailureAction {
     /// Nothing: the other plugins continue.
     None,
-    /// It finishes what is under way, and ends.
+    /// The daemon finishes the work in progress, and ends.
     Exit,
 }
 

@@ -78,13 +78,13 @@ pub enum Fact {
     WorkerEnded {
         /// Its generation.
         generation: u64,
-        /// Which.
+        /// Its number.
         worker: u32,
-        /// systemd's word for it.
+        /// The result, as systemd would name it.
         result: &'static str,
-        /// Why.
+        /// The reason.
         error: String,
-        /// What else is known of it.
+        /// Further facts about it.
         post_mortem: PostMortem,
     },
     /// A new version serves.
@@ -114,16 +114,16 @@ pub enum Fact {
     },
     /// Nothing is left of a generation.
     Gone {
-        /// Which.
+        /// Its number.
         generation: u64,
     },
     /// Its state was not saved before the daemon ends.
     NotSaved {
-        /// systemd's word for it.
+        /// The result, as systemd would name it.
         result: &'static str,
-        /// Why.
+        /// The reason.
         error: String,
     },
-    /// Those who wait for new instances wait no more.
+    /// New instances were not started. Clients that wait for them are answered.
     NotRestarted(RestartError),
 }

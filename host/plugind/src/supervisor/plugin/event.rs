@@ -31,7 +31,7 @@ pub enum PluginEvent {
     FallBack {
         /// The number of the preparation.
         ticket: u64,
-        /// What was read.
+        /// The version that was read.
         verified: Verified,
         /// The routes it asks for, and gets.
         requests: Vec<RouteRequest>,
@@ -43,7 +43,7 @@ pub enum PluginEvent {
     },
     /// A version was found that cannot be used.
     Unusable(Box<PluginProblem>),
-    /// What serves must not continue, and there is no other version that can.
+    /// The version that serves must not continue, and there is no other version that can.
     Withdraw(Box<PluginProblem>),
     /// The version that was found serves already.
     Unchanged,
@@ -77,14 +77,14 @@ pub enum PluginEvent {
         /// For this generation.
         generation: u64,
     },
-    /// The time to leave has passed.
+    /// The time to stop has passed.
     TimedOut {
         /// For this generation.
         generation: u64,
     },
     /// The time for a handover has passed.
     HandoverDue {
-        /// Which handover.
+        /// Identifies the handover.
         ticket: HandoverTicket,
         /// The guest was asked to save.
         save_begun: bool,
@@ -98,11 +98,11 @@ pub enum PluginEvent {
         /// The routes it asks for.
         requests: Vec<RouteRequest>,
     },
-    /// It is to go.
+    /// It must end.
     Remove(StopReason),
-    /// It is to go since the daemon ends. Its state is saved before, if there is one.
+    /// It must end because the daemon ends. Its state is saved before, if there is one.
     Shutdown,
-    /// It was added by a reload that changes nothing: it is not there.
+    /// It was added by a reload that changes nothing, so it is removed again.
     Forget,
 }
 
@@ -117,11 +117,11 @@ pub struct Prepared {
     pub saved: Option<SavedState>,
 }
 
-/// Tells one handover from all others of all plugins.
+/// Identifies a handover.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct HandoverTicket {
     /// The generation that saves.
     pub(super) generation: u64,
-    /// Of all handovers of the plugin.
+    /// Its number among the handovers of the plugin.
     pub(super) nth: u64,
 }

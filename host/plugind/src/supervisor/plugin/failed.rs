@@ -22,7 +22,7 @@ impl ManagedPlugin {
         let has_served = self.generations.current().is_some();
         problem.left_out = !has_served && self.last_good == LastGood::Others;
         turn.report(Fact::Failed(Box::new(problem.clone())));
-        // Where the last good version fails as well, the newest one is what has to be fixed.
+        // If the last good version fails as well, the problem of the newest one remains the one to report.
         if !(has_fallen_back && is_of_last_good) {
             self.problem = Some(problem);
         }

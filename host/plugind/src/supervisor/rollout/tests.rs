@@ -80,7 +80,7 @@ fn the_next_one_takes_over_when_it_is_ready_and_the_one_before_leaves_after_that
 }
 
 #[test]
-fn behind_a_closed_gate_it_waits_and_then_all_is_one_swap() {
+fn at_a_hold_point_it_waits_and_then_takes_over_in_one_swap() {
     let (mut plugin, now) = (Rollout::default(), Instant::now());
     plugin.start_candidate(Fake::new(1, StartPolicy::Required, false), HoldPoint::Open, now);
     plugin.handle(1, Event::Ready, now);
@@ -165,7 +165,7 @@ fn what_was_saved_is_forgotten_when_a_version_serves_that_keeps_nothing() {
 }
 
 #[test]
-fn at_the_end_it_saves_once_more_and_goes() {
+fn at_shutdown_it_saves_once_more_and_ends() {
     let (mut plugin, now) = (Rollout::default(), Instant::now());
     plugin.start_candidate(Fake::new(1, StartPolicy::Required, true), HoldPoint::Open, now);
     plugin.handle(1, Event::Ready, now);

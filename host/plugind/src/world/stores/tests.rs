@@ -21,7 +21,7 @@ async fn a_file_is_one_store_however_often_it_is_opened_and_keeps_its_entries() 
 }
 
 #[tokio::test]
-async fn what_entries_count_is_given_back_with_them() {
+async fn a_deleted_or_shorter_entry_frees_its_part_of_the_quota() {
     let directory = tempfile::tempdir().unwrap();
     let store = StoreRegistry::default().open(&directory.path().join("a.redb")).unwrap();
     let quota = Bytes(size("a", b"12345"));

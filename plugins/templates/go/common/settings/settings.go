@@ -10,7 +10,7 @@ import (
 // Greeting is from [config] of the manifest. It does not change while the instance exists.
 var Greeting = "Hello"
 
-// Load reads the greeting. False: it is empty.
+// Load reads the greeting. It returns false if the greeting is empty.
 func Load() bool {
 	if configured := wasi_config_store.Get("greeting"); configured.IsOk() {
 		Greeting = configured.Ok().SomeOr(Greeting)

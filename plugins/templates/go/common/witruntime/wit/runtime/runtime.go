@@ -12,14 +12,14 @@ type Handle struct {
 	index int32
 }
 
-// MakeHandle holds the handle of a resource that the host has passed.
+// MakeHandle returns a Handle for a resource that the host has passed.
 func MakeHandle(index int32) *Handle {
 	handle := &Handle{}
 	handle.Set(index)
 	return handle
 }
 
-// Use returns the handle, which stays here.
+// Use returns the index, which stays here.
 func (handle *Handle) Use() int32 {
 	if handle.index == 0 {
 		panic("the resource was dropped or passed on")
@@ -27,21 +27,21 @@ func (handle *Handle) Use() int32 {
 	return handle.index
 }
 
-// Take returns the handle, which its receiver must drop.
+// Take returns the index and gives it away: its receiver must drop the resource.
 func (handle *Handle) Take() int32 {
 	index := handle.Use()
 	handle.index = 0
 	return index
 }
 
-// TakeOrNil is Take for a handle that may be gone, which is 0.
+// TakeOrNil is like Take, but returns 0 if the handle was given away already.
 func (handle *Handle) TakeOrNil() int32 {
 	index := handle.index
 	handle.index = 0
 	return index
 }
 
-// Set holds a handle where there is none.
+// Set stores an index in a Handle that has none.
 func (handle *Handle) Set(index int32) {
 	if index == 0 {
 		panic("a handle must not be 0")
@@ -73,7 +73,8 @@ func allocate(size, align uintptr) unsafe.Pointer {
 	return unsafe.Pointer(unsafe.SliceData(make([]uint64, (size+7)/8)))
 }
 
-// Memory that the host has filled and that bindings may still have to read. They keep what they have read, as Go does.
+// Memory that the host has filled and that the bindings may not have read yet. It is kept here, because the garbage
+// collector would free it. The bindings themselves refer to the parts that they have read.
 // Within one call the host passes at most lentMax bytes, unless it calls an export, and then Unpin follows.
 var (
 	lent      []unsafe.Pointer
@@ -92,7 +93,7 @@ func lend(memory unsafe.Pointer, size uintptr) {
 	lentBytes += size
 }
 
-// Unpin is called when the arguments of an export were read.
+// Unpin releases this memory. The bindings call it when they have read the arguments of an export.
 func Unpin() {
 	clear(lent)
 	clear(former)
