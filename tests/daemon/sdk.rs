@@ -47,7 +47,7 @@ fn a_request_is_sent_to_a_granted_plugin_and_refused_elsewhere() {
     let send = |to: &str, body: &str| {
         let length = format!("Content-Length: {}", body.len());
         let mut connection = daemon.connect();
-        connection.request("POST", "/sends", &["Host: x", &format!("To: {to}"), &length]);
+        connection.request("POST", "/sends", &[&format!("To: {to}"), &length]);
         connection.write(body);
         connection.response()
     };
