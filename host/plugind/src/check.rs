@@ -91,7 +91,7 @@ pub fn component_name(path: &Path) -> PluginName {
 /// `middleware` says why plugins cannot have theirs.
 fn assign_routes(
     plugins: Vec<VerifyResult>,
-    middleware: &BTreeMap<PluginName, String>,
+    middleware: &BTreeMap<PluginName, Vec<String>>,
 ) -> Vec<Checked> {
     let mut claimed = RouteOwners::default().claim_all(&plugins);
     let cycles = call_cycles(&plugins);
@@ -110,10 +110,10 @@ fn assign_routes(
                 let failed = conflicts.map(|conflicts| {
                     (FailedStage::Route, vec![conflict_message(&verified, &conflicts)])
                 });
-                let mistake = middleware.get(&name).cloned();
-                let cycle = || cycles.get(&name).map(|way| cycle_message(&verified, way));
-                let mistake = mistake.or_else(cycle).map(|mistake| vec![mistake]);
-                let failed = failed.or_else(|| Some((FailedStage::Verify, mistake?)));
+                let mistakes = middleware.get(&name).cloned();
+                let cycle = || cycles.get(&name).map(|way| vec![cycle_message(&verified, way)]);
+                let mistakes = mistakes.or_else(cycle);
+                let failed = failed.or_else(|| Some((FailedStage::Verify, mistakes?)));
                 let routes = if failed.is_none() { requests } else { Vec::new() };
                 let component = verified.path().to_owned();
                 Checked { name, component, verified: Some(verified), routes, failed }

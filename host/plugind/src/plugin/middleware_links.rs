@@ -14,7 +14,7 @@ use std::collections::BTreeMap;
 /// For each plugin that was verified, why it cannot have the middleware that it names, among the plugins that there
 /// are.
 #[must_use]
-pub fn middleware_mistakes(plugins: &[VerifyResult]) -> BTreeMap<PluginName, String> {
+pub fn middleware_mistakes(plugins: &[VerifyResult]) -> BTreeMap<PluginName, Vec<String>> {
     let all: BTreeMap<_, _> = plugins.iter().map(|outcome| (name_of(outcome), outcome)).collect();
     let mistakes = plugins.iter().filter_map(|outcome| {
         let verified = outcome.as_ref().ok()?;
@@ -23,7 +23,7 @@ pub fn middleware_mistakes(plugins: &[VerifyResult]) -> BTreeMap<PluginName, Str
         let mistakes = links.iter().filter_map(|link| why_not(link, &all));
         let mistakes = mistakes.map(|why| Diagnostic::at(place.clone(), why).to_string());
         let mistakes: Vec<_> = mistakes.collect();
-        (!mistakes.is_empty()).then(|| (verified.name().clone(), mistakes.join("; ")))
+        (!mistakes.is_empty()).then(|| (verified.name().clone(), mistakes))
     });
     mistakes.collect()
 }

@@ -97,7 +97,7 @@ pub fn compare(
                 unusable(plugins.get(&name), problem, options)
             }
             (Ok(verified), Ok(())) if middleware.contains_key(&name) => {
-                let error = middleware[&name].clone();
+                let error = middleware[&name].join("; ");
                 let problem = PluginProblem::of_calls(verified.release(), error, route_requests);
                 unusable(plugins.get(&name), problem, options)
             }
