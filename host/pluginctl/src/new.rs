@@ -12,7 +12,7 @@ use std::{
 };
 use template::{Kind, Language, Template, render};
 
-/// The kind of the new project.
+/// The new project: its language, kind, name and place.
 #[derive(Args)]
 pub(crate) struct NewArgs {
     /// Write the plugin in this language

@@ -47,7 +47,8 @@ pub(crate) fn has_landlock() -> bool {
     ruleset.and_then(Ruleset::create).is_ok()
 }
 
-/// Denies every file, port and neighbour, as far as this kernel's Landlock knows them. Without it there are still the
+/// Denies every file and TCP port, and abstract sockets and signals of other processes, as far as this kernel's
+/// Landlock knows them. Without it there are still the
 /// limits, by which nothing more can be opened, and the filter, by which nothing is changed by its name.
 fn deny_files() -> anyhow::Result<RulesetStatus> {
     const NEWEST: ABI = ABI::V6;

@@ -1,7 +1,7 @@
 //! The worker: bytes in, code out, and no access to anything else.
 //!
 //! It is trusted for the code of this one component, and for nothing else. A component that takes it over chooses that
-//! code, which then runs in the daemon without the runtime's walls; no other component's code is within its reach.
+//! code, which then runs in the daemon without the runtime's isolation; no other component's code is within its reach.
 
 use crate::{candidate, debug_info, sandbox};
 use plugind_artifact::engine::{EngineKind, engine_config};

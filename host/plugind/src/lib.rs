@@ -1,7 +1,7 @@
 //! Hosts WebAssembly components as if each were a small systemd service.
 //!
-//! Folders are layers. They are declared from the bottom to the top: a layer uses those above it in this list, never
-//! one below. Without the feature `runtime` the library has no engine: it reads and validates configuration.
+//! Folders are layers, declared in their order: a layer uses only those that are declared before it. Without the
+//! feature `runtime` the library has no engine: it reads and validates configuration.
 
 pub mod base;
 pub mod api;

@@ -15,7 +15,7 @@ use tracing::{info, warn};
 
 /// Time that plugins have to finish when the daemon stops before it was ready.
 const UNREADY_STOP_DEADLINE: Duration = Duration::from_millis(900);
-/// Part of that time for connections to finish; plugins have the rest.
+/// Part of [`STOP_DEADLINE`] for connections to finish; plugins have the rest.
 const DRAIN_DEADLINE: Duration = Duration::from_secs(20);
 /// Time that closed connections have to deliver what plugins wrote last.
 const CLOSE_DEADLINE: Duration = Duration::from_secs(3);

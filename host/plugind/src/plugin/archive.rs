@@ -57,10 +57,10 @@ pub struct Archive {
 /// The versions that an earlier daemon has kept, for the case that the newest version of a plugin fails at the start.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum LastGood {
-    /// Nothing: a failure at the start is one of the start.
+    /// Nothing: a start has no version to fall back to.
     #[default]
     Nothing,
-    /// Versions of other plugins: without this one, the set is the one that served last.
+    /// Versions of other plugins only: if this plugin fails, the start leaves it out.
     Others,
     /// This version, which served last.
     Version(ReleaseDigests),

@@ -25,7 +25,7 @@ pub struct ScanReport {
     pub plugins: Vec<VerifyResult>,
     /// Plugins that a link to `/dev/null` or an empty file masks.
     pub masked: Vec<Masked>,
-    /// FileVersions that belong to no plugin.
+    /// Files that belong to no plugin.
     pub ignored: Vec<Ignored>,
     /// Plugins whose files are not used, because another version of them is held.
     pub held: BTreeSet<PluginName>,

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 /// The largest state that a manifest may allow: what is kept is kept twice, by the daemon and on disk.
 const STATE_MAX: Bytes = Bytes(1 << 30);
-/// The most work that may wait: as much as waits at most for any plugin.
+/// The largest `held-max` of a manifest: the length of the queue of any plugin.
 const HELD_MAX: u32 = 1024;
 
 /// `[handover]`: how a plugin's state goes to its next version.

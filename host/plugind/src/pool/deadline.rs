@@ -118,7 +118,7 @@ impl Deadline {
 pub(crate) struct Timer(Option<Pin<Box<Sleep>>>);
 
 impl Timer {
-    /// Ready when the phase that `clock` shows has taken too long.
+    /// Ready when the current phase has exceeded its `deadline`.
     pub(crate) fn poll(&mut self, deadline: &Deadline, cx: &mut Context<'_>) -> Poll<Failure> {
         if deadline.changed.swap(false, Relaxed) {
             let running = *deadline.running();

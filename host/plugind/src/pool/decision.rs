@@ -116,7 +116,7 @@ impl WorkerView {
             || self.lingering > self.lingering_max()
     }
 
-    /// Limit of lingering calls in an instance: none where it serves one at a time, as it promised to have no other.
+    /// Limit of lingering calls in an instance: 0 where it serves one at a time, since no call may run beside another.
     fn lingering_max(&self) -> usize {
         if self.concurrency == 1 { 0 } else { self.concurrency }
     }

@@ -138,7 +138,7 @@ pub(crate) struct InFlight {
     scope: OnceLock<Weak<RequestScope>>,
     /// The request that the guest may pass on, if it is middleware.
     passage: OnceLock<Arc<Passage>>,
-    /// Its worker was made for it alone: the time since which that has nothing to answer, and whether it has ended.
+    /// If its worker was made for it alone: the time since which that worker has nothing to answer.
     left_since: OnceLock<Instant>,
     is_swept: AtomicBool,
     /// Time at which the caller left without the whole reply.

@@ -128,8 +128,9 @@ struct CoreWorkers {
 /// The workers of one generation.
 ///
 /// Each worker is in it from [`WorkerSet::enter`] until its guard is dropped, and *active* from
-/// [`WorkerSet::reserve`] until it leaves its slot: there are at most as many active ones as there are workers, and `active` is at most [`PoolConfig::workers`].
-/// Workers that are *available* are listed in the queue. When the set drains and the last one has left, [`WorkerEvent::Gone`] is reported.
+/// [`WorkerSet::reserve`] until it leaves its slot. At most [`PoolConfig::workers`] are active. Workers that are
+/// *available* are listed in the queue. When the set drains and the last one has left, [`WorkerEvent::Gone`] is
+/// reported.
 pub(crate) struct WorkerSet {
     /// The linked component from which they are made.
     pub(crate) linked: Arc<Linked>,

@@ -238,7 +238,7 @@ fn plain_host(host: &str) -> Cow<'_, str> {
     Cow::Borrowed(host)
 }
 
-/// The end of the supervisor, which publishes.
+/// The supervisor's end, which publishes.
 pub struct TablePublisher(Arc<ArcSwap<RouteTable>>);
 /// The requests' end. Cheap to clone.
 #[derive(Clone)]

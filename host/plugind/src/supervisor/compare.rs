@@ -174,7 +174,8 @@ fn sockets_are_there(outcome: &VerifyResult, plan: Option<&SocketPlan>) -> Resul
     if complaints.is_empty() { Ok(()) } else { Err(complaints.join("; ")) }
 }
 
-/// Whether the socket of a route speaks HTTP: why not. That one called `http` may be added later is usual.
+/// Why the socket of a route does not speak HTTP; none: it does. A missing socket called `http` is no mistake,
+/// because it may be added later.
 fn speaks_no_http(verified: &Verified, serve: &Serve, plan: &SocketPlan) -> Option<String> {
     let socket = serve.socket.as_ref()?;
     if socket.as_str() == "http" || plan.is_http(socket) {

@@ -345,7 +345,7 @@ impl Supervisor {
     }
 }
 
-/// Why a reload that waits for a plugin does not take it over, which was stopped meanwhile.
+/// The failure that a reload reports for a plugin that was stopped while the reload waited for it.
 fn stopped_meanwhile(name: &PluginName) -> Failed {
     let error = RestartError::Stopped.to_string();
     Failed { stopped: true, ..Failed::of_change(name.clone(), FailedStage::Start, error) }

@@ -138,8 +138,7 @@ impl OwnThreads {
     }
 }
 
-/// Waits for such work no longer than this. Then its thread is left to itself: what it waits for is not to be waited for
-/// by others.
+/// Waits for such work no longer than this. After that, its thread continues alone, and its result is dropped.
 ///
 /// # Errors
 /// Those of the work, and when it does not end in time.

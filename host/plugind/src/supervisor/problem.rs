@@ -31,7 +31,7 @@ pub struct PluginProblem {
     pub required: bool,
     /// The routes it asks for, as far as that is known.
     pub requests: Vec<RouteRequest>,
-    /// When the first of the failures was reported that followed each other.
+    /// When the first of several failures in a row was reported.
     pub since: Option<SystemTime>,
     /// The daemon starts without it, since it has never served and others have.
     pub left_out: bool,

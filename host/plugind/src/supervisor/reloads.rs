@@ -228,8 +228,8 @@ impl Reloads {
         self.found.contains_key(name)
     }
 
-    /// Returns the failures, if this very set was refused as a whole, unless `again` is set: systemd 257 sends SIGHUP
-    /// after `ExecReload=`, which must not carry out a part of the refused reload.
+    /// Returns the failures, if this very set was refused as a whole, unless `again` is set: a unit without
+    /// `ReloadSignal=` gets SIGHUP after `ExecReload=`, which must not carry out a part of the refused reload.
     pub fn refused_before(&mut self) -> Option<Vec<Failed>> {
         if !self.options().again
             && let Some((found, failed)) = &self.refused

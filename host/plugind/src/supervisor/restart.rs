@@ -168,7 +168,8 @@ impl Restarts {
         Decision::After(delay)
     }
 
-    /// Instances that are healthy for some seconds only may never be too many in a short time, and are of no use.
+    /// An instance reported that it is unhealthy. Those that are healthy for some seconds first may never reach the
+    /// limit by their rate, and are of no use, so those in a row are counted as well.
     fn unhealthy(&mut self, now: Instant) -> Decision {
         let nth = self.unhealthy;
         self.unhealthy = nth.saturating_add(1);

@@ -78,7 +78,7 @@ pub struct Shared {
 
 impl Shared {
     /// Nothing is used yet. At most so many bytes may be by all, and by one of them, and all plugins together are
-    /// bounded by `daemon`. An instance that uses `worn` bytes is replaced.
+    /// bounded by `daemon`. An instance that uses `near_memory_limit` bytes is replaced.
     #[must_use]
     pub fn new(
         max: usize,
