@@ -4,7 +4,11 @@ use rustix::{
     fs::{FlockOperation, flock},
     io::Errno,
 };
-use std::{fs::File, path::Path};
+use std::{
+    fs::{DirBuilder, File},
+    os::unix::fs::DirBuilderExt,
+    path::Path,
+};
 
 /// The lock of a directory, until this is dropped or the process ends.
 #[derive(Debug)]
@@ -17,11 +21,13 @@ pub struct StateLock {
 pub struct SharedState;
 
 impl StateLock {
-    /// Locks a directory. One that is not there, or that cannot be locked for another reason, has no lock.
+    /// Locks a directory, which is made if it is missing. One that cannot be made or locked has no lock.
     ///
     /// # Errors
     /// When another process has the lock.
     pub fn acquire(directory: &Path) -> Result<Self, SharedState> {
+        // The daemon uses its state as far as it can be used, so a failure is not reported here.
+        DirBuilder::new().recursive(true).mode(0o700).create(directory).ok();
         let opened = File::open(directory).ok();
         let locked = opened.as_ref().map(|it| flock(it, FlockOperation::NonBlockingLockExclusive));
         match locked {
@@ -42,6 +48,11 @@ mod tests {
         assert_eq!(StateLock::acquire(directory.path()).err(), Some(SharedState));
         drop(first);
         assert!(StateLock::acquire(directory.path()).is_ok());
-        assert!(StateLock::acquire(&directory.path().join("missing")).is_ok());
+        let missing = directory.path().join("a/missing/one");
+        let _first = StateLock::acquire(&missing).unwrap();
+        assert_eq!(StateLock::acquire(&missing).err(), Some(SharedState));
+        let file = directory.path().join("file");
+        File::create(&file).unwrap();
+        assert!(StateLock::acquire(&file.join("below")).is_ok());
     }
 }
