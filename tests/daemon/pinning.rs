@@ -137,6 +137,24 @@ fn a_pinned_version_that_is_lost_is_a_failure_and_not_replaced() {
 }
 
 #[test]
+fn a_pin_can_be_removed_while_the_daemon_does_not_run() {
+    let tree = Tree::new().with_named("app", "hello", "");
+    let mut daemon = start(&tree);
+    let old = daemon.get("/app").text().to_owned();
+    succeed(&tree, &["pin", "app"]);
+    assert_eq!(daemon.stop(), 0);
+    drop(daemon);
+    tree.put_guest("app", "counts");
+    assert_eq!(
+        succeed(&tree, &["unpin", "app"]),
+        "app: unpinned; the next start of plugind uses its files\n"
+    );
+    let daemon = start(&tree);
+    assert!(!run(&tree, &["list"]).stdout.contains("pinned"));
+    assert_ne!(daemon.get("/app").text(), old);
+}
+
+#[test]
 fn a_plugin_that_is_held_gets_changed_credentials_by_a_reload() {
     let granted = "[grants]\ncredentials = [\"token\"]\n";
     let tree = Tree::new().with_named("app", "secret", granted);

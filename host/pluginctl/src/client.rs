@@ -66,6 +66,14 @@ impl ControlAddress {
         }
     }
 
+    /// Where a daemon that does not run keeps its state. `None` if only its socket is known.
+    pub(crate) fn state_without_daemon(&self) -> Result<Option<PathBuf>, NoUserPlace> {
+        if self.socket.is_some() && self.root.is_none() {
+            return Ok(None);
+        }
+        self.state().map(Some)
+    }
+
     fn socket(&self) -> Result<PathBuf, NoUserPlace> {
         let environment = Environment::read();
         match &self.socket {

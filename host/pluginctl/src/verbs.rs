@@ -1,12 +1,12 @@
 //! `pluginctl restart`, `rollback`, `pin`, `unpin`, `start` and `stop`: what an operator does with single plugins.
 
 use crate::{
-    client::{CallMethod, Client, ControlAddress},
+    client::{CallMethod, Client, ClientError, ControlAddress},
     print::{complain, json, line, print},
     problem::{Problem, unless_interrupted, wait_for},
 };
-use plugind::{api, base::name::PluginName};
-use std::process::ExitCode;
+use plugind::{api, base::name::PluginName, plugin::archive, systemd::state_lock::StateLock};
+use std::{io, process::ExitCode};
 
 #[derive(clap::Args)]
 pub(crate) struct VerbArgs {
@@ -18,6 +18,14 @@ pub(crate) struct VerbArgs {
     json: bool,
     #[command(flatten)]
     place: ControlAddress,
+}
+
+/// A pin cannot be removed without the daemon.
+#[derive(Debug, thiserror::Error)]
+#[error("cannot remove the pin of {name}: {source}")]
+struct UnpinError {
+    name: PluginName,
+    source: io::Error,
 }
 
 /// An operation on a plugin.
@@ -33,6 +41,34 @@ pub(crate) enum Verb {
 
 impl VerbArgs {
     pub(crate) fn run(self, verb: Verb) -> Result<ExitCode, Problem> {
+        match (verb, self.ask(verb)) {
+            // A pinned version can be the reason that the daemon does not start.
+            (
+                Verb::Unpin,
+                Err(Problem::Client(error @ (ClientError::NotRunning { .. } | ClientError::Ended))),
+            ) => self.unpin_without_daemon(error),
+            (_, status) => status,
+        }
+    }
+
+    /// Removes the pins from the state, if no daemon uses it.
+    fn unpin_without_daemon(&self, error: ClientError) -> Result<ExitCode, Problem> {
+        let Some(state) = self.place.state_without_daemon().map_err(ClientError::from)? else {
+            return Err(error.into());
+        };
+        let Ok(_lock) = StateLock::acquire(&state) else { return Err(error.into()) };
+        for name in &self.names {
+            let failed = |source| Problem::failed(UnpinError { name: name.clone(), source });
+            archive::unpin(&state, name).map_err(failed)?;
+            let unpinned = api::Stopped {};
+            let text = format!("{name}: unpinned; the next start of plugind uses its files");
+            print(&self.shown(&unpinned, text))?;
+        }
+        Ok(ExitCode::SUCCESS)
+    }
+
+    /// Has the daemon act.
+    fn ask(&self, verb: Verb) -> Result<ExitCode, Problem> {
         wait_for(unless_interrupted(async {
             let mut client = Client::connect(&self.place)?;
             let mut status = ExitCode::SUCCESS;

@@ -37,6 +37,14 @@ pub fn is_pinned(state: &Path, name: &PluginName) -> bool {
     matches!(pins::read(&state.join(DIRECTORY).join(name.as_str())), Ok(Some(_)))
 }
 
+/// Removes the pin of a plugin below this state directory, which no daemon uses. Blocks.
+///
+/// # Errors
+/// When it cannot be removed.
+pub fn unpin(state: &Path, name: &PluginName) -> io::Result<()> {
+    pins::remove(&state.join(DIRECTORY).join(name.as_str()))
+}
+
 /// Its directory below that of the state. No plugin has such a name.
 const DIRECTORY: &str = ".versions";
 /// The number of versions that are kept of each plugin.
