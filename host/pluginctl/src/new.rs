@@ -38,6 +38,10 @@ pub(crate) enum NewError {
     NoParent(PathBuf),
     #[error("a project in Rust cannot have the name {0}, which {1}; choose another name")]
     NotCrate(PluginName, &'static str),
+    #[error(
+        "a project in Go cannot have the name {0}, which is the name of a directory of Go; choose another name"
+    )]
+    NotModule(PluginName),
     #[error("cannot write {}: {source}", path.display())]
     Write { path: PathBuf, source: io::Error },
 }
@@ -76,6 +80,9 @@ impl NewArgs {
         match NOT_CRATES.iter().find(is_name) {
             Some((_, why)) if self.lang == Language::Rust => {
                 Err(NewError::NotCrate(self.name.clone(), why))
+            }
+            None if self.lang == Language::Go && self.name.as_str() == "vendor" => {
+                Err(NewError::NotModule(self.name.clone()))
             }
             _ => Ok(()),
         }
