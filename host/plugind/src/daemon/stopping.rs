@@ -53,9 +53,12 @@ impl Daemon {
         versions: &Versions,
         leave_for: Duration,
     ) {
-        self.phase.send_replace(DaemonPhase::Stopping);
+        let before = self.phase.send_replace(DaemonPhase::Stopping);
         self.notifier.notify(Notice::Stopping { status: &self.line(supervisor) });
         info!("stopping");
+        // They have learned of it already when the daemon was drained.
+        let is_drained = before == DaemonPhase::Draining && listeners.is_paused();
+        let leave_for = if is_drained { Duration::ZERO } else { leave_for };
         let close = async {
             // Load balancers learn of it before the sockets close.
             sleep(leave_for).await;

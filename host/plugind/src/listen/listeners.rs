@@ -73,6 +73,7 @@ struct Reported {
 
 /// The sockets of one name while they are accepted from.
 struct OpenSockets {
+    socket: SocketName,
     used_for: SocketUse,
     setting: ConnectionSetting,
     /// The HTTP settings of the next connection.
@@ -204,17 +205,28 @@ impl Listeners {
         Ok(state.open()?)
     }
 
-    /// The connections of each socket that is accepted from.
+    /// The connections of each socket that is accepted from, and of those that were and have connections.
     #[must_use]
     pub fn usage(&self) -> Vec<SocketUsage> {
         let state = self.state();
-        let usage = |(socket, open): (&SocketName, &OpenSockets)| SocketUsage {
-            socket: socket.clone(),
-            connections: open.places.iter().map(Places::connections).sum(),
-            max: open.places.iter().map(Places::max).sum(),
-            admitted: open.places.iter().map(Places::admitted).sum(),
-        };
-        state.open.iter().map(usage).collect()
+        let mut usage = BTreeMap::new();
+        let closed = state.closed.iter().filter(|closed| closed.is_in_use());
+        for (open, max) in
+            state.open.values().map(|open| (open, true)).chain(closed.map(|it| (it, false)))
+        {
+            let sum = usage.entry(&open.socket).or_insert_with(|| SocketUsage {
+                socket: open.socket.clone(),
+                connections: 0,
+                max: 0,
+                admitted: 0,
+            });
+            sum.connections += open.places.iter().map(Places::connections).sum::<usize>();
+            sum.admitted += open.places.iter().map(Places::admitted).sum::<u64>();
+            if max {
+                sum.max += open.places.iter().map(Places::max).sum::<usize>();
+            }
+        }
+        usage.into_values().collect()
     }
 
     /// Accepts no connections for plugins until [`Listeners::resume`]. The sockets stay open, so new clients wait.
@@ -231,6 +243,12 @@ impl Listeners {
             open.closing.cancel();
             state.closed.push(open);
         }
+    }
+
+    /// Whether no connections for plugins are accepted until [`Listeners::resume`].
+    #[must_use]
+    pub fn is_paused(&self) -> bool {
+        self.state().paused
     }
 
     /// Accepts connections for plugins again. Must be called within the runtime.
@@ -324,6 +342,7 @@ impl ListenState {
             });
             let opened = opened.collect::<io::Result<Vec<_>>>()?;
             let mut open = OpenSockets {
+                socket: name.clone(),
                 used_for,
                 setting: self.plan.connections(name),
                 how: Arc::new(ArcSwap::from_pointee(http_use(&self.plan, name))),
