@@ -94,7 +94,7 @@ fn widths(rows: &[Vec<String>]) -> Vec<(usize, u8)> {
 }
 
 /// Whether its newest version does not serve, even if an older version does.
-fn has_failed(plugin: &api::Plugin) -> bool {
+pub(crate) fn has_failed(plugin: &api::Plugin) -> bool {
     plugin.failure.is_some() || plugin.active_state == "failed"
 }
 

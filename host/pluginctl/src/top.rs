@@ -7,7 +7,7 @@ mod view;
 
 use crate::{
     client::{CallMethod, Client, ControlAddress},
-    columns::{columns, cut_to_terminal},
+    columns::{columns, cut_to_terminal, fitting, terminal_width},
     print::{json, print},
     problem::{Problem, unless_interrupted, wait_for},
 };
@@ -46,16 +46,27 @@ impl TopArgs {
             }
             print(&match self.json {
                 true => json(&list),
-                false => cut_to_terminal(&table(&mut list.plugins, self.sort, SystemTime::now())),
+                false => {
+                    let width = terminal_width();
+                    let now = SystemTime::now();
+                    cut_to_terminal(&table(&mut list.plugins, self.sort, now, width))
+                }
             })?;
             Ok(ExitCode::SUCCESS)
         })
     }
 }
 
-fn table(plugins: &mut [api::Plugin], by: Column, now: SystemTime) -> String {
+/// The table, with the columns that fit this width if there is one.
+fn table(plugins: &mut [api::Plugin], by: Column, now: SystemTime, width: Option<usize>) -> String {
     plugins.sort_by(|one, other| by.compare(one, other, now));
-    let shown = Column::value_variants();
+    let all = Column::value_variants();
+    let sized = all.iter().map(|column| column.size(plugins, by, now));
+    let places = match width {
+        Some(width) => fitting(&sized.collect::<Vec<_>>(), width),
+        None => (0..all.len()).collect(),
+    };
+    let shown: Vec<_> = places.into_iter().map(|place| all[place]).collect();
     let header: Vec<_> = shown.iter().map(|column| column.heading()).collect();
     let row = |plugin| shown.iter().map(|column| column.cell(plugin, now)).collect();
     let count = plugins.len();
@@ -75,7 +86,7 @@ mod tests {
         let mut plugins = [failed(), used("a", 6_000, 1 << 20), used("b", 600, 2 << 20)];
         let now = SystemTime::now();
         assert_eq!(
-            table(&mut plugins, Column::Cpu, now),
+            table(&mut plugins, Column::Cpu, now, None),
             "NAME  STATE    CPU  MEMORY  LIMIT  REQ/S  P50    P99   FLIGHT  QUEUE  INST  STATUS
 a     running  10%  1M      256M   1.5/s  850us  12ms  1       0      2     greets people
 b     running  1%   2M      256M   1.5/s  850us  12ms  1       0      2     greets people
@@ -85,15 +96,29 @@ bad   failed   -    -       -      -      -      -     -       -      -
 "
         );
         let mut first =
-            |by| table(&mut plugins, by, now).lines().nth(1).map(|it| it[..1].to_owned());
+            |by| table(&mut plugins, by, now, None).lines().nth(1).map(|it| it[..1].to_owned());
         assert_eq!(first(Column::Memory).as_deref(), Some("b"));
         assert_eq!(first(Column::Name).as_deref(), Some("a"));
     }
 
     #[test]
+    fn a_narrow_terminal_has_the_most_important_columns_and_that_of_the_order() {
+        let mut plugins = [used("a", 600, 1 << 20)];
+        let mut header = |by| {
+            let shown = table(&mut plugins, by, SystemTime::now(), Some(40));
+            shown.lines().next().map(str::to_owned)
+        };
+        assert_eq!(header(Column::Cpu).as_deref(), Some("NAME  STATE    CPU  MEMORY  REQ/S"));
+        assert_eq!(
+            header(Column::Limit).as_deref(),
+            Some("NAME  STATE    CPU  MEMORY  LIMIT  REQ/S")
+        );
+    }
+
+    #[test]
     fn no_plugin_is_a_table_without_rows() {
-        assert_eq!(table(&mut [], Column::Cpu, SystemTime::now()), "0 plugins\n");
-        let one = table(&mut [greeter()], Column::Cpu, SystemTime::now());
+        assert_eq!(table(&mut [], Column::Cpu, SystemTime::now(), None), "0 plugins\n");
+        let one = table(&mut [greeter()], Column::Cpu, SystemTime::now(), None);
         assert!(one.ends_with("\n\n1 plugin\n"), "{one}");
     }
 }

@@ -1,12 +1,21 @@
 //! The columns of `pluginctl top`: their cells, and the order of plugins by each of them.
 
-use crate::usage::{busy, bytes, part, rate, remark, step, time};
+use crate::{
+    columns::KEPT,
+    usage::{busy, bytes, part, rate, remark, step, time},
+};
 use clap::ValueEnum;
-use plugind::api::{Plugin, PluginUsage};
+use plugind::{
+    api::{Plugin, PluginUsage},
+    base::text::Escaped,
+};
 use std::{
     cmp::{Ordering, Reverse},
     time::SystemTime,
 };
+
+/// The width that the last column needs if it is shown at all.
+pub(super) const STATUS_WIDTH: usize = 12;
 
 /// The columns from left to right.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -99,6 +108,17 @@ impl Column {
         let all = Self::value_variants();
         let own = all.iter().position(|column| *column == self).unwrap_or_default();
         all[(own + steps) % all.len()]
+    }
+
+    /// The width of its cells and its importance. The name and the column of the order are always shown.
+    pub(crate) fn size(self, plugins: &[Plugin], by: Self, now: SystemTime) -> (usize, u8) {
+        let cells = plugins.iter().map(|it| Escaped(&self.cell(it, now)).to_string());
+        let widest = cells.map(|cell| cell.chars().count()).max().unwrap_or_default();
+        // Its end may be cut off.
+        let widest = if self == Self::Status { widest.min(STATUS_WIDTH) } else { widest };
+        let is_kept = self == by || self == Self::Name;
+        let importance = if is_kept { KEPT } else { self.importance() };
+        (widest.max(self.heading().len()), importance)
     }
 
     /// The importance where not all columns fit: those with the smallest number are left out first.

@@ -1,7 +1,10 @@
 //! The view of `pluginctl top` on a terminal, and the effects of its keys.
 
 use super::column::Column;
-use crate::columns::{KEPT, SPACING, fitting};
+use crate::{
+    columns::{KEPT, SPACING, fitting},
+    list::has_failed,
+};
 use clap::ValueEnum;
 use crossterm::event::{KeyCode, KeyEvent, KeyEventKind, KeyModifiers};
 use plugind::{
@@ -111,7 +114,7 @@ impl TopView {
 
     fn summary(&self) -> String {
         let count = self.plugins.len();
-        let failed = self.plugins.iter().filter(|plugin| plugin.active_state == "failed").count();
+        let failed = self.plugins.iter().filter(|plugin| has_failed(plugin)).count();
         let s = if count == 1 { "" } else { "s" };
         let from = self.above + 1;
         let to = count.min(self.above + self.seen);
@@ -290,6 +293,12 @@ mod tests {
         for (width, height) in [(0, 0), (1, 1), (3, 2), (400, 200)] {
             shown(&mut view, width, height);
         }
+    }
+
+    #[test]
+    fn plugins_that_are_retried_count_as_failed_as_in_a_list() {
+        let retried = Plugin { active_state: "activating".to_owned(), ..failed() };
+        assert_eq!(shown(&mut view(vec![retried]), 100, 4)[0], "1 plugin, 1 failed");
     }
 
     #[test]
