@@ -172,7 +172,8 @@ fn a_worker_with_a_request_past_its_deadline_finishes_the_others_and_takes_no_mo
     other.write_chunk(b"");
     assert_eq!(head.status, 200);
     assert_eq!(other.body(&head, |_| panic!("there was no more")), []);
-    daemon.log.wait_for(&["instance failed", "plugin=streams", "worker=0 ", "result=timeout"]);
+    let words = ["instance failed", "plugin=streams", "worker=0 ", "result=timeout", " trace_id="];
+    daemon.log.wait_for(&words);
 }
 
 #[test]

@@ -381,7 +381,7 @@ impl InFlight {
             Some(State::Taken) => {
                 self.end_scope();
                 if let Some(worker) = self.worker() {
-                    worker.retire();
+                    worker.retire(self.identity());
                 }
                 self.leave_worker();
                 self.release();

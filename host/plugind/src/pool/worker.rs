@@ -83,7 +83,7 @@ pub(crate) fn spawn(set: &Arc<WorkerSet>, mut slot: WorkerSlot) {
         match end {
             End::Finished => (),
             End::Retired => {
-                let (worker, cause) = (handle.number, Retirement::CallTimedOut);
+                let (worker, cause) = (handle.number, Retirement::CallTimedOut(handle.late()));
                 set.report(WorkerEvent::Retired { worker, cause });
             }
             End::Abandoned => {

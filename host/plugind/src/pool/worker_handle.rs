@@ -7,13 +7,14 @@ use crate::{
             Ordering::{AcqRel, Acquire, Relaxed, Release, SeqCst},
         },
         figures::CoreFigures,
+        request_identity::RequestIdentity,
     },
     pool::request_failures::RequestFailures,
     world::{heartbeat::Heartbeat, passing::PassedCounts},
 };
 use futures::task::AtomicWaker;
 use std::{
-    sync::Arc,
+    sync::{Arc, OnceLock},
     task::{Wake, Waker},
 };
 
@@ -35,6 +36,8 @@ pub(crate) struct WorkerHandle {
     /// The requests that its guest has passed on.
     pub(crate) passed: Arc<PassedCounts>,
     retiring: AtomicBool,
+    /// The request that took too long, if one did.
+    late: OnceLock<RequestIdentity>,
     full: AtomicBool,
     killed: AtomicBool,
     failed: AtomicBool,
@@ -68,6 +71,7 @@ impl WorkerHandle {
             lingering: AtomicUsize::new(0),
             passed: Arc::default(),
             retiring: AtomicBool::new(false),
+            late: OnceLock::new(),
             full: AtomicBool::new(false),
             killed: AtomicBool::new(false),
             failed: AtomicBool::new(false),
@@ -121,8 +125,17 @@ impl WorkerHandle {
         self.in_flight.load(SeqCst)
     }
 
+    /// The request that took too long, if one did.
+    pub(crate) fn late(&self) -> Option<RequestIdentity> {
+        self.late.get().copied()
+    }
+
     /// It takes no more calls, and ends when the calls in flight in it have ended.
-    pub(crate) fn retire(&self) {
+    pub(crate) fn retire(&self, late: Option<RequestIdentity>) {
+        if let Some(late) = late {
+            // The first one is the reason.
+            self.late.set(late).ok();
+        }
         // In one order with `leave`, so that one of the two sees the other on every processor.
         self.retiring.store(true, SeqCst);
         self.waker.wake();

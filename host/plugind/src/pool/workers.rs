@@ -2,7 +2,7 @@
 //! there are.
 
 use crate::{
-    base::figures::PluginFigures,
+    base::{figures::PluginFigures, request_identity::RequestIdentity},
     pool::{
         config::PoolConfig,
         deadline_sweeper::DeadlineSweeper,
@@ -57,7 +57,7 @@ pub enum InstanceStage {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Retirement {
     /// A call in it was not answered in time. It has ended.
-    CallTimedOut,
+    CallTimedOut(Option<RequestIdentity>),
     /// It has served for long enough. It ends when its calls have ended.
     Recycled,
 }

@@ -255,7 +255,7 @@ impl ManagedPlugin {
             WorkerEvent::Returned => Event::Returned,
             WorkerEvent::Gone => Event::AllGone,
             WorkerEvent::Retired { worker, cause } => {
-                if cause == Retirement::CallTimedOut {
+                if let Retirement::CallTimedOut(request) = cause {
                     let error = "a request took too long".to_owned();
                     let result = "timeout";
                     turn.report(Fact::WorkerEnded {
@@ -263,7 +263,7 @@ impl ManagedPlugin {
                         worker,
                         result,
                         error,
-                        post_mortem: PostMortem::default(),
+                        post_mortem: PostMortem { request, ..PostMortem::default() },
                     });
                 }
                 Event::Retired
