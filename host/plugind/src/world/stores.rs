@@ -11,9 +11,10 @@ use sha2::{Digest, Sha256};
 use std::{
     collections::{HashMap, VecDeque},
     fmt,
-    fs::DirBuilder,
+    fs::{self, DirBuilder},
+    io,
     ops::Bound::{Excluded, Unbounded},
-    os::unix::fs::DirBuilderExt,
+    os::unix::fs::{DirBuilderExt, MetadataExt},
     panic::{AssertUnwindSafe, catch_unwind},
     path::{Path, PathBuf},
     sync::{Arc, Mutex, MutexGuard, PoisonError, Weak},
@@ -139,10 +140,10 @@ impl StoreRegistry {
             return Ok(store);
         }
         let failed = |source| StoreOpenError { path: path.to_owned(), source };
-        let database = open_file(path).map_err(failed)?;
+        let opened = OpenDatabase::of(path).map_err(failed)?;
         let store = Arc::new(KeyValueStore {
             path: path.to_owned(),
-            database: Mutex::new(Some(Arc::new(database))),
+            database: Mutex::new(Some(opened)),
             queue: Mutex::default(),
             failure: Mutex::default(),
         });
@@ -155,9 +156,33 @@ impl StoreRegistry {
 pub struct KeyValueStore {
     path: PathBuf,
     /// None after an error of the disk, until it is opened again.
-    database: Mutex<Option<Arc<Database>>>,
+    database: Mutex<Option<OpenDatabase>>,
     queue: Mutex<WriteQueue>,
     failure: Mutex<Option<StoreFailure>>,
+}
+
+/// The database of a file.
+struct OpenDatabase {
+    database: Arc<Database>,
+    file: FileIdentity,
+}
+
+impl OpenDatabase {
+    /// Opens a file, which is made if it is missing.
+    fn of(path: &Path) -> Result<Self, redb::Error> {
+        let database = Arc::new(open_file(path)?);
+        Ok(Self { database, file: FileIdentity::of(path)? })
+    }
+}
+
+/// Device and inode of a file.
+#[derive(PartialEq, Eq)]
+struct FileIdentity(u64, u64);
+
+impl FileIdentity {
+    fn of(path: &Path) -> io::Result<Self> {
+        fs::metadata(path).map(|it| Self(it.dev(), it.ino()))
+    }
 }
 
 /// Why a store cannot be used.
@@ -320,11 +345,17 @@ impl KeyValueStore {
     /// The database, opened again if there was an error.
     fn database(&self) -> Result<Arc<Database>, KeyValueError> {
         let mut open = lock(&self.database);
-        if let Some(database) = &*open {
-            return Ok(database.clone());
+        if let Some(OpenDatabase { database, file }) = &*open {
+            if FileIdentity::of(&self.path).is_ok_and(|now| now == *file) {
+                return Ok(database.clone());
+            }
+            // The next call opens the file that has the name then. What is written to one without a name is lost.
+            drop(open);
+            let error = io::Error::other("its file was removed or replaced while it was in use");
+            return Err(self.failed(&redb::Error::Io(error)));
         }
-        let database = open_file(&self.path).map_err(|error| self.failed_with(&error))?;
-        Ok(open.insert(Arc::new(database)).clone())
+        let opened = OpenDatabase::of(&self.path).map_err(|error| self.failed_with(&error))?;
+        Ok(open.insert(opened).database.clone())
     }
 
     /// After an error, a database answers nothing until it is opened again.

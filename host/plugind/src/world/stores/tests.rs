@@ -48,6 +48,26 @@ async fn changes_that_wait_together_are_made_in_their_order() {
 }
 
 #[tokio::test]
+async fn a_store_whose_file_was_removed_or_replaced_fails_once_and_uses_the_new_one() {
+    let directory = tempfile::tempdir().unwrap();
+    let (path, other) = (directory.path().join("a.redb"), directory.path().join("b.redb"));
+    let registry = StoreRegistry::default();
+    let store = registry.open(&path).unwrap();
+    store.change(set("key", "lost"), QUOTA).await.unwrap();
+    fs::remove_file(&path).unwrap();
+    let refused = store.change(set("key", "value"), QUOTA).await;
+    assert!(matches!(refused, Err(KeyValueError::Storage(_))), "{refused:?}");
+    assert!(store.failure().is_some_and(|failure| failure.contains("was removed or replaced")));
+    store.change(set("key", "value"), QUOTA).await.unwrap();
+    assert_eq!(store.failure(), None);
+
+    registry.open(&other).unwrap().change(set("key", "other"), QUOTA).await.unwrap();
+    fs::rename(&other, &path).unwrap();
+    assert!(store.get("key".to_owned()).await.is_err());
+    assert_eq!(store.get("key".to_owned()).await.unwrap().as_deref(), Some(&b"other"[..]));
+}
+
+#[tokio::test]
 async fn a_store_is_opened_again_after_an_error_of_the_disk() {
     let directory = tempfile::tempdir().unwrap();
     let store = StoreRegistry::default().open(&directory.path().join("a.redb")).unwrap();
