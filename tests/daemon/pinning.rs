@@ -149,6 +149,8 @@ fn a_pin_can_be_removed_while_the_daemon_does_not_run() {
         succeed(&tree, &["unpin", "app"]),
         "app: unpinned; the next start of plugind uses its files\n"
     );
+    let again = run(&tree, &["unpin", "app"]);
+    assert_eq!((again.status, &*again.stderr), (Some(1), "app: it is not pinned\n"));
     let daemon = start(&tree);
     assert!(!run(&tree, &["list"]).stdout.contains("pinned"));
     assert_ne!(daemon.get("/app").text(), old);

@@ -56,15 +56,23 @@ impl VerbArgs {
         let Some(state) = self.place.state_without_daemon().map_err(ClientError::from)? else {
             return Err(error.into());
         };
+        if !state.is_dir() {
+            return Err(error.into());
+        }
         let Ok(_lock) = StateLock::acquire(&state) else { return Err(error.into()) };
+        let mut status = ExitCode::SUCCESS;
         for name in &self.names {
             let failed = |source| Problem::failed(UnpinError { name: name.clone(), source });
-            archive::unpin(&state, name).map_err(failed)?;
+            if !archive::unpin(&state, name).map_err(failed)? {
+                complain(&format!("{name}: it is not pinned"));
+                status = ExitCode::FAILURE;
+                continue;
+            }
             let unpinned = api::Stopped {};
             let text = format!("{name}: unpinned; the next start of plugind uses its files");
             print(&self.shown(&unpinned, text))?;
         }
-        Ok(ExitCode::SUCCESS)
+        Ok(status)
     }
 
     /// Has the daemon act.

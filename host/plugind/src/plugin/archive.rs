@@ -37,11 +37,11 @@ pub fn is_pinned(state: &Path, name: &PluginName) -> bool {
     matches!(pins::read(&state.join(DIRECTORY).join(name.as_str())), Ok(Some(_)))
 }
 
-/// Removes the pin of a plugin below this state directory, which no daemon uses. Blocks.
+/// Removes the pin of a plugin below this state directory, which no daemon uses. False if there is none. Blocks.
 ///
 /// # Errors
 /// When it cannot be removed.
-pub fn unpin(state: &Path, name: &PluginName) -> io::Result<()> {
+pub fn unpin(state: &Path, name: &PluginName) -> io::Result<bool> {
     pins::remove(&state.join(DIRECTORY).join(name.as_str()))
 }
 

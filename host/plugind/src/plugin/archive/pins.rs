@@ -46,13 +46,13 @@ pub(super) fn write(directory: &Path, digests: &ReleaseDigests) -> io::Result<()
     File::open(directory)?.sync_all()
 }
 
-/// Removes the pin, if there is one.
-pub(super) fn remove(directory: &Path) -> io::Result<()> {
+/// Removes the pin. False if there is none.
+pub(super) fn remove(directory: &Path) -> io::Result<bool> {
     match fs::remove_file(directory.join(PINNED)) {
         Err(error) if error.kind() != ErrorKind::NotFound => Err(error),
         // Without a directory there is no pin.
-        Err(_) => Ok(()),
-        Ok(()) => File::open(directory)?.sync_all(),
+        Err(_) => Ok(false),
+        Ok(()) => File::open(directory)?.sync_all().map(|()| true),
     }
 }
 
@@ -67,9 +67,9 @@ mod tests {
         assert_eq!(read(directory.path()).unwrap(), None);
         write(directory.path(), &digests).unwrap();
         assert_eq!(read(directory.path()).unwrap(), Some(digests));
-        remove(directory.path()).unwrap();
+        assert!(remove(directory.path()).unwrap());
         assert_eq!(read(directory.path()).unwrap(), None);
-        remove(directory.path()).unwrap();
+        assert!(!remove(directory.path()).unwrap());
     }
 
     #[test]
