@@ -66,7 +66,7 @@ impl Daemon {
             // come, and not when all of them are answered: one that never answers has no more time than that.
             let closed = listeners.close(SocketUse::Plugin);
             // A connection that was just accepted is given to its plugin first.
-            listeners.settled().await;
+            timeout(LAST_REQUESTS, listeners.settled()).await.ok();
             let mut drain = pin!(listeners.drain(Protocol::Http, DRAIN_DEADLINE));
             let drained = timeout(LAST_REQUESTS, &mut drain).await.ok();
             let drained = async {

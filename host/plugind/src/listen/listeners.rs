@@ -211,7 +211,7 @@ impl Listeners {
         let state = self.state();
         let mut usage = BTreeMap::new();
         let closed = state.closed.iter().filter(|closed| closed.is_in_use());
-        for (open, max) in
+        for (open, is_open) in
             state.open.values().map(|open| (open, true)).chain(closed.map(|it| (it, false)))
         {
             let sum = usage.entry(&open.socket).or_insert_with(|| SocketUsage {
@@ -221,8 +221,9 @@ impl Listeners {
                 admitted: 0,
             });
             sum.connections += open.places.iter().map(Places::connections).sum::<usize>();
-            sum.admitted += open.places.iter().map(Places::admitted).sum::<u64>();
-            if max {
+            // One that is open again stands for itself: a counter must not fall when the closed one has no connections.
+            if is_open || !state.open.contains_key(&open.socket) {
+                sum.admitted += open.places.iter().map(Places::admitted).sum::<u64>();
                 sum.max += open.places.iter().map(Places::max).sum::<usize>();
             }
         }
@@ -286,10 +287,11 @@ impl Listeners {
 
     /// Waits until the connections that were accepted before have been given to those that serve them.
     pub async fn settled(&self) {
-        // The loops that accept see in their next turn that they end.
-        tokio::task::yield_now().await;
         let executors = self.state().executors.clone();
-        executors.turn().await;
+        // The loops that accept end in their next turn, and the connections that they gave away have theirs after it.
+        for _ in 0..2 {
+            executors.turn().await;
+        }
     }
 
     /// Stops accepting for this use, and returns the closed sockets with their connections.
