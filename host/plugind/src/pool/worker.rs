@@ -81,7 +81,8 @@ pub(crate) fn spawn(set: &Arc<WorkerSet>, mut slot: WorkerSlot) {
         let ended = WorkerContext::new(&set, &handle).run(Purpose::Queue(slot)).await;
         let InstanceEnd { end, stage, post_mortem } = ended;
         match end {
-            End::Finished => (),
+            // It may have been degraded, and is so no more.
+            End::Finished => set.report(WorkerEvent::Degraded),
             End::Retired => {
                 let (worker, cause) = (handle.number, Retirement::CallTimedOut(handle.late()));
                 set.report(WorkerEvent::Retired { worker, cause });

@@ -169,9 +169,9 @@ impl Supervisor {
         Some(InstanceFacts { workers, status, degraded, since: *since, requests })
     }
 
-    /// Why a generation's instances are degraded, if they are.
+    /// The reason that an instance of a generation gives for being degraded, if one does. A change is an event.
     pub(super) fn degraded(&self, number: u64) -> Option<String> {
-        self.running.get(&number)?.pool.shared().degraded()
+        self.running.get(&number)?.pool.shared().notify.degraded()
     }
 
     fn report(&mut self, name: &PluginName, fact: Fact) {
