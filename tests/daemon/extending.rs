@@ -1,10 +1,10 @@
 //! A plugin that systemd asks by varlink: the messages that it takes and sends.
 
-use crate::control;
+use crate::{control, varlink_client::VarlinkClient};
 use plugind_tests::{Daemon, Tree, WAIT_MAX};
 use serde_json::{Value, json};
 use std::{
-    io::{BufRead, BufReader, Read, Write},
+    io::{Read, Write},
     os::unix::net::UnixStream,
 };
 
@@ -12,17 +12,12 @@ const CONFIG: &str =
     "[config]\nada = \"60001\"\ngrace = \"60002\"\n\"@navy\" = \"60100:grace,ada\"\n";
 const NOT_FOUND: &str = "io.systemd.UserDatabase.NoRecordFound";
 
-/// A client of the plugin `userdb`.
-struct Client(BufReader<UnixStream>);
-
-fn start() -> (Daemon, Client) {
+fn start() -> (Daemon, VarlinkClient) {
     let tree = Tree::new().with_manifest("userdb", CONFIG);
     let path = tree.root().join("userdb");
     let listen = format!("userdb=unix:{}", path.display());
     let daemon = Daemon::start_with(&tree, &["--listen", &listen]);
-    let stream = UnixStream::connect(path).unwrap();
-    stream.set_read_timeout(Some(WAIT_MAX)).unwrap();
-    (daemon, Client(BufReader::new(stream)))
+    (daemon, VarlinkClient::to(&path))
 }
 
 /// A call of a method of `io.systemd.UserDatabase`, with the name of the service among its parameters.
@@ -34,29 +29,6 @@ fn query(method: &str, mut parameters: Value) -> Value {
 fn with(mut call: Value, flag: &str) -> Value {
     call[flag] = json!(true);
     call
-}
-
-impl Client {
-    fn send(&mut self, call: &Value) {
-        self.0.get_mut().write_all(format!("{call}\0").as_bytes()).unwrap();
-    }
-
-    fn receive(&mut self) -> Value {
-        let mut message = Vec::new();
-        self.0.read_until(0, &mut message).unwrap();
-        assert_eq!(message.pop(), Some(0), "the connection ended");
-        serde_json::from_slice(&message).unwrap()
-    }
-
-    fn call(&mut self, call: &Value) -> Value {
-        self.send(call);
-        self.receive()
-    }
-
-    /// The error of a reply.
-    fn error(&mut self, call: &Value) -> String {
-        self.call(call)["error"].as_str().unwrap().to_owned()
-    }
 }
 
 #[test]
@@ -177,7 +149,7 @@ fn users_are_in_the_state_as_well_and_a_restart_of_the_plugin_reads_it_again() {
     let control = format!("control={}", control.display());
     let daemon = Daemon::start_with(&tree, &["--listen", &listen, "--listen", &control]);
     let uid = |name: &str| {
-        let mut client = Client(BufReader::new(UnixStream::connect(&path).unwrap()));
+        let mut client = VarlinkClient::to(&path);
         let reply = client.call(&query("GetUserRecord", json!({ "userName": name })));
         reply["parameters"]["record"]["uid"].clone()
     };

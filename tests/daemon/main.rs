@@ -58,6 +58,7 @@ mod stopping;
 mod operating;
 mod pinning;
 mod binaries;
+mod varlink_client;
 
 /// The part of a manifest by which a plugin that fails is started again at once, however often; more of `[service]`
 /// may follow.

@@ -1,18 +1,15 @@
 //! A plugin that systemd-resolved asks by varlink: the names that it knows, and the records that it sends.
 
-use plugind_tests::{Daemon, Tree, WAIT_MAX};
+use crate::varlink_client::VarlinkClient;
+use plugind_tests::{Daemon, Tree};
 use serde_json::{Value, json};
-use std::{
-    io::{BufRead, BufReader, Write},
-    os::unix::net::UnixStream,
-};
 
 const A: u16 = 1;
 const AAAA: u16 = 28;
 const MX: u16 = 15;
 
 /// A client of the plugin `resolve-hook`.
-struct Client(BufReader<UnixStream>);
+struct Client(VarlinkClient);
 
 fn start() -> (Daemon, Client) {
     let config =
@@ -26,22 +23,16 @@ fn start() -> (Daemon, Client) {
 
 impl Client {
     fn of(daemon: &Daemon) -> Self {
-        let stream = UnixStream::connect(daemon.tree().root().join("names")).unwrap();
-        stream.set_read_timeout(Some(WAIT_MAX)).unwrap();
-        Self(BufReader::new(stream))
+        Self(VarlinkClient::to(&daemon.tree().root().join("names")))
     }
 
     fn send(&mut self, method: &str, more: bool, parameters: &Value) {
         let method = format!("io.systemd.Resolve.Hook.{method}");
-        let call = json!({ "method": method, "more": more, "parameters": parameters });
-        self.0.get_mut().write_all(format!("{call}\0").as_bytes()).unwrap();
+        self.0.send(&json!({ "method": method, "more": more, "parameters": parameters }));
     }
 
     fn receive(&mut self) -> Value {
-        let mut message = Vec::new();
-        self.0.read_until(0, &mut message).unwrap();
-        assert_eq!(message.pop(), Some(0), "the connection ended");
-        serde_json::from_slice(&message).unwrap()
+        self.0.receive()
     }
 
     /// The reply to a question for records of these types and names.
@@ -97,9 +88,7 @@ fn a_filter_has_the_names_and_lasts_until_the_plugin_is_replaced() {
     daemon.tree().put("resolve-hook.toml", manifest);
     daemon.reload();
     // The end of the previous version is the end of its filter.
-    let mut rest = Vec::new();
-    observer.0.read_until(0, &mut rest).ok();
-    assert_eq!(rest, b"");
+    assert_eq!(observer.0.rest(), b"");
     let mut observer = Client::of(&daemon);
     observer.send("QueryFilter", true, &json!({}));
     assert_eq!(observer.receive()["parameters"]["filterDomains"], json!(["plotter"]));
