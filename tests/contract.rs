@@ -30,6 +30,8 @@ fn the_package_has_the_interfaces_that_are_served_and_no_others() {
     assert_eq!(
         interfaces,
         [
+            "blocking-connection-handler",
+            "blocking-connections",
             "connection-handler",
             "connections",
             "credentials",

@@ -211,6 +211,37 @@ fn a_connection_without_a_byte_for_too_long_is_closed_and_the_plugin_learns_why(
 }
 
 #[test]
+fn connections_whose_functions_block_are_served_side_by_side() {
+    let manifest = format!("{ECHO}[service]\nwatchdog-sec = \"1s\"\n");
+    let tree = Tree::new().with_manifest("echoes_blocking", &manifest);
+    let address = free();
+    let daemon = Daemon::start_with(&tree, &["--listen", &format!("echo={address}")]);
+    let mut streams: Vec<_> = (0..3).map(|_| connect(address)).collect();
+    for stream in &mut streams {
+        assert_eq!(echo(stream, "hello"), "hello");
+    }
+    let client = streams[0].local_addr().unwrap();
+    assert_eq!(ask(&mut streams[0], "who"), format!("echo 127.0.0.1 {}\n", client.port()));
+    streams[1].write_all(b"trap\n").unwrap();
+    assert_eq!(rest(&mut streams[1]).unwrap_err().kind(), ErrorKind::ConnectionReset);
+    assert_eq!(echo(&mut streams[2], "still here"), "still here");
+    streams[2].write_all(b"fail\n").unwrap();
+    assert_eq!(rest(&mut streams[2]).unwrap_err().kind(), ErrorKind::ConnectionReset);
+    daemon.log.wait_for(&["connection failed", "asked to fail"]);
+
+    // The reload does not wait for the connection that blocks its instance.
+    daemon.reload();
+    assert_eq!(echo(&mut streams[0], "hello"), "hello");
+    streams[0].write_all(b"finish\n").unwrap();
+    assert_eq!(rest(&mut streams[0]).unwrap(), b"");
+    daemon.log.wait_for(&["write after finish: Err(ConnectionError { code: 2"]);
+    let stream = connect(address);
+    rustix::net::sockopt::set_socket_linger(&stream, Some(std::time::Duration::ZERO)).unwrap();
+    drop(stream);
+    daemon.log.wait_for(&["connection ended: ConnectionError { code: 0"]);
+}
+
+#[test]
 fn more_connections_than_may_be_are_refused_until_one_ends() {
     let (daemon, address) = over_tcp("[limits]\nconnections-max = 2\n");
     let mut kept: Vec<_> = (0..2).map(|_| connect(address)).collect();

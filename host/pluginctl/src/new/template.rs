@@ -178,10 +178,15 @@ impl Template {
             false => "",
         };
         let model = if self.kind == Kind::Job { "command" } else { "reactor" };
-        text.replace("@SERVED@", self.kind.served())
+        let handler = match (self.language, self.kind) {
+            // Its toolchain cannot import async functions.
+            (Language::Js, Kind::Connection) => "blocking-connection-handler".to_owned(),
+            (_, kind) => format!("{}-handler", kind.word()),
+        };
+        text.replace("@HANDLER@", &handler)
+            .replace("@SERVED@", self.kind.served())
             .replace("@SOCKET@", socket)
             .replace("@MODEL@", model)
-            .replace("@KIND@", self.kind.word())
             .replace("@NAME@", name)
             .replace("@IDENT@", &name.replace('-', "_"))
     }
@@ -355,7 +360,7 @@ mod tests {
         let missing = Template::of(Language::Js, Kind::Websocket).err().unwrap().to_string();
         assert_eq!(
             missing,
-            "there is no template for --kind websocket in JavaScript; JavaScript has --kind http, datagram, and \
+            "there is no template for --kind websocket in JavaScript; JavaScript has --kind http, connection, datagram, and \
              --kind websocket exists for --lang rust, c, python, go"
         );
     }

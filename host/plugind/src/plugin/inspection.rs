@@ -17,18 +17,27 @@ pub enum WasiVersion {
     P3,
 }
 
+/// The functions by which a guest reads and writes its connections.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ConnectionFunctions {
+    /// They are async: `plugind:plugin/connection-handler`
+    Async,
+    /// They block its instance: `plugind:plugin/blocking-connection-handler`
+    Blocking,
+}
+
 /// The exports of a component that the host can use.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Inspection {
     /// It answers HTTP requests. Of two versions the later.
     pub http: Option<WasiVersion>,
-    /// It exports `plugind:plugin/connection-handler`.
-    pub connections: bool,
+    /// It serves the connections of a stream socket. Of two handlers the async one.
+    pub connections: Option<ConnectionFunctions>,
     /// It exports `plugind:plugin/datagram-handler`.
     pub datagrams: bool,
     /// It exports `plugind:plugin/websocket-handler`.
     pub websockets: bool,
-    /// None of its functions is async: while one is called, no other can be.
+    /// None of its functions is async, or its connections block it: while one is called, no other can be.
     pub is_blocking: bool,
     /// It is a program: `wasi:cli/run`. Of two versions the later.
     pub run: Option<WasiVersion>,
@@ -84,7 +93,10 @@ impl Inspection {
             } else if ours(name, "lifecycle") {
                 inspection.lifecycle = true;
             } else if ours(name, "connection-handler") {
-                inspection.connections = true;
+                inspection.connections = Some(ConnectionFunctions::Async);
+            } else if ours(name, "blocking-connection-handler") {
+                inspection.connections =
+                    inspection.connections.or(Some(ConnectionFunctions::Blocking));
             } else if ours(name, "datagram-handler") {
                 inspection.datagrams = true;
             } else if ours(name, "websocket-handler") {
@@ -98,6 +110,7 @@ impl Inspection {
                 return Err(InspectError::OtherContract(name.clone()));
             }
         }
+        inspection.is_blocking |= inspection.connections == Some(ConnectionFunctions::Blocking);
         if !inspection.serves() && inspection.run.is_none() && !inspection.lifecycle {
             let exports = match inspection.exports.as_slice() {
                 [] => "nothing at all".to_owned(),
@@ -137,13 +150,13 @@ impl Inspection {
     /// Whether it can serve a socket as a whole.
     #[must_use]
     pub fn serves_sockets(&self) -> bool {
-        self.connections || self.datagrams
+        self.connections.is_some() || self.datagrams
     }
 
     /// Whether it has calls that last as long as a client wants.
     #[must_use]
     pub fn serves_connections(&self) -> bool {
-        self.connections || self.websockets
+        self.connections.is_some() || self.websockets
     }
 
     /// Whether it cannot be called while it serves a connection.
@@ -212,7 +225,12 @@ mod tests {
     #[test]
     fn connections_share_an_instance_only_where_its_functions_are_async() {
         let mode = |is_blocking| {
-            Inspection { connections: true, is_blocking, ..Inspection::default() }.mode()
+            Inspection {
+                connections: Some(ConnectionFunctions::Async),
+                is_blocking,
+                ..Inspection::default()
+            }
+            .mode()
         };
         assert_eq!(mode(true), Mode::Exclusive);
         assert_eq!(mode(false), Mode::Shared);

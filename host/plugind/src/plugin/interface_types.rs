@@ -91,15 +91,12 @@ pub(super) const INTERFACES: &[InterfaceTypes] = &[
     InterfaceTypes {
         name: "plugind:plugin/connection-handler",
         versions: CONTRACT,
-        functions: &[Function {
-            name: "handle",
-            wit: "async func(connection: connection) -> result<_, string>",
-            parameters: &[Shape::Own {
-                interface: "plugind:plugin/connections@0.1.",
-                resource: "connection",
-            }],
-            result: Some(Shape::Result(None, Some(&STRING))),
-        }],
+        functions: &[handles_connections(&[CONNECTION])],
+    },
+    InterfaceTypes {
+        name: "plugind:plugin/blocking-connection-handler",
+        versions: CONTRACT,
+        functions: &[handles_connections(&[BLOCKING_CONNECTION])],
     },
     InterfaceTypes {
         name: "plugind:plugin/datagram-handler",
@@ -125,6 +122,21 @@ pub(super) const INTERFACES: &[InterfaceTypes] = &[
         }],
     },
 ];
+
+/// The handler of connections that are this resource.
+const fn handles_connections(connection: &'static [Shape]) -> Function {
+    Function {
+        name: "handle",
+        wit: "async func(connection: connection) -> result<_, string>",
+        parameters: connection,
+        result: Some(Shape::Result(None, Some(&STRING))),
+    }
+}
+
+const CONNECTION: Shape =
+    Shape::Own { interface: "plugind:plugin/connections@0.1.", resource: "connection" };
+const BLOCKING_CONNECTION: Shape =
+    Shape::Own { interface: "plugind:plugin/blocking-connections@0.1.", resource: "connection" };
 
 const RUN_02: &[Function] = &[Function {
     name: "run",

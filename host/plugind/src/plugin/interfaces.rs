@@ -142,8 +142,9 @@ interfaces! {
     Credentials: [
         granted("plugind:plugin/credentials", OURS, &[Grant::Credentials]),
     ];
-    /// `plugind:plugin/connections`
+    /// `plugind:plugin/connections` and `plugind:plugin/blocking-connections`
     Connections: [
+        free("plugind:plugin/blocking-connections", OURS),
         free("plugind:plugin/connections", OURS),
     ];
     /// `plugind:plugin/identity`

@@ -5,8 +5,9 @@ use crate::{
     pool::{call::Outcome, failure::CallFailure},
     world::{
         HostState,
-        bindings::exports::plugind::plugin::{connection_handler, datagram_handler},
+        bindings::exports::plugind::plugin::datagram_handler,
         client_connection::{ClientConnection, ReceivedDatagram},
+        link::ConnectionExport,
         notify::STATUS_MAX,
     },
 };
@@ -18,12 +19,15 @@ use wasmtime::component::Accessor;
 /// When the instance failed.
 pub(super) async fn serve_connection(
     accessor: &Accessor<HostState>,
-    handler: &connection_handler::Guest,
+    handler: &ConnectionExport,
     connection: ClientConnection,
 ) -> wasmtime::Result<Outcome<()>> {
     let given = accessor.with(|mut store| store.get().give_connection(connection));
     let Ok(connection) = given else { return Ok(Err(CallFailure::NoCapacity)) };
-    let said = handler.call_handle(accessor, connection).await?;
+    let said = match handler {
+        ConnectionExport::Async(handler) => handler.call_handle(accessor, connection).await?,
+        ConnectionExport::Blocking(handler) => handler.call_handle(accessor, connection).await?,
+    };
     Ok(said.map_err(|text| CallFailure::Guest(one_line(&text, STATUS_MAX))))
 }
 

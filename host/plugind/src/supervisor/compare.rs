@@ -162,8 +162,11 @@ fn sockets_are_there(outcome: &VerifyResult, plan: Option<&SocketPlan>) -> Resul
             Route::Http(_) => serve.and_then(|serve| speaks_no_http(verified, serve, plan)),
             Route::Socket(socket) => {
                 let inspection = verified.inspection();
-                let why =
-                    plan.why_not_whole(socket, inspection.connections, inspection.datagrams)?;
+                let why = plan.why_not_whole(
+                    socket,
+                    inspection.connections.is_some(),
+                    inspection.datagrams,
+                )?;
                 let place = serve.and_then(|serve| serve.socket_origin.0.clone());
                 let place = place.unwrap_or_else(|| Position::whole(verified.path()));
                 Some(Diagnostic::at(place, format!("serve.socket: {why}")).to_string())

@@ -9,15 +9,22 @@ wasmtime::component::bindgen!({
         world plugin {
             include plugind:plugin/stateful-plugin@0.1.0;
             import plugind:plugin/connections@0.1.0;
+            import plugind:plugin/blocking-connections@0.1.0;
             import plugind:plugin/websockets@0.1.0;
             export plugind:plugin/connection-handler@0.1.0;
+            export plugind:plugin/blocking-connection-handler@0.1.0;
             export plugind:plugin/datagram-handler@0.1.0;
             export plugind:plugin/websocket-handler@0.1.0;
         }
     ",
     world: "plugind:host/plugin",
-    imports: { "plugind:plugin/journal.send": store },
+    imports: {
+        "plugind:plugin/journal.send": store,
+        "plugind:plugin/blocking-connections.[method]connection.read": async,
+        "plugind:plugin/blocking-connections.[method]connection.write": async,
+    },
     with: {
+        "plugind:plugin/blocking-connections.connection": crate::world::client_connection::ClientConnection,
         "plugind:plugin/connections.connection": crate::world::client_connection::ClientConnection,
         "plugind:plugin/websockets.websocket": crate::world::client_websocket::ClientWebSocket,
     },

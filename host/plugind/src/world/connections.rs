@@ -1,7 +1,9 @@
-//! `plugind:plugin/connections`: the connections of stream sockets, as a guest reads and writes them.
+//! `plugind:plugin/connections` and `plugind:plugin/blocking-connections`: the connections of stream sockets, as a guest
+//! reads and writes them.
 
 use crate::world::{
     bindings::plugind::plugin::{
+        blocking_connections,
         connections::{ConnectionError, Host, HostConnection, HostConnectionWithStore},
         types,
     },
@@ -38,6 +40,17 @@ impl From<TransferError> for ConnectionError {
     }
 }
 
+impl From<TransferError> for blocking_connections::ConnectionError {
+    fn from(error: TransferError) -> Self {
+        match error {
+            TransferError::Busy => Self::Busy,
+            TransferError::Closed => Self::Closed,
+            TransferError::Reset => Self::Reset,
+            TransferError::TimedOut => Self::TimedOut,
+        }
+    }
+}
+
 /// Connections have nothing in common.
 pub(super) struct Shared;
 
@@ -57,18 +70,26 @@ impl Guest<'_> {
     ) -> Result<ClientConnection, ResourceTableError> {
         self.table.get(connection).cloned()
     }
+
+    fn peer_of(&self, connection: &Resource<ClientConnection>) -> types::Peer {
+        let client = self.get(connection).map(|connection| connection.client());
+        client.unwrap_or(ClientAddress::Unix(None)).into()
+    }
+
+    fn socket_of(&self, connection: &Resource<ClientConnection>) -> String {
+        self.get(connection).map(|it| it.socket().to_string()).unwrap_or_default()
+    }
 }
 
 impl Host for Guest<'_> {}
 
 impl HostConnection for Guest<'_> {
     fn peer(&mut self, connection: Resource<ClientConnection>) -> types::Peer {
-        let client = self.get(&connection).map(|connection| connection.client());
-        client.unwrap_or(ClientAddress::Unix(None)).into()
+        self.peer_of(&connection)
     }
 
     fn socket(&mut self, connection: Resource<ClientConnection>) -> String {
-        self.get(&connection).map(|it| it.socket().to_string()).unwrap_or_default()
+        self.socket_of(&connection)
     }
 
     fn finish(&mut self, connection: Resource<ClientConnection>) -> Result<(), ConnectionError> {
@@ -101,5 +122,52 @@ impl<T: 'static> HostConnectionWithStore<T> for Shared {
     ) -> Result<(), ConnectionError> {
         let found = accessor.with(|mut store| store.get().get(&connection));
         found.map_err(|_| ConnectionError::Closed)?.write(&bytes).await.map_err(Into::into)
+    }
+}
+
+impl blocking_connections::Host for Guest<'_> {}
+
+impl blocking_connections::HostConnection for Guest<'_> {
+    fn peer(&mut self, connection: Resource<ClientConnection>) -> types::Peer {
+        self.peer_of(&connection)
+    }
+
+    fn socket(&mut self, connection: Resource<ClientConnection>) -> String {
+        self.socket_of(&connection)
+    }
+
+    async fn read(
+        &mut self,
+        connection: Resource<ClientConnection>,
+        max: u32,
+    ) -> Result<Vec<u8>, blocking_connections::ConnectionError> {
+        let found = self.get(&connection);
+        let max = usize::try_from(max).unwrap_or(usize::MAX);
+        let found = found.map_err(|_| blocking_connections::ConnectionError::Closed)?;
+        found.read(max).await.map_err(Into::into)
+    }
+
+    async fn write(
+        &mut self,
+        connection: Resource<ClientConnection>,
+        bytes: Vec<u8>,
+    ) -> Result<(), blocking_connections::ConnectionError> {
+        let found = self.get(&connection);
+        let found = found.map_err(|_| blocking_connections::ConnectionError::Closed)?;
+        found.write(&bytes).await.map_err(Into::into)
+    }
+
+    fn finish(
+        &mut self,
+        connection: Resource<ClientConnection>,
+    ) -> Result<(), blocking_connections::ConnectionError> {
+        let found = self.get(&connection);
+        found.map_err(|_| blocking_connections::ConnectionError::Closed)?.finish();
+        Ok(())
+    }
+
+    fn drop(&mut self, connection: Resource<ClientConnection>) -> wasmtime::Result<()> {
+        self.table.delete(connection)?;
+        Ok(())
     }
 }

@@ -68,7 +68,9 @@ fn link(interface: Interface) -> fn(&mut HostLinker) -> Result<()> {
             plugin::credentials::add_to_linker::<_, credentials::Shared>(to, HostState::credentials)
         },
         Interface::Connections => |to| {
-            plugin::connections::add_to_linker::<_, connections::Shared>(to, HostState::connections)
+            let get = HostState::connections;
+            plugin::connections::add_to_linker::<_, connections::Shared>(to, get)?;
+            plugin::blocking_connections::add_to_linker::<_, connections::Shared>(to, get)
         },
         Interface::Identity => {
             |to| plugin::identity::add_to_linker::<_, identity::Shared>(to, HostState::identity)

@@ -2,11 +2,15 @@
 
 use crate::{
     plugin::{
-        compile::Compiled, credentials::CredentialsSeen, inspection::WasiVersion, release::Release,
+        compile::Compiled,
+        credentials::CredentialsSeen,
+        inspection::{ConnectionFunctions, WasiVersion},
+        release::Release,
     },
     world::{
         bindings::exports::plugind::plugin::{
-            connection_handler, datagram_handler, handover, lifecycle, websocket_handler,
+            blocking_connection_handler, connection_handler, datagram_handler, handover, lifecycle,
+            websocket_handler,
         },
         granted::{GrantDirectories, GrantError, Granted},
         host_state::HostState,
@@ -30,7 +34,7 @@ pub struct Linked {
     run: Option<ComponentExportIndex>,
     lifecycle: Option<lifecycle::GuestIndices>,
     handover: Option<handover::GuestIndices>,
-    connections: Option<connection_handler::GuestIndices>,
+    connections: Option<ConnectionIndices>,
     datagrams: Option<datagram_handler::GuestIndices>,
     websockets: Option<websocket_handler::GuestIndices>,
 }
@@ -39,6 +43,20 @@ pub struct Linked {
 enum HttpIndices {
     P2(p2::bindings::ProxyIndices),
     P3(p3::bindings::ServiceIndices),
+}
+
+#[derive(Clone)]
+enum ConnectionIndices {
+    Async(connection_handler::GuestIndices),
+    Blocking(blocking_connection_handler::GuestIndices),
+}
+
+/// The handler of connections, by the functions that the connections have.
+pub enum ConnectionExport {
+    /// They are async.
+    Async(connection_handler::Guest),
+    /// They block.
+    Blocking(blocking_connection_handler::Guest),
 }
 
 /// One instance's exports, as far as the host uses them.
@@ -52,7 +70,7 @@ pub struct Exports {
     /// Its state, to be handed over.
     pub handover: Option<handover::Guest>,
     /// The handler of connections.
-    pub connections: Option<connection_handler::Guest>,
+    pub connections: Option<ConnectionExport>,
     /// The handler of datagrams.
     pub datagrams: Option<datagram_handler::Guest>,
     /// The handler of WebSockets.
@@ -137,11 +155,15 @@ pub fn link(
         false => None,
     };
     let connections = match inspection.connections {
-        true => Some(
+        None => None,
+        Some(ConnectionFunctions::Async) => Some(ConnectionIndices::Async(
             connection_handler::GuestIndices::new(&pre)
                 .map_err(wrong("plugind:plugin/connection-handler"))?,
-        ),
-        false => None,
+        )),
+        Some(ConnectionFunctions::Blocking) => Some(ConnectionIndices::Blocking(
+            blocking_connection_handler::GuestIndices::new(&pre)
+                .map_err(wrong("plugind:plugin/blocking-connection-handler"))?,
+        )),
     };
     let datagrams = match inspection.datagrams {
         true => Some(
@@ -246,7 +268,12 @@ impl Linked {
             },
             connections: match &self.connections {
                 None => None,
-                Some(indices) => Some(indices.load(&mut store, instance)?),
+                Some(ConnectionIndices::Async(indices)) => {
+                    Some(ConnectionExport::Async(indices.load(&mut store, instance)?))
+                }
+                Some(ConnectionIndices::Blocking(indices)) => {
+                    Some(ConnectionExport::Blocking(indices.load(&mut store, instance)?))
+                }
             },
             datagrams: match &self.datagrams {
                 None => None,
