@@ -335,6 +335,10 @@ fn described(path: &Path, checked: &Checked, took: Option<Duration>) -> String {
     }
     let routes: Vec<_> = checked.routes.iter().map(|(route, _)| route.to_string()).collect();
     match mode_of(checked) {
+        Some(mode) if routes.is_empty() => {
+            line("served as", &format!("{}, without a route", checked.name));
+            line("instances", mode);
+        }
         Some(mode) => {
             line("served as", &format!("{}, at {}", checked.name, routes.join(" ")));
             line("instances", mode);

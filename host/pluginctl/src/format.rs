@@ -18,7 +18,7 @@ pub(crate) fn kind(inspection: &Inspection) -> &'static str {
         Some(WasiVersion::P3) => "wasi:http 0.3",
         Some(WasiVersion::P2) => "wasi:http 0.2",
         None if inspection.websockets => "WebSockets",
-        None => match (inspection.connections, inspection.datagrams) {
+        None => match (inspection.connections.is_some(), inspection.datagrams) {
             (true, true) => "sockets",
             (true, false) => "connections",
             (false, true) => "datagrams",

@@ -33,7 +33,7 @@ impl PluginSocket {
             let Some(verified) = &plugin.verified else { continue };
             let inspection = verified.inspection();
             let transports = [
-                inspection.connections.then_some(SocketTransport::Tcp),
+                inspection.connections.map(|_| SocketTransport::Tcp),
                 inspection.datagrams.then_some(SocketTransport::Udp),
             ];
             for (route, _) in &plugin.routes {
