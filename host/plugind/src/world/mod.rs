@@ -36,6 +36,7 @@ pub mod quota;
 pub mod stores;
 pub mod granted;
 mod holdings;
+mod wasi_context;
 mod host_state;
 pub mod interfaces;
 pub mod link;
