@@ -87,6 +87,8 @@ pub struct DaemonConfig {
     pub keep_versions: bool,
     /// The settings of `plugind.toml`.
     pub own: Result<settings::Settings, SettingsError>,
+    /// The runtime of the plugins, if it is being made already.
+    pub host: Option<PendingHostRuntime>,
 }
 
 /// Serves the connections of sockets that speak HTTP.
@@ -165,8 +167,10 @@ impl Daemon {
     ) -> Result<(), DaemonError> {
         let own = settings.own?;
         let (start_deadline, kind) = (own.start_deadline, own.engine);
-        // Early, since it takes longest.
-        let host = PendingHostRuntime::start(kind, own.pool).map_err(Arc::new)?;
+        let host = match settings.host {
+            Some(host) => host,
+            None => PendingHostRuntime::start(kind, own.pool).map_err(Arc::new)?,
+        };
         let kinds = sockets.kinds();
         let plan = SocketPlan::new(&kinds, &own.sockets);
         let mut plan = plan.map_err(|mistakes: SocketMistakes| ListenError::from(mistakes))?;

@@ -7,7 +7,7 @@ use crate::{
     world::{host_state::HostState, interfaces},
 };
 use futures::{FutureExt, channel::oneshot, future::Shared};
-use std::{io, sync::Arc, thread};
+use std::{fmt, io, sync::Arc, thread};
 use wasmtime::{Engine, component::Linker};
 
 /// Why plugins cannot be run.
@@ -87,5 +87,11 @@ impl PendingHostRuntime {
     /// When it cannot be made.
     pub async fn ready(&self) -> Made {
         self.0.clone().await.unwrap_or_else(|_| Err(Arc::new(HostRuntimeError::Ended)))
+    }
+}
+
+impl fmt::Debug for PendingHostRuntime {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("PendingHostRuntime")
     }
 }
