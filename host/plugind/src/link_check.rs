@@ -5,12 +5,12 @@ use crate::{
     check::{Checked, LinkFailure, check, check_one, find_component},
     config::{ListError, SearchPath},
     plugin::{compiler::Compiler, grants::credential_file, verify::Verified},
-    runtime::{
-        cache::Cache,
-        engine::{self, EngineError, EngineKind},
-    },
+    runtime::{cache::Cache, engine::EngineKind},
     supervisor::prepare::prepare,
-    world::{self, granted::GrantDirectories},
+    world::{
+        granted::GrantDirectories,
+        host_runtime::{HostRuntime, HostRuntimeError},
+    },
 };
 use plugind_artifact::entry::Key;
 use std::{
@@ -21,7 +21,6 @@ use std::{
     thread::available_parallelism,
 };
 use tempfile::NamedTempFile;
-use wasmtime::{Engine, component::Linker};
 
 /// The plugins to check, and the means to check them.
 #[derive(Debug)]
@@ -54,12 +53,9 @@ pub enum LinkCheckError {
     /// There is no directory to compile in.
     #[error("cannot make a directory to compile in")]
     Directory(#[source] io::Error),
-    /// There is no engine.
+    /// There is nothing to link with.
     #[error(transparent)]
-    Engine(#[from] EngineError),
-    /// The engine does not take the host's interfaces.
-    #[error("cannot link the host's own interfaces: {0}")]
-    Linker(String),
+    Runtime(#[from] HostRuntimeError),
     /// A directory of plugins cannot be read.
     #[error(transparent)]
     Plugins(#[from] ListError),
@@ -70,8 +66,7 @@ pub enum LinkCheckError {
 
 /// The means to compile and link.
 struct LinkContext {
-    engine: Engine,
-    linker: Linker<world::HostState>,
+    host: HostRuntime,
     cache: Cache,
     /// The compiled files of the daemon, which are only read.
     compiled: Option<PathBuf>,
@@ -110,9 +105,7 @@ impl LinkCheck {
     }
 
     fn context(self, directory: &Path) -> Result<LinkContext, LinkCheckError> {
-        let engine = engine::for_checks(self.engine)?;
-        let linker =
-            world::linker(&engine).map_err(|error| LinkCheckError::Linker(format!("{error:#}")))?;
+        let host = HostRuntime::for_checks(self.engine)?;
         let made_up = self.credentials.is_none().then(|| directory.to_owned());
         let places = GrantDirectories {
             state: directory.join("state"),
@@ -124,15 +117,7 @@ impl LinkCheck {
         let cache = self.keep.unwrap_or_else(|| directory.join("cache"));
         fs::create_dir_all(&cache).map_err(LinkCheckError::Directory)?;
         let cache = Cache::new(cache, self.engine);
-        Ok(LinkContext {
-            engine,
-            linker,
-            cache,
-            compiled,
-            compiler: self.compiler,
-            places,
-            made_up,
-        })
+        Ok(LinkContext { host, cache, compiled, compiler: self.compiler, places, made_up })
     }
 }
 
@@ -169,13 +154,13 @@ impl LinkContext {
             // If it cannot be written, linking reports that the credential is missing.
             self.made_up.as_ref().map(|made_up| fs::write(made_up.join(file), ""));
         }
-        let Self { engine, linker, cache, compiler, places, .. } = self;
+        let Self { host, cache, compiler, places, .. } = self;
         if let Some(compiled) = &self.compiled {
             let file = Key::new(verified.digest(), cache.kind()).file_name();
             // If it cannot be read, or is not good, the component is compiled.
             copy_compiled(compiled, cache.directory(), &file).ok();
         }
-        let error = prepare(&verified, engine, cache, compiler, places, linker).err()?;
+        let error = prepare(&verified, host, cache, compiler, places).err()?;
         Some(LinkFailure { plugin, stage: error.stage, mistakes: vec![error.error] })
     }
 }

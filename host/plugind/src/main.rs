@@ -16,7 +16,7 @@ use plugind::{
         process,
         state_lock::StateLock,
     },
-    world::granted::GrantDirectories,
+    world::{granted::GrantDirectories, host_runtime::PendingHostRuntime},
 };
 use std::{
     fmt::Display,
@@ -107,6 +107,9 @@ fn main() -> ExitCode {
     // It fails only if there is another subscriber, and nothing sets one before.
     tracing::subscriber::set_global_default(journal.subscribe()).ok();
 
+    // Early, since it takes longest. Without a thread for it the daemon tries again, and reports that.
+    let host = own.as_ref().ok();
+    let host = host.and_then(|own| PendingHostRuntime::start(engine, own.pool).ok());
     if let Err(error) = directories::raise_open_files() {
         warn!(%error, "cannot raise limit of open files");
     }
@@ -130,6 +133,7 @@ fn main() -> ExitCode {
         compiler,
         keep_versions,
         own,
+        host,
     };
     let status = run(settings, systemd, journal);
     writer.finish();

@@ -1,11 +1,11 @@
 //! Why the daemon ended by itself.
 
 use crate::{
-    config::settings::SettingsError, listen::sockets::ListenError, runtime::engine::EngineError,
-    supervisor::summary::Failed, systemd::certificates::CertificatesError,
+    config::settings::SettingsError, listen::sockets::ListenError, supervisor::summary::Failed,
+    systemd::certificates::CertificatesError, world::host_runtime::HostRuntimeError,
 };
 use rustix::io::Errno;
-use std::io;
+use std::{io, sync::Arc};
 
 /// Why the daemon ended by itself.
 #[derive(Debug, thiserror::Error)]
@@ -25,12 +25,9 @@ pub enum DaemonError {
     /// The thread that stores plugins' states with systemd cannot be started.
     #[error("cannot start a thread")]
     Store(#[source] io::Error),
-    /// There is no engine.
+    /// Plugins cannot be run.
     #[error(transparent)]
-    Engine(#[from] EngineError),
-    /// The engine does not take the host's interfaces.
-    #[error("cannot link the host's own interfaces: {0}")]
-    Linker(String),
+    Runtime(#[from] Arc<HostRuntimeError>),
     /// The plugin directories could not be read.
     #[error("{0}")]
     Directories(String),

@@ -36,7 +36,7 @@ use crate::{
         sockets::{SocketMistakes, SocketPlan},
         table::{self, TableReader},
     },
-    runtime::{cache::Cache, engine, executors::Executors, heap},
+    runtime::{cache::Cache, executors::Executors, heap},
     supervisor::{
         self, board, phase::DaemonPhase, prepare::Deps, published_plan::PublishedPlan,
         reloads::ReloadNotice, versions::Versions,
@@ -50,7 +50,7 @@ use crate::{
         store::Store,
         watchdog::Watchdog,
     },
-    world::{granted::GrantDirectories, memory::Budget},
+    world::{granted::GrantDirectories, host_runtime::PendingHostRuntime, memory::Budget},
 };
 use futures::FutureExt as _;
 use std::{path::PathBuf, sync::Arc, time::Duration};
@@ -87,6 +87,8 @@ pub struct DaemonConfig {
     pub keep_versions: bool,
     /// The settings of `plugind.toml`.
     pub own: Result<settings::Settings, SettingsError>,
+    /// The runtime of the plugins, if it is being made already.
+    pub host: Option<PendingHostRuntime>,
 }
 
 /// Serves the connections of sockets that speak HTTP.
@@ -165,6 +167,10 @@ impl Daemon {
     ) -> Result<(), DaemonError> {
         let own = settings.own?;
         let (start_deadline, kind) = (own.start_deadline, own.engine);
+        let host = match settings.host {
+            Some(host) => host,
+            None => PendingHostRuntime::start(kind, own.pool).map_err(Arc::new)?,
+        };
         let kinds = sockets.kinds();
         let plan = SocketPlan::new(&kinds, &own.sockets);
         let mut plan = plan.map_err(|mistakes: SocketMistakes| ListenError::from(mistakes))?;
@@ -207,7 +213,7 @@ impl Daemon {
         };
         let deps = Deps {
             search_path: settings.search_path,
-            engine: engine::start(kind, &own.pool)?,
+            host: host.clone(),
             cache: Cache::new(settings.cache, kind),
             compiler: compiler.clone(),
             reload_concurrency: own.reload_concurrency,
@@ -227,8 +233,7 @@ impl Daemon {
             sockets: kinds,
             plan,
         };
-        let (supervisor, mut reloads) = supervisor::start(deps, publisher, watchdog)
-            .map_err(|error| DaemonError::Linker(format!("{error:#}")))?;
+        let (supervisor, mut reloads) = supervisor::start(deps, publisher, watchdog);
         let exporter = SpanExporter::configured(own.traces.endpoint, settings.traces);
         let spans = exporter.as_ref().map(|exporter| exporter.sink().clone());
         let sources = MetricSources {
@@ -252,6 +257,7 @@ impl Daemon {
         listeners.serve(Protocol::Control, control::server(context))?;
         listeners.serve(Protocol::Metrics, metrics::server::server(sources))?;
 
+        host.ready().await?;
         match self.become_ready(&supervisor, &mut reloads, start_deadline).await {
             Ok(true) => (),
             unready => {

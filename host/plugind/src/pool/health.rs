@@ -116,7 +116,9 @@ impl<'a> Health<'a> {
 
 impl Drop for Health<'_> {
     fn drop(&mut self) {
-        // An instance that has ended is not degraded.
-        self.notify.set_degraded(self.worker, None);
+        // An instance that has ended is not degraded. Most never were, and have no part in the lock of all.
+        if self.degraded.is_some() {
+            self.notify.set_degraded(self.worker, None);
+        }
     }
 }

@@ -51,7 +51,7 @@ use crate::{
         summary::{Summary, SummaryEntry, Tally},
     },
     systemd::watchdog::Watchdog,
-    world::{self, link::Linked},
+    world::link::Linked,
 };
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap},
@@ -64,22 +64,17 @@ use tokio::{
     sync::{Mutex, Semaphore, mpsc, oneshot, watch},
     time::{Interval, MissedTickBehavior, interval},
 };
-use wasmtime::component::Linker;
 
 /// The most messages that are taken in one turn: their results are published together.
 const TURN_MAX: usize = 256;
 
 /// Starts the supervisor, which begins to read the directories at once, and resets the watchdog while it runs. The
 /// receiver gets an event when a reload begins, and when none is in progress any more.
-///
-/// # Errors
-/// When the host's own interfaces do not fit together, which would be a mistake of ours.
 pub fn start(
     deps: Deps,
     publisher: TablePublisher,
     watchdog: Option<Watchdog>,
-) -> wasmtime::Result<(SupervisorHandle, mpsc::UnboundedReceiver<ReloadNotice>)> {
-    let linker = Arc::new(world::linker(&deps.engine)?);
+) -> (SupervisorHandle, mpsc::UnboundedReceiver<ReloadNotice>) {
     let (inbox, messages) = mpsc::unbounded_channel();
     let (reload_events, events) = mpsc::unbounded_channel();
     let (sender, summary) = watch::channel(Summary::default());
@@ -90,7 +85,6 @@ pub fn start(
     let supervisor = Supervisor {
         deps,
         board: board.clone(),
-        linker,
         publisher,
         inbox: inbox.clone(),
         summary: sender,
@@ -121,14 +115,13 @@ pub fn start(
     tokio::spawn(supervisor.run(messages, watchdog));
     let handle = SupervisorHandle::new(inbox, summary, board);
     handle.rescan();
-    Ok((handle, events))
+    (handle, events)
 }
 
 struct Supervisor {
     deps: Deps,
     /// The published state of the plugins, for readers that do not wait for the supervisor.
     board: Board,
-    linker: Arc<Linker<world::HostState>>,
     publisher: TablePublisher,
     inbox: mpsc::UnboundedSender<Message>,
     summary: watch::Sender<Summary>,

@@ -22,13 +22,12 @@ use crate::{
         store::Store,
     },
     world::{
-        self,
         granted::GrantDirectories,
+        host_runtime::{HostRuntime, PendingHostRuntime},
         link::{Linked, link},
     },
 };
 use std::{path::Path, sync::Arc};
-use wasmtime::{Engine, component::Linker};
 
 /// The means to make plugins.
 #[derive(Clone)]
@@ -36,7 +35,7 @@ pub struct Deps {
     /// Where plugins are looked for.
     pub search_path: SearchPath,
     /// The runtime on which they run.
-    pub engine: Engine,
+    pub host: PendingHostRuntime,
     /// Where compiled code is.
     pub cache: Cache,
     /// The compiler that makes it.
@@ -125,14 +124,13 @@ pub struct PrepareError {
 /// When one of the two fails: which, and why.
 pub fn prepare(
     verified: &Verified,
-    engine: &Engine,
+    host: &HostRuntime,
     cache: &Cache,
     compiler: &Compiler,
     places: &GrantDirectories,
-    linker: &Linker<world::HostState>,
 ) -> Result<Arc<Linked>, PrepareError> {
-    let compiled = compile(verified, engine, cache, compiler);
-    link_compiled(compiled.map_err(|error| not_compiled(verified, &error))?, linker, places)
+    let compiled = compile(verified, &host.engine, cache, compiler);
+    link_compiled(compiled.map_err(|error| not_compiled(verified, &error))?, host, places)
 }
 
 /// Links a plugin that was compiled before; none, if it was not. Blocks, but never for the compiler.
@@ -141,15 +139,14 @@ pub fn prepare(
 /// When it cannot be run or linked: which, and why.
 pub fn prepare_cached(
     verified: &Verified,
-    engine: &Engine,
+    host: &HostRuntime,
     cache: &Cache,
     compiler: &Compiler,
     places: &GrantDirectories,
-    linker: &Linker<world::HostState>,
 ) -> Result<Option<Arc<Linked>>, PrepareError> {
-    let compiled = cached(verified, engine, cache, compiler);
+    let compiled = cached(verified, &host.engine, cache, compiler);
     let compiled = compiled.map_err(|error| not_compiled(verified, &error))?;
-    compiled.map(|compiled| link_compiled(compiled, linker, places)).transpose()
+    compiled.map(|compiled| link_compiled(compiled, host, places)).transpose()
 }
 
 fn not_compiled(verified: &Verified, error: &CompileError) -> PrepareError {
@@ -160,11 +157,11 @@ fn not_compiled(verified: &Verified, error: &CompileError) -> PrepareError {
 
 fn link_compiled(
     compiled: Compiled,
-    linker: &Linker<world::HostState>,
+    host: &HostRuntime,
     places: &GrantDirectories,
 ) -> Result<Arc<Linked>, PrepareError> {
     let release = compiled.release.clone();
-    link(compiled, linker, places).map(Arc::new).map_err(|error| {
+    link(compiled, &host.linker, places).map(Arc::new).map_err(|error| {
         let error = format!("{} {}", release.path.display(), ErrorChain(&error));
         PrepareError { stage: FailedStage::Link, error, configuration: true }
     })

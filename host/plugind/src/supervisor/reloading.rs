@@ -30,7 +30,10 @@ use crate::{
         reloads::{Finished, Next, ReloadReply},
         versions::PinnedVersions,
     },
-    world::{self, bindings::exports::plugind::plugin::lifecycle::StopReason, link::Linked},
+    world::{
+        bindings::exports::plugind::plugin::lifecycle::StopReason, host_runtime::HostRuntime,
+        link::Linked,
+    },
 };
 use std::{
     collections::BTreeSet,
@@ -44,7 +47,6 @@ use tokio::{
     time::timeout,
 };
 use tracing::{error, info, warn};
-use wasmtime::component::Linker;
 
 /// Limit of ignored files that a reload reports; the log has all of them.
 const IGNORED_MAX: usize = 50;
@@ -357,7 +359,6 @@ impl Supervisor {
             verified,
             wanted: Arc::downgrade(&preparing.wanted),
             deps: self.deps.clone(),
-            linker: self.linker.clone(),
             linking: self.linking.clone(),
             threads: self.threads.clone(),
             compiling: self.compiling.clone(),
@@ -403,39 +404,38 @@ struct Preparation {
     /// Gone when something newer was found, which need not wait for this.
     wanted: Weak<()>,
     deps: Deps,
-    linker: Arc<Linker<world::HostState>>,
     linking: Arc<Semaphore>,
     threads: OwnThreads,
     compiling: Arc<Semaphore>,
 }
 
 impl Preparation {
-    /// None if it is not wanted any more.
+    /// None if it is not wanted any more, or the daemon ends because there is no engine.
     async fn run(self) -> Option<Result<Arc<Linked>, PrepareError>> {
+        let host = self.deps.host.ready().await.ok()?;
         let found = {
             // It is never closed.
             let _permit = self.linking.clone().acquire_owned().await;
             self.wanted.upgrade()?;
-            let (verified, deps, linker) = self.inputs();
-            let Deps { engine, cache, compiler, places, .. } = deps;
-            let work =
-                move || prepare_cached(&verified, &engine, &cache, &compiler, &places, &linker);
+            let (verified, deps, host) = (self.verified.clone(), self.deps.clone(), host.clone());
+            let Deps { cache, compiler, places, .. } = deps;
+            let work = move || prepare_cached(&verified, &host, &cache, &compiler, &places);
             let linked = within(LINK_DEADLINE, self.threads.run("link", work)).await;
             linked.unwrap_or_else(|why| Err(host_failed(&why)))
         };
         match found.transpose() {
             Some(outcome) => Some(outcome),
-            None => self.compile().await,
+            None => self.compile(host).await,
         }
     }
 
-    async fn compile(self) -> Option<Result<Arc<Linked>, PrepareError>> {
+    async fn compile(self, host: Arc<HostRuntime>) -> Option<Result<Arc<Linked>, PrepareError>> {
         let _permit = self.compiling.clone().acquire_owned().await;
         self.wanted.upgrade()?;
-        let (verified, deps, linker) = self.inputs();
+        let (verified, deps) = (self.verified.clone(), self.deps.clone());
         let figures = deps.commons.figures.of(verified.name());
-        let Deps { engine, cache, compiler, places, .. } = deps;
-        let work = move || prepare(&verified, &engine, &cache, &compiler, &places, &linker);
+        let Deps { cache, compiler, places, .. } = deps;
+        let work = move || prepare(&verified, &host, &cache, &compiler, &places);
         let mut work = pin!(on_own_thread("compile", work));
         let (begun, mut patience) = (Instant::now(), COMPILING_AFTER);
         let prepared = loop {
@@ -450,10 +450,6 @@ impl Preparation {
             figures.compiled_in(begun.elapsed());
         }
         Some(prepared.unwrap_or_else(|why| Err(host_failed(&why))))
-    }
-
-    fn inputs(&self) -> (Verified, Deps, Arc<Linker<world::HostState>>) {
-        (self.verified.clone(), self.deps.clone(), self.linker.clone())
     }
 }
 

@@ -53,10 +53,11 @@ impl Supervisor {
     }
 
     fn relink(&self, name: PluginName, linked: Arc<Linked>) {
-        let (linker, places) = (self.linker.clone(), self.deps.places.clone());
+        let (host, places) = (self.deps.host.clone(), self.deps.places.clone());
         let (inbox, plugin) = (self.inbox.clone(), name.clone());
         let linking = async move {
-            let work = move || linked.with_present_credentials(&linker, &places);
+            let host = host.ready().await.ok()?;
+            let work = move || linked.with_present_credentials(&host.linker, &places);
             let outcome = match within(LINK_DEADLINE, on_own_thread("link", work)).await {
                 Ok(outcome) => outcome.map_err(|error| ErrorChain(&error).to_string()),
                 Err(error) => Err(ErrorChain(&error).to_string()),

@@ -22,10 +22,11 @@ use crate::{
         network, notify,
         open_files::OpenFiles,
         open_sockets::{InstanceSockets, PluginSockets},
-        outgoing, output,
+        outgoing,
         passed_requests::{PassedRequest, PassedRequests},
         profile, quota,
         request_tasks::RequestTasks,
+        wasi_context::{WasiContext, WasiSource},
         websockets,
     },
 };
@@ -34,7 +35,7 @@ use wasmtime::{
     AsContextMut, Engine, Store, StoreContextMut, UpdateDeadline,
     component::{GuestTaskId, Resource, ResourceTable, ResourceTableError},
 };
-use wasmtime_wasi::{WasiCtx, WasiCtxView, WasiView, sockets::WasiSocketsCtxView};
+use wasmtime_wasi::{WasiCtxView, WasiView, sockets::WasiSocketsCtxView};
 use wasmtime_wasi_config::WasiConfig;
 use wasmtime_wasi_http::{WasiBody, WasiHttpCtxView, WasiHttpView};
 
@@ -44,8 +45,6 @@ const RESOURCES_MAX: usize = 10_000;
 const RESOURCES_PER_CONNECTION: usize = 8;
 /// The most bytes that a guest may hand over in one call.
 const CALL_MAX: usize = 4 << 20;
-/// The most random bytes that a guest may ask for at once.
-const RANDOM_MAX: u64 = 1 << 20;
 /// Size of the runtime's data for a task, a stream or a future of 0.3.
 const CONCURRENT: usize = 512;
 
@@ -139,6 +138,16 @@ impl Shared {
         }
     }
 
+    fn wasi_source(&self) -> WasiSource<'_> {
+        WasiSource {
+            plugin: &self.identity.plugin,
+            arguments: &self.arguments,
+            granted: &self.granted,
+            journal: &self.journal,
+            sockets: &self.sockets,
+        }
+    }
+
     /// Why they are degraded: something that was granted cannot be used, or one of them says why.
     #[must_use]
     pub fn degraded(&self) -> Option<String> {
@@ -152,15 +161,12 @@ pub struct HostState {
     shared: Arc<Shared>,
     worker: u32,
     memory: memory::Guest,
-    wasi: WasiCtx,
+    wasi: WasiContext,
     http: outgoing::Guest,
-    outputs: Arc<output::GuestOutputs>,
     /// The request that the instance serves, if it serves no other call.
     request: Option<RequestIdentity>,
     tasks: RequestTasks,
     passed: PassedRequests,
-    network: network::Guest,
-    sockets: InstanceSockets,
     table: ResourceTable,
     inspections: Inspections,
     /// Tasks, streams and futures of 0.3, when they were counted last.
@@ -211,22 +217,16 @@ pub fn examine(mut store: StoreContextMut<'_, HostState>) -> usize {
 
 impl HostState {
     fn new(shared: &Arc<Shared>, worker: u32, heartbeat: Arc<Heartbeat>) -> Self {
-        let granted = &shared.granted;
-        let network = network::Guest::new(&granted.network);
-        let outputs = output::GuestOutputs::new(&shared.journal);
         let mut table = ResourceTable::new();
         table.set_max_capacity(shared.resources_max);
         Self {
             worker,
             memory: memory::Guest::new(shared.memory.clone()),
-            wasi: wasi(shared, &network, &outputs),
+            wasi: WasiContext::default(),
             http: outgoing::Guest::new(shared.outgoing.clone()),
-            outputs,
             request: None,
             tasks: RequestTasks::default(),
             passed: PassedRequests::default(),
-            network,
-            sockets: InstanceSockets::new(&shared.sockets),
             table,
             inspections: Inspections::new(),
             concurrent: 0,
@@ -266,7 +266,7 @@ impl HostState {
     pub fn set_request(&mut self, request: Option<RequestIdentity>) {
         if self.request != request {
             self.request = request;
-            self.outputs.set_request(request);
+            self.wasi.set_request(request);
             self.http.set_request(request);
         }
     }
@@ -342,7 +342,7 @@ impl HostState {
 
     /// The sockets that the instance has open by `wasi:sockets`.
     pub(super) fn open_sockets(&mut self) -> &mut InstanceSockets {
-        &mut self.sockets
+        &mut self.wasi.get(&self.shared.wasi_source()).sockets
     }
 
     pub(super) fn websockets(&mut self) -> websockets::Guest<'_> {
@@ -395,8 +395,9 @@ impl HostState {
     }
 
     pub(super) fn lookup(&mut self) -> network::LookupView<'_> {
-        let sockets = WasiSocketsCtxView { ctx: self.wasi.sockets(), table: &mut self.table };
-        network::LookupView { guest: &self.network, sockets }
+        let made = self.wasi.get(&self.shared.wasi_source());
+        let sockets = WasiSocketsCtxView { ctx: made.wasi.sockets(), table: &mut self.table };
+        network::LookupView { guest: &made.network, sockets }
     }
 
     pub(super) fn notify(&mut self) -> notify::Guest<'_> {
@@ -413,27 +414,10 @@ impl HostState {
     }
 }
 
-/// The library's part of the state, which cannot be cloned.
-fn wasi(shared: &Shared, network: &network::Guest, outputs: &Arc<output::GuestOutputs>) -> WasiCtx {
-    let mut wasi = WasiCtx::builder();
-    network.allow(&mut wasi);
-    let mut wasi = wasi
-        .stdout(outputs.output(output::StandardStream::Stdout))
-        .stderr(outputs.output(output::StandardStream::Stderr))
-        // WASI says what a guest is called by its first argument.
-        .arg(shared.identity.plugin.as_str())
-        .args(&shared.arguments)
-        .envs(&shared.granted.environment)
-        .max_random_size(RANDOM_MAX)
-        .build();
-    shared.granted.files.give_to(&mut wasi);
-    wasi
-}
-
 impl WasiView for HostState {
     fn ctx(&mut self) -> WasiCtxView<'_> {
         let table = self.closed.as_mut().unwrap_or(&mut self.table);
-        WasiCtxView { ctx: &mut self.wasi, table }
+        WasiCtxView { ctx: &mut self.wasi.get(&self.shared.wasi_source()).wasi, table }
     }
 }
 

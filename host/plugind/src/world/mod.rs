@@ -36,12 +36,13 @@ pub mod quota;
 pub mod stores;
 pub mod granted;
 mod holdings;
+mod wasi_context;
 mod host_state;
 pub mod interfaces;
+pub mod host_runtime;
 pub mod link;
 
 pub use self::{
     heartbeat::Hung,
     host_state::{HostServices, HostState, Shared, examine, set_transfer_max, store},
-    interfaces::linker,
 };

@@ -12,7 +12,7 @@ use crate::{
         passed_requests::{Answered, PassedRequest, Sent},
     },
 };
-use http::{HeaderMap, HeaderValue, Uri, uri::Scheme};
+use http::{HeaderMap, HeaderName, HeaderValue, Uri, uri::Scheme};
 use http_body_util::BodyExt;
 use std::{
     future::ready,
@@ -22,13 +22,16 @@ use std::{
 use tokio::sync::Semaphore;
 use wasmtime::component::ResourceTable;
 use wasmtime_wasi_http::{
-    Error, RequestOptions, WasiBody, WasiHttpCtx, WasiHttpCtxView, WasiHttpHooks,
-    default_send_request, p2::bindings::http::types as p2, p3::bindings::http::types as p3,
+    DEFAULT_FORBIDDEN_HEADERS, Error, RequestOptions, WasiBody, WasiHttpCtx, WasiHttpCtxView,
+    WasiHttpHooks, default_send_request, p2::bindings::http::types as p2,
+    p3::bindings::http::types as p3,
 };
 
 /// Limit of a generation's requests that wait for their responses to begin; others wait for that. Each may look a name
 /// up, which takes a thread for as long as the resolver does.
 const WAITING_MAX: usize = 128;
+/// The library's list. As a constant it is made again for each header that is compared with it.
+static FORBIDDEN_HEADERS: [HeaderName; 9] = DEFAULT_FORBIDDEN_HEADERS;
 
 /// To whom all instances of a generation may send requests.
 pub struct Shared {
@@ -122,6 +125,11 @@ fn is_unroutable(kind: ErrorKind) -> bool {
 }
 
 impl WasiHttpHooks for Hooks {
+    // As by default, without an allocation for each header.
+    fn is_forbidden_header(&mut self, name: &HeaderName) -> bool {
+        FORBIDDEN_HEADERS.contains(name)
+    }
+
     fn send_request(
         &mut self,
         mut request: http::Request<WasiBody>,
