@@ -179,7 +179,7 @@ fn compile_names_the_cache_that_is_not_a_directory() {
     let hello = plugins.path().join("hello.wasm");
     let [plugins, file] = [plugins.path(), &*hello].map(|path| path.to_str().unwrap());
     let ran = run("pluginctl", &["compile", "--plugins", plugins, "--cache", file]);
-    let error = format!("cannot make the directory {file} for compiled files; ");
+    let error = format!("cannot make the directory {file} for compiled files: ");
     assert_eq!(ran.status.code(), Some(1));
     assert!(text(&ran.stderr).contains(&error), "{}", text(&ran.stderr));
 }

@@ -41,7 +41,7 @@ fn the_state_of_a_plugin_is_removed_only_after_it_was_stopped() {
     assert_eq!(kept(&tree, "files")["state"], "made".len());
     assert!(kept(&tree, "stores")["keyValue"].as_u64().unwrap() > 0);
     let shown = run(&tree, &["status", "files"]).stdout;
-    assert!(shown.contains("Kept: state 4, cache "), "{shown}");
+    assert!(shown.contains("Kept: state 4B, cache "), "{shown}");
 
     assert_eq!(refused(&tree, &["clean", "files", "--what=state"]), IN_USE);
     assert_eq!(refused(&tree, &["clean", "files", "--what=cache,saved"]), IN_USE);

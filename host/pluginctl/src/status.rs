@@ -316,7 +316,7 @@ greeter
             cache: Some(300 << 10),
             saved: None,
         };
-        let line = "       Kept: state 0, key-value store 4M, cache 300K\n";
+        let line = "       Kept: state 0B, key-value store 4M, cache 300K\n";
         let shown = plugin(&described, moment(0));
         assert!(shown.contains(line), "{shown}");
     }
