@@ -78,6 +78,43 @@ fn a_credential_comes_from_the_machine_to_the_plugin_that_was_granted_it() {
 }
 
 #[test]
+fn an_encrypted_credential_is_decrypted_for_the_plugin_that_was_granted_it() {
+    let machine = Machine::boot_with(&["secret"]);
+    machine.put_manifest("secret", "[grants]\ncredentials = [\"token\", \"file\", \"line\"]\n");
+    // The key of the machine, since it has no TPM.
+    machine.succeed(&["systemd-creds", "setup"]);
+    let encrypt = |name: &str, options: &[&str]| {
+        let mut command = vec!["systemd-creds", "encrypt", "--with-key=host"];
+        let name = format!("--name=plugind.secret.{name}");
+        command.push(&name);
+        command.extend(options);
+        machine.succeed(&command)
+    };
+    machine.put("etc/plain", "hush");
+    machine.succeed(&["mkdir", "-p", "-m", "0700", "/etc/credstore.encrypted"]);
+    encrypt("token", &["/etc/plain", "/etc/credstore.encrypted/plugind.secret.token"]);
+    encrypt("file", &["/etc/plain", "/etc/secret.cred"]);
+    let line = encrypt("line", &["--pretty", "/etc/plain", "-"]);
+    machine.succeed(&["rm", "/etc/plain"]);
+    let mut drop_in =
+        "[Service]\nLoadCredentialEncrypted=plugind.secret.file:/etc/secret.cred\n".to_owned();
+    drop_in += &line;
+    if installed::version(&machine) < 254 {
+        // It does not know ImportCredential=.
+        drop_in += "\nLoadCredentialEncrypted=plugind.secret.token\n";
+    }
+    machine.put_drop_in("plugind.service", &drop_in);
+    machine.start();
+    for name in ["token", "file", "line"] {
+        let answer = machine.get(&format!("/secret/{name}"));
+        assert_eq!(answer.status_and_text(), (200, "hush"), "{name}");
+    }
+    // It is nowhere on the disk.
+    let found = machine.run(&["grep", "-r", "-l", "-x", "hush", "/etc", "/var/lib/plugind"]);
+    assert_eq!((found.status, &*found.output), (1, ""), "{found:?}");
+}
+
+#[test]
 fn a_key_value_store_survives_a_kill_of_the_daemon_under_its_unit() {
     let machine = Machine::boot_with(&["stores"]);
     machine.put_manifest("stores", "[grants]\nkeyvalue = {}\n");
@@ -99,7 +136,14 @@ fn a_changed_credential_reaches_the_plugin_by_a_reload_or_a_restart() {
     machine.put("etc/token", "old");
     machine.start();
     assert_eq!(machine.get("/secret/token").status_and_text(), (200, "old"));
+    let reload = || machine.run(&["pluginctl", "reload"]);
+    assert_eq!(reload().errors, "");
     machine.put("etc/token", "new");
+    let errors = reload().errors;
+    assert!(
+        errors.contains("has older credentials than the machine: plugind.secret.token;"),
+        "{errors}"
+    );
     machine.succeed(&["systemctl", "reload", "plugind.service"]);
     // Older versions of systemd keep the credentials of the start.
     if installed::version(&machine) < 260 {
@@ -107,4 +151,5 @@ fn a_changed_credential_reaches_the_plugin_by_a_reload_or_a_restart() {
         machine.succeed(&["systemctl", "restart", "plugind.service"]);
     }
     assert_eq!(machine.get("/secret/token").status_and_text(), (200, "new"));
+    assert_eq!(reload().errors, "");
 }

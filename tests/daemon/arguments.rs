@@ -173,6 +173,50 @@ fn compile_fails_if_a_plugin_has_a_mistake_and_compiles_the_others() {
 }
 
 #[test]
+fn compile_names_the_cache_that_is_not_a_directory() {
+    let plugins = tempfile::tempdir().unwrap();
+    fs::copy(guest("hello"), plugins.path().join("hello.wasm")).unwrap();
+    let hello = plugins.path().join("hello.wasm");
+    let [plugins, file] = [plugins.path(), &*hello].map(|path| path.to_str().unwrap());
+    let ran = run("pluginctl", &["compile", "--plugins", plugins, "--cache", file]);
+    let error = format!("cannot make the directory {file} for compiled files: ");
+    assert_eq!(ran.status.code(), Some(1));
+    assert!(text(&ran.stderr).contains(&error), "{}", text(&ran.stderr));
+}
+
+#[test]
+fn check_cat_routes_and_compile_read_the_configuration_of_a_user() {
+    let home = tempfile::tempdir().unwrap();
+    let config = home.path().join(".config/plugind");
+    fs::create_dir_all(config.join("plugins")).unwrap();
+    fs::copy(guest("hello"), config.join("plugins/hello.wasm")).unwrap();
+    fs::write(config.join("plugins/hello.toml"), "description = \"mine\"\n").unwrap();
+    let cache = home.path().join("compiled");
+    let with = |arguments: &[&str], variables: &[(&str, &str)]| {
+        let mut command = Command::new(program("pluginctl"));
+        command.args(arguments).arg("--user").env_clear().env("HOME", home.path());
+        command.envs(variables.iter().copied()).output().unwrap()
+    };
+    let compile = ["compile", "--cache", cache.to_str().unwrap()];
+    for (arguments, word) in [
+        (&["check"][..], "hello"),
+        (&["cat", "hello"], "mine"),
+        (&["routes"], "/hello"),
+        (&compile, ""),
+    ] {
+        let ran = with(arguments, &[]);
+        let reported = format!("{arguments:?}: {}{}", text(&ran.stdout), text(&ran.stderr));
+        assert!(ran.status.success() && text(&ran.stdout).contains(word), "{reported}");
+    }
+    assert_eq!(fs::read_dir(&cache).unwrap().count(), 1);
+    // A relative path is ignored, as the specification of these variables has it.
+    let routes = with(&["routes"], &[("XDG_CONFIG_HOME", "relative")]);
+    assert!(text(&routes.stdout).contains("/hello"), "{}", text(&routes.stdout));
+    let routes = with(&["routes"], &[("XDG_CONFIG_HOME", "/nowhere")]);
+    assert!(!text(&routes.stdout).contains("/hello"), "{}", text(&routes.stdout));
+}
+
+#[test]
 fn compile_changes_no_file_that_the_cache_of_a_daemon_has_already() {
     let [plugins, cache] = [(); 2].map(|()| tempfile::tempdir().unwrap());
     fs::copy(guest("hello"), plugins.path().join("hello.wasm")).unwrap();
@@ -205,6 +249,8 @@ fn without_the_variables_of_a_user_nothing_of_the_system_is_used_instead() {
         ("plugind", &["--user"][..], 78, no_home),
         ("pluginctl", &install[..], 1, no_home),
         ("pluginctl", &["list", "--user"], 1, no_runtime),
+        ("pluginctl", &["check", "--user"], 78, no_home),
+        ("pluginctl", &["routes", "--user"], 78, no_home),
     ] {
         let ran = Command::new(program(name)).args(arguments).env_clear().output().unwrap();
         assert_eq!((ran.status.code(), text(&ran.stderr)), (Some(status), error), "{arguments:?}");

@@ -39,6 +39,7 @@ mod descriptors;
 mod directories;
 mod storage;
 mod cache;
+mod cleaning;
 mod calls;
 mod candidates;
 mod many;

@@ -33,6 +33,9 @@ pub(crate) struct CatArgs {
 impl CatArgs {
     /// Reads the manifest or plugind.toml.
     pub(crate) fn run(&self) -> Output {
+        if let Some(mistake) = self.tree.mistake() {
+            return Output::of_configuration(mistake.to_string());
+        }
         let (mistakes, is_configuration) = match &self.plugin {
             Some(name) => match self.manifest(name) {
                 Ok(reported) => return Output { reported, ..Output::default() },

@@ -71,6 +71,9 @@ const NOT_COMPILED: &str =
 impl CheckArgs {
     /// Runs the check.
     pub(crate) fn run(&self) -> Output {
+        if let Some(mistake) = self.tree.mistake() {
+            return Output::of_configuration(mistake.to_string());
+        }
         let mut output = Output::default();
         if let Err(error) = settings::read(&self.tree.search_path())
             && self.paths.is_empty()
@@ -80,7 +83,7 @@ impl CheckArgs {
         }
         let mut linking = Linking::Skipped;
         if !self.no_compile {
-            let checker = LinkChecker::new(self.tree.root(), self.compiler.as_deref());
+            let checker = LinkChecker::new(&self.tree, self.compiler.as_deref());
             linking = checker.map_or_else(|error| unable(error, &mut output), Linking::Possible);
         }
         let checked: Vec<_> = match self.paths.as_slice() {

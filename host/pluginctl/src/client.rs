@@ -2,6 +2,7 @@
 
 use plugind::{
     api,
+    config::SearchPath,
     systemd::directories::{Environment, NoUserDirectories},
 };
 use serde::{Serialize, de::DeserializeOwned};
@@ -21,6 +22,8 @@ use zlink::{
 const PLUGINS: &str = "etc/plugind/plugins";
 /// Where the daemon keeps its state, below the root.
 const STATE: &str = "var/lib/plugind";
+/// Where compiled files are, below the root.
+const CACHE: &str = "var/cache/plugind";
 
 /// Where the daemon is found.
 #[derive(clap::Args)]
@@ -45,6 +48,12 @@ impl ControlAddress {
     /// The root below which the daemon has its files.
     pub(crate) fn root(&self) -> &Path {
         self.root.as_deref().unwrap_or(Path::new("/"))
+    }
+
+    /// Whether it is the daemon of the machine, found without options.
+    pub(crate) fn is_the_machines(&self) -> bool {
+        let is_by_default = self.root.is_none() && self.socket.is_none();
+        is_by_default && !self.is_of_user(&Environment::read())
     }
 
     /// Where the plugins of the administrator, or of the user, are.
@@ -72,6 +81,27 @@ impl ControlAddress {
             return Ok(None);
         }
         self.state().map(Some)
+    }
+
+    /// Where compiled files are. `None` if only the socket of the daemon is known.
+    pub(crate) fn cache(&self) -> Result<Option<PathBuf>, NoUserPlace> {
+        let environment = Environment::read();
+        match self.is_of_user(&environment) {
+            _ if self.socket.is_some() && self.root.is_none() => Ok(None),
+            true => Ok(Some(environment.of_user()?.cache(None))),
+            false => Ok(Some(self.root().join(CACHE))),
+        }
+    }
+
+    /// Where the daemon finds its plugins.
+    pub(crate) fn search_path(&self) -> Result<SearchPath, NoUserPlace> {
+        let environment = Environment::read();
+        if !self.is_of_user(&environment) {
+            return Ok(SearchPath::below(self.root()));
+        }
+        let environment = environment.of_user()?;
+        let runtime = environment.xdg_runtime_directory.as_deref();
+        Ok(SearchPath::of_user(runtime, environment.user_config().as_deref()))
     }
 
     fn socket(&self) -> Result<PathBuf, NoUserPlace> {
@@ -134,6 +164,8 @@ pub(crate) enum CallMethod {
     Pin(api::Name),
     #[serde(rename = "io.plugind.Unpin")]
     Unpin(api::Name),
+    #[serde(rename = "io.plugind.Clean")]
+    Clean(api::CleanRequest),
     #[serde(rename = "io.plugind.Start")]
     Start(api::Name),
     #[serde(rename = "io.plugind.Stop")]
@@ -156,6 +188,7 @@ pub(crate) enum CallRefused {
     RollbackFailed { failure: Box<api::PluginFailure> },
     StartFailed { failure: Box<api::PluginFailure> },
     PinFailed { name: String, reason: String },
+    CleanFailed { name: String, reason: String },
     DrainFailed { reason: String },
     StartedMeanwhile { name: String },
     ReloadFailed { unreadable: Option<String>, failed: Vec<api::PluginFailure> },
@@ -175,6 +208,7 @@ impl fmt::Display for CallRefused {
             Self::PinFailed { name, reason } => {
                 write!(f, "{name}: cannot change its pin: {reason}")
             }
+            Self::CleanFailed { name, reason } => write!(f, "{name}: not cleaned: {reason}"),
             Self::StartedMeanwhile { name } => write!(f, "{name}: it was started meanwhile"),
             Self::ProfileFailed { reason } => write!(f, "cannot record a profile: {reason}"),
             Self::ReloadFailed { .. } => f.write_str("at least one plugin was not reloaded"),

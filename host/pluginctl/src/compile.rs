@@ -1,10 +1,9 @@
 //! `pluginctl compile` and `precompile`: compile plugins before a daemon needs them.
 
-use crate::{link_check::LinkChecker, print::complain, problem::Problem};
+use crate::{link_check::LinkChecker, print::complain, problem::Problem, search_path::Tree};
 use plugind::{
     base::error_chain::ErrorChain,
     check::{LinkFailure, check},
-    cli::existing_directory,
     config::SearchPath,
 };
 use std::{
@@ -20,12 +19,8 @@ pub(crate) struct CompileArgs {
     /// Write the compiled files to this directory, which is created
     #[arg(long, value_name = "DIR")]
     cache: PathBuf,
-    /// Use this directory as the root of /usr/lib/plugind, /run/plugind and /etc/plugind (default: /)
-    #[arg(long, value_name = "DIR", value_parser = existing_directory)]
-    root: Option<PathBuf>,
-    /// Compile the plugins in this directory only
-    #[arg(long, value_name = "DIR")]
-    plugins: Option<PathBuf>,
+    #[command(flatten)]
+    tree: Tree,
     /// Use this program plugind-compile
     #[arg(long, value_name = "PATH")]
     compiler: Option<PathBuf>,
@@ -38,21 +33,20 @@ struct NotCompiled(String);
 
 impl CompileArgs {
     pub(crate) fn run(self) -> Result<ExitCode, Problem> {
-        let path = SearchPath::below(self.root.as_deref().unwrap_or(Path::new("/")));
-        let path = match &self.plugins {
-            Some(directory) => path.with_only_plugins(directory.clone()),
-            None => path,
-        };
-        let checker = LinkChecker::new(self.root.as_deref(), self.compiler.as_deref());
+        if let Some(mistake) = self.tree.mistake() {
+            return Err(Problem::failed(mistake));
+        }
+        let checker = LinkChecker::new(&self.tree, self.compiler.as_deref());
         let kept = checker.map(|checker| checker.keeping(&self.cache));
-        finish(kept.and_then(|it| compile(&it, &path, self.plugins.as_deref())))
+        finish(kept.and_then(|it| compile(&it, &self.tree.search_path(), self.tree.plugins())))
     }
 }
 
 /// Has the service compile all plugins of this machine into its cache.
 pub(crate) fn precompile() -> Result<ExitCode, Problem> {
-    let checker = LinkChecker::new(None, Some(Path::new(SERVICE)));
-    finish(checker.and_then(|it| compile(&it, &SearchPath::below(Path::new("/")), None)))
+    let tree = Tree::of_the_machine();
+    let checker = LinkChecker::new(&tree, Some(Path::new(SERVICE)));
+    finish(checker.and_then(|it| compile(&it, &tree.search_path(), None)))
 }
 
 /// Compiles the plugins of the search path, which has only the directory `only` if that is given. Returns the plugins

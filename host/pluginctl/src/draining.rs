@@ -33,7 +33,12 @@ impl DrainArgs {
                 ExitCode::SUCCESS
             }
             left => {
-                complain(&format!("draining: {left} connections are left, and continue"));
+                let are_left = if left == 1 {
+                    "connection is left, and continues"
+                } else {
+                    "connections are left, and continue"
+                };
+                complain(&format!("draining: {left} {are_left}"));
                 ExitCode::FAILURE
             }
         })

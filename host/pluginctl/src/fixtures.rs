@@ -91,5 +91,6 @@ pub(crate) fn description(plugin: api::Plugin) -> api::Description {
         digest: Some("4e07408562bedb8b60ce05c1decfe3ad".to_owned()),
         imports: Vec::new(),
         exports: Vec::new(),
+        kept: api::PluginKept::default(),
     }
 }

@@ -7,6 +7,7 @@ use crate::{
     print::{complain, line, print},
     problem::Problem,
     reload::ReloadArgs,
+    search_path::Tree,
 };
 use clap::Args;
 use plugind::{
@@ -226,8 +227,8 @@ impl InstallArgs {
             verified.extend(checked.verified);
         }
         if mistakes.is_empty() && !self.no_compile {
-            let failed =
-                LinkChecker::new(None, None).and_then(|it| it.check_plugins(Some(staging)));
+            let failed = LinkChecker::new(&Tree::of_the_machine(), None)
+                .and_then(|it| it.check_plugins(Some(staging)));
             let failed = failed.map_err(|error| {
                 InstallError::Mistakes(format!("{error}; --no-compile checks everything else"))
             })?;

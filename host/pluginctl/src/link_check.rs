@@ -1,5 +1,6 @@
 //! Compiling and linking for a check. The daemon's program does it, since this one contains no runtime.
 
+use crate::search_path::Tree;
 use plugind::{base::interrupt::Interrupt, check::LinkFailure, systemd::directories::Environment};
 use rustix::process::{Pid, Signal, kill_process};
 use std::{
@@ -29,7 +30,7 @@ struct LinkProcess {
 
 impl LinkChecker {
     /// Catches signals from here on, and passes the first on to the program.
-    pub(crate) fn new(root: Option<&Path>, compiler: Option<&Path>) -> Result<Self, String> {
+    pub(crate) fn new(tree: &Tree, compiler: Option<&Path>) -> Result<Self, String> {
         let program = Environment::read().daemon();
         if !program.exists() {
             return Err(format!("{} must exist to compile and link", program.display()));
@@ -46,7 +47,8 @@ impl LinkChecker {
         });
         let interrupt = interrupt.map_err(|error| format!("cannot wait for signals: {error}"))?;
         let mut options = Vec::new();
-        for (option, value) in [("--root", root), ("--compiler", compiler)] {
+        options.extend(tree.is_of_user().then(|| OsString::from("--user")));
+        for (option, value) in [("--root", tree.root()), ("--compiler", compiler)] {
             options.extend(value.map(|value| with_value(option, value)));
         }
         Ok(Self { program, options, running, interrupt })

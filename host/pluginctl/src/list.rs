@@ -2,7 +2,7 @@
 
 use crate::{
     client::{CallMethod, Client, ControlAddress},
-    columns::{KEPT, columns, cut_to_terminal, fitting, terminal_width},
+    columns::{KEPT, SPACING, columns, cut_to_terminal, fitting, terminal_width},
     print::{complain, json, print},
     problem::{Problem, wait_for},
     relative_time::{ago, moment},
@@ -70,11 +70,14 @@ fn table(plugins: &[api::Plugin], now: SystemTime, width: Option<usize>) -> Stri
     let mut sorted: Vec<_> = plugins.iter().collect();
     sorted.sort_by(|one, other| one.name.cmp(&other.name));
     let failed = sorted.iter().filter(|plugin| has_failed(plugin)).count();
-    let rows: Vec<_> = sorted.into_iter().map(|plugin| row(plugin, now)).collect();
+    let mut rows: Vec<_> = sorted.into_iter().map(|plugin| row(plugin, now)).collect();
     let places = match width {
         Some(width) => fitting(&widths(&rows), width),
         None => (0..COLUMNS.len()).collect(),
     };
+    if let Some(width) = width {
+        shorten_routes(&mut rows, &places, width);
+    }
     let header: Vec<_> = places.iter().map(|place| COLUMNS[*place].0).collect();
     let rows = rows.iter().map(|row| places.iter().map(|place| row[*place].clone()).collect());
     let table = if plugins.is_empty() { String::new() } else { columns(&header, rows) + "\n" };
@@ -82,10 +85,44 @@ fn table(plugins: &[api::Plugin], now: SystemTime, width: Option<usize>) -> Stri
     format!("{table}{} plugin{s}, {failed} failed\n", plugins.len())
 }
 
+/// Shortens long routes so that as much as possible of the status fits as well.
+fn shorten_routes(rows: &mut [Vec<String>], places: &[usize], width: usize) {
+    let [Some(routes), Some(status)] = ["ROUTES", "STATUS"]
+        .map(|name| places.iter().copied().find(|place| COLUMNS[*place].0 == name))
+    else {
+        return;
+    };
+    let widest = |place: usize| {
+        let cells = rows.iter().map(|row| shown_width(&row[place]));
+        cells.max().unwrap_or_default().max(COLUMNS[place].0.len())
+    };
+    let needed: usize = places.iter().map(|place| widest(*place) + SPACING).sum();
+    let excess = needed.saturating_sub(width + SPACING);
+    let room = widest(routes).saturating_sub(excess).max(TEXT_WIDTH);
+    if status > routes && excess > 0 {
+        for row in rows {
+            row[routes] = shortened(&row[routes], room);
+        }
+    }
+}
+
+fn shown_width(cell: &str) -> usize {
+    Escaped(cell).to_string().chars().count()
+}
+
+/// The beginning of a text, if it is wider than this.
+fn shortened(cell: &str, width: usize) -> String {
+    if shown_width(cell) <= width {
+        return cell.to_owned();
+    }
+    let shown = Escaped(cell).to_string();
+    shown.chars().take(width.saturating_sub(1)).chain(['…']).collect()
+}
+
 /// The width and the importance of each column.
 fn widths(rows: &[Vec<String>]) -> Vec<(usize, u8)> {
     let width = |(place, (name, importance)): (usize, &(&str, u8))| {
-        let cells = rows.iter().map(|row| Escaped(&row[place]).to_string().chars().count());
+        let cells = rows.iter().map(|row| shown_width(&row[place]));
         let widest = cells.max().unwrap_or_default().max(name.len());
         let is_cut = matches!(*name, "ROUTES" | "STATUS");
         (if is_cut { widest.min(TEXT_WIDTH) } else { widest }, *importance)
@@ -178,6 +215,17 @@ mod tests {
         );
         let shown = table(&[greeter()], moment(2_000_000), Some(34));
         assert_eq!(shown.lines().next(), Some("   NAME     STATE   STATUS"));
+    }
+
+    #[test]
+    fn routes_are_shortened_before_the_status_is_cut() {
+        let long = api::Plugin { routes: vec!["/".repeat(60)], ..greeter() };
+        let shown = table(&[long.clone()], moment(2_000_000), Some(80));
+        let row = shown.lines().nth(1).unwrap_or_default();
+        assert!(row.ends_with("/…  greets people") && row.chars().count() <= 80, "{shown}");
+        // There is room for both.
+        let shown = table(&[long], moment(2_000_000), Some(300));
+        assert!(shown.contains(&"/".repeat(60)), "{shown}");
     }
 
     #[test]

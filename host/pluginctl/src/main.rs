@@ -3,6 +3,7 @@
 mod cat;
 mod build;
 mod check;
+mod clean;
 mod client;
 mod columns;
 mod compile;
@@ -30,6 +31,7 @@ mod routes;
 mod run;
 mod format;
 mod relative_time;
+mod stale_credentials;
 mod status;
 mod systemctl;
 mod test;
@@ -79,6 +81,8 @@ enum Command {
     Start(verbs::VerbArgs),
     /// Stop plugins until they are started again
     Stop(verbs::VerbArgs),
+    /// Remove what is kept for plugins: state, compiled code, saved state
+    Clean(clean::CleanArgs),
     /// Take the daemon out of service without stopping it
     Drain(draining::DrainArgs),
     /// Put the daemon back into service after drain
@@ -144,6 +148,7 @@ fn main() -> ExitCode {
         Command::Unpin(named) => named.run(Verb::Unpin),
         Command::Start(named) => named.run(Verb::Start),
         Command::Stop(named) => named.run(Verb::Stop),
+        Command::Clean(clean) => clean.run(),
         Command::Drain(drain) => drain.drain(),
         Command::Undrain(drain) => drain.undrain(),
         Command::Wait(wait) => wait.run(),

@@ -25,6 +25,11 @@ pub(crate) struct Output {
 }
 
 impl Output {
+    /// That of a command that cannot find the configuration.
+    pub(crate) fn of_configuration(mistake: String) -> Self {
+        Self { mistakes: vec![mistake], is_configuration: true, ..Self::default() }
+    }
+
     /// Prints everything, and returns the exit status.
     pub(crate) fn print(&self) -> ExitCode {
         let aside = self.mistakes.iter().chain(&self.notes);

@@ -49,14 +49,15 @@ impl Problem {
     /// Whether the daemon answered that this cannot be done.
     pub(crate) fn is_refusal(&self) -> bool {
         use CallRefused::{
-            NoSuchPlugin, PinFailed, PluginNotReloaded, RestartFailed, RollbackFailed, StartFailed,
-            StartedMeanwhile,
+            CleanFailed, NoSuchPlugin, PinFailed, PluginNotReloaded, RestartFailed, RollbackFailed,
+            StartFailed, StartedMeanwhile,
         };
         let Self::Client(ClientError::Refused(refused)) = self else { return false };
         matches!(
             refused,
             NoSuchPlugin { .. }
                 | PinFailed { .. }
+                | CleanFailed { .. }
                 | PluginNotReloaded { .. }
                 | RestartFailed { .. }
                 | RollbackFailed { .. }

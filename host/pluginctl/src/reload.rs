@@ -6,6 +6,7 @@ use crate::{
     problem::{Problem, unless_interrupted, wait_for},
     progress::ReloadProgress,
     progress_line::Live,
+    stale_credentials,
 };
 use clap::ValueEnum;
 use plugind::{api, base::name::PluginName};
@@ -44,10 +45,20 @@ impl ReloadArgs {
     pub(crate) fn run(self) -> Result<ExitCode, Problem> {
         if let Some(name) = &self.name {
             wait_for(unless_interrupted(self.reload_one(name)))?;
+            self.note_stale_credentials();
             return Ok(ExitCode::SUCCESS);
         }
-        let ended = wait_for(unless_interrupted(self.follow()));
-        Ok(if ended? { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+        let has_succeeded = wait_for(unless_interrupted(self.follow()))?;
+        self.note_stale_credentials();
+        Ok(if has_succeeded { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+    }
+
+    /// Says so if the daemon cannot see the present credentials.
+    fn note_stale_credentials(&self) {
+        let note = self.place.is_the_machines().then(stale_credentials::note).flatten();
+        if let Some(note) = note {
+            complain(&note);
+        }
     }
 
     async fn reload_one(&self, name: &PluginName) -> Result<(), Problem> {

@@ -25,6 +25,9 @@ pub(crate) struct RoutesArgs {
 impl RoutesArgs {
     /// Finds the routes.
     pub(crate) fn run(&self) -> Output {
+        if let Some(mistake) = self.tree.mistake() {
+            return Output::of_configuration(mistake.to_string());
+        }
         let mut output = Output::default();
         if let Err(error) = settings::read(&self.tree.search_path()) {
             output.is_configuration = true;

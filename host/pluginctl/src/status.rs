@@ -147,6 +147,7 @@ fn plugin(described: &api::Description, now: SystemTime) -> String {
         .line_if("CPU", plugin.usage.as_ref().map(busy).as_deref())
         .line_if("Traffic", plugin.usage.as_ref().map(traffic).as_deref())
         .line_if("Requests", plugin.requests.as_ref().and_then(requests).as_deref())
+        .line_if("Kept", kept(&described.kept).as_deref())
         .line_if("Component", described.component.as_deref())
         .line_if("Version", plugin.version.as_deref())
         .line_if("SHA-256", described.digest.as_deref())
@@ -177,6 +178,20 @@ fn memory(usage: &api::PluginUsage) -> String {
     let api::PluginUsage { memory, memory_peak, memory_max, .. } = usage;
     let [now, peak, max] = [memory, memory_peak, memory_max].map(|size| bytes(*size));
     format!("{now} (peak {peak}, limit {max})")
+}
+
+/// The sizes of what is kept for a plugin, if there is anything.
+fn kept(kept: &api::PluginKept) -> Option<String> {
+    let parts = [
+        ("state", kept.state),
+        ("key-value store", kept.key_value),
+        ("cache", kept.cache),
+        ("saved", kept.saved),
+    ];
+    let parts =
+        parts.into_iter().filter_map(|(what, size)| Some(format!("{what} {}", bytes(size?))));
+    let parts: Vec<_> = parts.collect();
+    (!parts.is_empty()).then(|| parts.join(", "))
 }
 
 /// The load of a plugin: its rate, its requests in flight and its response times.
@@ -290,6 +305,20 @@ greeter
     Traffic: 12.5/s, 3 in flight; 50 % of the responses begin within 850us, 99 % within 12ms
 ";
         assert!(shown.contains(lines), "{shown}");
+    }
+
+    #[test]
+    fn the_sizes_of_what_is_kept_are_shown() {
+        let mut described = description(greeter());
+        described.kept = api::PluginKept {
+            state: Some(0),
+            key_value: Some(4 << 20),
+            cache: Some(300 << 10),
+            saved: None,
+        };
+        let line = "       Kept: state 0B, key-value store 4M, cache 300K\n";
+        let shown = plugin(&described, moment(0));
+        assert!(shown.contains(line), "{shown}");
     }
 
     #[test]

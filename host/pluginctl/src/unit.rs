@@ -2,7 +2,7 @@
 //!
 //! A property that is not there is one that this systemd does not know; nothing follows from that.
 
-use std::collections::HashMap;
+use std::{collections::HashMap, path::PathBuf};
 
 /// The unit's name.
 pub(crate) const UNIT: &str = "plugind.service";
@@ -36,6 +36,15 @@ pub(crate) struct Unit {
     properties: HashMap<String, String>,
     /// Its lines about credentials, if its files are known: `systemctl show` does not print what they say.
     credentials: Option<Vec<Line>>,
+}
+
+/// Where a credential of the unit comes from.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum CredentialSource {
+    /// A file of the machine.
+    File { name: String, path: PathBuf },
+    /// The directories for credentials, in which only the end of a name may be a `*`.
+    Store { glob: String },
 }
 
 /// A setting that provides credentials, and its value.
@@ -92,6 +101,29 @@ impl Unit {
                 id == credential || (*key == "LoadCredential" && below)
             }
         })
+    }
+}
+
+impl Unit {
+    /// Where the credentials of the unit come from, as far as its lines name files.
+    pub(crate) fn credential_sources(&self) -> Vec<CredentialSource> {
+        let lines = self.credentials.iter().flatten();
+        let sources = lines.filter_map(|(key, value)| {
+            let parts = value.split_once(':');
+            match (*key, parts) {
+                ("LoadCredential", Some((name, path))) if path.starts_with('/') => {
+                    let (name, path) = (name.to_owned(), PathBuf::from(path));
+                    Some(CredentialSource::File { name, path })
+                }
+                ("LoadCredential", None) => Some(CredentialSource::Store { glob: value.clone() }),
+                // A credential that gets another name is left out.
+                ("ImportCredential", None) if self.get(key).is_some() => {
+                    Some(CredentialSource::Store { glob: value.clone() })
+                }
+                _ => None,
+            }
+        });
+        sources.collect()
     }
 }
 
@@ -170,6 +202,21 @@ mod tests {
         for name in ["plugind.a.on", "plugind.a.one.x", "plugind.a.comment", "plugind.a.unit"] {
             assert!(!unit.provides(name), "{name}");
         }
+    }
+
+    #[test]
+    fn the_files_of_credentials_are_those_that_lines_name() {
+        let files = "[Service]\nLoadCredential=plugind.a.one:/etc/one\nSetCredential=plugind.a.two:x\n\
+                     LoadCredentialEncrypted=plugind.a.three\nImportCredential=plugind.*\n\
+                     ImportCredential=a:b\n";
+        let store = |glob: &str| CredentialSource::Store { glob: glob.to_owned() };
+        let file = CredentialSource::File {
+            name: "plugind.a.one".to_owned(),
+            path: PathBuf::from("/etc/one"),
+        };
+        let [old, new] = ["", "ImportCredential=plugind.*\n"].map(|it| unit(it, files));
+        assert_eq!(old.credential_sources(), [file, store("plugind.a.three")]);
+        assert_eq!(new.credential_sources()[2..], [store("plugind.*")]);
     }
 
     #[test]

@@ -53,6 +53,14 @@ pub enum LinkCheckError {
     /// There is no directory to compile in.
     #[error("cannot make a directory to compile in")]
     Directory(#[source] io::Error),
+    /// The compiled files cannot be kept.
+    #[error("cannot make the directory {} for compiled files; --cache must name a directory", path.display())]
+    Keep {
+        /// The directory.
+        path: PathBuf,
+        /// The system's error.
+        source: io::Error,
+    },
     /// There is nothing to link with.
     #[error(transparent)]
     Runtime(#[from] HostRuntimeError),
@@ -115,7 +123,8 @@ impl LinkCheck {
         // The directory that is kept may be the cache of a daemon, which has its own files already.
         let compiled = self.cache.filter(|_| self.keep.is_none());
         let cache = self.keep.unwrap_or_else(|| directory.join("cache"));
-        fs::create_dir_all(&cache).map_err(LinkCheckError::Directory)?;
+        fs::create_dir_all(&cache)
+            .map_err(|source| LinkCheckError::Keep { path: cache.clone(), source })?;
         let cache = Cache::new(cache, self.engine);
         Ok(LinkContext { host, cache, compiled, compiler: self.compiler, places, made_up })
     }

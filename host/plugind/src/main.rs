@@ -24,6 +24,7 @@ use std::{
     path::Path,
     process::ExitCode,
     sync::Arc,
+    time::Duration,
 };
 use tracing::{error, warn};
 
@@ -31,6 +32,10 @@ use tracing::{error, warn};
 const EX_USAGE: u8 = 64;
 /// The exit status for what only a change of files or arguments can fix (sysexits.h).
 const EX_CONFIG: u8 = 78;
+
+/// The time to wait for the lock of the state directory: `pluginctl` has it for a moment when it changes the state of a
+/// daemon that does not run.
+const LOCK_WAIT: Duration = Duration::from_secs(1);
 
 /// The files that this process has open. By their paths there, the runtime opens compiled files.
 const OWN_FILES: &str = "/proc/self/fd";
@@ -115,7 +120,7 @@ fn main() -> ExitCode {
     }
     let state = environment.state(root);
     // Held until the process ends.
-    let state_lock = StateLock::acquire(&state);
+    let state_lock = StateLock::wait_for(&state, LOCK_WAIT);
     if state_lock.is_err() {
         let remedy = "give each daemon a directory of its own: --root, or STATE_DIRECTORY";
         warn!(path = %state.display(), remedy, "state directory in use by another daemon");

@@ -192,6 +192,33 @@ pub struct Description {
     pub imports: Vec<String>,
     /// The interfaces that it exports.
     pub exports: Vec<String>,
+    /// The sizes of what is kept for it.
+    #[serde(default)]
+    pub kept: PluginKept,
+}
+
+/// The sizes of what is kept for a plugin, in bytes. One that does not exist or is not known is missing.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct PluginKept {
+    /// The files of its state directory.
+    pub state: Option<u64>,
+    /// Its own key-value store.
+    pub key_value: Option<u64>,
+    /// The compiled code of the version that serves.
+    pub cache: Option<u64>,
+    /// The state that it saved for a handover.
+    pub saved: Option<u64>,
+}
+
+/// The parameters of `io.plugind.Clean`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct CleanRequest {
+    /// The plugin's name.
+    pub name: String,
+    /// The parts to remove: `state` or `saved`.
+    pub what: Vec<String>,
 }
 
 /// A reply to `io.plugind.Status`.
@@ -281,7 +308,7 @@ pub struct Followed {
     pub plugin: Option<Plugin>,
 }
 
-/// The reply to `io.plugind.Stop`, `io.plugind.Pin` and `io.plugind.Unpin`.
+/// The reply to `io.plugind.Stop`, `io.plugind.Pin`, `io.plugind.Unpin` and `io.plugind.Clean`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Stopped {}
 
@@ -302,6 +329,15 @@ pub struct DrainFailed {
 /// The parameters of `io.plugind.PinFailed`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PinFailed {
+    /// The plugin's name.
+    pub name: String,
+    /// The reason.
+    pub reason: String,
+}
+
+/// The parameters of `io.plugind.CleanFailed`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CleanFailed {
     /// The plugin's name.
     pub name: String,
     /// The reason.

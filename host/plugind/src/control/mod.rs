@@ -3,6 +3,7 @@
 mod listener;
 mod interfaces;
 mod metrics;
+mod cleaning;
 mod draining;
 mod plugins;
 mod profile;

@@ -23,7 +23,8 @@ use tokio::{sync::watch, time::timeout};
 use zlink::{Call, Reply};
 
 /// The methods that change something, or cost much processor time.
-const CHANGES: [&str; 13] = [
+const CHANGES: [&str; 14] = [
+    "io.plugind.Clean",
     "io.plugind.Drain",
     "io.plugind.Pin",
     "io.plugind.Profile",
@@ -124,7 +125,7 @@ pub(super) fn reported(parameters: impl Serialize) -> Value {
 }
 
 impl Method {
-    fn parameters<T: DeserializeOwned>(&self) -> Result<T, VarlinkError> {
+    pub(super) fn parameters<T: DeserializeOwned>(&self) -> Result<T, VarlinkError> {
         let given = match &self.parameters {
             None | Some(Value::Null) => Map::new(),
             Some(Value::Object(given)) => given.clone(),
@@ -207,6 +208,7 @@ impl ControlContext {
             "io.plugind.Undrain" => self.undrain(),
             "io.plugind.Pin" => self.pin(method).await,
             "io.plugind.Unpin" => self.unpin(method).await,
+            "io.plugind.Clean" => self.clean(method).await,
             "io.plugind.Start" => self.start(method).await,
             "io.plugind.Stop" => self.stop(method).await,
             FOLLOW => self.follow(method, &mut replies).await?,
@@ -237,7 +239,7 @@ impl ControlContext {
     async fn describe(&self, method: &Method) -> CallOutcome {
         let name = method.name()?;
         match self.supervisor.describe(name.clone()).await {
-            Ok(Some(description)) => Ok(reported(description)),
+            Ok(Some(description)) => Ok(reported(self.with_sizes(name, description).await)),
             Ok(None) => Err(no_such_plugin(&name)),
             Err(Stopping) => Err(stopping()),
         }

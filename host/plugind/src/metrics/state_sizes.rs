@@ -1,11 +1,14 @@
 //! The sizes of the state directories and key-value stores of plugins. They are measured in the background after a
 //! request for metrics, and not each time.
 
-use crate::{base::name::PluginName, world::keyvalue};
+use crate::{
+    base::name::PluginName,
+    plugin::state_files::{directory, own_store, size},
+};
 use std::{
     collections::BTreeMap,
-    fs, io,
-    path::{Path, PathBuf},
+    fs,
+    path::PathBuf,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
         atomic::{
@@ -19,11 +22,6 @@ use tokio::runtime::Handle;
 
 /// A size is measured again when it is as old as this.
 const AGE_MAX: Duration = Duration::from_secs(30);
-/// The most files and directories of one plugin that are counted. The size of one with more is not known.
-const ENTRIES_MAX: usize = 50_000;
-/// The most directories within each other that are counted.
-const DEPTH_MAX: usize = 32;
-
 /// The sizes of the state directories of plugins. Cheap to clone.
 #[derive(Clone)]
 pub struct StateSizes(Arc<MeasuredSizes>);
@@ -69,13 +67,13 @@ impl MeasuredSizes {
     fn measure(&self, plugins: Vec<PluginName>) {
         let _measuring = Measuring(&self.is_measuring);
         let sizes = plugins.into_iter().filter_map(|plugin| {
-            let directory = self.state.join(plugin.as_str());
-            let store = fs::metadata(keyvalue::own_store(&self.state, &plugin)).ok();
+            let directory = directory(&self.state, &plugin);
+            let store = fs::metadata(own_store(&self.state, &plugin)).ok();
             if store.is_none() && !directory.exists() {
                 return None;
             }
             // A size that cannot be determined must not count as zero.
-            let files = if directory.exists() { size(&directory, ENTRIES_MAX)? } else { 0 };
+            let files = if directory.exists() { size(&directory)? } else { 0 };
             Some((plugin, files.saturating_add(store.map_or(0, |metadata| metadata.len()))))
         });
         let sizes = sizes.collect();
@@ -96,33 +94,6 @@ impl Drop for Measuring<'_> {
     }
 }
 
-/// The size in bytes of the files below a directory; none, if it cannot be read, or has more entries than are counted.
-/// Links are not followed, and a file that disappears meanwhile is not counted.
-fn size(directory: &Path, entries_max: usize) -> Option<u64> {
-    let mut left = entries_max;
-    size_within(directory, &mut left, DEPTH_MAX).ok().flatten()
-}
-
-fn size_within(directory: &Path, left: &mut usize, depth: usize) -> io::Result<Option<u64>> {
-    let mut size: u64 = 0;
-    for entry in fs::read_dir(directory)? {
-        let (Some(less), true) = (left.checked_sub(1), depth > 0) else { return Ok(None) };
-        *left = less;
-        let entry = entry.and_then(|entry| Ok((entry.metadata()?, entry)));
-        let Ok((metadata, entry)) = entry else { continue };
-        let part = match metadata.is_dir() {
-            false => metadata.len(),
-            true => match size_within(&entry.path(), left, depth - 1) {
-                Ok(Some(size)) => size,
-                Ok(None) => return Ok(None),
-                Err(_) => 0,
-            },
-        };
-        size = size.saturating_add(part);
-    }
-    Ok(Some(size))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -136,25 +107,5 @@ mod tests {
         });
         assert!(measured.is_err());
         assert!(!is_measuring.into_inner());
-    }
-
-    #[test]
-    fn files_of_all_directories_are_counted_up_to_a_number() {
-        let state = tempfile::tempdir().unwrap();
-        let below = state.path().join("a/b");
-        fs::create_dir_all(&below).unwrap();
-        fs::write(state.path().join("one"), [0; 100]).unwrap();
-        fs::write(below.join("two"), [0; 23]).unwrap();
-        std::os::unix::fs::symlink("/", state.path().join("link")).unwrap();
-        let link = u64::try_from("/".len()).unwrap();
-        assert_eq!(size(state.path(), 5), Some(123 + link));
-        assert_eq!(size(state.path(), 4), None);
-        assert_eq!(size(&state.path().join("none"), 5), None);
-        let mut deep = state.path().join("deep");
-        for _ in 0..DEPTH_MAX {
-            deep.push("d");
-        }
-        fs::create_dir_all(&deep).unwrap();
-        assert_eq!(size(state.path(), 100), None);
     }
 }

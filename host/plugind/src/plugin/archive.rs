@@ -45,6 +45,14 @@ pub fn unpin(state: &Path, name: &PluginName) -> io::Result<bool> {
     pins::remove(&state.join(DIRECTORY).join(name.as_str()))
 }
 
+/// The digests of the components of a plugin that are kept below this state directory, as far as it can be read. Blocks.
+#[must_use]
+pub fn components(state: &Path, name: &PluginName) -> Vec<[u8; 32]> {
+    let listed = entries(&state.join(DIRECTORY).join(name.as_str())).unwrap_or_default();
+    let versions = listed.iter().filter_map(|(it, path)| ArchivedVersion::parse(name, it, path));
+    versions.map(|version| version.digests.component).collect()
+}
+
 /// Its directory below that of the state. No plugin has such a name.
 const DIRECTORY: &str = ".versions";
 /// The number of versions that are kept of each plugin.
@@ -166,6 +174,22 @@ impl Archive {
         let directory = self.directory.join(name.as_str());
         pins::remove(&directory).map_err(|source| not_pinned(&directory, source))?;
         self.pins.remove(name);
+        Ok(())
+    }
+
+    /// Gives a plugin the pin that it had before, or none.
+    ///
+    /// # Errors
+    /// When it cannot be written or removed.
+    pub fn restore_pin(
+        &mut self,
+        name: &PluginName,
+        before: Option<ReleaseDigests>,
+    ) -> Result<(), ArchiveError> {
+        let Some(digests) = before else { return self.unpin(name) };
+        let directory = self.directory.join(name.as_str());
+        pins::write(&directory, &digests).map_err(|source| not_pinned(&directory, source))?;
+        self.pins.insert(name.clone(), digests);
         Ok(())
     }
 

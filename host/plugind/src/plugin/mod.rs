@@ -7,6 +7,7 @@
 
 pub mod interfaces;
 pub mod compiler;
+pub mod compiled_files;
 #[cfg(feature = "runtime")]
 pub mod compile;
 #[cfg(feature = "runtime")]
@@ -32,6 +33,7 @@ pub mod proposals;
 pub mod release;
 pub mod scan;
 pub mod serve;
+pub mod state_files;
 pub mod validated;
 pub mod verify;
 pub mod archive;

@@ -458,13 +458,15 @@ impl PoolGauges {
     /// Those of a plugin, two of whose generations have instances. Limits are those of the later one.
     #[must_use]
     pub fn beside(self, later: Self) -> Self {
+        let memory = self.memory.saturating_add(later.memory);
         Self {
             instances: self.instances + later.instances,
             in_flight: self.in_flight + later.in_flight,
             queued: self.queued + later.queued,
             waited: self.waited.max(later.waited),
-            memory: self.memory.saturating_add(later.memory),
-            memory_peak: self.memory_peak.max(later.memory_peak),
+            memory,
+            // What they use together is more than either has used alone.
+            memory_peak: self.memory_peak.max(later.memory_peak).max(memory),
             memory_max: later.memory_max,
             connections: self.connections + later.connections,
         }

@@ -8,6 +8,7 @@ use crate::{
     route::sockets::SocketPlan,
     supervisor::{
         board::Board,
+        clean_outcome::{CleanError, CleanOutcome, CleanParts, CleanReply},
         pin_outcome::{PinOutcome, PinReply},
         plugin::{HandoverTicket, PluginEvent},
         prepare::{DirectoriesError, PrepareError},
@@ -107,6 +108,14 @@ impl SupervisorHandle {
         self.ask(|reply| Message::Unpin { name, reply }).await?
     }
 
+    /// Removes what is kept for a plugin that has no instances.
+    ///
+    /// # Errors
+    /// When nothing is known of it, it is in use, or something cannot be removed.
+    pub async fn clean(&self, name: PluginName, parts: CleanParts) -> Result<(), CleanError> {
+        self.ask(|reply| Message::Clean { name, parts, reply }).await?
+    }
+
     /// Stops a plugin, and waits until its instances have ended. It stays stopped until it is started.
     ///
     /// # Errors
@@ -202,6 +211,14 @@ pub(crate) enum Message {
         reply: PinReply,
     },
     PinWritten(PinOutcome),
+    Clean {
+        name: PluginName,
+        parts: CleanParts,
+        reply: CleanReply,
+    },
+    Cleaned(CleanOutcome),
+    /// The host failed while files were removed.
+    CleaningFailed,
     /// A plugin that is to be restarted was linked again.
     Relinked {
         name: PluginName,

@@ -21,6 +21,8 @@ pub mod phase;
 pub mod handle;
 pub mod held;
 mod all_or_nothing;
+pub mod clean_outcome;
+mod cleaning;
 mod execute;
 mod falling_back;
 mod own_task;
@@ -96,6 +98,7 @@ pub fn start(
         plugins: BTreeMap::new(),
         pins,
         pins_in_progress: BTreeSet::new(),
+        cleaning: None,
         running: HashMap::new(),
         prepared: HashMap::new(),
         queued: BTreeSet::new(),
@@ -139,6 +142,8 @@ struct Supervisor {
     pins: BTreeMap<PluginName, ReleaseDigests>,
     /// Plugins whose pin is being written or removed.
     pins_in_progress: BTreeSet<PluginName>,
+    /// The plugin whose files are being removed. It does not start meanwhile.
+    cleaning: Option<PluginName>,
     /// The instances of every generation that has some, by its number.
     running: HashMap<u64, RunningGeneration>,
     /// Results of the preparations of this turn, by their tickets.
@@ -231,6 +236,8 @@ impl Supervisor {
             | Message::Pin { .. }
             | Message::Unpin { .. }
             | Message::PinWritten(_)
+            | Message::Clean { .. }
+            | Message::Cleaned(_)
             | Message::StartPlugin { .. }
             | Message::ReloadPlugin { .. }
             | Message::StopPlugin { .. }
@@ -248,6 +255,9 @@ impl Supervisor {
             Message::Pin { name, reply } => self.pin(name, reply),
             Message::Unpin { name, reply } => self.unpin(name, reply),
             Message::PinWritten(written) => self.pin_written(written),
+            Message::Clean { name, parts, reply } => self.clean(name, parts, reply),
+            Message::Cleaned(cleaned) => self.cleaned(cleaned),
+            Message::CleaningFailed => self.cleaning = None,
             Message::Relinked { name, outcome } => self.relinked(&name, outcome),
             Message::StartPlugin { name, reply } => self.start_plugin(name, reply),
             Message::ReloadPlugin { name, reply } => self.reload_plugin(name, reply),
@@ -293,7 +303,12 @@ impl Supervisor {
     }
 
     fn describe(&self, name: &PluginName) -> Option<crate::api::Description> {
-        self.plugins.get(name).map(|plugin| plugin.describe(self.report_of(plugin)))
+        let plugin = self.plugins.get(name)?;
+        let running = plugin.serving().and_then(|serving| self.running.get(&serving.number));
+        let mut described = plugin.describe(self.report_of(plugin));
+        described.kept.cache = running.map(|running| running.pool.linked().image_size());
+        described.kept.saved = plugin.generations.saved().map(|saved| saved.len() as u64);
+        Some(described)
     }
 
     fn report_of(&self, plugin: &ManagedPlugin) -> crate::api::Plugin {

@@ -336,7 +336,11 @@ impl Supervisor {
         let mut at_work = self.plugins.values().filter(|plugin| plugin.is_at_work()).count();
         let max = if self.settled { self.deps.reload_concurrency } else { usize::MAX };
         while at_work < max {
-            let Some(name) = self.queued.pop_first() else { return };
+            // One whose files are being removed keeps its place.
+            let mut queued = self.queued.iter();
+            let next = queued.find(|name| self.cleaning.as_ref() != Some(*name)).cloned();
+            let Some(name) = next else { return };
+            self.queued.remove(&name);
             at_work += usize::from(self.start_preparation(&name));
         }
     }

@@ -214,6 +214,7 @@ impl ManagedPlugin {
             digest: release.map(|release| hexadecimal(&release.digest)),
             imports: imports.unwrap_or_default(),
             exports: exports.unwrap_or_default(),
+            kept: api::PluginKept::default(),
         }
     }
 }

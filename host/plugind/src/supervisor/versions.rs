@@ -195,9 +195,12 @@ fn keep_all(mut archive: Archive, inbox: &Receiver<VersionRequest>) {
             // The client was answered that nothing was written.
             VersionRequest::Pin(_, reply) | VersionRequest::Unpin(_, reply)
                 if reply.is_canceled() => {}
-            // The one that asked may be gone.
-            VersionRequest::Pin(release, reply) => drop(reply.send(archive.pin(&release))),
-            VersionRequest::Unpin(name, reply) => drop(reply.send(archive.unpin(&name))),
+            VersionRequest::Pin(release, reply) => {
+                change_pin(&mut archive, &release.name, reply, |archive| archive.pin(&release));
+            }
+            VersionRequest::Unpin(name, reply) => {
+                change_pin(&mut archive, &name, reply, |archive| archive.unpin(&name));
+            }
             VersionRequest::Pinned(reply) => drop(reply.send(archive.pinned())),
             VersionRequest::Retain(names) => archive.retain(&names),
             VersionRequest::Previous(name, serving, reply) => {
@@ -209,6 +212,25 @@ fn keep_all(mut archive: Archive, inbox: &Receiver<VersionRequest>) {
     }
 }
 
+/// Changes a pin. If the client gave up meanwhile, it was answered that nothing was written, so the change is undone.
+fn change_pin(
+    archive: &mut Archive,
+    name: &PluginName,
+    reply: oneshot::Sender<Result<(), ArchiveError>>,
+    change: impl FnOnce(&mut Archive) -> Result<(), ArchiveError>,
+) {
+    let before = archive.pins().get(name).copied();
+    let changed = change(archive);
+    let is_changed = changed.is_ok();
+    if reply.send(changed).is_ok() || !is_changed {
+        return;
+    }
+    if let Err(error) = archive.restore_pin(name, before) {
+        let error = ErrorChain(&error).to_string();
+        warn!(plugin = %name, error, "pin not restored");
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -216,23 +238,39 @@ mod tests {
     use sha2::{Digest, Sha256};
     use std::fs;
 
+    fn release(directory: &Path, name: &str, bytes: &str) -> Arc<Release> {
+        let path = directory.join(format!("{bytes}.wasm"));
+        fs::write(&path, bytes).unwrap();
+        Arc::new(Release {
+            name: name.parse().unwrap(),
+            path,
+            digest: Sha256::digest(bytes).into(),
+            manifest: Manifest::default(),
+            texts: Vec::new(),
+            inspection: Inspection::default(),
+            credentials: CredentialsSeen::default(),
+        })
+    }
+
+    #[test]
+    fn a_pin_that_was_written_too_late_is_taken_back() {
+        let root = tempfile::tempdir().unwrap();
+        let [old, new] = ["old", "new"].map(|bytes| release(root.path(), "a", bytes));
+        let (name, mut archive) = (old.name.clone(), Archive::open(root.path()).unwrap());
+        let gave_up = || oneshot::channel().0;
+        change_pin(&mut archive, &name, gave_up(), |archive| archive.pin(&old));
+        assert!(archive.pins().is_empty());
+        archive.pin(&old).unwrap();
+        change_pin(&mut archive, &name, gave_up(), |archive| archive.pin(&new));
+        change_pin(&mut archive, &name, gave_up(), |archive| archive.unpin(&name));
+        let archive = Archive::open(root.path()).unwrap();
+        assert_eq!(archive.pins().get(&name), Some(&old.digests()));
+    }
+
     #[test]
     fn a_pin_is_not_changed_when_nobody_waits_for_it_any_more() {
         let root = tempfile::tempdir().unwrap();
-        let release = |name: &str| {
-            let path = root.path().join(format!("{name}.wasm"));
-            fs::write(&path, name).unwrap();
-            Arc::new(Release {
-                name: name.parse().unwrap(),
-                path,
-                digest: Sha256::digest(name).into(),
-                manifest: Manifest::default(),
-                texts: Vec::new(),
-                inspection: Inspection::default(),
-                credentials: CredentialsSeen::default(),
-            })
-        };
-        let [pinned, unpinned] = ["a", "b"].map(release);
+        let [pinned, unpinned] = ["a", "b"].map(|name| release(root.path(), name, name));
         let mut archive = Archive::open(root.path()).unwrap();
         archive.pin(&pinned).unwrap();
         let (requests, inbox) = channel();

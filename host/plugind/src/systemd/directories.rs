@@ -58,15 +58,17 @@ impl Environment {
         let path = |name| {
             env::var_os(name).filter(|value: &OsString| !value.is_empty()).map(PathBuf::from)
         };
+        let xdg = |name| path(name).filter(|path| path.is_absolute());
         let text = |name| path(name).map(|value| value.to_string_lossy().into_owned());
         Self {
             // systemd separates several by colons; the first is the one that is meant.
             cache_directory: path("CACHE_DIRECTORY").map(|all| first_of(&all)),
-            xdg_config_home: path("XDG_CONFIG_HOME"),
-            xdg_runtime_directory: path("XDG_RUNTIME_DIR"),
-            xdg_cache_home: path("XDG_CACHE_HOME"),
+            // The specification has relative paths ignored.
+            xdg_config_home: xdg("XDG_CONFIG_HOME"),
+            xdg_runtime_directory: xdg("XDG_RUNTIME_DIR"),
+            xdg_cache_home: xdg("XDG_CACHE_HOME"),
             state_directory: path("STATE_DIRECTORY").map(|all| first_of(&all)),
-            xdg_state_home: path("XDG_STATE_HOME"),
+            xdg_state_home: xdg("XDG_STATE_HOME"),
             credentials_directory: path("CREDENTIALS_DIRECTORY"),
             home: path("HOME"),
             traces: TraceEnvironment {

@@ -8,7 +8,12 @@ use std::{
     fs::{DirBuilder, File},
     os::unix::fs::DirBuilderExt,
     path::Path,
+    thread,
+    time::{Duration, Instant},
 };
+
+/// The interval of the attempts to lock a directory.
+const LOOK: Duration = Duration::from_millis(10);
 
 /// The lock of a directory, until this is dropped or the process ends.
 #[derive(Debug)]
@@ -37,9 +42,36 @@ impl StateLock {
     }
 }
 
+impl StateLock {
+    /// The same, but waits for a process that has the lock only for a moment, as `pluginctl unpin` does.
+    ///
+    /// # Errors
+    /// When another process still has the lock after `wait_max`.
+    pub fn wait_for(directory: &Path, wait_max: Duration) -> Result<Self, SharedState> {
+        let begun = Instant::now();
+        loop {
+            match Self::acquire(directory) {
+                Err(SharedState) if begun.elapsed() < wait_max => thread::sleep(LOOK),
+                acquired => return acquired,
+            }
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_lock_that_is_held_for_a_moment_is_waited_for() {
+        let directory = tempfile::tempdir().unwrap();
+        let held = StateLock::acquire(directory.path()).unwrap();
+        assert_eq!(StateLock::wait_for(directory.path(), Duration::ZERO).err(), Some(SharedState));
+        let path = directory.path().to_owned();
+        let waits = thread::spawn(move || StateLock::wait_for(&path, Duration::from_secs(60)));
+        drop(held);
+        assert!(waits.join().unwrap().is_ok());
+    }
 
     #[test]
     fn a_directory_has_one_lock_at_a_time() {

@@ -2,7 +2,10 @@
 
 use crate::{
     base::{name::PluginName, quantity::Bytes},
-    plugin::grants::keyvalue::{KeyValueGrant, OWN_STORE},
+    plugin::{
+        grants::keyvalue::{KeyValueGrant, OWN_STORE},
+        state_files::{STORES, own_store},
+    },
     world::{
         bindings::keyvalue::wasi::keyvalue::{
             atomics::{self, CasError},
@@ -15,15 +18,8 @@ use crate::{
         },
     },
 };
-use std::{
-    collections::BTreeMap,
-    path::{Path, PathBuf},
-    sync::Arc,
-};
+use std::{collections::BTreeMap, path::Path, sync::Arc};
 use wasmtime::component::{HasData, Resource, ResourceTable};
-
-/// Where the files of stores are, below the directory of the daemon's state. No plugin has this name.
-const DIRECTORY: &str = ".keyvalue";
 
 /// The stores of a generation, by the names that its instances open them by.
 #[derive(Default)]
@@ -43,7 +39,7 @@ pub(super) fn open(
     registry: &StoreRegistry,
 ) -> Result<Shared, StoreOpenError> {
     let Some(grant) = grant else { return Ok(Shared::default()) };
-    let directory = state.join(DIRECTORY);
+    let directory = state.join(STORES);
     let own = registry.open(&own_store(state, plugin))?;
     let mut stores = BTreeMap::from([(OWN_STORE.to_owned(), own)]);
     for name in &grant.shared {
@@ -62,12 +58,6 @@ impl Shared {
 
 impl HasData for Shared {
     type Data<'a> = Guest<'a>;
-}
-
-/// The file of a plugin's own store, below the directory of all states.
-#[must_use]
-pub fn own_store(state: &Path, plugin: &PluginName) -> PathBuf {
-    state.join(DIRECTORY).join(format!("plugin-{plugin}.redb"))
 }
 
 /// One instance's use of the stores.

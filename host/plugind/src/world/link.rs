@@ -195,6 +195,13 @@ pub fn link(
 }
 
 impl Linked {
+    /// The size of its compiled code with all that belongs to it, in bytes.
+    #[must_use]
+    pub fn image_size(&self) -> u64 {
+        let image = self.pre.component().image_range();
+        image.end.addr().saturating_sub(image.start.addr()) as u64
+    }
+
     /// The engine that it is linked for.
     #[must_use]
     pub fn engine(&self) -> &Engine {

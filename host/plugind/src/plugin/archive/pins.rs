@@ -19,14 +19,21 @@ const LENGTH: u64 = 129;
 
 /// The version that is pinned below this directory, if one is.
 pub(super) fn read(directory: &Path) -> io::Result<Option<ReleaseDigests>> {
-    let file = match File::open(directory.join(PINNED)) {
+    let path = directory.join(PINNED);
+    let file = match fs::symlink_metadata(&path) {
         Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
-        file => file?,
+        // To open a pipe would wait for a writer.
+        Ok(metadata) if !metadata.is_file() => return Err(not_a_file()),
+        found => found.and_then(|_| File::open(path))?,
     };
     let mut text = String::new();
     file.take(LENGTH + 1).read_to_string(&mut text)?;
     let damaged = || io::Error::new(ErrorKind::InvalidData, "it must be two digests");
     parse(&text).map(Some).ok_or_else(damaged)
+}
+
+fn not_a_file() -> io::Error {
+    io::Error::new(ErrorKind::InvalidData, "it must be a regular file")
 }
 
 fn parse(text: &str) -> Option<ReleaseDigests> {
@@ -38,8 +45,12 @@ fn parse(text: &str) -> Option<ReleaseDigests> {
 /// Pins this version.
 pub(super) fn write(directory: &Path, digests: &ReleaseDigests) -> io::Result<()> {
     let incomplete = directory.join(INCOMPLETE);
+    match fs::remove_file(&incomplete) {
+        Err(error) if error.kind() != ErrorKind::NotFound => return Err(error),
+        _ => (),
+    }
     let mut options = OpenOptions::new();
-    let mut file = options.write(true).create(true).truncate(true).mode(0o600).open(&incomplete)?;
+    let mut file = options.write(true).create_new(true).mode(0o600).open(&incomplete)?;
     file.write_all(digests.to_string().as_bytes())?;
     file.sync_all()?;
     fs::rename(&incomplete, directory.join(PINNED))?;
@@ -59,6 +70,7 @@ pub(super) fn remove(directory: &Path) -> io::Result<bool> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use rustix::fs::{CWD, Mode, mkfifoat};
 
     #[test]
     fn a_pin_is_read_again_until_it_is_removed() {
@@ -70,6 +82,26 @@ mod tests {
         assert!(remove(directory.path()).unwrap());
         assert_eq!(read(directory.path()).unwrap(), None);
         assert!(!remove(directory.path()).unwrap());
+    }
+
+    #[test]
+    fn a_pipe_or_a_directory_in_the_place_of_a_pin_is_an_error() {
+        let directory = tempfile::tempdir().unwrap();
+        let digests = ReleaseDigests { component: [0xa1; 32], configuration: [0x0b; 32] };
+        for name in [PINNED, INCOMPLETE] {
+            let path = directory.path().join(name);
+            mkfifoat(CWD, &path, Mode::RWXU).unwrap();
+        }
+        let error = read(directory.path()).unwrap_err();
+        assert_eq!(error.to_string(), "it must be a regular file");
+        // It is replaced by a pin, and one that was not finished is no obstacle.
+        write(directory.path(), &digests).unwrap();
+        assert_eq!(read(directory.path()).unwrap(), Some(digests));
+        assert!(remove(directory.path()).unwrap());
+        fs::create_dir(directory.path().join(PINNED)).unwrap();
+        let error = read(directory.path()).unwrap_err();
+        assert_eq!(error.to_string(), "it must be a regular file");
+        assert!(remove(directory.path()).is_err());
     }
 
     #[test]

@@ -100,6 +100,14 @@ impl ManagedPlugin {
             || self.generations.candidate().is_some()
     }
 
+    /// Whether it has no instances, and none are on their way.
+    #[must_use]
+    pub fn is_idle(&self) -> bool {
+        !self.is_in_progress()
+            && self.generations.current().is_none()
+            && self.generations.leaving().is_empty()
+    }
+
     /// Whether nothing of it is left.
     #[must_use]
     pub fn is_gone(&self) -> bool {

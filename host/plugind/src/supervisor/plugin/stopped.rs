@@ -28,6 +28,13 @@ impl ManagedPlugin {
         self.stopped.take().map(|stopped| stopped.requests).unwrap_or_default()
     }
 
+    /// The state that it saved is not restored any more. False if there is none.
+    pub fn forget_saved(&mut self) -> bool {
+        let was_saved = self.generations.saved().is_some();
+        self.generations.set_saved(None);
+        was_saved
+    }
+
     /// It is there, and does not start by itself. Nothing of it runs.
     pub(super) fn rest(&mut self, requests: Vec<RouteRequest>, turn: &mut Turn) {
         (self.preparing, self.fallback, self.problem) = (None, Fallback::Unused, None);

@@ -1,0 +1,157 @@
+//! `pluginctl clean`: removes what is kept for plugins.
+
+use crate::{
+    client::{CallMethod, Client, ClientError, ControlAddress},
+    print::{complain, json, line, print},
+    problem::{Problem, unless_interrupted, wait_for},
+};
+use clap::ValueEnum;
+use plugind::{
+    api,
+    base::name::PluginName,
+    plugin::{compiled_files, state_files},
+    systemd::state_lock::StateLock,
+};
+use std::{collections::BTreeSet, io, path::PathBuf, process::ExitCode};
+
+#[derive(clap::Args)]
+pub(crate) struct CleanArgs {
+    /// The plugins, one after the other
+    #[arg(required = true, value_name = "NAME")]
+    names: Vec<PluginName>,
+    /// Remove this; several are separated by commas
+    #[arg(long, required = true, value_name = "WHAT", value_delimiter = ',')]
+    what: Vec<KeptPart>,
+    /// Print JSON: each reply of the control socket
+    #[arg(long)]
+    json: bool,
+    #[command(flatten)]
+    place: ControlAddress,
+}
+
+/// A part of what is kept for a plugin.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, ValueEnum)]
+enum KeptPart {
+    /// The files and the key-value store of a plugin that is stopped
+    State,
+    /// The compiled code
+    Cache,
+    /// The state for a handover of a plugin that is stopped
+    Saved,
+    /// All of this
+    All,
+}
+
+/// Something cannot be removed without the daemon.
+#[derive(Debug, thiserror::Error)]
+enum CleanFilesError {
+    #[error("cannot remove the state of {name}: {source}")]
+    State { name: PluginName, source: io::Error },
+    #[error("cannot remove compiled files of {name} from {}: {source}", path.display())]
+    Cache { name: PluginName, path: PathBuf, source: io::Error },
+    #[error("--socket does not say where compiled files are; use --root")]
+    NoCache,
+    #[error(
+        "there is no saved state without a running daemon, except in the file descriptor store of systemd; \
+         `systemctl clean --what=fdstore plugind.service` removes it for all plugins"
+    )]
+    SavedWithoutDaemon,
+}
+
+impl CleanArgs {
+    pub(crate) fn run(self) -> Result<ExitCode, Problem> {
+        let mut status = ExitCode::SUCCESS;
+        for name in &self.names {
+            match self.clean(name) {
+                Err(problem) if problem.is_refusal() => {
+                    complain(&problem.to_string());
+                    status = ExitCode::FAILURE;
+                }
+                cleaned => cleaned?,
+            }
+        }
+        Ok(status)
+    }
+
+    fn has(&self, part: KeptPart) -> bool {
+        self.what.contains(&part) || self.what.contains(&KeptPart::All)
+    }
+
+    fn clean(&self, name: &PluginName) -> Result<(), Problem> {
+        let components = match self.has(KeptPart::Cache) {
+            true => self.components(name)?,
+            false => BTreeSet::new(),
+        };
+        let parts = [(KeptPart::State, "state"), (KeptPart::Saved, "saved")];
+        let parts = parts.into_iter().filter(|(part, _)| self.has(*part));
+        let mut what: Vec<_> = parts.map(|(_, word)| word.to_owned()).collect();
+        // First, since it may be refused.
+        if !what.is_empty() {
+            self.clean_by_daemon(name, &what)?;
+        }
+        if self.has(KeptPart::Cache) {
+            let path = self.place.cache().map_err(ClientError::from)?;
+            let path = path.ok_or_else(|| Problem::failed(CleanFilesError::NoCache))?;
+            let removed = compiled_files::remove(&path, &components);
+            let failed = |source| CleanFilesError::Cache { name: name.clone(), path, source };
+            removed.map_err(|source| Problem::failed(failed(source)))?;
+            what.push("cache".to_owned());
+        }
+        let text = format!("{name}: removed {}", what.join(", "));
+        Ok(print(&if self.json { json(&api::Stopped {}) } else { line(&text) })?)
+    }
+
+    /// The components whose compiled files belong to a plugin: of the version that serves, of its files, and of the
+    /// versions that are kept.
+    fn components(&self, name: &PluginName) -> Result<BTreeSet<[u8; 32]>, Problem> {
+        let search_path = self.place.search_path().map_err(ClientError::from)?;
+        let state = self.place.state().map_err(ClientError::from)?;
+        let mut components = compiled_files::components(&search_path, &state, name);
+        let parameters = api::Name { name: name.to_string() };
+        let described = wait_for(async {
+            let mut client = Client::connect(&self.place)?;
+            let described: api::Description = client.call(CallMethod::Describe(parameters)).await?;
+            Ok(described)
+        });
+        // Without a daemon, or if it does not know the plugin, the files are what there is.
+        let serving = described.ok().and_then(|described| described.digest);
+        components.extend(serving.as_deref().and_then(compiled_files::digest));
+        Ok(components)
+    }
+
+    /// Has the daemon remove parts; if it does not run, removes them here.
+    fn clean_by_daemon(&self, name: &PluginName, what: &[String]) -> Result<(), Problem> {
+        let parameters = api::CleanRequest { name: name.to_string(), what: what.to_vec() };
+        let cleaned = wait_for(unless_interrupted(async {
+            let mut client = Client::connect(&self.place)?;
+            let _: api::Stopped = client.call(CallMethod::Clean(parameters)).await?;
+            Ok(())
+        }));
+        match cleaned {
+            Err(Problem::Client(error @ (ClientError::NotRunning { .. } | ClientError::Ended))) => {
+                self.clean_without_daemon(name, what, error)
+            }
+            cleaned => cleaned,
+        }
+    }
+
+    fn clean_without_daemon(
+        &self,
+        name: &PluginName,
+        what: &[String],
+        error: ClientError,
+    ) -> Result<(), Problem> {
+        let state = self.place.state_without_daemon().map_err(ClientError::from)?;
+        let Some(state) = state.filter(|state| state.is_dir()) else { return Err(error.into()) };
+        let Ok(_lock) = StateLock::acquire(&state) else { return Err(error.into()) };
+        if what.iter().any(|part| part == "state") {
+            let failed = |source| CleanFilesError::State { name: name.clone(), source };
+            state_files::remove(&state, name).map_err(|it| Problem::failed(failed(it)))?;
+        }
+        // A daemon that has ended took it with it, unless systemd has it.
+        match what.iter().any(|part| part == "saved") && !self.what.contains(&KeptPart::All) {
+            true => Err(Problem::failed(CleanFilesError::SavedWithoutDaemon)),
+            false => Ok(()),
+        }
+    }
+}

@@ -1,0 +1,74 @@
+//! Removing what is kept for a plugin: only of one that has no instances, and that does not start meanwhile.
+
+use crate::{
+    base::{error_chain::ErrorChain, name::PluginName},
+    plugin::state_files,
+    supervisor::{
+        Supervisor,
+        clean_outcome::{CleanError, CleanOutcome, CleanParts, CleanReply},
+        handle::Message,
+        own_task::spawn_and_send,
+        own_thread::on_own_thread,
+        plugin::ManagedPlugin,
+    },
+};
+use tracing::info;
+
+impl Supervisor {
+    /// Removes these parts of what is kept for a plugin. The reply follows when they are removed.
+    pub(super) fn clean(&mut self, name: PluginName, parts: CleanParts, reply: CleanReply) {
+        let refused = match (&self.cleaning, self.plugins.get(&name)) {
+            (Some(cleaned), _) => Some(CleanError::Busy(cleaned.clone())),
+            (None, Some(plugin)) if !plugin.is_idle() => Some(CleanError::InUse(name.clone())),
+            _ => None,
+        };
+        if let Some(refused) = refused {
+            // The client may have disconnected.
+            return drop(reply.send(Err(refused)));
+        }
+        let had_saved = parts.saved && self.remove_saved(&name);
+        if !parts.state {
+            return self.cleaned(CleanOutcome { name, outcome: Ok(had_saved), reply });
+        }
+        self.cleaning = Some(name.clone());
+        let (state, plugin) = (self.deps.places.state.clone(), name.clone());
+        let remove = move || state_files::remove(&state, &plugin);
+        // It has no deadline: the plugin must not start before its files are gone.
+        let removed = async move {
+            let removed = on_own_thread("clean", remove).await;
+            let outcome = match removed {
+                Ok(Ok(had_files)) => Ok(had_files || had_saved),
+                Ok(Err(error)) => Err(CleanError::Failed(error.to_string())),
+                Err(error) => Err(CleanError::Failed(ErrorChain(&error).to_string())),
+            };
+            Some(Message::Cleaned(CleanOutcome { name, outcome, reply }))
+        };
+        // The work itself is contained by its thread.
+        spawn_and_send(self.inbox.clone(), removed, |_| Message::CleaningFailed);
+    }
+
+    /// Files were removed, or could not be. The plugin may start again.
+    pub(super) fn cleaned(&mut self, cleaned: CleanOutcome) {
+        let CleanOutcome { name, outcome, reply } = cleaned;
+        self.cleaning = None;
+        let is_known = self.plugins.contains_key(&name);
+        let outcome = match outcome {
+            Ok(had_something) if had_something || is_known => {
+                info!(plugin = %name, "plugin cleaned");
+                Ok(())
+            }
+            Ok(_) => Err(CleanError::NoSuchPlugin),
+            Err(error) => Err(error),
+        };
+        // The client may have disconnected.
+        reply.send(outcome).ok();
+    }
+
+    /// Removes the state that a plugin saved. False if none is known.
+    fn remove_saved(&mut self, name: &PluginName) -> bool {
+        let plugin = self.plugins.get_mut(name);
+        let was_saved = plugin.is_some_and(ManagedPlugin::forget_saved);
+        self.deps.store.remove(name);
+        was_saved || self.deps.store.handed_back().contains(name)
+    }
+}

@@ -1,0 +1,108 @@
+//! `pluginctl clean`: state, compiled files and saved state of a plugin are removed, and never while they are in use.
+
+use crate::control::{Ran, run, start};
+use plugind_tests::Tree;
+use std::{fs, path::PathBuf};
+
+fn succeed(tree: &Tree, arguments: &[&str]) -> String {
+    let Ran { status, stdout, stderr } = run(tree, arguments);
+    assert_eq!((status, &*stderr), (Some(0), ""), "{arguments:?}: {stdout}");
+    stdout
+}
+
+fn refused(tree: &Tree, arguments: &[&str]) -> String {
+    let Ran { status, stdout, stderr } = run(tree, arguments);
+    assert_eq!((status, &*stdout), (Some(1), ""), "{arguments:?}: {stderr}");
+    stderr
+}
+
+fn kept(tree: &Tree, name: &str) -> serde_json::Value {
+    let described = run(tree, &["status", name, "--json"]).stdout;
+    let described: serde_json::Value = serde_json::from_str(&described).unwrap();
+    described["kept"].clone()
+}
+
+fn compiled_files(tree: &Tree) -> Vec<PathBuf> {
+    let entries = fs::read_dir(tree.root().join("var/cache/plugind")).unwrap();
+    let paths = entries.map(|entry| entry.unwrap().path());
+    paths.filter(|path| path.extension().is_some_and(|it| it == "cwasm")).collect()
+}
+
+const FILES: &str = "[grants]\nstate = true\n";
+const STORES: &str = "[grants]\nkeyvalue = { quota = \"64M\" }\n";
+const IN_USE: &str = "files: not cleaned: it is in use; `pluginctl stop files` stops the plugin\n";
+
+#[test]
+fn the_state_of_a_plugin_is_removed_only_after_it_was_stopped() {
+    let tree = Tree::new().with_manifest("files", FILES).with_manifest("stores", STORES);
+    let daemon = start(&tree);
+    assert_eq!(daemon.get("/files/make/state/note").text(), "done");
+    assert_eq!(daemon.get("/stores/set/a/1").text(), "done");
+    assert_eq!(kept(&tree, "files")["state"], "made".len());
+    assert!(kept(&tree, "stores")["keyValue"].as_u64().unwrap() > 0);
+    let shown = run(&tree, &["status", "files"]).stdout;
+    assert!(shown.contains("Kept: state 4B, cache "), "{shown}");
+
+    assert_eq!(refused(&tree, &["clean", "files", "--what=state"]), IN_USE);
+    assert_eq!(refused(&tree, &["clean", "files", "--what=cache,saved"]), IN_USE);
+    assert_eq!(daemon.get("/files/read/state/note").text(), "made");
+
+    succeed(&tree, &["stop", "files", "stores"]);
+    let cleaned = succeed(&tree, &["clean", "files", "stores", "--what=state"]);
+    assert_eq!(cleaned, "files: removed state\nstores: removed state\n");
+    daemon.log.wait_for(&["info    plugind: plugin cleaned", "plugin=files"]);
+    assert_eq!(kept(&tree, "files")["state"], serde_json::Value::Null);
+    succeed(&tree, &["start", "files", "stores"]);
+    assert_eq!(daemon.get("/files/list/state").text(), "");
+    assert_eq!(daemon.get("/stores/get/a").text(), "none");
+}
+
+#[test]
+fn compiled_files_of_a_plugin_that_serves_can_be_removed() {
+    let tree = Tree::with_own_cache().with("hello").with("counts");
+    let mut daemon = start(&tree);
+    assert!(kept(&tree, "hello")["cache"].as_u64().unwrap() > 0);
+    assert_eq!(compiled_files(&tree).len(), 2);
+    assert_eq!(succeed(&tree, &["clean", "hello", "--what=cache"]), "hello: removed cache\n");
+    assert_eq!(compiled_files(&tree).len(), 1);
+    assert_eq!(daemon.get("/hello").status(), 200);
+    succeed(&tree, &["restart", "hello"]);
+    assert_eq!(daemon.get("/hello").status(), 200);
+    assert_eq!(daemon.stop(), 0);
+    drop(daemon);
+    let daemon = start(&tree);
+    assert_eq!(daemon.get("/hello").status(), 200);
+    assert_eq!(compiled_files(&tree).len(), 2);
+}
+
+#[test]
+fn a_plugin_that_is_gone_can_be_cleaned_and_an_unknown_one_is_an_error() {
+    let tree = Tree::new().with_manifest("files", FILES).with("hello");
+    let daemon = start(&tree);
+    assert_eq!(daemon.get("/files/make/state/note").text(), "done");
+    tree.remove("files.wasm");
+    tree.remove("files.toml");
+    succeed(&tree, &["reload"]);
+    let state = tree.root().join("var/lib/plugind/files");
+    assert!(state.exists());
+    succeed(&tree, &["clean", "files", "--what=all"]);
+    assert!(!state.exists());
+    assert_eq!(refused(&tree, &["clean", "files", "--what=state"]), "there is no plugin files\n");
+}
+
+#[test]
+fn state_and_compiled_files_can_be_removed_while_the_daemon_does_not_run() {
+    let tree = Tree::with_own_cache().with_manifest("files", FILES);
+    let mut daemon = start(&tree);
+    assert_eq!(daemon.get("/files/make/state/note").text(), "done");
+    assert_eq!(daemon.stop(), 0);
+    drop(daemon);
+    let saved = refused(&tree, &["clean", "files", "--what=saved"]);
+    assert!(saved.contains("`systemctl clean --what=fdstore plugind.service`"), "{saved}");
+    let cleaned = succeed(&tree, &["clean", "files", "--what=all"]);
+    assert_eq!(cleaned, "files: removed state, saved, cache\n");
+    assert!(!tree.root().join("var/lib/plugind/files").exists());
+    assert_eq!(compiled_files(&tree), [] as [PathBuf; 0]);
+    let daemon = start(&tree);
+    assert_eq!(daemon.get("/files/list/state").text(), "");
+}
