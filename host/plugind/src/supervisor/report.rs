@@ -58,6 +58,12 @@ impl Condition {
         }
     }
 
+    /// Whether it has no instance before its next request or connection.
+    #[must_use]
+    pub fn is_on_demand(self) -> bool {
+        self == Self::OnDemand
+    }
+
     /// One of systemd's six words.
     #[must_use]
     pub fn active_state(self) -> &'static str {
@@ -148,7 +154,7 @@ impl ManagedPlugin {
         let retried = waiting.map(|problem| problem.failed(&self.name));
         let retried = retried.into_iter().chain(self.recovering_from()).collect();
         let (stopped, failed) = (self.is_stopped(), self.failed());
-        let on_demand = self.condition() == Condition::OnDemand;
+        let on_demand = self.condition().is_on_demand();
         let at_work = self.is_at_own_work();
         let degraded = None;
         SummaryEntry { ready, on_demand, at_work, stopped, awaited, retried, failed, degraded }
