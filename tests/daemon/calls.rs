@@ -7,7 +7,7 @@ use std::{
     thread,
 };
 
-fn may_call(plugins: &[&str]) -> String {
+pub(crate) fn may_call(plugins: &[&str]) -> String {
     format!("[grants]\ncall = {plugins:?}\n")
 }
 

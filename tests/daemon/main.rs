@@ -56,6 +56,7 @@ mod top;
 mod authors;
 mod sdk;
 mod stopping;
+mod on_demand;
 mod operating;
 mod pinning;
 mod binaries;

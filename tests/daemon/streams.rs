@@ -21,7 +21,7 @@ fn tree(manifest: &str) -> Tree {
 }
 
 /// An address that is free now.
-fn free() -> SocketAddr {
+pub(crate) fn free() -> SocketAddr {
     TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap().local_addr().unwrap()
 }
 
@@ -36,14 +36,14 @@ fn path(tree: &Tree) -> PathBuf {
     tree.root().join("echo")
 }
 
-fn connect(address: SocketAddr) -> TcpStream {
+pub(crate) fn connect(address: SocketAddr) -> TcpStream {
     let stream = TcpStream::connect(address).unwrap();
     stream.set_read_timeout(Some(WAIT_MAX)).unwrap();
     stream
 }
 
 /// Sends something and receives as much.
-fn echo(stream: &mut (impl Read + Write), text: &str) -> String {
+pub(crate) fn echo(stream: &mut (impl Read + Write), text: &str) -> String {
     stream.write_all(text.as_bytes()).unwrap();
     let mut answer = vec![0; text.len()];
     stream.read_exact(&mut answer).unwrap();

@@ -165,7 +165,7 @@ fn version(plugin: &api::Plugin) -> Option<String> {
 
 /// Returns the state, with the sub-state if that is more precise, and with its pin.
 fn state(plugin: &api::Plugin, now: SystemTime) -> String {
-    let is_shown = ["degraded", "stopped"].contains(&&*plugin.sub_state);
+    let is_shown = ["degraded", "on demand", "stopped"].contains(&&*plugin.sub_state);
     let more = is_shown.then(|| plugin.sub_state.clone());
     let pinned = plugin.pinned.then(|| "pinned".to_owned());
     let more: Vec<_> = step(plugin, now).or(more).into_iter().chain(pinned).collect();

@@ -75,7 +75,8 @@ impl WaitArgs {
     }
 }
 
-/// Whether it serves, or is a background program that has done its work.
+/// Whether it serves, is a background program that has done its work, or is started by its next request.
 pub(crate) fn is_ready(plugin: &api::Plugin) -> bool {
-    matches!(&*plugin.active_state, "active" | "reloading") || plugin.sub_state == "exited"
+    matches!(&*plugin.active_state, "active" | "reloading")
+        || ["exited", "on demand"].contains(&&*plugin.sub_state)
 }

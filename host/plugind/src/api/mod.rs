@@ -63,7 +63,7 @@ pub struct Plugin {
     /// One of systemd's six words: `inactive`, `activating`, `active`, `reloading`, `deactivating`, `failed`.
     pub active_state: String,
     /// A more exact word: `running`, `degraded`, `queued`, `compiling`, `starting`, `ready`, `handing-over`, `exited`,
-    /// `auto-restart`, `recovering`, `failed`, `stopping` or `stopped`.
+    /// `on demand`, `auto-restart`, `recovering`, `failed`, `stopping` or `stopped`.
     #[serde(default)]
     pub sub_state: String,
     /// `success`, or why it failed.

@@ -34,6 +34,9 @@ const FILE_MAX: u64 = 1 << 20;
 /// Default number of new versions that are prepared at the same time.
 const RELOAD_CONCURRENCY: usize = 4;
 
+/// A daemon that ends sooner would be started again and again.
+const EXIT_ON_IDLE_MIN: Duration = Duration::from_secs(1);
+
 /// In less memory hardly any plugin can be instantiated.
 pub const MEMORY_MIN: Bytes = Bytes(16 << 20);
 
@@ -42,6 +45,8 @@ pub const MEMORY_MIN: Bytes = Bytes(16 << 20);
 pub struct Settings {
     /// Time that the required plugins may take to become ready.
     pub start_deadline: Duration,
+    /// The daemon ends when there has been nothing to do for so long; none: it does not.
+    pub exit_on_idle: Option<Duration>,
     /// Number of plugins whose new version may be prepared at the same time.
     pub reload_concurrency: usize,
     /// Whether the start serves the version that served last of a plugin whose newest one fails.
@@ -132,6 +137,7 @@ impl Settings {
         let span = |key, default| table.parsed::<Span>(key).map_or(default, |span| span.0);
         Self {
             start_deadline: span("start-deadline-sec", Duration::from_secs(300)),
+            exit_on_idle: exit_on_idle(table),
             reload_concurrency: table
                 .number("reload-concurrency", 1)
                 .map_or(RELOAD_CONCURRENCY, |number| usize::try_from(number).unwrap_or(usize::MAX)),
@@ -147,6 +153,16 @@ impl Settings {
             sockets: SocketSettings(table.named("sockets", SocketSetting::read)),
         }
     }
+}
+
+fn exit_on_idle(table: &Table<'_>) -> Option<Duration> {
+    let exit_on_idle = table.parsed::<Span>("exit-on-idle-sec").map(|span| span.0);
+    if let Some(time) = exit_on_idle.filter(|time| *time < EXIT_ON_IDLE_MIN) {
+        let (least, time) = (Span(EXIT_ON_IDLE_MIN), Span(time));
+        let message = format!("exit-on-idle-sec must be at least \"{least}\", not \"{time}\"");
+        table.complain_about("exit-on-idle-sec", message);
+    }
+    exit_on_idle
 }
 
 fn memory_max(table: &Table<'_>) -> Option<Bytes> {
@@ -189,6 +205,17 @@ mod tests {
         assert_eq!(settings.engine, EngineKind::Pulley);
         assert_eq!(Settings::default().engine, EngineKind::Native);
         assert_eq!(settings.start_deadline, Settings::default().start_deadline);
+    }
+
+    #[test]
+    fn the_daemon_ends_on_idle_only_if_that_is_set_and_not_at_once() {
+        let parse = |text: &str| Settings::parse(&Document::new(Path::new("plugind.toml"), text));
+        assert_eq!(Settings::default().exit_on_idle, None);
+        let settings = parse("exit-on-idle-sec = \"5min\"\n").unwrap();
+        assert_eq!(settings.exit_on_idle, Some(Duration::from_secs(300)));
+        let mistakes = parse("exit-on-idle-sec = \"500ms\"\n").unwrap_err();
+        let rule = "plugind.toml:1:20: exit-on-idle-sec must be at least \"1s\", not \"500ms\"";
+        assert_eq!(mistakes[0].to_string(), rule);
     }
 
     #[test]

@@ -1,6 +1,7 @@
 //! Starts everything in the order of the layers, runs until the daemon must end, and stops it in the opposite order.
 
 mod error;
+mod idle_exit;
 mod running;
 mod signals;
 mod starting;
@@ -16,7 +17,7 @@ use crate::{
         settings::{self, Protocol, SettingsError},
     },
     control::{self, ControlContext},
-    daemon::signals::Signals,
+    daemon::{idle_exit::IdleExit, running::Ending, signals::Signals},
     journal::{Journal, messages},
     listen::{
         connection, datagrams,
@@ -56,6 +57,9 @@ use futures::FutureExt as _;
 use std::{path::PathBuf, sync::Arc, time::Duration};
 use tokio::sync::{mpsc, watch};
 use tracing::{error, info, warn};
+
+/// Time that operators and scrapes have to read their answers when an idle daemon ends.
+const CONTROL_DEADLINE: Duration = Duration::from_secs(3);
 
 /// The events of reloads, for systemd.
 type ReloadNotices = mpsc::UnboundedReceiver<ReloadNotice>;
@@ -277,14 +281,26 @@ impl Daemon {
             (summary.ready, summary.failed.len())
         };
         info!(message_id = messages::READY, plugins, failed, "ready");
-        let ended = self.keep_running(&supervisor, &mut reloads).await;
-
+        let idle = IdleExit::new(own.exit_on_idle, supervisor.clone(), listeners.clone());
+        let ended = self.keep_running(&supervisor, &mut reloads, idle).await;
+        let is_idle = matches!(ended, Ok(Ending::Idle));
+        if is_idle {
+            info!(message_id = messages::EXITING_ON_IDLE, "exiting on idle");
+            self.store.keep_in_files();
+        }
+        // No load balancer has to learn that an idle daemon ends, since its sockets start it again.
+        let leave_for = if is_idle { Duration::ZERO } else { leave_for };
         self.stop(&supervisor, &listeners, &versions, leave_for).await;
+        if is_idle {
+            // Clients that come from now on wait for the next daemon.
+            let drain = |protocol| listeners.drain(protocol, CONTROL_DEADLINE);
+            tokio::join!(drain(Protocol::Control), drain(Protocol::Metrics));
+        }
         if let Some(exporter) = exporter {
             exporter.finish().await;
         }
         compiler.end();
         info!("stopped");
-        ended
+        ended.map(drop)
     }
 }

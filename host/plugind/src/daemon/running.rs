@@ -3,6 +3,7 @@
 use crate::{
     daemon::{
         Daemon, DaemonError, ReloadNotices,
+        idle_exit::IdleExit,
         signals::DaemonEvent,
         status::{EXTEND_BY, EXTEND_EVERY, StatusReport},
     },
@@ -11,6 +12,14 @@ use crate::{
 };
 use tokio::time::interval;
 
+/// Why a daemon ends that did not fail.
+pub(super) enum Ending {
+    /// It was asked to.
+    Asked,
+    /// It has had nothing to do for long.
+    Idle,
+}
+
 impl Daemon {
     /// Obeys signals until one of them, or the failure of a plugin, ends the daemon, and reports to
     /// systemd how all plugins are.
@@ -18,7 +27,8 @@ impl Daemon {
         &mut self,
         supervisor: &SupervisorHandle,
         reloads: &mut ReloadNotices,
-    ) -> Result<(), DaemonError> {
+        mut idle: IdleExit,
+    ) -> Result<Ending, DaemonError> {
         let mut summary = supervisor.summary();
         let mut extend = interval(EXTEND_EVERY);
         let mut status = StatusReport::of(self.line(supervisor));
@@ -33,9 +43,10 @@ impl Daemon {
                 }
                 now.reloading
             };
+            let daemon_phase = *self.phase.borrow();
             tokio::select! {
                 event = self.signals.event(&mut summary) => match event {
-                    DaemonEvent::Terminate => return Ok(()),
+                    DaemonEvent::Terminate => return Ok(Ending::Asked),
                     DaemonEvent::Rescan => supervisor.rescan(),
                     DaemonEvent::ReloadRequested => {
                         self.notifier.notify(Notice::Reloading);
@@ -60,6 +71,7 @@ impl Daemon {
                 },
                 // Draining has begun or ended. The channel cannot be closed, because `self` has the sender.
                 _ = phase.changed() => status.changed(),
+                () = idle.due(daemon_phase) => return Ok(Ending::Idle),
                 () = status.due() => {
                     let line = self.line(supervisor);
                     self.report(line, &mut status);

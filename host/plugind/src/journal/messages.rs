@@ -14,6 +14,10 @@ pub const PREVIOUS_VERSION: &str = "7cde9633b63f41cead26a458ca04864a";
 pub const PLUGIN_REMOVED: &str = "d7a98a023fc54c43b9025965cfe2d59a";
 /// An operator stopped a plugin.
 pub const PLUGIN_STOPPED: &str = "d41af5c360d84caa85b9471684eab92b";
+/// The last instance of a plugin that starts on demand was stopped, since it had no work.
+pub const PLUGIN_IDLE: &str = "921590ced09540b9a9398e6fe3c28f3f";
+/// A request or connection has started a plugin that starts on demand.
+pub const PLUGIN_STARTED_ON_DEMAND: &str = "284c60204f904e45a5cd7bfcdd52decb";
 /// A background program returned successfully and is not restarted.
 pub const PROGRAM_FINISHED: &str = "34a9998be6e84d92a50c1ae904de008c";
 /// An instance of a plugin failed.
@@ -32,6 +36,8 @@ pub const LOG_RATE_EXCEEDED: &str = "569d6668ff2c4a6fbd8065d4521c6044";
 pub const REQUESTS_FAILED: &str = "daace9582b714084bdf57b0764eeca9b";
 /// A request was answered; only sockets with an access log have this.
 pub const REQUEST_SERVED: &str = "3f350c7b626d464abb7940b571439e9b";
+/// The daemon ends because it had nothing to do for long.
+pub const EXITING_ON_IDLE: &str = "4172cd5ad3c041438777d19ba00ef011";
 /// The daemon exits before it was ready.
 pub const STARTUP_FAILED: &str = "50f07d10a05b4f39b6d72333f094360b";
 /// The daemon exits after it was ready.

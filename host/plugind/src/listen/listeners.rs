@@ -22,7 +22,7 @@ use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout};
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
@@ -228,6 +228,16 @@ impl Listeners {
             }
         }
         usage.into_values().collect()
+    }
+
+    /// Since when none of the connections has had a request; none, if one has, or serves something else than requests.
+    /// Without connections, that is `before`.
+    #[must_use]
+    pub fn idle_since(&self, before: Instant) -> Option<Instant> {
+        let state = self.state();
+        let all = state.open.values().chain(&state.closed);
+        let mut places = all.flat_map(|open| &open.places);
+        places.try_fold(before, |latest, places| places.idle_since(latest))
     }
 
     /// Accepts no connections for plugins until [`Listeners::resume`]. The sockets stay open, so new clients wait.

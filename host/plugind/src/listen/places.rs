@@ -276,6 +276,15 @@ impl Places {
         self.0.taken().connections.len()
     }
 
+    /// Since when none of the connections has had a request; none, if one has, or serves something else than requests.
+    /// Without connections, that is `before`.
+    #[must_use]
+    pub fn idle_since(&self, before: Instant) -> Option<Instant> {
+        let taken = self.0.taken();
+        let mut connections = taken.connections.iter().map(|(_, it)| it.activity.idle_since());
+        connections.try_fold(before, |latest, since| Some(latest.max(since?)))
+    }
+
     /// Returns the number of places in use.
     #[cfg(test)]
     pub(super) fn in_use(&self) -> usize {

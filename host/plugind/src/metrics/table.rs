@@ -158,9 +158,18 @@ pub const METRICS: &[Metric] = &[
             STATES.iter().map(|state| ((*state).into(), truth(*state == it.view.state))).collect()
         }),
     ),
-    metric(Gauge, "plugind_plugin_ready", "Whether a plugin serves", Plugin(|it| {
-        Some(truth(it.view.is_ready))
-    })),
+    metric(
+        Gauge,
+        "plugind_plugin_ready",
+        "Whether a plugin serves, has done its work, or is started by its next request",
+        Plugin(|it| Some(truth(it.view.is_ready))),
+    ),
+    metric(
+        Gauge,
+        "plugind_plugin_on_demand",
+        "Whether a plugin has no instance, and its next request or connection starts one",
+        Plugin(|it| Some(truth(it.view.is_on_demand))),
+    ),
     metric(
         Gauge,
         "plugind_plugin_newest_failed",

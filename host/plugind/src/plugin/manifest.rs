@@ -1,6 +1,7 @@
 //! The contents of `NAME.toml`: serving, lifecycle and limits of a plugin. Everything is optional.
 
 mod instances;
+mod on_demand;
 mod limits;
 mod service;
 #[cfg(test)]
@@ -16,11 +17,15 @@ use crate::{
     plugin::{
         grants::Grants,
         handover::Handover,
+        manifest::on_demand::{read_idle_timeout, read_on_demand},
         middleware::{Middleware, read_middleware},
         serve::{Serve, own_route},
     },
 };
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::Duration,
+};
 
 /// The facts about a component that are known when its manifest is validated.
 #[derive(Clone, Copy, Debug)]
@@ -29,6 +34,8 @@ pub struct ComponentFacts<'a> {
     pub imports: &'a [String],
     /// It has a state to hand over, and so one instance that is kept.
     pub hands_over: bool,
+    /// It exports a handler, so that clients or other plugins can reach it.
+    pub serves: bool,
 }
 
 /// The effective manifest: values that are missing from the file have their defaults.
@@ -38,6 +45,10 @@ pub struct Manifest {
     pub required: bool,
     /// Description of the plugin: one line for people.
     pub description: Option<String>,
+    /// It has no instance until there is work for one.
+    pub on_demand: bool,
+    /// An instance that is not needed is stopped after so long without work.
+    pub idle_timeout: Duration,
     /// An instance that fails is dumped.
     pub core_dump: bool,
     /// The arguments of the command line, behind the plugin's name.
@@ -113,17 +124,21 @@ impl Manifest {
         let own = name.map(own_route);
         let mut places = BTreeSet::new();
         let service = table.table("service", Service::read);
+        let on_demand = read_on_demand(table, component.map(|component| component.serves));
         Self {
             // The daemon does not wait for what does not start with it.
             required: table.boolean("required").unwrap_or(service.autostart),
             description,
+            on_demand,
+            idle_timeout: read_idle_timeout(table),
             core_dump: table.boolean("core-dump").unwrap_or(false),
             arguments,
             serve: table.tables("serve", |serve| Serve::read(serve, own.as_deref(), &mut places)),
             middleware: read_middleware(table, name),
             service,
-            instances: table
-                .table("instances", |table| Instances::read(table, hands_over == Some(true))),
+            instances: table.table("instances", |table| {
+                Instances::read(table, hands_over == Some(true), on_demand)
+            }),
             limits: table.table("limits", Limits::read),
             handover: table.table("handover", Handover::read),
             grants: table.table("grants", |table| {

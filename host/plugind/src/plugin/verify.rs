@@ -173,6 +173,7 @@ pub fn verify_unless_known(
     let known = outcome.as_ref().ok().map(|(inspection, _)| ComponentFacts {
         imports: &inspection.imports,
         hands_over: inspection.handover,
+        serves: inspection.serves(),
     });
     let manifest = read_manifest(&found, known);
     let Found { name, component, .. } = found;

@@ -24,6 +24,12 @@ const RECYCLE_AFTER: u32 = 100_000;
 pub(crate) struct PoolConfig {
     /// The most workers at a time.
     pub(crate) workers: usize,
+    /// The number of workers that are kept without work.
+    pub(crate) min: usize,
+    /// A worker beyond that number is stopped after so long without work.
+    pub(crate) idle_timeout: Duration,
+    /// There is no worker until there is work: `on-demand` of the manifest.
+    pub(crate) rests: bool,
     /// The most calls at a time in one worker.
     pub(crate) concurrency: usize,
     /// After so many calls a worker is replaced.
@@ -73,8 +79,16 @@ impl PoolConfig {
             Mode::Fresh => (FRESH_MAX, 1, 1),
         };
         let recycle_after = Some(recycle_after);
+        let min = instances.min.map_or(1, number);
+        let max = instances.max.map_or(workers, number);
+        // What the manifest asks for counts more than what fits the mode.
+        let workers = if alone || hands_over { 1 } else { max.max(min) };
+        let rests = linked.release.manifest.on_demand;
         Self {
-            workers: if alone || hands_over { 1 } else { instances.max.map_or(workers, number) },
+            workers,
+            min: if rests { 0 } else { min.min(workers) },
+            idle_timeout: linked.release.manifest.idle_timeout,
+            rests,
             concurrency: match mode {
                 Mode::Shared => instances.concurrency.map_or(concurrency, number),
                 Mode::Exclusive | Mode::Fresh => 1,
@@ -97,6 +111,14 @@ impl PoolConfig {
     /// Whether a worker is there for one call. Then the next one is started ahead of its call.
     pub(crate) fn serve_one(&self) -> bool {
         self.recycle_after == Some(1) && self.concurrency == 1
+    }
+
+    /// Whether workers may be stopped because they have no work.
+    pub(crate) fn shrinks(&self) -> bool {
+        match self.on_demand {
+            true => self.rests,
+            false => !self.program && self.workers > self.min,
+        }
     }
 }
 

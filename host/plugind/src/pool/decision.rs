@@ -16,6 +16,8 @@ pub(super) enum Why {
     Draining(StopReason),
     /// It has served as many calls, or as long, or uses as much, as an instance should.
     Recycled,
+    /// It has had no work for long, and is not needed.
+    Idle,
     /// Its instance says that it cannot serve.
     Unhealthy(String),
     /// Its instance accepts no call although some wait.
@@ -31,6 +33,8 @@ pub(super) struct WorkerView {
     pub(super) retiring: bool,
     /// Its generation drains.
     pub(super) draining: Option<StopReason>,
+    /// It was asked to end because it has had no work for long, and has none now.
+    pub(super) idle: bool,
     /// The instance is as old as one may be.
     pub(super) aged: bool,
     /// The instance holds nearly as many resources, or as much memory, as it may.
@@ -92,9 +96,10 @@ impl WorkerView {
         if let Some(reason) = self.draining {
             return WorkerDecision::Leave(Why::Draining(reason));
         }
-        if self.is_recyclable() {
+        if self.is_recyclable() || self.idle {
+            let why = if self.idle { Why::Idle } else { Why::Recycled };
             return match self.unsaved {
-                false => WorkerDecision::Leave(Why::Recycled),
+                false => WorkerDecision::Leave(why),
                 true if self.transferring || self.calls > 0 || self.full => WorkerDecision::Wait,
                 true => WorkerDecision::SaveForNext,
             };
@@ -160,6 +165,22 @@ mod tests {
         assert_eq!(WorkerView { calls: 3, ..idle() }.decide(), WorkerDecision::Take);
         assert_eq!(WorkerView { calls: 4, ..idle() }.decide(), WorkerDecision::Wait);
         assert_eq!(WorkerView { full: true, ..idle() }.decide(), WorkerDecision::Wait);
+    }
+
+    #[test]
+    fn a_worker_that_is_idle_leaves_after_its_state_was_saved_and_transfers_it_first_if_that_is_due()
+     {
+        let idle_one = WorkerView { idle: true, ..idle() };
+        assert_eq!(idle_one.decide(), WorkerDecision::Leave(Why::Idle));
+        let keeps = WorkerView { unsaved: true, ..idle_one.clone() };
+        assert_eq!(keeps.decide(), WorkerDecision::SaveForNext);
+        let saving = WorkerView { transferring: true, ..keeps.clone() };
+        assert_eq!(saving.decide(), WorkerDecision::Wait);
+        let due = WorkerView { transfer_due: true, held: true, ..keeps };
+        assert_eq!(due.decide(), WorkerDecision::Transfer);
+        let draining = Some(StopReason::Reload);
+        let draining = WorkerView { draining, ..idle_one };
+        assert_eq!(draining.decide(), WorkerDecision::Leave(Why::Draining(StopReason::Reload)));
     }
 
     #[test]
@@ -239,15 +260,15 @@ mod tests {
         fn no_call_is_taken_where_none_may_be(
             leaving: bool, retiring: bool, draining: bool, aged: bool, near_memory_limit: bool, unsaved: bool,
             calls in 0..9_usize, full: bool, since_rest in 0..20_u32, concurrency in 1..9_usize, due: bool,
-            held: bool, lingering in 0..20_usize, computes: bool,
+            held: bool, lingering in 0..20_usize, computes: bool, idle: bool,
         ) {
             let draining = draining.then_some(StopReason::Reload);
             let view = WorkerView {
                 leaving, retiring, draining, aged, near_memory_limit, unsaved, calls, full, since_rest, concurrency,
-                transfer_due: due, held, lingering, computes, ..WorkerView::default()
+                transfer_due: due, held, lingering, computes, idle, ..WorkerView::default()
             };
             if view.decide() == WorkerDecision::Take {
-                prop_assert!(!(leaving || retiring || aged || near_memory_limit || full || held || computes));
+                prop_assert!(!(leaving || retiring || aged || near_memory_limit || full || held || computes || idle));
                 prop_assert!(draining.is_none() && calls < concurrency && lingering <= concurrency);
                 prop_assert!(since_rest == 0 || since_rest < CALLS_BETWEEN_RESTS);
             }
@@ -260,6 +281,7 @@ mod tests {
         CallEnds,
         Computes,
         Rests,
+        Idles,
         Ages,
         Wears,
         Retires,
@@ -273,6 +295,7 @@ mod tests {
             10 => Just(Happens::CallEnds),
             1 => Just(Happens::Computes),
             5 => Just(Happens::Rests),
+            1 => Just(Happens::Idles),
             1 => Just(Happens::Ages),
             1 => Just(Happens::Wears),
             1 => Just(Happens::Retires),
@@ -299,6 +322,7 @@ mod tests {
                 Happens::CallEnds => view.calls = view.calls.saturating_sub(1),
                 Happens::Computes => view.computes = true,
                 Happens::Rests => (view.since_rest, view.computes) = (0, false),
+                Happens::Idles => view.idle = view.calls == 0,
                 Happens::Ages => view.aged = true,
                 Happens::Wears => view.near_memory_limit = true,
                 Happens::Retires => view.retiring = true,
@@ -309,7 +333,9 @@ mod tests {
                     if std::mem::take(&mut self.saves_for_next) {
                         match saved {
                             true => (view.unsaved, self.was_saved) = (false, true),
-                            false => view.recycle_not_before = view.taken + 64,
+                            false => {
+                                (view.recycle_not_before, view.idle) = (view.taken + 64, false)
+                            }
                         }
                     }
                 }
@@ -366,7 +392,7 @@ mod tests {
                 walk.happen(step);
                 walk.settle();
                 prop_assert!(walk.view.calls <= concurrency);
-                if walk.left == Some(Why::Recycled) && keeps {
+                if matches!(walk.left, Some(Why::Recycled | Why::Idle)) && keeps {
                     prop_assert!(walk.was_saved, "its state is lost");
                 }
                 if let Some(max) = recycle_after.filter(|_| !keeps) {

@@ -13,6 +13,7 @@ use crate::{
         config::PoolConfig,
         deadline::EXTENSION_MAX,
         deadline_sweeper::DeadlineSweeper,
+        idle::stop_idle_workers,
         in_flight::InFlight,
         queue::{PushError, QueuedCall},
         reply::{OwnInstance, PendingReply, Reply},
@@ -116,6 +117,9 @@ impl Pool {
             Box::new(report),
         );
         tokio::spawn(start_where_short(set.clone()));
+        if set.config.shrinks() {
+            tokio::spawn(stop_idle_workers(Arc::downgrade(&set), set.config.idle_timeout));
+        }
         let core_sets = (0..set.executors.cores()).map(|_| CoreSet::new(set.clone())).collect();
         Arc::new(Self { set, core_sets, connections, draining: CancellationToken::new() })
     }
@@ -148,6 +152,13 @@ impl Pool {
         }
     }
 
+    /// Makes one instance and drops it, for a plugin that starts on demand. Its event reports the outcome. Calls start no
+    /// worker until [`Pool::release`].
+    pub fn try_instance(&self) {
+        self.set.pause(true);
+        worker::spawn_probe(&self.set);
+    }
+
     /// Keeps further workers from being started, until the next [`Pool::start_worker`].
     pub fn hold(&self) {
         self.set.pause(true);
@@ -172,6 +183,7 @@ impl Pool {
     pub fn save(&self) -> u64 {
         let save = self.set.transfer.save();
         self.set.wake();
+        self.set.answer_save();
         save
     }
 
@@ -185,6 +197,7 @@ impl Pool {
     pub fn resume(&self) {
         self.set.transfer.resume();
         self.set.wake();
+        self.set.check_shortage();
     }
 
     /// Has the instance take over `state`, when it is ready and has no work; [`WorkerEvent::Restored`] reports the result.
@@ -209,7 +222,11 @@ impl Pool {
     /// Takes no more requests, finishes those it has, stops its instances. [`WorkerEvent::Gone`] says when all are gone.
     pub fn shut_down(&self, reason: StopReason) {
         let (set, draining) = (self.set.clone(), self.draining.clone());
-        if reason != StopReason::Stop || set.stats().queued == 0 {
+        let calls_wait = |set: &WorkerSet| {
+            let stats = set.stats();
+            stats.queued > 0 && stats.active > 0
+        };
+        if reason != StopReason::Stop || !calls_wait(&set) {
             set.drain(reason);
             set.room.close();
             draining.cancel();
@@ -218,7 +235,7 @@ impl Pool {
         // The daemon stops, so no next generation takes the calls that wait.
         tokio::spawn(async move {
             let emptied = async {
-                while set.stats().queued > 0 {
+                while calls_wait(&set) {
                     sleep(QUEUE_LOOK).await;
                 }
             };
@@ -372,6 +389,10 @@ impl Pool {
         others: Duration,
     ) -> Result<Reply, NotServed> {
         if self.set.config.on_demand {
+            if self.set.config.rests {
+                let ready = || self.set.report(WorkerEvent::Ready { worker: 0 });
+                self.set.resting.wake(ready);
+            }
             let Some((permit, place)) = self.room(core).await else {
                 return Err(match self.set.room.is_closed() {
                     true => NotServed::Draining(call),

@@ -17,6 +17,7 @@ mod config;
 pub mod shares;
 mod decision;
 mod scaling;
+mod resting;
 mod health;
 mod http;
 mod progress;
@@ -29,6 +30,7 @@ mod worker_context;
 mod serving;
 mod worker_task;
 mod worker;
+mod idle;
 pub mod instances;
 #[cfg(all(test, feature = "loom"))]
 mod models;

@@ -194,6 +194,7 @@ impl<'a> Serving<'a> {
             leaving: self.leaving.is_some(),
             retiring: handle.is_retiring(),
             draining: set.draining(),
+            idle: false,
             aged: self.is_aged,
             near_memory_limit: self.is_near_memory_limit,
             calls: self.calls.len().saturating_sub(handle.lingering()),
@@ -216,7 +217,21 @@ impl<'a> Serving<'a> {
         let passed = if passes_on { handle.passed.in_flight() } else { 0 };
         let max = if is_alone { 1 } else { set.config.concurrency.saturating_add(passed) };
         view.full = handle.is_full(max);
+        view.idle = self.is_idle();
         view
+    }
+
+    /// Whether it is to end because it has no work. If it has some, it continues.
+    fn is_idle(&self) -> bool {
+        let (set, handle) = (self.worker.set, self.worker.handle);
+        if !handle.is_asked_to_end_idle() {
+            return false;
+        }
+        let is_idle = self.calls.is_empty() && handle.in_flight() == 0 && set.queue.len() == 0;
+        if !is_idle {
+            handle.continue_busy();
+        }
+        is_idle
     }
 
     /// Takes a call from the queue. False if there is none, or the guest accepts none.
@@ -262,6 +277,9 @@ impl<'a> Serving<'a> {
         // A guest at work takes the processor first of all, so others should take the next call.
         self.worker.since_rest.fetch_add(1, Relaxed);
         self.worker.served.store(true, Relaxed);
+        self.worker.handle.note_activity();
+        // It was saved for the next instance, and is not any more.
+        self.is_unsaved = self.exports.handover.is_some();
         self.taken = self.taken.saturating_add(1);
         let QueuedCall { call, reply, in_flight } = call;
         self.identify(&in_flight);
@@ -455,6 +473,13 @@ impl<'a> Serving<'a> {
             let worker = self.worker.handle.number;
             set.report(WorkerEvent::Retired { worker, cause: Retirement::Recycled });
         }
+        if why == Why::Idle
+            && let Some(slot) = &mut self.slot
+        {
+            slot.leave();
+            // It may have been ordered a moment ago, and nobody else can answer.
+            set.answer_save();
+        }
         self.leaving.get_or_insert(why);
     }
 
@@ -473,6 +498,7 @@ impl<'a> Serving<'a> {
     fn poll_calls(&mut self, cx: &mut Context<'_>) -> wasmtime::Result<()> {
         while let Poll::Ready(Some(ended)) = self.calls.poll_next_unpin(cx) {
             ended?;
+            self.worker.handle.note_activity();
             if self.taken - self.examined_at >= CALLS_PER_EXAMINATION {
                 self.examined_at = self.taken;
                 self.examine();
@@ -523,6 +549,7 @@ impl<'a> Serving<'a> {
                 let plugin = &self.worker.set.linked.release.name;
                 warn!(%plugin, worker, %error, "state not saved, instance not replaced");
                 self.recycle_not_before = self.taken.saturating_add(CALLS_UNTIL_RETRY);
+                self.worker.handle.continue_busy();
             }
             Some(Done::Restored(outcome)) => {
                 self.worker.set.report(WorkerEvent::Restored { worker, outcome });

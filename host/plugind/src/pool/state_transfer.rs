@@ -90,6 +90,18 @@ impl StateTransfer {
         self.standing().order.is_some()
     }
 
+    /// Takes back the order to save, if there is one that nobody follows yet; returns its number.
+    pub(crate) fn take_save(&self) -> Option<u64> {
+        let mut standing = self.standing();
+        match standing.order {
+            Some(TransferOrder::Save(save)) => {
+                standing.order = None;
+                Some(save)
+            }
+            Some(TransferOrder::Restore(_)) | None => None,
+        }
+    }
+
     fn take(&self) -> Option<TransferOrder> {
         self.standing().order.take()
     }
@@ -272,6 +284,17 @@ mod tests {
         transfer.restore(Arc::from(*b"x"));
         transfer.resume();
         assert!(transfer.is_pending(), "taking over is no part of saving");
+    }
+
+    #[test]
+    fn only_an_order_to_save_is_taken_back() {
+        let transfer = StateTransfer::default();
+        transfer.restore(Arc::from(*b"x"));
+        assert_eq!(transfer.take_save(), None);
+        assert!(transfer.is_pending());
+        let save = transfer.save();
+        assert_eq!((transfer.take_save(), transfer.take_save()), (Some(save), None));
+        assert!(transfer.is_held() && !transfer.is_pending());
     }
 
     #[test]

@@ -81,6 +81,9 @@ pub(crate) fn spawn(set: &Arc<WorkerSet>, mut slot: WorkerSlot) {
         let ended = WorkerContext::new(&set, &handle).run(Purpose::Queue(slot)).await;
         let InstanceEnd { end, stage, post_mortem } = ended;
         match end {
+            End::Finished if set.is_at_rest() => {
+                set.report(WorkerEvent::Idle { state: set.transfer.initial_state() });
+            }
             // It may have been degraded, and is so no more.
             End::Finished => set.report(WorkerEvent::Degraded),
             End::Retired => {
@@ -112,8 +115,8 @@ fn spawn_work<Work>(
     WorkerTask::new(work(set.clone(), handle.clone()).boxed(), handle, guard).spawn();
 }
 
-/// Makes one instance and drops it, where every call has an instance of its own: the plugin is ready only after an
-/// instance existed.
+/// Makes one instance and drops it, where every call has an instance of its own, or a plugin starts on demand: the plugin
+/// is ready only after an instance existed.
 pub(crate) fn spawn_probe(set: &Arc<WorkerSet>) {
     if set.draining().is_some() {
         return;
@@ -130,6 +133,9 @@ pub(crate) fn spawn_probe(set: &Arc<WorkerSet>) {
             }
             // The generation was given up meanwhile.
             (_, InstanceStage::Starting) => (),
+            (_, InstanceStage::Ready { .. }) if set.config.rests => {
+                set.report(WorkerEvent::Idle { state: None });
+            }
             (_, InstanceStage::Ready { .. }) => set.report(WorkerEvent::Ready { worker }),
         }
     });
@@ -472,6 +478,7 @@ impl<'a> WorkerContext<'a> {
         let (reason, end) = match why {
             Why::Draining(reason) => (reason, End::Finished),
             Why::Recycled => (StopReason::Recycle, End::Finished),
+            Why::Idle => (StopReason::Idle, End::Finished),
             Why::Unhealthy(why) => (StopReason::Restart, End::Failed(Failure::Unhealthy(why))),
             Why::Refusing => {
                 let failure = Failure::refuses_calls(self.set.config.watchdog);

@@ -64,6 +64,7 @@ impl<'a> WorkerContext<'a> {
         self.deadline.end(GuestCall::Start);
         if self.ready.set(Instant::now()).is_ok() {
             self.set.report(WorkerEvent::Ready { worker: self.handle.number });
+            self.set.fill();
         }
     }
 

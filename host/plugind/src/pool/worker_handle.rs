@@ -35,6 +35,10 @@ pub(crate) struct WorkerHandle {
     lingering: AtomicUsize,
     /// The requests that its guest has passed on.
     pub(crate) passed: Arc<PassedCounts>,
+    /// Grows when a call begins or ends in it.
+    activity: AtomicUsize,
+    /// It is to end if it has no work.
+    idle: AtomicBool,
     retiring: AtomicBool,
     /// The request that took too long, if one did.
     late: OnceLock<RequestIdentity>,
@@ -70,6 +74,8 @@ impl WorkerHandle {
             in_flight: AtomicUsize::new(0),
             lingering: AtomicUsize::new(0),
             passed: Arc::default(),
+            activity: AtomicUsize::new(0),
+            idle: AtomicBool::new(false),
             retiring: AtomicBool::new(false),
             late: OnceLock::new(),
             full: AtomicBool::new(false),
@@ -123,6 +129,33 @@ impl WorkerHandle {
     /// Returns the number of calls in flight in it.
     pub(crate) fn in_flight(&self) -> usize {
         self.in_flight.load(SeqCst)
+    }
+
+    /// A call begins or ends in it. Only its own task notes that.
+    pub(crate) fn note_activity(&self) {
+        self.activity.store(self.activity.load(Relaxed).wrapping_add(1), Relaxed);
+    }
+
+    /// A number that is another one if calls began or ended meanwhile.
+    pub(crate) fn activity(&self) -> usize {
+        self.activity.load(Relaxed)
+    }
+
+    /// Asks it to end if it has no work.
+    pub(crate) fn ask_to_end_idle(&self) {
+        self.idle.store(true, Release);
+        self.waker.wake();
+    }
+
+    /// Whether it was asked to end if it has no work.
+    pub(crate) fn is_asked_to_end_idle(&self) -> bool {
+        self.idle.load(Acquire)
+    }
+
+    /// It has work, and so continues.
+    pub(crate) fn continue_busy(&self) {
+        self.note_activity();
+        self.idle.store(false, Release);
     }
 
     /// The request that took too long, if one did.

@@ -10,6 +10,7 @@ use crate::{
         post_mortem::PostMortem,
         queue::{CallQueue, PushError, Pushed, QueuedCall},
         request_failures::RequestFailures,
+        resting::Resting,
         room::{Permit, Room},
         scaling::{self, PoolStats},
         shares::{InstancePlace, Share},
@@ -70,6 +71,14 @@ pub enum WorkerEvent {
         /// Which worker.
         worker: u32,
     },
+    /// No worker is left, since there has been no work for long, or an instance was tried and there is no work yet. The
+    /// next call starts one. Only of a plugin that starts on demand.
+    Idle {
+        /// The state that the last worker has saved, which the next one takes over.
+        state: Option<Arc<[u8]>>,
+    },
+    /// A worker is started although there was none. Only of a plugin that starts on demand.
+    Waking,
     /// It ended, and should not have.
     Failed {
         /// Which worker.
@@ -154,6 +163,8 @@ pub(crate) struct WorkerSet {
     pub(crate) figures: Arc<PluginFigures>,
     /// The orders for its worker, where that hands over its state.
     pub(crate) transfer: StateTransfer,
+    /// Whether it has had no call for long, where each call has a worker of its own.
+    pub(crate) resting: Resting,
     /// Notified when calls wait and no worker is available.
     pub(crate) shortage: Notify,
     report: Box<dyn Fn(WorkerEvent) + Send + Sync>,
@@ -196,6 +207,7 @@ impl WorkerSet {
             executors,
             sweeper,
             transfer: StateTransfer::default(),
+            resting: Resting::new(),
             shortage: Notify::new(),
             report,
             next: AtomicU32::new(0),
@@ -307,14 +319,43 @@ impl WorkerSet {
 
     /// Asks for another worker if there should be one more.
     pub(crate) fn check_shortage(&self) {
+        let config = &self.config;
         if self.queue.available() > 0 {
             return;
         }
-        let ahead = self.config.serve_one() && self.draining().is_none();
+        let ahead = config.serve_one() && !config.rests && self.draining().is_none();
         let stats = self.stats();
-        if scaling::desired(stats, self.config.workers, ahead) > stats.active {
+        if scaling::desired(stats, config.workers, ahead) > stats.active {
             self.shortage.notify_one();
         }
+    }
+
+    /// Asks for another worker if there are fewer than the least number, which are started one after the other.
+    pub(crate) fn fill(&self) {
+        if scaling::is_below(self.stats().active, self.config.min) {
+            self.shortage.notify_one();
+        }
+    }
+
+    /// Whether there is no worker, and the next call starts one.
+    pub(crate) fn is_at_rest(&self) -> bool {
+        self.config.rests && self.active.load(SeqCst) == 0 && self.draining().is_none()
+    }
+
+    /// Reports the state that was saved last as the outcome of a save, if one was ordered and there is no worker that
+    /// could follow the order: no call has changed the state since.
+    pub(crate) fn answer_save(&self) {
+        if self.is_at_rest()
+            && let Some(save) = self.transfer.take_save()
+        {
+            let outcome = Ok(self.transfer.initial_state());
+            self.report(WorkerEvent::Saved { worker: 0, save, outcome });
+        }
+    }
+
+    /// The workers that exist.
+    pub(crate) fn snapshot(&self) -> Vec<Arc<WorkerHandle>> {
+        self.handles().clone()
     }
 
     /// Informs the queue whether a worker could take a call, if that has changed.
@@ -337,11 +378,17 @@ impl WorkerSet {
 
     /// A slot for another worker, if there may be one.
     pub(crate) fn reserve(self: &Arc<Self>) -> Option<WorkerSlot> {
-        if self.paused.load(SeqCst) || self.draining().is_some() {
+        let is_resting = self.config.rests;
+        // Calls are held for the next generation, and a worker here could not take them.
+        let is_held = is_resting && self.transfer.is_held();
+        if self.paused.load(SeqCst) || self.draining().is_some() || is_held {
             return None;
         }
         let one_more = |active| (active < self.config.workers).then_some(active + 1);
-        self.active.try_update(AcqRel, Acquire, one_more).ok()?;
+        let before = self.active.try_update(SeqCst, SeqCst, one_more).ok()?;
+        if is_resting && before == 0 {
+            self.report(WorkerEvent::Waking);
+        }
         let core = self.core_for_worker();
         self.cores[core].active.fetch_add(1, AcqRel);
         Some(WorkerSlot { set: self.clone(), core, handle: None, active: true })
@@ -457,7 +504,7 @@ impl WorkerSlot {
         let was_active = std::mem::take(&mut self.active);
         if was_active {
             self.set.cores[self.core].active.fetch_sub(1, AcqRel);
-            self.set.active.fetch_sub(1, AcqRel);
+            self.set.active.fetch_sub(1, SeqCst);
         }
         if let Some(handle) = &self.handle {
             handle.offer(false);

@@ -39,6 +39,7 @@ struct BoardEntry {
     sub_state: String,
     since: SystemTime,
     is_ready: bool,
+    is_on_demand: bool,
     has_failed_version: bool,
     is_required: bool,
     /// The version that serves.
@@ -57,8 +58,10 @@ pub struct PluginView {
     pub state: &'static str,
     /// The more exact word.
     pub sub_state: String,
-    /// Whether it serves, or is a program that returned ok.
+    /// Whether it serves, is a program that returned ok, or is started by its next request.
     pub is_ready: bool,
+    /// Whether it has no instance before its next request or connection.
+    pub is_on_demand: bool,
     /// Whether its newest version cannot be used, whatever serves.
     pub has_failed_version: bool,
     /// Whether it serves and is degraded.
@@ -172,6 +175,7 @@ impl Board {
         }
         entry.state = condition.active_state();
         entry.is_ready = condition.is_ready();
+        entry.is_on_demand = condition.is_on_demand();
         entry.has_failed_version = plugin.failed().is_some();
         entry.is_required = plugin.is_required();
         entry.generation = plugin.serving().map(|serving| serving.number);
@@ -191,6 +195,7 @@ impl Board {
             sub_state: String::new(),
             since: SystemTime::now(),
             is_ready: false,
+            is_on_demand: false,
             has_failed_version: false,
             is_required: false,
             generation: None,
@@ -216,6 +221,7 @@ impl BoardEntry {
             state: self.state,
             sub_state: self.sub_state,
             is_ready: self.is_ready,
+            is_on_demand: self.is_on_demand,
             has_failed_version: self.has_failed_version,
             is_degraded,
             is_required: self.is_required,

@@ -76,6 +76,7 @@ impl Supervisor {
                 }
             }
             Action::StartWorker(number) => self.with(number, |it| it.pool.start_worker()),
+            Action::TryInstance(number) => self.with(number, |it| it.pool.try_instance()),
             Action::Hold(number) => self.with(number, |it| it.pool.hold()),
             Action::Release(number) => self.with(number, |it| it.pool.release()),
             Action::Drain(number, reason) => {
@@ -207,6 +208,18 @@ impl Supervisor {
                 generation,
                 result = "success",
                 "background program finished"
+            ),
+            Fact::Idle { generation } => info!(
+                message_id = messages::PLUGIN_IDLE,
+                plugin = %name,
+                generation,
+                "plugin idle"
+            ),
+            Fact::StartedOnDemand { generation } => info!(
+                message_id = messages::PLUGIN_STARTED_ON_DEMAND,
+                plugin = %name,
+                generation,
+                "plugin started on demand"
             ),
             Fact::Failed(problem) => {
                 log_failure(name, &problem);

@@ -31,6 +31,10 @@ pub struct Generation {
     pub failures: u64,
     /// It has new instances of the version that was there already.
     pub is_restart: bool,
+    /// An instance of it is tried, and started only when there is work.
+    pub is_tried: bool,
+    /// It starts on demand, and the last failure was that of a start.
+    pub failed_on_demand: bool,
 }
 
 impl Generation {
@@ -40,8 +44,19 @@ impl Generation {
         let lifecycle = Lifecycle::new(policy, Restarts::new(&release.manifest.service));
         let requests = route_requests(&release.name, &release.manifest, Some(&release.inspection));
         let (reason, failure, failures) = (StopReason::Stop, None, 0);
-        let is_restart = false;
-        Self { number, release, requests, lifecycle, reason, failure, failures, is_restart }
+        let (is_restart, is_tried, failed_on_demand) = (false, false, false);
+        Self {
+            number,
+            release,
+            requests,
+            lifecycle,
+            reason,
+            failure,
+            failures,
+            is_restart,
+            is_tried,
+            failed_on_demand,
+        }
     }
 
     /// Returns the event for the failure of one of its instances. `others`: further instances take work.
@@ -56,6 +71,8 @@ impl Generation {
             }
         };
         if event != (Event::StartFailed { kind, others: true }) {
+            let is_start = stage == InstanceStage::Starting;
+            self.failed_on_demand = is_start && self.release.manifest.on_demand;
             self.failure = Some(failure);
         }
         event

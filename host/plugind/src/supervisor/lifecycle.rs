@@ -41,6 +41,11 @@ pub enum Event {
     Start,
     /// An instance is ready.
     Ready,
+    /// No instance is left, since there has been no work for long; or one was tried, and none is started before there is
+    /// work.
+    Idle,
+    /// An instance is started although there was none, since there is work.
+    Waking,
     /// An instance failed, and there are others or not.
     InstanceFailed {
         /// The kind of the failure.
@@ -102,6 +107,18 @@ pub enum StartPolicy {
     BestEffort,
 }
 
+/// Whether a generation that is to serve has an instance, if it starts on demand.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Demand {
+    /// It has one, or is to have one.
+    #[default]
+    Running,
+    /// It has none, and its next request or connection starts one.
+    Idle,
+    /// Its first one is being started by a request or connection.
+    Waking,
+}
+
 /// The lifecycle of one generation.
 #[derive(Clone, Debug)]
 pub struct Lifecycle {
@@ -113,6 +130,8 @@ pub struct Lifecycle {
     enough: bool,
     /// It was ready, and its last instance failed: nothing serves until the next one is ready.
     down: bool,
+    /// Whether it has an instance, if it starts on demand.
+    demand: Demand,
     /// When the next instance is started.
     next_attempt: Option<Instant>,
 }
@@ -128,6 +147,7 @@ impl Lifecycle {
             limit_hit: false,
             enough: false,
             down: false,
+            demand: Demand::Running,
             next_attempt: None,
         }
     }
@@ -148,6 +168,12 @@ impl Lifecycle {
     #[must_use]
     pub fn is_down(&self) -> bool {
         self.down && matches!(self.state, LifecycleState::Active | LifecycleState::Recovering)
+    }
+
+    /// Whether it has an instance, if it starts on demand.
+    #[must_use]
+    pub fn demand(&self) -> Demand {
+        self.demand
     }
 
     /// When the next instance is started, if it waits for that.
@@ -171,10 +197,11 @@ impl Lifecycle {
             self.restarts.ready();
         }
         let before = self.state;
+        self.demand = self.demand_after(event);
         let (next, effects) = match (before, event) {
             (Inactive, Start) => (Starting, vec![E::StartWorker]),
 
-            (Starting | Waiting, Ready) => (Active, vec![E::Publish]),
+            (Starting | Waiting, Ready | Idle) => (Active, vec![E::Publish]),
 
             (Starting | Waiting, InstanceFailed { kind, .. } | StartFailed { kind, .. }) => {
                 self.not_started(kind, now)
@@ -215,6 +242,8 @@ impl Lifecycle {
                 same,
                 Start
                 | Ready
+                | Idle
+                | Waking
                 | Retired
                 | StartFailed { .. }
                 | InstanceFailed { .. }
@@ -235,6 +264,27 @@ impl Lifecycle {
             wake_at => wake_at,
         };
         effects
+    }
+
+    fn demand_after(&self, event: Event) -> Demand {
+        match event {
+            // The last failure counts until an instance is ready again.
+            Event::Idle if !self.down => Demand::Idle,
+            Event::Waking if self.demand == Demand::Idle => Demand::Waking,
+            // What ended was not the last one, or it was the one that a call has started.
+            Event::Ready | Event::InstanceFailed { .. } | Event::StartFailed { .. } => {
+                Demand::Running
+            }
+            Event::Idle
+            | Event::Waking
+            | Event::Start
+            | Event::Retired
+            | Event::Returned
+            | Event::Due
+            | Event::ShutDown
+            | Event::AllGone
+            | Event::TimedOut => self.demand,
+        }
     }
 
     /// It failed before it was ever ready.
@@ -430,6 +480,40 @@ mod tests {
     }
 
     #[test]
+    fn one_on_demand_is_published_without_an_instance_and_idle_until_work_starts_one() {
+        let (mut plugin, now) = (lifecycle(StartPolicy::Required), Instant::now());
+        plugin.handle(Event::Start, now);
+        assert_eq!(plugin.handle(Event::Idle, now), [Effect::Publish]);
+        for _ in 0..3 {
+            assert_eq!((plugin.state(), plugin.demand()), (LifecycleState::Active, Demand::Idle));
+            assert_eq!(plugin.handle(Event::Waking, now), []);
+            assert_eq!(plugin.demand(), Demand::Waking);
+            assert_eq!(plugin.handle(Event::Ready, now), []);
+            assert_eq!(plugin.demand(), Demand::Running);
+            assert_eq!(plugin.handle(Event::Idle, now), []);
+        }
+    }
+
+    #[test]
+    fn one_on_demand_that_cannot_start_is_down_and_fails_by_the_usual_policy() {
+        let (mut plugin, now) = (lifecycle(StartPolicy::Required), Instant::now());
+        plugin.handle(Event::Start, now);
+        plugin.handle(Event::Idle, now);
+        let failed = Event::StartFailed { kind: FailureKind::Early, others: false };
+        for _ in 0..5 {
+            plugin.handle(Event::Waking, now);
+            plugin.handle(failed, now);
+            assert!(plugin.is_down());
+            assert_eq!(plugin.demand(), Demand::Running);
+            plugin.handle(Event::Idle, now);
+            assert_eq!(plugin.demand(), Demand::Running, "it is not idle, but down");
+            assert_eq!(plugin.handle(Event::Due, now), [Effect::StartWorker]);
+        }
+        assert!(plugin.handle(failed, now).contains(&Effect::Withdraw));
+        assert_eq!((plugin.state(), plugin.limit_hit()), (LifecycleState::Failed, true));
+    }
+
+    #[test]
     fn instances_that_fail_during_a_pause_count_once() {
         let now = Instant::now();
         let mut plugin = ready(StartPolicy::Required, now);
@@ -517,8 +601,10 @@ mod tests {
                     Event::Due,
                     Event::AllGone,
                     Event::TimedOut,
+                    Event::Idle,
+                    Event::Waking,
                     Event::ShutDown,
-                ][(seed >> 40) as usize % if walk % 2 == 0 { 11 } else { 8 }];
+                ][(seed >> 40) as usize % if walk % 2 == 0 { 13 } else { 8 }];
                 let before = plugin.state();
                 for effect in plugin.handle(event, now) {
                     match effect {

@@ -8,6 +8,7 @@ mod event;
 mod failed;
 mod handover;
 mod new_version;
+mod on_demand;
 mod removed;
 mod rollback;
 mod status;
@@ -63,6 +64,8 @@ pub struct ManagedPlugin {
     stopped: Option<StoppedPlugin>,
     /// An operator rolled it back.
     rollback: Option<Rollback>,
+    /// An operator starts it: its next version is not only tried, although it starts on demand.
+    starts_now: bool,
 }
 
 /// The progress of using the last good version.
@@ -121,6 +124,7 @@ impl ManagedPlugin {
             handover: HandoverTicket::default(),
             stopped: None,
             rollback: None,
+            starts_now: false,
         }
     }
 
@@ -230,6 +234,7 @@ impl ManagedPlugin {
 
     fn action(&mut self, number: u64, effect: Effect) -> Option<Action> {
         Some(match effect {
+            Effect::StartWorker if self.is_only_tried(number) => Action::TryInstance(number),
             Effect::StartWorker => Action::StartWorker(number),
             Effect::Hold => Action::Hold(number),
             Effect::Release => Action::Release(number),
@@ -252,6 +257,14 @@ impl ManagedPlugin {
             // It changes the summary alone.
             WorkerEvent::Degraded => return,
             WorkerEvent::Ready { .. } => Event::Ready,
+            // Another one has been started meanwhile.
+            WorkerEvent::Idle { .. } if others => return,
+            WorkerEvent::Idle { state } => {
+                self.keep_idle_state(number, state, turn);
+                self.hold_idle_candidate(number, turn);
+                Event::Idle
+            }
+            WorkerEvent::Waking => Event::Waking,
             WorkerEvent::Returned => Event::Returned,
             WorkerEvent::Gone => Event::AllGone,
             WorkerEvent::Retired { worker, cause } => {
@@ -285,7 +298,9 @@ impl ManagedPlugin {
                 generation.failed(failure, stage, others)
             }
         };
+        let before = self.demand_of(number);
         self.advance(number, event, turn);
+        self.report_demand(number, before, event, turn);
     }
 
     /// Acts on a generation that has reached `state`.
@@ -294,8 +309,9 @@ impl ManagedPlugin {
             LifecycleState::Failed => {
                 let is_candidate =
                     self.generations.candidate().is_some_and(|it| it.number == number);
-                let stage = if is_candidate { FailedStage::Start } else { FailedStage::Run };
                 if let Some(generation) = self.generations.get_mut(number) {
+                    let is_start = is_candidate || generation.failed_on_demand;
+                    let stage = if is_start { FailedStage::Start } else { FailedStage::Run };
                     let problem = PluginProblem::of(generation, stage);
                     self.fail(problem, turn);
                 }

@@ -5,7 +5,7 @@ use crate::{
     api::{self, FailedStage},
     supervisor::{
         board::PluginView,
-        lifecycle::LifecycleState,
+        lifecycle::{Demand, LifecycleState},
         plugin::ManagedPlugin,
         problem::PluginProblem,
         reload::Step,
@@ -23,6 +23,10 @@ pub enum Condition {
     Updating(Step),
     /// It is a program that returned ok.
     Exited,
+    /// It was tried or has served, and its next request or connection starts it.
+    OnDemand,
+    /// The same, and a request or connection is starting it.
+    Waking,
     /// Nothing of it serves, and a version has reached this step.
     Starting(Step),
     /// It did not start, and is tried again.
@@ -38,10 +42,26 @@ pub enum Condition {
 }
 
 impl Condition {
-    /// Whether it serves, or is a program that returned ok.
+    /// Whether it serves, is a program that returned ok, or is started by the next request and did not fail so far.
     #[must_use]
     pub fn is_ready(self) -> bool {
-        matches!(self, Self::Running | Self::Updating(_) | Self::Exited)
+        match self {
+            Self::Running | Self::Updating(_) | Self::Exited | Self::OnDemand | Self::Waking => {
+                true
+            }
+            Self::Starting(_)
+            | Self::Retrying
+            | Self::Recovering
+            | Self::Failed
+            | Self::Stopping
+            | Self::Stopped => false,
+        }
+    }
+
+    /// Whether it has no instance before its next request or connection.
+    #[must_use]
+    pub fn is_on_demand(self) -> bool {
+        self == Self::OnDemand
     }
 
     /// One of systemd's six words.
@@ -50,8 +70,8 @@ impl Condition {
         match self {
             Self::Running => "active",
             Self::Updating(_) => "reloading",
-            Self::Exited | Self::Stopped => "inactive",
-            Self::Starting(_) | Self::Retrying | Self::Recovering => "activating",
+            Self::Exited | Self::OnDemand | Self::Stopped => "inactive",
+            Self::Waking | Self::Starting(_) | Self::Retrying | Self::Recovering => "activating",
             Self::Failed => "failed",
             Self::Stopping => "deactivating",
         }
@@ -64,6 +84,8 @@ impl Condition {
             Self::Running => "running".to_owned(),
             Self::Updating(step) | Self::Starting(step) => step.to_string(),
             Self::Exited => "exited".to_owned(),
+            Self::OnDemand => "on demand".to_owned(),
+            Self::Waking => Step::Starting.to_string(),
             Self::Retrying => "auto-restart".to_owned(),
             Self::Recovering => "recovering".to_owned(),
             Self::Failed => "failed".to_owned(),
@@ -104,7 +126,11 @@ impl ManagedPlugin {
         let is_done = current == Some(LifecycleState::Inactive);
         match self.step() {
             Some(step) if serves || is_done => Condition::Updating(step),
-            None if serves => Condition::Running,
+            None if serves => match self.demand() {
+                Some(Demand::Idle) => Condition::OnDemand,
+                Some(Demand::Waking) => Condition::Waking,
+                Some(Demand::Running) | None => Condition::Running,
+            },
             Some(_) if self.is_waiting() => Condition::Retrying,
             Some(step) => Condition::Starting(step),
             None => match current {
@@ -128,7 +154,26 @@ impl ManagedPlugin {
         let retried = waiting.map(|problem| problem.failed(&self.name));
         let retried = retried.into_iter().chain(self.recovering_from()).collect();
         let (stopped, failed) = (self.is_stopped(), self.failed());
-        SummaryEntry { ready, stopped, awaited, retried, failed, degraded: None }
+        let on_demand = self.condition().is_on_demand();
+        let at_work = self.is_at_own_work();
+        let degraded = None;
+        SummaryEntry { ready, on_demand, at_work, stopped, awaited, retried, failed, degraded }
+    }
+
+    /// Whether it does something that no client asked for: it starts, stops or changes, or it has no handler, so that all
+    /// it does is its own work.
+    fn is_at_own_work(&self) -> bool {
+        let works_alone = || self.newest().is_some_and(|it| !it.release.inspection.serves());
+        match self.condition() {
+            Condition::Updating(_)
+            | Condition::Starting(_)
+            | Condition::Waking
+            | Condition::Stopping => true,
+            Condition::Running | Condition::Retrying | Condition::Recovering => works_alone(),
+            Condition::Exited | Condition::OnDemand | Condition::Failed | Condition::Stopped => {
+                false
+            }
+        }
     }
 
     /// Why the version that is to serve does not, if it has an instance again soon.

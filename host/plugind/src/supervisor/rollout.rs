@@ -5,7 +5,7 @@
 //! on its way to take its place, and an event of a number that no longer exists changes nothing.
 
 use crate::{
-    supervisor::lifecycle::{Effect, Event, Lifecycle, LifecycleState},
+    supervisor::lifecycle::{Demand, Effect, Event, Lifecycle, LifecycleState},
     world::bindings::exports::plugind::plugin::lifecycle::StopReason,
 };
 use std::{mem::replace, sync::Arc, time::Instant};
@@ -232,7 +232,8 @@ impl<G: Stage> Rollout<G> {
             return actions;
         };
         self.saved = saved_state;
-        if let Some(saved) = &self.saved {
+        // A candidate without an instance takes it over when it gets one.
+        if let Some(saved) = self.saved.as_ref().filter(|_| !has_no_instance(candidate)) {
             self.progress = RolloutProgress::Restoring;
             actions.push(RolloutAction::Restore(candidate.number(), saved.clone()));
         } else {
@@ -362,8 +363,8 @@ impl<G: Stage> Rollout<G> {
         }
         let number = candidate.number();
         if self.progress == RolloutProgress::Ready && self.hold_point >= HoldPoint::HandOver {
-            let saved =
-                self.saved.clone().filter(|_| candidate.hands_over() && !self.has_initial_state);
+            let restores = candidate.hands_over() && !has_no_instance(candidate);
+            let saved = self.saved.clone().filter(|_| restores && !self.has_initial_state);
             let saver = self.current.as_ref().filter(|_| candidate.hands_over() && self.can_save());
             self.progress = match (saver, saved) {
                 (Some(current), _) => {
@@ -405,6 +406,11 @@ impl<G: Stage> Rollout<G> {
         self.leaving.push(generation);
         self.advance(number, Event::ShutDown, now, actions);
     }
+}
+
+/// Whether it was tried, and gets its first instance when there is work for it.
+fn has_no_instance(generation: &impl Stage) -> bool {
+    generation.lifecycle().demand() == Demand::Idle
 }
 
 #[cfg(test)]

@@ -128,7 +128,7 @@ impl Supervisor {
             plugin.end_rollback();
         }
         let condition = self.plugins.get(name).map(ManagedPlugin::condition);
-        let has_ended = condition == Some(Condition::Exited);
+        let has_ended = matches!(condition, Some(Condition::Exited | Condition::OnDemand));
         let options = ReloadOptions { again: true, all_or_nothing: false };
         let plan = self.deps.plan.borrow().clone();
         let changes = compare(report.plugins, &self.plugins, Some(&plan), options);
@@ -176,6 +176,9 @@ impl Supervisor {
                 self.restarted(name, &Err(RestartError::Stopped));
             }
             Change::Changed { verified, requests } => {
+                if let Some(plugin) = self.plugins.get_mut(name).filter(|_| starts) {
+                    plugin.start_now();
+                }
                 let ticket = self.queue_ticket(name);
                 let hold_point = HoldPoint::Open;
                 self.decide(name, PluginEvent::Found { ticket, verified, requests, hold_point });

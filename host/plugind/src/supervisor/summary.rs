@@ -25,8 +25,13 @@ pub struct Summary {
     pub ignored: Vec<String>,
     /// Number of plugins.
     pub plugins: usize,
-    /// Number of plugins that serve now, or are programs that returned ok.
+    /// Number of plugins that serve now, are programs that returned ok, or are started by their next request.
     pub ready: usize,
+    /// Plugins that have no instance before their next request or connection.
+    pub on_demand: Vec<PluginName>,
+    /// Number of plugins that do something without being asked: background programs, and those that start, stop or
+    /// change.
+    pub at_work: usize,
     /// Plugins that an operator stopped.
     pub stopped: Vec<PluginName>,
     /// Required plugins that are not ready and may become so.
@@ -49,8 +54,12 @@ pub struct Summary {
 /// The part of one plugin in the summary.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct SummaryEntry {
-    /// It serves, or is a program that returned ok.
+    /// It serves, is a program that returned ok, or is started by its next request.
     pub ready: bool,
+    /// It has no instance before its next request or connection.
+    pub on_demand: bool,
+    /// It does something without being asked.
+    pub at_work: bool,
     /// An operator stopped it.
     pub stopped: bool,
     /// It is required, not ready, and may become so.
@@ -68,6 +77,8 @@ pub struct SummaryEntry {
 pub struct Tally {
     plugins: BTreeSet<PluginName>,
     ready: BTreeSet<PluginName>,
+    on_demand: BTreeSet<PluginName>,
+    at_work: BTreeSet<PluginName>,
     stopped: BTreeSet<PluginName>,
     awaited: BTreeSet<PluginName>,
     retried: BTreeMap<PluginName, Vec<Failed>>,
@@ -79,7 +90,7 @@ impl Tally {
     /// Notes what a plugin adds, or that it is not there.
     pub fn set(&mut self, name: PluginName, standing: Option<SummaryEntry>) {
         let is_there = standing.is_some();
-        let SummaryEntry { ready, stopped, awaited, retried, failed, degraded } =
+        let SummaryEntry { ready, on_demand, at_work, stopped, awaited, retried, failed, degraded } =
             standing.unwrap_or_default();
         let retried = Some(retried).filter(|retried| !retried.is_empty());
         put(&mut self.retried, &name, retried);
@@ -87,6 +98,8 @@ impl Tally {
         put(&mut self.degraded, &name, degraded);
         for (set, is_in) in [
             (&mut self.ready, ready),
+            (&mut self.on_demand, on_demand),
+            (&mut self.at_work, at_work),
             (&mut self.stopped, stopped),
             (&mut self.awaited, awaited),
             (&mut self.plugins, is_there),
@@ -105,6 +118,8 @@ impl Tally {
         Summary {
             plugins: self.plugins.len(),
             ready: self.ready.len(),
+            on_demand: self.on_demand.iter().cloned().collect(),
+            at_work: self.at_work.len(),
             stopped: self.stopped.iter().cloned().collect(),
             awaited: self.awaited.iter().cloned().collect(),
             retried: self.retried.values().flatten().cloned().collect(),
@@ -251,11 +266,14 @@ impl fmt::Display for Summary {
         if let more @ 1.. = self.degraded.len().saturating_sub(NAMED_MAX) {
             write!(f, ", and {more} more")?;
         }
-        for (nth, stopped) in self.stopped.iter().take(NAMED_MAX).enumerate() {
-            write!(f, "{}{stopped}", if nth == 0 { "; stopped: " } else { ", " })?;
-        }
-        if let more @ 1.. = self.stopped.len().saturating_sub(NAMED_MAX) {
-            write!(f, ", and {more} more")?;
+        for (word, plugins) in [("on demand", &self.on_demand), ("stopped", &self.stopped)] {
+            for (nth, plugin) in plugins.iter().take(NAMED_MAX).enumerate() {
+                let separator = if nth == 0 { format!("; {word}: ") } else { ", ".to_owned() };
+                write!(f, "{separator}{plugin}")?;
+            }
+            if let more @ 1.. = plugins.len().saturating_sub(NAMED_MAX) {
+                write!(f, ", and {more} more")?;
+            }
         }
         for (nth, retried) in self.retried.iter().take(NAMED_MAX).enumerate() {
             let separator = if nth == 0 { "; retried: " } else { ", " };
@@ -322,6 +340,21 @@ mod tests {
         tally.set("a".parse().unwrap(), None);
         let text = tally.summary().to_string();
         assert_eq!(text, "2 of 2 plugins ready; degraded: c (slow)");
+    }
+
+    #[test]
+    fn plugins_without_an_instance_are_in_the_summary_by_name() {
+        let mut tally = Tally::default();
+        for (name, on_demand) in [("a", true), ("b", false), ("c", true)] {
+            let entry = SummaryEntry { ready: true, on_demand, ..SummaryEntry::default() };
+            tally.set(name.parse().unwrap(), Some(entry));
+        }
+        let text = tally.summary().to_string();
+        assert_eq!(text, "3 of 3 plugins ready; on demand: a, c");
+        let running = SummaryEntry { ready: true, ..SummaryEntry::default() };
+        tally.set("a".parse().unwrap(), Some(running.clone()));
+        tally.set("c".parse().unwrap(), Some(running));
+        assert_eq!(tally.summary().to_string(), "3 of 3 plugins ready");
     }
 
     #[test]

@@ -9,7 +9,7 @@ use crate::base::{
     quantity::Bytes,
     text::{Escaped, is_harmful},
 };
-use crate::systemd::notify;
+use crate::systemd::{notify, saved_files::SavedFiles};
 use futures::channel::oneshot;
 use rustix::net::{SendAncillaryBuffer, SendAncillaryMessage, SendFlags, sendmsg};
 use std::{
@@ -53,6 +53,7 @@ enum StoreRequest {
     Put(PluginName, Arc<[u8]>),
     Remove(PluginName),
     Read(PluginName, Bytes, oneshot::Sender<Option<Arc<[u8]>>>),
+    KeepInFiles,
     Settle(oneshot::Sender<()>),
 }
 
@@ -127,6 +128,12 @@ impl Store {
         async move { answer.await.ok().flatten() }
     }
 
+    /// From now on, the states are also left in files of the state directory when [`Store::settled`] is called: the daemon
+    /// ends, and systemd keeps nothing.
+    pub fn keep_in_files(&self) {
+        self.send(StoreRequest::KeepInFiles);
+    }
+
     /// Waits until all earlier requests are done.
     pub fn settled(&self) -> impl Future<Output = ()> + Send + use<> {
         let (reply, answer) = oneshot::channel();
@@ -149,6 +156,11 @@ struct StoreThread {
     newest: BTreeMap<PluginName, StoredState>,
     /// Larger than any that systemd has.
     next: u64,
+    files: SavedFiles,
+    /// The states are left in files.
+    keeps_in_files: bool,
+    /// Plugins whose states the last daemon left in files, and systemd does not have yet.
+    left: Vec<PluginName>,
 }
 
 /// The files of one plugin that systemd holds.
@@ -160,6 +172,11 @@ struct StoredState {
 /// The name of a file while systemd holds it.
 fn name_of(plugin: &PluginName, sequence: u64) -> String {
     format!("{plugin}-{sequence}")
+}
+
+/// The message with which systemd takes a file. One is always readable, so that there would be nothing to wait for.
+fn store_message(name: &str) -> String {
+    format!("FDSTORE=1\nFDNAME={name}\nFDPOLL=0\n")
 }
 
 fn parse_name(name: &str) -> Option<(PluginName, u64)> {
@@ -188,13 +205,24 @@ impl StoreThread {
             };
             old.extend(other.map(|sequence| name_of(&plugin, sequence)));
         }
-        (Self { way, directory, newest, next: last.saturating_add(1) }, old)
+        let (files, mut left) = (SavedFiles::of(&directory), Vec::new());
+        for (plugin, file) in files.open() {
+            // What systemd kept is at least as new.
+            if !newest.contains_key(&plugin) {
+                last = last.saturating_add(1);
+                newest.insert(plugin.clone(), StoredState { sequence: last, file });
+                left.push(plugin);
+            }
+        }
+        let (next, keeps_in_files) = (last.saturating_add(1), false);
+        (Self { way, directory, newest, next, files, keeps_in_files, left }, old)
     }
 
     fn run(mut self, old: &[String], inbox: &Receiver<StoreRequest>) {
         for name in old {
             self.discard(name);
         }
+        self.take_over_files();
         // Ends when the last handle is gone.
         for request in inbox {
             match request {
@@ -224,7 +252,42 @@ impl StoreThread {
                     // The receiver may have been dropped.
                     reply.send(state).ok();
                 }
-                StoreRequest::Settle(reply) => drop(reply.send(())),
+                StoreRequest::KeepInFiles => self.keeps_in_files = true,
+                StoreRequest::Settle(reply) => {
+                    if self.keeps_in_files {
+                        self.leave_in_files();
+                    }
+                    // The receiver may have been dropped.
+                    reply.send(()).ok();
+                }
+            }
+        }
+    }
+
+    /// Gives systemd the states that the last daemon left in files, and removes the files.
+    fn take_over_files(&mut self) {
+        for plugin in std::mem::take(&mut self.left) {
+            let Some(kept) = self.newest.get(&plugin) else { continue };
+            let message = store_message(&name_of(&plugin, kept.sequence));
+            if let Err(error) = self.way.send(&message, Some(kept.file.as_fd())) {
+                let error = ErrorChain(&StoreError::Send(error)).to_string();
+                warn!(%plugin, error, "cannot save state to the file descriptor store");
+            }
+        }
+        self.files.remove();
+    }
+
+    fn leave_in_files(&self) {
+        for (plugin, kept) in &self.newest {
+            let left = read(&kept.file, Bytes(u64::MAX)).and_then(|state| {
+                self.files.write(plugin, &state).map_err(|source| StoreError::Write {
+                    directory: self.directory.clone(),
+                    source,
+                })
+            });
+            if let Err(error) = left {
+                let error = ErrorChain(&error).to_string();
+                warn!(%plugin, error, "cannot save state for the next start");
             }
         }
     }
@@ -235,9 +298,7 @@ impl StoreThread {
         let sequence = self.next;
         self.next = sequence.saturating_add(1);
         let name = name_of(plugin, sequence);
-        // A file is always readable, so that there would be nothing to wait for.
-        let message = format!("FDSTORE=1\nFDNAME={name}\nFDPOLL=0\n");
-        self.way.send(&message, Some(file.as_fd())).map_err(StoreError::Send)?;
+        self.way.send(&store_message(&name), Some(file.as_fd())).map_err(StoreError::Send)?;
         if let Some(older) = self.newest.insert(plugin.clone(), StoredState { sequence, file }) {
             self.discard(&name_of(plugin, older.sequence));
         }
@@ -410,6 +471,32 @@ mod tests {
         assert_eq!(read("c", 100), None);
         store.put(&plugin("b"), state("later"));
         assert_eq!(systemd.heard().0, "FDSTORE=1\nFDNAME=b-11\nFDPOLL=0\n");
+    }
+
+    #[test]
+    fn states_that_are_left_in_files_are_those_of_the_next_daemon() {
+        let systemd = ListeningSystemd::new();
+        let store = systemd.start(Vec::new());
+        for (name, text) in [("a", "one"), ("b", "of b"), ("a", "two")] {
+            store.put(&plugin(name), state(text));
+        }
+        store.keep_in_files();
+        store.remove(&plugin("b"));
+        block_on(store.settled());
+        // systemd keeps nothing of a service that is inactive.
+        let systemd = ListeningSystemd { directory: systemd.directory, ..ListeningSystemd::new() };
+        let path = systemd.directory.path().join("again");
+        let socket = UnixDatagram::bind(&path).unwrap();
+        let systemd = ListeningSystemd { socket, ..systemd };
+        let state_directory = systemd.directory.path().join("state");
+        let store = Store::start(Some(path.into()), state_directory, Vec::new()).unwrap();
+        assert_eq!(store.handed_back(), &BTreeSet::from([plugin("a")]));
+        let (heard, file) = systemd.heard();
+        assert_eq!(heard, "FDSTORE=1\nFDNAME=a-1\nFDPOLL=0\n");
+        assert_eq!(&*read(&file.unwrap(), Bytes(3)).unwrap(), b"two");
+        assert_eq!(block_on(store.read(&plugin("a"), Bytes(3))).as_deref(), Some(&b"two"[..]));
+        let left = fs::exists(systemd.directory.path().join("state/.saved")).unwrap();
+        assert!(!left, "systemd has it now");
     }
 
     #[test]

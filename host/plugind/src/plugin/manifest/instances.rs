@@ -14,6 +14,8 @@ const RECYCLE_AGE_MIN: Duration = Duration::from_secs(1);
 pub struct Instances {
     /// None: as fits what the component exports.
     pub mode: Option<Mode>,
+    /// The number of instances that are kept without work; none: one, or none with `on-demand`.
+    pub min: Option<u32>,
     /// The most instances at a time; none: as fits the mode.
     pub max: Option<u32>,
     /// The most calls at a time in one instance; none: as fits the mode.
@@ -38,8 +40,8 @@ pub enum Mode {
 }
 
 impl Instances {
-    /// `one`: there must be one instance, which is kept.
-    pub(super) fn read(table: &Table<'_>, one: bool) -> Self {
+    /// `one`: there must be one instance, which is kept. `on_demand`: none is kept without work.
+    pub(super) fn read(table: &Table<'_>, one: bool, on_demand: bool) -> Self {
         let recycle_age = table.parsed::<Span>("recycle-age").map(|span| span.0);
         if let Some(age) = recycle_age.filter(|age| *age < RECYCLE_AGE_MIN) {
             let (least, age) = (Span(RECYCLE_AGE_MIN), Span(age));
@@ -51,6 +53,7 @@ impl Instances {
             [("shared", Mode::Shared), ("exclusive", Mode::Exclusive), ("fresh", Mode::Fresh)];
         let instances = Self {
             mode: table.choice("mode", &modes),
+            min: table.number("min", 1),
             max: table.number("max", 1),
             concurrency: table.number("concurrency", 1),
             recycle_after: table.number("recycle-after", 1),
@@ -60,16 +63,31 @@ impl Instances {
         if one {
             instances.require_single_instance(table);
         }
+        instances.check_min(table, on_demand);
         instances
+    }
+
+    fn check_min(&self, table: &Table<'_>, on_demand: bool) {
+        let Some(min) = self.min else { return };
+        if on_demand {
+            let message = "instances.min cannot be used with on-demand: such a plugin has no instance without work; \
+                           remove one of the two";
+            table.complain_about("min", message);
+        } else if let Some(max) = self.max.filter(|max| min > *max) {
+            let message = format!("instances.min must be at most instances.max, {max}, not {min}");
+            table.complain_about("min", message);
+        }
     }
 
     fn require_single_instance(&self, table: &Table<'_>) {
         let why = "the component exports plugind:plugin/handover, so it has one instance";
         let keep = "write \"shared\" or \"exclusive\"";
-        let max = self.max.unwrap_or(1);
+        let (min, max) = (self.min.unwrap_or(1), self.max.unwrap_or(1));
+        let one_at_least = format!("must be 1, not {min}");
         let at_most_one = format!("must be 1, not {max}");
         for (key, is_wrong, rule, remedy) in [
             ("mode", self.mode == Some(Mode::Fresh), "cannot be \"fresh\"", keep),
+            ("min", min > 1, one_at_least.as_str(), "remove it"),
             ("max", max > 1, at_most_one.as_str(), "remove it"),
         ] {
             if is_wrong {
@@ -91,7 +109,8 @@ mod tests {
         let text =
             "[instances]\nmode = \"fresh\"\nmax = 2\nrecycle-after = 7\nrecycle-age = \"1h\"\n";
         let mistakes =
-            parse_for(Some(ComponentFacts { imports: &[], hands_over: true }), text).unwrap_err();
+            parse_for(Some(ComponentFacts { imports: &[], hands_over: true, serves: true }), text)
+                .unwrap_err();
         for (mistake, (place, rule, remedy)) in mistakes.iter().zip([
             ("2:8", "mode cannot be \"fresh\"", "write \"shared\" or \"exclusive\""),
             ("3:7", "max must be 1, not 2", "remove it"),
@@ -104,7 +123,17 @@ mod tests {
         assert_eq!(mistakes.len(), 2);
         assert!(parse(text).is_ok(), "of another component");
         let one = "[instances]\nmode = \"exclusive\"\nmax = 1\nconcurrency = 3\n";
-        assert!(parse_for(Some(ComponentFacts { imports: &[], hands_over: true }), one).is_ok());
+        assert!(
+            parse_for(Some(ComponentFacts { imports: &[], hands_over: true, serves: true }), one)
+                .is_ok()
+        );
+    }
+
+    #[test]
+    fn the_least_number_of_instances_is_not_above_the_most() {
+        assert_eq!(parse("[instances]\nmin = 2\nmax = 2\n").unwrap().instances.min, Some(2));
+        let mistakes = parse("[instances]\nmin = 3\nmax = 2\n").unwrap_err();
+        assert_eq!(mistakes, ["m.toml:2:7: instances.min must be at most instances.max, 2, not 3"]);
     }
 
     #[test]

@@ -27,5 +27,5 @@ pub fn parse_for(
 
 /// A component that imports this.
 pub fn importing(imports: &[String]) -> ComponentFacts<'_> {
-    ComponentFacts { imports, hands_over: false }
+    ComponentFacts { imports, hands_over: false, serves: true }
 }

@@ -31,6 +31,8 @@ pub enum Action {
     },
     /// An instance of this generation is to be started.
     StartWorker(u64),
+    /// An instance of this generation is to be made and dropped. Until [`Action::Release`], none is started for work.
+    TryInstance(u64),
     /// This generation is to start no more instances for now.
     Hold(u64),
     /// This generation may start instances when they are needed.
@@ -96,6 +98,16 @@ pub enum Fact {
     },
     /// The version that served last serves in the place of the newest one, which failed.
     FellBack(Box<PluginProblem>),
+    /// The last instance of a plugin that starts on demand was stopped, since it had no work.
+    Idle {
+        /// Its generation.
+        generation: u64,
+    },
+    /// A request or connection has started a plugin that starts on demand.
+    StartedOnDemand {
+        /// Its generation.
+        generation: u64,
+    },
     /// A program returned ok.
     Returned {
         /// Its generation.

@@ -37,6 +37,7 @@ impl ManagedPlugin {
         let preparing = self.preparing.take_if(|preparing| preparing.ticket == ticket);
         let Some(Preparing { verified, requests, hold_point, .. }) = preparing else { return };
         let release = verified.release().clone();
+        let is_tried = self.tries_only() && release.manifest.on_demand;
         let Prepared { generation, after_start, saved } = match outcome {
             Ok(prepared) => prepared,
             Err(error) => {
@@ -56,7 +57,7 @@ impl ManagedPlugin {
             (false, true) => StartPolicy::Required,
             (false, false) => StartPolicy::BestEffort,
         };
-        let generation = Generation::new(generation, release, policy);
+        let generation = Generation { is_tried, ..Generation::new(generation, release, policy) };
         self.start_candidate(generation, Source::Preparation(ticket), hold_point, turn);
     }
 
@@ -136,6 +137,7 @@ impl ManagedPlugin {
         }
         // An instance that replaces a failed one begins with that.
         turn.actions.push(Action::Inherit(new, saved));
+        self.release_tried(new, turn);
         turn.report(Fact::Ready { generation: new, previous: old });
         if let Some(problem) = problem {
             turn.report(Fact::FellBack(problem));

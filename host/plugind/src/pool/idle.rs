@@ -1,0 +1,70 @@
+//! Stops the workers of a pool that have had no work for long and are not needed: gathers what
+//! [`surplus`](scaling::surplus) decides on, and asks the workers. Each of them looks again whether it has work.
+
+use crate::pool::{
+    scaling::{self, QUIET_LOOKS, QuietWorker},
+    worker_handle::WorkerHandle,
+    workers::{WorkerEvent, WorkerSet},
+};
+use std::{
+    collections::HashMap,
+    sync::{Arc, Weak},
+    time::Duration,
+};
+use tokio::time::{MissedTickBehavior, interval};
+
+/// The looks at the workers of one pool.
+#[derive(Default)]
+struct Looks {
+    /// Of each worker: its activity at the last look, and the number of looks since then at which it had no work.
+    workers: HashMap<u32, (usize, u32)>,
+    /// The same for a pool whose workers are made for one call each: calls that it had served, and looks.
+    per_call: (u64, u32),
+}
+
+/// Stops workers without work until the pool drains or is gone.
+pub(crate) async fn stop_idle_workers(set: Weak<WorkerSet>, idle_timeout: Duration) {
+    let mut looks = Looks::default();
+    let mut due = interval(idle_timeout / QUIET_LOOKS);
+    due.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        due.tick().await;
+        let Some(set) = set.upgrade().filter(|set| set.draining().is_none()) else { return };
+        match set.config.on_demand {
+            true => looks.look_at_calls(&set),
+            false => looks.look_at_workers(&set),
+        }
+    }
+}
+
+impl Looks {
+    fn look_at_workers(&mut self, set: &WorkerSet) {
+        let handles = set.snapshot();
+        let workers: Vec<_> = handles.iter().map(|worker| self.look_at(worker)).collect();
+        self.workers.retain(|number, _| workers.iter().any(|worker| worker.number == *number));
+        for number in scaling::surplus(&workers, set.stats().active, set.config.min) {
+            if let Some(worker) = handles.iter().find(|worker| worker.number == number) {
+                worker.ask_to_end_idle();
+            }
+        }
+    }
+
+    fn look_at(&mut self, worker: &Arc<WorkerHandle>) -> QuietWorker {
+        let (number, activity) = (worker.number, worker.activity());
+        let (before, looks) = self.workers.entry(number).or_insert((activity, 0));
+        let is_quiet = worker.in_flight() == 0 && *before == activity;
+        (*before, *looks) = (activity, if is_quiet { looks.saturating_add(1) } else { 0 });
+        QuietWorker { number, looks: *looks, is_asked: worker.is_asked_to_end_idle() }
+    }
+
+    /// Where each call has a worker of its own, the pool rests when there was none for long.
+    fn look_at_calls(&mut self, set: &WorkerSet) {
+        let served = set.resting.calls();
+        let (before, looks) = &mut self.per_call;
+        let is_quiet = set.present() == 0 && *before == served;
+        (*before, *looks) = (served, if is_quiet { looks.saturating_add(1) } else { 0 });
+        if *looks >= QUIET_LOOKS {
+            set.resting.rest(served, || set.report(WorkerEvent::Idle { state: None }));
+        }
+    }
+}

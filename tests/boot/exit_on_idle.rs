@@ -1,0 +1,69 @@
+//! A daemon that has nothing to do ends, and its sockets start it again without losing a connection.
+
+use crate::{handover::count, message};
+use plugind_tests::Machine;
+use std::env;
+
+/// Number of starts by a client, unless `ROUNDS` says otherwise.
+const ROUNDS: u64 = 20;
+
+/// A machine with these guests, whose daemon ends when it has been idle for a second.
+fn machine(guests: &[&str]) -> Machine {
+    let machine = Machine::boot_with(guests);
+    machine.put("/etc/plugind/plugind.toml", "exit-on-idle-sec = \"1s\"\n");
+    machine.put_drop_in("plugind.service", "[Unit]\nStartLimitIntervalSec=0\n");
+    machine.reload_units();
+    machine
+}
+
+fn wait_until_ended(machine: &Machine) {
+    machine.wait_for("ActiveState", |state| state == "inactive");
+}
+
+#[test]
+fn a_daemon_that_ends_on_idle_is_started_by_each_client_with_its_state() {
+    let machine = machine(&["keeps", "hello"]);
+    machine.put_manifest("hello", "on-demand = true\n");
+    machine.start();
+    let rounds = env::var("ROUNDS").map_or(ROUNDS, |rounds| rounds.parse().unwrap());
+    for round in 1..=rounds {
+        // While it ends, and when it has ended.
+        match round % 2 {
+            0 => drop(machine.wait_for("ActiveState", |state| state != "active")),
+            _ => wait_until_ended(&machine),
+        }
+        assert_eq!(count(&machine), round, "it has the state of the daemon before");
+        assert_eq!(machine.get("/hello").status(), 200);
+    }
+    wait_until_ended(&machine);
+    assert_eq!(machine.daemon("Result"), "success");
+    assert_eq!(machine.daemon("ExecMainStatus"), "0");
+    assert_eq!(machine.daemon("NRestarts"), "0", "it never failed");
+    let ended = machine.journal(&[&message("EXITING_ON_IDLE")]).len();
+    assert!(ended as u64 > rounds, "{ended}");
+    assert_eq!(machine.journal(&[&message("INSTANCE_FAILED")]).len(), 0);
+    assert_eq!(machine.journal(&[&message("DAEMON_FAILED")]).len(), 0);
+}
+
+#[test]
+fn connections_requests_and_programs_keep_the_daemon() {
+    let machine = machine(&["sleeps"]);
+    machine.start();
+    let mut kept = machine.connect();
+    assert_eq!(kept.get("/sleeps/sleep/3000").status(), 200);
+    assert_eq!(machine.journal(&[&message("EXITING_ON_IDLE")]).len(), 0, "a request was served");
+    // The connection is open, and has no request.
+    wait_until_ended(&machine);
+    assert_eq!(machine.journal(&[&message("EXITING_ON_IDLE")]).len(), 1);
+    drop(kept);
+
+    // It waits for its next run.
+    machine.put_guest("program-ends", "program_ends");
+    let manifest =
+        "[service]\nrestart = \"always\"\nrestart-sec = \"1h\"\nrestart-max-delay-sec = \"1h\"\n";
+    machine.put_manifest("program-ends", manifest);
+    machine.start();
+    assert_eq!(machine.get("/sleeps/sleep/3000").status(), 200);
+    assert_eq!(machine.daemon("ActiveState"), "active");
+    assert_eq!(machine.journal(&[&message("EXITING_ON_IDLE")]).len(), 1, "a program runs");
+}
