@@ -1,8 +1,9 @@
 //! Why the daemon ended by itself.
 
 use crate::{
-    config::settings::SettingsError, listen::sockets::ListenError, supervisor::summary::Failed,
-    systemd::certificates::CertificatesError, world::host_runtime::HostRuntimeError,
+    config::settings::SettingsError, listen::sockets::ListenError, remote::error::RemoteError,
+    supervisor::summary::Failed, systemd::certificates::CertificatesError,
+    world::host_runtime::HostRuntimeError,
 };
 use rustix::io::Errno;
 use std::{io, sync::Arc};
@@ -22,6 +23,9 @@ pub enum DaemonError {
     /// A certificate or key cannot be used.
     #[error(transparent)]
     Certificates(#[from] CertificatesError),
+    /// A server cannot be used as it is configured.
+    #[error(transparent)]
+    Remote(#[from] RemoteError),
     /// The thread that stores plugins' states with systemd cannot be started.
     #[error("cannot start a thread")]
     Store(#[source] io::Error),
@@ -75,7 +79,9 @@ impl DaemonError {
     pub fn is_configuration(&self) -> bool {
         match self {
             Self::Listen(error) => error.is_configuration(),
-            Self::Settings(_) | Self::Directories(_) | Self::Certificates(_) => true,
+            Self::Settings(_) | Self::Directories(_) | Self::Certificates(_) | Self::Remote(_) => {
+                true
+            }
             Self::Required(failed) | Self::Deadline { failed, .. } => {
                 failed.iter().any(|failed| failed.configuration)
             }
