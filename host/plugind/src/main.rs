@@ -16,7 +16,7 @@ use plugind::{
         process,
         state_lock::StateLock,
     },
-    world::granted::GrantDirectories,
+    world::{granted::GrantDirectories, movable_clock::MovableClock},
 };
 use std::{
     fmt::Display,
@@ -128,6 +128,7 @@ fn main() -> ExitCode {
         },
         traces: environment.traces.clone(),
         compiler,
+        clock: movable_clock(arguments.movable_clock),
         keep_versions,
         own,
     };
@@ -135,6 +136,14 @@ fn main() -> ExitCode {
     writer.finish();
     drop(state_lock);
     status
+}
+
+/// Clocks that are not those of the system, for tests.
+fn movable_clock(wanted: bool) -> Option<MovableClock> {
+    wanted.then(|| {
+        warn!(remedy = "use --movable-clock only in tests", "clocks of plugins can be moved");
+        MovableClock::default()
+    })
 }
 
 fn check(check: LinkCheck) -> ExitCode {

@@ -4,6 +4,7 @@ use plugind::{
     base::{
         file::{self, FileError},
         name::SocketName,
+        quantity::Span,
     },
     config::{Diagnostic, Document, Table},
 };
@@ -23,6 +24,8 @@ const FILE_MAX: u64 = 1 << 20;
 pub(super) struct TestCase {
     /// Its name, for people.
     pub(super) name: String,
+    /// The time by which the clocks that the plugin sees move forward, before the action.
+    pub(super) advance_clock: Option<Span>,
     /// The action.
     pub(super) action: TestAction,
     /// The text that is sent: the body of a request, bytes on a connection, a datagram, or a text message.
@@ -96,6 +99,7 @@ fn case(table: &Table<'_>) -> TestCase {
     });
     let case = TestCase {
         name,
+        advance_clock: table.parsed("advance-clock"),
         action: action(table),
         send: table.text("send").unwrap_or_default(),
         receive: table.text("receive"),
@@ -143,6 +147,7 @@ fn action(table: &Table<'_>) -> TestAction {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::time::Duration;
 
     fn read_text(text: &str) -> Result<Vec<TestCase>, String> {
         parse(&Document::new(Path::new(FILE), text))
@@ -154,10 +159,11 @@ mod tests {
         let cases = read_text(
             "[[test]]\nname = \"a\"\npath = \"/Ada\"\nreceive = \"Hello\"\nlog = [\"loaded\"]\n\
              [[test]]\nname = \"b\"\nconnection = \"x\"\nsend = \"Ada\"\ncontains = [\"A\"]\n\
-             [[test]]\nname = \"c\"\nlog = [\"loaded\"]\n",
+             [[test]]\nname = \"c\"\nadvance-clock = \"1h\"\nlog = [\"loaded\"]\n",
         )
         .unwrap();
         assert_eq!(cases.len(), 3);
+        assert_eq!(cases[2].advance_clock, Some(Span(Duration::from_secs(3600))));
         let TestAction::Request(request) = &cases[0].action else { panic!("{:?}", cases[0]) };
         assert_eq!((request.method.as_str(), &*request.path, request.status), ("GET", "/Ada", 200));
         assert_eq!(cases[0].receive.as_deref(), Some("Hello"));

@@ -3,6 +3,7 @@
 mod listener;
 mod interfaces;
 mod metrics;
+mod clock;
 mod draining;
 mod plugins;
 mod profile;

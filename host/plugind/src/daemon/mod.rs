@@ -50,7 +50,7 @@ use crate::{
         store::Store,
         watchdog::Watchdog,
     },
-    world::{granted::GrantDirectories, memory::Budget},
+    world::{granted::GrantDirectories, memory::Budget, movable_clock::MovableClock},
 };
 use futures::FutureExt as _;
 use std::{path::PathBuf, sync::Arc, time::Duration};
@@ -83,6 +83,8 @@ pub struct DaemonConfig {
     pub traces: TraceEnvironment,
     /// The compiler of components.
     pub compiler: Compiler,
+    /// The clocks of the plugins, if these can be moved.
+    pub clock: Option<MovableClock>,
     /// Whether versions that served are kept in the state directory.
     pub keep_versions: bool,
     /// The settings of `plugind.toml`.
@@ -219,6 +221,7 @@ impl Daemon {
                 figures: self.figures.clone(),
                 dispatch: Arc::new(PluginCalls::new(reader.clone())),
                 core_dumps: Arc::new(CoreDumps::new(&settings.places.state)),
+                clock: settings.clock.clone(),
             },
             places: settings.places,
             store: self.store.clone(),
@@ -248,6 +251,7 @@ impl Daemon {
             limits: listeners.limits_reached(),
             metrics: sources.clone(),
             storage,
+            clock: settings.clock,
         };
         listeners.serve(Protocol::Control, control::server(context))?;
         listeners.serve(Protocol::Metrics, metrics::server::server(sources))?;

@@ -26,7 +26,7 @@ use crate::{
     runtime::executors::Executors,
     world::{
         self, HostServices, bindings::exports::plugind::plugin::lifecycle::StopReason,
-        calls::RequestDispatch, link::Linked, memory::Budget,
+        calls::RequestDispatch, link::Linked, memory::Budget, movable_clock::MovableClock,
     },
 };
 use futures::FutureExt;
@@ -61,6 +61,8 @@ pub struct Commons {
     pub dispatch: Arc<dyn RequestDispatch>,
     /// Where core dumps are written.
     pub core_dumps: Arc<CoreDumps>,
+    /// The clocks of all plugins, if these can be moved.
+    pub clock: Option<MovableClock>,
 }
 
 /// The instances of one generation of a plugin.
@@ -93,6 +95,7 @@ impl Pool {
             figures: commons.figures.of(&release.name),
             dispatch: commons.dispatch.clone(),
             core_dumps: commons.core_dumps.clone(),
+            clock: commons.clock.clone(),
         };
         let shared =
             world::Shared::new(&release.name, generation, &release.manifest, granted, services);

@@ -51,7 +51,7 @@ use crate::{
         summary::{Summary, SummaryEntry, Tally},
     },
     systemd::watchdog::Watchdog,
-    world::{self, link::Linked},
+    world::{self, link::Linked, movable_clock},
 };
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap},
@@ -79,7 +79,11 @@ pub fn start(
     publisher: TablePublisher,
     watchdog: Option<Watchdog>,
 ) -> wasmtime::Result<(SupervisorHandle, mpsc::UnboundedReceiver<ReloadNotice>)> {
-    let linker = Arc::new(world::linker(&deps.engine)?);
+    let mut linker = world::linker(&deps.engine)?;
+    if let Some(clock) = &deps.commons.clock {
+        movable_clock::link(&mut linker, clock)?;
+    }
+    let linker = Arc::new(linker);
     let (inbox, messages) = mpsc::unbounded_channel();
     let (reload_events, events) = mpsc::unbounded_channel();
     let (sender, summary) = watch::channel(Summary::default());

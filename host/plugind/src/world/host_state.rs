@@ -19,6 +19,7 @@ use crate::{
         holdings::{Inspections, holdings},
         identity, journal, keyvalue, logging,
         memory::{self, Budget, Refused},
+        movable_clock::MovableClock,
         network, notify,
         open_files::OpenFiles,
         open_sockets::{InstanceSockets, PluginSockets},
@@ -77,6 +78,8 @@ pub struct Shared {
     sockets: PluginSockets,
     /// Where their core dumps are written, if that is wanted.
     pub core_dumps: Option<Arc<CoreDumps>>,
+    /// Their clocks, if these can be moved.
+    clock: Option<MovableClock>,
     /// The profile that is being recorded of them.
     pub profile: Arc<profile::Shared>,
     /// The most resources that each of them may hold at a time.
@@ -95,6 +98,8 @@ pub struct HostServices {
     pub dispatch: Arc<dyn RequestDispatch>,
     /// Where their core dumps are written.
     pub core_dumps: Arc<CoreDumps>,
+    /// Their clocks, if these can be moved.
+    pub clock: Option<MovableClock>,
 }
 
 impl Shared {
@@ -107,7 +112,7 @@ impl Shared {
         granted: Granted,
         services: HostServices,
     ) -> Self {
-        let HostServices { journal, memory, figures, dispatch, core_dumps } = services;
+        let HostServices { journal, memory, figures, dispatch, core_dumps, clock } = services;
         let limits = &manifest.limits;
         let bytes = |Bytes(bytes)| usize::try_from(bytes).unwrap_or(usize::MAX);
         let (all, each) = (bytes(limits.memory_max), bytes(limits.instance_memory_max));
@@ -134,6 +139,7 @@ impl Shared {
             files: Arc::new(OpenFiles::new()),
             sockets,
             core_dumps: Some(core_dumps).filter(|_| manifest.core_dump),
+            clock,
             profile: Arc::default(),
             resources_max: RESOURCES_MAX.max(connections.saturating_mul(RESOURCES_PER_CONNECTION)),
         }
@@ -417,6 +423,9 @@ impl HostState {
 fn wasi(shared: &Shared, network: &network::Guest, outputs: &Arc<output::GuestOutputs>) -> WasiCtx {
     let mut wasi = WasiCtx::builder();
     network.allow(&mut wasi);
+    if let Some(clock) = &shared.clock {
+        clock.give_to(&mut wasi);
+    }
     let mut wasi = wasi
         .stdout(outputs.output(output::StandardStream::Stdout))
         .stderr(outputs.output(output::StandardStream::Stderr))
