@@ -9,7 +9,7 @@ use plugind::{
     journal::{self, messages},
     link_check::{LinkCheck, LinkCheckError},
     plugin::compiler::{Compiler, CompilerLocation},
-    runtime::executors::Executors,
+    runtime::executors::{self, Executors},
     systemd::{
         directories::{self, Environment},
         environment::Systemd,
@@ -171,11 +171,13 @@ fn run(settings: DaemonConfig, systemd: Systemd, journal: journal::Journal) -> E
         return ExitCode::FAILURE;
     }
     // The control socket and systemd's calls have a thread of their own, which no guest can block.
-    let control = tokio::runtime::Builder::new_multi_thread()
-        .enable_all()
-        .worker_threads(1)
-        .thread_name("control")
-        .build();
+    let control = executors::check_threads(1).and_then(|()| {
+        tokio::runtime::Builder::new_multi_thread()
+            .enable_all()
+            .worker_threads(1)
+            .thread_name("control")
+            .build()
+    });
     let started = control.and_then(|control| Ok((control, Executors::start()?)));
     let (control, (executors, running)) = match started {
         Ok(started) => started,
