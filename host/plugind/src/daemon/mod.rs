@@ -36,7 +36,7 @@ use crate::{
         sockets::{SocketMistakes, SocketPlan},
         table::{self, TableReader},
     },
-    runtime::{cache::Cache, engine, executors::Executors, heap},
+    runtime::{cache::Cache, engine, executors::Executors, file_threads::AllFileThreads, heap},
     supervisor::{
         self, board, phase::DaemonPhase, prepare::Deps, published_plan::PublishedPlan,
         reloads::ReloadNotice, versions::Versions,
@@ -222,6 +222,7 @@ impl Daemon {
                 dispatch: Arc::new(PluginCalls::new(reader.clone())),
                 core_dumps: Arc::new(CoreDumps::new(&settings.places.state)),
                 clock: settings.clock.clone(),
+                file_threads: AllFileThreads::default(),
             },
             places: settings.places,
             store: self.store.clone(),

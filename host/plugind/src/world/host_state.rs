@@ -9,6 +9,7 @@ use crate::{
     },
     journal::Journal,
     plugin::{core_dumps::CoreDumps, manifest::Manifest},
+    runtime::file_threads::FileThreads,
     world::{
         calls::{self, RequestDispatch, RequestScope},
         client_connection::ClientConnection,
@@ -80,6 +81,8 @@ pub struct Shared {
     pub core_dumps: Option<Arc<CoreDumps>>,
     /// Their clocks, if these can be moved.
     clock: Option<MovableClock>,
+    /// The threads on which their calls for files block, if they have files.
+    pub file_threads: Option<FileThreads>,
     /// The profile that is being recorded of them.
     pub profile: Arc<profile::Shared>,
     /// The most resources that each of them may hold at a time.
@@ -100,6 +103,8 @@ pub struct HostServices {
     pub core_dumps: Arc<CoreDumps>,
     /// Their clocks, if these can be moved.
     pub clock: Option<MovableClock>,
+    /// The threads on which their calls for files block, if they have files.
+    pub file_threads: Option<FileThreads>,
 }
 
 impl Shared {
@@ -112,7 +117,8 @@ impl Shared {
         granted: Granted,
         services: HostServices,
     ) -> Self {
-        let HostServices { journal, memory, figures, dispatch, core_dumps, clock } = services;
+        let HostServices { journal, memory, figures, dispatch, core_dumps, clock, file_threads } =
+            services;
         let limits = &manifest.limits;
         let bytes = |Bytes(bytes)| usize::try_from(bytes).unwrap_or(usize::MAX);
         let (all, each) = (bytes(limits.memory_max), bytes(limits.instance_memory_max));
@@ -140,6 +146,7 @@ impl Shared {
             sockets,
             core_dumps: Some(core_dumps).filter(|_| manifest.core_dump),
             clock,
+            file_threads,
             profile: Arc::default(),
             resources_max: RESOURCES_MAX.max(connections.saturating_mul(RESOURCES_PER_CONNECTION)),
         }

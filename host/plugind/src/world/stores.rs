@@ -3,7 +3,7 @@
 //! The methods of a store wait for the disk on threads for that. Writes that wait for it at the same time share a
 //! transaction, and so the time that the disk takes to keep it.
 
-use crate::base::quantity::Bytes;
+use crate::{base::quantity::Bytes, runtime::file_threads::executor};
 use redb::{
     Builder, Database, DatabaseError, ReadableDatabase, ReadableTable, Table, TableDefinition,
 };
@@ -21,7 +21,7 @@ use std::{
     thread,
     time::{Duration, Instant},
 };
-use tokio::{sync::oneshot, task::spawn_blocking};
+use tokio::sync::oneshot;
 use tracing::warn;
 
 /// The longest key, in bytes.
@@ -282,7 +282,7 @@ impl KeyValueStore {
         };
         if !is_served {
             let store = self.clone();
-            drop(spawn_blocking(move || store.serve_queue()));
+            drop(executor().spawn_blocking(move || store.serve_queue()));
         }
         outcome.await.unwrap_or_else(|_| Err(interrupted()))
     }
@@ -293,7 +293,7 @@ impl KeyValueStore {
         look: impl FnOnce(&ReadEntries) -> Result<T, redb::Error> + Send + 'static,
     ) -> Result<T, KeyValueError> {
         let store = self.clone();
-        let looked = spawn_blocking(move || {
+        let looked = executor().spawn_blocking(move || {
             let database = store.database()?;
             let looked = contain(|| look(&database.begin_read()?.open_table(ENTRIES)?));
             if looked.is_ok() {
