@@ -1,5 +1,6 @@
 //! An operator who changes plugins while they serve, and makes every mistake.
 
+use crate::GOOD;
 use plugind_tests::{Daemon, Random, Signal, Tree, another};
 
 /// Guests that trap, loop, exit, fail, and take memory and the log.
@@ -51,7 +52,7 @@ impl Operator {
 
     fn greet(&mut self, daemon: &Daemon) {
         self.greetings += 1;
-        let greeting = format!("[config]\ngreeting = \"Greeting {}\"\n", self.greetings);
+        let greeting = format!("{GOOD}[config]\ngreeting = \"Greeting {}\"\n", self.greetings);
         self.tree.put("hello.toml", greeting);
         let result = self.reload(daemon);
         assert!(result.contains("changed=1 failed=0 removed=0"), "{result}");

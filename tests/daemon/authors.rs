@@ -274,6 +274,20 @@ fn a_project_is_tested_by_connections_datagrams_and_websockets() {
 }
 
 #[test]
+fn a_test_advances_the_clock_of_the_plugin() {
+    let project = finished_project("alarm");
+    let tests = "[[test]]\nname = \"set\"\nlog = [\"alarm set\"]\n\
+                 [[test]]\nname = \"rang\"\nadvance-clock = \"1h\"\nlog = [\"alarm rang\"]\n";
+    let (status, printed) = run_tests(project.path(), tests);
+    assert_eq!(status, Some(0), "{printed}");
+    let tests = "[[test]]\nname = \"once\"\nadvance-clock = \"infinity\"\n\
+                 [[test]]\nname = \"twice\"\nadvance-clock = \"1h\"\n";
+    let (status, printed) = run_tests(project.path(), tests);
+    assert_eq!(status, Some(1), "{printed}");
+    assert!(printed.contains("advance the clock by more than 100 years"), "{printed}");
+}
+
+#[test]
 fn a_plugin_that_does_not_become_ready_fails_its_tests_with_its_log() {
     let project = finished_project("config");
     fs::write(project.path().join("config.toml"), "[limits]\nmemory-max = 3\n").unwrap();

@@ -1,11 +1,13 @@
 //! Variables and signals that another program leaves to the daemon do not keep it from starting.
 
 use crate::control;
-use plugind_tests::{Daemon, Signal, Tree, program};
+use plugind_tests::{Daemon, Log, Signal, Tree, program};
+use rustix::process::{Pid, kill_process};
 use std::{
     fs,
-    os::unix::net::UnixDatagram,
-    process::{Command, Stdio},
+    os::unix::{fs::chown, net::UnixDatagram},
+    path::Path,
+    process::{Child, Command, Stdio},
 };
 
 #[test]
@@ -92,6 +94,23 @@ fn reason_not_to_start(tree: &Tree, shell: &[&str], script: &str) -> String {
 }
 
 #[test]
+fn relative_directories_are_those_of_the_working_directory() {
+    let tree = Tree::new().with("greeter_02");
+    let script = format!("cd {}; exec \"$@\" --plugins etc/plugind/plugins", tree.root().display());
+    let daemon = Daemon::start_by(&tree, &["/bin/sh", "-euc", &script, "sh"]);
+    assert!(daemon.reload().contains("changed=0 failed=0"));
+    assert_eq!(daemon.get("/greeter-02").status(), 200);
+}
+
+#[test]
+fn a_daemon_with_little_address_space_compiles_and_says_what_is_missing() {
+    let tree = Tree::with_own_cache().with("greeter_02");
+    let said = reason_not_to_start(&tree, &["/bin/sh"], "ulimit -v 1000000");
+    assert!(said.contains("result=oom") && said.contains("(ulimit -v)"), "{said}");
+    assert!(said.contains("startup failed") && !said.contains("panicked"), "{said}");
+}
+
+#[test]
 fn a_daemon_without_proc_says_that_it_needs_it() {
     let tree = Tree::new().with("greeter_02");
     let shell = ["/usr/bin/unshare", "--mount", "/bin/sh"];
@@ -107,6 +126,57 @@ fn a_daemon_with_few_descriptors_serves_or_says_why_not() {
     drop(daemon);
     let said = reason_not_to_start(&tree, &["/bin/sh"], "ulimit -n 12");
     assert!(said.contains("Too many open files"), "{said}");
+}
+
+/// A user who runs nothing else, so that their threads are those of the daemon.
+const LONELY: u32 = 54_321;
+
+fn give_to_lonely(path: &Path) {
+    chown(path, Some(LONELY), Some(LONELY)).unwrap();
+    if path.is_dir() {
+        for entry in fs::read_dir(path).unwrap() {
+            give_to_lonely(&entry.unwrap().path());
+        }
+    }
+}
+
+/// Starts the program as the user, with at most so many threads.
+fn start_with_threads(program: &Path, root: &Path, threads: u32) -> (Child, Log) {
+    let mut command = Command::new("/usr/bin/setpriv");
+    let user = ["--reuid", "--regid"].map(|option| format!("{option}={LONELY}"));
+    command.args(user).args(["--clear-groups", "/usr/bin/prlimit"]);
+    command.arg(format!("--nproc={threads}")).arg(program);
+    command.args(["--listen", "http=127.0.0.1:0", "--root"]).arg(root);
+    let mut child =
+        command.env_clear().stdin(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
+    let log = Log::read(child.stderr.take().unwrap());
+    (child, log)
+}
+
+#[test]
+fn a_daemon_with_few_threads_becomes_ready_or_says_why_not() {
+    let tree = Tree::with_own_cache().with("greeter_02");
+    // Compiled before, since the compiler needs a process of its own.
+    drop(Daemon::start(&tree));
+    // The user need not be able to read the directory of the programs.
+    let copy = tree.root().join("plugind");
+    fs::copy(program("plugind"), &copy).unwrap();
+    give_to_lonely(tree.root());
+    let mut ready = 0;
+    for threads in 1..=24 {
+        let (mut child, log) = start_with_threads(&copy, tree.root(), threads);
+        let ends = ["plugind: ready plugins=1", "startup failed", "cannot start threads"];
+        let found = log.wait_for_any(&ends);
+        let is_ready = found.contains(ends[0]);
+        assert!(is_ready || found.contains("Resource temporarily unavailable"), "{found}");
+        if is_ready {
+            ready += 1;
+            kill_process(Pid::from_child(&child), Signal::TERM).unwrap();
+        }
+        assert_eq!(child.wait().unwrap().success(), is_ready, "{threads}: {found}");
+        assert_eq!(log.count(&["panicked"]), 0, "{threads}: {found}");
+    }
+    assert!((1..24).contains(&ready), "{ready}");
 }
 
 #[test]

@@ -6,6 +6,8 @@ use std::{
     io::{Read, Write},
     net::{Shutdown, TcpStream},
     sync::Once,
+    thread,
+    time::{Duration, SystemTime},
 };
 
 /// Names the programs that are tested.
@@ -42,6 +44,49 @@ fn a_plugin_of_a_socket_is_tested() {
     let mut answer = String::new();
     stream.read_to_string(&mut answer).unwrap();
     assert_eq!(answer, "hello");
+}
+
+/// The time that the guests wait, and an hour for the plugin only.
+const HOUR: Duration = Duration::from_secs(60 * 60);
+
+#[test]
+fn timers_of_a_plugin_fire_when_its_clock_is_advanced() {
+    let host = with("alarm", "alarm").movable_clock().start();
+    host.wait_for_log("alarm set");
+    host.advance_clock(HOUR / 2);
+    host.advance_clock(HOUR / 2);
+    host.wait_for_log("alarm rang");
+}
+
+#[test]
+fn the_time_of_day_of_a_plugin_is_what_the_test_sets() {
+    let host = with("alarm", "alarm").movable_clock().start();
+    let millennium = SystemTime::UNIX_EPOCH + Duration::from_secs(946_684_800);
+    host.set_time(millennium);
+    host.advance_clock(24 * HOUR);
+    let seconds: u64 = host.get("").text().parse().unwrap();
+    assert!((946_771_200..946_774_800).contains(&seconds), "{seconds}");
+}
+
+#[test]
+fn guests_of_both_versions_need_not_wait_for_an_hour() {
+    for component in ["sleeps", "sleeps_02"] {
+        let host = with("sleeps", component).movable_clock().start();
+        thread::scope(|scope| {
+            let slept = scope.spawn(|| host.get("/sleep/3600000"));
+            // A timer that begins after one of these has to wait for the next.
+            while !slept.is_finished() {
+                host.advance_clock(HOUR);
+            }
+            assert_eq!(slept.join().unwrap().text(), "slept", "{component}");
+        });
+    }
+}
+
+#[test]
+#[should_panic(expected = "call HostBuilder::movable_clock")]
+fn the_clock_of_a_plugin_cannot_be_moved_by_default() {
+    with("sleeps", "sleeps").start().advance_clock(HOUR);
 }
 
 #[test]

@@ -115,6 +115,17 @@ fn a_component_that_fits_the_pool_runs_with_several_memories_and_a_large_table()
 }
 
 #[test]
+fn the_log_names_the_program_of_a_component_with_a_handler_as_unused() {
+    let tree = Tree::new().with("greeter_02");
+    tree.put("both.wasm", golden::component("serves-and-runs"));
+    let daemon = Daemon::start(&tree);
+    let ready = "plugin ready plugin=";
+    daemon.log.wait_for(&[&format!("{ready}both "), "unused_export=wasi:cli/run"]);
+    daemon.log.wait_for(&[&format!("{ready}greeter-02 ")]);
+    assert_eq!(daemon.log.count(&["unused_export"]), 1);
+}
+
+#[test]
 fn a_path_that_is_not_a_file_is_refused_and_not_waited_for() {
     let tree = Tree::new().with("greeter_02");
     let plugins = tree.plugins();

@@ -10,6 +10,8 @@ mod tls;
 mod sockets;
 mod environment;
 mod isolation;
+mod blocked_files;
+mod large;
 mod memory;
 mod middleware;
 mod workers;

@@ -6,7 +6,7 @@
 mod mutant;
 
 use mutant::{Mutant, Way};
-use plugind_tests::{Daemon, Figures, Random, Tree, guest, number, program};
+use plugind_tests::{Daemon, Figures, Random, Tree, guest, number, program, wait_long};
 use std::{
     collections::{BTreeMap, BTreeSet},
     fs,
@@ -144,6 +144,7 @@ fn remove(path: &Path) {
 
 #[test]
 fn mutants_end_no_process_disturb_no_plugin_and_leave_nothing_behind() {
+    wait_long();
     let seed = number("PLUGIND_MUTANTS_SEED").unwrap_or_else(|| std::process::id().into());
     let batches = number("PLUGIND_MUTANTS").unwrap_or(COUNT).div_ceil(BATCH).next_multiple_of(2);
     let tree = Tree::with_own_cache().with("hello");

@@ -1,7 +1,7 @@
 //! A client of HTTP/1.1 that hides nothing: what is sent is what is written here, and what comes is checked byte by
 //! byte. That is why it is not a library's.
 
-use crate::WAIT_MAX;
+use crate::wait_max;
 use std::{
     io::{BufRead, BufReader, ErrorKind, Read, Write},
     net::{Shutdown, SocketAddr, TcpStream},
@@ -82,8 +82,8 @@ impl Connection {
     #[must_use]
     pub fn over(stream: TcpStream) -> Self {
         stream.set_nodelay(true).expect("a socket takes this option");
-        stream.set_read_timeout(Some(WAIT_MAX)).expect("the time is not zero");
-        stream.set_write_timeout(Some(WAIT_MAX)).expect("the time is not zero");
+        stream.set_read_timeout(Some(wait_max())).expect("the time is not zero");
+        stream.set_write_timeout(Some(wait_max())).expect("the time is not zero");
         Self { stream: BufReader::new(stream) }
     }
 

@@ -27,17 +27,36 @@ pub use terminal::Terminal;
 pub use tool::{Background, run, tool};
 pub use tree::{Tree, another};
 
-use std::time::{Duration, Instant};
+use std::{
+    sync::atomic::{AtomicBool, Ordering::Relaxed},
+    time::{Duration, Instant},
+};
 
 /// Time that anything is waited for that should take a moment: long enough for a busy machine.
 pub const WAIT_MAX: Duration = Duration::from_secs(30);
+
+/// The same for a run that takes minutes, in which one moment of a machine that is overloaded must not end it.
+const LONG_WAIT_MAX: Duration = Duration::from_secs(600);
+
+/// Whether this process waits as long as that.
+static WAITS_LONG: AtomicBool = AtomicBool::new(false);
+
+/// Lets everything of this library in this process wait for ten minutes before it is given up, instead of 30 seconds.
+pub fn wait_long() {
+    WAITS_LONG.store(true, Relaxed);
+}
+
+/// Time that this library waits for anything that should take a moment.
+fn wait_max() -> Duration {
+    if WAITS_LONG.load(Relaxed) { LONG_WAIT_MAX } else { WAIT_MAX }
+}
 
 /// Waits until `look` sees something.
 ///
 /// # Panics
 /// When it has not seen anything for too long; `what` says what was missing.
 pub fn eventually<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> T {
-    let deadline = Instant::now() + WAIT_MAX;
+    let deadline = Instant::now() + wait_max();
     loop {
         if let Some(seen) = look() {
             return seen;

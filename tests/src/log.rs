@@ -6,7 +6,7 @@ use std::{
     time::Instant,
 };
 
-use crate::WAIT_MAX;
+use crate::wait_max;
 
 /// The lines so far. Clones are the same log.
 #[derive(Clone, Default)]
@@ -78,6 +78,15 @@ impl Log {
         self.wait_for_in_order(place, &[parts])
     }
 
+    /// Waits for a line that has one of these texts, and returns the first one.
+    ///
+    /// # Panics
+    /// When none comes.
+    pub fn wait_for_any(&self, texts: &[&str]) -> String {
+        let has_any = |line: &&String| texts.iter().any(|text| line.contains(text));
+        self.wait_until(&format!("one of {texts:?}"), |said| said.iter().find(has_any).cloned())
+    }
+
     /// Waits for several lines, each with its parts and behind the one before, from a [`Log::place`] on. Returns the
     /// last one.
     ///
@@ -105,13 +114,13 @@ impl Log {
     /// Waits for the end of the log.
     pub(crate) fn wait_for_end(&self) {
         let lines = self.lines();
-        let ended = self.0.changed.wait_timeout_while(lines, WAIT_MAX, |lines| !lines.ended);
+        let ended = self.0.changed.wait_timeout_while(lines, wait_max(), |lines| !lines.ended);
         let (lines, _) = ended.expect("no reader of a log panics while it has it");
         assert!(lines.ended, "the log did not end");
     }
 
     fn wait_until<T>(&self, what: &str, found: impl Fn(&[String]) -> Option<T>) -> T {
-        let deadline = Instant::now() + WAIT_MAX;
+        let deadline = Instant::now() + wait_max();
         let mut lines = self.lines();
         loop {
             if let Some(found) = found(&lines.said) {

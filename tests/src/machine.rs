@@ -4,7 +4,7 @@
     reason = "the journal belongs to the output of the test that failed"
 )]
 
-use crate::{Connection, Log, WAIT_MAX, built, client::Response, eventually};
+use crate::{Connection, Log, built, client::Response, eventually, wait_max};
 use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
 use serde_json::Value;
 use std::{
@@ -114,7 +114,7 @@ impl Machine {
             .expect("bash is there");
         let console = Log::read(script.stdout.take().expect("it is piped"));
 
-        let deadline = Instant::now() + WAIT_MAX;
+        let deadline = Instant::now() + wait_max();
         let mut heard = [0; 4096];
         loop {
             if let Ok(length) = notified.recv(&mut heard)
@@ -246,7 +246,7 @@ impl Machine {
     /// # Panics
     /// When that does not come about.
     pub fn wait_for(&self, name: &str, wanted: impl Fn(&str) -> bool) -> String {
-        let deadline = Instant::now() + WAIT_MAX;
+        let deadline = Instant::now() + wait_max();
         loop {
             let now = self.daemon(name);
             if wanted(&now) {

@@ -1,7 +1,7 @@
 //! A program on a terminal of its own, and what it shows there.
 #![expect(clippy::unwrap_used, reason = "helpers of tests panic as tests do")]
 
-use crate::{WAIT_MAX, eventually};
+use crate::{eventually, wait_max};
 use rustix::{
     fs::{Mode, OFlags, open},
     process::{Pid, Signal, kill_process},
@@ -83,7 +83,7 @@ impl Terminal {
     /// # Panics
     /// When it does not for too long.
     pub fn wait_for(&self, what: &str, seen: impl Fn(&Screen) -> bool) {
-        let deadline = Instant::now() + WAIT_MAX;
+        let deadline = Instant::now() + wait_max();
         while !seen(self.parser().screen()) {
             let text = self.text();
             assert!(Instant::now() < deadline, "waited too long for {what}:\n{text}");

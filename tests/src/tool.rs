@@ -1,6 +1,6 @@
 //! Programs of others, as Debian has them: clients, and servers in front of the daemon.
 
-use crate::{WAIT_MAX, eventually};
+use crate::{eventually, wait_max};
 use rustix::process::{Pid, Signal, kill_process};
 use std::{
     net::{SocketAddr, TcpListener, TcpStream},
@@ -50,7 +50,7 @@ impl Background {
             child.unwrap_or_else(|error| panic!("{command:?}: {error}; run `make setup-e2e`"));
         let server = Self { child, address };
         let what = format!("{command:?} to listen");
-        eventually(&what, || TcpStream::connect_timeout(&address, WAIT_MAX).ok());
+        eventually(&what, || TcpStream::connect_timeout(&address, wait_max()).ok());
         server
     }
 }

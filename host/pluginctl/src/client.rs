@@ -174,6 +174,8 @@ pub(crate) enum CallMethod {
     Follow(api::Name),
     #[serde(rename = "io.plugind.Profile")]
     Profile(api::ProfileRequest),
+    #[serde(rename = "io.plugind.MoveClock")]
+    MoveClock(api::ClockMove),
     #[serde(rename = "io.systemd.service.SetLogLevel")]
     SetLogLevel(api::LogLevel),
 }

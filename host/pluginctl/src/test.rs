@@ -4,8 +4,9 @@ mod cases;
 mod exchange;
 
 use crate::{
+    client::{CallMethod, Client, ControlAddress},
     print::{complain, line, print},
-    problem::Problem,
+    problem::{Problem, unless_interrupted, wait_for},
     project::{FILE, Project, ProjectError},
     run::{
         captured_log::CapturedLog,
@@ -17,7 +18,11 @@ use crate::{
 use cases::{CasesError, TestAction, TestCase, TestRequest};
 use clap::Args;
 use exchange::ExchangeError;
-use plugind::{base::name::SocketName, base::text::Escaped, route::owners::Route};
+use plugind::{
+    api,
+    base::{name::SocketName, quantity::Span, text::Escaped},
+    route::owners::Route,
+};
 use std::{
     io,
     net::{Ipv4Addr, SocketAddr, TcpListener},
@@ -78,12 +83,15 @@ enum Mismatch {
     NoRoute,
     #[error("the plugin serves no socket {0} in this way")]
     NoSocket(SocketName),
+    #[error("the clock cannot be moved: {0}")]
+    Clock(Problem),
     #[error(transparent)]
     Exchange(#[from] ExchangeError),
 }
 
 /// A plugin that is served for tests.
 struct ServedPlugin {
+    control: PathBuf,
     log: CapturedLog,
     http: SocketAddr,
     /// The first route over HTTP.
@@ -117,6 +125,9 @@ impl TestArgs {
         }
         // A test may expect a log entry of any priority.
         options.extend(["--log".into(), "debug".into()]);
+        if cases.iter().any(|case| case.advance_clock.is_some()) {
+            options.push("--movable-clock".into());
+        }
         let (sender, events) = channel();
         let log = CapturedLog::default();
         let mut daemon = DaemonProcess::new(&directory, options, sender)?;
@@ -127,7 +138,8 @@ impl TestArgs {
             Route::Http(route) => Some(route.prefix.clone()),
             Route::Socket(_) => None,
         });
-        let served = ServedPlugin { log, http, prefix: prefix.into_iter().next(), sockets };
+        let (control, prefix) = (directory.socket("control"), prefix.into_iter().next());
+        let served = ServedPlugin { control, log, http, prefix, sockets };
         if !is_ready(&mut daemon, &events)? {
             served.show_log();
             return Err(TestError::NotReady);
@@ -176,6 +188,9 @@ impl ServedPlugin {
     }
 
     fn run(&self, case: &TestCase) -> Result<(), Mismatch> {
+        if let Some(time) = case.advance_clock {
+            self.advance_clock(time).map_err(Mismatch::Clock)?;
+        }
         let received = match &case.action {
             TestAction::Request(request) => self.request(request, &case.send)?,
             TestAction::WebSocket(path) => {
@@ -200,6 +215,14 @@ impl ServedPlugin {
             Some(missing) => Err(Mismatch::Log(missing.clone())),
             None => Ok(()),
         }
+    }
+
+    fn advance_clock(&self, Span(time): Span) -> Result<(), Problem> {
+        let advance = Some(u64::try_from(time.as_micros()).unwrap_or(u64::MAX));
+        let call = CallMethod::MoveClock(api::ClockMove { advance, time: None });
+        let place = ControlAddress::of(self.control.clone());
+        let moved = async { Ok(Client::connect(&place)?.call::<api::ClockMoved>(call).await?) };
+        wait_for(unless_interrupted(moved)).map(drop)
     }
 
     fn request(&self, request: &TestRequest, body: &str) -> Result<Vec<u8>, Mismatch> {

@@ -6,7 +6,8 @@ use landlock::{
     Scope,
 };
 use rustix::process::{
-    Resource, Rlimit, Signal, set_parent_process_death_signal, setpriority_process, setrlimit,
+    Resource, Rlimit, Signal, getrlimit, set_parent_process_death_signal, setpriority_process,
+    setrlimit,
 };
 
 /// The niceness of a compiler, which shares the processors with plugins: it gets a third of the time of one plugin.
@@ -34,8 +35,10 @@ pub(crate) fn enter(memory_max: u64, cpu_max: u64) -> anyhow::Result<()> {
     ] {
         // By the lower limit of processor time a process is ended with a signal of its own.
         let above = if resource == Resource::Cpu { 1 } else { 0 };
-        let maximum = Some(max.saturating_add(above));
-        setrlimit(resource, Rlimit { current: Some(max), maximum })?;
+        // A lower limit of this process stays as it is: it could not be raised.
+        let most = getrlimit(resource).maximum.unwrap_or(u64::MAX);
+        let (current, maximum) = (Some(max.min(most)), Some(max.saturating_add(above).min(most)));
+        setrlimit(resource, Rlimit { current, maximum })?;
     }
     Ok(())
 }

@@ -62,7 +62,8 @@ fn without_result(status: ExitStatus, said: &[u8]) -> String {
         }
         (Some(101), _) => "it panicked; please report this with the component",
         (_, Some(Signal::ABORT)) => {
-            "probably for lack of address space; raise compile.memory-max in plugind.toml"
+            "probably for lack of address space; raise compile.memory-max in plugind.toml, and the limit of the daemon, \
+             if it has one (ulimit -v)"
         }
         (_, Some(Signal::XCPU)) => {
             "it used up its processor time; raise compile.timeout-sec in plugind.toml"

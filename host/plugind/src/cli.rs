@@ -22,7 +22,7 @@ plugind [--listen NAME=[udp:]ADDRESS:PORT|NAME=[unix:|unixgram:]/PATH]...
                [--plugins DIR] [--root DIR] [--user]
                [--compiler PATH|unix:PATH] [--compile-timeout TIME]
                [--compile-memory-max SIZE] [--log PRIORITY]
-               [--check [COMPONENT]] [--cache DIR]";
+               [--movable-clock] [--check [COMPONENT]] [--cache DIR]";
 
 /// Host WebAssembly components like small systemd services
 #[derive(Parser)]
@@ -58,6 +58,9 @@ pub struct Arguments {
     /// Discard log entries that are less important than this priority (default: from plugind.toml, info)
     #[arg(long, value_name = "PRIORITY", value_parser = priorities())]
     pub log: Option<Priority>,
+    /// Let the control socket move the clocks that plugins see; for tests of plugins only
+    #[arg(long, conflicts_with = "check")]
+    pub movable_clock: bool,
 }
 
 /// Takes the names of priorities.

@@ -9,14 +9,16 @@ use plugind::{
     journal::{self, messages},
     link_check::{LinkCheck, LinkCheckError},
     plugin::compiler::{Compiler, CompilerLocation},
-    runtime::executors::Executors,
+    runtime::executors::{self, Executors},
     systemd::{
         directories::{self, Environment},
         environment::Systemd,
         process,
         state_lock::StateLock,
     },
-    world::{granted::GrantDirectories, host_runtime::PendingHostRuntime},
+    world::{
+        granted::GrantDirectories, host_runtime::PendingHostRuntime, movable_clock::MovableClock,
+    },
 };
 use std::{
     fmt::Display,
@@ -114,7 +116,8 @@ fn main() -> ExitCode {
 
     // Early, since it takes longest. Without a thread for it the daemon tries again, and reports that.
     let host = own.as_ref().ok();
-    let host = host.and_then(|own| PendingHostRuntime::start(engine, own.pool).ok());
+    let clock = movable_clock(arguments.movable_clock);
+    let host = host.and_then(|own| PendingHostRuntime::start(engine, own.pool, clock.clone()).ok());
     if let Err(error) = directories::raise_open_files() {
         warn!(%error, "cannot raise limit of open files");
     }
@@ -136,6 +139,7 @@ fn main() -> ExitCode {
         },
         traces: environment.traces.clone(),
         compiler,
+        clock,
         keep_versions,
         own,
         host,
@@ -144,6 +148,14 @@ fn main() -> ExitCode {
     writer.finish();
     drop(state_lock);
     status
+}
+
+/// Clocks that are not those of the system, for tests.
+fn movable_clock(wanted: bool) -> Option<MovableClock> {
+    wanted.then(|| {
+        warn!(remedy = "use --movable-clock only in tests", "clocks of plugins can be moved");
+        MovableClock::default()
+    })
 }
 
 fn check(check: LinkCheck) -> ExitCode {
@@ -171,11 +183,13 @@ fn run(settings: DaemonConfig, systemd: Systemd, journal: journal::Journal) -> E
         return ExitCode::FAILURE;
     }
     // The control socket and systemd's calls have a thread of their own, which no guest can block.
-    let control = tokio::runtime::Builder::new_multi_thread()
-        .enable_all()
-        .worker_threads(1)
-        .thread_name("control")
-        .build();
+    let control = executors::check_threads(1).and_then(|()| {
+        tokio::runtime::Builder::new_multi_thread()
+            .enable_all()
+            .worker_threads(1)
+            .thread_name("control")
+            .build()
+    });
     let started = control.and_then(|control| Ok((control, Executors::start()?)));
     let (control, (executors, running)) = match started {
         Ok(started) => started,

@@ -1,7 +1,7 @@
 //! The program `plugind` with one plugin.
 
 use crate::{
-    Log, Response,
+    Log, Response, clock,
     programs::{client, pluginctl, plugind},
 };
 use rustix::process::{Pid, Signal, kill_process};
@@ -12,7 +12,7 @@ use std::{
     os::unix::net::UnixDatagram,
     path::{Path, PathBuf},
     process::{Child, Command, ExitStatus, Stdio},
-    time::{Duration, Instant},
+    time::{Duration, Instant, SystemTime},
 };
 use tempfile::TempDir;
 
@@ -27,6 +27,7 @@ pub struct HostBuilder {
     files: TempDir,
     listen: Vec<String>,
     http: SocketAddr,
+    movable_clock: bool,
 }
 
 /// A host that runs, with one plugin that is ready. Dropping it ends it.
@@ -52,7 +53,8 @@ impl Host {
         }
         put_component(files.path(), name, component.as_ref());
         let http = free(TcpListener::bind((Ipv4Addr::LOCALHOST, 0)), TcpListener::local_addr);
-        HostBuilder { name: name.to_owned(), files, listen: Vec::new(), http }
+        let (name, listen) = (name.to_owned(), Vec::new());
+        HostBuilder { name, files, listen, http, movable_clock: false }
     }
 
     /// The response to a GET request for a path below the plugin's default route, `/NAME`.
@@ -109,6 +111,26 @@ impl Host {
             .expect("pluginctl can be run");
         // The exit status is that of the plugin.
         serde_json::from_slice(&status.stdout).expect("pluginctl prints JSON")
+    }
+
+    /// Moves the clocks that the plugin sees forward, the monotonic clock and the time of day. Timers that become due by it
+    /// fire, and those that begin later are not affected: wait for a sign of the plugin that its timer has begun.
+    /// The time limits of the host, such as `request-timeout`, are those of the real time.
+    ///
+    /// # Panics
+    /// Without [`HostBuilder::movable_clock`], and when the clocks would be advanced by more than 100 years in all.
+    #[track_caller]
+    pub fn advance_clock(&self, time: Duration) {
+        clock::move_clock(&self.files.path().join("control"), time, None);
+    }
+
+    /// Sets the time of day that the plugin sees. It continues from there. Timers do not depend on it.
+    ///
+    /// # Panics
+    /// Without [`HostBuilder::movable_clock`], and for times before 1970 or after 9999.
+    #[track_caller]
+    pub fn set_time(&self, time: SystemTime) {
+        clock::move_clock(&self.files.path().join("control"), Duration::ZERO, Some(time));
     }
 
     /// Replaces all instances by new ones of the same version.
@@ -175,6 +197,13 @@ impl HostBuilder {
         self
     }
 
+    /// Gives the plugin clocks that the test can move: [`Host::advance_clock`], [`Host::set_time`].
+    #[must_use]
+    pub fn movable_clock(mut self) -> Self {
+        self.movable_clock = true;
+        self
+    }
+
     /// Opens a TCP socket with this name, which the plugin serves, and returns its address.
     #[must_use]
     pub fn tcp(mut self, socket: &str) -> (Self, SocketAddr) {
@@ -199,7 +228,7 @@ impl HostBuilder {
     #[track_caller]
     #[must_use]
     pub fn start(self) -> Host {
-        let Self { name, files, listen, http } = self;
+        let Self { name, files, listen, http, movable_clock } = self;
         let notify = files.path().join("notify");
         let notified = UnixDatagram::bind(&notify).expect("the directory is empty");
         notified.set_read_timeout(Some(LOOK)).expect("the time is not zero");
@@ -211,6 +240,7 @@ impl HostBuilder {
             .arg("--listen")
             .arg(format!("control={}", files.path().join("control").display()))
             .args(listen.iter().flat_map(|socket| ["--listen", socket]))
+            .args(movable_clock.then_some("--movable-clock"))
             .env("NOTIFY_SOCKET", &notify)
             .env("CREDENTIALS_DIRECTORY", files.path().join("credentials"))
             .stdin(Stdio::null())

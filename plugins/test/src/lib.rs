@@ -15,10 +15,26 @@
 //! }
 //! ```
 //!
+//! A test need not wait for timers: [`Host::advance_clock`] moves the clocks that the plugin sees.
+//!
+//! ```no_run
+//! use plugind_test::Host;
+//! use std::time::Duration;
+//!
+//! #[test]
+//! fn sessions_end_after_an_hour() {
+//!     let host = Host::with("sessions", "sessions.wasm").movable_clock().start();
+//!     let session = host.request("POST", "/", &[], b"").text().to_owned();
+//!     host.advance_clock(Duration::from_secs(60 * 60));
+//!     assert_eq!(host.get(&format!("/{session}")).status, 404);
+//! }
+//! ```
+//!
 //! The programs are `plugind` and `pluginctl` in `PATH`, the ones that the variables `PLUGIND` and
 //! `PLUGINCTL` name, or those of [`use_programs`].
 //! Each function panics with the reason if it fails, as an assertion does.
 
+mod clock;
 mod host;
 mod log;
 mod programs;

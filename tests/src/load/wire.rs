@@ -1,6 +1,6 @@
 //! A request and its answer as bytes, in pieces; whatever breaks off is an error and no panic.
 
-use crate::{WAIT_MAX, machine::connect_here};
+use crate::{machine::connect_here, wait_max};
 use std::{
     io::{self, BufRead, BufReader, ErrorKind, Read, Write},
     net::TcpStream,
@@ -26,8 +26,8 @@ impl Wire {
     pub(super) fn connect() -> io::Result<Self> {
         let stream = connect_here()?;
         stream.set_nodelay(true)?;
-        stream.set_read_timeout(Some(WAIT_MAX))?;
-        stream.set_write_timeout(Some(WAIT_MAX))?;
+        stream.set_read_timeout(Some(wait_max()))?;
+        stream.set_write_timeout(Some(wait_max()))?;
         Ok(Self(BufReader::new(stream)))
     }
 

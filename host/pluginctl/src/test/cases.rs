@@ -4,6 +4,7 @@ use plugind::{
     base::{
         file::{self, FileError},
         name::SocketName,
+        quantity::Span,
     },
     config::{Diagnostic, Document, Table},
 };
@@ -11,18 +12,23 @@ use std::{
     collections::BTreeMap,
     convert::Infallible,
     path::{Path, PathBuf},
+    time::Duration,
 };
 
 /// The name of the file in the directory of a project.
 pub(super) const FILE: &str = "test.toml";
 /// The largest file that is read.
 const FILE_MAX: u64 = 1 << 20;
+/// The most by which the daemon lets its clock be advanced.
+const ADVANCE_MAX: Duration = Duration::from_secs(100 * 365 * 24 * 60 * 60);
 
 /// One test.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct TestCase {
     /// Its name, for people.
     pub(super) name: String,
+    /// The time by which the clocks that the plugin sees move forward, before the action.
+    pub(super) advance_clock: Option<Span>,
     /// The action.
     pub(super) action: TestAction,
     /// The text that is sent: the body of a request, bytes on a connection, a datagram, or a text message.
@@ -68,6 +74,8 @@ pub(crate) enum CasesError {
     Missing(PathBuf),
     #[error("{}", .0.iter().map(ToString::to_string).collect::<Vec<_>>().join("; "))]
     Mistakes(Vec<Diagnostic>),
+    #[error("the tests advance the clock by more than 100 years in all; write shorter times")]
+    Clock,
     #[error(transparent)]
     File(#[from] FileError),
 }
@@ -81,7 +89,17 @@ pub(super) fn read(directory: &Path) -> Result<Vec<TestCase>, CasesError> {
     let mut document = Document::default();
     let added = document.add_bytes(&path, file::read(&path, FILE_MAX)?);
     added.map_err(|mistake| CasesError::Mistakes(vec![mistake]))?;
-    parse(&document).map_err(CasesError::Mistakes)
+    let cases = parse(&document).map_err(CasesError::Mistakes)?;
+    if clock_advance(&cases) > ADVANCE_MAX {
+        return Err(CasesError::Clock);
+    }
+    Ok(cases)
+}
+
+/// The time by which all tests together advance the clock.
+fn clock_advance(cases: &[TestCase]) -> Duration {
+    let times = cases.iter().filter_map(|case| case.advance_clock);
+    times.fold(Duration::ZERO, |sum, Span(time)| sum.saturating_add(time))
 }
 
 fn parse(document: &Document) -> Result<Vec<TestCase>, Vec<Diagnostic>> {
@@ -96,6 +114,7 @@ fn case(table: &Table<'_>) -> TestCase {
     });
     let case = TestCase {
         name,
+        advance_clock: table.parsed("advance-clock"),
         action: action(table),
         send: table.text("send").unwrap_or_default(),
         receive: table.text("receive"),
@@ -154,10 +173,12 @@ mod tests {
         let cases = read_text(
             "[[test]]\nname = \"a\"\npath = \"/Ada\"\nreceive = \"Hello\"\nlog = [\"loaded\"]\n\
              [[test]]\nname = \"b\"\nconnection = \"x\"\nsend = \"Ada\"\ncontains = [\"A\"]\n\
-             [[test]]\nname = \"c\"\nlog = [\"loaded\"]\n",
+             [[test]]\nname = \"c\"\nadvance-clock = \"1h\"\nlog = [\"loaded\"]\n",
         )
         .unwrap();
         assert_eq!(cases.len(), 3);
+        assert_eq!(cases[2].advance_clock, Some(Span(Duration::from_secs(3600))));
+        assert_eq!(clock_advance(&cases), Duration::from_secs(3600));
         let TestAction::Request(request) = &cases[0].action else { panic!("{:?}", cases[0]) };
         assert_eq!((request.method.as_str(), &*request.path, request.status), ("GET", "/Ada", 200));
         assert_eq!(cases[0].receive.as_deref(), Some("Hello"));

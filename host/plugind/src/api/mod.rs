@@ -312,6 +312,20 @@ pub struct Followed {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Stopped {}
 
+/// The parameters of `io.plugind.MoveClock`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ClockMove {
+    /// The time by which the clocks move forward, in µs.
+    pub advance: Option<u64>,
+    /// The time of day that is set before, in µs since 1970.
+    pub time: Option<u64>,
+}
+
+/// The reply to `io.plugind.MoveClock`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ClockMoved {}
+
 /// The reply to `io.plugind.Drain`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Drained {

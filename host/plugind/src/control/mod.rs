@@ -4,6 +4,7 @@ mod listener;
 mod interfaces;
 mod metrics;
 mod cleaning;
+mod clock;
 mod draining;
 mod plugins;
 mod profile;

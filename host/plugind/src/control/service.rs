@@ -1,6 +1,7 @@
 //! The meaning of the calls: each is answered by the supervisor, the journal or the summary of all plugins.
 
 use crate::control::{
+    clock,
     interfaces::{VarlinkError, description, info, is_known},
     metrics, profile,
     wire::ReplyWriter,
@@ -15,6 +16,7 @@ use crate::{
         handle::SupervisorHandle, phase::DaemonPhase, problem::Stopping, summary::Summary,
     },
     systemd::storage::StorageDirectories,
+    world::movable_clock::MovableClock,
 };
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use serde_json::{Map, Value, json};
@@ -23,9 +25,10 @@ use tokio::{sync::watch, time::timeout};
 use zlink::{Call, Reply};
 
 /// The methods that change something, or cost much processor time.
-const CHANGES: [&str; 14] = [
+const CHANGES: [&str; 15] = [
     "io.plugind.Clean",
     "io.plugind.Drain",
+    "io.plugind.MoveClock",
     "io.plugind.Pin",
     "io.plugind.Profile",
     "io.plugind.ReloadPlugin",
@@ -63,6 +66,8 @@ pub struct ControlContext {
     pub metrics: MetricSources,
     /// Where things are kept.
     pub storage: StorageDirectories,
+    /// The clocks of the plugins, if these can be moved.
+    pub clock: Option<MovableClock>,
 }
 
 /// A call as it comes, of whatever method.
@@ -206,6 +211,10 @@ impl ControlContext {
             "io.plugind.Rollback" => self.rollback(method).await,
             "io.plugind.Drain" => self.drain().await,
             "io.plugind.Undrain" => self.undrain(),
+            "io.plugind.MoveClock" => match method.parameters() {
+                Ok(asked) => clock::move_clock(self.clock.as_ref(), asked).map(reported),
+                Err(complaint) => Err(complaint),
+            },
             "io.plugind.Pin" => self.pin(method).await,
             "io.plugind.Unpin" => self.unpin(method).await,
             "io.plugind.Clean" => self.clean(method).await,

@@ -37,7 +37,7 @@ use crate::{
         sockets::{SocketMistakes, SocketPlan},
         table::{self, TableReader},
     },
-    runtime::{cache::Cache, executors::Executors, heap},
+    runtime::{cache::Cache, executors::Executors, file_threads::AllFileThreads, heap},
     supervisor::{
         self, board, phase::DaemonPhase, prepare::Deps, published_plan::PublishedPlan,
         reloads::ReloadNotice, versions::Versions,
@@ -53,7 +53,7 @@ use crate::{
     },
     world::{
         buckets::StoreBackend, granted::GrantDirectories, host_runtime::PendingHostRuntime,
-        memory::Budget,
+        memory::Budget, movable_clock::MovableClock,
     },
 };
 use futures::FutureExt as _;
@@ -90,6 +90,8 @@ pub struct DaemonConfig {
     pub traces: TraceEnvironment,
     /// The compiler of components.
     pub compiler: Compiler,
+    /// The clocks of the plugins, if these can be moved.
+    pub clock: Option<MovableClock>,
     /// Whether versions that served are kept in the state directory.
     pub keep_versions: bool,
     /// The settings of `plugind.toml`.
@@ -176,7 +178,8 @@ impl Daemon {
         let (start_deadline, kind) = (own.start_deadline, own.engine);
         let host = match settings.host {
             Some(host) => host,
-            None => PendingHostRuntime::start(kind, own.pool).map_err(Arc::new)?,
+            None => PendingHostRuntime::start(kind, own.pool, settings.clock.clone())
+                .map_err(Arc::new)?,
         };
         let kinds = sockets.kinds();
         let plan = SocketPlan::new(&kinds, &own.sockets);
@@ -235,6 +238,8 @@ impl Daemon {
                 figures: self.figures.clone(),
                 dispatch: Arc::new(PluginCalls::new(reader.clone())),
                 core_dumps: Arc::new(CoreDumps::new(&settings.places.state)),
+                clock: settings.clock.clone(),
+                file_threads: AllFileThreads::default(),
             },
             places: settings.places,
             store: self.store.clone(),
@@ -263,6 +268,7 @@ impl Daemon {
             limits: listeners.limits_reached(),
             metrics: sources.clone(),
             storage,
+            clock: settings.clock,
         };
         listeners.serve(Protocol::Control, control::server(context))?;
         listeners.serve(Protocol::Metrics, metrics::server::server(sources))?;

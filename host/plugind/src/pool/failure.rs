@@ -4,6 +4,7 @@ use crate::{
     base::quantity::Bytes,
     world::{Hung, memory::Refused},
 };
+use rustix::io::Errno;
 use std::{any::Any, fmt, time::Duration};
 use wasmtime::{Trap, WasmBacktrace};
 use wasmtime_wasi::I32Exit;
@@ -161,6 +162,13 @@ impl End {
                 "the headers, bodies and other resources that the host holds for it exceed {limit}"
             )));
         }
+        if is_out_of_memory(error) {
+            return End::Failed(Failure::OutOfMemory(format!(
+                "the system refused memory or address space for it: {}; raise MemoryMax= of the unit, or the limit of \
+                 address space (ulimit -v)",
+                error.root_cause()
+            )));
+        }
         let place = error
             .downcast_ref::<WasmBacktrace>()
             .and_then(|trace| trace.frames().first()?.func_name().map(str::to_owned));
@@ -185,6 +193,14 @@ impl End {
     }
 }
 
+/// Whether the system has no memory or address space.
+fn is_out_of_memory(error: &wasmtime::Error) -> bool {
+    error.chain().any(|cause| {
+        let of_io = || Errno::from_io_error(cause.downcast_ref()?);
+        cause.downcast_ref().copied().or_else(of_io) == Some(Errno::NOMEM)
+    })
+}
+
 /// Returns the text of a panic.
 pub(crate) fn panic_text(panic: &(dyn Any + Send)) -> String {
     let text = panic.downcast_ref::<String>().map(String::as_str);
@@ -195,6 +211,21 @@ pub(crate) fn panic_text(panic: &(dyn Any + Send)) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn memory_that_the_system_refuses_is_no_trap() {
+        let refused = std::io::Error::from_raw_os_error(Errno::NOMEM.raw_os_error());
+        for error in [wasmtime::Error::from(Errno::NOMEM), wasmtime::Error::from(refused)] {
+            let End::Failed(failure) = End::of_error(&error.context("cannot map"), None, false)
+            else {
+                panic!("it failed")
+            };
+            assert_eq!(failure.result(), "oom");
+            assert!(failure.to_string().contains("(ulimit -v)"), "{failure}");
+        }
+        let other = End::of_error(&wasmtime::Error::from(Errno::BADF), None, false);
+        assert!(matches!(other, End::Failed(Failure::Trap(_))));
+    }
 
     #[test]
     fn only_a_running_program_ends_well_by_exit_code_0() {

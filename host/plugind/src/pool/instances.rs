@@ -7,7 +7,7 @@ use crate::{
         request_identity::RequestIdentity,
     },
     journal::Journal,
-    plugin::core_dumps::CoreDumps,
+    plugin::{core_dumps::CoreDumps, grants::Grants},
     pool::{
         call::{Call, NotServed, ReplyReceiver},
         config::PoolConfig,
@@ -24,10 +24,13 @@ use crate::{
         worker,
         workers::{CoreSet, WorkerEvent, WorkerSet},
     },
-    runtime::executors::Executors,
+    runtime::{
+        executors::Executors,
+        file_threads::{AllFileThreads, FileThreads},
+    },
     world::{
         self, HostServices, bindings::exports::plugind::plugin::lifecycle::StopReason,
-        calls::RequestDispatch, link::Linked, memory::Budget,
+        calls::RequestDispatch, link::Linked, memory::Budget, movable_clock::MovableClock,
     },
 };
 use futures::FutureExt;
@@ -40,6 +43,7 @@ use tokio::{
     time::{sleep, timeout},
 };
 use tokio_util::sync::CancellationToken;
+use tracing::warn;
 use wasmtime_wasi_http::WasiBody;
 
 /// Interval at which a pool that is to stop checks whether its queue is empty.
@@ -62,6 +66,24 @@ pub struct Commons {
     pub dispatch: Arc<dyn RequestDispatch>,
     /// Where core dumps are written.
     pub core_dumps: Arc<CoreDumps>,
+    /// The clocks of all plugins, if these can be moved.
+    pub clock: Option<MovableClock>,
+    /// The threads on which calls for files block.
+    pub file_threads: AllFileThreads,
+}
+
+impl Commons {
+    /// The file threads of a plugin, if it is granted files.
+    fn file_threads(&self, plugin: &PluginName, grants: &Grants) -> Option<FileThreads> {
+        if grants.read.is_empty() && !grants.state {
+            return None;
+        }
+        let threads = self.file_threads.of(plugin);
+        if let Err(error) = &threads {
+            warn!(%plugin, %error, "cannot start threads for files");
+        }
+        threads.ok()
+    }
 }
 
 /// The instances of one generation of a plugin.
@@ -94,6 +116,8 @@ impl Pool {
             figures: commons.figures.of(&release.name),
             dispatch: commons.dispatch.clone(),
             core_dumps: commons.core_dumps.clone(),
+            clock: commons.clock.clone(),
+            file_threads: commons.file_threads(&release.name, &release.manifest.grants),
         };
         let shared =
             world::Shared::new(&release.name, generation, &release.manifest, granted, services);

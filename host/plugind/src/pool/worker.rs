@@ -22,6 +22,7 @@ use crate::{
         worker_task::WorkerTask,
         workers::{CoreSet, InstanceStage, Retirement, WorkerEvent, WorkerSet, WorkerSlot},
     },
+    runtime::file_threads::FileThreads,
     world::{
         self, HostState,
         bindings::exports::plugind::plugin::lifecycle::{StartError, StopReason},
@@ -305,13 +306,15 @@ impl<'a> WorkerContext<'a> {
         cx: &mut Context<'_>,
     ) -> Poll<Ended> {
         let mut polls = 0;
+        let file_threads = self.set.shared.file_threads.as_ref();
         // The inside does not run while the gate is closed, but a request to end the worker is still noticed.
         while hold_point.as_mut().is_none_or(|hold_point| hold_point.poll_open(cx).is_ready()) {
             let mut inner = Context::from_waker(waker);
             self.handle.clear_woken();
+            let mut poll = || FileThreads::poll(file_threads, || inside.as_mut().poll(&mut inner));
             let polled = match &hold_point {
-                None => inside.as_mut().poll(&mut inner),
-                Some(hold_point) => hold_point.charged(|| inside.as_mut().poll(&mut inner)),
+                None => poll(),
+                Some(hold_point) => hold_point.charged(poll),
             };
             if polled.is_ready() {
                 return polled;

@@ -6,15 +6,18 @@
 
 use std::{
     cell::Cell,
-    io,
+    fs, io,
     sync::{
-        Arc,
+        Arc, RwLock,
         atomic::{AtomicUsize, Ordering::Relaxed},
     },
     thread::{self, available_parallelism},
 };
 use tokio::runtime::{Builder, Handle, Runtime};
 use tokio_util::sync::CancellationToken;
+
+/// The times that it is looked whether threads have ended: some ten milliseconds.
+const LOOKS_MAX: u32 = 1000;
 
 thread_local! {
     /// Which core's executor this thread is: set once, when it starts.
@@ -78,6 +81,7 @@ impl Executors {
     /// When a thread cannot be started.
     pub fn start() -> io::Result<(Self, RunningExecutors)> {
         let count = available_parallelism().map_or(1, usize::from);
+        check_threads(count)?;
         let stop = CancellationToken::new();
         let background = Builder::new_multi_thread()
             .enable_all()
@@ -153,13 +157,65 @@ impl Executors {
 
 fn start_core(core: usize, stop: CancellationToken) -> io::Result<Handle> {
     let runtime = Builder::new_current_thread().enable_all().build()?;
+    run(runtime, format!("executor-{core}"), Some(core), stop)
+}
+
+/// Starts an executor beside those of the cores, with one thread and at most `blocking` threads for calls that block.
+///
+/// # Errors
+/// When its thread cannot be started.
+pub(super) fn start_single(
+    name: &str,
+    blocking: usize,
+    stop: CancellationToken,
+) -> io::Result<Handle> {
+    let mut runtime = Builder::new_current_thread();
+    runtime.enable_all().max_blocking_threads(blocking).thread_name(name);
+    run(runtime.build()?, name.to_owned(), None, stop)
+}
+
+/// Runs an executor on a thread of its own until it is to stop.
+fn run(
+    runtime: Runtime,
+    name: String,
+    core: Option<usize>,
+    stop: CancellationToken,
+) -> io::Result<Handle> {
     let handle = runtime.handle().clone();
-    thread::Builder::new().name(format!("executor-{core}")).spawn(move || {
-        CORE.set(Some(core));
+    thread::Builder::new().name(name).spawn(move || {
+        CORE.set(core);
         runtime.block_on(stop.cancelled());
         runtime.shutdown_background();
     })?;
     Ok(handle)
+}
+
+/// Starts so many threads at the same time, which end at once.
+///
+/// An executor with several threads panics if it cannot start one of them, so this is found out before.
+///
+/// # Errors
+/// When they cannot be started.
+pub fn check_threads(count: usize) -> io::Result<()> {
+    let before = threads();
+    let gate = RwLock::new(());
+    let started = thread::scope(|scope| {
+        let _closed = gate.write();
+        let wait = || drop(gate.read());
+        (0..count).try_for_each(|_| thread::Builder::new().spawn_scoped(scope, wait).map(drop))
+    });
+    // The kernel counts a thread for a moment after its end.
+    let mut looks = LOOKS_MAX;
+    while looks > 0 && threads() > before {
+        thread::yield_now();
+        looks -= 1;
+    }
+    started
+}
+
+/// The number of threads of this process; none: the kernel does not say.
+fn threads() -> Option<usize> {
+    fs::read_dir("/proc/self/task").ok().map(Iterator::count)
 }
 
 #[cfg(test)]

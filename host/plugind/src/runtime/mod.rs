@@ -2,6 +2,7 @@
 
 pub mod mapping;
 pub mod executors;
+pub mod file_threads;
 pub mod engine;
 pub mod heap;
 pub mod cache;

@@ -8,6 +8,7 @@
 
 use crate::{
     base::{figures::CoreFigures, name::SocketName},
+    runtime::file_threads,
     world::heartbeat::{Heartbeat, ServerHeartbeat},
 };
 use bytes::BufMut;
@@ -223,6 +224,8 @@ impl ClientConnection {
         }
         let mut unwatched = self.0.unwatched.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(unwatched) = unwatched.take() {
+            let executor = file_threads::executor();
+            let _entered = executor.enter();
             // Nobody else can set it while this has the lock.
             self.0.stream.set(unwatched.watch()?).ok();
         }

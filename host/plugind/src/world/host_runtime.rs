@@ -4,7 +4,11 @@
 use crate::{
     config::settings::PoolSettings,
     runtime::engine::{self, EngineError, EngineKind},
-    world::{host_state::HostState, interfaces},
+    world::{
+        host_state::HostState,
+        interfaces,
+        movable_clock::{self, MovableClock},
+    },
 };
 use futures::{FutureExt, channel::oneshot, future::Shared};
 use std::{fmt, io, sync::Arc, thread};
@@ -38,8 +42,17 @@ pub struct HostRuntime {
 }
 
 impl HostRuntime {
-    fn new(kind: EngineKind, pool: &PoolSettings) -> Result<Self, HostRuntimeError> {
-        Self::of(engine::start(kind, pool)?)
+    fn new(
+        kind: EngineKind,
+        pool: &PoolSettings,
+        clock: Option<&MovableClock>,
+    ) -> Result<Self, HostRuntimeError> {
+        let mut runtime = Self::of(engine::start(kind, pool)?)?;
+        if let Some(clock) = clock {
+            movable_clock::link(&mut runtime.linker, clock)
+                .map_err(|error| HostRuntimeError::Linker(format!("{error:#}")))?;
+        }
+        Ok(runtime)
     }
 
     /// One that links and never runs anything.
@@ -64,15 +77,21 @@ type Made = Result<Arc<HostRuntime>, Arc<HostRuntimeError>>;
 pub struct PendingHostRuntime(Shared<oneshot::Receiver<Made>>);
 
 impl PendingHostRuntime {
-    /// Begins to make it.
+    /// Begins to make it. Guests have the clocks of the system, unless there is a `clock` that can be moved.
     ///
     /// # Errors
     /// When there is no thread for that.
-    pub fn start(kind: EngineKind, pool: PoolSettings) -> Result<Self, HostRuntimeError> {
+    pub fn start(
+        kind: EngineKind,
+        pool: PoolSettings,
+        clock: Option<MovableClock>,
+    ) -> Result<Self, HostRuntimeError> {
         let (sender, receiver) = oneshot::channel();
         let make = move || {
             // Nothing waits for it only when the daemon is ending.
-            sender.send(HostRuntime::new(kind, &pool).map(Arc::new).map_err(Arc::new)).ok();
+            sender
+                .send(HostRuntime::new(kind, &pool, clock.as_ref()).map(Arc::new).map_err(Arc::new))
+                .ok();
         };
         thread::Builder::new()
             .name("engine".to_owned())

@@ -9,6 +9,7 @@ use crate::{
     },
     journal::Journal,
     plugin::{core_dumps::CoreDumps, manifest::Manifest},
+    runtime::file_threads::FileThreads,
     world::{
         calls::{self, RequestDispatch, RequestScope},
         client_connection::ClientConnection,
@@ -19,6 +20,7 @@ use crate::{
         holdings::{Inspections, holdings},
         identity, journal, keyvalue, logging,
         memory::{self, Budget, Refused},
+        movable_clock::MovableClock,
         network, notify,
         open_files::OpenFiles,
         open_sockets::{InstanceSockets, PluginSockets},
@@ -76,6 +78,10 @@ pub struct Shared {
     sockets: PluginSockets,
     /// Where their core dumps are written, if that is wanted.
     pub core_dumps: Option<Arc<CoreDumps>>,
+    /// Their clocks, if these can be moved.
+    clock: Option<MovableClock>,
+    /// The threads on which their calls for files block, if they have files.
+    pub file_threads: Option<FileThreads>,
     /// The profile that is being recorded of them.
     pub profile: Arc<profile::Shared>,
     /// The most resources that each of them may hold at a time.
@@ -94,6 +100,10 @@ pub struct HostServices {
     pub dispatch: Arc<dyn RequestDispatch>,
     /// Where their core dumps are written.
     pub core_dumps: Arc<CoreDumps>,
+    /// Their clocks, if these can be moved.
+    pub clock: Option<MovableClock>,
+    /// The threads on which their calls for files block, if they have files.
+    pub file_threads: Option<FileThreads>,
 }
 
 impl Shared {
@@ -106,7 +116,8 @@ impl Shared {
         granted: Granted,
         services: HostServices,
     ) -> Self {
-        let HostServices { journal, memory, figures, dispatch, core_dumps } = services;
+        let HostServices { journal, memory, figures, dispatch, core_dumps, clock, file_threads } =
+            services;
         let limits = &manifest.limits;
         let bytes = |Bytes(bytes)| usize::try_from(bytes).unwrap_or(usize::MAX);
         let (all, each) = (bytes(limits.memory_max), bytes(limits.instance_memory_max));
@@ -133,6 +144,8 @@ impl Shared {
             files: Arc::new(OpenFiles::new()),
             sockets,
             core_dumps: Some(core_dumps).filter(|_| manifest.core_dump),
+            clock,
+            file_threads,
             profile: Arc::default(),
             resources_max: RESOURCES_MAX.max(connections.saturating_mul(RESOURCES_PER_CONNECTION)),
         }
@@ -145,6 +158,7 @@ impl Shared {
             granted: &self.granted,
             journal: &self.journal,
             sockets: &self.sockets,
+            clock: self.clock.as_ref(),
         }
     }
 

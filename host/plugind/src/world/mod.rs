@@ -18,6 +18,7 @@ pub mod keyvalue;
 mod logging;
 mod middleware;
 pub mod middleware_way;
+pub mod movable_clock;
 pub mod passed_requests;
 pub mod passing;
 mod open_at;

@@ -3,7 +3,9 @@
 //! The methods of a store wait for the disk on threads for that. Writes that wait for it at the same time share a
 //! transaction, and so the time that the disk takes to keep it.
 
-use crate::{base::quantity::Bytes, remote::availability::Unreachable};
+use crate::{
+    base::quantity::Bytes, remote::availability::Unreachable, runtime::file_threads::executor,
+};
 use redb::{
     Builder, Database, DatabaseError, ReadableDatabase, ReadableTable, Table, TableDefinition,
 };
@@ -21,7 +23,7 @@ use std::{
     thread,
     time::{Duration, Instant},
 };
-use tokio::{sync::oneshot, task::spawn_blocking};
+use tokio::sync::oneshot;
 use tracing::warn;
 
 /// The longest key, in bytes.
@@ -307,7 +309,7 @@ impl KeyValueStore {
         };
         if !is_served {
             let store = self.clone();
-            drop(spawn_blocking(move || store.serve_queue()));
+            drop(executor().spawn_blocking(move || store.serve_queue()));
         }
         outcome.await.unwrap_or_else(|_| Err(interrupted()))
     }
@@ -318,7 +320,7 @@ impl KeyValueStore {
         look: impl FnOnce(&ReadEntries) -> Result<T, redb::Error> + Send + 'static,
     ) -> Result<T, KeyValueError> {
         let store = self.clone();
-        let looked = spawn_blocking(move || {
+        let looked = executor().spawn_blocking(move || {
             let database = store.database()?;
             let looked = contain(|| look(&database.begin_read()?.open_table(ENTRIES)?));
             if looked.is_ok() {

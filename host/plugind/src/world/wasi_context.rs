@@ -7,7 +7,9 @@ use crate::{
     base::{name::PluginName, request_identity::RequestIdentity},
     world::{
         granted::Granted,
-        journal, network,
+        journal,
+        movable_clock::MovableClock,
+        network,
         open_sockets::{InstanceSockets, PluginSockets},
         output::{GuestOutputs, StandardStream},
     },
@@ -25,6 +27,7 @@ pub(super) struct WasiSource<'a> {
     pub(super) granted: &'a Granted,
     pub(super) journal: &'a Arc<journal::Shared>,
     pub(super) sockets: &'a PluginSockets,
+    pub(super) clock: Option<&'a MovableClock>,
 }
 
 /// The context, once it was needed.
@@ -66,6 +69,9 @@ impl MadeContext {
         outputs.set_request(request);
         let mut wasi = WasiCtx::builder();
         network.allow(&mut wasi);
+        if let Some(clock) = source.clock {
+            clock.give_to(&mut wasi);
+        }
         let mut wasi = wasi
             .stdout(outputs.output(StandardStream::Stdout))
             .stderr(outputs.output(StandardStream::Stderr))

@@ -1,0 +1,160 @@
+//! The threads on which the calls of one plugin for files block, for as long as the file system does not answer.
+//!
+//! The library has a blocking thread do such a call: one of the runtime in whose context the guest is polled. A plugin
+//! with files is therefore polled in the context of a runtime of its own, which has few of these threads. Further calls
+//! of the plugin wait for them, and those of other plugins do not.
+//!
+//! Timers and sockets that a guest makes then belong to that runtime, too, whose own thread wakes their instance. The
+//! client's connection and key-value stores belong to the [`executor`] of the instance.
+
+use crate::{base::name::PluginName, runtime::executors};
+use std::{
+    cell::RefCell,
+    collections::BTreeMap,
+    io,
+    sync::{Arc, Mutex, PoisonError},
+};
+use tokio::runtime::Handle;
+use tokio_util::sync::{CancellationToken, DropGuard};
+
+/// Limit of calls for files that block at a time, of all instances of a plugin.
+const THREADS_MAX: usize = 16;
+
+thread_local! {
+    /// The executor that polls a guest, while this happens in the context of its file threads.
+    static EXECUTOR: RefCell<Option<Handle>> = const { RefCell::new(None) };
+}
+
+/// The file threads of a plugin. They end with the last clone.
+#[derive(Clone)]
+pub struct FileThreads {
+    runtime: Handle,
+    _end: Arc<DropGuard>,
+}
+
+/// The file threads of all plugins, which are those of the daemon's life: a call that blocks may never return, and a plugin
+/// that is loaded again must not get more of them.
+#[derive(Clone, Default)]
+pub struct AllFileThreads(Arc<Mutex<BTreeMap<PluginName, FileThreads>>>);
+
+impl AllFileThreads {
+    /// Those of a plugin, which are started if there are none.
+    ///
+    /// # Errors
+    /// When no thread can be started.
+    pub fn of(&self, plugin: &PluginName) -> io::Result<FileThreads> {
+        let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(threads) = all.get(plugin) {
+            return Ok(threads.clone());
+        }
+        let threads = FileThreads::start()?;
+        all.insert(plugin.clone(), threads.clone());
+        Ok(threads)
+    }
+}
+
+impl FileThreads {
+    fn start() -> io::Result<Self> {
+        let end = CancellationToken::new();
+        let runtime = executors::start_single("files", THREADS_MAX, end.clone())?;
+        Ok(Self { runtime, _end: Arc::new(end.drop_guard()) })
+    }
+
+    /// Polls a guest: on these threads, or, if its plugin has none, on those of its executor.
+    pub fn poll<T>(threads: Option<&Self>, poll: impl FnOnce() -> T) -> T {
+        let outer = EXECUTOR.with_borrow(Option::clone);
+        match (threads, outer) {
+            (None, None) => poll(),
+            // Its request comes from the guest of another plugin, in whose context it is polled.
+            (None, Some(executor)) => within(&executor, None, poll),
+            (Some(threads), outer) => {
+                within(&threads.runtime, Some(outer.unwrap_or_else(Handle::current)), poll)
+            }
+        }
+    }
+}
+
+fn within<T>(context: &Handle, executor: Option<Handle>, poll: impl FnOnce() -> T) -> T {
+    let _restore = Restore(EXECUTOR.replace(executor));
+    let _entered = context.enter();
+    poll()
+}
+
+/// Restores the previous value, even after a panic.
+struct Restore(Option<Handle>);
+
+impl Drop for Restore {
+    fn drop(&mut self) {
+        EXECUTOR.set(self.0.take());
+    }
+}
+
+/// The executor of this thread, also while it polls a guest in the context of file threads.
+///
+/// # Panics
+/// On a thread without one.
+#[must_use]
+pub fn executor() -> Handle {
+    EXECUTOR.with_borrow(Option::clone).unwrap_or_else(Handle::current)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::sync::mpsc::channel;
+    use tokio::task::spawn_blocking;
+
+    #[tokio::test]
+    async fn a_plugin_whose_calls_block_keeps_no_other_plugin_waiting() {
+        let all = AllFileThreads::default();
+        let [slow, other] = ["slow", "other"].map(|name| all.of(&name.parse().unwrap()).unwrap());
+        let (release, blocked) = channel::<()>();
+        let blocked = Arc::new(Mutex::new(blocked));
+        let (begin, begun) = channel();
+        let calls: Vec<_> = (0..2 * THREADS_MAX)
+            .map(|_| {
+                let (begin, blocked) = (begin.clone(), blocked.clone());
+                let call = move || {
+                    begin.send(()).unwrap();
+                    blocked.lock().unwrap().recv().unwrap_err();
+                };
+                FileThreads::poll(Some(&slow), || spawn_blocking(call))
+            })
+            .collect();
+        for _ in 0..THREADS_MAX {
+            begun.recv().unwrap();
+        }
+        FileThreads::poll(Some(&other), || spawn_blocking(|| ())).await.unwrap();
+        FileThreads::poll(None, || spawn_blocking(|| ())).await.unwrap();
+        assert!(begun.try_recv().is_err(), "the others wait for a thread");
+        drop(release);
+        for call in calls {
+            call.await.unwrap();
+        }
+    }
+
+    #[tokio::test]
+    async fn each_guest_is_polled_in_its_own_context_and_knows_its_executor() {
+        let threads = AllFileThreads::default().of(&"files".parse().unwrap()).unwrap();
+        let own = Handle::current().id();
+        FileThreads::poll(Some(&threads), || {
+            assert_eq!(Handle::current().id(), threads.runtime.id());
+            assert_eq!(executor().id(), own);
+            FileThreads::poll(None, || {
+                assert_eq!((Handle::current().id(), executor().id()), (own, own));
+                FileThreads::poll(Some(&threads), || assert_eq!(executor().id(), own));
+            });
+            assert_eq!(Handle::current().id(), threads.runtime.id());
+        });
+        assert_eq!(Handle::current().id(), own);
+        assert!(EXECUTOR.with_borrow(Option::is_none));
+    }
+
+    #[test]
+    fn the_threads_of_a_plugin_are_the_same_whenever_it_is_loaded() {
+        let all = AllFileThreads::default();
+        let of = |name: &str| all.of(&name.parse().unwrap()).unwrap().runtime.id();
+        assert_eq!(of("one"), of("one"));
+        assert_ne!(of("one"), of("two"));
+    }
+}
