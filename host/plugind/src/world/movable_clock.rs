@@ -218,7 +218,7 @@ fn link_03(to: &mut Linker<HostState>, clock: &MovableClock) -> Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{runtime::engine, world::linker};
+    use crate::{runtime::engine, world::interfaces::linker};
     use futures::poll;
     use std::pin::pin;
 
