@@ -212,6 +212,7 @@ fn the_manuals_of_manifest_and_settings_have_the_keys_that_are_read_and_no_other
         "manifest",
         "manifest/instances",
         "manifest/limits",
+        "manifest/on_demand",
         "manifest/service",
         "serve",
         "handover",

@@ -160,6 +160,23 @@ fn reloads_are_counted_and_counters_continue_over_them() {
 }
 
 #[test]
+fn a_plugin_on_demand_is_ready_and_has_no_instance_before_its_first_request() {
+    let manifest = "on-demand = true\nidle-timeout-sec = \"1h\"\n";
+    let measured = Measured::start(&Tree::new().with_manifest("headers", manifest), &[]);
+    let wait_for = |metric: &str, more: &str, value| {
+        measured.wait_for(&format!("plugind_plugin_{metric}{{plugin=\"headers\"{more}}}"), value);
+    };
+    wait_for("ready", "", 1.0);
+    wait_for("on_demand", "", 1.0);
+    wait_for("state", ",state=\"inactive\"", 1.0);
+    wait_for("instances", "", 0.0);
+    assert_eq!(measured.daemon.get("/headers").status(), 200);
+    wait_for("on_demand", "", 0.0);
+    wait_for("state", ",state=\"active\"", 1.0);
+    wait_for("instances", "", 1.0);
+}
+
+#[test]
 fn metrics_can_be_read_while_plugins_start() {
     let measured = Measured::begin(&Tree::new().with("never_ready"), &[]);
     measured.wait_for("plugind_plugin_state{plugin=\"never-ready\",state=\"activating\"}", 1.0);

@@ -153,7 +153,7 @@ fn a_version_that_replaces_a_running_one_must_start_and_takes_its_state() {
 fn a_plugin_that_cannot_start_fails_at_its_first_request_and_says_so() {
     let once = "[service]\nrestart-sec = \"1ms\"\nstart-limit-burst = 1\n";
     for (guest, more, result) in
-        [("start_configuration", "", "configuration"), ("traps_on_start", once, "trap")]
+        [("start_configuration", "", "configuration"), ("traps_on_start", once, "start-limit-hit")]
     {
         let tree = Tree::new().with_manifest(guest, &format!("{PATIENT}{more}"));
         let daemon = start(&tree);

@@ -13,9 +13,17 @@ const LOOK_EVERY: Duration = Duration::from_secs(1);
 /// With a shorter time, systemd could find that the service is started too often.
 const SHORT: Duration = Duration::from_secs(5);
 
+/// Why a daemon ends that did not fail.
+pub(super) enum Ending {
+    /// It was asked to.
+    Asked,
+    /// It has had nothing to do for long.
+    Idle,
+}
+
 /// What the daemon has to do at a moment.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Work {
+struct DaemonWork {
     /// Something is in progress.
     is_in_progress: bool,
     /// Another number than at the look before: something was in progress meanwhile.
@@ -38,7 +46,7 @@ impl Idleness {
     }
 
     /// Notes a look. True if there has been nothing to do for long enough.
-    fn look(&mut self, work: Work, now: Instant) -> bool {
+    fn look(&mut self, work: DaemonWork, now: Instant) -> bool {
         if work.is_in_progress || work.count != self.count {
             (self.since, self.count) = (now, work.count);
             return false;
@@ -97,7 +105,7 @@ fn work(
     listeners: &Listeners,
     phase: DaemonPhase,
     since: Instant,
-) -> Work {
+) -> DaemonWork {
     let idle_since = listeners.idle_since(since);
     let is_at_work = {
         let summary = supervisor.summary();
@@ -113,7 +121,7 @@ fn work(
         let totals = plugin.figures.totals();
         totals.responses.iter().sum::<u64>() + totals.connections + totals.datagrams
     });
-    Work {
+    DaemonWork {
         // One that an operator took out of service would be back in service when it is started again.
         is_in_progress: is_at_work
             || has_calls
@@ -135,8 +143,8 @@ mod tests {
         start + Duration::from_secs(seconds)
     }
 
-    fn nothing(last: Instant) -> Work {
-        Work { is_in_progress: false, count: 0, last }
+    fn nothing(last: Instant) -> DaemonWork {
+        DaemonWork { is_in_progress: false, count: 0, last }
     }
 
     #[test]
@@ -151,13 +159,13 @@ mod tests {
     fn work_at_a_look_or_between_two_looks_begins_the_time_again() {
         let start = Instant::now();
         let mut idleness = Idleness::new(TIMEOUT, start);
-        let busy = Work { is_in_progress: true, ..nothing(start) };
+        let busy = DaemonWork { is_in_progress: true, ..nothing(start) };
         assert!(!idleness.look(busy, at(start, 100)));
         assert!(!idleness.look(nothing(start), at(start, 109)));
-        let counted = Work { count: 1, ..nothing(start) };
+        let counted = DaemonWork { count: 1, ..nothing(start) };
         assert!(!idleness.look(counted, at(start, 110)), "something came and went");
         assert!(!idleness.look(counted, at(start, 119)));
-        let request = Work { last: at(start, 115), ..counted };
+        let request = DaemonWork { last: at(start, 115), ..counted };
         assert!(!idleness.look(request, at(start, 124)), "a request ended on an open connection");
         assert!(idleness.look(request, at(start, 125)));
     }
@@ -176,7 +184,7 @@ mod tests {
                 if is_in_progress || is_counted {
                     last = now;
                 }
-                let ends = idleness.look(Work { is_in_progress, count, last: start }, now);
+                let ends = idleness.look(DaemonWork { is_in_progress, count, last: start }, now);
                 prop_assert_eq!(ends, now - last >= TIMEOUT);
             }
         }

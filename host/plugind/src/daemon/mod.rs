@@ -17,7 +17,10 @@ use crate::{
         settings::{self, Protocol, SettingsError},
     },
     control::{self, ControlContext},
-    daemon::{idle_exit::IdleExit, running::Ending, signals::Signals},
+    daemon::{
+        idle_exit::{Ending, IdleExit},
+        signals::Signals,
+    },
     journal::{Journal, messages},
     listen::{
         connection, datagrams,

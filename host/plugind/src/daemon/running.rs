@@ -3,7 +3,7 @@
 use crate::{
     daemon::{
         Daemon, DaemonError, ReloadNotices,
-        idle_exit::IdleExit,
+        idle_exit::{Ending, IdleExit},
         signals::DaemonEvent,
         status::{EXTEND_BY, EXTEND_EVERY, StatusReport},
     },
@@ -11,14 +11,6 @@ use crate::{
     systemd::notify::Notice,
 };
 use tokio::time::interval;
-
-/// Why a daemon ends that did not fail.
-pub(super) enum Ending {
-    /// It was asked to.
-    Asked,
-    /// It has had nothing to do for long.
-    Idle,
-}
 
 impl Daemon {
     /// Obeys signals until one of them, or the failure of a plugin, ends the daemon, and reports to

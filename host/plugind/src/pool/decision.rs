@@ -168,8 +168,7 @@ mod tests {
     }
 
     #[test]
-    fn a_worker_that_is_idle_leaves_after_its_state_was_saved_and_transfers_it_first_if_that_is_due()
-     {
+    fn an_idle_worker_leaves_after_its_state_was_saved() {
         let idle_one = WorkerView { idle: true, ..idle() };
         assert_eq!(idle_one.decide(), WorkerDecision::Leave(Why::Idle));
         let keeps = WorkerView { unsaved: true, ..idle_one.clone() };
