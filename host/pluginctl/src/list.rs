@@ -94,7 +94,8 @@ fn shorten_routes(rows: &mut [Vec<String>], places: &[usize], width: usize) {
     };
     let widest = |place: usize| {
         let cells = rows.iter().map(|row| shown_width(&row[place]));
-        cells.max().unwrap_or_default().max(COLUMNS[place].0.len())
+        // No column is without width.
+        cells.max().unwrap_or_default().max(COLUMNS[place].0.len()).max(1)
     };
     let needed: usize = places.iter().map(|place| widest(*place) + SPACING).sum();
     let excess = needed.saturating_sub(width + SPACING);
@@ -211,7 +212,7 @@ mod tests {
         let shown = table(&[greeter(), used("a", 600, 1 << 20)], moment(2_000_000), Some(80));
         assert_eq!(
             shown.lines().next(),
-            Some("   NAME     STATE   SINCE   CPU  MEMORY  REQ/S  ROUTES                 STATUS")
+            Some("   NAME     STATE   SINCE   CPU  MEMORY  REQ/S  ROUTES             STATUS")
         );
         let shown = table(&[greeter()], moment(2_000_000), Some(34));
         assert_eq!(shown.lines().next(), Some("   NAME     STATE   STATUS"));
