@@ -93,9 +93,8 @@ impl Availability {
         let Some((_, since)) = self.unreachable_since() else { return Ok(()) };
         let mut state = self.state.subscribe();
         let reachable = state.wait_for(|state| matches!(state, Reachability::Reachable));
-        match timeout_at((since + PATIENCE).into(), reachable).await {
-            Ok(Ok(_)) => return Ok(()),
-            Ok(Err(_)) | Err(_) => (),
+        if let Ok(Ok(_)) = timeout_at((since + PATIENCE).into(), reachable).await {
+            return Ok(());
         }
         self.failure().map_or(Ok(()), Err)
     }
