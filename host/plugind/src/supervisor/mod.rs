@@ -51,7 +51,7 @@ use crate::{
         summary::{Summary, SummaryEntry, Tally},
     },
     systemd::watchdog::Watchdog,
-    world::{self, link::Linked, movable_clock},
+    world::{self, clock_timers, link::Linked},
 };
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap},
@@ -81,7 +81,7 @@ pub fn start(
 ) -> wasmtime::Result<(SupervisorHandle, mpsc::UnboundedReceiver<ReloadNotice>)> {
     let mut linker = world::linker(&deps.engine)?;
     if let Some(clock) = &deps.commons.clock {
-        movable_clock::link(&mut linker, clock)?;
+        clock_timers::link(&mut linker, clock)?;
     }
     let linker = Arc::new(linker);
     let (inbox, messages) = mpsc::unbounded_channel();
