@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 use std::{
-    io::{Read, Write},
+    io::{BufRead, BufReader, Read, Write},
     os::unix::net::UnixStream,
     path::Path,
     time::{Duration, SystemTime},
@@ -37,11 +37,7 @@ fn exchange(control: &Path, call: &Value) -> std::io::Result<Value> {
     socket.set_read_timeout(Some(TIMEOUT))?;
     socket.write_all(format!("{call}\0").as_bytes())?;
     let mut reply = Vec::new();
-    for byte in socket.take(REPLY_MAX).bytes() {
-        match byte? {
-            0 => break,
-            byte => reply.push(byte),
-        }
-    }
+    BufReader::new(socket.take(REPLY_MAX)).read_until(0, &mut reply)?;
+    reply.pop();
     Ok(serde_json::from_slice(&reply)?)
 }

@@ -11,5 +11,7 @@ pub const TABLES_MAX: u32 = 200;
 pub const TABLE_ELEMENTS_MAX: u32 = 200_000;
 /// Bytes of one linear memory: all that a 32-bit guest can address.
 pub const MEMORY_MAX: u64 = 1 << 32;
-/// Bytes of the runtime's own data for one component instance, mostly 32 for each function that a table has.
-pub const INSTANCE_SIZE_MAX: usize = 4 << 20;
+/// Bytes of the runtime's own data for one component instance, mostly 32 for each function that a table has. It is more than
+/// those of the largest table take, so that this limit refuses nothing that has passed the others.
+pub const INSTANCE_SIZE_MAX: usize = 8 << 20;
+const _: () = assert!(TABLE_ELEMENTS_MAX as usize * 32 < INSTANCE_SIZE_MAX);

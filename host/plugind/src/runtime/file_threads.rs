@@ -5,7 +5,7 @@
 //! of the plugin wait for them, and those of other plugins do not.
 //!
 //! Timers and sockets that a guest makes then belong to that runtime, too, whose own thread wakes their instance. The
-//! client's connection and key-value stores belong to the [`executor`] of the instance.
+//! client's connection, key-value stores, and requests to other plugins belong to the [`executor`] of the instance.
 
 use crate::{base::name::PluginName, runtime::executors};
 use std::{

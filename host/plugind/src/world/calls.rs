@@ -7,6 +7,7 @@
 use crate::{
     base::{endpoint::Host, name::PluginName},
     plugin::grants::call::PLUGIN_DOMAIN,
+    runtime::file_threads::executor,
     world::middleware_way::{MiddlewareDispatch, MiddlewareWay},
 };
 use bytes::Bytes;
@@ -180,7 +181,7 @@ impl Shared {
         let options = options.unwrap_or_default();
         Ok(Box::pin(async move {
             // With a task of its own, the work of the other plugin is not charged to this one.
-            let answer = AbortOnDropHandle::new(tokio::spawn(answer));
+            let answer = AbortOnDropHandle::new(executor().spawn(answer));
             let first_byte = async {
                 match options.first_byte_timeout {
                     Some(timeout) => sleep(timeout).await,

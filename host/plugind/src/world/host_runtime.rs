@@ -5,9 +5,10 @@ use crate::{
     config::settings::PoolSettings,
     runtime::engine::{self, EngineError, EngineKind},
     world::{
+        clock_timers,
         host_state::HostState,
         interfaces,
-        movable_clock::{self, MovableClock},
+        movable_clock::MovableClock,
     },
 };
 use futures::{FutureExt, channel::oneshot, future::Shared};
@@ -49,7 +50,7 @@ impl HostRuntime {
     ) -> Result<Self, HostRuntimeError> {
         let mut runtime = Self::of(engine::start(kind, pool)?)?;
         if let Some(clock) = clock {
-            movable_clock::link(&mut runtime.linker, clock)
+            clock_timers::link(&mut runtime.linker, clock)
                 .map_err(|error| HostRuntimeError::Linker(format!("{error:#}")))?;
         }
         Ok(runtime)

@@ -19,6 +19,7 @@ mod logging;
 mod middleware;
 pub mod middleware_way;
 pub mod movable_clock;
+pub mod clock_timers;
 pub mod passed_requests;
 pub mod passing;
 mod open_at;

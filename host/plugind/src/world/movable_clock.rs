@@ -1,25 +1,13 @@
-//! `wasi:clocks` for tests of plugins: clocks that can be moved, with the timers that depend on them.
+//! `wasi:clocks` for tests of plugins: clocks that can be moved.
 //!
-//! A daemon has them only with `--movable-clock`. Otherwise guests have the library's clocks, and nothing of this is linked.
+//! A daemon has them only with `--movable-clock`. Otherwise guests have the library's clocks.
 
-use crate::world::host_state::HostState;
 use std::{
     sync::Arc,
     time::{Duration, Instant, SystemTime},
 };
-use tokio::{sync::watch, task::yield_now, time::timeout};
-use wasmtime::{
-    Result,
-    component::{Accessor, Linker, Resource, ResourceTable},
-};
-use wasmtime_wasi::{
-    HostMonotonicClock, HostWallClock, WasiCtxBuilder, WasiView,
-    p2::{DynPollable, Pollable, subscribe},
-};
-
-/// The interface of both versions, as the library links it.
-const MONOTONIC: [&str; 2] =
-    ["wasi:clocks/monotonic-clock@0.2.12", "wasi:clocks/monotonic-clock@0.3.0"];
+use tokio::{sync::watch, time::timeout};
+use wasmtime_wasi::{HostMonotonicClock, HostWallClock, WasiCtxBuilder};
 
 /// The most by which the monotonic clock can be moved in all: about a century.
 const MOVED_MAX: Duration = Duration::from_secs(100 * 365 * 24 * 60 * 60);
@@ -88,12 +76,13 @@ impl MovableClock {
     }
 
     /// The monotonic clock, in nanoseconds.
-    fn mark(&self) -> u64 {
+    pub(super) fn mark(&self) -> u64 {
         let now = self.start.elapsed().saturating_add(self.moved.borrow().monotonic);
         u64::try_from(now.as_nanos()).unwrap_or(u64::MAX)
     }
 
-    async fn wait_until(&self, due: u64) {
+    /// Waits until the monotonic clock has come this far, by itself or by being moved.
+    pub(super) async fn wait_until(&self, due: u64) {
         let mut moved = self.moved.subscribe();
         loop {
             moved.mark_unchanged();
@@ -137,88 +126,9 @@ impl HostWallClock for MovableClock {
     }
 }
 
-/// A timer of 0.2.
-struct Timer {
-    clock: MovableClock,
-    due: u64,
-    /// A timer that was due from the beginning lets the event loop run once, for guests that poll again and again.
-    must_yield: bool,
-}
-
-#[wasmtime_wasi::async_trait]
-impl Pollable for Timer {
-    async fn ready(&mut self) {
-        if std::mem::take(&mut self.must_yield) {
-            yield_now().await;
-        }
-        self.clock.wait_until(self.due).await;
-    }
-}
-
-fn timer(
-    table: &mut ResourceTable,
-    clock: MovableClock,
-    due: u64,
-) -> Result<(Resource<DynPollable>,)> {
-    let must_yield = due <= clock.mark();
-    let timer = table.push(Timer { clock, due, must_yield })?;
-    Ok((subscribe(table, timer)?,))
-}
-
-/// Replaces the timers that the library linked.
-///
-/// # Errors
-/// When it linked nothing that could be replaced.
-pub fn link(to: &mut Linker<HostState>, clock: &MovableClock) -> Result<()> {
-    to.allow_shadowing(true);
-    let linked = link_02(to, clock).and_then(|()| link_03(to, clock));
-    to.allow_shadowing(false);
-    linked
-}
-
-fn link_02(to: &mut Linker<HostState>, clock: &MovableClock) -> Result<()> {
-    let mut interface = to.instance(MONOTONIC[0])?;
-    let of = clock.clone();
-    interface.func_wrap("subscribe-instant", move |mut store, (due,): (u64,)| {
-        timer(store.data_mut().ctx().table, of.clone(), due)
-    })?;
-    let of = clock.clone();
-    interface.func_wrap("subscribe-duration", move |mut store, (duration,): (u64,)| {
-        let due = of.mark().saturating_add(duration);
-        timer(store.data_mut().ctx().table, of.clone(), due)
-    })
-}
-
-fn link_03(to: &mut Linker<HostState>, clock: &MovableClock) -> Result<()> {
-    let mut interface = to.instance(MONOTONIC[1])?;
-    let of = clock.clone();
-    interface.func_wrap_concurrent(
-        "wait-until",
-        move |_: &Accessor<HostState>, (due,): (u64,)| {
-            let clock = of.clone();
-            Box::pin(async move {
-                clock.wait_until(due).await;
-                Ok(())
-            })
-        },
-    )?;
-    let of = clock.clone();
-    interface.func_wrap_concurrent(
-        "wait-for",
-        move |_: &Accessor<HostState>, (duration,): (u64,)| {
-            let (clock, due) = (of.clone(), of.mark().saturating_add(duration));
-            Box::pin(async move {
-                clock.wait_until(due).await;
-                Ok(())
-            })
-        },
-    )
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{runtime::engine, world::interfaces::linker};
     use futures::poll;
     use std::pin::pin;
 
@@ -239,16 +149,6 @@ mod tests {
         clock.move_by(HOUR / 2, None).unwrap();
         waiting.await;
         clock.wait_until(due).await;
-    }
-
-    #[tokio::test]
-    async fn a_timer_of_0_2_fires_when_the_clock_is_moved_past_it() {
-        let clock = MovableClock::default();
-        let due = in_an_hour(&clock);
-        let mut timer = Timer { clock: clock.clone(), due, must_yield: false };
-        assert!(poll!(timer.ready()).is_pending());
-        clock.move_by(HOUR, None).unwrap();
-        timer.ready().await;
     }
 
     #[test]
@@ -273,22 +173,5 @@ mod tests {
         assert_eq!(clock.move_by(HOUR, None), Err(ClockError::Advance));
         assert_eq!(clock.move_by(Duration::MAX, None), Err(ClockError::Advance));
         assert!(HostWallClock::now(&clock) < MOVED_MAX + HOUR);
-    }
-
-    #[test]
-    fn what_is_replaced_is_what_the_library_links() {
-        let engine = engine::plain(engine::EngineKind::Native).unwrap();
-        let mut linker = linker(&engine).unwrap();
-        let has = |linker: &mut Linker<HostState>, name: &str, function: &str| {
-            let mut interface = linker.instance(name).unwrap();
-            interface.func_wrap(function, |_, (): ()| Ok(())).is_err()
-        };
-        for function in ["subscribe-instant", "subscribe-duration"] {
-            assert!(has(&mut linker, MONOTONIC[0], function), "{function}");
-        }
-        for function in ["wait-until", "wait-for"] {
-            assert!(has(&mut linker, MONOTONIC[1], function), "{function}");
-        }
-        link(&mut linker, &MovableClock::default()).unwrap();
     }
 }

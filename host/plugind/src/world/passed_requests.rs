@@ -3,10 +3,13 @@
 //! Each request that comes to such a plugin brings its way with it, so that one plugin can stand before several others.
 //! The task of the guest that handles a request decides which way is meant when it passes a request on.
 
-use crate::world::{
-    calls::{RequestScope, limit_pauses},
-    middleware_way::{MiddlewareDispatch, MiddlewareWay},
-    passing::Passage,
+use crate::{
+    runtime::file_threads::executor,
+    world::{
+        calls::{RequestScope, limit_pauses},
+        middleware_way::{MiddlewareDispatch, MiddlewareWay},
+        passing::Passage,
+    },
 };
 use futures::future::ready;
 use http::{Request, Response};
@@ -57,7 +60,7 @@ impl PassedRequest {
         let pauses = options.and_then(|options| options.between_bytes_timeout);
         Box::new(async move {
             // With a task of its own, the work of the next plugin is not charged to this one.
-            let answer = AbortOnDropHandle::new(tokio::spawn(answer));
+            let answer = AbortOnDropHandle::new(executor().spawn(answer));
             tokio::select! {
                 answered = answer => match answered {
                     Ok(response) => {
