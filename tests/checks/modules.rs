@@ -11,13 +11,14 @@ use definitions::{Definition, functions, types};
 use graph::Graph;
 
 /// The folders of `host/plugind/src`. Each imports only from those before it.
-const LAYERS: [&str; 15] = [
+const LAYERS: [&str; 16] = [
     "base",
     "api",
     "config",
     "systemd",
     "runtime",
     "journal",
+    "remote",
     "plugin",
     "world",
     "pool",

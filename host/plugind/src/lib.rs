@@ -10,6 +10,8 @@ pub mod systemd;
 #[cfg(feature = "runtime")]
 pub mod runtime;
 pub mod journal;
+#[cfg(feature = "runtime")]
+pub mod remote;
 pub mod plugin;
 #[cfg(feature = "runtime")]
 pub mod world;

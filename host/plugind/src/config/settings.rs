@@ -4,7 +4,9 @@ mod compile;
 mod connections;
 mod health;
 mod http;
+mod keyvalue;
 mod pool;
+mod server;
 mod sockets;
 mod tls;
 
@@ -12,7 +14,9 @@ pub use compile::{COMPILE_MEMORY_MIN, COMPILE_TIMEOUT_MIN, Compile};
 pub use connections::ConnectionSetting;
 pub use health::HealthSetting;
 pub use http::{AccessLog, Http, HttpSetting, ProxyHeader, TrustedProxy};
+pub use keyvalue::KeyValueBackend;
 pub use pool::PoolSettings;
+pub use server::{NatsUrl, ServerSetting, ServerUrl, ServerUrlError, ValkeyUrl};
 pub use sockets::{Protocol, SocketSetting, SocketSettings};
 pub use tls::{ClientCa, CredentialFile, CredentialFileError, Tls};
 
@@ -62,6 +66,8 @@ pub struct Settings {
     pub health: Option<HealthSetting>,
     /// `[traces]`
     pub traces: Traces,
+    /// `[keyvalue]`
+    pub keyvalue: KeyValueBackend,
     /// `[sockets.NAME]`
     pub sockets: SocketSettings,
 }
@@ -144,6 +150,7 @@ impl Settings {
             pool: table.table("pool", PoolSettings::read),
             health: table.table("health", HealthSetting::read),
             traces: table.table("traces", Traces::read),
+            keyvalue: table.table("keyvalue", KeyValueBackend::read),
             sockets: SocketSettings(table.named("sockets", SocketSetting::read)),
         }
     }

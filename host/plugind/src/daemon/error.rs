@@ -1,8 +1,9 @@
 //! Why the daemon ended by itself.
 
 use crate::{
-    config::settings::SettingsError, listen::sockets::ListenError, runtime::engine::EngineError,
-    supervisor::summary::Failed, systemd::certificates::CertificatesError,
+    config::settings::SettingsError, listen::sockets::ListenError, remote::error::RemoteError,
+    runtime::engine::EngineError, supervisor::summary::Failed,
+    systemd::certificates::CertificatesError,
 };
 use rustix::io::Errno;
 use std::io;
@@ -22,6 +23,9 @@ pub enum DaemonError {
     /// A certificate or key cannot be used.
     #[error(transparent)]
     Certificates(#[from] CertificatesError),
+    /// A server cannot be used as it is configured.
+    #[error(transparent)]
+    Remote(#[from] RemoteError),
     /// The thread that stores plugins' states with systemd cannot be started.
     #[error("cannot start a thread")]
     Store(#[source] io::Error),
@@ -78,7 +82,9 @@ impl DaemonError {
     pub fn is_configuration(&self) -> bool {
         match self {
             Self::Listen(error) => error.is_configuration(),
-            Self::Settings(_) | Self::Directories(_) | Self::Certificates(_) => true,
+            Self::Settings(_) | Self::Directories(_) | Self::Certificates(_) | Self::Remote(_) => {
+                true
+            }
             Self::Required(failed) | Self::Deadline { failed, .. } => {
                 failed.iter().any(|failed| failed.configuration)
             }

@@ -50,7 +50,7 @@ use crate::{
         store::Store,
         watchdog::Watchdog,
     },
-    world::{granted::GrantDirectories, memory::Budget},
+    world::{buckets::StoreBackend, granted::GrantDirectories, memory::Budget},
 };
 use futures::FutureExt as _;
 use std::{path::PathBuf, sync::Arc, time::Duration};
@@ -157,7 +157,7 @@ struct Daemon {
 impl Daemon {
     async fn run(
         mut self,
-        settings: DaemonConfig,
+        mut settings: DaemonConfig,
         sockets: ListenSockets,
         watchdog: Option<Watchdog>,
         journal: Journal,
@@ -169,6 +169,9 @@ impl Daemon {
         let plan = SocketPlan::new(&kinds, &own.sockets);
         let mut plan = plan.map_err(|mistakes: SocketMistakes| ListenError::from(mistakes))?;
         plan.tls = certificates::load(&own.sockets, settings.places.credentials.as_deref())?;
+        let credentials = settings.places.credentials.as_deref();
+        let stores = StoreBackend::start(&own.keyvalue, credentials, executors.background())?;
+        settings.places.stores = Arc::new(stores);
         let listeners = Arc::new(Listeners::new(sockets, executors.clone()));
         listeners.follow(&plan)?;
         let is_own =

@@ -180,10 +180,13 @@ struct HostLayer(Journal);
 
 impl<S: Subscriber> Layer<S> for HostLayer {
     fn enabled(&self, metadata: &Metadata<'_>, _: Context<'_, S>) -> bool {
-        // Only warnings and errors of libraries: their hot paths are full of spans and events.
+        let target = metadata.target();
+        // Only warnings and errors of libraries: their hot paths are full of spans and events. async-nats logs each of
+        // its attempts to connect, and an outage is logged once.
         metadata.is_event()
             && self.0.keeps(priority(metadata.level()))
-            && (metadata.target().starts_with("plugind") || *metadata.level() <= Level::WARN)
+            && (target.starts_with("plugind")
+                || *metadata.level() <= Level::WARN && !target.starts_with("async_nats"))
     }
 
     fn on_event(&self, event: &Event<'_>, _: Context<'_, S>) {

@@ -2,19 +2,15 @@
 //! reload, and a mistake in one leaves all as they were.
 
 use crate::{
-    base::{error_chain::ErrorChain, file, name::SocketName},
+    base::name::SocketName,
     config::{
-        Diagnostic, Origin, Position,
+        Diagnostic, Origin,
         settings::{ClientCa, CredentialFile, SocketSetting, SocketSettings, Tls},
     },
+    systemd::credential_file,
 };
 use sha2::{Digest, Sha256};
-use std::{
-    collections::BTreeMap,
-    fmt,
-    path::{Path, PathBuf},
-    sync::Arc,
-};
+use std::{collections::BTreeMap, fmt, path::Path, sync::Arc};
 use tokio_rustls::rustls::{
     RootCertStore, ServerConfig,
     client::verify_server_name,
@@ -23,9 +19,6 @@ use tokio_rustls::rustls::{
     server::{ClientHello, ParsedCertificate, ResolvesServerCert, WebPkiClientVerifier},
     sign::CertifiedKey,
 };
-
-/// The largest file: systemd has as much for all credentials of a unit together.
-const FILE_MAX: u64 = 1 << 20;
 
 /// The certificates and keys that the sockets of a name need for TLS.
 #[derive(Clone)]
@@ -163,42 +156,21 @@ impl Reader<'_> {
     }
 
     fn read(&mut self, label: &str, file: &CredentialFile, origin: &Origin) -> Option<Vec<u8>> {
-        let path: PathBuf = match (file, self.credentials) {
-            (CredentialFile::Path(path), _) => path.clone(),
-            (CredentialFile::Credential(name), Some(directory)) => directory.join(name),
-            (CredentialFile::Credential(name), None) => {
-                let message = format!(
-                    "{label}: the daemon has no credentials; write LoadCredential={name}:PATH into its unit and \
-                     restart it"
-                );
-                self.complain(origin, message);
-                return None;
-            }
-        };
-        match file::read(&path, FILE_MAX) {
+        match credential_file::read(label, file, origin, self.credentials) {
             Ok(bytes) => {
                 self.digest.update(bytes.len().to_le_bytes());
                 self.digest.update(&bytes);
                 Some(bytes)
             }
-            Err(error) => {
-                let remedy = match file {
-                    CredentialFile::Path(_) => String::new(),
-                    CredentialFile::Credential(name) => {
-                        format!(
-                            "; write LoadCredential={name}:PATH into the daemon's unit and restart it"
-                        )
-                    }
-                };
-                self.complain(origin, format!("{label}: {}{remedy}", ErrorChain(&error)));
+            Err(mistake) => {
+                self.mistakes.push(mistake);
                 None
             }
         }
     }
 
     fn complain(&mut self, origin: &Origin, message: String) {
-        let place = origin.0.clone().unwrap_or_else(|| Position::whole(Path::new("plugind.toml")));
-        self.mistakes.push(Diagnostic::at(place, message));
+        self.mistakes.push(credential_file::mistake(origin, message));
     }
 }
 

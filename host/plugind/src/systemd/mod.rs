@@ -1,7 +1,11 @@
 //! The contract with systemd: sockets, readiness, the watchdog, stored states. Without systemd all of it is absent.
 
 #[cfg(feature = "runtime")]
+pub mod address_families;
+#[cfg(feature = "runtime")]
 pub mod certificates;
+#[cfg(feature = "runtime")]
+pub mod credential_file;
 pub mod cgroup;
 pub mod directories;
 pub mod environment;

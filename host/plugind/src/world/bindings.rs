@@ -46,8 +46,8 @@ pub mod keyvalue {
         world: "wasi:keyvalue/imports",
         imports: { default: async },
         with: {
-            "wasi:keyvalue/store.bucket": crate::world::stores::OpenBucket,
-            "wasi:keyvalue/atomics.cas": crate::world::stores::OpenCas,
+            "wasi:keyvalue/store.bucket": crate::world::buckets::OpenBucket,
+            "wasi:keyvalue/atomics.cas": crate::world::buckets::OpenCas,
         },
     });
 }

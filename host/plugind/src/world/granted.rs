@@ -1,8 +1,7 @@
 //! The grants of a manifest, made real for one generation: opened, read, ready to be handed to its instances.
 
 use crate::world::{
-    credentials, files, keyvalue, network,
-    stores::{StoreOpenError, StoreRegistry},
+    buckets::StoreBackend, credentials, files, keyvalue, network, stores::StoreOpenError,
 };
 use crate::{base::name::PluginName, plugin::grants::Grants};
 use std::{path::PathBuf, sync::Arc};
@@ -14,8 +13,8 @@ pub struct GrantDirectories {
     pub state: PathBuf,
     /// Where credentials are, if there are any.
     pub credentials: Option<PathBuf>,
-    /// The key-value stores that are open.
-    pub stores: Arc<StoreRegistry>,
+    /// Where key-value stores are.
+    pub stores: Arc<StoreBackend>,
 }
 
 /// The rights of one generation's instances beyond those of all plugins.

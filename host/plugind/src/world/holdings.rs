@@ -4,7 +4,7 @@
 //! through now and then, and what it holds is charged to the instance like memory of its own. This happens so often
 //! that what can be added in between is small: a call adds at most the headers of one resource or one piece of a body.
 
-use crate::world::{client_websocket::ClientWebSocket, stores::OpenCas};
+use crate::world::{buckets::OpenCas, client_websocket::ClientWebSocket};
 use std::any::Any;
 use wasmtime::component::ResourceTable;
 use wasmtime_wasi::p2::ReaddirIterator;

@@ -9,16 +9,13 @@ use crate::{
             batch,
             store::{self, Error, KeyResponse},
         },
-        stores::{
-            KeyValueError, KeyValueStore, OpenBucket, OpenCas, StoreChange, StoreOpenError,
-            StoreOutcome, StoreRegistry, digest,
-        },
+        buckets::{BackendStore, OpenBucket, OpenCas, StoreBackend, StoreKey},
+        stores::{KeyValueError, StoreChange, StoreOpenError, StoreOutcome, digest},
     },
 };
 use std::{
     collections::BTreeMap,
     path::{Path, PathBuf},
-    sync::Arc,
 };
 use wasmtime::component::{HasData, Resource, ResourceTable};
 
@@ -28,7 +25,7 @@ const DIRECTORY: &str = ".keyvalue";
 /// The stores of a generation, by the names that its instances open them by.
 #[derive(Default)]
 pub struct Shared {
-    stores: BTreeMap<String, Arc<KeyValueStore>>,
+    stores: BTreeMap<String, BackendStore>,
     quota: Bytes,
 }
 
@@ -40,15 +37,15 @@ pub(super) fn open(
     plugin: &PluginName,
     grant: Option<&KeyValueGrant>,
     state: &Path,
-    registry: &StoreRegistry,
+    backend: &StoreBackend,
 ) -> Result<Shared, StoreOpenError> {
     let Some(grant) = grant else { return Ok(Shared::default()) };
-    let directory = state.join(DIRECTORY);
-    let own = registry.open(&own_store(state, plugin))?;
+    let open = |key: &StoreKey<'_>, file: &Path| backend.open(key, file, grant.quota);
+    let own = open(&StoreKey::Plugin(plugin), &own_store(state, plugin))?;
     let mut stores = BTreeMap::from([(OWN_STORE.to_owned(), own)]);
     for name in &grant.shared {
-        let store = registry.open(&directory.join(format!("shared-{name}.redb")))?;
-        stores.insert(name.to_string(), store);
+        let file = state.join(DIRECTORY).join(format!("shared-{name}.redb"));
+        stores.insert(name.to_string(), open(&StoreKey::Shared(name), &file)?);
     }
     Ok(Shared { stores, quota: grant.quota })
 }
@@ -140,8 +137,7 @@ impl store::HostBucket for Guest<'_> {
         bucket: Resource<OpenBucket>,
         cursor: Option<String>,
     ) -> Result<KeyResponse, Error> {
-        let (keys, more) = self.bucket(&bucket)?.0.keys(cursor).await?;
-        let cursor = keys.last().filter(|_| more).cloned();
+        let (keys, cursor) = self.bucket(&bucket)?.0.keys(cursor).await?;
         Ok(KeyResponse { keys, cursor })
     }
 

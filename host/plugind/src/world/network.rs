@@ -2,11 +2,11 @@
 //!
 //! A name that was granted stands for the addresses that it had when the guest looked it up.
 
-use crate::base::endpoint::{Endpoint, Host};
-use rustix::{
-    io::Errno,
-    net::{AddressFamily, SocketType, socket},
+use crate::{
+    base::endpoint::{Endpoint, Host},
+    systemd::address_families::{self, BarredFamilies},
 };
+use rustix::net::AddressFamily;
 use std::{
     collections::{HashMap, HashSet},
     future::ready,
@@ -67,32 +67,16 @@ pub struct NetworkError {
 /// # Errors
 /// When it may not.
 pub(super) fn open<'a>(endpoints: impl Iterator<Item = &'a Endpoint>) -> Result<(), NetworkError> {
-    check_families(endpoints, |family| socket(family, SocketType::STREAM, None).map(drop))
+    check_families(endpoints, address_families::try_family)
 }
 
 fn check_families<'a>(
-    endpoints: impl Iterator<Item = &'a Endpoint>,
+    mut endpoints: impl Iterator<Item = &'a Endpoint>,
     try_to_open: impl Fn(AddressFamily) -> rustix::io::Result<()>,
 ) -> Result<(), NetworkError> {
-    let mut endpoints = endpoints.peekable();
-    if endpoints.peek().is_none() {
-        return Ok(());
-    }
-    // Any other error, such as too many open sockets, may have passed when a socket is needed.
-    let bar = |family| {
-        let barring =
-            |errno: &Errno| matches!(*errno, Errno::AFNOSUPPORT | Errno::PERM | Errno::ACCESS);
-        try_to_open(family).err().filter(barring)
-    };
-    let (bar_4, bar_6) = (bar(AddressFamily::INET), bar(AddressFamily::INET6));
     let barred = |to: &'a Endpoint| {
-        let (families, errno) = match to.host {
-            Host::Address(IpAddr::V4(_)) => ("AF_INET", bar_4),
-            Host::Address(IpAddr::V6(_)) => ("AF_INET6", bar_6),
-            // It may have addresses of either kind.
-            Host::Name(_) => ("AF_INET or AF_INET6", bar_4.and(bar_6)),
-        };
-        Some(NetworkError { to: to.clone(), families, source: errno?.into() })
+        let BarredFamilies { families, source } = address_families::barred(to, &try_to_open)?;
+        Some(NetworkError { to: to.clone(), families, source })
     };
     endpoints.find_map(barred).map_or(Ok(()), Err)
 }

@@ -3,7 +3,7 @@
 //! The methods of a store wait for the disk on threads for that. Writes that wait for it at the same time share a
 //! transaction, and so the time that the disk takes to keep it.
 
-use crate::base::quantity::Bytes;
+use crate::{base::quantity::Bytes, remote::availability::Unreachable};
 use redb::{
     Builder, Database, DatabaseError, ReadableDatabase, ReadableTable, Table, TableDefinition,
 };
@@ -74,9 +74,33 @@ pub enum KeyValueError {
     /// The sum is too large or too small.
     #[error("the sum must be a number of 64 bits")]
     Overflow,
-    /// The file cannot be used.
+    /// The cursor is from elsewhere.
+    #[error("the cursor must be one that list-keys returned for this store")]
+    Cursor,
+    /// The value is too long for the server.
+    #[error(
+        "a value must have at most {most} bytes on this server, as its max_payload says, not {length}"
+    )]
+    ServerValue {
+        /// The most bytes.
+        most: usize,
+        /// Those of the value.
+        length: usize,
+    },
+    /// The file or the server cannot be used.
     #[error("the store cannot be used at present: {0}")]
     Storage(String),
+    /// There is no connection to the server.
+    #[error("the store cannot be used at present: {0}")]
+    Unreachable(#[from] Unreachable),
+}
+
+impl KeyValueError {
+    /// The server does not answer in time.
+    pub(super) fn late() -> Self {
+        let error = "the server does not answer in time; a change may have been made";
+        Self::Storage(error.to_owned())
+    }
 }
 
 /// Why a store cannot be opened.
@@ -246,11 +270,11 @@ impl KeyValueStore {
         self.read(move |entries| Ok(entries.get(&*key)?.is_some())).await
     }
 
-    /// Keys in their order, those behind `cursor`, and whether there are more.
+    /// Keys in their order, those behind `cursor`, and the cursor for more.
     pub(super) async fn keys(
         self: &Arc<Self>,
         cursor: Option<String>,
-    ) -> Result<(Vec<String>, bool), KeyValueError> {
+    ) -> Result<(Vec<String>, Option<String>), KeyValueError> {
         self.read(move |entries| {
             let start = cursor.as_deref().map_or(Unbounded, Excluded);
             let (mut keys, mut bytes) = (Vec::new(), 0);
@@ -258,11 +282,12 @@ impl KeyValueStore {
                 let (key, _) = entry?;
                 bytes += key.value().len();
                 if keys.len() == PAGE_MAX || bytes > PAGE_BYTES_MAX {
-                    return Ok((keys, true));
+                    let cursor = keys.last().cloned();
+                    return Ok((keys, cursor));
                 }
                 keys.push(key.value().to_owned());
             }
-            Ok((keys, false))
+            Ok((keys, None))
         })
         .await
     }
@@ -414,7 +439,7 @@ impl WriteQueue {
 }
 
 impl StoreChange {
-    fn check(&self) -> Result<(), KeyValueError> {
+    pub(super) fn check(&self) -> Result<(), KeyValueError> {
         check_key(match self {
             Self::Set(key, _) | Self::Delete(key) | Self::Add(key, _) | Self::Swap(key, _, _) => {
                 key
@@ -428,35 +453,11 @@ impl StoreChange {
         }
     }
 
-    fn bytes(&self) -> usize {
+    pub(super) fn bytes(&self) -> usize {
         match self {
             Self::Set(key, value) | Self::Swap(key, _, value) => key.len() + value.len(),
             Self::Delete(key) | Self::Add(key, _) => key.len(),
         }
-    }
-}
-
-/// A store that a guest has opened.
-#[derive(Clone)]
-pub struct OpenBucket(pub(super) Arc<KeyValueStore>);
-
-/// A value that a guest wants to replace if it has not changed.
-pub struct OpenCas {
-    pub(super) bucket: OpenBucket,
-    pub(super) key: String,
-    /// The digest of the value; none if there was no value.
-    pub(super) seen: Option<ValueDigest>,
-}
-
-impl OpenCas {
-    pub(super) async fn new(bucket: OpenBucket, key: String) -> Result<Self, KeyValueError> {
-        let value = bucket.0.get(key.clone()).await?;
-        Ok(Self { bucket, key, seen: digest(value.as_deref()) })
-    }
-
-    /// Returns the number of bytes that it keeps.
-    pub(super) fn bytes(&self) -> usize {
-        self.key.len()
     }
 }
 
@@ -465,7 +466,7 @@ pub(super) fn digest(value: Option<&[u8]>) -> Option<ValueDigest> {
     value.map(|value| Sha256::digest(value).into())
 }
 
-fn check_key(key: &str) -> Result<(), KeyValueError> {
+pub(super) fn check_key(key: &str) -> Result<(), KeyValueError> {
     match key.len() {
         1..=KEY_MAX => Ok(()),
         length => Err(KeyValueError::Key(length)),
@@ -584,7 +585,8 @@ fn size(key: &str, value: &[u8]) -> u64 {
     (key.len() + value.len()) as u64 + ENTRY
 }
 
-fn add(old: Option<&[u8]>, delta: i64) -> Result<i64, KeyValueError> {
+/// Returns the sum of a value and `delta`.
+pub(super) fn add(old: Option<&[u8]>, delta: i64) -> Result<i64, KeyValueError> {
     let number = |old: &[u8]| std::str::from_utf8(old).ok()?.parse::<i64>().ok();
     let old = old.map_or(Some(0), number).ok_or(KeyValueError::NotNumber)?;
     old.checked_add(delta).ok_or(KeyValueError::Overflow)

@@ -1,0 +1,153 @@
+//! Whether a server can be reached. An outage is logged when it begins, and when it has ended.
+
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
+use tokio::{sync::watch, time::timeout_at};
+use tracing::{info, warn};
+
+/// Time for which a caller waits for a server whose outage has just begun, or that is not connected yet.
+const PATIENCE: Duration = Duration::from_secs(1);
+/// The pauses between two attempts to connect.
+const PAUSE_MIN: Duration = Duration::from_millis(100);
+const PAUSE_MAX: Duration = Duration::from_secs(5);
+
+/// The longest error that is kept, in bytes: a server may send one.
+const ERROR_MAX: usize = 300;
+
+/// The pause before an attempt to connect; `attempt` counts from 1. Each is twice the one before.
+#[must_use]
+pub fn pause(attempt: usize) -> Duration {
+    let doublings = u32::try_from(attempt.saturating_sub(1)).unwrap_or(u32::MAX).min(16);
+    (PAUSE_MIN * 2_u32.pow(doublings)).min(PAUSE_MAX)
+}
+
+/// Whether a server can be reached, as its connection reports it. Its clones are the same.
+#[derive(Clone, Debug)]
+pub struct Availability {
+    server: Arc<str>,
+    state: watch::Sender<Reachability>,
+}
+
+#[derive(Clone, Debug)]
+enum Reachability {
+    Reachable,
+    Unreachable { error: Arc<str>, since: Instant, is_reported: bool },
+}
+
+/// The server cannot be reached.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{server} cannot be reached: {error}")]
+pub struct Unreachable {
+    server: Arc<str>,
+    error: Arc<str>,
+}
+
+impl Availability {
+    /// That of a server with this URL, to which no connection exists yet.
+    #[must_use]
+    pub fn new(url: &impl ToString) -> Self {
+        let error = "there is no connection yet".into();
+        let state = Reachability::Unreachable { error, since: Instant::now(), is_reported: false };
+        Self { server: url.to_string().into(), state: watch::Sender::new(state) }
+    }
+
+    /// The server answers.
+    pub fn reachable(&self) {
+        let before = self.state.send_replace(Reachability::Reachable);
+        if let Reachability::Unreachable { is_reported: true, since, .. } = before {
+            let seconds = since.elapsed().as_secs();
+            info!(server = %self.server, seconds, "server reachable again");
+        }
+    }
+
+    /// The server does not answer, because of `error`.
+    pub fn unreachable(&self, error: &str) {
+        let error = &error[..error.floor_char_boundary(ERROR_MAX)];
+        let mut is_news = false;
+        self.state.send_modify(|state| {
+            let (since, was_reported) = match state {
+                Reachability::Reachable => (Instant::now(), false),
+                Reachability::Unreachable { since, is_reported, .. } => (*since, *is_reported),
+            };
+            is_news = !was_reported;
+            *state = Reachability::Unreachable { error: error.into(), since, is_reported: true };
+        });
+        if is_news {
+            warn!(server = %self.server, error, "cannot reach server");
+        }
+    }
+
+    /// Why the server cannot be reached, if that is so.
+    #[must_use]
+    pub fn failure(&self) -> Option<Unreachable> {
+        self.unreachable_since().map(|(unreachable, _)| unreachable)
+    }
+
+    /// Waits a moment for a server whose outage has just begun.
+    ///
+    /// # Errors
+    /// When it cannot be reached.
+    pub async fn wait(&self) -> Result<(), Unreachable> {
+        let Some((_, since)) = self.unreachable_since() else { return Ok(()) };
+        let mut state = self.state.subscribe();
+        let reachable = state.wait_for(|state| matches!(state, Reachability::Reachable));
+        match timeout_at((since + PATIENCE).into(), reachable).await {
+            Ok(Ok(_)) => return Ok(()),
+            Ok(Err(_)) | Err(_) => (),
+        }
+        self.failure().map_or(Ok(()), Err)
+    }
+
+    /// Waits until the server cannot be reached.
+    pub async fn outage(&self) -> Unreachable {
+        let mut state = self.state.subscribe();
+        let outage = |state: &Reachability| matches!(state, Reachability::Unreachable { .. });
+        // It waits for a sender that this value has, so that it does not fail.
+        state.wait_for(outage).await.ok();
+        self.failure().unwrap_or_else(|| Unreachable::from(self))
+    }
+
+    fn unreachable_since(&self) -> Option<(Unreachable, Instant)> {
+        match &*self.state.borrow() {
+            Reachability::Reachable => None,
+            Reachability::Unreachable { error, since, .. } => {
+                let unreachable = Unreachable { server: self.server.clone(), error: error.clone() };
+                Some((unreachable, *since))
+            }
+        }
+    }
+}
+
+impl From<&Availability> for Unreachable {
+    fn from(availability: &Availability) -> Self {
+        let error = "there is no connection yet".into();
+        Self { server: availability.server.clone(), error }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn pauses_grow_to_a_limit() {
+        let pauses: Vec<_> = (0..9).map(pause).map(|pause| pause.as_millis()).collect();
+        assert_eq!(pauses, [100, 100, 200, 400, 800, 1600, 3200, 5000, 5000]);
+        assert_eq!(pause(usize::MAX), PAUSE_MAX);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_caller_waits_for_a_short_outage_and_not_for_a_long_one() {
+        let server = Availability::new(&"nats://a:1");
+        let (waited, ()) = tokio::join!(server.wait(), async { server.reachable() });
+        assert_eq!(waited, Ok(()));
+        server.unreachable("refused");
+        let unreachable = server.wait().await.unwrap_err();
+        assert_eq!(unreachable.to_string(), "nats://a:1 cannot be reached: refused");
+        assert_eq!(server.failure(), Some(unreachable));
+        server.reachable();
+        assert_eq!(server.failure(), None);
+    }
+}

@@ -1,0 +1,194 @@
+//! A connection to a NATS server.
+
+use crate::{
+    base::error_chain::ErrorChain,
+    config::{
+        Origin,
+        settings::{CredentialFile, NatsUrl, ServerSetting},
+    },
+    remote::{
+        availability::{Availability, Unreachable, pause},
+        error::{RemoteError, check_network},
+    },
+    systemd::credential_file,
+};
+use async_nats::{
+    Client, ConnectOptions, Event, ServerAddr,
+    jetstream::{Context, context::ContextBuilder},
+};
+use std::{
+    path::Path,
+    sync::{Arc, OnceLock},
+    time::Duration,
+};
+use tokio::{
+    runtime::Handle,
+    time::{sleep, timeout},
+};
+use tokio_util::task::AbortOnDropHandle;
+
+/// Time that a connection may take to be made.
+const CONNECT: Duration = Duration::from_secs(5);
+/// Time in which the server must answer a request, unless the caller has a limit of its own.
+pub const ANSWER: Duration = Duration::from_secs(5);
+/// Interval of pings; a server that leaves two unanswered cannot be reached.
+const PING: Duration = Duration::from_secs(5);
+/// Commands that wait for the connection. Each may have a value of the largest size.
+const COMMANDS_MAX: usize = 64;
+/// Messages of a subscription that wait for its reader.
+const WAITING_MAX: usize = 1024;
+
+/// A connection to a NATS server, which is made in the background, and again after each outage.
+#[derive(Debug)]
+pub struct NatsConnection {
+    client: Arc<OnceLock<Client>>,
+    jetstream: OnceLock<Context>,
+    availability: Availability,
+    runtime: Handle,
+    _connecting: AbortOnDropHandle<()>,
+}
+
+impl NatsConnection {
+    /// Starts to connect to the server of `[section]`, to which the connection has this `name`. Its tasks run in `runtime`.
+    /// Blocks for a moment, to read files.
+    ///
+    /// # Errors
+    /// When it cannot be used as it is configured. That the server is unreachable at present is no error.
+    pub fn start(
+        section: &str,
+        setting: &ServerSetting<NatsUrl>,
+        credentials: Option<&Path>,
+        name: &str,
+        runtime: &Handle,
+    ) -> Result<Self, RemoteError> {
+        check_network(&format!("{section}.url"), &setting.url.endpoint, &setting.origin)?;
+        let options = options(section, setting, credentials)?.name(name);
+        let availability = Availability::new(&setting.url);
+        let reporting = availability.clone();
+        let options = options.event_callback(move |event| {
+            report(&reporting, &event);
+            std::future::ready(())
+        });
+        let address = format!("nats://{}", setting.url.endpoint).parse::<ServerAddr>();
+        let address = address.map_err(|error| {
+            let message = format!("{section}.url: {error}");
+            RemoteError::from(credential_file::mistake(&setting.origin, message))
+        })?;
+        let client = Arc::new(OnceLock::new());
+        let connecting = connect(address, options, client.clone(), availability.clone());
+        let connecting = AbortOnDropHandle::new(runtime.spawn(connecting));
+        let (jetstream, runtime) = (OnceLock::new(), runtime.clone());
+        Ok(Self { client, jetstream, availability, runtime, _connecting: connecting })
+    }
+
+    /// The client, while the server can be reached. Waits a moment if an outage has just begun.
+    ///
+    /// # Errors
+    /// When it cannot be reached.
+    pub async fn client(&self) -> Result<&Client, Unreachable> {
+        self.availability.wait().await?;
+        let missing = || Unreachable::from(&self.availability);
+        self.client.get().ok_or_else(missing)
+    }
+
+    /// JetStream, while the server can be reached, as [`client`](Self::client).
+    ///
+    /// # Errors
+    /// When it cannot be reached.
+    pub async fn jetstream(&self) -> Result<&Context, Unreachable> {
+        let client = self.client().await?.clone();
+        Ok(self.jetstream.get_or_init(|| {
+            // It starts a task.
+            let _runtime = self.runtime.enter();
+            ContextBuilder::new().timeout(ANSWER).ack_timeout(ANSWER).build(client)
+        }))
+    }
+
+    /// Whether the server can be reached.
+    #[must_use]
+    pub fn availability(&self) -> &Availability {
+        &self.availability
+    }
+}
+
+/// Connects for the first time. Afterwards the client connects again by itself.
+async fn connect(
+    address: ServerAddr,
+    options: ConnectOptions,
+    client: Arc<OnceLock<Client>>,
+    availability: Availability,
+) {
+    for attempt in 1.. {
+        let connected = timeout(CONNECT, options.clone().connect(address.clone())).await;
+        match connected {
+            Ok(Ok(connected)) => {
+                client.set(connected).ok();
+                return availability.reachable();
+            }
+            Ok(Err(error)) => availability.unreachable(&ErrorChain(&error).to_string()),
+            Err(_) => availability.unreachable("it does not answer in time"),
+        }
+        sleep(pause(attempt)).await;
+    }
+}
+
+fn report(availability: &Availability, event: &Event) {
+    match event {
+        Event::Connected => availability.reachable(),
+        Event::Disconnected => availability.unreachable("the connection has ended"),
+        Event::Closed => availability.unreachable("the connection was closed"),
+        // The connection exists, and callers get errors of their own.
+        Event::LameDuckMode
+        | Event::Draining
+        | Event::SlowConsumer(_)
+        | Event::ServerError(_)
+        | Event::ClientError(_) => (),
+    }
+}
+
+fn options(
+    section: &str,
+    setting: &ServerSetting<NatsUrl>,
+    credentials: Option<&Path>,
+) -> Result<ConnectOptions, RemoteError> {
+    let mut options = ConnectOptions::new()
+        .connection_timeout(CONNECT)
+        .request_timeout(Some(ANSWER))
+        .ping_interval(PING)
+        .client_capacity(COMMANDS_MAX)
+        .subscription_capacity(WAITING_MAX)
+        .require_tls(setting.url.tls)
+        .reconnect_delay_callback(
+            |attempt| if attempt <= 1 { Duration::ZERO } else { pause(attempt) },
+        );
+    if let Some((file, origin)) = &setting.ca {
+        let label = format!("{section}.ca");
+        // It is read now to report a mistake, and by the client whenever it connects.
+        credential_file::read(&label, file, origin, credentials)?;
+        options = options.add_root_certificates(credential_file::path(
+            &label,
+            file,
+            origin,
+            credentials,
+        )?);
+    }
+    if let Some((file, origin)) = &setting.credential {
+        options = log_in(options, &format!("{section}.credential"), file, origin, credentials)?;
+    }
+    Ok(options)
+}
+
+/// Adds the login that a file has: a user and a password, or a token.
+fn log_in(
+    options: ConnectOptions,
+    label: &str,
+    file: &CredentialFile,
+    origin: &Origin,
+    credentials: Option<&Path>,
+) -> Result<ConnectOptions, RemoteError> {
+    let text = credential_file::read_line(label, file, origin, credentials)?;
+    Ok(match text.split_once(':') {
+        Some((user, password)) => options.user_and_password(user.to_owned(), password.to_owned()),
+        None => options.token(text),
+    })
+}
