@@ -10,7 +10,7 @@ use crate::{
         engine::{self, EngineError, EngineKind},
     },
     supervisor::prepare::prepare,
-    world::{self, granted::GrantDirectories},
+    world::{self, broker::Broker, granted::GrantDirectories},
 };
 use plugind_artifact::entry::Key;
 use std::{
@@ -40,6 +40,8 @@ pub struct LinkCheck {
     pub keep: Option<PathBuf>,
     /// Where credentials are. Without it every credential is assumed to exist.
     pub credentials: Option<PathBuf>,
+    /// Whether the daemon has a server of messages.
+    pub has_broker: bool,
 }
 
 /// Nothing could be checked.
@@ -118,6 +120,8 @@ impl LinkCheck {
             state: directory.join("state"),
             credentials: self.credentials.or_else(|| made_up.clone()),
             stores: Arc::default(),
+            broker: Broker::default(),
+            has_broker: self.has_broker,
         };
         // The directory that is kept may be the cache of a daemon, which has its own files already.
         let compiled = self.cache.filter(|_| self.keep.is_none());

@@ -13,10 +13,10 @@ use crate::{
     base::{error_chain::ErrorChain, figures::Figures, quantity::Bytes},
     config::{
         SearchPath,
-        settings::{self, Protocol, SettingsError},
+        settings::{self, NatsUrl, Protocol, ServerSetting, SettingsError},
     },
     control::{self, ControlContext},
-    daemon::signals::Signals,
+    daemon::{signals::Signals, stopping::Accepting},
     journal::{Journal, messages},
     listen::{
         connection, datagrams,
@@ -28,10 +28,12 @@ use crate::{
         span_exporter::SpanExporter,
         spans::SpanSink,
         streams,
+        subscriptions::Subscriptions,
     },
     metrics::{self, snapshot::MetricSources, state_sizes::StateSizes},
     plugin::{compiler::Compiler, core_dumps::CoreDumps},
     pool::{instances::Commons, shares::InstancePool},
+    remote::{error::RemoteError, nats::NatsConnection},
     route::{
         sockets::{SocketMistakes, SocketPlan},
         table::{self, TableReader},
@@ -50,10 +52,14 @@ use crate::{
         store::Store,
         watchdog::Watchdog,
     },
-    world::{buckets::StoreBackend, granted::GrantDirectories, memory::Budget},
+    world::{broker::Broker, buckets::StoreBackend, granted::GrantDirectories, memory::Budget},
 };
 use futures::FutureExt as _;
-use std::{path::PathBuf, sync::Arc, time::Duration};
+use std::{
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::Duration,
+};
 use tokio::sync::{mpsc, watch};
 use tracing::{error, info, warn};
 
@@ -67,6 +73,9 @@ fn memory_max(setting: Option<Bytes>) -> usize {
     let max = setting.or_else(by_default);
     max.map_or(usize::MAX, |Bytes(max)| usize::try_from(max).unwrap_or(usize::MAX))
 }
+
+/// Time that subscriptions have to be established before the daemon is ready.
+const SUBSCRIBE_WITHIN: Duration = Duration::from_secs(2);
 
 /// The options of the command line and the environment.
 #[derive(Debug)]
@@ -102,6 +111,17 @@ fn http_server(
         let (reader, health) = (reader.clone(), health.clone());
         connection::serve(accepted, reader, health, limits, journal.clone(), spans.clone()).boxed()
     })
+}
+
+/// The server of messages, if the settings name one.
+fn broker(
+    setting: Option<&ServerSetting<NatsUrl>>,
+    credentials: Option<&Path>,
+    executors: &Executors,
+) -> Result<Broker, RemoteError> {
+    let Some(setting) = setting else { return Ok(Broker::default()) };
+    let runtime = executors.background();
+    NatsConnection::start("messaging", setting, credentials, "plugind", runtime).map(Broker::new)
 }
 
 /// Runs the daemon until it is asked to stop.
@@ -172,6 +192,8 @@ impl Daemon {
         let credentials = settings.places.credentials.as_deref();
         let stores = StoreBackend::start(&own.keyvalue, credentials, executors.background())?;
         settings.places.stores = Arc::new(stores);
+        let messaging = own.messaging.as_ref();
+        settings.places.broker = broker(messaging, credentials, &executors)?;
         let listeners = Arc::new(Listeners::new(sockets, executors.clone()));
         listeners.follow(&plan)?;
         let is_own =
@@ -200,6 +222,9 @@ impl Daemon {
         };
         let state_sizes = StateSizes::new(settings.places.state.clone());
         let (publisher, reader) = table::channel();
+        let changes = publisher.changes();
+        let connection = settings.places.broker.connection().cloned();
+        let message_executors = executors.clone();
         let versions = match settings.keep_versions {
             true => Versions::open(&settings.places.state).unwrap_or_else(|error| {
                 let directory = settings.places.state.display();
@@ -266,7 +291,10 @@ impl Daemon {
         let health = own.health.map(|setting| Arc::new(HealthRoute::new(setting, board, phase)));
         let server = http_server(reader.clone(), own.http.keep_alive, health, access_log, spans);
         listeners.serve(Protocol::Http, server)?;
-        listeners.serve_plugins(streams::server(reader.clone()), datagrams::server(reader))?;
+        listeners
+            .serve_plugins(streams::server(reader.clone()), datagrams::server(reader.clone()))?;
+        let subscriptions = Subscriptions::start(reader, changes, connection, message_executors);
+        subscriptions.established(SUBSCRIBE_WITHIN).await;
         self.phase.send_replace(DaemonPhase::Running);
         self.notifier.notify(Notice::Ready { status: &self.line(&supervisor) });
         let (plugins, failed) = {
@@ -276,7 +304,8 @@ impl Daemon {
         info!(message_id = messages::READY, plugins, failed, "ready");
         let ended = self.keep_running(&supervisor, &mut reloads).await;
 
-        self.stop(&supervisor, &listeners, &versions, leave_for).await;
+        let accepting = Accepting { listeners: &listeners, subscriptions: &subscriptions };
+        self.stop(&supervisor, accepting, &versions, leave_for).await;
         if let Some(exporter) = exporter {
             exporter.finish().await;
         }

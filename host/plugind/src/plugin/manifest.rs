@@ -18,6 +18,7 @@ use crate::{
         handover::Handover,
         middleware::{Middleware, read_middleware},
         serve::{Serve, own_route},
+        subscribe::Subscribe,
     },
 };
 use std::collections::{BTreeMap, BTreeSet};
@@ -44,6 +45,8 @@ pub struct Manifest {
     pub arguments: Vec<String>,
     /// The routes and sockets that it serves; none: its own route on the socket of its kind.
     pub serve: Vec<Serve>,
+    /// The messages that it receives.
+    pub subscribe: Vec<Subscribe>,
     /// The plugins through which its HTTP requests go.
     pub middleware: Middleware,
     /// `[service]`
@@ -112,7 +115,10 @@ impl Manifest {
         let arguments = read_arguments(table, component.map(|component| component.imports));
         let own = name.map(own_route);
         let mut places = BTreeSet::new();
+        let mut subscriptions = BTreeSet::new();
         let service = table.table("service", Service::read);
+        let limits = table.table("limits", Limits::read);
+        let request_timeout = limits.request_timeout;
         Self {
             // The daemon does not wait for what does not start with it.
             required: table.boolean("required").unwrap_or(service.autostart),
@@ -120,11 +126,18 @@ impl Manifest {
             core_dump: table.boolean("core-dump").unwrap_or(false),
             arguments,
             serve: table.tables("serve", |serve| Serve::read(serve, own.as_deref(), &mut places)),
+            subscribe: table
+                .tables("subscribe", |subscribe| {
+                    Subscribe::read(subscribe, request_timeout, &mut subscriptions)
+                })
+                .into_iter()
+                .flatten()
+                .collect(),
             middleware: read_middleware(table, name),
             service,
             instances: table
                 .table("instances", |table| Instances::read(table, hands_over == Some(true))),
-            limits: table.table("limits", Limits::read),
+            limits,
             handover: table.table("handover", Handover::read),
             grants: table.table("grants", |table| {
                 Grants::read(table, component.map(|component| component.imports))

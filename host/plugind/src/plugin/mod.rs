@@ -32,6 +32,7 @@ pub mod proposals;
 pub mod release;
 pub mod scan;
 pub mod serve;
+pub mod subscribe;
 pub mod validated;
 pub mod verify;
 pub mod archive;

@@ -19,6 +19,7 @@ mod decision;
 mod scaling;
 mod health;
 mod http;
+mod messages;
 mod progress;
 mod streams;
 mod websockets;
