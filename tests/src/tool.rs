@@ -43,7 +43,15 @@ impl Background {
     #[must_use]
     pub fn start(command: impl FnOnce(SocketAddr) -> Command) -> Self {
         let free = TcpListener::bind("127.0.0.1:0").and_then(|free| free.local_addr());
-        let address = free.expect("a port is free");
+        Self::start_at(free.expect("a port is free"), command)
+    }
+
+    /// Starts a server at an address, and waits until it listens.
+    ///
+    /// # Panics
+    /// When it cannot be run, or does not listen.
+    #[must_use]
+    pub fn start_at(address: SocketAddr, command: impl FnOnce(SocketAddr) -> Command) -> Self {
         let mut command = command(address);
         let child = command.spawn();
         let child =
@@ -52,6 +60,16 @@ impl Background {
         let what = format!("{command:?} to listen");
         eventually(&what, || TcpStream::connect_timeout(&address, WAIT_MAX).ok());
         server
+    }
+}
+
+impl Background {
+    /// Sends a signal to it.
+    ///
+    /// # Panics
+    /// When it has ended.
+    pub fn signal(&self, signal: Signal) {
+        kill_process(Pid::from_child(&self.child), signal).expect("it runs");
     }
 }
 

@@ -15,7 +15,7 @@ impl MessageHandler for Handler {
             Some("hang") => loop {
                 std::hint::spin_loop();
             },
-            Some("error") => return Err(Error::Other("a bad mood".to_owned())),
+            Some("error") => return Err(Error::Other("not today".to_owned())),
             Some("slow") => std::thread::sleep(std::time::Duration::from_millis(20)),
             Some("wait") => std::thread::sleep(std::time::Duration::from_secs(3600)),
             _ => (),
@@ -29,9 +29,9 @@ impl MessageHandler for Handler {
             content_type.unwrap_or_default(),
             metadata.collect::<String>()
         );
-        request_reply::reply(&message, Message::new(seen.as_bytes()))?;
-        let me = identity::name();
-        producer::send(&Client::connect("default")?, &format!("done.{me}"), Message::new(seen.as_bytes()))
+        let (client, done) = (Client::connect("default")?, format!("done.{}", identity::name()));
+        producer::send(&client, &done, Message::new(seen.as_bytes()))?;
+        request_reply::reply(&message, Message::new(seen.as_bytes()))
     }
 }
 
