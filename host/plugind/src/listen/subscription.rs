@@ -38,7 +38,7 @@ const DRAIN: Duration = Duration::from_secs(2);
 /// Time in which an error that the server sent is passed on.
 const REPORTED_WITHIN: Duration = Duration::from_millis(50);
 
-/// What a subscription is: another value is another subscription.
+/// The identity of a subscription: another value is another subscription.
 #[derive(Clone, Debug, PartialEq)]
 pub(super) struct SubscriptionKey {
     pub(super) plugin: PluginName,

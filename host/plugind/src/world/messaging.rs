@@ -28,7 +28,7 @@ const REPLIES_MAX: u32 = 1000;
 /// The time for replies, unless a request says otherwise.
 const REPLY_TIMEOUT: Duration = Duration::from_secs(60);
 
-/// What the instances of a generation may send.
+/// The rights of the instances of a generation to send messages.
 #[derive(Default)]
 pub struct Shared {
     publish: Vec<SubjectPattern>,
