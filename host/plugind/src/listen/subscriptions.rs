@@ -55,7 +55,7 @@ impl Subscriptions {
         let closing = CancellationToken::new();
         let running = Arc::<Mutex<Vec<RunningSubscription>>>::default();
         if let Some(connection) = connection.clone() {
-            let follower = Follower {
+            let follower = SubscriptionFollower {
                 reader,
                 connection,
                 executors: executors.clone(),
@@ -105,7 +105,7 @@ impl Subscriptions {
 }
 
 /// The task that starts and ends subscriptions.
-struct Follower {
+struct SubscriptionFollower {
     reader: TableReader,
     connection: Arc<NatsConnection>,
     executors: Executors,
@@ -115,7 +115,7 @@ struct Follower {
     running: Arc<Mutex<Vec<RunningSubscription>>>,
 }
 
-impl Follower {
+impl SubscriptionFollower {
     async fn run(self, mut changes: watch::Receiver<()>) {
         loop {
             tokio::select! {

@@ -2,7 +2,7 @@
 
 use crate::config::{
     Table,
-    settings::{NatsUrl, ServerSetting},
+    settings::server::{NatsUrl, ServerSetting},
 };
 
 /// The server; none, if plugins use no messages.
