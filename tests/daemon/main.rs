@@ -17,6 +17,7 @@ mod load;
 mod languages;
 mod streaming;
 mod stores;
+mod stores_on_servers;
 mod streams;
 mod websockets;
 mod extending;

@@ -22,6 +22,19 @@ fn swap(cas: Cas, value: &str) -> Result<String, Error> {
     }
 }
 
+/// Adds one by comparing and swapping, until nobody else was faster.
+fn cas_add(mut cas: Cas) -> Result<String, Error> {
+    loop {
+        let now = cas.current()?.and_then(|now| String::from_utf8(now).ok()?.parse::<u64>().ok());
+        let sum = (now.unwrap_or_default() + 1).to_string();
+        match atomics::swap(cas, sum.as_bytes()) {
+            Ok(()) => return Ok(sum),
+            Err(CasError::StoreError(error)) => return Err(error),
+            Err(CasError::CasFailed(next)) => cas = next,
+        }
+    }
+}
+
 fn all_keys(bucket: &Bucket) -> Result<Vec<String>, Error> {
     let (mut keys, mut cursor) = (Vec::new(), None);
     loop {
@@ -54,6 +67,7 @@ fn act(bucket: &Bucket, words: &[&str]) -> Result<String, Error> {
             let delta = delta.parse().unwrap_or_default();
             Ok(atomics::increment(bucket, key, delta)?.to_string())
         }
+        ["cas-add", key] => cas_add(Cas::new(bucket, key)?),
         ["swap", key, value] => swap(Cas::new(bucket, key)?, value),
         // Somebody else is faster.
         ["swap-late", key, value] => {

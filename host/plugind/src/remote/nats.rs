@@ -151,9 +151,9 @@ fn report(availability: &Availability, event: &Event) {
     match event {
         Event::Connected => availability.reachable(),
         Event::Disconnected => availability.unreachable("the connection has ended"),
-        Event::Closed => availability.unreachable("the connection was closed"),
-        // The connection exists, and callers get errors of their own.
-        Event::LameDuckMode
+        // The connection exists, and callers get errors of their own; or it was closed by the daemon.
+        Event::Closed
+        | Event::LameDuckMode
         | Event::Draining
         | Event::SlowConsumer(_)
         | Event::ServerError(_)

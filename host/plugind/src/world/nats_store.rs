@@ -77,7 +77,7 @@ impl NatsStore {
         is_own: bool,
         quota: Bytes,
     ) -> Self {
-        let failures = StoreFailures::new(format!("its key-value store {bucket}"));
+        let failures = StoreFailures::new(bucket.clone());
         let (stream, adding) = (Mutex::default(), Mutex::default());
         Self { server, bucket, is_own, quota, stream, adding, failures }
     }
@@ -351,7 +351,9 @@ impl NatsStore {
 }
 
 fn storage(error: &(dyn Error + 'static)) -> KeyValueError {
-    KeyValueError::Storage(ErrorChain(error).to_string())
+    let chain = ErrorChain(error).to_string();
+    // The client repeats it at each of its layers.
+    if chain.contains("timed out") { KeyValueError::late() } else { KeyValueError::Storage(chain) }
 }
 
 fn quota_of(config: &Config) -> Bytes {

@@ -353,6 +353,7 @@ impl<T: 'static> ip_name_lookup::HostWithStore<T> for Lookup {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use rustix::io::Errno;
 
     fn known(endpoints: &[&str]) -> NetworkState {
         let endpoints = endpoints.iter().map(|endpoint| endpoint.parse().unwrap()).collect();

@@ -35,6 +35,6 @@ impl StoreFailures {
     pub(super) fn current(&self, server: &Availability) -> Option<String> {
         let last = || self.last.lock().unwrap_or_else(PoisonError::into_inner).clone();
         let error = server.failure().map(|unreachable| unreachable.to_string()).or_else(last)?;
-        Some(format!("{} cannot be used: {error}", self.store))
+        Some(format!("its key-value store {} cannot be used: {error}", self.store))
     }
 }

@@ -21,8 +21,10 @@ use std::{
 };
 use tokio::time::timeout;
 
-/// Time in which a call of a guest must be done.
-const CALL: Duration = Duration::from_secs(10);
+/// Time in which a command or script must be done: longer than the limit of the connection, whose error says more.
+const COMMAND: Duration = Duration::from_secs(10);
+/// Time in which a batch must be done.
+const BATCH: Duration = Duration::from_secs(30);
 /// The most changes of one script, and the most bytes: the server answers nobody else while it runs.
 const CHANGES_MAX: usize = 500;
 const CHANGES_BYTES_MAX: usize = 4 << 20;
@@ -60,7 +62,7 @@ impl fmt::Debug for ValkeyStore {
 impl ValkeyStore {
     pub(super) fn new(server: Arc<ValkeyConnection>, name: &str) -> Self {
         let key = |kind| format!("{{{name}}}:{kind}");
-        let failures = StoreFailures::new(format!("its key-value store {name}"));
+        let failures = StoreFailures::new(name.to_owned());
         Self { server, entries: key("entries"), keys: key("keys"), used: key("used"), failures }
     }
 
@@ -117,6 +119,15 @@ impl ValkeyStore {
         quota: Bytes,
     ) -> Result<StoreOutcome, KeyValueError> {
         changes.iter().try_for_each(StoreChange::check)?;
+        let changed = timeout(BATCH, self.change_in_parts(changes, quota)).await;
+        changed.unwrap_or_else(|_| Err(KeyValueError::late()))
+    }
+
+    async fn change_in_parts(
+        &self,
+        changes: Vec<StoreChange>,
+        quota: Bytes,
+    ) -> Result<StoreOutcome, KeyValueError> {
         let mut outcome = StoreOutcome::Done;
         let mut rest = changes.into_iter().peekable();
         while rest.peek().is_some() {
@@ -163,7 +174,7 @@ impl ValkeyStore {
         work: impl AsyncFnOnce(MultiplexedConnection) -> RedisResult<T>,
     ) -> Result<T, KeyValueError> {
         let server = self.server.commands().await?;
-        let done = match timeout(CALL, work(server)).await {
+        let done = match timeout(COMMAND, work(server)).await {
             Ok(done) => done.map_err(|error| self.error(&error)),
             Err(_) => Err(KeyValueError::late()),
         };

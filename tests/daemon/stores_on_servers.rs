@@ -1,0 +1,378 @@
+//! Stores of keys and values on real servers: NATS with JetStream, and Redis, whose protocol Valkey speaks.
+
+use crate::control;
+use plugind_tests::{Background, Daemon, Signal, Tree, end_of, eventually, tool};
+use std::{fs, net::SocketAddr, path::Path, process::Command, thread};
+use tempfile::TempDir;
+
+const GRANTED: &str = "[grants]\nkeyvalue = { quota = \"64M\" }\n";
+
+#[derive(Clone, Copy, PartialEq)]
+enum Kind {
+    Nats,
+    Valkey,
+}
+
+/// A server with files of its own, which is stopped and started again at its address.
+struct Server {
+    /// It ends before its files are removed.
+    running: Option<Background>,
+    kind: Kind,
+    directory: TempDir,
+    address: SocketAddr,
+    password: Option<&'static str>,
+}
+
+fn command(kind: Kind, directory: &Path, password: Option<&str>, address: SocketAddr) -> Command {
+    let (host, port) = (address.ip().to_string(), address.port().to_string());
+    let mut command;
+    match kind {
+        Kind::Nats => {
+            command = tool("nats-server");
+            command.args(["--addr", &host, "--port", &port, "--jetstream", "--store_dir"]);
+            command.arg(directory).args(["--log"]).arg(directory.join("log"));
+            if let Some(password) = password {
+                command.args(["--user", "plugind", "--pass", password]);
+            }
+        }
+        Kind::Valkey => {
+            command = tool("redis-server");
+            command.args(["--bind", &host, "--port", &port, "--appendonly", "yes"]);
+            command.args(["--save", "", "--dir"]);
+            command.arg(directory).args(["--logfile"]).arg(directory.join("log"));
+            if let Some(password) = password {
+                command.args(["--requirepass", password]);
+            }
+        }
+    }
+    command
+}
+
+impl Server {
+    fn start(kind: Kind) -> Self {
+        Self::start_with(kind, None)
+    }
+
+    fn start_with(kind: Kind, password: Option<&'static str>) -> Self {
+        let directory = tempfile::tempdir().unwrap();
+        let running =
+            Background::start(|address| command(kind, directory.path(), password, address));
+        let address = running.address;
+        Self { kind, directory, address, password, running: Some(running) }
+    }
+
+    fn stop(&mut self) {
+        self.running = None;
+    }
+
+    fn start_again(&mut self) {
+        let start = |address| command(self.kind, self.directory.path(), self.password, address);
+        self.running = Some(Background::start_at(self.address, start));
+    }
+
+    fn signal(&self, signal: Signal) {
+        self.running.as_ref().unwrap().signal(signal);
+    }
+
+    fn url(&self) -> String {
+        let scheme = if self.kind == Kind::Nats { "nats" } else { "valkey" };
+        format!("{scheme}://{}", self.address)
+    }
+
+    fn settings(&self) -> String {
+        let backend = if self.kind == Kind::Nats { "nats" } else { "valkey" };
+        format!("[keyvalue]\nbackend = \"{backend}\"\nurl = \"{}\"\n", self.url())
+    }
+
+    /// A tree whose stores are on this server.
+    fn tree(&self) -> Tree {
+        Tree::new().with_settings(&self.settings())
+    }
+}
+
+fn ask(daemon: &Daemon, path: &str) -> String {
+    let answer = daemon.get(path);
+    assert_eq!(answer.status(), 200, "{path}");
+    answer.text().to_owned()
+}
+
+fn sorted(keys: &str) -> Vec<&str> {
+    let mut keys: Vec<_> = keys.split(' ').collect();
+    keys.sort_unstable();
+    keys
+}
+
+fn keep_values(kind: Kind) {
+    let server = Server::start(kind);
+    let tree = server.tree().with_manifest("stores", GRANTED);
+    let mut daemon = Daemon::start(&tree);
+    for (act, answer) in [
+        ("get/a", "none"),
+        ("exists/a", "false"),
+        ("set/a/1", "done"),
+        ("set/a/2", "done"),
+        ("get/a", "2"),
+        ("exists/a", "true"),
+        ("delete/a", "done"),
+        ("delete/a", "done"),
+        ("get/a", "none"),
+        ("exists/a", "false"),
+        ("set/kept/value", "done"),
+        ("add/visits/5", "5"),
+        ("add/visits/-7", "-2"),
+        ("add/large/9223372036854775806", "9223372036854775806"),
+        ("add/large/1", "9223372036854775807"),
+        ("add/large/1", "error: the sum must be a number of 64 bits"),
+        ("delete/large", "done"),
+        ("add/kept/1", "error: the value must be a whole number of 64 bits in decimal digits"),
+        ("swap/kept/other", "swapped"),
+        ("swap-late/kept/value", "another instead; then swapped"),
+        ("get/kept", "value"),
+        ("swap/new/x", "swapped"),
+        ("set-many/many/3", "done"),
+        ("get-many/many0/none/many2", "many0 none many2"),
+        ("delete-many/many0/none/many1", "done"),
+        ("set/%C3%A9.*%20=/odd", "done"),
+        ("get/%C3%A9.*%20=", "odd"),
+        ("delete/%C3%A9.*%20=", "done"),
+        ("in/other/keys", "error: access denied"),
+    ] {
+        assert_eq!(ask(&daemon, &format!("/stores/{act}")), answer, "{act}");
+    }
+    assert_eq!(sorted(&ask(&daemon, "/stores/keys")), ["kept", "many2", "new", "visits"]);
+    assert_eq!(daemon.stop(), 0);
+    let daemon = Daemon::start(&tree);
+    assert_eq!(ask(&daemon, "/stores/get-many/kept/visits"), "value -2");
+    assert_eq!(ask(&daemon, "/stores/set-many/key/2500"), "done");
+    assert_eq!(ask(&daemon, "/stores/count"), "2504");
+}
+
+#[test]
+fn values_in_nats_are_those_of_the_plugin_across_daemons() {
+    keep_values(Kind::Nats);
+}
+
+#[test]
+fn values_in_valkey_are_those_of_the_plugin_across_daemons() {
+    keep_values(Kind::Valkey);
+}
+
+fn see_own_stores(kind: Kind) {
+    let server = Server::start(kind);
+    let shares = "[grants]\nkeyvalue = { shared = [\"sessions\"] }\n";
+    let tree = server
+        .tree()
+        .with_named("a", "stores", shares)
+        .with_named("b", "stores", shares)
+        .with_named("c", "stores", GRANTED);
+    let daemon = Daemon::start(&tree);
+    assert_eq!(ask(&daemon, "/a/set/key/own"), "done");
+    assert_eq!(ask(&daemon, "/a/in/sessions/set/key/shared"), "done");
+    assert_eq!(ask(&daemon, "/b/get/key"), "none");
+    assert_eq!(ask(&daemon, "/b/in/sessions/get/key"), "shared");
+    assert_eq!(ask(&daemon, "/c/keys"), "");
+    for store in ["sessions", "a", "plugin-a", "plugind-plugin-a", "plugind:plugin:a"] {
+        assert_eq!(ask(&daemon, &format!("/c/in/{store}/get/key")), "error: access denied");
+    }
+    // A key has no meaning beyond its store.
+    for key in ["..%2Fa", "$KV.plugind-plugin-a.key", "%3E", "*", "plugind:plugin:a"] {
+        assert_eq!(ask(&daemon, &format!("/c/get/{key}")), "none", "{key}");
+    }
+}
+
+#[test]
+fn a_plugin_sees_its_own_store_in_nats_and_those_that_it_shares() {
+    see_own_stores(Kind::Nats);
+}
+
+#[test]
+fn a_plugin_sees_its_own_store_in_valkey_and_those_that_it_shares() {
+    see_own_stores(Kind::Valkey);
+}
+
+fn keep_to_the_quota(kind: Kind) {
+    let server = Server::start(kind);
+    let quota = "[grants]\nkeyvalue = { quota = \"1M\" }\n";
+    let tree = server.tree().with_manifest("stores", quota);
+    let daemon = Daemon::start(&tree);
+    assert_eq!(ask(&daemon, "/stores/fill/a/600000"), "done");
+    let full = "error: the store must not exceed 1M; delete keys, or raise quota";
+    let answer = ask(&daemon, "/stores/fill/b/600000");
+    assert!(answer.starts_with(full), "{answer}");
+    assert_eq!(ask(&daemon, "/stores/exists/b"), "false");
+    if kind == Kind::Valkey {
+        // NATS needs room for both for a moment.
+        assert_eq!(
+            ask(&daemon, "/stores/fill/a/900000"),
+            "done",
+            "it takes the place of the first"
+        );
+    }
+    assert_eq!(ask(&daemon, "/stores/delete/a"), "done");
+    assert_eq!(ask(&daemon, "/stores/fill/b/600000"), "done");
+    let many = ask(&daemon, "/stores/set-many/n/20000");
+    assert!(many.starts_with(full), "{many}");
+    // What was deleted no longer counts.
+    tree.put("stores.toml", GRANTED);
+    assert!(daemon.reload().contains("changed=1"));
+    assert_eq!(ask(&daemon, "/stores/fill/a/900000"), "done");
+    let key = "k".repeat(1025);
+    let long = ask(&daemon, &format!("/stores/set/{key}/x"));
+    assert_eq!(long, "error: a key must have 1 to 1024 bytes, not 1025");
+    let longest = format!("/stores/set/{}/x", "*".repeat(1024));
+    assert_eq!(ask(&daemon, &longest), "done");
+    let long = ask(&daemon, "/stores/fill/b/1048577");
+    assert_eq!(long, "error: a value must have at most 1048576 bytes, not 1048577");
+    if kind == Kind::Nats {
+        let long = ask(&daemon, "/stores/fill/b/1048576");
+        let message = "error: a value must have at most 1048320 bytes on this server";
+        assert!(long.starts_with(message), "{long}");
+    }
+}
+
+#[test]
+fn a_bucket_of_nats_takes_no_more_than_the_quota() {
+    keep_to_the_quota(Kind::Nats);
+}
+
+#[test]
+fn a_store_in_valkey_takes_no_more_than_the_quota() {
+    keep_to_the_quota(Kind::Valkey);
+}
+
+fn count_together(kind: Kind) {
+    let server = Server::start(kind);
+    let tree = || server.tree().with_manifest("stores", GRANTED);
+    let daemons = [Daemon::start(&tree()), Daemon::start(&tree())];
+    thread::scope(|scope| {
+        for daemon in &daemons {
+            for act in ["add/sum/1", "cas-add/swapped"] {
+                scope.spawn(move || {
+                    let mut client = daemon.connect();
+                    for _ in 0..50 {
+                        let answer = client.get(&format!("/stores/{act}"));
+                        assert!(answer.text().parse::<u64>().is_ok(), "{}", answer.text());
+                    }
+                });
+            }
+        }
+    });
+    for daemon in &daemons {
+        assert_eq!(ask(daemon, "/stores/get-many/sum/swapped"), "100 100");
+    }
+}
+
+#[test]
+fn two_daemons_lose_no_increment_and_no_swap_in_nats() {
+    count_together(Kind::Nats);
+}
+
+#[test]
+fn two_daemons_lose_no_increment_and_no_swap_in_valkey() {
+    count_together(Kind::Valkey);
+}
+
+fn survive_an_outage(kind: Kind) {
+    let mut server = Server::start(kind);
+    let tree = server.tree().with_manifest("stores", GRANTED);
+    let daemon = control::start(&tree);
+    let status = || control::run(&tree, &["status", "stores"]).stdout;
+    assert_eq!(ask(&daemon, "/stores/set/key/value"), "done");
+    assert!(!status().contains("degraded"), "{}", status());
+    for _ in 0..2 {
+        server.stop();
+        let reached = format!(
+            "error: the store cannot be used at present: {} cannot be reached: ",
+            server.url()
+        );
+        for act in ["get/key", "set/key/other", "keys", "add/n/1"] {
+            let error = ask(&daemon, &format!("/stores/{act}"));
+            assert!(error.starts_with(&reached), "{act}: {error}");
+        }
+        assert_eq!(ask(&daemon, "/stores/nothing"), "fine", "the instance serves");
+        let (shown, url) = (status(), server.url());
+        assert!(shown.contains("degraded") && shown.contains(&url), "{shown}");
+        let list = control::run(&tree, &["list"]).stdout;
+        assert!(list.contains("degraded"), "{list}");
+        server.start_again();
+        eventually("the store to work again", || {
+            (ask(&daemon, "/stores/get/key") == "value").then_some(())
+        });
+        assert!(!status().contains("degraded"), "{}", status());
+    }
+    assert_eq!(daemon.log.count(&["warning plugind: cannot reach server"]), 2);
+    assert_eq!(daemon.log.count(&["info    plugind: server reachable again"]), 2);
+    // A server that does not answer is an error in time, and no hang.
+    server.signal(Signal::STOP);
+    let error = ask(&daemon, "/stores/get/key");
+    assert!(error.starts_with("error: the store cannot be used at present: "), "{error}");
+    server.signal(Signal::CONT);
+    eventually("the store to work again", || {
+        (ask(&daemon, "/stores/get/key") == "value").then_some(())
+    });
+    assert!(!status().contains("degraded"), "{}", status());
+}
+
+#[test]
+fn while_nats_is_gone_a_plugin_gets_errors_and_is_degraded() {
+    survive_an_outage(Kind::Nats);
+}
+
+#[test]
+fn while_valkey_is_gone_a_plugin_gets_errors_and_is_degraded() {
+    survive_an_outage(Kind::Valkey);
+}
+
+fn start_before_the_server(kind: Kind) {
+    let mut server = Server::start(kind);
+    server.stop();
+    let tree = server.tree().with_manifest("stores", GRANTED);
+    let daemon = Daemon::start(&tree);
+    let error = ask(&daemon, "/stores/get/key");
+    assert!(error.contains(" cannot be reached: "), "{error}");
+    server.start_again();
+    eventually("the store to work", || (ask(&daemon, "/stores/get/key") == "none").then_some(()));
+    assert_eq!(daemon.log.count(&["cannot reach server"]), 1);
+}
+
+#[test]
+fn a_daemon_starts_before_nats_and_before_valkey() {
+    start_before_the_server(Kind::Nats);
+    start_before_the_server(Kind::Valkey);
+}
+
+fn log_in(kind: Kind) {
+    let server = Server::start_with(kind, Some("right-secret"));
+    let settings = format!("{}credential = \"login\"\n", server.settings());
+    let tree = Tree::new().with_settings(&settings).with_manifest("stores", GRANTED);
+    let missing = end_of(&tree, &[]);
+    assert_eq!(missing.status, 78);
+    let line = missing.log.wait_for(&["startup failed"]);
+    assert!(line.contains("plugind.toml:4:14: keyvalue.credential: "), "{line}");
+    assert!(line.contains("LoadCredential=login:PATH"), "{line}");
+
+    let credentials = tree.root().join("run/credentials/plugind.service");
+    fs::create_dir_all(&credentials).unwrap();
+    let user = if kind == Kind::Nats { "plugind" } else { "default" };
+    fs::write(credentials.join("login"), format!("{user}:wrong-secret\n")).unwrap();
+    let mut daemon = Daemon::start(&tree);
+    let error = ask(&daemon, "/stores/get/key");
+    assert!(error.contains(" cannot be reached: "), "{error}");
+    assert_eq!(daemon.stop(), 0);
+    assert_eq!(daemon.log.count(&["secret"]), 0);
+
+    fs::write(credentials.join("login"), format!("{user}:right-secret\n")).unwrap();
+    let daemon = Daemon::start(&tree);
+    assert_eq!(ask(&daemon, "/stores/set/key/value"), "done");
+    assert_eq!(ask(&daemon, "/stores/get/key"), "value");
+}
+
+#[test]
+fn a_daemon_logs_in_to_nats_with_a_credential() {
+    log_in(Kind::Nats);
+}
+
+#[test]
+fn a_daemon_logs_in_to_valkey_with_a_credential() {
+    log_in(Kind::Valkey);
+}
