@@ -152,7 +152,7 @@ impl Settings {
             memory_max: memory_max(table),
             pool: table.table("pool", PoolSettings::read),
             health: table.table("health", HealthSetting::read),
-            messaging: table.table("messaging", messaging::read),
+            messaging: table.table("messaging", messaging::Messaging::read),
             traces: table.table("traces", Traces::read),
             keyvalue: table.table("keyvalue", KeyValueBackend::read),
             sockets: SocketSettings(table.named("sockets", SocketSetting::read)),

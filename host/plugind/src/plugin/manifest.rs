@@ -115,10 +115,11 @@ impl Manifest {
         let arguments = read_arguments(table, component.map(|component| component.imports));
         let own = name.map(own_route);
         let mut places = BTreeSet::new();
-        let mut subscriptions = BTreeSet::new();
         let service = table.table("service", Service::read);
         let limits = table.table("limits", Limits::read);
-        let request_timeout = limits.request_timeout;
+        let (timeout, mut read) = (limits.request_timeout, BTreeSet::new());
+        let subscriptions =
+            table.tables("subscribe", |subscribe| Subscribe::read(subscribe, timeout, &mut read));
         Self {
             // The daemon does not wait for what does not start with it.
             required: table.boolean("required").unwrap_or(service.autostart),
@@ -126,13 +127,7 @@ impl Manifest {
             core_dump: table.boolean("core-dump").unwrap_or(false),
             arguments,
             serve: table.tables("serve", |serve| Serve::read(serve, own.as_deref(), &mut places)),
-            subscribe: table
-                .tables("subscribe", |subscribe| {
-                    Subscribe::read(subscribe, request_timeout, &mut subscriptions)
-                })
-                .into_iter()
-                .flatten()
-                .collect(),
+            subscribe: subscriptions.into_iter().flatten().collect(),
             middleware: read_middleware(table, name),
             service,
             instances: table

@@ -5,20 +5,24 @@ use crate::config::{
     settings::server::{NatsUrl, ServerSetting},
 };
 
-/// The server; none, if plugins use no messages.
-pub(super) fn read(table: &Table<'_>) -> Option<ServerSetting<NatsUrl>> {
-    let setting = ServerSetting::read(table, "messaging");
-    if table.origin("url").0.is_none() {
-        for key in ["credential", "ca"] {
-            if table.origin(key).0.is_some() {
+/// `[messaging]`
+pub(super) struct Messaging;
+
+impl Messaging {
+    /// The server; none, if plugins use no messages.
+    pub(super) fn read(table: &Table<'_>) -> Option<ServerSetting<NatsUrl>> {
+        let setting = ServerSetting::read(table, "messaging");
+        let others = [("credential", table.origin("credential")), ("ca", table.origin("ca"))];
+        if table.origin("url").0.is_none() {
+            for (key, _) in others.iter().filter(|(_, origin)| origin.0.is_some()) {
                 let message = format!(
                     "messaging.{key} must not be set without messaging.url; write url = \"nats://HOST:4222\""
                 );
                 table.complain_about(key, message);
             }
         }
+        setting
     }
-    setting
 }
 
 #[cfg(test)]
