@@ -9,13 +9,12 @@ import time
 from requests import interleaved, report
 from server import STATE, Server
 from servers import GUESTS, plugind
-from settings import REPS
 
 STORES = GUESTS / "examples/stores.wasm"
 MANIFEST = '[grants]\nkeyvalue = { quota = "64M" }\n'
 # 100 bytes, as a session or a counter has them.
 VALUE = "x" * 100
-ACTS = {"get": "get/key", "set": f"set/key/{VALUE}", "increment": "add/number/1"}
+ACTS = {"get of 100 bytes": "get/key", "set of 100 bytes": f"set/key/{VALUE}", "increment": "add/number/1"}
 CONNECTIONS = (1, 32)
 BACKENDS = {
     "nats": ("nats-server", lambda port, place: [
@@ -84,12 +83,12 @@ def measure(_):
                 daemon.path = f"/stores/{path}"
             for connections in CONNECTIONS:
                 results = interleaved(daemons, connections)
-                report(f"key-value {act} of 100 bytes, {connections} client{'s' if connections > 1 else ''}", daemons,
+                report(f"key-value {act}, {connections} client{'s' if connections > 1 else ''}", daemons,
                        results, pairs)
     finally:
         for daemon in daemons:
             daemon.kill()
         for store in stores:
             store.stop()
-    print("A write to a file waits for the disk, and so does the sync of a batch of writes. NATS and Redis as Debian")
-    print(f"configures them acknowledge a write before it is on the disk. {REPS} repetitions.\n", flush=True)
+    print("A write to a file waits for the disk. NATS and Redis, as they are configured here and by default, acknowledge")
+    print("one before it is on the disk.\n", flush=True)

@@ -117,6 +117,7 @@ impl<'a> Visit<'a> for Keys {
             self.table = match name.to_string().as_str() {
                 "Manifest" | "Settings" => String::new(),
                 "HealthSetting" => "health.".to_owned(),
+                "KeyValueBackend" => "keyvalue.".to_owned(),
                 "PoolSettings" => "pool.".to_owned(),
                 "SocketSetting" | "ConnectionSetting" => "sockets.NAME.".to_owned(),
                 "Tls" => "sockets.NAME.tls.".to_owned(),
@@ -226,6 +227,7 @@ fn the_manuals_of_manifest_and_settings_have_the_keys_that_are_read_and_no_other
         "settings/connections",
         "settings/health",
         "settings/http",
+        "settings/keyvalue",
         "settings/pool",
         "settings/sockets",
         "settings/tls",

@@ -26,7 +26,7 @@ impl StoreFailures {
         };
         let mut last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
         if let (None, Some(error)) = (&*last, &error) {
-            warn!(store = self.store, error, "cannot use key-value store");
+            warn!(store = self.store, error, "key-value server failed");
         }
         *last = error;
     }

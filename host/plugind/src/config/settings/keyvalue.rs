@@ -2,7 +2,7 @@
 
 use crate::config::{
     Table,
-    settings::{NatsUrl, ServerSetting, ServerUrl, ValkeyUrl},
+    settings::server::{NatsUrl, ServerSetting, ServerUrl, ValkeyUrl},
 };
 
 /// Where stores are.
@@ -36,12 +36,14 @@ impl KeyValueBackend {
             BackendKind::Nats => server(table, "nats").map(Self::Nats),
             BackendKind::Valkey => server(table, "valkey").map(Self::Valkey),
             BackendKind::Embedded => {
-                for key in ["url", "credential", "ca"] {
-                    if table.text(key).is_some() {
-                        let message =
-                            format!("keyvalue.{key} needs backend = \"nats\" or \"valkey\"");
-                        table.complain_about(key, message);
-                    }
+                let unused = [
+                    ("url", table.text("url")),
+                    ("credential", table.text("credential")),
+                    ("ca", table.text("ca")),
+                ];
+                for (key, _) in unused.iter().filter(|(_, value)| value.is_some()) {
+                    let message = format!("keyvalue.{key} needs backend = \"nats\" or \"valkey\"");
+                    table.complain_about(key, message);
                 }
                 None
             }

@@ -2,7 +2,7 @@
 
 use crate::{
     base::endpoint::{Endpoint, Host},
-    config::{Origin, Table, settings::CredentialFile},
+    config::{Origin, Table, settings::tls::CredentialFile},
 };
 use std::{fmt, path::PathBuf, str::FromStr};
 
