@@ -16,7 +16,7 @@ use crate::{
         settings::{self, NatsUrl, Protocol, ServerSetting, SettingsError},
     },
     control::{self, ControlContext},
-    daemon::{signals::Signals, stopping::Accepting},
+    daemon::signals::Signals,
     journal::{Journal, messages},
     listen::{
         connection, datagrams,
@@ -29,6 +29,7 @@ use crate::{
         spans::SpanSink,
         streams,
         subscriptions::Subscriptions,
+        work_sources::WorkSources,
     },
     metrics::{self, snapshot::MetricSources, state_sizes::StateSizes},
     plugin::{compiler::Compiler, core_dumps::CoreDumps},
@@ -304,8 +305,8 @@ impl Daemon {
         info!(message_id = messages::READY, plugins, failed, "ready");
         let ended = self.keep_running(&supervisor, &mut reloads).await;
 
-        let accepting = Accepting { listeners: &listeners, subscriptions: &subscriptions };
-        self.stop(&supervisor, accepting, &versions, leave_for).await;
+        let sources = WorkSources { listeners: &listeners, subscriptions: &subscriptions };
+        self.stop(&supervisor, sources, &versions, leave_for).await;
         if let Some(exporter) = exporter {
             exporter.finish().await;
         }

@@ -3,7 +3,7 @@
 use crate::{
     config::settings::Protocol,
     daemon::Daemon,
-    listen::{listeners::Listeners, subscriptions::Subscriptions},
+    listen::work_sources::WorkSources,
     plugin::compiler::Compiler,
     route::sockets::SocketUse,
     supervisor::{handle::SupervisorHandle, phase::DaemonPhase, versions::Versions},
@@ -26,12 +26,6 @@ const CLOSE_DEADLINE: Duration = Duration::from_secs(3);
 const STOP_DEADLINE: Duration = Duration::from_secs(30);
 /// Time that a stop waits for requests on their way to idle connections: longer than those linger.
 const LAST_REQUESTS: Duration = Duration::from_millis(1500);
-
-/// The sources of work, which end first.
-pub(super) struct Accepting<'a> {
-    pub(super) listeners: &'a Listeners,
-    pub(super) subscriptions: &'a Subscriptions,
-}
 
 impl Daemon {
     /// Stops before the daemon was ready; `is_asked`: it was asked to, and did not fail.
@@ -58,11 +52,11 @@ impl Daemon {
     pub(super) async fn stop(
         &mut self,
         supervisor: &SupervisorHandle,
-        accepting: Accepting<'_>,
+        sources: WorkSources<'_>,
         versions: &Versions,
         leave_for: Duration,
     ) {
-        let Accepting { listeners, subscriptions } = accepting;
+        let WorkSources { listeners, subscriptions } = sources;
         let before = self.phase.send_replace(DaemonPhase::Stopping);
         self.notifier.notify(Notice::Stopping { status: &self.line(supervisor) });
         info!("stopping");

@@ -16,6 +16,8 @@ mod stream_subscription;
 #[cfg(feature = "runtime")]
 pub mod subscriptions;
 #[cfg(feature = "runtime")]
+pub mod work_sources;
+#[cfg(feature = "runtime")]
 pub mod proxy_protocol;
 #[cfg(feature = "runtime")]
 pub mod opening;
