@@ -121,6 +121,7 @@ impl<'a> Visit<'a> for Keys {
                 "PoolSettings" => "pool.".to_owned(),
                 "SocketSetting" | "ConnectionSetting" => "sockets.NAME.".to_owned(),
                 "Tls" => "sockets.NAME.tls.".to_owned(),
+                "StreamSubscription" => "subscribe.".to_owned(),
                 name => format!("{}.", name.to_lowercase()),
             };
         }
@@ -218,6 +219,7 @@ fn the_manuals_of_manifest_and_settings_have_the_keys_that_are_read_and_no_other
         "serve",
         "handover",
         "middleware",
+        "subscribe",
     ]
     .map(|name| format!("plugin/{name}.rs"));
     let settings = [
@@ -230,6 +232,7 @@ fn the_manuals_of_manifest_and_settings_have_the_keys_that_are_read_and_no_other
         "settings/pool",
         "settings/sockets",
         "settings/tls",
+        "settings/messaging",
     ]
     .map(|name| format!("config/{name}.rs"));
     for (page, sources, grants, one) in [

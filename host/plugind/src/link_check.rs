@@ -8,6 +8,7 @@ use crate::{
     runtime::{cache::Cache, engine::EngineKind},
     supervisor::prepare::prepare,
     world::{
+        broker::Broker,
         granted::GrantDirectories,
         host_runtime::{HostRuntime, HostRuntimeError},
     },
@@ -39,6 +40,8 @@ pub struct LinkCheck {
     pub keep: Option<PathBuf>,
     /// Where credentials are. Without it every credential is assumed to exist.
     pub credentials: Option<PathBuf>,
+    /// Whether the daemon has a server of messages.
+    pub has_broker: bool,
 }
 
 /// Nothing could be checked.
@@ -119,6 +122,8 @@ impl LinkCheck {
             state: directory.join("state"),
             credentials: self.credentials.or_else(|| made_up.clone()),
             stores: Arc::default(),
+            broker: Broker::default(),
+            has_broker: self.has_broker,
         };
         // The directory that is kept may be the cache of a daemon, which has its own files already.
         let compiled = self.cache.filter(|_| self.keep.is_none());

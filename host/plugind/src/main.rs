@@ -17,7 +17,8 @@ use plugind::{
         state_lock::StateLock,
     },
     world::{
-        granted::GrantDirectories, host_runtime::PendingHostRuntime, movable_clock::MovableClock,
+        broker::Broker, granted::GrantDirectories, host_runtime::PendingHostRuntime,
+        movable_clock::MovableClock,
     },
 };
 use std::{
@@ -76,7 +77,7 @@ fn main() -> ExitCode {
     };
     // The daemon reports mistakes in the settings later, when there is a log.
     let own = settings::read(&search_path);
-    let settings::Settings { log_level, compile, engine, .. } =
+    let settings::Settings { log_level, compile, engine, messaging, .. } =
         own.as_ref().map(Clone::clone).unwrap_or_default();
     let compiler = Compiler::new(
         arguments.compiler.unwrap_or_else(|| CompilerLocation::Program(environment.compiler())),
@@ -96,8 +97,18 @@ fn main() -> ExitCode {
         // Another tree may come from anywhere, and its compiled files are native code.
         let cache = root.is_none().then(|| environment.cache(None));
         let keep = arguments.cache;
-        let compiled =
-            LinkCheck { search_path, component, compiler, engine, cache, keep, credentials };
+        // A component alone is for a daemon whose settings are unknown.
+        let has_broker = component.is_some() || messaging.is_some();
+        let compiled = LinkCheck {
+            search_path,
+            component,
+            compiler,
+            engine,
+            cache,
+            keep,
+            credentials,
+            has_broker,
+        };
         return check(compiled);
     }
     // Before there are threads: it reads the environment, and removes variables that are not for children.
@@ -136,6 +147,8 @@ fn main() -> ExitCode {
             state,
             credentials: environment.credentials(root),
             stores: Arc::default(),
+            broker: Broker::default(),
+            has_broker: own.as_ref().is_ok_and(|own| own.messaging.is_some()),
         },
         traces: environment.traces.clone(),
         compiler,

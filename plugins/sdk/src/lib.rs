@@ -30,6 +30,8 @@
 //! [`export_connections!`]; one that answers datagrams implements [`DatagramHandler`] and uses [`export_datagrams!`]; one
 //! that serves WebSockets implements [`WebsocketHandler`] and uses [`export_websockets!`].
 //!
+//! A plugin that receives messages implements [`MessageHandler`] and uses [`export_messages!`].
+//!
 //! The files in the project's directory `wit/` define each interface; the bindings have the same text.
 //! With the feature `http`, [`http::Handler`] answers requests with the types of the crate `http`. Without it, and for
 //! bodies that are streamed, use the crates `wasip3` and `wasip2`. [`middleware`] is for plugins that stand before others.
@@ -59,6 +61,7 @@ pub mod http;
 pub mod journal;
 pub mod keyvalue;
 pub mod lifecycle;
+pub mod messaging;
 #[cfg(feature = "http")]
 pub mod middleware;
 #[cfg(feature = "tasks")]
@@ -73,4 +76,5 @@ pub use connections::{ConnectionHandler, bindings::export_connections};
 pub use datagrams::{DatagramHandler, bindings::export_datagrams};
 pub use handover::{Handover, bindings::export_handover};
 pub use lifecycle::{Condition, Lifecycle, StartError, StopReason};
+pub use messaging::{MessageHandler, bindings::export_messages};
 pub use websockets::{WebsocketHandler, bindings::export_websockets};

@@ -10,7 +10,7 @@ static SDK: Dir<'static> = include_dir!("$CARGO_MANIFEST_DIR/../../plugins/sdk/s
 static HARNESS: Dir<'static> = include_dir!("$CARGO_MANIFEST_DIR/../../plugins/test/src");
 
 /// The packages below `wit/deps` from which the SDK generates bindings, besides those of WASI 0.3.
-const SDK_PACKAGES: &[&str] = &["config", "keyvalue"];
+const SDK_PACKAGES: &[&str] = &["config", "keyvalue", "messaging"];
 /// The packages of WASI 0.2 and 0.3, which are a file each.
 const WASI_02: &[&str] = &["cli", "clocks", "filesystem", "http", "io", "random", "sockets"];
 const WASI_03: &[&str] = &["cli", "clocks", "filesystem", "http", "random", "sockets"];

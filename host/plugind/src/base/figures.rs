@@ -2,9 +2,11 @@
 
 mod per_core;
 mod durations;
+mod messages;
 mod plugin;
 
 pub use durations::{DURATION_BOUNDS, DurationCounts};
+pub use messages::{MessageFigures, MessageInFlight, MessageTotals};
 pub use per_core::{CoreFigures, Count, STATUS_CLASSES};
 pub use plugin::{LatelyCounted, PluginFigures, PluginTotals};
 

@@ -13,6 +13,7 @@ pub mod network;
 pub mod priority;
 pub mod quantity;
 pub mod request_identity;
+pub mod subject;
 pub mod suggest;
 pub mod text;
 pub mod file;

@@ -4,6 +4,7 @@ mod compile;
 mod connections;
 mod health;
 mod http;
+mod messaging;
 mod keyvalue;
 mod pool;
 mod server;
@@ -69,6 +70,8 @@ pub struct Settings {
     pub pool: PoolSettings,
     /// `[health]`, if it is there.
     pub health: Option<HealthSetting>,
+    /// `[messaging]`, if it names a server.
+    pub messaging: Option<ServerSetting<NatsUrl>>,
     /// `[traces]`
     pub traces: Traces,
     /// `[keyvalue]`
@@ -155,6 +158,7 @@ impl Settings {
             memory_max: memory_max(table),
             pool: table.table("pool", PoolSettings::read),
             health: table.table("health", HealthSetting::read),
+            messaging: table.table("messaging", messaging::Messaging::read),
             traces: table.table("traces", Traces::read),
             keyvalue: table.table("keyvalue", KeyValueBackend::read),
             sockets: SocketSettings(table.named("sockets", SocketSetting::read)),

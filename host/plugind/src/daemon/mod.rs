@@ -14,7 +14,7 @@ use crate::{
     base::{error_chain::ErrorChain, figures::Figures, quantity::Bytes},
     config::{
         SearchPath,
-        settings::{self, Protocol, SettingsError},
+        settings::{self, NatsUrl, Protocol, ServerSetting, SettingsError},
     },
     control::{self, ControlContext},
     daemon::{
@@ -32,10 +32,13 @@ use crate::{
         span_exporter::SpanExporter,
         spans::SpanSink,
         streams,
+        subscriptions::Subscriptions,
+        work_sources::WorkSources,
     },
     metrics::{self, snapshot::MetricSources, state_sizes::StateSizes},
     plugin::{compiler::Compiler, core_dumps::CoreDumps},
     pool::{instances::Commons, shares::InstancePool},
+    remote::{error::RemoteError, nats::NatsConnection},
     route::{
         sockets::{SocketMistakes, SocketPlan},
         table::{self, TableReader},
@@ -55,12 +58,16 @@ use crate::{
         watchdog::Watchdog,
     },
     world::{
-        buckets::StoreBackend, granted::GrantDirectories, host_runtime::PendingHostRuntime,
-        memory::Budget, movable_clock::MovableClock,
+        broker::Broker, buckets::StoreBackend, granted::GrantDirectories,
+        host_runtime::PendingHostRuntime, memory::Budget, movable_clock::MovableClock,
     },
 };
 use futures::FutureExt as _;
-use std::{path::PathBuf, sync::Arc, time::Duration};
+use std::{
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::Duration,
+};
 use tokio::sync::{mpsc, watch};
 use tracing::{error, info, warn};
 
@@ -77,6 +84,9 @@ fn memory_max(setting: Option<Bytes>) -> usize {
     let max = setting.or_else(by_default);
     max.map_or(usize::MAX, |Bytes(max)| usize::try_from(max).unwrap_or(usize::MAX))
 }
+
+/// Time that subscriptions have to be established before the daemon is ready.
+const SUBSCRIBE_WITHIN: Duration = Duration::from_secs(2);
 
 /// The options of the command line and the environment.
 #[derive(Debug)]
@@ -116,6 +126,17 @@ fn http_server(
         let (reader, health) = (reader.clone(), health.clone());
         connection::serve(accepted, reader, health, limits, journal.clone(), spans.clone()).boxed()
     })
+}
+
+/// The server of messages, if the settings name one.
+fn broker(
+    setting: Option<&ServerSetting<NatsUrl>>,
+    credentials: Option<&Path>,
+    executors: &Executors,
+) -> Result<Broker, RemoteError> {
+    let Some(setting) = setting else { return Ok(Broker::default()) };
+    let runtime = executors.background();
+    NatsConnection::start("messaging", setting, credentials, "plugind", runtime).map(Broker::new)
 }
 
 /// Runs the daemon until it is asked to stop.
@@ -191,6 +212,8 @@ impl Daemon {
         let credentials = settings.places.credentials.as_deref();
         let stores = StoreBackend::start(&own.keyvalue, credentials, executors.background())?;
         settings.places.stores = Arc::new(stores);
+        let messaging = own.messaging.as_ref();
+        settings.places.broker = broker(messaging, credentials, &executors)?;
         let listeners = Arc::new(Listeners::new(sockets, executors.clone()));
         listeners.follow(&plan)?;
         let is_own =
@@ -219,6 +242,9 @@ impl Daemon {
         };
         let state_sizes = StateSizes::new(settings.places.state.clone());
         let (publisher, reader) = table::channel();
+        let changes = publisher.changes();
+        let connection = settings.places.broker.connection().cloned();
+        let message_executors = executors.clone();
         let versions = match settings.keep_versions {
             true => Versions::open(&settings.places.state).unwrap_or_else(|error| {
                 let directory = settings.places.state.display();
@@ -288,7 +314,10 @@ impl Daemon {
         let health = own.health.map(|setting| Arc::new(HealthRoute::new(setting, board, phase)));
         let server = http_server(reader.clone(), own.http.keep_alive, health, access_log, spans);
         listeners.serve(Protocol::Http, server)?;
-        listeners.serve_plugins(streams::server(reader.clone()), datagrams::server(reader))?;
+        listeners
+            .serve_plugins(streams::server(reader.clone()), datagrams::server(reader.clone()))?;
+        let subscriptions = Subscriptions::start(reader, changes, connection, message_executors);
+        subscriptions.established(SUBSCRIBE_WITHIN).await;
         self.phase.send_replace(DaemonPhase::Running);
         self.notifier.notify(Notice::Ready { status: &self.line(&supervisor) });
         let (plugins, failed) = {
@@ -305,7 +334,8 @@ impl Daemon {
         }
         // No load balancer has to learn that an idle daemon ends, since its sockets start it again.
         let leave_for = if is_idle { Duration::ZERO } else { leave_for };
-        self.stop(&supervisor, &listeners, &versions, leave_for).await;
+        let sources = WorkSources { listeners: &listeners, subscriptions: &subscriptions };
+        self.stop(&supervisor, sources, &versions, leave_for).await;
         if is_idle {
             // Clients that come from now on wait for the next daemon.
             let drain = |protocol| listeners.drain(protocol, CONTROL_DEADLINE);

@@ -3,12 +3,13 @@
 use crate::{
     config::settings::Protocol,
     daemon::Daemon,
-    listen::listeners::Listeners,
+    listen::work_sources::WorkSources,
     plugin::compiler::Compiler,
     route::sockets::SocketUse,
     supervisor::{handle::SupervisorHandle, phase::DaemonPhase, versions::Versions},
     systemd::notify::Notice,
 };
+use futures::FutureExt as _;
 use std::{pin::pin, time::Duration};
 use tokio::time::{sleep, timeout};
 use tracing::{info, warn};
@@ -17,6 +18,8 @@ use tracing::{info, warn};
 const UNREADY_STOP_DEADLINE: Duration = Duration::from_millis(900);
 /// Part of [`STOP_DEADLINE`] for connections to finish; plugins have the rest.
 const DRAIN_DEADLINE: Duration = Duration::from_secs(20);
+/// Time that messages which have arrived have to be given to their plugins.
+const RECEIVE_DEADLINE: Duration = Duration::from_secs(10);
 /// Time that closed connections have to deliver what plugins wrote last.
 const CLOSE_DEADLINE: Duration = Duration::from_secs(3);
 /// Time that connections and plugins have to finish when the daemon stops.
@@ -49,10 +52,11 @@ impl Daemon {
     pub(super) async fn stop(
         &mut self,
         supervisor: &SupervisorHandle,
-        listeners: &Listeners,
+        sources: WorkSources<'_>,
         versions: &Versions,
         leave_for: Duration,
     ) {
+        let WorkSources { listeners, subscriptions } = sources;
         let before = self.phase.send_replace(DaemonPhase::Stopping);
         self.notifier.notify(Notice::Stopping { status: &self.line(supervisor) });
         info!("stopping");
@@ -64,9 +68,12 @@ impl Daemon {
             sleep(leave_for).await;
             // Listeners close first, then the layers behind. A plugin's own time to stop begins when no more requests
             // come, and not when all of them are answered: one that never answers has no more time than that.
+            subscriptions.close();
             let closed = listeners.close(SocketUse::Plugin);
             // A connection that was just accepted is given to its plugin first.
-            timeout(LAST_REQUESTS, listeners.settled()).await.ok();
+            // So is a message that was on its way.
+            let settled = timeout(LAST_REQUESTS, listeners.settled());
+            tokio::join!(settled.map(drop), subscriptions.received(RECEIVE_DEADLINE));
             let mut drain = pin!(listeners.drain(Protocol::Http, DRAIN_DEADLINE));
             let drained = timeout(LAST_REQUESTS, &mut drain).await.ok();
             let drained = async {
@@ -75,7 +82,8 @@ impl Daemon {
                     None => drain.await,
                 }
             };
-            let (drained, ()) = tokio::join!(drained, supervisor.stop());
+            let (drained, (), ()) =
+                tokio::join!(drained, supervisor.stop(), subscriptions.drained(DRAIN_DEADLINE));
             if !drained {
                 warn!("connections closed after timeout");
             }

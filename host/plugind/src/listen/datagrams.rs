@@ -230,7 +230,7 @@ async fn answer(
             Ok(Reply::Datagram(answer)) => return Ok(answer),
             Err(NotServed::Draining(Call::Datagram(given_back))) => datagram = given_back,
             Err(NotServed::Busy) => return Err(Dropped::QueueFull),
-            Ok(Reply::Http(_) | Reply::Stream | Reply::WebSocket)
+            Ok(Reply::Http(_) | Reply::Stream | Reply::WebSocket | Reply::Message)
             | Err(NotServed::Draining(_) | NotServed::TimedOut | NotServed::Failed(_)) => {
                 return Err(Dropped::Failed);
             }

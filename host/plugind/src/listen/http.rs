@@ -107,7 +107,7 @@ pub async fn answer(
                     request.headers_mut().remove(FORWARDED_PREFIX);
                 }
             }
-            Ok(Reply::Stream | Reply::Datagram(_) | Reply::WebSocket) => {
+            Ok(Reply::Stream | Reply::Datagram(_) | Reply::WebSocket | Reply::Message) => {
                 return Ok(failed(plugin, identity, None).into());
             }
             Err(not_served) => return Ok(failed(plugin, identity, Some(not_served)).into()),

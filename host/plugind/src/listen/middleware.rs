@@ -79,7 +79,7 @@ pub(super) async fn pass(
                 return Passed::Answered(pool.name().clone(), Box::new(response));
             }
             Err(NotServed::Draining(Call::Http(given_back))) => request = *given_back,
-            Ok(Reply::Stream | Reply::WebSocket | Reply::Datagram(_)) => {
+            Ok(Reply::Stream | Reply::WebSocket | Reply::Datagram(_) | Reply::Message) => {
                 return Passed::NotServed(pool.name().clone(), None);
             }
             Err(not_served) => return Passed::NotServed(pool.name().clone(), Some(not_served)),

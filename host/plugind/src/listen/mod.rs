@@ -8,6 +8,16 @@ pub mod accept;
 #[cfg(feature = "runtime")]
 pub mod datagrams;
 #[cfg(feature = "runtime")]
+mod message_delivery;
+#[cfg(feature = "runtime")]
+mod subscription;
+#[cfg(feature = "runtime")]
+mod stream_subscription;
+#[cfg(feature = "runtime")]
+pub mod subscriptions;
+#[cfg(feature = "runtime")]
+pub mod work_sources;
+#[cfg(feature = "runtime")]
 pub mod proxy_protocol;
 #[cfg(feature = "runtime")]
 pub mod opening;

@@ -119,7 +119,7 @@ async fn answer(
         match pool.request(Box::new(request), identity).await {
             Ok(Reply::Http(response)) => return deliver(&callee, identity, asked, response),
             Err(NotServed::Draining(Call::Http(given_back))) => request = *given_back,
-            Ok(Reply::Stream | Reply::WebSocket | Reply::Datagram(_)) => {
+            Ok(Reply::Stream | Reply::WebSocket | Reply::Datagram(_) | Reply::Message) => {
                 return failed(&callee, identity, None).into();
             }
             Err(not_served) => return failed(&callee, identity, Some(not_served)).into(),

@@ -179,7 +179,8 @@ pub const METRICS: &[Metric] = &[
     metric(
         Gauge,
         "plugind_plugin_degraded",
-        "Whether a plugin serves and is degraded: an instance says so, or a key-value store cannot be used",
+        "Whether a plugin serves and is degraded: an instance says so, a key-value store cannot be used, or \
+         a subscription is not established",
         Plugin(|it| Some(truth(it.view.is_degraded))),
     ),
     metric(
@@ -282,6 +283,36 @@ pub const METRICS: &[Metric] = &[
         "plugind_plugin_datagrams_dropped",
         "Datagrams to a plugin, and answers of it, that were dropped",
         Plugin(|it| Some(Number(it.totals.datagrams_dropped))),
+    ),
+    metric(
+        Counter,
+        "plugind_plugin_messages_delivered",
+        "Messages that a plugin handled",
+        Plugin(|it| Some(Number(it.totals.messages.delivered))),
+    ),
+    metric(
+        Counter,
+        "plugind_plugin_messages_failed",
+        "Deliveries of messages that a plugin did not handle: it failed, took too long or had no room",
+        Plugin(|it| Some(Number(it.totals.messages.failed))),
+    ),
+    metric(
+        Counter,
+        "plugind_plugin_messages_redelivered",
+        "Deliveries to a plugin of messages that had been delivered before",
+        Plugin(|it| Some(Number(it.totals.messages.redelivered))),
+    ),
+    metric(
+        Counter,
+        "plugind_plugin_messages_published",
+        "Messages that a plugin sent",
+        Plugin(|it| Some(Number(it.totals.messages.published))),
+    ),
+    metric(
+        Gauge,
+        "plugind_plugin_messages_in_flight",
+        "Messages that were received for a plugin and are in progress",
+        Plugin(|it| Some(Number(it.totals.messages.in_flight))),
     ),
     metric(Gauge, "plugind_plugin_memory", "Memory that all instances of a plugin use", Plugin(
         |it| Some(count(it.view.gauges.memory)),

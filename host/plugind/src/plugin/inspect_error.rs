@@ -84,7 +84,7 @@ pub enum InspectError {
     /// It exports nothing that the host has a use for.
     #[error(
         "exports nothing that plugind can use (it exports {0}); export wasi:http/handler@0.3, \
-         wasi:http/incoming-handler@0.2, wasi:cli/run, or connection-handler, datagram-handler, \
+         wasi:http/incoming-handler@0.2, wasi:messaging/incoming-handler@0.2.0-draft, wasi:cli/run, or connection-handler, datagram-handler, \
          websocket-handler or lifecycle of plugind:plugin@{CONTRACT}"
     )]
     NoEntryPoint(String),

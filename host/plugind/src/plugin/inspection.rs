@@ -37,6 +37,8 @@ pub struct Inspection {
     pub datagrams: bool,
     /// It exports `plugind:plugin/websocket-handler`.
     pub websockets: bool,
+    /// It exports `wasi:messaging/incoming-handler`.
+    pub messages: bool,
     /// None of its functions is async, or its connections block it: while one is called, no other can be.
     pub is_blocking: bool,
     /// It is a program: `wasi:cli/run`. Of two versions the later.
@@ -90,6 +92,8 @@ impl Inspection {
                 inspection.run = Some(WasiVersion::P3);
             } else if is(name, "wasi:cli/run", "0.2") {
                 inspection.run = inspection.run.or(Some(WasiVersion::P2));
+            } else if is(name, "wasi:messaging/incoming-handler", "0.2.0-draft") {
+                inspection.messages = true;
             } else if ours(name, "lifecycle") {
                 inspection.lifecycle = true;
             } else if ours(name, "connection-handler") {
@@ -138,7 +142,7 @@ impl Inspection {
     /// Whether there is anything that clients can reach it by.
     #[must_use]
     pub fn serves(&self) -> bool {
-        self.serves_routes() || self.serves_sockets()
+        self.serves_routes() || self.serves_sockets() || self.messages
     }
 
     /// Whether it can serve requests over HTTP, of any kind.
@@ -165,10 +169,12 @@ impl Inspection {
         self.serves_connections() && self.is_blocking
     }
 
-    /// Whether it cannot be called for anything else while it serves a request, connection or datagram.
+    /// Whether it cannot be called for anything else while it serves a request, connection, datagram or
+    /// message.
     #[must_use]
     pub fn is_occupied_by_a_call(&self) -> bool {
-        self.is_blocking || self.http == Some(WasiVersion::P2)
+        // The handlers of drafts and of 0.2 are not async.
+        self.is_blocking || self.messages || self.http == Some(WasiVersion::P2)
     }
 
     /// Whether it is a background program. A component with a handler is none, also where its toolchain makes it one as
@@ -187,7 +193,9 @@ impl Inspection {
     /// The default use of its instances.
     #[must_use]
     pub fn mode(&self) -> Mode {
-        match self.http {
+        // A handler of messages is called as one of HTTP 0.2 is.
+        let by_messages = self.messages.then_some(WasiVersion::P2);
+        match self.http.or(by_messages) {
             // It keeps something from one request to the next, or has a start that is meant for more than one request.
             Some(WasiVersion::P2) if self.handover || self.lifecycle => Mode::Exclusive,
             // Many guests of 0.2 are made for one request, and break when they get another one.
@@ -217,6 +225,9 @@ mod tests {
         assert_eq!(mode(WasiVersion::P2, false, false), Mode::Fresh);
         assert_eq!(mode(WasiVersion::P2, true, false), Mode::Exclusive);
         assert_eq!(mode(WasiVersion::P2, false, true), Mode::Exclusive);
+        let messages = Inspection { messages: true, ..Inspection::default() };
+        assert_eq!(messages.mode(), Mode::Fresh);
+        assert_eq!(Inspection { lifecycle: true, ..messages }.mode(), Mode::Exclusive);
         for (lifecycle, handover) in [(false, false), (true, false), (true, true)] {
             assert_eq!(mode(WasiVersion::P3, lifecycle, handover), Mode::Shared);
         }

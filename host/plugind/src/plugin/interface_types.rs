@@ -84,6 +84,19 @@ pub(super) const INTERFACES: &[InterfaceTypes] = &[
             result: Some(Shape::Result(Some(&http_03("response")), Some(&ERROR_CODE))),
         }],
     },
+    InterfaceTypes {
+        name: "wasi:messaging/incoming-handler",
+        versions: "0.2.0-draft",
+        functions: &[Function {
+            name: "handle",
+            wit: "func(message: message) -> result<_, error>",
+            parameters: &[Shape::Own {
+                interface: "wasi:messaging/types@0.2.0-draft",
+                resource: "message",
+            }],
+            result: Some(Shape::Result(None, Some(&MESSAGING_ERROR))),
+        }],
+    },
     InterfaceTypes { name: "wasi:cli/run", versions: "0.2", functions: RUN_02 },
     InterfaceTypes { name: "wasi:cli/run", versions: "0.3", functions: RUN_03 },
     InterfaceTypes { name: "plugind:plugin/lifecycle", versions: CONTRACT, functions: LIFECYCLE },
@@ -213,6 +226,13 @@ const UPGRADE_REQUEST: Shape = Shape::Record(&[
 ]);
 
 const HEADER_FIELD: Shape = Shape::Record(&[("name", STRING), ("value", BYTES)]);
+
+const MESSAGING_ERROR: Shape = Shape::Variant(&[
+    ("timeout", None),
+    ("connection", Some(STRING)),
+    ("permission-denied", Some(STRING)),
+    ("other", Some(STRING)),
+]);
 
 const DNS_ERROR: Shape =
     Shape::Record(&[("rcode", Shape::Option(&STRING)), ("info-code", Shape::Option(&U16))]);

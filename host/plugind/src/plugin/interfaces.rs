@@ -14,6 +14,7 @@ const KEYVALUE: &[&str] = &["0.2.0-draft2"];
 const CONFIG: &[&str] = &["0.2.0-rc.1", "0.2.0-draft-2024-09-27"];
 /// A draft whose types are those of the release candidate.
 pub const CONFIG_DRAFT: &str = CONFIG[1];
+const MESSAGING: &[&str] = &["0.2.0-draft"];
 const OURS: &[&str] = &[CONTRACT];
 
 /// Declares [`Interface`] by its rows: a variant, and what is imported.
@@ -121,6 +122,12 @@ interfaces! {
     Logging: [
         free("wasi:logging/logging", &["0.1.0-draft"]),
     ];
+    /// `wasi:messaging`
+    Messaging: [
+        granted("wasi:messaging/producer", MESSAGING, &[Grant::Publish]),
+        refuses("wasi:messaging/request-reply", MESSAGING, &[Grant::Publish]),
+        refuses("wasi:messaging/types", MESSAGING, &[Grant::Publish]),
+    ];
     /// `wasi:random`
     Random: [
         free("wasi:random/insecure", WASI),
@@ -180,6 +187,8 @@ grants! {
     OutgoingHttp: "outgoing-http" = "[\"HOST:PORT\"]";
     /// Requests to other plugins.
     Call: "call" = "[\"PLUGIN\"]";
+    /// Messages.
+    Publish: "publish" = "[\"SUBJECT\"]";
     /// TCP connections.
     TcpConnect: "tcp-connect" = "[\"HOST:PORT\"]";
 }

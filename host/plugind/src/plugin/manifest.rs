@@ -20,6 +20,7 @@ use crate::{
         manifest::on_demand::{read_idle_timeout, read_on_demand},
         middleware::{Middleware, read_middleware},
         serve::{Serve, own_route},
+        subscribe::Subscribe,
     },
 };
 use std::{
@@ -55,6 +56,8 @@ pub struct Manifest {
     pub arguments: Vec<String>,
     /// The routes and sockets that it serves; none: its own route on the socket of its kind.
     pub serve: Vec<Serve>,
+    /// The messages that it receives.
+    pub subscribe: Vec<Subscribe>,
     /// The plugins through which its HTTP requests go.
     pub middleware: Middleware,
     /// `[service]`
@@ -124,6 +127,10 @@ impl Manifest {
         let own = name.map(own_route);
         let mut places = BTreeSet::new();
         let service = table.table("service", Service::read);
+        let limits = table.table("limits", Limits::read);
+        let (timeout, mut read) = (limits.request_timeout, BTreeSet::new());
+        let subscriptions =
+            table.tables("subscribe", |subscribe| Subscribe::read(subscribe, timeout, &mut read));
         let on_demand = read_on_demand(table, component.map(|component| component.serves));
         Self {
             // The daemon does not wait for what does not start with it.
@@ -134,12 +141,13 @@ impl Manifest {
             core_dump: table.boolean("core-dump").unwrap_or(false),
             arguments,
             serve: table.tables("serve", |serve| Serve::read(serve, own.as_deref(), &mut places)),
+            subscribe: subscriptions.into_iter().flatten().collect(),
             middleware: read_middleware(table, name),
             service,
             instances: table.table("instances", |table| {
                 Instances::read(table, hands_over == Some(true), on_demand)
             }),
-            limits: table.table("limits", Limits::read),
+            limits,
             handover: table.table("handover", Handover::read),
             grants: table.table("grants", |table| {
                 Grants::read(table, component.map(|component| component.imports))

@@ -84,6 +84,15 @@ pub enum VerifyError {
         /// The manifest key that grants it.
         line: &'static str,
     },
+    /// The component handles messages, and receives none.
+    #[error(
+        "{} handles messages, and its manifest subscribes to none; write subject = \"SUBJECT\" below [[subscribe]]",
+        path.display()
+    )]
+    Unsubscribed {
+        /// The component.
+        path: PathBuf,
+    },
     /// An instance of the component begins with more memory than the manifest's defaults let it have.
     #[error(
         "{} begins with {needed} of memory, and limits.{key} is \"{max}\" by default; write {key} = \"{needed}\" or \
@@ -185,6 +194,7 @@ pub fn verify_unless_known(
             let errors: Vec<_> = ungranted
                 .into_iter()
                 .chain(unserved(&inspection, &manifest))
+                .chain(unsubscribed(&component, &inspection, &manifest))
                 .chain(middleware_use::unusable(&inspection, &manifest).map(VerifyError::Manifest))
                 .chain(short_of_memory(&component, &inspection, &manifest))
                 .collect();
@@ -248,6 +258,20 @@ fn unserved(inspection: &Inspection, manifest: &Manifest) -> Option<VerifyError>
         }
     };
     let mistakes: Vec<_> = manifest.serve.iter().filter_map(mistake).collect();
+    (!mistakes.is_empty()).then_some(VerifyError::Manifest(mistakes))
+}
+
+/// Subscriptions without a handler of messages, or a component with nothing else and no subscription.
+fn unsubscribed(path: &Path, inspection: &Inspection, manifest: &Manifest) -> Option<VerifyError> {
+    let serves_nothing_else = !inspection.serves_routes() && !inspection.serves_sockets();
+    if inspection.messages && manifest.subscribe.is_empty() && serves_nothing_else {
+        return Some(VerifyError::Unsubscribed { path: path.to_owned() });
+    }
+    let message = "[[subscribe]] cannot be used: the component does not export wasi:messaging/incoming-handler; remove \
+                   it, or install a component that does";
+    let origins = manifest.subscribe.iter().filter(|_| !inspection.messages);
+    let mistakes = origins.filter_map(|it| Some(Diagnostic::at(it.origin.0.clone()?, message)));
+    let mistakes: Vec<_> = mistakes.collect();
     (!mistakes.is_empty()).then_some(VerifyError::Manifest(mistakes))
 }
 

@@ -7,6 +7,7 @@ use crate::{
     world::{
         client_connection::{ClientConnection, ReceivedDatagram},
         client_websocket::ClientWebSocket,
+        received_message::ReceivedMessage,
     },
 };
 use futures::channel::oneshot;
@@ -22,6 +23,8 @@ pub enum Call {
     Datagram(Box<ReceivedDatagram>),
     /// A WebSocket.
     WebSocket(ClientWebSocket),
+    /// A message.
+    Message(Box<ReceivedMessage>),
 }
 
 /// Why a call has no reply.
@@ -44,6 +47,7 @@ impl std::fmt::Debug for Call {
             Self::Stream(_) => "Stream",
             Self::Datagram(_) => "Datagram",
             Self::WebSocket(_) => "WebSocket",
+            Self::Message(_) => "Message",
         })
     }
 }
@@ -60,6 +64,7 @@ pub(crate) enum ReplySender {
     Stream(oneshot::Sender<Outcome<()>>),
     Datagram(oneshot::Sender<Outcome<Option<Vec<u8>>>>),
     WebSocket(oneshot::Sender<Outcome<()>>),
+    Message(oneshot::Sender<Outcome<()>>),
 }
 
 /// Where the reply to a call comes from, on the caller's side.
@@ -68,6 +73,7 @@ pub(crate) enum ReplyReceiver {
     Stream(oneshot::Receiver<Outcome<()>>),
     Datagram(oneshot::Receiver<Outcome<Option<Vec<u8>>>>),
     WebSocket(oneshot::Receiver<Outcome<()>>),
+    Message(oneshot::Receiver<Outcome<()>>),
 }
 
 impl Call {
@@ -89,6 +95,10 @@ impl Call {
             Self::WebSocket(_) => {
                 let (sender, receiver) = oneshot::channel();
                 (ReplySender::WebSocket(sender), ReplyReceiver::WebSocket(receiver))
+            }
+            Self::Message(_) => {
+                let (sender, receiver) = oneshot::channel();
+                (ReplySender::Message(sender), ReplyReceiver::Message(receiver))
             }
         }
     }

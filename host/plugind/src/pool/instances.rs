@@ -304,6 +304,17 @@ impl Pool {
         self.connections.clone().try_acquire_owned().ok()
     }
 
+    /// The most calls that its instances take at a time.
+    #[must_use]
+    pub fn capacity(&self) -> usize {
+        self.set.config.workers.saturating_mul(self.set.config.concurrency)
+    }
+
+    /// Reports that something outside of its instances has changed for which it is degraded.
+    pub fn report_degraded(&self) {
+        self.set.report(WorkerEvent::Degraded);
+    }
+
     /// Returns the number of calls that wait for an instance, and the time that the oldest of them has waited.
     #[must_use]
     pub fn waiting(&self) -> (usize, Duration) {
@@ -531,6 +542,8 @@ fn count_begun(figures: &Arc<CoreFigures>, call: &Call) -> bool {
             figures.connections.add(1);
         }
         Call::Datagram(_) => figures.datagrams.add(1),
+        // Its subscription counts it.
+        Call::Message(_) => (),
     }
     false
 }
@@ -539,9 +552,8 @@ fn count_begun(figures: &Arc<CoreFigures>, call: &Call) -> bool {
 fn status_of(served: &Result<Reply, NotServed>) -> Option<u16> {
     match served {
         Ok(Reply::Http(response)) => Some(response.status().as_u16()),
-        Ok(Reply::Stream | Reply::WebSocket | Reply::Datagram(_)) | Err(NotServed::Failed(_)) => {
-            Some(502)
-        }
+        Ok(Reply::Stream | Reply::WebSocket | Reply::Datagram(_) | Reply::Message)
+        | Err(NotServed::Failed(_)) => Some(502),
         Err(NotServed::Draining(_)) => None,
         Err(NotServed::Busy) => Some(503),
         Err(NotServed::TimedOut) => Some(504),

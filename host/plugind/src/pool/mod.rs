@@ -20,6 +20,7 @@ mod scaling;
 mod resting;
 mod health;
 mod http;
+mod messages;
 mod progress;
 mod streams;
 mod websockets;

@@ -27,6 +27,8 @@ pub enum Reply {
     Datagram(Option<Vec<u8>>),
     /// The WebSocket has ended.
     WebSocket,
+    /// The message was handled.
+    Message,
 }
 
 /// The work of an instance that was made for one call. The caller's task does it while it waits for the reply, so no
@@ -109,6 +111,9 @@ impl ReplyReceiver {
             }
             Self::WebSocket(receiver) => {
                 Received::of(ready!(receiver.poll_unpin(cx)), |()| Reply::WebSocket)
+            }
+            Self::Message(receiver) => {
+                Received::of(ready!(receiver.poll_unpin(cx)), |()| Reply::Message)
             }
         })
     }

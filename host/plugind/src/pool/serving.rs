@@ -11,6 +11,7 @@ use crate::{
         health::Health,
         http::{HttpCall, accepts_call},
         in_flight::{GuestWork, InFlight},
+        messages::handle_message,
         progress::with_progress,
         queue::QueuedCall,
         state_transfer::{Done, TransferLimits, TransferRequest},
@@ -26,6 +27,7 @@ use crate::{
         examine,
         link::Exports,
         passed_requests::PassedRequest,
+        received_message::ReceivedMessage,
     },
 };
 use futures::{StreamExt, channel::oneshot, future::BoxFuture, stream::FuturesUnordered};
@@ -297,7 +299,17 @@ impl<'a> Serving<'a> {
             (Call::WebSocket(websocket), ReplySender::WebSocket(reply)) => {
                 self.begin_websocket(websocket, reply, in_flight, work);
             }
-            (Call::Http(_) | Call::Stream(_) | Call::Datagram(_) | Call::WebSocket(_), _) => {
+            (Call::Message(message), ReplySender::Message(reply)) => {
+                self.begin_message(*message, reply, in_flight, work);
+            }
+            (
+                Call::Http(_)
+                | Call::Stream(_)
+                | Call::Datagram(_)
+                | Call::WebSocket(_)
+                | Call::Message(_),
+                _,
+            ) => {
                 in_flight.note(CallFailure::NotExported);
             }
         }
@@ -457,6 +469,27 @@ impl<'a> Serving<'a> {
             in_flight.answer();
             // It may have been given up meanwhile.
             reply.send(Ok(answer)).ok();
+            Ok(())
+        }));
+    }
+
+    fn begin_message(
+        &mut self,
+        message: ReceivedMessage,
+        reply: oneshot::Sender<Outcome<()>>,
+        in_flight: Arc<InFlight>,
+        work: GuestWork,
+    ) {
+        let Some(handler) = &self.exports.messages else {
+            return in_flight.note(CallFailure::NotExported);
+        };
+        let accessor = self.accessor;
+        self.calls.push(Box::pin(async move {
+            let outcome = handle_message(accessor, handler, message).await?;
+            drop(work);
+            in_flight.answer();
+            // It may have been given up meanwhile.
+            reply.send(outcome).ok();
             Ok(())
         }));
     }

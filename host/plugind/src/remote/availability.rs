@@ -108,6 +108,20 @@ impl Availability {
         self.failure().unwrap_or_else(|| Unreachable::from(self))
     }
 
+    /// Waits until the server can be reached.
+    pub async fn until_reachable(&self) {
+        let mut state = self.state.subscribe();
+        // It fails only without a sender, which is here.
+        state.wait_for(|state| matches!(state, Reachability::Reachable)).await.ok();
+    }
+
+    /// Waits until the server cannot be reached, and returns why.
+    pub async fn until_unreachable(&self) -> Unreachable {
+        let mut state = self.state.subscribe();
+        state.wait_for(|state| matches!(state, Reachability::Unreachable { .. })).await.ok();
+        self.failure().unwrap_or_else(|| self.into())
+    }
+
     fn unreachable_since(&self) -> Option<(Unreachable, Instant)> {
         match &*self.state.borrow() {
             Reachability::Reachable => None,

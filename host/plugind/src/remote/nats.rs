@@ -23,6 +23,7 @@ use std::{
 };
 use tokio::{
     runtime::Handle,
+    sync::broadcast,
     time::{sleep, timeout},
 };
 use tokio_util::task::AbortOnDropHandle;
@@ -35,6 +36,8 @@ pub const ANSWER: Duration = Duration::from_secs(5);
 const PING: Duration = Duration::from_secs(5);
 /// Commands that wait for the connection. Each may have a value of the largest size.
 const COMMANDS_MAX: usize = 64;
+/// Errors of the server that wait for those who are interested.
+const ERRORS_MAX: usize = 64;
 /// Messages of a subscription that wait for its reader.
 const WAITING_MAX: usize = 1024;
 
@@ -44,6 +47,7 @@ pub struct NatsConnection {
     client: Arc<OnceLock<Client>>,
     jetstream: OnceLock<Context>,
     availability: Availability,
+    errors: broadcast::Sender<Arc<str>>,
     runtime: Handle,
     _connecting: AbortOnDropHandle<()>,
 }
@@ -64,9 +68,14 @@ impl NatsConnection {
         check_network(&format!("{section}.url"), &setting.url.endpoint, &setting.origin)?;
         let options = options(section, setting, credentials)?.name(name);
         let availability = Availability::new(&setting.url);
-        let reporting = availability.clone();
+        let (reporting, errors) = (availability.clone(), broadcast::Sender::new(ERRORS_MAX));
+        let reported = errors.clone();
         let options = options.event_callback(move |event| {
             report(&reporting, &event);
+            if let Event::ServerError(error) = &event {
+                // Nobody may be interested.
+                reported.send(error.to_string().into()).ok();
+            }
             std::future::ready(())
         });
         let address = format!("nats://{}", setting.url.endpoint).parse::<ServerAddr>();
@@ -78,7 +87,7 @@ impl NatsConnection {
         let connecting = connect(address, options, client.clone(), availability.clone());
         let connecting = AbortOnDropHandle::new(runtime.spawn(connecting));
         let (jetstream, runtime) = (OnceLock::new(), runtime.clone());
-        Ok(Self { client, jetstream, availability, runtime, _connecting: connecting })
+        Ok(Self { client, jetstream, availability, errors, runtime, _connecting: connecting })
     }
 
     /// The client, while the server can be reached. Waits a moment if an outage has just begun.
@@ -102,6 +111,12 @@ impl NatsConnection {
             let _runtime = self.runtime.enter();
             ContextBuilder::new().timeout(ANSWER).ack_timeout(ANSWER).build(client)
         }))
+    }
+
+    /// The errors that the server reports from now on, such as a subject that it does not allow.
+    #[must_use]
+    pub fn errors(&self) -> broadcast::Receiver<Arc<str>> {
+        self.errors.subscribe()
     }
 
     /// Whether the server can be reached.

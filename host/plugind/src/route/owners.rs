@@ -83,6 +83,11 @@ pub fn route_requests(
         false => WebSocketUse::Refuse,
     };
     if manifest.serve.is_empty() {
+        let is_unreached = |it: &Inspection| !it.serves_routes() && !it.serves_sockets();
+        if inspection.is_some_and(is_unreached) {
+            // Messages come to it by its subscriptions.
+            return Vec::new();
+        }
         if inspection.is_some_and(|inspection| !inspection.serves_routes()) {
             let whole = |socket| (Route::Socket(socket), RouteUse::default());
             return own_socket(name).map(whole).into_iter().collect();

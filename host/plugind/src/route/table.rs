@@ -16,6 +16,7 @@ use std::{
     net::Ipv6Addr,
     sync::Arc,
 };
+use tokio::sync::watch;
 
 /// The plugin that serves a route.
 pub struct RouteEntry {
@@ -40,6 +41,8 @@ pub struct RouteTable {
     plugins: HashMap<PluginName, Arc<RouteEntry>>,
     /// Plugins that are middleware, for the plugins behind them.
     middleware: HashMap<PluginName, Arc<RouteEntry>>,
+    /// Plugins that receive messages.
+    subscribers: HashMap<PluginName, Arc<RouteEntry>>,
     /// Sockets that a plugin serves as a whole.
     whole_sockets: HashMap<SocketName, Arc<RouteEntry>>,
 }
@@ -122,6 +125,24 @@ impl RouteTable {
     pub fn with_middleware(self, plugins: impl Iterator<Item = RouteEntry>) -> Self {
         let plugins = plugins.map(|entry| (entry.plugin.clone(), Arc::new(entry)));
         Self { middleware: plugins.collect(), ..self }
+    }
+
+    /// The same table, with the plugins that receive messages.
+    #[must_use]
+    pub fn with_subscribers(self, plugins: impl Iterator<Item = RouteEntry>) -> Self {
+        let plugins = plugins.map(|entry| (entry.plugin.clone(), Arc::new(entry)));
+        Self { subscribers: plugins.collect(), ..self }
+    }
+
+    /// The plugins that receive messages.
+    pub fn subscribers(&self) -> impl Iterator<Item = &Arc<RouteEntry>> {
+        self.subscribers.values()
+    }
+
+    /// A plugin that receives messages.
+    #[must_use]
+    pub fn subscriber(&self, name: &PluginName) -> Option<&Arc<RouteEntry>> {
+        self.subscribers.get(name)
     }
 
     /// The instances of a plugin that is middleware, if it has any that are ready.
@@ -239,7 +260,10 @@ fn plain_host(host: &str) -> Cow<'_, str> {
 }
 
 /// The supervisor's end, which publishes.
-pub struct TablePublisher(Arc<ArcSwap<RouteTable>>);
+pub struct TablePublisher {
+    slot: Arc<ArcSwap<RouteTable>>,
+    changes: watch::Sender<()>,
+}
 /// The requests' end. Cheap to clone.
 #[derive(Clone)]
 pub struct TableReader(Arc<ArcSwap<RouteTable>>);
@@ -248,13 +272,21 @@ pub struct TableReader(Arc<ArcSwap<RouteTable>>);
 #[must_use]
 pub fn channel() -> (TablePublisher, TableReader) {
     let slot = Arc::new(ArcSwap::default());
-    (TablePublisher(slot.clone()), TableReader(slot))
+    let publisher = TablePublisher { slot: slot.clone(), changes: watch::Sender::new(()) };
+    (publisher, TableReader(slot))
 }
 
 impl TablePublisher {
     /// Replaces the table as a whole. Readers of the old one keep it.
     pub fn publish(&self, table: RouteTable) {
-        self.0.store(Arc::new(table));
+        self.slot.store(Arc::new(table));
+        self.changes.send_replace(());
+    }
+
+    /// Returns a receiver that is notified of each table that is published.
+    #[must_use]
+    pub fn changes(&self) -> watch::Receiver<()> {
+        self.changes.subscribe()
     }
 }
 

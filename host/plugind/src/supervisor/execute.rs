@@ -170,9 +170,11 @@ impl Supervisor {
         Some(InstanceFacts { workers, status, degraded, since: *since, requests })
     }
 
-    /// The reason that an instance of a generation gives for being degraded, if one does. A change is an event.
+    /// The reason for which a generation is degraded, if it is: of its subscriptions, or of an instance. A change is an
+    /// event.
     pub(super) fn degraded(&self, number: u64) -> Option<String> {
-        self.running.get(&number)?.pool.shared().notify.degraded()
+        let shared = self.running.get(&number)?.pool.shared();
+        shared.subscriptions.failure().or_else(|| shared.notify.degraded())
     }
 
     fn report(&mut self, name: &PluginName, fact: Fact) {
@@ -319,7 +321,7 @@ impl Supervisor {
         // Where two ask for one route, the one that serves it comes first, or had it when it was stopped.
         plugins.sort_by_key(|plugin| (plugin.serving().is_none(), !plugin.is_stopped()));
         let mut entries = BTreeMap::new();
-        let (mut callable, mut middleware) = (Vec::new(), Vec::new());
+        let (mut callable, mut middleware, mut subscribers) = (Vec::new(), Vec::new(), Vec::new());
         for plugin in plugins {
             let (name, (routes, serving)) = (&plugin.name, plugin.routes());
             let running = serving.and_then(|serving| self.running.get(&serving));
@@ -337,6 +339,11 @@ impl Supervisor {
             if running.as_ref().is_some_and(is_middleware) {
                 middleware.push(entry(RouteUse::default()));
             }
+            let subscribes =
+                |it: &&RunningGeneration| !it.pool.linked().release.manifest.subscribe.is_empty();
+            if running.as_ref().is_some_and(subscribes) {
+                subscribers.push(entry(RouteUse::default()));
+            }
             for (route, used) in routes {
                 entries.entry(route.clone()).or_insert_with(|| entry(*used));
             }
@@ -349,6 +356,7 @@ impl Supervisor {
         let served: BTreeSet<_> = served.collect();
         let table = RouteTable::new(entries).with_plugins(callable.into_iter());
         let table = table.with_middleware(middleware.into_iter());
+        let table = table.with_subscribers(subscribers.into_iter());
         self.publisher.publish(table);
         self.deps.plan.update(|plan| {
             let is_new = plan.served != served;

@@ -58,3 +58,23 @@ pub mod keyvalue {
         },
     });
 }
+
+/// `wasi:messaging`, which no world of `wit/` names, as `wasi:logging`.
+pub mod messaging {
+    wasmtime::component::bindgen!({
+        path: "../../wit/deps/messaging",
+        world: "wasi:messaging/messaging-request-reply",
+        imports: {
+            "wasi:messaging/producer.send": async | trappable,
+            "wasi:messaging/request-reply.request": async | trappable,
+            "wasi:messaging/request-reply.reply": async | trappable,
+            default: trappable,
+        },
+        exports: { default: async | store },
+        with: {
+            "wasi:messaging/types.client": crate::world::messaging_client::MessagingClient,
+            "wasi:messaging/types.message": crate::world::received_message::ReceivedMessage,
+            "wasi:messaging/request-reply.request-options": crate::world::messaging_client::MessagingOptions,
+        },
+    });
+}

@@ -1,9 +1,10 @@
 //! The grants of a manifest, made real for one generation: opened, read, ready to be handed to its instances.
 
 use crate::world::{
-    buckets::StoreBackend, credentials, files, keyvalue, network, stores::StoreOpenError,
+    broker::Broker, buckets::StoreBackend, credentials, files, keyvalue, messaging, network,
+    stores::StoreOpenError,
 };
-use crate::{base::name::PluginName, plugin::grants::Grants};
+use crate::{base::name::PluginName, plugin::manifest::Manifest};
 use std::{path::PathBuf, sync::Arc};
 
 /// Where the machine keeps what plugins may be granted.
@@ -15,6 +16,10 @@ pub struct GrantDirectories {
     pub credentials: Option<PathBuf>,
     /// Where key-value stores are.
     pub stores: Arc<StoreBackend>,
+    /// The server of messages.
+    pub broker: Broker,
+    /// Whether there is one, which a check does not connect to.
+    pub has_broker: bool,
 }
 
 /// The rights of one generation's instances beyond those of all plugins.
@@ -25,6 +30,7 @@ pub struct Granted {
     pub(super) credentials: Arc<credentials::Shared>,
     pub(super) network: network::Shared,
     pub(super) keyvalue: Arc<keyvalue::Shared>,
+    pub(super) messaging: Arc<messaging::Shared>,
 }
 
 /// A grant that cannot be fulfilled.
@@ -36,26 +42,44 @@ pub enum GrantError {
     Credentials(#[from] credentials::CredentialsError),
     Network(#[from] network::NetworkError),
     KeyValue(#[from] StoreOpenError),
+    Messaging(#[from] MessagingError),
+}
+
+/// A plugin uses messages, and the daemon has no server of them.
+#[derive(Debug, thiserror::Error)]
+#[error(
+    "{use_of} messages, and the daemon has no server of them; write url = \"nats://HOST:4222\" below [messaging] in \
+     plugind.toml, and restart the daemon"
+)]
+pub struct MessagingError {
+    use_of: &'static str,
 }
 
 impl Granted {
-    /// Opens what `plugin` was granted. Blocks.
+    /// Opens what the manifest of `plugin` grants. Blocks.
     ///
     /// # Errors
     /// When a grant cannot be fulfilled.
     pub fn open(
         plugin: &PluginName,
-        grants: &Grants,
+        manifest: &Manifest,
         places: &GrantDirectories,
     ) -> Result<Self, GrantError> {
+        let grants = &manifest.grants;
         let state = grants.state.then(|| places.state.join(plugin.as_str()));
         let directory = places.credentials.as_deref();
         let environment = grants.environment.iter();
+        if !places.has_broker
+            && let Some(use_of) = use_of_messages(manifest)
+        {
+            return Err(MessagingError { use_of }.into());
+        }
         network::open(grants.tcp_connect.iter().chain(&grants.outgoing_http))?;
         Ok(Self {
             environment: environment.map(|(name, value)| (name.clone(), value.clone())).collect(),
             files: files::open(&grants.read, state.as_deref())?,
             credentials: Arc::new(credentials::read(plugin, &grants.credentials, directory)?),
+            messaging: Arc::new(messaging::Shared::new(&grants.publish, &places.broker)),
             network: network::Shared::new(&grants.tcp_connect),
             keyvalue: Arc::new(keyvalue::open(
                 plugin,
@@ -71,4 +95,12 @@ impl Granted {
     pub fn failure(&self) -> Option<String> {
         self.keyvalue.failure()
     }
+}
+
+/// The use of messages, if a manifest has one.
+fn use_of_messages(manifest: &Manifest) -> Option<&'static str> {
+    if !manifest.subscribe.is_empty() {
+        return Some("subscribes to");
+    }
+    (!manifest.grants.publish.is_empty()).then_some("was granted publish for")
 }

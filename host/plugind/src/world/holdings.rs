@@ -4,7 +4,9 @@
 //! through now and then, and what it holds is charged to the instance like memory of its own. This happens so often
 //! that what can be added in between is small: a call adds at most the headers of one resource or one piece of a body.
 
-use crate::world::{buckets::OpenCas, client_websocket::ClientWebSocket};
+use crate::world::{
+    buckets::OpenCas, client_websocket::ClientWebSocket, received_message::ReceivedMessage,
+};
 use std::any::Any;
 use wasmtime::component::ResourceTable;
 use wasmtime_wasi::p2::ReaddirIterator;
@@ -88,6 +90,8 @@ fn size(resource: &dyn Any) -> usize {
             headers(&response.headers)
         } else if let Some(cas) = resource.downcast_ref::<OpenCas>() {
             cas.bytes()
+        } else if let Some(message) = resource.downcast_ref::<ReceivedMessage>() {
+            message.bytes()
         } else if let Some(websocket) = resource.downcast_ref::<ClientWebSocket>() {
             websocket.waiting()
         } else if resource.is::<HostIncomingRequest>() {

@@ -4,12 +4,7 @@
 use crate::{
     config::settings::PoolSettings,
     runtime::engine::{self, EngineError, EngineKind},
-    world::{
-        clock_timers,
-        host_state::HostState,
-        interfaces,
-        movable_clock::MovableClock,
-    },
+    world::{clock_timers, host_state::HostState, interfaces, movable_clock::MovableClock},
 };
 use futures::{FutureExt, channel::oneshot, future::Shared};
 use std::{fmt, io, sync::Arc, thread};

@@ -20,6 +20,7 @@ use crate::{
         holdings::{Inspections, holdings},
         identity, journal, keyvalue, logging,
         memory::{self, Budget, Refused},
+        messaging,
         movable_clock::MovableClock,
         network, notify,
         open_files::OpenFiles,
@@ -27,7 +28,9 @@ use crate::{
         outgoing,
         passed_requests::{PassedRequest, PassedRequests},
         profile, quota,
+        received_message::ReceivedMessage,
         request_tasks::RequestTasks,
+        subscriptions::SubscriptionBoard,
         wasi_context::{WasiContext, WasiSource},
         websockets,
     },
@@ -47,6 +50,8 @@ const RESOURCES_MAX: usize = 10_000;
 const RESOURCES_PER_CONNECTION: usize = 8;
 /// The most bytes that a guest may hand over in one call.
 const CALL_MAX: usize = 4 << 20;
+/// Bytes by which the messages of a guest may grow before the table is looked through.
+const MESSAGES_GROWTH: usize = 1 << 20;
 /// Size of the runtime's data for a task, a stream or a future of 0.3.
 const CONCURRENT: usize = 512;
 
@@ -60,6 +65,8 @@ pub struct Shared {
     pub figures: Arc<PluginFigures>,
     /// Their status.
     pub notify: notify::Shared,
+    /// Their subscriptions.
+    pub subscriptions: SubscriptionBoard,
     /// The memory that they share.
     pub memory: Arc<memory::Shared>,
     /// `arguments`
@@ -135,6 +142,7 @@ impl Shared {
             journal,
             figures,
             notify: notify::Shared::default(),
+            subscriptions: SubscriptionBoard::of(&manifest.subscribe),
             memory: Arc::new(memory::Shared::new(all, each, near_memory_limit, memory)),
             arguments: manifest.arguments.clone(),
             config: config::Shared::new(&manifest.config),
@@ -165,7 +173,8 @@ impl Shared {
     /// Why they are degraded: something that was granted cannot be used, or one of them says why.
     #[must_use]
     pub fn degraded(&self) -> Option<String> {
-        self.granted.failure().or_else(|| self.notify.degraded())
+        let subscriptions = || self.subscriptions.failure();
+        self.granted.failure().or_else(subscriptions).or_else(|| self.notify.degraded())
     }
 }
 
@@ -183,6 +192,8 @@ pub struct HostState {
     passed: PassedRequests,
     table: ResourceTable,
     inspections: Inspections,
+    /// Bytes by which messages have grown since the table was looked through.
+    messages_grown: usize,
     /// Tasks, streams and futures of 0.3, when they were counted last.
     concurrent: usize,
     /// The table of an instance for which the host keeps more than it may: each of its calls fails, and it with them.
@@ -243,6 +254,7 @@ impl HostState {
             passed: PassedRequests::default(),
             table,
             inspections: Inspections::new(),
+            messages_grown: 0,
             concurrent: 0,
             closed: None,
             watch: Watch::new(heartbeat),
@@ -349,6 +361,17 @@ impl HostState {
         self.table.push(websocket)
     }
 
+    /// Gives the guest a message.
+    ///
+    /// # Errors
+    /// When it has as many resources as it may.
+    pub fn give_message(
+        &mut self,
+        message: ReceivedMessage,
+    ) -> Result<Resource<ReceivedMessage>, ResourceTableError> {
+        self.table.push(message)
+    }
+
     /// The files that all instances of the generation have open.
     pub(super) fn open_files(&self) -> Arc<OpenFiles> {
         self.shared.files.clone()
@@ -412,6 +435,19 @@ impl HostState {
         let made = self.wasi.get(&self.shared.wasi_source());
         let sockets = WasiSocketsCtxView { ctx: made.wasi.sockets(), table: &mut self.table };
         network::LookupView { guest: &made.network, sockets }
+    }
+
+    pub(super) fn messaging(&mut self) -> messaging::Guest<'_> {
+        if self.messages_grown > MESSAGES_GROWTH || self.inspections.is_due() {
+            self.messages_grown = 0;
+            self.charge_holdings();
+        }
+        messaging::Guest {
+            shared: &self.shared.granted.messaging,
+            figures: &self.shared.figures,
+            table: self.closed.as_mut().unwrap_or(&mut self.table),
+            grown: &mut self.messages_grown,
+        }
     }
 
     pub(super) fn notify(&mut self) -> notify::Guest<'_> {

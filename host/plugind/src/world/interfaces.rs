@@ -8,7 +8,7 @@ use crate::{
         host_state::HostState,
         identity, journal, keyvalue,
         logging::Logging,
-        middleware,
+        messaging, middleware,
         network::Lookup,
         notify, open_at, tcp_sockets, websockets,
     },
@@ -62,6 +62,7 @@ fn link(interface: Interface) -> fn(&mut HostLinker) -> Result<()> {
         Interface::Logging => {
             |to| logging::logging::add_to_linker::<_, Logging>(to, HostState::logging)
         }
+        Interface::Messaging => messaging,
         Interface::Random => random,
         Interface::Sockets => sockets,
         Interface::Credentials => |to| {
@@ -92,6 +93,13 @@ fn keyvalue(to: &mut HostLinker) -> Result<()> {
     bindings::store::add_to_linker::<_, keyvalue::Shared>(to, HostState::keyvalue)?;
     bindings::atomics::add_to_linker::<_, keyvalue::Shared>(to, HostState::keyvalue)?;
     bindings::batch::add_to_linker::<_, keyvalue::Shared>(to, HostState::keyvalue)
+}
+
+fn messaging(to: &mut HostLinker) -> Result<()> {
+    use super::bindings::messaging::wasi::messaging as bindings;
+    bindings::types::add_to_linker::<_, messaging::Shared>(to, HostState::messaging)?;
+    bindings::producer::add_to_linker::<_, messaging::Shared>(to, HostState::messaging)?;
+    bindings::request_reply::add_to_linker::<_, messaging::Shared>(to, HostState::messaging)
 }
 
 fn cli(to: &mut HostLinker) -> Result<()> {

@@ -8,9 +8,12 @@ use crate::{
         release::Release,
     },
     world::{
-        bindings::exports::plugind::plugin::{
-            blocking_connection_handler, connection_handler, datagram_handler, handover, lifecycle,
-            websocket_handler,
+        bindings::{
+            exports::plugind::plugin::{
+                blocking_connection_handler, connection_handler, datagram_handler, handover,
+                lifecycle, websocket_handler,
+            },
+            messaging::exports::wasi::messaging::incoming_handler,
         },
         granted::{GrantDirectories, GrantError, Granted},
         host_state::HostState,
@@ -37,6 +40,7 @@ pub struct Linked {
     connections: Option<ConnectionIndices>,
     datagrams: Option<datagram_handler::GuestIndices>,
     websockets: Option<websocket_handler::GuestIndices>,
+    messages: Option<incoming_handler::GuestIndices>,
 }
 
 #[derive(Clone)]
@@ -75,6 +79,8 @@ pub struct Exports {
     pub datagrams: Option<datagram_handler::Guest>,
     /// The handler of WebSockets.
     pub websockets: Option<websocket_handler::Guest>,
+    /// The handler of messages.
+    pub messages: Option<incoming_handler::Guest>,
 }
 
 /// Why a component cannot be linked.
@@ -179,7 +185,14 @@ pub fn link(
         ),
         false => None,
     };
-    let granted = Granted::open(&release.name, &release.manifest.grants, places)?;
+    let messages = match inspection.messages {
+        true => Some(
+            incoming_handler::GuestIndices::new(&pre)
+                .map_err(wrong("wasi:messaging/incoming-handler"))?,
+        ),
+        false => None,
+    };
+    let granted = Granted::open(&release.name, &release.manifest, places)?;
     Ok(Linked {
         release,
         granted,
@@ -191,6 +204,7 @@ pub fn link(
         connections,
         datagrams,
         websockets,
+        messages,
     })
 }
 
@@ -287,6 +301,10 @@ impl Linked {
                 Some(indices) => Some(indices.load(&mut store, instance)?),
             },
             websockets: match &self.websockets {
+                None => None,
+                Some(indices) => Some(indices.load(&mut store, instance)?),
+            },
+            messages: match &self.messages {
                 None => None,
                 Some(indices) => Some(indices.load(&mut store, instance)?),
             },

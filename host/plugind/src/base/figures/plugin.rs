@@ -2,6 +2,7 @@
 
 use crate::base::figures::{
     durations::{DurationCounts, nanoseconds},
+    messages::{MessageFigures, MessageTotals},
     per_core::{CoreFigures, Count, STATUS_CLASSES},
 };
 use std::{
@@ -26,6 +27,8 @@ pub struct PluginFigures {
     pub log_dropped: Count,
     /// Datagrams to it, and answers of it, that were dropped.
     pub datagrams_dropped: Count,
+    /// Its messages.
+    pub messages: MessageFigures,
     /// The number of failures by result. There are few results, and failures are rare.
     failures: Mutex<BTreeMap<&'static str, u64>>,
     /// Samples of the last minute, the oldest first.
@@ -45,6 +48,7 @@ impl PluginFigures {
             log_entries: Count::default(),
             log_dropped: Count::default(),
             datagrams_dropped: Count::default(),
+            messages: MessageFigures::default(),
             failures: Mutex::default(),
             recent: Mutex::new(VecDeque::from([FigureSample::new(Instant::now())])),
             compile: AtomicU64::new(0),
@@ -82,6 +86,7 @@ impl PluginFigures {
             log_entries: self.log_entries.get(),
             log_dropped: self.log_dropped.get(),
             datagrams_dropped: self.datagrams_dropped.get(),
+            messages: self.messages.totals(),
             failures: self.failures().clone(),
             compile: known(&self.compile).map(Duration::from_nanos),
             start: known(&self.start).map(Duration::from_nanos),
@@ -203,6 +208,8 @@ pub struct PluginTotals {
     pub datagrams: u64,
     /// Datagrams and answers that were dropped.
     pub datagrams_dropped: u64,
+    /// Messages.
+    pub messages: MessageTotals,
     /// Entries of instances in the journal.
     pub log_entries: u64,
     /// Entries that the log rate dropped.

@@ -5,13 +5,14 @@ mod credentials;
 mod environment;
 pub mod keyvalue;
 mod outgoing_http;
+mod publish;
 mod read;
 pub mod state;
 mod tcp_connect;
 pub mod unit_need;
 
 use crate::{
-    base::{endpoint::Endpoint, name::PluginName},
+    base::{endpoint::Endpoint, name::PluginName, subject::SubjectPattern},
     config::{Origin, Table},
     plugin::{
         grants::{keyvalue::KeyValueGrant, unit_need::UnitNeed},
@@ -39,6 +40,8 @@ pub struct Grants {
     pub outgoing_http: Vec<Endpoint>,
     /// Plugins to which it may send requests.
     pub call: Vec<PluginName>,
+    /// The subjects to which it may send messages.
+    pub publish: Vec<SubjectPattern>,
     /// Where it may connect by TCP.
     pub tcp_connect: Vec<Endpoint>,
     origins: Origins,
@@ -101,6 +104,7 @@ impl Grants {
             Grant::Credentials => self.credentials = credentials::read(table),
             Grant::OutgoingHttp => self.outgoing_http = outgoing_http::read(table),
             Grant::Call => self.call = call::read(table),
+            Grant::Publish => self.publish = publish::read(table),
             Grant::TcpConnect => self.tcp_connect = tcp_connect::read(table),
         }
     }
@@ -116,6 +120,7 @@ impl Grants {
             Grant::Credentials => !self.credentials.is_empty(),
             Grant::OutgoingHttp => !self.outgoing_http.is_empty(),
             Grant::Call => !self.call.is_empty(),
+            Grant::Publish => !self.publish.is_empty(),
             Grant::TcpConnect => !self.tcp_connect.is_empty(),
         }
     }
@@ -124,7 +129,7 @@ impl Grants {
     #[must_use]
     pub fn needs(&self, grant: Grant, plugin: &PluginName) -> Vec<UnitNeed<'_>> {
         match grant {
-            Grant::Environment | Grant::Call => Vec::new(),
+            Grant::Environment | Grant::Call | Grant::Publish => Vec::new(),
             Grant::Read => read::needs(&self.read),
             Grant::State => state::needs(self.state),
             Grant::KeyValue => keyvalue::needs(self.keyvalue.as_ref()),

@@ -12,7 +12,7 @@ fn grants_are_read_and_nothing_is_granted_by_default() {
     assert_eq!(parse("").unwrap().grants, Grants::default());
     let grants = parse(
         "[grants]\nstate = true\nread = [\"/usr/share/zoneinfo\", \"/\"]\ncredentials = [\"api-token\"]\n\
-         outgoing-http = [\"API.example.com:443\"]\ncall = [\"orders\"]\n\
+         outgoing-http = [\"API.example.com:443\"]\ncall = [\"orders\"]\npublish = [\"orders.>\"]\n\
          keyvalue = { quota = \"1M\", shared = [\"sessions\"] }\ntcp-connect = [\"10.1.2.3:5432\"]\nenvironment = { LANG = \"C\" }\n",
     )
     .unwrap()
@@ -24,6 +24,7 @@ fn grants_are_read_and_nothing_is_granted_by_default() {
     let keyvalue = grants.keyvalue.unwrap();
     assert_eq!((keyvalue.quota, keyvalue.shared.len()), (Bytes(1 << 20), 1));
     assert_eq!(grants.call[0].as_str(), "orders");
+    assert_eq!(grants.publish[0].as_str(), "orders.>");
     assert_eq!(grants.tcp_connect[0].to_string(), "10.1.2.3:5432");
     assert_eq!(grants.environment["LANG"], "C");
 }
@@ -49,6 +50,7 @@ fn an_invalid_grant_is_reported_at_its_place() {
             "keyvalue = { shared = [\"default\"] }",
             "2:24: grants.keyvalue.shared: \"default\" cannot be shared",
         ),
+        ("publish = [\"$JS.>\"]", "2:12: grants.publish: a subject cannot begin with \"$\""),
         ("tcp-connect = [\"*:80\"]", "2:16: grants.tcp-connect: "),
         ("environment = { \"A=B\" = \"\" }", "2:15: grants.environment must have names"),
         ("environment = { A = 1 }", "2:21: grants.environment.A must be text"),
@@ -62,7 +64,7 @@ fn an_invalid_grant_is_reported_at_its_place() {
 #[test]
 fn a_grant_without_an_import_that_uses_it_is_reported_at_its_place() {
     let all = "[grants]\nstate = true\nread = [\"/a\"]\ncredentials = [\"b\"]\noutgoing-http = [\"c:80\"]\n\
-               call = [\"f\"]\nkeyvalue = {}\ntcp-connect = [\"d:80\"]\nenvironment = { E = \"\" }\n";
+               call = [\"f\"]\nkeyvalue = {}\npublish = [\"e\"]\ntcp-connect = [\"d:80\"]\nenvironment = { E = \"\" }\n";
     let mistakes = parse_for(Some(importing(&[])), all).unwrap_err();
     assert_eq!(mistakes.len(), Grant::ALL.len(), "{mistakes:?}");
     assert!(

@@ -16,6 +16,9 @@ const MESSAGE_MAX: Bytes = Bytes(64 << 10);
 /// The largest that a manifest may allow: as much as a plugin may send in one call.
 const MESSAGE_MAX_MAX: Bytes = Bytes(4 << 20);
 
+/// The most messages of subscriptions at a time that a manifest may allow: the daemon keeps each of them.
+const MESSAGES_IN_FLIGHT_MAX: u32 = 10_000;
+
 /// `[limits]`
 #[derive(Clone, Debug, PartialEq)]
 pub struct Limits {
@@ -35,6 +38,8 @@ pub struct Limits {
     pub datagram_max: Bytes,
     /// The largest message of a WebSocket that the plugin takes.
     pub message_max: Bytes,
+    /// The most messages of subscriptions at a time; none: as many as its instances take.
+    pub messages_in_flight: Option<u32>,
     /// Limits of what is written to the journal.
     pub log_rate: Rate,
     /// Where `memory-max` and `instance-memory-max` were written.
@@ -58,6 +63,13 @@ impl Limits {
             );
             table.complain_about("message-max", message);
         }
+        let messages_in_flight = table.number("messages-in-flight", 1);
+        if let Some(max) = messages_in_flight.filter(|max| *max > MESSAGES_IN_FLIGHT_MAX) {
+            let message = format!(
+                "limits.messages-in-flight must be at most {MESSAGES_IN_FLIGHT_MAX}, not {max}"
+            );
+            table.complain_about("messages-in-flight", message);
+        }
         Self {
             memory_max: table.parsed("memory-max").unwrap_or(Bytes(256 << 20)),
             instance_memory_max: table.parsed("instance-memory-max").unwrap_or(Bytes(64 << 20)),
@@ -72,6 +84,7 @@ impl Limits {
                 .filter(|idle| !idle.is_zero()),
             datagram_max: table.parsed("datagram-max").unwrap_or(DATAGRAM_MAX),
             message_max: message_max.unwrap_or(MESSAGE_MAX),
+            messages_in_flight,
             log_rate: table
                 .parsed("log-rate")
                 .unwrap_or(Rate { count: 1000, every: Duration::from_secs(10) }),

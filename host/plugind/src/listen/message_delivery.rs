@@ -1,0 +1,82 @@
+//! The way of a message to an instance of its plugin.
+
+use crate::{
+    base::name::PluginName,
+    pool::{
+        Reply,
+        call::{Call, NotServed},
+        instances::Pool,
+    },
+    route::table::TableReader,
+    world::received_message::ReceivedMessage,
+};
+use std::{sync::Arc, time::Duration};
+
+/// Limit of attempts for a message that meets generations which are leaving.
+const TRIES: usize = 3;
+/// The pauses before a message is delivered again.
+const PAUSE_MIN: Duration = Duration::from_millis(100);
+const PAUSE_MAX: Duration = Duration::from_secs(30);
+
+/// Why a message was not handled.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum Undelivered {
+    /// No instance serves.
+    #[error("the plugin does not serve")]
+    NotServed,
+    /// Too many calls wait, or no instance had room in time.
+    #[error("no instance had room for the message in time")]
+    Busy,
+    /// The guest took too long.
+    #[error("the plugin did not handle the message within limits.request-timeout")]
+    TimedOut,
+    /// The guest failed.
+    #[error("{0}")]
+    Failed(String),
+}
+
+/// The instances of a plugin that serve at this moment.
+pub(super) fn pool_of(reader: &TableReader, plugin: &PluginName) -> Option<Arc<Pool>> {
+    reader.table().subscriber(plugin).and_then(|entry| entry.pool.clone())
+}
+
+/// Has an instance of a plugin handle a message.
+pub(super) async fn deliver(
+    reader: &TableReader,
+    plugin: &PluginName,
+    message: ReceivedMessage,
+) -> Result<(), Undelivered> {
+    let mut message = Box::new(message);
+    for _ in 0..TRIES {
+        let pool = pool_of(reader, plugin).ok_or(Undelivered::NotServed)?;
+        match pool.call(Call::Message(message)).await {
+            Ok(Reply::Message) => return Ok(()),
+            // The next generation has it.
+            Err(NotServed::Draining(Call::Message(given_back))) => message = given_back,
+            Err(NotServed::Busy) => return Err(Undelivered::Busy),
+            Err(NotServed::TimedOut) => return Err(Undelivered::TimedOut),
+            Err(NotServed::Failed(error)) => return Err(Undelivered::Failed(error.to_string())),
+            Ok(Reply::Http(_) | Reply::Stream | Reply::Datagram(_) | Reply::WebSocket)
+            | Err(NotServed::Draining(_)) => break,
+        }
+    }
+    Err(Undelivered::NotServed)
+}
+
+/// The pause before a message is delivered again that was delivered so often.
+pub(super) fn pause_after(deliveries: i64) -> Duration {
+    let doublings = u32::try_from(deliveries.saturating_sub(1)).unwrap_or(0).min(16);
+    (PAUSE_MIN * 2_u32.pow(doublings)).min(PAUSE_MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_message_is_delivered_again_after_pauses_that_grow_to_a_limit() {
+        let pauses: Vec<_> = [-1, 0, 1, 2, 3, 9, 10, i64::MAX].map(pause_after).into();
+        let milliseconds: Vec<_> = pauses.iter().map(Duration::as_millis).collect();
+        assert_eq!(milliseconds, [100, 100, 100, 200, 400, 25_600, 30_000, 30_000]);
+    }
+}

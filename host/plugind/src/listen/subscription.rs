@@ -1,0 +1,315 @@
+//! One subscription of a plugin: it is established, and again after each outage, until it is ended.
+
+use crate::{
+    base::{figures::PluginFigures, name::PluginName},
+    journal::messages::SUBSCRIPTION_FAILED,
+    listen::message_delivery::{deliver, pool_of},
+    plugin::subscribe::Subscribe,
+    remote::{
+        availability::pause,
+        nats::{ANSWER, NatsConnection},
+    },
+    route::table::TableReader,
+    runtime::executors::Executors,
+    world::{
+        broker::{MESSAGE_BYTES_MAX, message_of},
+        received_message::ReceivedMessage,
+    },
+};
+use async_nats::{Client, Message, Subscriber};
+use futures::StreamExt;
+use std::{
+    future::pending,
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
+use tokio::{
+    sync::{
+        OwnedSemaphorePermit, Semaphore,
+        broadcast::{self, error::RecvError},
+    },
+    time::{sleep, timeout},
+};
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+use tracing::{debug, info, warn};
+
+/// Time in which the messages on their way must arrive when a subscription ends.
+const DRAIN: Duration = Duration::from_secs(2);
+/// Time in which an error that the server sent is passed on.
+const REPORTED_WITHIN: Duration = Duration::from_millis(50);
+
+/// The identity of a subscription: another value is another subscription.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) struct SubscriptionKey {
+    pub(super) plugin: PluginName,
+    pub(super) subscribe: Subscribe,
+    /// The most messages at a time.
+    pub(super) in_flight: usize,
+}
+
+/// A subscription. Its task has a reference, and the follower another one.
+pub(super) struct Subscription {
+    pub(super) key: SubscriptionKey,
+    pub(super) reader: TableReader,
+    pub(super) connection: Arc<NatsConnection>,
+    pub(super) executors: Executors,
+    pub(super) figures: Arc<PluginFigures>,
+    /// Room for messages.
+    pub(super) room: Arc<Semaphore>,
+    /// The messages in progress, of all subscriptions.
+    pub(super) tracker: TaskTracker,
+    /// Cancelled when no more messages are wanted.
+    pub(super) ending: CancellationToken,
+    /// Why it is not established.
+    pub(super) failure: Mutex<Option<String>>,
+}
+
+impl Subscription {
+    /// Receives messages until the subscription is ended.
+    pub(super) async fn run(self: Arc<Self>) {
+        match &self.key.subscribe.stream {
+            Some(stream) => self.run_stream(stream).await,
+            None => self.run_plain().await,
+        }
+    }
+
+    /// Whether it is established.
+    pub(super) fn is_established(&self) -> bool {
+        self.failure().is_none()
+    }
+
+    fn failure(&self) -> Option<String> {
+        self.failure.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// It is established.
+    pub(super) fn established(&self) {
+        let before =
+            std::mem::take(&mut *self.failure.lock().unwrap_or_else(PoisonError::into_inner));
+        if before.is_some() {
+            let SubscriptionKey { plugin, subscribe, .. } = &self.key;
+            let stream = subscribe.stream.as_ref().map(|stream| stream.name.as_str());
+            let queue = subscribe.queue.as_ref().map(|queue| queue.as_str());
+            info!(%plugin, subject = %subscribe.subject, queue, stream, "subscribed");
+            self.show();
+        }
+    }
+
+    /// The server cannot be reached, which the connection logs.
+    pub(super) fn interrupted(&self, why: &str) {
+        let subject = self.key.subscribe.subject.as_str();
+        let why = format!("the subscription to {subject:?} is not established: {why}");
+        let why = Some(why);
+        let mut failure = self.failure.lock().unwrap_or_else(PoisonError::into_inner);
+        let is_new = *failure != why;
+        *failure = why;
+        drop(failure);
+        if is_new {
+            self.show();
+        }
+    }
+
+    /// The server refuses it.
+    pub(super) fn refused(&self, error: &str) {
+        let before = self.failure();
+        self.interrupted(error);
+        if before != self.failure() {
+            let SubscriptionKey { plugin, subscribe, .. } = &self.key;
+            let subject = &subscribe.subject;
+            warn!(message_id = SUBSCRIPTION_FAILED, %plugin, %subject, error, "cannot subscribe");
+        }
+    }
+
+    /// Shows its state at the generation that serves.
+    pub(super) fn show(&self) {
+        let Some(pool) = pool_of(&self.reader, &self.key.plugin) else { return };
+        let all = &pool.linked().release.manifest.subscribe;
+        let Some(nth) = all.iter().position(|it| *it == self.key.subscribe) else { return };
+        if pool.shared().subscriptions.set(nth, self.failure()) {
+            pool.report_degraded();
+        }
+    }
+
+    /// The client of the server; none, if the subscription is ended before the server can be reached.
+    pub(super) async fn client(&self) -> Option<Client> {
+        loop {
+            match self.connection.client().await {
+                Ok(client) => return Some(client.clone()),
+                Err(error) => self.interrupted(&error.to_string()),
+            }
+            tokio::select! {
+                () = self.connection.availability().until_reachable() => (),
+                () = self.ending.cancelled() => return None,
+            }
+        }
+    }
+
+    async fn run_plain(self: &Arc<Self>) {
+        let mut attempt = 0;
+        while let Some(client) = self.client().await {
+            let mut errors = self.connection.errors();
+            match self.subscribe(&client, &mut errors).await {
+                Ok(subscriber) => {
+                    self.established();
+                    attempt = 0;
+                    self.receive(subscriber, errors).await;
+                }
+                Err(error) => self.refused(&error),
+            }
+            attempt += 1;
+            tokio::select! {
+                () = self.ending.cancelled() => return,
+                () = sleep(pause(attempt)) => (),
+            }
+        }
+    }
+
+    /// Subscribes, and waits until the server has had the opportunity to refuse it.
+    async fn subscribe(
+        &self,
+        client: &Client,
+        errors: &mut broadcast::Receiver<Arc<str>>,
+    ) -> Result<Subscriber, String> {
+        let Subscribe { subject, queue, .. } = &self.key.subscribe;
+        let subject = subject.as_str().to_owned();
+        let subscriber = match queue {
+            Some(queue) => client.queue_subscribe(subject, queue.as_str().to_owned()).await,
+            None => client.subscribe(subject).await,
+        };
+        let subscriber = subscriber.map_err(|error| error.to_string())?;
+        round_trip(client).await?;
+        // Another task passes the error on.
+        match timeout(REPORTED_WITHIN, self.refusal(errors)).await {
+            Ok(error) => Err(error.to_string()),
+            Err(_) => Ok(subscriber),
+        }
+    }
+
+    /// Waits until the server refuses the subscription, and returns the error.
+    async fn refusal(&self, errors: &mut broadcast::Receiver<Arc<str>>) -> Arc<str> {
+        let subject = format!("\"{}\"", self.key.subscribe.subject);
+        loop {
+            match errors.recv().await {
+                Ok(error) if error.contains("Subscription") && error.contains(&subject) => {
+                    return error;
+                }
+                Ok(_) | Err(RecvError::Lagged(_)) => (),
+                Err(RecvError::Closed) => return pending().await,
+            }
+        }
+    }
+
+    /// Receives messages until the subscription has ended, with those that were on their way.
+    async fn receive(
+        self: &Arc<Self>,
+        mut subscriber: Subscriber,
+        mut errors: broadcast::Receiver<Arc<str>>,
+    ) {
+        let mut is_draining = false;
+        loop {
+            if self.ending.is_cancelled() && !is_draining {
+                is_draining = true;
+                // A closed connection has nothing on its way.
+                subscriber.drain().await.ok();
+            }
+            let room = self.room.clone();
+            let permit = tokio::select! {
+                biased;
+                () = self.ending.cancelled(), if !is_draining => continue,
+                permit = room.acquire_owned() => permit,
+            };
+            let Ok(permit) = permit else { return };
+            let received = tokio::select! {
+                biased;
+                () = self.ending.cancelled(), if !is_draining => continue,
+                error = self.refusal(&mut errors) => return self.refused(&error),
+                () = self.outage_changed() => continue,
+                received = next(&mut subscriber, is_draining) => received,
+            };
+            match received {
+                Some(message) => self.handle(&message, permit),
+                None => return,
+            }
+        }
+    }
+
+    /// Waits until the server can no longer be reached, or can be again, and notes it.
+    async fn outage_changed(&self) {
+        let availability = self.connection.availability();
+        match self.is_established() {
+            true => {
+                let error = availability.until_unreachable().await;
+                self.interrupted(&error.to_string());
+            }
+            false => {
+                availability.until_reachable().await;
+                // The client has subscribed again by itself.
+                self.established();
+            }
+        }
+    }
+
+    fn handle(self: &Arc<Self>, message: &Message, permit: OwnedSemaphorePermit) {
+        let (this, message) = (self.clone(), message_of(message));
+        self.spawn(async move {
+            this.deliver(message).await;
+            drop(permit);
+        });
+    }
+
+    /// Has a task of a core do the work on a message.
+    pub(super) fn spawn(&self, work: impl Future<Output = ()> + Send + 'static) {
+        let place = self.executors.place_connection();
+        let handle = place.handle().clone();
+        let work = async move {
+            work.await;
+            drop(place);
+        };
+        self.tracker.spawn_on(work, &handle);
+    }
+
+    /// Has the plugin handle a message. True if it has.
+    pub(super) async fn deliver(&self, message: ReceivedMessage) -> bool {
+        let (plugin, figures) = (&self.key.plugin, &self.figures.messages);
+        let in_flight = figures.begin();
+        let delivered = match message.data.len() {
+            size if size > MESSAGE_BYTES_MAX => {
+                let subject = message.subject.as_deref();
+                warn!(%plugin, subject, size, max = MESSAGE_BYTES_MAX, "message too large");
+                false
+            }
+            _ => match deliver(&self.reader, plugin, message).await {
+                Ok(()) => true,
+                Err(error) => {
+                    // The pool logs the causes within a rate.
+                    debug!(%plugin, %error, "message not handled");
+                    false
+                }
+            },
+        };
+        let count = if delivered { &figures.delivered } else { &figures.failed };
+        count.add(1);
+        drop(in_flight);
+        delivered
+    }
+}
+
+/// The next message; of a subscription that ends, only one that is on its way.
+async fn next(subscriber: &mut Subscriber, is_draining: bool) -> Option<Message> {
+    match is_draining {
+        true => timeout(DRAIN, subscriber.next()).await.ok().flatten(),
+        false => subscriber.next().await,
+    }
+}
+
+/// Waits until the server has answered all that was sent before.
+async fn round_trip(client: &Client) -> Result<(), String> {
+    let subscribed = client.subscribe(client.new_inbox()).await;
+    let mut subscriber = subscribed.map_err(|error| error.to_string())?;
+    // It ends with the answer.
+    subscriber.drain().await.map_err(|error| error.to_string())?;
+    match timeout(ANSWER, subscriber.next()).await {
+        Ok(_) => Ok(()),
+        Err(_) => Err("the server does not answer in time".to_owned()),
+    }
+}

@@ -1,0 +1,223 @@
+//! The subscriptions of all plugins: they follow the table, and outlast the generations that ask for the same ones.
+
+use crate::{
+    listen::subscription::{Subscription, SubscriptionKey},
+    pool::instances::Pool,
+    remote::nats::NatsConnection,
+    route::table::TableReader,
+    runtime::executors::Executors,
+};
+use std::{
+    sync::{Arc, Mutex},
+    time::Duration,
+};
+use tokio::{
+    sync::{Semaphore, watch},
+    time::{Instant, sleep, timeout},
+};
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+
+/// Interval at which the subscriptions that are awaited are looked at.
+const LOOK: Duration = Duration::from_millis(5);
+/// Time that new subscriptions have before those that they replace are ended.
+const OVERLAP_MAX: Duration = Duration::from_secs(5);
+/// The most messages at a time of a plugin by default, as far as its instances can take so many.
+const IN_FLIGHT_MAX: usize = 64;
+
+/// All subscriptions.
+pub struct Subscriptions {
+    closing: CancellationToken,
+    /// The subscriptions, and the messages in progress.
+    receiving: TaskTracker,
+    handling: TaskTracker,
+    running: Arc<Mutex<Vec<RunningSubscription>>>,
+    connection: Option<Arc<NatsConnection>>,
+    executors: Executors,
+}
+
+/// A subscription, and how it is ended.
+#[derive(Clone)]
+struct RunningSubscription {
+    subscription: Arc<Subscription>,
+    ending: CancellationToken,
+}
+
+impl Subscriptions {
+    /// Follows the table from now on. Without a connection, no plugin that subscribes can be linked.
+    #[must_use]
+    pub fn start(
+        reader: TableReader,
+        changes: watch::Receiver<()>,
+        connection: Option<Arc<NatsConnection>>,
+        executors: Executors,
+    ) -> Self {
+        let (receiving, handling) = (TaskTracker::new(), TaskTracker::new());
+        let closing = CancellationToken::new();
+        let running = Arc::<Mutex<Vec<RunningSubscription>>>::default();
+        if let Some(connection) = connection.clone() {
+            let follower = SubscriptionFollower {
+                reader,
+                connection,
+                executors: executors.clone(),
+                receiving: receiving.clone(),
+                handling: handling.clone(),
+                closing: closing.clone(),
+                running: running.clone(),
+            };
+            follower.reconcile();
+            tokio::spawn(follower.run(changes));
+        }
+        Self { closing, receiving, handling, running, connection, executors }
+    }
+
+    /// Waits until all subscriptions are established, at most for `max`.
+    pub async fn established(&self, max: Duration) {
+        let deadline = Instant::now() + max;
+        while Instant::now() < deadline && !all_established(&lock(&self.running)) {
+            sleep(LOOK).await;
+        }
+    }
+
+    /// Ends all subscriptions: no more messages are wanted.
+    pub fn close(&self) {
+        self.closing.cancel();
+        self.receiving.close();
+        self.handling.close();
+    }
+
+    /// Waits until every message that has arrived was given to its plugin, at most for `max`.
+    pub async fn received(&self, max: Duration) {
+        timeout(max, self.receiving.wait()).await.ok();
+        self.executors.turn().await;
+    }
+
+    /// Waits until all messages were handled and acknowledged, at most for `max`.
+    pub async fn drained(&self, max: Duration) {
+        let Some(connection) = &self.connection else { return };
+        let drained = async {
+            self.handling.wait().await;
+            if let Ok(client) = connection.client().await {
+                client.flush().await.ok();
+            }
+        };
+        timeout(max, drained).await.ok();
+    }
+}
+
+/// The task that starts and ends subscriptions.
+struct SubscriptionFollower {
+    reader: TableReader,
+    connection: Arc<NatsConnection>,
+    executors: Executors,
+    receiving: TaskTracker,
+    handling: TaskTracker,
+    closing: CancellationToken,
+    running: Arc<Mutex<Vec<RunningSubscription>>>,
+}
+
+impl SubscriptionFollower {
+    async fn run(self, mut changes: watch::Receiver<()>) {
+        loop {
+            tokio::select! {
+                () = self.closing.cancelled() => return,
+                changed = changes.changed() => if changed.is_err() {
+                    return;
+                },
+            }
+            self.reconcile();
+        }
+    }
+
+    /// Starts the subscriptions that are asked for, and ends those that are not any more.
+    fn reconcile(&self) {
+        let pools: Vec<_> =
+            self.reader.table().subscribers().filter_map(|it| it.pool.clone()).collect();
+        let wanted: Vec<_> = pools.iter().flat_map(|pool| keys(pool)).collect();
+        let mut running = lock(&self.running);
+        let (kept, obsolete): (Vec<_>, Vec<_>) =
+            running.drain(..).partition(|it| wanted.contains(&it.subscription.key));
+        *running = kept;
+        for it in &*running {
+            // The generation that serves may be a new one.
+            it.subscription.show();
+        }
+        let mut started = Vec::new();
+        for key in wanted {
+            if !running.iter().any(|it| it.subscription.key == key)
+                && let Some(pool) = pools.iter().find(|pool| *pool.name() == key.plugin)
+            {
+                let new = self.start(key, pool);
+                started.push(new.clone());
+                running.push(new);
+            }
+        }
+        drop(running);
+        end_after(obsolete, started);
+    }
+
+    fn start(&self, key: SubscriptionKey, pool: &Pool) -> RunningSubscription {
+        let ending = self.closing.child_token();
+        let why = format!(
+            "the subscription to {:?} is not established yet",
+            key.subscribe.subject.as_str()
+        );
+        let subscription = Arc::new(Subscription {
+            room: Arc::new(Semaphore::new(key.in_flight)),
+            key,
+            reader: self.reader.clone(),
+            connection: self.connection.clone(),
+            executors: self.executors.clone(),
+            figures: pool.figures().clone(),
+            tracker: self.handling.clone(),
+            ending: ending.clone(),
+            failure: Mutex::new(Some(why)),
+        });
+        self.receiving.spawn(subscription.clone().run());
+        RunningSubscription { subscription, ending }
+    }
+}
+
+/// The subscriptions of a plugin, which share the messages that it may have at a time.
+fn keys(pool: &Pool) -> Vec<SubscriptionKey> {
+    let manifest = &pool.linked().release.manifest;
+    let by_default = pool.capacity().min(IN_FLIGHT_MAX);
+    let written = manifest.limits.messages_in_flight;
+    let max = written.map_or(by_default, |max| usize::try_from(max).unwrap_or(IN_FLIGHT_MAX));
+    let in_flight = (max / manifest.subscribe.len().max(1)).max(1);
+    let key = |subscribe: &_| SubscriptionKey {
+        plugin: pool.name().clone(),
+        subscribe: Clone::clone(subscribe),
+        in_flight,
+    };
+    manifest.subscribe.iter().map(key).collect()
+}
+
+/// Ends subscriptions when those that were started in their place are established, so that no message falls between
+/// them.
+fn end_after(obsolete: Vec<RunningSubscription>, started: Vec<RunningSubscription>) {
+    if obsolete.is_empty() {
+        return;
+    }
+    tokio::spawn(async move {
+        for old in obsolete {
+            let plugin = &old.subscription.key.plugin;
+            let replaces = |it: &&RunningSubscription| it.subscription.key.plugin == *plugin;
+            let successors: Vec<_> = started.iter().filter(replaces).cloned().collect();
+            let deadline = Instant::now() + OVERLAP_MAX;
+            while Instant::now() < deadline && !all_established(&successors) {
+                sleep(LOOK).await;
+            }
+            old.ending.cancel();
+        }
+    });
+}
+
+fn all_established(subscriptions: &[RunningSubscription]) -> bool {
+    subscriptions.iter().all(|it| it.subscription.is_established())
+}
+
+fn lock(
+    running: &Mutex<Vec<RunningSubscription>>,
+) -> std::sync::MutexGuard<'_, Vec<RunningSubscription>> {
+    running.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+}

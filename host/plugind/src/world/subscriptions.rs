@@ -1,0 +1,42 @@
+//! The state of a generation's subscriptions: which are not established, and why.
+
+use crate::plugin::subscribe::Subscribe;
+use std::{
+    collections::BTreeMap,
+    sync::{Mutex, MutexGuard, PoisonError},
+};
+
+/// Why each subscription that is not established is not, by its position in the manifest.
+#[derive(Debug, Default)]
+pub struct SubscriptionBoard(Mutex<BTreeMap<usize, String>>);
+
+impl SubscriptionBoard {
+    /// The board of a generation whose subscriptions are still to be established.
+    #[must_use]
+    pub fn of(subscriptions: &[Subscribe]) -> Self {
+        let pending = |it: &Subscribe| {
+            format!("the subscription to {:?} is not established yet", it.subject.as_str())
+        };
+        Self(Mutex::new(subscriptions.iter().map(pending).enumerate().collect()))
+    }
+
+    /// The subscription at this position is established, or is not for a reason. True if that is new.
+    pub fn set(&self, nth: usize, why: Option<String>) -> bool {
+        let mut board = self.board();
+        let before = match &why {
+            Some(why) => board.insert(nth, why.clone()),
+            None => board.remove(&nth),
+        };
+        before != why
+    }
+
+    /// Why one of the subscriptions is not established, if that is so.
+    #[must_use]
+    pub fn failure(&self) -> Option<String> {
+        self.board().values().next().cloned()
+    }
+
+    fn board(&self) -> MutexGuard<'_, BTreeMap<usize, String>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
