@@ -135,6 +135,95 @@ fn a_project_is_built_and_built_again_when_its_sources_change() {
 }
 
 #[test]
+fn a_changed_manifest_is_served_without_another_build() {
+    let (directory, source) = project();
+    let running = Running::start(directory.path(), &["--watch"]);
+    assert_eq!(running.get("shows", "").text(), "word=one\n");
+    let manifest = directory.path().join("shows.toml");
+    fs::write(&manifest, "[config]\nword = \"two\"\n").unwrap();
+    running.log.wait_for(&["reloaded: 1 changed"]);
+    assert_eq!(running.get("shows", "").text(), "word=two\n");
+    // A mistake names the author's file, and nothing is reloaded.
+    fs::write(&manifest, "[config]\nword = 3\n").unwrap();
+    running.log.wait_for(&[&format!("{}:2:8: config.word must be text", manifest.display())]);
+    fs::write(&manifest, "[config]\nword = \"two\"\n").unwrap();
+    let draft = directory.path().join("draft");
+    copy_guest("greeter_02", &draft);
+    fs::rename(&draft, &source).unwrap();
+    running.log.wait_for_times(2, &["building shows"]);
+    running.log.wait_for_times(2, &["reloaded: 1 changed"]);
+    assert_eq!(running.log.count(&["building it"]), 2, "a manifest needs no build");
+    assert_eq!(running.log.count(&["config.word must be text"]), 1, "it is reported once");
+}
+
+#[test]
+fn a_project_is_served_as_soon_as_a_build_succeeds() {
+    let (directory, source) = project();
+    let draft = directory.path().join("draft");
+    fs::rename(&source, &draft).unwrap();
+    let running = Running::start(directory.path(), &["--watch"]);
+    running.log.wait_for(&["nothing is served; waiting for a change"]);
+    fs::rename(&draft, &source).unwrap();
+    assert_eq!(running.get("shows", "").text(), "word=one\n");
+    assert_eq!(running.log.count(&["is ignored"]), 0, "no plugin without a component is served");
+}
+
+#[test]
+fn messages_name_the_files_of_the_author() {
+    let directory = tempfile::tempdir().unwrap();
+    let component = directory.path().join("my_plugin.wasm");
+    copy_guest("config", &component);
+    let manifest = directory.path().join("my-plugin.toml");
+    // Only the daemon compares the manifest with the component.
+    fs::write(&manifest, "[grants]\ncredentials = [\"a\"]\n").unwrap();
+    let running = Running::start(&component, &[]);
+    running.log.wait_for(&[&format!("{}:2:", manifest.display()), "credentials"]);
+    running.log.wait_for(&["my_plugin.wasm is the plugin my-plugin here; rename it"]);
+    assert_eq!(running.log.count(&["/plugins/my-plugin"]), 0);
+}
+
+/// Runs `pluginctl check` in a directory, and returns the exit status and what it printed.
+fn check_in(directory: &Path, arguments: &[&str]) -> (Option<i32>, String) {
+    let home = tempfile::tempdir().unwrap();
+    let mut command = pluginctl(&["check"]);
+    command.args(arguments).current_dir(directory);
+    let ran = command.env("HOME", home.path()).env("TMPDIR", home.path()).output().unwrap();
+    let text = [ran.stdout, ran.stderr].map(|bytes| String::from_utf8(bytes).unwrap());
+    (ran.status.code(), text.concat())
+}
+
+#[test]
+fn a_project_is_checked_under_its_name_with_its_manifest() {
+    let (directory, source) = project();
+    let (status, printed) = check_in(directory.path(), &[]);
+    assert!(printed.contains("built.bin does not exist; create it with `pluginctl build`"));
+    assert_eq!(status, Some(1), "{printed}");
+    fs::copy(&source, directory.path().join("built.bin")).unwrap();
+    for arguments in [&[][..], &["."], &["shows.toml"], &["pluginctl.toml"], &["built.bin"]] {
+        let (status, printed) = check_in(directory.path(), arguments);
+        assert_eq!(status, Some(0), "{arguments:?}: {printed}");
+        assert!(printed.contains("served as shows, at /shows"), "{arguments:?}: {printed}");
+    }
+    fs::write(directory.path().join("shows.toml"), "[limit]\n").unwrap();
+    for arguments in [&[][..], &["shows.toml"], &["built.bin"]] {
+        let (status, printed) = check_in(directory.path(), arguments);
+        assert_eq!(status, Some(1), "{arguments:?}: {printed}");
+        let message = "shows.toml:1:2: unknown key \"limit\"";
+        assert_eq!(printed.matches(message).count(), 1, "{arguments:?}: {printed}");
+    }
+}
+
+#[test]
+fn middleware_is_reported_with_how_it_is_used() {
+    let directory = tempfile::tempdir().unwrap();
+    copy_guest("cors", &directory.path().join("cors.wasm"));
+    let (status, printed) = check_in(directory.path(), &["cors.wasm"]);
+    assert_eq!(status, Some(0), "{printed}");
+    let how = "cors, middleware without a route: name it in middleware = [\"cors\"]";
+    assert!(printed.contains(how), "{printed}");
+}
+
+#[test]
 fn a_directory_of_plugins_is_served_as_it_is() {
     let directory = tempfile::tempdir().unwrap();
     for name in ["greeter_02", "config"] {
@@ -183,7 +272,7 @@ fn mistakes_of_an_author_have_a_remedy() {
         ),
         (
             vec!["new", "--lang", "js", "--kind", "job", "--directory", empty, "shop"],
-            "JavaScript has --kind http, datagram, and --kind job exists for --lang rust, c, python, go",
+            "JavaScript has --kind http, connection, datagram, and --kind job exists for --lang rust, c, python, go",
         ),
         (
             vec!["new", "--lang", "c", "--directory", &missing, "shop"],
@@ -227,6 +316,7 @@ fn run_tests(directory: &Path, tests: &str) -> (Option<i32>, String) {
 fn finished_project(name: &str) -> TempDir {
     let directory = tempfile::tempdir().unwrap();
     copy_guest(name, &directory.path().join("built.wasm"));
+    let name = name.replace('_', "-");
     let text = format!("name = \"{name}\"\ncomponent = \"built.wasm\"\n");
     fs::write(directory.path().join("pluginctl.toml"), text).unwrap();
     directory
@@ -260,6 +350,16 @@ fn a_project_is_tested_by_requests_and_by_its_log() {
 }
 
 #[test]
+fn the_log_of_a_failed_test_has_the_entry_about_its_instance() {
+    let project = finished_project("traps_02");
+    let (status, printed) = run_tests(project.path(), "[[test]]\nname = \"x\"\npath = \"/trap\"\n");
+    assert_eq!(status, Some(1), "{printed}");
+    assert!(printed.contains("FAILED: x: the status is 502"), "{printed}");
+    assert!(printed.contains("instance failed plugin=traps-02"), "{printed}");
+    assert!(printed.contains("plugind: stopped"), "the log is complete: {printed}");
+}
+
+#[test]
 fn a_project_is_tested_by_connections_datagrams_and_websockets() {
     for (guest, action) in [
         ("echo", "connection = \"echo\"\nreceive = \"Ada\""),
@@ -290,15 +390,21 @@ fn a_test_advances_the_clock_of_the_plugin() {
 #[test]
 fn a_plugin_that_does_not_become_ready_fails_its_tests_with_its_log() {
     let project = finished_project("config");
-    fs::write(project.path().join("config.toml"), "[limits]\nmemory-max = 3\n").unwrap();
-    let (status, printed) = run_tests(project.path(), "[[test]]\nname = \"x\"\npath = \"/\"\n");
+    let test = "[[test]]\nname = \"x\"\npath = \"/\"\n";
+    fs::write(project.path().join("config.toml"), "[grants]\ncredentials = [\"a\"]\n").unwrap();
+    let (status, printed) = run_tests(project.path(), test);
     assert_eq!(status, Some(1), "{printed}");
-    assert!(
-        printed.contains("did not become ready") && printed.contains("memory-max"),
-        "{printed}"
-    );
+    let named = printed.contains(&format!("{}/config.toml:2:", project.path().display()));
+    assert!(printed.contains("did not become ready") && named, "{printed}");
+    // What the manifest alone shows is reported before a daemon starts.
+    fs::write(project.path().join("config.toml"), "[limits]\nmemory-max = 3\n").unwrap();
+    let (status, printed) = run_tests(project.path(), test);
+    assert_eq!((status, printed.lines().count()), (Some(1), 1), "{printed}");
+    assert!(printed.contains("limits.memory-max must be"), "{printed}");
     let (_, printed) = run_tests(project.path(), "[[test]]\npaht = \"/\"\n");
     assert!(printed.contains("test.toml:1:1: test.name is missing"), "{printed}");
+    let key = "test.toml:2:1: unknown key \"test.paht\"; did you mean \"path\"?";
+    assert!(printed.lines().any(|line| line.ends_with(key)), "{printed}");
 }
 
 #[test]

@@ -24,10 +24,19 @@ pub(crate) enum BuildError {
     Project(#[from] ProjectError),
 }
 
+impl BuildError {
+    fn lines(&self) -> Vec<String> {
+        match self {
+            Self::Project(error) => error.lines(),
+            other => vec![other.to_string()],
+        }
+    }
+}
+
 impl BuildArgs {
     /// Builds, and prints where the component is.
     pub(crate) fn run(self) -> Result<ExitCode, Problem> {
-        let project = self.build().map_err(Problem::failed)?;
+        let project = self.build().map_err(|error| Problem::Mistakes(error.lines()))?;
         print(&line(&project.component.to_string_lossy()))?;
         Ok(ExitCode::SUCCESS)
     }

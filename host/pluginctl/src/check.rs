@@ -1,12 +1,16 @@
 //! `pluginctl check`: a dry run of the daemon's configuration, or of components, which reports everything that is
 //! wrong.
 
+mod project_check;
+
 use crate::{
     columns::columns,
     format::{kind, mode_of, route},
     link_check::LinkChecker,
     output::Output,
     print::{self, json_lines, line},
+    project::{FILE, Project, ProjectError},
+    run::served::note_of_name,
     sandbox_conflict::{DropIn, SandboxConflict, find_conflicts},
     search_path::Tree,
     systemctl,
@@ -16,7 +20,7 @@ use clap::Args;
 use plugind::{
     api::FailedStage,
     base::{error_chain::ErrorChain, name::PluginName, quantity::Bytes, text::Escaped},
-    check::{Checked, LinkFailure, Report, check, check_one, find_component},
+    check::{Checked, LinkFailure, Report, check, check_one, component_name, find_component},
     config::settings,
     plugin::{
         grants::{grants_of_use, uses_of_grants},
@@ -24,6 +28,7 @@ use plugind::{
         verify::Verified,
     },
 };
+use project_check::{is_manifest, link_project, project_of};
 use serde_json::{Value, json};
 use std::{
     collections::BTreeMap,
@@ -75,8 +80,9 @@ impl CheckArgs {
             return Output::of_configuration(mistake.to_string());
         }
         let mut output = Output::default();
+        let paths = self.paths();
         if let Err(error) = settings::read(&self.tree.search_path())
-            && self.paths.is_empty()
+            && paths.is_empty()
         {
             output.is_configuration = true;
             output.mistakes.extend(error.lines());
@@ -86,7 +92,7 @@ impl CheckArgs {
             let checker = LinkChecker::new(&self.tree, self.compiler.as_deref());
             linking = checker.map_or_else(|error| unable(error, &mut output), Linking::Possible);
         }
-        let checked: Vec<_> = match self.paths.as_slice() {
+        let checked: Vec<_> = match paths.as_slice() {
             [] => vec![self.check_all(None, &mut linking, &mut output)],
             paths => {
                 paths.iter().map(|path| self.check_path(path, &mut linking, &mut output)).collect()
@@ -111,6 +117,15 @@ impl CheckArgs {
         output
     }
 
+    /// The paths that are checked: in the directory of a project, the project is meant.
+    fn paths(&self) -> Vec<PathBuf> {
+        let here = Path::new(".");
+        match self.paths.is_empty() && self.tree.is_the_machines() && here.join(FILE).exists() {
+            true => vec![here.to_owned()],
+            false => self.paths.clone(),
+        }
+    }
+
     /// The unit of the daemon, if it is its configuration that is checked.
     fn unit(&self) -> Result<Option<Unit>, String> {
         match self.paths.is_empty() && self.tree.is_the_machines() && !self.no_unit {
@@ -120,8 +135,22 @@ impl CheckArgs {
     }
 
     fn check_path(&self, path: &Path, linking: &mut Linking, output: &mut Output) -> Value {
+        match project_of(path) {
+            Ok(Some(project)) => return self.check_project(&project, linking, output),
+            Ok(None) => (),
+            Err(error) => {
+                output.mistakes.extend(error.lines());
+                return Value::Null;
+            }
+        }
         if path.is_dir() {
             return self.check_all(Some(path), linking, output);
+        }
+        let component = path.with_extension("wasm");
+        let path = if is_manifest(path) { &component } else { path };
+        let name = component_name(path);
+        if path.file_stem().is_none_or(|stem| stem != name.as_str()) {
+            output.notes.push(note_of_name(&name, path));
         }
         let Scanned { found, masked, ignored: _ } = find_component(path);
         if let Some(masked) = masked.first() {
@@ -140,6 +169,33 @@ impl CheckArgs {
         output.mistakes.extend(mistakes(&checked).iter().cloned());
         if !self.json {
             output.reported.push_str(&described(path, &checked, took));
+        }
+        plugin(&checked)
+    }
+
+    /// Checks the component of a project under the name of its plugin, with its manifest.
+    fn check_project(
+        &self,
+        project: &Project,
+        linking: &mut Linking,
+        output: &mut Output,
+    ) -> Value {
+        if !project.component.exists() {
+            let manifest = project.check_manifest().err();
+            output.mistakes.extend(manifest.iter().flat_map(ProjectError::lines));
+            let message = "does not exist; create it with `pluginctl build`";
+            output.mistakes.push(format!("{} {message}", project.component.display()));
+            return Value::Null;
+        }
+        let Some(mut checked) = check_one(project.found()) else { return Value::Null };
+        let begun = Instant::now();
+        link(std::slice::from_mut(&mut checked), linking, output, |checker| {
+            link_project(project, checker).map_err(|error| error.to_string())
+        });
+        let took = matches!(linking, Linking::Possible(_)).then(|| begun.elapsed());
+        output.mistakes.extend(mistakes(&checked).iter().cloned());
+        if !self.json {
+            output.reported.push_str(&described(&project.component, &checked, took));
         }
         plugin(&checked)
     }
@@ -338,6 +394,10 @@ fn described(path: &Path, checked: &Checked, took: Option<Duration>) -> String {
     }
     let routes: Vec<_> = checked.routes.iter().map(|(route, _)| route.to_string()).collect();
     match mode_of(checked) {
+        Some(_) if routes.is_empty() && inspection.is_middleware() => {
+            let how = format!("name it in middleware = [\"{}\"] of another plugin", checked.name);
+            line("served as", &format!("{}, middleware without a route: {how}", checked.name));
+        }
         Some(mode) if routes.is_empty() => {
             line("served as", &format!("{}, without a route", checked.name));
             line("instances", mode);

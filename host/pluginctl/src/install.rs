@@ -7,6 +7,7 @@ use crate::{
     print::{complain, line, print},
     problem::Problem,
     reload::ReloadArgs,
+    run::source_paths::SourcePaths,
     search_path::Tree,
 };
 use clap::Args;
@@ -123,7 +124,7 @@ impl AfterArgs {
 
     fn run(self) -> Result<ExitCode, Problem> {
         match self.reload {
-            true => ReloadArgs::until_swapped(self.place).run(),
+            true => ReloadArgs::until_swapped(self.place, SourcePaths::default()).run(),
             false => Ok(ExitCode::SUCCESS),
         }
     }

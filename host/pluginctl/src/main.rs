@@ -173,7 +173,7 @@ fn main() -> ExitCode {
     };
     done.unwrap_or_else(|problem| {
         if problem.is_printed() {
-            print::complain(&problem.to_string());
+            problem.lines().iter().for_each(|line| print::complain(line));
         }
         ExitCode::from(problem.status())
     })

@@ -23,6 +23,9 @@ pub(crate) enum Problem {
     /// A command has an error of its own.
     #[error(transparent)]
     Failed(Box<dyn std::error::Error>),
+    /// Mistakes of an author, one a line.
+    #[error("{}", .0.join("; "))]
+    Mistakes(Vec<String>),
     #[error("interrupted; plugind continues")]
     Interrupted { signal: u8 },
 }
@@ -31,6 +34,14 @@ impl Problem {
     /// A command failed with an error of its own.
     pub(crate) fn failed(error: impl std::error::Error + 'static) -> Self {
         Self::Failed(Box::new(error))
+    }
+
+    /// The message, or each of several.
+    pub(crate) fn lines(&self) -> Vec<String> {
+        match self {
+            Self::Mistakes(lines) => lines.clone(),
+            other => vec![other.to_string()],
+        }
     }
 
     /// The exit status.

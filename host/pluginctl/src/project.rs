@@ -6,6 +6,7 @@ use plugind::{
         name::PluginName,
     },
     config::{Diagnostic, Document},
+    plugin::{manifest::Manifest, scan::Found, verify::MANIFEST_MAX},
 };
 use std::{
     convert::Infallible,
@@ -18,6 +19,10 @@ use std::{
 pub(crate) const FILE: &str = "pluginctl.toml";
 /// The largest file that is read.
 const FILE_MAX: u64 = 64 << 10;
+/// The exit status of a shell that does not find a program.
+const NOT_FOUND: i32 = 127;
+/// The number of directories above a component in which its project is searched.
+const DEPTH_MAX: usize = 8;
 
 /// A project with its directory.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -37,8 +42,8 @@ pub(crate) struct Project {
 /// Why there is no project, or no component of it.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum ProjectError {
-    #[error("{}", lines(.0))]
-    Mistakes(Vec<Diagnostic>),
+    #[error("{}", .0.join("; "))]
+    Mistakes(Vec<String>),
     #[error("{}: {key} is missing; write {key} = \"{example}\"", path.display())]
     Missing { path: PathBuf, key: &'static str, example: &'static str },
     #[error(transparent)]
@@ -49,24 +54,51 @@ pub(crate) enum ProjectError {
     Run(io::Error),
     #[error("the build failed ({0})")]
     Failed(ExitStatus),
+    #[error(
+        "the build failed: the shell did not find a program; README.md names the tools that the build needs"
+    )]
+    NoTool,
     #[error("the build did not create {}; correct component in {FILE}", .0.display())]
     NoComponent(PathBuf),
 }
 
-fn lines(mistakes: &[Diagnostic]) -> String {
-    mistakes.iter().map(ToString::to_string).collect::<Vec<_>>().join("; ")
+impl ProjectError {
+    /// All mistakes that it consists of, one a line.
+    pub(crate) fn lines(&self) -> Vec<String> {
+        match self {
+            Self::Mistakes(mistakes) => mistakes.clone(),
+            other => vec![other.to_string()],
+        }
+    }
+}
+
+fn mistakes(mistakes: Vec<Diagnostic>) -> ProjectError {
+    ProjectError::Mistakes(mistakes.iter().map(ToString::to_string).collect())
+}
+
+/// Reads the manifest of a plugin, if it is there. What depends on the component is not compared.
+pub(crate) fn check_manifest(name: &PluginName, path: &Path) -> Result<(), ProjectError> {
+    if !path.exists() {
+        return Ok(());
+    }
+    let mut document = Document::default();
+    let added = document.add_bytes(path, file::read(path, MANIFEST_MAX)?);
+    added.map_err(|mistake| mistakes(vec![mistake]))?;
+    Manifest::parse_for(name, None, &document).map(drop).map_err(mistakes)
 }
 
 impl Project {
     /// Reads the project in a directory; none: there is no `pluginctl.toml`.
     pub(crate) fn find(directory: &Path) -> Result<Option<Self>, ProjectError> {
+        // Messages name the files as a person would write them.
+        let directory = directory.strip_prefix(".").unwrap_or(directory);
         let path = directory.join(FILE);
         if !path.exists() {
             return Ok(None);
         }
         let mut document = Document::default();
         let added = document.add_bytes(&path, file::read(&path, FILE_MAX)?);
-        added.map_err(|mistake| ProjectError::Mistakes(vec![mistake]))?;
+        added.map_err(|mistake| mistakes(vec![mistake]))?;
         Self::parse(directory, &document).map(Some)
     }
 
@@ -80,7 +112,7 @@ impl Project {
                 watch,
             )
         });
-        let (name, component, build, watch) = read.map_err(ProjectError::Mistakes)?;
+        let (name, component, build, watch) = read.map_err(mistakes)?;
         let missing = |key, example| {
             move || ProjectError::Missing { path: directory.join(FILE), key, example }
         };
@@ -94,6 +126,33 @@ impl Project {
         })
     }
 
+    /// Finds the project that builds this component, in the directories above it.
+    pub(crate) fn of_component(component: &Path) -> Option<Self> {
+        let component = component.canonicalize().ok()?;
+        // A pluginctl.toml with a mistake is reported when its project is checked.
+        let projects = component.ancestors().skip(1).take(DEPTH_MAX);
+        projects
+            .filter_map(|directory| Self::find(directory).ok().flatten())
+            .find(|project| project.component.canonicalize().is_ok_and(|own| own == component))
+    }
+
+    /// Its files, under the name of the plugin.
+    pub(crate) fn found(&self) -> Found {
+        let manifest = self.manifest();
+        let drop_ins = manifest.with_extension("toml.d");
+        Found {
+            name: self.name.clone(),
+            component: self.component.clone(),
+            manifest: manifest.exists().then_some(manifest),
+            drop_ins: if drop_ins.is_dir() { vec![drop_ins] } else { Vec::new() },
+        }
+    }
+
+    /// Reads the manifest, so that its mistakes are known before a build begins.
+    pub(crate) fn check_manifest(&self) -> Result<(), ProjectError> {
+        check_manifest(&self.name, &self.manifest())
+    }
+
     /// Where the manifest is, if there is one.
     pub(crate) fn manifest(&self) -> PathBuf {
         self.directory.join(format!("{}.toml", self.name))
@@ -105,9 +164,12 @@ impl Project {
         let command = self.build.as_ref().ok_or_else(no_build)?;
         let status = Command::new("sh")
             .args(["-e", "-c", command])
-            .current_dir(&self.directory)
+            .current_dir(Path::new(".").join(&self.directory))
             .status()
             .map_err(ProjectError::Run)?;
+        if status.code() == Some(NOT_FOUND) {
+            return Err(ProjectError::NoTool);
+        }
         if !status.success() {
             return Err(ProjectError::Failed(status));
         }
@@ -149,5 +211,44 @@ mod tests {
             let error = parse(text).unwrap_err();
             assert!(error.contains(message), "{error}");
         }
+    }
+
+    /// A project with a component, which this build makes.
+    fn project(build: &str) -> (tempfile::TempDir, Project) {
+        let directory = tempfile::tempdir().unwrap();
+        let text = format!("name = \"a\"\ncomponent = \"b/c.wasm\"\nbuild = \"{build}\"\n");
+        std::fs::write(directory.path().join(FILE), text).unwrap();
+        let project = Project::find(directory.path()).unwrap().unwrap();
+        (directory, project)
+    }
+
+    #[test]
+    fn a_missing_program_is_another_failure_than_that_of_a_build() {
+        let (_directory, project) = project("no-such-program");
+        assert!(project.build().unwrap_err().to_string().contains("README.md names the tools"));
+        let project = Project { build: Some("exit 2".to_owned()), ..project };
+        assert_eq!(project.build().unwrap_err().to_string(), "the build failed (exit status: 2)");
+    }
+
+    #[test]
+    fn a_component_belongs_to_the_project_that_builds_it() {
+        let (directory, project) = project("mkdir b; echo x > b/c.wasm; echo x > b/d.wasm");
+        project.build().unwrap();
+        let path = |file: &str| directory.path().join(file);
+        let found = Project::of_component(&path("b/c.wasm")).unwrap();
+        assert_eq!((found.name.as_str(), found.found().manifest), ("a", None));
+        assert_eq!(Project::of_component(&path("b/d.wasm")), None);
+        std::fs::write(path("a.toml"), "").unwrap();
+        assert_eq!(project.found().manifest, Some(path("a.toml")));
+    }
+
+    #[test]
+    fn all_mistakes_of_a_manifest_are_known_before_a_build() {
+        let (directory, project) = project("exit 1");
+        project.check_manifest().unwrap();
+        std::fs::write(directory.path().join("a.toml"), "x = 1\n[limit]\n").unwrap();
+        let lines = project.check_manifest().unwrap_err().lines();
+        assert_eq!(lines.len(), 2, "{lines:?}");
+        assert!(lines[1].contains("a.toml:2:2: unknown key \"limit\""), "{lines:?}");
     }
 }

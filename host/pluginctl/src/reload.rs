@@ -6,6 +6,7 @@ use crate::{
     problem::{Problem, unless_interrupted, wait_for},
     progress::ReloadProgress,
     progress_line::Live,
+    run::source_paths::SourcePaths,
     stale_credentials,
 };
 use clap::ValueEnum;
@@ -28,6 +29,9 @@ pub(crate) struct ReloadArgs {
     json: bool,
     #[command(flatten)]
     place: ControlAddress,
+    /// The files that messages name.
+    #[arg(skip)]
+    paths: SourcePaths,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -38,8 +42,8 @@ enum Until {
 
 impl ReloadArgs {
     /// A reload that ends when the new versions serve.
-    pub(crate) fn until_swapped(place: ControlAddress) -> Self {
-        Self { name: None, all_or_nothing: false, until: Until::Swapped, json: false, place }
+    pub(crate) fn until_swapped(place: ControlAddress, paths: SourcePaths) -> Self {
+        Self { name: None, all_or_nothing: false, until: Until::Swapped, json: false, place, paths }
     }
 
     pub(crate) fn run(self) -> Result<ExitCode, Problem> {
@@ -90,13 +94,13 @@ impl ReloadArgs {
                 print(&json(&now))?;
             }
             for ignored in progress.ignored(&now) {
-                complain(&format!("warning: {ignored}"));
+                self.complain(&format!("warning: {ignored}"));
             }
             for pinned in progress.pinned(&now) {
-                complain(&pinned);
+                self.complain(&pinned);
             }
             for failure in progress.failures(&now) {
-                complain(&failure);
+                self.complain(&failure);
             }
             if more {
                 if let (Some(live), Some(doing)) = (&mut live, progress.doing(&now)) {
@@ -106,13 +110,17 @@ impl ReloadArgs {
             }
             let failure = failure(&now);
             if let Some(failure) = &failure {
-                complain(failure);
+                self.complain(failure);
             }
             if !self.json && now.unreadable.is_none() && !now.taken_back {
                 print(&summary(&now))?;
             }
             return Ok(failure.is_none());
         }
+    }
+
+    fn complain(&self, message: &str) {
+        complain(&self.paths.in_text(message));
     }
 
     fn terms(&self) -> api::ReloadTerms {

@@ -1,18 +1,20 @@
 //! `pluginctl run`: serves a plugin in this terminal, without systemd and without any set-up.
 
-pub(crate) mod captured_log;
 mod changes;
 pub(crate) mod daemon;
+pub(crate) mod daemon_log;
 pub(crate) mod served;
 pub(crate) mod sockets;
+pub(crate) mod source_paths;
 
 use crate::{
     print::{complain, line, print},
     problem::Problem,
-    project::{Project, ProjectError},
+    project::ProjectError,
     run::{
         changes::Changes,
         daemon::{DaemonProcess, DaemonProcessError, RunEvent},
+        daemon_log::{DaemonLog, LogUse},
         served::{ServedDirectory, ServedError, Target},
         sockets::PluginSocket,
     },
@@ -20,10 +22,11 @@ use crate::{
 use clap::Args;
 use plugind::{base::interrupt::Interrupt, base::priority::Priority, cli::priorities};
 use std::{
+    collections::BTreeSet,
     ffi::OsString,
     io,
     net::{SocketAddr, TcpListener},
-    path::PathBuf,
+    path::{Path, PathBuf},
     process::ExitCode,
     sync::mpsc::{Receiver, RecvTimeoutError, channel},
     time::Duration,
@@ -69,59 +72,51 @@ pub(crate) enum RunError {
     Signals(io::Error),
 }
 
+impl RunError {
+    /// All mistakes that it consists of, one a line.
+    fn lines(&self) -> Vec<String> {
+        match self {
+            Self::Project(error) => error.lines(),
+            other => vec![other.to_string()],
+        }
+    }
+}
+
+/// A plugin that is served, and served again when it has changed.
+struct Run<'a> {
+    arguments: &'a RunArgs,
+    served: ServedDirectory,
+    daemon: DaemonProcess,
+    changes: Changes,
+    address: SocketAddr,
+    /// The sockets that the daemon opened when it started.
+    sockets: Vec<PluginSocket>,
+    /// The last build succeeded.
+    built: bool,
+}
+
 impl RunArgs {
     /// Serves until a signal, or until the daemon ends by itself.
     pub(crate) fn run(&self) -> Result<ExitCode, Problem> {
-        self.serve().map_err(Problem::failed)
+        self.serve().map_err(|error| Problem::Mistakes(error.lines()))
     }
 
     fn serve(&self) -> Result<ExitCode, RunError> {
         let target = Target::find(&self.path)?;
-        if let Err(error) = target.project().map_or(Ok(()), build) {
-            if !self.watch {
-                return Err(error.into());
-            }
-            complain(&error.to_string());
-        }
+        target.note_other_name();
         let served = ServedDirectory::new(target)?;
         let address = self.address()?;
         let (sender, events) = channel();
         let to_end = sender.clone();
         let interrupt = Interrupt::watch(move || drop(to_end.send(RunEvent::Interrupted)));
         let _interrupt = interrupt.map_err(RunError::Signals)?;
-        let sockets = PluginSocket::all(&served.checked(), address.ip());
-        let sockets = sockets.map_err(|source| RunError::Listen { address, source })?;
-        let options = self.options(address, &sockets);
-        let mut daemon = DaemonProcess::new(&served, options, sender)?;
-        let mut changes = Changes::of(served.look());
-        daemon.start()?;
-        loop {
-            match next(&events) {
-                Some(RunEvent::Ready) if daemon.is_first_ready() => {
-                    show_urls(&served, address, &sockets);
-                }
-                Some(RunEvent::Ready) => (),
-                Some(RunEvent::Status(status)) => daemon.show(&status),
-                Some(RunEvent::Interrupted) => {
-                    daemon.stop()?;
-                    return Ok(ExitCode::SUCCESS);
-                }
-                None => {
-                    if let Some(status) = daemon.has_ended()? {
-                        if !self.watch {
-                            return Ok(status);
-                        }
-                        complain("plugind has ended; waiting for a change");
-                    }
-                    if self.watch
-                        && changes.observe(served.look())
-                        && let Err(error) = renew(&served, &mut daemon, &mut changes)
-                    {
-                        complain(&error.to_string());
-                    }
-                }
-            }
-        }
+        let log = DaemonLog::new(LogUse::Shown, served.source_paths());
+        let daemon = DaemonProcess::new(&served, log, sender)?;
+        let changes = Changes::of(served.look());
+        let sockets = Vec::new();
+        let (arguments, built) = (self, false);
+        let run = Run { arguments, served, daemon, changes, address, sockets, built };
+        run.serve(&events)
     }
 
     fn options(&self, address: SocketAddr, sockets: &[PluginSocket]) -> Vec<OsString> {
@@ -143,9 +138,13 @@ impl RunArgs {
             Some(_) => Err(error),
         });
         // The daemon opens it again: the port is free, and Linux gives it to nobody else at once.
-        bound
+        let address = bound
             .and_then(|listener| listener.local_addr())
-            .map_err(|source| RunError::Listen { address: wanted, source })
+            .map_err(|source| RunError::Listen { address: wanted, source })?;
+        if self.listen.is_none() && address != wanted {
+            complain(&format!("{wanted} is in use; using {address}"));
+        }
+        Ok(address)
     }
 }
 
@@ -158,31 +157,101 @@ fn next(events: &Receiver<RunEvent>) -> Option<RunEvent> {
     }
 }
 
-fn build(project: &Project) -> Result<(), ProjectError> {
-    if project.build.is_none() {
-        return Ok(());
+impl Run<'_> {
+    fn serve(mut self, events: &Receiver<RunEvent>) -> Result<ExitCode, RunError> {
+        let prepared = self.prepare(&BTreeSet::new()).and_then(|()| self.start());
+        if let Err(error) = prepared {
+            if !self.arguments.watch {
+                return Err(error);
+            }
+            self.report(&error);
+        }
+        loop {
+            match next(events) {
+                Some(RunEvent::Ready) if self.daemon.is_first_ready() => {
+                    show_urls(&self.served, self.address, &self.sockets);
+                }
+                Some(RunEvent::Ready) => (),
+                Some(RunEvent::Status(status)) => self.daemon.show(&status),
+                Some(RunEvent::Interrupted) => {
+                    self.daemon.stop()?;
+                    return Ok(ExitCode::SUCCESS);
+                }
+                None => {
+                    if let Some(status) = self.look()? {
+                        return Ok(status);
+                    }
+                }
+            }
+        }
     }
-    complain(&format!("building {}", project.name));
-    project.build()
+
+    /// Looks at the daemon and, with `--watch`, at the files. The status: nothing is served any more.
+    fn look(&mut self) -> Result<Option<ExitCode>, RunError> {
+        if let Some(status) = self.daemon.has_ended()? {
+            if !self.arguments.watch {
+                return Ok(Some(status));
+            }
+            complain("plugind has ended; waiting for a change");
+        }
+        if !self.arguments.watch {
+            return Ok(None);
+        }
+        let changed = self.changes.observe(self.served.look());
+        if !changed.is_empty()
+            && let Err(error) = self.renew(&changed)
+        {
+            self.report(&error);
+        }
+        Ok(None)
+    }
+
+    /// Builds if sources changed, and has the daemon serve the result.
+    fn renew(&mut self, changed: &BTreeSet<PathBuf>) -> Result<(), RunError> {
+        self.prepare(changed)?;
+        if !self.daemon.is_running() {
+            return self.start();
+        }
+        self.served.fill()?;
+        self.daemon.reload();
+        Ok(())
+    }
+
+    /// Checks the manifest, and builds a project. A file that changes meanwhile is found at the next look.
+    fn prepare(&mut self, changed: &BTreeSet<PathBuf>) -> Result<(), RunError> {
+        self.served.check_manifest()?;
+        let Some(project) = self.served.project() else { return Ok(()) };
+        if project.build.is_none() || self.built && is_only(changed, &project.manifest()) {
+            return Ok(());
+        }
+        complain(&format!("building {}", project.name));
+        let built = project.build();
+        self.changes.built(self.served.look());
+        self.built = built.is_ok();
+        Ok(built?)
+    }
+
+    fn start(&mut self) -> Result<(), RunError> {
+        self.served.fill()?;
+        let address = self.address;
+        let sockets = PluginSocket::all(&self.served.checked(), address.ip());
+        self.sockets = sockets.map_err(|source| RunError::Listen { address, source })?;
+        Ok(self.daemon.start(&self.arguments.options(address, &self.sockets))?)
+    }
+
+    fn report(&self, error: &RunError) {
+        for line in error.lines() {
+            complain(&line);
+        }
+        if !self.daemon.is_running() {
+            complain("nothing is served; waiting for a change");
+        }
+    }
 }
 
-/// Builds, and has the daemon take over what changed. A file that changes meanwhile is found at the next look.
-fn renew(
-    served: &ServedDirectory,
-    daemon: &mut DaemonProcess,
-    changes: &mut Changes,
-) -> Result<(), RunError> {
-    if let Some(project) = served.project() {
-        let built = build(project);
-        changes.built(served.look());
-        built?;
-    }
-    served.fill()?;
-    match daemon.is_running() {
-        true => daemon.reload(),
-        false => daemon.start()?,
-    }
-    Ok(())
+/// Whether this file changed, and no other one.
+fn is_only(changed: &BTreeSet<PathBuf>, file: &Path) -> bool {
+    changed.len() == 1 && changed.contains(file)
 }
 
 /// Prints the URLs of the plugins. They are served even if this fails.

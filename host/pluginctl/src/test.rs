@@ -9,8 +9,8 @@ use crate::{
     problem::{Problem, unless_interrupted, wait_for},
     project::{FILE, Project, ProjectError},
     run::{
-        captured_log::CapturedLog,
         daemon::{DaemonProcess, DaemonProcessError, RunEvent},
+        daemon_log::{DaemonLog, LogUse},
         served::{ServedDirectory, ServedError, Target},
         sockets::{PluginSocket, SocketTransport},
     },
@@ -24,6 +24,7 @@ use plugind::{
     route::owners::Route,
 };
 use std::{
+    ffi::OsString,
     io,
     net::{Ipv4Addr, SocketAddr, TcpListener},
     path::PathBuf,
@@ -66,6 +67,17 @@ pub(crate) enum TestError {
     NotReady,
 }
 
+impl TestError {
+    /// All mistakes that it consists of, one a line.
+    fn lines(&self) -> Vec<String> {
+        match self {
+            Self::Project(error) => error.lines(),
+            Self::Cases(CasesError::Mistakes(mistakes)) => mistakes.clone(),
+            other => vec![other.to_string()],
+        }
+    }
+}
+
 /// Why a test failed.
 #[derive(Debug, thiserror::Error)]
 enum Mismatch {
@@ -92,7 +104,7 @@ enum Mismatch {
 /// A plugin that is served for tests.
 struct ServedPlugin {
     control: PathBuf,
-    log: CapturedLog,
+    log: DaemonLog,
     http: SocketAddr,
     /// The first route over HTTP.
     prefix: Option<String>,
@@ -102,23 +114,25 @@ struct ServedPlugin {
 impl TestArgs {
     /// Builds, serves and tests.
     pub(crate) fn run(&self) -> Result<ExitCode, Problem> {
-        self.test().map_err(Problem::failed)
+        self.test().map_err(|error| Problem::Mistakes(error.lines()))
     }
 
     fn test(&self) -> Result<ExitCode, TestError> {
         let project = Project::find(&self.directory)?;
         let project = project.ok_or_else(|| TestError::NoProject(self.directory.clone()))?;
         let cases = cases::read(&self.directory)?;
+        project.check_manifest()?;
         if project.build.is_some() {
             project.build()?;
         }
         let directory = ServedDirectory::new(Target::Project(project))?;
+        directory.fill()?;
         let http = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))
             .and_then(|listener| listener.local_addr())
             .map_err(TestError::Port)?;
         let checked = directory.checked();
         let sockets = PluginSocket::all(&checked, http.ip()).map_err(TestError::Port)?;
-        let mut options = vec!["--listen".into(), format!("http={http}").into()];
+        let mut options: Vec<OsString> = vec!["--listen".into(), format!("http={http}").into()];
         options.extend(sockets.iter().flat_map(PluginSocket::options));
         if let Some(compiler) = &self.compiler {
             options.extend(["--compiler".into(), compiler.into()]);
@@ -129,10 +143,9 @@ impl TestArgs {
             options.push("--movable-clock".into());
         }
         let (sender, events) = channel();
-        let log = CapturedLog::default();
-        let mut daemon = DaemonProcess::new(&directory, options, sender)?;
-        daemon.capture(log.clone());
-        daemon.start()?;
+        let log = DaemonLog::new(LogUse::Kept, directory.source_paths());
+        let mut daemon = DaemonProcess::new(&directory, log.clone(), sender)?;
+        daemon.start(&options)?;
         let routes = checked.iter().flat_map(|plugin| &plugin.routes);
         let prefix = routes.filter_map(|(route, _)| match route {
             Route::Http(route) => Some(route.prefix.clone()),
@@ -145,7 +158,12 @@ impl TestArgs {
             return Err(TestError::NotReady);
         }
         let failed = served.run_all(&cases);
+        // The entries about a failed test may come after its response; a daemon that has exited has written all.
         daemon.stop()?;
+        if failed > 0 {
+            served.show_log();
+        }
+        print(&line(&format!("{} passed, {failed} failed", cases.len() - failed))).ok();
         Ok(if failed == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
     }
 }
@@ -180,10 +198,6 @@ impl ServedPlugin {
             };
             print(&shown).ok();
         }
-        if failed > 0 {
-            self.show_log();
-        }
-        print(&line(&format!("{} passed, {failed} failed", cases.len() - failed))).ok();
         failed
     }
 

@@ -1,9 +1,25 @@
 //! The lifecycle of an instance, as a trait with defaults.
 
 use crate::bindings::exports::plugind::plugin::lifecycle::Guest;
+use core::fmt;
 
 pub use crate::bindings::exports::plugind::plugin::lifecycle::{Condition, StartError};
 pub use crate::bindings::plugind::plugin::types::StopReason;
+
+/// The reason by its name in the WIT.
+impl fmt::Display for StopReason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Shutdown => "shutdown",
+            Self::Stop => "stop",
+            Self::Restart => "restart",
+            Self::Reload => "reload",
+            Self::Removed => "removed",
+            Self::Idle => "idle",
+            Self::Recycle => "recycle",
+        })
+    }
+}
 
 /// The lifecycle of an instance: `start`, then work and `health`, then `stop`.
 ///

@@ -109,8 +109,12 @@ impl Kind {
     /// Returns the clause for the README about serving the plugin with `pluginctl run`.
     const fn served(self) -> &'static str {
         match self {
-            Self::Http => "serves it on http://127.0.0.1:8080/@NAME@",
-            Self::Websocket => "serves it on ws://127.0.0.1:8080/@NAME@",
+            Self::Http => {
+                "serves it on http://127.0.0.1:8080/@NAME@ (or another port, which it prints)"
+            }
+            Self::Websocket => {
+                "serves it on ws://127.0.0.1:8080/@NAME@ (or another port, which it prints)"
+            }
             Self::Connection => "serves it on a TCP port of 127.0.0.1, which it prints",
             Self::Datagram => "serves it on a UDP port of 127.0.0.1, which it prints",
             Self::Job => "runs it",

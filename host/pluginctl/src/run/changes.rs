@@ -1,7 +1,7 @@
 //! Whether files changed, by their sizes and times.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     fs,
     path::{Path, PathBuf},
     time::SystemTime,
@@ -26,7 +26,16 @@ impl Snapshot {
         snapshot
     }
 
+    /// The files that are other ones than in another snapshot.
+    fn changed_since(&self, before: &Self) -> BTreeSet<PathBuf> {
+        let paths = self.0.keys().chain(before.0.keys());
+        paths.filter(|path| self.0.get(*path) != before.0.get(*path)).cloned().collect()
+    }
+
     fn add(&mut self, path: &Path, depth: usize) {
+        if let Some(extension) = pattern_extension(path) {
+            return self.add_matching(path.parent().unwrap_or(Path::new("")), extension);
+        }
         let Ok(metadata) = fs::metadata(path) else { return };
         if self.0.len() >= FILES_MAX {
             return;
@@ -42,6 +51,23 @@ impl Snapshot {
             self.add(&entry.path(), depth - 1);
         }
     }
+
+    /// Adds the files of a directory that have this extension.
+    fn add_matching(&mut self, directory: &Path, extension: &str) {
+        // An empty path is the current directory.
+        let entries = fs::read_dir(Path::new(".").join(directory)).into_iter().flatten().flatten();
+        let names = entries.map(|entry| entry.file_name());
+        let visible = names.filter(|name| !name.to_string_lossy().starts_with('.'));
+        let paths = visible.map(|name| directory.join(name));
+        for path in paths.filter(|path| path.extension().is_some_and(|it| it == extension)) {
+            self.add(&path, 0);
+        }
+    }
+}
+
+/// The extension of a path whose last part is `*.EXTENSION`.
+fn pattern_extension(path: &Path) -> Option<&str> {
+    path.file_name()?.to_str()?.strip_prefix("*.")
 }
 
 /// Finds changes that are complete.
@@ -67,15 +93,17 @@ impl Changes {
         }
     }
 
-    /// Whether something is other than it was, and the same as at the last look, so that the writer has probably finished.
-    pub(super) fn observe(&mut self, now: Snapshot) -> bool {
+    /// The files that are other than they were, if they are the same as at the last look, so that the writer has
+    /// probably finished.
+    pub(super) fn observe(&mut self, now: Snapshot) -> BTreeSet<PathBuf> {
         let at_rest = now == self.seen;
         self.seen = now;
         if !at_rest || self.seen == self.known {
-            return false;
+            return BTreeSet::new();
         }
+        let changed = self.seen.changed_since(&self.known);
         self.known = self.seen.clone();
-        true
+        changed
     }
 }
 
@@ -87,36 +115,54 @@ mod tests {
     fn a_change_counts_once_and_when_it_has_come_to_rest() {
         let directory = tempfile::tempdir().unwrap();
         let look = || Snapshot::of(&[directory.path().to_owned()]);
+        let observe = |changes: &mut Changes| !changes.observe(look()).is_empty();
         let write = |name: &str, text: &str| fs::write(directory.path().join(name), text).unwrap();
         write("a", "1");
         let mut changes = Changes::of(look());
-        assert!(!changes.observe(look()));
+        assert!(!observe(&mut changes));
         write("a", "12");
-        assert!(!changes.observe(look()), "it may still be written");
+        assert!(!observe(&mut changes), "it may still be written");
         write("a", "123");
-        assert!(!changes.observe(look()), "it was");
-        assert!(changes.observe(look()));
-        assert!(!changes.observe(look()), "it was found already");
+        assert!(!observe(&mut changes), "it was");
+        assert!(observe(&mut changes));
+        assert!(!observe(&mut changes), "it was found already");
         write(".draft", "x");
-        assert!(!changes.observe(look()) && !changes.observe(look()), "a draft is not looked at");
+        assert!(!observe(&mut changes) && !observe(&mut changes), "a draft is not looked at");
         fs::remove_file(directory.path().join("a")).unwrap();
-        assert!(!changes.observe(look()) && changes.observe(look()), "a removal is a change");
+        assert!(!observe(&mut changes) && observe(&mut changes), "a removal is a change");
     }
 
     #[test]
     fn a_change_during_a_build_needs_one_more_build_and_no_third() {
         let directory = tempfile::tempdir().unwrap();
         let look = || Snapshot::of(&[directory.path().to_owned()]);
+        let observe = |changes: &mut Changes| !changes.observe(look()).is_empty();
         let write = |text: &str| fs::write(directory.path().join("a"), text).unwrap();
         write("1");
         let mut changes = Changes::of(look());
         changes.built(look());
-        assert!(!changes.observe(look()), "nothing changed");
+        assert!(!observe(&mut changes), "nothing changed");
         write("12");
         changes.built(look());
-        assert!(!changes.observe(look()) && changes.observe(look()), "it changed during the build");
+        assert!(!observe(&mut changes) && observe(&mut changes), "it changed during the build");
         write("123");
         changes.built(look());
-        assert!(!changes.observe(look()) && !changes.observe(look()), "the build changes it");
+        assert!(!observe(&mut changes) && !observe(&mut changes), "the build changes it");
+    }
+
+    #[test]
+    fn a_pattern_has_the_files_of_its_extension_and_changes_are_named() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = |name: &str| directory.path().join(name);
+        let look = || Snapshot::of(&[path("*.py"), path("*.rs")]);
+        for name in ["a.py", "b.txt", "__pycache__"] {
+            fs::write(path(name), "1").unwrap();
+        }
+        let mut changes = Changes::of(look());
+        for name in ["a.py", "b.txt", "new.py"] {
+            fs::write(path(name), "12").unwrap();
+        }
+        assert_eq!(changes.observe(look()), BTreeSet::new());
+        assert_eq!(changes.observe(look()), BTreeSet::from([path("a.py"), path("new.py")]));
     }
 }

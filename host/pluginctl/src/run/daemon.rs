@@ -5,7 +5,7 @@ use crate::{
     print::complain,
     problem::{Problem, unless_interrupted, wait_for},
     reload::ReloadArgs,
-    run::{captured_log::CapturedLog, served::ServedDirectory},
+    run::{daemon_log::DaemonLog, served::ServedDirectory, source_paths::SourcePaths},
 };
 use plugind::systemd::directories::Environment;
 use rustix::process::{Pid, Signal, kill_process};
@@ -57,15 +57,15 @@ pub(crate) struct DaemonProcess {
     child: Option<Child>,
     ready: bool,
     shown: String,
-    /// Where its log goes, instead of standard error.
-    log: Option<CapturedLog>,
+    log: DaemonLog,
+    paths: SourcePaths,
 }
 
 impl DaemonProcess {
     /// Prepares to start it.
     pub(crate) fn new(
         served: &ServedDirectory,
-        options: Vec<OsString>,
+        log: DaemonLog,
         events: Sender<RunEvent>,
     ) -> Result<Self, DaemonProcessError> {
         let (notify, control) = (served.socket("notify"), served.socket("control"));
@@ -79,31 +79,24 @@ impl DaemonProcess {
         let mut listen_control = OsString::from("control=");
         listen_control.push(&control);
         all.extend(["--listen".into(), listen_control]);
-        all.extend(options);
-        let program = program()?;
-        let (child, ready, shown, log) = (None, false, String::new(), None);
-        Ok(Self { program, options: all, notify, control, child, ready, shown, log })
+        let (program, paths) = (program()?, served.source_paths());
+        let (child, ready, shown) = (None, false, String::new());
+        Ok(Self { program, options: all, notify, control, child, ready, shown, log, paths })
     }
 
-    /// Keeps its log from the next start on, instead of showing it.
-    pub(crate) fn capture(&mut self, log: CapturedLog) {
-        self.log = Some(log);
-    }
-
-    /// Starts it.
-    pub(crate) fn start(&mut self) -> Result<(), DaemonProcessError> {
+    /// Starts it, with these options beside its own.
+    pub(crate) fn start(&mut self, options: &[OsString]) -> Result<(), DaemonProcessError> {
         self.ready = false;
         self.shown.clear();
         let mut command = Command::new(&self.program);
         command
             .args(&self.options)
+            .args(options)
             .env("NOTIFY_SOCKET", &self.notify)
             // A terminal sends its signals to a whole group, and the daemon gets one from here.
             .process_group(0)
-            .stdin(Stdio::null());
-        if self.log.is_some() {
-            command.stderr(Stdio::piped());
-        }
+            .stdin(Stdio::null())
+            .stderr(Stdio::piped());
         for of_a_service in
             ["LISTEN_FDS", "LISTEN_PID", "LISTEN_FDNAMES", "JOURNAL_STREAM", "WATCHDOG_USEC"]
         {
@@ -111,8 +104,8 @@ impl DaemonProcess {
         }
         let failed = |source| DaemonProcessError::Run { program: self.program.clone(), source };
         let mut child = command.spawn().map_err(failed)?;
-        if let (Some(log), Some(source)) = (&self.log, child.stderr.take()) {
-            log.read(source);
+        if let Some(source) = child.stderr.take() {
+            self.log.read(source);
         }
         self.child = Some(child);
         Ok(())
@@ -126,7 +119,7 @@ impl DaemonProcess {
     /// Prints what it does while it starts, once.
     pub(crate) fn show(&mut self, status: &str) {
         if !self.ready && self.shown != status {
-            complain(status);
+            complain(&self.paths.in_text(status));
             status.clone_into(&mut self.shown);
         }
     }
@@ -143,24 +136,28 @@ impl DaemonProcess {
             return Ok(None);
         };
         self.child = None;
+        self.log.wait_for_end();
         Ok(Some(exit_code(status)))
     }
 
     /// Requests a reload, and prints the progress. A failure is printed, too: the previous version serves.
     pub(crate) fn reload(&self) {
-        let reload = ReloadArgs::until_swapped(ControlAddress::of(self.control.clone()));
+        let control = ControlAddress::of(self.control.clone());
+        let reload = ReloadArgs::until_swapped(control, self.paths.clone());
         match wait_for(unless_interrupted(reload.follow())) {
             Ok(_) | Err(Problem::Interrupted { .. }) => (),
-            Err(problem) => complain(&problem.to_string()),
+            Err(problem) => complain(&self.paths.in_text(&problem.to_string())),
         }
     }
 
-    /// Ends it, and waits until it has finished its requests.
+    /// Ends it, and waits until it has finished its requests and its log is read.
     pub(crate) fn stop(&mut self) -> Result<(), DaemonProcessError> {
         let Some(mut child) = self.child.take() else { return Ok(()) };
         // It has ended by itself if this fails.
         kill_process(Pid::from_child(&child), Signal::TERM).ok();
-        child.wait().map(drop).map_err(DaemonProcessError::Wait)
+        child.wait().map_err(DaemonProcessError::Wait)?;
+        self.log.wait_for_end();
+        Ok(())
     }
 }
 

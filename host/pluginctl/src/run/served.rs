@@ -1,8 +1,9 @@
 //! The directory of plugins that is served: the one that was named, or a temporary one for a single component.
 
 use crate::{
-    project::{FILE, Project, ProjectError},
-    run::{changes::Snapshot, sockets::PluginSocket},
+    print::complain,
+    project::{FILE, Project, ProjectError, check_manifest},
+    run::{changes::Snapshot, sockets::PluginSocket, source_paths::SourcePaths},
 };
 use plugind::{
     base::name::PluginName,
@@ -51,6 +52,14 @@ pub(crate) enum ServedError {
     Project(#[from] ProjectError),
 }
 
+/// The note that a component has another name as a plugin than as a file.
+pub(crate) fn note_of_name(name: &PluginName, component: &Path) -> String {
+    format!(
+        "{} is the plugin {name} here; rename it to {name}.wasm before you install it",
+        component.display()
+    )
+}
+
 impl Target {
     /// Finds the target of a path.
     pub(crate) fn find(path: &Path) -> Result<Self, ServedError> {
@@ -76,6 +85,15 @@ impl Target {
         let own = path.with_file_name(format!("{name}.toml"));
         let manifest = if own.exists() { own } else { path.with_extension("toml") };
         Self::Component { name, component: path.to_owned(), manifest }
+    }
+
+    /// Reports that a component is served under another name than that of its file.
+    pub(super) fn note_other_name(&self) {
+        if let Self::Component { name, component, .. } = self
+            && component.file_stem().is_none_or(|stem| stem != name.as_str())
+        {
+            complain(&note_of_name(name, component));
+        }
     }
 
     /// The project, if it is one.
@@ -109,7 +127,6 @@ impl ServedDirectory {
             fs::create_dir_all(&directory).map_err(failed)?;
         }
         served.keep_cache();
-        served.fill()?;
         Ok(served)
     }
 
@@ -125,7 +142,7 @@ impl ServedDirectory {
     }
 
     /// Copies the component and the manifest, at once each, as a deployment should.
-    pub(super) fn fill(&self) -> Result<(), ServedError> {
+    pub(crate) fn fill(&self) -> Result<(), ServedError> {
         let Some((name, component, manifest)) = self.target.single() else { return Ok(()) };
         for (from, file) in
             [(component, format!("{name}.wasm")), (&*manifest, format!("{name}.toml"))]
@@ -173,6 +190,23 @@ impl ServedDirectory {
 
     fn own_plugins(&self) -> PathBuf {
         self.temporary.path().join("plugins")
+    }
+
+    /// Checks the manifest, unless it is a whole directory.
+    pub(super) fn check_manifest(&self) -> Result<(), ProjectError> {
+        match self.target.single() {
+            Some((name, _, manifest)) => check_manifest(name, &manifest),
+            None => Ok(()),
+        }
+    }
+
+    /// The files that are copied.
+    pub(crate) fn source_paths(&self) -> SourcePaths {
+        let pairs = self.target.single().map(|(name, component, manifest)| {
+            let copy = |extension| self.own_plugins().join(format!("{name}.{extension}"));
+            [(copy("wasm"), component.to_owned()), (copy("toml"), manifest)]
+        });
+        SourcePaths::new(pairs.into_iter().flatten())
     }
 
     /// The files whose changes count, as they are now. Of a project that is built, these are not those that it builds.

@@ -72,8 +72,8 @@ pub(super) struct TestRequest {
 pub(crate) enum CasesError {
     #[error("there is no {}; write one with a table [[test]] for each test", .0.display())]
     Missing(PathBuf),
-    #[error("{}", .0.iter().map(ToString::to_string).collect::<Vec<_>>().join("; "))]
-    Mistakes(Vec<Diagnostic>),
+    #[error("{}", .0.join("; "))]
+    Mistakes(Vec<String>),
     #[error("the tests advance the clock by more than 100 years in all; write shorter times")]
     Clock,
     #[error(transparent)]
@@ -82,14 +82,15 @@ pub(crate) enum CasesError {
 
 /// Reads the tests of the project in a directory.
 pub(super) fn read(directory: &Path) -> Result<Vec<TestCase>, CasesError> {
-    let path = directory.join(FILE);
+    // Messages name the file as a person would write it.
+    let path = directory.strip_prefix(".").unwrap_or(directory).join(FILE);
     if !path.exists() {
         return Err(CasesError::Missing(path));
     }
     let mut document = Document::default();
     let added = document.add_bytes(&path, file::read(&path, FILE_MAX)?);
-    added.map_err(|mistake| CasesError::Mistakes(vec![mistake]))?;
-    let cases = parse(&document).map_err(CasesError::Mistakes)?;
+    added.map_err(|mistake| CasesError::Mistakes(lines(&[mistake])))?;
+    let cases = parse(&document).map_err(|mistakes| CasesError::Mistakes(lines(&mistakes)))?;
     if clock_advance(&cases) > ADVANCE_MAX {
         return Err(CasesError::Clock);
     }
@@ -102,8 +103,20 @@ fn clock_advance(cases: &[TestCase]) -> Duration {
     times.fold(Duration::ZERO, |sum, Span(time)| sum.saturating_add(time))
 }
 
+fn lines(mistakes: &[Diagnostic]) -> Vec<String> {
+    mistakes.iter().map(ToString::to_string).collect()
+}
+
 fn parse(document: &Document) -> Result<Vec<TestCase>, Vec<Diagnostic>> {
-    document.read(|table| table.tables("test", case))
+    document.read(|table| table.tables("test", case))?;
+    // Without a mistake in its keys, each test is known as it was meant.
+    document.read(|table| {
+        table.tables("test", |table| {
+            let case = case(table);
+            complain_about_places(table, &case);
+            case
+        })
+    })
 }
 
 fn case(table: &Table<'_>) -> TestCase {
@@ -112,7 +125,7 @@ fn case(table: &Table<'_>) -> TestCase {
         table.complain_about("name", "test.name is missing; write name = \"…\"");
         String::new()
     });
-    let case = TestCase {
+    TestCase {
         name,
         advance_clock: table.parsed("advance-clock"),
         action: action(table),
@@ -120,13 +133,16 @@ fn case(table: &Table<'_>) -> TestCase {
         receive: table.text("receive"),
         contains: texts("contains"),
         log: texts("log"),
-    };
+    }
+}
+
+/// Reports a test that sends or receives something, and does not say where.
+fn complain_about_places(table: &Table<'_>, case: &TestCase) {
     let expects_text = case.receive.is_some() || !case.contains.is_empty();
     if case.action == TestAction::Nothing && (expects_text || !case.send.is_empty()) {
         let message = "a test with send, receive or contains must say where: write path, websocket, connection or datagram";
         table.complain_about("name", message);
     }
-    case
 }
 
 fn action(table: &Table<'_>) -> TestAction {
@@ -187,6 +203,13 @@ mod tests {
             (cases[2].action.clone(), &cases[2].log),
             (TestAction::Nothing, &vec!["loaded".to_owned()])
         );
+    }
+
+    #[test]
+    fn an_unknown_key_is_the_only_mistake_that_is_reported() {
+        let text = "[[test]]\nname = \"a\"\npth = \"/\"\nreceive = \"x\"\n";
+        let error = read_text(text).unwrap_err();
+        assert_eq!(error, "test.toml:3:1: unknown key \"test.pth\"; did you mean \"path\"?");
     }
 
     #[test]

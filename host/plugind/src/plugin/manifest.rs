@@ -131,7 +131,9 @@ impl Manifest {
         let (timeout, mut read) = (limits.request_timeout, BTreeSet::new());
         let subscriptions =
             table.tables("subscribe", |subscribe| Subscribe::read(subscribe, timeout, &mut read));
-        let on_demand = read_on_demand(table, component.map(|component| component.serves));
+        let subscribe: Vec<_> = subscriptions.into_iter().flatten().collect();
+        let serves = component.map(|component| component.serves);
+        let on_demand = read_on_demand(table, serves, !subscribe.is_empty());
         Self {
             // The daemon does not wait for what does not start with it.
             required: table.boolean("required").unwrap_or(service.autostart),
@@ -141,7 +143,7 @@ impl Manifest {
             core_dump: table.boolean("core-dump").unwrap_or(false),
             arguments,
             serve: table.tables("serve", |serve| Serve::read(serve, own.as_deref(), &mut places)),
-            subscribe: subscriptions.into_iter().flatten().collect(),
+            subscribe,
             middleware: read_middleware(table, name),
             service,
             instances: table.table("instances", |table| {

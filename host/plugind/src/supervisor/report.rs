@@ -160,10 +160,14 @@ impl ManagedPlugin {
         SummaryEntry { ready, on_demand, at_work, stopped, awaited, retried, failed, degraded }
     }
 
-    /// Whether it does something that no client asked for: it starts, stops or changes, or it has no handler, so that all
-    /// it does is its own work.
+    /// Whether it does something for which no socket could start the daemon: it starts, stops or changes, it waits for
+    /// messages, or it has no handler, so that all it does is its own work.
     fn is_at_own_work(&self) -> bool {
-        let works_alone = || self.newest().is_some_and(|it| !it.release.inspection.serves());
+        let works_alone = || {
+            self.newest().is_some_and(|it| {
+                !it.release.inspection.serves() || !it.release.manifest.subscribe.is_empty()
+            })
+        };
         match self.condition() {
             Condition::Updating(_)
             | Condition::Starting(_)

@@ -8,14 +8,21 @@ const IDLE_TIMEOUT: Duration = Duration::from_secs(60);
 /// An instance that is stopped sooner would be started again for most requests.
 const IDLE_TIMEOUT_MIN: Duration = Duration::from_millis(100);
 
-/// Reads `on-demand`. `serves` says whether the component exports a handler, if that is known.
-pub(super) fn read_on_demand(table: &Table<'_>, serves: Option<bool>) -> bool {
+/// Reads `on-demand`. `serves` says whether the component exports a handler, if that is known, and `subscribes` whether
+/// the manifest has a valid `[[subscribe]]`.
+pub(super) fn read_on_demand(table: &Table<'_>, serves: Option<bool>, subscribes: bool) -> bool {
     let on_demand = table.boolean("on-demand").unwrap_or(false);
     if on_demand && serves == Some(false) {
         table.complain_about(
             "on-demand",
             "on-demand cannot be used: the component exports no handler, so no request or connection could start it; \
              remove the key",
+        );
+    }
+    if on_demand && subscribes {
+        table.complain_about(
+            "on-demand",
+            "on-demand cannot be used with [[subscribe]]: the plugin waits for messages all the time; remove the key",
         );
     }
     on_demand
@@ -58,6 +65,14 @@ mod tests {
         assert!(mistakes.len() == 1 && mistakes[0].starts_with(rule), "{mistakes:?}");
         assert!(parse_for(Some(program), "on-demand = false\n").is_ok());
         assert!(parse_for(Some(importing(&[])), "on-demand = true\n").is_ok());
+    }
+
+    #[test]
+    fn a_plugin_that_waits_for_messages_cannot_start_on_demand() {
+        let text = "on-demand = true\n[[subscribe]]\nsubject = \"orders\"\n";
+        let mistakes = parse(text).unwrap_err();
+        let rule = "m.toml:1:13: on-demand cannot be used with [[subscribe]]";
+        assert!(mistakes.len() == 1 && mistakes[0].starts_with(rule), "{mistakes:?}");
     }
 
     #[test]

@@ -1,7 +1,8 @@
 // The lifecycle of an instance: it reads the configuration before it serves.
 #include "support.h"
 
-#include <stdio.h>
+// The reasons in the order of the WIT.
+static const char *const reasons[] = {"shutdown", "stop", "restart", "reload", "removed", "idle", "recycle"};
 
 bool exports_plugind_plugin_lifecycle_start(exports_plugind_plugin_lifecycle_start_error_t *err) {
     if (load_greeting()) return true;
@@ -15,7 +16,5 @@ void exports_plugind_plugin_lifecycle_health(exports_plugind_plugin_lifecycle_co
 }
 
 void exports_plugind_plugin_lifecycle_stop(exports_plugind_plugin_lifecycle_stop_reason_t reason) {
-    char number[4];
-    snprintf(number, sizeof number, "%d", reason);
-    log_entry(PLUGIND_PLUGIN_JOURNAL_PRIORITY_INFO, "stopping", "reason", number);
+    log_entry(PLUGIND_PLUGIN_JOURNAL_PRIORITY_INFO, "stopping", "reason", reasons[reason]);
 }

@@ -30,7 +30,7 @@ impl Lifecycle for Plugin {
     }
 
     async fn stop(reason: StopReason) {
-        info!(?reason, "stopping");
+        info!(reason, "stopping");
     }
 }
 

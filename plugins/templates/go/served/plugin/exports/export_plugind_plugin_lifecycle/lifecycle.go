@@ -2,13 +2,14 @@
 package export_plugind_plugin_lifecycle
 
 import (
-	"strconv"
-
 	"example.com/@NAME@/plugin/imports/plugind_plugin_journal"
 	. "example.com/@NAME@/plugin/imports/plugind_plugin_lifecycle"
 	"example.com/@NAME@/settings"
 	. "go.bytecodealliance.org/pkg/wit/types"
 )
+
+// The reasons in the order of the WIT.
+var reasons = [...]string{"shutdown", "stop", "restart", "reload", "removed", "idle", "recycle"}
 
 // Start is called once, before anything is served.
 func Start() Result[Unit, StartError] {
@@ -25,5 +26,5 @@ func Health() Condition {
 
 // Stop is called once, when nothing more is served.
 func Stop(reason StopReason) {
-	settings.Log(plugind_plugin_journal.Priority_Info, "stopping", "reason", strconv.Itoa(int(reason)))
+	settings.Log(plugind_plugin_journal.Priority_Info, "stopping", "reason", reasons[reason])
 }
