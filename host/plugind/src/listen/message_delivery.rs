@@ -65,7 +65,7 @@ pub(super) async fn deliver(
 
 /// The pause before a message is delivered again that was delivered so often.
 pub(super) fn pause_after(deliveries: i64) -> Duration {
-    let doublings = u32::try_from(deliveries.saturating_sub(1)).unwrap_or(0).min(16);
+    let doublings = u32::try_from(deliveries.saturating_sub(1).clamp(0, 16)).unwrap_or(0);
     (PAUSE_MIN * 2_u32.pow(doublings)).min(PAUSE_MAX)
 }
 

@@ -110,7 +110,7 @@ mod tests {
             ("wasi:tls/types", None),
             ("wasi:nn/errors", None),
             ("wasi:nn/error", None),
-            ("wasi:messaging/types", None),
+            ("wasi:messaging/producers", Some("wasi:messaging/producer")),
             ("acme:io/poll", None),
             ("poll", None),
             ("", None),
