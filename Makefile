@@ -94,6 +94,7 @@ test-here: check
 	tests/checks/build-paths
 	tests/browser
 	tests/corpus rust
+	KINDS=http tests/authors js python
 	$(end-to-end)
 
 test-systemd: $(systemds:%=test-%) ## test the installation under the systemd of other Debians; test-debian-13 for one
