@@ -117,12 +117,14 @@ impl Subscription {
         permit: OwnedSemaphorePermit,
         stream: &StreamSubscription,
     ) {
+        let is_excluded = self.key.subscribe.subject.excludes(&message.subject);
         let (this, max) = (self.clone(), stream.max_deliver.map(i64::from));
         self.spawn(async move {
-            // Another member of the group gets a message that arrives when this one ends.
-            let answer = match this.ending.is_cancelled() {
-                true => AckKind::Nak(None),
-                false => this.handle_delivery(&message, max).await,
+            let answer = match (is_excluded, this.ending.is_cancelled()) {
+                (true, _) => AckKind::Term,
+                // Another member of the group gets a message that arrives when this one ends.
+                (false, true) => AckKind::Nak(None),
+                (false, false) => this.handle_delivery(&message, max).await,
             };
             if let Err(error) = message.ack_with(answer).await {
                 // The stream delivers it again.

@@ -250,6 +250,9 @@ impl Subscription {
     }
 
     fn handle(self: &Arc<Self>, message: &Message, permit: OwnedSemaphorePermit) {
+        if self.key.subscribe.subject.excludes(&message.subject) {
+            return;
+        }
         let (this, message) = (self.clone(), message_of(message));
         self.spawn(async move {
             this.deliver(message).await;
