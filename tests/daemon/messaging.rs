@@ -262,6 +262,33 @@ fn a_message_that_was_delivered_as_often_as_it_may_be_is_given_up() {
 }
 
 #[test]
+fn a_consumer_of_another_subject_is_refused_and_not_overwritten() {
+    let server = NatsServer::start();
+    let mut client = server.client();
+    client.add_stream("ORDERS", "orders.*");
+    client.subscribe("done.*");
+    let kept = |subject: &str| {
+        let subscribe = format!("[[subscribe]]\nsubject = \"{subject}\"\nstream = \"ORDERS\"\n");
+        manifest(&format!("{subscribe}queue = \"workers\"\n"), "")
+    };
+    let tree = tree(&server, &kept("orders.new"));
+    let daemon = control::start(&tree);
+    wait_until_healthy(&tree, "takes-messages");
+    tree.put_guest("other", "takes_messages");
+    tree.put("other.toml", kept("orders.old"));
+    daemon.reload();
+    let status = wait_for_status(&tree, "other", "nats consumer rm ORDERS workers");
+    assert!(status.contains("degraded"), "{status}");
+    assert_eq!(client.consumer("ORDERS", "workers")["config"]["filter_subject"], "orders.new");
+    client.store("orders.new", "one");
+    assert_eq!(client.next().text, "orders.new one");
+    tree.put("takes-messages.toml", kept("orders.newer"));
+    daemon.reload();
+    client.store("orders.newer", "two");
+    assert_eq!(client.next().text, "orders.newer two", "its own consumer is changed");
+}
+
+#[test]
 fn no_message_is_lost_by_reloads_under_load() {
     let server = NatsServer::start();
     let slow = |number: u32| {

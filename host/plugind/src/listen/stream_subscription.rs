@@ -1,6 +1,7 @@
 //! A subscription to messages that a stream keeps until they were handled.
 
 use crate::{
+    base::{name::PluginName, subject::SubjectPattern},
     journal::messages::MESSAGE_GIVEN_UP,
     listen::{message_delivery::pause_after, subscription::Subscription},
     plugin::subscribe::StreamSubscription,
@@ -9,7 +10,8 @@ use crate::{
 };
 use async_nats::jetstream::{
     self, AckKind, Message,
-    consumer::{AckPolicy, PullConsumer, pull::Config},
+    consumer::{self, AckPolicy, PullConsumer, pull::Config},
+    context::ConsumerInfoErrorKind,
 };
 use futures::StreamExt;
 use std::{sync::Arc, time::Duration};
@@ -42,7 +44,8 @@ impl Subscription {
         }
     }
 
-    /// The consumer of the subscription, which is made if there is none, or changed if it differs.
+    /// The consumer of the subscription, which is made if there is none, or changed if it differs. Its subject is changed
+    /// only for the plugin that has set it: others with the same queue would receive the wrong messages.
     async fn consumer(
         &self,
         context: &jetstream::Context,
@@ -56,15 +59,34 @@ impl Subscription {
                  \"{subject}\"`"
             )
         })?;
+        let plugin = &self.key.plugin;
+        let consumer = subscribe.consumer(plugin);
+        let failed =
+            |error: &dyn std::error::Error| format!("consumer {consumer} of {name}: {error}");
+        // Of two that make it at the same time, the server takes the settings of the last one.
+        let _one_at_a_time = self.consumers.lock().await;
+        let description = match found.consumer_info(consumer).await {
+            Ok(existing) => {
+                description_for(plugin, subject, &existing.config).map_err(|error| {
+                    format!(
+                        "consumer {consumer} of {name} {error}; write another queue below [[subscribe]], or remove it: \
+                         `nats consumer rm {name} {consumer}`"
+                    )
+                })?
+            }
+            Err(error) if error.kind() == ConsumerInfoErrorKind::NotFound => description_of(plugin),
+            Err(error) => return Err(failed(&error)),
+        };
         let config = Config {
-            durable_name: Some(subscribe.consumer(&self.key.plugin).to_owned()),
+            durable_name: Some(consumer.to_owned()),
+            description: Some(description),
             ack_policy: AckPolicy::Explicit,
             ack_wait: stream.ack_wait,
             max_deliver: stream.max_deliver.map_or(-1, i64::from),
             filter_subject: subject.as_str().to_owned(),
             ..Config::default()
         };
-        found.create_consumer(config).await.map_err(|error| format!("consumer of {name}: {error}"))
+        found.create_consumer(config).await.map_err(|error| failed(&error))
     }
 
     /// Receives messages, as many as there is room for, until the subscription is ended or the consumer fails.
@@ -157,5 +179,64 @@ impl Subscription {
             return AckKind::Term;
         }
         AckKind::Nak(Some(pause_after(deliveries)))
+    }
+}
+
+/// The description of a consumer whose subject this plugin has set.
+fn description_of(plugin: &PluginName) -> String {
+    format!("messages of the plugin {plugin}")
+}
+
+/// The description that an existing consumer has with this subject: it names the plugin that has set the subject.
+fn description_for(
+    plugin: &PluginName,
+    subject: &SubjectPattern,
+    existing: &consumer::Config,
+) -> Result<String, String> {
+    let own = description_of(plugin);
+    let description = existing.description.clone().filter(|it| !it.is_empty());
+    // Empty, if it has none or more than one.
+    let existing_subject = &existing.filter_subject;
+    if existing_subject == subject.as_str() {
+        return Ok(description.unwrap_or(own));
+    }
+    match description {
+        Some(description) if description == own => Ok(own),
+        description => Err(format!(
+            "must have the subject \"{subject}\", not {existing_subject:?} (its description: {:?})",
+            description.unwrap_or_default()
+        )),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn consumer(subject: &str, description: &str) -> consumer::Config {
+        consumer::Config {
+            filter_subject: subject.to_owned(),
+            description: Some(description.to_owned()),
+            ..consumer::Config::default()
+        }
+    }
+
+    #[test]
+    fn only_the_plugin_that_set_the_subject_of_a_consumer_changes_it() {
+        let (plugin, other) = ("one".parse().unwrap(), "two".parse().unwrap());
+        let (subject, own) = ("orders.*".parse().unwrap(), description_of(&plugin));
+        for (existing, description) in [
+            (consumer("orders.*", &own), Some(&own)),
+            (consumer("orders.*", ""), Some(&own)),
+            (consumer("orders.*", "by hand"), Some(&"by hand".to_owned())),
+            (consumer("orders.*", &description_of(&other)), Some(&description_of(&other))),
+            (consumer("invoices", &own), Some(&own)),
+            (consumer("invoices", &description_of(&other)), None),
+            (consumer("invoices", "by hand"), None),
+            (consumer("", ""), None),
+        ] {
+            let found = description_for(&plugin, &subject, &existing);
+            assert_eq!(found.as_ref().ok(), description, "{existing:?}");
+        }
     }
 }

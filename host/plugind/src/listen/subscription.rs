@@ -60,6 +60,8 @@ pub(super) struct Subscription {
     pub(super) tracker: TaskTracker,
     /// Cancelled when no more messages are wanted.
     pub(super) ending: CancellationToken,
+    /// Locked while the consumer of a stream is made, of all subscriptions.
+    pub(super) consumers: Arc<tokio::sync::Mutex<()>>,
     /// Why it is not established.
     pub(super) failure: Mutex<Option<String>>,
 }

@@ -63,6 +63,7 @@ impl Subscriptions {
                 handling: handling.clone(),
                 closing: closing.clone(),
                 running: running.clone(),
+                consumers: Arc::default(),
             };
             follower.reconcile();
             tokio::spawn(follower.run(changes));
@@ -113,6 +114,7 @@ struct SubscriptionFollower {
     handling: TaskTracker,
     closing: CancellationToken,
     running: Arc<Mutex<Vec<RunningSubscription>>>,
+    consumers: Arc<tokio::sync::Mutex<()>>,
 }
 
 impl SubscriptionFollower {
@@ -170,6 +172,7 @@ impl SubscriptionFollower {
             figures: pool.figures().clone(),
             tracker: self.handling.clone(),
             ending: ending.clone(),
+            consumers: self.consumers.clone(),
             failure: Mutex::new(Some(why)),
         });
         self.receiving.spawn(subscription.clone().run());
