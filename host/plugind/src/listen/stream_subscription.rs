@@ -6,7 +6,7 @@ use crate::{
     listen::{message_delivery::pause_after, subscription::Subscription},
     plugin::subscribe::StreamSubscription,
     remote::availability::pause,
-    world::broker::{MESSAGE_BYTES_MAX, message_of},
+    world::{broker::message_of, received_message::ReceivedMessage},
 };
 use async_nats::jetstream::{
     self, AckKind, Message,
@@ -82,7 +82,8 @@ impl Subscription {
             description: Some(description),
             ack_policy: AckPolicy::Explicit,
             ack_wait: stream.ack_wait,
-            max_deliver: stream.max_deliver.map_or(-1, i64::from),
+            // The server would count deliveries of which the plugin knows nothing, and drop the message after the last.
+            max_deliver: -1,
             filter_subject: subject.as_str().to_owned(),
             ..Config::default()
         };
@@ -140,7 +141,7 @@ impl Subscription {
         stream: &StreamSubscription,
     ) {
         let is_excluded = self.key.subscribe.subject.excludes(&message.subject);
-        let (this, max) = (self.clone(), stream.max_deliver.map(i64::from));
+        let (this, max) = (self.clone(), stream.max_deliver);
         self.spawn(async move {
             let answer = match (is_excluded, this.ending.is_cancelled()) {
                 (true, _) => AckKind::Term,
@@ -157,28 +158,24 @@ impl Subscription {
     }
 
     /// Has the plugin handle a message, and returns what the stream is to do with it.
-    async fn handle_delivery(&self, message: &Message, max: Option<i64>) -> AckKind {
+    async fn handle_delivery(&self, message: &Message, max: Option<u32>) -> AckKind {
         let info = message.info().map(|info| (info.delivered, info.stream_sequence));
         let (deliveries, sequence) = info.unwrap_or((1, 0));
         if deliveries > 1 {
             self.figures.messages.redelivered.add(1);
         }
         // Its reply subject is that of the acknowledgement, which is not the guest's.
-        let received = message_of(&message.message);
-        let (is_too_large, subject) =
-            (received.data.len() > MESSAGE_BYTES_MAX, received.subject.clone());
-        if self
-            .deliver(crate::world::received_message::ReceivedMessage { reply_to: None, ..received })
-            .await
-        {
-            return AckKind::Ack;
+        let received = ReceivedMessage { reply_to: None, ..message_of(&message.message) };
+        let subject = received.subject.clone();
+        match self.deliver(received).await {
+            Ok(()) => AckKind::Ack,
+            Err(why) if why.is_final(deliveries, max) => {
+                let plugin = &self.key.plugin;
+                warn!(message_id = MESSAGE_GIVEN_UP, %plugin, subject, sequence, deliveries, "message given up");
+                AckKind::Term
+            }
+            Err(_) => AckKind::Nak(Some(pause_after(deliveries))),
         }
-        if is_too_large || max.is_some_and(|max| deliveries >= max) {
-            let plugin = &self.key.plugin;
-            warn!(message_id = MESSAGE_GIVEN_UP, %plugin, subject, sequence, deliveries, "message given up");
-            return AckKind::Term;
-        }
-        AckKind::Nak(Some(pause_after(deliveries)))
     }
 }
 

@@ -3,7 +3,7 @@
 use crate::{
     base::{figures::PluginFigures, name::PluginName},
     journal::messages::SUBSCRIPTION_FAILED,
-    listen::message_delivery::{deliver, pool_of},
+    listen::message_delivery::{Undelivered, deliver, pool_of},
     plugin::subscribe::Subscribe,
     remote::{
         availability::pause,
@@ -257,7 +257,8 @@ impl Subscription {
         }
         let (this, message) = (self.clone(), message_of(message));
         self.spawn(async move {
-            this.deliver(message).await;
+            // Without a stream, it is lost if it was not handled.
+            this.deliver(message).await.ok();
             drop(permit);
         });
     }
@@ -273,26 +274,21 @@ impl Subscription {
         self.tracker.spawn_on(work, &handle);
     }
 
-    /// Has the plugin handle a message. True if it has.
-    pub(super) async fn deliver(&self, message: ReceivedMessage) -> bool {
+    /// Has the plugin handle a message.
+    pub(super) async fn deliver(&self, message: ReceivedMessage) -> Result<(), Undelivered> {
         let (plugin, figures) = (&self.key.plugin, &self.figures.messages);
         let in_flight = figures.begin();
-        let delivered = match message.data.len() {
-            size if size > MESSAGE_BYTES_MAX => {
-                let subject = message.subject.as_deref();
+        let subject = message.subject.clone();
+        let delivered = deliver(&self.reader, plugin, message).await;
+        match &delivered {
+            Ok(()) => (),
+            Err(Undelivered::TooLarge(size)) => {
                 warn!(%plugin, subject, size, max = MESSAGE_BYTES_MAX, "message too large");
-                false
             }
-            _ => match deliver(&self.reader, plugin, message).await {
-                Ok(()) => true,
-                Err(error) => {
-                    // The pool logs the causes within a rate.
-                    debug!(%plugin, %error, "message not handled");
-                    false
-                }
-            },
-        };
-        let count = if delivered { &figures.delivered } else { &figures.failed };
+            // The pool logs the causes within a rate.
+            Err(error) => debug!(%plugin, %error, "message not handled"),
+        }
+        let count = if delivered.is_ok() { &figures.delivered } else { &figures.failed };
         count.add(1);
         drop(in_flight);
         delivered

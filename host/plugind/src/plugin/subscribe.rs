@@ -33,7 +33,7 @@ pub struct StreamSubscription {
     pub name: QueueName,
     /// A message that was not acknowledged for so long is delivered again.
     pub ack_wait: Duration,
-    /// The most deliveries of a message; none: until it is handled.
+    /// The number of deliveries after which a message that the plugin fails is given up; none: until it is handled.
     pub max_deliver: Option<u32>,
 }
 
