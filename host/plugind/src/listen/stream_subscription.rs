@@ -15,12 +15,17 @@ use async_nats::jetstream::{
 };
 use futures::StreamExt;
 use std::{sync::Arc, time::Duration};
-use tokio::{sync::OwnedSemaphorePermit, time::sleep};
+use tokio::{
+    sync::{OwnedSemaphorePermit, Semaphore},
+    time::sleep,
+};
 use tracing::{debug, warn};
 
 /// Time after which a request for messages that found none is repeated. Until then, a subscription that ends may
 /// receive some, which it gives back.
 const REQUEST: Duration = Duration::from_secs(1);
+/// The most messages of a request: fewer than may wait for the reader of a subscription, so that none is dropped.
+const BATCH_MAX: usize = 512;
 
 impl Subscription {
     /// Receives messages of a stream until the subscription is ended.
@@ -127,11 +132,7 @@ impl Subscription {
             () = self.ending.cancelled() => return None,
             permit = self.room.clone().acquire_owned() => permit.ok()?,
         };
-        let mut permits = vec![first];
-        while let Ok(permit) = self.room.clone().try_acquire_owned() {
-            permits.push(permit);
-        }
-        Some(permits)
+        Some(with_further(first, &self.room))
     }
 
     fn handle_kept(
@@ -179,6 +180,12 @@ impl Subscription {
     }
 }
 
+/// A permit, and those that are available, as many as a request may have.
+fn with_further(first: OwnedSemaphorePermit, room: &Arc<Semaphore>) -> Vec<OwnedSemaphorePermit> {
+    let further = std::iter::from_fn(|| room.clone().try_acquire_owned().ok());
+    std::iter::once(first).chain(further.take(BATCH_MAX - 1)).collect()
+}
+
 /// The description of a consumer whose subject this plugin has set.
 fn description_of(plugin: &PluginName) -> String {
     format!("messages of the plugin {plugin}")
@@ -215,6 +222,15 @@ mod tests {
             filter_subject: subject.to_owned(),
             description: Some(description.to_owned()),
             ..consumer::Config::default()
+        }
+    }
+
+    #[tokio::test]
+    async fn a_request_has_no_more_messages_than_may_wait() {
+        for (room, requested) in [(1, 1), (3, 3), (BATCH_MAX + 1, BATCH_MAX)] {
+            let room = Arc::new(Semaphore::new(room));
+            let first = room.clone().acquire_owned().await.unwrap();
+            assert_eq!(with_further(first, &room).len(), requested);
         }
     }
 
