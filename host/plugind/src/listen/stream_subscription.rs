@@ -130,9 +130,9 @@ impl Subscription {
         let first = tokio::select! {
             biased;
             () = self.ending.cancelled() => return None,
-            permit = self.room.clone().acquire_owned() => permit.ok()?,
+            permit = self.room.semaphore().clone().acquire_owned() => permit.ok()?,
         };
-        Some(with_further(first, &self.room))
+        Some(with_further(first, self.room.semaphore()))
     }
 
     fn handle_kept(

@@ -3,7 +3,10 @@
 use crate::{
     base::{figures::PluginFigures, name::PluginName},
     journal::messages::SUBSCRIPTION_FAILED,
-    listen::message_delivery::{Undelivered, deliver, pool_of},
+    listen::{
+        message_delivery::{Undelivered, deliver, pool_of},
+        message_room::MessageRoom,
+    },
     plugin::subscribe::Subscribe,
     remote::{
         availability::pause,
@@ -25,7 +28,7 @@ use std::{
 };
 use tokio::{
     sync::{
-        OwnedSemaphorePermit, Semaphore,
+        OwnedSemaphorePermit,
         broadcast::{self, error::RecvError},
     },
     time::{sleep, timeout},
@@ -43,8 +46,6 @@ const REPORTED_WITHIN: Duration = Duration::from_millis(50);
 pub(super) struct SubscriptionKey {
     pub(super) plugin: PluginName,
     pub(super) subscribe: Subscribe,
-    /// The most messages at a time.
-    pub(super) in_flight: usize,
 }
 
 /// A subscription. Its task has a reference, and the follower another one.
@@ -55,7 +56,7 @@ pub(super) struct Subscription {
     pub(super) executors: Executors,
     pub(super) figures: Arc<PluginFigures>,
     /// Room for messages.
-    pub(super) room: Arc<Semaphore>,
+    pub(super) room: MessageRoom,
     /// The messages in progress, of all subscriptions.
     pub(super) tracker: TaskTracker,
     /// Cancelled when no more messages are wanted.
@@ -89,7 +90,7 @@ impl Subscription {
         let before =
             std::mem::take(&mut *self.failure.lock().unwrap_or_else(PoisonError::into_inner));
         if before.is_some() {
-            let SubscriptionKey { plugin, subscribe, .. } = &self.key;
+            let SubscriptionKey { plugin, subscribe } = &self.key;
             let stream = subscribe.stream.as_ref().map(|stream| stream.name.as_str());
             let queue = subscribe.queue.as_ref().map(|queue| queue.as_str());
             info!(%plugin, subject = %subscribe.subject, queue, stream, "subscribed");
@@ -116,7 +117,7 @@ impl Subscription {
         let before = self.failure();
         self.interrupted(error);
         if before != self.failure() {
-            let SubscriptionKey { plugin, subscribe, .. } = &self.key;
+            let SubscriptionKey { plugin, subscribe } = &self.key;
             let subject = &subscribe.subject;
             warn!(message_id = SUBSCRIPTION_FAILED, %plugin, %subject, error, "cannot subscribe");
         }
@@ -214,7 +215,7 @@ impl Subscription {
                 // A closed connection has nothing on its way.
                 subscriber.drain().await.ok();
             }
-            let room = self.room.clone();
+            let room = self.room.semaphore().clone();
             let permit = tokio::select! {
                 biased;
                 () = self.ending.cancelled(), if !is_draining => continue,
