@@ -71,6 +71,33 @@ fn a_message_is_handled_with_its_metadata_and_answered() {
 }
 
 #[test]
+fn a_wildcard_receives_no_subject_of_the_server_and_no_replies_of_others() {
+    let server = NatsServer::start();
+    let mut client = server.client();
+    client.add_stream("ALL", "$KV.*.x\",\"_INBOX.*.x\",\"orders.*.x");
+    client.subscribe("done.*");
+    let plain = "[[subscribe]]\nsubject = \"*.*.x\"\n";
+    for subscribe in [&*format!("{plain}stream = \"ALL\"\n"), plain] {
+        let tree = tree(&server, &manifest(subscribe, ""));
+        let measured = Measured::start(&tree, &[]);
+        client.store("$KV.a.x", "secret");
+        client.store("_INBOX.a.x", "reply");
+        for text in ["one", "two"] {
+            client.store("orders.a.x", text);
+            assert_eq!(client.next().text, format!("orders.a.x {text}"), "{subscribe}");
+        }
+        let delivered = "plugind_plugin_messages_delivered_total{plugin=\"takes-messages\"}";
+        measured.wait_for(delivered, 2.0);
+        if subscribe != plain {
+            eventually("the stream to have none to deliver", || {
+                let info = client.consumer("ALL", "takes-messages");
+                (info["num_ack_pending"] == 0 && info["num_pending"] == 0).then_some(())
+            });
+        }
+    }
+}
+
+#[test]
 fn a_plugin_sends_to_the_subjects_that_it_was_granted_and_no_others() {
     let server = NatsServer::start();
     let grants = "[grants]\npublish = [\"events.>\"]\n";
@@ -232,6 +259,33 @@ fn a_message_that_was_delivered_as_often_as_it_may_be_is_given_up() {
         let info = client.consumer("ORDERS", "workers");
         (info["num_ack_pending"] == 0 && info["num_pending"] == 0).then_some(())
     });
+}
+
+#[test]
+fn a_consumer_of_another_subject_is_refused_and_not_overwritten() {
+    let server = NatsServer::start();
+    let mut client = server.client();
+    client.add_stream("ORDERS", "orders.*");
+    client.subscribe("done.*");
+    let kept = |subject: &str| {
+        let subscribe = format!("[[subscribe]]\nsubject = \"{subject}\"\nstream = \"ORDERS\"\n");
+        manifest(&format!("{subscribe}queue = \"workers\"\n"), "")
+    };
+    let tree = tree(&server, &kept("orders.new"));
+    let daemon = control::start(&tree);
+    wait_until_healthy(&tree, "takes-messages");
+    tree.put_guest("other", "takes_messages");
+    tree.put("other.toml", kept("orders.old"));
+    daemon.reload();
+    let status = wait_for_status(&tree, "other", "nats consumer rm ORDERS workers");
+    assert!(status.contains("degraded"), "{status}");
+    assert_eq!(client.consumer("ORDERS", "workers")["config"]["filter_subject"], "orders.new");
+    client.store("orders.new", "one");
+    assert_eq!(client.next().text, "orders.new one");
+    tree.put("takes-messages.toml", kept("orders.newer"));
+    daemon.reload();
+    client.store("orders.newer", "two");
+    assert_eq!(client.next().text, "orders.newer two", "its own consumer is changed");
 }
 
 #[test]

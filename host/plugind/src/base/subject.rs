@@ -80,16 +80,28 @@ impl SubjectPattern {
         let mut tokens = subject.split('.');
         for (nth, wanted) in self.0.split('.').enumerate() {
             let Some(token) = tokens.next() else { return false };
-            let is_reserved = nth == 0 && (token.starts_with('$') || token == INBOX);
+            let is_excluded = nth == 0 && is_reserved(token);
             match wanted {
-                ">" => return !is_reserved,
-                "*" if !is_reserved => (),
+                ">" => return !is_excluded,
+                "*" if !is_excluded => (),
                 wanted if wanted == token => (),
                 _ => return false,
             }
         }
         tokens.next().is_none()
     }
+
+    /// Whether a subject that the server counts to it is not meant: the server lets a wildcard at the beginning stand for
+    /// subjects of its own as well, such as those of stores, and for those to which replies are sent.
+    #[must_use]
+    pub fn excludes(&self, subject: &str) -> bool {
+        subject.split('.').next().is_some_and(is_reserved) && !self.matches(subject)
+    }
+}
+
+/// Whether subjects with this first token are the server's own, or those to which replies are sent.
+fn is_reserved(token: &str) -> bool {
+    token.starts_with('$') || token == INBOX
 }
 
 /// Whether replies to requests are received on this subject.
@@ -173,6 +185,20 @@ mod tests {
             for subject in others.iter().filter(|subject| !subject.ends_with('.')) {
                 assert!(!pattern(text).matches(subject), "{text} {subject}");
             }
+        }
+    }
+
+    #[test]
+    fn a_wildcard_at_the_beginning_excludes_subjects_of_the_server_and_of_replies() {
+        for (text, subject, is_excluded) in [
+            (">", "$KV.store.key", true),
+            ("*.*.*", "_INBOX.a.b", true),
+            (">", "orders.$KV", false),
+            ("_INBOX.a.*", "_INBOX.a.b", false),
+            // A subscription whose subject was changed meanwhile.
+            ("orders.*", "invoices.new", false),
+        ] {
+            assert_eq!(pattern(text).excludes(subject), is_excluded, "{text} {subject}");
         }
     }
 

@@ -8,7 +8,7 @@ use crate::{
         instances::Pool,
     },
     route::table::TableReader,
-    world::received_message::ReceivedMessage,
+    world::{broker::MESSAGE_BYTES_MAX, received_message::ReceivedMessage},
 };
 use std::{sync::Arc, time::Duration};
 
@@ -27,12 +27,27 @@ pub(super) enum Undelivered {
     /// Too many calls wait, or no instance had room in time.
     #[error("no instance had room for the message in time")]
     Busy,
+    /// It has more bytes than a plugin may receive.
+    #[error("the message must have at most {MESSAGE_BYTES_MAX} bytes, not {0}")]
+    TooLarge(usize),
     /// The guest took too long.
     #[error("the plugin did not handle the message within limits.request-timeout")]
     TimedOut,
     /// The guest failed.
     #[error("{0}")]
     Failed(String),
+}
+
+impl Undelivered {
+    /// Whether a stream is not to deliver the message again, after so many deliveries of at most `max`. A plugin that had
+    /// no room for a message has not failed it.
+    pub(super) fn is_final(&self, deliveries: i64, max: Option<u32>) -> bool {
+        match self {
+            Self::TooLarge(_) => true,
+            Self::NotServed | Self::Busy => false,
+            Self::TimedOut | Self::Failed(_) => max.is_some_and(|max| deliveries >= max.into()),
+        }
+    }
 }
 
 /// The instances of a plugin that serve at this moment.
@@ -46,6 +61,9 @@ pub(super) async fn deliver(
     plugin: &PluginName,
     message: ReceivedMessage,
 ) -> Result<(), Undelivered> {
+    if message.data.len() > MESSAGE_BYTES_MAX {
+        return Err(Undelivered::TooLarge(message.data.len()));
+    }
     let mut message = Box::new(message);
     for _ in 0..TRIES {
         let pool = pool_of(reader, plugin).ok_or(Undelivered::NotServed)?;
@@ -72,6 +90,22 @@ pub(super) fn pause_after(deliveries: i64) -> Duration {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn only_a_message_that_the_plugin_failed_is_given_up() {
+        let failed = || Undelivered::Failed("trap".to_owned());
+        for (why, deliveries, max, is_final) in [
+            (failed(), 2, Some(2), true),
+            (Undelivered::TimedOut, 3, Some(2), true),
+            (failed(), 1, Some(2), false),
+            (failed(), 100, None, false),
+            (Undelivered::Busy, 2, Some(2), false),
+            (Undelivered::NotServed, 100, Some(1), false),
+            (Undelivered::TooLarge(MESSAGE_BYTES_MAX + 1), 1, None, true),
+        ] {
+            assert_eq!(why.is_final(deliveries, max), is_final, "{why} {deliveries} {max:?}");
+        }
+    }
 
     #[test]
     fn a_message_is_delivered_again_after_pauses_that_grow_to_a_limit() {

@@ -9,6 +9,7 @@ pub mod accept;
 pub mod datagrams;
 #[cfg(feature = "runtime")]
 mod message_delivery;
+mod message_room;
 #[cfg(feature = "runtime")]
 mod subscription;
 #[cfg(feature = "runtime")]

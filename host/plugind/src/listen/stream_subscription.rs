@@ -1,24 +1,31 @@
 //! A subscription to messages that a stream keeps until they were handled.
 
 use crate::{
+    base::{name::PluginName, subject::SubjectPattern},
     journal::messages::MESSAGE_GIVEN_UP,
     listen::{message_delivery::pause_after, subscription::Subscription},
     plugin::subscribe::StreamSubscription,
     remote::availability::pause,
-    world::broker::{MESSAGE_BYTES_MAX, message_of},
+    world::{broker::message_of, received_message::ReceivedMessage},
 };
 use async_nats::jetstream::{
     self, AckKind, Message,
-    consumer::{AckPolicy, PullConsumer, pull::Config},
+    consumer::{self, AckPolicy, PullConsumer, pull::Config},
+    context::ConsumerInfoErrorKind,
 };
 use futures::StreamExt;
 use std::{sync::Arc, time::Duration};
-use tokio::{sync::OwnedSemaphorePermit, time::sleep};
+use tokio::{
+    sync::{OwnedSemaphorePermit, Semaphore},
+    time::sleep,
+};
 use tracing::{debug, warn};
 
 /// Time after which a request for messages that found none is repeated. Until then, a subscription that ends may
 /// receive some, which it gives back.
 const REQUEST: Duration = Duration::from_secs(1);
+/// The most messages of a request: fewer than may wait for the reader of a subscription, so that none is dropped.
+const BATCH_MAX: usize = 512;
 
 impl Subscription {
     /// Receives messages of a stream until the subscription is ended.
@@ -42,7 +49,8 @@ impl Subscription {
         }
     }
 
-    /// The consumer of the subscription, which is made if there is none, or changed if it differs.
+    /// The consumer of the subscription, which is made if there is none, or changed if it differs. Its subject is changed
+    /// only for the plugin that has set it: others with the same queue would receive the wrong messages.
     async fn consumer(
         &self,
         context: &jetstream::Context,
@@ -56,15 +64,35 @@ impl Subscription {
                  \"{subject}\"`"
             )
         })?;
+        let plugin = &self.key.plugin;
+        let consumer = subscribe.consumer(plugin);
+        let failed =
+            |error: &dyn std::error::Error| format!("consumer {consumer} of {name}: {error}");
+        // Of two that make it at the same time, the server takes the settings of the last one.
+        let _one_at_a_time = self.consumers.lock().await;
+        let description = match found.consumer_info(consumer).await {
+            Ok(existing) => {
+                description_for(plugin, subject, &existing.config).map_err(|error| {
+                    format!(
+                        "consumer {consumer} of {name} {error}; write another queue below [[subscribe]], or remove it: \
+                         `nats consumer rm {name} {consumer}`"
+                    )
+                })?
+            }
+            Err(error) if error.kind() == ConsumerInfoErrorKind::NotFound => description_of(plugin),
+            Err(error) => return Err(failed(&error)),
+        };
         let config = Config {
-            durable_name: Some(subscribe.consumer(&self.key.plugin).to_owned()),
+            durable_name: Some(consumer.to_owned()),
+            description: Some(description),
             ack_policy: AckPolicy::Explicit,
             ack_wait: stream.ack_wait,
-            max_deliver: stream.max_deliver.map_or(-1, i64::from),
+            // The server would count deliveries of which the plugin knows nothing, and drop the message after the last.
+            max_deliver: -1,
             filter_subject: subject.as_str().to_owned(),
             ..Config::default()
         };
-        found.create_consumer(config).await.map_err(|error| format!("consumer of {name}: {error}"))
+        found.create_consumer(config).await.map_err(|error| failed(&error))
     }
 
     /// Receives messages, as many as there is room for, until the subscription is ended or the consumer fails.
@@ -102,13 +130,9 @@ impl Subscription {
         let first = tokio::select! {
             biased;
             () = self.ending.cancelled() => return None,
-            permit = self.room.clone().acquire_owned() => permit.ok()?,
+            permit = self.room.semaphore().clone().acquire_owned() => permit.ok()?,
         };
-        let mut permits = vec![first];
-        while let Ok(permit) = self.room.clone().try_acquire_owned() {
-            permits.push(permit);
-        }
-        Some(permits)
+        Some(with_further(first, self.room.semaphore()))
     }
 
     fn handle_kept(
@@ -117,12 +141,14 @@ impl Subscription {
         permit: OwnedSemaphorePermit,
         stream: &StreamSubscription,
     ) {
-        let (this, max) = (self.clone(), stream.max_deliver.map(i64::from));
+        let is_excluded = self.key.subscribe.subject.excludes(&message.subject);
+        let (this, max) = (self.clone(), stream.max_deliver);
         self.spawn(async move {
-            // Another member of the group gets a message that arrives when this one ends.
-            let answer = match this.ending.is_cancelled() {
-                true => AckKind::Nak(None),
-                false => this.handle_delivery(&message, max).await,
+            let answer = match (is_excluded, this.ending.is_cancelled()) {
+                (true, _) => AckKind::Term,
+                // Another member of the group gets a message that arrives when this one ends.
+                (false, true) => AckKind::Nak(None),
+                (false, false) => this.handle_delivery(&message, max).await,
             };
             if let Err(error) = message.ack_with(answer).await {
                 // The stream delivers it again.
@@ -133,27 +159,97 @@ impl Subscription {
     }
 
     /// Has the plugin handle a message, and returns what the stream is to do with it.
-    async fn handle_delivery(&self, message: &Message, max: Option<i64>) -> AckKind {
+    async fn handle_delivery(&self, message: &Message, max: Option<u32>) -> AckKind {
         let info = message.info().map(|info| (info.delivered, info.stream_sequence));
         let (deliveries, sequence) = info.unwrap_or((1, 0));
         if deliveries > 1 {
             self.figures.messages.redelivered.add(1);
         }
         // Its reply subject is that of the acknowledgement, which is not the guest's.
-        let received = message_of(&message.message);
-        let (is_too_large, subject) =
-            (received.data.len() > MESSAGE_BYTES_MAX, received.subject.clone());
-        if self
-            .deliver(crate::world::received_message::ReceivedMessage { reply_to: None, ..received })
-            .await
-        {
-            return AckKind::Ack;
+        let received = ReceivedMessage { reply_to: None, ..message_of(&message.message) };
+        let subject = received.subject.clone();
+        match self.deliver(received).await {
+            Ok(()) => AckKind::Ack,
+            Err(why) if why.is_final(deliveries, max) => {
+                let plugin = &self.key.plugin;
+                warn!(message_id = MESSAGE_GIVEN_UP, %plugin, subject, sequence, deliveries, "message given up");
+                AckKind::Term
+            }
+            Err(_) => AckKind::Nak(Some(pause_after(deliveries))),
         }
-        if is_too_large || max.is_some_and(|max| deliveries >= max) {
-            let plugin = &self.key.plugin;
-            warn!(message_id = MESSAGE_GIVEN_UP, %plugin, subject, sequence, deliveries, "message given up");
-            return AckKind::Term;
+    }
+}
+
+/// A permit, and those that are available, as many as a request may have.
+fn with_further(first: OwnedSemaphorePermit, room: &Arc<Semaphore>) -> Vec<OwnedSemaphorePermit> {
+    let further = std::iter::from_fn(|| room.clone().try_acquire_owned().ok());
+    std::iter::once(first).chain(further.take(BATCH_MAX - 1)).collect()
+}
+
+/// The description of a consumer whose subject this plugin has set.
+fn description_of(plugin: &PluginName) -> String {
+    format!("messages of the plugin {plugin}")
+}
+
+/// The description that an existing consumer has with this subject: it names the plugin that has set the subject.
+fn description_for(
+    plugin: &PluginName,
+    subject: &SubjectPattern,
+    existing: &consumer::Config,
+) -> Result<String, String> {
+    let own = description_of(plugin);
+    let description = existing.description.clone().filter(|it| !it.is_empty());
+    // Empty, if it has none or more than one.
+    let existing_subject = &existing.filter_subject;
+    if existing_subject == subject.as_str() {
+        return Ok(description.unwrap_or(own));
+    }
+    match description {
+        Some(description) if description == own => Ok(own),
+        description => Err(format!(
+            "must have the subject \"{subject}\", not {existing_subject:?} (its description: {:?})",
+            description.unwrap_or_default()
+        )),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn consumer(subject: &str, description: &str) -> consumer::Config {
+        consumer::Config {
+            filter_subject: subject.to_owned(),
+            description: Some(description.to_owned()),
+            ..consumer::Config::default()
         }
-        AckKind::Nak(Some(pause_after(deliveries)))
+    }
+
+    #[tokio::test]
+    async fn a_request_has_no_more_messages_than_may_wait() {
+        for (room, requested) in [(1, 1), (3, 3), (BATCH_MAX + 1, BATCH_MAX)] {
+            let room = Arc::new(Semaphore::new(room));
+            let first = room.clone().acquire_owned().await.unwrap();
+            assert_eq!(with_further(first, &room).len(), requested);
+        }
+    }
+
+    #[test]
+    fn only_the_plugin_that_set_the_subject_of_a_consumer_changes_it() {
+        let (plugin, other) = ("one".parse().unwrap(), "two".parse().unwrap());
+        let (subject, own) = ("orders.*".parse().unwrap(), description_of(&plugin));
+        for (existing, description) in [
+            (consumer("orders.*", &own), Some(&own)),
+            (consumer("orders.*", ""), Some(&own)),
+            (consumer("orders.*", "by hand"), Some(&"by hand".to_owned())),
+            (consumer("orders.*", &description_of(&other)), Some(&description_of(&other))),
+            (consumer("invoices", &own), Some(&own)),
+            (consumer("invoices", &description_of(&other)), None),
+            (consumer("invoices", "by hand"), None),
+            (consumer("", ""), None),
+        ] {
+            let found = description_for(&plugin, &subject, &existing);
+            assert_eq!(found.as_ref().ok(), description, "{existing:?}");
+        }
     }
 }

@@ -3,7 +3,10 @@
 use crate::{
     base::{figures::PluginFigures, name::PluginName},
     journal::messages::SUBSCRIPTION_FAILED,
-    listen::message_delivery::{deliver, pool_of},
+    listen::{
+        message_delivery::{Undelivered, deliver, pool_of},
+        message_room::MessageRoom,
+    },
     plugin::subscribe::Subscribe,
     remote::{
         availability::pause,
@@ -25,7 +28,7 @@ use std::{
 };
 use tokio::{
     sync::{
-        OwnedSemaphorePermit, Semaphore,
+        OwnedSemaphorePermit,
         broadcast::{self, error::RecvError},
     },
     time::{sleep, timeout},
@@ -43,8 +46,6 @@ const REPORTED_WITHIN: Duration = Duration::from_millis(50);
 pub(super) struct SubscriptionKey {
     pub(super) plugin: PluginName,
     pub(super) subscribe: Subscribe,
-    /// The most messages at a time.
-    pub(super) in_flight: usize,
 }
 
 /// A subscription. Its task has a reference, and the follower another one.
@@ -55,11 +56,13 @@ pub(super) struct Subscription {
     pub(super) executors: Executors,
     pub(super) figures: Arc<PluginFigures>,
     /// Room for messages.
-    pub(super) room: Arc<Semaphore>,
+    pub(super) room: MessageRoom,
     /// The messages in progress, of all subscriptions.
     pub(super) tracker: TaskTracker,
     /// Cancelled when no more messages are wanted.
     pub(super) ending: CancellationToken,
+    /// Locked while the consumer of a stream is made, of all subscriptions.
+    pub(super) consumers: Arc<tokio::sync::Mutex<()>>,
     /// Why it is not established.
     pub(super) failure: Mutex<Option<String>>,
 }
@@ -87,7 +90,7 @@ impl Subscription {
         let before =
             std::mem::take(&mut *self.failure.lock().unwrap_or_else(PoisonError::into_inner));
         if before.is_some() {
-            let SubscriptionKey { plugin, subscribe, .. } = &self.key;
+            let SubscriptionKey { plugin, subscribe } = &self.key;
             let stream = subscribe.stream.as_ref().map(|stream| stream.name.as_str());
             let queue = subscribe.queue.as_ref().map(|queue| queue.as_str());
             info!(%plugin, subject = %subscribe.subject, queue, stream, "subscribed");
@@ -114,7 +117,7 @@ impl Subscription {
         let before = self.failure();
         self.interrupted(error);
         if before != self.failure() {
-            let SubscriptionKey { plugin, subscribe, .. } = &self.key;
+            let SubscriptionKey { plugin, subscribe } = &self.key;
             let subject = &subscribe.subject;
             warn!(message_id = SUBSCRIPTION_FAILED, %plugin, %subject, error, "cannot subscribe");
         }
@@ -212,7 +215,7 @@ impl Subscription {
                 // A closed connection has nothing on its way.
                 subscriber.drain().await.ok();
             }
-            let room = self.room.clone();
+            let room = self.room.semaphore().clone();
             let permit = tokio::select! {
                 biased;
                 () = self.ending.cancelled(), if !is_draining => continue,
@@ -250,9 +253,13 @@ impl Subscription {
     }
 
     fn handle(self: &Arc<Self>, message: &Message, permit: OwnedSemaphorePermit) {
+        if self.key.subscribe.subject.excludes(&message.subject) {
+            return;
+        }
         let (this, message) = (self.clone(), message_of(message));
         self.spawn(async move {
-            this.deliver(message).await;
+            // Without a stream, it is lost if it was not handled.
+            this.deliver(message).await.ok();
             drop(permit);
         });
     }
@@ -268,26 +275,21 @@ impl Subscription {
         self.tracker.spawn_on(work, &handle);
     }
 
-    /// Has the plugin handle a message. True if it has.
-    pub(super) async fn deliver(&self, message: ReceivedMessage) -> bool {
+    /// Has the plugin handle a message.
+    pub(super) async fn deliver(&self, message: ReceivedMessage) -> Result<(), Undelivered> {
         let (plugin, figures) = (&self.key.plugin, &self.figures.messages);
         let in_flight = figures.begin();
-        let delivered = match message.data.len() {
-            size if size > MESSAGE_BYTES_MAX => {
-                let subject = message.subject.as_deref();
+        let subject = message.subject.clone();
+        let delivered = deliver(&self.reader, plugin, message).await;
+        match &delivered {
+            Ok(()) => (),
+            Err(Undelivered::TooLarge(size)) => {
                 warn!(%plugin, subject, size, max = MESSAGE_BYTES_MAX, "message too large");
-                false
             }
-            _ => match deliver(&self.reader, plugin, message).await {
-                Ok(()) => true,
-                Err(error) => {
-                    // The pool logs the causes within a rate.
-                    debug!(%plugin, %error, "message not handled");
-                    false
-                }
-            },
-        };
-        let count = if delivered { &figures.delivered } else { &figures.failed };
+            // The pool logs the causes within a rate.
+            Err(error) => debug!(%plugin, %error, "message not handled"),
+        }
+        let count = if delivered.is_ok() { &figures.delivered } else { &figures.failed };
         count.add(1);
         drop(in_flight);
         delivered

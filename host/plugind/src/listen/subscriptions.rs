@@ -1,7 +1,10 @@
 //! The subscriptions of all plugins: they follow the table, and outlast the generations that ask for the same ones.
 
 use crate::{
-    listen::subscription::{Subscription, SubscriptionKey},
+    listen::{
+        message_room::MessageRoom,
+        subscription::{Subscription, SubscriptionKey},
+    },
     pool::instances::Pool,
     remote::nats::NatsConnection,
     route::table::TableReader,
@@ -12,7 +15,7 @@ use std::{
     time::Duration,
 };
 use tokio::{
-    sync::{Semaphore, watch},
+    sync::watch,
     time::{Instant, sleep, timeout},
 };
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
@@ -63,6 +66,7 @@ impl Subscriptions {
                 handling: handling.clone(),
                 closing: closing.clone(),
                 running: running.clone(),
+                consumers: Arc::default(),
             };
             follower.reconcile();
             tokio::spawn(follower.run(changes));
@@ -113,6 +117,7 @@ struct SubscriptionFollower {
     handling: TaskTracker,
     closing: CancellationToken,
     running: Arc<Mutex<Vec<RunningSubscription>>>,
+    consumers: Arc<tokio::sync::Mutex<()>>,
 }
 
 impl SubscriptionFollower {
@@ -132,37 +137,40 @@ impl SubscriptionFollower {
     fn reconcile(&self) {
         let pools: Vec<_> =
             self.reader.table().subscribers().filter_map(|it| it.pool.clone()).collect();
-        let wanted: Vec<_> = pools.iter().flat_map(|pool| keys(pool)).collect();
+        let wanted: Vec<_> = pools.iter().flat_map(wanted_of).collect();
         let mut running = lock(&self.running);
-        let (kept, obsolete): (Vec<_>, Vec<_>) =
-            running.drain(..).partition(|it| wanted.contains(&it.subscription.key));
+        let is_wanted =
+            |it: &RunningSubscription| wanted.iter().any(|new| new.key == it.subscription.key);
+        let (kept, obsolete): (Vec<_>, Vec<_>) = running.drain(..).partition(is_wanted);
         *running = kept;
-        for it in &*running {
-            // The generation that serves may be a new one.
-            it.subscription.show();
-        }
         let mut started = Vec::new();
-        for key in wanted {
-            if !running.iter().any(|it| it.subscription.key == key)
-                && let Some(pool) = pools.iter().find(|pool| *pool.name() == key.plugin)
-            {
-                let new = self.start(key, pool);
-                started.push(new.clone());
-                running.push(new);
+        for new in wanted {
+            match running.iter().find(|it| it.subscription.key == new.key) {
+                Some(RunningSubscription { subscription, .. }) => {
+                    // The generation that serves may be a new one.
+                    subscription.show();
+                    subscription.room.resize(new.in_flight);
+                }
+                None => {
+                    let new = self.start(new);
+                    started.push(new.clone());
+                    running.push(new);
+                }
             }
         }
         drop(running);
         end_after(obsolete, started);
     }
 
-    fn start(&self, key: SubscriptionKey, pool: &Pool) -> RunningSubscription {
+    fn start(&self, wanted: WantedSubscription<'_>) -> RunningSubscription {
+        let WantedSubscription { key, in_flight, pool } = wanted;
         let ending = self.closing.child_token();
         let why = format!(
             "the subscription to {:?} is not established yet",
             key.subscribe.subject.as_str()
         );
         let subscription = Arc::new(Subscription {
-            room: Arc::new(Semaphore::new(key.in_flight)),
+            room: MessageRoom::new(in_flight),
             key,
             reader: self.reader.clone(),
             connection: self.connection.clone(),
@@ -170,6 +178,7 @@ impl SubscriptionFollower {
             figures: pool.figures().clone(),
             tracker: self.handling.clone(),
             ending: ending.clone(),
+            consumers: self.consumers.clone(),
             failure: Mutex::new(Some(why)),
         });
         self.receiving.spawn(subscription.clone().run());
@@ -177,19 +186,27 @@ impl SubscriptionFollower {
     }
 }
 
+/// A subscription that a generation asks for.
+struct WantedSubscription<'a> {
+    key: SubscriptionKey,
+    /// The most messages at a time.
+    in_flight: usize,
+    pool: &'a Arc<Pool>,
+}
+
 /// The subscriptions of a plugin, which share the messages that it may have at a time.
-fn keys(pool: &Pool) -> Vec<SubscriptionKey> {
+fn wanted_of(pool: &Arc<Pool>) -> impl Iterator<Item = WantedSubscription<'_>> {
     let manifest = &pool.linked().release.manifest;
     let by_default = pool.capacity().min(IN_FLIGHT_MAX);
     let written = manifest.limits.messages_in_flight;
     let max = written.map_or(by_default, |max| usize::try_from(max).unwrap_or(IN_FLIGHT_MAX));
     let in_flight = (max / manifest.subscribe.len().max(1)).max(1);
-    let key = |subscribe: &_| SubscriptionKey {
-        plugin: pool.name().clone(),
-        subscribe: Clone::clone(subscribe),
-        in_flight,
+    let wanted = move |subscribe: &_| {
+        let key =
+            SubscriptionKey { plugin: pool.name().clone(), subscribe: Clone::clone(subscribe) };
+        WantedSubscription { key, in_flight, pool }
     };
-    manifest.subscribe.iter().map(key).collect()
+    manifest.subscribe.iter().map(wanted)
 }
 
 /// Ends subscriptions when those that were started in their place are established, so that no message falls between

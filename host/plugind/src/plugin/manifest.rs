@@ -130,7 +130,7 @@ impl Manifest {
         let limits = table.table("limits", Limits::read);
         let (timeout, mut read) = (limits.request_timeout, BTreeSet::new());
         let subscriptions =
-            table.tables("subscribe", |subscribe| Subscribe::read(subscribe, timeout, &mut read));
+            table.tables("subscribe", |table| Subscribe::read(table, name, timeout, &mut read));
         let subscribe: Vec<_> = subscriptions.into_iter().flatten().collect();
         let serves = component.map(|component| component.serves);
         let on_demand = read_on_demand(table, serves, !subscribe.is_empty());

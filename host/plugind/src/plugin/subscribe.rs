@@ -33,7 +33,7 @@ pub struct StreamSubscription {
     pub name: QueueName,
     /// A message that was not acknowledged for so long is delivered again.
     pub ack_wait: Duration,
-    /// The most deliveries of a message; none: until it is handled.
+    /// The number of deliveries after which a message that the plugin fails is given up; none: until it is handled.
     pub max_deliver: Option<u32>,
 }
 
@@ -44,6 +44,7 @@ impl Subscribe {
     /// None without a subject, which is a mistake.
     pub(super) fn read(
         table: &Table<'_>,
+        plugin: Option<&PluginName>,
         request_timeout: Duration,
         read: &mut SubscriptionsRead,
     ) -> Option<Self> {
@@ -66,20 +67,26 @@ impl Subscribe {
             queue,
             stream: StreamSubscription::read(table, stream, request_timeout),
         };
-        subscription.complain_if_twice(table, read);
+        subscription.complain_if_twice(table, plugin, read);
         Some(subscription)
     }
 
-    fn complain_if_twice(&self, table: &Table<'_>, read: &mut SubscriptionsRead) {
+    fn complain_if_twice(
+        &self,
+        table: &Table<'_>,
+        plugin: Option<&PluginName>,
+        read: &mut SubscriptionsRead,
+    ) {
         let queue = self.queue.as_ref().map(ToString::to_string);
         let (key, is_stream, message) = match &self.stream {
             Some(stream) => {
                 let message = format!(
                     "subscribe.queue must differ for each [[subscribe]] of the stream \"{}\": it is the name of the \
-                     consumer, which has one subject",
+                     consumer, by default that of the plugin, and a consumer has one subject",
                     stream.name
                 );
-                ((stream.name.to_string(), queue), true, message)
+                let consumer = queue.or_else(|| plugin.map(ToString::to_string));
+                ((stream.name.to_string(), consumer), true, message)
             }
             None => {
                 let message = format!(
@@ -180,5 +187,7 @@ mod tests {
         let twice = parse(&format!("{stream}{stream}")).unwrap_err();
         assert!(twice[0].contains("subscribe.queue must differ"), "{twice:?}");
         assert!(parse(&format!("{stream}{stream}queue = \"other\"\n")).is_ok());
+        let by_default = parse(&format!("{stream}{stream}queue = \"hello\"\n")).unwrap_err();
+        assert!(by_default[0].starts_with("m.toml:7:9: subscribe.queue must"), "{by_default:?}");
     }
 }
