@@ -47,6 +47,18 @@ fn a_daemon_that_ends_on_idle_is_started_by_each_client_with_its_state() {
 }
 
 #[test]
+fn a_plugin_that_an_operator_stopped_keeps_the_daemon_until_it_is_started() {
+    let machine = machine(&["hello", "sleeps"]);
+    machine.start();
+    machine.succeed(&["pluginctl", "stop", "hello"]);
+    assert_eq!(machine.get("/sleeps/sleep/3000").status(), 200);
+    assert_eq!(machine.get("/hello").status(), 503, "the same daemon serves");
+    machine.succeed(&["pluginctl", "start", "hello"]);
+    wait_until_ended(&machine);
+    assert_eq!(machine.journal(&[&message("EXITING_ON_IDLE")]).len(), 1);
+}
+
+#[test]
 fn connections_requests_and_programs_keep_the_daemon() {
     let machine = machine(&["sleeps"]);
     machine.start();

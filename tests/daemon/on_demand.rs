@@ -280,6 +280,16 @@ fn a_plugin_with_an_instance_for_each_request_rests_without_requests() {
         }
     }
     assert_eq!(daemon.log.count(&["plugind[starts-02]: started"]), 3, "none is started ahead");
+    let started =
+        |plugin: &str| ["plugin started on demand".to_owned(), format!("plugin={plugin} ")];
+    for plugin in ["greeter-02", "starts-02"] {
+        let started = started(plugin);
+        assert_eq!(daemon.log.count(&[&*started[0], &*started[1]]), 3, "{plugin}");
+    }
+    // An operator has an instance made, after which there is no request either.
+    assert_eq!(run(&tree, &["restart", "greeter-02"]).status, Some(0));
+    wait_until_idle(&daemon, "greeter-02", 4);
+    assert_eq!(state(&tree, "greeter-02"), "inactive (on demand)");
 }
 
 #[test]
@@ -302,4 +312,15 @@ fn instances_beyond_the_least_number_are_stopped_without_work() {
     daemon.reload();
     workers("3");
     assert_eq!(daemon.log.count(&["instance failed"]), 0);
+}
+
+#[test]
+fn a_daemon_that_systemd_did_not_give_sockets_ignores_exit_on_idle() {
+    let tree = Tree::new().with("hello").with_settings("exit-on-idle-sec = \"1s\"\n");
+    let mut daemon = Daemon::start(&tree);
+    let ignored = "warning plugind: exit-on-idle-sec ignored without sockets of systemd ";
+    daemon.log.wait_for(&[ignored, "remedy="]);
+    assert_eq!(daemon.get("/hello").status(), 200);
+    assert_eq!(daemon.stop(), 0);
+    assert_eq!(daemon.log.count(&["exiting on idle"]), 0);
 }

@@ -2,7 +2,7 @@
 
 use crate::{
     listen::listeners::Listeners,
-    supervisor::{handle::SupervisorHandle, phase::DaemonPhase},
+    supervisor::{handle::SupervisorHandle, phase::DaemonPhase, summary::Summary},
 };
 use std::{sync::Arc, time::Duration};
 use tokio::time::{Instant, Interval, MissedTickBehavior, interval};
@@ -56,6 +56,16 @@ impl Idleness {
     }
 }
 
+/// The time to use; none if the daemon would not be started again. `is_activated`: systemd has passed a socket on which
+/// plugins are reached.
+pub(super) fn usable(timeout: Option<Duration>, is_activated: bool) -> Option<Duration> {
+    if timeout.is_some() && !is_activated {
+        let remedy = "start the daemon by a socket unit, or remove exit-on-idle-sec";
+        warn!(remedy, "exit-on-idle-sec ignored without sockets of systemd");
+    }
+    timeout.filter(|_| is_activated)
+}
+
 /// The looks of a daemon that ends when it is idle.
 pub(super) struct IdleExit {
     idleness: Option<(Idleness, Interval)>,
@@ -107,11 +117,7 @@ fn work(
     since: Instant,
 ) -> DaemonWork {
     let idle_since = listeners.idle_since(since);
-    let is_at_work = {
-        let summary = supervisor.summary();
-        let summary = summary.borrow();
-        summary.at_work > 0 || summary.reloading
-    };
+    let is_kept = is_kept(&supervisor.summary().borrow());
     let plugins = supervisor.board().plugins();
     let gauges = plugins.iter().map(|plugin| plugin.gauges);
     let has_calls = gauges.into_iter().any(|it| it.in_flight + it.queued + it.connections > 0);
@@ -122,14 +128,20 @@ fn work(
         totals.responses.iter().sum::<u64>() + totals.connections + totals.datagrams
     });
     DaemonWork {
-        // One that an operator took out of service would be back in service when it is started again.
-        is_in_progress: is_at_work
+        // One that an operator drained would be in service again when it is started again.
+        is_in_progress: is_kept
             || has_calls
             || idle_since.is_none()
             || phase != DaemonPhase::Running,
         count: admitted.wrapping_add(served.sum()),
         last: idle_since.unwrap_or(since),
     }
+}
+
+/// Whether plugins keep the daemon, because they do something without being asked, or because their next start would undo
+/// the request of an operator.
+fn is_kept(summary: &Summary) -> bool {
+    summary.at_work > 0 || summary.operated > 0 || summary.reloading
 }
 
 #[cfg(test)]
@@ -168,6 +180,22 @@ mod tests {
         let request = DaemonWork { last: at(start, 115), ..counted };
         assert!(!idleness.look(request, at(start, 124)), "a request ended on an open connection");
         assert!(idleness.look(request, at(start, 125)));
+    }
+
+    #[test]
+    fn plugins_keep_the_daemon_that_work_alone_or_that_an_operator_changed() {
+        let idle = Summary { plugins: 3, ready: 3, ..Summary::default() };
+        assert!(!is_kept(&idle));
+        assert!(is_kept(&Summary { at_work: 1, ..idle.clone() }));
+        assert!(is_kept(&Summary { operated: 1, ..idle.clone() }));
+        assert!(is_kept(&Summary { reloading: true, ..idle }));
+    }
+
+    #[test]
+    fn a_daemon_that_no_socket_starts_again_does_not_end_when_idle() {
+        assert_eq!(usable(Some(TIMEOUT), true), Some(TIMEOUT));
+        assert_eq!(usable(Some(TIMEOUT), false), None);
+        assert_eq!(usable(None, true), None);
     }
 
     proptest! {

@@ -205,7 +205,7 @@ impl Daemon {
             None => PendingHostRuntime::start(kind, own.pool, settings.clock.clone())
                 .map_err(Arc::new)?,
         };
-        let kinds = sockets.kinds();
+        let (kinds, passed) = (sockets.kinds(), sockets.passed().clone());
         let plan = SocketPlan::new(&kinds, &own.sockets);
         let mut plan = plan.map_err(|mistakes: SocketMistakes| ListenError::from(mistakes))?;
         plan.tls = certificates::load(&own.sockets, settings.places.credentials.as_deref())?;
@@ -218,6 +218,7 @@ impl Daemon {
         listeners.follow(&plan)?;
         let is_own =
             |name| matches!(plan.protocols.get(name), Some(Protocol::Control | Protocol::Metrics));
+        let exit_on_idle = idle_exit::usable(own.exit_on_idle, !passed.iter().all(is_own));
         if plan.kinds.keys().all(is_own) {
             warn!(remedy = "--listen http=127.0.0.1:8080", "no socket for plugins");
         }
@@ -325,7 +326,7 @@ impl Daemon {
             (summary.ready, summary.failed.len())
         };
         info!(message_id = messages::READY, plugins, failed, "ready");
-        let idle = IdleExit::new(own.exit_on_idle, supervisor.clone(), listeners.clone());
+        let idle = IdleExit::new(exit_on_idle, supervisor.clone(), listeners.clone());
         let ended = self.keep_running(&supervisor, &mut reloads, idle).await;
         let is_idle = matches!(ended, Ok(Ending::Idle));
         if is_idle {

@@ -6,7 +6,7 @@ use crate::{
     systemd::sockets::{PassedSockets, Socket, SocketKind, SocketsError},
 };
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     fmt, fs, io,
     net::{SocketAddr, TcpListener, UdpSocket},
     os::{
@@ -94,6 +94,8 @@ pub struct ListenSockets {
     named: BTreeMap<SocketName, Vec<Socket>>,
     /// Descriptors on which nothing can be served.
     others: Vec<(String, OwnedFd)>,
+    /// The names of those that were handed over.
+    passed: BTreeSet<SocketName>,
     /// Files of sockets that were opened here, which go when this does.
     files: Vec<SocketFile>,
 }
@@ -168,7 +170,8 @@ impl ListenSockets {
     /// When one cannot be opened.
     pub fn collect(passed: PassedSockets, asked_for: &[Listen]) -> Result<Self, ListenError> {
         let PassedSockets { named, others } = passed;
-        let mut sockets = Self { named, others, files: Vec::new() };
+        let passed = named.keys().cloned().collect();
+        let mut sockets = Self { named, others, passed, files: Vec::new() };
         for listen in asked_for {
             let socket = sockets.open(listen)?;
             sockets.named.entry(listen.name.clone()).or_default().push(socket);
@@ -206,6 +209,12 @@ impl ListenSockets {
             self.files.push(SocketFile::new(path));
         }
         Ok(socket)
+    }
+
+    /// The names of the sockets that systemd opened, which start the daemon again.
+    #[must_use]
+    pub fn passed(&self) -> &BTreeSet<SocketName> {
+        &self.passed
     }
 
     /// The kinds of all sockets.

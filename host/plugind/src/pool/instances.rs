@@ -170,7 +170,8 @@ impl Pool {
     pub fn start_worker(&self) {
         self.set.pause(false);
         if self.set.config.on_demand {
-            worker::spawn_probe(&self.set);
+            self.set.resting.end();
+            worker::spawn_probe(&self.set, |worker| WorkerEvent::Ready { worker });
         } else if let Some(slot) = self.set.reserve() {
             worker::spawn(&self.set, slot);
         }
@@ -180,7 +181,7 @@ impl Pool {
     /// worker until [`Pool::release`].
     pub fn try_instance(&self) {
         self.set.pause(true);
-        worker::spawn_probe(&self.set);
+        worker::spawn_probe(&self.set, |_| WorkerEvent::Idle { state: None });
     }
 
     /// Keeps further workers from being started, until the next [`Pool::start_worker`].
@@ -246,11 +247,7 @@ impl Pool {
     /// Takes no more requests, finishes those it has, stops its instances. [`WorkerEvent::Gone`] says when all are gone.
     pub fn shut_down(&self, reason: StopReason) {
         let (set, draining) = (self.set.clone(), self.draining.clone());
-        let calls_wait = |set: &WorkerSet| {
-            let stats = set.stats();
-            stats.queued > 0 && stats.active > 0
-        };
-        if reason != StopReason::Stop || !calls_wait(&set) {
+        if reason != StopReason::Stop || !set.serves_queue() {
             set.drain(reason);
             set.room.close();
             draining.cancel();
@@ -259,7 +256,7 @@ impl Pool {
         // The daemon stops, so no next generation takes the calls that wait.
         tokio::spawn(async move {
             let emptied = async {
-                while calls_wait(&set) {
+                while set.serves_queue() {
                     sleep(QUEUE_LOOK).await;
                 }
             };
@@ -425,8 +422,7 @@ impl Pool {
     ) -> Result<Reply, NotServed> {
         if self.set.config.on_demand {
             if self.set.config.rests {
-                let ready = || self.set.report(WorkerEvent::Ready { worker: 0 });
-                self.set.resting.wake(ready);
+                self.set.resting.wake(|| self.set.report(WorkerEvent::Waking));
             }
             let Some((permit, place)) = self.room(core).await else {
                 return Err(match self.set.room.is_closed() {

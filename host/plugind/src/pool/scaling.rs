@@ -20,6 +20,13 @@ pub(super) fn desired(stats: PoolStats, max: usize, ahead: bool) -> usize {
     (stats.active + usize::from(is_short)).min(max.max(stats.active))
 }
 
+/// Whether a pool that stops should wait for the calls in its queue, since a worker will take them. `starts`: it starts a
+/// worker for them if it has none.
+#[must_use]
+pub(super) fn serves_queue(stats: PoolStats, starts: bool) -> bool {
+    stats.queued > 0 && (stats.active > 0 || starts)
+}
+
 /// Whether a pool should have one more worker although none is needed. Its first one is started by the supervisor.
 #[must_use]
 pub(super) fn is_below(active: usize, min: usize) -> bool {
@@ -104,6 +111,15 @@ mod tests {
     fn one_worker_whose_work_has_ended_is_stopped_only_on_demand() {
         assert_eq!(surplus(&[quiet(7, 100)], 1, 1), [0; 0]);
         assert_eq!(surplus(&[quiet(7, 100)], 1, 0), [7]);
+    }
+
+    #[test]
+    fn a_pool_that_stops_waits_for_its_calls_if_a_worker_takes_them() {
+        let stats = |active, queued| PoolStats { active, queued, ..PoolStats::default() };
+        assert!(serves_queue(stats(1, 1), false));
+        assert!(serves_queue(stats(0, 1), true), "a worker is about to be started");
+        assert!(!serves_queue(stats(0, 1), false), "there will be none");
+        assert!(!serves_queue(stats(1, 0), true), "no call waits");
     }
 
     #[test]

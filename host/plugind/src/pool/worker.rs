@@ -117,8 +117,8 @@ fn spawn_work<Work>(
 }
 
 /// Makes one instance and drops it, where every call has an instance of its own, or a plugin starts on demand: the plugin
-/// is ready only after an instance existed.
-pub(crate) fn spawn_probe(set: &Arc<WorkerSet>) {
+/// is ready only after an instance existed. `success` is the event that reports it, by the number of the worker.
+pub(crate) fn spawn_probe(set: &Arc<WorkerSet>, success: fn(u32) -> WorkerEvent) {
     if set.draining().is_some() {
         return;
     }
@@ -134,10 +134,7 @@ pub(crate) fn spawn_probe(set: &Arc<WorkerSet>) {
             }
             // The generation was given up meanwhile.
             (_, InstanceStage::Starting) => (),
-            (_, InstanceStage::Ready { .. }) if set.config.rests => {
-                set.report(WorkerEvent::Idle { state: None });
-            }
-            (_, InstanceStage::Ready { .. }) => set.report(WorkerEvent::Ready { worker }),
+            (_, InstanceStage::Ready { .. }) => set.report(success(worker)),
         }
     });
 }
@@ -465,6 +462,8 @@ impl<'a> WorkerContext<'a> {
         }
         if own_call {
             self.ready.get_or_init(Instant::now);
+            let worker = self.handle.number;
+            self.set.resting.started(|| self.set.report(WorkerEvent::Ready { worker }));
         } else if exports.run.is_none() || exports.lifecycle.is_some() {
             self.report_ready();
         }

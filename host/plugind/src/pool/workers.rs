@@ -376,17 +376,26 @@ impl WorkerSet {
         }
     }
 
+    /// Whether no worker is started: neither the supervisor nor a handover lets it, or the set drains.
+    fn starts_none(&self) -> bool {
+        // Calls are held for the next generation, and a worker here could not take them.
+        let is_held = self.config.rests && self.transfer.is_held();
+        self.paused.load(SeqCst) || self.draining().is_some() || is_held
+    }
+
+    /// Whether calls wait that a worker will take: one that is there, or one that is started for them.
+    pub(crate) fn serves_queue(&self) -> bool {
+        scaling::serves_queue(self.stats(), self.config.rests && !self.starts_none())
+    }
+
     /// A slot for another worker, if there may be one.
     pub(crate) fn reserve(self: &Arc<Self>) -> Option<WorkerSlot> {
-        let is_resting = self.config.rests;
-        // Calls are held for the next generation, and a worker here could not take them.
-        let is_held = is_resting && self.transfer.is_held();
-        if self.paused.load(SeqCst) || self.draining().is_some() || is_held {
+        if self.starts_none() {
             return None;
         }
         let one_more = |active| (active < self.config.workers).then_some(active + 1);
         let before = self.active.try_update(SeqCst, SeqCst, one_more).ok()?;
-        if is_resting && before == 0 {
+        if self.config.rests && before == 0 {
             self.report(WorkerEvent::Waking);
         }
         let core = self.core_for_worker();

@@ -9,7 +9,10 @@ use std::{
     fs, io,
     sync::{
         Arc, RwLock,
-        atomic::{AtomicUsize, Ordering::Relaxed},
+        atomic::{
+            AtomicUsize,
+            Ordering::{Relaxed, SeqCst},
+        },
     },
     thread::{self, available_parallelism},
 };
@@ -160,17 +163,26 @@ fn start_core(core: usize, stop: CancellationToken) -> io::Result<Handle> {
     run(runtime, format!("executor-{core}"), Some(core), stop)
 }
 
-/// Starts an executor beside those of the cores, with one thread and at most `blocking` threads for calls that block.
+/// Starts an executor beside those of the cores, with one thread and at most `blocking` threads for calls that block, which
+/// `blocking_now` counts: those of calls that block, and those that have ended a call lately.
 ///
 /// # Errors
 /// When its thread cannot be started.
 pub(super) fn start_single(
     name: &str,
     blocking: usize,
+    blocking_now: &Arc<AtomicUsize>,
     stop: CancellationToken,
 ) -> io::Result<Handle> {
     let mut runtime = Builder::new_current_thread();
     runtime.enable_all().max_blocking_threads(blocking).thread_name(name);
+    let (begun, ended) = (blocking_now.clone(), blocking_now.clone());
+    runtime.on_thread_start(move || {
+        begun.fetch_add(1, SeqCst);
+    });
+    runtime.on_thread_stop(move || {
+        ended.fetch_sub(1, SeqCst);
+    });
     run(runtime.build()?, name.to_owned(), None, stop)
 }
 

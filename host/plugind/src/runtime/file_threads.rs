@@ -12,7 +12,10 @@ use std::{
     cell::RefCell,
     collections::BTreeMap,
     io,
-    sync::{Arc, Mutex, PoisonError},
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicUsize, Ordering::SeqCst},
+    },
 };
 use tokio::runtime::Handle;
 use tokio_util::sync::{CancellationToken, DropGuard};
@@ -29,11 +32,13 @@ thread_local! {
 #[derive(Clone)]
 pub struct FileThreads {
     runtime: Handle,
-    _end: Arc<DropGuard>,
+    /// The number of threads for calls that block.
+    blocking: Arc<AtomicUsize>,
+    end: Arc<DropGuard>,
 }
 
-/// The file threads of all plugins, which are those of the daemon's life: a call that blocks may never return, and a plugin
-/// that is loaded again must not get more of them.
+/// The file threads of all plugins. Those of a plugin that is gone are kept while a call blocks, which may never return: a
+/// plugin that is loaded again must not get more of them.
 #[derive(Clone, Default)]
 pub struct AllFileThreads(Arc<Mutex<BTreeMap<PluginName, FileThreads>>>);
 
@@ -47,6 +52,7 @@ impl AllFileThreads {
         if let Some(threads) = all.get(plugin) {
             return Ok(threads.clone());
         }
+        all.retain(|_, threads| threads.is_needed());
         let threads = FileThreads::start()?;
         all.insert(plugin.clone(), threads.clone());
         Ok(threads)
@@ -56,8 +62,14 @@ impl AllFileThreads {
 impl FileThreads {
     fn start() -> io::Result<Self> {
         let end = CancellationToken::new();
-        let runtime = executors::start_single("files", THREADS_MAX, end.clone())?;
-        Ok(Self { runtime, _end: Arc::new(end.drop_guard()) })
+        let blocking = Arc::default();
+        let runtime = executors::start_single("files", THREADS_MAX, &blocking, end.clone())?;
+        Ok(Self { runtime, blocking, end: Arc::new(end.drop_guard()) })
+    }
+
+    /// Whether anything but [`AllFileThreads`] has a clone, or a call blocks or has blocked lately.
+    fn is_needed(&self) -> bool {
+        Arc::strong_count(&self.end) > 1 || self.blocking.load(SeqCst) > 0
     }
 
     /// Polls a guest: on these threads, or, if its plugin has none, on those of its executor.
@@ -150,11 +162,45 @@ mod tests {
         assert!(EXECUTOR.with_borrow(Option::is_none));
     }
 
+    /// Those of a plugin that has this name.
+    fn threads_of(all: &AllFileThreads, name: &str) -> FileThreads {
+        all.of(&name.parse().unwrap()).unwrap()
+    }
+
+    /// The names of the plugins that have any.
+    fn names(all: &AllFileThreads) -> Vec<String> {
+        all.0.lock().unwrap().keys().map(ToString::to_string).collect()
+    }
+
     #[test]
     fn the_threads_of_a_plugin_are_the_same_whenever_it_is_loaded() {
         let all = AllFileThreads::default();
-        let of = |name: &str| all.of(&name.parse().unwrap()).unwrap().runtime.id();
+        let of = |name: &str| threads_of(&all, name).runtime.id();
         assert_eq!(of("one"), of("one"));
+        let _loaded = threads_of(&all, "one");
         assert_ne!(of("one"), of("two"));
+        assert_eq!(of("one"), of("one"));
+    }
+
+    #[tokio::test]
+    async fn the_threads_of_a_plugin_that_is_gone_end_unless_a_call_blocks() {
+        let all = AllFileThreads::default();
+        let (loaded, stuck) = (threads_of(&all, "loaded"), threads_of(&all, "stuck"));
+        drop(threads_of(&all, "gone"));
+        let (release, blocked) = channel::<()>();
+        let (begin, begun) = channel();
+        let call = move || {
+            begin.send(()).unwrap();
+            blocked.recv().unwrap_err();
+        };
+        let call = FileThreads::poll(Some(&stuck), || spawn_blocking(call));
+        begun.recv().unwrap();
+        let before = stuck.runtime.id();
+        drop(stuck);
+        drop(threads_of(&all, "another"));
+        assert_eq!(names(&all), ["another", "loaded", "stuck"]);
+        assert_eq!(threads_of(&all, "stuck").runtime.id(), before, "it gets no more threads");
+        drop((release, loaded));
+        call.await.unwrap();
     }
 }

@@ -9,6 +9,8 @@ pub struct StoppedPlugin {
     pub requests: Vec<RouteRequest>,
     /// Whether the plugin is required.
     pub required: bool,
+    /// Whether an operator stopped it. Otherwise it has not been started yet, since it does not start by itself.
+    pub by_operator: bool,
 }
 
 /// The two versions of a rollback.

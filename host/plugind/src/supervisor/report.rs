@@ -155,9 +155,18 @@ impl ManagedPlugin {
         let retried = retried.into_iter().chain(self.recovering_from()).collect();
         let (stopped, failed) = (self.is_stopped(), self.failed());
         let on_demand = self.condition().is_on_demand();
-        let at_work = self.is_at_own_work();
-        let degraded = None;
-        SummaryEntry { ready, on_demand, at_work, stopped, awaited, retried, failed, degraded }
+        let (at_work, operated) = (self.is_at_own_work(), self.is_operated());
+        SummaryEntry {
+            ready,
+            on_demand,
+            at_work,
+            stopped,
+            operated,
+            awaited,
+            retried,
+            failed,
+            degraded: None,
+        }
     }
 
     /// Whether it does something for which no socket could start the daemon: it starts, stops or changes, it waits for

@@ -34,6 +34,8 @@ pub struct Summary {
     pub at_work: usize,
     /// Plugins that an operator stopped.
     pub stopped: Vec<PluginName>,
+    /// Number of plugins that an operator stopped, rolled back or started, which the next start of the daemon undoes.
+    pub operated: usize,
     /// Required plugins that are not ready and may become so.
     pub awaited: Vec<PluginName>,
     /// Why required plugins failed whose start is tried again, and plugins that were ready and whose last instance is
@@ -62,6 +64,8 @@ pub struct SummaryEntry {
     pub at_work: bool,
     /// An operator stopped it.
     pub stopped: bool,
+    /// An operator stopped it, rolled it back or started it, which the next start of the daemon undoes.
+    pub operated: bool,
     /// It is required, not ready, and may become so.
     pub awaited: bool,
     /// Why it is tried again.
@@ -80,6 +84,7 @@ pub struct Tally {
     on_demand: BTreeSet<PluginName>,
     at_work: BTreeSet<PluginName>,
     stopped: BTreeSet<PluginName>,
+    operated: BTreeSet<PluginName>,
     awaited: BTreeSet<PluginName>,
     retried: BTreeMap<PluginName, Vec<Failed>>,
     failed: BTreeMap<PluginName, Failed>,
@@ -90,8 +95,17 @@ impl Tally {
     /// Notes what a plugin adds, or that it is not there.
     pub fn set(&mut self, name: PluginName, standing: Option<SummaryEntry>) {
         let is_there = standing.is_some();
-        let SummaryEntry { ready, on_demand, at_work, stopped, awaited, retried, failed, degraded } =
-            standing.unwrap_or_default();
+        let SummaryEntry {
+            ready,
+            on_demand,
+            at_work,
+            stopped,
+            operated,
+            awaited,
+            retried,
+            failed,
+            degraded,
+        } = standing.unwrap_or_default();
         let retried = Some(retried).filter(|retried| !retried.is_empty());
         put(&mut self.retried, &name, retried);
         put(&mut self.failed, &name, failed);
@@ -101,6 +115,7 @@ impl Tally {
             (&mut self.on_demand, on_demand),
             (&mut self.at_work, at_work),
             (&mut self.stopped, stopped),
+            (&mut self.operated, operated),
             (&mut self.awaited, awaited),
             (&mut self.plugins, is_there),
         ] {
@@ -121,6 +136,7 @@ impl Tally {
             on_demand: self.on_demand.iter().cloned().collect(),
             at_work: self.at_work.len(),
             stopped: self.stopped.iter().cloned().collect(),
+            operated: self.operated.len(),
             awaited: self.awaited.iter().cloned().collect(),
             retried: self.retried.values().flatten().cloned().collect(),
             failed: self.failed.values().cloned().collect(),

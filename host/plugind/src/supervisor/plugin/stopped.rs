@@ -16,6 +16,16 @@ impl ManagedPlugin {
         self.stopped.is_some()
     }
 
+    /// Whether an operator stopped it, rolled it back, or started it although it does not start by itself: all of that ends
+    /// with the daemon.
+    #[must_use]
+    pub fn is_operated(&self) -> bool {
+        let is_stopped = self.stopped.as_ref().is_some_and(|stopped| stopped.by_operator);
+        let was_started =
+            || self.serving().is_some_and(|it| !it.release.manifest.service.autostart);
+        is_stopped || self.is_rolled_back() || was_started()
+    }
+
     /// The routes that no other plugin may have: those that it serves, or had when it was stopped.
     #[must_use]
     pub fn held_routes(&self) -> Option<&[RouteRequest]> {
@@ -40,7 +50,7 @@ impl ManagedPlugin {
         (self.preparing, self.fallback, self.problem) = (None, Fallback::Unused, None);
         turn.steps.extend(self.generations.remove(StopReason::Stop, turn.now));
         // The daemon must not wait for a plugin that does not start by itself.
-        self.stopped = Some(StoppedPlugin { requests, required: false });
+        self.stopped = Some(StoppedPlugin { requests, required: false, by_operator: false });
         turn.actions.push(Action::Publish);
     }
 
@@ -53,7 +63,7 @@ impl ManagedPlugin {
         (self.preparing, self.fallback, self.problem) = (None, Fallback::Unused, None);
         turn.steps.extend(self.generations.remove(StopReason::Stop, turn.now));
         self.generations.set_saved(None);
-        self.stopped = Some(StoppedPlugin { requests, required });
+        self.stopped = Some(StoppedPlugin { requests, required, by_operator: true });
         turn.actions.extend([Action::Keep(None), Action::Publish]);
         turn.report(Fact::Stopped);
     }

@@ -405,6 +405,38 @@ fn a_version_that_is_on_its_way_is_given_up_by_a_stop() {
     assert_eq!(managed.plugin.condition(), Condition::Stopping);
 }
 
+#[test]
+fn a_plugin_that_an_operator_changed_is_counted_until_that_is_undone() {
+    let (mut managed, first) = Managed::serving(release(1, false));
+    assert!(!managed.plugin.standing().operated);
+    managed.plugin.begin_rollback(release(1, false).digests(), release(2, false).digests());
+    let (second, _) = managed.prepare(release(2, false), true);
+    managed.worker(second, READY);
+    managed.worker(first, WorkerEvent::Gone);
+    assert!(managed.plugin.standing().operated, "it is rolled back");
+    managed.plugin.end_rollback();
+    assert!(!managed.plugin.standing().operated);
+    managed.handle(PluginEvent::Stop);
+    assert!(managed.plugin.standing().operated, "it is stopped");
+    managed.plugin.clear_stopped();
+    assert!(!managed.plugin.standing().operated);
+}
+
+#[test]
+fn a_plugin_that_does_not_start_by_itself_is_counted_while_it_serves() {
+    let mut manifest = Manifest::default();
+    manifest.service.autostart = false;
+    let mut managed = Managed::new();
+    managed.handle(PluginEvent::Rest { requests: Vec::new() });
+    let standing = managed.plugin.standing();
+    assert!(standing.stopped && !standing.operated, "the next start leaves it like that");
+    managed.plugin.clear_stopped();
+    let release = Release { manifest, ..Release::clone(&release(1, false)) };
+    let (number, _) = managed.prepare(Arc::new(release), true);
+    managed.worker(number, READY);
+    assert!(managed.plugin.standing().operated, "an operator started it");
+}
+
 fn on_demand(digest: u8, hands_over: bool) -> Arc<Release> {
     let release = Release::clone(&release(digest, hands_over));
     let manifest = Manifest { on_demand: true, ..release.manifest };
@@ -513,6 +545,23 @@ fn a_plugin_on_demand_that_cannot_start_fails_at_its_start() {
     let actions = managed.worker(number, failed(failure, InstanceStage::Starting));
     assert_eq!(problems(&actions)[0].stage, FailedStage::Start);
     assert_eq!(managed.plugin.condition(), Condition::Failed);
+}
+
+#[test]
+fn a_plugin_on_demand_recovers_from_a_failed_start_by_an_instance_and_is_idle_later() {
+    let (mut managed, number) = tried(on_demand(1, false));
+    managed.worker(number, WorkerEvent::Waking);
+    managed.worker(number, trap_at_start());
+    // There was no call meanwhile.
+    managed.worker(number, IDLE);
+    assert_eq!(managed.plugin.condition(), Condition::Recovering);
+    let actions = managed.handle(PluginEvent::Due { generation: number });
+    assert!(has(&actions, |it| matches!(it, Action::StartWorker(_))), "{actions:?}");
+    managed.worker(number, READY);
+    assert!(managed.plugin.standing().ready);
+    assert_eq!(managed.plugin.condition(), Condition::Running);
+    managed.worker(number, IDLE);
+    assert_eq!(managed.plugin.condition(), Condition::OnDemand);
 }
 
 #[test]
