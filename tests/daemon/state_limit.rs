@@ -16,6 +16,7 @@ fn ask(daemon: &Daemon, path: &str) -> String {
 /// The calls of one version of WASI: `how` of WASI 0.2 has no `suffix`, and its paths begin with `root`.
 fn fill(suffix: &str, root: &str) {
     let tree = Tree::new().with_manifest("files", LIMITED).with_named("other", "files", LIMITED);
+    let tree = tree.with_named("unlimited", "files", "[grants]\nstate = true\n");
     let mut daemon = control::start(&tree);
     let act = |daemon: &Daemon, how: &str, path: &str| {
         let (how, count) = how.split_once(' ').unwrap_or((how, ""));
@@ -59,6 +60,10 @@ fn fill(suffix: &str, root: &str) {
     assert_eq!(ask(&daemon, "/files/nothing"), "fine");
     let other = format!("/other/write{suffix}/1000000/{root}a");
     assert_eq!(ask(&daemon, &other), "done");
+    for how in ["write", "append"] {
+        let unlimited = format!("/unlimited/{how}{suffix}/2000000/{root}a");
+        assert_eq!(ask(&daemon, &unlimited), "done");
+    }
 
     // It is full as well after a restart.
     assert_eq!(daemon.stop(), 0);
