@@ -60,6 +60,7 @@ mod control;
 mod top;
 mod authors;
 mod sdk;
+mod state_limit;
 mod stopping;
 mod on_demand;
 mod operating;

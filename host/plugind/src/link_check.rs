@@ -11,6 +11,7 @@ use crate::{
         broker::Broker,
         granted::GrantDirectories,
         host_runtime::{HostRuntime, HostRuntimeError},
+        state_limit::StateUsages,
     },
 };
 use plugind_artifact::entry::Key;
@@ -121,6 +122,7 @@ impl LinkCheck {
         let places = GrantDirectories {
             state: directory.join("state"),
             credentials: self.credentials.or_else(|| made_up.clone()),
+            state_usages: StateUsages::default(),
             stores: Arc::default(),
             broker: Broker::default(),
             has_broker: self.has_broker,

@@ -18,7 +18,7 @@ use plugind::{
     },
     world::{
         broker::Broker, granted::GrantDirectories, host_runtime::PendingHostRuntime,
-        movable_clock::MovableClock,
+        movable_clock::MovableClock, state_limit::StateUsages,
     },
 };
 use std::{
@@ -146,6 +146,7 @@ fn main() -> ExitCode {
         places: GrantDirectories {
             state,
             credentials: environment.credentials(root),
+            state_usages: StateUsages::default(),
             stores: Arc::default(),
             broker: Broker::default(),
             has_broker: own.as_ref().is_ok_and(|own| own.messaging.is_some()),

@@ -16,8 +16,13 @@ const REMOVED: &str = ".removed";
 const PRIVATE: u32 = 0o700;
 /// The most files and directories of one plugin that are counted. The size of one with more is not known.
 const ENTRIES_MAX: usize = 50_000;
+/// The same, for the size that is compared with a limit.
+const LIMITED_ENTRIES_MAX: usize = 1_000_000;
 /// The most directories within each other that are counted.
 const DEPTH_MAX: usize = 32;
+/// Size of any file, directory or link besides its contents, where the size is compared with a limit: many that are empty
+/// take space, too.
+pub const ENTRY: u64 = 1 << 10;
 
 /// The directory of a plugin's own, below the directory of all states.
 #[must_use]
@@ -54,12 +59,20 @@ pub fn measure(state: &Path, plugin: &PluginName) -> StateSize {
 /// Links are not followed, and a file that disappears meanwhile is not counted. Blocks.
 #[must_use]
 pub fn size(directory: &Path) -> Option<u64> {
-    size_of(directory, ENTRIES_MAX)
+    size_of(directory, ENTRIES_MAX, 0)
 }
 
-fn size_of(directory: &Path, entries_max: usize) -> Option<u64> {
+/// The same with [`ENTRY`] for each entry, and more entries are counted. Blocks.
+#[must_use]
+pub fn size_with_entries(directory: &Path) -> Option<u64> {
+    size_of(directory, LIMITED_ENTRIES_MAX, ENTRY)
+}
+
+fn size_of(directory: &Path, entries_max: usize, entry: u64) -> Option<u64> {
     let mut left = entries_max;
-    size_within(directory, &mut left, DEPTH_MAX).ok().flatten()
+    let size = size_within(directory, &mut left, DEPTH_MAX).ok().flatten()?;
+    let entries = u64::try_from(entries_max - left).unwrap_or(u64::MAX);
+    Some(size.saturating_add(entries.saturating_mul(entry)))
 }
 
 fn size_within(directory: &Path, left: &mut usize, depth: usize) -> io::Result<Option<u64>> {
@@ -169,15 +182,16 @@ mod tests {
         fs::write(below.join("two"), [0; 23]).unwrap();
         symlink("/", state.path().join("link")).unwrap();
         let link = u64::try_from("/".len()).unwrap();
-        assert_eq!(size_of(state.path(), 5), Some(123 + link));
-        assert_eq!(size_of(state.path(), 4), None);
-        assert_eq!(size_of(&state.path().join("none"), 5), None);
+        assert_eq!(size_of(state.path(), 5, 0), Some(123 + link));
+        assert_eq!(size_of(state.path(), 5, 1000), Some(5123 + link));
+        assert_eq!(size_of(state.path(), 4, 0), None);
+        assert_eq!(size_of(&state.path().join("none"), 5, 0), None);
         let mut deep = state.path().join("deep");
         for _ in 0..DEPTH_MAX {
             deep.push("d");
         }
         fs::create_dir_all(&deep).unwrap();
-        assert_eq!(size_of(state.path(), 100), None);
+        assert_eq!(size_of(state.path(), 100, 0), None);
     }
 
     #[test]

@@ -1,6 +1,6 @@
 //! `wasi:filesystem`: the directories that a plugin sees, and the one that is its own.
 
-use crate::plugin::grants::state::STATE;
+use crate::{plugin::grants::state::STATE, world::state_limit::StateLimit};
 use std::{
     fs::DirBuilder,
     io,
@@ -14,7 +14,11 @@ const PRIVATE: u32 = 0o700;
 
 /// The directories that a generation's instances see. Each was opened once, and stays the same if its path changes.
 #[derive(Clone, Default)]
-pub struct Shared(WasiFilesystemCtx);
+pub struct Shared {
+    context: WasiFilesystemCtx,
+    /// The limit of the state, if it has one.
+    state_limit: Option<StateLimit>,
+}
 
 /// A granted directory that cannot be opened.
 #[derive(Debug, thiserror::Error)]
@@ -58,7 +62,7 @@ pub fn open(read: &[PathBuf], state: Option<&Path>) -> Result<Shared, FilesError
             .preopened_dir(path, STATE, FsPerms::ReadWrite)
             .map_err(|error| failed(io_error(&error)))?;
     }
-    Ok(Shared(context.build().filesystem().clone()))
+    Ok(Shared { context: context.build().filesystem().clone(), state_limit: None })
 }
 
 fn io_error(error: &wasmtime::Error) -> io::Error {
@@ -66,9 +70,19 @@ fn io_error(error: &wasmtime::Error) -> io::Error {
 }
 
 impl Shared {
+    /// The same with a limit of the state.
+    pub(super) fn with_state_limit(self, state_limit: Option<StateLimit>) -> Self {
+        Self { state_limit, ..self }
+    }
+
+    /// The limit of the state, if it has one.
+    pub(super) fn state_limit(&self) -> Option<&StateLimit> {
+        self.state_limit.as_ref()
+    }
+
     /// Lets the guest with this context see the directories.
     pub(super) fn give_to(&self, context: &mut WasiCtx) {
-        *context.filesystem() = self.0.clone();
+        *context.filesystem() = self.context.clone();
     }
 }
 

@@ -2,7 +2,7 @@
 
 use crate::world::{
     broker::Broker, buckets::StoreBackend, credentials, files, keyvalue, messaging, network,
-    stores::StoreOpenError,
+    state_limit::StateUsages, stores::StoreOpenError,
 };
 use crate::{base::name::PluginName, plugin::manifest::Manifest};
 use std::{path::PathBuf, sync::Arc};
@@ -12,6 +12,8 @@ use std::{path::PathBuf, sync::Arc};
 pub struct GrantDirectories {
     /// The directories of plugins' own are below this one.
     pub state: PathBuf,
+    /// The usage of those with a limit.
+    pub state_usages: StateUsages,
     /// Where credentials are, if there are any.
     pub credentials: Option<PathBuf>,
     /// Where key-value stores are.
@@ -74,10 +76,15 @@ impl Granted {
         {
             return Err(MessagingError { use_of }.into());
         }
+        let files = files::open(&grants.read, state.as_deref())?;
+        // It exists now.
+        let state_limit = state
+            .zip(manifest.limits.state_max)
+            .map(|(path, max)| places.state_usages.limit(plugin, path, max));
         network::open(grants.tcp_connect.iter().chain(&grants.outgoing_http))?;
         Ok(Self {
             environment: environment.map(|(name, value)| (name.clone(), value.clone())).collect(),
-            files: files::open(&grants.read, state.as_deref())?,
+            files: files.with_state_limit(state_limit),
             credentials: Arc::new(credentials::read(plugin, &grants.credentials, directory)?),
             messaging: Arc::new(messaging::Shared::new(&grants.publish, &places.broker)),
             network: network::Shared::new(&grants.tcp_connect),
@@ -93,7 +100,8 @@ impl Granted {
     /// Why something that was granted cannot be used at present, if that is so.
     #[must_use]
     pub fn failure(&self) -> Option<String> {
-        self.keyvalue.failure()
+        let state_limit = self.files.state_limit();
+        self.keyvalue.failure().or_else(|| state_limit?.failure())
     }
 }
 

@@ -30,6 +30,7 @@ use crate::{
         profile, quota,
         received_message::ReceivedMessage,
         request_tasks::RequestTasks,
+        state_limit::StateLimit,
         subscriptions::SubscriptionBoard,
         wasi_context::{WasiContext, WasiSource},
         websockets,
@@ -370,6 +371,11 @@ impl HostState {
         message: ReceivedMessage,
     ) -> Result<Resource<ReceivedMessage>, ResourceTableError> {
         self.table.push(message)
+    }
+
+    /// The limit of the plugin's state, if it has one.
+    pub(super) fn state_limit(&self) -> Option<&StateLimit> {
+        self.shared.granted.files.state_limit()
     }
 
     /// The files that all instances of the generation have open.

@@ -6,7 +6,7 @@ use crate::{
         bindings::{logging::wasi::logging, plugind::plugin},
         config_draft, connections, credentials,
         host_state::HostState,
-        identity, journal, keyvalue,
+        identity, journal, keyvalue, limited_writes_02, limited_writes_03,
         logging::Logging,
         messaging, middleware,
         network::Lookup,
@@ -129,7 +129,9 @@ fn filesystem(to: &mut HostLinker) -> Result<()> {
     filesystem::preopens::add_to_linker::<_, WasiFilesystem>(to, HostState::filesystem)?;
     filesystem::types::add_to_linker::<_, WasiFilesystem>(to, HostState::filesystem)?;
     p3::filesystem::add_to_linker(to)?;
-    open_at::link(to)
+    open_at::link(to)?;
+    limited_writes_02::link(to)?;
+    limited_writes_03::link(to)
 }
 
 /// The library bounds every text of a request but its method.

@@ -6,7 +6,12 @@
 
 use crate::{
     base::descriptors,
-    world::{host_state::HostState, open_files::OpenFiles},
+    world::{
+        host_state::HostState,
+        limited_files::{entry_limit, room_for_entry},
+        open_files::OpenFiles,
+        state_limit::{ReservedRoom, StateLimit},
+    },
 };
 use rustix::fs::{FileType, Mode, OFlags, ResolveFlags, fstat, openat2};
 use std::{fs::File, sync::Arc};
@@ -56,9 +61,14 @@ async fn open_02(
 ) -> Result<(Result<Resource<Descriptor>, p2::ErrorCode>,)> {
     let follow = path_flags.contains(p2::PathFlags::SYMLINK_FOLLOW);
     let found = directory_of(store.data_mut().ctx().table, &directory);
-    if !is_file_or_directory(found, &path, follow).await {
-        return Ok((Err(p2::ErrorCode::NotPermitted),));
-    }
+    let limit = entry_limit(store.data_mut(), &directory);
+    let limit = limit.filter(|_| open_flags.contains(p2::OpenFlags::CREATE));
+    let entry = look_at(found, &path, follow).await;
+    let _room = match admit(entry, limit).await {
+        Ok(room) => room,
+        Err(NotAdmitted::Kind) => return Ok((Err(p2::ErrorCode::NotPermitted),)),
+        Err(NotAdmitted::Full) => return Ok((Err(p2::ErrorCode::Quota),)),
+    };
     let mut view = store.data_mut().filesystem();
     let opened = view.open_at(directory, path_flags, path, open_flags, flags).await;
     let opened = match opened {
@@ -77,10 +87,17 @@ async fn open_03(
     (directory, path_flags, path, open_flags, flags): Arguments03,
 ) -> Result<(Result<Resource<Descriptor>, p3::ErrorCode>,)> {
     let follow = path_flags.contains(p3::PathFlags::SYMLINK_FOLLOW);
-    let found = store.with(|mut store| directory_of(store.get().ctx().table, &directory));
-    if !is_file_or_directory(found, &path, follow).await {
-        return Ok((Err(p3::ErrorCode::NotPermitted),));
-    }
+    let (found, limit) = store.with(|mut store| {
+        let state = store.get();
+        (directory_of(state.ctx().table, &directory), entry_limit(state, &directory))
+    });
+    let limit = limit.filter(|_| open_flags.contains(p3::OpenFlags::CREATE));
+    let entry = look_at(found, &path, follow).await;
+    let _room = match admit(entry, limit).await {
+        Ok(room) => room,
+        Err(NotAdmitted::Kind) => return Ok((Err(p3::ErrorCode::NotPermitted),)),
+        Err(NotAdmitted::Full) => return Ok((Err(p3::ErrorCode::Quota),)),
+    };
     let files = store.with_getter::<WasiFilesystem>(HostState::filesystem);
     let opened =
         WasiFilesystem::open_at(&files, directory, path_flags, path, open_flags, flags).await;
@@ -104,23 +121,55 @@ fn directory_of(table: &ResourceTable, resource: &Resource<Descriptor>) -> Optio
     }
 }
 
-/// Whether a file or a directory is there. Where nothing is, or it cannot be seen, the library says so.
-async fn is_file_or_directory(directory: Option<Arc<File>>, path: &str, follow: bool) -> bool {
-    let Some(directory) = directory else { return true };
-    let path = path.to_owned();
-    // It may block, on a file system of the network.
-    spawn_blocking(move || looks_openable(&directory, &path, follow)).await.unwrap_or(true)
+/// Why nothing is opened.
+enum NotAdmitted {
+    /// Something else than a file or a directory is there.
+    Kind,
+    /// Nothing is there, and the state is full.
+    Full,
 }
 
-fn looks_openable(directory: &File, path: &str, follow: bool) -> bool {
+/// Room for a file that is created, if a limit counts for it.
+async fn admit(
+    entry: Entry,
+    limit: Option<StateLimit>,
+) -> std::result::Result<Option<ReservedRoom>, NotAdmitted> {
+    match entry {
+        Entry::Other => Err(NotAdmitted::Kind),
+        Entry::FileOrDirectory => Ok(None),
+        Entry::Unseen => room_for_entry(limit, 0).await.map_err(|_| NotAdmitted::Full),
+    }
+}
+
+/// The object at a path.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Entry {
+    /// A file, a directory, or a link that is not followed.
+    FileOrDirectory,
+    /// Nothing is there, or it cannot be seen: the library says so.
+    Unseen,
+    Other,
+}
+
+async fn look_at(directory: Option<Arc<File>>, path: &str, follow: bool) -> Entry {
+    let Some(directory) = directory else { return Entry::Unseen };
+    let path = path.to_owned();
+    // It may block, on a file system of the network.
+    spawn_blocking(move || entry_at(&directory, &path, follow)).await.unwrap_or(Entry::Unseen)
+}
+
+fn entry_at(directory: &File, path: &str, follow: bool) -> Entry {
     let mut flags = OFlags::PATH | OFlags::CLOEXEC;
     flags.set(OFlags::NOFOLLOW, !follow);
     // It is looked at, not opened.
     let found = openat2(directory, path, flags, Mode::empty(), ResolveFlags::BENEATH);
     let kind = found.and_then(fstat).map(|found| FileType::from_raw_mode(found.st_mode));
     match kind {
-        Ok(FileType::RegularFile | FileType::Directory | FileType::Symlink) | Err(_) => true,
-        Ok(_) => false,
+        Ok(FileType::RegularFile | FileType::Directory | FileType::Symlink) => {
+            Entry::FileOrDirectory
+        }
+        Ok(_) => Entry::Other,
+        Err(_) => Entry::Unseen,
     }
 }
 
@@ -149,25 +198,25 @@ mod tests {
     use rustix::fs::mkfifoat;
 
     #[test]
-    fn only_files_and_directories_look_openable() {
+    fn only_files_and_directories_are_opened() {
         let root = tempfile::tempdir().unwrap();
         let directory = File::open(root.path()).unwrap();
         mkfifoat(&directory, "fifo", Mode::RWXU).unwrap();
         std::os::unix::fs::symlink("fifo", root.path().join("link")).unwrap();
         std::fs::write(root.path().join("file"), "").unwrap();
         std::fs::create_dir(root.path().join("below")).unwrap();
-        for (path, follow, is_openable) in [
-            ("fifo", true, false),
-            ("fifo", false, false),
-            ("link", true, false),
-            ("link", false, true),
-            ("below/../fifo", true, false),
-            ("file", true, true),
-            ("below", true, true),
-            ("none", true, true),
-            ("../..", true, true),
+        for (path, follow, entry) in [
+            ("fifo", true, Entry::Other),
+            ("fifo", false, Entry::Other),
+            ("link", true, Entry::Other),
+            ("link", false, Entry::FileOrDirectory),
+            ("below/../fifo", true, Entry::Other),
+            ("file", true, Entry::FileOrDirectory),
+            ("below", true, Entry::FileOrDirectory),
+            ("none", true, Entry::Unseen),
+            ("../..", true, Entry::Unseen),
         ] {
-            assert_eq!(looks_openable(&directory, path, follow), is_openable, "{path}");
+            assert_eq!(entry_at(&directory, path, follow), entry, "{path}");
         }
     }
 

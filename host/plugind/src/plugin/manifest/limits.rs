@@ -40,6 +40,8 @@ pub struct Limits {
     pub message_max: Bytes,
     /// The most messages of subscriptions at a time; none: as many as its instances take.
     pub messages_in_flight: Option<u32>,
+    /// Of the files in the plugin's state; none: as much as the disk has.
+    pub state_max: Option<Bytes>,
     /// Limits of what is written to the journal.
     pub log_rate: Rate,
     /// Where `memory-max` and `instance-memory-max` were written.
@@ -70,6 +72,11 @@ impl Limits {
             );
             table.complain_about("messages-in-flight", message);
         }
+        let state_max = table.parsed("state-max");
+        if state_max == Some(Bytes(0)) {
+            let message = "limits.state-max must be greater than 0, not \"0\"".to_owned();
+            table.complain_about("state-max", message);
+        }
         Self {
             memory_max: table.parsed("memory-max").unwrap_or(Bytes(256 << 20)),
             instance_memory_max: table.parsed("instance-memory-max").unwrap_or(Bytes(64 << 20)),
@@ -85,6 +92,7 @@ impl Limits {
             datagram_max: table.parsed("datagram-max").unwrap_or(DATAGRAM_MAX),
             message_max: message_max.unwrap_or(MESSAGE_MAX),
             messages_in_flight,
+            state_max,
             log_rate: table
                 .parsed("log-rate")
                 .unwrap_or(Rate { count: 1000, every: Duration::from_secs(10) }),
@@ -100,6 +108,16 @@ impl Limits {
 mod tests {
     use super::*;
     use crate::plugin::manifest::test_text::parse;
+
+    #[test]
+    fn a_state_has_no_limit_unless_one_is_written_which_is_not_zero() {
+        assert_eq!(parse("").unwrap().limits.state_max, None);
+        let limits = parse("[limits]\nstate-max = \"100M\"\n").unwrap().limits;
+        assert_eq!(limits.state_max, Some(Bytes(100 << 20)));
+        let mistakes = parse("[limits]\nstate-max = \"0\"\n").unwrap_err();
+        let rule = "limits.state-max must be greater than 0, not \"0\"";
+        assert_eq!(mistakes, [format!("m.toml:2:13: {rule}")]);
+    }
 
     #[test]
     fn a_message_has_no_more_bytes_than_one_call_may_pass() {
