@@ -22,8 +22,8 @@ use wasmtime_wasi::{
 
 const TYPES: &str = "wasi:filesystem/types@0.2.12";
 
-type Outcome<T> = Result<(std::result::Result<T, ErrorCode>,)>;
-type LinkArguments = (Resource<Descriptor>, PathFlags, String, Resource<Descriptor>, String);
+type FileOutcome<T> = Result<(std::result::Result<T, ErrorCode>,)>;
+type LinkAt02 = (Resource<Descriptor>, PathFlags, String, Resource<Descriptor>, String);
 
 /// Replaces what the library linked.
 ///
@@ -89,14 +89,14 @@ fn link_entries(to: &mut Linker<HostState>) -> Result<()> {
 }
 
 /// The result of the library as the guest sees it.
-fn outcome<T>(state: &mut HostState, result: FsResult<T>) -> Outcome<T> {
+fn outcome<T>(state: &mut HostState, result: FsResult<T>) -> FileOutcome<T> {
     Ok((match result {
         Ok(value) => Ok(value),
         Err(error) => Err(state.filesystem().convert_error_code(error)?),
     },))
 }
 
-fn refused<T>(error: &io::Error) -> Outcome<T> {
+fn refused<T>(error: &io::Error) -> FileOutcome<T> {
     Ok((Err(if is_quota(error) { ErrorCode::Quota } else { ErrorCode::from(error) }),))
 }
 
@@ -105,7 +105,7 @@ fn limited_stream(
     limited: Option<LimitedFile>,
     stream: FsResult<Resource<DynOutputStream>>,
     position: Option<u64>,
-) -> Outcome<Resource<DynOutputStream>> {
+) -> FileOutcome<Resource<DynOutputStream>> {
     let (Some(limited), Ok(_)) = (limited, &stream) else { return outcome(state, stream) };
     let (stream,) = outcome(state, stream)?;
     let table = state.ctx().table;
@@ -121,7 +121,7 @@ fn limited_stream(
 async fn write(
     mut store: StoreContextMut<'_, HostState>,
     (file, bytes, at): (Resource<Descriptor>, Vec<u8>, u64),
-) -> Outcome<u64> {
+) -> FileOutcome<u64> {
     let _room = match limited_file(store.data_mut(), &file) {
         None => None,
         Some(limited) => match limited.room(bytes.len(), Some(at)).await {
@@ -136,7 +136,7 @@ async fn write(
 async fn set_size(
     mut store: StoreContextMut<'_, HostState>,
     (file, size): (Resource<Descriptor>, u64),
-) -> Outcome<()> {
+) -> FileOutcome<()> {
     let _room = match limited_file(store.data_mut(), &file) {
         None => None,
         Some(LimitedFile { file, limit }) => {
@@ -153,7 +153,7 @@ async fn set_size(
 async fn create_directory_at(
     mut store: StoreContextMut<'_, HostState>,
     (directory, path): (Resource<Descriptor>, String),
-) -> Outcome<()> {
+) -> FileOutcome<()> {
     let limit = entry_limit(store.data_mut(), &directory);
     let _room = match room_for_entry(limit, 0).await {
         Ok(room) => room,
@@ -166,7 +166,7 @@ async fn create_directory_at(
 async fn symlink_at(
     mut store: StoreContextMut<'_, HostState>,
     (directory, target, path): (Resource<Descriptor>, String, String),
-) -> Outcome<()> {
+) -> FileOutcome<()> {
     let limit = entry_limit(store.data_mut(), &directory);
     let _room = match room_for_entry(limit, target.len()).await {
         Ok(room) => room,
@@ -178,8 +178,8 @@ async fn symlink_at(
 
 async fn link_at(
     mut store: StoreContextMut<'_, HostState>,
-    (directory, flags, path, to, new): LinkArguments,
-) -> Outcome<()> {
+    (directory, flags, path, to, new): LinkAt02,
+) -> FileOutcome<()> {
     let limit = entry_limit(store.data_mut(), &to);
     let _room = match room_for_entry(limit, 0).await {
         Ok(room) => room,

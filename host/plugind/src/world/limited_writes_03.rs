@@ -37,7 +37,7 @@ const TYPES: &str = "wasi:filesystem/types@0.3.0";
 const CHUNK_MAX: usize = 64 << 10;
 
 type WriteEnd = std::result::Result<(), ErrorCode>;
-type LinkArguments = (Resource<Descriptor>, PathFlags, String, Resource<Descriptor>, String);
+type LinkAt03 = (Resource<Descriptor>, PathFlags, String, Resource<Descriptor>, String);
 
 /// Replaces what the library linked.
 ///
@@ -157,7 +157,7 @@ async fn symlink_at(
 
 async fn link_at(
     store: &Accessor<HostState>,
-    (directory, flags, path, to, new): LinkArguments,
+    (directory, flags, path, to, new): LinkAt03,
 ) -> Result<(WriteEnd,)> {
     let limit = store.with(|mut store| entry_limit(store.get(), &to));
     let _room = match room_for_entry(limit, 0).await {

@@ -66,8 +66,8 @@ async fn open_02(
     let entry = look_at(found, &path, follow).await;
     let _room = match admit(entry, limit).await {
         Ok(room) => room,
-        Err(NotAdmitted::Kind) => return Ok((Err(p2::ErrorCode::NotPermitted),)),
-        Err(NotAdmitted::Full) => return Ok((Err(p2::ErrorCode::Quota),)),
+        Err(NotOpened::Kind) => return Ok((Err(p2::ErrorCode::NotPermitted),)),
+        Err(NotOpened::Full) => return Ok((Err(p2::ErrorCode::Quota),)),
     };
     let mut view = store.data_mut().filesystem();
     let opened = view.open_at(directory, path_flags, path, open_flags, flags).await;
@@ -95,8 +95,8 @@ async fn open_03(
     let entry = look_at(found, &path, follow).await;
     let _room = match admit(entry, limit).await {
         Ok(room) => room,
-        Err(NotAdmitted::Kind) => return Ok((Err(p3::ErrorCode::NotPermitted),)),
-        Err(NotAdmitted::Full) => return Ok((Err(p3::ErrorCode::Quota),)),
+        Err(NotOpened::Kind) => return Ok((Err(p3::ErrorCode::NotPermitted),)),
+        Err(NotOpened::Full) => return Ok((Err(p3::ErrorCode::Quota),)),
     };
     let files = store.with_getter::<WasiFilesystem>(HostState::filesystem);
     let opened =
@@ -122,7 +122,7 @@ fn directory_of(table: &ResourceTable, resource: &Resource<Descriptor>) -> Optio
 }
 
 /// Why nothing is opened.
-enum NotAdmitted {
+enum NotOpened {
     /// Something else than a file or a directory is there.
     Kind,
     /// Nothing is there, and the state is full.
@@ -131,19 +131,19 @@ enum NotAdmitted {
 
 /// Room for a file that is created, if a limit counts for it.
 async fn admit(
-    entry: Entry,
+    entry: FoundEntry,
     limit: Option<StateLimit>,
-) -> std::result::Result<Option<ReservedRoom>, NotAdmitted> {
+) -> std::result::Result<Option<ReservedRoom>, NotOpened> {
     match entry {
-        Entry::Other => Err(NotAdmitted::Kind),
-        Entry::FileOrDirectory => Ok(None),
-        Entry::Unseen => room_for_entry(limit, 0).await.map_err(|_| NotAdmitted::Full),
+        FoundEntry::Other => Err(NotOpened::Kind),
+        FoundEntry::FileOrDirectory => Ok(None),
+        FoundEntry::Unseen => room_for_entry(limit, 0).await.map_err(|_| NotOpened::Full),
     }
 }
 
 /// The object at a path.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Entry {
+enum FoundEntry {
     /// A file, a directory, or a link that is not followed.
     FileOrDirectory,
     /// Nothing is there, or it cannot be seen: the library says so.
@@ -151,14 +151,14 @@ enum Entry {
     Other,
 }
 
-async fn look_at(directory: Option<Arc<File>>, path: &str, follow: bool) -> Entry {
-    let Some(directory) = directory else { return Entry::Unseen };
+async fn look_at(directory: Option<Arc<File>>, path: &str, follow: bool) -> FoundEntry {
+    let Some(directory) = directory else { return FoundEntry::Unseen };
     let path = path.to_owned();
     // It may block, on a file system of the network.
-    spawn_blocking(move || entry_at(&directory, &path, follow)).await.unwrap_or(Entry::Unseen)
+    spawn_blocking(move || entry_at(&directory, &path, follow)).await.unwrap_or(FoundEntry::Unseen)
 }
 
-fn entry_at(directory: &File, path: &str, follow: bool) -> Entry {
+fn entry_at(directory: &File, path: &str, follow: bool) -> FoundEntry {
     let mut flags = OFlags::PATH | OFlags::CLOEXEC;
     flags.set(OFlags::NOFOLLOW, !follow);
     // It is looked at, not opened.
@@ -166,10 +166,10 @@ fn entry_at(directory: &File, path: &str, follow: bool) -> Entry {
     let kind = found.and_then(fstat).map(|found| FileType::from_raw_mode(found.st_mode));
     match kind {
         Ok(FileType::RegularFile | FileType::Directory | FileType::Symlink) => {
-            Entry::FileOrDirectory
+            FoundEntry::FileOrDirectory
         }
-        Ok(_) => Entry::Other,
-        Err(_) => Entry::Unseen,
+        Ok(_) => FoundEntry::Other,
+        Err(_) => FoundEntry::Unseen,
     }
 }
 
@@ -206,15 +206,15 @@ mod tests {
         std::fs::write(root.path().join("file"), "").unwrap();
         std::fs::create_dir(root.path().join("below")).unwrap();
         for (path, follow, entry) in [
-            ("fifo", true, Entry::Other),
-            ("fifo", false, Entry::Other),
-            ("link", true, Entry::Other),
-            ("link", false, Entry::FileOrDirectory),
-            ("below/../fifo", true, Entry::Other),
-            ("file", true, Entry::FileOrDirectory),
-            ("below", true, Entry::FileOrDirectory),
-            ("none", true, Entry::Unseen),
-            ("../..", true, Entry::Unseen),
+            ("fifo", true, FoundEntry::Other),
+            ("fifo", false, FoundEntry::Other),
+            ("link", true, FoundEntry::Other),
+            ("link", false, FoundEntry::FileOrDirectory),
+            ("below/../fifo", true, FoundEntry::Other),
+            ("file", true, FoundEntry::FileOrDirectory),
+            ("below", true, FoundEntry::FileOrDirectory),
+            ("none", true, FoundEntry::Unseen),
+            ("../..", true, FoundEntry::Unseen),
         ] {
             assert_eq!(entry_at(&directory, path, follow), entry, "{path}");
         }
