@@ -348,6 +348,35 @@ fn a_stop_handles_the_messages_that_have_arrived() {
 }
 
 #[test]
+fn a_plugin_that_is_stopped_or_removed_handles_the_messages_that_have_arrived() {
+    let server = NatsServer::start();
+    let rest =
+        "[config]\nmood = \"slow\"\n[instances]\nmax = 1\n[limits]\nmessages-in-flight = 2\n";
+    for stops in [true, false] {
+        let tree = tree(&server, &manifest(PLAIN, rest));
+        let daemon = control::start(&tree);
+        wait_until_healthy(&tree, "takes-messages");
+        let mut client = server.client();
+        client.subscribe("done.*");
+        for message in 0..50 {
+            client.publish("orders.new", &message.to_string());
+        }
+        client.flush();
+        let first = client.next().text;
+        if stops {
+            assert_eq!(control::run(&tree, &["stop", "takes-messages"]).status, Some(0));
+        } else {
+            tree.remove("takes-messages.toml");
+            tree.remove("takes-messages.wasm");
+            daemon.reload();
+        }
+        let mut seen = texts(&mut client, 49);
+        seen.insert(first);
+        assert_eq!(seen.len(), 50, "stopped: {stops}");
+    }
+}
+
+#[test]
 fn a_server_that_is_gone_makes_the_plugin_degraded_and_loses_no_message_of_a_stream() {
     let mut server = NatsServer::start();
     let mut client = server.client();

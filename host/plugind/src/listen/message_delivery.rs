@@ -55,10 +55,11 @@ pub(super) fn pool_of(reader: &TableReader, plugin: &PluginName) -> Option<Arc<P
     reader.table().subscriber(plugin).and_then(|entry| entry.pool.clone())
 }
 
-/// Has an instance of a plugin handle a message.
+/// Has an instance of a plugin handle a message: of the pool that serves, or of the last one of a plugin that is stopped.
 pub(super) async fn deliver(
     reader: &TableReader,
     plugin: &PluginName,
+    last: impl Fn() -> Option<Arc<Pool>>,
     message: ReceivedMessage,
 ) -> Result<(), Undelivered> {
     if message.data.len() > MESSAGE_BYTES_MAX {
@@ -66,7 +67,7 @@ pub(super) async fn deliver(
     }
     let mut message = Box::new(message);
     for _ in 0..TRIES {
-        let pool = pool_of(reader, plugin).ok_or(Undelivered::NotServed)?;
+        let pool = pool_of(reader, plugin).or_else(&last).ok_or(Undelivered::NotServed)?;
         match pool.call(Call::Message(message)).await {
             Ok(Reply::Message) => return Ok(()),
             // The next generation has it.

@@ -8,6 +8,7 @@ use crate::{
         message_room::MessageRoom,
     },
     plugin::subscribe::Subscribe,
+    pool::instances::{Pool, PoolSource},
     remote::{
         availability::pause,
         nats::{ANSWER, NatsConnection},
@@ -55,6 +56,9 @@ pub(super) struct Subscription {
     pub(super) connection: Arc<NatsConnection>,
     pub(super) executors: Executors,
     pub(super) figures: Arc<PluginFigures>,
+    /// The pool that has served last, for messages that have arrived when its plugin is stopped. A stream delivers them
+    /// again.
+    pub(super) last: Mutex<Option<PoolSource>>,
     /// Room for messages.
     pub(super) room: MessageRoom,
     /// The messages in progress, of all subscriptions.
@@ -121,6 +125,19 @@ impl Subscription {
             let subject = &subscribe.subject;
             warn!(message_id = SUBSCRIPTION_FAILED, %plugin, %subject, error, "cannot subscribe");
         }
+    }
+
+    /// A pool serves from now on.
+    pub(super) fn served_by(&self, pool: &Arc<Pool>) {
+        if self.key.subscribe.stream.is_none() {
+            let source = pool.source();
+            *self.last.lock().unwrap_or_else(PoisonError::into_inner) = Some(source);
+        }
+    }
+
+    fn last_pool(&self) -> Option<Arc<Pool>> {
+        let last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
+        last.as_ref().map(|source| source.pool().clone())
     }
 
     /// Shows its state at the generation that serves.
@@ -280,7 +297,7 @@ impl Subscription {
         let (plugin, figures) = (&self.key.plugin, &self.figures.messages);
         let in_flight = figures.begin();
         let subject = message.subject.clone();
-        let delivered = deliver(&self.reader, plugin, message).await;
+        let delivered = deliver(&self.reader, plugin, || self.last_pool(), message).await;
         match &delivered {
             Ok(()) => (),
             Err(Undelivered::TooLarge(size)) => {

@@ -85,6 +85,8 @@ impl Subscriptions {
     /// Ends all subscriptions: no more messages are wanted.
     pub fn close(&self) {
         self.closing.cancel();
+        // Each one keeps its pool until its messages were handled.
+        lock(&self.running).clear();
         self.receiving.close();
         self.handling.close();
     }
@@ -124,6 +126,7 @@ impl SubscriptionFollower {
     async fn run(self, mut changes: watch::Receiver<()>) {
         loop {
             tokio::select! {
+                biased;
                 () = self.closing.cancelled() => return,
                 changed = changes.changed() => if changed.is_err() {
                     return;
@@ -139,6 +142,9 @@ impl SubscriptionFollower {
             self.reader.table().subscribers().filter_map(|it| it.pool.clone()).collect();
         let wanted: Vec<_> = pools.iter().flat_map(wanted_of).collect();
         let mut running = lock(&self.running);
+        if self.closing.is_cancelled() {
+            return;
+        }
         let is_wanted =
             |it: &RunningSubscription| wanted.iter().any(|new| new.key == it.subscription.key);
         let (kept, obsolete): (Vec<_>, Vec<_>) = running.drain(..).partition(is_wanted);
@@ -149,6 +155,7 @@ impl SubscriptionFollower {
                 Some(RunningSubscription { subscription, .. }) => {
                     // The generation that serves may be a new one.
                     subscription.show();
+                    subscription.served_by(new.pool);
                     subscription.room.resize(new.in_flight);
                 }
                 None => {
@@ -170,6 +177,7 @@ impl SubscriptionFollower {
             key.subscribe.subject.as_str()
         );
         let subscription = Arc::new(Subscription {
+            last: Mutex::default(),
             room: MessageRoom::new(in_flight),
             key,
             reader: self.reader.clone(),
@@ -181,6 +189,7 @@ impl SubscriptionFollower {
             consumers: self.consumers.clone(),
             failure: Mutex::new(Some(why)),
         });
+        subscription.served_by(pool);
         self.receiving.spawn(subscription.clone().run());
         RunningSubscription { subscription, ending }
     }

@@ -42,7 +42,10 @@ use tokio::{
     sync::{OwnedSemaphorePermit, Semaphore},
     time::{sleep, timeout},
 };
-use tokio_util::sync::CancellationToken;
+use tokio_util::{
+    sync::CancellationToken,
+    task::{TaskTracker, task_tracker::TaskTrackerToken},
+};
 use tracing::warn;
 use wasmtime_wasi_http::WasiBody;
 
@@ -95,6 +98,22 @@ pub struct Pool {
     connections: Arc<Semaphore>,
     /// Cancelled when it begins to drain.
     draining: CancellationToken,
+    /// The sources of its calls that must end before it drains.
+    sources: TaskTracker,
+}
+
+/// A pool, to which one more source may send calls: a plugin that is stopped or removed is drained after it has ended.
+pub struct PoolSource {
+    pool: Arc<Pool>,
+    _source: TaskTrackerToken,
+}
+
+impl PoolSource {
+    /// The pool.
+    #[must_use]
+    pub fn pool(&self) -> &Arc<Pool> {
+        &self.pool
+    }
 }
 
 impl Pool {
@@ -145,7 +164,14 @@ impl Pool {
             tokio::spawn(stop_idle_workers(Arc::downgrade(&set), set.config.idle_timeout));
         }
         let core_sets = (0..set.executors.cores()).map(|_| CoreSet::new(set.clone())).collect();
-        Arc::new(Self { set, core_sets, connections, draining: CancellationToken::new() })
+        let (draining, sources) = (CancellationToken::new(), TaskTracker::new());
+        Arc::new(Self { set, core_sets, connections, draining, sources })
+    }
+
+    /// The same pool for a source of calls.
+    #[must_use]
+    pub fn source(self: &Arc<Self>) -> PoolSource {
+        PoolSource { pool: self.clone(), _source: self.sources.token() }
     }
 
     /// The plugin's name.
@@ -247,15 +273,23 @@ impl Pool {
     /// Takes no more requests, finishes those it has, stops its instances. [`WorkerEvent::Gone`] says when all are gone.
     pub fn shut_down(&self, reason: StopReason) {
         let (set, draining) = (self.set.clone(), self.draining.clone());
-        if reason != StopReason::Stop || !set.serves_queue() {
+        // A next generation would take the calls of its sources.
+        let is_last = matches!(reason, StopReason::Stop | StopReason::Removed);
+        let has_sources = is_last && !self.sources.is_empty();
+        if !has_sources && (reason != StopReason::Stop || !set.serves_queue()) {
             set.drain(reason);
             set.room.close();
             draining.cancel();
             return;
         }
-        // The daemon stops, so no next generation takes the calls that wait.
+        let sources = self.sources.clone();
+        sources.close();
+        // No next generation takes the calls that wait.
         tokio::spawn(async move {
             let emptied = async {
+                if has_sources {
+                    sources.wait().await;
+                }
                 while set.serves_queue() {
                     sleep(QUEUE_LOOK).await;
                 }
