@@ -29,7 +29,7 @@ pub(crate) struct PoolConfig {
     /// A worker beyond that number is stopped after so long without work.
     pub(crate) idle_timeout: Duration,
     /// There is no worker until there is work: `on-demand` of the manifest.
-    pub(crate) rests: bool,
+    pub(crate) on_demand: bool,
     /// The most calls at a time in one worker.
     pub(crate) concurrency: usize,
     /// After so many calls a worker is replaced.
@@ -37,7 +37,7 @@ pub(crate) struct PoolConfig {
     /// A worker of this age is replaced.
     pub(crate) recycle_age: Option<Duration>,
     /// Every call has a worker of its own, which is made when the call comes.
-    pub(crate) on_demand: bool,
+    pub(crate) worker_per_call: bool,
     /// It is a background program: it serves nothing, and has no health checks.
     pub(crate) program: bool,
     /// Its one worker has a state that is handed over.
@@ -83,12 +83,12 @@ impl PoolConfig {
         let max = instances.max.map_or(workers, number);
         // What the manifest asks for counts more than what fits the mode.
         let workers = if alone || hands_over { 1 } else { max.max(min) };
-        let rests = linked.release.manifest.on_demand;
+        let on_demand = linked.release.manifest.on_demand;
         Self {
             workers,
-            min: if rests { 0 } else { min.min(workers) },
+            min: if on_demand { 0 } else { min.min(workers) },
             idle_timeout: linked.release.manifest.idle_timeout,
-            rests,
+            on_demand,
             concurrency: match mode {
                 Mode::Shared => instances.concurrency.map_or(concurrency, number),
                 Mode::Exclusive | Mode::Fresh => 1,
@@ -98,7 +98,7 @@ impl PoolConfig {
                 Mode::Shared | Mode::Exclusive => instances.recycle_after.or(recycle_after),
             },
             recycle_age: instances.recycle_age,
-            on_demand: mode == Mode::Fresh && !linked.has_lifecycle() && !alone,
+            worker_per_call: mode == Mode::Fresh && !linked.has_lifecycle() && !alone,
             program,
             hands_over,
             timeout_start: service.timeout_start,
@@ -115,8 +115,8 @@ impl PoolConfig {
 
     /// Whether workers may be stopped because they have no work.
     pub(crate) fn shrinks(&self) -> bool {
-        match self.on_demand {
-            true => self.rests,
+        match self.worker_per_call {
+            true => self.on_demand,
             false => !self.program && self.workers > self.min,
         }
     }

@@ -30,7 +30,7 @@ pub(crate) async fn stop_idle_workers(set: Weak<WorkerSet>, idle_timeout: Durati
     loop {
         due.tick().await;
         let Some(set) = set.upgrade().filter(|set| set.draining().is_none()) else { return };
-        match set.config.on_demand {
+        match set.config.worker_per_call {
             true => looks.look_at_calls(&set),
             false => looks.look_at_workers(&set),
         }

@@ -141,10 +141,10 @@ impl Pool {
         let shared =
             world::Shared::new(&release.name, generation, &release.manifest, granted, services);
         // While one is replaced, there is one more.
-        let max = config.workers.saturating_add(usize::from(!config.on_demand));
+        let max = config.workers.saturating_add(usize::from(!config.worker_per_call));
         let share = commons.places.share(&release.inspection.footprint, max);
         share.warn_if_less(&release.name, release.manifest.instances.max);
-        let grace = config.on_demand.then_some(config.timeout_stop);
+        let grace = config.worker_per_call.then_some(config.timeout_stop);
         let timeout = linked.release.manifest.limits.request_timeout;
         let sweeper = DeadlineSweeper::start(timeout, grace, executors.cores());
         let max = linked.release.manifest.limits.connections_max;
@@ -195,7 +195,7 @@ impl Pool {
     /// Starts a worker, if there may be one more. Its events report the outcome.
     pub fn start_worker(&self) {
         self.set.pause(false);
-        if self.set.config.on_demand {
+        if self.set.config.worker_per_call {
             self.set.resting.end();
             worker::spawn_probe(&self.set, |worker| WorkerEvent::Ready { worker });
         } else if let Some(slot) = self.set.reserve() {
@@ -305,7 +305,7 @@ impl Pool {
     #[must_use]
     pub fn wait_max(&self) -> Duration {
         let config = &self.set.config;
-        match config.on_demand {
+        match config.worker_per_call {
             true => config.timeout_stop,
             // These keep the time themselves, and may ask for more of it.
             false => config.timeout_stop + EXTENSION_MAX,
@@ -454,8 +454,8 @@ impl Pool {
         begun: Instant,
         others: Duration,
     ) -> Result<Reply, NotServed> {
-        if self.set.config.on_demand {
-            if self.set.config.rests {
+        if self.set.config.worker_per_call {
+            if self.set.config.on_demand {
                 self.set.resting.wake(|| self.set.report(WorkerEvent::Waking));
             }
             let Some((permit, place)) = self.room(core).await else {

@@ -353,7 +353,7 @@ impl<'a> WorkerContext<'a> {
     /// Begins the deadline of the stop when the generation drains, however much of the time its calls take: here, since a
     /// guest that spins keeps the inside from being reached.
     fn time_stop(&self) {
-        let is_serving = self.is_ready() && !self.set.config.on_demand;
+        let is_serving = self.is_ready() && !self.set.config.worker_per_call;
         if is_serving && self.set.draining().is_some() && !self.stop_timed.swap(true, Relaxed) {
             self.deadline.begin(GuestCall::Stop, self.set.config.timeout_stop);
         }

@@ -323,7 +323,7 @@ impl WorkerSet {
         if self.queue.available() > 0 {
             return;
         }
-        let ahead = config.serve_one() && !config.rests && self.draining().is_none();
+        let ahead = config.serve_one() && !config.on_demand && self.draining().is_none();
         let stats = self.stats();
         if scaling::desired(stats, config.workers, ahead) > stats.active {
             self.shortage.notify_one();
@@ -339,7 +339,7 @@ impl WorkerSet {
 
     /// Whether there is no worker, and the next call starts one.
     pub(crate) fn is_at_rest(&self) -> bool {
-        self.config.rests && self.active.load(SeqCst) == 0 && self.draining().is_none()
+        self.config.on_demand && self.active.load(SeqCst) == 0 && self.draining().is_none()
     }
 
     /// Reports the state that was saved last as the outcome of a save, if one was ordered and there is no worker that
@@ -379,13 +379,13 @@ impl WorkerSet {
     /// Whether no worker is started: neither the supervisor nor a handover lets it, or the set drains.
     fn starts_none(&self) -> bool {
         // Calls are held for the next generation, and a worker here could not take them.
-        let is_held = self.config.rests && self.transfer.is_held();
+        let is_held = self.config.on_demand && self.transfer.is_held();
         self.paused.load(SeqCst) || self.draining().is_some() || is_held
     }
 
     /// Whether calls wait that a worker will take: one that is there, or one that is started for them.
     pub(crate) fn serves_queue(&self) -> bool {
-        scaling::serves_queue(self.stats(), self.config.rests && !self.starts_none())
+        scaling::serves_queue(self.stats(), self.config.on_demand && !self.starts_none())
     }
 
     /// A slot for another worker, if there may be one.
@@ -395,7 +395,7 @@ impl WorkerSet {
         }
         let one_more = |active| (active < self.config.workers).then_some(active + 1);
         let before = self.active.try_update(SeqCst, SeqCst, one_more).ok()?;
-        if self.config.rests && before == 0 {
+        if self.config.on_demand && before == 0 {
             self.report(WorkerEvent::Waking);
         }
         let core = self.core_for_worker();
@@ -458,7 +458,7 @@ impl WorkerSet {
 
     /// Returns the number of calls that workers have.
     pub(crate) fn in_flight(&self) -> usize {
-        match self.config.on_demand {
+        match self.config.worker_per_call {
             // Each was made for one call.
             true => self.present(),
             false => self.handles().iter().map(|handle| handle.in_flight()).sum(),
