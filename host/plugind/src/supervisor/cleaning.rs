@@ -2,7 +2,7 @@
 
 use crate::{
     base::{error_chain::ErrorChain, name::PluginName},
-    plugin::state_files,
+    plugin::state_removal::{DetachedState, detach},
     supervisor::{
         Supervisor,
         clean_outcome::{CleanError, CleanOutcome, CleanParts, CleanReply},
@@ -32,7 +32,11 @@ impl Supervisor {
         }
         self.cleaning = Some(name.clone());
         let (state, plugin) = (self.deps.places.state.clone(), name.clone());
-        let remove = move || state_files::remove(&state, &plugin);
+        let remove = move || {
+            let detached = detach(&state, &plugin)?;
+            let had_files = detached.is_some();
+            detached.map_or(Ok(()), DetachedState::delete).map(|()| had_files)
+        };
         // It has no deadline: the plugin must not start before its files are gone.
         let removed = async move {
             let removed = on_own_thread("clean", remove).await;
