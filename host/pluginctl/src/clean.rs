@@ -9,7 +9,10 @@ use clap::ValueEnum;
 use plugind::{
     api,
     base::name::PluginName,
-    plugin::{compiled_files, state_files},
+    plugin::{
+        compiled_files,
+        state_removal::{DetachedState, RemovalError, detach},
+    },
     systemd::state_lock::StateLock,
 };
 use std::{collections::BTreeSet, io, path::PathBuf, process::ExitCode};
@@ -46,7 +49,7 @@ enum KeptPart {
 #[derive(Debug, thiserror::Error)]
 enum CleanFilesError {
     #[error("cannot remove the state of {name}: {source}")]
-    State { name: PluginName, source: io::Error },
+    State { name: PluginName, source: RemovalError },
     #[error("cannot remove compiled files of {name} from {}: {source}", path.display())]
     Cache { name: PluginName, path: PathBuf, source: io::Error },
     #[error("--socket does not say where compiled files are; use --root")]
@@ -143,11 +146,16 @@ impl CleanArgs {
     ) -> Result<(), Problem> {
         let state = self.place.state_without_daemon().map_err(ClientError::from)?;
         let Some(state) = state.filter(|state| state.is_dir()) else { return Err(error.into()) };
-        let Ok(_lock) = StateLock::acquire(&state) else { return Err(error.into()) };
-        if what.iter().any(|part| part == "state") {
-            let failed = |source| CleanFilesError::State { name: name.clone(), source };
-            state_files::remove(&state, name).map_err(|it| Problem::failed(failed(it)))?;
-        }
+        let Ok(lock) = StateLock::acquire(&state) else { return Err(error.into()) };
+        let failed =
+            |source| Problem::failed(CleanFilesError::State { name: name.clone(), source });
+        let detached = match what.iter().any(|part| part == "state") {
+            true => detach(&state, name).map_err(failed)?,
+            false => None,
+        };
+        // A daemon that starts meanwhile does not wait until everything is deleted.
+        drop(lock);
+        detached.map_or(Ok(()), DetachedState::delete).map_err(failed)?;
         // A daemon that has ended took it with it, unless systemd has it.
         match what.iter().any(|part| part == "saved") && !self.what.contains(&KeptPart::All) {
             true => Err(Problem::failed(CleanFilesError::SavedWithoutDaemon)),

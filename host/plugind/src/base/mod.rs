@@ -4,6 +4,7 @@
 #[cfg(feature = "runtime")]
 pub(crate) mod atomic;
 pub mod descriptors;
+pub mod directory;
 pub mod endpoint;
 pub mod error_chain;
 pub mod limits;

@@ -1,13 +1,18 @@
 //! The compiled files of one plugin in the cache, for a tool that removes them.
 
 use crate::{
-    base::{file, name::PluginName},
+    base::{
+        directory::{open, remove_file_at},
+        file,
+        name::PluginName,
+    },
     config::SearchPath,
     plugin::{archive, scan::scan, verify::COMPONENT_MAX},
 };
 use plugind_artifact::hex::{hex, parse_digest};
+use rustix::{fs::Dir, io::Errno};
 use sha2::{Digest, Sha256};
-use std::{collections::BTreeSet, fs, io, path::Path};
+use std::{collections::BTreeSet, io, path::Path};
 
 /// The digests of the components of a plugin: that of its files and those of the versions that are kept below `state`,
 /// as far as they can be read. Blocks.
@@ -32,19 +37,18 @@ pub fn digest(text: &str) -> Option<[u8; 32]> {
 /// # Errors
 /// When the cache cannot be read, or a file cannot be removed.
 pub fn remove(cache: &Path, components: &BTreeSet<[u8; 32]>) -> io::Result<u64> {
-    let listed = match fs::read_dir(cache) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(0),
-        listed => listed?,
+    let opened = match open(cache) {
+        Err(Errno::NOENT) => return Ok(0),
+        opened => opened?,
     };
     let prefixes: Vec<_> = components.iter().map(|digest| format!("{}-", hex(digest))).collect();
     let mut removed = 0;
-    for entry in listed {
+    for entry in Dir::read_from(&opened)? {
         let entry = entry?;
-        let name = entry.file_name();
-        let name = name.to_string_lossy();
+        let name = entry.file_name().to_string_lossy();
         if name.ends_with(".cwasm") && prefixes.iter().any(|prefix| name.starts_with(prefix)) {
-            fs::remove_file(entry.path())?;
-            removed += 1;
+            // A directory is not a compiled file, and no other tool makes one here.
+            removed += u64::from(remove_file_at(&opened, entry.file_name())?);
         }
     }
     Ok(removed)
@@ -53,6 +57,7 @@ pub fn remove(cache: &Path, components: &BTreeSet<[u8; 32]>) -> io::Result<u64> 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::fs;
 
     #[test]
     fn only_compiled_files_of_the_given_components_are_removed() {

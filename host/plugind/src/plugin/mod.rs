@@ -34,6 +34,7 @@ pub mod release;
 pub mod scan;
 pub mod serve;
 pub mod state_files;
+pub mod state_removal;
 pub mod subscribe;
 pub mod validated;
 pub mod verify;

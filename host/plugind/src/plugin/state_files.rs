@@ -2,18 +2,12 @@
 
 use crate::base::name::PluginName;
 use std::{
-    fs::{self, DirBuilder},
-    io::{self, ErrorKind},
-    os::unix::fs::DirBuilderExt,
+    fs, io,
     path::{Path, PathBuf},
 };
 
 /// Where the files of key-value stores are, below the directory of all states. No plugin has this name.
 pub const STORES: &str = ".keyvalue";
-/// What is to be removed is moved here first, below the directory of all states. No plugin has this name.
-const REMOVED: &str = ".removed";
-/// Only the user of the daemon can read the state of plugins.
-const PRIVATE: u32 = 0o700;
 /// The most files and directories of one plugin that are counted. The size of one with more is not known.
 const ENTRIES_MAX: usize = 50_000;
 /// The same, for the size that is compared with a limit.
@@ -33,7 +27,13 @@ pub fn directory(state: &Path, plugin: &PluginName) -> PathBuf {
 /// The file of a plugin's own store, below the directory of all states.
 #[must_use]
 pub fn own_store(state: &Path, plugin: &PluginName) -> PathBuf {
-    state.join(STORES).join(format!("plugin-{plugin}.redb"))
+    state.join(STORES).join(own_store_name(plugin))
+}
+
+/// The name of that file.
+#[must_use]
+pub fn own_store_name(plugin: &PluginName) -> String {
+    format!("plugin-{plugin}.redb")
 }
 
 /// The sizes of what is kept for a plugin, in bytes.
@@ -95,82 +95,9 @@ fn size_within(directory: &Path, left: &mut usize, depth: usize) -> io::Result<O
     Ok(Some(size))
 }
 
-/// Removes the directory and the own store of a plugin that nothing uses. False if it had neither. Only one process may
-/// do this at a time. Blocks.
-///
-/// # Errors
-/// When something cannot be removed. The plugin then has either all of a directory or nothing of it.
-pub fn remove(state: &Path, plugin: &PluginName) -> io::Result<bool> {
-    let removed = state.join(REMOVED);
-    let kept = [directory(state, plugin), own_store(state, plugin)];
-    if !kept.iter().any(|path| path.symlink_metadata().is_ok()) {
-        return Ok(false);
-    }
-    match DirBuilder::new().mode(PRIVATE).create(&removed) {
-        Err(error) if error.kind() != ErrorKind::AlreadyExists => return Err(error),
-        // An earlier removal was interrupted.
-        Err(_) => empty(&removed)?,
-        Ok(()) => (),
-    }
-    for (nth, path) in kept.iter().enumerate() {
-        match fs::rename(path, removed.join(nth.to_string())) {
-            Err(error) if error.kind() != ErrorKind::NotFound => return Err(error),
-            _ => (),
-        }
-    }
-    empty(&removed)?;
-    fs::remove_dir(&removed)?;
-    Ok(true)
-}
-
-/// Removes everything in a directory. A plugin can nest directories without limit, so each directory is moved to the top
-/// before its own contents are removed: neither the stack nor the number of open files depends on the depth.
-fn empty(top: &Path) -> io::Result<()> {
-    let mut moved = 0;
-    loop {
-        let mut is_empty = true;
-        for entry in fs::read_dir(top)? {
-            let entry = entry?;
-            is_empty = false;
-            if !entry.file_type()?.is_dir() {
-                fs::remove_file(entry.path())?;
-                continue;
-            }
-            for below in fs::read_dir(entry.path())? {
-                let below = below?;
-                match below.file_type()?.is_dir() {
-                    true => move_up(&below.path(), top, &mut moved)?,
-                    false => fs::remove_file(below.path())?,
-                }
-            }
-            fs::remove_dir(entry.path())?;
-        }
-        if is_empty {
-            return Ok(());
-        }
-    }
-}
-
-/// Moves a directory into `top`, under a name that no other has.
-fn move_up(directory: &Path, top: &Path, moved: &mut u64) -> io::Result<()> {
-    loop {
-        *moved += 1;
-        let target = top.join(format!("moved-{moved}"));
-        match fs::rename(directory, target) {
-            Err(error)
-                if matches!(
-                    error.kind(),
-                    ErrorKind::DirectoryNotEmpty | ErrorKind::NotADirectory
-                ) => {}
-            renamed => return renamed,
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-    use rustix::fs::{Mode, OFlags, mkdirat, openat};
     use std::os::unix::fs::symlink;
 
     #[test]
@@ -192,46 +119,5 @@ mod tests {
         }
         fs::create_dir_all(&deep).unwrap();
         assert_eq!(size_of(state.path(), 100, 0), None);
-    }
-
-    #[test]
-    fn only_what_belongs_to_the_plugin_is_measured_and_removed() {
-        let root = tempfile::tempdir().unwrap();
-        let state = root.path();
-        let [one, other]: [PluginName; 2] = ["a", "b"].map(|name| name.parse().unwrap());
-        fs::create_dir(state.join(STORES)).unwrap();
-        fs::write(root.path().join("outside"), "outside").unwrap();
-        for plugin in [&one, &other] {
-            fs::create_dir_all(directory(state, plugin).join("below")).unwrap();
-            fs::write(directory(state, plugin).join("below/file"), [0; 7]).unwrap();
-            fs::write(own_store(state, plugin), [0; 11]).unwrap();
-        }
-        symlink(root.path(), directory(state, &one).join("link")).unwrap();
-        let link = root.path().as_os_str().len() as u64;
-        let size = StateSize { files: Some(7 + link), store: Some(11) };
-        assert_eq!(measure(state, &one), size);
-        assert!(remove(state, &one).unwrap());
-        assert_eq!(measure(state, &one), StateSize::default());
-        assert!(!remove(state, &one).unwrap());
-        assert_eq!(measure(state, &other), StateSize { files: Some(7), store: Some(11) });
-        assert!(root.path().join("outside").exists() && !state.join(REMOVED).exists());
-    }
-
-    #[test]
-    fn directories_are_removed_however_deep_they_are() {
-        let root = tempfile::tempdir().unwrap();
-        let plugin: PluginName = "a".parse().unwrap();
-        // The rest of a removal that was interrupted is no obstacle.
-        fs::create_dir_all(root.path().join(REMOVED).join("moved-1/moved-2")).unwrap();
-        let path = directory(root.path(), &plugin);
-        fs::create_dir(&path).unwrap();
-        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
-        let mut deepest = rustix::fs::open(&path, flags, Mode::empty()).unwrap();
-        for _ in 0..5_000 {
-            mkdirat(&deepest, "d", Mode::RWXU).unwrap();
-            deepest = openat(&deepest, "d", flags, Mode::empty()).unwrap();
-        }
-        assert!(remove(root.path(), &plugin).unwrap());
-        assert_eq!(fs::read_dir(root.path()).unwrap().count(), 0);
     }
 }

@@ -15,11 +15,10 @@ pub struct CleanParts {
 /// Where the outcome goes.
 pub(crate) type CleanReply = oneshot::Sender<Result<(), CleanError>>;
 
-/// Files were removed, or could not be.
-pub(crate) struct CleanOutcome {
+/// A removal of files that has not ended. It stays with the supervisor, so that its client gets an answer even if the
+/// work fails in a way that was not foreseen.
+pub(super) struct CleaningInProgress {
     pub(super) name: PluginName,
-    /// False if there was nothing to remove.
-    pub(super) outcome: Result<bool, CleanError>,
     pub(super) reply: CleanReply,
 }
 

@@ -2,10 +2,10 @@
 
 use crate::{
     base::{error_chain::ErrorChain, name::PluginName},
-    plugin::state_files,
+    plugin::state_removal::{DetachedState, detach},
     supervisor::{
         Supervisor,
-        clean_outcome::{CleanError, CleanOutcome, CleanParts, CleanReply},
+        clean_outcome::{CleanError, CleanParts, CleanReply, CleaningInProgress},
         handle::Message,
         own_task::spawn_and_send,
         own_thread::on_own_thread,
@@ -18,7 +18,7 @@ impl Supervisor {
     /// Removes these parts of what is kept for a plugin. The reply follows when they are removed.
     pub(super) fn clean(&mut self, name: PluginName, parts: CleanParts, reply: CleanReply) {
         let refused = match (&self.cleaning, self.plugins.get(&name)) {
-            (Some(cleaned), _) => Some(CleanError::Busy(cleaned.clone())),
+            (Some(cleaning), _) => Some(CleanError::Busy(cleaning.name.clone())),
             (None, Some(plugin)) if !plugin.is_idle() => Some(CleanError::InUse(name.clone())),
             _ => None,
         };
@@ -28,11 +28,15 @@ impl Supervisor {
         }
         let had_saved = parts.saved && self.remove_saved(&name);
         if !parts.state {
-            return self.cleaned(CleanOutcome { name, outcome: Ok(had_saved), reply });
+            return self.report_cleaned(&name, Ok(had_saved), reply);
         }
-        self.cleaning = Some(name.clone());
         let (state, plugin) = (self.deps.places.state.clone(), name.clone());
-        let remove = move || state_files::remove(&state, &plugin);
+        self.cleaning = Some(CleaningInProgress { name, reply });
+        let remove = move || {
+            let detached = detach(&state, &plugin)?;
+            let had_files = detached.is_some();
+            detached.map_or(Ok(()), DetachedState::delete).map(|()| had_files)
+        };
         // It has no deadline: the plugin must not start before its files are gone.
         let removed = async move {
             let removed = on_own_thread("clean", remove).await;
@@ -41,17 +45,26 @@ impl Supervisor {
                 Ok(Err(error)) => Err(CleanError::Failed(error.to_string())),
                 Err(error) => Err(CleanError::Failed(ErrorChain(&error).to_string())),
             };
-            Some(Message::Cleaned(CleanOutcome { name, outcome, reply }))
+            Some(Message::Cleaned(outcome))
         };
-        // The work itself is contained by its thread.
-        spawn_and_send(self.inbox.clone(), removed, |_| Message::CleaningFailed);
+        let failed = |reason| Message::Cleaned(Err(CleanError::Failed(reason)));
+        spawn_and_send(self.inbox.clone(), removed, failed);
     }
 
     /// Files were removed, or could not be. The plugin may start again.
-    pub(super) fn cleaned(&mut self, cleaned: CleanOutcome) {
-        let CleanOutcome { name, outcome, reply } = cleaned;
-        self.cleaning = None;
-        let is_known = self.plugins.contains_key(&name);
+    pub(super) fn cleaned(&mut self, outcome: Result<bool, CleanError>) {
+        if let Some(CleaningInProgress { name, reply }) = self.cleaning.take() {
+            self.report_cleaned(&name, outcome, reply);
+        }
+    }
+
+    fn report_cleaned(
+        &self,
+        name: &PluginName,
+        outcome: Result<bool, CleanError>,
+        reply: CleanReply,
+    ) {
+        let is_known = self.plugins.contains_key(name);
         let outcome = match outcome {
             Ok(had_something) if had_something || is_known => {
                 info!(plugin = %name, "plugin cleaned");

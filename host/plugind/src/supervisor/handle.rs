@@ -8,7 +8,7 @@ use crate::{
     route::sockets::SocketPlan,
     supervisor::{
         board::Board,
-        clean_outcome::{CleanError, CleanOutcome, CleanParts, CleanReply},
+        clean_outcome::{CleanError, CleanParts, CleanReply},
         pin_outcome::{PinOutcome, PinReply},
         plugin::{HandoverTicket, PluginEvent},
         prepare::{DirectoriesError, PrepareError},
@@ -216,9 +216,8 @@ pub(crate) enum Message {
         parts: CleanParts,
         reply: CleanReply,
     },
-    Cleaned(CleanOutcome),
-    /// The host failed while files were removed.
-    CleaningFailed,
+    /// Files were removed, or could not be. False if there was nothing to remove.
+    Cleaned(Result<bool, CleanError>),
     /// A plugin that is to be restarted was linked again.
     Relinked {
         name: PluginName,

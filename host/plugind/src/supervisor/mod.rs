@@ -43,6 +43,7 @@ use crate::{
     route::table::TablePublisher,
     supervisor::{
         board::Board,
+        clean_outcome::CleaningInProgress,
         handle::{Message, SupervisorHandle},
         own_thread::OwnThreads,
         plugin::{Action, ManagedPlugin, PluginEvent, Prepared},
@@ -143,7 +144,7 @@ struct Supervisor {
     /// Plugins whose pin is being written or removed.
     pins_in_progress: BTreeSet<PluginName>,
     /// The plugin whose files are being removed. It does not start meanwhile.
-    cleaning: Option<PluginName>,
+    cleaning: Option<CleaningInProgress>,
     /// The instances of every generation that has some, by its number.
     running: HashMap<u64, RunningGeneration>,
     /// Results of the preparations of this turn, by their tickets.
@@ -237,7 +238,6 @@ impl Supervisor {
             | Message::Unpin { .. }
             | Message::PinWritten(_)
             | Message::Clean { .. }
-            | Message::Cleaned(_)
             | Message::StartPlugin { .. }
             | Message::ReloadPlugin { .. }
             | Message::StopPlugin { .. }
@@ -256,8 +256,7 @@ impl Supervisor {
             Message::Unpin { name, reply } => self.unpin(name, reply),
             Message::PinWritten(written) => self.pin_written(written),
             Message::Clean { name, parts, reply } => self.clean(name, parts, reply),
-            Message::Cleaned(cleaned) => self.cleaned(cleaned),
-            Message::CleaningFailed => self.cleaning = None,
+            Message::Cleaned(outcome) => self.cleaned(outcome),
             Message::Relinked { name, outcome } => self.relinked(&name, outcome),
             Message::StartPlugin { name, reply } => self.start_plugin(name, reply),
             Message::ReloadPlugin { name, reply } => self.reload_plugin(name, reply),

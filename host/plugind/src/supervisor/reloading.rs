@@ -338,7 +338,8 @@ impl Supervisor {
         while at_work < max {
             // One whose files are being removed keeps its place.
             let mut queued = self.queued.iter();
-            let next = queued.find(|name| self.cleaning.as_ref() != Some(*name)).cloned();
+            let cleaned = self.cleaning.as_ref().map(|cleaning| &cleaning.name);
+            let next = queued.find(|name| cleaned != Some(*name)).cloned();
             let Some(name) = next else { return };
             self.queued.remove(&name);
             at_work += usize::from(self.start_preparation(&name));

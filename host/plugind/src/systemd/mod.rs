@@ -14,6 +14,6 @@ pub mod process;
 pub mod sockets;
 pub mod state_lock;
 pub mod storage;
-mod saved_files;
+pub mod saved_files;
 pub mod store;
 pub mod watchdog;
