@@ -135,6 +135,62 @@ fn a_plugin_sends_to_the_subjects_that_it_was_granted_and_no_others() {
 }
 
 #[test]
+fn a_message_that_the_server_refuses_is_an_error_and_not_counted() {
+    let users = "authorization { users = [ { user: a, password: secret, permissions: { publish: \
+                 { allow: [\"events.>\"], deny: [\"events.secret\"] } } } ] }\n";
+    let server = NatsServer::start_with(users);
+    let grants = "[grants]\npublish = [\"events.>\"]\n";
+    let tree = Tree::new().with_manifest("sends_messages", grants);
+    let credential = tree.root().join("nats-login");
+    std::fs::write(&credential, "a:secret\n").unwrap();
+    let settings = format!("{}credential = \"{}\"\n", server.settings(), credential.display());
+    let tree = tree.with_settings(&settings);
+    let measured = Measured::start(&tree, &[]);
+    let ask =
+        |path: &str| measured.daemon.get(&format!("/sends-messages/{path}")).text().to_owned();
+    eventually("the connection", || (ask("send/events.a/x") == "sent").then_some(()));
+    assert_eq!(ask("send/events.a/x"), "sent");
+    for path in ["send/events.secret/x", "ask/events.secret/x", "store/events.secret/x"] {
+        for _ in 0..2 {
+            let answer = ask(path);
+            let error =
+                "permission denied: nats: Permissions Violation for Publish to \"events.secret\"";
+            assert_eq!(answer, error, "{path}");
+        }
+    }
+    measured.wait_for("plugind_plugin_messages_published_total{plugin=\"sends-messages\"}", 2.0);
+}
+
+#[test]
+fn a_server_that_stops_answering_delays_no_call_without_end() {
+    let mut server = NatsServer::start();
+    let grants = "[grants]\npublish = [\"events.>\"]\n";
+    let tree =
+        Tree::new().with_settings(&server.settings()).with_manifest("sends_messages", grants);
+    let daemon = Daemon::start(&tree);
+    let ask = |path: &str| daemon.get(&format!("/sends-messages/{path}")).text().to_owned();
+    let sends = ["send/events.new/x", "store/events.new/x", "ask/events.new/x"];
+    eventually("the connection", || (ask("send/events.a/x") == "sent").then_some(()));
+    server.signal(Signal::STOP);
+    eventually("the outage to be noticed", || {
+        let answers = sends.map(ask);
+        for answer in &answers {
+            assert!(answer == "timeout" || answer.starts_with("connection: "), "{answer}");
+        }
+        answers.iter().all(|answer| answer.contains(" cannot be reached: ")).then_some(())
+    });
+    server.signal(Signal::CONT);
+    eventually("the connection", || (ask("send/events.a/x") == "sent").then_some(()));
+    server.stop();
+    for path in sends {
+        let answer = ask(path);
+        assert!(answer.starts_with("connection: "), "{path}: {answer}");
+    }
+    server.start_again();
+    eventually("the connection", || (ask("send/events.a/x") == "sent").then_some(()));
+}
+
+#[test]
 fn a_message_that_a_stream_stored_is_sent_and_replies_are_received() {
     let server = NatsServer::start();
     let mut client = server.client();
@@ -286,6 +342,23 @@ fn a_consumer_of_another_subject_is_refused_and_not_overwritten() {
     daemon.reload();
     client.store("orders.newer", "two");
     assert_eq!(client.next().text, "orders.newer two", "its own consumer is changed");
+}
+
+#[test]
+fn messages_that_arrive_faster_than_they_are_handled_are_dropped_and_logged() {
+    let server = NatsServer::start();
+    let rest =
+        "[config]\nmood = \"slow\"\n[instances]\nmax = 1\n[limits]\nmessages-in-flight = 1\n";
+    let tree = tree(&server, &manifest(PLAIN, rest));
+    let daemon = Daemon::start(&tree);
+    let mut client = server.client();
+    for message in 0..3000 {
+        client.publish("orders.new", &message.to_string());
+    }
+    client.flush();
+    let url = format!("server=nats://{}", server.address);
+    daemon.log.wait_for(&["warning plugind: messages dropped", &url, "messages="]);
+    daemon.signal(Signal::KILL);
 }
 
 #[test]

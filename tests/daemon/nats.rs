@@ -1,6 +1,6 @@
 //! A NATS server of a test, and a small client of it that shows what comes over the wire.
 
-use plugind_tests::{Background, WAIT_MAX, tool};
+use plugind_tests::{Background, Signal, WAIT_MAX, tool};
 use std::{
     collections::VecDeque,
     fs,
@@ -48,6 +48,10 @@ impl NatsServer {
     pub(crate) fn start_again(&mut self) {
         let start = |address| command(&self.directory, address);
         self.running = Some(Background::start_at(self.address, start));
+    }
+
+    pub(crate) fn signal(&self, signal: Signal) {
+        self.running.as_ref().unwrap().signal(signal);
     }
 
     /// The settings of a daemon that uses it.

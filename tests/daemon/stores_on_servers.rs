@@ -1,8 +1,8 @@
 //! Stores of keys and values on real servers: NATS with JetStream, and Redis, whose protocol Valkey speaks.
 
-use crate::control;
-use plugind_tests::{Background, Daemon, Signal, Tree, end_of, eventually, tool};
-use std::{fs, net::SocketAddr, path::Path, process::Command, thread};
+use crate::{control, nats::NatsClient};
+use plugind_tests::{Background, Daemon, Signal, Tree, WAIT_MAX, end_of, eventually, tool};
+use std::{fs, net::SocketAddr, os::unix::net::UnixDatagram, path::Path, process::Command, thread};
 use tempfile::TempDir;
 
 const GRANTED: &str = "[grants]\nkeyvalue = { quota = \"64M\" }\n";
@@ -155,6 +155,28 @@ fn values_in_nats_are_those_of_the_plugin_across_daemons() {
 #[test]
 fn values_in_valkey_are_those_of_the_plugin_across_daemons() {
     keep_values(Kind::Valkey);
+}
+
+#[test]
+fn a_key_that_another_client_of_nats_deleted_can_be_written_again() {
+    let server = Server::start(Kind::Nats);
+    let tree = server.tree().with_manifest("stores", GRANTED);
+    let daemon = Daemon::start(&tree);
+    let mut other = NatsClient::connect(server.address, "");
+    for (key, act, answer) in
+        [("visits", "add/visits/2", "2"), ("swapped", "swap/swapped/x", "swapped")]
+    {
+        assert_eq!(ask(&daemon, &format!("/stores/set/{key}/7")), "done");
+        let subject = format!("$KV.plugind-plugin-stores.{key}");
+        other.publish_with(&subject, "KV-Operation: DEL\r\n", "");
+        other.flush();
+        eventually("the key to be deleted", || {
+            (ask(&daemon, &format!("/stores/get/{key}")) == "none").then_some(())
+        });
+        assert_eq!(ask(&daemon, &format!("/stores/exists/{key}")), "false");
+        assert_eq!(ask(&daemon, &format!("/stores/{act}")), answer);
+    }
+    assert_eq!(ask(&daemon, "/stores/get-many/visits/swapped"), "2 x");
 }
 
 fn see_own_stores(kind: Kind) {
@@ -321,6 +343,45 @@ fn while_nats_is_gone_a_plugin_gets_errors_and_is_degraded() {
 #[test]
 fn while_valkey_is_gone_a_plugin_gets_errors_and_is_degraded() {
     survive_an_outage(Kind::Valkey);
+}
+
+/// Waits for a status of the daemon that systemd shows.
+fn wait_for_status(notified: &UnixDatagram, is_right: impl Fn(&str) -> bool) {
+    let mut bytes = [0; 4096];
+    loop {
+        let length = notified.recv(&mut bytes).unwrap();
+        let text = std::str::from_utf8(&bytes[..length]).unwrap();
+        if text.lines().filter_map(|line| line.strip_prefix("STATUS=")).any(&is_right) {
+            return;
+        }
+    }
+}
+
+fn show_an_outage(kind: Kind) {
+    let mut server = Server::start(kind);
+    let tree = server.tree().with_manifest("stores", GRANTED);
+    let path = tree.root().join("notify");
+    let notified = UnixDatagram::bind(&path).unwrap();
+    notified.set_read_timeout(Some(WAIT_MAX)).unwrap();
+    let socket = format!("NOTIFY_SOCKET={}", path.display());
+    let _daemon = Daemon::start_by(&tree, &["env", &socket]);
+    let is_well =
+        |status: &str| status.starts_with("1 of 1 plugins ready") && !status.contains("degraded");
+    wait_for_status(&notified, is_well);
+    server.stop();
+    wait_for_status(&notified, |status| status.contains("degraded: stores (its key-value store "));
+    server.start_again();
+    wait_for_status(&notified, is_well);
+}
+
+#[test]
+fn systemd_shows_that_nats_is_gone_until_it_is_back() {
+    show_an_outage(Kind::Nats);
+}
+
+#[test]
+fn systemd_shows_that_valkey_is_gone_until_it_is_back() {
+    show_an_outage(Kind::Valkey);
 }
 
 fn start_before_the_server(kind: Kind) {

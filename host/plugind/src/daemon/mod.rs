@@ -45,8 +45,8 @@ use crate::{
     },
     runtime::{cache::Cache, executors::Executors, file_threads::AllFileThreads, heap},
     supervisor::{
-        self, board, phase::DaemonPhase, prepare::Deps, published_plan::PublishedPlan,
-        reloads::ReloadNotice, versions::Versions,
+        self, board, follow_degraded::follow_degraded, phase::DaemonPhase, prepare::Deps,
+        published_plan::PublishedPlan, reloads::ReloadNotice, versions::Versions,
     },
     systemd::{
         certificates, cgroup,
@@ -246,6 +246,7 @@ impl Daemon {
         let changes = publisher.changes();
         let connection = settings.places.broker.connection().cloned();
         let message_executors = executors.clone();
+        let stores = settings.places.stores.clone();
         let versions = match settings.keep_versions {
             true => Versions::open(&settings.places.state).unwrap_or_else(|error| {
                 let directory = settings.places.state.display();
@@ -279,6 +280,7 @@ impl Daemon {
             plan,
         };
         let (supervisor, mut reloads) = supervisor::start(deps, publisher, watchdog);
+        tokio::spawn(follow_degraded(supervisor.board().clone(), stores));
         let exporter = SpanExporter::configured(own.traces.endpoint, settings.traces);
         let spans = exporter.as_ref().map(|exporter| exporter.sink().clone());
         let sources = MetricSources {

@@ -53,6 +53,11 @@ impl Availability {
         Self { server: url.to_string().into(), state: watch::Sender::new(state) }
     }
 
+    /// The URL of the server.
+    pub(super) fn server(&self) -> &str {
+        &self.server
+    }
+
     /// The server answers.
     pub fn reachable(&self) {
         let before = self.state.send_replace(Reachability::Reachable);
@@ -65,17 +70,22 @@ impl Availability {
     /// The server does not answer, because of `error`.
     pub fn unreachable(&self, error: &str) {
         let error = &error[..error.floor_char_boundary(ERROR_MAX)];
-        let mut is_news = false;
+        let (mut is_news, mut is_other) = (false, false);
         self.state.send_modify(|state| {
             let (since, was_reported) = match state {
                 Reachability::Reachable => (Instant::now(), false),
-                Reachability::Unreachable { since, is_reported, .. } => (*since, *is_reported),
+                Reachability::Unreachable { since, is_reported, error: last } => {
+                    is_other = *is_reported && **last != *error;
+                    (*since, *is_reported)
+                }
             };
             is_news = !was_reported;
             *state = Reachability::Unreachable { error: error.into(), since, is_reported: true };
         });
         if is_news {
             warn!(server = %self.server, error, "cannot reach server");
+        } else if is_other {
+            info!(server = %self.server, error, "server still unreachable");
         }
     }
 
@@ -99,13 +109,10 @@ impl Availability {
         self.failure().map_or(Ok(()), Err)
     }
 
-    /// Waits until the server cannot be reached.
-    pub async fn outage(&self) -> Unreachable {
-        let mut state = self.state.subscribe();
-        let outage = |state: &Reachability| matches!(state, Reachability::Unreachable { .. });
-        // It waits for a sender that this value has, so that it does not fail.
-        state.wait_for(outage).await.ok();
-        self.failure().unwrap_or_else(|| Unreachable::from(self))
+    /// Waits until the server can no longer be reached, can be again, or is unreachable for another reason.
+    pub async fn changed(&self) {
+        // It fails only without a sender, which is here.
+        self.state.subscribe().changed().await.ok();
     }
 
     /// Waits until the server can be reached.
@@ -118,6 +125,7 @@ impl Availability {
     /// Waits until the server cannot be reached, and returns why.
     pub async fn until_unreachable(&self) -> Unreachable {
         let mut state = self.state.subscribe();
+        // It fails only without a sender, which is here.
         state.wait_for(|state| matches!(state, Reachability::Unreachable { .. })).await.ok();
         self.failure().unwrap_or_else(|| self.into())
     }

@@ -1,6 +1,8 @@
 //! Connections to servers that the daemon uses. They are made in the background, and made again after an outage.
 
 pub mod availability;
+mod dropped_messages;
 pub mod error;
 pub mod nats;
+pub mod refusals;
 pub mod valkey;

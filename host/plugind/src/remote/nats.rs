@@ -8,18 +8,20 @@ use crate::{
     },
     remote::{
         availability::{Availability, Unreachable, pause},
+        dropped_messages::DroppedMessages,
         error::{RemoteError, check_network},
+        refusals::Refusals,
     },
     systemd::credential_file,
 };
 use async_nats::{
-    Client, ConnectOptions, Event, ServerAddr,
+    Client, ClientError, ConnectOptions, Event, ServerAddr, ServerError,
     jetstream::{Context, context::ContextBuilder},
 };
 use std::{
     path::Path,
     sync::{Arc, OnceLock},
-    time::Duration,
+    time::{Duration, Instant},
 };
 use tokio::{
     runtime::Handle,
@@ -27,6 +29,7 @@ use tokio::{
     time::{sleep, timeout},
 };
 use tokio_util::task::AbortOnDropHandle;
+use tracing::warn;
 
 /// Time that a connection may take to be made.
 const CONNECT: Duration = Duration::from_secs(5);
@@ -36,8 +39,6 @@ pub const ANSWER: Duration = Duration::from_secs(5);
 const PING: Duration = Duration::from_secs(5);
 /// Commands that wait for the connection. Each may have a value of the largest size.
 const COMMANDS_MAX: usize = 64;
-/// Errors of the server that wait for those who are interested.
-const ERRORS_MAX: usize = 64;
 /// Messages of a subscription that wait for its reader.
 const WAITING_MAX: usize = 1024;
 
@@ -47,7 +48,7 @@ pub struct NatsConnection {
     client: Arc<OnceLock<Client>>,
     jetstream: OnceLock<Context>,
     availability: Availability,
-    errors: broadcast::Sender<Arc<str>>,
+    refusals: Arc<Refusals>,
     runtime: Handle,
     _connecting: AbortOnDropHandle<()>,
 }
@@ -68,14 +69,11 @@ impl NatsConnection {
         check_network(&format!("{section}.url"), &setting.url.endpoint, &setting.origin)?;
         let options = options(section, setting, credentials)?.name(name);
         let availability = Availability::new(&setting.url);
-        let (reporting, errors) = (availability.clone(), broadcast::Sender::new(ERRORS_MAX));
-        let reported = errors.clone();
+        let refusals = Arc::new(Refusals::new());
+        let (dropped, reported) = (DroppedMessages::default(), availability.clone());
+        let events = NatsEvents { availability: reported, refusals: refusals.clone(), dropped };
         let options = options.event_callback(move |event| {
-            report(&reporting, &event);
-            if let Event::ServerError(error) = &event {
-                // Nobody may be interested.
-                reported.send(error.to_string().into()).ok();
-            }
+            events.report(&event);
             std::future::ready(())
         });
         let address = format!("nats://{}", setting.url.endpoint).parse::<ServerAddr>();
@@ -87,7 +85,7 @@ impl NatsConnection {
         let connecting = connect(address, options, client.clone(), availability.clone());
         let connecting = AbortOnDropHandle::new(runtime.spawn(connecting));
         let (jetstream, runtime) = (OnceLock::new(), runtime.clone());
-        Ok(Self { client, jetstream, availability, errors, runtime, _connecting: connecting })
+        Ok(Self { client, jetstream, availability, refusals, runtime, _connecting: connecting })
     }
 
     /// The client, while the server can be reached. Waits a moment if an outage has just begun.
@@ -116,7 +114,16 @@ impl NatsConnection {
     /// The errors that the server reports from now on, such as a subject that it does not allow.
     #[must_use]
     pub fn errors(&self) -> broadcast::Receiver<Arc<str>> {
-        self.errors.subscribe()
+        self.refusals.errors()
+    }
+
+    /// Waits until the server has had the opportunity to refuse a message to this subject that was sent before. A
+    /// refusal is one of its [`errors`](Self::errors).
+    ///
+    /// # Errors
+    /// When the client has ended.
+    pub async fn settle(&self, client: &Client, subject: &str) -> Result<(), async_nats::Error> {
+        self.refusals.settle(client, subject).await
     }
 
     /// Whether the server can be reached.
@@ -147,17 +154,41 @@ async fn connect(
     }
 }
 
-fn report(availability: &Availability, event: &Event) {
-    match event {
-        Event::Connected => availability.reachable(),
-        Event::Disconnected => availability.unreachable("the connection has ended"),
-        // The connection exists, and callers get errors of their own; or it was closed by the daemon.
-        Event::Closed
-        | Event::LameDuckMode
-        | Event::Draining
-        | Event::SlowConsumer(_)
-        | Event::ServerError(_)
-        | Event::ClientError(_) => (),
+/// Takes note of the events of a connection.
+struct NatsEvents {
+    availability: Availability,
+    refusals: Arc<Refusals>,
+    dropped: DroppedMessages,
+}
+
+impl NatsEvents {
+    fn report(&self, event: &Event) {
+        match event {
+            Event::Connected => {
+                self.refusals.reset();
+                self.availability.reachable();
+            }
+            Event::Disconnected => self.availability.unreachable("the connection has ended"),
+            Event::ServerError(error) => {
+                self.refusals.report(&error.to_string());
+                if *error == ServerError::AuthorizationViolation {
+                    self.availability.unreachable("it refuses the login");
+                }
+            }
+            // The client tries again.
+            Event::ClientError(ClientError::Other(error)) => self.availability.unreachable(error),
+            Event::SlowConsumer(_) => {
+                if let Some(messages) = self.dropped.add(Instant::now()) {
+                    let server = self.availability.server();
+                    warn!(server, messages, "messages dropped");
+                }
+            }
+            // The connection exists, or was closed by the daemon.
+            Event::Closed
+            | Event::LameDuckMode
+            | Event::Draining
+            | Event::ClientError(ClientError::MaxReconnects | ClientError::ServerNotInPool) => (),
+        }
     }
 }
 
@@ -206,4 +237,30 @@ fn log_in(
         Some((user, password)) => options.user_and_password(user.to_owned(), password.to_owned()),
         None => options.token(text),
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_outage_has_the_reason_of_the_last_attempt_to_connect() {
+        let availability = Availability::new(&"nats://a:1");
+        let (refusals, dropped) = (Arc::new(Refusals::new()), DroppedMessages::default());
+        let events = NatsEvents { availability: availability.clone(), refusals, dropped };
+        let reason = || availability.failure().map(|failure| failure.to_string());
+        events.report(&Event::Connected);
+        assert_eq!(reason(), None);
+        for (event, why) in [
+            (Event::Disconnected, "the connection has ended"),
+            (Event::ClientError(ClientError::Other("timed out".to_owned())), "timed out"),
+            (Event::ServerError(ServerError::AuthorizationViolation), "it refuses the login"),
+        ] {
+            events.report(&event);
+            assert_eq!(reason(), Some(format!("nats://a:1 cannot be reached: {why}")));
+        }
+        events.report(&Event::Connected);
+        events.report(&Event::ServerError(ServerError::Other("Permissions Violation".to_owned())));
+        assert_eq!(reason(), None);
+    }
 }

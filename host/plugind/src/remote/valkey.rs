@@ -145,7 +145,7 @@ async fn keep_connected(
 /// Returns when the server cannot be reached by this connection any more.
 async fn watch(connection: &mut MultiplexedConnection, availability: &Availability) {
     // A command that fails is noticed before the next ping.
-    while timeout(PING, availability.outage()).await.is_err() {
+    while timeout(PING, availability.until_unreachable()).await.is_err() {
         if let Err(error) = ping(connection).await {
             availability.unreachable(&error);
         }

@@ -170,11 +170,9 @@ impl Supervisor {
         Some(InstanceFacts { workers, status, degraded, since: *since, requests })
     }
 
-    /// The reason for which a generation is degraded, if it is: of its subscriptions, or of an instance. A change is an
-    /// event.
+    /// The reason for which a generation is degraded, if it is. A change is an event.
     pub(super) fn degraded(&self, number: u64) -> Option<String> {
-        let shared = self.running.get(&number)?.pool.shared();
-        shared.subscriptions.failure().or_else(|| shared.notify.degraded())
+        self.running.get(&number)?.pool.shared().degraded()
     }
 
     fn report(&mut self, name: &PluginName, fact: Fact) {

@@ -17,6 +17,7 @@ pub mod problem;
 pub mod report;
 pub mod compare;
 pub mod board;
+pub mod follow_degraded;
 pub mod phase;
 pub mod handle;
 pub mod held;

@@ -1,16 +1,18 @@
 //! The server of messages, as plugins use it: each message is translated here.
 
 use crate::{
-    remote::{availability::Unreachable, nats::NatsConnection},
+    base::subject::is_inbox,
+    remote::{availability::Unreachable, nats::NatsConnection, refusals::refusal},
     world::received_message::ReceivedMessage,
 };
 use async_nats::{
-    Client, HeaderMap, HeaderName, HeaderValue, Message, StatusCode, client::PublishErrorKind,
+    Client, HeaderMap, HeaderName, HeaderValue, Message, PublishError, StatusCode, Subscriber,
+    client::PublishErrorKind, jetstream,
 };
 use bytes::Bytes;
 use futures::StreamExt;
 use std::{sync::Arc, time::Duration};
-use tokio::time::{Instant, timeout_at};
+use tokio::time::{Instant, timeout, timeout_at};
 
 /// The header that has the format of the data.
 const CONTENT_TYPE: &str = "Content-Type";
@@ -20,8 +22,8 @@ const RESERVED: &str = "nats-";
 const MESSAGE_ID: &str = "nats-msg-id";
 /// The largest message that is sent or taken: as much as a plugin may pass in one call.
 pub const MESSAGE_BYTES_MAX: usize = 4 << 20;
-/// Time in which a stream must have stored a message.
-const STORED_WITHIN: Duration = Duration::from_secs(5);
+/// Time in which a message must have been sent, and a stream must have stored it.
+const SENT_WITHIN: Duration = Duration::from_secs(5);
 
 /// The server of messages, if there is one. Clones are the same.
 #[derive(Clone, Debug, Default)]
@@ -42,8 +44,8 @@ pub enum BrokerError {
     /// The server cannot be reached.
     #[error("{0}")]
     Connection(String),
-    /// There was no reply in time.
-    #[error("there was no reply in time")]
+    /// There was no answer in time.
+    #[error("there was no answer in time")]
     TimedOut,
     /// The server refuses it.
     #[error("the server refuses the message: {0}")]
@@ -83,10 +85,6 @@ impl Broker {
         self.0.as_deref().ok_or_else(missing)
     }
 
-    async fn client(&self) -> Result<&Client, BrokerError> {
-        Ok(self.connection_or_error()?.client().await?)
-    }
-
     /// Sends a message.
     pub(super) async fn publish(
         &self,
@@ -96,32 +94,19 @@ impl Broker {
     ) -> Result<(), BrokerError> {
         let headers = headers_of(message)?;
         check_size(message)?;
-        match delivery {
-            SendDelivery::Plain => {
-                let client = self.client().await?;
-                let sent = client.publish_with_headers(subject, headers, message.data.clone());
-                sent.await.map_err(|error| match error.kind() {
-                    PublishErrorKind::Send => BrokerError::Connection(error.to_string()),
-                    _ => BrokerError::Invalid(error.to_string()),
-                })?;
-                let flushed = timeout_at(Instant::now() + STORED_WITHIN, client.flush()).await;
-                let flushed = flushed.map_err(|_| BrokerError::TimedOut)?;
-                flushed.map_err(|error| BrokerError::Connection(error.to_string()))
+        let (connection, data) = (self.connection_or_error()?, message.data.clone());
+        // It may wait a moment, and what follows ends with an outage.
+        let client = connection.client().await?;
+        let sent = async {
+            match delivery {
+                SendDelivery::Plain => {
+                    publish_plain(connection, client, &subject, headers, data).await
+                }
+                SendDelivery::Stored => store(connection, &subject, headers, data).await,
             }
-            SendDelivery::Stored => {
-                let context = self.connection_or_error()?.jetstream().await?;
-                let not_stored =
-                    |error: &dyn std::error::Error| BrokerError::NotStored(error.to_string());
-                let stored = async {
-                    let sent =
-                        context.publish_with_headers(subject, headers, message.data.clone()).await;
-                    let stored = sent.map_err(|error| not_stored(&error))?.await;
-                    stored.map(drop).map_err(|error| not_stored(&error))
-                };
-                let stored = timeout_at(Instant::now() + STORED_WITHIN, stored).await;
-                stored.map_err(|_| BrokerError::TimedOut)?
-            }
-        }
+        };
+        let sent = timeout(SENT_WITHIN, unless_refused(connection, &subject, sent)).await;
+        sent.map_err(|_| BrokerError::TimedOut)?
     }
 
     /// Sends a message and waits for up to `max` replies, at most for `timeout`.
@@ -134,27 +119,98 @@ impl Broker {
     ) -> Result<Vec<ReceivedMessage>, BrokerError> {
         let headers = headers_of(message)?;
         check_size(message)?;
-        let client = self.client().await?;
-        let lost = |error: &dyn std::error::Error| BrokerError::Connection(error.to_string());
+        let connection = self.connection_or_error()?;
+        let client = connection.client().await?;
+        let (deadline, data) = (Instant::now() + timeout, message.data.clone());
         let inbox = client.new_inbox();
-        let mut replies = client.subscribe(inbox.clone()).await.map_err(|error| lost(&error))?;
-        client
-            .publish_with_reply_and_headers(subject, inbox, headers, message.data.clone())
-            .await
-            .map_err(|error| BrokerError::Invalid(error.to_string()))?;
-        let (deadline, mut received, mut bytes) = (Instant::now() + timeout, Vec::new(), 0);
-        while received.len() < max && bytes <= MESSAGE_BYTES_MAX {
-            let Ok(Some(reply)) = timeout_at(deadline, replies.next()).await else { break };
-            if reply.status == Some(StatusCode::NO_RESPONDERS) {
-                return Err(BrokerError::NoResponder);
-            }
-            bytes += reply.payload.len();
-            received.push(message_of(&reply));
+        let sent = async {
+            let replies = client.subscribe(inbox.clone()).await;
+            let replies = replies.map_err(|error| BrokerError::Connection(error.to_string()))?;
+            let sent = client.publish_with_reply_and_headers(subject.clone(), inbox, headers, data);
+            sent.await.map_err(|error| not_sent(&error))?;
+            Ok::<_, BrokerError>(replies)
+        };
+        let answered = async {
+            let sent = timeout_at(deadline, sent).await;
+            let replies = sent.map_err(|_| BrokerError::TimedOut)??;
+            receive_replies(replies, max, deadline).await
+        };
+        unless_refused(connection, &subject, answered).await
+    }
+}
+
+/// Does work on a message to this subject, until the server refuses the message or cannot be reached.
+async fn unless_refused<T>(
+    connection: &NatsConnection,
+    subject: &str,
+    work: impl Future<Output = Result<T, BrokerError>>,
+) -> Result<T, BrokerError> {
+    let mut errors = connection.errors();
+    tokio::select! {
+        biased;
+        error = refusal(&mut errors, subject) => Err(BrokerError::Refused(error.to_string())),
+        done = work => done,
+        unreachable = connection.availability().until_unreachable() => Err(unreachable.into()),
+    }
+}
+
+fn not_sent(error: &PublishError) -> BrokerError {
+    match error.kind() {
+        PublishErrorKind::Send => BrokerError::Connection(error.to_string()),
+        _ => BrokerError::Invalid(error.to_string()),
+    }
+}
+
+async fn publish_plain(
+    connection: &NatsConnection,
+    client: &Client,
+    subject: &str,
+    headers: HeaderMap,
+    data: Bytes,
+) -> Result<(), BrokerError> {
+    let sent = client.publish_with_headers(subject.to_owned(), headers, data).await;
+    sent.map_err(|error| not_sent(&error))?;
+    let lost = |error: async_nats::Error| BrokerError::Connection(error.to_string());
+    match is_inbox(subject) {
+        // Each reply has a subject of its own, so that waiting would cost time for every one.
+        true => client.flush().await.map_err(|error| lost(error.into())),
+        false => connection.settle(client, subject).await.map_err(lost),
+    }
+}
+
+async fn store(
+    connection: &NatsConnection,
+    subject: &str,
+    headers: HeaderMap,
+    data: Bytes,
+) -> Result<(), BrokerError> {
+    let context = connection.jetstream().await?;
+    let not_stored = |error: jetstream::context::PublishError| match error.kind() {
+        jetstream::context::PublishErrorKind::TimedOut => BrokerError::TimedOut,
+        _ => BrokerError::NotStored(error.to_string()),
+    };
+    let sent = context.publish_with_headers(subject.to_owned(), headers, data).await;
+    sent.map_err(not_stored)?.await.map(drop).map_err(not_stored)
+}
+
+/// Receives up to `max` replies until `deadline`, at least one.
+async fn receive_replies(
+    mut replies: Subscriber,
+    max: usize,
+    deadline: Instant,
+) -> Result<Vec<ReceivedMessage>, BrokerError> {
+    let (mut received, mut bytes) = (Vec::new(), 0);
+    while received.len() < max && bytes <= MESSAGE_BYTES_MAX {
+        let Ok(Some(reply)) = timeout_at(deadline, replies.next()).await else { break };
+        if reply.status == Some(StatusCode::NO_RESPONDERS) {
+            return Err(BrokerError::NoResponder);
         }
-        match received.is_empty() {
-            true => Err(BrokerError::TimedOut),
-            false => Ok(received),
-        }
+        bytes += reply.payload.len();
+        received.push(message_of(&reply));
+    }
+    match received.is_empty() {
+        true => Err(BrokerError::TimedOut),
+        false => Ok(received),
     }
 }
 

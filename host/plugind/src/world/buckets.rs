@@ -85,6 +85,15 @@ impl StoreBackend {
         })
     }
 
+    /// Waits until its server can no longer be reached, or can be again.
+    pub async fn changed(&self) {
+        match self {
+            Self::Files(_) => std::future::pending().await,
+            Self::Nats(server) => server.availability().changed().await,
+            Self::Valkey(server) => server.availability().changed().await,
+        }
+    }
+
     /// Opens a store, which is in `file` if it is in one. Blocks.
     ///
     /// # Errors

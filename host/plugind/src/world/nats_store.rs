@@ -55,9 +55,11 @@ pub struct NatsStore {
     failures: StoreFailures,
 }
 
-/// The value of a key, and the number of its message.
+/// The value of a key, and the number of its last message.
 struct NatsEntry {
-    value: Vec<u8>,
+    /// None if there is no message, or if the last one says that the key was deleted.
+    value: Option<Vec<u8>>,
+    /// 0 if there is no message.
     revision: u64,
 }
 
@@ -85,7 +87,7 @@ impl NatsStore {
     pub(super) async fn get(&self, key: String) -> Result<Option<Vec<u8>>, KeyValueError> {
         check_key(&key)?;
         let entry = self.bounded(ANSWER, self.entry(&key)).await?;
-        Ok(entry.map(|entry| entry.value))
+        Ok(entry.value)
     }
 
     pub(super) async fn get_many(
@@ -99,7 +101,7 @@ impl NatsStore {
         self.bounded(BATCH, async {
             let read = |key: String| async move {
                 let entry = self.entry(&key).await?;
-                Ok::<_, KeyValueError>(entry.map(|entry| (key, entry.value)))
+                Ok::<_, KeyValueError>(entry.value.map(|value| (key, value)))
             };
             let mut entries = stream::iter(keys).map(read).buffered(PARALLEL);
             let (mut found, mut bytes) = (Vec::new(), 0);
@@ -161,7 +163,7 @@ impl NatsStore {
         availability.wait().await?;
         let done = tokio::select! {
             done = timeout(time, work) => done.unwrap_or_else(|_| Err(KeyValueError::late())),
-            unreachable = availability.outage() => Err(unreachable.into()),
+            unreachable = availability.until_unreachable() => Err(unreachable.into()),
         };
         if let Err(KeyValueError::Storage(_)) = &done {
             // It is looked up again, as it may have been deleted.
@@ -185,11 +187,10 @@ impl NatsStore {
             }
             StoreChange::Swap(key, expected, value) => {
                 let entry = self.entry(&key).await?;
-                if digest(entry.as_ref().map(|entry| &*entry.value)) != expected {
+                if digest(entry.value.as_deref()) != expected {
                     return Ok(StoreOutcome::Differs);
                 }
-                let revision = entry.map_or(0, |entry| entry.revision);
-                let put = self.put(&key, value, Some(revision)).await?;
+                let put = self.put(&key, value, Some(entry.revision)).await?;
                 Ok(put.map_or(StoreOutcome::Differs, |()| StoreOutcome::Done))
             }
             StoreChange::Add(key, delta) => {
@@ -197,10 +198,9 @@ impl NatsStore {
                 // Another daemon may be faster. The caller limits the time.
                 loop {
                     let entry = self.entry(&key).await?;
-                    let sum = add(entry.as_ref().map(|entry| &*entry.value), delta)?;
-                    let revision = entry.map_or(0, |entry| entry.revision);
+                    let sum = add(entry.value.as_deref(), delta)?;
                     let value = sum.to_string().into_bytes();
-                    if self.put(&key, value, Some(revision)).await?.is_ok() {
+                    if self.put(&key, value, Some(entry.revision)).await?.is_ok() {
                         return Ok(StoreOutcome::Sum(sum));
                     }
                 }
@@ -208,16 +208,19 @@ impl NatsStore {
         }
     }
 
-    async fn entry(&self, key: &str) -> Result<Option<NatsEntry>, KeyValueError> {
+    async fn entry(&self, key: &str) -> Result<NatsEntry, KeyValueError> {
         let stream = self.stream().await?;
         match stream.get_last_raw_message_by_subject(&self.subject(key)).await {
-            Ok(message) if message.headers.get(OPERATION).is_some() => Ok(None),
             Ok(message) => {
-                let (value, revision) = (message.payload.to_vec(), message.sequence);
-                Ok(Some(NatsEntry { value, revision }))
+                // Another client may have deleted the key, and the message that says so has a number as well.
+                let is_deleted = message.headers.get(OPERATION).is_some();
+                let value = (!is_deleted).then(|| message.payload.to_vec());
+                Ok(NatsEntry { value, revision: message.sequence })
             }
             Err(error) => match error.kind() {
-                LastRawMessageErrorKind::NoMessageFound => Ok(None),
+                LastRawMessageErrorKind::NoMessageFound => {
+                    Ok(NatsEntry { value: None, revision: 0 })
+                }
                 _ => Err(storage(&error)),
             },
         }

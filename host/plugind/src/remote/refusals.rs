@@ -1,0 +1,123 @@
+//! Messages that a NATS server refuses. It reports each as an error that names the subject, and confirms no message.
+
+use async_nats::Client;
+use futures::StreamExt as _;
+use std::{
+    collections::HashSet,
+    future::pending,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
+use tokio::{
+    sync::broadcast::{self, error::RecvError},
+    time::sleep,
+};
+
+/// Errors of the server that wait for those who are interested.
+const ERRORS_MAX: usize = 64;
+/// Subjects to which the server is known to allow messages, at most.
+const ALLOWED_MAX: usize = 1024;
+/// Time in which an error that the client has received is passed on: another task does that.
+const REPORTED_WITHIN: Duration = Duration::from_millis(10);
+
+/// The errors that a server reports, and the subjects to which it has allowed messages on this connection.
+#[derive(Debug)]
+pub(super) struct Refusals {
+    errors: broadcast::Sender<Arc<str>>,
+    allowed: Mutex<HashSet<Box<str>>>,
+}
+
+impl Refusals {
+    pub(super) fn new() -> Self {
+        Self { errors: broadcast::Sender::new(ERRORS_MAX), allowed: Mutex::default() }
+    }
+
+    /// The errors that the server reports from now on.
+    pub(super) fn errors(&self) -> broadcast::Receiver<Arc<str>> {
+        self.errors.subscribe()
+    }
+
+    /// The server has reported an error.
+    pub(super) fn report(&self, error: &str) {
+        // Its permissions may have changed.
+        self.allowed().retain(|subject| !is_about(error, subject));
+        // Nobody may be interested.
+        self.errors.send(error.into()).ok();
+    }
+
+    /// The connection is a new one, whose permissions may be others.
+    pub(super) fn reset(&self) {
+        self.allowed().clear();
+    }
+
+    /// Waits until the server has had the opportunity to refuse a message to this subject that was sent before.
+    pub(super) async fn settle(
+        &self,
+        client: &Client,
+        subject: &str,
+    ) -> Result<(), async_nats::Error> {
+        if self.allowed().contains(subject) {
+            return Ok(client.flush().await?);
+        }
+        // The server handles messages in their order, so that an answer to this one follows a refusal of the other.
+        let (inbox, mut errors) = (client.new_inbox(), self.errors());
+        let mut echo = client.subscribe(inbox.clone()).await?;
+        client.publish(inbox.clone(), Vec::new().into()).await?;
+        tokio::select! {
+            _ = echo.next() => (),
+            _ = refusal(&mut errors, &inbox) => (),
+        }
+        sleep(REPORTED_WITHIN).await;
+        let mut allowed = self.allowed();
+        if allowed.len() >= ALLOWED_MAX {
+            allowed.clear();
+        }
+        allowed.insert(subject.into());
+        Ok(())
+    }
+
+    fn allowed(&self) -> MutexGuard<'_, HashSet<Box<str>>> {
+        self.allowed.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Waits until the server refuses a message or a subscription to this subject, and returns the error.
+pub async fn refusal(errors: &mut broadcast::Receiver<Arc<str>>, subject: &str) -> Arc<str> {
+    loop {
+        match errors.recv().await {
+            Ok(error) if is_about(&error, subject) => return error,
+            Ok(_) | Err(RecvError::Lagged(_)) => (),
+            Err(RecvError::Closed) => return pending().await,
+        }
+    }
+}
+
+/// Whether an error says that the permissions do not allow a message or a subscription to this subject.
+fn is_about(error: &str, subject: &str) -> bool {
+    error.contains("Permissions Violation") && error.contains(&format!("{subject:?}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_refusal_is_about_the_subject_that_it_names_and_no_other() {
+        let error = "nats: Permissions Violation for Publish to \"orders.new\"";
+        assert!(is_about(error, "orders.new"));
+        for subject in ["orders", "new", "orders.new.eu", "orders.*"] {
+            assert!(!is_about(error, subject), "{subject}");
+        }
+        assert!(!is_about("nats: Stale Connection \"orders.new\"", "orders.new"));
+    }
+
+    #[test]
+    fn a_subject_that_is_refused_no_longer_counts_as_allowed() {
+        let refusals = Refusals::new();
+        refusals.allowed().extend(["orders.new".into(), "orders.old".into()]);
+        refusals.report("nats: Permissions Violation for Publish to \"orders.new\"");
+        assert_eq!(*refusals.allowed(), HashSet::from(["orders.old".into()]));
+        refusals.reset();
+        assert!(refusals.allowed().is_empty());
+    }
+}
