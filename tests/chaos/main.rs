@@ -25,7 +25,7 @@ const HOSTILE: &str = "required = false\n\
     [limits]\nmemory-max = \"64M\"\nrequest-timeout = \"2s\"\nlog-rate = \"100/1s\"\n\
     [service]\nwatchdog-sec = \"1s\"\nrestart-sec = \"100ms\"\n";
 
-/// Limits under which a plugin in order answers each request, however busy the machine is.
+/// Limits under which a plugin that works answers each request, however busy the machine is.
 pub(crate) const GOOD: &str = "[limits]\nrequest-timeout = \"10min\"\n";
 
 /// Twelve plugins: five in order, seven hostile.

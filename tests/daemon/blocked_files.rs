@@ -1,5 +1,5 @@
-//! Calls for files that block for as long as somebody else wants: those of a file with a lease, which the kernel opens only
-//! when its owner has given it back.
+//! File operations that block until another process allows them: the kernel opens a file with a lease only after the
+//! owner of the lease has given it back.
 
 use plugind_tests::{Daemon, Tree, tool};
 use std::{

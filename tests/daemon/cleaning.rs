@@ -30,7 +30,7 @@ fn compiled_files(tree: &Tree) -> Vec<PathBuf> {
 
 const FILES: &str = "[grants]\nstate = true\n";
 const STORES: &str = "[grants]\nkeyvalue = { quota = \"64M\" }\n";
-const IN_USE: &str = "files: not cleaned: it is in use; `pluginctl stop files` stops the plugin\n";
+const IN_USE: &str = "files: not cleaned: it is in use; stop it first: `pluginctl stop files`\n";
 
 #[test]
 fn the_state_of_a_plugin_is_removed_only_after_it_was_stopped() {

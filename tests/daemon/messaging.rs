@@ -218,7 +218,7 @@ fn a_subscription_or_a_grant_is_refused_without_a_server_and_without_a_handler()
         (
             "takes_messages",
             &*manifest(PLAIN, ""),
-            "subscribes to messages, and the daemon has no server of them; write url = \"nats://HOST:4222\" below \
+            "subscribes to messages, but the daemon has no NATS server; write url = \"nats://HOST:4222\" below \
              [messaging] in plugind.toml",
         ),
         (

@@ -22,7 +22,7 @@ pub(crate) struct CleanArgs {
     /// The plugins, one after the other
     #[arg(required = true, value_name = "NAME")]
     names: Vec<PluginName>,
-    /// Remove this; several are separated by commas
+    /// The data to remove, separated by commas
     #[arg(long, required = true, value_name = "WHAT", value_delimiter = ',')]
     what: Vec<KeptPart>,
     /// Print JSON: each reply of the control socket
@@ -55,7 +55,7 @@ enum CleanFilesError {
     #[error("--socket does not say where compiled files are; use --root")]
     NoCache,
     #[error(
-        "there is no saved state without a running daemon, except in the file descriptor store of systemd; \
+        "saved state can be removed only while the daemon runs, or in the file descriptor store of systemd; \
          `systemctl clean --what=fdstore plugind.service` removes it for all plugins"
     )]
     SavedWithoutDaemon,

@@ -87,7 +87,7 @@ impl DaemonLog {
         self.0.added.notify_all();
     }
 
-    /// Waits until everything is read that a daemon wrote, which has exited. It is limited, because a process that the
+    /// Waits until everything that an exited daemon wrote is read. The time is limited, because a process that the
     /// daemon started could still have the other end.
     pub(crate) fn wait_for_end(&self) {
         let reading = |log: &mut LastLines| log.reading;

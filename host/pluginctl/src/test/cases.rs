@@ -74,7 +74,7 @@ pub(crate) enum CasesError {
     Missing(PathBuf),
     #[error("{}", .0.join("; "))]
     Mistakes(Vec<String>),
-    #[error("the tests advance the clock by more than 100 years in all; write shorter times")]
+    #[error("the tests advance the clock by more than 100 years in total; write shorter times")]
     Clock,
     #[error(transparent)]
     File(#[from] FileError),

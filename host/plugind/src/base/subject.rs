@@ -91,7 +91,7 @@ impl SubjectPattern {
         tokens.next().is_none()
     }
 
-    /// Whether a subject that the server counts to it is not meant: the server lets a wildcard at the beginning stand for
+    /// Whether it excludes a subject that the server matches: the server lets a wildcard at the beginning stand for
     /// subjects of its own as well, such as those of stores, and for those to which replies are sent.
     #[must_use]
     pub fn excludes(&self, subject: &str) -> bool {

@@ -13,7 +13,7 @@ const LOOK_EVERY: Duration = Duration::from_secs(1);
 /// With a shorter time, systemd could find that the service is started too often.
 const SHORT: Duration = Duration::from_secs(5);
 
-/// Why a daemon ends that did not fail.
+/// Why a daemon that did not fail ends.
 pub(super) enum Ending {
     /// It was asked to.
     Asked,
@@ -183,7 +183,7 @@ mod tests {
     }
 
     #[test]
-    fn plugins_keep_the_daemon_that_work_alone_or_that_an_operator_changed() {
+    fn plugins_that_work_alone_or_that_an_operator_changed_keep_the_daemon_running() {
         let idle = Summary { plugins: 3, ready: 3, ..Summary::default() };
         assert!(!is_kept(&idle));
         assert!(is_kept(&Summary { at_work: 1, ..idle.clone() }));

@@ -12,7 +12,7 @@ use crate::{
 };
 use std::{sync::Arc, time::Duration};
 
-/// Limit of attempts for a message that meets generations which are leaving.
+/// The attempts to give a message to a generation, each of which may be draining.
 const TRIES: usize = 3;
 /// The pauses before a message is delivered again.
 const PAUSE_MIN: Duration = Duration::from_millis(100);
@@ -82,7 +82,7 @@ pub(super) async fn deliver(
     Err(Undelivered::NotServed)
 }
 
-/// The pause before a message is delivered again that was delivered so often.
+/// The pause before the next delivery of a message, by the number of its deliveries so far.
 pub(super) fn pause_after(deliveries: i64) -> Duration {
     let doublings = u32::try_from(deliveries.saturating_sub(1).clamp(0, 16)).unwrap_or(0);
     (PAUSE_MIN * 2_u32.pow(doublings)).min(PAUSE_MAX)

@@ -35,7 +35,7 @@ use tracing::warn;
 const CONNECT: Duration = Duration::from_secs(5);
 /// Time in which the server must answer a request, unless the caller has a limit of its own.
 pub const ANSWER: Duration = Duration::from_secs(5);
-/// Interval of pings; a server that leaves two unanswered cannot be reached.
+/// Interval of pings; a server that leaves two unanswered counts as unreachable.
 const PING: Duration = Duration::from_secs(5);
 /// Commands that wait for the connection. Each may have a value of the largest size.
 const COMMANDS_MAX: usize = 64;

@@ -29,7 +29,7 @@ pub enum CleanError {
     #[error("there is no such plugin")]
     NoSuchPlugin,
     /// It has instances, or a version of it is on its way.
-    #[error("it is in use; `pluginctl stop {0}` stops the plugin")]
+    #[error("it is in use; stop it first: `pluginctl stop {0}`")]
     InUse(PluginName),
     /// Another removal has not ended.
     #[error("the state of {0} is being removed; try again")]

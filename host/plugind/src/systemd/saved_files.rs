@@ -97,7 +97,7 @@ mod tests {
     use std::{io::Read, os::unix::fs::symlink};
 
     #[test]
-    fn what_was_written_is_found_until_it_is_removed() {
+    fn a_saved_file_is_found_until_it_is_removed() {
         let directory = tempfile::tempdir().unwrap();
         let files = SavedFiles::of(&directory.path().join("new"));
         assert!(files.open().is_empty());

@@ -237,7 +237,7 @@ fn headers_of(message: &ReceivedMessage) -> Result<HeaderMap, BrokerError> {
         let name = key.parse::<HeaderName>().ok().filter(|_| !key.is_empty());
         let name = name.ok_or_else(|| {
             BrokerError::Invalid(format!(
-                "a key of metadata must have letters, digits and other ASCII signs but \":\", not {key:?}"
+                "a key of metadata must consist of visible ASCII characters other than \":\", not {key:?}"
             ))
         })?;
         let value = value

@@ -111,7 +111,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_replaced_is_what_the_library_links() {
+    fn the_replaced_timers_are_those_that_the_library_links() {
         let engine = engine::plain(engine::EngineKind::Native).unwrap();
         let mut linker = linker(&engine).unwrap();
         let has = |linker: &mut Linker<HostState>, name: &str, function: &str| {

@@ -50,7 +50,7 @@ pub enum GrantError {
 /// A plugin uses messages, and the daemon has no server of them.
 #[derive(Debug, thiserror::Error)]
 #[error(
-    "{use_of} messages, and the daemon has no server of them; write url = \"nats://HOST:4222\" below [messaging] in \
+    "{use_of} messages, but the daemon has no NATS server; write url = \"nats://HOST:4222\" below [messaging] in \
      plugind.toml, and restart the daemon"
 )]
 pub struct MessagingError {

@@ -1,5 +1,5 @@
 //! The engine of all plugins with the linker of the host's interfaces, which a thread of its own makes while the daemon
-//! reads its plugins: each stack of the instance pool is a system call, and all of them are half of a start.
+//! reads its plugins: the instance pool needs a system call for each stack, together half the time of a start.
 
 use crate::{
     config::settings::PoolSettings,

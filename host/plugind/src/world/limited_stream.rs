@@ -22,7 +22,7 @@ enum WriteStep {
     Writing {
         _room: ReservedRoom,
     },
-    /// It waits whether there is room.
+    /// It waits until it is known whether there is room.
     Measuring {
         measured: JoinHandle<io::Result<ReservedRoom>>,
         bytes: Bytes,

@@ -35,7 +35,7 @@ struct Moved {
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
 pub enum ClockError {
     /// They would be too far ahead.
-    #[error("the clocks can be advanced by 100 years in all")]
+    #[error("the clocks can be advanced by at most 100 years in total")]
     Advance,
     /// No such time can be set.
     #[error("the time must be before the year 10000")]

@@ -153,7 +153,7 @@ impl NatsStore {
         self.failures.current(self.server.availability())
     }
 
-    /// Does what must have ended at some time, and remembers whether the store could be used.
+    /// Does some work within a time limit, and remembers whether the store could be used.
     async fn bounded<T>(
         &self,
         time: Duration,

@@ -23,7 +23,7 @@ use tracing::{info, warn};
 const FULL_BELOW: u64 = 64 << 10;
 /// The shortest time between two warnings about one plugin.
 const WARNING_PAUSE: Duration = Duration::from_secs(60);
-/// While a state is full, its size is measured again when it is asked for and as old as this.
+/// While a state is full, its size is measured again when it is asked for and is at least this old.
 const AGE_MAX: Duration = Duration::from_secs(1);
 
 /// The usage of the states of all plugins with a limit, for the daemon's life: all generations of a plugin use one
@@ -137,7 +137,7 @@ impl StateUsage {
         self.note_room(&mut counts);
     }
 
-    /// Ends that the state is full, if it has room.
+    /// Notes that the state is no longer full, if it has room.
     fn note_room(&self, counts: &mut Counts) {
         let (Some(used), Some((needed, max))) = (counts.used, counts.refused) else { return };
         if used.saturating_add(needed) <= max {

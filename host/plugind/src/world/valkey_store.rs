@@ -168,7 +168,7 @@ impl ValkeyStore {
         self.bounded(async |mut server| command.query_async(&mut server).await).await
     }
 
-    /// Does what must have ended at some time, and remembers whether the store could be used.
+    /// Does some work within a time limit, and remembers whether the store could be used.
     async fn bounded<T>(
         &self,
         work: impl AsyncFnOnce(MultiplexedConnection) -> RedisResult<T>,
