@@ -2,7 +2,7 @@
 
 use crate::control::{Ran, run, start};
 use plugind_tests::Tree;
-use std::{fs, path::PathBuf};
+use std::{fs, os::unix::fs::symlink, path::PathBuf};
 
 fn succeed(tree: &Tree, arguments: &[&str]) -> String {
     let Ran { status, stdout, stderr } = run(tree, arguments);
@@ -100,9 +100,60 @@ fn state_and_compiled_files_can_be_removed_while_the_daemon_does_not_run() {
     let saved = refused(&tree, &["clean", "files", "--what=saved"]);
     assert!(saved.contains("`systemctl clean --what=fdstore plugind.service`"), "{saved}");
     let cleaned = succeed(&tree, &["clean", "files", "--what=all"]);
-    assert_eq!(cleaned, "files: removed state, saved, cache\n");
+    assert_eq!(cleaned, "files: removed state, cache\n");
     assert!(!tree.root().join("var/lib/plugind/files").exists());
     assert_eq!(compiled_files(&tree), [] as [PathBuf; 0]);
     let daemon = start(&tree);
     assert_eq!(daemon.get("/files/list/state").text(), "");
+}
+
+#[test]
+fn a_saved_state_is_removed_while_the_daemon_does_not_run() {
+    let tree = Tree::with_own_cache().with_manifest("files", FILES);
+    let saved = tree.root().join("var/lib/plugind/.saved");
+    fs::create_dir_all(&saved).unwrap();
+    for (what, removed) in [("saved", "saved"), ("all", "saved, cache"), ("state,saved", "saved")] {
+        for plugin in ["files", "other"] {
+            fs::write(saved.join(plugin), "state").unwrap();
+        }
+        let cleaned = succeed(&tree, &["clean", "files", &format!("--what={what}")]);
+        assert!(cleaned.ends_with(&format!("{removed}\n")), "{cleaned}");
+        assert!(!saved.join("files").exists() && saved.join("other").exists());
+    }
+}
+
+#[test]
+fn state_that_is_elsewhere_by_a_link_is_refused_with_its_target() {
+    let tree = Tree::new().with_manifest("files", FILES);
+    let state = tree.root().join("var/lib/plugind");
+    let elsewhere = tree.root().join("elsewhere");
+    fs::create_dir_all(&elsewhere).unwrap();
+    fs::create_dir_all(&state).unwrap();
+    fs::write(elsewhere.join("note"), "made").unwrap();
+    symlink(&elsewhere, state.join("files")).unwrap();
+    let why = format!("is a link to {}, which stays", elsewhere.display());
+    let reason = refused(&tree, &["clean", "files", "--what=state"]);
+    assert!(reason.contains(&why), "{reason}");
+    let daemon = start(&tree);
+    succeed(&tree, &["stop", "files"]);
+    let reason = refused(&tree, &["clean", "files", "--what=state"]);
+    assert!(reason.contains(&why), "{reason}");
+    assert!(state.join("files").is_symlink() && elsewhere.join("note").exists());
+    drop(daemon);
+}
+
+#[test]
+fn no_file_is_removed_by_way_of_a_link_that_the_daemon_may_have_left() {
+    let tree = Tree::new().with_manifest("files", FILES);
+    let state = tree.root().join("var/lib/plugind");
+    let elsewhere = tree.root().join("elsewhere");
+    fs::create_dir_all(&elsewhere).unwrap();
+    fs::create_dir_all(state.join("files")).unwrap();
+    fs::write(elsewhere.join("files"), "of others").unwrap();
+    for link in [".removed", ".saved"] {
+        symlink(&elsewhere, state.join(link)).unwrap();
+        refused(&tree, &["clean", "files", "--what=state,saved"]);
+        assert!(elsewhere.join("files").exists(), "{link}");
+        fs::remove_file(state.join(link)).unwrap();
+    }
 }

@@ -179,6 +179,27 @@ fn a_key_that_another_client_of_nats_deleted_can_be_written_again() {
     assert_eq!(ask(&daemon, "/stores/get-many/visits/swapped"), "2 x");
 }
 
+#[test]
+fn cleaning_says_that_keys_on_a_server_stay() {
+    let server = Server::start(Kind::Valkey);
+    let tree = server.tree().with_manifest("stores", GRANTED);
+    // The file of a store from before the stores moved to the server.
+    let files = tree.root().join("var/lib/plugind/.keyvalue");
+    fs::create_dir_all(&files).unwrap();
+    fs::write(files.join("plugin-stores.redb"), "old").unwrap();
+    let daemon = control::start(&tree);
+    assert_eq!(ask(&daemon, "/stores/set/a/1"), "done");
+    let described = control::run(&tree, &["status", "stores", "--json"]).stdout;
+    let described: serde_json::Value = serde_json::from_str(&described).unwrap();
+    assert_eq!(described["kept"]["keyValue"], serde_json::Value::Null);
+    control::run(&tree, &["stop", "stores"]);
+    let cleaned = control::run(&tree, &["clean", "stores", "--what=state"]);
+    assert_eq!(cleaned.stdout, "stores: removed state; keys on the valkey server stay\n");
+    assert!(!files.join("plugin-stores.redb").exists());
+    control::run(&tree, &["start", "stores"]);
+    assert_eq!(ask(&daemon, "/stores/get/a"), "1");
+}
+
 fn see_own_stores(kind: Kind) {
     let server = Server::start(kind);
     let shares = "[grants]\nkeyvalue = { shared = [\"sessions\"] }\n";

@@ -13,7 +13,7 @@ use plugind::{
         compiled_files,
         state_removal::{DetachedState, RemovalError, detach},
     },
-    systemd::state_lock::StateLock,
+    systemd::{saved_files::remove_saved, state_lock::StateLock},
 };
 use std::{collections::BTreeSet, io, path::PathBuf, process::ExitCode};
 
@@ -54,8 +54,10 @@ enum CleanFilesError {
     Cache { name: PluginName, path: PathBuf, source: io::Error },
     #[error("--socket does not say where compiled files are; use --root")]
     NoCache,
+    #[error("cannot remove the saved state of {name}: {source}")]
+    Saved { name: PluginName, source: io::Error },
     #[error(
-        "saved state can be removed only while the daemon runs, or in the file descriptor store of systemd; \
+        "no daemon runs, and there is no file with saved state; the file descriptor store of systemd may have some: \
          `systemctl clean --what=fdstore plugind.service` removes it for all plugins"
     )]
     SavedWithoutDaemon,
@@ -88,9 +90,10 @@ impl CleanArgs {
         let parts = [(KeptPart::State, "state"), (KeptPart::Saved, "saved")];
         let parts = parts.into_iter().filter(|(part, _)| self.has(*part));
         let mut what: Vec<_> = parts.map(|(_, word)| word.to_owned()).collect();
+        let mut reply = api::Cleaned::default();
         // First, since it may be refused.
         if !what.is_empty() {
-            self.clean_by_daemon(name, &what)?;
+            (what, reply) = self.clean_by_daemon(name, what)?;
         }
         if self.has(KeptPart::Cache) {
             let path = self.place.cache().map_err(ClientError::from)?;
@@ -100,8 +103,10 @@ impl CleanArgs {
             removed.map_err(|source| Problem::failed(failed(source)))?;
             what.push("cache".to_owned());
         }
-        let text = format!("{name}: removed {}", what.join(", "));
-        Ok(print(&if self.json { json(&api::Stopped {}) } else { line(&text) })?)
+        let stays = reply.key_value_server.as_ref();
+        let stays = stays.map(|kind| format!("; keys on the {kind} server stay"));
+        let text = format!("{name}: removed {}{}", what.join(", "), stays.unwrap_or_default());
+        Ok(print(&if self.json { json(&reply) } else { line(&text) })?)
     }
 
     /// The components whose compiled files belong to a plugin: of the version that serves, of its files, and of the
@@ -122,28 +127,33 @@ impl CleanArgs {
         Ok(components)
     }
 
-    /// Has the daemon remove parts; if it does not run, removes them here.
-    fn clean_by_daemon(&self, name: &PluginName, what: &[String]) -> Result<(), Problem> {
-        let parameters = api::CleanRequest { name: name.to_string(), what: what.to_vec() };
+    /// Has the daemon remove parts; if it does not run, removes them here. Returns those that were removed.
+    fn clean_by_daemon(
+        &self,
+        name: &PluginName,
+        what: Vec<String>,
+    ) -> Result<(Vec<String>, api::Cleaned), Problem> {
+        let parameters = api::CleanRequest { name: name.to_string(), what: what.clone() };
         let cleaned = wait_for(unless_interrupted(async {
             let mut client = Client::connect(&self.place)?;
-            let _: api::Stopped = client.call(CallMethod::Clean(parameters)).await?;
-            Ok(())
+            let cleaned: api::Cleaned = client.call(CallMethod::Clean(parameters)).await?;
+            Ok(cleaned)
         }));
         match cleaned {
             Err(Problem::Client(error @ (ClientError::NotRunning { .. } | ClientError::Ended))) => {
-                self.clean_without_daemon(name, what, error)
+                let removed = self.clean_without_daemon(name, what, error)?;
+                Ok((removed, api::Cleaned::default()))
             }
-            cleaned => cleaned,
+            cleaned => Ok((what, cleaned?)),
         }
     }
 
     fn clean_without_daemon(
         &self,
         name: &PluginName,
-        what: &[String],
+        mut what: Vec<String>,
         error: ClientError,
-    ) -> Result<(), Problem> {
+    ) -> Result<Vec<String>, Problem> {
         let state = self.place.state_without_daemon().map_err(ClientError::from)?;
         let Some(state) = state.filter(|state| state.is_dir()) else { return Err(error.into()) };
         let Ok(lock) = StateLock::acquire(&state) else { return Err(error.into()) };
@@ -153,13 +163,21 @@ impl CleanArgs {
             true => detach(&state, name).map_err(failed)?,
             false => None,
         };
+        let wants_saved = what.iter().any(|part| part == "saved");
+        let had_saved = wants_saved.then(|| remove_saved(&state, name));
         // A daemon that starts meanwhile does not wait until everything is deleted.
         drop(lock);
         detached.map_or(Ok(()), DetachedState::delete).map_err(failed)?;
-        // A daemon that has ended took it with it, unless systemd has it.
-        match what.iter().any(|part| part == "saved") && !self.what.contains(&KeptPart::All) {
-            true => Err(Problem::failed(CleanFilesError::SavedWithoutDaemon)),
-            false => Ok(()),
+        let had_saved = had_saved.transpose().map_err(|source| {
+            Problem::failed(CleanFilesError::Saved { name: name.clone(), source })
+        })?;
+        // Only a daemon that was idle leaves a file.
+        if had_saved == Some(false) {
+            if !self.what.contains(&KeptPart::All) {
+                return Err(Problem::failed(CleanFilesError::SavedWithoutDaemon));
+            }
+            what.retain(|part| part != "saved");
         }
+        Ok(what)
     }
 }

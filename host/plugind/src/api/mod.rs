@@ -203,7 +203,7 @@ pub struct Description {
 pub struct PluginKept {
     /// The files of its state directory.
     pub state: Option<u64>,
-    /// Its own key-value store.
+    /// Its own key-value store, if it is a file.
     pub key_value: Option<u64>,
     /// The compiled code of the version that serves.
     pub cache: Option<u64>,
@@ -219,6 +219,14 @@ pub struct CleanRequest {
     pub name: String,
     /// The parts to remove: `state` or `saved`.
     pub what: Vec<String>,
+}
+
+/// The reply to `io.plugind.Clean`.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Cleaned {
+    /// The kind of the server that has the key-value stores, if the state was to be removed: keys there stay.
+    pub key_value_server: Option<String>,
 }
 
 /// A reply to `io.plugind.Status`.
@@ -308,7 +316,7 @@ pub struct Followed {
     pub plugin: Option<Plugin>,
 }
 
-/// The reply to `io.plugind.Stop`, `io.plugind.Pin`, `io.plugind.Unpin` and `io.plugind.Clean`.
+/// The reply to `io.plugind.Stop`, `io.plugind.Pin` and `io.plugind.Unpin`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Stopped {}
 

@@ -5,7 +5,7 @@ use crate::{
     base::name::PluginName,
     control::{
         interfaces::VarlinkError,
-        service::{CallOutcome, ControlContext, Method, no_such_plugin, stopping},
+        service::{CallOutcome, ControlContext, Method, no_such_plugin, reported, stopping},
     },
     plugin::state_files,
     supervisor::{
@@ -13,9 +13,8 @@ use crate::{
         problem::Stopping,
     },
 };
-use serde_json::json;
 use std::time::Duration;
-use tokio::{task::spawn_blocking, time::timeout};
+use tokio::time::timeout;
 
 /// The time limit for measuring the files of a plugin.
 const MEASURE_DEADLINE: Duration = Duration::from_secs(1);
@@ -33,7 +32,10 @@ impl ControlContext {
             }
         }
         match self.supervisor.clean(name.clone(), parts).await {
-            Ok(()) => Ok(json!({})),
+            Ok(()) => {
+                let server = self.key_value_server.filter(|_| parts.state).map(str::to_owned);
+                Ok(reported(api::Cleaned { key_value_server: server }))
+            }
             Err(CleanError::NoSuchPlugin) => Err(no_such_plugin(&name)),
             Err(CleanError::Stopping(Stopping)) => Err(stopping()),
             Err(why) => {
@@ -50,10 +52,12 @@ impl ControlContext {
         mut description: api::Description,
     ) -> api::Description {
         let state = self.storage.state.clone();
-        let measured = spawn_blocking(move || state_files::measure(&state, &name));
-        if let Ok(Ok(size)) = timeout(MEASURE_DEADLINE, measured).await {
+        let plugin = name.clone();
+        let measured = self.measurements.join(name, move || state_files::measure(&state, &plugin));
+        if let Ok(Some(size)) = timeout(MEASURE_DEADLINE, measured).await {
             description.kept.state = size.files;
-            description.kept.key_value = size.store;
+            // A file from before the stores moved to a server is not its store.
+            description.kept.key_value = size.store.filter(|_| self.key_value_server.is_none());
         }
         description
     }

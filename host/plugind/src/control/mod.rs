@@ -6,10 +6,12 @@ mod metrics;
 mod cleaning;
 mod clock;
 mod draining;
+mod measuring;
 mod plugins;
 mod profile;
 mod service;
 mod wire;
 
 pub use self::listener::server;
+pub use self::measuring::StateMeasurements;
 pub use self::service::ControlContext;

@@ -3,6 +3,7 @@
 use crate::control::{
     clock,
     interfaces::{VarlinkError, description, info, is_known},
+    measuring::StateMeasurements,
     metrics, profile,
     wire::ReplyWriter,
 };
@@ -66,6 +67,10 @@ pub struct ControlContext {
     pub metrics: MetricSources,
     /// Where things are kept.
     pub storage: StorageDirectories,
+    /// The kind of the server that has the key-value stores, if they are on one.
+    pub key_value_server: Option<&'static str>,
+    /// The sizes that are being determined.
+    pub measurements: StateMeasurements,
     /// The clocks of the plugins, if these can be moved.
     pub clock: Option<MovableClock>,
 }

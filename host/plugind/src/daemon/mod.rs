@@ -16,7 +16,7 @@ use crate::{
         SearchPath,
         settings::{self, NatsUrl, Protocol, ServerSetting, SettingsError},
     },
-    control::{self, ControlContext},
+    control::{self, ControlContext, StateMeasurements},
     daemon::{
         idle_exit::{Ending, IdleExit},
         signals::Signals,
@@ -300,6 +300,8 @@ impl Daemon {
             limits: listeners.limits_reached(),
             metrics: sources.clone(),
             storage,
+            key_value_server: own.keyvalue.server(),
+            measurements: StateMeasurements::default(),
             clock: settings.clock,
         };
         listeners.serve(Protocol::Control, control::server(context))?;

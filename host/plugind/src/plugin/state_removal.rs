@@ -266,7 +266,7 @@ mod tests {
         Ok(had_state)
     }
 
-    /// A directory of states with one plugin that has a file, and a directory that is none of it.
+    /// A directory of states with one plugin that has a file, and a directory outside.
     fn with_outside() -> (TempDir, PathBuf, PluginName, PathBuf) {
         let root = tempfile::tempdir().unwrap();
         let (state, outside) = (root.path().join("state"), root.path().join("outside"));

@@ -25,6 +25,16 @@ enum BackendKind {
 }
 
 impl KeyValueBackend {
+    /// The kind of the server, if stores are on one.
+    #[must_use]
+    pub fn server(&self) -> Option<&'static str> {
+        match self {
+            Self::Embedded => None,
+            Self::Nats(_) => Some("nats"),
+            Self::Valkey(_) => Some("valkey"),
+        }
+    }
+
     pub(super) fn read(table: &Table<'_>) -> Self {
         let kinds = [
             ("embedded", BackendKind::Embedded),
