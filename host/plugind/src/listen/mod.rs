@@ -10,6 +10,7 @@ pub mod datagrams;
 #[cfg(feature = "runtime")]
 mod message_delivery;
 mod message_room;
+mod repeated_warning;
 #[cfg(feature = "runtime")]
 mod subscription;
 #[cfg(feature = "runtime")]

@@ -14,7 +14,10 @@ use async_nats::jetstream::{
     context::ConsumerInfoErrorKind,
 };
 use futures::StreamExt;
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
 use tokio::{
     sync::{OwnedSemaphorePermit, Semaphore},
     time::sleep,
@@ -171,8 +174,17 @@ impl Subscription {
         match self.deliver(received).await {
             Ok(()) => AckKind::Ack,
             Err(why) if why.is_final(deliveries, max) => {
-                let plugin = &self.key.plugin;
-                warn!(message_id = MESSAGE_GIVEN_UP, %plugin, subject, sequence, deliveries, "message given up");
+                if let Some(skipped) = self.given_up.note(Instant::now()) {
+                    warn!(
+                        message_id = MESSAGE_GIVEN_UP,
+                        plugin = %self.key.plugin,
+                        subject,
+                        sequence,
+                        deliveries,
+                        skipped,
+                        "message given up"
+                    );
+                }
                 AckKind::Term
             }
             Err(_) => AckKind::Nak(Some(pause_after(deliveries))),

@@ -6,6 +6,7 @@ use crate::{
     listen::{
         message_delivery::{Undelivered, deliver, pool_of},
         message_room::MessageRoom,
+        repeated_warning::RepeatedWarning,
     },
     plugin::subscribe::Subscribe,
     pool::instances::{Pool, PoolSource},
@@ -25,7 +26,7 @@ use futures::StreamExt;
 use std::{
     future::pending,
     sync::{Arc, Mutex, PoisonError},
-    time::Duration,
+    time::{Duration, Instant},
 };
 use tokio::{
     sync::{
@@ -67,6 +68,9 @@ pub(super) struct Subscription {
     pub(super) ending: CancellationToken,
     /// Locked while the consumer of a stream is made, of all subscriptions.
     pub(super) consumers: Arc<tokio::sync::Mutex<()>>,
+    /// The warnings about single messages.
+    pub(super) too_large: RepeatedWarning,
+    pub(super) given_up: RepeatedWarning,
     /// Why it is not established.
     pub(super) failure: Mutex<Option<String>>,
 }
@@ -301,7 +305,10 @@ impl Subscription {
         match &delivered {
             Ok(()) => (),
             Err(Undelivered::TooLarge(size)) => {
-                warn!(%plugin, subject, size, max = MESSAGE_BYTES_MAX, "message too large");
+                if let Some(skipped) = self.too_large.note(Instant::now()) {
+                    let max = MESSAGE_BYTES_MAX;
+                    warn!(%plugin, subject, size, max, skipped, "message too large");
+                }
             }
             // The pool logs the causes within a rate.
             Err(error) => debug!(%plugin, %error, "message not handled"),

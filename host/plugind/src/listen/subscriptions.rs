@@ -3,6 +3,7 @@
 use crate::{
     listen::{
         message_room::MessageRoom,
+        repeated_warning::RepeatedWarning,
         subscription::{Subscription, SubscriptionKey},
     },
     pool::instances::Pool,
@@ -187,6 +188,8 @@ impl SubscriptionFollower {
             tracker: self.handling.clone(),
             ending: ending.clone(),
             consumers: self.consumers.clone(),
+            too_large: RepeatedWarning::default(),
+            given_up: RepeatedWarning::default(),
             failure: Mutex::new(Some(why)),
         });
         subscription.served_by(pool);
