@@ -114,9 +114,9 @@ mod tests {
     #[test]
     fn a_subject_that_is_refused_no_longer_counts_as_allowed() {
         let refusals = Refusals::new();
-        refusals.allowed().extend(["orders.new".into(), "orders.old".into()]);
+        refusals.allowed().extend(["orders.new", "orders.old"].map(Box::<str>::from));
         refusals.report("nats: Permissions Violation for Publish to \"orders.new\"");
-        assert_eq!(*refusals.allowed(), HashSet::from(["orders.old".into()]));
+        assert_eq!(*refusals.allowed(), HashSet::from([Box::<str>::from("orders.old")]));
         refusals.reset();
         assert!(refusals.allowed().is_empty());
     }

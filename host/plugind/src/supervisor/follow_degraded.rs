@@ -13,7 +13,7 @@ pub async fn follow_degraded(board: Board, stores: Arc<StoreBackend>) {
     let mut known = BTreeMap::new();
     loop {
         known = look(&board, &known);
-        // The time may be over: then all are looked at as well.
+        // Without a change, all are looked at after that time as well.
         timeout(LOOK_EVERY, stores.changed()).await.ok();
     }
 }
