@@ -113,7 +113,7 @@ fn a_plugin_whose_state_is_full_is_degraded_until_it_has_room() {
     assert_eq!(ask(&daemon, "/files/write/1000000/state/a"), "done");
 
     // A reload changes the limit.
-    tree.put("files.toml", &LIMITED.replace("1M", "2M"));
+    tree.put("files.toml", LIMITED.replace("1M", "2M"));
     assert!(daemon.reload().contains("changed=1"));
     assert_eq!(ask(&daemon, "/files/append/1000000/state/a"), "done");
 }

@@ -221,7 +221,7 @@ mod tests {
     #[test]
     fn routes_are_shortened_before_the_status_is_cut() {
         let long = api::Plugin { routes: vec!["/".repeat(60)], ..greeter() };
-        let shown = table(&[long.clone()], moment(2_000_000), Some(80));
+        let shown = table(std::slice::from_ref(&long), moment(2_000_000), Some(80));
         let row = shown.lines().nth(1).unwrap_or_default();
         assert!(row.ends_with("/…  greets people") && row.chars().count() <= 80, "{shown}");
         // There is room for both.

@@ -29,7 +29,10 @@ impl Guest for Echoes {
         loop {
             let bytes = match connection.read(65536) {
                 Ok(bytes) => bytes,
-                Err(error) => return Ok(ended(error)),
+                Err(error) => {
+                    ended(error);
+                    return Ok(());
+                }
             };
             let answer = match bytes.as_slice() {
                 b"" => return Ok(()),
@@ -49,7 +52,8 @@ impl Guest for Echoes {
                 _ => bytes,
             };
             if let Err(error) = connection.write(&answer) {
-                return Ok(ended(error));
+                ended(error);
+                return Ok(());
             }
         }
     }

@@ -9,7 +9,9 @@ pub mod accept;
 pub mod datagrams;
 #[cfg(feature = "runtime")]
 mod message_delivery;
+#[cfg(feature = "runtime")]
 mod message_room;
+#[cfg(feature = "runtime")]
 mod repeated_warning;
 #[cfg(feature = "runtime")]
 mod subscription;
