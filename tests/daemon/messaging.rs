@@ -224,7 +224,7 @@ fn a_subscription_or_a_grant_is_refused_without_a_server_and_without_a_handler()
         (
             "sends_messages",
             granted,
-            "was granted publish for messages, and the daemon has no server",
+            "was granted publish for messages, but the daemon has no NATS server",
         ),
         (
             "sends_messages",
