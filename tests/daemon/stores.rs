@@ -9,9 +9,9 @@ use std::{
     thread,
 };
 
-const GRANTED: &str = "[grants]\nkeyvalue = { quota = \"64M\" }\n";
+pub(crate) const GRANTED: &str = "[grants]\nkeyvalue = { quota = \"64M\" }\n";
 
-fn ask(daemon: &Daemon, path: &str) -> String {
+pub(crate) fn ask(daemon: &Daemon, path: &str) -> String {
     let answer = daemon.get(path);
     assert_eq!(answer.status(), 200, "{path}");
     answer.text().to_owned()

@@ -1,11 +1,13 @@
 //! Stores of keys and values on real servers: NATS with JetStream, and Redis, whose protocol Valkey speaks.
 
-use crate::{control, nats::NatsClient};
+use crate::{
+    control,
+    nats::NatsClient,
+    stores::{GRANTED, ask},
+};
 use plugind_tests::{Background, Daemon, Signal, Tree, WAIT_MAX, end_of, eventually, tool};
 use std::{fs, net::SocketAddr, os::unix::net::UnixDatagram, path::Path, process::Command, thread};
 use tempfile::TempDir;
-
-const GRANTED: &str = "[grants]\nkeyvalue = { quota = \"64M\" }\n";
 
 #[derive(Clone, Copy, PartialEq)]
 enum Kind {
@@ -88,12 +90,6 @@ impl Server {
     fn tree(&self) -> Tree {
         Tree::new().with_settings(&self.settings())
     }
-}
-
-fn ask(daemon: &Daemon, path: &str) -> String {
-    let answer = daemon.get(path);
-    assert_eq!(answer.status(), 200, "{path}");
-    answer.text().to_owned()
 }
 
 fn sorted(keys: &str) -> Vec<&str> {

@@ -201,7 +201,10 @@ impl Subscription {
             None => client.subscribe(subject).await,
         };
         let subscriber = subscriber.map_err(|error| error.to_string())?;
-        round_trip(client).await?;
+        match timeout(ANSWER, self.connection.round_trip(client)).await {
+            Ok(answered) => answered.map_err(|error| error.to_string())?,
+            Err(_) => return Err("the server does not answer in time".to_owned()),
+        }
         // Another task passes the error on.
         match timeout(REPORTED_WITHIN, self.refusal(errors)).await {
             Ok(error) => Err(error.to_string()),
@@ -325,17 +328,5 @@ async fn next(subscriber: &mut Subscriber, is_draining: bool) -> Option<Message>
     match is_draining {
         true => timeout(DRAIN, subscriber.next()).await.ok().flatten(),
         false => subscriber.next().await,
-    }
-}
-
-/// Waits until the server has answered all that was sent before.
-async fn round_trip(client: &Client) -> Result<(), String> {
-    let subscribed = client.subscribe(client.new_inbox()).await;
-    let mut subscriber = subscribed.map_err(|error| error.to_string())?;
-    // It ends with the answer.
-    subscriber.drain().await.map_err(|error| error.to_string())?;
-    match timeout(ANSWER, subscriber.next()).await {
-        Ok(_) => Ok(()),
-        Err(_) => Err("the server does not answer in time".to_owned()),
     }
 }

@@ -126,6 +126,14 @@ impl NatsConnection {
         self.refusals.settle(client, subject).await
     }
 
+    /// Waits until the server has answered all that was sent before. A refusal is one of its [`errors`](Self::errors).
+    ///
+    /// # Errors
+    /// When the client has ended.
+    pub async fn round_trip(&self, client: &Client) -> Result<(), async_nats::Error> {
+        self.refusals.round_trip(client).await
+    }
+
     /// Whether the server can be reached.
     #[must_use]
     pub fn availability(&self) -> &Availability {

@@ -59,7 +59,19 @@ impl Refusals {
         if self.allowed().contains(subject) {
             return Ok(client.flush().await?);
         }
-        // The server handles messages in their order, so that an answer to this one follows a refusal of the other.
+        self.round_trip(client).await?;
+        sleep(REPORTED_WITHIN).await;
+        let mut allowed = self.allowed();
+        if allowed.len() >= ALLOWED_MAX {
+            allowed.clear();
+        }
+        allowed.insert(subject.into());
+        Ok(())
+    }
+
+    /// Waits until the server has answered all that was sent before, by an error or not at all. It handles messages in
+    /// their order, so that the answer to this one follows a refusal of another.
+    pub(super) async fn round_trip(&self, client: &Client) -> Result<(), async_nats::Error> {
         let (inbox, mut errors) = (client.new_inbox(), self.errors());
         let mut echo = client.subscribe(inbox.clone()).await?;
         client.publish(inbox.clone(), Vec::new().into()).await?;
@@ -67,12 +79,6 @@ impl Refusals {
             _ = echo.next() => (),
             _ = refusal(&mut errors, &inbox) => (),
         }
-        sleep(REPORTED_WITHIN).await;
-        let mut allowed = self.allowed();
-        if allowed.len() >= ALLOWED_MAX {
-            allowed.clear();
-        }
-        allowed.insert(subject.into());
         Ok(())
     }
 
