@@ -174,7 +174,7 @@ fn a_daemon_with_few_threads_becomes_ready_or_says_why_not() {
             kill_process(Pid::from_child(&child), Signal::TERM).unwrap();
         }
         assert_eq!(child.wait().unwrap().success(), is_ready, "{threads}: {found}");
-        assert_eq!(log.count(&["panicked"]), 0, "{threads}: {found}");
+        assert_eq!(log.panics(), Vec::<String>::new(), "{threads}: {found}");
     }
     assert!((1..24).contains(&ready), "{ready}");
 }

@@ -167,7 +167,7 @@ fn mutants_end_no_process_disturb_no_plugin_and_leave_nothing_behind() {
     (0..batches / 2).for_each(|_| run.serve_batch());
     run.tidy();
     let last = Figures::not_above(&run.daemon, &first);
-    assert_eq!(run.daemon.log.count(&["panicked"]), 0);
+    assert_eq!(run.daemon.log.panics(), Vec::<String>::new());
     assert_eq!(run.daemon.get("/hello").status(), 200);
     assert_eq!(run.daemon.stop(), 0);
 

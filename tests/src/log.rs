@@ -62,6 +62,16 @@ impl Log {
         self.lines().said.iter().filter(|line| has_all(line, parts)).count()
     }
 
+    /// The lines so far in which the host says that it panicked. Those of guests do not count.
+    #[must_use]
+    pub fn panics(&self) -> Vec<String> {
+        let is_of_host =
+            |line: &str| line.starts_with("thread '") || line.contains("the host panicked");
+        let mut lines = self.all();
+        lines.retain(|line| is_of_host(line));
+        lines
+    }
+
     /// Waits for a line that has all of these parts, and returns the first one.
     ///
     /// # Panics
