@@ -13,7 +13,10 @@ pub use error::ArchiveError;
 pub use version::ArchivedVersion;
 
 use crate::{
-    base::name::PluginName,
+    base::{
+        directory::{self, open_at},
+        name::PluginName,
+    },
     plugin::{
         archive::{
             files::{
@@ -24,6 +27,7 @@ use crate::{
         release::{Release, ReleaseDigests},
     },
 };
+use rustix::io::Errno;
 use std::{
     collections::{BTreeMap, BTreeSet},
     io,
@@ -39,10 +43,26 @@ pub fn is_pinned(state: &Path, name: &PluginName) -> bool {
 
 /// Removes the pin of a plugin below this state directory, which no daemon uses. False if there is none. Blocks.
 ///
+/// Root does this in a directory that belongs to the user of the daemon, so everything goes by descriptors of directories,
+/// and no link is followed.
+///
 /// # Errors
-/// When it cannot be removed.
+/// When it cannot be removed, or one of the directories is a link.
 pub fn unpin(state: &Path, name: &PluginName) -> io::Result<bool> {
-    pins::remove(&state.join(DIRECTORY).join(name.as_str()))
+    let open = || open_at(open_at(directory::open(state)?, DIRECTORY)?, name.as_str());
+    match open() {
+        // Without a directory there is no pin.
+        Err(Errno::NOENT) => Ok(false),
+        Err(Errno::NOTDIR) => {
+            let path = state.join(DIRECTORY).join(name.as_str());
+            let why = format!(
+                "{} and the directory above it must be directories, not links or files",
+                path.display()
+            );
+            Err(io::Error::new(io::ErrorKind::NotADirectory, why))
+        }
+        opened => pins::remove_at(&opened?),
+    }
 }
 
 /// The digests of the components of a plugin that are kept below this state directory, as far as it can be read. Blocks.

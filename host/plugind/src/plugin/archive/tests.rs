@@ -8,7 +8,7 @@ use crate::plugin::{
     manifest::Manifest,
 };
 use sha2::{Digest, Sha256};
-use std::fs;
+use std::{fs, os::unix::fs::symlink};
 
 struct Kept {
     root: tempfile::TempDir,
@@ -166,4 +166,36 @@ fn a_version_that_was_changed_or_is_incomplete_is_not_used() {
     assert!(version.load().is_err());
     fs::write(component(&version.directory, &version.name), "no component").unwrap();
     assert!(matches!(version.load(), Err(ArchiveError::Rejected(_))));
+}
+
+#[test]
+fn without_a_daemon_a_pin_is_removed_and_no_link_is_followed() {
+    let root = tempfile::tempdir().unwrap();
+    let [state, linked, partly] = ["state", "linked", "partly"].map(|name| root.path().join(name));
+    let plugin = "a".parse().unwrap();
+    assert!(!unpin(&state, &plugin).unwrap());
+    let pinned = state.join(DIRECTORY).join("a");
+    fs::create_dir_all(&pinned).unwrap();
+    let digests = ReleaseDigests { component: [1; 32], configuration: [2; 32] };
+    pins::write(&pinned, &digests).unwrap();
+
+    fs::create_dir(&linked).unwrap();
+    symlink(state.join(DIRECTORY), linked.join(DIRECTORY)).unwrap();
+    fs::create_dir_all(partly.join(DIRECTORY)).unwrap();
+    symlink(&pinned, partly.join(DIRECTORY).join("a")).unwrap();
+    for state in [&linked, &partly] {
+        let error = unpin(state, &plugin).unwrap_err().to_string();
+        assert!(
+            error.contains(".versions/a and the directory above it must be directories"),
+            "{error}"
+        );
+    }
+    assert!(is_pinned(&state, &plugin));
+
+    let elsewhere = root.path().join("elsewhere");
+    fs::rename(pinned.join(PINNED), &elsewhere).unwrap();
+    symlink(&elsewhere, pinned.join(PINNED)).unwrap();
+    assert!(unpin(&state, &plugin).unwrap());
+    assert!(elsewhere.exists(), "only the link is removed");
+    assert!(!unpin(&state, &plugin).unwrap());
 }
