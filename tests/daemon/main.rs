@@ -21,6 +21,8 @@ mod streaming;
 mod stores;
 mod stores_on_servers;
 mod streams;
+mod datagrams;
+mod whole_sockets;
 mod websockets;
 mod extending;
 mod lifecycle;

@@ -1,22 +1,21 @@
-//! Plugins that serve sockets as they are: connections and datagrams, over IP and at a path.
+//! Plugins that serve connections as they are, over TCP and at a path.
 
-use crate::control;
-use plugind_tests::{Daemon, Tree, WAIT_MAX, end_of, program};
+use plugind_tests::{Daemon, Tree, WAIT_MAX};
 use std::{
     fs,
     io::{ErrorKind, Read, Write},
     net::{Ipv4Addr, Shutdown, SocketAddr, TcpListener, TcpStream, UdpSocket},
-    os::unix::net::{UnixDatagram, UnixStream},
+    os::unix::net::UnixStream,
     path::PathBuf,
     process::{Command, Stdio},
     thread,
 };
 
 /// A manifest that asks for the socket `echo`.
-const ECHO: &str = "[[serve]]\nsocket = \"echo\"\n";
+pub(crate) const ECHO: &str = "[[serve]]\nsocket = \"echo\"\n";
 
 /// A tree with the guest that echoes, and what its manifest says beside its socket.
-fn tree(manifest: &str) -> Tree {
+pub(crate) fn tree(manifest: &str) -> Tree {
     Tree::new().with_manifest("echoes", &format!("{ECHO}{manifest}"))
 }
 
@@ -32,7 +31,8 @@ fn over_tcp(manifest: &str) -> (Daemon, SocketAddr) {
     (Daemon::start_with(&tree(manifest), &["--listen", &listen]), address)
 }
 
-fn path(tree: &Tree) -> PathBuf {
+/// The path of the socket below the root of a tree.
+pub(crate) fn path(tree: &Tree) -> PathBuf {
     tree.root().join("echo")
 }
 
@@ -63,7 +63,7 @@ fn ask(stream: &mut (impl Read + Write), word: &str) -> String {
 }
 
 /// Reads the rest, up to the end.
-fn rest(stream: &mut impl Read) -> std::io::Result<Vec<u8>> {
+pub(crate) fn rest(stream: &mut impl Read) -> std::io::Result<Vec<u8>> {
     let mut rest = Vec::new();
     stream.read_to_end(&mut rest).map(|_| rest)
 }
@@ -316,110 +316,6 @@ fn a_client_that_does_not_read_keeps_the_plugin_from_reading() {
 }
 
 #[test]
-fn datagrams_are_answered_over_ip_and_at_a_path_and_know_their_sender() {
-    let (tree, udp) = (tree(""), UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).unwrap());
-    let port = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).unwrap().local_addr().unwrap();
-    let place = tree.root().join("gram");
-    let (over_ip, at_path) =
-        (format!("echo=udp:{port}"), format!("echo=unixgram:{}", place.display()));
-    let _daemon = Daemon::start_with(&tree, &["--listen", &over_ip, "--listen", &at_path]);
-    udp.set_read_timeout(Some(WAIT_MAX)).unwrap();
-    let own = udp.local_addr().unwrap();
-    let mut answer = vec![0; 1 << 16];
-    for (question, expected) in [
-        ("hello", "hello".to_owned()),
-        ("who", format!("echo {} {}", own.ip(), own.port())),
-        ("", String::new()),
-    ] {
-        udp.send_to(question.as_bytes(), port).unwrap();
-        let (length, from) = udp.recv_from(&mut answer).unwrap();
-        assert_eq!(from, port);
-        assert_eq!(&answer[..length], expected.as_bytes());
-    }
-    // The first datagram gets no answer; the next one does.
-    udp.send_to(b"none", port).unwrap();
-    udp.send_to(b"next", port).unwrap();
-    let length = udp.recv(&mut answer).unwrap();
-    assert_eq!(&answer[..length], b"next");
-
-    let client = UnixDatagram::bind(tree.root().join("client")).unwrap();
-    client.set_read_timeout(Some(WAIT_MAX)).unwrap();
-    client.send_to(b"who", &place).unwrap();
-    let length = client.recv(&mut answer).unwrap();
-    assert_eq!(&answer[..length], b"echo a process");
-}
-
-#[test]
-fn datagrams_are_answered_side_by_side_and_those_too_large_are_dropped_and_counted() {
-    let tree = tree("[limits]\ndatagram-max = \"1K\"\n");
-    let port = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).unwrap().local_addr().unwrap();
-    let daemon = Daemon::start_with(&tree, &["--listen", &format!("echo=udp:{port}")]);
-    let udp = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
-    udp.set_read_timeout(Some(WAIT_MAX)).unwrap();
-    let mut answer = vec![0; 1 << 16];
-    udp.send_to(b"slow", port).unwrap();
-    udp.send_to(&[7; 1025], port).unwrap();
-    udp.send_to(&[7; 1024], port).unwrap();
-    assert_eq!(udp.recv(&mut answer).unwrap(), 1024, "it does not wait for the slow one");
-    let length = udp.recv(&mut answer).unwrap();
-    assert_eq!(&answer[..length], b"slow");
-    daemon.log.wait_for(&["datagrams dropped", "socket=echo", "too_large=1", "total=1"]);
-
-    udp.send_to(b"trap", port).unwrap();
-    daemon.log.wait_for(&["datagrams dropped", "failed=1", "total=2"]);
-    udp.send_to(b"again", port).unwrap();
-    let length = udp.recv(&mut answer).unwrap();
-    assert_eq!(&answer[..length], b"again");
-}
-
-#[test]
-fn a_datagram_is_answered_by_the_version_that_has_it_while_a_reload_replaces_that() {
-    let tree = tree("");
-    let port = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).unwrap().local_addr().unwrap();
-    let daemon = Daemon::start_with(&tree, &["--listen", &format!("echo=udp:{port}")]);
-    let udp = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
-    udp.set_read_timeout(Some(WAIT_MAX)).unwrap();
-    tree.put("echoes.wasm", plugind_tests::another("echoes"));
-    udp.send_to(b"slow", port).unwrap();
-    daemon.reload();
-    udp.send_to(b"new", port).unwrap();
-    let mut answers: Vec<_> = (0..2)
-        .map(|_| {
-            let mut answer = [0; 64];
-            let length = udp.recv(&mut answer).unwrap();
-            answer[..length].to_vec()
-        })
-        .collect();
-    answers.sort_unstable();
-    assert_eq!(answers, [b"new".to_vec(), b"slow".to_vec()]);
-}
-
-#[test]
-fn datagrams_beyond_those_that_may_wait_are_dropped_and_counted() {
-    let tree = tree("[limits]\nrequest-timeout = \"2s\"\n");
-    let port = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).unwrap().local_addr().unwrap();
-    let daemon = Daemon::start_with(&tree, &["--listen", &format!("echo=udp:{port}")]);
-    let udp = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
-    udp.set_read_timeout(Some(WAIT_MAX)).unwrap();
-    let is_full = || {
-        let dropped =
-            daemon.log.all().into_iter().filter(|line| line.contains("datagrams dropped"));
-        dropped.into_iter().any(|line| !line.contains("queue_full=0"))
-    };
-    // The kernel drops those that the daemon does not receive in time.
-    plugind_tests::eventually("a full queue", || {
-        (0..2000).for_each(|_| drop(udp.send_to(b"never", port)));
-        is_full().then_some(())
-    });
-    // Those that wait are given up after request-timeout, and the socket is served again.
-    plugind_tests::eventually("an answer", || {
-        udp.send_to(b"again", port).unwrap();
-        udp.set_read_timeout(Some(std::time::Duration::from_millis(100))).unwrap();
-        udp.recv(&mut [0; 64]).is_ok().then_some(())
-    });
-}
-
-#[test]
 fn the_state_of_a_plugin_goes_to_the_version_that_serves_the_next_connection() {
     let manifest = "[[serve]]\nsocket = \"echo\"\n[handover]\ntimeout-sec = \"500ms\"\n";
     let tree = Tree::new().with_manifest("numbers_connections", manifest);
@@ -442,94 +338,6 @@ fn the_state_of_a_plugin_goes_to_the_version_that_serves_the_next_connection() {
     let (three, new) = number(&mut connect(address));
     assert_eq!(three, 3);
     assert_ne!(new, old);
-}
-
-#[test]
-fn a_missing_socket_fails_its_plugin_alone_and_names_the_unit_to_write() {
-    let tree = tree("required = false\n".trim_end()).with("greeter_02");
-    tree.put("echoes.toml", format!("required = false\n{ECHO}"));
-    let daemon = Daemon::start(&tree);
-    daemon.log.wait_for(&[
-        "plugin failed",
-        "plugin=echoes",
-        "stage=route",
-        "echoes.toml:3:10: serve.socket: no socket has the name \\\"echo\\\"",
-        "ListenStream= or ListenDatagram=, FileDescriptorName=echo",
-    ]);
-    assert_eq!(daemon.get("/greeter-02").status(), 200);
-}
-
-#[test]
-fn two_plugins_that_ask_for_one_socket_are_a_mistake_of_the_second() {
-    let second = format!("required = false\n{ECHO}");
-    let tree = tree("").with_named("second", "echoes", &second);
-    let address = free();
-    let daemon = Daemon::start_with(&tree, &["--listen", &format!("echo={address}")]);
-    daemon.log.wait_for(&[
-        "plugin failed",
-        "plugin=second",
-        "second.toml:3:10: the socket echo is already served by the plugin echoes",
-    ]);
-    assert_eq!(echo(&mut connect(address), "first"), "first");
-}
-
-#[test]
-fn a_socket_of_another_kind_than_the_handler_is_a_mistake_with_a_remedy() {
-    for (listen, guest, part) in [
-        ("echo=udp:127.0.0.1:0", "greeter_02", "the component exports neither"),
-        ("http=127.0.0.1:0", "echoes", "the host speaks the protocol"),
-    ] {
-        let socket = listen.split_once('=').unwrap().0;
-        let manifest = match guest {
-            // Its name alone asks for it.
-            "echoes" => String::new(),
-            _ => format!("[[serve]]\nsocket = \"{socket}\"\n"),
-        };
-        let name = if guest == "echoes" { "http" } else { guest };
-        let tree = Tree::new().with_named(&name.replace('_', "-"), guest, &manifest);
-        let ended = end_of(&tree, &["--listen", listen]);
-        assert_eq!(ended.status, 78, "{listen}");
-        ended.log.wait_for(&["plugin failed", part]);
-    }
-}
-
-#[test]
-fn a_plugin_without_a_manifest_serves_the_socket_of_its_name() {
-    let (tree, address) = (Tree::new().with_named("echo", "echoes", ""), free());
-    let _daemon = Daemon::start_with(&tree, &["--listen", &format!("echo={address}")]);
-    assert_eq!(echo(&mut connect(address), "hello"), "hello");
-}
-
-#[test]
-fn a_socket_of_no_use_waits_until_a_reload_brings_a_plugin_for_it() {
-    let tree = Tree::new().with("greeter_02");
-    let (path, control) = (path(&tree), control::socket(&tree));
-    let (echo_at, control) =
-        (format!("echo=unix:{}", path.display()), format!("control={}", control.display()));
-    let daemon = Daemon::start_with(&tree, &["--listen", &echo_at, "--listen", &control]);
-    let status = || {
-        let mut command = Command::new(program("pluginctl"));
-        let ran = command.args(["status", "--root"]).arg(tree.root()).env_clear().output();
-        String::from_utf8(ran.unwrap().stdout).unwrap()
-    };
-    daemon.log.wait_for(&["warning plugind: socket unused", "socket=echo"]);
-    assert!(status().contains("unused sockets: echo"), "{}", status());
-    // The kernel takes it, and it waits there.
-    let mut waits = UnixStream::connect(&path).unwrap();
-    tree.put_guest("echo", "echoes");
-    daemon.reload();
-    assert_eq!(echo(&mut waits, "claimed"), "claimed");
-    assert!(!status().contains("unused"), "{}", status());
-
-    tree.remove("echo.wasm");
-    waits.shutdown(Shutdown::Write).unwrap();
-    assert_eq!(rest(&mut waits).unwrap(), b"");
-    daemon.reload();
-    assert!(status().contains("unused sockets: echo"), "{}", status());
-    let mut waits = UnixStream::connect(&path).unwrap();
-    tree.put_guest("echo", "echoes");
-    daemon.reload();
-    assert_eq!(echo(&mut waits, "again"), "again");
 }
 
 /// Returns the output of a program for `input`.

@@ -1,0 +1,96 @@
+//! Which plugin serves a socket as a whole, and sockets that none serves.
+
+use crate::{
+    control,
+    streams::{ECHO, connect, echo, free, path, rest, tree},
+};
+use plugind_tests::{Daemon, Tree, end_of, program};
+use std::{net::Shutdown, os::unix::net::UnixStream, process::Command};
+
+#[test]
+fn a_missing_socket_fails_its_plugin_alone_and_names_the_unit_to_write() {
+    let tree = tree("required = false\n".trim_end()).with("greeter_02");
+    tree.put("echoes.toml", format!("required = false\n{ECHO}"));
+    let daemon = Daemon::start(&tree);
+    daemon.log.wait_for(&[
+        "plugin failed",
+        "plugin=echoes",
+        "stage=route",
+        "echoes.toml:3:10: serve.socket: no socket has the name \\\"echo\\\"",
+        "ListenStream= or ListenDatagram=, FileDescriptorName=echo",
+    ]);
+    assert_eq!(daemon.get("/greeter-02").status(), 200);
+}
+
+#[test]
+fn two_plugins_that_ask_for_one_socket_are_a_mistake_of_the_second() {
+    let second = format!("required = false\n{ECHO}");
+    let tree = tree("").with_named("second", "echoes", &second);
+    let address = free();
+    let daemon = Daemon::start_with(&tree, &["--listen", &format!("echo={address}")]);
+    daemon.log.wait_for(&[
+        "plugin failed",
+        "plugin=second",
+        "second.toml:3:10: the socket echo is already served by the plugin echoes",
+    ]);
+    assert_eq!(echo(&mut connect(address), "first"), "first");
+}
+
+#[test]
+fn a_socket_of_another_kind_than_the_handler_is_a_mistake_with_a_remedy() {
+    for (listen, guest, part) in [
+        ("echo=udp:127.0.0.1:0", "greeter_02", "the component exports neither"),
+        ("http=127.0.0.1:0", "echoes", "the host speaks the protocol"),
+    ] {
+        let socket = listen.split_once('=').unwrap().0;
+        let manifest = match guest {
+            // Its name alone asks for it.
+            "echoes" => String::new(),
+            _ => format!("[[serve]]\nsocket = \"{socket}\"\n"),
+        };
+        let name = if guest == "echoes" { "http" } else { guest };
+        let tree = Tree::new().with_named(&name.replace('_', "-"), guest, &manifest);
+        let ended = end_of(&tree, &["--listen", listen]);
+        assert_eq!(ended.status, 78, "{listen}");
+        ended.log.wait_for(&["plugin failed", part]);
+    }
+}
+
+#[test]
+fn a_plugin_without_a_manifest_serves_the_socket_of_its_name() {
+    let (tree, address) = (Tree::new().with_named("echo", "echoes", ""), free());
+    let _daemon = Daemon::start_with(&tree, &["--listen", &format!("echo={address}")]);
+    assert_eq!(echo(&mut connect(address), "hello"), "hello");
+}
+
+#[test]
+fn a_socket_of_no_use_waits_until_a_reload_brings_a_plugin_for_it() {
+    let tree = Tree::new().with("greeter_02");
+    let (path, control) = (path(&tree), control::socket(&tree));
+    let (echo_at, control) =
+        (format!("echo=unix:{}", path.display()), format!("control={}", control.display()));
+    let daemon = Daemon::start_with(&tree, &["--listen", &echo_at, "--listen", &control]);
+    let status = || {
+        let mut command = Command::new(program("pluginctl"));
+        let ran = command.args(["status", "--root"]).arg(tree.root()).env_clear().output();
+        String::from_utf8(ran.unwrap().stdout).unwrap()
+    };
+    daemon.log.wait_for(&["warning plugind: socket unused", "socket=echo"]);
+    assert!(status().contains("unused sockets: echo"), "{}", status());
+    // The kernel takes it, and it waits there.
+    let mut waits = UnixStream::connect(&path).unwrap();
+    tree.put_guest("echo", "echoes");
+    daemon.reload();
+    assert_eq!(echo(&mut waits, "claimed"), "claimed");
+    assert!(!status().contains("unused"), "{}", status());
+
+    tree.remove("echo.wasm");
+    waits.shutdown(Shutdown::Write).unwrap();
+    assert_eq!(rest(&mut waits).unwrap(), b"");
+    daemon.reload();
+    assert!(status().contains("unused sockets: echo"), "{}", status());
+    let mut waits = UnixStream::connect(&path).unwrap();
+    tree.put_guest("echo", "echoes");
+    daemon.reload();
+    assert_eq!(echo(&mut waits, "again"), "again");
+}
