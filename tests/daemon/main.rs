@@ -49,6 +49,8 @@ mod calls;
 mod candidates;
 mod many;
 mod messaging;
+mod messaging_outages;
+mod redelivery;
 mod metrics;
 mod nats;
 mod health;
