@@ -3,6 +3,8 @@
 
 mod service;
 mod serving;
+mod bad_requests;
+mod leaving_clients;
 mod conformance;
 mod fronts;
 mod http2;

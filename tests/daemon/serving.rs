@@ -1,11 +1,7 @@
 //! The plugin that answers a request, and the view that client and plugin have of each other.
 
 use crate::control;
-use plugind_tests::{Connection, Daemon, Tree, WAIT_MAX};
-use std::{
-    io::{Read, Write},
-    net::TcpStream,
-};
+use plugind_tests::{Daemon, Tree};
 
 /// A manifest that says who it is, for the guest `config`.
 fn who(name: &str, serve: &str) -> String {
@@ -262,88 +258,6 @@ fn a_plugin_sets_its_own_headers_and_none_of_the_connections() {
 }
 
 #[test]
-fn a_request_without_one_good_host_is_refused() {
-    let daemon = Daemon::start(&Tree::new().with("greeter_02"));
-    let reported = |request: &str| {
-        let mut client = daemon.connect();
-        client.write(request);
-        client.response().status()
-    };
-    assert_eq!(reported("GET /greeter-02 HTTP/1.1\r\n\r\n"), 400);
-    assert_eq!(reported("GET /greeter-02 HTTP/1.1\r\nHost:\r\n\r\n"), 400);
-    assert_eq!(reported("GET /greeter-02 HTTP/1.1\r\nHost: a b\r\n\r\n"), 400);
-    assert_eq!(reported("GET /greeter-02 HTTP/1.1\r\nHost: a/b\r\n\r\n"), 400);
-    assert_eq!(reported("GET /greeter-02 HTTP/1.1\r\nHost: a\r\nHost: b\r\n\r\n"), 400);
-    assert_eq!(reported("GET /greeter-02 HTTP/1.1\r\nHost: a:b@c\r\n\r\n"), 400);
-    assert_eq!(reported("GET http://a/greeter-02 HTTP/1.1\r\n\r\n"), 400);
-    assert_eq!(reported("GET http://a:b@c/greeter-02 HTTP/1.1\r\nHost: c\r\n\r\n"), 400);
-    assert_eq!(reported("CONNECT a:80 HTTP/1.1\r\nHost: a:80\r\n\r\n"), 400);
-    assert_eq!(reported("GET http://a/greeter-02 HTTP/1.1\r\nHost: b\r\n\r\n"), 200);
-    // HTTP/1.0 knew no hosts.
-    assert_eq!(reported("GET /greeter-02 HTTP/1.0\r\n\r\n"), 200);
-}
-
-#[test]
-fn a_path_with_dot_segments_is_refused_however_it_is_written() {
-    let daemon = Daemon::start(&Tree::new().with("headers"));
-    for path in [
-        "/headers/../x",
-        "/headers/..",
-        "/./headers",
-        "/headers/.",
-        "/headers/%2e%2E/x",
-        "/headers/.%2e",
-        "/headers/%2e",
-    ] {
-        assert_eq!(daemon.get(path).status(), 400, "{path}");
-    }
-    for path in ["/headers/...", "/headers/.x", "/headers/x.", "/headers?/../x"] {
-        assert_eq!(daemon.get(path).status(), 200, "{path}");
-    }
-}
-
-#[test]
-fn a_malformed_request_is_refused_and_harms_no_other_client() {
-    let daemon = Daemon::start(&Tree::new().with("greeter_02"));
-    let many = "X: y\r\n".repeat(101);
-    for request in [
-        "\r\nhello\r\n\r\n",
-        "GET /greeter-02 HTTP/3.0\r\nHost: a\r\n\r\n",
-        "GET  /greeter-02 HTTP/1.1\r\nHost: a\r\n\r\n",
-        "GET /greeter-02 HTTP/1.1\r\nHost: a\r\nBad Name: x\r\n\r\n",
-        "GET /greeter-02 HTTP/1.1\r\nHost: a\r\nContent-Length: -1\r\n\r\n",
-        "OPTIONS * HTTP/1.1\r\nHost: a\r\n\r\n",
-        &format!("GET /greeter-02 HTTP/1.1\r\nHost: a\r\n{many}\r\n"),
-    ] {
-        let mut client = daemon.connect();
-        client.write(request);
-        let status = client.head().status;
-        assert!((400..500).contains(&status), "{status} for {request:.80}");
-    }
-    assert_eq!(daemon.get("/greeter-02").status(), 200);
-}
-
-#[test]
-fn a_request_with_two_lengths_cannot_hide_another_one_behind_it() {
-    let daemon = Daemon::start(&Tree::new().with("greeter_02").with("streams"));
-    for lengths in [
-        "Content-Length: 4\r\nTransfer-Encoding: chunked",
-        "Content-Length: 4\r\nContent-Length: 40",
-        "Transfer-Encoding: chunked, identity\r\nContent-Length: 4",
-    ] {
-        let mut client = daemon.connect();
-        client.write(format!(
-            "POST /streams/up HTTP/1.1\r\nHost: a\r\n{lengths}\r\n\r\n0\r\n\r\n\
-             GET /greeter-02 HTTP/1.1\r\nHost: a\r\n\r\n"
-        ));
-        let answer = client.response();
-        assert!(matches!(answer.status(), 200 | 400), "{lengths}");
-        assert_ne!(answer.text(), "4", "{lengths}: a proxy may have meant something else");
-        assert_eq!(client.wait_until_closed(), b"", "{lengths}: nothing behind it is believed");
-    }
-}
-
-#[test]
 fn a_plugin_that_lies_about_its_length_hurts_its_own_connection_only() {
     let daemon = Daemon::start(&Tree::new().with("headers"));
     for length in ["5", "5000"] {
@@ -356,48 +270,6 @@ fn a_plugin_that_lies_about_its_length_hurts_its_own_connection_only() {
         let heads = came.windows(5).filter(|bytes| *bytes == b"HTTP/").count();
         assert!(heads <= 1, "{length}: another answer follows where the client is still reading");
         assert_eq!(daemon.get("/headers").status(), 200);
-    }
-    assert_eq!(daemon.log.count(&["instance failed"]), 0);
-}
-
-#[test]
-fn a_header_that_does_not_end_is_cut_off() {
-    let daemon = Daemon::start(&Tree::new().with("greeter_02"));
-    let mut client = daemon.connect();
-    client.write("GET /greeter-02 HTTP/1.1\r\nHost: a\r\nX: ");
-    let piece = [b'x'; 64 << 10];
-    let taken = (0..1024).take_while(|_| client.try_write(&piece)).count();
-    assert!(taken < 1024, "64 MiB of header were taken");
-    assert_eq!(daemon.get("/greeter-02").status(), 200);
-}
-
-#[test]
-fn clients_that_go_away_in_the_middle_hurt_nobody_else() {
-    let daemon = Daemon::start(&Tree::new().with("streams").with("streams_02"));
-    type Cut<'a> = &'a dyn Fn(&mut Connection, &str);
-    let cut: [Cut; 4] = [
-        &|client, _| client.write("GET / HT"),
-        &|client, path| {
-            client.request("POST", &format!("{path}/up"), &["Content-Length: 1000"]);
-            client.write("half of it");
-        },
-        &|client, path| {
-            client.request("GET", &format!("{path}/down/100000000"), &[]);
-            client.head();
-        },
-        &|client, path| {
-            client.request("POST", &format!("{path}/echo"), &["Transfer-Encoding: chunked"]);
-            client.write_chunk(b"some");
-            client.head();
-            assert_eq!(client.chunks_of(4), b"some");
-            client.write("zzz\r\n");
-        },
-    ];
-    for path in ["/streams", "/streams-02"] {
-        for cut in cut {
-            cut(&mut daemon.connect(), path);
-            assert_eq!(daemon.get(path).status_and_text(), (200, "fine"));
-        }
     }
     assert_eq!(daemon.log.count(&["instance failed"]), 0);
 }
@@ -439,75 +311,6 @@ fn a_body_that_nobody_reads_costs_the_client_neither_its_answer_nor_its_connecti
 }
 
 #[test]
-fn a_client_that_sends_no_more_gets_its_response() {
-    let daemon = Daemon::start(&Tree::new().with("sleeps").with("streams"));
-    let mut client = daemon.connect();
-    client.request("GET", "/sleeps/sleep/300", &[]);
-    client.finish_writing();
-    assert_eq!(client.response().status_and_text(), (200, "slept"));
-    assert_eq!(client.wait_until_closed(), b"");
-
-    let mut client = daemon.connect();
-    client.request("POST", "/streams/up", &["Content-Length: 5"]);
-    client.write("12345");
-    client.finish_writing();
-    assert_eq!(client.response().status_and_text(), (200, "5"));
-}
-
-#[test]
-fn a_client_that_disappears_from_a_response_that_pauses_is_noticed() {
-    let daemon = Daemon::start_with(&Tree::new().with("streams"), &["--log", "debug"]);
-    // One byte behind the request lies unread, and hides that the client closes.
-    let request = "GET /streams/stalls HTTP/1.1\r\nHost: localhost\r\n\r\nX";
-    let mut closed = daemon.connect();
-    closed.write(request);
-    assert_eq!(closed.head().status, 200);
-    assert_eq!(closed.chunks_of(5), b"begun");
-    drop(closed);
-    daemon.log.wait_for(&["debug", "connection timed out"]);
-
-    // A response that was not read makes the kernel reset the connection.
-    let mut reset = TcpStream::connect(daemon.address()).unwrap();
-    reset.write_all(request.as_bytes()).unwrap();
-    assert_eq!(reset.peek(&mut [0]).unwrap(), 1);
-    let peer = format!("peer={}", reset.local_addr().unwrap());
-    drop(reset);
-    // It is noticed as such, or by a write that fails.
-    daemon.log.wait_for(&["debug", &peer]);
-    assert_eq!(daemon.get("/streams").status_and_text(), (200, "fine"));
-}
-
-#[test]
-fn clients_that_are_gone_keep_no_place_in_a_plugin() {
-    let manifest = "[instances]\nmax = 1\nconcurrency = 2\n";
-    let daemon = Daemon::start(&Tree::new().with_manifest("streams", manifest));
-    let request = "GET /streams/stalls HTTP/1.1\r\nHost: localhost\r\n\r\nX";
-    let begin = |is_read: bool| {
-        let mut client = TcpStream::connect(daemon.address()).unwrap();
-        client.set_read_timeout(Some(WAIT_MAX)).unwrap();
-        client.write_all(request.as_bytes()).unwrap();
-        let mut read = Vec::new();
-        while is_read && !read.ends_with(b"begun\r\n") {
-            let mut piece = [0; 512];
-            let length = client.read(&mut piece).unwrap();
-            read.extend_from_slice(&piece[..length]);
-        }
-        if !is_read {
-            client.peek(&mut [0]).unwrap();
-        }
-        client
-    };
-    // A client that read the answer ends with FIN, others with RST. The guest notices neither; the third pair has no
-    // place in this instance, so another one takes over.
-    for is_read in [true, false, true] {
-        let clients = [begin(is_read), begin(is_read)];
-        drop(clients);
-        assert_eq!(daemon.get("/streams").status_and_text(), (200, "fine"));
-    }
-    assert_eq!(daemon.log.count(&["instance failed"]), 0);
-}
-
-#[test]
 fn requests_that_fail_leave_one_warning_with_cause_and_count() {
     let timeout = "[limits]\nrequest-timeout = \"1s\"\n";
     let busy = "[instances]\nmax = 1\nconcurrency = 1\n[limits]\nrequest-timeout = \"2s\"\n";
@@ -535,17 +338,4 @@ fn requests_that_fail_leave_one_warning_with_cause_and_count() {
     assert!(status.contains("Requests: 1 busy (503) in the last minute\n"), "{status}");
     let status = control::run(&tree, &["status", "fails"]).stdout;
     assert!(status.contains("Requests: 3 failed in the last minute\n"), "{status}");
-}
-
-#[test]
-fn a_connection_may_be_idle_for_as_long_as_a_setting_says() {
-    let tree = Tree::new().with("greeter_02");
-    let settings = "[http]\nkeep-alive-sec = \"1s\"\n";
-    std::fs::write(tree.root().join("etc/plugind/plugind.toml"), settings).unwrap();
-    let daemon = Daemon::start_with(&tree, &["--log", "debug"]);
-    let mut client = daemon.connect();
-    assert_eq!(client.get("/greeter-02").status(), 200);
-    assert_eq!(client.get("/greeter-02").status(), 200);
-    assert_eq!(client.wait_until_closed(), b"");
-    daemon.log.wait_for(&["debug", "connection timed out"]);
 }
