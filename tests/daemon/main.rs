@@ -63,6 +63,7 @@ mod arguments;
 mod client;
 mod completion;
 mod control;
+mod reload_command;
 mod top;
 mod authors;
 mod sdk;
