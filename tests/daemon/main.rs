@@ -26,6 +26,7 @@ mod streams;
 mod datagrams;
 mod whole_sockets;
 mod websockets;
+mod websocket_limits;
 mod extending;
 mod lifecycle;
 mod readiness;
