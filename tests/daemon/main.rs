@@ -22,6 +22,7 @@ mod languages;
 mod streaming;
 mod stores;
 mod stores_on_servers;
+mod store_outages;
 mod streams;
 mod datagrams;
 mod whole_sockets;

@@ -5,18 +5,18 @@ use crate::{
     nats::NatsClient,
     stores::{GRANTED, ask},
 };
-use plugind_tests::{Background, Daemon, Signal, Tree, WAIT_MAX, end_of, eventually, tool};
-use std::{fs, net::SocketAddr, os::unix::net::UnixDatagram, path::Path, process::Command, thread};
+use plugind_tests::{Background, Daemon, Signal, Tree, end_of, eventually, tool};
+use std::{fs, net::SocketAddr, path::Path, process::Command, thread};
 use tempfile::TempDir;
 
 #[derive(Clone, Copy, PartialEq)]
-enum Kind {
+pub(crate) enum Kind {
     Nats,
     Valkey,
 }
 
 /// A server with files of its own, which is stopped and started again at its address.
-struct Server {
+pub(crate) struct Server {
     /// It ends before its files are removed.
     running: Option<Background>,
     kind: Kind,
@@ -51,7 +51,7 @@ fn command(kind: Kind, directory: &Path, password: Option<&str>, address: Socket
 }
 
 impl Server {
-    fn start(kind: Kind) -> Self {
+    pub(crate) fn start(kind: Kind) -> Self {
         Self::start_with(kind, None)
     }
 
@@ -63,20 +63,20 @@ impl Server {
         Self { kind, directory, address, password, running: Some(running) }
     }
 
-    fn stop(&mut self) {
+    pub(crate) fn stop(&mut self) {
         self.running = None;
     }
 
-    fn start_again(&mut self) {
+    pub(crate) fn start_again(&mut self) {
         let start = |address| command(self.kind, self.directory.path(), self.password, address);
         self.running = Some(Background::start_at(self.address, start));
     }
 
-    fn signal(&self, signal: Signal) {
+    pub(crate) fn signal(&self, signal: Signal) {
         self.running.as_ref().unwrap().signal(signal);
     }
 
-    fn url(&self) -> String {
+    pub(crate) fn url(&self) -> String {
         let scheme = if self.kind == Kind::Nats { "nats" } else { "valkey" };
         format!("{scheme}://{}", self.address)
     }
@@ -87,7 +87,7 @@ impl Server {
     }
 
     /// A tree whose stores are on this server.
-    fn tree(&self) -> Tree {
+    pub(crate) fn tree(&self) -> Tree {
         Tree::new().with_settings(&self.settings())
     }
 }
@@ -309,114 +309,6 @@ fn two_daemons_lose_no_increment_and_no_swap_in_nats() {
 #[test]
 fn two_daemons_lose_no_increment_and_no_swap_in_valkey() {
     count_together(Kind::Valkey);
-}
-
-fn survive_an_outage(kind: Kind) {
-    let mut server = Server::start(kind);
-    let tree = server.tree().with_manifest("stores", GRANTED);
-    let daemon = control::start(&tree);
-    let status = || control::run(&tree, &["status", "stores"]).stdout;
-    assert_eq!(ask(&daemon, "/stores/set/key/value"), "done");
-    assert!(!status().contains("degraded"), "{}", status());
-    for _ in 0..2 {
-        server.stop();
-        let reached = format!(
-            "error: the store cannot be used at present: {} cannot be reached: ",
-            server.url()
-        );
-        for act in ["get/key", "set/key/other", "keys", "add/n/1"] {
-            let error = ask(&daemon, &format!("/stores/{act}"));
-            assert!(error.starts_with(&reached), "{act}: {error}");
-        }
-        assert_eq!(ask(&daemon, "/stores/nothing"), "fine", "the instance serves");
-        let (shown, url) = (status(), server.url());
-        assert!(shown.contains("degraded") && shown.contains(&url), "{shown}");
-        let list = control::run(&tree, &["list"]).stdout;
-        assert!(list.contains("degraded"), "{list}");
-        server.start_again();
-        eventually("the store to work again", || {
-            (ask(&daemon, "/stores/get/key") == "value").then_some(())
-        });
-        assert!(!status().contains("degraded"), "{}", status());
-    }
-    assert_eq!(daemon.log.count(&["warning plugind: cannot reach server"]), 2);
-    assert_eq!(daemon.log.count(&["info    plugind: server reachable again"]), 2);
-    // A server that does not answer is an error in time, and no hang.
-    server.signal(Signal::STOP);
-    let error = ask(&daemon, "/stores/get/key");
-    assert!(error.starts_with("error: the store cannot be used at present: "), "{error}");
-    server.signal(Signal::CONT);
-    eventually("the store to work again", || {
-        (ask(&daemon, "/stores/get/key") == "value").then_some(())
-    });
-    assert!(!status().contains("degraded"), "{}", status());
-}
-
-#[test]
-fn while_nats_is_gone_a_plugin_gets_errors_and_is_degraded() {
-    survive_an_outage(Kind::Nats);
-}
-
-#[test]
-fn while_valkey_is_gone_a_plugin_gets_errors_and_is_degraded() {
-    survive_an_outage(Kind::Valkey);
-}
-
-/// Waits for a status of the daemon that systemd shows.
-fn wait_for_status(notified: &UnixDatagram, is_right: impl Fn(&str) -> bool) {
-    let mut bytes = [0; 4096];
-    loop {
-        let length = notified.recv(&mut bytes).unwrap();
-        let text = std::str::from_utf8(&bytes[..length]).unwrap();
-        if text.lines().filter_map(|line| line.strip_prefix("STATUS=")).any(&is_right) {
-            return;
-        }
-    }
-}
-
-fn show_an_outage(kind: Kind) {
-    let mut server = Server::start(kind);
-    let tree = server.tree().with_manifest("stores", GRANTED);
-    let path = tree.root().join("notify");
-    let notified = UnixDatagram::bind(&path).unwrap();
-    notified.set_read_timeout(Some(WAIT_MAX)).unwrap();
-    let socket = format!("NOTIFY_SOCKET={}", path.display());
-    let _daemon = Daemon::start_by(&tree, &["env", &socket]);
-    let is_well =
-        |status: &str| status.starts_with("1 of 1 plugins ready") && !status.contains("degraded");
-    wait_for_status(&notified, is_well);
-    server.stop();
-    wait_for_status(&notified, |status| status.contains("degraded: stores (its key-value store "));
-    server.start_again();
-    wait_for_status(&notified, is_well);
-}
-
-#[test]
-fn systemd_shows_that_nats_is_gone_until_it_is_back() {
-    show_an_outage(Kind::Nats);
-}
-
-#[test]
-fn systemd_shows_that_valkey_is_gone_until_it_is_back() {
-    show_an_outage(Kind::Valkey);
-}
-
-fn start_before_the_server(kind: Kind) {
-    let mut server = Server::start(kind);
-    server.stop();
-    let tree = server.tree().with_manifest("stores", GRANTED);
-    let daemon = Daemon::start(&tree);
-    let error = ask(&daemon, "/stores/get/key");
-    assert!(error.contains(" cannot be reached: "), "{error}");
-    server.start_again();
-    eventually("the store to work", || (ask(&daemon, "/stores/get/key") == "none").then_some(()));
-    assert_eq!(daemon.log.count(&["cannot reach server"]), 1);
-}
-
-#[test]
-fn a_daemon_starts_before_nats_and_before_valkey() {
-    start_before_the_server(Kind::Nats);
-    start_before_the_server(Kind::Valkey);
 }
 
 fn log_in(kind: Kind) {
