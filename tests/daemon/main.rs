@@ -56,6 +56,7 @@ mod messaging;
 mod messaging_outages;
 mod redelivery;
 mod metrics;
+mod prometheus;
 mod nats;
 mod health;
 mod mapping;
