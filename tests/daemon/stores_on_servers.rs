@@ -3,7 +3,7 @@
 use crate::{
     control,
     nats::NatsClient,
-    stores::{GRANTED, ask},
+    stores::{GRANTED, act_on_values, ask},
 };
 use plugind_tests::{Background, Daemon, Signal, Tree, end_of, eventually, tool};
 use std::{fs, net::SocketAddr, path::Path, process::Command, thread};
@@ -92,50 +92,11 @@ impl Server {
     }
 }
 
-fn sorted(keys: &str) -> Vec<&str> {
-    let mut keys: Vec<_> = keys.split(' ').collect();
-    keys.sort_unstable();
-    keys
-}
-
 fn keep_values(kind: Kind) {
     let server = Server::start(kind);
     let tree = server.tree().with_manifest("stores", GRANTED);
     let mut daemon = Daemon::start(&tree);
-    for (act, answer) in [
-        ("get/a", "none"),
-        ("exists/a", "false"),
-        ("set/a/1", "done"),
-        ("set/a/2", "done"),
-        ("get/a", "2"),
-        ("exists/a", "true"),
-        ("delete/a", "done"),
-        ("delete/a", "done"),
-        ("get/a", "none"),
-        ("exists/a", "false"),
-        ("set/kept/value", "done"),
-        ("add/visits/5", "5"),
-        ("add/visits/-7", "-2"),
-        ("add/large/9223372036854775806", "9223372036854775806"),
-        ("add/large/1", "9223372036854775807"),
-        ("add/large/1", "error: the sum must be a number of 64 bits"),
-        ("delete/large", "done"),
-        ("add/kept/1", "error: the value must be a whole number of 64 bits in decimal digits"),
-        ("swap/kept/other", "swapped"),
-        ("swap-late/kept/value", "another instead; then swapped"),
-        ("get/kept", "value"),
-        ("swap/new/x", "swapped"),
-        ("set-many/many/3", "done"),
-        ("get-many/many0/none/many2", "many0 none many2"),
-        ("delete-many/many0/none/many1", "done"),
-        ("set/%C3%A9.*%20=/odd", "done"),
-        ("get/%C3%A9.*%20=", "odd"),
-        ("delete/%C3%A9.*%20=", "done"),
-        ("in/other/keys", "error: access denied"),
-    ] {
-        assert_eq!(ask(&daemon, &format!("/stores/{act}")), answer, "{act}");
-    }
-    assert_eq!(sorted(&ask(&daemon, "/stores/keys")), ["kept", "many2", "new", "visits"]);
+    act_on_values(&daemon);
     assert_eq!(daemon.stop(), 0);
     let daemon = Daemon::start(&tree);
     assert_eq!(ask(&daemon, "/stores/get-many/kept/visits"), "value -2");
