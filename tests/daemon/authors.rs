@@ -1,11 +1,11 @@
 //! The author's commands: a project is made, built and served in a terminal, and what changes is served at once.
 
+use crate::streams::exchange;
 use plugind_tests::{Connection, Log, Signal, client::Response, guest, program};
 use rustix::process::{Pid, kill_process};
 use std::{
-    fs,
-    io::{self, Read, Write},
-    net::{Shutdown, SocketAddr, TcpStream},
+    fs, io,
+    net::SocketAddr,
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
 };
@@ -244,12 +244,7 @@ fn a_plugin_that_serves_a_socket_gets_a_free_port() {
     let running = Running::start(&component, &[]);
     let line = running.log.wait_for(&["echo: tcp://127.0.0.1:"]);
     let address = line.split_once("tcp://").unwrap().1;
-    let mut stream = TcpStream::connect(address).unwrap();
-    stream.write_all(b"hello").unwrap();
-    stream.shutdown(Shutdown::Write).unwrap();
-    let mut answer = String::new();
-    stream.read_to_string(&mut answer).unwrap();
-    assert_eq!(answer, "hello");
+    assert_eq!(exchange(address.parse().unwrap(), "hello"), "hello");
 }
 
 #[test]

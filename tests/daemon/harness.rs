@@ -1,10 +1,9 @@
 //! The harness for authors, `plugind-test`, with guests of these tests.
 
+use crate::streams::exchange;
 use plugind_test::Host;
 use plugind_tests::{guest, program};
 use std::{
-    io::{Read, Write},
-    net::{Shutdown, TcpStream},
     sync::Once,
     thread,
     time::{Duration, SystemTime},
@@ -38,12 +37,7 @@ fn a_plugin_is_tested_with_its_configuration_and_its_log() {
 fn a_plugin_of_a_socket_is_tested() {
     let (host, address) = with("echo", "echo").tcp("echo");
     let _host = host.start();
-    let mut stream = TcpStream::connect(address).unwrap();
-    stream.write_all(b"hello").unwrap();
-    stream.shutdown(Shutdown::Write).unwrap();
-    let mut answer = String::new();
-    stream.read_to_string(&mut answer).unwrap();
-    assert_eq!(answer, "hello");
+    assert_eq!(exchange(address, "hello"), "hello");
 }
 
 /// The time that the guests wait, and an hour for the plugin only.

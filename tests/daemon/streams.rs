@@ -68,6 +68,14 @@ pub(crate) fn rest(stream: &mut impl Read) -> std::io::Result<Vec<u8>> {
     stream.read_to_end(&mut rest).map(|_| rest)
 }
 
+/// Sends a text and closes this direction; returns all that the other one brings.
+pub(crate) fn exchange(address: SocketAddr, text: &str) -> String {
+    let mut stream = connect(address);
+    stream.write_all(text.as_bytes()).unwrap();
+    stream.shutdown(Shutdown::Write).unwrap();
+    String::from_utf8(rest(&mut stream).unwrap()).unwrap()
+}
+
 #[test]
 fn a_connection_is_served_over_tcp_and_at_a_path_and_knows_its_client() {
     let (_daemon, address) = over_tcp("");
