@@ -116,6 +116,20 @@ fn the_last_output_of_an_instance_is_logged_without_an_end_of_line() {
 }
 
 #[test]
+fn all_text_of_an_instance_is_logged_before_the_entry_of_its_failure() {
+    let tree =
+        Tree::new().with("logs").with_named("fresh", "logs", "[instances]\nmode = \"fresh\"\n");
+    let daemon = Daemon::start(&tree);
+    for plugin in ["logs", "fresh"] {
+        assert_eq!(daemon.get(&format!("/{plugin}/trap")).status(), 502);
+        let [entry, words] = ["an entry before the trap", "the last words before the trap"]
+            .map(|text| format!("plugind[{plugin}]: {text}"));
+        let named = format!("plugin={plugin} ");
+        daemon.log.wait_for_in_order(0, &[&[&entry], &[&words], &["instance failed", &named]]);
+    }
+}
+
+#[test]
 fn entries_below_the_log_level_are_not_logged() {
     let tree = Tree::new().with("warmup").with("hello");
     let mut daemon = Daemon::launch(&tree, &["--log", "notice"]);

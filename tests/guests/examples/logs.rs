@@ -1,4 +1,4 @@
-//! Writes to the journal in all the ways there are, in a request to `/log`.
+//! Writes to the journal in all the ways there are, in a request to `/log`, and before it aborts in one to `/trap`.
 #![expect(clippy::print_stdout, clippy::print_stderr, reason = "printing is one of the ways")]
 
 use std::io::Write;
@@ -21,6 +21,12 @@ async fn respond(words: &[&str]) -> String {
         print!("a line without its end");
         // Nothing comes after it, so it must not wait in a buffer of the guest.
         let _flushed = std::io::stdout().flush();
+    }
+    if words == ["trap"] {
+        journal::info("an entry before the trap", &[]);
+        print!("the last words before the trap");
+        let _flushed = std::io::stdout().flush();
+        std::process::abort();
     }
     fine(words).await
 }
