@@ -22,6 +22,7 @@ pub(crate) fn kind(inspection: &Inspection) -> &'static str {
             (true, true) => "sockets",
             (true, false) => "connections",
             (false, true) => "datagrams",
+            (false, false) if inspection.messages => "messages",
             (false, false) if inspection.is_program() => "program",
             (false, false) => "lifecycle",
         },

@@ -109,7 +109,7 @@ pub const METRICS: &[Metric] = &[
         "socket",
         |it| by_socket(it, |socket| count(socket.connections)),
     )),
-    metric(Gauge, "plugind_socket_connections_limit", "The most connections of a socket", DaemonBy(
+    metric(Gauge, "plugind_socket_connections_limit", "The most connections that a socket may have", DaemonBy(
         "socket",
         |it| by_socket(it, |socket| count(socket.max)),
     )),

@@ -236,7 +236,7 @@ fn unserved(inspection: &Inspection, manifest: &Manifest) -> Option<VerifyError>
             };
             let message = format!(
                 "serve.socket: \"{socket}\" without serve.route is the whole socket, and the component exports neither \
-                 plugind:plugin/connection-handler nor plugind:plugin/datagram-handler{remedy}"
+                 connection-handler, blocking-connection-handler nor datagram-handler of plugind:plugin{remedy}"
             );
             Some(Diagnostic::at(serve.socket_origin.0.clone()?, message))
         }

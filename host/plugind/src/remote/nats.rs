@@ -180,7 +180,9 @@ impl NatsEvents {
             Event::ServerError(error) => {
                 self.refusals.report(&error.to_string());
                 if *error == ServerError::AuthorizationViolation {
-                    self.availability.unreachable("it refuses the login");
+                    self.availability.unreachable(
+                        "it refuses the login; correct the credential in plugind.toml and restart the daemon",
+                    );
                 }
             }
             // The client tries again.
@@ -262,7 +264,10 @@ mod tests {
         for (event, why) in [
             (Event::Disconnected, "the connection has ended"),
             (Event::ClientError(ClientError::Other("timed out".to_owned())), "timed out"),
-            (Event::ServerError(ServerError::AuthorizationViolation), "it refuses the login"),
+            (
+                Event::ServerError(ServerError::AuthorizationViolation),
+                "it refuses the login; correct the credential in plugind.toml and restart the daemon",
+            ),
         ] {
             events.report(&event);
             assert_eq!(reason(), Some(format!("nats://a:1 cannot be reached: {why}")));
