@@ -11,7 +11,8 @@ use plugind::{
     config::{Document, Setting, settings},
     plugin::{
         scan::{Scanned, scan},
-        verify::{VerifyError, manifest_of},
+        verify::manifest_of,
+        verify_error::VerifyError,
     },
 };
 use serde_json::{Value, json};

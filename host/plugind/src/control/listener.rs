@@ -5,7 +5,7 @@ use crate::control::{
     wire::{CallReader, ReplyWriter, Wire},
 };
 use crate::listen::{
-    listeners::{Accepted, Server},
+    socket_service::{Accepted, Server},
     stream::{Peer, Stream},
 };
 use futures::FutureExt as _;

@@ -3,8 +3,9 @@
 use crate::{
     base::figures::DURATION_BOUNDS,
     metrics::{
+        metric::{Metric, MetricKind, MetricSample, MetricValue},
         snapshot::MetricSnapshot,
-        table::{METRICS, Metric, MetricKind, MetricSample, MetricValue},
+        table::METRICS,
     },
 };
 use serde_json::{Map, Value, json};

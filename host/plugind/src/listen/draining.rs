@@ -194,7 +194,7 @@ mod tests {
             settings::{Protocol, Settings},
         },
         listen::{
-            listeners::Server,
+            socket_service::Server,
             sockets::{Listen, ListenSockets},
         },
         route::sockets::SocketPlan,

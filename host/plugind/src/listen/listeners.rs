@@ -2,46 +2,24 @@
 
 use crate::{
     base::{name::SocketName, text::Escaped},
-    config::settings::{ConnectionSetting, Protocol},
+    config::settings::Protocol,
     listen::{
-        accept::accept,
-        datagrams::{DatagramServer, DatagramSocket},
-        opening::HttpUse,
-        places::{LimitsReached, Place, Places},
+        datagrams::DatagramServer,
+        places::{LimitsReached, Places},
+        socket_service::{ClosedSockets, OpenSockets, Server, SocketService, http_use},
         sockets::{ListenError, ListenSockets},
-        stream::{Peer, Stream, StreamListener},
     },
     route::sockets::{SocketPlan, SocketUse},
     runtime::executors::Executors,
 };
-use arc_swap::ArcSwap;
-use futures::future::BoxFuture;
 use std::{
     collections::{BTreeMap, BTreeSet},
     io,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
-use tokio::time::{Instant, timeout};
-use tokio_util::sync::CancellationToken;
+use tokio::time::Instant;
 use tracing::{info, warn};
-
-/// A connection that was accepted.
-pub struct Accepted {
-    /// The connection.
-    pub stream: Stream,
-    /// The peer.
-    pub peer: Peer,
-    /// The socket from which it was accepted.
-    pub socket: SocketName,
-    /// The HTTP settings of the connection.
-    pub how: Arc<HttpUse>,
-    /// Its place among the connections of the socket, and when no more requests are wanted.
-    pub place: Place,
-}
-
-/// Serves the connections of a protocol.
-pub type Server = Arc<dyn Fn(Accepted) -> BoxFuture<'static, ()> + Send + Sync>;
 
 /// All sockets, and what is served on each. Nothing is accepted any more when this is dropped.
 pub struct Listeners(Mutex<ListenState>);
@@ -71,18 +49,6 @@ struct Reported {
     missing: BTreeSet<SocketName>,
 }
 
-/// The sockets of one name while they are accepted from.
-struct OpenSockets {
-    socket: SocketName,
-    used_for: SocketUse,
-    setting: ConnectionSetting,
-    /// The HTTP settings of the next connection.
-    how: Arc<ArcSwap<HttpUse>>,
-    closing: CancellationToken,
-    /// Those of each socket.
-    places: Vec<Places>,
-}
-
 /// The use of the sockets of a name at a moment.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SocketUsage {
@@ -94,31 +60,6 @@ pub struct SocketUsage {
     pub max: usize,
     /// The number of connections so far.
     pub admitted: u64,
-}
-
-/// Sockets from which nothing is accepted any more.
-pub struct ClosedSockets(Vec<OpenSockets>);
-
-impl ClosedSockets {
-    /// Waits until none of their connections is left, but no longer than `wait_max`. False if some are.
-    pub async fn drained(self, wait_max: Duration) -> bool {
-        let places = self.0.iter().flat_map(|open| &open.places);
-        let drained = futures::future::join_all(places.map(Places::drained));
-        timeout(wait_max, drained).await.is_ok()
-    }
-}
-
-impl OpenSockets {
-    /// Whether connections are left.
-    fn is_in_use(&self) -> bool {
-        self.places.iter().any(Places::are_taken)
-    }
-}
-
-impl Drop for OpenSockets {
-    fn drop(&mut self) {
-        self.closing.cancel();
-    }
 }
 
 impl Listeners {
@@ -320,13 +261,6 @@ fn is_for_plugins(used_for: SocketUse) -> bool {
     }
 }
 
-/// Returns the HTTP settings of the sockets of a name.
-fn http_use(plan: &SocketPlan, name: &SocketName) -> HttpUse {
-    let setting = plan.http.get(name).cloned().unwrap_or_default();
-    let (tls, connections) = (plan.tls.get(name).cloned(), plan.connections(name));
-    HttpUse { setting: Arc::new(setting), tls, connections }
-}
-
 impl ListenState {
     /// Accepts from all sockets that should be, and are not.
     fn open(&mut self) -> io::Result<()> {
@@ -342,41 +276,9 @@ impl ListenState {
                 }
                 _ => self.executors.clone(),
             };
-            // All of them before the first one accepts: one that fails leaves nothing behind.
-            let opened = self.sockets.of(name).iter().enumerate().map(|(number, socket)| {
-                let executor = executors.core(number);
-                let _entered = executor.enter();
-                Ok((
-                    executor,
-                    StreamListener::of(socket)?,
-                    DatagramSocket::of(socket, name.clone())?,
-                ))
-            });
-            let opened = opened.collect::<io::Result<Vec<_>>>()?;
-            let mut open = OpenSockets {
-                socket: name.clone(),
-                used_for,
-                setting: self.plan.connections(name),
-                how: Arc::new(ArcSwap::from_pointee(http_use(&self.plan, name))),
-                closing: CancellationToken::new(),
-                places: Vec::new(),
-            };
-            for (executor, listener, datagrams) in opened {
-                let places = Places::new(name.clone(), &open.setting, self.limits.clone());
-                open.places.push(places.clone());
-                let closing = open.closing.clone();
-                if let Some(listener) = listener {
-                    let (name, executors) = (name.clone(), executors.clone());
-                    let (how, server) = (open.how.clone(), server.clone());
-                    executor.spawn(run(name, listener, how, closing, places, executors, server));
-                } else if let (Some(socket), Some(server)) = (datagrams, &self.datagrams) {
-                    let (served, place) = (server(socket, closing), places.take());
-                    executor.spawn(async move {
-                        served.await;
-                        drop(place);
-                    });
-                }
-            }
+            let (datagrams, limits) = (self.datagrams.as_ref(), &self.limits);
+            let how = SocketService { executors, server, datagrams, limits };
+            let open = OpenSockets::open(name, used_for, &self.plan, &self.sockets, &how)?;
             self.open.insert(name.clone(), open);
         }
         Ok(())
@@ -416,145 +318,5 @@ impl ListenState {
     }
 }
 
-async fn run(
-    name: SocketName,
-    listener: StreamListener,
-    how: Arc<ArcSwap<HttpUse>>,
-    closing: CancellationToken,
-    places: Places,
-    executors: Executors,
-    server: Server,
-) {
-    let socket = name.clone();
-    let serve = Arc::new(move |stream, peer, place| {
-        let (socket, how) = (socket.clone(), how.load_full());
-        server(Accepted { stream, peer, socket, how, place })
-    });
-    accept(name.as_str(), listener, &closing, &places, &executors, serve).await;
-}
-
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::{
-        config::{Document, settings::Settings},
-        listen::sockets::Listen,
-        systemd::sockets::PassedSockets,
-    };
-    use std::path::{Path, PathBuf};
-    use tokio::{
-        io::{AsyncReadExt, AsyncWriteExt},
-        net::UnixStream,
-    };
-
-    fn plan(sockets: &ListenSockets, settings: &str) -> SocketPlan {
-        let document = Document::new(Path::new("plugind.toml"), settings);
-        let settings = Settings::parse(&document).unwrap();
-        SocketPlan::new(&sockets.kinds(), &settings.sockets).unwrap()
-    }
-
-    /// Answers with the socket's name, and waits until no more is wanted.
-    fn names_itself() -> Server {
-        Arc::new(|accepted: Accepted| {
-            Box::pin(async move {
-                let Stream::Unix(mut stream) = accepted.stream else { return };
-                stream.write_all(accepted.socket.as_str().as_bytes()).await.unwrap();
-                accepted.place.closing().cancelled().await;
-            })
-        })
-    }
-
-    /// A socket `web`, and what is served without and with a setting for it.
-    struct Web {
-        path: PathBuf,
-        sockets: ListenSockets,
-        without: SocketPlan,
-        with: SocketPlan,
-        _directory: tempfile::TempDir,
-    }
-
-    fn web() -> Web {
-        let directory = tempfile::tempdir().unwrap();
-        let path = directory.path().join("web");
-        let address = path.to_str().unwrap().parse().unwrap();
-        let listen = Listen { name: "web".parse().unwrap(), address };
-        let sockets = ListenSockets::collect(PassedSockets::default(), &[listen]).unwrap();
-        let without = plan(&sockets, "");
-        let with = plan(&sockets, "[sockets.web]\nprotocol = \"http\"\n");
-        Web { path, sockets, without, with, _directory: directory }
-    }
-
-    #[tokio::test]
-    async fn a_socket_of_no_use_is_served_as_soon_as_a_setting_wants_it_and_no_longer() {
-        let Web { path, sockets, without, with, _directory } = web();
-        assert_eq!(Vec::from_iter(&without.unused), ["web"]);
-
-        let listeners = Listeners::new(sockets, Executors::of_this_runtime());
-        listeners.follow(&without).unwrap();
-        listeners.serve(Protocol::Http, names_itself()).unwrap();
-        // The kernel takes it, and it waits there.
-        let mut client = UnixStream::connect(&path).await.unwrap();
-        listeners.follow(&with).unwrap();
-        let mut name = [0; 3];
-        client.read_exact(&mut name).await.unwrap();
-        assert_eq!(&name, b"web");
-
-        listeners.follow(&without).unwrap();
-        assert_eq!(client.read(&mut name).await.unwrap(), 0, "its connections end");
-        listeners.follow(&with).unwrap();
-        let mut client = UnixStream::connect(&path).await.unwrap();
-        client.read_exact(&mut name).await.unwrap();
-        assert!(listeners.drain(Protocol::Http, Duration::from_secs(30)).await);
-        let refused = UnixStream::connect(&path).await.unwrap_err();
-        assert_eq!(refused.kind(), io::ErrorKind::ConnectionRefused);
-    }
-
-    #[tokio::test]
-    async fn paused_sockets_stay_open_and_their_clients_wait() {
-        let Web { path, sockets, with, _directory, .. } = web();
-        let listeners = Listeners::new(sockets, Executors::of_this_runtime());
-        listeners.follow(&with).unwrap();
-        listeners.serve(Protocol::Http, names_itself()).unwrap();
-        let mut client = UnixStream::connect(&path).await.unwrap();
-        let mut name = [0; 3];
-        client.read_exact(&mut name).await.unwrap();
-        listeners.pause();
-        listeners.paused_drained().await;
-        assert_eq!((client.read(&mut name).await.unwrap(), listeners.paused_connections()), (0, 0));
-        // A reload does not change that.
-        listeners.follow(&with).unwrap();
-        assert!(listeners.usage().is_empty());
-        let mut waits = UnixStream::connect(&path).await.unwrap();
-        listeners.resume().unwrap();
-        waits.read_exact(&mut name).await.unwrap();
-        assert_eq!(&name, b"web");
-    }
-
-    #[tokio::test]
-    async fn connections_of_a_socket_that_a_reload_closed_are_waited_for() {
-        let Web { path, sockets, without, with, _directory } = web();
-        let (finish, served) = (CancellationToken::new(), Arc::new(tokio::sync::Notify::new()));
-        let server: Server = {
-            let (finish, served) = (finish.clone(), served.clone());
-            Arc::new(move |accepted: Accepted| {
-                let (finish, served) = (finish.clone(), served.clone());
-                Box::pin(async move {
-                    served.notify_one();
-                    finish.cancelled().await;
-                    drop(accepted);
-                })
-            })
-        };
-        let listeners = Listeners::new(sockets, Executors::of_this_runtime());
-        listeners.follow(&with).unwrap();
-        listeners.serve(Protocol::Http, server).unwrap();
-        let _client = UnixStream::connect(&path).await.unwrap();
-        served.notified().await;
-        listeners.follow(&without).unwrap();
-        let drain = listeners.drain(Protocol::Http, Duration::from_secs(30));
-        let mut drain = std::pin::pin!(drain);
-        assert!(futures::poll!(drain.as_mut()).is_pending(), "a connection is left");
-        finish.cancel();
-        assert!(drain.await);
-    }
-}
+mod tests;

@@ -26,6 +26,8 @@ pub mod proxy_protocol;
 #[cfg(feature = "runtime")]
 pub mod opening;
 #[cfg(feature = "runtime")]
+pub mod socket_service;
+#[cfg(feature = "runtime")]
 pub mod listeners;
 #[cfg(feature = "runtime")]
 pub mod draining;

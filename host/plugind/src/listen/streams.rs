@@ -3,7 +3,7 @@
 use crate::{
     base::name::SocketName,
     listen::{
-        listeners::{Accepted, Server},
+        socket_service::{Accepted, Server},
         stream::{DetachedStream, Peer},
     },
     pool::{

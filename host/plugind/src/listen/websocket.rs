@@ -1,57 +1,41 @@
 //! One WebSocket: its messages between the client and a plugin, its limits, and its end.
 
+mod transport;
+
 use crate::{
     base::{name::SocketName, quantity::Bytes},
-    listen::{stream::Peer, streams::report},
+    listen::{
+        stream::Peer,
+        streams::report,
+        websocket::transport::{Transport, TransportEnd},
+    },
     pool::{
         Reply,
         call::{Call, NotServed},
         instances::Pool,
     },
     world::client_websocket::{
-        ClientWebSocket, HostWebSocket, NO_CODE, WebSocketDecision, WebSocketError,
-        WebSocketMessage, WebSocketRequest,
+        ClientWebSocket, HostWebSocket, WebSocketDecision, WebSocketError, WebSocketRequest,
     },
 };
-use futures::{FutureExt, SinkExt, StreamExt, future::BoxFuture};
+use futures::{FutureExt, future::BoxFuture};
 use http::StatusCode;
 use hyper::upgrade::OnUpgrade;
 use hyper_util::rt::TokioIo;
-use std::{
-    future::poll_fn,
-    pin::Pin,
-    sync::Arc,
-    task::{Context, Poll, ready},
-    time::Duration,
-};
+use std::{future::poll_fn, sync::Arc, time::Duration};
 use tokio::{
-    io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt},
     sync::OwnedSemaphorePermit,
-    time::{Instant, Sleep, sleep, sleep_until, timeout},
+    time::{sleep, timeout},
 };
 use tokio_tungstenite::{
     WebSocketStream,
-    tungstenite::{
-        Error, Message,
-        error::ProtocolError,
-        protocol::{CloseFrame, Role, WebSocketConfig, frame::coding::CloseCode},
-    },
+    tungstenite::protocol::{Role, WebSocketConfig, frame::coding::CloseCode},
 };
 use tokio_util::sync::CancellationToken;
 use tracing::debug;
 
-/// After so long without anything in either direction the client is pinged.
-const PING_EVERY: Duration = Duration::from_secs(30);
-/// The time that the client may take to read the data that was sent last.
-const WRITE_TIMEOUT: Duration = Duration::from_secs(30);
-/// The time that the client has to confirm a close.
-const LINGER: Duration = Duration::from_secs(2);
 /// The most bytes that are read at a time.
 const READ_BUFFER: usize = 4 << 10;
-/// Answers to pings that may wait to be written. A client that sends more pings has to read first.
-const PONGS_MAX: usize = 16;
-/// The reason that the library writes in the place of that of a close with a code that must not be sent.
-const REFUSED: &str = "Protocol violation";
 /// The longest time before the end of a plugin's time to stop at which its WebSockets are closed.
 const STOP_MARGIN_MAX: Duration = Duration::from_secs(1);
 
@@ -184,7 +168,7 @@ impl AcceptedWebSocket {
                 Some(outcome)
             }
             FirstEnd::Client(end) => {
-                transport.host.end(end.error());
+                transport.end(end.error());
                 let served = timeout(stop, self.served);
                 let (served, ()) = tokio::join!(served, transport.finish(end.code()));
                 served.ok()
@@ -214,248 +198,4 @@ async fn stop_is_near(pool: &Pool, closing: &CancellationToken, stop: Duration) 
         () = closing.cancelled() => (),
     }
     sleep(stop - STOP_MARGIN_MAX.min(stop / 4)).await;
-}
-
-/// The way in which the client's side ended, or must end.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum TransportEnd {
-    /// Both sides have closed, or the client has.
-    Closed,
-    /// The connection ended without a close.
-    Reset,
-    /// Nothing was sent in either direction for too long.
-    Idle,
-    /// The plugin or the daemon stops.
-    GoingAway,
-    /// The client broke the protocol.
-    Violation(CloseCode),
-}
-
-impl TransportEnd {
-    /// Returns the error that the guest gets.
-    fn error(self) -> WebSocketError {
-        match self {
-            Self::Closed => WebSocketError::Closed,
-            Self::Reset => WebSocketError::Reset,
-            Self::Idle => WebSocketError::TimedOut,
-            Self::GoingAway => WebSocketError::GoingAway,
-            Self::Violation(_) => WebSocketError::Protocol,
-        }
-    }
-
-    /// Returns the close code that the client gets, if it can be reached.
-    fn code(self) -> Option<CloseCode> {
-        match self {
-            // It has confirmed, or is confirmed.
-            Self::Closed => Some(CloseCode::Normal),
-            Self::Reset => None,
-            Self::Idle | Self::GoingAway => Some(CloseCode::Away),
-            Self::Violation(code) => Some(code),
-        }
-    }
-}
-
-impl From<Error> for TransportEnd {
-    fn from(error: Error) -> Self {
-        match error {
-            Error::ConnectionClosed | Error::AlreadyClosed => Self::Closed,
-            Error::Capacity(_) => Self::Violation(CloseCode::Size),
-            Error::Utf8(_) => Self::Violation(CloseCode::Invalid),
-            Error::Protocol(ProtocolError::ResetWithoutClosingHandshake) => Self::Reset,
-            Error::Protocol(_) => Self::Violation(CloseCode::Protocol),
-            _ => Self::Reset,
-        }
-    }
-}
-
-/// A WebSocket between its connection and its plugin.
-struct Transport<S> {
-    stream: WebSocketStream<S>,
-    host: HostWebSocket,
-    idle: Option<Duration>,
-    /// When a message came or was sent last.
-    used: Instant,
-    /// When anything came or was sent last.
-    heard: Instant,
-    is_ping_due: bool,
-    /// Answers to pings since everything was written last.
-    pongs: usize,
-    timer: Pin<Box<Sleep>>,
-}
-
-impl<S: AsyncRead + AsyncWrite + Unpin> Transport<S> {
-    fn new(stream: WebSocketStream<S>, host: HostWebSocket, idle: Option<Duration>) -> Self {
-        let now = Instant::now();
-        let mut this = Self {
-            stream,
-            host,
-            idle,
-            used: now,
-            heard: now,
-            is_ping_due: false,
-            pongs: 0,
-            timer: Box::pin(sleep_until(now)),
-        };
-        let next = this.next_look();
-        this.timer.as_mut().reset(next);
-        this
-    }
-
-    /// Passes messages in both directions, until no more can come.
-    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<TransportEnd> {
-        if self.poll_timer(cx).is_ready() {
-            return Poll::Ready(TransportEnd::Idle);
-        }
-        // A message that waits in one direction must not block the other direction.
-        if let Poll::Ready(end) = self.poll_receive(cx) {
-            return Poll::Ready(end);
-        }
-        match self.poll_send(cx) {
-            Poll::Ready(Err(error)) => Poll::Ready(error.into()),
-            Poll::Ready(Ok(())) | Poll::Pending => Poll::Pending,
-        }
-    }
-
-    /// When it has to be looked at next; a limit may be infinite.
-    fn next_look(&self) -> Instant {
-        let idle = self.idle.and_then(|idle| self.used.checked_add(idle));
-        let ping = self.heard + PING_EVERY;
-        idle.map_or(ping, |idle| idle.min(ping))
-    }
-
-    /// Ready when it was not used for too long. Messages do not touch the timer, which looks again when it goes off.
-    fn poll_timer(&mut self, cx: &mut Context<'_>) -> Poll<()> {
-        while self.timer.as_mut().poll(cx).is_ready() {
-            let now = Instant::now();
-            if self.idle.is_some_and(|idle| now.duration_since(self.used) >= idle) {
-                return Poll::Ready(());
-            }
-            if now.duration_since(self.heard) >= PING_EVERY {
-                (self.is_ping_due, self.heard) = (true, now);
-            }
-            let next = self.next_look();
-            self.timer.as_mut().reset(next);
-        }
-        Poll::Pending
-    }
-
-    /// Reads as long as the guest has room for a message.
-    fn poll_receive(&mut self, cx: &mut Context<'_>) -> Poll<TransportEnd> {
-        loop {
-            if ready!(self.host.incoming.poll_ready(cx)).is_err() {
-                return Poll::Ready(TransportEnd::Closed);
-            }
-            if self.pongs >= PONGS_MAX
-                && let Err(error) = ready!(self.poll_flush(cx))
-            {
-                return Poll::Ready(error.into());
-            }
-            let message = match ready!(self.stream.poll_next_unpin(cx)) {
-                Some(Ok(message)) => message,
-                Some(Err(error)) => return Poll::Ready(error.into()),
-                None => return Poll::Ready(TransportEnd::Closed),
-            };
-            if is_refused(&message) {
-                return Poll::Ready(TransportEnd::Violation(CloseCode::Protocol));
-            }
-            self.heard = Instant::now();
-            self.pongs += usize::from(message.is_ping());
-            let Some(message) = received(message) else { continue };
-            self.used = self.heard;
-            let is_last = matches!(message, WebSocketMessage::Close { .. });
-            self.host.give(message);
-            if is_last {
-                return Poll::Ready(TransportEnd::Closed);
-            }
-        }
-    }
-
-    /// Writes what the guest sends. Ready when it sends no more, and all of it is written.
-    fn poll_send(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {
-        let is_last = loop {
-            ready!(self.stream.poll_ready_unpin(cx))?;
-            if std::mem::take(&mut self.is_ping_due) {
-                self.stream.start_send_unpin(Message::Ping(Vec::new().into()))?;
-                continue;
-            }
-            match self.host.outgoing.poll_next_unpin(cx) {
-                Poll::Ready(Some(message)) => {
-                    self.host.took(&message);
-                    self.stream.start_send_unpin(sent(message))?;
-                }
-                Poll::Ready(None) => break true,
-                Poll::Pending => break false,
-            }
-            self.used = Instant::now();
-            self.heard = self.used;
-        };
-        ready!(self.poll_flush(cx))?;
-        if is_last { Poll::Ready(Ok(())) } else { Poll::Pending }
-    }
-
-    /// Ready when everything is written.
-    fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {
-        ready!(self.stream.poll_flush_unpin(cx))?;
-        self.pongs = 0;
-        Poll::Ready(Ok(()))
-    }
-
-    /// Sends what is left, closes with this code unless the guest has sent a close, and waits for the client to confirm.
-    async fn finish(&mut self, code: Option<CloseCode>) {
-        let Some(code) = code else { return };
-        self.host.outgoing.close();
-        let left = timeout(WRITE_TIMEOUT, poll_fn(|cx| self.poll_send(cx))).await;
-        // The client has left, or does not read.
-        let Ok(Ok(()) | Err(Error::ConnectionClosed | Error::AlreadyClosed)) = left else { return };
-        let finish = async {
-            // After a close of either side this only writes what there is to be written.
-            let frame = CloseFrame { code, reason: "".into() };
-            if self.stream.close(Some(frame)).await.is_err() {
-                return;
-            }
-            while let Some(Ok(_)) = self.stream.next().await {}
-            // Further data of the client is dropped: because of unread bytes, the kernel would discard the data that
-            // was written.
-            let connection = self.stream.get_mut();
-            connection.shutdown().await.ok();
-            let mut dropped = [0; 512];
-            while let Ok(1..) = connection.read(&mut dropped).await {}
-        };
-        // It has had its time.
-        timeout(LINGER, finish).await.ok();
-    }
-}
-
-/// Whether this is what the library makes of a close with a code that must not be sent (RFC 6455, 7.4): to the plugin it
-/// is a client that broke the protocol, and not one that closes with 1002.
-fn is_refused(message: &Message) -> bool {
-    let Message::Close(Some(frame)) = message else { return false };
-    frame.code == CloseCode::Protocol && frame.reason.as_str() == REFUSED
-}
-
-/// A message of the client, for the guest; none if it is not for it.
-fn received(message: Message) -> Option<WebSocketMessage> {
-    Some(match message {
-        Message::Text(text) => WebSocketMessage::Text(text.as_str().to_owned()),
-        Message::Binary(bytes) => WebSocketMessage::Binary(bytes.into()),
-        Message::Close(frame) => {
-            let (code, reason) = frame.map_or((NO_CODE, String::new()), |frame| {
-                (frame.code.into(), frame.reason.as_str().to_owned())
-            });
-            WebSocketMessage::Close { code, reason }
-        }
-        Message::Ping(_) | Message::Pong(_) | Message::Frame(_) => return None,
-    })
-}
-
-/// A message of the guest, for the client.
-fn sent(message: WebSocketMessage) -> Message {
-    match message {
-        WebSocketMessage::Text(text) => Message::Text(text.into()),
-        WebSocketMessage::Binary(bytes) => Message::Binary(bytes.into()),
-        WebSocketMessage::Close { code: NO_CODE, .. } => Message::Close(None),
-        WebSocketMessage::Close { code, reason } => {
-            Message::Close(Some(CloseFrame { code: code.into(), reason: reason.into() }))
-        }
-    }
 }

@@ -3,8 +3,9 @@
 use crate::{
     base::figures::DURATION_BOUNDS,
     metrics::{
+        metric::{Metric, MetricKind, MetricUnit, MetricValue},
         snapshot::MetricSnapshot,
-        table::{METRICS, Metric, MetricKind, MetricUnit, MetricValue},
+        table::METRICS,
     },
 };
 use prometheus_client::{

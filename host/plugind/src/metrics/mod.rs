@@ -2,6 +2,7 @@
 
 pub mod snapshot;
 pub mod state_sizes;
+pub mod metric;
 pub mod table;
 pub mod exposition;
 pub mod server;

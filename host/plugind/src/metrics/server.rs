@@ -3,7 +3,7 @@
 use crate::{
     base::error_chain::ErrorChain,
     listen::{
-        listeners::{Accepted, Server},
+        socket_service::{Accepted, Server},
         stream::Stream,
     },
     metrics::{

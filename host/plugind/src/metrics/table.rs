@@ -4,91 +4,24 @@
 //! of the daemon's own.
 
 use crate::{
-    base::figures::{DurationCounts, STATUS_CLASSES},
-    metrics::snapshot::{DaemonSnapshot, MetricSnapshot, PluginSnapshot},
+    base::figures::STATUS_CLASSES,
+    listen::listeners::SocketUsage,
+    metrics::{
+        metric::{
+            LabelledValues, Metric,
+            MetricKind::{Counter, Gauge, Histogram, Info},
+            MetricReader::{Daemon, DaemonBy, Plugin, PluginBy},
+            MetricUnit::{Bytes, Seconds},
+            MetricValue::{self, Number, Time, Times},
+            metric,
+        },
+        snapshot::{DaemonSnapshot, PluginSnapshot},
+    },
 };
-use std::{borrow::Cow, time::Duration};
 
-/// The kind of a metric.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum MetricKind {
-    /// It only grows.
-    Counter,
-    /// It is what it is at the moment.
-    Gauge,
-    /// It counts values by their size.
-    Histogram,
-    /// Its labels are what it says.
-    Info,
-}
-
-/// The unit of a metric.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum MetricUnit {
-    /// Times.
-    Seconds,
-    /// Amounts of data.
-    Bytes,
-}
-
-/// A value.
-#[derive(Clone, Debug, PartialEq)]
-pub enum MetricValue {
-    /// A number.
-    Number(u64),
-    /// A time.
-    Time(Duration),
-    /// Times by their length, and their sum.
-    Times(DurationCounts, Duration),
-}
-
-/// A value with its labels.
-#[derive(Clone, Debug, PartialEq)]
-pub struct MetricSample {
-    /// The labels, in the order of the table.
-    pub labels: Vec<(&'static str, Cow<'static, str>)>,
-    /// The value.
-    pub value: MetricValue,
-}
-
-/// Values, each with that of a label.
-type LabelledValues = Vec<(Cow<'static, str>, MetricValue)>;
-
-/// The source of the values of a metric: none for a sample without a value at the moment.
-enum MetricReader {
-    /// One value of the daemon.
-    Daemon(fn(&DaemonSnapshot) -> Option<MetricValue>),
-    /// Values of the daemon, one for each value of a label.
-    DaemonBy(&'static str, fn(&DaemonSnapshot) -> LabelledValues),
-    /// One value of each plugin.
-    Plugin(fn(&PluginSnapshot) -> Option<MetricValue>),
-    /// Values of each plugin, one for each value of a second label.
-    PluginBy(&'static str, fn(&PluginSnapshot) -> LabelledValues),
-}
-
-/// A metric.
-pub struct Metric {
-    /// Its name, without the suffixes for unit and kind.
-    pub name: &'static str,
-    /// Its kind.
-    pub kind: MetricKind,
-    /// Its unit.
-    pub unit: Option<MetricUnit>,
-    /// Its description.
-    pub help: &'static str,
-    reader: MetricReader,
-}
-
-/// The label for the name of a plugin.
-const PLUGIN: &str = "plugin";
 /// systemd's words for the state of a unit, which are those for the state of a plugin.
 const STATES: [&str; 6] =
     ["inactive", "activating", "active", "reloading", "deactivating", "failed"];
-
-use MetricKind::{Counter, Gauge, Histogram, Info};
-use MetricReader::{Daemon, DaemonBy, Plugin, PluginBy};
-use MetricUnit::{Bytes, Seconds};
-use MetricValue::{Number, Time, Times};
 
 /// All metrics.
 pub const METRICS: &[Metric] = &[
@@ -374,82 +307,6 @@ pub const METRICS: &[Metric] = &[
     .of(Seconds),
 ];
 
-const fn metric(
-    kind: MetricKind,
-    name: &'static str,
-    help: &'static str,
-    reader: MetricReader,
-) -> Metric {
-    Metric { name, kind, unit: None, help, reader }
-}
-
-impl Metric {
-    const fn of(mut self, unit: MetricUnit) -> Self {
-        self.unit = Some(unit);
-        self
-    }
-
-    /// Its name as it is published, without the suffix for the parts of a histogram.
-    #[must_use]
-    pub fn full_name(&self) -> String {
-        let unit = self.unit.map_or("", |unit| match unit {
-            Seconds => "_seconds",
-            Bytes => "_bytes",
-        });
-        let kind = match self.kind {
-            Counter => "_total",
-            Info => "_info",
-            Gauge | Histogram => "",
-        };
-        format!("{}{unit}{kind}", self.name)
-    }
-
-    /// The names of its labels.
-    #[must_use]
-    pub fn labels(&self) -> Vec<&'static str> {
-        match self.reader {
-            Daemon(_) => Vec::new(),
-            DaemonBy(label, _) => vec![label],
-            Plugin(_) => vec![PLUGIN],
-            PluginBy(label, _) => vec![PLUGIN, label],
-        }
-    }
-
-    /// Its values.
-    #[must_use]
-    pub fn samples(&self, all: &MetricSnapshot) -> Vec<MetricSample> {
-        let plugin = |it: &PluginSnapshot| (PLUGIN, Cow::Owned(it.view.name.to_string()));
-        match self.reader {
-            Daemon(read) => {
-                let value = read(&all.daemon).into_iter();
-                value.map(|value| MetricSample { labels: Vec::new(), value }).collect()
-            }
-            DaemonBy(label, read) => {
-                let values = read(&all.daemon).into_iter();
-                values
-                    .map(|(by, value)| MetricSample { labels: vec![(label, by)], value })
-                    .collect()
-            }
-            Plugin(read) => {
-                let values = all.plugins.iter().filter_map(|it| Some((it, read(it)?)));
-                values.map(|(it, value)| MetricSample { labels: vec![plugin(it)], value }).collect()
-            }
-            PluginBy(label, read) => {
-                let values = all
-                    .plugins
-                    .iter()
-                    .flat_map(|it| read(it).into_iter().map(move |(by, value)| (it, by, value)));
-                values
-                    .map(|(it, by, value)| MetricSample {
-                        labels: vec![plugin(it), (label, by)],
-                        value,
-                    })
-                    .collect()
-            }
-        }
-    }
-}
-
 impl PluginSnapshot {
     fn has_pool(&self) -> bool {
         self.view.gauges.memory_max > 0
@@ -466,7 +323,7 @@ fn truth(is_true: bool) -> MetricValue {
 
 fn by_socket(
     daemon: &DaemonSnapshot,
-    read: impl Fn(&crate::listen::listeners::SocketUsage) -> MetricValue,
+    read: impl Fn(&SocketUsage) -> MetricValue,
 ) -> LabelledValues {
     daemon.sockets.iter().map(|it| (it.socket.to_string().into(), read(it))).collect()
 }

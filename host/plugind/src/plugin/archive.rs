@@ -13,7 +13,10 @@ pub use error::ArchiveError;
 pub use version::ArchivedVersion;
 
 use crate::{
-    base::name::PluginName,
+    base::{
+        directory::{self, open_at},
+        name::PluginName,
+    },
     plugin::{
         archive::{
             files::{
@@ -24,6 +27,7 @@ use crate::{
         release::{Release, ReleaseDigests},
     },
 };
+use rustix::io::Errno;
 use std::{
     collections::{BTreeMap, BTreeSet},
     io,
@@ -39,10 +43,26 @@ pub fn is_pinned(state: &Path, name: &PluginName) -> bool {
 
 /// Removes the pin of a plugin below this state directory, which no daemon uses. False if there is none. Blocks.
 ///
+/// Root does this in a directory that belongs to the user of the daemon, so everything goes by descriptors of directories,
+/// and no link is followed.
+///
 /// # Errors
-/// When it cannot be removed.
+/// When it cannot be removed, or one of the directories is a link.
 pub fn unpin(state: &Path, name: &PluginName) -> io::Result<bool> {
-    pins::remove(&state.join(DIRECTORY).join(name.as_str()))
+    let open = || open_at(open_at(directory::open(state)?, DIRECTORY)?, name.as_str());
+    match open() {
+        // Without a directory there is no pin.
+        Err(Errno::NOENT) => Ok(false),
+        Err(Errno::NOTDIR) => {
+            let path = state.join(DIRECTORY).join(name.as_str());
+            let why = format!(
+                "{} and the directory above it must be directories, not links or files",
+                path.display()
+            );
+            Err(io::Error::new(io::ErrorKind::NotADirectory, why))
+        }
+        opened => pins::remove_at(&opened?),
+    }
 }
 
 /// The digests of the components of a plugin that are kept below this state directory, as far as it can be read. Blocks.
@@ -299,172 +319,4 @@ fn not_pinned(directory: &Path, source: io::Error) -> ArchiveError {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::plugin::{
-        archive::files::{INCOMPLETE, component, drop_ins},
-        credentials::CredentialsSeen,
-        inspection::Inspection,
-        manifest::Manifest,
-    };
-    use sha2::{Digest, Sha256};
-    use std::fs;
-
-    struct Kept {
-        root: tempfile::TempDir,
-    }
-
-    impl Kept {
-        fn new() -> Self {
-            Self { root: tempfile::tempdir().unwrap() }
-        }
-
-        fn open(&self) -> Archive {
-            Archive::open(&self.root.path().join("state")).unwrap()
-        }
-
-        /// A version of a plugin with these bytes and this manifest.
-        fn release(&self, name: &str, bytes: &[u8], text: &str) -> Release {
-            let path = self.root.path().join(format!("{name}.wasm"));
-            fs::write(&path, bytes).unwrap();
-            Release {
-                name: name.parse().unwrap(),
-                path,
-                digest: Sha256::digest(bytes).into(),
-                manifest: Manifest::default(),
-                texts: vec![text.to_owned()],
-                inspection: Inspection::default(),
-                credentials: CredentialsSeen::default(),
-            }
-        }
-
-        fn files(&self) -> usize {
-            entries(&self.root.path().join("state/.versions/a")).unwrap().len()
-        }
-    }
-
-    /// The smallest component there is.
-    const EMPTY: &[u8] = b"\0asm\x0d\0\x01\0";
-
-    fn last(archive: &Archive, name: &str) -> Option<ReleaseDigests> {
-        let last_good = archive.last_good();
-        last_good.get(&name.parse::<PluginName>().unwrap()).map(|version| version.digests)
-    }
-
-    #[test]
-    fn the_version_that_served_last_is_found_again() {
-        let kept = Kept::new();
-        let mut archive = kept.open();
-        assert!(archive.last_good().is_empty());
-        let [one, two] = ["one", "two"].map(|text| kept.release("a", b"bytes", text));
-        for release in [&one, &two, &one, &one] {
-            archive.keep(release).unwrap();
-            assert_eq!(last(&archive, "a"), Some(release.digests()));
-            assert_eq!(last(&kept.open(), "a"), Some(release.digests()));
-        }
-        assert_eq!(kept.files(), 2);
-    }
-
-    #[test]
-    fn older_versions_are_removed() {
-        let kept = Kept::new();
-        let mut archive = kept.open();
-        for text in ["1", "2", "3", "4"] {
-            archive.keep(&kept.release("a", b"bytes", text)).unwrap();
-        }
-        assert_eq!(kept.files(), VERSIONS_MAX);
-        archive.remove(&"a".parse().unwrap());
-        assert_eq!((kept.files(), kept.open().versions.len()), (0, 0));
-    }
-
-    #[test]
-    fn a_pinned_version_is_known_again_until_it_is_unpinned_or_removed() {
-        let kept = Kept::new();
-        let (mut archive, name) = (kept.open(), "a".parse::<PluginName>().unwrap());
-        let [one, two] = ["one", "two"].map(|text| kept.release("a", b"bytes", text));
-        archive.pin(&one).unwrap();
-        let pinned = |archive: &Archive| {
-            let version = archive.pinned().remove(&name)?;
-            Some(version.map(|version| version.digests))
-        };
-        for archive in [&archive, &kept.open()] {
-            assert_eq!(archive.pins().get(&name), Some(&one.digests()));
-            assert_eq!(pinned(archive), Some(Some(one.digests())));
-        }
-        archive.discard(&name);
-        assert_eq!((pinned(&archive), pinned(&kept.open())), (Some(None), Some(None)));
-        archive.unpin(&name).unwrap();
-        archive.unpin(&name).unwrap();
-        assert_eq!((pinned(&archive), pinned(&kept.open())), (None, None));
-        archive.pin(&two).unwrap();
-        archive.remove(&name);
-        assert_eq!((pinned(&archive), pinned(&kept.open())), (None, None));
-    }
-
-    #[test]
-    fn a_pin_that_cannot_be_read_is_not_removed() {
-        let kept = Kept::new();
-        kept.open().pin(&kept.release("a", b"bytes", "")).unwrap();
-        let pin = kept.root.path().join("state/.versions/a/pinned");
-        let text = fs::read(&pin).unwrap();
-        fs::write(&pin, "damaged").unwrap();
-        assert!(kept.open().pins().is_empty());
-        fs::write(&pin, text).unwrap();
-        assert_eq!(kept.open().pins().len(), 1);
-    }
-
-    #[test]
-    fn all_versions_together_have_a_maximum_size() {
-        let kept = Kept::new();
-        let mut archive = Archive { size_max: 25, ..kept.open() };
-        for (name, bytes) in [("a", [1; 10]), ("a", [2; 10]), ("b", [3; 10])] {
-            archive.keep(&kept.release(name, &bytes, "")).unwrap();
-        }
-        assert_eq!(kept.files(), 1, "the older version of a makes room");
-        let large = kept.release("c", &[4; 10], "");
-        assert!(matches!(archive.keep(&large), Err(ArchiveError::TooLarge { size: 10, max: 25 })));
-        assert!(last(&archive, "a").is_some() && last(&archive, "b").is_some());
-        archive.retain(&["c".parse().unwrap()].into());
-        archive.keep(&large).unwrap();
-        assert_eq!(kept.open().versions.len(), 1);
-    }
-
-    #[test]
-    fn a_version_that_cannot_be_written_costs_no_other_one() {
-        let kept = Kept::new();
-        let mut archive = Archive { size_max: 25, ..kept.open() };
-        for bytes in [[1; 10], [2; 10]] {
-            archive.keep(&kept.release("a", &bytes, "")).unwrap();
-        }
-        fs::write(kept.root.path().join("state/.versions/b"), "in its place").unwrap();
-        let kept_not = archive.keep(&kept.release("b", &[3; 10], ""));
-        assert!(matches!(kept_not, Err(ArchiveError::Write { .. })), "{kept_not:?}");
-        assert_eq!(kept.files(), 2);
-    }
-
-    #[test]
-    fn a_component_that_was_replaced_meanwhile_is_not_kept() {
-        let kept = Kept::new();
-        let release = kept.release("a", b"verified", "");
-        fs::write(&release.path, b"another").unwrap();
-        let mut archive = kept.open();
-        assert!(matches!(archive.keep(&release), Err(ArchiveError::Replaced(_))));
-        assert_eq!(last(&archive, "a"), None);
-    }
-
-    #[test]
-    fn a_version_that_was_changed_or_is_incomplete_is_not_used() {
-        let kept = Kept::new();
-        kept.open().keep(&kept.release("a", EMPTY, "")).unwrap();
-        let versions = kept.root.path().join("state/.versions/a");
-        fs::create_dir_all(versions.join(INCOMPLETE)).unwrap();
-        fs::write(versions.join("file"), "").unwrap();
-        let version = kept.open().last_good().into_values().next().unwrap();
-        assert_eq!(kept.files(), 1, "what is incomplete is removed");
-        let text = drop_ins(&version.directory, &version.name).join("0000.toml");
-        fs::write(&text, "required = true\n").unwrap();
-        assert!(version.load().is_err());
-        fs::write(component(&version.directory, &version.name), "no component").unwrap();
-        assert!(matches!(version.load(), Err(ArchiveError::Rejected(_))));
-    }
-}
+mod tests;

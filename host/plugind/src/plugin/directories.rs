@@ -6,7 +6,8 @@ use crate::{
     plugin::{
         scan::{Found, Ignored, Masked, Scanned, scan},
         validated::ValidatedComponents,
-        verify::{Rejected, Verified, verify_unless_known},
+        verify::{Verified, verify_unless_known},
+        verify_error::Rejected,
     },
 };
 use std::{

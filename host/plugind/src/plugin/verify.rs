@@ -1,166 +1,31 @@
 //! `Found` → `Verified`: a plugin is read once, and the same bytes are inspected, hashed and compiled.
 
-use crate::plugin::{
-    credentials::CredentialsSeen,
-    inspect_error::InspectError,
-    inspection::Inspection,
-    interfaces::{Access, find},
-    manifest::{ComponentFacts, Manifest},
-    middleware_use,
-    release::Release,
-    scan::Found,
-    serve::{Serve, WebSocketUse},
-    validated::ValidatedComponents,
-};
 use crate::{
-    base::{
-        error_chain::ErrorChain,
-        file::{self, FileError},
-        name::PluginName,
-        quantity::Bytes,
-        text::cut,
+    base::{file, name::PluginName},
+    config::{Document, list_drop_ins},
+    plugin::{
+        credentials::CredentialsSeen,
+        inspect_error::InspectError,
+        inspection::Inspection,
+        manifest::{ComponentFacts, Manifest},
+        mismatch::mismatches,
+        release::Release,
+        scan::Found,
+        validated::ValidatedComponents,
+        verify_error::{Rejected, VerifyError},
     },
-    config::{Diagnostic, Document, ListError, Origin, list_drop_ins},
 };
 use sha2::{Digest, Sha256};
-use std::{
-    panic::catch_unwind,
-    path::{Path, PathBuf},
-    sync::Arc,
-};
+use std::{panic::catch_unwind, path::Path, sync::Arc};
 
 /// The largest component that is read: the largest known toolchain makes files of about 20 MB.
 pub const COMPONENT_MAX: u64 = 256 << 20;
-/// Limit of the mistakes reported for one plugin: those of a manifest, and some of its component.
-const LINES_MAX: usize = 100;
-/// Limit of the length of each, in bytes: a component's names may be as long as a component.
-const LINE_MAX: usize = 8000;
-/// In bytes.
-const MIB: u64 = 1 << 20;
 /// The largest manifest that is read.
 pub const MANIFEST_MAX: u64 = 1 << 20;
 
 /// A plugin that was read and can be compiled. The only way to have one is to have been verified.
 #[derive(Clone, Debug)]
 pub struct Verified(Arc<Release>);
-
-/// Why a plugin is not even tried.
-#[derive(Debug, thiserror::Error)]
-pub enum VerifyError {
-    /// A file could not be read.
-    #[error(transparent)]
-    File(#[from] FileError),
-    /// A directory of drop-ins could not be read.
-    #[error(transparent)]
-    DropIns(#[from] ListError),
-    /// The version that an operator pinned cannot be used.
-    #[error("the pinned version cannot be read: {why}; `pluginctl unpin {name}` ends the pin")]
-    Pinned {
-        /// The plugin.
-        name: PluginName,
-        /// Why not.
-        why: String,
-    },
-    /// The manifest is wrong.
-    #[error("{}", .0.iter().map(ToString::to_string).collect::<Vec<_>>().join("; "))]
-    Manifest(Vec<Diagnostic>),
-    /// The component cannot be a plugin.
-    #[error("{} {why}", path.display())]
-    Inspect {
-        /// The component.
-        path: PathBuf,
-        /// Why not: the end of the same sentence, and so no cause of its own.
-        why: InspectError,
-    },
-    /// The component imports what the manifest does not grant.
-    #[error(
-        "{} imports {import}, which must be granted; write {line} below [grants] in its manifest", path.display()
-    )]
-    Ungranted {
-        /// The component.
-        path: PathBuf,
-        /// The import.
-        import: String,
-        /// The manifest key that grants it.
-        line: &'static str,
-    },
-    /// The component handles messages, and receives none.
-    #[error(
-        "{} handles messages, and its manifest subscribes to none; write subject = \"SUBJECT\" below [[subscribe]]",
-        path.display()
-    )]
-    Unsubscribed {
-        /// The component.
-        path: PathBuf,
-    },
-    /// An instance of the component begins with more memory than the manifest's defaults let it have.
-    #[error(
-        "{} begins with {needed} of memory, and limits.{key} is \"{max}\" by default; write {key} = \"{needed}\" or \
-         more below [limits] in its manifest", path.display()
-    )]
-    Memory {
-        /// The component.
-        path: PathBuf,
-        /// Memory of a new instance, in bytes.
-        needed: Bytes,
-        /// The limit.
-        key: &'static str,
-        /// Its value.
-        max: Bytes,
-    },
-}
-
-impl VerifyError {
-    fn lines(&self) -> Vec<String> {
-        match self {
-            Self::Manifest(mistakes) => mistakes.iter().map(ToString::to_string).collect(),
-            Self::Inspect { path, why: InspectError::Imports(imports) } => imports
-                .iter()
-                .map(|import| format!("{} imports {import}", path.display()))
-                .collect(),
-            other => vec![ErrorChain(other).to_string()],
-        }
-    }
-
-    fn is_configuration(&self) -> bool {
-        !matches!(self, Self::File(error) if error.may_pass())
-    }
-}
-
-/// A plugin that is not even tried.
-#[derive(Debug)]
-pub struct Rejected {
-    /// Its name.
-    pub name: PluginName,
-    /// Its component.
-    pub component: PathBuf,
-    /// Its manifest, if that is valid.
-    pub manifest: Option<Manifest>,
-    /// Whether the daemon is not ready without it, as far as that can be read.
-    pub required: bool,
-    /// Why it is not tried; there is at least one reason.
-    pub errors: Vec<VerifyError>,
-}
-
-impl Rejected {
-    /// Everything that is wrong, each mistake as a line.
-    #[must_use]
-    pub fn lines(&self) -> Vec<String> {
-        let mut lines: Vec<_> = self.errors.iter().flat_map(VerifyError::lines).collect();
-        let further = lines.len().saturating_sub(LINES_MAX);
-        if further > 0 {
-            lines.truncate(LINES_MAX);
-            lines.push(format!("{further} more mistakes; correct these first"));
-        }
-        lines.into_iter().map(|line| cut(&line, LINE_MAX).into()).collect()
-    }
-
-    /// Whether trying again helps only after something was changed.
-    #[must_use]
-    pub fn is_configuration(&self) -> bool {
-        self.errors.iter().any(VerifyError::is_configuration)
-    }
-}
 
 /// Reads and verifies a plugin.
 ///
@@ -188,16 +53,7 @@ pub fn verify_unless_known(
     let Found { name, component, .. } = found;
     match (manifest, outcome) {
         (Ok((manifest, texts)), Ok((inspection, digest))) => {
-            let ungranted = ungranted(&inspection, &manifest).map(|(import, line)| {
-                VerifyError::Ungranted { path: component.clone(), import, line }
-            });
-            let errors: Vec<_> = ungranted
-                .into_iter()
-                .chain(unserved(&inspection, &manifest))
-                .chain(unsubscribed(&component, &inspection, &manifest))
-                .chain(middleware_use::unusable(&inspection, &manifest).map(VerifyError::Manifest))
-                .chain(short_of_memory(&component, &inspection, &manifest))
-                .collect();
+            let errors = mismatches(&component, &inspection, &manifest);
             if errors.is_empty() {
                 let (path, inspection) = (component, inspection);
                 return Ok(Verified(Arc::new(Release {
@@ -223,92 +79,6 @@ pub fn verify_unless_known(
             Err(Box::new(Rejected { name, component, manifest: None, required, errors }))
         }
     }
-}
-
-/// A missing export that the manifest asks for: the file may hold another component, or half of one.
-fn unserved(inspection: &Inspection, manifest: &Manifest) -> Option<VerifyError> {
-    let mistake = |serve: &Serve| match serve.whole_socket() {
-        Some(_) if inspection.serves_sockets() => None,
-        Some(socket) => {
-            let remedy = match inspection.serves_routes() {
-                true => "; write serve.route to serve HTTP on this socket",
-                false => "; remove [[serve]], or install a component that has one",
-            };
-            let message = format!(
-                "serve.socket: \"{socket}\" without serve.route is the whole socket, and the component exports neither \
-                 connection-handler, blocking-connection-handler nor datagram-handler of plugind:plugin{remedy}"
-            );
-            Some(Diagnostic::at(serve.socket_origin.0.clone()?, message))
-        }
-        None if !inspection.websockets && serve.websocket == Some(WebSocketUse::Serve) => {
-            let message = "serve.websocket cannot be \"serve\": the component does not export \
-                 plugind:plugin/websocket-handler; remove it, or install a component that does";
-            Some(Diagnostic::at(serve.websocket_origin.0.clone()?, message))
-        }
-        None if inspection.serves_routes() => None,
-        None => {
-            let remedy = match inspection.serves_sockets() {
-                true => "write serve.socket without serve.route to serve a whole socket",
-                false => "remove [[serve]], or install a component that has one",
-            };
-            let message = format!(
-                "[[serve]] cannot be used: the component exports no handler of HTTP requests; {remedy}"
-            );
-            Some(Diagnostic::at(serve.origin.0.clone()?, message))
-        }
-    };
-    let mistakes: Vec<_> = manifest.serve.iter().filter_map(mistake).collect();
-    (!mistakes.is_empty()).then_some(VerifyError::Manifest(mistakes))
-}
-
-/// Subscriptions without a handler of messages, or a component with nothing else and no subscription.
-fn unsubscribed(path: &Path, inspection: &Inspection, manifest: &Manifest) -> Option<VerifyError> {
-    let serves_nothing_else = !inspection.serves_routes() && !inspection.serves_sockets();
-    if inspection.messages && manifest.subscribe.is_empty() && serves_nothing_else {
-        return Some(VerifyError::Unsubscribed { path: path.to_owned() });
-    }
-    let message = "[[subscribe]] cannot be used: the component does not export wasi:messaging/incoming-handler; remove \
-                   it, or install a component that does";
-    let origins = manifest.subscribe.iter().filter(|_| !inspection.messages);
-    let mistakes = origins.filter_map(|it| Some(Diagnostic::at(it.origin.0.clone()?, message)));
-    let mistakes: Vec<_> = mistakes.collect();
-    (!mistakes.is_empty()).then_some(VerifyError::Manifest(mistakes))
-}
-
-/// Finds limits of the manifest below the initial memory of an instance. No instance could ever be made.
-fn short_of_memory(path: &Path, inspection: &Inspection, manifest: &Manifest) -> Vec<VerifyError> {
-    let (limits, needed) = (&manifest.limits, inspection.footprint.bytes());
-    // Whole MiB are what is usually written there.
-    let rounded = Bytes(needed.0.div_ceil(MIB).saturating_mul(MIB));
-    let keys = [
-        ("memory-max", limits.memory_max, &limits.origins.memory_max),
-        ("instance-memory-max", limits.instance_memory_max, &limits.origins.instance_memory_max),
-    ];
-    let short = keys.into_iter().filter(|(_, max, _)| *max < needed);
-    let error = |(key, max, origin): (_, Bytes, &Origin)| match origin.0.clone() {
-        Some(place) => {
-            let message = format!(
-                "limits.{key} must be at least \"{rounded}\", not \"{max}\": each instance of the component begins with \
-                 that much"
-            );
-            VerifyError::Manifest(vec![Diagnostic::at(place, message)])
-        }
-        None => VerifyError::Memory { path: path.to_owned(), needed: rounded, key, max },
-    };
-    short.map(error).collect()
-}
-
-/// An import that needs a grant that is missing, with the line that would grant it.
-///
-/// WASI interfaces that need a grant (files, sockets, requests) are linked for all plugins and refuse at run time: many
-/// toolchains import them whether a component uses them or not.
-fn ungranted(inspection: &Inspection, manifest: &Manifest) -> Option<(String, &'static str)> {
-    inspection.imports.iter().find_map(|import| {
-        let Access::Granted(grants) = find(import)?.access else { return None };
-        let granted = grants.iter().any(|grant| manifest.grants.has(*grant));
-        let grant = grants.first().filter(|_| !granted)?;
-        Some((import.clone(), grant.example()))
-    })
 }
 
 fn inspect_component(
@@ -421,120 +191,4 @@ impl Verified {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use std::fs;
-
-    fn found(directory: &Path, file: &str) -> Found {
-        let (name, component) = ("x".parse().unwrap(), directory.join(file));
-        Found { name, component, manifest: None, drop_ins: Vec::new() }
-    }
-
-    /// A number as WebAssembly writes it.
-    fn leb(mut number: usize) -> Vec<u8> {
-        let mut bytes = Vec::new();
-        loop {
-            let low = u8::try_from(number & 0x7f).unwrap();
-            number >>= 7;
-            bytes.push(if number > 0 { low | 0x80 } else { low });
-            if number == 0 {
-                return bytes;
-            }
-        }
-    }
-
-    fn section(id: u8, contents: &[u8]) -> Vec<u8> {
-        [&[id][..], &leb(contents.len()), contents].concat()
-    }
-
-    fn component(sections: &[Vec<u8>]) -> Vec<u8> {
-        [&b"\0asm\x0d\0\x01\0"[..], &sections.concat()].concat()
-    }
-
-    #[test]
-    fn components_that_the_validator_recurses_in_are_refused_and_nothing_else_happens() {
-        let directory = tempfile::tempdir().unwrap();
-        // A module that needs garbage collection, and types that are nested deeply behind it.
-        let module =
-            section(1, &[&b"\0asm\x01\0\0\0"[..], &section(1, b"\x01\x60\x01\x63\0\0")].concat());
-        let nested = [&b"\x01"[..], &b"\x42\x01\x01".repeat(1000), b"\x42\0"].concat();
-        let types = component(&[module, section(7, &nested)]);
-        // Instances of which each exports the one before.
-        let first = b"\x01\0".to_vec();
-        let chain = (0..200).map(|nth| [&b"\x01\x01\0\x01a\x05"[..], &leb(nth)].concat());
-        let instances = [leb(201), first, chain.flatten().collect()].concat();
-        let instances = component(&[section(5, &instances)]);
-        for (file, bytes) in [("types.wasm", types), ("instances.wasm", instances)] {
-            fs::write(directory.path().join(file), bytes).unwrap();
-            let path = directory.path().to_owned();
-            let found = found(&path, file);
-            // With the stack of a thread of the runtime, on which the daemon does it.
-            let verified = std::thread::Builder::new().stack_size(2 << 20).spawn(|| verify(found));
-            assert!(verified.unwrap().join().unwrap().is_err(), "{file}");
-        }
-    }
-
-    #[test]
-    fn of_very_many_mistakes_only_the_first_are_reported() {
-        let (name, component) = ("x".parse().unwrap(), PathBuf::from("x.wasm"));
-        let imports =
-            (0..100_000).map(|nth| format!("{nth}{}", "x".repeat(100_000 - nth))).step_by(500);
-        let why = InspectError::Imports(imports.collect());
-        let errors = vec![VerifyError::Inspect { path: component.clone(), why }];
-        let rejected = Rejected { name, component, manifest: None, required: true, errors };
-        let lines = rejected.lines();
-        assert_eq!(lines.len(), LINES_MAX + 1);
-        assert_eq!(lines[LINES_MAX], "100 more mistakes; correct these first");
-        assert!(lines.iter().all(|line| line.len() < LINE_MAX + 50));
-    }
-
-    #[test]
-    fn a_limit_below_the_initial_memory_is_a_mistake_at_its_line_or_of_the_default() {
-        let directory = tempfile::tempdir().unwrap();
-        // 80 MiB and a table of 100,000 elements.
-        let component = wat::parse_str(
-            "(component
-                (core module $m (memory 1280) (table 100000 funcref)
-                    (func (export \"r\") (result i32) (i32.const 0)))
-                (core instance $i (instantiate $m))
-                (func $r (result (result)) (canon lift (core func $i \"r\")))
-                (instance $e (export \"run\" (func $r)))
-                (export \"wasi:cli/run@0.2.0\" (instance $e)))",
-        );
-        fs::write(directory.path().join("x.wasm"), component.unwrap()).unwrap();
-        let manifest = directory.path().join("x.toml");
-        let lines = |text: &str| {
-            fs::write(&manifest, text).unwrap();
-            let found =
-                Found { manifest: Some(manifest.clone()), ..found(directory.path(), "x.wasm") };
-            let rejected = verify(found).err();
-            rejected.map(|rejected| (rejected.lines(), rejected.is_configuration()))
-        };
-        let (mistakes, configuration) = lines("").unwrap();
-        assert!(configuration);
-        assert_eq!(mistakes.len(), 1);
-        assert!(mistakes[0].ends_with(
-            "x.wasm begins with 81M of memory, and limits.instance-memory-max is \"64M\" by default; write \
-             instance-memory-max = \"81M\" or more below [limits] in its manifest"
-        ));
-        let (mistakes, _) =
-            lines("[limits]\nmemory-max = \"80M\"\ninstance-memory-max = \"1G\"\n").unwrap();
-        assert_eq!(mistakes.len(), 1);
-        assert!(mistakes[0].ends_with(
-            "x.toml:2:14: limits.memory-max must be at least \"81M\", not \"80M\": each instance of the component \
-             begins with that much"
-        ));
-        assert_eq!(lines("[limits]\ninstance-memory-max = \"81M\"\n"), None);
-    }
-
-    #[test]
-    fn the_error_names_the_file_the_cause_and_the_remedy() {
-        let directory = tempfile::tempdir().unwrap();
-        fs::write(directory.path().join("x.wasm"), b"\0asm\x01\0\0\0").unwrap();
-        let error = verify(found(directory.path(), "x.wasm")).unwrap_err().lines().join("; ");
-        assert!(
-            error.contains("x.wasm is a core module") && error.contains("build a component"),
-            "{error}"
-        );
-    }
-}
+mod tests;

@@ -6,7 +6,8 @@ use crate::{
         archive::ArchivedVersion,
         directories::{VerifyResult, name_of},
         release::{Release, ReleaseDigests},
-        verify::{Rejected, Verified, VerifyError},
+        verify::Verified,
+        verify_error::{Rejected, VerifyError},
     },
     supervisor::versions::PinnedVersions,
 };

@@ -30,6 +30,7 @@ mod own_task;
 mod own_thread;
 mod pin_outcome;
 mod pins;
+mod preparations;
 mod reloading;
 mod restarting;
 mod rolling_back;

@@ -3,7 +3,7 @@
 use crate::{
     api::FailedStage,
     base::name::PluginName,
-    plugin::{manifest::FailureAction, release::Release, verify::Rejected},
+    plugin::{manifest::FailureAction, release::Release, verify_error::Rejected},
     pool::failure::Failure,
     route::owners::RouteRequest,
     supervisor::{generation::Generation, prepare::PrepareError, summary::Failed},

@@ -23,43 +23,26 @@ use crate::{
         handle::Message,
         held::HeldVersions,
         own_task::spawn_and_send,
-        own_thread::{OwnThreadError, OwnThreads, on_own_thread, within},
+        own_thread::{on_own_thread, within},
         plugin::{ERROR_MAX, ManagedPlugin, PluginEvent},
-        prepare::{Deps, DirectoriesError, PrepareError, prepare, prepare_cached, read},
+        prepare::{DirectoriesError, read},
         reload::{ReloadOptions, ReloadState},
         reloads::{Finished, Next, ReloadReply},
         versions::PinnedVersions,
     },
-    world::{
-        bindings::exports::plugind::plugin::lifecycle::StopReason, host_runtime::HostRuntime,
-        link::Linked,
-    },
+    world::bindings::exports::plugind::plugin::lifecycle::StopReason,
 };
-use std::{
-    collections::BTreeSet,
-    path::Path,
-    pin::pin,
-    sync::{Arc, Weak},
-    time::{Duration, Instant},
-};
+use std::{collections::BTreeSet, path::Path, sync::Arc, time::Duration};
 use tokio::{
-    sync::{Mutex, OwnedMutexGuard, Semaphore},
+    sync::{Mutex, OwnedMutexGuard},
     time::timeout,
 };
 use tracing::{error, info, warn};
 
 /// Limit of ignored files that a reload reports; the log has all of them.
 const IGNORED_MAX: usize = 50;
-/// A compilation that takes longer than this is logged while it runs.
-const COMPILING_AFTER: Duration = Duration::from_secs(2);
-/// And then again each time that this has passed.
-const COMPILING_EVERY: Duration = Duration::from_secs(10);
 /// Time to read and verify all plugins: far more than that takes, unless a file system does not answer.
 const SCAN_DEADLINE: Duration = Duration::from_secs(120);
-/// The same for linking a plugin from the cache, and opening what was granted to it.
-pub(super) const LINK_DEADLINE: Duration = Duration::from_secs(60);
-/// Time that a plugin waits for the state that an earlier daemon saved.
-const SAVED_STATE_DEADLINE: Duration = Duration::from_secs(10);
 
 impl Supervisor {
     /// Takes a request to read the directories again.
@@ -278,13 +261,6 @@ impl Supervisor {
         failed.is_some_and(|failed| failed.is_same(verified.release()))
     }
 
-    /// Queues a preparation of a plugin, and returns its ticket.
-    pub(super) fn queue_ticket(&mut self, name: &PluginName) -> u64 {
-        self.tickets += 1;
-        self.queued.insert(name.clone());
-        self.tickets
-    }
-
     /// Notes how far the new versions are that the current reload waits for.
     pub(super) fn note_steps(&self) {
         self.reloads.note_if(|reload| {
@@ -327,66 +303,6 @@ impl Supervisor {
         self.read_if(next);
     }
 
-    /// Starts queued preparations, as many as may run at the same time. The start is not held up by
-    /// that: there some plugins may wait for others, and nothing is there twice.
-    pub(super) fn start_queued(&mut self) {
-        if self.queued.is_empty() {
-            return;
-        }
-        let mut at_work = self.plugins.values().filter(|plugin| plugin.is_at_work()).count();
-        let max = if self.settled { self.deps.reload_concurrency } else { usize::MAX };
-        while at_work < max {
-            // One whose files are being removed keeps its place.
-            let mut queued = self.queued.iter();
-            let cleaned = self.cleaning.as_ref().map(|cleaning| &cleaning.name);
-            let next = queued.find(|name| cleaned != Some(*name)).cloned();
-            let Some(name) = next else { return };
-            self.queued.remove(&name);
-            at_work += usize::from(self.start_preparation(&name));
-        }
-    }
-
-    /// False if it is not wanted any more.
-    fn start_preparation(&mut self, name: &PluginName) -> bool {
-        let Some(plugin) = self.plugins.get_mut(name) else { return false };
-        let Some(preparing) = plugin.preparing.as_mut().filter(|it| it.queued) else {
-            return false;
-        };
-        preparing.queued = false;
-        self.touched.insert(name.clone());
-        let (ticket, verified) = (preparing.ticket, preparing.verified.clone());
-        let store = &self.deps.store;
-        let takes_over = verified.inspection().handover
-            && plugin.generations.saved().is_none()
-            && store.handed_back().contains(name);
-        let saved = takes_over.then(|| store.read(name, verified.manifest().handover.state_max));
-        let preparation = Preparation {
-            verified,
-            wanted: Arc::downgrade(&preparing.wanted),
-            deps: self.deps.clone(),
-            linking: self.linking.clone(),
-            threads: self.threads.clone(),
-            compiling: self.compiling.clone(),
-        };
-        let (name, inbox) = (name.clone(), self.inbox.clone());
-        let plugin = name.clone();
-        let preparing = async move {
-            let outcome = preparation.run().await?;
-            let saved = match saved {
-                // A state that does not arrive in time counts as missing.
-                Some(saved) => timeout(SAVED_STATE_DEADLINE, saved).await.ok().flatten(),
-                None => None,
-            };
-            Some(Message::Prepared { name, ticket, outcome, saved })
-        };
-        let failed = move |why| {
-            let outcome = Err(host_failed(&OwnThreadError::Panicked(why)));
-            Message::Prepared { name: plugin, ticket, outcome, saved: None }
-        };
-        spawn_and_send(inbox, preparing, failed);
-        true
-    }
-
     /// Removes the states that a daemon before this one left for plugins that are not there any more.
     fn remove_orphaned_states(&self) {
         let store = &self.deps.store;
@@ -403,71 +319,10 @@ async fn turn(
     timeout(wait_max, verified.lock_owned()).await.map_err(|_| DirectoriesError::Unfinished)
 }
 
-/// The preparation of one plugin: first the cache is looked up, and only what is not there is compiled.
-struct Preparation {
-    verified: Verified,
-    /// Gone when something newer was found, which need not wait for this.
-    wanted: Weak<()>,
-    deps: Deps,
-    linking: Arc<Semaphore>,
-    threads: OwnThreads,
-    compiling: Arc<Semaphore>,
-}
-
-impl Preparation {
-    /// None if it is not wanted any more, or the daemon ends because there is no engine.
-    async fn run(self) -> Option<Result<Arc<Linked>, PrepareError>> {
-        let host = self.deps.host.ready().await.ok()?;
-        let found = {
-            // It is never closed.
-            let _permit = self.linking.clone().acquire_owned().await;
-            self.wanted.upgrade()?;
-            let (verified, deps, host) = (self.verified.clone(), self.deps.clone(), host.clone());
-            let Deps { cache, compiler, places, .. } = deps;
-            let work = move || prepare_cached(&verified, &host, &cache, &compiler, &places);
-            let linked = within(LINK_DEADLINE, self.threads.run("link", work)).await;
-            linked.unwrap_or_else(|why| Err(host_failed(&why)))
-        };
-        match found.transpose() {
-            Some(outcome) => Some(outcome),
-            None => self.compile(host).await,
-        }
-    }
-
-    async fn compile(self, host: Arc<HostRuntime>) -> Option<Result<Arc<Linked>, PrepareError>> {
-        let _permit = self.compiling.clone().acquire_owned().await;
-        self.wanted.upgrade()?;
-        let (verified, deps) = (self.verified.clone(), self.deps.clone());
-        let figures = deps.commons.figures.of(verified.name());
-        let Deps { cache, compiler, places, .. } = deps;
-        let work = move || prepare(&verified, &host, &cache, &compiler, &places);
-        let mut work = pin!(on_own_thread("compile", work));
-        let (begun, mut patience) = (Instant::now(), COMPILING_AFTER);
-        let prepared = loop {
-            if let Ok(prepared) = timeout(patience, &mut work).await {
-                break prepared;
-            }
-            let seconds = begun.elapsed().as_secs();
-            info!(plugin = %self.verified.name(), seconds, "compiling");
-            patience = COMPILING_EVERY;
-        };
-        if matches!(prepared, Ok(Ok(_))) {
-            figures.compiled_in(begun.elapsed());
-        }
-        Some(prepared.unwrap_or_else(|why| Err(host_failed(&why))))
-    }
-}
-
-fn host_failed(why: &OwnThreadError) -> PrepareError {
-    let error = ErrorChain(why).to_string();
-    // A thread may be there at the next try.
-    let configuration = matches!(why, OwnThreadError::Panicked(_));
-    PrepareError { stage: FailedStage::Link, error, configuration }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::pin::pin;
 
     #[tokio::test]
     async fn a_reading_waits_for_another_one_and_gives_up_if_that_does_not_end() {

@@ -1,6 +1,6 @@
 //! The timers of clocks that can be moved, in the place of those that the library links.
 
-use crate::world::{host_state::HostState, movable_clock::MovableClock};
+use crate::world::{host_state::HostState, movable_clock::MovableClock, replacing::replace};
 use tokio::task::yield_now;
 use wasmtime::{
     Result,
@@ -48,10 +48,7 @@ fn timer(
 /// # Errors
 /// When it linked nothing that could be replaced.
 pub fn link(to: &mut Linker<HostState>, clock: &MovableClock) -> Result<()> {
-    to.allow_shadowing(true);
-    let linked = link_02(to, clock).and_then(|()| link_03(to, clock));
-    to.allow_shadowing(false);
-    linked
+    replace(to, |to| link_02(to, clock).and_then(|()| link_03(to, clock)))
 }
 
 fn link_02(to: &mut Linker<HostState>, clock: &MovableClock) -> Result<()> {

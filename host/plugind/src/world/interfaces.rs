@@ -10,7 +10,9 @@ use crate::{
         logging::Logging,
         messaging, middleware,
         network::Lookup,
-        notify, open_at, tcp_sockets, websockets,
+        notify, open_at,
+        replacing::replace,
+        tcp_sockets, websockets,
     },
 };
 use wasmtime::{
@@ -141,29 +143,28 @@ fn http(to: &mut HostLinker) -> Result<()> {
     http_p2::add_only_http_to_linker_async(to)?;
     http_p3::add_to_linker(to)?;
     middleware::link(to)?;
-    to.allow_shadowing(true);
-    to.instance("wasi:http/types@0.2.12")?.func_wrap(
-        "[method]outgoing-request.set-method",
-        |mut store, (request, method): (Resource<p2::OutgoingRequest>, p2::Method)| {
-            if matches!(&method, p2::Method::Other(name) if name.len() > METHOD_MAX) {
-                return Ok((Err(()),));
-            }
-            let mut http = store.data_mut().http();
-            Ok((p2::HostOutgoingRequest::set_method(&mut http, request, method)?,))
-        },
-    )?;
-    to.instance("wasi:http/types@0.3.0")?.func_wrap(
-        "[method]request.set-method",
-        |mut store, (request, method): (Resource<p3::Request>, p3::Method)| {
-            if matches!(&method, p3::Method::Other(name) if name.len() > METHOD_MAX) {
-                return Ok((Err(()),));
-            }
-            let mut http = store.data_mut().http();
-            Ok((p3::HostRequest::set_method(&mut http, request, method)?,))
-        },
-    )?;
-    to.allow_shadowing(false);
-    Ok(())
+    replace(to, |to| {
+        to.instance("wasi:http/types@0.2.12")?.func_wrap(
+            "[method]outgoing-request.set-method",
+            |mut store, (request, method): (Resource<p2::OutgoingRequest>, p2::Method)| {
+                if matches!(&method, p2::Method::Other(name) if name.len() > METHOD_MAX) {
+                    return Ok((Err(()),));
+                }
+                let mut http = store.data_mut().http();
+                Ok((p2::HostOutgoingRequest::set_method(&mut http, request, method)?,))
+            },
+        )?;
+        to.instance("wasi:http/types@0.3.0")?.func_wrap(
+            "[method]request.set-method",
+            |mut store, (request, method): (Resource<p3::Request>, p3::Method)| {
+                if matches!(&method, p3::Method::Other(name) if name.len() > METHOD_MAX) {
+                    return Ok((Err(()),));
+                }
+                let mut http = store.data_mut().http();
+                Ok((p3::HostRequest::set_method(&mut http, request, method)?,))
+            },
+        )
+    })
 }
 
 fn io(to: &mut HostLinker) -> Result<()> {

@@ -4,6 +4,7 @@ use crate::world::{
     host_state::HostState,
     limited_files::{LimitedFile, blocking, entry_limit, is_quota, limited_file, room_for_entry},
     limited_stream::LimitedStream,
+    replacing::replace,
     state_limit::FileGrowth,
 };
 use std::io;
@@ -30,10 +31,7 @@ type LinkAt02 = (Resource<Descriptor>, PathFlags, String, Resource<Descriptor>, 
 /// # Errors
 /// When it linked nothing that could be replaced.
 pub(super) fn link(to: &mut Linker<HostState>) -> Result<()> {
-    to.allow_shadowing(true);
-    let linked = link_files(to).and_then(|()| link_entries(to));
-    to.allow_shadowing(false);
-    linked
+    replace(to, |to| link_files(to).and_then(|()| link_entries(to)))
 }
 
 fn link_files(to: &mut Linker<HostState>) -> Result<()> {

@@ -43,6 +43,7 @@ pub mod notify;
 pub mod outgoing;
 pub mod output;
 pub mod profile;
+mod replacing;
 mod request_tasks;
 pub mod quota;
 pub mod stores;

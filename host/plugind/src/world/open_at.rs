@@ -10,6 +10,7 @@ use crate::{
         host_state::HostState,
         limited_files::{entry_limit, room_for_entry},
         open_files::OpenFiles,
+        replacing::replace,
         state_limit::{ReservedRoom, StateLimit},
     },
 };
@@ -41,18 +42,14 @@ type Arguments03 =
 /// # Errors
 /// When it linked nothing that could be replaced.
 pub(super) fn link(to: &mut Linker<HostState>) -> Result<()> {
-    to.allow_shadowing(true);
-    let linked =
+    replace(to, |to| {
         to.instance(TYPES[0])?.func_wrap_async(OPEN_AT, |store, arguments: Arguments02| {
             Box::new(open_02(store, arguments))
-        });
-    let linked = linked.and_then(|()| {
+        })?;
         to.instance(TYPES[1])?.func_wrap_concurrent(OPEN_AT, |store, arguments: Arguments03| {
             Box::pin(open_03(store, arguments))
         })
-    });
-    to.allow_shadowing(false);
-    linked
+    })
 }
 
 async fn open_02(

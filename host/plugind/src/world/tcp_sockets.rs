@@ -1,7 +1,7 @@
 //! TCP sockets of `wasi:sockets`: they are counted from their `create` until neither the resource nor a stream of it is
 //! left, so that a plugin has no more of them than it may.
 
-use crate::world::{host_state::HostState, open_sockets::OpenSocket};
+use crate::world::{host_state::HostState, open_sockets::OpenSocket, replacing::replace};
 use std::{
     pin::Pin,
     sync::Arc,
@@ -45,10 +45,7 @@ type StreamEnd = std::result::Result<(), ErrorCode03>;
 /// # Errors
 /// When it linked nothing that could be replaced.
 pub(super) fn link(to: &mut Linker<HostState>) -> Result<()> {
-    to.allow_shadowing(true);
-    let linked = link_02(to).and_then(|()| link_03(to));
-    to.allow_shadowing(false);
-    linked
+    replace(to, |to| link_02(to).and_then(|()| link_03(to)))
 }
 
 fn link_02(to: &mut Linker<HostState>) -> Result<()> {

@@ -1,12 +1,16 @@
 //! The pins of plugins: for each, a file beside the versions that are kept, with the digests of the version that the
 //! operator pinned.
 
-use crate::plugin::release::ReleaseDigests;
+use crate::{
+    base::directory::{self, remove_file_at},
+    plugin::release::ReleaseDigests,
+};
 use plugind_artifact::hex::parse_digest;
+use rustix::{fs::fsync, io::Errno};
 use std::{
     fs::{self, File, OpenOptions},
     io::{self, ErrorKind, Read, Write},
-    os::unix::fs::OpenOptionsExt,
+    os::{fd::OwnedFd, unix::fs::OpenOptionsExt},
     path::Path,
 };
 
@@ -59,11 +63,23 @@ pub(super) fn write(directory: &Path, digests: &ReleaseDigests) -> io::Result<()
 
 /// Removes the pin. False if there is none.
 pub(super) fn remove(directory: &Path) -> io::Result<bool> {
-    match fs::remove_file(directory.join(PINNED)) {
-        Err(error) if error.kind() != ErrorKind::NotFound => Err(error),
+    match directory::open(directory) {
         // Without a directory there is no pin.
-        Err(_) => Ok(false),
-        Ok(()) => File::open(directory)?.sync_all().map(|()| true),
+        Err(Errno::NOENT) => Ok(false),
+        opened => remove_at(&opened?),
+    }
+}
+
+/// The same in a directory that is open.
+pub(super) fn remove_at(directory: &OwnedFd) -> io::Result<bool> {
+    match remove_file_at(directory, PINNED) {
+        Err(Errno::NOENT) => Ok(false),
+        Ok(false) => Err(Errno::ISDIR.into()),
+        removed => {
+            removed?;
+            fsync(directory)?;
+            Ok(true)
+        }
     }
 }
 

@@ -1,0 +1,83 @@
+//! A version that fails at the start gives way to the one that served last.
+
+use super::*;
+
+/// A plugin that is not there yet, with what a daemon before this one leaves for it.
+fn with_last_good(last_good: LastGood) -> Managed {
+    let managed = Managed::new();
+    Managed { plugin: managed.plugin.with_last_good(last_good), ..managed }
+}
+
+fn reads_last_good(actions: &[Action]) -> bool {
+    actions.iter().any(|action| matches!(action, Action::ReadLastGood))
+}
+
+#[test]
+fn a_version_that_never_served_gives_way_to_the_one_that_served_last() {
+    let (good, bad) = (release(1, false), release(2, false));
+    let mut managed = with_last_good(LastGood::Version(good.digests()));
+    let (number, _) = managed.prepare(bad, false);
+    assert!(reads_last_good(&managed.worker(number, trap_at_start())), "one failure is enough");
+    assert!(managed.plugin.standing().awaited, "the start waits for it");
+
+    let (ticket, verified) = (7, Verified::assumed(good));
+    managed.handle(PluginEvent::FallBack { ticket, verified, requests: Vec::new() });
+    let prepared = Prepared { generation: ticket, after_start: false, saved: None };
+    managed.handle(PluginEvent::Prepared { ticket, outcome: Ok(prepared) });
+    let actions = managed.worker(ticket, READY);
+    let fell_back = |action: &Action| matches!(action, Action::Report(Fact::FellBack(_)));
+    assert!(actions.iter().any(fell_back), "{actions:?}");
+    let degraded = |managed: &Managed| {
+        managed.plugin.failed().is_some_and(|failed| failed.previous_since.is_some())
+    };
+    assert!(degraded(&managed) && managed.plugin.condition() == Condition::Running);
+
+    managed.handle(PluginEvent::Restart { generation: 8, relinked: None });
+    managed.worker(8, READY);
+    assert!(degraded(&managed), "new instances of the previous version fix nothing");
+    managed.numbers = 8;
+    let (number, _) = managed.prepare(release(3, false), true);
+    managed.worker(number, READY);
+    assert!(managed.plugin.failed().is_none());
+}
+
+#[test]
+fn a_plugin_that_never_served_is_left_out_where_others_have() {
+    let mut managed = with_last_good(LastGood::Others);
+    let (number, _) = managed.prepare(release(1, false), false);
+    assert!(!reads_last_good(&managed.worker(number, trap_at_start())));
+    assert!(managed.plugin.failed().is_some_and(|failed| !failed.required));
+    let mut managed = with_last_good(LastGood::Nothing);
+    let (number, _) = managed.prepare(release(1, false), false);
+    managed.worker(number, trap_at_start());
+    assert!(managed.plugin.failed().is_some_and(|failed| failed.required), "the first start");
+}
+
+#[test]
+fn the_version_that_served_last_is_not_followed_by_itself() {
+    let good = release(1, false);
+    let mut managed = with_last_good(LastGood::Version(good.digests()));
+    let (number, _) = managed.prepare(good, false);
+    assert!(!reads_last_good(&managed.worker(number, trap_at_start())));
+    assert!(managed.plugin.failed().is_some_and(|failed| failed.required));
+}
+
+#[test]
+fn where_the_last_good_version_cannot_be_read_the_start_fails() {
+    let mut managed = with_last_good(LastGood::Version(release(1, false).digests()));
+    let (number, _) = managed.prepare(release(2, false), false);
+    managed.worker(number, trap_at_start());
+    managed.handle(PluginEvent::NoFallback { left_out: false });
+    assert!(!managed.plugin.standing().awaited);
+    assert!(managed.plugin.failed().is_some_and(|failed| failed.required));
+}
+
+#[test]
+fn where_the_last_good_version_cannot_be_read_others_start_without_it() {
+    let mut managed = with_last_good(LastGood::Version(release(1, false).digests()));
+    let (number, _) = managed.prepare(release(2, false), false);
+    managed.worker(number, trap_at_start());
+    managed.handle(PluginEvent::NoFallback { left_out: true });
+    assert!(!managed.plugin.standing().awaited);
+    assert!(managed.plugin.failed().is_some_and(|failed| !failed.required));
+}
