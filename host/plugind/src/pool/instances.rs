@@ -125,9 +125,9 @@ impl Pool {
         commons: &Commons,
         report: impl Fn(WorkerEvent) + Send + Sync + 'static,
     ) -> Arc<Self> {
-        let config = PoolConfig::of(&linked);
-        let granted = linked.granted.clone();
         let executors = commons.executors.clone();
+        let config = PoolConfig::of(&linked, executors.cores());
+        let granted = linked.granted.clone();
         let release = linked.release.clone();
         let services = HostServices {
             journal: commons.journal.clone(),
