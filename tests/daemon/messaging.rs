@@ -15,16 +15,16 @@ use std::{
 
 const PUBLISH: &str = "[grants]\npublish = [\"done.*\"]\n";
 /// Two plugins that share the messages of a queue.
-const PLAIN: &str = "[[subscribe]]\nsubject = \"orders.*\"\nqueue = \"workers\"\n";
-const STREAM: &str =
+pub(crate) const PLAIN: &str = "[[subscribe]]\nsubject = \"orders.*\"\nqueue = \"workers\"\n";
+pub(crate) const STREAM: &str =
     "[[subscribe]]\nsubject = \"orders.*\"\nqueue = \"workers\"\nstream = \"ORDERS\"\n";
 
-fn manifest(subscribe: &str, rest: &str) -> String {
+pub(crate) fn manifest(subscribe: &str, rest: &str) -> String {
     format!("{subscribe}{PUBLISH}{rest}")
 }
 
 /// A tree with a plugin that takes messages.
-fn tree(server: &NatsServer, manifest: &str) -> Tree {
+pub(crate) fn tree(server: &NatsServer, manifest: &str) -> Tree {
     Tree::new().with_settings(&server.settings()).with_manifest("takes_messages", manifest)
 }
 
@@ -36,7 +36,7 @@ fn wait_for_status(tree: &Tree, plugin: &str, text: &str) -> String {
     })
 }
 
-fn wait_until_healthy(tree: &Tree, plugin: &str) {
+pub(crate) fn wait_until_healthy(tree: &Tree, plugin: &str) {
     eventually("the plugin to be healthy", || {
         let list = control::run(tree, &["list"]).stdout;
         list.lines().any(|line| line.contains(plugin) && !line.contains("degraded")).then_some(())

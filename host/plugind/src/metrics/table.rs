@@ -71,6 +71,25 @@ pub const METRICS: &[Metric] = &[
         Daemon(|it| it.spans.map(|(_, dropped)| Number(dropped))),
     ),
     metric(
+        Counter,
+        "plugind_memory_pressure",
+        "Reports of memory pressure to which the daemon reacted",
+        Daemon(|it| Some(Number(it.pressure.0))),
+    ),
+    metric(
+        Counter,
+        "plugind_memory_pressure_instances_ended",
+        "Instances without work that were ended because of memory pressure",
+        Daemon(|it| Some(Number(it.pressure.1))),
+    ),
+    metric(
+        Gauge,
+        "plugind_pool_unused_memory",
+        "Memory that unused places of the instance pool keep for the next instances; absent without a pool",
+        Daemon(|it| it.pool_unused.map(Number)),
+    )
+    .of(Bytes),
+    metric(
         Gauge,
         "plugind_watchdog_slack",
         "Time that is left until systemd ends the daemon because its watchdog was not notified",
@@ -234,6 +253,12 @@ pub const METRICS: &[Metric] = &[
         "plugind_plugin_messages_redelivered",
         "Deliveries to a plugin of messages that had been delivered before",
         Plugin(|it| Some(Number(it.totals.messages.redelivered))),
+    ),
+    metric(
+        Counter,
+        "plugind_plugin_messages_dropped",
+        "Messages without a stream that were dropped, because as many waited for a plugin as may",
+        Plugin(|it| Some(Number(it.totals.messages.dropped))),
     ),
     metric(
         Counter,

@@ -13,7 +13,7 @@ use crate::{
         config::PoolConfig,
         deadline::EXTENSION_MAX,
         deadline_sweeper::DeadlineSweeper,
-        idle::stop_idle_workers,
+        idle::{EndingInstances, PoolActivity, stop_idle_workers},
         in_flight::InFlight,
         queue::{PushError, QueuedCall},
         reply::{OwnInstance, PendingReply, Reply},
@@ -339,6 +339,18 @@ impl Pool {
     #[must_use]
     pub fn capacity(&self) -> usize {
         self.set.config.workers.saturating_mul(self.set.config.concurrency)
+    }
+
+    /// The activity of its instances at this moment.
+    #[must_use]
+    pub fn activity(&self) -> PoolActivity {
+        PoolActivity::of(&self.set)
+    }
+
+    /// Asks instances to end that have had no work since `before`, however long that is, and are not needed.
+    #[must_use]
+    pub fn end_idle(&self, before: &PoolActivity) -> EndingInstances {
+        EndingInstances::ask(&self.set, before)
     }
 
     /// Reports that something outside of its instances has changed for which it is degraded.
