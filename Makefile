@@ -4,7 +4,8 @@
 # and tests that need no programs with UNIT_PROFILE, or else with the profiles dev and test.
 # cargo unifies the features of the packages of one call, so plugind, pluginctl and plugind-compile never share a call:
 # that would link the compiler into the daemon, and the runtime into its client. For the same reason a set of packages is
-# always built together.
+# always built together. Lints and unit tests link no program that is shipped, so there the daemon and the compiler share
+# their dependencies: `tested` is the set of packages of each of these calls, whichever of them a call is about.
 
 PREFIX ?= /usr
 PORT ?= 8080
@@ -15,6 +16,7 @@ export DESTDIR PREFIX PORT PROGRAMS REPS RELOADS PARTS SECONDS_PER_RUN SECONDS_P
 daemon := -p plugind
 client := -p pluginctl
 compiler := -p plugind-compile -p plugind-artifact
+tested := $(daemon) $(compiler) -p plugind-tests
 plugins := -p plugind-sdk -p hello -p greeter-02 -p warmup -p ticker -p echo -p clock -p chat -p basic-auth -p cors -p rate-limit -p static-files -p userdb -p resolve-hook
 guest := --profile guest --target wasm32-wasip2
 # The Debian releases under whose systemd the installation is tested, beside that of this machine: 252, 257 and the
@@ -34,8 +36,17 @@ flags = $(if $(filter release,$(PROFILE)),RUSTFLAGS="$$RUSTFLAGS --remap-path-pr
 	--remap-path-prefix=$${CARGO_HOME:-$$HOME/.cargo}=cargo" CFLAGS="$$CFLAGS -ffile-prefix-map=$(CURDIR)=plugind \
 	-ffile-prefix-map=$${CARGO_HOME:-$$HOME/.cargo}=cargo")
 unit-profile = $(UNIT_PROFILE:%=--profile %)
+# Without UNIT_PROFILE, the tests that need no dependency of the daemon do not wait for these.
+tests = $(if $(UNIT_PROFILE),$(tested),-p plugind-tests)
 # The tests need not be optimized, unlike the programs that they test.
-end-to-end = PLUGIND_TEST_PROGRAMS=$(CURDIR)/$(PROGRAMS) cargo test $(unit-profile) $(locked) -p plugind-tests
+end-to-end = PLUGIND_TEST_PROGRAMS=$(CURDIR)/$(PROGRAMS) cargo test $(unit-profile) $(locked) $(tests)
+# The tests of the sources run in `make check`. All others of tests/Cargo.toml run after the programs were built, except
+# those with `test = false`.
+source-tests := modules promises language
+program-tests := $(filter-out boot $(source-tests),$(shell awk 'BEGIN { RS = "" } \
+	/\[\[test\]\]/ && !/test = false/ { gsub(/.*name = "|".*/, ""); print }' tests/Cargo.toml))
+# A test that boots a machine often waits for it, so more of them run at the same time than there are processors.
+machines = -- --test-threads $$(($$(nproc) * 2))
 cargo-deny := target/tools/bin/cargo-deny
 # If cargo-nextest is installed, `make unit`, `e2e` and `boot` use it. `make test` does not need it.
 nextest := $(shell cargo nextest --version 2>/dev/null)
@@ -86,23 +97,23 @@ test: setup-test setup-test-systemd ## install what is needed, then check and te
 # they are installed.
 test-here: UNIT_PROFILE = ci
 test-here: check
-	cargo test $(unit-profile) $(locked) $(daemon)
+	cargo test $(unit-profile) $(locked) $(tested) --lib --bin plugind-compile
 	cargo test $(unit-profile) $(locked) $(client)
-	cargo test $(unit-profile) $(locked) $(compiler)
 	$(MAKE) models UNIT_PROFILE=$(UNIT_PROFILE)
 	$(MAKE) build guests
 	tests/checks/build-paths
 	tests/browser
 	tests/corpus rust
 	KINDS=http tests/authors js python
-	$(end-to-end)
+	$(end-to-end) $(program-tests:%=--test %)
+	$(end-to-end) --test boot $(machines)
 
 test-systemd: $(systemds:%=test-%) ## test the installation under the systemd of other Debians; test-debian-13 for one
 
 $(systemds:%=test-%): UNIT_PROFILE = ci
 $(systemds:%=test-%): test-%: setup-test image-% build guests
 	tests/checks/exposure target/$*
-	PLUGIND_TEST_ROOT=$(CURDIR)/target/$* $(end-to-end) $(tests-$*)
+	PLUGIND_TEST_ROOT=$(CURDIR)/target/$* $(end-to-end) $(tests-$*) $(machines)
 
 images: $(systemds:%=image-%)
 
@@ -116,15 +127,15 @@ fmt: # the benchmark's peers and the fuzzer are workspaces of their own
 	cargo fmt --all --check --manifest-path tests/fuzz/Cargo.toml
 
 lint:
-	cargo clippy $(unit-profile) $(locked) $(daemon) -p plugind-test -p plugind-tests -p plugind-probe --all-targets -- -D warnings
+	cargo clippy $(unit-profile) $(locked) $(tested) -p plugind-test -p plugind-probe --all-targets -- -D warnings
 	cargo clippy $(unit-profile) $(locked) $(client) --all-targets -- -D warnings
-	cargo clippy $(unit-profile) $(locked) $(compiler) --all-targets -- -D warnings
 	cargo clippy $(guest) $(locked) $(plugins) --lib --bins -- -D warnings
 	cargo clippy $(guest) $(locked) -p plugind-test-guests --examples -- -D warnings
-	CARGO_TARGET_DIR=target/fuzz/build cargo check --quiet $(locked) --manifest-path tests/fuzz/Cargo.toml
+	@# Nothing is linked here, so libFuzzer, which is C++, need not be compiled.
+	CUSTOM_LIBFUZZER_PATH=/dev/null CARGO_TARGET_DIR=target cargo check --quiet $(unit-profile) $(locked) --manifest-path tests/fuzz/Cargo.toml
 
 sources: # check the sources and documents; needs no built program
-	cargo test $(unit-profile) $(locked) -p plugind-tests --test modules --test promises --test language
+	cargo test $(unit-profile) $(locked) $(tests) $(source-tests:%=--test %)
 	cargo test --quiet $(unit-profile) $(locked) --doc -p plugind-sdk -p plugind-test --all-features
 
 build: setup-run ## build the daemon, its client and the compiler, each on its own
@@ -160,7 +171,7 @@ reference: setup-run ## write plugins/reference.md, the reference of the interfa
 	GOLDEN=write cargo test $(locked) -p plugind-tests --test contract reference
 
 models: setup-run ## try every order of the pool's threads on the data that they share
-	cargo test $(unit-profile) $(locked) $(daemon) --lib --features loom -- pool::models
+	cargo test $(unit-profile) $(locked) $(if $(UNIT_PROFILE),$(tested),$(daemon)) --lib --features plugind/loom -- pool::models
 
 fuzz: setup-fuzz ## fuzz the parsers of files; SECONDS_PER_TARGET=60
 	tests/fuzz/run

@@ -32,6 +32,8 @@ fn the_package_has_the_interfaces_that_are_served_and_no_others() {
         [
             "blocking-connection-handler",
             "blocking-connections",
+            "blocking-websocket-handler",
+            "blocking-websockets",
             "connection-handler",
             "connections",
             "credentials",

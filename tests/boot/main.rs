@@ -18,6 +18,7 @@ mod many_reloads;
 mod handover;
 mod path;
 mod watchdog;
+mod memory_pressure;
 mod journal;
 mod stopping;
 mod plugin_unit;

@@ -248,6 +248,20 @@ fn a_plugin_that_serves_a_socket_gets_a_free_port() {
 }
 
 #[test]
+fn the_url_of_a_plugin_that_serves_only_websockets_is_one_for_them() {
+    let directory = tempfile::tempdir().unwrap();
+    let component = directory.path().join("messages.wasm");
+    copy_guest("messages", &component);
+    let running = Running::start(&component, &[]);
+    let line = running.log.wait_for(&["messages: ws://127.0.0.1:"]);
+    let (_, url) = line.split_once("messages: ").unwrap();
+    let stream = TcpStream::connect(url.trim_start_matches("ws://").split_once('/').unwrap().0);
+    let (mut client, _) = tungstenite::client(url, stream.unwrap()).unwrap();
+    client.send(tungstenite::Message::text("hello")).unwrap();
+    assert_eq!(client.read().unwrap(), tungstenite::Message::text("hello"));
+}
+
+#[test]
 fn mistakes_of_an_author_have_a_remedy() {
     let directory = tempfile::tempdir().unwrap();
     let empty = directory.path().to_str().unwrap();

@@ -34,6 +34,13 @@ fn a_plugin_is_tested_with_its_configuration_and_its_log() {
 }
 
 #[test]
+fn a_plugin_is_tested_with_a_credential() {
+    let manifest = "[grants]\ncredentials = [\"token\"]\n";
+    let host = with("keeps", "secret").manifest(manifest).credential("token", "s3cret").start();
+    assert_eq!(host.get("/token").text(), "s3cret");
+}
+
+#[test]
 fn a_plugin_of_a_socket_is_tested() {
     let (host, address) = with("echo", "echo").tcp("echo");
     let _host = host.start();

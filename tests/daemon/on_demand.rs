@@ -37,6 +37,10 @@ fn a_plugin_on_demand_is_started_by_a_request_and_stopped_when_idle() {
     daemon.log.wait_for(&["plugin ready", "plugin=says-stop"]);
     for round in 1..=3 {
         assert_eq!(state(&tree, "says-stop"), "inactive (on demand)");
+        for arguments in [&["status", "says-stop"][..], &["status"], &["list"]] {
+            let ran = run(&tree, arguments);
+            assert_eq!(ran.status, Some(0), "{arguments:?} reports no failure: {}", ran.stdout);
+        }
         let json = run(&tree, &["status", "says-stop", "--json"]).stdout;
         let words = r#""activeState":"inactive","subState":"on demand""#;
         assert!(json.contains(words) && json.contains(r#""workers":0"#), "{json}");
@@ -164,6 +168,7 @@ fn a_plugin_that_cannot_start_fails_at_its_first_request_and_says_so() {
         daemon.log.wait_for(&["plugin failed", &format!("plugin={name}"), "stage=start"]);
         let list = run(&tree, &["list"]);
         assert_eq!(list.status, Some(3));
+        assert_eq!(run(&tree, &["status", &name]).status, Some(3));
         let row = row(&list.stdout, &name);
         assert!(row.contains(&"failed") && row.contains(&result), "{}", list.stdout);
         assert_eq!(daemon.get(&format!("/{name}")).status(), 503);
@@ -190,6 +195,7 @@ fn an_operator_stops_starts_and_restarts_a_plugin_on_demand() {
     succeed(&["wait", "hello", "--timeout", "1min"]);
     succeed(&["stop", "hello"]);
     assert_eq!(state(&tree, "hello"), "inactive (stopped)");
+    assert_eq!(run(&tree, &["status", "hello"]).status, Some(3), "it serves no request");
     assert_eq!(daemon.get("/hello").status(), 503, "a request does not start it");
     succeed(&["start", "hello"]);
     assert_eq!(state(&tree, "hello"), "active", "an operator starts it at once");

@@ -2,6 +2,7 @@
 
 use crate::{
     control,
+    metrics::Measured,
     nats::NatsClient,
     stores::{GRANTED, act_on_values, ask},
 };
@@ -155,6 +156,19 @@ fn cleaning_says_that_keys_on_a_server_stay() {
     assert!(!files.join("plugin-stores.redb").exists());
     control::run(&tree, &["start", "stores"]);
     assert_eq!(ask(&daemon, "/stores/get/a"), "1");
+}
+
+#[test]
+fn the_size_of_a_state_leaves_out_a_file_from_before_the_server() {
+    let server = Server::start(Kind::Valkey);
+    let tree = server.tree().with_manifest("stores", GRANTED);
+    let state = tree.root().join("var/lib/plugind");
+    for (directory, file) in [(".keyvalue", "plugin-stores.redb"), ("stores", "note")] {
+        fs::create_dir_all(state.join(directory)).unwrap();
+        fs::write(state.join(directory).join(file), [0; 1234]).unwrap();
+    }
+    let measured = Measured::start(&tree, &[]);
+    measured.wait_for("plugind_plugin_state_size_bytes{plugin=\"stores\"}", 1234.0);
 }
 
 fn see_own_stores(kind: Kind) {

@@ -241,6 +241,46 @@ fn an_instance_for_each_websocket_or_one_at_a_time_costs_others_nothing() {
 }
 
 #[test]
+fn websockets_whose_functions_block_are_served_side_by_side() {
+    const PATH: &str = "/messages-blocking";
+    let manifest = "[service]\nwatchdog-sec = \"1s\"\ntimeout-stop-sec = \"3s\"\n";
+    let daemon = Daemon::start(&Tree::new().with_manifest("messages_blocking", manifest));
+    let refused = ask(&daemon, "/messages-blocking/refuse", &[]).unwrap_err();
+    assert_eq!(refused.status(), 418);
+    let fields = [("sec-websocket-protocol", "chat.v2, chat.v1"), ("origin", "here")];
+    let mut asking = ask(&daemon, "/messages-blocking/room?x=1", &fields).unwrap();
+    let expected = format!("http /room?x=1 {} [chat.v2 chat.v1] true", daemon.address());
+    assert_eq!(echo(&mut asking, "who"), expected);
+    daemon.log.wait_for(&["not offered: Err(WebsocketError { code: 6"]);
+
+    let mut clients: Vec<_> = (0..3).map(|_| open(&daemon, PATH)).collect();
+    for client in &mut clients {
+        assert_eq!(echo(client, "hello"), "hello");
+    }
+    clients[0].send(Message::binary(vec![0, 255])).unwrap();
+    assert_eq!(clients[0].read().unwrap(), Message::binary(vec![0, 255]));
+    clients[1].send(text("trap")).unwrap();
+    assert_eq!(close_code(&mut clients[1]), Some(CloseCode::Error));
+    assert_eq!(echo(&mut clients[2], "still here"), "still here");
+    clients[2].send(text("fail")).unwrap();
+    assert_eq!(close_code(&mut clients[2]), Some(CloseCode::Error));
+    daemon.log.wait_for(&["connection failed", "asked to fail"]);
+    let mut closing = open(&daemon, PATH);
+    closing.send(text("close")).unwrap();
+    assert_eq!(close_code(&mut closing), Some(CloseCode::from(4001)));
+    daemon.log.wait_for(&["close 4001 \"bye\", then Err(WebsocketError { code: 2"]);
+    drop(open(&daemon, PATH));
+    daemon.log.wait_for(&["receive: WebsocketError { code: 0"]);
+
+    // The reload does not wait for the WebSockets that block their instances. At its end they know why.
+    daemon.tree().put("messages-blocking.wasm", another("messages_blocking"));
+    daemon.reload();
+    assert_eq!(echo(&mut clients[0], "after"), "after");
+    assert_eq!(close_code(&mut clients[0]), Some(CloseCode::Away));
+    daemon.log.wait_for(&["receive: WebsocketError { code: 3"]);
+}
+
+#[test]
 fn pings_are_answered_by_the_host_while_the_plugin_waits() {
     let daemon = start("");
     let mut client = open(&daemon, "/messages/deaf");

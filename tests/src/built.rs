@@ -5,6 +5,7 @@ use std::{
     env, fs,
     path::{Path, PathBuf},
     process::Command,
+    sync::OnceLock,
 };
 
 /// The program of plugind with this name.
@@ -80,6 +81,40 @@ pub fn debian_package(directory: &Path, version: &str) -> PathBuf {
     assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
     let mut made = fs::read_dir(directory).expect("the directory is there");
     made.next().expect("a package was made").expect("the directory is readable").path()
+}
+
+/// The directory into which `tests/install` has installed the built programs, for the machines that this process boots.
+///
+/// # Panics
+/// When it fails.
+pub(crate) fn installed() -> &'static str {
+    static INSTALLED: OnceLock<String> = OnceLock::new();
+    INSTALLED.get_or_init(|| {
+        let all = temporary().join("installed");
+        // A process cannot remove its own, because nothing runs at the end of a process of tests.
+        for left in fs::read_dir(&all).into_iter().flatten().flatten() {
+            let owner = Path::new("/proc").join(left.file_name());
+            if !owner.exists() {
+                // Another process may be removing it.
+                drop(fs::remove_dir_all(left.path()));
+            }
+        }
+        let own = all.join(std::process::id().to_string());
+        if own.exists() {
+            fs::remove_dir_all(&own).expect("it is of an earlier process with the same number");
+        }
+        // The modes of its directories become those of the machine.
+        let made = Command::new("sh")
+            .args(["-c", "umask 022 && exec \"$0\""])
+            .arg(Path::new(env!("CARGO_MANIFEST_DIR")).join("install"))
+            .env("DESTDIR", &own)
+            .env("PREFIX", "/usr")
+            .env("PROGRAMS", programs())
+            .output()
+            .expect("tests/install can be run");
+        assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
+        own.into_os_string().into_string().expect("the name of the target directory is UTF-8")
+    })
 }
 
 /// Where tests may leave something for the next ones.

@@ -59,7 +59,7 @@ impl Machine {
     /// When it does not come up, or cannot do so here; then it says why.
     #[must_use]
     pub fn boot() -> Self {
-        Self::boot_where(&[("INSTALL", "yes")])
+        Self::boot_where(&[("INSTALLED", built::installed())])
     }
 
     /// Boots a machine without plugind.
@@ -68,7 +68,7 @@ impl Machine {
     /// As [`boot`](Self::boot).
     #[must_use]
     pub fn boot_without() -> Self {
-        Self::boot_where(&[("INSTALL", "no")])
+        Self::boot_where(&[])
     }
 
     /// Runs a command in a container without systemd and with a read-only root. The plugins in the directory are part of
@@ -79,7 +79,11 @@ impl Machine {
     #[must_use]
     pub fn run_container(command: &str, plugins: &Path) -> Self {
         let plugins = plugins.to_str().expect("the directory of a test has an ordinary name");
-        Self::boot_where(&[("INSTALL", "yes"), ("COMMAND", command), ("PLUGINS", plugins)])
+        Self::boot_where(&[
+            ("INSTALLED", built::installed()),
+            ("COMMAND", command),
+            ("PLUGINS", plugins),
+        ])
     }
 
     /// Boots a machine; these variables say how.
@@ -100,7 +104,6 @@ impl Machine {
             .args(["boot", &name])
             .arg(root)
             .env("NOTIFY_SOCKET", format!("@{notify}"))
-            .env("PROGRAMS", built::programs())
             .envs(variables.iter().copied())
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())

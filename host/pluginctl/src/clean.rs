@@ -52,7 +52,9 @@ enum CleanFilesError {
     State { name: PluginName, source: RemovalError },
     #[error("cannot remove compiled files of {name} from {}: {source}", path.display())]
     Cache { name: PluginName, path: PathBuf, source: io::Error },
-    #[error("--socket does not say where compiled files are; use --root")]
+    #[error(
+        "--what=cache cannot be used with --socket, which does not lead to the compiled files; use --root"
+    )]
     NoCache,
     #[error("cannot remove the saved state of {name}: {source}")]
     Saved { name: PluginName, source: io::Error },

@@ -13,15 +13,16 @@ use serde_json::{Value, json};
 /// Returns the use of a component.
 pub(crate) fn kind(inspection: &Inspection) -> &'static str {
     match inspection.http {
-        Some(WasiVersion::P3) if inspection.websockets => "wasi:http 0.3 and WebSockets",
-        Some(WasiVersion::P2) if inspection.websockets => "wasi:http 0.2 and WebSockets",
+        Some(WasiVersion::P3) if inspection.websockets.is_some() => "wasi:http 0.3 and WebSockets",
+        Some(WasiVersion::P2) if inspection.websockets.is_some() => "wasi:http 0.2 and WebSockets",
         Some(WasiVersion::P3) => "wasi:http 0.3",
         Some(WasiVersion::P2) => "wasi:http 0.2",
-        None if inspection.websockets => "WebSockets",
+        None if inspection.websockets.is_some() => "WebSockets",
         None => match (inspection.connections.is_some(), inspection.datagrams) {
             (true, true) => "sockets",
             (true, false) => "connections",
             (false, true) => "datagrams",
+            (false, false) if inspection.messages => "messages",
             (false, false) if inspection.is_program() => "program",
             (false, false) => "lifecycle",
         },

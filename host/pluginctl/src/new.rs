@@ -63,7 +63,7 @@ impl NewArgs {
     pub(crate) fn run(&self) -> Result<ExitCode, Problem> {
         let parent = self.directory.as_deref().unwrap_or(Path::new("."));
         let project = parent.join(self.name.as_str());
-        let template = Template::of(self.lang, self.kind).map_err(Problem::failed)?;
+        let template = Template::of(self.lang, self.kind);
         self.check_crate().map_err(Problem::failed)?;
         write(&project, &template, self.name.as_str()).map_err(Problem::failed)?;
         let shown = project.strip_prefix(".").unwrap_or(&project).display();

@@ -75,12 +75,21 @@ impl StatusArgs {
             described => described?,
         };
         print(&if self.json { json(&described) } else { plugin(&described, SystemTime::now()) })?;
-        let plugin = &described.plugin;
-        let serves = matches!(&*plugin.active_state, "active" | "reloading");
-        let is_newest = plugin.failure.is_none();
-        let is_well = serves && is_newest;
+        let is_well = serves(&described.plugin);
         Ok(if is_well { ExitCode::SUCCESS } else { ExitCode::from(NOT_ACTIVE) })
     }
+}
+
+/// Whether the newest version of a plugin serves the next request, even if that starts an instance on demand.
+fn serves(plugin: &api::Plugin) -> bool {
+    let takes_requests = match &*plugin.active_state {
+        "active" | "reloading" => true,
+        "inactive" => plugin.sub_state == "on demand",
+        // Only a plugin that is started on demand has a generation already.
+        "activating" => plugin.generation.is_some(),
+        _ => false,
+    };
+    takes_requests && plugin.failure.is_none()
 }
 
 fn daemon(status: &api::Status) -> String {
@@ -239,6 +248,37 @@ fn active(plugin: &api::Plugin, now: SystemTime) -> String {
 mod tests {
     use super::*;
     use crate::fixtures::{description, failed, failure, greeter};
+
+    #[test]
+    fn a_plugin_serves_while_it_has_no_instance_only_if_a_request_starts_one() {
+        let plugin = |active: &str, sub: &str, generation, failure| api::Plugin {
+            active_state: active.to_owned(),
+            sub_state: sub.to_owned(),
+            generation,
+            failure,
+            ..greeter()
+        };
+        for (active, sub) in [
+            ("active", "running"),
+            ("active", "degraded"),
+            ("reloading", "compiling"),
+            ("inactive", "on demand"),
+            ("activating", "starting"),
+        ] {
+            assert!(serves(&plugin(active, sub, Some(1), None)), "{active} {sub}");
+            assert!(!serves(&plugin(active, sub, Some(1), Some(failure()))), "{active} {sub}");
+        }
+        for (active, sub) in [
+            ("inactive", "exited"),
+            ("inactive", "stopped"),
+            ("activating", "starting"),
+            ("activating", "auto-restart"),
+            ("deactivating", "stopping"),
+            ("failed", "failed"),
+        ] {
+            assert!(!serves(&plugin(active, sub, None, None)), "{active} {sub}");
+        }
+    }
 
     #[test]
     fn the_status_of_a_plugin_has_all_known_facts() {

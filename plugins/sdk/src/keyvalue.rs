@@ -1,7 +1,7 @@
 //! Stores of keys and values by `wasi:keyvalue@0.2.0-draft2`, which the manifest grants with `keyvalue`.
 //!
-//! `store::open("default")` opens the plugin's own store, and `store::open` with another name opens a store that
-//! plugins share. A change is on the disk when the call returns.
+//! `store::open("default")` opens the plugin's own store, and `store::open` with a name in `shared` of the grant opens
+//! a store that plugins share. A change is on the disk when the call returns, unless the stores are on a server.
 //!
 //! ```no_run
 //! use plugind_sdk::keyvalue::{atomics, store};

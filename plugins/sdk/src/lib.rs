@@ -39,8 +39,8 @@
 //! | feature | adds |
 //! | --- | --- |
 //! | `http` | [`http`], with the types of the crate `http` and a client, and [`middleware`] |
-//! | `serde` | [`config::read`], which makes a type of your own of `[config]` |
-//! | `tasks` | [`tasks`]: background tasks, timers, and the end of both |
+//! | `serde` | [`config::read`], which reads `[config]` as a type of your own |
+//! | `tasks` | [`tasks`]: background tasks and timers, and ways to end them when the instance must stop |
 //! | `varlink` | [`varlink`], which answers the calls of systemd and its tools on a unix socket |
 //!
 //! Build for the target `wasm32-wasip2`, with the crate type `cdylib`.

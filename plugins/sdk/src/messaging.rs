@@ -1,5 +1,5 @@
-//! Messages by `wasi:messaging@0.2.0-draft`: a trait for those that the manifest subscribes to, and the functions that
-//! send some, which the manifest grants with `publish`.
+//! Messages by `wasi:messaging@0.2.0-draft`: a trait for the messages of `[[subscribe]]` in the manifest, and functions
+//! that send messages to the subjects of `publish` in `[grants]`.
 //!
 //! `Client::connect("default")` sends to those that listen at that moment; with `Client::connect("jetstream")`, a
 //! stream has stored a message when `producer::send` returns.
@@ -43,7 +43,8 @@ pub mod bindings {
 
 /// Handles messages. Export it with [`export_messages!`](crate::export_messages).
 pub trait MessageHandler {
-    /// Handles one message.
+    /// Handles one message. `wasi:messaging` has no async functions: the call occupies its instance until it returns,
+    /// and cannot wait for async functions such as `http::send`.
     ///
     /// # Errors
     /// When it could not be handled: a stream delivers it again.

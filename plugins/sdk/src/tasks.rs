@@ -1,4 +1,4 @@
-//! Background tasks, timers, and the end of both.
+//! Background tasks and timers, and ways to end them when the instance must stop.
 //!
 //! ```no_run
 //! use plugind_sdk::{Lifecycle, StartError, info, tasks};

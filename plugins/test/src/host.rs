@@ -18,6 +18,8 @@ use tempfile::TempDir;
 
 /// The longest time until the plugin is ready.
 const READY_MAX: Duration = Duration::from_secs(300);
+/// The directory in which the host finds its credentials.
+const CREDENTIALS: &str = "root/run/credentials/plugind.service";
 /// Interval at which it is checked whether the program has ended.
 const LOOK: Duration = Duration::from_millis(100);
 
@@ -48,7 +50,7 @@ impl Host {
     #[must_use]
     pub fn with(name: &str, component: impl AsRef<Path>) -> HostBuilder {
         let files = tempfile::tempdir().expect("a temporary directory can be made");
-        for directory in ["plugins", "credentials", "root/var/cache"] {
+        for directory in ["plugins", CREDENTIALS, "root/var/cache"] {
             fs::create_dir_all(files.path().join(directory)).expect("the directory is empty");
         }
         put_component(files.path(), name, component.as_ref());
@@ -185,14 +187,15 @@ impl HostBuilder {
         self
     }
 
-    /// Gives the host a credential. The manifest must grant it to the plugin.
+    /// Gives the plugin a credential. `name` must be in `credentials` below `[grants]` of its manifest.
     ///
     /// # Panics
     /// When the name is not that of a file.
     #[track_caller]
     #[must_use]
     pub fn credential(self, name: &str, value: &str) -> Self {
-        let path = self.files.path().join("credentials").join(name);
+        let file = format!("plugind.{}.{name}", self.name);
+        let path = self.files.path().join(CREDENTIALS).join(file);
         fs::write(path, value).expect("the name is that of a file");
         self
     }
@@ -242,7 +245,6 @@ impl HostBuilder {
             .args(listen.iter().flat_map(|socket| ["--listen", socket]))
             .args(movable_clock.then_some("--movable-clock"))
             .env("NOTIFY_SOCKET", &notify)
-            .env("CREDENTIALS_DIRECTORY", files.path().join("credentials"))
             .stdin(Stdio::null())
             .stdout(Stdio::null())
             .stderr(Stdio::piped());

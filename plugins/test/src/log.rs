@@ -71,7 +71,7 @@ impl Log {
     /// Waits for a line that contains `text`, and returns the first one.
     ///
     /// # Panics
-    /// When there is none within a minute, or before the host has ended.
+    /// When there is none within a minute, or when the host ends without one.
     #[track_caller]
     pub fn wait_for(&self, text: &str) -> String {
         let found = |log: &Lines| log.lines.iter().find(|line| line.contains(text)).cloned();

@@ -40,22 +40,6 @@ pub(crate) enum Kind {
     Job,
 }
 
-/// A kind that a language has no template for.
-#[derive(Debug, PartialEq, Eq, thiserror::Error)]
-#[error(
-    "there is no template for --kind {kind} in {language}; {language} has --kind {}, and --kind {kind} exists for --lang {}",
-    kinds.join(", "),
-    languages.join(", ")
-)]
-pub(crate) struct NoTemplate {
-    kind: &'static str,
-    language: &'static str,
-    /// The kinds that the language has.
-    kinds: Vec<&'static str>,
-    /// The languages that have the kind.
-    languages: Vec<&'static str>,
-}
-
 /// The files of a new project.
 pub(super) struct Template {
     language: Language,
@@ -135,28 +119,12 @@ impl Kind {
             Self::Job => ["common", self.word(), self.word()],
         }
     }
-
-    /// Whether there is a template in this language.
-    fn exists_in(self, language: Language) -> bool {
-        TEMPLATES.get_dir(format!("{}/{}", language.word(), self.word())).is_some()
-    }
 }
 
 impl Template {
     /// The template for a kind of plugin in a language.
-    pub(super) fn of(language: Language, kind: Kind) -> Result<Self, NoTemplate> {
-        if kind.exists_in(language) {
-            return Ok(Self { language, kind });
-        }
-        let kinds = Kind::value_variants().iter().filter(|kind| kind.exists_in(language));
-        let languages = Language::value_variants().iter();
-        let languages = languages.filter(|language| kind.exists_in(**language));
-        Err(NoTemplate {
-            kind: kind.word(),
-            language: language.name(),
-            kinds: kinds.map(|kind| kind.word()).collect(),
-            languages: languages.map(|language| language.word()).collect(),
-        })
+    pub(super) const fn of(language: Language, kind: Kind) -> Self {
+        Self { language, kind }
     }
 
     /// The WIT that it needs. Toolchains without async functions get WASI 0.2.
@@ -167,6 +135,8 @@ impl Template {
             (Language::C | Language::Go, Kind::Http) => ("http-0.2", "wasi-0.2", WASI_02),
             (Language::C, Kind::Job) => ("job-0.2", "wasi-0.2", &[][..]),
             (Language::Go, Kind::Job) => ("job-run-0.2", "wasi-0.2", WASI_02),
+            // It cannot import the function of 0.3 that waits, which is async.
+            (Language::Js, Kind::Job) => ("job-clock-0.2", "wasi-0.2", WASI_02),
             (_, Kind::Http) => ("http-0.3", "deps", WASI_03),
             (_, Kind::Job) => ("job-0.3", "deps", WASI_03),
         };
@@ -184,7 +154,9 @@ impl Template {
         let model = if self.kind == Kind::Job { "command" } else { "reactor" };
         let handler = match (self.language, self.kind) {
             // Its toolchain cannot import async functions.
-            (Language::Js, Kind::Connection) => "blocking-connection-handler".to_owned(),
+            (Language::Js, Kind::Connection | Kind::Websocket) => {
+                format!("blocking-{}-handler", self.kind.word())
+            }
             (_, kind) => format!("{}-handler", kind.word()),
         };
         text.replace("@HANDLER@", &handler)
@@ -304,13 +276,22 @@ fn put(
 mod tests {
     use super::*;
 
-    /// All templates that there are.
+    /// All templates.
     fn all() -> Vec<(Language, Kind, Template)> {
-        let pairs = Language::value_variants()
-            .iter()
-            .flat_map(|language| Kind::value_variants().iter().map(move |kind| (*language, *kind)));
-        let exists = |(language, kind)| Some((language, kind, Template::of(language, kind).ok()?));
-        pairs.filter_map(exists).collect()
+        let kinds = Kind::value_variants();
+        let of = |language: &Language| {
+            let language = *language;
+            kinds.iter().map(move |kind| (language, *kind, Template::of(language, *kind)))
+        };
+        Language::value_variants().iter().flat_map(of).collect()
+    }
+
+    #[test]
+    fn every_language_has_every_kind() {
+        for (language, kind, _) in all() {
+            let directory = format!("{}/{}", language.word(), kind.word());
+            assert!(TEMPLATES.get_dir(&directory).is_some(), "{directory}");
+        }
     }
 
     #[test]
@@ -354,29 +335,13 @@ mod tests {
     }
 
     #[test]
-    fn a_missing_template_is_reported_with_those_that_exist() {
-        for language in Language::value_variants() {
-            assert!(Kind::Http.exists_in(*language), "{language:?}");
-        }
-        for kind in Kind::value_variants() {
-            assert!(kind.exists_in(Language::Rust), "{kind:?}");
-        }
-        let missing = Template::of(Language::Js, Kind::Websocket).err().unwrap().to_string();
-        assert_eq!(
-            missing,
-            "there is no template for --kind websocket in JavaScript; JavaScript has --kind http, connection, datagram, and \
-             --kind websocket exists for --lang rust, c, python, go"
-        );
-    }
-
-    #[test]
     fn a_guest_of_one_version_of_wasi_gets_nothing_of_the_other() {
         for (language, kind, template) in all() {
             let files = render(&template, "x");
-            let other = match language {
-                Language::Rust => continue,
-                Language::C | Language::Go => "@0.3.",
-                Language::Js | Language::Python => "@0.2.1",
+            let other = match (language, kind) {
+                (Language::Rust, _) => continue,
+                (Language::C | Language::Go, _) | (Language::Js, Kind::Job) => "@0.3.",
+                (Language::Js | Language::Python, _) => "@0.2.1",
             };
             for (path, text) in files.iter().filter(|(path, _)| path.starts_with("wit")) {
                 let names = text.lines().filter(|line| !line.trim_start().starts_with("//"));
@@ -389,7 +354,7 @@ mod tests {
 
     #[test]
     fn a_project_has_the_wit_that_its_sdk_reads() {
-        let files = render(&Template::of(Language::Rust, Kind::Http).unwrap(), "x");
+        let files = render(&Template::of(Language::Rust, Kind::Http), "x");
         let sources = files.iter().filter(|(path, _)| path.starts_with("vendor/plugind-sdk/src"));
         let read = sources.flat_map(|(_, text)| {
             text.lines().filter_map(|line| line.trim().strip_prefix("path: \"../../"))
@@ -406,7 +371,7 @@ mod tests {
 
     #[test]
     fn a_project_has_the_packages_that_its_sdk_and_their_worlds_import() {
-        let files = render(&Template::of(Language::Rust, Kind::Http).unwrap(), "x");
+        let files = render(&Template::of(Language::Rust, Kind::Http), "x");
         let lines = |directory: &'static str| {
             let files = files.iter().filter(move |(path, _)| path.starts_with(directory));
             files.flat_map(|(_, text)| text.lines().map(str::trim))

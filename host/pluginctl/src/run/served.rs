@@ -240,11 +240,16 @@ impl ServedDirectory {
 
 fn urls(checked: &Checked, address: SocketAddr, sockets: &[PluginSocket]) -> Vec<String> {
     let name = &checked.name;
+    let inspection = checked.verified.as_ref().map(|verified| verified.inspection());
+    let scheme = match inspection {
+        Some(inspection) if inspection.http.is_none() && inspection.websockets.is_some() => "ws",
+        _ => "http",
+    };
     let url = |route: &Route| match route {
         Route::Http(route) => {
             let host = route.host.as_ref().map(|host| format!("{host}:{}", address.port()));
             let host = host.unwrap_or_else(|| address.to_string());
-            vec![format!("{name}: http://{host}{}", route.prefix)]
+            vec![format!("{name}: {scheme}://{host}{}", route.prefix)]
         }
         Route::Socket(socket) => {
             let opened = sockets.iter().filter(|opened| opened.name == *socket);

@@ -14,7 +14,10 @@ impl fmt::Display for ErrorChain<'_> {
         while let Some(cause) = error.source() {
             let message = error.to_string();
             let (failure, remedy) = message.split_once(REMEDY).unwrap_or((&message, ""));
-            write!(f, "{failure}: ")?;
+            // Some errors repeat their cause.
+            if *failure != cause.to_string() {
+                write!(f, "{failure}: ")?;
+            }
             remedies.extend((!remedy.is_empty()).then(|| remedy.to_owned()));
             error = cause;
         }
@@ -35,6 +38,10 @@ mod tests {
     }
 
     #[derive(Debug, thiserror::Error)]
+    #[error("{0}")]
+    struct RepeatedError(#[source] ReadError);
+
+    #[derive(Debug, thiserror::Error)]
     #[error("cannot link; see FILES; or ask")]
     struct LinkError(#[source] ReadError);
 
@@ -46,6 +53,8 @@ mod tests {
     #[test]
     fn every_cause_is_printed_once() {
         assert_eq!(ErrorChain(&read_error()).to_string(), "cannot read /etc/x: none; no such file");
+        let repeated = RepeatedError(read_error());
+        assert_eq!(ErrorChain(&repeated).to_string(), "cannot read /etc/x: none; no such file");
     }
 
     #[test]

@@ -47,6 +47,10 @@ struct AllFigures {
     cores: usize,
     plugins: Mutex<BTreeMap<PluginName, Arc<PluginFigures>>>,
     reloads: [Count; ReloadOutcome::ALL.len()],
+    /// Times that memory pressure was reported.
+    pressure: Count,
+    /// Instances that were ended because of it.
+    ended_under_pressure: Count,
     /// Within which time systemd must hear of the daemon.
     watchdog: OnceLock<Duration>,
     /// When it heard of it last, in ms since the start.
@@ -62,6 +66,8 @@ impl Figures {
             cores,
             plugins: Mutex::default(),
             reloads: Default::default(),
+            pressure: Count::default(),
+            ended_under_pressure: Count::default(),
             watchdog: OnceLock::new(),
             watchdog_notified: AtomicU64::new(0),
         }))
@@ -97,6 +103,18 @@ impl Figures {
     #[must_use]
     pub fn reloads(&self, outcome: ReloadOutcome) -> u64 {
         self.0.reloads[outcome as usize].get()
+    }
+
+    /// Counts a report of memory pressure, for which so many instances were ended.
+    pub fn relieved(&self, ended: u64) {
+        self.0.pressure.add(1);
+        self.0.ended_under_pressure.add(ended);
+    }
+
+    /// Returns the number of reports of memory pressure, and of instances that were ended because of them.
+    #[must_use]
+    pub fn pressure(&self) -> (u64, u64) {
+        (self.0.pressure.get(), self.0.ended_under_pressure.get())
     }
 
     /// systemd must hear of the daemon within this time.

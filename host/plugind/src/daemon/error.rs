@@ -50,7 +50,11 @@ pub enum DaemonError {
         was_ready: bool,
     },
     /// Required plugins did not become ready in time.
-    #[error("plugins did not become ready in time: {}{}", .awaited.join(", "), and_failures(.failed))]
+    #[error(
+        "plugins did not become ready within start-deadline-sec: {}{}",
+        .awaited.join(", "),
+        and_failures(.failed)
+    )]
     Deadline {
         /// The plugins that are not ready.
         awaited: Vec<String>,

@@ -2,6 +2,7 @@
 
 mod error;
 mod idle_exit;
+mod memory_pressure;
 mod running;
 mod signals;
 mod starting;
@@ -52,7 +53,7 @@ use crate::{
     systemd::{
         certificates, cgroup,
         directories::TraceEnvironment,
-        environment::Systemd,
+        environment::{PressureVariables, Systemd},
         notify::{Notice, Notifier},
         storage::StorageDirectories,
         store::Store,
@@ -169,6 +170,7 @@ pub async fn run(
                 notifier: notifier.clone(),
                 phase: watch::Sender::new(DaemonPhase::Starting),
                 figures,
+                pressure: systemd.pressure,
             };
             daemon.run(settings, sockets, watchdog, journal, executors).await
         }
@@ -188,6 +190,7 @@ struct Daemon {
     notifier: Notifier,
     phase: watch::Sender<DaemonPhase>,
     figures: Figures,
+    pressure: PressureVariables,
 }
 
 impl Daemon {
@@ -242,7 +245,8 @@ impl Daemon {
             state: settings.places.state.clone(),
             cache: settings.cache.clone(),
         };
-        let state_sizes = StateSizes::new(settings.places.state.clone());
+        let state_sizes =
+            StateSizes::new(settings.places.state.clone(), own.keyvalue.server().is_none());
         let (publisher, reader) = table::channel();
         let changes = publisher.changes();
         let connection = settings.places.broker.connection().cloned();
@@ -282,11 +286,18 @@ impl Daemon {
         };
         let (supervisor, mut reloads) = supervisor::start(deps, publisher, watchdog);
         tokio::spawn(follow_degraded(supervisor.board().clone(), stores));
+        let (pressure, figures) = (std::mem::take(&mut self.pressure), self.figures.clone());
+        tokio::spawn(memory_pressure::keep_relieving(
+            pressure,
+            supervisor.board().clone(),
+            figures,
+        ));
         let exporter = SpanExporter::configured(own.traces.endpoint, settings.traces);
         let spans = exporter.as_ref().map(|exporter| exporter.sink().clone());
         let sources = MetricSources {
             spans: spans.clone(),
             state_sizes,
+            host: host.clone(),
             supervisor: supervisor.clone(),
             listeners: Arc::downgrade(&listeners),
             journal: journal.clone(),

@@ -42,6 +42,8 @@ pub const MESSAGE_GIVEN_UP: &str = "aa73680328684c8f952aee6f55c257be";
 pub const REQUEST_SERVED: &str = "3f350c7b626d464abb7940b571439e9b";
 /// The daemon ends because it had nothing to do for long.
 pub const EXITING_ON_IDLE: &str = "4172cd5ad3c041438777d19ba00ef011";
+/// The system reported memory pressure, and the daemon has freed memory.
+pub const MEMORY_PRESSURE: &str = "d467b290cb4b40dcaf7ef8a6b56e83fa";
 /// The daemon exits before it was ready.
 pub const STARTUP_FAILED: &str = "50f07d10a05b4f39b6d72333f094360b";
 /// The daemon exits after it was ready.

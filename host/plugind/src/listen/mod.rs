@@ -12,6 +12,10 @@ mod message_delivery;
 #[cfg(feature = "runtime")]
 mod message_room;
 #[cfg(feature = "runtime")]
+mod lost_messages;
+#[cfg(feature = "runtime")]
+mod waiting_messages;
+#[cfg(feature = "runtime")]
 mod repeated_warning;
 #[cfg(feature = "runtime")]
 mod subscription;

@@ -29,6 +29,8 @@ use tracing::{debug, warn};
 const REQUEST: Duration = Duration::from_secs(1);
 /// The most messages of a request: fewer than may wait for the reader of a subscription, so that none is dropped.
 const BATCH_MAX: usize = 512;
+/// The attempts to make a consumer that others make at the same time.
+const CREATE_TRIES: usize = 5;
 
 impl Subscription {
     /// Receives messages of a stream until the subscription is ended.
@@ -67,25 +69,58 @@ impl Subscription {
                  \"{subject}\"`"
             )
         })?;
-        let plugin = &self.key.plugin;
-        let consumer = subscribe.consumer(plugin);
-        let failed =
-            |error: &dyn std::error::Error| format!("consumer {consumer} of {name}: {error}");
         // Of two that make it at the same time, the server takes the settings of the last one.
         let _one_at_a_time = self.consumers.lock().await;
-        let description = match found.consumer_info(consumer).await {
+        for _ in 0..CREATE_TRIES {
+            if let Some(consumer) = self.consumer_of(&found, stream).await? {
+                return Ok(consumer);
+            }
+        }
+        Err(format!("others make the consumer {} of {name} again and again", self.consumer_name()))
+    }
+
+    fn consumer_name(&self) -> &str {
+        self.key.subscribe.consumer(&self.key.plugin)
+    }
+
+    /// The consumer, as above; none, if another daemon has made it meanwhile, so that it must be looked at again.
+    async fn consumer_of(
+        &self,
+        found: &jetstream::stream::Stream,
+        stream: &StreamSubscription,
+    ) -> Result<Option<PullConsumer>, String> {
+        let (name, consumer) = (&stream.name, self.consumer_name());
+        let failed =
+            |error: &dyn std::error::Error| format!("consumer {consumer} of {name}: {error}");
+        match found.consumer_info(consumer).await {
             Ok(existing) => {
-                description_for(plugin, subject, &existing.config).map_err(|error| {
+                let (plugin, subject) = (&self.key.plugin, &self.key.subscribe.subject);
+                let description = description_for(plugin, subject, &existing.config);
+                let description = description.map_err(|error| {
                     format!(
                         "consumer {consumer} of {name} {error}; write another queue below [[subscribe]], or remove it: \
                          `nats consumer rm {name} {consumer}`"
                     )
-                })?
+                })?;
+                let config = self.consumer_config(stream, description);
+                found.create_consumer(config).await.map(Some).map_err(|error| failed(&error))
             }
-            Err(error) if error.kind() == ConsumerInfoErrorKind::NotFound => description_of(plugin),
-            Err(error) => return Err(failed(&error)),
-        };
-        let config = Config {
+            Err(error) if error.kind() == ConsumerInfoErrorKind::NotFound => {
+                let config = self.consumer_config(stream, description_of(&self.key.plugin));
+                match found.create_consumer(config).await {
+                    Ok(made) => Ok(Some(made)),
+                    // It is there although it was not a moment ago.
+                    Err(_) if found.consumer_info(consumer).await.is_ok() => Ok(None),
+                    Err(error) => Err(failed(&error)),
+                }
+            }
+            Err(error) => Err(failed(&error)),
+        }
+    }
+
+    fn consumer_config(&self, stream: &StreamSubscription, description: String) -> Config {
+        let (consumer, subject) = (self.consumer_name(), &self.key.subscribe.subject);
+        Config {
             durable_name: Some(consumer.to_owned()),
             description: Some(description),
             ack_policy: AckPolicy::Explicit,
@@ -94,8 +129,7 @@ impl Subscription {
             max_deliver: -1,
             filter_subject: subject.as_str().to_owned(),
             ..Config::default()
-        };
-        found.create_consumer(config).await.map_err(|error| failed(&error))
+        }
     }
 
     /// Receives messages, as many as there is room for, until the subscription is ended or the consumer fails.
@@ -120,12 +154,31 @@ impl Subscription {
                     }
                 };
                 match (message, permits.pop()) {
+                    (Some(Ok(message)), Some(_)) if self.is_of_another(&message) => {
+                        return self.give_back(&message).await;
+                    }
                     (Some(Ok(message)), Some(permit)) => self.handle_kept(message, permit, stream),
                     (Some(Err(error)), _) => return self.refused(&error.to_string()),
                     (Some(Ok(_)), None) | (None, _) => break,
                 }
             }
         }
+    }
+
+    /// Whether a message has a subject that was not subscribed to: another daemon has changed the consumer.
+    fn is_of_another(&self, message: &Message) -> bool {
+        let (own, subject) = (&self.key.subscribe.subject, &message.subject);
+        !own.matches(subject) && !own.excludes(subject)
+    }
+
+    /// Gives a message back, and looks at the consumer again.
+    async fn give_back(&self, message: &Message) {
+        if let Err(error) = message.ack_with(AckKind::Nak(None)).await {
+            // The stream delivers it again.
+            debug!(plugin = %self.key.plugin, %error, "message not acknowledged");
+        }
+        let consumer = self.consumer_name();
+        self.refused(&format!("consumer {consumer} has another subject than before"));
     }
 
     /// Room for as many messages as possible, at least one; none, if the subscription is ended.

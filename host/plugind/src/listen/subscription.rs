@@ -4,9 +4,11 @@ use crate::{
     base::{figures::PluginFigures, name::PluginName},
     journal::messages::SUBSCRIPTION_FAILED,
     listen::{
+        lost_messages::{Loss, LostMessages},
         message_delivery::{Undelivered, deliver, pool_of},
         message_room::MessageRoom,
         repeated_warning::RepeatedWarning,
+        waiting_messages::WaitingMessages,
     },
     plugin::subscribe::Subscribe,
     pool::instances::{Pool, PoolSource},
@@ -71,6 +73,8 @@ pub(super) struct Subscription {
     /// The warnings about single messages.
     pub(super) too_large: RepeatedWarning,
     pub(super) given_up: RepeatedWarning,
+    /// The messages without a stream that are lost.
+    pub(super) lost: Arc<LostMessages>,
     /// Why it is not established.
     pub(super) failure: Mutex<Option<String>>,
 }
@@ -232,7 +236,7 @@ impl Subscription {
         mut subscriber: Subscriber,
         mut errors: broadcast::Receiver<Arc<str>>,
     ) {
-        let mut is_draining = false;
+        let (mut waiting, mut is_draining) = (WaitingMessages::new(), false);
         loop {
             if self.ending.is_cancelled() && !is_draining {
                 is_draining = true;
@@ -240,23 +244,40 @@ impl Subscription {
                 subscriber.drain().await.ok();
             }
             let room = self.room.semaphore().clone();
-            let permit = tokio::select! {
+            tokio::select! {
                 biased;
-                () = self.ending.cancelled(), if !is_draining => continue,
-                permit = room.acquire_owned() => permit,
-            };
-            let Ok(permit) = permit else { return };
-            let received = tokio::select! {
-                biased;
-                () = self.ending.cancelled(), if !is_draining => continue,
-                error = self.refusal(&mut errors) => return self.refused(&error),
-                () = self.outage_changed() => continue,
-                received = next(&mut subscriber, is_draining) => received,
-            };
-            match received {
-                Some(message) => self.handle(&message, permit),
-                None => return,
+                () = self.ending.cancelled(), if !is_draining => (),
+                Ok(permit) = room.acquire_owned(), if !waiting.is_empty() => {
+                    self.handle(waiting.pop(), permit);
+                }
+                error = self.refusal(&mut errors) => {
+                    self.refused(&error);
+                    break;
+                }
+                () = self.outage_changed() => (),
+                // It is read whether there is room or not: otherwise it would wait in the client, whatever its size.
+                received = next(&mut subscriber, is_draining) => match received {
+                    Some(message) => self.keep(message, &mut waiting),
+                    None => break,
+                },
             }
+        }
+        while !waiting.is_empty() {
+            // It is never closed.
+            let Ok(permit) = self.room.semaphore().clone().acquire_owned().await else { return };
+            self.handle(waiting.pop(), permit);
+        }
+    }
+
+    /// Keeps a message until there is room for it, or drops it.
+    fn keep(&self, message: Message, waiting: &mut WaitingMessages<Message>) {
+        if self.key.subscribe.subject.excludes(&message.subject) {
+            return;
+        }
+        let bytes = message.length.saturating_add(size_of::<Message>());
+        if !waiting.push(message, bytes) {
+            self.figures.messages.dropped.add(1);
+            self.lost.note(Loss::NoRoom);
         }
     }
 
@@ -276,14 +297,14 @@ impl Subscription {
         }
     }
 
-    fn handle(self: &Arc<Self>, message: &Message, permit: OwnedSemaphorePermit) {
-        if self.key.subscribe.subject.excludes(&message.subject) {
-            return;
-        }
-        let (this, message) = (self.clone(), message_of(message));
+    fn handle(self: &Arc<Self>, message: Option<Message>, permit: OwnedSemaphorePermit) {
+        let Some(message) = message else { return };
+        let (this, message) = (self.clone(), message_of(&message));
         self.spawn(async move {
             // Without a stream, it is lost if it was not handled.
-            this.deliver(message).await.ok();
+            if let Err(Undelivered::NotServed) = this.deliver(message).await {
+                this.lost.note(Loss::NotServed);
+            }
             drop(permit);
         });
     }

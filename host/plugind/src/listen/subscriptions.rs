@@ -2,6 +2,7 @@
 
 use crate::{
     listen::{
+        lost_messages::LostMessages,
         message_room::MessageRoom,
         repeated_warning::RepeatedWarning,
         subscription::{Subscription, SubscriptionKey},
@@ -20,6 +21,7 @@ use tokio::{
     time::{Instant, sleep, timeout},
 };
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
+use tracing::warn;
 
 /// Interval at which the subscriptions that are awaited are looked at.
 const LOOK: Duration = Duration::from_millis(5);
@@ -107,7 +109,10 @@ impl Subscriptions {
                 client.flush().await.ok();
             }
         };
-        timeout(max, drained).await.ok();
+        if timeout(max, drained).await.is_err() {
+            let messages = self.handling.len();
+            warn!(messages, "messages in progress at the stop");
+        }
     }
 }
 
@@ -177,6 +182,7 @@ impl SubscriptionFollower {
             "the subscription to {:?} is not established yet",
             key.subscribe.subject.as_str()
         );
+        let lost = LostMessages::new(key.plugin.clone(), key.subscribe.subject.clone());
         let subscription = Arc::new(Subscription {
             last: Mutex::default(),
             room: MessageRoom::new(in_flight),
@@ -190,6 +196,7 @@ impl SubscriptionFollower {
             consumers: self.consumers.clone(),
             too_large: RepeatedWarning::default(),
             given_up: RepeatedWarning::default(),
+            lost,
             failure: Mutex::new(Some(why)),
         });
         subscription.served_by(pool);

@@ -11,7 +11,9 @@ use crate::{
         spans::SpanSink,
     },
     metrics::state_sizes::StateSizes,
+    runtime::engine,
     supervisor::{board::PluginView, handle::SupervisorHandle},
+    world::host_runtime::PendingHostRuntime,
 };
 use std::{sync::Weak, time::Duration};
 
@@ -28,6 +30,8 @@ pub struct MetricSources {
     pub spans: Option<SpanSink>,
     /// The sizes of the states of plugins.
     pub state_sizes: StateSizes,
+    /// The runtime of the plugins.
+    pub host: PendingHostRuntime,
 }
 
 /// A plugin at a moment.
@@ -62,6 +66,10 @@ pub struct DaemonSnapshot {
     pub lost_entries: u64,
     /// The numbers of spans that were exported and dropped, if traces are exported.
     pub spans: Option<(u64, u64)>,
+    /// The number of reports of memory pressure, and of instances that were ended because of them.
+    pub pressure: (u64, u64),
+    /// Bytes that places of the instance pool keep for the next instances; none before there is a pool.
+    pub pool_unused: Option<u64>,
     /// The time that is left until systemd ends the daemon.
     pub watchdog_slack: Option<Duration>,
 }
@@ -109,6 +117,8 @@ impl MetricSources {
                 let counts = sink.counts();
                 (counts.exported.get(), counts.dropped.get())
             }),
+            pressure: figures.pressure(),
+            pool_unused: self.host.made().and_then(|host| engine::pool_unused(&host.engine)),
             watchdog_slack: figures.watchdog_slack(),
         }
     }

@@ -28,6 +28,8 @@ pub struct StateSizes(Arc<MeasuredSizes>);
 
 struct MeasuredSizes {
     state: PathBuf,
+    /// Whether the key-value stores are files below it.
+    has_stores: bool,
     /// Measuring takes a while, and waits for the disk.
     runtime: Handle,
     is_measuring: AtomicBool,
@@ -41,11 +43,18 @@ struct LastSizes {
 }
 
 impl StateSizes {
-    /// Of the directories below `state`; to be called in the runtime that measures them.
+    /// Of the directories below `state`, and of the key-value stores, unless they are on a server; to be called in the
+    /// runtime that measures them.
     #[must_use]
-    pub fn new(state: PathBuf) -> Self {
+    pub fn new(state: PathBuf, has_stores: bool) -> Self {
         let (is_measuring, last) = (AtomicBool::new(false), Mutex::default());
-        Self(Arc::new(MeasuredSizes { state, runtime: Handle::current(), is_measuring, last }))
+        Self(Arc::new(MeasuredSizes {
+            state,
+            has_stores,
+            runtime: Handle::current(),
+            is_measuring,
+            last,
+        }))
     }
 
     /// The sizes that were measured last, by plugin. Without a recent measurement of these plugins, another one begins.
@@ -68,7 +77,9 @@ impl MeasuredSizes {
         let _measuring = Measuring(&self.is_measuring);
         let sizes = plugins.into_iter().filter_map(|plugin| {
             let directory = directory(&self.state, &plugin);
-            let store = fs::metadata(own_store(&self.state, &plugin)).ok();
+            // A store on a server may have left a file from before.
+            let own_store = self.has_stores.then(|| own_store(&self.state, &plugin));
+            let store = own_store.and_then(|store| fs::metadata(store).ok());
             if store.is_none() && !directory.exists() {
                 return None;
             }

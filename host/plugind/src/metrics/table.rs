@@ -42,7 +42,7 @@ pub const METRICS: &[Metric] = &[
         "socket",
         |it| by_socket(it, |socket| count(socket.connections)),
     )),
-    metric(Gauge, "plugind_socket_connections_limit", "The most connections of a socket", DaemonBy(
+    metric(Gauge, "plugind_socket_connections_limit", "The most connections that a socket may have", DaemonBy(
         "socket",
         |it| by_socket(it, |socket| count(socket.max)),
     )),
@@ -70,6 +70,25 @@ pub const METRICS: &[Metric] = &[
         "Spans that did not reach the collector of traces; absent without a collector",
         Daemon(|it| it.spans.map(|(_, dropped)| Number(dropped))),
     ),
+    metric(
+        Counter,
+        "plugind_memory_pressure",
+        "Reports of memory pressure to which the daemon reacted",
+        Daemon(|it| Some(Number(it.pressure.0))),
+    ),
+    metric(
+        Counter,
+        "plugind_memory_pressure_instances_ended",
+        "Instances without work that were ended because of memory pressure",
+        Daemon(|it| Some(Number(it.pressure.1))),
+    ),
+    metric(
+        Gauge,
+        "plugind_pool_unused_memory",
+        "Memory that unused places of the instance pool keep for the next instances; absent without a pool",
+        Daemon(|it| it.pool_unused.map(Number)),
+    )
+    .of(Bytes),
     metric(
         Gauge,
         "plugind_watchdog_slack",
@@ -234,6 +253,12 @@ pub const METRICS: &[Metric] = &[
         "plugind_plugin_messages_redelivered",
         "Deliveries to a plugin of messages that had been delivered before",
         Plugin(|it| Some(Number(it.totals.messages.redelivered))),
+    ),
+    metric(
+        Counter,
+        "plugind_plugin_messages_dropped",
+        "Messages without a stream that were dropped, because as many waited for a plugin as may",
+        Plugin(|it| Some(Number(it.totals.messages.dropped))),
     ),
     metric(
         Counter,

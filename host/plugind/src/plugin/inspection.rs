@@ -17,12 +17,12 @@ pub enum WasiVersion {
     P3,
 }
 
-/// The functions by which a guest reads and writes its connections.
+/// The functions by which a guest reads and writes its connections or WebSockets.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ConnectionFunctions {
-    /// They are async: `plugind:plugin/connection-handler`
+    /// They are async: `connection-handler`, `websocket-handler`
     Async,
-    /// They block its instance: `plugind:plugin/blocking-connection-handler`
+    /// They block its instance: `blocking-connection-handler`, `blocking-websocket-handler`
     Blocking,
 }
 
@@ -35,11 +35,11 @@ pub struct Inspection {
     pub connections: Option<ConnectionFunctions>,
     /// It exports `plugind:plugin/datagram-handler`.
     pub datagrams: bool,
-    /// It exports `plugind:plugin/websocket-handler`.
-    pub websockets: bool,
+    /// It serves WebSockets. Of two handlers the async one.
+    pub websockets: Option<ConnectionFunctions>,
     /// It exports `wasi:messaging/incoming-handler`.
     pub messages: bool,
-    /// None of its functions is async, or its connections block it: while one is called, no other can be.
+    /// None of its functions is async, or its connections or WebSockets block it: while one is called, no other can be.
     pub is_blocking: bool,
     /// It is a program: `wasi:cli/run`. Of two versions the later.
     pub run: Option<WasiVersion>,
@@ -104,7 +104,10 @@ impl Inspection {
             } else if ours(name, "datagram-handler") {
                 inspection.datagrams = true;
             } else if ours(name, "websocket-handler") {
-                inspection.websockets = true;
+                inspection.websockets = Some(ConnectionFunctions::Async);
+            } else if ours(name, "blocking-websocket-handler") {
+                inspection.websockets =
+                    inspection.websockets.or(Some(ConnectionFunctions::Blocking));
             } else if ours(name, "handover") {
                 handover = Some(name.clone());
             } else if name.starts_with("plugind:plugin/") && name.contains(&format!("@{CONTRACT}."))
@@ -114,7 +117,8 @@ impl Inspection {
                 return Err(InspectError::OtherContract(name.clone()));
             }
         }
-        inspection.is_blocking |= inspection.connections == Some(ConnectionFunctions::Blocking);
+        let functions = [inspection.connections, inspection.websockets];
+        inspection.is_blocking |= functions.contains(&Some(ConnectionFunctions::Blocking));
         if !inspection.serves() && inspection.run.is_none() && !inspection.lifecycle {
             let exports = match inspection.exports.as_slice() {
                 [] => "nothing at all".to_owned(),
@@ -148,7 +152,7 @@ impl Inspection {
     /// Whether it can serve requests over HTTP, of any kind.
     #[must_use]
     pub fn serves_routes(&self) -> bool {
-        self.http.is_some() || self.websockets
+        self.http.is_some() || self.websockets.is_some()
     }
 
     /// Whether it can serve a socket as a whole.
@@ -160,7 +164,7 @@ impl Inspection {
     /// Whether it has calls that last as long as a client wants.
     #[must_use]
     pub fn serves_connections(&self) -> bool {
-        self.connections.is_some() || self.websockets
+        self.connections.is_some() || self.websockets.is_some()
     }
 
     /// Whether it cannot be called while it serves a connection.
@@ -247,8 +251,11 @@ mod tests {
         assert_eq!(mode(false), Mode::Shared);
         let datagrams = Inspection { datagrams: true, is_blocking: true, ..Inspection::default() };
         assert_eq!(datagrams.mode(), Mode::Shared, "an answer does not last");
-        let websockets =
-            Inspection { websockets: true, is_blocking: true, ..Inspection::default() };
+        let websockets = Inspection {
+            websockets: Some(ConnectionFunctions::Async),
+            is_blocking: true,
+            ..Inspection::default()
+        };
         assert_eq!(websockets.mode(), Mode::Exclusive);
         let http = Some(WasiVersion::P3);
         assert_eq!(Inspection { http, ..websockets }.mode(), Mode::Exclusive);

@@ -124,15 +124,12 @@ pub(super) const INTERFACES: &[InterfaceTypes] = &[
     InterfaceTypes {
         name: "plugind:plugin/websocket-handler",
         versions: CONTRACT,
-        functions: &[Function {
-            name: "handle",
-            wit: "async func(request: upgrade-request, socket: websocket) -> result<_, string>",
-            parameters: &[
-                UPGRADE_REQUEST,
-                Shape::Own { interface: "plugind:plugin/websockets@0.1.", resource: "websocket" },
-            ],
-            result: Some(Shape::Result(None, Some(&STRING))),
-        }],
+        functions: &[handles_websockets(&[UPGRADE_REQUEST, WEBSOCKET])],
+    },
+    InterfaceTypes {
+        name: "plugind:plugin/blocking-websocket-handler",
+        versions: CONTRACT,
+        functions: &[handles_websockets(&[UPGRADE_REQUEST, BLOCKING_WEBSOCKET])],
     },
 ];
 
@@ -146,10 +143,24 @@ const fn handles_connections(connection: &'static [Shape]) -> Function {
     }
 }
 
+/// The handler of WebSockets that receives these parameters.
+const fn handles_websockets(parameters: &'static [Shape]) -> Function {
+    Function {
+        name: "handle",
+        wit: "async func(request: upgrade-request, socket: websocket) -> result<_, string>",
+        parameters,
+        result: Some(Shape::Result(None, Some(&STRING))),
+    }
+}
+
 const CONNECTION: Shape =
     Shape::Own { interface: "plugind:plugin/connections@0.1.", resource: "connection" };
 const BLOCKING_CONNECTION: Shape =
     Shape::Own { interface: "plugind:plugin/blocking-connections@0.1.", resource: "connection" };
+const WEBSOCKET: Shape =
+    Shape::Own { interface: "plugind:plugin/websockets@0.1.", resource: "websocket" };
+const BLOCKING_WEBSOCKET: Shape =
+    Shape::Own { interface: "plugind:plugin/blocking-websockets@0.1.", resource: "websocket" };
 
 const RUN_02: &[Function] = &[Function {
     name: "run",

@@ -166,8 +166,9 @@ interfaces! {
     Notify: [
         free("plugind:plugin/notify", OURS),
     ];
-    /// `plugind:plugin/websockets`
+    /// `plugind:plugin/websockets` and `plugind:plugin/blocking-websockets`
     WebSockets: [
+        free("plugind:plugin/blocking-websockets", OURS),
         free("plugind:plugin/websockets", OURS),
     ];
 }

@@ -27,7 +27,10 @@ pub(super) fn unusable(inspection: &Inspection, manifest: &Manifest) -> Option<V
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{config::Document, plugin::inspection::WasiVersion};
+    use crate::{
+        config::Document,
+        plugin::inspection::{ConnectionFunctions, WasiVersion},
+    };
     use std::path::Path;
 
     fn parse(text: &str) -> Manifest {
@@ -39,7 +42,8 @@ mod tests {
         let manifest = parse("middleware = [\"auth\"]\n");
         let http = Some(WasiVersion::P2);
         assert_eq!(unusable(&Inspection { http, ..Inspection::default() }, &manifest), None);
-        let websockets = Inspection { websockets: true, ..Inspection::default() };
+        let websockets =
+            Inspection { websockets: Some(ConnectionFunctions::Async), ..Inspection::default() };
         let mistakes = unusable(&websockets, &manifest).unwrap();
         assert!(mistakes[0].to_string().contains("exports no handler of HTTP requests"));
         let serve = "middleware = [\"auth\"]\n[[serve]]\nwebsocket = \"serve\"\n";

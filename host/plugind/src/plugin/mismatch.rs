@@ -48,11 +48,11 @@ fn unserved(inspection: &Inspection, manifest: &Manifest) -> Option<VerifyError>
             };
             let message = format!(
                 "serve.socket: \"{socket}\" without serve.route is the whole socket, and the component exports neither \
-                 plugind:plugin/connection-handler nor plugind:plugin/datagram-handler{remedy}"
+                 connection-handler, blocking-connection-handler nor datagram-handler of plugind:plugin{remedy}"
             );
             Some(Diagnostic::at(serve.socket_origin.0.clone()?, message))
         }
-        None if !inspection.websockets && serve.websocket == Some(WebSocketUse::Serve) => {
+        None if inspection.websockets.is_none() && serve.websocket == Some(WebSocketUse::Serve) => {
             let message = "serve.websocket cannot be \"serve\": the component does not export \
                  plugind:plugin/websocket-handler; remove it, or install a component that does";
             Some(Diagnostic::at(serve.websocket_origin.0.clone()?, message))

@@ -5,7 +5,7 @@ use crate::{
     runtime::engine::SLICE,
     world::link::Linked,
 };
-use std::{thread::available_parallelism, time::Duration};
+use std::time::Duration;
 
 /// The most workers of a plugin whose instances are reused, unless its manifest says otherwise: more than cores are of
 /// no use.
@@ -53,13 +53,13 @@ pub(crate) struct PoolConfig {
 }
 
 impl PoolConfig {
-    /// Returns the values of a plugin's manifest, and otherwise those of its component.
-    pub(crate) fn of(linked: &Linked) -> Self {
+    /// Returns the values of a plugin's manifest, and otherwise those of its component, where so many cores have an
+    /// executor.
+    pub(crate) fn of(linked: &Linked, cores: usize) -> Self {
         let Manifest { service, instances, .. } = &linked.release.manifest;
         let (program, hands_over) =
             (linked.release.inspection.is_program(), linked.release.inspection.handover);
         let mode = instances.mode.unwrap_or_else(|| linked.release.inspection.mode());
-        let cores = available_parallelism().map_or(1, usize::from);
         let number = |number: u32| usize::try_from(number).unwrap_or(usize::MAX);
         // Without a handler there is no work that would need a second instance.
         let alone = !linked.release.inspection.serves();

@@ -1,5 +1,6 @@
-//! Stops the workers of a pool that have had no work for long and are not needed: gathers what
-//! [`surplus`](scaling::surplus) decides on, and asks the workers. Each of them looks again whether it has work.
+//! Stops the workers of a pool that have had no work for long and are not needed, or have none under memory pressure:
+//! gathers what [`surplus`](scaling::surplus) decides on, and asks the workers. Each of them looks again whether it has
+//! work.
 
 use crate::pool::{
     scaling::{self, QUIET_LOOKS, QuietWorker},
@@ -20,6 +21,60 @@ struct Looks {
     workers: HashMap<u32, (usize, u32)>,
     /// The same for a pool whose workers are made for one call each: calls that it had served, and looks.
     per_call: (u64, u32),
+}
+
+/// The activity of the workers of a pool at a moment, by their numbers.
+pub struct PoolActivity(HashMap<u32, usize>);
+
+/// Instances that were asked to end.
+pub struct EndingInstances {
+    set: Weak<WorkerSet>,
+    workers: Vec<u32>,
+}
+
+impl PoolActivity {
+    /// The activity of the workers at this moment.
+    pub(crate) fn of(set: &WorkerSet) -> Self {
+        Self(set.snapshot().iter().map(|worker| (worker.number, worker.activity())).collect())
+    }
+
+    /// A worker, with as many looks as one that has had no work for long, if it has none and had none since.
+    fn look_at(&self, worker: &WorkerHandle) -> QuietWorker {
+        let is_quiet =
+            worker.in_flight() == 0 && self.0.get(&worker.number) == Some(&worker.activity());
+        QuietWorker {
+            number: worker.number,
+            looks: if is_quiet { QUIET_LOOKS } else { 0 },
+            is_asked: worker.is_asked_to_end_idle(),
+        }
+    }
+}
+
+impl EndingInstances {
+    /// Asks the workers of a pool to end that have had no work since `before`. As many as the manifest asks for are left.
+    pub(crate) fn ask(set: &Arc<WorkerSet>, before: &PoolActivity) -> Self {
+        let may_end = set.config.shrinks() && set.draining().is_none();
+        let handles = if may_end { set.snapshot() } else { Vec::new() };
+        let workers: Vec<_> = handles.iter().map(|worker| before.look_at(worker)).collect();
+        let workers = scaling::surplus(&workers, set.stats().active, set.config.min);
+        for worker in handles.iter().filter(|worker| workers.contains(&worker.number)) {
+            worker.ask_to_end_idle();
+        }
+        Self { set: Arc::downgrade(set), workers }
+    }
+
+    /// The number of those that were asked.
+    #[must_use]
+    pub fn number(&self) -> u64 {
+        u64::try_from(self.workers.len()).unwrap_or(u64::MAX)
+    }
+
+    /// Whether none of them is left.
+    #[must_use]
+    pub fn have_ended(&self) -> bool {
+        let left = self.set.upgrade().map(|set| set.snapshot()).unwrap_or_default();
+        !left.iter().any(|worker| self.workers.contains(&worker.number))
+    }
 }
 
 /// Stops workers without work until the pool drains or is gone.

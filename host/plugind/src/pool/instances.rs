@@ -13,7 +13,7 @@ use crate::{
         config::PoolConfig,
         deadline::EXTENSION_MAX,
         deadline_sweeper::DeadlineSweeper,
-        idle::stop_idle_workers,
+        idle::{EndingInstances, PoolActivity, stop_idle_workers},
         in_flight::InFlight,
         queue::{PushError, QueuedCall},
         reply::{OwnInstance, PendingReply, Reply},
@@ -125,9 +125,9 @@ impl Pool {
         commons: &Commons,
         report: impl Fn(WorkerEvent) + Send + Sync + 'static,
     ) -> Arc<Self> {
-        let config = PoolConfig::of(&linked);
-        let granted = linked.granted.clone();
         let executors = commons.executors.clone();
+        let config = PoolConfig::of(&linked, executors.cores());
+        let granted = linked.granted.clone();
         let release = linked.release.clone();
         let services = HostServices {
             journal: commons.journal.clone(),
@@ -339,6 +339,18 @@ impl Pool {
     #[must_use]
     pub fn capacity(&self) -> usize {
         self.set.config.workers.saturating_mul(self.set.config.concurrency)
+    }
+
+    /// The activity of its instances at this moment.
+    #[must_use]
+    pub fn activity(&self) -> PoolActivity {
+        PoolActivity::of(&self.set)
+    }
+
+    /// Asks instances to end that have had no work since `before`, however long that is, and are not needed.
+    #[must_use]
+    pub fn end_idle(&self, before: &PoolActivity) -> EndingInstances {
+        EndingInstances::ask(&self.set, before)
     }
 
     /// Reports that something outside of its instances has changed for which it is degraded.

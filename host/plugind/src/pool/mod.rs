@@ -31,7 +31,7 @@ mod worker_context;
 mod serving;
 mod worker_task;
 mod worker;
-mod idle;
+pub mod idle;
 pub mod instances;
 #[cfg(all(test, feature = "loom"))]
 mod models;

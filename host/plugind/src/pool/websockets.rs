@@ -4,10 +4,10 @@ use crate::{
     base::text::one_line,
     pool::{call::Outcome, failure::CallFailure},
     world::{
-        HostState, bindings::exports::plugind::plugin::websocket_handler,
-        client_websocket::ClientWebSocket, notify::STATUS_MAX,
+        HostState, client_websocket::ClientWebSocket, link::WebSocketExport, notify::STATUS_MAX,
     },
 };
+use futures::future::Either;
 use std::pin::pin;
 use wasmtime::component::Accessor;
 
@@ -18,14 +18,21 @@ use wasmtime::component::Accessor;
 /// When the instance failed.
 pub(super) async fn serve_websocket(
     accessor: &Accessor<HostState>,
-    handler: &websocket_handler::Guest,
+    handler: &WebSocketExport,
     websocket: ClientWebSocket,
     decided: impl FnOnce(),
 ) -> wasmtime::Result<Outcome<()>> {
-    let (request, decision) = (websocket.request().into(), websocket.decided());
+    let (request, decision) = (websocket.request().clone(), websocket.decided());
     let given = accessor.with(|mut store| store.get().give_websocket(websocket));
     let Ok(websocket) = given else { return Ok(Err(CallFailure::NoCapacity)) };
-    let mut served = pin!(handler.call_handle(accessor, request, websocket));
+    let mut served = pin!(match handler {
+        WebSocketExport::Async(handler) => {
+            Either::Left(handler.call_handle(accessor, request.into(), websocket))
+        }
+        WebSocketExport::Blocking(handler) => {
+            Either::Right(handler.call_handle(accessor, request.into(), websocket))
+        }
+    });
     let said = tokio::select! {
         biased;
         said = &mut served => said?,

@@ -1,6 +1,8 @@
 //! Whether a server can be reached. An outage is logged when it begins, and when it has ended.
 
+use crate::remote::certificate;
 use std::{
+    borrow::Cow,
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -69,10 +71,25 @@ impl Availability {
 
     /// The server does not answer, because of `error`.
     pub fn unreachable(&self, error: &str) {
-        let error = &error[..error.floor_char_boundary(ERROR_MAX)];
+        self.note(error, true);
+    }
+
+    /// The cause of an outage is `error`. If the outage has ended meanwhile, nothing changes.
+    pub fn still_unreachable(&self, error: &str) {
+        self.note(error, false);
+    }
+
+    /// Notes that the server cannot be reached; if it can be, only if this is a new outage.
+    fn note(&self, error: &str, may_begin: bool) {
+        let shortened = &error[..error.floor_char_boundary(ERROR_MAX)];
+        let error = &*match certificate::remedy(error) {
+            Some(remedy) => Cow::Owned(format!("{shortened}; {remedy}")),
+            None => Cow::Borrowed(shortened),
+        };
         let (mut is_news, mut is_other) = (false, false);
-        self.state.send_modify(|state| {
+        self.state.send_if_modified(|state| {
             let (since, was_reported) = match state {
+                Reachability::Reachable if !may_begin => return false,
                 Reachability::Reachable => (Instant::now(), false),
                 Reachability::Unreachable { since, is_reported, error: last } => {
                     is_other = *is_reported && **last != *error;
@@ -81,6 +98,7 @@ impl Availability {
             };
             is_news = !was_reported;
             *state = Reachability::Unreachable { error: error.into(), since, is_reported: true };
+            true
         });
         if is_news {
             warn!(server = %self.server, error, "cannot reach server");
@@ -168,7 +186,14 @@ mod tests {
         let unreachable = server.wait().await.unwrap_err();
         assert_eq!(unreachable.to_string(), "nats://a:1 cannot be reached: refused");
         assert_eq!(server.failure(), Some(unreachable));
+        server.still_unreachable("no route");
+        assert!(server.failure().is_some_and(|failure| failure.to_string().ends_with("no route")));
         server.reachable();
         assert_eq!(server.failure(), None);
+        server.still_unreachable("too late");
+        assert_eq!(server.failure(), None);
+        server.unreachable("invalid peer certificate: UnknownIssuer");
+        let failure = server.failure().unwrap().to_string();
+        assert!(failure.contains("UnknownIssuer; ca in plugind.toml must have"), "{failure}");
     }
 }

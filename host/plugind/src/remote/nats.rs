@@ -25,7 +25,7 @@ use std::{
 };
 use tokio::{
     runtime::Handle,
-    sync::broadcast,
+    sync::{Notify, broadcast},
     time::{sleep, timeout},
 };
 use tokio_util::task::AbortOnDropHandle;
@@ -37,6 +37,8 @@ const CONNECT: Duration = Duration::from_secs(5);
 pub const ANSWER: Duration = Duration::from_secs(5);
 /// Interval of pings; a server that leaves two unanswered counts as unreachable.
 const PING: Duration = Duration::from_secs(5);
+/// Interval of attempts to find the cause of an outage.
+const EXPLAIN_PAUSE: Duration = Duration::from_secs(5);
 /// Commands that wait for the connection. Each may have a value of the largest size.
 const COMMANDS_MAX: usize = 64;
 /// Messages of a subscription that wait for its reader.
@@ -71,7 +73,13 @@ impl NatsConnection {
         let availability = Availability::new(&setting.url);
         let refusals = Arc::new(Refusals::new());
         let (dropped, reported) = (DroppedMessages::default(), availability.clone());
-        let events = NatsEvents { availability: reported, refusals: refusals.clone(), dropped };
+        let (vague, probe) = (Arc::new(Notify::new()), options.clone());
+        let events = NatsEvents {
+            availability: reported,
+            refusals: refusals.clone(),
+            dropped,
+            vague: vague.clone(),
+        };
         let options = options.event_callback(move |event| {
             events.report(&event);
             std::future::ready(())
@@ -82,8 +90,11 @@ impl NatsConnection {
             RemoteError::from(credential_file::mistake(&setting.origin, message))
         })?;
         let client = Arc::new(OnceLock::new());
-        let connecting = connect(address, options, client.clone(), availability.clone());
-        let connecting = AbortOnDropHandle::new(runtime.spawn(connecting));
+        let (connected, reported) = (client.clone(), availability.clone());
+        let connecting = AbortOnDropHandle::new(runtime.spawn(async move {
+            connect(&address, options, connected, &reported).await;
+            explain(&address, probe, &vague, &reported).await;
+        }));
         let (jetstream, runtime) = (OnceLock::new(), runtime.clone());
         Ok(Self { client, jetstream, availability, refusals, runtime, _connecting: connecting })
     }
@@ -143,23 +154,51 @@ impl NatsConnection {
 
 /// Connects for the first time. Afterwards the client connects again by itself.
 async fn connect(
-    address: ServerAddr,
+    address: &ServerAddr,
     options: ConnectOptions,
     client: Arc<OnceLock<Client>>,
-    availability: Availability,
+    availability: &Availability,
 ) {
     for attempt in 1.. {
-        let connected = timeout(CONNECT, options.clone().connect(address.clone())).await;
-        match connected {
-            Ok(Ok(connected)) => {
+        match attempt_with(address, &options).await {
+            Ok(connected) => {
                 client.set(connected).ok();
                 return availability.reachable();
             }
-            Ok(Err(error)) => availability.unreachable(&ErrorChain(&error).to_string()),
-            Err(_) => availability.unreachable("it does not answer in time"),
+            Err(error) => availability.unreachable(&error),
         }
         sleep(pause(attempt)).await;
     }
+}
+
+/// Finds the cause of an outage that the client reports without it, by an attempt of its own to connect.
+async fn explain(
+    address: &ServerAddr,
+    probe: ConnectOptions,
+    vague: &Notify,
+    availability: &Availability,
+) {
+    loop {
+        vague.notified().await;
+        // The connection that is needed is the client's, so one that could be made is closed again.
+        if let Err(error) = attempt_with(address, &probe).await {
+            availability.still_unreachable(&error);
+        }
+        sleep(EXPLAIN_PAUSE).await;
+    }
+}
+
+async fn attempt_with(address: &ServerAddr, options: &ConnectOptions) -> Result<Client, String> {
+    match timeout(CONNECT, options.clone().connect(address.clone())).await {
+        Ok(connected) => connected.map_err(|error| ErrorChain(&error).to_string()),
+        Err(_) => Err("it does not answer in time".to_owned()),
+    }
+}
+
+/// Whether the client reports a failed attempt to connect by its kind alone, without the cause.
+fn is_vague(error: &str) -> bool {
+    use async_nats::ConnectErrorKind::{Dns, Io, Tls};
+    [Dns, Io, Tls].iter().any(|kind| kind.to_string() == error)
 }
 
 /// Takes note of the events of a connection.
@@ -167,6 +206,8 @@ struct NatsEvents {
     availability: Availability,
     refusals: Arc<Refusals>,
     dropped: DroppedMessages,
+    /// Notified when the cause of an outage has to be found.
+    vague: Arc<Notify>,
 }
 
 impl NatsEvents {
@@ -180,10 +221,18 @@ impl NatsEvents {
             Event::ServerError(error) => {
                 self.refusals.report(&error.to_string());
                 if *error == ServerError::AuthorizationViolation {
-                    self.availability.unreachable("it refuses the login");
+                    self.availability.unreachable(
+                        "it refuses the login; correct the credential in plugind.toml and restart the daemon",
+                    );
                 }
             }
             // The client tries again.
+            Event::ClientError(ClientError::Other(error)) if is_vague(error) => {
+                if self.availability.failure().is_none() {
+                    self.availability.unreachable(error);
+                }
+                self.vague.notify_one();
+            }
             Event::ClientError(ClientError::Other(error)) => self.availability.unreachable(error),
             Event::SlowConsumer(_) => {
                 if let Some(messages) = self.dropped.add(Instant::now()) {
@@ -250,23 +299,37 @@ fn log_in(
 #[cfg(test)]
 mod tests {
     use super::*;
+    use futures::FutureExt as _;
 
     #[test]
     fn an_outage_has_the_reason_of_the_last_attempt_to_connect() {
         let availability = Availability::new(&"nats://a:1");
         let (refusals, dropped) = (Arc::new(Refusals::new()), DroppedMessages::default());
-        let events = NatsEvents { availability: availability.clone(), refusals, dropped };
+        let vague = Arc::new(Notify::new());
+        let events = NatsEvents {
+            availability: availability.clone(),
+            refusals,
+            dropped,
+            vague: vague.clone(),
+        };
         let reason = || availability.failure().map(|failure| failure.to_string());
         events.report(&Event::Connected);
         assert_eq!(reason(), None);
         for (event, why) in [
             (Event::Disconnected, "the connection has ended"),
             (Event::ClientError(ClientError::Other("timed out".to_owned())), "timed out"),
-            (Event::ServerError(ServerError::AuthorizationViolation), "it refuses the login"),
+            (
+                Event::ServerError(ServerError::AuthorizationViolation),
+                "it refuses the login; correct the credential in plugind.toml and restart the daemon",
+            ),
         ] {
             events.report(&event);
             assert_eq!(reason(), Some(format!("nats://a:1 cannot be reached: {why}")));
         }
+        assert_eq!(vague.notified().now_or_never(), None);
+        events.report(&Event::ClientError(ClientError::Other("IO error".to_owned())));
+        assert!(reason().is_some_and(|reason| reason.ends_with("it refuses the login")));
+        assert_eq!(vague.notified().now_or_never(), Some(()), "the cause is looked for");
         events.report(&Event::Connected);
         events.report(&Event::ServerError(ServerError::Other("Permissions Violation".to_owned())));
         assert_eq!(reason(), None);

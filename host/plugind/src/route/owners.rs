@@ -77,7 +77,7 @@ pub fn route_requests(
     }
     // A WebSocket would bypass middleware.
     let has_middleware = !manifest.middleware.links.is_empty();
-    let serves = inspection.is_some_and(|inspection| inspection.websockets);
+    let serves = inspection.is_some_and(|inspection| inspection.websockets.is_some());
     let websocket = match serves && !has_middleware {
         true => WebSocketUse::Serve,
         false => WebSocketUse::Refuse,
@@ -216,7 +216,7 @@ impl RouteOwners {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::Document;
+    use crate::{config::Document, plugin::inspection::ConnectionFunctions};
     use std::path::Path;
 
     fn route_requests_of(name: &str, manifest: &str) -> Vec<RouteRequest> {
@@ -271,7 +271,8 @@ mod tests {
 
     #[test]
     fn a_route_serves_websockets_if_its_component_does_unless_its_manifest_says_no() {
-        let inspection = Inspection { websockets: true, ..Inspection::default() };
+        let inspection =
+            Inspection { websockets: Some(ConnectionFunctions::Async), ..Inspection::default() };
         let use_of = |inspection, manifest: &str| {
             let manifest = Manifest::parse(&Document::new(Path::new("m.toml"), manifest)).unwrap();
             route_requests(&"chat".parse().unwrap(), &manifest, inspection)[0].1.websocket

@@ -215,8 +215,8 @@ impl SocketPlan {
         }
         let Some(kinds) = self.kinds.get(name) else {
             return Some(format!(
-                "no socket has the name \"{name}\"; write a .socket unit with {lines}, FileDescriptorName={name} and \
-                 Service=plugind.service, and start it while plugind.service is stopped"
+                "no socket has the name \"{name}\"; write a .socket unit with {lines}, FileDescriptorName={name}, \
+                 Service=plugind.service and WantedBy=plugind.service, enable it, and restart plugind.service"
             ));
         };
         let fits = |kind: &SocketKind| match kind {

@@ -89,6 +89,15 @@ pub fn for_checks(kind: EngineKind) -> Result<Engine, EngineError> {
     Engine::new(&config).or_else(|_| plain(kind))
 }
 
+/// Bytes that unused places for instances keep resident; none without a pool.
+#[must_use]
+pub fn pool_unused(engine: &Engine) -> Option<u64> {
+    let pool = engine.pooling_allocator_metrics()?;
+    let unused =
+        pool.unused_memory_bytes_resident().saturating_add(pool.unused_table_bytes_resident());
+    u64::try_from(unused).ok()
+}
+
 /// Stacks for so many instances. One runs on a stack while its guest does; a guest with several tasks that each wait in a
 /// synchronous call has one for each of them. Each stack is a system call at the start, so there are no more than these.
 fn stacks(instances: u32) -> u32 {

@@ -2,10 +2,12 @@
 //!
 //! The C library keeps freed memory for later allocations, also the memory of plugins that have ended.
 
-use std::time::Duration;
+use std::{fs, time::Duration};
 
 /// Interval at which free memory is looked for.
 const EVERY: Duration = Duration::from_secs(15);
+/// The numbers of pages of this process: all, and those that are resident.
+const STATM: &str = "/proc/self/statm";
 /// Less than this is not worth it.
 const WORTH: usize = 8 << 20;
 
@@ -28,14 +30,28 @@ impl Trimmer {
     }
 }
 
+/// Gives back what is free now.
+pub async fn give_back() {
+    // It may take some milliseconds. If it fails, the next look at the heap shows the same.
+    tokio::task::spawn_blocking(libc_heap::trim).await.ok();
+}
+
+/// The resident memory of this process in bytes; 0, if it is unknown.
+#[must_use]
+pub fn resident() -> u64 {
+    let numbers = fs::read(STATM).ok().and_then(|numbers| String::from_utf8(numbers).ok());
+    let pages = numbers.and_then(|numbers| numbers.split(' ').nth(1)?.parse::<u64>().ok());
+    let page = u64::try_from(rustix::param::page_size()).unwrap_or(0);
+    pages.unwrap_or(0).saturating_mul(page)
+}
+
 /// Gives memory back for as long as the daemon runs.
 pub async fn keep_trimmed() {
     let mut trimmer = Trimmer::default();
     loop {
         tokio::time::sleep(EVERY).await;
         if trimmer.look(libc_heap::free()) {
-            // It may take some milliseconds. If it fails, the next look shows the same.
-            tokio::task::spawn_blocking(libc_heap::trim).await.ok();
+            give_back().await;
         }
     }
 }
@@ -69,6 +85,12 @@ mod libc_heap {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_resident_memory_is_a_number_of_pages() {
+        let resident = resident();
+        assert!(resident > 0 && resident.is_multiple_of(4096), "{resident}");
+    }
 
     #[test]
     fn what_was_freed_is_given_back_once() {

@@ -148,6 +148,14 @@ impl Board {
         pools.find(|pool| Some(pool.shared().identity.generation) == entry.generation)
     }
 
+    /// The instances of every generation of all plugins.
+    #[must_use]
+    pub fn pools(&self) -> Vec<Arc<Pool>> {
+        let pools = |entry: &BoardEntry| entry.pools.clone();
+        let pools: Vec<_> = self.entries().values().flat_map(pools).collect();
+        pools.iter().filter_map(Weak::upgrade).collect()
+    }
+
     /// Whether each plugin serves, in the order of their names.
     #[must_use]
     pub fn standings(&self) -> Vec<PluginStanding> {

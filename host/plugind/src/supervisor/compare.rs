@@ -187,8 +187,9 @@ fn speaks_no_http(verified: &Verified, serve: &Serve, plan: &SocketPlan) -> Opti
     let place = serve.socket_origin.0.clone();
     let place = place.unwrap_or_else(|| Position::whole(verified.path()));
     let message = format!(
-        "serve.socket: no socket \"{socket}\" speaks HTTP; write a .socket unit with FileDescriptorName={socket} \
-             and Service=plugind.service, and [sockets.{socket}] with protocol = \"http\" in plugind.toml"
+        "serve.socket: no socket \"{socket}\" speaks HTTP; write a .socket unit with FileDescriptorName={socket}, \
+             Service=plugind.service and WantedBy=plugind.service, enable it, write [sockets.{socket}] with protocol = \
+             \"http\" in plugind.toml, and restart plugind.service"
     );
     Some(Diagnostic::at(place, message).to_string())
 }

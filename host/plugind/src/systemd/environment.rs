@@ -15,12 +15,23 @@ pub enum LogTarget {
     Journald,
 }
 
+/// The variables about memory pressure.
+#[derive(Clone, Debug, Default)]
+pub struct PressureVariables {
+    /// `$MEMORY_PRESSURE_WATCH`: the path of what reports it.
+    pub watch: Option<OsString>,
+    /// `$MEMORY_PRESSURE_WRITE`: the data to write there first, in Base64.
+    pub write: Option<OsString>,
+}
+
 /// Everything that systemd handed over.
 pub struct Systemd {
     /// `$NOTIFY_SOCKET`: the socket for notifications about the service.
     pub notify_socket: Option<OsString>,
     /// `$WATCHDOG_USEC`: how long the service may be silent.
     pub watchdog: Option<Duration>,
+    /// Where memory pressure is reported.
+    pub pressure: PressureVariables,
     /// Sockets, by `$LISTEN_FDNAMES`, if the variables are consistent.
     pub sockets: Result<PassedSockets, SocketsError>,
     /// Files that a daemon before this one left with systemd.
@@ -41,8 +52,13 @@ impl Systemd {
         let files = passed.as_mut().map(PassedDescriptors::take_files).unwrap_or_default();
         let stored = files.into_iter().map(|(name, file)| Stored { name, file: file.into() });
         let stream = env::var("JOURNAL_STREAM").ok();
+        let path = |name| env::var_os(name).filter(|path| !path.is_empty());
         Self {
-            notify_socket: env::var_os("NOTIFY_SOCKET").filter(|path| !path.is_empty()),
+            notify_socket: path("NOTIFY_SOCKET"),
+            pressure: PressureVariables {
+                watch: path("MEMORY_PRESSURE_WATCH"),
+                write: path("MEMORY_PRESSURE_WRITE"),
+            },
             watchdog: sd_notify::watchdog_enabled().filter(|time| !time.is_zero()),
             stored: stored.collect(),
             sockets: passed.map(PassedDescriptors::take_sockets),

@@ -9,6 +9,8 @@ pub mod credential_file;
 pub mod cgroup;
 pub mod directories;
 pub mod environment;
+#[cfg(feature = "runtime")]
+pub mod memory_pressure;
 pub mod notify;
 pub mod process;
 pub mod sockets;

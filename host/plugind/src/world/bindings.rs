@@ -11,10 +11,12 @@ wasmtime::component::bindgen!({
             import plugind:plugin/connections@0.1.0;
             import plugind:plugin/blocking-connections@0.1.0;
             import plugind:plugin/websockets@0.1.0;
+            import plugind:plugin/blocking-websockets@0.1.0;
             export plugind:plugin/connection-handler@0.1.0;
             export plugind:plugin/blocking-connection-handler@0.1.0;
             export plugind:plugin/datagram-handler@0.1.0;
             export plugind:plugin/websocket-handler@0.1.0;
+            export plugind:plugin/blocking-websocket-handler@0.1.0;
         }
     ",
     world: "plugind:host/plugin",
@@ -22,9 +24,12 @@ wasmtime::component::bindgen!({
         "plugind:plugin/journal.send": store,
         "plugind:plugin/blocking-connections.[method]connection.read": async,
         "plugind:plugin/blocking-connections.[method]connection.write": async,
+        "plugind:plugin/blocking-websockets.[method]websocket.receive": async,
+        "plugind:plugin/blocking-websockets.[method]websocket.send": async,
     },
     with: {
         "plugind:plugin/blocking-connections.connection": crate::world::client_connection::ClientConnection,
+        "plugind:plugin/blocking-websockets.websocket": crate::world::client_websocket::ClientWebSocket,
         "plugind:plugin/connections.connection": crate::world::client_connection::ClientConnection,
         "plugind:plugin/websockets.websocket": crate::world::client_websocket::ClientWebSocket,
     },

@@ -96,6 +96,12 @@ impl PendingHostRuntime {
         Ok(Self(receiver.shared()))
     }
 
+    /// Returns it if it is there already.
+    #[must_use]
+    pub fn made(&self) -> Option<Arc<HostRuntime>> {
+        self.0.peek()?.as_ref().ok()?.as_ref().ok().cloned()
+    }
+
     /// Returns it as soon as it is there.
     ///
     /// # Errors

@@ -85,7 +85,9 @@ fn link(interface: Interface) -> fn(&mut HostLinker) -> Result<()> {
             |to| plugin::notify::add_to_linker::<_, notify::Shared>(to, HostState::notify)
         }
         Interface::WebSockets => |to| {
-            plugin::websockets::add_to_linker::<_, websockets::Shared>(to, HostState::websockets)
+            let get = HostState::websockets;
+            plugin::websockets::add_to_linker::<_, websockets::Shared>(to, get)?;
+            plugin::blocking_websockets::add_to_linker::<_, websockets::Shared>(to, get)
         },
     }
 }

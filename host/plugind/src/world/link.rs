@@ -10,8 +10,8 @@ use crate::{
     world::{
         bindings::{
             exports::plugind::plugin::{
-                blocking_connection_handler, connection_handler, datagram_handler, handover,
-                lifecycle, websocket_handler,
+                blocking_connection_handler, blocking_websocket_handler, connection_handler,
+                datagram_handler, handover, lifecycle, websocket_handler,
             },
             messaging::exports::wasi::messaging::incoming_handler,
         },
@@ -39,7 +39,7 @@ pub struct Linked {
     handover: Option<handover::GuestIndices>,
     connections: Option<ConnectionIndices>,
     datagrams: Option<datagram_handler::GuestIndices>,
-    websockets: Option<websocket_handler::GuestIndices>,
+    websockets: Option<WebSocketIndices>,
     messages: Option<incoming_handler::GuestIndices>,
 }
 
@@ -49,19 +49,26 @@ enum HttpIndices {
     P3(p3::bindings::ServiceIndices),
 }
 
+/// A handler, by the functions that its connections or WebSockets have.
 #[derive(Clone)]
-enum ConnectionIndices {
-    Async(connection_handler::GuestIndices),
-    Blocking(blocking_connection_handler::GuestIndices),
+pub enum HandlerExport<Async, Blocking> {
+    /// They are async.
+    Async(Async),
+    /// They block.
+    Blocking(Blocking),
 }
 
-/// The handler of connections, by the functions that the connections have.
-pub enum ConnectionExport {
-    /// They are async.
-    Async(connection_handler::Guest),
-    /// They block.
-    Blocking(blocking_connection_handler::Guest),
-}
+type ConnectionIndices =
+    HandlerExport<connection_handler::GuestIndices, blocking_connection_handler::GuestIndices>;
+type WebSocketIndices =
+    HandlerExport<websocket_handler::GuestIndices, blocking_websocket_handler::GuestIndices>;
+
+/// The handler of connections.
+pub type ConnectionExport =
+    HandlerExport<connection_handler::Guest, blocking_connection_handler::Guest>;
+/// The handler of WebSockets.
+pub type WebSocketExport =
+    HandlerExport<websocket_handler::Guest, blocking_websocket_handler::Guest>;
 
 /// One instance's exports, as far as the host uses them.
 pub struct Exports {
@@ -78,7 +85,7 @@ pub struct Exports {
     /// The handler of datagrams.
     pub datagrams: Option<datagram_handler::Guest>,
     /// The handler of WebSockets.
-    pub websockets: Option<websocket_handler::Guest>,
+    pub websockets: Option<WebSocketExport>,
     /// The handler of messages.
     pub messages: Option<incoming_handler::Guest>,
 }
@@ -179,11 +186,15 @@ pub fn link(
         false => None,
     };
     let websockets = match inspection.websockets {
-        true => Some(
+        None => None,
+        Some(ConnectionFunctions::Async) => Some(WebSocketIndices::Async(
             websocket_handler::GuestIndices::new(&pre)
                 .map_err(wrong("plugind:plugin/websocket-handler"))?,
-        ),
-        false => None,
+        )),
+        Some(ConnectionFunctions::Blocking) => Some(WebSocketIndices::Blocking(
+            blocking_websocket_handler::GuestIndices::new(&pre)
+                .map_err(wrong("plugind:plugin/blocking-websocket-handler"))?,
+        )),
     };
     let messages = match inspection.messages {
         true => Some(
@@ -302,7 +313,12 @@ impl Linked {
             },
             websockets: match &self.websockets {
                 None => None,
-                Some(indices) => Some(indices.load(&mut store, instance)?),
+                Some(WebSocketIndices::Async(indices)) => {
+                    Some(WebSocketExport::Async(indices.load(&mut store, instance)?))
+                }
+                Some(WebSocketIndices::Blocking(indices)) => {
+                    Some(WebSocketExport::Blocking(indices.load(&mut store, instance)?))
+                }
             },
             messages: match &self.messages {
                 None => None,

@@ -51,8 +51,8 @@ const RESOLVED_MAX: usize = 1024;
 /// Connections were granted that nobody in this process can open.
 #[derive(Debug, thiserror::Error)]
 #[error(
-    "was granted connections to {to}, and the daemon must not open any; add {families} to RestrictAddressFamilies= of \
-     its unit, as plugind-network.conf does: `pluginctl check` prints the drop-in"
+    "was granted connections to {to}, and the unit of the daemon allows none; add {families} to \
+     RestrictAddressFamilies= of the unit, as plugind-network.conf does: `pluginctl check` prints the drop-in"
 )]
 pub struct NetworkError {
     to: Endpoint,

@@ -11,7 +11,7 @@ use std::fmt::Display;
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ConfigError(String);
 
-/// Reads `[config]` of the manifest as a `T`. `start` returns the error as it is.
+/// Reads `[config]` of the manifest as a `T`. `start` can return the error as it is.
 ///
 /// # Errors
 /// [`StartError::Configuration`] if a key is missing or unknown, or if a value is not one of its type.

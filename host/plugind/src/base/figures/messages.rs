@@ -12,6 +12,8 @@ pub struct MessageFigures {
     pub failed: Count,
     /// Deliveries of a message that was delivered before.
     pub redelivered: Count,
+    /// Messages without a stream that were dropped, since too many waited.
+    pub dropped: Count,
     /// Messages that were sent.
     pub published: Count,
     in_flight: AtomicU64,
@@ -29,6 +31,8 @@ pub struct MessageTotals {
     pub failed: u64,
     /// Deliveries of a message that was delivered before.
     pub redelivered: u64,
+    /// Messages that were dropped.
+    pub dropped: u64,
     /// Messages that were sent.
     pub published: u64,
     /// The number of messages in progress.
@@ -49,6 +53,7 @@ impl MessageFigures {
             delivered: self.delivered.get(),
             failed: self.failed.get(),
             redelivered: self.redelivered.get(),
+            dropped: self.dropped.get(),
             published: self.published.get(),
             in_flight: self.in_flight.load(Relaxed),
         }

@@ -1,4 +1,5 @@
 // Greets everyone whose name comes as a line of a connection.
+import "./console.js";
 import { greet } from "./greeting.js";
 import { greeting } from "./lifecycle.js";
 import { decode, encode } from "./text.js";
@@ -23,8 +24,10 @@ export const blockingConnectionHandler = {
             received = [];
           }
         }
-      } catch {
-        return; // the client has left, which is no failure of the plugin
+      } catch (error) {
+        // An error of the host: the client has left, which is no failure of the plugin.
+        if (error.constructor === Error) return;
+        throw error;
       }
       if (bytes.length === 0) {
         return;

@@ -1,4 +1,5 @@
 // Greets everyone whose name comes as a datagram.
+import "./console.js";
 import { greet } from "./greeting.js";
 import { greeting } from "./lifecycle.js";
 import { decode, encode } from "./text.js";

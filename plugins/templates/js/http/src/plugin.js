@@ -1,5 +1,6 @@
 // Greets everyone who asks over HTTP.
 import * as journal from "plugind:plugin/journal@0.1.0";
+import "./console.js";
 import { greet } from "./greeting.js";
 import { serve } from "./http.js";
 import { greeting } from "./lifecycle.js";

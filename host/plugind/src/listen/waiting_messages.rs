@@ -1,0 +1,86 @@
+//! The messages of a subscription that wait for room: they are bounded, since the server sends without being asked.
+
+use std::collections::VecDeque;
+
+/// The most messages that wait, and the most bytes that they have together. One may have more than that.
+pub(super) const MESSAGES_MAX: usize = 1024;
+pub(super) const BYTES_MAX: usize = 8 << 20;
+
+/// Messages that wait, in the order in which they came.
+#[derive(Debug)]
+pub(super) struct WaitingMessages<T> {
+    messages: VecDeque<(T, usize)>,
+    bytes: usize,
+}
+
+impl<T> WaitingMessages<T> {
+    /// None waits yet.
+    pub(super) fn new() -> Self {
+        Self { messages: VecDeque::new(), bytes: 0 }
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.messages.is_empty()
+    }
+
+    /// Adds a message with so many bytes. False if there is no room, and it is dropped.
+    pub(super) fn push(&mut self, message: T, bytes: usize) -> bool {
+        let has_room =
+            self.messages.len() < MESSAGES_MAX && self.bytes.saturating_add(bytes) <= BYTES_MAX;
+        if !has_room && !self.is_empty() {
+            return false;
+        }
+        self.bytes = self.bytes.saturating_add(bytes);
+        self.messages.push_back((message, bytes));
+        true
+    }
+
+    /// Takes the first message.
+    pub(super) fn pop(&mut self) -> Option<T> {
+        let (message, bytes) = self.messages.pop_front()?;
+        self.bytes = self.bytes.saturating_sub(bytes);
+        Some(message)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    #[test]
+    fn as_many_messages_wait_as_may() {
+        let mut waiting = WaitingMessages::new();
+        assert!((0..MESSAGES_MAX).all(|message| waiting.push(message, 1)));
+        assert!(!waiting.push(MESSAGES_MAX, 1));
+        assert_eq!(waiting.pop(), Some(0));
+        assert!(waiting.push(MESSAGES_MAX, 1));
+    }
+
+    #[test]
+    fn a_message_that_is_larger_than_all_may_be_waits_alone() {
+        let mut waiting = WaitingMessages::new();
+        assert!(waiting.push("large", BYTES_MAX + 1));
+        assert!(!waiting.push("small", 0));
+        assert_eq!((waiting.pop(), waiting.pop()), (Some("large"), None));
+        assert!(waiting.push("small", 0));
+    }
+
+    proptest! {
+        #[test]
+        fn messages_are_bounded_by_their_bytes_and_keep_their_order(
+            sizes in prop::collection::vec((any::<bool>(), 0..BYTES_MAX), 0..60),
+        ) {
+            let (mut waiting, mut expected) = (WaitingMessages::new(), VecDeque::new());
+            for (number, (takes, bytes)) in sizes.into_iter().enumerate() {
+                if takes {
+                    prop_assert_eq!(waiting.pop(), expected.pop_front().map(|(it, _)| it));
+                } else if waiting.push(number, bytes) {
+                    expected.push_back((number, bytes));
+                }
+                let sum: usize = expected.iter().map(|(_, bytes)| bytes).sum();
+                prop_assert!(waiting.bytes == sum && sum <= BYTES_MAX);
+            }
+        }
+    }
+}
