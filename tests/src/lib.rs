@@ -63,9 +63,12 @@ pub fn eventually<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> T {
             return seen;
         }
         assert!(Instant::now() < deadline, "waited too long for {what}");
-        // To look may take the time of several programs, which the others need on a busy machine.
-        let pause =
-            (begin.elapsed() * 2).clamp(Duration::from_millis(5), Duration::from_millis(200));
-        std::thread::sleep(pause);
+        pause_after(begin.elapsed());
     }
+}
+
+/// Waits between two looks, the longer the more a look costs: it may take several programs, and the other tests need the
+/// processors.
+fn pause_after(look: Duration) {
+    std::thread::sleep((look * 4).clamp(Duration::from_millis(5), Duration::from_millis(200)));
 }
