@@ -43,10 +43,10 @@ end-to-end = PLUGIND_TEST_PROGRAMS=$(CURDIR)/$(PROGRAMS) cargo test $(unit-profi
 # The tests of the sources run in `make check`. All others of tests/Cargo.toml run after the programs were built, except
 # those with `test = false`.
 source-tests := modules promises language
-program-tests := $(filter-out boot $(source-tests),$(shell awk 'BEGIN { RS = "" } \
+program-tests := $(filter-out $(source-tests),$(shell awk 'BEGIN { RS = "" } \
 	/\[\[test\]\]/ && !/test = false/ { gsub(/.*name = "|".*/, ""); print }' tests/Cargo.toml))
-# A test that boots a machine often waits for it, so more of them run at the same time than there are processors.
-machines = -- --test-threads $$(($$(nproc) * 2))
+# A test of a daemon or a machine often waits for it, so more tests run at the same time than there are processors.
+threads = -- --test-threads $$(($$(nproc) * 2))
 cargo-deny := target/tools/bin/cargo-deny
 # If cargo-nextest is installed, `make unit`, `e2e` and `boot` use it. `make test` does not need it.
 nextest := $(shell cargo nextest --version 2>/dev/null)
@@ -105,15 +105,14 @@ test-here: check
 	tests/browser
 	tests/corpus rust
 	KINDS=http tests/authors js python
-	$(end-to-end) $(program-tests:%=--test %)
-	$(end-to-end) --test boot $(machines)
+	$(end-to-end) $(program-tests:%=--test %) $(threads)
 
 test-systemd: $(systemds:%=test-%) ## test the installation under the systemd of other Debians; test-debian-13 for one
 
 $(systemds:%=test-%): UNIT_PROFILE = ci
 $(systemds:%=test-%): test-%: setup-test image-% build guests
 	tests/checks/exposure target/$*
-	PLUGIND_TEST_ROOT=$(CURDIR)/target/$* $(end-to-end) $(tests-$*) $(machines)
+	PLUGIND_TEST_ROOT=$(CURDIR)/target/$* $(end-to-end) $(tests-$*) $(threads)
 
 images: $(systemds:%=image-%)
 

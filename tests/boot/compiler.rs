@@ -114,10 +114,10 @@ fn a_compiler_that_hangs_dies_or_answers_malformed_fails_its_plugin() {
     let machine = Machine::boot_with(&["hello"]);
     machine.start();
     // Components that are compiled by now need no time.
-    machine.put("/etc/plugind/plugind.toml", "[compile]\ntimeout-sec = \"1s\"\n");
+    machine.put("/etc/plugind/plugind.toml", "[compile]\ntimeout-sec = \"10s\"\n");
     machine.succeed(&["systemctl", "restart", "plugind.service"]);
     for (name, script, why) in [
-        ("hangs", "exec sleep 100", "the compiler gave no answer within 1s"),
+        ("hangs", "exec sleep 100", "the compiler gave no answer within 10s"),
         ("dies", "kill -KILL $$", "the compiler failed"),
         ("nonsense", "head -c1 >/dev/null; echo nonsense >&0", "malformed message"),
         ("refuses", "head -c1 >/dev/null; printf 'plugind-compile/2 refused no' >&0", "no"),

@@ -1,7 +1,7 @@
 //! A daemon that is stopped finishes the requests in progress, and waits for nothing else.
 
 use crate::{CLIENTS, HELLO, message};
-use plugind_tests::{Load, Machine};
+use plugind_tests::{Load, Machine, eventually};
 use std::{
     io::ErrorKind,
     net::{Ipv4Addr, SocketAddr, TcpStream},
@@ -71,12 +71,9 @@ fn sigterm_under_load_loses_no_request() {
     assert_eq!(machine.journal(&[&message("READY")]).len(), 4);
 }
 
-#[test]
-fn a_service_that_is_stopped_with_its_sockets_is_not_started_by_a_client() {
-    let machine = Machine::boot_with(&["hello"]);
-    machine.succeed(&["systemctl", "enable", "--now", "plugind.service"]);
-    assert_eq!(machine.get("/hello").status_and_text(), (200, HELLO));
-    // As the section STOPPING AND REMOVING of plugind(8) says, while clients come without end.
+/// Runs `systemctl` with this command while clients connect without end, and proves that the last one is refused and that
+/// nothing of plugind is left.
+fn turn_off(machine: &Machine, command: &[&str]) {
     let address = SocketAddr::from((Ipv4Addr::LOCALHOST, 8080));
     let connect = || loop {
         match TcpStream::connect(address) {
@@ -88,17 +85,63 @@ fn a_service_that_is_stopped_with_its_sockets_is_not_started_by_a_client() {
     };
     let refused = thread::scope(|scope| {
         let clients = scope.spawn(|| machine.within(connect));
-        machine.succeed(&["systemctl", "disable", "--now", "plugind.target"]);
+        machine.succeed(&[&["systemctl"], command].concat());
         clients.join().unwrap()
     });
     assert_eq!(refused.kind(), ErrorKind::ConnectionRefused);
-    assert_ne!(machine.run(&["pluginctl", "status"]).status, 0);
     for unit in [".service", "-http.socket", "-control.socket", "-compile.socket"] {
         let unit = format!("plugind{unit}");
-        assert_eq!(machine.property(&unit, "ActiveState"), "inactive", "{unit}");
-        assert_ne!(machine.systemctl(&["is-enabled", &unit]).status, 0, "{unit}");
+        // systemd begins to stop the sockets when the daemon has stopped, and systemctl does not wait for that.
+        eventually(&format!("the end of {unit}"), || {
+            (machine.property(&unit, "ActiveState") == "inactive").then_some(())
+        });
+    }
+    assert_ne!(machine.run(&["pluginctl", "status"]).status, 0);
+    assert_eq!(machine.daemon("ActiveState"), "inactive");
+}
+
+// Both commands are in the section STOPPING AND REMOVING of plugind(8).
+#[test]
+fn a_disabled_service_is_stopped_with_its_sockets_and_started_by_no_client() {
+    let machine = Machine::boot_with(&["hello"]);
+    for unit in ["plugind.service", "plugind.target"] {
+        machine.succeed(&["systemctl", "enable", "--now", unit]);
+        assert_eq!(machine.get("/hello").status_and_text(), (200, HELLO));
+        turn_off(&machine, &["disable", "--now", unit]);
+        let units = ["plugind.service", "plugind-http.socket", "plugind-enabled.target", unit];
+        for unit in units {
+            assert_ne!(machine.systemctl(&["is-enabled", unit]).status, 0, "{unit}");
+            assert_eq!(machine.property(unit, "ActiveState"), "inactive", "{unit}");
+        }
     }
 
-    machine.succeed(&["systemctl", "enable", "--now", "plugind.target"]);
+    machine.succeed(&["systemctl", "enable", "--now", "plugind.service"]);
+    machine.succeed(&["systemctl", "start", "plugind.target"]);
+    turn_off(&machine, &["stop", "plugind.target"]);
+    machine.succeed(&["systemctl", "start", "plugind.target"]);
+    assert_eq!(machine.get("/hello").status_and_text(), (200, HELLO));
+}
+
+#[test]
+fn the_sockets_of_a_stopped_service_stay_open_unless_it_was_disabled() {
+    let machine = Machine::boot_with(&["hello"]);
+    let opened = || machine.property("plugind-http.socket", "ActiveEnterTimestampMonotonic");
+    machine.start();
+    let first = opened();
+    let client_starts_it = || {
+        machine.succeed(&["systemctl", "stop", "plugind.service"]);
+        machine.wait_for("ActiveState", |state| state == "inactive");
+        assert_eq!(machine.get("/hello").status_and_text(), (200, HELLO));
+        assert_eq!(opened(), first);
+    };
+    // As a daemon that exits on idle needs it.
+    client_starts_it();
+    machine.succeed(&["systemctl", "enable", "--now", "plugind.service"]);
+    client_starts_it();
+
+    // A restart needs the target as well, so it stays until the daemon has stopped.
+    machine.succeed(&["systemctl", "disable", "plugind.service"]);
+    machine.succeed(&["systemctl", "restart", "plugind.service"]);
+    assert_eq!(opened(), first);
     assert_eq!(machine.get("/hello").status_and_text(), (200, HELLO));
 }

@@ -1,7 +1,7 @@
 //! A user has a daemon of their own, without root.
 
 use crate::HELLO;
-use plugind_tests::{Machine, Ran};
+use plugind_tests::{Machine, Ran, eventually};
 use std::{
     fs,
     io::{Read, Write},
@@ -84,14 +84,12 @@ fn a_user_serves_plugins_with_a_daemon_of_their_own() {
     systemctl(&["restart", "plugind.service"]);
     assert!(get(&machine, "/hello").ends_with("Hi from hello\n"));
 
-    systemctl(&[
-        "disable",
-        "--now",
-        "plugind.service",
-        "plugind-http.socket",
-        "plugind-control.socket",
-    ]);
-    assert!(!machine.path(&format!("run/user/{UID}/plugind/http")).exists());
+    // The sockets are closed as well.
+    systemctl(&["disable", "--now", "plugind.service"]);
+    for socket in ["http", "control"] {
+        let socket = machine.path(&format!("run/user/{UID}/plugind/{socket}"));
+        eventually("the end of the sockets", || (!socket.exists()).then_some(()));
+    }
     let stopped = run_as_user(&machine, &["pluginctl", "list", "--user"]);
     assert_eq!(stopped.status, 1, "{stopped:?}");
 }

@@ -224,6 +224,7 @@ fn a_rollback_serves_the_version_before_until_the_files_change() {
     let error = "app: not rolled back: failed at scan: no previous version of it is kept";
     assert!(none.stderr.starts_with(error), "{}", none.stderr);
 
+    tree.wait_for_version("app");
     tree.put_guest("app", "counts");
     succeed(&tree, &["reload"]);
     let new = daemon.get("/app").text().to_owned();
@@ -252,6 +253,7 @@ fn a_rollback_serves_the_version_before_until_the_files_change() {
 fn a_reload_of_one_plugin_ends_its_rollback() {
     let tree = Tree::new().with_named("app", "hello", "");
     let daemon = start(&tree);
+    tree.wait_for_version("app");
     tree.put_guest("app", "counts");
     succeed(&tree, &["reload"]);
     let generation = || row(&run(&tree, &["list"]).stdout, "app").join(" ");
@@ -341,6 +343,7 @@ fn a_version_that_replaces_a_rollback_ends_it() {
         run(&tree, &["status", "app"]).stdout
     };
     let first = daemon.get("/app").text().to_owned();
+    tree.wait_for_version("app");
     replace("counts");
     succeed(&tree, &["rollback", "app"]);
     replace("sleeps");

@@ -63,6 +63,7 @@ fn a_plugin_that_was_rolled_back_can_be_pinned_to_its_previous_version() {
     let tree = Tree::new().with_named("app", "hello", "");
     let mut daemon = start(&tree);
     let old = daemon.get("/app").text().to_owned();
+    tree.wait_for_version("app");
     tree.put_guest("app", "counts");
     succeed(&tree, &["reload"]);
     succeed(&tree, &["rollback", "app"]);
@@ -167,6 +168,7 @@ fn a_plugin_that_is_held_gets_changed_credentials_by_a_reload() {
     let daemon = start(&tree);
     let ask = || daemon.get("/app/token").text().to_owned();
     assert_eq!(ask(), "old");
+    tree.wait_for_version("app");
     tree.put("app.toml", format!("description = \"new\"\n{granted}"));
     succeed(&tree, &["reload"]);
     succeed(&tree, &["rollback", "app"]);

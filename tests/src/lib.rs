@@ -35,7 +35,7 @@ use std::{
 };
 
 /// Time that anything is waited for that should take a moment: long enough for a busy machine.
-pub const WAIT_MAX: Duration = Duration::from_secs(30);
+pub const WAIT_MAX: Duration = Duration::from_secs(60);
 
 /// The same for a run that takes minutes, in which one moment of a machine that is overloaded must not end it.
 const LONG_WAIT_MAX: Duration = Duration::from_secs(600);
@@ -43,7 +43,7 @@ const LONG_WAIT_MAX: Duration = Duration::from_secs(600);
 /// Whether this process waits as long as that.
 static WAITS_LONG: AtomicBool = AtomicBool::new(false);
 
-/// Lets everything of this library in this process wait for ten minutes before it is given up, instead of 30 seconds.
+/// Lets everything of this library in this process wait for ten minutes before it is given up, instead of one.
 pub fn wait_long() {
     WAITS_LONG.store(true, Relaxed);
 }
@@ -60,10 +60,17 @@ fn wait_max() -> Duration {
 pub fn eventually<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> T {
     let deadline = Instant::now() + wait_max();
     loop {
+        let begin = Instant::now();
         if let Some(seen) = look() {
             return seen;
         }
         assert!(Instant::now() < deadline, "waited too long for {what}");
-        std::thread::sleep(Duration::from_millis(5));
+        pause_after(begin.elapsed());
     }
+}
+
+/// Waits between two looks, the longer the more a look costs: it may take several programs, and the other tests need the
+/// processors.
+fn pause_after(look: Duration) {
+    std::thread::sleep((look * 4).clamp(Duration::from_millis(5), Duration::from_millis(200)));
 }

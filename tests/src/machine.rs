@@ -4,7 +4,7 @@
     reason = "the journal belongs to the output of the test that failed"
 )]
 
-use crate::{Connection, Entry, Log, built, client::Response, eventually, wait_max};
+use crate::{Connection, Entry, Log, built, client::Response, eventually, pause_after, wait_max};
 use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
 use std::{
     env, fs,
@@ -27,7 +27,7 @@ const ROOT: &str = "PLUGIND_TEST_ROOT";
 const HTTP: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(std::net::Ipv4Addr::LOCALHOST), 8080);
 /// Where plugins are put.
 const PLUGINS: &str = "etc/plugind/plugins";
-/// Interval at which a condition is checked that only a program can see.
+/// Interval at which a machine that is being booted is looked at, which may have ended.
 const INTERVAL: Duration = Duration::from_millis(50);
 
 /// A booted machine. Dropping it throws it away, with everything that was written to it.
@@ -245,12 +245,13 @@ impl Machine {
     pub fn wait_for(&self, name: &str, wanted: impl Fn(&str) -> bool) -> String {
         let deadline = Instant::now() + wait_max();
         loop {
+            let begin = Instant::now();
             let now = self.daemon(name);
             if wanted(&now) {
                 return now;
             }
             assert!(Instant::now() < deadline, "{name} stays {now:?}");
-            thread::sleep(INTERVAL);
+            pause_after(begin.elapsed());
         }
     }
 
@@ -270,11 +271,7 @@ impl Machine {
     /// When there comes none.
     pub fn wait_for_entry(&self, arguments: &[&str]) -> Entry {
         eventually(&format!("an entry of the journal: {arguments:?}"), || {
-            let first = self.journal(arguments).into_iter().next();
-            first.or_else(|| {
-                thread::sleep(INTERVAL);
-                None
-            })
+            self.journal(arguments).into_iter().next()
         })
     }
 

@@ -1,6 +1,6 @@
 //! A directory as plugind finds it on a machine, with plugins in it.
 
-use crate::built;
+use crate::{built, eventually};
 use std::{
     fs,
     os::unix::fs::symlink,
@@ -14,6 +14,7 @@ use tempfile::TempDir;
 
 const PLUGINS: &str = "etc/plugind/plugins";
 const CACHE: &str = "var/cache/plugind";
+const VERSIONS: &str = "var/lib/plugind/.versions";
 
 /// A directory tree for a daemon. It is gone when this and every daemon that runs on it have been dropped.
 #[derive(Clone)]
@@ -85,6 +86,21 @@ impl Tree {
         let draft = self.plugins().join(format!(".{file}.new"));
         fs::write(&draft, contents).expect("the tree is writable");
         fs::rename(draft, self.plugins().join(file)).expect("the tree is writable");
+    }
+
+    /// Waits until the daemon has copied the first version of a plugin that serves. Only then can its files be replaced if
+    /// a rollback shall find it.
+    ///
+    /// # Panics
+    /// When no version is copied.
+    pub fn wait_for_version(&self, name: &str) {
+        let versions = self.root().join(VERSIONS).join(name);
+        eventually(&format!("a version in {}", versions.display()), || {
+            // An incomplete one is hidden.
+            let entries = fs::read_dir(&versions).ok()?.flatten();
+            let mut names = entries.map(|entry| entry.file_name());
+            names.any(|name| !name.to_string_lossy().starts_with('.')).then_some(())
+        });
     }
 
     /// Removes a file from among the plugins.
