@@ -38,7 +38,7 @@ use std::{
     task::{Context, Poll},
 };
 use tokio::time::{Sleep, sleep};
-use tracing::{debug, warn};
+use tracing::warn;
 use wasmtime::{
     AsContextMut,
     component::{Accessor, GuestTaskId},
@@ -387,15 +387,8 @@ impl<'a> Serving<'a> {
                 self.broken = Some(error);
             }
             Err(error) => {
-                // It concerns this request alone, and dropping it has answered it.
-                let (plugin, error) = (&self.worker.set.linked.release.name, format!("{error:#}"));
-                let request = in_flight.identity();
-                debug!(
-                    %plugin, %error,
-                    request_id = request.map(|request| display(request.request_id())),
-                    trace_id = request.map(|request| display(request.trace_id())),
-                    "request dropped"
-                );
+                // Dropping it has answered it.
+                self.worker.note_dropped_request(&in_flight, &error);
                 in_flight.answer();
             }
         }

@@ -10,6 +10,7 @@ use crate::{
         decision::Why,
         failure::{CallFailure, End, Failure},
         in_flight::InFlight,
+        own_request::OwnRequest,
         post_mortem::PostMortem,
         queue::QueuedCall,
         reply::OwnInstance,
@@ -435,7 +436,13 @@ impl<'a> WorkerContext<'a> {
             self.ready.get_or_init(Instant::now);
             return Ok(End::Finished);
         }
-        let purpose = purpose().take();
+        let mut purpose = purpose().take();
+        if let Some(Purpose::Call(call)) = purpose {
+            match OwnRequest::of(&exports, call) {
+                Ok(request) => return request.run(self, store).await,
+                Err(call) => purpose = Some(Purpose::Call(call)),
+            }
+        }
         store
             .run_concurrent(async |accessor| self.lifecycle(accessor, &exports, purpose).await)
             .await?
@@ -461,9 +468,7 @@ impl<'a> WorkerContext<'a> {
             return Ok(End::Failed(failure));
         }
         if own_call {
-            self.ready.get_or_init(Instant::now);
-            let worker = self.handle.number;
-            self.set.resting.started(|| self.set.report(WorkerEvent::Ready { worker }));
+            self.note_own_ready();
         } else if exports.run.is_none() || exports.lifecycle.is_some() {
             self.report_ready();
         }
