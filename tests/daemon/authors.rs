@@ -10,6 +10,7 @@ use std::{
     process::{Child, Command, Stdio},
 };
 use tempfile::TempDir;
+use wit_bindgen_core::wit_parser::Resolve;
 
 /// `pluginctl run` with what it prints, which is ended when this is dropped.
 struct Running {
@@ -414,6 +415,30 @@ fn a_plugin_that_does_not_become_ready_fails_its_tests_with_its_log() {
     assert!(printed.contains("test.toml:1:1: test.name is missing"), "{printed}");
     let key = "test.toml:2:1: unknown key \"test.paht\"; did you mean \"path\"?";
     assert!(printed.lines().any(|line| line.ends_with(key)), "{printed}");
+}
+
+#[test]
+fn the_package_is_written_with_async_functions_or_without() {
+    let directory = tempfile::tempdir().unwrap();
+    for (name, options) in [("async", &[][..]), ("sync", &["--sync"][..])] {
+        let package = directory.path().join(name);
+        let written = || pluginctl(&["wit"]).args(options).arg(&package).output().unwrap();
+        assert!(written().status.success());
+        let again = written();
+        let message = format!("{} exists already; choose another directory", package.display());
+        assert!(String::from_utf8_lossy(&again.stderr).contains(&message), "{again:?}");
+        let mut resolve = Resolve::default();
+        resolve.push_dir(&package).unwrap();
+        let names: Vec<_> =
+            resolve.interfaces.iter().filter_map(|(_, it)| it.name.clone()).collect();
+        let functions = resolve.interfaces.iter().flat_map(|(_, it)| it.functions.values());
+        let waits = functions.filter(|function| function.kind.is_async()).count();
+        assert_eq!(waits > 0, name == "async", "{waits} async functions");
+        assert_eq!(names.contains(&"websockets".to_owned()), name == "async", "{names:?}");
+        for both in ["lifecycle", "handover", "datagram-handler", "blocking-websocket-handler"] {
+            assert!(names.contains(&both.to_owned()), "{both} in {names:?}");
+        }
+    }
 }
 
 #[test]

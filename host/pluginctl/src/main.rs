@@ -42,6 +42,7 @@ mod unit;
 mod verbs;
 mod view;
 mod wait;
+mod wit;
 
 use clap::{CommandFactory, Parser, Subcommand};
 use plugind::base::panics;
@@ -117,6 +118,8 @@ enum Command {
     Routes(routes::RoutesArgs),
     /// Create a project for a new plugin
     New(new::NewArgs),
+    /// Write the interfaces of plugind as WIT
+    Wit(wit::WitArgs),
     /// Build the plugin of a project
     Build(build::BuildArgs),
     /// Serve a plugin in this terminal
@@ -166,6 +169,7 @@ fn main() -> ExitCode {
         Command::Cat(cat) => return cat.run().print(),
         Command::Routes(routes) => return routes.run().print(),
         Command::New(new) => new.run(),
+        Command::Wit(wit) => wit.run(),
         Command::Build(build) => build.run(),
         Command::Run(run) => run.run(),
         Command::Test(test) => test.run(),

@@ -2,7 +2,7 @@
 
 mod template;
 
-use crate::{print::print, problem::Problem};
+use crate::{print::print, problem::Problem, wit::write_files};
 use clap::Args;
 use plugind::base::name::PluginName;
 use std::{
@@ -91,10 +91,7 @@ impl NewArgs {
 
 /// Writes all files below a directory that must not exist.
 fn write(project: &Path, template: &Template, name: &str) -> Result<(), NewError> {
-    let failed = |path: &Path| {
-        let path = path.to_owned();
-        move |source| NewError::Write { path, source }
-    };
+    let failed = |(path, source)| NewError::Write { path, source };
     match fs::create_dir(project) {
         Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
             return Err(NewError::Exists(project.to_owned()));
@@ -104,14 +101,7 @@ fn write(project: &Path, template: &Template, name: &str) -> Result<(), NewError
         {
             return Err(NewError::NoParent(project.parent().unwrap_or(project).to_owned()));
         }
-        made => made.map_err(failed(project))?,
+        made => made.map_err(|source| failed((project.to_owned(), source)))?,
     }
-    for (path, text) in render(template, name) {
-        let path = project.join(path);
-        if let Some(parent) = path.parent() {
-            fs::create_dir_all(parent).map_err(failed(parent))?;
-        }
-        fs::write(&path, text).map_err(failed(&path))?;
-    }
-    Ok(())
+    write_files(project, render(template, name)).map_err(failed)
 }

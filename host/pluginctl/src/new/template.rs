@@ -1,11 +1,11 @@
 //! The files of a project: those of its language, the WIT that it needs, and the SDK where there is one.
 
+use crate::wit::{WIT, package};
 use clap::ValueEnum;
 use include_dir::{Dir, include_dir};
 use std::{collections::BTreeMap, path::PathBuf};
 
 static TEMPLATES: Dir<'static> = include_dir!("$CARGO_MANIFEST_DIR/../../plugins/templates");
-static WIT: Dir<'static> = include_dir!("$CARGO_MANIFEST_DIR/../../wit");
 static SDK: Dir<'static> = include_dir!("$CARGO_MANIFEST_DIR/../../plugins/sdk/src");
 static HARNESS: Dir<'static> = include_dir!("$CARGO_MANIFEST_DIR/../../plugins/test/src");
 
@@ -214,11 +214,7 @@ fn put_text(from: &str, path: &str, files: &mut BTreeMap<PathBuf, String>) {
 
 /// Puts the files of the package `plugind:plugin` into this directory.
 fn put_package(into: &str, files: &mut BTreeMap<PathBuf, String>) {
-    let is_wit =
-        |file: &&include_dir::File<'_>| file.path().extension().is_some_and(|it| it == "wit");
-    for file in WIT.files().filter(is_wit) {
-        put(file, file.path(), into, files);
-    }
+    files.extend(package().map(|(path, text)| (PathBuf::from(into).join(path), text.to_owned())));
 }
 
 /// Puts packages of WASI, which are files of this directory, into the project.

@@ -5,7 +5,7 @@ import * as config from "wasi:config/store@0.2.0-rc.1";
 import "./console.js";
 import { greet } from "./greeting.js";
 
-const INTERVAL = 10_000_000_000n; // nanoseconds
+const INTERVAL = 10_000_000_000; // nanoseconds
 
 export const run = {
   run() {
