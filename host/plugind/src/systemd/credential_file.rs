@@ -4,7 +4,10 @@ use crate::{
     base::{error_chain::ErrorChain, file},
     config::{Diagnostic, Origin, Position, settings::CredentialFile},
 };
-use std::path::{Path, PathBuf};
+use std::{
+    io,
+    path::{Path, PathBuf},
+};
 
 /// The largest file: systemd has as much for all credentials of a unit together.
 const FILE_MAX: u64 = 1 << 20;
@@ -43,14 +46,26 @@ pub fn read(
 ) -> Result<Vec<u8>, Diagnostic> {
     let path = path(label, file, origin, credentials)?;
     file::read(&path, FILE_MAX).map_err(|error| {
+        let cause = match is_missing(&path) {
+            true => format!("cannot read {}: it does not exist", path.display()),
+            false => ErrorChain(&error).to_string(),
+        };
         let remedy = match file {
+            CredentialFile::Path(_) if is_missing(&path) => {
+                "; the daemon sees only the directories that its unit binds".to_owned()
+            }
             CredentialFile::Path(_) => String::new(),
             CredentialFile::Credential(name) => {
                 format!("; write LoadCredential={name}:PATH into the daemon's unit and restart it")
             }
         };
-        mistake(origin, format!("{label}: {}{remedy}", ErrorChain(&error)))
+        mistake(origin, format!("{label}: {cause}{remedy}"))
     })
+}
+
+/// Whether there is nothing at a path, not even a link.
+fn is_missing(path: &Path) -> bool {
+    path.symlink_metadata().is_err_and(|error| error.kind() == io::ErrorKind::NotFound)
 }
 
 /// Reads a file of one line that the setting `label` names. Blocks.
