@@ -98,16 +98,13 @@ impl Subscriptions {
         self.executors.turn().await;
     }
 
-    /// Waits until all messages were handled and acknowledged, at most for `max`.
-    pub async fn drained(&self, max: Duration) {
+    /// Waits until all messages were handled and acknowledged.
+    pub async fn drained(&self) {
         let Some(connection) = &self.connection else { return };
-        let drained = async {
-            self.handling.wait().await;
-            if let Ok(client) = connection.client().await {
-                client.flush().await.ok();
-            }
-        };
-        timeout(max, drained).await.ok();
+        self.handling.wait().await;
+        if let Ok(client) = connection.client().await {
+            client.flush().await.ok();
+        }
     }
 }
 
