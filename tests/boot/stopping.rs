@@ -51,6 +51,25 @@ fn a_stop_lets_requests_finish_and_ends_well() {
 }
 
 #[test]
+fn a_restart_waits_for_a_plugin_longer_than_the_unit_says() {
+    let machine = Machine::boot_with(&["sleeps"]);
+    machine.put_drop_in("plugind.service", "[Service]\nTimeoutStopSec=2s\n");
+    machine.start();
+    thread::scope(|scope| {
+        let mut under_way = machine.connect();
+        // The default of timeout-stop-sec is longer than this, and the limit of the unit is not.
+        under_way.request("GET", "/sleeps/sleep/7000", &[]);
+        assert_eq!(machine.get("/sleeps").status(), 200);
+        let restart = scope.spawn(|| machine.systemctl(&["restart", "plugind.service"]));
+        machine.wait_for("ActiveState", |state| state == "deactivating");
+        assert_eq!(under_way.response().status_and_text(), (200, "slept"));
+        assert_eq!(restart.join().unwrap().status, 0);
+    });
+    assert_eq!(machine.daemon("Result"), "success");
+    assert!(machine.journal(&["MESSAGE=stop timeout exceeded"]).is_empty());
+}
+
+#[test]
 fn sigterm_under_load_loses_no_request() {
     let machine = Machine::boot_with(&["hello"]);
     machine.start();

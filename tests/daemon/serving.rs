@@ -311,6 +311,20 @@ fn a_body_that_nobody_reads_costs_the_client_neither_its_answer_nor_its_connecti
 }
 
 #[test]
+fn a_response_that_pauses_for_too_long_is_broken_off_and_gives_its_place_back() {
+    let manifest = "[limits]\nidle-timeout = \"500ms\"\n[instances]\nmax = 1\nconcurrency = 1\n";
+    let daemon = Daemon::start(&Tree::new().with_manifest("streams", manifest));
+    let mut client = daemon.connect();
+    client.request("GET", "/streams/stalls", &[]);
+    assert_eq!(client.head().status, 200);
+    // Without the last piece, which would say that the response is whole.
+    let body = client.wait_until_closed();
+    assert!(!body.ends_with(b"0\r\n\r\n"), "{}", String::from_utf8_lossy(&body));
+    daemon.log.wait_for(&["requests failed", "plugin=streams", "limits.idle-timeout"]);
+    assert_eq!(daemon.get("/streams").status_and_text(), (200, "fine"));
+}
+
+#[test]
 fn requests_that_fail_leave_one_warning_with_cause_and_count() {
     let timeout = "[limits]\nrequest-timeout = \"1s\"\n";
     let busy = "[instances]\nmax = 1\nconcurrency = 1\n[limits]\nrequest-timeout = \"2s\"\n";

@@ -1,9 +1,10 @@
 //! A daemon that is stopped closes its listeners, finishes the requests in progress, and exits with status 0.
 
-use plugind_tests::{Daemon, Signal, Tree, another, eventually};
+use plugind_tests::{Daemon, Signal, Tree, WAIT_MAX, another, eventually};
 use std::{
     io::ErrorKind,
     net::TcpStream,
+    os::unix::net::UnixDatagram,
     sync::atomic::{AtomicUsize, Ordering::Relaxed},
     thread,
 };
@@ -81,6 +82,38 @@ fn after_a_second_signal_the_daemon_waits_for_nothing() {
     daemon.signal(Signal::INT);
     assert_eq!(daemon.wait(), 0);
     daemon.log.wait_for(&["warning plugind: stopped without waiting"]);
+}
+
+#[test]
+fn a_stop_gives_a_plugin_the_time_of_its_manifest_and_asks_systemd_for_it() {
+    let manifest = "[service]\ntimeout-stop-sec = \"2min\"\n";
+    let tree = Tree::new().with_manifest("streams", manifest).with("hello");
+    let path = tree.root().join("notify");
+    let systemd = UnixDatagram::bind(&path).unwrap();
+    systemd.set_read_timeout(Some(WAIT_MAX)).unwrap();
+    let socket = format!("NOTIFY_SOCKET={}", path.display());
+    let mut daemon = Daemon::start_by(&tree, &["env", &socket]);
+    let mut client = daemon.connect();
+    client.request("POST", "/streams/echo", &["Transfer-Encoding: chunked"]);
+    assert_eq!(client.head().status, 200);
+    daemon.signal(Signal::TERM);
+    daemon.log.wait_for(&["info    plugind: stopping"]);
+    // It asks every 5 seconds, so the last of these comes after more than the 30 seconds that a stop may take if no
+    // plugin has more.
+    for _ in 0..9 {
+        let mut buffer = [0; 4096];
+        while {
+            let length = systemd.recv(&mut buffer).unwrap();
+            buffer[..length] != *b"EXTEND_TIMEOUT_USEC=30000000\n"
+        } {}
+        client.write_chunk(b"still here");
+        assert_eq!(client.chunks_of(10), b"still here");
+    }
+    client.write_chunk(b"");
+    assert_eq!(client.chunks_of(1), b"");
+    assert_eq!(daemon.wait(), 0);
+    daemon.log.wait_for(&["info    plugind: stopped"]);
+    assert_eq!(daemon.log.count(&["warning"]), 0);
 }
 
 #[test]

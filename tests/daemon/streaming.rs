@@ -148,31 +148,37 @@ fn a_client_that_reads_slowly_holds_the_plugin_back_and_fills_no_memory() {
 }
 
 #[test]
-fn a_client_that_never_reads_gives_its_place_back_over_both_versions_of_http() {
+fn a_client_that_never_reads_or_sends_gives_its_place_back() {
     let one = "[instances]\nmax = 1\nconcurrency = 1\n[limits]\nrequest-timeout = \"2min\"\n";
-    let tree = Tree::new().with_manifest("streams", one);
+    let tree = Tree::new().with_manifest("streams", one).with_named("upload", "streams", one);
     let daemon = Daemon::start(&tree.with_settings("[sockets.http]\nrate-min = \"64K\"\n"));
     let path = format!("/streams/down/{}", 10 * SIZE);
     // It is answered when the other client has no place any more.
-    let another_is_served = || {
+    let another_is_served = |plugin: &str| {
         let mut other = TcpStream::connect(daemon.address()).unwrap();
         other.set_read_timeout(Some(Duration::from_secs(120))).unwrap();
-        other.write_all(b"GET /streams HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n").unwrap();
+        let request = format!("GET /{plugin} HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n");
+        other.write_all(request.as_bytes()).unwrap();
         let mut response = String::new();
         other.read_to_string(&mut response).unwrap();
         assert!(response.starts_with("HTTP/1.1 200 OK\r\n"), "{response}");
     };
+    let mut sends = daemon.connect();
+    sends.request("POST", "/upload/up", &["Content-Length: 1000"]);
+    sends.write("x");
     let mut over_1 = daemon.connect();
     over_1.request("GET", &path, &[]);
     assert_eq!(over_1.head().status, 200);
-    another_is_served();
+    another_is_served("streams");
     let mut over_2 = Frames::open(&daemon);
     over_2.send(&get(1, &path));
     over_2.of(1);
-    another_is_served();
+    another_is_served("streams");
     // The connection still serves others.
     over_2.send(&get(3, "/streams"));
     over_2.of(3);
+    another_is_served("upload");
+    assert_eq!(sends.wait_until_closed(), b"");
 }
 
 #[test]

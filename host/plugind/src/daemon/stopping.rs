@@ -2,28 +2,35 @@
 
 use crate::{
     config::settings::Protocol,
-    daemon::Daemon,
+    daemon::{
+        Daemon,
+        status::{EXTEND_BY, EXTEND_EVERY},
+    },
     listen::work_sources::WorkSources,
     plugin::compiler::Compiler,
     route::sockets::SocketUse,
     supervisor::{handle::SupervisorHandle, phase::DaemonPhase, versions::Versions},
-    systemd::notify::Notice,
+    systemd::notify::{Notice, Notifier},
 };
 use futures::FutureExt as _;
-use std::{pin::pin, time::Duration};
-use tokio::time::{sleep, timeout};
+use std::{convert::Infallible, pin::pin, time::Duration};
+use tokio::time::{Instant, interval, sleep, timeout};
+use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
 /// Time that plugins have to finish when the daemon stops before it was ready.
 const UNREADY_STOP_DEADLINE: Duration = Duration::from_millis(900);
-/// Part of [`STOP_DEADLINE`] for connections to finish; plugins have the rest.
+/// The least time that connections have to finish. While plugins still work, their clients wait for them.
 const DRAIN_DEADLINE: Duration = Duration::from_secs(20);
 /// Time that messages which have arrived have to be given to their plugins.
 const RECEIVE_DEADLINE: Duration = Duration::from_secs(10);
 /// Time that closed connections have to deliver what plugins wrote last.
 const CLOSE_DEADLINE: Duration = Duration::from_secs(3);
-/// Time that connections and plugins have to finish when the daemon stops.
+/// The least time that connections and plugins have to finish when the daemon stops.
 const STOP_DEADLINE: Duration = Duration::from_secs(30);
+/// Time that a stop has in addition to the longest time to stop of a plugin: [`RECEIVE_DEADLINE`] before it,
+/// [`CLOSE_DEADLINE`] after it, and some for a busy machine.
+const STOP_MARGIN: Duration = Duration::from_secs(20);
 /// Time that a stop waits for requests on their way to idle connections: longer than those linger.
 const LAST_REQUESTS: Duration = Duration::from_millis(1500);
 
@@ -63,6 +70,8 @@ impl Daemon {
         // They have learned of it already when the daemon was drained.
         let is_drained = before == DaemonPhase::Draining && listeners.is_paused();
         let leave_for = if is_drained { Duration::ZERO } else { leave_for };
+        let longest = timeout(LAST_REQUESTS, supervisor.longest_stop()).await;
+        let deadline = stop_deadline(leave_for, longest.ok().and_then(Result::ok));
         let close = async {
             // Load balancers learn of it before the sockets close.
             sleep(leave_for).await;
@@ -74,17 +83,8 @@ impl Daemon {
             // So is a message that was on its way.
             let settled = timeout(LAST_REQUESTS, listeners.settled());
             tokio::join!(settled.map(drop), subscriptions.received(RECEIVE_DEADLINE));
-            let mut drain = pin!(listeners.drain(Protocol::Http, DRAIN_DEADLINE));
-            let drained = timeout(LAST_REQUESTS, &mut drain).await.ok();
-            let drained = async {
-                match drained {
-                    Some(drained) => drained,
-                    None => drain.await,
-                }
-            };
-            let (drained, (), ()) =
-                tokio::join!(drained, supervisor.stop(), subscriptions.drained(DRAIN_DEADLINE));
-            if !drained {
+            let sources = WorkSources { listeners, subscriptions };
+            if !finish(supervisor, sources, deadline).await {
                 warn!("connections closed after timeout");
             }
             // Their plugins have ended; their last output is in transit.
@@ -93,9 +93,89 @@ impl Daemon {
         };
         tokio::select! {
             () = close => (),
-            () = sleep(STOP_DEADLINE) => warn!("stop timeout exceeded"),
+            () = sleep(deadline) => warn!("stop timeout exceeded"),
+            never = extend_until(&self.notifier, Instant::now() + deadline) => match never {},
             // A second request stops without waiting.
             _ = self.signals.interrupt.recv() => warn!("stopped without waiting"),
         }
+    }
+}
+
+/// Asks systemd for the time until `end` and a little longer, so that it is the daemon that says what it waited for.
+async fn extend_until(notifier: &Notifier, end: Instant) -> Infallible {
+    let mut extend = interval(EXTEND_EVERY);
+    loop {
+        extend.tick().await;
+        let left = end.saturating_duration_since(Instant::now()) + EXTEND_EVERY;
+        notifier.notify(Notice::ExtendTimeout(left.min(EXTEND_BY)));
+    }
+}
+
+/// Time that a stop has, if load balancers have `leave_for` to learn of it, and `longest` is the longest time to stop of
+/// a plugin.
+fn stop_deadline(leave_for: Duration, longest: Option<Duration>) -> Duration {
+    let longest = longest.unwrap_or_default().saturating_add(STOP_MARGIN);
+    leave_for.saturating_add(longest.max(STOP_DEADLINE))
+}
+
+/// Lets the work in progress finish, and stops the plugins meanwhile. Clients are waited for as long as plugins are, and
+/// for [`DRAIN_DEADLINE`] at least. False if connections are left.
+async fn finish(
+    supervisor: &SupervisorHandle,
+    sources: WorkSources<'_>,
+    deadline: Duration,
+) -> bool {
+    let WorkSources { listeners, subscriptions } = sources;
+    let mut connections = pin!(listeners.drain(Protocol::Http, deadline));
+    // Requests that are on their way to idle connections are taken before plugins stop.
+    let drained = timeout(LAST_REQUESTS, &mut connections).await.ok();
+    let connections = async {
+        match drained {
+            Some(drained) => drained,
+            None => connections.await,
+        }
+    };
+    let ended = CancellationToken::new();
+    let patience = || async {
+        // Clients receive what plugins wrote last.
+        let plugins = ended.cancelled().then(|()| sleep(CLOSE_DEADLINE));
+        tokio::join!(sleep(DRAIN_DEADLINE), plugins);
+    };
+    let connections = async {
+        tokio::select! {
+            drained = connections => drained,
+            () = patience() => false,
+        }
+    };
+    let messages = async {
+        tokio::select! {
+            () = subscriptions.drained() => (),
+            () = patience() => subscriptions.warn_of_messages_in_progress(),
+        }
+    };
+    let plugins = supervisor.stop().map(|()| ended.cancel());
+    let (drained, (), ()) = tokio::join!(connections, messages, plugins);
+    drained
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_stop_has_more_time_than_any_plugin_and_load_balancers_theirs_in_addition() {
+        let seconds = Duration::from_secs;
+        for (leave_for, longest, expected) in [
+            (0, None, 30),
+            (0, Some(1), 30),
+            (0, Some(10), 30),
+            (10, Some(10), 40),
+            (0, Some(120), 140),
+            (5, Some(120), 145),
+        ] {
+            let deadline = stop_deadline(seconds(leave_for), longest.map(seconds));
+            assert_eq!(deadline, seconds(expected), "{leave_for} {longest:?}");
+        }
+        assert_eq!(stop_deadline(seconds(1), Some(Duration::MAX)), Duration::MAX);
     }
 }

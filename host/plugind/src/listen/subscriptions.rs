@@ -100,17 +100,19 @@ impl Subscriptions {
         self.executors.turn().await;
     }
 
-    /// Waits until all messages were handled and acknowledged, at most for `max`.
-    pub async fn drained(&self, max: Duration) {
+    /// Waits until all messages were handled and acknowledged.
+    pub async fn drained(&self) {
         let Some(connection) = &self.connection else { return };
-        let drained = async {
-            self.handling.wait().await;
-            if let Ok(client) = connection.client().await {
-                client.flush().await.ok();
-            }
-        };
-        if timeout(max, drained).await.is_err() {
-            let messages = self.handling.len();
+        self.handling.wait().await;
+        if let Ok(client) = connection.client().await {
+            client.flush().await.ok();
+        }
+    }
+
+    /// Logs the number of messages in progress, for which the stop of the daemon does not wait any longer.
+    pub fn warn_of_messages_in_progress(&self) {
+        let messages = self.handling.len();
+        if messages > 0 {
             warn!(messages, "messages in progress at the stop");
         }
     }

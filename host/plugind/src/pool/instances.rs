@@ -448,7 +448,11 @@ impl Pool {
         let core = Executors::this_core().unwrap_or(0);
         let (figures, begun) = (self.set.figures.core(core), Instant::now());
         let is_http = count_begun(figures, &call);
-        let served = self.serve(core, call, identity, begun, others).await;
+        let mut served = self.serve(core, call, identity, begun, others).await;
+        if let Ok(Reply::Http(response)) = &mut served {
+            let limits = &self.linked().release.manifest.limits;
+            response.body_mut().limit_pauses(limits.idle_timeout);
+        }
         if let Err(not_served) = &served {
             self.set.failures.note_not_served(not_served, identity);
         }

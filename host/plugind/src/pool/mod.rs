@@ -11,6 +11,7 @@ mod in_flight;
 mod queue;
 mod room;
 mod deadline_sweeper;
+mod pauses;
 mod reply;
 pub mod call;
 mod config;

@@ -4,6 +4,7 @@ use crate::pool::{
     call::{NotServed, Outcome, ReplyReceiver},
     failure::CallFailure,
     in_flight::{InFlight, State},
+    pauses::PauseLimit,
     request_failures::RequestFailure,
     worker_task::WorkerTask,
 };
@@ -14,6 +15,7 @@ use std::{
     pin::Pin,
     sync::Arc,
     task::{Context, Poll, ready},
+    time::Duration,
 };
 use wasmtime_wasi_http::WasiBody;
 
@@ -189,6 +191,7 @@ pub struct Delivery {
     has_ended: bool,
     /// The number of bytes that were delivered.
     sent: u64,
+    pauses: PauseLimit,
 }
 
 impl Body for Delivery {
@@ -199,7 +202,12 @@ impl Body for Delivery {
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, Self::Error>>> {
-        let frame = ready!(Pin::new(&mut self.body).poll_frame(cx));
+        let Poll::Ready(frame) = Pin::new(&mut self.body).poll_frame(cx) else {
+            let max = humantime::format_duration(ready!(self.pauses.poll(cx)));
+            self.note(&format!("the response paused for {max}, the limits.idle-timeout"));
+            return Poll::Ready(Some(Err(Self::Error::HttpResponseIncomplete)));
+        };
+        self.pauses.end();
         Poll::Ready(match frame {
             None if self.is_cut_off() => {
                 self.note("its instance ended before the body of the response");
@@ -239,7 +247,13 @@ impl Delivery {
     fn of(response: http::Response<WasiBody>, call: Option<Arc<InFlight>>) -> http::Response<Self> {
         let length = response.headers().get(http::header::CONTENT_LENGTH);
         let left = length.and_then(|length| length.to_str().ok()?.parse().ok());
-        response.map(|body| Self { body, call, left, has_ended: false, sent: 0 })
+        let pauses = PauseLimit::default();
+        response.map(|body| Self { body, call, left, has_ended: false, sent: 0, pauses })
+    }
+
+    /// Breaks the response off when the plugin sends nothing for so long.
+    pub(crate) fn limit_pauses(&mut self, max: Option<Duration>) {
+        self.pauses = PauseLimit::new(max);
     }
 
     /// Notes that the client does not get the whole response, and why.

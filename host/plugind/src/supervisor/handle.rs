@@ -20,7 +20,7 @@ use crate::{
     },
     world::link::Linked,
 };
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 use tokio::sync::{mpsc, oneshot, watch};
 
 /// The way to the supervisor. Cheap to clone.
@@ -152,6 +152,14 @@ impl SupervisorHandle {
         self.summary.clone()
     }
 
+    /// The longest time to stop of a version of which instances may be left.
+    ///
+    /// # Errors
+    /// When the daemon is about to end.
+    pub async fn longest_stop(&self) -> Result<Duration, Stopping> {
+        self.ask(Message::LongestStop).await
+    }
+
     /// Stops every plugin, and waits until they are gone.
     pub async fn stop(&self) {
         // An error means that the supervisor is gone, and everything with it.
@@ -266,5 +274,6 @@ pub(crate) enum Message {
         name: PluginName,
         event: PluginEvent,
     },
+    LongestStop(oneshot::Sender<Duration>),
     Stop(oneshot::Sender<()>),
 }

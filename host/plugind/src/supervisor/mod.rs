@@ -278,6 +278,10 @@ impl Supervisor {
                 self.decide(&name, PluginEvent::Prepared { ticket, outcome });
             }
             Message::LastGood { name, outcome } => self.fall_back(&name, outcome),
+            Message::LongestStop(reply) => {
+                let longest = self.plugins.values().map(ManagedPlugin::longest_stop).max();
+                reply.send(longest.unwrap_or_default()).ok();
+            }
             Message::Stop(done) => self.stop(done),
             Message::Plugin { .. } | Message::Worker { .. } | Message::HandoverDue { .. } => (),
         }

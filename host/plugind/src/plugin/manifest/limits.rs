@@ -32,7 +32,8 @@ pub struct Limits {
     pub request_timeout: Duration,
     /// The most connections at a time, on all sockets that the plugin serves.
     pub connections_max: u32,
-    /// After so long without a byte in either direction a connection is closed; none: never.
+    /// After so long without a byte in either direction a connection is closed, and a response without one broken off;
+    /// none: never.
     pub idle_timeout: Option<Duration>,
     /// The largest datagram that the plugin takes.
     pub datagram_max: Bytes,

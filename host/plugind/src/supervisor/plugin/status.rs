@@ -14,7 +14,10 @@ use crate::{
         summary::Failed,
     },
 };
-use std::{sync::Arc, time::SystemTime};
+use std::{
+    sync::Arc,
+    time::{Duration, SystemTime},
+};
 
 impl ManagedPlugin {
     /// The generation to which requests come.
@@ -114,6 +117,15 @@ impl ManagedPlugin {
         self.removed
             && self.generations.current().is_none()
             && self.generations.leaving().is_empty()
+    }
+
+    /// The longest time to stop of its versions.
+    #[must_use]
+    pub fn longest_stop(&self) -> Duration {
+        let versions = [self.generations.current(), self.generations.candidate()];
+        let versions = versions.into_iter().flatten().chain(self.generations.leaving());
+        let times = versions.map(|version| version.release.manifest.service.timeout_stop);
+        times.max().unwrap_or_default()
     }
 
     /// The routes that a version on its way asks for, beside those that are served.

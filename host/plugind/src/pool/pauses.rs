@@ -1,0 +1,69 @@
+//! The limit of the pauses in a response. Without it, a plugin that never sends the next piece keeps the place of the
+//! request and its client for ever.
+
+use std::{
+    pin::Pin,
+    task::{Context, Poll, ready},
+    time::Duration,
+};
+use tokio::time::{Sleep, sleep};
+
+/// The time for which a response may wait for its plugin. The time that the client takes does not count.
+#[derive(Default)]
+pub(crate) struct PauseLimit {
+    /// None: without end.
+    max: Option<Duration>,
+    /// The pause that lasts.
+    pause: Option<Pin<Box<Sleep>>>,
+}
+
+impl PauseLimit {
+    pub(crate) fn new(max: Option<Duration>) -> Self {
+        Self { max, pause: None }
+    }
+
+    /// The plugin has sent a piece.
+    pub(crate) fn end(&mut self) {
+        self.pause = None;
+    }
+
+    /// The plugin has sent nothing so far. Ready when it has had its time, which is returned.
+    pub(crate) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Duration> {
+        let Some(max) = self.max else { return Poll::Pending };
+        let pause = self.pause.get_or_insert_with(|| Box::pin(sleep(max)));
+        ready!(pause.as_mut().poll(cx));
+        Poll::Ready(max)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use futures::FutureExt;
+    use std::future::poll_fn;
+    use tokio::time::advance;
+
+    const MAX: Duration = Duration::from_secs(60);
+
+    #[tokio::test(start_paused = true)]
+    async fn each_pause_has_the_whole_time_and_what_lies_between_does_not_count() {
+        let mut limit = PauseLimit::new(Some(MAX));
+        for _ in 0..3 {
+            assert_eq!(poll_fn(|cx| limit.poll(cx)).now_or_never(), None);
+            advance(MAX * 2 / 3).await;
+            assert_eq!(poll_fn(|cx| limit.poll(cx)).now_or_never(), None);
+            limit.end();
+            // The client takes its time.
+            advance(MAX * 2).await;
+        }
+        assert_eq!(poll_fn(|cx| limit.poll(cx)).await, MAX);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn without_a_limit_a_pause_has_no_end() {
+        let mut limit = PauseLimit::default();
+        assert_eq!(poll_fn(|cx| limit.poll(cx)).now_or_never(), None);
+        advance(MAX * 1000).await;
+        assert_eq!(poll_fn(|cx| limit.poll(cx)).now_or_never(), None);
+    }
+}
