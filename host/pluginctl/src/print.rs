@@ -1,6 +1,9 @@
 //! Prints whole lines, in which untrusted text cannot control a terminal.
 
-use plugind::base::text::{Escaped, is_harmful};
+use plugind::{
+    base::text::{Escaped, is_harmful},
+    config::{Diagnostic, Origin},
+};
 use serde::Serialize;
 use serde_json::Value;
 use std::{
@@ -21,6 +24,14 @@ pub(crate) fn print(text: &str) -> io::Result<()> {
 pub(crate) fn complain(what: &str) {
     // If standard error is closed, the exit status still reports it.
     writeln!(io::stderr(), "{}", Escaped(what)).ok();
+}
+
+/// A mistake with the place of its cause, if that is known.
+pub(crate) fn placed(origin: &Origin, message: String) -> String {
+    match &origin.0 {
+        Some(place) => Diagnostic::at(place.clone(), message).to_string(),
+        None => message,
+    }
 }
 
 /// A text as one line.

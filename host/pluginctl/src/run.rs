@@ -3,6 +3,7 @@
 mod changes;
 pub(crate) mod daemon;
 pub(crate) mod daemon_log;
+pub(crate) mod inputs;
 pub(crate) mod served;
 pub(crate) mod sockets;
 pub(crate) mod source_paths;
@@ -15,18 +16,23 @@ use crate::{
         changes::Changes,
         daemon::{DaemonProcess, DaemonProcessError, RunEvent},
         daemon_log::{DaemonLog, LogUse},
+        inputs::InputArgs,
         served::{ServedDirectory, ServedError, Target},
         sockets::PluginSocket,
     },
 };
 use clap::Args;
-use plugind::{base::interrupt::Interrupt, base::priority::Priority, cli::priorities};
+use plugind::{
+    base::{interrupt::Interrupt, priority::Priority},
+    check::Checked,
+    cli::priorities,
+};
 use std::{
     collections::BTreeSet,
     ffi::OsString,
     io,
     net::{SocketAddr, TcpListener},
-    path::{Path, PathBuf},
+    path::PathBuf,
     process::ExitCode,
     sync::mpsc::{Receiver, RecvTimeoutError, channel},
     time::Duration,
@@ -55,6 +61,8 @@ pub(crate) struct RunArgs {
     /// Discard log entries that are less important than this priority (default: info)
     #[arg(long, value_name = "PRIORITY", value_parser = priorities())]
     log: Option<Priority>,
+    #[command(flatten)]
+    inputs: InputArgs,
 }
 
 /// Why nothing is served.
@@ -77,6 +85,7 @@ impl RunError {
     fn lines(&self) -> Vec<String> {
         match self {
             Self::Project(error) => error.lines(),
+            Self::Served(error) => error.lines(),
             other => vec![other.to_string()],
         }
     }
@@ -93,6 +102,8 @@ struct Run<'a> {
     sockets: Vec<PluginSocket>,
     /// The last build succeeded.
     built: bool,
+    /// The daemon must be started again to notice a change.
+    outdated: bool,
 }
 
 impl RunArgs {
@@ -104,7 +115,8 @@ impl RunArgs {
     fn serve(&self) -> Result<ExitCode, RunError> {
         let target = Target::find(&self.path)?;
         target.note_other_name();
-        let served = ServedDirectory::new(target)?;
+        let inputs = self.inputs.for_run().map_err(ServedError::from)?;
+        let served = ServedDirectory::new(target, inputs)?;
         let address = self.address()?;
         let (sender, events) = channel();
         let to_end = sender.clone();
@@ -114,8 +126,8 @@ impl RunArgs {
         let daemon = DaemonProcess::new(&served, log, sender)?;
         let changes = Changes::of(served.look());
         let sockets = Vec::new();
-        let (arguments, built) = (self, false);
-        let run = Run { arguments, served, daemon, changes, address, sockets, built };
+        let (arguments, built, outdated) = (self, false, false);
+        let run = Run { arguments, served, daemon, changes, address, sockets, built, outdated };
         run.serve(&events)
     }
 
@@ -208,20 +220,26 @@ impl Run<'_> {
 
     /// Builds if sources changed, and has the daemon serve the result.
     fn renew(&mut self, changed: &BTreeSet<PathBuf>) -> Result<(), RunError> {
+        self.outdated |= self.served.need_restart(changed);
         self.prepare(changed)?;
         if !self.daemon.is_running() {
             return self.start();
         }
-        self.served.fill()?;
+        let checked = self.fill()?;
+        if self.outdated {
+            complain("the settings have changed; restarting plugind");
+            self.daemon.stop()?;
+            return self.launch(&checked);
+        }
         self.daemon.reload();
         Ok(())
     }
 
-    /// Checks the manifest, and builds a project. A file that changes meanwhile is found at the next look.
+    /// Checks the settings and the manifest, and builds a project. A file that changes meanwhile is found at the next look.
     fn prepare(&mut self, changed: &BTreeSet<PathBuf>) -> Result<(), RunError> {
-        self.served.check_manifest()?;
+        self.served.check_files()?;
         let Some(project) = self.served.project() else { return Ok(()) };
-        if project.build.is_none() || self.built && is_only(changed, &project.manifest()) {
+        if project.build.is_none() || self.built && !self.served.need_build(changed) {
             return Ok(());
         }
         complain(&format!("building {}", project.name));
@@ -232,10 +250,23 @@ impl Run<'_> {
     }
 
     fn start(&mut self) -> Result<(), RunError> {
+        let checked = self.fill()?;
+        self.launch(&checked)
+    }
+
+    /// Copies the files, and checks the plugins among them.
+    fn fill(&self) -> Result<Vec<Checked>, RunError> {
         self.served.fill()?;
+        let checked = self.served.checked();
+        self.served.check_inputs(&checked)?;
+        Ok(checked)
+    }
+
+    fn launch(&mut self, checked: &[Checked]) -> Result<(), RunError> {
         let address = self.address;
-        let sockets = PluginSocket::all(&self.served.checked(), address.ip());
+        let sockets = PluginSocket::all(checked, address.ip());
         self.sockets = sockets.map_err(|source| RunError::Listen { address, source })?;
+        self.outdated = false;
         Ok(self.daemon.start(&self.arguments.options(address, &self.sockets))?)
     }
 
@@ -247,11 +278,6 @@ impl Run<'_> {
             complain("nothing is served; waiting for a change");
         }
     }
-}
-
-/// Whether this file changed, and no other one.
-fn is_only(changed: &BTreeSet<PathBuf>, file: &Path) -> bool {
-    changed.len() == 1 && changed.contains(file)
 }
 
 /// Prints the URLs of the plugins. They are served even if this fails.

@@ -1,6 +1,7 @@
 //! Conflicts between the sandbox of the daemon's unit and the grants of plugins, and the drop-in that resolves them.
 
 use crate::{
+    print::placed,
     unit::{UNIT, Unit},
     view::{View, is_home},
 };
@@ -10,7 +11,6 @@ use plugind::{
         name::PluginName,
         text::Escaped,
     },
-    config::{Diagnostic, Origin},
     plugin::{
         grants::{Grants, unit_need::UnitNeed},
         interfaces::Grant,
@@ -66,7 +66,7 @@ pub(crate) fn find_conflicts(
         for need in grants.needs(*grant, plugin) {
             let conflict = checker.conflict(grant.key(), &need, remedy);
             found.extend(conflict.map(|(message, at_link)| SandboxConflict {
-                reported: reported(&origin, message),
+                reported: placed(&origin, message),
                 at_link,
             }));
         }
@@ -139,13 +139,6 @@ impl Checker<'_> {
 
 fn kept_from(key: &str, what: &dyn Display, why: &str) -> String {
     format!("grants.{key} has {what}, to which {UNIT} gives the daemon no access: {why}")
-}
-
-fn reported(origin: &Origin, message: String) -> String {
-    match &origin.0 {
-        Some(place) => Diagnostic::at(place.clone(), message).to_string(),
-        None => message,
-    }
 }
 
 /// Why the daemon cannot connect to `to`, if it cannot, and whether it knows as soon as it links.

@@ -11,11 +11,12 @@ use crate::{
     run::{
         daemon::{DaemonProcess, DaemonProcessError, RunEvent},
         daemon_log::{DaemonLog, LogUse},
+        inputs::InputArgs,
         served::{ServedDirectory, ServedError, Target},
         sockets::{PluginSocket, SocketTransport},
     },
 };
-use cases::{CasesError, TestAction, TestCase, TestRequest};
+use cases::{CasesError, TestAction, TestCase, TestRequest, TestsFile};
 use clap::Args;
 use exchange::ExchangeError;
 use plugind::{
@@ -46,6 +47,8 @@ pub(crate) struct TestArgs {
     /// Use this program as the compiler (default: plugind-compile)
     #[arg(long, value_name = "PATH")]
     compiler: Option<PathBuf>,
+    #[command(flatten)]
+    inputs: InputArgs,
 }
 
 /// Why nothing is tested.
@@ -72,6 +75,7 @@ impl TestError {
     fn lines(&self) -> Vec<String> {
         match self {
             Self::Project(error) => error.lines(),
+            Self::Served(error) => error.lines(),
             Self::Cases(CasesError::Mistakes(mistakes)) => mistakes.clone(),
             other => vec![other.to_string()],
         }
@@ -120,17 +124,19 @@ impl TestArgs {
     fn test(&self) -> Result<ExitCode, TestError> {
         let project = Project::find(&self.directory)?;
         let project = project.ok_or_else(|| TestError::NoProject(self.directory.clone()))?;
-        let cases = cases::read(&self.directory)?;
-        project.check_manifest()?;
-        if project.build.is_some() {
+        let TestsFile { cases, config, credentials } = cases::read(&self.directory)?;
+        let inputs = self.inputs.for_test(config, credentials).map_err(ServedError::from)?;
+        let directory = ServedDirectory::new(Target::Project(project), inputs)?;
+        directory.check_files()?;
+        if let Some(project) = directory.project().filter(|project| project.build.is_some()) {
             project.build()?;
         }
-        let directory = ServedDirectory::new(Target::Project(project))?;
         directory.fill()?;
         let http = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))
             .and_then(|listener| listener.local_addr())
             .map_err(TestError::Port)?;
         let checked = directory.checked();
+        directory.check_inputs(&checked)?;
         let sockets = PluginSocket::all(&checked, http.ip()).map_err(TestError::Port)?;
         let mut options: Vec<OsString> = vec!["--listen".into(), format!("http={http}").into()];
         options.extend(sockets.iter().flat_map(PluginSocket::options));

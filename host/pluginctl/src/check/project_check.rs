@@ -3,7 +3,10 @@
 use crate::{
     link_check::LinkChecker,
     project::{FILE, Project, ProjectError},
-    run::served::{ServedDirectory, ServedError, Target},
+    run::{
+        inputs::Inputs,
+        served::{ServedDirectory, ServedError, Target},
+    },
 };
 use plugind::check::LinkFailure;
 use std::path::Path;
@@ -35,7 +38,7 @@ pub(super) fn link_project(
     project: &Project,
     checker: &LinkChecker,
 ) -> Result<Vec<LinkFailure>, ProjectLinkError> {
-    let served = ServedDirectory::new(Target::Project(project.clone()))?;
+    let served = ServedDirectory::new(Target::Project(project.clone()), Inputs::none())?;
     served.fill()?;
     let paths = served.source_paths();
     let failures = checker.check_plugins(Some(&served.plugins()));

@@ -3,16 +3,23 @@
 use crate::{
     print::complain,
     project::{FILE, Project, ProjectError, check_manifest},
-    run::{changes::Snapshot, sockets::PluginSocket, source_paths::SourcePaths},
+    run::{
+        changes::Snapshot,
+        inputs::{InputError, Inputs},
+        sockets::PluginSocket,
+        source_paths::SourcePaths,
+    },
 };
 use plugind::{
     base::name::PluginName,
     check::{Checked, check, component_name},
     config::SearchPath,
+    plugin::grants::credential_file,
     route::owners::Route,
     systemd::directories::Environment,
 };
 use std::{
+    collections::BTreeSet,
     fs, io,
     net::SocketAddr,
     os::unix::fs::symlink,
@@ -33,6 +40,7 @@ pub(crate) enum Target {
 /// The files of the daemon, which are removed when this is dropped.
 pub(crate) struct ServedDirectory {
     target: Target,
+    inputs: Inputs,
     temporary: TempDir,
 }
 
@@ -50,6 +58,19 @@ pub(crate) enum ServedError {
     Write { path: PathBuf, source: io::Error },
     #[error(transparent)]
     Project(#[from] ProjectError),
+    #[error(transparent)]
+    Inputs(#[from] InputError),
+}
+
+impl ServedError {
+    /// All mistakes that it consists of, one a line.
+    pub(crate) fn lines(&self) -> Vec<String> {
+        match self {
+            Self::Project(error) => error.lines(),
+            Self::Inputs(error) => error.lines(),
+            other => vec![other.to_string()],
+        }
+    }
 }
 
 /// The note that a component has another name as a plugin than as a file.
@@ -104,6 +125,14 @@ impl Target {
         }
     }
 
+    /// The beginning of the names of plugins' credentials, before what an author names them by.
+    fn credential_prefix(&self) -> String {
+        match self.single() {
+            Some((name, ..)) => credential_file(name, ""),
+            None => "plugind.".to_owned(),
+        }
+    }
+
     /// The name, the component and the manifest, unless it is a whole directory.
     fn single(&self) -> Option<(&PluginName, &Path, PathBuf)> {
         match self {
@@ -118,10 +147,10 @@ impl Target {
 
 impl ServedDirectory {
     /// Makes the directory, and copies into it what is there.
-    pub(crate) fn new(target: Target) -> Result<Self, ServedError> {
-        let temporary = std::env::temp_dir();
-        let failed = |source| ServedError::Write { path: temporary.clone(), source };
-        let served = Self { target, temporary: tempfile::tempdir().map_err(failed)? };
+    pub(crate) fn new(target: Target, inputs: Inputs) -> Result<Self, ServedError> {
+        let failed = |source| ServedError::Write { path: std::env::temp_dir(), source };
+        let temporary = tempfile::tempdir().map_err(failed)?;
+        let served = Self { target, inputs, temporary };
         for directory in [served.root().join("var/cache"), served.own_plugins()] {
             let failed = |source| ServedError::Write { path: directory.clone(), source };
             fs::create_dir_all(&directory).map_err(failed)?;
@@ -141,8 +170,9 @@ impl ServedDirectory {
         }
     }
 
-    /// Copies the component and the manifest, at once each, as a deployment should.
+    /// Copies the settings and credentials, the component and the manifest, at once each, as a deployment should.
     pub(crate) fn fill(&self) -> Result<(), ServedError> {
+        self.inputs.fill(&self.root(), &self.target.credential_prefix())?;
         let Some((name, component, manifest)) = self.target.single() else { return Ok(()) };
         for (from, file) in
             [(component, format!("{name}.wasm")), (&*manifest, format!("{name}.toml"))]
@@ -166,7 +196,7 @@ impl ServedDirectory {
     }
 
     /// The project, if it is one.
-    pub(super) fn project(&self) -> Option<&Project> {
+    pub(crate) fn project(&self) -> Option<&Project> {
         self.target.project()
     }
 
@@ -192,12 +222,41 @@ impl ServedDirectory {
         self.temporary.path().join("plugins")
     }
 
-    /// Checks the manifest, unless it is a whole directory.
-    pub(super) fn check_manifest(&self) -> Result<(), ProjectError> {
+    /// Checks the settings, and the manifest unless it is a whole directory.
+    pub(crate) fn check_files(&self) -> Result<(), ServedError> {
+        self.inputs.settings()?;
         match self.target.single() {
-            Some((name, _, manifest)) => check_manifest(name, &manifest),
+            Some((name, _, manifest)) => Ok(check_manifest(name, &manifest)?),
             None => Ok(()),
         }
+    }
+
+    /// Checks that plugins have the credentials and the server that they need. Where several plugins are served, those
+    /// without them are only reported.
+    pub(crate) fn check_inputs(&self, plugins: &[Checked]) -> Result<(), ServedError> {
+        let (settings, prefix) = (self.inputs.settings()?, self.target.credential_prefix());
+        let verified = plugins.iter().filter_map(|plugin| plugin.verified.as_ref());
+        let missing = verified.flat_map(|it| self.inputs.missing(it, &settings, &prefix));
+        let paths = self.source_paths();
+        let missing: Vec<_> = missing.map(|line| paths.in_text(&line).into_owned()).collect();
+        match &self.target {
+            Target::Directory(_) => missing.iter().for_each(|line| complain(line)),
+            _ if missing.is_empty() => (),
+            _ => return Err(InputError::Mistakes(missing).into()),
+        }
+        Ok(())
+    }
+
+    /// Whether a build is needed after these changes.
+    pub(super) fn need_build(&self, changed: &BTreeSet<PathBuf>) -> bool {
+        let manifest = self.target.single().map(|(_, _, manifest)| manifest);
+        let unbuilt: Vec<_> = self.inputs.paths().chain(manifest.as_deref()).collect();
+        !changed.iter().all(|path| unbuilt.contains(&path.as_path()))
+    }
+
+    /// Whether the daemon must be started again after these changes.
+    pub(super) fn need_restart(&self, changed: &BTreeSet<PathBuf>) -> bool {
+        self.inputs.need_restart(changed)
     }
 
     /// The files that are copied.
@@ -206,12 +265,12 @@ impl ServedDirectory {
             let copy = |extension| self.own_plugins().join(format!("{name}.{extension}"));
             [(copy("wasm"), component.to_owned()), (copy("toml"), manifest)]
         });
-        SourcePaths::new(pairs.into_iter().flatten())
+        SourcePaths::new(pairs.into_iter().flatten().chain(self.inputs.copies(&self.root())))
     }
 
     /// The files whose changes count, as they are now. Of a project that is built, these are not those that it builds.
     pub(super) fn look(&self) -> Snapshot {
-        let files = match &self.target {
+        let mut files = match &self.target {
             Target::Directory(directory) => vec![directory.clone()],
             Target::Component { component, manifest, .. } => {
                 vec![component.clone(), manifest.clone()]
@@ -221,6 +280,7 @@ impl ServedDirectory {
                 project.watch.iter().cloned().chain([project.manifest()]).chain(built).collect()
             }
         };
+        files.extend(self.inputs.paths().map(Path::to_owned));
         Snapshot::of(&files)
     }
 

@@ -1,5 +1,6 @@
-//! `test.toml`: the actions of the tests of a plugin, and the expected results.
+//! `test.toml`: the actions of the tests of a plugin, the expected results, and what the daemon needs for them.
 
+use crate::run::inputs::credential_name;
 use plugind::{
     base::{
         file::{self, FileError},
@@ -21,6 +22,16 @@ pub(super) const FILE: &str = "test.toml";
 const FILE_MAX: u64 = 1 << 20;
 /// The most by which the daemon lets its clock be advanced.
 const ADVANCE_MAX: Duration = Duration::from_secs(100 * 365 * 24 * 60 * 60);
+
+/// The file.
+pub(super) struct TestsFile {
+    /// The tests.
+    pub(super) cases: Vec<TestCase>,
+    /// The file with the settings of the daemon.
+    pub(super) config: Option<PathBuf>,
+    /// Credentials, by the names that the manifest or the settings have.
+    pub(super) credentials: BTreeMap<String, String>,
+}
 
 /// One test.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -81,7 +92,7 @@ pub(crate) enum CasesError {
 }
 
 /// Reads the tests of the project in a directory.
-pub(super) fn read(directory: &Path) -> Result<Vec<TestCase>, CasesError> {
+pub(super) fn read(directory: &Path) -> Result<TestsFile, CasesError> {
     // Messages name the file as a person would write it.
     let path = directory.strip_prefix(".").unwrap_or(directory).join(FILE);
     if !path.exists() {
@@ -90,11 +101,12 @@ pub(super) fn read(directory: &Path) -> Result<Vec<TestCase>, CasesError> {
     let mut document = Document::default();
     let added = document.add_bytes(&path, file::read(&path, FILE_MAX)?);
     added.map_err(|mistake| CasesError::Mistakes(lines(&[mistake])))?;
-    let cases = parse(&document).map_err(|mistakes| CasesError::Mistakes(lines(&mistakes)))?;
-    if clock_advance(&cases) > ADVANCE_MAX {
+    let tests = parse(&document, directory);
+    let tests = tests.map_err(|mistakes| CasesError::Mistakes(lines(&mistakes)))?;
+    if clock_advance(&tests.cases) > ADVANCE_MAX {
         return Err(CasesError::Clock);
     }
-    Ok(cases)
+    Ok(tests)
 }
 
 /// The time by which all tests together advance the clock.
@@ -107,16 +119,34 @@ fn lines(mistakes: &[Diagnostic]) -> Vec<String> {
     mistakes.iter().map(ToString::to_string).collect()
 }
 
-fn parse(document: &Document) -> Result<Vec<TestCase>, Vec<Diagnostic>> {
-    document.read(|table| table.tables("test", case))?;
+/// Paths are relative to `directory`.
+fn parse(document: &Document, directory: &Path) -> Result<TestsFile, Vec<Diagnostic>> {
+    document.read(|table| tests_file(table, directory, case))?;
     // Without a mistake in its keys, each test is known as it was meant.
     document.read(|table| {
-        table.tables("test", |table| {
+        tests_file(table, directory, |table| {
             let case = case(table);
             complain_about_places(table, &case);
             case
         })
     })
+}
+
+fn tests_file(
+    table: &Table<'_>,
+    directory: &Path,
+    case: impl Fn(&Table<'_>) -> TestCase,
+) -> TestsFile {
+    let credentials = table.texts("credentials");
+    for error in credentials.keys().filter_map(|key| credential_name(key).err()) {
+        table.complain_about("credentials", format!("credentials: {error}"));
+    }
+    let config = table.text("config").map(|path| directory.join(path));
+    if let Some(path) = config.as_ref().filter(|path| !path.exists()) {
+        let message = format!("config must be a file; {} does not exist", path.display());
+        table.complain_about("config", message);
+    }
+    TestsFile { cases: table.tables("test", case), config, credentials }
 }
 
 fn case(table: &Table<'_>) -> TestCase {
@@ -180,7 +210,8 @@ mod tests {
     use super::*;
 
     fn read_text(text: &str) -> Result<Vec<TestCase>, String> {
-        parse(&Document::new(Path::new(FILE), text))
+        parse(&Document::new(Path::new(FILE), text), Path::new("/nowhere"))
+            .map(|tests| tests.cases)
             .map_err(|mistakes| mistakes.iter().map(ToString::to_string).collect())
     }
 

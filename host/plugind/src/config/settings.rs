@@ -28,7 +28,7 @@ use crate::{
         priority::Priority,
         quantity::{Bytes, Span},
     },
-    config::{Diagnostic, Document, ListError, SearchPath, Table, traces::TraceEndpoint},
+    config::{Diagnostic, Document, ListError, Origin, SearchPath, Table, traces::TraceEndpoint},
 };
 use plugind_artifact::kind::EngineKind;
 use std::time::Duration;
@@ -140,6 +140,17 @@ impl Settings {
     /// Every mistake in them.
     pub fn parse(document: &Document) -> Result<Self, Vec<Diagnostic>> {
         document.read(Self::read)
+    }
+
+    /// The credentials that the settings of servers name, each with its setting.
+    #[must_use]
+    pub fn server_credentials(&self) -> Vec<(String, &str, &Origin)> {
+        let messaging = self.messaging.iter().flat_map(ServerSetting::credentials);
+        let messaging = messaging.map(|named| ("messaging", named));
+        let keyvalue = self.keyvalue.credentials().into_iter().map(|named| ("keyvalue", named));
+        let all = messaging.chain(keyvalue);
+        all.map(|(section, (key, name, origin))| (format!("{section}.{key}"), name, origin))
+            .collect()
     }
 
     fn read(table: &Table<'_>) -> Self {

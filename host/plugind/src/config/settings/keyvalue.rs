@@ -1,7 +1,7 @@
 //! `[keyvalue]`: where the stores of `wasi:keyvalue` are.
 
 use crate::config::{
-    Table,
+    Origin, Table,
     settings::server::{NatsUrl, ServerSetting, ServerUrl, ValkeyUrl},
 };
 
@@ -32,6 +32,15 @@ impl KeyValueBackend {
             Self::Embedded => None,
             Self::Nats(_) => Some("nats"),
             Self::Valkey(_) => Some("valkey"),
+        }
+    }
+
+    /// The credentials that the server needs, each with its key and its place.
+    pub(super) fn credentials(&self) -> Vec<(&'static str, &str, &Origin)> {
+        match self {
+            Self::Embedded => Vec::new(),
+            Self::Nats(server) => server.credentials(),
+            Self::Valkey(server) => server.credentials(),
         }
     }
 

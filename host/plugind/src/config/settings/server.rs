@@ -160,6 +160,18 @@ impl ServerUrl for ValkeyUrl {
     }
 }
 
+impl<U> ServerSetting<U> {
+    /// The credentials that it names, each with its key and its place.
+    pub(super) fn credentials(&self) -> Vec<(&'static str, &str, &Origin)> {
+        let files = [("credential", &self.credential), ("ca", &self.ca)];
+        let named = files.into_iter().filter_map(|(key, file)| match file {
+            Some((CredentialFile::Credential(name), origin)) => Some((key, name.as_str(), origin)),
+            Some((CredentialFile::Path(_), _)) | None => None,
+        });
+        named.collect()
+    }
+}
+
 impl<U: ServerUrl> ServerSetting<U> {
     /// Reads `url`, `credential` and `ca` of `[section]`. None if `url` is missing, which is no mistake here, or wrong.
     pub fn read(table: &Table<'_>, section: &str) -> Option<Self> {
