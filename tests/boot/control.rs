@@ -73,7 +73,7 @@ fn pings_are_answered_while_a_reload_runs() {
             "the reload has waited for the pings"
         );
         reload.join().unwrap();
-        // Each is promised within 50 ms; the one in the middle says so on a machine that is busy with others, too.
+        // Each is promised within 50 ms. The median keeps to that even on a busy machine.
         times.sort();
         assert!(times[times.len() / 2] < Duration::from_millis(50), "{times:?}");
     });

@@ -59,7 +59,7 @@ fn a_plugin_that_an_operator_stopped_keeps_the_daemon_until_it_is_started() {
 }
 
 #[test]
-fn connections_requests_and_programs_keep_the_daemon() {
+fn requests_and_programs_keep_the_daemon_running_and_idle_connections_do_not() {
     let machine = machine(&["sleeps"]);
     machine.start();
     let mut kept = machine.connect();

@@ -90,7 +90,7 @@ fn ticks(machine: &Machine) -> Vec<u64> {
     ticks.map(|tick| tick.parse().unwrap()).collect()
 }
 
-/// Tells it also of a test that does well.
+/// Prints figures, even if the test passes.
 fn notify(what: &str, each: &[(String, Tally)]) {
     let lines: String = each.iter().map(|(who, tally)| format!("  {who}: {tally}\n")).collect();
     io::stderr().write_all(format!("{what}\n{lines}").as_bytes()).unwrap();

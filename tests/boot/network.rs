@@ -157,7 +157,7 @@ fn a_check_prints_the_drop_in_that_lets_plugins_do_what_they_were_granted() {
     assert_eq!(check.status, 1, "{check:?}");
     let reported: Value = serde_json::from_str(&check.output).unwrap();
     assert!(reported["plugins"][0]["mistakes"][0].as_str().unwrap().contains("PrivateNetwork=yes"));
-    // Of another configuration than the machine's nothing is known, and nobody asks of it who does not want to know.
+    // Neither another configuration nor a check with --no-unit is compared with the unit.
     for further in ["--no-unit", "--plugins=/etc/plugind/plugins", "/etc/plugind/plugins"] {
         let check = machine.run(&["pluginctl", "check", "--no-compile", further]);
         assert_eq!((check.status, check.errors.lines().count()), (0, 1), "{further}: {check:?}");

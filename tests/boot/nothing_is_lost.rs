@@ -26,7 +26,7 @@ fn under_load(machine: &Machine, what: &str, happens: impl FnOnce(&Load)) -> Tal
         load.wait_for(200);
         load.end()
     });
-    // Also of a test that does well.
+    // Printed even if the test passes.
     writeln!(stderr(), "{what}: {tally}").expect("standard error is open");
     tally
 }

@@ -98,7 +98,7 @@ const LIFTED: [(&str, &str); 15] = [
     ("SystemCallFilter", ""),
 ];
 
-/// Lines behind DynamicUser= of which no act tells, since they give or say something instead of taking it away.
+/// Lines behind DynamicUser= that no act can test, since they grant or declare something instead of denying it.
 const GIVE: [&str; 8] = [
     "BindReadOnlyPaths",
     "ExecPaths",
@@ -183,7 +183,7 @@ impl Probed {
         self.machine.put_drop_in("plugind.service", &drop_in);
         self.machine.succeed(&["systemctl", "restart", "plugind.service"]);
         self.starts += 1;
-        // Only who shares the machine's name hears of another.
+        // Only a process in the UTS namespace of the machine sees its new hostname.
         self.machine.succeed(&["hostname", &self.name()]);
     }
 

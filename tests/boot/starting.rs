@@ -21,8 +21,8 @@ fn start_returns_when_the_slowest_plugin_is_ready_and_names_it_until_then() {
     assert_eq!(machine.get("/warmup").status_and_text(), (200, "warm\n"));
     assert!(!machine.daemon("StatusText").contains("waiting"));
 
-    // No READY=1 before the plugin's own. The journal's times are those at which entries came to it, a moment after they
-    // were made; so their order counts, and of systemd's times the least that lies between: as long as the plugin sleeps.
+    // READY=1 follows the readiness of the plugin. The journal has the times at which entries arrived, a moment late,
+    // so only their order is compared. By systemd's own times, the start takes at least as long as the plugin sleeps.
     let warm = machine.wait_for_entry(&[&message("PLUGIN_READY"), "PLUGIN=warmup"]);
     let ready = machine.wait_for_entry(&[&message("READY")]);
     let came = |entry: &plugind_tests::Entry| -> u64 {

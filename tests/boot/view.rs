@@ -29,7 +29,7 @@ fn a_link_out_of_the_daemons_view_is_reported_with_a_remedy() {
 }
 
 #[test]
-fn what_comes_into_a_directory_later_is_seen_by_the_same_daemon() {
+fn files_that_are_put_into_a_directory_later_are_seen_by_the_running_daemon() {
     let machine = Machine::boot();
     machine.start();
     let pid = machine.daemon("MainPID");

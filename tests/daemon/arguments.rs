@@ -129,7 +129,7 @@ fn pluginctl_reports_what_is_not_a_component_and_checks_the_rest() {
 }
 
 #[test]
-fn without_a_compiler_check_says_so_and_is_no_success() {
+fn a_check_without_a_compiler_says_so_and_fails() {
     let hello = guest("hello");
     let arguments = ["check", hello.to_str().unwrap(), "--compiler", "/nowhere/plugind-compile"];
     let ran = run("pluginctl", &arguments);
@@ -291,7 +291,7 @@ fn pluginctl_check_reports_what_plugind_cannot_link() {
 }
 
 #[test]
-fn pluginctl_check_without_plugind_beside_it_says_so_and_is_no_success() {
+fn pluginctl_check_without_plugind_beside_it_says_so_and_fails() {
     let alone = tempfile::tempdir().unwrap();
     let pluginctl = alone.path().join("pluginctl");
     fs::copy(program("pluginctl"), &pluginctl).unwrap();

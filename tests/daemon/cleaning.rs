@@ -123,7 +123,7 @@ fn a_saved_state_is_removed_while_the_daemon_does_not_run() {
 }
 
 #[test]
-fn state_that_is_elsewhere_by_a_link_is_refused_with_its_target() {
+fn state_behind_a_link_is_not_removed_and_the_target_is_named() {
     let tree = Tree::new().with_manifest("files", FILES);
     let state = tree.root().join("var/lib/plugind");
     let elsewhere = tree.root().join("elsewhere");

@@ -92,7 +92,7 @@ fn reload(continues: bool, parameters: &str) -> String {
 
 const WAITS: &str = r#""awaited":[{"plugin":"hi","step":"compiling"},{"plugin":"slow","step":"queued"}],"changed":[],"removed":["old"],"failed":[]"#;
 /// The messages about it without a terminal.
-const WAITS_TOLD: &str =
+const WAITING_REPORTED: &str =
     "scanned: 2 to take over, 2 unchanged, 1 removed\nremoved old\ncompiling 1 of 2: hi\n";
 const BAD: &str = r#"{"plugin":"bad","stage":"verify","error":"bad.toml:1:1: no\u001b[2J","remedy":"fix it","configuration":true}"#;
 
@@ -242,7 +242,7 @@ fn an_all_or_nothing_reload_reports_that_nothing_changed() {
 #[test]
 fn the_end_of_a_daemon_during_a_reload_is_reported() {
     let ended = talk(&["reload"], &[&[&reload(true, WAITS)]]);
-    assert_eq!((ended.status, &*ended.stdout), (Some(1), WAITS_TOLD));
+    assert_eq!((ended.status, &*ended.stdout), (Some(1), WAITING_REPORTED));
     assert_eq!(ended.stderr, "plugind ended before it answered\n");
 }
 
@@ -254,9 +254,9 @@ fn an_interrupted_client_reports_that_the_reload_continues() {
         let mut stream = accept(&listener);
         call(&mut stream).unwrap();
         reply(&mut stream, &reload(true, WAITS));
-        let mut reported = vec![0; WAITS_TOLD.len()];
+        let mut reported = vec![0; WAITING_REPORTED.len()];
         client.stdout.as_mut().unwrap().read_exact(&mut reported).unwrap();
-        assert_eq!(text(reported), WAITS_TOLD);
+        assert_eq!(text(reported), WAITING_REPORTED);
         let state = fs::read_to_string(format!("/proc/{}/status", client.id())).unwrap();
         assert!(state.contains("\nThreads:\t1\n"), "{state}");
         kill_process(Pid::from_child(&client), signal).unwrap();

@@ -129,13 +129,13 @@ fn a_daemon_with_few_descriptors_serves_or_says_why_not() {
 }
 
 /// A user who runs nothing else, so that their threads are those of the daemon.
-const LONELY: u32 = 54_321;
+const UNUSED_UID: u32 = 54_321;
 
-fn give_to_lonely(path: &Path) {
-    chown(path, Some(LONELY), Some(LONELY)).unwrap();
+fn give_to_unused_uid(path: &Path) {
+    chown(path, Some(UNUSED_UID), Some(UNUSED_UID)).unwrap();
     if path.is_dir() {
         for entry in fs::read_dir(path).unwrap() {
-            give_to_lonely(&entry.unwrap().path());
+            give_to_unused_uid(&entry.unwrap().path());
         }
     }
 }
@@ -143,7 +143,7 @@ fn give_to_lonely(path: &Path) {
 /// Starts the program as the user, with at most so many threads.
 fn start_with_threads(program: &Path, root: &Path, threads: u32) -> (Child, Log) {
     let mut command = Command::new("/usr/bin/setpriv");
-    let user = ["--reuid", "--regid"].map(|option| format!("{option}={LONELY}"));
+    let user = ["--reuid", "--regid"].map(|option| format!("{option}={UNUSED_UID}"));
     command.args(user).args(["--clear-groups", "/usr/bin/prlimit"]);
     command.arg(format!("--nproc={threads}")).arg(program);
     command.args(["--listen", "http=127.0.0.1:0", "--root"]).arg(root);
@@ -161,7 +161,7 @@ fn a_daemon_with_few_threads_becomes_ready_or_says_why_not() {
     // The user need not be able to read the directory of the programs.
     let copy = tree.root().join("plugind");
     fs::copy(program("plugind"), &copy).unwrap();
-    give_to_lonely(tree.root());
+    give_to_unused_uid(tree.root());
     let mut ready = 0;
     for threads in 1..=24 {
         let (mut child, log) = start_with_threads(&copy, tree.root(), threads);

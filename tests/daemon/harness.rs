@@ -9,7 +9,7 @@ use std::{
     time::{Duration, SystemTime},
 };
 
-/// Names the programs that are tested.
+/// A host for the plugin `name`, run by the programs under test.
 fn with(name: &str, component: &str) -> plugind_test::HostBuilder {
     static PROGRAMS: Once = Once::new();
     PROGRAMS.call_once(|| plugind_test::use_programs(&program("plugind"), &program("pluginctl")));
@@ -47,7 +47,7 @@ fn a_plugin_of_a_socket_is_tested() {
     assert_eq!(exchange(address, "hello"), "hello");
 }
 
-/// The time that the guests wait, and an hour for the plugin only.
+/// The time that the guests wait, by which only the clocks of plugins are moved.
 const HOUR: Duration = Duration::from_secs(60 * 60);
 
 #[test]
@@ -75,7 +75,7 @@ fn guests_of_both_versions_need_not_wait_for_an_hour() {
         let host = with("sleeps", component).movable_clock().start();
         thread::scope(|scope| {
             let slept = scope.spawn(|| host.get("/sleep/3600000"));
-            // A timer that begins after one of these has to wait for the next.
+            // A timer that begins after this call fires at the next one.
             while !slept.is_finished() {
                 host.advance_clock(HOUR);
             }

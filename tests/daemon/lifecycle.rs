@@ -315,7 +315,7 @@ fn a_plugin_that_failed_for_good_ends_the_daemon_if_its_manifest_says_so() {
     let mut daemon = Daemon::start(&tree);
     assert_eq!(daemon.get("/other/trap").status(), 502);
     daemon.log.wait_for(&["plugind: plugin failed", "plugin=other", "stage=run"]);
-    assert_eq!(daemon.get("/says-stop").status(), 200, "the others go on");
+    assert_eq!(daemon.get("/says-stop").status(), 200, "the others continue");
 
     // It is not required, so the daemon may be ready before it is.
     daemon.log.wait_for(&["plugin ready", "plugin=traps-in-request"]);

@@ -1,4 +1,4 @@
-//! Messages by a NATS server: what is subscribed to arrives, and what was acknowledged is never lost.
+//! Messages over a NATS server: subscribers receive them, and none that a stream has stored is lost.
 
 use crate::{
     control,
@@ -9,7 +9,7 @@ use plugind_tests::{Daemon, Signal, Tree, end_of, eventually};
 use std::collections::BTreeSet;
 
 const PUBLISH: &str = "[grants]\npublish = [\"done.*\"]\n";
-/// Two plugins that share the messages of a queue.
+/// A subscription without a stream, in a queue group.
 pub(crate) const PLAIN: &str = "[[subscribe]]\nsubject = \"orders.*\"\nqueue = \"workers\"\n";
 /// The same with a stream, which keeps the messages.
 pub(crate) const STREAM: &str =
@@ -116,7 +116,7 @@ fn a_plugin_sends_to_the_subjects_that_it_was_granted_and_no_others() {
              [grants] in the manifest",
         ),
         ("ask/orders.new/x", "permission denied: "),
-        ("send/$JS.API.STREAM.DELETE.A/x", "other: a subject must have"),
+        ("send/$JS.API.STREAM.DELETE.A/x", "other: a subject cannot begin with"),
         ("send/events.*/x", "other: a subject must have"),
         ("by/other/events.a", "other: the name of a client must be \"default\" or \"jetstream\""),
         ("with/Nats-Rollup/all", "other: a key of metadata must not begin with \"Nats-\""),

@@ -14,7 +14,7 @@ use std::{
 };
 
 #[test]
-fn a_server_that_stops_answering_delays_no_call_without_end() {
+fn a_server_that_stops_answering_delays_calls_for_a_bounded_time() {
     let mut server = NatsServer::start();
     let grants = "[grants]\npublish = [\"events.>\"]\n";
     let tree =

@@ -292,7 +292,7 @@ fn a_plugin_with_an_instance_for_each_request_rests_without_requests() {
         let started = started(plugin);
         assert_eq!(daemon.log.count(&[&*started[0], &*started[1]]), 3, "{plugin}");
     }
-    // An operator has an instance made, after which there is no request either.
+    // A restart makes an instance, and no request follows it.
     assert_eq!(run(&tree, &["restart", "greeter-02"]).status, Some(0));
     wait_until_idle(&daemon, "greeter-02", 4);
     assert_eq!(state(&tree, "greeter-02"), "inactive (on demand)");

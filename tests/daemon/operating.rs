@@ -162,7 +162,7 @@ fn a_wait_ends_with_the_reason_when_the_plugin_has_failed() {
 }
 
 #[test]
-fn a_reload_of_one_plugin_leaves_neighbours_alone_whose_files_are_incomplete() {
+fn a_reload_of_one_plugin_ignores_incomplete_files_of_other_plugins() {
     let tree = Tree::new().with("hello").with("counts");
     let daemon = start(&tree);
     let generation = |name: &str| row(&run(&tree, &["list"]).stdout, name)[3].to_owned();

@@ -93,7 +93,7 @@ fn one_that_can_be_instantiated_makes_its_first_instance_before_it_is_ready() {
 }
 
 #[test]
-fn what_never_can_be_instantiated_hits_the_start_limit() {
+fn a_component_that_can_never_be_instantiated_hits_the_start_limit() {
     let tree = Tree::new();
     tree.put("bad.wasm", http_02(UNUSABLE[0].0));
     tree.put(

@@ -157,7 +157,7 @@ fn a_plugin_that_failed_for_good_is_tried_again() {
 }
 
 #[test]
-fn of_two_plugins_on_one_route_the_one_that_had_it_keeps_it() {
+fn the_plugin_that_had_a_route_keeps_it_when_another_one_asks_for_it() {
     let tree = Tree::new().with_named("second", "both_versions", SITE);
     let daemon = Daemon::start(&tree);
     let tree = tree.with_named("first", "greeter_02", SITE);

@@ -23,7 +23,7 @@ fn plain_components_of_both_versions_of_wasi_http_are_plugins() {
 }
 
 #[test]
-fn of_two_versions_in_one_component_the_later_serves() {
+fn the_later_of_two_wasi_versions_in_one_component_serves() {
     let daemon = Daemon::start(&Tree::new().with("both_versions"));
     assert_eq!(daemon.get("/both-versions").status_and_text(), (200, "0.3"));
 }

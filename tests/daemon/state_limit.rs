@@ -1,4 +1,5 @@
-//! The limit of a plugin's state: what would exceed it fails with `EDQUOT`, by WASI 0.2 and 0.3, and nothing else does.
+//! The limit of a plugin's state: calls that would exceed it fail with `quota`, in WASI 0.2 and 0.3, and no other call
+//! does.
 
 use crate::control;
 use plugind_tests::{Daemon, Tree, eventually};
@@ -13,7 +14,8 @@ fn ask(daemon: &Daemon, path: &str) -> String {
     answer.text().to_owned()
 }
 
-/// The calls of one version of WASI: `how` of WASI 0.2 has no `suffix`, and its paths begin with `root`.
+/// Fills the state by one version of WASI: `suffix` is that of the names of its acts in the guest, and `root` begins
+/// its paths.
 fn fill(suffix: &str, root: &str) {
     let tree = Tree::new().with_manifest("files", LIMITED).with_named("other", "files", LIMITED);
     let tree = tree.with_named("unlimited", "files", "[grants]\nstate = true\n");
@@ -29,7 +31,7 @@ fn fill(suffix: &str, root: &str) {
     assert_eq!(act(&daemon, "write 600000", "a"), "done");
     assert_eq!(act(&daemon, "write 600000", "b"), "quota");
     assert!(size("a") == 600_000 && size("b") < 600_000);
-    // What is there may be written again, and the same bytes do not count twice.
+    // The same bytes may be written again, and do not count twice.
     for _ in 0..5 {
         assert_eq!(act(&daemon, "write 600000", "a"), "done");
     }

@@ -27,9 +27,9 @@ fn requests_in_progress_are_finished_after_the_listener_has_closed() {
         daemon.signal(signal);
         daemon.log.wait_for(&["info    plugind: stopping"]);
         let refused = || TcpStream::connect(daemon.address()).err();
-        let error = eventually("the door to be closed", refused);
+        let error = eventually("the listener to be closed", refused);
         assert_eq!(error.kind(), ErrorKind::ConnectionRefused);
-        assert_eq!(idle.wait_until_closed(), b"", "who has nothing under way is let go");
+        assert_eq!(idle.wait_until_closed(), b"", "an idle connection is closed");
 
         for mut client in clients {
             client.write_chunk(b"after");

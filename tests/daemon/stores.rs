@@ -1,4 +1,4 @@
-//! Stores of keys and values: what was acknowledged stays, within a quota, and each plugin has its own.
+//! Key-value stores: an acknowledged change stays, within a quota, and each plugin has its own.
 
 use crate::control;
 use plugind_tests::{Connection, Daemon, Signal, Tree, end_of};

@@ -1,4 +1,4 @@
-//! Stores of keys and values on real servers: NATS with JetStream, and Redis, whose protocol Valkey speaks.
+//! Key-value stores on real servers: NATS with JetStream, and Redis, whose protocol Valkey speaks.
 
 use crate::{
     control,
@@ -106,12 +106,12 @@ fn keep_values(kind: Kind) {
 }
 
 #[test]
-fn values_in_nats_are_those_of_the_plugin_across_daemons() {
+fn values_in_nats_outlast_the_daemon() {
     keep_values(Kind::Nats);
 }
 
 #[test]
-fn values_in_valkey_are_those_of_the_plugin_across_daemons() {
+fn values_in_valkey_outlast_the_daemon() {
     keep_values(Kind::Valkey);
 }
 
@@ -226,7 +226,7 @@ fn keep_to_the_quota(kind: Kind) {
     assert_eq!(ask(&daemon, "/stores/fill/b/600000"), "done");
     let many = ask(&daemon, "/stores/set-many/n/20000");
     assert!(many.starts_with(full), "{many}");
-    // What was deleted no longer counts.
+    // A larger quota takes effect with a reload.
     tree.put("stores.toml", GRANTED);
     assert!(daemon.reload().contains("changed=1"));
     assert_eq!(ask(&daemon, "/stores/fill/a/900000"), "done");

@@ -176,7 +176,10 @@ fn messages_are_received_and_sent_by_tls() {
 fn a_server_by_tls_needs_an_authority_that_can_be_read() {
     for (ca, why) in [
         ("", "keyvalue.ca is missing; TLS needs the authorities"),
-        ("ca = \"/nowhere/ca.crt\"\n", "keyvalue.ca: cannot read /nowhere/ca.crt: it does not exist"),
+        (
+            "ca = \"/nowhere/ca.crt\"\n",
+            "keyvalue.ca: cannot read /nowhere/ca.crt: it does not exist",
+        ),
     ] {
         let settings = format!("[keyvalue]\nbackend = \"valkey\"\nurl = \"valkeys://a\"\n{ca}");
         let ended = end_of(&Tree::new().with_settings(&settings), &[]);

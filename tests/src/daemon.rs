@@ -126,7 +126,7 @@ impl Daemon {
             .spawn()
             .expect("plugind can be run");
         let log = Log::read(child.stderr.take().expect("it is piped"));
-        // Where it listens, it says once it does.
+        // It logs its address when it listens.
         let address = SocketAddr::from(([127, 0, 0, 1], 0));
         Self { child, address, tree: tree.clone(), log }
     }

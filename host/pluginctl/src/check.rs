@@ -120,7 +120,7 @@ impl CheckArgs {
     /// The paths that are checked: in the directory of a project, the project is meant.
     fn paths(&self) -> Vec<PathBuf> {
         let here = Path::new(".");
-        match self.paths.is_empty() && self.tree.is_the_machines() && here.join(FILE).exists() {
+        match self.paths.is_empty() && self.tree.is_system() && here.join(FILE).exists() {
             true => vec![here.to_owned()],
             false => self.paths.clone(),
         }
@@ -128,7 +128,7 @@ impl CheckArgs {
 
     /// The unit of the daemon, if it is its configuration that is checked.
     fn unit(&self) -> Result<Option<Unit>, String> {
-        match self.paths.is_empty() && self.tree.is_the_machines() && !self.no_unit {
+        match self.paths.is_empty() && self.tree.is_system() && !self.no_unit {
             true => systemctl::unit(),
             false => Ok(None),
         }

@@ -51,7 +51,7 @@ impl ControlAddress {
     }
 
     /// Whether it is the daemon of the machine, found without options.
-    pub(crate) fn is_the_machines(&self) -> bool {
+    pub(crate) fn is_system(&self) -> bool {
         let is_by_default = self.root.is_none() && self.socket.is_none();
         is_by_default && !self.is_of_user(&Environment::read())
     }
@@ -259,7 +259,8 @@ impl From<zlink::Error> for ClientError {
         match error {
             zlink::Error::UnexpectedEof => Self::Ended,
             zlink::Error::Io(error) if gone(error.kind()) => Self::Ended,
-            // An error of no parameters may have an empty set of them, which makes it an unknown one.
+            // An error without parameters may come with an empty object of them, which zlink takes for an unknown
+            // error.
             zlink::Error::UnknownErrorReply(name) => match name.as_str() {
                 "org.varlink.service.PermissionDenied" => Self::NotAllowed,
                 "io.plugind.Stopping" => Self::Refused(CallRefused::Stopping),

@@ -75,7 +75,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn journalctl_is_asked_for_both_who_speak_of_a_plugin() {
+    fn journalctl_is_asked_for_the_entries_of_a_plugin_and_about_it() {
         let name: PluginName = "hello".parse().unwrap();
         let plain = LogsArgs { name: name.clone(), follow: false, lines: None, json: false };
         let matches =

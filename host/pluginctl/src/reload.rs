@@ -59,7 +59,7 @@ impl ReloadArgs {
 
     /// Says so if the daemon cannot see the present credentials.
     fn note_stale_credentials(&self) {
-        let note = self.place.is_the_machines().then(stale_credentials::note).flatten();
+        let note = self.place.is_system().then(stale_credentials::note).flatten();
         if let Some(note) = note {
             complain(&note);
         }

@@ -34,7 +34,7 @@ impl Tree {
     }
 
     /// Whether it is the configuration of a daemon without such options.
-    pub(crate) fn is_the_machines(&self) -> bool {
+    pub(crate) fn is_system(&self) -> bool {
         self.root.is_none() && self.plugins.is_none() && !self.user
     }
 

@@ -1,4 +1,4 @@
-//! `pluginctl status`: how the daemon is, or one of its plugins.
+//! `pluginctl status`: the state of the daemon, or of one plugin.
 
 use crate::{
     client::{CallMethod, Client, ControlAddress},
@@ -309,7 +309,7 @@ greeter
     }
 
     #[test]
-    fn requests_are_shown_of_a_plugin_that_does_not_serve_all_of_them() {
+    fn the_requests_of_a_plugin_are_shown_if_it_does_not_serve_all_of_them() {
         let plugin_with = |requests| api::Plugin { requests: Some(requests), ..greeter() };
         let shown = |requests| plugin(&description(plugin_with(requests)), moment(1_000_000));
         let none = api::PluginRequests::default();

@@ -27,7 +27,7 @@ pub fn engine_config(kind: EngineKind) -> Config {
     config.epoch_interruption(true);
     // A backtrace names files and lines where the component says them.
     config.wasm_backtrace_details(WasmBacktraceDetails::Enable);
-    // No guest toolchain needs these yet, and each has had its share of host failures.
+    // Off, because a guest could end the whole process by them before wasmtime 48.0.9 (GHSA-43j2-gcp4-m22g).
     config.wasm_gc(false).wasm_function_references(false).wasm_exceptions(false);
     config.wasm_threads(false).shared_memory(false);
     config

@@ -1,8 +1,8 @@
 //! The protocol to get a compiled file: one message each way over a `SOCK_SEQPACKET` socket, each with a descriptor.
 //!
-//! The request brings the component's digest and a descriptor to read it from, the answer a read-only descriptor
-//! of the sealed compiled file, or a sentence that says why there is none, and what caused that. One request
-//! follows the answer to the other, until the asking side closes. A message that does not fit this form is an error,
+//! The request brings the component's digest and a descriptor to read it from, the answer a read-only descriptor of the
+//! sealed compiled file, or a sentence that says why there is none, and what caused that. Further requests follow, each
+//! after the answer to the one before, until the asking side closes. A message that does not fit this form is an error,
 //! never a panic: neither side trusts the other's text.
 
 use crate::{hex::hex, kind::EngineKind};

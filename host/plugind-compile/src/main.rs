@@ -1,8 +1,8 @@
 //! Turns components into compiled files: a server that answers and stores, and a worker that compiles.
 //!
-//! The server receives requests on the socket that is its standard input, and answers there only. It
-//! alone writes the cache, and it never looks into a component. That does the worker, a child for each component,
-//! which has nothing but a pipe to read it from and one to write the code to.
+//! The server receives requests on the socket that is its standard input, and answers there only. It alone writes the
+//! cache, and it never looks into a component. The worker does that: a child for each component, which has nothing but
+//! a pipe to read it from and one to write the code to.
 
 mod error;
 mod limits;

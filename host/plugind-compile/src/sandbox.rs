@@ -18,22 +18,22 @@ pub(crate) fn enter(memory_max: u64, cpu_max: u64) -> anyhow::Result<()> {
     // The code is useless once the server has ended.
     set_parent_process_death_signal(Some(Signal::KILL))?;
     rustix::thread::set_no_new_privs(true)?;
-    // Where the unit says so already, it also says that nobody else may.
+    // It may fail: a unit with `Nice=` may also deny setting it.
     setpriority_process(None, NICENESS).ok();
     deny_files()?;
     filter::apply()?;
-    // Threads, while there may be any: the compiler works with these, and adds none.
+    // Starts the threads of the compiler now. It adds none, and later none could be started.
     rayon::ThreadPoolBuilder::new().build_global()?;
     for (resource, max) in [
         (Resource::Nproc, 0),
-        // Those that are open stay so, and no number is free for another one, not even that of one that is closed.
+        // Open descriptors stay open. No other can be opened, not even under the number of one that was closed.
         (Resource::Nofile, 0),
         (Resource::Fsize, 0),
         (Resource::Core, 0),
         (Resource::Cpu, cpu_max),
         (Resource::As, memory_max),
     ] {
-        // By the lower limit of processor time a process is ended with a signal of its own.
+        // At the soft limit of processor time, the process gets SIGXCPU, which says why it ends.
         let above = if resource == Resource::Cpu { 1 } else { 0 };
         // A lower limit of this process stays as it is: it could not be raised.
         let most = getrlimit(resource).maximum.unwrap_or(u64::MAX);
@@ -51,8 +51,8 @@ pub(crate) fn has_landlock() -> bool {
 }
 
 /// Denies every file and TCP port, and abstract sockets and signals of other processes, as far as this kernel's
-/// Landlock knows them. Without it there are still the
-/// limits, by which nothing more can be opened, and the filter, by which nothing is changed by its name.
+/// Landlock knows them. Without it there are still the limits, which let nothing more be opened, and the filter, which
+/// lets nothing be changed by its name.
 fn deny_files() -> anyhow::Result<RulesetStatus> {
     const NEWEST: ABI = ABI::V6;
     let restricted = Ruleset::default()
@@ -141,12 +141,12 @@ mod tests {
     }
 
     #[test]
-    fn a_worker_can_open_nothing_and_compile() {
+    fn a_worker_can_compile_and_cannot_open_anything() {
         run_alone("sandbox::tests::in_the_sandbox");
     }
 
     #[test]
-    #[ignore = "a_worker_can_open_nothing_and_compile runs it"]
+    #[ignore = "a_worker_can_compile_and_cannot_open_anything runs it"]
     fn in_the_sandbox() {
         fs::write(env::temp_dir().join("plugind-is-here"), "").unwrap();
         let before: Vec<_> = attempts().into_iter().filter(|(_, done)| done.is_err()).collect();

@@ -36,7 +36,7 @@ pub(crate) fn compile(
     let asking = asking.as_fd();
     let wait_max = WaitLimit { begun: Instant::now(), order, asking };
     let written = exchange(component, input, output, &wait_max)?;
-    // It has nothing more to say, but it may still be there.
+    // It has closed its output, but may not have exited yet.
     let ended = pidfd_open(Pid::from_child(&worker.0), PidfdFlags::empty())
         .context("cannot wait for a worker")?;
     while !wait_max.wait(&mut [PollFd::new(&ended, PollFlags::IN)])?[0] {}
@@ -107,7 +107,7 @@ fn start(order: &CompileRequest) -> io::Result<Child> {
         .spawn()
 }
 
-/// Until when a worker is waited for, and for whom.
+/// The time limit of a worker, and the client that waits for it.
 struct WaitLimit<'a> {
     begun: Instant,
     order: &'a CompileRequest,
@@ -123,7 +123,7 @@ impl WaitLimit<'_> {
             let time = reported(wait_max);
             bail!("compiling took longer than {time}; raise compile.timeout-sec in plugind.toml");
         }
-        // Nothing is asked for meanwhile; this hears only that the other side has gone.
+        // The client sends nothing meanwhile: this only notices that it disconnects.
         let mut all = vec![PollFd::new(&self.asking, PollFlags::RDHUP)];
         all.extend(ends.iter().cloned());
         match poll(&mut all, Some(&Timespec::try_from(left)?)) {
@@ -145,7 +145,7 @@ fn exchange(
     mut output: ChildStdout,
     wait_max: &WaitLimit<'_>,
 ) -> anyhow::Result<Vec<u8>> {
-    // It may write before it has read everything, and then none of the two is to wait for the other.
+    // The worker may write before it has read everything. Neither side must wait for the other then.
     ioctl_fionbio(&input, true).context("cannot write to a worker")?;
     let (mut input, mut left) = (Some(input), component);
     let mut written = Vec::new();
@@ -160,7 +160,7 @@ fn exchange(
             match input.as_mut().map_or(Ok(0), |input| input.write(left)) {
                 Ok(length) => left = &left[length..],
                 Err(error) if is_passing(&error) => (),
-                // It wants no more; how it ends says why.
+                // The worker reads no more; its exit status says why.
                 Err(_) => left = &[],
             }
             if left.is_empty() {

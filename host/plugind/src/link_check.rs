@@ -41,7 +41,7 @@ pub struct LinkCheck {
     pub keep: Option<PathBuf>,
     /// Where credentials are. Without it every credential is assumed to exist.
     pub credentials: Option<PathBuf>,
-    /// Whether the daemon has a server of messages.
+    /// Whether `[messaging]` of the daemon names a NATS server.
     pub has_broker: bool,
 }
 

@@ -1,4 +1,4 @@
-//! Stores of keys and values by `wasi:keyvalue@0.2.0-draft2`, which the manifest grants with `keyvalue`.
+//! Key-value stores by `wasi:keyvalue@0.2.0-draft2`, which the manifest grants with `keyvalue`.
 //!
 //! `store::open("default")` opens the plugin's own store, and `store::open` with a name in `shared` of the grant opens
 //! a store that plugins share. A change is on the disk when the call returns, unless the stores are on a server.

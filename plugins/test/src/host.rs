@@ -115,8 +115,8 @@ impl Host {
         serde_json::from_slice(&status.stdout).expect("pluginctl prints JSON")
     }
 
-    /// Moves the clocks that the plugin sees forward, the monotonic clock and the time of day. Timers that become due by it
-    /// fire, and those that begin later are not affected: wait for a sign of the plugin that its timer has begun.
+    /// Advances the clocks that the plugin sees: the monotonic clock and the time of day. Timers that become due by
+    /// this fire. Timers that begin later are not affected: wait for a sign of the plugin that its timer has begun.
     /// The time limits of the host, such as `request-timeout`, are those of the real time.
     ///
     /// # Panics

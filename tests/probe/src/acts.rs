@@ -132,7 +132,7 @@ fn number(text: &str) -> io::Result<usize> {
     text.parse().map_err(|_| refused("the argument is no number"))
 }
 
-/// Whether something is there that is more than a place without rights.
+/// Finds a path, unless it is an empty mount point without permissions.
 fn find(path: &str) -> io::Result<()> {
     holds(fs::metadata(path)?.mode() & 0o777 != 0, "nobody has rights there")
 }
@@ -159,14 +159,14 @@ fn map_code_of(path: &str) -> io::Result<()> {
     map(RUNNABLE, libc::MAP_PRIVATE, file.as_raw_fd()).map(drop)
 }
 
-/// A file that lies nowhere, with a page.
+/// An anonymous file in memory (memfd), of one page.
 fn memory() -> io::Result<libc::c_int> {
     let file = with_path(libc::SYS_memfd_create, "probe", &[0])?;
     plain(libc::SYS_ftruncate, &[file, 4096])?;
     libc::c_int::try_from(file).map_err(|_| refused("it is no descriptor"))
 }
 
-/// A file that lies nowhere, with a program.
+/// An anonymous file in memory (memfd) with a program.
 fn memory_with_program() -> io::Result<libc::c_int> {
     let file = memory()?;
     fs::copy(PROGRAM, format!("/proc/self/fd/{file}"))?;
@@ -192,7 +192,7 @@ fn local(family: u16, port: u16) -> libc::sockaddr_in {
     }
 }
 
-/// Has a socket that was opened elsewhere, for others to connect to, connect to a port there.
+/// Has a listening socket that was opened in another network namespace connect to a port there.
 fn turn_listener(port: usize) -> io::Result<()> {
     let port = u16::try_from(port).map_err(|_| refused("it is no port"))?;
     let of_http = |socket: &usize| {
@@ -230,7 +230,7 @@ fn mount(place: &str) -> io::Result<()> {
     plain(libc::SYS_mount, &[kind, place.as_ptr() as usize, kind, 0, 0]).map(drop)
 }
 
-/// Leaves a key with the user, and finds it by the session: whether the two are tied.
+/// Adds a key to the user keyring and requests it through the session keyring: whether the two are linked.
 fn share_keys(name: &str) -> io::Result<()> {
     let name = std::ffi::CString::new(name)?;
     let [kind, name] = [c"user", &name].map(|text| text.as_ptr() as usize);
@@ -257,5 +257,5 @@ fn call_as_32_bits() -> io::Result<()> {
 
 #[cfg(not(target_arch = "x86_64"))]
 fn call_as_32_bits() -> io::Result<()> {
-    Err(refused("this processor has no such door"))
+    Err(refused("this processor has no such entry"))
 }

@@ -215,7 +215,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn of_a_notification_only_readiness_and_status_count() {
+    fn only_readiness_and_status_of_a_notification_count() {
         let status = RunEvent::Status("1 plugin".to_owned());
         assert_eq!(read_notice("READY=1\nSTATUS=1 plugin\n"), [RunEvent::Ready, status]);
         assert_eq!(read_notice("WATCHDOG=1\nREADY=0\nFDNAME=x\n\n"), []);

@@ -51,9 +51,9 @@ struct AllFigures {
     pressure: Count,
     /// Instances that were ended because of it.
     ended_under_pressure: Count,
-    /// Within which time systemd must hear of the daemon.
+    /// The timeout of the watchdog.
     watchdog: OnceLock<Duration>,
-    /// When it heard of it last, in ms since the start.
+    /// The time of the last notification of the watchdog, in ms since the start.
     watchdog_notified: AtomicU64,
 }
 
@@ -117,14 +117,14 @@ impl Figures {
         (self.0.pressure.get(), self.0.ended_under_pressure.get())
     }
 
-    /// systemd must hear of the daemon within this time.
+    /// Sets the timeout of the watchdog.
     pub fn watched(&self, within: Duration) {
         // There is one watchdog.
         self.0.watchdog.set(within).ok();
         self.notified();
     }
 
-    /// systemd heard of the daemon.
+    /// Notes that the watchdog was notified.
     pub fn notified(&self) {
         let now = u64::try_from(self.uptime().as_millis()).unwrap_or(u64::MAX);
         self.0.watchdog_notified.store(now, Relaxed);

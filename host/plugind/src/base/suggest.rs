@@ -44,7 +44,7 @@ mod tests {
     }
 
     #[test]
-    fn of_several_words_the_nearest_is_suggested() {
+    fn the_nearest_of_several_words_is_suggested() {
         assert_eq!(suggest("stdou", ["stdin", "stdout", "stdoux"]), Some("stdout"));
         assert_eq!(suggest("start", ["start-limit", "stary"]), Some("stary"));
     }

@@ -95,7 +95,7 @@ proptest! {
 
     /// Each file is, in each of the directories, absent, there, empty, or a link to /dev/null.
     #[test]
-    fn of_every_name_the_last_directory_decides(
+    fn the_last_directory_decides_about_each_name(
         fates in prop::collection::btree_map("[a-d]", prop::array::uniform3(0..4_u8), 0..4)
     ) {
         let root = tempfile::tempdir().unwrap();

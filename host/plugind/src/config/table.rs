@@ -414,7 +414,7 @@ mod tests {
     }
 
     #[test]
-    fn of_very_many_mistakes_in_a_file_only_the_first_are_reported() {
+    fn only_the_first_of_very_many_mistakes_in_a_file_are_reported() {
         let text: String = (0..10_000).map(|number| format!("x{number} = 1\n")).collect();
         let mistakes = Document::new(Path::new("f.toml"), text).read(|_| ()).unwrap_err();
         assert_eq!(mistakes.len(), 51);

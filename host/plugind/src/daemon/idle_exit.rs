@@ -21,7 +21,7 @@ pub(super) enum Ending {
     Idle,
 }
 
-/// What the daemon has to do at a moment.
+/// The work of the daemon at a moment.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct DaemonWork {
     /// Something is in progress.
@@ -66,7 +66,7 @@ pub(super) fn usable(timeout: Option<Duration>, is_activated: bool) -> Option<Du
     timeout.filter(|_| is_activated)
 }
 
-/// The looks of a daemon that ends when it is idle.
+/// Checks at intervals whether the daemon is idle.
 pub(super) struct IdleExit {
     idleness: Option<(Idleness, Interval)>,
     supervisor: SupervisorHandle,
@@ -109,7 +109,7 @@ impl IdleExit {
     }
 }
 
-/// What there is to do now. `since`: there was nothing from then until the last look.
+/// The work at this moment. `since` is the beginning of the time without work that the last check found.
 fn work(
     supervisor: &SupervisorHandle,
     listeners: &Listeners,

@@ -130,7 +130,7 @@ fn http_server(
     })
 }
 
-/// The server of messages, if the settings name one.
+/// The NATS server, if `[messaging]` names one.
 fn broker(
     setting: Option<&ServerSetting<NatsUrl>>,
     credentials: Option<&Path>,

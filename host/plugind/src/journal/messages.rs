@@ -34,7 +34,7 @@ pub const DROPPED: &str = "d88a1dd47a5044f09a3467368bd88d90";
 pub const LOG_RATE_EXCEEDED: &str = "569d6668ff2c4a6fbd8065d4521c6044";
 /// Requests to a plugin failed.
 pub const REQUESTS_FAILED: &str = "daace9582b714084bdf57b0764eeca9b";
-/// The server of messages refuses a subscription of a plugin.
+/// The NATS server refuses a subscription of a plugin.
 pub const SUBSCRIPTION_FAILED: &str = "ec3bd33c83fc4f2082b255081e1df3fd";
 /// A message of a stream was delivered to a plugin as often as it may be, and is not delivered again.
 pub const MESSAGE_GIVEN_UP: &str = "aa73680328684c8f952aee6f55c257be";

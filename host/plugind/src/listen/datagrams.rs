@@ -39,7 +39,7 @@ pub struct DatagramSocket {
     inner: Inner,
 }
 
-/// It, by its kind.
+/// The socket, by its kind.
 enum Inner {
     Udp(UdpSocket),
     Unix(UnixDatagram),

@@ -162,7 +162,8 @@ impl Listeners {
                 admitted: 0,
             });
             sum.connections += open.places.iter().map(Places::connections).sum::<usize>();
-            // One that is open again stands for itself: a counter must not fall when the closed one has no connections.
+            // If a name is open again, its closed sockets do not count: the total would fall when their last connection
+            // ends.
             if is_open || !state.open.contains_key(&open.socket) {
                 sum.admitted += open.places.iter().map(Places::admitted).sum::<u64>();
                 sum.max += open.places.iter().map(Places::max).sum::<usize>();
@@ -262,7 +263,7 @@ fn is_for_plugins(used_for: SocketUse) -> bool {
 }
 
 impl ListenState {
-    /// Accepts from all sockets that should be, and are not.
+    /// Starts to accept from all sockets that the plan uses and that are not accepted from yet.
     fn open(&mut self) -> io::Result<()> {
         for (name, used_for) in self.plan.uses() {
             let Some(server) = self.servers.get(&used_for) else { continue };

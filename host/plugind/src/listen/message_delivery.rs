@@ -1,4 +1,4 @@
-//! The way of a message to an instance of its plugin.
+//! The delivery of a message to an instance of its plugin.
 
 use crate::{
     base::name::PluginName,
@@ -8,7 +8,7 @@ use crate::{
         instances::Pool,
     },
     route::table::TableReader,
-    world::{broker::MESSAGE_BYTES_MAX, received_message::ReceivedMessage},
+    world::{broker::MESSAGE_BYTES_MAX, guest_message::GuestMessage},
 };
 use std::{sync::Arc, time::Duration};
 
@@ -39,8 +39,8 @@ pub(super) enum Undelivered {
 }
 
 impl Undelivered {
-    /// Whether a stream is not to deliver the message again, after so many deliveries of at most `max`. A plugin that had
-    /// no room for a message has not failed it.
+    /// Whether the message is given up after this many `deliveries`, of which `max` are allowed. A lack of room is not
+    /// a failure of the plugin, so the stream delivers the message again.
     pub(super) fn is_final(&self, deliveries: i64, max: Option<u32>) -> bool {
         match self {
             Self::TooLarge(_) => true,
@@ -60,7 +60,7 @@ pub(super) async fn deliver(
     reader: &TableReader,
     plugin: &PluginName,
     last: impl Fn() -> Option<Arc<Pool>>,
-    message: ReceivedMessage,
+    message: GuestMessage,
 ) -> Result<(), Undelivered> {
     if message.data.len() > MESSAGE_BYTES_MAX {
         return Err(Undelivered::TooLarge(message.data.len()));

@@ -1,4 +1,4 @@
-//! Room for the messages of a subscription, which has another size after some reloads.
+//! Room for the messages of a subscription, whose size a reload may change.
 
 use std::sync::{Arc, Mutex, PoisonError};
 use tokio::sync::Semaphore;
@@ -15,7 +15,7 @@ impl MessageRoom {
         Self { semaphore: Arc::new(Semaphore::new(max)), max: Mutex::new(max) }
     }
 
-    /// From which a message takes its room.
+    /// The semaphore of which each message takes a permit.
     pub(super) fn semaphore(&self) -> &Arc<Semaphore> {
         &self.semaphore
     }

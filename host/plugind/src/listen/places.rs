@@ -36,8 +36,8 @@ enum PeerNetwork {
 }
 
 impl PeerNetwork {
-    /// Processes of this machine at a path are not bounded each: they may stand for many clients, and may connect only
-    /// if the permissions of the path say so.
+    /// A peer on a unix socket has no limit of its own: it may be a proxy for many clients, and the permissions of the
+    /// path decide which processes may connect.
     fn of(peer: &Peer) -> Option<Self> {
         let Peer::Tcp(address) = peer else { return None };
         Some(match address.ip().to_canonical() {

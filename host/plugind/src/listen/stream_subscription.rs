@@ -6,7 +6,7 @@ use crate::{
     listen::{message_delivery::pause_after, subscription::Subscription},
     plugin::subscribe::StreamSubscription,
     remote::availability::pause,
-    world::{broker::message_of, received_message::ReceivedMessage},
+    world::{broker::message_of, guest_message::GuestMessage},
 };
 use async_nats::jetstream::{
     self, AckKind, Message,
@@ -40,7 +40,7 @@ impl Subscription {
             let Ok(context) = self.connection.jetstream().await else { continue };
             match self.consumer(context, stream).await {
                 Ok(consumer) => {
-                    self.established();
+                    self.note_established();
                     attempt = 0;
                     self.receive_batches(&consumer, stream).await;
                 }
@@ -98,7 +98,7 @@ impl Subscription {
                 let description = description_for(plugin, subject, &existing.config);
                 let description = description.map_err(|error| {
                     format!(
-                        "consumer {consumer} of {name} {error}; write another queue below [[subscribe]], or remove it: \
+                        "consumer {consumer} of {name} {error}; write another queue below [[subscribe]], or remove the consumer: \
                          `nats consumer rm {name} {consumer}`"
                     )
                 })?;
@@ -214,7 +214,7 @@ impl Subscription {
         });
     }
 
-    /// Has the plugin handle a message, and returns what the stream is to do with it.
+    /// Has the plugin handle a message, and returns the acknowledgement for the stream.
     async fn handle_delivery(&self, message: &Message, max: Option<u32>) -> AckKind {
         let info = message.info().map(|info| (info.delivered, info.stream_sequence));
         let (deliveries, sequence) = info.unwrap_or((1, 0));
@@ -222,7 +222,7 @@ impl Subscription {
             self.figures.messages.redelivered.add(1);
         }
         // Its reply subject is that of the acknowledgement, which is not the guest's.
-        let received = ReceivedMessage { reply_to: None, ..message_of(&message.message) };
+        let received = GuestMessage { reply_to: None, ..message_of(&message.message) };
         let subject = received.subject.clone();
         match self.deliver(received).await {
             Ok(()) => AckKind::Ack,

@@ -20,7 +20,7 @@ use crate::{
     runtime::executors::Executors,
     world::{
         broker::{MESSAGE_BYTES_MAX, message_of},
-        received_message::ReceivedMessage,
+        guest_message::GuestMessage,
     },
 };
 use async_nats::{Client, Message, Subscriber};
@@ -59,16 +59,16 @@ pub(super) struct Subscription {
     pub(super) connection: Arc<NatsConnection>,
     pub(super) executors: Executors,
     pub(super) figures: Arc<PluginFigures>,
-    /// The pool that has served last, for messages that have arrived when its plugin is stopped. A stream delivers them
-    /// again.
+    /// The pool that served last. It handles the messages that have arrived when its plugin is stopped. A subscription
+    /// to a stream has none, since a stream delivers its messages again.
     pub(super) last: Mutex<Option<PoolSource>>,
     /// Room for messages.
     pub(super) room: MessageRoom,
-    /// The messages in progress, of all subscriptions.
+    /// Tracks the messages in progress. Shared by all subscriptions.
     pub(super) tracker: TaskTracker,
     /// Cancelled when no more messages are wanted.
     pub(super) ending: CancellationToken,
-    /// Locked while the consumer of a stream is made, of all subscriptions.
+    /// Shared by all subscriptions: locked while one of them makes or changes its consumer.
     pub(super) consumers: Arc<tokio::sync::Mutex<()>>,
     /// The warnings about single messages.
     pub(super) too_large: RepeatedWarning,
@@ -97,8 +97,8 @@ impl Subscription {
         self.failure.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    /// It is established.
-    pub(super) fn established(&self) {
+    /// Notes that it is established, and logs that.
+    pub(super) fn note_established(&self) {
         let before =
             std::mem::take(&mut *self.failure.lock().unwrap_or_else(PoisonError::into_inner));
         if before.is_some() {
@@ -110,7 +110,7 @@ impl Subscription {
         }
     }
 
-    /// The server cannot be reached, which the connection logs.
+    /// Notes that it is not established, because of `why`. Logs nothing, since the connection logs an outage.
     pub(super) fn interrupted(&self, why: &str) {
         let subject = self.key.subscribe.subject.as_str();
         let why = format!("the subscription to {subject:?} is not established: {why}");
@@ -124,7 +124,7 @@ impl Subscription {
         }
     }
 
-    /// The server refuses it.
+    /// Notes that the server refuses it, and logs that, unless it did before.
     pub(super) fn refused(&self, error: &str) {
         let before = self.failure();
         self.interrupted(error);
@@ -135,7 +135,7 @@ impl Subscription {
         }
     }
 
-    /// A pool serves from now on.
+    /// Notes the pool that serves from now on.
     pub(super) fn served_by(&self, pool: &Arc<Pool>) {
         if self.key.subscribe.stream.is_none() {
             let source = pool.source();
@@ -148,7 +148,7 @@ impl Subscription {
         last.as_ref().map(|source| source.pool().clone())
     }
 
-    /// Shows its state at the generation that serves.
+    /// Reports its state to the generation that serves.
     pub(super) fn show(&self) {
         let Some(pool) = pool_of(&self.reader, &self.key.plugin) else { return };
         let all = &pool.linked().release.manifest.subscribe;
@@ -178,7 +178,7 @@ impl Subscription {
             let mut errors = self.connection.errors();
             match self.subscribe(&client, &mut errors).await {
                 Ok(subscriber) => {
-                    self.established();
+                    self.note_established();
                     attempt = 0;
                     self.receive(subscriber, errors).await;
                 }
@@ -292,7 +292,7 @@ impl Subscription {
             false => {
                 availability.until_reachable().await;
                 // The client has subscribed again by itself.
-                self.established();
+                self.note_established();
             }
         }
     }
@@ -321,7 +321,7 @@ impl Subscription {
     }
 
     /// Has the plugin handle a message.
-    pub(super) async fn deliver(&self, message: ReceivedMessage) -> Result<(), Undelivered> {
+    pub(super) async fn deliver(&self, message: GuestMessage) -> Result<(), Undelivered> {
         let (plugin, figures) = (&self.key.plugin, &self.figures.messages);
         let in_flight = figures.begin();
         let subject = message.subject.clone();
@@ -344,7 +344,7 @@ impl Subscription {
     }
 }
 
-/// The next message; of a subscription that ends, only one that is on its way.
+/// The next message; while it drains, one that is on its way, or none.
 async fn next(subscriber: &mut Subscriber, is_draining: bool) -> Option<Message> {
     match is_draining {
         true => timeout(DRAIN, subscriber.next()).await.ok().flatten(),

@@ -23,25 +23,26 @@ use tokio::{
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tracing::warn;
 
-/// Interval at which the subscriptions that are awaited are looked at.
+/// Interval of the checks whether subscriptions are established.
 const LOOK: Duration = Duration::from_millis(5);
 /// Time that new subscriptions have before those that they replace are ended.
 const OVERLAP_MAX: Duration = Duration::from_secs(5);
-/// The most messages at a time of a plugin by default, as far as its instances can take so many.
+/// Default of `limits.messages-in-flight`, unless the instances of the plugin can take fewer.
 const IN_FLIGHT_MAX: usize = 64;
 
 /// All subscriptions.
 pub struct Subscriptions {
     closing: CancellationToken,
-    /// The subscriptions, and the messages in progress.
+    /// Tracks the tasks of the subscriptions.
     receiving: TaskTracker,
+    /// Tracks the messages in progress.
     handling: TaskTracker,
     running: Arc<Mutex<Vec<RunningSubscription>>>,
     connection: Option<Arc<NatsConnection>>,
     executors: Executors,
 }
 
-/// A subscription, and how it is ended.
+/// A subscription, and the token that ends it.
 #[derive(Clone)]
 struct RunningSubscription {
     subscription: Arc<Subscription>,

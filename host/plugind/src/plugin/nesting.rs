@@ -14,8 +14,8 @@ pub(super) const DEPTH_MAX: usize = 100;
 /// The first byte of a component's type, and that of an instance's.
 const NESTED: [u8; 2] = [0x41, 0x42];
 
-/// Whether the types in a section are nested deeper than [`DEPTH_MAX`]. What cannot be read is not: the parser stops at the same byte and reports
-/// it.
+/// Whether the types in a section are nested deeper than [`DEPTH_MAX`]. False for what cannot be read, at which the
+/// parser stops and reports it.
 pub(super) fn is_too_deep(section: &[u8]) -> bool {
     measure(section).unwrap_or(false)
 }
@@ -71,7 +71,7 @@ mod tests {
     }
 
     #[test]
-    fn depth_is_counted_and_what_is_broken_off_is_left_to_others() {
+    fn depth_is_counted_and_an_incomplete_type_is_left_to_the_parser() {
         assert!(!is_too_deep(&nested(DEPTH_MAX - 1)));
         assert!(is_too_deep(&nested(DEPTH_MAX)));
         assert!(is_too_deep(&nested(1_000_000)));

@@ -7,7 +7,7 @@ use crate::{
     world::{
         client_connection::{ClientConnection, ReceivedDatagram},
         client_websocket::ClientWebSocket,
-        received_message::ReceivedMessage,
+        guest_message::GuestMessage,
     },
 };
 use futures::channel::oneshot;
@@ -24,7 +24,7 @@ pub enum Call {
     /// A WebSocket.
     WebSocket(ClientWebSocket),
     /// A message.
-    Message(Box<ReceivedMessage>),
+    Message(Box<GuestMessage>),
 }
 
 /// Why a call has no reply.

@@ -11,7 +11,7 @@ pub(super) const CALLS_BETWEEN_RESTS: u32 = 8;
 
 /// Why a worker takes no more calls.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum Why {
+pub(super) enum LeaveReason {
     /// Its generation drains.
     Draining(StopReason),
     /// It has served as many calls, or as long, or uses as much, as an instance should.
@@ -39,7 +39,7 @@ pub(super) struct WorkerView {
     pub(super) aged: bool,
     /// The instance holds nearly as many resources, or as much memory, as it may.
     pub(super) near_memory_limit: bool,
-    /// Calls that the guest is at, without those that linger.
+    /// Calls that the guest is handling, without those that linger.
     pub(super) calls: usize,
     /// Calls in work by the guest whose callers have been gone for long.
     pub(super) lingering: usize,
@@ -77,7 +77,7 @@ pub(super) enum WorkerDecision {
     /// It saves the state of its instance for the one that replaces it.
     SaveForNext,
     /// It takes no more calls.
-    Leave(Why),
+    Leave(LeaveReason),
     /// It takes a call, if there is one and the guest accepts one.
     Take,
     /// It waits until something changes.
@@ -94,10 +94,10 @@ impl WorkerView {
             return WorkerDecision::Transfer;
         }
         if let Some(reason) = self.draining {
-            return WorkerDecision::Leave(Why::Draining(reason));
+            return WorkerDecision::Leave(LeaveReason::Draining(reason));
         }
         if self.is_recyclable() || self.idle {
-            let why = if self.idle { Why::Idle } else { Why::Recycled };
+            let why = if self.idle { LeaveReason::Idle } else { LeaveReason::Recycled };
             return match self.unsaved {
                 false => WorkerDecision::Leave(why),
                 true if self.transferring || self.calls > 0 || self.full => WorkerDecision::Wait,
@@ -132,9 +132,9 @@ impl WorkerView {
         self.full && self.calls == 0 && delivered.decide() == WorkerDecision::Take
     }
 
-    /// Whether its event loop allows another call: when the loop is at rest, all calls of the guest wait for something;
-    /// when the guest has none, no other worker is kept waiting for long. While the guest computes, also for a call that
-    /// has ended or whose caller has gone, another call would wait for the end of that.
+    /// Whether another call may be taken now. If the event loop is at rest, all calls of the guest wait for something.
+    /// If the guest has no calls, no other worker waits for long. While the guest computes, even for a call that has
+    /// ended or whose caller has left, another call would wait for the end of the computation.
     fn loop_allows(&self) -> bool {
         !self.computes
             && (self.since_rest == 0 || (self.calls == 0 && self.since_rest < CALLS_BETWEEN_RESTS))
@@ -154,9 +154,9 @@ mod tests {
     fn an_instance_with_more_lingering_calls_than_its_concurrency_is_replaced() {
         let lingering = |lingering| WorkerView { lingering, ..idle() }.decide();
         assert_eq!(lingering(4), WorkerDecision::Take, "they keep no place");
-        assert_eq!(lingering(5), WorkerDecision::Leave(Why::Recycled));
+        assert_eq!(lingering(5), WorkerDecision::Leave(LeaveReason::Recycled));
         let exclusive = WorkerView { lingering: 1, concurrency: 1, ..idle() };
-        assert_eq!(exclusive.decide(), WorkerDecision::Leave(Why::Recycled));
+        assert_eq!(exclusive.decide(), WorkerDecision::Leave(LeaveReason::Recycled));
     }
 
     #[test]
@@ -170,7 +170,7 @@ mod tests {
     #[test]
     fn an_idle_worker_leaves_after_its_state_was_saved() {
         let idle_one = WorkerView { idle: true, ..idle() };
-        assert_eq!(idle_one.decide(), WorkerDecision::Leave(Why::Idle));
+        assert_eq!(idle_one.decide(), WorkerDecision::Leave(LeaveReason::Idle));
         let keeps = WorkerView { unsaved: true, ..idle_one.clone() };
         assert_eq!(keeps.decide(), WorkerDecision::SaveForNext);
         let saving = WorkerView { transferring: true, ..keeps.clone() };
@@ -179,7 +179,10 @@ mod tests {
         assert_eq!(due.decide(), WorkerDecision::Transfer);
         let draining = Some(StopReason::Reload);
         let draining = WorkerView { draining, ..idle_one };
-        assert_eq!(draining.decide(), WorkerDecision::Leave(Why::Draining(StopReason::Reload)));
+        assert_eq!(
+            draining.decide(),
+            WorkerDecision::Leave(LeaveReason::Draining(StopReason::Reload))
+        );
     }
 
     #[test]
@@ -233,7 +236,7 @@ mod tests {
             WorkerView { aged: true, ..idle() },
             WorkerView { taken: 7, recycle_after: Some(7), ..idle() },
         ] {
-            assert_eq!(view.decide(), WorkerDecision::Leave(Why::Recycled));
+            assert_eq!(view.decide(), WorkerDecision::Leave(LeaveReason::Recycled));
         }
     }
 
@@ -249,7 +252,7 @@ mod tests {
             assert_eq!(view.decide(), WorkerDecision::Wait);
         }
         let saved = WorkerView { unsaved: false, ..near_memory_limit.clone() };
-        assert_eq!(saved.decide(), WorkerDecision::Leave(Why::Recycled));
+        assert_eq!(saved.decide(), WorkerDecision::Leave(LeaveReason::Recycled));
         let postponed = WorkerView { recycle_not_before: 9, ..near_memory_limit };
         assert_eq!(postponed.decide(), WorkerDecision::Take, "it could not be saved a moment ago");
     }
@@ -307,7 +310,7 @@ mod tests {
     /// A worker that does what is decided, in a queue that is never empty.
     struct Walk {
         view: WorkerView,
-        left: Option<Why>,
+        left: Option<LeaveReason>,
         was_saved: bool,
         saves_for_next: bool,
         /// The supervisor wants the state to be transferred.
@@ -391,7 +394,7 @@ mod tests {
                 walk.happen(step);
                 walk.settle();
                 prop_assert!(walk.view.calls <= concurrency);
-                if matches!(walk.left, Some(Why::Recycled | Why::Idle)) && keeps {
+                if matches!(walk.left, Some(LeaveReason::Recycled | LeaveReason::Idle)) && keeps {
                     prop_assert!(walk.was_saved, "its state is lost");
                 }
                 if let Some(max) = recycle_after.filter(|_| !keeps) {

@@ -102,7 +102,8 @@ pub struct Pool {
     sources: TaskTracker,
 }
 
-/// A pool, to which one more source may send calls: a plugin that is stopped or removed is drained after it has ended.
+/// A source of calls to a pool. The pool of a plugin that is stopped or removed drains after all its sources have
+/// ended.
 pub struct PoolSource {
     pool: Arc<Pool>,
     _source: TaskTrackerToken,
@@ -273,7 +274,7 @@ impl Pool {
     /// Takes no more requests, finishes those it has, stops its instances. [`WorkerEvent::Gone`] says when all are gone.
     pub fn shut_down(&self, reason: StopReason) {
         let (set, draining) = (self.set.clone(), self.draining.clone());
-        // A next generation would take the calls of its sources.
+        // Otherwise there is a next generation, which takes the calls of the sources.
         let is_last = matches!(reason, StopReason::Stop | StopReason::Removed);
         let has_sources = is_last && !self.sources.is_empty();
         if !has_sources && (reason != StopReason::Stop || !set.serves_queue()) {
@@ -512,7 +513,7 @@ impl Pool {
         (QueuedCall { call, reply, in_flight: in_flight.clone() }, in_flight, receiver)
     }
 
-    /// Room for an instance of a call's own, as soon as there is some; none, if there is none in time or will be none.
+    /// Waits for room for an instance of the call's own. None if there is none in time, or the pool drains.
     async fn room(&self, core: usize) -> Option<(Permit, InstancePlace)> {
         let set = &self.set;
         // The timer is for those that wait.

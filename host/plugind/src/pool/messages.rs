@@ -8,8 +8,8 @@ use crate::{
         bindings::messaging::{
             exports::wasi::messaging::incoming_handler, wasi::messaging::types::Error,
         },
+        guest_message::GuestMessage,
         notify::STATUS_MAX,
-        received_message::ReceivedMessage,
     },
 };
 use wasmtime::component::Accessor;
@@ -21,7 +21,7 @@ use wasmtime::component::Accessor;
 pub(super) async fn handle_message(
     accessor: &Accessor<HostState>,
     handler: &incoming_handler::Guest,
-    message: ReceivedMessage,
+    message: GuestMessage,
 ) -> wasmtime::Result<Outcome<()>> {
     let given = accessor.with(|mut store| store.get().give_message(message));
     let Ok(message) = given else { return Ok(Err(CallFailure::NoCapacity)) };

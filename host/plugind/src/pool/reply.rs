@@ -272,8 +272,8 @@ impl Delivery {
         }
     }
 
-    /// Whether the end of the body may be that of its instance: the client is to see the difference, as far as it has
-    /// one. A body that was whole just then is taken for one that is not.
+    /// Whether the body may have ended because its instance failed: then the client must see an error, if its protocol
+    /// has one. A body that was complete at that moment counts as cut off, too.
     fn is_cut_off(&self) -> bool {
         let worker = self.call.as_ref().and_then(|call| call.worker());
         worker.is_some_and(|worker| worker.has_failed())

@@ -33,7 +33,7 @@ impl Resting {
 
     /// A call begins; `report` is called if it ends the rest.
     pub(crate) fn wake(&self, report: impl FnOnce()) {
-        // First the number, then the look, so that either this call or the one that begins the rest sees the other.
+        // Count first, then check: either this call sees the rest, or the task that begins the rest sees the call.
         self.calls.fetch_add(1, SeqCst);
         if self.rests.load(SeqCst) {
             let _changing = self.changing.lock().unwrap_or_else(PoisonError::into_inner);

@@ -6,7 +6,7 @@ use crate::{
     pool::{
         back_pressure::BackPressure,
         call::{Call, HttpSender, Outcome, ReplySender},
-        decision::{Why, WorkerDecision, WorkerView},
+        decision::{LeaveReason, WorkerDecision, WorkerView},
         failure::CallFailure,
         health::Health,
         http::{HttpCall, accepts_call},
@@ -25,9 +25,9 @@ use crate::{
         client_connection::{ClientConnection, ReceivedDatagram},
         client_websocket::ClientWebSocket,
         examine,
+        guest_message::GuestMessage,
         link::Exports,
         passed_requests::PassedRequest,
-        received_message::ReceivedMessage,
     },
 };
 use futures::{StreamExt, channel::oneshot, future::BoxFuture, stream::FuturesUnordered};
@@ -61,7 +61,7 @@ pub(super) struct Serving<'a> {
     examined_at: u32,
     /// The request that the instance has, if it has no other call.
     request: Option<RequestIdentity>,
-    leaving: Option<Why>,
+    leaving: Option<LeaveReason>,
     /// Why the instance cannot be used any further.
     broken: Option<wasmtime::Error>,
     /// Its slot in the set, if it takes calls from the queue.
@@ -128,15 +128,15 @@ impl<'a> Serving<'a> {
     }
 
     /// Serves until it should not any more. A worker that was made for one call serves that.
-    pub(super) async fn run(&mut self, own: Option<QueuedCall>) -> wasmtime::Result<Why> {
+    pub(super) async fn run(&mut self, own: Option<QueuedCall>) -> wasmtime::Result<LeaveReason> {
         if let Some(call) = own {
             self.begin(call);
-            self.leaving = Some(Why::Recycled);
+            self.leaving = Some(LeaveReason::Recycled);
         }
         poll_fn(|cx| self.poll(cx)).await
     }
 
-    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<wasmtime::Result<Why>> {
+    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<wasmtime::Result<LeaveReason>> {
         self.worker.handle.heartbeat.beat();
         loop {
             self.poll_calls(cx)?;
@@ -243,7 +243,7 @@ impl<'a> Serving<'a> {
             let lingering = self.worker.handle.lingering();
             if self.slot.is_some() && lingering > 0 && self.calls.len() <= lingering {
                 // It accepts no call because of those whose callers are gone, so another instance has to.
-                self.leave(Why::Recycled);
+                self.leave(LeaveReason::Recycled);
             }
             self.check_back_pressure(cx);
             return false;
@@ -265,7 +265,7 @@ impl<'a> Serving<'a> {
         if self.slot.is_none() || !self.calls.is_empty() {
             self.back_pressure.end();
         } else if self.back_pressure.poll(calls_wait, cx) {
-            self.leave(Why::Refusing);
+            self.leave(LeaveReason::Refusing);
         }
     }
 
@@ -315,7 +315,7 @@ impl<'a> Serving<'a> {
         }
     }
 
-    /// Has what the guest does from now on count as done for this call, if it has no other one.
+    /// Attributes what the guest does from now on to this call, if it has no other one.
     fn identify(&mut self, in_flight: &InFlight) {
         let handle = self.worker.handle;
         let is_alone = handle.in_flight() <= 1 && handle.lingering() == 0;
@@ -468,7 +468,7 @@ impl<'a> Serving<'a> {
 
     fn begin_message(
         &mut self,
-        message: ReceivedMessage,
+        message: GuestMessage,
         reply: oneshot::Sender<Outcome<()>>,
         in_flight: Arc<InFlight>,
         work: GuestWork,
@@ -488,10 +488,10 @@ impl<'a> Serving<'a> {
     }
 
     /// Takes no more calls.
-    fn leave(&mut self, why: Why) {
+    fn leave(&mut self, why: LeaveReason) {
         let set = self.worker.set;
         // The next one need not wait for this one's end, nor for a call.
-        if why == Why::Recycled
+        if why == LeaveReason::Recycled
             && !set.config.serve_one()
             && let Some(slot) = &mut self.slot
         {
@@ -499,7 +499,7 @@ impl<'a> Serving<'a> {
             let worker = self.worker.handle.number;
             set.report(WorkerEvent::Retired { worker, cause: Retirement::Recycled });
         }
-        if why == Why::Idle
+        if why == LeaveReason::Idle
             && let Some(slot) = &mut self.slot
         {
             slot.leave();
@@ -509,8 +509,8 @@ impl<'a> Serving<'a> {
         self.leaving.get_or_insert(why);
     }
 
-    /// Says whether it could take a call; one that takes no more leaves its slot, unless it serves one call: there are as
-    /// many of these as there may be.
+    /// Says whether it could take a call. A worker that takes no more calls leaves its slot for another one, unless
+    /// each worker serves one call: then the slot is needed until it has ended.
     fn set_available(&mut self, available: bool) {
         let ends = self.leaving.is_some() || self.worker.handle.is_retiring();
         let Some(slot) = &mut self.slot else { return };
@@ -556,7 +556,7 @@ impl<'a> Serving<'a> {
         if let Some(why) = asked
             && self.leaving.is_none()
         {
-            self.leave(Why::Unhealthy(why));
+            self.leave(LeaveReason::Unhealthy(why));
         }
         Ok(())
     }

@@ -7,7 +7,7 @@ use crate::{
     base::text::one_line,
     pool::{
         deadline::{GuestCall, Timer},
-        decision::Why,
+        decision::LeaveReason,
         failure::{CallFailure, End, Failure},
         in_flight::InFlight,
         own_request::OwnRequest,
@@ -240,7 +240,7 @@ impl<'a> WorkerContext<'a> {
             Err(panic) => End::of_panic(&*panic),
         };
         if matches!(end, End::Failed(_)) {
-            // Before the store is dropped, which ends what streams from it as if that were all.
+            // Before the store is dropped: that ends streaming bodies as if they were complete.
             self.handle.fail();
         }
         let stage = self.stage();
@@ -389,12 +389,12 @@ impl<'a> WorkerContext<'a> {
         if self.handle.is_retiring() {
             return Some(End::Retired);
         }
-        self.is_occupied_for_nobody().then_some(End::Abandoned)
+        self.is_occupied_by_abandoned_call().then_some(End::Abandoned)
     }
 
     /// Whether the instance can be called for nothing else before the guest returns from a call whose caller has been gone
     /// for long. The inside is not reached meanwhile, so it cannot leave by itself.
-    fn is_occupied_for_nobody(&self) -> bool {
+    fn is_occupied_by_abandoned_call(&self) -> bool {
         self.handle.lingering() > 0 && self.set.linked.release.inspection.is_occupied_by_a_call()
     }
 
@@ -483,11 +483,13 @@ impl<'a> WorkerContext<'a> {
         let mut serving = Serving::new(self, accessor, exports, slot);
         let why = serving.run(call).await?;
         let (reason, end) = match why {
-            Why::Draining(reason) => (reason, End::Finished),
-            Why::Recycled => (StopReason::Recycle, End::Finished),
-            Why::Idle => (StopReason::Idle, End::Finished),
-            Why::Unhealthy(why) => (StopReason::Restart, End::Failed(Failure::Unhealthy(why))),
-            Why::Refusing => {
+            LeaveReason::Draining(reason) => (reason, End::Finished),
+            LeaveReason::Recycled => (StopReason::Recycle, End::Finished),
+            LeaveReason::Idle => (StopReason::Idle, End::Finished),
+            LeaveReason::Unhealthy(why) => {
+                (StopReason::Restart, End::Failed(Failure::Unhealthy(why)))
+            }
+            LeaveReason::Refusing => {
                 let failure = Failure::refuses_calls(self.set.config.watchdog);
                 (StopReason::Restart, End::Failed(failure))
             }

@@ -48,7 +48,7 @@ pub(crate) struct WorkerHandle {
     woken: AtomicBool,
     /// It could take a call, by what it saw last, and whether the queue knows.
     is_available: AtomicBool,
-    /// It could, but for replies on their way to their callers.
+    /// It could take a call if the replies on their way had reached their callers.
     delivers: AtomicBool,
     /// Its guest yielded in the middle of a computation, and continues with the next turn.
     resumes: AtomicBool,
@@ -103,7 +103,7 @@ impl WorkerHandle {
 
     /// Whether so many are in flight that it takes no more; it is woken when that changes.
     pub(crate) fn is_full(&self, max: usize) -> bool {
-        // First the flag, then the look, so that one that ends in between is noticed.
+        // Set the flag first, then check: a call that ends in between sees the flag.
         self.full.store(true, SeqCst);
         let full = self.in_flight.load(SeqCst) >= max;
         if !full {
@@ -136,7 +136,7 @@ impl WorkerHandle {
         self.activity.store(self.activity.load(Relaxed).wrapping_add(1), Relaxed);
     }
 
-    /// A number that is another one if calls began or ended meanwhile.
+    /// A counter that changes whenever a call begins or ends.
     pub(crate) fn activity(&self) -> usize {
         self.activity.load(Relaxed)
     }
@@ -205,7 +205,8 @@ impl WorkerHandle {
         self.delivers.store(delivers, Relaxed);
     }
 
-    /// Whether that was noted, once for each time: such a reply is on its way for long only if a client is slow.
+    /// Whether [`Self::note_delivering`] noted that since the last call of this. A reply stays on its way only if its
+    /// client is slow.
     pub(crate) fn take_delivering(&self) -> bool {
         self.delivers.load(Relaxed) && self.delivers.swap(false, Relaxed)
     }

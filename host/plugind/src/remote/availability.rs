@@ -25,7 +25,7 @@ pub fn pause(attempt: usize) -> Duration {
     (PAUSE_MIN * 2_u32.pow(doublings)).min(PAUSE_MAX)
 }
 
-/// Whether a server can be reached, as its connection reports it. Its clones are the same.
+/// Whether a server can be reached, as its connection reports it. Clones share one state.
 #[derive(Clone, Debug)]
 pub struct Availability {
     server: Arc<str>,
@@ -47,7 +47,7 @@ pub struct Unreachable {
 }
 
 impl Availability {
-    /// That of a server with this URL, to which no connection exists yet.
+    /// The availability of a server with this URL, to which no connection exists yet.
     #[must_use]
     pub fn new(url: &impl ToString) -> Self {
         let error = "there is no connection yet".into();
@@ -60,8 +60,8 @@ impl Availability {
         &self.server
     }
 
-    /// The server answers.
-    pub fn reachable(&self) {
+    /// Reports that the server answers. Logs the end of an outage that was logged.
+    pub fn report_reachable(&self) {
         let before = self.state.send_replace(Reachability::Reachable);
         if let Reachability::Unreachable { is_reported: true, since, .. } = before {
             let seconds = since.elapsed().as_secs();
@@ -69,8 +69,9 @@ impl Availability {
         }
     }
 
-    /// The server does not answer, because of `error`.
-    pub fn unreachable(&self, error: &str) {
+    /// Reports that the server does not answer, because of `error`. The beginning of an outage is logged, and another
+    /// error.
+    pub fn report_unreachable(&self, error: &str) {
         self.note(error, true);
     }
 
@@ -129,21 +130,21 @@ impl Availability {
 
     /// Waits until the server can no longer be reached, can be again, or is unreachable for another reason.
     pub async fn changed(&self) {
-        // It fails only without a sender, which is here.
+        // It fails only without a sender, and `self` has one.
         self.state.subscribe().changed().await.ok();
     }
 
     /// Waits until the server can be reached.
     pub async fn until_reachable(&self) {
         let mut state = self.state.subscribe();
-        // It fails only without a sender, which is here.
+        // It fails only without a sender, and `self` has one.
         state.wait_for(|state| matches!(state, Reachability::Reachable)).await.ok();
     }
 
     /// Waits until the server cannot be reached, and returns why.
     pub async fn until_unreachable(&self) -> Unreachable {
         let mut state = self.state.subscribe();
-        // It fails only without a sender, which is here.
+        // It fails only without a sender, and `self` has one.
         state.wait_for(|state| matches!(state, Reachability::Unreachable { .. })).await.ok();
         self.failure().unwrap_or_else(|| self.into())
     }
@@ -180,19 +181,19 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_caller_waits_for_a_short_outage_and_not_for_a_long_one() {
         let server = Availability::new(&"nats://a:1");
-        let (waited, ()) = tokio::join!(server.wait(), async { server.reachable() });
+        let (waited, ()) = tokio::join!(server.wait(), async { server.report_reachable() });
         assert_eq!(waited, Ok(()));
-        server.unreachable("refused");
+        server.report_unreachable("refused");
         let unreachable = server.wait().await.unwrap_err();
         assert_eq!(unreachable.to_string(), "nats://a:1 cannot be reached: refused");
         assert_eq!(server.failure(), Some(unreachable));
         server.still_unreachable("no route");
         assert!(server.failure().is_some_and(|failure| failure.to_string().ends_with("no route")));
-        server.reachable();
+        server.report_reachable();
         assert_eq!(server.failure(), None);
         server.still_unreachable("too late");
         assert_eq!(server.failure(), None);
-        server.unreachable("invalid peer certificate: UnknownIssuer");
+        server.report_unreachable("invalid peer certificate: UnknownIssuer");
         let failure = server.failure().unwrap().to_string();
         assert!(failure.contains("UnknownIssuer; ca in plugind.toml must have"), "{failure}");
     }

@@ -5,7 +5,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-/// They are reported at most once in this time.
+/// The shortest time between two reports of dropped messages.
 const REPORT_EVERY: Duration = Duration::from_secs(10);
 
 /// The messages that were dropped since they were reported last.
@@ -19,7 +19,7 @@ struct DroppedSince {
 }
 
 impl DroppedMessages {
-    /// One was dropped. Returns the number of those to report, if it is time for it.
+    /// Counts a dropped message. Returns the number of messages to report, if a report is due.
     pub(super) fn add(&self, now: Instant) -> Option<u64> {
         let mut since = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         since.count = since.count.saturating_add(1);

@@ -21,7 +21,8 @@ impl From<Diagnostic> for RemoteError {
     }
 }
 
-/// Tries whether the daemon may open connections of the kind that `to` needs, which `label` at `origin` names.
+/// Checks that the daemon may open connections to `to`. The error names the setting: `label`, which was written at
+/// `origin`.
 ///
 /// # Errors
 /// When it may not.
@@ -66,6 +67,10 @@ mod tests {
         {
             assert!(message.contains(part), "{message}");
         }
-        assert_eq!(check(Errno::MFILE), None, "it may have passed when the connection is made");
+        assert_eq!(
+            check(Errno::MFILE),
+            None,
+            "a lack of descriptors may have ended when the connection is made"
+        );
     }
 }

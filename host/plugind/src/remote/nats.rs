@@ -56,8 +56,8 @@ pub struct NatsConnection {
 }
 
 impl NatsConnection {
-    /// Starts to connect to the server of `[section]`, to which the connection has this `name`. Its tasks run in `runtime`.
-    /// Blocks for a moment, to read files.
+    /// Starts to connect to the server of `[section]`, which shows the connection under this `name`. The tasks run in
+    /// `runtime`. Blocks for a moment, to read files.
     ///
     /// # Errors
     /// When it cannot be used as it is configured. That the server is unreachable at present is no error.
@@ -116,7 +116,7 @@ impl NatsConnection {
     pub async fn jetstream(&self) -> Result<&Context, Unreachable> {
         let client = self.client().await?.clone();
         Ok(self.jetstream.get_or_init(|| {
-            // It starts a task.
+            // Building the context spawns a task, which needs a runtime.
             let _runtime = self.runtime.enter();
             ContextBuilder::new().timeout(ANSWER).ack_timeout(ANSWER).build(client)
         }))
@@ -133,11 +133,16 @@ impl NatsConnection {
     ///
     /// # Errors
     /// When the client has ended.
-    pub async fn settle(&self, client: &Client, subject: &str) -> Result<(), async_nats::Error> {
-        self.refusals.settle(client, subject).await
+    pub async fn await_refusal_window(
+        &self,
+        client: &Client,
+        subject: &str,
+    ) -> Result<(), async_nats::Error> {
+        self.refusals.await_refusal_window(client, subject).await
     }
 
-    /// Waits until the server has answered all that was sent before. A refusal is one of its [`errors`](Self::errors).
+    /// Waits until the server has processed everything that was sent before. A refusal is one of its
+    /// [`errors`](Self::errors).
     ///
     /// # Errors
     /// When the client has ended.
@@ -163,9 +168,9 @@ async fn connect(
         match attempt_with(address, &options).await {
             Ok(connected) => {
                 client.set(connected).ok();
-                return availability.reachable();
+                return availability.report_reachable();
             }
-            Err(error) => availability.unreachable(&error),
+            Err(error) => availability.report_unreachable(&error),
         }
         sleep(pause(attempt)).await;
     }
@@ -215,13 +220,13 @@ impl NatsEvents {
         match event {
             Event::Connected => {
                 self.refusals.reset();
-                self.availability.reachable();
+                self.availability.report_reachable();
             }
-            Event::Disconnected => self.availability.unreachable("the connection has ended"),
+            Event::Disconnected => self.availability.report_unreachable("the connection has ended"),
             Event::ServerError(error) => {
                 self.refusals.report(&error.to_string());
                 if *error == ServerError::AuthorizationViolation {
-                    self.availability.unreachable(
+                    self.availability.report_unreachable(
                         "it refuses the login; correct the credential in plugind.toml and restart the daemon",
                     );
                 }
@@ -229,11 +234,13 @@ impl NatsEvents {
             // The client tries again.
             Event::ClientError(ClientError::Other(error)) if is_vague(error) => {
                 if self.availability.failure().is_none() {
-                    self.availability.unreachable(error);
+                    self.availability.report_unreachable(error);
                 }
                 self.vague.notify_one();
             }
-            Event::ClientError(ClientError::Other(error)) => self.availability.unreachable(error),
+            Event::ClientError(ClientError::Other(error)) => {
+                self.availability.report_unreachable(error)
+            }
             Event::SlowConsumer(_) => {
                 if let Some(messages) = self.dropped.add(Instant::now()) {
                     let server = self.availability.server();

@@ -13,11 +13,11 @@ use tokio::{
     time::sleep,
 };
 
-/// Errors of the server that wait for those who are interested.
+/// The most errors of the server that are kept for a slow receiver.
 const ERRORS_MAX: usize = 64;
 /// Subjects to which the server is known to allow messages, at most.
 const ALLOWED_MAX: usize = 1024;
-/// Time in which an error that the client has received is passed on: another task does that.
+/// Time for the task of the client to pass on an error that it has received.
 const REPORTED_WITHIN: Duration = Duration::from_millis(10);
 
 /// The errors that a server reports, and the subjects to which it has allowed messages on this connection.
@@ -37,21 +37,21 @@ impl Refusals {
         self.errors.subscribe()
     }
 
-    /// The server has reported an error.
+    /// Passes an error of the server on, and forgets that its subject was allowed, if it names one.
     pub(super) fn report(&self, error: &str) {
         // Its permissions may have changed.
         self.allowed().retain(|subject| !is_about(error, subject));
-        // Nobody may be interested.
+        // There may be no receiver.
         self.errors.send(error.into()).ok();
     }
 
-    /// The connection is a new one, whose permissions may be others.
+    /// Forgets the allowed subjects: a new connection may have other permissions.
     pub(super) fn reset(&self) {
         self.allowed().clear();
     }
 
     /// Waits until the server has had the opportunity to refuse a message to this subject that was sent before.
-    pub(super) async fn settle(
+    pub(super) async fn await_refusal_window(
         &self,
         client: &Client,
         subject: &str,
@@ -69,8 +69,8 @@ impl Refusals {
         Ok(())
     }
 
-    /// Waits until the server has answered all that was sent before, by an error or not at all. It handles messages in
-    /// their order, so that the answer to this one follows a refusal of another.
+    /// Waits until the server has processed everything that was sent before. It handles messages in order, so the echo
+    /// of this one follows any refusal of an earlier one.
     pub(super) async fn round_trip(&self, client: &Client) -> Result<(), async_nats::Error> {
         let (inbox, mut errors) = (client.new_inbox(), self.errors());
         let mut echo = client.subscribe(inbox.clone()).await?;

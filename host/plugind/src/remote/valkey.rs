@@ -85,12 +85,12 @@ impl ValkeyConnection {
         &self.availability
     }
 
-    /// Reports the failure of a command: whether it shows that the server cannot be reached.
+    /// Notes the failure of a command. Returns the outage, if the failure shows that the server cannot be reached.
     pub fn note(&self, error: &RedisError) -> Option<Unreachable> {
         if !is_outage(error) {
             return None;
         }
-        self.availability.unreachable(&error.to_string());
+        self.availability.report_unreachable(&error.to_string());
         self.availability.failure()
     }
 }
@@ -125,17 +125,17 @@ async fn keep_connected(
             Ok(Ok(mut connection)) => {
                 // A server that is just starting accepts connections, and refuses commands.
                 if let Err(error) = ping(&mut connection).await {
-                    availability.unreachable(&error);
+                    availability.report_unreachable(&error);
                 } else {
                     attempt = 0;
                     replace(Some(connection.clone()));
-                    availability.reachable();
+                    availability.report_reachable();
                     watch(&mut connection, &availability).await;
                     replace(None);
                 }
             }
-            Ok(Err(error)) => availability.unreachable(&error.to_string()),
-            Err(_) => availability.unreachable("it does not answer in time"),
+            Ok(Err(error)) => availability.report_unreachable(&error.to_string()),
+            Err(_) => availability.report_unreachable("it does not answer in time"),
         }
         attempt += 1;
         sleep(pause(attempt)).await;
@@ -147,7 +147,7 @@ async fn watch(connection: &mut MultiplexedConnection, availability: &Availabili
     // A command that fails is noticed before the next ping.
     while timeout(PING, availability.until_unreachable()).await.is_err() {
         if let Err(error) = ping(connection).await {
-            availability.unreachable(&error);
+            availability.report_unreachable(&error);
         }
     }
 }

@@ -19,7 +19,7 @@ use std::{
 use tokio::runtime::{Builder, Handle, Runtime};
 use tokio_util::sync::CancellationToken;
 
-/// The times that it is looked whether threads have ended: some ten milliseconds.
+/// The most checks whether threads have ended; together they take some ten milliseconds.
 const LOOKS_MAX: u32 = 1000;
 
 thread_local! {
@@ -125,7 +125,7 @@ impl Executors {
     /// The executor of a core.
     #[must_use]
     pub fn core(&self, core: usize) -> &Handle {
-        // A number from elsewhere is one of these at the least.
+        // Any number is mapped to an existing core.
         &self.0.cores[core % self.0.cores.len()].handle
     }
 

@@ -43,7 +43,7 @@ pub struct FileThreads {
 pub struct AllFileThreads(Arc<Mutex<BTreeMap<PluginName, FileThreads>>>);
 
 impl AllFileThreads {
-    /// Those of a plugin, which are started if there are none.
+    /// The file threads of a plugin, which are started if there are none.
     ///
     /// # Errors
     /// When no thread can be started.

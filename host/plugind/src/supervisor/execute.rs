@@ -387,7 +387,7 @@ pub(super) fn log_failure(name: &PluginName, problem: &PluginProblem) {
 fn send_later(inbox: mpsc::UnboundedSender<Message>, time: Duration, message: Message) {
     tokio::spawn(async move {
         tokio::time::sleep(time).await;
-        // Nobody is there to receive it only when the daemon is ending.
+        // There is no receiver only if the daemon is ending.
         inbox.send(message).ok();
     });
 }

@@ -126,8 +126,8 @@ pub struct Lifecycle {
     policy: StartPolicy,
     restarts: Restarts,
     limit_hit: bool,
-    /// It waits only for room.
-    enough: bool,
+    /// It waits only for room in the pool.
+    waits_for_room: bool,
     /// It was ready, and its last instance failed: nothing serves until the next one is ready.
     down: bool,
     /// Whether it has an instance, if it starts on demand.
@@ -145,7 +145,7 @@ impl Lifecycle {
             policy,
             restarts,
             limit_hit: false,
-            enough: false,
+            waits_for_room: false,
             down: false,
             demand: Demand::Running,
             next_attempt: None,
@@ -208,7 +208,7 @@ impl Lifecycle {
             }
             // That is no failure of the plugin: it has what it needs to serve, and there was no room for more.
             (Active, StartFailed { others: true, .. }) => {
-                self.enough = true;
+                self.waits_for_room = true;
                 let moment = now + self.restarts.longest();
                 (Recovering, vec![E::Hold, E::WakeAt(moment)])
             }
@@ -223,8 +223,10 @@ impl Lifecycle {
 
             (Active, Retired) => (Active, vec![E::StartWorker]),
             // It waits for room only, and an instance that had some is gone.
-            (Recovering, Retired) if take(&mut self.enough) => (Active, vec![E::StartWorker]),
-            (Recovering, Due) if take(&mut self.enough) => (Active, vec![E::Release]),
+            (Recovering, Retired) if take(&mut self.waits_for_room) => {
+                (Active, vec![E::StartWorker])
+            }
+            (Recovering, Due) if take(&mut self.waits_for_room) => (Active, vec![E::Release]),
             (Recovering, Due) => (Active, vec![E::StartWorker]),
             (Waiting, Due) => (Starting, vec![E::StartWorker]),
 
@@ -271,7 +273,7 @@ impl Lifecycle {
             // The last failure counts until an instance is ready again.
             Event::Idle if !self.down => Demand::Idle,
             Event::Waking if self.demand == Demand::Idle => Demand::Waking,
-            // What ended was not the last one, or it was the one that a call has started.
+            // The instance that ended was not the last one, or a call had started it.
             Event::Ready | Event::InstanceFailed { .. } | Event::StartFailed { .. } => {
                 Demand::Running
             }
@@ -315,7 +317,7 @@ impl Lifecycle {
         others: bool,
         now: Instant,
     ) -> (LifecycleState, Vec<Effect>) {
-        let is_paused = self.state == LifecycleState::Recovering && !self.enough;
+        let is_paused = self.state == LifecycleState::Recovering && !self.waits_for_room;
         if is_paused && kind != FailureKind::Configuration {
             // It belongs to the failure that began the pause.
             return (LifecycleState::Recovering, vec![]);
@@ -323,11 +325,11 @@ impl Lifecycle {
         let give_up = vec![Effect::Withdraw, Effect::ShutDown];
         match self.restarts.failed(kind, now) {
             Decision::After(delay) if delay.is_zero() => {
-                self.enough = false;
+                self.waits_for_room = false;
                 (LifecycleState::Active, vec![Effect::StartWorker])
             }
             Decision::After(delay) => {
-                self.enough = false;
+                self.waits_for_room = false;
                 (LifecycleState::Recovering, vec![Effect::Hold, Effect::WakeAt(now + delay)])
             }
             Decision::Leave if others => (self.state, vec![]),
@@ -344,7 +346,7 @@ impl Lifecycle {
     /// The program returned ok: it was ready, however short it ran.
     fn returned(&mut self, now: Instant) -> (LifecycleState, Vec<Effect>) {
         let was_ready = self.state != LifecycleState::Starting;
-        (self.down, self.enough) = (false, false);
+        (self.down, self.waits_for_room) = (false, false);
         match self.restarts.returned(now) {
             Decision::After(delay) => {
                 let publish = if was_ready { vec![] } else { vec![Effect::Publish] };

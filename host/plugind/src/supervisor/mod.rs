@@ -134,9 +134,9 @@ struct Supervisor {
     reload_events: mpsc::UnboundedSender<ReloadNotice>,
     /// As many plugins are loaded from the cache and linked at a time as there are cores.
     linking: Arc<Semaphore>,
-    /// Those that do it.
+    /// The threads that load and link plugins.
     threads: OwnThreads,
-    /// As many are compiled at a time, which keeps none waiting that is in the cache.
+    /// As many plugins are compiled at a time. A plugin whose code is cached does not wait for one that is compiled.
     compiling: Arc<Semaphore>,
     /// Results of the last reading of the directories.
     verified: Arc<Mutex<VerifiedBefore>>,

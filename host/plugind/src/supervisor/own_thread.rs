@@ -52,7 +52,7 @@ fn job<T: Send + 'static>(
     let job = move || {
         let _entered = runtime.enter();
         let done = catch_unwind(AssertUnwindSafe(work)).map_err(|panic| panic_text(&*panic));
-        // Nobody waits for it only when the daemon is ending.
+        // There is no receiver only if the daemon is ending.
         sender.send(done).ok();
     };
     (Box::new(job), receiver)

@@ -232,7 +232,7 @@ mod tests {
     }
 
     #[test]
-    fn too_many_in_too_short_a_time_are_too_many_until_the_time_has_passed() {
+    fn the_start_limit_holds_until_its_interval_has_passed() {
         let mut restarts = restarts(|_| ());
         let start = Instant::now();
         for second in 0..5 {
@@ -329,7 +329,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_unavailable_is_retried_without_end_with_growing_pauses() {
+    fn an_unavailable_plugin_is_retried_without_end_with_growing_pauses() {
         let mut restarts = restarts(|_| ());
         let now = Instant::now();
         let pauses: Vec<_> = (0..1000)

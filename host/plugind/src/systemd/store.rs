@@ -202,7 +202,7 @@ mod tests {
     }
 
     #[test]
-    fn of_the_stored_states_the_newest_is_kept_and_the_others_are_removed() {
+    fn the_newest_stored_state_is_kept_and_the_others_are_removed() {
         let systemd = ListeningSystemd::new();
         let store = systemd.start(vec![
             stored("a-1-9", "old"),

@@ -78,7 +78,7 @@ pub mod messaging {
         exports: { default: async | store },
         with: {
             "wasi:messaging/types.client": crate::world::messaging_client::MessagingClient,
-            "wasi:messaging/types.message": crate::world::received_message::ReceivedMessage,
+            "wasi:messaging/types.message": crate::world::guest_message::GuestMessage,
             "wasi:messaging/request-reply.request-options": crate::world::messaging_client::MessagingOptions,
         },
     });

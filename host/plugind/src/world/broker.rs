@@ -1,9 +1,9 @@
-//! The server of messages, as plugins use it: each message is translated here.
+//! The NATS server, as plugins use it: translates between its messages and those of guests.
 
 use crate::{
     base::subject::is_inbox,
     remote::{availability::Unreachable, nats::NatsConnection, refusals::refusal},
-    world::received_message::ReceivedMessage,
+    world::guest_message::GuestMessage,
 };
 use async_nats::{
     Client, HeaderMap, HeaderName, HeaderValue, Message, PublishError, StatusCode, Subscriber,
@@ -25,7 +25,7 @@ pub const MESSAGE_BYTES_MAX: usize = 4 << 20;
 /// Time in which a message must have been sent, and a stream must have stored it.
 const SENT_WITHIN: Duration = Duration::from_secs(5);
 
-/// The server of messages, if there is one. Clones are the same.
+/// The NATS server, if there is one. Clones share its connection.
 #[derive(Clone, Debug, Default)]
 pub struct Broker(Option<Arc<NatsConnection>>);
 
@@ -90,12 +90,12 @@ impl Broker {
         &self,
         delivery: SendDelivery,
         subject: String,
-        message: &ReceivedMessage,
+        message: &GuestMessage,
     ) -> Result<(), BrokerError> {
         let headers = headers_of(message)?;
         check_size(message)?;
         let (connection, data) = (self.connection_or_error()?, message.data.clone());
-        // It may wait a moment, and what follows ends with an outage.
+        // Before `unless_refused`, which fails at once during an outage: this call waits a moment for the end of one.
         let client = connection.client().await?;
         let sent = async {
             match delivery {
@@ -113,10 +113,10 @@ impl Broker {
     pub(super) async fn request(
         &self,
         subject: String,
-        message: &ReceivedMessage,
+        message: &GuestMessage,
         max: usize,
         timeout: Duration,
-    ) -> Result<Vec<ReceivedMessage>, BrokerError> {
+    ) -> Result<Vec<GuestMessage>, BrokerError> {
         let headers = headers_of(message)?;
         check_size(message)?;
         let connection = self.connection_or_error()?;
@@ -172,9 +172,9 @@ async fn publish_plain(
     sent.map_err(|error| not_sent(&error))?;
     let lost = |error: async_nats::Error| BrokerError::Connection(error.to_string());
     match is_inbox(subject) {
-        // Each reply has a subject of its own, so that waiting would cost time for every one.
+        // Each reply has a subject of its own, so `await_refusal_window` would wait for its full time at each.
         true => client.flush().await.map_err(|error| lost(error.into())),
-        false => connection.settle(client, subject).await.map_err(lost),
+        false => connection.await_refusal_window(client, subject).await.map_err(lost),
     }
 }
 
@@ -198,7 +198,7 @@ async fn receive_replies(
     mut replies: Subscriber,
     max: usize,
     deadline: Instant,
-) -> Result<Vec<ReceivedMessage>, BrokerError> {
+) -> Result<Vec<GuestMessage>, BrokerError> {
     let (mut received, mut bytes) = (Vec::new(), 0);
     while received.len() < max && bytes <= MESSAGE_BYTES_MAX {
         let Ok(Some(reply)) = timeout_at(deadline, replies.next()).await else { break };
@@ -214,7 +214,7 @@ async fn receive_replies(
     }
 }
 
-fn check_size(message: &ReceivedMessage) -> Result<(), BrokerError> {
+fn check_size(message: &GuestMessage) -> Result<(), BrokerError> {
     match message.data.len() {
         size if size > MESSAGE_BYTES_MAX => Err(BrokerError::Invalid(format!(
             "a message must have at most {MESSAGE_BYTES_MAX} bytes, not {size}"
@@ -223,7 +223,7 @@ fn check_size(message: &ReceivedMessage) -> Result<(), BrokerError> {
     }
 }
 
-fn headers_of(message: &ReceivedMessage) -> Result<HeaderMap, BrokerError> {
+fn headers_of(message: &GuestMessage) -> Result<HeaderMap, BrokerError> {
     let mut headers = HeaderMap::new();
     let content_type = message.content_type.iter().map(|it| (CONTENT_TYPE, it.as_str()));
     let metadata = message.metadata.iter().map(|(key, value)| (key.as_str(), value.as_str()));
@@ -250,7 +250,7 @@ fn headers_of(message: &ReceivedMessage) -> Result<HeaderMap, BrokerError> {
 
 /// A message that was received.
 #[must_use]
-pub fn message_of(message: &Message) -> ReceivedMessage {
+pub fn message_of(message: &Message) -> GuestMessage {
     let (mut content_type, mut metadata) = (None, Vec::new());
     for (name, values) in message.headers.iter().flat_map(HeaderMap::iter) {
         for value in values {
@@ -262,7 +262,7 @@ pub fn message_of(message: &Message) -> ReceivedMessage {
         }
     }
     metadata.sort();
-    ReceivedMessage {
+    GuestMessage {
         subject: Some(message.subject.to_string()),
         reply_to: message.reply.as_ref().map(ToString::to_string),
         content_type,
@@ -275,12 +275,12 @@ pub fn message_of(message: &Message) -> ReceivedMessage {
 mod tests {
     use super::*;
 
-    fn with(metadata: &[(&str, &str)]) -> ReceivedMessage {
+    fn with(metadata: &[(&str, &str)]) -> GuestMessage {
         let owned = |(key, value): &(&str, &str)| ((*key).to_owned(), (*value).to_owned());
-        ReceivedMessage {
+        GuestMessage {
             metadata: metadata.iter().map(owned).collect(),
             content_type: Some("text/plain".to_owned()),
-            ..ReceivedMessage::default()
+            ..GuestMessage::default()
         }
     }
 

@@ -1,4 +1,4 @@
-//! Stores of keys and values, in files or on a server, and what a guest has opened of them.
+//! Key-value stores, in files or on a server, and the handles that guests have opened.
 
 use crate::{
     base::{
@@ -48,11 +48,11 @@ impl fmt::Debug for StoreBackend {
     }
 }
 
-/// Names a store: the plugins that use it are those that can name it.
+/// Identifies a store, and so decides which plugins use it.
 pub(super) enum StoreKey<'a> {
-    /// That of one plugin.
+    /// The store of one plugin.
     Plugin(&'a PluginName),
-    /// One that plugins share.
+    /// A store that plugins share.
     Shared(&'a StoreName),
 }
 
@@ -94,7 +94,7 @@ impl StoreBackend {
         }
     }
 
-    /// Opens a store, which is in `file` if it is in one. Blocks.
+    /// Opens a store. `file` is where it is, if stores are in files. Blocks.
     ///
     /// # Errors
     /// When the file cannot be opened.

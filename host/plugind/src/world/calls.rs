@@ -35,7 +35,7 @@ const DEPTH_MAX: u8 = 16;
 
 /// Has requests answered by other plugins.
 pub trait PluginDispatch: Send + Sync {
-    /// Sends a request of `caller` to `callee`. Why that does not answer is a response, too.
+    /// Sends a request of `caller` to `callee`. If that does not answer, the response states the reason.
     fn dispatch(
         &self,
         caller: PluginName,

@@ -409,7 +409,7 @@ fn next_room(room: usize, read: usize) -> usize {
     }
 }
 
-/// One of those that may be in progress once at a time.
+/// The right to the only transfer in a direction; it ends when this is dropped.
 struct Exclusive<'a>(&'a AtomicBool);
 
 impl<'a> Exclusive<'a> {

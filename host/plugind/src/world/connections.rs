@@ -98,7 +98,7 @@ impl HostConnection for Guest<'_> {
     }
 
     fn drop(&mut self, connection: Resource<ClientConnection>) -> wasmtime::Result<()> {
-        // It is closed when the call ends, as the call ends.
+        // The host closes it when the call ends: properly after `Ok`, and by a reset after `Err`.
         self.table.delete(connection)?;
         Ok(())
     }

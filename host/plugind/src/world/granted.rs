@@ -18,9 +18,9 @@ pub struct GrantDirectories {
     pub credentials: Option<PathBuf>,
     /// Where key-value stores are.
     pub stores: Arc<StoreBackend>,
-    /// The server of messages.
+    /// The NATS server, if there is a connection to it.
     pub broker: Broker,
-    /// Whether there is one, which a check does not connect to.
+    /// Whether `plugind.toml` names a NATS server. A check knows that without a connection.
     pub has_broker: bool,
 }
 
@@ -47,7 +47,7 @@ pub enum GrantError {
     Messaging(#[from] MessagingError),
 }
 
-/// A plugin uses messages, and the daemon has no server of them.
+/// A plugin uses messages, and `plugind.toml` names no NATS server.
 #[derive(Debug, thiserror::Error)]
 #[error(
     "{use_of} messages, but the daemon has no NATS server; write url = \"nats://HOST:4222\" below [messaging] in \

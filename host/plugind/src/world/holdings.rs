@@ -5,7 +5,7 @@
 //! that what can be added in between is small: a call adds at most the headers of one resource or one piece of a body.
 
 use crate::world::{
-    buckets::OpenCas, client_websocket::ClientWebSocket, received_message::ReceivedMessage,
+    buckets::OpenCas, client_websocket::ClientWebSocket, guest_message::GuestMessage,
 };
 use std::any::Any;
 use wasmtime::component::ResourceTable;
@@ -90,7 +90,7 @@ fn size(resource: &dyn Any) -> usize {
             headers(&response.headers)
         } else if let Some(cas) = resource.downcast_ref::<OpenCas>() {
             cas.bytes()
-        } else if let Some(message) = resource.downcast_ref::<ReceivedMessage>() {
+        } else if let Some(message) = resource.downcast_ref::<GuestMessage>() {
             message.bytes()
         } else if let Some(websocket) = resource.downcast_ref::<ClientWebSocket>() {
             websocket.waiting()

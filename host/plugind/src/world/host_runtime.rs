@@ -84,7 +84,7 @@ impl PendingHostRuntime {
     ) -> Result<Self, HostRuntimeError> {
         let (sender, receiver) = oneshot::channel();
         let make = move || {
-            // Nothing waits for it only when the daemon is ending.
+            // There is no receiver only if the daemon is ending.
             sender
                 .send(HostRuntime::new(kind, &pool, clock.as_ref()).map(Arc::new).map_err(Arc::new))
                 .ok();

@@ -16,6 +16,7 @@ use crate::{
         client_websocket::ClientWebSocket,
         config, connections, credentials,
         granted::Granted,
+        guest_message::GuestMessage,
         heartbeat::{Heartbeat, Watch},
         holdings::{Inspections, holdings},
         identity, journal, keyvalue, logging,
@@ -28,10 +29,9 @@ use crate::{
         outgoing,
         passed_requests::{PassedRequest, PassedRequests},
         profile, quota,
-        received_message::ReceivedMessage,
         request_tasks::RequestTasks,
         state_limit::StateLimit,
-        subscriptions::SubscriptionBoard,
+        subscriptions::SubscriptionFailures,
         wasi_context::{WasiContext, WasiSource},
         websockets,
     },
@@ -67,7 +67,7 @@ pub struct Shared {
     /// Their status.
     pub notify: notify::Shared,
     /// Their subscriptions.
-    pub subscriptions: SubscriptionBoard,
+    pub subscriptions: SubscriptionFailures,
     /// The memory that they share.
     pub memory: Arc<memory::Shared>,
     /// `arguments`
@@ -143,7 +143,7 @@ impl Shared {
             journal,
             figures,
             notify: notify::Shared::default(),
-            subscriptions: SubscriptionBoard::of(&manifest.subscribe),
+            subscriptions: SubscriptionFailures::of(&manifest.subscribe),
             memory: Arc::new(memory::Shared::new(all, each, near_memory_limit, memory)),
             arguments: manifest.arguments.clone(),
             config: config::Shared::new(&manifest.config),
@@ -215,7 +215,7 @@ pub fn store(
     store.set_hostcall_fuel(CALL_MAX);
     store.set_max_component_handles(shared.resources_max);
     if let Some(table) = store.concurrent_resource_table() {
-        // Each handle leads to few of these.
+        // A resource takes few entries of this table.
         table.set_max_capacity(shared.resources_max.saturating_mul(4));
     }
     store.set_epoch_deadline(1);
@@ -308,7 +308,7 @@ impl HostState {
         self.passed.begin(task, request);
     }
 
-    /// It has answered it.
+    /// The task has answered its request.
     pub fn end_task(&mut self, task: GuestTaskId) {
         self.tasks.end(task);
         self.passed.end(task);
@@ -368,8 +368,8 @@ impl HostState {
     /// When it has as many resources as it may.
     pub fn give_message(
         &mut self,
-        message: ReceivedMessage,
-    ) -> Result<Resource<ReceivedMessage>, ResourceTableError> {
+        message: GuestMessage,
+    ) -> Result<Resource<GuestMessage>, ResourceTableError> {
         self.table.push(message)
     }
 

@@ -266,7 +266,7 @@ mod tests {
     }
 
     #[test]
-    fn past_its_rate_a_plugin_is_heard_again_in_the_next_window() {
+    fn a_plugin_beyond_its_log_rate_is_logged_again_in_the_next_period() {
         let shared = with_rate(2);
         let start = Instant::now();
         let admitted = |seconds| shared.admit(start + Duration::from_secs(seconds));

@@ -18,7 +18,7 @@ pub(super) struct LimitedFile {
     pub limit: StateLimit,
 }
 
-/// The file behind a resource, if a limit counts for it. It does for everything that a guest may write to.
+/// The file behind a resource, if a limit applies to it: to every file that a guest may write to.
 pub(super) fn limited_file(
     state: &mut HostState,
     resource: &Resource<Descriptor>,
@@ -100,7 +100,7 @@ impl LimitedFile {
         self.limit.make_room_in(&self.file, growth)
     }
 
-    /// The same without blocking.
+    /// As [`Self::make_room`], without blocking.
     ///
     /// # Errors
     /// The same.

@@ -125,7 +125,7 @@ impl OutputStream for LimitedStream {
 #[wasmtime_wasi::async_trait]
 impl Pollable for LimitedStream {
     async fn ready(&mut self) {
-        // The wait may be given up at any time, and begins again.
+        // Cancel safe: the wait may be dropped at any time, and begins again.
         if let WriteStep::Measuring { measured, .. } = &mut self.step {
             let room = measured.await.unwrap_or_else(|error| Err(io::Error::other(error)));
             if let WriteStep::Measuring { bytes, .. } =

@@ -1,4 +1,4 @@
-//! `wasi:filesystem` 0.3, where the state has a limit: the functions by which it grows.
+//! The functions of `wasi:filesystem` 0.3 that can make the state grow, with its limit.
 
 use crate::world::{
     host_state::HostState,

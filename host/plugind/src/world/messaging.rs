@@ -12,8 +12,8 @@ use crate::{
             types::{self, Error, HostClient, HostMessage},
         },
         broker::{Broker, BrokerError, SendDelivery},
+        guest_message::GuestMessage,
         messaging_client::{MessagingClient, MessagingOptions},
-        received_message::ReceivedMessage,
     },
 };
 use std::time::Duration;
@@ -42,10 +42,11 @@ impl Shared {
 
     /// Whether a message may be sent to this subject.
     fn check(&self, subject: &str) -> Result<(), Error> {
-        if !subject.parse::<SubjectPattern>().is_ok_and(|subject| subject.is_single()) {
-            let message = format!(
-                "a subject must have text between its dots, and no spaces or wildcards, not {subject:?}"
-            );
+        let parsed = subject.parse::<SubjectPattern>();
+        let parsed = parsed.map_err(|error| Error::Other(error.to_string()))?;
+        if !parsed.is_single() {
+            let message =
+                format!("a subject must have no wildcards when a message is sent, not {subject:?}");
             return Err(Error::Other(message));
         }
         match self.publish.iter().any(|pattern| pattern.matches(subject)) {
@@ -88,8 +89,8 @@ type MessagingResult<T> = wasmtime::Result<Result<T, Error>>;
 impl Guest<'_> {
     fn change(
         &mut self,
-        message: &Resource<ReceivedMessage>,
-        change: impl FnOnce(&mut ReceivedMessage),
+        message: &Resource<GuestMessage>,
+        change: impl FnOnce(&mut GuestMessage),
     ) -> wasmtime::Result<()> {
         let message = self.table.get_mut(message)?;
         let before = message.bytes();
@@ -104,7 +105,7 @@ async fn publish(
     figures: &PluginFigures,
     delivery: SendDelivery,
     subject: String,
-    message: ReceivedMessage,
+    message: GuestMessage,
 ) -> Result<(), Error> {
     shared.broker.publish(delivery, subject, &message).await?;
     figures.messages.published.add(1);
@@ -140,45 +141,41 @@ impl HostClient for Guest<'_> {
 }
 
 impl HostMessage for Guest<'_> {
-    fn new(&mut self, data: Vec<u8>) -> wasmtime::Result<Resource<ReceivedMessage>> {
+    fn new(&mut self, data: Vec<u8>) -> wasmtime::Result<Resource<GuestMessage>> {
         *self.grown = self.grown.saturating_add(data.len());
-        Ok(self.table.push(ReceivedMessage { data: data.into(), ..ReceivedMessage::default() })?)
+        Ok(self.table.push(GuestMessage { data: data.into(), ..GuestMessage::default() })?)
     }
 
-    fn topic(&mut self, message: Resource<ReceivedMessage>) -> wasmtime::Result<Option<String>> {
+    fn topic(&mut self, message: Resource<GuestMessage>) -> wasmtime::Result<Option<String>> {
         Ok(self.table.get(&message)?.subject.clone())
     }
 
     fn content_type(
         &mut self,
-        message: Resource<ReceivedMessage>,
+        message: Resource<GuestMessage>,
     ) -> wasmtime::Result<Option<String>> {
         Ok(self.table.get(&message)?.content_type.clone())
     }
 
     fn set_content_type(
         &mut self,
-        message: Resource<ReceivedMessage>,
+        message: Resource<GuestMessage>,
         content_type: String,
     ) -> wasmtime::Result<()> {
         self.change(&message, |message| message.content_type = Some(content_type))
     }
 
-    fn data(&mut self, message: Resource<ReceivedMessage>) -> wasmtime::Result<Vec<u8>> {
+    fn data(&mut self, message: Resource<GuestMessage>) -> wasmtime::Result<Vec<u8>> {
         Ok(self.table.get(&message)?.data.to_vec())
     }
 
-    fn set_data(
-        &mut self,
-        message: Resource<ReceivedMessage>,
-        data: Vec<u8>,
-    ) -> wasmtime::Result<()> {
+    fn set_data(&mut self, message: Resource<GuestMessage>, data: Vec<u8>) -> wasmtime::Result<()> {
         self.change(&message, |message| message.data = data.into())
     }
 
     fn metadata(
         &mut self,
-        message: Resource<ReceivedMessage>,
+        message: Resource<GuestMessage>,
     ) -> wasmtime::Result<Option<Vec<(String, String)>>> {
         let metadata = self.table.get(&message)?.metadata.clone();
         Ok(Some(metadata).filter(|metadata| !metadata.is_empty()))
@@ -186,7 +183,7 @@ impl HostMessage for Guest<'_> {
 
     fn add_metadata(
         &mut self,
-        message: Resource<ReceivedMessage>,
+        message: Resource<GuestMessage>,
         key: String,
         value: String,
     ) -> wasmtime::Result<()> {
@@ -198,7 +195,7 @@ impl HostMessage for Guest<'_> {
 
     fn set_metadata(
         &mut self,
-        message: Resource<ReceivedMessage>,
+        message: Resource<GuestMessage>,
         metadata: Vec<(String, String)>,
     ) -> wasmtime::Result<()> {
         self.change(&message, |message| message.metadata = metadata)
@@ -206,13 +203,13 @@ impl HostMessage for Guest<'_> {
 
     fn remove_metadata(
         &mut self,
-        message: Resource<ReceivedMessage>,
+        message: Resource<GuestMessage>,
         key: String,
     ) -> wasmtime::Result<()> {
         self.change(&message, |message| message.metadata.retain(|(known, _)| *known != key))
     }
 
-    fn drop(&mut self, message: Resource<ReceivedMessage>) -> wasmtime::Result<()> {
+    fn drop(&mut self, message: Resource<GuestMessage>) -> wasmtime::Result<()> {
         self.table.delete(message)?;
         Ok(())
     }
@@ -223,10 +220,10 @@ impl producer::Host for Guest<'_> {
         &mut self,
         client: Resource<MessagingClient>,
         topic: String,
-        message: Resource<ReceivedMessage>,
+        message: Resource<GuestMessage>,
     ) -> MessagingResult<()> {
         let MessagingClient(delivery) = *self.table.get(&client)?;
-        // It is passed to the host for good.
+        // The guest passes an owned handle, so the message is gone from its table, even if it is not sent.
         let message = self.table.delete(message)?;
         if let Err(error) = self.shared.check(&topic) {
             return Ok(Err(error));
@@ -269,12 +266,12 @@ impl request_reply::Host for Guest<'_> {
         &mut self,
         client: Resource<MessagingClient>,
         topic: String,
-        message: Resource<ReceivedMessage>,
+        message: Resource<GuestMessage>,
         options: Option<Resource<MessagingOptions>>,
-    ) -> MessagingResult<Vec<Resource<ReceivedMessage>>> {
+    ) -> MessagingResult<Vec<Resource<GuestMessage>>> {
         self.table.get(&client)?;
         let message = self.table.get(&message)?.clone();
-        // They are passed to the host for good.
+        // The guest passes an owned handle of the options.
         let options = options.map(|options| self.table.delete(options)).transpose()?;
         let MessagingOptions { timeout, replies } = options.unwrap_or_default();
         if let Err(error) = self.shared.check(&topic) {
@@ -299,14 +296,15 @@ impl request_reply::Host for Guest<'_> {
 
     async fn reply(
         &mut self,
-        reply_to: Resource<ReceivedMessage>,
-        message: Resource<ReceivedMessage>,
+        reply_to: Resource<GuestMessage>,
+        message: Resource<GuestMessage>,
     ) -> MessagingResult<()> {
         let subject = self.table.get(&reply_to)?.reply_to.clone();
         let message = self.table.delete(message)?;
         // A reply may be unwanted, and is not an error then.
         let Some(subject) = subject else { return Ok(Ok(())) };
-        // The sender chose it, so it may be no subject to which only the plugin can send.
+        // The sender of the request chose this subject. Only an inbox needs no grant: otherwise a sender could have the
+        // plugin send to subjects that the sender itself may not use.
         if !is_inbox(&subject)
             && let Err(error) = self.shared.check(&subject)
         {

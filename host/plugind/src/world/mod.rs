@@ -19,7 +19,7 @@ mod logging;
 pub mod broker;
 pub mod messaging;
 pub mod messaging_client;
-pub mod received_message;
+pub mod guest_message;
 pub mod subscriptions;
 mod middleware;
 pub mod middleware_way;

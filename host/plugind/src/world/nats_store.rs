@@ -1,4 +1,4 @@
-//! A store of keys and values in a bucket of NATS JetStream, as other clients of NATS know them.
+//! A key-value store in a bucket of NATS JetStream, as other clients of NATS know them.
 //!
 //! A bucket is the stream `KV_BUCKET`, and the value of a key the last message with the subject `$KV.BUCKET.KEY`. Values
 //! are read from the leader of the stream, so that a caller finds what it wrote. A deleted key leaves nothing behind.
@@ -50,7 +50,7 @@ pub struct NatsStore {
     quota: Bytes,
     /// None until it is used, and after an error.
     stream: Mutex<Option<Arc<Stream>>>,
-    /// Increments of one daemon do not disturb each other.
+    /// Serializes the increments of this daemon, which would otherwise conflict and be repeated.
     adding: Mutex<()>,
     failures: StoreFailures,
 }
@@ -148,7 +148,7 @@ impl NatsStore {
         .await
     }
 
-    /// Why it could not be used, if that was so when it was last used.
+    /// The reason why its last use failed, if it did.
     pub(super) fn failure(&self) -> Option<String> {
         self.failures.current(self.server.availability())
     }
@@ -162,7 +162,7 @@ impl NatsStore {
         let availability = self.server.availability();
         availability.wait().await?;
         let done = tokio::select! {
-            done = timeout(time, work) => done.unwrap_or_else(|_| Err(KeyValueError::late())),
+            done = timeout(time, work) => done.unwrap_or_else(|_| Err(KeyValueError::timed_out())),
             unreachable = availability.until_unreachable() => Err(unreachable.into()),
         };
         if let Err(KeyValueError::Storage(_)) = &done {
@@ -176,7 +176,7 @@ impl NatsStore {
     async fn make(&self, change: StoreChange) -> Result<StoreOutcome, KeyValueError> {
         match change {
             StoreChange::Set(key, value) => {
-                // Without an expected revision, every one is right.
+                // Without an expected revision, a put cannot conflict.
                 self.put(&key, value, None).await?.ok();
                 Ok(StoreOutcome::Done)
             }
@@ -355,8 +355,12 @@ impl NatsStore {
 
 fn storage(error: &(dyn Error + 'static)) -> KeyValueError {
     let chain = ErrorChain(error).to_string();
-    // The client repeats it at each of its layers.
-    if chain.contains("timed out") { KeyValueError::late() } else { KeyValueError::Storage(chain) }
+    // The client repeats "timed out" at each of its layers, so the text of the chain is of no use.
+    if chain.contains("timed out") {
+        KeyValueError::timed_out()
+    } else {
+        KeyValueError::Storage(chain)
+    }
 }
 
 fn quota_of(config: &Config) -> Bytes {
@@ -410,7 +414,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_key_of_any_characters_is_one_of_nats_and_back() {
+    fn a_key_of_any_characters_survives_its_encoding_for_nats() {
         for (key, encoded) in [
             ("visits/2026-11", "visits/2026-11"),
             ("a.b", "a=2Eb"),

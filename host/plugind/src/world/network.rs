@@ -416,7 +416,7 @@ mod tests {
     }
 
     #[test]
-    fn nobody_waits_for_connections_or_sends_datagrams() {
+    fn a_plugin_can_neither_listen_nor_send_datagrams() {
         let known = known(&["10.1.2.3:5432"]);
         let granted = "10.1.2.3:5432".parse().unwrap();
         let any = "0.0.0.0:0".parse().unwrap();
@@ -443,7 +443,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_kept_of_names_is_bounded() {
+    fn the_number_of_resolved_addresses_is_bounded() {
         let known = known(&["db.example:5432"]);
         for number in 0..5_000_u32 {
             known.learn("db.example", IpAddr::V4(number.into()));

@@ -1,8 +1,8 @@
-//! `open-at` of `wasi:filesystem`: only files and directories are opened, and not so many that none is left for the
-//! daemon itself.
+//! `open-at` of `wasi:filesystem`: only files and directories are opened, and so few that the daemon itself keeps
+//! enough descriptors.
 //!
-//! The library opens whatever is there: in the place of a FIFO it would wait for ever for somebody at its other end, in a
-//! thread that other plugins need.
+//! The library opens whatever is there: a FIFO would make it wait for ever for a process at the other end, in a thread
+//! that other plugins need.
 
 use crate::{
     base::descriptors,
@@ -218,7 +218,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_replaced_is_what_the_library_links() {
+    fn the_replaced_functions_are_those_that_the_library_links() {
         let engine = engine::plain(engine::EngineKind::Native).unwrap();
         let mut linker = Linker::new(&engine);
         for name in TYPES {

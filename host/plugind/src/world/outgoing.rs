@@ -227,7 +227,7 @@ mod tests {
     }
 
     #[test]
-    fn a_guest_hears_whether_nobody_answers_or_no_way_leads_there() {
+    fn a_guest_learns_whether_a_server_refuses_it_or_is_unroutable() {
         let mut guest = Hooks {
             shared: Arc::new(shared(Vec::new())),
             calls: calls::Guest::default(),

@@ -1,7 +1,8 @@
 //! The limit of the files in a plugin's state, `limits.state-max`.
 //!
-//! What is written is added up to an upper bound of their size. Only when that would exceed the limit, the files are
-//! measured: what is overwritten, shortened or removed needs no record, and a write usually costs no more than an addition.
+//! The bytes of all writes are added up to an upper bound of the size of the files. The files are measured only when
+//! this sum would exceed the limit. So overwriting, truncating and removing need no records, and a write usually costs
+//! no more than an addition.
 
 use crate::{
     base::{name::PluginName, quantity::Bytes},
@@ -19,7 +20,7 @@ use std::{
 use tokio::runtime::Handle;
 use tracing::{info, warn};
 
-/// A state is full if it has no room for a write that was refused, or for this much of it.
+/// A state counts as full if a write was refused that needs less than this, or if there is not even this much room.
 const FULL_BELOW: u64 = 64 << 10;
 /// The shortest time between two warnings about one plugin.
 const WARNING_PAUSE: Duration = Duration::from_secs(60);
@@ -50,7 +51,7 @@ struct Counts {
     /// Bytes that a measurement in progress may not see.
     unseen: u64,
     measured: Option<Instant>,
-    /// Whether a measurement was begun for those who ask.
+    /// Whether `failure` has started a measurement that has not ended.
     is_awaited: bool,
     /// The room that a refused write needed, and the limit, until there is this room.
     refused: Option<(u64, u64)>,
@@ -148,7 +149,7 @@ impl StateUsage {
 }
 
 impl StateLimit {
-    /// Room for so many bytes, if there seems to be some.
+    /// Reserves room for so many bytes, unless the upper bound would exceed the limit.
     pub(super) fn reserve(&self, bytes: u64) -> Option<ReservedRoom> {
         let mut counts = self.usage.counts();
         if bytes > 0 {
@@ -161,7 +162,7 @@ impl StateLimit {
         Some(ReservedRoom { usage: self.usage.clone(), bytes })
     }
 
-    /// Room for so many bytes. Measures the files, if there seems to be none, and blocks.
+    /// Reserves room for so many bytes. If the upper bound leaves none, measures the files, and blocks.
     ///
     /// # Errors
     /// `EDQUOT`, if there is none.
@@ -179,7 +180,7 @@ impl StateLimit {
         self.reserve(bytes).ok_or_else(|| self.refuse(bytes))
     }
 
-    /// The same for what makes `file` grow.
+    /// As [`Self::make_room`], for a change that makes `file` grow.
     pub(super) fn make_room_in(&self, file: &File, growth: FileGrowth) -> io::Result<ReservedRoom> {
         let bytes = match growth {
             FileGrowth::By(bytes) => bytes,
@@ -207,8 +208,8 @@ impl StateLimit {
         Errno::DQUOT.into()
     }
 
-    /// Why the plugin is degraded, if its state is full. If that is not known well, it is measured again for the next
-    /// time.
+    /// The reason why the plugin is degraded, if its state is full. If the last measurement is old, starts another one,
+    /// whose result the next call has.
     pub(super) fn failure(&self) -> Option<String> {
         let mut counts = self.usage.counts();
         counts.refused?;
@@ -259,10 +260,10 @@ mod tests {
         let usages = StateUsages::default();
         let plugin = "a".parse().unwrap();
         let limit = usages.limit(&plugin, root.path().to_owned(), Bytes(ENTRY + 3000));
-        // What is written once more needs no room.
         let file = File::open(&path).unwrap();
         drop(limit.make_room(2000).unwrap());
         assert!(limit.reserve(1).is_none());
+        // Writing the same bytes again needs no room.
         limit.make_room_in(&file, FileGrowth::UpTo(1000)).unwrap();
         // These 2000 bytes were reserved, and not written.
         let pending = limit.make_room(1999).unwrap();

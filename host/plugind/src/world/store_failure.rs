@@ -1,10 +1,10 @@
-//! Why a store on a server could not be used when it was last used. It is logged when that begins.
+//! The failure of the last use of a store on a server. The first of several failures in a row is logged.
 
 use crate::{remote::availability::Availability, world::stores::KeyValueError};
 use std::sync::{Mutex, PoisonError};
 use tracing::warn;
 
-/// Why a store could not be used, if that was so when it was last used.
+/// The failure of the last use of a store, if that failed.
 #[derive(Debug)]
 pub(super) struct StoreFailures {
     store: String,
@@ -12,12 +12,12 @@ pub(super) struct StoreFailures {
 }
 
 impl StoreFailures {
-    /// Those of a store, which is called `store`.
+    /// No failure so far of the store with this name.
     pub(super) fn new(store: String) -> Self {
         Self { store, last: Mutex::default() }
     }
 
-    /// Remembers an outcome. An outage of the server is known without it.
+    /// Remembers an outcome, except for an outage of the server, which `Availability` knows.
     pub(super) fn note<T>(&self, outcome: &Result<T, KeyValueError>) {
         let error = match outcome {
             Err(KeyValueError::Unreachable(_)) => return,

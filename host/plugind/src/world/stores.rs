@@ -1,7 +1,7 @@
-//! Stores of keys and values, each a file that the daemon alone opens. What was acknowledged survives every crash.
+//! Key-value stores, each a file that the daemon alone opens. An acknowledged change survives every crash.
 //!
-//! The methods of a store wait for the disk on threads for that. Writes that wait for it at the same time share a
-//! transaction, and so the time that the disk takes to keep it.
+//! The methods of a store wait for the disk on blocking threads. Writes that wait at the same time share a transaction,
+//! and so the time that the disk takes to keep it.
 
 use crate::{
     base::quantity::Bytes, remote::availability::Unreachable, runtime::file_threads::executor,
@@ -99,7 +99,7 @@ pub enum KeyValueError {
 
 impl KeyValueError {
     /// The server does not answer in time.
-    pub(super) fn late() -> Self {
+    pub(super) fn timed_out() -> Self {
         let error = "the server does not answer in time; a change may have been made";
         Self::Storage(error.to_owned())
     }
@@ -108,8 +108,8 @@ impl KeyValueError {
 /// Why a store cannot be opened.
 #[derive(Debug, thiserror::Error)]
 #[error(
-    "was granted a key-value store, and its file {} cannot be opened; the daemon must be able to read and write it, and \
-     if it is damaged, move it away", path.display()
+    "was granted a key-value store, and its file {} cannot be opened; the daemon must be able to read and write it; if \
+     it is damaged, move it away", path.display()
 )]
 pub struct StoreOpenError {
     path: PathBuf,
@@ -118,13 +118,13 @@ pub struct StoreOpenError {
 
 /// A change of one key.
 pub(super) enum StoreChange {
-    /// It has this value.
+    /// Sets the value of the key.
     Set(String, Vec<u8>),
-    /// It has none.
+    /// Deletes the key.
     Delete(String),
-    /// Its value is a number that becomes so much larger.
+    /// Adds to the value, which must be a number.
     Add(String, i64),
-    /// It has this value if it had one with this digest, or none.
+    /// Sets the value, if the present one has this digest; none: if there is none.
     Swap(String, Option<ValueDigest>, Vec<u8>),
 }
 
@@ -221,7 +221,7 @@ struct StoreFailure {
 #[derive(Default)]
 struct WriteQueue {
     waiting: VecDeque<StoreWrite>,
-    /// A thread takes what waits.
+    /// Whether a thread serves the queue.
     is_served: bool,
 }
 
@@ -415,7 +415,7 @@ impl KeyValueStore {
         lock(&self.failure).take_if(|failure| failure.at.elapsed() >= FAILURE_REMEMBERED);
     }
 
-    /// Why it could not be used, if that was so when it was last used.
+    /// The reason why its last use failed, if it did.
     pub(super) fn failure(&self) -> Option<String> {
         let failure = lock(&self.failure);
         let StoreFailure { error, .. } = failure.as_ref()?;

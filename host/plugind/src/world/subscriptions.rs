@@ -6,11 +6,11 @@ use std::{
     sync::{Mutex, MutexGuard, PoisonError},
 };
 
-/// Why each subscription that is not established is not, by its position in the manifest.
+/// The reason for each subscription that is not established, by its position in the manifest.
 #[derive(Debug, Default)]
-pub struct SubscriptionBoard(Mutex<BTreeMap<usize, String>>);
+pub struct SubscriptionFailures(Mutex<BTreeMap<usize, String>>);
 
-impl SubscriptionBoard {
+impl SubscriptionFailures {
     /// The board of a generation whose subscriptions are still to be established.
     #[must_use]
     pub fn of(subscriptions: &[Subscribe]) -> Self {
@@ -20,7 +20,7 @@ impl SubscriptionBoard {
         Self(Mutex::new(subscriptions.iter().map(pending).enumerate().collect()))
     }
 
-    /// The subscription at this position is established, or is not for a reason. True if that is new.
+    /// Sets the reason why the subscription at this position is not established; none: it is. True if that is a change.
     pub fn set(&self, nth: usize, why: Option<String>) -> bool {
         let mut board = self.board();
         let before = match &why {

@@ -1,6 +1,8 @@
 -- Changes the entries of a store. KEYS: the hash of entries, the sorted set of their keys, the size of all.
--- ARGV: the quota; then, for each change, its kind, the key, the value, and the value that it replaces.
--- Returns a word, and a sum. What was changed before a change that is refused, stays.
+-- ARGV: the quota; then, for each change, its kind, the key, the value, and for a swap the value that it replaces: "="
+-- and that value, or nothing if there must be none.
+--
+-- Returns the outcome as a word, and the sum of an "add". Changes before a refused one are kept.
 local entries, keys, used_key = KEYS[1], KEYS[2], KEYS[3]
 local quota = tonumber(ARGV[1])
 local used = tonumber(redis.call('GET', used_key) or '0')
@@ -48,7 +50,7 @@ local function change(kind, key, value, replaced)
   if type(sum) == 'table' then
     return string.find(sum.err, 'overflow') and 'overflow' or 'number', ''
   end
-  -- Numbers of this language are not exact enough.
+  -- The numbers of Lua are doubles, which cannot hold every integer of 64 bits.
   sum = redis.call('HGET', entries, key)
   local before = now and #key + #now + entry_size or 0
   if not fits(key, #sum, before) then

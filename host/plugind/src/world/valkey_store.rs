@@ -1,4 +1,4 @@
-//! A store of keys and values on a server that speaks the protocol of Redis, such as Valkey.
+//! A key-value store on a server that speaks the protocol of Redis, such as Valkey.
 //!
 //! A store has three keys there: a hash of the entries, a sorted set of their keys, and the size of all. A script that the
 //! server runs as a whole changes them, so that they agree however many daemons use the store.
@@ -120,7 +120,7 @@ impl ValkeyStore {
     ) -> Result<StoreOutcome, KeyValueError> {
         changes.iter().try_for_each(StoreChange::check)?;
         let changed = timeout(BATCH, self.change_in_parts(changes, quota)).await;
-        changed.unwrap_or_else(|_| Err(KeyValueError::late()))
+        changed.unwrap_or_else(|_| Err(KeyValueError::timed_out()))
     }
 
     async fn change_in_parts(
@@ -143,7 +143,7 @@ impl ValkeyStore {
                     StoreChange::Delete(key) => script.arg("delete").arg(key).arg("").arg(""),
                     StoreChange::Add(key, delta) => script.arg("add").arg(key).arg(delta).arg(""),
                     StoreChange::Swap(key, expected, value) => {
-                        // The server compares values, as it has no digest that is fit for it.
+                        // The script compares values instead of digests: a server offers SHA-1 only.
                         let now = self.get(key.clone()).await?;
                         if digest(now.as_deref()) != expected {
                             return Ok(StoreOutcome::Differs);
@@ -159,7 +159,7 @@ impl ValkeyStore {
         Ok(outcome)
     }
 
-    /// Why it could not be used, if that was so when it was last used.
+    /// The reason why its last use failed, if it did.
     pub(super) fn failure(&self) -> Option<String> {
         self.failures.current(self.server.availability())
     }
@@ -176,7 +176,7 @@ impl ValkeyStore {
         let server = self.server.commands().await?;
         let done = match timeout(COMMAND, work(server)).await {
             Ok(done) => done.map_err(|error| self.error(&error)),
-            Err(_) => Err(KeyValueError::late()),
+            Err(_) => Err(KeyValueError::timed_out()),
         };
         self.failures.note(&done);
         done

@@ -30,7 +30,7 @@ pub(super) struct WasiSource<'a> {
     pub(super) clock: Option<&'a MovableClock>,
 }
 
-/// The context, once it was needed.
+/// The context, which is made when it is first needed.
 #[derive(Default)]
 pub(super) struct WasiContext {
     made: Option<Box<MadeContext>>,
@@ -53,7 +53,7 @@ impl WasiContext {
         self.made.get_or_insert_with(|| Box::new(MadeContext::new(source, request)))
     }
 
-    /// From now on, what the guest writes to its outputs is about this request.
+    /// Attributes further output of the guest to this request.
     pub(super) fn set_request(&mut self, request: Option<RequestIdentity>) {
         self.request = request;
         if let Some(made) = &self.made {
@@ -75,7 +75,7 @@ impl MadeContext {
         let mut wasi = wasi
             .stdout(outputs.output(StandardStream::Stdout))
             .stderr(outputs.output(StandardStream::Stderr))
-            // WASI says what a guest is called by its first argument.
+            // By convention, the first argument is the name of the program.
             .arg(source.plugin.as_str())
             .args(source.arguments)
             .envs(&source.granted.environment)

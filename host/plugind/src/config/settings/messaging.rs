@@ -1,4 +1,4 @@
-//! `[messaging]`: the server of messages.
+//! `[messaging]`: the NATS server for messages.
 
 use crate::config::{
     Table,
@@ -9,7 +9,7 @@ use crate::config::{
 pub(super) struct Messaging;
 
 impl Messaging {
-    /// The server; none, if plugins use no messages.
+    /// The server; none: the daemon has no connection for messages.
     pub(super) fn read(table: &Table<'_>) -> Option<ServerSetting<NatsUrl>> {
         let setting = ServerSetting::read(table, "messaging");
         let others = [("credential", table.origin("credential")), ("ca", table.origin("ca"))];

@@ -106,7 +106,7 @@ fn the_root_answers_what_nobody_else_does() {
 }
 
 #[test]
-fn the_length_of_a_path_is_no_work_beyond_the_longest_route() {
+fn segments_beyond_the_longest_route_cost_no_work() {
     let table = table(&[(None, "/a/b", "ab"), (None, "/", "root")]);
     assert_eq!(first_segments("/a/b/c/d", table.deepest), "/a/b");
     assert_eq!(first_segments("/a", 0), "/");

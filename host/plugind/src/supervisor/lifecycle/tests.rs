@@ -198,7 +198,7 @@ fn one_of_several_that_fails_takes_no_route_away() {
 }
 
 #[test]
-fn whatever_happens_what_is_published_is_withdrawn_once_and_the_end_is_the_end() {
+fn a_published_route_is_withdrawn_once_and_nothing_follows_the_end() {
     let (mut seed, mut now) = (7_u64, Instant::now());
     let mut reached = std::collections::BTreeSet::new();
     for walk in 0..3_000 {

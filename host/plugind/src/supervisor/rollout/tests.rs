@@ -203,7 +203,7 @@ impl Witness {
                     assert_ne!(
                         plugin.serving().map(Stage::number),
                         Some(*number),
-                        "what is dismissed was withdrawn"
+                        "a generation is withdrawn before it is shut down"
                     );
                     self.was_shut_down.insert(*number);
                     self.held.take_if(|held| held == number);

@@ -243,7 +243,7 @@ pub(super) fn read(file: &File, max: Bytes) -> Result<Arc<[u8]>, StoreError> {
     let length = usize::try_from(size).ok().filter(|_| Bytes(size) <= max);
     let length = length.ok_or(StoreError::TooLarge { size, max })?;
     let mut state = vec![0; length];
-    // Wherever it was read or written last: the place in the file is the same for all who have it open.
+    // At an explicit offset: all who have the file open share one file offset.
     file.read_exact_at(&mut state, 0).map_err(StoreError::Read)?;
     Ok(state.into())
 }

@@ -5,9 +5,9 @@ use bytes::Bytes;
 /// Assumed size of a header besides its name and value.
 const HEADER: usize = 64;
 
-/// A message. Cheap to clone before the guest has it.
+/// A message. Clones share its data.
 #[derive(Clone, Debug, Default)]
-pub struct ReceivedMessage {
+pub struct GuestMessage {
     /// The subject on which it was received; none, if the guest made it.
     pub subject: Option<String>,
     /// Where replies to it are sent, if its sender wants some.
@@ -20,7 +20,7 @@ pub struct ReceivedMessage {
     pub data: Bytes,
 }
 
-impl ReceivedMessage {
+impl GuestMessage {
     /// The memory that it takes.
     pub(super) fn bytes(&self) -> usize {
         let length = |text: &Option<String>| text.as_ref().map_or(0, String::len);
