@@ -281,10 +281,6 @@ fn mistakes_of_an_author_have_a_remedy() {
             "connection, datagram, websocket, job",
         ),
         (
-            vec!["new", "--lang", "js", "--kind", "job", "--directory", empty, "shop"],
-            "JavaScript has --kind http, connection, datagram, and --kind job exists for --lang rust, c, python, go",
-        ),
-        (
             vec!["new", "--lang", "c", "--directory", &missing, "shop"],
             "no/where must be an existing directory; create it, or correct --directory",
         ),
