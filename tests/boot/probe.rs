@@ -99,11 +99,12 @@ const LIFTED: [(&str, &str); 15] = [
 ];
 
 /// Lines behind DynamicUser= of which no act tells, since they give or say something instead of taking it away.
-const GIVE: [&str; 8] = [
+const GIVE: [&str; 9] = [
     "BindReadOnlyPaths",
     "ExecPaths",
     "FileDescriptorStoreMax",
     "ImportCredential",
+    "ReadWritePaths",
     "StateDirectory",
     "StateDirectoryMode",
     "SystemCallErrorNumber",
