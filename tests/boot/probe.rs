@@ -99,11 +99,12 @@ const LIFTED: [(&str, &str); 15] = [
 ];
 
 /// Lines behind DynamicUser= that no act can test, since they grant or declare something instead of denying it.
-const GIVE: [&str; 8] = [
+const GIVE: [&str; 9] = [
     "BindReadOnlyPaths",
     "ExecPaths",
     "FileDescriptorStoreMax",
     "ImportCredential",
+    "ReadWritePaths",
     "StateDirectory",
     "StateDirectoryMode",
     "SystemCallErrorNumber",

@@ -30,11 +30,11 @@ struct TlsServer {
 }
 
 impl TlsServer {
-    /// With the authorities `ca` and `stranger`, of which the first or second signs its certificate for `names`.
+    /// With the authorities `ca` and `other`, of which the first or second signs its certificate for `names`.
     fn start(kind: Kind, authority: &str, names: &str) -> Self {
         let directory = tempfile::tempdir().unwrap();
         found_authority(directory.path(), "ca");
-        found_authority(directory.path(), "stranger");
+        found_authority(directory.path(), "other");
         certify(directory.path(), authority, "server", names);
         let running = Background::start(|address| command(kind, directory.path(), address));
         Self { kind, address: running.address, directory, running: Some(running) }
@@ -120,10 +120,9 @@ fn values_are_kept_in_valkey_by_tls() {
 }
 
 fn refuse(kind: Kind) {
-    let by_stranger =
-        ("stranger", OWN, "UnknownIssuer; ca in plugind.toml must have the authority");
+    let by_other = ("other", OWN, "UnknownIssuer; ca in plugind.toml must have the authority");
     let for_other = ("ca", OTHER, "; url in plugind.toml must have a name or an address");
-    for (authority, names, why) in [by_stranger, for_other] {
+    for (authority, names, why) in [by_other, for_other] {
         let mut server = TlsServer::start(kind, authority, names);
         let daemon = Daemon::start(&server.tree());
         let error = ask(&daemon, "/stores/get/key");
