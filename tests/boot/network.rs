@@ -1,10 +1,10 @@
 //! The grants of plugins, compared with the unit: connections, directories, credentials.
 
-use plugind_tests::Machine;
+use plugind_tests::{Machine, another};
 use serde_json::Value;
 use std::{
     io::{BufRead, BufReader, Write},
-    net::{SocketAddr, TcpListener, UdpSocket},
+    net::{Ipv4Addr, SocketAddr, TcpListener, UdpSocket},
     thread,
 };
 
@@ -100,6 +100,39 @@ fn a_network_grant_fails_under_the_shipped_unit_and_works_with_the_drop_in() {
     }
     // It listens to nobody, as before.
     assert_eq!(machine.get("/dials/listen").status_and_text(), (200, "error: PermissionDenied"));
+}
+
+#[test]
+fn names_that_no_server_resolves_keep_no_other_plugin_waiting() {
+    let machine = Machine::boot_with(&["dials", "fetches", "hello"]);
+    // A name server that receives all questions and answers none.
+    let _silent = machine.within(|| UdpSocket::bind((Ipv4Addr::LOCALHOST, 53)).unwrap());
+    machine.put("etc/nsswitch.conf", "hosts: dns\n");
+    machine.put("etc/resolv.conf", "nameserver 127.0.0.1\n");
+    for (plugin, key) in [("dials", "tcp-connect"), ("fetches", "outgoing-http")] {
+        let manifest = format!(
+            "[limits]\nrequest-timeout = \"5s\"\n[grants]\n{key} = [\"silent.example:80\"]\n"
+        );
+        machine.put_manifest(plugin, &manifest);
+    }
+    machine.succeed(&["install", "-D", "-m", "0644", EXAMPLE, DROP_IN]);
+    machine.reload_units();
+    machine.start();
+    let paths = ["/dials/02/", "/dials/03/", "/fetches/02/http/", "/fetches/03/http/"];
+    let mut clients: Vec<_> = (0..600)
+        .map(|nth| {
+            let mut client = machine.connect();
+            client.request("GET", &format!("{}silent.example:80", paths[nth % 4]), &[]);
+            client
+        })
+        .collect();
+    for _ in 0..3 {
+        machine.put_component("hello", another("hello"));
+        machine.succeed(&["systemctl", "reload", "plugind.service"]);
+        assert_eq!(machine.get("/hello").status(), 200);
+    }
+    let statuses: Vec<_> = clients.iter_mut().map(|client| client.head().status).collect();
+    assert!(statuses.contains(&504), "some were looked up meanwhile: {statuses:?}");
 }
 
 #[test]

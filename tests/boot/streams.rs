@@ -8,6 +8,7 @@ use std::{
     sync::atomic::{AtomicBool, Ordering::Relaxed},
     thread,
 };
+use tungstenite::{ClientRequestBuilder, Message};
 
 /// The example of a socket unit that a plugin has beside its component.
 pub(super) fn example(machine: &Machine, plugin: &str) {
@@ -67,6 +68,19 @@ pub(super) fn time_at_path(machine: &Machine) -> Vec<u8> {
     machine.succeed(&["perl", "-MSocket", "-e", script]).into_bytes()
 }
 
+/// The answer of `messages` over a WebSocket, which both sides close.
+fn over_websocket(machine: &Machine) -> String {
+    let stream = machine.within(|| TcpStream::connect((Ipv4Addr::LOCALHOST, 8080)).unwrap());
+    stream.set_read_timeout(Some(WAIT_MAX)).unwrap();
+    let request = ClientRequestBuilder::new("ws://localhost/messages".parse().unwrap());
+    let (mut client, _) = tungstenite::client(request, stream).unwrap();
+    client.send(Message::text("hello\n")).unwrap();
+    let answer = client.read().unwrap().into_text().unwrap().as_str().to_owned();
+    client.close(None).unwrap();
+    while client.read().is_ok() {}
+    answer
+}
+
 #[test]
 fn sockets_of_every_kind_are_served_at_once_and_a_reload_claims_another() {
     let machine = Machine::boot_with(&["echo", "hello"]);
@@ -90,8 +104,8 @@ fn sockets_of_every_kind_are_served_at_once_and_a_reload_claims_another() {
 }
 
 #[test]
-fn no_connection_and_no_datagram_is_lost_by_reloads_and_restarts() {
-    let machine = Machine::boot_with(&["echo", "clock"]);
+fn no_connection_websocket_or_datagram_is_lost_by_reloads_and_restarts() {
+    let machine = Machine::boot_with(&["echo", "clock", "messages"]);
     for plugin in ["echo", "clock"] {
         example(&machine, plugin);
     }
@@ -118,9 +132,10 @@ fn no_connection_and_no_datagram_is_lost_by_reloads_and_restarts() {
             }),
             repeat(|machine| assert!(is_time(&time_by_udp(machine)))),
             repeat(|machine| assert!(is_time(&time_at_path(machine)))),
+            repeat(|machine| assert_eq!(over_websocket(machine), "hello\n")),
         ];
         for round in 0..20 {
-            for plugin in ["echo", "clock"] {
+            for plugin in ["echo", "clock", "messages"] {
                 machine.put_manifest(plugin, &format!("description = \"{round}\"\n"));
             }
             machine.succeed(&["systemctl", "reload", "plugind.service"]);

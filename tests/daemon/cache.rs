@@ -1,11 +1,12 @@
 //! Compiled files are used if they can be trusted, compiled again if not, and removed when they are unused.
 
-use plugind_tests::{Daemon, Tree};
+use plugind_tests::{Daemon, Tree, program};
 use sha2::{Digest, Sha256};
 use std::{
     fs::{self, File, FileTimes},
     os::unix::fs::{MetadataExt, PermissionsExt},
     path::{Path, PathBuf},
+    process::Command,
     time::{Duration, SystemTime},
 };
 
@@ -55,6 +56,22 @@ fn what_was_compiled_once_is_not_compiled_again() {
     assert_eq!(daemon.get("/hello").status(), 200);
     assert_eq!(daemon.get("/greeter-02").status(), 200);
     assert_eq!(inodes(), before);
+}
+
+#[test]
+fn a_check_compiles_no_component_that_the_daemon_has_compiled() {
+    let tree = compiled();
+    let check = || {
+        let mut check = Command::new(program("pluginctl"));
+        check.arg("check").arg(plugind_tests::guest("hello"));
+        // A compiler that fails shows whether it is used.
+        check.args(["--compiler", concat!(env!("CARGO_MANIFEST_DIR"), "/compilers/dies")]);
+        check.env_clear().env("CACHE_DIRECTORY", tree.cache()).output().unwrap()
+    };
+    let ran = check();
+    assert!(ran.status.success(), "{}", String::from_utf8_lossy(&ran.stderr));
+    fs::remove_file(entry_of(&tree, "hello")).unwrap();
+    assert_eq!(check().status.code(), Some(1));
 }
 
 #[test]

@@ -1,8 +1,9 @@
-//! Open sockets: no plugin takes the descriptors of others and of the daemon.
+//! Open sockets and files: no plugin takes the descriptors of others and of the daemon.
 
 use crate::control;
 use plugind_tests::{Daemon, Tree, eventually};
 use std::{
+    fs,
     io::Write,
     net::{SocketAddr, TcpListener, TcpStream},
     sync::{Arc, Mutex},
@@ -11,7 +12,8 @@ use std::{
 
 /// The number of files that the daemon may have open.
 const LIMIT: usize = 256;
-/// The part of it that one plugin may have as sockets: a quarter is kept for the daemon, and a quarter of the rest.
+/// The part of it that one plugin may have as sockets, and as files: a quarter is kept for the daemon, and a quarter of
+/// the rest.
 const SHARE: usize = 48;
 /// Requests beyond that.
 const MORE: usize = 6;
@@ -101,6 +103,34 @@ fn a_plugin_with_too_many_sockets_gets_no_more_and_others_do() {
             let texts = open_too_many(&daemon, &server, &path, answer, others);
             let number = |part: &str| texts.iter().filter(|text| text.contains(part)).count();
             assert_eq!((number("hello"), number(refused)), (SHARE, MORE), "{path}: {texts:?}");
+        }
+    }
+    assert_eq!(daemon.log.count(&["instance failed"]), 0);
+}
+
+#[test]
+fn a_plugin_with_too_many_files_opens_no_more_and_others_do() {
+    let directory = tempfile::tempdir().unwrap();
+    let (path, file) = (directory.path().display(), directory.path().join("file"));
+    fs::write(&file, "contents").unwrap();
+    let manifest = format!("[grants]\nread = [\"{path}\"]\n[instances]\nmax = 1\n");
+    let names = ["files", "also", "other"];
+    let tree = Tree::new();
+    let tree = names.iter().fold(tree, |tree, name| tree.with_named(name, "files", &manifest));
+    let daemon = control::start_by(&tree, &format!("ulimit -n {LIMIT}"));
+    let full = format!("{SHARE} quota");
+    for path in [
+        format!("/files/hold/{LIMIT}{}", file.display()),
+        format!("/also/hold-03/{LIMIT}/file"),
+        // They are still open.
+        format!("/also/hold/1{}", file.display()),
+    ] {
+        assert_eq!(daemon.get(&path).status_and_text(), (200, &*full), "{path}");
+        let read = format!("/other/read{}", file.display());
+        assert_eq!(daemon.get(&read).status_and_text(), (200, "contents"));
+        for arguments in [["list"], ["reload"]] {
+            let ran = control::run(&tree, &arguments);
+            assert_eq!(ran.status, Some(0), "{arguments:?}: {}", ran.stderr);
         }
     }
     assert_eq!(daemon.log.count(&["instance failed"]), 0);

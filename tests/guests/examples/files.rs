@@ -2,7 +2,7 @@
 //! writes "made" there) and `/remove/PATH`; `/seen` are the directories as WASI 0.3
 //! has them. `/write/BYTES/PATH`, `/append/BYTES/PATH`, `/put/BYTES/PATH`, `/resize/BYTES/PATH` and
 //! `/nest/PATH` change a file or make a directory, and the same with `-03`, except for `put`, do so in the first of these
-//! directories by WASI 0.3.
+//! directories by WASI 0.3. `/hold/COUNT/PATH`, and the same with `-03`, open a file so often and keep it open.
 
 use plugind_test_guests::{
     fine, number,
@@ -18,7 +18,16 @@ use plugind_test_guests::{
         wit_stream,
     },
 };
-use std::{fs, io};
+use std::{
+    cell::RefCell,
+    fs::{self, File},
+    io,
+};
+
+thread_local! {
+    static HELD: RefCell<Vec<File>> = const { RefCell::new(Vec::new()) };
+    static HELD_03: RefCell<Vec<Descriptor>> = const { RefCell::new(Vec::new()) };
+}
 
 /// `EDQUOT`
 const QUOTA: i32 = 19;
@@ -93,6 +102,31 @@ fn resize(path: &str, count: &str) -> io::Result<()> {
     fs::File::options().create(true).write(true).truncate(false).open(path)?.set_len(number(count))
 }
 
+/// Opens a file so often, or until it cannot be opened.
+fn hold(path: &str, count: &str) -> io::Result<()> {
+    for _ in 0..number(count) {
+        let file = File::open(path)?;
+        HELD.with_borrow_mut(|held| held.push(file));
+    }
+    Ok(())
+}
+
+async fn hold_03(path: &str, count: &str) -> Result<(), ErrorCode> {
+    let (directory, _) = get_directories().into_iter().next().ok_or(ErrorCode::NoEntry)?;
+    for _ in 0..number(count) {
+        let (follow, flags) = (PathFlags::SYMLINK_FOLLOW, DescriptorFlags::READ);
+        let file = directory.open_at(follow, path.to_owned(), OpenFlags::empty(), flags).await?;
+        HELD_03.with_borrow_mut(|held| held.push(file));
+    }
+    Ok(())
+}
+
+/// The number of files that are kept open, and why there are not more.
+fn held(ended: &str) -> String {
+    let count = HELD.with_borrow(Vec::len) + HELD_03.with_borrow(Vec::len);
+    format!("{count} {ended}")
+}
+
 fn changed_03(result: Result<(), ErrorCode>) -> String {
     match result {
         Ok(()) => "done".to_owned(),
@@ -145,6 +179,11 @@ async fn respond(words: &[&str]) -> String {
         ["remove", rest @ ..] => done(fs::remove_file(path(rest))),
         [how @ ("write" | "append" | "put"), count, rest @ ..] => {
             write_02(how, count, rest).err().unwrap_or_else(|| "done".to_owned())
+        }
+        ["hold", count, rest @ ..] => held(&changed(hold(&path(rest), count))),
+        ["hold-03", count, rest @ ..] => {
+            let ended = hold_03(&rest.join("/"), count).await;
+            held(&changed_03(ended))
         }
         ["resize", count, rest @ ..] => changed(resize(&path(rest), count)),
         ["nest", rest @ ..] => changed(fs::create_dir(path(rest))),

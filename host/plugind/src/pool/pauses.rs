@@ -10,14 +10,14 @@ use tokio::time::{Sleep, sleep};
 
 /// The time for which a response may wait for its plugin. The time that the client takes does not count.
 #[derive(Default)]
-pub(crate) struct PauseLimit {
+pub(crate) struct ResponsePauses {
     /// None: without end.
     max: Option<Duration>,
     /// The pause that lasts.
     pause: Option<Pin<Box<Sleep>>>,
 }
 
-impl PauseLimit {
+impl ResponsePauses {
     pub(crate) fn new(max: Option<Duration>) -> Self {
         Self { max, pause: None }
     }
@@ -47,7 +47,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn each_pause_has_the_whole_time_and_what_lies_between_does_not_count() {
-        let mut limit = PauseLimit::new(Some(MAX));
+        let mut limit = ResponsePauses::new(Some(MAX));
         for _ in 0..3 {
             assert_eq!(poll_fn(|cx| limit.poll(cx)).now_or_never(), None);
             advance(MAX * 2 / 3).await;
@@ -61,7 +61,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn without_a_limit_a_pause_has_no_end() {
-        let mut limit = PauseLimit::default();
+        let mut limit = ResponsePauses::default();
         assert_eq!(poll_fn(|cx| limit.poll(cx)).now_or_never(), None);
         advance(MAX * 1000).await;
         assert_eq!(poll_fn(|cx| limit.poll(cx)).now_or_never(), None);

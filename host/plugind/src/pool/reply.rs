@@ -4,7 +4,7 @@ use crate::pool::{
     call::{NotServed, Outcome, ReplyReceiver},
     failure::CallFailure,
     in_flight::{InFlight, State},
-    pauses::PauseLimit,
+    pauses::ResponsePauses,
     request_failures::RequestFailure,
     worker_task::WorkerTask,
 };
@@ -191,7 +191,7 @@ pub struct Delivery {
     has_ended: bool,
     /// The number of bytes that were delivered.
     sent: u64,
-    pauses: PauseLimit,
+    pauses: ResponsePauses,
 }
 
 impl Body for Delivery {
@@ -247,13 +247,13 @@ impl Delivery {
     fn of(response: http::Response<WasiBody>, call: Option<Arc<InFlight>>) -> http::Response<Self> {
         let length = response.headers().get(http::header::CONTENT_LENGTH);
         let left = length.and_then(|length| length.to_str().ok()?.parse().ok());
-        let pauses = PauseLimit::default();
+        let pauses = ResponsePauses::default();
         response.map(|body| Self { body, call, left, has_ended: false, sent: 0, pauses })
     }
 
     /// Breaks the response off when the plugin sends nothing for so long.
     pub(crate) fn limit_pauses(&mut self, max: Option<Duration>) {
-        self.pauses = PauseLimit::new(max);
+        self.pauses = ResponsePauses::new(max);
     }
 
     /// Notes that the client does not get the whole response, and why.
