@@ -197,6 +197,37 @@ fn reported(time: Duration) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use plugind_artifact::{engine::EngineKind, protocol::Effort};
+    use std::os::unix::net::UnixStream;
+
+    /// What a program writes, taken as the code of a worker that may have so much memory.
+    fn exchanged(script: &str, memory_max: u64) -> anyhow::Result<Vec<u8>> {
+        let mut worker = Command::new("sh")
+            .args(["-c", script])
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()?;
+        let (input, output) = (worker.stdin.take().unwrap(), worker.stdout.take().unwrap());
+        let _ended_at_the_end = CompileProcess(worker);
+        let (asking, _client) = UnixStream::pair()?;
+        let order = CompileRequest {
+            component: [0; 32],
+            kind: EngineKind::Native,
+            effort: Effort::Compile,
+            cpu_max: Duration::from_secs(60),
+            memory_max,
+        };
+        let limit = WaitLimit { begun: Instant::now(), order: &order, asking: asking.as_fd() };
+        exchange(b"component", input, output, &limit)
+    }
+
+    #[test]
+    fn a_worker_writes_no_more_code_than_it_may_have_memory() {
+        let code = exchanged("cat; head -c 100000 /dev/zero", 1 << 20).unwrap();
+        assert_eq!((code.len(), &code[..9]), (100_009, &b"component"[..]));
+        let error = exchanged("cat; exec cat /dev/zero", 1 << 20).unwrap_err();
+        assert_eq!(error.to_string(), "the compiled code is larger than 1048576 bytes");
+    }
 
     #[test]
     fn each_end_of_a_worker_without_a_result_has_its_meaning_and_remedy() {
