@@ -1,41 +1,36 @@
 //! `pluginctl check`: a dry run of the daemon's configuration, or of components, which reports everything that is
 //! wrong.
 
+mod conflicts;
 mod project_check;
+mod report;
 
 use crate::{
-    columns::columns,
-    format::{kind, mode_of, route},
+    check::{
+        conflicts::Conflicts,
+        project_check::{is_manifest, link_project, project_of},
+        report::{describe_masked, described, json_masked, mistakes, plugin_json, table},
+    },
     link_check::LinkChecker,
     output::Output,
-    print::{self, json_lines, line},
+    print::json_lines,
     project::{FILE, Project, ProjectError},
     run::served::note_of_name,
-    sandbox_conflict::{DropIn, SandboxConflict, find_conflicts},
     search_path::Tree,
     systemctl,
-    unit::{UNIT, Unit},
+    unit::Unit,
 };
 use clap::Args;
 use plugind::{
-    api::FailedStage,
-    base::{error_chain::ErrorChain, name::PluginName, quantity::Bytes, text::Escaped},
-    check::{Checked, LinkFailure, Report, check, check_one, component_name, find_component},
+    base::error_chain::ErrorChain,
+    check::{Checked, LinkFailure, check, check_one, component_name, find_component},
     config::settings,
-    plugin::{
-        grants::{grants_of_use, uses_of_grants},
-        scan::{Masked, Scanned},
-        verify::Verified,
-    },
+    plugin::scan::Scanned,
 };
-use project_check::{is_manifest, link_project, project_of};
 use serde_json::{Value, json};
 use std::{
-    collections::BTreeMap,
-    fmt::Write as _,
-    fs,
     path::{Path, PathBuf},
-    time::{Duration, Instant},
+    time::Instant,
 };
 
 /// The subject of the check, and its options.
@@ -58,15 +53,6 @@ pub(crate) struct CheckArgs {
     /// Print JSON
     #[arg(long)]
     json: bool,
-}
-
-/// Plugins whose grants the unit of the daemon does not permit.
-#[derive(Default)]
-struct Conflicts {
-    /// Plugins that link and then cannot use their grants.
-    later: BTreeMap<PluginName, Vec<String>>,
-    /// The drop-in that would permit all of them.
-    drop_in: Option<String>,
 }
 
 /// Printed if nothing is compiled, so that the result is not overestimated.
@@ -170,7 +156,7 @@ impl CheckArgs {
         if !self.json {
             output.reported.push_str(&described(path, &checked, took));
         }
-        plugin(&checked)
+        plugin_json(&checked)
     }
 
     /// Checks the component of a project under the name of its plugin, with its manifest.
@@ -197,7 +183,7 @@ impl CheckArgs {
         if !self.json {
             output.reported.push_str(&described(&project.component, &checked, took));
         }
-        plugin(&checked)
+        plugin_json(&checked)
     }
 
     /// Checks all plugins, or those in one directory.
@@ -233,7 +219,7 @@ impl CheckArgs {
             output.reported.push_str(&table(&report, &conflicts));
         }
         let plugin = |checked: &Checked| {
-            let mut reported = plugin(checked);
+            let mut reported = plugin_json(checked);
             reported["mistakes"] =
                 mistakes(checked).iter().chain(conflicts.of(checked)).cloned().collect();
             reported
@@ -291,174 +277,4 @@ fn link(
 fn interrupted(signal: u8) -> Output {
     let mistakes = vec!["interrupted".to_owned()];
     Output { mistakes, signal: Some(signal), ..Output::default() }
-}
-
-impl Conflicts {
-    /// Finds them. Plugins that the daemon could not even link have failed.
-    fn find(plugins: &mut [Checked], unit: &Unit) -> Self {
-        let (mut all, mut drop_in) = (BTreeMap::new(), DropIn::default());
-        for checked in plugins {
-            let Some(verified) = &checked.verified else { continue };
-            let found =
-                find_conflicts(&checked.name, &verified.manifest().grants, unit, &mut drop_in);
-            let (at_link, later): (Vec<_>, Vec<_>) =
-                found.into_iter().partition(|conflict| conflict.at_link);
-            let reported =
-                |found: Vec<SandboxConflict>| found.into_iter().map(|conflict| conflict.reported);
-            if !at_link.is_empty() {
-                let (_, lines) =
-                    checked.failed.get_or_insert_with(|| (FailedStage::Link, Vec::new()));
-                lines.extend(reported(at_link));
-            }
-            if !later.is_empty() {
-                all.insert(checked.name.clone(), reported(later).collect());
-            }
-        }
-        Self { later: all, drop_in: drop_in.text() }
-    }
-
-    /// Returns the messages about a plugin.
-    fn of(&self, checked: &Checked) -> &[String] {
-        self.later.get(&checked.name).map_or(&[], Vec::as_slice)
-    }
-}
-
-fn describe_masked(Masked { name, by }: &Masked) -> String {
-    line(&format!("{name} is masked by {}", by.display()))
-}
-
-fn json_masked(Masked { name, by }: &Masked) -> Value {
-    json!({ "name": name.as_str(), "by": print::path(by) })
-}
-
-fn mistakes(checked: &Checked) -> &[String] {
-    checked.failed.as_ref().map_or(&[], |(_, mistakes)| mistakes)
-}
-
-fn table(report: &Report, conflicts: &Conflicts) -> String {
-    let row = |checked: &Checked| {
-        let result = match &checked.failed {
-            None if !conflicts.of(checked).is_empty() => "blocked by unit".to_owned(),
-            None => "ok".to_owned(),
-            Some((stage, _)) => format!("fails at {stage}"),
-        };
-        let verified = checked.verified.as_ref();
-        let routes: Vec<_> = checked.routes.iter().map(|(route, _)| route.to_string()).collect();
-        vec![
-            checked.name.to_string(),
-            result,
-            verified.map_or("-", |verified| kind(verified.inspection())).to_owned(),
-            mode_of(checked).unwrap_or("-").to_owned(),
-            if routes.is_empty() { "-".to_owned() } else { routes.join(" ") },
-        ]
-    };
-    let rows: Vec<_> = report.plugins.iter().map(row).collect();
-    let mut reported = match rows.is_empty() {
-        true => "no plugins\n".to_owned(),
-        false => columns(&["PLUGIN", "RESULT", "KIND", "MODE", "ROUTES"], rows),
-    };
-    reported.extend(report.masked.iter().map(describe_masked));
-    if let Some(drop_in) = &conflicts.drop_in {
-        let file = format!("/etc/systemd/system/{UNIT}.d/grants.conf");
-        // A whole file, to be redirected or pasted as it is.
-        let how = "then `systemctl daemon-reload` and `systemctl restart plugind`";
-        writeln!(
-            reported,
-            "\n# To allow these grants, write this drop-in to {file}, {how}\n{drop_in}"
-        )
-        .ok();
-    }
-    reported
-}
-
-fn described(path: &Path, checked: &Checked, took: Option<Duration>) -> String {
-    let mut reported = line(&path.to_string_lossy());
-    let Some(verified) = &checked.verified else { return String::new() };
-    let (manifest, inspection) = (verified.manifest(), verified.inspection());
-    let mut line = |name: &str, value: &str| {
-        // Writing to a String cannot fail.
-        writeln!(reported, "  {name:<9} {}", Escaped(value)).ok();
-    };
-    line("kind", kind(inspection));
-    if let Some(export) = inspection.unused_export() {
-        line("unused", &format!("export {export}, because the component has a handler"));
-    }
-    if let Ok(metadata) = fs::metadata(path) {
-        line("size", &rounded(Bytes(metadata.len())).to_string());
-    }
-    let (first, most) =
-        (rounded(inspection.footprint.bytes()), manifest.limits.instance_memory_max);
-    line("memory", &format!("each instance begins with {first}, and may have {most}"));
-    if let Some(took) = took.filter(|_| checked.failed.is_none()) {
-        line("compile", &format!("{:.1} s to compile and link it", took.as_secs_f64()));
-    }
-    let routes: Vec<_> = checked.routes.iter().map(|(route, _)| route.to_string()).collect();
-    match mode_of(checked) {
-        Some(_) if routes.is_empty() && inspection.is_middleware() => {
-            let how = format!("name it in middleware = [\"{}\"] of another plugin", checked.name);
-            line("served as", &format!("{}, middleware without a route: {how}", checked.name));
-        }
-        Some(mode) if routes.is_empty() => {
-            line("served as", &format!("{}, without a route", checked.name));
-            line("instances", mode);
-        }
-        Some(mode) => {
-            line("served as", &format!("{}, at {}", checked.name, routes.join(" ")));
-            line("instances", mode);
-        }
-        None => line("served as", &format!("{}, without a route", checked.name)),
-    }
-    line("required", if manifest.required { "yes" } else { "no" });
-    let own = "its own";
-    let none = "none: ready once it is instantiated; `wac plug` drops this export";
-    line("lifecycle", if inspection.lifecycle { own } else { none });
-    if inspection.handover {
-        line("handover", "its state goes to its next version");
-    }
-    let uses = uses_of_grants(&inspection.imports);
-    if uses.is_empty() {
-        line("can use", "no grants");
-    }
-    for (nth, (grant, imports)) in uses.iter().enumerate() {
-        let granted = if manifest.grants.has(*grant) { ", granted" } else { "" };
-        let what = format!("{}  # {}{granted}", grant.example(), imports.join(", "));
-        line(if nth == 0 { "[grants]" } else { "" }, &what);
-    }
-    for (name, interfaces) in [("imports", &inspection.imports), ("exports", &inspection.exports)] {
-        for (nth, interface) in interfaces.iter().enumerate() {
-            line(if nth == 0 { name } else { "" }, interface);
-        }
-    }
-    reported
-}
-
-/// In whole KiB or MiB, as limits are written.
-fn rounded(Bytes(bytes): Bytes) -> Bytes {
-    let unit = if bytes < 1 << 20 { 1 << 10 } else { 1 << 20 };
-    Bytes(bytes.div_ceil(unit).saturating_mul(unit))
-}
-
-fn plugin(checked: &Checked) -> Value {
-    let verified = checked.verified.as_ref();
-    let inspection = verified.map(Verified::inspection);
-    let digest = verified.map(|verified| {
-        verified.digest().iter().map(|byte| format!("{byte:02x}")).collect::<String>()
-    });
-    json!({
-        "name": checked.name.as_str(),
-        "component": print::path(&checked.component),
-        "sha256": digest,
-        "kind": inspection.map(kind),
-        "mode": mode_of(checked),
-        "required": verified.map(|verified| verified.manifest().required),
-        "memory": inspection.map(|inspection| inspection.footprint.bytes().0),
-        "lifecycle": inspection.map(|inspection| inspection.lifecycle),
-        "handover": inspection.map(|inspection| inspection.handover),
-        "grants-of-use": inspection.map(|inspection| grants_of_use(&inspection.imports)),
-        "imports": inspection.map(|inspection| &inspection.imports),
-        "exports": inspection.map(|inspection| &inspection.exports),
-        "routes": checked.routes.iter().map(route).collect::<Vec<_>>(),
-        "fails-at": checked.failed.as_ref().map(|(stage, _)| stage.to_string()),
-        "mistakes": mistakes(checked),
-    })
 }
