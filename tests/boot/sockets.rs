@@ -2,7 +2,7 @@
 
 use crate::{HELLO, message};
 use plugind_tests::{Connection, Machine};
-use std::net::{Ipv4Addr, SocketAddr, TcpStream};
+use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
 
 /// A socket unit that hands its socket to the daemon.
 fn unit(kind: &str, listen: &str, name: &str) -> String {
@@ -100,4 +100,38 @@ fn a_restart_of_the_socket_alone_moves_the_port() {
     let refused = machine.within(|| TcpStream::connect(old).unwrap_err());
     assert_eq!(refused.kind(), std::io::ErrorKind::ConnectionRefused);
     machine.wait_for("ActiveState", |state| state == "active");
+}
+
+#[test]
+fn a_socket_unit_that_failed_is_shown_by_the_daemon_that_runs_without_it() {
+    let machine = Machine::boot_with(&["hello"]);
+    let taken = machine.within(|| TcpListener::bind((Ipv4Addr::LOCALHOST, 8080)).unwrap());
+    let is_missing = || {
+        let status = machine.run(&["pluginctl", "status"]);
+        assert_eq!(status.status, 3, "{status:?}");
+        assert!(
+            machine.daemon("StatusText").ends_with("1 of 1 plugins ready; missing sockets: http")
+        );
+        let warnings = machine.journal(&["PRIORITY=4", "SYSLOG_IDENTIFIER=plugind"]);
+        let remedy = warnings.last().expect("it is reported").field("REMEDY");
+        assert!(remedy.contains("`systemctl status plugind-http.socket`"), "{warnings:?}");
+    };
+    machine.start();
+    assert_eq!(machine.property("plugind-http.socket", "ActiveState"), "failed");
+    is_missing();
+
+    // As its type is another one, systemd cannot pass it.
+    drop(taken);
+    machine.succeed(&["systemctl", "stop", "plugind.target"]);
+    machine.wait_for("ActiveState", |state| state == "inactive");
+    machine.put_drop_in("plugind-http.socket", "[Socket]\nAccept=yes\n");
+    machine.start();
+    is_missing();
+
+    machine.succeed(&["rm", "-r", "/etc/systemd/system/plugind-http.socket.d"]);
+    machine.reload_units();
+    machine.succeed(&["systemctl", "stop", "plugind.service"]);
+    machine.start();
+    assert_eq!(machine.run(&["pluginctl", "status"]).status, 0);
+    assert_eq!(machine.get("/hello").status_and_text(), (200, HELLO));
 }

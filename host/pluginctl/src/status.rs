@@ -47,7 +47,7 @@ impl StatusArgs {
     async fn daemon(&self, mut client: Client) -> Result<ExitCode, Problem> {
         let status: api::Status = client.call(CallMethod::Status).await?;
         print(&if self.json { json(&status) } else { daemon(&status) })?;
-        Ok(if status.failed.is_empty() { ExitCode::SUCCESS } else { ExitCode::from(NOT_ACTIVE) })
+        Ok(if is_well(&status) { ExitCode::SUCCESS } else { ExitCode::from(NOT_ACTIVE) })
     }
 
     async fn follow(&self, mut client: Client) -> Result<ExitCode, Problem> {
@@ -92,8 +92,13 @@ fn serves(plugin: &api::Plugin) -> bool {
     takes_requests && plugin.failure.is_none()
 }
 
+/// Whether no plugin has failed, and every socket exists that one is served on.
+fn is_well(status: &api::Status) -> bool {
+    status.failed.is_empty() && status.missing_sockets.is_empty()
+}
+
 fn daemon(status: &api::Status) -> String {
-    let mark = if status.failed.is_empty() { "" } else { "● " };
+    let mark = if is_well(status) { "" } else { "● " };
     let mut details = Details::of(&format!("{mark}plugind {}", status.version));
     details
         .line("Active", &status.active_state)
@@ -420,6 +425,7 @@ greeter
             ignored: Vec::new(),
             limits: Vec::new(),
             storage: Vec::new(),
+            missing_sockets: Vec::new(),
         };
         assert_eq!(
             daemon(&status),

@@ -256,6 +256,9 @@ pub struct Status {
     /// Problems of the directories for state and compiled files.
     #[serde(default)]
     pub storage: Vec<String>,
+    /// Sockets that `plugind.toml` names and that do not exist, and `http` if plugins have routes and no socket speaks it.
+    #[serde(default)]
+    pub missing_sockets: Vec<String>,
 }
 
 /// The parameters of `io.plugind.Reload`.

@@ -338,6 +338,7 @@ fn status(phase: DaemonPhase, summary: &Summary, limits: Vec<String>) -> api::St
         ignored: summary.ignored.clone(),
         limits,
         storage: Vec::new(),
+        missing_sockets: summary.missing_sockets.clone(),
     }
 }
 

@@ -224,7 +224,12 @@ impl Daemon {
             |name| matches!(plan.protocols.get(name), Some(Protocol::Control | Protocol::Metrics));
         let exit_on_idle = idle_exit::usable(own.exit_on_idle, !passed.iter().all(is_own));
         if plan.kinds.keys().all(is_own) {
-            warn!(remedy = "--listen http=127.0.0.1:8080", "no socket for plugins");
+            let remedy = if passed.is_empty() {
+                "--listen http=127.0.0.1:8080"
+            } else {
+                "`systemctl status plugind-http.socket` says why it was not passed"
+            };
+            warn!(remedy, "no socket for plugins");
         }
         let unreachable = own.health.as_ref().and_then(|it| health::why_unreachable(it, &plan));
         if let Some(error) = unreachable {

@@ -40,6 +40,8 @@ pub struct SocketPlan {
     pub unused: BTreeSet<String>,
     /// Sockets that have settings and do not exist.
     pub missing: BTreeSet<SocketName>,
+    /// A plugin has a route, and no socket speaks HTTP.
+    pub lacks_http: bool,
     /// Of which kinds the sockets of a name are.
     pub kinds: BTreeMap<SocketName, Vec<SocketKind>>,
     /// The sockets that plugins ask for as a whole.
@@ -167,10 +169,11 @@ impl SocketPlan {
         if mistakes.is_empty() { Ok(plan) } else { Err(SocketMistakes(mistakes)) }
     }
 
-    /// The same, with the sockets that plugins ask for as a whole. A protocol goes before a plugin: what asks for such a
-    /// socket is a mistake of that plugin.
+    /// The same, with the routes of plugins: whether one is a route of HTTP, and the sockets that they ask for as a whole.
+    /// A protocol goes before a plugin: what asks for such a socket is a mistake of that plugin.
     #[must_use]
-    pub fn with_whole(mut self, whole: BTreeSet<SocketName>) -> Self {
+    pub fn with_routes(mut self, has_http: bool, whole: BTreeSet<SocketName>) -> Self {
+        self.lacks_http = has_http && !self.protocols.values().any(|it| *it == Protocol::Http);
         self.unused.retain(|name| !whole.iter().any(|socket| socket.as_str() == name));
         self.whole = whole;
         self.is_complete = true;
@@ -316,7 +319,8 @@ mod tests {
             ("clock", &[SocketKind::Udp]),
         ];
         let whole = [name("echo"), name("http"), name("gone")].into();
-        let mut plan = plan(all, "").unwrap().with_whole(whole);
+        let mut plan = plan(all, "").unwrap().with_routes(true, whole);
+        assert!(!plan.lacks_http);
         assert_eq!(plan.use_of(&name("echo")), None, "its plugin is not ready");
         plan.served.insert(name("echo"));
         plan.served.insert(name("gone"));

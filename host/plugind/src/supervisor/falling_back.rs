@@ -67,9 +67,9 @@ impl Supervisor {
         };
         self.decide(name, event);
         // Its sockets may be others than those of the newest version.
-        let whole = self.whole_sockets();
+        let (has_http, whole) = self.socket_routes();
         self.deps.plan.update(|plan| {
-            let before = replace(plan, plan.clone().with_whole(whole));
+            let before = replace(plan, plan.clone().with_routes(has_http, whole));
             before != *plan
         });
     }

@@ -40,6 +40,7 @@ pub mod versions;
 
 use crate::{
     base::name::PluginName,
+    config::settings::Protocol,
     plugin::{directories::VerifiedBefore, release::ReleaseDigests},
     pool::workers::WorkerEvent,
     route::table::TablePublisher,
@@ -374,6 +375,7 @@ impl Supervisor {
             let plan = self.deps.plan.borrow();
             summary.unused_sockets.extend(plan.unused.iter().cloned());
             summary.missing_sockets.extend(plan.missing.iter().map(ToString::to_string));
+            summary.missing_sockets.extend(plan.lacks_http.then(|| Protocol::Http.to_string()));
         }
         self.reloads.sum_up(|name| self.plugins.contains_key(name), &mut summary);
         if summary.is_settled() && !replace(&mut self.settled, true) {

@@ -191,7 +191,8 @@ impl Supervisor {
         }
         self.execute();
         self.publish();
-        let mut plan = plan.with_whole(self.whole_sockets());
+        let (has_http, whole) = self.socket_routes();
+        let mut plan = plan.with_routes(has_http, whole);
         self.deps.plan.update(|current| {
             plan.served.clone_from(&current.served);
             let is_new = *current != plan;
@@ -200,15 +201,18 @@ impl Supervisor {
         });
     }
 
-    /// The sockets that plugins serve as a whole, or would if they could.
-    pub(super) fn whole_sockets(&self) -> BTreeSet<SocketName> {
+    /// What plugins serve, or would if they could: whether one of it is HTTP, and the sockets as a whole.
+    pub(super) fn socket_routes(&self) -> (bool, BTreeSet<SocketName>) {
         let plugins = self.plugins.values().filter(|managed| !managed.removed);
         let routes = plugins.flat_map(|managed| managed.routes().0.iter().chain(managed.wanted()));
-        let sockets = routes.filter_map(|(route, _)| match route {
-            Route::Socket(socket) => Some(socket.clone()),
-            Route::Http(_) => None,
-        });
-        sockets.collect()
+        let (mut has_http, mut whole) = (false, BTreeSet::new());
+        for (route, _) in routes {
+            match route {
+                Route::Socket(socket) => drop(whole.insert(socket.clone())),
+                Route::Http(_) => has_http = true,
+            }
+        }
+        (has_http, whole)
     }
 
     fn apply_change(&mut self, name: &PluginName, change: Change) {

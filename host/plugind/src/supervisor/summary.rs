@@ -49,7 +49,7 @@ pub struct Summary {
     pub reloading: bool,
     /// Sockets that nothing is served on.
     pub unused_sockets: Vec<String>,
-    /// Sockets that `plugind.toml` names and that do not exist.
+    /// Sockets that `plugind.toml` names and that do not exist, and `http` if plugins have routes and no socket speaks it.
     pub missing_sockets: Vec<String>,
 }
 
