@@ -1,7 +1,7 @@
 //! A request of WASI 0.2 in an instance that was made for it alone.
 //!
 //! The guest is called as a function. The event loop in which an instance takes calls beside each other, answers for its
-//! health and is replaced would have nothing to do but this one call, and is a tenth of the cost of such a request.
+//! health and is replaced would have nothing to do but this one call.
 
 use crate::{
     pool::{
