@@ -13,9 +13,9 @@ use tempfile::TempDir;
 use wit_bindgen_core::wit_parser::Resolve;
 
 /// `pluginctl run` with what it prints, which is ended when this is dropped.
-struct Running {
-    child: Child,
-    log: Log,
+pub(crate) struct Running {
+    pub(crate) child: Child,
+    pub(crate) log: Log,
     home: TempDir,
 }
 
@@ -26,7 +26,7 @@ fn pluginctl(arguments: &[&str]) -> Command {
 }
 
 impl Running {
-    fn start(path: &Path, arguments: &[&str]) -> Self {
+    pub(crate) fn start(path: &Path, arguments: &[&str]) -> Self {
         let home = tempfile::tempdir().unwrap();
         let (output, printed) = io::pipe().unwrap();
         let mut command = pluginctl(&["run", "--listen", "127.0.0.1:0"]);
@@ -38,7 +38,7 @@ impl Running {
     }
 
     /// Waits for the URL of a plugin, and asks for a path below it.
-    fn get(&self, plugin: &str, path: &str) -> Response {
+    pub(crate) fn get(&self, plugin: &str, path: &str) -> Response {
         let line = self.log.wait_for(&[&format!("{plugin}: http://")]);
         let (address, route) =
             line.split_once("http://").and_then(|(_, url)| url.split_once('/')).unwrap();
@@ -59,7 +59,7 @@ impl Drop for Running {
     }
 }
 
-fn copy_guest(name: &str, to: &Path) {
+pub(crate) fn copy_guest(name: &str, to: &Path) {
     fs::copy(guest(name), to).unwrap();
 }
 
@@ -309,7 +309,7 @@ fn mistakes_of_an_author_have_a_remedy() {
 }
 
 /// Runs `pluginctl test` with these tests, and returns the exit status and what it printed.
-fn run_tests(directory: &Path, tests: &str) -> (Option<i32>, String) {
+pub(crate) fn run_tests(directory: &Path, tests: &str) -> (Option<i32>, String) {
     fs::write(directory.join("test.toml"), tests).unwrap();
     let home = tempfile::tempdir().unwrap();
     let mut command = pluginctl(&["test", directory.to_str().unwrap()]);
@@ -319,7 +319,7 @@ fn run_tests(directory: &Path, tests: &str) -> (Option<i32>, String) {
 }
 
 /// A project that consists of a component, which is a guest of the tests.
-fn finished_project(name: &str) -> TempDir {
+pub(crate) fn finished_project(name: &str) -> TempDir {
     let directory = tempfile::tempdir().unwrap();
     copy_guest(name, &directory.path().join("built.wasm"));
     let name = name.replace('_', "-");

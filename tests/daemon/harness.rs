@@ -1,6 +1,6 @@
 //! The harness for authors, `plugind-test`, with guests of these tests.
 
-use crate::streams::exchange;
+use crate::{nats::NatsServer, streams::exchange};
 use plugind_test::Host;
 use plugind_tests::{guest, program};
 use std::{
@@ -38,6 +38,19 @@ fn a_plugin_is_tested_with_a_credential() {
     let manifest = "[grants]\ncredentials = [\"token\"]\n";
     let host = with("keeps", "secret").manifest(manifest).credential("token", "s3cret").start();
     assert_eq!(host.get("/token").text(), "s3cret");
+}
+
+#[test]
+fn a_plugin_is_tested_with_a_server_of_messages() {
+    let users = "authorization { users = [ { user: a, password: secret } ] }\n";
+    let server = NatsServer::start_with(users);
+    let settings = format!("{}credential = \"nats\"\n", server.settings());
+    let host = with("sends", "sends_messages")
+        .manifest("[grants]\npublish = [\"events.>\"]\n")
+        .settings(&settings)
+        .credential("nats", "a:secret")
+        .start();
+    assert_eq!(host.get("/send/events.a/one").text(), "sent");
 }
 
 #[test]

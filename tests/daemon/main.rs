@@ -42,6 +42,7 @@ mod grants;
 mod rescan;
 mod resolving;
 mod transaction;
+mod trying;
 mod last_good;
 mod install;
 mod handover;

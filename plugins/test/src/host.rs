@@ -18,6 +18,8 @@ use tempfile::TempDir;
 
 /// The longest time until the plugin is ready.
 const READY_MAX: Duration = Duration::from_secs(300);
+/// The directory in which the host finds its settings.
+const SETTINGS: &str = "root/etc/plugind";
 /// The directory in which the host finds its credentials.
 const CREDENTIALS: &str = "root/run/credentials/plugind.service";
 /// Interval at which it is checked whether the program has ended.
@@ -50,7 +52,7 @@ impl Host {
     #[must_use]
     pub fn with(name: &str, component: impl AsRef<Path>) -> HostBuilder {
         let files = tempfile::tempdir().expect("a temporary directory can be made");
-        for directory in ["plugins", CREDENTIALS, "root/var/cache"] {
+        for directory in ["plugins", SETTINGS, CREDENTIALS, "root/var/cache"] {
             fs::create_dir_all(files.path().join(directory)).expect("the directory is empty");
         }
         put_component(files.path(), name, component.as_ref());
@@ -187,16 +189,31 @@ impl HostBuilder {
         self
     }
 
-    /// Gives the plugin a credential. `name` must be in `credentials` below `[grants]` of its manifest.
+    /// Gives the host these settings, the text of `plugind.toml`, for example with the server of `[messaging]` or
+    /// `[keyvalue]`.
+    ///
+    /// # Panics
+    /// When they cannot be written.
+    #[track_caller]
+    #[must_use]
+    pub fn settings(self, settings: &str) -> Self {
+        let path = self.files.path().join(SETTINGS).join("plugind.toml");
+        fs::write(path, settings).expect("the directory is there");
+        self
+    }
+
+    /// Gives the plugin a credential, by the name in `credentials` below `[grants]` of its manifest, or the host one, by
+    /// the name in its [settings](Self::settings).
     ///
     /// # Panics
     /// When the name is not that of a file.
     #[track_caller]
     #[must_use]
     pub fn credential(self, name: &str, value: &str) -> Self {
-        let file = format!("plugind.{}.{name}", self.name);
-        let path = self.files.path().join(CREDENTIALS).join(file);
-        fs::write(path, value).expect("the name is that of a file");
+        for file in [format!("plugind.{}.{name}", self.name), name.to_owned()] {
+            let path = self.files.path().join(CREDENTIALS).join(file);
+            fs::write(path, value).expect("the name is that of a file");
+        }
         self
     }
 
