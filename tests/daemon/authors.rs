@@ -5,7 +5,7 @@ use plugind_tests::{Connection, Log, Signal, client::Response, guest, program};
 use rustix::process::{Pid, kill_process};
 use std::{
     fs, io,
-    net::SocketAddr,
+    net::{SocketAddr, TcpStream},
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
 };
