@@ -18,5 +18,7 @@ pub mod subject;
 pub mod suggest;
 pub mod text;
 pub mod file;
+#[cfg(test)]
+pub mod fixtures;
 pub mod interrupt;
 pub mod figures;

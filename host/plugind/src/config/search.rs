@@ -160,18 +160,8 @@ fn list(directory: &Path, listing: &mut Listing) -> io::Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::base::fixtures::tree;
     use std::os::unix::fs::symlink;
-
-    /// A tree with these files, each with its own path as its contents.
-    fn tree(files: &[&str]) -> tempfile::TempDir {
-        let root = tempfile::tempdir().unwrap();
-        for file in files {
-            let path = root.path().join(file);
-            fs::create_dir_all(path.parent().unwrap()).unwrap();
-            fs::write(path, file).unwrap();
-        }
-        root
-    }
 
     fn settings(root: &Path) -> Vec<String> {
         let files = SearchPath::below(root).settings().unwrap();

@@ -184,18 +184,8 @@ impl Files {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::base::fixtures::tree;
     use std::{ffi::OsStr, fs, os::unix::ffi::OsStrExt, os::unix::fs::symlink};
-
-    /// A tree with these files, each with its own path as its contents.
-    fn tree(files: &[&str]) -> tempfile::TempDir {
-        let root = tempfile::tempdir().unwrap();
-        for file in files {
-            let path = root.path().join(file);
-            fs::create_dir_all(path.parent().unwrap()).unwrap();
-            fs::write(path, file).unwrap();
-        }
-        root
-    }
 
     fn messages(scanned: &Scanned) -> Vec<String> {
         scanned.ignored.iter().map(ToString::to_string).collect()
