@@ -29,7 +29,6 @@ mod request_failures;
 mod state_transfer;
 pub mod workers;
 mod worker_context;
-mod own_request;
 mod serving;
 mod worker_task;
 mod worker;

@@ -38,7 +38,7 @@ use std::{
     task::{Context, Poll},
 };
 use tokio::time::{Sleep, sleep};
-use tracing::warn;
+use tracing::{debug, warn};
 use wasmtime::{
     AsContextMut,
     component::{Accessor, GuestTaskId},
@@ -387,8 +387,15 @@ impl<'a> Serving<'a> {
                 self.broken = Some(error);
             }
             Err(error) => {
-                // Dropping it has answered it.
-                self.worker.note_dropped_request(&in_flight, &error);
+                // It concerns this request alone, and dropping it has answered it.
+                let (plugin, error) = (&self.worker.set.linked.release.name, format!("{error:#}"));
+                let request = in_flight.identity();
+                debug!(
+                    %plugin, %error,
+                    request_id = request.map(|request| display(request.request_id())),
+                    trace_id = request.map(|request| display(request.trace_id())),
+                    "request dropped"
+                );
                 in_flight.answer();
             }
         }

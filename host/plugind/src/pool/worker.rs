@@ -10,7 +10,6 @@ use crate::{
         decision::LeaveReason,
         failure::{CallFailure, End, Failure},
         in_flight::InFlight,
-        own_request::OwnRequest,
         post_mortem::PostMortem,
         queue::QueuedCall,
         reply::OwnInstance,
@@ -436,13 +435,7 @@ impl<'a> WorkerContext<'a> {
             self.ready.get_or_init(Instant::now);
             return Ok(End::Finished);
         }
-        let mut purpose = purpose().take();
-        if let Some(Purpose::Call(call)) = purpose {
-            match OwnRequest::of(&exports, call) {
-                Ok(request) => return request.run(self, store).await,
-                Err(call) => purpose = Some(Purpose::Call(call)),
-            }
-        }
+        let purpose = purpose().take();
         store
             .run_concurrent(async |accessor| self.lifecycle(accessor, &exports, purpose).await)
             .await?
@@ -468,7 +461,9 @@ impl<'a> WorkerContext<'a> {
             return Ok(End::Failed(failure));
         }
         if own_call {
-            self.note_own_ready();
+            self.ready.get_or_init(Instant::now);
+            let worker = self.handle.number;
+            self.set.resting.started(|| self.set.report(WorkerEvent::Ready { worker }));
         } else if exports.run.is_none() || exports.lifecycle.is_some() {
             self.report_ready();
         }

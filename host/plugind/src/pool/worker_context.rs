@@ -2,7 +2,6 @@
 
 use crate::pool::{
     deadline::{Deadline, GuestCall},
-    in_flight::InFlight,
     shares::InstancePlace,
     worker_handle::WorkerHandle,
     workers::{InstanceStage, WorkerEvent, WorkerSet},
@@ -14,7 +13,6 @@ use std::{
     },
     time::Instant,
 };
-use tracing::debug;
 
 /// One worker, as its inside and its outside share it.
 pub(super) struct WorkerContext<'a> {
@@ -68,25 +66,6 @@ impl<'a> WorkerContext<'a> {
             self.set.report(WorkerEvent::Ready { worker: self.handle.number });
             self.set.fill();
         }
-    }
-
-    /// Marks an instance ready that was made for one call.
-    pub(super) fn note_own_ready(&self) {
-        self.ready.get_or_init(Instant::now);
-        let worker = self.handle.number;
-        self.set.resting.started(|| self.set.report(WorkerEvent::Ready { worker }));
-    }
-
-    /// A request cannot be brought into the instance. That concerns this request alone.
-    pub(super) fn note_dropped_request(&self, in_flight: &InFlight, error: &wasmtime::Error) {
-        let (plugin, error) = (&self.set.linked.release.name, format!("{error:#}"));
-        let request = in_flight.identity();
-        debug!(
-            %plugin, %error,
-            request_id = request.map(|request| display(request.request_id())),
-            trace_id = request.map(|request| display(request.trace_id())),
-            "request dropped"
-        );
     }
 
     /// Returns the stage that the instance has reached.
