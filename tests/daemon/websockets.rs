@@ -281,6 +281,25 @@ fn websockets_whose_functions_block_are_served_side_by_side() {
 }
 
 #[test]
+fn an_accepted_websocket_whose_functions_block_outlives_request_timeout() {
+    let manifest = "[limits]\nrequest-timeout = \"500ms\"\n";
+    let tree = Tree::new().with_manifest("messages_blocking", manifest);
+    let daemon = Daemon::start(&tree.with_manifest("messages", manifest));
+    let mut silent = open(&daemon, "/messages-blocking");
+    let mut client = open(&daemon, "/messages-blocking");
+    for word in ["one", "two", "three"] {
+        assert_eq!(echo(&mut client, word), word);
+        // Another plugin that lets its time pass.
+        let late = ask(&daemon, "/messages/forever", &[]).unwrap_err();
+        assert_eq!(late.status(), 504);
+    }
+    assert_eq!(echo(&mut silent, "late"), "late");
+    assert_eq!(echo(&mut client, "still here"), "still here");
+    assert_eq!(daemon.log.count(&["instance failed", "plugin=messages-blocking"]), 0);
+    assert_eq!(daemon.log.count(&["connection failed", "plugin=messages-blocking"]), 0);
+}
+
+#[test]
 fn pings_are_answered_by_the_host_while_the_plugin_waits() {
     let daemon = start("");
     let mut client = open(&daemon, "/messages/deaf");

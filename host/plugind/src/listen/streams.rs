@@ -28,6 +28,8 @@ use tracing::{debug, info, warn};
 const TRIES: usize = 3;
 /// Time that a peer may continue to send on a connection that the plugin has closed.
 const LINGER: Duration = Duration::from_secs(2);
+/// The mistake of a plugin that uses a connection for too long.
+const LATE: &str = "the plugin did not return after idle-timeout had closed the connection";
 
 /// Has plugins serve the connections of their sockets.
 #[must_use]
@@ -58,7 +60,7 @@ async fn serve(accepted: Accepted, reader: TableReader) {
             // The next generation has it.
             Err(NotServed::Draining(_)) => (),
             Err(not_served) => {
-                report(&pool, &socket, peer, &not_served);
+                report(&pool, &socket, peer, &not_served, LATE);
                 return connection.reset();
             }
         }
@@ -80,8 +82,15 @@ async fn in_pool(pool: &Pool, connection: &ClientConnection) -> Result<Reply, No
     timeout(manifest.service.timeout_stop, served).await.unwrap_or(Err(NotServed::TimedOut))
 }
 
-/// Logs why a connection was reset, within the rate of its plugin: clients can cause it.
-pub(super) fn report(pool: &Pool, socket: &SocketName, peer: Peer, not_served: &NotServed) {
+/// Logs why a connection was reset, within the rate of its plugin: clients can cause it. A plugin that was too late has
+/// the error `late`.
+pub(super) fn report(
+    pool: &Pool,
+    socket: &SocketName,
+    peer: Peer,
+    not_served: &NotServed,
+    late: &'static str,
+) {
     if !pool.shared().journal.admit(Instant::now()) {
         return;
     }
@@ -91,8 +100,7 @@ pub(super) fn report(pool: &Pool, socket: &SocketName, peer: Peer, not_served: &
             info!(%plugin, %socket, %peer, %error, "connection failed");
         }
         NotServed::TimedOut => {
-            let error = "the plugin did not return after idle-timeout had closed the connection";
-            info!(%plugin, %socket, %peer, error, "connection failed");
+            info!(%plugin, %socket, %peer, error = late, "connection failed");
         }
         NotServed::Busy | NotServed::Draining(_) => {
             warn!(%plugin, %socket, %peer, "connection limit reached");

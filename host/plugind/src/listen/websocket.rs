@@ -39,6 +39,9 @@ const READ_BUFFER: usize = 4 << 10;
 /// The longest time before the end of a plugin's time to stop at which its WebSockets are closed.
 const STOP_MARGIN_MAX: Duration = Duration::from_secs(1);
 
+/// The mistake of a plugin that decides in the moment when its time is up.
+const LATE: &str = "the plugin did not accept the WebSocket within request-timeout";
+
 /// Where a WebSocket comes from, for the log.
 #[derive(Clone)]
 pub struct WebSocketOrigin {
@@ -79,7 +82,7 @@ pub async fn open(
     origin: &WebSocketOrigin,
 ) -> Result<Opening, NotServed> {
     let Some(place) = pool.connection_place() else {
-        report(pool, &origin.socket, origin.peer, &NotServed::Busy);
+        report(pool, &origin.socket, origin.peer, &NotServed::Busy, LATE);
         return Err(NotServed::Busy);
     };
     let (guest, mut host) = ClientWebSocket::new(request);
@@ -175,7 +178,7 @@ impl AcceptedWebSocket {
             }
         };
         if let Some(Err(not_served)) = outcome {
-            report(&self.pool, &origin.socket, origin.peer, &not_served);
+            report(&self.pool, &origin.socket, origin.peer, &not_served, LATE);
         }
     }
 }

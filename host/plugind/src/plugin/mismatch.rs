@@ -53,8 +53,9 @@ fn unserved(inspection: &Inspection, manifest: &Manifest) -> Option<VerifyError>
             Some(Diagnostic::at(serve.socket_origin.0.clone()?, message))
         }
         None if inspection.websockets.is_none() && serve.websocket == Some(WebSocketUse::Serve) => {
-            let message = "serve.websocket cannot be \"serve\": the component does not export \
-                 plugind:plugin/websocket-handler; remove it, or install a component that does";
+            let message = "serve.websocket cannot be \"serve\": the component exports neither \
+                 websocket-handler nor blocking-websocket-handler of plugind:plugin; remove it, or install a component \
+                 that has one";
             Some(Diagnostic::at(serve.websocket_origin.0.clone()?, message))
         }
         None if inspection.serves_routes() => None,

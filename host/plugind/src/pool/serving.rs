@@ -438,12 +438,15 @@ impl<'a> Serving<'a> {
             return in_flight.note(CallFailure::NotExported);
         };
         websocket.beat_with(&self.worker.handle.heartbeat);
+        // Once accepted it may last as long as both ends want. The guest's own call reports that: while a blocking one
+        // waits, nothing else of this instance runs.
+        let decided = in_flight.clone();
+        websocket.on_decision(move || decided.answer());
         // As with a connection.
         self.worker.set.check_shortage();
         let accessor = self.accessor;
         self.calls.push(Box::pin(async move {
-            let decided = || in_flight.answer();
-            let outcome = serve_websocket(accessor, handler, websocket, decided).await?;
+            let outcome = serve_websocket(accessor, handler, websocket).await?;
             drop(work);
             in_flight.answer();
             // Its client may have left.

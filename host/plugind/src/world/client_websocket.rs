@@ -23,7 +23,6 @@ use std::{
         },
     },
 };
-use tokio_util::sync::CancellationToken;
 
 /// The longest reason of a close, in bytes (RFC 6455, 5.5).
 const REASON_MAX: usize = 123;
@@ -107,7 +106,8 @@ pub struct ClientWebSocket(Arc<WebSocketState>);
 struct WebSocketState {
     request: WebSocketRequest,
     decision: Mutex<Option<oneshot::Sender<WebSocketDecision>>>,
-    decided: CancellationToken,
+    /// Called once the guest has accepted or refused the request.
+    on_decision: OnceLock<Box<dyn Fn() + Send + Sync>>,
     is_accepted: AtomicBool,
     /// The guest has sent a close.
     is_finished: AtomicBool,
@@ -177,7 +177,7 @@ impl ClientWebSocket {
         let state = Arc::new(WebSocketState {
             request,
             decision: Mutex::new(Some(sender)),
-            decided: CancellationToken::new(),
+            on_decision: OnceLock::new(),
             is_accepted: AtomicBool::new(false),
             is_finished: AtomicBool::new(false),
             incoming: tokio::sync::Mutex::new(incoming),
@@ -196,10 +196,10 @@ impl ClientWebSocket {
         &self.0.request
     }
 
-    /// Is cancelled when the guest has accepted or refused the request.
-    #[must_use]
-    pub fn decided(&self) -> CancellationToken {
-        self.0.decided.clone()
+    /// Has `decided` be called once the guest has accepted or refused the request, before its call of that returns.
+    pub fn on_decision(&self, decided: impl Fn() + Send + Sync + 'static) {
+        // One instance serves it.
+        self.0.on_decision.set(Box::new(decided)).ok();
     }
 
     /// Counts messages in these figures, unless they are counted in others.
@@ -220,7 +220,9 @@ impl ClientWebSocket {
     fn decide(&self, decision: WebSocketDecision) -> Result<(), WebSocketError> {
         let sender = self.0.decision.lock().unwrap_or_else(PoisonError::into_inner).take();
         let sent = sender.ok_or(WebSocketError::Closed)?.send(decision);
-        self.0.decided.cancel();
+        if let Some(decided) = self.0.on_decision.get() {
+            decided();
+        }
         // The client may have left.
         sent.map_err(|_| WebSocketError::Closed)
     }
@@ -331,15 +333,20 @@ mod tests {
     #[tokio::test]
     async fn a_guest_decides_once_and_within_what_the_client_offers() {
         let (guest, host) = websocket();
+        let decided = Arc::new(AtomicUsize::new(0));
+        let counted = decided.clone();
+        guest.on_decision(move || {
+            counted.fetch_add(1, Relaxed);
+        });
         assert_eq!(guest.receive().await, Err(WebSocketError::Closed), "it is not open yet");
         assert_eq!(guest.accept(Some("other".to_owned())), Err(WebSocketError::Invalid));
         for status in [0, 101, 200, 302, 600] {
             assert_eq!(guest.refuse(status), Err(WebSocketError::Invalid), "{status}");
         }
-        assert!(!guest.decided().is_cancelled());
+        assert_eq!(decided.load(Relaxed), 0);
         assert_eq!(guest.accept(Some("chat.v1".to_owned())), Ok(()));
         assert_eq!(guest.refuse(403), Err(WebSocketError::Closed));
-        assert!(guest.decided().is_cancelled());
+        assert_eq!(decided.load(Relaxed), 1);
         let accepted = WebSocketDecision::Accept(Some("chat.v1".to_owned()));
         assert_eq!(host.decision.await, Ok(accepted));
     }

@@ -25,8 +25,8 @@ export const blockingConnectionHandler = {
           }
         }
       } catch (error) {
-        // An error of the host: the client has left, which is no failure of the plugin.
-        if (error.constructor === Error) return;
+        // Only an error of the host has a payload: the client has left, which is no failure of the plugin.
+        if (error?.payload !== undefined) return;
         throw error;
       }
       if (bytes.length === 0) {

@@ -18,7 +18,9 @@ export const run = {
     journal.send("info", "greeting loaded", [["greeting", greeting]]);
     for (;;) {
       console.log(greet(greeting, "world").trim());
-      subscribeDuration(INTERVAL).block();
+      const timer = subscribeDuration(INTERVAL);
+      timer.block();
+      timer[Symbol.dispose](); // it stays in a table of limited size otherwise
     }
   },
 };

@@ -17,8 +17,8 @@ export const blockingWebsocketHandler = {
         }
       }
     } catch (error) {
-      // An error of the host: the client has left, which is no failure of the plugin.
-      if (error.constructor !== Error) throw error;
+      // Only an error of the host has a payload: the client has left, which is no failure of the plugin.
+      if (error?.payload === undefined) throw error;
     }
   },
 };
