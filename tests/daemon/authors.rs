@@ -71,7 +71,7 @@ fn a_component_is_served_whatever_its_file_is_called_and_nothing_stays() {
     let mut running = Running::start(&component, &[]);
     let answer = running.get("my-greeter", "");
     assert_eq!(answer.status_and_text(), (200, "Hello from a wasi:http 0.2 component\n"));
-    let daemon = daemon_of(&running);
+    let daemon = daemon_of(&running.child);
     running.signal(Signal::INT);
     assert_eq!(running.child.wait().unwrap().code(), Some(0));
     assert!(!Path::new("/proc").join(daemon).exists(), "the daemon still runs");
@@ -81,8 +81,8 @@ fn a_component_is_served_whatever_its_file_is_called_and_nothing_stays() {
 }
 
 /// The number of the daemon's process, which is the only child.
-fn daemon_of(running: &Running) -> String {
-    let pid = running.child.id();
+fn daemon_of(child: &Child) -> String {
+    let pid = child.id();
     let children = fs::read_to_string(format!("/proc/{pid}/task/{pid}/children")).unwrap();
     children.trim().to_owned()
 }
@@ -377,6 +377,27 @@ fn a_project_is_tested_by_connections_datagrams_and_websockets() {
         let (status, printed) = run_tests(project.path(), &tests);
         assert_eq!(status, Some(0), "{guest}: {printed}");
     }
+}
+
+#[test]
+fn a_test_that_is_interrupted_leaves_no_daemon_and_no_file() {
+    let project = finished_project("sleeps");
+    let case = |name, path| format!("[[test]]\nname = \"{name}\"\npath = \"{path}\"\n");
+    let tests = [case("first", "/"), case("slow", "/sleep/1000"), case("last", "/")].concat();
+    fs::write(project.path().join("test.toml"), tests).unwrap();
+    let home = tempfile::tempdir().unwrap();
+    let mut command = pluginctl(&["test", project.path().to_str().unwrap()]);
+    command.env("HOME", home.path()).env("TMPDIR", home.path()).stdout(Stdio::piped());
+    let mut child = command.spawn().unwrap();
+    let log = Log::read(child.stdout.take().unwrap());
+    log.wait_for(&["ok: first"]);
+    let daemon = daemon_of(&child);
+    kill_process(Pid::from_child(&child), Signal::TERM).unwrap();
+    assert_eq!(child.wait().unwrap().code(), Some(128 + 15));
+    assert!(!Path::new("/proc").join(daemon).exists(), "the daemon still runs");
+    assert_eq!(log.count(&["last"]), 0);
+    let left = fs::read_dir(home.path()).unwrap().flatten().map(|entry| entry.file_name());
+    assert_eq!(left.collect::<Vec<_>>(), [".cache"], "only what is compiled is kept");
 }
 
 #[test]

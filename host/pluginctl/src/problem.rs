@@ -8,7 +8,7 @@ use std::{
 use tokio::signal::unix::{SignalKind, signal};
 
 /// The exit status after a signal is this plus the signal's number, as in a shell.
-const INTERRUPTED: u8 = 128;
+pub(crate) const INTERRUPTED: u8 = 128;
 /// The exit status of `status` for what is not there, as systemctl(1) has it.
 pub(crate) const NOT_THERE: u8 = 4;
 

@@ -6,7 +6,7 @@ mod exchange;
 use crate::{
     client::{CallMethod, Client, ControlAddress},
     print::{complain, line, print},
-    problem::{Problem, unless_interrupted, wait_for},
+    problem::{INTERRUPTED, Problem, unless_interrupted, wait_for},
     project::{FILE, Project, ProjectError},
     run::{
         daemon::{DaemonProcess, DaemonProcessError, RunEvent},
@@ -21,7 +21,7 @@ use clap::Args;
 use exchange::ExchangeError;
 use plugind::{
     api,
-    base::{name::SocketName, quantity::Span, text::Escaped},
+    base::{interrupt::Interrupt, name::SocketName, quantity::Span, text::Escaped},
     route::owners::Route,
 };
 use std::{
@@ -68,6 +68,10 @@ pub(crate) enum TestError {
     Port(io::Error),
     #[error("the plugin did not become ready; its log is above")]
     NotReady,
+    #[error("cannot wait for signals: {0}")]
+    Signals(io::Error),
+    #[error("interrupted")]
+    Interrupted { signal: u8 },
 }
 
 impl TestError {
@@ -118,7 +122,13 @@ struct ServedPlugin {
 impl TestArgs {
     /// Builds, serves and tests.
     pub(crate) fn run(&self) -> Result<ExitCode, Problem> {
-        self.test().map_err(|error| Problem::Mistakes(error.lines()))
+        match self.test() {
+            Err(TestError::Interrupted { signal }) => {
+                complain("interrupted");
+                Ok(ExitCode::from(INTERRUPTED + signal))
+            }
+            tested => tested.map_err(|error| Problem::Mistakes(error.lines())),
+        }
     }
 
     fn test(&self) -> Result<ExitCode, TestError> {
@@ -149,6 +159,9 @@ impl TestArgs {
             options.push("--movable-clock".into());
         }
         let (sender, events) = channel();
+        let to_end = sender.clone();
+        let interrupt = Interrupt::watch(move || drop(to_end.send(RunEvent::Interrupted)));
+        let interrupt = interrupt.map_err(TestError::Signals)?;
         let log = DaemonLog::new(LogUse::Kept, directory.source_paths());
         let mut daemon = DaemonProcess::new(&directory, log.clone(), sender)?;
         daemon.start(&options)?;
@@ -159,13 +172,17 @@ impl TestArgs {
         });
         let (control, prefix) = (directory.socket("control"), prefix.into_iter().next());
         let served = ServedPlugin { control, log, http, prefix, sockets };
-        if !is_ready(&mut daemon, &events)? {
+        let is_ready = is_ready(&mut daemon, &events)?;
+        let failed = if is_ready { served.run_all(&cases, &interrupt) } else { 0 };
+        // The entries about a failed test may come after its response; a daemon that has exited has written all.
+        daemon.stop()?;
+        if let Some(signal) = interrupt.received() {
+            return Err(TestError::Interrupted { signal });
+        }
+        if !is_ready {
             served.show_log();
             return Err(TestError::NotReady);
         }
-        let failed = served.run_all(&cases);
-        // The entries about a failed test may come after its response; a daemon that has exited has written all.
-        daemon.stop()?;
         if failed > 0 {
             served.show_log();
         }
@@ -174,7 +191,7 @@ impl TestArgs {
     }
 }
 
-/// Waits until the daemon is ready. False: it has ended.
+/// Waits until the daemon is ready. False: it has ended, or a signal was received.
 fn is_ready(
     daemon: &mut DaemonProcess,
     events: &Receiver<RunEvent>,
@@ -191,10 +208,10 @@ fn is_ready(
 }
 
 impl ServedPlugin {
-    /// Runs all tests, prints the outcome of each, and returns how many failed.
-    fn run_all(&self, cases: &[TestCase]) -> usize {
+    /// Runs all tests until a signal, prints the outcome of each, and returns how many failed.
+    fn run_all(&self, cases: &[TestCase], interrupt: &Interrupt) -> usize {
         let mut failed = 0;
-        for case in cases {
+        for case in cases.iter().take_while(|_| interrupt.received().is_none()) {
             let shown = match self.run(case) {
                 Ok(()) => line(&format!("ok: {}", case.name)),
                 Err(mismatch) => {
