@@ -335,7 +335,7 @@ mod tests {
         }
         assert_eq!(vague.notified().now_or_never(), None);
         events.report(&Event::ClientError(ClientError::Other("IO error".to_owned())));
-        assert!(reason().is_some_and(|reason| reason.ends_with("it refuses the login")));
+        assert!(reason().is_some_and(|reason| reason.ends_with("restart the daemon")));
         assert_eq!(vague.notified().now_or_never(), Some(()), "the cause is looked for");
         events.report(&Event::Connected);
         events.report(&Event::ServerError(ServerError::Other("Permissions Violation".to_owned())));
