@@ -40,6 +40,12 @@ impl LostMessages {
         Arc::new(Self { plugin, subject, no_room, not_served })
     }
 
+    /// So many were lost. They are reported with the next report.
+    pub(super) fn add(&self, loss: Loss, messages: usize) {
+        let messages = u64::try_from(messages).unwrap_or(u64::MAX);
+        self.counter(loss).fetch_add(messages, Relaxed);
+    }
+
     /// One was lost. The first one is reported after a moment, together with those until then.
     pub(super) fn note(self: &Arc<Self>, loss: Loss) {
         if self.counter(loss).fetch_add(1, Relaxed) == 0 {
@@ -51,6 +57,11 @@ impl LostMessages {
         }
     }
 
+    #[cfg(test)]
+    pub(super) fn unreported(&self, loss: Loss) -> u64 {
+        self.counter(loss).load(Relaxed)
+    }
+
     fn counter(&self, loss: Loss) -> &AtomicU64 {
         match loss {
             Loss::NoRoom => &self.no_room,
@@ -58,7 +69,8 @@ impl LostMessages {
         }
     }
 
-    fn report(&self) {
+    /// Logs those that were not reported yet.
+    pub(super) fn report(&self) {
         let (plugin, subject) = (&self.plugin, &self.subject);
         let messages = self.counter(Loss::NoRoom).swap(0, Relaxed);
         if messages > 0 {
