@@ -20,7 +20,8 @@ const REPORT_AFTER: Duration = Duration::from_secs(1);
 pub(super) enum Loss {
     /// As many waited as may.
     NoRoom,
-    /// The plugin has stopped, and its time to stop has passed.
+    /// No instance of the plugin took it: the plugin has stopped and its time to stop has passed, or one generation after
+    /// another ended.
     NotServed,
 }
 
@@ -78,7 +79,7 @@ impl LostMessages {
         }
         let messages = self.counter(Loss::NotServed).swap(0, Relaxed);
         if messages > 0 {
-            warn!(%plugin, %subject, messages, "messages not handled before the stop");
+            warn!(%plugin, %subject, messages, "messages not handled");
         }
     }
 }
