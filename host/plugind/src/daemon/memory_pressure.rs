@@ -100,14 +100,14 @@ async fn relieve(board: &Board) -> Relief {
     sleep(QUIET).await;
     let ending: Vec<_> =
         pools.into_iter().map(|(activity, pool)| pool.end_idle(&activity)).collect();
-    let instances = ending.iter().map(EndingInstances::number).sum();
     let ended = async {
         while !ending.iter().all(EndingInstances::have_ended) {
             sleep(LOOK).await;
         }
     };
-    // Those that take longer free their memory when they end.
+    // Those that take longer free their memory when they end, and are not counted.
     timeout(END_MAX, ended).await.ok();
+    let instances = ending.iter().map(EndingInstances::ended).sum();
     heap::give_back().await;
     Relief { reports: 1, instances, freed: before.saturating_sub(heap::resident()) }
 }
