@@ -1,9 +1,34 @@
-//! The remedy for a server's certificate that is not accepted.
+//! The authorities of a server's certificate, and the remedy for a certificate that is not accepted.
 
-use std::borrow::Cow;
+use crate::{
+    config::{Diagnostic, Origin, settings::CredentialFile},
+    systemd::credential_file,
+};
+use std::{borrow::Cow, path::Path};
+use tokio_rustls::rustls::pki_types::{CertificateDer, pem::PemObject as _};
 
 /// The beginning of errors about the certificate of the other side, in the words of rustls.
 const INVALID: &str = "invalid peer certificate: ";
+
+/// Reads the file of authorities that the setting `label` names. Blocks.
+///
+/// # Errors
+/// When it cannot be read, or has no certificate.
+pub(super) fn read_authorities(
+    label: &str,
+    file: &CredentialFile,
+    origin: &Origin,
+    credentials: Option<&Path>,
+) -> Result<Vec<u8>, Diagnostic> {
+    let pem = credential_file::read(label, file, origin, credentials)?;
+    let all = CertificateDer::pem_slice_iter(&pem).collect::<Result<Vec<_>, _>>();
+    if all.is_ok_and(|all| !all.is_empty()) {
+        return Ok(pem);
+    }
+    let path = credential_file::path(label, file, origin, credentials)?;
+    let message = format!("{label}: {} must have certificates in PEM format", path.display());
+    Err(credential_file::mistake(origin, message))
+}
 
 /// Returns an error with its remedy, if it is one about the certificate of a server. Clients of servers report errors as
 /// text. The same mistake always has the same words, so that it counts as one: rustls adds the time to some of them.

@@ -8,6 +8,7 @@ use crate::{
     },
     remote::{
         availability::{Availability, Unreachable, pause},
+        certificate,
         dropped_messages::DroppedMessages,
         error::{RemoteError, check_network},
         refusals::Refusals,
@@ -274,7 +275,7 @@ fn options(
     if let Some((file, origin)) = &setting.ca {
         let label = format!("{section}.ca");
         // It is read now to report a mistake, and by the client whenever it connects.
-        credential_file::read(&label, file, origin, credentials)?;
+        certificate::read_authorities(&label, file, origin, credentials)?;
         options = options.add_root_certificates(credential_file::path(
             &label,
             file,
