@@ -186,9 +186,12 @@ async fn explain(
 ) {
     loop {
         vague.notified().await;
-        // The connection that is needed is the client's, so one that could be made is closed again.
-        if let Err(error) = attempt_with(address, &probe).await {
-            availability.still_unreachable(&error);
+        // The client may have connected meanwhile.
+        if availability.failure().is_some() {
+            // The connection that is needed is the client's, so one that could be made is closed again.
+            if let Err(error) = attempt_with(address, &probe).await {
+                availability.still_unreachable(&error);
+            }
         }
         sleep(EXPLAIN_PAUSE).await;
     }
