@@ -107,7 +107,6 @@ fn requests_succeed_while_pressure_is_reported() {
         });
     }
     assert!(daemon.get("/keeps").text().ends_with(" count=19"), "its state is kept");
-    assert_eq!(daemon.log.count(&["plugind: memory pressure "]), 1, "at most once a minute");
     assert_eq!(daemon.log.count(&["instance failed"]), 0);
 }
 

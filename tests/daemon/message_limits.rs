@@ -46,9 +46,27 @@ fn messages_that_a_stop_cuts_off_are_counted_in_a_warning() {
     }
     client.flush();
     control::run(&tree, &["stop", "takes-messages"]);
-    let words = ["warning plugind: messages not handled before the stop", "plugin=takes-messages"];
+    let words = ["warning plugind: messages not handled", "plugin=takes-messages"];
     let line = daemon.log.wait_for(&words);
     assert!(line.contains("messages=3") || line.contains("messages=4"), "{line}");
+}
+
+#[test]
+fn messages_that_a_stop_of_the_daemon_cuts_off_are_counted_in_a_warning() {
+    let server = NatsServer::start();
+    let rest = format!("{WAITS}[service]\ntimeout-stop-sec = \"500ms\"\n");
+    let tree = tree(&server, &manifest(PLAIN, &rest));
+    let mut daemon = control::start(&tree);
+    wait_until_healthy(&tree, "takes-messages");
+    let mut client = server.client();
+    for message in 0..8 {
+        client.publish("orders.new", &message.to_string());
+    }
+    client.flush();
+    daemon.stop();
+    let words = ["warning plugind: messages not handled", "plugin=takes-messages"];
+    let line = daemon.log.wait_for(&words);
+    assert!(line.contains("messages=7") || line.contains("messages=8"), "{line}");
 }
 
 #[test]

@@ -173,16 +173,23 @@ fn messages_are_received_and_sent_by_tls() {
 
 #[test]
 fn a_server_by_tls_needs_an_authority_that_can_be_read() {
+    let directory = tempfile::tempdir().unwrap();
+    let other = directory.path().join("other.crt");
+    fs::write(&other, "no certificate\n").unwrap();
+    let named = format!("ca = \"{}\"\n", other.display());
     for (ca, why) in [
         ("", "keyvalue.ca is missing; TLS needs the authorities"),
         (
             "ca = \"/nowhere/ca.crt\"\n",
             "keyvalue.ca: cannot read /nowhere/ca.crt: it does not exist",
         ),
+        (named.as_str(), "other.crt must have certificates in PEM format"),
     ] {
-        let settings = format!("[keyvalue]\nbackend = \"valkey\"\nurl = \"valkeys://a\"\n{ca}");
-        let ended = end_of(&Tree::new().with_settings(&settings), &[]);
-        assert_eq!(ended.status, 78, "{why}");
-        ended.log.wait_for(&[why]);
+        for (backend, url) in [("valkey", "valkeys://a"), ("nats", "tls://a")] {
+            let settings = format!("[keyvalue]\nbackend = \"{backend}\"\nurl = \"{url}\"\n{ca}");
+            let ended = end_of(&Tree::new().with_settings(&settings), &[]);
+            assert_eq!(ended.status, 78, "{why}");
+            ended.log.wait_for(&[why]);
+        }
     }
 }

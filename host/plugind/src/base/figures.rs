@@ -106,7 +106,7 @@ impl Figures {
     }
 
     /// Counts a report of memory pressure, for which so many instances were ended.
-    pub fn relieved(&self, ended: u64) {
+    pub fn count_pressure(&self, ended: u64) {
         self.0.pressure.add(1);
         self.0.ended_under_pressure.add(ended);
     }

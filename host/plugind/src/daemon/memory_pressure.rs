@@ -30,7 +30,7 @@ const LOG_EVERY: Duration = Duration::from_mins(1);
 
 /// The outcome of reactions.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-struct Relief {
+struct PressureReaction {
     /// Reports of pressure.
     reports: u64,
     /// Instances that were ended.
@@ -39,7 +39,7 @@ struct Relief {
     freed: u64,
 }
 
-impl AddAssign for Relief {
+impl AddAssign for PressureReaction {
     fn add_assign(&mut self, other: Self) {
         self.reports += other.reports;
         self.instances += other.instances;
@@ -49,15 +49,15 @@ impl AddAssign for Relief {
 
 /// The reactions since the last line of the log.
 #[derive(Debug, Default)]
-struct ReliefLog {
+struct ReactionLog {
     logged: Option<Instant>,
-    since: Relief,
+    since: PressureReaction,
 }
 
-impl ReliefLog {
+impl ReactionLog {
     /// Notes a reaction. If a line is to be logged now, the sum of those since the last line.
-    fn note(&mut self, relief: Relief, now: Instant) -> Option<Relief> {
-        self.since += relief;
+    fn note(&mut self, reaction: PressureReaction, now: Instant) -> Option<PressureReaction> {
+        self.since += reaction;
         if self.logged.is_some_and(|logged| now.duration_since(logged) < LOG_EVERY) {
             return None;
         }
@@ -66,8 +66,12 @@ impl ReliefLog {
     }
 }
 
-/// Relieves memory pressure whenever it is reported, for as long as the daemon runs.
-pub(super) async fn keep_relieving(variables: PressureVariables, board: Board, figures: Figures) {
+/// Reacts to memory pressure whenever it is reported, for as long as the daemon runs.
+pub(super) async fn react_to_pressure(
+    variables: PressureVariables,
+    board: Board,
+    figures: Figures,
+) {
     if let Err(error) = follow(&variables, &board, &figures).await {
         let error = ErrorChain(&error).to_string();
         warn!(error, "memory pressure not watched");
@@ -80,12 +84,14 @@ async fn follow(
     figures: &Figures,
 ) -> Result<(), PressureError> {
     let Some(mut watch) = PressureWatch::open(variables)? else { return Ok(()) };
-    let mut log = ReliefLog::default();
+    let mut log = ReactionLog::default();
     loop {
         watch.reported().await?;
-        let relief = relieve(board).await;
-        figures.relieved(relief.instances);
-        if let Some(Relief { reports, instances, freed }) = log.note(relief, Instant::now()) {
+        let reaction = react(board).await;
+        figures.count_pressure(reaction.instances);
+        if let Some(PressureReaction { reports, instances, freed }) =
+            log.note(reaction, Instant::now())
+        {
             info!(
                 message_id = messages::MEMORY_PRESSURE,
                 instances, freed, reports, "memory pressure"
@@ -94,22 +100,22 @@ async fn follow(
     }
 }
 
-async fn relieve(board: &Board) -> Relief {
+async fn react(board: &Board) -> PressureReaction {
     let before = heap::resident();
     let pools: Vec<_> = board.pools().into_iter().map(|pool| (pool.activity(), pool)).collect();
     sleep(QUIET).await;
     let ending: Vec<_> =
         pools.into_iter().map(|(activity, pool)| pool.end_idle(&activity)).collect();
-    let instances = ending.iter().map(EndingInstances::number).sum();
     let ended = async {
         while !ending.iter().all(EndingInstances::have_ended) {
             sleep(LOOK).await;
         }
     };
-    // Those that take longer free their memory when they end.
+    // Those that take longer free their memory when they end, and are not counted.
     timeout(END_MAX, ended).await.ok();
+    let instances = ending.iter().map(EndingInstances::ended).sum();
     heap::give_back().await;
-    Relief { reports: 1, instances, freed: before.saturating_sub(heap::resident()) }
+    PressureReaction { reports: 1, instances, freed: before.saturating_sub(heap::resident()) }
 }
 
 #[cfg(test)]
@@ -118,15 +124,15 @@ mod tests {
 
     #[test]
     fn a_reaction_is_logged_at_once_and_further_ones_as_a_sum_each_minute() {
-        let (start, mut log) = (Instant::now(), ReliefLog::default());
+        let (start, mut log) = (Instant::now(), ReactionLog::default());
         let mut note = |seconds, instances| {
-            let relief = Relief { reports: 1, instances, freed: 10 };
-            log.note(relief, start + Duration::from_secs(seconds))
+            let reaction = PressureReaction { reports: 1, instances, freed: 10 };
+            log.note(reaction, start + Duration::from_secs(seconds))
         };
-        assert_eq!(note(0, 3), Some(Relief { reports: 1, instances: 3, freed: 10 }));
+        assert_eq!(note(0, 3), Some(PressureReaction { reports: 1, instances: 3, freed: 10 }));
         assert_eq!(note(2, 1), None);
         assert_eq!(note(59, 0), None);
-        assert_eq!(note(60, 2), Some(Relief { reports: 3, instances: 3, freed: 30 }));
+        assert_eq!(note(60, 2), Some(PressureReaction { reports: 3, instances: 3, freed: 30 }));
         assert_eq!(note(61, 2), None);
     }
 }

@@ -292,7 +292,7 @@ impl Daemon {
         let (supervisor, mut reloads) = supervisor::start(deps, publisher, watchdog);
         tokio::spawn(follow_degraded(supervisor.board().clone(), stores));
         let (pressure, figures) = (std::mem::take(&mut self.pressure), self.figures.clone());
-        tokio::spawn(memory_pressure::keep_relieving(
+        tokio::spawn(memory_pressure::react_to_pressure(
             pressure,
             supervisor.board().clone(),
             figures,

@@ -150,7 +150,7 @@ async fn finish(
     let messages = async {
         tokio::select! {
             () = subscriptions.drained() => (),
-            () = patience() => subscriptions.warn_of_messages_in_progress(),
+            () = patience() => subscriptions.abandon().await,
         }
     };
     let plugins = supervisor.stop().map(|()| ended.cancel());

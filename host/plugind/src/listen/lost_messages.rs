@@ -20,7 +20,8 @@ const REPORT_AFTER: Duration = Duration::from_secs(1);
 pub(super) enum Loss {
     /// As many waited as may.
     NoRoom,
-    /// The plugin has stopped, and its time to stop has passed.
+    /// No instance of the plugin took it: the plugin has stopped and its time to stop has passed, or one generation after
+    /// another ended.
     NotServed,
 }
 
@@ -40,6 +41,12 @@ impl LostMessages {
         Arc::new(Self { plugin, subject, no_room, not_served })
     }
 
+    /// So many were lost. They are reported with the next report.
+    pub(super) fn add(&self, loss: Loss, messages: usize) {
+        let messages = u64::try_from(messages).unwrap_or(u64::MAX);
+        self.counter(loss).fetch_add(messages, Relaxed);
+    }
+
     /// One was lost. The first one is reported after a moment, together with those until then.
     pub(super) fn note(self: &Arc<Self>, loss: Loss) {
         if self.counter(loss).fetch_add(1, Relaxed) == 0 {
@@ -51,6 +58,11 @@ impl LostMessages {
         }
     }
 
+    #[cfg(test)]
+    pub(super) fn unreported(&self, loss: Loss) -> u64 {
+        self.counter(loss).load(Relaxed)
+    }
+
     fn counter(&self, loss: Loss) -> &AtomicU64 {
         match loss {
             Loss::NoRoom => &self.no_room,
@@ -58,7 +70,8 @@ impl LostMessages {
         }
     }
 
-    fn report(&self) {
+    /// Logs those that were not reported yet.
+    pub(super) fn report(&self) {
         let (plugin, subject) = (&self.plugin, &self.subject);
         let messages = self.counter(Loss::NoRoom).swap(0, Relaxed);
         if messages > 0 {
@@ -66,7 +79,7 @@ impl LostMessages {
         }
         let messages = self.counter(Loss::NotServed).swap(0, Relaxed);
         if messages > 0 {
-            warn!(%plugin, %subject, messages, "messages not handled before the stop");
+            warn!(%plugin, %subject, messages, "messages not handled");
         }
     }
 }

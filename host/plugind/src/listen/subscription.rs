@@ -35,14 +35,15 @@ use tokio::{
         OwnedSemaphorePermit,
         broadcast::{self, error::RecvError},
     },
-    time::{sleep, timeout},
+    time::timeout,
 };
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tracing::{debug, info, warn};
 
 /// Time in which the messages on their way must arrive when a subscription ends.
 const DRAIN: Duration = Duration::from_secs(2);
-/// Time in which an error that the server sent is passed on.
+/// Time in which an error that the server sent is passed on. A subscription waits for it once; messages, which have a
+/// limit of their own, more often and so less.
 const REPORTED_WITHIN: Duration = Duration::from_millis(50);
 
 /// The identity of a subscription: another value is another subscription.
@@ -68,6 +69,8 @@ pub(super) struct Subscription {
     pub(super) tracker: TaskTracker,
     /// Cancelled when no more messages are wanted.
     pub(super) ending: CancellationToken,
+    /// Cancelled when the stop of the daemon does not wait any longer.
+    pub(super) abandoned: CancellationToken,
     /// Shared by all subscriptions: locked while one of them makes or changes its consumer.
     pub(super) consumers: Arc<tokio::sync::Mutex<()>>,
     /// The warnings about single messages.
@@ -86,6 +89,7 @@ impl Subscription {
             Some(stream) => self.run_stream(stream).await,
             None => self.run_plain().await,
         }
+        self.lost.report();
     }
 
     /// Whether it is established.
@@ -173,22 +177,47 @@ impl Subscription {
     }
 
     async fn run_plain(self: &Arc<Self>) {
-        let mut attempt = 0;
-        while let Some(client) = self.client().await {
+        let (mut waiting, mut attempt) = (WaitingMessages::new(self.lost.clone()), 0);
+        while let Some(client) = self.handling(&mut waiting, self.client()).await {
             let mut errors = self.connection.errors();
-            match self.subscribe(&client, &mut errors).await {
+            match self.handling(&mut waiting, self.subscribe(&client, &mut errors)).await {
                 Ok(subscriber) => {
                     self.note_established();
                     attempt = 0;
-                    self.receive(subscriber, errors).await;
+                    self.receive(subscriber, errors, &mut waiting).await;
                 }
                 Err(error) => self.refused(&error),
             }
             attempt += 1;
-            tokio::select! {
-                () = self.ending.cancelled() => return,
-                () = sleep(pause(attempt)) => (),
+            let paused = timeout(pause(attempt), self.ending.cancelled());
+            if self.handling(&mut waiting, paused).await.is_ok() {
+                break;
             }
+        }
+        tokio::select! {
+            () = self.handle_all(&mut waiting) => (),
+            () = self.abandoned.cancelled() => (),
+        }
+    }
+
+    /// Does this work, and handles waiting messages meanwhile.
+    async fn handling<T>(
+        self: &Arc<Self>,
+        waiting: &mut WaitingMessages<Message>,
+        work: impl Future<Output = T>,
+    ) -> T {
+        tokio::select! {
+            done = work => done,
+            never = async { self.handle_all(waiting).await; pending().await } => never,
+        }
+    }
+
+    /// Handles waiting messages, each when there is room for it.
+    async fn handle_all(self: &Arc<Self>, waiting: &mut WaitingMessages<Message>) {
+        while !waiting.is_empty() {
+            // It is never closed.
+            let Ok(permit) = self.room.semaphore().clone().acquire_owned().await else { return };
+            self.handle(waiting.pop(), permit);
         }
     }
 
@@ -230,13 +259,14 @@ impl Subscription {
         }
     }
 
-    /// Receives messages until the subscription has ended, with those that were on their way.
+    /// Receives messages until the subscription has ended, with those that were on their way. Some may still wait then.
     async fn receive(
         self: &Arc<Self>,
         mut subscriber: Subscriber,
         mut errors: broadcast::Receiver<Arc<str>>,
+        waiting: &mut WaitingMessages<Message>,
     ) {
-        let (mut waiting, mut is_draining) = (WaitingMessages::new(), false);
+        let mut is_draining = false;
         loop {
             if self.ending.is_cancelled() && !is_draining {
                 is_draining = true;
@@ -257,15 +287,10 @@ impl Subscription {
                 () = self.outage_changed() => (),
                 // It is read whether there is room or not: otherwise it would wait in the client, whatever its size.
                 received = next(&mut subscriber, is_draining) => match received {
-                    Some(message) => self.keep(message, &mut waiting),
+                    Some(message) => self.keep(message, waiting),
                     None => break,
                 },
             }
-        }
-        while !waiting.is_empty() {
-            // It is never closed.
-            let Ok(permit) = self.room.semaphore().clone().acquire_owned().await else { return };
-            self.handle(waiting.pop(), permit);
         }
     }
 
@@ -341,6 +366,12 @@ impl Subscription {
         count.add(1);
         drop(in_flight);
         delivered
+    }
+}
+
+impl Drop for Subscription {
+    fn drop(&mut self) {
+        self.lost.report();
     }
 }
 

@@ -27,12 +27,15 @@ use tracing::warn;
 const LOOK: Duration = Duration::from_millis(5);
 /// Time that new subscriptions have before those that they replace are ended.
 const OVERLAP_MAX: Duration = Duration::from_secs(5);
+/// Time that subscriptions have to log the messages that still wait.
+const ABANDON_MAX: Duration = Duration::from_secs(1);
 /// Default of `limits.messages-in-flight`, unless the instances of the plugin can take fewer.
 const IN_FLIGHT_MAX: usize = 64;
 
 /// All subscriptions.
 pub struct Subscriptions {
     closing: CancellationToken,
+    abandoned: CancellationToken,
     /// Tracks the tasks of the subscriptions.
     receiving: TaskTracker,
     /// Tracks the messages in progress.
@@ -59,7 +62,7 @@ impl Subscriptions {
         executors: Executors,
     ) -> Self {
         let (receiving, handling) = (TaskTracker::new(), TaskTracker::new());
-        let closing = CancellationToken::new();
+        let (closing, abandoned) = (CancellationToken::new(), CancellationToken::new());
         let running = Arc::<Mutex<Vec<RunningSubscription>>>::default();
         if let Some(connection) = connection.clone() {
             let follower = SubscriptionFollower {
@@ -69,13 +72,14 @@ impl Subscriptions {
                 receiving: receiving.clone(),
                 handling: handling.clone(),
                 closing: closing.clone(),
+                abandoned: abandoned.clone(),
                 running: running.clone(),
                 consumers: Arc::default(),
             };
             follower.reconcile();
             tokio::spawn(follower.run(changes));
         }
-        Self { closing, receiving, handling, running, connection, executors }
+        Self { closing, abandoned, receiving, handling, running, connection, executors }
     }
 
     /// Waits until all subscriptions are established, at most for `max`.
@@ -104,14 +108,19 @@ impl Subscriptions {
     /// Waits until all messages were handled and acknowledged.
     pub async fn drained(&self) {
         let Some(connection) = &self.connection else { return };
+        // Messages that wait for room are not tracked yet.
+        self.receiving.wait().await;
         self.handling.wait().await;
         if let Ok(client) = connection.client().await {
             client.flush().await.ok();
         }
     }
 
-    /// Logs the number of messages in progress, for which the stop of the daemon does not wait any longer.
-    pub fn warn_of_messages_in_progress(&self) {
+    /// Logs the number of messages in progress, for which the stop of the daemon does not wait any longer, and of those
+    /// that still wait for their plugin.
+    pub async fn abandon(&self) {
+        self.abandoned.cancel();
+        timeout(ABANDON_MAX, self.receiving.wait()).await.ok();
         let messages = self.handling.len();
         if messages > 0 {
             warn!(messages, "messages in progress at the stop");
@@ -127,6 +136,7 @@ struct SubscriptionFollower {
     receiving: TaskTracker,
     handling: TaskTracker,
     closing: CancellationToken,
+    abandoned: CancellationToken,
     running: Arc<Mutex<Vec<RunningSubscription>>>,
     consumers: Arc<tokio::sync::Mutex<()>>,
 }
@@ -196,6 +206,7 @@ impl SubscriptionFollower {
             figures: pool.figures().clone(),
             tracker: self.handling.clone(),
             ending: ending.clone(),
+            abandoned: self.abandoned.clone(),
             consumers: self.consumers.clone(),
             too_large: RepeatedWarning::default(),
             given_up: RepeatedWarning::default(),

@@ -1,22 +1,24 @@
 //! The messages of a subscription that wait for room: they are bounded, since the server sends without being asked.
 
-use std::collections::VecDeque;
+use crate::listen::lost_messages::{Loss, LostMessages};
+use std::{collections::VecDeque, sync::Arc};
 
 /// The most messages that wait, and the most bytes that they have together. One may have more than that.
 pub(super) const MESSAGES_MAX: usize = 1024;
 pub(super) const BYTES_MAX: usize = 8 << 20;
 
-/// Messages that wait, in the order in which they came.
+/// Messages that wait, in the order in which they came. Those that are left when this is dropped are lost.
 #[derive(Debug)]
 pub(super) struct WaitingMessages<T> {
     messages: VecDeque<(T, usize)>,
     bytes: usize,
+    lost: Arc<LostMessages>,
 }
 
 impl<T> WaitingMessages<T> {
     /// None waits yet.
-    pub(super) fn new() -> Self {
-        Self { messages: VecDeque::new(), bytes: 0 }
+    pub(super) fn new(lost: Arc<LostMessages>) -> Self {
+        Self { messages: VecDeque::new(), bytes: 0, lost }
     }
 
     pub(super) fn is_empty(&self) -> bool {
@@ -43,14 +45,36 @@ impl<T> WaitingMessages<T> {
     }
 }
 
+impl<T> Drop for WaitingMessages<T> {
+    fn drop(&mut self) {
+        self.lost.add(Loss::NotServed, self.messages.len());
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::base::subject::SubjectPattern;
     use proptest::prelude::*;
+
+    fn lost() -> Arc<LostMessages> {
+        let (plugin, subject) = ("a".parse().unwrap(), "b".parse::<SubjectPattern>().unwrap());
+        LostMessages::new(plugin, subject)
+    }
+
+    #[test]
+    fn messages_that_still_wait_at_the_end_are_lost_and_counted() {
+        let lost = lost();
+        let mut waiting = WaitingMessages::new(lost.clone());
+        assert!((0..3).all(|message| waiting.push(message, 1)));
+        assert_eq!(waiting.pop(), Some(0));
+        drop(waiting);
+        assert_eq!(lost.unreported(Loss::NotServed), 2);
+    }
 
     #[test]
     fn as_many_messages_wait_as_may() {
-        let mut waiting = WaitingMessages::new();
+        let mut waiting = WaitingMessages::new(lost());
         assert!((0..MESSAGES_MAX).all(|message| waiting.push(message, 1)));
         assert!(!waiting.push(MESSAGES_MAX, 1));
         assert_eq!(waiting.pop(), Some(0));
@@ -59,7 +83,7 @@ mod tests {
 
     #[test]
     fn a_message_that_is_larger_than_all_may_be_waits_alone() {
-        let mut waiting = WaitingMessages::new();
+        let mut waiting = WaitingMessages::new(lost());
         assert!(waiting.push("large", BYTES_MAX + 1));
         assert!(!waiting.push("small", 0));
         assert_eq!((waiting.pop(), waiting.pop()), (Some("large"), None));
@@ -71,7 +95,7 @@ mod tests {
         fn messages_are_bounded_by_their_bytes_and_keep_their_order(
             sizes in prop::collection::vec((any::<bool>(), 0..BYTES_MAX), 0..60),
         ) {
-            let (mut waiting, mut expected) = (WaitingMessages::new(), VecDeque::new());
+            let (mut waiting, mut expected) = (WaitingMessages::new(lost()), VecDeque::new());
             for (number, (takes, bytes)) in sizes.into_iter().enumerate() {
                 if takes {
                     prop_assert_eq!(waiting.pop(), expected.pop_front().map(|(it, _)| it));

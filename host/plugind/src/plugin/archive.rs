@@ -49,8 +49,15 @@ pub fn is_pinned(state: &Path, name: &PluginName) -> bool {
 /// # Errors
 /// When it cannot be removed, or one of the directories is a link.
 pub fn unpin(state: &Path, name: &PluginName) -> io::Result<bool> {
-    let open = || open_at(open_at(directory::open(state)?, DIRECTORY)?, name.as_str());
-    match open() {
+    let opened = match directory::open(state) {
+        Err(Errno::NOENT) => return Ok(false),
+        Err(Errno::NOTDIR) => {
+            let why = format!("{} must be a directory", state.display());
+            return Err(io::Error::new(io::ErrorKind::NotADirectory, why));
+        }
+        opened => opened?,
+    };
+    match open_at(opened, DIRECTORY).and_then(|all| open_at(all, name.as_str())) {
         // Without a directory there is no pin.
         Err(Errno::NOENT) => Ok(false),
         Err(Errno::NOTDIR) => {

@@ -63,17 +63,19 @@ impl EndingInstances {
         Self { set: Arc::downgrade(set), workers }
     }
 
-    /// The number of those that were asked.
+    /// The number of those that have ended. One that got a call meanwhile continues.
     #[must_use]
-    pub fn number(&self) -> u64 {
-        u64::try_from(self.workers.len()).unwrap_or(u64::MAX)
+    pub fn ended(&self) -> u64 {
+        let left = self.set.upgrade().map(|set| set.snapshot()).unwrap_or_default();
+        let is_left = |number: &&u32| left.iter().any(|worker| worker.number == **number);
+        let ended = self.workers.iter().filter(|number| !is_left(number)).count();
+        u64::try_from(ended).unwrap_or(u64::MAX)
     }
 
     /// Whether none of them is left.
     #[must_use]
     pub fn have_ended(&self) -> bool {
-        let left = self.set.upgrade().map(|set| set.snapshot()).unwrap_or_default();
-        !left.iter().any(|worker| self.workers.contains(&worker.number))
+        usize::try_from(self.ended()) == Ok(self.workers.len())
     }
 }
 

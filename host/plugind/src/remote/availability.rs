@@ -82,10 +82,10 @@ impl Availability {
 
     /// Notes that the server cannot be reached; if it can be, only if this is a new outage.
     fn note(&self, error: &str, may_begin: bool) {
-        let shortened = &error[..error.floor_char_boundary(ERROR_MAX)];
-        let error = &*match certificate::remedy(error) {
-            Some(remedy) => Cow::Owned(format!("{shortened}; {remedy}")),
-            None => Cow::Borrowed(shortened),
+        let end = |error: &str| error.floor_char_boundary(ERROR_MAX);
+        let error = &*match certificate::explain(error) {
+            Some((why, remedy)) => Cow::Owned(format!("{}; {remedy}", &why[..end(&why)])),
+            None => Cow::Borrowed(&error[..end(error)]),
         };
         let (mut is_news, mut is_other) = (false, false);
         self.state.send_if_modified(|state| {

@@ -8,6 +8,7 @@ use crate::{
     },
     remote::{
         availability::{Availability, Unreachable, pause},
+        certificate,
         dropped_messages::DroppedMessages,
         error::{RemoteError, check_network},
         refusals::Refusals,
@@ -185,9 +186,12 @@ async fn explain(
 ) {
     loop {
         vague.notified().await;
-        // The connection that is needed is the client's, so one that could be made is closed again.
-        if let Err(error) = attempt_with(address, &probe).await {
-            availability.still_unreachable(&error);
+        // The client may have connected meanwhile.
+        if availability.failure().is_some() {
+            // The connection that is needed is the client's, so one that could be made is closed again.
+            if let Err(error) = attempt_with(address, &probe).await {
+                availability.still_unreachable(&error);
+            }
         }
         sleep(EXPLAIN_PAUSE).await;
     }
@@ -274,7 +278,7 @@ fn options(
     if let Some((file, origin)) = &setting.ca {
         let label = format!("{section}.ca");
         // It is read now to report a mistake, and by the client whenever it connects.
-        credential_file::read(&label, file, origin, credentials)?;
+        certificate::read_authorities(&label, file, origin, credentials)?;
         options = options.add_root_certificates(credential_file::path(
             &label,
             file,
@@ -335,7 +339,7 @@ mod tests {
         }
         assert_eq!(vague.notified().now_or_never(), None);
         events.report(&Event::ClientError(ClientError::Other("IO error".to_owned())));
-        assert!(reason().is_some_and(|reason| reason.ends_with("it refuses the login")));
+        assert!(reason().is_some_and(|reason| reason.ends_with("restart the daemon")));
         assert_eq!(vague.notified().now_or_never(), Some(()), "the cause is looked for");
         events.report(&Event::Connected);
         events.report(&Event::ServerError(ServerError::Other("Permissions Violation".to_owned())));

@@ -8,6 +8,7 @@ use crate::{
     },
     remote::{
         availability::{Availability, Unreachable, pause},
+        certificate,
         error::{RemoteError, check_network},
     },
     systemd::credential_file,
@@ -189,9 +190,12 @@ fn client(
     let info: ConnectionInfo = address.into_connection_info().map_err(|error| mistake(&error))?;
     let info = info.set_redis_settings(login);
     let root_cert = match &setting.ca {
-        Some((file, origin)) => {
-            Some(credential_file::read(&format!("{section}.ca"), file, origin, credentials)?)
-        }
+        Some((file, origin)) => Some(certificate::read_authorities(
+            &format!("{section}.ca"),
+            file,
+            origin,
+            credentials,
+        )?),
         None => None,
     };
     let is_tls = matches!(setting.url, ValkeyUrl::Tcp { tls: true, .. });

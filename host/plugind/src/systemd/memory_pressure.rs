@@ -17,6 +17,9 @@ use tokio::io::{Interest, unix::AsyncFd};
 
 /// The path that says that the manager does not want pressure to be watched.
 const NONE: &str = "/dev/null";
+/// A file of the kernel reports pressure as an exceptional condition. Without a trigger, as after the removal of its
+/// cgroup, it has an error as well.
+const KERNEL_REPORTS: Interest = Interest::PRIORITY.add(Interest::ERROR);
 
 /// Why memory pressure is not watched.
 #[derive(Debug, thiserror::Error)]
@@ -30,6 +33,9 @@ pub enum PressureError {
     /// The file is of another kind.
     #[error("{} must be a file of the kernel, a FIFO or a socket", .0.display())]
     Kind(PathBuf),
+    /// The kernel reports nothing unless it is asked to.
+    #[error("MEMORY_PRESSURE_WRITE must have the request for {}", .0.display())]
+    Request(PathBuf),
     /// The file cannot be used.
     #[error("cannot watch {}", path.display())]
     Watch {
@@ -76,8 +82,8 @@ impl PressureSource {
 
     fn open(&self) -> Result<(OwnedFd, Interest), PressureError> {
         let cannot = |errno: Errno| self.cannot_watch(errno.into());
-        let is_socket = rustix::fs::stat(&self.path).map_err(cannot)?;
-        if FileType::from_raw_mode(is_socket.st_mode) == FileType::Socket {
+        let status = rustix::fs::stat(&self.path).map_err(cannot)?;
+        if FileType::from_raw_mode(status.st_mode) == FileType::Socket {
             let socket = self.connect().map_err(cannot)?;
             self.send_request(&socket).map_err(cannot)?;
             return Ok((socket, Interest::READABLE));
@@ -86,9 +92,12 @@ impl PressureSource {
         let flags = OFlags::RDWR | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
         let file = open(&self.path, flags, Mode::empty()).map_err(cannot)?;
         match FileType::from_raw_mode(fstat(&file).map_err(cannot)?.st_mode) {
+            FileType::RegularFile if self.request.is_empty() => {
+                Err(PressureError::Request(self.path.clone()))
+            }
             FileType::RegularFile => {
                 self.send_request(&file).map_err(cannot)?;
-                Ok((file, Interest::PRIORITY))
+                Ok((file, KERNEL_REPORTS))
             }
             // The request would come back as the first report.
             FileType::Fifo => Ok((file, Interest::READABLE)),
@@ -145,14 +154,14 @@ impl PressureWatch {
             let ready = guard.ready();
             let is_reported = match self.interest {
                 Interest::READABLE => discard(self.file.get_ref()).or(Err(ended()))?,
+                _ if ready.is_error() => return Err(ended()),
                 _ => ready.is_priority(),
             };
             guard.clear_ready();
             if is_reported {
                 return Ok(());
             }
-            // Its cgroup was removed, for example.
-            if ready.is_error() || ready.is_read_closed() {
+            if ready.is_read_closed() {
                 return Err(ended());
             }
         }
@@ -234,14 +243,29 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn a_file_of_the_kernel_whose_trigger_was_removed_has_ended() {
+        // The end of a pipe that nobody reads has the same condition.
+        let (reader, writer) = std::io::pipe().unwrap();
+        let (path, interest) = (PathBuf::from("/a/memory.pressure"), KERNEL_REPORTS);
+        #[expect(deprecated, reason = "as in the code")]
+        let file = AsyncFd::with_interest(OwnedFd::from(writer), interest).unwrap();
+        let mut watch = PressureWatch { path, interest, file };
+        assert!(watch.reported().now_or_never().is_none());
+        drop(reader);
+        assert!(matches!(watch.reported().await, Err(PressureError::Ended(_))));
+    }
+
+    #[tokio::test]
     async fn what_cannot_report_is_refused() {
         let directory = tempfile::tempdir().unwrap();
         let plain = directory.path().join("plain");
         std::fs::write(&plain, "").unwrap();
         for path in [plain.as_path(), Path::new("/nowhere")] {
-            let watch = PressureWatch::open(&variables(path.to_str().unwrap(), ""));
+            let watch = PressureWatch::open(&variables(path.to_str().unwrap(), "AA=="));
             assert!(matches!(watch.err(), Some(PressureError::Watch { .. })), "{}", path.display());
         }
+        let unasked = PressureWatch::open(&variables(plain.to_str().unwrap(), ""));
+        assert!(matches!(unasked.err(), Some(PressureError::Request(_))));
         let zero = PressureWatch::open(&variables("/dev/zero", ""));
         assert!(matches!(zero.err(), Some(PressureError::Kind(_))));
     }

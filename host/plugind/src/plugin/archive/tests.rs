@@ -191,6 +191,10 @@ fn without_a_daemon_a_pin_is_removed_and_no_link_is_followed() {
         );
     }
     assert!(is_pinned(&state, &plugin));
+    let file = root.path().join("file");
+    fs::write(&file, "").unwrap();
+    let error = unpin(&file, &plugin).unwrap_err().to_string();
+    assert_eq!(error, format!("{} must be a directory", file.display()));
 
     let elsewhere = root.path().join("elsewhere");
     fs::rename(pinned.join(PINNED), &elsewhere).unwrap();
