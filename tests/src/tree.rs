@@ -88,8 +88,8 @@ impl Tree {
         fs::rename(draft, self.plugins().join(file)).expect("the tree is writable");
     }
 
-    /// Waits until the daemon has copied the first version of a plugin that serves. Only then can its files be replaced if
-    /// a rollback shall find it.
+    /// Waits until the daemon has copied the first version of a plugin that serves. A test that rolls back to this
+    /// version must wait for it before it replaces the files.
     ///
     /// # Panics
     /// When no version is copied.

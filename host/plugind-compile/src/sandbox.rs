@@ -51,8 +51,8 @@ pub(crate) fn has_landlock() -> bool {
 }
 
 /// Denies every file and TCP port, and abstract sockets and signals of other processes, as far as this kernel's
-/// Landlock knows them. Without it there are still the limits, which let nothing more be opened, and the filter, which
-/// lets nothing be changed by its name.
+/// Landlock knows them. Without Landlock, the limit of open descriptors still prevents every open, and the filter of
+/// system calls prevents changes by a path.
 fn deny_files() -> anyhow::Result<RulesetStatus> {
     const NEWEST: ABI = ABI::V6;
     let restricted = Ruleset::default()

@@ -202,8 +202,8 @@ impl HostBuilder {
         self
     }
 
-    /// Gives the plugin a credential, by the name in `credentials` below `[grants]` of its manifest, or the host one, by
-    /// the name in its [settings](Self::settings).
+    /// Passes a credential. For the plugin, `name` is that of `credentials` below `[grants]` in its manifest. For the
+    /// host, it is the name in its [settings](Self::settings).
     ///
     /// # Panics
     /// When the name is not that of a file.

@@ -30,7 +30,7 @@ const CREDENTIALS: &str = "run/credentials/plugind.service";
 /// The options.
 #[derive(Args)]
 pub(crate) struct InputArgs {
-    /// Pass this file as a credential, by its name in the manifest or in --config, or by PLUGIN.KEY for a directory; may be given more than once
+    /// Pass FILE as the credential KEY of the manifest or of --config, or PLUGIN.KEY for a directory; may be given more than once
     #[arg(long = "credential", value_name = "KEY=FILE", value_parser = parse_credential)]
     credentials: Vec<(String, PathBuf)>,
     /// Use this file as the plugind.toml of the daemon
@@ -183,8 +183,8 @@ impl Inputs {
         if missing.is_empty() { Ok(settings) } else { Err(InputError::Mistakes(missing)) }
     }
 
-    /// Copies the files to where the daemon finds them below `root`. `prefix` begins the name of a plugin's credential,
-    /// before what the author names it by.
+    /// Copies the files to where the daemon finds them below `root`. There, a plugin's credential has the name `prefix`
+    /// with the key that the author gave.
     pub(super) fn fill(&self, root: &Path, prefix: &str) -> Result<(), InputError> {
         if let Some(config) = &self.config {
             put(&root.join(SETTINGS), "plugind.toml", &read(config)?)?;

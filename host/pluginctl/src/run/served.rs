@@ -125,7 +125,7 @@ impl Target {
         }
     }
 
-    /// The beginning of the names of plugins' credentials, before what an author names them by.
+    /// The prefix of the names of plugins' credentials; the key that an author gives follows it.
     fn credential_prefix(&self) -> String {
         match self.single() {
             Some((name, ..)) => credential_file(name, ""),

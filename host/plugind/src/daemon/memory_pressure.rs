@@ -35,7 +35,7 @@ struct PressureReaction {
     reports: u64,
     /// Instances that were ended.
     instances: u64,
-    /// Bytes of resident memory that are free afterwards.
+    /// Bytes by which the resident memory has shrunk.
     freed: u64,
 }
 

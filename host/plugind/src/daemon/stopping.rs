@@ -111,8 +111,8 @@ async fn extend_until(notifier: &Notifier, end: Instant) -> Infallible {
     }
 }
 
-/// Time that a stop has, if load balancers have `leave_for` to learn of it, and `longest` is the longest time to stop of
-/// a plugin.
+/// The time limit of a stop. Load balancers have `leave_for` of it to learn of the stop; `longest` is the longest
+/// `timeout-stop-sec` of a plugin.
 fn stop_deadline(leave_for: Duration, longest: Option<Duration>) -> Duration {
     let longest = longest.unwrap_or_default().saturating_add(STOP_MARGIN);
     leave_for.saturating_add(longest.max(STOP_DEADLINE))

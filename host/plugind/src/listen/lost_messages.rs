@@ -18,7 +18,7 @@ const REPORT_AFTER: Duration = Duration::from_secs(1);
 /// Why a message is lost.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Loss {
-    /// As many waited as may.
+    /// The limit of waiting messages was reached.
     NoRoom,
     /// No instance of the plugin took it: the plugin has stopped and its time to stop has passed, or one generation after
     /// another ended.
@@ -41,13 +41,13 @@ impl LostMessages {
         Arc::new(Self { plugin, subject, no_room, not_served })
     }
 
-    /// So many were lost. They are reported with the next report.
+    /// Adds lost messages to the next report.
     pub(super) fn add(&self, loss: Loss, messages: usize) {
         let messages = u64::try_from(messages).unwrap_or(u64::MAX);
         self.counter(loss).fetch_add(messages, Relaxed);
     }
 
-    /// One was lost. The first one is reported after a moment, together with those until then.
+    /// Notes one lost message. The first one starts a report after [`REPORT_AFTER`], which also has those until then.
     pub(super) fn note(self: &Arc<Self>, loss: Loss) {
         if self.counter(loss).fetch_add(1, Relaxed) == 0 {
             let this = self.clone();

@@ -76,14 +76,18 @@ impl Subscription {
                 return Ok(consumer);
             }
         }
-        Err(format!("others make the consumer {} of {name} again and again", self.consumer_name()))
+        Err(format!(
+            "consumer {} of {name} is changed by others at the same time",
+            self.consumer_name()
+        ))
     }
 
     fn consumer_name(&self) -> &str {
         self.key.subscribe.consumer(&self.key.plugin)
     }
 
-    /// The consumer, as above; none, if another daemon has made it meanwhile, so that it must be looked at again.
+    /// Looks up the consumer once, and creates or changes it. None if another daemon has created it meanwhile: then it
+    /// must be looked up again.
     async fn consumer_of(
         &self,
         found: &jetstream::stream::Stream,

@@ -42,8 +42,8 @@ use tracing::{debug, info, warn};
 
 /// Time in which the messages on their way must arrive when a subscription ends.
 const DRAIN: Duration = Duration::from_secs(2);
-/// Time in which an error that the server sent is passed on. A subscription waits for it once; messages, which have a
-/// limit of their own, more often and so less.
+/// Time in which an error that the server sent is passed on. It is longer than the limit of the same name for messages:
+/// a subscription waits for it only once.
 const REPORTED_WITHIN: Duration = Duration::from_millis(50);
 
 /// The identity of a subscription: another value is another subscription.

@@ -43,8 +43,8 @@ struct LastSizes {
 }
 
 impl StateSizes {
-    /// Of the directories below `state`, and of the key-value stores, unless they are on a server; to be called in the
-    /// runtime that measures them.
+    /// The sizes of the directories below `state`, and with `has_stores`, of the key-value stores in files. Must be
+    /// called in the runtime that measures them.
     #[must_use]
     pub fn new(state: PathBuf, has_stores: bool) -> Self {
         let (is_measuring, last) = (AtomicBool::new(false), Mutex::default());

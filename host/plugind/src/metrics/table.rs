@@ -257,7 +257,7 @@ pub const METRICS: &[Metric] = &[
     metric(
         Counter,
         "plugind_plugin_messages_dropped",
-        "Messages without a stream that were dropped, because as many waited for a plugin as may",
+        "Messages without a stream that were dropped, because the limit of waiting messages was reached",
         Plugin(|it| Some(Number(it.totals.messages.dropped))),
     ),
     metric(

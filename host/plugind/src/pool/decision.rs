@@ -132,9 +132,10 @@ impl WorkerView {
         self.full && self.calls == 0 && delivered.decide() == WorkerDecision::Take
     }
 
-    /// Whether another call may be taken now. If the event loop is at rest, all calls of the guest wait for something.
-    /// If the guest has no calls, no other worker waits for long. While the guest computes, even for a call that has
-    /// ended or whose caller has left, another call would wait for the end of the computation.
+    /// Whether another call may be taken now: if the event loop is at rest, because all calls of the guest then wait
+    /// for something; or if the guest has no calls, because other workers then wait only briefly. While the guest
+    /// computes, even for a call that has ended or whose caller has left, another call would wait for the end of the
+    /// computation.
     fn loop_allows(&self) -> bool {
         !self.computes
             && (self.since_rest == 0 || (self.calls == 0 && self.since_rest < CALLS_BETWEEN_RESTS))

@@ -38,7 +38,8 @@ impl PoolActivity {
         Self(set.snapshot().iter().map(|worker| (worker.number, worker.activity())).collect())
     }
 
-    /// A worker, with as many looks as one that has had no work for long, if it has none and had none since.
+    /// A worker as [`scaling::surplus`] takes it. One without work now, and since this activity was read, counts as
+    /// quiet for long.
     fn look_at(&self, worker: &WorkerHandle) -> QuietWorker {
         let is_quiet =
             worker.in_flight() == 0 && self.0.get(&worker.number) == Some(&worker.activity());

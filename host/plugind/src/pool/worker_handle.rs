@@ -205,8 +205,8 @@ impl WorkerHandle {
         self.delivers.store(delivers, Relaxed);
     }
 
-    /// Whether [`Self::note_delivering`] noted that since the last call of this. A reply stays on its way only if its
-    /// client is slow.
+    /// Whether [`Self::note_delivering`] was last called with true, and not before the last call of this function. A
+    /// reply stays on its way only if its client is slow.
     pub(crate) fn take_delivering(&self) -> bool {
         self.delivers.load(Relaxed) && self.delivers.swap(false, Relaxed)
     }

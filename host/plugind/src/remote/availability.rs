@@ -80,7 +80,8 @@ impl Availability {
         self.note(error, false);
     }
 
-    /// Notes that the server cannot be reached; if it can be, only if this is a new outage.
+    /// Notes that the server cannot be reached. If it counts as reachable, `may_begin` decides whether an outage begins
+    /// or nothing changes.
     fn note(&self, error: &str, may_begin: bool) {
         let end = |error: &str| error.floor_char_boundary(ERROR_MAX);
         let error = &*match certificate::explain(error) {

@@ -188,7 +188,7 @@ async fn explain(
         vague.notified().await;
         // The client may have connected meanwhile.
         if availability.failure().is_some() {
-            // The connection that is needed is the client's, so one that could be made is closed again.
+            // If the attempt succeeds, its connection is dropped: the client makes one of its own.
             if let Err(error) = attempt_with(address, &probe).await {
                 availability.still_unreachable(&error);
             }

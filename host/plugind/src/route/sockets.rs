@@ -170,7 +170,7 @@ impl SocketPlan {
     }
 
     /// The same, with the routes of plugins: whether one is a route of HTTP, and the sockets that they ask for as a whole.
-    /// A protocol goes before a plugin: what asks for such a socket is a mistake of that plugin.
+    /// The protocol of a socket takes precedence: a plugin that asks for such a socket as a whole has a mistake.
     #[must_use]
     pub fn with_routes(mut self, has_http: bool, whole: BTreeSet<SocketName>) -> Self {
         self.lacks_http = has_http && !self.protocols.values().any(|it| *it == Protocol::Http);

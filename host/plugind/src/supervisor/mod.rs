@@ -137,7 +137,8 @@ struct Supervisor {
     linking: Arc<Semaphore>,
     /// The threads that load and link plugins.
     threads: OwnThreads,
-    /// As many plugins are compiled at a time. A plugin whose code is cached does not wait for one that is compiled.
+    /// As many plugins are compiled at a time as there are cores. A plugin whose code is cached does not wait for one
+    /// that is compiled.
     compiling: Arc<Semaphore>,
     /// Results of the last reading of the directories.
     verified: Arc<Mutex<VerifiedBefore>>,

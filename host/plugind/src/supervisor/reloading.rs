@@ -201,7 +201,7 @@ impl Supervisor {
         });
     }
 
-    /// What plugins serve, or would if they could: whether one of it is HTTP, and the sockets as a whole.
+    /// What plugins serve, or ask for: whether one has a route of HTTP, and the sockets that they serve as a whole.
     pub(super) fn socket_routes(&self) -> (bool, BTreeSet<SocketName>) {
         let plugins = self.plugins.values().filter(|managed| !managed.removed);
         let routes = plugins.flat_map(|managed| managed.routes().0.iter().chain(managed.wanted()));

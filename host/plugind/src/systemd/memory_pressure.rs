@@ -34,7 +34,7 @@ pub enum PressureError {
     #[error("{} must be a file of the kernel, a FIFO or a socket", .0.display())]
     Kind(PathBuf),
     /// The kernel reports nothing unless it is asked to.
-    #[error("MEMORY_PRESSURE_WRITE must have the request for {}", .0.display())]
+    #[error("MEMORY_PRESSURE_WRITE must be set if MEMORY_PRESSURE_WATCH is {}", .0.display())]
     Request(PathBuf),
     /// The file cannot be used.
     #[error("cannot watch {}", path.display())]
@@ -112,7 +112,7 @@ impl PressureSource {
         Ok(socket)
     }
 
-    /// Sends the request at once: the kernel takes it in one piece only.
+    /// Sends the request by a single write: the kernel accepts no part of one.
     fn send_request(&self, file: &OwnedFd) -> Result<(), Errno> {
         if !self.request.is_empty() {
             rustix::io::write(file, &self.request)?;

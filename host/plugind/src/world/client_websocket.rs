@@ -196,7 +196,7 @@ impl ClientWebSocket {
         &self.0.request
     }
 
-    /// Has `decided` be called once the guest has accepted or refused the request, before its call of that returns.
+    /// Calls `decided` when the guest accepts or refuses the request, before that call of the guest returns.
     pub fn on_decision(&self, decided: impl Fn() + Send + Sync + 'static) {
         // One instance serves it.
         self.0.on_decision.set(Box::new(decided)).ok();

@@ -20,7 +20,7 @@ use std::{
 use tokio::runtime::Handle;
 use tracing::{info, warn};
 
-/// A state counts as full if a write was refused that needs less than this, or if there is not even this much room.
+/// After a refused write, a state counts as full if its room is smaller than this and smaller than the write.
 const FULL_BELOW: u64 = 64 << 10;
 /// The shortest time between two warnings about one plugin.
 const WARNING_PAUSE: Duration = Duration::from_secs(60);

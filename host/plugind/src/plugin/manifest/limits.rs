@@ -32,8 +32,8 @@ pub struct Limits {
     pub request_timeout: Duration,
     /// The most connections at a time, on all sockets that the plugin serves.
     pub connections_max: u32,
-    /// After so long without a byte in either direction a connection is closed, and a response without one broken off;
-    /// none: never.
+    /// The time without a byte in either direction after which a connection is closed, and the longest pause of a
+    /// response; none: no limit.
     pub idle_timeout: Option<Duration>,
     /// The largest datagram that the plugin takes.
     pub datagram_max: Bytes,
