@@ -133,9 +133,9 @@ impl WorkerView {
     }
 
     /// Whether another call may be taken now: if the event loop is at rest, because all calls of the guest then wait
-    /// for something; or if the guest has no calls, because other workers then wait only briefly. While the guest
-    /// computes, even for a call that has ended or whose caller has left, another call would wait for the end of the
-    /// computation.
+    /// for something; or if the guest has no calls, because only tasks that earlier calls left behind then wait, for at
+    /// most [`CALLS_BETWEEN_RESTS`] calls. While the guest computes, even for a call that has ended or whose caller has
+    /// left, another call would wait for the end of the computation.
     fn loop_allows(&self) -> bool {
         !self.computes
             && (self.since_rest == 0 || (self.calls == 0 && self.since_rest < CALLS_BETWEEN_RESTS))
