@@ -236,7 +236,9 @@ async fn respond(
     let mut response = http::answer(&endpoint, request, exchange.clone(), &mut record).await?;
     activity.respond();
     record.respond(response.status());
-    if is_http1 && activity.is_closing() {
+    // A WebSocket keeps the connection, and this field says that it does.
+    let upgrades = response.status() == StatusCode::SWITCHING_PROTOCOLS;
+    if is_http1 && !upgrades && activity.is_closing() {
         response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
     }
     Ok(response.map(|body| Delivered { body, record, _exchange: exchange }))
