@@ -332,6 +332,25 @@ fn a_daemon_that_stops_closes_websockets_with_code_1001() {
 }
 
 #[test]
+fn a_websocket_that_is_accepted_during_a_stop_is_opened() {
+    let mut daemon = start("[service]\ntimeout-stop-sec = \"5s\"\n");
+    let mut client = daemon.connect();
+    let fields = [
+        "Connection: Upgrade",
+        "Upgrade: websocket",
+        "Sec-WebSocket-Version: 13",
+        "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==",
+    ];
+    client.request("GET", "/messages/late", &fields);
+    daemon.log.wait_for(&["not decided yet"]);
+    daemon.signal(Signal::TERM);
+    let head = client.head();
+    assert_eq!((head.status, head.field("connection")), (101, Some("upgrade")), "{head:?}");
+    drop(client);
+    assert_eq!(daemon.wait(), 0);
+}
+
+#[test]
 fn the_clients_of_the_chat_read_what_each_of_them_writes() {
     let manifest = "[instances]\nmax = 1\nconcurrency = 100\n";
     let daemon = Daemon::start(&Tree::new().with_manifest("chat", manifest));

@@ -22,6 +22,10 @@ impl WebsocketHandler for Messages {
             ["fail"] => return Err("asked to fail".to_owned()),
             ["trap"] => panic!("asked to trap"),
             ["forever"] => forever().await,
+            ["late"] => {
+                println!("not decided yet");
+                pause(500).await;
+            }
             _ => (),
         }
         let chosen = request.subprotocols.first().map(String::as_str);
