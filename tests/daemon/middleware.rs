@@ -1,6 +1,6 @@
 //! Plugins that stand before others: every request goes through them in order, and none gets by.
 
-use crate::control;
+use crate::{control, websockets::UPGRADE};
 use plugind_tests::{Daemon, Tree};
 use std::{
     sync::atomic::{AtomicBool, Ordering::Relaxed},
@@ -200,13 +200,7 @@ fn a_request_keeps_its_identity_on_its_way() {
 fn a_websocket_does_not_bypass_middleware() {
     let daemon = Daemon::start(&behind("chat", ""));
     let mut client = daemon.connect();
-    let lines = [
-        "Connection: upgrade",
-        "Upgrade: websocket",
-        "Sec-WebSocket-Version: 13",
-        "Sec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==",
-    ];
-    client.request("GET", "/shop", &lines);
+    client.request("GET", "/shop", &UPGRADE);
     assert_eq!(client.response().status(), 426);
 }
 

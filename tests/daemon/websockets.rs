@@ -12,6 +12,14 @@ use tungstenite::{
 
 pub(crate) type Client = WebSocket<TcpStream>;
 
+/// The header fields of a request for a WebSocket.
+pub(crate) const UPGRADE: [&str; 4] = [
+    "Connection: upgrade",
+    "Upgrade: websocket",
+    "Sec-WebSocket-Version: 13",
+    "Sec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==",
+];
+
 pub(crate) fn start(manifest: &str) -> Daemon {
     Daemon::start(&Tree::new().with_manifest("messages", manifest))
 }
@@ -335,13 +343,7 @@ fn a_daemon_that_stops_closes_websockets_with_code_1001() {
 fn a_websocket_that_is_accepted_during_a_stop_is_opened() {
     let mut daemon = start("[service]\ntimeout-stop-sec = \"5s\"\n");
     let mut client = daemon.connect();
-    let fields = [
-        "Connection: Upgrade",
-        "Upgrade: websocket",
-        "Sec-WebSocket-Version: 13",
-        "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==",
-    ];
-    client.request("GET", "/messages/late", &fields);
+    client.request("GET", "/messages/late", &UPGRADE);
     daemon.log.wait_for(&["not decided yet"]);
     daemon.signal(Signal::TERM);
     let head = client.head();
