@@ -1,6 +1,6 @@
 //! The command lines of the programs, and their exit statuses.
 
-use plugind_tests::{Tree, end_of, guest, program};
+use plugind_tests::{Tree, copy_program, end_of, guest, program};
 use std::{
     fs,
     net::TcpListener,
@@ -294,7 +294,7 @@ fn pluginctl_check_reports_what_plugind_cannot_link() {
 fn pluginctl_check_without_plugind_beside_it_says_so_and_fails() {
     let alone = tempfile::tempdir().unwrap();
     let pluginctl = alone.path().join("pluginctl");
-    fs::copy(program("pluginctl"), &pluginctl).unwrap();
+    copy_program("pluginctl", &pluginctl);
     let ran = Command::new(&pluginctl).arg("check").arg(guest("hello")).env_clear().output();
     let ran = ran.unwrap();
     assert_eq!(ran.status.code(), Some(1));

@@ -1,6 +1,6 @@
 //! `pluginctl` with a real daemon: it shows the actual state, and carries out its commands.
 
-use plugind_tests::{Daemon, Tree, end_of, eventually, program};
+use plugind_tests::{Daemon, Tree, copy_program, end_of, eventually, program};
 use rustix::process::geteuid;
 use std::{
     fs::{self, Permissions},
@@ -247,7 +247,7 @@ fn others_than_root_may_look_and_not_touch() {
     // Where nobody can go by default: the test's own directories.
     let open = |path: PathBuf| fs::set_permissions(path, Permissions::from_mode(0o777)).unwrap();
     let copy = tree.root().join("pluginctl");
-    fs::copy(program("pluginctl"), &copy).unwrap();
+    copy_program("pluginctl", &copy);
     open(tree.root().to_owned());
     let as_nobody = |arguments: &[&str]| {
         let mut command = Command::new(&copy);

@@ -1,7 +1,7 @@
 //! Variables and signals that another program leaves to the daemon do not keep it from starting.
 
 use crate::control;
-use plugind_tests::{Daemon, Log, Signal, Tree, program};
+use plugind_tests::{Daemon, Log, Signal, Tree, copy_program, program};
 use rustix::process::{Pid, kill_process};
 use std::{
     fs,
@@ -160,7 +160,7 @@ fn a_daemon_with_few_threads_becomes_ready_or_says_why_not() {
     drop(Daemon::start(&tree));
     // The user need not be able to read the directory of the programs.
     let copy = tree.root().join("plugind");
-    fs::copy(program("plugind"), &copy).unwrap();
+    copy_program("plugind", &copy);
     give_to_unused_uid(tree.root());
     let mut ready = 0;
     for threads in 1..=24 {

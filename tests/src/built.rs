@@ -17,6 +17,17 @@ pub fn program(name: &str) -> PathBuf {
     existing(programs().join(name))
 }
 
+/// Copies the program of plugind with this name to `to`, from where a test starts it.
+///
+/// # Panics
+/// When it was not built or cannot be copied.
+pub fn copy_program(name: &str, to: &Path) {
+    // Not by this process: a child that another test starts at that moment would have the copy open for writing, and
+    // Linux runs no such file (ETXTBSY, execve(2)).
+    let copied = Command::new("cp").arg(program(name)).arg(to).status();
+    assert!(copied.is_ok_and(|status| status.success()), "cannot copy {name} to {}", to.display());
+}
+
 /// The directory of these programs, which `tests/install` needs in its variable `PROGRAMS`: the variable
 /// `PLUGIND_TEST_PROGRAMS` names it. Without it, they are the ones built with the profile of the test that runs.
 #[must_use]
