@@ -107,6 +107,33 @@ fn clients_that_are_gone_keep_no_place_in_a_plugin() {
 }
 
 #[test]
+fn tasks_for_clients_that_are_gone_do_not_delay_a_reload_or_a_stop() {
+    // Far longer than this test waits.
+    let manifest = "[service]\ntimeout-stop-sec = \"10min\"\n";
+    let tree = Tree::new().with_manifest("streams", manifest).with_manifest("says_stop", manifest);
+    let mut daemon = Daemon::start(&tree);
+    let leave_tasks = |times: usize| {
+        let mut responding = daemon.connect();
+        responding.request("GET", "/streams/stalls", &[]);
+        assert_eq!(responding.head().status, 200);
+        assert_eq!(responding.chunks_of(5), b"begun");
+        let mut waiting = daemon.connect();
+        waiting.request("GET", "/says-stop/forever", &[]);
+        daemon.log.wait_for_times(times, &["plugind[says-stop]: request begun"]);
+    };
+    leave_tasks(1);
+    for plugin in ["streams", "says-stop"] {
+        tree.put(&format!("{plugin}.toml"), format!("{manifest}timeout-start-sec = \"9s\"\n"));
+    }
+    assert!(daemon.reload().contains("changed=2 failed=0"));
+    daemon.log.wait_for(&["plugind[says-stop]: stopped: StopReason::Reload"]);
+    leave_tasks(2);
+    assert_eq!(daemon.stop(), 0);
+    daemon.log.wait_for(&["plugind[says-stop]: stopped: StopReason::Shutdown"]);
+    assert_eq!(daemon.log.count(&["warning"]), 0);
+}
+
+#[test]
 fn a_connection_may_be_idle_for_as_long_as_a_setting_says() {
     let tree = Tree::new().with("greeter_02");
     let settings = "[http]\nkeep-alive-sec = \"1s\"\n";

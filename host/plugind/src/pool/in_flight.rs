@@ -169,8 +169,9 @@ impl Drop for GuestWork {
     }
 }
 
-/// Time that a guest may work on a call whose caller has gone, until the call no longer occupies a place.
-const GONE_GRACE: Duration = Duration::from_secs(5);
+/// Time that a guest may work on a call whose caller has gone, until the call no longer occupies a place, and that an
+/// instance that ends waits for it.
+pub(super) const GONE_GRACE: Duration = Duration::from_secs(5);
 /// The guest may have the call, or will.
 const AT_WORK: u8 = 0;
 /// The guest has it although the caller has been gone for so long that it keeps no place.
@@ -286,6 +287,9 @@ impl InFlight {
                 self.end_scope();
                 // Set once: a caller leaves once.
                 self.gone_since.set(Instant::now()).ok();
+                if let Some(worker) = self.worker() {
+                    worker.note_abandoned_call();
+                }
                 self.leave_worker();
             }
             Some(_) => self.sweep(),

@@ -8,6 +8,7 @@ mod deadline;
 mod back_pressure;
 mod registry;
 mod in_flight;
+mod abandoned_tasks;
 mod queue;
 mod room;
 mod deadline_sweeper;

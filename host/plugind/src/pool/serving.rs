@@ -4,6 +4,7 @@
 use crate::{
     base::request_identity::RequestIdentity,
     pool::{
+        abandoned_tasks::AbandonedTasks,
         back_pressure::BackPressure,
         call::{Call, HttpSender, Outcome, ReplySender},
         decision::{LeaveReason, WorkerDecision, WorkerView},
@@ -76,6 +77,7 @@ pub(super) struct Serving<'a> {
     /// It could take no call at the last look, but for replies on their way.
     delivered: bool,
     back_pressure: BackPressure,
+    abandoned_tasks: AbandonedTasks<'a>,
     /// Memory that the instance used when it began to serve.
     memory_at_start: usize,
     health: Health<'a>,
@@ -110,6 +112,7 @@ impl<'a> Serving<'a> {
             recycle_not_before: 0,
             delivered: false,
             back_pressure: BackPressure::new(set.config.watchdog),
+            abandoned_tasks: AbandonedTasks::new(worker.handle),
             memory_at_start: accessor.with(|mut store| store.get().memory_used()),
             health: Health::new(
                 &set.linked.release.name,
@@ -140,6 +143,7 @@ impl<'a> Serving<'a> {
         self.worker.handle.heartbeat.beat();
         loop {
             self.poll_calls(cx)?;
+            self.abandoned_tasks.forget_if_ended(self.accessor, cx);
             if self.request.is_some() && self.worker.handle.in_flight() == 0 {
                 self.set_request(None);
             }
@@ -175,14 +179,16 @@ impl<'a> Serving<'a> {
     }
 
     /// Whether nothing is left of its calls. Other tasks of a guest with a lifecycle are for its `stop` to end.
-    fn has_ended(&self, cx: &mut Context<'_>) -> bool {
+    fn has_ended(&mut self, cx: &mut Context<'_>) -> bool {
         // A guest that does not notice that its callers are gone is not waited for.
         let lingering = self.worker.handle.lingering();
         self.calls.len() <= lingering
             && !self.transfer.is_under_way()
             && match self.exports.lifecycle {
                 Some(_) => !self.worker.handle.is_full(1),
-                None => lingering > 0 || self.accessor.poll_no_interesting_tasks(cx).is_ready(),
+                None => {
+                    lingering > 0 || self.abandoned_tasks.poll_end(self.accessor, cx).is_ready()
+                }
             }
     }
 

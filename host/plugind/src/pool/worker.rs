@@ -6,6 +6,7 @@
 use crate::{
     base::text::one_line,
     pool::{
+        abandoned_tasks::AbandonedTasks,
         deadline::{GuestCall, Timer},
         decision::LeaveReason,
         failure::{CallFailure, End, Failure},
@@ -495,9 +496,10 @@ impl<'a> WorkerContext<'a> {
             }
             lifecycle.call_stop(accessor, reason).await?;
             // The guest may use the remaining time for tasks other than its calls.
+            let mut tasks = AbandonedTasks::new(self.handle);
             poll_fn(|cx| {
                 self.handle.heartbeat.beat();
-                accessor.poll_no_interesting_tasks(cx)
+                tasks.poll_end(accessor, cx)
             })
             .await;
         }

@@ -33,6 +33,8 @@ pub(crate) struct WorkerHandle {
     in_flight: AtomicUsize,
     /// Calls in work by its guest whose callers have been gone for long.
     lingering: AtomicUsize,
+    /// A caller left before it had its whole reply, and the guest may have a task for it.
+    has_abandoned_calls: AtomicBool,
     /// The requests that its guest has passed on.
     pub(crate) passed: Arc<PassedCounts>,
     /// Grows when a call begins or ends in it.
@@ -73,6 +75,7 @@ impl WorkerHandle {
             figures,
             in_flight: AtomicUsize::new(0),
             lingering: AtomicUsize::new(0),
+            has_abandoned_calls: AtomicBool::new(false),
             passed: Arc::default(),
             activity: AtomicUsize::new(0),
             idle: AtomicBool::new(false),
@@ -124,6 +127,21 @@ impl WorkerHandle {
     /// Returns the number of calls in work by its guest whose callers have been gone for long.
     pub(crate) fn lingering(&self) -> usize {
         self.lingering.load(Acquire)
+    }
+
+    /// A caller left before it had its whole reply.
+    pub(crate) fn note_abandoned_call(&self) {
+        self.has_abandoned_calls.store(true, Release);
+    }
+
+    /// Whether its guest may have tasks for callers that are gone.
+    pub(crate) fn has_abandoned_calls(&self) -> bool {
+        self.has_abandoned_calls.load(Acquire)
+    }
+
+    /// Its guest has no task for a caller that is gone.
+    pub(crate) fn forget_abandoned_calls(&self) {
+        self.has_abandoned_calls.store(false, Release);
     }
 
     /// Returns the number of calls in flight in it.
