@@ -6,7 +6,7 @@ use rustix::process::{Pid, kill_process};
 use std::{
     fs,
     os::unix::{fs::chown, net::UnixDatagram},
-    path::Path,
+    path::{Path, PathBuf},
     process::{Child, Command, Stdio},
 };
 
@@ -177,6 +177,25 @@ fn a_daemon_with_few_threads_becomes_ready_or_says_why_not() {
         assert_eq!(log.panics(), Vec::<String>::new(), "{threads}: {found}");
     }
     assert!((1..24).contains(&ready), "{ready}");
+}
+
+#[test]
+fn a_second_daemon_with_the_same_plugins_and_cache_says_so() {
+    let tree = Tree::with_own_cache().with("greeter_02");
+    let first = Daemon::start(&tree);
+    let shared = |path: PathBuf| {
+        [
+            "info    plugind: directory shared with another daemon".to_owned(),
+            path.display().to_string(),
+        ]
+    };
+    let second = Daemon::start(&tree);
+    for path in [tree.plugins(), tree.cache()] {
+        let shared = shared(path);
+        let shared = shared.each_ref().map(String::as_str);
+        second.log.wait_for(&shared);
+        assert_eq!(first.log.count(&shared), 0);
+    }
 }
 
 #[test]

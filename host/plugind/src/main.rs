@@ -12,6 +12,7 @@ use plugind::{
     runtime::executors::{self, Executors},
     systemd::{
         directories::{self, Environment},
+        directory_use::DirectoryUse,
         environment::Systemd,
         process,
         state_lock::StateLock,
@@ -24,12 +25,12 @@ use plugind::{
 use std::{
     fmt::Display,
     io::{self, Write},
-    path::Path,
+    path::{Path, PathBuf},
     process::ExitCode,
     sync::Arc,
     time::Duration,
 };
-use tracing::{error, warn};
+use tracing::{error, info, warn};
 
 /// The exit status for wrong arguments (sysexits.h).
 const EX_USAGE: u8 = 64;
@@ -139,10 +140,12 @@ fn main() -> ExitCode {
         let remedy = "give each daemon a directory of its own: --root, or STATE_DIRECTORY";
         warn!(path = %state.display(), remedy, "state directory in use by another daemon");
     }
+    let cache = environment.cache(root);
+    let directories = use_directories(search_path.plugin_directories(), &cache);
     let settings = DaemonConfig {
         listen: arguments.listen,
         search_path,
-        cache: environment.cache(root),
+        cache,
         places: GrantDirectories {
             state,
             credentials: environment.credentials(root),
@@ -160,8 +163,21 @@ fn main() -> ExitCode {
     };
     let status = run(settings, systemd, journal);
     writer.finish();
-    drop(state_lock);
+    drop((state_lock, directories));
     status
+}
+
+/// Notes that this daemon uses its plugins and its cache, and reports those that another one uses, too.
+fn use_directories(plugins: Vec<PathBuf>, cache: &Path) -> Vec<DirectoryUse> {
+    let used = plugins.iter().map(PathBuf::as_path).chain([cache]);
+    used.filter_map(|path| {
+        let used = DirectoryUse::begin(path)?;
+        if used.is_shared() {
+            info!(path = %path.display(), "directory shared with another daemon");
+        }
+        Some(used)
+    })
+    .collect()
 }
 
 /// Clocks that are not those of the system, for tests.

@@ -77,6 +77,15 @@ impl SearchPath {
         Self { only_plugins: Some(directory), ..self }
     }
 
+    /// Returns the directories of plugins, which need not exist.
+    #[must_use]
+    pub fn plugin_directories(&self) -> Vec<PathBuf> {
+        match &self.only_plugins {
+            Some(directory) => vec![directory.clone()],
+            None => self.directories.iter().map(|directory| directory.join("plugins")).collect(),
+        }
+    }
+
     /// All files with which `plugind.toml` is written.
     ///
     /// # Errors
@@ -99,17 +108,15 @@ impl SearchPath {
     /// When a directory cannot be read.
     pub fn plugins(&self) -> Result<Listing, ListError> {
         let mut listing = Listing::new();
-        match &self.only_plugins {
-            Some(directory) => list(directory, &mut listing).map_err(|source| {
-                let (path, expected) = (directory.clone(), self.expected.contains(directory));
-                ListError { path, expected, source }
-            })?,
-            None => {
-                for directory in &self.directories {
-                    let directory = directory.join("plugins");
-                    let expected = self.expected.contains(&directory);
-                    list_if_there(&directory, expected, &mut listing)?;
-                }
+        for directory in self.plugin_directories() {
+            let expected = self.expected.contains(&directory);
+            match self.only_plugins {
+                Some(_) => list(&directory, &mut listing).map_err(|source| ListError {
+                    path: directory,
+                    expected,
+                    source,
+                })?,
+                None => list_if_there(&directory, expected, &mut listing)?,
             }
         }
         Ok(listing)

@@ -8,6 +8,7 @@ pub mod certificates;
 pub mod credential_file;
 pub mod cgroup;
 pub mod directories;
+pub mod directory_use;
 pub mod environment;
 #[cfg(feature = "runtime")]
 pub mod memory_pressure;
