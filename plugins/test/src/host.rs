@@ -93,7 +93,7 @@ impl Host {
         &self.log
     }
 
-    /// Waits for a line of the log that contains `text`, and returns it.
+    /// Waits for a line of the log that contains `text`, for at most a minute, and returns it.
     #[track_caller]
     pub fn wait_for_log(&self, text: &str) -> String {
         self.log.wait_for(text)
@@ -244,7 +244,7 @@ impl HostBuilder {
     /// Starts the host, and waits until the plugin is ready.
     ///
     /// # Panics
-    /// When it does not become ready; the message has the log.
+    /// When it does not become ready within 5 minutes; the message has the log.
     #[track_caller]
     #[must_use]
     pub fn start(self) -> Host {

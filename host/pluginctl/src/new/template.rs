@@ -147,7 +147,7 @@ impl Template {
     fn fill_in(&self, text: &str, name: &str) -> String {
         let socket = match self.kind.needs_socket() {
             true => {
-                "- `@NAME@.socket` is the unit of its socket: copy it to `/etc/systemd/system`, and enable it.\n"
+                "- `@NAME@.socket` is the unit of its socket: copy it to `/etc/systemd/system`, enable it, and run `systemctl restart plugind` instead of the reload.\n"
             }
             false => "",
         };
