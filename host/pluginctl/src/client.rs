@@ -28,7 +28,7 @@ const CACHE: &str = "var/cache/plugind";
 /// Where the daemon is found.
 #[derive(clap::Args)]
 pub(crate) struct ControlAddress {
-    /// Use this directory as the root of the control socket, /run/plugind/control (default: /)
+    /// Use this directory as the root of all paths, such as /run/plugind/control and /etc/plugind (default: /)
     #[arg(long, value_name = "DIR")]
     root: Option<PathBuf>,
     /// Use this control socket (default: /run/plugind/control)

@@ -105,8 +105,8 @@ impl Checker<'_> {
                 // Without a path, a missing file stops only its plugin from starting.
                 remedy.add(format!("LoadCredential={file}"));
                 let message = format!(
-                    "grants.{key} has {name}, and {UNIT} does not pass the credential {file}; create \
-                     /etc/credstore/{file}, or add LoadCredential="
+                    "grants.{key} has {name}, and {UNIT} does not pass the credential {file}; write \
+                     LoadCredential={file} into the unit, and the value into /etc/credstore/{file}"
                 );
                 Some((message, true))
             }

@@ -41,7 +41,8 @@ fn for_the_shipped_unit_the_needs_of_each_grant_are_reported() {
             "link: /p/a.toml:4:8: grants.read has /srv/data, to which plugind.service gives the daemon no access: \
              RootDirectory=/usr/lib/plugind/root shows only the paths that are bound into it",
             "link: /p/a.toml:5:15: grants.credentials has token, and plugind.service does not pass the credential \
-             plugind.a.token; create /etc/credstore/plugind.a.token, or add LoadCredential=",
+             plugind.a.token; write LoadCredential=plugind.a.token into the unit, and the value into \
+             /etc/credstore/plugind.a.token",
             "link: /p/a.toml:3:17: grants.outgoing-http has api.example:443, to which plugind.service gives the daemon \
              no access: PrivateNetwork=yes gives it no network; RestrictAddressFamilies= excludes AF_INET and \
              AF_INET6; IPAddressDeny= denies the address; /etc/resolv.conf, which resolving its name needs, is hidden: \
