@@ -26,8 +26,6 @@ use tracing::warn;
 const WAITING_MAX: usize = 1024;
 /// The most datagrams that are received before answers are sent.
 const BATCH: usize = 64;
-/// The largest datagram that is received at all.
-const SIZE_MAX: usize = 1 << 20;
 /// Interval over which dropped datagrams are counted before they are logged.
 const REPORT_EVERY: Duration = Duration::from_secs(1);
 /// Limit of attempts for a datagram that meets generations which are leaving.
@@ -217,7 +215,7 @@ fn pool(reader: &TableReader, socket: &SocketName) -> Option<Arc<Pool>> {
 
 fn datagram_max(pool: &Pool) -> usize {
     let Bytes(max) = pool.linked().release.manifest.limits.datagram_max;
-    usize::try_from(max).unwrap_or(usize::MAX).min(SIZE_MAX)
+    usize::try_from(max).unwrap_or(usize::MAX)
 }
 
 async fn answer(

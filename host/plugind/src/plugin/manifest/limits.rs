@@ -13,6 +13,8 @@ const DATAGRAM_MAX: Bytes = Bytes(64 << 10);
 /// The largest message of a WebSocket that a plugin takes, unless its manifest says otherwise: each client that sends one
 /// has the daemon keep it.
 const MESSAGE_MAX: Bytes = Bytes(64 << 10);
+/// The largest that a manifest may allow: a buffer of this size is kept for each socket.
+const DATAGRAM_MAX_MAX: Bytes = Bytes(1 << 20);
 /// The largest that a manifest may allow: as much as a plugin may send in one call.
 const MESSAGE_MAX_MAX: Bytes = Bytes(4 << 20);
 
@@ -59,13 +61,6 @@ pub struct MemoryOrigins {
 
 impl Limits {
     pub(super) fn read(table: &Table<'_>) -> Self {
-        let message_max = table.parsed::<Bytes>("message-max");
-        if let Some(max) = message_max.filter(|max| *max == Bytes(0) || *max > MESSAGE_MAX_MAX) {
-            let message = format!(
-                "limits.message-max must be greater than 0 and at most \"{MESSAGE_MAX_MAX}\", not \"{max}\""
-            );
-            table.complain_about("message-max", message);
-        }
         let messages_in_flight = table.number("messages-in-flight", 1);
         if let Some(max) = messages_in_flight.filter(|max| *max > MESSAGES_IN_FLIGHT_MAX) {
             let message = format!(
@@ -90,8 +85,9 @@ impl Limits {
                 .parsed::<Span>("idle-timeout")
                 .map(|span| span.0)
                 .filter(|idle| !idle.is_zero()),
-            datagram_max: table.parsed("datagram-max").unwrap_or(DATAGRAM_MAX),
-            message_max: message_max.unwrap_or(MESSAGE_MAX),
+            datagram_max: read_size(table, "datagram-max", DATAGRAM_MAX_MAX)
+                .unwrap_or(DATAGRAM_MAX),
+            message_max: read_size(table, "message-max", MESSAGE_MAX_MAX).unwrap_or(MESSAGE_MAX),
             messages_in_flight,
             state_max,
             log_rate: table
@@ -103,6 +99,17 @@ impl Limits {
             },
         }
     }
+}
+
+/// Reads the size of something that has at least one byte and at most `max`.
+fn read_size(table: &Table<'_>, key: &str, max: Bytes) -> Option<Bytes> {
+    let size = table.parsed::<Bytes>(key)?;
+    if size == Bytes(0) || size > max {
+        let message =
+            format!("limits.{key} must be greater than 0 and at most \"{max}\", not \"{size}\"");
+        table.complain_about(key, message);
+    }
+    Some(size)
 }
 
 #[cfg(test)]
@@ -118,6 +125,17 @@ mod tests {
         let mistakes = parse("[limits]\nstate-max = \"0\"\n").unwrap_err();
         let rule = "limits.state-max must be greater than 0, not \"0\"";
         assert_eq!(mistakes, [format!("m.toml:2:13: {rule}")]);
+    }
+
+    #[test]
+    fn a_datagram_has_no_more_bytes_than_the_buffer_of_its_socket() {
+        assert_eq!(parse("").unwrap().limits.datagram_max, Bytes(64 << 10));
+        for max in ["0", "2M"] {
+            let mistakes = parse(&format!("[limits]\ndatagram-max = \"{max}\"\n")).unwrap_err();
+            let rule = "limits.datagram-max must be greater than 0 and at most \"1M\"";
+            assert_eq!(mistakes, [format!("m.toml:2:16: {rule}, not \"{max}\"")]);
+        }
+        assert!(parse("[limits]\ndatagram-max = \"1M\"\n").is_ok());
     }
 
     #[test]
