@@ -242,7 +242,7 @@ fn settings_that_break_during_a_reload_leave_it_with_what_was_found_before() {
 }
 
 #[test]
-fn no_more_new_versions_are_in_work_than_were_allowed() {
+fn no_more_new_versions_are_prepared_at_a_time_than_reload_concurrency() {
     let tree = Tree::new();
     let names = ["a", "b", "c", "d"];
     names.iter().for_each(|name| tree.put_guest(name, "hello"));

@@ -321,8 +321,8 @@ impl Client {
         Ok((parameters.ok_or_else(missing)?, more))
     }
 
-    /// Sends a call that has no reply.
-    pub(crate) async fn notify(&mut self, method: CallMethod) -> Result<(), ClientError> {
+    /// Asks for something whose reply has no parameters.
+    pub(crate) async fn request(&mut self, method: CallMethod) -> Result<(), ClientError> {
         self.0.send_call(&Call::new(method), Vec::new()).await?;
         let (reply, _) = self.0.receive_reply::<serde::de::IgnoredAny, CallRefused>().await?;
         reply.map(drop).map_err(ClientError::Refused)

@@ -1,7 +1,7 @@
 //! `pluginctl follow`: the process of plugind-plugin@NAME.service, which is active as long as the plugin serves, and of
 //! plugind-job@NAME.service, which is active as long as the program runs.
 //!
-//! It never starts the daemon: a connection to the control socket would do that, so that systemd is asked for the state
+//! It never starts the daemon: a connection to the control socket would do that, so systemd is asked for the state
 //! of the daemon before each connection.
 
 use crate::{

@@ -19,7 +19,7 @@ pub(crate) struct LogLevelArgs {
 impl LogLevelArgs {
     pub(crate) fn run(self) -> Result<ExitCode, Problem> {
         let asked = CallMethod::SetLogLevel(api::LogLevel { level: self.priority.number().into() });
-        wait_for(async { Ok(Client::connect(&self.place)?.notify(asked).await?) })?;
+        wait_for(async { Ok(Client::connect(&self.place)?.request(asked).await?) })?;
         Ok(ExitCode::SUCCESS)
     }
 }

@@ -15,7 +15,7 @@ const DAY: u64 = 24 * 60 * 60;
 
 /// The time this many microseconds after the Unix epoch.
 pub(crate) fn moment(micros: u64) -> SystemTime {
-    // A time beyond the clock's range is a mistake; so is the beginning of 1970.
+    // A time beyond the clock's range is a mistake. The beginning of 1970 shows that.
     SystemTime::UNIX_EPOCH
         .checked_add(Duration::from_micros(micros))
         .unwrap_or(SystemTime::UNIX_EPOCH)

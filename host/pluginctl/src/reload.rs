@@ -132,26 +132,27 @@ impl ReloadArgs {
 }
 
 /// Returns the message about a reload that failed or is incomplete.
-fn failure(over: &api::Reload) -> Option<String> {
-    if let Some(why) = &over.unreadable {
-        let nothing = over.changed.is_empty() && over.removed.is_empty();
+fn failure(ended: &api::Reload) -> Option<String> {
+    if let Some(why) = &ended.unreadable {
+        let nothing = ended.changed.is_empty() && ended.removed.is_empty();
         let what = if nothing { "reload failed, nothing changed" } else { "reload incomplete" };
         return Some(format!("{what}: {why}"));
     }
-    if over.taken_back {
+    if ended.taken_back {
         return Some("reload failed, nothing changed".to_owned());
     }
-    let keeps_serving = "previous versions of failed plugins keep serving";
-    (!over.failed.is_empty()).then(|| keeps_serving.to_owned())
+    let keeps_serving =
+        "previous versions of failed plugins keep serving, unless the plugin was stopped";
+    (!ended.failed.is_empty()).then(|| keeps_serving.to_owned())
 }
 
-fn summary(over: &api::Reload) -> String {
+fn summary(ended: &api::Reload) -> String {
     format!(
         "reloaded: {} changed, {} removed, {} unchanged, {} failed\n",
-        over.changed.len(),
-        over.removed.len(),
-        over.unchanged,
-        over.failed.len()
+        ended.changed.len(),
+        ended.removed.len(),
+        ended.unchanged,
+        ended.failed.len()
     )
 }
 
@@ -162,18 +163,19 @@ mod tests {
 
     #[test]
     fn failures_are_reported_with_the_outcome_of_the_other_plugins() {
-        let mut over = api::Reload::default();
-        assert_eq!(failure(&over), None);
-        over.failed = vec![fixtures::failure()];
-        let keeps_serving = "previous versions of failed plugins keep serving";
-        assert_eq!(failure(&over).as_deref(), Some(keeps_serving));
-        over.taken_back = true;
-        assert_eq!(failure(&over).as_deref(), Some("reload failed, nothing changed"));
-        over.unreadable = Some("/etc/plugind/plugins: not a directory".to_owned());
+        let mut ended = api::Reload::default();
+        assert_eq!(failure(&ended), None);
+        ended.failed = vec![fixtures::failure()];
+        let keeps_serving =
+            "previous versions of failed plugins keep serving, unless the plugin was stopped";
+        assert_eq!(failure(&ended).as_deref(), Some(keeps_serving));
+        ended.taken_back = true;
+        assert_eq!(failure(&ended).as_deref(), Some("reload failed, nothing changed"));
+        ended.unreadable = Some("/etc/plugind/plugins: not a directory".to_owned());
         let reported = "reload failed, nothing changed: /etc/plugind/plugins: not a directory";
-        assert_eq!(failure(&over).as_deref(), Some(reported));
-        over.changed = vec!["before".to_owned()];
+        assert_eq!(failure(&ended).as_deref(), Some(reported));
+        ended.changed = vec!["before".to_owned()];
         let reported = "reload incomplete: /etc/plugind/plugins: not a directory";
-        assert_eq!(failure(&over).as_deref(), Some(reported));
+        assert_eq!(failure(&ended).as_deref(), Some(reported));
     }
 }

@@ -71,7 +71,7 @@ impl Unit {
         self.get(name).is_some_and(|value| !value.is_empty())
     }
 
-    /// Whether a property is a plain yes.
+    /// Whether a property has exactly this value.
     pub(crate) fn is(&self, name: &str, wanted: &str) -> bool {
         self.get(name) == Some(wanted)
     }

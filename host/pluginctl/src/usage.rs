@@ -53,8 +53,8 @@ pub(crate) fn time(micros: u64) -> String {
 
 /// Returns the duration of the step that the sub-state names, and its limit if there is one: `compiling 12s`.
 pub(crate) fn step(plugin: &Plugin, now: SystemTime) -> Option<String> {
-    let is_step = ["queued", "compiling", "starting", "ready", "handing-over"];
-    let step = is_step.iter().find(|step| **step == plugin.sub_state)?;
+    let steps = ["queued", "compiling", "starting", "ready", "handing-over"];
+    let step = steps.iter().find(|step| **step == plugin.sub_state)?;
     let Some(since) = plugin.sub_state_since.map(moment) else { return Some((*step).to_owned()) };
     // Clocks are set back at times.
     let elapsed = now.duration_since(since).unwrap_or_default().as_secs();

@@ -55,7 +55,7 @@ pub fn identity(kind: EngineKind) -> String {
     hex(&hash.finalize()[..8])
 }
 
-/// Returns the features of this processor, of all that the compiler can use.
+/// Returns the features that this processor has and the compiler can use.
 #[cfg(target_arch = "x86_64")]
 fn cpu_features() -> Vec<&'static str> {
     macro_rules! present {
@@ -70,7 +70,7 @@ fn cpu_features() -> Vec<&'static str> {
     features.into_iter().filter_map(|(name, present)| present.then_some(name)).collect()
 }
 
-/// Returns the features of this processor, of all that the compiler can use.
+/// Returns the features that this processor has and the compiler can use.
 #[cfg(target_arch = "aarch64")]
 fn cpu_features() -> Vec<&'static str> {
     let features = [

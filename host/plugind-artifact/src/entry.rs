@@ -16,7 +16,7 @@ use std::{
 
 /// Stands at the end of every compiled file, behind the seal.
 const MAGIC: &[u8; 16] = b"plugind compiled";
-/// The seal: the digest of key and code, then [`MAGIC`].
+/// The length of what follows the code: the seal, which is the digest of key and code, and [`MAGIC`].
 const TRAILER: usize = 32 + MAGIC.len();
 
 /// Names one compiled file: the component it was made from, and the engine it was made for.

@@ -63,12 +63,12 @@ pub(crate) fn sweep(cache: &Path) {
     let Ok(entries) = fs::read_dir(cache) else { return };
     for entry in entries.flatten() {
         let path = entry.path();
-        let wait_max = match path.extension().and_then(|extension| extension.to_str()) {
+        let age_max = match path.extension().and_then(|extension| extension.to_str()) {
             Some("cwasm") => UNUSED,
             Some("part") => ABANDONED,
             _ => continue,
         };
-        if last_use(&path).is_some_and(|unused| unused > wait_max) {
+        if last_use(&path).is_some_and(|unused| unused > age_max) {
             fs::remove_file(&path).ok();
         }
     }

@@ -1,9 +1,9 @@
 //! The debug information of a component, which the daemon reads after a trap: for each function of a backtrace, on a core
-//! that other plugins need. So no more than some of it is kept.
+//! that other plugins need. So it is kept only if it is not too long.
 
 use wasmparser::{Parser, Payload};
 
-/// The most bytes of debug information in a component that are kept.
+/// A component with more bytes of debug information than this keeps none of it.
 const DEBUG_INFO_MAX: usize = 8 << 20;
 
 /// Renames the sections with debug information, so that the compiler finds none, where there is too much of it.

@@ -1,11 +1,11 @@
-//! Why compiling failed, and whether the component, the request or the host caused it.
+//! Why compiling failed, and whether the component or something else caused it.
 
 /// Why there is no compiled file.
 #[derive(Debug)]
 pub(crate) enum CompileFailure {
-    /// With the component, whose author has to change it.
+    /// Because of the component, whose author has to change it.
     Component(String),
-    /// With anything else.
+    /// Because of anything else.
     Host(anyhow::Error),
 }
 

@@ -3,7 +3,7 @@
 use seccompiler::{BpfProgram, SeccompAction, SeccompFilter, apply_filter};
 use std::{collections::BTreeMap, env};
 
-/// System calls that change files by name, which need no descriptor; that signal others; or that create new objects.
+/// System calls that change files without opening them, run programs, reach other processes, or create new objects.
 const DENIED: &[libc::c_long] = &[
     libc::SYS_execve,
     libc::SYS_execveat,

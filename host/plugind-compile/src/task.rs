@@ -34,12 +34,12 @@ pub(crate) fn compile(
     let (input, output) = (worker.0.stdin.take(), worker.0.stdout.take());
     let (input, output) = input.zip(output).context("a worker has no pipes")?;
     let asking = asking.as_fd();
-    let wait_max = WaitLimit { begun: Instant::now(), order, asking };
-    let written = exchange(component, input, output, &wait_max)?;
+    let limit = WaitLimit { begun: Instant::now(), order, asking };
+    let written = exchange(component, input, output, &limit)?;
     // It has closed its output, but may not have exited yet.
     let ended = pidfd_open(Pid::from_child(&worker.0), PidfdFlags::empty())
         .context("cannot wait for a worker")?;
-    while !wait_max.wait(&mut [PollFd::new(&ended, PollFlags::IN)])?[0] {}
+    while !limit.wait(&mut [PollFd::new(&ended, PollFlags::IN)])?[0] {}
     let status = worker.0.wait().context("cannot wait for a worker")?;
     match status.code() {
         Some(0) => Ok(written),
@@ -143,7 +143,7 @@ fn exchange(
     component: &[u8],
     input: ChildStdin,
     mut output: ChildStdout,
-    wait_max: &WaitLimit<'_>,
+    limit: &WaitLimit<'_>,
 ) -> anyhow::Result<Vec<u8>> {
     // The worker may write before it has read everything. Neither side must wait for the other then.
     ioctl_fionbio(&input, true).context("cannot write to a worker")?;
@@ -153,8 +153,8 @@ fn exchange(
     loop {
         let from = PollFd::new(&output, PollFlags::IN);
         let [readable, writable] = match &input {
-            Some(input) => wait_max.wait(&mut [from, PollFd::new(input, PollFlags::OUT)])?,
-            None => [wait_max.wait(&mut [from])?[0], false],
+            Some(input) => limit.wait(&mut [from, PollFd::new(input, PollFlags::OUT)])?,
+            None => [limit.wait(&mut [from])?[0], false],
         };
         if writable {
             match input.as_mut().map_or(Ok(0), |input| input.write(left)) {
@@ -176,8 +176,8 @@ fn exchange(
             }
         }
         // It cannot have held more.
-        if written.len() as u64 > wait_max.order.memory_max {
-            bail!("the compiled code is larger than {} bytes", wait_max.order.memory_max);
+        if written.len() as u64 > limit.order.memory_max {
+            bail!("the compiled code is larger than {} bytes", limit.order.memory_max);
         }
     }
 }

@@ -51,7 +51,7 @@ pub struct LinkFailure {
     pub plugin: String,
     /// The stage that fails.
     pub stage: FailedStage,
-    /// The mistake.
+    /// The mistakes.
     pub mistakes: Vec<String>,
 }
 

@@ -100,7 +100,7 @@ fn main() -> ExitCode {
         let keep = arguments.cache;
         // A component alone is for a daemon whose settings are unknown.
         let has_broker = component.is_some() || messaging.is_some();
-        let compiled = LinkCheck {
+        return check(LinkCheck {
             search_path,
             component,
             compiler,
@@ -109,8 +109,7 @@ fn main() -> ExitCode {
             keep,
             credentials,
             has_broker,
-        };
-        return check(compiled);
+        });
     }
     // Before there are threads: it reads the environment, and removes variables that are not for children.
     let systemd = Systemd::take();

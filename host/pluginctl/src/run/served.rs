@@ -170,7 +170,7 @@ impl ServedDirectory {
         }
     }
 
-    /// Copies the settings and credentials, the component and the manifest, at once each, as a deployment should.
+    /// Copies the settings and credentials, the component and the manifest. Each appears at once, as in a deployment.
     pub(crate) fn fill(&self) -> Result<(), ServedError> {
         self.inputs.fill(&self.root(), &self.target.credential_prefix())?;
         let Some((name, component, manifest)) = self.target.single() else { return Ok(()) };

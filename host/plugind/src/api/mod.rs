@@ -150,9 +150,9 @@ pub struct PluginRequests {
     pub queued: u64,
     /// Time that the oldest of them has waited, in ms.
     pub waited: u64,
-    /// Number of requests without an instance with room in the last minute: 503.
+    /// Number of requests in the last minute for which no instance had room: 503.
     pub busy: u64,
-    /// Number of requests without a response in time in the last minute: 504.
+    /// Number of requests in the last minute without a response in time: 504.
     pub timed_out: u64,
     /// Number of requests that the plugin failed in the last minute: 502, or a response whose body ended too early.
     pub failed: u64,

@@ -12,7 +12,7 @@ use std::{
 /// Where plugind looks for its settings and for plugins.
 #[derive(Clone, Debug)]
 pub struct SearchPath {
-    /// The directories `plugind`, the later ones before the earlier ones; none of them needs to exist.
+    /// The directories `plugind`, by rising rank; none of them needs to exist.
     directories: Vec<PathBuf>,
     /// The one directory of plugins, instead of those below `directories`.
     only_plugins: Option<PathBuf>,

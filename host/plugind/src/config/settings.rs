@@ -120,7 +120,7 @@ pub fn read(search_path: &SearchPath) -> Result<Settings, SettingsError> {
     Settings::parse(&document(search_path)?).map_err(SettingsError::Wrong)
 }
 
-/// `plugind.toml` and its drop-ins, unread.
+/// `plugind.toml` and its drop-ins, read and not yet interpreted.
 ///
 /// # Errors
 /// If a file cannot be read or is not UTF-8.

@@ -1,5 +1,5 @@
-//! The sizes of what is kept for plugins, measured in threads of their own. One whose file system does not answer keeps a
-//! thread, so each plugin has one at most, and all calls wait for its result.
+//! The sizes of what is kept for plugins, measured in threads of their own. A measurement whose file system does not
+//! answer keeps its thread, so each plugin has one measurement at most, and all calls wait for its result.
 
 use crate::{base::name::PluginName, plugin::state_files::StateSize};
 use std::{

@@ -21,7 +21,7 @@ pub(super) async fn record(board: &Board, asked: ProfileRequest) -> Result<Profi
         return Err(VarlinkError::own("io.plugind.NoSuchPlugin", api::Name { name }));
     }
     let pool = board.serving_pool(&name).ok_or_else(|| failed("no version of it serves"))?;
-    // Its functions are listed first and last, which takes a while for a large component.
+    // The functions of a component are listed at the beginning and at the end, which takes a while if it is large.
     let begun = spawn_blocking(move || {
         let (linked, profile) = (pool.linked(), &pool.shared().profile);
         profile.begin(linked.engine(), pool.name(), linked.component().clone())

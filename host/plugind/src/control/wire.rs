@@ -15,7 +15,7 @@ use zlink::connection::{
     socket::{self, ReadResult},
 };
 
-/// The longest call, in bytes: the longest that there is has a name in it.
+/// The longest call, in bytes. Real calls are short: they have a name and few options.
 const CALL_MAX: usize = 64 << 10;
 /// Time that a client may take to read the reply.
 const WRITE_TIMEOUT: Duration = Duration::from_secs(30);

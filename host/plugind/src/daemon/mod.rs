@@ -308,12 +308,12 @@ impl Daemon {
             journal: journal.clone(),
         };
         let access_log = journal.clone();
-        let leave_for = own.health.as_ref().map(|health| health.stop_delay).unwrap_or_default();
+        let stop_delay = own.health.as_ref().map(|health| health.stop_delay).unwrap_or_default();
         let context = ControlContext {
             supervisor: supervisor.clone(),
             journal,
             phase: self.phase.subscribe(),
-            draining: Draining::new(self.phase.clone(), &listeners, leave_for),
+            draining: Draining::new(self.phase.clone(), &listeners, stop_delay),
             limits: listeners.limits_reached(),
             metrics: sources.clone(),
             storage,
@@ -355,9 +355,9 @@ impl Daemon {
             self.store.keep_in_files();
         }
         // No load balancer has to learn that an idle daemon ends, since its sockets start it again.
-        let leave_for = if is_idle { Duration::ZERO } else { leave_for };
+        let stop_delay = if is_idle { Duration::ZERO } else { stop_delay };
         let sources = WorkSources { listeners: &listeners, subscriptions: &subscriptions };
-        self.stop(&supervisor, sources, &versions, leave_for).await;
+        self.stop(&supervisor, sources, &versions, stop_delay).await;
         if is_idle {
             // Clients that come from now on wait for the next daemon.
             let drain = |protocol| listeners.drain(protocol, CONTROL_DEADLINE);

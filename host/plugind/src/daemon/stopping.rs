@@ -55,13 +55,13 @@ impl Daemon {
         info!("stopped");
     }
 
-    /// Stops after the daemon was ready. Load balancers have `leave_for` to learn of it.
+    /// Stops after the daemon was ready. Load balancers have `stop_delay` to learn of it.
     pub(super) async fn stop(
         &mut self,
         supervisor: &SupervisorHandle,
         sources: WorkSources<'_>,
         versions: &Versions,
-        leave_for: Duration,
+        stop_delay: Duration,
     ) {
         let WorkSources { listeners, subscriptions } = sources;
         let before = self.phase.send_replace(DaemonPhase::Stopping);
@@ -69,12 +69,12 @@ impl Daemon {
         info!("stopping");
         // They have learned of it already when the daemon was drained.
         let is_drained = before == DaemonPhase::Draining && listeners.is_paused();
-        let leave_for = if is_drained { Duration::ZERO } else { leave_for };
+        let stop_delay = if is_drained { Duration::ZERO } else { stop_delay };
         let longest = timeout(LAST_REQUESTS, supervisor.longest_stop()).await;
-        let deadline = stop_deadline(leave_for, longest.ok().and_then(Result::ok));
+        let deadline = stop_deadline(stop_delay, longest.ok().and_then(Result::ok));
         let close = async {
             // Load balancers learn of it before the sockets close.
-            sleep(leave_for).await;
+            sleep(stop_delay).await;
             // Listeners close first, then the layers behind. A plugin's own time to stop begins when no more requests
             // come, and not when all of them are answered: one that never answers has no more time than that.
             subscriptions.close();
@@ -111,11 +111,11 @@ async fn extend_until(notifier: &Notifier, end: Instant) -> Infallible {
     }
 }
 
-/// The time limit of a stop. Load balancers have `leave_for` of it to learn of the stop; `longest` is the longest
+/// The time limit of a stop. Load balancers have `stop_delay` of it to learn of the stop; `longest` is the longest
 /// `timeout-stop-sec` of a plugin.
-fn stop_deadline(leave_for: Duration, longest: Option<Duration>) -> Duration {
+fn stop_deadline(stop_delay: Duration, longest: Option<Duration>) -> Duration {
     let longest = longest.unwrap_or_default().saturating_add(STOP_MARGIN);
-    leave_for.saturating_add(longest.max(STOP_DEADLINE))
+    stop_delay.saturating_add(longest.max(STOP_DEADLINE))
 }
 
 /// Lets the work in progress finish, and stops the plugins meanwhile. Clients are waited for as long as plugins are, and
@@ -165,7 +165,7 @@ mod tests {
     #[test]
     fn a_stop_has_more_time_than_any_plugin_and_load_balancers_theirs_in_addition() {
         let seconds = Duration::from_secs;
-        for (leave_for, longest, expected) in [
+        for (stop_delay, longest, expected) in [
             (0, None, 30),
             (0, Some(1), 30),
             (0, Some(10), 30),
@@ -173,8 +173,8 @@ mod tests {
             (0, Some(120), 140),
             (5, Some(120), 145),
         ] {
-            let deadline = stop_deadline(seconds(leave_for), longest.map(seconds));
-            assert_eq!(deadline, seconds(expected), "{leave_for} {longest:?}");
+            let deadline = stop_deadline(seconds(stop_delay), longest.map(seconds));
+            assert_eq!(deadline, seconds(expected), "{stop_delay} {longest:?}");
         }
         assert_eq!(stop_deadline(seconds(1), Some(Duration::MAX)), Duration::MAX);
     }

@@ -24,7 +24,7 @@ const IDENTIFIER: &str = "plugind";
 /// The most fields of an event of the host's own; each has a handful.
 const FIELDS: usize = 16;
 
-/// The way to journald.
+/// The connection to journald.
 pub(super) struct Native {
     /// Takes what the host says.
     host: Box<dyn Subscriber + Send + Sync>,

@@ -58,7 +58,7 @@ pub(super) fn required(
     response
 }
 
-/// Asks a plugin whether it accepts a WebSocket, and serves it beside this.
+/// Asks a plugin whether it accepts a WebSocket, and serves it in a task of its own.
 pub(super) async fn open(
     endpoint: &HttpEndpoint,
     pool: &Arc<Pool>,
@@ -100,7 +100,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_request_for_a_websocket_is_never_taken_for_another_one_unasked() {
+    fn the_treatment_depends_on_the_protocol_the_route_and_the_other_exports() {
         use WebSocketUse::{Ignore, Refuse, Serve};
         for (asks, websocket, has_http, treated) in [
             (Asks::WebSocket, Serve, true, Treatment::WebSocket),

@@ -77,7 +77,7 @@ impl MeasuredSizes {
         let _measuring = Measuring(&self.is_measuring);
         let sizes = plugins.into_iter().filter_map(|plugin| {
             let directory = directory(&self.state, &plugin);
-            // A store on a server may have left a file from before.
+            // A store that was moved to a server may have left its file.
             let own_store = self.has_stores.then(|| own_store(&self.state, &plugin));
             let store = own_store.and_then(|store| fs::metadata(store).ok());
             if store.is_none() && !directory.exists() {

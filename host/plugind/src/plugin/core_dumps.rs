@@ -20,7 +20,7 @@ use std::{
 };
 use tracing::warn;
 
-/// Its directory below that of the state. No plugin has such a name.
+/// Their directory below that of the state. No plugin has such a name.
 const DIRECTORY: &str = ".core-dumps";
 /// The end of a file's name, as tools for core dumps expect it.
 const EXTENSION: &str = "coredump";

@@ -113,7 +113,7 @@ fn read_manifest(
     Ok((manifest, document.texts().map(str::to_owned).collect()))
 }
 
-/// A plugin's manifest and its drop-ins, unread.
+/// A plugin's manifest and its drop-ins, read and not yet interpreted.
 ///
 /// # Errors
 /// If a file cannot be read or is not UTF-8.

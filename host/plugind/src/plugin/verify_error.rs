@@ -51,7 +51,7 @@ pub enum VerifyError {
         path: PathBuf,
         /// The import.
         import: String,
-        /// The manifest key that grants it.
+        /// The line of the manifest that grants it.
         line: &'static str,
     },
     /// The component handles messages, and receives none.

@@ -8,7 +8,7 @@ use std::{
 };
 use tokio::time::{Sleep, sleep};
 
-/// The time since an instance without calls has accepted none.
+/// The time for which an instance without calls has accepted none.
 pub(super) struct BackPressure {
     /// The longest time for which it may refuse all calls while some wait; zero means no limit.
     max: Duration,

@@ -25,7 +25,7 @@ pub(crate) enum GuestCall {
     Restore,
 }
 
-/// The phase and its deadline.
+/// The current call of a guest, and its deadline.
 #[derive(Default)]
 pub(crate) struct Deadline {
     running: Mutex<Option<Running>>,

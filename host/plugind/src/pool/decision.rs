@@ -41,7 +41,7 @@ pub(super) struct WorkerView {
     pub(super) near_memory_limit: bool,
     /// Calls that the guest is handling, without those that linger.
     pub(super) calls: usize,
-    /// Calls in work by the guest whose callers have been gone for long.
+    /// Calls on which the guest still works, whose callers have been gone for long.
     pub(super) lingering: usize,
     /// Calls of the guest that it passed on to other plugins. They do not count as its own.
     pub(super) passed: usize,

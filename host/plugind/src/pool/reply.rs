@@ -182,7 +182,7 @@ impl Drop for PendingReply {
     }
 }
 
-/// A response's body on its way to the client. When it is dropped, the call has been delivered.
+/// A response's body on its way to the client. When it is dropped, the call has been delivered, or its client has left.
 pub struct Delivery {
     body: WasiBody,
     call: Option<Arc<InFlight>>,

@@ -36,7 +36,7 @@ pub(super) fn is_below(active: usize, min: usize) -> bool {
 /// The number of looks at a worker without work after which it may be stopped.
 pub(super) const QUIET_LOOKS: u32 = 4;
 
-/// A worker, as the looks at it found it.
+/// What the looks at a worker have found.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct QuietWorker {
     /// Its number.

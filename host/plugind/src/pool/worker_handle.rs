@@ -31,7 +31,7 @@ pub(crate) struct WorkerHandle {
     /// The figures of its plugin, as its core counts them.
     pub(crate) figures: Arc<CoreFigures>,
     in_flight: AtomicUsize,
-    /// Calls in work by its guest whose callers have been gone for long.
+    /// Calls on which its guest still works, whose callers have been gone for long.
     lingering: AtomicUsize,
     /// A caller left before it had its whole reply, and the guest may have a task for it.
     has_abandoned_calls: AtomicBool,
@@ -124,7 +124,7 @@ impl WorkerHandle {
         self.lingering.fetch_sub(1, AcqRel);
     }
 
-    /// Returns the number of calls in work by its guest whose callers have been gone for long.
+    /// Returns the number of calls on which its guest still works, whose callers have been gone for long.
     pub(crate) fn lingering(&self) -> usize {
         self.lingering.load(Acquire)
     }

@@ -4,7 +4,7 @@
 //! each turn of theirs. In the background it has a thread, which shares the processors with those of the cores.
 //!
 //! A guest that runs at the moment at which a slice ends may have begun just then. So the turn in which it continues is
-//! measured: a guest that computes for long and often is interrupted in the middle, and another one rarely.
+//! measured: that of a guest that computes is usually long, and that of another one usually short.
 
 use crate::{
     pool::{worker_handle::WorkerHandle, workers::WorkerGuard},

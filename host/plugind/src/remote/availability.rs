@@ -69,8 +69,8 @@ impl Availability {
         }
     }
 
-    /// Reports that the server does not answer, because of `error`. The beginning of an outage is logged, and another
-    /// error.
+    /// Reports that the server does not answer, because of `error`. The beginning of an outage is logged, and so
+    /// is each other error during it.
     pub fn report_unreachable(&self, error: &str) {
         self.note(error, true);
     }

@@ -72,7 +72,7 @@ impl FileThreads {
         Arc::strong_count(&self.end) > 1 || self.blocking.load(SeqCst) > 0
     }
 
-    /// Polls a guest: on these threads, or, if its plugin has none, on those of its executor.
+    /// Polls a guest on this thread, in the context of these threads or, if there are none, in that of its executor.
     pub fn poll<T>(threads: Option<&Self>, poll: impl FnOnce() -> T) -> T {
         let outer = EXECUTOR.with_borrow(Option::clone);
         match (threads, outer) {

@@ -239,7 +239,7 @@ fn change(
     let release = verified.release();
     match plugin {
         Some(plugin) if plugin.is_rolled_back_from(release) => Change::RolledBack,
-        // First, since what there is may be on its way once more: it was asked to be restarted.
+        // Before the next arms: this release may serve already, and be in preparation once more for a restart.
         Some(plugin)
             if options.all_or_nothing
                 && !plugin.is_at_hold_point()

@@ -27,7 +27,7 @@ pub(super) enum OwnThreadError {
     TimedOut(Span),
 }
 
-/// Does `work` in a thread of its own. To be called within the runtime, in which the thread is as well.
+/// Does `work` in a thread of its own. To be called within the runtime; the thread is in its context, too.
 ///
 /// # Errors
 /// When there is no thread, or the work panics.

@@ -16,7 +16,7 @@ pub enum DaemonPhase {
 }
 
 impl DaemonPhase {
-    /// The word of systemd's for it.
+    /// Returns systemd's word for it.
     #[must_use]
     pub fn active_state(self, summary: &Summary) -> &'static str {
         match self {

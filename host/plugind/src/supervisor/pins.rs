@@ -35,7 +35,7 @@ impl Supervisor {
     /// Ends the pin of a plugin. Its files are used from the next reload on.
     pub(super) fn unpin(&mut self, name: PluginName, reply: PinReply) {
         let unpinnable = match self.plugins.contains_key(&name) {
-            true => self.free_pin(&name),
+            true => self.check_pin_is_free(&name),
             false => Err(PinError::NoSuchPlugin),
         };
         if let Err(why) = unpinnable {
@@ -47,7 +47,7 @@ impl Supervisor {
 
     fn pinnable(&self, name: &PluginName) -> Result<&Arc<Release>, PinError> {
         let plugin = self.plugins.get(name).ok_or(PinError::NoSuchPlugin)?;
-        self.free_pin(name)?;
+        self.check_pin_is_free(name)?;
         if plugin.is_in_progress() {
             return Err(PinError::InProgress);
         }
@@ -55,7 +55,7 @@ impl Supervisor {
     }
 
     /// One change of a pin at a time: the outcome of an earlier one would not fit the later one.
-    fn free_pin(&self, name: &PluginName) -> Result<(), PinError> {
+    fn check_pin_is_free(&self, name: &PluginName) -> Result<(), PinError> {
         match self.pins_in_progress.contains(name) {
             true => Err(PinError::BeingChanged),
             false => Ok(()),

@@ -149,7 +149,7 @@ impl PluginProblem {
         self.reported && self.release.as_ref().is_some_and(|failed| failed.is_same(release))
     }
 
-    /// It as the summary of all plugins has it.
+    /// Returns it in the form that the summary of all plugins has.
     #[must_use]
     pub fn failed(&self, name: &PluginName) -> Failed {
         let started = self.release.as_ref().filter(|_| self.generation.is_some());

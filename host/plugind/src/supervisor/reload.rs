@@ -18,7 +18,7 @@ pub struct ReloadOptions {
 /// The stage of a plugin's new version.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Step {
-    /// Others are in work.
+    /// Others are being prepared.
     Queued,
     /// It is being compiled and linked.
     Compiling,
@@ -86,7 +86,7 @@ impl ReloadState {
     }
 
     /// Completed changes are kept, everything else is compared again.
-    pub fn judge_again(&mut self) {
+    pub fn compare_again(&mut self) {
         self.pending.clear();
         self.failed.clear();
         (self.unchanged, self.unreadable, self.taken_back) = (0, None, false);
@@ -244,7 +244,7 @@ mod tests {
         let mut next = reload.again(false);
         assert!(next.options.again && next.changed.contains(&a));
         assert!(!next.is_compared() && next.awaits(&b), "it may be that nothing can be read");
-        next.judge_again();
+        next.compare_again();
         assert!(next.changed.contains(&a) && !next.awaits(&b) && !next.is_settled());
     }
 }

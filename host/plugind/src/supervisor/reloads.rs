@@ -218,7 +218,7 @@ impl Reloads {
         self.found = found;
         self.unreadable = None;
         self.removed.clear();
-        self.note(ReloadState::judge_again);
+        self.note(ReloadState::compare_again);
         !replace(&mut self.scanned, true)
     }
 

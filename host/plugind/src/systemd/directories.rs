@@ -105,7 +105,7 @@ impl Environment {
         self.kept(root, systemd.as_ref(), user.as_ref(), ".cache", "var/cache/plugind")
     }
 
-    /// Where the directories of plugins' own are, by the same rules.
+    /// Where the state of plugins is kept, by the same rules.
     #[must_use]
     pub fn state(&self, root: Option<&Path>) -> PathBuf {
         let (systemd, user) = (&self.state_directory, &self.xdg_state_home);

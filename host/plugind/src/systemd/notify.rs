@@ -76,8 +76,8 @@ struct NotifySocket {
 }
 
 impl Notifier {
-    /// The way to the socket that `$NOTIFY_SOCKET` names, if it does. A socket that cannot be reached is logged, and
-    /// tried again with each notice. To be called within the runtime.
+    /// A connection to the socket that `$NOTIFY_SOCKET` names, if it names one. A socket that cannot be reached is
+    /// logged, and tried again with each notice. To be called within the runtime.
     #[must_use]
     pub fn connect(path: Option<OsString>) -> Self {
         let Some(path) = path else { return Self(None) };
@@ -189,7 +189,7 @@ impl Pending {
     }
 }
 
-/// Sends what is pending, one after another, to the end of the runtime.
+/// Sends what is pending, one after another, until the runtime ends.
 async fn send_pending(way: Arc<NotifySocket>) {
     loop {
         let next = way.pending().take();
@@ -260,7 +260,7 @@ impl NotifySocket {
     }
 }
 
-/// A way to the socket at `path`, or of that abstract name.
+/// Returns a socket that is connected to the one at `path`, or with that abstract name.
 pub(super) fn connect(path: &OsStr) -> io::Result<net::UnixDatagram> {
     let socket = net::UnixDatagram::unbound()?;
     match path.as_bytes() {

@@ -18,7 +18,7 @@ use std::{
 };
 use tracing::debug;
 
-/// Its name in the state directory. No plugin has such a name.
+/// The name of their directory in the state directory. No plugin has such a name.
 const NAME: &str = ".saved";
 
 /// Removes the file of a plugin from this state directory, which must be locked. False if it has none. Links are not

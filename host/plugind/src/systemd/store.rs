@@ -59,10 +59,10 @@ impl Store {
             debug!("no file descriptor store, saved states are lost when the daemon ends");
             return Ok(Self::none());
         };
-        let (supervisor, old) = StoreThread::new(StoreSocket::new(path), directory, handed_back);
-        let handed_back = Arc::new(supervisor.plugins());
+        let (thread, old) = StoreThread::new(StoreSocket::new(path), directory, handed_back);
+        let handed_back = Arc::new(thread.plugins());
         let (requests, inbox) = channel();
-        let run = move || supervisor.run(&old, &inbox);
+        let run = move || thread.run(&old, &inbox);
         Builder::new().name("store".to_owned()).spawn(run)?;
         Ok(Self { requests: Some(requests), handed_back })
     }

@@ -45,7 +45,7 @@ impl Heartbeat {
         self.has_yielded.store(true, Relaxed);
     }
 
-    /// Whether it has yielded in the middle of a computation since that was taken last.
+    /// Whether it has yielded in the middle of a computation since the last [`Self::take_yielded`].
     #[must_use]
     pub fn has_yielded(&self) -> bool {
         self.has_yielded.load(Relaxed)

@@ -49,7 +49,7 @@ struct Window {
 }
 
 impl Shared {
-    /// A way to `journal` for what instances of this `generation` of `plugin` say, so much in a time.
+    /// Passes what instances of this `generation` of `plugin` log on to `journal`, up to `rate`.
     #[must_use]
     pub fn new(
         plugin: PluginName,

@@ -45,7 +45,7 @@ const LOOKUPS_MAX: usize = 16;
 /// not answer.
 const LOOKUP_FORGOTTEN: Duration = Duration::from_secs(60);
 
-/// Limit of addresses that are kept as results of lookups. Beyond it the oldest have to be looked up again.
+/// Limit of addresses that are kept as results of lookups. Beyond it all of them are forgotten.
 const RESOLVED_MAX: usize = 1024;
 
 /// Connections were granted that nobody in this process can open.

@@ -209,7 +209,7 @@ mod tests {
     }
 
     #[test]
-    fn more_requests_than_may_be_occupy_a_place() {
+    fn passed_requests_beyond_the_maximum_occupy_a_place() {
         let counts = Arc::<PassedCounts>::default();
         let passages = (0..PASSED_MAX + 1)
             .map(|_| Passage::new(counts.clone(), Waker::noop().clone()).begin());

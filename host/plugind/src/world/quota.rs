@@ -45,7 +45,7 @@ impl Shared {
         let periods = u32::try_from(periods).unwrap_or(u32::MAX);
         used.since += PERIOD * periods;
         used.time = used.time.saturating_sub(self.share.saturating_mul(periods));
-        // One share is used up at the end of the period in which it is.
+        // Nothing may run for as many periods as shares are used up, this one included.
         let over = used.time.as_nanos() / self.share.as_nanos();
         (over > 0).then(|| used.since + PERIOD * u32::try_from(over).unwrap_or(u32::MAX))
     }

@@ -11,7 +11,7 @@ use std::{
 pub struct SubscriptionFailures(Mutex<BTreeMap<usize, String>>);
 
 impl SubscriptionFailures {
-    /// The board of a generation whose subscriptions are still to be established.
+    /// Those of a generation whose subscriptions are still to be established.
     #[must_use]
     pub fn of(subscriptions: &[Subscribe]) -> Self {
         let pending = |it: &Subscribe| {
@@ -22,10 +22,10 @@ impl SubscriptionFailures {
 
     /// Sets the reason why the subscription at this position is not established; none: it is. True if that is a change.
     pub fn set(&self, nth: usize, why: Option<String>) -> bool {
-        let mut board = self.board();
+        let mut failures = self.lock();
         let before = match &why {
-            Some(why) => board.insert(nth, why.clone()),
-            None => board.remove(&nth),
+            Some(why) => failures.insert(nth, why.clone()),
+            None => failures.remove(&nth),
         };
         before != why
     }
@@ -33,10 +33,10 @@ impl SubscriptionFailures {
     /// Why one of the subscriptions is not established, if that is so.
     #[must_use]
     pub fn failure(&self) -> Option<String> {
-        self.board().values().next().cloned()
+        self.lock().values().next().cloned()
     }
 
-    fn board(&self) -> MutexGuard<'_, BTreeMap<usize, String>> {
+    fn lock(&self) -> MutexGuard<'_, BTreeMap<usize, String>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

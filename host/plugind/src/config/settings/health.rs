@@ -6,7 +6,7 @@ use crate::{
 };
 use std::time::Duration;
 
-/// The largest `stop-delay-sec`: it is part of the 30 s in which connections and plugins must finish.
+/// The largest `stop-delay-sec`. A stop takes this much longer.
 const STOP_DELAY_MAX: Span = Span(Duration::from_secs(10));
 
 /// `[health]`: where load balancers ask for the health of the daemon.

@@ -29,7 +29,7 @@ const WRITE_TIMEOUT: Duration = Duration::from_secs(30);
 const LINGER: Duration = Duration::from_secs(2);
 /// Answers to pings that may wait to be written. A client that sends more pings has to read first.
 const PONGS_MAX: usize = 16;
-/// The reason that the library writes in the place of that of a close with a code that must not be sent.
+/// The reason that the library puts into a received close whose code must not be sent.
 const REFUSED: &str = "Protocol violation";
 
 /// The way in which the client's side ended, or must end.

@@ -20,7 +20,7 @@ pub struct Instances {
     pub max: Option<u32>,
     /// The most calls at a time in one instance; none: as fits the mode.
     pub concurrency: Option<u32>,
-    /// After so many calls an instance is replaced; none: never.
+    /// After so many calls an instance is replaced; none: as fits the mode.
     pub recycle_after: Option<u32>,
     /// An instance as old as this is replaced; none: never.
     pub recycle_age: Option<Duration>,

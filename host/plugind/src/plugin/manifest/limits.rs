@@ -24,9 +24,9 @@ const MESSAGES_IN_FLIGHT_MAX: u32 = 10_000;
 /// `[limits]`
 #[derive(Clone, Debug, PartialEq)]
 pub struct Limits {
-    /// Of all memories and tables of all instances.
+    /// Of all instances: their memories and tables, and what the host keeps for them.
     pub memory_max: Bytes,
-    /// Of all memories and tables of one instance.
+    /// Of one instance: its memories and tables, and what the host keeps for it.
     pub instance_memory_max: Bytes,
     /// Of the processor, for all instances together; none: as much as there is.
     pub cpu_quota: Option<Percent>,

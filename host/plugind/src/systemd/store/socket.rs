@@ -9,8 +9,8 @@ use std::{
     os::{fd::BorrowedFd, unix::net::UnixDatagram},
 };
 
-/// The way to systemd, which may take its time. That of sd-notify reads the environment for each message, and
-/// finds no socket with an abstract name.
+/// The connection to systemd, which may be slow. The function of sd-notify reads the environment for each message,
+/// and finds no socket with an abstract name.
 pub(super) struct StoreSocket {
     path: OsString,
     socket: Option<UnixDatagram>,

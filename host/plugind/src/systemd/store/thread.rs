@@ -65,7 +65,7 @@ pub(super) struct StoreThread {
     left: Vec<PluginName>,
 }
 
-/// The files of one plugin that systemd holds.
+/// The newest file of one plugin that systemd holds, and the number in its name.
 struct StoredState {
     sequence: u64,
     file: File,
@@ -76,7 +76,7 @@ fn name_of(plugin: &PluginName, sequence: u64) -> String {
     format!("{plugin}-{sequence}")
 }
 
-/// The message with which systemd takes a file. One is always readable, so that there would be nothing to wait for.
+/// The message with which systemd takes a file. A file is always readable, so there is nothing to poll for.
 fn store_message(name: &str) -> String {
     format!("FDSTORE=1\nFDNAME={name}\nFDPOLL=0\n")
 }

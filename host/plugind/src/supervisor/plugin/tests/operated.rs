@@ -30,8 +30,8 @@ fn a_version_that_is_on_its_way_is_given_up_by_a_stop() {
     let (mut managed, _) = Managed::serving(release(1, false));
     let (number, _) = managed.prepare(release(2, false), true);
     let actions = managed.handle(PluginEvent::Stop);
-    let is_told = |action: &Action| matches!(action, Action::Report(Fact::Stopped));
-    assert!(actions.iter().any(is_told), "{actions:?}");
+    let is_reported = |action: &Action| matches!(action, Action::Report(Fact::Stopped));
+    assert!(actions.iter().any(is_reported), "{actions:?}");
     // It became ready too late.
     managed.worker(number, READY);
     assert!(managed.plugin.serving().is_none());
