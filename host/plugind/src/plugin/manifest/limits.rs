@@ -102,7 +102,7 @@ impl Limits {
 }
 
 /// Reads the size of something that has at least one byte and at most `max`.
-fn read_size(table: &Table<'_>, key: &str, max: Bytes) -> Option<Bytes> {
+fn read_size(table: &Table<'_>, key: &'static str, max: Bytes) -> Option<Bytes> {
     let size = table.parsed::<Bytes>(key)?;
     if size == Bytes(0) || size > max {
         let message =
