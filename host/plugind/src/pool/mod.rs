@@ -7,6 +7,7 @@ pub(crate) mod worker_handle;
 mod deadline;
 mod back_pressure;
 mod registry;
+mod call_state;
 mod in_flight;
 mod abandoned_tasks;
 mod queue;

@@ -2,8 +2,9 @@
 
 use crate::pool::{
     call::{NotServed, Outcome, ReplyReceiver},
+    call_state::State,
     failure::CallFailure,
-    in_flight::{InFlight, State},
+    in_flight::InFlight,
     pauses::ResponsePauses,
     request_failures::RequestFailure,
     worker_task::WorkerTask,
