@@ -22,7 +22,8 @@ use crate::{
         scaling::PoolStats,
         shares::{InstancePlace, InstancePool},
         worker,
-        workers::{CoreSet, WorkerEvent, WorkerSet},
+        worker_event::WorkerEvent,
+        workers::{WorkerSet, core_set::CoreSet},
     },
     runtime::{
         executors::Executors,

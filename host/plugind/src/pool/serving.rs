@@ -19,7 +19,8 @@ use crate::{
         streams::{answer_datagram, serve_connection},
         websockets::serve_websocket,
         worker_context::WorkerContext,
-        workers::{Retirement, WorkerEvent, WorkerSlot},
+        worker_event::{Retirement, WorkerEvent},
+        workers::worker_slot::WorkerSlot,
     },
     world::{
         HostState,

@@ -19,9 +19,10 @@ use crate::{
         shares::InstancePlace,
         state_transfer::restore,
         worker_context::WorkerContext,
+        worker_event::{InstanceStage, Retirement, WorkerEvent},
         worker_handle::WorkerHandle,
         worker_task::WorkerTask,
-        workers::{CoreSet, InstanceStage, Retirement, WorkerEvent, WorkerSet, WorkerSlot},
+        workers::{WorkerSet, core_set::CoreSet, worker_slot::WorkerSlot},
     },
     runtime::file_threads::FileThreads,
     world::{
