@@ -14,10 +14,9 @@ use crate::{
         websockets::serve_websocket,
     },
     world::{
-        client_connection::{ClientConnection, ReceivedDatagram},
-        client_websocket::ClientWebSocket,
-        guest_message::GuestMessage,
-        passed_requests::PassedRequest,
+        client_connection::ClientConnection, client_websocket::ClientWebSocket,
+        guest_message::GuestMessage, passed_requests::PassedRequest,
+        received_datagram::ReceivedDatagram,
     },
 };
 use futures::channel::oneshot;
