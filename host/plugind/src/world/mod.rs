@@ -60,6 +60,7 @@ pub mod buckets;
 pub mod granted;
 mod holdings;
 mod wasi_context;
+mod shared;
 mod host_state;
 pub mod interfaces;
 pub mod host_runtime;
@@ -67,5 +68,6 @@ pub mod link;
 
 pub use self::{
     heartbeat::Hung,
-    host_state::{HostServices, HostState, Shared, examine, set_transfer_max, store},
+    host_state::{HostState, examine, set_transfer_max, store},
+    shared::{HostServices, Shared},
 };
