@@ -237,7 +237,7 @@ impl InFlight {
         }
     }
 
-    /// Whether its guest still works on it although the caller has been gone for so long that it keeps no place.
+    /// Notes if its guest still works on it although the caller has been gone for so long that it keeps no place.
     fn check_guest(&self, now: Instant) {
         let (Some(since), None) = (self.gone_since.get(), self.grace) else { return };
         if now.saturating_duration_since(*since) >= GONE_GRACE

@@ -55,12 +55,12 @@ pub(super) struct Serving<'a> {
     /// Until it is as old as an instance may be.
     age: Option<Pin<Box<Sleep>>>,
     is_aged: bool,
-    is_near_memory_limit: bool,
+    is_near_limit: bool,
     /// It keeps a state that was not saved for the instance that replaces it.
     is_unsaved: bool,
     recycle_not_before: u32,
-    /// It could take no call at the last look, but for replies on their way.
-    delivered: bool,
+    /// At the last look, only replies that were being delivered kept it from taking a call.
+    was_delivering: bool,
     back_pressure: BackPressure,
     abandoned_tasks: AbandonedTasks<'a>,
     /// Memory that the instance used when it began to serve.
@@ -92,10 +92,10 @@ impl<'a> Serving<'a> {
             slot,
             age: set.config.recycle_age.map(|age| Box::pin(sleep(age))),
             is_aged: false,
-            is_near_memory_limit: false,
+            is_near_limit: false,
             is_unsaved: exports.handover.is_some(),
             recycle_not_before: 0,
-            delivered: false,
+            was_delivering: false,
             back_pressure: BackPressure::new(set.config.watchdog),
             abandoned_tasks: AbandonedTasks::new(worker.handle),
             memory_at_start: accessor.with(|mut store| store.get().memory_used()),
@@ -146,8 +146,8 @@ impl<'a> Serving<'a> {
                 WorkerDecision::Wait => {
                     let delivers = view.only_delivers();
                     // Noted when that begins, not as long as it lasts.
-                    self.worker.handle.note_delivering(delivers && !self.delivered);
-                    self.delivered = delivers;
+                    self.worker.handle.note_delivering(delivers && !self.was_delivering);
+                    self.was_delivering = delivers;
                     self.set_available(false);
                     break;
                 }
@@ -189,7 +189,7 @@ impl<'a> Serving<'a> {
             draining: set.draining(),
             idle: false,
             aged: self.is_aged,
-            near_memory_limit: self.is_near_memory_limit,
+            near_limit: self.is_near_limit,
             calls: self.calls.len().saturating_sub(handle.lingering()),
             lingering: handle.lingering(),
             passed: if passes_on { handle.passed.at_work() } else { 0 },
@@ -241,7 +241,7 @@ impl<'a> Serving<'a> {
         }
         self.back_pressure.end();
         self.set_available(true);
-        self.delivered = false;
+        self.was_delivering = false;
         let Some(call) = self.worker.set.queue.pop(self.worker.handle.core) else { return false };
         if call.in_flight.take(self.worker.handle) {
             self.count_wait(&call.in_flight);
@@ -321,9 +321,9 @@ impl<'a> Serving<'a> {
     /// Sees whether the instance is near one of its limits, so that it is replaced before it reaches it.
     fn examine(&mut self) {
         let at_start = self.memory_at_start;
-        self.is_near_memory_limit |= self.accessor.with(|mut store| {
+        self.is_near_limit |= self.accessor.with(|mut store| {
             let resources = examine(store.as_context_mut());
-            store.get().is_near_memory_limit(at_start, resources)
+            store.get().is_near_limit(at_start, resources)
         });
     }
 

@@ -187,7 +187,7 @@ impl HostState {
     /// Whether the instance uses so much of what it may that it should be replaced before it reaches a limit: half of
     /// its `resources`, or as much memory as it is replaced at, if it had less `at_start`.
     #[must_use]
-    pub fn is_near_memory_limit(&self, at_start: usize, resources: usize) -> bool {
+    pub fn is_near_limit(&self, at_start: usize, resources: usize) -> bool {
         resources >= self.shared.resources_max / 2 || self.memory.is_near_memory_limit(at_start)
     }
 

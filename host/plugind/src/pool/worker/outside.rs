@@ -30,12 +30,12 @@ impl WorkerContext<'_> {
     /// Polls the inside and keeps its deadlines.
     pub(super) async fn outside(&self, mut inside: Pin<&mut impl Future<Output = Ended>>) -> Ended {
         let (mut timer, mut transfer_timer) = (Timer::default(), Timer::default());
-        let mut hold_point = self.set.shared.quota.clone().map(QuotaGate::new);
+        let mut gate = self.set.shared.quota.clone().map(QuotaGate::new);
         let waker = Waker::from(self.handle.clone());
         let mut proving = None;
         poll_fn(|cx| {
             self.handle.register(cx.waker());
-            let ended = self.poll_inside(inside.as_mut(), hold_point.as_mut(), &waker, cx);
+            let ended = self.poll_inside(inside.as_mut(), gate.as_mut(), &waker, cx);
             if self.handle.take_delivering() {
                 // The callers have a turn before the calls that wait are given to other cores.
                 cx.waker().wake_by_ref();
@@ -64,20 +64,20 @@ impl WorkerContext<'_> {
     fn poll_inside(
         &self,
         mut inside: Pin<&mut impl Future<Output = Ended>>,
-        mut hold_point: Option<&mut QuotaGate>,
+        mut gate: Option<&mut QuotaGate>,
         waker: &Waker,
         cx: &mut Context<'_>,
     ) -> Poll<Ended> {
         let mut polls = 0;
         let file_threads = self.set.shared.file_threads.as_ref();
         // The inside does not run while the gate is closed, but a request to end the worker is still noticed.
-        while hold_point.as_mut().is_none_or(|hold_point| hold_point.poll_open(cx).is_ready()) {
+        while gate.as_mut().is_none_or(|gate| gate.poll_open(cx).is_ready()) {
             let mut inner = Context::from_waker(waker);
             self.handle.clear_woken();
             let mut poll = || FileThreads::poll(file_threads, || inside.as_mut().poll(&mut inner));
-            let polled = match &hold_point {
+            let polled = match &gate {
                 None => poll(),
-                Some(hold_point) => hold_point.charged(poll),
+                Some(gate) => gate.charged(poll),
             };
             if polled.is_ready() {
                 return polled;
