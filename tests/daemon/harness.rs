@@ -1,9 +1,11 @@
 //! The harness for authors, `plugind-test`, with guests of these tests.
 
 use crate::{nats::NatsServer, streams::exchange};
-use plugind_test::Host;
-use plugind_tests::{guest, program};
+use plugind_test::{Entry, Host, Priority};
+use plugind_tests::{another, guest, program};
 use std::{
+    fs,
+    path::PathBuf,
     sync::Once,
     thread,
     time::{Duration, SystemTime},
@@ -31,6 +33,52 @@ fn a_plugin_is_tested_with_its_configuration_and_its_log() {
     let (status, log) = host.stop();
     assert!(status.success());
     log.wait_for("plugind: stopped");
+}
+
+#[test]
+fn the_entries_of_a_log_are_values() {
+    let host = with("logs", "logs").start();
+    assert_eq!(host.get("/log").status, 200);
+    let entry = host.log().wait_for_entry(|entry| entry.message == "an info entry");
+    assert_eq!((entry.priority, entry.plugin.as_deref()), (Priority::Info, Some("logs")));
+    assert_eq!(entry.field("request-id"), Some("5"));
+    assert_eq!(entry.field("user"), Some("a \"quoted\" name"));
+    assert_eq!(entry.field("trace_id").map(str::len), Some(32), "{entry:?}");
+    assert_eq!(entry.field("users"), None);
+    let (_, log) = host.stop();
+    let entries = log.entries();
+    let of_plugin = entries.iter().filter(|entry| entry.plugin.is_some());
+    let written: Vec<_> = of_plugin.map(|it| (it.priority, it.message.as_str())).collect();
+    let expected = [
+        (Priority::Critical, "a critical entry"),
+        (Priority::Error, "an error entry"),
+        (Priority::Warning, "a warning entry"),
+        (Priority::Notice, "a notice entry"),
+        (Priority::Info, "an info entry"),
+        (Priority::Debug, "a debug entry"),
+        (Priority::Info, "an entry without fields"),
+    ];
+    assert_eq!(written[..expected.len()], expected);
+    let of_host = |message: &str| {
+        let mut entries = entries.iter().filter(|entry| entry.plugin.is_none());
+        entries.find(|entry| entry.message == message).unwrap_or_else(|| panic!("{entries:?}"))
+    };
+    assert_eq!(of_host("plugin ready").field("route"), Some("/logs"));
+    assert_eq!(of_host("stopped").fields, []);
+}
+
+#[test]
+fn a_value_of_an_entry_is_the_text_that_the_plugin_wrote() {
+    let manifest = "[config]\ngreeting = \"a \\\"b\\\" \\\\u{41} =c\\nd=e\"\n";
+    let host = with("hello", "hello").manifest(manifest).start();
+    let entry = host.log().wait_for_entry(|entry| entry.message == "greeting loaded");
+    let expected = Entry {
+        priority: Priority::Info,
+        plugin: Some("hello".to_owned()),
+        message: "greeting loaded".to_owned(),
+        fields: vec![("greeting".to_owned(), "a \"b\" \\u{41} =c\nd=e".to_owned())],
+    };
+    assert_eq!(entry, expected);
 }
 
 #[test]
