@@ -10,6 +10,7 @@ use std::{
     thread,
     time::{Duration, SystemTime},
 };
+use tempfile::TempDir;
 
 /// A host for the plugin `name`, run by the programs under test.
 fn with(name: &str, component: &str) -> plugind_test::HostBuilder {
@@ -79,6 +80,68 @@ fn a_value_of_an_entry_is_the_text_that_the_plugin_wrote() {
         fields: vec![("greeting".to_owned(), "a \"b\" \\u{41} =c\nd=e".to_owned())],
     };
     assert_eq!(entry, expected);
+}
+
+#[test]
+fn the_health_of_a_plugin_is_its_state() {
+    let manifest = "[service]\nwatchdog-sec = \"100ms\"\nrestart = \"no\"\n[instances]\nmax = 1\n";
+    let host = with("unhealthy", "unhealthy").manifest(manifest).start();
+    assert_eq!(host.status()["plugin"]["subState"], "running");
+    assert_eq!(host.get("/weaken").text(), "fine");
+    let status = host.wait_for_state("degraded");
+    assert_eq!(status["plugin"]["degraded"], "weak", "{status}");
+    assert_eq!(host.get("/sicken").text(), "fine");
+    let status = host.wait_for_state("failed");
+    assert_eq!(status["plugin"]["result"], "unhealthy", "{status}");
+    assert_eq!(host.get("").status, 503);
+}
+
+/// Another version of a guest, in a directory of its own.
+fn next_version(component: &str) -> (TempDir, PathBuf) {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("next.wasm");
+    fs::write(&path, another(component)).unwrap();
+    (directory, path)
+}
+
+#[test]
+fn the_state_of_a_plugin_survives_another_version_and_a_restart() {
+    let host = with("keeps", "keeps").start();
+    let counted = |count: &str| {
+        let response = host.get("");
+        assert!(response.text().ends_with(count), "{response:?}");
+    };
+    counted("count=1");
+    let (_directory, next) = next_version("keeps");
+    host.replace_component(next);
+    counted("count=2");
+    host.restart();
+    counted("count=3");
+    let entry = host.log().wait_for_entry(|entry| entry.message == "restored");
+    assert_eq!(entry.field("count"), Some("1"), "{entry:?}");
+    host.stop_plugin();
+    host.start_plugin();
+    counted("count=1");
+}
+
+#[test]
+fn a_plugin_is_stopped_with_the_reason_that_a_test_chooses() {
+    let host = with("says-stop", "says_stop").start();
+    host.stop_plugin();
+    let reason = |reason: &str| {
+        let message = format!("stopped: StopReason::{reason}");
+        host.log().wait_for_entry(|entry| entry.message == message);
+    };
+    reason("Stop");
+    assert_eq!(host.status()["plugin"]["subState"], "stopped");
+    assert_eq!(host.get("").status, 503);
+    host.start_plugin();
+    assert_eq!(host.get("").text(), "fine");
+    host.restart();
+    reason("Reload");
+    let (status, log) = host.stop();
+    assert!(status.success());
+    log.wait_for_entry(|entry| entry.message == "stopped: StopReason::Shutdown");
 }
 
 #[test]
