@@ -1,11 +1,12 @@
 //! The author's commands: a project is made, built and served in a terminal, and what changes is served at once.
 
-use crate::streams::exchange;
+use crate::{compiler::compiler, streams::exchange};
 use plugind_tests::{Connection, Log, Signal, client::Response, guest, program};
 use rustix::process::{Pid, kill_process};
 use std::{
     fs, io,
     net::{SocketAddr, TcpStream},
+    os::unix::fs::symlink,
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
 };
@@ -27,7 +28,11 @@ fn pluginctl(arguments: &[&str]) -> Command {
 
 impl Running {
     pub(crate) fn start(path: &Path, arguments: &[&str]) -> Self {
-        let home = tempfile::tempdir().unwrap();
+        Self::start_at(tempfile::tempdir().unwrap(), path, arguments)
+    }
+
+    /// Starts it with this home directory.
+    fn start_at(home: TempDir, path: &Path, arguments: &[&str]) -> Self {
         let (output, printed) = io::pipe().unwrap();
         let mut command = pluginctl(&["run", "--listen", "127.0.0.1:0"]);
         command.args(arguments).arg(path).env("HOME", home.path()).env("TMPDIR", home.path());
@@ -107,6 +112,29 @@ fn a_changed_component_and_a_changed_manifest_take_over() {
     fs::remove_file(&manifest).unwrap();
     running.log.wait_for_times(2, &["reloaded: 1 changed"]);
     assert_eq!(running.get("shows", "").text(), "Hello from a wasi:http 0.2 component\n");
+}
+
+#[test]
+fn the_compilation_of_a_plugin_is_shown_until_it_is_served() {
+    let (directory, home) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let component = directory.path().join("shows.wasm");
+    copy_guest("config", &component);
+    let cache = home.path().join(".cache/plugind/run");
+    fs::create_dir_all(&cache).unwrap();
+    symlink(program("plugind-compile"), cache.join("plugind-compile")).unwrap();
+    let compiler = format!("--compiler={}", compiler("waits-for-go"));
+    let running = Running::start_at(home, &component, &["--watch", &compiler]);
+    running.log.wait_for(&["starting: 0 of 1 ready (waiting for shows)"]);
+    running.log.wait_for(&["info    plugind: compiling plugin=shows seconds=2"]);
+    assert_eq!(running.log.count(&["shows: http://"]), 0, "it is not served yet");
+    fs::write(cache.join("go"), "").unwrap();
+    assert_eq!(running.get("shows", "").status(), 200);
+    fs::remove_file(cache.join("go")).unwrap();
+    copy_guest("greeter_02", &component);
+    running.log.wait_for(&["compiling 1 of 1: shows"]);
+    assert_eq!(running.log.count(&["reloaded:"]), 0, "the previous version serves");
+    fs::write(cache.join("go"), "").unwrap();
+    running.log.wait_for(&["reloaded: 1 changed"]);
 }
 
 /// A project whose build copies a component from `source.wasm`.
