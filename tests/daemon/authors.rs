@@ -266,6 +266,26 @@ fn a_directory_of_plugins_is_served_as_it_is() {
 }
 
 #[test]
+fn a_changed_file_of_a_directory_takes_over() {
+    let directory = tempfile::tempdir().unwrap();
+    let file = |name: &str| directory.path().join(name);
+    copy_guest("config", &file("shows.wasm"));
+    copy_guest("greeter_02", &file("other.wasm"));
+    let running = Running::start(directory.path(), &["--watch"]);
+    assert_eq!(running.get("shows", "").text(), "");
+    fs::write(file("shows.toml"), "[config]\nword = \"one\"\n").unwrap();
+    running.log.wait_for(&["reloaded: 1 changed, 0 removed, 1 unchanged, 0 failed"]);
+    assert_eq!(running.get("shows", "").text(), "word=one\n");
+    copy_guest("greeter_02", &file("draft"));
+    fs::rename(file("draft"), file("shows.wasm")).unwrap();
+    running.log.wait_for_times(2, &["reloaded: 1 changed, 0 removed, 1 unchanged, 0 failed"]);
+    assert_eq!(running.get("shows", "").text(), "Hello from a wasi:http 0.2 component\n");
+    fs::remove_file(file("other.wasm")).unwrap();
+    running.log.wait_for(&["reloaded: 0 changed, 1 removed, 1 unchanged, 0 failed"]);
+    assert_eq!(running.get("other", "").status(), 404);
+}
+
+#[test]
 fn a_plugin_that_serves_a_socket_gets_a_free_port() {
     let directory = tempfile::tempdir().unwrap();
     let component = directory.path().join("echo.wasm");
