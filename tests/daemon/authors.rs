@@ -506,6 +506,62 @@ fn the_package_is_written_with_async_functions_or_without() {
     }
 }
 
+/// What the world `plugin` of a directory imports and exports.
+fn world(wit: &Path) -> Vec<String> {
+    let mut resolve = Resolve::default();
+    let parsed = resolve.push_dir(wit);
+    let (package, _) = parsed.unwrap_or_else(|error| panic!("{}: {error:#}", wit.display()));
+    let world = &resolve.worlds[resolve.select_world(&[package], Some("plugin")).unwrap()];
+    let items = world.imports.keys().chain(world.exports.keys());
+    items.map(|key| resolve.name_world_key(key)).collect()
+}
+
+#[test]
+fn the_wit_of_every_project_parses_with_nothing_else() {
+    let directory = tempfile::tempdir().unwrap();
+    let parent = directory.path().to_str().unwrap();
+    for language in ["rust", "c", "js", "python", "go"] {
+        for kind in ["http", "connection", "datagram", "websocket", "job"] {
+            let name = format!("{language}-{kind}");
+            let new = ["new", "--lang", language, "--kind", kind, "--directory", parent, &name];
+            assert!(pluginctl(&new).output().unwrap().status.success(), "{name}");
+            let wit = directory.path().join(&name).join("wit");
+            for entry in fs::read_dir(wit.join("deps")).unwrap() {
+                let path = entry.unwrap().path();
+                assert!(path.is_dir(), "each package has a directory: {}", path.display());
+            }
+            let items = world(&wit);
+            assert!(
+                items.contains(&"plugind:plugin/journal@0.1.0".to_owned()),
+                "{name}: {items:?}"
+            );
+            // The package of the project is the one that `pluginctl wit` writes.
+            let package = wit.join("deps/plugind-plugin");
+            if package.exists() {
+                fs::remove_dir_all(&package).unwrap();
+                assert!(pluginctl(&["wit"]).arg(&package).output().unwrap().status.success());
+                assert_eq!(world(&wit), items, "{name}");
+            }
+        }
+    }
+}
+
+#[test]
+fn a_project_for_a_toolchain_without_async_functions_has_the_same_world() {
+    let directory = tempfile::tempdir().unwrap();
+    let parent = directory.path().to_str().unwrap();
+    for kind in ["http", "connection", "datagram", "websocket", "job"] {
+        let new = ["new", "--lang", "js", "--kind", kind, "--directory", parent, kind];
+        assert!(pluginctl(&new).output().unwrap().status.success(), "{kind}");
+        let wit = directory.path().join(kind).join("wit");
+        let (items, package) = (world(&wit), wit.join("deps/plugind-plugin"));
+        fs::remove_dir_all(&package).unwrap();
+        let written = pluginctl(&["wit", "--sync"]).arg(&package).output().unwrap();
+        assert!(written.status.success(), "{kind}");
+        assert_eq!(world(&wit), items, "{kind}");
+    }
+}
+
 #[test]
 fn a_new_project_never_replaces_files() {
     let directory = tempfile::tempdir().unwrap();
