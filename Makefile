@@ -18,6 +18,8 @@ client := -p pluginctl
 compiler := -p plugind-compile -p plugind-artifact
 tested := $(daemon) $(compiler) -p plugind-tests
 plugins := -p plugind-sdk -p hello -p greeter-02 -p warmup -p ticker -p echo -p clock -p chat -p basic-auth -p cors -p rate-limit -p static-files -p userdb -p resolve-hook
+# The crates for authors, whose documentation has examples, and the example plugin that is tested by one of them.
+documented := -p plugind-sdk -p plugind-test -p hello
 guest := --profile guest --target wasm32-wasip2
 # The Debian releases under whose systemd the installation is tested, beside that of this machine: 252, 257 and the
 # newest. For each, its suite and the tests that apply: varlinkctl finds the control socket since 257, and
@@ -105,6 +107,8 @@ test-here: check
 	tests/browser
 	tests/corpus rust
 	KINDS=http tests/authors js python
+	PLUGIND=$(CURDIR)/$(PROGRAMS)/plugind PLUGINCTL=$(CURDIR)/$(PROGRAMS)/pluginctl \
+		cargo test $(unit-profile) $(locked) $(documented) --all-features --test plugin
 	$(end-to-end) $(program-tests:%=--test %) $(threads)
 
 test-systemd: $(systemds:%=test-%) ## test the installation under the systemd of other Debians; test-debian-13 for one
@@ -128,6 +132,7 @@ fmt: # the benchmark's peers and the fuzzer are workspaces of their own
 lint:
 	cargo clippy $(unit-profile) $(locked) $(tested) -p plugind-test -p plugind-probe --all-targets -- -D warnings
 	cargo clippy $(unit-profile) $(locked) $(client) --all-targets -- -D warnings
+	cargo clippy $(unit-profile) $(locked) $(documented) --all-features --test plugin -- -D warnings
 	cargo clippy $(guest) $(locked) $(plugins) --lib --bins -- -D warnings
 	cargo clippy $(guest) $(locked) -p plugind-test-guests --examples -- -D warnings
 	@# Nothing is linked here, so libFuzzer, which is C++, need not be compiled.
@@ -135,7 +140,7 @@ lint:
 
 sources: # check the sources and documents; needs no built program
 	cargo test $(unit-profile) $(locked) $(tests) $(source-tests:%=--test %)
-	cargo test --quiet $(unit-profile) $(locked) --doc -p plugind-sdk -p plugind-test --all-features
+	cargo test --quiet $(unit-profile) $(locked) $(documented) --all-features --doc
 
 build: setup-run ## build the daemon, its client and the compiler, each on its own
 	$(flags) cargo build --profile $(PROFILE) $(locked) $(daemon)

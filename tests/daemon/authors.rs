@@ -1,11 +1,12 @@
 //! The author's commands: a project is made, built and served in a terminal, and what changes is served at once.
 
-use crate::streams::exchange;
+use crate::{compiler::compiler, streams::exchange};
 use plugind_tests::{Connection, Log, Signal, client::Response, guest, program};
 use rustix::process::{Pid, kill_process};
 use std::{
     fs, io,
     net::{SocketAddr, TcpStream},
+    os::unix::fs::symlink,
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
 };
@@ -27,7 +28,11 @@ fn pluginctl(arguments: &[&str]) -> Command {
 
 impl Running {
     pub(crate) fn start(path: &Path, arguments: &[&str]) -> Self {
-        let home = tempfile::tempdir().unwrap();
+        Self::start_at(tempfile::tempdir().unwrap(), path, arguments)
+    }
+
+    /// Starts it with this home directory.
+    fn start_at(home: TempDir, path: &Path, arguments: &[&str]) -> Self {
         let (output, printed) = io::pipe().unwrap();
         let mut command = pluginctl(&["run", "--listen", "127.0.0.1:0"]);
         command.args(arguments).arg(path).env("HOME", home.path()).env("TMPDIR", home.path());
@@ -107,6 +112,29 @@ fn a_changed_component_and_a_changed_manifest_take_over() {
     fs::remove_file(&manifest).unwrap();
     running.log.wait_for_times(2, &["reloaded: 1 changed"]);
     assert_eq!(running.get("shows", "").text(), "Hello from a wasi:http 0.2 component\n");
+}
+
+#[test]
+fn the_compilation_of_a_plugin_is_shown_until_it_is_served() {
+    let (directory, home) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let component = directory.path().join("shows.wasm");
+    copy_guest("config", &component);
+    let cache = home.path().join(".cache/plugind/run");
+    fs::create_dir_all(&cache).unwrap();
+    symlink(program("plugind-compile"), cache.join("plugind-compile")).unwrap();
+    let compiler = format!("--compiler={}", compiler("waits-for-go"));
+    let running = Running::start_at(home, &component, &["--watch", &compiler]);
+    running.log.wait_for(&["starting: 0 of 1 ready (waiting for shows)"]);
+    running.log.wait_for(&["info    plugind: compiling plugin=shows seconds=2"]);
+    assert_eq!(running.log.count(&["shows: http://"]), 0, "it is not served yet");
+    fs::write(cache.join("go"), "").unwrap();
+    assert_eq!(running.get("shows", "").status(), 200);
+    fs::remove_file(cache.join("go")).unwrap();
+    copy_guest("greeter_02", &component);
+    running.log.wait_for(&["compiling 1 of 1: shows"]);
+    assert_eq!(running.log.count(&["reloaded:"]), 0, "the previous version serves");
+    fs::write(cache.join("go"), "").unwrap();
+    running.log.wait_for(&["reloaded: 1 changed"]);
 }
 
 /// A project whose build copies a component from `source.wasm`.
@@ -235,6 +263,26 @@ fn a_directory_of_plugins_is_served_as_it_is() {
     for plugin in ["greeter-02", "config"] {
         assert_eq!(running.get(plugin, "").status(), 200, "{plugin}");
     }
+}
+
+#[test]
+fn a_changed_file_of_a_directory_takes_over() {
+    let directory = tempfile::tempdir().unwrap();
+    let file = |name: &str| directory.path().join(name);
+    copy_guest("config", &file("shows.wasm"));
+    copy_guest("greeter_02", &file("other.wasm"));
+    let running = Running::start(directory.path(), &["--watch"]);
+    assert_eq!(running.get("shows", "").text(), "");
+    fs::write(file("shows.toml"), "[config]\nword = \"one\"\n").unwrap();
+    running.log.wait_for(&["reloaded: 1 changed, 0 removed, 1 unchanged, 0 failed"]);
+    assert_eq!(running.get("shows", "").text(), "word=one\n");
+    copy_guest("greeter_02", &file("draft"));
+    fs::rename(file("draft"), file("shows.wasm")).unwrap();
+    running.log.wait_for_times(2, &["reloaded: 1 changed, 0 removed, 1 unchanged, 0 failed"]);
+    assert_eq!(running.get("shows", "").text(), "Hello from a wasi:http 0.2 component\n");
+    fs::remove_file(file("other.wasm")).unwrap();
+    running.log.wait_for(&["reloaded: 0 changed, 1 removed, 1 unchanged, 0 failed"]);
+    assert_eq!(running.get("other", "").status(), 404);
 }
 
 #[test]
@@ -455,6 +503,62 @@ fn the_package_is_written_with_async_functions_or_without() {
         for both in ["lifecycle", "handover", "datagram-handler", "blocking-websocket-handler"] {
             assert!(names.contains(&both.to_owned()), "{both} in {names:?}");
         }
+    }
+}
+
+/// What the world `plugin` of a directory imports and exports.
+fn world(wit: &Path) -> Vec<String> {
+    let mut resolve = Resolve::default();
+    let parsed = resolve.push_dir(wit);
+    let (package, _) = parsed.unwrap_or_else(|error| panic!("{}: {error:#}", wit.display()));
+    let world = &resolve.worlds[resolve.select_world(&[package], Some("plugin")).unwrap()];
+    let items = world.imports.keys().chain(world.exports.keys());
+    items.map(|key| resolve.name_world_key(key)).collect()
+}
+
+#[test]
+fn the_wit_of_every_project_parses_with_nothing_else() {
+    let directory = tempfile::tempdir().unwrap();
+    let parent = directory.path().to_str().unwrap();
+    for language in ["rust", "c", "js", "python", "go"] {
+        for kind in ["http", "connection", "datagram", "websocket", "job"] {
+            let name = format!("{language}-{kind}");
+            let new = ["new", "--lang", language, "--kind", kind, "--directory", parent, &name];
+            assert!(pluginctl(&new).output().unwrap().status.success(), "{name}");
+            let wit = directory.path().join(&name).join("wit");
+            for entry in fs::read_dir(wit.join("deps")).unwrap() {
+                let path = entry.unwrap().path();
+                assert!(path.is_dir(), "each package has a directory: {}", path.display());
+            }
+            let items = world(&wit);
+            assert!(
+                items.contains(&"plugind:plugin/journal@0.1.0".to_owned()),
+                "{name}: {items:?}"
+            );
+            // The package of the project is the one that `pluginctl wit` writes.
+            let package = wit.join("deps/plugind-plugin");
+            if package.exists() {
+                fs::remove_dir_all(&package).unwrap();
+                assert!(pluginctl(&["wit"]).arg(&package).output().unwrap().status.success());
+                assert_eq!(world(&wit), items, "{name}");
+            }
+        }
+    }
+}
+
+#[test]
+fn a_project_for_a_toolchain_without_async_functions_has_the_same_world() {
+    let directory = tempfile::tempdir().unwrap();
+    let parent = directory.path().to_str().unwrap();
+    for kind in ["http", "connection", "datagram", "websocket", "job"] {
+        let new = ["new", "--lang", "js", "--kind", kind, "--directory", parent, kind];
+        assert!(pluginctl(&new).output().unwrap().status.success(), "{kind}");
+        let wit = directory.path().join(kind).join("wit");
+        let (items, package) = (world(&wit), wit.join("deps/plugind-plugin"));
+        fs::remove_dir_all(&package).unwrap();
+        let written = pluginctl(&["wit", "--sync"]).arg(&package).output().unwrap();
+        assert!(written.status.success(), "{kind}");
+        assert_eq!(world(&wit), items, "{kind}");
     }
 }
 

@@ -5,7 +5,7 @@ use plugind_tests::{Daemon, Signal, Tree, another, end_of, eventually, program};
 use std::{fs, os::unix::fs::symlink, path::Path};
 
 /// The path of one of the compilers beside the tests, each of which is wrong in its own way.
-fn compiler(name: &str) -> String {
+pub(crate) fn compiler(name: &str) -> String {
     format!("{}/compilers/{name}", env!("CARGO_MANIFEST_DIR"))
 }
 

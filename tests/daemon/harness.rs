@@ -1,13 +1,16 @@
 //! The harness for authors, `plugind-test`, with guests of these tests.
 
 use crate::{nats::NatsServer, streams::exchange};
-use plugind_test::Host;
-use plugind_tests::{guest, program};
+use plugind_test::{Entry, Host, Priority};
+use plugind_tests::{another, guest, program};
 use std::{
+    fs,
+    path::PathBuf,
     sync::Once,
     thread,
     time::{Duration, SystemTime},
 };
+use tempfile::TempDir;
 
 /// A host for the plugin `name`, run by the programs under test.
 fn with(name: &str, component: &str) -> plugind_test::HostBuilder {
@@ -31,6 +34,114 @@ fn a_plugin_is_tested_with_its_configuration_and_its_log() {
     let (status, log) = host.stop();
     assert!(status.success());
     log.wait_for("plugind: stopped");
+}
+
+#[test]
+fn the_entries_of_a_log_are_values() {
+    let host = with("logs", "logs").start();
+    assert_eq!(host.get("/log").status, 200);
+    let entry = host.log().wait_for_entry(|entry| entry.message == "an info entry");
+    assert_eq!((entry.priority, entry.plugin.as_deref()), (Priority::Info, Some("logs")));
+    assert_eq!(entry.field("request-id"), Some("5"));
+    assert_eq!(entry.field("user"), Some("a \"quoted\" name"));
+    assert_eq!(entry.field("trace_id").map(str::len), Some(32), "{entry:?}");
+    assert_eq!(entry.field("users"), None);
+    let (_, log) = host.stop();
+    let entries = log.entries();
+    let of_plugin = entries.iter().filter(|entry| entry.plugin.is_some());
+    let written: Vec<_> = of_plugin.map(|it| (it.priority, it.message.as_str())).collect();
+    let expected = [
+        (Priority::Critical, "a critical entry"),
+        (Priority::Error, "an error entry"),
+        (Priority::Warning, "a warning entry"),
+        (Priority::Notice, "a notice entry"),
+        (Priority::Info, "an info entry"),
+        (Priority::Debug, "a debug entry"),
+        (Priority::Info, "an entry without fields"),
+    ];
+    assert_eq!(written[..expected.len()], expected);
+    let of_host = |message: &str| {
+        let mut entries = entries.iter().filter(|entry| entry.plugin.is_none());
+        entries.find(|entry| entry.message == message).unwrap_or_else(|| panic!("{entries:?}"))
+    };
+    assert_eq!(of_host("plugin ready").field("route"), Some("/logs"));
+    assert_eq!(of_host("stopped").fields, []);
+}
+
+#[test]
+fn a_value_of_an_entry_is_the_text_that_the_plugin_wrote() {
+    let manifest = "[config]\ngreeting = \"a \\\"b\\\" \\\\u{41} =c\\nd=e\"\n";
+    let host = with("hello", "hello").manifest(manifest).start();
+    let entry = host.log().wait_for_entry(|entry| entry.message == "greeting loaded");
+    let expected = Entry {
+        priority: Priority::Info,
+        plugin: Some("hello".to_owned()),
+        message: "greeting loaded".to_owned(),
+        fields: vec![("greeting".to_owned(), "a \"b\" \\u{41} =c\nd=e".to_owned())],
+    };
+    assert_eq!(entry, expected);
+}
+
+#[test]
+fn the_health_of_a_plugin_is_its_state() {
+    let manifest = "[service]\nwatchdog-sec = \"100ms\"\nrestart = \"no\"\n[instances]\nmax = 1\n";
+    let host = with("unhealthy", "unhealthy").manifest(manifest).start();
+    assert_eq!(host.status()["plugin"]["subState"], "running");
+    assert_eq!(host.get("/weaken").text(), "fine");
+    let status = host.wait_for_state("degraded");
+    assert_eq!(status["plugin"]["degraded"], "weak", "{status}");
+    assert_eq!(host.get("/sicken").text(), "fine");
+    let status = host.wait_for_state("failed");
+    assert_eq!(status["plugin"]["result"], "unhealthy", "{status}");
+    assert_eq!(host.get("").status, 503);
+}
+
+/// Another version of a guest, in a directory of its own.
+fn next_version(component: &str) -> (TempDir, PathBuf) {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("next.wasm");
+    fs::write(&path, another(component)).unwrap();
+    (directory, path)
+}
+
+#[test]
+fn the_state_of_a_plugin_survives_another_version_and_a_restart() {
+    let host = with("keeps", "keeps").start();
+    let counted = |count: &str| {
+        let response = host.get("");
+        assert!(response.text().ends_with(count), "{response:?}");
+    };
+    counted("count=1");
+    let (_directory, next) = next_version("keeps");
+    host.replace_component(next);
+    counted("count=2");
+    host.restart();
+    counted("count=3");
+    let entry = host.log().wait_for_entry(|entry| entry.message == "restored");
+    assert_eq!(entry.field("count"), Some("1"), "{entry:?}");
+    host.stop_plugin();
+    host.start_plugin();
+    counted("count=1");
+}
+
+#[test]
+fn a_plugin_is_stopped_with_the_reason_that_a_test_chooses() {
+    let host = with("says-stop", "says_stop").start();
+    host.stop_plugin();
+    let reason = |reason: &str| {
+        let message = format!("stopped: StopReason::{reason}");
+        host.log().wait_for_entry(|entry| entry.message == message);
+    };
+    reason("Stop");
+    assert_eq!(host.status()["plugin"]["subState"], "stopped");
+    assert_eq!(host.get("").status, 503);
+    host.start_plugin();
+    assert_eq!(host.get("").text(), "fine");
+    host.restart();
+    reason("Reload");
+    let (status, log) = host.stop();
+    assert!(status.success());
+    log.wait_for_entry(|entry| entry.message == "stopped: StopReason::Shutdown");
 }
 
 #[test]

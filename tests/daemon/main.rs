@@ -45,6 +45,7 @@ mod transaction;
 mod trying;
 mod last_good;
 mod install;
+mod installed;
 mod handover;
 mod harness;
 mod compiler;

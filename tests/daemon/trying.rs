@@ -4,6 +4,7 @@ use crate::{
     authors::{Running, copy_guest, finished_project, run_tests},
     nats::{NatsClient, NatsServer},
 };
+use plugind_tests::another;
 use std::{fs, path::Path};
 use tempfile::TempDir;
 
@@ -161,4 +162,66 @@ fn a_project_is_tested_with_the_server_of_its_settings() {
     let (exit, printed) = run_tests(project.path(), &format!("{inputs}{case}"));
     assert_eq!(exit, Some(0), "{printed}");
     assert_eq!(client.next().text, "one");
+}
+
+/// A project of a guest, with a manifest.
+fn project_with(guest: &str, manifest: &str) -> TempDir {
+    let project = finished_project(guest);
+    let file = format!("{}.toml", guest.replace('_', "-"));
+    fs::write(project.path().join(file), manifest).unwrap();
+    project
+}
+
+#[test]
+fn a_project_is_tested_with_its_next_version_and_a_restart() {
+    let project = project_with("keeps", "");
+    fs::write(project.path().join("next.wasm"), another("keeps")).unwrap();
+    fs::write(project.path().join("next.toml"), "[config]\nrestore = \"fail\"\n").unwrap();
+    fs::write(project.path().join("wrong.toml"), "[limits]\nmemory-max = 3\n").unwrap();
+    let tests = "[[test]]\nname = \"first\"\npath = \"/\"\ncontains = [\"count=1\"]\n\
+                 [[test]]\nname = \"next\"\nreplace-component = \"next.wasm\"\npath = \"/\"\n\
+                 contains = [\"generation=2 count=2\"]\nlog = [\"restored count=1\"]\n\
+                 [[test]]\nname = \"again\"\nrestart = true\npath = \"/\"\ncontains = [\"count=3\"]\n\
+                 [[test]]\nname = \"config\"\nreplace-manifest = \"next.toml\"\n\
+                 [[test]]\nname = \"wrong\"\nreplace-manifest = \"wrong.toml\"\n\
+                 [[test]]\nname = \"none\"\nreplace-component = \"no.wasm\"\n\
+                 [[test]]\nname = \"last\"\npath = \"/\"\ncontains = [\"count=4\"]\n";
+    let (exit, printed) = run_tests(project.path(), tests);
+    assert_eq!(exit, Some(1), "{printed}");
+    for line in ["ok: first", "ok: next", "ok: again", "ok: last", "4 passed, 3 failed"] {
+        assert!(printed.lines().any(|printed| printed == line), "{line}: {printed}");
+    }
+    for message in [
+        "FAILED: config: keeps: not reloaded: failed at handover: ",
+        "wrong.toml:2:14: limits.memory-max must be",
+        "no.wasm: No such file or directory",
+    ] {
+        assert!(printed.contains(message), "{message}: {printed}");
+    }
+}
+
+#[test]
+fn a_project_is_tested_by_the_state_of_its_plugin() {
+    let manifest = "[service]\nwatchdog-sec = \"100ms\"\nrestart = \"no\"\n[instances]\nmax = 1\n";
+    let project = project_with("unhealthy", manifest);
+    let tests = "[[test]]\nname = \"weak\"\npath = \"/weaken\"\nstate = \"degraded\"\n\
+                 [[test]]\nname = \"sick\"\npath = \"/sicken\"\nstate = \"failed\"\n\
+                 [[test]]\nname = \"gone\"\npath = \"/\"\nstatus = 503\n\
+                 [[test]]\nname = \"back\"\nrestart = true\npath = \"/\"\nstate = \"active\"\n";
+    let (exit, printed) = run_tests(project.path(), tests);
+    assert_eq!(exit, Some(0), "{printed}");
+    let other = "[[test]]\nname = \"other\"\nstate = \"failed\"\n";
+    let (exit, printed) = run_tests(project.path(), other);
+    let message = "FAILED: other: the state is active (running), expected failed";
+    assert!(exit == Some(1) && printed.contains(message), "{printed}");
+}
+
+#[test]
+fn a_project_is_tested_while_its_plugin_is_stopped() {
+    let project = project_with("says_stop", "");
+    let tests = "[[test]]\nname = \"stop\"\nstop = true\npath = \"/\"\nstatus = 503\nstate = \"stopped\"\n\
+                 log = [\"stopped: StopReason::Stop\"]\n\
+                 [[test]]\nname = \"start\"\nstart = true\npath = \"/\"\nreceive = \"fine\"\n";
+    let (exit, printed) = run_tests(project.path(), tests);
+    assert_eq!(exit, Some(0), "{printed}");
 }

@@ -2,11 +2,11 @@
 
 mod cases;
 mod exchange;
+mod steps;
 
 use crate::{
-    client::{CallMethod, Client, ControlAddress},
     print::{complain, line, print},
-    problem::{INTERRUPTED, Problem, unless_interrupted, wait_for},
+    problem::{INTERRUPTED, Problem},
     project::{FILE, Project, ProjectError},
     run::{
         daemon::{DaemonProcess, DaemonProcessError, RunEvent},
@@ -20,8 +20,7 @@ use cases::{CasesError, TestAction, TestCase, TestRequest, TestsFile};
 use clap::Args;
 use exchange::ExchangeError;
 use plugind::{
-    api,
-    base::{interrupt::Interrupt, name::SocketName, quantity::Span, text::Escaped},
+    base::{interrupt::Interrupt, name::SocketName, text::Escaped},
     route::owners::Route,
 };
 use std::{
@@ -33,6 +32,7 @@ use std::{
     sync::mpsc::{Receiver, RecvTimeoutError, channel},
     time::Duration,
 };
+use steps::TestedPlugin;
 
 /// Interval at which it is checked whether the daemon has ended.
 const LOOK: Duration = Duration::from_millis(200);
@@ -105,13 +105,19 @@ enum Mismatch {
     NoSocket(SocketName),
     #[error("the clock cannot be moved: {0}")]
     Clock(Problem),
+    #[error("{0}")]
+    Step(Problem),
+    #[error("the state is unknown: {0}")]
+    Unknown(Problem),
+    #[error("the state is {found}, expected {expected}")]
+    State { found: String, expected: String },
     #[error(transparent)]
     Exchange(#[from] ExchangeError),
 }
 
 /// A plugin that is served for tests.
 struct ServedPlugin {
-    control: PathBuf,
+    plugin: TestedPlugin,
     log: DaemonLog,
     http: SocketAddr,
     /// The first route over HTTP.
@@ -136,6 +142,7 @@ impl TestArgs {
         let project = project.ok_or_else(|| TestError::NoProject(self.directory.clone()))?;
         let TestsFile { cases, config, credentials } = cases::read(&self.directory)?;
         let inputs = self.inputs.for_test(config, credentials).map_err(ServedError::from)?;
+        let name = project.name.clone();
         let directory = ServedDirectory::new(Target::Project(project), inputs)?;
         directory.check_files()?;
         if let Some(project) = directory.project().filter(|project| project.build.is_some()) {
@@ -170,8 +177,9 @@ impl TestArgs {
             Route::Http(route) => Some(route.prefix.clone()),
             Route::Socket(_) => None,
         });
-        let (control, prefix) = (directory.socket("control"), prefix.into_iter().next());
-        let served = ServedPlugin { control, log, http, prefix, sockets };
+        let (control, plugins) = (directory.socket("control"), directory.plugins());
+        let plugin = TestedPlugin { name, control, plugins };
+        let served = ServedPlugin { plugin, log, http, prefix: prefix.into_iter().next(), sockets };
         let is_ready = is_ready(&mut daemon, &events)?;
         let failed = if is_ready { served.run_all(&cases, &interrupt) } else { 0 };
         // The entries about a failed test may come after its response; a daemon that has exited has written all.
@@ -226,7 +234,10 @@ impl ServedPlugin {
 
     fn run(&self, case: &TestCase) -> Result<(), Mismatch> {
         if let Some(time) = case.advance_clock {
-            self.advance_clock(time).map_err(Mismatch::Clock)?;
+            self.plugin.advance_clock(time).map_err(Mismatch::Clock)?;
+        }
+        if let Some(step) = &case.step {
+            self.plugin.run(step).map_err(Mismatch::Step)?;
         }
         let received = match &case.action {
             TestAction::Request(request) => self.request(request, &case.send)?,
@@ -248,18 +259,15 @@ impl ServedPlugin {
         if let Some(expected) = case.contains.iter().find(|part| !found.contains(*part)) {
             return Err(Mismatch::Contained { found, expected: expected.clone() });
         }
+        if let Some(expected) = &case.state
+            && let Some(found) = self.plugin.other_state(expected).map_err(Mismatch::Unknown)?
+        {
+            return Err(Mismatch::State { found, expected: expected.clone() });
+        }
         match case.log.iter().find(|text| !self.log.has(text)) {
             Some(missing) => Err(Mismatch::Log(missing.clone())),
             None => Ok(()),
         }
-    }
-
-    fn advance_clock(&self, Span(time): Span) -> Result<(), Problem> {
-        let advance = Some(u64::try_from(time.as_micros()).unwrap_or(u64::MAX));
-        let call = CallMethod::MoveClock(api::ClockMove { advance, time: None });
-        let place = ControlAddress::of(self.control.clone());
-        let moved = async { Ok(Client::connect(&place)?.call::<api::ClockMoved>(call).await?) };
-        wait_for(unless_interrupted(moved)).map(drop)
     }
 
     fn request(&self, request: &TestRequest, body: &str) -> Result<Vec<u8>, Mismatch> {

@@ -12,17 +12,20 @@ use std::{
     os::unix::net::UnixDatagram,
     path::{Path, PathBuf},
     process::{Child, Command, ExitStatus, Stdio},
+    thread,
     time::{Duration, Instant, SystemTime},
 };
 use tempfile::TempDir;
 
 /// The longest time until the plugin is ready.
 const READY_MAX: Duration = Duration::from_secs(300);
+/// The longest time until the plugin is in a state that a test waits for.
+const STATE_MAX: Duration = Duration::from_secs(60);
 /// The directory in which the host finds its settings.
 const SETTINGS: &str = "root/etc/plugind";
 /// The directory in which the host finds its credentials.
 const CREDENTIALS: &str = "root/run/credentials/plugind.service";
-/// Interval at which it is checked whether the program has ended.
+/// Interval at which it is checked whether the program has ended, and for the state of the plugin.
 const LOOK: Duration = Duration::from_millis(100);
 
 /// The parameters of a [`Host`].
@@ -137,13 +140,47 @@ impl Host {
         clock::move_clock(&self.files.path().join("control"), Duration::ZERO, Some(time));
     }
 
-    /// Replaces all instances by new ones of the same version.
+    /// Waits until the plugin is in this state, and returns its [status](Self::status). The state is a word of
+    /// `["plugin"]["activeState"]`, such as `active` or `failed`, or the more exact one of `["plugin"]["subState"]`, such
+    /// as `running`, `degraded` or `stopped`; pluginctl(1) has all of them.
+    ///
+    /// # Panics
+    /// When the plugin is not in this state within a minute.
+    #[track_caller]
+    pub fn wait_for_state(&self, state: &str) -> Value {
+        let deadline = Instant::now() + STATE_MAX;
+        loop {
+            let status = self.status();
+            let plugin = &status["plugin"];
+            if ["activeState", "subState"].iter().any(|key| plugin[key] == state) {
+                return status;
+            }
+            assert!(Instant::now() < deadline, "the plugin is not {state}: {plugin}");
+            thread::sleep(LOOK);
+        }
+    }
+
+    /// Replaces all instances by new ones of the same version. The state of a plugin with a handover passes to them, and
+    /// the function `stop` of the previous ones gets the reason `reload`.
     #[track_caller]
     pub fn restart(&self) {
         self.control(&["restart", &self.name]);
     }
 
-    /// Replaces the component, and waits until the new version has taken over.
+    /// Stops the plugin, while the host continues to run. Its function `stop` gets the reason `stop`.
+    #[track_caller]
+    pub fn stop_plugin(&self) {
+        self.control(&["stop", &self.name]);
+    }
+
+    /// Starts the plugin after [`Host::stop_plugin`], and waits until it is ready.
+    #[track_caller]
+    pub fn start_plugin(&self) {
+        self.control(&["start", &self.name]);
+    }
+
+    /// Replaces the component, and waits until the new version has taken over. The state of a plugin with a handover
+    /// passes to it.
     #[track_caller]
     pub fn replace_component(&self, component: impl AsRef<Path>) {
         put_component(self.files.path(), &self.name, component.as_ref());
@@ -157,7 +194,8 @@ impl Host {
         self.control(&["reload"]);
     }
 
-    /// Ends the host, which stops the plugin, and returns its exit status and the whole log.
+    /// Ends the host, which stops the plugin, and returns its exit status and the whole log. The function `stop` of the
+    /// plugin gets the reason `shutdown`.
     ///
     /// # Panics
     /// When it cannot be waited for.

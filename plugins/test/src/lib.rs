@@ -11,7 +11,8 @@
 //!     let component = build(env!("CARGO_MANIFEST_DIR"));
 //!     let host = Host::with("hi", component).manifest("[config]\ngreeting = \"Hi\"\n").start();
 //!     assert_eq!(host.get("/Ada").text(), "Hi, Ada\n");
-//!     host.wait_for_log("greeting loaded");
+//!     let entry = host.log().wait_for_entry(|entry| entry.message == "greeting loaded");
+//!     assert_eq!(entry.field("greeting"), Some("Hi"));
 //! }
 //! ```
 //!
@@ -35,11 +36,13 @@
 //! Each function panics with the reason if it fails, as an assertion does.
 
 mod clock;
+mod entry;
 mod host;
 mod log;
 mod programs;
 mod response;
 
+pub use entry::{Entry, Priority};
 pub use host::{Host, HostBuilder};
 pub use log::Log;
 pub use programs::{build, use_programs};

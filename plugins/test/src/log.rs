@@ -1,5 +1,6 @@
 //! The log of the host, line by line, while it runs.
 
+use crate::Entry;
 use std::{
     collections::VecDeque,
     io::{BufRead, BufReader, Read},
@@ -68,21 +69,50 @@ impl Log {
         self.lock().lines.iter().cloned().collect()
     }
 
+    /// The entries among the lines that are kept, as values: priority, plugin, message and fields. An entry may come
+    /// later than what the plugin did after it: [`Log::wait_for_entry`] waits for one.
+    #[must_use]
+    pub fn entries(&self) -> Vec<Entry> {
+        self.lock().lines.iter().filter_map(|line| Entry::parse(line)).collect()
+    }
+
     /// Waits for a line that contains `text`, and returns the first one.
     ///
     /// # Panics
     /// When there is none within a minute, or when the host ends without one.
     #[track_caller]
     pub fn wait_for(&self, text: &str) -> String {
-        let found = |log: &Lines| log.lines.iter().find(|line| line.contains(text)).cloned();
-        let missing = |log: &mut Lines| !log.ended && found(log).is_none();
+        let contains = |line: &str| line.contains(text).then(|| line.to_owned());
+        match self.wait_until(contains) {
+            Ok(line) => line,
+            Err(all) => panic!("no line of the log contains {text:?}:\n{all}"),
+        }
+    }
+
+    /// Waits for an entry that `is_wanted`, and returns the first one.
+    ///
+    /// # Panics
+    /// When there is none within a minute, or when the host ends without one.
+    #[track_caller]
+    pub fn wait_for_entry(&self, is_wanted: impl Fn(&Entry) -> bool) -> Entry {
+        let wanted = |line: &str| Entry::parse(line).filter(|entry| is_wanted(entry));
+        match self.wait_until(wanted) {
+            Ok(entry) => entry,
+            Err(all) => panic!("no entry of the log is the one that the test waits for:\n{all}"),
+        }
+    }
+
+    /// Waits until a line has what is looked for, and returns it.
+    ///
+    /// # Errors
+    /// All lines, where none has it in time.
+    fn wait_until<T>(&self, look: impl Fn(&str) -> Option<T>) -> Result<T, String> {
+        let find = |log: &Lines| log.lines.iter().find_map(|line| look(line));
+        let missing = |log: &mut Lines| !log.ended && find(log).is_none();
         let waited = self.0.added.wait_timeout_while(self.lock(), TIMEOUT, missing);
         let (log, _) = waited.unwrap_or_else(PoisonError::into_inner);
-        let line = found(&log);
-        let all = log.lines.iter().map(String::as_str).collect::<Vec<_>>().join("\n");
-        // The lock is released before the panic.
-        drop(log);
-        line.unwrap_or_else(|| panic!("no line of the log contains {text:?}:\n{all}"))
+        let found = find(&log);
+        found.ok_or_else(|| log.lines.iter().map(String::as_str).collect::<Vec<_>>().join("\n"))
     }
 
     fn lock(&self) -> MutexGuard<'_, Lines> {

@@ -20,6 +20,7 @@ use plugind::{
 };
 use std::{
     collections::BTreeSet,
+    ffi::OsString,
     fs, io,
     net::SocketAddr,
     os::unix::fs::symlink,
@@ -187,10 +188,7 @@ impl ServedDirectory {
                     _ => continue,
                 }
             }
-            let draft = self.own_plugins().join(format!(".{file}.new"));
-            fs::copy(from, &draft)
-                .map_err(|source| ServedError::Read { path: from.to_owned(), source })?;
-            fs::rename(&draft, &to).map_err(failed)?;
+            put_file(from, &to)?;
         }
         Ok(())
     }
@@ -296,6 +294,16 @@ impl ServedDirectory {
         let usable = checked.iter().filter(|checked| checked.failed.is_none());
         usable.flat_map(|checked| urls(checked, address, sockets)).collect()
     }
+}
+
+/// Copies a file over one that the daemon reads, at once, as a deployment should.
+pub(crate) fn put_file(from: &Path, to: &Path) -> Result<(), ServedError> {
+    let mut name = OsString::from(".");
+    name.push(to.file_name().unwrap_or_default());
+    name.push(".new");
+    let draft = to.with_file_name(name);
+    fs::copy(from, &draft).map_err(|source| ServedError::Read { path: from.to_owned(), source })?;
+    fs::rename(&draft, to).map_err(|source| ServedError::Write { path: to.to_owned(), source })
 }
 
 fn urls(checked: &Checked, address: SocketAddr, sockets: &[PluginSocket]) -> Vec<String> {

@@ -40,6 +40,8 @@ pub(super) struct TestCase {
     pub(super) name: String,
     /// The time by which the clocks that the plugin sees move forward, before the action.
     pub(super) advance_clock: Option<Span>,
+    /// What is done to the plugin then, before the action.
+    pub(super) step: Option<PluginStep>,
     /// The action.
     pub(super) action: TestAction,
     /// The text that is sent: the body of a request, bytes on a connection, a datagram, or a text message.
@@ -48,8 +50,23 @@ pub(super) struct TestCase {
     pub(super) receive: Option<String>,
     /// Parts of the text that must be received.
     pub(super) contains: Vec<String>,
+    /// The state that the plugin must then be in, in one of the words of its status.
+    pub(super) state: Option<String>,
     /// Texts that must each be in a line of the log, since the start of the plugin.
     pub(super) log: Vec<String>,
+}
+
+/// What a test does to the plugin itself.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum PluginStep {
+    /// It replaces all instances by new ones of the same version.
+    Restart,
+    /// It stops the plugin.
+    Stop,
+    /// It starts the plugin again.
+    Start,
+    /// It replaces the component, the manifest or both by these files, and so the version.
+    Replace { component: Option<PathBuf>, manifest: Option<PathBuf> },
 }
 
 /// The action of a test.
@@ -121,11 +138,11 @@ fn lines(mistakes: &[Diagnostic]) -> Vec<String> {
 
 /// Paths are relative to `directory`.
 fn parse(document: &Document, directory: &Path) -> Result<TestsFile, Vec<Diagnostic>> {
-    document.read(|table| tests_file(table, directory, case))?;
+    document.read(|table| tests_file(table, directory, |table| case(table, directory)))?;
     // Without a mistake in its keys, each test is known as it was meant.
     document.read(|table| {
         tests_file(table, directory, |table| {
-            let case = case(table);
+            let case = case(table, directory);
             complain_about_places(table, &case);
             case
         })
@@ -149,7 +166,7 @@ fn tests_file(
     TestsFile { cases: table.tables("test", case), config, credentials }
 }
 
-fn case(table: &Table<'_>) -> TestCase {
+fn case(table: &Table<'_>, directory: &Path) -> TestCase {
     let texts = |key| table.list(key, |text| Ok::<_, Infallible>(text.to_owned()));
     let name = table.text("name").unwrap_or_else(|| {
         table.complain_about("name", "test.name is missing; write name = \"…\"");
@@ -158,10 +175,12 @@ fn case(table: &Table<'_>) -> TestCase {
     TestCase {
         name,
         advance_clock: table.parsed("advance-clock"),
+        step: step(table, directory),
         action: action(table),
         send: table.text("send").unwrap_or_default(),
         receive: table.text("receive"),
         contains: texts("contains"),
+        state: table.text("state"),
         log: texts("log"),
     }
 }
@@ -173,6 +192,26 @@ fn complain_about_places(table: &Table<'_>, case: &TestCase) {
         let message = "a test with send, receive or contains must say where: write path, websocket, connection or datagram";
         table.complain_about("name", message);
     }
+}
+
+fn step(table: &Table<'_>, directory: &Path) -> Option<PluginStep> {
+    let step = |key, step| table.boolean(key).filter(|is_done| *is_done).map(|_| step);
+    let file = |key| table.text(key).map(|path| directory.join(path));
+    let (component, manifest) = (file("replace-component"), file("replace-manifest"));
+    let is_replaced = component.is_some() || manifest.is_some();
+    let steps = [
+        step("restart", PluginStep::Restart),
+        step("stop", PluginStep::Stop),
+        step("start", PluginStep::Start),
+        is_replaced.then_some(PluginStep::Replace { component, manifest }),
+    ];
+    let mut steps = steps.into_iter().flatten();
+    let step = steps.next();
+    if steps.next().is_some() {
+        let message = "a test must have only one of restart, stop, start, and replace-component with replace-manifest";
+        table.complain_about("name", message);
+    }
+    step
 }
 
 fn action(table: &Table<'_>) -> TestAction {
@@ -237,6 +276,22 @@ mod tests {
     }
 
     #[test]
+    fn a_test_says_what_is_done_to_the_plugin() {
+        let step = |text: &str| {
+            let cases = read_text(&format!("[[test]]\nname = \"a\"\n{text}\n")).unwrap();
+            (cases[0].step.clone(), cases[0].state.clone())
+        };
+        assert_eq!(step("restart = true").0, Some(PluginStep::Restart));
+        assert_eq!(step("restart = false\nstart = true").0, Some(PluginStep::Start));
+        let stopped = (Some(PluginStep::Stop), Some("stopped".to_owned()));
+        assert_eq!(step("stop = true\nstate = \"stopped\""), stopped);
+        let replaced = step("replace-component = \"b.wasm\"\nreplace-manifest = \"b.toml\"").0;
+        let (component, manifest) = ("/nowhere/b.wasm".into(), "/nowhere/b.toml".into());
+        let expected = PluginStep::Replace { component: Some(component), manifest: Some(manifest) };
+        assert_eq!(replaced, Some(expected));
+    }
+
+    #[test]
     fn an_unknown_key_is_the_only_mistake_that_is_reported() {
         let text = "[[test]]\nname = \"a\"\npth = \"/\"\nreceive = \"x\"\n";
         let error = read_text(text).unwrap_err();
@@ -256,6 +311,7 @@ mod tests {
                 "must have only one of path, websocket",
             ),
             ("name = \"a\"\nsend = \"x\"", "must say where: write path, websocket"),
+            ("name = \"a\"\nrestart = true\nstop = true", "must have only one of restart, stop"),
             ("name = \"a\"\npaht = \"/\"", "did you mean \"path\"?"),
             (
                 "name = \"a\"\npath = \"/\"\nstatus = 20",
