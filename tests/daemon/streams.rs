@@ -217,6 +217,24 @@ fn a_shared_instance_serves_connections_at_once() {
 }
 
 #[test]
+fn the_daemon_is_ready_when_a_plugin_that_serves_a_socket_has_started() {
+    let manifest = format!("{ECHO}[config]\nstart = \"500\"\n");
+    let tree = Tree::new().with_manifest("numbers_connections", &manifest);
+    let address = free();
+    let daemon = Daemon::begin(&tree, &["--listen", &format!("echo={address}")]);
+    daemon.log.wait_for(&["plugind: listening ", "socket=echo"]);
+    // It waits for the plugin.
+    let early = ask(&mut connect(address), "");
+    assert!(early.starts_with("1 "), "{early}");
+    daemon.wait_until_ready();
+    let lines = daemon.log.all();
+    let place = |what: &str| lines.iter().position(|line| line.contains(what)).unwrap();
+    let (plugin, all) =
+        (place("plugind: plugin ready plugin=numbers-connections"), place("plugind: ready"));
+    assert!(plugin < all, "{lines:?}");
+}
+
+#[test]
 fn a_reload_keeps_the_connections_of_the_previous_version_until_they_end() {
     let (daemon, address) = over_tcp("");
     let mut stream = connect(address);
