@@ -1,9 +1,11 @@
 //! Clients that close a direction, leave in the middle, or send nothing for long.
 
 use plugind_tests::{Connection, Daemon, Tree, WAIT_MAX};
+use rustix::net::sockopt::set_socket_linger;
 use std::{
     io::{Read, Write},
     net::TcpStream,
+    time::Duration,
 };
 
 #[test]
@@ -117,9 +119,12 @@ fn tasks_for_clients_that_are_gone_do_not_delay_a_reload_or_a_stop() {
         responding.request("GET", "/streams/stalls", &[]);
         assert_eq!(responding.head().status, 200);
         assert_eq!(responding.chunks_of(5), b"begun");
-        let mut waiting = daemon.connect();
-        waiting.request("GET", "/says-stop/forever", &[]);
+        let mut waiting = TcpStream::connect(daemon.address()).unwrap();
+        let request = b"GET /says-stop/forever HTTP/1.1\r\nHost: localhost\r\n\r\n";
+        waiting.write_all(request).unwrap();
         daemon.log.wait_for_times(times, &["plugind[says-stop]: request begun"]);
+        // It resets the connection: one that only sends no more still gets its response.
+        set_socket_linger(&waiting, Some(Duration::ZERO)).unwrap();
     };
     leave_tasks(1);
     for plugin in ["streams", "says-stop"] {

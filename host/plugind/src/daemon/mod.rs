@@ -39,7 +39,7 @@ use crate::{
     },
     metrics::{self, snapshot::MetricSources, state_sizes::StateSizes},
     plugin::{compiler::Compiler, core_dumps::CoreDumps},
-    pool::{instances::Commons, shares::InstancePool},
+    pool::{commons::Commons, shares::InstancePool},
     remote::{error::RemoteError, nats::NatsConnection},
     route::{
         sockets::{SocketMistakes, SocketPlan},

@@ -9,7 +9,7 @@ use crate::{
     },
     route::table::TableReader,
     systemd::sockets::Socket,
-    world::client_connection::{ClientAddress, ReceivedDatagram},
+    world::{client_address::ClientAddress, received_datagram::ReceivedDatagram},
 };
 use futures::{FutureExt, StreamExt, future::BoxFuture, stream::FuturesUnordered};
 use rustix::net::{RecvFlags, SendFlags, SocketAddrAny, recvfrom, sendto};

@@ -12,7 +12,10 @@ use crate::{
         instances::Pool,
     },
     route::table::TableReader,
-    world::client_connection::{ClientAddress, ClientConnection, Process},
+    world::{
+        client_address::{ClientAddress, Process},
+        client_connection::ClientConnection,
+    },
 };
 use futures::FutureExt;
 use std::{

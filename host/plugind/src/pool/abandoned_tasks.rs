@@ -46,7 +46,8 @@ impl<'a> AbandonedTasks<'a> {
         if accessor.poll_no_interesting_tasks(cx).is_ready() {
             return Poll::Ready(());
         }
-        if !self.handle.has_abandoned_calls() || self.handle.is_full(1) {
+        // In this order, so that the end of the last call wakes the instance.
+        if self.handle.is_full(1) || !self.handle.has_abandoned_calls() {
             return Poll::Pending;
         }
         self.grace.get_or_insert_with(|| Box::pin(sleep(GONE_GRACE))).as_mut().poll(cx)

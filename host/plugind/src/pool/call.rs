@@ -5,9 +5,8 @@
 use crate::{
     pool::failure::CallFailure,
     world::{
-        client_connection::{ClientConnection, ReceivedDatagram},
-        client_websocket::ClientWebSocket,
-        guest_message::GuestMessage,
+        client_connection::ClientConnection, client_websocket::ClientWebSocket,
+        guest_message::GuestMessage, received_datagram::ReceivedDatagram,
     },
 };
 use futures::channel::oneshot;

@@ -1,9 +1,6 @@
 //! Keeps the deadlines of a pool's calls, without a timer for each.
 
-use crate::pool::{
-    in_flight::{InFlight, State},
-    registry::Registry,
-};
+use crate::pool::{call_state::State, in_flight::InFlight, registry::Registry};
 use std::{
     sync::{
         Arc, Weak,

@@ -38,7 +38,7 @@ pub(super) struct WorkerView {
     /// The instance is as old as one may be.
     pub(super) aged: bool,
     /// The instance holds nearly as many resources, or as much memory, as it may.
-    pub(super) near_memory_limit: bool,
+    pub(super) near_limit: bool,
     /// Calls that the guest is handling, without those that linger.
     pub(super) calls: usize,
     /// Calls on which the guest still works, whose callers have been gone for long.
@@ -116,7 +116,7 @@ impl WorkerView {
     /// than may.
     pub(super) fn is_recyclable(&self) -> bool {
         let has_served = self.recycle_after.is_some_and(|max| self.taken >= max);
-        let is_used_up = has_served || self.aged || self.near_memory_limit;
+        let is_used_up = has_served || self.aged || self.near_limit;
         (is_used_up && self.taken >= self.recycle_not_before)
             || self.lingering > self.lingering_max()
     }
@@ -233,7 +233,7 @@ mod tests {
     #[test]
     fn an_instance_is_replaced_before_it_reaches_a_limit() {
         for view in [
-            WorkerView { near_memory_limit: true, ..idle() },
+            WorkerView { near_limit: true, ..idle() },
             WorkerView { aged: true, ..idle() },
             WorkerView { taken: 7, recycle_after: Some(7), ..idle() },
         ] {
@@ -243,35 +243,35 @@ mod tests {
 
     #[test]
     fn what_an_instance_keeps_is_saved_before_it_is_replaced() {
-        let near_memory_limit = WorkerView { near_memory_limit: true, unsaved: true, ..idle() };
-        assert_eq!(near_memory_limit.decide(), WorkerDecision::SaveForNext);
+        let near_limit = WorkerView { near_limit: true, unsaved: true, ..idle() };
+        assert_eq!(near_limit.decide(), WorkerDecision::SaveForNext);
         for view in [
-            WorkerView { calls: 1, ..near_memory_limit.clone() },
-            WorkerView { full: true, ..near_memory_limit.clone() },
-            WorkerView { transferring: true, ..near_memory_limit.clone() },
+            WorkerView { calls: 1, ..near_limit.clone() },
+            WorkerView { full: true, ..near_limit.clone() },
+            WorkerView { transferring: true, ..near_limit.clone() },
         ] {
             assert_eq!(view.decide(), WorkerDecision::Wait);
         }
-        let saved = WorkerView { unsaved: false, ..near_memory_limit.clone() };
+        let saved = WorkerView { unsaved: false, ..near_limit.clone() };
         assert_eq!(saved.decide(), WorkerDecision::Leave(LeaveReason::Recycled));
-        let postponed = WorkerView { recycle_not_before: 9, ..near_memory_limit };
+        let postponed = WorkerView { recycle_not_before: 9, ..near_limit };
         assert_eq!(postponed.decide(), WorkerDecision::Take, "it could not be saved a moment ago");
     }
 
     proptest! {
         #[test]
         fn no_call_is_taken_where_none_may_be(
-            leaving: bool, retiring: bool, draining: bool, aged: bool, near_memory_limit: bool, unsaved: bool,
+            leaving: bool, retiring: bool, draining: bool, aged: bool, near_limit: bool, unsaved: bool,
             calls in 0..9_usize, full: bool, since_rest in 0..20_u32, concurrency in 1..9_usize, due: bool,
             held: bool, lingering in 0..20_usize, computes: bool, idle: bool,
         ) {
             let draining = draining.then_some(StopReason::Reload);
             let view = WorkerView {
-                leaving, retiring, draining, aged, near_memory_limit, unsaved, calls, full, since_rest, concurrency,
+                leaving, retiring, draining, aged, near_limit, unsaved, calls, full, since_rest, concurrency,
                 transfer_due: due, held, lingering, computes, idle, ..WorkerView::default()
             };
             if view.decide() == WorkerDecision::Take {
-                prop_assert!(!(leaving || retiring || aged || near_memory_limit || full || held || computes || idle));
+                prop_assert!(!(leaving || retiring || aged || near_limit || full || held || computes || idle));
                 prop_assert!(draining.is_none() && calls < concurrency && lingering <= concurrency);
                 prop_assert!(since_rest == 0 || since_rest < CALLS_BETWEEN_RESTS);
             }
@@ -327,7 +327,7 @@ mod tests {
                 Happens::Rests => (view.since_rest, view.computes) = (0, false),
                 Happens::Idles => view.idle = view.calls == 0,
                 Happens::Ages => view.aged = true,
-                Happens::Wears => view.near_memory_limit = true,
+                Happens::Wears => view.near_limit = true,
                 Happens::Retires => view.retiring = true,
                 Happens::Drains => view.draining = Some(StopReason::Reload),
                 Happens::OrdersTransfer => self.ordered = true,

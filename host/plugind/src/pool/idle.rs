@@ -4,8 +4,9 @@
 
 use crate::pool::{
     scaling::{self, QUIET_LOOKS, QuietWorker},
+    worker_event::WorkerEvent,
     worker_handle::WorkerHandle,
-    workers::{WorkerEvent, WorkerSet},
+    workers::WorkerSet,
 };
 use std::{
     collections::HashMap,

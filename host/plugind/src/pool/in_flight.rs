@@ -1,6 +1,6 @@
 //! One call in flight, as seen by those who have a part in it: the caller, a worker, and the sweeper of deadlines.
 //!
-//! The possible changes are a table, [`State::after`]; the other code notifies those concerned. A call *is in flight in
+//! The possible changes are a table, [`State::after`]; the code here notifies those concerned. A call *is in flight in
 //! its worker* from when it is taken until its reply has been delivered, its caller has left, or its time is up,
 //! whichever comes first. That is what a worker waits for before it ends.
 
@@ -12,7 +12,13 @@ use crate::{
         },
         request_identity::RequestIdentity,
     },
-    pool::{call::Call, failure::CallFailure, registry::Registry, worker_handle::WorkerHandle},
+    pool::{
+        call::Call,
+        call_state::{CallEvent, State},
+        failure::CallFailure,
+        registry::Registry,
+        worker_handle::WorkerHandle,
+    },
     world::{calls::RequestScope, passing::Passage},
 };
 use futures::task::AtomicWaker;
@@ -21,102 +27,6 @@ use std::{
     task::Waker,
     time::{Duration, Instant},
 };
-
-/// Where a call is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[repr(u8)]
-pub(crate) enum State {
-    /// It waits for a worker.
-    Queued,
-    /// A worker has it.
-    Taken,
-    /// The guest has replied, and the reply is being delivered.
-    Answered,
-    /// The reply was delivered.
-    Delivered,
-    /// The caller left before it had the whole reply; the worker may still produce it.
-    Abandoned,
-    /// The caller left before a worker had it.
-    Withdrawn,
-    /// Its time was up before a worker had it.
-    NotTaken,
-    /// Its time was up before the guest replied.
-    Expired,
-    /// It was given back: its generation is going, and the next one can have it.
-    Returned,
-    /// It ended in its worker without a reply.
-    Failed,
-}
-
-/// An event of a call.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum CallEvent {
-    /// A worker takes it.
-    Take,
-    /// The caller has the reply, or its worker is done with it.
-    Answer,
-    /// There will be no reply.
-    Fail,
-    /// The caller has the whole reply.
-    Deliver,
-    /// The caller is gone.
-    Leave,
-    /// Its time is up.
-    Expire,
-    /// It is given back.
-    Return,
-}
-
-impl State {
-    const ALL: [Self; 10] = [
-        Self::Queued,
-        Self::Taken,
-        Self::Answered,
-        Self::Delivered,
-        Self::Abandoned,
-        Self::Withdrawn,
-        Self::NotTaken,
-        Self::Expired,
-        Self::Returned,
-        Self::Failed,
-    ];
-
-    /// The state after `event`; none: it changes nothing.
-    pub(crate) fn after(self, event: CallEvent) -> Option<Self> {
-        Some(match (self, event) {
-            (Self::Queued, CallEvent::Take) => Self::Taken,
-            (Self::Queued, CallEvent::Leave) => Self::Withdrawn,
-            (Self::Queued, CallEvent::Expire) => Self::NotTaken,
-            (Self::Queued, CallEvent::Return) => Self::Returned,
-            (Self::Queued | Self::Taken | Self::Answered, CallEvent::Fail) => Self::Failed,
-            (Self::Taken, CallEvent::Answer) => Self::Answered,
-            (Self::Taken, CallEvent::Leave) => Self::Abandoned,
-            (Self::Taken, CallEvent::Expire) => Self::Expired,
-            (Self::Answered, CallEvent::Deliver) => Self::Delivered,
-            (Self::Answered, CallEvent::Leave) => Self::Abandoned,
-            _ => return None,
-        })
-    }
-
-    /// Whether it counts as in flight in its worker.
-    pub(crate) fn is_in_worker(self) -> bool {
-        matches!(self, Self::Taken | Self::Answered)
-    }
-
-    /// Whether its deadline still matters.
-    pub(crate) fn has_deadline(self) -> bool {
-        matches!(self, Self::Queued | Self::Taken)
-    }
-
-    /// Whether a worker had it.
-    pub(crate) fn was_taken(self) -> bool {
-        !matches!(self, Self::Queued | Self::Withdrawn | Self::NotTaken | Self::Returned)
-    }
-
-    fn of(number: u8) -> Self {
-        Self::ALL.into_iter().find(|state| *state as u8 == number).unwrap_or(Self::Failed)
-    }
-}
 
 /// A call in flight.
 pub(crate) struct InFlight {
@@ -327,7 +237,7 @@ impl InFlight {
         }
     }
 
-    /// Whether its guest still works on it although the caller has been gone for so long that it keeps no place.
+    /// Notes if its guest still works on it although the caller has been gone for so long that it keeps no place.
     fn check_guest(&self, now: Instant) {
         let (Some(since), None) = (self.gone_since.get(), self.grace) else { return };
         if now.saturating_duration_since(*since) >= GONE_GRACE
@@ -429,68 +339,5 @@ impl InFlight {
     fn apply(&self, event: CallEvent) -> Option<State> {
         let next = |state| State::of(state).after(event).map(|next| next as u8);
         self.state.fetch_update(AcqRel, Acquire, next).ok().map(State::of)
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use proptest::prelude::*;
-
-    const EVENTS: [CallEvent; 7] = [
-        CallEvent::Take,
-        CallEvent::Answer,
-        CallEvent::Fail,
-        CallEvent::Deliver,
-        CallEvent::Leave,
-        CallEvent::Expire,
-        CallEvent::Return,
-    ];
-
-    #[test]
-    fn each_state_is_known_by_its_number() {
-        for state in State::ALL {
-            assert_eq!(State::of(state as u8), state);
-        }
-    }
-
-    proptest! {
-        #[test]
-        fn a_worker_is_entered_and_left_at_most_once(
-            events in prop::collection::vec(prop::sample::select(&EVENTS[..]), 0..20),
-        ) {
-            let (mut state, mut entered, mut left) = (State::Queued, 0, 0);
-            for event in events {
-                let Some(next) = state.after(event) else { continue };
-                entered += u32::from(!state.is_in_worker() && next.is_in_worker());
-                left += u32::from(state.is_in_worker() && !next.is_in_worker());
-                prop_assert!(!state.is_in_worker() || next.was_taken());
-                state = next;
-            }
-            prop_assert!(entered <= 1 && left <= entered);
-            prop_assert_eq!(state.is_in_worker(), entered > left);
-        }
-
-        #[test]
-        fn a_call_ends_however_it_began(
-            events in prop::collection::vec(prop::sample::select(&EVENTS[..]), 0..20),
-        ) {
-            let mut state = State::Queued;
-            for event in events.into_iter().chain([CallEvent::Expire, CallEvent::Leave]) {
-                state = state.after(event).unwrap_or(state);
-            }
-            prop_assert!(!state.is_in_worker() && !state.has_deadline());
-        }
-
-        #[test]
-        fn what_was_given_back_is_never_taken(
-            events in prop::collection::vec(prop::sample::select(&EVENTS[..]), 0..20),
-        ) {
-            let mut state = State::Returned;
-            for event in events {
-                state = state.after(event).unwrap_or(state);
-                prop_assert_eq!(state, State::Returned);
-            }
-        }
     }
 }

@@ -1,39 +1,26 @@
 //! The instances of one generation of a plugin, as the other layers see them: calls go in, replies come out.
 
+mod serve_call;
+
 use crate::{
-    base::{
-        figures::{CoreFigures, Figures, PluginFigures},
-        name::PluginName,
-        request_identity::RequestIdentity,
-    },
-    journal::Journal,
-    plugin::{core_dumps::CoreDumps, grants::Grants},
+    base::{figures::PluginFigures, name::PluginName},
     pool::{
-        call::{Call, NotServed, ReplyReceiver},
+        commons::Commons,
         config::PoolConfig,
         deadline::EXTENSION_MAX,
         deadline_sweeper::DeadlineSweeper,
+        gauges::PoolGauges,
         idle::{EndingInstances, PoolActivity, stop_idle_workers},
-        in_flight::InFlight,
-        queue::{PushError, QueuedCall},
-        reply::{OwnInstance, PendingReply, Reply},
         request_failures::FailureCounts,
-        room::{Entered, Permit},
         scaling::PoolStats,
-        shares::{InstancePlace, InstancePool},
         worker,
-        workers::{CoreSet, WorkerEvent, WorkerSet},
-    },
-    runtime::{
-        executors::Executors,
-        file_threads::{AllFileThreads, FileThreads},
+        worker_event::WorkerEvent,
+        workers::{WorkerSet, core_set::CoreSet},
     },
     world::{
-        self, HostServices, bindings::exports::plugind::plugin::lifecycle::StopReason,
-        calls::RequestDispatch, link::Linked, memory::Budget, movable_clock::MovableClock,
+        self, HostServices, bindings::exports::plugind::plugin::lifecycle::StopReason, link::Linked,
     },
 };
-use futures::FutureExt;
 use std::{
     sync::Arc,
     time::{Duration, Instant},
@@ -46,48 +33,9 @@ use tokio_util::{
     sync::CancellationToken,
     task::{TaskTracker, task_tracker::TaskTrackerToken},
 };
-use tracing::warn;
-use wasmtime_wasi_http::WasiBody;
 
 /// Interval at which a pool that is to stop checks whether its queue is empty.
 const QUEUE_LOOK: Duration = Duration::from_millis(20);
-
-/// The resources that all plugins share.
-#[derive(Clone)]
-pub struct Commons {
-    /// The runtime on which they run.
-    pub executors: Executors,
-    /// The journal to which they write.
-    pub journal: Journal,
-    /// The memory that they use together.
-    pub memory: Arc<Budget>,
-    /// The instance pool.
-    pub places: Arc<InstancePool>,
-    /// Where they are counted.
-    pub figures: Figures,
-    /// Sends the requests of one plugin to another.
-    pub dispatch: Arc<dyn RequestDispatch>,
-    /// Where core dumps are written.
-    pub core_dumps: Arc<CoreDumps>,
-    /// The clocks of all plugins, if these can be moved.
-    pub clock: Option<MovableClock>,
-    /// The threads on which calls for files block.
-    pub file_threads: AllFileThreads,
-}
-
-impl Commons {
-    /// The file threads of a plugin, if it is granted files.
-    fn file_threads(&self, plugin: &PluginName, grants: &Grants) -> Option<FileThreads> {
-        if grants.read.is_empty() && !grants.state {
-            return None;
-        }
-        let threads = self.file_threads.of(plugin);
-        if let Err(error) = &threads {
-            warn!(%plugin, %error, "cannot start threads for files");
-        }
-        threads.ok()
-    }
-}
 
 /// The instances of one generation of a plugin.
 pub struct Pool {
@@ -405,205 +353,6 @@ impl Pool {
     pub fn report_rest(&self) {
         self.set.shared.journal.report_dropped();
         self.set.failures.report();
-    }
-
-    /// Serves a call that is not a request.
-    ///
-    /// # Errors
-    /// When no instance takes calls or has room, or the guest fails or does not reply in time.
-    pub async fn call(&self, call: Call) -> Result<Reply, NotServed> {
-        self.call_of(call, None, Duration::ZERO).await
-    }
-
-    /// Serves a request.
-    ///
-    /// # Errors
-    /// When no instance takes calls or has room, or the guest fails or does not reply in time.
-    pub async fn request(
-        &self,
-        request: Box<http::Request<WasiBody>>,
-        identity: RequestIdentity,
-    ) -> Result<Reply, NotServed> {
-        self.request_within(request, identity, Duration::ZERO).await
-    }
-
-    /// The same for a request in which other plugins take part; their time, `others`, is added.
-    ///
-    /// # Errors
-    /// As above.
-    pub async fn request_within(
-        &self,
-        request: Box<http::Request<WasiBody>>,
-        identity: RequestIdentity,
-        others: Duration,
-    ) -> Result<Reply, NotServed> {
-        self.call_of(Call::Http(request), Some(identity), others).await
-    }
-
-    async fn call_of(
-        &self,
-        call: Call,
-        identity: Option<RequestIdentity>,
-        others: Duration,
-    ) -> Result<Reply, NotServed> {
-        let core = Executors::this_core().unwrap_or(0);
-        let (figures, begun) = (self.set.figures.core(core), Instant::now());
-        let is_http = count_begun(figures, &call);
-        let mut served = self.serve(core, call, identity, begun, others).await;
-        if let Ok(Reply::Http(response)) = &mut served {
-            let limits = &self.linked().release.manifest.limits;
-            response.body_mut().limit_pauses(limits.idle_timeout);
-        }
-        if let Err(not_served) = &served {
-            self.set.failures.note_not_served(not_served, identity);
-        }
-        if is_http && let Some(status) = status_of(&served) {
-            figures.response(status, begun.elapsed());
-        }
-        served
-    }
-
-    async fn serve(
-        &self,
-        core: usize,
-        call: Call,
-        identity: Option<RequestIdentity>,
-        begun: Instant,
-        others: Duration,
-    ) -> Result<Reply, NotServed> {
-        if self.set.config.worker_per_call {
-            if self.set.config.on_demand {
-                self.set.resting.wake(|| self.set.report(WorkerEvent::Waking));
-            }
-            let Some((permit, place)) = self.room(core).await else {
-                return Err(match self.set.room.is_closed() {
-                    true => NotServed::Draining(call),
-                    false => NotServed::Busy,
-                });
-            };
-            self.set.figures.core(core).waited(begun.elapsed());
-            let (queued, in_flight, receiver) = self.begin(core, call, identity, others);
-            let core_set = &self.core_sets[core % self.core_sets.len()];
-            let instance = worker::own(core_set, core, queued, place, permit);
-            return PendingReply::new(in_flight, receiver, instance).await;
-        }
-        let (queued, in_flight, receiver) = self.begin(core, call, identity, others);
-        let reply = PendingReply::new(in_flight, receiver, OwnInstance::default());
-        match self.set.enqueue(core, queued) {
-            Ok(()) => (),
-            Err(PushError::Full) => return Err(NotServed::Busy),
-            Err(PushError::Closed(queued)) => return Err(NotServed::Draining(queued.call)),
-        }
-        reply.await
-    }
-
-    /// A call that begins now on a core.
-    fn begin(
-        &self,
-        core: usize,
-        call: Call,
-        identity: Option<RequestIdentity>,
-        others: Duration,
-    ) -> (QueuedCall, Arc<InFlight>, ReplyReceiver) {
-        let (reply, receiver) = call.channel();
-        let in_flight = self.set.sweeper.begin(core, others);
-        if let Some(identity) = identity {
-            in_flight.identify(identity);
-        }
-        (QueuedCall { call, reply, in_flight: in_flight.clone() }, in_flight, receiver)
-    }
-
-    /// Waits for room for an instance of the call's own. None if there is none in time, or the pool drains.
-    async fn room(&self, core: usize) -> Option<(Permit, InstancePlace)> {
-        let set = &self.set;
-        // The timer is for those that wait.
-        if let Some(entered) = set.room.enter(core).now_or_never() {
-            let entered = Entered::new(&set.room, entered?);
-            if let Some(place) = set.share.try_take(false) {
-                return entered.stay().map(|permit| (permit, place));
-            }
-        }
-        // In this order, so that calls beyond the most of their plugin keep no place from others.
-        let room = async {
-            let entered = Entered::new(&set.room, set.room.enter(core).await?);
-            let place = set.share.take(false).await;
-            // It may have begun to drain meanwhile.
-            let permit = if set.room.is_closed() { None } else { entered.stay() };
-            permit.map(|permit| (permit, place))
-        };
-        let timeout = set.linked.release.manifest.limits.request_timeout;
-        tokio::time::timeout(timeout, room).await.ok()?
-    }
-}
-
-/// The state of a pool at a moment.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct PoolGauges {
-    /// The number of instances.
-    pub instances: usize,
-    /// The number of calls that they have.
-    pub in_flight: usize,
-    /// The number of calls that wait for an instance.
-    pub queued: usize,
-    /// The time that the oldest of them has waited.
-    pub waited: Duration,
-    /// The memory that its instances use, in bytes.
-    pub memory: usize,
-    /// The most memory that they have used, in bytes.
-    pub memory_peak: usize,
-    /// The most memory that they may use, in bytes.
-    pub memory_max: usize,
-    /// The number of their connections.
-    pub connections: usize,
-}
-
-impl PoolGauges {
-    /// Those of a plugin, two of whose generations have instances. Limits are those of the later one.
-    #[must_use]
-    pub fn beside(self, later: Self) -> Self {
-        let memory = self.memory.saturating_add(later.memory);
-        Self {
-            instances: self.instances + later.instances,
-            in_flight: self.in_flight + later.in_flight,
-            queued: self.queued + later.queued,
-            waited: self.waited.max(later.waited),
-            memory,
-            // What they use together is more than either has used alone.
-            memory_peak: self.memory_peak.max(later.memory_peak).max(memory),
-            memory_max: later.memory_max,
-            connections: self.connections + later.connections,
-        }
-    }
-}
-
-/// Counts a call that begins. True if it is a request.
-fn count_begun(figures: &Arc<CoreFigures>, call: &Call) -> bool {
-    match call {
-        Call::Http(_) => return true,
-        Call::Stream(connection) => {
-            connection.count_in(figures);
-            figures.connections.add(1);
-        }
-        Call::WebSocket(websocket) => {
-            websocket.count_in(figures);
-            figures.connections.add(1);
-        }
-        Call::Datagram(_) => figures.datagrams.add(1),
-        // Its subscription counts it.
-        Call::Message(_) => (),
-    }
-    false
-}
-
-/// The status of the response that the client of a request gets; none, if the next generation answers it.
-fn status_of(served: &Result<Reply, NotServed>) -> Option<u16> {
-    match served {
-        Ok(Reply::Http(response)) => Some(response.status().as_u16()),
-        Ok(Reply::Stream | Reply::WebSocket | Reply::Datagram(_) | Reply::Message)
-        | Err(NotServed::Failed(_)) => Some(502),
-        Err(NotServed::Draining(_)) => None,
-        Err(NotServed::Busy) => Some(503),
-        Err(NotServed::TimedOut) => Some(504),
     }
 }
 

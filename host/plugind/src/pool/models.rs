@@ -14,8 +14,7 @@ use crate::{
         worker_handle::WorkerHandle,
     },
     world::{
-        client_connection::{ClientAddress, ReceivedDatagram},
-        heartbeat::Heartbeat,
+        client_address::ClientAddress, heartbeat::Heartbeat, received_datagram::ReceivedDatagram,
     },
 };
 use loom::{future::block_on, thread};

@@ -201,7 +201,7 @@ impl LaneState {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::world::client_connection::{ClientAddress, ReceivedDatagram};
+    use crate::world::{client_address::ClientAddress, received_datagram::ReceivedDatagram};
     use crate::{
         pool::{deadline_sweeper::DeadlineSweeper, request_failures::RequestFailures},
         world::heartbeat::Heartbeat,

@@ -2,8 +2,9 @@
 
 use crate::pool::{
     call::{NotServed, Outcome, ReplyReceiver},
+    call_state::State,
     failure::CallFailure,
-    in_flight::{InFlight, State},
+    in_flight::InFlight,
     pauses::ResponsePauses,
     request_failures::RequestFailure,
     worker_task::WorkerTask,
@@ -303,8 +304,10 @@ mod tests {
         request_failures::RequestFailures,
         worker_handle::WorkerHandle,
     };
-    use crate::world::client_connection::{ClientAddress, ClientConnection, ReceivedDatagram};
-    use crate::world::heartbeat::Heartbeat;
+    use crate::world::{
+        client_address::ClientAddress, client_connection::ClientConnection, heartbeat::Heartbeat,
+        received_datagram::ReceivedDatagram,
+    };
     use http_body_util::BodyExt;
     use std::time::Duration;
 

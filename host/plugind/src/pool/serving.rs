@@ -1,50 +1,35 @@
 //! The part of a worker's life in which it serves: it takes calls until there is a reason to take no more, and the calls
 //! that it took have ended.
 
+mod begin_call;
+
 use crate::{
     base::request_identity::RequestIdentity,
     pool::{
         abandoned_tasks::AbandonedTasks,
         back_pressure::BackPressure,
-        call::{Call, HttpSender, Outcome, ReplySender},
         decision::{LeaveReason, WorkerDecision, WorkerView},
-        failure::CallFailure,
         health::Health,
-        http::{HttpCall, accepts_call},
-        in_flight::{GuestWork, InFlight},
-        messages::handle_message,
-        progress::with_progress,
+        http::accepts_call,
+        in_flight::InFlight,
         queue::QueuedCall,
         state_transfer::{Done, TransferLimits, TransferRequest},
-        streams::{answer_datagram, serve_connection},
-        websockets::serve_websocket,
         worker_context::WorkerContext,
-        workers::{Retirement, WorkerEvent, WorkerSlot},
+        worker_event::{Retirement, WorkerEvent},
+        workers::worker_slot::WorkerSlot,
     },
-    world::{
-        HostState,
-        client_connection::{ClientConnection, ReceivedDatagram},
-        client_websocket::ClientWebSocket,
-        examine,
-        guest_message::GuestMessage,
-        link::Exports,
-        passed_requests::PassedRequest,
-    },
+    world::{HostState, examine, link::Exports},
 };
-use futures::{StreamExt, channel::oneshot, future::BoxFuture, stream::FuturesUnordered};
+use futures::{StreamExt, future::BoxFuture, stream::FuturesUnordered};
 use std::{
     future::poll_fn,
     pin::Pin,
-    sync::{Arc, atomic::Ordering::Relaxed},
+    sync::atomic::Ordering::Relaxed,
     task::{Context, Poll},
 };
 use tokio::time::{Sleep, sleep};
-use tracing::{debug, warn};
-use wasmtime::{
-    AsContextMut,
-    component::{Accessor, GuestTaskId},
-};
-use wasmtime_wasi_http::WasiBody;
+use tracing::warn;
+use wasmtime::{AsContextMut, component::Accessor};
 
 /// Number of calls after which the resources of an instance are examined.
 const CALLS_PER_EXAMINATION: u32 = 64;
@@ -70,12 +55,12 @@ pub(super) struct Serving<'a> {
     /// Until it is as old as an instance may be.
     age: Option<Pin<Box<Sleep>>>,
     is_aged: bool,
-    is_near_memory_limit: bool,
+    is_near_limit: bool,
     /// It keeps a state that was not saved for the instance that replaces it.
     is_unsaved: bool,
     recycle_not_before: u32,
-    /// It could take no call at the last look, but for replies on their way.
-    delivered: bool,
+    /// At the last look, only replies that were being delivered kept it from taking a call.
+    was_delivering: bool,
     back_pressure: BackPressure,
     abandoned_tasks: AbandonedTasks<'a>,
     /// Memory that the instance used when it began to serve.
@@ -107,10 +92,10 @@ impl<'a> Serving<'a> {
             slot,
             age: set.config.recycle_age.map(|age| Box::pin(sleep(age))),
             is_aged: false,
-            is_near_memory_limit: false,
+            is_near_limit: false,
             is_unsaved: exports.handover.is_some(),
             recycle_not_before: 0,
-            delivered: false,
+            was_delivering: false,
             back_pressure: BackPressure::new(set.config.watchdog),
             abandoned_tasks: AbandonedTasks::new(worker.handle),
             memory_at_start: accessor.with(|mut store| store.get().memory_used()),
@@ -161,8 +146,8 @@ impl<'a> Serving<'a> {
                 WorkerDecision::Wait => {
                     let delivers = view.only_delivers();
                     // Noted when that begins, not as long as it lasts.
-                    self.worker.handle.note_delivering(delivers && !self.delivered);
-                    self.delivered = delivers;
+                    self.worker.handle.note_delivering(delivers && !self.was_delivering);
+                    self.was_delivering = delivers;
                     self.set_available(false);
                     break;
                 }
@@ -204,7 +189,7 @@ impl<'a> Serving<'a> {
             draining: set.draining(),
             idle: false,
             aged: self.is_aged,
-            near_memory_limit: self.is_near_memory_limit,
+            near_limit: self.is_near_limit,
             calls: self.calls.len().saturating_sub(handle.lingering()),
             lingering: handle.lingering(),
             passed: if passes_on { handle.passed.at_work() } else { 0 },
@@ -256,7 +241,7 @@ impl<'a> Serving<'a> {
         }
         self.back_pressure.end();
         self.set_available(true);
-        self.delivered = false;
+        self.was_delivering = false;
         let Some(call) = self.worker.set.queue.pop(self.worker.handle.core) else { return false };
         if call.in_flight.take(self.worker.handle) {
             self.count_wait(&call.in_flight);
@@ -280,227 +265,11 @@ impl<'a> Serving<'a> {
         self.worker.handle.figures.waited(in_flight.begun().elapsed());
     }
 
-    /// Has the guest begin with a call.
-    fn begin(&mut self, call: QueuedCall) {
-        // A guest at work takes the processor first of all, so others should take the next call.
-        self.worker.since_rest.fetch_add(1, Relaxed);
-        self.worker.served.store(true, Relaxed);
-        self.worker.handle.note_activity();
-        // It was saved for the next instance, and is not any more.
-        self.is_unsaved = self.exports.handover.is_some();
-        self.taken = self.taken.saturating_add(1);
-        let QueuedCall { call, reply, in_flight } = call;
-        self.identify(&in_flight);
-        let work = in_flight.begin_work();
-        match (call, reply) {
-            (Call::Http(request), ReplySender::Http(reply)) => {
-                self.begin_http(*request, reply, in_flight, work);
-            }
-            (Call::Stream(connection), ReplySender::Stream(reply)) => {
-                self.begin_connection(connection, reply, in_flight, work);
-            }
-            (Call::Datagram(datagram), ReplySender::Datagram(reply)) => {
-                self.begin_datagram(*datagram, reply, in_flight, work);
-            }
-            (Call::WebSocket(websocket), ReplySender::WebSocket(reply)) => {
-                self.begin_websocket(websocket, reply, in_flight, work);
-            }
-            (Call::Message(message), ReplySender::Message(reply)) => {
-                self.begin_message(*message, reply, in_flight, work);
-            }
-            (
-                Call::Http(_)
-                | Call::Stream(_)
-                | Call::Datagram(_)
-                | Call::WebSocket(_)
-                | Call::Message(_),
-                _,
-            ) => {
-                in_flight.note(CallFailure::NotExported);
-            }
-        }
-    }
-
-    /// Attributes what the guest does from now on to this call, if it has no other one.
-    fn identify(&mut self, in_flight: &InFlight) {
-        let handle = self.worker.handle;
-        let is_alone = handle.in_flight() <= 1 && handle.lingering() == 0;
-        self.set_request(in_flight.identity().filter(|_| is_alone));
-    }
-
-    /// Notes which task of the guest has which request, where it may have several or pass it on.
-    fn begin_task(
-        &self,
-        call: &HttpCall<'_>,
-        in_flight: &InFlight,
-        passed: Option<PassedRequest>,
-    ) -> Option<GuestTaskId> {
-        let is_shared = self.worker.set.config.concurrency > 1;
-        let identity = in_flight.identity().filter(|_| is_shared);
-        if identity.is_none() && passed.is_none() {
-            return None;
-        }
-        let task = call.task();
-        self.accessor.with(|mut store| {
-            let state = store.get();
-            if let Some(identity) = identity {
-                state.begin_task(task, identity);
-            }
-            if let Some(passed) = passed {
-                state.begin_passing(task, passed);
-            }
-        });
-        Some(task)
-    }
-
     fn set_request(&mut self, request: Option<RequestIdentity>) {
         if self.request != request {
             self.request = request;
             self.accessor.with(|mut store| store.get().set_request(request));
         }
-    }
-
-    fn begin_http(
-        &mut self,
-        request: http::Request<WasiBody>,
-        reply: HttpSender,
-        in_flight: Arc<InFlight>,
-        work: GuestWork,
-    ) {
-        let scope = self.accessor.with(|mut store| store.get().enter_request(&request));
-        let passed = scope.as_ref().and_then(|scope| {
-            in_flight.set_scope(scope);
-            PassedRequest::of(&request, scope, || in_flight.begin_passage(self.worker.handle))
-        });
-        let request = with_progress(request, &self.worker.handle.heartbeat);
-        match HttpCall::begin(self.accessor, self.exports, request, reply) {
-            Ok(Some(call)) => {
-                let accessor = self.accessor;
-                let task = self.begin_task(&call, &in_flight, passed);
-                self.calls.push(Box::pin(async move {
-                    let ended = call.run(accessor).await;
-                    drop(scope);
-                    if let Some(task) = task {
-                        accessor.with(|mut store| store.get().end_task(task));
-                    }
-                    in_flight.answer();
-                    drop(work);
-                    ended
-                }));
-            }
-            Ok(None) => in_flight.note(CallFailure::NotExported),
-            Err(error) if self.accessor.with(|mut store| store.get().is_closed()) => {
-                self.broken = Some(error);
-            }
-            Err(error) => {
-                // It concerns this request alone, and dropping it has answered it.
-                let (plugin, error) = (&self.worker.set.linked.release.name, format!("{error:#}"));
-                let request = in_flight.identity();
-                debug!(
-                    %plugin, %error,
-                    request_id = request.map(|request| display(request.request_id())),
-                    trace_id = request.map(|request| display(request.trace_id())),
-                    "request dropped"
-                );
-                in_flight.answer();
-            }
-        }
-    }
-
-    fn begin_connection(
-        &mut self,
-        connection: ClientConnection,
-        reply: oneshot::Sender<Outcome<()>>,
-        in_flight: Arc<InFlight>,
-        work: GuestWork,
-    ) {
-        let Some(handler) = &self.exports.connections else {
-            return in_flight.note(CallFailure::NotExported);
-        };
-        // It may last as long as both ends want.
-        in_flight.answer();
-        connection.beat_with(&self.worker.handle.heartbeat);
-        // Calls that wait must not depend on its end. Where this worker counts as available still, the same is looked at
-        // when it no longer does.
-        self.worker.set.check_shortage();
-        let accessor = self.accessor;
-        self.calls.push(Box::pin(async move {
-            let outcome = serve_connection(accessor, handler, connection).await?;
-            drop(work);
-            // Its client may have left.
-            reply.send(outcome).ok();
-            Ok(())
-        }));
-    }
-
-    fn begin_websocket(
-        &mut self,
-        websocket: ClientWebSocket,
-        reply: oneshot::Sender<Outcome<()>>,
-        in_flight: Arc<InFlight>,
-        work: GuestWork,
-    ) {
-        let Some(handler) = &self.exports.websockets else {
-            return in_flight.note(CallFailure::NotExported);
-        };
-        websocket.beat_with(&self.worker.handle.heartbeat);
-        // Once accepted it may last as long as both ends want. The guest's own call reports that: while a blocking one
-        // waits, nothing else of this instance runs.
-        let decided = in_flight.clone();
-        websocket.on_decision(move || decided.answer());
-        // As with a connection.
-        self.worker.set.check_shortage();
-        let accessor = self.accessor;
-        self.calls.push(Box::pin(async move {
-            let outcome = serve_websocket(accessor, handler, websocket).await?;
-            drop(work);
-            in_flight.answer();
-            // Its client may have left.
-            reply.send(outcome).ok();
-            Ok(())
-        }));
-    }
-
-    fn begin_datagram(
-        &mut self,
-        datagram: ReceivedDatagram,
-        reply: oneshot::Sender<Outcome<Option<Vec<u8>>>>,
-        in_flight: Arc<InFlight>,
-        work: GuestWork,
-    ) {
-        let Some(handler) = &self.exports.datagrams else {
-            return in_flight.note(CallFailure::NotExported);
-        };
-        let accessor = self.accessor;
-        self.calls.push(Box::pin(async move {
-            let answer = answer_datagram(accessor, handler, datagram).await?;
-            drop(work);
-            in_flight.answer();
-            // It may have been given up meanwhile.
-            reply.send(Ok(answer)).ok();
-            Ok(())
-        }));
-    }
-
-    fn begin_message(
-        &mut self,
-        message: GuestMessage,
-        reply: oneshot::Sender<Outcome<()>>,
-        in_flight: Arc<InFlight>,
-        work: GuestWork,
-    ) {
-        let Some(handler) = &self.exports.messages else {
-            return in_flight.note(CallFailure::NotExported);
-        };
-        let accessor = self.accessor;
-        self.calls.push(Box::pin(async move {
-            let outcome = handle_message(accessor, handler, message).await?;
-            drop(work);
-            in_flight.answer();
-            // It may have been given up meanwhile.
-            reply.send(outcome).ok();
-            Ok(())
-        }));
     }
 
     /// Takes no more calls.
@@ -552,9 +321,9 @@ impl<'a> Serving<'a> {
     /// Sees whether the instance is near one of its limits, so that it is replaced before it reaches it.
     fn examine(&mut self) {
         let at_start = self.memory_at_start;
-        self.is_near_memory_limit |= self.accessor.with(|mut store| {
+        self.is_near_limit |= self.accessor.with(|mut store| {
             let resources = examine(store.as_context_mut());
-            store.get().is_near_memory_limit(at_start, resources)
+            store.get().is_near_limit(at_start, resources)
         });
     }
 

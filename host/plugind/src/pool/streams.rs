@@ -4,11 +4,9 @@ use crate::{
     base::text::one_line,
     pool::{call::Outcome, failure::CallFailure},
     world::{
-        HostState,
-        bindings::exports::plugind::plugin::datagram_handler,
-        client_connection::{ClientConnection, ReceivedDatagram},
-        link::ConnectionExport,
-        notify::STATUS_MAX,
+        HostState, bindings::exports::plugind::plugin::datagram_handler,
+        client_connection::ClientConnection, link::ConnectionExport, notify::STATUS_MAX,
+        received_datagram::ReceivedDatagram,
     },
 };
 use wasmtime::component::Accessor;

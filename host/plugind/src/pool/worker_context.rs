@@ -3,8 +3,9 @@
 use crate::pool::{
     deadline::{Deadline, GuestCall},
     shares::InstancePlace,
+    worker_event::{InstanceStage, WorkerEvent},
     worker_handle::WorkerHandle,
-    workers::{InstanceStage, WorkerEvent, WorkerSet},
+    workers::WorkerSet,
 };
 use std::{
     sync::{

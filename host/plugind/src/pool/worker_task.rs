@@ -7,7 +7,7 @@
 //! measured: that of a guest that computes is usually long, and that of another one usually short.
 
 use crate::{
-    pool::{worker_handle::WorkerHandle, workers::WorkerGuard},
+    pool::{worker_handle::WorkerHandle, workers::worker_guard::WorkerGuard},
     world::quota::time_of_thread,
 };
 use futures::{FutureExt, future::BoxFuture};

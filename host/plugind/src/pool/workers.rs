@@ -1,32 +1,33 @@
 //! The data that the workers of one generation share: their component and settings, the calls that wait, and how many
 //! there are.
 
+pub(super) mod core_set;
+pub(super) mod worker_guard;
+pub(super) mod worker_slot;
+
 use crate::{
-    base::{figures::PluginFigures, request_identity::RequestIdentity},
+    base::figures::PluginFigures,
     pool::{
         config::PoolConfig,
         deadline_sweeper::DeadlineSweeper,
-        failure::Failure,
-        post_mortem::PostMortem,
         queue::{CallQueue, PushError, Pushed, QueuedCall},
         request_failures::RequestFailures,
         resting::Resting,
-        room::{Permit, Room},
+        room::Room,
         scaling::{self, PoolStats},
         shares::{InstancePlace, Share},
         state_transfer::StateTransfer,
+        worker_event::WorkerEvent,
         worker_handle::WorkerHandle,
     },
     runtime::executors::Executors,
     world::{self, bindings::exports::plugind::plugin::lifecycle::StopReason, link::Linked},
 };
-use std::cmp::Reverse;
-use std::ops::Deref;
 use std::sync::{
     Arc, Mutex, MutexGuard, OnceLock, PoisonError,
     atomic::{
         AtomicBool, AtomicU32, AtomicUsize,
-        Ordering::{AcqRel, Acquire, Relaxed, SeqCst},
+        Ordering::{Acquire, Relaxed, SeqCst},
     },
 };
 use std::time::Duration;
@@ -39,88 +40,6 @@ const PLACE_WAIT: Duration = Duration::from_secs(5);
 const QUEUE: usize = 1024;
 /// The number of further calls that begin in the background after a guest of the plugin has computed.
 const COMPUTING: u32 = 64;
-
-/// The stage of an instance when it ended.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum InstanceStage {
-    /// It was not ready yet.
-    Starting,
-    /// It was ready.
-    Ready {
-        /// The time since it was ready.
-        uptime: Duration,
-        /// It had taken a call.
-        served: bool,
-    },
-}
-
-/// Why a worker takes no more calls.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Retirement {
-    /// A call in it was not answered in time. It has ended.
-    CallTimedOut(Option<RequestIdentity>),
-    /// It has served for long enough. It ends when its calls have ended.
-    Recycled,
-}
-
-/// An event of one worker, for the supervisor.
-#[derive(Debug)]
-pub enum WorkerEvent {
-    /// It started and takes calls.
-    Ready {
-        /// Which worker.
-        worker: u32,
-    },
-    /// No worker is left, since there has been no work for long, or an instance was tried and there is no work yet. The
-    /// next call starts one. Only of a plugin that starts on demand.
-    Idle {
-        /// The state that the last worker has saved, which the next one takes over.
-        state: Option<Arc<[u8]>>,
-    },
-    /// A worker is started although there was none. Only of a plugin that starts on demand.
-    Waking,
-    /// It ended, and should not have.
-    Failed {
-        /// Which worker.
-        worker: u32,
-        /// The failure.
-        failure: Failure,
-        /// The stage that it had reached.
-        stage: InstanceStage,
-        /// Facts about the failure.
-        post_mortem: PostMortem,
-    },
-    /// It takes no more calls, and is to be replaced; it did not fail.
-    Retired {
-        /// Which worker.
-        worker: u32,
-        /// The reason.
-        cause: Retirement,
-    },
-    /// The state of a worker was saved, as [`Pool::save`](crate::pool::instances::Pool::save) ordered; or it was not.
-    Saved {
-        /// Which worker.
-        worker: u32,
-        /// The number of the save, as returned when it was ordered.
-        save: u64,
-        /// The state, if there is any.
-        outcome: Result<Option<Arc<[u8]>>, Failure>,
-    },
-    /// A worker has taken over a state, as [`Pool::restore`](crate::pool::instances::Pool::restore) ordered; or it has
-    /// not.
-    Restored {
-        /// Which worker.
-        worker: u32,
-        /// Whether it has.
-        outcome: Result<(), Failure>,
-    },
-    /// It reports to be degraded, for another reason than before, or no longer.
-    Degraded,
-    /// The program returned ok.
-    Returned,
-    /// The last worker of a set that drains has ended.
-    Gone,
-}
 
 /// The workers of one core.
 #[derive(Default)]
@@ -388,34 +307,6 @@ impl WorkerSet {
         scaling::serves_queue(self.stats(), self.config.on_demand && !self.starts_none())
     }
 
-    /// A slot for another worker, if there may be one.
-    pub(crate) fn reserve(self: &Arc<Self>) -> Option<WorkerSlot> {
-        if self.starts_none() {
-            return None;
-        }
-        let one_more = |active| (active < self.config.workers).then_some(active + 1);
-        let before = self.active.try_update(SeqCst, SeqCst, one_more).ok()?;
-        if self.config.on_demand && before == 0 {
-            self.report(WorkerEvent::Waking);
-        }
-        let core = self.core_for_worker();
-        self.cores[core].active.fetch_add(1, AcqRel);
-        Some(WorkerSlot { set: self.clone(), core, handle: None, active: true })
-    }
-
-    /// The core that gets the next worker: one with the fewest, and of these the one that gave away most calls.
-    pub(crate) fn core_for_worker(&self) -> usize {
-        let cores = self.cores.len();
-        // Plugins begin on different cores.
-        let first = usize::try_from(self.shared.identity.generation).unwrap_or(0) % cores;
-        let order = (0..cores).map(|core| (first + core) % cores);
-        let load = |core: &usize| {
-            let core = &self.cores[*core];
-            (core.active.load(Acquire), Reverse(core.given_away.load(Relaxed)))
-        };
-        order.min_by_key(load).unwrap_or(0)
-    }
-
     /// A place in the instance pool for another worker; none, if there is none in time. A worker beside others that take
     /// calls does not wait for it.
     pub(crate) async fn place(&self) -> Option<InstancePlace> {
@@ -424,26 +315,6 @@ impl WorkerSet {
             None if first => timeout(PLACE_WAIT, self.share.take(first)).await.ok(),
             place => place,
         }
-    }
-
-    /// Counts a worker that is made now, and can be reached from outside.
-    pub(crate) fn enter(self: &Arc<Self>, handle: &Arc<WorkerHandle>) -> WorkerGuard {
-        let set = CoreSet::new(self.clone());
-        let mut guard = Self::enter_for_call(&set, handle.core, None);
-        self.handles().push(handle.clone());
-        guard.handle = Some(handle.clone());
-        guard
-    }
-
-    /// Counts a worker that is made now for a call that came on a core, and has this room.
-    pub(crate) fn enter_for_call(
-        set: &CoreSet,
-        core: usize,
-        permit: Option<Permit>,
-    ) -> WorkerGuard {
-        let core = core % set.cores.len();
-        set.cores[core].present.fetch_add(1, SeqCst);
-        WorkerGuard { set: set.clone(), core, handle: None, permit }
     }
 
     /// Whether no worker exists.
@@ -482,97 +353,5 @@ impl WorkerSet {
 
     fn handles(&self) -> MutexGuard<'_, Vec<Arc<WorkerHandle>>> {
         self.handles.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-/// A worker's slot in the set, which it leaves at the latest when this is dropped.
-pub(crate) struct WorkerSlot {
-    set: Arc<WorkerSet>,
-    /// Its core.
-    pub(crate) core: usize,
-    /// The worker, once there is one.
-    handle: Option<Arc<WorkerHandle>>,
-    active: bool,
-}
-
-impl WorkerSlot {
-    /// The worker is there.
-    pub(crate) fn assign(&mut self, handle: &Arc<WorkerHandle>) {
-        self.handle = Some(handle.clone());
-    }
-
-    /// Says whether it could take a call now. That is known to others after its turn, since it often changes within one.
-    pub(crate) fn set_available(&mut self, available: bool) {
-        if let Some(handle) = &self.handle {
-            handle.offer(available);
-        }
-    }
-
-    /// Takes no more calls; its slot is free for another worker.
-    pub(crate) fn leave(&mut self) {
-        let was_active = std::mem::take(&mut self.active);
-        if was_active {
-            self.set.cores[self.core].active.fetch_sub(1, AcqRel);
-            self.set.active.fetch_sub(1, SeqCst);
-        }
-        if let Some(handle) = &self.handle {
-            handle.offer(false);
-            self.set.publish(handle);
-        }
-        if was_active {
-            // One that was not available may have left the last slot that waiting calls could get.
-            self.set.check_shortage();
-        }
-    }
-}
-
-impl Drop for WorkerSlot {
-    fn drop(&mut self) {
-        self.leave();
-        self.set.check_shortage();
-    }
-}
-
-/// A core's own reference to a set: cloning it writes nothing that another core writes.
-#[derive(Clone)]
-pub(crate) struct CoreSet(Arc<CoreSetInner>);
-
-#[repr(align(128))]
-struct CoreSetInner(Arc<WorkerSet>);
-
-impl CoreSet {
-    pub(crate) fn new(set: Arc<WorkerSet>) -> Self {
-        Self(Arc::new(CoreSetInner(set)))
-    }
-}
-
-impl Deref for CoreSet {
-    type Target = Arc<WorkerSet>;
-
-    fn deref(&self) -> &Self::Target {
-        &self.0.0
-    }
-}
-
-/// A worker's presence in the set, up to its very end.
-pub(crate) struct WorkerGuard {
-    pub(crate) set: CoreSet,
-    core: usize,
-    handle: Option<Arc<WorkerHandle>>,
-    permit: Option<Permit>,
-}
-
-impl Drop for WorkerGuard {
-    fn drop(&mut self) {
-        if let Some(handle) = &self.handle {
-            self.set.handles().retain(|other| !Arc::ptr_eq(other, handle));
-        }
-        if let Some(permit) = self.permit.take() {
-            self.set.room.leave(permit);
-        }
-        self.set.cores[self.core].present.fetch_sub(1, SeqCst);
-        if self.set.draining().is_some() && self.set.is_empty() {
-            self.set.report(WorkerEvent::Gone);
-        }
     }
 }

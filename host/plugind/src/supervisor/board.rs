@@ -6,7 +6,7 @@ use crate::{
         figures::{Figures, PluginFigures},
         name::PluginName,
     },
-    pool::instances::{Pool, PoolGauges},
+    pool::{gauges::PoolGauges, instances::Pool},
     supervisor::plugin::ManagedPlugin,
 };
 use std::{

@@ -2,7 +2,7 @@
 
 use crate::{
     plugin::release::Release,
-    pool::{failure::Failure, workers::InstanceStage},
+    pool::{failure::Failure, worker_event::InstanceStage},
     route::owners::{RouteRequest, route_requests},
     supervisor::{
         lifecycle::{Event, Lifecycle, StartPolicy},

@@ -4,7 +4,7 @@ use crate::{
     api,
     base::name::PluginName,
     plugin::{directories::ScanReport, release::ReleaseDigests, verify::Verified},
-    pool::workers::WorkerEvent,
+    pool::worker_event::WorkerEvent,
     route::sockets::SocketPlan,
     supervisor::{
         board::Board,

@@ -42,7 +42,7 @@ use crate::{
     base::name::PluginName,
     config::settings::Protocol,
     plugin::{directories::VerifiedBefore, release::ReleaseDigests},
-    pool::workers::WorkerEvent,
+    pool::worker_event::WorkerEvent,
     route::table::TablePublisher,
     supervisor::{
         board::Board,

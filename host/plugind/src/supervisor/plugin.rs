@@ -25,7 +25,7 @@ use crate::{
     plugin::{archive::LastGood, verify::Verified},
     pool::{
         post_mortem::PostMortem,
-        workers::{InstanceStage, Retirement, WorkerEvent},
+        worker_event::{InstanceStage, Retirement, WorkerEvent},
     },
     route::owners::RouteRequest,
     supervisor::{

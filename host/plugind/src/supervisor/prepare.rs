@@ -13,7 +13,7 @@ use crate::{
         directories::{ScanReport, VerifiedBefore, read_changed_plugins},
         verify::Verified,
     },
-    pool::instances::Commons,
+    pool::commons::Commons,
     route::sockets::{SocketKinds, SocketMistakes, SocketPlan},
     runtime::cache::Cache,
     supervisor::{held::HeldVersions, published_plan::PublishedPlan, versions::Versions},

@@ -20,7 +20,7 @@
 
 use crate::{
     plugin::manifest::{RestartPolicy, Service},
-    pool::{failure::Failure, workers::InstanceStage},
+    pool::{failure::Failure, worker_event::InstanceStage},
 };
 use std::{
     collections::VecDeque,

@@ -9,11 +9,10 @@ use crate::{
     config::settings::KeyValueBackend,
     remote::{error::RemoteError, nats::NatsConnection, valkey::ValkeyConnection},
     world::{
+        keyvalue_error::KeyValueError,
         nats_store::NatsStore,
-        stores::{
-            KeyValueError, KeyValueStore, StoreChange, StoreOpenError, StoreOutcome, StoreRegistry,
-            ValueDigest, digest,
-        },
+        store_change::{StoreChange, StoreOutcome, ValueDigest, digest},
+        stores::{KeyValueStore, StoreOpenError, StoreRegistry},
         valkey_store::ValkeyStore,
     },
 };

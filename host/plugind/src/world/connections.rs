@@ -7,7 +7,8 @@ use crate::world::{
         connections::{ConnectionError, Host, HostConnection, HostConnectionWithStore},
         types,
     },
-    client_connection::{ClientAddress, ClientConnection, Process, TransferError},
+    client_address::{ClientAddress, Process},
+    client_connection::{ClientConnection, TransferError},
 };
 use wasmtime::component::{Accessor, HasData, Resource, ResourceTable, ResourceTableError};
 

@@ -13,7 +13,9 @@ use crate::{
             store::{self, Error, KeyResponse},
         },
         buckets::{BackendStore, OpenBucket, OpenCas, StoreBackend, StoreKey},
-        stores::{KeyValueError, StoreChange, StoreOpenError, StoreOutcome, digest},
+        keyvalue_error::KeyValueError,
+        store_change::{StoreChange, StoreOutcome, digest},
+        stores::StoreOpenError,
     },
 };
 use std::{collections::BTreeMap, path::Path, sync::Arc};

@@ -48,8 +48,8 @@ impl MiddlewareWay {
         Self { next: self.next.saturating_add(1), ..self.clone() }
     }
 
-    /// Whether its request may be passed on once more.
-    pub(super) fn may_forward(&self) -> bool {
+    /// Counts that its request is passed on once more. False if that would be too often.
+    pub(super) fn count_forward(&self) -> bool {
         self.forwards.fetch_add(1, Relaxed) < FORWARDS_MAX
     }
 }

@@ -6,6 +6,9 @@ pub mod bindings;
 pub mod calls;
 pub mod config;
 mod config_draft;
+pub mod client_address;
+pub mod received_datagram;
+pub mod byte_stream;
 pub mod client_connection;
 pub mod connections;
 pub mod client_websocket;
@@ -14,6 +17,9 @@ pub mod credentials;
 pub mod files;
 pub mod identity;
 pub mod journal;
+mod store_limits;
+pub mod keyvalue_error;
+mod store_change;
 pub mod keyvalue;
 mod logging;
 pub mod broker;
@@ -54,6 +60,7 @@ pub mod buckets;
 pub mod granted;
 mod holdings;
 mod wasi_context;
+mod shared;
 mod host_state;
 pub mod interfaces;
 pub mod host_runtime;
@@ -61,5 +68,6 @@ pub mod link;
 
 pub use self::{
     heartbeat::Hung,
-    host_state::{HostServices, HostState, Shared, examine, set_transfer_max, store},
+    host_state::{HostState, examine, set_transfer_max, store},
+    shared::{HostServices, Shared},
 };

@@ -7,11 +7,10 @@ use crate::{
     base::{error_chain::ErrorChain, quantity::Bytes},
     remote::nats::{ANSWER, NatsConnection},
     world::{
+        keyvalue_error::KeyValueError,
+        store_change::{StoreChange, StoreOutcome, add, check_key, digest},
         store_failure::StoreFailures,
-        stores::{
-            KeyValueError, PAGE_BYTES_MAX, PAGE_MAX, StoreChange, StoreOutcome, add, check_key,
-            digest,
-        },
+        store_limits::{PAGE_BYTES_MAX, PAGE_MAX},
     },
 };
 use async_nats::jetstream::{

@@ -51,7 +51,7 @@ impl PassedRequest {
         options: Option<RequestOptions>,
     ) -> Box<dyn Future<Output = Answered> + Send> {
         let Self { way, scope, passage } = self;
-        if !way.may_forward() {
+        if !way.count_forward() {
             return Box::new(async { Err(Error::LoopDetected) });
         }
         scope.mark(&mut request);

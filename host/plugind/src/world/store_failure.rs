@@ -1,6 +1,6 @@
 //! The failure of the last use of a store on a server. The first of several failures in a row is logged.
 
-use crate::{remote::availability::Availability, world::stores::KeyValueError};
+use crate::{remote::availability::Availability, world::keyvalue_error::KeyValueError};
 use std::sync::{Mutex, PoisonError};
 use tracing::warn;
 

@@ -7,10 +7,10 @@ use crate::{
     base::quantity::Bytes,
     remote::valkey::ValkeyConnection,
     world::{
+        keyvalue_error::KeyValueError,
+        store_change::{StoreChange, StoreOutcome, check_key, digest},
         store_failure::StoreFailures,
-        stores::{
-            KeyValueError, PAGE_BYTES_MAX, PAGE_MAX, StoreChange, StoreOutcome, check_key, digest,
-        },
+        store_limits::{PAGE_BYTES_MAX, PAGE_MAX},
     },
 };
 use redis::{Cmd, FromRedisValue, RedisError, RedisResult, Script, aio::MultiplexedConnection};

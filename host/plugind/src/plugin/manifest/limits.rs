@@ -61,6 +61,10 @@ pub struct MemoryOrigins {
 
 impl Limits {
     pub(super) fn read(table: &Table<'_>) -> Self {
+        let datagram_max = table.parsed("datagram-max");
+        check_size(table, "datagram-max", datagram_max, DATAGRAM_MAX_MAX);
+        let message_max = table.parsed("message-max");
+        check_size(table, "message-max", message_max, MESSAGE_MAX_MAX);
         let messages_in_flight = table.number("messages-in-flight", 1);
         if let Some(max) = messages_in_flight.filter(|max| *max > MESSAGES_IN_FLIGHT_MAX) {
             let message = format!(
@@ -85,9 +89,8 @@ impl Limits {
                 .parsed::<Span>("idle-timeout")
                 .map(|span| span.0)
                 .filter(|idle| !idle.is_zero()),
-            datagram_max: read_size(table, "datagram-max", DATAGRAM_MAX_MAX)
-                .unwrap_or(DATAGRAM_MAX),
-            message_max: read_size(table, "message-max", MESSAGE_MAX_MAX).unwrap_or(MESSAGE_MAX),
+            datagram_max: datagram_max.unwrap_or(DATAGRAM_MAX),
+            message_max: message_max.unwrap_or(MESSAGE_MAX),
             messages_in_flight,
             state_max,
             log_rate: table
@@ -101,15 +104,12 @@ impl Limits {
     }
 }
 
-/// Reads the size of something that has at least one byte and at most `max`.
-fn read_size(table: &Table<'_>, key: &'static str, max: Bytes) -> Option<Bytes> {
-    let size = table.parsed::<Bytes>(key)?;
-    if size == Bytes(0) || size > max {
-        let message =
-            format!("limits.{key} must be greater than 0 and at most \"{max}\", not \"{size}\"");
-        table.complain_about(key, message);
+/// Complains about the size of something that has at least one byte and at most `max`.
+fn check_size(table: &Table<'_>, key: &str, size: Option<Bytes>, max: Bytes) {
+    if let Some(size) = size.filter(|size| *size == Bytes(0) || *size > max) {
+        let rule = format!("limits.{key} must be greater than 0 and at most \"{max}\"");
+        table.complain_about(key, format!("{rule}, not \"{size}\""));
     }
-    Some(size)
 }
 
 #[cfg(test)]

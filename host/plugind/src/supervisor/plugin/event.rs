@@ -2,7 +2,7 @@
 
 use crate::{
     plugin::{release::Release, verify::Verified},
-    pool::workers::WorkerEvent,
+    pool::worker_event::WorkerEvent,
     route::owners::RouteRequest,
     supervisor::{
         prepare::PrepareError,

@@ -1,4 +1,5 @@
-use super::*;
+use super::{transaction::size, *};
+use std::fs;
 
 const QUOTA: Bytes = Bytes(1 << 20);
 
@@ -113,10 +114,4 @@ async fn a_file_that_is_damaged_in_use_is_an_error_and_no_panic() {
     assert!(written.is_err_and(|error| error != interrupted), "it says why");
     let failure = store.failure().unwrap();
     assert!(failure.contains("a.redb cannot be used: "), "{failure}");
-}
-
-#[test]
-fn a_panic_of_the_library_is_an_error_with_a_remedy() {
-    let error = contain::<()>(|| panic!("damage was found")).unwrap_err().to_string();
-    assert!(error.contains("damaged") && error.contains("move it away"), "{error}");
 }

@@ -1,0 +1,184 @@
+//! How a pool serves a call: it finds a worker for it or room for one of its own, and counts the outcome.
+
+use crate::{
+    base::{figures::CoreFigures, request_identity::RequestIdentity},
+    pool::{
+        call::{Call, NotServed, ReplyReceiver},
+        in_flight::InFlight,
+        instances::Pool,
+        queue::{PushError, QueuedCall},
+        reply::{OwnInstance, PendingReply, Reply},
+        room::{Entered, Permit},
+        shares::InstancePlace,
+        worker,
+        worker_event::WorkerEvent,
+    },
+    runtime::executors::Executors,
+};
+use futures::FutureExt;
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
+use wasmtime_wasi_http::WasiBody;
+
+impl Pool {
+    /// Serves a call that is not a request.
+    ///
+    /// # Errors
+    /// When no instance takes calls or has room, or the guest fails or does not reply in time.
+    pub async fn call(&self, call: Call) -> Result<Reply, NotServed> {
+        self.call_of(call, None, Duration::ZERO).await
+    }
+
+    /// Serves a request.
+    ///
+    /// # Errors
+    /// When no instance takes calls or has room, or the guest fails or does not reply in time.
+    pub async fn request(
+        &self,
+        request: Box<http::Request<WasiBody>>,
+        identity: RequestIdentity,
+    ) -> Result<Reply, NotServed> {
+        self.request_within(request, identity, Duration::ZERO).await
+    }
+
+    /// The same for a request in which other plugins take part; their time, `others`, is added.
+    ///
+    /// # Errors
+    /// As above.
+    pub async fn request_within(
+        &self,
+        request: Box<http::Request<WasiBody>>,
+        identity: RequestIdentity,
+        others: Duration,
+    ) -> Result<Reply, NotServed> {
+        self.call_of(Call::Http(request), Some(identity), others).await
+    }
+
+    async fn call_of(
+        &self,
+        call: Call,
+        identity: Option<RequestIdentity>,
+        others: Duration,
+    ) -> Result<Reply, NotServed> {
+        let core = Executors::this_core().unwrap_or(0);
+        let (figures, begun) = (self.set.figures.core(core), Instant::now());
+        let is_http = count_begun(figures, &call);
+        let mut served = self.serve(core, call, identity, begun, others).await;
+        if let Ok(Reply::Http(response)) = &mut served {
+            let limits = &self.linked().release.manifest.limits;
+            response.body_mut().limit_pauses(limits.idle_timeout);
+        }
+        if let Err(not_served) = &served {
+            self.set.failures.note_not_served(not_served, identity);
+        }
+        if is_http && let Some(status) = status_of(&served) {
+            figures.response(status, begun.elapsed());
+        }
+        served
+    }
+
+    async fn serve(
+        &self,
+        core: usize,
+        call: Call,
+        identity: Option<RequestIdentity>,
+        begun: Instant,
+        others: Duration,
+    ) -> Result<Reply, NotServed> {
+        if self.set.config.worker_per_call {
+            if self.set.config.on_demand {
+                self.set.resting.wake(|| self.set.report(WorkerEvent::Waking));
+            }
+            let Some((permit, place)) = self.room(core).await else {
+                return Err(match self.set.room.is_closed() {
+                    true => NotServed::Draining(call),
+                    false => NotServed::Busy,
+                });
+            };
+            self.set.figures.core(core).waited(begun.elapsed());
+            let (queued, in_flight, receiver) = self.begin(core, call, identity, others);
+            let core_set = &self.core_sets[core % self.core_sets.len()];
+            let instance = worker::own(core_set, core, queued, place, permit);
+            return PendingReply::new(in_flight, receiver, instance).await;
+        }
+        let (queued, in_flight, receiver) = self.begin(core, call, identity, others);
+        let reply = PendingReply::new(in_flight, receiver, OwnInstance::default());
+        match self.set.enqueue(core, queued) {
+            Ok(()) => (),
+            Err(PushError::Full) => return Err(NotServed::Busy),
+            Err(PushError::Closed(queued)) => return Err(NotServed::Draining(queued.call)),
+        }
+        reply.await
+    }
+
+    /// A call that begins now on a core.
+    fn begin(
+        &self,
+        core: usize,
+        call: Call,
+        identity: Option<RequestIdentity>,
+        others: Duration,
+    ) -> (QueuedCall, Arc<InFlight>, ReplyReceiver) {
+        let (reply, receiver) = call.channel();
+        let in_flight = self.set.sweeper.begin(core, others);
+        if let Some(identity) = identity {
+            in_flight.identify(identity);
+        }
+        (QueuedCall { call, reply, in_flight: in_flight.clone() }, in_flight, receiver)
+    }
+
+    /// Waits for room for an instance of the call's own. None if there is none in time, or the pool drains.
+    async fn room(&self, core: usize) -> Option<(Permit, InstancePlace)> {
+        let set = &self.set;
+        // The timer is for those that wait.
+        if let Some(entered) = set.room.enter(core).now_or_never() {
+            let entered = Entered::new(&set.room, entered?);
+            if let Some(place) = set.share.try_take(false) {
+                return entered.stay().map(|permit| (permit, place));
+            }
+        }
+        // In this order, so that calls beyond the most of their plugin keep no place from others.
+        let room = async {
+            let entered = Entered::new(&set.room, set.room.enter(core).await?);
+            let place = set.share.take(false).await;
+            // It may have begun to drain meanwhile.
+            let permit = if set.room.is_closed() { None } else { entered.stay() };
+            permit.map(|permit| (permit, place))
+        };
+        let timeout = set.linked.release.manifest.limits.request_timeout;
+        tokio::time::timeout(timeout, room).await.ok()?
+    }
+}
+
+/// Counts a call that begins. True if it is a request.
+fn count_begun(figures: &Arc<CoreFigures>, call: &Call) -> bool {
+    match call {
+        Call::Http(_) => return true,
+        Call::Stream(connection) => {
+            connection.count_in(figures);
+            figures.connections.add(1);
+        }
+        Call::WebSocket(websocket) => {
+            websocket.count_in(figures);
+            figures.connections.add(1);
+        }
+        Call::Datagram(_) => figures.datagrams.add(1),
+        // Its subscription counts it.
+        Call::Message(_) => (),
+    }
+    false
+}
+
+/// The status of the response that the client of a request gets; none, if the next generation answers it.
+fn status_of(served: &Result<Reply, NotServed>) -> Option<u16> {
+    match served {
+        Ok(Reply::Http(response)) => Some(response.status().as_u16()),
+        Ok(Reply::Stream | Reply::WebSocket | Reply::Datagram(_) | Reply::Message)
+        | Err(NotServed::Failed(_)) => Some(502),
+        Err(NotServed::Draining(_)) => None,
+        Err(NotServed::Busy) => Some(503),
+        Err(NotServed::TimedOut) => Some(504),
+    }
+}
