@@ -2,10 +2,11 @@
 
 import os
 
-PARTS = (os.environ.get("PARTS") or "requests calls start neighbour processor sockets counting keyvalue reload").split()
+PARTS = (os.environ.get("PARTS")
+         or "requests calls start neighbour processor sockets counting keyvalue between reload").split()
 QUICK = PARTS == ["quick"]
 if QUICK:
-    PARTS = ["requests", "calls", "start", "neighbour", "processor", "sockets", "counting", "keyvalue"]
+    PARTS = ["requests", "calls", "start", "neighbour", "processor", "sockets", "counting", "keyvalue", "between"]
 
 REPS = int(os.environ.get("REPS") or (3 if QUICK else 5))
 SECONDS = float(os.environ.get("SECONDS_PER_RUN") or (1 if QUICK else 2))

@@ -10,6 +10,7 @@ mod starting;
 mod sockets;
 mod streams;
 mod tls;
+mod every_kind;
 mod exit_on_idle;
 mod extending;
 mod restarting;

@@ -5,10 +5,7 @@ use std::{
     io::{Read, Write},
     net::{Ipv4Addr, Shutdown, TcpStream, UdpSocket},
     os::unix::net::UnixStream,
-    sync::atomic::{AtomicBool, Ordering::Relaxed},
-    thread,
 };
-use tungstenite::{ClientRequestBuilder, Message};
 
 /// The example of a socket unit that a plugin has beside its component.
 pub(super) fn example(machine: &Machine, plugin: &str) {
@@ -68,19 +65,6 @@ pub(super) fn time_at_path(machine: &Machine) -> Vec<u8> {
     machine.succeed(&["perl", "-MSocket", "-e", script]).into_bytes()
 }
 
-/// The answer of `messages` over a WebSocket, which both sides close.
-fn over_websocket(machine: &Machine) -> String {
-    let stream = machine.within(|| TcpStream::connect((Ipv4Addr::LOCALHOST, 8080)).unwrap());
-    stream.set_read_timeout(Some(WAIT_MAX)).unwrap();
-    let request = ClientRequestBuilder::new("ws://localhost/messages".parse().unwrap());
-    let (mut client, _) = tungstenite::client(request, stream).unwrap();
-    client.send(Message::text("hello\n")).unwrap();
-    let answer = client.read().unwrap().into_text().unwrap().as_str().to_owned();
-    client.close(None).unwrap();
-    while client.read().is_ok() {}
-    answer
-}
-
 #[test]
 fn sockets_of_every_kind_are_served_at_once_and_a_reload_claims_another() {
     let machine = Machine::boot_with(&["echo", "hello"]);
@@ -101,49 +85,4 @@ fn sockets_of_every_kind_are_served_at_once_and_a_reload_claims_another() {
     assert!(is_time(&time_at_path(&machine)));
     assert!(!machine.daemon("StatusText").contains("unused"));
     assert_eq!(over_tcp(&machine, 7007), "hello\n");
-}
-
-#[test]
-fn no_connection_websocket_or_datagram_is_lost_by_reloads_and_restarts() {
-    let machine = Machine::boot_with(&["echo", "clock", "messages"]);
-    for plugin in ["echo", "clock"] {
-        example(&machine, plugin);
-    }
-    machine.reload_units();
-    machine.succeed(&["systemctl", "start", "clock.socket", "echo.socket"]);
-    machine.start();
-    let is_running = AtomicBool::new(true);
-    thread::scope(|scope| {
-        let repeat = |client: fn(&Machine)| {
-            let (machine, is_running) = (&machine, &is_running);
-            scope.spawn(move || {
-                let mut count = 0;
-                while is_running.load(Relaxed) {
-                    client(machine);
-                    count += 1;
-                }
-                count
-            })
-        };
-        let clients = [
-            repeat(|machine| assert_eq!(over_tcp(machine, 7007), "hello\n")),
-            repeat(|machine| {
-                assert_eq!(at_path(machine, "/run/plugind-echo/socket"), "hello\n");
-            }),
-            repeat(|machine| assert!(is_time(&time_by_udp(machine)))),
-            repeat(|machine| assert!(is_time(&time_at_path(machine)))),
-            repeat(|machine| assert_eq!(over_websocket(machine), "hello\n")),
-        ];
-        for round in 0..20 {
-            for plugin in ["echo", "clock", "messages"] {
-                machine.put_manifest(plugin, &format!("description = \"{round}\"\n"));
-            }
-            machine.succeed(&["systemctl", "reload", "plugind.service"]);
-            if round % 4 == 0 {
-                machine.succeed(&["systemctl", "restart", "plugind.service"]);
-            }
-        }
-        is_running.store(false, Relaxed);
-        assert!(clients.into_iter().all(|client| client.join().unwrap() > 0));
-    });
 }

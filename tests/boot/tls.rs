@@ -33,17 +33,30 @@ fn certify(machine: &Machine, directory: &Path) {
 
 /// The answer to a client that trusts only the certificate in `directory`.
 fn get(machine: &Machine, directory: &Path) -> String {
+    get_often(machine, directory, &[], 1)
+}
+
+/// The answers to such a client with these options of curl, which sends so many requests on one connection.
+pub(super) fn get_often(
+    machine: &Machine,
+    directory: &Path,
+    options: &[&str],
+    requests: usize,
+) -> String {
     let authority = directory.join("site.crt");
     let resolve = format!("site.example:{PORT}:127.0.0.1");
     let url = format!("https://site.example:{PORT}/hello");
     machine.within(|| {
         run(tool("curl")
-            .args(["-sS", "--max-time", "30", "--resolve", &resolve, &url, "--cacert"])
-            .arg(authority))
+            .args(["-sS", "--fail", "--max-time", "30", "--resolve", &resolve, "--cacert"])
+            .arg(authority)
+            .args(options)
+            .args(vec![url; requests]))
     })
 }
 
-fn boot(plugins: &[&str], directory: &Path) -> Machine {
+/// A machine with these plugins, and a socket with TLS whose certificate is also in `directory`.
+pub(super) fn boot(plugins: &[&str], directory: &Path) -> Machine {
     let machine = Machine::boot_with(plugins);
     machine.put("/etc/systemd/system/https.socket", UNIT);
     machine.put("/etc/plugind/plugind.toml", SETTINGS);

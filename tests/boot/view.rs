@@ -127,6 +127,19 @@ fn a_key_value_store_survives_a_kill_of_the_daemon_under_its_unit() {
 }
 
 #[test]
+fn a_plugin_calls_another_one_although_the_daemon_has_no_network() {
+    let machine = Machine::boot_with(&["calls", "hello"]);
+    machine.put_manifest("calls", "[grants]\ncall = [\"hello\"]\n");
+    machine.start();
+    assert_eq!(machine.daemon("PrivateNetwork"), "yes");
+    assert_eq!(machine.daemon("RestrictAddressFamilies"), "AF_UNIX");
+    for version in ["02", "03"] {
+        let answer = machine.get(&format!("/calls/{version}/hello"));
+        assert_eq!(answer.status_and_text(), (200, &*format!("200 {HELLO}")), "{version}");
+    }
+}
+
+#[test]
 fn a_changed_credential_reaches_the_plugin_by_a_reload_or_a_restart() {
     let machine = Machine::boot_with(&["secret"]);
     machine.put_manifest("secret", "[grants]\ncredentials = [\"token\"]\n");

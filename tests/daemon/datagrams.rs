@@ -64,6 +64,44 @@ fn datagrams_are_answered_side_by_side_and_those_too_large_are_dropped_and_count
     assert_eq!(&answer[..length], b"again");
 }
 
+/// A daemon with this mode and number of instances, and a client of it.
+fn client(mode: &str, max: u32) -> (Daemon, UdpSocket) {
+    let tree = tree(&format!("[instances]\nmode = \"{mode}\"\nmax = {max}\n"));
+    let port = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).unwrap().local_addr().unwrap();
+    let daemon = Daemon::start_with(&tree, &["--listen", &format!("echo=udp:{port}")]);
+    let udp = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+    udp.set_read_timeout(Some(WAIT_MAX)).unwrap();
+    udp.connect(port).unwrap();
+    (daemon, udp)
+}
+
+/// The number of a datagram within its instance.
+fn number(udp: &UdpSocket) -> String {
+    udp.send(b"number").unwrap();
+    let mut answer = [0; 64];
+    let length = udp.recv(&mut answer).unwrap();
+    String::from_utf8(answer[..length].to_vec()).unwrap()
+}
+
+#[test]
+fn the_mode_decides_which_instance_gets_a_datagram() {
+    for (mode, expected) in
+        [("fresh", ["1"; 3]), ("exclusive", ["1", "2", "3"]), ("shared", ["1", "2", "3"])]
+    {
+        let (_daemon, udp) = client(mode, 1);
+        assert_eq!([(); 3].map(|()| number(&udp)), expected, "{mode}");
+    }
+}
+
+#[test]
+fn a_datagram_that_is_not_answered_keeps_an_instance_unless_it_is_shared() {
+    for (mode, max, expected) in [("fresh", 2, "1"), ("exclusive", 2, "1"), ("shared", 1, "2")] {
+        let (_daemon, udp) = client(mode, max);
+        udp.send(b"never").unwrap();
+        assert_eq!(number(&udp), expected, "{mode}");
+    }
+}
+
 #[test]
 fn a_datagram_is_answered_by_the_version_that_has_it_while_a_reload_replaces_that() {
     let tree = tree("");

@@ -67,6 +67,34 @@ fn a_message_is_handled_with_its_metadata_and_answered() {
 }
 
 #[test]
+fn each_message_of_a_queue_group_is_handled_by_one_of_two_daemons() {
+    const MESSAGES: usize = 100;
+    let server = NatsServer::start();
+    let mut client = server.client();
+    client.subscribe("done.*");
+    let trees = ["one", "two"].map(|name| {
+        let tree = Tree::new().with_settings(&server.settings());
+        tree.with_named(name, "takes_messages", &manifest(PLAIN, ""))
+    });
+    let daemons = trees.each_ref().map(Daemon::start);
+    for daemon in &daemons {
+        daemon.log.wait_for(&["plugind: subscribed"]);
+    }
+    for message in 0..MESSAGES {
+        client.publish("orders.new", &message.to_string());
+    }
+    let handled: Vec<_> = (0..MESSAGES).map(|_| client.next()).collect();
+    // Daemons that have stopped handle nothing more, so this comes after all that they have sent.
+    daemons.into_iter().for_each(|mut daemon| assert_eq!(daemon.stop(), 0));
+    client.publish("done.end", "the end");
+    assert_eq!(client.next().subject, "done.end", "a message was handled twice");
+    let texts: BTreeSet<_> = handled.iter().map(|it| &it.text).collect();
+    let by: BTreeSet<_> = handled.iter().map(|it| &*it.subject).collect();
+    assert_eq!(texts.len(), MESSAGES);
+    assert_eq!(by, BTreeSet::from(["done.one", "done.two"]), "both had a share");
+}
+
+#[test]
 fn a_wildcard_receives_no_subject_of_the_server_and_no_replies_of_others() {
     let server = NatsServer::start();
     let mut client = server.client();

@@ -97,6 +97,37 @@ fn the_bytes_of_messages_over_websockets_are_counted() {
 }
 
 #[test]
+fn operations_on_stores_and_requests_to_other_plugins_are_counted() {
+    let calls = "[grants]\ncall = [\"stores\", \"gone\"]\n";
+    let tree = Tree::new()
+        .with_manifest("calls", calls)
+        .with_manifest("stores", "[grants]\nkeyvalue = { quota = \"100\" }\n");
+    let measured = Measured::start(&tree, &[]);
+    let counted = |plugin: &str, metric: &str| {
+        measured.value(&format!("plugind_plugin_{metric}_total{{plugin=\"{plugin}\"}}"))
+    };
+    let stores = || ["keyvalue_operations", "keyvalue_failures"].map(|it| counted("stores", it));
+    let callers = || ["calls", "calls_failed"].map(|it| counted("calls", it));
+    assert_eq!((stores(), callers()), ([Some(0.0); 2], [Some(0.0); 2]));
+    let large = "x".repeat(100);
+    for (path, answer) in [
+        ("03/stores/set/key/value".to_owned(), "200 done"),
+        ("02/stores/get-many/key/none".to_owned(), "200 value none"),
+        (format!("03/stores/set/large/{large}"), "200 error: "),
+        // The daemon answers for a plugin that is not there.
+        ("03/gone".to_owned(), "503 "),
+        ("02/statuses".to_owned(), "error: ErrorCode::HttpRequestDenied"),
+    ] {
+        let seen = measured.daemon.get(&format!("/calls/{path}"));
+        assert!(seen.text().starts_with(answer), "{path}: {}", seen.text());
+    }
+    assert_eq!(stores(), [Some(3.0), Some(1.0)], "a batch is one operation");
+    assert_eq!(callers(), [Some(5.0), Some(2.0)]);
+    assert_eq!(measured.daemon.get("/stores/set/key/other").text(), "done");
+    assert_eq!((stores()[0], callers()[0]), (Some(4.0), Some(5.0)));
+}
+
+#[test]
 fn waits_for_an_instance_and_the_size_of_a_state_are_measured() {
     let manifest = "[grants]\nstate = true\n[instances]\nmode = \"exclusive\"\n";
     let tree = Tree::new().with_manifest("files", manifest).with("traps_02");

@@ -37,10 +37,20 @@ const UNUSABLE: [(&str, &str, &str, &str); 2] = [
 
 #[test]
 fn a_component_that_cannot_be_instantiated_is_never_ready() {
+    assert_unusable_are_never_ready("");
+}
+
+#[test]
+fn one_on_demand_that_cannot_be_instantiated_is_refused_before_any_request() {
+    assert_unusable_are_never_ready("on-demand = true\n");
+}
+
+/// With this at the beginning of each manifest.
+fn assert_unusable_are_never_ready(beginning: &str) {
     for (fields, manifest, result, why) in UNUSABLE {
         let tree = Tree::new();
         tree.put("bad.wasm", http_02(fields));
-        tree.put("bad.toml", manifest);
+        tree.put("bad.toml", format!("{beginning}{manifest}"));
         let ended = end_of(&tree, &[]);
         let result = format!("result={result} ");
         ended.log.wait_for(&["instance failed", "plugin=bad ", &result, why]);

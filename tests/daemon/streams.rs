@@ -172,6 +172,68 @@ fn with_an_instance_for_each_connection_a_trap_costs_that_one_alone() {
     }
 }
 
+/// The number of a connection within its instance.
+fn number(stream: &mut TcpStream) -> String {
+    ask(stream, "number").trim().to_owned()
+}
+
+/// The numbers of two connections at once.
+fn numbers_at_once(address: SocketAddr) -> [String; 2] {
+    let mut streams = [(); 2].map(|()| connect(address));
+    streams.each_mut().map(number)
+}
+
+/// The number of a connection that has ended when this returns.
+fn number_of_one(address: SocketAddr) -> String {
+    let mut stream = connect(address);
+    let number = number(&mut stream);
+    stream.shutdown(Shutdown::Write).unwrap();
+    assert_eq!(rest(&mut stream).unwrap(), b"");
+    number
+}
+
+#[test]
+fn a_fresh_instance_serves_one_connection() {
+    let (_daemon, address) = over_tcp("[instances]\nmode = \"fresh\"\n");
+    assert_eq!([(); 3].map(|()| number_of_one(address)), ["1"; 3]);
+    assert_eq!(numbers_at_once(address), ["1"; 2]);
+}
+
+#[test]
+fn an_exclusive_instance_serves_one_connection_after_the_other() {
+    let exclusive = |max| over_tcp(&format!("[instances]\nmode = \"exclusive\"\nmax = {max}\n"));
+    let (daemon, address) = exclusive(1);
+    assert_eq!([(); 3].map(|()| number_of_one(address)), ["1", "2", "3"]);
+    drop(daemon);
+    let (_daemon, address) = exclusive(2);
+    assert_eq!(numbers_at_once(address), ["1"; 2], "each has an instance of its own");
+}
+
+#[test]
+fn a_shared_instance_serves_connections_at_once() {
+    let (_daemon, address) = over_tcp("[instances]\nmode = \"shared\"\nmax = 1\n");
+    assert_eq!(numbers_at_once(address), ["1", "2"]);
+    assert_eq!(number_of_one(address), "3");
+}
+
+#[test]
+fn the_daemon_is_ready_when_a_plugin_that_serves_a_socket_has_started() {
+    let manifest = format!("{ECHO}[config]\nstart = \"500\"\n");
+    let tree = Tree::new().with_manifest("numbers_connections", &manifest);
+    let address = free();
+    let daemon = Daemon::begin(&tree, &["--listen", &format!("echo={address}")]);
+    daemon.log.wait_for(&["plugind: listening ", "socket=echo"]);
+    // It waits for the plugin.
+    let early = ask(&mut connect(address), "");
+    assert!(early.starts_with("1 "), "{early}");
+    daemon.wait_until_ready();
+    let lines = daemon.log.all();
+    let place = |what: &str| lines.iter().position(|line| line.contains(what)).unwrap();
+    let (plugin, all) =
+        (place("plugind: plugin ready plugin=numbers-connections"), place("plugind: ready"));
+    assert!(plugin < all, "{lines:?}");
+}
+
 #[test]
 fn a_reload_keeps_the_connections_of_the_previous_version_until_they_end() {
     let (daemon, address) = over_tcp("");

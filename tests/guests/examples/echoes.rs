@@ -4,8 +4,17 @@
 use plugind_sdk::connections::{Connection, ConnectionHandler, Peer, READ_MAX};
 use plugind_sdk::datagrams::{self, DatagramHandler};
 use plugind_test_guests::{forever, pause};
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+
+/// The connections and datagrams that this instance was given.
+static GIVEN: AtomicU64 = AtomicU64::new(0);
 
 struct Echoes;
+
+/// The number of a connection or datagram within its instance, from 1.
+fn next_number() -> u64 {
+    GIVEN.fetch_add(1, Relaxed) + 1
+}
 
 fn name(peer: Peer) -> String {
     match peer {
@@ -19,6 +28,7 @@ fn name(peer: Peer) -> String {
 
 impl ConnectionHandler for Echoes {
     async fn handle(connection: Connection) -> Result<(), String> {
+        let number = next_number();
         loop {
             let bytes = match connection.read(READ_MAX).await {
                 Ok(bytes) => bytes,
@@ -30,6 +40,7 @@ impl ConnectionHandler for Echoes {
             let answer = match bytes.as_slice() {
                 b"" => return Ok(()),
                 b"trap\n" => panic!("asked to trap"),
+                b"number\n" => format!("{number}\n").into_bytes(),
                 b"fail\n" => return Err("asked to fail".to_owned()),
                 b"close\n" => {
                     return connection.write(b"bye\n".to_vec()).await.map_err(|it| it.to_string());
@@ -55,9 +66,11 @@ impl ConnectionHandler for Echoes {
 
 impl DatagramHandler for Echoes {
     async fn handle(socket: String, peer: datagrams::Peer, datagram: Vec<u8>) -> Option<Vec<u8>> {
+        let number = next_number();
         match datagram.as_slice() {
             b"trap" => panic!("asked to trap"),
             b"none" => None,
+            b"number" => Some(number.to_string()),
             b"never" => forever().await,
             b"who" => Some(match peer {
                 datagrams::Peer::Ip(ip) => format!("{socket} {} {}", ip.address, ip.port),

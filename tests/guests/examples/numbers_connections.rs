@@ -1,15 +1,26 @@
-//! Writes the number of each connection and its generation on it, and passes the count to the next version.
+//! Writes the number of each connection and its generation on it, and passes the count to the next version. `start` of
+//! its configuration is the time that it needs to start, in milliseconds.
 
 use plugind_sdk::{
-    ConnectionHandler, Handover,
+    ConnectionHandler, Handover, Lifecycle, StartError, config,
     connections::{Connection, READ_MAX},
     identity,
 };
+use plugind_test_guests::{number, pause};
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 static COUNT: AtomicU64 = AtomicU64::new(0);
 
 struct Numbers;
+
+impl Lifecycle for Numbers {
+    async fn start() -> Result<(), StartError> {
+        if let Some(milliseconds) = config::get("start").ok().flatten() {
+            pause(number(&milliseconds)).await;
+        }
+        Ok(())
+    }
+}
 
 impl ConnectionHandler for Numbers {
     async fn handle(connection: Connection) -> Result<(), String> {
@@ -33,5 +44,6 @@ impl Handover for Numbers {
     }
 }
 
+plugind_sdk::export!(Numbers);
 plugind_sdk::export_connections!(Numbers);
 plugind_sdk::export_handover!(Numbers);

@@ -4,11 +4,13 @@ mod per_core;
 mod durations;
 mod messages;
 mod plugin;
+mod uses;
 
 pub use durations::{DURATION_BOUNDS, DurationCounts};
 pub use messages::{MessageFigures, MessageInFlight, MessageTotals};
 pub use per_core::{CoreFigures, Count, STATUS_CLASSES};
 pub use plugin::{LatelyCounted, PluginFigures, PluginTotals};
+pub use uses::{UseFigures, UseTotals};
 
 use crate::base::name::PluginName;
 use std::{

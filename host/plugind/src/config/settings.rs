@@ -40,7 +40,7 @@ const FILE_MAX: u64 = 1 << 20;
 const RELOAD_CONCURRENCY: usize = 4;
 
 /// A daemon that ends sooner would be started again and again.
-const EXIT_ON_IDLE_MIN: Duration = Duration::from_secs(1);
+const EXIT_ON_IDLE_MIN: Duration = Duration::from_millis(100);
 
 /// In less memory hardly any plugin can be instantiated.
 pub const MEMORY_MIN: Bytes = Bytes(16 << 20);
@@ -235,8 +235,8 @@ mod tests {
         assert_eq!(Settings::default().exit_on_idle, None);
         let settings = parse("exit-on-idle-sec = \"5min\"\n").unwrap();
         assert_eq!(settings.exit_on_idle, Some(Duration::from_secs(300)));
-        let mistakes = parse("exit-on-idle-sec = \"500ms\"\n").unwrap_err();
-        let rule = "plugind.toml:1:20: exit-on-idle-sec must be at least \"1s\", not \"500ms\"";
+        let mistakes = parse("exit-on-idle-sec = \"50ms\"\n").unwrap_err();
+        let rule = "plugind.toml:1:20: exit-on-idle-sec must be at least \"100ms\", not \"50ms\"";
         assert_eq!(mistakes[0].to_string(), rule);
     }
 

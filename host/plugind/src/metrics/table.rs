@@ -272,6 +272,30 @@ pub const METRICS: &[Metric] = &[
         "Messages that were received for a plugin and are in progress",
         Plugin(|it| Some(Number(it.totals.messages.in_flight))),
     ),
+    metric(
+        Counter,
+        "plugind_plugin_keyvalue_operations",
+        "Operations of a plugin on its key-value stores; a batch is one operation",
+        Plugin(|it| Some(Number(it.totals.keyvalue.begun))),
+    ),
+    metric(
+        Counter,
+        "plugind_plugin_keyvalue_failures",
+        "Operations of a plugin on its key-value stores that returned an error",
+        Plugin(|it| Some(Number(it.totals.keyvalue.failed))),
+    ),
+    metric(
+        Counter,
+        "plugind_plugin_calls",
+        "Requests that a plugin sent to other plugins",
+        Plugin(|it| Some(Number(it.totals.calls.begun))),
+    ),
+    metric(
+        Counter,
+        "plugind_plugin_calls_failed",
+        "Requests to other plugins that were denied, or got no response or one of the class 5xx",
+        Plugin(|it| Some(Number(it.totals.calls.failed))),
+    ),
     metric(Gauge, "plugind_plugin_memory", "Memory that all instances of a plugin use", Plugin(
         |it| Some(count(it.view.gauges.memory)),
     ))

@@ -2,6 +2,7 @@
 
 use crate::{
     base::{
+        figures::{PluginFigures, UseFigures},
         name::{PluginName, StoreName},
         quantity::Bytes,
     },
@@ -194,9 +195,50 @@ impl BackendStore {
     }
 }
 
-/// A store that a guest has opened.
+/// A store that a guest has opened. Its operations are counted.
 #[derive(Clone)]
-pub struct OpenBucket(pub(super) BackendStore);
+pub struct OpenBucket {
+    pub(super) store: BackendStore,
+    pub(super) figures: Arc<PluginFigures>,
+}
+
+impl OpenBucket {
+    fn begin(&self) -> &UseFigures {
+        self.figures.keyvalue.begin()
+    }
+
+    pub(super) async fn get(&self, key: String) -> Result<Option<Vec<u8>>, KeyValueError> {
+        self.begin().end(self.store.get(key).await)
+    }
+
+    pub(super) async fn get_many(
+        &self,
+        keys: Vec<String>,
+    ) -> Result<Vec<Option<(String, Vec<u8>)>>, KeyValueError> {
+        self.begin().end(self.store.get_many(keys).await)
+    }
+
+    pub(super) async fn exists(&self, key: String) -> Result<bool, KeyValueError> {
+        self.begin().end(self.store.exists(key).await)
+    }
+
+    /// Keys behind `cursor`, and the cursor for more.
+    pub(super) async fn keys(
+        &self,
+        cursor: Option<String>,
+    ) -> Result<(Vec<String>, Option<String>), KeyValueError> {
+        self.begin().end(self.store.keys(cursor).await)
+    }
+
+    /// Makes changes, as one operation.
+    pub(super) async fn change(
+        &self,
+        changes: Vec<StoreChange>,
+        quota: Bytes,
+    ) -> Result<StoreOutcome, KeyValueError> {
+        self.begin().end(self.store.change(changes, quota).await)
+    }
+}
 
 /// A value that a guest wants to replace if it has not changed.
 pub struct OpenCas {
@@ -208,7 +250,7 @@ pub struct OpenCas {
 
 impl OpenCas {
     pub(super) async fn new(bucket: OpenBucket, key: String) -> Result<Self, KeyValueError> {
-        let value = bucket.0.get(key.clone()).await?;
+        let value = bucket.get(key.clone()).await?;
         Ok(Self { bucket, key, seen: digest(value.as_deref()) })
     }
 

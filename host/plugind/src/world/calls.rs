@@ -5,7 +5,7 @@
 //! it ends when all of them have ended without a reply.
 
 use crate::{
-    base::{endpoint::Host, name::PluginName},
+    base::{endpoint::Host, figures::PluginFigures, name::PluginName},
     plugin::grants::call::PLUGIN_DOMAIN,
     runtime::file_threads::executor,
     world::middleware_way::{MiddlewareDispatch, MiddlewareWay},
@@ -81,6 +81,7 @@ pub(super) struct Shared {
     caller: PluginName,
     granted: Vec<PluginName>,
     dispatch: Arc<dyn RequestDispatch>,
+    figures: Arc<PluginFigures>,
     is_denial_logged: AtomicBool,
 }
 
@@ -129,15 +130,17 @@ pub(super) fn callee(uri: &Uri) -> Option<String> {
     }
 }
 
-type PluginAnswer = BoxFuture<'static, Result<Response<WasiBody>, Error>>;
+type PluginAnswered = Result<Response<WasiBody>, Error>;
+type PluginAnswer = BoxFuture<'static, PluginAnswered>;
 
 impl Shared {
     pub(super) fn new(
         caller: PluginName,
         granted: Vec<PluginName>,
         dispatch: Arc<dyn RequestDispatch>,
+        figures: Arc<PluginFigures>,
     ) -> Self {
-        Self { caller, granted, dispatch, is_denial_logged: AtomicBool::new(false) }
+        Self { caller, granted, dispatch, figures, is_denial_logged: AtomicBool::new(false) }
     }
 
     /// Sends requests that are passed on.
@@ -163,14 +166,33 @@ impl Shared {
         granted
     }
 
-    /// Sends a request to another plugin.
+    /// Sends a request to another plugin, and counts it.
     pub(super) fn call(
+        &self,
+        guest: &Guest,
+        callee: &str,
+        request: Request<WasiBody>,
+        options: Option<RequestOptions>,
+    ) -> Result<PluginAnswer, Error> {
+        let figures = self.figures.clone();
+        figures.calls.begin();
+        let answer = figures.calls.end(self.send(guest, callee, request, options))?;
+        Ok(Box::pin(async move {
+            let answered = answer.await;
+            if answered.as_ref().map_or(true, |response| response.status().is_server_error()) {
+                figures.calls.fail();
+            }
+            answered
+        }))
+    }
+
+    fn send(
         &self,
         guest: &Guest,
         callee: &str,
         mut request: Request<WasiBody>,
         options: Option<RequestOptions>,
-    ) -> Result<PluginAnswer, Error> {
+    ) -> Result<impl Future<Output = PluginAnswered> + Send + use<>, Error> {
         let callee = self.admit(callee, request.uri()).ok_or(Error::HttpRequestDenied)?;
         let (depth, ended) = guest.next_call();
         if depth > DEPTH_MAX {
@@ -179,7 +201,7 @@ impl Shared {
         request.extensions_mut().insert(CallDepth(depth));
         let answer = self.dispatch.dispatch(self.caller.clone(), callee.clone(), request);
         let options = options.unwrap_or_default();
-        Ok(Box::pin(async move {
+        Ok(async move {
             // With a task of its own, the work of the other plugin is not charged to this one.
             let answer = AbortOnDropHandle::new(executor().spawn(answer));
             let first_byte = async {
@@ -197,7 +219,7 @@ impl Shared {
                 () = ended => Err(Error::ConnectionTerminated),
                 () = first_byte => Err(Error::ConnectionReadTimeout),
             }
-        }))
+        })
     }
 }
 
@@ -275,7 +297,8 @@ pub(super) mod tests {
 
     pub(in crate::world) fn shared() -> Shared {
         let granted = vec!["orders".parse().unwrap()];
-        Shared::new("shop".parse().unwrap(), granted, Arc::new(Silent))
+        let figures = Arc::new(PluginFigures::new(1));
+        Shared::new("shop".parse().unwrap(), granted, Arc::new(Silent), figures)
     }
 
     fn request(uri: &str) -> Request<WasiBody> {

@@ -1,7 +1,7 @@
 //! The connections of stream sockets, as a guest has them and as the host watches over them.
 //!
-//! Bytes are copied once: from the kernel into a buffer that goes to the guest, or from the guest into one that goes to
-//! the kernel. A connection that waits has no buffer.
+//! Outside the kernel, bytes are copied once: the runtime copies them between the memory of the guest and the buffer that
+//! the kernel fills or empties. A connection that waits has no buffer.
 //!
 //! A connection is watched by the executor that uses it first, which is that of its instance: otherwise one thread would
 //! learn of each message and wake another one to read it.
@@ -315,7 +315,10 @@ impl Drop for Exclusive<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::os::unix;
+    use std::{
+        os::unix,
+        task::{Context, Poll},
+    };
     use tokio::{
         io::{AsyncReadExt, AsyncWriteExt},
         net::{TcpListener, TcpStream},
@@ -343,6 +346,64 @@ mod tests {
         assert!(connection.write(b"beside it").await.is_ok());
         client.write_all(b"bytes").await.unwrap();
         assert_eq!(waits.await.unwrap().unwrap(), b"bytes");
+    }
+
+    /// A stream that notes where the bytes are that it is given, and writes two of them at a time.
+    #[derive(Clone, Default)]
+    struct NotesPlaces(Arc<Mutex<Vec<usize>>>);
+
+    impl NotesPlaces {
+        fn note(&self, bytes: &[u8]) {
+            self.0.lock().unwrap().push(bytes.as_ptr().addr());
+        }
+    }
+
+    impl UnwatchedStream for NotesPlaces {
+        fn watch(self: Box<Self>) -> io::Result<Box<dyn ByteStream>> {
+            Ok(self)
+        }
+    }
+
+    impl ByteStream for NotesPlaces {
+        fn poll_readable(&self, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+            Poll::Ready(Ok(()))
+        }
+
+        fn try_read(&self, buffer: &mut Vec<u8>, max: usize) -> io::Result<usize> {
+            assert!(buffer.capacity() >= max, "there is room");
+            buffer.resize(max, 7);
+            self.note(buffer);
+            Ok(max)
+        }
+
+        fn poll_writable(&self, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+            Poll::Ready(Ok(()))
+        }
+
+        fn try_write(&self, bytes: &[u8]) -> io::Result<usize> {
+            self.note(bytes);
+            Ok(bytes.len().min(2))
+        }
+
+        fn shut_down(&self, _: Shutdown) {}
+
+        fn reset(&self) {}
+    }
+
+    #[tokio::test]
+    async fn no_buffer_is_between_the_bytes_of_a_guest_and_the_stream() {
+        let stream = NotesPlaces::default();
+        let places = || std::mem::take(&mut *stream.0.lock().unwrap());
+        let socket = "echo".parse().unwrap();
+        let connection = ClientConnection::new(stream.clone(), ClientAddress::Unix(None), socket);
+        for max in [9, READ_MAX] {
+            let read = connection.read(max).await.unwrap();
+            assert_eq!(places(), [read.as_ptr().addr()], "these bytes become the guest's list");
+        }
+        let written = b"bytes";
+        connection.write(written).await.unwrap();
+        let begin = written.as_ptr().addr();
+        assert_eq!(places(), [begin, begin + 2, begin + 4], "these are those of the guest's list");
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! `wasi:keyvalue`: the stores that a plugin was granted.
 
 use crate::{
-    base::{name::PluginName, quantity::Bytes},
+    base::{figures::PluginFigures, name::PluginName, quantity::Bytes},
     plugin::{
         grants::keyvalue::{KeyValueGrant, OWN_STORE},
         state_files::{STORES, own_store},
@@ -18,7 +18,7 @@ use crate::{
         stores::StoreOpenError,
     },
 };
-use std::{collections::BTreeMap, path::Path};
+use std::{collections::BTreeMap, path::Path, sync::Arc};
 use wasmtime::component::{HasData, Resource, ResourceTable};
 
 /// The stores of a generation, by the names that its instances open them by.
@@ -63,6 +63,7 @@ impl HasData for Shared {
 /// One instance's use of the stores.
 pub struct Guest<'a> {
     pub(super) shared: &'a Shared,
+    pub(super) figures: &'a Arc<PluginFigures>,
     pub(super) table: &'a mut ResourceTable,
 }
 
@@ -87,7 +88,7 @@ impl Guest<'_> {
         changes: Vec<StoreChange>,
     ) -> impl Future<Output = Result<StoreOutcome, Error>> + use<> {
         let (bucket, quota) = (self.bucket(bucket), self.shared.quota);
-        async move { Ok(bucket?.0.change(changes, quota).await?) }
+        async move { Ok(bucket?.change(changes, quota).await?) }
     }
 }
 
@@ -95,7 +96,8 @@ impl store::Host for Guest<'_> {
     async fn open(&mut self, identifier: String) -> Result<Resource<OpenBucket>, Error> {
         let name = if identifier.is_empty() { OWN_STORE } else { &identifier };
         let store = self.shared.stores.get(name).ok_or(Error::AccessDenied)?;
-        self.table.push(OpenBucket(store.clone())).map_err(gone)
+        let (store, figures) = (store.clone(), self.figures.clone());
+        self.table.push(OpenBucket { store, figures }).map_err(gone)
     }
 }
 
@@ -105,7 +107,7 @@ impl store::HostBucket for Guest<'_> {
         bucket: Resource<OpenBucket>,
         key: String,
     ) -> Result<Option<Vec<u8>>, Error> {
-        Ok(self.bucket(&bucket)?.0.get(key).await?)
+        Ok(self.bucket(&bucket)?.get(key).await?)
     }
 
     async fn set(
@@ -122,7 +124,7 @@ impl store::HostBucket for Guest<'_> {
     }
 
     async fn exists(&mut self, bucket: Resource<OpenBucket>, key: String) -> Result<bool, Error> {
-        Ok(self.bucket(&bucket)?.0.exists(key).await?)
+        Ok(self.bucket(&bucket)?.exists(key).await?)
     }
 
     async fn list_keys(
@@ -130,7 +132,7 @@ impl store::HostBucket for Guest<'_> {
         bucket: Resource<OpenBucket>,
         cursor: Option<String>,
     ) -> Result<KeyResponse, Error> {
-        let (keys, cursor) = self.bucket(&bucket)?.0.keys(cursor).await?;
+        let (keys, cursor) = self.bucket(&bucket)?.keys(cursor).await?;
         Ok(KeyResponse { keys, cursor })
     }
 
@@ -157,7 +159,7 @@ impl atomics::Host for Guest<'_> {
         let OpenCas { bucket, key, seen } =
             self.table.delete(cas).map_err(|error| CasError::StoreError(gone(error)))?;
         let change = StoreChange::Swap(key.clone(), seen, value);
-        let outcome = bucket.0.change(vec![change], self.shared.quota).await;
+        let outcome = bucket.change(vec![change], self.shared.quota).await;
         match outcome.map_err(|error| CasError::StoreError(error.into()))? {
             StoreOutcome::Done | StoreOutcome::Sum(_) => Ok(()),
             StoreOutcome::Differs => {
@@ -185,7 +187,7 @@ impl atomics::HostCas for Guest<'_> {
     async fn current(&mut self, cas: Resource<OpenCas>) -> Result<Option<Vec<u8>>, Error> {
         let seen = self.table.get(&cas).map_err(gone)?;
         let (bucket, key) = (seen.bucket.clone(), seen.key.clone());
-        let value = bucket.0.get(key).await?;
+        let value = bucket.get(key).await?;
         self.table.get_mut(&cas).map_err(gone)?.seen = digest(value.as_deref());
         Ok(value)
     }
@@ -202,7 +204,7 @@ impl batch::Host for Guest<'_> {
         bucket: Resource<OpenBucket>,
         keys: Vec<String>,
     ) -> Result<Vec<Option<(String, Vec<u8>)>>, Error> {
-        Ok(self.bucket(&bucket)?.0.get_many(keys).await?)
+        Ok(self.bucket(&bucket)?.get_many(keys).await?)
     }
 
     async fn set_many(

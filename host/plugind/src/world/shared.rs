@@ -109,7 +109,8 @@ impl Shared {
         let journal = journal::Shared::new(plugin_name, generation, journal, rate, figures.clone());
         let connections = usize::try_from(limits.connections_max).unwrap_or(usize::MAX);
         let grants = &manifest.grants;
-        let calls = calls::Shared::new(plugin.clone(), grants.call.clone(), dispatch);
+        let calls = grants.call.clone();
+        let calls = calls::Shared::new(plugin.clone(), calls, dispatch, figures.clone());
         let sockets = PluginSockets::new();
         let outgoing = outgoing::Shared::new(grants.outgoing_http.clone(), calls, &sockets);
         let quota = |quota: Percent| Arc::new(quota::Shared::new(quota, Instant::now()));

@@ -4,6 +4,7 @@ use crate::base::figures::{
     durations::{DurationCounts, nanoseconds},
     messages::{MessageFigures, MessageTotals},
     per_core::{CoreFigures, Count, STATUS_CLASSES},
+    uses::{UseFigures, UseTotals},
 };
 use std::{
     collections::{BTreeMap, VecDeque},
@@ -29,6 +30,10 @@ pub struct PluginFigures {
     pub datagrams_dropped: Count,
     /// Its messages.
     pub messages: MessageFigures,
+    /// Its operations on key-value stores.
+    pub keyvalue: UseFigures,
+    /// Its requests to other plugins.
+    pub calls: UseFigures,
     /// The number of failures by result. There are few results, and failures are rare.
     failures: Mutex<BTreeMap<&'static str, u64>>,
     /// Samples of the last minute, the oldest first.
@@ -49,6 +54,8 @@ impl PluginFigures {
             log_dropped: Count::default(),
             datagrams_dropped: Count::default(),
             messages: MessageFigures::default(),
+            keyvalue: UseFigures::default(),
+            calls: UseFigures::default(),
             failures: Mutex::default(),
             recent: Mutex::new(VecDeque::from([FigureSample::new(Instant::now())])),
             compile: AtomicU64::new(0),
@@ -87,6 +94,8 @@ impl PluginFigures {
             log_dropped: self.log_dropped.get(),
             datagrams_dropped: self.datagrams_dropped.get(),
             messages: self.messages.totals(),
+            keyvalue: self.keyvalue.totals(),
+            calls: self.calls.totals(),
             failures: self.failures().clone(),
             compile: known(&self.compile).map(Duration::from_nanos),
             start: known(&self.start).map(Duration::from_nanos),
@@ -210,6 +219,10 @@ pub struct PluginTotals {
     pub datagrams_dropped: u64,
     /// Messages.
     pub messages: MessageTotals,
+    /// Operations on key-value stores.
+    pub keyvalue: UseTotals,
+    /// Requests to other plugins.
+    pub calls: UseTotals,
     /// Entries of instances in the journal.
     pub log_entries: u64,
     /// Entries that the log rate dropped.

@@ -45,6 +45,7 @@ impl HostState {
     pub(in crate::world) fn keyvalue(&mut self) -> keyvalue::Guest<'_> {
         keyvalue::Guest {
             shared: &self.shared.granted.keyvalue,
+            figures: &self.shared.figures,
             table: self.closed.as_mut().unwrap_or(&mut self.table),
         }
     }
