@@ -34,6 +34,7 @@ use crate::{
         operated::{Rollback, StoppedPlugin},
         problem::PluginProblem,
         rollout::{HoldPoint, Rollout, RolloutAction},
+        summary::Failed,
     },
     world::bindings::exports::plugind::plugin::lifecycle::StopReason,
 };
@@ -50,7 +51,8 @@ pub struct ManagedPlugin {
     pub generations: Rollout<Generation>,
     /// The preparation that is under way, or waits for its turn.
     pub preparing: Option<Preparing>,
-    /// Why the newest version does not serve.
+    /// Why the newest version that was tried does not serve: [`ManagedPlugin::current_problem`] says whether that is
+    /// still so.
     pub problem: Option<PluginProblem>,
     /// Its files were removed, or the daemon ends: it is removed when its generations have ended.
     pub removed: bool,
@@ -319,8 +321,9 @@ impl ManagedPlugin {
             LifecycleState::Inactive => turn.report(Fact::Returned { generation: number }),
             // It is tried again, and nobody waits for that but the daemon's own start.
             LifecycleState::Waiting => {
-                if let Some(failed) = self.failed() {
-                    turn.report(Fact::Retried(failed));
+                if let Some(problem) = self.waiting_problem(false) {
+                    let failed = problem.failed(&self.name);
+                    turn.report(Fact::Retried(Failed { exit: false, ..failed }));
                 }
             }
             LifecycleState::Gone => turn.report(Fact::Gone { generation: number }),

@@ -206,7 +206,7 @@ impl ManagedPlugin {
         let condition = self.condition();
         let down = || self.down().map(|down| PluginProblem::of(down, FailedStage::Run));
         let waiting = || self.waiting_problem(false).or_else(|| self.waiting_problem(true));
-        let problem = self.problem.clone().or_else(waiting).or_else(down);
+        let problem = self.current_problem().cloned().or_else(waiting).or_else(down);
         let failure = problem.as_ref().map(|problem| problem.failed(&self.name));
         let previous_since = self.failed().and_then(|failed| failed.previous_since);
         let failure = failure.map(|failure| Failed { previous_since, ..failure });

@@ -34,6 +34,15 @@ impl ManagedPlugin {
         }
     }
 
+    /// A client waited for the outcome of the last attempt, and got it.
+    pub fn note_reported(&mut self) {
+        if self.current_problem().is_some()
+            && let Some(problem) = &mut self.problem
+        {
+            problem.reported = true;
+        }
+    }
+
     /// Whether it is a problem of the version that served last.
     fn is_of_last_good(&self, problem: &PluginProblem) -> bool {
         let failed = problem.release.as_ref().map(|release| LastGood::Version(release.digests()));

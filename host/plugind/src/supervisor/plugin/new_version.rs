@@ -1,7 +1,6 @@
 //! A new version of a plugin: prepared, started and put in the place of the one before it.
 
 use crate::{
-    api::FailedStage,
     plugin::{archive::LastGood, release::Release, verify::Verified},
     route::owners::RouteRequest,
     supervisor::{
@@ -144,14 +143,9 @@ impl ManagedPlugin {
         }
     }
 
-    /// Whether the problem is not there any more when this generation serves. New instances of the previous version
-    /// do not fix the newest one.
+    /// Whether the problem is not there any more when this generation serves.
     fn is_fixed_by(&mut self, number: u64) -> bool {
         let Some(problem) = &self.problem else { return false };
-        let Some(generation) = self.generations.get_mut(number) else { return true };
-        let is_same = |failed: &Arc<Release>| failed.is_same(&generation.release);
-        !generation.is_restart
-            || problem.stage == FailedStage::Run
-            || problem.release.as_ref().is_some_and(is_same)
+        self.generations.get_mut(number).is_none_or(|serving| problem.is_replaced_by(serving))
     }
 }

@@ -144,7 +144,7 @@ impl ManagedPlugin {
             return (&stopped.requests, None);
         }
         let preparing = self.preparing.as_ref().map(|preparing| &*preparing.requests);
-        let problem = || self.problem.as_ref().map(|problem| &*problem.requests);
+        let problem = || self.current_problem().map(|problem| &*problem.requests);
         let newest = || self.newest().map(|newest| &*newest.requests);
         (preparing.or_else(problem).or_else(newest).unwrap_or_default(), None)
     }
@@ -154,16 +154,30 @@ impl ManagedPlugin {
     pub fn is_required(&self) -> bool {
         let preparing =
             self.preparing.as_ref().map(|preparing| preparing.verified.manifest().required);
-        let problem = self.problem.as_ref().map(|problem| problem.required);
+        let problem = self.current_problem().map(|problem| problem.required);
         let newest = self.newest().map(|newest| newest.release.manifest.required);
         let stopped = self.stopped.as_ref().map(|stopped| stopped.required);
         stopped.or(preparing).or(problem).or(newest).unwrap_or(true)
     }
 
+    /// Why its newest version does not serve. While a new attempt is in progress, its outcome is not known, and an
+    /// earlier failure says nothing about it.
+    #[must_use]
+    pub fn current_problem(&self) -> Option<&PluginProblem> {
+        let candidate = self.generations.candidate();
+        // The version that served last is no new attempt.
+        let is_tried_again = |problem: &PluginProblem| {
+            self.fallback == Fallback::Unused
+                && (self.preparing.is_some()
+                    || candidate.is_some_and(|candidate| problem.is_replaced_by(candidate)))
+        };
+        self.problem.as_ref().filter(|problem| !is_tried_again(problem))
+    }
+
     /// Why its newest version does not serve, if that is so.
     #[must_use]
     pub fn failed(&self) -> Option<Failed> {
-        if let Some(problem) = &self.problem {
+        if let Some(problem) = self.current_problem() {
             let failed = problem.failed(&self.name);
             // A version that is on its way may serve in its place.
             let exit = failed.exit && self.serving().is_none() && self.fallback == Fallback::Unused;

@@ -1,5 +1,6 @@
 //! Each event leads to actions, in one pass, and the plugin is what the actions say.
 
+mod attempts;
 mod falling_back;
 mod on_demand;
 mod operated;
@@ -46,13 +47,18 @@ impl Managed {
         self.plugin.handle(event, self.now)
     }
 
+    /// A version is found; returns the number of its preparation.
+    fn find(&mut self, release: Arc<Release>) -> u64 {
+        self.numbers += 1;
+        let (ticket, verified) = (self.numbers, Verified::assumed(release));
+        let (requests, hold_point) = (Vec::new(), HoldPoint::Open);
+        self.handle(PluginEvent::Found { ticket, verified, requests, hold_point });
+        ticket
+    }
+
     /// A version is found and prepared; returns the number of its generation.
     fn prepare(&mut self, release: Arc<Release>, after_start: bool) -> (u64, Vec<Action>) {
-        self.numbers += 1;
-        let number = self.numbers;
-        let verified = Verified::assumed(release);
-        let (requests, hold_point) = (Vec::new(), HoldPoint::Open);
-        self.handle(PluginEvent::Found { ticket: number, verified, requests, hold_point });
+        let number = self.find(release);
         let prepared = Prepared { generation: number, after_start, saved: None };
         (number, self.handle(PluginEvent::Prepared { ticket: number, outcome: Ok(prepared) }))
     }
