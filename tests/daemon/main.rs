@@ -48,6 +48,7 @@ mod install;
 mod handover;
 mod harness;
 mod compiler;
+mod degraded;
 mod descriptors;
 mod directories;
 mod storage;

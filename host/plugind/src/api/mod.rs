@@ -72,7 +72,7 @@ pub struct Plugin {
     pub required: bool,
     /// Status that the plugin reports: one line.
     pub status: Option<String>,
-    /// Why an instance of it reports to be degraded, if one does.
+    /// Why it is degraded, if it serves and is.
     #[serde(default)]
     pub degraded: Option<String>,
     /// The number of the version that serves.

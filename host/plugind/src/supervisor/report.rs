@@ -5,6 +5,7 @@ use crate::{
     api::{self, FailedStage},
     supervisor::{
         board::PluginView,
+        degraded::DegradedReason,
         lifecycle::{Demand, LifecycleState},
         plugin::ManagedPlugin,
         problem::PluginProblem,
@@ -77,10 +78,11 @@ impl Condition {
         }
     }
 
-    /// A more exact word, as systemd's sub-states are.
+    /// A more exact word, as systemd's sub-states are, of a plugin that is degraded or not.
     #[must_use]
-    pub fn sub_state(self) -> String {
+    pub fn sub_state(self, is_degraded: bool) -> String {
         match self {
+            Self::Running if is_degraded => "degraded".to_owned(),
             Self::Running => "running".to_owned(),
             Self::Updating(step) | Self::Starting(step) => step.to_string(),
             Self::Exited => "exited".to_owned(),
@@ -102,8 +104,8 @@ pub struct InstanceFacts {
     pub workers: usize,
     /// The status that the plugin reports.
     pub status: Option<String>,
-    /// Why one of them is degraded, if one is.
-    pub degraded: Option<String>,
+    /// Why the plugin is degraded, if they are those that serve and it is.
+    pub degraded: Option<DegradedReason>,
     /// When it was ready.
     pub since: Option<SystemTime>,
     /// The figures of its requests.
@@ -218,27 +220,15 @@ impl ManagedPlugin {
         let since = serving.as_ref().and_then(|facts| facts.since?.duration_since(UNIX_EPOCH).ok());
         let facts = serving.as_ref().or(newest.as_ref());
         let status = facts.and_then(|facts| facts.status.clone());
-        let degraded = facts.and_then(|facts| facts.degraded.clone());
-        let is_previous = |since| {
-            let since = humantime::format_rfc3339_seconds(since);
-            format!("it serves its previous version since {since}")
-        };
-        let rolled_back = || "an operator rolled it back to its previous version".to_owned();
-        let degraded = degraded
-            .or_else(|| previous_since.map(is_previous))
-            .or_else(|| self.is_rolled_back().then(rolled_back));
-        let sub_state = match condition {
-            Condition::Running if degraded.is_some() => "degraded".to_owned(),
-            condition => condition.sub_state(),
-        };
+        let degraded = serving.as_ref().and_then(|facts| facts.degraded.as_ref());
         api::Plugin {
             name: self.name.to_string(),
             active_state: condition.active_state().to_owned(),
-            sub_state,
+            sub_state: condition.sub_state(degraded.is_some()),
             result: ended.map_or("success", |problem| problem.result).to_owned(),
             required: self.is_required(),
             status: status.filter(|status| !status.is_empty()),
-            degraded,
+            degraded: degraded.map(ToString::to_string),
             generation: self.serving().map(|serving| serving.number),
             since: since.map(whole_microseconds),
             workers: serving.as_ref().map_or(0, |facts| facts.workers as u64),

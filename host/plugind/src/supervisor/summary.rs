@@ -3,6 +3,7 @@
 use crate::{
     api::{self, FailedStage},
     base::{name::PluginName, text::cut},
+    supervisor::degraded::DegradedReason,
 };
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -43,8 +44,8 @@ pub struct Summary {
     pub retried: Vec<Failed>,
     /// Plugins that failed for good, and those that are not required and tried again.
     pub failed: Vec<Failed>,
-    /// Plugins that serve and report to be degraded, each with the reason.
-    pub degraded: Vec<(PluginName, String)>,
+    /// Plugins that serve and are degraded, each with the reason.
+    pub degraded: Vec<(PluginName, DegradedReason)>,
     /// A reload is in progress, or waits for another one.
     pub reloading: bool,
     /// Sockets that nothing is served on.
@@ -72,8 +73,8 @@ pub struct SummaryEntry {
     pub retried: Vec<Failed>,
     /// Why its newest version does not serve.
     pub failed: Option<Failed>,
-    /// Why an instance of it reports to be degraded, if one does.
-    pub degraded: Option<String>,
+    /// Why it is degraded, if it serves and is.
+    pub degraded: Option<DegradedReason>,
 }
 
 /// The parts of all plugins in the summary. An update costs as much as its change, for any number of plugins.
@@ -88,7 +89,7 @@ pub struct Tally {
     awaited: BTreeSet<PluginName>,
     retried: BTreeMap<PluginName, Vec<Failed>>,
     failed: BTreeMap<PluginName, Failed>,
-    degraded: BTreeMap<PluginName, String>,
+    degraded: BTreeMap<PluginName, DegradedReason>,
 }
 
 impl Tally {
@@ -275,11 +276,14 @@ impl fmt::Display for Summary {
                 write!(f, ", and {more} more")?;
             }
         }
-        for (nth, (plugin, why)) in self.degraded.iter().take(NAMED_MAX).enumerate() {
+        // Those with a previous version are above, with the failure of the newest one.
+        let is_above = |why: &DegradedReason| matches!(why, DegradedReason::PreviousVersion(_));
+        let degraded: Vec<_> = self.degraded.iter().filter(|(_, why)| !is_above(why)).collect();
+        for (nth, (plugin, why)) in degraded.iter().take(NAMED_MAX).enumerate() {
             let separator = if nth == 0 { "; degraded: " } else { ", " };
-            write!(f, "{separator}{plugin} ({})", cut(why, ERROR_MAX))?;
+            write!(f, "{separator}{plugin} ({})", cut(&why.to_string(), ERROR_MAX))?;
         }
-        if let more @ 1.. = self.degraded.len().saturating_sub(NAMED_MAX) {
+        if let more @ 1.. = degraded.len().saturating_sub(NAMED_MAX) {
             write!(f, ", and {more} more")?;
         }
         for (word, plugins) in [("on demand", &self.on_demand), ("stopped", &self.stopped)] {
@@ -344,18 +348,22 @@ mod tests {
     }
 
     #[test]
-    fn plugins_that_report_to_be_degraded_are_in_the_summary_with_their_reasons() {
+    fn degraded_plugins_are_in_the_summary_with_their_reasons() {
         let mut tally = Tally::default();
-        for (name, why) in [("a", Some("no disk")), ("b", None), ("c", Some("slow"))] {
-            let degraded = why.map(str::to_owned);
+        let reported = |why: &str| Some(DegradedReason::Reported(why.to_owned()));
+        // Of the last one, the failure says that the previous version serves.
+        let previous = Some(DegradedReason::PreviousVersion(UNIX_EPOCH));
+        let reasons = [reported("no disk"), None, Some(DegradedReason::Saturated), previous];
+        for (name, degraded) in ["a", "b", "c", "d"].into_iter().zip(reasons) {
             let entry = SummaryEntry { ready: true, degraded, ..SummaryEntry::default() };
             tally.set(name.parse().unwrap(), Some(entry));
         }
         let text = tally.summary().to_string();
-        assert_eq!(text, "3 of 3 plugins ready; degraded: a (no disk), c (slow)");
+        let saturated = "c (no instance had room for requests of the last minute)";
+        assert_eq!(text, format!("4 of 4 plugins ready; degraded: a (no disk), {saturated}"));
         tally.set("a".parse().unwrap(), None);
         let text = tally.summary().to_string();
-        assert_eq!(text, "2 of 2 plugins ready; degraded: c (slow)");
+        assert_eq!(text, format!("3 of 3 plugins ready; degraded: {saturated}"));
     }
 
     #[test]
