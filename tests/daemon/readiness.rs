@@ -182,7 +182,20 @@ fn the_status_of_a_retried_plugin_has_the_reason_and_time_of_the_next_attempt() 
     ] {
         assert!(shown.stdout.contains(part), "{part} is not in {}", shown.stdout);
     }
-    assert_eq!(shown.status, Some(3));
+    assert_is_retried(&tree, "start-unavailable", "(auto-restart)");
+}
+
+/// Whether every command says that the only plugin does not serve and is tried again, by this word and its exit status.
+fn assert_is_retried(tree: &Tree, plugin: &str, word: &str) {
+    let [list, status, one] = [&["list"][..], &["status"], &["status", plugin]]
+        .map(|arguments| control::run(tree, arguments));
+    assert!(control::row(&list.stdout, plugin).contains(&word), "{}", list.stdout);
+    assert!(list.stdout.ends_with("1 plugin, 0 failed, 1 retried\n"), "{}", list.stdout);
+    let retried = [format!("; retried: {plugin} ("), format!("\n    Retried: {plugin}: at ")];
+    assert!(retried.iter().all(|part| status.stdout.contains(part)), "{}", status.stdout);
+    assert!(!status.stdout.contains("ailed: "), "{}", status.stdout);
+    assert!(one.stdout.contains(&format!("Active: activating {word}")), "{}", one.stdout);
+    assert_eq!([list.status, status.status, one.status], [Some(3); 3]);
 }
 
 #[test]
@@ -238,6 +251,7 @@ fn a_plugin_whose_last_instance_failed_is_not_ready_until_the_next_one_is() {
         shown.stdout
     );
     assert!(shown.stdout.contains("Next try: 20"), "{}", shown.stdout);
+    assert_is_retried(&tree, "unhealthy", "(recovering)");
 }
 
 #[test]

@@ -92,9 +92,9 @@ fn serves(plugin: &api::Plugin) -> bool {
     takes_requests && plugin.failure.is_none()
 }
 
-/// Whether no plugin has failed, and every socket exists that one is served on.
+/// Whether no plugin has failed or is tried again, and every socket exists that one is served on.
 fn is_well(status: &api::Status) -> bool {
-    status.failed.is_empty() && status.missing_sockets.is_empty()
+    status.failed.is_empty() && status.retried.is_empty() && status.missing_sockets.is_empty()
 }
 
 fn daemon(status: &api::Status) -> String {
@@ -126,6 +126,9 @@ fn daemon(status: &api::Status) -> String {
             ),
             None => details.line("Failed", &format!("{}: {}", failure.plugin, at(failure))),
         };
+    }
+    for failure in &status.retried {
+        details.line("Retried", &format!("{}: {}", failure.plugin, at(failure)));
     }
     for ignored in &status.ignored {
         details.line("Ignored", ignored);
@@ -422,6 +425,7 @@ greeter
             ready: 2,
             awaited: vec!["slow".to_owned(), "warmup".to_owned()],
             failed: Vec::new(),
+            retried: Vec::new(),
             ignored: Vec::new(),
             limits: Vec::new(),
             storage: Vec::new(),
@@ -443,6 +447,13 @@ plugind 0.1.0
         status.storage.push("the state directory /x is on a file system without space".to_owned());
         let storage = "    Storage: the state directory /x is on a file system without space\n";
         assert!(daemon(&status).ends_with(storage), "{}", daemon(&status));
+        assert!(is_well(&status));
+        status.retried.push(failure());
+        let reported = daemon(&status);
+        assert!(reported.starts_with("● plugind") && !is_well(&status), "{reported}");
+        let retried = "    Retried: bad: at verify: /etc/plugind/plugins/bad.toml:1:1: unknown key; fix it and reload\n";
+        assert!(reported.ends_with(retried), "{reported}");
+        status.retried.clear();
         status.failed.push(failure());
         let reported = daemon(&status);
         assert!(reported.starts_with("● plugind"), "{reported}");

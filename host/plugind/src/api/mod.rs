@@ -245,8 +245,11 @@ pub struct Status {
     pub ready: u64,
     /// Required plugins that are not ready yet.
     pub awaited: Vec<String>,
-    /// Plugins that failed.
+    /// Plugins whose newest version failed.
     pub failed: Vec<PluginFailure>,
+    /// Plugins whose start failed and is tried again, and plugins whose last instance is being replaced.
+    #[serde(default)]
+    pub retried: Vec<PluginFailure>,
     /// Files in the plugin directories that are ignored although they look like parts of plugins, each with the reason.
     #[serde(default)]
     pub ignored: Vec<String>,

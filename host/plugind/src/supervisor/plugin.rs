@@ -30,11 +30,10 @@ use crate::{
     route::owners::RouteRequest,
     supervisor::{
         generation::Generation,
-        lifecycle::{Effect, Event, LifecycleState},
+        lifecycle::{Effect, Event, LifecycleState, StartPolicy},
         operated::{Rollback, StoppedPlugin},
         problem::PluginProblem,
         rollout::{HoldPoint, Rollout, RolloutAction},
-        summary::Failed,
     },
     world::bindings::exports::plugind::plugin::lifecycle::StopReason,
 };
@@ -321,9 +320,12 @@ impl ManagedPlugin {
             LifecycleState::Inactive => turn.report(Fact::Returned { generation: number }),
             // It is tried again, and nobody waits for that but the daemon's own start.
             LifecycleState::Waiting => {
-                if let Some(problem) = self.waiting_problem(false) {
-                    let failed = problem.failed(&self.name);
-                    turn.report(Fact::Retried(Failed { exit: false, ..failed }));
+                let is_required =
+                    |it: &Generation| it.lifecycle.policy() == StartPolicy::Required;
+                if !self.waiting().is_some_and(is_required)
+                    && let Some(failed) = self.retried()
+                {
+                    turn.report(Fact::Retried(failed));
                 }
             }
             LifecycleState::Gone => turn.report(Fact::Gone { generation: number }),

@@ -2,13 +2,12 @@
 //! follow from that.
 
 use crate::{
-    api::{self, FailedStage},
+    api,
     supervisor::{
         board::PluginView,
         degraded::DegradedReason,
         lifecycle::{Demand, LifecycleState},
         plugin::ManagedPlugin,
-        problem::PluginProblem,
         reload::Step,
         summary::{Failed, SummaryEntry},
     },
@@ -152,10 +151,7 @@ impl ManagedPlugin {
         let ready = self.condition().is_ready();
         let awaited =
             !ready && self.is_required() && (self.down().is_some() || self.is_in_progress());
-        let waiting = self.waiting_problem(true).filter(|_| awaited);
-        let retried = waiting.map(|problem| problem.failed(&self.name));
-        let retried = retried.into_iter().chain(self.recovering_from()).collect();
-        let (stopped, failed) = (self.is_stopped(), self.failed());
+        let (stopped, retried, failed) = (self.is_stopped(), self.retried(), self.failed());
         let on_demand = self.condition().is_on_demand();
         let (at_work, operated) = (self.is_at_own_work(), self.is_operated());
         SummaryEntry {
@@ -191,13 +187,6 @@ impl ManagedPlugin {
         }
     }
 
-    /// Why the version that is to serve does not, if it has an instance again soon.
-    #[must_use]
-    pub fn recovering_from(&self) -> Option<Failed> {
-        let problem = PluginProblem::of(self.down()?, FailedStage::Run);
-        Some(Failed { exit: false, ..problem.failed(&self.name) })
-    }
-
     /// Returns its entry in a list. `serving` and `newest` are the facts of these generations.
     #[must_use]
     pub fn report(
@@ -206,9 +195,7 @@ impl ManagedPlugin {
         newest: Option<InstanceFacts>,
     ) -> api::Plugin {
         let condition = self.condition();
-        let down = || self.down().map(|down| PluginProblem::of(down, FailedStage::Run));
-        let waiting = || self.waiting_problem(false).or_else(|| self.waiting_problem(true));
-        let problem = self.current_problem().cloned().or_else(waiting).or_else(down);
+        let problem = self.current_problem().cloned().or_else(|| self.retried_problem());
         let failure = problem.as_ref().map(|problem| problem.failed(&self.name));
         let previous_since = self.failed().and_then(|failed| failed.previous_since);
         let failure = failure.map(|failure| Failed { previous_since, ..failure });

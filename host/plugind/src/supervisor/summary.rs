@@ -39,10 +39,10 @@ pub struct Summary {
     pub operated: usize,
     /// Required plugins that are not ready and may become so.
     pub awaited: Vec<PluginName>,
-    /// Why required plugins failed whose start is tried again, and plugins that were ready and whose last instance is
-    /// being replaced.
+    /// Plugins whose start failed and is tried again, and those that were ready and whose last instance is being
+    /// replaced.
     pub retried: Vec<Failed>,
-    /// Plugins that failed for good, and those that are not required and tried again.
+    /// Plugins of which the newest version failed for good.
     pub failed: Vec<Failed>,
     /// Plugins that serve and are degraded, each with the reason.
     pub degraded: Vec<(PluginName, DegradedReason)>,
@@ -70,7 +70,7 @@ pub struct SummaryEntry {
     /// It is required, not ready, and may become so.
     pub awaited: bool,
     /// Why it is tried again.
-    pub retried: Vec<Failed>,
+    pub retried: Option<Failed>,
     /// Why its newest version does not serve.
     pub failed: Option<Failed>,
     /// Why it is degraded, if it serves and is.
@@ -87,7 +87,7 @@ pub struct Tally {
     stopped: BTreeSet<PluginName>,
     operated: BTreeSet<PluginName>,
     awaited: BTreeSet<PluginName>,
-    retried: BTreeMap<PluginName, Vec<Failed>>,
+    retried: BTreeMap<PluginName, Failed>,
     failed: BTreeMap<PluginName, Failed>,
     degraded: BTreeMap<PluginName, DegradedReason>,
 }
@@ -107,7 +107,6 @@ impl Tally {
             failed,
             degraded,
         } = standing.unwrap_or_default();
-        let retried = Some(retried).filter(|retried| !retried.is_empty());
         put(&mut self.retried, &name, retried);
         put(&mut self.failed, &name, failed);
         put(&mut self.degraded, &name, degraded);
@@ -139,7 +138,7 @@ impl Tally {
             stopped: self.stopped.iter().cloned().collect(),
             operated: self.operated.len(),
             awaited: self.awaited.iter().cloned().collect(),
-            retried: self.retried.values().flatten().cloned().collect(),
+            retried: self.retried.values().cloned().collect(),
             failed: self.failed.values().cloned().collect(),
             degraded: self.degraded.clone().into_iter().collect(),
             ..Summary::default()
@@ -299,6 +298,9 @@ impl fmt::Display for Summary {
             let separator = if nth == 0 { "; retried: " } else { ", " };
             let error = cut(&retried.error, ERROR_MAX);
             write!(f, "{separator}{} ({}: {error})", retried.plugin, retried.stage)?;
+        }
+        if let more @ 1.. = self.retried.len().saturating_sub(NAMED_MAX) {
+            write!(f, ", and {more} more")?;
         }
         if let Some(first) = self.ignored.first() {
             write!(f, "; {}", cut(first, ERROR_MAX))?;

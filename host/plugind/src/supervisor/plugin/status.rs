@@ -6,7 +6,7 @@ use crate::{
     route::owners::RouteRequest,
     supervisor::{
         generation::Generation,
-        lifecycle::{LifecycleState, StartPolicy},
+        lifecycle::LifecycleState,
         plugin::{Fallback, ManagedPlugin},
         problem::PluginProblem,
         reload::Step,
@@ -91,8 +91,7 @@ impl ManagedPlugin {
     /// Whether its new version waits before it is tried again.
     #[must_use]
     pub fn is_waiting(&self) -> bool {
-        let candidate = self.generations.candidate().map(|candidate| candidate.lifecycle.state());
-        self.preparing.is_none() && candidate == Some(LifecycleState::Waiting)
+        self.preparing.is_none() && self.waiting().is_some()
     }
 
     /// Whether something is under way that may make it serve.
@@ -174,19 +173,32 @@ impl ManagedPlugin {
         self.problem.as_ref().filter(|problem| !is_tried_again(problem))
     }
 
-    /// Why its newest version does not serve, if that is so.
+    /// Why its newest version failed for good, if that is so.
     #[must_use]
     pub fn failed(&self) -> Option<Failed> {
-        if let Some(problem) = self.current_problem() {
-            let failed = problem.failed(&self.name);
-            // A version that is on its way may serve in its place.
-            let exit = failed.exit && self.serving().is_none() && self.fallback == Fallback::Unused;
-            let serves = self.serving().is_some() && problem.stage != FailedStage::Run;
-            let previous_since = serves.then(|| problem.since.unwrap_or(SystemTime::UNIX_EPOCH));
-            return Some(Failed { exit, previous_since, ..failed });
-        }
+        let problem = self.current_problem()?;
+        let failed = problem.failed(&self.name);
+        // A version that is on its way may serve in its place.
+        let exit = failed.exit && self.serving().is_none() && self.fallback == Fallback::Unused;
+        let serves = self.serving().is_some() && problem.stage != FailedStage::Run;
+        let previous_since = serves.then(|| problem.since.unwrap_or(SystemTime::UNIX_EPOCH));
+        Some(Failed { exit, previous_since, ..failed })
+    }
+
+    /// Why it does not serve, if it is tried again: a version did not start, or the last instance of the one that is to
+    /// serve failed.
+    #[must_use]
+    pub fn retried(&self) -> Option<Failed> {
+        let problem = self.retried_problem()?;
         // That is not for good.
-        Some(Failed { exit: false, ..self.waiting_problem(false)?.failed(&self.name) })
+        Some(Failed { exit: false, ..problem.failed(&self.name) })
+    }
+
+    /// The same with all that is known of it.
+    pub(in crate::supervisor) fn retried_problem(&self) -> Option<PluginProblem> {
+        let down = || self.down().map(|down| PluginProblem::of(down, FailedStage::Run));
+        let waiting = self.waiting().map(|it| PluginProblem::of(it, FailedStage::Start));
+        waiting.or_else(down)
     }
 
     /// The generation that is to serve and has no instance that does: the last one failed, and the next one is not ready.
@@ -195,13 +207,9 @@ impl ManagedPlugin {
         self.serving().filter(|serving| serving.lifecycle.is_down())
     }
 
-    /// Why the version that is tried again did not start; `required` means one for which the daemon's start waits.
-    #[must_use]
-    pub fn waiting_problem(&self, required: bool) -> Option<PluginProblem> {
-        let candidate = self.generations.candidate().filter(|candidate| {
-            candidate.lifecycle.state() == LifecycleState::Waiting
-                && (candidate.lifecycle.policy() == StartPolicy::Required) == required
-        })?;
-        Some(PluginProblem::of(candidate, FailedStage::Start))
+    /// The version that did not start and waits for its next attempt.
+    pub(super) fn waiting(&self) -> Option<&Generation> {
+        let is_waiting = |it: &&Generation| it.lifecycle.state() == LifecycleState::Waiting;
+        self.generations.candidate().filter(is_waiting)
     }
 }
