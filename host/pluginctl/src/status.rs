@@ -92,9 +92,13 @@ fn serves(plugin: &api::Plugin) -> bool {
     takes_requests && plugin.failure.is_none()
 }
 
-/// Whether no plugin has failed or is tried again, and every socket exists that one is served on.
+/// Whether no plugin has failed or is tried again, the directories could be read, and every socket exists that a plugin
+/// is served on.
 fn is_well(status: &api::Status) -> bool {
-    status.failed.is_empty() && status.retried.is_empty() && status.missing_sockets.is_empty()
+    status.failed.is_empty()
+        && status.retried.is_empty()
+        && status.unreadable.is_none()
+        && status.missing_sockets.is_empty()
 }
 
 fn daemon(status: &api::Status) -> String {
@@ -110,6 +114,7 @@ fn daemon(status: &api::Status) -> String {
     if !status.limits.is_empty() {
         details.line("Limits", &format!("{} reached", status.limits.join(", ")));
     }
+    details.line_if("Unreadable", status.unreadable.as_deref());
     for problem in &status.storage {
         details.line("Storage", problem);
     }
@@ -426,6 +431,7 @@ greeter
             awaited: vec!["slow".to_owned(), "warmup".to_owned()],
             failed: Vec::new(),
             retried: Vec::new(),
+            unreadable: None,
             ignored: Vec::new(),
             limits: Vec::new(),
             storage: Vec::new(),
@@ -448,6 +454,10 @@ plugind 0.1.0
         let storage = "    Storage: the state directory /x is on a file system without space\n";
         assert!(daemon(&status).ends_with(storage), "{}", daemon(&status));
         assert!(is_well(&status));
+        status.unreadable = Some("/etc/plugind/plugins: permission denied".to_owned());
+        let unreadable = " Unreadable: /etc/plugind/plugins: permission denied\n";
+        assert!(daemon(&status).contains(unreadable) && !is_well(&status), "{}", daemon(&status));
+        status.unreadable = None;
         status.retried.push(failure());
         let reported = daemon(&status);
         assert!(reported.starts_with("● plugind") && !is_well(&status), "{reported}");

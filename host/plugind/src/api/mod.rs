@@ -250,6 +250,9 @@ pub struct Status {
     /// Plugins whose start failed and is tried again, and plugins whose last instance is being replaced.
     #[serde(default)]
     pub retried: Vec<PluginFailure>,
+    /// Why the last reload could not read the directories or the settings, if it could not.
+    #[serde(default)]
+    pub unreadable: Option<String>,
     /// Files in the plugin directories that are ignored although they look like parts of plugins, each with the reason.
     #[serde(default)]
     pub ignored: Vec<String>,

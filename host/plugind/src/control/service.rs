@@ -336,6 +336,7 @@ fn status(phase: DaemonPhase, summary: &Summary, limits: Vec<String>) -> api::St
         awaited: summary.awaited.iter().map(ToString::to_string).collect(),
         failed: summary.failed.iter().map(Into::into).collect(),
         retried: summary.retried.iter().map(Into::into).collect(),
+        unreadable: summary.unreadable.clone(),
         ignored: summary.ignored.clone(),
         limits,
         storage: Vec::new(),
