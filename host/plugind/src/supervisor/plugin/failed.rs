@@ -49,11 +49,10 @@ impl ManagedPlugin {
         failed == Some(self.last_good)
     }
 
-    /// Whether this version has never served, and others have, of it or of other plugins: one failure is enough then.
+    /// Whether this version has never served, and another one of the plugin has: one failure is enough then.
     pub(super) fn is_new_to_last_good(&self, release: &Release) -> bool {
         match self.last_good {
-            LastGood::Nothing => false,
-            LastGood::Others => true,
+            LastGood::Nothing | LastGood::Others => false,
             LastGood::Version(digests) => release.digests() != digests,
         }
     }

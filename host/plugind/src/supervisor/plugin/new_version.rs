@@ -47,14 +47,16 @@ impl ManagedPlugin {
         if saved.is_some() && self.generations.saved().is_none() {
             self.generations.set_saved(saved);
         }
-        // Only the daemon's start waits for what is not there yet, and has a deadline for that.
         let is_to_follow = self.serving().is_some()
             || hold_point != HoldPoint::Open
             || self.is_new_to_last_good(&release);
-        let policy = match (is_to_follow, release.manifest.required && !after_start) {
-            (true, _) => StartPolicy::Candidate,
-            (false, true) => StartPolicy::Required,
-            (false, false) => StartPolicy::BestEffort,
+        let policy = match (self.last_good, release.manifest.required) {
+            _ if is_to_follow => StartPolicy::Candidate,
+            // Only the daemon's start waits for what is not there yet, and has a deadline for that.
+            _ if after_start => StartPolicy::BestEffort,
+            (LastGood::Others, _) => StartPolicy::LeftOut,
+            (_, true) => StartPolicy::Required,
+            (_, false) => StartPolicy::BestEffort,
         };
         let generation = Generation { is_tried, ..Generation::new(generation, release, policy) };
         self.start_candidate(generation, Source::Preparation(ticket), hold_point, turn);

@@ -6,7 +6,7 @@ use crate::{
     route::owners::RouteRequest,
     supervisor::{
         generation::Generation,
-        lifecycle::LifecycleState,
+        lifecycle::{LifecycleState, StartPolicy},
         plugin::{Fallback, ManagedPlugin},
         problem::PluginProblem,
         reload::Step,
@@ -197,8 +197,19 @@ impl ManagedPlugin {
     /// The same with all that is known of it.
     pub(in crate::supervisor) fn retried_problem(&self) -> Option<PluginProblem> {
         let down = || self.down().map(|down| PluginProblem::of(down, FailedStage::Run));
-        let waiting = self.waiting().map(|it| PluginProblem::of(it, FailedStage::Start));
+        let waiting = self.waiting().map(|waiting| {
+            let left_out = waiting.lifecycle.policy() == StartPolicy::LeftOut;
+            PluginProblem { left_out, ..PluginProblem::of(waiting, FailedStage::Start) }
+        });
         waiting.or_else(down)
+    }
+
+    /// Whether the daemon's start does not wait for the version that is on its way, since that has failed once.
+    pub(in crate::supervisor) fn is_left_out(&self) -> bool {
+        let is_left_out = |candidate: &Generation| {
+            candidate.lifecycle.policy() == StartPolicy::LeftOut && candidate.failure.is_some()
+        };
+        self.preparing.is_none() && self.generations.candidate().is_some_and(is_left_out)
     }
 
     /// The generation that is to serve and has no instance that does: the last one failed, and the next one is not ready.
