@@ -170,12 +170,7 @@ impl Board {
     }
 
     /// A plugin, degraded or not, or that it is not there any more.
-    pub(super) fn set(
-        &self,
-        name: &PluginName,
-        plugin: Option<&ManagedPlugin>,
-        is_degraded: bool,
-    ) {
+    pub(super) fn set(&self, name: &PluginName, plugin: Option<&ManagedPlugin>, is_degraded: bool) {
         let Some(plugin) = plugin else {
             self.entries().remove(name);
             return self.figures.forget(name);

@@ -377,7 +377,8 @@ pub(super) fn log_failure(name: &PluginName, problem: &PluginProblem) {
     );
 }
 
-fn send_later(inbox: mpsc::UnboundedSender<Message>, time: Duration, message: Message) {
+/// Sends this message after that time.
+pub(super) fn send_later(inbox: mpsc::UnboundedSender<Message>, time: Duration, message: Message) {
     tokio::spawn(async move {
         tokio::time::sleep(time).await;
         // There is no receiver only if the daemon is ending.

@@ -51,6 +51,7 @@ use crate::{
         degraded::{DegradedReason, MiddlewareUsers},
         handle::{Message, SupervisorHandle},
         own_thread::OwnThreads,
+        pin_outcome::PinInProgress,
         plugin::{Action, ManagedPlugin, PluginEvent, Prepared},
         prepare::Deps,
         problem::{RestartError, StopError},
@@ -103,7 +104,7 @@ pub fn start(
         verified: Arc::new(Mutex::new(verified)),
         plugins: BTreeMap::new(),
         pins,
-        pins_in_progress: BTreeSet::new(),
+        pins_in_progress: BTreeMap::new(),
         cleaning: None,
         running: HashMap::new(),
         prepared: HashMap::new(),
@@ -149,7 +150,7 @@ struct Supervisor {
     /// The versions that operators pinned.
     pins: BTreeMap<PluginName, ReleaseDigests>,
     /// Plugins whose pin is being written or removed.
-    pins_in_progress: BTreeSet<PluginName>,
+    pins_in_progress: BTreeMap<PluginName, PinInProgress>,
     /// The plugin whose files are being removed. It does not start meanwhile.
     cleaning: Option<CleaningInProgress>,
     /// The instances of every generation that has some, by its number.
@@ -265,6 +266,7 @@ impl Supervisor {
             Message::PinWritten(written) => self.pin_written(written),
             Message::Clean { name, parts, reply } => self.clean(name, parts, reply),
             Message::Cleaned(outcome) => self.cleaned(outcome),
+            Message::CleaningDue { nth } => self.cleaning_due(nth),
             Message::Relinked { name, outcome } => self.relinked(&name, outcome),
             Message::StartPlugin { name, reply } => self.start_plugin(name, reply),
             Message::ReloadPlugin { name, reply } => self.reload_plugin(name, reply),
@@ -358,6 +360,7 @@ impl Supervisor {
         self.reloads.stop();
         self.restarts.clear();
         self.stops.clear();
+        self.pins_in_progress.clear();
         for name in self.plugins.keys().cloned().collect::<Vec<_>>() {
             self.decide(&name, PluginEvent::Shutdown);
         }

@@ -320,8 +320,7 @@ impl ManagedPlugin {
             LifecycleState::Inactive => turn.report(Fact::Returned { generation: number }),
             // It is tried again, and nobody waits for that but the daemon's own start.
             LifecycleState::Waiting => {
-                let is_required =
-                    |it: &Generation| it.lifecycle.policy() == StartPolicy::Required;
+                let is_required = |it: &Generation| it.lifecycle.policy() == StartPolicy::Required;
                 if !self.waiting().is_some_and(is_required)
                     && let Some(failed) = self.retried()
                 {

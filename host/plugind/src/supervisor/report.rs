@@ -149,8 +149,7 @@ impl ManagedPlugin {
     #[must_use]
     pub fn standing(&self) -> SummaryEntry {
         let ready = self.condition().is_ready();
-        let is_on_its_way =
-            self.down().is_some() || self.is_in_progress() && !self.is_left_out();
+        let is_on_its_way = self.down().is_some() || self.is_in_progress() && !self.is_left_out();
         let awaited = !ready && self.is_required() && is_on_its_way;
         let (stopped, retried, failed) = (self.is_stopped(), self.retried(), self.failed());
         let on_demand = self.condition().is_on_demand();
