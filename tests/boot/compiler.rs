@@ -169,6 +169,9 @@ fn code_on_a_noexec_file_system_runs_if_the_unit_allows_it_or_fails_with_a_remed
     machine.start();
     assert_eq!(machine.get("/hello").status(), 200);
     machine.succeed(&["systemctl", "stop", "plugind.service", "plugind-compile@*.service"]);
+    let find = ["find", "/var/cache/private/plugind", "-type", "f", "-printf", "%f %i %T@\\n"];
+    let compiled = machine.succeed(&find);
+    assert_eq!(compiled.lines().count(), 1, "{compiled}");
 
     let without = "[Service]\nExecPaths=\nExecPaths=/usr/libexec/plugind /usr/lib -/usr/lib64\n";
     machine.put_drop_in("plugind.service", "[Service]\nRestart=no\n");
@@ -179,6 +182,7 @@ fn code_on_a_noexec_file_system_runs_if_the_unit_allows_it_or_fails_with_a_remed
         assert!(status.contains(part), "{part}: {status}");
     }
     assert_eq!(machine.daemon("ExecMainStatus"), "1", "trying again may help");
+    assert_eq!(machine.succeed(&find), compiled, "what cannot be loaded is not compiled again");
     machine.succeed(&["systemctl", "stop", "plugind.service"]);
     machine.put("/etc/plugind/plugind.toml", "engine = \"pulley\"\n");
     machine.start();

@@ -1,6 +1,6 @@
 //! Compiled files are used if they can be trusted, compiled again if not, and removed when they are unused.
 
-use plugind_tests::{Daemon, Tree, program};
+use plugind_tests::{Daemon, Tree, end_of, program};
 use sha2::{Digest, Sha256};
 use std::{
     fs::{self, File, FileTimes},
@@ -56,6 +56,15 @@ fn what_was_compiled_once_is_not_compiled_again() {
     assert_eq!(daemon.get("/hello").status(), 200);
     assert_eq!(daemon.get("/greeter-02").status(), 200);
     assert_eq!(inodes(), before);
+}
+
+#[test]
+fn what_was_compiled_for_a_start_that_failed_is_kept() {
+    let tree = Tree::with_own_cache().with("hello").with("traps_on_start");
+    assert_eq!(end_of(&tree, &[]).status, 1);
+    tree.remove("traps-on-start.wasm");
+    let daemon = Daemon::start_with(&tree, &["--compiler", "/nowhere"]);
+    assert_eq!(daemon.get("/hello").status(), 200);
 }
 
 #[test]

@@ -301,7 +301,7 @@ fn a_plugin_that_waits_for_its_restart_is_shown_with_the_cause_and_can_be_restar
     let waits = || {
         let list = run(&tree, &["list"]).stdout;
         let row = row(&list, "traps-on-start").join(" ");
-        row.starts_with("● traps-on-start activating trap").then_some(())
+        row.starts_with("● traps-on-start activating (auto-restart) trap").then_some(())
     };
     eventually("the cause in the list", waits);
     let status = run(&tree, &["status"]);

@@ -1,6 +1,7 @@
 //! Directories and files in every bad state: plugins keep serving, the mistake is reported once, and the next reload
 //! after its repair takes effect.
 
+use crate::control;
 use plugind_tests::{Daemon, Signal, Tree, another, end_of, golden};
 use rustix::process::{Resource, Rlimit, prlimit};
 use std::{
@@ -43,6 +44,30 @@ fn a_directory_that_was_replaced_by_a_file_changes_nothing_until_it_is_back() {
     }
     fs::rename(&elsewhere, &plugins).unwrap();
     assert!(daemon.reload().contains("changed=0 failed=0 removed=0 unchanged=1"));
+}
+
+#[test]
+fn a_directory_that_cannot_be_read_is_in_the_status_until_it_can() {
+    let tree = Tree::new().with("hello");
+    let daemon = control::start(&tree);
+    let status = |arguments: &[&str]| control::run(&tree, &[&["status"], arguments].concat());
+    assert_eq!(status(&[]).status, Some(0));
+    let (plugins, elsewhere) = (tree.plugins(), tree.root().join("elsewhere"));
+    fs::rename(&plugins, &elsewhere).unwrap();
+    fs::write(&plugins, "a file").unwrap();
+    assert_eq!(control::run(&tree, &["reload"]).status, Some(1));
+    let (text, json) = (status(&[]), status(&["--json"]));
+    assert!(text.stdout.contains(" Unreadable: "), "{}", text.stdout);
+    assert!(text.stdout.contains("etc/plugind/plugins"), "{}", text.stdout);
+    let said: serde_json::Value = serde_json::from_str(&json.stdout).unwrap();
+    assert!(said["unreadable"].as_str().unwrap().contains("etc/plugind/plugins"), "{said}");
+    assert_eq!([text.status, json.status], [Some(3); 2]);
+    assert_eq!(daemon.get("/hello").status(), 200);
+
+    fs::remove_file(&plugins).unwrap();
+    fs::rename(&elsewhere, &plugins).unwrap();
+    assert_eq!(control::run(&tree, &["reload"]).status, Some(0));
+    assert_eq!(status(&[]).status, Some(0));
 }
 
 #[test]

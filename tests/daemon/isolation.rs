@@ -248,6 +248,14 @@ fn a_call_that_occupies_its_instance_may_outlast_the_watchdog() {
 }
 
 #[test]
+fn a_request_that_yields_may_compute_for_longer_than_the_watchdog_allows() {
+    let manifest = "[service]\nwatchdog-sec = \"200ms\"\n[instances]\nmax = 1\n";
+    let daemon = Daemon::start(&Tree::new().with_manifest("sleeps", manifest));
+    assert_eq!(daemon.get("/sleeps/compute/1000").status_and_text(), (200, "computed"));
+    assert_eq!(daemon.log.count(&["instance failed"]), 0);
+}
+
+#[test]
 fn a_client_that_leaves_does_not_occupy_a_synchronous_instance_for_good() {
     let manifest = "[limits]\nrequest-timeout = \"1h\"\n[instances]\nmax = 1\n";
     let daemon = Daemon::start(&Tree::new().with_manifest("starts_02", manifest));

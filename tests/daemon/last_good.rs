@@ -109,6 +109,21 @@ fn a_plugin_that_never_served_does_not_keep_the_others_from_starting() {
 }
 
 #[test]
+fn a_plugin_that_never_served_is_retried_while_it_is_unavailable() {
+    let manifest = "[service]\nrestart-sec = \"1ms\"\nrestart-steps = 0\n";
+    let tree = served().with_manifest("start_unavailable", manifest);
+    let daemon = start(&tree);
+    assert_eq!(daemon.get("/hello").status_and_text(), OLD);
+    let parts = ["instance failed", "plugin=start-unavailable", "result=unavailable"];
+    daemon.log.wait_for_times(10, &parts);
+    assert_eq!(daemon.log.count(&["plugin failed"]), 0);
+    // It serves as soon as it can.
+    tree.put_guest("start-unavailable", "counts");
+    assert_eq!(run(&tree, &["reload"]).status, Some(0));
+    assert_eq!(daemon.get("/start-unavailable").status(), 200);
+}
+
+#[test]
 fn a_first_start_that_fails_leaves_nothing_that_the_next_one_falls_back_to() {
     let tree = Tree::new().with("hello").with("start_configuration");
     for _ in 0..2 {

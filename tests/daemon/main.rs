@@ -49,6 +49,7 @@ mod installed;
 mod handover;
 mod harness;
 mod compiler;
+mod degraded;
 mod descriptors;
 mod directories;
 mod storage;

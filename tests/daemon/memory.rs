@@ -2,6 +2,7 @@
 
 use crate::control;
 use plugind_tests::{Daemon, Tree, eventually};
+use std::fs;
 
 /// Growth of the daemon that a plugin with `LIMITS` may cause: its memory, and other allocations at the same time.
 const GROWTH: u64 = (16 + 40) << 20;
@@ -88,6 +89,26 @@ fn all_plugins_together_use_no_more_than_the_daemon_lets_them() {
         daemon.log.wait_for(&parts);
     }
     assert_eq!(daemon.get("/counts").status(), 200);
+}
+
+#[test]
+fn all_plugins_together_use_three_quarters_of_the_memory_of_the_control_group() {
+    let limits = "[limits]\nmemory-max = \"1G\"\ninstance-memory-max = \"1G\"\n";
+    let tree = Tree::new().with_named("grows", "grows", limits);
+    // What the kernel says of a control group with 100 MiB, seen by the daemon alone.
+    let group = tree.root().join("control-group");
+    fs::write(&group, "0::/system.slice/plugind.service\n").unwrap();
+    let script = format!(
+        "mount --bind {} /proc/$$/cgroup\nmount -t tmpfs plugind-test /sys/fs/cgroup\n\
+         own=/sys/fs/cgroup/system.slice/plugind.service\nmkdir -p $own\n\
+         echo 104857600 >$own/memory.high\necho max >$own/memory.max",
+        group.display()
+    );
+    let daemon = control::start_by(&tree, &script);
+    assert_eq!(daemon.get("/grows/grow/50").status_and_text(), (200, "grown by 50 MiB"));
+    assert_eq!(daemon.get("/grows/grow/30").status(), 502);
+    let parts = ["instance failed", "plugin=grows", "result=oom", "memory-max of plugind.toml"];
+    daemon.log.wait_for(&parts);
 }
 
 #[test]

@@ -1,5 +1,6 @@
 //! Memory pressure, reported as systemd does it: instances without work end, their memory is free, and plugins serve.
 
+use crate::{control, metrics::Measured};
 use plugind_tests::{Connection, Daemon, Tree, eventually};
 use std::{fs::File, io::Write, path::PathBuf, process::Command, thread};
 use tempfile::TempDir;
@@ -89,6 +90,26 @@ fn under_pressure_instances_without_work_end_and_memory_is_free() {
     assert_eq!(daemon.get("/sleeps").status(), 200);
     assert!(daemon.get("/keeps").text().ends_with(" count=2"), "as many as min are left");
     assert_eq!(daemon.log.count(&["instance failed"]), 0);
+}
+
+#[test]
+fn a_burst_of_instances_leaves_only_what_the_pool_keeps_of_each() {
+    let many = "[instances]\nmode = \"fresh\"\nmax = 64\n";
+    let tree = Tree::new().with_manifest("sleeps", many).with("hello");
+    let measured = Measured::start_with_control(&tree);
+    let mut clients: Vec<_> = (0..64).map(|_| measured.daemon.connect()).collect();
+    for client in &mut clients {
+        client.request("GET", "/sleeps/sleep/60000", &[]);
+    }
+    measured.wait_for("plugind_plugin_instances{plugin=\"sleeps\"}", 64.0);
+    drop(clients);
+    // It waits until all instances have ended.
+    assert_eq!(control::run(&tree, &["stop", "sleeps"]).status, Some(0));
+    let unused = measured.value("plugind_pool_unused_memory_bytes").unwrap();
+    // 256 KiB of the memory of each, and 16 KiB of each of its tables.
+    let of_each = f64::from((256 + 4 * 16) * 1024);
+    assert!(unused > 0.0 && unused <= 65.0 * of_each, "{unused}");
+    assert_eq!(measured.daemon.get("/hello").status(), 200);
 }
 
 #[test]

@@ -23,6 +23,12 @@ impl Measured {
         measured
     }
 
+    /// The same with a control socket.
+    pub(crate) fn start_with_control(tree: &Tree) -> Self {
+        fs::create_dir_all(control::socket(tree).parent().unwrap()).unwrap();
+        Self::start(tree, &["--listen", &format!("control={}", control::socket(tree).display())])
+    }
+
     fn begin(tree: &Tree, arguments: &[&str]) -> Self {
         let daemon =
             Daemon::begin(tree, &[&["--listen", "metrics=127.0.0.1:0"], arguments].concat());

@@ -1,7 +1,7 @@
 //! A plugin is ready only after an instance of it existed, and counts as ready only while it serves.
 
 use crate::control;
-use plugind_tests::{Daemon, Tree, end_of};
+use plugind_tests::{Daemon, Signal, Tree, end_of, eventually};
 
 /// A `wasi:http` 0.2 component whose core module has these fields beside its handler.
 pub(crate) fn http_02(fields: &str) -> Vec<u8> {
@@ -181,7 +181,7 @@ fn the_status_of_a_retried_plugin_has_the_reason_and_time_of_the_next_attempt() 
     let tree = Tree::new().with_manifest("start_unavailable", manifest);
     let daemon = control::start(&tree);
     daemon.log.wait_for(&["instance failed", "plugin=start-unavailable"]);
-    let shown = plugind_tests::eventually("the next attempt", || {
+    let shown = eventually("the next attempt", || {
         let shown = control::run(&tree, &["status", "start-unavailable"]);
         shown.stdout.contains("Next try: 20").then_some(shown)
     });
@@ -192,7 +192,52 @@ fn the_status_of_a_retried_plugin_has_the_reason_and_time_of_the_next_attempt() 
     ] {
         assert!(shown.stdout.contains(part), "{part} is not in {}", shown.stdout);
     }
-    assert_eq!(shown.status, Some(3));
+    assert_is_retried(&tree, "start-unavailable", "(auto-restart)");
+}
+
+/// Whether every command says that the only plugin does not serve and is tried again, by this word and its exit status.
+fn assert_is_retried(tree: &Tree, plugin: &str, word: &str) {
+    let [list, status, one] = [&["list"][..], &["status"], &["status", plugin]]
+        .map(|arguments| control::run(tree, arguments));
+    assert!(control::row(&list.stdout, plugin).contains(&word), "{}", list.stdout);
+    assert!(list.stdout.ends_with("1 plugin, 0 failed, 1 retried\n"), "{}", list.stdout);
+    let retried = [format!("; retried: {plugin} ("), format!("\n    Retried: {plugin}: at ")];
+    assert!(retried.iter().all(|part| status.stdout.contains(part)), "{}", status.stdout);
+    assert!(!status.stdout.contains("ailed: "), "{}", status.stdout);
+    assert!(one.stdout.contains(&format!("Active: activating {word}")), "{}", one.stdout);
+    assert_eq!([list.status, status.status, one.status], [Some(3); 3]);
+}
+
+#[test]
+fn the_failure_of_an_earlier_version_is_not_reported_for_a_corrected_one() {
+    let manifest = "required = false\n[service]\nrestart-sec = \"1ms\"\nstart-limit-burst = 1\n";
+    let tree = Tree::new().with_named("late", "traps_on_start", manifest);
+    let daemon = control::start(&tree);
+    let shown = || {
+        let arguments = [&["list"][..], &["status"], &["status", "late"]];
+        arguments.map(|arguments| control::run(&tree, arguments))
+    };
+    let is_old = |shown: &str| shown.contains("start-limit-hit") || shown.contains("trap");
+    eventually("the failure everywhere", || {
+        shown().iter().all(|ran| is_old(&ran.stdout) && ran.status == Some(3)).then_some(())
+    });
+    tree.put_guest("late", "never_ready");
+    daemon.signal(Signal::HUP);
+    eventually("the start of the corrected version", || {
+        control::run(&tree, &["list"]).stdout.contains("activating (starting").then_some(())
+    });
+    let [list, status, late] = shown();
+    for ran in [&list, &status, &late] {
+        assert!(!is_old(&ran.stdout) && !ran.stdout.contains("Failed"), "{}", ran.stdout);
+    }
+    assert_eq!([list.status, status.status, late.status], [Some(0), Some(0), Some(3)]);
+
+    tree.put_guest("late", "start_unavailable");
+    let reload = control::run(&tree, &["reload"]);
+    assert!(reload.stderr.contains("database") && !is_old(&reload.stderr), "{}", reload.stderr);
+    for ran in shown() {
+        assert!(!is_old(&ran.stdout), "{}", ran.stdout);
+    }
 }
 
 #[test]
@@ -204,7 +249,7 @@ fn a_plugin_whose_last_instance_failed_is_not_ready_until_the_next_one_is() {
     daemon.log.wait_for(&["plugind: ready plugins=1"]);
     assert_eq!(daemon.get("/unhealthy/sicken").status_and_text(), (200, "fine"));
     daemon.log.wait_for(&["instance failed", "result=unhealthy", "sick"]);
-    let status = plugind_tests::eventually("the status after the failure", || {
+    let status = eventually("the status after the failure", || {
         let status = control::run(&tree, &["status"]).stdout;
         status.contains("0 of 1 plugins ready; retried: unhealthy (run: ").then_some(status)
     });
@@ -216,6 +261,7 @@ fn a_plugin_whose_last_instance_failed_is_not_ready_until_the_next_one_is() {
         shown.stdout
     );
     assert!(shown.stdout.contains("Next try: 20"), "{}", shown.stdout);
+    assert_is_retried(&tree, "unhealthy", "(recovering)");
 }
 
 #[test]

@@ -1,7 +1,7 @@
 //! The plugin that answers a request, and the view that client and plugin have of each other.
 
 use crate::control;
-use plugind_tests::{Daemon, Tree};
+use plugind_tests::{Daemon, Tree, eventually};
 
 /// A manifest that says who it is, for the guest `config`.
 fn who(name: &str, serve: &str) -> String {
@@ -350,6 +350,33 @@ fn requests_that_fail_leave_one_warning_with_cause_and_count() {
     daemon.log.wait_for(&["requests failed", "plugin=busy", "raise instances.max"]);
     let status = control::run(&tree, &["status", "busy"]).stdout;
     assert!(status.contains("Requests: 1 busy (503) in the last minute\n"), "{status}");
-    let status = control::run(&tree, &["status", "fails"]).stdout;
-    assert!(status.contains("Requests: 3 failed in the last minute\n"), "{status}");
+    for (plugin, line) in [
+        ("fails", "Requests: 3 failed in the last minute\n"),
+        ("sleeps", "Requests: 1 timed out (504) in the last minute\n"),
+    ] {
+        let status = control::run(&tree, &["status", plugin]).stdout;
+        assert!(status.contains(line), "{status}");
+    }
+}
+
+#[test]
+fn requests_that_wait_for_an_instance_are_in_the_status_of_their_plugin() {
+    let one = "[instances]\nmax = 1\nconcurrency = 1\n[limits]\nrequest-timeout = \"1h\"\n";
+    let tree = Tree::new().with_manifest("streams", one);
+    let daemon = control::start(&tree);
+    let mut stalls = daemon.connect();
+    stalls.request("GET", "/streams/stalls", &[]);
+    assert_eq!(stalls.head().status, 200);
+    let mut waiting = [(); 2].map(|()| daemon.connect());
+    for client in &mut waiting {
+        client.request("GET", "/streams", &[]);
+    }
+    eventually("the requests that wait", || {
+        let status = control::run(&tree, &["status", "streams"]).stdout;
+        status.contains("   Requests: 2 waiting, the oldest for ").then_some(())
+    });
+    let list = control::run(&tree, &["list", "--json"]).stdout;
+    let list: serde_json::Value = serde_json::from_str(&list).unwrap();
+    let requests = &list["plugins"][0]["requests"];
+    assert!(requests["queued"] == 2 && requests["waited"].as_u64() > Some(0), "{list}");
 }

@@ -37,3 +37,19 @@ fn status_names_a_state_directory_on_a_file_system_that_is_read_only() {
     assert!(status.contains("is on a read-only file system"), "{status}");
     assert_eq!(daemon.log.count(&["instance failed"]), 0);
 }
+
+#[test]
+fn a_state_directory_that_cannot_be_written_is_not_the_components_fault() {
+    let optional = "required = false\n[grants]\nstate = true\n";
+    let tree = Tree::new().with("hello").with_manifest("files", optional);
+    let script = mount(&tree, "mount -o remount,ro plugind-test .");
+    let daemon = control::start_by(&tree, &script);
+    let failed = daemon.log.wait_for(&["plugin failed", "plugin=files", "stage=link"]);
+    let remedy = "remedy=\"fix that and reload\"";
+    for part in ["Read-only file system", "var/lib/plugind/files", remedy] {
+        assert!(failed.contains(part), "{part}: {failed}");
+    }
+    let status = control::run(&tree, &["status", "files"]).stdout;
+    assert!(status.contains("fix that and reload") && !status.contains("rebuild"), "{status}");
+    assert_eq!(daemon.get("/hello").status(), 200);
+}

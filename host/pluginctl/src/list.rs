@@ -69,7 +69,6 @@ impl ListArgs {
 fn table(plugins: &[api::Plugin], now: SystemTime, width: Option<usize>) -> String {
     let mut sorted: Vec<_> = plugins.iter().collect();
     sorted.sort_by(|one, other| one.name.cmp(&other.name));
-    let failed = sorted.iter().filter(|plugin| has_failed(plugin)).count();
     let mut rows: Vec<_> = sorted.into_iter().map(|plugin| row(plugin, now)).collect();
     let places = match width {
         Some(width) => fitting(&widths(&rows), width),
@@ -81,8 +80,44 @@ fn table(plugins: &[api::Plugin], now: SystemTime, width: Option<usize>) -> Stri
     let header: Vec<_> = places.iter().map(|place| COLUMNS[*place].0).collect();
     let rows = rows.iter().map(|row| places.iter().map(|place| row[*place].clone()).collect());
     let table = if plugins.is_empty() { String::new() } else { columns(&header, rows) + "\n" };
+    format!("{table}{}\n", totals(plugins))
+}
+
+/// The number of plugins, of those that failed, and if there are some, of those that are degraded or tried again: in
+/// the words of the daemon's status.
+pub(crate) fn totals(plugins: &[api::Plugin]) -> String {
+    let count = |trouble| plugins.iter().filter(|it| Trouble::of(it) == Some(trouble)).count();
     let s = if plugins.len() == 1 { "" } else { "s" };
-    format!("{table}{} plugin{s}, {failed} failed\n", plugins.len())
+    let mut totals = format!("{} plugin{s}, {} failed", plugins.len(), count(Trouble::Failed));
+    for (trouble, word) in [(Trouble::Degraded, "degraded"), (Trouble::Retried, "retried")] {
+        if let count @ 1.. = count(trouble) {
+            totals += &format!(", {count} {word}");
+        }
+    }
+    totals
+}
+
+/// What is wrong with a plugin.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Trouble {
+    /// It failed, and no version of it serves.
+    Failed,
+    /// It serves, and something is wrong, such as that its newest version failed.
+    Degraded,
+    /// It does not serve, and is tried again.
+    Retried,
+}
+
+impl Trouble {
+    fn of(plugin: &api::Plugin) -> Option<Self> {
+        let failure = plugin.failure.as_ref();
+        let is_previous = failure.is_some_and(|failure| failure.previous_since.is_some());
+        match &*plugin.sub_state {
+            "auto-restart" | "recovering" => Some(Self::Retried),
+            _ if is_previous || plugin.degraded.is_some() => Some(Self::Degraded),
+            _ => has_failed(plugin).then_some(Self::Failed),
+        }
+    }
 }
 
 /// Shortens long routes so that as much as possible of the status fits as well.
@@ -132,7 +167,7 @@ fn widths(rows: &[Vec<String>]) -> Vec<(usize, u8)> {
 }
 
 /// Whether its newest version does not serve, even if an older version does.
-pub(crate) fn has_failed(plugin: &api::Plugin) -> bool {
+fn has_failed(plugin: &api::Plugin) -> bool {
     plugin.failure.is_some() || plugin.active_state == "failed"
 }
 
@@ -166,7 +201,8 @@ fn version(plugin: &api::Plugin) -> Option<String> {
 
 /// Returns the state, with the sub-state if that is more precise, and with its pin.
 fn state(plugin: &api::Plugin, now: SystemTime) -> String {
-    let is_shown = ["degraded", "on demand", "stopped"].contains(&&*plugin.sub_state);
+    let shown = ["auto-restart", "degraded", "on demand", "recovering", "stopped"];
+    let is_shown = shown.contains(&&*plugin.sub_state);
     let more = is_shown.then(|| plugin.sub_state.clone());
     let pinned = plugin.pinned.then(|| "pinned".to_owned());
     let more: Vec<_> = step(plugin, now).or(more).into_iter().chain(pinned).collect();
@@ -179,13 +215,14 @@ fn state(plugin: &api::Plugin, now: SystemTime) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::fixtures::{failed, greeter, used};
+    use crate::fixtures::{failed, failure, greeter, used};
 
     #[test]
     fn plugins_are_listed_in_the_order_of_their_names_and_those_that_failed_are_marked() {
         let now = moment(1_000_000 + 182 * 1_000_000);
         let bad = api::Plugin { name: "bad".to_owned(), ..failed() };
-        let stale = api::Plugin { failure: failed().failure, ..greeter() };
+        let previous = api::PluginFailure { previous_since: Some(1_000_000), ..failure() };
+        let stale = api::Plugin { failure: Some(previous), ..greeter() };
         let stale = api::Plugin { name: "stale".to_owned(), status: None, version: None, ..stale };
         assert_eq!(
             table(&[stale, greeter(), bad], now, None),
@@ -194,9 +231,26 @@ mod tests {
    greeter  active  success  3           1.2.3         3min 2s ago  -    -       -      -    -    -       /greeter a.example/hi  greets people
 ●  stale    active  success  3           4e07408562be  3min 2s ago  -    -       -      -    -    -       /greeter a.example/hi
 
-3 plugins, 2 failed
+3 plugins, 1 failed, 1 degraded
 "
         );
+    }
+
+    #[test]
+    fn plugins_are_counted_in_the_words_of_the_status() {
+        let retried = |sub_state: &str| api::Plugin {
+            active_state: "activating".to_owned(),
+            sub_state: sub_state.to_owned(),
+            ..failed()
+        };
+        let degraded = api::Plugin {
+            sub_state: "degraded".to_owned(),
+            degraded: Some("no disk".to_owned()),
+            ..greeter()
+        };
+        let all = [failed(), greeter(), retried("auto-restart"), degraded, retried("recovering")];
+        assert_eq!(totals(&all), "5 plugins, 1 failed, 1 degraded, 2 retried");
+        assert_eq!(state(&retried("recovering"), moment(0)), "activating (recovering)");
     }
 
     #[test]

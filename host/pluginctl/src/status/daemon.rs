@@ -3,9 +3,13 @@
 use crate::{print::Details, relative_time::moment, status::failure::at};
 use plugind::api;
 
-/// Whether no plugin has failed, and every socket exists that one is served on.
+/// Whether no plugin has failed or is tried again, the directories could be read, and every socket exists that a plugin
+/// is served on.
 pub(super) fn is_well(status: &api::Status) -> bool {
-    status.failed.is_empty() && status.missing_sockets.is_empty()
+    status.failed.is_empty()
+        && status.retried.is_empty()
+        && status.unreadable.is_none()
+        && status.missing_sockets.is_empty()
 }
 
 /// The status of the daemon, in lines.
@@ -22,6 +26,7 @@ pub(super) fn text(status: &api::Status) -> String {
     if !status.limits.is_empty() {
         details.line("Limits", &format!("{} reached", status.limits.join(", ")));
     }
+    details.line_if("Unreadable", status.unreadable.as_deref());
     for problem in &status.storage {
         details.line("Storage", problem);
     }
@@ -38,6 +43,9 @@ pub(super) fn text(status: &api::Status) -> String {
             ),
             None => details.line("Failed", &format!("{}: {}", failure.plugin, at(failure))),
         };
+    }
+    for failure in &status.retried {
+        details.line("Retried", &format!("{}: {}", failure.plugin, at(failure)));
     }
     for ignored in &status.ignored {
         details.line("Ignored", ignored);
@@ -60,6 +68,8 @@ mod tests {
             ready: 2,
             awaited: vec!["slow".to_owned(), "warmup".to_owned()],
             failed: Vec::new(),
+            retried: Vec::new(),
+            unreadable: None,
             ignored: Vec::new(),
             limits: Vec::new(),
             storage: Vec::new(),
@@ -81,6 +91,17 @@ plugind 0.1.0
         status.storage.push("the state directory /x is on a file system without space".to_owned());
         let storage = "    Storage: the state directory /x is on a file system without space\n";
         assert!(text(&status).ends_with(storage), "{}", text(&status));
+        assert!(is_well(&status));
+        status.unreadable = Some("/etc/plugind/plugins: permission denied".to_owned());
+        let unreadable = " Unreadable: /etc/plugind/plugins: permission denied\n";
+        assert!(text(&status).contains(unreadable) && !is_well(&status), "{}", text(&status));
+        status.unreadable = None;
+        status.retried.push(failure());
+        let reported = text(&status);
+        assert!(reported.starts_with("● plugind") && !is_well(&status), "{reported}");
+        let retried = "    Retried: bad: at verify: /etc/plugind/plugins/bad.toml:1:1: unknown key; fix it and reload\n";
+        assert!(reported.ends_with(retried), "{reported}");
+        status.retried.clear();
         status.failed.push(failure());
         let reported = text(&status);
         assert!(reported.starts_with("● plugind"), "{reported}");

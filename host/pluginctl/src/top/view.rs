@@ -3,7 +3,7 @@
 use super::column::Column;
 use crate::{
     columns::{KEPT, SPACING, fitting},
-    list::has_failed,
+    list::totals,
 };
 use clap::ValueEnum;
 use crossterm::event::{KeyCode, KeyEvent, KeyEventKind, KeyModifiers};
@@ -114,8 +114,6 @@ impl TopView {
 
     fn summary(&self) -> String {
         let count = self.plugins.len();
-        let failed = self.plugins.iter().filter(|plugin| has_failed(plugin)).count();
-        let s = if count == 1 { "" } else { "s" };
         let from = self.above + 1;
         let to = count.min(self.above + self.seen);
         let part = if to - self.above.min(to) < count {
@@ -123,7 +121,7 @@ impl TopView {
         } else {
             String::new()
         };
-        format!("{count} plugin{s}, {failed} failed{part}")
+        format!("{}{part}", totals(&self.plugins))
     }
 
     fn table(&self, width: u16) -> Table<'static> {
@@ -296,9 +294,9 @@ mod tests {
     }
 
     #[test]
-    fn plugins_that_are_retried_count_as_failed_as_in_a_list() {
-        let retried = Plugin { active_state: "activating".to_owned(), ..failed() };
-        assert_eq!(shown(&mut view(vec![retried]), 100, 4)[0], "1 plugin, 1 failed");
+    fn plugins_are_counted_as_in_a_list() {
+        let retried = Plugin { sub_state: "auto-restart".to_owned(), ..failed() };
+        assert_eq!(shown(&mut view(vec![retried]), 100, 4)[0], "1 plugin, 0 failed, 1 retried");
     }
 
     #[test]

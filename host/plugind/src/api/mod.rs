@@ -72,7 +72,7 @@ pub struct Plugin {
     pub required: bool,
     /// Status that the plugin reports: one line.
     pub status: Option<String>,
-    /// Why an instance of it reports to be degraded, if one does.
+    /// Why it is degraded, if it serves and is.
     #[serde(default)]
     pub degraded: Option<String>,
     /// The number of the version that serves.
@@ -245,8 +245,14 @@ pub struct Status {
     pub ready: u64,
     /// Required plugins that are not ready yet.
     pub awaited: Vec<String>,
-    /// Plugins that failed.
+    /// Plugins whose newest version failed.
     pub failed: Vec<PluginFailure>,
+    /// Plugins whose start failed and is tried again, and plugins whose last instance is being replaced.
+    #[serde(default)]
+    pub retried: Vec<PluginFailure>,
+    /// Why the last reload could not read the directories or the settings, if it could not.
+    #[serde(default)]
+    pub unreadable: Option<String>,
     /// Files in the plugin directories that are ignored although they look like parts of plugins, each with the reason.
     #[serde(default)]
     pub ignored: Vec<String>,

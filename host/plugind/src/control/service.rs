@@ -335,6 +335,8 @@ fn status(phase: DaemonPhase, summary: &Summary, limits: Vec<String>) -> api::St
         ready: summary.ready as u64,
         awaited: summary.awaited.iter().map(ToString::to_string).collect(),
         failed: summary.failed.iter().map(Into::into).collect(),
+        retried: summary.retried.iter().map(Into::into).collect(),
+        unreadable: summary.unreadable.clone(),
         ignored: summary.ignored.clone(),
         limits,
         storage: Vec::new(),

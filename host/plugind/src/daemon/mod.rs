@@ -342,11 +342,11 @@ impl Daemon {
         subscriptions.established(SUBSCRIBE_WITHIN).await;
         self.phase.send_replace(DaemonPhase::Running);
         self.notifier.notify(Notice::Ready { status: &self.line(&supervisor) });
-        let (plugins, failed) = {
+        let (plugins, failed, retried) = {
             let summary = supervisor.summary().borrow().clone();
-            (summary.ready, summary.failed.len())
+            (summary.ready, summary.failed.len(), summary.retried.len())
         };
-        info!(message_id = messages::READY, plugins, failed, "ready");
+        info!(message_id = messages::READY, plugins, failed, retried, "ready");
         let idle = IdleExit::new(exit_on_idle, supervisor.clone(), listeners.clone());
         let ended = self.keep_running(&supervisor, &mut reloads, idle).await;
         let is_idle = matches!(ended, Ok(Ending::Idle));

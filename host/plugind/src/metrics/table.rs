@@ -131,8 +131,7 @@ pub const METRICS: &[Metric] = &[
     metric(
         Gauge,
         "plugind_plugin_degraded",
-        "Whether a plugin serves and is degraded: an instance says so, its state is full, a key-value store \
-         cannot be used, or a subscription is not established",
+        "Whether a plugin serves and is degraded, for any reason",
         Plugin(|it| Some(truth(it.view.is_degraded))),
     ),
     metric(

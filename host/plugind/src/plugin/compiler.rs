@@ -133,6 +133,18 @@ impl Compiler {
         }
     }
 
+    /// The longest time that it may take until a component is compiled: it is compiled again once if the compiled file
+    /// is damaged, and each time the compiler is reached, gets the component and answers. After that, only a file
+    /// system that does not answer can be the reason that there is no result.
+    #[must_use]
+    pub fn longest(&self) -> Duration {
+        const WAITS: u32 = 2 * 3;
+        let (effort, cpu_max, memory_max) = (Effort::Compile, self.cpu_max, self.memory_max);
+        let kind = EngineKind::Native;
+        let order = CompileRequest { component: [0; 32], kind, effort, cpu_max, memory_max };
+        order.wall_clock_max().saturating_add(GRACE).saturating_mul(WAITS)
+    }
+
     /// Whether the daemon has the cache, too, and may look for itself what is in it.
     #[must_use]
     pub fn shares_cache(&self) -> bool {

@@ -45,7 +45,9 @@ pub struct Footprint {
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum FootprintError {
     /// It has more of something than one component may have.
-    #[error("{count} {what}; one component may have at most {max}; {remedy}")]
+    #[error(
+        "{count} {what}; one component may have at most {max}, a limit that no setting raises; {remedy}"
+    )]
     TooMany {
         /// The resource of which it has too much.
         what: &'static str,
@@ -64,7 +66,8 @@ pub enum FootprintError {
     Memory(Bytes),
     /// One of its tables begins too large.
     #[error(
-        "a table that begins with {0} elements; one table may have at most {TABLE_ELEMENTS_MAX}; split the component"
+        "a table that begins with {0} elements; one table may have at most {TABLE_ELEMENTS_MAX}, a limit that no setting \
+         raises; split the component"
     )]
     Table(u64),
     /// It instantiates components too often to be counted.

@@ -41,6 +41,7 @@ struct BoardEntry {
     is_ready: bool,
     is_on_demand: bool,
     has_failed_version: bool,
+    is_degraded: bool,
     is_required: bool,
     /// The version that serves.
     generation: Option<u64>,
@@ -168,8 +169,8 @@ impl Board {
         self.entries().iter().map(standing).collect()
     }
 
-    /// A plugin, or that it is not there any more.
-    pub(super) fn set(&self, name: &PluginName, plugin: Option<&ManagedPlugin>) {
+    /// A plugin, degraded or not, or that it is not there any more.
+    pub(super) fn set(&self, name: &PluginName, plugin: Option<&ManagedPlugin>, is_degraded: bool) {
         let Some(plugin) = plugin else {
             self.entries().remove(name);
             return self.figures.forget(name);
@@ -177,7 +178,7 @@ impl Board {
         let condition = plugin.condition();
         let mut entries = self.entries();
         let entry = entries.entry(name.clone()).or_insert_with(|| self.fresh(name));
-        let sub_state = condition.sub_state();
+        let sub_state = condition.sub_state(is_degraded);
         if entry.sub_state != sub_state {
             (entry.sub_state, entry.since) = (sub_state, SystemTime::now());
         }
@@ -185,6 +186,7 @@ impl Board {
         entry.is_ready = condition.is_ready();
         entry.is_on_demand = condition.is_on_demand();
         entry.has_failed_version = plugin.failed().is_some();
+        entry.is_degraded = is_degraded;
         entry.is_required = plugin.is_required();
         entry.generation = plugin.serving().map(|serving| serving.number);
         entry.pools.retain(|pool| pool.strong_count() > 0);
@@ -205,6 +207,7 @@ impl Board {
             is_ready: false,
             is_on_demand: false,
             has_failed_version: false,
+            is_degraded: false,
             is_required: false,
             generation: None,
             pools: Vec::new(),
@@ -220,9 +223,6 @@ impl Board {
 impl BoardEntry {
     fn view(self, name: PluginName) -> PluginView {
         let pools: Vec<_> = self.pools.iter().filter_map(Weak::upgrade).collect();
-        let serves = |pool: &&Arc<Pool>| Some(pool.shared().identity.generation) == self.generation;
-        let serving = pools.iter().find(serves);
-        let is_degraded = serving.is_some_and(|pool| pool.shared().degraded().is_some());
         let gauges = pools.iter().map(|pool| pool.gauges());
         PluginView {
             name,
@@ -231,7 +231,7 @@ impl BoardEntry {
             is_ready: self.is_ready,
             is_on_demand: self.is_on_demand,
             has_failed_version: self.has_failed_version,
-            is_degraded,
+            is_degraded: self.is_degraded,
             is_required: self.is_required,
             generation: self.generation,
             gauges: gauges.fold(PoolGauges::default(), PoolGauges::beside),

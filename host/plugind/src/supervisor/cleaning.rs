@@ -1,18 +1,23 @@
 //! Removing what is kept for a plugin: only of one that has no instances, and that does not start meanwhile.
 
 use crate::{
-    base::{error_chain::ErrorChain, name::PluginName},
+    base::{error_chain::ErrorChain, name::PluginName, quantity::Span},
     plugin::state_removal::{DetachedState, detach},
     supervisor::{
         Supervisor,
         clean_outcome::{CleanError, CleanParts, CleanReply, CleaningInProgress},
+        execute::send_later,
         handle::Message,
         own_task::spawn_and_send,
         own_thread::on_own_thread,
         plugin::ManagedPlugin,
     },
 };
-use tracing::info;
+use std::time::Duration;
+use tracing::{info, warn};
+
+/// Time for which a client waits until files are removed.
+const REPLY_DEADLINE: Duration = Duration::from_secs(60);
 
 impl Supervisor {
     /// Removes these parts of what is kept for a plugin. The reply follows when they are removed.
@@ -28,16 +33,19 @@ impl Supervisor {
         }
         let had_saved = parts.saved && self.remove_saved(&name);
         if !parts.state {
-            return self.report_cleaned(&name, Ok(had_saved), reply);
+            return self.report_cleaned(&name, Ok(had_saved), Some(reply));
         }
         let (state, plugin) = (self.deps.places.state.clone(), name.clone());
-        self.cleaning = Some(CleaningInProgress { name, reply });
+        self.tickets += 1;
+        let nth = self.tickets;
+        self.cleaning = Some(CleaningInProgress { nth, name, reply: Some(reply) });
         let remove = move || {
             let detached = detach(&state, &plugin)?;
             let had_files = detached.is_some();
             detached.map_or(Ok(()), DetachedState::delete).map(|()| had_files)
         };
-        // It has no deadline: the plugin must not start before its files are gone.
+        // It has no deadline, since the plugin must not start before its files are gone. Its client has one.
+        send_later(self.inbox.clone(), REPLY_DEADLINE, Message::CleaningDue { nth });
         let removed = async move {
             let removed = on_own_thread("clean", remove).await;
             let outcome = match removed {
@@ -53,8 +61,17 @@ impl Supervisor {
 
     /// Files were removed, or could not be. The plugin may start again.
     pub(super) fn cleaned(&mut self, outcome: Result<bool, CleanError>) {
-        if let Some(CleaningInProgress { name, reply }) = self.cleaning.take() {
+        if let Some(CleaningInProgress { name, reply, .. }) = self.cleaning.take() {
             self.report_cleaned(&name, outcome, reply);
+        }
+    }
+
+    /// The client of a removal has waited long enough.
+    pub(super) fn cleaning_due(&mut self, nth: u64) {
+        let Some(cleaning) = &mut self.cleaning else { return };
+        if cleaning.answer_late(nth, Span(REPLY_DEADLINE)) {
+            let seconds = REPLY_DEADLINE.as_secs();
+            warn!(plugin = %cleaning.name, seconds, "state not removed yet");
         }
     }
 
@@ -62,7 +79,7 @@ impl Supervisor {
         &self,
         name: &PluginName,
         outcome: Result<bool, CleanError>,
-        reply: CleanReply,
+        reply: Option<CleanReply>,
     ) {
         let is_known = self.plugins.contains_key(name);
         let outcome = match outcome {
@@ -73,8 +90,12 @@ impl Supervisor {
             Ok(_) => Err(CleanError::NoSuchPlugin),
             Err(error) => Err(error),
         };
-        // The client may have disconnected.
-        reply.send(outcome).ok();
+        match (reply, outcome) {
+            // The client may have disconnected.
+            (Some(reply), outcome) => drop(reply.send(outcome)),
+            (None, Err(error)) => warn!(plugin = %name, %error, "state not removed"),
+            (None, Ok(())) => (),
+        }
     }
 
     /// Removes the state that a plugin saved. False if none is known.

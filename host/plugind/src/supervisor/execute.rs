@@ -164,15 +164,8 @@ impl Supervisor {
         let RunningGeneration { pool, since, .. } = self.running.get(&number)?;
         let notify = &pool.shared().notify;
         let status = Some(notify.status());
-        let requests = requests(pool);
-        let degraded = pool.shared().degraded().or_else(|| saturated(&requests));
-        let (workers, requests) = (pool.workers(), Some(requests));
-        Some(InstanceFacts { workers, status, degraded, since: *since, requests })
-    }
-
-    /// The reason for which a generation is degraded, if it is. A change is an event.
-    pub(super) fn degraded(&self, number: u64) -> Option<String> {
-        self.running.get(&number)?.pool.shared().degraded()
+        let (workers, requests) = (pool.workers(), Some(requests(pool)));
+        Some(InstanceFacts { workers, status, degraded: None, since: *since, requests })
     }
 
     fn report(&mut self, name: &PluginName, fact: Fact) {
@@ -384,18 +377,13 @@ pub(super) fn log_failure(name: &PluginName, problem: &PluginProblem) {
     );
 }
 
-fn send_later(inbox: mpsc::UnboundedSender<Message>, time: Duration, message: Message) {
+/// Sends this message after that time.
+pub(super) fn send_later(inbox: mpsc::UnboundedSender<Message>, time: Duration, message: Message) {
     tokio::spawn(async move {
         tokio::time::sleep(time).await;
         // There is no receiver only if the daemon is ending.
         inbox.send(message).ok();
     });
-}
-
-/// Why a plugin counts as degraded that does not serve all of its requests.
-fn saturated(requests: &api::PluginRequests) -> Option<String> {
-    let busy = requests.busy;
-    (busy > 0).then(|| format!("no instance had room for {busy} requests in the last minute"))
 }
 
 /// Returns the figures of a pool's requests.

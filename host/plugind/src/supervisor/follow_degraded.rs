@@ -1,7 +1,11 @@
 //! Follows the reasons for which plugins are degraded and that no instance reports, such as a key-value server that is
-//! gone.
+//! gone, or requests for which no instance had room.
 
-use crate::{base::name::PluginName, supervisor::board::Board, world::buckets::StoreBackend};
+use crate::{
+    base::name::PluginName,
+    supervisor::{board::Board, degraded::DegradedReason},
+    world::buckets::StoreBackend,
+};
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 use tokio::time::timeout;
 
@@ -19,11 +23,14 @@ pub async fn follow_degraded(board: Board, stores: Arc<StoreBackend>) {
 }
 
 /// The reasons of the plugins that are degraded. A difference from `known` is reported.
-fn look(board: &Board, known: &BTreeMap<PluginName, String>) -> BTreeMap<PluginName, String> {
+fn look(
+    board: &Board,
+    known: &BTreeMap<PluginName, DegradedReason>,
+) -> BTreeMap<PluginName, DegradedReason> {
     let mut found = BTreeMap::new();
     for standing in board.standings() {
         let Some(pool) = board.serving_pool(&standing.name) else { continue };
-        let reason = pool.shared().degraded();
+        let reason = DegradedReason::of_pool(&pool);
         if reason.as_ref() != known.get(&standing.name) {
             pool.report_degraded();
         }

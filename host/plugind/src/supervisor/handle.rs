@@ -226,6 +226,10 @@ pub(crate) enum Message {
     },
     /// Files were removed, or could not be. False if there was nothing to remove.
     Cleaned(Result<bool, CleanError>),
+    /// The time has passed for which a client waits for this removal.
+    CleaningDue {
+        nth: u64,
+    },
     /// A plugin that is to be restarted was linked again.
     Relinked {
         name: PluginName,

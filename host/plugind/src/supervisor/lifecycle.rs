@@ -2,11 +2,11 @@
 //!
 //! The effect of a failure before the generation was ever ready depends on who waits for it:
 //!
-//! | failure | candidate of a reload | required, at the daemon's start | any other |
-//! | --- | --- | --- | --- |
-//! | `configuration` | fails | fails | fails |
-//! | `unavailable`, no room | fails | retried until `start-deadline-sec` | retried as long as it is wanted |
-//! | any other | fails | fails | retried up to the start limit |
+//! | failure | candidate of a reload | required, at the daemon's start | left out of that start | any other |
+//! | --- | --- | --- | --- | --- |
+//! | `configuration` | fails | fails | fails | fails |
+//! | `unavailable`, no room | fails | retried until `start-deadline-sec` | retried as long as it is wanted | the same |
+//! | any other | fails | fails | fails | retried up to the start limit |
 //!
 //! Later, [`Restarts`] decides.
 
@@ -103,6 +103,8 @@ pub enum StartPolicy {
     Candidate,
     /// Final, except that something is not there yet: the daemon's start waits for it.
     Required,
+    /// The same, and the daemon's start waits for its first attempt only: it has never served, and others have.
+    LeftOut,
     /// Like later ones: nobody waits for it.
     BestEffort,
 }
@@ -292,10 +294,9 @@ impl Lifecycle {
     /// It failed before it was ever ready.
     fn not_started(&mut self, kind: FailureKind, now: Instant) -> (LifecycleState, Vec<Effect>) {
         let is_retried = match (self.policy, kind) {
-            (StartPolicy::BestEffort, _) | (StartPolicy::Required, FailureKind::Unavailable) => {
-                true
-            }
-            (StartPolicy::Candidate | StartPolicy::Required, _) => false,
+            (StartPolicy::BestEffort, _)
+            | (StartPolicy::Required | StartPolicy::LeftOut, FailureKind::Unavailable) => true,
+            (StartPolicy::Candidate | StartPolicy::Required | StartPolicy::LeftOut, _) => false,
         };
         if !is_retried {
             return self.fail(vec![], false);

@@ -17,6 +17,7 @@ pub mod problem;
 pub mod report;
 pub mod compare;
 pub mod board;
+pub mod degraded;
 pub mod follow_degraded;
 pub mod phase;
 pub mod handle;
@@ -47,8 +48,10 @@ use crate::{
     supervisor::{
         board::Board,
         clean_outcome::CleaningInProgress,
+        degraded::{DegradedReason, MiddlewareUsers},
         handle::{Message, SupervisorHandle},
         own_thread::OwnThreads,
+        pin_outcome::PinInProgress,
         plugin::{Action, ManagedPlugin, PluginEvent, Prepared},
         prepare::Deps,
         problem::{RestartError, StopError},
@@ -101,7 +104,7 @@ pub fn start(
         verified: Arc::new(Mutex::new(verified)),
         plugins: BTreeMap::new(),
         pins,
-        pins_in_progress: BTreeSet::new(),
+        pins_in_progress: BTreeMap::new(),
         cleaning: None,
         running: HashMap::new(),
         prepared: HashMap::new(),
@@ -109,6 +112,7 @@ pub fn start(
         actions: Vec::new(),
         touched: BTreeSet::new(),
         tally: Tally::default(),
+        middleware_users: MiddlewareUsers::default(),
         settled: false,
         has_served: false,
         ignored: Vec::new(),
@@ -146,7 +150,7 @@ struct Supervisor {
     /// The versions that operators pinned.
     pins: BTreeMap<PluginName, ReleaseDigests>,
     /// Plugins whose pin is being written or removed.
-    pins_in_progress: BTreeSet<PluginName>,
+    pins_in_progress: BTreeMap<PluginName, PinInProgress>,
     /// The plugin whose files are being removed. It does not start meanwhile.
     cleaning: Option<CleaningInProgress>,
     /// The instances of every generation that has some, by its number.
@@ -160,6 +164,7 @@ struct Supervisor {
     /// Plugins to which something happened since the last summary.
     touched: BTreeSet<PluginName>,
     tally: Tally,
+    middleware_users: MiddlewareUsers,
     /// The daemon's start has ended: every required plugin was ready, or failed.
     settled: bool,
     /// The daemon's start has ended well, so that clients are served.
@@ -261,6 +266,7 @@ impl Supervisor {
             Message::PinWritten(written) => self.pin_written(written),
             Message::Clean { name, parts, reply } => self.clean(name, parts, reply),
             Message::Cleaned(outcome) => self.cleaned(outcome),
+            Message::CleaningDue { nth } => self.cleaning_due(nth),
             Message::Relinked { name, outcome } => self.relinked(&name, outcome),
             Message::StartPlugin { name, reply } => self.start_plugin(name, reply),
             Message::ReloadPlugin { name, reply } => self.reload_plugin(name, reply),
@@ -322,7 +328,7 @@ impl Supervisor {
         let facts = |number| self.facts(number);
         let mut serving = plugin.serving().and_then(|serving| facts(serving.number));
         if let Some(facts) = &mut serving {
-            facts.degraded = self.missing_middleware(plugin).or(facts.degraded.take());
+            facts.degraded = self.degraded_reason(plugin);
         }
         let newest = plugin.newest().and_then(|newest| facts(newest.number));
         let mut reported = plugin.report(serving, newest);
@@ -335,14 +341,18 @@ impl Supervisor {
         reported
     }
 
-    /// Why requests for a plugin are refused, if something before it does not serve.
-    fn missing_middleware(&self, plugin: &ManagedPlugin) -> Option<String> {
-        let links = &plugin.serving()?.release.manifest.middleware.links;
+    /// Why a plugin is degraded, if it serves and is.
+    fn degraded_reason(&self, plugin: &ManagedPlugin) -> Option<DegradedReason> {
+        let serving = plugin.serving().filter(|_| plugin.down().is_none())?;
+        let pool = || DegradedReason::of_pool(&self.running.get(&serving.number)?.pool);
+        let previous = || plugin.failed()?.previous_since.map(DegradedReason::PreviousVersion);
+        let rolled_back = || plugin.is_rolled_back().then_some(DegradedReason::RolledBack);
         let is_missing = |link: &&PluginName| {
             self.plugins.get(*link).is_none_or(|link| !link.condition().is_ready())
         };
-        let link = links.iter().find(is_missing)?;
-        Some(format!("its requests are refused, because its middleware {link} does not serve"))
+        let missing = serving.release.manifest.middleware.links.iter().find(is_missing);
+        let missing = missing.cloned().map(DegradedReason::Middleware);
+        missing.or_else(pool).or_else(previous).or_else(rolled_back)
     }
 
     fn stop(&mut self, done: oneshot::Sender<()>) {
@@ -350,21 +360,26 @@ impl Supervisor {
         self.reloads.stop();
         self.restarts.clear();
         self.stops.clear();
+        self.pins_in_progress.clear();
         for name in self.plugins.keys().cloned().collect::<Vec<_>>() {
             self.decide(&name, PluginEvent::Shutdown);
         }
     }
 
     fn sum_up(&mut self) {
-        let touched = take(&mut self.touched);
+        let mut touched = take(&mut self.touched);
         let has_changed = !touched.is_empty();
+        let users = touched.iter().flat_map(|name| self.middleware_users.of(name));
+        touched.extend(users.cloned().collect::<Vec<_>>());
         for name in touched {
             let plugin = self.plugins.get(&name);
-            self.board.set(&name, plugin);
-            let standing = plugin.filter(|plugin| !plugin.removed).map(|plugin| {
-                let degraded = plugin.serving().and_then(|it| self.degraded(it.number));
-                SummaryEntry { degraded, ..plugin.standing() }
-            });
+            let degraded = plugin.and_then(|plugin| self.degraded_reason(plugin));
+            self.board.set(&name, plugin, degraded.is_some());
+            let serving = plugin.and_then(ManagedPlugin::serving);
+            let links = serving.map(|it| &*it.release.manifest.middleware.links);
+            self.middleware_users.set(&name, links.unwrap_or_default());
+            let standing = plugin.filter(|plugin| !plugin.removed);
+            let standing = standing.map(|it| SummaryEntry { degraded, ..it.standing() });
             self.tally.set(name, standing);
         }
         if has_changed {

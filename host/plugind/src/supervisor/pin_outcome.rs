@@ -11,8 +11,13 @@ pub(crate) type PinReply = oneshot::Sender<Result<(), PinError>>;
 /// A pin that was written or removed, or could not be.
 pub(crate) struct PinOutcome {
     pub(super) name: PluginName,
-    pub(super) change: PinChange,
     pub(super) outcome: Result<(), PinError>,
+}
+
+/// A pin that is being written or removed. It stays with the supervisor, so that its client gets an answer even if the
+/// work fails in a way that was not foreseen.
+pub(super) struct PinInProgress {
+    pub(super) change: PinChange,
     pub(super) reply: PinReply,
 }
 

@@ -8,7 +8,8 @@ use crate::{
         falling_back::LOAD_DEADLINE,
         handle::Message,
         held::HeldVersions,
-        pin_outcome::{PinChange, PinOutcome, PinReply},
+        own_task::spawn_and_send,
+        pin_outcome::{PinChange, PinInProgress, PinOutcome, PinReply},
         plugin::ManagedPlugin,
         problem::PinError,
     },
@@ -56,7 +57,7 @@ impl Supervisor {
 
     /// One change of a pin at a time: the outcome of an earlier one would not fit the later one.
     fn check_pin_is_free(&self, name: &PluginName) -> Result<(), PinError> {
-        match self.pins_in_progress.contains(name) {
+        match self.pins_in_progress.contains_key(name) {
             true => Err(PinError::BeingChanged),
             false => Ok(()),
         }
@@ -69,9 +70,9 @@ impl Supervisor {
         written: impl Future<Output = Option<Result<(), ArchiveError>>> + Send + 'static,
         reply: PinReply,
     ) {
-        self.pins_in_progress.insert(name.clone());
-        let inbox = self.inbox.clone();
-        tokio::spawn(async move {
+        self.pins_in_progress.insert(name.clone(), PinInProgress { change, reply });
+        let plugin = name.clone();
+        let writing = async move {
             let outcome = match timeout(LOAD_DEADLINE, written).await {
                 Ok(Some(written)) => written.map_err(|error| ErrorChain(&error).to_string()),
                 Ok(None) => Err("this daemon keeps no versions of plugins".to_owned()),
@@ -81,16 +82,21 @@ impl Supervisor {
                 )),
             };
             let outcome = outcome.map_err(PinError::NotKept);
-            let written = PinOutcome { name, change, outcome, reply };
-            // This fails only when the daemon is ending.
-            inbox.send(Message::PinWritten(written)).ok();
-        });
+            Some(Message::PinWritten(PinOutcome { name, outcome }))
+        };
+        let failed = move |why| {
+            let outcome = Err(PinError::NotKept(format!("the host failed: {why}")));
+            Message::PinWritten(PinOutcome { name: plugin, outcome })
+        };
+        spawn_and_send(self.inbox.clone(), writing, failed);
     }
 
     /// A pin was written or removed, or could not be.
     pub(super) fn pin_written(&mut self, written: PinOutcome) {
-        let PinOutcome { name, change, outcome, reply } = written;
-        self.pins_in_progress.remove(&name);
+        let PinOutcome { name, outcome } = written;
+        let Some(PinInProgress { change, reply }) = self.pins_in_progress.remove(&name) else {
+            return;
+        };
         match (change, &outcome) {
             (PinChange::Pin { .. }, Ok(())) => info!(plugin = %name, "plugin pinned"),
             (PinChange::Unpin, Ok(())) => {

@@ -30,7 +30,7 @@ use crate::{
     route::owners::RouteRequest,
     supervisor::{
         generation::Generation,
-        lifecycle::{Effect, Event, LifecycleState},
+        lifecycle::{Effect, Event, LifecycleState, StartPolicy},
         operated::{Rollback, StoppedPlugin},
         problem::PluginProblem,
         rollout::{HoldPoint, Rollout, RolloutAction},
@@ -50,7 +50,8 @@ pub struct ManagedPlugin {
     pub generations: Rollout<Generation>,
     /// The preparation that is under way, or waits for its turn.
     pub preparing: Option<Preparing>,
-    /// Why the newest version does not serve.
+    /// Why the newest version that was tried does not serve: [`ManagedPlugin::current_problem`] says whether that is
+    /// still so.
     pub problem: Option<PluginProblem>,
     /// Its files were removed, or the daemon ends: it is removed when its generations have ended.
     pub removed: bool,
@@ -319,7 +320,10 @@ impl ManagedPlugin {
             LifecycleState::Inactive => turn.report(Fact::Returned { generation: number }),
             // It is tried again, and nobody waits for that but the daemon's own start.
             LifecycleState::Waiting => {
-                if let Some(failed) = self.failed() {
+                let is_required = |it: &Generation| it.lifecycle.policy() == StartPolicy::Required;
+                if !self.waiting().is_some_and(is_required)
+                    && let Some(failed) = self.retried()
+                {
                     turn.report(Fact::Retried(failed));
                 }
             }

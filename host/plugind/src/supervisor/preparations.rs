@@ -137,21 +137,28 @@ impl Preparation {
         let (verified, deps) = (self.verified.clone(), self.deps.clone());
         let figures = deps.commons.figures.of(verified.name());
         let Deps { cache, compiler, places, .. } = deps;
+        let compile_max = compiler.longest();
         let work = move || prepare(&verified, &host, &cache, &compiler, &places);
-        let mut work = pin!(on_own_thread("compile", work));
-        let (begun, mut patience) = (Instant::now(), COMPILING_AFTER);
-        let prepared = loop {
-            if let Ok(prepared) = timeout(patience, &mut work).await {
-                break prepared;
-            }
-            let seconds = begun.elapsed().as_secs();
-            info!(plugin = %self.verified.name(), seconds, "compiling");
-            patience = COMPILING_EVERY;
-        };
+        let begun = Instant::now();
+        let work = report_compiling(self.verified.name(), on_own_thread("compile", work));
+        let prepared = within(compile_max.saturating_add(LINK_DEADLINE), work).await;
         if matches!(prepared, Ok(Ok(_))) {
             figures.compiled_in(begun.elapsed());
         }
         Some(prepared.unwrap_or_else(|why| Err(host_failed(&why))))
+    }
+}
+
+/// Does `work`, and logs now and then that it is not done yet.
+async fn report_compiling<T>(plugin: &PluginName, work: impl Future<Output = T>) -> T {
+    let (begun, mut patience) = (Instant::now(), COMPILING_AFTER);
+    let mut work = pin!(work);
+    loop {
+        if let Ok(done) = timeout(patience, &mut work).await {
+            return done;
+        }
+        info!(%plugin, seconds = begun.elapsed().as_secs(), "compiling");
+        patience = COMPILING_EVERY;
     }
 }
 

@@ -143,6 +143,16 @@ impl PluginProblem {
         }
     }
 
+    /// Whether the outcome of this generation takes its place. New instances of the previous version do not fix the
+    /// newest one.
+    #[must_use]
+    pub fn is_replaced_by(&self, generation: &Generation) -> bool {
+        let is_same = |failed: &Arc<Release>| failed.is_same(&generation.release);
+        !generation.is_restart
+            || self.stage == FailedStage::Run
+            || self.release.as_ref().is_some_and(is_same)
+    }
+
     /// Whether it is one with this very version, and a client got it.
     #[must_use]
     pub fn is_of(&self, release: &Arc<Release>) -> bool {

@@ -280,11 +280,8 @@ impl Supervisor {
     pub(super) fn finish_reload(&mut self) {
         let Some(finished) = self.reloads.finish() else { return };
         let Finished { state, is_watched, was_requested, next } = finished;
-        for name in state.failed.keys() {
-            let problem = self.plugins.get_mut(name).and_then(|managed| managed.problem.as_mut());
-            if let Some(problem) = problem {
-                problem.reported |= is_watched;
-            }
+        for name in state.failed.keys().filter(|_| is_watched) {
+            self.plugins.get_mut(name).into_iter().for_each(ManagedPlugin::note_reported);
         }
         if was_requested {
             self.deps.commons.figures.reloaded(match &state {

@@ -2,12 +2,12 @@
 //! follow from that.
 
 use crate::{
-    api::{self, FailedStage},
+    api,
     supervisor::{
         board::PluginView,
+        degraded::DegradedReason,
         lifecycle::{Demand, LifecycleState},
         plugin::ManagedPlugin,
-        problem::PluginProblem,
         reload::Step,
         summary::{Failed, SummaryEntry},
     },
@@ -77,10 +77,11 @@ impl Condition {
         }
     }
 
-    /// A more exact word, as systemd's sub-states are.
+    /// A more exact word, as systemd's sub-states are, of a plugin that is degraded or not.
     #[must_use]
-    pub fn sub_state(self) -> String {
+    pub fn sub_state(self, is_degraded: bool) -> String {
         match self {
+            Self::Running if is_degraded => "degraded".to_owned(),
             Self::Running => "running".to_owned(),
             Self::Updating(step) | Self::Starting(step) => step.to_string(),
             Self::Exited => "exited".to_owned(),
@@ -102,8 +103,8 @@ pub struct InstanceFacts {
     pub workers: usize,
     /// The status that the plugin reports.
     pub status: Option<String>,
-    /// Why one of them is degraded, if one is.
-    pub degraded: Option<String>,
+    /// Why the plugin is degraded, if they are those that serve and it is.
+    pub degraded: Option<DegradedReason>,
     /// When it was ready.
     pub since: Option<SystemTime>,
     /// The figures of its requests.
@@ -148,12 +149,9 @@ impl ManagedPlugin {
     #[must_use]
     pub fn standing(&self) -> SummaryEntry {
         let ready = self.condition().is_ready();
-        let awaited =
-            !ready && self.is_required() && (self.down().is_some() || self.is_in_progress());
-        let waiting = self.waiting_problem(true).filter(|_| awaited);
-        let retried = waiting.map(|problem| problem.failed(&self.name));
-        let retried = retried.into_iter().chain(self.recovering_from()).collect();
-        let (stopped, failed) = (self.is_stopped(), self.failed());
+        let is_on_its_way = self.down().is_some() || self.is_in_progress() && !self.is_left_out();
+        let awaited = !ready && self.is_required() && is_on_its_way;
+        let (stopped, retried, failed) = (self.is_stopped(), self.retried(), self.failed());
         let on_demand = self.condition().is_on_demand();
         let (at_work, operated) = (self.is_at_own_work(), self.is_operated());
         SummaryEntry {
@@ -189,13 +187,6 @@ impl ManagedPlugin {
         }
     }
 
-    /// Why the version that is to serve does not, if it has an instance again soon.
-    #[must_use]
-    pub fn recovering_from(&self) -> Option<Failed> {
-        let problem = PluginProblem::of(self.down()?, FailedStage::Run);
-        Some(Failed { exit: false, ..problem.failed(&self.name) })
-    }
-
     /// Returns its entry in a list. `serving` and `newest` are the facts of these generations.
     #[must_use]
     pub fn report(
@@ -204,9 +195,7 @@ impl ManagedPlugin {
         newest: Option<InstanceFacts>,
     ) -> api::Plugin {
         let condition = self.condition();
-        let down = || self.down().map(|down| PluginProblem::of(down, FailedStage::Run));
-        let waiting = || self.waiting_problem(false).or_else(|| self.waiting_problem(true));
-        let problem = self.problem.clone().or_else(waiting).or_else(down);
+        let problem = self.current_problem().cloned().or_else(|| self.retried_problem());
         let failure = problem.as_ref().map(|problem| problem.failed(&self.name));
         let previous_since = self.failed().and_then(|failed| failed.previous_since);
         let failure = failure.map(|failure| Failed { previous_since, ..failure });
@@ -218,27 +207,15 @@ impl ManagedPlugin {
         let since = serving.as_ref().and_then(|facts| facts.since?.duration_since(UNIX_EPOCH).ok());
         let facts = serving.as_ref().or(newest.as_ref());
         let status = facts.and_then(|facts| facts.status.clone());
-        let degraded = facts.and_then(|facts| facts.degraded.clone());
-        let is_previous = |since| {
-            let since = humantime::format_rfc3339_seconds(since);
-            format!("it serves its previous version since {since}")
-        };
-        let rolled_back = || "an operator rolled it back to its previous version".to_owned();
-        let degraded = degraded
-            .or_else(|| previous_since.map(is_previous))
-            .or_else(|| self.is_rolled_back().then(rolled_back));
-        let sub_state = match condition {
-            Condition::Running if degraded.is_some() => "degraded".to_owned(),
-            condition => condition.sub_state(),
-        };
+        let degraded = serving.as_ref().and_then(|facts| facts.degraded.as_ref());
         api::Plugin {
             name: self.name.to_string(),
             active_state: condition.active_state().to_owned(),
-            sub_state,
+            sub_state: condition.sub_state(degraded.is_some()),
             result: ended.map_or("success", |problem| problem.result).to_owned(),
             required: self.is_required(),
             status: status.filter(|status| !status.is_empty()),
-            degraded,
+            degraded: degraded.map(ToString::to_string),
             generation: self.serving().map(|serving| serving.number),
             since: since.map(whole_microseconds),
             workers: serving.as_ref().map_or(0, |facts| facts.workers as u64),

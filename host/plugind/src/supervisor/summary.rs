@@ -3,6 +3,7 @@
 use crate::{
     api::{self, FailedStage},
     base::{name::PluginName, text::cut},
+    supervisor::degraded::DegradedReason,
 };
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -38,13 +39,13 @@ pub struct Summary {
     pub operated: usize,
     /// Required plugins that are not ready and may become so.
     pub awaited: Vec<PluginName>,
-    /// Why required plugins failed whose start is tried again, and plugins that were ready and whose last instance is
-    /// being replaced.
+    /// Plugins whose start failed and is tried again, and those that were ready and whose last instance is being
+    /// replaced.
     pub retried: Vec<Failed>,
-    /// Plugins that failed for good, and those that are not required and tried again.
+    /// Plugins of which the newest version failed for good.
     pub failed: Vec<Failed>,
-    /// Plugins that serve and report to be degraded, each with the reason.
-    pub degraded: Vec<(PluginName, String)>,
+    /// Plugins that serve and are degraded, each with the reason.
+    pub degraded: Vec<(PluginName, DegradedReason)>,
     /// A reload is in progress, or waits for another one.
     pub reloading: bool,
     /// Sockets that nothing is served on.
@@ -69,11 +70,11 @@ pub struct SummaryEntry {
     /// It is required, not ready, and may become so.
     pub awaited: bool,
     /// Why it is tried again.
-    pub retried: Vec<Failed>,
+    pub retried: Option<Failed>,
     /// Why its newest version does not serve.
     pub failed: Option<Failed>,
-    /// Why an instance of it reports to be degraded, if one does.
-    pub degraded: Option<String>,
+    /// Why it is degraded, if it serves and is.
+    pub degraded: Option<DegradedReason>,
 }
 
 /// The parts of all plugins in the summary. An update costs as much as its change, for any number of plugins.
@@ -86,9 +87,9 @@ pub struct Tally {
     stopped: BTreeSet<PluginName>,
     operated: BTreeSet<PluginName>,
     awaited: BTreeSet<PluginName>,
-    retried: BTreeMap<PluginName, Vec<Failed>>,
+    retried: BTreeMap<PluginName, Failed>,
     failed: BTreeMap<PluginName, Failed>,
-    degraded: BTreeMap<PluginName, String>,
+    degraded: BTreeMap<PluginName, DegradedReason>,
 }
 
 impl Tally {
@@ -106,7 +107,6 @@ impl Tally {
             failed,
             degraded,
         } = standing.unwrap_or_default();
-        let retried = Some(retried).filter(|retried| !retried.is_empty());
         put(&mut self.retried, &name, retried);
         put(&mut self.failed, &name, failed);
         put(&mut self.degraded, &name, degraded);
@@ -138,7 +138,7 @@ impl Tally {
             stopped: self.stopped.iter().cloned().collect(),
             operated: self.operated.len(),
             awaited: self.awaited.iter().cloned().collect(),
-            retried: self.retried.values().flatten().cloned().collect(),
+            retried: self.retried.values().cloned().collect(),
             failed: self.failed.values().cloned().collect(),
             degraded: self.degraded.clone().into_iter().collect(),
             ..Summary::default()
@@ -275,11 +275,14 @@ impl fmt::Display for Summary {
                 write!(f, ", and {more} more")?;
             }
         }
-        for (nth, (plugin, why)) in self.degraded.iter().take(NAMED_MAX).enumerate() {
+        // Those with a previous version are above, with the failure of the newest one.
+        let is_above = |why: &DegradedReason| matches!(why, DegradedReason::PreviousVersion(_));
+        let degraded: Vec<_> = self.degraded.iter().filter(|(_, why)| !is_above(why)).collect();
+        for (nth, (plugin, why)) in degraded.iter().take(NAMED_MAX).enumerate() {
             let separator = if nth == 0 { "; degraded: " } else { ", " };
-            write!(f, "{separator}{plugin} ({})", cut(why, ERROR_MAX))?;
+            write!(f, "{separator}{plugin} ({})", cut(&why.to_string(), ERROR_MAX))?;
         }
-        if let more @ 1.. = self.degraded.len().saturating_sub(NAMED_MAX) {
+        if let more @ 1.. = degraded.len().saturating_sub(NAMED_MAX) {
             write!(f, ", and {more} more")?;
         }
         for (word, plugins) in [("on demand", &self.on_demand), ("stopped", &self.stopped)] {
@@ -295,6 +298,9 @@ impl fmt::Display for Summary {
             let separator = if nth == 0 { "; retried: " } else { ", " };
             let error = cut(&retried.error, ERROR_MAX);
             write!(f, "{separator}{} ({}: {error})", retried.plugin, retried.stage)?;
+        }
+        if let more @ 1.. = self.retried.len().saturating_sub(NAMED_MAX) {
+            write!(f, ", and {more} more")?;
         }
         if let Some(first) = self.ignored.first() {
             write!(f, "; {}", cut(first, ERROR_MAX))?;
@@ -344,18 +350,22 @@ mod tests {
     }
 
     #[test]
-    fn plugins_that_report_to_be_degraded_are_in_the_summary_with_their_reasons() {
+    fn degraded_plugins_are_in_the_summary_with_their_reasons() {
         let mut tally = Tally::default();
-        for (name, why) in [("a", Some("no disk")), ("b", None), ("c", Some("slow"))] {
-            let degraded = why.map(str::to_owned);
+        let reported = |why: &str| Some(DegradedReason::Reported(why.to_owned()));
+        // Of the last one, the failure says that the previous version serves.
+        let previous = Some(DegradedReason::PreviousVersion(UNIX_EPOCH));
+        let reasons = [reported("no disk"), None, Some(DegradedReason::Saturated), previous];
+        for (name, degraded) in ["a", "b", "c", "d"].into_iter().zip(reasons) {
             let entry = SummaryEntry { ready: true, degraded, ..SummaryEntry::default() };
             tally.set(name.parse().unwrap(), Some(entry));
         }
         let text = tally.summary().to_string();
-        assert_eq!(text, "3 of 3 plugins ready; degraded: a (no disk), c (slow)");
+        let saturated = "c (no instance had room for requests of the last minute)";
+        assert_eq!(text, format!("4 of 4 plugins ready; degraded: a (no disk), {saturated}"));
         tally.set("a".parse().unwrap(), None);
         let text = tally.summary().to_string();
-        assert_eq!(text, "2 of 2 plugins ready; degraded: c (slow)");
+        assert_eq!(text, format!("3 of 3 plugins ready; degraded: {saturated}"));
     }
 
     #[test]

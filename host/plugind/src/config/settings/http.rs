@@ -102,6 +102,13 @@ mod tests {
     use std::path::Path;
 
     #[test]
+    fn connections_are_kept_longer_than_proxies_keep_theirs_by_default() {
+        assert_eq!(Settings::default().http.keep_alive, Duration::from_secs(75));
+        let settings = Settings::parse(&Document::new(Path::new("plugind.toml"), "")).unwrap();
+        assert_eq!(settings.http.keep_alive, Duration::from_secs(75));
+    }
+
+    #[test]
     fn a_proxy_is_an_address_a_network_or_any_process_of_the_machine() {
         let parse = |text: &str| Settings::parse(&Document::new(Path::new("plugind.toml"), text));
         let web = "[sockets.web]\nprotocol = \"http\"\n";

@@ -94,7 +94,7 @@ fn more_than_the_pool_has_is_refused_with_the_number_and_the_limit() {
     for (text, part) in [
         (
             format!("(component (core module $m) {})", modules(201)),
-            "201 instances of core modules; one component may have at most 200",
+            "201 instances of core modules; one component may have at most 200, a limit that no setting raises",
         ),
         (
             format!("(component (core module $m {}) {})", "(memory 0)".repeat(17), modules(3)),

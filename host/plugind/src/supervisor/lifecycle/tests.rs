@@ -42,6 +42,7 @@ fn the_start_policy_decides_what_a_failed_start_means() {
     for (policy, trap, unavailable) in [
         (StartPolicy::Candidate, LifecycleState::Failed, LifecycleState::Failed),
         (StartPolicy::Required, LifecycleState::Failed, LifecycleState::Waiting),
+        (StartPolicy::LeftOut, LifecycleState::Failed, LifecycleState::Waiting),
         (StartPolicy::BestEffort, LifecycleState::Waiting, LifecycleState::Waiting),
     ] {
         assert_eq!(after(policy, EARLY), trap, "{policy:?}");
@@ -70,7 +71,7 @@ fn one_that_was_ready_is_started_again_until_it_fails_too_often() {
 #[test]
 fn unavailable_is_retried_for_ever_before_and_after_it_was_ready() {
     let mut now = Instant::now();
-    for policy in [StartPolicy::Required, StartPolicy::BestEffort] {
+    for policy in [StartPolicy::Required, StartPolicy::LeftOut, StartPolicy::BestEffort] {
         let mut plugin = lifecycle(policy);
         plugin.handle(Event::Start, now);
         for state in [LifecycleState::Waiting, LifecycleState::Recovering] {
@@ -207,7 +208,12 @@ fn a_published_route_is_withdrawn_once_and_nothing_follows_the_end() {
             service.restart = crate::plugin::manifest::RestartPolicy::Always;
         }
         let mut plugin = Lifecycle::new(
-            [StartPolicy::Candidate, StartPolicy::Required, StartPolicy::BestEffort][walk % 3],
+            [
+                StartPolicy::Candidate,
+                StartPolicy::Required,
+                StartPolicy::LeftOut,
+                StartPolicy::BestEffort,
+            ][walk % 4],
             Restarts::new(&service),
         );
         let (mut published, mut was_shut_down) = (false, false);

@@ -34,17 +34,25 @@ impl ManagedPlugin {
         }
     }
 
+    /// A client waited for the outcome of the last attempt, and got it.
+    pub fn note_reported(&mut self) {
+        if self.current_problem().is_some()
+            && let Some(problem) = &mut self.problem
+        {
+            problem.reported = true;
+        }
+    }
+
     /// Whether it is a problem of the version that served last.
     fn is_of_last_good(&self, problem: &PluginProblem) -> bool {
         let failed = problem.release.as_ref().map(|release| LastGood::Version(release.digests()));
         failed == Some(self.last_good)
     }
 
-    /// Whether this version has never served, and others have, of it or of other plugins: one failure is enough then.
+    /// Whether this version has never served, and another one of the plugin has: one failure is enough then.
     pub(super) fn is_new_to_last_good(&self, release: &Release) -> bool {
         match self.last_good {
-            LastGood::Nothing => false,
-            LastGood::Others => true,
+            LastGood::Nothing | LastGood::Others => false,
             LastGood::Version(digests) => release.digests() != digests,
         }
     }

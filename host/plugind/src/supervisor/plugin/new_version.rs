@@ -1,7 +1,6 @@
 //! A new version of a plugin: prepared, started and put in the place of the one before it.
 
 use crate::{
-    api::FailedStage,
     plugin::{archive::LastGood, release::Release, verify::Verified},
     route::owners::RouteRequest,
     supervisor::{
@@ -48,14 +47,16 @@ impl ManagedPlugin {
         if saved.is_some() && self.generations.saved().is_none() {
             self.generations.set_saved(saved);
         }
-        // Only the daemon's start waits for what is not there yet, and has a deadline for that.
         let is_to_follow = self.serving().is_some()
             || hold_point != HoldPoint::Open
             || self.is_new_to_last_good(&release);
-        let policy = match (is_to_follow, release.manifest.required && !after_start) {
-            (true, _) => StartPolicy::Candidate,
-            (false, true) => StartPolicy::Required,
-            (false, false) => StartPolicy::BestEffort,
+        let policy = match (self.last_good, release.manifest.required) {
+            _ if is_to_follow => StartPolicy::Candidate,
+            // Only the daemon's start waits for what is not there yet, and has a deadline for that.
+            _ if after_start => StartPolicy::BestEffort,
+            (LastGood::Others, _) => StartPolicy::LeftOut,
+            (_, true) => StartPolicy::Required,
+            (_, false) => StartPolicy::BestEffort,
         };
         let generation = Generation { is_tried, ..Generation::new(generation, release, policy) };
         self.start_candidate(generation, Source::Preparation(ticket), hold_point, turn);
@@ -144,14 +145,9 @@ impl ManagedPlugin {
         }
     }
 
-    /// Whether the problem is not there any more when this generation serves. New instances of the previous version
-    /// do not fix the newest one.
+    /// Whether the problem is not there any more when this generation serves.
     fn is_fixed_by(&mut self, number: u64) -> bool {
         let Some(problem) = &self.problem else { return false };
-        let Some(generation) = self.generations.get_mut(number) else { return true };
-        let is_same = |failed: &Arc<Release>| failed.is_same(&generation.release);
-        !generation.is_restart
-            || problem.stage == FailedStage::Run
-            || problem.release.as_ref().is_some_and(is_same)
+        self.generations.get_mut(number).is_none_or(|serving| problem.is_replaced_by(serving))
     }
 }

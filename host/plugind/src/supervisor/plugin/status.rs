@@ -91,8 +91,7 @@ impl ManagedPlugin {
     /// Whether its new version waits before it is tried again.
     #[must_use]
     pub fn is_waiting(&self) -> bool {
-        let candidate = self.generations.candidate().map(|candidate| candidate.lifecycle.state());
-        self.preparing.is_none() && candidate == Some(LifecycleState::Waiting)
+        self.preparing.is_none() && self.waiting().is_some()
     }
 
     /// Whether something is under way that may make it serve.
@@ -144,7 +143,7 @@ impl ManagedPlugin {
             return (&stopped.requests, None);
         }
         let preparing = self.preparing.as_ref().map(|preparing| &*preparing.requests);
-        let problem = || self.problem.as_ref().map(|problem| &*problem.requests);
+        let problem = || self.current_problem().map(|problem| &*problem.requests);
         let newest = || self.newest().map(|newest| &*newest.requests);
         (preparing.or_else(problem).or_else(newest).unwrap_or_default(), None)
     }
@@ -154,25 +153,63 @@ impl ManagedPlugin {
     pub fn is_required(&self) -> bool {
         let preparing =
             self.preparing.as_ref().map(|preparing| preparing.verified.manifest().required);
-        let problem = self.problem.as_ref().map(|problem| problem.required);
+        let problem = self.current_problem().map(|problem| problem.required);
         let newest = self.newest().map(|newest| newest.release.manifest.required);
         let stopped = self.stopped.as_ref().map(|stopped| stopped.required);
         stopped.or(preparing).or(problem).or(newest).unwrap_or(true)
     }
 
-    /// Why its newest version does not serve, if that is so.
+    /// Why its newest version does not serve. While a new attempt is in progress, its outcome is not known, and an
+    /// earlier failure says nothing about it.
+    #[must_use]
+    pub fn current_problem(&self) -> Option<&PluginProblem> {
+        let candidate = self.generations.candidate();
+        // The version that served last is no new attempt.
+        let is_tried_again = |problem: &PluginProblem| {
+            self.fallback == Fallback::Unused
+                && (self.preparing.is_some()
+                    || candidate.is_some_and(|candidate| problem.is_replaced_by(candidate)))
+        };
+        self.problem.as_ref().filter(|problem| !is_tried_again(problem))
+    }
+
+    /// Why its newest version failed for good, if that is so.
     #[must_use]
     pub fn failed(&self) -> Option<Failed> {
-        if let Some(problem) = &self.problem {
-            let failed = problem.failed(&self.name);
-            // A version that is on its way may serve in its place.
-            let exit = failed.exit && self.serving().is_none() && self.fallback == Fallback::Unused;
-            let serves = self.serving().is_some() && problem.stage != FailedStage::Run;
-            let previous_since = serves.then(|| problem.since.unwrap_or(SystemTime::UNIX_EPOCH));
-            return Some(Failed { exit, previous_since, ..failed });
-        }
+        let problem = self.current_problem()?;
+        let failed = problem.failed(&self.name);
+        // A version that is on its way may serve in its place.
+        let exit = failed.exit && self.serving().is_none() && self.fallback == Fallback::Unused;
+        let serves = self.serving().is_some() && problem.stage != FailedStage::Run;
+        let previous_since = serves.then(|| problem.since.unwrap_or(SystemTime::UNIX_EPOCH));
+        Some(Failed { exit, previous_since, ..failed })
+    }
+
+    /// Why it does not serve, if it is tried again: a version did not start, or the last instance of the one that is to
+    /// serve failed.
+    #[must_use]
+    pub fn retried(&self) -> Option<Failed> {
+        let problem = self.retried_problem()?;
         // That is not for good.
-        Some(Failed { exit: false, ..self.waiting_problem(false)?.failed(&self.name) })
+        Some(Failed { exit: false, ..problem.failed(&self.name) })
+    }
+
+    /// The same with all that is known of it.
+    pub(in crate::supervisor) fn retried_problem(&self) -> Option<PluginProblem> {
+        let down = || self.down().map(|down| PluginProblem::of(down, FailedStage::Run));
+        let waiting = self.waiting().map(|waiting| {
+            let left_out = waiting.lifecycle.policy() == StartPolicy::LeftOut;
+            PluginProblem { left_out, ..PluginProblem::of(waiting, FailedStage::Start) }
+        });
+        waiting.or_else(down)
+    }
+
+    /// Whether the daemon's start does not wait for the version that is on its way, since that has failed once.
+    pub(in crate::supervisor) fn is_left_out(&self) -> bool {
+        let is_left_out = |candidate: &Generation| {
+            candidate.lifecycle.policy() == StartPolicy::LeftOut && candidate.failure.is_some()
+        };
+        self.preparing.is_none() && self.generations.candidate().is_some_and(is_left_out)
     }
 
     /// The generation that is to serve and has no instance that does: the last one failed, and the next one is not ready.
@@ -181,13 +218,9 @@ impl ManagedPlugin {
         self.serving().filter(|serving| serving.lifecycle.is_down())
     }
 
-    /// Why the version that is tried again did not start; `required` means one for which the daemon's start waits.
-    #[must_use]
-    pub fn waiting_problem(&self, required: bool) -> Option<PluginProblem> {
-        let candidate = self.generations.candidate().filter(|candidate| {
-            candidate.lifecycle.state() == LifecycleState::Waiting
-                && (candidate.lifecycle.policy() == StartPolicy::Required) == required
-        })?;
-        Some(PluginProblem::of(candidate, FailedStage::Start))
+    /// The version that did not start and waits for its next attempt.
+    pub(super) fn waiting(&self) -> Option<&Generation> {
+        let is_waiting = |it: &&Generation| it.lifecycle.state() == LifecycleState::Waiting;
+        self.generations.candidate().filter(is_waiting)
     }
 }

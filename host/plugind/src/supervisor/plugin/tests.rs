@@ -1,5 +1,6 @@
 //! Each event leads to actions, in one pass, and the plugin is what the actions say.
 
+mod attempts;
 mod falling_back;
 mod on_demand;
 mod operated;
@@ -46,13 +47,18 @@ impl Managed {
         self.plugin.handle(event, self.now)
     }
 
+    /// A version is found; returns the number of its preparation.
+    fn find(&mut self, release: Arc<Release>) -> u64 {
+        self.numbers += 1;
+        let (ticket, verified) = (self.numbers, Verified::assumed(release));
+        let (requests, hold_point) = (Vec::new(), HoldPoint::Open);
+        self.handle(PluginEvent::Found { ticket, verified, requests, hold_point });
+        ticket
+    }
+
     /// A version is found and prepared; returns the number of its generation.
     fn prepare(&mut self, release: Arc<Release>, after_start: bool) -> (u64, Vec<Action>) {
-        self.numbers += 1;
-        let number = self.numbers;
-        let verified = Verified::assumed(release);
-        let (requests, hold_point) = (Vec::new(), HoldPoint::Open);
-        self.handle(PluginEvent::Found { ticket: number, verified, requests, hold_point });
+        let number = self.find(release);
         let prepared = Prepared { generation: number, after_start, saved: None };
         (number, self.handle(PluginEvent::Prepared { ticket: number, outcome: Ok(prepared) }))
     }
@@ -160,6 +166,8 @@ fn what_is_unavailable_is_retried_with_its_reason_and_the_time_of_the_next_try()
             let actions = managed.worker(number, unavailable());
             assert!(problems(&actions).is_empty(), "it never fails for good");
             assert_eq!(managed.plugin.condition(), Condition::Retrying);
+            let standing = managed.plugin.standing();
+            assert!(standing.retried.is_some() && standing.failed.is_none(), "{standing:?}");
             let report = managed.plugin.report(None, None);
             assert_eq!((&*report.active_state, &*report.result), ("activating", "unavailable"));
             assert!(report.failure.unwrap().error.contains("no database"));
@@ -188,7 +196,8 @@ fn a_plugin_whose_last_instance_failed_is_not_ready_until_the_next_one_is() {
     assert!(has(&actions, |it| matches!(it, Action::Report(Fact::WorkerEnded { .. }))));
     assert_eq!(managed.plugin.condition(), Condition::Recovering);
     let standing = managed.plugin.standing();
-    assert_eq!((standing.ready, standing.awaited, standing.retried.len()), (false, true, 1));
+    assert_eq!((standing.ready, standing.awaited, standing.failed), (false, true, None));
+    assert!(standing.retried.is_some());
     assert_eq!(managed.plugin.report(None, None).active_state, "activating");
     managed.handle(PluginEvent::Due { generation: number });
     managed.worker(number, READY);

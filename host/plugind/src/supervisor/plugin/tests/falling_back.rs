@@ -54,6 +54,35 @@ fn a_plugin_that_never_served_is_left_out_where_others_have() {
 }
 
 #[test]
+fn an_unavailable_plugin_that_never_served_is_retried_and_no_start_waits_for_it() {
+    let unavailable =
+        || failed(Failure::Unavailable("no database".to_owned()), InstanceStage::Starting);
+    let mut managed = with_last_good(LastGood::Others);
+    let (number, _) = managed.prepare(release(1, false), false);
+    assert!(managed.plugin.standing().awaited, "the first attempt may succeed");
+    for _ in 0..100 {
+        let actions = managed.worker(number, unavailable());
+        assert!(has(&actions, |it| matches!(it, Action::Report(Fact::Retried(_)))), "{actions:?}");
+        assert!(!managed.plugin.standing().awaited);
+        assert!(managed.plugin.standing().retried.is_some_and(|retried| !retried.required));
+        assert_eq!(managed.plugin.condition(), Condition::Retrying);
+        managed.now += Duration::from_secs(60);
+        managed.handle(PluginEvent::Due { generation: number });
+        assert!(!managed.plugin.standing().awaited);
+    }
+    managed.worker(number, READY);
+    assert_eq!(managed.plugin.condition(), Condition::Running);
+
+    // Nor does another version that a reload finds later have a single attempt.
+    let mut managed = with_last_good(LastGood::Others);
+    let (number, _) = managed.prepare(release(1, false), false);
+    managed.worker(number, trap_at_start());
+    let (number, _) = managed.prepare(release(2, false), true);
+    managed.worker(number, unavailable());
+    assert_eq!(managed.plugin.condition(), Condition::Retrying);
+}
+
+#[test]
 fn the_version_that_served_last_is_not_followed_by_itself() {
     let good = release(1, false);
     let mut managed = with_last_good(LastGood::Version(good.digests()));

@@ -1,0 +1,100 @@
+//! While a new attempt is in progress, no failure of an earlier one is reported.
+
+use super::*;
+
+fn unavailable(why: &str) -> WorkerEvent {
+    failed(Failure::Unavailable(why.to_owned()), InstanceStage::Starting)
+}
+
+/// What every report says about the failure of a plugin.
+fn reported(managed: &Managed) -> (String, Option<String>, Option<String>) {
+    let report = managed.plugin.report(None, None);
+    let standing = managed.plugin.standing();
+    (
+        report.result,
+        report.failure.map(|failure| failure.error),
+        standing.failed.map(|failed| failed.error),
+    )
+}
+
+fn nothing() -> (String, Option<String>, Option<String>) {
+    ("success".to_owned(), None, None)
+}
+
+/// One of which the first version trapped, so that nothing serves.
+fn trapped() -> Managed {
+    let mut managed = Managed::new();
+    let (number, _) = managed.prepare(release(1, false), true);
+    for _ in 0..100 {
+        managed.worker(number, trap_at_start());
+        managed.now += Duration::from_secs(1);
+        managed.handle(PluginEvent::Due { generation: number });
+    }
+    assert_eq!(managed.plugin.condition(), Condition::Failed);
+    managed
+}
+
+#[test]
+fn a_corrected_version_has_no_failure_while_it_is_compiled_and_started() {
+    let mut managed = trapped();
+    assert_eq!(reported(&managed).0, "start-limit-hit");
+    managed.find(release(2, false));
+    assert_eq!(managed.plugin.condition(), Condition::Starting(Step::Queued));
+    assert_eq!(reported(&managed), nothing());
+    let (number, _) = managed.prepare(release(2, false), true);
+    assert_eq!(managed.plugin.condition(), Condition::Starting(Step::Starting));
+    assert_eq!(reported(&managed), nothing());
+    managed.worker(number, READY);
+    assert_eq!(reported(&managed), nothing());
+}
+
+#[test]
+fn a_corrected_version_that_is_unavailable_is_retried_for_its_own_reason() {
+    let mut managed = trapped();
+    let (number, _) = managed.prepare(release(2, false), true);
+    let actions = managed.worker(number, unavailable("no database"));
+    let retried = |action: &Action| match action {
+        Action::Report(Fact::Retried(failed)) => Some(failed.error.clone()),
+        _ => None,
+    };
+    let retried: Vec<_> = actions.iter().filter_map(retried).collect();
+    assert!(retried.len() == 1 && retried[0].contains("no database"), "{actions:?}");
+    let (result, failure, _) = reported(&managed);
+    assert_eq!(result, "unavailable");
+    assert!(failure.unwrap().contains("no database"));
+}
+
+#[test]
+fn a_version_that_served_has_no_failure_of_the_next_one_while_that_is_tried_again() {
+    let (mut managed, _) = Managed::serving(release(1, false));
+    let (number, _) = managed.prepare(release(2, false), true);
+    managed.worker(number, trap_at_start());
+    assert!(reported(&managed).1.is_some());
+    managed.find(release(3, false));
+    assert_eq!(reported(&managed), nothing());
+    // The new attempt is given up, so the failure before it is the last outcome.
+    managed.handle(PluginEvent::NotWanted);
+    assert!(reported(&managed).1.unwrap().contains("unreachable"));
+}
+
+#[test]
+fn new_instances_of_the_previous_version_leave_the_failure_of_the_newest_one() {
+    let (mut managed, _) = Managed::serving(release(1, false));
+    let (number, _) = managed.prepare(release(2, false), true);
+    managed.worker(number, trap_at_start());
+    managed.handle(PluginEvent::Restart { generation: 9, relinked: None });
+    assert!(reported(&managed).1.unwrap().contains("unreachable"));
+    managed.worker(9, READY);
+    assert!(reported(&managed).1.unwrap().contains("unreachable"));
+}
+
+#[test]
+fn routes_and_necessity_are_those_of_the_attempt_and_not_of_the_failure_before_it() {
+    let mut managed = trapped();
+    let optional = release(2, false);
+    let manifest = Manifest { required: false, ..Manifest::default() };
+    let optional = Arc::new(Release { manifest, ..Release::clone(&optional) });
+    assert!(managed.plugin.is_required());
+    managed.prepare(optional, true);
+    assert!(!managed.plugin.is_required());
+}
