@@ -17,18 +17,51 @@ fn top() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("..")
 }
 
+/// The installation of what was built, below `root`.
+fn installation(root: &Path) -> Command {
+    let mut install = Command::new(top().join("tests/install"));
+    install.env("DESTDIR", root).env_remove("PREFIX");
+    install.env("PROGRAMS", plugind_tests::programs());
+    install
+}
+
 /// Installs what was built below a directory of its own.
 fn install(prefix: Option<&str>) -> TempDir {
     let root = tempfile::tempdir().expect("there is room for temporary files");
-    let mut install = Command::new(top().join("tests/install"));
-    install.env("DESTDIR", root.path()).env_remove("PREFIX");
-    install.env("PROGRAMS", plugind_tests::programs());
+    let mut install = installation(root.path());
     if let Some(prefix) = prefix {
         install.env("PREFIX", prefix);
     }
     let installed = install.output().expect("tests/install can be run");
     assert!(installed.status.success(), "{}", String::from_utf8_lossy(&installed.stderr));
     root
+}
+
+/// The paths of the libraries and the loader of a program, as it names them.
+fn libraries(program: &str) -> BTreeSet<String> {
+    let listed = Command::new("ldd").arg(plugind_tests::program(program)).output();
+    let listed = listed.expect("ldd is a part of libc").stdout;
+    let listed = String::from_utf8(listed).expect("these paths are ASCII");
+    let paths = listed.split_whitespace().filter(|word| word.starts_with('/'));
+    let paths: BTreeSet<_> = paths.map(str::to_owned).collect();
+    assert!(paths.len() > 1, "{listed}");
+    paths
+}
+
+/// The directories in which files are that these paths lead to.
+fn directories(paths: &BTreeSet<String>) -> BTreeSet<String> {
+    let files = paths.iter().map(|path| Path::new(path).canonicalize().expect("ldd found it"));
+    files.map(|file| file.parent().expect("it is a file").display().to_string()).collect()
+}
+
+/// The words of all settings of an installed unit with this name, without the paths of the programs.
+fn words(root: &Path, unit: &str, setting: &str) -> BTreeSet<String> {
+    let unit = root.join("usr/lib/systemd/system").join(unit);
+    let text = fs::read_to_string(unit).expect("it was installed");
+    assert!(!text.contains("LIBRARIES@"), "{text}");
+    let values = text.lines().filter_map(|line| line.strip_prefix(setting)?.strip_prefix('='));
+    let words = values.flat_map(str::split_whitespace).filter(|word| !word.contains("plugin"));
+    words.map(str::to_owned).collect()
 }
 
 /// Lists the files below `root`: `MODE PATH`, with a slash behind empty directories, and `link PATH -> TARGET`.
@@ -130,6 +163,12 @@ fn an_installation_has_everything_in_its_place() {
         .filter_map(|line| Some(format!("644 usr/share/plugind/wit/{}", line.split_once(' ')?.1)))
         .collect();
     assert_eq!(interfaces, sources);
+    // Another test has those of the libraries.
+    let of_libraries = |line: &String| {
+        let path = line.split(' ').nth(1).and_then(|path| path.strip_prefix("usr/lib/plugind/root/"));
+        path.is_some_and(|path| path.contains("linux"))
+    };
+    let others: Vec<_> = others.into_iter().filter(|line| !of_libraries(line)).collect();
     assert_eq!(
         others,
         [
@@ -161,10 +200,7 @@ fn an_installation_has_everything_in_its_place() {
             "755 usr/lib/plugind/root/tmp/",
             "444 usr/lib/plugind/root/usr/bin/pluginctl",
             "444 usr/lib/plugind/root/usr/bin/plugind",
-            "755 usr/lib/plugind/root/usr/lib/aarch64-linux-gnu/",
             "755 usr/lib/plugind/root/usr/lib/plugind/",
-            "755 usr/lib/plugind/root/usr/lib/x86_64-linux-gnu/",
-            "755 usr/lib/plugind/root/usr/lib64/",
             "755 usr/lib/plugind/root/var/lib/plugind/",
             "755 usr/lib/plugind/root/var/tmp/",
             "644 usr/lib/systemd/catalog/plugind.catalog",
@@ -219,6 +255,76 @@ fn an_installation_has_everything_in_its_place() {
     assert!(has_symbols(&plugind_tests::program("plugind")), "nothing has symbols");
     let reported = Command::new(root.path().join("usr/bin/plugind")).arg("--version").output();
     assert!(reported.expect("it can be run").status.success());
+}
+
+#[test]
+fn the_units_have_the_libraries_that_the_programs_load_and_no_others() {
+    let root = install(None);
+    let (daemon, compiler) = ("plugind.service", "plugind-compile@.service");
+    let named = &libraries("plugind") | &libraries("pluginctl");
+    let expected = directories(&named);
+    let bound = |directory: &String| format!("{directory}:{directory}:norbind");
+    let binds = words(root.path(), daemon, "BindReadOnlyPaths");
+    let binds: BTreeSet<_> = binds.into_iter().filter(|word| word.contains("norbind")).collect();
+    assert_eq!(binds, expected.iter().map(bound).collect());
+    let executable = |directory: &String| format!("+{directory}");
+    assert_eq!(words(root.path(), daemon, "ExecPaths"), expected.iter().map(executable).collect());
+    let expected = directories(&libraries("plugind-compile"));
+    assert_eq!(words(root.path(), compiler, "ExecPaths"), expected);
+    // In the root directory of the daemon, each path leads to a mount point or by links into one.
+    let view = root.path().join("usr/lib/plugind/root").canonicalize().expect("it was installed");
+    let mounts = directories(&named);
+    for path in named {
+        let seen = Command::new("realpath").arg("-m").arg(view.join(&path[1..])).output();
+        let seen = String::from_utf8(seen.expect("realpath is there").stdout).expect("it is ASCII");
+        let seen = Path::new(seen.trim()).strip_prefix(&view).expect("links do not lead out");
+        let directory = seen.parent().expect("it is a file");
+        assert!(view.join(directory).is_dir(), "{path}: {}", seen.display());
+        assert!(mounts.contains(&format!("/{}", directory.display())), "{path}: {}", seen.display());
+    }
+}
+
+/// A directory with an `ldd` that prints this, and exits with 1 if this is nothing.
+fn other_ldd(output: &str) -> TempDir {
+    let directory = tempfile::tempdir().expect("there is room for temporary files");
+    let ldd = directory.path().join("ldd");
+    let script = format!("#!/bin/sh\necho '{output}' | grep .\n");
+    fs::write(&ldd, script).expect("the directory is writable");
+    fs::set_permissions(&ldd, fs::Permissions::from_mode(0o755)).expect("it is ours");
+    directory
+}
+
+#[test]
+fn libraries_are_bound_from_wherever_a_distribution_has_them() {
+    let path = |ldd: &TempDir| {
+        format!("{}:{}", ldd.path().display(), std::env::var("PATH").expect("there is a PATH"))
+    };
+    // As on Nix: the directories have no fixed names, and links lead to none of them.
+    let nix = "libc.so.6 => /nix/store/a-glibc/lib/libc.so.6 (0x1)
+        libgcc_s.so.1 => /nix/store/b-gcc/lib/libgcc_s.so.1 (0x1)
+        /nix/store/a-glibc/lib/ld.so => /nix/store/a-glibc/lib/ld.so (0x1)";
+    let root = tempfile::tempdir().expect("there is room for temporary files");
+    let (ldd, mut install) = (other_ldd(nix), installation(root.path()));
+    assert!(install.env("PATH", path(&ldd)).status().is_ok_and(|status| status.success()));
+    let executable = words(root.path(), "plugind.service", "ExecPaths");
+    let expected = ["+/nix/store/a-glibc/lib", "+/nix/store/b-gcc/lib"];
+    assert_eq!(executable, expected.map(str::to_owned).into());
+    for directory in expected {
+        assert!(root.path().join("usr/lib/plugind/root").join(&directory[2..]).is_dir());
+    }
+    // A static program needs none.
+    let root = tempfile::tempdir().expect("there is room for temporary files");
+    let (ldd, mut install) = (other_ldd("statically linked"), installation(root.path()));
+    assert!(install.env("PATH", path(&ldd)).status().is_ok_and(|status| status.success()));
+    assert_eq!(words(root.path(), "plugind.service", "ExecPaths"), BTreeSet::new());
+    for output in ["", "libc.so.6 => not found"] {
+        let root = tempfile::tempdir().expect("there is room for temporary files");
+        let (ldd, mut install) = (other_ldd(output), installation(root.path()));
+        let failed = install.env("PATH", path(&ldd)).output().expect("tests/install can be run");
+        assert_eq!(failed.status.code(), Some(1));
+        let said = String::from_utf8_lossy(&failed.stderr);
+        assert!(said.contains("libraries"), "{said}");
+    }
 }
 
 #[test]
