@@ -459,3 +459,39 @@ fn the_recipes_of_other_distributions_have_this_version_and_no_mistake_of_syntax
     assert!(sourced.status.success(), "{}", String::from_utf8_lossy(&sourced.stderr));
     assert_eq!(String::from_utf8_lossy(&sourced.stdout).trim(), version);
 }
+
+/// Whether a path matches a pattern of rpm, in which `*` stands for any part of a name.
+fn matches(pattern: &str, path: &str) -> bool {
+    match pattern.split_once('*') {
+        None => pattern == path,
+        Some((before, after)) => path.strip_prefix(before).is_some_and(|rest| {
+            (0..=rest.find('/').unwrap_or(rest.len())).any(|end| matches(after, &rest[end..]))
+        }),
+    }
+}
+
+#[test]
+fn the_rpm_package_has_each_installed_file_and_names_no_other() {
+    let mut parsed = Command::new("rpmspec");
+    let parsed = parsed.arg("--parse").arg(top().join("units/rpm/plugind.spec")).output();
+    let parsed = parsed.expect("rpmspec is there: tests/setup test").stdout;
+    let parsed = String::from_utf8(parsed).expect("it is ASCII");
+    let (_, files) = parsed.split_once("\n%files\n").expect("it has files");
+    // A directory stands for its contents, except after %dir. Relative paths are those of the sources.
+    let entries: Vec<_> = files.lines().filter_map(|line| line.rsplit(' ').next()).collect();
+    let patterns: BTreeSet<_> =
+        entries.into_iter().filter(|pattern| pattern.starts_with('/')).collect();
+    let root = install(None);
+    let mut used = BTreeSet::new();
+    for line in listed(root.path()) {
+        let path = line.split(' ').nth(1).expect("it has a path").trim_end_matches('/');
+        let path = PathBuf::from(format!("/{path}"));
+        let has = |pattern: &&str| {
+            path.ancestors().any(|path| matches(pattern, path.to_str().expect("it is ASCII")))
+        };
+        let here: Vec<_> = patterns.iter().copied().filter(has).collect();
+        assert!(!here.is_empty(), "{} is in no package", path.display());
+        used.extend(here);
+    }
+    assert_eq!(used, patterns);
+}
