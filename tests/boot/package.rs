@@ -1,15 +1,33 @@
 //! The Debian package does what an administrator expects of one: installed, upgraded, removed and purged.
 
 use crate::{CLIENTS, HELLO};
-use plugind_tests::{Load, Machine, debian_package};
+use plugind_tests::{Connection, Load, Machine, another, debian_package};
 use std::{
     fs,
+    net::TcpStream,
     path::{Path, PathBuf},
     process::Command,
     thread,
 };
 
-/// Makes the same package with another version, which is all that dpkg needs to call it an upgrade.
+/// The revision of the engine in the programs, which decides what compiled code they can use, and that of a newer build.
+const REVISIONS: [&str; 2] = ["plugind engine revision 004", "plugind engine revision 005"];
+
+/// Changes the programs to those of a build whose engine cannot use the code that the previous ones compiled.
+fn change_engine(directory: &Path) {
+    for program in ["usr/bin/plugind", "usr/libexec/plugind/plugind-compile"] {
+        let path = directory.join(program);
+        let mut contents = fs::read(&path).unwrap();
+        let [old, new] = REVISIONS.map(str::as_bytes);
+        let found = |contents: &[u8]| contents.windows(old.len()).position(|text| text == old);
+        let place = found(&contents).expect("the revision is a text in the program");
+        contents[place..place + new.len()].copy_from_slice(new);
+        assert_eq!(found(&contents), None, "{program} has it twice");
+        fs::write(path, contents).unwrap();
+    }
+}
+
+/// Makes a package of a newer build: with another version and another engine.
 pub(crate) fn next_version(package: &Path) -> PathBuf {
     let directory = package.with_file_name("next");
     let succeed = |command: &mut Command| assert!(command.status().unwrap().success());
@@ -17,6 +35,7 @@ pub(crate) fn next_version(package: &Path) -> PathBuf {
     let control = directory.join("DEBIAN/control");
     let text = fs::read_to_string(&control).unwrap().replace("0.0.1-1", "0.0.1-2");
     fs::write(control, text).unwrap();
+    change_engine(&directory);
     let next = package.with_file_name("next.deb");
     succeed(Command::new("dpkg-deb").args(["-Znone", "--build"]).args([&directory, &next]));
     next
@@ -38,6 +57,21 @@ fn left(machine: &Machine) -> Vec<String> {
     found
 }
 
+/// Whether the daemon compiled the version of `hello` that serves.
+fn compiled(machine: &Machine) -> bool {
+    let stream = machine.within(|| TcpStream::connect("127.0.0.1:9464")).unwrap();
+    let response = Connection::over(stream).get("/metrics");
+    let (metrics, hello) = (response.text(), "{plugin=\"hello\"} ");
+    assert!(metrics.contains(&format!("plugind_plugin_ready{hello}1\n")), "{metrics}");
+    metrics.contains(&format!("plugind_plugin_compile_time_seconds{hello}"))
+}
+
+/// The files in the cache of compiled code.
+fn compiled_files(machine: &Machine) -> Vec<String> {
+    let find = ["find", "/var/cache/private/plugind", "-name", "*.cwasm"];
+    machine.succeed(&find).lines().map(str::to_owned).collect()
+}
+
 #[test]
 fn a_package_is_upgraded_under_load_and_purged_without_a_trace() {
     let directory = tempfile::tempdir().unwrap();
@@ -57,8 +91,14 @@ fn a_package_is_upgraded_under_load_and_purged_without_a_trace() {
         assert_eq!(machine.property(unit, "UnitFileState"), "disabled", "{unit}");
     }
     machine.put_guest("hello", "hello");
-    machine.succeed(&["systemctl", "reload", "plugind.service"]);
+    // systemd starts no socket of a service that runs.
+    machine.succeed(&["systemctl", "stop", "plugind.service"]);
+    machine.succeed(&["systemctl", "start", "plugind-metrics.socket", "plugind.service"]);
     assert_eq!(machine.get("/hello").status_and_text(), (200, HELLO));
+    machine.put_component("hello", another("hello"));
+    machine.succeed(&["systemctl", "reload", "plugind.service"]);
+    assert!(compiled(&machine));
+    let files = compiled_files(&machine);
 
     let before = machine.daemon("MainPID");
     let tally = thread::scope(|scope| {
@@ -70,6 +110,9 @@ fn a_package_is_upgraded_under_load_and_purged_without_a_trace() {
     });
     assert_eq!(tally.failures(), [""; 0], "{} were answered", tally.answered);
     assert_ne!(machine.daemon("MainPID"), before, "the daemon is the previous version");
+    // The new compiler filled the cache before the new daemon started, which compiled nothing.
+    assert!(!compiled(&machine));
+    assert!(compiled_files(&machine).iter().any(|file| !files.contains(file)), "{files:?}");
 
     machine.succeed(&["dpkg", "--remove", "plugind"]);
     assert_eq!(machine.run(&["systemctl", "cat", "plugind.service"]).status, 1);
