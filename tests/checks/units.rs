@@ -495,3 +495,16 @@ fn the_rpm_package_has_each_installed_file_and_names_no_other() {
     }
     assert_eq!(used, patterns);
 }
+
+#[test]
+fn each_crate_is_listed_with_the_text_of_a_licence() {
+    let licenses = plugind_tests::programs().join("third-party-licenses.txt");
+    let licenses = fs::read_to_string(licenses).expect("`make build` wrote it");
+    let line = format!("\n{}\n", "=".repeat(80));
+    let crates: Vec<_> = licenses.split(&line).skip(1).collect();
+    assert!(crates.len() > 100, "{} crates", crates.len());
+    for text in crates {
+        let (name, texts) = text.split_once('\n').expect("it has more lines");
+        assert!(texts.starts_with("\n-- ") && texts.len() > 500, "{name}: {texts}");
+    }
+}
