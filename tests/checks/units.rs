@@ -410,14 +410,22 @@ fn each_manual_page_that_units_and_catalog_name_is_installed() {
 }
 
 #[test]
-fn lintian_finds_nothing_in_the_debian_package() {
+fn lintian_finds_nothing_in_the_debian_package_and_symbols_have_their_own() {
     let directory = tempfile::tempdir().expect("there is room for temporary files");
-    let package = plugind_tests::debian_package(directory.path(), "0.0.1-1");
+    let packages = plugind_tests::debian_packages(directory.path(), "0.0.1-1", "");
+    let [symbols, package] = packages.as_slice() else { panic!("{packages:?}") };
+    let name = symbols.file_name().expect("it is a file").to_string_lossy();
+    assert!(name.starts_with("plugind-dbgsym_0.0.1-1_"), "{name}");
+    let contents = Command::new("dpkg-deb").arg("--contents").arg(symbols).output();
+    let contents = contents.expect("dpkg-deb is there: tests/setup test").stdout;
+    let contents = String::from_utf8(contents).expect("it is ASCII");
+    let files = contents.lines().filter(|line| line.ends_with(".debug"));
+    assert_eq!(files.count(), 3, "one for each program: {contents}");
     let findings = Command::new("lintian")
         .args(["--fail-on", "error,warning", "--allow-root", "--suppress-tags"])
         // So made for the test.
         .arg("uses-no-compression-for-control-tarball,uses-no-compression-for-data-tarball")
-        .arg(&package)
+        .arg(package)
         .output()
         .expect("lintian is there: tests/setup test");
     let findings = [findings.stdout, findings.stderr].concat();
