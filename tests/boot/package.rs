@@ -1,7 +1,7 @@
 //! The Debian package does what an administrator expects of one: installed, upgraded, removed and purged.
 
 use crate::{CLIENTS, HELLO};
-use plugind_tests::{Connection, Load, Machine, another, debian_package};
+use plugind_tests::{Connection, Load, Machine, another, debian_package, guest};
 use std::{
     fs,
     net::TcpStream,
@@ -48,13 +48,43 @@ pub(crate) fn install(machine: &Machine, package: &Path) {
 }
 
 /// The files whose names contain that of the daemon, below the directories that a package writes to.
-fn left(machine: &Machine) -> Vec<String> {
+pub(crate) fn left(machine: &Machine) -> Vec<String> {
     let find = ["find", "/etc", "/usr", "/var", "-xdev", "-path", "*plugind*"];
     let logs = ["-not", "-path", "/var/log/*", "-not", "-path", "/var/cache/man/*"];
     let found = machine.succeed(&[find.as_slice(), &logs].concat());
     let mut found: Vec<_> = found.lines().map(str::to_owned).collect();
     found.sort();
     found
+}
+
+/// Does what README.md says about the first service, with a component in the place of that of its project.
+fn follow_readme(machine: &Machine, package: &Path) {
+    let readme = Path::new(env!("CARGO_MANIFEST_DIR")).join("../README.md");
+    let readme = fs::read_to_string(readme).unwrap();
+    let (_, section) = readme.split_once("\n## Your first service\n").unwrap();
+    let (section, _) = section.split_once("\n## ").unwrap();
+    let (before, details) = section.split_once("\n<details>\n").unwrap();
+    let (_, after) = details.split_once("\n</details>\n").unwrap();
+    let blocks = [before, after].into_iter().flat_map(|part| part.split("\n```sh\n").skip(1));
+    let commands: Vec<_> = blocks.map(|block| block.split_once("\n```").unwrap().0).collect();
+    let commands = commands.join("\n");
+    for part in ["make deb", "sudo apt install ", "sudo pluginctl install ", "curl "] {
+        assert!(commands.contains(part), "{part}: {commands}");
+    }
+
+    let name = package.file_name().unwrap().to_str().unwrap();
+    machine.put(&format!("var/tmp/plugind/target/deb/{name}"), fs::read(package).unwrap());
+    let component = fs::read(guest("hello")).unwrap();
+    machine.put("var/tmp/hi/target/wasm32-wasip2/release/hi.wasm", component);
+    // The package was made already, root needs no sudo, and not every machine has curl.
+    let instead = "make() { :; }\nsudo() { \"$@\"; }\ncurl() { echo \"$1\" >/var/tmp/url; }\n";
+    let script = format!("{instead}cd /var/tmp/hi\n{commands}\n");
+    let output = machine.succeed(&["sh", "-euc", &script]);
+    assert!(output.contains("/hi"), "{output}");
+    let url = fs::read_to_string(machine.path("var/tmp/url")).unwrap();
+    let path = url.trim().strip_prefix("http://127.0.0.1:8080").unwrap();
+    assert_eq!(machine.get(path).status_and_text(), (200, "Hello from hi\n"));
+    machine.succeed(&["rm", "-r", "/var/tmp/plugind", "/var/tmp/hi", "/var/tmp/url"]);
 }
 
 /// Whether the daemon compiled the version of `hello` that serves.
@@ -73,14 +103,14 @@ fn compiled_files(machine: &Machine) -> Vec<String> {
 }
 
 #[test]
-fn a_package_is_upgraded_under_load_and_purged_without_a_trace() {
+fn a_package_is_installed_as_the_readme_says_upgraded_under_load_and_purged() {
     let directory = tempfile::tempdir().unwrap();
     let first = debian_package(directory.path(), "0.0.1-1");
     let second = next_version(&first);
     let machine = Machine::boot_without();
     assert_eq!(left(&machine), [""; 0]);
 
-    install(&machine, &first);
+    follow_readme(&machine, &first);
     for unit in ["plugind-http.socket", "plugind-control.socket", "plugind-compile.socket"] {
         assert_eq!(machine.property(unit, "ActiveState"), "active", "{unit}");
         assert_eq!(machine.property(unit, "UnitFileState"), "enabled", "{unit}");
@@ -90,11 +120,14 @@ fn a_package_is_upgraded_under_load_and_purged_without_a_trace() {
     for unit in ["plugind-reload.path", "plugind-metrics.socket"] {
         assert_eq!(machine.property(unit, "UnitFileState"), "disabled", "{unit}");
     }
+    machine.succeed(&["pluginctl", "remove", "hi"]);
     machine.put_guest("hello", "hello");
     // systemd starts no socket of a service that runs.
     machine.succeed(&["systemctl", "stop", "plugind.service"]);
     machine.succeed(&["systemctl", "start", "plugind-metrics.socket", "plugind.service"]);
     assert_eq!(machine.get("/hello").status_and_text(), (200, HELLO));
+    let reported = machine.succeed(&["journalctl", "--catalog", "--no-pager", "PLUGIN=hello"]);
+    assert!(reported.contains("Subject: Plugin hello is ready"), "{reported}");
     machine.put_component("hello", another("hello"));
     machine.succeed(&["systemctl", "reload", "plugind.service"]);
     assert!(compiled(&machine));
@@ -124,4 +157,12 @@ fn a_package_is_upgraded_under_load_and_purged_without_a_trace() {
     machine.succeed(&["dpkg", "--purge", "plugind"]);
     let written = ["/etc/plugind", "/etc/plugind/plugins", "/etc/plugind/plugins/hello.wasm"];
     assert_eq!(left(&machine), written);
+
+    // An administrator can decide that nothing is enabled and started.
+    machine.put("etc/systemd/system-preset/00-local.preset", "disable plugind*\n");
+    install(&machine, &first);
+    for unit in ["plugind.service", "plugind-http.socket", "plugind-control.socket"] {
+        assert_eq!(machine.property(unit, "UnitFileState"), "disabled", "{unit}");
+        assert_eq!(machine.property(unit, "ActiveState"), "inactive", "{unit}");
+    }
 }
