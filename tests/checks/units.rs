@@ -4,7 +4,7 @@
 use std::{
     collections::BTreeSet,
     fs,
-    os::unix::fs::PermissionsExt,
+    os::unix::fs::{PermissionsExt, symlink},
     path::{Path, PathBuf},
     process::Command,
 };
@@ -165,7 +165,8 @@ fn an_installation_has_everything_in_its_place() {
     assert_eq!(interfaces, sources);
     // Another test has those of the libraries.
     let of_libraries = |line: &String| {
-        let path = line.split(' ').nth(1).and_then(|path| path.strip_prefix("usr/lib/plugind/root/"));
+        let path =
+            line.split(' ').nth(1).and_then(|path| path.strip_prefix("usr/lib/plugind/root/"));
         path.is_some_and(|path| path.contains("linux"))
     };
     let others: Vec<_> = others.into_iter().filter(|line| !of_libraries(line)).collect();
@@ -280,7 +281,11 @@ fn the_units_have_the_libraries_that_the_programs_load_and_no_others() {
         let seen = Path::new(seen.trim()).strip_prefix(&view).expect("links do not lead out");
         let directory = seen.parent().expect("it is a file");
         assert!(view.join(directory).is_dir(), "{path}: {}", seen.display());
-        assert!(mounts.contains(&format!("/{}", directory.display())), "{path}: {}", seen.display());
+        assert!(
+            mounts.contains(&format!("/{}", directory.display())),
+            "{path}: {}",
+            seen.display()
+        );
     }
 }
 
@@ -468,40 +473,26 @@ fn the_recipes_of_other_distributions_have_this_version_and_no_mistake_of_syntax
     assert_eq!(String::from_utf8_lossy(&sourced.stdout).trim(), version);
 }
 
-/// Whether a path matches a pattern of rpm, in which `*` stands for any part of a name.
-fn matches(pattern: &str, path: &str) -> bool {
-    match pattern.split_once('*') {
-        None => pattern == path,
-        Some((before, after)) => path.strip_prefix(before).is_some_and(|rest| {
-            (0..=rest.find('/').unwrap_or(rest.len())).any(|end| matches(after, &rest[end..]))
-        }),
-    }
-}
-
 #[test]
 fn the_rpm_package_has_each_installed_file_and_names_no_other() {
-    let mut parsed = Command::new("rpmspec");
-    let parsed = parsed.arg("--parse").arg(top().join("units/rpm/plugind.spec")).output();
-    let parsed = parsed.expect("rpmspec is there: tests/setup test").stdout;
-    let parsed = String::from_utf8(parsed).expect("it is ASCII");
-    let (_, files) = parsed.split_once("\n%files\n").expect("it has files");
-    // A directory stands for its contents, except after %dir. Relative paths are those of the sources.
-    let entries: Vec<_> = files.lines().filter_map(|line| line.rsplit(' ').next()).collect();
-    let patterns: BTreeSet<_> =
-        entries.into_iter().filter(|pattern| pattern.starts_with('/')).collect();
-    let root = install(None);
-    let mut used = BTreeSet::new();
-    for line in listed(root.path()) {
-        let path = line.split(' ').nth(1).expect("it has a path").trim_end_matches('/');
-        let path = PathBuf::from(format!("/{path}"));
-        let has = |pattern: &&str| {
-            path.ancestors().any(|path| matches(pattern, path.to_str().expect("it is ASCII")))
-        };
-        let here: Vec<_> = patterns.iter().copied().filter(has).collect();
-        assert!(!here.is_empty(), "{} is in no package", path.display());
-        used.extend(here);
-    }
-    assert_eq!(used, patterns);
+    let directory = tempfile::tempdir().expect("there is room for temporary files");
+    let sources =
+        directory.path().join("BUILD").join(concat!("plugind-", env!("CARGO_PKG_VERSION")));
+    fs::create_dir(directory.path().join("BUILD")).expect("the directory is writable");
+    symlink(top(), sources).expect("the directory is writable");
+    // The steps after the build of the programs.
+    let built = Command::new("rpmbuild")
+        .args(["-bi", "--short-circuit", "--nodeps", "--define", "debug_package %{nil}"])
+        .args(["--define", "__os_install_post %{nil}", "--define"])
+        .arg(format!("_topdir {}", directory.path().display()))
+        .arg(top().join("units/rpm/plugind.spec"))
+        .env("PROGRAMS", plugind_tests::programs())
+        .output()
+        .expect("rpmbuild is there: tests/setup test");
+    let reported = String::from_utf8_lossy(&built.stderr);
+    assert!(built.status.success(), "{reported}");
+    let output = String::from_utf8_lossy(&built.stdout);
+    assert!(output.contains("Checking for unpackaged file(s)"), "{output}");
 }
 
 #[test]
