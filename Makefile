@@ -188,6 +188,7 @@ chaos: setup-e2e build guests ## reload, break and attack a daemon for about 10 
 soak: PROFILE = dev
 soak: setup-e2e build guests ## the same for 1,000 reloads and 300,000 requests or more, with the figures over time
 	PLUGIND_CHAOS_ROUNDS=$(or $(ROUNDS),1200) PLUGIND_CHAOS_PARTS=20 PLUGIND_CHAOS_SEED=$(SEED) \
+		$(if $(ROUNDS),,PLUGIND_CHAOS_REQUESTS=300000 PLUGIND_CHAOS_RELOADS=1000) \
 		cargo test $(locked) -p plugind-tests --test chaos -- --nocapture
 
 mutants: PROFILE = dev

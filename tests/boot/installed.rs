@@ -1,7 +1,8 @@
 //! The installed files are accepted by this systemd: units, sandbox and catalog.
 
+use crate::package::left;
 use plugind_tests::Machine;
-use std::collections::BTreeSet;
+use std::{collections::BTreeSet, fs, path::Path, process::Command};
 
 const UNITS: [&str; 9] = [
     "plugind.service",
@@ -71,7 +72,7 @@ fn a_start_makes_nothing_in_the_root_directory_so_that_usr_may_be_read_only() {
 }
 
 #[test]
-fn the_units_can_be_enabled_and_are_started_by_the_targets_of_a_system() {
+fn the_units_are_enabled_started_by_the_targets_of_a_system_and_uninstalled() {
     let machine = Machine::boot_with(&["hello"]);
     machine.succeed(&["systemctl", "enable", "plugind.service", "plugind-reload.path"]);
     machine.succeed(&["systemctl", "start", "sockets.target"]);
@@ -82,6 +83,28 @@ fn the_units_can_be_enabled_and_are_started_by_the_targets_of_a_system() {
     machine.wait_for("ActiveState", |state| state == "active");
     assert_eq!(machine.property("plugind-reload.path", "ActiveState"), "active");
     assert_eq!(machine.get("/hello").status(), 200);
+    uninstall(&machine);
+}
+
+/// Does what `make uninstall` does, and sees that only what others have added is left.
+fn uninstall(machine: &Machine) {
+    let top = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
+    let sources = machine.path("var/tmp/sources");
+    fs::create_dir(&sources).unwrap();
+    let copied = Command::new("cp")
+        .args(["-r", "--parents", "tests/uninstall", "units", "host/man"])
+        .arg(&sources)
+        .current_dir(top)
+        .status();
+    assert!(copied.is_ok_and(|status| status.success()));
+    machine.succeed(&["env", "DESTDIR=", "PREFIX=/usr", "/var/tmp/sources/tests/uninstall"]);
+    machine.succeed(&["rm", "-r", "/var/tmp/sources"]);
+    let loaded = ["systemctl", "list-units", "--all", "--no-legend", "--plain", "plugind*"];
+    assert_eq!(machine.succeed(&loaded), "");
+    assert_eq!(machine.run(&["systemctl", "cat", "plugind.service"]).status, 1);
+    let is_kept = |path: &String| !path.starts_with("/var/lib") && !path.starts_with("/var/cache");
+    let written = ["/etc/plugind", "/etc/plugind/plugins", "/etc/plugind/plugins/hello.wasm"];
+    assert_eq!(left(machine).into_iter().filter(is_kept).collect::<Vec<_>>(), written);
 }
 
 #[test]

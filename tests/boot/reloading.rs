@@ -117,7 +117,7 @@ fn no_client_notices_reloads() {
 }
 
 #[test]
-fn an_unreadable_directory_changes_nothing_and_is_reported_once() {
+fn an_unreadable_or_missing_directory_changes_nothing_and_is_reported() {
     let machine = Machine::boot_with(&["hello"]);
     machine.start();
     machine.succeed(&["chmod", "0700", "/etc/plugind/plugins"]);
@@ -134,6 +134,20 @@ fn an_unreadable_directory_changes_nothing_and_is_reported_once() {
 
     machine.succeed(&["chmod", "0755", "/etc/plugind/plugins"]);
     machine.succeed(&["systemctl", "reload", "plugind.service"]);
+    machine.wait_for("StatusText", |status| !status.contains("not reloaded"));
+
+    // The same for one that is missing.
+    machine.succeed(&["mv", "/etc/plugind/plugins", "/etc/plugind/elsewhere"]);
+    let reloaded = machine.run(&["pluginctl", "reload"]);
+    assert_eq!(reloaded.status, 1);
+    let status = machine.wait_for("StatusText", |status| status.contains("not reloaded"));
+    for reported in [status, reloaded.errors] {
+        assert!(reported.contains("cannot read the directory /etc/plugind/plugins"), "{reported}");
+        assert!(reported.contains("restore it, or leave it empty to remove them"), "{reported}");
+    }
+    assert_eq!(machine.get("/hello").status(), 200);
+    machine.succeed(&["mv", "/etc/plugind/elsewhere", "/etc/plugind/plugins"]);
+    machine.succeed(&["pluginctl", "reload"]);
     machine.wait_for("StatusText", |status| !status.contains("not reloaded"));
     assert_eq!(count(&machine, "PLUGIN_READY", "PLUGIN=hello"), 1);
 }

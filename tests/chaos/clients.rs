@@ -16,6 +16,9 @@ const STREAMED: usize = 300_000;
 /// Misbehaving clients at a time.
 const MISBEHAVING: usize = 4;
 
+/// Clients of plugins in order.
+pub(crate) const GOOD_CLIENTS: usize = 4;
+
 /// Requests that make a hostile plugin do its worst.
 const PROVOCATIONS: [&str; 8] = [
     "/traps-in-request/trap",
@@ -54,7 +57,8 @@ impl<'scope> Clients<'scope> {
         stop: &'scope Stop,
         random: &mut Random,
     ) -> Self {
-        let works: [fn(&Daemon, &Stop, &AtomicU64); 4] = [greets, counts, streams, connects];
+        let works: [fn(&Daemon, &Stop, &AtomicU64); GOOD_CLIENTS] =
+            [greets, counts, streams, connects];
         let good = works.map(|work| {
             // As long as the process: a few bytes for each run.
             let answered: &'static AtomicU64 = Box::leak(Box::default());

@@ -3,6 +3,7 @@
 //!
 //! `PLUGIND_CHAOS_ROUNDS` is the number of acts of the operator. `PLUGIND_CHAOS_SEED` repeats a run, as far as its order.
 //! `PLUGIND_CHAOS_PARTS` divides the second half; after each part, the figures of the daemon at rest are printed.
+//! `PLUGIND_CHAOS_REQUESTS` and `PLUGIND_CHAOS_RELOADS` are numbers of answered requests and of reloads that a run must reach.
 
 mod clients;
 mod operator;
@@ -45,14 +46,20 @@ fn tree() -> Tree {
     tree
 }
 
-/// Works for so many rounds with all clients, then lets them end.
-fn rounds(daemon: &Daemon, operator: &mut Operator, random: &mut Random, count: u64) -> u64 {
+/// Works for so many rounds with all clients, then lets them end. Each client in order has so many responses in each.
+fn rounds(
+    daemon: &Daemon,
+    operator: &mut Operator,
+    random: &mut Random,
+    count: u64,
+    requests: u64,
+) -> u64 {
     let stop = Stop::default();
     scope(|scope| {
         let clients = Clients::begin(scope, daemon, &stop, random);
         for _ in 0..count {
             operator.act(daemon, random);
-            clients.wait_for(REQUESTS);
+            clients.wait_for(requests);
         }
         clients.end()
     })
@@ -63,18 +70,22 @@ fn chaos_loses_no_request_of_a_good_plugin_and_leaves_nothing_behind() {
     wait_long();
     let seed = number("PLUGIND_CHAOS_SEED").unwrap_or_else(|| std::process::id().into());
     let count = number("PLUGIND_CHAOS_ROUNDS").unwrap_or(ROUNDS);
+    let wanted = ["REQUESTS", "RELOADS"].map(|it| number(&format!("PLUGIND_CHAOS_{it}")));
+    let [wanted_requests, wanted_reloads] = wanted.map(Option::unwrap_or_default);
+    let requests = wanted_requests.div_ceil(2 * count * clients::GOOD_CLIENTS as u64).max(REQUESTS);
     let mut random = Random::new(seed);
     let tree = tree();
     let daemon = Daemon::start(&tree);
     let mut operator = Operator::new(&tree);
 
     // Caches, pools and the allocator have what they need after the first half.
-    let mut answered = rounds(&daemon, &mut operator, &mut random, count);
+    let mut answered = rounds(&daemon, &mut operator, &mut random, count, requests);
     operator.tidy(&daemon);
     let first = Figures::at_rest(&daemon);
     let parts = number("PLUGIND_CHAOS_PARTS").unwrap_or(1).max(1);
     for part in 1..=parts {
-        answered += rounds(&daemon, &mut operator, &mut random, count.div_ceil(parts));
+        let count = count.div_ceil(parts);
+        answered += rounds(&daemon, &mut operator, &mut random, count, requests);
         operator.tidy(&daemon);
         if part < parts {
             let reloads = operator.reloads();
@@ -90,6 +101,7 @@ fn chaos_loses_no_request_of_a_good_plugin_and_leaves_nothing_behind() {
     );
     // Also of a test that passes.
     stdout().write_all(summary.as_bytes()).unwrap();
+    assert!(answered >= wanted_requests && operator.reloads() >= wanted_reloads, "{summary}");
     assert_eq!(daemon.log.count(&["instance failed", "plugin=counts"]), 0, "{summary}");
     assert_eq!(daemon.log.count(&["err     plugind: instance failed", "plugin=hello"]), 0);
 }

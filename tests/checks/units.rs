@@ -4,7 +4,7 @@
 use std::{
     collections::BTreeSet,
     fs,
-    os::unix::fs::PermissionsExt,
+    os::unix::fs::{PermissionsExt, symlink},
     path::{Path, PathBuf},
     process::Command,
 };
@@ -17,18 +17,51 @@ fn top() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("..")
 }
 
+/// The installation of what was built, below `root`.
+fn installation(root: &Path) -> Command {
+    let mut install = Command::new(top().join("tests/install"));
+    install.env("DESTDIR", root).env_remove("PREFIX");
+    install.env("PROGRAMS", plugind_tests::programs());
+    install
+}
+
 /// Installs what was built below a directory of its own.
 fn install(prefix: Option<&str>) -> TempDir {
     let root = tempfile::tempdir().expect("there is room for temporary files");
-    let mut install = Command::new(top().join("tests/install"));
-    install.env("DESTDIR", root.path()).env_remove("PREFIX");
-    install.env("PROGRAMS", plugind_tests::programs());
+    let mut install = installation(root.path());
     if let Some(prefix) = prefix {
         install.env("PREFIX", prefix);
     }
     let installed = install.output().expect("tests/install can be run");
     assert!(installed.status.success(), "{}", String::from_utf8_lossy(&installed.stderr));
     root
+}
+
+/// The paths of the libraries and the loader of a program, as it names them.
+fn libraries(program: &str) -> BTreeSet<String> {
+    let listed = Command::new("ldd").arg(plugind_tests::program(program)).output();
+    let listed = listed.expect("ldd is a part of libc").stdout;
+    let listed = String::from_utf8(listed).expect("these paths are ASCII");
+    let paths = listed.split_whitespace().filter(|word| word.starts_with('/'));
+    let paths: BTreeSet<_> = paths.map(str::to_owned).collect();
+    assert!(paths.len() > 1, "{listed}");
+    paths
+}
+
+/// The directories in which files are that these paths lead to.
+fn directories(paths: &BTreeSet<String>) -> BTreeSet<String> {
+    let files = paths.iter().map(|path| Path::new(path).canonicalize().expect("ldd found it"));
+    files.map(|file| file.parent().expect("it is a file").display().to_string()).collect()
+}
+
+/// The words of all settings of an installed unit with this name, without the paths of the programs.
+fn words(root: &Path, unit: &str, setting: &str) -> BTreeSet<String> {
+    let unit = root.join("usr/lib/systemd/system").join(unit);
+    let text = fs::read_to_string(unit).expect("it was installed");
+    assert!(!text.contains("LIBRARIES@"), "{text}");
+    let values = text.lines().filter_map(|line| line.strip_prefix(setting)?.strip_prefix('='));
+    let words = values.flat_map(str::split_whitespace).filter(|word| !word.contains("plugin"));
+    words.map(str::to_owned).collect()
 }
 
 /// Lists the files below `root`: `MODE PATH`, with a slash behind empty directories, and `link PATH -> TARGET`.
@@ -130,6 +163,13 @@ fn an_installation_has_everything_in_its_place() {
         .filter_map(|line| Some(format!("644 usr/share/plugind/wit/{}", line.split_once(' ')?.1)))
         .collect();
     assert_eq!(interfaces, sources);
+    // Another test has those of the libraries.
+    let of_libraries = |line: &String| {
+        let path =
+            line.split(' ').nth(1).and_then(|path| path.strip_prefix("usr/lib/plugind/root/"));
+        path.is_some_and(|path| path.contains("linux"))
+    };
+    let others: Vec<_> = others.into_iter().filter(|line| !of_libraries(line)).collect();
     assert_eq!(
         others,
         [
@@ -161,10 +201,7 @@ fn an_installation_has_everything_in_its_place() {
             "755 usr/lib/plugind/root/tmp/",
             "444 usr/lib/plugind/root/usr/bin/pluginctl",
             "444 usr/lib/plugind/root/usr/bin/plugind",
-            "755 usr/lib/plugind/root/usr/lib/aarch64-linux-gnu/",
             "755 usr/lib/plugind/root/usr/lib/plugind/",
-            "755 usr/lib/plugind/root/usr/lib/x86_64-linux-gnu/",
-            "755 usr/lib/plugind/root/usr/lib64/",
             "755 usr/lib/plugind/root/var/lib/plugind/",
             "755 usr/lib/plugind/root/var/tmp/",
             "644 usr/lib/systemd/catalog/plugind.catalog",
@@ -219,6 +256,80 @@ fn an_installation_has_everything_in_its_place() {
     assert!(has_symbols(&plugind_tests::program("plugind")), "nothing has symbols");
     let reported = Command::new(root.path().join("usr/bin/plugind")).arg("--version").output();
     assert!(reported.expect("it can be run").status.success());
+}
+
+#[test]
+fn the_units_have_the_libraries_that_the_programs_load_and_no_others() {
+    let root = install(None);
+    let (daemon, compiler) = ("plugind.service", "plugind-compile@.service");
+    let named = &libraries("plugind") | &libraries("pluginctl");
+    let expected = directories(&named);
+    let bound = |directory: &String| format!("{directory}:{directory}:norbind");
+    let binds = words(root.path(), daemon, "BindReadOnlyPaths");
+    let binds: BTreeSet<_> = binds.into_iter().filter(|word| word.contains("norbind")).collect();
+    assert_eq!(binds, expected.iter().map(bound).collect());
+    let executable = |directory: &String| format!("+{directory}");
+    assert_eq!(words(root.path(), daemon, "ExecPaths"), expected.iter().map(executable).collect());
+    let expected = directories(&libraries("plugind-compile"));
+    assert_eq!(words(root.path(), compiler, "ExecPaths"), expected);
+    // In the root directory of the daemon, each path leads to a mount point or by links into one.
+    let view = root.path().join("usr/lib/plugind/root").canonicalize().expect("it was installed");
+    let mounts = directories(&named);
+    for path in named {
+        let seen = Command::new("realpath").arg("-m").arg(view.join(&path[1..])).output();
+        let seen = String::from_utf8(seen.expect("realpath is there").stdout).expect("it is ASCII");
+        let seen = Path::new(seen.trim()).strip_prefix(&view).expect("links do not lead out");
+        let directory = seen.parent().expect("it is a file");
+        assert!(view.join(directory).is_dir(), "{path}: {}", seen.display());
+        assert!(
+            mounts.contains(&format!("/{}", directory.display())),
+            "{path}: {}",
+            seen.display()
+        );
+    }
+}
+
+/// A directory with an `ldd` that prints this, and exits with 1 if this is nothing.
+fn other_ldd(output: &str) -> TempDir {
+    let directory = tempfile::tempdir().expect("there is room for temporary files");
+    let ldd = directory.path().join("ldd");
+    let script = format!("#!/bin/sh\necho '{output}' | grep .\n");
+    fs::write(&ldd, script).expect("the directory is writable");
+    fs::set_permissions(&ldd, fs::Permissions::from_mode(0o755)).expect("it is ours");
+    directory
+}
+
+#[test]
+fn libraries_are_bound_from_wherever_a_distribution_has_them() {
+    let path = |ldd: &TempDir| {
+        format!("{}:{}", ldd.path().display(), std::env::var("PATH").expect("there is a PATH"))
+    };
+    // As on Nix: the directories have no fixed names, and links lead to none of them.
+    let nix = "libc.so.6 => /nix/store/a-glibc/lib/libc.so.6 (0x1)
+        libgcc_s.so.1 => /nix/store/b-gcc/lib/libgcc_s.so.1 (0x1)
+        /nix/store/a-glibc/lib/ld.so => /nix/store/a-glibc/lib/ld.so (0x1)";
+    let root = tempfile::tempdir().expect("there is room for temporary files");
+    let (ldd, mut install) = (other_ldd(nix), installation(root.path()));
+    assert!(install.env("PATH", path(&ldd)).status().is_ok_and(|status| status.success()));
+    let executable = words(root.path(), "plugind.service", "ExecPaths");
+    let expected = ["+/nix/store/a-glibc/lib", "+/nix/store/b-gcc/lib"];
+    assert_eq!(executable, expected.map(str::to_owned).into());
+    for directory in expected {
+        assert!(root.path().join("usr/lib/plugind/root").join(&directory[2..]).is_dir());
+    }
+    // A static program needs none.
+    let root = tempfile::tempdir().expect("there is room for temporary files");
+    let (ldd, mut install) = (other_ldd("statically linked"), installation(root.path()));
+    assert!(install.env("PATH", path(&ldd)).status().is_ok_and(|status| status.success()));
+    assert_eq!(words(root.path(), "plugind.service", "ExecPaths"), BTreeSet::new());
+    for output in ["", "libc.so.6 => not found"] {
+        let root = tempfile::tempdir().expect("there is room for temporary files");
+        let (ldd, mut install) = (other_ldd(output), installation(root.path()));
+        let failed = install.env("PATH", path(&ldd)).output().expect("tests/install can be run");
+        assert_eq!(failed.status.code(), Some(1));
+        let said = String::from_utf8_lossy(&failed.stderr);
+        assert!(said.contains("libraries"), "{said}");
+    }
 }
 
 #[test]
@@ -304,14 +415,22 @@ fn each_manual_page_that_units_and_catalog_name_is_installed() {
 }
 
 #[test]
-fn lintian_finds_nothing_in_the_debian_package() {
+fn lintian_finds_nothing_in_the_debian_package_and_symbols_have_their_own() {
     let directory = tempfile::tempdir().expect("there is room for temporary files");
-    let package = plugind_tests::debian_package(directory.path(), "0.0.1-1");
+    let packages = plugind_tests::debian_packages(directory.path(), "0.0.1-1", "");
+    let [symbols, package] = packages.as_slice() else { panic!("{packages:?}") };
+    let name = symbols.file_name().expect("it is a file").to_string_lossy();
+    assert!(name.starts_with("plugind-dbgsym_0.0.1-1_"), "{name}");
+    let contents = Command::new("dpkg-deb").arg("--contents").arg(symbols).output();
+    let contents = contents.expect("dpkg-deb is there: tests/setup test").stdout;
+    let contents = String::from_utf8(contents).expect("it is ASCII");
+    let files = contents.lines().filter(|line| line.ends_with(".debug"));
+    assert_eq!(files.count(), 3, "one for each program: {contents}");
     let findings = Command::new("lintian")
         .args(["--fail-on", "error,warning", "--allow-root", "--suppress-tags"])
         // So made for the test.
         .arg("uses-no-compression-for-control-tarball,uses-no-compression-for-data-tarball")
-        .arg(&package)
+        .arg(package)
         .output()
         .expect("lintian is there: tests/setup test");
     let findings = [findings.stdout, findings.stderr].concat();
@@ -352,4 +471,39 @@ fn the_recipes_of_other_distributions_have_this_version_and_no_mistake_of_syntax
     let sourced = sourced.expect("bash is there");
     assert!(sourced.status.success(), "{}", String::from_utf8_lossy(&sourced.stderr));
     assert_eq!(String::from_utf8_lossy(&sourced.stdout).trim(), version);
+}
+
+#[test]
+fn the_rpm_package_has_each_installed_file_and_names_no_other() {
+    let directory = tempfile::tempdir().expect("there is room for temporary files");
+    let sources =
+        directory.path().join("BUILD").join(concat!("plugind-", env!("CARGO_PKG_VERSION")));
+    fs::create_dir(directory.path().join("BUILD")).expect("the directory is writable");
+    symlink(top(), sources).expect("the directory is writable");
+    // The steps after the build of the programs.
+    let built = Command::new("rpmbuild")
+        .args(["-bi", "--short-circuit", "--nodeps", "--define", "debug_package %{nil}"])
+        .args(["--define", "__os_install_post %{nil}", "--define"])
+        .arg(format!("_topdir {}", directory.path().display()))
+        .arg(top().join("units/rpm/plugind.spec"))
+        .env("PROGRAMS", plugind_tests::programs())
+        .output()
+        .expect("rpmbuild is there: tests/setup test");
+    let reported = String::from_utf8_lossy(&built.stderr);
+    assert!(built.status.success(), "{reported}");
+    let output = String::from_utf8_lossy(&built.stdout);
+    assert!(output.contains("Checking for unpackaged file(s)"), "{output}");
+}
+
+#[test]
+fn each_crate_is_listed_with_the_text_of_a_licence() {
+    let licenses = plugind_tests::programs().join("third-party-licenses.txt");
+    let licenses = fs::read_to_string(licenses).expect("`make build` wrote it");
+    let line = format!("\n{}\n", "=".repeat(80));
+    let crates: Vec<_> = licenses.split(&line).skip(1).collect();
+    assert!(crates.len() > 100, "{} crates", crates.len());
+    for text in crates {
+        let (name, texts) = text.split_once('\n').expect("it has more lines");
+        assert!(texts.starts_with("\n-- ") && texts.len() > 500, "{name}: {texts}");
+    }
 }

@@ -1,5 +1,6 @@
 //! `pluginctl` with a real daemon: it shows the actual state, and carries out its commands.
 
+use crate::metrics::Measured;
 use plugind_tests::{Daemon, Tree, copy_program, end_of, eventually, program};
 use rustix::process::geteuid;
 use std::{
@@ -32,6 +33,12 @@ pub(crate) fn start_by(tree: &Tree, script: &str) -> Daemon {
     fs::create_dir_all(socket(tree).parent().unwrap()).unwrap();
     let script = format!("{script}\nexec \"$@\" --listen control={}", socket(tree).display());
     Daemon::start_by(tree, &["/usr/bin/unshare", "--mount", "/bin/sh", "-euc", &script, "sh"])
+}
+
+/// Starts a daemon with a control socket and one for metrics, and waits until it is ready.
+pub(crate) fn start_measured(tree: &Tree) -> Measured {
+    fs::create_dir_all(socket(tree).parent().unwrap()).unwrap();
+    Measured::start(tree, &["--listen", &format!("control={}", socket(tree).display())])
 }
 
 pub(crate) fn start(tree: &Tree) -> Daemon {
@@ -127,25 +134,27 @@ fn every_plugin_is_listed_as_it_is() {
 }
 
 #[test]
-fn the_version_and_the_digests_of_a_plugin_are_listed_and_logged() {
+fn the_version_and_the_digests_of_a_plugin_are_listed_logged_and_measured() {
     let tree = Tree::new().with("hello");
     let mut component = fs::read(tree.plugins().join("hello.wasm")).unwrap();
     // A custom section: its kind, its size, the length of its name, its name and its contents.
     component.extend([&[0, 13, 7][..], b"version", b"1.2.3"].concat());
     tree.put("hello.wasm", component);
-    let daemon = start(&tree);
-    let ready = daemon.log.wait_for(&["plugin ready", "plugin=hello", "version=1.2.3"]);
+    let measured = start_measured(&tree);
+    let ready = measured.daemon.log.wait_for(&["plugin ready", "plugin=hello", "version=1.2.3"]);
     assert_eq!(row(&run(&tree, &["list"]).stdout, "hello")[4], "1.2.3");
     let json = run(&tree, &["list", "--json"]).stdout;
-    for (logged, listed) in [
-        ("component_digest=", "\"componentDigest\":\""),
-        ("configuration_digest=", "\"configurationDigest\":\""),
-    ] {
-        let (_, digest) = ready.split_once(logged).unwrap();
+    let mut series = "plugind_plugin_info{plugin=\"hello\"".to_owned();
+    for (label, key) in
+        [("component_digest", "componentDigest"), ("configuration_digest", "configurationDigest")]
+    {
+        let (_, digest) = ready.split_once(&format!("{label}=")).unwrap();
         let digest = digest.split_whitespace().next().unwrap();
         assert_eq!(digest.len(), 64, "{ready}");
-        assert!(json.contains(&format!("{listed}{digest}\"")), "{json}");
+        assert!(json.contains(&format!("\"{key}\":\"{digest}\"")), "{json}");
+        series += &format!(",{label}=\"{digest}\"");
     }
+    measured.wait_for(&format!("{series},version=\"1.2.3\"}}"), 1.0);
 }
 
 #[test]

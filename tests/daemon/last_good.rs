@@ -1,6 +1,6 @@
 //! A failed reload does not turn the next start into an outage: the versions that served last serve again.
 
-use crate::control::{run, start};
+use crate::control::{run, start, start_measured};
 use plugind_tests::{Daemon, Tree, end_of, guest};
 use std::fs;
 
@@ -55,8 +55,10 @@ fn a_plugin_that_fell_back_is_shown_as_degraded_until_it_is_fixed() {
     let tree = served();
     let component = fs::read(tree.plugins().join("hello.wasm")).unwrap();
     tree.put("hello.wasm", "no component");
-    let _daemon = start(&tree);
+    let measured = start_measured(&tree);
     let degraded = |expected: bool| {
+        let newest_failed = measured.value("plugind_plugin_newest_failed{plugin=\"hello\"}");
+        assert_eq!(newest_failed, Some(f64::from(expected)));
         for arguments in [&["list"][..], &["status"], &["status", "hello"]] {
             let ran = run(&tree, arguments);
             assert_eq!(ran.stdout.contains("degraded"), expected, "{arguments:?}: {}", ran.stdout);

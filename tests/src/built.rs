@@ -81,17 +81,29 @@ pub fn messages() -> BTreeMap<String, String> {
 /// When it cannot be made.
 #[must_use]
 pub fn debian_package(directory: &Path, version: &str) -> PathBuf {
+    debian_packages(directory, version, "noautodbgsym").remove(0)
+}
+
+/// The Debian packages that are made with these `DEB_BUILD_OPTIONS`, sorted by name.
+///
+/// # Panics
+/// As [`debian_package`].
+#[must_use]
+pub fn debian_packages(directory: &Path, version: &str, options: &str) -> Vec<PathBuf> {
     let made = Command::new(Path::new(env!("CARGO_MANIFEST_DIR")).join("deb"))
         .env("OUT", directory)
         .env("VERSION", version)
         .env("PROGRAMS", programs())
-        .env("DEB_BUILD_OPTIONS", "noautodbgsym")
+        .env("DEB_BUILD_OPTIONS", options)
         .env("COMPRESSION", "none")
         .output()
         .expect("tests/deb can be run");
     assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
-    let mut made = fs::read_dir(directory).expect("the directory is there");
-    made.next().expect("a package was made").expect("the directory is readable").path()
+    let made = fs::read_dir(directory).expect("the directory is there");
+    let mut made: Vec<_> =
+        made.map(|entry| entry.expect("the directory is readable").path()).collect();
+    made.sort();
+    made
 }
 
 /// The directory into which `tests/install` has installed the built programs, for the machines that this process boots.

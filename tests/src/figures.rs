@@ -63,7 +63,8 @@ impl Figures {
             let is_flat = now.descriptors <= first.descriptors + SLACK
                 && now.threads <= first.threads + SLACK
                 && now.mappings <= first.mappings + first.mappings / 4 + SLACK
-                && now.memory <= first.memory + first.memory / 4 + MEMORY_SLACK;
+                && now.memory <= first.memory + first.memory / 4 + MEMORY_SLACK
+                && now.proportional <= first.proportional + first.proportional / 4 + MEMORY_SLACK;
             is_flat.then_some(now)
         })
     }

@@ -15,7 +15,9 @@ mod random;
 mod terminal;
 mod tree;
 
-pub use built::{copy_program, debian_package, guest, messages, program, programs, tools};
+pub use built::{
+    copy_program, debian_package, debian_packages, guest, messages, program, programs, tools,
+};
 pub use client::{Connection, Response};
 pub use daemon::{Daemon, Ended, end_of};
 pub use figures::Figures;

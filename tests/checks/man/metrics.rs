@@ -25,6 +25,15 @@ fn text(expression: &syn::Expr) -> Option<String> {
     }
 }
 
+/// One text, or the texts of a list.
+fn texts(expression: &syn::Expr) -> Vec<String> {
+    match expression {
+        syn::Expr::Reference(reference) => texts(&reference.expr),
+        syn::Expr::Array(array) => array.elems.iter().filter_map(text).collect(),
+        one => text(one).into_iter().collect(),
+    }
+}
+
 impl<'a> Visit<'a> for Found {
     fn visit_expr_method_call(&mut self, call: &'a syn::ExprMethodCall) {
         visit::visit_expr_method_call(self, call);
@@ -48,7 +57,8 @@ impl<'a> Visit<'a> for Found {
         let Some(syn::Expr::Call(reader)) = arguments.next() else { return };
         let reader_name = text(&reader.func).unwrap_or_default();
         let by_plugin = reader_name.starts_with("Plugin").then(|| "plugin".to_owned());
-        let by = reader_name.ends_with("By").then(|| reader.args.first().and_then(text)).flatten();
+        let has_labels = reader_name.ends_with("By") || reader_name.ends_with("Info");
+        let by = reader.args.first().filter(|_| has_labels).map(texts).unwrap_or_default();
         let labels = by_plugin.into_iter().chain(by).collect();
         self.0.push((name, String::new(), KnownMetric { kind, labels, help }));
     }
@@ -72,6 +82,8 @@ pub(crate) fn in_source(source: &str) -> BTreeMap<String, KnownMetric> {
 /// The metrics that a page describes: an item with name, kind and labels, and a sentence.
 pub(crate) fn in_page(page: &str) -> BTreeMap<String, KnownMetric> {
     let mut found = BTreeMap::new();
+    // A long line is continued after a backslash.
+    let page = page.replace("\\\n", "");
     let mut lines = page.lines().peekable();
     while let Some(line) = lines.next() {
         let Some((name, rest)) = line.strip_prefix(".It Sy ").and_then(|it| it.split_once(" Pq "))

@@ -50,11 +50,11 @@ fn name(metric: &Metric) -> String {
 
 fn listed(name: &str, kind: MetricKind, sample: MetricSample) -> Value {
     let MetricSample { mut labels, value } = sample;
-    if kind == MetricKind::Info {
-        let value = labels.into_iter().next().map(|(_, value)| value.into_owned());
-        return json!({ "name": name, "value": value });
-    }
+    // The first label is what the metric is about, if it is about a plugin or a socket.
+    let of_one = labels.first().is_some_and(|(label, _)| ["plugin", "socket"].contains(label));
+    let object = of_one.then(|| labels.remove(0).1);
     let value = match value {
+        _ if kind == MetricKind::Info && !labels.is_empty() => json!(labels.remove(0).1),
         MetricValue::Number(number) => json!(number),
         MetricValue::Time(time) => json!(time.as_secs_f64()),
         MetricValue::Times(counts, sum) => {
@@ -67,9 +67,7 @@ fn listed(name: &str, kind: MetricKind, sample: MetricSample) -> Value {
     };
     let mut listed = Map::from_iter([("name".to_owned(), json!(name))]);
     listed.insert("value".to_owned(), value);
-    // The first label is what the metric is about, if it is about a plugin or a socket.
-    if labels.first().is_some_and(|(label, _)| ["plugin", "socket"].contains(label)) {
-        let (_, object) = labels.remove(0);
+    if let Some(object) = object {
         listed.insert("object".to_owned(), json!(object));
     }
     if !labels.is_empty() {
@@ -109,6 +107,14 @@ mod tests {
         assert_eq!(
             listed("io.plugind.x", MetricKind::Info, sample),
             json!({ "name": "io.plugind.x", "value": "1.2" })
+        );
+        let labels = vec![("plugin", "a".into()), ("digest", "0f".into()), ("version", "2".into())];
+        let sample = MetricSample { labels, value: MetricValue::Number(1) };
+        assert_eq!(
+            listed("io.plugind.x", MetricKind::Info, sample),
+            json!({
+                "name": "io.plugind.x", "value": "0f", "object": "a", "fields": { "version": "2" },
+            })
         );
     }
 }

@@ -201,7 +201,7 @@ mod tests {
         runtime::executors::Executors,
         systemd::sockets::PassedSockets,
     };
-    use std::path::Path;
+    use std::{io::ErrorKind, path::Path};
     use tempfile::TempDir;
     use tokio::{io::AsyncReadExt, net::UnixStream};
 
@@ -262,6 +262,24 @@ mod tests {
         daemon.draining.0.close(&ended);
         assert!(!*daemon.draining.0.is_closed.borrow());
         daemon.is_served().await;
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn nothing_is_accepted_after_the_delay_until_draining_ends() {
+        let delay = Duration::from_secs(3600);
+        let daemon = Drainable::new(delay);
+        daemon.draining.begin().unwrap();
+        assert_eq!(daemon.draining.drained().await.unwrap(), 0);
+        let mut client = UnixStream::connect(daemon.directory.path().join("web")).await.unwrap();
+        // The clock of this test advances only when no task has anything to do, so each has had its turns.
+        for _ in 0..3 {
+            sleep(delay).await;
+        }
+        let read = client.try_read(&mut [0]);
+        assert_eq!(read.unwrap_err().kind(), ErrorKind::WouldBlock);
+        assert_eq!(daemon.phase(), DaemonPhase::Draining);
+        daemon.draining.end().unwrap();
+        assert_eq!(client.read(&mut [0]).await.unwrap(), 0);
     }
 
     #[tokio::test]

@@ -61,6 +61,8 @@ pub(super) enum MetricReader {
     Plugin(fn(&PluginSnapshot) -> Option<MetricValue>),
     /// Values of each plugin, one for each value of a second label.
     PluginBy(&'static str, fn(&PluginSnapshot) -> LabelledValues),
+    /// The values of these labels, of each plugin that has them.
+    PluginInfo(&'static [&'static str], fn(&PluginSnapshot) -> Option<Vec<Cow<'static, str>>>),
 }
 
 /// A metric.
@@ -80,7 +82,7 @@ pub struct Metric {
 const PLUGIN: &str = "plugin";
 
 use MetricKind::{Counter, Gauge, Histogram, Info};
-use MetricReader::{Daemon, DaemonBy, Plugin, PluginBy};
+use MetricReader::{Daemon, DaemonBy, Plugin, PluginBy, PluginInfo};
 use MetricUnit::{Bytes, Seconds};
 
 /// A metric without a unit.
@@ -123,6 +125,7 @@ impl Metric {
             DaemonBy(label, _) => vec![label],
             Plugin(_) => vec![PLUGIN],
             PluginBy(label, _) => vec![PLUGIN, label],
+            PluginInfo(labels, _) => [&[PLUGIN], labels].concat(),
         }
     }
 
@@ -156,6 +159,15 @@ impl Metric {
                         value,
                     })
                     .collect()
+            }
+            PluginInfo(labels, read) => {
+                let values = all.plugins.iter().filter_map(|it| Some((it, read(it)?)));
+                let sample = |(it, values)| {
+                    let values = labels.iter().copied().zip(values);
+                    let labels = [plugin(it)].into_iter().chain(values).collect();
+                    MetricSample { labels, value: MetricValue::Number(1) }
+                };
+                values.map(sample).collect()
             }
         }
     }

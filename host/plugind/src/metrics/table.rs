@@ -10,7 +10,7 @@ use crate::{
         metric::{
             LabelledValues, Metric,
             MetricKind::{Counter, Gauge, Histogram, Info},
-            MetricReader::{Daemon, DaemonBy, Plugin, PluginBy},
+            MetricReader::{Daemon, DaemonBy, Plugin, PluginBy, PluginInfo},
             MetricUnit::{Bytes, Seconds},
             MetricValue::{self, Number, Time, Times},
             metric,
@@ -18,6 +18,7 @@ use crate::{
         snapshot::{DaemonSnapshot, PluginSnapshot},
     },
 };
+use plugind_artifact::hex::hex;
 
 /// systemd's words for the state of a unit, which are those for the state of a plugin.
 const STATES: [&str; 6] =
@@ -102,6 +103,18 @@ pub const METRICS: &[Metric] = &[
     metric(Gauge, "process_max_fds", "The most files that the daemon may have open", Daemon(|it| {
         it.max_files.map(Number)
     })),
+    metric(
+        Info,
+        "plugind_plugin",
+        "The version of a plugin that serves: digests of its component and of its manifest with drop-ins, and \
+         the version that its author gave it",
+        PluginInfo(&["component_digest", "configuration_digest", "version"], |it| {
+            let release = it.view.release.as_deref()?;
+            let (digests, version) = (release.digests(), release.inspection.version.clone());
+            let (component, configuration) = (hex(&digests.component), hex(&digests.configuration));
+            Some(vec![component.into(), configuration.into(), version.unwrap_or_default().into()])
+        }),
+    ),
     metric(
         Gauge,
         "plugind_plugin_state",

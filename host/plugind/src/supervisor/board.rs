@@ -6,6 +6,7 @@ use crate::{
         figures::{Figures, PluginFigures},
         name::PluginName,
     },
+    plugin::release::Release,
     pool::{gauges::PoolGauges, instances::Pool},
     supervisor::plugin::ManagedPlugin,
 };
@@ -45,6 +46,7 @@ struct BoardEntry {
     is_required: bool,
     /// The version that serves.
     generation: Option<u64>,
+    release: Option<Arc<Release>>,
     /// The instances of every generation that has some.
     pools: Vec<Weak<Pool>>,
     figures: Arc<PluginFigures>,
@@ -71,6 +73,8 @@ pub struct PluginView {
     pub is_required: bool,
     /// The version that serves.
     pub generation: Option<u64>,
+    /// What that version was made of.
+    pub release: Option<Arc<Release>>,
     /// The state of all its instances, including those of versions that finish their work.
     pub gauges: PoolGauges,
     /// Its figures.
@@ -189,6 +193,7 @@ impl Board {
         entry.is_degraded = is_degraded;
         entry.is_required = plugin.is_required();
         entry.generation = plugin.serving().map(|serving| serving.number);
+        entry.release = plugin.serving().map(|serving| Arc::clone(&serving.release));
         entry.pools.retain(|pool| pool.strong_count() > 0);
     }
 
@@ -210,6 +215,7 @@ impl Board {
             is_degraded: false,
             is_required: false,
             generation: None,
+            release: None,
             pools: Vec::new(),
             figures: self.figures.of(name),
         }
@@ -234,6 +240,7 @@ impl BoardEntry {
             is_degraded: self.is_degraded,
             is_required: self.is_required,
             generation: self.generation,
+            release: self.release,
             gauges: gauges.fold(PoolGauges::default(), PoolGauges::beside),
             figures: self.figures,
         }

@@ -126,7 +126,12 @@ impl Preparation {
             linked.unwrap_or_else(|why| Err(host_failed(&why)))
         };
         match found.transpose() {
-            Some(outcome) => Some(outcome),
+            Some(outcome) => {
+                if outcome.is_ok() {
+                    self.deps.commons.figures.of(self.verified.name()).compiled_in(None);
+                }
+                Some(outcome)
+            }
             None => self.compile(host).await,
         }
     }
@@ -143,7 +148,7 @@ impl Preparation {
         let work = report_compiling(self.verified.name(), on_own_thread("compile", work));
         let prepared = within(compile_max.saturating_add(LINK_DEADLINE), work).await;
         if matches!(prepared, Ok(Ok(_))) {
-            figures.compiled_in(begun.elapsed());
+            figures.compiled_in(Some(begun.elapsed()));
         }
         Some(prepared.unwrap_or_else(|why| Err(host_failed(&why))))
     }

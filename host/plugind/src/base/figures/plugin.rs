@@ -75,9 +75,9 @@ impl PluginFigures {
         *self.failures().entry(result).or_default() += 1;
     }
 
-    /// Its newest version was compiled in this time.
-    pub fn compiled_in(&self, time: Duration) {
-        self.compile.store(nanoseconds(time).max(1), Relaxed);
+    /// Its newest version was compiled in this time, or was not compiled, because it came from the cache.
+    pub fn compiled_in(&self, time: Option<Duration>) {
+        self.compile.store(time.map_or(0, |time| nanoseconds(time).max(1)), Relaxed);
     }
 
     /// Its newest version was ready after this time.
