@@ -1,5 +1,6 @@
 //! The daemon's control socket as a client sees it: calls, their replies, and why there may be none.
 
+use crate::daemon_state::Manager;
 use plugind::{
     api,
     config::SearchPath,
@@ -54,6 +55,17 @@ impl ControlAddress {
     pub(crate) fn is_system(&self) -> bool {
         let is_by_default = self.root.is_none() && self.socket.is_none();
         is_by_default && !self.is_of_user(&Environment::read())
+    }
+
+    /// The instance of systemd that starts the daemon, if there is one and no option names a socket or a root.
+    pub(crate) fn manager(&self) -> Option<Manager> {
+        if self.root.is_some() || self.socket.is_some() {
+            return None;
+        }
+        let environment = Environment::read();
+        let is_of_user = self.is_of_user(&environment);
+        let manager = if is_of_user { Manager::User } else { Manager::System };
+        manager.is_there(environment.xdg_runtime_directory.as_deref()).then_some(manager)
     }
 
     /// Where the plugins of the administrator, or of the user, are.

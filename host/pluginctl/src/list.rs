@@ -1,12 +1,12 @@
 //! `pluginctl list`: all plugins, one line each.
 
 use crate::{
-    client::{CallMethod, Client, ControlAddress},
+    client::CallMethod,
     columns::{KEPT, SPACING, columns, cut_to_terminal, fitting, terminal_width},
+    observed_daemon::ObservedDaemon,
     print::{complain, json, print},
-    problem::{Problem, wait_for},
+    problem::{NOT_ACTIVE, Problem, wait_for},
     relative_time::{ago, moment},
-    status::NOT_ACTIVE,
     usage::{busy, bytes, rate, remark, step, time},
 };
 use plugind::{api, base::text::Escaped};
@@ -43,13 +43,13 @@ pub(crate) struct ListArgs {
     #[arg(long)]
     json: bool,
     #[command(flatten)]
-    place: ControlAddress,
+    daemon: ObservedDaemon,
 }
 
 impl ListArgs {
     pub(crate) fn run(self) -> Result<ExitCode, Problem> {
         let list: api::List =
-            wait_for(async { Ok(Client::connect(&self.place)?.call(CallMethod::List).await?) })?;
+            wait_for(async { Ok(self.daemon.connect()?.call(CallMethod::List).await?) })?;
         print(&match self.json {
             true => json(&list),
             false => {
