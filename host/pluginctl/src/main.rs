@@ -34,6 +34,7 @@ mod run;
 mod format;
 mod relative_time;
 mod stale_credentials;
+mod stale_directories;
 mod status;
 mod systemctl;
 mod test;

@@ -2,7 +2,7 @@
 
 use crate::{
     base::{file::FileVersion, name::PluginName},
-    config::{ListError, SearchPath, list_drop_ins},
+    config::{KnownDirectories, ListError, SearchPath, list_drop_ins},
     plugin::{
         scan::{Found, Ignored, Masked, Scanned, scan},
         validated::ValidatedComponents,
@@ -37,6 +37,7 @@ pub struct ScanReport {
 pub struct VerifiedBefore {
     plugins: BTreeMap<PluginName, (FileVersions, Verified)>,
     validated: ValidatedComponents,
+    directories: KnownDirectories,
     /// The state directory that is still to be asked for what is valid.
     state: Option<PathBuf>,
 }
@@ -46,6 +47,14 @@ impl VerifiedBefore {
     #[must_use]
     pub fn new(state: PathBuf) -> Self {
         Self { state: Some(state), ..Self::default() }
+    }
+
+    /// Checks that the directories are those that others see.
+    ///
+    /// # Errors
+    /// When one was replaced.
+    pub fn check_mounts(&mut self, search_path: &SearchPath) -> Result<(), ListError> {
+        self.directories.check_mounts(search_path)
     }
 }
 
@@ -80,6 +89,8 @@ pub fn read_changed_plugins(
     before: &mut VerifiedBefore,
 ) -> Result<ScanReport, ListError> {
     let Scanned { found, masked, ignored } = scan(search_path)?;
+    // Afterwards: a directory that is unmounted meanwhile is noticed, or its plugins were found.
+    before.directories.check_devices(search_path)?;
     if let Some(state) = before.state.take() {
         before.validated = ValidatedComponents::open(&state);
     }
