@@ -112,6 +112,14 @@ impl SearchPath {
         Self { only_plugins: Some(directory), ..self }
     }
 
+    /// The directory of plugins for the files of the administrator, or of the user, if it does not exist.
+    #[must_use]
+    pub fn missing_directory(&self) -> Option<PathBuf> {
+        let last = self.plugin_directories().pop()?;
+        let error = last.metadata().err()?;
+        (error.kind() == io::ErrorKind::NotFound).then_some(last)
+    }
+
     /// Returns the directories of plugins, which need not exist.
     #[must_use]
     pub fn plugin_directories(&self) -> Vec<PathBuf> {
@@ -271,7 +279,11 @@ mod tests {
         let path = SearchPath::below(root.path());
         assert!(path.plugins().unwrap().is_empty());
         assert_eq!(settings(root.path()), [""; 0]);
-        assert!(path.with_only_plugins(root.path().join("none")).plugins().is_err());
+        assert!(path.clone().with_only_plugins(root.path().join("none")).plugins().is_err());
+        let own = root.path().join("etc/plugind/plugins");
+        assert_eq!(path.missing_directory(), Some(own.clone()));
+        fs::create_dir_all(own).unwrap();
+        assert_eq!(path.missing_directory(), None);
         let root = tree(&["etc/plugind/plugins"]);
         let error = SearchPath::below(root.path()).plugins().unwrap_err().to_string();
         assert!(error.contains("it must be a directory"), "{error}");

@@ -28,6 +28,8 @@ pub struct ScanReport {
     pub masked: Vec<Masked>,
     /// Files that belong to no plugin.
     pub ignored: Vec<Ignored>,
+    /// The directory for plugins of the administrator, if it does not exist.
+    pub missing_directory: Option<PathBuf>,
     /// Plugins whose files are not used, because another version of them is held.
     pub held: BTreeSet<PluginName>,
 }
@@ -89,6 +91,7 @@ pub fn read_changed_plugins(
     before: &mut VerifiedBefore,
 ) -> Result<ScanReport, ListError> {
     let Scanned { found, masked, ignored } = scan(search_path)?;
+    let missing_directory = search_path.missing_directory();
     // Afterwards: a directory that is unmounted meanwhile is noticed, or its plugins were found.
     before.directories.check_devices(search_path)?;
     if let Some(state) = before.state.take() {
@@ -118,7 +121,7 @@ pub fn read_changed_plugins(
         plugins.push(outcome);
     }
     before.validated.keep(valid);
-    Ok(ScanReport { plugins, masked, ignored, held: BTreeSet::new() })
+    Ok(ScanReport { plugins, masked, ignored, missing_directory, held: BTreeSet::new() })
 }
 
 /// Does `work` for each of `items`, on as many threads as there are cores; the order stays.
