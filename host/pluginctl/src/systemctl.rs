@@ -24,7 +24,7 @@ pub(crate) fn unit() -> Result<Option<Unit>, String> {
     }
     let properties = format!("--property={}", PROPERTIES.join(","));
     let shown = ask(&["show", UNIT, &properties])
-        .map_err(|why| format!("cannot compare the grants with {UNIT}: {why}"))?;
+        .map_err(|why| format!("cannot compare the configuration with {UNIT}: {why}"))?;
     // Without its files, settings that only they contain are unknown.
     Ok(Unit::parse(&shown, ask(&["cat", UNIT]).ok().as_deref()))
 }
