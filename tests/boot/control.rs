@@ -122,7 +122,8 @@ fn a_command_that_looks_starts_the_daemon_only_if_asked_to() {
 
     machine.succeed(&["systemctl", "stop", "plugind.target"]);
     machine.wait_for("ActiveState", |state| state == "inactive");
-    looks_report(&machine, &["plugind does not run or has no control socket"]);
+    let remedy = "has no control socket; see `systemctl status plugind-control.socket`";
+    looks_report(&machine, &["/run/plugind/control", remedy]);
 }
 
 #[test]

@@ -108,7 +108,8 @@ fn without_a_daemon_it_says_what_to_look_at() {
             let reported = text(ran.stderr);
             assert!(reported.starts_with(socket.to_str().unwrap()), "{reported}");
             assert!(reported.contains("plugind does not run"), "{reported}");
-            assert!(reported.contains("systemctl status plugind-control.socket"), "{reported}");
+            let remedy = format!("start one with `plugind --listen control={}`", socket.display());
+            assert!(reported.contains(&remedy), "{reported}");
         }
     }
 }
@@ -119,7 +120,10 @@ fn the_socket_is_found_below_the_root() {
     let mut command = Command::new(program("pluginctl"));
     let ran = command.args(["list", "--root"]).arg(root.path()).output().unwrap();
     let socket = root.path().join("run/plugind/control");
-    assert!(text(ran.stderr).starts_with(socket.to_str().unwrap()));
+    let (reported, root) = (text(ran.stderr), root.path().display());
+    assert!(reported.starts_with(socket.to_str().unwrap()), "{reported}");
+    let remedy = format!("`plugind --root {root} --listen control={}`", socket.display());
+    assert!(reported.contains(&remedy), "{reported}");
 }
 
 #[test]

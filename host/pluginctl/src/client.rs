@@ -68,6 +68,21 @@ impl ControlAddress {
         manager.is_there(environment.xdg_runtime_directory.as_deref()).then_some(manager)
     }
 
+    /// The remedy for a control socket that is not there.
+    fn remedy(&self, socket: &Path) -> String {
+        match (self.manager(), &self.root) {
+            (Some(manager), _) => format!("see `{manager} status plugind-control.socket`"),
+            (None, Some(root)) => format!(
+                "start one with `plugind --root {} --listen control={}`",
+                root.display(),
+                socket.display()
+            ),
+            (None, None) => {
+                format!("start one with `plugind --listen control={}`", socket.display())
+            }
+        }
+    }
+
     /// Where the plugins of the administrator, or of the user, are.
     pub(crate) fn plugins(&self) -> Result<PathBuf, NoUserPlace> {
         let environment = Environment::read();
@@ -241,11 +256,8 @@ fn not(f: &mut fmt::Formatter<'_>, done: &str, failure: &api::PluginFailure) -> 
 pub(crate) enum ClientError {
     #[error(transparent)]
     NoUserPlace(#[from] NoUserPlace),
-    #[error(
-        "{}: {source}: plugind does not run or has no control socket; see systemctl status plugind-control.socket",
-        path.display()
-    )]
-    NotRunning { path: PathBuf, source: io::Error },
+    #[error("{}: {source}: plugind does not run or has no control socket; {remedy}", path.display())]
+    NotRunning { path: PathBuf, source: io::Error, remedy: String },
     #[error("{}: {source}: run pluginctl as root", path.display())]
     NotReachable { path: PathBuf, source: io::Error },
     #[error("cannot connect to {}: {source}", path.display())]
@@ -298,7 +310,8 @@ impl Client {
         // A blocking connect: one that does not block fails while many clients wait for the daemon.
         let stream = UnixStream::connect(&path).map_err(|source| match source.kind() {
             ErrorKind::NotFound | ErrorKind::ConnectionRefused => {
-                ClientError::NotRunning { path, source }
+                let remedy = place.remedy(&path);
+                ClientError::NotRunning { path, source, remedy }
             }
             ErrorKind::PermissionDenied => ClientError::NotReachable { path, source },
             _ => ClientError::Connect { path, source },
