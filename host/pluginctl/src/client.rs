@@ -27,7 +27,7 @@ const STATE: &str = "var/lib/plugind";
 const CACHE: &str = "var/cache/plugind";
 
 /// Where the daemon is found.
-#[derive(clap::Args)]
+#[derive(Clone, clap::Args)]
 pub(crate) struct ControlAddress {
     /// Use this directory as the root of all paths, such as /run/plugind/control and /etc/plugind (default: /)
     #[arg(long, value_name = "DIR")]

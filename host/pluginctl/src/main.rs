@@ -99,9 +99,9 @@ enum Command {
     Install(install::InstallArgs),
     /// Remove an installed plugin
     Remove(install::RemoveArgs),
-    /// Mask a plugin that a package has installed
+    /// Keep a plugin from starting, or mask it if a package has installed it
     Disable(install::MaskArgs),
-    /// Unmask a plugin
+    /// End what disable did
     Enable(install::MaskArgs),
     /// Set the least important priority of log entries that the daemon keeps
     LogLevel(log_level::LogLevelArgs),
