@@ -200,6 +200,20 @@ mod tests {
     }
 
     #[test]
+    fn a_plugin_that_is_stopped_or_starting_has_not_failed_and_one_that_is_retried_has() {
+        let plugin = |active: &str, failure| api::Plugin {
+            active_state: active.to_owned(),
+            failure,
+            ..greeter()
+        };
+        for active in ["inactive", "activating", "deactivating", "reloading", "active"] {
+            assert!(!has_failed(&plugin(active, None)), "{active}");
+        }
+        assert!(has_failed(&plugin("failed", None)));
+        assert!(has_failed(&plugin("activating", failed().failure)));
+    }
+
+    #[test]
     fn a_pinned_plugin_is_marked_as_such() {
         let pinned = api::Plugin { pinned: true, ..greeter() };
         assert_eq!(state(&pinned, moment(0)), "active (pinned)");
