@@ -22,6 +22,10 @@ fn a_container_without_systemd_serves_from_a_read_only_image() {
     assert_ne!(machine.run(&["touch", "/var/cache/plugind/file"]).status, 0);
     let list = machine.succeed(&["pluginctl", "list"]);
     assert!(list.contains("1 plugin, 0 failed"), "{list}");
+    machine.succeed(&["rm", "/run/plugind/control"]);
+    let list = machine.run(&["pluginctl", "list"]);
+    let remedy = "start one with `plugind --listen control=/run/plugind/control`";
+    assert!(list.status == 3 && list.errors.contains(remedy), "{list:?}");
     // Its first process passes no signals on, so this one is for the daemon itself.
     machine.succeed(&["sh", "-c", "kill -TERM $(pidof plugind)"]);
     machine.within(|| {

@@ -79,12 +79,67 @@ fn pings_are_answered_while_a_reload_runs() {
     });
 }
 
+/// The commands of `pluginctl` that only look at the daemon.
+const LOOKS: [&[&str]; 6] = [
+    &["list"],
+    &["status"],
+    &["status", "hello"],
+    &["top", "--once"],
+    &["wait", "hello"],
+    &["profile", "hello"],
+];
+
+/// Proves that each command that only looks reports this, and that none starts the daemon.
+fn looks_report(machine: &Machine, reported: &[&str]) {
+    let state = machine.daemon("ActiveState");
+    let started = machine.daemon("ExecMainStartTimestampMonotonic");
+    for look in LOOKS {
+        let ran = machine.run(&[&["pluginctl"], look].concat());
+        assert_eq!((ran.status, &*ran.output), (3, ""), "{look:?}: {ran:?}");
+        for part in reported {
+            assert!(ran.errors.contains(part), "{look:?}: {ran:?}");
+        }
+    }
+    assert_eq!(machine.daemon("ActiveState"), state);
+    assert_eq!(machine.daemon("ExecMainStartTimestampMonotonic"), started);
+}
+
 #[test]
-fn a_connection_to_the_control_socket_starts_the_daemon() {
+fn a_command_that_looks_starts_the_daemon_only_if_asked_to() {
     let machine = Machine::boot_with(&["hello"]);
     machine.succeed(&["systemctl", "start", "plugind-control.socket"]);
-    machine.succeed(&["pluginctl", "status"]);
+    let remedy = "`systemctl start plugind.service` starts it, and so does the option --start";
+    looks_report(&machine, &["plugind.service does not run; ", remedy]);
+    machine.succeed(&["pluginctl", "status", "--start"]);
     machine.wait_for("ActiveState", |state| state == "active");
+    machine.succeed(&["pluginctl", "list"]);
+
+    // A command that changes something needs a daemon.
+    machine.succeed(&["systemctl", "stop", "plugind.service"]);
+    looks_report(&machine, &["plugind.service does not run; "]);
+    machine.succeed(&["pluginctl", "reload"]);
+    machine.wait_for("ActiveState", |state| state == "active");
+
+    machine.succeed(&["systemctl", "stop", "plugind.target"]);
+    machine.wait_for("ActiveState", |state| state == "inactive");
+    let remedy = "has no control socket; see `systemctl status plugind-control.socket`";
+    looks_report(&machine, &["/run/plugind/control", remedy]);
+}
+
+#[test]
+fn a_command_that_looks_reports_a_daemon_that_fails() {
+    let machine = Machine::boot_with(&["hello"]);
+    machine.put("/etc/plugind/plugind.toml", "no toml");
+    assert_ne!(machine.systemctl(&["start", "plugind.service"]).status, 0);
+    let failed = "plugind.service has failed with result exit-code";
+    looks_report(&machine, &[failed, "plugind.toml:1:", "see `systemctl status plugind.service`"]);
+
+    // systemd starts it again, later.
+    let later = "[Service]\nRestartPreventExitStatus=\nRestartSec=1h\nRestartSteps=0\n";
+    machine.put_drop_in("plugind.service", later);
+    assert_ne!(machine.systemctl(&["start", "plugind.service"]).status, 0);
+    machine.wait_for("SubState", |state| state == "auto-restart");
+    looks_report(&machine, &[failed, "systemd will start it again", "plugind.toml:1:"]);
 }
 
 #[test]

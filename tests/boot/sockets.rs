@@ -54,6 +54,32 @@ fn several_sockets_of_one_name_are_served_and_one_of_no_use_is_reported_and_kept
 }
 
 #[test]
+fn a_second_socket_of_one_name_is_served_once_it_is_enabled() {
+    let machine = Machine::boot_with(&["hello"]);
+    let put = |name: &str, port: u16| {
+        let wanted = "[Install]\nWantedBy=sockets.target plugind.service\n";
+        let contents = unit("ListenStream", &format!("127.0.0.1:{port}"), "http") + wanted;
+        machine.put(&format!("etc/systemd/system/{name}"), contents);
+        machine.reload_units();
+    };
+    let serves = |ports: &[u16]| {
+        for port in ports {
+            assert_eq!(get(&machine, *port, "/hello"), (200, HELLO.to_owned()), "{port}");
+        }
+        assert_eq!(machine.daemon("StatusText"), "1 of 1 plugins ready");
+    };
+    // Its first client starts a daemon that does not run.
+    put("second.socket", 8081);
+    machine.succeed(&["systemctl", "enable", "--now", "second.socket"]);
+    serves(&[8081, 8080]);
+    // systemd starts no socket of a daemon that runs, and enables it nevertheless.
+    put("third.socket", 8082);
+    assert_ne!(machine.systemctl(&["enable", "--now", "third.socket"]).status, 0);
+    machine.succeed(&["systemctl", "restart", "plugind.service"]);
+    serves(&[8080, 8081, 8082]);
+}
+
+#[test]
 fn a_socket_of_the_wrong_kind_is_reported_with_the_remedy() {
     let machine = Machine::boot_with(&["hello"]);
     let contents = unit("ListenDatagram", "127.0.0.1:8084", "http");

@@ -88,6 +88,14 @@ fn a_daemon_without_plugins_is_ready_and_says_so() {
     let machine = Machine::boot();
     machine.start();
     assert_eq!(machine.daemon("StatusText"), "no plugins");
+    machine.succeed(&["rmdir", "/etc/plugind/plugins"]);
+    machine.succeed(&["systemctl", "restart", "plugind.service"]);
+    let missing = "no plugins; missing directory: /etc/plugind/plugins";
+    assert_eq!(machine.daemon("StatusText"), missing);
+    assert!(machine.succeed(&["pluginctl", "status"]).contains(missing));
+    machine.succeed(&["mkdir", "/etc/plugind/plugins"]);
+    machine.succeed(&["pluginctl", "reload"]);
+    assert_eq!(machine.daemon("StatusText"), "no plugins");
     assert_eq!(machine.get("/").status(), 404);
 }
 

@@ -166,3 +166,128 @@ fn a_changed_credential_reaches_the_plugin_by_a_reload_or_a_restart() {
     assert_eq!(machine.get("/secret/token").status_and_text(), (200, "new"));
     assert_eq!(reload().errors, "");
 }
+
+/// The failure of `pluginctl reload`, which the status of the daemon has as well, while `/hello` is served.
+fn reload_in_vain(machine: &Machine) -> String {
+    let reload = machine.run(&["pluginctl", "reload"]);
+    assert_eq!(reload.status, 1, "{reload:?}");
+    assert!(reload.errors.starts_with("reload failed, nothing changed: "), "{reload:?}");
+    assert_ne!(machine.systemctl(&["reload", "plugind.service"]).status, 0);
+    let why = reload.errors.trim_end().trim_start_matches("reload failed, nothing changed: ");
+    let status = machine.daemon("StatusText");
+    assert!(status.ends_with(&format!("; not reloaded: {why}")), "{status}");
+    assert!(machine.succeed(&["pluginctl", "status"]).contains(why));
+    assert_eq!(machine.get("/hello").status_and_text(), (200, HELLO));
+    why.to_owned()
+}
+
+#[test]
+fn a_directory_that_was_replaced_as_a_whole_is_reported_until_a_restart() {
+    let machine = Machine::boot_with(&["hello"]);
+    machine.start();
+    machine.succeed(&["cp", "-a", "/etc/plugind", "/etc/plugind.new"]);
+    machine.succeed(&[
+        "cp",
+        "/etc/plugind/plugins/hello.wasm",
+        "/etc/plugind.new/plugins/new.wasm",
+    ]);
+    machine.succeed(&["mv", "/etc/plugind", "/etc/plugind.old"]);
+    let replaced = "/etc/plugind was replaced or removed";
+    assert!(reload_in_vain(&machine).contains(replaced));
+    machine.succeed(&["mv", "/etc/plugind.new", "/etc/plugind"]);
+    assert!(reload_in_vain(&machine).contains(replaced));
+    machine.succeed(&["rm", "-r", "/etc/plugind.old"]);
+    let why = reload_in_vain(&machine);
+    assert!(why.contains(replaced) && why.contains("until its unit, or its container"), "{why}");
+    machine.succeed(&["systemctl", "restart", "plugind.service"]);
+    assert_eq!(machine.get("/new").status(), 200);
+    assert_eq!(machine.daemon("StatusText"), "2 of 2 plugins ready");
+    machine.succeed(&["pluginctl", "reload"]);
+
+    // A directory above it was replaced, which the daemon cannot know.
+    machine.succeed(&["mount", "-t", "tmpfs", "tmpfs", "/etc"]);
+    machine.put_guest("newest", "hello");
+    let reload = machine.run(&["pluginctl", "reload"]);
+    assert_eq!(reload.status, 1, "{reload:?}");
+    let reported = "plugind.service sees an older directory than the machine: /etc/plugind; `systemctl restart";
+    assert!(reload.errors.contains(reported), "{reload:?}");
+    machine.succeed(&["umount", "/etc"]);
+    machine.succeed(&["pluginctl", "reload"]);
+}
+
+#[test]
+fn a_directory_that_was_unmounted_takes_no_plugin_with_it() {
+    let machine = Machine::boot();
+    let plugins = "/etc/plugind/plugins";
+    machine.succeed(&["mkdir", "-p", plugins]);
+    machine.succeed(&["mount", "-t", "tmpfs", "tmpfs", plugins]);
+    machine.put_guest("hello", "hello");
+    machine.succeed(&["cp", "/etc/plugind/plugins/hello.wasm", "/root"]);
+    machine.start();
+    assert_eq!(machine.get("/hello").status_and_text(), (200, HELLO));
+    // The daemon keeps it open, so that it is busy.
+    assert_ne!(machine.run(&["umount", plugins]).status, 0);
+    machine.succeed(&["umount", "--lazy", plugins]);
+    let why = reload_in_vain(&machine);
+    for part in [plugins, "is empty and on another file system", "mount it again"] {
+        assert!(why.contains(part), "{why}");
+    }
+    machine.succeed(&["mount", "-t", "tmpfs", "tmpfs", plugins]);
+    machine.succeed(&["cp", "/root/hello.wasm", plugins]);
+    machine.succeed(&["pluginctl", "reload"]);
+    assert_eq!(machine.daemon("StatusText"), "1 of 1 plugins ready");
+    // Emptied where it is, it takes them.
+    machine.succeed(&["rm", "/etc/plugind/plugins/hello.wasm"]);
+    machine.succeed(&["pluginctl", "reload"]);
+    assert_eq!(machine.get("/hello").status(), 404);
+}
+
+#[test]
+fn check_reports_files_that_the_unit_keeps_from_the_daemon() {
+    let machine = Machine::boot_with(&["hello", "sleeps"]);
+    machine.put_guest("third", "hello");
+    machine.put("/opt/greeter.wasm", fs::read(guest("hello")).unwrap());
+    machine.succeed(&["ln", "-s", "/opt/greeter.wasm", "/etc/plugind/plugins/greeter.wasm"]);
+    machine.succeed(&["ln", "-s", "hello.wasm", "/etc/plugind/plugins/again.wasm"]);
+    machine.succeed(&["chmod", "0600", "/etc/plugind/plugins/sleeps.wasm"]);
+    machine.put("/etc/plugind/plugins/third.toml.d/10-log.toml", "required = false\n");
+    machine.succeed(&["chmod", "0700", "/etc/plugind/plugins/third.toml.d"]);
+    let check = |options: &[&str]| {
+        machine.run(&[&["pluginctl", "check", "--no-compile"], options].concat())
+    };
+    let found = check(&[]);
+    assert_eq!(found.status, 1, "{found:?}");
+    for part in [
+        "greeter.wasm: it leads to /opt/greeter.wasm, which plugind.service hides from the daemon: \
+         RootDirectory=/usr/lib/plugind/root",
+        "sleeps.wasm: the user of plugind.service cannot read it; `chmod a+r ",
+        "third.toml.d: the user of plugind.service cannot read it; `chmod a+rx ",
+    ] {
+        assert!(found.errors.contains(part), "{part}: {found:?}");
+    }
+    assert_eq!(found.output.matches("fails at verify").count(), 3, "{found:?}");
+    assert_eq!(found.output.matches(" ok ").count(), 2, "{found:?}");
+    assert_eq!(check(&["--no-unit"]).status, 0);
+
+    // The daemon says the same.
+    machine.put_drop_in("plugind.service", "[Service]\nRestart=no\n");
+    assert_ne!(machine.systemctl(&["start", "plugind.service"]).status, 0);
+    let status = machine.daemon("StatusText");
+    for plugin in ["greeter", "sleeps", "third"] {
+        assert!(status.contains(&format!("plugin {plugin} failed")), "{status}");
+    }
+
+    // After its remedies, the daemon starts.
+    machine.succeed(&["cp", "--remove-destination", "/opt/greeter.wasm", "/etc/plugind/plugins"]);
+    machine.succeed(&["chmod", "a+r", "/etc/plugind/plugins/sleeps.wasm"]);
+    machine.succeed(&["chmod", "a+rx", "/etc/plugind/plugins/third.toml.d"]);
+    let found = check(&[]);
+    assert_eq!((found.status, found.output.matches(" ok ").count()), (0, 5), "{found:?}");
+    machine.start();
+
+    machine.put("/etc/plugind/plugind.toml", "log-level = \"info\"\n");
+    machine.succeed(&["chmod", "0600", "/etc/plugind/plugind.toml"]);
+    let found = check(&[]);
+    assert_eq!(found.status, 78, "{found:?}");
+    assert!(found.errors.contains("plugind.toml: the user of plugind.service cannot read it"));
+}

@@ -101,12 +101,16 @@ fn without_a_daemon_it_says_what_to_look_at() {
     let (directory, listener) = socket();
     drop(listener);
     for socket in ["control", "nothing"].map(|name| directory.path().join(name)) {
-        let ran = pluginctl(&socket, &["list"]).output().unwrap();
-        assert_eq!(ran.status.code(), Some(1));
-        let reported = text(ran.stderr);
-        assert!(reported.starts_with(socket.to_str().unwrap()), "{reported}");
-        assert!(reported.contains("plugind does not run"), "{reported}");
-        assert!(reported.contains("systemctl status plugind-control.socket"), "{reported}");
+        // Those that only look have the exit status of systemctl(1) for a unit that is not active.
+        for (command, status) in [(&["list"][..], 3), (&["status", "hi"], 3), (&["reload"], 1)] {
+            let ran = pluginctl(&socket, command).output().unwrap();
+            assert_eq!(ran.status.code(), Some(status), "{command:?}");
+            let reported = text(ran.stderr);
+            assert!(reported.starts_with(socket.to_str().unwrap()), "{reported}");
+            assert!(reported.contains("plugind does not run"), "{reported}");
+            let remedy = format!("start one with `plugind --listen control={}`", socket.display());
+            assert!(reported.contains(&remedy), "{reported}");
+        }
     }
 }
 
@@ -116,7 +120,10 @@ fn the_socket_is_found_below_the_root() {
     let mut command = Command::new(program("pluginctl"));
     let ran = command.args(["list", "--root"]).arg(root.path()).output().unwrap();
     let socket = root.path().join("run/plugind/control");
-    assert!(text(ran.stderr).starts_with(socket.to_str().unwrap()));
+    let (reported, root) = (text(ran.stderr), root.path().display());
+    assert!(reported.starts_with(socket.to_str().unwrap()), "{reported}");
+    let remedy = format!("`plugind --root {root} --listen control={}`", socket.display());
+    assert!(reported.contains(&remedy), "{reported}");
 }
 
 #[test]

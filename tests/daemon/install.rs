@@ -1,7 +1,7 @@
 //! `pluginctl install` and its opposites do what an administrator does by hand, and check it first.
 
 use crate::control::{run, start};
-use plugind_tests::{Tree, guest};
+use plugind_tests::{Daemon, Tree, guest};
 use std::{
     fs,
     os::unix::fs::PermissionsExt,
@@ -141,8 +141,81 @@ fn a_plugin_of_a_package_is_masked_and_unmasked() {
         assert_eq!(run(&tree, &[command, "hello", "--reload"]).status, Some(0), "{command}");
         assert_eq!(daemon.get("/hello").status(), status, "{command}");
     }
-    tree.put_guest("hello", "hello");
-    assert_eq!(run(&tree, &["disable", "hello"]).status, Some(1), "nothing can mask it");
-    assert_eq!(run(&tree, &["enable", "hello"]).status, Some(1), "it is no mask");
+}
+
+#[test]
+fn a_plugin_of_the_administrator_that_is_disabled_stays_stopped_over_a_restart() {
+    let tree = Tree::new().with_manifest("hello", "required = true\n").with("sleeps");
+    let mut daemon = start(&tree);
+    let ran = run(&tree, &["disable", "hello", "--reload"]);
+    assert_eq!(ran.status, Some(0), "{}", ran.stderr);
+    let drop_in = tree.plugins().join("hello.toml.d/disabled.toml");
+    let reported = format!("hello is disabled by {}\n", drop_in.display());
+    assert_eq!(ran.stderr, reported);
+    let is_stopped = |daemon: &Daemon| {
+        assert_eq!(daemon.get("/hello").status(), 503);
+        let status = run(&tree, &["status"]);
+        assert!(
+            status.stdout.contains("1 of 2 plugins ready; stopped: hello"),
+            "{}",
+            status.stdout
+        );
+        assert!(run(&tree, &["status", "hello"]).stdout.contains("inactive (stopped)"));
+    };
+    is_stopped(&daemon);
+    assert_eq!(daemon.stop(), 0);
+    let mut daemon = start(&tree);
+    is_stopped(&daemon);
+    assert_eq!(run(&tree, &["reload"]).status, Some(0));
+    is_stopped(&daemon);
+    assert_eq!(daemon.log.count(&["plugin ready", "plugin=hello"]), 0);
+
+    let ran = run(&tree, &["enable", "hello", "--reload"]);
+    assert_eq!(ran.status, Some(0), "{}", ran.stderr);
+    assert_eq!(daemon.get("/hello").status(), 200);
+    assert_eq!(files(&tree), ["hello.toml", "hello.wasm", "sleeps.wasm"]);
+    assert_eq!(daemon.stop(), 0);
+    let daemon = start(&tree);
+    assert_eq!(daemon.get("/hello").status(), 200);
+}
+
+#[test]
+fn files_alone_are_changed_by_disable_and_enable_without_reload() {
+    let tree = Tree::new().with("hello");
+    let daemon = start(&tree);
+    let stderr = |command: &str, status| {
+        let ran = run(&tree, &[command, "hello"]);
+        assert_eq!(ran.status, Some(status), "{command}: {}", ran.stderr);
+        ran.stderr
+    };
+    assert!(stderr("enable", 1).contains("hello is not disabled"));
+    assert!(stderr("disable", 0).contains("`pluginctl stop hello` stops it"));
+    assert!(stderr("disable", 0).contains("`pluginctl stop hello` stops it"));
+    assert_eq!(daemon.get("/hello").status(), 200);
+    fs::write(tree.plugins().join("hello.toml.d/10-own.toml"), "required = false\n").unwrap();
+    assert!(stderr("enable", 0).contains("`pluginctl start hello` starts it"));
+    let own = fs::read_dir(tree.plugins().join("hello.toml.d")).unwrap().count();
+    assert_eq!(own, 1, "another drop-in stays");
+    // What is installed stays disabled, and what is removed is disabled no more.
+    stderr("disable", 0);
+    let ran = run(&tree, &["install", text(&source(&tree, "hello", ""))]);
+    assert!(
+        ran.stderr.contains("hello is disabled until `pluginctl enable hello`"),
+        "{}",
+        ran.stderr
+    );
+    stderr("remove", 0);
+    assert!(!tree.plugins().join("hello.toml.d/disabled.toml").exists());
+}
+
+#[test]
+fn a_pinned_plugin_has_to_be_unpinned_before_it_is_disabled() {
+    let tree = Tree::new().with("hello");
+    let _daemon = start(&tree);
+    tree.wait_for_version("hello");
+    assert_eq!(run(&tree, &["pin", "hello"]).status, Some(0));
+    let ran = run(&tree, &["disable", "hello"]);
+    assert_eq!(ran.status, Some(1));
+    assert!(ran.stderr.contains("`pluginctl unpin hello` ends that"), "{}", ran.stderr);
     assert_eq!(files(&tree), ["hello.wasm"]);
 }

@@ -2,12 +2,14 @@
 //! wrong.
 
 mod conflicts;
+mod file_access;
 mod project_check;
 mod report;
 
 use crate::{
     check::{
         conflicts::Conflicts,
+        file_access::UnreadableFiles,
         project_check::{is_manifest, link_project, project_of},
         report::{describe_masked, described, json_masked, mistakes, plugin_json, table},
     },
@@ -22,6 +24,7 @@ use crate::{
 };
 use clap::Args;
 use plugind::{
+    api::FailedStage,
     base::error_chain::ErrorChain,
     check::{Checked, LinkFailure, check, check_one, component_name, find_component},
     config::settings,
@@ -44,7 +47,7 @@ pub(crate) struct CheckArgs {
     /// Do not compile and link; mistakes of these stages are not found
     #[arg(long)]
     no_compile: bool,
-    /// Do not compare the grants with the unit of the daemon
+    /// Do not compare grants and the access to files with the unit of the daemon
     #[arg(long)]
     no_unit: bool,
     /// Use this program as the compiler (default: plugind-compile)
@@ -204,11 +207,21 @@ impl CheckArgs {
         };
         let check = |checker: &LinkChecker| checker.check_plugins(directory);
         link(&mut report.plugins, linking, output, check);
-        let own = output.mistakes.clone();
         let unit = self.unit().unwrap_or_else(|why| {
             output.notes.push(why);
             None
         });
+        if let Some(unit) = &unit {
+            let mut unreadable = UnreadableFiles::find(&self.tree.search_path(), unit);
+            output.is_configuration |= !unreadable.configuration.is_empty();
+            output.mistakes.append(&mut unreadable.configuration);
+            for checked in &mut report.plugins {
+                let Some(mistakes) = unreadable.plugins.remove(&checked.name) else { continue };
+                let verify = || (FailedStage::Verify, Vec::new());
+                checked.failed.get_or_insert_with(verify).1.extend(mistakes);
+            }
+        }
+        let own = output.mistakes.clone();
         let conflicts =
             unit.map(|unit| Conflicts::find(&mut report.plugins, &unit)).unwrap_or_default();
         for checked in &report.plugins {

@@ -1,5 +1,6 @@
 //! The daemon's control socket as a client sees it: calls, their replies, and why there may be none.
 
+use crate::daemon_state::Manager;
 use plugind::{
     api,
     config::SearchPath,
@@ -26,7 +27,7 @@ const STATE: &str = "var/lib/plugind";
 const CACHE: &str = "var/cache/plugind";
 
 /// Where the daemon is found.
-#[derive(clap::Args)]
+#[derive(Clone, clap::Args)]
 pub(crate) struct ControlAddress {
     /// Use this directory as the root of all paths, such as /run/plugind/control and /etc/plugind (default: /)
     #[arg(long, value_name = "DIR")]
@@ -54,6 +55,32 @@ impl ControlAddress {
     pub(crate) fn is_system(&self) -> bool {
         let is_by_default = self.root.is_none() && self.socket.is_none();
         is_by_default && !self.is_of_user(&Environment::read())
+    }
+
+    /// The instance of systemd that starts the daemon, if there is one and no option names a socket or a root.
+    pub(crate) fn manager(&self) -> Option<Manager> {
+        if self.root.is_some() || self.socket.is_some() {
+            return None;
+        }
+        let environment = Environment::read();
+        let is_of_user = self.is_of_user(&environment);
+        let manager = if is_of_user { Manager::User } else { Manager::System };
+        manager.is_there(environment.xdg_runtime_directory.as_deref()).then_some(manager)
+    }
+
+    /// The remedy for a control socket that is not there.
+    fn remedy(&self, socket: &Path) -> String {
+        match (self.manager(), &self.root) {
+            (Some(manager), _) => format!("see `{manager} status plugind-control.socket`"),
+            (None, Some(root)) => format!(
+                "start one with `plugind --root {} --listen control={}`",
+                root.display(),
+                socket.display()
+            ),
+            (None, None) => {
+                format!("start one with `plugind --listen control={}`", socket.display())
+            }
+        }
     }
 
     /// Where the plugins of the administrator, or of the user, are.
@@ -229,11 +256,8 @@ fn not(f: &mut fmt::Formatter<'_>, done: &str, failure: &api::PluginFailure) -> 
 pub(crate) enum ClientError {
     #[error(transparent)]
     NoUserPlace(#[from] NoUserPlace),
-    #[error(
-        "{}: {source}: plugind does not run or has no control socket; see systemctl status plugind-control.socket",
-        path.display()
-    )]
-    NotRunning { path: PathBuf, source: io::Error },
+    #[error("{}: {source}: plugind does not run or has no control socket; {remedy}", path.display())]
+    NotRunning { path: PathBuf, source: io::Error, remedy: String },
     #[error("{}: {source}: run pluginctl as root", path.display())]
     NotReachable { path: PathBuf, source: io::Error },
     #[error("cannot connect to {}: {source}", path.display())]
@@ -286,7 +310,8 @@ impl Client {
         // A blocking connect: one that does not block fails while many clients wait for the daemon.
         let stream = UnixStream::connect(&path).map_err(|source| match source.kind() {
             ErrorKind::NotFound | ErrorKind::ConnectionRefused => {
-                ClientError::NotRunning { path, source }
+                let remedy = place.remedy(&path);
+                ClientError::NotRunning { path, source, remedy }
             }
             ErrorKind::PermissionDenied => ClientError::NotReachable { path, source },
             _ => ClientError::Connect { path, source },

@@ -6,9 +6,9 @@
 
 use crate::{
     client::{CallMethod, CallRefused, Client, ClientError, ControlAddress},
+    daemon_state::{self, Manager},
     print::complain,
     problem::{Problem, wait_for},
-    systemctl,
     wait::is_ready,
 };
 use plugind::{
@@ -226,7 +226,7 @@ fn status(plugin: &api::Plugin) -> String {
 /// Waits until the daemon is back, as long as systemd starts or ends it; false if it was stopped.
 async fn daemon_returns() -> Result<bool, Problem> {
     loop {
-        let daemon = daemon_state()?;
+        let daemon = daemon_state::daemon(Manager::System).map_err(systemd_failed)?;
         match &*daemon.active {
             "active" | "reloading" => return Ok(true),
             // Between the stop and the start of a restart.
@@ -240,52 +240,20 @@ async fn daemon_returns() -> Result<bool, Problem> {
     }
 }
 
-/// The state of plugind.service.
-struct DaemonState {
-    active: String,
-    /// systemd is to start or stop it.
-    has_job: bool,
-}
-
-fn daemon_state() -> Result<DaemonState, Problem> {
-    let failed = |why| Problem::failed(FollowError::Systemd(why));
-    let shown = systemctl::ask(&["show", "--property=ActiveState,Job", crate::unit::UNIT]);
-    let shown = shown.map_err(failed)?;
-    let value = |name: &str| {
-        let mut lines = shown.lines().filter_map(|line| line.split_once('='));
-        lines.find(|(key, _)| *key == name).map(|(_, value)| value.to_owned())
-    };
-    let active = value("ActiveState").ok_or_else(|| failed("no state".to_owned()))?;
-    let has_job = value("Job").is_some_and(|job| !["", "0"].contains(&&*job));
-    Ok(DaemonState { active, has_job })
-}
-
 /// Whether systemd is to stop or restart the daemon.
 fn is_to_stop() -> Result<bool, Problem> {
-    let jobs = systemctl::ask(&["list-jobs", "--no-legend", "--plain", crate::unit::UNIT]);
-    let jobs = jobs.map_err(|why| Problem::failed(FollowError::Systemd(why)))?;
-    Ok(jobs.lines().any(is_stop))
+    let job = daemon_state::job(Manager::System).map_err(systemd_failed)?;
+    Ok(job.is_some_and(|kind| ["stop", "restart"].contains(&&*kind)))
 }
 
-/// Whether this line of `systemctl list-jobs` is a job that stops the daemon.
-fn is_stop(job: &str) -> bool {
-    let mut words = job.split_whitespace().skip_while(|word| *word != crate::unit::UNIT);
-    words.nth(1).is_some_and(|kind| ["stop", "restart"].contains(&kind))
+fn systemd_failed(why: String) -> Problem {
+    Problem::failed(FollowError::Systemd(why))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::fixtures::{failed, greeter};
-
-    #[test]
-    fn only_jobs_that_stop_the_daemon_leave_the_plugin_to_it() {
-        assert!(is_stop(" 12 plugind.service stop    waiting"));
-        assert!(is_stop("12 plugind.service restart running"));
-        assert!(!is_stop("12 plugind.service reload running"));
-        assert!(!is_stop("12 plugind-http.socket stop waiting"));
-        assert!(!is_stop("No jobs running."));
-    }
 
     #[test]
     fn the_status_has_the_reason_of_a_failure() {

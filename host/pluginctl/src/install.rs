@@ -2,16 +2,17 @@
 //! their place, and checked before that.
 
 use crate::{
-    client::{ControlAddress, NoUserPlace},
+    client::{CallMethod, CallRefused, Client, ClientError, ControlAddress, NoUserPlace},
     link_check::LinkChecker,
     print::{complain, line, print},
-    problem::Problem,
+    problem::{Problem, unless_interrupted, wait_for},
     reload::ReloadArgs,
     run::source_paths::SourcePaths,
     search_path::Tree,
 };
 use clap::Args;
 use plugind::{
+    api,
     base::{
         error_chain::ErrorChain,
         file::{self, FileError},
@@ -24,9 +25,11 @@ use plugind::{
         verify::{COMPONENT_MAX, MANIFEST_MAX, Verified},
     },
 };
+use serde::de::DeserializeOwned;
 use std::{
+    fmt::Debug,
     fs::{self, File, Permissions},
-    io::{self, ErrorKind},
+    io::{self, ErrorKind, Write},
     os::unix::fs::{PermissionsExt, symlink},
     path::{Path, PathBuf},
     process::ExitCode,
@@ -36,6 +39,15 @@ use std::{
 const VENDORS: [&str; 2] = ["usr/lib/plugind/plugins", "run/plugind/plugins"];
 /// Every user may read plugins: the daemon has one of its own.
 const MODE: u32 = 0o644;
+const DIRECTORY_MODE: u32 = 0o755;
+/// The drop-in that keeps a plugin of the administrator from starting. Its name comes after those that begin with a
+/// digit.
+const DISABLED: &str = "disabled.toml";
+const DISABLED_TEXT: &str = "\
+# `pluginctl disable` has written this file, and `pluginctl enable` removes it.
+[service]
+autostart = false
+";
 
 #[derive(Args)]
 pub(crate) struct InstallArgs {
@@ -63,7 +75,7 @@ pub(crate) struct RemoveArgs {
 
 #[derive(Args)]
 pub(crate) struct MaskArgs {
-    /// Mask or unmask this plugin
+    /// Disable or enable this plugin
     #[arg(value_name = "NAME")]
     name: PluginName,
     #[command(flatten)]
@@ -73,7 +85,7 @@ pub(crate) struct MaskArgs {
 /// The options for the daemon after files were changed.
 #[derive(Args)]
 struct AfterArgs {
-    /// Reload the daemon
+    /// Reload the daemon; with disable and enable, also stop or start the plugin
     #[arg(long)]
     reload: bool,
     #[command(flatten)]
@@ -103,14 +115,10 @@ enum InstallError {
     Mistakes(String),
     #[error("there is no {}; `pluginctl list` shows the plugins", .0.display())]
     NotThere(PathBuf),
-    #[error(
-        "cannot mask {}: it is a plugin of the administrator; `pluginctl remove` removes it", .0.display()
-    )]
-    NotMaskable(PathBuf),
-    #[error(
-        "{} does not mask a plugin: it is a plugin of the administrator, and is enabled", .0.display()
-    )]
-    NotMasked(PathBuf),
+    #[error("{0} is pinned, so that no drop-in can disable it; `pluginctl unpin {0}` ends that")]
+    Pinned(PluginName),
+    #[error("{0} is not disabled")]
+    NotDisabled(PluginName),
     #[error(
         "there is no plugin {name} below {}; `pluginctl list` shows the plugins", directories.join(" or ")
     )]
@@ -165,6 +173,9 @@ impl InstallArgs {
                 complain(&format!(
                     "{name} is pinned: its files are not used until `pluginctl unpin {name}`"
                 ));
+            }
+            if disabling(&path).exists() {
+                complain(&format!("{name} is disabled until `pluginctl enable {name}`"));
             }
         }
         let synced = File::open(&target).and_then(|directory| directory.sync_all());
@@ -260,6 +271,7 @@ impl RemoveArgs {
             Ok(()) | Err(InstallError::NotThere(_)) => (),
             Err(error) => return Err(Problem::failed(error)),
         }
+        remove_disabling(&component).map_err(Problem::failed)?;
         print(&line(&format!("removed {}", component.display())))?;
         if let Some(other) = vendor(after.place.root(), &name) {
             let other = other.display();
@@ -270,20 +282,27 @@ impl RemoveArgs {
 }
 
 impl MaskArgs {
-    /// Masks the plugin.
+    /// Keeps the plugin from starting: by a drop-in if it is one of the administrator's, or else by a mask.
     pub(crate) fn disable(self) -> Result<ExitCode, Problem> {
-        let plugins = self.after.plugins().map_err(Problem::failed)?;
-        let path = plugins.join(format!("{}.wasm", self.name));
-        self.mask(&path).map_err(Problem::failed)?;
+        let path = self.component().map_err(Problem::failed)?;
+        if is_mask(&path) || path.symlink_metadata().is_err() {
+            self.mask(&path).map_err(Problem::failed)?;
+            return self.after.run();
+        }
+        let drop_in = self.write_drop_in(&path).map_err(Problem::failed)?;
+        let (name, drop_in) = (&self.name, drop_in.display());
+        if !self.after.reload {
+            complain(&format!("{name} is disabled by {drop_in}; `pluginctl stop {name}` stops it"));
+            return self.after.run();
+        }
+        complain(&format!("{name} is disabled by {drop_in}"));
+        self.call::<api::Stopped>(CallMethod::Stop)?;
         self.after.run()
     }
 
     fn mask(&self, path: &Path) -> Result<(), InstallError> {
         if is_mask(path) {
             return Ok(());
-        }
-        if path.symlink_metadata().is_ok() {
-            return Err(InstallError::NotMaskable(path.to_owned()));
         }
         let vendor = vendor(self.after.place.root(), &self.name).ok_or_else(|| self.unknown())?;
         let failed = |source| InstallError::Write { path: path.to_owned(), source };
@@ -293,24 +312,99 @@ impl MaskArgs {
         Ok(())
     }
 
+    fn write_drop_in(&self, component: &Path) -> Result<PathBuf, InstallError> {
+        if is_pinned(&self.after.place.state()?, &self.name) {
+            return Err(InstallError::Pinned(self.name.clone()));
+        }
+        let path = disabling(component);
+        let failed = |source| InstallError::Write { path: path.clone(), source };
+        let directory = component.with_extension("toml.d");
+        match fs::create_dir(&directory) {
+            Err(error) if error.kind() == ErrorKind::AlreadyExists => (),
+            // The daemon has to read it, whatever the mask of the user is.
+            made => made
+                .and_then(|()| {
+                    fs::set_permissions(&directory, Permissions::from_mode(DIRECTORY_MODE))
+                })
+                .map_err(failed)?,
+        }
+        // On the same file system, so that a rename is enough; the daemon ignores names that begin with a dot.
+        let staged = tempfile::Builder::new().prefix(".disable-").tempfile_in(&directory);
+        let mut staged = staged.map_err(failed)?;
+        let written = staged.write_all(DISABLED_TEXT.as_bytes()).and_then(|()| {
+            staged.as_file().set_permissions(Permissions::from_mode(MODE))?;
+            staged.as_file().sync_all()
+        });
+        written.map_err(failed)?;
+        staged.persist(&path).map_err(|error| failed(error.error))?;
+        Ok(path)
+    }
+
+    fn component(&self) -> Result<PathBuf, InstallError> {
+        Ok(self.after.plugins()?.join(format!("{}.wasm", self.name)))
+    }
+
     fn unknown(&self) -> InstallError {
         let root = self.after.place.root();
         let directories = VENDORS.map(|directory| root.join(directory).display().to_string());
         InstallError::Unknown { name: self.name.clone(), directories: directories.to_vec() }
     }
 
-    /// Unmasks the plugin.
+    /// Ends what `disable` did.
     pub(crate) fn enable(self) -> Result<ExitCode, Problem> {
-        let plugins = self.after.plugins().map_err(Problem::failed)?;
-        let path = plugins.join(format!("{}.wasm", self.name));
+        let path = self.component().map_err(Problem::failed)?;
         match (is_mask(&path), path.symlink_metadata().is_ok()) {
             (true, _) => remove(&path).map_err(Problem::failed)?,
-            (false, true) => return Err(Problem::failed(InstallError::NotMasked(path))),
+            (false, true) => return self.remove_drop_in(&path),
             (false, false) if vendor(self.after.place.root(), &self.name).is_some() => (),
             (false, false) => return Err(Problem::failed(self.unknown())),
         }
         self.after.run()
     }
+
+    fn remove_drop_in(self, component: &Path) -> Result<ExitCode, Problem> {
+        if !remove_disabling(component).map_err(Problem::failed)? {
+            return Err(Problem::failed(InstallError::NotDisabled(self.name)));
+        }
+        let name = &self.name;
+        if !self.after.reload {
+            complain(&format!("{name} is enabled; `pluginctl start {name}` starts it"));
+            return Ok(ExitCode::SUCCESS);
+        }
+        let reloaded = AfterArgs { reload: true, place: self.after.place.clone() }.run()?;
+        self.call::<api::Restarted>(CallMethod::Start)?;
+        Ok(reloaded)
+    }
+
+    /// Has the daemon stop or start the plugin, if it knows it.
+    fn call<R: DeserializeOwned + Debug>(
+        &self,
+        method: fn(api::Name) -> CallMethod,
+    ) -> Result<(), Problem> {
+        let method = method(api::Name { name: self.name.to_string() });
+        wait_for(unless_interrupted(async {
+            match Client::connect(&self.after.place)?.call::<R>(method).await {
+                Err(ClientError::Refused(CallRefused::NoSuchPlugin { .. })) => Ok(()),
+                called => Ok(called.map(drop)?),
+            }
+        }))
+    }
+}
+
+/// The drop-in that disables the plugin of this component.
+fn disabling(component: &Path) -> PathBuf {
+    component.with_extension("toml.d").join(DISABLED)
+}
+
+/// Removes the drop-in that disables a plugin, and its directory if it is empty then. False if there is none.
+fn remove_disabling(component: &Path) -> Result<bool, InstallError> {
+    match remove(&disabling(component)) {
+        Err(InstallError::NotThere(_)) => return Ok(false),
+        removed => removed?,
+    }
+    // Other drop-ins stay.
+    fs::remove_dir(component.with_extension("toml.d")).ok();
+    Ok(true)
 }
 
 /// The plugin of a lower rank with this name.

@@ -1,12 +1,12 @@
 //! `pluginctl list`: all plugins, one line each.
 
 use crate::{
-    client::{CallMethod, Client, ControlAddress},
+    client::CallMethod,
     columns::{KEPT, SPACING, columns, cut_to_terminal, fitting, terminal_width},
+    observed_daemon::ObservedDaemon,
     print::{complain, json, print},
-    problem::{Problem, wait_for},
+    problem::{NOT_ACTIVE, Problem, wait_for},
     relative_time::{ago, moment},
-    status::NOT_ACTIVE,
     usage::{busy, bytes, rate, remark, step, time},
 };
 use plugind::{api, base::text::Escaped};
@@ -43,13 +43,13 @@ pub(crate) struct ListArgs {
     #[arg(long)]
     json: bool,
     #[command(flatten)]
-    place: ControlAddress,
+    daemon: ObservedDaemon,
 }
 
 impl ListArgs {
     pub(crate) fn run(self) -> Result<ExitCode, Problem> {
         let list: api::List =
-            wait_for(async { Ok(Client::connect(&self.place)?.call(CallMethod::List).await?) })?;
+            wait_for(async { Ok(self.daemon.connect()?.call(CallMethod::List).await?) })?;
         print(&match self.json {
             true => json(&list),
             false => {
@@ -251,6 +251,20 @@ mod tests {
         let all = [failed(), greeter(), retried("auto-restart"), degraded, retried("recovering")];
         assert_eq!(totals(&all), "5 plugins, 1 failed, 1 degraded, 2 retried");
         assert_eq!(state(&retried("recovering"), moment(0)), "activating (recovering)");
+    }
+
+    #[test]
+    fn a_plugin_that_is_stopped_or_starting_has_not_failed_and_one_that_is_retried_has() {
+        let plugin = |active: &str, failure| api::Plugin {
+            active_state: active.to_owned(),
+            failure,
+            ..greeter()
+        };
+        for active in ["inactive", "activating", "deactivating", "reloading", "active"] {
+            assert!(!has_failed(&plugin(active, None)), "{active}");
+        }
+        assert!(has_failed(&plugin("failed", None)));
+        assert!(has_failed(&plugin("activating", failed().failure)));
     }
 
     #[test]

@@ -6,6 +6,7 @@ mod check;
 mod clean;
 mod client;
 mod columns;
+mod daemon_state;
 mod compile;
 mod draining;
 mod completion;
@@ -20,6 +21,7 @@ mod progress_line;
 mod log_level;
 mod logs;
 mod new;
+mod observed_daemon;
 mod output;
 mod print;
 mod problem;
@@ -32,6 +34,7 @@ mod run;
 mod format;
 mod relative_time;
 mod stale_credentials;
+mod stale_directories;
 mod status;
 mod systemctl;
 mod test;
@@ -96,9 +99,9 @@ enum Command {
     Install(install::InstallArgs),
     /// Remove an installed plugin
     Remove(install::RemoveArgs),
-    /// Mask a plugin that a package has installed
+    /// Keep a plugin from starting, or mask it if a package has installed it
     Disable(install::MaskArgs),
-    /// Unmask a plugin
+    /// End what disable did
     Enable(install::MaskArgs),
     /// Set the least important priority of log entries that the daemon keeps
     LogLevel(log_level::LogLevelArgs),

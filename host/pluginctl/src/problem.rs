@@ -9,6 +9,9 @@ use tokio::signal::unix::{SignalKind, signal};
 
 /// The exit status after a signal is this plus the signal's number, as in a shell.
 pub(crate) const INTERRUPTED: u8 = 128;
+/// The exit status for a plugin of which the newest version does not serve, and for a daemon that does not run, as
+/// systemctl(1) has it for a unit that is not active.
+pub(crate) const NOT_ACTIVE: u8 = 3;
 /// The exit status of `status` for what is not there, as systemctl(1) has it.
 pub(crate) const NOT_THERE: u8 = 4;
 
@@ -16,6 +19,9 @@ pub(crate) const NOT_THERE: u8 = 4;
 pub(crate) enum Problem {
     #[error(transparent)]
     Client(#[from] ClientError),
+    /// The daemon does not run, and this command does not start it.
+    #[error(transparent)]
+    Down(Box<dyn std::error::Error>),
     #[error("cannot print: {0}")]
     Print(#[from] io::Error),
     #[error("cannot wait for plugind: {0}")]
@@ -48,6 +54,7 @@ impl Problem {
     pub(crate) fn status(&self) -> u8 {
         match self {
             Self::Interrupted { signal } => INTERRUPTED + signal,
+            Self::Down(_) => NOT_ACTIVE,
             _ => 1,
         }
     }

@@ -1,7 +1,8 @@
 //! `pluginctl profile`: records where the instances of a plugin use the processor.
 
 use crate::{
-    client::{CallMethod, Client, ControlAddress},
+    client::CallMethod,
+    observed_daemon::ObservedDaemon,
     print::{complain, line, print},
     problem::{Problem, unless_interrupted, wait_for},
 };
@@ -33,7 +34,7 @@ pub(crate) struct ProfileArgs {
     #[arg(short, long, value_name = "FILE")]
     output: Option<PathBuf>,
     #[command(flatten)]
-    place: ControlAddress,
+    daemon: ObservedDaemon,
 }
 
 /// Why a profile is lost.
@@ -47,7 +48,7 @@ struct ProfileWriteError {
 impl ProfileArgs {
     pub(crate) fn run(self) -> Result<ExitCode, Problem> {
         wait_for(unless_interrupted(async {
-            let mut client = Client::connect(&self.place)?;
+            let mut client = self.daemon.connect()?;
             let (name, seconds) = (self.name.to_string(), self.seconds);
             let asked = CallMethod::Profile(api::ProfileRequest { name, seconds });
             let recorded: api::Profile = client.call(asked).await?;

@@ -7,7 +7,7 @@ use crate::{
     progress::ReloadProgress,
     progress_line::Live,
     run::source_paths::SourcePaths,
-    stale_credentials,
+    stale_credentials, stale_directories,
 };
 use clap::ValueEnum;
 use plugind::{api, base::name::PluginName};
@@ -47,14 +47,24 @@ impl ReloadArgs {
     }
 
     pub(crate) fn run(self) -> Result<ExitCode, Problem> {
-        if let Some(name) = &self.name {
-            wait_for(unless_interrupted(self.reload_one(name)))?;
-            self.note_stale_credentials();
-            return Ok(ExitCode::SUCCESS);
-        }
-        let has_succeeded = wait_for(unless_interrupted(self.follow()))?;
+        let has_succeeded = match &self.name {
+            Some(name) => {
+                wait_for(unless_interrupted(self.reload_one(name)))?;
+                true
+            }
+            None => wait_for(unless_interrupted(self.follow()))?,
+        };
         self.note_stale_credentials();
-        Ok(if has_succeeded { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+        // A daemon that has failed to reload reports this itself.
+        let is_current = !has_succeeded || self.sees_present_directories();
+        let is_well = has_succeeded && is_current;
+        Ok(if is_well { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+    }
+
+    /// Whether the daemon sees the present directories, as far as this user may know; otherwise it is reported.
+    fn sees_present_directories(&self) -> bool {
+        let note = self.place.is_system().then(stale_directories::note).flatten();
+        note.inspect(|note| complain(note)).is_none()
     }
 
     /// Says so if the daemon cannot see the present credentials.

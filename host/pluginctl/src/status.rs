@@ -5,16 +5,13 @@ mod failure;
 mod plugin;
 
 use crate::{
-    client::{CallMethod, Client, ControlAddress},
+    client::{CallMethod, Client},
+    observed_daemon::ObservedDaemon,
     print::{complain, json, line, print},
-    problem::{NOT_THERE, Problem, wait_for},
+    problem::{NOT_ACTIVE, NOT_THERE, Problem, wait_for},
 };
 use plugind::{api, base::name::PluginName};
 use std::{process::ExitCode, time::SystemTime};
-
-/// The exit status for a plugin of which the newest version does not serve, as systemctl(1) has it for one that is not
-/// active.
-pub(crate) const NOT_ACTIVE: u8 = 3;
 
 #[derive(clap::Args)]
 pub(crate) struct StatusArgs {
@@ -28,13 +25,13 @@ pub(crate) struct StatusArgs {
     #[arg(long)]
     json: bool,
     #[command(flatten)]
-    place: ControlAddress,
+    daemon: ObservedDaemon,
 }
 
 impl StatusArgs {
     pub(crate) fn run(self) -> Result<ExitCode, Problem> {
         wait_for(async {
-            let client = Client::connect(&self.place)?;
+            let client = self.daemon.connect()?;
             match &self.name {
                 Some(name) => self.describe(client, name).await,
                 None if self.follow => self.follow(client).await,

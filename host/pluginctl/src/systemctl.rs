@@ -9,17 +9,22 @@ use std::{
 /// A directory that exists where systemd runs the machine (sd_booted(3)).
 const BOOTED: &str = "/run/systemd/system";
 
+/// Whether systemd runs this machine.
+pub(crate) fn is_booted() -> bool {
+    Path::new(BOOTED).is_dir()
+}
+
 /// The unit, if there is systemd and it has one.
 ///
 /// # Errors
 /// When systemd is there and does not answer: the reason, as text.
 pub(crate) fn unit() -> Result<Option<Unit>, String> {
-    if !Path::new(BOOTED).is_dir() {
+    if !is_booted() {
         return Ok(None);
     }
     let properties = format!("--property={}", PROPERTIES.join(","));
     let shown = ask(&["show", UNIT, &properties])
-        .map_err(|why| format!("cannot compare the grants with {UNIT}: {why}"))?;
+        .map_err(|why| format!("cannot compare the configuration with {UNIT}: {why}"))?;
     // Without its files, settings that only they contain are unknown.
     Ok(Unit::parse(&shown, ask(&["cat", UNIT]).ok().as_deref()))
 }

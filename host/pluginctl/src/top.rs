@@ -6,8 +6,9 @@ mod screen;
 mod view;
 
 use crate::{
-    client::{CallMethod, Client, ControlAddress},
+    client::CallMethod,
     columns::{columns, cut_to_terminal, fitting, terminal_width},
+    observed_daemon::ObservedDaemon,
     print::{json, print},
     problem::{Problem, unless_interrupted, wait_for},
 };
@@ -32,14 +33,14 @@ pub(crate) struct TopArgs {
     #[arg(long, value_name = "COLUMN", default_value = "cpu")]
     sort: Column,
     #[command(flatten)]
-    place: ControlAddress,
+    daemon: ObservedDaemon,
 }
 
 impl TopArgs {
     pub(crate) fn run(self) -> Result<ExitCode, Problem> {
         let is_live = !self.once && !self.json;
         wait_for(async {
-            let mut client = Client::connect(&self.place)?;
+            let mut client = self.daemon.connect()?;
             let mut list: api::List = client.call(CallMethod::List).await?;
             if is_live && io::stdin().is_terminal() && io::stdout().is_terminal() {
                 return unless_interrupted(live::follow(client, list, self.sort)).await;

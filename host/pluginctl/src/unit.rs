@@ -1,4 +1,5 @@
-//! The properties of the daemon's unit that matter for the grants of plugins, as systemd reports them.
+//! The properties of the daemon's unit that matter for the files and the grants of plugins, as systemd reports
+//! them.
 //!
 //! A property that is not there is one that this systemd does not know; nothing follows from that.
 
@@ -8,7 +9,7 @@ use std::{collections::HashMap, path::PathBuf};
 pub(crate) const UNIT: &str = "plugind.service";
 
 /// The properties that count.
-pub(crate) const PROPERTIES: [&str; 20] = [
+pub(crate) const PROPERTIES: [&str; 25] = [
     "LoadState",
     "PrivateNetwork",
     "NetworkNamespacePath",
@@ -26,6 +27,11 @@ pub(crate) const PROPERTIES: [&str; 20] = [
     "PrivateTmp",
     "ProtectSystem",
     "DynamicUser",
+    "User",
+    "Group",
+    "SupplementaryGroups",
+    "UID",
+    "GID",
     "StateDirectory",
     "ReadWritePaths",
     "ImportCredential",

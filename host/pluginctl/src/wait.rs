@@ -1,7 +1,8 @@
 //! `pluginctl wait`: waits until a plugin serves, or until nothing of it runs.
 
 use crate::{
-    client::{CallMethod, Client, ControlAddress},
+    client::CallMethod,
+    observed_daemon::ObservedDaemon,
     problem::{Problem, unless_interrupted, wait_for},
 };
 use plugind::{
@@ -26,7 +27,7 @@ pub(crate) struct WaitArgs {
     #[arg(long, value_name = "TIME")]
     timeout: Option<Span>,
     #[command(flatten)]
-    place: ControlAddress,
+    daemon: ObservedDaemon,
 }
 
 /// Why a plugin is not waited for any longer.
@@ -53,7 +54,7 @@ impl WaitArgs {
     }
 
     async fn wait(&self) -> Result<ExitCode, Problem> {
-        let mut client = Client::connect(&self.place)?;
+        let mut client = self.daemon.connect()?;
         client.begin(CallMethod::Follow(api::Name { name: self.name.to_string() })).await?;
         loop {
             let (api::Followed { plugin }, _) = client.next().await?;

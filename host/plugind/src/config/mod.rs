@@ -2,6 +2,7 @@
 
 mod diagnostic;
 mod document;
+mod known_directories;
 #[cfg(test)]
 mod proptests;
 mod search;
@@ -11,5 +12,6 @@ pub mod traces;
 
 pub use diagnostic::{Diagnostic, Origin, Position};
 pub use document::{Document, Setting};
+pub use known_directories::KnownDirectories;
 pub use search::{ListError, Listing, SearchPath, is_mask, list_drop_ins};
 pub use table::Table;

@@ -20,14 +20,39 @@ pub struct SearchPath {
     expected: BTreeSet<PathBuf>,
 }
 
-/// A directory could not be read.
+/// The contents of a directory are not known.
 #[derive(Debug, thiserror::Error)]
-#[error("cannot read the directory {}; {}", path.display(), remedy(source, *expected))]
-pub struct ListError {
-    path: PathBuf,
-    /// It was there before.
-    expected: bool,
-    source: io::Error,
+pub enum ListError {
+    /// It could not be read.
+    #[error("cannot read the directory {}; {}", path.display(), remedy(source, *expected))]
+    Read {
+        /// The directory.
+        path: PathBuf,
+        /// It was there before.
+        expected: bool,
+        /// Why not.
+        source: io::Error,
+    },
+    /// The file system with its plugins is not there any more.
+    #[error(
+        "the directory {} is empty and on another file system than before; plugins that were read from it are serving: \
+         mount it again, or restart the daemon to remove them",
+        path.display()
+    )]
+    Unmounted {
+        /// The directory.
+        path: PathBuf,
+    },
+    /// The daemon sees the previous directory.
+    #[error(
+        "the directory {} was replaced or removed, and the daemon sees the previous one until its unit, or its \
+         container, is restarted; replace the files in it instead",
+        path.display()
+    )]
+    Replaced {
+        /// The directory.
+        path: PathBuf,
+    },
 }
 
 fn remedy(error: &io::Error, expected: bool) -> &'static str {
@@ -71,10 +96,28 @@ impl SearchPath {
         Self { expected, ..self }
     }
 
+    /// Whether plugins of this directory are expected.
+    pub(super) fn expects(&self, directory: &Path) -> bool {
+        self.expected.contains(directory)
+    }
+
+    /// The directories `plugind`.
+    pub(super) fn directories(&self) -> &[PathBuf] {
+        &self.directories
+    }
+
     /// The same with the plugins of `directory`, which must exist, and no others.
     #[must_use]
     pub fn with_only_plugins(self, directory: PathBuf) -> Self {
         Self { only_plugins: Some(directory), ..self }
+    }
+
+    /// The directory of plugins for the files of the administrator, or of the user, if it does not exist.
+    #[must_use]
+    pub fn missing_directory(&self) -> Option<PathBuf> {
+        let last = self.plugin_directories().pop()?;
+        let error = last.metadata().err()?;
+        (error.kind() == io::ErrorKind::NotFound).then_some(last)
     }
 
     /// Returns the directories of plugins, which need not exist.
@@ -111,7 +154,7 @@ impl SearchPath {
         for directory in self.plugin_directories() {
             let expected = self.expected.contains(&directory);
             match self.only_plugins {
-                Some(_) => list(&directory, &mut listing).map_err(|source| ListError {
+                Some(_) => list(&directory, &mut listing).map_err(|source| ListError::Read {
                     path: directory,
                     expected,
                     source,
@@ -148,7 +191,7 @@ pub fn is_mask(path: &Path) -> bool {
 fn list_if_there(directory: &Path, expected: bool, listing: &mut Listing) -> Result<(), ListError> {
     match list(directory, listing) {
         Err(error) if error.kind() == io::ErrorKind::NotFound && !expected => Ok(()),
-        Err(source) => Err(ListError { path: directory.to_owned(), expected, source }),
+        Err(source) => Err(ListError::Read { path: directory.to_owned(), expected, source }),
         Ok(()) => Ok(()),
     }
 }
@@ -236,7 +279,11 @@ mod tests {
         let path = SearchPath::below(root.path());
         assert!(path.plugins().unwrap().is_empty());
         assert_eq!(settings(root.path()), [""; 0]);
-        assert!(path.with_only_plugins(root.path().join("none")).plugins().is_err());
+        assert!(path.clone().with_only_plugins(root.path().join("none")).plugins().is_err());
+        let own = root.path().join("etc/plugind/plugins");
+        assert_eq!(path.missing_directory(), Some(own.clone()));
+        fs::create_dir_all(own).unwrap();
+        assert_eq!(path.missing_directory(), None);
         let root = tree(&["etc/plugind/plugins"]);
         let error = SearchPath::below(root.path()).plugins().unwrap_err().to_string();
         assert!(error.contains("it must be a directory"), "{error}");

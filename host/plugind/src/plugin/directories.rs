@@ -2,7 +2,7 @@
 
 use crate::{
     base::{file::FileVersion, name::PluginName},
-    config::{ListError, SearchPath, list_drop_ins},
+    config::{KnownDirectories, ListError, SearchPath, list_drop_ins},
     plugin::{
         scan::{Found, Ignored, Masked, Scanned, scan},
         validated::ValidatedComponents,
@@ -28,6 +28,8 @@ pub struct ScanReport {
     pub masked: Vec<Masked>,
     /// Files that belong to no plugin.
     pub ignored: Vec<Ignored>,
+    /// The directory for plugins of the administrator, if it does not exist.
+    pub missing_directory: Option<PathBuf>,
     /// Plugins whose files are not used, because another version of them is held.
     pub held: BTreeSet<PluginName>,
 }
@@ -37,6 +39,7 @@ pub struct ScanReport {
 pub struct VerifiedBefore {
     plugins: BTreeMap<PluginName, (FileVersions, Verified)>,
     validated: ValidatedComponents,
+    directories: KnownDirectories,
     /// The state directory that is still to be asked for what is valid.
     state: Option<PathBuf>,
 }
@@ -46,6 +49,14 @@ impl VerifiedBefore {
     #[must_use]
     pub fn new(state: PathBuf) -> Self {
         Self { state: Some(state), ..Self::default() }
+    }
+
+    /// Checks that the directories are those that others see.
+    ///
+    /// # Errors
+    /// When one was replaced.
+    pub fn check_mounts(&mut self, search_path: &SearchPath) -> Result<(), ListError> {
+        self.directories.check_mounts(search_path)
     }
 }
 
@@ -80,6 +91,9 @@ pub fn read_changed_plugins(
     before: &mut VerifiedBefore,
 ) -> Result<ScanReport, ListError> {
     let Scanned { found, masked, ignored } = scan(search_path)?;
+    let missing_directory = search_path.missing_directory();
+    // Afterwards: a directory that is unmounted meanwhile is noticed, or its plugins were found.
+    before.directories.check_devices(search_path)?;
     if let Some(state) = before.state.take() {
         before.validated = ValidatedComponents::open(&state);
     }
@@ -107,7 +121,7 @@ pub fn read_changed_plugins(
         plugins.push(outcome);
     }
     before.validated.keep(valid);
-    Ok(ScanReport { plugins, masked, ignored, held: BTreeSet::new() })
+    Ok(ScanReport { plugins, masked, ignored, missing_directory, held: BTreeSet::new() })
 }
 
 /// Does `work` for each of `items`, on as many threads as there are cores; the order stays.

@@ -65,6 +65,7 @@ use crate::{
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap},
     mem::{replace, take},
+    path::PathBuf,
     sync::Arc,
     thread::available_parallelism,
     time::Instant,
@@ -116,6 +117,7 @@ pub fn start(
         settled: false,
         has_served: false,
         ignored: Vec::new(),
+        missing_directory: None,
         tickets: 0,
         generations: 0,
         reloads: Reloads::default(),
@@ -171,6 +173,8 @@ struct Supervisor {
     has_served: bool,
     /// Files in the directories that are ignored, each with the reason.
     ignored: Vec<String>,
+    /// The directory for plugins of the administrator, if it does not exist.
+    missing_directory: Option<PathBuf>,
     /// The number of the last preparation.
     tickets: u64,
     /// The number of the last generation.
@@ -387,6 +391,7 @@ impl Supervisor {
         }
         let mut summary = self.tally.summary();
         summary.ignored.clone_from(&self.ignored);
+        summary.missing_directory.clone_from(&self.missing_directory);
         {
             let plan = self.deps.plan.borrow();
             summary.unused_sockets.extend(plan.unused.iter().cloned());

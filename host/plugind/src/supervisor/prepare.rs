@@ -95,6 +95,7 @@ pub fn read(
     held: &HeldVersions,
     before: &mut VerifiedBefore,
 ) -> Result<(ScanReport, SocketPlan), DirectoriesError> {
+    before.check_mounts(search_path)?;
     // Most of them count at the next start only: a mistake in them is reported before.
     let settings = settings::read(search_path)?;
     let mut plan = SocketPlan::new(sockets, &settings.sockets)?;

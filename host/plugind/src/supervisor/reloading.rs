@@ -128,6 +128,7 @@ impl Supervisor {
         }
         let ignored = report.ignored.iter().take(IGNORED_MAX);
         self.ignored = ignored.map(ToString::to_string).collect();
+        self.missing_directory = report.missing_directory.take();
         for Masked { name, by } in &report.masked {
             info!(plugin = %name, by = %by.display(), "plugin masked");
         }

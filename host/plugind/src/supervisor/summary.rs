@@ -8,6 +8,7 @@ use crate::{
 use std::{
     collections::{BTreeMap, BTreeSet},
     fmt,
+    path::PathBuf,
     time::{SystemTime, UNIX_EPOCH},
 };
 
@@ -24,6 +25,8 @@ pub struct Summary {
     pub unreadable: Option<String>,
     /// Files in the directories that are ignored, each with the reason.
     pub ignored: Vec<String>,
+    /// The directory for plugins of the administrator, if it does not exist.
+    pub missing_directory: Option<PathBuf>,
     /// Number of plugins.
     pub plugins: usize,
     /// Number of plugins that serve now, are programs that returned ok, or are started by their next request.
@@ -257,6 +260,9 @@ impl fmt::Display for Summary {
             0 => f.write_str("no plugins")?,
             plugins => write!(f, "{} of {plugins} plugins ready", self.ready)?,
         }
+        if let Some(missing) = &self.missing_directory {
+            write!(f, "; missing directory: {}", missing.display())?;
+        }
         let (degraded, failed): (Vec<_>, Vec<_>) =
             self.failed.iter().partition(|failed| failed.previous_since.is_some());
         for (word, failed) in [("failed", failed), ("degraded", degraded)] {
@@ -381,6 +387,15 @@ mod tests {
         tally.set("a".parse().unwrap(), Some(running.clone()));
         tally.set("c".parse().unwrap(), Some(running));
         assert_eq!(tally.summary().to_string(), "3 of 3 plugins ready");
+    }
+
+    #[test]
+    fn a_directory_that_does_not_exist_is_distinguished_from_one_without_plugins() {
+        let none = Summary::default();
+        assert_eq!(none.to_string(), "no plugins");
+        let missing_directory = Some(PathBuf::from("/etc/plugind/plugins"));
+        let missing = Summary { missing_directory, ..none };
+        assert_eq!(missing.to_string(), "no plugins; missing directory: /etc/plugind/plugins");
     }
 
     #[test]

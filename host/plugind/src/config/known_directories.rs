@@ -1,0 +1,140 @@
+//! What was seen of the directories of the search path before: to notice that one was unmounted, and that one was
+//! replaced while the daemon sees the previous one through a bind mount.
+
+use crate::config::search::{ListError, SearchPath};
+use rustix::fs::{AtFlags, CWD, StatxFlags, statx};
+use std::{
+    collections::BTreeMap,
+    fs,
+    os::unix::fs::MetadataExt,
+    path::{Path, PathBuf},
+};
+
+/// The mounts that this process sees.
+const MOUNTS: &str = "/proc/self/mountinfo";
+
+/// The directories of a search path when they were read the last time.
+#[derive(Default)]
+pub struct KnownDirectories {
+    /// For the mount on which a directory lies, by its number: the directory of its file system that it shows. This is
+    /// another path when that directory was moved or removed.
+    roots: BTreeMap<u64, String>,
+    /// The file system on which a directory of plugins lies.
+    devices: BTreeMap<PathBuf, u64>,
+}
+
+impl KnownDirectories {
+    /// Checks that this process sees the same directories as others.
+    ///
+    /// # Errors
+    /// When a directory was moved or removed since it was mounted, so that it is not the one at its path any more.
+    pub fn check_mounts(&mut self, search_path: &SearchPath) -> Result<(), ListError> {
+        // Without this file, nothing is known of mounts.
+        let mounts = fs::read(MOUNTS).unwrap_or_default();
+        let mounts = String::from_utf8_lossy(&mounts);
+        let plugins = search_path.plugin_directories();
+        let all = search_path.directories().iter().chain(&plugins);
+        for path in all {
+            let Some(mount) = mount_of(path) else { continue };
+            let Some(root) = root_of(&mounts, mount) else { continue };
+            if self.roots.entry(mount).or_insert_with(|| root.to_owned()) != root {
+                return Err(ListError::Replaced { path: path.clone() });
+            }
+        }
+        Ok(())
+    }
+
+    /// Checks that directories whose plugins serve were not unmounted, and notes the present ones.
+    ///
+    /// # Errors
+    /// When such a directory has no component and is on another file system than before.
+    pub fn check_devices(&mut self, search_path: &SearchPath) -> Result<(), ListError> {
+        let directories = search_path.plugin_directories().into_iter();
+        let devices = directories.filter_map(|path| Some((path.metadata().ok()?.dev(), path)));
+        let devices: BTreeMap<_, _> = devices.map(|(device, path)| (path, device)).collect();
+        for (path, device) in &devices {
+            let is_another = self.devices.get(path).is_some_and(|before| before != device);
+            if is_another && search_path.expects(path) && !has_component(path) {
+                return Err(ListError::Unmounted { path: path.clone() });
+            }
+        }
+        self.devices = devices;
+        Ok(())
+    }
+}
+
+/// The number of the mount on which this lies, if the kernel says so.
+fn mount_of(path: &Path) -> Option<u64> {
+    let found = statx(CWD, path, AtFlags::empty(), StatxFlags::MNT_ID).ok()?;
+    (found.stx_mask & StatxFlags::MNT_ID.bits() != 0).then_some(found.stx_mnt_id)
+}
+
+/// The directory of its file system that a mount shows, in these lines of proc_pid_mountinfo(5).
+fn root_of(mounts: &str, mount: u64) -> Option<&str> {
+    let number = mount.to_string();
+    mounts.lines().find_map(|line| {
+        let mut fields = line.split(' ');
+        (fields.next() == Some(&number)).then(|| fields.nth(2))?
+    })
+}
+
+fn has_component(directory: &Path) -> bool {
+    let entries = directory.read_dir().into_iter().flatten().flatten();
+    entries.map(|entry| entry.path()).any(|path| path.extension().is_some_and(|it| it == "wasm"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::base::fixtures::tree;
+
+    const PLUGINS: &str = "etc/plugind/plugins";
+
+    #[test]
+    fn a_mount_shows_the_directory_in_its_line() {
+        let mounts = "21 1 8:1 / / rw,relatime shared:1 - ext4 /dev/sda1 rw\n\
+                      121 21 8:1 /etc/plugind//deleted /etc/plugind ro - ext4 /dev/sda1 rw\n";
+        assert_eq!(root_of(mounts, 21), Some("/"));
+        assert_eq!(root_of(mounts, 121), Some("/etc/plugind//deleted"));
+        assert_eq!(root_of(mounts, 1), None);
+    }
+
+    #[test]
+    fn a_directory_whose_mount_shows_another_path_was_replaced() {
+        let root = tree(&["etc/plugind/plugins/a.wasm"]);
+        let path = SearchPath::below(root.path());
+        let mut known = KnownDirectories::default();
+        known.check_mounts(&path).unwrap();
+        known.check_mounts(&path).unwrap();
+        let mount = mount_of(&root.path().join("etc/plugind")).unwrap();
+        *known.roots.get_mut(&mount).unwrap() = "/elsewhere".to_owned();
+        let error = known.check_mounts(&path).unwrap_err().to_string();
+        assert!(error.contains("etc/plugind was replaced or removed"), "{error}");
+    }
+
+    #[test]
+    fn a_directory_that_is_empty_on_another_file_system_was_unmounted() {
+        let root = tree(&["etc/plugind/plugins/a.wasm"]);
+        let plugins = root.path().join(PLUGINS);
+        let path = SearchPath::below(root.path());
+        let expecting = path.clone().expecting([plugins.clone()].into());
+        let mut known = KnownDirectories::default();
+        known.check_devices(&path).unwrap();
+        let mut is_on_another = |expected: &SearchPath| {
+            known.devices.values_mut().for_each(|device| *device += 1);
+            known.check_devices(expected).map_err(|error| error.to_string())
+        };
+        // It has plugins there as well.
+        is_on_another(&expecting).unwrap();
+        fs::remove_file(plugins.join("a.wasm")).unwrap();
+        fs::write(plugins.join("not-mounted"), "").unwrap();
+        is_on_another(&path).unwrap();
+        let error = is_on_another(&expecting).unwrap_err();
+        assert!(error.contains("plugins is empty and on another file system"), "{error}");
+        // The same, until it is mounted again.
+        is_on_another(&expecting).unwrap_err();
+        known.devices.clear();
+        known.check_devices(&expecting).unwrap();
+        known.check_devices(&expecting).unwrap();
+    }
+}
