@@ -25,7 +25,7 @@ use plugind::{
 use std::{
     fmt::Display,
     io::{self, Write},
-    path::{Path, PathBuf},
+    path::Path,
     process::ExitCode,
     sync::Arc,
     time::Duration,
@@ -140,7 +140,10 @@ fn main() -> ExitCode {
         warn!(path = %state.display(), remedy, "state directory in use by another daemon");
     }
     let cache = environment.cache(root);
-    let directories = use_directories(search_path.plugin_directories(), &cache);
+    let cache_use = DirectoryUse::begin(&cache);
+    if cache_use.as_ref().is_some_and(DirectoryUse::is_shared) {
+        info!(path = %cache.display(), "cache shared with another daemon");
+    }
     let settings = DaemonConfig {
         listen: arguments.listen,
         search_path,
@@ -162,21 +165,8 @@ fn main() -> ExitCode {
     };
     let status = run(settings, systemd, journal);
     writer.finish();
-    drop((state_lock, directories));
+    drop((state_lock, cache_use));
     status
-}
-
-/// Notes that this daemon uses its plugins and its cache, and reports those that another one uses, too.
-fn use_directories(plugins: Vec<PathBuf>, cache: &Path) -> Vec<DirectoryUse> {
-    let used = plugins.iter().map(PathBuf::as_path).chain([cache]);
-    used.filter_map(|path| {
-        let used = DirectoryUse::begin(path)?;
-        if used.is_shared() {
-            info!(path = %path.display(), "directory shared with another daemon");
-        }
-        Some(used)
-    })
-    .collect()
 }
 
 /// Clocks that are not those of the system, for tests.

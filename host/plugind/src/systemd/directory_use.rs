@@ -1,4 +1,5 @@
-//! The directories that daemons may share: of those with the same one, each but the first says so.
+//! A directory that daemons may share: of those with the same one, each but the first says so. It stays open, so its file
+//! system cannot be unmounted.
 
 use rustix::{
     fs::{FlockOperation, flock},
