@@ -54,9 +54,9 @@ pub enum InspectError {
         "has types nested more than {DEPTH_MAX} deep, which no toolchain produces; build it again, or do not trust it"
     )]
     TooDeep,
-    /// It imports what the host does not have.
-    #[error("imports {}", .0.join("; it imports "))]
-    Imports(Vec<String>),
+    /// It imports what the host does not have, or exports a version that the host does not call.
+    #[error("{}", .0.join("; it "))]
+    Interfaces(Vec<String>),
     /// It is made for another version of the contract.
     #[error(
         "is built for {0}, and this host supports plugind:plugin@{CONTRACT}; rebuild it against the host's wit/"

@@ -6,6 +6,7 @@ use crate::plugin::{
     inspect_error::InspectError,
     interfaces::{CONTRACT, split, track},
     manifest::Mode,
+    other_versions,
 };
 
 /// The version of an interface of which there are two.
@@ -119,7 +120,8 @@ impl Inspection {
         }
         let functions = [inspection.connections, inspection.websockets];
         inspection.is_blocking |= functions.contains(&Some(ConnectionFunctions::Blocking));
-        if !inspection.serves() && inspection.run.is_none() && !inspection.lifecycle {
+        let others = inspection.other_entry_points();
+        if !inspection.has_entry_point() && !inspection.lifecycle && others.is_empty() {
             let exports = match inspection.exports.as_slice() {
                 [] => "nothing at all".to_owned(),
                 exports => exports.join(", "),
@@ -130,10 +132,33 @@ impl Inspection {
         if let Some(name) = handover.filter(|_| inspection.is_program()) {
             return Err(InspectError::ProgramHandsOver(name));
         }
-        if !missing.is_empty() {
-            return Err(InspectError::Imports(missing));
+        if !others.is_empty() || !missing.is_empty() {
+            return Err(InspectError::Interfaces(inspection.interface_mistakes(others, missing)));
         }
         Ok(inspection)
+    }
+
+    /// Whether there is anything that the host can call, apart from its lifecycle.
+    fn has_entry_point(&self) -> bool {
+        self.serves() || self.run.is_some()
+    }
+
+    /// Messages about exports that the host would call in another version, if it has nothing else to call.
+    fn other_entry_points(&self) -> Vec<String> {
+        match self.has_entry_point() {
+            true => Vec::new(),
+            false => {
+                self.exports.iter().filter_map(|name| other_versions::of_export(name)).collect()
+            }
+        }
+    }
+
+    /// Messages about these exports, about imports that are `missing`, and about the toolchain that made it.
+    fn interface_mistakes(&self, others: Vec<String>, missing: Vec<String>) -> Vec<String> {
+        let exports = others.into_iter().map(|message| format!("exports {message}"));
+        let imports = missing.into_iter().map(|message| format!("imports {message}"));
+        let toolchain = other_versions::toolchain(self.exports.iter().chain(&self.imports));
+        exports.chain(imports).chain(toolchain.map(str::to_owned)).collect()
     }
 
     /// Whether it passes requests on: it imports the handler that it exports, too.

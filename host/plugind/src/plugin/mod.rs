@@ -28,6 +28,7 @@ pub mod imports;
 pub mod manifest;
 mod interface_types;
 mod nesting;
+mod other_versions;
 pub mod inspect_error;
 pub mod inspection;
 pub mod proposals;
