@@ -13,6 +13,7 @@ use plugind::{
     plugin::{
         grants::{grants_of_use, uses_of_grants},
         scan::Masked,
+        unused_exports::unused_exports,
         verify::Verified,
     },
 };
@@ -81,8 +82,8 @@ pub(super) fn described(path: &Path, checked: &Checked, took: Option<Duration>) 
         writeln!(reported, "  {name:<9} {}", Escaped(value)).ok();
     };
     line("kind", kind(inspection));
-    if let Some(export) = inspection.unused_export() {
-        line("unused", &format!("export {export}, because the component has a handler"));
+    for (nth, export) in unused_exports(inspection).iter().enumerate() {
+        line(if nth == 0 { "unused" } else { "" }, &format!("export {export}"));
     }
     if let Ok(metadata) = fs::metadata(path) {
         line("size", &rounded(Bytes(metadata.len())).to_string());
@@ -159,6 +160,9 @@ pub(super) fn plugin_json(checked: &Checked) -> Value {
         "grants-of-use": inspection.map(|inspection| grants_of_use(&inspection.imports)),
         "imports": inspection.map(|inspection| &inspection.imports),
         "exports": inspection.map(|inspection| &inspection.exports),
+        "unused": inspection.map(|inspection| {
+            unused_exports(inspection).into_iter().map(|export| export.name).collect::<Vec<_>>()
+        }),
         "routes": checked.routes.iter().map(route).collect::<Vec<_>>(),
         "fails-at": checked.failed.as_ref().map(|(stage, _)| stage.to_string()),
         "mistakes": mistakes(checked),

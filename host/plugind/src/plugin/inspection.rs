@@ -213,12 +213,6 @@ impl Inspection {
         !self.serves() && self.run.is_some()
     }
 
-    /// The export that is not used: a component with a handler serves, also where it is a program as well.
-    #[must_use]
-    pub fn unused_export(&self) -> Option<&'static str> {
-        (self.serves() && self.run.is_some()).then_some("wasi:cli/run")
-    }
-
     /// The default use of its instances.
     #[must_use]
     pub fn mode(&self) -> Mode {

@@ -38,6 +38,7 @@ pub mod serve;
 pub mod state_files;
 pub mod state_removal;
 pub mod subscribe;
+pub mod unused_exports;
 pub mod validated;
 pub mod verify;
 pub mod verify_error;
