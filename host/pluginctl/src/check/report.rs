@@ -12,6 +12,7 @@ use plugind::{
     check::{Checked, Report},
     plugin::{
         grants::{grants_of_use, uses_of_grants},
+        inspection::Inspection,
         scan::Masked,
         unused_exports::unused_exports,
         verify::Verified,
@@ -111,9 +112,7 @@ pub(super) fn described(path: &Path, checked: &Checked, took: Option<Duration>) 
         None => line("served as", &format!("{}, without a route", checked.name)),
     }
     line("required", if manifest.required { "yes" } else { "no" });
-    let own = "its own";
-    let none = "none: ready once it is instantiated; `wac plug` drops this export";
-    line("lifecycle", if inspection.lifecycle { own } else { none });
+    line("lifecycle", &lifecycle(inspection));
     if inspection.handover {
         line("handover", "its state goes to its next version");
     }
@@ -132,6 +131,19 @@ pub(super) fn described(path: &Path, checked: &Checked, took: Option<Duration>) 
         }
     }
     reported
+}
+
+/// Whether it has a lifecycle.
+fn lifecycle(inspection: &Inspection) -> String {
+    match &inspection.lost_lifecycle {
+        _ if inspection.lifecycle => "its own".to_owned(),
+        // `wac plug` exports only what the component around the others exports.
+        Some(name) => format!(
+            "lost by composition: a component inside exports {name}; export it from the whole as well, with `export \
+             INSTANCE[\"{name}\"];` in a file for `wac compose`"
+        ),
+        None => "none: ready once it is instantiated; `wac plug` drops this export".to_owned(),
+    }
 }
 
 /// In whole KiB or MiB, as limits are written.

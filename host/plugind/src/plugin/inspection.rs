@@ -46,6 +46,8 @@ pub struct Inspection {
     pub run: Option<WasiVersion>,
     /// It exports `plugind:plugin/lifecycle`.
     pub lifecycle: bool,
+    /// The lifecycle that a component inside it exports, and that it does not.
+    pub lost_lifecycle: Option<String>,
     /// It exports `plugind:plugin/handover`: its state goes from one instance to the next, so there is one at a time.
     pub handover: bool,
     /// The names of what it imports.
@@ -76,7 +78,8 @@ impl Inspection {
     }
 
     fn from(contents: Contents) -> Result<Self, InspectError> {
-        let Contents { imports, missing, exports, footprint, has_async, version } = contents;
+        let Contents { imports, missing, exports, inner_lifecycle, footprint, has_async, version } =
+            contents;
         let is_blocking = !has_async;
         let mut inspection =
             Self { imports, exports, footprint, is_blocking, version, ..Self::default() };
@@ -128,6 +131,7 @@ impl Inspection {
             };
             return Err(InspectError::NoEntryPoint(exports));
         }
+        inspection.lost_lifecycle = inner_lifecycle.filter(|_| !inspection.lifecycle);
         inspection.handover = handover.is_some();
         if let Some(name) = handover.filter(|_| inspection.is_program()) {
             return Err(InspectError::ProgramHandsOver(name));
