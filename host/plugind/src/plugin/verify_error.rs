@@ -35,7 +35,7 @@ pub enum VerifyError {
     #[error("{}", .0.iter().map(ToString::to_string).collect::<Vec<_>>().join("; "))]
     Manifest(Vec<Diagnostic>),
     /// The component cannot be a plugin.
-    #[error("{} {why}", path.display())]
+    #[error("{} {why}{}", path.display(), why.command(path))]
     Inspect {
         /// The component.
         path: PathBuf,
