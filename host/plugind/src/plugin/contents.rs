@@ -11,9 +11,10 @@ use crate::plugin::{
     proposals::{ENABLED, Proposal},
 };
 use wasmparser::{
-    BinaryReaderError, CanonicalFunction, CanonicalOption, ComponentAlias, ComponentExportSectionReader, ComponentExternalKind,
-    ComponentOuterAliasKind, ComponentType, ComponentTypeRef, Encoding, InstanceTypeDeclaration,
-    Parser, Payload, TypeBounds, ValidPayload, Validator, WasmFeatures, types::Types,
+    BinaryReaderError, CanonicalFunction, CanonicalOption, ComponentAlias,
+    ComponentExportSectionReader, ComponentExternalKind, ComponentOuterAliasKind, ComponentType,
+    ComponentTypeRef, Encoding, InstanceTypeDeclaration, Parser, Payload, TypeBounds, ValidPayload,
+    Validator, WasmFeatures, types::Types,
 };
 
 /// The longest version that is shown, in bytes.

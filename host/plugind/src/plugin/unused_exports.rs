@@ -111,7 +111,8 @@ mod tests {
             programs.map(|name| format!("{name}, because the component has a handler"))
         );
         let functions = Some(ConnectionFunctions::Async);
-        let ours = Inspection { connections: functions, websockets: functions, ..Inspection::default() };
+        let ours =
+            Inspection { connections: functions, websockets: functions, ..Inspection::default() };
         let blocking = ["connection", "websocket"];
         let exports = blocking.map(|name| format!("plugind:plugin/blocking-{name}-handler@0.1.0"));
         assert_eq!(
@@ -140,7 +141,16 @@ mod tests {
         assert_eq!(unused(&used, inspection.clone()), [""; 0]);
         let others = ["acme:shelf/things@1.0.0", "greet", "wasi:http/handler@0.3.0-rc-2025-09-16"];
         let reported = unused(&others, inspection);
-        assert_eq!(reported[..2], others[..2].iter().map(|name| format!("{name}, which this host does not call")).collect::<Vec<_>>());
-        assert!(reported[2].starts_with("wasi:http/handler@0.3.0-rc-2025-09-16, of which this host has"));
+        assert_eq!(
+            reported[..2],
+            others[..2]
+                .iter()
+                .map(|name| format!("{name}, which this host does not call"))
+                .collect::<Vec<_>>()
+        );
+        assert!(
+            reported[2]
+                .starts_with("wasi:http/handler@0.3.0-rc-2025-09-16, of which this host has")
+        );
     }
 }
