@@ -13,6 +13,7 @@ use plugind::{
     plugin::{
         grants::{grants_of_use, uses_of_grants},
         inspection::Inspection,
+        interfaces::Grant,
         scan::Masked,
         unused_exports::unused_exports,
         verify::Verified,
@@ -117,13 +118,12 @@ pub(super) fn described(path: &Path, checked: &Checked, took: Option<Duration>) 
         line("handover", "its state goes to its next version");
     }
     let uses = uses_of_grants(&inspection.imports);
-    if uses.is_empty() {
-        line("can use", "no grants");
+    match uses.is_empty() {
+        true => line("can use", "no grants"),
+        false => line("can use", "these grants, as lines of its manifest:"),
     }
-    for (nth, (grant, imports)) in uses.iter().enumerate() {
-        let granted = if manifest.grants.has(*grant) { ", granted" } else { "" };
-        let what = format!("{}  # {}{granted}", grant.example(), imports.join(", "));
-        line(if nth == 0 { "[grants]" } else { "" }, &what);
+    for text in grant_lines(&uses, |grant| manifest.grants.has(grant)) {
+        line("", &text);
     }
     for (name, interfaces) in [("imports", &inspection.imports), ("exports", &inspection.exports)] {
         for (nth, interface) in interfaces.iter().enumerate() {
@@ -131,6 +131,16 @@ pub(super) fn described(path: &Path, checked: &Checked, took: Option<Duration>) 
         }
     }
     reported
+}
+
+/// The lines of a manifest that grant all that can be used, to be pasted as they are.
+fn grant_lines(uses: &[(Grant, Vec<&str>)], is_granted: impl Fn(Grant) -> bool) -> Vec<String> {
+    let grant = |(grant, imports): &(Grant, Vec<&str>)| {
+        let granted = if is_granted(*grant) { ", granted" } else { "" };
+        format!("{}  # {}{granted}", grant.example(), imports.join(", "))
+    };
+    let table = (!uses.is_empty()).then(|| "[grants]".to_owned());
+    table.into_iter().chain(uses.iter().map(grant)).collect()
 }
 
 /// Whether it has a lifecycle.
