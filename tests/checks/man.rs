@@ -193,7 +193,8 @@ fn item<'a>(list: &'a str, name: &str) -> &'a str {
 fn the_manual_of_the_tool_names_the_toolchains_that_the_templates_use() {
     let (page, plugins) = (page("pluginctl.1"), below_host("../plugins"));
     let handbook = read(&plugins.join("README.md"));
-    let (_, list) = page.split_once("built by the tools of its language:").expect("there is a list");
+    let (_, list) =
+        page.split_once("built by the tools of its language:").expect("there is a list");
     let list = list.split("\n.El").next().unwrap_or_default();
     for (language, name, tools) in [
         ("rust", "Rust", &["cargo", "wasm32-wasip2"][..]),
