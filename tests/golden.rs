@@ -3,7 +3,7 @@
 //! A case is a directory: a tree (`usr/lib`, `run`, `etc`), a list `files` of components and links, and the expected
 //! texts. With `GOLDEN=write` in the environment they are written instead of compared.
 
-use plugind_tests::{Signal, golden, program};
+use plugind_tests::{Signal, Tree, golden, program};
 use rustix::process::{Pid, kill_process};
 use std::{
     fmt::Write as _,
@@ -91,6 +91,35 @@ fn the_output_for_every_configuration_is_the_expected_one() {
         }
     }
     assert!(differences.is_empty(), "{differences}(`make golden` writes the current output)");
+}
+
+/// The lines below `[grants]` in a description of a component, as they are printed.
+fn grants_in(described: &str) -> Option<String> {
+    let (_, rest) = described.split_once("[grants]\n")?;
+    let lines = rest.lines().take_while(|line| line.starts_with("            "));
+    Some(lines.fold("[grants]\n".to_owned(), |text, line| text + line + "\n"))
+}
+
+#[test]
+fn printed_grants_can_be_pasted_into_a_manifest() {
+    let tree = Tree::new();
+    let manifest = tree.plugins().join("job.toml");
+    tree.put("job.wasm", golden::component("wants-grants"));
+    let path = tree.plugins().join("job.wasm");
+    let check = || {
+        let mut command = Command::new(program("pluginctl"));
+        let output = command.args(["check", "--no-compile"]).arg(&path).env_clear().output();
+        output.expect("pluginctl can be run")
+    };
+    // Without the credential it is refused, and is not described.
+    fs::write(&manifest, "[grants]\ncredentials = [\"token\"]\n").expect("the tree is writable");
+    let described = String::from_utf8(check().stdout).expect("it is text");
+    let grants = grants_in(&described).unwrap_or_else(|| panic!("no grants in {described}"));
+    assert!(grants.contains("environment = ") && grants.contains("credentials = "), "{grants}");
+    // The place of a name is marked in the examples.
+    fs::write(&manifest, grants.replace('…', "name")).expect("the tree is writable");
+    let checked = check();
+    assert!(checked.status.success(), "{}", String::from_utf8_lossy(&checked.stderr));
 }
 
 #[test]

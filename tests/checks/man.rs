@@ -183,6 +183,39 @@ fn the_manual_of_the_tool_has_its_commands_and_options_and_no_others() {
     assert_eq!(listed, all);
 }
 
+/// Returns what a list says about its item with this name.
+fn item<'a>(list: &'a str, name: &str) -> &'a str {
+    let (_, item) = list.split_once(&format!(".It Ql {name}\n")).expect("the list has the item");
+    item.split("\n.It ").next().unwrap_or_default()
+}
+
+#[test]
+fn the_manual_of_the_tool_names_the_toolchains_that_the_templates_use() {
+    let (page, plugins) = (page("pluginctl.1"), below_host("../plugins"));
+    let handbook = read(&plugins.join("README.md"));
+    let (_, list) =
+        page.split_once("built by the tools of its language:").expect("there is a list");
+    let list = list.split("\n.El").next().unwrap_or_default();
+    for (language, name, tools) in [
+        ("rust", "Rust", &["cargo", "wasm32-wasip2"][..]),
+        ("c", "C", &["wit-bindgen", "wasi-sdk", "zig", "jco"]),
+        ("js", "JavaScript", &["npm", "componentize-qjs"]),
+        ("python", "Python", &["pip", "componentize-py"]),
+        ("go", "Go", &["wit-bindgen", "wasm-tools", "jco"]),
+    ] {
+        let template = plugins.join("templates").join(language).join("common");
+        let files = fs::read_dir(&template).expect("each language has a template").flatten();
+        let texts: Vec<_> = files.filter_map(|file| fs::read_to_string(file.path()).ok()).collect();
+        for tool in tools {
+            assert!(item(list, language).contains(tool), "{language} without {tool}");
+            assert!(texts.iter().any(|text| text.contains(tool)), "no {tool} for {language}");
+        }
+        assert!(handbook.contains(&format!("\n| {name} | ")), "{name} is not in the table");
+        assert!(handbook.contains(tools.last().expect("there is one")), "{tools:?}");
+    }
+    assert_eq!(list.matches(".It Ql ").count(), 5);
+}
+
 /// The keys that this source reads; of `table`, unless it says otherwise.
 fn keys_of(source: &str, table: &str) -> BTreeSet<String> {
     let source = read(&below_host("plugind/src").join(source));

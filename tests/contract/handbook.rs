@@ -32,3 +32,20 @@ fn the_most_common_mistakes_have_the_messages_of_the_programs() {
         assert!(messages.iter().any(|line| has(line, message)), "{message} is no message");
     }
 }
+
+#[test]
+fn the_components_of_the_corpus_are_as_many_as_documented() {
+    let top = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
+    let text = |path: &str| fs::read_to_string(top.join(path)).expect("it is a text");
+    let (corpus, documented) = (text("tests/corpus"), text("CONTRIBUTING.md"));
+    let count = |command: &str| corpus.lines().filter(|line| line.starts_with(command)).count();
+    // The functions begin with the same words, and a parenthesis.
+    let (run, fail) = (count("serves ") + count("stands_before "), count("fails "));
+    assert!(run > 12 && fail > 0, "the corpus is not understood: {run} and {fail}");
+    for wanted in [
+        format!("{} components in Rust, C, JavaScript and Python", run + fail),
+        format!("{run} run unmodified, and {fail} must fail"),
+    ] {
+        assert!(documented.contains(&wanted), "CONTRIBUTING.md must contain \"{wanted}\"");
+    }
+}

@@ -291,6 +291,31 @@ fn a_plugin_connects_to_what_it_was_granted_and_to_nothing_else() {
 }
 
 #[test]
+fn the_first_refused_socket_of_each_protocol_is_logged_with_the_remedy() {
+    let granted = "[grants]\ntcp-connect = [\"127.0.0.1:9\"]\n";
+    let daemon = Daemon::start(&Tree::new().with("dials").with_named("granted", "dials", granted));
+    let ask = |path: &str, answer: &str| {
+        assert_eq!(daemon.get(path).status_and_text(), (200, answer), "{path}");
+    };
+    let denied = |plugin: &str, interface: &str, remedy: &str| {
+        let entry = format!("use of socket denied plugin={plugin} interface={interface} ");
+        daemon.log.wait_for(&[&entry, remedy]);
+    };
+    for _ in 0..2 {
+        ask("/dials/listen", "error: PermissionDenied");
+        ask("/granted/listen", "error: PermissionDenied");
+        ask("/dials/datagrams/02", "error: PermissionDenied");
+        ask("/granted/datagrams/03", "error: ErrorCode::AccessDenied");
+    }
+    let connect = "to connect, write tcp-connect = ";
+    denied("dials", "wasi:sockets/tcp-create-socket@0.2", connect);
+    denied("granted", "wasi:sockets", "export connection-handler of plugind:plugin");
+    denied("dials", "wasi:sockets/udp-create-socket@0.2", "export datagram-handler");
+    denied("granted", "wasi:sockets/types@0.3", "export datagram-handler");
+    assert_eq!(daemon.log.count(&["use of socket denied"]), 4);
+}
+
+#[test]
 fn a_plugin_sends_requests_to_whom_it_was_granted_and_to_nobody_else() {
     const ANSWER: &str = "HTTP/1.1 200 OK\r\nContent-Length: 5\r\nConnection: close\r\n\r\nhello";
     let (granted, other) = (server(ANSWER, true), server(ANSWER, true));

@@ -120,7 +120,7 @@ fn the_log_names_the_program_of_a_component_with_a_handler_as_unused() {
     tree.put("both.wasm", golden::component("serves-and-runs"));
     let daemon = Daemon::start(&tree);
     let ready = "plugin ready plugin=";
-    daemon.log.wait_for(&[&format!("{ready}both "), "unused_export=wasi:cli/run"]);
+    daemon.log.wait_for(&[&format!("{ready}both "), "unused_export=wasi:cli/run@0.2.0 "]);
     daemon.log.wait_for(&[&format!("{ready}greeter-02 ")]);
     assert_eq!(daemon.log.count(&["unused_export"]), 1);
 }

@@ -12,7 +12,10 @@ use plugind::{
     check::{Checked, Report},
     plugin::{
         grants::{grants_of_use, uses_of_grants},
+        inspection::Inspection,
+        interfaces::Grant,
         scan::Masked,
+        unused_exports::unused_exports,
         verify::Verified,
     },
 };
@@ -81,8 +84,8 @@ pub(super) fn described(path: &Path, checked: &Checked, took: Option<Duration>) 
         writeln!(reported, "  {name:<9} {}", Escaped(value)).ok();
     };
     line("kind", kind(inspection));
-    if let Some(export) = inspection.unused_export() {
-        line("unused", &format!("export {export}, because the component has a handler"));
+    for (nth, export) in unused_exports(inspection).iter().enumerate() {
+        line(if nth == 0 { "unused" } else { "" }, &format!("export {export}"));
     }
     if let Ok(metadata) = fs::metadata(path) {
         line("size", &rounded(Bytes(metadata.len())).to_string());
@@ -110,20 +113,17 @@ pub(super) fn described(path: &Path, checked: &Checked, took: Option<Duration>) 
         None => line("served as", &format!("{}, without a route", checked.name)),
     }
     line("required", if manifest.required { "yes" } else { "no" });
-    let own = "its own";
-    let none = "none: ready once it is instantiated; `wac plug` drops this export";
-    line("lifecycle", if inspection.lifecycle { own } else { none });
+    line("lifecycle", &lifecycle(inspection));
     if inspection.handover {
         line("handover", "its state goes to its next version");
     }
     let uses = uses_of_grants(&inspection.imports);
-    if uses.is_empty() {
-        line("can use", "no grants");
+    match uses.is_empty() {
+        true => line("can use", "no grants"),
+        false => line("can use", "these grants, as lines of its manifest:"),
     }
-    for (nth, (grant, imports)) in uses.iter().enumerate() {
-        let granted = if manifest.grants.has(*grant) { ", granted" } else { "" };
-        let what = format!("{}  # {}{granted}", grant.example(), imports.join(", "));
-        line(if nth == 0 { "[grants]" } else { "" }, &what);
+    for text in grant_lines(&uses, |grant| manifest.grants.has(grant)) {
+        line("", &text);
     }
     for (name, interfaces) in [("imports", &inspection.imports), ("exports", &inspection.exports)] {
         for (nth, interface) in interfaces.iter().enumerate() {
@@ -131,6 +131,29 @@ pub(super) fn described(path: &Path, checked: &Checked, took: Option<Duration>) 
         }
     }
     reported
+}
+
+/// The lines of a manifest that grant all that can be used, to be pasted as they are.
+fn grant_lines(uses: &[(Grant, Vec<&str>)], is_granted: impl Fn(Grant) -> bool) -> Vec<String> {
+    let grant = |(grant, imports): &(Grant, Vec<&str>)| {
+        let granted = if is_granted(*grant) { ", granted" } else { "" };
+        format!("{}  # {}{granted}", grant.example(), imports.join(", "))
+    };
+    let table = (!uses.is_empty()).then(|| "[grants]".to_owned());
+    table.into_iter().chain(uses.iter().map(grant)).collect()
+}
+
+/// Whether it has a lifecycle.
+fn lifecycle(inspection: &Inspection) -> String {
+    match &inspection.lost_lifecycle {
+        _ if inspection.lifecycle => "its own".to_owned(),
+        // `wac plug` exports only what the component around the others exports.
+        Some(name) => format!(
+            "lost by composition: a component inside exports {name}; export it from the whole as well, with `export \
+             INSTANCE[\"{name}\"];` in a file for `wac compose`"
+        ),
+        None => "none: ready once it is instantiated; `wac plug` drops this export".to_owned(),
+    }
 }
 
 /// In whole KiB or MiB, as limits are written.
@@ -159,6 +182,9 @@ pub(super) fn plugin_json(checked: &Checked) -> Value {
         "grants-of-use": inspection.map(|inspection| grants_of_use(&inspection.imports)),
         "imports": inspection.map(|inspection| &inspection.imports),
         "exports": inspection.map(|inspection| &inspection.exports),
+        "unused": inspection.map(|inspection| {
+            unused_exports(inspection).into_iter().map(|export| export.name).collect::<Vec<_>>()
+        }),
         "routes": checked.routes.iter().map(route).collect::<Vec<_>>(),
         "fails-at": checked.failed.as_ref().map(|(stage, _)| stage.to_string()),
         "mistakes": mistakes(checked),

@@ -3,6 +3,7 @@
 //! A component can be made so that it takes a compiler for ever, or all memory. That is why it is another process, with
 //! limits and a deadline; and since that process may be anything by then, the deadline is kept here as well.
 
+use crate::plugin::proposals::Proposal;
 use plugind_artifact::{
     kind::EngineKind,
     protocol::{self, CompileReply, CompileRequest, Effort, ProtocolError},
@@ -200,7 +201,7 @@ impl Compiler {
         match answer? {
             CompileReply::Compiled(file) => Ok(Some(file)),
             CompileReply::Absent => Ok(None),
-            CompileReply::Refused(why) => Err(CompilerError::Refused(why)),
+            CompileReply::Refused(why) => Err(CompilerError::Refused(with_remedy(why))),
             CompileReply::Failed(why) => Err(CompilerError::Unable(why)),
         }
     }
@@ -363,6 +364,14 @@ fn set_timeout(socket: &OwnedFd, order: &CompileRequest) -> Result<(), Errno> {
     let wait_max = order.wall_clock_max().saturating_add(GRACE);
     set_socket_timeout(socket, Timeout::Send, Some(wait_max))?;
     set_socket_timeout(socket, Timeout::Recv, Some(wait_max))
+}
+
+/// Why the compiler refused a component, with what to do about it if that is known.
+fn with_remedy(refused: String) -> String {
+    match Proposal::of_instruction(&refused) {
+        Some(proposal) => format!("{refused}; {}", proposal.remedy),
+        None => refused,
+    }
 }
 
 fn explain(error: ProtocolError, order: &CompileRequest, status: String) -> CompilerError {

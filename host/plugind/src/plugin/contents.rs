@@ -6,13 +6,15 @@ use crate::plugin::{
     footprint::{Footprint, definitions::Definitions},
     imports::missing,
     inspect_error::InspectError,
+    interfaces::{CONTRACT, split, track},
     nesting::is_too_deep,
     proposals::{ENABLED, Proposal},
 };
 use wasmparser::{
-    BinaryReaderError, CanonicalFunction, CanonicalOption, ComponentAlias, ComponentExternalKind,
-    ComponentOuterAliasKind, ComponentType, ComponentTypeRef, Encoding, InstanceTypeDeclaration,
-    Parser, Payload, TypeBounds, ValidPayload, Validator, WasmFeatures, types::Types,
+    BinaryReaderError, CanonicalFunction, CanonicalOption, ComponentAlias,
+    ComponentExportSectionReader, ComponentExternalKind, ComponentOuterAliasKind, ComponentType,
+    ComponentTypeRef, Encoding, InstanceTypeDeclaration, Parser, Payload, TypeBounds, ValidPayload,
+    Validator, WasmFeatures, types::Types,
 };
 
 /// The longest version that is shown, in bytes.
@@ -27,6 +29,8 @@ pub(super) struct Contents {
     pub(super) missing: Vec<String>,
     /// The names of what it exports.
     pub(super) exports: Vec<String>,
+    /// The lifecycle that a component inside it exports.
+    pub(super) inner_lifecycle: Option<String>,
     /// The share of the instance pool that one instance takes.
     pub(super) footprint: Footprint,
     /// A function of it is async.
@@ -101,11 +105,28 @@ impl Contents {
             match &payload {
                 Payload::ModuleSection { .. } | Payload::ComponentSection { .. } => depth += 1,
                 Payload::End(_) => depth = depth.saturating_sub(1),
+                Payload::ComponentExportSection(exports) if depth > 0 => {
+                    self.look_for_lifecycle(exports).map_err(damaged)?;
+                }
                 _ if depth > 0 => (),
                 _ => self.names(&payload, &mut instances).map_err(damaged)?,
             }
         }
         Ok(types)
+    }
+
+    /// Looks among the exports of a component inside it.
+    fn look_for_lifecycle(
+        &mut self,
+        exports: &ComponentExportSectionReader<'_>,
+    ) -> Result<(), BinaryReaderError> {
+        for export in exports.clone() {
+            let name = export?.name.name;
+            if is_lifecycle(name) {
+                self.inner_lifecycle.get_or_insert_with(|| name.to_owned());
+            }
+        }
+        Ok(())
     }
 
     /// Takes the names from a section of the outermost component.
@@ -155,6 +176,12 @@ impl Contents {
         }
         Ok(())
     }
+}
+
+/// Whether this is the name of the lifecycle.
+fn is_lifecycle(export: &str) -> bool {
+    let (interface, version) = split(export);
+    interface == "plugind:plugin/lifecycle" && track(version) == CONTRACT
 }
 
 /// Whether it is a function of the component's, and async.

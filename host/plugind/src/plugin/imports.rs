@@ -2,7 +2,10 @@
 
 use crate::{
     base::suggest::suggest,
-    plugin::interfaces::{CONTRACT, all_imports, find, split, track},
+    plugin::{
+        interfaces::{CONTRACT, all_imports, find, split, track},
+        other_versions,
+    },
 };
 
 /// Why a component cannot be given this import; none: it can.
@@ -13,12 +16,7 @@ pub fn missing(import: &str) -> Option<String> {
     }
     let (name, version) = split(import);
     if let Some(known) = all_imports().find(|known| known.name == name) {
-        let has = known.versions().collect::<Vec<_>>().join(" and ");
-        let with =
-            released_by(name, version).map_or(String::new(), |tool| format!(", as with {tool}"));
-        return Some(format!(
-            "{import}, of which this host has {has}; rebuild it against that{with}"
-        ));
+        return Some(other_versions::message(import, known.versions()));
     }
     if name.starts_with("plugind:plugin/") {
         return Some(match track(version) == CONTRACT {
@@ -39,15 +37,6 @@ pub fn missing(import: &str) -> Option<String> {
              it, as with `wac plug`"
         ),
     })
-}
-
-/// The toolchain that builds against the released version of what was imported as a release candidate or a draft.
-fn released_by(name: &str, version: &str) -> Option<&'static str> {
-    if name.starts_with("wasi:") && version.starts_with("0.3.0-rc") {
-        return Some("the crate wasip3 0.7 or later");
-    }
-    let is_draft = name.starts_with("wasi:config/") && version.starts_with("0.2.0-draft");
-    is_draft.then_some("wit/deps/config of plugind")
 }
 
 /// The import that was probably meant: another interface of the same package, or the same one of another package, with
@@ -79,10 +68,7 @@ mod tests {
         for (import, part) in [
             ("wasi:io/pol@0.2.6", "the nearest that it has is wasi:io/poll"),
             ("wasi:http/types@0.1.0", "has wasi:http/types@0.2 and wasi:http/types@0.3"),
-            (
-                "wasi:http/types@0.3.0-rc-2026-02-09",
-                "rebuild it against that, as with the crate wasip3 0.7",
-            ),
+            ("wasi:http/types@0.3.0-rc-2026-02-09", "wasi:http/types@0.3; rebuild it against that"),
             ("wasi:config/store@0.2.0-draft-2023-11-01", "as with wit/deps/config of plugind"),
             ("wasi:logging/logging", "has wasi:logging/logging@0.1.0-draft"),
             ("plugind:plugin/journal@0.2.0", "has plugind:plugin/journal@0.1"),

@@ -4,6 +4,7 @@ use crate::plugin::{
     export_types::ExportError, footprint::FootprintError, interfaces::CONTRACT, nesting::DEPTH_MAX,
     proposals::Proposal,
 };
+use std::path::Path;
 use wasmparser::BinaryReaderError;
 
 /// Why a component cannot be a plugin.
@@ -29,9 +30,7 @@ pub enum InspectError {
     CoreModule,
     /// It is a core module of the time before components.
     #[error(
-        "is a core module for WASI preview 1, not a component; build a component: with `--target wasm32-wasip2`, or from \
-         the module with `npx @bytecodealliance/jco new MODULE.wasm --wasi-{kind} -o NAME.wasm`",
-        kind = if *.is_program { "command" } else { "reactor" }
+        "is a core module for WASI preview 1, not a component; build a component with `--target wasm32-wasip2`"
     )]
     PreviewOne {
         /// It exports `_start`, which makes it a program.
@@ -54,9 +53,9 @@ pub enum InspectError {
         "has types nested more than {DEPTH_MAX} deep, which no toolchain produces; build it again, or do not trust it"
     )]
     TooDeep,
-    /// It imports what the host does not have.
-    #[error("imports {}", .0.join("; it imports "))]
-    Imports(Vec<String>),
+    /// It imports what the host does not have, or exports a version that the host does not call.
+    #[error("{}", .0.join("; it "))]
+    Interfaces(Vec<String>),
     /// It is made for another version of the contract.
     #[error(
         "is built for {0}, and this host supports plugind:plugin@{CONTRACT}; rebuild it against the host's wit/"
@@ -91,6 +90,17 @@ pub enum InspectError {
 }
 
 impl InspectError {
+    /// The rest of the message about the component at `path`: a command that makes a component of it.
+    pub(super) fn command(&self, path: &Path) -> String {
+        let Self::PreviewOne { is_program } = self else { return String::new() };
+        let kind = if *is_program { "command" } else { "reactor" };
+        let name = path.file_name().unwrap_or(path.as_os_str()).to_string_lossy();
+        let (module, component) = (shell_word(&path.to_string_lossy()), shell_word(&name));
+        format!(
+            ", or make one of the module with `npx @bytecodealliance/jco new {module} --wasi-{kind} -o {component}`"
+        )
+    }
+
     /// Why `bytes` cannot be read as a component.
     pub(super) fn unreadable(bytes: &[u8], error: &BinaryReaderError) -> Self {
         if bytes.is_empty() {
@@ -108,5 +118,35 @@ impl InspectError {
             true => Self::CutOff(bytes.len()),
             false => Self::Damaged(format!("{message} at byte {}", error.offset())),
         }
+    }
+}
+
+/// A word of a command, quoted where the shell would take it for something else.
+fn shell_word(word: &str) -> String {
+    let is_plain = |c: char| c.is_alphanumeric() || "/._-+=:,@%".contains(c);
+    match word.chars().all(is_plain) {
+        true => word.to_owned(),
+        false => format!("'{}'", word.replace('\'', "'\\''")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_command_for_a_module_has_its_path_and_its_name_as_words_of_a_shell() {
+        for (path, words) in [
+            ("/etc/plugind/plugins/old.wasm", ["/etc/plugind/plugins/old.wasm", "old.wasm"]),
+            ("my plugins/it's.wasm", [r"'my plugins/it'\''s.wasm'", r"'it'\''s.wasm'"]),
+        ] {
+            for (is_program, kind) in [(true, "command"), (false, "reactor")] {
+                let command = InspectError::PreviewOne { is_program }.command(Path::new(path));
+                let [module, component] = words;
+                let wanted = format!("jco new {module} --wasi-{kind} -o {component}`");
+                assert!(command.ends_with(&wanted), "{command}");
+            }
+        }
+        assert_eq!(InspectError::CoreModule.command(Path::new("x.wasm")), "");
     }
 }

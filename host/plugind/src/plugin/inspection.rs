@@ -6,6 +6,7 @@ use crate::plugin::{
     inspect_error::InspectError,
     interfaces::{CONTRACT, split, track},
     manifest::Mode,
+    other_versions,
 };
 
 /// The version of an interface of which there are two.
@@ -45,6 +46,8 @@ pub struct Inspection {
     pub run: Option<WasiVersion>,
     /// It exports `plugind:plugin/lifecycle`.
     pub lifecycle: bool,
+    /// The lifecycle that a component inside it exports, and that it does not.
+    pub lost_lifecycle: Option<String>,
     /// It exports `plugind:plugin/handover`: its state goes from one instance to the next, so there is one at a time.
     pub handover: bool,
     /// The names of what it imports.
@@ -75,7 +78,8 @@ impl Inspection {
     }
 
     fn from(contents: Contents) -> Result<Self, InspectError> {
-        let Contents { imports, missing, exports, footprint, has_async, version } = contents;
+        let Contents { imports, missing, exports, inner_lifecycle, footprint, has_async, version } =
+            contents;
         let is_blocking = !has_async;
         let mut inspection =
             Self { imports, exports, footprint, is_blocking, version, ..Self::default() };
@@ -119,21 +123,46 @@ impl Inspection {
         }
         let functions = [inspection.connections, inspection.websockets];
         inspection.is_blocking |= functions.contains(&Some(ConnectionFunctions::Blocking));
-        if !inspection.serves() && inspection.run.is_none() && !inspection.lifecycle {
+        let others = inspection.other_entry_points();
+        if !inspection.has_entry_point() && !inspection.lifecycle && others.is_empty() {
             let exports = match inspection.exports.as_slice() {
                 [] => "nothing at all".to_owned(),
                 exports => exports.join(", "),
             };
             return Err(InspectError::NoEntryPoint(exports));
         }
+        inspection.lost_lifecycle = inner_lifecycle.filter(|_| !inspection.lifecycle);
         inspection.handover = handover.is_some();
         if let Some(name) = handover.filter(|_| inspection.is_program()) {
             return Err(InspectError::ProgramHandsOver(name));
         }
-        if !missing.is_empty() {
-            return Err(InspectError::Imports(missing));
+        if !others.is_empty() || !missing.is_empty() {
+            return Err(InspectError::Interfaces(inspection.interface_mistakes(others, missing)));
         }
         Ok(inspection)
+    }
+
+    /// Whether there is anything that the host can call, apart from its lifecycle.
+    fn has_entry_point(&self) -> bool {
+        self.serves() || self.run.is_some()
+    }
+
+    /// Messages about exports that the host would call in another version, if it has nothing else to call.
+    fn other_entry_points(&self) -> Vec<String> {
+        match self.has_entry_point() {
+            true => Vec::new(),
+            false => {
+                self.exports.iter().filter_map(|name| other_versions::of_export(name)).collect()
+            }
+        }
+    }
+
+    /// Messages about these exports, about imports that are `missing`, and about the toolchain that made it.
+    fn interface_mistakes(&self, others: Vec<String>, missing: Vec<String>) -> Vec<String> {
+        let exports = others.into_iter().map(|message| format!("exports {message}"));
+        let imports = missing.into_iter().map(|message| format!("imports {message}"));
+        let toolchain = other_versions::toolchain(self.exports.iter().chain(&self.imports));
+        exports.chain(imports).chain(toolchain.map(str::to_owned)).collect()
     }
 
     /// Whether it passes requests on: it imports the handler that it exports, too.
@@ -186,12 +215,6 @@ impl Inspection {
     #[must_use]
     pub fn is_program(&self) -> bool {
         !self.serves() && self.run.is_some()
-    }
-
-    /// The export that is not used: a component with a handler serves, also where it is a program as well.
-    #[must_use]
-    pub fn unused_export(&self) -> Option<&'static str> {
-        (self.serves() && self.run.is_some()).then_some("wasi:cli/run")
     }
 
     /// The default use of its instances.

@@ -33,9 +33,9 @@ pub(super) struct Function {
 /// An interface whose functions the host calls.
 pub(super) struct InterfaceTypes {
     /// Its name without the version.
-    name: &'static str,
+    pub(super) name: &'static str,
     /// The versions whose types are these, without what comes after the second dot.
-    versions: &'static str,
+    pub(super) versions: &'static str,
     pub(super) functions: &'static [Function],
 }
 

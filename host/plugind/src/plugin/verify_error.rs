@@ -35,7 +35,7 @@ pub enum VerifyError {
     #[error("{}", .0.iter().map(ToString::to_string).collect::<Vec<_>>().join("; "))]
     Manifest(Vec<Diagnostic>),
     /// The component cannot be a plugin.
-    #[error("{} {why}", path.display())]
+    #[error("{} {why}{}", path.display(), why.command(path))]
     Inspect {
         /// The component.
         path: PathBuf,
@@ -84,10 +84,9 @@ impl VerifyError {
     fn lines(&self) -> Vec<String> {
         match self {
             Self::Manifest(mistakes) => mistakes.iter().map(ToString::to_string).collect(),
-            Self::Inspect { path, why: InspectError::Imports(imports) } => imports
-                .iter()
-                .map(|import| format!("{} imports {import}", path.display()))
-                .collect(),
+            Self::Inspect { path, why: InspectError::Interfaces(mistakes) } => {
+                mistakes.iter().map(|mistake| format!("{} {mistake}", path.display())).collect()
+            }
             other => vec![ErrorChain(other).to_string()],
         }
     }
@@ -141,7 +140,7 @@ mod tests {
         let (name, component) = ("x".parse().unwrap(), PathBuf::from("x.wasm"));
         let imports =
             (0..100_000).map(|nth| format!("{nth}{}", "x".repeat(100_000 - nth))).step_by(500);
-        let why = InspectError::Imports(imports.collect());
+        let why = InspectError::Interfaces(imports.collect());
         let errors = vec![VerifyError::Inspect { path: component.clone(), why }];
         let rejected = Rejected { name, component, manifest: None, required: true, errors };
         let lines = rejected.lines();

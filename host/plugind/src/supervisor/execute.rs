@@ -4,6 +4,7 @@ use crate::{
     api::{self, FailedStage},
     base::{name::PluginName, text::cut},
     journal::messages,
+    plugin::{inspection::Inspection, unused_exports::unused_exports},
     pool::{FailureCounts, instances::Pool},
     route::{
         owners::{Route, RouteUse},
@@ -266,13 +267,14 @@ impl Supervisor {
         let route = if routes.is_empty() { "-".to_owned() } else { routes.join(" ") };
         let release = self.running.get(&generation).map(|it| it.pool.linked().release.clone());
         let digests = release.as_ref().map(|release| release.digests());
+        let unused_export = release.as_ref().and_then(|it| names_of_unused_exports(&it.inspection));
         info!(
             message_id = messages::PLUGIN_READY,
             plugin = %name,
             generation,
             route,
             version = release.as_ref().and_then(|release| release.inspection.version.as_deref()),
-            unused_export = release.as_ref().and_then(|release| release.inspection.unused_export()),
+            unused_export,
             component_digest = digests.map(|digests| hexadecimal(&digests.component)),
             configuration_digest = digests.map(|digests| hexadecimal(&digests.configuration)),
             "plugin ready"
@@ -384,6 +386,12 @@ pub(super) fn send_later(inbox: mpsc::UnboundedSender<Message>, time: Duration, 
         // There is no receiver only if the daemon is ending.
         inbox.send(message).ok();
     });
+}
+
+/// The names of the exports that are not used, if there are any.
+fn names_of_unused_exports(inspection: &Inspection) -> Option<String> {
+    let names: Vec<_> = unused_exports(inspection).into_iter().map(|export| export.name).collect();
+    (!names.is_empty()).then(|| cut(&names.join(" "), ERROR_MAX).into_owned())
 }
 
 /// Returns the figures of a pool's requests.

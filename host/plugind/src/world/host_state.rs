@@ -18,6 +18,7 @@ use crate::{
         passed_requests::{PassedRequest, PassedRequests},
         request_tasks::RequestTasks,
         shared::Shared,
+        socket_denials::SocketDenials,
         state_limit::StateLimit,
         wasi_context::WasiContext,
     },
@@ -237,6 +238,16 @@ impl HostState {
     /// The sockets that the instance has open by `wasi:sockets`.
     pub(super) fn open_sockets(&mut self) -> &mut InstanceSockets {
         &mut self.wasi.get(&self.shared.wasi_source()).sockets
+    }
+
+    /// The sockets that were refused to all instances of the generation.
+    pub(super) fn socket_denials(&self) -> &SocketDenials {
+        &self.shared.socket_denials
+    }
+
+    /// Whether the instance may connect to anything by `wasi:sockets`.
+    pub(super) fn may_connect(&self) -> bool {
+        self.shared.granted.network.may_connect()
     }
 
     /// Charges the instance with what the host keeps for it, and returns how many resources are in its table.

@@ -12,7 +12,7 @@ use crate::{
         network::Lookup,
         notify, open_at,
         replacing::replace,
-        tcp_sockets, websockets,
+        tcp_sockets, udp_sockets, websockets,
     },
 };
 use wasmtime::{
@@ -204,7 +204,8 @@ fn sockets(to: &mut HostLinker) -> Result<()> {
     sockets::udp_create_socket::add_to_linker::<_, WasiSockets>(to, HostState::sockets)?;
     p3::bindings::sockets::ip_name_lookup::add_to_linker::<_, Lookup>(to, HostState::lookup)?;
     p3::bindings::sockets::types::add_to_linker::<_, WasiSockets>(to, HostState::sockets)?;
-    tcp_sockets::link(to)
+    tcp_sockets::link(to)?;
+    udp_sockets::link(to)
 }
 
 impl plugin::types::Host for HostState {}

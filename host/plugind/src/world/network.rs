@@ -5,6 +5,7 @@
 use crate::{
     base::endpoint::{Endpoint, Host},
     systemd::address_families::{self, BarredFamilies},
+    world::socket_denials::SocketDenials,
 };
 use rustix::net::AddressFamily;
 use std::{
@@ -156,16 +157,23 @@ impl Guest {
         Self(Arc::new(NetworkState { endpoints, lookups, ..NetworkState::default() }))
     }
 
-    /// Allows the guest with this context what it was granted.
-    pub(super) fn allow(&self, context: &mut WasiCtxBuilder) {
+    /// Allows the guest with this context what it was granted. It neither binds a socket nor listens.
+    pub(super) fn allow(&self, context: &mut WasiCtxBuilder, denials: &Arc<SocketDenials>) {
         if self.0.endpoints.is_empty() {
             return;
         }
-        let known = self.0.clone();
+        let (known, denials) = (self.0.clone(), denials.clone());
+        let check = move |address, used| {
+            let is_allowed = known.allows(address, used);
+            if !is_allowed && matches!(used, SocketAddrUse::TcpBind | SocketAddrUse::TcpListen) {
+                denials.listening();
+            }
+            is_allowed
+        };
         context
             .allow_tcp(true)
             .allow_ip_name_lookup(true)
-            .socket_addr_check(move |address, used| Box::pin(ready(known.allows(address, used))));
+            .socket_addr_check(move |address, used| Box::pin(ready(check(address, used))));
     }
 }
 
@@ -173,6 +181,11 @@ impl Shared {
     /// Where these endpoints are.
     pub(super) fn new(endpoints: &[Endpoint]) -> Self {
         Self { endpoints: endpoints.into(), lookups: Lookups::default(), nothing: Arc::default() }
+    }
+
+    /// Whether there is anything to which they may connect.
+    pub(super) fn may_connect(&self) -> bool {
+        !self.endpoints.is_empty()
     }
 }
 

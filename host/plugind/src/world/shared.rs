@@ -20,6 +20,7 @@ use crate::{
         open_files::OpenFiles,
         open_sockets::PluginSockets,
         outgoing, profile, quota,
+        socket_denials::SocketDenials,
         subscriptions::SubscriptionFailures,
         wasi_context::WasiSource,
     },
@@ -59,6 +60,8 @@ pub struct Shared {
     pub(super) files: Arc<OpenFiles>,
     /// The sockets that they have open.
     sockets: PluginSockets,
+    /// The sockets that were refused to them.
+    pub(super) socket_denials: Arc<SocketDenials>,
     /// Where their core dumps are written, if that is wanted.
     pub core_dumps: Option<Arc<CoreDumps>>,
     /// Their clocks, if these can be moved.
@@ -128,6 +131,7 @@ impl Shared {
             quota: limits.cpu_quota.map(quota),
             files: Arc::new(OpenFiles::new()),
             sockets,
+            socket_denials: Arc::new(SocketDenials::new(plugin.clone())),
             core_dumps: Some(core_dumps).filter(|_| manifest.core_dump),
             clock,
             file_threads,
@@ -143,6 +147,7 @@ impl Shared {
             granted: &self.granted,
             journal: &self.journal,
             sockets: &self.sockets,
+            socket_denials: &self.socket_denials,
             clock: self.clock.as_ref(),
         }
     }

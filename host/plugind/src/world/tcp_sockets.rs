@@ -109,7 +109,13 @@ fn create_02(
             state.open_sockets().opened(socket.rep(), open);
             Ok(Ok(socket))
         }
-        Err(error) => Errors02::convert_error_code(&mut state.sockets(), error).map(Err),
+        Err(error) => {
+            let code = Errors02::convert_error_code(&mut state.sockets(), error)?;
+            if code == ErrorCode02::AccessDenied && !state.may_connect() {
+                state.socket_denials().tcp("wasi:sockets/tcp-create-socket@0.2");
+            }
+            Ok(Err(code))
+        }
     }
 }
 
@@ -126,7 +132,13 @@ fn create_03(
             state.open_sockets().opened(socket.rep(), open);
             Ok(Ok(socket))
         }
-        Err(error) => Errors03::convert_error_code(&mut state.sockets(), error).map(Err),
+        Err(error) => {
+            let code = Errors03::convert_error_code(&mut state.sockets(), error)?;
+            if matches!(code, ErrorCode03::AccessDenied) && !state.may_connect() {
+                state.socket_denials().tcp("wasi:sockets/types@0.3");
+            }
+            Ok(Err(code))
+        }
     }
 }
 

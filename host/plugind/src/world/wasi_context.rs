@@ -12,6 +12,7 @@ use crate::{
         network,
         open_sockets::{InstanceSockets, PluginSockets},
         output::{GuestOutputs, StandardStream},
+        socket_denials::SocketDenials,
     },
 };
 use std::sync::Arc;
@@ -27,6 +28,7 @@ pub(super) struct WasiSource<'a> {
     pub(super) granted: &'a Granted,
     pub(super) journal: &'a Arc<journal::Shared>,
     pub(super) sockets: &'a PluginSockets,
+    pub(super) socket_denials: &'a Arc<SocketDenials>,
     pub(super) clock: Option<&'a MovableClock>,
 }
 
@@ -68,7 +70,7 @@ impl MadeContext {
         let outputs = GuestOutputs::new(source.journal);
         outputs.set_request(request);
         let mut wasi = WasiCtx::builder();
-        network.allow(&mut wasi);
+        network.allow(&mut wasi, source.socket_denials);
         if let Some(clock) = source.clock {
             clock.give_to(&mut wasi);
         }

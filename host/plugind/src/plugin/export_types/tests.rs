@@ -176,7 +176,11 @@ fn names(shape: &Shape) -> Vec<&'static str> {
 fn a_proposal_that_the_engine_lacks_is_named_with_the_remedy() {
     for (core, parts) in [
         ("(tag $t (param i32))", ["exception handling", "-fno-exceptions"]),
-        ("(type (struct (field i32)))", ["garbage collection", "linear memory"]),
+        ("(type (struct (field i32)))", ["garbage collection", "MoonBit with --target wasm"]),
+        (
+            "(type $f (func)) (func (param (ref $f)))",
+            ["typed function references", "wasm-opt with --disable-gc"],
+        ),
         ("(memory 1 1 shared)", ["threads", "-pthread"]),
     ] {
         let bytes = wat::parse_str(format!("(component (core module {core}))")).unwrap();
