@@ -149,17 +149,43 @@ fn a_compiler_that_hangs_dies_or_answers_malformed_fails_its_plugin() {
 }
 
 #[test]
-fn a_cache_that_cannot_be_written_is_not_the_components_fault() {
+fn plugins_start_where_compiled_code_cannot_be_kept_and_the_status_says_so() {
     let machine = Machine::boot_with(&["hello"]);
-    machine.put_drop_in("plugind.service", "[Service]\nRestart=no\n");
-    machine.put_drop_in(
-        UNIT,
-        "[Service]\nExecStart=\nExecStart=/usr/libexec/plugind/plugind-compile --cache=/usr/nowhere\n",
-    );
-    assert_ne!(machine.systemctl(&["start", "plugind.service"]).status, 0);
-    let status = machine.wait_for("StatusText", |status| status.contains("hello"));
-    assert!(status.contains("cannot write to the cache"), "{status}");
-    assert_eq!(machine.daemon("ExecMainStatus"), "1");
+    let starts = |why: &str| {
+        machine.succeed(&["systemctl", "stop", "plugind.service", "plugind-compile@*.service"]);
+        machine.start();
+        assert_eq!(machine.get("/hello").status(), 200, "{why}");
+        let status = machine.daemon("StatusText");
+        assert!(status.contains("; compiled code is not kept: "), "{why}: {status}");
+        assert!(status.contains(why), "{why}: {status}");
+    };
+    // Too small for any compiled file.
+    let mount = ["mount", "-t", "tmpfs", "-o", "size=64k,mode=755", "tmpfs", "/var/cache"];
+    machine.succeed(&mount);
+    starts("No space left on device");
+    machine.put_component("second", another("hello"));
+    machine.succeed(&["systemctl", "reload", "plugind.service"]);
+    assert_eq!(machine.get("/second").status(), 200);
+    machine.succeed(&["mount", "-o", "remount,ro", "/var/cache"]);
+    starts("Read-only file system");
+    let maps = machine.succeed(&["cat", &format!("/proc/{}/maps", machine.daemon("MainPID"))]);
+    let code = maps.lines().filter(|line| line.contains(" r-xp ") && line.contains("/memfd:"));
+    assert_eq!(code.count(), 2, "{maps}");
+    assert!(!maps.contains("wx"), "{maps}");
+
+    // Where systemd could not make the directory, it must not be asked to.
+    machine.succeed(&["umount", "/var/cache"]);
+    machine.succeed(&["mount", "-t", "tmpfs", "-o", "ro,mode=755", "tmpfs", "/var/cache"]);
+    machine.put_drop_in(UNIT, "[Service]\nCacheDirectory=\n");
+    starts("there is no directory for compiled files");
+
+    machine.succeed(&["umount", "/var/cache"]);
+    machine.put_drop_in(UNIT, "[Service]\nCacheDirectory=plugind\n");
+    machine.succeed(&["systemctl", "stop", "plugind-compile@*.service"]);
+    machine.put_component("second", another("hello"));
+    machine.succeed(&["systemctl", "reload", "plugind.service"]);
+    machine.wait_for("StatusText", |status| !status.contains("compiled code is not kept"));
+    assert_eq!(entries(&machine).len(), 1);
 }
 
 #[test]

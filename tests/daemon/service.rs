@@ -113,6 +113,22 @@ fn a_service_that_has_ended_is_started_again_by_the_next_request() {
 }
 
 #[test]
+fn a_service_that_cannot_keep_compiled_code_hands_it_over_until_it_can() {
+    let tree = Tree::with_own_cache().with("hello");
+    let service = Service::start(program("plugind-compile"));
+    fs::write(service.cache(), "a file in its place").unwrap();
+    let daemon = start(&tree, &service);
+    assert_eq!(daemon.get("/hello").status(), 200);
+    daemon.log.wait_for(&["warning plugind: compiled code not kept", "File exists"]);
+    fs::remove_file(service.cache()).unwrap();
+    tree.put("second.wasm", another("hello"));
+    assert!(daemon.reload().contains("changed=1 failed=0"));
+    assert_eq!(daemon.get("/second").status(), 200);
+    daemon.log.wait_for(&["info    plugind: compiled code kept again"]);
+    assert_eq!(entries(&service.cache()).len(), 1);
+}
+
+#[test]
 fn an_untrusted_compiled_file_is_compiled_again_by_the_service() {
     let tree = Tree::with_own_cache().with("hello");
     let service = Service::start(program("plugind-compile"));

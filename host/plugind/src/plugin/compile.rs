@@ -3,7 +3,7 @@
 use crate::{
     base::error_chain::ErrorChain,
     plugin::{
-        compiler::{Compiler, CompilerError},
+        compiler::{CompiledFile, Compiler, CompilerError},
         release::Release,
         verify::Verified,
     },
@@ -110,7 +110,11 @@ fn make(
     let (kind, directory) = (cache.kind(), cache.directory());
     let made = compiler.make(verified.digest(), component.as_fd(), kind, directory, effort)?;
     let key = Key::new(verified.digest(), kind);
-    Ok(made.map_or(Err(CacheError::Absent), |made| cache::load(engine, &key, made)))
+    Ok(match made {
+        Some(CompiledFile::Kept(file)) => cache::load(engine, &key, file),
+        Some(CompiledFile::Unkept(file)) => cache::load_unkept(engine, &key, file),
+        None => Err(CacheError::Absent),
+    })
 }
 
 fn find(

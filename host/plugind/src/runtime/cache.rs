@@ -5,7 +5,7 @@ use crate::runtime::{
     mapping::{self, MapError},
 };
 use plugind_artifact::entry::{Key, SealError, check_seal};
-use rustix::fs::{FileType, Mode, OFlags};
+use rustix::fs::{FileType, Mode, OFlags, SealFlags, fcntl_get_seals};
 use std::{
     fs::File,
     io,
@@ -33,6 +33,9 @@ pub enum CacheError {
     /// It is not whole, or not the one that was asked for.
     #[error(transparent)]
     Seal(#[from] SealError),
+    /// It has no name, and may still change.
+    #[error("the compiled file is not sealed against changes")]
+    Unsealed,
     /// The engine does not take it.
     #[error("the engine refuses the compiled file: {0}")]
     Refused(String),
@@ -78,6 +81,27 @@ impl Cache {
     }
 }
 
+/// Loads the compiled file behind `descriptor`, which has no name and must be the one for `key`.
+///
+/// # Errors
+/// When it is not, or is damaged, or was made for another engine, or can be changed.
+pub fn load_unkept(
+    engine: &Engine,
+    key: &Key,
+    descriptor: OwnedFd,
+) -> Result<Component, CacheError> {
+    match is_sealed(&descriptor) {
+        true => load(engine, key, descriptor),
+        false => Err(CacheError::Unsealed),
+    }
+}
+
+/// Whether nobody can change this file any more, even if it is open for writing.
+fn is_sealed(file: &OwnedFd) -> bool {
+    let needed = SealFlags::WRITE | SealFlags::SHRINK | SealFlags::GROW;
+    fcntl_get_seals(file).is_ok_and(|seals| seals.contains(needed))
+}
+
 /// Loads the compiled file behind `descriptor`, which must be the one for `key`.
 ///
 /// # Errors
@@ -92,9 +116,10 @@ pub fn load(engine: &Engine, key: &Key, descriptor: OwnedFd) -> Result<Component
     // By its descriptor, so that what was checked is what is mapped, whatever the name leads to by now.
     let path = format!("/proc/self/fd/{}", file.as_raw_fd());
     #[expect(unsafe_code, reason = "the one place where compiled code enters")]
-    // SAFETY: the file is native code that plugind-compile made: it carries the seal of this very key, the directory
-    // is writable by plugind-compile's user alone, and no writer changes a file that has its name (they are written
-    // beside and renamed, mode 0444).
+    // SAFETY: the file is native code that plugind-compile made: it carries the seal of this very key, and cannot be
+    // changed. Either the directory is writable by plugind-compile's user alone, and no writer changes a file that has
+    // its name (they are written beside and renamed, mode 0444); or it has no name, was received from plugind-compile,
+    // and is sealed by the kernel.
     let loaded = unsafe { Component::deserialize_file(engine, path) };
     let component = loaded.map_err(|error| refused(&format!("{error:#}")))?;
     Ok(mapping::make_executable(component, &file)?)
@@ -115,6 +140,23 @@ fn refused(error: &str) -> CacheError {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use rustix::fs::{MemfdFlags, fcntl_add_seals, memfd_create};
+
+    #[test]
+    fn a_file_without_a_name_must_be_sealed_against_every_change() {
+        let create = || memfd_create("code", MemfdFlags::ALLOW_SEALING).unwrap();
+        let all = [SealFlags::WRITE, SealFlags::SHRINK, SealFlags::GROW];
+        for left_out in all {
+            let file = create();
+            for seal in all.into_iter().filter(|seal| *seal != left_out) {
+                fcntl_add_seals(&file, seal).unwrap();
+            }
+            assert!(!is_sealed(&file), "{left_out:?}");
+            fcntl_add_seals(&file, left_out).unwrap();
+            assert!(is_sealed(&file));
+        }
+        assert!(!is_sealed(&tempfile::tempfile().unwrap().into()), "it can have no seals");
+    }
 
     #[test]
     fn too_large_an_instance_is_not_taken_for_a_damaged_file() {
