@@ -33,6 +33,7 @@ fn entry_of(tree: &Tree, guest: &str) -> PathBuf {
 fn replace(path: &Path, contents: &[u8]) {
     fs::remove_file(path).unwrap();
     fs::write(path, contents).unwrap();
+    fs::set_permissions(path, fs::Permissions::from_mode(0o444)).unwrap();
 }
 
 fn compiled() -> Tree {
@@ -118,6 +119,19 @@ fn an_untrusted_compiled_file_is_compiled_again() {
         assert!(fs::read(&hello).unwrap() == good, "{what}: the file is not what it was");
         assert_eq!(hello.metadata().unwrap().permissions().mode() & 0o7777, 0o444, "{what}");
     }
+}
+
+#[test]
+fn a_compiled_file_with_write_permissions_is_not_used() {
+    let tree = compiled();
+    let hello = entry_of(&tree, "hello");
+    // As a plugin would write it, whatever directory it may use: it can set no permissions.
+    fs::set_permissions(&hello, fs::Permissions::from_mode(0o600)).unwrap();
+    let daemon = Daemon::start(&tree);
+    let rejected = ["warning plugind: compiled file rejected, compiling again", "plugin=hello"];
+    assert!(daemon.log.wait_for(&rejected).contains("has write permissions"));
+    assert_eq!(daemon.get("/hello").status(), 200);
+    assert_eq!(hello.metadata().unwrap().permissions().mode() & 0o7777, 0o444);
 }
 
 #[test]

@@ -16,8 +16,9 @@ use crate::{
 };
 use plugind_artifact::entry::Key;
 use std::{
-    fs::{self, File},
+    fs::{self, File, Permissions},
     io,
+    os::unix::fs::PermissionsExt,
     path::{Path, PathBuf},
     sync::{Arc, Mutex},
     thread::available_parallelism,
@@ -196,6 +197,7 @@ fn copy_compiled(from: &Path, to: &Path, name: &str) -> io::Result<()> {
     let mut compiled = File::open(from.join(name))?;
     let mut copy = NamedTempFile::new_in(to)?;
     io::copy(&mut compiled, copy.as_file_mut())?;
+    copy.as_file().set_permissions(Permissions::from_mode(0o444))?;
     copy.persist(to.join(name))?;
     Ok(())
 }

@@ -39,7 +39,7 @@ const GRACE: Duration = Duration::from_secs(1);
 pub enum CompilerLocation {
     /// A program that is started for each component.
     Program(PathBuf),
-    /// A socket, behind which a service alone has the cache.
+    /// A socket, behind which a service alone writes the cache.
     Socket(PathBuf),
 }
 
@@ -143,12 +143,6 @@ impl Compiler {
             CompilerLocation::Program(program) => Some(program),
             CompilerLocation::Socket(_) => None,
         }
-    }
-
-    /// Whether the daemon has the cache, too, and may look for itself what is in it.
-    #[must_use]
-    pub fn shares_cache(&self) -> bool {
-        matches!(self.place, CompilerLocation::Program(_))
     }
 
     /// Whether the code that it makes is kept.
