@@ -44,7 +44,7 @@ fn plugins_are_compiled_by_a_service_that_alone_has_the_compiled_files() {
         assert_ne!(words.next(), Some(user.as_str()), "{entry}");
         assert!(entry.ends_with(".cwasm"), "{entry}");
     }
-    // They are nowhere in what the daemon sees, and elsewhere not for its user.
+    // The daemon sees them nowhere but in its own mount, and only after the first compilation.
     let seen = format!("/proc/{}/root", machine.daemon("MainPID"));
     machine.succeed(&["test", "-e", &format!("{seen}/var/lib/plugind")]);
     for place in ["/var/cache/plugind", "/var/cache/private"] {
@@ -55,6 +55,60 @@ fn plugins_are_compiled_by_a_service_that_alone_has_the_compiled_files() {
     let listed =
         machine.run(&["setpriv", "--clear-groups", &uid, &gid, "ls", "/var/cache/plugind/"]);
     assert!(listed.errors.contains("Permission denied"), "{listed:?}");
+}
+
+#[test]
+fn the_daemon_reads_compiled_files_by_name_and_can_neither_list_nor_write_them() {
+    let machine = Machine::boot_with(&["hello"]);
+    machine.start();
+    machine.succeed(&["systemctl", "restart", "plugind.service"]);
+    assert_eq!(machine.get("/hello").status(), 200);
+    let pid = machine.daemon("MainPID");
+    let maps = machine.succeed(&["cat", &format!("/proc/{pid}/maps")]);
+    let code = maps.lines().find(|line| line.contains(" r-xp ") && line.ends_with(".cwasm"));
+    assert!(code.is_some_and(|line| line.contains("/run/plugind-compile/cache/")), "{maps}");
+    let cache = format!("/proc/{pid}/root/run/plugind-compile/cache");
+    let [entry] = &entries(&machine)[..] else { panic!("there is not one entry") };
+    let file = format!("{cache}/{}", entry.split(' ').next_back().unwrap());
+    let user = daemons_user(&machine);
+    let (uid, gid) = (format!("--reuid={user}"), format!("--regid={user}"));
+    let by_daemon = |command: &[&str]| {
+        machine.run(&[&["setpriv", "--clear-groups", &uid, &gid], command].concat()).status == 0
+    };
+    let mount = machine.succeed(&["cat", &format!("/proc/{pid}/mountinfo")]);
+    let mount = mount.lines().find(|line| line.contains(" /run/plugind-compile/cache "));
+    assert!(mount.is_some_and(|mount| mount.contains(" ro,")), "{mount:?}");
+    // Not even root can write there.
+    for command in [["touch", &file].as_slice(), &["touch", &format!("{cache}/new")]] {
+        assert_ne!(machine.run(command).status, 0, "{command:?}");
+        assert!(!by_daemon(command), "{command:?}");
+    }
+    assert_eq!(machine.succeed(&["stat", "--format=%a", &cache]), "711\n");
+}
+
+#[test]
+fn a_warm_start_and_a_reload_without_changes_start_no_compiler() {
+    let machine = Machine::boot_with(&["hello", "greeter_02"]);
+    machine.start();
+    let started = || machine.property("plugind-compile.socket", "NAccepted");
+    let before = started();
+    assert_ne!(before, "0");
+    machine.succeed(&["systemctl", "stop", "plugind.service", "plugind-compile@*.service"]);
+    let messages = || machine.journal(&["UNIT=plugind-compile.socket"]).len();
+    let logged = messages();
+    machine.start();
+    machine.succeed(&["systemctl", "reload", "plugind.service"]);
+    assert_eq!(machine.get("/hello").status(), 200);
+    assert_eq!(machine.get("/greeter-02").status(), 200);
+    assert_eq!(started(), before);
+    assert_eq!(messages(), logged);
+    let units = machine.succeed(&["systemctl", "list-units", "--all", "plugind-compile@*"]);
+    assert!(!units.contains("plugind-compile@"), "{units}");
+    // What is new is compiled as before.
+    machine.put_component("new", another("hello"));
+    machine.succeed(&["systemctl", "reload", "plugind.service"]);
+    assert_eq!(machine.get("/new").status(), 200);
+    assert_ne!(started(), before);
 }
 
 #[test]
@@ -114,7 +168,7 @@ fn a_compiler_that_hangs_dies_or_answers_malformed_fails_its_plugin() {
     let machine = Machine::boot_with(&["hello"]);
     machine.start();
     // Components that are compiled by now need no time.
-    machine.put("/etc/plugind/plugind.toml", "[compile]\ntimeout-sec = \"10s\"\n");
+    machine.put("/etc/plugind/plugind.toml", "[compile]\ntimeout-sec = \"2s\"\n");
     machine.succeed(&["systemctl", "restart", "plugind.service"]);
     for (name, script, why) in [
         ("hangs", "exec sleep 100", "the compiler gave no answer within 10s"),
@@ -149,17 +203,43 @@ fn a_compiler_that_hangs_dies_or_answers_malformed_fails_its_plugin() {
 }
 
 #[test]
-fn a_cache_that_cannot_be_written_is_not_the_components_fault() {
+fn plugins_start_where_compiled_code_cannot_be_kept_and_the_status_says_so() {
     let machine = Machine::boot_with(&["hello"]);
-    machine.put_drop_in("plugind.service", "[Service]\nRestart=no\n");
-    machine.put_drop_in(
-        UNIT,
-        "[Service]\nExecStart=\nExecStart=/usr/libexec/plugind/plugind-compile --cache=/usr/nowhere\n",
-    );
-    assert_ne!(machine.systemctl(&["start", "plugind.service"]).status, 0);
-    let status = machine.wait_for("StatusText", |status| status.contains("hello"));
-    assert!(status.contains("cannot write to the cache"), "{status}");
-    assert_eq!(machine.daemon("ExecMainStatus"), "1");
+    let starts = |why: &str| {
+        machine.succeed(&["systemctl", "stop", "plugind.service", "plugind-compile@*.service"]);
+        machine.start();
+        assert_eq!(machine.get("/hello").status(), 200, "{why}");
+        let status = machine.daemon("StatusText");
+        assert!(status.contains("; compiled code is not kept: "), "{why}: {status}");
+        assert!(status.contains(why), "{why}: {status}");
+    };
+    // Too small for any compiled file.
+    let mount = ["mount", "-t", "tmpfs", "-o", "size=64k,mode=755", "tmpfs", "/var/cache"];
+    machine.succeed(&mount);
+    starts("No space left on device");
+    machine.put_component("second", another("hello"));
+    machine.succeed(&["systemctl", "reload", "plugind.service"]);
+    assert_eq!(machine.get("/second").status(), 200);
+    machine.succeed(&["mount", "-o", "remount,ro", "/var/cache"]);
+    starts("Read-only file system");
+    let maps = machine.succeed(&["cat", &format!("/proc/{}/maps", machine.daemon("MainPID"))]);
+    let code = maps.lines().filter(|line| line.contains(" r-xp ") && line.contains("/memfd:"));
+    assert_eq!(code.count(), 2, "{maps}");
+    assert!(!maps.contains("wx"), "{maps}");
+
+    // Where systemd could not make the directory, it must not be asked to.
+    machine.succeed(&["umount", "/var/cache"]);
+    machine.succeed(&["mount", "-t", "tmpfs", "-o", "ro,mode=755", "tmpfs", "/var/cache"]);
+    machine.put_drop_in(UNIT, "[Service]\nCacheDirectory=\n");
+    starts("there is no directory for compiled files");
+
+    machine.succeed(&["umount", "/var/cache"]);
+    machine.put_drop_in(UNIT, "[Service]\nCacheDirectory=plugind\n");
+    machine.succeed(&["systemctl", "stop", "plugind-compile@*.service"]);
+    machine.put_component("second", another("hello"));
+    machine.succeed(&["systemctl", "reload", "plugind.service"]);
+    machine.wait_for("StatusText", |status| !status.contains("compiled code is not kept"));
+    assert_eq!(entries(&machine).len(), 1);
 }
 
 #[test]
@@ -174,7 +254,12 @@ fn code_on_a_noexec_file_system_runs_if_the_unit_allows_it_or_fails_with_a_remed
     assert_eq!(compiled.lines().count(), 1, "{compiled}");
 
     let without = "[Service]\nExecPaths=\nExecPaths=/usr/libexec/plugind /usr/lib -/usr/lib64\n";
-    machine.put_drop_in("plugind.service", "[Service]\nRestart=no\n");
+    // The daemon reads the cache itself, which its unit allows as well.
+    machine.put_drop_in(
+        "plugind.service",
+        "[Service]\nRestart=no\nExecPaths=\nExecPaths=+/usr/bin/plugind +/usr/bin/pluginctl\n\
+         ExecPaths=-+/usr/lib64 -+/usr/lib/x86_64-linux-gnu -+/usr/lib/aarch64-linux-gnu\n",
+    );
     machine.put_drop_in(UNIT, &format!("{without}ExecPaths=-/lib -/lib64\n"));
     assert_ne!(machine.systemctl(&["start", "plugind.service"]).status, 0);
     let status = machine.wait_for("StatusText", |status| status.contains("hello"));

@@ -33,6 +33,7 @@ fn entry_of(tree: &Tree, guest: &str) -> PathBuf {
 fn replace(path: &Path, contents: &[u8]) {
     fs::remove_file(path).unwrap();
     fs::write(path, contents).unwrap();
+    fs::set_permissions(path, fs::Permissions::from_mode(0o444)).unwrap();
 }
 
 fn compiled() -> Tree {
@@ -130,6 +131,19 @@ fn an_untrusted_compiled_file_is_compiled_again() {
 }
 
 #[test]
+fn a_compiled_file_with_write_permissions_is_not_used() {
+    let tree = compiled();
+    let hello = entry_of(&tree, "hello");
+    // As a plugin would write it, whatever directory it may use: it can set no permissions.
+    fs::set_permissions(&hello, fs::Permissions::from_mode(0o600)).unwrap();
+    let daemon = Daemon::start(&tree);
+    let rejected = ["warning plugind: compiled file rejected, compiling again", "plugin=hello"];
+    assert!(daemon.log.wait_for(&rejected).contains("has write permissions"));
+    assert_eq!(daemon.get("/hello").status(), 200);
+    assert_eq!(hello.metadata().unwrap().permissions().mode() & 0o7777, 0o444);
+}
+
+#[test]
 fn a_compiled_file_that_is_no_file_is_not_used() {
     let tree = compiled();
     let hello = entry_of(&tree, "hello");
@@ -183,12 +197,17 @@ fn what_nobody_uses_is_swept_when_something_is_compiled() {
 }
 
 #[test]
-fn a_cache_that_cannot_be_written_is_named() {
-    let tree = Tree::with_own_cache().with_manifest("hello", "required = false\n");
+fn a_cache_that_cannot_be_written_is_named_and_plugins_start_without_it() {
+    let tree = Tree::with_own_cache().with("hello").with("greeter_02");
     fs::remove_dir(tree.cache()).unwrap();
     fs::write(tree.cache(), "a file in its place").unwrap();
-    let daemon = Daemon::start(&tree);
-    let failed = daemon.log.wait_for(&["plugin failed", "plugin=hello", "stage=compile"]);
-    assert!(failed.contains("cannot write to the cache"), "{failed}");
-    assert!(failed.contains("var/cache/plugind"), "{failed}");
+    for _ in 0..2 {
+        let daemon = Daemon::start(&tree);
+        assert_eq!(daemon.get("/hello").status(), 200);
+        assert_eq!(daemon.get("/greeter-02").status(), 200);
+        let unkept = daemon.log.wait_for(&["warning plugind: compiled code not kept error="]);
+        assert!(unkept.contains("cannot write to the cache"), "{unkept}");
+        assert!(unkept.contains("var/cache/plugind"), "{unkept}");
+        assert_eq!(daemon.log.count(&["compiled code not kept"]), 1, "it is logged once");
+    }
 }

@@ -182,30 +182,46 @@ fn the_level_of_the_log_is_a_setting_and_the_command_line_goes_before_it() {
 }
 
 #[test]
-fn a_cache_that_takes_nothing_leaves_the_version_that_serves() {
+fn a_compiler_that_may_write_no_file_leaves_the_version_that_serves() {
     let tree = Tree::with_own_cache().with("hello");
     let daemon = Daemon::start(&tree);
     tree.put("hello.wasm", another("hello"));
-    let fails = |part: &str| {
-        let place = daemon.log.place();
-        assert!(daemon.reload().contains("changed=0 failed=1 removed=0 unchanged=0"));
-        daemon.log.wait_for_after(place, &["plugin failed", "stage=compile", part]);
-        assert_eq!(daemon.get("/hello").status(), 200);
-    };
-    // No file may be longer than this, as on a disk that is nearly full.
+    // No file may be longer than this, not even one in memory.
     let limit =
         |current| prlimit(Some(daemon.pid()), Resource::Fsize, Rlimit { current, maximum: None });
     limit(Some(4096)).unwrap();
-    fails("compiler");
+    assert!(daemon.reload().contains("changed=0 failed=1 removed=0 unchanged=0"));
+    daemon.log.wait_for(&["plugin failed", "stage=compile", "compiler"]);
+    assert_eq!(daemon.get("/hello").status(), 200);
     limit(None).unwrap();
+    assert!(daemon.reload().contains("changed=1 failed=0"));
+}
 
+#[test]
+fn a_reload_needs_no_cache_and_the_status_reports_that_until_one_can_be_written() {
+    let tree = Tree::with_own_cache().with("hello");
+    let daemon = control::start(&tree);
+    let status = || control::run(&tree, &["status"]).stdout;
+    let reported = "compiled code is not kept: cannot write to the cache";
+    let reload = || {
+        tree.put("hello.wasm", another("hello"));
+        assert!(daemon.reload().contains("changed=1 failed=0"));
+        assert_eq!(daemon.get("/hello").status(), 200);
+    };
+    assert!(!status().contains(reported));
     let elsewhere = tree.root().join("elsewhere");
     fs::rename(tree.cache(), &elsewhere).unwrap();
     fs::write(tree.cache(), "a file").unwrap();
-    fails("cache");
+    reload();
+    assert_eq!(status().matches(reported).count(), 2, "{}", status());
+    // It stays, also where nothing was compiled.
+    assert!(daemon.reload().contains("changed=0 failed=0 removed=0 unchanged=1"));
+    assert_eq!(status().matches(reported).count(), 2, "{}", status());
     fs::remove_file(tree.cache()).unwrap();
     fs::rename(&elsewhere, tree.cache()).unwrap();
-    assert!(daemon.reload().contains("changed=1 failed=0"));
+    reload();
+    daemon.log.wait_for(&["info    plugind: compiled code kept again"]);
+    assert!(!status().contains(reported), "{}", status());
 }
 
 #[test]

@@ -1,16 +1,20 @@
-//! The compiler as a service behind a socket: the daemon asks for compiled files, and has no others.
+//! The compiler as a service behind a socket: the daemon asks for compiled files, or reads them, and has no others.
 
 use plugind_tests::{Daemon, Tree, another, eventually, program};
 use rustix::net::{
     AddressFamily, SocketAddrUnix, SocketFlags, SocketType, accept_with, bind, listen, socket_with,
 };
 use std::{
-    fs,
-    os::fd::OwnedFd,
+    fs::{self, File, FileTimes, Permissions},
+    os::{
+        fd::OwnedFd,
+        unix::fs::{PermissionsExt, chown},
+    },
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
     sync::{Arc, Mutex},
     thread,
+    time::{Duration, SystemTime},
 };
 use tempfile::TempDir;
 
@@ -47,6 +51,11 @@ impl Service {
 
     fn option(&self) -> String {
         format!("--compiler=unix:{}/socket", self.directory.path().display())
+    }
+
+    /// The option by which the daemon reads the cache.
+    fn cache_option(&self) -> String {
+        format!("--compiler-cache={}", self.cache().display())
     }
 
     /// Returns the number of connections so far.
@@ -113,6 +122,22 @@ fn a_service_that_has_ended_is_started_again_by_the_next_request() {
 }
 
 #[test]
+fn a_service_that_cannot_keep_compiled_code_hands_it_over_until_it_can() {
+    let tree = Tree::with_own_cache().with("hello");
+    let service = Service::start(program("plugind-compile"));
+    fs::write(service.cache(), "a file in its place").unwrap();
+    let daemon = start(&tree, &service);
+    assert_eq!(daemon.get("/hello").status(), 200);
+    daemon.log.wait_for(&["warning plugind: compiled code not kept", "File exists"]);
+    fs::remove_file(service.cache()).unwrap();
+    tree.put("second.wasm", another("hello"));
+    assert!(daemon.reload().contains("changed=1 failed=0"));
+    assert_eq!(daemon.get("/second").status(), 200);
+    daemon.log.wait_for(&["info    plugind: compiled code kept again"]);
+    assert_eq!(entries(&service.cache()).len(), 1);
+}
+
+#[test]
 fn an_untrusted_compiled_file_is_compiled_again_by_the_service() {
     let tree = Tree::with_own_cache().with("hello");
     let service = Service::start(program("plugind-compile"));
@@ -121,14 +146,78 @@ fn an_untrusted_compiled_file_is_compiled_again_by_the_service() {
     let good = fs::read(entry).unwrap();
     let mut flipped = good.clone();
     flipped[good.len() / 2] ^= 1;
-    for contents in [&flipped[..], b"", &good[..100]] {
-        fs::remove_file(entry).unwrap();
-        fs::write(entry, contents).unwrap();
-        let daemon = start(&tree, &service);
-        daemon.log.wait_for(&["warning plugind: compiled file rejected, compiling again"]);
-        assert_eq!(daemon.get("/hello").status(), 200);
-        assert!(fs::read(entry).unwrap() == good);
+    let (asked, read) = (vec![service.option()], vec![service.option(), service.cache_option()]);
+    for options in [asked, read] {
+        let options: Vec<_> = options.iter().map(String::as_str).collect();
+        for (contents, mode) in
+            [(&flipped[..], 0o444), (b"", 0o444), (&good[..100], 0o444), (&good, 0o644)]
+        {
+            fs::remove_file(entry).unwrap();
+            fs::write(entry, contents).unwrap();
+            fs::set_permissions(entry, Permissions::from_mode(mode)).unwrap();
+            let daemon = Daemon::start_with(&tree, &options);
+            daemon.log.wait_for(&["warning plugind: compiled file rejected, compiling again"]);
+            assert_eq!(daemon.get("/hello").status(), 200);
+            assert!(fs::read(entry).unwrap() == good);
+        }
     }
+}
+
+#[test]
+fn a_warm_start_and_a_reload_ask_nothing_of_a_service_whose_cache_can_be_read() {
+    let tree = Tree::with_own_cache().with("hello").with("greeter_02");
+    let service = Service::start(program("plugind-compile"));
+    let start = || {
+        let daemon = Daemon::start_with(&tree, &[&service.option(), &service.cache_option()]);
+        assert_eq!(daemon.get("/hello").status(), 200);
+        assert_eq!(daemon.get("/greeter-02").status(), 200);
+        daemon
+    };
+    drop(start());
+    let asked = service.connections();
+    assert!(asked > 0);
+    for _ in 0..2 {
+        let daemon = start();
+        assert!(daemon.reload().contains("changed=0 failed=0 removed=0 unchanged=2"));
+    }
+    assert_eq!(service.connections(), asked);
+    // What is not there is compiled as before.
+    tree.put("hello.wasm", another("hello"));
+    drop(start());
+    assert!(service.connections() > asked);
+}
+
+#[test]
+fn the_service_is_asked_for_old_files_and_those_that_others_could_have_made() {
+    let tree = Tree::with_own_cache().with("hello");
+    let service = Service::start(program("plugind-compile"));
+    let start = || {
+        let daemon = Daemon::start_with(&tree, &[&service.option(), &service.cache_option()]);
+        assert_eq!(daemon.get("/hello").status(), 200);
+        assert_eq!(daemon.log.count(&["compiled file rejected"]), 0);
+    };
+    start();
+    let [entry] = &entries(&service.cache())[..] else { panic!("there is not one entry") };
+    let asks = |expected: bool, what: &str| {
+        let asked = service.connections();
+        start();
+        assert_eq!(service.connections() > asked, expected, "{what}");
+    };
+    asks(false, "the file is as it was made");
+    let set_mode = |mode| fs::set_permissions(service.cache(), Permissions::from_mode(mode));
+    set_mode(0o777).unwrap();
+    asks(true, "everybody may write to the directory");
+    set_mode(0o755).unwrap();
+    chown(entry, Some(65534), None).unwrap();
+    asks(true, "the file is of another user");
+    chown(entry, Some(rustix::process::geteuid().as_raw()), None).unwrap();
+    asks(false, "all is as it was");
+
+    let then = SystemTime::now() - Duration::from_secs(8 * 24 * 60 * 60);
+    let times = FileTimes::new().set_modified(then).set_accessed(then);
+    File::open(entry).unwrap().set_times(times).unwrap();
+    asks(true, "the file was not used for long");
+    asks(false, "the service has used the file");
 }
 
 #[test]

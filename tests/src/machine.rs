@@ -72,17 +72,18 @@ impl Machine {
     }
 
     /// Runs a command in a container without systemd and with a read-only root. The plugins in the directory are part of
-    /// its image, and compiled.
+    /// its image, and so are their compiled files if it `is_compiled`.
     ///
     /// # Panics
     /// As [`boot`](Self::boot).
     #[must_use]
-    pub fn run_container(command: &str, plugins: &Path) -> Self {
+    pub fn run_container(command: &str, plugins: &Path, is_compiled: bool) -> Self {
         let plugins = plugins.to_str().expect("the directory of a test has an ordinary name");
         Self::boot_where(&[
             ("INSTALLED", built::installed()),
             ("COMMAND", command),
             ("PLUGINS", plugins),
+            ("COMPILE", if is_compiled { "yes" } else { "no" }),
         ])
     }
 

@@ -1,7 +1,8 @@
 //! The protocol to get a compiled file: one message each way over a `SOCK_SEQPACKET` socket, each with a descriptor.
 //!
 //! The request brings the component's digest and a descriptor to read it from, the answer a read-only descriptor of the
-//! sealed compiled file, or a sentence that says why there is none, and what caused that. Further requests follow, each
+//! sealed compiled file, or a sentence that says why there is none, and what caused that. A file that cannot be kept in
+//! the cache has no name, and comes with a sentence that says why it is not kept. Further requests follow, each
 //! after the answer to the one before, until the asking side closes. A message that does not fit this form is an error,
 //! never a panic: neither side trusts the other's text.
 
@@ -83,8 +84,10 @@ pub struct Request {
 /// The answer of a compiler.
 #[derive(Debug)]
 pub enum CompileReply {
-    /// The sealed compiled file, open for reading.
+    /// The sealed compiled file in the cache, open for reading.
     Compiled(OwnedFd),
+    /// The sealed compiled file without a name, and why it is not in the cache, as a sentence for a person.
+    Unkept(OwnedFd, String),
     /// The cache has none, and none was to be compiled.
     Absent,
     /// There can be none for this component: why, as a sentence for a person.
@@ -147,6 +150,9 @@ pub fn answer(socket: impl AsFd, answer: &CompileReply) -> Result<(), ProtocolEr
         CompileReply::Compiled(file) => {
             send(socket, &format!("{VERSION} compiled"), Some(file.as_fd()))
         }
+        CompileReply::Unkept(file, why) => {
+            send(socket, &format!("{VERSION} unkept {why}"), Some(file.as_fd()))
+        }
         CompileReply::Absent => send(socket, &format!("{VERSION} absent"), None),
         CompileReply::Refused(why) => send(socket, &format!("{VERSION} refused {why}"), None),
         CompileReply::Failed(why) => send(socket, &format!("{VERSION} failed {why}"), None),
@@ -163,6 +169,9 @@ pub fn receive_answer(socket: impl AsFd) -> Result<CompileReply, ProtocolError> 
     let (verb, why) = rest.map_or(("", ""), |rest| rest.split_once(' ').unwrap_or((rest, "")));
     match (verb, why, descriptor) {
         ("compiled", "", Some(file)) => Ok(CompileReply::Compiled(file)),
+        ("unkept", why, Some(file)) if !why.is_empty() => {
+            Ok(CompileReply::Unkept(file, why.to_owned()))
+        }
         ("absent", "", None) => Ok(CompileReply::Absent),
         ("refused", why, None) if !why.is_empty() => Ok(CompileReply::Refused(why.to_owned())),
         ("failed", why, None) if !why.is_empty() => Ok(CompileReply::Failed(why.to_owned())),
@@ -294,10 +303,14 @@ mod tests {
     fn each_kind_of_answer_arrives() {
         let (daemon, compiler) = pair();
         answer(&compiler, &CompileReply::Compiled(some_file())).unwrap();
+        answer(&compiler, &CompileReply::Unkept(some_file(), "disk full".to_owned())).unwrap();
         answer(&compiler, &CompileReply::Refused("too large".to_owned())).unwrap();
         answer(&compiler, &CompileReply::Failed("no room".to_owned())).unwrap();
         answer(&compiler, &CompileReply::Absent).unwrap();
         assert!(matches!(receive_answer(&daemon), Ok(CompileReply::Compiled(_))));
+        assert!(
+            matches!(receive_answer(&daemon), Ok(CompileReply::Unkept(_, why)) if why == "disk full")
+        );
         assert!(
             matches!(receive_answer(&daemon), Ok(CompileReply::Refused(why)) if why == "too large")
         );
@@ -317,6 +330,10 @@ mod tests {
             ("plugind-compile/1 compiled", true),
             ("plugind-compile/2 compiled", false),
             ("plugind-compile/2 compiled well", true),
+            ("plugind-compile/2 unkept disk full", false),
+            ("plugind-compile/2 unkept", true),
+            ("plugind-compile/2 mapped", true),
+            ("plugind-compile/2 mapped later", false),
             ("plugind-compile/2 refused no", true),
             ("plugind-compile/2 refused", false),
             ("plugind-compile/2compiled", true),

@@ -1,8 +1,8 @@
 //! The cache on disk, as its only writer sees it: entries appear whole, are never changed, and go when unused.
 
-use anyhow::Context;
+use anyhow::{Context, anyhow};
 use plugind_artifact::entry::{Key, seal};
-use rustix::fs::{FileType, Mode, OFlags};
+use rustix::fs::{FileType, Mode, OFlags, Timespec, Timestamps, UTIME_NOW, UTIME_OMIT};
 use std::{
     fs::{self, DirBuilder, File, OpenOptions},
     io::{self, Write},
@@ -24,7 +24,14 @@ pub(crate) fn open(cache: &Path, key: &Key) -> Option<OwnedFd> {
     let flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NOFOLLOW | OFlags::NONBLOCK;
     let file = rustix::fs::open(cache.join(key.file_name()), flags, Mode::empty()).ok()?;
     let stat = rustix::fs::fstat(&file).ok()?;
-    (FileType::from_raw_mode(stat.st_mode) == FileType::RegularFile).then_some(file)
+    if FileType::from_raw_mode(stat.st_mode) != FileType::RegularFile {
+        return None;
+    }
+    // Its last use is known even where reading a file does not change its times. A cache may be read-only.
+    let [now, unchanged] = [UTIME_NOW, UTIME_OMIT].map(|tv_nsec| Timespec { tv_sec: 0, tv_nsec });
+    let times = Timestamps { last_access: now, last_modification: unchanged };
+    rustix::fs::futimens(&file, &times).ok();
+    Some(file)
 }
 
 /// Writes `code` under `key`, sealed, and hands back a read-only descriptor of it.
@@ -44,7 +51,12 @@ pub(crate) fn store(cache: &Path, key: &Key, code: &[u8]) -> anyhow::Result<Owne
         return Err(error).with_context(in_cache);
     }
     let flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NOFOLLOW;
-    rustix::fs::open(&entry, flags, Mode::empty()).with_context(in_cache)
+    let file = rustix::fs::open(&entry, flags, Mode::empty()).with_context(in_cache)?;
+    let mode = Mode::from_raw_mode(rustix::fs::fstat(&file).with_context(in_cache)?.st_mode);
+    if mode.intersects(Mode::WUSR | Mode::WGRP | Mode::WOTH) {
+        return Err(anyhow!("its file system does not keep permissions").context(in_cache()));
+    }
+    Ok(file)
 }
 
 fn write(path: &Path, parts: &[&[u8]]) -> io::Result<()> {

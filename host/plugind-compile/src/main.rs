@@ -9,6 +9,7 @@ mod limits;
 mod candidate;
 mod debug_info;
 mod cache;
+mod anonymous;
 mod filter;
 mod sandbox;
 mod worker;

@@ -3,7 +3,7 @@
 //! Requests follow each other on one connection. An entry is named by the digest of bytes that were hashed here and
 //! then given to the worker, so whatever a worker makes of a component can stand for that component only.
 
-use crate::{cache, error::CompileFailure, limits::RequestLimits, sandbox, task};
+use crate::{anonymous, cache, error::CompileFailure, limits::RequestLimits, sandbox, task};
 use anyhow::Context;
 use plugind_artifact::{
     entry::Key,
@@ -46,8 +46,7 @@ pub(crate) fn serve(
             Err(error) => return Err(error.into()),
         };
         let answer = match answer(cache.as_deref(), limits, request, &socket) {
-            Ok(Some(file)) => CompileReply::Compiled(file),
-            Ok(None) => CompileReply::Absent,
+            Ok(reply) => reply,
             Err(CompileFailure::Component(why)) => CompileReply::Refused(why),
             Err(CompileFailure::Host(why)) => CompileReply::Failed(format!("{why:#}")),
         };
@@ -78,16 +77,16 @@ fn answer(
     limits: &RequestLimits,
     Request { order, descriptor }: Request,
     asking: impl AsFd,
-) -> Result<Option<OwnedFd>, CompileFailure> {
-    let cache =
-        cache.context("set a directory for compiled files by --cache or CacheDirectory=")?;
+) -> Result<CompileReply, CompileFailure> {
     let key = Key::new(&order.component, order.kind);
     let found = match order.effort {
-        Effort::Find | Effort::Compile => cache::open(cache, &key),
+        Effort::Find | Effort::Compile => cache.and_then(|cache| cache::open(cache, &key)),
         Effort::Recompile => None,
     };
-    if found.is_some() || order.effort == Effort::Find {
-        return Ok(found);
+    match found {
+        Some(file) => return Ok(CompileReply::Compiled(file)),
+        None if order.effort == Effort::Find => return Ok(CompileReply::Absent),
+        None => (),
     }
     let component = read(descriptor, limits.component_max)?;
     let digest = Sha256::digest(&component);
@@ -102,7 +101,26 @@ fn answer(
         ..order
     };
     let code = task::compile(&component, &order, asking)?;
-    Ok(Some(cache::store(cache, &key, &code)?))
+    Ok(keep(cache, &key, &code)?)
+}
+
+/// Stores `code` in the cache. Where that is impossible, the daemon gets it nevertheless, and the reason.
+fn keep(cache: Option<&Path>, key: &Key, code: &[u8]) -> anyhow::Result<CompileReply> {
+    let stored = match cache {
+        Some(cache) => cache::store(cache, key, code),
+        None => Err(anyhow::anyhow!(
+            "there is no directory for compiled files; set it by --cache or CacheDirectory="
+        )),
+    };
+    match stored {
+        Ok(file) => Ok(CompileReply::Compiled(file)),
+        Err(why) => {
+            let why = format!("{why:#}");
+            let file = anonymous::file(key, code)
+                .with_context(|| format!("{why}; and no file without a name can be made"))?;
+            Ok(CompileReply::Unkept(file, why))
+        }
+    }
 }
 
 fn read(descriptor: OwnedFd, max: u64) -> Result<Vec<u8>, CompileFailure> {

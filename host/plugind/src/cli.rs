@@ -20,9 +20,10 @@ use std::{fmt::Display, fs, path::PathBuf, str::FromStr};
 const USAGE: &str = "\
 plugind [--listen NAME=[udp:]ADDRESS:PORT|NAME=[unix:|unixgram:]/PATH]...
                [--plugins DIR] [--root DIR] [--user]
-               [--compiler PATH|unix:PATH] [--compile-timeout TIME]
-               [--compile-memory-max SIZE] [--log PRIORITY]
-               [--movable-clock] [--check [COMPONENT]] [--cache DIR]";
+               [--compiler PATH|unix:PATH] [--compiler-cache DIR]
+               [--compile-timeout TIME] [--compile-memory-max SIZE]
+               [--log PRIORITY] [--movable-clock]
+               [--check [COMPONENT]] [--cache DIR]";
 
 /// Host WebAssembly components like small systemd services
 #[derive(Parser)]
@@ -43,6 +44,9 @@ pub struct Arguments {
     /// Use this compiler: the program plugind-compile, or unix:PATH, the socket of its service
     #[arg(long, value_name = "PATH")]
     pub compiler: Option<CompilerLocation>,
+    /// Read the compiled files of the service unix:PATH in this directory, without asking it
+    #[arg(long, value_name = "DIR", requires = "compiler")]
+    pub compiler_cache: Option<PathBuf>,
     /// Limit the processor time for compiling one component, at least 1s (default: from plugind.toml, 5min)
     #[arg(long, value_name = "TIME", value_parser = at_least(COMPILE_TIMEOUT_MIN))]
     pub compile_timeout: Option<Span>,

@@ -16,8 +16,9 @@ use crate::{
 };
 use plugind_artifact::entry::Key;
 use std::{
-    fs::{self, File},
+    fs::{self, File, Permissions},
     io,
+    os::unix::fs::PermissionsExt,
     path::{Path, PathBuf},
     sync::{Arc, Mutex},
     thread::available_parallelism,
@@ -71,6 +72,9 @@ pub enum LinkCheckError {
     /// A directory of plugins cannot be read.
     #[error(transparent)]
     Plugins(#[from] ListError),
+    /// The compiled files were to be kept, and are not.
+    #[error("compiled code is not kept: {0}")]
+    NotKept(String),
     /// A signal ended the check.
     #[error("interrupted")]
     Interrupted(u8),
@@ -107,11 +111,17 @@ impl LinkCheck {
             Some(path) => find_component(path).found.into_iter().filter_map(check_one).collect(),
             None => check(&self.search_path)?.plugins,
         };
+        // A compiled file in the temporary directory is not needed again. Those in the cache of a service are.
+        let is_to_keep = self.keep.is_some() || self.compiler.program().is_none();
+        let unkept_code = self.compiler.unkept_code().clone();
         let context = self.context(directory.path())?;
         let failed = context.link(plugins);
-        match interrupt.received() {
+        if let Some(signal) = interrupt.received() {
             // The compilers were ended, so the failures say nothing about the plugins.
-            Some(signal) => Err(LinkCheckError::Interrupted(signal)),
+            return Err(LinkCheckError::Interrupted(signal));
+        }
+        match unkept_code.reason().filter(|_| is_to_keep) {
+            Some(why) => Err(LinkCheckError::NotKept(why)),
             None => Ok(failed),
         }
     }
@@ -187,6 +197,7 @@ fn copy_compiled(from: &Path, to: &Path, name: &str) -> io::Result<()> {
     let mut compiled = File::open(from.join(name))?;
     let mut copy = NamedTempFile::new_in(to)?;
     io::copy(&mut compiled, copy.as_file_mut())?;
+    copy.as_file().set_permissions(Permissions::from_mode(0o444))?;
     copy.persist(to.join(name))?;
     Ok(())
 }

@@ -80,6 +80,12 @@ fn main() -> ExitCode {
     let own = settings::read(&search_path);
     let settings::Settings { log_level, compile, engine, messaging, .. } =
         own.as_ref().map(Clone::clone).unwrap_or_default();
+    let is_service = matches!(arguments.compiler, Some(CompilerLocation::Socket(_)));
+    if arguments.compiler_cache.is_some() && !is_service {
+        // If it cannot be printed, the exit status still reports it.
+        writeln!(io::stderr(), "--compiler-cache can only be used with --compiler unix:PATH").ok();
+        return ExitCode::from(EX_USAGE);
+    }
     let compiler = Compiler::new(
         arguments.compiler.unwrap_or_else(|| CompilerLocation::Program(environment.compiler())),
         arguments.compile_timeout.map_or(compile.timeout, |time| time.0),
@@ -148,6 +154,7 @@ fn main() -> ExitCode {
         listen: arguments.listen,
         search_path,
         cache,
+        service_cache: arguments.compiler_cache,
         places: GrantDirectories {
             state,
             credentials: environment.credentials(root),

@@ -14,7 +14,10 @@ use crate::{
     listen::{draining::Draining, places::LimitsReached},
     metrics::snapshot::MetricSources,
     supervisor::{
-        handle::SupervisorHandle, phase::DaemonPhase, problem::Stopping, summary::Summary,
+        handle::SupervisorHandle,
+        phase::DaemonPhase,
+        problem::Stopping,
+        summary::{Summary, UNKEPT_CODE},
     },
     systemd::storage::StorageDirectories,
     world::movable_clock::MovableClock,
@@ -303,7 +306,7 @@ impl ControlContext {
             let limits = self.limits.words();
             let mut status =
                 status(*phase.borrow_and_update(), &summary.borrow_and_update(), limits);
-            status.storage = self.storage().await;
+            status.storage.extend(self.storage().await);
             if !replies.more || replies.oneway {
                 return Ok(status);
             }
@@ -339,7 +342,7 @@ fn status(phase: DaemonPhase, summary: &Summary, limits: Vec<String>) -> api::St
         unreadable: summary.unreadable.clone(),
         ignored: summary.ignored.clone(),
         limits,
-        storage: Vec::new(),
+        storage: summary.unkept_code.iter().map(|why| format!("{UNKEPT_CODE}: {why}")).collect(),
         missing_sockets: summary.missing_sockets.clone(),
     }
 }

@@ -99,6 +99,8 @@ pub struct DaemonConfig {
     pub search_path: SearchPath,
     /// Where compiled code is kept.
     pub cache: PathBuf,
+    /// Where the compiled files of a service can be read.
+    pub service_cache: Option<PathBuf>,
     /// The directories of what may be granted.
     pub places: GrantDirectories,
     /// The variables of the environment for traces.
@@ -265,10 +267,14 @@ impl Daemon {
             }),
             false => Versions::none(),
         };
+        let cache = match compiler.program() {
+            Some(_) => Cache::new(settings.cache, kind),
+            None => Cache::of_service(settings.service_cache, kind),
+        };
         let deps = Deps {
             search_path: settings.search_path,
             host: host.clone(),
-            cache: Cache::new(settings.cache, kind),
+            cache,
             compiler: compiler.clone(),
             reload_concurrency: own.reload_concurrency,
             commons: Commons {

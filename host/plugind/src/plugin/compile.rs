@@ -3,7 +3,7 @@
 use crate::{
     base::error_chain::ErrorChain,
     plugin::{
-        compiler::{Compiler, CompilerError},
+        compiler::{CompiledFile, Compiler, CompilerError},
         release::Release,
         verify::Verified,
     },
@@ -78,15 +78,19 @@ pub fn cached(
     cache: &Cache,
     compiler: &Compiler,
 ) -> Result<Option<Compiled>, CompileError> {
-    let found = match compiler.shares_cache() {
-        true => cache.load(engine, &Key::new(verified.digest(), cache.kind())),
+    let found = match cache.load(engine, &Key::new(verified.digest(), cache.kind())) {
         // A compiler that cannot answer is reported when something is to be compiled.
-        false => match make(verified, engine, cache, compiler, Effort::Find) {
-            Ok(found) => found,
-            // Another wait would take as long.
-            Err(error @ CompileError::Compiler(CompilerError::Deadline(_))) => return Err(error),
-            Err(_) => return Ok(None),
-        },
+        Err(CacheError::OfCompiler) => {
+            match make(verified, engine, cache, compiler, Effort::Find) {
+                Ok(found) => found,
+                // Another wait would take as long.
+                Err(error @ CompileError::Compiler(CompilerError::Deadline(_))) => {
+                    return Err(error);
+                }
+                Err(_) => return Ok(None),
+            }
+        }
+        found => found,
     };
     match found {
         Ok(component) => Ok(Some(Compiled { release: verified.release().clone(), component })),
@@ -110,7 +114,11 @@ fn make(
     let (kind, directory) = (cache.kind(), cache.directory());
     let made = compiler.make(verified.digest(), component.as_fd(), kind, directory, effort)?;
     let key = Key::new(verified.digest(), kind);
-    Ok(made.map_or(Err(CacheError::Absent), |made| cache::load(engine, &key, made)))
+    Ok(match made {
+        Some(CompiledFile::Kept(file)) => cache::load(engine, &key, file),
+        Some(CompiledFile::Unkept(file)) => cache::load_unkept(engine, &key, file),
+        None => Err(CacheError::Absent),
+    })
 }
 
 fn find(
@@ -120,13 +128,9 @@ fn find(
     compiler: &Compiler,
 ) -> Result<Component, CompileError> {
     let make = |effort| make(verified, engine, cache, compiler, effort);
-    let found = match compiler.shares_cache() {
-        true => cache.load(engine, &Key::new(verified.digest(), cache.kind())),
-        false => Err(CacheError::Absent),
-    };
-    let found = match found {
+    let found = match cache.load(engine, &Key::new(verified.digest(), cache.kind())) {
         // It may be there already, where only the compiler sees it.
-        Err(CacheError::Absent) => make(Effort::Compile)?,
+        Err(CacheError::Absent | CacheError::OfCompiler) => make(Effort::Compile)?,
         found => found,
     };
     let made = match found {

@@ -3,7 +3,7 @@
 //! A component can be made so that it takes a compiler for ever, or all memory. That is why it is another process, with
 //! limits and a deadline; and since that process may be anything by then, the deadline is kept here as well.
 
-use crate::plugin::proposals::Proposal;
+use crate::plugin::{proposals::Proposal, unkept_code::UnkeptCode};
 use plugind_artifact::{
     kind::EngineKind,
     protocol::{self, CompileReply, CompileRequest, Effort, ProtocolError},
@@ -39,7 +39,7 @@ const GRACE: Duration = Duration::from_secs(1);
 pub enum CompilerLocation {
     /// A program that is started for each component.
     Program(PathBuf),
-    /// A socket, behind which a service alone has the cache.
+    /// A socket, behind which a service alone writes the cache.
     Socket(PathBuf),
 }
 
@@ -53,6 +53,15 @@ impl From<OsString> for CompilerLocation {
     }
 }
 
+/// A compiled file that a compiler has handed over.
+#[derive(Debug)]
+pub enum CompiledFile {
+    /// It is in the compiler's cache.
+    Kept(OwnedFd),
+    /// It has no name, because the cache takes nothing.
+    Unkept(OwnedFd),
+}
+
 /// The way components are compiled. All clones share the same work.
 #[derive(Clone, Debug)]
 pub struct Compiler {
@@ -60,6 +69,7 @@ pub struct Compiler {
     cpu_max: Duration,
     memory_max: u64,
     work: Arc<(Mutex<Work>, Condvar)>,
+    unkept_code: UnkeptCode,
 }
 
 /// The compilations under way.
@@ -122,7 +132,8 @@ impl Compiler {
     /// A compiler that may use so much processor time for each component, and so much address space, in bytes.
     #[must_use]
     pub fn new(place: CompilerLocation, cpu_max: Duration, memory_max: u64) -> Self {
-        Self { place, cpu_max, memory_max, work: Arc::default() }
+        let unkept_code = UnkeptCode::default();
+        Self { place, cpu_max, memory_max, work: Arc::default(), unkept_code }
     }
 
     /// The program, unless the compiler is a service.
@@ -146,10 +157,10 @@ impl Compiler {
         order.wall_clock_max().saturating_add(GRACE).saturating_mul(WAITS)
     }
 
-    /// Whether the daemon has the cache, too, and may look for itself what is in it.
+    /// Whether the code that it makes is kept.
     #[must_use]
-    pub fn shares_cache(&self) -> bool {
-        matches!(self.place, CompilerLocation::Program(_))
+    pub fn unkept_code(&self) -> &UnkeptCode {
+        &self.unkept_code
     }
 
     /// Ends all compilations in progress, and allows no new ones.
@@ -184,7 +195,7 @@ impl Compiler {
         kind: EngineKind,
         cache: &Path,
         effort: Effort,
-    ) -> Result<Option<OwnedFd>, CompilerError> {
+    ) -> Result<Option<CompiledFile>, CompilerError> {
         let order = CompileRequest {
             component: *digest,
             kind,
@@ -199,7 +210,17 @@ impl Compiler {
             CompilerLocation::Socket(path) => self.ask_service(path, &order, descriptor),
         };
         match answer? {
-            CompileReply::Compiled(file) => Ok(Some(file)),
+            CompileReply::Compiled(file) => {
+                // A file that was found says nothing about the next one that is to be kept.
+                if effort != Effort::Find {
+                    self.unkept_code.note(None);
+                }
+                Ok(Some(CompiledFile::Kept(file)))
+            }
+            CompileReply::Unkept(file, why) => {
+                self.unkept_code.note(Some(why));
+                Ok(Some(CompiledFile::Unkept(file)))
+            }
             CompileReply::Absent => Ok(None),
             CompileReply::Refused(why) => Err(CompilerError::Refused(with_remedy(why))),
             CompileReply::Failed(why) => Err(CompilerError::Unable(why)),

@@ -7,6 +7,7 @@
 
 pub mod interfaces;
 pub mod compiler;
+pub mod unkept_code;
 pub mod compiled_files;
 #[cfg(feature = "runtime")]
 pub mod compile;

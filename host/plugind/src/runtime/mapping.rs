@@ -188,7 +188,9 @@ fn synchronize(_: *const u8, _: usize) -> io::Result<()> {
 fn refused(file: &File, source: io::Error) -> MapError {
     // Only for people: the file is never opened by it.
     let path = std::fs::read_link(format!("/proc/self/fd/{}", file.as_raw_fd())).ok();
-    let directory = path.as_deref().and_then(Path::parent).unwrap_or(Path::new("the cache"));
+    // One without a name has no directory.
+    let path = path.filter(|path| !path.starts_with("/memfd:") && path.has_root());
+    let directory = path.as_deref().and_then(Path::parent).unwrap_or(Path::new("compiled code"));
     let directory = directory.to_owned();
     match fstatvfs(file) {
         Ok(of) if of.f_flag.contains(StatVfsMountFlags::NOEXEC) => MapError::Noexec(directory),

@@ -398,6 +398,7 @@ impl Supervisor {
             summary.missing_sockets.extend(plan.missing.iter().map(ToString::to_string));
             summary.missing_sockets.extend(plan.lacks_http.then(|| Protocol::Http.to_string()));
         }
+        summary.unkept_code = self.deps.compiler.unkept_code().reason();
         self.reloads.sum_up(|name| self.plugins.contains_key(name), &mut summary);
         if summary.is_settled() && !replace(&mut self.settled, true) {
             // The daemon serves from now on.

@@ -15,6 +15,8 @@ use std::{
 /// Limits of a line about failed plugins: the number of names, and the bytes about each.
 const NAMED_MAX: usize = 10;
 const ERROR_MAX: usize = 500;
+/// The beginning of a line that says why compiled code is not kept.
+pub const UNKEPT_CODE: &str = "compiled code is not kept";
 
 /// The summary of all plugins.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -55,6 +57,8 @@ pub struct Summary {
     pub unused_sockets: Vec<String>,
     /// Sockets that `plugind.toml` names and that do not exist, and `http` if plugins have routes and no socket speaks it.
     pub missing_sockets: Vec<String>,
+    /// Why compiled code is not kept for the next start of the daemon, if it is not.
+    pub unkept_code: Option<String>,
 }
 
 /// The part of one plugin in the summary.
@@ -324,6 +328,9 @@ impl fmt::Display for Summary {
                 write!(f, "; {what} sockets: {}", cut(&sockets.join(", "), ERROR_MAX))?;
             }
         }
+        if let Some(why) = &self.unkept_code {
+            write!(f, "; {UNKEPT_CODE}: {}", cut(why, ERROR_MAX))?;
+        }
         Ok(())
     }
 }
@@ -396,6 +403,16 @@ mod tests {
         let missing_directory = Some(PathBuf::from("/etc/plugind/plugins"));
         let missing = Summary { missing_directory, ..none };
         assert_eq!(missing.to_string(), "no plugins; missing directory: /etc/plugind/plugins");
+    }
+
+    #[test]
+    fn compiled_code_that_is_not_kept_is_in_the_summary_with_the_reason() {
+        let unkept_code = Some("cannot write to the cache /c: disk full".to_owned());
+        let summary = Summary { plugins: 1, ready: 1, unkept_code, ..Summary::default() };
+        assert_eq!(
+            summary.to_string(),
+            "1 of 1 plugins ready; compiled code is not kept: cannot write to the cache /c: disk full"
+        );
     }
 
     #[test]
