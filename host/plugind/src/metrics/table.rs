@@ -156,7 +156,7 @@ pub const METRICS: &[Metric] = &[
     metric(
         Gauge,
         "plugind_plugin_generation",
-        "The number of the version of a plugin that serves; it grows with every version",
+        "The generation of a plugin that serves; it grows with every start of a version",
         Plugin(|it| it.view.generation.map(Number)),
     ),
     metric(Gauge, "plugind_plugin_instances", "Instances of a plugin", Plugin(|it| {
