@@ -72,8 +72,9 @@ fn follow_readme(machine: &Machine, package: &Path) {
         assert!(commands.contains(part), "{part}: {commands}");
     }
 
+    // The page says to which directory each command belongs; here one directory stands for both.
     let name = package.file_name().unwrap().to_str().unwrap();
-    machine.put(&format!("var/tmp/plugind/target/deb/{name}"), fs::read(package).unwrap());
+    machine.put(&format!("var/tmp/hi/target/deb/{name}"), fs::read(package).unwrap());
     let component = fs::read(guest("hello")).unwrap();
     machine.put("var/tmp/hi/target/wasm32-wasip2/release/hi.wasm", component);
     // The package was made already, root needs no sudo, and not every machine has curl.
@@ -84,7 +85,7 @@ fn follow_readme(machine: &Machine, package: &Path) {
     let url = fs::read_to_string(machine.path("var/tmp/url")).unwrap();
     let path = url.trim().strip_prefix("http://127.0.0.1:8080").unwrap();
     assert_eq!(machine.get(path).status_and_text(), (200, "Hello from hi\n"));
-    machine.succeed(&["rm", "-r", "/var/tmp/plugind", "/var/tmp/hi", "/var/tmp/url"]);
+    machine.succeed(&["rm", "-r", "/var/tmp/hi", "/var/tmp/url"]);
 }
 
 /// Whether the daemon compiled the version of `hello` that serves.

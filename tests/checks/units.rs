@@ -292,10 +292,13 @@ fn the_units_have_the_libraries_that_the_programs_load_and_no_others() {
 /// A directory with an `ldd` that prints this, and exits with 1 if this is nothing.
 fn other_ldd(output: &str) -> TempDir {
     let directory = tempfile::tempdir().expect("there is room for temporary files");
+    let script = directory.path().join("script");
+    let lines = format!("#!/bin/sh\necho '{output}' | grep .\n");
+    fs::write(&script, lines).expect("the directory is writable");
+    // By another process, as the copies of `copy_program`: what runs must not be open for writing in a child of a test.
     let ldd = directory.path().join("ldd");
-    let script = format!("#!/bin/sh\necho '{output}' | grep .\n");
-    fs::write(&ldd, script).expect("the directory is writable");
-    fs::set_permissions(&ldd, fs::Permissions::from_mode(0o755)).expect("it is ours");
+    let installed = Command::new("install").arg("-m0755").args([&script, &ldd]).status();
+    assert!(installed.is_ok_and(|status| status.success()), "cannot write {}", ldd.display());
     directory
 }
 

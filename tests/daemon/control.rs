@@ -35,12 +35,6 @@ pub(crate) fn start_by(tree: &Tree, script: &str) -> Daemon {
     Daemon::start_by(tree, &["/usr/bin/unshare", "--mount", "/bin/sh", "-euc", &script, "sh"])
 }
 
-/// Starts a daemon with a control socket and one for metrics, and waits until it is ready.
-pub(crate) fn start_measured(tree: &Tree) -> Measured {
-    fs::create_dir_all(socket(tree).parent().unwrap()).unwrap();
-    Measured::start(tree, &["--listen", &format!("control={}", socket(tree).display())])
-}
-
 pub(crate) fn start(tree: &Tree) -> Daemon {
     let daemon = begin(tree);
     daemon.wait_until_ready();
@@ -140,7 +134,7 @@ fn the_version_and_the_digests_of_a_plugin_are_listed_logged_and_measured() {
     // A custom section: its kind, its size, the length of its name, its name and its contents.
     component.extend([&[0, 13, 7][..], b"version", b"1.2.3"].concat());
     tree.put("hello.wasm", component);
-    let measured = start_measured(&tree);
+    let measured = Measured::start_with_control(&tree);
     let ready = measured.daemon.log.wait_for(&["plugin ready", "plugin=hello", "version=1.2.3"]);
     assert_eq!(row(&run(&tree, &["list"]).stdout, "hello")[4], "1.2.3");
     let json = run(&tree, &["list", "--json"]).stdout;

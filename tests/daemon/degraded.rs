@@ -1,4 +1,4 @@
-//! A plugin that is degraded is so in every report, whatever the reason is.
+//! A plugin that is degraded for any reason is so in every report.
 
 use crate::{control, metrics::Measured};
 use plugind_tests::{Tree, eventually};

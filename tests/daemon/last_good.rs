@@ -1,6 +1,9 @@
 //! A failed reload does not turn the next start into an outage: the versions that served last serve again.
 
-use crate::control::{run, start, start_measured};
+use crate::{
+    control::{run, start},
+    metrics::Measured,
+};
 use plugind_tests::{Daemon, Tree, end_of, guest};
 use std::fs;
 
@@ -55,7 +58,7 @@ fn a_plugin_that_fell_back_is_shown_as_degraded_until_it_is_fixed() {
     let tree = served();
     let component = fs::read(tree.plugins().join("hello.wasm")).unwrap();
     tree.put("hello.wasm", "no component");
-    let measured = start_measured(&tree);
+    let measured = Measured::start_with_control(&tree);
     let degraded = |expected: bool| {
         let newest_failed = measured.value("plugind_plugin_newest_failed{plugin=\"hello\"}");
         assert_eq!(newest_failed, Some(f64::from(expected)));

@@ -1,6 +1,9 @@
 //! Operations on one plugin: stopping, starting, waiting, and reloading it alone.
 
-use crate::control::{Ran, pluginctl, row, run, start, start_measured};
+use crate::{
+    control::{Ran, pluginctl, row, run, start},
+    metrics::Measured,
+};
 use plugind_tests::{Tree, another, eventually};
 use std::{fs, process::Output, thread};
 
@@ -217,7 +220,7 @@ fn a_stop_ends_a_reload_that_waits_for_the_plugin() {
 #[test]
 fn a_rollback_serves_the_version_before_until_the_files_change() {
     let tree = Tree::new().with_named("app", "hello", "").with("sleeps");
-    let measured = start_measured(&tree);
+    let measured = Measured::start_with_control(&tree);
     let daemon = &measured.daemon;
     let compiled =
         || measured.value("plugind_plugin_compile_time_seconds{plugin=\"app\"}").is_some();

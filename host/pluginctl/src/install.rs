@@ -321,7 +321,7 @@ impl MaskArgs {
         let directory = component.with_extension("toml.d");
         match fs::create_dir(&directory) {
             Err(error) if error.kind() == ErrorKind::AlreadyExists => (),
-            // The daemon has to read it, whatever the mask of the user is.
+            // The daemon has to read it, also where the umask of the user forbids that.
             made => made
                 .and_then(|()| {
                     fs::set_permissions(&directory, Permissions::from_mode(DIRECTORY_MODE))
@@ -359,6 +359,8 @@ impl MaskArgs {
             (false, false) if vendor(self.after.place.root(), &self.name).is_some() => (),
             (false, false) => return Err(Problem::failed(self.unknown())),
         }
+        // It may be left of a plugin whose component was removed by hand.
+        remove_disabling(&path).map_err(Problem::failed)?;
         self.after.run()
     }
 

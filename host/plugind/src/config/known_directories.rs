@@ -16,9 +16,10 @@ const MOUNTS: &str = "/proc/self/mountinfo";
 /// The directories of a search path when they were read the last time.
 #[derive(Default)]
 pub struct KnownDirectories {
-    /// For the mount on which a directory lies, by its number: the directory of its file system that it shows. This is
-    /// another path when that directory was moved or removed.
-    roots: BTreeMap<u64, String>,
+    /// For the mount on which a directory lies, and the directory itself, by their numbers: the directory of its file
+    /// system that the mount shows. This is another path when that directory was moved or removed. A later mount may get
+    /// the number of an earlier one, and shows another directory.
+    roots: BTreeMap<(u64, u64, u64), String>,
     /// The file system on which a directory of plugins lies.
     devices: BTreeMap<PathBuf, u64>,
 }
@@ -34,13 +35,18 @@ impl KnownDirectories {
         let mounts = String::from_utf8_lossy(&mounts);
         let plugins = search_path.plugin_directories();
         let all = search_path.directories().iter().chain(&plugins);
+        let mut roots = BTreeMap::new();
         for path in all {
             let Some(mount) = mount_of(path) else { continue };
             let Some(root) = root_of(&mounts, mount) else { continue };
-            if self.roots.entry(mount).or_insert_with(|| root.to_owned()) != root {
+            let Ok(directory) = path.metadata() else { continue };
+            let numbers = (mount, directory.dev(), directory.ino());
+            if self.roots.get(&numbers).is_some_and(|before| before != root) {
                 return Err(ListError::Replaced { path: path.clone() });
             }
+            roots.insert(numbers, root.to_owned());
         }
+        self.roots = roots;
         Ok(())
     }
 
@@ -106,8 +112,8 @@ mod tests {
         let mut known = KnownDirectories::default();
         known.check_mounts(&path).unwrap();
         known.check_mounts(&path).unwrap();
-        let mount = mount_of(&root.path().join("etc/plugind")).unwrap();
-        *known.roots.get_mut(&mount).unwrap() = "/elsewhere".to_owned();
+        assert!(!known.roots.is_empty());
+        known.roots.values_mut().for_each(|root| *root = "/elsewhere".to_owned());
         let error = known.check_mounts(&path).unwrap_err().to_string();
         assert!(error.contains("etc/plugind was replaced or removed"), "{error}");
     }

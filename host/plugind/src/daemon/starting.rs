@@ -51,9 +51,10 @@ impl Daemon {
                 }
                 () = sleep_until(deadline) => {
                     let now = summary.borrow();
+                    let retried = now.retried.iter().filter(|failed| failed.required);
                     return Err(DaemonError::Deadline {
                         awaited: now.awaited.iter().map(ToString::to_string).collect(),
-                        failed: now.required_failed().chain(&now.retried).cloned().collect(),
+                        failed: now.required_failed().chain(retried).cloned().collect(),
                     });
                 }
             }
