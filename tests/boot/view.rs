@@ -291,3 +291,18 @@ fn check_reports_files_that_the_unit_keeps_from_the_daemon() {
     assert_eq!(found.status, 78, "{found:?}");
     assert!(found.errors.contains("plugind.toml: the user of plugind.service cannot read it"));
 }
+
+/// As on Arch, where all libraries are in /usr/lib, which has the root directory of the daemon as well.
+#[test]
+fn libraries_are_bound_from_a_directory_that_contains_the_root_directory() {
+    let machine = Machine::boot_with(&["hello"]);
+    let binds = "BindReadOnlyPaths=/usr/lib:/usr/lib:norbind\nExecPaths=+/usr/lib\n";
+    machine.put_drop_in("plugind.service", &format!("[Service]\n{binds}"));
+    machine.start();
+    machine.succeed(&["systemctl", "reload", "plugind.service"]);
+    assert_eq!(machine.get("/hello").status_and_text(), (200, HELLO));
+    let root = format!("/proc/{}/root/usr/lib", machine.daemon("MainPID"));
+    machine.succeed(&["test", "-d", &format!("{root}/systemd/system")]);
+    // The root directory is there without the mounts in it.
+    assert_eq!(machine.succeed(&["ls", &format!("{root}/plugind/root/usr/lib/plugind")]), "");
+}
