@@ -16,7 +16,7 @@ const STREAMED: usize = 300_000;
 /// Misbehaving clients at a time.
 const MISBEHAVING: usize = 4;
 
-/// Clients of plugins in order.
+/// Number of clients whose plugins behave well, at a time.
 pub(crate) const GOOD_CLIENTS: usize = 4;
 
 /// Requests that make a hostile plugin do its worst.

@@ -46,7 +46,8 @@ fn tree() -> Tree {
     tree
 }
 
-/// Works for so many rounds with all clients, then lets them end. Each client in order has so many responses in each.
+/// Works for `count` rounds with all clients, then lets them end. Each client of a plugin that behaves well gets
+/// `requests` responses in each round.
 fn rounds(
     daemon: &Daemon,
     operator: &mut Operator,

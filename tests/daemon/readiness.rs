@@ -195,7 +195,7 @@ fn the_status_of_a_retried_plugin_has_the_reason_and_time_of_the_next_attempt() 
     assert_is_retried(&tree, "start-unavailable", "(auto-restart)");
 }
 
-/// Whether every command says that the only plugin does not serve and is tried again, by this word and its exit status.
+/// Proves that every command says that the only plugin does not serve and is tried again, by this word and its status.
 fn assert_is_retried(tree: &Tree, plugin: &str, word: &str) {
     let [list, status, one] = [&["list"][..], &["status"], &["status", plugin]]
         .map(|arguments| control::run(tree, arguments));

@@ -4,7 +4,7 @@ use crate::control;
 use plugind_tests::{Tree, another, guest, program};
 use std::{fs, path::Path, process::Command};
 
-/// Fills a file system. It ends with an error when the file system is full.
+/// Fills a file system. `dd` ends with an error when the file system is full, which is expected.
 const FILL: &str = "dd if=/dev/zero of=full bs=1k 2>/dev/null || :";
 const MAKE_READ_ONLY: &str = "mount -o remount,ro plugind-test .";
 

@@ -1,5 +1,5 @@
 //! `pluginctl follow`: the process of plugind-plugin@NAME.service, which is active as long as the plugin serves, and of
-//! plugind-job@NAME.service, which is active as long as the program runs.
+//! plugind-job@NAME.service, which is activating as long as the program runs.
 //!
 //! It never starts the daemon: a connection to the control socket would do that, so systemd is asked for the state
 //! of the daemon before each connection.

@@ -254,7 +254,7 @@ mod tests {
     }
 
     #[test]
-    fn a_plugin_that_is_stopped_or_starting_has_not_failed_and_one_that_is_retried_has() {
+    fn only_plugins_whose_newest_version_failed_or_is_retried_are_marked() {
         let plugin = |active: &str, failure| api::Plugin {
             active_state: active.to_owned(),
             failure,

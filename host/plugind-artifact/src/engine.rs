@@ -42,7 +42,7 @@ pub fn engine_config(kind: EngineKind) -> Config {
 #[must_use]
 pub fn identity(kind: EngineKind) -> String {
     let mut hash = Sha256::new();
-    // Not a part of the instructions.
+    // The compiler must not make a part of the instructions of it: the text must be in the program as it is.
     hash.update(black_box(REVISION));
     hash.update(wasmtime_environ::VERSION);
     match kind {

@@ -11,9 +11,13 @@ pub fn hex(bytes: &[u8]) -> String {
 /// The digest that these hexadecimal digits are, if they are one.
 #[must_use]
 pub fn parse_digest(text: &str) -> Option<[u8; 32]> {
+    // `from_str_radix` takes a sign, too.
+    if text.len() != 64 || !text.bytes().all(|digit| digit.is_ascii_hexdigit()) {
+        return None;
+    }
     let mut digest = [0; 32];
     for (nth, byte) in digest.iter_mut().enumerate() {
         *byte = u8::from_str_radix(text.get(nth * 2..nth * 2 + 2)?, 16).ok()?;
     }
-    (text.len() == 64).then_some(digest)
+    Some(digest)
 }

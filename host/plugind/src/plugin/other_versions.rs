@@ -30,7 +30,7 @@ pub(super) fn message(name: &str, versions: impl Iterator<Item = String>) -> Str
     format!("{name}, of which this host has {has}; rebuild it against that{with}")
 }
 
-/// The place of the served draft of a package, for an interface of another one.
+/// The place of the served draft, for an interface of another draft of the same package.
 fn draft(name: &str) -> Option<&'static str> {
     let (interface, version) = split(name);
     let package = interface.strip_prefix("wasi:")?.split_once('/')?.0;

@@ -37,7 +37,7 @@ pub(super) struct WorkerView {
     pub(super) idle: bool,
     /// The instance is as old as one may be.
     pub(super) aged: bool,
-    /// The instance holds nearly as many resources, or as much memory, as it may.
+    /// The instance holds half of the resources that it may, or as much memory as it is replaced at.
     pub(super) near_limit: bool,
     /// Calls that the guest is handling, without those that linger.
     pub(super) calls: usize,

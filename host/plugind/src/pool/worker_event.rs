@@ -80,7 +80,7 @@ pub enum WorkerEvent {
         /// Whether it has.
         outcome: Result<(), Failure>,
     },
-    /// It reports to be degraded, for another reason than before, or no longer.
+    /// Whether the plugin is degraded, or why, may have changed.
     Degraded,
     /// The program returned ok.
     Returned,

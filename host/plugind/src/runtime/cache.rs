@@ -138,8 +138,8 @@ impl Cache {
             Err(Errno::NOENT) => return Err(CacheError::Absent),
             Err(_) => return Err(CacheError::OfCompiler),
         };
-        let owned = |file: &File| file.metadata().map_err(|_| CacheError::OfCompiler);
-        let (of_directory, of_file) = (owned(&directory)?, owned(&file)?);
+        let metadata = |file: &File| file.metadata().map_err(|_| CacheError::OfCompiler);
+        let (of_directory, of_file) = (metadata(&directory)?, metadata(&file)?);
         let writers = (of_directory.mode(), of_directory.uid(), of_file.uid());
         if !is_of_owner(writers) || is_unused_for_long(&of_file) {
             return Err(CacheError::OfCompiler);

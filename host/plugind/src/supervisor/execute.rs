@@ -15,12 +15,13 @@ use crate::{
         handle::Message,
         plugin::{Action, ERROR_MAX, Fact, ManagedPlugin, PluginEvent, Source},
         problem::{PluginProblem, RestartError},
-        report::{InstanceFacts, hexadecimal},
+        report::InstanceFacts,
         running::RunningGeneration,
         summary::Failed,
     },
     world::link::Linked,
 };
+use plugind_artifact::hex::hex;
 use std::{
     collections::{BTreeMap, BTreeSet},
     mem::take,
@@ -275,8 +276,8 @@ impl Supervisor {
             route,
             version = release.as_ref().and_then(|release| release.inspection.version.as_deref()),
             unused_export,
-            component_digest = digests.map(|digests| hexadecimal(&digests.component)),
-            configuration_digest = digests.map(|digests| hexadecimal(&digests.configuration)),
+            component_digest = digests.map(|digests| hex(&digests.component)),
+            configuration_digest = digests.map(|digests| hex(&digests.configuration)),
             "plugin ready"
         );
         if let Some(release) = release.filter(|_| self.has_served) {

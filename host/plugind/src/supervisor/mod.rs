@@ -175,7 +175,7 @@ struct Supervisor {
     ignored: Vec<String>,
     /// The directory for plugins of the administrator, if it does not exist.
     missing_directory: Option<PathBuf>,
-    /// The number of the last preparation.
+    /// The number of the last preparation, or removal of files.
     tickets: u64,
     /// The number of the last generation.
     generations: u64,

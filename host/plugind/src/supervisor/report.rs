@@ -12,6 +12,7 @@ use crate::{
         summary::{Failed, SummaryEntry},
     },
 };
+use plugind_artifact::hex::hex;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 /// The condition of a plugin.
@@ -232,8 +233,8 @@ impl ManagedPlugin {
             }),
             usage: None,
             version: release.and_then(|release| release.inspection.version.clone()),
-            component_digest: digests.map(|digests| hexadecimal(&digests.component)),
-            configuration_digest: digests.map(|digests| hexadecimal(&digests.configuration)),
+            component_digest: digests.map(|digests| hex(&digests.component)),
+            configuration_digest: digests.map(|digests| hex(&digests.configuration)),
         }
     }
 
@@ -246,7 +247,7 @@ impl ManagedPlugin {
         api::Description {
             plugin,
             component: release.map(|release| release.path.display().to_string()),
-            digest: release.map(|release| hexadecimal(&release.digest)),
+            digest: release.map(|release| hex(&release.digest)),
             imports: imports.unwrap_or_default(),
             exports: exports.unwrap_or_default(),
             kept: api::PluginKept::default(),
@@ -285,10 +286,4 @@ fn microseconds(moment: Instant) -> u64 {
 
 fn whole_microseconds(time: Duration) -> u64 {
     u64::try_from(time.as_micros()).unwrap_or(u64::MAX)
-}
-
-/// The digits of a digest.
-#[must_use]
-pub fn hexadecimal(digest: &[u8]) -> String {
-    digest.iter().map(|byte| format!("{byte:02x}")).collect()
 }

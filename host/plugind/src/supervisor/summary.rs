@@ -78,7 +78,7 @@ pub struct SummaryEntry {
     pub awaited: bool,
     /// Why it is tried again.
     pub retried: Option<Failed>,
-    /// Why its newest version does not serve.
+    /// Why its newest version failed for good.
     pub failed: Option<Failed>,
     /// Why it is degraded, if it serves and is.
     pub degraded: Option<DegradedReason>,
