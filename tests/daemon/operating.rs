@@ -219,7 +219,8 @@ fn a_stop_ends_a_reload_that_waits_for_the_plugin() {
 
 #[test]
 fn a_rollback_serves_the_version_before_until_the_files_change() {
-    let tree = Tree::new().with_named("app", "hello", "").with("sleeps");
+    // No other test has compiled the versions.
+    let tree = Tree::with_own_cache().with_named("app", "hello", "").with("sleeps");
     let measured = Measured::start_with_control(&tree);
     let daemon = &measured.daemon;
     let compiled =
