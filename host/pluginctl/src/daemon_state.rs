@@ -1,7 +1,7 @@
 //! The state of the daemon's unit, as systemd reports it.
 
 use crate::{systemctl, unit::UNIT};
-use std::{fmt, path::Path};
+use std::{fmt, fs, path::Path};
 
 /// The unit of the control socket: a connection to its socket starts the daemon.
 const CONTROL_SOCKET: &str = "plugind-control.socket";
@@ -54,6 +54,8 @@ pub(crate) struct UnitState {
     status: String,
     /// systemd is to start or stop it.
     pub(crate) has_job: bool,
+    /// Its main process, if it has one.
+    main_pid: Option<u32>,
 }
 
 impl UnitState {
@@ -66,12 +68,25 @@ impl UnitState {
                 "SubState" => value.clone_into(&mut state.sub),
                 "Result" => value.clone_into(&mut state.result),
                 "StatusText" => value.clone_into(&mut state.status),
+                "MainPID" => state.main_pid = value.parse().ok().filter(|pid| *pid != 0),
                 "Job" => state.has_job = !["", "0"].contains(&value),
                 _ => (),
             }
         }
         state
     }
+
+    /// Whether its main process has ended, although systemd has not noticed yet.
+    pub(crate) fn has_ended(&self) -> bool {
+        let stat = self.main_pid.and_then(|pid| fs::read(format!("/proc/{pid}/stat")).ok());
+        stat.is_some_and(|stat| is_zombie(&String::from_utf8_lossy(&stat)))
+    }
+}
+
+/// Whether this is the `stat` of a process that has ended (proc_pid_stat(5)).
+fn is_zombie(stat: &str) -> bool {
+    // The name of the program may contain anything, so the last parenthesis counts.
+    stat.rsplit_once(") ").is_some_and(|(_, rest)| rest.starts_with(['Z', 'X']))
 }
 
 /// Why the daemon does not answer without being started.
@@ -124,7 +139,7 @@ pub(crate) fn down(manager: Manager) -> Option<DaemonDown> {
 
 /// The states of some units.
 fn units<const N: usize>(manager: Manager, names: [&str; N]) -> Result<[UnitState; N], String> {
-    let properties = "--property=ActiveState,SubState,Result,StatusText,Job";
+    let properties = "--property=ActiveState,SubState,Result,StatusText,Job,MainPID";
     let shown = manager.ask(&[&["show", properties][..], &names].concat())?;
     // There is an empty line between two units.
     let states: Vec<_> = shown.split("\n\n").map(UnitState::parse).collect();
@@ -164,6 +179,17 @@ mod tests {
         assert_eq!(job_kind("12 plugind.service restart running"), Some("restart"));
         assert_eq!(job_kind("12 plugind-http.socket stop waiting"), None);
         assert_eq!(job_kind("No jobs running."), None);
+    }
+
+    #[test]
+    fn a_process_that_has_ended_and_is_not_waited_for_is_a_zombie() {
+        assert!(is_zombie("12 (plugind) Z 1 12 12 0"));
+        assert!(is_zombie("12 (odd) S ) X 1 12 12 0"));
+        assert!(!is_zombie("12 (plugind) S 1 12 12 0"));
+        assert!(!is_zombie("12 (Z) R 1 12 12 0"));
+        let itself = format!("ActiveState=active\nMainPID={}\n", std::process::id());
+        assert!(!UnitState::parse(&itself).has_ended());
+        assert!(!UnitState::parse("ActiveState=inactive\nMainPID=0\n").has_ended());
     }
 
     #[test]

@@ -135,7 +135,7 @@ impl Follower {
             let is_back = tokio::select! {
                 biased;
                 _ = terminate.recv() => return Ok("stopped with plugind"),
-                is_back = daemon_returns() => is_back?,
+                is_back = daemon_returns_later() => is_back?,
             };
             if !is_back {
                 return Ok("plugind was stopped");
@@ -223,11 +223,21 @@ fn status(plugin: &api::Plugin) -> String {
     format!("{}{}{}", plugin.sub_state, generation.unwrap_or_default(), text.unwrap_or_default())
 }
 
+/// The same, when a connection to the daemon has just ended: a process that ends closes its connections a moment before it
+/// has ended and systemd knows that. A connection in that moment would stay in the socket, and start the daemon again and
+/// again if it fails.
+async fn daemon_returns_later() -> Result<bool, Problem> {
+    sleep(ASK_EVERY).await;
+    daemon_returns().await
+}
+
 /// Waits until the daemon is back, as long as systemd starts or ends it; false if it was stopped.
 async fn daemon_returns() -> Result<bool, Problem> {
     loop {
         let daemon = daemon_state::daemon(Manager::System).map_err(systemd_failed)?;
         match &*daemon.active {
+            // systemd does not know yet.
+            "active" | "reloading" if daemon.has_ended() => sleep(ASK_EVERY).await,
             "active" | "reloading" => return Ok(true),
             // Between the stop and the start of a restart.
             "inactive" if daemon.has_job => sleep(ASK_EVERY).await,
