@@ -195,8 +195,10 @@ fn one_that_says_it_is_unhealthy_is_replaced_and_one_that_is_degraded_is_not() {
     daemon.log.wait_for(&["warning plugind: plugin degraded", "plugin=unhealthy", "why=weak"]);
     assert_eq!(daemon.log.count(&["instance failed"]), 0);
     for arguments in [&["list"][..], &["status", "unhealthy"]] {
-        let shown = control::run(&tree, arguments).stdout;
-        assert!(shown.contains("degraded") && shown.contains("weak"), "{arguments:?}: {shown}");
+        eventually(&format!("{arguments:?} to show the reason"), || {
+            let shown = control::run(&tree, arguments).stdout;
+            (shown.contains("degraded") && shown.contains("weak")).then_some(())
+        });
     }
     eventually("the summary", || {
         let status = control::run(&tree, &["status"]).stdout;
