@@ -54,6 +54,29 @@ fn a_start_serves_the_last_good_version_of_a_plugin_at_whatever_step_it_fails() 
 }
 
 #[test]
+fn no_version_of_a_disabled_plugin_serves_whatever_is_wrong_with_its_newest_one() {
+    let tree = served().with("counts");
+    let component = fs::read(tree.plugins().join("hello.wasm")).unwrap();
+    assert_eq!(run(&tree, &["disable", "hello"]).status, Some(0));
+    for (component, manifest) in [
+        (b"no component".to_vec(), "required = true\n"),
+        (component.clone(), "unknown = 1\n"),
+        (component, "no toml"),
+    ] {
+        tree.put("hello.wasm", component);
+        tree.put("hello.toml", manifest);
+        let mut daemon = start(&tree);
+        assert_eq!(daemon.get("/counts").status(), 200, "{manifest}");
+        assert_ne!(daemon.get("/hello").status(), 200, "{manifest}");
+        assert_eq!(daemon.log.count(&["previous version serves"]), 0, "{manifest}");
+        assert_eq!(daemon.log.count(&["plugin failed", "plugin=hello"]), 1, "{manifest}");
+        assert_eq!(daemon.stop(), 0);
+    }
+    assert_eq!(run(&tree, &["enable", "hello"]).status, Some(0));
+    assert_eq!(Daemon::start(&tree).get("/hello").status_and_text(), OLD);
+}
+
+#[test]
 fn a_plugin_that_fell_back_is_shown_as_degraded_until_it_is_fixed() {
     let tree = served();
     let component = fs::read(tree.plugins().join("hello.wasm")).unwrap();

@@ -158,3 +158,12 @@ pub fn name_of(outcome: &VerifyResult) -> &PluginName {
         Err(rejected) => &rejected.name,
     }
 }
+
+/// Whether a plugin starts with the daemon, whether it was verified or rejected.
+#[must_use]
+pub fn autostart_of(outcome: &VerifyResult) -> bool {
+    match outcome {
+        Ok(verified) => verified.manifest().service.autostart,
+        Err(rejected) => rejected.autostart,
+    }
+}

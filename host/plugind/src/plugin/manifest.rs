@@ -105,6 +105,17 @@ impl Manifest {
         required.get().unwrap_or(true)
     }
 
+    /// Whether a manifest says that its plugin starts with the daemon, whatever else is wrong with it; none: it says nothing
+    /// about that.
+    #[must_use]
+    pub fn autostart(document: &Document) -> Option<bool> {
+        let autostart = std::cell::Cell::new(None);
+        let read = |table: &Table<'_>| autostart.set(Service::autostart(table));
+        // The mistakes have been reported already.
+        document.read(|table| table.table("service", read)).ok();
+        autostart.get()
+    }
+
     fn read(
         table: &Table<'_>,
         name: Option<&PluginName>,
@@ -136,7 +147,7 @@ impl Manifest {
         let on_demand = read_on_demand(table, serves, !subscribe.is_empty());
         Self {
             // The daemon does not wait for what does not start with it.
-            required: table.boolean("required").unwrap_or(service.autostart),
+            required: table.boolean("required").unwrap_or(true) && service.autostart,
             description,
             on_demand,
             idle_timeout: read_idle_timeout(table),
@@ -241,6 +252,16 @@ mod tests {
         assert!(!is_required("required = false\n[service]\nwatchdog-sec = \"soon\"\n"));
         assert!(is_required("required = \"no\"\n"));
         assert!(is_required("required = false\nbroken ="));
+    }
+
+    #[test]
+    fn a_plugin_without_autostart_is_not_required_even_if_its_manifest_says_so() {
+        let manifest = parse("required = true\n[service]\nautostart = false\n").unwrap();
+        assert!(!manifest.required && !manifest.service.autostart);
+        let autostart = |text| Manifest::autostart(&document(text));
+        assert_eq!(autostart("unknown = 1\n[service]\nautostart = false\n"), Some(false));
+        assert_eq!(autostart("[service]\nready-sec = \"1s\"\n"), None);
+        assert_eq!(autostart("broken ="), None);
     }
 
     #[test]

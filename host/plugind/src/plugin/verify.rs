@@ -16,7 +16,11 @@ use crate::{
     },
 };
 use sha2::{Digest, Sha256};
-use std::{panic::catch_unwind, path::Path, sync::Arc};
+use std::{
+    panic::catch_unwind,
+    path::{Path, PathBuf},
+    sync::Arc,
+};
 
 /// The largest component that is read: the largest known toolchain makes files of about 20 MB.
 pub const COMPONENT_MAX: u64 = 256 << 20;
@@ -50,35 +54,51 @@ pub fn verify_unless_known(
         serves: inspection.serves(),
     });
     let manifest = read_manifest(&found, known);
-    let Found { name, component, .. } = found;
+    let rejected = |manifest, required, errors| {
+        let autostart = starts_with_daemon(&found);
+        let Found { name, component, .. } = found.clone();
+        let required = required && autostart;
+        Err(Box::new(Rejected { name, component, manifest, required, autostart, errors }))
+    };
     match (manifest, outcome) {
         (Ok((manifest, texts)), Ok((inspection, digest))) => {
-            let errors = mismatches(&component, &inspection, &manifest);
-            if errors.is_empty() {
-                let (path, inspection) = (component, inspection);
-                return Ok(Verified(Arc::new(Release {
-                    name,
-                    path,
-                    digest,
-                    manifest,
-                    texts,
-                    inspection,
-                    credentials: CredentialsSeen::default(),
-                })));
+            let errors = mismatches(&found.component, &inspection, &manifest);
+            if !errors.is_empty() {
+                return rejected(Some(manifest.clone()), manifest.required, errors);
             }
-            let (required, manifest) = (manifest.required, Some(manifest));
-            Err(Box::new(Rejected { name, component, manifest, required, errors }))
+            let Found { name, component: path, .. } = found;
+            Ok(Verified(Arc::new(Release {
+                name,
+                path,
+                digest,
+                manifest,
+                texts,
+                inspection,
+                credentials: CredentialsSeen::default(),
+            })))
         }
         (Ok((manifest, _)), Err(error)) => {
-            let (required, errors) = (manifest.required, vec![error]);
-            let manifest = Some(manifest);
-            Err(Box::new(Rejected { name, component, manifest, required, errors }))
+            let required = manifest.required;
+            rejected(Some(manifest), required, vec![error])
         }
         (Err((error, required)), outcome) => {
             let errors = [Some(error), outcome.err()].into_iter().flatten().collect();
-            Err(Box::new(Rejected { name, component, manifest: None, required, errors }))
+            rejected(None, required, errors)
         }
     }
+}
+
+/// Whether a rejected plugin would start with the daemon. Each file counts by itself: one with mistakes must not enable a
+/// plugin that another one disables.
+fn starts_with_daemon(found: &Found) -> bool {
+    let drop_ins = list_drop_ins(&found.drop_ins).unwrap_or_default();
+    let written = |path: &PathBuf| {
+        let mut document = Document::default();
+        document.add_bytes(path, file::read(path, MANIFEST_MAX).ok()?).ok()?;
+        Manifest::autostart(&document)
+    };
+    let values: Vec<_> = found.manifest.iter().chain(&drop_ins).filter_map(written).collect();
+    values.last().is_none_or(|autostart| *autostart)
 }
 
 fn inspect_component(

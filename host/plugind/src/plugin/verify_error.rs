@@ -107,6 +107,8 @@ pub struct Rejected {
     pub manifest: Option<Manifest>,
     /// Whether the daemon is not ready without it, as far as that can be read.
     pub required: bool,
+    /// Whether it starts with the daemon, as far as that can be read.
+    pub autostart: bool,
     /// Why it is not tried; there is at least one reason.
     pub errors: Vec<VerifyError>,
 }
@@ -142,7 +144,8 @@ mod tests {
             (0..100_000).map(|nth| format!("{nth}{}", "x".repeat(100_000 - nth))).step_by(500);
         let why = InspectError::Interfaces(imports.collect());
         let errors = vec![VerifyError::Inspect { path: component.clone(), why }];
-        let rejected = Rejected { name, component, manifest: None, required: true, errors };
+        let rejected =
+            Rejected { name, component, manifest: None, required: true, autostart: true, errors };
         let lines = rejected.lines();
         assert_eq!(lines.len(), LINES_MAX + 1);
         assert_eq!(lines[LINES_MAX], "100 more mistakes; correct these first");

@@ -4,7 +4,7 @@ use crate::{
     base::{error_chain::ErrorChain, name::PluginName},
     plugin::{
         archive::ArchivedVersion,
-        directories::{VerifyResult, name_of},
+        directories::{VerifyResult, autostart_of, name_of},
         release::{Release, ReleaseDigests},
         verify::Verified,
         verify_error::{Rejected, VerifyError},
@@ -124,9 +124,10 @@ fn unreadable(found: &VerifyResult, why: String) -> Rejected {
         }
         Err(rejected) => (rejected.component.clone(), rejected.manifest.clone(), rejected.required),
     };
+    let autostart = autostart_of(found);
     let name = name_of(found).clone();
     let errors = vec![VerifyError::Pinned { name: name.clone(), why }];
-    Rejected { name, component, manifest, required, errors }
+    Rejected { name, component, manifest, required, autostart, errors }
 }
 
 #[cfg(test)]

@@ -11,7 +11,7 @@ use crate::{
     journal::messages,
     plugin::{
         archive::LastGood,
-        directories::{ScanReport, VerifiedBefore, VerifyResult, name_of},
+        directories::{ScanReport, VerifiedBefore, VerifyResult, autostart_of, name_of},
         scan::Masked,
         verify::Verified,
     },
@@ -158,6 +158,9 @@ impl Supervisor {
         plan: SocketPlan,
     ) {
         let options = self.reloads.options();
+        // No version of these starts by itself, whichever one that would be.
+        let resting = plugins.iter().filter(|found| !autostart_of(found));
+        let resting: BTreeSet<_> = resting.map(|found| name_of(found).clone()).collect();
         let changes = compare(plugins, &self.plugins, Some(&plan), options);
         if options.all_or_nothing && self.is_refused(&changes) {
             return;
@@ -166,7 +169,9 @@ impl Supervisor {
             if !self.plugins.contains_key(&name) {
                 self.reloads.add(&name);
             }
-            let last_good = match self.deps.serve_previous && !self.settled {
+            let may_fall_back =
+                self.deps.serve_previous && !self.settled && !resting.contains(&name);
+            let last_good = match may_fall_back {
                 true => self.deps.versions.last_good(&name),
                 false => LastGood::Nothing,
             };

@@ -44,11 +44,16 @@ pub enum FailureAction {
 }
 
 impl Service {
+    /// Whether the plugin starts with the daemon, if the table says that.
+    pub(super) fn autostart(table: &Table<'_>) -> Option<bool> {
+        table.boolean("autostart")
+    }
+
     pub(super) fn read(table: &Table<'_>) -> Self {
         let span = |key, default| table.parsed::<Span>(key).map_or(default, |span| span.0);
         let seconds = Duration::from_secs;
         Self {
-            autostart: table.boolean("autostart").unwrap_or(true),
+            autostart: Self::autostart(table).unwrap_or(true),
             timeout_start: span("timeout-start-sec", seconds(30)),
             ready: span("ready-sec", seconds(1)),
             timeout_stop: span("timeout-stop-sec", seconds(10)),
