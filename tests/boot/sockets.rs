@@ -1,8 +1,11 @@
 //! Sockets come from socket units, and are known by their names.
 
-use crate::{HELLO, message};
-use plugind_tests::{Connection, Machine};
-use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
+use crate::{CLIENTS, HELLO, message};
+use plugind_tests::{Connection, Load, Machine};
+use std::{
+    net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream},
+    thread,
+};
 
 /// A socket unit that hands its socket to the daemon.
 fn unit(kind: &str, listen: &str, name: &str) -> String {
@@ -56,9 +59,9 @@ fn several_sockets_of_one_name_are_served_and_one_of_no_use_is_reported_and_kept
 #[test]
 fn a_second_socket_of_one_name_is_served_once_it_is_enabled() {
     let machine = Machine::boot_with(&["hello"]);
-    let put = |name: &str, port: u16| {
+    let put = |name: &str, port: u16, lines: &str| {
         let wanted = "[Install]\nWantedBy=sockets.target plugind.service\n";
-        let contents = unit("ListenStream", &format!("127.0.0.1:{port}"), "http") + wanted;
+        let contents = unit("ListenStream", &format!("127.0.0.1:{port}"), "http") + wanted + lines;
         machine.put(&format!("etc/systemd/system/{name}"), contents);
         machine.reload_units();
     };
@@ -69,14 +72,39 @@ fn a_second_socket_of_one_name_is_served_once_it_is_enabled() {
         assert_eq!(machine.daemon("StatusText"), "1 of 1 plugins ready");
     };
     // Its first client starts a daemon that does not run.
-    put("second.socket", 8081);
+    put("second.socket", 8081, "");
     machine.succeed(&["systemctl", "enable", "--now", "second.socket"]);
     serves(&[8081, 8080]);
     // systemd starts no socket of a daemon that runs, and enables it nevertheless.
-    put("third.socket", 8082);
+    put("third.socket", 8082, "");
     assert_ne!(machine.systemctl(&["enable", "--now", "third.socket"]).status, 0);
     machine.succeed(&["systemctl", "restart", "plugind.service"]);
     serves(&[8080, 8081, 8082]);
+    // Unless the unit has the daemon restart first, under load and without losing anything.
+    let restarts = "[Unit]\nWants=plugind-socket@%N.service\nAfter=plugind-socket@%N.service\n";
+    put("fourth.socket", 8083, restarts);
+    let before = machine.daemon("MainPID");
+    let tally = thread::scope(|scope| {
+        let load = Load::begin(scope, &machine, &CLIENTS);
+        load.wait_for(50);
+        machine.succeed(&["systemctl", "enable", "--now", "fourth.socket"]);
+        load.wait_for(50);
+        load.end()
+    });
+    assert_eq!(tally.failures(), [""; 0], "{} were answered", tally.answered);
+    assert_ne!(machine.daemon("MainPID"), before);
+    serves(&[8080, 8081, 8082, 8083]);
+    // Neither a restart nor a reload of the daemon restarts it a second time.
+    machine.succeed(&["systemctl", "restart", "plugind.service"]);
+    let after = machine.daemon("MainPID");
+    machine.succeed(&["systemctl", "reload", "plugind.service"]);
+    serves(&[8080, 8081, 8082, 8083]);
+    assert_eq!(machine.daemon("MainPID"), after);
+    // A daemon that was stopped is not started by it.
+    machine.succeed(&["systemctl", "stop", "fourth.socket", "plugind.service"]);
+    machine.succeed(&["systemctl", "start", "fourth.socket"]);
+    assert_eq!(machine.daemon("ActiveState"), "inactive");
+    serves(&[8083]);
 }
 
 #[test]

@@ -216,6 +216,7 @@ fn an_installation_has_everything_in_its_place() {
             "644 usr/lib/systemd/system/plugind-reload.path",
             "644 usr/lib/systemd/system/plugind-reload.service",
             "644 usr/lib/systemd/system/plugind-report.socket",
+            "644 usr/lib/systemd/system/plugind-socket@.service",
             "644 usr/lib/systemd/system/plugind.service",
             "644 usr/lib/systemd/system/plugind.target",
             "644 usr/lib/systemd/user/plugind-control.socket",
