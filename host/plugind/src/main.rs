@@ -138,15 +138,16 @@ fn main() -> ExitCode {
     if let Err(error) = directories::raise_open_files() {
         warn!(%error, "cannot raise limit of open files");
     }
+    // Both are held until the process ends. The state directory may be the one above the cache, which is locked for a
+    // moment here.
+    let cache = environment.cache(root);
+    let cache_use = DirectoryUse::begin(&cache);
     let state = environment.state(root);
-    // Held until the process ends.
     let state_lock = StateLock::wait_for(&state, LOCK_WAIT);
     if state_lock.is_err() {
         let remedy = "give each daemon a directory of its own: --root, or STATE_DIRECTORY";
         warn!(path = %state.display(), remedy, "state directory in use by another daemon");
     }
-    let cache = environment.cache(root);
-    let cache_use = DirectoryUse::begin(&cache);
     if cache_use.as_ref().is_some_and(DirectoryUse::is_shared) {
         info!(path = %cache.display(), "cache shared with another daemon");
     }

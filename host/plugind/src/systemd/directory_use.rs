@@ -1,11 +1,15 @@
 //! A directory that daemons may share: of those with the same one, each but the first says so. It stays open, so its file
 //! system cannot be unmounted.
 
+use crate::systemd::state_lock::StateLock;
 use rustix::{
     fs::{FlockOperation, flock},
     io::Errno,
 };
-use std::{fs::File, path::Path};
+use std::{fs::File, path::Path, time::Duration};
+
+/// The time to wait for others that begin to use a directory, each of which takes a moment.
+const TURN_MAX: Duration = Duration::from_secs(1);
 
 /// The use of a directory, until this is dropped or the process ends.
 #[derive(Debug)]
@@ -19,6 +23,9 @@ impl DirectoryUse {
     #[must_use]
     pub fn begin(directory: &Path) -> Option<Self> {
         let opened = File::open(directory).ok()?;
+        // The kernel releases the first lock below before it grants the second. One that begins in between would find
+        // none, so they take turns, by a lock on the directory above.
+        let _turn = StateLock::wait_for(&directory.join(".."), TURN_MAX);
         let alone = flock(&opened, FlockOperation::NonBlockingLockExclusive);
         // Where files cannot be locked, a second daemon cannot be noticed.
         flock(&opened, FlockOperation::NonBlockingLockShared).ok();
@@ -35,6 +42,26 @@ impl DirectoryUse {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::{fs, sync::Barrier, thread};
+
+    #[test]
+    fn of_uses_that_begin_in_the_same_moment_each_but_one_is_shared() {
+        let above = tempfile::tempdir().unwrap();
+        let directory = above.path().join("cache");
+        fs::create_dir(&directory).unwrap();
+        for _ in 0..20 {
+            let together = Barrier::new(4);
+            let begin = || {
+                together.wait();
+                DirectoryUse::begin(&directory).unwrap()
+            };
+            let uses: Vec<_> = thread::scope(|scope| {
+                let threads: Vec<_> = (0..4).map(|_| scope.spawn(begin)).collect();
+                threads.into_iter().map(|thread| thread.join().unwrap()).collect()
+            });
+            assert_eq!(uses.iter().filter(|it| !it.is_shared()).count(), 1);
+        }
+    }
 
     #[test]
     fn each_use_of_a_directory_but_the_first_is_shared() {
