@@ -33,6 +33,7 @@ mod compiler;
 mod network;
 mod probe;
 mod view;
+mod checking;
 mod faults;
 mod metrics;
 mod traces;

@@ -1,8 +1,10 @@
 //! `pluginctl check`: a dry run of the daemon's configuration, or of components, which reports everything that is
 //! wrong.
 
+mod acl;
 mod conflicts;
 mod file_access;
+mod limits;
 mod project_check;
 mod report;
 
@@ -10,6 +12,7 @@ use crate::{
     check::{
         conflicts::Conflicts,
         file_access::UnreadableFiles,
+        limits::ResourceLimits,
         project_check::{is_manifest, link_project, project_of},
         report::{describe_masked, described, json_masked, mistakes, plugin_json, table},
     },
@@ -25,14 +28,15 @@ use crate::{
 use clap::Args;
 use plugind::{
     api::FailedStage,
-    base::error_chain::ErrorChain,
+    base::{error_chain::ErrorChain, quantity::Bytes},
     check::{Checked, LinkFailure, check, check_one, component_name, find_component},
-    config::settings,
+    config::settings::{self, COMPILE_MEMORY_MIN},
     plugin::scan::Scanned,
 };
 use serde_json::{Value, json};
 use std::{
     path::{Path, PathBuf},
+    thread::available_parallelism,
     time::Instant,
 };
 
@@ -47,7 +51,7 @@ pub(crate) struct CheckArgs {
     /// Do not compile and link; mistakes of these stages are not found
     #[arg(long)]
     no_compile: bool,
-    /// Do not compare grants and the access to files with the unit of the daemon
+    /// Do not compare grants, the access to files and needed resources with the units
     #[arg(long)]
     no_unit: bool,
     /// Use this program as the compiler (default: plugind-compile)
@@ -78,7 +82,20 @@ impl CheckArgs {
         }
         let mut linking = Linking::Skipped;
         if !self.no_compile {
-            let checker = LinkChecker::new(&self.tree, self.compiler.as_deref());
+            let mut checker = LinkChecker::new(&self.tree, self.compiler.as_deref());
+            match self.compile_memory_max() {
+                Some(max) if max < COMPILE_MEMORY_MIN => output.mistakes.push(format!(
+                    "MemoryMax= of plugind-compile@.service must be at least {COMPILE_MEMORY_MIN} to compile anything, \
+                     not {max}"
+                )),
+                Some(max) => {
+                    checker = checker.map(|checker| checker.with_memory_max(max));
+                    output.notes.push(format!(
+                        "a compilation may use {max} of memory, by MemoryMax= of plugind-compile@.service"
+                    ));
+                }
+                None => (),
+            }
             linking = checker.map_or_else(|error| unable(error, &mut output), Linking::Possible);
         }
         let checked: Vec<_> = match paths.as_slice() {
@@ -211,16 +228,7 @@ impl CheckArgs {
             output.notes.push(why);
             None
         });
-        if let Some(unit) = &unit {
-            let mut unreadable = UnreadableFiles::find(&self.tree.search_path(), unit);
-            output.is_configuration |= !unreadable.configuration.is_empty();
-            output.mistakes.append(&mut unreadable.configuration);
-            for checked in &mut report.plugins {
-                let Some(mistakes) = unreadable.plugins.remove(&checked.name) else { continue };
-                let verify = || (FailedStage::Verify, Vec::new());
-                checked.failed.get_or_insert_with(verify).1.extend(mistakes);
-            }
-        }
+        self.compare(&mut report.plugins, unit.as_ref(), output);
         let own = output.mistakes.clone();
         let conflicts =
             unit.map(|unit| Conflicts::find(&mut report.plugins, &unit)).unwrap_or_default();
@@ -243,6 +251,40 @@ impl CheckArgs {
             "masked": report.masked.iter().map(json_masked).collect::<Vec<_>>(),
             "mistakes": own.into_iter().chain(report.ignored).collect::<Vec<_>>(),
         })
+    }
+}
+
+impl CheckArgs {
+    /// Compares the plugins with what the unit lets the daemon read, and with the limits of the unit and of the settings.
+    fn compare(&self, plugins: &mut [Checked], unit: Option<&Unit>, output: &mut Output) {
+        if let Some(unit) = unit {
+            let mut unreadable = UnreadableFiles::find(&self.tree.search_path(), unit);
+            output.is_configuration |= !unreadable.configuration.is_empty();
+            output.mistakes.append(&mut unreadable.configuration);
+            for checked in plugins.iter_mut() {
+                let Some(mistakes) = unreadable.plugins.remove(&checked.name) else { continue };
+                let verify = || (FailedStage::Verify, Vec::new());
+                checked.failed.get_or_insert_with(verify).1.extend(mistakes);
+            }
+        }
+        // Mistakes in the settings were reported before. Other plugins than those of the machine have other settings.
+        if self.paths.is_empty()
+            && let Ok(settings) = settings::read(&self.tree.search_path())
+        {
+            let processors = available_parallelism().map_or(1, usize::from) as u64;
+            let limits = ResourceLimits { settings: &settings, unit, processors };
+            output.mistakes.extend(limits.find(plugins));
+        }
+    }
+
+    /// The memory that the unit of the compiler has, if that is less than the settings allow.
+    fn compile_memory_max(&self) -> Option<Bytes> {
+        if !self.paths().is_empty() || !self.tree.is_system() || self.no_unit {
+            return None;
+        }
+        let max = systemctl::compile_memory_max()?;
+        let settings = settings::read(&self.tree.search_path()).ok()?;
+        (max < settings.compile.memory_max).then_some(max)
     }
 }
 

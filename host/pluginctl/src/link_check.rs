@@ -1,7 +1,11 @@
 //! Compiling and linking for a check. The daemon's program does it, since this one contains no runtime.
 
 use crate::search_path::Tree;
-use plugind::{base::interrupt::Interrupt, check::LinkFailure, systemd::directories::Environment};
+use plugind::{
+    base::{interrupt::Interrupt, quantity::Bytes},
+    check::LinkFailure,
+    systemd::directories::Environment,
+};
 use rustix::process::{Pid, Signal, kill_process};
 use std::{
     ffi::OsString,
@@ -57,6 +61,12 @@ impl LinkChecker {
     /// The same, but the compiled files stay in this directory.
     pub(crate) fn keeping(mut self, cache: &Path) -> Self {
         self.options.push(with_value("--cache", cache));
+        self
+    }
+
+    /// The same, but a compilation may use so much memory, whatever the settings say.
+    pub(crate) fn with_memory_max(mut self, max: Bytes) -> Self {
+        self.options.push(with_value("--compile-memory-max", Path::new(&max.to_string())));
         self
     }
 

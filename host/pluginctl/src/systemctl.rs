@@ -1,6 +1,7 @@
 //! Asks systemd for the daemon's unit, where systemd runs this machine.
 
 use crate::unit::{PROPERTIES, UNIT, Unit};
+use plugind::base::quantity::Bytes;
 use std::{
     path::Path,
     process::{Command, Stdio},
@@ -27,6 +28,16 @@ pub(crate) fn unit() -> Result<Option<Unit>, String> {
         .map_err(|why| format!("cannot compare the configuration with {UNIT}: {why}"))?;
     // Without its files, settings that only they contain are unknown.
     Ok(Unit::parse(&shown, ask(&["cat", UNIT]).ok().as_deref()))
+}
+
+/// The most memory that one compilation may use by the unit of the compiler; none: no limit, or nothing is known.
+pub(crate) fn compile_memory_max() -> Option<Bytes> {
+    if !is_booted() {
+        return None;
+    }
+    // Any instance has the settings of the template.
+    let shown = ask(&["show", "plugind-compile@check.service", "--property=LoadState,MemoryMax"]);
+    Unit::parse(&shown.ok()?, None)?.number("MemoryMax").map(Bytes)
 }
 
 /// Returns the output of `systemctl`.

@@ -9,7 +9,7 @@ use std::{collections::HashMap, path::PathBuf};
 pub(crate) const UNIT: &str = "plugind.service";
 
 /// The properties that count.
-pub(crate) const PROPERTIES: [&str; 25] = [
+pub(crate) const PROPERTIES: [&str; 34] = [
     "LoadState",
     "PrivateNetwork",
     "NetworkNamespacePath",
@@ -35,6 +35,15 @@ pub(crate) const PROPERTIES: [&str; 25] = [
     "StateDirectory",
     "ReadWritePaths",
     "ImportCredential",
+    "ControlGroup",
+    "MemoryHigh",
+    "MemoryMax",
+    "EffectiveMemoryHigh",
+    "EffectiveMemoryMax",
+    "TasksMax",
+    "EffectiveTasksMax",
+    "LimitNOFILE",
+    "LimitAS",
 ];
 
 /// The daemon's unit.
@@ -70,6 +79,11 @@ impl Unit {
     /// A property's value, which may be empty.
     pub(crate) fn get(&self, name: &str) -> Option<&str> {
         self.properties.get(name).map(String::as_str)
+    }
+
+    /// A property that is a number; none if it is another value, such as `infinity`.
+    pub(crate) fn number(&self, name: &str) -> Option<u64> {
+        self.get(name)?.parse().ok()
     }
 
     /// Whether a property is set.

@@ -1,6 +1,7 @@
 //! Files of the configuration that the daemon cannot read, because of the user or the view of its unit.
 
 use crate::{
+    check::acl::Acl,
     unit::{UNIT, Unit},
     view::View,
 };
@@ -12,8 +13,8 @@ use plugind::{
 use std::{
     collections::BTreeMap,
     fs::{self, Metadata},
-    os::unix::fs::MetadataExt,
     path::{Component, Path, PathBuf},
+    process::{Command, Stdio},
 };
 
 /// The largest number of links that are followed, as the kernel has it.
@@ -34,7 +35,7 @@ pub(super) struct UnreadableFiles {
 impl UnreadableFiles {
     /// Finds them. What this program cannot read itself is left out: others report it.
     pub(super) fn find(search_path: &SearchPath, unit: &Unit) -> Self {
-        let access = FileAccess { view: View::of(unit), user: DaemonUser::of(unit) };
+        let access = FileAccess { view: View::of(unit), user: DaemonUser::of(unit, look_up) };
         let settings = search_path.settings().unwrap_or_default();
         let directories = search_path.plugin_directories();
         let configuration = settings.iter().chain(&directories);
@@ -56,44 +57,54 @@ impl UnreadableFiles {
 /// The user of the daemon, as far as the unit defines it.
 #[derive(Debug, PartialEq, Eq)]
 enum DaemonUser {
-    /// It owns no file of the configuration, and is in no group of one.
-    Other,
-    Known {
-        user: u32,
-        group: u32,
-    },
     /// It is root, or nothing is known.
     Unlimited,
+    Limited {
+        /// None: systemd will choose one that owns no file, and that no ACL names.
+        user: Option<u32>,
+        groups: Vec<u32>,
+    },
 }
 
 impl DaemonUser {
-    fn of(unit: &Unit) -> Self {
-        let number = |name| unit.get(name).and_then(|text| text.parse().ok());
-        if unit.has("SupplementaryGroups") {
-            return Self::Unlimited;
-        }
-        let user = unit.get("User");
+    /// `look_up` returns the number in this field of an entry of a database of getent(1).
+    fn of(unit: &Unit, look_up: impl Fn(&str, &str, usize) -> Option<u32>) -> Self {
+        let number = |name| unit.get(name).and_then(|text| text.parse::<u32>().ok());
+        // While the unit runs, systemd knows the numbers.
+        let (uid, gid) = (number("UID"), number("GID"));
+        let (user, group) = (unit.get("User"), unit.get("Group").filter(|group| !group.is_empty()));
+        let names = unit.get("SupplementaryGroups").unwrap_or_default().split_whitespace();
+        let supplementary = names.filter_map(|name| look_up("group", name, 2));
         // systemd names both after the unit.
         let is_dynamic = unit.is("DynamicUser", "yes") && unit.get("Group") == user;
-        match (user, number("UID"), number("GID")) {
-            _ if is_dynamic => Self::Other,
-            (None | Some("" | "root" | "0"), ..) => Self::Unlimited,
-            // They are known while the unit runs.
-            (Some(_), Some(user), Some(group)) => Self::Known { user, group },
-            (Some(_), ..) => Self::Unlimited,
+        let (user, group) = match user {
+            // One that exists already is used.
+            name if is_dynamic => (
+                uid.or_else(|| look_up("passwd", name?, 2)),
+                gid.or_else(|| look_up("group", name?, 2)),
+            ),
+            None | Some("" | "root" | "0") => return Self::Unlimited,
+            Some(name) => {
+                let user = uid.or_else(|| look_up("passwd", name, 2));
+                let own = || look_up("passwd", name, 3);
+                let group = group.map_or_else(own, |group| look_up("group", group, 2));
+                (user, gid.or(group))
+            }
+        };
+        match user {
+            Some(0) => Self::Unlimited,
+            None if !is_dynamic => Self::Unlimited,
+            user => {
+                Self::Limited { user, groups: group.into_iter().chain(supplementary).collect() }
+            }
         }
     }
 
-    /// Whether it has these permissions.
-    fn may(&self, permissions: u32, file: &Metadata) -> bool {
-        let mode = match self {
-            Self::Unlimited => return true,
-            Self::Known { user: 0, .. } => return true,
-            Self::Known { user, .. } if *user == file.uid() => file.mode() >> 6,
-            Self::Known { group, .. } if *group == file.gid() => file.mode() >> 3,
-            Self::Known { .. } | Self::Other => file.mode(),
-        };
-        mode & permissions == permissions
+    /// Whether it has these permissions for a file.
+    fn may(&self, permissions: u32, path: &Path, file: &Metadata) -> bool {
+        let Self::Limited { user, groups } = self else { return true };
+        let acl = Acl::of(path, file);
+        acl.permissions(*user, groups).iter().any(|granted| granted & permissions == permissions)
     }
 }
 
@@ -128,7 +139,7 @@ impl FileAccess {
             }
             // Of a directory that is hidden, the daemon sees another one.
             let is_way = found.is_dir() && !left.is_empty() && self.view.hides(&next).is_none();
-            if is_way && !self.user.may(ENTER, &found) {
+            if is_way && !self.user.may(ENTER, &next, &found) {
                 return Some(unreadable(path, &next, "a+x"));
             }
             at = next;
@@ -139,8 +150,15 @@ impl FileAccess {
         let found = at.metadata().ok()?;
         let (needed, change) =
             if found.is_dir() { (READ_AND_ENTER, "a+rx") } else { (READ, "a+r") };
-        (!self.user.may(needed, &found)).then(|| unreadable(path, &at, change))
+        (!self.user.may(needed, &at, &found)).then(|| unreadable(path, &at, change))
     }
+}
+
+/// A number of an entry in a database of getent(1), by the name or the number of the entry.
+fn look_up(database: &str, key: &str, field: usize) -> Option<u32> {
+    let asked = Command::new("getent").args([database, key]).stdin(Stdio::null()).output().ok()?;
+    let entry = String::from_utf8(asked.stdout).ok()?;
+    entry.trim_end().split(':').nth(field)?.parse().ok()
 }
 
 /// The parts of a path, the first one last. The root is a part that replaces those before it.
@@ -175,28 +193,40 @@ mod tests {
 
     fn access(shown: &str) -> FileAccess {
         let unit = unit(shown);
-        FileAccess { view: View::of(&unit), user: DaemonUser::of(&unit) }
+        FileAccess { view: View::of(&unit), user: user(shown) }
+    }
+
+    /// The user of such a unit on a machine with the user `a` and the groups `a` and `b`.
+    fn user(shown: &str) -> DaemonUser {
+        DaemonUser::of(&unit(shown), |database, key, field| match (database, key, field) {
+            ("passwd", "a", 2) => Some(7),
+            ("passwd", "a", 3) | ("group", "a", 2) => Some(8),
+            ("group", "b", 2) => Some(9),
+            _ => None,
+        })
     }
 
     #[test]
-    fn only_a_user_that_the_unit_defines_is_limited() {
-        for name in ["", "plugind"] {
-            let dynamic =
-                format!("DynamicUser=yes\nUser={name}\nGroup={name}\nSupplementaryGroups=\n");
-            assert_eq!(DaemonUser::of(&unit(&dynamic)), DaemonUser::Other);
-        }
-        let known = DaemonUser::Known { user: 7, group: 8 };
-        assert_eq!(DaemonUser::of(&unit("User=a\nUID=7\nGID=8\n")), known);
-        for shown in [
-            "",
-            "User=\n",
-            "User=root\nUID=0\nGID=0\n",
-            "User=a\nUID=[not set]\nGID=[not set]\n",
-            "User=a\nUID=7\nGID=8\nSupplementaryGroups=b\n",
-            "DynamicUser=yes\nUser=a\nGroup=b\n",
+    fn the_user_of_the_daemon_is_the_one_that_its_unit_defines() {
+        let limited = |user, groups: &[u32]| DaemonUser::Limited { user, groups: groups.to_vec() };
+        for (shown, expected) in [
+            ("", DaemonUser::Unlimited),
+            ("User=\n", DaemonUser::Unlimited),
+            ("User=root\nUID=0\nGID=0\n", DaemonUser::Unlimited),
+            ("User=unknown\n", DaemonUser::Unlimited),
+            ("DynamicUser=yes\nUser=\nGroup=\n", limited(None, &[])),
+            ("DynamicUser=yes\nUser=p\nGroup=p\nUID=[not set]\n", limited(None, &[])),
+            ("DynamicUser=yes\nUser=p\nGroup=p\nUID=5\nGID=6\n", limited(Some(5), &[6])),
+            ("DynamicUser=yes\nUser=a\nGroup=a\n", limited(Some(7), &[8])),
+            ("DynamicUser=yes\nSupplementaryGroups=b unknown\n", limited(None, &[9])),
+            ("User=a\nUID=[not set]\nGID=[not set]\n", limited(Some(7), &[8])),
+            ("User=a\nGroup=b\n", limited(Some(7), &[9])),
+            ("User=a\nUID=1\nGID=2\nSupplementaryGroups=b\n", limited(Some(1), &[2, 9])),
         ] {
-            assert_eq!(DaemonUser::of(&unit(shown)), DaemonUser::Unlimited, "{shown}");
+            assert_eq!(user(shown), expected, "{shown}");
         }
+        assert_eq!(look_up("passwd", "root", 3), Some(0));
+        assert_eq!(look_up("passwd", "no such user", 2), None);
     }
 
     #[test]
@@ -225,21 +255,6 @@ mod tests {
         set(&directory, 0o711).unwrap();
         assert!(other.problem(&directory).unwrap().contains("`chmod a+rx "));
         assert_eq!(other.problem(&root.path().join("none")), None);
-    }
-
-    #[test]
-    fn the_owner_and_the_group_of_a_file_have_their_permissions() {
-        let file = tempfile::NamedTempFile::new().unwrap();
-        let found = file.as_file().metadata().unwrap();
-        let (user, group) = (found.uid(), found.gid());
-        let may = |mode, user, group| {
-            file.as_file().set_permissions(fs::Permissions::from_mode(mode)).unwrap();
-            DaemonUser::Known { user, group }.may(READ, &file.as_file().metadata().unwrap())
-        };
-        let (other_user, other_group) = (user + 7, group + 7);
-        assert!(may(0o040, other_user, group) && !may(0o404, other_user, group));
-        assert!(may(0o004, other_user, other_group) && !may(0o440, other_user, other_group));
-        assert!(may(0o400, user, other_group));
     }
 
     #[test]

@@ -3,12 +3,21 @@
 use crate::base::quantity::Bytes;
 use std::{fs, path::Path};
 
+/// The file system of all cgroups.
+const ROOT: &str = "/sys/fs/cgroup";
+
 /// The lowest limit (`memory.high` or `memory.max`) of the cgroup of this process and of its parents; none, if
 /// there is no limit, or none that can be seen.
 #[must_use]
 pub fn memory_limit() -> Option<Bytes> {
     let cgroups = text(Path::new("/proc/self/cgroup"))?;
-    limit_below(Path::new("/sys/fs/cgroup"), &cgroups)
+    limit_below(Path::new(ROOT), &cgroups)
+}
+
+/// The same for another cgroup, by its path.
+#[must_use]
+pub fn limit_of(cgroup: &Path) -> Option<Bytes> {
+    limit_below(Path::new(ROOT), &format!("0::{}", cgroup.display()))
 }
 
 /// The contents of a kernel file, if it exists.
