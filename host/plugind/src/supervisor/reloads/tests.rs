@@ -239,7 +239,7 @@ fn a_reload_is_watched_until_what_it_replaced_has_drained() {
 }
 
 #[test]
-fn whatever_is_requested_when_every_request_is_answered_in_the_end() {
+fn requests_of_both_kinds_in_any_order_are_all_answered() {
     let mut seed = 7_u64;
     for _ in 0..500 {
         let mut reloads = started(&["a"]);

@@ -1,4 +1,4 @@
-//! One swap after the other, and then whatever may happen in any order.
+//! One swap after the other, and then events of all kinds in any order.
 
 use super::*;
 use crate::{
