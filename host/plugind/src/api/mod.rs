@@ -327,7 +327,7 @@ pub struct Followed {
 
 /// The reply to `io.plugind.Stop`, `io.plugind.Pin`, `io.plugind.Unpin` and `io.plugind.Undrain`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Stopped {}
+pub struct EmptyReply {}
 
 /// The parameters of `io.plugind.MoveClock`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -377,7 +377,7 @@ pub struct CleanFailed {
 
 /// The reply to `io.plugind.Restart`, `io.plugind.Start`, `io.plugind.ReloadPlugin` and `io.plugind.Rollback`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Restarted {
+pub struct ServingVersion {
     /// The number of the version that serves now.
     pub generation: u64,
 }
@@ -422,7 +422,7 @@ pub struct LogLevel {
 /// The parameters of `io.plugind.RestartFailed`, `io.plugind.StartFailed`, `io.plugind.PluginNotReloaded` and
 /// `io.plugind.RollbackFailed`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct RestartFailed {
+pub struct NotServing {
     /// The reason.
     pub failure: PluginFailure,
 }
