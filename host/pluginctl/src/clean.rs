@@ -125,7 +125,7 @@ impl CleanArgs {
         });
         // Without a daemon, or if it does not know the plugin, the files are what there is.
         let serving = described.ok().and_then(|described| described.digest);
-        components.extend(serving.as_deref().and_then(compiled_files::digest));
+        components.extend(serving.as_deref().and_then(compiled_files::parse_digest));
         Ok(components)
     }
 

@@ -8,7 +8,7 @@ use crate::{
     problem::{Problem, unless_interrupted, wait_for},
     reload::ReloadArgs,
     run::source_paths::SourcePaths,
-    search_path::Tree,
+    search_path::SearchPathArgs,
 };
 use clap::Args;
 use plugind::{
@@ -22,6 +22,7 @@ use plugind::{
     config::{SearchPath, is_mask},
     plugin::{
         archive::is_pinned,
+        compiled_files::hex,
         verify::{COMPONENT_MAX, MANIFEST_MAX, Verified},
     },
 };
@@ -165,8 +166,7 @@ impl InstallArgs {
                     fs::rename(from, &to).map_err(failed)?;
                 }
             }
-            let digest: String =
-                verified.digest().iter().map(|byte| format!("{byte:02x}")).collect();
+            let digest = hex(verified.digest());
             let path = target.join(format!("{name}.wasm"));
             installed.push(format!("installed {} sha256:{digest}", path.display()));
             if is_pinned(&state, verified.name()) {
@@ -239,7 +239,7 @@ impl InstallArgs {
             verified.extend(checked.verified);
         }
         if mistakes.is_empty() && !self.no_compile {
-            let failed = LinkChecker::new(&Tree::of_the_machine(), None)
+            let failed = LinkChecker::new(&SearchPathArgs::of_the_machine(), None)
                 .and_then(|it| it.check_plugins(Some(staging)));
             let failed = failed.map_err(|error| {
                 InstallError::Mistakes(format!("{error}; --no-compile checks everything else"))
@@ -296,7 +296,7 @@ impl MaskArgs {
             return self.after.run();
         }
         complain(&format!("{name} is disabled by {drop_in}"));
-        self.call::<api::Stopped>(CallMethod::Stop)?;
+        self.call::<api::EmptyReply>(CallMethod::Stop)?;
         self.after.run()
     }
 
@@ -374,7 +374,7 @@ impl MaskArgs {
             return Ok(ExitCode::SUCCESS);
         }
         let reloaded = AfterArgs { reload: true, place: self.after.place.clone() }.run()?;
-        self.call::<api::Restarted>(CallMethod::Start)?;
+        self.call::<api::ServingVersion>(CallMethod::Start)?;
         Ok(reloaded)
     }
 
