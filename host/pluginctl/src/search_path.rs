@@ -25,7 +25,12 @@ pub(crate) struct SearchPathArgs {
 impl SearchPathArgs {
     /// The configuration of the machine.
     pub(crate) fn of_the_machine() -> Self {
-        Self { root: None, plugins: None, user: false }
+        Self::of(None, false)
+    }
+
+    /// The configuration of another root, or of this user.
+    pub(crate) fn of(root: Option<PathBuf>, user: bool) -> Self {
+        Self { root, plugins: None, user }
     }
 
     /// Returns the root of all paths, if one is given.
