@@ -277,6 +277,7 @@ impl Daemon {
             cache,
             compiler: compiler.clone(),
             reload_concurrency: own.reload_concurrency,
+            component_limits: own.pool.component,
             commons: Commons {
                 executors,
                 journal: journal.clone(),
