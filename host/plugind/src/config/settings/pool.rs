@@ -88,7 +88,7 @@ mod tests {
     use std::path::Path;
 
     fn pool(text: &str) -> Result<PoolSettings, Vec<String>> {
-        let document = Document::new(Path::new("plugind.toml"), &format!("[pool]\n{text}"));
+        let document = Document::new(Path::new("plugind.toml"), format!("[pool]\n{text}"));
         let settings = Settings::parse(&document).map(|settings| settings.pool);
         settings.map_err(|mistakes| mistakes.iter().map(ToString::to_string).collect())
     }
