@@ -196,8 +196,8 @@ mutants: setup-e2e build guests ## check and serve 3,000 damaged and made-up com
 	PLUGIND_MUTANTS=$(or $(COUNT),3000) PLUGIND_MUTANTS_SEED=$(SEED) \
 		cargo test $(locked) -p plugind-tests --test mutants -- --nocapture
 
-load: setup-e2e build guests ## send a million requests to an example of each WASI, over 1 to 1,000 connections; REQUESTS=1000000
-	PLUGIND_LOAD_REQUESTS=$(or $(REQUESTS),1000000) \
+load: setup-e2e build guests ## send a million requests to each example of HTTP, over 1 to 1,000 connections; REQUESTS=1000000, PROCESSORS=0-3
+	PLUGIND_LOAD_REQUESTS=$(or $(REQUESTS),1000000) $(if $(PROCESSORS),PLUGIND_LOAD_PROCESSORS=$(PROCESSORS)) \
 		$(flags) cargo test --release $(locked) -p plugind-tests --test daemon load:: -- --nocapture --test-threads 1
 
 bench: setup-bench build plugins ## compare with hyper, `wasmtime serve` and nginx; PARTS=quick takes 5 minutes

@@ -1,10 +1,10 @@
 //! Open sockets and files: no plugin takes the descriptors of others and of the daemon.
 
-use crate::control;
+use crate::{control, metrics::Measured};
 use plugind_tests::{Daemon, Tree, eventually};
 use std::{
     fs,
-    io::Write,
+    io::{Read, Write},
     net::{SocketAddr, TcpListener, TcpStream},
     sync::{Arc, Mutex},
     thread,
@@ -42,6 +42,19 @@ impl Silent {
         eventually("the connections", || {
             (self.accepted.lock().unwrap().len() == connections).then_some(())
         });
+    }
+
+    /// Answers on all connections, each after its request, and closes them.
+    fn answer_requests(&self, text: &str) {
+        for connection in self.accepted.lock().unwrap().iter_mut() {
+            let mut request = Vec::new();
+            while !request.ends_with(b"\r\n\r\n") {
+                let mut byte = [0];
+                connection.read_exact(&mut byte).unwrap();
+                request.push(byte[0]);
+            }
+        }
+        self.answer(text);
     }
 
     /// Answers on all connections, and closes them.
@@ -106,6 +119,54 @@ fn a_plugin_with_too_many_sockets_gets_no_more_and_others_do() {
         }
     }
     assert_eq!(daemon.log.count(&["instance failed"]), 0);
+}
+
+#[test]
+fn connections_of_outgoing_requests_count_as_memory_of_their_plugin() {
+    const OK: &str = "HTTP/1.1 200 OK\r\nContent-Length: 5\r\nConnection: close\r\n\r\nhello";
+    // Two buffers of 408 KiB each.
+    const CONNECTION: f64 = 816.0 * 1024.0;
+    const MEMORY_MAX: f64 = 16.0 * 1024.0 * 1024.0;
+    const REQUESTS: usize = 24;
+    let server = Silent::start();
+    let to = server.address;
+    let manifest = format!(
+        "[grants]\noutgoing-http = [\"{to}\"]\n[instances]\nmax = 1\nconcurrency = 64\n[limits]\n\
+         memory-max = \"16M\"\ninstance-memory-max = \"8M\"\n"
+    );
+    let tree = Tree::new().with_manifest("fetches", &manifest);
+    let measured = Measured::start_with_control(&tree);
+    let daemon = &measured.daemon;
+    let memory = || measured.value("plugind_plugin_memory_bytes{plugin=\"fetches\"}").unwrap();
+    let at_rest = memory();
+    let room = (MEMORY_MAX - at_rest) / CONNECTION;
+    let as_float = |count: usize| f64::from(u32::try_from(count).unwrap());
+    let mut clients: Vec<_> = (0..REQUESTS).map(|_| daemon.connect()).collect();
+    for client in &mut clients {
+        client.request("GET", &format!("/fetches/03/http/{to}"), &["connection: close"]);
+    }
+    let texts = Mutex::new(Vec::new());
+    thread::scope(|scope| {
+        for client in &mut clients {
+            scope.spawn(|| {
+                let text = client.response().text().to_owned();
+                texts.lock().unwrap().push(text);
+            });
+        }
+        let held = eventually("a connection or a refusal for each request", || {
+            let held = server.accepted.lock().unwrap().len();
+            (held + texts.lock().unwrap().len() == REQUESTS).then_some(as_float(held))
+        });
+        let used = memory();
+        assert!(held <= room && used >= held * CONNECTION, "{held} of {room}, {used}");
+        server.answer_requests(OK);
+    });
+    let texts = texts.into_inner().unwrap();
+    let answered = texts.iter().filter(|text| *text == "hello").count();
+    let refused = texts.iter().filter(|text| text.ends_with("ConnectionLimitReached")).count();
+    assert_eq!(answered + refused, REQUESTS, "{texts:?}");
+    assert!(refused > 0 && as_float(answered) <= room, "{refused}: {texts:?}");
+    eventually("what the connections took", || (memory() < at_rest + CONNECTION).then_some(()));
 }
 
 #[test]

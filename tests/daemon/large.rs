@@ -1,13 +1,18 @@
 //! Components as large as some languages make them are served, and larger ones are refused with the limit.
 
 use plugind_tests::{Daemon, Tree};
-use std::{fmt::Write, thread, time::Duration};
+use std::{fmt::Write, fs, thread, time::Duration};
 
 /// A background program that succeeds if the last of the `functions` in its table returns its own number. It has so
 /// many core `instances`, and `bytes` of data.
 fn component(functions: u32, instances: u32, bytes: usize) -> Vec<u8> {
+    with_table(functions, functions, instances, bytes)
+}
+
+/// The same with a table that has more `elements` than functions.
+fn with_table(elements: u32, functions: u32, instances: u32, bytes: usize) -> Vec<u8> {
     let mut text = format!(
-        "(component (core module $code (type $number (func (result i32))) (table {functions} funcref)
+        "(component (core module $code (type $number (func (result i32))) (table {elements} funcref)
          (func (export \"run\") (result i32)
            (i32.ne (call_indirect (type $number) (i32.const {last})) (i32.const {last})))
          (data \"{data}\") (elem (i32.const 0) func",
@@ -56,6 +61,36 @@ fn a_component_whose_instances_do_not_all_fit_the_pool_names_its_setting() {
         "an instance takes 150 of 8000 core-instances; raise pool.core-instances in plugind.toml",
     ]);
     daemon.log.wait_for(&["background program finished", "plugin=many", "result=success"]);
+}
+
+#[test]
+fn the_settings_that_a_refusal_names_make_room_for_the_component() {
+    let tree = Tree::new();
+    tree.put("large.wasm", with_table(200_001, 1, 201, 0));
+    tree.put("large.toml", "required = false\n[limits]\nmemory-max = \"1G\"\n");
+    let refused = |settings: &str, part: &str| {
+        let path = tree.root().join("etc/plugind/plugind.toml");
+        fs::write(path, format!("[pool]\n{settings}")).unwrap();
+        let daemon = Daemon::start(&tree);
+        daemon.log.wait_for(&["plugin failed plugin=large stage=verify", part]);
+    };
+    let cores = "component-core-instances = 201\n";
+    refused("", "at most 200; raise pool.component-core-instances in plugind.toml, which can be");
+    refused(cores, "at most 200000; raise pool.table-elements in plugind.toml, which can be");
+    let path = tree.root().join("etc/plugind/plugind.toml");
+    fs::write(path, format!("[pool]\n{cores}table-elements = 200001\n")).unwrap();
+    let daemon = Daemon::start(&tree);
+    daemon.log.wait_for(&["background program finished", "plugin=large", "result=success"]);
+    assert_eq!(daemon.log.count(&["instance pool unavailable"]), 0);
+}
+
+#[test]
+fn the_largest_pool_that_can_be_set_is_laid_out() {
+    let most = "[pool]\ncomponent-core-instances = 5000\ncomponent-memories = 500\n\
+                component-tables = 5000\ntable-elements = 10000000\n";
+    let daemon = Daemon::start(&Tree::new().with("hello").with_settings(most));
+    assert_eq!(daemon.get("/hello").status(), 200);
+    assert_eq!(daemon.log.count(&["instance pool unavailable"]), 0);
 }
 
 #[test]

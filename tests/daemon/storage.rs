@@ -17,9 +17,14 @@ fn mount(tree: &Tree, then: &str) -> String {
 
 /// The same for any directory.
 fn mount_on(directory: &Path, then: &str) -> String {
+    mount_with(directory, "64k", then)
+}
+
+/// The same for a file system of any size.
+fn mount_with(directory: &Path, size: &str, then: &str) -> String {
     let directory = directory.display();
     format!(
-        "mount -t tmpfs -o size=64k,mode=0755 plugind-test '{directory}'\ncd '{directory}'\n{then}\ncd /"
+        "mount -t tmpfs -o size={size},mode=0755 plugind-test '{directory}'\ncd '{directory}'\n{then}\ncd /"
     )
 }
 
@@ -87,6 +92,34 @@ fn plugins_run_without_a_file_where_the_cache_is_full_or_read_only() {
         assert_eq!(maps.lines().filter(code).count(), 2, "{maps}");
         assert!(!maps.contains("wx"), "{maps}");
     }
+}
+
+#[test]
+fn a_cache_on_an_overlay_keeps_compiled_code_as_any_other_does() {
+    let tree = Tree::with_own_cache().with("hello");
+    let layers = tempfile::tempdir().unwrap();
+    fs::create_dir_all(tree.cache()).unwrap();
+    let cache = tree.cache().display().to_string();
+    // An overlay cannot be the upper layer of another one, and the directory for temporary files may be on one.
+    let script = format!(
+        "{}\ncd '{}'\nmkdir lower upper work\nmount -t overlay plugind-test -o \
+         lowerdir=lower,upperdir=upper,workdir=work '{cache}'\ncd /",
+        mount_with(layers.path(), "64m", ""),
+        layers.path().display()
+    );
+    let daemon = control::start_by(&tree, &script);
+    assert_eq!(daemon.get("/hello").status(), 200);
+    tree.put("second.wasm", another("hello"));
+    assert!(daemon.reload().contains("changed=1 failed=0"));
+    assert_eq!(daemon.get("/second").status(), 200);
+    // Each is mapped from its file, which only the daemon and its compiler see.
+    let process = format!("/proc/{}", daemon.pid().as_raw_pid());
+    let maps = fs::read_to_string(format!("{process}/maps")).unwrap();
+    let code = |line: &&str| line.contains(" r-xp ") && line.ends_with(".cwasm");
+    assert_eq!(maps.lines().filter(code).count(), 2, "{maps}");
+    let upper = format!("{process}/root{}/upper", layers.path().display());
+    assert_eq!(fs::read_dir(upper).unwrap().count(), 2);
+    assert_eq!(daemon.log.count(&["warning "]), 0);
 }
 
 #[test]

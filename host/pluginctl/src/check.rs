@@ -29,7 +29,9 @@ use clap::Args;
 use plugind::{
     api::FailedStage,
     base::{error_chain::ErrorChain, quantity::Bytes},
-    check::{Checked, LinkFailure, check, check_one, component_name, find_component},
+    check::{
+        Checked, LinkFailure, check, check_one, component_limits, component_name, find_component,
+    },
     config::settings::{self, COMPILE_MEMORY_MIN},
     plugin::scan::Scanned,
 };
@@ -165,7 +167,9 @@ impl CheckArgs {
             }
             return json_masked(masked);
         }
-        let Some(mut checked) = found.into_iter().next().and_then(check_one) else {
+        let limits = component_limits(&self.tree.search_path());
+        let checked = found.into_iter().next().and_then(|found| check_one(found, &limits));
+        let Some(mut checked) = checked else {
             return Value::Null;
         };
         let check = |checker: &LinkChecker| checker.check_component(path);
@@ -193,7 +197,8 @@ impl CheckArgs {
             output.mistakes.push(format!("{} {message}", project.component.display()));
             return Value::Null;
         }
-        let Some(mut checked) = check_one(project.found()) else { return Value::Null };
+        let limits = component_limits(&self.tree.search_path());
+        let Some(mut checked) = check_one(project.found(), &limits) else { return Value::Null };
         let begun = Instant::now();
         link(std::slice::from_mut(&mut checked), linking, output, |checker| {
             link_project(project, checker).map_err(|error| error.to_string())

@@ -3,8 +3,8 @@
 
 use crate::{
     api::FailedStage,
-    base::name::PluginName,
-    config::{ListError, SearchPath},
+    base::{limits::ComponentLimits, name::PluginName},
+    config::{ListError, SearchPath, settings},
     plugin::{
         call_cycles::{call_cycles, cycle_message},
         directories::{ScanReport, VerifyResult, name_of, read_plugins},
@@ -60,17 +60,25 @@ pub struct LinkFailure {
 /// # Errors
 /// When a directory cannot be read.
 pub fn check(search_path: &SearchPath) -> Result<Report, ListError> {
-    let ScanReport { plugins, masked, ignored, .. } = read_plugins(search_path)?;
+    let ScanReport { plugins, masked, ignored, .. } =
+        read_plugins(search_path, component_limits(search_path))?;
     let ignored = ignored.iter().map(ToString::to_string).collect();
     let middleware = middleware_mistakes(&plugins);
     Ok(Report { plugins: assign_routes(plugins, &middleware), masked, ignored })
 }
 
-/// Checks one plugin as if there were no other.
+/// What one component may have with these settings. While they have mistakes, which are reported elsewhere, it is what it
+/// may have by default.
 #[must_use]
-pub fn check_one(found: Found) -> Option<Checked> {
+pub fn component_limits(search_path: &SearchPath) -> ComponentLimits {
+    settings::read(search_path).map(|settings| settings.pool.component).unwrap_or_default()
+}
+
+/// Checks one plugin as if there were no other. Its component may have as much as these limits say.
+#[must_use]
+pub fn check_one(found: Found, limits: &ComponentLimits) -> Option<Checked> {
     // Its middleware cannot be known.
-    assign_routes(vec![verify(found)], &BTreeMap::new()).pop()
+    assign_routes(vec![verify(found, limits)], &BTreeMap::new()).pop()
 }
 
 /// Finds a component at any path, such as a developer's build directory, with its manifest beside it.

@@ -1,8 +1,8 @@
 //! `plugind --check`: compiles and links plugins without running them, for `pluginctl check`.
 
 use crate::{
-    base::interrupt::Interrupt,
-    check::{Checked, LinkFailure, check, check_one, find_component},
+    base::{interrupt::Interrupt, limits::ComponentLimits},
+    check::{Checked, LinkFailure, check, check_one, component_limits, find_component},
     config::{ListError, SearchPath},
     plugin::{compiler::Compiler, grants::credential_file, verify::Verified},
     runtime::{cache::Cache, engine::EngineKind},
@@ -107,14 +107,18 @@ impl LinkCheck {
         let ended = self.compiler.clone();
         let interrupt = Interrupt::watch(move || ended.end()).map_err(LinkCheckError::Signals)?;
         let directory = tempfile::tempdir().map_err(LinkCheckError::Directory)?;
+        let limits = component_limits(&self.search_path);
         let plugins = match &self.component {
-            Some(path) => find_component(path).found.into_iter().filter_map(check_one).collect(),
+            Some(path) => {
+                let found = find_component(path).found.into_iter();
+                found.filter_map(|found| check_one(found, &limits)).collect()
+            }
             None => check(&self.search_path)?.plugins,
         };
         // A compiled file in the temporary directory is not needed again. Those in the cache of a service are.
         let is_to_keep = self.keep.is_some() || self.compiler.program().is_none();
         let unkept_code = self.compiler.unkept_code().clone();
-        let context = self.context(directory.path())?;
+        let context = self.context(directory.path(), limits)?;
         let failed = context.link(plugins);
         if let Some(signal) = interrupt.received() {
             // The compilers were ended, so the failures say nothing about the plugins.
@@ -126,8 +130,12 @@ impl LinkCheck {
         }
     }
 
-    fn context(self, directory: &Path) -> Result<LinkContext, LinkCheckError> {
-        let host = HostRuntime::for_checks(self.engine)?;
+    fn context(
+        self,
+        directory: &Path,
+        limits: ComponentLimits,
+    ) -> Result<LinkContext, LinkCheckError> {
+        let host = HostRuntime::for_checks(self.engine, limits)?;
         let made_up = self.credentials.is_none().then(|| directory.to_owned());
         let places = GrantDirectories {
             state: directory.join("state"),

@@ -6,6 +6,7 @@
 
 use libfuzzer_sys::fuzz_target;
 use plugind::{
+    base::limits::ComponentLimits,
     config::{self, Document, SearchPath},
     plugin::{inspection::Inspection, manifest::Manifest, scan::scan, verify::verify},
 };
@@ -89,7 +90,7 @@ fn tree(data: &[u8]) {
     for found in scanned.found {
         let name = found.name.clone();
         assert!(scanned.masked.iter().all(|masked| masked.name != name));
-        match verify(found) {
+        match verify(found, &ComponentLimits::DEFAULT) {
             Ok(verified) => assert_eq!(*verified.name(), name),
             Err(rejected) => assert!(!rejected.lines().is_empty()),
         }

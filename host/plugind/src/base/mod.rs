@@ -3,6 +3,7 @@
 
 #[cfg(feature = "runtime")]
 pub(crate) mod atomic;
+pub mod budget;
 pub mod descriptors;
 pub mod directory;
 pub mod endpoint;

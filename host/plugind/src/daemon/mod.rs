@@ -12,7 +12,7 @@ mod stopping;
 pub use error::DaemonError;
 
 use crate::{
-    base::{error_chain::ErrorChain, figures::Figures, quantity::Bytes},
+    base::{budget::Budget, error_chain::ErrorChain, figures::Figures, quantity::Bytes},
     config::{
         SearchPath,
         settings::{self, NatsUrl, Protocol, ServerSetting, SettingsError},
@@ -61,7 +61,7 @@ use crate::{
     },
     world::{
         broker::Broker, buckets::StoreBackend, granted::GrantDirectories,
-        host_runtime::PendingHostRuntime, memory::Budget, movable_clock::MovableClock,
+        host_runtime::PendingHostRuntime, movable_clock::MovableClock,
     },
 };
 use futures::FutureExt as _;
@@ -277,6 +277,7 @@ impl Daemon {
             cache,
             compiler: compiler.clone(),
             reload_concurrency: own.reload_concurrency,
+            component_limits: own.pool.component,
             commons: Commons {
                 executors,
                 journal: journal.clone(),

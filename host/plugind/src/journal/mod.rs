@@ -10,6 +10,8 @@ mod native;
 mod queue;
 mod record;
 
+#[cfg(test)]
+pub(crate) use self::queue::stalled;
 pub use self::{
     access::AccessEntry,
     queue::{Journal, Writer, start},

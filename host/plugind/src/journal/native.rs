@@ -86,7 +86,7 @@ impl Native {
 
 /// An entry of a plugin's.
 fn of_plugin(entry: &PluginRecord) -> Vec<u8> {
-    let PluginRecord { plugin, generation, request, priority, message, fields } = entry;
+    let PluginRecord { plugin, generation, request, priority, message, fields, .. } = entry;
     // A reader of the service's log sees the origin of an entry, and no plugin can pass for another program.
     let mut datagram = Datagram::new(*priority, &format!("plugind/{plugin}"));
     datagram.put("PLUGIN", plugin);
@@ -171,9 +171,17 @@ impl Datagram {
 mod tests {
     use super::*;
     use crate::{
-        base::request_identity::RequestIdentity, config::settings::AccessLog,
+        base::{
+            budget::{Budget, MemoryCharge},
+            request_identity::RequestIdentity,
+        },
+        config::settings::AccessLog,
         journal::access::tests::entry,
     };
+
+    fn free() -> MemoryCharge {
+        MemoryCharge::always([(); 2].map(|()| Budget::new(0).into()), 0)
+    }
 
     #[test]
     fn an_entry_about_a_request_has_fields_that_no_plugin_can_set() {
@@ -185,6 +193,7 @@ mod tests {
             priority: Priority::Info,
             message: "hi".to_owned(),
             fields: vec![("trace-id".to_owned(), "forged".to_owned())],
+            _charge: free(),
         });
         let sent = String::from_utf8(sent).unwrap();
         assert!(sent.contains("\nREQUEST_ID\n\u{10}\0\0\0\0\0\0\u{0}00f067aa0ba902b7\n"), "{sent}");
@@ -214,6 +223,7 @@ mod tests {
             priority: Priority::Info,
             message: "hi\nMESSAGE_ID=1".to_owned(),
             fields: vec![("request-id".to_owned(), "a\nPRIORITY=0".to_owned())],
+            _charge: free(),
         });
         let sent = String::from_utf8(sent).unwrap();
         let length = |length: u8| format!("{}\0\0\0\0\0\0\0", char::from(length));

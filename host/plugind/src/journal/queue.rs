@@ -64,12 +64,7 @@ pub struct Writer {
 /// When no thread can be started.
 pub fn start(max: Priority, target: LogTarget) -> io::Result<(Journal, Writer)> {
     let (queue, records) = sync_channel(QUEUE);
-    let shared = Arc::new(QueueState {
-        max: AtomicU8::new(max as u8),
-        dropped: AtomicU64::new(0),
-        lost: Count::default(),
-        waiting: AtomicUsize::new(0),
-    });
+    let shared = Arc::new(QueueState::new(max));
     let journal = Journal { queue: queue.clone(), shared: shared.clone() };
     let (ends, ended) = sync_channel(0);
     let run = move || {
@@ -78,6 +73,24 @@ pub fn start(max: Priority, target: LogTarget) -> io::Result<(Journal, Writer)> 
     };
     thread::Builder::new().name("journal".to_owned()).spawn(run)?;
     Ok((journal, Writer { queue, ended }))
+}
+
+/// A journal whose entries wait until the other part is dropped.
+#[cfg(test)]
+pub(crate) fn stalled() -> (Journal, impl Sized) {
+    let (queue, records) = sync_channel(QUEUE);
+    (Journal { queue, shared: Arc::new(QueueState::new(Priority::Debug)) }, records)
+}
+
+impl QueueState {
+    fn new(max: Priority) -> Self {
+        Self {
+            max: AtomicU8::new(max as u8),
+            dropped: AtomicU64::new(0),
+            lost: Count::default(),
+            waiting: AtomicUsize::new(0),
+        }
+    }
 }
 
 impl Writer {

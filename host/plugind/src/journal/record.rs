@@ -1,5 +1,6 @@
 //! Entries on their way to the writer.
 
+use crate::base::budget::MemoryCharge;
 use crate::base::name::PluginName;
 use crate::base::priority::Priority;
 use crate::base::request_identity::RequestIdentity;
@@ -33,6 +34,8 @@ pub struct LogEntry<'a> {
     pub message: &'a str,
     /// Fields: names of `[a-z0-9-]`, and any text.
     pub fields: Vec<(String, String)>,
+    /// Its length, which counts as memory of the plugin until the entry is written.
+    pub charge: MemoryCharge,
 }
 
 /// One entry.
@@ -59,13 +62,23 @@ pub(super) struct PluginRecord {
     pub(super) priority: Priority,
     pub(super) message: String,
     pub(super) fields: Vec<(String, String)>,
+    /// Kept for as long as the entry.
+    pub(super) _charge: MemoryCharge,
 }
 
 impl Record {
     pub(super) fn of(entry: LogEntry<'_>) -> Self {
-        let LogEntry { plugin, generation, request, priority, message, fields } = entry;
+        let LogEntry { plugin, generation, request, priority, message, fields, charge } = entry;
         let (plugin, message) = (plugin.to_string(), message.to_owned());
-        Self::Plugin(PluginRecord { plugin, generation, request, priority, message, fields })
+        Self::Plugin(PluginRecord {
+            plugin,
+            generation,
+            request,
+            priority,
+            message,
+            fields,
+            _charge: charge,
+        })
     }
 
     /// About how much memory it takes, in bytes.

@@ -300,7 +300,10 @@ impl Subscription {
             return;
         }
         let bytes = message.length.saturating_add(size_of::<Message>());
-        if !waiting.push(message, bytes) {
+        // It is bounded here, so that it counts as memory of the plugin, and is not refused for that.
+        let pool = self.last_pool();
+        let charge = || Some(pool?.shared().memory.charge_always(bytes));
+        if !waiting.push(message, bytes, charge) {
             self.figures.messages.dropped.add(1);
             self.lost.note(Loss::NoRoom);
         }

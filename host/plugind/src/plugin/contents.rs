@@ -63,7 +63,6 @@ impl Contents {
             export_types::check(&types, &contents.imports, &contents.exports)?;
         }
         contents.footprint = definitions.footprint()?;
-        contents.footprint.check()?;
         Ok(contents)
     }
 

@@ -1,7 +1,7 @@
 //! Reads the plugin directories, and verifies each plugin in them that has changed.
 
 use crate::{
-    base::{file::FileVersion, name::PluginName},
+    base::{file::FileVersion, limits::ComponentLimits, name::PluginName},
     config::{KnownDirectories, ListError, SearchPath, list_drop_ins},
     plugin::{
         scan::{Found, Ignored, Masked, Scanned, scan},
@@ -40,6 +40,8 @@ pub struct VerifiedBefore {
     plugins: BTreeMap<PluginName, (FileVersions, Verified)>,
     validated: ValidatedComponents,
     directories: KnownDirectories,
+    /// What one component may have.
+    limits: ComponentLimits,
     /// The state directory that is still to be asked for what is valid.
     state: Option<PathBuf>,
 }
@@ -47,8 +49,8 @@ pub struct VerifiedBefore {
 impl VerifiedBefore {
     /// Nothing was read yet, but for what this program left in the state directory.
     #[must_use]
-    pub fn new(state: PathBuf) -> Self {
-        Self { state: Some(state), ..Self::default() }
+    pub fn new(state: PathBuf, limits: ComponentLimits) -> Self {
+        Self { state: Some(state), limits, ..Self::default() }
     }
 
     /// Checks that the directories are those that others see.
@@ -74,12 +76,15 @@ impl FileVersions {
     }
 }
 
-/// Reads the plugin directories and verifies the plugins. Blocks.
+/// Reads the plugin directories and verifies the plugins, whose components may have as much as these limits say. Blocks.
 ///
 /// # Errors
 /// When a directory cannot be read.
-pub fn read_plugins(search_path: &SearchPath) -> Result<ScanReport, ListError> {
-    read_changed_plugins(search_path, &mut VerifiedBefore::default())
+pub fn read_plugins(
+    search_path: &SearchPath,
+    limits: ComponentLimits,
+) -> Result<ScanReport, ListError> {
+    read_changed_plugins(search_path, &mut VerifiedBefore { limits, ..VerifiedBefore::default() })
 }
 
 /// The same, where plugins whose files have not changed are not read again. Blocks.
@@ -97,14 +102,14 @@ pub fn read_changed_plugins(
     if let Some(state) = before.state.take() {
         before.validated = ValidatedComponents::open(&state);
     }
-    let (known, validated) = (&before.plugins, &before.validated);
+    let VerifiedBefore { plugins: known, validated, limits, .. } = &*before;
     let outcome = in_parallel(found, |found| {
         // Before they are read: what changes meanwhile has another version then.
         let files = FileVersions::of(&found);
         let last = known.get(&found.name).filter(|(then, _)| files.as_ref() == Some(then));
         let outcome = match last {
             Some((_, verified)) => Ok(verified.clone()),
-            None => verify_unless_known(found, validated),
+            None => verify_unless_known(found, limits, validated),
         };
         (files, outcome)
     });

@@ -11,7 +11,7 @@ pub(super) mod definitions;
 mod tests;
 
 use crate::base::{
-    limits::{CORE_INSTANCES_MAX, MEMORIES_MAX, MEMORY_MAX, TABLE_ELEMENTS_MAX, TABLES_MAX},
+    limits::{ComponentLimits, MEMORY_MAX},
     quantity::Bytes,
 };
 
@@ -46,7 +46,8 @@ pub struct Footprint {
 pub enum FootprintError {
     /// It has more of something than one component may have.
     #[error(
-        "{count} {what}; one component may have at most {max}, a limit that no setting raises; {remedy}"
+        "{count} {what}; one component may have at most {max}; {}link its modules into fewer, or split it",
+        raise(key, *raised_to)
     )]
     TooMany {
         /// The resource of which it has too much.
@@ -55,8 +56,10 @@ pub enum FootprintError {
         count: u32,
         /// The limit.
         max: u32,
-        /// The remedy.
-        remedy: &'static str,
+        /// The setting of `[pool]` that raises the limit.
+        key: &'static str,
+        /// The most to which it can be raised.
+        raised_to: u32,
     },
     /// One of its memories begins too large.
     #[error(
@@ -66,10 +69,15 @@ pub enum FootprintError {
     Memory(Bytes),
     /// One of its tables begins too large.
     #[error(
-        "a table that begins with {0} elements; one table may have at most {TABLE_ELEMENTS_MAX}, a limit that no setting \
-         raises; split the component"
+        "a table that begins with {elements} elements; one table may have at most {max}; {}split the component",
+        raise("table-elements", ComponentLimits::MAX.table_elements)
     )]
-    Table(u64),
+    Table {
+        /// The number of elements.
+        elements: u64,
+        /// The limit.
+        max: u32,
+    },
     /// It instantiates components too often to be counted.
     #[error(
         "components that instantiate each other more than {STEPS_MAX} times; build it again, or do not trust it"
@@ -82,6 +90,13 @@ pub enum FootprintError {
     Chain,
 }
 
+/// The remedy that a setting of `[pool]` is.
+fn raise(key: &str, max: u32) -> String {
+    format!(
+        "raise pool.{key} in plugind.toml, which can be at most {max}, and restart the daemon; or "
+    )
+}
+
 impl Footprint {
     /// The bytes that an instance has from the beginning, as they count for its limits.
     #[must_use]
@@ -89,26 +104,32 @@ impl Footprint {
         Bytes(self.memory.0.saturating_add(self.table_elements.saturating_mul(ELEMENT)))
     }
 
-    /// Whether the pool has room for an instance.
+    /// Whether a pool with these limits has room for an instance.
     ///
     /// # Errors
     /// The first limit that it exceeds.
-    pub fn check(&self) -> Result<(), FootprintError> {
-        let fewer = "link them into fewer modules, or split the component";
-        for (what, count, max, remedy) in [
-            ("instances of core modules", self.core_instances, CORE_INSTANCES_MAX, fewer),
-            ("linear memories", self.memories, MEMORIES_MAX, fewer),
-            ("tables", self.tables, TABLES_MAX, fewer),
-        ] {
+    pub fn check(&self, limits: &ComponentLimits) -> Result<(), FootprintError> {
+        let cores = ("instances of core modules", "component-core-instances");
+        let memories = ("linear memories", "component-memories");
+        let of = |limits: &ComponentLimits| [limits.core_instances, limits.memories, limits.tables];
+        let counts = [self.core_instances, self.memories, self.tables];
+        let most = of(&ComponentLimits::MAX);
+        for (((what, key), count), (max, raised_to)) in
+            [cores, memories, ("tables", "component-tables")]
+                .into_iter()
+                .zip(counts)
+                .zip(of(limits).into_iter().zip(most))
+        {
             if count > max {
-                return Err(FootprintError::TooMany { what, count, max, remedy });
+                return Err(FootprintError::TooMany { what, count, max, key, raised_to });
             }
         }
         if self.largest_memory > Bytes(MEMORY_MAX) {
             return Err(FootprintError::Memory(self.largest_memory));
         }
-        if self.largest_table > u64::from(TABLE_ELEMENTS_MAX) {
-            return Err(FootprintError::Table(self.largest_table));
+        let (elements, max) = (self.largest_table, limits.table_elements);
+        if elements > u64::from(max) {
+            return Err(FootprintError::Table { elements, max });
         }
         Ok(())
     }

@@ -1,7 +1,7 @@
 //! `Found` → `Verified`: a plugin is read once, and the same bytes are inspected, hashed and compiled.
 
 use crate::{
-    base::{file, name::PluginName},
+    base::{file, limits::ComponentLimits, name::PluginName},
     config::{Document, list_drop_ins},
     plugin::{
         credentials::CredentialsSeen,
@@ -31,12 +31,12 @@ pub const MANIFEST_MAX: u64 = 1 << 20;
 #[derive(Clone, Debug)]
 pub struct Verified(Arc<Release>);
 
-/// Reads and verifies a plugin.
+/// Reads and verifies a plugin, whose component may have as much as these limits say.
 ///
 /// # Errors
 /// When it cannot be read, its manifest has mistakes, or its component cannot be a plugin.
-pub fn verify(found: Found) -> Result<Verified, Box<Rejected>> {
-    verify_unless_known(found, &ValidatedComponents::default())
+pub fn verify(found: Found, limits: &ComponentLimits) -> Result<Verified, Box<Rejected>> {
+    verify_unless_known(found, limits, &ValidatedComponents::default())
 }
 
 /// The same, where a component that is known to be valid is not validated again.
@@ -45,9 +45,10 @@ pub fn verify(found: Found) -> Result<Verified, Box<Rejected>> {
 /// When it cannot be read, its manifest has mistakes, or its component cannot be a plugin.
 pub fn verify_unless_known(
     found: Found,
+    limits: &ComponentLimits,
     validated: &ValidatedComponents,
 ) -> Result<Verified, Box<Rejected>> {
-    let outcome = inspect_component(&found.component, validated);
+    let outcome = inspect_component(&found.component, limits, validated);
     let known = outcome.as_ref().ok().map(|(inspection, _)| ComponentFacts {
         imports: &inspection.imports,
         hands_over: inspection.handover,
@@ -103,6 +104,7 @@ fn starts_with_daemon(found: &Found) -> bool {
 
 fn inspect_component(
     path: &Path,
+    limits: &ComponentLimits,
     validated: &ValidatedComponents,
 ) -> Result<(Inspection, [u8; 32]), VerifyError> {
     let bytes = file::read(path, COMPONENT_MAX)?;
@@ -116,6 +118,10 @@ fn inspect_component(
     let inspection = catch_unwind(|| inspect(&bytes))
         .unwrap_or_else(|_| {
             Err(InspectError::Damaged("its types are nested too deeply".to_owned()))
+        })
+        .and_then(|inspection| {
+            inspection.footprint.check(limits)?;
+            Ok(inspection)
         })
         .map_err(|why| VerifyError::Inspect { path: path.to_owned(), why })?;
     Ok((inspection, digest))

@@ -1,7 +1,7 @@
 //! The resources that all plugins share.
 
 use crate::{
-    base::{figures::Figures, name::PluginName},
+    base::{budget::Budget, figures::Figures, name::PluginName},
     journal::Journal,
     plugin::{core_dumps::CoreDumps, grants::Grants},
     pool::shares::InstancePool,
@@ -9,7 +9,7 @@ use crate::{
         executors::Executors,
         file_threads::{AllFileThreads, FileThreads},
     },
-    world::{calls::RequestDispatch, memory::Budget, movable_clock::MovableClock},
+    world::{calls::RequestDispatch, movable_clock::MovableClock},
 };
 use std::sync::Arc;
 use tracing::warn;

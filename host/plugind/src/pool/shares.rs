@@ -284,10 +284,17 @@ impl Drop for Waits<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::base::limits::ComponentLimits;
     use proptest::prelude::*;
 
     fn pool() -> PoolSettings {
-        PoolSettings { instances: 1000, core_instances: 8000, memories: 2000, tables: 8000 }
+        PoolSettings {
+            instances: 1000,
+            core_instances: 8000,
+            memories: 2000,
+            tables: 8000,
+            component: ComponentLimits::DEFAULT,
+        }
     }
 
     fn cost(core_instances: u32, memories: u32, tables: u32) -> Cost {

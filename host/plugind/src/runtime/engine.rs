@@ -1,12 +1,6 @@
 //! The engine that runs every plugin, and the clock that makes each of them yield.
 
-use crate::{
-    base::limits::{
-        CORE_INSTANCES_MAX, INSTANCE_SIZE_MAX, MEMORIES_MAX, TABLE_ELEMENTS_MAX, TABLES_MAX,
-    },
-    config::settings::PoolSettings,
-    runtime::mapping,
-};
+use crate::{base::limits::ComponentLimits, config::settings::PoolSettings, runtime::mapping};
 pub use plugind_artifact::engine::EngineKind;
 use plugind_artifact::engine::engine_config;
 use std::{thread, time::Duration};
@@ -71,17 +65,18 @@ pub fn plain(kind: EngineKind) -> Result<Engine, EngineError> {
     Engine::new(&configuration(kind)).map_err(EngineError::Engine)
 }
 
-/// Makes an engine that links and never runs anything, and refuses what [`start`] refuses: its pool has places for one
-/// instance.
+/// Makes an engine that links and never runs anything, and refuses what [`start`] refuses with these limits: its pool has
+/// places for one instance.
 ///
 /// # Errors
 /// When the engine cannot be made at all. Where there is no room for a pool, it does without one.
-pub fn for_checks(kind: EngineKind) -> Result<Engine, EngineError> {
+pub fn for_checks(kind: EngineKind, component: ComponentLimits) -> Result<Engine, EngineError> {
     let mut pool = pool(&PoolSettings {
         instances: 1,
-        core_instances: CORE_INSTANCES_MAX,
-        memories: MEMORIES_MAX,
-        tables: TABLES_MAX,
+        core_instances: component.core_instances,
+        memories: component.memories,
+        tables: component.tables,
+        component,
     });
     pool.total_stacks(1);
     let mut config = configuration(kind);
@@ -115,20 +110,20 @@ fn configuration(kind: EngineKind) -> Config {
 /// Places for instances, laid out once. Reusing one costs a fraction of mapping new memory, and with PAGEMAP_SCAN
 /// (Linux 6.7) only the pages that were really touched are cleaned, without a system-wide interruption.
 fn pool(settings: &PoolSettings) -> PoolingAllocationConfig {
-    let mut pool = PoolingAllocationConfig::new();
+    let (mut pool, component) = (PoolingAllocationConfig::new(), settings.component);
     pool.total_component_instances(settings.instances)
         .total_core_instances(settings.core_instances)
         .total_memories(settings.memories)
         .total_tables(settings.tables)
         .total_stacks(stacks(settings.instances))
-        .max_core_instances_per_component(CORE_INSTANCES_MAX)
-        .max_memories_per_component(MEMORIES_MAX)
-        .max_memories_per_module(MEMORIES_MAX)
-        .max_tables_per_component(TABLES_MAX)
-        .max_tables_per_module(TABLES_MAX)
-        .table_elements(TABLE_ELEMENTS_MAX as usize)
-        .max_core_instance_size(INSTANCE_SIZE_MAX)
-        .max_component_instance_size(INSTANCE_SIZE_MAX)
+        .max_core_instances_per_component(component.core_instances)
+        .max_memories_per_component(component.memories)
+        .max_memories_per_module(component.memories)
+        .max_tables_per_component(component.tables)
+        .max_tables_per_module(component.tables)
+        .table_elements(component.table_elements as usize)
+        .max_core_instance_size(component.instance_size())
+        .max_component_instance_size(component.instance_size())
         .linear_memory_keep_resident(KEEP_RESIDENT)
         .table_keep_resident(TABLE_KEEP_RESIDENT)
         .pagemap_scan(Enabled::Auto);

@@ -90,7 +90,7 @@ pub fn start(
     let (sender, summary) = watch::channel(Summary::default());
     let cores = available_parallelism().map_or(1, usize::from);
     let board = Board::new(deps.commons.figures.clone());
-    let verified = VerifiedBefore::new(deps.places.state.clone());
+    let verified = VerifiedBefore::new(deps.places.state.clone(), deps.component_limits);
     let pins = deps.versions.pins().clone();
     let supervisor = Supervisor {
         deps,

@@ -2,7 +2,7 @@
 
 use crate::{
     api::FailedStage,
-    base::error_chain::ErrorChain,
+    base::{error_chain::ErrorChain, limits::ComponentLimits},
     config::{
         ListError, SearchPath,
         settings::{self, SettingsError},
@@ -42,6 +42,8 @@ pub struct Deps {
     pub compiler: Compiler,
     /// Number of plugins whose new version may be prepared at the same time, once the daemon is ready.
     pub reload_concurrency: usize,
+    /// What one component may have.
+    pub component_limits: ComponentLimits,
     /// The resources that all plugins share.
     pub commons: Commons,
     /// The directories of what may be granted.

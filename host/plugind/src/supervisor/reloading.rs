@@ -329,11 +329,15 @@ async fn turn(
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::base::limits::ComponentLimits;
     use std::pin::pin;
 
     #[tokio::test]
     async fn a_reading_waits_for_another_one_and_gives_up_if_that_does_not_end() {
-        let verified = Arc::new(Mutex::new(VerifiedBefore::new("/nonexistent".into())));
+        let verified = Arc::new(Mutex::new(VerifiedBefore::new(
+            "/nonexistent".into(),
+            ComponentLimits::DEFAULT,
+        )));
         let first = turn(verified.clone(), Duration::ZERO).await.unwrap();
         let error = turn(verified.clone(), Duration::ZERO).await.map(drop).unwrap_err();
         assert!(matches!(error, DirectoriesError::Unfinished), "{error}");

@@ -30,3 +30,46 @@ pub fn reset_inherited() {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::{backtrace::Backtrace, process::Command};
+
+    /// Runs an ignored test in a process of its own, with backtraces.
+    fn run_alone(test: &str) {
+        let program = env::current_exe().unwrap();
+        let mut command = Command::new(program);
+        command.args(["--exact", "--ignored", "--test-threads=1", test]);
+        let ran = command.env("RUST_BACKTRACE", "full").env_remove(BACKTRACES).output().unwrap();
+        let printed = String::from_utf8_lossy(&ran.stdout);
+        assert!(ran.status.success() && printed.contains("1 passed"), "{test}: {printed}");
+    }
+
+    #[test]
+    fn no_error_costs_a_backtrace_whatever_the_environment_says() {
+        run_alone("systemd::process::tests::as_inherited");
+        run_alone("systemd::process::tests::after_the_reset");
+    }
+
+    #[test]
+    #[ignore = "no_error_costs_a_backtrace_whatever_the_environment_says runs it"]
+    fn as_inherited() {
+        assert!(shows_backtrace(), "otherwise this shows nothing");
+    }
+
+    #[test]
+    #[ignore = "no_error_costs_a_backtrace_whatever_the_environment_says runs it"]
+    fn after_the_reset() {
+        reset_inherited();
+        assert!(!shows_backtrace());
+    }
+
+    /// Whether an error of the runtime has a backtrace, and any other error would.
+    fn shows_backtrace() -> bool {
+        let error = format!("{:?}", wasmtime::Error::msg("failed"));
+        let captured = Backtrace::capture().status() == std::backtrace::BacktraceStatus::Captured;
+        assert_eq!(captured, error.contains("backtrace"), "{error}");
+        captured
+    }
+}

@@ -2,6 +2,7 @@
 //! reads its plugins: the instance pool needs a system call for each stack, together half the time of a start.
 
 use crate::{
+    base::limits::ComponentLimits,
     config::settings::PoolSettings,
     runtime::engine::{self, EngineError, EngineKind},
     world::{clock_timers, host_state::HostState, interfaces, movable_clock::MovableClock},
@@ -55,8 +56,11 @@ impl HostRuntime {
     ///
     /// # Errors
     /// When the engine cannot be made, or does not take the host's interfaces.
-    pub fn for_checks(kind: EngineKind) -> Result<Self, HostRuntimeError> {
-        Self::of(engine::for_checks(kind)?)
+    pub fn for_checks(
+        kind: EngineKind,
+        component: ComponentLimits,
+    ) -> Result<Self, HostRuntimeError> {
+        Self::of(engine::for_checks(kind, component)?)
     }
 
     fn of(engine: Engine) -> Result<Self, HostRuntimeError> {

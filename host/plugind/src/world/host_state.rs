@@ -254,7 +254,9 @@ impl HostState {
     fn charge_holdings(&mut self) -> usize {
         let (count, bytes) = holdings(&mut self.table);
         self.inspections.done(count);
-        let bytes = bytes.saturating_add(self.concurrent.saturating_mul(CONCURRENT));
+        let bytes = bytes
+            .saturating_add(self.concurrent.saturating_mul(CONCURRENT))
+            .saturating_add(self.wasi.unfinished_output());
         if self.closed.is_none() && !self.memory.hold(bytes) {
             let mut closed = ResourceTable::new();
             closed.set_max_capacity(0);

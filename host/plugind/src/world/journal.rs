@@ -2,6 +2,7 @@
 
 use crate::world::{
     bindings::plugind::plugin::journal::{Host, HostWithStore, Priority as GuestPriority},
+    memory,
     request_tasks::{RequestTasks, callers},
 };
 use crate::{
@@ -35,10 +36,18 @@ pub struct Shared {
     plugin: PluginName,
     generation: u64,
     journal: Journal,
-    rate: Rate,
+    limits: LogLimits,
     window: Mutex<Window>,
     figures: Arc<PluginFigures>,
     this: Weak<Self>,
+}
+
+/// The limits of the entries of a generation.
+pub struct LogLimits {
+    /// The most entries in a time.
+    pub rate: Rate,
+    /// What waits to be written counts here. It is not refused, since the rate and the queue bound it.
+    pub memory: Arc<memory::Shared>,
 }
 
 /// The used part of the rate in a period, and the number of dropped entries.
@@ -49,19 +58,19 @@ struct Window {
 }
 
 impl Shared {
-    /// Passes what instances of this `generation` of `plugin` log on to `journal`, up to `rate`.
+    /// Passes what instances of this `generation` of `plugin` log on to `journal`, within `limits`.
     #[must_use]
     pub fn new(
         plugin: PluginName,
         generation: u64,
         journal: Journal,
-        rate: Rate,
+        limits: LogLimits,
         figures: Arc<PluginFigures>,
     ) -> Arc<Self> {
         let window = Mutex::new(Window { since: Instant::now(), used: 0, dropped: 0 });
         Arc::new_cyclic(|this| {
             let this = this.clone();
-            Self { plugin, generation, journal, rate, window, figures, this }
+            Self { plugin, generation, journal, limits, window, figures, this }
         })
     }
 
@@ -93,6 +102,7 @@ impl Shared {
             priority,
             message: &cut(message, MESSAGE_MAX),
             fields: fields.map(|(name, value)| (field_name(name), value.to_owned())).collect(),
+            charge: self.limits.memory.charge_always(length),
         });
     }
 
@@ -104,11 +114,11 @@ impl Shared {
     /// The same for an entry of so many bytes. It is admitted as a whole, as long as anything is left of the rate.
     fn admit_length(&self, bytes: usize, now: Instant) -> bool {
         let mut window = self.window.lock().unwrap_or_else(PoisonError::into_inner);
-        if now.duration_since(window.since) >= self.rate.every {
+        if now.duration_since(window.since) >= self.limits.rate.every {
             self.report(window.dropped);
             *window = Window { since: now, used: 0, dropped: 0 };
         }
-        let admitted = window.used < self.rate.count;
+        let admitted = window.used < self.limits.rate.count;
         if admitted {
             let counts = u32::try_from(bytes.div_ceil(COUNTED)).unwrap_or(u32::MAX);
             window.used = window.used.saturating_add(counts.max(1));
@@ -116,7 +126,7 @@ impl Shared {
             window.dropped += 1;
             self.figures.log_dropped.add(1);
             if window.dropped == 1 {
-                self.report_later(window.since + self.rate.every);
+                self.report_later(window.since + self.limits.rate.every);
             }
         }
         admitted
@@ -222,9 +232,9 @@ fn field_name(name: &str) -> String {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use super::*;
-    use crate::journal;
+    use crate::{base::budget::Budget, journal};
     use std::time::Duration;
 
     #[test]
@@ -240,12 +250,39 @@ mod tests {
         assert_eq!(field_name(&"ä".repeat(100)), "-".repeat(NAME_MAX));
     }
 
-    fn with_rate(count: u32) -> Arc<Shared> {
+    pub(in crate::world) fn with_rate(count: u32) -> Arc<Shared> {
         let (journal, _) =
             journal::start(Priority::Error, crate::systemd::environment::LogTarget::Lines).unwrap();
+        in_journal(journal, count, memory(0))
+    }
+
+    fn memory(max: usize) -> Arc<memory::Shared> {
+        Arc::new(memory::Shared::new(max, max, max, Arc::new(Budget::new(max))))
+    }
+
+    fn in_journal(journal: Journal, count: u32, memory: Arc<memory::Shared>) -> Arc<Shared> {
         let rate = Rate { count, every: Duration::from_secs(10) };
         let figures = Arc::new(PluginFigures::new(1));
-        Shared::new("chatty".parse().unwrap(), 1, journal, rate, figures)
+        Shared::new("chatty".parse().unwrap(), 1, journal, LogLimits { rate, memory }, figures)
+    }
+
+    #[test]
+    fn text_that_waits_for_the_journal_counts_as_memory_of_its_plugin() {
+        let (journal, waiting) = journal::stalled();
+        let memory = memory(4000);
+        let shared = in_journal(journal, 1000, memory.clone());
+        let send = |message: &str| {
+            shared.send(Priority::Info, message, [("field", "value")].into_iter(), None);
+        };
+        send(&"x".repeat(1000));
+        assert_eq!(memory.used(), 1010);
+        assert!(memory.charge(3000).is_none(), "its instances can use only the rest");
+        send(&"y".repeat(MESSAGE_MAX + 1));
+        assert_eq!(memory.used(), 1010 + MESSAGE_MAX + 10, "no entry is refused for its memory");
+        drop(waiting);
+        assert_eq!(memory.used(), 0);
+        send("not written");
+        assert_eq!(memory.used(), 0);
     }
 
     #[test]

@@ -4,72 +4,17 @@
 //! [`holdings`](crate::world::holdings). The runtime's own limits are for each single memory; components made from
 //! Python or JavaScript have several.
 
-use std::{
-    fmt,
-    sync::{
-        Arc,
-        atomic::{AtomicUsize, Ordering::Relaxed},
-    },
-};
+use crate::base::budget::{Budget, MemoryCharge};
+use std::{fmt, sync::Arc};
 use wasmtime::ResourceLimiter;
 
 /// Size of one element of a table.
 const ELEMENT: usize = size_of::<usize>();
 
-/// An amount of memory that several use, up to a limit.
-#[derive(Debug)]
-pub struct Budget {
-    used: AtomicUsize,
-    /// The most that was used at a time.
-    peak: AtomicUsize,
-    max: usize,
-}
-
-impl Budget {
-    /// Nothing is used yet, and at most so many bytes may be.
-    #[must_use]
-    pub fn new(max: usize) -> Self {
-        Self { used: AtomicUsize::new(0), peak: AtomicUsize::new(0), max }
-    }
-
-    /// Returns the number of bytes that are used.
-    #[must_use]
-    pub fn used(&self) -> usize {
-        self.used.load(Relaxed)
-    }
-
-    /// The most bytes that were used at a time.
-    #[must_use]
-    pub fn peak(&self) -> usize {
-        self.peak.load(Relaxed)
-    }
-
-    /// The most bytes that may be used.
-    #[must_use]
-    pub fn max(&self) -> usize {
-        self.max
-    }
-
-    fn take(&self, bytes: usize) -> bool {
-        let add = |used: usize| used.checked_add(bytes).filter(|used| *used <= self.max);
-        let Ok(before) = self.used.try_update(Relaxed, Relaxed, add) else { return false };
-        let used = before.saturating_add(bytes);
-        // It is read more often than it is written.
-        if used > self.peak() {
-            self.peak.fetch_max(used, Relaxed);
-        }
-        true
-    }
-
-    fn give_back(&self, bytes: usize) {
-        self.used.fetch_sub(bytes, Relaxed);
-    }
-}
-
 /// The memory that all instances of a generation use together.
 #[derive(Debug)]
 pub struct Shared {
-    plugin: Budget,
+    plugin: Arc<Budget>,
     instance_max: usize,
     /// An instance that uses so much is replaced.
     near_memory_limit: usize,
@@ -86,7 +31,8 @@ impl Shared {
         near_memory_limit: usize,
         daemon: Arc<Budget>,
     ) -> Self {
-        Self { plugin: Budget::new(max), instance_max, near_memory_limit, daemon }
+        let plugin = Arc::new(Budget::new(max));
+        Self { plugin, instance_max, near_memory_limit, daemon }
     }
 
     /// Returns the number of bytes that are used.
@@ -99,6 +45,18 @@ impl Shared {
     #[must_use]
     pub fn budget(&self) -> &Budget {
         &self.plugin
+    }
+
+    /// Charges memory that the host keeps for no single instance. None if that is more than there may be.
+    #[must_use]
+    pub fn charge(&self, bytes: usize) -> Option<MemoryCharge> {
+        MemoryCharge::new([self.plugin.clone(), self.daemon.clone()], bytes)
+    }
+
+    /// The same for memory that is bounded otherwise and is never refused.
+    #[must_use]
+    pub fn charge_always(&self, bytes: usize) -> MemoryCharge {
+        MemoryCharge::always([self.plugin.clone(), self.daemon.clone()], bytes)
     }
 
     fn take(&self, bytes: usize) -> Result<(), Limit> {
@@ -246,16 +204,6 @@ mod tests {
 
     fn refused(limit: Limit, by_host: bool) -> Option<Refused> {
         Some(Refused { limit, by_host })
-    }
-
-    #[test]
-    fn what_all_use_together_is_bounded() {
-        let budget = Budget::new(100);
-        assert!(budget.take(60));
-        assert!(!budget.take(60));
-        assert!(budget.take(40));
-        assert!(!budget.take(usize::MAX));
-        assert_eq!(budget.used(), 100);
     }
 
     #[test]

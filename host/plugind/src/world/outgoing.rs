@@ -8,6 +8,7 @@ use crate::{
     world::{
         calls::{self, RequestScope, callee},
         holdings::CHUNK_MAX,
+        memory,
         open_sockets::PluginSockets,
         passed_requests::{Answered, PassedRequest, Sent},
     },
@@ -33,12 +34,17 @@ const WAITING_MAX: usize = 128;
 /// The library's list. As a constant it is made again for each header that is compared with it.
 static FORBIDDEN_HEADERS: [HeaderName; 9] = DEFAULT_FORBIDDEN_HEADERS;
 
+/// Bytes that a connection may keep of what the guest has not read yet, or the server has not: the HTTP library has at
+/// most 408 KiB of either.
+const CONNECTION: usize = 2 * (408 << 10);
+
 /// To whom all instances of a generation may send requests.
 pub struct Shared {
     endpoints: Vec<Endpoint>,
     calls: calls::Shared,
     room: Arc<Semaphore>,
     sockets: PluginSockets,
+    memory: Arc<memory::Shared>,
 }
 
 /// The parts of a store that `wasi:http` needs, for requests and responses of both directions.
@@ -87,14 +93,15 @@ impl Guest {
 }
 
 impl Shared {
-    /// Requests may go to these endpoints, over connections that count in `sockets`, and to plugins.
+    /// Requests may go to these endpoints, over connections that count in `sockets` and in `memory`, and to plugins.
     pub(super) fn new(
         endpoints: Vec<Endpoint>,
         calls: calls::Shared,
         sockets: &PluginSockets,
+        memory: Arc<memory::Shared>,
     ) -> Self {
         let room = Arc::new(Semaphore::new(WAITING_MAX));
-        Self { endpoints, calls, room, sockets: sockets.clone() }
+        Self { endpoints, calls, room, sockets: sockets.clone(), memory }
     }
 
     /// Where a request for `uri` goes, if it may go there.
@@ -160,15 +167,16 @@ impl WasiHttpHooks for Hooks {
         });
         let Some(uri) = uri else { return Box::new(async { Err(Error::HttpRequestDenied) }) };
         *request.uri_mut() = uri;
-        let sockets = self.shared.sockets.clone();
+        let shared = self.shared.clone();
         Box::new(async move {
             // It is never closed.
             let _room = room.acquire_owned().await;
-            let socket = sockets.admit().ok_or(Error::ConnectionLimitReached)?;
+            let socket = shared.sockets.admit().ok_or(Error::ConnectionLimitReached)?;
+            let charge = shared.memory.charge(CONNECTION).ok_or(Error::ConnectionLimitReached)?;
             let (response, rest) = default_send_request(request, options).await?;
             let rest = async move {
-                // The socket counts until the rest of the work, which uses the connection, has ended.
-                let _socket = socket;
+                // They count until the rest of the work, which uses the connection, has ended.
+                let _counts = (socket, charge);
                 rest.await
             };
             Ok((response.map(BodyExt::boxed_unsync), Box::new(rest) as Sent))
@@ -221,9 +229,11 @@ impl WasiHttpHooks for Hooks {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::base::budget::Budget;
 
     fn shared(endpoints: Vec<Endpoint>) -> Shared {
-        Shared::new(endpoints, calls::tests::shared(), &PluginSockets::new())
+        let memory = Arc::new(memory::Shared::new(0, 0, 0, Arc::new(Budget::new(0))));
+        Shared::new(endpoints, calls::tests::shared(), &PluginSockets::new(), memory)
     }
 
     #[test]

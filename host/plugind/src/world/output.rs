@@ -62,6 +62,13 @@ impl GuestOutputs {
         *self.request.lock().unwrap_or_else(PoisonError::into_inner) = request;
     }
 
+    /// Bytes of lines that have not ended yet.
+    pub(super) fn unfinished(&self) -> usize {
+        let lengths = [&self.stdout, &self.stderr]
+            .map(|unfinished| unfinished.lock().unwrap_or_else(PoisonError::into_inner).len());
+        lengths.into_iter().sum()
+    }
+
     fn write(&self, stream: StandardStream, bytes: &[u8]) {
         let unfinished = match stream {
             StandardStream::Stdout => &self.stdout,
@@ -175,6 +182,18 @@ impl AsyncWrite for GuestOutput {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_line_that_has_not_ended_is_counted() {
+        let outputs = GuestOutputs::new(&crate::world::journal::tests::with_rate(1000));
+        outputs.write(StandardStream::Stdout, b"ended\nnot");
+        outputs.write(StandardStream::Stderr, b"neither");
+        assert_eq!(outputs.unfinished(), 10);
+        outputs.write(StandardStream::Stdout, &[b'x'; 2 * MESSAGE_MAX]);
+        assert!(outputs.unfinished() <= MESSAGE_MAX + 7, "a long line is cut");
+        outputs.write(StandardStream::Stdout, b"\n");
+        assert_eq!(outputs.unfinished(), 7);
+    }
 
     #[test]
     fn no_character_is_cut_in_two() {

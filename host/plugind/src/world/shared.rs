@@ -2,6 +2,7 @@
 
 use crate::{
     base::{
+        budget::Budget,
         figures::PluginFigures,
         name::PluginName,
         quantity::{Bytes, Percent},
@@ -13,8 +14,9 @@ use crate::{
         calls::{self, RequestDispatch},
         config,
         granted::Granted,
-        identity, journal,
-        memory::{self, Budget},
+        identity,
+        journal::{self, LogLimits},
+        memory,
         movable_clock::MovableClock,
         notify,
         open_files::OpenFiles,
@@ -109,13 +111,16 @@ impl Shared {
         let (all, each) = (bytes(limits.memory_max), bytes(limits.instance_memory_max));
         let near_memory_limit = manifest.instances.recycle_memory.map_or(each / 4 * 3, bytes);
         let (plugin_name, rate) = (plugin.clone(), limits.log_rate);
-        let journal = journal::Shared::new(plugin_name, generation, journal, rate, figures.clone());
+        let memory = Arc::new(memory::Shared::new(all, each, near_memory_limit, memory));
+        let log = LogLimits { rate, memory: memory.clone() };
+        let journal = journal::Shared::new(plugin_name, generation, journal, log, figures.clone());
         let connections = usize::try_from(limits.connections_max).unwrap_or(usize::MAX);
         let grants = &manifest.grants;
         let calls = grants.call.clone();
         let calls = calls::Shared::new(plugin.clone(), calls, dispatch, figures.clone());
         let sockets = PluginSockets::new();
-        let outgoing = outgoing::Shared::new(grants.outgoing_http.clone(), calls, &sockets);
+        let outgoing =
+            outgoing::Shared::new(grants.outgoing_http.clone(), calls, &sockets, memory.clone());
         let quota = |quota: Percent| Arc::new(quota::Shared::new(quota, Instant::now()));
         Self {
             identity: identity::Shared { plugin: plugin.clone(), generation },
@@ -123,7 +128,7 @@ impl Shared {
             figures,
             notify: notify::Shared::default(),
             subscriptions: SubscriptionFailures::of(&manifest.subscribe),
-            memory: Arc::new(memory::Shared::new(all, each, near_memory_limit, memory)),
+            memory,
             arguments: manifest.arguments.clone(),
             config: config::Shared::new(&manifest.config),
             granted,

@@ -55,6 +55,11 @@ impl WasiContext {
         self.made.get_or_insert_with(|| Box::new(MadeContext::new(source, request)))
     }
 
+    /// Bytes of output of the guest that the host keeps until their line ends.
+    pub(super) fn unfinished_output(&self) -> usize {
+        self.made.as_ref().map_or(0, |made| made.outputs.unfinished())
+    }
+
     /// Attributes further output of the guest to this request.
     pub(super) fn set_request(&mut self, request: Option<RequestIdentity>) {
         self.request = request;

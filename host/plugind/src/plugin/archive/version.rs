@@ -1,7 +1,7 @@
 //! One version that is kept, and how it is read again.
 
 use crate::{
-    base::name::PluginName,
+    base::{limits::ComponentLimits, name::PluginName},
     plugin::{
         archive::{
             error::ArchiveError,
@@ -54,7 +54,8 @@ impl ArchivedVersion {
         let component = component(&self.directory, &self.name);
         let found = scan_one(self.name.clone(), &component).found.pop();
         let found = found.ok_or_else(|| ArchiveError::Changed(self.directory.clone()))?;
-        let verified = verify(found)
+        // It was within the limits when it served. If they were lowered since, the engine refuses it.
+        let verified = verify(found, &ComponentLimits::MAX)
             .map_err(|rejected| ArchiveError::Rejected(rejected.lines().join("; ")))?;
         if verified.release().digests() != self.digests {
             return Err(ArchiveError::Changed(self.directory.clone()));

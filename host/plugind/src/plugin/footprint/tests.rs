@@ -10,6 +10,7 @@ fn footprint(text: &str) -> Result<Footprint, InspectError> {
 fn error(text: &str) -> FootprintError {
     match footprint(text) {
         Err(InspectError::Footprint(error)) => error,
+        Ok(footprint) => footprint.check(&ComponentLimits::DEFAULT).unwrap_err(),
         other => panic!("{other:?}"),
     }
 }
@@ -94,11 +95,12 @@ fn more_than_the_pool_has_is_refused_with_the_number_and_the_limit() {
     for (text, part) in [
         (
             format!("(component (core module $m) {})", modules(201)),
-            "201 instances of core modules; one component may have at most 200, a limit that no setting raises",
+            "201 instances of core modules; one component may have at most 200; raise pool.component-core-instances in \
+             plugind.toml, which can be at most 5000,",
         ),
         (
             format!("(component (core module $m {}) {})", "(memory 0)".repeat(17), modules(3)),
-            "51 linear memories; one component may have at most 50",
+            "51 linear memories; one component may have at most 50; raise pool.component-memories in plugind.toml,",
         ),
         (
             format!(
@@ -106,11 +108,12 @@ fn more_than_the_pool_has_is_refused_with_the_number_and_the_limit() {
                 "(table 0 funcref)".repeat(67),
                 modules(3)
             ),
-            "201 tables; one component may have at most 200",
+            "201 tables; one component may have at most 200; raise pool.component-tables in plugind.toml,",
         ),
         (
             format!("(component (core module $m (table 200001 funcref)) {})", modules(1)),
-            "a table that begins with 200001 elements; one table may have at most 200000",
+            "a table that begins with 200001 elements; one table may have at most 200000; raise pool.table-elements in \
+             plugind.toml,",
         ),
         (
             format!("(component (core module $m (memory i64 65537)) {})", modules(1)),
@@ -119,6 +122,8 @@ fn more_than_the_pool_has_is_refused_with_the_number_and_the_limit() {
     ] {
         let error = error(&text).to_string();
         assert!(error.starts_with(part), "{error}");
+        let raised = footprint(&text).unwrap().check(&ComponentLimits::MAX);
+        assert_eq!(raised.is_ok(), error.contains("raise pool."), "{raised:?}");
     }
     for text in [
         format!("(component (core module $m) {})", modules(200)),
@@ -126,6 +131,7 @@ fn more_than_the_pool_has_is_refused_with_the_number_and_the_limit() {
         format!("(component (core module $m (table 200000 funcref)) {})", modules(1)),
         format!("(component (core module $m (memory 65536)) {})", modules(1)),
     ] {
-        assert!(footprint(&text).is_ok(), "{text}");
+        let checked = footprint(&text).unwrap().check(&ComponentLimits::DEFAULT);
+        assert!(checked.is_ok(), "{text}");
     }
 }

@@ -47,7 +47,9 @@ fn components_that_the_validator_recurses_in_are_refused_and_nothing_else_happen
         let path = directory.path().to_owned();
         let found = found(&path, file);
         // With the stack of a thread of the runtime, on which the daemon does it.
-        let verified = std::thread::Builder::new().stack_size(2 << 20).spawn(|| verify(found));
+        let verified = std::thread::Builder::new()
+            .stack_size(2 << 20)
+            .spawn(|| verify(found, &ComponentLimits::DEFAULT));
         assert!(verified.unwrap().join().unwrap().is_err(), "{file}");
     }
 }
@@ -70,7 +72,7 @@ fn a_limit_below_the_initial_memory_is_a_mistake_at_its_line_or_of_the_default()
     let lines = |text: &str| {
         fs::write(&manifest, text).unwrap();
         let found = Found { manifest: Some(manifest.clone()), ..found(directory.path(), "x.wasm") };
-        let rejected = verify(found).err();
+        let rejected = verify(found, &ComponentLimits::DEFAULT).err();
         rejected.map(|rejected| (rejected.lines(), rejected.is_configuration()))
     };
     let (mistakes, configuration) = lines("").unwrap();
@@ -94,7 +96,10 @@ fn a_limit_below_the_initial_memory_is_a_mistake_at_its_line_or_of_the_default()
 fn the_error_names_the_file_the_cause_and_the_remedy() {
     let directory = tempfile::tempdir().unwrap();
     fs::write(directory.path().join("x.wasm"), b"\0asm\x01\0\0\0").unwrap();
-    let error = verify(found(directory.path(), "x.wasm")).unwrap_err().lines().join("; ");
+    let error = verify(found(directory.path(), "x.wasm"), &ComponentLimits::DEFAULT)
+        .unwrap_err()
+        .lines()
+        .join("; ");
     assert!(
         error.contains("x.wasm is a core module") && error.contains("build a component"),
         "{error}"
