@@ -2,7 +2,10 @@
 
 use crate::{
     base::{name::SocketName, quantity::Bytes},
-    listen::datagram_socket::{DatagramSocket, Incoming},
+    listen::{
+        datagram_socket::{DatagramSocket, Incoming},
+        tries::TRIES,
+    },
     pool::{
         Reply,
         call::{Call, NotServed},
@@ -24,8 +27,6 @@ const WAITING_MAX: usize = 1024;
 const BATCH: usize = 64;
 /// Interval over which dropped datagrams are counted before they are logged.
 const REPORT_EVERY: Duration = Duration::from_secs(1);
-/// Limit of attempts for a datagram that meets generations which are leaving.
-const TRIES: usize = 3;
 
 /// The server for datagram sockets. It ends when no more are wanted.
 pub type DatagramServer =
