@@ -122,6 +122,7 @@ class Server:
             "p50": result["p50"],
             "p99": result["p99"],
             "cpu": server * 1e6 / max(result["requests"], 1),
+            "client": wrk * 1e6 / max(result["requests"], 1),
             "errors": result["errors"],
             "others": max(others, 0) / (time.monotonic() - began) / CPUS,
         }

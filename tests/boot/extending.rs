@@ -1,9 +1,10 @@
 //! Plugins that extend systemd: the users of a plugin are users of the machine.
 
-use plugind_tests::{Machine, WAIT_MAX, eventually};
+use plugind_tests::{Connection, Machine, WAIT_MAX, eventually};
 use std::{
     fs,
     io::{BufRead, BufReader, Write, stderr},
+    net::TcpStream,
     os::unix::net::UnixStream,
     sync::atomic::{AtomicBool, Ordering::Relaxed},
     thread,
@@ -142,16 +143,31 @@ fn time_of_other_user(machine: &Machine) -> Duration {
     times.min().unwrap_or_default()
 }
 
+/// The number of connections to the plugin so far.
+fn accepted(machine: &Machine) -> String {
+    let stream = machine.within(|| TcpStream::connect("127.0.0.1:9464")).unwrap();
+    let metrics = Connection::over(stream).get("/metrics");
+    let count = "plugind_socket_connections_accepted_total{socket=\"userdb\"}";
+    let line = metrics.text().lines().find(|line| line.starts_with(count));
+    line.unwrap_or_else(|| panic!("{}", metrics.text())).to_owned()
+}
+
 #[test]
 fn other_users_are_found_while_the_plugin_traps_spins_or_waits_for_ever() {
     let example = example("userdb.toml");
     let limits = example.split_once("[limits]").unwrap().1;
     let machine = boot("userdb", &example);
+    machine.succeed(&["systemctl", "stop", "plugind.service"]);
+    machine.succeed(&["systemctl", "start", "plugind-metrics.socket"]);
+    machine.start();
+    wait_for_link(&machine);
     for how in ["trap", "spin", "wait"] {
         machine.put_guest("userdb", "userdb");
         machine.put_manifest("userdb", &example);
         machine.succeed(&["systemctl", "reload", "plugind.service"]);
+        let before = accepted(&machine);
         assert_eq!(ada(&machine), ADA);
+        assert_ne!(accepted(&machine), before, "{how}");
         let healthy = time_of_other_user(&machine);
         machine.put_guest("userdb", "fails_connections");
         let manifest = format!("[config]\nhow = \"{how}\"\n[limits]{limits}");
@@ -163,6 +179,12 @@ fn other_users_are_found_while_the_plugin_traps_spins_or_waits_for_ever() {
         assert_eq!(machine.run(&["getent", "passwd", "ada"]).status, 2, "{how}");
         let failing = time_of_other_user(&machine);
         let ratio = failing.as_secs_f64() / healthy.as_secs_f64();
+        // Those look-ups cost the same because they do not reach the plugin.
+        eventually("look-ups without a connection to the plugin", || {
+            let before = accepted(&machine);
+            look_up(&machine, "daemon", OTHER_LOOK_UPS);
+            (accepted(&machine) == before).then_some(())
+        });
         print(&format!(
             "look-ups of another user with the plugin that fails ({how}): {ratio:.2} of the time with one that works"
         ));

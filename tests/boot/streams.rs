@@ -66,6 +66,28 @@ pub(super) fn time_at_path(machine: &Machine) -> Vec<u8> {
 }
 
 #[test]
+fn the_datagram_that_starts_the_daemon_has_the_process_that_sent_it() {
+    let machine = Machine::boot_with(&[]);
+    machine.put_guest("gram", "echoes");
+    let unit = "[Socket]\nListenDatagram=/run/gram\nPassCredentials=yes\nFileDescriptorName=gram\n\
+                Service=plugind.service\n";
+    machine.put("/etc/systemd/system/gram.socket", unit);
+    machine.reload_units();
+    machine.succeed(&["systemctl", "start", "gram.socket"]);
+    assert_eq!(machine.daemon("ActiveState"), "inactive");
+    // The daemon, which does not see the files of the client, can answer to an abstract address.
+    let script = r#"socket(S, AF_UNIX, SOCK_DGRAM, 0) or die $!;
+        bind(S, pack_sockaddr_un("\0client")) or die $!;
+        alarm(60);
+        for (1, 2) {
+            send(S, "who", 0, pack_sockaddr_un("/run/gram")) or die $!;
+            defined(recv(S, $answer, 64, 0)) or die $!;
+            print $answer eq "gram process $$ user 0 group 0" ? "yes " : "$$: $answer ";
+        }"#;
+    assert_eq!(machine.succeed(&["perl", "-MSocket", "-e", script]), "yes yes ");
+}
+
+#[test]
 fn sockets_of_every_kind_are_served_at_once_and_a_reload_claims_another() {
     let machine = Machine::boot_with(&["echo", "hello"]);
     for plugin in ["echo", "clock"] {

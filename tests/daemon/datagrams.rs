@@ -38,7 +38,10 @@ fn datagrams_are_answered_over_ip_and_at_a_path_and_know_their_sender() {
     client.set_read_timeout(Some(WAIT_MAX)).unwrap();
     client.send_to(b"who", &place).unwrap();
     let length = client.recv(&mut answer).unwrap();
-    assert_eq!(&answer[..length], b"echo a process");
+    let (user, group) = (rustix::process::geteuid(), rustix::process::getegid());
+    let (process, user, group) = (std::process::id(), user.as_raw(), group.as_raw());
+    let expected = format!("echo process {process} user {user} group {group}");
+    assert_eq!(str::from_utf8(&answer[..length]), Ok(expected.as_str()));
 }
 
 #[test]

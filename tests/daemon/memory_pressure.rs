@@ -1,13 +1,25 @@
 //! Memory pressure, reported as systemd does it: instances without work end, their memory is free, and plugins serve.
 
 use crate::{control, metrics::Measured};
-use plugind_tests::{Connection, Daemon, Tree, eventually};
-use std::{fs::File, io::Write, path::PathBuf, process::Command, thread};
+use plugind_tests::{Connection, Daemon, Tree, WAIT_MAX, eventually};
+use std::{
+    fs::File,
+    hint::spin_loop,
+    io::Write,
+    path::PathBuf,
+    process::Command,
+    sync::atomic::{AtomicBool, Ordering::Relaxed},
+    thread,
+    time::Instant,
+};
 use tempfile::TempDir;
 
 /// An instance without work is not stopped by itself while a test lasts.
 const PATIENT: &str = "idle-timeout-sec = \"1h\"\n";
 const MIB: u64 = 1 << 20;
+/// Asks the kernel to report when something waited for 1 ms in 2 s, as systemd writes it: `some 1000 2000000` and a NUL,
+/// in Base64.
+const REQUEST: &str = "c29tZSAxMDAwIDIwMDAwMDAA";
 
 /// Where a test reports memory pressure.
 struct Pressure {
@@ -129,6 +141,30 @@ fn requests_succeed_while_pressure_is_reported() {
     }
     assert!(daemon.get("/keeps").text().ends_with(" count=19"), "its state is kept");
     assert_eq!(daemon.log.count(&["instance failed"]), 0);
+}
+
+#[test]
+fn a_report_of_the_kernel_ends_an_instance_without_work() {
+    let tree = Tree::new().with_manifest("keeps", &format!("on-demand = true\n{PATIENT}"));
+    // The kernel reports pressure on processors by the same kind of file, and a test can cause that.
+    let watch = "MEMORY_PRESSURE_WATCH=/proc/pressure/cpu";
+    let daemon =
+        Daemon::start_by(&tree, &["env", watch, &format!("MEMORY_PRESSURE_WRITE={REQUEST}")]);
+    assert_eq!(daemon.get("/keeps").status(), 200);
+    let (is_over, begun) = (AtomicBool::new(false), Instant::now());
+    thread::scope(|scope| {
+        for _ in 0..=thread::available_parallelism().unwrap().get() {
+            scope.spawn(|| {
+                while !is_over.load(Relaxed) && begun.elapsed() < WAIT_MAX {
+                    spin_loop();
+                }
+            });
+        }
+        daemon.log.wait_for(&["plugind: plugin idle", "plugin=keeps"]);
+        is_over.store(true, Relaxed);
+    });
+    assert!(daemon.get("/keeps").text().ends_with(" count=2"), "its state is kept");
+    assert_eq!(daemon.log.count(&["memory pressure not watched"]), 0);
 }
 
 #[test]

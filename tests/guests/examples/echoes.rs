@@ -74,7 +74,13 @@ impl DatagramHandler for Echoes {
             b"never" => forever().await,
             b"who" => Some(match peer {
                 datagrams::Peer::Ip(ip) => format!("{socket} {} {}", ip.address, ip.port),
-                datagrams::Peer::Unix(_) => format!("{socket} a process"),
+                datagrams::Peer::Unix(Some(process)) => {
+                    format!(
+                        "{socket} process {} user {} group {}",
+                        process.pid, process.uid, process.gid
+                    )
+                }
+                datagrams::Peer::Unix(None) => format!("{socket} a process"),
             }),
             b"slow" => {
                 pause(300).await;

@@ -2,24 +2,22 @@
 
 use crate::{
     base::{name::SocketName, quantity::Bytes},
-    listen::tries::TRIES,
+    listen::{
+        datagram_socket::{DatagramSocket, Incoming},
+        tries::TRIES,
+    },
     pool::{
         Reply,
         call::{Call, NotServed},
         instances::Pool,
     },
     route::table::TableReader,
-    systemd::sockets::Socket,
-    world::{client_address::ClientAddress, received_datagram::ReceivedDatagram},
+    world::received_datagram::ReceivedDatagram,
 };
 use futures::{FutureExt, StreamExt, future::BoxFuture, stream::FuturesUnordered};
-use rustix::net::{RecvFlags, SendFlags, SocketAddrAny, recvfrom, sendto};
-use std::{io, net::SocketAddr, os::fd::AsFd, sync::Arc, time::Duration};
-use tokio::{
-    io::Interest,
-    net::{UdpSocket, UnixDatagram},
-    time::{Instant, sleep_until},
-};
+use rustix::net::SocketAddrAny;
+use std::{sync::Arc, time::Duration};
+use tokio::time::{Instant, sleep_until};
 use tokio_util::sync::CancellationToken;
 use tracing::warn;
 
@@ -30,77 +28,9 @@ const BATCH: usize = 64;
 /// Interval over which dropped datagrams are counted before they are logged.
 const REPORT_EVERY: Duration = Duration::from_secs(1);
 
-/// A socket that receives datagrams.
-pub struct DatagramSocket {
-    name: SocketName,
-    inner: Inner,
-}
-
-/// The socket, by its kind.
-enum Inner {
-    Udp(UdpSocket),
-    Unix(UnixDatagram),
-}
-
 /// The server for datagram sockets. It ends when no more are wanted.
 pub type DatagramServer =
     Arc<dyn Fn(DatagramSocket, CancellationToken) -> BoxFuture<'static, ()> + Send + Sync>;
-
-impl DatagramSocket {
-    /// Receives from a socket, which stays open when this is dropped. None for sockets of connections. To be called
-    /// within the runtime.
-    ///
-    /// # Errors
-    /// When the socket cannot be used for that.
-    pub fn of(socket: &Socket, name: SocketName) -> io::Result<Option<Self>> {
-        let inner = match socket {
-            Socket::Udp(socket) => {
-                let socket = socket.try_clone()?;
-                socket.set_nonblocking(true)?;
-                Inner::Udp(UdpSocket::from_std(socket)?)
-            }
-            Socket::UnixDatagram(socket) => {
-                let socket = socket.try_clone()?;
-                socket.set_nonblocking(true)?;
-                Inner::Unix(UnixDatagram::from_std(socket)?)
-            }
-            Socket::Tcp(_) | Socket::UnixStream(_) => return Ok(None),
-        };
-        Ok(Some(Self { name, inner }))
-    }
-
-    /// Waits until there is a datagram.
-    async fn readable(&self) -> io::Result<()> {
-        match &self.inner {
-            Inner::Udp(socket) => socket.readable().await,
-            Inner::Unix(socket) => socket.readable().await,
-        }
-    }
-
-    /// Receives a datagram that is there: how much of it fits into `buffer`, its length, and who sent it.
-    fn try_receive(&self, buffer: &mut [u8]) -> io::Result<(usize, usize, Option<SocketAddrAny>)> {
-        let mut receive = || {
-            let fd = match &self.inner {
-                Inner::Udp(socket) => socket.as_fd(),
-                Inner::Unix(socket) => socket.as_fd(),
-            };
-            Ok(recvfrom(fd, &mut *buffer, RecvFlags::TRUNC)?)
-        };
-        match &self.inner {
-            Inner::Udp(socket) => socket.try_io(Interest::READABLE, &mut receive),
-            Inner::Unix(socket) => socket.try_io(Interest::READABLE, &mut receive),
-        }
-    }
-
-    /// Sends an answer. False if the receiver has no room for it, or is gone.
-    fn send(&self, bytes: &[u8], to: &SocketAddrAny) -> bool {
-        let fd = match &self.inner {
-            Inner::Udp(socket) => socket.as_fd(),
-            Inner::Unix(socket) => socket.as_fd(),
-        };
-        sendto(fd, bytes, SendFlags::NOSIGNAL, to).is_ok()
-    }
-}
 
 /// Has plugins answer the datagrams of their sockets.
 #[must_use]
@@ -136,13 +66,13 @@ impl DatagramService {
                     continue;
                 }
                 () = sleep_until(report_at.unwrap_or_else(Instant::now)), if report_at.is_some() => {
-                    self.drops.report(&self.socket.name);
+                    self.drops.report(self.socket.name());
                     continue;
                 }
                 readable = self.socket.readable() => readable,
             };
             if let Err(error) = readable {
-                warn!(socket = %self.socket.name, %error, "cannot receive datagrams");
+                warn!(socket = %self.socket.name(), %error, "cannot receive datagrams");
                 return;
             }
             self.receive();
@@ -150,31 +80,24 @@ impl DatagramService {
         while let Some(answer) = self.waiting.next().await {
             self.send(answer);
         }
-        self.drops.report(&self.socket.name);
+        self.drops.report(self.socket.name());
     }
 
     /// Takes those that are there, up to a batch.
     fn receive(&mut self) {
-        let pool = pool(&self.reader, &self.socket.name);
+        let pool = pool(&self.reader, self.socket.name());
         let max = pool.as_ref().map_or(0, |pool| datagram_max(pool));
         self.buffer.resize(max, 0);
         for _ in 0..BATCH {
             // An error is that of an answer that did not arrive, or says that there are no more.
-            let Ok((read, length, sender)) = self.socket.try_receive(&mut self.buffer) else {
-                return;
-            };
-            let bytes = (length <= max).then(|| self.buffer[..read].to_vec());
-            self.take(pool.as_ref(), bytes, sender);
+            let Ok(incoming) = self.socket.try_receive(&mut self.buffer) else { return };
+            let bytes = (incoming.length <= max).then(|| self.buffer[..incoming.read].to_vec());
+            self.take(pool.as_ref(), bytes, incoming);
         }
     }
 
     /// Has a datagram answered; without bytes it was too large.
-    fn take(
-        &mut self,
-        pool: Option<&Arc<Pool>>,
-        bytes: Option<Vec<u8>>,
-        sender: Option<SocketAddrAny>,
-    ) {
+    fn take(&mut self, pool: Option<&Arc<Pool>>, bytes: Option<Vec<u8>>, incoming: Incoming) {
         let bytes = match (pool, bytes) {
             (None, _) => return self.drop(Dropped::NotServed),
             (Some(_), None) => return self.drop(Dropped::TooLarge),
@@ -183,10 +106,9 @@ impl DatagramService {
         if self.waiting.len() >= WAITING_MAX {
             return self.drop(Dropped::QueueFull);
         }
-        let address = sender.as_ref().and_then(|sender| SocketAddr::try_from(sender.clone()).ok());
-        let client = address.map_or(ClientAddress::Unix(None), ClientAddress::Ip);
-        let datagram =
-            Box::new(ReceivedDatagram { socket: self.socket.name.clone(), client, bytes });
+        let (client, sender) = (incoming.client(), incoming.sender);
+        let socket = self.socket.name().clone();
+        let datagram = Box::new(ReceivedDatagram { socket, client, bytes });
         let reader = self.reader.clone();
         self.waiting.push(async move { (sender, answer(&reader, datagram).await) }.boxed());
     }
@@ -201,7 +123,7 @@ impl DatagramService {
     }
 
     fn drop(&mut self, why: Dropped) {
-        if let Some(entry) = self.reader.table().whole_socket(&self.socket.name) {
+        if let Some(entry) = self.reader.table().whole_socket(self.socket.name()) {
             entry.figures.datagrams_dropped.add(1);
         }
         self.drops.note(why);

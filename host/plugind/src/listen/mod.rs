@@ -8,6 +8,8 @@ pub mod stream;
 #[cfg(feature = "runtime")]
 pub mod accept;
 #[cfg(feature = "runtime")]
+pub mod datagram_socket;
+#[cfg(feature = "runtime")]
 pub mod datagrams;
 #[cfg(feature = "runtime")]
 mod message_delivery;

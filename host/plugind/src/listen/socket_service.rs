@@ -5,7 +5,8 @@ use crate::{
     config::settings::ConnectionSetting,
     listen::{
         accept::accept,
-        datagrams::{DatagramServer, DatagramSocket},
+        datagram_socket::DatagramSocket,
+        datagrams::DatagramServer,
         opening::HttpUse,
         places::{LimitsReached, Place, Places},
         sockets::ListenSockets,

@@ -5,6 +5,7 @@ use crate::{
     route::sockets::{SocketKinds, SocketMistakes},
     systemd::sockets::{PassedSockets, Socket, SocketKind, SocketsError},
 };
+use rustix::net::sockopt;
 use std::{
     collections::{BTreeMap, BTreeSet},
     fmt, fs, io,
@@ -178,6 +179,10 @@ impl ListenSockets {
         }
         for (name, sockets) in &sockets.named {
             for socket in sockets {
+                if socket.kind() == SocketKind::UnixDatagram {
+                    // From now on the kernel notes the sender of each datagram.
+                    sockopt::set_socket_passcred(socket, true).map_err(io::Error::from)?;
+                }
                 info!(socket = %name, address = %socket.address(), "listening");
             }
         }

@@ -11,7 +11,7 @@ use crate::{
     world::middleware_way::{MiddlewareDispatch, MiddlewareWay},
 };
 use bytes::Bytes;
-use futures::future::{BoxFuture, join_all, pending};
+use futures::future::{BoxFuture, pending};
 use http::{Request, Response, Uri, uri::Scheme};
 use http_body::{Body, Frame, SizeHint};
 use http_body_util::BodyExt;
@@ -56,7 +56,8 @@ struct CallDepth(u8);
 /// A request that an instance serves, as far as its own calls depend on it.
 pub struct RequestScope {
     depth: u8,
-    ended: CancellationToken,
+    /// Shared, because a clone of a token locks it.
+    ended: Arc<CancellationToken>,
 }
 
 impl RequestScope {
@@ -102,20 +103,26 @@ impl Guest {
         }
         self.0.retain(|scope| scope.strong_count() > 0);
         let depth = request.extensions().get().map_or(0, |CallDepth(depth)| *depth);
-        let scope = Arc::new(RequestScope { depth, ended: CancellationToken::new() });
+        let scope = Arc::new(RequestScope { depth, ended: Arc::default() });
         self.0.push(Arc::downgrade(&scope));
         Some(scope)
     }
 
     /// Returns the depth of a call that is sent now, and a future that ends when the reply is no longer needed.
-    fn next_call(&self) -> (u8, BoxFuture<'static, ()>) {
-        let scopes: Vec<_> = self.0.iter().filter_map(Weak::upgrade).collect();
-        let depth = scopes.iter().map(|scope| scope.depth).max();
-        let ends: Vec<_> =
-            scopes.iter().map(|scope| scope.ended.clone().cancelled_owned()).collect();
-        let ended: BoxFuture<'_, ()> = match ends.is_empty() {
-            true => Box::pin(pending()),
-            false => Box::pin(async { drop(join_all(ends).await) }),
+    fn next_call(&self) -> (u8, impl Future<Output = ()> + Send + use<>) {
+        let (mut depth, mut ends) = (None, Vec::with_capacity(self.0.len()));
+        for scope in self.0.iter().filter_map(Weak::upgrade) {
+            depth = depth.max(Some(scope.depth));
+            ends.push(scope.ended.clone());
+        }
+        let ended = async move {
+            if ends.is_empty() {
+                return pending().await;
+            }
+            // All of them have to end, so it waits for one at a time.
+            for end in ends {
+                end.cancelled().await;
+            }
         };
         // A call that no request has caused, for example in `start`, has the first level.
         (depth.map_or(1, |depth| depth.saturating_add(1)), ended)
@@ -211,6 +218,7 @@ impl Shared {
                 }
             };
             tokio::select! {
+                biased;
                 answered = answer => match answered {
                     Ok(response) => Ok(limit_pauses(response, options.between_bytes_timeout)),
                     // The host made a mistake of its own.
@@ -351,12 +359,14 @@ pub(super) mod tests {
     async fn a_call_ends_when_nobody_waits_for_any_request_that_led_to_it() {
         let (mut guest, shared) = (Guest::default(), shared());
         let outer = request("http://shop.example/");
-        let scopes = [(), ()].map(|()| guest.enter(&shared, &outer).unwrap());
-        let mut call = send(&guest, "http://orders.plugind/").unwrap();
-        scopes[0].end();
-        assert!((&mut call).now_or_never().is_none(), "another request may need it");
-        scopes[1].end();
-        assert!(matches!(call.await, Err(Error::ConnectionTerminated)));
+        for order in [[0, 1], [1, 0]] {
+            let scopes = [(), ()].map(|()| guest.enter(&shared, &outer).unwrap());
+            let mut call = send(&guest, "http://orders.plugind/").unwrap();
+            scopes[order[0]].end();
+            assert!((&mut call).now_or_never().is_none(), "another request may need it");
+            scopes[order[1]].end();
+            assert!(matches!(call.await, Err(Error::ConnectionTerminated)));
+        }
     }
 
     #[tokio::test]
