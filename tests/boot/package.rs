@@ -11,7 +11,7 @@ use std::{
 };
 
 /// The revision of the engine in the programs, which decides what compiled code they can use, and that of a newer build.
-const REVISIONS: [&str; 2] = ["plugind engine revision 004", "plugind engine revision 005"];
+const REVISIONS: [&str; 2] = ["plugind engine revision 005", "plugind engine revision 006"];
 
 /// Changes the programs to those of a build whose engine cannot use the code that the previous ones compiled.
 fn change_engine(directory: &Path) {

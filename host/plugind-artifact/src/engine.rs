@@ -7,9 +7,9 @@ use sha2::{Digest, Sha256};
 use std::hint::black_box;
 use wasmtime::{Config, WasmBacktraceDetails};
 
-/// Counts the changes of [`engine_config`] that make older compiled files useless. A text that the programs contain once,
-/// so that a test can make a build with another engine of them.
-const REVISION: &str = "plugind engine revision 004";
+/// Counts the changes of [`engine_config`], and of the seals of files, that make older compiled files useless. A text that
+/// the programs contain once, so that a test can make a build with another engine of them.
+const REVISION: &str = "plugind engine revision 005";
 /// The interpreter's code, as compilers name it.
 const PULLEY: &str = if cfg!(target_endian = "big") { "pulley64be" } else { "pulley64" };
 

@@ -7,17 +7,19 @@ use crate::{
     engine::{self, EngineKind},
     hex::hex,
 };
-use sha2::{Digest, Sha256};
 use std::{
     fmt,
     fs::File,
     io::{self, Read, Seek, SeekFrom},
 };
+use xxhash_rust::xxh3::Xxh3;
 
 /// Stands at the end of every compiled file, behind the seal.
 const MAGIC: &[u8; 16] = b"plugind compiled";
-/// The length of what follows the code: the seal, which is the digest of key and code, and [`MAGIC`].
-const TRAILER: usize = 32 + MAGIC.len();
+/// The length of a seal, which is the checksum of key and code.
+const SEAL: usize = size_of::<u128>();
+/// The length of what follows the code: its seal and [`MAGIC`].
+const TRAILER: usize = SEAL + MAGIC.len();
 
 /// Names one compiled file: the component it was made from, and the engine it was made for.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -57,9 +59,18 @@ impl fmt::Display for Key {
 #[must_use]
 pub fn seal(key: &Key, code: &[u8]) -> Vec<u8> {
     let mut trailer = Vec::with_capacity(TRAILER);
-    trailer.extend(Sha256::new().chain_update(key.to_string()).chain_update(code).finalize());
+    let mut checksum = checksum_of(key);
+    checksum.update(code);
+    trailer.extend(checksum.digest128().to_be_bytes());
     trailer.extend(MAGIC);
     trailer
+}
+
+/// The checksum of a file's key, to be continued with its code. A start reads every compiled file, so it must be fast.
+fn checksum_of(key: &Key) -> Xxh3 {
+    let mut checksum = Xxh3::new();
+    checksum.update(key.to_string().as_bytes());
+    checksum
 }
 
 /// Why a compiled file is not to be used.
@@ -85,23 +96,23 @@ pub fn check_seal(key: &Key, file: &mut File) -> Result<(), SealError> {
     let code = length.checked_sub(TRAILER as u64).ok_or(SealError::Missing)?;
     file.rewind().map_err(SealError::Read)?;
 
-    let mut hash = Sha256::new().chain_update(key.to_string());
+    let mut checksum = checksum_of(key);
     let mut left = code;
     let mut buffer = [0; 16 * 1024];
     while left > 0 {
         let want = usize::try_from(left).map_or(buffer.len(), |left| left.min(buffer.len()));
         file.read_exact(&mut buffer[..want]).map_err(SealError::Read)?;
-        hash.update(&buffer[..want]);
+        checksum.update(&buffer[..want]);
         left -= want as u64;
     }
     let mut trailer = [0; TRAILER];
     file.read_exact(&mut trailer).map_err(SealError::Read)?;
 
-    let (digest, magic) = trailer.split_at(32);
+    let (sealed, magic) = trailer.split_at(SEAL);
     if magic != MAGIC {
         return Err(SealError::Missing);
     }
-    if digest != hash.finalize().as_slice() {
+    if sealed != checksum.digest128().to_be_bytes() {
         return Err(SealError::Broken);
     }
     Ok(())

@@ -15,10 +15,10 @@ use std::{
     sync::{
         Arc,
         atomic::{AtomicU8, AtomicU64, AtomicUsize, Ordering::Relaxed},
-        mpsc::{Receiver, RecvTimeoutError, SyncSender, TrySendError, sync_channel},
+        mpsc::{Receiver, RecvTimeoutError, Sender, channel},
     },
     thread,
-    time::{Duration, Instant},
+    time::Duration,
 };
 use tracing::{Event, Level, Metadata, Subscriber};
 use tracing_subscriber::{
@@ -37,7 +37,7 @@ const FINAL_FLUSH: Duration = Duration::from_secs(2);
 #[derive(Clone)]
 pub struct Journal {
     /// Entries; none is the end.
-    queue: SyncSender<Option<Record>>,
+    queue: Sender<Option<Record>>,
     shared: Arc<QueueState>,
 }
 
@@ -47,13 +47,43 @@ struct QueueState {
     dropped: AtomicU64,
     /// The total number of lost entries.
     lost: Count,
-    /// About the length of the entries that wait to be written.
+    /// The number of the entries that wait to be written, and about their length.
+    entries: AtomicUsize,
     waiting: AtomicUsize,
+}
+
+impl QueueState {
+    fn new(max: Priority) -> Self {
+        Self {
+            max: AtomicU8::new(max as u8),
+            dropped: AtomicU64::new(0),
+            lost: Count::default(),
+            entries: AtomicUsize::new(0),
+            waiting: AtomicUsize::new(0),
+        }
+    }
+
+    /// Whether there is room for another entry of this length, which waits from now on then.
+    fn admit(&self, length: usize) -> bool {
+        let waiting = self.waiting.fetch_add(length, Relaxed);
+        let entries = self.entries.fetch_add(1, Relaxed);
+        let has_room = waiting <= QUEUE_BYTES && entries < QUEUE;
+        if !has_room {
+            self.remove(length);
+        }
+        has_room
+    }
+
+    /// An entry of this length does not wait any more.
+    fn remove(&self, length: usize) {
+        self.entries.fetch_sub(1, Relaxed);
+        self.waiting.fetch_sub(length, Relaxed);
+    }
 }
 
 /// The thread that writes.
 pub struct Writer {
-    queue: SyncSender<Option<Record>>,
+    queue: Sender<Option<Record>>,
     /// Closed when the thread ends.
     ended: Receiver<()>,
 }
@@ -63,10 +93,11 @@ pub struct Writer {
 /// # Errors
 /// When no thread can be started.
 pub fn start(max: Priority, target: LogTarget) -> io::Result<(Journal, Writer)> {
-    let (queue, records) = sync_channel(QUEUE);
+    // Bounded by what is counted, so that it has no memory for entries that do not wait.
+    let (queue, records) = channel();
     let shared = Arc::new(QueueState::new(max));
     let journal = Journal { queue: queue.clone(), shared: shared.clone() };
-    let (ends, ended) = sync_channel(0);
+    let (ends, ended) = channel();
     let run = move || {
         write(&records, &shared, target);
         drop(ends);
@@ -78,33 +109,17 @@ pub fn start(max: Priority, target: LogTarget) -> io::Result<(Journal, Writer)> 
 /// A journal whose entries wait until the other part is dropped.
 #[cfg(test)]
 pub(crate) fn stalled() -> (Journal, impl Sized) {
-    let (queue, records) = sync_channel(QUEUE);
+    let (queue, records) = channel();
     (Journal { queue, shared: Arc::new(QueueState::new(Priority::Debug)) }, records)
-}
-
-impl QueueState {
-    fn new(max: Priority) -> Self {
-        Self {
-            max: AtomicU8::new(max as u8),
-            dropped: AtomicU64::new(0),
-            lost: Count::default(),
-            waiting: AtomicUsize::new(0),
-        }
-    }
 }
 
 impl Writer {
     /// Waits until all entries so far are written, but not for long, and ends.
     pub fn finish(self) {
-        let deadline = Instant::now() + FINAL_FLUSH;
-        while let Err(TrySendError::Full(_)) = self.queue.try_send(None) {
-            if Instant::now() >= deadline {
-                return;
-            }
-            thread::sleep(Duration::from_millis(10));
-        }
+        // A thread that has ended has written them.
+        self.queue.send(None).ok();
         // Nothing is ever sent: it ends by being closed, or the time is up.
-        self.ended.recv_timeout(deadline.saturating_duration_since(Instant::now())).ok();
+        self.ended.recv_timeout(FINAL_FLUSH).ok();
     }
 }
 
@@ -148,11 +163,9 @@ impl Journal {
     }
 
     fn push(&self, record: Record) {
-        let length = record.length();
-        let waiting = self.shared.waiting.fetch_add(length, Relaxed);
-        let full = waiting > QUEUE_BYTES || self.queue.try_send(Some(record)).is_err();
-        if full {
-            self.shared.waiting.fetch_sub(length, Relaxed);
+        // The thread that takes them ends with the daemon.
+        let is_queued = self.shared.admit(record.length()) && self.queue.send(Some(record)).is_ok();
+        if !is_queued {
             self.shared.dropped.fetch_add(1, Relaxed);
             self.shared.lost.add(1);
         }
@@ -172,7 +185,7 @@ fn write(records: &Receiver<Option<Record>>, shared: &QueueState, target: LogTar
         let next = records.recv_timeout(Duration::from_secs(1));
         let mut written = true;
         if let Ok(Some(record)) = &next {
-            shared.waiting.fetch_sub(record.length(), Relaxed);
+            shared.remove(record.length());
             written = put(record);
             shared.dropped.fetch_add(u64::from(!written), Relaxed);
             shared.lost.add(u64::from(!written));
@@ -204,5 +217,27 @@ impl<S: Subscriber> Layer<S> for HostLayer {
 
     fn on_event(&self, event: &Event<'_>, _: Context<'_, S>) {
         self.0.push(Record::Host(HostRecord::of(event)));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn entries_beyond_the_limit_are_lost_until_others_are_written() {
+        let (queue, records) = channel();
+        let shared = Arc::new(QueueState::new(Priority::Info));
+        let journal = Journal { queue, shared };
+        for _ in 0..QUEUE {
+            journal.push(Record::Dropped(1));
+        }
+        assert_eq!(journal.lost(), 0);
+        journal.push(Record::Dropped(1));
+        assert_eq!(journal.lost(), 1);
+        let taken = records.recv().unwrap().unwrap();
+        journal.shared.remove(taken.length());
+        journal.push(Record::Dropped(1));
+        assert_eq!(journal.lost(), 1);
     }
 }

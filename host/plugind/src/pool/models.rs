@@ -50,13 +50,15 @@ fn call() -> QueuedCall {
 fn take_one(queue: &CallQueue, worker: &Arc<WorkerHandle>) -> QueuedCall {
     block_on(poll_fn(|context| {
         worker.register(context.waker());
-        worker.clear_woken();
         loop {
-            if let Some(call) = queue.pop(worker.core) {
+            worker.begin_poll();
+            let call = queue.pop(worker.core);
+            if let Some(call) = call {
                 queue.set_available(worker, false);
                 return Poll::Ready(call);
             }
-            if !queue.set_available(worker, true) {
+            let is_woken = worker.end_poll();
+            if !queue.set_available(worker, true) && !is_woken {
                 return Poll::Pending;
             }
         }

@@ -16,6 +16,7 @@ use crate::{
         state_transfer::{Done, InstanceTransfer, TransferLimits},
         worker_context::WorkerContext,
         worker_event::{Retirement, WorkerEvent},
+        worker_handle::ServingWaker,
         workers::worker_slot::WorkerSlot,
     },
     world::{HostState, examine, link::Exports},
@@ -24,8 +25,8 @@ use futures::{StreamExt, future::BoxFuture, stream::FuturesUnordered};
 use std::{
     future::poll_fn,
     pin::Pin,
-    sync::atomic::Ordering::Relaxed,
-    task::{Context, Poll},
+    sync::{Arc, atomic::Ordering::Relaxed},
+    task::{Context, Poll, Waker},
 };
 use tokio::time::{Sleep, sleep};
 use tracing::warn;
@@ -121,11 +122,20 @@ impl<'a> Serving<'a> {
             self.begin(call);
             self.leaving = Some(LeaveReason::Recycled);
         }
-        poll_fn(|cx| self.poll(cx)).await
+        let handle = self.worker.handle;
+        let waker = Waker::from(Arc::new(ServingWaker(handle.clone())));
+        // The runtime polls this before each step of the instance, and most of them concern nothing here.
+        poll_fn(|_| {
+            handle.heartbeat.beat();
+            match handle.take_serving_due() {
+                true => self.poll(&mut Context::from_waker(&waker)),
+                false => Poll::Pending,
+            }
+        })
+        .await
     }
 
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<wasmtime::Result<LeaveReason>> {
-        self.worker.handle.heartbeat.beat();
         loop {
             self.poll_calls(cx)?;
             self.abandoned_tasks.forget_if_ended(self.accessor, cx);

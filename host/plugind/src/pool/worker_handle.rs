@@ -3,7 +3,7 @@
 use crate::{
     base::{
         atomic::{
-            AtomicBool, AtomicUsize,
+            AtomicBool, AtomicU8, AtomicUsize,
             Ordering::{AcqRel, Acquire, Relaxed, Release, SeqCst},
         },
         figures::CoreFigures,
@@ -17,6 +17,11 @@ use std::{
     sync::{Arc, OnceLock},
     task::{Wake, Waker},
 };
+
+/// The instance has something to do.
+const WOKEN: u8 = 1;
+/// The instance is being polled. What wakes it meanwhile need not wake the task, which looks at [`WOKEN`] after the poll.
+const POLLED: u8 = 2;
 
 /// One worker, seen from outside.
 pub(crate) struct WorkerHandle {
@@ -47,7 +52,10 @@ pub(crate) struct WorkerHandle {
     full: AtomicBool,
     killed: AtomicBool,
     failed: AtomicBool,
-    woken: AtomicBool,
+    /// [`WOKEN`] and [`POLLED`].
+    turn: AtomicU8,
+    /// The part that serves has to look at its calls, their queue, and its other work.
+    serving_is_due: AtomicBool,
     /// It could take a call, by what it saw last, and whether the queue knows.
     is_available: AtomicBool,
     /// It could take a call if the replies on their way had reached their callers.
@@ -84,7 +92,8 @@ impl WorkerHandle {
             full: AtomicBool::new(false),
             killed: AtomicBool::new(false),
             failed: AtomicBool::new(false),
-            woken: AtomicBool::new(false),
+            turn: AtomicU8::new(0),
+            serving_is_due: AtomicBool::new(false),
             is_available: AtomicBool::new(false),
             delivers: AtomicBool::new(false),
             resumes: AtomicBool::new(false),
@@ -241,8 +250,20 @@ impl WorkerHandle {
 
     /// There is a call for it.
     pub(crate) fn wake_to_work(&self) {
-        self.woken.store(true, Release);
-        self.waker.wake();
+        if self.turn.fetch_or(WOKEN, AcqRel) & POLLED == 0 {
+            self.waker.wake();
+        }
+    }
+
+    /// There is something for the part that serves.
+    fn wake_to_serve(&self) {
+        self.serving_is_due.store(true, Release);
+        self.wake_to_work();
+    }
+
+    /// Whether the part that serves has to look at its work: once in each poll of the instance, and when something woke it.
+    pub(crate) fn take_serving_due(&self) -> bool {
+        self.serving_is_due.load(Relaxed) && self.serving_is_due.swap(false, AcqRel)
     }
 
     /// Something is wanted of it.
@@ -265,14 +286,20 @@ impl WorkerHandle {
         self.failed.load(Acquire)
     }
 
-    /// Forgets that it was woken.
-    pub(crate) fn clear_woken(&self) {
-        self.woken.store(false, Release);
+    /// A poll of its instance begins, and is to find everything that woke the instance before.
+    pub(crate) fn begin_poll(&self) {
+        self.turn.swap(POLLED, AcqRel);
+        self.serving_is_due.store(true, Relaxed);
     }
 
-    /// Whether anything woke its instance since [`WorkerHandle::clear_woken`].
+    /// The poll has ended. True if something woke the instance meanwhile: then it must be polled again, or its task woken.
+    pub(crate) fn end_poll(&self) -> bool {
+        self.turn.fetch_and(!POLLED, AcqRel) & WOKEN != 0
+    }
+
+    /// Whether anything woke its instance since [`WorkerHandle::begin_poll`].
     pub(crate) fn is_woken(&self) -> bool {
-        self.woken.load(Acquire)
+        self.turn.load(Acquire) & WOKEN != 0
     }
 
     pub(crate) fn register(&self, waker: &Waker) {
@@ -288,5 +315,67 @@ impl Wake for WorkerHandle {
 
     fn wake_by_ref(self: &Arc<Self>) {
         self.wake_to_work();
+    }
+}
+
+/// Wakes the part of a worker that serves.
+pub(crate) struct ServingWaker(pub(crate) Arc<WorkerHandle>);
+
+impl Wake for ServingWaker {
+    fn wake(self: Arc<Self>) {
+        self.0.wake_to_serve();
+    }
+
+    fn wake_by_ref(self: &Arc<Self>) {
+        self.0.wake_to_serve();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use futures::task::{ArcWake, waker};
+
+    /// A task that counts how often it is woken.
+    #[derive(Default)]
+    struct CountsWakes(AtomicUsize);
+
+    impl ArcWake for CountsWakes {
+        fn wake_by_ref(task: &Arc<Self>) {
+            task.0.fetch_add(1, SeqCst);
+        }
+    }
+
+    fn worker() -> Arc<WorkerHandle> {
+        let failures = RequestFailures::new("test".parse().unwrap(), 1);
+        WorkerHandle::new(0, 0, Heartbeat::new(1), failures, Arc::default())
+    }
+
+    #[test]
+    fn what_wakes_an_instance_in_a_poll_wakes_no_task_and_is_found_after_the_poll() {
+        let (worker, task) = (worker(), Arc::new(CountsWakes::default()));
+        let instance = Waker::from(worker.clone());
+        let woken = || task.0.load(SeqCst);
+        worker.register(&waker(task.clone()));
+        worker.begin_poll();
+        instance.wake_by_ref();
+        assert!(worker.end_poll() && worker.is_woken());
+        assert_eq!(woken(), 0);
+        instance.wake_by_ref();
+        assert_eq!(woken(), 1);
+        worker.begin_poll();
+        assert!(!worker.end_poll() && !worker.is_woken());
+    }
+
+    #[test]
+    fn the_part_that_serves_looks_once_in_a_poll_and_when_it_is_woken() {
+        let worker = worker();
+        let serving = Waker::from(Arc::new(ServingWaker(worker.clone())));
+        worker.begin_poll();
+        assert!(worker.take_serving_due() && !worker.take_serving_due());
+        Waker::from(worker.clone()).wake_by_ref();
+        assert!(!worker.take_serving_due(), "that concerns the guest");
+        serving.wake_by_ref();
+        assert!(worker.take_serving_due() && worker.end_poll());
     }
 }

@@ -32,8 +32,9 @@ use std::{
 
 /// The most bytes that one `read` returns.
 const READ_MAX: usize = 64 << 10;
-/// The room for what is read first, and the least that there is later.
-const ROOM_MIN: usize = 4 << 10;
+/// The room for what is read first, and the least that there is later. The C library keeps memory of this size for each
+/// thread, so that small messages take it without searching.
+const ROOM_MIN: usize = 1 << 10;
 /// Bytes read at a time of data that is to be discarded.
 const DROP_MAX: usize = 4 << 10;
 
@@ -435,7 +436,7 @@ mod tests {
     #[test]
     fn the_room_follows_what_is_read() {
         let mut room = ROOM_MIN;
-        for expected in [16 << 10, READ_MAX, READ_MAX] {
+        for expected in [4 << 10, 16 << 10, READ_MAX, READ_MAX] {
             room = next_room(room, room);
             assert_eq!(room, expected);
         }

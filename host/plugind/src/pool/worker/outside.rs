@@ -68,17 +68,18 @@ impl WorkerContext<'_> {
         waker: &Waker,
         cx: &mut Context<'_>,
     ) -> Poll<Ended> {
-        let mut polls = 0;
+        let (mut polls, mut is_woken) = (0, false);
         let file_threads = self.set.shared.file_threads.as_ref();
         // The inside does not run while the gate is closed, but a request to end the worker is still noticed.
         while gate.as_mut().is_none_or(|gate| gate.poll_open(cx).is_ready()) {
             let mut inner = Context::from_waker(waker);
-            self.handle.clear_woken();
+            self.handle.begin_poll();
             let mut poll = || FileThreads::poll(file_threads, || inside.as_mut().poll(&mut inner));
             let polled = match &gate {
                 None => poll(),
                 Some(gate) => gate.charged(poll),
             };
+            is_woken = self.handle.end_poll();
             if polled.is_ready() {
                 return polled;
             }
@@ -94,9 +95,8 @@ impl WorkerContext<'_> {
                 break;
             }
             let turn_has_ended = polls >= POLLS_PER_TURN || !coop::has_budget_remaining();
-            if self.handle.is_woken() {
-                // There is more to do, so its event loop is not at rest. This task is on its way to its next turn
-                // already: others, such as those that read responses, have theirs before.
+            if is_woken {
+                // There is more to do, so its event loop is not at rest.
                 if turn_has_ended {
                     break;
                 }
@@ -106,6 +106,10 @@ impl WorkerContext<'_> {
                 cx.waker().wake_by_ref();
                 break;
             }
+        }
+        if is_woken {
+            // Others, such as those that read responses, have their turn before.
+            cx.waker().wake_by_ref();
         }
         Poll::Pending
     }
