@@ -5,7 +5,7 @@ use plugind_tests::Machine;
 const SOCKET: &str = "/run/plugind/control";
 
 #[test]
-fn varlinkctl_finds_its_way() {
+fn varlinkctl_shows_all_interfaces_and_calls_their_methods() {
     let machine = Machine::boot_with(&["hello"]);
     machine.start();
     let info = machine.succeed(&["varlinkctl", "info", SOCKET]);

@@ -239,20 +239,20 @@ fn nothing_that_the_unit_refuses_is_done_while_plugins_answer() {
 fn each_line_of_the_unit_refuses_something_by_itself() {
     let mut probed = Probed::boot();
     // The lifted lines, and the acts that must then succeed or be refused.
-    let mut trials: BTreeMap<BTreeSet<&str>, Vec<(&str, bool)>> = BTreeMap::new();
+    let mut attempts: BTreeMap<BTreeSet<&str>, Vec<(&str, bool)>> = BTreeMap::new();
     for (act, lines) in ACTS {
         let all: BTreeSet<_> = lines.iter().copied().collect();
         for line in lines.iter().filter(|line| !probed.idle.contains(&(act, line))) {
             let others = all.iter().copied().filter(|other| other != line).collect();
-            trials.entry(others).or_default().push((act, false));
+            attempts.entry(others).or_default().push((act, false));
         }
-        trials.entry(all).or_default().push((act, true));
+        attempts.entry(all).or_default().push((act, true));
     }
     let mut wrong = Vec::new();
-    for (lifted, trials) in trials {
+    for (lifted, attempts) in attempts {
         probed.start(&lifted);
-        let acts: Vec<_> = trials.iter().map(|(act, _)| *act).collect();
-        for ((act, done), came) in trials.into_iter().zip(probed.attempt(&acts)) {
+        let acts: Vec<_> = attempts.iter().map(|(act, _)| *act).collect();
+        for ((act, done), came) in attempts.into_iter().zip(probed.attempt(&acts)) {
             if (came == "done") != done {
                 wrong.push(format!("without {lifted:?}: {act}: {came}"));
             }

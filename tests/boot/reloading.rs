@@ -158,7 +158,7 @@ fn a_failed_reload_does_not_turn_the_next_restart_into_an_outage() {
     machine.start();
     machine.put_manifest("hello", &greets(""));
     assert_ne!(machine.systemctl(&["reload", "plugind.service"]).status, 0);
-    let degraded = "degraded: hello serves its previous version since ";
+    let degraded = "degraded: hello has served its previous version since ";
     let status = machine.daemon("StatusText");
     assert!(status.contains(degraded) && status.contains("2 of 2 plugins ready"), "{status}");
 

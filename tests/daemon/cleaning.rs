@@ -91,6 +91,16 @@ fn a_plugin_that_is_gone_can_be_cleaned_and_an_unknown_one_is_an_error() {
 }
 
 #[test]
+fn an_unknown_plugin_is_an_error_while_the_daemon_does_not_run_either() {
+    let tree = Tree::with_own_cache().with_manifest("files", FILES);
+    drop(start(&tree));
+    for what in ["state", "cache", "saved", "all"] {
+        let reason = refused(&tree, &["clean", "typo", &format!("--what={what}")]);
+        assert_eq!(reason, "there is no plugin typo\n", "{what}");
+    }
+}
+
+#[test]
 fn state_and_compiled_files_can_be_removed_while_the_daemon_does_not_run() {
     let tree = Tree::with_own_cache().with_manifest("files", FILES);
     let mut daemon = start(&tree);

@@ -25,7 +25,13 @@ fn seen<'a>(answer: &'a str, field: &str) -> Option<&'a str> {
     all.next().filter(|_| all.next().is_none())
 }
 
-const FORGED: [&str; 10] = [
+/// The identity of a trace that no proxy has made.
+const FORGED_TRACE: &str = "4bf92f3577b34da6a3ce929d0e0e4736";
+
+/// What a client makes up.
+const FORGED: [&str; 12] = [
+    "-H",
+    "traceparent: 00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01",
     "-H",
     "X-Forwarded-For: 203.0.113.9",
     "-H",
@@ -110,6 +116,9 @@ fn behind_nginx_as_in_the_manual_a_plugin_knows_its_client() {
     assert_eq!(seen(&answer, "x-forwarded-host"), Some("a.example:8080"), "{answer}");
     assert_eq!(seen(&answer, "x-forwarded-proto"), Some("http"), "{answer}");
     assert!(answer.contains("authority: Some(\"a.example:8080\")"), "{answer}");
+    // The daemon trusts nginx, so nginx must not pass on what its clients made up.
+    assert_eq!(seen(&answer, "x-forwarded-client-cert"), None, "{answer}");
+    assert!(!answer.contains(FORGED_TRACE), "{answer}");
     // A request through a connection that nginx kept, and one with a body.
     let body = "x".repeat(100_000);
     let answer = curl(&["--data-binary", &body, &url]);

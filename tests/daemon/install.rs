@@ -100,6 +100,52 @@ fn a_component_must_fit_the_manifest_that_stays() {
 }
 
 #[test]
+fn middleware_that_is_installed_already_is_found_and_other_middleware_is_a_mistake() {
+    let tree = Tree::new().with_named("gate", "passes_on", "");
+    let component = source(&tree, "hello", "middleware = [\"gate\"]\n");
+    let ran = run(&tree, &["install", text(&component)]);
+    assert_eq!(ran.status, Some(0), "{}", ran.stderr);
+    let manifest = component.with_extension("toml");
+    fs::write(&manifest, "middleware = [\"gat\"]\n").unwrap();
+    let mistake = |manifest: &Path| {
+        let ran = run(&tree, &["install", text(&component)]);
+        let why = "middleware: there is no plugin \"gat\"; did you mean \"gate\"?";
+        let expected = format!("{}:1:14: {why}", manifest.display());
+        assert_eq!(ran.status, Some(1), "{}", ran.stdout);
+        assert!(ran.stderr.contains(&expected), "{} instead of {expected}", ran.stderr);
+    };
+    mistake(&manifest);
+    // The manifest that stays is named, and not one beside the new component.
+    let stays = tree.plugins().join("hello.toml");
+    fs::rename(&manifest, &stays).unwrap();
+    mistake(&stays);
+}
+
+#[test]
+fn a_plugin_that_wants_the_route_of_another_one_is_not_installed() {
+    let tree = Tree::new().with_named("a", "hello", "");
+    let component = source(&tree, "b", "[[serve]]\nroute = \"/a\"\n");
+    let ran = run(&tree, &["install", text(&component)]);
+    assert_eq!(ran.status, Some(1), "{}", ran.stdout);
+    assert!(ran.stderr.contains("the route /a is already taken"), "{}", ran.stderr);
+    assert_eq!(files(&tree), ["a.wasm"]);
+}
+
+#[test]
+fn a_plugin_is_checked_with_the_settings_of_its_daemon() {
+    let tree = Tree::new();
+    let manifest = "[grants]\npublish = [\"answers\"]\n[[subscribe]]\nsubject = \"orders\"\n";
+    let component = source(&tree, "hello", manifest);
+    fs::copy(guest("takes_messages"), &component).unwrap();
+    let ran = run(&tree, &["install", text(&component)]);
+    assert_eq!(ran.status, Some(1), "{}", ran.stdout);
+    assert!(ran.stderr.contains("the daemon has no NATS server"), "{}", ran.stderr);
+    let tree = tree.with_settings("[messaging]\nurl = \"nats://127.0.0.1:4222\"\n");
+    let ran = run(&tree, &["install", text(&component)]);
+    assert_eq!(ran.status, Some(0), "{}", ran.stderr);
+}
+
+#[test]
 fn what_is_not_a_regular_file_is_not_installed_and_not_waited_for() {
     let tree = Tree::new();
     let component = source(&tree, "hello", "");

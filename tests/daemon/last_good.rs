@@ -41,7 +41,7 @@ fn a_start_serves_the_last_good_version_of_a_plugin_at_whatever_step_it_fails() 
         assert_eq!(daemon.log.count(&["plugin failed"]), 1, "it is tried once");
         let status = run(&tree, &["status"]);
         assert!(
-            status.stdout.contains("degraded: hello serves its previous version since 20"),
+            status.stdout.contains("degraded: hello has served its previous version since 20"),
             "{}",
             status.stdout
         );
@@ -70,7 +70,7 @@ fn a_plugin_that_fell_back_is_shown_as_degraded_until_it_is_fixed() {
     };
     let shows = |text: &str| assert!(run(&tree, &["status", "hello"]).stdout.contains(text));
     degraded(true);
-    shows("Degraded: it serves its previous version since 20");
+    shows("Degraded: it has served its previous version since 20");
     shows("Failed: the next version, at verify: ");
     // Neither a reload that finds the same nor new instances of the previous version fix it.
     assert_eq!(run(&tree, &["reload"]).status, Some(1));

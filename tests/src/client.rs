@@ -211,7 +211,7 @@ impl Connection {
         }
     }
 
-    /// Waits until the other side has closed, in whatever way, and returns what came until then.
+    /// Waits until the other side has closed or reset the connection, and returns what came until then.
     pub fn wait_until_closed(&mut self) -> Vec<u8> {
         let mut came = Vec::new();
         match self.stream.read_to_end(&mut came) {

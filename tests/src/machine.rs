@@ -203,7 +203,7 @@ impl Machine {
         ran.output
     }
 
-    /// `systemctl`, whatever comes of it.
+    /// Runs `systemctl`, which may fail.
     #[must_use]
     pub fn systemctl(&self, arguments: &[&str]) -> Ran {
         self.run(&[&["systemctl"], arguments].concat())

@@ -3,7 +3,7 @@
 use crate::{
     output::Output,
     print::{self, json_lines},
-    search_path::Tree,
+    search_path::SearchPathArgs,
 };
 use clap::Args;
 use plugind::{
@@ -25,7 +25,7 @@ pub(crate) struct CatArgs {
     #[arg(value_name = "NAME")]
     plugin: Option<PluginName>,
     #[command(flatten)]
-    tree: Tree,
+    tree: SearchPathArgs,
     /// Print JSON
     #[arg(long)]
     json: bool,

@@ -18,7 +18,7 @@ use crate::{
     print::json_lines,
     project::{FILE, Project, ProjectError},
     run::served::note_of_name,
-    search_path::Tree,
+    search_path::SearchPathArgs,
     systemctl,
     unit::Unit,
 };
@@ -43,7 +43,7 @@ pub(crate) struct CheckArgs {
     #[arg(value_name = "PATH")]
     paths: Vec<PathBuf>,
     #[command(flatten)]
-    tree: Tree,
+    tree: SearchPathArgs,
     /// Do not compile and link; mistakes of these stages are not found
     #[arg(long)]
     no_compile: bool,

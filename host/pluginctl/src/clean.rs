@@ -1,7 +1,7 @@
 //! `pluginctl clean`: removes what is kept for plugins.
 
 use crate::{
-    client::{CallMethod, Client, ClientError, ControlAddress},
+    client::{CallMethod, CallRefused, Client, ClientError, ControlAddress},
     print::{complain, json, line, print},
     problem::{Problem, unless_interrupted, wait_for},
 };
@@ -10,12 +10,18 @@ use plugind::{
     api,
     base::name::PluginName,
     plugin::{
-        compiled_files,
+        archive, compiled_files,
+        scan::scan,
         state_removal::{DetachedState, RemovalError, detach},
     },
     systemd::{saved_files::remove_saved, state_lock::StateLock},
 };
-use std::{collections::BTreeSet, io, path::PathBuf, process::ExitCode};
+use std::{
+    collections::BTreeSet,
+    io,
+    path::{Path, PathBuf},
+    process::ExitCode,
+};
 
 #[derive(clap::Args)]
 pub(crate) struct CleanArgs {
@@ -100,6 +106,9 @@ impl CleanArgs {
         if self.has(KeptPart::Cache) {
             let path = self.place.cache().map_err(ClientError::from)?;
             let path = path.ok_or_else(|| Problem::failed(CleanFilesError::NoCache))?;
+            if what.is_empty() && components.is_empty() {
+                return Err(no_such_plugin(name));
+            }
             let removed = compiled_files::remove(&path, &components);
             let failed = |source| CleanFilesError::Cache { name: name.clone(), path, source };
             removed.map_err(|source| Problem::failed(failed(source)))?;
@@ -125,7 +134,7 @@ impl CleanArgs {
         });
         // Without a daemon, or if it does not know the plugin, the files are what there is.
         let serving = described.ok().and_then(|described| described.digest);
-        components.extend(serving.as_deref().and_then(compiled_files::digest));
+        components.extend(serving.as_deref().and_then(compiled_files::parse_digest));
         Ok(components)
     }
 
@@ -150,6 +159,16 @@ impl CleanArgs {
         }
     }
 
+    /// Whether the plugin has files, a directory of its state, or a version that is kept. Files that cannot be read may
+    /// be those of the plugin.
+    fn is_known(&self, name: &PluginName, state: &Path) -> Result<bool, Problem> {
+        let search_path = self.place.search_path().map_err(ClientError::from)?;
+        let has_files = scan(&search_path)
+            .map_or(true, |scanned| scanned.found.iter().any(|found| found.name == *name));
+        let has_state = || state.join(name.as_str()).symlink_metadata().is_ok();
+        Ok(has_files || has_state() || !archive::components(state, name).is_empty())
+    }
+
     fn clean_without_daemon(
         &self,
         name: &PluginName,
@@ -159,6 +178,7 @@ impl CleanArgs {
         let state = self.place.state_without_daemon().map_err(ClientError::from)?;
         let Some(state) = state.filter(|state| state.is_dir()) else { return Err(error.into()) };
         let Ok(lock) = StateLock::acquire(&state) else { return Err(error.into()) };
+        let is_known = self.is_known(name, &state)?;
         let failed =
             |source| Problem::failed(CleanFilesError::State { name: name.clone(), source });
         let detached = match what.iter().any(|part| part == "state") {
@@ -167,12 +187,16 @@ impl CleanArgs {
         };
         let wants_saved = what.iter().any(|part| part == "saved");
         let had_saved = wants_saved.then(|| remove_saved(&state, name));
+        let had_state = detached.is_some();
         // A daemon that starts meanwhile does not wait until everything is deleted.
         drop(lock);
         detached.map_or(Ok(()), DetachedState::delete).map_err(failed)?;
         let had_saved = had_saved.transpose().map_err(|source| {
             Problem::failed(CleanFilesError::Saved { name: name.clone(), source })
         })?;
+        if !is_known && !had_state && had_saved != Some(true) {
+            return Err(no_such_plugin(name));
+        }
         // Only a daemon that was idle leaves a file.
         if had_saved == Some(false) {
             if !self.what.contains(&KeptPart::All) {
@@ -182,4 +206,8 @@ impl CleanArgs {
         }
         Ok(what)
     }
+}
+
+fn no_such_plugin(name: &PluginName) -> Problem {
+    ClientError::Refused(CallRefused::NoSuchPlugin { name: name.to_string() }).into()
 }

@@ -1,6 +1,6 @@
 //! The daemon's control socket as a client sees it: calls, their replies, and why there may be none.
 
-use crate::daemon_state::Manager;
+use crate::{daemon_state::Manager, search_path::SearchPathArgs};
 use plugind::{
     api,
     config::SearchPath,
@@ -129,6 +129,11 @@ impl ControlAddress {
         let environment = environment.of_user()?;
         let runtime = environment.xdg_runtime_directory.as_deref();
         Ok(SearchPath::of_user(runtime, environment.user_config().as_deref()))
+    }
+
+    /// The options that select the configuration of the daemon.
+    pub(crate) fn search_path_args(&self) -> SearchPathArgs {
+        SearchPathArgs::of(self.root.clone(), self.is_of_user(&Environment::read()))
     }
 
     fn socket(&self) -> Result<PathBuf, NoUserPlace> {

@@ -1,6 +1,8 @@
 //! `pluginctl compile` and `precompile`: compile plugins before a daemon needs them.
 
-use crate::{link_check::LinkChecker, print::complain, problem::Problem, search_path::Tree};
+use crate::{
+    link_check::LinkChecker, print::complain, problem::Problem, search_path::SearchPathArgs,
+};
 use plugind::{
     base::error_chain::ErrorChain,
     check::{LinkFailure, check},
@@ -20,7 +22,7 @@ pub(crate) struct CompileArgs {
     #[arg(long, value_name = "DIR")]
     cache: PathBuf,
     #[command(flatten)]
-    tree: Tree,
+    tree: SearchPathArgs,
     /// Use this program plugind-compile
     #[arg(long, value_name = "PATH")]
     compiler: Option<PathBuf>,
@@ -44,7 +46,7 @@ impl CompileArgs {
 
 /// Has the service compile all plugins of this machine into its cache.
 pub(crate) fn precompile() -> Result<ExitCode, Problem> {
-    let tree = Tree::of_the_machine();
+    let tree = SearchPathArgs::of_the_machine();
     let checker = LinkChecker::new(&tree, Some(Path::new(SERVICE)));
     finish(checker.and_then(|it| compile(&it, &tree.search_path(), None)))
 }

@@ -45,7 +45,7 @@ impl DrainArgs {
     }
 
     pub(crate) fn undrain(self) -> Result<ExitCode, Problem> {
-        let ended: api::Stopped = wait_for(unless_interrupted(async {
+        let ended: api::EmptyReply = wait_for(unless_interrupted(async {
             Ok(Client::connect(&self.place)?.call(CallMethod::Undrain).await?)
         }))?;
         print(&if self.json { json(&ended) } else { line("in service again") })?;

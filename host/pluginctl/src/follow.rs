@@ -157,7 +157,8 @@ impl Follower {
         let parameters = || api::Name { name: self.name.to_string() };
         // On each connection, because a daemon that has returned does not start every plugin by itself.
         let mut client = Client::connect(&self.place)?;
-        let started: Result<api::Restarted, _> = client.call(CallMethod::Start(parameters())).await;
+        let started: Result<api::ServingVersion, _> =
+            client.call(CallMethod::Start(parameters())).await;
         match started {
             Err(ClientError::Refused(CallRefused::StartFailed { failure })) => {
                 return Err(Problem::failed(FollowError::Failed(*failure)));
@@ -204,7 +205,7 @@ impl Follower {
         }
         let mut client = Client::connect(&self.place)?;
         let parameters = api::Name { name: self.name.to_string() };
-        let stopped: Result<api::Stopped, _> = client.call(CallMethod::Stop(parameters)).await;
+        let stopped: Result<api::EmptyReply, _> = client.call(CallMethod::Stop(parameters)).await;
         match stopped {
             // It is not there any more.
             Err(ClientError::Refused(CallRefused::NoSuchPlugin { .. })) => (),

@@ -8,7 +8,6 @@ use crate::{
     problem::{Problem, unless_interrupted, wait_for},
     reload::ReloadArgs,
     run::source_paths::SourcePaths,
-    search_path::Tree,
 };
 use clap::Args;
 use plugind::{
@@ -18,10 +17,11 @@ use plugind::{
         file::{self, FileError},
         name::PluginName,
     },
-    check::{check, component_name},
-    config::{SearchPath, is_mask},
+    check::{Checked, check, component_name},
+    config::is_mask,
     plugin::{
         archive::is_pinned,
+        compiled_files::hex,
         verify::{COMPONENT_MAX, MANIFEST_MAX, Verified},
     },
 };
@@ -35,8 +35,6 @@ use std::{
     process::ExitCode,
 };
 
-/// The directories of lower rank.
-const VENDORS: [&str; 2] = ["usr/lib/plugind/plugins", "run/plugind/plugins"];
 /// Every user may read plugins: the daemon has one of its own.
 const MODE: u32 = 0o644;
 const DIRECTORY_MODE: u32 = 0o755;
@@ -130,6 +128,18 @@ impl AfterArgs {
         Ok(self.place.plugins()?)
     }
 
+    /// The plugin of a lower rank with this name.
+    fn vendor(&self, name: &PluginName) -> Result<PathBuf, InstallError> {
+        let mut directories = self.place.search_path()?.plugin_directories();
+        directories.pop();
+        let components = directories.iter().map(|it| it.join(format!("{name}.wasm")));
+        let there = components.rev().find(|path| path.symlink_metadata().is_ok());
+        there.ok_or_else(|| InstallError::Unknown {
+            name: name.clone(),
+            directories: directories.iter().map(|it| it.display().to_string()).collect(),
+        })
+    }
+
     fn run(self) -> Result<ExitCode, Problem> {
         match self.reload {
             true => ReloadArgs::until_swapped(self.place, SourcePaths::default()).run(),
@@ -152,8 +162,8 @@ impl InstallArgs {
         // On the same file system, so that a rename is enough; the daemon ignores names that begin with a dot.
         let staging = tempfile::Builder::new().prefix(".install-").tempdir_in(&target);
         let staging = staging.map_err(write)?;
-        self.stage(staging.path())?;
-        let plugins = self.checked(staging.path())?;
+        let copies = self.stage(staging.path())?;
+        let plugins = self.checked(staging.path(), &copies)?;
         let mut installed = Vec::new();
         for verified in plugins {
             let name = verified.name().to_string();
@@ -165,8 +175,7 @@ impl InstallArgs {
                     fs::rename(from, &to).map_err(failed)?;
                 }
             }
-            let digest: String =
-                verified.digest().iter().map(|byte| format!("{byte:02x}")).collect();
+            let digest = hex(verified.digest());
             let path = target.join(format!("{name}.wasm"));
             installed.push(format!("installed {} sha256:{digest}", path.display()));
             if is_pinned(&state, verified.name()) {
@@ -183,8 +192,8 @@ impl InstallArgs {
         Ok(installed)
     }
 
-    /// Copies what is to be installed, under the names that it gets.
-    fn stage(&self, staging: &Path) -> Result<(), InstallError> {
+    /// Copies what is to be installed, under the names that it gets. Returns the copies, each with its original.
+    fn stage(&self, staging: &Path) -> Result<Vec<(PathBuf, PathBuf)>, InstallError> {
         let read = |source| InstallError::Read { path: self.path.clone(), source };
         let mut components = Vec::new();
         if fs::metadata(&self.path).map_err(read)?.is_dir() {
@@ -213,33 +222,47 @@ impl InstallArgs {
             let (name, one, other) = (name.clone(), one.clone(), other.clone());
             return Err(InstallError::SameName { name, one, other });
         }
+        let mut copies = Vec::new();
+        let mut stage = |original: &Path, file: String, max| {
+            let path = staging.join(file);
+            copy(original, &path, max)?;
+            copies.push((path, original.to_owned()));
+            Ok::<_, InstallError>(())
+        };
         for (name, component) in components {
-            copy(&component, &staging.join(format!("{name}.wasm")), COMPONENT_MAX)?;
+            stage(&component, format!("{name}.wasm"), COMPONENT_MAX)?;
             // Without another one, the manifest that is installed stays, and has to fit the component.
             let manifests = [
                 component.with_extension("toml"),
                 self.after.plugins()?.join(format!("{name}.toml")),
             ];
             if let Some(manifest) = manifests.iter().find(|manifest| manifest.exists()) {
-                copy(manifest, &staging.join(format!("{name}.toml")), MANIFEST_MAX)?;
+                stage(manifest, format!("{name}.toml"), MANIFEST_MAX)?;
             }
         }
-        Ok(())
+        Ok(copies)
     }
 
-    /// The plugins in this directory, if all of them can be used.
-    fn checked(&self, staging: &Path) -> Result<Vec<Verified>, InstallError> {
-        let path = SearchPath::below(self.after.place.root());
-        let report = check(&path.with_only_plugins(staging.to_owned()))
+    /// The plugins in this directory, if all of them can be used beside those that are installed.
+    fn checked(
+        &self,
+        staging: &Path,
+        copies: &[(PathBuf, PathBuf)],
+    ) -> Result<Vec<Verified>, InstallError> {
+        let path = self.after.place.search_path()?;
+        let report = check(&path.with_staged_plugins(staging.to_owned()))
             .map_err(|error| InstallError::Mistakes(ErrorChain(&error).to_string()))?;
+        let staged = staging.to_string_lossy();
         let mut mistakes = report.ignored;
+        mistakes.retain(|mistake| mistake.contains(&*staged));
         let mut verified = Vec::new();
-        for checked in report.plugins {
+        let is_staged = |checked: &Checked| checked.component.starts_with(staging);
+        for checked in report.plugins.into_iter().filter(is_staged) {
             mistakes.extend(checked.failed.into_iter().flat_map(|(_, lines)| lines));
             verified.extend(checked.verified);
         }
         if mistakes.is_empty() && !self.no_compile {
-            let failed = LinkChecker::new(&Tree::of_the_machine(), None)
+            let failed = LinkChecker::new(&self.after.place.search_path_args(), None)
                 .and_then(|it| it.check_plugins(Some(staging)));
             let failed = failed.map_err(|error| {
                 InstallError::Mistakes(format!("{error}; --no-compile checks everything else"))
@@ -250,13 +273,10 @@ impl InstallArgs {
             return Ok(verified);
         }
         // They name the copies, and are about the files that were copied.
-        let source = match self.path.is_dir() {
-            true => self.path.as_path(),
-            false => self.path.parent().unwrap_or(Path::new("")),
+        let named = |mistakes: String, (copy, original): &(PathBuf, PathBuf)| {
+            mistakes.replace(&*copy.to_string_lossy(), &original.to_string_lossy())
         };
-        let mistakes = mistakes.join("; ");
-        let copies = staging.to_string_lossy();
-        Err(InstallError::Mistakes(mistakes.replace(&*copies, &source.to_string_lossy())))
+        Err(InstallError::Mistakes(copies.iter().fold(mistakes.join("; "), named)))
     }
 }
 
@@ -273,7 +293,7 @@ impl RemoveArgs {
         }
         remove_disabling(&component).map_err(Problem::failed)?;
         print(&line(&format!("removed {}", component.display())))?;
-        if let Some(other) = vendor(after.place.root(), &name) {
+        if let Ok(other) = after.vendor(&name) {
             let other = other.display();
             complain(&format!("{other} is used now; `pluginctl disable {name}` masks it"));
         }
@@ -296,7 +316,7 @@ impl MaskArgs {
             return self.after.run();
         }
         complain(&format!("{name} is disabled by {drop_in}"));
-        self.call::<api::Stopped>(CallMethod::Stop)?;
+        self.call::<api::EmptyReply>(CallMethod::Stop)?;
         self.after.run()
     }
 
@@ -304,7 +324,7 @@ impl MaskArgs {
         if is_mask(path) {
             return Ok(());
         }
-        let vendor = vendor(self.after.place.root(), &self.name).ok_or_else(|| self.unknown())?;
+        let vendor = self.after.vendor(&self.name)?;
         let failed = |source| InstallError::Write { path: path.to_owned(), source };
         fs::create_dir_all(self.after.plugins()?).map_err(failed)?;
         symlink("/dev/null", path).map_err(failed)?;
@@ -344,20 +364,13 @@ impl MaskArgs {
         Ok(self.after.plugins()?.join(format!("{}.wasm", self.name)))
     }
 
-    fn unknown(&self) -> InstallError {
-        let root = self.after.place.root();
-        let directories = VENDORS.map(|directory| root.join(directory).display().to_string());
-        InstallError::Unknown { name: self.name.clone(), directories: directories.to_vec() }
-    }
-
     /// Ends what `disable` did.
     pub(crate) fn enable(self) -> Result<ExitCode, Problem> {
         let path = self.component().map_err(Problem::failed)?;
         match (is_mask(&path), path.symlink_metadata().is_ok()) {
             (true, _) => remove(&path).map_err(Problem::failed)?,
             (false, true) => return self.remove_drop_in(&path),
-            (false, false) if vendor(self.after.place.root(), &self.name).is_some() => (),
-            (false, false) => return Err(Problem::failed(self.unknown())),
+            (false, false) => drop(self.after.vendor(&self.name).map_err(Problem::failed)?),
         }
         // It may be left of a plugin whose component was removed by hand.
         remove_disabling(&path).map_err(Problem::failed)?;
@@ -374,7 +387,7 @@ impl MaskArgs {
             return Ok(ExitCode::SUCCESS);
         }
         let reloaded = AfterArgs { reload: true, place: self.after.place.clone() }.run()?;
-        self.call::<api::Restarted>(CallMethod::Start)?;
+        self.call::<api::ServingVersion>(CallMethod::Start)?;
         Ok(reloaded)
     }
 
@@ -407,12 +420,6 @@ fn remove_disabling(component: &Path) -> Result<bool, InstallError> {
     // Other drop-ins stay.
     fs::remove_dir(component.with_extension("toml.d")).ok();
     Ok(true)
-}
-
-/// The plugin of a lower rank with this name.
-fn vendor(root: &Path, name: &PluginName) -> Option<PathBuf> {
-    let paths = VENDORS.map(|directory| root.join(directory).join(format!("{name}.wasm")));
-    paths.into_iter().rev().find(|path| path.symlink_metadata().is_ok())
 }
 
 /// Copies a regular file of at most so many bytes. Anything else there, such as a pipe, is not waited for.

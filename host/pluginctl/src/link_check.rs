@@ -1,6 +1,6 @@
 //! Compiling and linking for a check. The daemon's program does it, since this one contains no runtime.
 
-use crate::search_path::Tree;
+use crate::search_path::SearchPathArgs;
 use plugind::{base::interrupt::Interrupt, check::LinkFailure, systemd::directories::Environment};
 use rustix::process::{Pid, Signal, kill_process};
 use std::{
@@ -30,7 +30,7 @@ struct LinkProcess {
 
 impl LinkChecker {
     /// Catches signals from here on, and passes the first on to the program.
-    pub(crate) fn new(tree: &Tree, compiler: Option<&Path>) -> Result<Self, String> {
+    pub(crate) fn new(tree: &SearchPathArgs, compiler: Option<&Path>) -> Result<Self, String> {
         let program = Environment::read().daemon();
         if !program.exists() {
             return Err(format!("{} must exist to compile and link", program.display()));

@@ -86,11 +86,15 @@ fn table(plugins: &[api::Plugin], now: SystemTime, width: Option<usize>) -> Stri
 /// The number of plugins, of those that failed, and if there are some, of those that are degraded or tried again: in
 /// the words of the daemon's status.
 pub(crate) fn totals(plugins: &[api::Plugin]) -> String {
-    let count = |trouble| plugins.iter().filter(|it| Trouble::of(it) == Some(trouble)).count();
+    let count =
+        |problem| plugins.iter().filter(|it| ListedProblem::of(it) == Some(problem)).count();
     let s = if plugins.len() == 1 { "" } else { "s" };
-    let mut totals = format!("{} plugin{s}, {} failed", plugins.len(), count(Trouble::Failed));
-    for (trouble, word) in [(Trouble::Degraded, "degraded"), (Trouble::Retried, "retried")] {
-        if let count @ 1.. = count(trouble) {
+    let mut totals =
+        format!("{} plugin{s}, {} failed", plugins.len(), count(ListedProblem::Failed));
+    for (problem, word) in
+        [(ListedProblem::Degraded, "degraded"), (ListedProblem::Retried, "retried")]
+    {
+        if let count @ 1.. = count(problem) {
             totals += &format!(", {count} {word}");
         }
     }
@@ -99,7 +103,7 @@ pub(crate) fn totals(plugins: &[api::Plugin]) -> String {
 
 /// What is wrong with a plugin.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Trouble {
+enum ListedProblem {
     /// It failed, and no version of it serves.
     Failed,
     /// It serves, and something is wrong, such as that its newest version failed.
@@ -108,7 +112,7 @@ enum Trouble {
     Retried,
 }
 
-impl Trouble {
+impl ListedProblem {
     fn of(plugin: &api::Plugin) -> Option<Self> {
         let failure = plugin.failure.as_ref();
         let is_previous = failure.is_some_and(|failure| failure.previous_since.is_some());

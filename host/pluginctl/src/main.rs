@@ -91,7 +91,7 @@ enum Command {
     Drain(draining::DrainArgs),
     /// Put the daemon back into service after drain
     Undrain(draining::DrainArgs),
-    /// Wait until a plugin is ready or has ended
+    /// Wait until a plugin is ready, or is stopped or removed
     Wait(wait::WaitArgs),
     /// Start a plugin and follow it, as the process of plugind-plugin@NAME.service
     Follow(follow::FollowArgs),

@@ -4,12 +4,12 @@ use plugind::base::text::Escaped;
 use std::io::{self, IsTerminal, Write};
 
 /// The line, which is nowhere but on a terminal.
-pub(crate) struct Live {
+pub(crate) struct ProgressLine {
     terminal: bool,
     shown: bool,
 }
 
-impl Live {
+impl ProgressLine {
     /// One on standard output.
     pub(crate) fn new() -> Self {
         Self { terminal: io::stdout().is_terminal(), shown: false }
@@ -44,7 +44,7 @@ impl Live {
     }
 }
 
-impl Drop for Live {
+impl Drop for ProgressLine {
     fn drop(&mut self) {
         // A terminal that is gone shows nothing any more.
         self.clear().ok();

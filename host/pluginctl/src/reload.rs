@@ -5,7 +5,7 @@ use crate::{
     print::{complain, json, line, print},
     problem::{Problem, unless_interrupted, wait_for},
     progress::ReloadProgress,
-    progress_line::Live,
+    progress_line::ProgressLine,
     run::source_paths::SourcePaths,
     stale_credentials, stale_directories,
 };
@@ -77,7 +77,7 @@ impl ReloadArgs {
 
     async fn reload_one(&self, name: &PluginName) -> Result<(), Problem> {
         let asked = CallMethod::ReloadPlugin(api::Name { name: name.to_string() });
-        let reloaded: api::Restarted = Client::connect(&self.place)?.call(asked).await?;
+        let reloaded: api::ServingVersion = Client::connect(&self.place)?.call(asked).await?;
         let reported = format!("{name}: reloaded, generation {}", reloaded.generation);
         Ok(print(&if self.json { json(&reloaded) } else { line(&reported) })?)
     }
@@ -87,7 +87,7 @@ impl ReloadArgs {
         let mut client = Client::connect(&self.place)?;
         client.begin(CallMethod::Reload(self.terms())).await?;
         let mut progress = ReloadProgress::default();
-        let mut live = (!self.json).then(Live::new);
+        let mut live = (!self.json).then(ProgressLine::new);
         loop {
             let (now, more) = match client.next::<api::Reload>().await {
                 Err(ClientError::Refused(CallRefused::ReloadFailed { unreadable, failed })) => {

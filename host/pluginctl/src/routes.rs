@@ -1,7 +1,7 @@
 //! `pluginctl routes`: which plugin the configuration gives which route.
 
 use crate::{
-    columns::columns, format::route, output::Output, print::json_lines, search_path::Tree,
+    columns::columns, format::route, output::Output, print::json_lines, search_path::SearchPathArgs,
 };
 use clap::Args;
 use plugind::{
@@ -16,7 +16,7 @@ use serde_json::Value;
 #[derive(Args)]
 pub(crate) struct RoutesArgs {
     #[command(flatten)]
-    tree: Tree,
+    tree: SearchPathArgs,
     /// Print JSON
     #[arg(long)]
     json: bool,

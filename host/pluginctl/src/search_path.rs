@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 
 /// The options that select it.
 #[derive(Args)]
-pub(crate) struct Tree {
+pub(crate) struct SearchPathArgs {
     /// Use this directory as the root of /usr/lib/plugind, /run/plugind and /etc/plugind (default: /)
     #[arg(long, value_name = "DIR", value_parser = existing_directory)]
     root: Option<PathBuf>,
@@ -22,10 +22,15 @@ pub(crate) struct Tree {
     user: bool,
 }
 
-impl Tree {
+impl SearchPathArgs {
     /// The configuration of the machine.
     pub(crate) fn of_the_machine() -> Self {
-        Self { root: None, plugins: None, user: false }
+        Self::of(None, false)
+    }
+
+    /// The configuration of another root, or of this user.
+    pub(crate) fn of(root: Option<PathBuf>, user: bool) -> Self {
+        Self { root, plugins: None, user }
     }
 
     /// Returns the root of all paths, if one is given.

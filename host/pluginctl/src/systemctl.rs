@@ -34,7 +34,10 @@ pub(crate) fn unit() -> Result<Option<Unit>, String> {
 /// # Errors
 /// When it fails: the reason, as text.
 pub(crate) fn ask(arguments: &[&str]) -> Result<String, String> {
-    let failed = |why: &str| format!("systemctl {} failed: {}", arguments[0], why.trim());
+    let failed = |why: &str| {
+        let why = why.lines().map(str::trim).collect::<Vec<_>>().join("; ");
+        format!("systemctl {} failed: {why}", arguments[0])
+    };
     let asked = Command::new("systemctl")
         .arg("--no-pager")
         .args(arguments)

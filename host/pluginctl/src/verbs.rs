@@ -68,7 +68,7 @@ impl VerbArgs {
                 status = ExitCode::FAILURE;
                 continue;
             }
-            let unpinned = api::Stopped {};
+            let unpinned = api::EmptyReply {};
             let text = format!("{name}: unpinned; the next start of plugind uses its files");
             print(&self.shown(&unpinned, text))?;
         }
@@ -97,7 +97,7 @@ impl VerbArgs {
         let parameters = api::Name { name: name.to_string() };
         let reported = match verb {
             Verb::Restart => {
-                let restarted: api::Restarted =
+                let restarted: api::ServingVersion =
                     client.call(CallMethod::Restart(parameters)).await?;
                 self.shown(
                     &restarted,
@@ -105,26 +105,28 @@ impl VerbArgs {
                 )
             }
             Verb::Rollback => {
-                let serving: api::Restarted = client.call(CallMethod::Rollback(parameters)).await?;
+                let serving: api::ServingVersion =
+                    client.call(CallMethod::Rollback(parameters)).await?;
                 self.shown(
                     &serving,
                     format!("{name}: rolled back, generation {}", serving.generation),
                 )
             }
             Verb::Start => {
-                let started: api::Restarted = client.call(CallMethod::Start(parameters)).await?;
+                let started: api::ServingVersion =
+                    client.call(CallMethod::Start(parameters)).await?;
                 self.shown(&started, format!("{name}: started, generation {}", started.generation))
             }
             Verb::Pin => {
-                let pinned: api::Stopped = client.call(CallMethod::Pin(parameters)).await?;
+                let pinned: api::EmptyReply = client.call(CallMethod::Pin(parameters)).await?;
                 self.shown(&pinned, format!("{name}: pinned to the version that serves"))
             }
             Verb::Unpin => {
-                let unpinned: api::Stopped = client.call(CallMethod::Unpin(parameters)).await?;
+                let unpinned: api::EmptyReply = client.call(CallMethod::Unpin(parameters)).await?;
                 self.shown(&unpinned, format!("{name}: unpinned; a reload takes over its files"))
             }
             Verb::Stop => {
-                let stopped: api::Stopped = client.call(CallMethod::Stop(parameters)).await?;
+                let stopped: api::EmptyReply = client.call(CallMethod::Stop(parameters)).await?;
                 self.shown(&stopped, format!("{name}: stopped"))
             }
         };

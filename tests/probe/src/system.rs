@@ -76,7 +76,7 @@ pub(crate) fn in_child(flags: libc::c_int, act: impl FnOnce() -> io::Result<()>)
     }
 }
 
-/// Runs a program in a child; whether it could be begun, whatever it then says.
+/// Runs a program with `--version` in a child. An error if it is refused or fails.
 pub(crate) fn run(program: &str) -> io::Result<()> {
     let program = CString::new(program)?;
     let option = CString::new("--version")?;

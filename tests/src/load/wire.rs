@@ -1,4 +1,4 @@
-//! A request and its answer as bytes, in pieces; whatever breaks off is an error and no panic.
+//! A request and its answer as bytes, in pieces. A connection that breaks off is an error and no panic.
 
 use crate::{machine::connect_here, wait_max};
 use std::{

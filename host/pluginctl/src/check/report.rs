@@ -11,6 +11,7 @@ use plugind::{
     base::{quantity::Bytes, text::Escaped},
     check::{Checked, Report},
     plugin::{
+        compiled_files::hex,
         grants::{grants_of_use, uses_of_grants},
         inspection::Inspection,
         interfaces::Grant,
@@ -166,9 +167,7 @@ fn rounded(Bytes(bytes): Bytes) -> Bytes {
 pub(super) fn plugin_json(checked: &Checked) -> Value {
     let verified = checked.verified.as_ref();
     let inspection = verified.map(Verified::inspection);
-    let digest = verified.map(|verified| {
-        verified.digest().iter().map(|byte| format!("{byte:02x}")).collect::<String>()
-    });
+    let digest = verified.map(|verified| hex(verified.digest()));
     json!({
         "name": checked.name.as_str(),
         "component": print::path(&checked.component),

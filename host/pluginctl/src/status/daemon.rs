@@ -35,7 +35,7 @@ pub(super) fn text(status: &api::Status) -> String {
             Some(since) => details.line(
                 "Degraded",
                 &format!(
-                    "{} serves its previous version since {}: {}",
+                    "{} has served its previous version since {}: {}",
                     failure.plugin,
                     humantime::format_rfc3339_seconds(since),
                     at(failure)

@@ -45,10 +45,12 @@ impl TestedPlugin {
         let name = || api::Name { name: self.name.to_string() };
         match step {
             PluginStep::Restart => {
-                self.call::<api::Restarted>(CallMethod::Restart(name())).map(drop)
+                self.call::<api::ServingVersion>(CallMethod::Restart(name())).map(drop)
             }
-            PluginStep::Start => self.call::<api::Restarted>(CallMethod::Start(name())).map(drop),
-            PluginStep::Stop => self.call::<api::Stopped>(CallMethod::Stop(name())).map(drop),
+            PluginStep::Start => {
+                self.call::<api::ServingVersion>(CallMethod::Start(name())).map(drop)
+            }
+            PluginStep::Stop => self.call::<api::EmptyReply>(CallMethod::Stop(name())).map(drop),
             PluginStep::Replace { component, manifest } => {
                 let component = component.as_deref().map(|path| (path, self.file("wasm")));
                 let manifest = manifest.as_deref().map(|path| (path, self.file("toml")));
@@ -72,7 +74,7 @@ impl TestedPlugin {
             put_file(from, to).map_err(Problem::failed)?;
         }
         let name = api::Name { name: self.name.to_string() };
-        let reloaded = self.call::<api::Restarted>(CallMethod::ReloadPlugin(name));
+        let reloaded = self.call::<api::ServingVersion>(CallMethod::ReloadPlugin(name));
         let paths = files.into_iter().map(|(from, to)| (to, from.to_owned()));
         reloaded.map(drop).map_err(|problem| {
             let text = SourcePaths::new(paths).in_text(&problem.to_string()).into_owned();

@@ -14,8 +14,8 @@ use std::{
     time::SystemTime,
 };
 
-/// The width that the last column needs if it is shown at all.
-pub(super) const STATUS_WIDTH: usize = 12;
+/// The width that the last column needs if it is shown at all. It takes what the others leave.
+pub(super) const STATUS_WIDTH: u16 = 12;
 
 /// The columns from left to right.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -115,7 +115,8 @@ impl Column {
         let cells = plugins.iter().map(|it| Escaped(&self.cell(it, now)).to_string());
         let widest = cells.map(|cell| cell.chars().count()).max().unwrap_or_default();
         // Its end may be cut off.
-        let widest = if self == Self::Status { widest.min(STATUS_WIDTH) } else { widest };
+        let widest =
+            if self == Self::Status { widest.min(usize::from(STATUS_WIDTH)) } else { widest };
         let is_kept = self == by || self == Self::Name;
         let importance = if is_kept { KEPT } else { self.importance() };
         (widest.max(self.heading().len()), importance)

@@ -1,6 +1,6 @@
 //! The view of `pluginctl top` on a terminal, and the effects of its keys.
 
-use super::column::Column;
+use super::column::{Column, STATUS_WIDTH};
 use crate::{
     columns::{KEPT, SPACING, fitting},
     list::totals,
@@ -20,8 +20,6 @@ use ratatui::{
 };
 use std::time::SystemTime;
 
-/// The width that the last column needs if it is shown at all. It takes what the others leave.
-const REMARK_WIDTH: u16 = 12;
 const KEYS: &str = "q: quit  ←→: sort by another column  c m r n: by CPU, memory, requests, name  \
                     i: invert  ↑↓: scroll";
 
@@ -175,7 +173,7 @@ impl TopView {
     fn width(&self, column: Column) -> u16 {
         let heading = column.heading().len();
         if column == Column::Status {
-            return REMARK_WIDTH;
+            return STATUS_WIDTH;
         }
         let cells = self.plugins.iter().map(|plugin| Text::from(self.cell(column, plugin)).width());
         u16::try_from(cells.max().unwrap_or_default().max(heading)).unwrap_or(u16::MAX)

@@ -49,7 +49,7 @@ pub struct PluginFailure {
     pub remedy: String,
     /// Trying again helps only after something was changed.
     pub configuration: bool,
-    /// Since when the previous version serves in its place, in µs since 1970, if it does.
+    /// Since when the previous version has served in its place, in µs since 1970, if it does.
     #[serde(default, rename = "previousSince")]
     pub previous_since: Option<u64>,
 }
@@ -325,9 +325,9 @@ pub struct Followed {
     pub plugin: Option<Plugin>,
 }
 
-/// The reply to `io.plugind.Stop`, `io.plugind.Pin` and `io.plugind.Unpin`.
+/// The reply to `io.plugind.Stop`, `io.plugind.Pin`, `io.plugind.Unpin` and `io.plugind.Undrain`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Stopped {}
+pub struct EmptyReply {}
 
 /// The parameters of `io.plugind.MoveClock`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -375,9 +375,9 @@ pub struct CleanFailed {
     pub reason: String,
 }
 
-/// The reply to `io.plugind.Restart` and `io.plugind.Start`.
+/// The reply to `io.plugind.Restart`, `io.plugind.Start`, `io.plugind.ReloadPlugin` and `io.plugind.Rollback`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Restarted {
+pub struct ServingVersion {
     /// The number of the version that serves now.
     pub generation: u64,
 }
@@ -419,9 +419,10 @@ pub struct LogLevel {
     pub level: i64,
 }
 
-/// The parameters of `io.plugind.RestartFailed` and `io.plugind.StartFailed`.
+/// The parameters of `io.plugind.RestartFailed`, `io.plugind.StartFailed`, `io.plugind.PluginNotReloaded` and
+/// `io.plugind.RollbackFailed`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct RestartFailed {
+pub struct NotServing {
     /// The reason.
     pub failure: PluginFailure,
 }

@@ -82,7 +82,7 @@ impl Document {
     /// Adds a file whose bytes may not be text.
     ///
     /// # Errors
-    /// When it is none.
+    /// When they are not UTF-8.
     pub fn add_bytes(&mut self, path: &Path, bytes: Vec<u8>) -> Result<(), Diagnostic> {
         let text = String::from_utf8(bytes).map_err(|error| {
             let end = error.utf8_error().valid_up_to();
@@ -109,7 +109,7 @@ impl Document {
     /// All values that count, in the order in which a file has them: first those at the top.
     ///
     /// # Errors
-    /// When a file is no TOML.
+    /// When a file is not TOML.
     pub fn settings(&self) -> Result<Vec<Setting>, Vec<Diagnostic>> {
         let settings = self.with_merged(|entries| {
             let mut settings = Vec::new();
@@ -119,7 +119,7 @@ impl Document {
         settings.ok_or_else(|| self.mistakes())
     }
 
-    /// The files merged, unless one is no TOML; then mistakes say so.
+    /// The files merged, unless one is not TOML; then mistakes say so.
     pub(super) fn with_merged<T>(&self, read: impl FnOnce(&Entries<'_>) -> T) -> Option<T> {
         let parsed: Vec<_> =
             self.files.iter().map(|file| DeTable::parse_recoverable(&file.text)).collect();

@@ -16,6 +16,8 @@ pub struct SearchPath {
     directories: Vec<PathBuf>,
     /// The one directory of plugins, instead of those below `directories`.
     only_plugins: Option<PathBuf>,
+    /// A directory of plugins of the highest rank.
+    staged_plugins: Option<PathBuf>,
     /// Directories of plugins that have to exist.
     expected: BTreeSet<PathBuf>,
 }
@@ -77,7 +79,7 @@ impl SearchPath {
     #[must_use]
     pub fn below(root: &Path) -> Self {
         let directories = ["usr/lib", "run", "etc"].map(|tree| root.join(tree).join("plugind"));
-        Self { directories: directories.into(), only_plugins: None, expected: BTreeSet::new() }
+        Self::of(directories.into())
     }
 
     /// Returns the search path of one user: `plugind` below the directories of the session and of the configuration, as
@@ -85,8 +87,11 @@ impl SearchPath {
     #[must_use]
     pub fn of_user(runtime: Option<&Path>, config: Option<&Path>) -> Self {
         let directories = [runtime, config].into_iter().flatten();
-        let directories = directories.map(|directory| directory.join("plugind")).collect();
-        Self { directories, only_plugins: None, expected: BTreeSet::new() }
+        Self::of(directories.map(|directory| directory.join("plugind")).collect())
+    }
+
+    fn of(directories: Vec<PathBuf>) -> Self {
+        Self { directories, only_plugins: None, staged_plugins: None, expected: BTreeSet::new() }
     }
 
     /// The same, but these directories of plugins must exist: a directory that is missing as a whole has more likely
@@ -112,6 +117,12 @@ impl SearchPath {
         Self { only_plugins: Some(directory), ..self }
     }
 
+    /// The same with the plugins of `directory`, which replace their namesakes, as if they were installed.
+    #[must_use]
+    pub fn with_staged_plugins(self, directory: PathBuf) -> Self {
+        Self { staged_plugins: Some(directory), ..self }
+    }
+
     /// The directory of plugins for the files of the administrator, or of the user, if it does not exist.
     #[must_use]
     pub fn missing_directory(&self) -> Option<PathBuf> {
@@ -123,9 +134,10 @@ impl SearchPath {
     /// Returns the directories of plugins, which need not exist.
     #[must_use]
     pub fn plugin_directories(&self) -> Vec<PathBuf> {
+        let below = self.directories.iter().map(|directory| directory.join("plugins"));
         match &self.only_plugins {
             Some(directory) => vec![directory.clone()],
-            None => self.directories.iter().map(|directory| directory.join("plugins")).collect(),
+            None => below.chain(self.staged_plugins.clone()).collect(),
         }
     }
 

@@ -1,6 +1,6 @@
 //! A table of a document, from which each known key is taken once; what is left over is unknown.
 //!
-//! Serde would stop at the first mistake and loses the place of some; this reader does neither.
+//! Serde stops at the first mistake and loses the place of some; this reader does neither.
 
 use crate::base::suggest::suggest;
 use crate::config::{

@@ -141,7 +141,7 @@ fn started(
         previous_since: None,
     };
     let failure = match outcome {
-        Ok(generation) => return Ok(reported(api::Restarted { generation })),
+        Ok(generation) => return Ok(reported(api::ServingVersion { generation })),
         Err(RestartError::NoSuchPlugin) => return Err(no_such_plugin(name)),
         Err(RestartError::Stopping(Stopping)) => return Err(stopping()),
         Err(RestartError::Failed(failed)) => (&failed).into(),
@@ -159,5 +159,5 @@ fn started(
             failed(FailedStage::Scan, &why, "fix the directories or settings and try again")
         }
     };
-    Err(VarlinkError::own(error, api::RestartFailed { failure }))
+    Err(VarlinkError::own(error, api::NotServing { failure }))
 }

@@ -2,6 +2,7 @@
 
 use crate::{
     base::{name::SocketName, quantity::Bytes},
+    listen::tries::TRIES,
     pool::{
         Reply,
         call::{Call, NotServed},
@@ -28,8 +29,6 @@ const WAITING_MAX: usize = 1024;
 const BATCH: usize = 64;
 /// Interval over which dropped datagrams are counted before they are logged.
 const REPORT_EVERY: Duration = Duration::from_secs(1);
-/// Limit of attempts for a datagram that meets generations which are leaving.
-const TRIES: usize = 3;
 
 /// A socket that receives datagrams.
 pub struct DatagramSocket {

@@ -13,7 +13,9 @@ use crate::{
         request_record::RequestRecord,
         response::{Body, Refusal, RequestForm, deliver, failed, passed_on},
         route_prefix::{FORWARDED_PREFIX, split_prefix, with_path},
-        trace_context, upgrade,
+        trace_context,
+        tries::TRIES,
+        upgrade,
         websocket_request::{Treatment, open, required, treatment},
     },
     pool::{
@@ -32,10 +34,6 @@ use http_body_util::{BodyExt, Either, Empty, Full};
 use hyper::body::Incoming;
 use std::{convert::Infallible, sync::Arc};
 use wasmtime_wasi_http::WasiBody;
-
-/// Limit of attempts for a request that meets generations which are leaving. Two are rare, three would be a mistake
-/// of ours.
-pub(super) const TRIES: usize = 3;
 
 /// Answers one request.
 ///

@@ -2,6 +2,7 @@
 
 use crate::{
     base::name::PluginName,
+    listen::tries::TRIES,
     pool::{
         Reply,
         call::{Call, NotServed},
@@ -12,8 +13,6 @@ use crate::{
 };
 use std::{sync::Arc, time::Duration};
 
-/// The attempts to give a message to a generation, each of which may be draining.
-const TRIES: usize = 3;
 /// The pauses before a message is delivered again.
 const PAUSE_MIN: Duration = Duration::from_millis(100);
 const PAUSE_MAX: Duration = Duration::from_secs(30);

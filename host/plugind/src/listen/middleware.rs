@@ -5,7 +5,7 @@
 
 use crate::{
     base::{name::PluginName, request_identity::TRACEPARENT},
-    listen::admission,
+    listen::{admission, tries::TRIES},
     pool::{
         Delivery, Reply,
         call::{Call, NotServed},
@@ -18,9 +18,6 @@ use crate::{
 use http::{HeaderValue, Method, Request, Response, StatusCode, header, uri::Scheme};
 use std::{borrow::Cow, sync::Arc, time::Duration};
 use wasmtime_wasi_http::WasiBody;
-
-/// Limit of attempts for a request that meets generations which are leaving.
-const TRIES: usize = 3;
 
 /// The outcome of a request that was sent along its way.
 pub(super) enum Passed {

@@ -2,6 +2,8 @@
 
 pub mod sockets;
 #[cfg(feature = "runtime")]
+mod tries;
+#[cfg(feature = "runtime")]
 pub mod stream;
 #[cfg(feature = "runtime")]
 pub mod accept;

@@ -5,11 +5,11 @@ use crate::{
     listen::{
         admission,
         forwarded::write_for_plugin,
-        http::TRIES,
         middleware::{self, Passed},
         response::{Body, Refusal, RequestForm, deliver, failed, passed_on},
         route_prefix::FORWARDED_PREFIX,
         trace_context,
+        tries::TRIES,
     },
     plugin::grants::call::PLUGIN_DOMAIN,
     pool::{

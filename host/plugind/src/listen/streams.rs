@@ -5,6 +5,7 @@ use crate::{
     listen::{
         socket_service::{Accepted, Server},
         stream::{DetachedStream, Peer},
+        tries::TRIES,
     },
     pool::{
         Reply,
@@ -26,9 +27,6 @@ use std::{
 use tokio::time::timeout;
 use tracing::{debug, info, warn};
 
-/// Limit of attempts for a connection that meets generations which are leaving. Two are rare, three would be a mistake
-/// of ours.
-const TRIES: usize = 3;
 /// Time that a peer may continue to send on a connection that the plugin has closed.
 const LINGER: Duration = Duration::from_secs(2);
 /// The mistake of a plugin that uses a connection for too long.

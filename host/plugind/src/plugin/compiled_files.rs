@@ -9,7 +9,7 @@ use crate::{
     config::SearchPath,
     plugin::{archive, scan::scan, verify::COMPONENT_MAX},
 };
-use plugind_artifact::hex::{hex, parse_digest};
+pub use plugind_artifact::hex::{hex, parse_digest};
 use rustix::{fs::Dir, io::Errno};
 use sha2::{Digest, Sha256};
 use std::{collections::BTreeSet, io, path::Path};
@@ -23,12 +23,6 @@ pub fn components(search_path: &SearchPath, state: &Path, name: &PluginName) -> 
     let bytes = found.and_then(|found| file::read(&found.component, COMPONENT_MAX).ok());
     let own = bytes.map(|bytes| <[u8; 32]>::from(Sha256::digest(bytes)));
     own.into_iter().chain(archive::components(state, name)).collect()
-}
-
-/// The digest that these hexadecimal digits are, if they are one.
-#[must_use]
-pub fn digest(text: &str) -> Option<[u8; 32]> {
-    parse_digest(text)
 }
 
 /// Removes the compiled files of these components, for all engines. Processes that have mapped one keep it. Returns the

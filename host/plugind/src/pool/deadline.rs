@@ -36,7 +36,7 @@ pub(crate) struct Deadline {
 
 #[derive(Clone, Copy, Debug)]
 struct Running {
-    phase: GuestCall,
+    call: GuestCall,
     deadline: Instant,
     ceiling: Instant,
 }
@@ -54,19 +54,19 @@ impl Deadline {
         Self { heartbeat: Some(heartbeat), ..Self::default() }
     }
 
-    /// A phase begins, and replaces any other.
-    pub(crate) fn begin(&self, phase: GuestCall, time: Duration) {
+    /// A call begins, and replaces any other.
+    pub(crate) fn begin(&self, call: GuestCall, time: Duration) {
         let now = Instant::now();
         let deadline = now + time;
         let ceiling = deadline.max(now + EXTENSION_MAX);
-        *self.running() = Some(Running { phase, deadline, ceiling });
+        *self.running() = Some(Running { call, deadline, ceiling });
         self.changed.store(true, Relaxed);
         self.note_limit();
     }
 
-    /// A phase ends, unless another one has replaced it.
-    pub(crate) fn end(&self, phase: GuestCall) {
-        self.running().take_if(|running| running.phase == phase);
+    /// A call ends, unless another one has replaced it.
+    pub(crate) fn end(&self, call: GuestCall) {
+        self.running().take_if(|running| running.call == call);
         self.changed.store(true, Relaxed);
         self.note_limit();
     }
@@ -74,12 +74,12 @@ impl Deadline {
     /// Notes whether the processor time of the guest is limited by the deadline of its start, and by nothing else.
     fn note_limit(&self) {
         if let Some(heartbeat) = &self.heartbeat {
-            let starts = self.running().is_some_and(|running| running.phase == GuestCall::Start);
+            let starts = self.running().is_some_and(|running| running.call == GuestCall::Start);
             heartbeat.set_starting(starts);
         }
     }
 
-    /// Whether a phase is running.
+    /// Whether a call is running.
     pub(crate) fn is_running(&self) -> bool {
         self.running().is_some()
     }
@@ -97,7 +97,7 @@ impl Deadline {
     /// True if that is more time than it had.
     fn extend(&self, until: Instant) -> bool {
         let mut running = self.running();
-        let may_take_longer = |running: &&mut Running| running.phase.may_take_longer();
+        let may_take_longer = |running: &&mut Running| running.call.may_take_longer();
         match running.as_mut().filter(may_take_longer) {
             None => false,
             Some(running) => {
@@ -113,12 +113,12 @@ impl Deadline {
     }
 }
 
-/// Goes off when a phase takes too long. Without phases it costs nothing.
+/// Goes off when a call takes too long. Without calls it costs nothing.
 #[derive(Default)]
 pub(crate) struct Timer(Option<Pin<Box<Sleep>>>);
 
 impl Timer {
-    /// Ready when the current phase has exceeded its `deadline`.
+    /// Ready when the current call has exceeded its `deadline`.
     pub(crate) fn poll(&mut self, deadline: &Deadline, cx: &mut Context<'_>) -> Poll<Failure> {
         if deadline.changed.swap(false, Relaxed) {
             let running = *deadline.running();
@@ -126,7 +126,7 @@ impl Timer {
         }
         let Some(sleep) = &mut self.0 else { return Poll::Pending };
         let Some(running) = *deadline.running() else { return Poll::Pending };
-        sleep.as_mut().poll(cx).map(|()| match running.phase {
+        sleep.as_mut().poll(cx).map(|()| match running.call {
             GuestCall::Start => Failure::Timeout("its start"),
             GuestCall::Health => {
                 Failure::Watchdog("it did not answer the health check in time".to_owned())
@@ -155,7 +155,7 @@ mod tests {
     }
 
     #[test]
-    fn the_end_of_one_phase_does_not_end_another() {
+    fn the_end_of_one_call_does_not_end_another() {
         let deadline = Deadline::default();
         deadline.begin(GuestCall::Health, Duration::from_secs(1));
         deadline.begin(GuestCall::Stop, Duration::from_secs(1));

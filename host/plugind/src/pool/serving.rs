@@ -13,7 +13,7 @@ use crate::{
         http::accepts_call,
         in_flight::InFlight,
         queue::QueuedCall,
-        state_transfer::{Done, TransferLimits, TransferRequest},
+        state_transfer::{Done, InstanceTransfer, TransferLimits},
         worker_context::WorkerContext,
         worker_event::{Retirement, WorkerEvent},
         workers::worker_slot::WorkerSlot,
@@ -66,7 +66,7 @@ pub(super) struct Serving<'a> {
     /// Memory that the instance used when it began to serve.
     memory_at_start: usize,
     health: Health<'a>,
-    transfer: TransferRequest<'a>,
+    transfer: InstanceTransfer<'a>,
 }
 
 impl<'a> Serving<'a> {
@@ -106,7 +106,7 @@ impl<'a> Serving<'a> {
                 exports,
                 &set.shared.notify,
             ),
-            transfer: TransferRequest::new(
+            transfer: InstanceTransfer::new(
                 exports.handover.as_ref(),
                 &set.transfer,
                 limits,

@@ -141,7 +141,7 @@ impl TransferLimits {
     }
 }
 
-/// The result of a request.
+/// The result of an order.
 pub(crate) enum Done {
     Saved(u64, Result<Option<Arc<[u8]>>, Failure>),
     /// The state for the instance that replaces this one.
@@ -150,7 +150,7 @@ pub(crate) enum Done {
 }
 
 /// One instance's side: it follows one order at a time, when it has nothing else to do.
-pub(crate) struct TransferRequest<'a> {
+pub(crate) struct InstanceTransfer<'a> {
     guest: Option<&'a Guest>,
     transfer: &'a StateTransfer,
     limits: TransferLimits,
@@ -160,7 +160,7 @@ pub(crate) struct TransferRequest<'a> {
     for_next: bool,
 }
 
-impl<'a> TransferRequest<'a> {
+impl<'a> InstanceTransfer<'a> {
     /// An instance with a state has `guest`. Its calls are limited by `deadline`.
     pub(crate) fn new(
         guest: Option<&'a Guest>,
@@ -180,7 +180,7 @@ impl<'a> TransferRequest<'a> {
     pub(crate) fn begin(&mut self, accessor: &'a Accessor<HostState>) {
         let (Some(guest), Some(order)) = (self.guest, self.transfer.take()) else { return };
         let limits = self.limits;
-        let (phase, call) = match order {
+        let (kind, call) = match order {
             TransferOrder::Save(number) => {
                 let call =
                     async move { Ok(Done::Saved(number, save(accessor, guest, limits).await?)) };
@@ -192,8 +192,8 @@ impl<'a> TransferRequest<'a> {
                 (GuestCall::Restore, call.boxed())
             }
         };
-        self.deadline.begin(phase, limits.timeout + GRACE);
-        self.running = Some((phase, call));
+        self.deadline.begin(kind, limits.timeout + GRACE);
+        self.running = Some((kind, call));
     }
 
     /// Saves what the instance that replaces this one takes over, without an order.
@@ -206,17 +206,17 @@ impl<'a> TransferRequest<'a> {
         self.running = Some((GuestCall::Save, call.boxed()));
     }
 
-    /// The result of the request, once it is done, if it is still wanted.
+    /// The result of the order, once it is done, if it is still wanted.
     pub(crate) fn poll(&mut self, cx: &mut Context<'_>) -> wasmtime::Result<Option<Done>> {
-        let Some((phase, call)) = &mut self.running else { return Ok(None) };
+        let Some((kind, call)) = &mut self.running else { return Ok(None) };
         let Poll::Ready(done) = call.poll_unpin(cx) else {
             // A save that is no longer awaited has no deadline: ending the instance would lose its state.
-            if *phase == GuestCall::Save && !self.for_next && !self.transfer.is_held() {
+            if *kind == GuestCall::Save && !self.for_next && !self.transfer.is_held() {
                 self.deadline.end(GuestCall::Save);
             }
             return Ok(None);
         };
-        self.deadline.end(*phase);
+        self.deadline.end(*kind);
         self.running = None;
         self.for_next = false;
         Ok(match done? {

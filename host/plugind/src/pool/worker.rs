@@ -103,7 +103,7 @@ pub(crate) fn spawn_probe(set: &Arc<WorkerSet>, success: fn(u32) -> WorkerEvent)
     }
     let handle = new_handle(set, set.core_for_worker());
     spawn_work(set, handle, async move |set, handle| {
-        // The store is gone when this returns, so the first call has the room that the trial took.
+        // The store is gone when this returns, so the first call has the room that the probe took.
         let ended = WorkerContext::new(&set, &handle).run(Purpose::Probe).await;
         let InstanceEnd { end, stage, post_mortem } = ended;
         let worker = handle.number;

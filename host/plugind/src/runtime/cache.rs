@@ -148,7 +148,7 @@ impl Cache {
     }
 }
 
-/// Whether only root and the owner of a directory can have put a file into it, who is also the file's owner. The
+/// Whether only root and the owner of a directory can have put a file into it, and one of the two owns the file. The
 /// parameters are the mode and the owner of the directory, and the owner of the file.
 fn is_of_owner((mode, owner, of_file): (u32, u32, u32)) -> bool {
     mode & 0o022 == 0 && (of_file == owner || of_file == 0)
@@ -191,7 +191,7 @@ pub fn load(engine: &Engine, key: &Key, descriptor: OwnedFd) -> Result<Component
     if FileType::from_raw_mode(stat.st_mode) != FileType::RegularFile {
         return Err(CacheError::Seal(SealError::Missing));
     }
-    // The compiler gives its files none, so this one is of somebody else, or can still change.
+    // The compiler gives its files no permission to write, so this one is of somebody else, or can still change.
     if Mode::from_raw_mode(stat.st_mode).intersects(Mode::WUSR | Mode::WGRP | Mode::WOTH) {
         return Err(CacheError::Writable);
     }

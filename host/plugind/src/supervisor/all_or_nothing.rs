@@ -7,7 +7,7 @@ use crate::{
         compare::Change,
         execute::log_failure,
         plugin::PluginEvent,
-        reloads::BundleStep,
+        reloads::AllOrNothingStep,
         rollout::{HoldPoint, RolloutProgress},
     },
     world::bindings::exports::plugind::plugin::lifecycle::StopReason,
@@ -44,15 +44,15 @@ impl Supervisor {
     }
 
     /// Lets all take over when all are ready, or none when one has failed.
-    pub(super) fn settle_bundle(&mut self) {
+    pub(super) fn settle_all_or_nothing(&mut self) {
         if !self.reloads.options().all_or_nothing {
             return;
         }
-        match self.bundle_step() {
-            BundleStep::Wait => return,
-            BundleStep::TakeBack => return self.take_back(),
-            BundleStep::Commit(names) => return self.commit(&names),
-            BundleStep::HandOver(names) => {
+        match self.all_or_nothing_step() {
+            AllOrNothingStep::Wait => return,
+            AllOrNothingStep::TakeBack => return self.take_back(),
+            AllOrNothingStep::Commit(names) => return self.commit(&names),
+            AllOrNothingStep::HandOver(names) => {
                 for name in &names {
                     self.decide(name, PluginEvent::Open(HoldPoint::HandOver));
                 }
@@ -60,14 +60,14 @@ impl Supervisor {
             }
         }
         // Without a handover, all are settled already.
-        if let BundleStep::Commit(names) = self.bundle_step() {
+        if let AllOrNothingStep::Commit(names) = self.all_or_nothing_step() {
             self.commit(&names);
         }
     }
 
-    fn bundle_step(&mut self) -> BundleStep {
+    fn all_or_nothing_step(&mut self) -> AllOrNothingStep {
         let plugins = &self.plugins;
-        self.reloads.bundle_step(|name| {
+        self.reloads.all_or_nothing_step(|name| {
             let plugin = plugins.get(name).filter(|it| it.generations.candidate().is_some());
             plugin.map_or(RolloutProgress::Starting, |plugin| plugin.generations.progress())
         })

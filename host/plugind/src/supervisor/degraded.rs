@@ -16,7 +16,7 @@ pub enum DegradedReason {
     Reported(String),
     /// Requests of the last minute were refused. Without their number, since each change of a reason is an event.
     Saturated,
-    /// The newest version cannot be used, and the previous one serves since then.
+    /// The newest version cannot be used, and the previous one has served since then.
     PreviousVersion(SystemTime),
     /// An operator rolled it back.
     RolledBack,
@@ -41,7 +41,7 @@ impl fmt::Display for DegradedReason {
             Self::Saturated => f.write_str("no instance had room for requests of the last minute"),
             Self::PreviousVersion(since) => {
                 let since = humantime::format_rfc3339_seconds(*since);
-                write!(f, "it serves its previous version since {since}")
+                write!(f, "it has served its previous version since {since}")
             }
             Self::RolledBack => f.write_str("an operator rolled it back to its previous version"),
         }

@@ -43,8 +43,8 @@ impl Supervisor {
         }
     }
 
-    /// Does what was decided since the last time. The routes are published before anything else is done: whatever
-    /// drains must not be found any more, and whatever is reported ready must be found.
+    /// Does what was decided since the last time. The routes are published before anything else is done: what
+    /// drains must not be found any more, and what is reported ready must be found.
     pub(super) fn execute(&mut self) {
         if self.actions.is_empty() {
             return;

@@ -235,7 +235,7 @@ impl Lifecycle {
             (Starting | Active | Recovering, Returned) => self.returned(now),
 
             (Active | Recovering, ShutDown) => (Leaving, vec![E::Withdraw, E::ShutDown]),
-            // Whatever of it exists has not begun to work.
+            // If it has instances, they have not begun to work.
             (Starting | Waiting, ShutDown) => (Leaving, vec![E::ShutDown, E::Kill]),
             (Inactive | Failed, ShutDown) => (Leaving, vec![E::ShutDown]),
             (Leaving, TimedOut) => (Leaving, vec![E::Kill]),

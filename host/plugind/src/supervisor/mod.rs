@@ -207,7 +207,7 @@ impl Supervisor {
                 self.handle(message);
             }
             self.execute();
-            self.settle_bundle();
+            self.settle_all_or_nothing();
             self.start_queued();
             self.note_steps();
             self.finish_reload();

@@ -76,7 +76,7 @@ pub enum Next {
 
 /// The next step for the plugins of an all-or-nothing reload.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum BundleStep {
+pub enum AllOrNothingStep {
     /// Nothing: some of them are not ready yet, or there is no such reload.
     Wait,
     /// One has failed: none of them changes.
@@ -279,27 +279,30 @@ impl Reloads {
     }
 
     /// Returns the next step for the plugins of an all-or-nothing reload, by the `progress` of each.
-    pub fn bundle_step(&mut self, progress: impl Fn(&PluginName) -> RolloutProgress) -> BundleStep {
-        let Some(current) = &self.current else { return BundleStep::Wait };
+    pub fn all_or_nothing_step(
+        &mut self,
+        progress: impl Fn(&PluginName) -> RolloutProgress,
+    ) -> AllOrNothingStep {
+        let Some(current) = &self.current else { return AllOrNothingStep::Wait };
         let (failed, pending): (Vec<Failed>, Vec<PluginName>) = {
             let state = current.borrow();
             if !state.options.all_or_nothing || !state.is_compared() || state.taken_back {
-                return BundleStep::Wait;
+                return AllOrNothingStep::Wait;
             }
             if state.unreadable.is_some() {
-                return BundleStep::TakeBack;
+                return AllOrNothingStep::TakeBack;
             }
             let pending = state.pending().map(|(name, _)| name.clone());
             (state.failed.values().cloned().collect(), pending.collect())
         };
         if !failed.is_empty() {
             self.refused = Some((self.found.clone(), failed));
-            return BundleStep::TakeBack;
+            return AllOrNothingStep::TakeBack;
         }
         match pending.iter().map(progress).min() {
-            None | Some(RolloutProgress::Settled) => BundleStep::Commit(pending),
-            Some(RolloutProgress::Starting) => BundleStep::Wait,
-            Some(_) => BundleStep::HandOver(pending),
+            None | Some(RolloutProgress::Settled) => AllOrNothingStep::Commit(pending),
+            Some(RolloutProgress::Starting) => AllOrNothingStep::Wait,
+            Some(_) => AllOrNothingStep::HandOver(pending),
         }
     }
 

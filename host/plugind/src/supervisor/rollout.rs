@@ -1,7 +1,7 @@
 //! The generations of one plugin, and which of them serves, as a table: the effects of one generation's lifecycle on
 //! the others.
 //!
-//! No clock, no I/O, no guest: events come in, orders go out. At most one generation serves at a time, at most one is
+//! No clock, no I/O, no guest: events come in, actions go out. At most one generation serves at a time, at most one is
 //! on its way to take its place, and an event of a number that no longer exists changes nothing.
 
 use crate::{

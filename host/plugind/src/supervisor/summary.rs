@@ -160,7 +160,7 @@ fn put<T>(map: &mut BTreeMap<PluginName, T>, name: &PluginName, value: Option<T>
     }
 }
 
-/// A plugin that failed for good.
+/// Why a plugin failed, for good or until it is tried again.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Failed {
     /// Its name.
@@ -177,7 +177,7 @@ pub struct Failed {
     pub configuration: bool,
     /// An operator stopped it meanwhile.
     pub stopped: bool,
-    /// Since when the previous version serves in its place, if it does.
+    /// Since when the previous version has served in its place, if it does.
     pub previous_since: Option<SystemTime>,
 }
 
@@ -277,7 +277,7 @@ impl fmt::Display for Summary {
                 write!(f, "{separator}{plugin} ")?;
                 if let Some(since) = failed.previous_since {
                     let since = humantime::format_rfc3339_seconds(since);
-                    write!(f, "serves its previous version since {since} ")?;
+                    write!(f, "has served its previous version since {since} ")?;
                 }
                 write!(f, "({stage}: {error}; {remedy})")?;
             }
@@ -355,7 +355,7 @@ mod tests {
         let summary = Summary { plugins: 2, ready: 1, failed, ..Summary::default() };
         assert_eq!(
             summary.to_string(),
-            "1 of 2 plugins ready; failed: b (verify: no component; fix it and reload); degraded: a serves its \
+            "1 of 2 plugins ready; failed: b (verify: no component; fix it and reload); degraded: a has served its \
              previous version since 1970-01-01T00:00:00Z (verify: no component; fix it and reload)"
         );
         let required: Vec<_> = summary.required_failed().map(|it| it.plugin.as_str()).collect();

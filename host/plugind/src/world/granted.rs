@@ -2,7 +2,7 @@
 
 use crate::world::{
     broker::Broker, buckets::StoreBackend, credentials, files, keyvalue, messaging, network,
-    state_limit::StateUsages, stores::StoreOpenError,
+    network_access, state_limit::StateUsages, stores::StoreOpenError,
 };
 use crate::{base::name::PluginName, plugin::manifest::Manifest};
 use std::{path::PathBuf, sync::Arc};
@@ -42,7 +42,7 @@ pub struct Granted {
 pub enum GrantError {
     Files(#[from] files::FilesError),
     Credentials(#[from] credentials::CredentialsError),
-    Network(#[from] network::NetworkError),
+    Network(#[from] network_access::NetworkError),
     KeyValue(#[from] StoreOpenError),
     Messaging(#[from] MessagingError),
 }
@@ -81,7 +81,7 @@ impl Granted {
         let state_limit = state
             .zip(manifest.limits.state_max)
             .map(|(path, max)| places.state_usages.limit(plugin, path, max));
-        network::open(grants.tcp_connect.iter().chain(&grants.outgoing_http))?;
+        network_access::open(grants.tcp_connect.iter().chain(&grants.outgoing_http))?;
         Ok(Self {
             environment: environment.map(|(name, value)| (name.clone(), value.clone())).collect(),
             files: files.with_state_limit(state_limit),

@@ -89,7 +89,7 @@ pub fn set_transfer_max(mut store: StoreContextMut<'_, HostState>, Bytes(max): B
     store.set_hostcall_fuel(CALL_MAX.max(usize::try_from(max).unwrap_or(usize::MAX)));
 }
 
-/// Charges the instance with what the host keeps for it, and returns how many resources that are.
+/// Charges the instance with what the host keeps for it, and returns the number of its resources.
 pub fn examine(mut store: StoreContextMut<'_, HostState>) -> usize {
     let concurrent = store.concurrent_resource_table().map_or(0, |table| table.iter_mut().count());
     let state = store.data_mut();

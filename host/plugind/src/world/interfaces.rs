@@ -9,7 +9,7 @@ use crate::{
         identity, journal, keyvalue, limited_writes_02, limited_writes_03,
         logging::Logging,
         messaging, middleware,
-        network::Lookup,
+        name_lookup::Lookup,
         notify, open_at,
         replacing::replace,
         tcp_sockets, udp_sockets, websockets,

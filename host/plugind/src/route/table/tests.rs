@@ -218,7 +218,7 @@ proptest! {
     }
 
     #[test]
-    fn a_host_is_found_in_whatever_case_and_with_whatever_port(
+    fn a_host_is_found_in_any_case_and_with_any_port(
         name in "[a-z][a-z0-9-]{0,8}(\\.[a-z]{2,3})?",
         six in any::<u128>(), is_six: bool, port in prop::option::of(any::<u16>()),
         upper in prop::collection::vec(any::<bool>(), 40)

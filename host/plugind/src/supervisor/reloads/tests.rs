@@ -130,7 +130,10 @@ fn directories_that_cannot_be_read_end_a_reload_and_change_nothing() {
     let mut reloads = started(&["a"]);
     let (_, mut watched) = request(&mut reloads, ATOMIC);
     assert_eq!(reloads.not_read("no such directory"), Next::Wait);
-    assert_eq!(reloads.bundle_step(|_| RolloutProgress::Settled), BundleStep::TakeBack);
+    assert_eq!(
+        reloads.all_or_nothing_step(|_| RolloutProgress::Settled),
+        AllOrNothingStep::TakeBack
+    );
     assert!(reloads.take_back().is_empty());
     assert!(reloads.finish().is_some());
     assert_eq!(watched.state().unwrap().unreadable.as_deref(), Some("no such directory"));
@@ -150,21 +153,21 @@ fn all_take_over_together_when_the_last_one_is_ready() {
     for plugin in ["a", "b"] {
         reloads.note(|state| state.await_plugin(&name(plugin)));
     }
-    assert_eq!(reloads.bundle_step(|_| RolloutProgress::Settled), BundleStep::Wait);
+    assert_eq!(reloads.all_or_nothing_step(|_| RolloutProgress::Settled), AllOrNothingStep::Wait);
     assert_eq!(reloads.compared(), Next::Wait);
     let both = vec![name("a"), name("b")];
     for (last, step) in [
-        (RolloutProgress::Starting, BundleStep::Wait),
-        (RolloutProgress::Ready, BundleStep::HandOver(both.clone())),
-        (RolloutProgress::Saving, BundleStep::HandOver(both.clone())),
-        (RolloutProgress::Restoring, BundleStep::HandOver(both.clone())),
-        (RolloutProgress::Settled, BundleStep::Commit(both.clone())),
+        (RolloutProgress::Starting, AllOrNothingStep::Wait),
+        (RolloutProgress::Ready, AllOrNothingStep::HandOver(both.clone())),
+        (RolloutProgress::Saving, AllOrNothingStep::HandOver(both.clone())),
+        (RolloutProgress::Restoring, AllOrNothingStep::HandOver(both.clone())),
+        (RolloutProgress::Settled, AllOrNothingStep::Commit(both.clone())),
     ] {
         let progress = |plugin: &PluginName| match plugin.to_string().as_str() {
             "b" => last,
             _ => RolloutProgress::Settled,
         };
-        assert_eq!(reloads.bundle_step(progress), step);
+        assert_eq!(reloads.all_or_nothing_step(progress), step);
     }
 }
 
@@ -181,7 +184,10 @@ fn one_failure_takes_all_back_and_the_same_set_is_not_tried_again_by_itself() {
     }
     assert_eq!(reloads.compared(), Next::Wait);
     reloads.note(|state| state.failed(failure("b")));
-    assert_eq!(reloads.bundle_step(|_| RolloutProgress::Settled), BundleStep::TakeBack);
+    assert_eq!(
+        reloads.all_or_nothing_step(|_| RolloutProgress::Settled),
+        AllOrNothingStep::TakeBack
+    );
     assert_eq!(reloads.take_back(), BTreeSet::from([name("new")]));
     assert!(!reloads.is_held_back(&name("new")));
     assert!(reloads.finish().unwrap().state.taken_back);
@@ -217,7 +223,10 @@ fn missing_plugins_are_removed_at_once_or_with_all_others() {
     let missing = vec![name("a"), name("new")];
     assert_eq!(reloads.not_found(missing), (vec![], vec![name("new")]));
     assert_eq!(reloads.compared(), Next::Wait);
-    assert_eq!(reloads.bundle_step(|_| RolloutProgress::Starting), BundleStep::Commit(vec![]));
+    assert_eq!(
+        reloads.all_or_nothing_step(|_| RolloutProgress::Starting),
+        AllOrNothingStep::Commit(vec![])
+    );
     assert_eq!(reloads.commit(), [name("a")]);
 }
 
@@ -239,7 +248,7 @@ fn a_reload_is_watched_until_what_it_replaced_has_drained() {
 }
 
 #[test]
-fn whatever_is_requested_when_every_request_is_answered_in_the_end() {
+fn requests_of_both_kinds_in_any_order_are_all_answered() {
     let mut seed = 7_u64;
     for _ in 0..500 {
         let mut reloads = started(&["a"]);

@@ -1,4 +1,4 @@
-//! One swap after the other, and then whatever may happen in any order.
+//! One swap after the other, and then events of all kinds in any order.
 
 use super::*;
 use crate::{
@@ -17,8 +17,8 @@ struct Fake {
 }
 
 impl Fake {
-    fn new(number: u64, trial: StartPolicy, hands_over: bool) -> Self {
-        let lifecycle = Lifecycle::new(trial, Restarts::new(&Manifest::default().service));
+    fn new(number: u64, policy: StartPolicy, hands_over: bool) -> Self {
+        let lifecycle = Lifecycle::new(policy, Restarts::new(&Manifest::default().service));
         Self { number, lifecycle, hands_over }
     }
 }

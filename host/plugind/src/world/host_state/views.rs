@@ -2,7 +2,7 @@
 
 use crate::world::{
     connections, credentials, host_state::HostState, identity, journal, keyvalue, logging,
-    messaging, network, notify, websockets,
+    messaging, name_lookup, notify, websockets,
 };
 use std::collections::BTreeMap;
 use wasmtime_wasi::{WasiCtxView, WasiView, sockets::WasiSocketsCtxView};
@@ -54,10 +54,10 @@ impl HostState {
         logging::Guest(self.journal())
     }
 
-    pub(in crate::world) fn lookup(&mut self) -> network::LookupView<'_> {
+    pub(in crate::world) fn lookup(&mut self) -> name_lookup::LookupView<'_> {
         let made = self.wasi.get(&self.shared.wasi_source());
         let sockets = WasiSocketsCtxView { ctx: made.wasi.sockets(), table: &mut self.table };
-        network::LookupView { guest: &made.network, sockets }
+        name_lookup::LookupView { guest: &made.network, sockets }
     }
 
     pub(in crate::world) fn messaging(&mut self) -> messaging::Guest<'_> {

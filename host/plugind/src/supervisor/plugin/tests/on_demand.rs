@@ -130,7 +130,7 @@ fn a_plugin_on_demand_recovers_from_a_failed_start_by_an_instance_and_is_idle_la
 }
 
 #[test]
-fn a_trial_that_fails_is_tried_again_by_the_same_policy_and_not_started() {
+fn a_probe_that_fails_is_tried_again_by_the_same_policy_and_not_started() {
     let mut managed = Managed::new();
     let (number, _) = managed.prepare(on_demand(1, false), false);
     let no_room = failed(Failure::Resources("no room".to_owned()), InstanceStage::Starting);

@@ -1,0 +1,4 @@
+//! How often listeners offer a request, a connection, a datagram or a message to a plugin.
+
+/// Limit of attempts for what meets generations that are draining. Two are rare, three would be a fault of ours.
+pub(super) const TRIES: usize = 3;
