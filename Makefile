@@ -156,7 +156,7 @@ guests: plugins ## build the guests of the tests, and the probe that is loaded i
 	cargo build $(guest) $(locked) -p plugind-test-guests --examples
 
 test-authors: PROFILE = dev
-test-authors: setup-authors build ## make, build and serve projects of each language with its own tools; LANGS="rust js", KINDS="http job"
+test-authors: setup-authors build ## make, build and serve projects of each language with its own tools; LANGS="rust js", KINDS="http job", REQUESTS=1000000
 	tests/authors $(LANGS)
 
 test-corpus: PROFILE = dev

@@ -137,6 +137,23 @@ fn the_compilation_of_a_plugin_is_shown_until_it_is_served() {
     running.log.wait_for(&["reloaded: 1 changed"]);
 }
 
+#[test]
+fn a_watched_component_is_compiled_for_an_engine_of_its_own() {
+    let (directory, cache) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let component = directory.path().join("shows.wasm");
+    copy_guest("config", &component);
+    for (options, compiled) in [(&[][..], 1), (&["--watch"][..], 2), (&[][..], 2)] {
+        let home = tempfile::tempdir().unwrap();
+        symlink(cache.path(), home.path().join(".cache")).unwrap();
+        let running = Running::start_at(home, &component, options);
+        assert_eq!(running.get("shows", "").status(), 200);
+        let files = fs::read_dir(cache.path().join("plugind/run")).unwrap().flatten();
+        let is_code = |path: &PathBuf| path.extension().is_some_and(|it| it == "cwasm");
+        let files: Vec<_> = files.map(|file| file.path()).filter(is_code).collect();
+        assert_eq!(files.len(), compiled, "{options:?}: {files:?}");
+    }
+}
+
 /// A project whose build copies a component from `source.wasm`.
 fn project() -> (TempDir, PathBuf) {
     let directory = tempfile::tempdir().unwrap();

@@ -84,15 +84,17 @@ fn native_code_runs_where_no_memory_can_be_made_executable() {
 }
 
 #[test]
-fn an_interpreter_maps_no_code_and_has_compiled_files_of_its_own() {
+fn each_engine_has_compiled_files_of_its_own_and_the_interpreter_maps_none() {
     let tree = Tree::with_own_cache().with("hello").with("greeter_02");
     drop(Daemon::start(&tree));
     let entries = || fs::read_dir(tree.cache()).unwrap().count();
     assert_eq!(entries(), 2);
-    fs::write(tree.root().join("etc/plugind/plugind.toml"), "engine = \"pulley\"\n").unwrap();
-    let daemon = Daemon::start(&tree);
-    answers(&daemon);
-    assert_eq!(mapped_code(&daemon), 0);
-    assert_eq!(entries(), 4);
-    assert_eq!(daemon.log.count(&["compiled file"]), 0);
+    for (engine, mapped, files) in [("unoptimized", 2, 4), ("pulley", 0, 6)] {
+        let settings = format!("engine = \"{engine}\"\n");
+        fs::write(tree.root().join("etc/plugind/plugind.toml"), settings).unwrap();
+        let daemon = Daemon::start(&tree);
+        answers(&daemon);
+        assert_eq!((mapped_code(&daemon), entries()), (mapped, files), "{engine}");
+        assert_eq!(daemon.log.count(&["compiled file"]), 0, "{engine}");
+    }
 }

@@ -115,7 +115,7 @@ impl RunArgs {
     fn serve(&self) -> Result<ExitCode, RunError> {
         let target = Target::find(&self.path)?;
         target.note_other_name();
-        let inputs = self.inputs.for_run().map_err(ServedError::from)?;
+        let inputs = self.inputs.for_run(self.watch).map_err(ServedError::from)?;
         let served = ServedDirectory::new(target, inputs)?;
         let address = self.address()?;
         let (sender, events) = channel();

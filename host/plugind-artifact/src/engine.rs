@@ -47,13 +47,16 @@ pub fn identity(kind: EngineKind) -> String {
     hash.update(wasmtime_environ::VERSION);
     match kind {
         EngineKind::Pulley => hash.update(PULLEY),
-        EngineKind::Native => {
+        EngineKind::Native | EngineKind::Unoptimized => {
             hash.update(std::env::consts::ARCH);
             for feature in cpu_features() {
                 hash.update(feature);
                 hash.update(" ");
             }
         }
+    }
+    if kind == EngineKind::Unoptimized {
+        hash.update("unoptimized");
     }
     hex(&hash.finalize()[..8])
 }
@@ -87,6 +90,7 @@ fn cpu_features() -> Vec<&'static str> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::collections::BTreeSet;
 
     #[test]
     fn an_identity_is_the_same_each_time_another_for_each_kind_and_fit_for_a_file_name() {
@@ -96,7 +100,8 @@ mod tests {
             assert_eq!(identity(kind).len(), 16);
             assert_eq!((kind.to_string().as_str(), name.parse()), (name, Ok(kind)));
         }
-        assert_ne!(identity(EngineKind::Native), identity(EngineKind::Pulley));
+        let all: BTreeSet<_> = EngineKind::ALL.iter().map(|(_, kind)| identity(*kind)).collect();
+        assert_eq!(all.len(), EngineKind::ALL.len());
     }
 
     #[test]

@@ -8,19 +8,23 @@ pub enum EngineKind {
     /// By the processor itself.
     #[default]
     Native,
+    /// By the processor itself, as code that is slower, and compiled in about half of the time.
+    Unoptimized,
     /// By an interpreter, about twelve times slower, for systems that let no file be mapped as code.
     Pulley,
 }
 
 impl EngineKind {
     /// All of them, each with its name.
-    pub const ALL: [(&str, Self); 2] = [("native", Self::Native), ("pulley", Self::Pulley)];
+    pub const ALL: [(&str, Self); 3] =
+        [("native", Self::Native), ("unoptimized", Self::Unoptimized), ("pulley", Self::Pulley)];
 }
 
 impl fmt::Display for EngineKind {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::Native => "native",
+            Self::Unoptimized => "unoptimized",
             Self::Pulley => "pulley",
         })
     }

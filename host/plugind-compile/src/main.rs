@@ -36,7 +36,7 @@ struct CompileArguments {
     /// Exit after this time without a request, in seconds
     #[arg(long, value_name = "SECONDS", default_value_t = 10)]
     idle: u64,
-    /// Run as the worker: compile one component from standard input to standard output; KIND is native or pulley
+    /// Run as the worker: compile one component from standard input to standard output; KIND is native, unoptimized or pulley
     #[arg(long, value_name = "KIND", value_parser = parse_kind)]
     worker: Option<EngineKind>,
     /// Limit the processor time of the worker, in seconds
@@ -69,5 +69,5 @@ fn of_systemd() -> Option<PathBuf> {
 }
 
 fn parse_kind(name: &str) -> Result<EngineKind, String> {
-    name.parse().map_err(|()| "it must be native or pulley".to_owned())
+    name.parse().map_err(|()| "it must be native, unoptimized or pulley".to_owned())
 }

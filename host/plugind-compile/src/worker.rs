@@ -9,7 +9,7 @@ use std::{
     io::{self, Read, Write},
     process::ExitCode,
 };
-use wasmtime::Engine;
+use wasmtime::{Config, Engine, OptLevel, RegallocAlgorithm};
 
 /// The exit status when what was written is not code but the reason why there is none (sysexits.h).
 pub(crate) const REFUSED: u8 = 65;
@@ -42,8 +42,18 @@ pub(crate) fn work(kind: EngineKind, memory_max: u64, cpu_max: u64) -> ExitCode 
     }
 }
 
+/// The configuration of the compiler. How much it optimizes does not concern the engine that runs the code.
+fn config(kind: EngineKind) -> Config {
+    let mut config = engine_config(kind);
+    if kind == EngineKind::Unoptimized {
+        config.cranelift_opt_level(OptLevel::None);
+        config.cranelift_regalloc_algorithm(RegallocAlgorithm::SinglePass);
+    }
+    config
+}
+
 pub(crate) fn compile(kind: EngineKind, component: &[u8]) -> Result<Vec<u8>, String> {
     let compiled =
-        Engine::new(&engine_config(kind)).and_then(|engine| engine.precompile_component(component));
+        Engine::new(&config(kind)).and_then(|engine| engine.precompile_component(component));
     compiled.map_err(|error| format!("{error:#}"))
 }

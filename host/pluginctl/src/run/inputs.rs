@@ -24,6 +24,8 @@ use std::{
 const FILE_MAX: u64 = 1 << 20;
 /// The directory of the daemon's settings, below its root.
 const SETTINGS: &str = "etc/plugind";
+/// The settings with which a changed plugin is compiled sooner, beside those of the author.
+const SOONER: &str = "engine = \"unoptimized\"\n";
 /// The directory of the daemon's credentials, below its root.
 const CREDENTIALS: &str = "run/credentials/plugind.service";
 
@@ -48,6 +50,8 @@ enum InputCommand {
 /// The inputs of the daemon besides its plugins.
 pub(crate) struct Inputs {
     command: InputCommand,
+    /// Code is compiled without optimization, unless the settings name an engine.
+    is_watched: bool,
     config: Option<PathBuf>,
     credentials: BTreeMap<String, InputCredential>,
 }
@@ -90,9 +94,10 @@ impl InputError {
 }
 
 impl InputArgs {
-    /// The inputs of `pluginctl run`. Blocks.
-    pub(crate) fn for_run(&self) -> Result<Inputs, InputError> {
-        self.collect(InputCommand::Run, None, BTreeMap::new())
+    /// The inputs of `pluginctl run`, which may watch the plugin. Blocks.
+    pub(crate) fn for_run(&self, is_watched: bool) -> Result<Inputs, InputError> {
+        let inputs = self.collect(InputCommand::Run, None, BTreeMap::new())?;
+        Ok(Inputs { is_watched, ..inputs })
     }
 
     /// The inputs of `pluginctl test`, where the options take precedence over `test.toml`. Blocks.
@@ -115,7 +120,8 @@ impl InputArgs {
         for (key, path) in &self.credentials {
             credentials.insert(key.clone(), InputCredential::of(path)?);
         }
-        Ok(Inputs { command, config: self.config.clone().or(config), credentials })
+        let config = self.config.clone().or(config);
+        Ok(Inputs { command, is_watched: false, config, credentials })
     }
 }
 
@@ -140,7 +146,8 @@ impl InputCredential {
 impl Inputs {
     /// No inputs, for a check.
     pub(crate) fn none() -> Self {
-        Self { command: InputCommand::Run, config: None, credentials: BTreeMap::new() }
+        let (command, credentials) = (InputCommand::Run, BTreeMap::new());
+        Self { command, is_watched: false, config: None, credentials }
     }
 
     /// The files, whose changes count.
@@ -189,6 +196,10 @@ impl Inputs {
         if let Some(config) = &self.config {
             put(&root.join(SETTINGS), "plugind.toml", &read(config)?)?;
         }
+        if self.is_watched {
+            let text = if self.names_engine()? { "" } else { SOONER };
+            put(&root.join(SETTINGS).join("plugind.toml.d"), "watch.toml", text.as_bytes())?;
+        }
         for (key, credential) in &self.credentials {
             let value = match credential {
                 InputCredential::Value(value) => value.clone(),
@@ -200,6 +211,16 @@ impl Inputs {
             }
         }
         Ok(())
+    }
+
+    /// Whether the author's settings say how code is executed.
+    fn names_engine(&self) -> Result<bool, InputError> {
+        let Some(path) = &self.config else { return Ok(false) };
+        let mut document = Document::default();
+        document.add_bytes(path, read(path)?).map_err(|mistake| InputError::of(&[mistake]))?;
+        let settings = document.settings().map_err(|mistakes| InputError::of(&mistakes))?;
+        let is_engine = |key: Option<&str>| key == Some("engine");
+        Ok(settings.iter().any(|it| it.table.is_empty() && is_engine(it.key.as_deref())))
     }
 
     /// The inputs that a plugin needs and does not have, each as a mistake with its remedy.

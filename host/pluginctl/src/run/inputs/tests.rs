@@ -1,4 +1,5 @@
 use super::*;
+use plugind::config::{SearchPath, settings};
 
 fn inputs(config: Option<&str>, keys: &[&str]) -> (tempfile::TempDir, Inputs) {
     let directory = tempfile::tempdir().unwrap();
@@ -9,7 +10,8 @@ fn inputs(config: Option<&str>, keys: &[&str]) -> (tempfile::TempDir, Inputs) {
     });
     let value = |key: &&str| ((*key).to_owned(), InputCredential::Value(b"value".to_vec()));
     let credentials = keys.iter().map(value).collect();
-    (directory, Inputs { command: InputCommand::Run, config: path, credentials })
+    let (command, is_watched) = (InputCommand::Run, false);
+    (directory, Inputs { command, is_watched, config: path, credentials })
 }
 
 #[test]
@@ -31,6 +33,22 @@ fn a_credential_is_there_for_the_settings_and_for_the_plugin() {
         .collect();
     files.sort();
     assert_eq!(files, ["plugind.shop.token", "token"]);
+}
+
+#[test]
+fn a_watched_plugin_is_compiled_sooner_unless_the_author_names_an_engine() {
+    for (config, is_watched, engine) in [
+        (None, false, "native"),
+        (None, true, "unoptimized"),
+        (Some("[compile]\ntimeout-sec = \"1min\"\n"), true, "unoptimized"),
+        (Some("engine = \"native\"\n"), true, "native"),
+        (Some("engine = \"pulley\"\n"), false, "pulley"),
+    ] {
+        let (directory, inputs) = inputs(config, &[]);
+        Inputs { is_watched, ..inputs }.fill(directory.path(), "plugind.shop.").unwrap();
+        let settings = settings::read(&SearchPath::below(directory.path())).unwrap();
+        assert_eq!(settings.engine.to_string(), engine, "{config:?}");
+    }
 }
 
 #[test]
