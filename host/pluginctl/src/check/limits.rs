@@ -97,7 +97,8 @@ impl ResourceLimits<'_> {
 
     /// Whether the instance pool has a place for the instances that are kept.
     fn pool(&self, plugins: &[Checked]) -> Vec<String> {
-        let PoolSettings { instances, core_instances, memories, tables } = self.settings.pool;
+        let PoolSettings { instances, core_instances, memories, tables, component: _ } =
+            self.settings.pool;
         let needed = |of_each: fn(&Verified) -> u32| sum(plugins, |it| of_each(it).into());
         let places = [
             ("instances", instances, needed(|_| 1)),
