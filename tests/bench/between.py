@@ -42,7 +42,7 @@ def measure(_):
     ends = [(both - alone) / (direct + client) for (direct, alone, both), client in zip(zip(*each), clients)]
     whole = [both / (alone + direct) for direct, alone, both in zip(*each)]
     print(f"CPU of a call (the third less the second) ÷ of a client's request: {ratio(call)}, goal {GOAL}")
-    # Who calls does the work of a client, too: it writes the request and reads the response.
+    # The caller does the work of a client, too: it writes the request and reads the response.
     print(f"the same, with the CPU of the client of the client's request: {ratio(ends)}")
     print(f"CPU of a request with a call ÷ of both requests by clients: {ratio(whole)}")
     others = [result["others"] for mine in results.values() for result in mine]

@@ -34,8 +34,8 @@ fn memory_beyond_the_limits_of_the_unit_is_reported_and_refused_by_the_daemon() 
     limit(100);
     let found = check(&machine, &["--no-compile"]);
     assert_eq!(found.status, 1, "{found:?}");
-    let reported = "large.wasm begins with 80M of memory, and all plugins together may use 75M by three quarters of \
-                    MemoryHigh= of plugind.service; raise that limit";
+    let reported = "large.wasm begins with 80M of memory, and all plugins together may use 75M (three quarters of \
+                    MemoryHigh= of plugind.service); raise that limit";
     assert!(found.errors.contains(reported), "{found:?}");
     assert!(found.output.contains("large   fails at start"), "{found:?}");
     // There might be room later, so it is tried again until the daemon gives up.

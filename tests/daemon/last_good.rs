@@ -54,7 +54,7 @@ fn a_start_serves_the_last_good_version_of_a_plugin_at_whatever_step_it_fails() 
 }
 
 #[test]
-fn no_version_of_a_disabled_plugin_serves_whatever_is_wrong_with_its_newest_one() {
+fn a_disabled_plugin_serves_no_version_if_its_newest_one_has_a_mistake() {
     let tree = served().with("counts");
     let component = fs::read(tree.plugins().join("hello.wasm")).unwrap();
     assert_eq!(run(&tree, &["disable", "hello"]).status, Some(0));

@@ -151,17 +151,17 @@ fn a_report_of_the_kernel_ends_an_instance_without_work() {
     let daemon =
         Daemon::start_by(&tree, &["env", watch, &format!("MEMORY_PRESSURE_WRITE={REQUEST}")]);
     assert_eq!(daemon.get("/keeps").status(), 200);
-    let (is_over, begun) = (AtomicBool::new(false), Instant::now());
+    let (has_ended, begun) = (AtomicBool::new(false), Instant::now());
     thread::scope(|scope| {
         for _ in 0..=thread::available_parallelism().unwrap().get() {
             scope.spawn(|| {
-                while !is_over.load(Relaxed) && begun.elapsed() < WAIT_MAX {
+                while !has_ended.load(Relaxed) && begun.elapsed() < WAIT_MAX {
                     spin_loop();
                 }
             });
         }
         daemon.log.wait_for(&["plugind: plugin idle", "plugin=keeps"]);
-        is_over.store(true, Relaxed);
+        has_ended.store(true, Relaxed);
     });
     assert!(daemon.get("/keeps").text().ends_with(" count=2"), "its state is kept");
     assert_eq!(daemon.log.count(&["memory pressure not watched"]), 0);

@@ -64,7 +64,7 @@ impl LinkChecker {
         self
     }
 
-    /// The same, but a compilation may use so much memory, whatever the settings say.
+    /// The same, but a compilation may use this much memory, also if the settings allow more.
     pub(crate) fn with_memory_max(mut self, max: Bytes) -> Self {
         self.options.push(with_value("--compile-memory-max", Path::new(&max.to_string())));
         self

@@ -67,8 +67,8 @@ pub fn check(search_path: &SearchPath) -> Result<Report, ListError> {
     Ok(Report { plugins: assign_routes(plugins, &middleware), masked, ignored })
 }
 
-/// What one component may have with these settings. While they have mistakes, which are reported elsewhere, it is what it
-/// may have by default.
+/// What one component may have with these settings. If they have mistakes, which are reported elsewhere, the defaults
+/// count.
 #[must_use]
 pub fn component_limits(search_path: &SearchPath) -> ComponentLimits {
     settings::read(search_path).map(|settings| settings.pool.component).unwrap_or_default()

@@ -138,8 +138,8 @@ fn main() -> ExitCode {
     if let Err(error) = directories::raise_open_files() {
         warn!(%error, "cannot raise limit of open files");
     }
-    // Both are held until the process ends. The state directory may be the one above the cache, which is locked for a
-    // moment here.
+    // Both are held until the process ends. The use of the cache begins first: it locks the directory above the cache for
+    // a moment, and that may be the state directory.
     let cache = environment.cache(root);
     let cache_use = DirectoryUse::begin(&cache);
     let state = environment.state(root);

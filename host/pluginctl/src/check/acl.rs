@@ -132,7 +132,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_list_is_not_used() {
+    fn bytes_that_are_not_a_list_are_not_used() {
         let list = attribute(&[(OTHER, 0o4, 0)]);
         assert_eq!(parse(&list).unwrap().len(), 1);
         let other_version = [&[3, 0, 0, 0], &list[HEADER..]].concat();

@@ -1,4 +1,4 @@
-//! Limits of plugind.toml and of the daemon's unit within which not all plugins can have their instances.
+//! Limits of plugind.toml and of the daemon's unit that are too low for the instances of all plugins.
 
 use crate::unit::{UNIT, Unit};
 use plugind::{
@@ -50,7 +50,7 @@ impl ResourceLimits<'_> {
             let message = |checked: &Checked| {
                 let memory = checked.verified.as_ref().map(first_memory).unwrap_or_default();
                 format!(
-                    "{} begins with {} of memory, and all plugins together may use {} by {}; raise that limit",
+                    "{} begins with {} of memory, and all plugins together may use {} ({}); raise that limit",
                     checked.component.display(),
                     Bytes(memory),
                     limit.max,
@@ -63,8 +63,8 @@ impl ResourceLimits<'_> {
             let needed = sum(plugins, first_memory);
             if needed > limit.max.0 {
                 mistakes.push(format!(
-                    "the instances of all plugins begin with {} of memory; together they may use {} by {}; raise that \
-                     limit, or remove plugins",
+                    "all plugins together begin with {} of memory, and may use {} ({}); raise that limit, or remove \
+                     plugins",
                     Bytes(needed),
                     limit.max,
                     limit.by
@@ -113,7 +113,7 @@ impl ResourceLimits<'_> {
         let few = places.into_iter().filter(|(_, max, needed)| *needed > u64::from(*max));
         few.map(|(key, max, needed)| {
             format!(
-                "the instances of all plugins need {needed} {key}, and the pool has {max}; raise pool.{key} in \
+                "all plugins together begin with {needed} {key}, and the pool has {max}; raise pool.{key} in \
                  plugind.toml, or remove plugins"
             )
         })
@@ -124,8 +124,10 @@ impl ResourceLimits<'_> {
     fn of_processes(&self, plugins: &[Checked]) -> Vec<String> {
         let Some(unit) = self.unit else { return Vec::new() };
         let least = |name: &str| {
-            let names = [name.to_owned(), format!("Effective{name}")];
-            names.iter().filter_map(|name| unit.number(name)).min()
+            let own = unit.number(name).map(|max| (max, ""));
+            let with_slices = unit.number(&format!("Effective{name}"));
+            let with_slices = with_slices.map(|max| (max, " and its slices"));
+            own.into_iter().chain(with_slices).min_by_key(|(max, _)| *max)
         };
         let (mut tasks, mut files) = (
             TASKS + TASKS_PER_PROCESSOR * self.processors,
@@ -140,10 +142,10 @@ impl ResourceLimits<'_> {
         let addresses = ADDRESSES_PER_MEMORY.saturating_mul(memories.saturating_add(1));
         let limits = [("TasksMax", tasks), ("LimitNOFILE", files), ("LimitAS", addresses)];
         let low = limits.into_iter().filter_map(|(name, needed)| {
-            let max = least(name).filter(|max| *max < needed)?;
+            let (max, with_slices) = least(name).filter(|(max, _)| *max < needed)?;
             Some(format!(
-                "{name}={max} of {UNIT} is too low for the daemon and these plugins; set at least {needed}, or remove \
-                 the line"
+                "{name}={max} of {UNIT}{with_slices} is too low for the daemon and these plugins; set at least \
+                 {needed}, or remove the line"
             ))
         });
         low.collect()
@@ -215,7 +217,10 @@ mod tests {
         assert_eq!(mistakes("TasksMax=40\nLimitNOFILE=128\nLimitAS=6442450944\n"), [""; 0]);
         for (shown, least) in [
             ("TasksMax=39\n", "set at least 40,"),
-            ("TasksMax=40\nEffectiveTasksMax=20\n", "TasksMax=20 of plugind.service is too low"),
+            (
+                "TasksMax=40\nEffectiveTasksMax=20\n",
+                "TasksMax=20 of plugind.service and its slices is too low",
+            ),
             ("LimitNOFILE=127\n", "set at least 128,"),
             ("LimitAS=1073741824\n", "set at least 6442450944,"),
         ] {

@@ -122,7 +122,7 @@ fn receive_with_process(socket: BorrowedFd<'_>, buffer: &mut [u8]) -> io::Result
     let mut ancillary = RecvAncillaryBuffer::new(&mut control.0);
     let flags = RecvFlags::TRUNC | RecvFlags::CMSG_CLOEXEC;
     let received = recvmsg(socket, &mut [IoSliceMut::new(buffer)], &mut ancillary, flags);
-    // It would read the ID of the process as a number that is not 0, which it may be.
+    // Dropping it would read the ID of the process as a number that cannot be 0, but the ID may be 0.
     mem::forget(ancillary);
     let received = received?;
     let process = control.process();

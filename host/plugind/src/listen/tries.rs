@@ -1,4 +1,4 @@
 //! How often listeners offer a request, a connection, a datagram or a message to a plugin.
 
-/// Limit of attempts for what meets generations that are draining. Two are rare, three would be a fault of ours.
+/// Limit of attempts while each generation that gets it is draining. Two are rare, three would be a fault of ours.
 pub(super) const TRIES: usize = 3;

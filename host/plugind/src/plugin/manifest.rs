@@ -105,8 +105,8 @@ impl Manifest {
         required.get().unwrap_or(true)
     }
 
-    /// Whether a manifest says that its plugin starts with the daemon, whatever else is wrong with it; none: it says nothing
-    /// about that.
+    /// Whether a manifest says that its plugin starts with the daemon, even if it has mistakes; none: it says nothing about
+    /// that.
     #[must_use]
     pub fn autostart(document: &Document) -> Option<bool> {
         let autostart = std::cell::Cell::new(None);

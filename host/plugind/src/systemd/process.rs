@@ -47,19 +47,19 @@ mod tests {
     }
 
     #[test]
-    fn no_error_costs_a_backtrace_whatever_the_environment_says() {
+    fn no_error_costs_a_backtrace_even_if_the_environment_asks_for_it() {
         run_alone("systemd::process::tests::as_inherited");
         run_alone("systemd::process::tests::after_the_reset");
     }
 
     #[test]
-    #[ignore = "no_error_costs_a_backtrace_whatever_the_environment_says runs it"]
+    #[ignore = "no_error_costs_a_backtrace_even_if_the_environment_asks_for_it runs it"]
     fn as_inherited() {
         assert!(shows_backtrace(), "otherwise this shows nothing");
     }
 
     #[test]
-    #[ignore = "no_error_costs_a_backtrace_whatever_the_environment_says runs it"]
+    #[ignore = "no_error_costs_a_backtrace_even_if_the_environment_asks_for_it runs it"]
     fn after_the_reset() {
         reset_inherited();
         assert!(!shows_backtrace());

@@ -34,8 +34,7 @@ const WAITING_MAX: usize = 128;
 /// The library's list. As a constant it is made again for each header that is compared with it.
 static FORBIDDEN_HEADERS: [HeaderName; 9] = DEFAULT_FORBIDDEN_HEADERS;
 
-/// Bytes that a connection may keep of what the guest has not read yet, or the server has not: the HTTP library has at
-/// most 408 KiB of either.
+/// Bytes that the buffers of a connection may keep: the HTTP library has at most 408 KiB for each direction.
 const CONNECTION: usize = 2 * (408 << 10);
 
 /// To whom all instances of a generation may send requests.
