@@ -9,6 +9,7 @@ use std::{
     process::Command,
     time::{Duration, SystemTime},
 };
+use xxhash_rust::xxh3::Xxh3;
 
 const DAY: Duration = Duration::from_secs(24 * 60 * 60);
 
@@ -97,10 +98,12 @@ fn an_untrusted_compiled_file_is_compiled_again() {
     // The input of the seal is no secret, so anyone who may write there could seal this.
     let name = hello.file_stem().unwrap().to_str().unwrap();
     let sealed = |code: &[u8]| {
-        let seal = Sha256::new().chain_update(name).chain_update(code).finalize();
-        [code, &seal[..], b"plugind compiled"].concat()
+        let mut seal = Xxh3::new();
+        seal.update(name.as_bytes());
+        seal.update(code);
+        [code, &seal.digest128().to_be_bytes(), b"plugind compiled"].concat()
     };
-    let code = &good[..good.len() - 48];
+    let code = &good[..good.len() - 32];
     assert_eq!(sealed(code), good, "the seal is what this test takes it for");
     // The runtime writes its major version at the beginning, behind the length of that text.
     let place = code.windows(3).position(|bytes| bytes == b"\x0248").unwrap();
