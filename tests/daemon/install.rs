@@ -123,12 +123,15 @@ fn middleware_that_is_installed_already_is_found_and_other_middleware_is_a_mista
 
 #[test]
 fn a_plugin_that_wants_the_route_of_another_one_is_not_installed() {
-    let tree = Tree::new().with_named("a", "hello", "");
-    let component = source(&tree, "b", "[[serve]]\nroute = \"/a\"\n");
-    let ran = run(&tree, &["install", text(&component)]);
-    assert_eq!(ran.status, Some(1), "{}", ran.stdout);
-    assert!(ran.stderr.contains("the route /a is already taken"), "{}", ran.stderr);
-    assert_eq!(files(&tree), ["a.wasm"]);
+    // By name, one comes before the plugin that has the route, and one behind it.
+    let tree = Tree::new().with_named("b", "hello", "");
+    for name in ["a", "c"] {
+        let component = source(&tree, name, "[[serve]]\nroute = \"/b\"\n");
+        let ran = run(&tree, &["install", text(&component)]);
+        assert_eq!(ran.status, Some(1), "{name}: {}", ran.stdout);
+        assert!(ran.stderr.contains("the route /b is already taken"), "{}", ran.stderr);
+        assert_eq!(files(&tree), ["b.wasm"]);
+    }
 }
 
 #[test]

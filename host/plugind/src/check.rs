@@ -60,8 +60,13 @@ pub struct LinkFailure {
 /// # Errors
 /// When a directory cannot be read.
 pub fn check(search_path: &SearchPath) -> Result<Report, ListError> {
-    let ScanReport { plugins, masked, ignored, .. } =
+    let ScanReport { mut plugins, masked, ignored, .. } =
         read_plugins(search_path, component_limits(search_path))?;
+    // A plugin that is to be installed takes no route from one that is there.
+    plugins.sort_by_key(|outcome| {
+        let component = outcome.as_ref().map_or_else(|it| &*it.component, Verified::path);
+        search_path.is_staged(component)
+    });
     let ignored = ignored.iter().map(ToString::to_string).collect();
     let middleware = middleware_mistakes(&plugins);
     Ok(Report { plugins: assign_routes(plugins, &middleware), masked, ignored })

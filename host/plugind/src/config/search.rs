@@ -123,6 +123,12 @@ impl SearchPath {
         Self { staged_plugins: Some(directory), ..self }
     }
 
+    /// Whether this file is one of the plugins that are to be installed.
+    #[must_use]
+    pub fn is_staged(&self, path: &Path) -> bool {
+        self.staged_plugins.as_ref().is_some_and(|directory| path.starts_with(directory))
+    }
+
     /// The directory of plugins for the files of the administrator, or of the user, if it does not exist.
     #[must_use]
     pub fn missing_directory(&self) -> Option<PathBuf> {
