@@ -47,7 +47,7 @@ pub enum FootprintError {
     /// It has more of something than one component may have.
     #[error(
         "{count} {what}; one component may have at most {max}; {}link its modules into fewer, or split it",
-        raise(key, *raised_to)
+        raise(key, u64::from(*count), *raised_to)
     )]
     TooMany {
         /// The resource of which it has too much.
@@ -70,7 +70,7 @@ pub enum FootprintError {
     /// One of its tables begins too large.
     #[error(
         "a table that begins with {elements} elements; one table may have at most {max}; {}split the component",
-        raise("table-elements", ComponentLimits::MAX.table_elements)
+        raise("table-elements", *elements, ComponentLimits::MAX.table_elements)
     )]
     Table {
         /// The number of elements.
@@ -90,11 +90,14 @@ pub enum FootprintError {
     Chain,
 }
 
-/// The remedy that a setting of `[pool]` is.
-fn raise(key: &str, max: u32) -> String {
-    format!(
-        "raise pool.{key} in plugind.toml, which can be at most {max}, and restart the daemon; or "
-    )
+/// The remedy that a setting of `[pool]` is, if it can be as large as is needed.
+fn raise(key: &str, needed: u64, max: u32) -> String {
+    match needed <= u64::from(max) {
+        true => format!(
+            "raise pool.{key} in plugind.toml, which can be at most {max}, and restart the daemon, or "
+        ),
+        false => String::new(),
+    }
 }
 
 impl Footprint {
