@@ -106,7 +106,8 @@ impl CleanArgs {
         if self.has(KeptPart::Cache) {
             let path = self.place.cache().map_err(ClientError::from)?;
             let path = path.ok_or_else(|| Problem::failed(CleanFilesError::NoCache))?;
-            if what.is_empty() && components.is_empty() {
+            let state = self.place.state().map_err(ClientError::from)?;
+            if what.is_empty() && components.is_empty() && !self.is_known(name, &state)? {
                 return Err(no_such_plugin(name));
             }
             let removed = compiled_files::remove(&path, &components);
