@@ -35,7 +35,8 @@ pub(super) struct UnreadableFiles {
 impl UnreadableFiles {
     /// Finds them. What this program cannot read itself is left out: others report it.
     pub(super) fn find(search_path: &SearchPath, unit: &Unit) -> Self {
-        let access = FileAccess { view: View::of(unit), user: DaemonUser::of(unit, look_up) };
+        let access =
+            FileAccess { view: View::of(unit), user: DaemonUser::of(unit, look_up, groups_of) };
         let settings = search_path.settings().unwrap_or_default();
         let directories = search_path.plugin_directories();
         let configuration = settings.iter().chain(&directories);
@@ -67,14 +68,21 @@ enum DaemonUser {
 }
 
 impl DaemonUser {
-    /// `look_up` returns the number in this field of an entry of a database of getent(1).
-    fn of(unit: &Unit, look_up: impl Fn(&str, &str, usize) -> Option<u32>) -> Self {
+    /// `look_up` returns the number in this field of an entry of a database of getent(1), and `groups_of` the groups of
+    /// which a user is a member.
+    fn of(
+        unit: &Unit,
+        look_up: impl Fn(&str, &str, usize) -> Option<u32>,
+        groups_of: impl Fn(&str) -> Vec<u32>,
+    ) -> Self {
         let number = |name| unit.get(name).and_then(|text| text.parse::<u32>().ok());
         // While the unit runs, systemd knows the numbers.
         let (uid, gid) = (number("UID"), number("GID"));
         let (user, group) = (unit.get("User"), unit.get("Group").filter(|group| !group.is_empty()));
         let names = unit.get("SupplementaryGroups").unwrap_or_default().split_whitespace();
         let supplementary = names.filter_map(|name| look_up("group", name, 2));
+        let own = user.filter(|user| !user.is_empty()).map(groups_of).unwrap_or_default();
+        let supplementary: Vec<_> = supplementary.chain(own).collect();
         // systemd names both after the unit.
         let is_dynamic = unit.is("DynamicUser", "yes") && unit.get("Group") == user;
         let (user, group) = match user {
@@ -161,6 +169,15 @@ fn look_up(database: &str, key: &str, field: usize) -> Option<u32> {
     entry.trim_end().split(':').nth(field)?.parse().ok()
 }
 
+/// The groups of which a user is a member. systemd adds them to those of the unit.
+fn groups_of(user: &str) -> Vec<u32> {
+    let asked = Command::new("getent").args(["initgroups", user]).stdin(Stdio::null()).output();
+    let entry = asked.ok().and_then(|asked| String::from_utf8(asked.stdout).ok());
+    let entry = entry.unwrap_or_default();
+    // The first word is the name of the user.
+    entry.split_whitespace().skip(1).filter_map(|group| group.parse().ok()).collect()
+}
+
 /// The parts of a path, the first one last. The root is a part that replaces those before it.
 fn reversed(path: &Path) -> Vec<PathBuf> {
     let parts = path.components().filter(|part| *part != Component::CurDir);
@@ -196,14 +213,17 @@ mod tests {
         FileAccess { view: View::of(&unit), user: user(shown) }
     }
 
-    /// The user of such a unit on a machine with the user `a` and the groups `a` and `b`.
+    /// The user of such a unit on a machine with the users `a` and `member`, the groups `a` and `b`, and a group of which
+    /// `member` is a member.
     fn user(shown: &str) -> DaemonUser {
-        DaemonUser::of(&unit(shown), |database, key, field| match (database, key, field) {
-            ("passwd", "a", 2) => Some(7),
-            ("passwd", "a", 3) | ("group", "a", 2) => Some(8),
+        let look_up = |database: &str, key: &str, field| match (database, key, field) {
+            ("passwd", "a" | "member", 2) => Some(7),
+            ("passwd", "a" | "member", 3) | ("group", "a", 2) => Some(8),
             ("group", "b", 2) => Some(9),
             _ => None,
-        })
+        };
+        let groups_of = |user: &str| if user == "member" { vec![10] } else { Vec::new() };
+        DaemonUser::of(&unit(shown), look_up, groups_of)
     }
 
     #[test]
@@ -222,11 +242,13 @@ mod tests {
             ("User=a\nUID=[not set]\nGID=[not set]\n", limited(Some(7), &[8])),
             ("User=a\nGroup=b\n", limited(Some(7), &[9])),
             ("User=a\nUID=1\nGID=2\nSupplementaryGroups=b\n", limited(Some(1), &[2, 9])),
+            ("User=member\nSupplementaryGroups=b\n", limited(Some(7), &[8, 9, 10])),
         ] {
             assert_eq!(user(shown), expected, "{shown}");
         }
         assert_eq!(look_up("passwd", "root", 3), Some(0));
         assert_eq!(look_up("passwd", "no such user", 2), None);
+        assert_eq!(groups_of("no such user"), [0; 0]);
     }
 
     #[test]

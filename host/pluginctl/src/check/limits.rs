@@ -21,8 +21,8 @@ const FILES: u64 = 96;
 const FILES_PER_PROCESSOR: u64 = 8;
 /// Files that the daemon opens for a plugin, beside the directories of each instance.
 const FILES_PER_PLUGIN: u64 = 8;
-/// The address space that each memory of an instance reserves, with the guards around it.
-const ADDRESSES_PER_MEMORY: u64 = 6 << 30;
+/// The address space that each memory of an instance reserves at least.
+const ADDRESSES_PER_MEMORY: u64 = 4 << 30;
 
 /// The limits, and what is known of the machine.
 pub(super) struct ResourceLimits<'a> {
@@ -82,13 +82,10 @@ impl ResourceLimits<'_> {
             return Some(MemoryLimit { max, by: "memory-max of plugind.toml".to_owned() });
         }
         let unit = self.unit?;
-        // Those that count the slices as well are known since systemd 256.
-        let names = ["MemoryHigh", "MemoryMax", "EffectiveMemoryHigh", "EffectiveMemoryMax"];
-        let of_unit = names.iter().filter_map(|name| Some((unit.number(name)?, *name)));
-        let of_unit = of_unit.map(|(max, name)| match name.strip_prefix("Effective") {
-            Some(name) => (max, format!("{name}= of {UNIT} and its slices")),
-            None => (max, format!("{name}= of {UNIT}")),
-        });
+        // What systemd calls effective has the memory of the machine, too, which is no limit of the daemon.
+        let names = ["MemoryHigh", "MemoryMax"];
+        let of_unit = names.iter().filter_map(|name| Some((unit.number(name)?, name)));
+        let of_unit = of_unit.map(|(max, name)| (max, format!("{name}= of {UNIT}")));
         let of_slices = unit.get("ControlGroup").and_then(|group| limit_of(Path::new(group)));
         let of_slices = of_slices.map(|Bytes(max)| (max, format!("the control group of {UNIT}")));
         let (max, name) = of_unit.chain(of_slices).min_by_key(|(max, _)| *max)?;
@@ -139,7 +136,7 @@ impl ResourceLimits<'_> {
             files += FILES_PER_PLUGIN + directories.saturating_mul(instances.into());
         }
         let memories = sum(plugins, |it| it.inspection().footprint.memories.into());
-        let addresses = ADDRESSES_PER_MEMORY.saturating_mul(memories.saturating_add(1));
+        let addresses = ADDRESSES_PER_MEMORY.saturating_mul(memories);
         let limits = [("TasksMax", tasks), ("LimitNOFILE", files), ("LimitAS", addresses)];
         let low = limits.into_iter().filter_map(|(name, needed)| {
             let (max, with_slices) = least(name).filter(|(max, _)| *max < needed)?;
@@ -152,17 +149,22 @@ impl ResourceLimits<'_> {
     }
 }
 
-/// A plugin that has instances from the start, and their number.
+/// A plugin that starts with the daemon, and the number of its instances.
 fn started(checked: &Checked) -> Option<(&Verified, u32)> {
     let verified = checked.verified.as_ref()?;
     let manifest = verified.manifest();
-    manifest.service.autostart.then(|| (verified, manifest.instances.min.unwrap_or(1)))
+    let has_more = verified.inspection().serves() && !verified.inspection().handover;
+    let count = manifest.instances.min.filter(|_| has_more).unwrap_or(1);
+    manifest.service.autostart.then_some((verified, count))
 }
 
-/// The sum over all instances that there are from the start. One that starts on demand has gone before the next begins.
+/// The sum over all instances that there are from the start. One that starts on demand, or is made for each call, has
+/// gone before the next begins.
 fn sum(plugins: &[Checked], of_each: impl Fn(&Verified) -> u64) -> u64 {
     let kept = plugins.iter().filter(|checked| checked.failed.is_none()).filter_map(started);
-    let kept = kept.filter(|(verified, _)| !verified.manifest().on_demand);
+    let kept = kept.filter(|(verified, _)| {
+        !verified.manifest().on_demand && !verified.release().has_instance_per_call()
+    });
     kept.fold(0, |sum, (verified, count)| {
         sum.saturating_add(of_each(verified).saturating_mul(count.into()))
     })
@@ -193,11 +195,7 @@ mod tests {
         for (shown, max, by) in [
             ("MemoryHigh=400\nMemoryMax=800\n", 300, "MemoryHigh= of plugind.service"),
             ("MemoryHigh=infinity\nMemoryMax=800\n", 600, "MemoryMax= of plugind.service"),
-            (
-                "MemoryHigh=400\nEffectiveMemoryMax=200\n",
-                150,
-                "MemoryMax= of plugind.service and its slices",
-            ),
+            ("MemoryHigh=400\nEffectiveMemoryMax=200\n", 300, "MemoryHigh= of plugind.service"),
         ] {
             assert_eq!(limit(&settings, shown), Some((max, of_unit(by))), "{shown}");
         }
@@ -214,7 +212,7 @@ mod tests {
             ResourceLimits { settings: &settings, unit: Some(&unit), processors: 4 }.find(&mut [])
         };
         assert_eq!(mistakes("TasksMax=infinity\nLimitNOFILE=16384\nLimitAS=infinity\n"), [""; 0]);
-        assert_eq!(mistakes("TasksMax=40\nLimitNOFILE=128\nLimitAS=6442450944\n"), [""; 0]);
+        assert_eq!(mistakes("TasksMax=40\nLimitNOFILE=128\nLimitAS=1073741824\n"), [""; 0]);
         for (shown, least) in [
             ("TasksMax=39\n", "set at least 40,"),
             (
@@ -222,7 +220,6 @@ mod tests {
                 "TasksMax=20 of plugind.service and its slices is too low",
             ),
             ("LimitNOFILE=127\n", "set at least 128,"),
-            ("LimitAS=1073741824\n", "set at least 6442450944,"),
         ] {
             let mistakes = mistakes(shown);
             assert!(mistakes.len() == 1 && mistakes[0].contains(least), "{mistakes:?}");

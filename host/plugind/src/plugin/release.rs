@@ -2,7 +2,11 @@
 
 use crate::{
     base::name::PluginName,
-    plugin::{credentials::CredentialsSeen, inspection::Inspection, manifest::Manifest},
+    plugin::{
+        credentials::CredentialsSeen,
+        inspection::Inspection,
+        manifest::{Manifest, Mode},
+    },
 };
 use plugind_artifact::hex::hex;
 use sha2::{Digest, Sha256};
@@ -43,6 +47,13 @@ pub struct Release {
 }
 
 impl Release {
+    /// Whether each of its calls has an instance of its own, and no other instance is kept.
+    #[must_use]
+    pub fn has_instance_per_call(&self) -> bool {
+        let mode = self.manifest.instances.mode.unwrap_or_else(|| self.inspection.mode());
+        mode == Mode::Fresh && !self.inspection.lifecycle && self.inspection.serves()
+    }
+
     /// The digests of its bytes.
     #[must_use]
     pub fn digests(&self) -> ReleaseDigests {

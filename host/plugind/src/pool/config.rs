@@ -98,7 +98,7 @@ impl PoolConfig {
                 Mode::Shared | Mode::Exclusive => instances.recycle_after.or(recycle_after),
             },
             recycle_age: instances.recycle_age,
-            worker_per_call: mode == Mode::Fresh && !linked.has_lifecycle() && !alone,
+            worker_per_call: linked.release.has_instance_per_call(),
             program,
             hands_over,
             timeout_start: service.timeout_start,
