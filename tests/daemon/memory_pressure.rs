@@ -6,7 +6,7 @@ use std::{
     fs::File,
     hint::spin_loop,
     io::Write,
-    path::PathBuf,
+    path::{Path, PathBuf},
     process::Command,
     sync::atomic::{AtomicBool, Ordering::Relaxed},
     thread,
@@ -147,6 +147,10 @@ fn requests_succeed_while_pressure_is_reported() {
 fn a_report_of_the_kernel_ends_an_instance_without_work() {
     let tree = Tree::new().with_manifest("keeps", &format!("on-demand = true\n{PATIENT}"));
     // The kernel reports pressure on processors by the same kind of file, and a test can cause that.
+    assert!(
+        Path::new("/proc/pressure/cpu").exists(),
+        "the kernel reports no pressure; boot with psi=1"
+    );
     let watch = "MEMORY_PRESSURE_WATCH=/proc/pressure/cpu";
     let daemon =
         Daemon::start_by(&tree, &["env", watch, &format!("MEMORY_PRESSURE_WRITE={REQUEST}")]);

@@ -53,7 +53,7 @@ pub(crate) struct CheckArgs {
     /// Do not compile and link; mistakes of these stages are not found
     #[arg(long)]
     no_compile: bool,
-    /// Do not compare grants, the access to files and needed resources with the units
+    /// Do not compare grants, access to files and limits with the units
     #[arg(long)]
     no_unit: bool,
     /// Use this program as the compiler (default: plugind-compile)

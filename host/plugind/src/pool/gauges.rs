@@ -13,7 +13,7 @@ pub struct PoolGauges {
     pub queued: usize,
     /// The time that the oldest of them has waited.
     pub waited: Duration,
-    /// The memory that its instances use, in bytes.
+    /// The memory that its instances use and that the daemon keeps for it, in bytes.
     pub memory: usize,
     /// The most memory that they have used, in bytes.
     pub memory_peak: usize,

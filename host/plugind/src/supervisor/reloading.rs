@@ -158,7 +158,7 @@ impl Supervisor {
         plan: SocketPlan,
     ) {
         let options = self.reloads.options();
-        // No version of these starts by itself, whichever one that would be.
+        // No version of these plugins starts by itself.
         let resting = plugins.iter().filter(|found| !autostart_of(found));
         let resting: BTreeSet<_> = resting.map(|found| name_of(found).clone()).collect();
         let changes = compare(plugins, &self.plugins, Some(&plan), options);
