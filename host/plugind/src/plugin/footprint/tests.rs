@@ -125,6 +125,14 @@ fn more_than_the_pool_has_is_refused_with_the_number_and_the_limit() {
         let raised = footprint(&text).unwrap().check(&ComponentLimits::MAX);
         assert_eq!(raised.is_ok(), error.contains("raise pool."), "{raised:?}");
     }
+    // What no setting permits is not said to be one.
+    for text in [
+        format!("(component (core module $m {}) {})", "(memory 0)".repeat(51), modules(10)),
+        format!("(component (core module $m (table 10000001 funcref)) {})", modules(1)),
+    ] {
+        let error = error(&text).to_string();
+        assert!(!error.contains("raise pool."), "{error}");
+    }
     for text in [
         format!("(component (core module $m) {})", modules(200)),
         format!("(component (core module $m {}) {})", "(memory 0)".repeat(50), modules(1)),
