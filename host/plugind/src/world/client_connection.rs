@@ -27,8 +27,9 @@ use std::{
             Ordering::{AcqRel, Acquire, Relaxed, Release},
         },
     },
-    time::{Duration, Instant},
+    time::Duration,
 };
+use tokio::time::{Instant, sleep, timeout};
 
 /// The most bytes that one `read` returns.
 const READ_MAX: usize = 64 << 10;
@@ -37,6 +38,8 @@ const READ_MAX: usize = 64 << 10;
 const ROOM_MIN: usize = 1 << 10;
 /// Bytes read at a time of data that is to be discarded.
 const DROP_MAX: usize = 4 << 10;
+/// Time to read what came while the machine, or the daemon alone, did not run: a connection with such bytes is not idle.
+pub const LATE_BYTES: Duration = Duration::from_millis(100);
 
 /// A connection, as a guest has it and as the host watches over it.
 #[derive(Clone)]
@@ -147,13 +150,20 @@ impl ClientConnection {
     /// Waits until nothing was read or written for `idle`.
     pub async fn idle(&self, idle: Duration) {
         loop {
-            let last_used = Duration::from_millis(self.0.last_used.load(Relaxed));
-            let left = (last_used + idle).saturating_sub(self.0.opened.elapsed());
-            if left.is_zero() {
-                return;
+            sleep(self.left(idle)).await;
+            if self.left(idle).is_zero() {
+                sleep(LATE_BYTES).await;
+                if self.left(idle).is_zero() {
+                    return;
+                }
             }
-            tokio::time::sleep(left).await;
         }
+    }
+
+    /// The time until nothing was read or written for `idle`, if nothing is.
+    fn left(&self, idle: Duration) -> Duration {
+        let last_used = Duration::from_millis(self.0.last_used.load(Relaxed));
+        (last_used + idle).saturating_sub(self.0.opened.elapsed())
     }
 
     /// Closes it since it was not used for too long, which the guest learns by its next `read` or `write`.
@@ -186,7 +196,7 @@ impl ClientConnection {
                 }
             };
             // It has had its time.
-            tokio::time::timeout(wait_max, unread).await.ok();
+            timeout(wait_max, unread).await.ok();
         }
         self.shut_down(Shutdown::Both);
     }

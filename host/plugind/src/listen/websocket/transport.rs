@@ -1,6 +1,9 @@
 //! The messages of a WebSocket between its connection and its plugin.
 
-use crate::world::client_websocket::{HostWebSocket, NO_CODE, WebSocketError, WebSocketMessage};
+use crate::world::{
+    client_connection::LATE_BYTES,
+    client_websocket::{HostWebSocket, NO_CODE, WebSocketError, WebSocketMessage},
+};
 use futures::{SinkExt, StreamExt};
 use std::{
     future::poll_fn,
@@ -91,6 +94,8 @@ pub(super) struct Transport<S> {
     idle: Option<Duration>,
     /// When a message came or was sent last.
     used: Instant,
+    /// The use after which it was found unused for too long. It is closed if none follows in [`LATE_BYTES`].
+    unused_since: Option<Instant>,
     /// When anything came or was sent last.
     heard: Instant,
     is_ping_due: bool,
@@ -112,6 +117,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Transport<S> {
             host,
             idle,
             used: now,
+            unused_since: None,
             heard: now,
             is_ping_due: false,
             pongs: 0,
@@ -129,12 +135,12 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Transport<S> {
 
     /// Passes messages in both directions, until no more can come.
     pub(super) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<TransportEnd> {
-        if self.poll_timer(cx).is_ready() {
-            return Poll::Ready(TransportEnd::Idle);
-        }
         // A message that waits in one direction must not block the other direction.
         if let Poll::Ready(end) = self.poll_receive(cx) {
             return Poll::Ready(end);
+        }
+        if self.poll_timer(cx).is_ready() {
+            return Poll::Ready(TransportEnd::Idle);
         }
         match self.poll_send(cx) {
             Poll::Ready(Err(error)) => Poll::Ready(error.into()),
@@ -154,7 +160,12 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Transport<S> {
         while self.timer.as_mut().poll(cx).is_ready() {
             let now = Instant::now();
             if self.idle.is_some_and(|idle| now.duration_since(self.used) >= idle) {
-                return Poll::Ready(());
+                if self.unused_since == Some(self.used) {
+                    return Poll::Ready(());
+                }
+                self.unused_since = Some(self.used);
+                self.timer.as_mut().reset(now + LATE_BYTES);
+                continue;
             }
             if now.duration_since(self.heard) >= PING_EVERY {
                 (self.is_ping_due, self.heard) = (true, now);

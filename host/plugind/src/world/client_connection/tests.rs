@@ -1,13 +1,16 @@
 //! Reads, writes and their ends, over real sockets.
 
 use super::*;
+use futures::poll;
 use std::{
     os::unix,
+    pin::pin,
     task::{Context, Poll},
 };
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::{TcpListener, TcpStream},
+    time::advance,
 };
 
 /// A connection, and its client.
@@ -166,6 +169,23 @@ async fn a_reset_is_seen_by_the_client_and_an_end_is_no_reset() {
     assert_eq!(answer, b"x");
     drop(client);
     closes.await.unwrap();
+}
+
+#[tokio::test(start_paused = true)]
+async fn bytes_that_came_while_the_machine_stood_still_keep_a_connection_open() {
+    let (connection, _client) = connection().await;
+    let idle = Duration::from_secs(9);
+    let mut idles = pin!(connection.idle(idle));
+    assert!(poll!(&mut idles).is_pending());
+    advance(2 * idle).await;
+    assert!(poll!(&mut idles).is_pending());
+    connection.used();
+    advance(LATE_BYTES).await;
+    assert!(poll!(&mut idles).is_pending(), "it was used again");
+    advance(idle).await;
+    assert!(poll!(&mut idles).is_pending());
+    advance(LATE_BYTES).await;
+    assert!(poll!(&mut idles).is_ready());
 }
 
 #[tokio::test]
