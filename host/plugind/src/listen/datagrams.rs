@@ -4,7 +4,7 @@ use crate::{
     base::{name::SocketName, quantity::Bytes},
     listen::{
         datagram_socket::{DatagramSocket, Incoming},
-        tries::TRIES,
+        given_back::GivenBack,
     },
     pool::{
         Reply,
@@ -143,11 +143,15 @@ async fn answer(
     reader: &TableReader,
     mut datagram: Box<ReceivedDatagram>,
 ) -> Result<Option<Vec<u8>>, Dropped> {
-    for _ in 0..TRIES {
-        let pool = pool(reader, &datagram.socket).ok_or(Dropped::NotServed)?;
+    let mut given_back = GivenBack::default();
+    loop {
+        let pool = pool(reader, &datagram.socket).filter(|pool| given_back.allows(pool));
+        let pool = pool.ok_or(Dropped::NotServed)?;
         match pool.call(Call::Datagram(datagram)).await {
             Ok(Reply::Datagram(answer)) => return Ok(answer),
-            Err(NotServed::Draining(Call::Datagram(given_back))) => datagram = given_back,
+            Err(NotServed::Draining(Call::Datagram(returned))) => {
+                (datagram, given_back) = (returned, GivenBack::by(pool));
+            }
             Err(NotServed::Busy) => return Err(Dropped::QueueFull),
             Ok(Reply::Http(_) | Reply::Stream | Reply::WebSocket | Reply::Message)
             | Err(NotServed::Draining(_) | NotServed::TimedOut | NotServed::Failed(_)) => {
@@ -155,7 +159,6 @@ async fn answer(
             }
         }
     }
-    Err(Dropped::NotServed)
 }
 
 /// Why a datagram, or its answer, was dropped.

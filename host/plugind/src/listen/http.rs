@@ -6,6 +6,7 @@ use crate::{
         activity::ExchangeGuard,
         admission,
         forwarded::FORWARDED_FOR,
+        given_back::GivenBack,
         health::HealthAnswer,
         http_endpoint::HttpEndpoint,
         middleware,
@@ -13,9 +14,7 @@ use crate::{
         request_record::RequestRecord,
         response::{Body, Refusal, RequestForm, deliver, failed, passed_on},
         route_prefix::{FORWARDED_PREFIX, split_prefix, with_path},
-        trace_context,
-        tries::TRIES,
-        upgrade,
+        trace_context, upgrade,
         websocket_request::{Treatment, open, required, treatment},
     },
     pool::{
@@ -56,9 +55,9 @@ pub async fn answer(
         Err(refusal) => return Ok(refusal.into()),
     };
     record.admitted(request.headers().get(FORWARDED_FOR), identity);
-    let mut found = Some(found);
-    for _ in 0..TRIES {
-        // In a later try the table may be another one.
+    let (mut found, mut given_back) = (Some(found), GivenBack::default());
+    loop {
+        // After a draining generation the table is another one.
         let entry = match found.take().unwrap_or_else(|| find(endpoint, request.uri())) {
             Ok(entry) => entry,
             Err(refusal) => return Ok(refusal.into()),
@@ -79,6 +78,10 @@ pub async fn answer(
             let why = format!("plugin {plugin} is not ready");
             return Ok(Refusal::new(StatusCode::SERVICE_UNAVAILABLE, why).into());
         };
+        if !given_back.allows(pool) {
+            let why = "the plugin is being replaced";
+            return Ok(Refusal::new(StatusCode::SERVICE_UNAVAILABLE, why).into());
+        }
         let has_http = pool.linked().release.inspection.http.is_some();
         let served = match treatment(asks, entry.used.websocket, has_http) {
             Treatment::Http if let Some(links) = middleware::links(pool) => {
@@ -98,8 +101,8 @@ pub async fn answer(
         };
         match served {
             Ok(Reply::Http(response)) => return Ok(deliver(plugin, identity, asked, response)),
-            Err(NotServed::Draining(Call::Http(given_back))) => {
-                request = *given_back;
+            Err(NotServed::Draining(Call::Http(returned))) => {
+                (request, given_back) = (*returned, GivenBack::by(pool.clone()));
                 if let Some(whole) = whole {
                     *request.uri_mut() = whole;
                     request.headers_mut().remove(FORWARDED_PREFIX);
@@ -111,7 +114,6 @@ pub async fn answer(
             Err(not_served) => return Ok(failed(plugin, identity, Some(not_served)).into()),
         }
     }
-    Ok(Refusal::new(StatusCode::SERVICE_UNAVAILABLE, "the plugin is being replaced").into())
 }
 
 /// The answer for a load balancer, if one asks.

@@ -2,7 +2,7 @@
 
 use crate::{
     base::name::PluginName,
-    listen::tries::TRIES,
+    listen::given_back::GivenBack,
     pool::{
         Reply,
         call::{Call, NotServed},
@@ -65,20 +65,22 @@ pub(super) async fn deliver(
         return Err(Undelivered::TooLarge(message.data.len()));
     }
     let mut message = Box::new(message);
-    for _ in 0..TRIES {
-        let pool = pool_of(reader, plugin).or_else(&last).ok_or(Undelivered::NotServed)?;
+    let mut given_back = GivenBack::default();
+    loop {
+        let pool = pool_of(reader, plugin).or_else(&last).filter(|pool| given_back.allows(pool));
+        let pool = pool.ok_or(Undelivered::NotServed)?;
         match pool.call(Call::Message(message)).await {
             Ok(Reply::Message) => return Ok(()),
-            // The next generation has it.
-            Err(NotServed::Draining(Call::Message(given_back))) => message = given_back,
+            Err(NotServed::Draining(Call::Message(returned))) => {
+                (message, given_back) = (returned, GivenBack::by(pool));
+            }
             Err(NotServed::Busy) => return Err(Undelivered::Busy),
             Err(NotServed::TimedOut) => return Err(Undelivered::TimedOut),
             Err(NotServed::Failed(error)) => return Err(Undelivered::Failed(error.to_string())),
             Ok(Reply::Http(_) | Reply::Stream | Reply::Datagram(_) | Reply::WebSocket)
-            | Err(NotServed::Draining(_)) => break,
+            | Err(NotServed::Draining(_)) => return Err(Undelivered::NotServed),
         }
     }
-    Err(Undelivered::NotServed)
 }
 
 /// The pause before the next delivery of a message, by the number of its deliveries so far.

@@ -5,7 +5,7 @@
 
 use crate::{
     base::{name::PluginName, request_identity::TRACEPARENT},
-    listen::{admission, tries::TRIES},
+    listen::{admission, given_back::GivenBack},
     pool::{
         Delivery, Reply,
         call::{Call, NotServed},
@@ -63,11 +63,15 @@ pub(super) async fn pass(
     way: &MiddlewareWay,
     mut request: Request<WasiBody>,
 ) -> Passed {
-    for _ in 0..TRIES {
+    let mut given_back = GivenBack::default();
+    loop {
         let NextPool { pool, others } = match next(reader, way, request.uri().path()) {
             Ok(next) => next,
             Err(not_passed) => return Passed::Refused(not_passed),
         };
+        if !given_back.allows(&pool) {
+            return Passed::Refused(NotPassed::replaced());
+        }
         if way.next < way.links.len() {
             request.extensions_mut().insert(way.clone());
         }
@@ -75,14 +79,15 @@ pub(super) async fn pass(
             Ok(Reply::Http(response)) => {
                 return Passed::Answered(pool.name().clone(), Box::new(response));
             }
-            Err(NotServed::Draining(Call::Http(given_back))) => request = *given_back,
+            Err(NotServed::Draining(Call::Http(returned))) => {
+                (request, given_back) = (*returned, GivenBack::by(pool));
+            }
             Ok(Reply::Stream | Reply::WebSocket | Reply::Datagram(_) | Reply::Message) => {
                 return Passed::NotServed(pool.name().clone(), None);
             }
             Err(not_served) => return Passed::NotServed(pool.name().clone(), Some(not_served)),
         }
     }
-    Passed::Refused(NotPassed::replaced())
 }
 
 /// The pool that serves a request next, and the time of the plugins behind it.

@@ -2,7 +2,7 @@
 
 pub mod sockets;
 #[cfg(feature = "runtime")]
-mod tries;
+mod given_back;
 #[cfg(feature = "runtime")]
 pub mod stream;
 #[cfg(feature = "runtime")]

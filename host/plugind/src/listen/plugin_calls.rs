@@ -5,11 +5,11 @@ use crate::{
     listen::{
         admission,
         forwarded::write_for_plugin,
+        given_back::GivenBack,
         middleware::{self, Passed},
         response::{Body, Refusal, RequestForm, deliver, failed, passed_on},
         route_prefix::FORWARDED_PREFIX,
         trace_context,
-        tries::TRIES,
     },
     plugin::grants::call::PLUGIN_DOMAIN,
     pool::{
@@ -102,7 +102,8 @@ async fn answer(
         Ok(admitted) => admitted,
         Err(refusal) => return refusal.into(),
     };
-    for _ in 0..TRIES {
+    let mut given_back = GivenBack::default();
+    loop {
         let pool = match find(&reader, &callee, request.uri().path()) {
             Ok(entry) => entry.and_then(|entry| entry.pool.clone()),
             Err(refusal) => return refusal.into(),
@@ -111,6 +112,10 @@ async fn answer(
             let why = format!("plugin {callee} is not ready");
             return Refusal::new(StatusCode::SERVICE_UNAVAILABLE, why).into();
         };
+        if !given_back.allows(&pool) {
+            let why = "the plugin is being replaced";
+            return Refusal::new(StatusCode::SERVICE_UNAVAILABLE, why).into();
+        }
         if let Some(links) = middleware::links(&pool) {
             let way = MiddlewareWay::new(callee.clone(), links.clone(), identity);
             let passed = middleware::pass(&reader, &way, request).await;
@@ -118,14 +123,15 @@ async fn answer(
         }
         match pool.request(Box::new(request), identity).await {
             Ok(Reply::Http(response)) => return deliver(&callee, identity, asked, response),
-            Err(NotServed::Draining(Call::Http(given_back))) => request = *given_back,
+            Err(NotServed::Draining(Call::Http(returned))) => {
+                (request, given_back) = (*returned, GivenBack::by(pool));
+            }
             Ok(Reply::Stream | Reply::WebSocket | Reply::Datagram(_) | Reply::Message) => {
                 return failed(&callee, identity, None).into();
             }
             Err(not_served) => return failed(&callee, identity, Some(not_served)).into(),
         }
     }
-    Refusal::new(StatusCode::SERVICE_UNAVAILABLE, "the plugin is being replaced").into()
 }
 
 /// Brings a request into the form in which plugins get those of clients. The plugin that sends it is its client.

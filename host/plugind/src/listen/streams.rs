@@ -3,9 +3,9 @@
 use crate::{
     base::name::SocketName,
     listen::{
+        given_back::GivenBack,
         socket_service::{Accepted, Server},
         stream::{DetachedStream, Peer},
-        tries::TRIES,
     },
     pool::{
         Reply,
@@ -53,13 +53,13 @@ async fn serve(accepted: Accepted, reader: TableReader) {
         Ok(DetachedStream::Unix(stream)) => ClientConnection::new(stream, client, socket.clone()),
         Err(error) => return debug!(%peer, %error, "cannot serve connection"),
     };
-    for _ in 0..TRIES {
+    let mut given_back = GivenBack::default();
+    loop {
         let pool = reader.table().whole_socket(&socket).and_then(|entry| entry.pool.clone());
-        let Some(pool) = pool else { break };
+        let Some(pool) = pool.filter(|pool| given_back.allows(pool)) else { break };
         match in_pool(&pool, &connection).await {
             Ok(_) => return connection.close(LINGER).await,
-            // The next generation has it.
-            Err(NotServed::Draining(_)) => (),
+            Err(NotServed::Draining(_)) => given_back = GivenBack::by(pool),
             Err(not_served) => {
                 report(&pool, &socket, peer, &not_served, LATE);
                 return connection.reset();
