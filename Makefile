@@ -21,7 +21,7 @@ plugins := -p plugind-sdk -p hello -p greeter-02 -p warmup -p ticker -p echo -p 
 # The crates for authors, whose documentation has examples, and the example plugin that is tested by one of them.
 documented := -p plugind-sdk -p plugind-test -p hello
 guest := --profile guest --target wasm32-wasip2
-# The Debian releases under whose systemd the installation is tested, beside that of this machine: 252, 257 and the
+# The Debian releases under whose systemd the installation is tested, besides that of this machine: 252, 257 and the
 # newest. For each, its suite and the tests that apply: varlinkctl finds the control socket since 257, and
 # systemd-resolved asks hooks since 259.
 systemds := $(filter-out $(shell . /etc/os-release; echo "$$ID-$$VERSION_ID"),debian-12 debian-13 debian-sid)
@@ -164,7 +164,7 @@ test-corpus: setup-authors build ## build and serve components that others wrote
 	tests/corpus $(LANGS)
 
 test-browser: PROFILE = dev
-test-browser: setup-browser build plugins ## have Debian's chromium talk with the plugin chat by a WebSocket
+test-browser: setup-browser build plugins ## have Debian's chromium talk to the plugin chat over a WebSocket
 	tests/browser
 
 golden: PROFILE = dev

@@ -11,7 +11,7 @@ from settings import REPS, SECONDS
 from tables import of, table
 
 CONNECTIONS = 32
-# So often an instance that is used again is given a thread for a request on one connection (0.3: 2.7 times, 0.2: 2.2), as
+# How often a reused instance is given a thread for a request on one connection (0.3: 2.7 times, 0.2: 2.2), as
 # a breakpoint in the host shows. An instance of one request has one turn, and requests that come together share turns.
 TURNS = 3
 PLUGINS, SCRAPES = 100, 200
@@ -61,7 +61,7 @@ def scrapes():
 
 
 def with_metrics():
-    """A daemon with so many plugins, and the port of its metrics."""
+    """A daemon with this many plugins, and the port of its metrics."""
     component = PLAIN_02.read_bytes()
     plugins = {f"p{number}": (component + section(str(number).encode()), "") for number in range(PLUGINS)}
     command = plugind("metrics", plugins)

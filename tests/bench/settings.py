@@ -13,5 +13,5 @@ SECONDS = float(os.environ.get("SECONDS_PER_RUN") or (1 if QUICK else 2))
 RELOADS = int(os.environ.get("RELOADS") or 10)
 # The numbers of plugins in one daemon.
 PLUGINS = (1, 50) if QUICK else (1, 10, 50, 200, 1000)
-# So many plugins there are when one of them is changed.
+# The number of plugins when one of them is changed.
 UNCHANGED = 999

@@ -19,7 +19,7 @@ fn a_link_out_of_the_daemons_view_is_reported_with_a_remedy() {
         "/etc/plugind/plugins/greeter.wasm",
         "a link to /opt/greeter.wasm",
         "sees only some directories",
-        "put the file itself there",
+        "put the file itself in place of the link",
     ] {
         assert!(entry.field("ERROR").contains(part), "{part}: {entry:?}");
     }

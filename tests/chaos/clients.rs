@@ -10,7 +10,7 @@ use std::{
 };
 
 /// Time that a misbehaving client spends on one connection at most.
-const PATIENCE: Duration = Duration::from_millis(200);
+const TIMEOUT: Duration = Duration::from_millis(200);
 /// Bytes of a streamed response.
 const STREAMED: usize = 300_000;
 /// Misbehaving clients at a time.
@@ -152,9 +152,9 @@ fn connects(daemon: &Daemon, stop: &Stop, answered: &AtomicU64) {
 
 /// Connects, and does something that a client should not do.
 fn misbehave(address: SocketAddr, random: &mut Random) -> std::io::Result<()> {
-    let mut stream = TcpStream::connect_timeout(&address, PATIENCE)?;
-    stream.set_read_timeout(Some(PATIENCE))?;
-    stream.set_write_timeout(Some(PATIENCE))?;
+    let mut stream = TcpStream::connect_timeout(&address, TIMEOUT)?;
+    stream.set_read_timeout(Some(TIMEOUT))?;
+    stream.set_write_timeout(Some(TIMEOUT))?;
     let mut buffer = [0; 512];
     match random.below(4) {
         // Goes before the response.

@@ -1,5 +1,5 @@
 //! Proves that messages and documents are written in plain English: without the words of a list, each of which has a
-//! replacement. Lists the long sentences of what operators read.
+//! replacement. Refuses long sentences in the texts that operators read.
 
 #[path = "language/files.rs"]
 mod files;
@@ -104,7 +104,7 @@ fn names_of_tests_are_short() {
     assert!(long.is_empty(), "{}", long.join("\n"));
 }
 
-/// Not a failure: some sentences are long because a list is.
+/// No sentence of the manuals and of README.md may have more than [`LONGEST_SENTENCE`] words.
 #[test]
 fn sentences_of_manuals_and_readme_are_short() {
     let (mut read_sentences, mut long) = (0, Vec::new());
@@ -120,7 +120,7 @@ fn sentences_of_manuals_and_readme_are_short() {
         }
     }
     assert!(read_sentences > 500, "only {read_sentences} sentences were found");
-    assert_eq!(long, Vec::<String>::new(), "a sentence has at most {LONGEST_SENTENCE} words");
+    assert_eq!(long, Vec::<String>::new(), "a sentence must have at most {LONGEST_SENTENCE} words");
 }
 
 /// A document in which the lines of the section SYNOPSIS are empty: they are no sentences.

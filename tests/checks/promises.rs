@@ -66,7 +66,7 @@ fn promises(text: &str) -> Vec<&str> {
     promises.lines().filter(|line| line.starts_with("| ") && !is_head(line)).collect()
 }
 
-/// Returns the mistakes in a row: it names no test, or something else than a test.
+/// Returns the mistakes in a row: it names no test, or something other than a test.
 fn wrong(promise: &str) -> Vec<String> {
     let Some((_, shown_by)) = promise.trim_matches(['|', ' ']).split_once(" | ") else {
         return vec![format!("{promise}: it has no second column")];

@@ -48,7 +48,7 @@ fn libraries(program: &str) -> BTreeSet<String> {
     paths
 }
 
-/// The directories in which files are that these paths lead to.
+/// The directories of the files to which these paths lead.
 fn directories(paths: &BTreeSet<String>) -> BTreeSet<String> {
     let files = paths.iter().map(|path| Path::new(path).canonicalize().expect("ldd found it"));
     files.map(|file| file.parent().expect("it is a file").display().to_string()).collect()
@@ -432,7 +432,7 @@ fn lintian_finds_nothing_in_the_debian_package_and_symbols_have_their_own() {
     assert_eq!(files.count(), 3, "one for each program: {contents}");
     let findings = Command::new("lintian")
         .args(["--fail-on", "error,warning", "--allow-root", "--suppress-tags"])
-        // So made for the test.
+        // Not compressed, since the package is made for the test.
         .arg("uses-no-compression-for-control-tarball,uses-no-compression-for-data-tarball")
         .arg(package)
         .output()

@@ -412,7 +412,7 @@ fn a_project_is_tested_by_requests_and_by_its_log() {
         "FAILED: text: received \"word=one\\n\", expected \"word=two\\n\"",
         "FAILED: status: the status is 200, expected 404",
         "FAILED: field: the header field x-a is None, expected \"b\"",
-        "FAILED: socket: the plugin serves no socket nowhere in this way",
+        "FAILED: socket: the plugin serves no socket nowhere of this kind",
         "1 passed, 4 failed",
         "plugin ready plugin=config",
     ] {

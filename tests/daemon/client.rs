@@ -205,7 +205,7 @@ fn a_reload_prints_its_outcome_and_fails_if_a_plugin_does() {
     assert_eq!(
         plain.stderr,
         "bad: failed at verify: bad.toml:1:1: no\\u{1b}[2J; fix it\n\
-         previous versions of failed plugins keep serving, unless the plugin was stopped\n"
+         the previous versions of failed plugins keep serving, except those of stopped plugins\n"
     );
 
     let json = talk(&["reload", "--json"], &[&replies]);

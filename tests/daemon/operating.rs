@@ -140,7 +140,7 @@ fn a_stop_waits_for_requests_and_a_wait_for_its_end() {
     // Nobody starts it, so this one waits until its time has passed.
     let waited = run(&tree, &["wait", "sleeps", "--timeout", "300ms"]);
     assert_eq!(waited.status, Some(1));
-    assert_eq!(waited.stderr, "sleeps: is not ready within 300ms\n");
+    assert_eq!(waited.stderr, "sleeps: was not ready within 300ms\n");
     let ready = pluginctl(&tree, &["wait", "sleeps"]).spawn().unwrap();
     succeed(&tree, &["start", "sleeps"]);
     assert!(ready.wait_with_output().unwrap().status.success());

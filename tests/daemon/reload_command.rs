@@ -120,7 +120,7 @@ fn a_failed_plugin_is_reported_with_stage_and_cause_and_its_old_version_serves()
         assert!(ran.stderr.contains("; fix its configuration and reload\n"), "{}", ran.stderr);
         assert!(
             ran.stderr.ends_with(
-                "previous versions of failed plugins keep serving, unless the plugin was stopped\n"
+                "the previous versions of failed plugins keep serving, except those of stopped plugins\n"
             ),
             "{}",
             ran.stderr

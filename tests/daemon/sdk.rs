@@ -29,7 +29,7 @@ fn a_wrong_configuration_fails_the_start_with_its_key() {
     let daemon = Daemon::start(&tree);
     for (plugin, message) in [
         ("missing", "[config] must have interval-ms"),
-        ("unknown", "[config] must have none but these keys: interval-ms, names; it has interval"),
+        ("unknown", "[config] must have only these keys: interval-ms, names; it has interval"),
         (
             "wrong",
             "[config] interval-ms must be a whole number from 0 to 18446744073709551615; it is",

@@ -1,4 +1,4 @@
-//! Where the things are that are tested: programs and guests, built before the tests.
+//! Where the tested programs and guests are. They are built before the tests.
 
 use std::{
     collections::BTreeMap,

@@ -52,7 +52,7 @@ impl Response {
     /// The body as text.
     ///
     /// # Panics
-    /// When it is none.
+    /// When it is not text.
     #[must_use]
     pub fn text(&self) -> &str {
         std::str::from_utf8(&self.body).expect("the body is text")
@@ -146,7 +146,7 @@ impl Connection {
     /// Reads the head of a response.
     ///
     /// # Panics
-    /// When there comes none.
+    /// When none comes.
     pub fn head(&mut self) -> Head {
         let line = self.line();
         let status = line.strip_prefix("HTTP/1.1 ").or_else(|| line.strip_prefix("HTTP/1.0 "));
@@ -176,7 +176,7 @@ impl Connection {
     /// Reads one chunk of a body; false at its end, where the trailers follow.
     ///
     /// # Panics
-    /// When there comes none.
+    /// When none comes.
     pub fn chunk(&mut self, mut take: impl FnMut(&[u8])) -> bool {
         let line = self.line();
         let length = u64::from_str_radix(&line, 16);
@@ -188,7 +188,7 @@ impl Connection {
         length > 0
     }
 
-    /// Reads so many bytes of a chunked body, which must have them and may have chunks as it likes.
+    /// Reads this many bytes of a chunked body, whatever the sizes of its chunks.
     pub fn chunks_of(&mut self, length: usize) -> Vec<u8> {
         let mut bytes = Vec::new();
         while bytes.len() < length && self.chunk(|piece| bytes.extend_from_slice(piece)) {}

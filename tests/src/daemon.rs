@@ -86,7 +86,7 @@ impl Daemon {
         Self::run(tree, Command::new(built::program("plugind")).args(arguments))
     }
 
-    /// Starts a daemon that may use so much address space only, and waits until it is ready.
+    /// Starts a daemon that may use only this much address space, and waits until it is ready.
     ///
     /// # Panics
     /// When it does not become ready.

@@ -34,7 +34,8 @@ impl Figures {
         }
     }
 
-    /// The figures once connections and work have ended: when two looks in a row find the same descriptors.
+    /// The figures once connections and work have ended: when two looks in a row find the same descriptors and
+    /// threads.
     ///
     /// # Panics
     /// When the daemon does not come to rest.

@@ -36,7 +36,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-/// Time that anything is waited for that should take a moment: long enough for a busy machine.
+/// Time to wait for anything that should take a moment: long enough for a busy machine.
 pub const WAIT_MAX: Duration = Duration::from_secs(60);
 
 /// The same for a run that takes minutes, in which one moment of a machine that is overloaded must not end it.

@@ -46,7 +46,7 @@ impl<'scope> Load<'scope> {
         Self { clients: clients.collect(), turns, answered }
     }
 
-    /// Waits until so many more requests have been answered.
+    /// Waits until this many more requests have been answered.
     ///
     /// # Panics
     /// When that does not come about.
@@ -86,7 +86,7 @@ impl<'scope> Load<'scope> {
 
 impl Drop for Load<'_> {
     fn drop(&mut self) {
-        // The scope waits for its threads, also when a test panics in it.
+        // The scope waits for its threads, even when a test panics in it.
         self.turns.end();
     }
 }

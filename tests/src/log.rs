@@ -110,7 +110,7 @@ impl Log {
         self.wait_until(&format!("{lines:?}"), found)
     }
 
-    /// Waits until so many lines have all of these parts.
+    /// Waits until this many lines have all of these parts.
     ///
     /// # Panics
     /// When they do not come.

@@ -163,7 +163,7 @@ impl Machine {
         self.run_by(Command::new("nsenter"), command)
     }
 
-    /// The same for a command that the machine may stop or forget, as in a soft-reboot: it is ended after so many seconds.
+    /// The same for a command that the machine may stop or forget, as in a soft-reboot: it is ended after `seconds`.
     ///
     /// nsenter stops itself when its command is stopped, so the limit applies to nsenter.
     ///
@@ -269,7 +269,7 @@ impl Machine {
     /// Waits for an entry that these arguments of `journalctl` select, and returns the first.
     ///
     /// # Panics
-    /// When there comes none.
+    /// When none comes.
     pub fn wait_for_entry(&self, arguments: &[&str]) -> Entry {
         eventually(&format!("an entry of the journal: {arguments:?}"), || {
             self.journal(arguments).into_iter().next()

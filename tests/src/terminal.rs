@@ -33,7 +33,7 @@ pub struct Terminal {
 }
 
 impl Terminal {
-    /// Runs a program on a terminal with so many lines and columns.
+    /// Runs a program on a terminal of this size.
     #[must_use]
     pub fn run<A: AsRef<OsStr>>(program: &Path, arguments: &[A], size: (u16, u16)) -> Self {
         let keyboard =
@@ -71,7 +71,7 @@ impl Terminal {
         self.keyboard.write_all(keys.as_bytes()).unwrap();
     }
 
-    /// Gives the terminal so many lines and columns.
+    /// Gives the terminal this size.
     pub fn resize(&self, size: (u16, u16)) {
         let (lines, columns) = whole(size);
         self.parser().screen_mut().set_size(lines, columns);

@@ -133,7 +133,7 @@ impl Default for Tree {
     }
 }
 
-/// The component of a guest, made different from all that ever were: it has a custom section more, which nothing
+/// The component of a guest, made different from all that ever were: it has one more custom section, which nothing
 /// reads.
 ///
 /// # Panics

@@ -45,7 +45,7 @@ use std::{
 /// The subject of the check, and its options.
 #[derive(Args)]
 pub(crate) struct CheckArgs {
-    /// Check these components or directories of plugins (default: the whole configuration)
+    /// Check these components, projects or directories (default: the project in this directory, or the configuration)
     #[arg(value_name = "PATH")]
     paths: Vec<PathBuf>,
     #[command(flatten)]

@@ -1,4 +1,4 @@
-//! `pluginctl clean`: removes what is kept for plugins.
+//! `pluginctl clean`: removes the data that is kept for plugins.
 
 use crate::{
     client::{CallMethod, CallRefused, Client, ClientError, ControlAddress},
@@ -38,7 +38,7 @@ pub(crate) struct CleanArgs {
     place: ControlAddress,
 }
 
-/// A part of what is kept for a plugin.
+/// A part of the data that is kept for a plugin.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, ValueEnum)]
 enum KeptPart {
     /// The files and the key-value store of a plugin that is stopped

@@ -275,9 +275,15 @@ pub(crate) enum ClientError {
     NotAllowed,
     #[error("{0}")]
     Refused(CallRefused),
-    #[error("plugind returned an error that this pluginctl {version} does not know: {name}", version = env!("CARGO_PKG_VERSION"))]
+    #[error(
+        "plugind returned an error that this pluginctl {version} does not know: {name}; both must have the same \
+         version: after an upgrade, restart the daemon", version = env!("CARGO_PKG_VERSION")
+    )]
     RefusedByName { name: String },
-    #[error("this pluginctl {version} and the daemon do not understand each other: {why}", version = env!("CARGO_PKG_VERSION"))]
+    #[error(
+        "this pluginctl {version} and the daemon do not understand each other: {why}; both must have the same \
+         version: after an upgrade, restart the daemon", version = env!("CARGO_PKG_VERSION")
+    )]
     NotUnderstood { why: String },
 }
 

@@ -23,7 +23,7 @@ pub(crate) struct CompileArgs {
     cache: PathBuf,
     #[command(flatten)]
     tree: SearchPathArgs,
-    /// Use this program plugind-compile
+    /// Use this program as the compiler (default: plugind-compile)
     #[arg(long, value_name = "PATH")]
     compiler: Option<PathBuf>,
 }

@@ -59,7 +59,7 @@ pub(crate) struct UnitState {
 }
 
 impl UnitState {
-    /// Parses what `systemctl show` prints for one unit.
+    /// Parses the output of `systemctl show` for one unit.
     fn parse(shown: &str) -> Self {
         let mut state = Self::default();
         for (key, value) in shown.lines().filter_map(|line| line.split_once('=')) {

@@ -364,7 +364,7 @@ impl MaskArgs {
         Ok(self.after.plugins()?.join(format!("{}.wasm", self.name)))
     }
 
-    /// Ends what `disable` did.
+    /// Undoes `disable`.
     pub(crate) fn enable(self) -> Result<ExitCode, Problem> {
         let path = self.component().map_err(Problem::failed)?;
         match (is_mask(&path), path.symlink_metadata().is_ok()) {

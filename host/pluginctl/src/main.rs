@@ -85,7 +85,7 @@ enum Command {
     Start(verbs::VerbArgs),
     /// Stop plugins until they are started again
     Stop(verbs::VerbArgs),
-    /// Remove what is kept for plugins: state, compiled code, saved state
+    /// Remove the data that is kept for plugins: state, compiled code, saved state
     Clean(clean::CleanArgs),
     /// Take the daemon out of service without stopping it
     Drain(draining::DrainArgs),
@@ -101,7 +101,7 @@ enum Command {
     Remove(install::RemoveArgs),
     /// Keep a plugin from starting, or mask it if a package has installed it
     Disable(install::MaskArgs),
-    /// End what disable did
+    /// Undo disable
     Enable(install::MaskArgs),
     /// Set the least important priority of log entries that the daemon keeps
     LogLevel(log_level::LogLevelArgs),
@@ -109,7 +109,7 @@ enum Command {
     Logs(logs::LogsArgs),
     /// Record where a plugin uses the processor
     Profile(profile::ProfileArgs),
-    /// Check the configuration, directories of plugins, or components
+    /// Check the configuration, a project, directories of plugins, or components
     Check(check::CheckArgs),
     /// Compile all plugins into a directory, such as the cache of an image
     Compile(compile::CompileArgs),

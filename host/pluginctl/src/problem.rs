@@ -12,7 +12,7 @@ pub(crate) const INTERRUPTED: u8 = 128;
 /// The exit status for a plugin of which the newest version does not serve, and for a daemon that does not run, as
 /// systemctl(1) has it for a unit that is not active.
 pub(crate) const NOT_ACTIVE: u8 = 3;
-/// The exit status of `status` for what is not there, as systemctl(1) has it.
+/// The exit status of `status` for a plugin that does not exist, as systemctl(1) has it.
 pub(crate) const NOT_THERE: u8 = 4;
 
 #[derive(Debug, thiserror::Error)]

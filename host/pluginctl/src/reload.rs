@@ -15,7 +15,7 @@ use std::process::ExitCode;
 
 #[derive(clap::Args)]
 pub(crate) struct ReloadArgs {
-    /// Reload this plugin only (default: all that have changed)
+    /// Reload this plugin only (default: all that have changed or failed)
     #[arg(value_name = "NAME", conflicts_with_all = ["all_or_nothing", "until"])]
     name: Option<PluginName>,
     /// Change nothing unless all changed plugins become ready
@@ -152,7 +152,7 @@ fn failure(ended: &api::Reload) -> Option<String> {
         return Some("reload failed, nothing changed".to_owned());
     }
     let keeps_serving =
-        "previous versions of failed plugins keep serving, unless the plugin was stopped";
+        "the previous versions of failed plugins keep serving, except those of stopped plugins";
     (!ended.failed.is_empty()).then(|| keeps_serving.to_owned())
 }
 
@@ -177,7 +177,7 @@ mod tests {
         assert_eq!(failure(&ended), None);
         ended.failed = vec![fixtures::failure()];
         let keeps_serving =
-            "previous versions of failed plugins keep serving, unless the plugin was stopped";
+            "the previous versions of failed plugins keep serving, except those of stopped plugins";
         assert_eq!(failure(&ended).as_deref(), Some(keeps_serving));
         ended.taken_back = true;
         assert_eq!(failure(&ended).as_deref(), Some("reload failed, nothing changed"));

@@ -101,7 +101,9 @@ enum Mismatch {
     Log(String),
     #[error("the plugin has no route over HTTP")]
     NoRoute,
-    #[error("the plugin serves no socket {0} in this way")]
+    #[error(
+        "the plugin serves no socket {0} of this kind: connection needs a TCP socket, datagram a UDP socket"
+    )]
     NoSocket(SocketName),
     #[error("the clock cannot be moved: {0}")]
     Clock(Problem),

@@ -1,4 +1,4 @@
-//! `pluginctl restart`, `rollback`, `pin`, `unpin`, `start` and `stop`: what an operator does with single plugins.
+//! `pluginctl restart`, `rollback`, `pin`, `unpin`, `start` and `stop`: operations on single plugins.
 
 use crate::{
     client::{CallMethod, Client, ClientError, ControlAddress},

@@ -46,7 +46,7 @@ impl WaitArgs {
         wait_for(unless_interrupted(async {
             let Some(Span(time)) = self.timeout else { return self.wait().await };
             timeout(time, self.wait()).await.unwrap_or_else(|_| {
-                let wanted = if self.gone { "has not ended" } else { "is not ready" };
+                let wanted = if self.gone { "did not end" } else { "was not ready" };
                 let name = self.name.clone();
                 Err(Problem::failed(WaitError::TimedOut { name, wanted, time }))
             })

@@ -5,7 +5,7 @@
 
 /// The version in the names of its interfaces. The types were compared, for each interface.
 pub const CANDIDATE: &str = "0.3.0-rc-2026-03-15";
-/// The version that it is served as: the same name, with what semantic versioning calls metadata of the build.
+/// The version that it is served as: the same name, with what Semantic Versioning calls build metadata.
 pub const RELEASED: &str = "0.3.0+rc-2026-03-15";
 
 /// The place in the name of an import or an export where the compiler writes a `+`, if it is of the candidate.

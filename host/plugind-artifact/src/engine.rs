@@ -7,8 +7,8 @@ use sha2::{Digest, Sha256};
 use std::hint::black_box;
 use wasmtime::{Config, WasmBacktraceDetails};
 
-/// Counts the changes of [`engine_config`], and of the seals of files, that make older compiled files useless. A text that
-/// the programs contain once, so that a test can make a build with another engine of them.
+/// Counts the changes of [`engine_config`], and of the seals of files, that make older compiled files useless. The
+/// programs contain this text once, so that a test can turn them into a build with another engine.
 const REVISION: &str = "plugind engine revision 005";
 /// The interpreter's code, as compilers name it.
 const PULLEY: &str = if cfg!(target_endian = "big") { "pulley64be" } else { "pulley64" };
@@ -27,7 +27,7 @@ pub fn engine_config(kind: EngineKind) -> Config {
     }
     // Every loop and every call checks the epoch: a guest that spins must yield, and is detected.
     config.epoch_interruption(true);
-    // A backtrace names files and lines where the component says them.
+    // A backtrace names files and lines where the component has debug information.
     config.wasm_backtrace_details(WasmBacktraceDetails::Enable);
     // Off, because a guest could end the whole process by them before wasmtime 48.0.9 (GHSA-43j2-gcp4-m22g).
     config.wasm_gc(false).wasm_function_references(false).wasm_exceptions(false);
@@ -42,7 +42,7 @@ pub fn engine_config(kind: EngineKind) -> Config {
 #[must_use]
 pub fn identity(kind: EngineKind) -> String {
     let mut hash = Sha256::new();
-    // The compiler must not make a part of the instructions of it: the text must be in the program as it is.
+    // rustc must not turn the text into instructions: it must be in the program as it is.
     hash.update(black_box(REVISION));
     hash.update(wasmtime_environ::VERSION);
     match kind {

@@ -65,7 +65,7 @@ pub struct CompileRequest {
 }
 
 impl CompileRequest {
-    /// The time on the clock that it may take.
+    /// The wall-clock time that it may take.
     #[must_use]
     pub fn wall_clock_max(&self) -> Duration {
         match self.effort {

@@ -16,10 +16,11 @@ use std::{
 
 /// An entry that nobody read for this long is removed; it is made again when it is asked for.
 const UNUSED: Duration = Duration::from_secs(30 * 24 * 60 * 60);
-/// An incomplete file of this age has no writer any more: no compilation may take that long.
+/// An incomplete file of this age has no writer any more: it is written only after its code has
+/// been compiled.
 const ABANDONED: Duration = Duration::from_secs(60 * 60);
 
-/// The entry for `key`, open for reading, if there is one. Whether it is whole, its user finds out.
+/// The entry for `key`, open for reading, if there is one. Its user checks whether it is whole.
 pub(crate) fn open(cache: &Path, key: &Key) -> Option<OwnedFd> {
     let flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NOFOLLOW | OFlags::NONBLOCK;
     let file = rustix::fs::open(cache.join(key.file_name()), flags, Mode::empty()).ok()?;

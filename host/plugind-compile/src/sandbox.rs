@@ -50,7 +50,7 @@ pub(crate) fn has_landlock() -> bool {
     ruleset.and_then(Ruleset::create).is_ok()
 }
 
-/// Denies every file and TCP port, and abstract sockets and signals of other processes, as far as this kernel's
+/// Denies every file and TCP port, abstract sockets of other processes and signals to them, as far as this kernel's
 /// Landlock knows them. Without Landlock, the limit of open descriptors still prevents every open, and the filter of
 /// system calls prevents changes by a path.
 fn deny_files() -> anyhow::Result<RulesetStatus> {

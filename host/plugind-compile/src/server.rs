@@ -109,7 +109,7 @@ fn keep(cache: Option<&Path>, key: &Key, code: &[u8]) -> anyhow::Result<CompileR
     let stored = match cache {
         Some(cache) => cache::store(cache, key, code),
         None => Err(anyhow::anyhow!(
-            "there is no directory for compiled files; set it by --cache or CacheDirectory="
+            "there is no directory for compiled files; set it with --cache or CacheDirectory="
         )),
     };
     match stored {
@@ -136,7 +136,9 @@ fn read(descriptor: OwnedFd, max: u64) -> Result<Vec<u8>, CompileFailure> {
     // One byte more than allowed, to tell "just fits" from "too large".
     file.take(max + 1).read_to_end(&mut component).context(cannot_read)?;
     if component.len() as u64 > max {
-        return Err(CompileFailure::Component(format!("the component is larger than {max} bytes")));
+        return Err(CompileFailure::Component(format!(
+            "the component is larger than {max} bytes; --component-max raises the limit"
+        )));
     }
     Ok(component)
 }

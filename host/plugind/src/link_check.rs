@@ -225,7 +225,7 @@ mod tests {
         let mut read = String::new();
         in_use.read_to_string(&mut read).unwrap();
         assert_eq!((&*read, fs::read(to.path().join("code")).unwrap()), ("in use", b"new".into()));
-        // Of a file that is not there, nothing is left.
+        // A file that does not exist leaves nothing behind.
         assert!(copy_compiled(from.path(), to.path(), "other").is_err());
         assert_eq!(fs::read_dir(to.path()).unwrap().count(), 1);
     }

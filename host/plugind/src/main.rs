@@ -91,7 +91,7 @@ fn main() -> ExitCode {
         arguments.compile_timeout.map_or(compile.timeout, |time| time.0),
         arguments.compile_memory_max.unwrap_or(compile.memory_max).0,
     );
-    // Other plugins than those of the machine may have the same names.
+    // Plugins in another directory may have the names of installed ones, whose kept versions must stay.
     let keep_versions = arguments.plugins.is_none();
     let search_path = match arguments.plugins {
         Some(directory) => search_path.with_only_plugins(directory),
@@ -206,7 +206,7 @@ fn check(check: LinkCheck) -> ExitCode {
 
 fn run(settings: DaemonConfig, systemd: Systemd, journal: journal::Journal) -> ExitCode {
     if !Path::new(OWN_FILES).is_dir() {
-        startup_failed(&"/proc must be mounted: compiled files are opened by /proc/self/fd");
+        startup_failed(&"/proc must be mounted: compiled files are opened through /proc/self/fd");
         return ExitCode::FAILURE;
     }
     // The control socket and systemd's calls have a thread of their own, which no guest can block.

@@ -153,7 +153,7 @@ impl Call<'_> {
         &self.message.method
     }
 
-    /// The client takes several replies.
+    /// Returns whether the client accepts several replies.
     #[must_use]
     pub fn wants_more(&self) -> bool {
         self.message.more

@@ -2,7 +2,7 @@
 
 use std::str::Chars;
 
-/// The importance of an entry, by the words of syslog(3). The more important one is the lesser.
+/// The priority of an entry, in the words of syslog(3). In comparisons, a more important priority is less than others.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Priority {
     /// `crit`
@@ -27,7 +27,7 @@ pub enum Priority {
 pub struct Entry {
     /// How important it is.
     pub priority: Priority,
-    /// The plugin that wrote it; none: the host wrote it.
+    /// The plugin that wrote it, or `None` if the host did.
     pub plugin: Option<String>,
     /// The message, without the fields.
     pub message: String,

@@ -279,7 +279,8 @@ impl HostBuilder {
         (self, address)
     }
 
-    /// Starts the host, and waits until the plugin is ready.
+    /// Starts the host, and waits until the plugin is ready. If its manifest has `required = false`, the host does not
+    /// wait for it: call [`Host::wait_for_state`] with `active` then.
     ///
     /// # Panics
     /// When it does not become ready within 5 minutes; the message has the log.

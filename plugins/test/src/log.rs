@@ -69,8 +69,8 @@ impl Log {
         self.lock().lines.iter().cloned().collect()
     }
 
-    /// The entries among the lines that are kept, as values: priority, plugin, message and fields. An entry may come
-    /// later than what the plugin did after it: [`Log::wait_for_entry`] waits for one.
+    /// The entries among the lines that are kept, as values: priority, plugin, message and fields. An entry may
+    /// arrive later than a response that the plugin sent after it: [`Log::wait_for_entry`] waits for one.
     #[must_use]
     pub fn entries(&self) -> Vec<Entry> {
         self.lock().lines.iter().filter_map(|line| Entry::parse(line)).collect()

@@ -6,7 +6,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-/// The documents that people read, beside those in the directories below.
+/// The documents that people read, besides those in the directories below.
 const DOCUMENTS: [&str; 5] =
     ["README.md", "ARCHITECTURE.md", "SECURITY.md", "CONTRIBUTING.md", "CHANGELOG.md"];
 /// Directories whose files are documents; those below them belong to others.
@@ -34,7 +34,7 @@ fn listed(directory: &str) -> Vec<String> {
     paths
 }
 
-/// All files below a directory whose names end so.
+/// All files below a directory whose names end with this extension.
 pub(crate) fn below(directory: &str, extension: &str) -> Vec<String> {
     let mut files = Vec::new();
     for path in listed(directory) {
@@ -57,7 +57,7 @@ pub(crate) fn documents() -> Vec<String> {
     DOCUMENTS.map(str::to_owned).into_iter().chain(beside).chain(deeper).collect()
 }
 
-/// The sources of the programs and plugins, of which messages and documentation are read.
+/// The sources of the programs and plugins, whose messages and documentation are read.
 pub(crate) fn sources() -> Vec<String> {
     let crates = ["host", "plugins"].into_iter().flat_map(listed);
     let sources = crates.map(|path| format!("{path}/src"));

@@ -35,9 +35,9 @@ pub enum Way {
     Post(&'static str),
     /// POST of this body, of which the second half is sent after the next [`Load::turn`](super::Load::turn).
     PostHalves(&'static str),
-    /// GET of what is read in pieces of so many bytes, as it comes.
+    /// GET of a response that is read in pieces of this many bytes, as it comes.
     GetPieces(usize),
-    /// GET of what is read as far as this many bytes, and from there on after the next turn.
+    /// GET of a response that is read up to this many bytes, and the rest after the next turn.
     GetHeld(usize),
 }
 

@@ -15,7 +15,7 @@ pub enum Right<'a> {
     Version(&'a Versions),
     /// This text, sent back by a version that may answer.
     Echo(&'static str, &'a Versions),
-    /// So many bytes of a version that may answer, of which no other one has a single one.
+    /// This many bytes of a version that may answer, none of which another version sends.
     Stream(usize, &'a Versions),
     /// The text of `counts`: always the same worker of one generation, and one more than before.
     Counts,

@@ -12,17 +12,17 @@ const SHOWN: usize = 10;
 /// The outcomes of requests.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Tally {
-    /// So many were answered rightly.
+    /// Requests that were answered correctly.
     pub answered: usize,
-    /// So many could not connect.
+    /// Requests whose client could not connect.
     pub refused: usize,
-    /// So many connections broke off before there was a whole answer.
+    /// Connections that broke off before there was a whole answer.
     pub reset: usize,
-    /// So many got no answer in time.
+    /// Requests that got no answer in time.
     pub late: usize,
-    /// So many were answered with another status than 200.
+    /// Requests that were answered with a status other than 200.
     pub failed: usize,
-    /// So many connections that a client would have kept were closed behind an answer that said so.
+    /// Connections that a client would have kept and that were closed after an answer that said so.
     pub closed: usize,
     /// The longest time from a request, with its connection if that is new, to its answer.
     pub longest: Duration,

@@ -35,7 +35,7 @@ impl Turns {
         self.state().enough
     }
 
-    /// Waits until it has turned more often than that, or it is enough. How long that takes is the test's.
+    /// Waits until there were more turns than that, or the load ends. The test decides how long that takes.
     pub(super) fn wait_for_more_than(&self, turns: usize) {
         let waits = |state: &mut State| state.turns <= turns && !state.enough;
         drop(self.changed.wait_while(self.state(), waits).expect("nobody panics while having it"));

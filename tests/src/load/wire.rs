@@ -15,7 +15,7 @@ pub(super) struct Answer {
     /// The connection may be used again.
     pub(super) stays: bool,
     chunked: bool,
-    /// So much of the body, or of its chunk, is to come.
+    /// The number of bytes of the body, or of its chunk, that are still to come.
     left: usize,
     over: bool,
 }

@@ -189,7 +189,8 @@ fn hidden(path: &Path, at: &Path, why: &str) -> String {
     match shown.to_string() == at.to_string() {
         true => format!("{shown}: {UNIT} hides it from the daemon: {why}"),
         false => format!(
-            "{shown}: it leads to {at}, which {UNIT} hides from the daemon: {why}; put the file itself there"
+            "{shown}: it leads to {at}, which {UNIT} hides from the daemon: {why}; put the file itself in place of \
+             the link"
         ),
     }
 }

@@ -12,7 +12,7 @@ const FILES_MAX: usize = 10_000;
 /// Limit of the depth of directories that are checked.
 const DEPTH_MAX: usize = 16;
 
-/// Files with what is known of each.
+/// Files, each with its size and the time of its last change.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Snapshot(BTreeMap<PathBuf, (u64, Option<SystemTime>)>);
 

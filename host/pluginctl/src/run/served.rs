@@ -147,7 +147,7 @@ impl Target {
 }
 
 impl ServedDirectory {
-    /// Makes the directory, and copies into it what is there.
+    /// Creates the directory. [`Self::fill`] copies the files into it.
     pub(crate) fn new(target: Target, inputs: Inputs) -> Result<Self, ServedError> {
         let failed = |source| ServedError::Write { path: std::env::temp_dir(), source };
         let temporary = tempfile::tempdir().map_err(failed)?;

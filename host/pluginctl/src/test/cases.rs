@@ -40,7 +40,7 @@ pub(super) struct TestCase {
     pub(super) name: String,
     /// The time by which the clocks that the plugin sees move forward, before the action.
     pub(super) advance_clock: Option<Span>,
-    /// What is done to the plugin then, before the action.
+    /// The operation on the plugin that follows, before the action.
     pub(super) step: Option<PluginStep>,
     /// The action.
     pub(super) action: TestAction,
@@ -56,7 +56,7 @@ pub(super) struct TestCase {
     pub(super) log: Vec<String>,
 }
 
-/// What a test does to the plugin itself.
+/// An operation of a test on the plugin itself.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum PluginStep {
     /// It replaces all instances by new ones of the same version.

@@ -33,7 +33,7 @@ pub(super) enum ExchangeError {
     WebSocket(Box<tungstenite::Error>),
     #[error("the WebSocket was not accepted: {0}")]
     Handshake(String),
-    #[error("there is no answer within {} s", TIMEOUT.as_secs())]
+    #[error("there was no answer within {} s", TIMEOUT.as_secs())]
     Timeout,
 }
 

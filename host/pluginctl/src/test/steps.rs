@@ -1,4 +1,4 @@
-//! What a test does to the plugin itself, by the control socket: its clocks, its instances and its version.
+//! The operations of a test on the plugin itself, by the control socket: its clocks, its instances and its version.
 
 use crate::{
     client::{CallMethod, Client, ControlAddress},

@@ -335,7 +335,7 @@ pub struct EmptyReply {}
 pub struct ClockMove {
     /// The time by which the clocks move forward, in µs.
     pub advance: Option<u64>,
-    /// The time of day that is set before, in µs since 1970.
+    /// The time of day that is set first, in µs since 1970.
     pub time: Option<u64>,
 }
 

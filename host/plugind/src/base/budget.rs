@@ -107,7 +107,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_all_use_together_is_bounded() {
+    fn a_budget_is_never_exceeded() {
         let budget = Budget::new(100);
         assert!(budget.take(60));
         assert!(!budget.take(60));

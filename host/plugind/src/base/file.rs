@@ -61,18 +61,19 @@ fn remedy(path: &Path, error: &io::Error) -> String {
     match (error.kind(), link) {
         (io::ErrorKind::NotFound, Some(target)) => format!(
             ": it is a link to {target}, which does not exist, or which the daemon cannot see, because it sees only \
-             some directories; put the file itself there"
+             some directories; put the file itself in place of the link"
         ),
         (io::ErrorKind::NotFound, None) => "; it was there a moment ago".to_owned(),
         (io::ErrorKind::PermissionDenied, None) => {
             format!("; let the user of the daemon read it, as with `chmod a+r {}`", path.display())
         }
         (io::ErrorKind::PermissionDenied, Some(target)) => format!(
-            ": it is a link to {target}; give the user of the daemon the right to read that, or put the file itself \
-             there"
+            ": it is a link to {target}; give the user of the daemon the right to read that, or put the file itself in \
+             place of the link"
         ),
         _ if error.raw_os_error() == Some(Errno::LOOP.raw_os_error()) => {
-            ": it is a link that leads back to itself; put the file itself there".to_owned()
+            ": it is a link that leads back to itself; put the file itself in place of the link"
+                .to_owned()
         }
         _ => String::new(),
     }

@@ -29,7 +29,7 @@ impl Priority {
         Self::ALL[self as usize].0
     }
 
-    /// Its number in syslog(3): the less the more important.
+    /// Its number in syslog(3): the lower, the more important.
     #[must_use]
     pub fn number(self) -> u8 {
         // Of the eight the two most important ones are the system's.

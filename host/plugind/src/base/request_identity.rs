@@ -37,8 +37,8 @@ impl RequestIdentity {
         Self { request: random(), ..self }
     }
 
-    /// Reads a `traceparent`; none if it is malformed. Of a version that does not exist yet, the part is read that all
-    /// versions have.
+    /// Reads a `traceparent`; none if it is malformed. Of a later version, only the part
+    /// that all versions have is read.
     #[must_use]
     pub fn parse(field: &[u8]) -> Option<Self> {
         let (known, rest) = field.split_at_checked(TRACEPARENT_LENGTH)?;

@@ -24,7 +24,7 @@ pub enum SubjectError {
     #[error("a subject must have text between its dots, not {0:?}")]
     EmptyToken(String),
     /// It has a character that the protocol does not allow.
-    #[error("a subject cannot have spaces or control characters, not {0:?}")]
+    #[error("a subject cannot have spaces or control characters, as {0:?} does")]
     Character(String),
     /// A wildcard is a part of a token, or `>` is not the last.
     #[error("\"*\" must be a whole token of a subject, and \">\" the last one, not {0:?}")]

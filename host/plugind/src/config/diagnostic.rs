@@ -46,7 +46,7 @@ pub struct Diagnostic {
 }
 
 impl Position {
-    /// Reads byte `offset` of `text`, the contents of `path` from which `marks` were made.
+    /// The position of byte `offset` in `text`, the contents of `path` from which `marks` were made.
     #[must_use]
     pub(super) fn of(path: &Path, text: &str, marks: &Marks, offset: usize) -> Self {
         Self { path: path.to_owned(), position: Some(marks.position(text, offset)) }

@@ -65,7 +65,7 @@ fn remedy(error: &io::Error, expected: bool) -> &'static str {
         io::ErrorKind::NotFound => "create it, or name another one",
         io::ErrorKind::PermissionDenied => "let the user of the daemon read it",
         io::ErrorKind::NotADirectory => {
-            "it must be a directory: move the file away that has its name"
+            "it must be a directory: move away the file that has its name"
         }
         _ => "it must be a directory that can be read",
     }
@@ -147,7 +147,7 @@ impl SearchPath {
         }
     }
 
-    /// All files with which `plugind.toml` is written.
+    /// `plugind.toml` and its drop-ins, in the order in which they count.
     ///
     /// # Errors
     /// When a directory cannot be read.

@@ -1,4 +1,4 @@
-//! The call that removes what is kept for a plugin, and the sizes of it.
+//! The call that removes the data kept for a plugin, and the sizes of that data.
 
 use crate::{
     api,

@@ -52,7 +52,7 @@ impl StateMeasurements {
     }
 }
 
-/// The plugin can be measured again when it is dropped, even by a panic.
+/// When this is dropped, even by a panic, the plugin can be measured again.
 struct MeasurementEnding {
     measurements: StateMeasurements,
     plugin: PluginName,

@@ -26,7 +26,7 @@ pub(super) enum Ending {
 struct DaemonWork {
     /// Something is in progress.
     is_in_progress: bool,
-    /// Another number than at the look before: something was in progress meanwhile.
+    /// If this differs from the count of the previous look, something was in progress meanwhile.
     count: u64,
     /// The time at which the last request ended on a connection that is open.
     last: Instant,
@@ -138,8 +138,8 @@ fn work(
     }
 }
 
-/// Whether plugins keep the daemon, because they do something without being asked, or because their next start would undo
-/// the request of an operator.
+/// Whether the daemon must stay: plugins do something without being asked, their next start would undo the request of
+/// an operator, or a reload is in progress.
 fn is_kept(summary: &Summary) -> bool {
     summary.at_work > 0 || summary.operated > 0 || summary.reloading
 }

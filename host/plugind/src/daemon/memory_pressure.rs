@@ -25,7 +25,7 @@ const QUIET: Duration = Duration::from_millis(250);
 const END_MAX: Duration = Duration::from_secs(5);
 /// Interval at which it is checked whether they have ended.
 const LOOK: Duration = Duration::from_millis(20);
-/// Interval at which it is logged.
+/// The shortest interval between two log entries about memory pressure.
 const LOG_EVERY: Duration = Duration::from_mins(1);
 
 /// The outcome of reactions.

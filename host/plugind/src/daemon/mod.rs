@@ -73,7 +73,7 @@ use std::{
 use tokio::sync::{mpsc, watch};
 use tracing::{error, info, warn};
 
-/// Time that operators and scrapes have to read their answers when an idle daemon ends.
+/// Time within which operators and scrapers can read their answers when an idle daemon ends.
 const CONTROL_DEADLINE: Duration = Duration::from_secs(3);
 
 /// The events of reloads, for systemd.
@@ -242,7 +242,7 @@ impl Daemon {
             if let Some(listeners) = followers.upgrade()
                 && let Err(error) = listeners.follow(plan)
             {
-                error!(%error, "cannot use socket");
+                error!(error = %ErrorChain(&error), "cannot use socket");
             }
         });
         tokio::spawn(heap::keep_trimmed());

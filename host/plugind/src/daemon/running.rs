@@ -13,8 +13,8 @@ use crate::{
 use tokio::time::interval;
 
 impl Daemon {
-    /// Obeys signals until one of them, or the failure of a plugin, ends the daemon, and reports to
-    /// systemd how all plugins are.
+    /// Obeys signals until one of them, the failure of a plugin, or idleness ends the daemon, and reports
+    /// to systemd how all plugins are.
     pub(super) async fn keep_running(
         &mut self,
         supervisor: &SupervisorHandle,

@@ -4,11 +4,12 @@ use crate::{daemon::Daemon, supervisor::handle::SupervisorHandle, systemd::notif
 use std::time::Duration;
 use tokio::time::{Instant, sleep_until};
 
-/// Interval and amount of the extra time asked of systemd while plugins start or are replaced: enough for a
+/// Interval and amount of the extra time asked of systemd while plugins start, are replaced, or stop: enough for a
 /// daemon that is held up for a moment, too little for one that is gone to go unnoticed.
 pub(super) const EXTEND_EVERY: Duration = Duration::from_secs(5);
 pub(super) const EXTEND_BY: Duration = Duration::from_secs(30);
-/// Shortest interval between two STATUS= messages: while a thousand plugins start it changes as often.
+/// Shortest interval between two STATUS= messages: while a thousand plugins start, it changes a thousand
+/// times.
 const STATUS_EVERY: Duration = Duration::from_millis(100);
 
 /// When STATUS= is sent next: at once after a change, and no more often than somebody can read it.

@@ -22,7 +22,7 @@ use tracing::{info, warn};
 const UNREADY_STOP_DEADLINE: Duration = Duration::from_millis(900);
 /// The least time that connections have to finish. While plugins still work, their clients wait for them.
 const DRAIN_DEADLINE: Duration = Duration::from_secs(20);
-/// Time that messages which have arrived have to be given to their plugins.
+/// Time within which messages that have arrived are given to their plugins.
 const RECEIVE_DEADLINE: Duration = Duration::from_secs(10);
 /// Time that closed connections have to deliver what plugins wrote last.
 const CLOSE_DEADLINE: Duration = Duration::from_secs(3);
@@ -95,7 +95,7 @@ impl Daemon {
             () = close => (),
             () = sleep(deadline) => warn!("stop timeout exceeded"),
             never = extend_until(&self.notifier, Instant::now() + deadline) => match never {},
-            // A second request stops without waiting.
+            // SIGINT during the stop ends it without waiting.
             _ = self.signals.interrupt.recv() => warn!("stopped without waiting"),
         }
     }
@@ -136,7 +136,7 @@ async fn finish(
         }
     };
     let ended = CancellationToken::new();
-    let patience = || async {
+    let stop_timeout = || async {
         // Clients receive what plugins wrote last.
         let plugins = ended.cancelled().then(|()| sleep(CLOSE_DEADLINE));
         tokio::join!(sleep(DRAIN_DEADLINE), plugins);
@@ -144,13 +144,13 @@ async fn finish(
     let connections = async {
         tokio::select! {
             drained = connections => drained,
-            () = patience() => false,
+            () = stop_timeout() => false,
         }
     };
     let messages = async {
         tokio::select! {
             () = subscriptions.drained() => (),
-            () = patience() => subscriptions.abandon().await,
+            () = stop_timeout() => subscriptions.abandon().await,
         }
     };
     let plugins = supervisor.stop().map(|()| ended.cancel());

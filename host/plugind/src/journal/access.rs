@@ -36,7 +36,7 @@ pub struct AccessEntry {
     pub status: u16,
     /// The number of bytes of its body that were given to the connection.
     pub bytes: u64,
-    /// When the request had come.
+    /// When the request arrived.
     pub begun: SystemTime,
     /// The time until the last byte was given to the connection.
     pub duration: Duration,
@@ -53,7 +53,7 @@ const MONTHS: [&str; 12] =
     ["Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec"];
 
 impl AccessEntry {
-    /// The line that other programs read, if the log has these.
+    /// The line that other programs read, if the format has lines.
     pub(super) fn line(&self) -> Option<String> {
         match self.format {
             AccessLog::Journal => None,
@@ -74,7 +74,7 @@ impl AccessEntry {
         )
     }
 
-    /// When the request had come, as in `10/Oct/2000:13:55:36 +0000`.
+    /// When the request arrived, as in `10/Oct/2000:13:55:36 +0000`.
     fn time(&self) -> String {
         let time = humantime::format_rfc3339_seconds(self.begun).to_string();
         let month = time.get(5..7).and_then(|month| month.parse::<usize>().ok());
@@ -117,7 +117,7 @@ impl AccessEntry {
     }
 }
 
-/// A text between quotes of the combined format, with which it cannot end.
+/// A text between quotes of the combined format, escaped so that it cannot end them.
 struct Quoted<'a>(&'a str);
 
 impl std::fmt::Display for Quoted<'_> {

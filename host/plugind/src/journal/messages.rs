@@ -44,7 +44,7 @@ pub const REQUEST_SERVED: &str = "3f350c7b626d464abb7940b571439e9b";
 pub const EXITING_ON_IDLE: &str = "4172cd5ad3c041438777d19ba00ef011";
 /// The system reported memory pressure, and the daemon has freed memory.
 pub const MEMORY_PRESSURE: &str = "d467b290cb4b40dcaf7ef8a6b56e83fa";
-/// The daemon exits before it was ready.
+/// The daemon exits before it is ready.
 pub const STARTUP_FAILED: &str = "50f07d10a05b4f39b6d72333f094360b";
 /// The daemon exits after it was ready.
 pub const DAEMON_FAILED: &str = "b0097b4ca0a74ed6b1f46f8533f2d770";

@@ -36,7 +36,7 @@ const FINAL_FLUSH: Duration = Duration::from_secs(2);
 /// The handle for logging. Cheap to clone.
 #[derive(Clone)]
 pub struct Journal {
-    /// Entries; none is the end.
+    /// Entries; `None` means the end.
     queue: Sender<Option<Record>>,
     shared: Arc<QueueState>,
 }
@@ -63,7 +63,7 @@ impl QueueState {
         }
     }
 
-    /// Whether there is room for another entry of this length, which waits from now on then.
+    /// Whether there is room for another entry of this length. If there is, the entry counts as waiting.
     fn admit(&self, length: usize) -> bool {
         let waiting = self.waiting.fetch_add(length, Relaxed);
         let entries = self.entries.fetch_add(1, Relaxed);

@@ -18,7 +18,7 @@ const PAUSE: Duration = Duration::from_millis(100);
 /// After how long without an error an outage has ended.
 const OUTAGE_END: Duration = Duration::from_secs(10);
 
-/// Accepts connections and serves each by a task of its own, until `closing`. Without a free place nothing is accepted.
+/// Accepts connections and serves each in a task of its own, until `closing`. Without a free place nothing is accepted.
 /// They are dealt out to the cores, and each stays on its own.
 pub async fn accept<Served>(
     name: &str,
@@ -39,7 +39,7 @@ pub async fn accept<Served>(
                     if let Some(errors) = outage.accepted(Instant::now()) {
                         info!(socket = name, errors, "accepting connections resumed");
                     }
-                    // One that its peer may not have is closed by being dropped.
+                    // A connection beyond the limit of its peer is closed by being dropped.
                     let Some(place) = places.admit(place, &peer, closing) else { continue };
                     let core = executors.place_connection();
                     let (executor, serve) = (core.handle().clone(), serve.clone());

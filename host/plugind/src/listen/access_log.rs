@@ -104,7 +104,7 @@ impl AccessGuard {
         }
     }
 
-    /// So many bytes of its body were given to the connection.
+    /// The number of bytes of its body that were given to the connection.
     pub fn deliver(&mut self, bytes: usize) {
         if let Some(entry) = &mut self.entry {
             entry.bytes = entry.bytes.saturating_add(bytes as u64);

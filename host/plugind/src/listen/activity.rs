@@ -28,8 +28,8 @@ pub struct ConnectionLimits {
     pub rate_min: u64,
 }
 
-/// The activity of one connection. Only the connection's own task changes and reads it, but the rest of a request's
-/// body may end elsewhere.
+/// The activity of one connection. Only the connection's own task changes it, but the rest of a request's body may
+/// end elsewhere, and other tasks read it to find idle connections.
 #[derive(Debug)]
 pub struct Activity {
     start: Instant,
@@ -120,7 +120,7 @@ impl Activity {
         self.read_blocked.store(true, Relaxed);
     }
 
-    /// So many bytes have come, for a request's header unless one is in progress.
+    /// This many bytes have come, for a request's header unless one is in progress.
     pub fn read(&self, length: usize) {
         self.read_frames(length);
         if self.exchanges.load(Relaxed) == 0 && !self.header.swap(true, Relaxed) {
@@ -128,13 +128,13 @@ impl Activity {
         }
     }
 
-    /// So many bytes have come, for any of several requests.
+    /// This many bytes have come, for any of several requests.
     pub fn read_frames(&self, length: usize) {
         self.read_blocked.store(false, Relaxed);
         self.add_moved(length);
     }
 
-    /// So many bytes were taken by the kernel; none: it takes no more for now.
+    /// The kernel took this many bytes; none if it takes no more for now.
     pub fn wrote(&self, length: Option<usize>) {
         let blocked = length.is_none();
         self.write_blocked.store(blocked, Relaxed);
@@ -298,7 +298,7 @@ impl Clone for ExchangeGuard {
 
 impl Drop for ExchangeGuard {
     fn drop(&mut self) {
-        // Before the number, so that a connection is not idle since a moment long ago.
+        // Before the count changes, so that a connection never seems to have been idle for long.
         let is_last = self.0.exchanges.load(Relaxed) == 1;
         if is_last {
             self.0.now();

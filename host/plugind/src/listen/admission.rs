@@ -1,4 +1,4 @@
-//! The admission of requests: the checks that RFC 9110 and RFC 9112 leave to a server beside its parser. Pure.
+//! The admission of requests: the checks that RFC 9110 and RFC 9112 leave to a server in addition to its parser. Pure.
 
 use http::{
     HeaderMap, Method, StatusCode, Uri, Version, header,

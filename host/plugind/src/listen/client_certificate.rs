@@ -1,8 +1,8 @@
 //! The certificate of a client, as plugins see it: `X-Forwarded-Client-Cert: Hash=…;Subject="…"`, in the form that
 //! Envoy gave this field.
 //!
-//! The certificate was verified before. Its subject is read here, since a library for X.509 as a whole would be much for
-//! one name.
+//! The certificate was verified before. Its subject is read here, since a library for all of X.509 would be too much
+//! for one name.
 
 use ::http::HeaderValue;
 use plugind_artifact::hex::hex;
@@ -131,7 +131,7 @@ fn dotted(kind: &[u8]) -> Option<String> {
     Some(text)
 }
 
-/// A value as text, with what would end it or hide escaped (RFC 4514, 2.4).
+/// A value as text. Characters that would end or hide it are escaped (RFC 4514, 2.4).
 fn push_value(text: &mut String, tag: u8, value: &[u8]) {
     const UTF8: u8 = 0x0c;
     const PRINTABLE: u8 = 0x13;

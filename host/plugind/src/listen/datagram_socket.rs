@@ -202,7 +202,7 @@ mod tests {
         Some(Process { pid, uid, gid })
     }
 
-    /// Sends a datagram, and with it the other end of a pipe, which has an end once that is closed.
+    /// Sends a datagram with the write end of a pipe. The returned read end reaches its end once that is closed.
     fn send_with_a_descriptor(socket: &net::UnixDatagram) -> PipeReader {
         let (reader, writer) = io::pipe().unwrap();
         let mut space = [MaybeUninit::uninit(); cmsg_space!(ScmRights(1))];

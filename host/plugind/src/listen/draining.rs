@@ -40,7 +40,7 @@ struct DrainState {
 /// Why draining did not begin or end.
 #[derive(Debug, thiserror::Error)]
 pub enum DrainError {
-    /// It starts or stops.
+    /// The daemon starts or stops.
     #[error("the daemon does not serve yet, or is about to end")]
     NotServing,
     /// A socket cannot be used again.

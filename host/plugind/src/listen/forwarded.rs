@@ -202,7 +202,7 @@ impl fmt::Display for RequestOrigin {
     }
 }
 
-/// Text as the value of a field; empty if it could be none, which the text of this file never is.
+/// Text as the value of a field; empty if it is not a valid value, which never happens with the texts of this file.
 fn value(text: &impl ToString) -> HeaderValue {
     HeaderValue::try_from(text.to_string()).unwrap_or(HeaderValue::from_static(""))
 }

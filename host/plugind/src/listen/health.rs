@@ -59,12 +59,12 @@ impl HealthRoute {
             "" => None,
             rest => Some(rest.strip_prefix('/')?),
         };
-        Some(judge(*self.phase.borrow(), &self.board.standings(), plugin))
+        Some(answer_for(*self.phase.borrow(), &self.board.standings(), plugin))
     }
 }
 
 /// Whether all required plugins serve, or this one.
-fn judge(phase: DaemonPhase, all: &[PluginStanding], plugin: Option<&str>) -> HealthAnswer {
+fn answer_for(phase: DaemonPhase, all: &[PluginStanding], plugin: Option<&str>) -> HealthAnswer {
     let word = |is_well: bool| match (phase, is_well) {
         (DaemonPhase::Starting, _) => "starting",
         (DaemonPhase::Stopping, _) => "stopping",
@@ -144,15 +144,15 @@ mod tests {
     #[test]
     fn the_daemon_is_well_when_all_required_plugins_serve() {
         let all = [plugin("a", true, true), plugin("b", false, false)];
-        let judged = |phase, plugin| judge(phase, &all, plugin).status.as_u16();
-        assert_eq!(judged(DaemonPhase::Running, None), 200);
-        assert_eq!(judged(DaemonPhase::Running, Some("a")), 200);
-        assert_eq!(judged(DaemonPhase::Running, Some("b")), 503);
-        assert_eq!(judged(DaemonPhase::Running, Some("c")), 404);
-        assert_eq!(judged(DaemonPhase::Stopping, None), 503);
-        assert_eq!(judged(DaemonPhase::Draining, Some("a")), 503);
-        assert_eq!(judged(DaemonPhase::Starting, Some("a")), 503);
+        let answered = |phase, plugin| answer_for(phase, &all, plugin).status.as_u16();
+        assert_eq!(answered(DaemonPhase::Running, None), 200);
+        assert_eq!(answered(DaemonPhase::Running, Some("a")), 200);
+        assert_eq!(answered(DaemonPhase::Running, Some("b")), 503);
+        assert_eq!(answered(DaemonPhase::Running, Some("c")), 404);
+        assert_eq!(answered(DaemonPhase::Stopping, None), 503);
+        assert_eq!(answered(DaemonPhase::Draining, Some("a")), 503);
+        assert_eq!(answered(DaemonPhase::Starting, Some("a")), 503);
         let all = [plugin("a", false, true), plugin("b", true, false)];
-        assert_eq!(judge(DaemonPhase::Running, &all, None).status.as_u16(), 503);
+        assert_eq!(answer_for(DaemonPhase::Running, &all, None).status.as_u16(), 503);
     }
 }

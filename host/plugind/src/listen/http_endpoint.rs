@@ -24,7 +24,7 @@ pub struct HttpEndpoint {
     pub reader: TableReader,
     /// Where the requests come from.
     pub client: ForwardedFields,
-    /// Answers for the health of the daemon, if that is asked for.
+    /// Answers requests for the health of the daemon, if that is configured.
     pub health: Option<Arc<HealthRoute>>,
     /// Where they are logged, if they are.
     pub access_log: Option<AccessTarget>,

@@ -172,7 +172,7 @@ impl Listeners {
         usage.into_values().collect()
     }
 
-    /// Since when none of the connections has had a request; none, if one has, or serves something else than requests.
+    /// Since when none of the connections has had a request; none, if one has, or serves anything other than requests.
     /// Without connections, that is `before`.
     #[must_use]
     pub fn idle_since(&self, before: Instant) -> Option<Instant> {
@@ -303,7 +303,7 @@ impl ListenState {
         closed.into_iter().map(|(_, open)| open).chain(before).collect()
     }
 
-    /// Logs which sockets are of no use, once for each change.
+    /// Logs the unused and the missing sockets, once for each change.
     fn report(&mut self) {
         if !self.plan.is_complete {
             return;

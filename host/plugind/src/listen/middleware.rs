@@ -148,7 +148,7 @@ pub(super) fn admit(
     let scheme = parts.uri.scheme().cloned().unwrap_or(Scheme::HTTP);
     parts.uri = admission::uri_of(scheme, authority, path).ok_or_else(malformed)?;
     parts.headers.remove(header::HOST);
-    // It consists of digits, so it is a value.
+    // It consists of hexadecimal digits and hyphens, so it is a valid value.
     if let Ok(value) = HeaderValue::from_bytes(&way.identity.traceparent()) {
         parts.headers.insert(TRACEPARENT, value);
     }

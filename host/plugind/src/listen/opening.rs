@@ -25,7 +25,7 @@ const PREFACE: &[u8; 24] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 pub struct HttpUse {
     /// The settings from the configuration.
     pub setting: Arc<HttpSetting>,
-    /// The certificates, where TLS is spoken below.
+    /// The certificates, if HTTP is spoken over TLS.
     pub tls: Option<TlsIdentity>,
     /// The limits for clients.
     pub connections: ConnectionSetting,
@@ -66,7 +66,7 @@ pub enum HttpWire {
         /// Bytes that were read of it before.
         begun: Vec<u8>,
     },
-    /// Below TLS.
+    /// Over TLS.
     Tls(Box<TlsStream<SharedStream>>),
 }
 
@@ -95,8 +95,8 @@ pub async fn open(stream: &Arc<Stream>, peer: Peer, how: &HttpUse) -> Result<Ope
     Ok(Opened { wire: HttpWire::Tls(Box::new(stream)), peer, is_http2, certificate })
 }
 
-/// Whether the connection begins with HTTP/2, and what was read of it to know that. Nothing is, unless the first piece
-/// is so short that it leaves both possible.
+/// Whether the connection begins with HTTP/2, and what was read of it to know that. Nothing is read, unless the
+/// first piece is so short that it leaves both possible.
 async fn begins_http2(stream: &Stream) -> io::Result<(bool, Vec<u8>)> {
     let mut begun = Vec::new();
     let mut seen = [0; PREFACE.len()];

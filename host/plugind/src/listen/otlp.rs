@@ -1,6 +1,7 @@
 //! Spans as a collector receives them: the messages of OTLP, as far as this daemon sends them, and their numbers.
 //!
-//! They are those of opentelemetry/proto/trace/v1/trace.proto and of what that imports, which are stable.
+//! They are those of opentelemetry/proto/collector/trace/v1/trace_service.proto and of the files that it imports,
+//! which are stable.
 
 use crate::listen::spans::RequestSpan;
 use http::{Method, StatusCode, Version};

@@ -22,7 +22,7 @@ use tracing::warn;
 
 /// Interval at which idle connections are looked for while no place is free.
 const LOOK_EVERY: Duration = Duration::from_millis(100);
-/// When places run out, one of so many connections is closed: more than one, since closing takes a moment.
+/// When places run out, one in this many connections is closed: more than one, since closing takes a moment.
 const SHARE_CLOSED: usize = 64;
 /// Interval at which a reached limit is logged, and time that the status shows it.
 const REPORT_EVERY: Duration = Duration::from_secs(60);
@@ -205,7 +205,7 @@ impl Places {
     }
 
     /// Gives a free place to a connection; `closing` is what all connections of the socket follow. None if its peer has
-    /// as many as it may, and none of those is idle.
+    /// as many as it may and none of those is idle, or twice as many.
     #[must_use]
     pub fn admit(
         &self,
@@ -239,7 +239,7 @@ impl Places {
         Some(Place { shared: shared.clone(), key, activity, closing, _permit: permit })
     }
 
-    /// Takes a place for what has no peer, if one is free.
+    /// Takes a place for a datagram socket, which has no peer, if one is free.
     #[must_use]
     pub fn take(&self) -> Option<OwnedSemaphorePermit> {
         self.0.free.clone().try_acquire_owned().ok()
@@ -276,7 +276,7 @@ impl Places {
         self.0.taken().connections.len()
     }
 
-    /// Since when none of the connections has had a request; none, if one has, or serves something else than requests.
+    /// Since when none of the connections has had a request; none, if one has, or serves anything other than requests.
     /// Without connections, that is `before`.
     #[must_use]
     pub fn idle_since(&self, before: Instant) -> Option<Instant> {

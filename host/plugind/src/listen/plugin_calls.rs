@@ -65,7 +65,7 @@ impl MiddlewareDispatch for PluginCalls {
     }
 }
 
-/// Sends a request along its way that a plugin passes on.
+/// Sends a request that a plugin passes on along its way.
 async fn forward(
     reader: TableReader,
     way: MiddlewareWay,

@@ -10,7 +10,7 @@ const FIXED: usize = 16;
 /// The first bytes of version 1, and the longest header of that version.
 const WORD: &[u8] = b"PROXY ";
 const LINE_MAX: usize = 107;
-/// The longest header that is read. Without additional values one of version 2 has 232 bytes.
+/// The longest header that is read. Without additional values, one of version 2 has at most 232 bytes.
 const HEADER_MAX: usize = 4096;
 
 /// Why a connection has no header of the PROXY protocol.

@@ -1,4 +1,4 @@
-//! A warning that messages of anyone can repeat: it is logged at most once in a minute.
+//! A warning that anyone's messages can cause repeatedly: it is logged at most once in a minute.
 
 use std::{
     sync::{Mutex, PoisonError},

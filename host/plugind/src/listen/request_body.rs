@@ -1,4 +1,4 @@
-//! A request's body, which is read to its end even if the plugin does not care for it.
+//! A request's body, which is read to its end even if the plugin does not read it.
 //!
 //! A connection whose client is still sending when it is closed is reset, and with it the response that may be on its
 //! way is lost. So the rest that the plugin does not read is discarded, up to a limit.
@@ -27,7 +27,7 @@ const WAIT_MAX: Duration = Duration::from_secs(5);
 pub struct RequestBody {
     /// None when it has ended.
     body: Option<Incoming>,
-    /// The client waits to be asked for it, and will not be.
+    /// The client waits to be asked for it (100-continue): nothing of it is discarded if the plugin does not read it.
     waits: bool,
     /// As long as more may come, the connection is not idle.
     exchange: Option<ExchangeGuard>,

@@ -46,7 +46,7 @@ impl RequestRecord {
         }
     }
 
-    /// So many bytes of its body were given to the connection.
+    /// The number of bytes of its body that were given to the connection.
     pub fn deliver(&mut self, bytes: usize) {
         if let Some(access) = &mut self.access {
             access.deliver(bytes);

@@ -67,7 +67,7 @@ pub(super) fn passed_on(
     }
 }
 
-/// The response to a request that was not served. `None` means that the reply was not one to an HTTP request.
+/// The response to a request that was not served. `None` means that the reply was not a valid response to it.
 pub(super) fn failed(
     plugin: &PluginName,
     identity: RequestIdentity,

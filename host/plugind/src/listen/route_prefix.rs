@@ -10,7 +10,7 @@ use http::{
 pub(super) const FORWARDED_PREFIX: HeaderName = HeaderName::from_static("x-forwarded-prefix");
 
 /// Splits a path after its first `segments` segments. They are counted, not compared: the client may have written them
-/// in another way than the route.
+/// differently from the route.
 pub(super) fn split_prefix(path: &str, segments: usize) -> (&str, &str) {
     let end = path.match_indices('/').nth(segments).map_or(path.len(), |(slash, _)| slash);
     path.split_at(end)

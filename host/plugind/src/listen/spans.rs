@@ -1,6 +1,6 @@
 //! Spans: the facts of a request that a collector of traces keeps, noted while it is answered.
 //!
-//! Handing one over never waits. If the exporter cannot follow, spans are dropped and counted.
+//! Handing one over never waits. If the exporter cannot keep up, spans are dropped and counted.
 
 use crate::{
     base::{

@@ -1,4 +1,4 @@
-//! A subscription to messages that a stream keeps until they were handled.
+//! A subscription to messages that a stream keeps until they have been handled.
 
 use crate::{
     base::{name::PluginName, subject::SubjectPattern},

@@ -18,7 +18,7 @@ pub(super) fn identify(headers: &mut HeaderMap, trusted: bool) -> RequestIdentit
         headers.remove(TRACESTATE);
     }
     let identity = cause.map_or_else(RequestIdentity::new, RequestIdentity::child);
-    // It consists of digits, so it is a value.
+    // It consists of hexadecimal digits and hyphens, so it is a valid value.
     if let Ok(value) = HeaderValue::from_bytes(&identity.traceparent()) {
         headers.insert(TRACEPARENT, value);
     }

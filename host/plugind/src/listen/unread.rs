@@ -39,7 +39,7 @@ struct Piece<B> {
 }
 
 impl<B: Send + 'static> StreamBody<B> {
-    /// One whose client must read so many bytes a second. With 0, it may take as long as it likes.
+    /// One whose client must read this many bytes a second. With 0, it may take as long as it likes.
     pub(super) fn new(body: B, rate_min: u64) -> Self {
         let shared = Arc::new(Mutex::new(Piece { body: Some(body), due: None }));
         Self { shared, rate_min, watched: None }
@@ -49,7 +49,7 @@ impl<B: Send + 'static> StreamBody<B> {
         lock(&self.shared)
     }
 
-    /// A piece of so many bytes is on its way, and another one may follow.
+    /// A piece of this many bytes is on its way, and another one may follow.
     fn gave(&mut self, length: usize) {
         let due = due(length, self.rate_min, Instant::now());
         self.piece().due = due;
@@ -69,7 +69,7 @@ impl<B> Piece<B> {
     }
 }
 
-/// When a client must have read so many bytes that it gets now; none: whenever it likes.
+/// The time by which a client must have read this many bytes that it gets now; none if there is no limit.
 fn due(length: usize, rate_min: u64, now: Instant) -> Option<Instant> {
     let seconds = (length as u64).checked_div(rate_min)?;
     // A time may be infinite.

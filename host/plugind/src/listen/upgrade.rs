@@ -7,7 +7,7 @@ use http::{
 use hyper::ext::Protocol;
 use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
 
-/// Its name as a protocol.
+/// The name of WebSocket as a protocol.
 pub const WEBSOCKET: &str = "websocket";
 /// The protocol of a route that serves no WebSockets.
 pub const HTTP: &str = "HTTP/1.1";
@@ -33,7 +33,7 @@ pub enum HandshakeError {
     /// Only the one version is known.
     #[error("the version of the WebSocket must be 13")]
     Version,
-    /// The key is missing, or no key.
+    /// The key is missing or malformed.
     #[error("the request has no key for a WebSocket, or a malformed one")]
     Key,
     /// Only GET asks for a WebSocket, and it has no body.

@@ -29,7 +29,7 @@ impl<T> WaitingMessages<T> {
         self.messages.is_empty()
     }
 
-    /// Adds a message with so many bytes, which are charged while it waits. False if there is no room, and it is dropped.
+    /// Adds a message with this many bytes, which are charged while it waits. False if there is no room: it is dropped.
     pub(super) fn push(
         &mut self,
         message: T,

@@ -39,7 +39,7 @@ const READ_BUFFER: usize = 4 << 10;
 /// The longest time before the end of a plugin's time to stop at which its WebSockets are closed.
 const STOP_MARGIN_MAX: Duration = Duration::from_secs(1);
 
-/// The mistake of a plugin that decides in the moment when its time is up.
+/// The mistake of a plugin that decides at the moment when its time is up.
 const LATE: &str = "the plugin did not accept the WebSocket within request-timeout";
 
 /// Where a WebSocket comes from, for the log.
@@ -194,7 +194,7 @@ fn config(Bytes(message_max): Bytes) -> WebSocketConfig {
         .max_frame_size(Some(max))
 }
 
-/// Waits until what lasts in a pool has to end, so that its instances end in their time to stop.
+/// Waits until the WebSockets of a pool have to end, so that its instances end within their time to stop.
 async fn stop_is_near(pool: &Pool, closing: &CancellationToken, stop: Duration) {
     tokio::select! {
         () = pool.draining().cancelled() => (),

@@ -1,8 +1,9 @@
 //! The archive of the versions that served, in the state directory of the daemon. A start falls back to them.
 //!
-//! `.versions/PLUGIN/SEQUENCE-COMPONENT-CONFIGURATION/` is one of them. The sequence number is larger the later it was
-//! the newest one that served; the others are the digests of what is inside, which is laid out like a directory of
-//! plugins. So it is read and verified like any other plugin, and its digests are compared.
+//! `.versions/PLUGIN/SEQUENCE-COMPONENT-CONFIGURATION/` is one of them. The later a version was the newest one that
+//! served, the larger is its sequence number. The other two parts are the digests of its component and its
+//! configuration. It is laid out like a directory of plugins, so it is read and verified like any other plugin, and its
+//! digests are compared.
 
 mod error;
 mod files;

@@ -117,7 +117,7 @@ pub enum CompilerError {
     Failed {
         /// Its exit status or signal.
         status: String,
-        /// The bytes that came instead of an answer.
+        /// The error of the protocol.
         source: ProtocolError,
     },
     /// It says that it could not do its work.

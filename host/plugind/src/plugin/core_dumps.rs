@@ -85,7 +85,7 @@ impl CoreDumps {
     #[must_use]
     pub fn begin(self: &Arc<Self>, plugin: &PluginName, now: Instant) -> Option<CoreDumpPermit> {
         let mut last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
-        // Plugins that were removed are forgotten.
+        // Only dumps that are younger than the interval count, so plugins that were removed are forgotten as well.
         last.retain(|_, begun| now.saturating_duration_since(*begun) < INTERVAL);
         let Entry::Vacant(vacant) = last.entry(plugin.clone()) else { return None };
         if self.is_busy.swap(true, AcqRel) {

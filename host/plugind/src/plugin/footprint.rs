@@ -80,7 +80,7 @@ pub enum FootprintError {
     },
     /// It instantiates components too often to be counted.
     #[error(
-        "components that instantiate each other more than {STEPS_MAX} times; build it again, or do not trust it"
+        "components that instantiate each other in more than {STEPS_MAX} steps; build it again, or do not trust it"
     )]
     TooManySteps,
     /// It instantiates components in too long a chain.
@@ -90,7 +90,7 @@ pub enum FootprintError {
     Chain,
 }
 
-/// The remedy that a setting of `[pool]` is, if it can be as large as is needed.
+/// The remedy: to raise a setting of `[pool]`, if the setting can be as large as is needed.
 fn raise(key: &str, needed: u64, max: u32) -> String {
     match needed <= u64::from(max) {
         true => format!(

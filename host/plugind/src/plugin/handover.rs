@@ -14,7 +14,7 @@ const HELD_MAX: u32 = 1024;
 /// `[handover]`: how a plugin's state goes to its next version.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Handover {
-    /// From when work is held until the next version has the state.
+    /// The longest time for which work is held until the next version has the state.
     pub timeout: Duration,
     /// The largest state.
     pub state_max: Bytes,

@@ -199,7 +199,7 @@ grants! {
 pub struct Import {
     /// Its name without a version.
     pub name: &'static str,
-    /// Its versions, up to what must be equal: `0.2`, and all of it of a draft.
+    /// The parts of its versions that must be equal: `0.2`, or the whole version of a draft.
     pub tracks: &'static [&'static str],
     /// The plugins that may import and use it.
     pub access: Access,

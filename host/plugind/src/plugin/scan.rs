@@ -78,7 +78,7 @@ pub enum Ignored {
 pub struct Scanned {
     /// The plugins in the order of their names.
     pub found: Vec<Found>,
-    /// Those that are not to be there.
+    /// The plugins that a file masks.
     pub masked: Vec<Masked>,
     /// Files that only look like plugins.
     pub ignored: Vec<Ignored>,
@@ -214,7 +214,7 @@ mod tests {
     }
 
     #[test]
-    fn a_mask_takes_a_component_away_and_of_a_manifest_only_the_manifest() {
+    fn a_mask_of_a_component_hides_the_plugin_and_one_of_a_manifest_only_that() {
         let root = tree(&[
             "usr/lib/plugind/plugins/a.wasm",
             "usr/lib/plugind/plugins/a.toml",

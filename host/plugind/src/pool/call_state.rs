@@ -148,7 +148,7 @@ mod tests {
         }
 
         #[test]
-        fn what_was_given_back_is_never_taken(
+        fn a_call_that_was_returned_is_never_taken(
             events in prop::collection::vec(prop::sample::select(&EVENTS[..]), 0..20),
         ) {
             let mut state = State::Returned;

@@ -127,13 +127,22 @@ impl Timer {
         let Some(sleep) = &mut self.0 else { return Poll::Pending };
         let Some(running) = *deadline.running() else { return Poll::Pending };
         sleep.as_mut().poll(cx).map(|()| match running.call {
-            GuestCall::Start => Failure::Timeout("its start"),
-            GuestCall::Health => {
-                Failure::Watchdog("it did not answer the health check in time".to_owned())
+            GuestCall::Start => {
+                Failure::Timeout("its start took too long; raise service.timeout-start-sec")
             }
-            GuestCall::Stop => Failure::Timeout("its stop"),
-            GuestCall::Save => Failure::Timeout("saving its state"),
-            GuestCall::Restore => Failure::Timeout("restoring the state"),
+            GuestCall::Health => {
+                let why = "it did not answer a health check within service.watchdog-sec";
+                Failure::Watchdog(why.to_owned())
+            }
+            GuestCall::Stop => {
+                Failure::Timeout("its stop took too long; raise service.timeout-stop-sec")
+            }
+            GuestCall::Save => {
+                Failure::Timeout("saving its state took too long; raise handover.timeout-sec")
+            }
+            GuestCall::Restore => {
+                Failure::Timeout("restoring the state took too long; raise handover.timeout-sec")
+            }
         })
     }
 }

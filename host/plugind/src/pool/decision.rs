@@ -242,7 +242,7 @@ mod tests {
     }
 
     #[test]
-    fn what_an_instance_keeps_is_saved_before_it_is_replaced() {
+    fn the_state_of_an_instance_is_saved_before_it_is_replaced() {
         let near_limit = WorkerView { near_limit: true, unsaved: true, ..idle() };
         assert_eq!(near_limit.decide(), WorkerDecision::SaveForNext);
         for view in [

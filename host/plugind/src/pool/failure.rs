@@ -121,7 +121,7 @@ impl fmt::Display for Failure {
             | Self::OutOfMemory(why)
             | Self::Panic(why)
             | Self::Resources(why) => f.write_str(why),
-            Self::Timeout(what) => write!(f, "{what} took too long"),
+            Self::Timeout(why) => f.write_str(why),
             Self::Unhealthy(why) => write!(f, "it reported that it is unhealthy: {why}"),
             Self::Configuration(why) => {
                 write!(f, "it reported that its configuration is wrong: {why}")

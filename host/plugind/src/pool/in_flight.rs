@@ -189,7 +189,7 @@ impl InFlight {
         }
     }
 
-    /// The caller is gone, if it has not the whole reply already. The guest, which cannot be cancelled, has a moment to
+    /// The caller is gone, unless it has the whole reply already. The guest, which cannot be cancelled, has a moment to
     /// notice that; then the call keeps no place in its worker.
     pub(crate) fn leave(&self) {
         match self.apply(CallEvent::Leave) {

@@ -272,7 +272,7 @@ impl Pool {
         self.set.stats()
     }
 
-    /// Is cancelled when it begins to drain: what lasts in it has to end in its time to stop.
+    /// Is cancelled when it begins to drain: connections and WebSockets in it must end within its time to stop.
     #[must_use]
     pub fn draining(&self) -> &CancellationToken {
         &self.draining
@@ -302,7 +302,7 @@ impl Pool {
         EndingInstances::ask(&self.set, before)
     }
 
-    /// Reports that something outside of its instances has changed for which it is degraded.
+    /// Reports that a reason outside of its instances for which it is degraded has appeared, changed or gone.
     pub fn report_degraded(&self) {
         self.set.report(WorkerEvent::Degraded);
     }

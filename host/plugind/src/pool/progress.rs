@@ -1,5 +1,5 @@
-//! Requests whose bodies are the progress of an instance: one that takes in what a client sends is at work, however long it
-//! does not return to its event loop.
+//! Request bodies as a sign of progress: an instance that reads the body of a request is at work, even if it does not
+//! return to its event loop for a long time.
 
 use crate::world::heartbeat::Heartbeat;
 use bytes::Bytes;

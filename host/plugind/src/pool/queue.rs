@@ -32,7 +32,7 @@ pub(crate) struct QueuedCall {
 /// The calls that wait.
 pub(crate) struct CallQueue {
     lanes: Box<[Lane]>,
-    /// About the most calls.
+    /// The most calls, approximately.
     max: usize,
 }
 

@@ -265,7 +265,7 @@ impl Delivery {
         }
     }
 
-    /// An instance that produces a long response is at work, however long it does not return to its event loop.
+    /// An instance that produces a long response is at work, even if it does not return to its event loop for long.
     fn note_progress(&self) {
         let worker = self.call.as_ref().filter(|_| self.sent > 0).and_then(|call| call.worker());
         if let Some(worker) = worker {
@@ -360,7 +360,8 @@ mod tests {
         drop(sender);
     }
 
-    /// The body of a response with this `content-length`, read to its end, and the failures that this made.
+    /// Reads the body of a response with this `content-length` to its end. Returns the worker and the state of the
+    /// call.
     async fn deliver(length: &str, body: &'static str) -> (Arc<WorkerHandle>, State) {
         let sweeper = DeadlineSweeper::start(Duration::from_secs(100), None, 1);
         let call = sweeper.begin(0, Duration::ZERO);

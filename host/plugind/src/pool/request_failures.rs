@@ -154,7 +154,7 @@ impl RequestFailures {
         Arc::new(Self { plugin, generation, tally: Mutex::new(FailureTally::new(Instant::now())) })
     }
 
-    /// Notes why a call was not served. What another generation serves is no failure.
+    /// Notes why a call was not served. A call that another generation serves is not a failure.
     pub(crate) fn note_not_served(
         self: &Arc<Self>,
         not_served: &NotServed,

@@ -20,7 +20,7 @@ pub(crate) struct Room {
 #[repr(align(128))]
 struct CoreShare(AtomicUsize);
 
-/// Room for one worker, and whose share it is of. It is to be given back.
+/// Room for one worker, and the core from whose share it was taken. It must be given back.
 #[must_use]
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Permit(usize);

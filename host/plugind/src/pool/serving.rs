@@ -34,7 +34,7 @@ use wasmtime::{AsContextMut, component::Accessor};
 
 /// Number of calls after which the resources of an instance are examined.
 const CALLS_PER_EXAMINATION: u32 = 64;
-/// After so many calls an instance whose state could not be saved is to be replaced again.
+/// Number of calls after which the replacement of an instance whose state could not be saved is tried again.
 const CALLS_UNTIL_RETRY: u32 = 1000;
 
 /// A worker while it serves.
@@ -260,7 +260,8 @@ impl<'a> Serving<'a> {
         true
     }
 
-    /// The guest accepts no call. Ends it if it has not for too long, although it has none and some wait.
+    /// The guest accepts no call. The worker leaves if that has lasted too long while the guest has no call
+    /// and some wait.
     fn check_back_pressure(&mut self, cx: &mut Context<'_>) {
         let calls_wait = self.worker.set.queue.len() > 0;
         if self.slot.is_none() || !self.calls.is_empty() {

@@ -171,12 +171,12 @@ impl<'a> InstanceTransfer<'a> {
         Self { guest, transfer, limits, deadline, running: None, for_next: false }
     }
 
-    /// Whether there is an order to begin with; it is to be begun when nothing else is under way.
+    /// Whether there is an order that has not been begun, and nothing else is under way, so that it must be begun now.
     pub(crate) fn is_due(&self) -> bool {
         self.guest.is_some() && self.running.is_none() && self.transfer.is_pending()
     }
 
-    /// Begins with the order that there is.
+    /// Begins to carry out the order, if there is one.
     pub(crate) fn begin(&mut self, accessor: &'a Accessor<HostState>) {
         let (Some(guest), Some(order)) = (self.guest, self.transfer.take()) else { return };
         let limits = self.limits;

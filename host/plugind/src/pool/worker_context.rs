@@ -20,7 +20,7 @@ pub(super) struct WorkerContext<'a> {
     pub(super) set: &'a Arc<WorkerSet>,
     pub(super) handle: &'a Arc<WorkerHandle>,
     pub(super) deadline: Deadline,
-    /// The deadline of a transfer of the state; it answers for its health meanwhile.
+    /// The deadline of a transfer of the state. Health checks, which continue meanwhile, have the other.
     pub(super) transfer_deadline: Deadline,
     /// When it was ready.
     pub(super) ready: OnceLock<Instant>,

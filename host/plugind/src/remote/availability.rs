@@ -10,7 +10,7 @@ use tokio::{sync::watch, time::timeout_at};
 use tracing::{info, warn};
 
 /// Time for which a caller waits for a server whose outage has just begun, or that is not connected yet.
-const PATIENCE: Duration = Duration::from_secs(1);
+const REACHABLE_WITHIN: Duration = Duration::from_secs(1);
 /// The pauses between two attempts to connect.
 const PAUSE_MIN: Duration = Duration::from_millis(100);
 const PAUSE_MAX: Duration = Duration::from_secs(5);
@@ -123,7 +123,7 @@ impl Availability {
         let Some((_, since)) = self.unreachable_since() else { return Ok(()) };
         let mut state = self.state.subscribe();
         let reachable = state.wait_for(|state| matches!(state, Reachability::Reachable));
-        if let Ok(Ok(_)) = timeout_at((since + PATIENCE).into(), reachable).await {
+        if let Ok(Ok(_)) = timeout_at((since + REACHABLE_WITHIN).into(), reachable).await {
             return Ok(());
         }
         self.failure().map_or(Ok(()), Err)

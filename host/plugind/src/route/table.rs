@@ -24,7 +24,7 @@ pub struct RouteEntry {
     pub plugin: PluginName,
     /// Its instances; none while it has none that are ready.
     pub pool: Option<Arc<Pool>>,
-    /// Where its requests are counted that have no instance.
+    /// Where those of its requests that have no instance are counted.
     pub figures: Arc<PluginFigures>,
     /// The way in which requests are passed to it.
     pub used: RouteUse,

@@ -52,7 +52,7 @@ pub enum CacheError {
     /// There is none.
     #[error("there is no compiled file yet")]
     Absent,
-    /// Whether there is one, only the compiler knows, or only the compiler may read it.
+    /// Only the compiler knows whether there is one, or only the compiler may read it.
     #[error("only the compiler has access to the compiled file")]
     OfCompiler,
     /// Somebody may change it.

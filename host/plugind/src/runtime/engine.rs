@@ -16,7 +16,7 @@ const KEEP_RESIDENT: usize = 256 << 10;
 /// The same, of each table.
 const TABLE_KEEP_RESIDENT: usize = 16 << 10;
 
-/// Stacks beside those by the number of instances.
+/// Stacks in addition to those that the number of instances requires. It is added, and is no minimum.
 const STACKS_MIN: u32 = 64;
 
 /// Why there is no engine.

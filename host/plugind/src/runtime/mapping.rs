@@ -38,6 +38,9 @@ pub enum MapError {
     /// It cannot be read.
     #[error("cannot read the compiled file")]
     Read(#[source] io::Error),
+    /// The processors cannot be brought to run what the memory has.
+    #[error("cannot make the processors see the code")]
+    Synchronize(#[source] io::Error),
     /// The file's own headers make no sense.
     #[error("cannot find the code in the compiled file: {0}")]
     Headers(String),
@@ -119,7 +122,7 @@ pub fn make_executable(component: Component, file: &File) -> Result<Component, M
         mmap(place.cast_mut().cast(), text.length, permissions, flags, file, text.offset as u64)
     };
     mapped.map_err(|errno| refused(file, errno.into()))?;
-    synchronize(place, text.length).map_err(MapError::Read)?;
+    synchronize(place, text.length).map_err(MapError::Synchronize)?;
     Ok(component)
 }
 

@@ -88,7 +88,7 @@ pub struct PluginStanding {
     pub name: PluginName,
     /// One of systemd's six words.
     pub state: &'static str,
-    /// Whether it serves, or is a program that returned ok.
+    /// Whether it serves, is a program that returned ok, or is started by its next request.
     pub is_ready: bool,
     /// Whether the daemon is not ready without it.
     pub is_required: bool,
@@ -136,7 +136,7 @@ impl Board {
         entries.into_iter().map(|(name, entry)| entry.view(name)).collect()
     }
 
-    /// A plugin, if it is there, and since when its state is what it is.
+    /// A plugin, if it is there, and the time at which its state changed last.
     #[must_use]
     pub fn plugin(&self, name: &PluginName) -> Option<(PluginView, SystemTime)> {
         let entry = self.entries().get(name).cloned()?;
@@ -173,7 +173,7 @@ impl Board {
         self.entries().iter().map(standing).collect()
     }
 
-    /// A plugin, degraded or not, or that it is not there any more.
+    /// Publishes the state of a plugin, degraded or not, or that it is not there any more.
     pub(super) fn set(&self, name: &PluginName, plugin: Option<&ManagedPlugin>, is_degraded: bool) {
         let Some(plugin) = plugin else {
             self.entries().remove(name);

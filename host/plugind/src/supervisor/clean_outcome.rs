@@ -1,4 +1,4 @@
-//! The removal of what is kept for a plugin, and its outcome.
+//! The removal of the data that is kept for a plugin, and its outcome.
 
 use crate::{
     base::{name::PluginName, quantity::Span},
@@ -6,7 +6,7 @@ use crate::{
 };
 use tokio::sync::oneshot;
 
-/// The parts of what the daemon keeps for a plugin that are to be removed.
+/// The parts of the kept data of a plugin that are to be removed.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct CleanParts {
     /// Its files and its key-value store.
@@ -38,7 +38,7 @@ impl CleaningInProgress {
     }
 }
 
-/// Why nothing was removed.
+/// Why the removal was refused, failed or has not ended.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum CleanError {
     /// No plugin has this name, and nothing is kept for it.
@@ -55,8 +55,8 @@ pub enum CleanError {
     Failed(String),
     /// The removal continues.
     #[error(
-        "its files are not removed after {0}; the disk of the state directory may not answer; the plugin does not \
-         start before they are removed"
+        "its files have not been removed after {0}; the disk of the state directory may not answer; the plugin does \
+         not start before they are removed"
     )]
     Slow(Span),
     /// All plugins stop.

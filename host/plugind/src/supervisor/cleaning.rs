@@ -1,4 +1,4 @@
-//! Removing what is kept for a plugin: only of one that has no instances, and that does not start meanwhile.
+//! The removal of the data kept for a plugin, which must have no instances and does not start meanwhile.
 
 use crate::{
     base::{error_chain::ErrorChain, name::PluginName, quantity::Span},

@@ -41,7 +41,7 @@ pub enum Change {
     Bad(Box<PluginProblem>),
     /// A credential that it uses was withdrawn, so that the version that serves must not continue.
     Withdrawn(Box<PluginProblem>),
-    /// An operator stopped it, so that nothing of it is used.
+    /// It is stopped, so that nothing of it is used.
     Stopped,
     /// It is the version that an operator rolled back from.
     RolledBack,
@@ -212,7 +212,7 @@ fn unusable(
     }
 }
 
-/// Why what serves must not continue, if a credential was withdrawn from it.
+/// Why the version that serves must not continue, if a credential was withdrawn from it.
 fn withdrawn(
     plugin: Option<&ManagedPlugin>,
     verified: &Verified,

@@ -139,7 +139,7 @@ impl Supervisor {
         send_later(self.inbox.clone(), time, Message::Plugin { name: name.clone(), event });
     }
 
-    /// Reports what the log rate of a generation dropped, whose last instance has ended.
+    /// Reports the log entries that the rate limit dropped for a generation whose last instance has ended.
     pub(super) fn report_dropped(&self, number: u64) {
         if let Some(running) = self.running.get(&number) {
             running.pool.report_rest();
@@ -312,7 +312,7 @@ impl Supervisor {
             .values()
             .filter(|plugin| !plugin.removed && !held_back(&plugin.name))
             .collect();
-        // Where two ask for one route, the one that serves it comes first, or had it when it was stopped.
+        // Where two ask for one route, the one that serves it, or had it when it was stopped, comes first.
         plugins.sort_by_key(|plugin| (plugin.serving().is_none(), !plugin.is_stopped()));
         let mut entries = BTreeMap::new();
         let (mut callable, mut middleware, mut subscribers) = (Vec::new(), Vec::new(), Vec::new());

@@ -31,7 +31,7 @@ pub struct Generation {
     pub failures: u64,
     /// It has new instances of the version that was there already.
     pub is_restart: bool,
-    /// An instance of it is tried, and started only when there is work.
+    /// One instance of it is tried; after that, instances start only when there is work.
     pub is_tried: bool,
     /// It starts on demand, and the last failure was that of a start.
     pub failed_on_demand: bool,

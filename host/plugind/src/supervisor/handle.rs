@@ -59,10 +59,10 @@ impl SupervisorHandle {
         self.ask(|reply| Message::Reload { options, reply: Some(reply) }).await
     }
 
-    /// Replaces all instances of a plugin by new ones, and returns the number of their generation once they serve.
+    /// Replaces all instances of a plugin with new ones, and returns the number of their generation once they serve.
     ///
     /// # Errors
-    /// When there is no such plugin, or its new instances are of no use.
+    /// When there is no such plugin, or its new instances do not become ready.
     pub async fn restart(&self, name: PluginName) -> Result<u64, RestartError> {
         self.ask(|reply| Message::Restart { name, reply }).await?
     }

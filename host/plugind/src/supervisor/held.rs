@@ -60,7 +60,7 @@ impl HeldVersions {
         self.0.insert(name.clone(), HeldVersion { files, source });
     }
 
-    /// Holds the version that serves since an operator rolled back from another one.
+    /// Holds the version that serves because an operator rolled back from another one.
     pub fn roll_back(&mut self, name: &PluginName, from: ReleaseDigests, serving: &Arc<Release>) {
         let source = HeldSource::Serving(Verified::again(serving.clone()));
         self.0.insert(name.clone(), HeldVersion { files: UnusedFiles::Only(from), source });
@@ -78,7 +78,7 @@ impl HeldVersions {
         self
     }
 
-    /// Puts held versions in the place of the files that were found, and returns the plugins of which files are not
+    /// Puts held versions in the place of the files that were found, and returns the plugins whose files are not
     /// used. Blocks.
     pub fn hold(&self, found: &mut [VerifyResult]) -> BTreeSet<PluginName> {
         let mut held = BTreeSet::new();

@@ -53,8 +53,8 @@ pub enum Event {
         /// Whether others take work.
         others: bool,
     },
-    /// An instance takes no more work because a request in it took too long or because it has its age. It did nothing
-    /// else that is wrong.
+    /// An instance takes no more work because a request in it took too long or because it has reached its maximum
+    /// age. It did nothing else wrong.
     Retired,
     /// An instance failed before it was ready, and there are others or not.
     StartFailed {
@@ -101,7 +101,7 @@ pub enum Effect {
 pub enum StartPolicy {
     /// Each is final: it is to replace another generation, which keeps serving.
     Candidate,
-    /// Final, except that something is not there yet: the daemon's start waits for it.
+    /// Each is final, unless something is not there yet: the daemon's start waits for it.
     Required,
     /// The same, and the daemon's start waits for its first attempt only: it has never served, and others have.
     LeftOut,
@@ -311,7 +311,7 @@ impl Lifecycle {
         }
     }
 
-    /// An instance failed of one that was ready.
+    /// An instance of a generation that was ready has failed.
     fn not_running(
         &mut self,
         kind: FailureKind,
@@ -344,7 +344,7 @@ impl Lifecycle {
         (LifecycleState::Failed, [effects, vec![Effect::Hold]].concat())
     }
 
-    /// The program returned ok: it was ready, however short it ran.
+    /// The program returned ok: it was ready, however briefly it ran.
     fn returned(&mut self, now: Instant) -> (LifecycleState, Vec<Effect>) {
         let was_ready = self.state != LifecycleState::Starting;
         (self.down, self.waits_for_room) = (false, false);

@@ -1,4 +1,4 @@
-//! Tasks of the supervisor's own, of which each sends one message to it, however it ends.
+//! Tasks of the supervisor's own. Each sends its result as a message if it has one, and a message even if it panics.
 
 use crate::pool::failure::panic_text;
 use futures::FutureExt;

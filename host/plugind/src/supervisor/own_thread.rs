@@ -23,7 +23,7 @@ pub(super) enum OwnThreadError {
     #[error("the host failed: {0}")]
     Panicked(String),
     /// It did not end in time, and nothing can end it.
-    #[error("it did not end within {0}; a file system that the plugin uses may not answer")]
+    #[error("the work did not end within {0}; a file system that it uses may not answer")]
     TimedOut(Span),
 }
 

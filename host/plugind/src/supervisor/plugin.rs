@@ -61,7 +61,7 @@ pub struct ManagedPlugin {
     fallback: Fallback,
     /// The handover that was begun last.
     handover: HandoverTicket,
-    /// An operator stopped it: nothing of it is prepared until an operator starts it.
+    /// An operator stopped it, or it does not start by itself: nothing of it is prepared until it is started.
     stopped: Option<StoppedPlugin>,
     /// An operator rolled it back.
     rollback: Option<Rollback>,

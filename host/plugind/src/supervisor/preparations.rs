@@ -39,8 +39,8 @@ impl Supervisor {
         self.tickets
     }
 
-    /// Starts queued preparations, as many as may run at the same time. The start is not held up by
-    /// that: there some plugins may wait for others, and nothing is there twice.
+    /// Starts queued preparations, as many as may run at the same time. This limit does not
+    /// apply to the daemon's start: some plugins may wait for others then, and no plugin has two versions.
     pub(super) fn start_queued(&mut self) {
         if self.queued.is_empty() {
             return;
@@ -156,14 +156,14 @@ impl Preparation {
 
 /// Does `work`, and logs now and then that it is not done yet.
 async fn report_compiling<T>(plugin: &PluginName, work: impl Future<Output = T>) -> T {
-    let (begun, mut patience) = (Instant::now(), COMPILING_AFTER);
+    let (begun, mut time) = (Instant::now(), COMPILING_AFTER);
     let mut work = pin!(work);
     loop {
-        if let Ok(done) = timeout(patience, &mut work).await {
+        if let Ok(done) = timeout(time, &mut work).await {
             return done;
         }
         info!(%plugin, seconds = begun.elapsed().as_secs(), "compiling");
-        patience = COMPILING_EVERY;
+        time = COMPILING_EVERY;
     }
 }
 

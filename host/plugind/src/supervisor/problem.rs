@@ -80,7 +80,7 @@ impl PluginProblem {
         Self { stage: FailedStage::Verify, ..Self::of_routes(release, error, requests) }
     }
 
-    /// Why this version, and the one that serves, has not the credentials that it needs.
+    /// Why this version, and the one that serves, does not have the credentials that it needs.
     #[must_use]
     pub fn of_credentials(release: &Release, error: String, requests: Vec<RouteRequest>) -> Self {
         Self { stage: FailedStage::Link, ..Self::of_routes(release, error, requests) }
@@ -225,7 +225,7 @@ pub enum RestartError {
     /// No plugin has this name.
     #[error("there is no such plugin")]
     NoSuchPlugin,
-    /// Its new instances are of no use; it is as it was.
+    /// Its new instances did not become ready; the previous ones serve on.
     #[error("{}", .0.error)]
     Failed(Failed),
     /// The pending version is not wanted any more.

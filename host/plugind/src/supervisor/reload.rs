@@ -108,7 +108,7 @@ impl ReloadState {
         self.pending.contains_key(name)
     }
 
-    /// This plugin has come so far; returns whether that is new.
+    /// This plugin has reached this step; returns whether that is new.
     pub fn enter_step(&mut self, name: &PluginName, step: Step) -> bool {
         let known = self.pending.get_mut(name);
         known.is_some_and(|known| std::mem::replace(known, step) != step)

@@ -141,7 +141,7 @@ impl Reloads {
         }
     }
 
-    /// Begins a reload that was asked for so many `times`, or begins the current one again.
+    /// Begins a reload that was asked for this many `times`, or begins the current one again.
     fn begin(
         &mut self,
         options: ReloadOptions,

@@ -38,7 +38,7 @@ pub enum Condition {
     Failed,
     /// It finishes what it has.
     Stopping,
-    /// An operator stopped it.
+    /// An operator stopped it, or it does not start by itself and has not been started.
     Stopped,
 }
 
@@ -113,7 +113,7 @@ pub struct InstanceFacts {
 }
 
 impl ManagedPlugin {
-    /// The status.
+    /// The condition.
     #[must_use]
     pub fn condition(&self) -> Condition {
         if self.removed {

@@ -195,7 +195,8 @@ impl Restarts {
         self.delay(nth).min(SERVED_DELAY_MAX)
     }
 
-    /// From the first delay to the longest in so many steps, each longer by the same factor.
+    /// The delay before the `nth` restart in a row: from the first to the longest delay in `steps` steps, each longer
+    /// by the same factor.
     fn delay(&self, nth: usize) -> Duration {
         if self.steps == 0 || self.max <= self.first || self.first.is_zero() {
             return self.first;

@@ -31,7 +31,8 @@ impl Supervisor {
                 Err(RestartError::NoRollback("another version of it is on its way".to_owned()))
             }
             Some(plugin) => plugin.serving().map(|it| it.release.digests()).ok_or_else(|| {
-                RestartError::NoRollback("no version of it serves, so none was before".to_owned())
+                let why = "no version of it serves, so there is no previous one";
+                RestartError::NoRollback(why.to_owned())
             }),
         };
         let serving = match serving {

@@ -77,7 +77,7 @@ pub enum RolloutAction {
     Concluded(u64, LifecycleState),
     /// It was ready, and failed before it took over.
     CandidateFailed(u64),
-    /// It failed while it was to save what it keeps.
+    /// It failed before it had saved its state.
     SaverFailed(u64),
 }
 
@@ -155,7 +155,7 @@ impl<G: Stage> Rollout<G> {
         self.saved.as_ref()
     }
 
-    /// Sets the state that an earlier daemon saved.
+    /// Sets the state that was saved last, or forgets it.
     pub fn set_saved(&mut self, saved: Option<SavedState>) {
         self.saved = saved;
     }
@@ -180,7 +180,7 @@ impl<G: Stage> Rollout<G> {
         self.saved.clone().filter(|_| !may_save)
     }
 
-    /// Starts a candidate in the place of the one there may be.
+    /// Starts a candidate. It replaces the previous one, if there is one.
     pub fn start_candidate(
         &mut self,
         candidate: G,
@@ -211,7 +211,7 @@ impl<G: Stage> Rollout<G> {
         actions
     }
 
-    /// This generation saved what it keeps, if there was anything.
+    /// This generation saved its state, if it had any.
     pub fn has_saved(
         &mut self,
         number: u64,

@@ -167,7 +167,7 @@ impl Supervisor {
                 }
                 self.decide(name, PluginEvent::Unchanged);
             }
-            // The outcome of what is in progress is theirs.
+            // Callers get the outcome of the change that is in progress.
             Change::InProgress | Change::Recovering | Change::Stopped | Change::RolledBack => (),
             Change::Changed { verified, requests }
                 if !starts && self.is_to_rest(name, &verified) =>

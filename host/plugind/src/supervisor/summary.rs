@@ -35,10 +35,10 @@ pub struct Summary {
     pub ready: usize,
     /// Plugins that have no instance before their next request or connection.
     pub on_demand: Vec<PluginName>,
-    /// Number of plugins that do something without being asked: background programs, and those that start, stop or
-    /// change.
+    /// Number of plugins that do something without being asked: background programs, subscribers to
+    /// messages, and those that start, stop or change.
     pub at_work: usize,
-    /// Plugins that an operator stopped.
+    /// Plugins that are stopped: by an operator, or because they do not start by themselves.
     pub stopped: Vec<PluginName>,
     /// Number of plugins that an operator stopped, rolled back or started, which the next start of the daemon undoes.
     pub operated: usize,
@@ -70,7 +70,7 @@ pub struct SummaryEntry {
     pub on_demand: bool,
     /// It does something without being asked.
     pub at_work: bool,
-    /// An operator stopped it.
+    /// It is stopped: by an operator, or because it does not start by itself.
     pub stopped: bool,
     /// An operator stopped it, rolled it back or started it, which the next start of the daemon undoes.
     pub operated: bool,
@@ -366,7 +366,7 @@ mod tests {
     fn degraded_plugins_are_in_the_summary_with_their_reasons() {
         let mut tally = Tally::default();
         let reported = |why: &str| Some(DegradedReason::Reported(why.to_owned()));
-        // Of the last one, the failure says that the previous version serves.
+        // The failure of the last one says that the previous version serves.
         let previous = Some(DegradedReason::PreviousVersion(UNIX_EPOCH));
         let reasons = [reported("no disk"), None, Some(DegradedReason::Saturated), previous];
         for (name, degraded) in ["a", "b", "c", "d"].into_iter().zip(reasons) {

@@ -108,7 +108,7 @@ impl Reader<'_> {
             let key = PrivateKeyDer::from_pem_slice(&pem);
             key.map_err(|error| {
                 let message =
-                    format!("{label}: there is no private key in PEM format in it ({error})");
+                    format!("{label} must name a file with a private key in PEM format ({error})");
                 self.complain(key_origin, message);
             })
             .ok()
@@ -148,8 +148,10 @@ impl Reader<'_> {
         let all = CertificateDer::pem_slice_iter(&pem).collect::<Result<Vec<_>, _>>();
         match all {
             Ok(all) if !all.is_empty() => return Some(all),
-            Ok(_) => self
-                .complain(origin, format!("{label}: there is no certificate in PEM format in it")),
+            Ok(_) => self.complain(
+                origin,
+                format!("{label} must name a file with a certificate in PEM format"),
+            ),
             Err(error) => self.complain(origin, format!("{label}: {error}")),
         }
         None
@@ -196,7 +198,7 @@ fn config(
     Ok(config)
 }
 
-/// The certificates of a socket, of which the name that the client asks for chooses one.
+/// The certificates of a socket. The name that the client asks for selects one of them.
 #[derive(Debug)]
 struct Certificates(Vec<Arc<CertifiedKey>>);
 

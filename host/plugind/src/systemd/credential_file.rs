@@ -9,7 +9,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-/// The largest file: systemd has as much for all credentials of a unit together.
+/// The largest file: systemd allows as much for all credentials of a unit together.
 const FILE_MAX: u64 = 1 << 20;
 
 /// The path of a file that the setting `label` names.
@@ -71,7 +71,7 @@ fn is_missing(path: &Path) -> bool {
 /// Reads a file of one line that the setting `label` names. Blocks.
 ///
 /// # Errors
-/// When it cannot be read, or is no line.
+/// When it cannot be read, or is not one line.
 pub fn read_line(
     label: &str,
     file: &CredentialFile,
@@ -81,7 +81,7 @@ pub fn read_line(
     let text = String::from_utf8(read(label, file, origin, credentials)?).unwrap_or_default();
     let text = text.trim_end_matches(['\n', '\r']);
     if text.is_empty() || text.contains('\n') {
-        let message = format!("{label} must have one line, such as USER:PASSWORD");
+        let message = format!("{label} must name a file with one line, such as USER:PASSWORD");
         return Err(mistake(origin, message));
     }
     Ok(text.to_owned())

@@ -63,7 +63,7 @@ impl Environment {
         Self {
             // systemd separates several by colons; the first is the one that is meant.
             cache_directory: path("CACHE_DIRECTORY").map(|all| first_of(&all)),
-            // The specification has relative paths ignored.
+            // The specification says that relative paths must be ignored.
             xdg_config_home: xdg("XDG_CONFIG_HOME"),
             xdg_runtime_directory: xdg("XDG_RUNTIME_DIR"),
             xdg_cache_home: xdg("XDG_CACHE_HOME"),
@@ -169,7 +169,7 @@ impl Environment {
 
 /// Allows this process as many open files as its user may have.
 ///
-/// By default that is far fewer than the connections and plugins it can serve; the default is low only for programs
+/// The default limit is far below the number of connections and plugins that it can serve; it is low only for programs
 /// that use select(2).
 ///
 /// # Errors

@@ -45,7 +45,7 @@ mod tests {
     use std::{fs, sync::Barrier, thread};
 
     #[test]
-    fn of_uses_that_begin_in_the_same_moment_each_but_one_is_shared() {
+    fn of_uses_that_begin_at_the_same_moment_all_but_one_are_shared() {
         let above = tempfile::tempdir().unwrap();
         let directory = above.path().join("cache");
         fs::create_dir(&directory).unwrap();

@@ -18,7 +18,7 @@ pub enum LogTarget {
 /// The variables about memory pressure.
 #[derive(Clone, Debug, Default)]
 pub struct PressureVariables {
-    /// `$MEMORY_PRESSURE_WATCH`: the path of what reports it.
+    /// `$MEMORY_PRESSURE_WATCH`: the path of the file that reports it.
     pub watch: Option<OsString>,
     /// `$MEMORY_PRESSURE_WRITE`: the data to write there first, in Base64.
     pub write: Option<OsString>,

@@ -123,13 +123,13 @@ impl Notifier {
         if let Ok(Err(error)) = sent
             && error.kind() != io::ErrorKind::WouldBlock
         {
-            // The next time succeeds, then.
+            // The next notice connects again.
             way.disconnect();
         }
     }
 }
 
-/// Of which kind a notice is: a later one of the same kind takes the place of one that was not sent yet.
+/// The kind of a notice: a later one of the same kind takes the place of one that was not sent yet.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum NoticeKind {
     Ready,

@@ -1,4 +1,4 @@
-//! State beside environment and descriptors that a process inherits and must not depend on.
+//! State other than environment and descriptors that a process inherits and must not depend on.
 
 use std::{env, mem::MaybeUninit, ptr};
 

@@ -1,6 +1,6 @@
 //! States of plugins that systemd keeps while there is no daemon: the file descriptor store of systemd.service(5).
 //!
-//! A state is a file without a name, which systemd holds open as `PLUGIN-SEQUENCE`. Of one plugin the newest counts: the
+//! A state is a file without a name, which systemd holds open as `PLUGIN-SEQUENCE`. The newest of a plugin counts: the
 //! older one is removed when the newer one is there, so that at any moment there is one.
 
 mod socket;
@@ -67,7 +67,7 @@ impl Store {
         Ok(Self { requests: Some(requests), handed_back })
     }
 
-    /// The plugins of which systemd handed something back when the daemon started.
+    /// The plugins whose state systemd handed back, or an idle daemon left in a file, when this daemon started.
     #[must_use]
     pub fn handed_back(&self) -> &BTreeSet<PluginName> {
         &self.handed_back

@@ -54,7 +54,7 @@ struct Executor {
     last: Vec<Option<LoopProgress>>,
 }
 
-/// The progress of a thread. It grows with every turn of the thread's loop that is not sleep.
+/// The progress of a thread. It grows with every turn of the thread's loop, but not while the thread sleeps.
 #[derive(Clone, Copy, PartialEq, Eq)]
 struct LoopProgress {
     busy: Duration,

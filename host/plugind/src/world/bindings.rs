@@ -51,7 +51,7 @@ pub mod logging {
     });
 }
 
-/// `wasi:keyvalue`, which no world of `wit/` names, as `wasi:logging`.
+/// `wasi:keyvalue`, which no world of `wit/` names, for the same reason as `wasi:logging`.
 pub mod keyvalue {
     wasmtime::component::bindgen!({
         path: "../../wit/deps/keyvalue",
@@ -64,7 +64,7 @@ pub mod keyvalue {
     });
 }
 
-/// `wasi:messaging`, which no world of `wit/` names, as `wasi:logging`.
+/// `wasi:messaging`, which no world of `wit/` names, for the same reason as `wasi:logging`.
 pub mod messaging {
     wasmtime::component::bindgen!({
         path: "../../wit/deps/messaging",

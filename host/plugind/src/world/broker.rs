@@ -231,7 +231,7 @@ fn headers_of(message: &GuestMessage) -> Result<HeaderMap, BrokerError> {
         let lower = key.to_ascii_lowercase();
         if lower.starts_with(RESERVED) && lower != MESSAGE_ID {
             return Err(BrokerError::Invalid(format!(
-                "a key of metadata must not begin with \"Nats-\", except Nats-Msg-Id, not {key:?}"
+                "a key of metadata must not begin with \"Nats-\" as {key:?} does, except Nats-Msg-Id"
             )));
         }
         let name = key.parse::<HeaderName>().ok().filter(|_| !key.is_empty());

@@ -16,7 +16,7 @@ use tokio::{
 pub trait ByteStream: Send + Sync + 'static {
     /// Waits until something can be read.
     fn poll_readable(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>>;
-    /// Reads at most `max` bytes of what is there; none of them is the end.
+    /// Reads at most `max` bytes of what is there; 0 bytes mean the end.
     fn try_read(&self, buffer: &mut Vec<u8>, max: usize) -> io::Result<usize>;
     /// Waits until something can be written.
     fn poll_writable(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>>;

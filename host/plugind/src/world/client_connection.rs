@@ -233,7 +233,7 @@ impl ClientConnection {
         }
     }
 
-    /// Reads at most `max` bytes of what the peer sent; none of them is the end.
+    /// Reads at most `max` bytes of what the peer sent; 0 bytes mean the end.
     ///
     /// # Errors
     /// When another read is in progress, or the connection has ended.
@@ -298,8 +298,8 @@ impl ClientConnection {
     }
 }
 
-/// The room for the next read, after `read` bytes came into `room`. It is not smaller for one short read, since a stream
-/// of large pieces has some of these.
+/// The room for the next read, after `read` bytes came into `room`. One short read at most
+/// halves it, since a stream of large pieces has some of these.
 fn next_room(room: usize, read: usize) -> usize {
     match read {
         _ if read >= room => (4 * room).min(READ_MAX),

@@ -183,7 +183,7 @@ impl Guest<'_> {
         self.request.is_none() && !self.tasks.is_empty()
     }
 
-    /// The request that an entry is about, which the first of these tasks writes that has one.
+    /// The request that an entry is about: that of the instance, or else that of the first of these tasks that has one.
     pub(super) fn request_of(&self, tasks: &[GuestTaskId]) -> Option<RequestIdentity> {
         self.request.or_else(|| self.tasks.request_of(tasks))
     }

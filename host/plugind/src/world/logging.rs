@@ -28,7 +28,7 @@ impl<T: 'static> HostWithStore<T> for Logging {
     }
 }
 
-/// One instance's way to the journal, with the rate of the others.
+/// One instance's way to the journal. Its entries count for the same rate as those of `plugind:plugin/journal`.
 pub(super) struct Guest<'a>(pub(super) journal::Guest<'a>);
 
 impl Host for Guest<'_> {}

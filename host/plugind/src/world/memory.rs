@@ -22,8 +22,8 @@ pub struct Shared {
 }
 
 impl Shared {
-    /// Nothing is used yet. At most so many bytes may be by all, and by one of them, and all plugins together are
-    /// bounded by `daemon`. An instance that uses `near_memory_limit` bytes is replaced.
+    /// No memory is used yet. All instances may use `max` bytes, and each of them `instance_max`; `daemon` bounds all
+    /// plugins together. An instance that uses `near_memory_limit` bytes is replaced.
     #[must_use]
     pub fn new(
         max: usize,

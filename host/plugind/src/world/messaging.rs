@@ -46,7 +46,7 @@ impl Shared {
         let parsed = parsed.map_err(|error| Error::Other(error.to_string()))?;
         if !parsed.is_single() {
             let message =
-                format!("a subject must have no wildcards when a message is sent, not {subject:?}");
+                format!("a message cannot be sent to a subject with wildcards, as {subject:?} is");
             return Err(Error::Other(message));
         }
         match self.publish.iter().any(|pattern| pattern.matches(subject)) {

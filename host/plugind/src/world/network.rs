@@ -38,7 +38,7 @@ pub(super) struct NetworkState {
     endpoints: Arc<[Endpoint]>,
     pub(super) lookups: Lookups,
     resolved: Mutex<HashSet<SocketAddr>>,
-    /// The names that are being looked up by WASI 0.2, by the resources that stand for it.
+    /// The names that are being looked up by WASI 0.2, by the resources of these lookups.
     asked: Mutex<HashMap<u32, PendingLookup>>,
 }
 
@@ -73,7 +73,7 @@ impl Guest {
 }
 
 impl Shared {
-    /// Where these endpoints are.
+    /// Instances may connect to these endpoints.
     pub(super) fn new(endpoints: &[Endpoint]) -> Self {
         Self { endpoints: endpoints.into(), lookups: Lookups::default(), nothing: Arc::default() }
     }

@@ -283,7 +283,7 @@ impl KeyValueStore {
         lock(&self.failure).take_if(|failure| failure.at.elapsed() >= FAILURE_REMEMBERED);
     }
 
-    /// The reason why its last use failed, if it did.
+    /// The last failure, until a write succeeds, or a read at least a minute after it.
     pub(super) fn failure(&self) -> Option<String> {
         let failure = lock(&self.failure);
         let StoreFailure { error, .. } = failure.as_ref()?;

@@ -85,7 +85,7 @@ impl Guest<'_> {
         self.table.get(websocket).cloned().map_err(|_| WebSocketError::Closed)
     }
 
-    /// Forgets a WebSocket. It is closed when the call ends, as the call ends.
+    /// Forgets a WebSocket. It is closed when the call ends, with a code that depends on the result of the call.
     fn forget(&mut self, websocket: Resource<ClientWebSocket>) -> wasmtime::Result<()> {
         self.table.delete(websocket)?;
         Ok(())

@@ -59,7 +59,7 @@ pub fn read<T: DeserializeOwned>() -> Result<T, StartError> {
 ///     (&[("verbose", "yes")], "[config] verbose must be true or false; it is \"yes\""),
 ///     (&[("mode", "slow")], "[config] mode must be one of: fast, safe; it is \"slow\""),
 ///     (&[("port", "80")], "[config] must have hosts"),
-///     (&[("prot", "80")], "[config] must have none but these keys: port, hosts, mode, verbose; it has prot"),
+///     (&[("prot", "80")], "[config] must have only these keys: port, hosts, mode, verbose; it has prot"),
 /// ] {
 ///     assert_eq!(read(pairs).unwrap_err().to_string(), message);
 /// }
@@ -101,7 +101,7 @@ impl serde::de::Error for ConfigError {
     }
 
     fn unknown_field(field: &str, known: &'static [&'static str]) -> Self {
-        Self(format!("must have none but these keys: {}; it has {field}", known.join(", ")))
+        Self(format!("must have only these keys: {}; it has {field}", known.join(", ")))
     }
 
     fn unknown_variant(_: &str, known: &'static [&'static str]) -> Self {

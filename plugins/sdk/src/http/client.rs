@@ -31,7 +31,7 @@ pub enum SendError {
 ///
 /// The manifest must grant its host: `outgoing-http = ["api.example:443"]`. For a request to the plugin `orders`, it
 /// must have `call = ["orders"]`, and the URI begins with `http://orders.plugind/`. Limit the time with
-/// [`timeout`](crate::tasks::timeout).
+/// [`timeout`](crate::tasks::timeout), which needs the feature `tasks`.
 ///
 /// ```no_run
 /// use plugind_sdk::http::{SendError, http::Request, send};

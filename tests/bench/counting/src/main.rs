@@ -14,7 +14,7 @@ use std::{
 
 /// Requests of one measurement.
 const REQUESTS: u32 = 2_000_000;
-/// So many plugins have 12 MiB of counters.
+/// The counters of this many plugins take 12 MiB.
 const PLUGINS: usize = 1 << 15;
 
 fn main() {

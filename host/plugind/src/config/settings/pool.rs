@@ -2,7 +2,8 @@
 
 use crate::{base::limits::ComponentLimits, config::Table};
 
-/// An instance of any accepted component takes at most this part of the pool, which is reserved for first instances.
+/// An instance of any accepted component takes at most one part in so many of the pool. That part is reserved for
+/// first instances.
 const LARGEST_PART: u32 = 20;
 
 /// `[pool]`: the limits of the instance pool, for all plugins together.

@@ -65,7 +65,7 @@ where
     }
 }
 
-/// The needs of a connection beside its protocol: limits, and an end.
+/// The needs of a connection apart from its protocol: limits, and an end.
 pub(super) struct Driver<'a> {
     pub(super) stream: &'a Stream,
     pub(super) activity: &'a Activity,
@@ -126,8 +126,8 @@ async fn drain(closing: &CancellationToken, activity: &Activity, before: Duratio
 
 /// Waits until the client has gone. A client that sends no more is noted, and may wait for its response.
 ///
-/// The connection does not read while it waits for a plugin, so that it would not notice; what the client sent beside
-/// its request may lie unread for ever.
+/// The connection does not read while it waits for a plugin, so that it would not notice; data that the client
+/// sent after its request may lie unread for ever.
 async fn peer_is_gone(stream: &Stream, activity: &Activity) {
     // Only the closing of the other side, not unread data: a condition that always holds would report nothing new.
     let closed = stream.ready(Interest::PRIORITY | Interest::ERROR).await;

@@ -24,7 +24,7 @@ use tokio_tungstenite::{
     },
 };
 
-/// After so long without anything in either direction the client is pinged.
+/// Time without traffic in either direction after which the client is pinged.
 const PING_EVERY: Duration = Duration::from_secs(30);
 /// The time that the client may take to read the data that was sent last.
 const WRITE_TIMEOUT: Duration = Duration::from_secs(30);

@@ -1,3 +1,5 @@
+//! The types of the functions that a component exports are compared with those that the host calls.
+
 use super::*;
 use crate::plugin::{
     contents::Contents, inspect_error::InspectError, inspection::Inspection,

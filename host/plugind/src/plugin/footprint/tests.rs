@@ -1,3 +1,5 @@
+//! The shares of the pool that components take.
+
 use super::*;
 use crate::plugin::{contents::Contents, inspect_error::InspectError};
 use std::fmt::Write as _;

@@ -5,13 +5,16 @@ use std::collections::BTreeMap;
 
 pub(super) fn read(table: &Table<'_>) -> BTreeMap<String, String> {
     let environment = table.texts("environment");
-    let is_none = |(name, value): (&String, &String)| {
+    let is_none = |(name, value): &(&String, &String)| {
         name.is_empty() || name.contains(['=', '\0']) || value.contains('\0')
     };
-    if environment.iter().any(is_none) {
+    if let Some((name, _)) = environment.iter().find(is_none) {
         table.complain_about(
             "environment",
-            "grants.environment must have names that are not empty and do not contain \"=\"; names and values must not contain NUL",
+            format!(
+                "grants.environment must have names that are not empty and do not contain \"=\"; names and values \
+                 must not contain NUL, as for {name:?}"
+            ),
         );
     }
     environment

@@ -170,8 +170,8 @@ impl WorkerContext<'_> {
         Ok(None)
     }
 
-    /// Runs a program to its end. Nothing asks it to stop: when it should, the worker is ended from outside, where it
-    /// is.
+    /// Runs a program to its end. Nothing asks it to stop: when it must stop, the worker is ended from outside,
+    /// at whatever point the program is.
     async fn run_program(
         &self,
         accessor: &Accessor<HostState>,

@@ -49,7 +49,7 @@ pub enum Action {
         generation: u64,
         /// The ticket to pass in [`PluginEvent::HandoverDue`].
         ticket: HandoverTicket,
-        /// When it is wanted.
+        /// The time after which that event is wanted.
         timeout: Duration,
     },
     /// This generation is to take work again.

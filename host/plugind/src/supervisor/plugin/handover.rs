@@ -62,7 +62,7 @@ impl ManagedPlugin {
         let progress = self.generations.progress();
         let is_under_way = match progress {
             RolloutProgress::Saving | RolloutProgress::Restoring => true,
-            // Work is held until all others are so far, too.
+            // Work is held until all others have come this far, too.
             RolloutProgress::Settled => self.is_at_hold_point(),
             RolloutProgress::Starting | RolloutProgress::Ready => false,
         };

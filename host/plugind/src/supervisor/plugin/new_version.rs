@@ -75,7 +75,7 @@ impl ManagedPlugin {
         turn.steps.extend(self.generations.start_candidate(new, hold_point, turn.now));
     }
 
-    /// Starts new instances of the version that there is, which take over when they are ready.
+    /// Starts new instances of the current version, which take over when they are ready.
     pub(super) fn restart(
         &mut self,
         number: u64,

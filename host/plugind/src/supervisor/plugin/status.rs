@@ -127,7 +127,7 @@ impl ManagedPlugin {
         times.max().unwrap_or_default()
     }
 
-    /// The routes that a version on its way asks for, beside those that are served.
+    /// The routes that a version on its way asks for, in addition to those that are served.
     pub fn wanted(&self) -> impl Iterator<Item = &RouteRequest> {
         let preparing = self.preparing.iter().flat_map(|preparing| &*preparing.requests);
         preparing.chain(self.generations.candidate().into_iter().flat_map(|it| &*it.requests))

@@ -10,7 +10,7 @@ use crate::{
 };
 
 impl ManagedPlugin {
-    /// Whether an operator stopped it.
+    /// Whether an operator stopped it, or it does not start by itself and has not been started.
     #[must_use]
     pub fn is_stopped(&self) -> bool {
         self.stopped.is_some()

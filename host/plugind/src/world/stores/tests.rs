@@ -1,3 +1,5 @@
+//! Stores keep their entries, within their quota, through faults of their files.
+
 use super::{transaction::size, *};
 use std::fs;
 
