@@ -59,3 +59,32 @@ fn a_request_is_sent_to_a_granted_plugin_and_refused_elsewhere() {
     let no_host = send("/path", "hello");
     assert_eq!(no_host.text(), "the request must have a URI with the scheme http or https");
 }
+
+#[test]
+fn a_request_whose_body_is_incomplete_does_not_reach_the_handler() {
+    let daemon = Daemon::start(&Tree::new().with("sends"));
+    let begin = |coding: &str| {
+        let mut connection = daemon.connect();
+        connection.request("POST", "/sends", &[coding]);
+        connection
+    };
+    let mut of_length = begin("Content-Length: 1000");
+    of_length.write("ten bytes.");
+    let mut chunked = begin("Transfer-Encoding: chunked");
+    chunked.write_chunk(b"ten bytes.");
+    for mut client in [of_length, chunked] {
+        client.finish_writing();
+        assert_eq!(client.response().status_and_text(), (400, ""));
+    }
+
+    let mut whole = begin("Content-Length: 4");
+    whole.write("four");
+    assert_eq!(whole.response().status_and_text(), (200, "four"));
+    assert_eq!(daemon.get("/sends").status_and_text(), (200, ""));
+    daemon.log.wait_for_in_order(
+        0,
+        &[&["request handled", "length=4"], &["request handled", "length=0"]],
+    );
+    assert_eq!(daemon.log.count(&["request handled"]), 2);
+    assert_eq!(daemon.log.count(&["warning"]), 0);
+}

@@ -38,6 +38,8 @@ pub use client::{SendError, send};
 pub use http;
 
 /// A request with its whole body. The path is the one below the plugin's route.
+///
+/// If the client disconnects before the end of the body, the request never reaches the [`Handler`].
 pub type Request = http::Request<Vec<u8>>;
 
 /// A response with its whole body.
@@ -101,12 +103,14 @@ async fn read(request: WasiRequest) -> Result<Request, StatusCode> {
         built = built.header(name, value);
     }
     let (_, handled) = wit_future::new(|| Ok(()));
-    let (stream, _trailers) = WasiRequest::consume_body(request, handled);
+    let (stream, trailers) = WasiRequest::consume_body(request, handled);
     let body = read_body(stream).await.ok_or(StatusCode::PAYLOAD_TOO_LARGE)?;
+    // If the client has disconnected, the body is incomplete.
+    trailers.await.map_err(|_| StatusCode::BAD_REQUEST)?;
     built.body(body).map_err(|_| StatusCode::BAD_REQUEST)
 }
 
-/// A body to its end; none if it is larger than [`BODY_MAX`].
+/// A body to its end, where the trailers say whether it is complete; none if it is larger than [`BODY_MAX`].
 async fn read_body(mut stream: StreamReader<u8>) -> Option<Vec<u8>> {
     let (mut body, mut chunk) = (Vec::new(), Vec::with_capacity(CHUNK));
     loop {

@@ -1,8 +1,9 @@
 //! Sends the body of a request to the URI in its header `to`, by the SDK's client, and answers what comes back. A request
-//! without this header is answered with its own body.
+//! without this header is answered with its own body. The log has the length of each request's body.
 
 use plugind_sdk::{
     http::{Handler, Request, Response, http, send},
+    info,
     tasks::timeout,
 };
 use std::time::Duration;
@@ -14,6 +15,7 @@ struct Sends;
 
 impl Handler for Sends {
     async fn handle(request: Request) -> Response {
+        info!(length = request.body().len(), "request handled");
         let Some(to) = request.headers().get("to").cloned() else {
             return Response::new(request.into_body());
         };

@@ -34,7 +34,7 @@ impl Guest for Versions {
     async fn handle(request: Request) -> Answered {
         let path = path(&request);
         Ok(match words(&path)[..] {
-            ["echo"] => echo(request).await,
+            ["echo"] => echo(request).await?,
             ["down", bytes] => stream(number(bytes), CHUNK, 0),
             ["drip", bytes] => stream(number(bytes), DROP.0, DROP.1),
             _ => answer_with(headers(), format!("version {}\n", version())),
@@ -51,11 +51,12 @@ fn headers() -> Fields {
     Fields::from_list(&[("version".to_owned(), version)]).expect("the header is allowed")
 }
 
-async fn echo(request: Request) -> Response {
+async fn echo(request: Request) -> Answered {
     let (_, read) = wit_future::new(|| Ok(()));
-    let (body, _trailers) = Request::consume_body(request, read);
+    let (body, trailers) = Request::consume_body(request, read);
     let body = body.collect().await;
-    answer_with(headers(), String::from_utf8(body).unwrap_or_default())
+    trailers.await?;
+    Ok(answer_with(headers(), String::from_utf8(body).unwrap_or_default()))
 }
 
 /// A body in which no byte is where another version has it.

@@ -11,6 +11,9 @@ from lifecycle import Lifecycle
 
 class Handler(exports.Handler):
     async def handle(self, request):
-        asked = await web.read(request)
-        journal.send(journal.Priority.DEBUG, "request", [("path", asked.path)])
-        return web.respond(web.Response(greet(settings.greeting, asked.path)))
+        return await web.serve(request, answer)
+
+
+async def answer(request: web.Request) -> web.Response:
+    journal.send(journal.Priority.DEBUG, "request", [("path", request.path)])
+    return web.Response(greet(settings.greeting, request.path))

@@ -1,10 +1,11 @@
 """Requests and responses as values, on top of wasi:http 0.3. It is yours to change."""
 
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 
 import componentize_py_async_support
 import wit_world
-from componentize_py_types import Ok
+from componentize_py_types import Err, Ok
 from wit_world.imports.wasi_http_types import Fields, Request as HttpRequest, Response as HttpResponse
 
 
@@ -23,17 +24,27 @@ class Response:
     headers: dict[str, str] = field(default_factory=dict)
 
 
-async def read(request: HttpRequest) -> Request:
-    """Reads all of a request."""
+async def serve(request: HttpRequest, answer: Callable[[Request], Awaitable[Response]]) -> HttpResponse:
+    """Responds with what `answer` returns. A request whose body is incomplete does not reach it."""
+    asked = await read(request)
+    if asked is None:
+        return respond(Response("The body of the request is incomplete.\n", 400))
+    return respond(await answer(asked))
+
+
+async def read(request: HttpRequest) -> Request | None:
+    """Reads all of a request. Returns None if the client disconnects before the end of the body."""
     method = type(request.get_method()).__name__.removeprefix("Method_").upper()
     path = request.get_path_with_query() or "/"
     headers = {name: value.decode("latin-1") for name, value in request.get_headers().copy_all()}
     done, handled = wit_world.result_unit_wasi_http_types_error_code_future(lambda: Ok(None))
-    stream, _trailers = HttpRequest.consume_body(request, handled)
+    stream, trailers = HttpRequest.consume_body(request, handled)
     body = bytearray()
     with done, stream:
         while not stream.writer_dropped:
             body += await stream.read(65536)
+        if isinstance(await trailers.read(), Err):
+            return None
     return Request(method, path, headers, bytes(body))
 
 
