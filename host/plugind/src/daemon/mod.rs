@@ -143,10 +143,10 @@ fn broker(
     NatsConnection::start("messaging", setting, credentials, "plugind", runtime).map(Broker::new)
 }
 
-/// Runs the daemon until it is asked to stop.
+/// Runs the daemon until it is asked to stop, or has been idle for long enough.
 ///
 /// # Errors
-/// When it cannot start, or a required plugin cannot.
+/// When it cannot start, a required plugin cannot, or a plugin has failed without which it must not continue.
 pub async fn run(
     settings: DaemonConfig,
     systemd: Systemd,

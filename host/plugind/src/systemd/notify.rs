@@ -154,7 +154,8 @@ impl NoticeKind {
         }
     }
 
-    /// Whether this message is superseded by `later`. The end of a reload does not supersede a later reload.
+    /// Whether this message is superseded by `later`. The end of a reload does not supersede its beginning: systemd
+    /// takes the end only after the beginning.
     fn is_superseded_by(self, later: Self) -> bool {
         self == later
             || matches!(

@@ -243,7 +243,7 @@ impl ClientWebSocket {
     /// Refuses the request.
     ///
     /// # Errors
-    /// When the status says something else, or the guest has decided before.
+    /// When the status is neither 4xx nor 5xx, or the guest has decided before.
     pub fn refuse(&self, status: u16) -> Result<(), WebSocketError> {
         let status = StatusCode::from_u16(status).map_err(|_| WebSocketError::Invalid)?;
         if !status.is_client_error() && !status.is_server_error() {

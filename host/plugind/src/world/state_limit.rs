@@ -1,8 +1,8 @@
 //! The limit of the files in a plugin's state, `limits.state-max`.
 //!
-//! The bytes of all writes are added up to an upper bound of the size of the files. The files are measured only when
-//! this sum would exceed the limit. So overwriting, truncating and removing need no records, and a write usually costs
-//! no more than an addition.
+//! The bytes of all writes are added up to an upper bound of the size of the files. The files are measured when
+//! a generation is linked, when this sum would exceed the limit, and while the state is full. So overwriting,
+//! truncating and removing need no records, and a write usually costs no more than an addition.
 
 use crate::{
     base::{name::PluginName, quantity::Bytes},
