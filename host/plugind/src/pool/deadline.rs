@@ -14,9 +14,6 @@ use tokio::time::{Sleep, sleep_until};
 
 /// Limit of the additional time that a guest can get for one start or stop.
 pub(crate) const EXTENSION_MAX: Duration = Duration::from_secs(300);
-/// The failure of a save that takes too long.
-pub(super) const SAVE_TIMED_OUT: &str =
-    "saving its state took too long; raise handover.timeout-sec";
 
 /// An act of an instance that has a deadline.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -140,7 +137,9 @@ impl Timer {
             GuestCall::Stop => {
                 Failure::Timeout("its stop took too long; raise service.timeout-stop-sec")
             }
-            GuestCall::Save => Failure::Timeout(SAVE_TIMED_OUT),
+            GuestCall::Save => {
+                Failure::Timeout("saving its state took too long; raise handover.timeout-sec")
+            }
             GuestCall::Restore => {
                 Failure::Timeout("restoring the state took too long; raise handover.timeout-sec")
             }

@@ -63,8 +63,6 @@ pub(super) struct WorkerView {
     pub(super) unsaved: bool,
     /// A transfer of the state is in progress.
     pub(super) transferring: bool,
-    /// The transfer is a save that took too long. The instance serves meanwhile, since it cannot be replaced.
-    pub(super) saves_late: bool,
     /// The state of the instance is to be saved or restored.
     pub(super) transfer_due: bool,
     /// A transfer of the state, or a health check that is due, keeps calls waiting.
@@ -98,7 +96,7 @@ impl WorkerView {
         if let Some(reason) = self.draining {
             return WorkerDecision::Leave(LeaveReason::Draining(reason));
         }
-        if (self.is_recyclable() || self.idle) && !self.saves_late {
+        if self.is_recyclable() || self.idle {
             let why = if self.idle { LeaveReason::Idle } else { LeaveReason::Recycled };
             return match self.unsaved {
                 false => WorkerDecision::Leave(why),
@@ -168,16 +166,6 @@ mod tests {
         assert_eq!(WorkerView { calls: 3, ..idle() }.decide(), WorkerDecision::Take);
         assert_eq!(WorkerView { calls: 4, ..idle() }.decide(), WorkerDecision::Wait);
         assert_eq!(WorkerView { full: true, ..idle() }.decide(), WorkerDecision::Wait);
-    }
-
-    #[test]
-    fn an_instance_whose_save_takes_too_long_serves_meanwhile() {
-        let (unsaved, transferring, taken) = (true, true, 9);
-        let saves = WorkerView { recycle_after: Some(9), taken, unsaved, transferring, ..idle() };
-        assert_eq!(saves.decide(), WorkerDecision::Wait);
-        let late = WorkerView { saves_late: true, ..saves };
-        assert_eq!(late.decide(), WorkerDecision::Take);
-        assert_eq!(WorkerView { idle: true, ..late }.decide(), WorkerDecision::Take);
     }
 
     #[test]

@@ -212,12 +212,11 @@ impl<'a> Serving<'a> {
             recycle_not_before: self.recycle_not_before,
             unsaved: self.is_unsaved,
             transferring: self.transfer.is_under_way(),
-            saves_late: self.transfer.is_late(),
             transfer_due,
             held: !self.transfer.allows_calls() || self.health.is_due(),
         };
         // A transfer waits for every call in flight, and is due seldom.
-        let is_alone = transfer_due || (view.unsaved && view.is_recyclable() && !view.saves_late);
+        let is_alone = transfer_due || (view.unsaved && view.is_recyclable());
         let passed = if passes_on { handle.passed.in_flight() } else { 0 };
         let max = if is_alone { 1 } else { set.config.concurrency.saturating_add(passed) };
         view.full = handle.is_full(max);

@@ -4,7 +4,7 @@ use crate::{
     base::{quantity::Bytes, text::one_line},
     plugin::manifest::Manifest,
     pool::{
-        deadline::{Deadline, GuestCall, SAVE_TIMED_OUT},
+        deadline::{Deadline, GuestCall},
         failure::Failure,
     },
     world::{
@@ -14,7 +14,6 @@ use crate::{
 };
 use futures::{FutureExt, future::BoxFuture};
 use std::{
-    pin::Pin,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicBool, Ordering::SeqCst},
@@ -22,11 +21,10 @@ use std::{
     task::{Context, Poll},
     time::Duration,
 };
-use tokio::time::{Sleep, sleep};
 use wasmtime::{AsContextMut, component::Accessor};
 
-/// Time after the supervisor's deadline at which an instance that restores is ended. One that saves on an order is not
-/// ended: its deadline is dropped when nobody waits for the state any more.
+/// Time after the supervisor's deadline at which an instance that restores is ended. For one that saves, the deadline is
+/// dropped when nobody waits for the state any more, unless its guest computes all the time.
 const GRACE: Duration = Duration::from_secs(1);
 
 /// An order to save or restore the state of an instance.
@@ -158,10 +156,8 @@ pub(crate) struct InstanceTransfer<'a> {
     limits: TransferLimits,
     deadline: &'a Deadline,
     running: Option<(GuestCall, BoxFuture<'a, wasmtime::Result<Done>>)>,
-    /// It saves for the instance that replaces this one, which waits until this timer goes off.
-    for_next: Option<Pin<Box<Sleep>>>,
-    /// It saves, and nobody waits for that any more.
-    is_late: bool,
+    /// It runs for the instance that replaces this one.
+    for_next: bool,
 }
 
 impl<'a> InstanceTransfer<'a> {
@@ -172,7 +168,7 @@ impl<'a> InstanceTransfer<'a> {
         limits: TransferLimits,
         deadline: &'a Deadline,
     ) -> Self {
-        Self { guest, transfer, limits, deadline, running: None, for_next: None, is_late: false }
+        Self { guest, transfer, limits, deadline, running: None, for_next: false }
     }
 
     /// Whether there is an order that has not been begun, and nothing else is under way, so that it must be begun now.
@@ -205,8 +201,8 @@ impl<'a> InstanceTransfer<'a> {
         let Some(guest) = self.guest else { return };
         let limits = self.limits;
         let call = async move { Ok(Done::SavedForNext(save(accessor, guest, limits).await?)) };
-        // There is no deadline: ending the instance would lose its state.
-        self.for_next = Some(Box::pin(sleep(limits.timeout)));
+        self.deadline.begin(GuestCall::Save, limits.timeout);
+        self.for_next = true;
         self.running = Some((GuestCall::Save, call.boxed()));
     }
 
@@ -214,22 +210,16 @@ impl<'a> InstanceTransfer<'a> {
     pub(crate) fn poll(&mut self, cx: &mut Context<'_>) -> wasmtime::Result<Option<Done>> {
         let Some((kind, call)) = &mut self.running else { return Ok(None) };
         let Poll::Ready(done) = call.poll_unpin(cx) else {
-            if self.for_next.as_mut().is_some_and(|timer| timer.as_mut().poll(cx).is_ready()) {
-                (self.for_next, self.is_late) = (None, true);
-                return Ok(Some(Done::SavedForNext(Err(Failure::Timeout(SAVE_TIMED_OUT)))));
-            }
-            // A save that is no longer awaited has no deadline, either.
-            if *kind == GuestCall::Save && self.for_next.is_none() && !self.transfer.is_held() {
+            // A save that is no longer awaited has no deadline: ending the instance would lose its state.
+            if *kind == GuestCall::Save && !self.for_next && !self.transfer.is_held() {
                 self.deadline.end(GuestCall::Save);
-                self.is_late = true;
             }
             return Ok(None);
         };
         self.deadline.end(*kind);
-        (self.running, self.for_next) = (None, None);
-        let is_late = std::mem::take(&mut self.is_late);
+        self.running = None;
+        self.for_next = false;
         Ok(match done? {
-            Done::SavedForNext(_) if is_late => None,
             Done::Saved(save, _) if !self.transfer.is_wanted(save) => None,
             done => Some(done),
         })
@@ -239,12 +229,7 @@ impl<'a> InstanceTransfer<'a> {
     pub(crate) fn allows_calls(&self) -> bool {
         let restores = || matches!(self.running, Some((GuestCall::Restore, _)));
         let held = || self.transfer.is_held() || self.transfer.is_pending();
-        self.guest.is_none() || !(held() || restores() || self.for_next.is_some())
-    }
-
-    /// Whether a save is in progress whose result is ignored.
-    pub(crate) fn is_late(&self) -> bool {
-        self.is_late
+        self.guest.is_none() || !(held() || restores() || self.for_next)
     }
 
     /// Whether an order is being followed.
