@@ -29,8 +29,6 @@ use tracing::{debug, info, warn};
 
 /// Time that a peer may continue to send on a connection that the plugin has closed.
 const LINGER: Duration = Duration::from_secs(2);
-/// The error of a connection that no generation serves.
-const REPLACED: &str = "the plugin is being replaced";
 /// The mistake of a plugin that uses a connection for too long.
 const LATE: &str = "the plugin did not return after idle-timeout had closed the connection";
 
@@ -58,7 +56,11 @@ async fn serve(accepted: Accepted, reader: TableReader) {
     let mut given_back = GivenBack::none();
     loop {
         let pool = reader.table().whole_socket(&socket).and_then(|entry| entry.pool.clone());
-        let Some(pool) = pool.filter(|pool| given_back.allows(pool)) else { break };
+        let Some(pool) = pool else { break };
+        if !given_back.allows(&pool) {
+            report(&pool, &socket, peer, &NotServed::Busy(BusyCause::Replaced), LATE);
+            break;
+        }
         match in_pool(&pool, &connection).await {
             Ok(_) => return connection.close(LINGER).await,
             Err(NotServed::Draining(_)) => given_back.note(&pool),
@@ -114,7 +116,7 @@ pub(super) fn report(
             info!(%plugin, %socket, %peer, error = %cause, "connection failed");
         }
         NotServed::Draining(_) => {
-            info!(%plugin, %socket, %peer, error = REPLACED, "connection failed");
+            info!(%plugin, %socket, %peer, error = %BusyCause::Replaced, "connection failed");
         }
     }
 }

@@ -42,8 +42,10 @@ pub enum NotServed {
 /// Why no instance took a call, and the setting to raise.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum BusyCause {
-    /// The instances had other calls.
-    #[error("all instances are busy; raise instances.max or instances.concurrency")]
+    /// The instances had other calls, or none could start.
+    #[error(
+        "no instance took the request in time; if all are busy, raise instances.max or instances.concurrency"
+    )]
     Instances,
     /// There was no memory or no place in the instance pool.
     #[error(
@@ -56,6 +58,9 @@ pub enum BusyCause {
     /// The plugin has other connections.
     #[error("the plugin has too many connections; raise limits.connections-max")]
     Connections,
+    /// The generation that had it drains, and no other one serves.
+    #[error("the plugin is being replaced")]
+    Replaced,
 }
 
 impl std::fmt::Debug for Call {

@@ -234,8 +234,8 @@ pub enum RestartError {
     /// It is stopped: an operator stopped it, or it does not start by itself and has not been started.
     #[error("it is stopped")]
     Stopped,
-    /// Another version of it is about to serve.
-    #[error("another version of it is on its way")]
+    /// Another change of it has begun.
+    #[error("another change of it is in progress")]
     InProgress,
     /// There is nothing to roll it back to.
     #[error("{0}")]

@@ -136,7 +136,14 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Transport<S> {
     /// Passes messages in both directions, until no more can come.
     pub(super) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<TransportEnd> {
         if self.poll_timer(cx).is_ready() {
-            return Poll::Ready(TransportEnd::Idle);
+            // A message that has come meanwhile counts.
+            let used = self.used;
+            if let Poll::Ready(end) = self.poll_receive(cx) {
+                return Poll::Ready(end);
+            }
+            if self.used == used || self.poll_timer(cx).is_ready() {
+                return Poll::Ready(TransportEnd::Idle);
+            }
         }
         // A message that waits in one direction must not block the other direction.
         if let Poll::Ready(end) = self.poll_receive(cx) {
@@ -319,7 +326,8 @@ mod tests {
         let (client, server) = duplex(1 << 10);
         let mut client = WebSocketStream::from_raw_socket(client, Role::Client, None).await;
         let server = WebSocketStream::from_raw_socket(server, Role::Server, None).await;
-        let (_guest, host) = ClientWebSocket::new(WebSocketRequest::default());
+        let (guest, host) = ClientWebSocket::new(WebSocketRequest::default());
+        guest.accept(None).unwrap();
         let mut transport = Transport::new(server, host, Some(IDLE));
         assert!(poll_once(&mut transport).await.is_pending());
         advance(2 * IDLE).await;
@@ -327,6 +335,12 @@ mod tests {
         assert!(poll_once(&mut transport).await.is_pending());
         advance(LATE_BYTES).await;
         assert!(poll_once(&mut transport).await.is_pending(), "a message came");
+        guest.receive().await.unwrap();
+        advance(IDLE).await;
+        assert!(poll_once(&mut transport).await.is_pending());
+        advance(LATE_BYTES).await;
+        client.send(Message::text("very late")).await.unwrap();
+        assert!(poll_once(&mut transport).await.is_pending());
         advance(IDLE).await;
         assert!(poll_once(&mut transport).await.is_pending());
         advance(LATE_BYTES).await;
