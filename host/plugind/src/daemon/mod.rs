@@ -153,7 +153,7 @@ pub async fn run(
     journal: Journal,
     executors: Executors,
 ) -> Result<(), DaemonError> {
-    // First of all: systemd takes a service that does not catch SIGHUP for one that cannot reload.
+    // First of all: systemd refuses to reload a service that does not catch its `ReloadSignal=`.
     let signals = Signals::catch().map_err(DaemonError::Signals)?;
     let (socket, directory) = (systemd.notify_socket.clone(), settings.places.state.clone());
     let store = Store::start(socket, directory, systemd.stored).map_err(DaemonError::Store)?;

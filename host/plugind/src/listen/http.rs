@@ -174,7 +174,7 @@ fn admit(
     }
     // A plugin trusts this header for the beginning of its links, so a client must not be able to set it.
     parts.headers.remove(FORWARDED_PREFIX);
-    // A body without a byte costs no allocation: the box of a type without a size is none.
+    // A body without a byte costs no allocation: boxing a zero-sized type does not allocate.
     let body = match body.is_end_stream() {
         true => Empty::new().map_err(|never: Infallible| match never {}).boxed_unsync(),
         false => body.map_err(wasmtime_wasi_http::Error::from).boxed_unsync(),

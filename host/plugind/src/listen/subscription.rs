@@ -329,7 +329,7 @@ impl Subscription {
         let Some(message) = message else { return };
         let (this, message) = (self.clone(), message_of(&message));
         self.spawn(async move {
-            // Without a stream, it is lost if it was not handled.
+            // Without a stream, it is lost. `deliver` and the pool log all other causes.
             if let Err(Undelivered::NotServed) = this.deliver(message).await {
                 this.lost.note(Loss::NotServed);
             }

@@ -113,7 +113,7 @@ pub async fn open(
         Some(WebSocketDecision::Refuse(status)) => {
             let stop = pool.linked().release.manifest.service.timeout_stop;
             tokio::spawn(async move {
-                // Other work of the plugin is not waited for.
+                // The client is answered now. Its place is free when the call of the plugin has ended.
                 timeout(stop, served).await.ok();
                 drop(place);
             });

@@ -205,7 +205,7 @@ impl Body for Delivery {
     ) -> Poll<Option<Result<Frame<Bytes>, Self::Error>>> {
         let Poll::Ready(frame) = Pin::new(&mut self.body).poll_frame(cx) else {
             let max = humantime::format_duration(ready!(self.pauses.poll(cx)));
-            self.note(&format!("the response paused for {max}, the limits.idle-timeout"));
+            self.note(&format!("the response paused for {max}, the value of limits.idle-timeout"));
             return Poll::Ready(Some(Err(Self::Error::HttpResponseIncomplete)));
         };
         self.pauses.end();

@@ -302,7 +302,7 @@ impl ClientWebSocket {
     }
 }
 
-/// Whether a plugin may send this. Some codes are never sent, others are for clients or not defined (RFC 6455, 7.4).
+/// Whether a plugin may send this. Some codes are never sent, others are not defined (RFC 6455, 7.4).
 fn is_allowed(message: &WebSocketMessage) -> bool {
     let WebSocketMessage::Close { code, reason } = message else { return true };
     match code {
