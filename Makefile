@@ -4,8 +4,9 @@
 # and tests that need no programs with UNIT_PROFILE, or else with the profiles dev and test.
 # cargo unifies the features of the packages of one call, so plugind, pluginctl and plugind-compile never share a call:
 # that would link the compiler into the daemon, and the runtime into its client. For the same reason a set of packages is
-# always built together. Lints and unit tests link no program that is shipped, so there the daemon and the compiler share
-# their dependencies: `tested` is the set of packages of each of these calls, whichever of them a call is about.
+# always built together. Lints, and the unit tests of `make test`, link no program that is shipped, so there the daemon
+# and the compiler share their dependencies: `tested` is the set of packages of each of these calls, whichever of them a
+# call is about.
 
 PREFIX ?= /usr
 PORT ?= 8080

@@ -147,7 +147,7 @@ fn users_of_a_plugin_are_users_of_the_machine_during_reloads_and_restarts() {
     assert_eq!(machine.run(&["getent", "passwd", "ada"]).status, 2);
 }
 
-/// How long programs take that look up a user of the machine: the shortest time of several.
+/// The time in which a program looks up a user of the machine: the shortest of several.
 fn time_of_other_user(machine: &Machine) -> Duration {
     let times = (0..10).map(|_| {
         let begun = Instant::now();

@@ -34,6 +34,31 @@ fn the_metrics_socket_is_disabled_and_serves_metrics_when_it_is_started() {
 }
 
 #[test]
+fn units_that_an_operator_enabled_are_back_whenever_the_daemon_is() {
+    let machine = Machine::boot_with(&["hello"]);
+    let (sockets, path) = ("plugind-metrics.socket", "plugind-reload.path");
+    let are = |state: &str, units: &[&str]| {
+        for unit in units {
+            assert_eq!(machine.property(unit, "ActiveState"), state, "{unit}");
+        }
+    };
+    machine.succeed(&["systemctl", "enable", "--now", "plugind.service", path]);
+    machine.succeed(&["systemctl", "enable", sockets]);
+    machine.succeed(&["systemctl", "restart", "plugind.service"]);
+    are("active", &[sockets, path]);
+    machine.succeed(&["systemctl", "stop", "plugind.target"]);
+    are("inactive", &[sockets, path]);
+    machine.succeed(&["systemctl", "start", "plugind.target"]);
+    are("active", &[sockets, path]);
+    machine.succeed(&["systemctl", "disable", "--now", "plugind.service"]);
+    are("inactive", &[sockets]);
+    machine.succeed(&["systemctl", "enable", "--now", "plugind.service"]);
+    are("active", &[sockets, path]);
+    let stream = machine.within(|| TcpStream::connect("127.0.0.1:9464")).unwrap();
+    assert_eq!(Connection::over(stream).get("/metrics").status(), 200);
+}
+
+#[test]
 fn the_report_socket_is_there_where_systemd_collects_metrics_and_only_there() {
     let machine = Machine::boot_with(&["hello"]);
     let collects = machine.path(REPORT).is_dir();

@@ -143,7 +143,7 @@ fn an_unreadable_or_missing_directory_changes_nothing_and_is_reported() {
     let status = machine.wait_for("StatusText", |status| status.contains("not reloaded"));
     for reported in [status, reloaded.errors] {
         assert!(reported.contains("cannot read the directory /etc/plugind/plugins"), "{reported}");
-        assert!(reported.contains("restore it, or leave it empty to remove them"), "{reported}");
+        assert!(reported.contains("restore it, or create it empty to remove them"), "{reported}");
     }
     assert_eq!(machine.get("/hello").status(), 200);
     machine.succeed(&["mv", "/etc/plugind/elsewhere", "/etc/plugind/plugins"]);

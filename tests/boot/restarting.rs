@@ -71,7 +71,7 @@ fn clients_of_a_daemon_that_cannot_start_are_refused_until_it_is_restarted() {
     assert_eq!(machine.daemon("ExecMainStatus"), "78");
 
     machine.put_manifest("hello", "");
-    // The limit of starts is one of a minute; waiting for its end is what an operator need not do.
+    // An operator need not wait until the interval of the start limit has passed.
     machine.succeed(&["systemctl", "reset-failed", "plugind.service"]);
     machine.start();
     let mut client: Connection = machine.connect();

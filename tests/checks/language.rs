@@ -16,7 +16,7 @@ use words::UNUSED;
 const LONGEST_NAME: usize = 80;
 const LONGEST_SENTENCE: usize = 35;
 
-/// Returns the unused words in this passage: the line, the words, and the replacement.
+/// Returns the words of the list that are in this passage: the line, the words, and the replacement.
 fn unused_in(passage: &[Word]) -> Vec<(usize, &'static str, &'static str)> {
     let mut found = Vec::new();
     for (spellings, replacement) in UNUSED {
@@ -34,7 +34,7 @@ fn unused_in(passage: &[Word]) -> Vec<(usize, &'static str, &'static str)> {
     found
 }
 
-/// One line for each word that is not used, by file.
+/// One line for each word of the list that was found, by file.
 type Findings = BTreeMap<String, Vec<String>>;
 
 fn findings<'a>(texts: impl Iterator<Item = (&'a str, Vec<Passage>)>) -> Findings {

@@ -24,7 +24,7 @@ fn the_daemon_contains_no_compiler_and_its_client_contains_no_runtime() {
     }
 }
 
-/// Adds every text in quotes to `found`. Comments are none.
+/// Adds every string literal to `found`. Comments do not count.
 fn collect_texts(tokens: TokenStream, found: &mut BTreeSet<String>) {
     for token in tokens {
         match token {

@@ -147,7 +147,7 @@ fn a_compiled_file_with_write_permissions_is_not_used() {
 }
 
 #[test]
-fn a_compiled_file_that_is_no_file_is_not_used() {
+fn a_compiled_file_that_is_a_link_is_not_used() {
     let tree = compiled();
     let hello = entry_of(&tree, "hello");
     let elsewhere = tree.root().join("elsewhere");

@@ -158,7 +158,7 @@ fn manifests_that_let_plugins_call_each_other_in_a_circle_are_refused() {
 fn versions_that_call_each_other_all_the_same_are_stopped_at_a_depth() {
     let tree = Tree::new().with_named("a", "calls", &may_call(&["b"])).with_named("b", "calls", "");
     let daemon = Daemon::start(&tree);
-    // The next version of `a` would close no circle, but cannot start: the old one serves on.
+    // The next version of `a` would close no circle, but cannot start: the old one keeps serving.
     tree.put("a.toml", "[grants]\nread = [\"/nowhere\"]\n");
     tree.put("b.toml", may_call(&["a"]));
     daemon.reload();

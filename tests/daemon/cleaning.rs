@@ -1,4 +1,5 @@
-//! `pluginctl clean`: state, compiled files and saved state of a plugin are removed, and never while they are in use.
+//! `pluginctl clean`: state and saved state of a plugin are removed only when it is not in use, and its compiled files
+//! at any time.
 
 use crate::control::{Ran, run, start};
 use plugind_tests::Tree;

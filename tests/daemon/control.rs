@@ -316,7 +316,7 @@ fn a_plugin_that_waits_for_its_restart_is_shown_with_the_cause_and_can_be_restar
 }
 
 #[test]
-fn a_file_that_is_no_socket_is_not_taken_for_one_that_is_left() {
+fn a_file_in_the_place_of_a_socket_stops_the_start_and_is_not_removed() {
     let tree = Tree::new();
     fs::create_dir_all(socket(&tree).parent().unwrap()).unwrap();
     fs::write(socket(&tree), "precious").unwrap();

@@ -170,7 +170,7 @@ fn broken_settings_stop_a_start_and_change_nothing_at_a_reload() {
 }
 
 #[test]
-fn the_level_of_the_log_is_a_setting_and_the_command_line_goes_before_it() {
+fn the_log_level_is_a_setting_and_the_command_line_overrides_it() {
     let tree = Tree::new();
     fs::write(tree.root().join("etc/plugind/plugind.toml"), "log-level = \"err\"\n").unwrap();
     let mut daemon = Daemon::launch(&tree, &["--log", "info"]);

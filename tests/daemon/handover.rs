@@ -240,7 +240,7 @@ fn a_daemon_that_stops_has_the_state_saved_and_waits_for_nothing_else() {
         assert_eq!(daemon.stop(), 0);
         daemon.log.wait_for(&["plugind[keeps]: saves count=3"]);
         daemon.log.wait_for(&["plugind[keeps]: stopped: StopReason::Shutdown count=3"]);
-        assert_eq!(daemon.log.count(&["before everything was finished"]), 0, "{config}");
+        assert_eq!(daemon.log.count(&["stop timeout exceeded"]), 0, "{config}");
     }
 }
 

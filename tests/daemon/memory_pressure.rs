@@ -172,7 +172,7 @@ fn a_report_of_the_kernel_ends_an_instance_without_work() {
 }
 
 #[test]
-fn a_watch_that_cannot_be_used_is_a_warning_and_null_is_none() {
+fn a_watch_that_cannot_be_used_is_a_warning_and_dev_null_is_not() {
     let tree = Tree::new().with("hello");
     for (variable, warned) in [
         ("MEMORY_PRESSURE_WATCH=pressure", "must be an absolute path, not pressure"),

@@ -96,7 +96,7 @@ fn a_consumer_that_was_changed_gives_no_message_to_the_wrong_plugin() {
     let changed = client.request("$JS.API.CONSUMER.DURABLE.CREATE.ORDERS.workers", config);
     assert!(!changed.contains("\"error\""), "{changed}");
     client.store("orders.b", "two");
-    daemon.log.wait_for(&["cannot subscribe", "consumer workers has another subject than before"]);
+    daemon.log.wait_for(&["cannot subscribe", "the subject of consumer workers has changed"]);
     daemon.log.wait_for(&["cannot subscribe", "must have the subject \\\"orders.a\\\""]);
     client.publish("done.marker", "three");
     assert_eq!(client.next().text, "three");

@@ -219,7 +219,7 @@ fn a_subscription_or_a_grant_is_refused_without_a_server_and_without_a_handler()
         (
             "sends_messages",
             granted,
-            "was granted publish for messages, but the daemon has no NATS server",
+            "was granted permission to publish messages, but the daemon has no NATS server",
         ),
         (
             "sends_messages",

@@ -59,7 +59,7 @@ fn a_stopped_plugin_stays_stopped_over_reloads_until_it_is_started() {
     assert!(refused.stderr.contains("hello: not reloaded: "), "{}", refused.stderr);
 
     let refused = run(&tree, &["rollback", "hello"]);
-    let remedy = "it was stopped; `pluginctl start hello` starts it\n";
+    let remedy = "it is stopped; `pluginctl start hello` starts it\n";
     assert!(refused.stderr.ends_with(remedy), "{}", refused.stderr);
 
     assert!(succeed(&tree, &["start", "hello"]).starts_with("hello: started, generation "));
@@ -211,7 +211,7 @@ fn a_stop_ends_a_reload_that_waits_for_the_plugin() {
     let reload = reload.wait_with_output().unwrap();
     assert_eq!(reload.status.code(), Some(1));
     let stderr = String::from_utf8(reload.stderr).unwrap();
-    assert!(stderr.contains("it was stopped; `pluginctl start waits` starts it"), "{stderr}");
+    assert!(stderr.contains("it is stopped; `pluginctl start waits` starts it"), "{stderr}");
     assert!(stderr.ends_with("reload failed, nothing changed\n"), "{stderr}");
     assert_eq!(row(&run(&tree, &["list"]).stdout, "counts")[3], before);
     assert_eq!(daemon.get("/waits").status(), 503);

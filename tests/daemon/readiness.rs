@@ -253,7 +253,7 @@ fn a_plugin_whose_last_instance_failed_is_not_ready_until_the_next_one_is() {
         let status = control::run(&tree, &["status"]).stdout;
         status.contains("0 of 1 plugins ready; retried: unhealthy (run: ").then_some(status)
     });
-    assert!(status.contains("1, of which 0 are ready"), "{status}");
+    assert!(status.contains("1 (0 ready)"), "{status}");
     let shown = control::run(&tree, &["status", "unhealthy"]);
     assert!(
         shown.stdout.contains("Active: activating (recovering) (Result: unhealthy)"),

@@ -143,7 +143,7 @@ fn a_plugin_that_spins_and_its_waiting_client_have_the_time_to_stop_and_no_more(
     daemon.signal(Signal::TERM);
     assert_eq!(client.head().status, 502);
     assert_eq!(daemon.wait(), 0);
-    assert_eq!(daemon.log.count(&["connections cut off"]), 0);
+    assert_eq!(daemon.log.count(&["connections closed after timeout"]), 0);
 }
 
 #[test]

@@ -250,9 +250,9 @@ fn a_certificate_is_renewed_by_a_reload_without_closing_a_connection() {
     // A bad one changes nothing, and the reload says why.
     let good = current();
     for (file, contents, why) in [
-        ("one.key", &b"no key"[..], "sockets.https.tls.key: there is no private key"),
-        ("one.key", &fs::read(site.path("one.crt")).unwrap(), "sockets.https.tls.key: there is no"),
-        ("one.crt", b"", "sockets.https.tls.certificate: there is no certificate"),
+        ("one.key", &b"no key"[..], "tls.key must name a file with a private key in PEM format"),
+        ("one.key", &fs::read(site.path("one.crt")).unwrap(), "tls.key must name a file with"),
+        ("one.crt", b"", "tls.certificate must name a file with a certificate in PEM format"),
     ] {
         let before = fs::read(site.path(file)).unwrap();
         fs::write(site.path(file), contents).unwrap();

@@ -39,7 +39,7 @@ impl Entry {
     }
 }
 
-/// `journalctl` writes a value as text, or as its bytes where it is none, and several of one name as a list of these.
+/// `journalctl` writes a value as text, or as its bytes if it is not text, and several of one name as a list.
 fn values(value: Value) -> Vec<String> {
     let bytes = |list: &[Value]| -> Option<Vec<u8>> {
         list.iter().map(|byte| u8::try_from(byte.as_u64()?).ok()).collect()

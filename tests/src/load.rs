@@ -1,4 +1,5 @@
-//! Clients that ask without end and never twice: what goes wrong for one of them would go wrong for anybody.
+//! Clients that send requests without end and repeat none that fails: a failure that one of them sees is one that any
+//! client could see.
 
 mod client;
 mod right;

@@ -136,7 +136,7 @@ impl Log {
             if let Some(found) = found(&lines.said) {
                 return found;
             }
-            // The lock is released before a panic, because the panic handler prints the log.
+            // The lock is released before the panic, because the daemon prints the log when it is dropped by it.
             let left = deadline.saturating_duration_since(Instant::now());
             if lines.ended || left.is_zero() {
                 let why = if lines.ended { "the daemon ended" } else { "waited too long" };

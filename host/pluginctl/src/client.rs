@@ -29,7 +29,7 @@ const CACHE: &str = "var/cache/plugind";
 /// Where the daemon is found.
 #[derive(Clone, clap::Args)]
 pub(crate) struct ControlAddress {
-    /// Use this directory as the root of all paths, such as /run/plugind/control and /etc/plugind (default: /)
+    /// Use this directory as the root of the default paths, such as /run/plugind/control and /etc/plugind (default: /)
     #[arg(long, value_name = "DIR")]
     root: Option<PathBuf>,
     /// Use this control socket (default: /run/plugind/control)
@@ -243,7 +243,9 @@ impl fmt::Display for CallRefused {
                 write!(f, "{name}: cannot change its pin: {reason}")
             }
             Self::CleanFailed { name, reason } => write!(f, "{name}: not cleaned: {reason}"),
-            Self::StartedMeanwhile { name } => write!(f, "{name}: it was started meanwhile"),
+            Self::StartedMeanwhile { name } => {
+                write!(f, "{name}: it was started before it had stopped; stop it again")
+            }
             Self::ProfileFailed { reason } => write!(f, "cannot record a profile: {reason}"),
             Self::ReloadFailed { .. } => f.write_str("at least one plugin was not reloaded"),
             Self::Stopping => f.write_str("plugind is about to end"),

@@ -111,7 +111,11 @@ enum InstallError {
     SameName { name: PluginName, one: PathBuf, other: PathBuf },
     #[error("{0}")]
     Mistakes(String),
-    #[error("there is no {}; `pluginctl list` shows the plugins", .0.display())]
+    #[error(
+        "there is no {}; `pluginctl list` shows the plugins, and `pluginctl disable` masks one of a \
+         package",
+        .0.display()
+    )]
     NotThere(PathBuf),
     #[error("{0} is pinned, so that no drop-in can disable it; `pluginctl unpin {0}` ends that")]
     Pinned(PluginName),

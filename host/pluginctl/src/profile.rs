@@ -54,7 +54,7 @@ impl ProfileArgs {
             let recorded: api::Profile = client.call(asked).await?;
             if recorded.samples == 0 {
                 complain(&format!(
-                    "{}: no instance used 5 ms of the processor at a time",
+                    "{}: no samples: no instance ran long enough; send it work, or use --seconds",
                     self.name
                 ));
             }

@@ -117,7 +117,8 @@ impl Checker<'_> {
                 remedy.add("StateDirectory=plugind");
                 remedy.add("StateDirectoryMode=0700");
                 let message = format!(
-                    "grants.{key} has no effect: {UNIT} has no StateDirectory= and cannot write to {STATE}"
+                    "grants.{key} needs {STATE}, which {UNIT} cannot write, because it has no StateDirectory=; write \
+                     StateDirectory=plugind into the unit"
                 );
                 Some((message, true))
             }

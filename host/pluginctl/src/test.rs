@@ -99,7 +99,9 @@ enum Mismatch {
     Contained { found: String, expected: String },
     #[error("no line of the log contains {0:?}")]
     Log(String),
-    #[error("the plugin has no route over HTTP")]
+    #[error(
+        "the plugin has no route over HTTP, which path and websocket need; write connection, datagram or log"
+    )]
     NoRoute,
     #[error(
         "the plugin serves no socket {0} of this kind: connection needs a TCP socket, datagram a UDP socket"

@@ -29,7 +29,7 @@ pub(crate) struct WitArgs {
     /// Write no async functions, for a toolchain that cannot read them
     #[arg(long)]
     sync: bool,
-    /// Create this directory, and write the package plugind:plugin into it
+    /// Create this directory in an existing one, and write the package plugind:plugin into it
     #[arg(value_name = "DIR")]
     directory: PathBuf,
 }

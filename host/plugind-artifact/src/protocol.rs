@@ -1,8 +1,9 @@
-//! The protocol to get a compiled file: one message each way over a `SOCK_SEQPACKET` socket, each with a descriptor.
+//! The protocol to get a compiled file: one message each way over a `SOCK_SEQPACKET` socket.
 //!
-//! The request brings the component's digest and a descriptor to read it from, the answer a read-only descriptor of the
-//! sealed compiled file, or a sentence that says why there is none, and what caused that. A file that cannot be kept in
-//! the cache has no name, and comes with a sentence that says why it is not kept. Further requests follow, each
+//! The request brings the component's digest and a descriptor to read it from. The answer brings a read-only descriptor
+//! of the sealed compiled file, or a sentence that says why there is none and whether the component is at fault, or
+//! says that the cache has none and none was to be compiled. A file that cannot be kept in the cache has no name, and
+//! comes with a sentence that says why it is not kept. Further requests follow, each
 //! after the answer to the one before, until the asking side closes. A message that does not fit this form is an error,
 //! never a panic: neither side trusts the other's text.
 

@@ -90,7 +90,7 @@ mod tests {
         "signal a process",
     ];
 
-    /// The least component there is.
+    /// The smallest component that there is.
     const COMPONENT: &[u8] = b"\0asm\x0d\0\x01\0";
 
     fn attempts() -> Vec<(&'static str, io::Result<()>)> {
@@ -171,12 +171,12 @@ mod tests {
     }
 
     #[test]
-    fn landlock_alone_keeps_files_and_ports_from_a_worker_where_there_is_any() {
+    fn landlock_alone_keeps_files_and_ports_from_a_worker() {
         run_alone("sandbox::tests::behind_landlock");
     }
 
     #[test]
-    #[ignore = "landlock_alone_keeps_files_and_ports_from_a_worker_where_there_is_any runs it"]
+    #[ignore = "landlock_alone_keeps_files_and_ports_from_a_worker runs it"]
     fn behind_landlock() {
         assert!(has_landlock(), "this kernel has no Landlock, so this cannot be tested here");
         assert_ne!(deny_files().unwrap(), RulesetStatus::NotEnforced);

@@ -40,7 +40,7 @@ pub struct Checked {
     pub verified: Option<Verified>,
     /// The routes that it asks for and gets.
     pub routes: Vec<RouteRequest>,
-    /// The step that fails, and every mistake in it.
+    /// The stage that fails, and every mistake in it.
     pub failed: Option<(FailedStage, Vec<String>)>,
 }
 

@@ -35,7 +35,7 @@ pub struct Arguments {
     /// Serve the plugins in this directory only (default: the directories in plugind(8))
     #[arg(long, value_name = "DIR")]
     pub plugins: Option<PathBuf>,
-    /// Use this directory as the root of all paths, such as /etc/plugind and /var/cache/plugind (default: /)
+    /// Use this directory as the root of the default paths, such as /etc/plugind and /var/cache/plugind (default: /)
     #[arg(long, value_name = "DIR", value_parser = existing_directory)]
     pub root: Option<PathBuf>,
     /// Use the configuration of this user, in $XDG_RUNTIME_DIR/plugind and $XDG_CONFIG_HOME/plugind

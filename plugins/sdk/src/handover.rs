@@ -26,8 +26,9 @@ pub mod bindings {
 /// progress are finished. Then the host calls `save` on the old version, and `restore` on the new one with the result.
 /// If one of them fails, the old version continues.
 ///
-/// `save` is also called when the daemon shuts down, and `restore` on an instance that replaces a failed one and on the
-/// first one after a restart of the daemon. The limits are in `[handover]` of the manifest.
+/// `save` is also called when the daemon shuts down, and before an instance is recycled or is stopped because it has no
+/// work. `restore` is also called on an instance that replaces a recycled, stopped or failed one, and on the first one
+/// after a restart of the daemon. The limits are in `[handover]` of the manifest.
 ///
 /// ```no_run
 /// use plugind_sdk::Handover;

@@ -43,7 +43,8 @@
 //! | `tasks` | [`tasks`]: background tasks and timers, and ways to end them when the instance must stop |
 //! | `varlink` | [`varlink`], which answers the calls of systemd and its tools on a unix socket |
 //!
-//! Build for the target `wasm32-wasip2`, with the crate type `cdylib`.
+//! Build for the target `wasm32-wasip2`: a plugin with a handler with the crate type `cdylib`, and a background
+//! program as an ordinary binary with `main`.
 
 /// The examples of the handbook, which are compiled with those of this crate.
 #[cfg(doctest)]

@@ -49,8 +49,9 @@ mod bindings {
 /// Passes a request on, and returns the response of the plugin behind this one.
 ///
 /// # Errors
-/// [`ErrorCode::DestinationNotFound`] if no plugin is behind it: the request came by a route of its own. Failures of the
-/// plugin behind are responses of the host, with status 502, 503 or 504.
+/// [`ErrorCode::DestinationNotFound`] if no plugin is behind it: the request came by a route of its own.
+/// [`ErrorCode::LoopDetected`] if the plugins have passed on the request of the client 64 times already.
+/// Failures of the plugin behind are responses of the host, with status 502, 503 or 504.
 pub async fn next(request: Request) -> Result<Response, ErrorCode> {
     bindings::wasi::http::handler::handle(request).await
 }

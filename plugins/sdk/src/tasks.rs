@@ -96,7 +96,7 @@ pub async fn timeout<T>(time: Duration, future: impl Future<Output = T>) -> Opti
     either(future, sleep(time)).await
 }
 
-/// The output of a future, or `None` if the instance must stop before. The future is dropped then.
+/// The output of a future, or `None` if the instance must stop first. The future is dropped then.
 ///
 /// If the future is ready, its output is returned even if the instance must stop.
 pub async fn until_stop<T>(future: impl Future<Output = T>) -> Option<T> {

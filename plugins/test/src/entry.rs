@@ -31,9 +31,10 @@ pub struct Entry {
     pub plugin: Option<String>,
     /// The message, without the fields.
     pub message: String,
-    /// The names and values of the fields, in their order. Names are in lower case, as the plugin or the host wrote
-    /// them. Names with an underscore are those of the host: `request_id` and `trace_id` of an entry of a plugin say
-    /// which request it is about, in hexadecimal digits.
+    /// The names and values of the fields, in their order. In a name that the plugin wrote, capital letters are small,
+    /// and each character other than a letter or a digit is `-`: `order_id` is `order-id`. Names with an underscore are
+    /// those of the host: `request_id` and `trace_id` of an entry of a plugin say which request it is about, in
+    /// hexadecimal digits.
     pub fields: Vec<(String, String)>,
 }
 

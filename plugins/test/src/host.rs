@@ -179,15 +179,16 @@ impl Host {
         self.control(&["start", &self.name]);
     }
 
-    /// Replaces the component, and waits until the new version has taken over. The state of a plugin with a handover
-    /// passes to it.
+    /// Replaces the component, and waits until the new version has taken over and the previous one has finished its
+    /// requests. The state of a plugin with a handover passes to it.
     #[track_caller]
     pub fn replace_component(&self, component: impl AsRef<Path>) {
         put_component(self.files.path(), &self.name, component.as_ref());
         self.control(&["reload"]);
     }
 
-    /// Replaces the manifest, and waits until the new version has taken over.
+    /// Replaces the manifest, and waits until the new version has taken over and the previous one has finished its
+    /// requests.
     #[track_caller]
     pub fn replace_manifest(&self, manifest: &str) {
         put_manifest(self.files.path(), &self.name, manifest);
@@ -353,7 +354,7 @@ fn free<T>(
 fn put_component(files: &Path, name: &str, component: &Path) {
     let draft = files.join("draft.wasm");
     fs::copy(component, &draft)
-        .unwrap_or_else(|error| panic!("cannot read {}: {error}", component.display()));
+        .unwrap_or_else(|error| panic!("cannot copy {}: {error}", component.display()));
     fs::rename(draft, plugin_file(files, name, "wasm")).expect("the directory is there");
 }
 

@@ -1,6 +1,6 @@
-//! The words that are not used, each with its replacement.
+//! The words that must not be used, each with its replacement.
 
-/// Spellings of a word or phrase that is not used, and what to write instead. Upper and lower case are the same.
+/// Spellings of a word or phrase that must not be used, and its replacement. Upper and lower case are the same.
 pub(crate) const UNUSED: &[(&[&str], &str)] = &[
     // A private vocabulary in place of the field's terms.
     (&["house", "houses"], "codebase, daemon"),

@@ -111,7 +111,7 @@ impl Client<'_> {
             body.len()
         );
         let now = turns.now();
-        // As many clients do, apart: the answer may come before the body has gone.
+        // Head and body are written separately, as many clients do: the answer may come before the body was sent.
         wire.write(request.as_bytes())?;
         let (first, second) = match self.way {
             Way::PostHalves(_) => body.as_bytes().split_at(body.len() / 2),

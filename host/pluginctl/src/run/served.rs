@@ -21,7 +21,8 @@ use plugind::{
 use std::{
     collections::BTreeSet,
     ffi::OsString,
-    fs, io,
+    fs::{self, File},
+    io,
     net::SocketAddr,
     os::unix::fs::symlink,
     path::{Path, PathBuf},
@@ -55,6 +56,8 @@ pub(crate) enum ServedError {
     Nothing(PathBuf),
     #[error("cannot read {}: {source}", path.display())]
     Read { path: PathBuf, source: io::Error },
+    #[error("cannot copy {} to {}: {source}", from.display(), to.display())]
+    Copy { from: PathBuf, to: PathBuf, source: io::Error },
     #[error("cannot write {}: {source}", path.display())]
     Write { path: PathBuf, source: io::Error },
     #[error(transparent)]
@@ -77,7 +80,7 @@ impl ServedError {
 /// The note that a component has another name as a plugin than as a file.
 pub(crate) fn note_of_name(name: &PluginName, component: &Path) -> String {
     format!(
-        "{} is the plugin {name} here; rename it to {name}.wasm before you install it",
+        "{} is the plugin {name} here; rename it to {name}.wasm if you copy it yourself; `pluginctl install` does that",
         component.display()
     )
 }
@@ -302,7 +305,11 @@ pub(crate) fn put_file(from: &Path, to: &Path) -> Result<(), ServedError> {
     name.push(to.file_name().unwrap_or_default());
     name.push(".new");
     let draft = to.with_file_name(name);
-    fs::copy(from, &draft).map_err(|source| ServedError::Read { path: from.to_owned(), source })?;
+    File::open(from).map_err(|source| ServedError::Read { path: from.to_owned(), source })?;
+    fs::copy(from, &draft).map_err(|source| {
+        let (from, to) = (from.to_owned(), draft.clone());
+        ServedError::Copy { from, to, source }
+    })?;
     fs::rename(&draft, to).map_err(|source| ServedError::Write { path: to.to_owned(), source })
 }
 

@@ -19,7 +19,7 @@ pub(super) fn text(status: &api::Status) -> String {
     details
         .line("Active", &status.active_state)
         .line("Status", &status.status)
-        .line("Plugins", &format!("{}, of which {} are ready", status.plugins, status.ready));
+        .line("Plugins", &format!("{} ({} ready)", status.plugins, status.ready));
     if !status.awaited.is_empty() {
         details.line("Awaited", &status.awaited.join(", "));
     }
@@ -81,7 +81,7 @@ mod tests {
 plugind 0.1.0
      Active: activating
      Status: starting: 2 of 4 ready
-    Plugins: 4, of which 2 are ready
+    Plugins: 4 (2 ready)
     Awaited: slow, warmup
 "
         );

@@ -102,7 +102,9 @@ pub(crate) enum CasesError {
     Missing(PathBuf),
     #[error("{}", .0.join("; "))]
     Mistakes(Vec<String>),
-    #[error("the tests advance the clock by more than 100 years in total; write shorter times")]
+    #[error(
+        "{FILE}: the tests advance the clock by more than 100 years in total; write shorter times"
+    )]
     Clock,
     #[error(transparent)]
     File(#[from] FileError),

@@ -21,7 +21,7 @@ const ANSWER_MAX: usize = 64 << 20;
 pub(super) enum ExchangeError {
     #[error("cannot connect to {0}: {1}")]
     Connect(SocketAddr, io::Error),
-    #[error("{0}")]
+    #[error("the exchange with the plugin failed: {0}")]
     Io(#[from] io::Error),
     #[error("the request failed: {0}")]
     Http(#[from] hyper::Error),

@@ -1,4 +1,5 @@
-//! The figures of the daemon: counted where the work is done, without a lock, and read by those who publish them.
+//! The figures of the daemon: counted where the work is done, without a lock except for failures, and read by those
+//! who publish them.
 
 mod per_core;
 mod durations;

@@ -136,7 +136,10 @@ mod tests {
         fs::write(plugins.join("not-mounted"), "").unwrap();
         is_on_another(&path).unwrap();
         let error = is_on_another(&expecting).unwrap_err();
-        assert!(error.contains("plugins is empty and on another file system"), "{error}");
+        assert!(
+            error.contains("plugins has no component and is on another file system"),
+            "{error}"
+        );
         // The same, until it is mounted again.
         is_on_another(&expecting).unwrap_err();
         known.devices.clear();

@@ -37,8 +37,8 @@ pub enum ListError {
     },
     /// The file system with its plugins is not there any more.
     #[error(
-        "the directory {} is empty and on another file system than before; plugins that were read from it are serving: \
-         mount it again, or restart the daemon to remove them",
+        "the directory {} has no component and is on another file system than before; plugins that were read from it \
+         are serving: mount it again, or restart the daemon to remove them",
         path.display()
     )]
     Unmounted {
@@ -60,7 +60,7 @@ pub enum ListError {
 fn remedy(error: &io::Error, expected: bool) -> &'static str {
     match error.kind() {
         io::ErrorKind::NotFound if expected => {
-            "plugins that were read from it are serving: restore it, or leave it empty to remove them"
+            "plugins that were read from it are serving: restore it, or create it empty to remove them"
         }
         io::ErrorKind::NotFound => "create it, or name another one",
         io::ErrorKind::PermissionDenied => "let the user of the daemon read it",

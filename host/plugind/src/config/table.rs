@@ -145,7 +145,8 @@ impl<'a> Table<'a> {
             Some(array) if array.is_empty() || is_tables(array) => array,
             _ => {
                 let message = format!(
-                    "{}{key} must be a list of tables [[{key}]], not {}",
+                    "{}{key} must be a list of tables [[{}{key}]], not {}",
+                    self.prefix,
                     self.prefix,
                     node.shown()
                 );
@@ -236,7 +237,9 @@ impl<'a> Table<'a> {
         if let ValueKind::Table(entries) = &node.kind {
             return Some(entries);
         }
-        let message = format!("{}{key} must be a table [{key}], not {}", self.prefix, node.shown());
+        let prefix = &self.prefix;
+        let message =
+            format!("{prefix}{key} must be a table [{prefix}{key}], not {}", node.shown());
         self.document.report(&node.at, message);
         None
     }

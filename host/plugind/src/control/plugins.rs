@@ -152,6 +152,9 @@ fn started(
         Err(why @ RestartError::Pinned) => {
             failed(FailedStage::Scan, &why, &format!("`pluginctl unpin {name}` ends that"))
         }
+        Err(why @ RestartError::InProgress) => {
+            failed(FailedStage::Scan, &why, "try again when it serves or has failed")
+        }
         Err(why @ RestartError::NoRollback(_)) => {
             failed(FailedStage::Scan, &why, "install the version that is wanted, and reload")
         }

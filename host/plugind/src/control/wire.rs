@@ -71,7 +71,7 @@ pub(super) struct ReplyWriter(OwnedWriteHalf);
 impl ReplyWriter {
     /// Sends a reply or an error.
     ///
-    /// zlink would do so, too, but parses again for every 256 bytes that do not fit.
+    /// zlink would do so, too, but serializes again for every 256 bytes that do not fit.
     pub(super) async fn send(&mut self, message: &impl Serialize) -> zlink::Result<()> {
         let mut message = serde_json::to_vec(message)?;
         message.push(0);

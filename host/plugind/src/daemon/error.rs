@@ -27,7 +27,9 @@ pub enum DaemonError {
     #[error(transparent)]
     Remote(#[from] RemoteError),
     /// The thread that stores plugins' states with systemd cannot be started.
-    #[error("cannot start a thread")]
+    #[error(
+        "cannot start a thread; raise TasksMax= of the unit or the limit of processes (ulimit -u)"
+    )]
     Store(#[source] io::Error),
     /// Plugins cannot be run.
     #[error(transparent)]

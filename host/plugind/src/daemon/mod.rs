@@ -143,17 +143,17 @@ fn broker(
     NatsConnection::start("messaging", setting, credentials, "plugind", runtime).map(Broker::new)
 }
 
-/// Runs the daemon until it is asked to stop.
+/// Runs the daemon until it is asked to stop, or has been idle for long enough.
 ///
 /// # Errors
-/// When it cannot start, or a required plugin cannot.
+/// When it cannot start, a required plugin cannot, or a plugin has failed without which it must not continue.
 pub async fn run(
     settings: DaemonConfig,
     systemd: Systemd,
     journal: Journal,
     executors: Executors,
 ) -> Result<(), DaemonError> {
-    // First of all: systemd takes a service that does not catch SIGHUP for one that cannot reload.
+    // First of all: systemd refuses to reload a service that does not catch its `ReloadSignal=`.
     let signals = Signals::catch().map_err(DaemonError::Signals)?;
     let (socket, directory) = (systemd.notify_socket.clone(), settings.places.state.clone());
     let store = Store::start(socket, directory, systemd.stored).map_err(DaemonError::Store)?;

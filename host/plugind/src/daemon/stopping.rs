@@ -26,7 +26,7 @@ const DRAIN_DEADLINE: Duration = Duration::from_secs(20);
 const RECEIVE_DEADLINE: Duration = Duration::from_secs(10);
 /// Time that closed connections have to deliver what plugins wrote last.
 const CLOSE_DEADLINE: Duration = Duration::from_secs(3);
-/// The least time that connections and plugins have to finish when the daemon stops.
+/// The shortest time limit of a whole stop, to which the delay for load balancers is added.
 const STOP_DEADLINE: Duration = Duration::from_secs(30);
 /// Time that a stop has in addition to the longest time to stop of a plugin: [`RECEIVE_DEADLINE`] before it,
 /// [`CLOSE_DEADLINE`] after it, and some for a busy machine.

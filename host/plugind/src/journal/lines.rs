@@ -46,7 +46,7 @@ pub(super) fn line(record: &Record) -> String {
     }
 }
 
-/// A request that was answered, with everything that is known of it.
+/// A request that was answered, with all that the log has of it except the referer and the user agent.
 pub(super) fn served(entry: &AccessEntry) -> String {
     let mut sentence = format!("request served socket={}", entry.socket);
     let mut add = |name: &str, value: &str| sentence += &format!(" {name}={}", Value(value));
@@ -68,7 +68,7 @@ pub(super) fn served(entry: &AccessEntry) -> String {
     sentence
 }
 
-/// A message of the host with all its fields except a backtrace, which is long.
+/// A message of the host with all its fields except its identifier and a backtrace.
 pub(super) struct Sentence<'a>(pub(super) &'a HostRecord);
 
 impl fmt::Display for Sentence<'_> {

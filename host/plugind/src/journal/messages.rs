@@ -16,7 +16,7 @@ pub const PLUGIN_REMOVED: &str = "d7a98a023fc54c43b9025965cfe2d59a";
 pub const PLUGIN_STOPPED: &str = "d41af5c360d84caa85b9471684eab92b";
 /// The last instance of a plugin that starts on demand was stopped, since it had no work.
 pub const PLUGIN_IDLE: &str = "921590ced09540b9a9398e6fe3c28f3f";
-/// A request or connection has started a plugin that starts on demand.
+/// A request, connection or datagram has started an instance of a plugin that starts on demand.
 pub const PLUGIN_STARTED_ON_DEMAND: &str = "284c60204f904e45a5cd7bfcdd52decb";
 /// A background program returned successfully and is not restarted.
 pub const PROGRAM_FINISHED: &str = "34a9998be6e84d92a50c1ae904de008c";

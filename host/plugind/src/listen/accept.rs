@@ -13,13 +13,13 @@ use tokio::time::{Instant, sleep};
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, info, warn};
 
-/// Pause of accepting after an error, so that missing resources can be released.
+/// The pause before the next attempt to accept after an error, so that missing resources can be released.
 const PAUSE: Duration = Duration::from_millis(100);
-/// After how long without an error an outage has ended.
+/// The time without an error after which an outage has ended.
 const OUTAGE_END: Duration = Duration::from_secs(10);
 
 /// Accepts connections and serves each in a task of its own, until `closing`. Without a free place nothing is accepted.
-/// They are dealt out to the cores, and each stays on its own.
+/// Connections are distributed among the cores, and each stays on its core.
 pub async fn accept<Served>(
     name: &str,
     listener: StreamListener,

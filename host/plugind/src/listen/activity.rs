@@ -204,7 +204,8 @@ impl Activity {
         self.closing.load(Relaxed)
     }
 
-    /// Whether the connection can be closed without a loss: no request is complete, and no response is on its way.
+    /// Whether the connection can be closed without a loss: no request is being answered, and no response is still to
+    /// be written.
     #[must_use]
     pub fn is_idle(&self) -> bool {
         self.exchanges.load(Relaxed) == 0 && !self.write_blocked.load(Relaxed)

@@ -43,7 +43,7 @@ pub fn server(reader: TableReader) -> DatagramServer {
     })
 }
 
-/// An answer, where it goes.
+/// An answer, and the address that it goes to.
 type Answer = (Option<SocketAddrAny>, Result<Option<Vec<u8>>, Dropped>);
 
 /// One socket, and the datagrams that wait for their answers.
@@ -143,16 +143,17 @@ async fn answer(
     reader: &TableReader,
     mut datagram: Box<ReceivedDatagram>,
 ) -> Result<Option<Vec<u8>>, Dropped> {
-    let mut given_back = GivenBack::default();
+    let mut given_back = GivenBack::none();
     loop {
         let pool = pool(reader, &datagram.socket).filter(|pool| given_back.allows(pool));
         let pool = pool.ok_or(Dropped::NotServed)?;
         match pool.call(Call::Datagram(datagram)).await {
             Ok(Reply::Datagram(answer)) => return Ok(answer),
             Err(NotServed::Draining(Call::Datagram(returned))) => {
-                (datagram, given_back) = (returned, GivenBack::by(pool));
+                given_back.note(&pool);
+                datagram = returned;
             }
-            Err(NotServed::Busy) => return Err(Dropped::QueueFull),
+            Err(NotServed::Busy(_)) => return Err(Dropped::QueueFull),
             Ok(Reply::Http(_) | Reply::Stream | Reply::WebSocket | Reply::Message)
             | Err(NotServed::Draining(_) | NotServed::TimedOut | NotServed::Failed(_)) => {
                 return Err(Dropped::Failed);

@@ -1,8 +1,9 @@
 //! The client of a request, in the header fields in which plugins read it: `Forwarded` (RFC 7239), `X-Forwarded-For`,
 //! `X-Forwarded-Proto`, `X-Forwarded-Host`, and `X-Forwarded-Client-Cert` for a client with a certificate.
 //!
-//! They always have one element, the client, and a client cannot forge them. Behind trusted proxies the client is the
-//! last address that a trusted proxy reports and that is not a trusted proxy itself.
+//! Each of the first four has one element, about the client, and a client can forge none of the five. Behind trusted
+//! proxies the client is the last address that a trusted proxy reports and that is not a trusted proxy itself.
+//! `X-Forwarded-Client-Cert` of a trusted proxy is passed on as it is.
 
 use crate::{
     base::name::PluginName,

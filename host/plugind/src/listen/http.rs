@@ -55,9 +55,9 @@ pub async fn answer(
         Err(refusal) => return Ok(refusal.into()),
     };
     record.admitted(request.headers().get(FORWARDED_FOR), identity);
-    let (mut found, mut given_back) = (Some(found), GivenBack::default());
+    let (mut found, mut given_back) = (Some(found), GivenBack::none());
     loop {
-        // After a draining generation the table is another one.
+        // After a draining generation, the route is looked up again: the table may have changed.
         let entry = match found.take().unwrap_or_else(|| find(endpoint, request.uri())) {
             Ok(entry) => entry,
             Err(refusal) => return Ok(refusal.into()),
@@ -79,6 +79,7 @@ pub async fn answer(
             return Ok(Refusal::new(StatusCode::SERVICE_UNAVAILABLE, why).into());
         };
         if !given_back.allows(pool) {
+            core_figures(&entry).refusal(503);
             let why = "the plugin is being replaced";
             return Ok(Refusal::new(StatusCode::SERVICE_UNAVAILABLE, why).into());
         }
@@ -102,7 +103,8 @@ pub async fn answer(
         match served {
             Ok(Reply::Http(response)) => return Ok(deliver(plugin, identity, asked, response)),
             Err(NotServed::Draining(Call::Http(returned))) => {
-                (request, given_back) = (*returned, GivenBack::by(pool.clone()));
+                given_back.note(pool);
+                request = *returned;
                 if let Some(whole) = whole {
                     *request.uri_mut() = whole;
                     request.headers_mut().remove(FORWARDED_PREFIX);
@@ -172,7 +174,7 @@ fn admit(
     }
     // A plugin trusts this header for the beginning of its links, so a client must not be able to set it.
     parts.headers.remove(FORWARDED_PREFIX);
-    // A body without a byte needs no box: a box of nothing is no allocation.
+    // A body without a byte costs no allocation: boxing a zero-sized type does not allocate.
     let body = match body.is_end_stream() {
         true => Empty::new().map_err(|never: Infallible| match never {}).boxed_unsync(),
         false => body.map_err(wasmtime_wasi_http::Error::from).boxed_unsync(),

@@ -65,16 +65,17 @@ pub(super) async fn deliver(
         return Err(Undelivered::TooLarge(message.data.len()));
     }
     let mut message = Box::new(message);
-    let mut given_back = GivenBack::default();
+    let mut given_back = GivenBack::none();
     loop {
         let pool = pool_of(reader, plugin).or_else(&last).filter(|pool| given_back.allows(pool));
         let pool = pool.ok_or(Undelivered::NotServed)?;
         match pool.call(Call::Message(message)).await {
             Ok(Reply::Message) => return Ok(()),
             Err(NotServed::Draining(Call::Message(returned))) => {
-                (message, given_back) = (returned, GivenBack::by(pool));
+                given_back.note(&pool);
+                message = returned;
             }
-            Err(NotServed::Busy) => return Err(Undelivered::Busy),
+            Err(NotServed::Busy(_)) => return Err(Undelivered::Busy),
             Err(NotServed::TimedOut) => return Err(Undelivered::TimedOut),
             Err(NotServed::Failed(error)) => return Err(Undelivered::Failed(error.to_string())),
             Ok(Reply::Http(_) | Reply::Stream | Reply::Datagram(_) | Reply::WebSocket)

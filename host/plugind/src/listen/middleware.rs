@@ -63,7 +63,7 @@ pub(super) async fn pass(
     way: &MiddlewareWay,
     mut request: Request<WasiBody>,
 ) -> Passed {
-    let mut given_back = GivenBack::default();
+    let mut given_back = GivenBack::none();
     loop {
         let NextPool { pool, others } = match next(reader, way, request.uri().path()) {
             Ok(next) => next,
@@ -80,7 +80,8 @@ pub(super) async fn pass(
                 return Passed::Answered(pool.name().clone(), Box::new(response));
             }
             Err(NotServed::Draining(Call::Http(returned))) => {
-                (request, given_back) = (*returned, GivenBack::by(pool));
+                given_back.note(&pool);
+                request = *returned;
             }
             Ok(Reply::Stream | Reply::WebSocket | Reply::Datagram(_) | Reply::Message) => {
                 return Passed::NotServed(pool.name().clone(), None);

@@ -102,7 +102,7 @@ async fn answer(
         Ok(admitted) => admitted,
         Err(refusal) => return refusal.into(),
     };
-    let mut given_back = GivenBack::default();
+    let mut given_back = GivenBack::none();
     loop {
         let pool = match find(&reader, &callee, request.uri().path()) {
             Ok(entry) => entry.and_then(|entry| entry.pool.clone()),
@@ -124,7 +124,8 @@ async fn answer(
         match pool.request(Box::new(request), identity).await {
             Ok(Reply::Http(response)) => return deliver(&callee, identity, asked, response),
             Err(NotServed::Draining(Call::Http(returned))) => {
-                (request, given_back) = (*returned, GivenBack::by(pool));
+                given_back.note(&pool);
+                request = *returned;
             }
             Ok(Reply::Stream | Reply::WebSocket | Reply::Datagram(_) | Reply::Message) => {
                 return failed(&callee, identity, None).into();

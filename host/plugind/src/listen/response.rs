@@ -74,7 +74,7 @@ pub(super) fn failed(
     not_served: Option<NotServed>,
 ) -> Refusal {
     let (status, what) = match not_served {
-        Some(NotServed::Busy | NotServed::Draining(_)) => {
+        Some(NotServed::Busy(_) | NotServed::Draining(_)) => {
             (StatusCode::SERVICE_UNAVAILABLE, "is busy")
         }
         Some(NotServed::TimedOut) => (StatusCode::GATEWAY_TIMEOUT, "did not answer in time"),

@@ -36,11 +36,11 @@ pub struct Listen {
 pub enum Address {
     /// Connections to an address and a port.
     Tcp(SocketAddr),
-    /// Connections to a file.
+    /// Connections at a path.
     UnixStream(PathBuf),
     /// Datagrams to an address and a port.
     Udp(SocketAddr),
-    /// Datagrams to a file.
+    /// Datagrams at a path.
     UnixDatagram(PathBuf),
 }
 

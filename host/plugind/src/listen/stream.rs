@@ -21,7 +21,8 @@ use tokio::{
 
 /// Time that a client may leave sent data unacknowledged, in ms.
 const USER_TIMEOUT: u32 = 30_000;
-/// After how long without traffic the kernel asks whether a client still exists, and how often.
+/// The time without traffic after which the kernel asks whether a client still exists, the interval of its probes, and
+/// their number.
 const KEEPALIVE_IDLE: Duration = Duration::from_secs(30);
 const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(10);
 const KEEPALIVE_COUNT: u32 = 3;
@@ -111,8 +112,8 @@ impl StreamListener {
     }
 }
 
-/// Sets the options that accepted connections inherit, unless the socket's owner chose others. Without an option, a
-/// client that is gone is noticed later or not at all, and that is all.
+/// Sets TCP_NODELAY, and the other options that accepted connections inherit unless the socket's owner chose others.
+/// Without one of those, a client that is gone is noticed later or not at all, and that is all.
 fn watch_over_clients(socket: &impl AsFd) {
     // Without it small answers wait for the acknowledgement of the one before.
     sockopt::set_tcp_nodelay(socket, true).ok();

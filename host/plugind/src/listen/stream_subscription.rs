@@ -182,7 +182,7 @@ impl Subscription {
             debug!(plugin = %self.key.plugin, %error, "message not acknowledged");
         }
         let consumer = self.consumer_name();
-        self.refused(&format!("consumer {consumer} has another subject than before"));
+        self.refused(&format!("the subject of consumer {consumer} has changed"));
     }
 
     /// Room for as many messages as possible, at least one; none, if the subscription is ended.

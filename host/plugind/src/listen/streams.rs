@@ -9,7 +9,7 @@ use crate::{
     },
     pool::{
         Reply,
-        call::{Call, NotServed},
+        call::{BusyCause, Call, NotServed},
         instances::Pool,
     },
     route::table::TableReader,
@@ -53,13 +53,17 @@ async fn serve(accepted: Accepted, reader: TableReader) {
         Ok(DetachedStream::Unix(stream)) => ClientConnection::new(stream, client, socket.clone()),
         Err(error) => return debug!(%peer, %error, "cannot serve connection"),
     };
-    let mut given_back = GivenBack::default();
+    let mut given_back = GivenBack::none();
     loop {
         let pool = reader.table().whole_socket(&socket).and_then(|entry| entry.pool.clone());
-        let Some(pool) = pool.filter(|pool| given_back.allows(pool)) else { break };
+        let Some(pool) = pool else { break };
+        if !given_back.allows(&pool) {
+            report(&pool, &socket, peer, &NotServed::Busy(BusyCause::Replaced), LATE);
+            break;
+        }
         match in_pool(&pool, &connection).await {
             Ok(_) => return connection.close(LINGER).await,
-            Err(NotServed::Draining(_)) => given_back = GivenBack::by(pool),
+            Err(NotServed::Draining(_)) => given_back.note(&pool),
             Err(not_served) => {
                 report(&pool, &socket, peer, &not_served, LATE);
                 return connection.reset();
@@ -71,7 +75,9 @@ async fn serve(accepted: Accepted, reader: TableReader) {
 
 /// Has an instance serve a connection, as long as it is used.
 async fn in_pool(pool: &Pool, connection: &ClientConnection) -> Result<Reply, NotServed> {
-    let Some(_place) = pool.connection_place() else { return Err(NotServed::Busy) };
+    let Some(_place) = pool.connection_place() else {
+        return Err(NotServed::Busy(BusyCause::Connections));
+    };
     let manifest = &pool.linked().release.manifest;
     let mut served = pin!(pool.call(Call::Stream(connection.clone())));
     let Some(idle) = manifest.limits.idle_timeout else { return served.await };
@@ -103,8 +109,14 @@ pub(super) fn report(
         NotServed::TimedOut => {
             info!(%plugin, %socket, %peer, error = late, "connection failed");
         }
-        NotServed::Busy | NotServed::Draining(_) => {
+        NotServed::Busy(BusyCause::Connections) => {
             warn!(%plugin, %socket, %peer, "connection limit reached");
+        }
+        NotServed::Busy(cause) => {
+            info!(%plugin, %socket, %peer, error = %cause, "connection failed");
+        }
+        NotServed::Draining(_) => {
+            info!(%plugin, %socket, %peer, error = %BusyCause::Replaced, "connection failed");
         }
     }
 }

@@ -300,7 +300,7 @@ impl Subscription {
             return;
         }
         let bytes = message.length.saturating_add(size_of::<Message>());
-        // It is bounded here, so that it counts as memory of the plugin, and is not refused for that.
+        // Waiting messages are bounded here, so they are charged to the memory of the plugin even beyond its limit.
         let pool = self.last_pool();
         let charge = || Some(pool?.shared().memory.charge_always(bytes));
         if !waiting.push(message, bytes, charge) {
@@ -329,7 +329,7 @@ impl Subscription {
         let Some(message) = message else { return };
         let (this, message) = (self.clone(), message_of(&message));
         self.spawn(async move {
-            // Without a stream, it is lost if it was not handled.
+            // Without a stream, it is lost. `deliver` and the pool log all other causes.
             if let Err(Undelivered::NotServed) = this.deliver(message).await {
                 this.lost.note(Loss::NotServed);
             }

@@ -16,7 +16,7 @@ const VERSION: &str = "13";
 /// The length of a key: 16 bytes in Base64.
 const KEY_LENGTH: usize = 24;
 
-/// Whether a request asks for another protocol than HTTP.
+/// Whether a request asks for a protocol other than HTTP.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Asks {
     /// It does not.

@@ -11,7 +11,7 @@ use crate::{
     },
     pool::{
         Reply,
-        call::{Call, NotServed},
+        call::{BusyCause, Call, NotServed},
         instances::Pool,
     },
     world::client_websocket::{
@@ -82,8 +82,8 @@ pub async fn open(
     origin: &WebSocketOrigin,
 ) -> Result<Opening, NotServed> {
     let Some(place) = pool.connection_place() else {
-        report(pool, &origin.socket, origin.peer, &NotServed::Busy, LATE);
-        return Err(NotServed::Busy);
+        report(pool, &origin.socket, origin.peer, &NotServed::Busy(BusyCause::Connections), LATE);
+        return Err(NotServed::Busy(BusyCause::Connections));
     };
     let (guest, mut host) = ClientWebSocket::new(request);
     let mut served: Served = {
@@ -113,7 +113,7 @@ pub async fn open(
         Some(WebSocketDecision::Refuse(status)) => {
             let stop = pool.linked().release.manifest.service.timeout_stop;
             tokio::spawn(async move {
-                // Other work of the plugin is not waited for.
+                // The client is answered now. Its place is free when the call of the plugin has ended.
                 timeout(stop, served).await.ok();
                 drop(place);
             });

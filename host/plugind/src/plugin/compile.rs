@@ -71,7 +71,7 @@ pub fn compile(
 /// Finds a plugin's compiled file in the cache; none, if it has to be compiled. Never waits for that.
 ///
 /// # Errors
-/// When it cannot be run.
+/// When it cannot be run, or the compiler does not answer in time.
 pub fn cached(
     verified: &Verified,
     engine: &Engine,

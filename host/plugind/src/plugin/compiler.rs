@@ -182,7 +182,7 @@ impl Compiler {
     }
 
     /// Has the component behind `descriptor` compiled for engines of this kind, or found in the cache; none, if it was
-    /// only to be found. `cache` is the directory of compiled files, for a compiler that shares it.
+    /// only to be found and is not there. `cache` is the directory of compiled files, for a compiler that shares it.
     ///
     /// Blocks for as long as that takes.
     ///

@@ -12,12 +12,12 @@ use wasmparser::BinaryReaderError;
 pub enum InspectError {
     /// The bytes are something else.
     #[error(
-        "is not WebAssembly, which begins with the bytes \"\\0asm\"; put a component there, as \
-         `cargo build --target wasm32-wasip2` makes one"
+        "is not WebAssembly, which begins with the bytes \"\\0asm\"; put a component there, such as \
+         the output of `cargo build --target wasm32-wasip2`"
     )]
     NotWasm,
     /// The bytes are WebAssembly as text.
-    #[error("is a component written as text; make it binary with `wasm-tools parse -o FILE.wasm`")]
+    #[error("is WebAssembly written as text; make it binary with `wasm-tools parse -o FILE.wasm`")]
     Text,
     /// The bytes are damaged.
     #[error("is not a valid WebAssembly component: {0}; build or copy it again")]

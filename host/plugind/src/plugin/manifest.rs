@@ -54,7 +54,8 @@ pub struct Manifest {
     pub core_dump: bool,
     /// The arguments of the command line, behind the plugin's name.
     pub arguments: Vec<String>,
-    /// The routes and sockets that it serves; none: its own route on the socket of its kind.
+    /// The routes and sockets that it serves; none: the route `/NAME` on all sockets for HTTP, or the socket of its
+    /// name.
     pub serve: Vec<Serve>,
     /// The messages that it receives.
     pub subscribe: Vec<Subscribe>,

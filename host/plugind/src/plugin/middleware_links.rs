@@ -42,8 +42,8 @@ fn why_not(link: &PluginName, all: &BTreeMap<&PluginName, &VerifyResult>) -> Opt
     };
     if inspection.is_some_and(|inspection| !inspection.is_middleware()) {
         return Some(format!(
-            "middleware: \"{link}\" does not import wasi:http/handler@0.3, so it would pass no request on; remove the \
-             name"
+            "middleware: \"{link}\" does not both export and import wasi:http/handler@0.3, so it would pass no request \
+             on; remove the name"
         ));
     }
     if manifest.is_some_and(|manifest| !manifest.middleware.links.is_empty()) {

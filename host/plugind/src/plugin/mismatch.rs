@@ -113,8 +113,8 @@ fn short_of_memory(path: &Path, inspection: &Inspection, manifest: &Manifest) ->
 
 /// An import that needs a grant that is missing, with the line that would grant it.
 ///
-/// WASI interfaces that need a grant (files, sockets, requests) are linked for all plugins and refuse at run time: many
-/// toolchains import them whether a component uses them or not.
+/// The WASI interfaces of files, sockets and requests are not among them: they are linked for all plugins and refuse at
+/// run time, since many toolchains import them whether a component uses them or not.
 fn ungranted(inspection: &Inspection, manifest: &Manifest) -> Option<(String, &'static str)> {
     inspection.imports.iter().find_map(|import| {
         let Access::Granted(grants) = find(import)?.access else { return None };

@@ -55,8 +55,9 @@ pub fn measure(state: &Path, plugin: &PluginName) -> StateSize {
     }
 }
 
-/// The size in bytes of the files below a directory; none, if it cannot be read, or has more entries than are counted.
-/// Links are not followed, and a file that disappears meanwhile is not counted. Blocks.
+/// The size in bytes of the files below a directory; none, if it cannot be read, or has more entries or more
+/// directories within each other than are counted. Links are not followed, and a file that disappears meanwhile is not
+/// counted. Blocks.
 #[must_use]
 pub fn size(directory: &Path) -> Option<u64> {
     size_of(directory, ENTRIES_MAX, 0)

@@ -32,11 +32,35 @@ pub enum NotServed {
     /// This generation takes no more calls. The call is given back for the next one.
     Draining(Call),
     /// Too many calls wait, or no instance had room for this one in time.
-    Busy,
+    Busy(BusyCause),
     /// The guest did not reply in time.
     TimedOut,
     /// The guest failed.
     Failed(CallFailure),
+}
+
+/// Why no instance took a call, and the setting to raise.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum BusyCause {
+    /// The instances had other calls, or none could start.
+    #[error(
+        "no instance took the request in time; if all are busy, raise instances.max or instances.concurrency"
+    )]
+    Instances,
+    /// There was no memory or no place in the instance pool.
+    #[error(
+        "there is no room for another instance; raise limits.memory-max, or [pool] in plugind.toml"
+    )]
+    NoRoom,
+    /// Other calls wait for a handover.
+    #[error("too many requests wait for a handover; raise handover.held-max")]
+    Held,
+    /// The plugin has other connections.
+    #[error("the plugin has too many connections; raise limits.connections-max")]
+    Connections,
+    /// The generation that had it drains, and no other one serves.
+    #[error("the plugin is being replaced")]
+    Replaced,
 }
 
 impl std::fmt::Debug for Call {

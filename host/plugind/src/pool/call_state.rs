@@ -22,7 +22,7 @@ pub(crate) enum State {
     Expired,
     /// It was given back: its generation is going, and the next one can have it.
     Returned,
-    /// It ended in its worker without a reply.
+    /// It ended without a whole reply, in its worker or while it waited.
     Failed,
 }
 

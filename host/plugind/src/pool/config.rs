@@ -7,8 +7,8 @@ use crate::{
 };
 use std::time::Duration;
 
-/// The most workers of a plugin whose instances are reused, unless its manifest says otherwise: more than cores are of
-/// no use.
+/// The most workers of a plugin whose instances are reused, unless its manifest says otherwise. With fewer
+/// cores there are fewer workers: more workers than cores are of no use.
 const REUSED_MAX: usize = 4;
 /// The most calls at a time in a shared worker.
 const SHARED_CONCURRENCY: usize = 16;

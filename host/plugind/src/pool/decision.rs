@@ -57,7 +57,7 @@ pub(super) struct WorkerView {
     pub(super) concurrency: usize,
     /// The most calls over its life.
     pub(super) recycle_after: Option<u32>,
-    /// It is recycled only after this many calls.
+    /// It is recycled only after this many calls, unless too many linger.
     pub(super) recycle_not_before: u32,
     /// The instance keeps a state that the one that replaces it takes over, and that was not saved for it yet.
     pub(super) unsaved: bool,

@@ -12,7 +12,7 @@ use wasmtime_wasi::I32Exit;
 /// The way in which an instance ended.
 #[derive(Debug)]
 pub(crate) enum End {
-    /// Normally: its generation drained, or it was recycled.
+    /// Normally: its generation drained, it was recycled, or it had no work.
     Finished,
     /// A call in it was not answered in time; it took no more calls, and its other calls have ended.
     Retired,
@@ -53,11 +53,11 @@ impl CallFailure {
 pub enum Failure {
     /// The guest trapped.
     Trap(String),
-    /// It hung, or did not answer for its health.
+    /// It hung, did not answer for its health, or refused all calls for too long.
     Watchdog(String),
     /// It took too long to start, to stop, or to hand over, or one of its requests did.
     Timeout(&'static str),
-    /// It wanted more memory than it may have.
+    /// It wanted more memory than it may have, or than the system has.
     OutOfMemory(String),
     /// The host failed, by the guest's doing.
     Panic(String),

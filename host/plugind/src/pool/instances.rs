@@ -159,7 +159,7 @@ impl Pool {
         worker::spawn_probe(&self.set, |_| WorkerEvent::Idle { state: None });
     }
 
-    /// Keeps further workers from being started, until the next [`Pool::start_worker`].
+    /// Keeps further workers from being started, until [`Pool::release`] or the next [`Pool::start_worker`].
     pub fn hold(&self) {
         self.set.pause(true);
     }

@@ -9,7 +9,7 @@
 use crate::{
     base::atomic::{AtomicUsize, Mutex, MutexGuard, Ordering::SeqCst},
     pool::{
-        call::{Call, ReplySender},
+        call::{BusyCause, Call, ReplySender},
         in_flight::InFlight,
         worker_handle::WorkerHandle,
     },
@@ -67,8 +67,8 @@ pub(crate) enum Pushed {
 
 /// Why a call was not added.
 pub(crate) enum PushError {
-    /// Too many wait.
-    Full,
+    /// Too many wait, for this cause.
+    Full(BusyCause),
     /// None is taken any more.
     Closed(QueuedCall),
 }
@@ -95,7 +95,7 @@ impl CallQueue {
         let lane = self.lane_with_worker(core).unwrap_or(own);
         // As long as no lane has more than its share, no other one has to be looked at.
         if lane.queued.load(SeqCst) >= self.max / self.lanes.len() && self.len() >= self.max {
-            return Err(PushError::Full);
+            return Err(PushError::Full(BusyCause::Instances));
         }
         let worker = {
             let mut state = lane.state();
@@ -263,7 +263,7 @@ mod tests {
         for core in [0, 1] {
             assert!(queue.push(core, call(&sweeper, core)).is_ok());
         }
-        assert!(matches!(queue.push(0, call(&sweeper, 0)), Err(PushError::Full)));
+        assert!(matches!(queue.push(0, call(&sweeper, 0)), Err(PushError::Full(_))));
         assert_eq!(queue.close().len(), 2);
         assert_eq!(queue.len(), 0);
         assert!(matches!(queue.push(1, call(&sweeper, 1)), Err(PushError::Closed(_))));

@@ -1,7 +1,7 @@
 //! The caller's side of a call: the reply that is waited for, and a response's body on its way.
 
 use crate::pool::{
-    call::{NotServed, Outcome, ReplyReceiver},
+    call::{BusyCause, NotServed, Outcome, ReplyReceiver},
     call_state::State,
     failure::CallFailure,
     in_flight::InFlight,
@@ -169,8 +169,8 @@ fn not_served(call: &InFlight, failure: CallFailure) -> NotServed {
             None => NotServed::Failed(failure),
         },
         (State::Expired, _) => NotServed::TimedOut,
-        (state, _) if !state.was_taken() => NotServed::Busy,
-        (_, CallFailure::NoCapacity) => NotServed::Busy,
+        (_, CallFailure::NoCapacity) => NotServed::Busy(BusyCause::NoRoom),
+        (state, _) if !state.was_taken() => NotServed::Busy(BusyCause::Instances),
         (_, failure) => NotServed::Failed(failure),
     }
 }
@@ -205,7 +205,7 @@ impl Body for Delivery {
     ) -> Poll<Option<Result<Frame<Bytes>, Self::Error>>> {
         let Poll::Ready(frame) = Pin::new(&mut self.body).poll_frame(cx) else {
             let max = humantime::format_duration(ready!(self.pauses.poll(cx)));
-            self.note(&format!("the response paused for {max}, the limits.idle-timeout"));
+            self.note(&format!("the response paused for {max}, the value of limits.idle-timeout"));
             return Poll::Ready(Some(Err(Self::Error::HttpResponseIncomplete)));
         };
         self.pauses.end();
@@ -299,7 +299,7 @@ impl Drop for Delivery {
 mod tests {
     use super::*;
     use crate::pool::{
-        call::{Call, ReplySender},
+        call::{BusyCause, Call, ReplySender},
         deadline_sweeper::DeadlineSweeper,
         request_failures::RequestFailures,
         worker_handle::WorkerHandle,
@@ -356,7 +356,7 @@ mod tests {
     #[tokio::test]
     async fn a_call_that_nothing_takes_is_refused_as_busy() {
         let (_, sender, reply) = pending(&datagram());
-        assert!(matches!(reply.await, Err(NotServed::Busy)));
+        assert!(matches!(reply.await, Err(NotServed::Busy(BusyCause::Instances))));
         drop(sender);
     }
 
@@ -411,6 +411,6 @@ mod tests {
         let (in_flight, sender, reply) = pending(&datagram());
         in_flight.note(CallFailure::NoCapacity);
         drop(sender);
-        assert!(matches!(reply.await, Err(NotServed::Busy)));
+        assert!(matches!(reply.await, Err(NotServed::Busy(BusyCause::NoRoom))));
     }
 }

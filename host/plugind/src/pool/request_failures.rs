@@ -162,9 +162,8 @@ impl RequestFailures {
     ) {
         match not_served {
             NotServed::Draining(_) => (),
-            NotServed::Busy => {
-                let cause = "all instances are busy; raise instances.max or instances.concurrency";
-                self.note(RequestFailure::Busy, cause, request);
+            NotServed::Busy(cause) => {
+                self.note(RequestFailure::Busy, &cause.to_string(), request);
             }
             NotServed::TimedOut => {
                 let cause = "no response began within limits.request-timeout";

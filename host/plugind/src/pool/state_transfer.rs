@@ -23,8 +23,8 @@ use std::{
 };
 use wasmtime::{AsContextMut, component::Accessor};
 
-/// Time after the supervisor's deadline at which an instance is ended: by then nothing waits for it, and one that
-/// saves continues.
+/// Time after the supervisor's deadline at which an instance that restores is ended. For one that saves, the deadline is
+/// dropped when nobody waits for the state any more, unless its guest computes all the time.
 const GRACE: Duration = Duration::from_secs(1);
 
 /// An order to save or restore the state of an instance.

@@ -25,7 +25,8 @@ pub enum InstanceStage {
 pub enum Retirement {
     /// A call in it was not answered in time. It has ended.
     CallTimedOut(Option<RequestIdentity>),
-    /// It has served for long enough. It ends when its calls have ended.
+    /// It has served for long enough, and ends when its calls have ended; or it has ended, because a call without a
+    /// caller occupied it.
     Recycled,
 }
 

@@ -8,6 +8,7 @@ pub(super) mod worker_slot;
 use crate::{
     base::figures::PluginFigures,
     pool::{
+        call::BusyCause,
         config::PoolConfig,
         deadline_sweeper::DeadlineSweeper,
         queue::{CallQueue, PushError, Pushed, QueuedCall},
@@ -94,7 +95,7 @@ pub(crate) struct WorkerSet {
     cores: Box<[CoreWorkers]>,
     /// Number of further calls whose plugin is assumed to compute.
     computing: AtomicU32,
-    /// Failed workers are not replaced until the supervisor says so.
+    /// No worker is started until the supervisor says so.
     paused: AtomicBool,
     draining: OnceLock<StopReason>,
     /// Those that can be reached from outside.
@@ -198,7 +199,7 @@ impl WorkerSet {
         // Held calls are counted and added one at a time, whatever core they come on.
         let held = self.transfer.is_held().then(|| self.handles());
         if held.is_some() && self.is_held_full() {
-            return Err(PushError::Full);
+            return Err(PushError::Full(BusyCause::Held));
         }
         let pushed = self.queue.push(core, call)?;
         drop(held);

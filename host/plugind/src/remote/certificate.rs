@@ -30,7 +30,7 @@ pub(super) fn read_authorities(
     Err(credential_file::mistake(origin, message))
 }
 
-/// Returns an error with its remedy, if it is one about the certificate of a server. Clients of servers report errors as
+/// Returns an error with its remedy, if it is one about the certificate of a server. Client libraries report errors as
 /// text. The same mistake always has the same words, so that it counts as one: rustls adds the time to some of them.
 pub(super) fn explain(error: &str) -> Option<(Cow<'_, str>, &'static str)> {
     let (before, cause) = error.split_once(INVALID)?;

@@ -22,7 +22,7 @@ use tokio::sync::watch;
 pub struct RouteEntry {
     /// The plugin.
     pub plugin: PluginName,
-    /// Its instances; none while it has none that are ready.
+    /// Its instances; none while none of its generations serves.
     pub pool: Option<Arc<Pool>>,
     /// Where those of its requests that have no instance are counted.
     pub figures: Arc<PluginFigures>,
@@ -145,7 +145,7 @@ impl RouteTable {
         self.subscribers.get(name)
     }
 
-    /// The instances of a plugin that is middleware, if it has any that are ready.
+    /// The instances of a plugin that is middleware, if one of its generations serves.
     #[must_use]
     pub fn middleware(&self, name: &PluginName) -> Option<&Arc<Pool>> {
         self.middleware.get(name)?.pool.as_ref()

@@ -16,8 +16,8 @@ const KEEP_RESIDENT: usize = 256 << 10;
 /// The same, of each table.
 const TABLE_KEEP_RESIDENT: usize = 16 << 10;
 
-/// Stacks in addition to those that the number of instances requires. It is added, and is no minimum.
-const STACKS_MIN: u32 = 64;
+/// Stacks in addition to those that the number of instances requires.
+const STACKS_EXTRA: u32 = 64;
 
 /// Why there is no engine.
 #[derive(Debug, thiserror::Error)]
@@ -96,7 +96,7 @@ pub fn pool_unused(engine: &Engine) -> Option<u64> {
 /// Stacks for so many instances. One runs on a stack while its guest does; a guest with several tasks that each wait in a
 /// synchronous call has one for each of them. Each stack is a system call at the start, so there are no more than these.
 fn stacks(instances: u32) -> u32 {
-    instances + instances / 4 + STACKS_MIN
+    instances + instances / 4 + STACKS_EXTRA
 }
 
 fn configuration(kind: EngineKind) -> Config {

@@ -1,4 +1,5 @@
-//! The threads that serve: one executor a core for connections and guests, and executors for guests that compute.
+//! The threads that serve: one executor a core for connections and guests, and one with several threads for guests
+//! that compute.
 //!
 //! An executor of a core has one thread, so the work on a request wakes no other thread and moves to no other core.
 //! A guest that computes would keep its core's other tasks waiting, so it is moved to the background, whose threads the

@@ -57,8 +57,8 @@ pub enum MapError {
     Noexec(PathBuf),
     /// The system refuses it.
     #[error(
-        "cannot map {} as code; allow this in the unit, or set engine = \"pulley\" in plugind.toml, which is slower and \
-         maps no code",
+        "cannot map code from {}; allow this in the unit, or set engine = \"pulley\" in plugind.toml, which is slower \
+         and maps no code",
         directory.display()
     )]
     Refused {
@@ -193,7 +193,7 @@ fn refused(file: &File, source: io::Error) -> MapError {
     let path = std::fs::read_link(format!("/proc/self/fd/{}", file.as_raw_fd())).ok();
     // One without a name has no directory.
     let path = path.filter(|path| !path.starts_with("/memfd:") && path.has_root());
-    let directory = path.as_deref().and_then(Path::parent).unwrap_or(Path::new("compiled code"));
+    let directory = path.as_deref().and_then(Path::parent).unwrap_or(Path::new("a nameless file"));
     let directory = directory.to_owned();
     match fstatvfs(file) {
         Ok(of) if of.f_flag.contains(StatVfsMountFlags::NOEXEC) => MapError::Noexec(directory),

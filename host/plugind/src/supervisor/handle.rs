@@ -79,7 +79,7 @@ impl SupervisorHandle {
     /// Takes over the files of one plugin and of no other, and returns the number of the generation that serves then.
     ///
     /// # Errors
-    /// When there is no such plugin, it is stopped, or its new version cannot be used.
+    /// When there is no such plugin, it is stopped or pinned to another version, or its new version cannot be used.
     pub async fn reload_plugin(&self, name: PluginName) -> Result<u64, RestartError> {
         self.ask(|reply| Message::ReloadPlugin { name, reply }).await?
     }
@@ -87,7 +87,8 @@ impl SupervisorHandle {
     /// Makes the previous version of a plugin serve again, and returns the number of its generation.
     ///
     /// # Errors
-    /// When there is no such plugin or version, or it cannot be used.
+    /// When there is no such plugin or version, the plugin is stopped, pinned or being changed, or the version cannot
+    /// be used.
     pub async fn rollback(&self, name: PluginName) -> Result<u64, RestartError> {
         self.ask(|reply| Message::Rollback { name, reply }).await?
     }

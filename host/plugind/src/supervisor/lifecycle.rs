@@ -208,7 +208,7 @@ impl Lifecycle {
             (Starting | Waiting, InstanceFailed { kind, .. } | StartFailed { kind, .. }) => {
                 self.not_started(kind, now)
             }
-            // That is no failure of the plugin: it has what it needs to serve, and there was no room for more.
+            // That is no failure of the plugin, whatever its kind: others serve. The next start waits as for room.
             (Active, StartFailed { others: true, .. }) => {
                 self.waits_for_room = true;
                 let moment = now + self.restarts.longest();

@@ -43,7 +43,7 @@ impl DaemonPhase {
                 format!("starting: {ready} of {plugins} ready (waiting for {awaited}){failures}")
             }
             Self::Running => summary.to_string(),
-            Self::Draining => format!("draining: no new connections; {summary}"),
+            Self::Draining => format!("draining; {summary}"),
             Self::Stopping => "stopping: finishing requests in progress".to_owned(),
         }
     }
@@ -66,7 +66,7 @@ mod tests {
     fn while_it_drains_it_is_active_and_its_status_says_so() {
         let summary = Summary { plugins: 1, ready: 1, ..Summary::default() };
         let line = DaemonPhase::Draining.line(&summary);
-        assert_eq!(line, "draining: no new connections; 1 of 1 plugins ready");
+        assert_eq!(line, "draining; 1 of 1 plugins ready");
         assert_eq!(DaemonPhase::Draining.active_state(&summary), "active");
     }
 

@@ -23,7 +23,7 @@ use tracing::info;
 
 /// A compilation that takes longer than this is logged while it runs.
 const COMPILING_AFTER: Duration = Duration::from_secs(2);
-/// And then again each time that this has passed.
+/// The interval at which such a compilation is logged again.
 const COMPILING_EVERY: Duration = Duration::from_secs(10);
 /// Time to link a plugin from the cache, and to open what was granted to it: far more than that takes, unless a file
 /// system does not answer.
@@ -169,7 +169,7 @@ async fn report_compiling<T>(plugin: &PluginName, work: impl Future<Output = T>)
 
 fn host_failed(why: &OwnThreadError) -> PrepareError {
     let error = ErrorChain(why).to_string();
-    // A thread may be there at the next try.
+    // A panic is repeated at each try. A thread, or an answer of the file system, may be there at the next one.
     let configuration = matches!(why, OwnThreadError::Panicked(_));
     PrepareError { stage: FailedStage::Link, error, configuration }
 }

@@ -66,8 +66,8 @@ pub enum DirectoriesError {
     /// A directory could not be read.
     #[error(transparent)]
     Directory(#[from] ListError),
-    /// The host made a mistake of its own.
-    #[error("the host failed while it read the directories: {0}")]
+    /// The thread that reads them cannot be started, panicked, or did not end in time.
+    #[error("cannot read the directories: {0}")]
     Host(String),
     /// An earlier reading was given up and has not ended.
     #[error(

@@ -219,21 +219,24 @@ pub enum PinError {
     Stopping(#[from] Stopping),
 }
 
-/// Why a plugin was not restarted or started.
+/// Why a plugin was not restarted, started, reloaded or rolled back.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum RestartError {
     /// No plugin has this name.
     #[error("there is no such plugin")]
     NoSuchPlugin,
-    /// Its new instances did not become ready; the previous ones serve on.
+    /// Its new instances did not become ready. The previous ones, if there are any, keep serving.
     #[error("{}", .0.error)]
     Failed(Failed),
     /// The pending version is not wanted any more.
-    #[error("its files were changed and restored during the restart")]
+    #[error("its new version was given up before it took over")]
     TakenBack,
-    /// An operator stopped it meanwhile.
-    #[error("it was stopped")]
+    /// It is stopped: an operator stopped it, or it does not start by itself and has not been started.
+    #[error("it is stopped")]
     Stopped,
+    /// Another change of it has begun.
+    #[error("another change of it is in progress")]
+    InProgress,
     /// There is nothing to roll it back to.
     #[error("{0}")]
     NoRollback(String),

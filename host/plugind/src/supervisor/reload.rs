@@ -15,7 +15,7 @@ pub struct ReloadOptions {
     pub all_or_nothing: bool,
 }
 
-/// The stage of a plugin's new version.
+/// How far a plugin's new version is in a reload.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Step {
     /// Others are being prepared.

@@ -7,7 +7,7 @@
 //! | reported `unavailable`, or found no room | grows to `restart-max-delay-sec` | no: retried as long as the plugin is wanted |
 //! | failed before it was ready | grows to `restart-max-delay-sec` | yes |
 //! | failed within `start-limit-interval-sec` after it was ready, and had taken no request | grows to `restart-max-delay-sec` | yes |
-//! | reported `unhealthy` within that time | grows to `restart-max-delay-sec` | yes, and by itself: `start-limit-burst` of them in a row reach it, however long each of them served |
+//! | reported `unhealthy` within that time | grows to `restart-max-delay-sec` | yes, and by itself: `start-limit-burst` of them reach it, however much time is between them, unless an instance fails later (last row) |
 //! | failed within that time, and had taken a request | grows to one second at most | no |
 //! | failed later | none | no |
 //!
@@ -80,7 +80,7 @@ pub struct Restarts {
     recent: VecDeque<Instant>,
     /// Number of times in a row that it was unavailable.
     unavailable: usize,
-    /// Number of instances in a row that reported that they are unhealthy.
+    /// Number of instances that reported that they are unhealthy since one failed that had been ready for long.
     unhealthy: usize,
     /// Number of instances in a row that failed after they had taken a request, and the time of the last failure.
     served: (usize, Option<Instant>),

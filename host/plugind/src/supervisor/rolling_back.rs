@@ -27,9 +27,7 @@ impl Supervisor {
             None => Err(RestartError::NoSuchPlugin),
             Some(plugin) if plugin.is_stopped() => Err(RestartError::Stopped),
             Some(_) if self.pins.contains_key(&name) => Err(RestartError::Pinned),
-            Some(plugin) if plugin.is_in_progress() => {
-                Err(RestartError::NoRollback("another version of it is on its way".to_owned()))
-            }
+            Some(plugin) if plugin.is_in_progress() => Err(RestartError::InProgress),
             Some(plugin) => plugin.serving().map(|it| it.release.digests()).ok_or_else(|| {
                 let why = "no version of it serves, so there is no previous one";
                 RestartError::NoRollback(why.to_owned())
@@ -79,8 +77,10 @@ impl Supervisor {
             serving == Some(from) && !plugin.is_in_progress()
         };
         let outcome = match self.plugins.get(name).is_some_and(is_still) {
-            true => outcome.and_then(|verified| self.with_free_routes(name, verified)),
-            false => Err("it was changed meanwhile".to_owned()),
+            true => outcome
+                .and_then(|verified| self.with_free_routes(name, verified))
+                .map_err(RestartError::NoRollback),
+            false => Err(RestartError::InProgress),
         };
         match outcome {
             Ok((verified, requests)) => {
@@ -92,7 +92,7 @@ impl Supervisor {
                 let hold_point = HoldPoint::Open;
                 self.decide(name, PluginEvent::Found { ticket, verified, requests, hold_point });
             }
-            Err(error) => self.restarted(name, &Err(RestartError::NoRollback(error))),
+            Err(error) => self.restarted(name, &Err(error)),
         }
     }
 }

@@ -180,7 +180,7 @@ impl<G: Stage> Rollout<G> {
         self.saved.clone().filter(|_| !may_save)
     }
 
-    /// Starts a candidate. It replaces the previous one, if there is one.
+    /// Starts a candidate in the place of the previous candidate, if there is one.
     pub fn start_candidate(
         &mut self,
         candidate: G,

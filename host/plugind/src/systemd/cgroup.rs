@@ -40,7 +40,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_least_limit_of_all_cgroups_around_counts() {
+    fn the_lowest_limit_of_all_cgroups_around_counts() {
         let root = tempfile::tempdir().unwrap();
         let service = root.path().join("system.slice/plugind.service");
         fs::create_dir_all(&service).unwrap();

@@ -53,7 +53,7 @@ pub enum Notice<'a> {
     Watchdog,
 }
 
-/// After this time a full socket is logged, and waited for further.
+/// Time after which it is logged that the socket is still full. The message continues to wait for it.
 const FULL_AFTER: Duration = Duration::from_secs(2);
 /// Time that the end of the daemon waits for messages that were not sent yet.
 const FLUSH_DEADLINE: Duration = Duration::from_secs(2);
@@ -154,7 +154,8 @@ impl NoticeKind {
         }
     }
 
-    /// Whether this message is superseded by `later`. The end of a reload does not supersede a later reload.
+    /// Whether this message is superseded by `later`. The end of a reload does not supersede its beginning: systemd
+    /// takes the end only after the beginning.
     fn is_superseded_by(self, later: Self) -> bool {
         self == later
             || matches!(

@@ -1,4 +1,4 @@
-//! State other than environment and descriptors that a process inherits and must not depend on.
+//! State that a process inherits and must not depend on: blocked and ignored signals, and backtraces for each error.
 
 use std::{env, mem::MaybeUninit, ptr};
 

@@ -142,7 +142,8 @@ impl PassedDescriptors {
         Ok(Self { names, descriptors: ListenFd::from_env() })
     }
 
-    /// The files among them, with their names: no socket unit opens any, so they come from the file descriptor store.
+    /// The files among them, with their names. The units of plugind open none, so they come from the file descriptor
+    /// store.
     pub(super) fn take_files(&mut self) -> Vec<(String, OwnedFd)> {
         let is_file = |number: RawFd| {
             // It is only looked at: a socket has to stay where it is.

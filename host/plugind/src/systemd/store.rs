@@ -29,7 +29,7 @@ use std::{
 };
 use tracing::debug;
 
-/// The states that plugins keep while there is no daemon. A handle: cheap to clone, and it never waits.
+/// The states of plugins that systemd keeps while there is no daemon. A handle: cheap to clone, and it never waits.
 ///
 /// A thread of its own handles requests in order. Without systemd, nothing is stored.
 #[derive(Clone)]

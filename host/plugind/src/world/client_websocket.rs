@@ -243,7 +243,7 @@ impl ClientWebSocket {
     /// Refuses the request.
     ///
     /// # Errors
-    /// When the status says something else, or the guest has decided before.
+    /// When the status is neither 4xx nor 5xx, or the guest has decided before.
     pub fn refuse(&self, status: u16) -> Result<(), WebSocketError> {
         let status = StatusCode::from_u16(status).map_err(|_| WebSocketError::Invalid)?;
         if !status.is_client_error() && !status.is_server_error() {
@@ -302,7 +302,7 @@ impl ClientWebSocket {
     }
 }
 
-/// Whether a plugin may send this. Some codes are never sent, others are for clients or not defined (RFC 6455, 7.4).
+/// Whether a plugin may send this. Some codes are never sent, others are not defined (RFC 6455, 7.4).
 fn is_allowed(message: &WebSocketMessage) -> bool {
     let WebSocketMessage::Close { code, reason } = message else { return true };
     match code {

@@ -25,7 +25,7 @@ pub enum CredentialsError {
          its unit and restart it"
     )]
     None { file: String },
-    /// There is one without this credential, or that one cannot be read.
+    /// The directory does not contain this credential, or the credential cannot be read.
     #[error(
         "was granted the credential {file}, and {} cannot be read; write LoadCredential={file}:PATH into the daemon's \
          unit and restart it", path.display()

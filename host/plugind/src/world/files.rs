@@ -32,7 +32,8 @@ pub enum FilesError {
     Read { path: PathBuf, source: io::Error },
     /// The one of its own.
     #[error(
-        "was granted a state, and its directory {} cannot be opened; the daemon must be able to create and write it",
+        "was granted a state, and its directory {} cannot be opened; the daemon must be able to create it and \
+         write to it",
         path.display()
     )]
     State { path: PathBuf, source: io::Error },

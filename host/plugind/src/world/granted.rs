@@ -110,5 +110,5 @@ fn use_of_messages(manifest: &Manifest) -> Option<&'static str> {
     if !manifest.subscribe.is_empty() {
         return Some("subscribes to");
     }
-    (!manifest.grants.publish.is_empty()).then_some("was granted publish for")
+    (!manifest.grants.publish.is_empty()).then_some("was granted permission to publish")
 }

@@ -45,8 +45,9 @@ impl Shared {
         let parsed = subject.parse::<SubjectPattern>();
         let parsed = parsed.map_err(|error| Error::Other(error.to_string()))?;
         if !parsed.is_single() {
-            let message =
-                format!("a message cannot be sent to a subject with wildcards, as {subject:?} is");
+            let message = format!(
+                "a message cannot be sent to a subject with wildcards, such as {subject:?}"
+            );
             return Err(Error::Other(message));
         }
         match self.publish.iter().any(|pattern| pattern.matches(subject)) {

@@ -1,8 +1,8 @@
 //! `open-at` of `wasi:filesystem`: only files and directories are opened, and so few that the daemon itself keeps
 //! enough descriptors.
 //!
-//! The library opens whatever is there: a FIFO would make it wait for ever for a process at the other end, in a thread
-//! that other plugins need.
+//! The library opens whatever is there: a FIFO would make it wait for ever for a process at the other end, in one of
+//! the few threads that the plugin has for files.
 
 use crate::{
     base::descriptors,

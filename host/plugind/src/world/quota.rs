@@ -23,7 +23,7 @@ pub struct Shared {
     used: Mutex<Used>,
 }
 
-/// Time used in the period that began at `since`. It may exceed a share; then the next periods are shorter by that.
+/// Time used in the period that began at `since`. It may exceed a share; then the excess counts in the next periods.
 #[derive(Debug)]
 struct Used {
     since: Instant,

@@ -157,7 +157,8 @@ impl Shared {
         }
     }
 
-    /// Why they are degraded: something that was granted cannot be used, or one of them says why.
+    /// Why they are degraded: something that was granted cannot be used, a subscription is not
+    /// established, or one of them says why.
     #[must_use]
     pub fn degraded(&self) -> Option<String> {
         let subscriptions = || self.subscriptions.failure();

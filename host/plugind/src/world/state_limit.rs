@@ -1,8 +1,8 @@
 //! The limit of the files in a plugin's state, `limits.state-max`.
 //!
-//! The bytes of all writes are added up to an upper bound of the size of the files. The files are measured only when
-//! this sum would exceed the limit. So overwriting, truncating and removing need no records, and a write usually costs
-//! no more than an addition.
+//! The bytes of all writes are added up to an upper bound of the size of the files. The files are measured when
+//! a generation is linked, when this sum would exceed the limit, and while the state is full. So overwriting,
+//! truncating and removing need no records, and a write usually costs no more than an addition.
 
 use crate::{
     base::{name::PluginName, quantity::Bytes},
@@ -201,7 +201,7 @@ impl StateLimit {
                 let (plugin, max) = (&self.usage.plugin, self.max);
                 match counts.used {
                     Some(size) => warn!(%plugin, size, max, "state is full"),
-                    None => warn!(%plugin, max, "state has too many files to be measured"),
+                    None => warn!(%plugin, max, "state cannot be measured"),
                 }
             }
         }
@@ -223,7 +223,7 @@ impl StateLimit {
         drop(counts);
         Some(match used {
             Some(used) => format!("its state is full ({})", of_max(used, self.max)),
-            None => "its state has too many files to be measured".to_owned(),
+            None => "its state cannot be measured; remove files, or nested directories".to_owned(),
         })
     }
 }
@@ -286,7 +286,7 @@ mod tests {
             Bytes(100),
         );
         assert!(is_quota(limit.make_room(1)));
-        assert!(limit.failure().unwrap().contains("too many files"));
+        assert!(limit.failure().unwrap().contains("cannot be measured"));
         limit.make_room(0).unwrap();
     }
 

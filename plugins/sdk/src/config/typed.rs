@@ -14,7 +14,8 @@ pub struct ConfigError(String);
 /// Reads `[config]` of the manifest as a `T`. `start` can return the error as it is.
 ///
 /// # Errors
-/// [`StartError::Configuration`] if a key is missing or unknown, or if a value is not one of its type.
+/// [`StartError::Configuration`] if a key is missing, if a value is not one of its type, or if a key is unknown and `T`
+/// has `serde(deny_unknown_fields)`. Without that attribute, unknown keys are ignored.
 /// [`StartError::Unavailable`] if the configuration cannot be read.
 pub fn read<T: DeserializeOwned>() -> Result<T, StartError> {
     let pairs = super::get_all().map_err(|error| StartError::Unavailable(error.to_string()))?;
@@ -66,7 +67,8 @@ pub fn read<T: DeserializeOwned>() -> Result<T, StartError> {
 /// ```
 ///
 /// # Errors
-/// The first key that is missing or unknown, or whose value is not one of its type.
+/// The first key that is missing or whose value is not one of its type, or that is unknown if `T` has
+/// `serde(deny_unknown_fields)`.
 pub fn parse<T: DeserializeOwned>(
     pairs: impl IntoIterator<Item = (String, String)>,
 ) -> Result<T, ConfigError> {

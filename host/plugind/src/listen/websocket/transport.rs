@@ -135,12 +135,19 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Transport<S> {
 
     /// Passes messages in both directions, until no more can come.
     pub(super) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<TransportEnd> {
+        if self.poll_timer(cx).is_ready() {
+            // A message that has come meanwhile counts.
+            let used = self.used;
+            if let Poll::Ready(end) = self.poll_receive(cx) {
+                return Poll::Ready(end);
+            }
+            if self.used == used || self.poll_timer(cx).is_ready() {
+                return Poll::Ready(TransportEnd::Idle);
+            }
+        }
         // A message that waits in one direction must not block the other direction.
         if let Poll::Ready(end) = self.poll_receive(cx) {
             return Poll::Ready(end);
-        }
-        if self.poll_timer(cx).is_ready() {
-            return Poll::Ready(TransportEnd::Idle);
         }
         match self.poll_send(cx) {
             Poll::Ready(Err(error)) => Poll::Ready(error.into()),
@@ -294,5 +301,49 @@ fn sent(message: WebSocketMessage) -> Message {
         WebSocketMessage::Close { code, reason } => {
             Message::Close(Some(CloseFrame { code: code.into(), reason: reason.into() }))
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::world::client_websocket::{ClientWebSocket, WebSocketRequest};
+    use futures::poll;
+    use tokio::{
+        io::{DuplexStream, duplex},
+        time::advance,
+    };
+    use tokio_tungstenite::tungstenite::protocol::Role;
+
+    const IDLE: Duration = Duration::from_secs(9);
+
+    async fn poll_once(transport: &mut Transport<DuplexStream>) -> Poll<TransportEnd> {
+        poll!(poll_fn(|cx| transport.poll(cx)))
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_message_that_came_while_the_machine_stood_still_keeps_a_websocket_open() {
+        let (client, server) = duplex(1 << 10);
+        let mut client = WebSocketStream::from_raw_socket(client, Role::Client, None).await;
+        let server = WebSocketStream::from_raw_socket(server, Role::Server, None).await;
+        let (guest, host) = ClientWebSocket::new(WebSocketRequest::default());
+        guest.accept(None).unwrap();
+        let mut transport = Transport::new(server, host, Some(IDLE));
+        assert!(poll_once(&mut transport).await.is_pending());
+        advance(2 * IDLE).await;
+        client.send(Message::text("late")).await.unwrap();
+        assert!(poll_once(&mut transport).await.is_pending());
+        advance(LATE_BYTES).await;
+        assert!(poll_once(&mut transport).await.is_pending(), "a message came");
+        guest.receive().await.unwrap();
+        advance(IDLE).await;
+        assert!(poll_once(&mut transport).await.is_pending());
+        advance(LATE_BYTES).await;
+        client.send(Message::text("very late")).await.unwrap();
+        assert!(poll_once(&mut transport).await.is_pending());
+        advance(IDLE).await;
+        assert!(poll_once(&mut transport).await.is_pending());
+        advance(LATE_BYTES).await;
+        assert!(matches!(poll_once(&mut transport).await, Poll::Ready(TransportEnd::Idle)));
     }
 }

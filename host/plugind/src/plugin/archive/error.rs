@@ -12,8 +12,11 @@ pub enum ArchiveError {
     /// Its component was replaced since it was verified.
     #[error("{} was replaced before it could be copied", .0.display())]
     Replaced(PathBuf),
-    /// It is larger than all versions together may be.
-    #[error("it has {size} bytes, and all kept versions together must not exceed {}", Bytes(*max))]
+    /// There is no room for it beside the last kept version of each plugin.
+    #[error(
+        "there is no room for its {size} bytes: all kept versions together must not exceed {}",
+        Bytes(*max)
+    )]
     TooLarge {
         /// Its size.
         size: u64,

@@ -89,7 +89,7 @@ fn functions_of_another_type_are_refused_with_both_types() {
 }
 
 #[test]
-fn functions_of_the_contract_are_compared_case_by_case() {
+fn a_missing_function_of_the_contract_is_refused_with_its_type() {
     let lifecycle = |reasons: &str| {
         format!(
             "(component

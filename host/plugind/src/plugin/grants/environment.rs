@@ -12,8 +12,8 @@ pub(super) fn read(table: &Table<'_>) -> BTreeMap<String, String> {
         table.complain_about(
             "environment",
             format!(
-                "grants.environment must have names that are not empty and do not contain \"=\"; names and values \
-                 must not contain NUL, as for {name:?}"
+                "grants.environment must have names that are not empty and do not contain \"=\", and names and values \
+                 without NUL; correct the variable {name:?}"
             ),
         );
     }

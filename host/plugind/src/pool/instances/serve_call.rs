@@ -3,7 +3,7 @@
 use crate::{
     base::{figures::CoreFigures, request_identity::RequestIdentity},
     pool::{
-        call::{Call, NotServed, ReplyReceiver},
+        call::{BusyCause, Call, NotServed, ReplyReceiver},
         in_flight::InFlight,
         instances::Pool,
         queue::{PushError, QueuedCall},
@@ -17,7 +17,10 @@ use crate::{
 };
 use futures::FutureExt;
 use std::{
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering::Relaxed},
+    },
     time::{Duration, Instant},
 };
 use wasmtime_wasi_http::WasiBody;
@@ -91,11 +94,10 @@ impl Pool {
             if self.set.config.on_demand {
                 self.set.resting.wake(|| self.set.report(WorkerEvent::Waking));
             }
-            let Some((permit, place)) = self.room(core).await else {
-                return Err(match self.set.room.is_closed() {
-                    true => NotServed::Draining(call),
-                    false => NotServed::Busy,
-                });
+            let (permit, place) = match self.room(core).await {
+                Ok(room) => room,
+                Err(_) if self.set.room.is_closed() => return Err(NotServed::Draining(call)),
+                Err(cause) => return Err(NotServed::Busy(cause)),
             };
             self.set.figures.core(core).waited(begun.elapsed());
             let (queued, in_flight, receiver) = self.begin(core, call, identity, others);
@@ -107,7 +109,7 @@ impl Pool {
         let reply = PendingReply::new(in_flight, receiver, OwnInstance::default());
         match self.set.enqueue(core, queued) {
             Ok(()) => (),
-            Err(PushError::Full) => return Err(NotServed::Busy),
+            Err(PushError::Full(cause)) => return Err(NotServed::Busy(cause)),
             Err(PushError::Closed(queued)) => return Err(NotServed::Draining(queued.call)),
         }
         reply.await
@@ -129,26 +131,35 @@ impl Pool {
         (QueuedCall { call, reply, in_flight: in_flight.clone() }, in_flight, receiver)
     }
 
-    /// Waits for room for an instance of the call's own. None if there is none in time, or the pool drains.
-    async fn room(&self, core: usize) -> Option<(Permit, InstancePlace)> {
+    /// Waits for room for an instance of the call's own.
+    ///
+    /// # Errors
+    /// When there is none in time, with what was missing, or the pool drains.
+    async fn room(&self, core: usize) -> Result<(Permit, InstancePlace), BusyCause> {
         let set = &self.set;
+        let has_permit = AtomicBool::new(false);
+        let missing = || match has_permit.load(Relaxed) {
+            true => BusyCause::NoRoom,
+            false => BusyCause::Instances,
+        };
         // The timer is for those that wait.
         if let Some(entered) = set.room.enter(core).now_or_never() {
-            let entered = Entered::new(&set.room, entered?);
+            let entered = Entered::new(&set.room, entered.ok_or_else(missing)?);
             if let Some(place) = set.share.try_take(false) {
-                return entered.stay().map(|permit| (permit, place));
+                return entered.stay().map(|permit| (permit, place)).ok_or_else(missing);
             }
         }
-        // In this order, so that calls beyond the most of their plugin keep no place from others.
+        // In this order, so that calls beyond the maximum of their plugin take no place in the pool from others.
         let room = async {
             let entered = Entered::new(&set.room, set.room.enter(core).await?);
+            has_permit.store(true, Relaxed);
             let place = set.share.take(false).await;
             // It may have begun to drain meanwhile.
             let permit = if set.room.is_closed() { None } else { entered.stay() };
             permit.map(|permit| (permit, place))
         };
         let timeout = set.linked.release.manifest.limits.request_timeout;
-        tokio::time::timeout(timeout, room).await.ok()?
+        tokio::time::timeout(timeout, room).await.ok().flatten().ok_or_else(missing)
     }
 }
 
@@ -178,7 +189,7 @@ fn status_of(served: &Result<Reply, NotServed>) -> Option<u16> {
         Ok(Reply::Stream | Reply::WebSocket | Reply::Datagram(_) | Reply::Message)
         | Err(NotServed::Failed(_)) => Some(502),
         Err(NotServed::Draining(_)) => None,
-        Err(NotServed::Busy) => Some(503),
+        Err(NotServed::Busy(_)) => Some(503),
         Err(NotServed::TimedOut) => Some(504),
     }
 }

@@ -149,7 +149,9 @@ impl WorkerContext<'_> {
                 self.set.config.program || (self.set.draining().is_some() && !self.is_ready());
             return Some(match is_no_failure {
                 true => End::Finished,
-                false => End::Failed(Failure::Timeout("its remaining work took too long")),
+                false => End::Failed(Failure::Timeout(
+                    "its remaining work took too long; raise service.timeout-stop-sec",
+                )),
             });
         }
         if self.handle.in_flight() > 0 {

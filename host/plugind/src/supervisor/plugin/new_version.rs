@@ -125,7 +125,7 @@ impl ManagedPlugin {
     /// A new version serves.
     pub(super) fn swapped(&mut self, new: u64, old: Option<u64>, turn: &mut Turn) {
         let is_fallback = replace(&mut self.fallback, Fallback::Unused) == Fallback::Trying;
-        // From now on the version before is the one that serves.
+        // From now on, a failed version falls back to this one, and not to the one that an earlier daemon kept.
         self.last_good = LastGood::Nothing;
         let is_fixed = !is_fallback && self.is_fixed_by(new);
         self.problem.take_if(|_| is_fixed);

@@ -32,7 +32,7 @@ impl ManagedPlugin {
         self.generations.candidate().or(self.generations.current())
     }
 
-    /// Returns the stage of its new version, if one is in progress.
+    /// Returns the step that its new version has reached, if one is in progress.
     #[must_use]
     pub fn step(&self) -> Option<Step> {
         if let Some(preparing) = &self.preparing {
