@@ -18,6 +18,9 @@ const TABLE_KEEP_RESIDENT: usize = 16 << 10;
 
 /// Stacks in addition to those that the number of instances requires.
 const STACKS_EXTRA: u32 = 64;
+/// The stack of a guest whose code is not optimized, since the frames of this code are much larger: three times that of
+/// others. The rest of the 2 MiB is for the host.
+const UNOPTIMIZED_STACK: usize = 1536 << 10;
 
 /// Why there is no engine.
 #[derive(Debug, thiserror::Error)]
@@ -104,6 +107,9 @@ fn configuration(kind: EngineKind) -> Config {
     mapping::use_host_mapping(&mut config);
     // For the plugins that want it. It changes no code, and costs something only when a guest traps.
     config.coredump_on_trap(true);
+    if kind == EngineKind::Unoptimized {
+        config.max_wasm_stack(UNOPTIMIZED_STACK);
+    }
     config
 }
 
