@@ -1,6 +1,6 @@
 //! The sockets for metrics, as they are installed.
 
-use plugind_tests::{Connection, Machine};
+use plugind_tests::{Connection, Machine, eventually};
 use serde_json::Value;
 use std::{
     io::{BufRead, BufReader, Write},
@@ -39,7 +39,10 @@ fn units_that_an_operator_enabled_are_back_whenever_the_daemon_is() {
     let (sockets, path) = ("plugind-metrics.socket", "plugind-reload.path");
     let are = |state: &str, units: &[&str]| {
         for unit in units {
-            assert_eq!(machine.property(unit, "ActiveState"), state, "{unit}");
+            // systemctl does not wait for the sockets that stop after the daemon.
+            eventually(&format!("{state} {unit}"), || {
+                (machine.property(unit, "ActiveState") == state).then_some(())
+            });
         }
     };
     machine.succeed(&["systemctl", "enable", "--now", "plugind.service", path]);
