@@ -204,8 +204,7 @@ impl Activity {
         self.closing.load(Relaxed)
     }
 
-    /// Whether the connection can be closed without a loss: no request is being answered, and no response is still to
-    /// be written.
+    /// Whether the connection can be closed without a loss: no request is being answered or its response written.
     #[must_use]
     pub fn is_idle(&self) -> bool {
         self.exchanges.load(Relaxed) == 0 && !self.write_blocked.load(Relaxed)

@@ -298,8 +298,8 @@ impl ClientConnection {
     }
 }
 
-/// The room for the next read, after `read` bytes came into `room`. One short read at most
-/// halves it, since a stream of large pieces has some of these.
+/// The room for the next read, after `read` bytes came into `room`. One short read at most halves it, since a stream of
+/// large pieces has some of these.
 fn next_room(room: usize, read: usize) -> usize {
     match read {
         _ if read >= room => (4 * room).min(READ_MAX),
