@@ -5,7 +5,7 @@ use crate::{
     stores::{GRANTED, ask},
     stores_on_servers::{Kind, Server},
 };
-use plugind_tests::{Daemon, Signal, WAIT_MAX, eventually};
+use plugind_tests::{Daemon, Signal, Tree, WAIT_MAX, eventually};
 use std::os::unix::net::UnixDatagram;
 
 fn survive_an_outage(kind: Kind) {
@@ -71,21 +71,49 @@ fn wait_for_status(notified: &UnixDatagram, is_right: impl Fn(&str) -> bool) {
     }
 }
 
-fn show_an_outage(kind: Kind) {
-    let mut server = Server::start(kind);
-    let tree = server.tree().with_manifest("stores", GRANTED);
+/// Starts a daemon whose messages to systemd are received by the socket.
+fn start_notifying(tree: &Tree) -> (Daemon, UnixDatagram) {
     let path = tree.root().join("notify");
     let notified = UnixDatagram::bind(&path).unwrap();
     notified.set_read_timeout(Some(WAIT_MAX)).unwrap();
     let socket = format!("NOTIFY_SOCKET={}", path.display());
-    let _daemon = Daemon::start_by(&tree, &["env", &socket]);
-    let is_well =
-        |status: &str| status.starts_with("1 of 1 plugins ready") && !status.contains("degraded");
+    (Daemon::start_by(tree, &["env", &socket]), notified)
+}
+
+fn is_well(status: &str) -> bool {
+    status.starts_with("1 of 1 plugins ready") && !status.contains("degraded")
+}
+
+fn show_an_outage(kind: Kind) {
+    let mut server = Server::start(kind);
+    let tree = server.tree().with_manifest("stores", GRANTED);
+    let (_daemon, notified) = start_notifying(&tree);
     wait_for_status(&notified, is_well);
     server.stop();
     wait_for_status(&notified, |status| status.contains("degraded: stores (its key-value store "));
     server.start_again();
     wait_for_status(&notified, is_well);
+}
+
+/// The plugin is ready before the server answers, which the daemon notices after its first look at all plugins.
+fn answer_late(kind: Kind) {
+    let server = Server::start(kind);
+    server.signal(Signal::STOP);
+    let tree = server.tree().with_manifest("stores", GRANTED);
+    let (_daemon, notified) = start_notifying(&tree);
+    wait_for_status(&notified, |status| status.contains("degraded: stores (its key-value store "));
+    server.signal(Signal::CONT);
+    wait_for_status(&notified, is_well);
+}
+
+#[test]
+fn systemd_shows_that_nats_answers_after_the_start_of_its_plugin() {
+    answer_late(Kind::Nats);
+}
+
+#[test]
+fn systemd_shows_that_valkey_answers_after_the_start_of_its_plugin() {
+    answer_late(Kind::Valkey);
 }
 
 #[test]

@@ -129,10 +129,15 @@ impl Availability {
         self.failure().map_or(Ok(()), Err)
     }
 
-    /// Waits until the server can no longer be reached, can be again, or is unreachable for another reason.
-    pub async fn changed(&self) {
-        // It fails only without a sender, and `self` has one.
-        self.state.subscribe().changed().await.ok();
+    /// Waits until the server can no longer be reached, can be again, or is unreachable for another reason. A change
+    /// between the call and the first poll counts.
+    pub fn changed(&self) -> impl Future<Output = ()> + use<> {
+        let (sender, mut state) = (self.state.clone(), self.state.subscribe());
+        async move {
+            // It fails only without a sender, and there is one.
+            state.changed().await.ok();
+            drop(sender);
+        }
     }
 
     /// Waits until the server can be reached.

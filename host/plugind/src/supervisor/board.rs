@@ -8,7 +8,7 @@ use crate::{
     },
     plugin::release::Release,
     pool::{gauges::PoolGauges, instances::Pool},
-    supervisor::plugin::ManagedPlugin,
+    supervisor::{degraded::DegradedReason, plugin::ManagedPlugin},
 };
 use std::{
     collections::BTreeMap,
@@ -42,7 +42,8 @@ struct BoardEntry {
     is_ready: bool,
     is_on_demand: bool,
     has_failed_version: bool,
-    is_degraded: bool,
+    /// Why it is degraded, if it serves and is.
+    degraded: Option<DegradedReason>,
     is_required: bool,
     /// The version that serves.
     generation: Option<u64>,
@@ -147,10 +148,14 @@ impl Board {
     /// The instances of the version of a plugin that serves, if one does.
     #[must_use]
     pub fn serving_pool(&self, name: &PluginName) -> Option<Arc<Pool>> {
+        self.entries().get(name)?.serving_pool()
+    }
+
+    /// The instances that serve, of each plugin that is ready, and the reason that is published for which it is degraded.
+    pub(super) fn ready_pools(&self) -> Vec<(Arc<Pool>, Option<DegradedReason>)> {
         let entries = self.entries();
-        let entry = entries.get(name)?;
-        let mut pools = entry.pools.iter().filter_map(Weak::upgrade);
-        pools.find(|pool| Some(pool.shared().identity.generation) == entry.generation)
+        let ready = entries.values().filter(|entry| entry.is_ready);
+        ready.filter_map(|entry| Some((entry.serving_pool()?, entry.degraded.clone()))).collect()
     }
 
     /// The instances of every generation of all plugins.
@@ -173,8 +178,13 @@ impl Board {
         self.entries().iter().map(standing).collect()
     }
 
-    /// Publishes the state of a plugin, degraded or not, or that it is not there any more.
-    pub(super) fn set(&self, name: &PluginName, plugin: Option<&ManagedPlugin>, is_degraded: bool) {
+    /// Publishes the state of a plugin and why it is degraded, if it is, or that it is not there any more.
+    pub(super) fn set(
+        &self,
+        name: &PluginName,
+        plugin: Option<&ManagedPlugin>,
+        degraded: Option<DegradedReason>,
+    ) {
         let Some(plugin) = plugin else {
             self.entries().remove(name);
             return self.figures.forget(name);
@@ -182,7 +192,7 @@ impl Board {
         let condition = plugin.condition();
         let mut entries = self.entries();
         let entry = entries.entry(name.clone()).or_insert_with(|| self.fresh(name));
-        let sub_state = condition.sub_state(is_degraded);
+        let sub_state = condition.sub_state(degraded.is_some());
         if entry.sub_state != sub_state {
             (entry.sub_state, entry.since) = (sub_state, SystemTime::now());
         }
@@ -190,7 +200,7 @@ impl Board {
         entry.is_ready = condition.is_ready();
         entry.is_on_demand = condition.is_on_demand();
         entry.has_failed_version = plugin.failed().is_some();
-        entry.is_degraded = is_degraded;
+        entry.degraded = degraded;
         entry.is_required = plugin.is_required();
         entry.generation = plugin.serving().map(|serving| serving.number);
         entry.release = plugin.serving().map(|serving| Arc::clone(&serving.release));
@@ -212,7 +222,7 @@ impl Board {
             is_ready: false,
             is_on_demand: false,
             has_failed_version: false,
-            is_degraded: false,
+            degraded: None,
             is_required: false,
             generation: None,
             release: None,
@@ -227,6 +237,11 @@ impl Board {
 }
 
 impl BoardEntry {
+    fn serving_pool(&self) -> Option<Arc<Pool>> {
+        let mut pools = self.pools.iter().filter_map(Weak::upgrade);
+        pools.find(|pool| Some(pool.shared().identity.generation) == self.generation)
+    }
+
     fn view(self, name: PluginName) -> PluginView {
         let pools: Vec<_> = self.pools.iter().filter_map(Weak::upgrade).collect();
         let gauges = pools.iter().map(|pool| pool.gauges());
@@ -237,7 +252,7 @@ impl BoardEntry {
             is_ready: self.is_ready,
             is_on_demand: self.is_on_demand,
             has_failed_version: self.has_failed_version,
-            is_degraded: self.is_degraded,
+            is_degraded: self.degraded.is_some(),
             is_required: self.is_required,
             generation: self.generation,
             release: self.release,

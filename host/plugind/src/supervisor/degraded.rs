@@ -29,6 +29,17 @@ impl DegradedReason {
         let is_saturated = || (pool.failures().busy > 0).then_some(Self::Saturated);
         pool.shared().degraded().map(Self::Reported).or_else(is_saturated)
     }
+
+    /// Whether a published reason, or that there is none, agrees with the reason that the instances have now.
+    pub(super) fn agrees(published: Option<&Self>, of_pool: Option<&Self>) -> bool {
+        match published {
+            // It comes before theirs.
+            Some(Self::Middleware(_)) => true,
+            Some(Self::Reported(_) | Self::Saturated) => published == of_pool,
+            // They come after theirs.
+            None | Some(Self::PreviousVersion(_) | Self::RolledBack) => of_pool.is_none(),
+        }
+    }
 }
 
 impl fmt::Display for DegradedReason {
@@ -86,6 +97,22 @@ impl MiddlewareUsers {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_is_published_agrees_with_the_instances_or_comes_before_their_reason() {
+        let [gone, slow] = ["gone", "slow"].map(|why| DegradedReason::Reported(why.to_owned()));
+        let agrees = DegradedReason::agrees;
+        assert!(agrees(None, None) && agrees(Some(&gone), Some(&gone)));
+        assert!(!agrees(None, Some(&gone)) && !agrees(Some(&gone), None));
+        assert!(!agrees(Some(&gone), Some(&slow)));
+        assert!(!agrees(Some(&DegradedReason::Saturated), Some(&gone)));
+        for last in [DegradedReason::RolledBack, DegradedReason::PreviousVersion(SystemTime::now())]
+        {
+            assert!(agrees(Some(&last), None) && !agrees(Some(&last), Some(&gone)));
+        }
+        let middleware = DegradedReason::Middleware("gate".parse().unwrap());
+        assert!(agrees(Some(&middleware), None) && agrees(Some(&middleware), Some(&gone)));
+    }
 
     #[test]
     fn the_users_of_a_middleware_are_those_whose_requests_go_through_it_now() {

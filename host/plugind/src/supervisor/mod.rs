@@ -378,7 +378,7 @@ impl Supervisor {
         for name in touched {
             let plugin = self.plugins.get(&name);
             let degraded = plugin.and_then(|plugin| self.degraded_reason(plugin));
-            self.board.set(&name, plugin, degraded.is_some());
+            self.board.set(&name, plugin, degraded.clone());
             let serving = plugin.and_then(ManagedPlugin::serving);
             let links = serving.map(|it| &*it.release.manifest.middleware.links);
             self.middleware_users.set(&name, links.unwrap_or_default());

@@ -85,12 +85,19 @@ impl StoreBackend {
         })
     }
 
-    /// Waits until its server can no longer be reached, or can be again.
-    pub async fn changed(&self) {
-        match self {
-            Self::Files(_) => std::future::pending().await,
-            Self::Nats(server) => server.availability().changed().await,
-            Self::Valkey(server) => server.availability().changed().await,
+    /// Waits until its server can no longer be reached, or can be again. A change between the call and the first poll
+    /// counts.
+    pub fn changed(&self) -> impl Future<Output = ()> + use<> {
+        let changed = match self {
+            Self::Files(_) => None,
+            Self::Nats(server) => Some(server.availability().changed()),
+            Self::Valkey(server) => Some(server.availability().changed()),
+        };
+        async {
+            match changed {
+                Some(changed) => changed.await,
+                None => std::future::pending().await,
+            }
         }
     }
 
