@@ -147,6 +147,7 @@ build: setup-run ## build the daemon, its client and the compiler, each on its o
 	$(flags) cargo build --profile $(PROFILE) $(locked) $(daemon)
 	$(flags) cargo build --profile $(PROFILE) $(locked) $(client)
 	$(flags) cargo build --profile $(PROFILE) $(locked) -p plugind-compile
+	$(if $(filter release,$(PROFILE)),tests/stable-symbols $(PROGRAMS)/plugind $(PROGRAMS)/pluginctl $(PROGRAMS)/plugind-compile)
 	tests/licenses >$(PROGRAMS)/third-party-licenses.txt
 
 plugins: setup-run ## build the example plugins
