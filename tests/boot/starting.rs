@@ -120,7 +120,7 @@ fn the_daemons_own_deadline_counts_and_not_the_units_and_it_says_what_it_waited_
     // One of them will never start, so that it is not tried again, however long the other may take.
     assert_eq!(machine.daemon("ExecMainStatus"), "78");
     let status = machine.daemon("StatusText");
-    assert!(status.contains("within start-deadline-sec: start-unavailable"), "{status}");
+    assert!(status.contains("within 6s (start-deadline-sec): start-unavailable"), "{status}");
     assert!(status.contains("plugin start-configuration failed"), "{status}");
 }
 

@@ -1,12 +1,12 @@
 //! Why the daemon ended by itself.
 
 use crate::{
-    config::settings::SettingsError, listen::sockets::ListenError, remote::error::RemoteError,
-    supervisor::summary::Failed, systemd::certificates::CertificatesError,
-    world::host_runtime::HostRuntimeError,
+    base::quantity::Span, config::settings::SettingsError, listen::sockets::ListenError,
+    remote::error::RemoteError, supervisor::summary::Failed,
+    systemd::certificates::CertificatesError, world::host_runtime::HostRuntimeError,
 };
 use rustix::io::Errno;
-use std::{io, sync::Arc};
+use std::{io, sync::Arc, time::Duration};
 
 /// Why the daemon ended by itself.
 #[derive(Debug, thiserror::Error)]
@@ -53,11 +53,14 @@ pub enum DaemonError {
     },
     /// Required plugins did not become ready in time.
     #[error(
-        "plugins did not become ready within start-deadline-sec: {}{}",
+        "plugins did not become ready within {} (start-deadline-sec): {}{}",
+        Span(*.deadline),
         .awaited.join(", "),
         and_failures(.failed)
     )]
     Deadline {
+        /// The time that they had.
+        deadline: Duration,
         /// The plugins that are not ready.
         awaited: Vec<String>,
         /// The plugins that failed, and those that are tried again, each with the cause.

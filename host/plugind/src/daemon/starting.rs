@@ -18,10 +18,10 @@ impl Daemon {
         &mut self,
         supervisor: &SupervisorHandle,
         reloads: &mut ReloadNotices,
-        deadline: Duration,
+        start_deadline: Duration,
     ) -> Result<bool, DaemonError> {
         let mut summary = supervisor.summary();
-        let deadline = Instant::now() + deadline;
+        let deadline = Instant::now() + start_deadline;
         let mut extend = interval(EXTEND_EVERY);
         let mut status = StatusReport::default();
         status.changed();
@@ -53,6 +53,7 @@ impl Daemon {
                     let now = summary.borrow();
                     let retried = now.retried.iter().filter(|failed| failed.required);
                     return Err(DaemonError::Deadline {
+                        deadline: start_deadline,
                         awaited: now.awaited.iter().map(ToString::to_string).collect(),
                         failed: now.required_failed().chain(retried).cloned().collect(),
                     });

@@ -19,7 +19,7 @@ use crate::{
     },
     pool::{
         Reply,
-        call::{Call, NotServed},
+        call::{BusyCause, Call, NotServed},
     },
     route::table::RouteEntry,
     runtime::executors::Executors,
@@ -80,7 +80,7 @@ pub async fn answer(
         };
         if !given_back.allows(pool) {
             core_figures(&entry).refusal(503);
-            let why = "the plugin is being replaced";
+            let why = BusyCause::Replaced.to_string();
             return Ok(Refusal::new(StatusCode::SERVICE_UNAVAILABLE, why).into());
         }
         let has_http = pool.linked().release.inspection.http.is_some();

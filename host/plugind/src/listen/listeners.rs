@@ -14,7 +14,6 @@ use crate::{
 };
 use std::{
     collections::{BTreeMap, BTreeSet},
-    io,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
@@ -97,7 +96,7 @@ impl Listeners {
     pub fn serve(&self, used_for: impl Into<SocketUse>, server: Server) -> Result<(), ListenError> {
         let mut state = self.state();
         state.servers.insert(used_for.into(), server);
-        Ok(state.open()?)
+        state.open()
     }
 
     /// Serves the sockets that plugins ask for as a whole, from now on. To be called within the runtime.
@@ -143,7 +142,7 @@ impl Listeners {
         }
         state.closed.retain(OpenSockets::is_in_use);
         state.report();
-        Ok(state.open()?)
+        state.open()
     }
 
     /// The connections of each socket that is accepted from, and of those that were and have connections.
@@ -211,7 +210,7 @@ impl Listeners {
     pub fn resume(&self) -> Result<(), ListenError> {
         let mut state = self.state();
         state.paused = false;
-        Ok(state.open()?)
+        state.open()
     }
 
     /// Waits until no connection is left of the sockets that are not accepted from any more.
@@ -264,7 +263,7 @@ fn is_for_plugins(used_for: SocketUse) -> bool {
 
 impl ListenState {
     /// Starts to accept from all sockets that the plan uses and that are not accepted from yet.
-    fn open(&mut self) -> io::Result<()> {
+    fn open(&mut self) -> Result<(), ListenError> {
         for (name, used_for) in self.plan.uses() {
             let Some(server) = self.servers.get(&used_for) else { continue };
             if self.open.contains_key(name) || (self.paused && is_for_plugins(used_for)) {
@@ -279,7 +278,8 @@ impl ListenState {
             };
             let (datagrams, limits) = (self.datagrams.as_ref(), &self.limits);
             let how = SocketService { executors, server, datagrams, limits };
-            let open = OpenSockets::open(name, used_for, &self.plan, &self.sockets, &how)?;
+            let open = OpenSockets::open(name, used_for, &self.plan, &self.sockets, &how)
+                .map_err(|error| ListenError::Use(name.clone(), error))?;
             self.open.insert(name.clone(), open);
         }
         Ok(())

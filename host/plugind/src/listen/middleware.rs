@@ -8,7 +8,7 @@ use crate::{
     listen::{admission, given_back::GivenBack},
     pool::{
         Delivery, Reply,
-        call::{Call, NotServed},
+        call::{BusyCause, Call, NotServed},
         instances::Pool,
     },
     route::table::TableReader,
@@ -46,7 +46,7 @@ impl NotPassed {
     }
 
     fn replaced() -> Self {
-        let why = "the plugin is being replaced".into();
+        let why = BusyCause::Replaced.to_string().into();
         Self { status: StatusCode::SERVICE_UNAVAILABLE, why }
     }
 }

@@ -14,7 +14,7 @@ use crate::{
     plugin::grants::call::PLUGIN_DOMAIN,
     pool::{
         Reply,
-        call::{Call, NotServed},
+        call::{BusyCause, Call, NotServed},
     },
     route::table::{RouteEntry, TableReader},
     world::{
@@ -113,7 +113,7 @@ async fn answer(
             return Refusal::new(StatusCode::SERVICE_UNAVAILABLE, why).into();
         };
         if !given_back.allows(&pool) {
-            let why = "the plugin is being replaced";
+            let why = BusyCause::Replaced.to_string();
             return Refusal::new(StatusCode::SERVICE_UNAVAILABLE, why).into();
         }
         if let Some(links) = middleware::links(&pool) {

@@ -152,8 +152,8 @@ pub enum ListenError {
         what: &'static str,
     },
     /// An operation on a socket failed.
-    #[error("cannot use a socket")]
-    Use(#[from] io::Error),
+    #[error("cannot use the socket {0}")]
+    Use(SocketName, #[source] io::Error),
 }
 
 impl ListenError {
@@ -181,7 +181,8 @@ impl ListenSockets {
             for socket in sockets {
                 if socket.kind() == SocketKind::UnixDatagram {
                     // From now on the kernel notes the sender of each datagram.
-                    sockopt::set_socket_passcred(socket, true).map_err(io::Error::from)?;
+                    sockopt::set_socket_passcred(socket, true)
+                        .map_err(|error| ListenError::Use(name.clone(), error.into()))?;
                 }
                 info!(socket = %name, address = %socket.address(), "listening");
             }
