@@ -3,7 +3,7 @@
 
 use crate::{
     RESTARTS,
-    control::{begin, socket, start},
+    control::{begin, run, socket, start},
 };
 use plugind_tests::{Signal, Tree, another};
 use serde_json::{Value, json};
@@ -143,6 +143,22 @@ fn an_all_or_nothing_reload_does_not_begin_if_a_file_has_a_mistake() {
     assert_eq!((&over["changed"], &over["failed"]), (&json!(["hello", "wrong"]), &json!([])));
     assert_eq!(daemon.get("/hello").status_and_text(), (200, "Good day from hello\n"));
     assert_eq!(daemon.get("/wrong").status(), 200);
+}
+
+#[test]
+fn a_refused_reload_says_since_when_the_previous_version_serves() {
+    let tree = Tree::new().with("hello");
+    let _daemon = start(&tree);
+    let refused = |manifest: &str| {
+        tree.put("hello.toml", manifest);
+        assert_eq!(failed(&Reload::ask(&tree, ALL_OR_NOTHING).over()), [("hello", "verify")]);
+        let status = run(&tree, &["status"]).stdout;
+        let (_, since) = status.split_once("has served its previous version since ").unwrap();
+        since.split(' ').next().unwrap().to_owned()
+    };
+    let first = refused("greeting = 1\n");
+    assert!(first.starts_with("20"), "{first}");
+    assert_eq!(refused("greeting = 2\n"), first, "it is the first of several failures");
 }
 
 #[test]

@@ -12,6 +12,7 @@ use crate::{
     },
     world::bindings::exports::plugind::plugin::lifecycle::StopReason,
 };
+use std::time::SystemTime;
 use tracing::warn;
 
 impl Supervisor {
@@ -35,7 +36,7 @@ impl Supervisor {
                 log_failure(name, problem);
                 self.reloads.note(|reload| reload.failed(problem.failed(name)));
                 if let Some(plugin) = self.plugins.get_mut(name) {
-                    plugin.problem = Some(*problem.clone());
+                    plugin.note_problem(*problem.clone(), SystemTime::now());
                     self.touched.insert(name.clone());
                 }
             }

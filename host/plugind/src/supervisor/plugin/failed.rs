@@ -8,19 +8,16 @@ use crate::{
         problem::{PluginProblem, RestartError},
     },
 };
-use std::mem::replace;
+use std::{mem::replace, time::SystemTime};
 
 impl ManagedPlugin {
     /// The newest version cannot be used. The previous one keeps serving.
-    pub(super) fn fail(&mut self, mut problem: PluginProblem, turn: &mut Turn) {
-        // It may quote files and components at length, and is reported in many places.
-        problem.error = cut(&problem.error, ERROR_MAX).into_owned();
-        problem.since = self.problem.as_ref().and_then(|before| before.since);
+    pub(super) fn fail(&mut self, problem: PluginProblem, turn: &mut Turn) {
+        let problem = self.following(problem);
         self.preparing = None;
         let has_fallen_back = replace(&mut self.fallback, Fallback::Unused) == Fallback::Trying;
         let is_of_last_good = self.is_of_last_good(&problem);
         let has_served = self.generations.current().is_some();
-        problem.left_out = !has_served && self.last_good == LastGood::Others;
         turn.report(Fact::Failed(Box::new(problem.clone())));
         // If the last good version fails as well, the problem of the newest one remains the one to report.
         if !(has_fallen_back && is_of_last_good) {
@@ -31,6 +28,25 @@ impl ManagedPlugin {
         if !has_served && !is_of_last_good && matches!(self.last_good, LastGood::Version(_)) {
             self.fallback = Fallback::Reading;
             turn.actions.push(Action::ReadLastGood);
+        }
+    }
+
+    /// The newest version cannot be used, as it was found at `now`. All that is in progress continues.
+    pub fn note_problem(&mut self, problem: PluginProblem, now: SystemTime) {
+        let mut problem = self.following(problem);
+        problem.since.get_or_insert(now);
+        self.problem = Some(problem);
+    }
+
+    /// The problem as it is kept after the one before it.
+    fn following(&self, problem: PluginProblem) -> PluginProblem {
+        let has_served = self.generations.current().is_some();
+        PluginProblem {
+            // It may quote files and components at length, and is reported in many places.
+            error: cut(&problem.error, ERROR_MAX).into_owned(),
+            since: self.problem.as_ref().and_then(|before| before.since),
+            left_out: !has_served && self.last_good == LastGood::Others,
+            ..problem
         }
     }
 
