@@ -6,6 +6,7 @@ mod serving;
 mod bad_requests;
 mod leaving_clients;
 mod conformance;
+mod following;
 mod fronts;
 mod http2;
 mod tls;

@@ -11,11 +11,17 @@ use crate::{
     },
     supervisor::{
         board::Board,
+        degraded::DegradedReason,
         phase::DaemonPhase,
         problem::{PinError, RestartError, StopError, Stopping},
     },
 };
 use serde_json::json;
+use std::time::Duration;
+use tokio::time::timeout;
+
+/// Interval at which a plugin that is followed is looked at: what an instance says of itself notifies nobody.
+const LOOK_EVERY: Duration = Duration::from_secs(5);
 
 impl ControlContext {
     pub(super) async fn restart(&self, method: &Method) -> CallOutcome {
@@ -96,22 +102,37 @@ impl ControlContext {
                 replies.send(followed).await?;
                 sent = Some(state);
             }
-            if changes.changed().await.is_err() {
+            if let Ok(Err(_)) = timeout(LOOK_EVERY, changes.changed()).await {
                 return Ok(Err(stopping()));
             }
         }
     }
 }
 
-/// The facts of a plugin that are worth another reply when they change; none, if it is not there.
+/// The facts of a plugin that are worth another reply when they change.
 #[derive(PartialEq, Eq)]
-struct FollowedState(Option<(&'static str, String, Option<u64>, bool)>);
+struct FollowedState {
+    state: &'static str,
+    sub_state: String,
+    generation: Option<u64>,
+    has_failed_version: bool,
+    failure: Option<String>,
+    degraded: Option<DegradedReason>,
+    statuses: Vec<String>,
+}
 
 impl FollowedState {
-    fn of(board: &Board, name: &PluginName) -> Self {
-        Self(board.plugin(name).map(|(view, _)| {
-            (view.state, view.sub_state, view.generation, view.has_failed_version)
-        }))
+    /// The facts at present; none, if it is not there.
+    fn of(board: &Board, name: &PluginName) -> Option<Self> {
+        board.plugin(name).map(|(view, _)| Self {
+            state: view.state,
+            sub_state: view.sub_state,
+            generation: view.generation,
+            has_failed_version: view.has_failed_version,
+            failure: view.failure,
+            degraded: view.degraded,
+            statuses: board.statuses(name),
+        })
     }
 }
 

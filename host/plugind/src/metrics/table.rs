@@ -145,7 +145,7 @@ pub const METRICS: &[Metric] = &[
         Gauge,
         "plugind_plugin_degraded",
         "Whether a plugin serves and is degraded, for any reason",
-        Plugin(|it| Some(truth(it.view.is_degraded))),
+        Plugin(|it| Some(truth(it.view.degraded.is_some()))),
     ),
     metric(
         Gauge,

@@ -42,6 +42,8 @@ struct BoardEntry {
     is_ready: bool,
     is_on_demand: bool,
     has_failed_version: bool,
+    /// The error of its last failure, if its newest version failed or is tried again.
+    failure: Option<String>,
     /// Why it is degraded, if it serves and is.
     degraded: Option<DegradedReason>,
     is_required: bool,
@@ -68,8 +70,10 @@ pub struct PluginView {
     pub is_on_demand: bool,
     /// Whether its newest version cannot be used, whatever serves.
     pub has_failed_version: bool,
-    /// Whether it serves and is degraded.
-    pub is_degraded: bool,
+    /// The error of its last failure, if its newest version failed or is tried again.
+    pub failure: Option<String>,
+    /// Why it is degraded, if it serves and is.
+    pub degraded: Option<DegradedReason>,
     /// Whether the daemon is not ready without it.
     pub is_required: bool,
     /// The version that serves.
@@ -158,6 +162,14 @@ impl Board {
         ready.filter_map(|entry| Some((entry.serving_pool()?, entry.degraded.clone()))).collect()
     }
 
+    /// The status that each generation of a plugin with instances reports.
+    #[must_use]
+    pub fn statuses(&self, name: &PluginName) -> Vec<String> {
+        let pools = self.entries().get(name).map(|entry| entry.pools.clone()).unwrap_or_default();
+        let pools = pools.iter().filter_map(Weak::upgrade);
+        pools.map(|pool| pool.shared().notify.status()).collect()
+    }
+
     /// The instances of every generation of all plugins.
     #[must_use]
     pub fn pools(&self) -> Vec<Arc<Pool>> {
@@ -200,6 +212,7 @@ impl Board {
         entry.is_ready = condition.is_ready();
         entry.is_on_demand = condition.is_on_demand();
         entry.has_failed_version = plugin.failed().is_some();
+        entry.failure = plugin.reported_problem().map(|problem| problem.error);
         entry.degraded = degraded;
         entry.is_required = plugin.is_required();
         entry.generation = plugin.serving().map(|serving| serving.number);
@@ -222,6 +235,7 @@ impl Board {
             is_ready: false,
             is_on_demand: false,
             has_failed_version: false,
+            failure: None,
             degraded: None,
             is_required: false,
             generation: None,
@@ -252,7 +266,8 @@ impl BoardEntry {
             is_ready: self.is_ready,
             is_on_demand: self.is_on_demand,
             has_failed_version: self.has_failed_version,
-            is_degraded: self.degraded.is_some(),
+            failure: self.failure,
+            degraded: self.degraded,
             is_required: self.is_required,
             generation: self.generation,
             release: self.release,

@@ -196,7 +196,7 @@ impl ManagedPlugin {
         newest: Option<InstanceFacts>,
     ) -> api::Plugin {
         let condition = self.condition();
-        let problem = self.current_problem().cloned().or_else(|| self.retried_problem());
+        let problem = self.reported_problem();
         let failure = problem.as_ref().map(|problem| problem.failed(&self.name));
         let previous_since = self.failed().and_then(|failed| failed.previous_since);
         let failure = failure.map(|failure| Failed { previous_since, ..failure });

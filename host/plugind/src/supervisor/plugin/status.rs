@@ -204,6 +204,11 @@ impl ManagedPlugin {
         waiting.or_else(down)
     }
 
+    /// The problem that is reported: why its newest version does not serve, or is tried again.
+    pub(in crate::supervisor) fn reported_problem(&self) -> Option<PluginProblem> {
+        self.current_problem().cloned().or_else(|| self.retried_problem())
+    }
+
     /// Whether the daemon's start does not wait for the version that is on its way, since that has failed once.
     pub(in crate::supervisor) fn is_left_out(&self) -> bool {
         let is_left_out = |candidate: &Generation| {
