@@ -4,7 +4,7 @@ use crate::{
     control,
     streams::{ECHO, connect, echo, free, path, rest, tree},
 };
-use plugind_tests::{Daemon, Tree, end_of, program};
+use plugind_tests::{Daemon, Tree, end_of, eventually, program};
 use std::{net::Shutdown, os::unix::net::UnixStream, process::Command};
 
 #[test]
@@ -93,4 +93,43 @@ fn a_socket_of_no_use_waits_until_a_reload_brings_a_plugin_for_it() {
     tree.put_guest("echo", "echoes");
     daemon.reload();
     assert_eq!(echo(&mut waits, "again"), "again");
+}
+
+#[test]
+fn a_socket_is_unused_again_however_its_plugin_came_to_serve_it_no_more() {
+    let tree = Tree::new().with("greeter_02").with_named("echo", "echoes", "");
+    let [echo_at, control] = [("echo", path(&tree)), ("control", control::socket(&tree))]
+        .map(|(name, path)| format!("{name}=unix:{}", path.display()));
+    let daemon = Daemon::start_with(&tree, &["--listen", &echo_at, "--listen", &control]);
+    let reload = |arguments: &[&str], status| {
+        let ran = control::run(&tree, arguments);
+        assert_eq!(ran.status, Some(status), "{}{}", ran.stdout, ran.stderr);
+    };
+    let is_unused = |expected: bool| {
+        eventually("the use of the socket", || {
+            let status = control::run(&tree, &["status"]).stdout;
+            (status.contains("unused sockets: echo") == expected).then_some(())
+        });
+    };
+    is_unused(false);
+    let unused = ["warning plugind: socket unused", "socket=echo"];
+    for (times, arguments) in (1..).zip([["reload", "echo"], ["reload", "--all-or-nothing"]]) {
+        tree.remove("echo.wasm");
+        control::run(&tree, &arguments);
+        is_unused(true);
+        daemon.log.wait_for_times(times, &unused);
+        tree.put_guest("echo", "echoes");
+        reload(&["reload"], 0);
+        is_unused(false);
+    }
+    // Its new version serves something else.
+    tree.put_guest("echo", "hello");
+    reload(&["reload"], 0);
+    is_unused(true);
+    // The version that would serve it does not take over, since another plugin fails.
+    tree.put_guest("echo", "echoes");
+    tree.put_guest("bad", "traps_on_start");
+    reload(&["reload", "--all-or-nothing"], 1);
+    assert_eq!(daemon.get("/echo").status(), 200);
+    is_unused(true);
 }

@@ -38,6 +38,8 @@ pub struct SocketPlan {
     pub limits: BTreeMap<SocketName, ConnectionSetting>,
     /// The names of sockets that nothing is served on. They stay open: a reload may find a use for them.
     pub unused: BTreeSet<String>,
+    /// Those of them that nothing can be served on, since their name is not a valid name of a socket.
+    pub unnamed: BTreeSet<String>,
     /// Sockets that have settings and do not exist.
     pub missing: BTreeSet<SocketName>,
     /// A plugin has a route, and no socket speaks HTTP.
@@ -149,13 +151,12 @@ impl SocketPlan {
     pub fn new(sockets: &SocketKinds, settings: &SocketSettings) -> Result<Self, SocketMistakes> {
         let limits = settings.0.iter().map(|(name, setting)| (name.clone(), setting.connections));
         let limits = limits.collect();
-        let (unused, kinds) = (sockets.unnamed.clone(), sockets.named.clone());
-        let mut plan = Self { limits, unused, kinds, ..Self::default() };
+        let (unnamed, kinds) = (sockets.unnamed.clone(), sockets.named.clone());
+        let mut plan = Self { limits, unnamed, kinds, ..Self::default() };
         let mut mistakes = Vec::new();
         for (name, kinds) in &sockets.named {
             let setting = settings.0.get(name).and_then(|setting| setting.protocol);
             let Some(protocol) = setting.or_else(|| Protocol::by_name(name)) else {
-                plan.unused.insert(name.to_string());
                 continue;
             };
             let wrong = kinds.iter().filter(|kind| !protocol.fits(**kind));
@@ -166,6 +167,7 @@ impl SocketPlan {
         plan.http = http.map(|(name, setting)| (name.clone(), setting.http.clone())).collect();
         let named = settings.0.keys().filter(|name| !sockets.named.contains_key(*name));
         plan.missing.extend(named.cloned());
+        plan.find_unused();
         if mistakes.is_empty() { Ok(plan) } else { Err(SocketMistakes(mistakes)) }
     }
 
@@ -174,11 +176,18 @@ impl SocketPlan {
     #[must_use]
     pub fn with_routes(mut self, has_http: bool, whole: BTreeSet<SocketName>) -> Self {
         self.lacks_http = has_http && !self.protocols.values().any(|it| *it == Protocol::Http);
-        self.unused.retain(|name| !whole.iter().any(|socket| socket.as_str() == name));
         self.whole = whole;
         self.is_complete = true;
         self.whole.retain(|name| !self.protocols.contains_key(name));
+        self.find_unused();
         self
+    }
+
+    fn find_unused(&mut self) {
+        let is_used =
+            |name: &SocketName| self.protocols.contains_key(name) || self.whole.contains(name);
+        let unused = self.kinds.keys().filter(|name| !is_used(name)).map(ToString::to_string);
+        self.unused = self.unnamed.iter().cloned().chain(unused).collect();
     }
 
     /// The use of each socket that is accepted from.
@@ -328,6 +337,20 @@ mod tests {
         assert_eq!(plan.use_of(&name("echo")), Some(SocketUse::Plugin));
         assert_eq!(plan.use_of(&name("http")), Some(SocketUse::Protocol(Protocol::Http)));
         assert_eq!(plan.uses().count(), 3);
+    }
+
+    #[test]
+    fn a_socket_is_unused_again_when_no_plugin_asks_for_it_any_more() {
+        let mut all = sockets(&[("echo", &[SocketKind::UnixStream])]);
+        all.unnamed.insert("a b".to_owned());
+        let plan = SocketPlan::new(&all, &SocketSettings::default()).unwrap();
+        assert_eq!(Vec::from_iter(&plan.unused), ["a b", "echo"]);
+        let plan = plan.with_routes(true, [name("echo")].into());
+        assert!(plan.lacks_http);
+        assert_eq!(Vec::from_iter(&plan.unused), ["a b"]);
+        let plan = plan.with_routes(false, BTreeSet::new());
+        assert!(!plan.lacks_http);
+        assert_eq!(Vec::from_iter(&plan.unused), ["a b", "echo"]);
     }
 
     #[test]

@@ -8,6 +8,7 @@ use crate::{
     pool::{FailureCounts, instances::Pool},
     route::{
         owners::{Route, RouteUse},
+        sockets::SocketPlan,
         table::{RouteEntry, RouteTable},
     },
     supervisor::{
@@ -24,7 +25,7 @@ use crate::{
 use plugind_artifact::hex::hex;
 use std::{
     collections::{BTreeMap, BTreeSet},
-    mem::take,
+    mem::{replace, take},
     sync::Arc,
     time::{Duration, Instant, SystemTime},
 };
@@ -352,10 +353,15 @@ impl Supervisor {
         let table = table.with_middleware(middleware.into_iter());
         let table = table.with_subscribers(subscribers.into_iter());
         self.publisher.publish(table);
+        // The sockets of plugins that are stopped with the daemon are not unused.
+        let routes = self.stopping.is_none().then(|| self.socket_routes());
         self.deps.plan.update(|plan| {
-            let is_new = plan.served != served;
-            plan.served = served;
-            is_new
+            let mut new = SocketPlan { served, ..plan.clone() };
+            if let Some((has_http, whole)) = routes {
+                new = new.with_routes(has_http, whole);
+            }
+            let before = replace(plan, new);
+            before != *plan
         });
     }
 }

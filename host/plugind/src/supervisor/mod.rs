@@ -392,12 +392,6 @@ impl Supervisor {
         let mut summary = self.tally.summary();
         summary.ignored.clone_from(&self.ignored);
         summary.missing_directory.clone_from(&self.missing_directory);
-        {
-            let plan = self.deps.plan.borrow();
-            summary.unused_sockets.extend(plan.unused.iter().cloned());
-            summary.missing_sockets.extend(plan.missing.iter().map(ToString::to_string));
-            summary.missing_sockets.extend(plan.lacks_http.then(|| Protocol::Http.to_string()));
-        }
         summary.unkept_code = self.deps.compiler.unkept_code().reason();
         self.reloads.sum_up(|name| self.plugins.contains_key(name), &mut summary);
         if summary.is_settled() && !replace(&mut self.settled, true) {
@@ -409,6 +403,12 @@ impl Supervisor {
                 self.keep_versions();
             }
         }
+        // The sockets are those of the routes that are published.
+        let plan = self.deps.plan.borrow();
+        summary.unused_sockets.extend(plan.unused.iter().cloned());
+        summary.missing_sockets.extend(plan.missing.iter().map(ToString::to_string));
+        summary.missing_sockets.extend(plan.lacks_http.then(|| Protocol::Http.to_string()));
+        drop(plan);
         self.summary.send_if_modified(|last| {
             let before = replace(last, summary);
             before != *last

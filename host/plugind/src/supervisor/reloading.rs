@@ -195,8 +195,7 @@ impl Supervisor {
         for name in forgotten {
             self.decide(&name, PluginEvent::Forget);
         }
-        self.execute();
-        self.publish();
+        // Before anything is published, which happens with the settings of the plan.
         let (has_http, whole) = self.socket_routes();
         let mut plan = plan.with_routes(has_http, whole);
         self.deps.plan.update(|current| {
@@ -205,6 +204,8 @@ impl Supervisor {
             *current = plan;
             is_new
         });
+        self.execute();
+        self.publish();
     }
 
     /// What plugins serve, or ask for: whether one has a route of HTTP, and the sockets that they serve as a whole.
