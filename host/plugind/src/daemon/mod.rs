@@ -348,14 +348,15 @@ impl Daemon {
         let subscriptions = Subscriptions::start(reader, changes, connection, message_executors);
         subscriptions.established(SUBSCRIBE_WITHIN).await;
         self.phase.send_replace(DaemonPhase::Running);
-        self.notifier.notify(Notice::Ready { status: &self.line(&supervisor) });
+        let reported = self.line(&supervisor);
+        self.notifier.notify(Notice::Ready { status: &reported });
         let (plugins, failed, retried) = {
             let summary = supervisor.summary().borrow().clone();
             (summary.ready, summary.failed.len(), summary.retried.len())
         };
         info!(message_id = messages::READY, plugins, failed, retried, "ready");
         let idle = IdleExit::new(exit_on_idle, supervisor.clone(), listeners.clone());
-        let ended = self.keep_running(&supervisor, &mut reloads, idle).await;
+        let ended = self.keep_running(&supervisor, &mut reloads, idle, reported).await;
         let is_idle = matches!(ended, Ok(Ending::Idle));
         if is_idle {
             info!(message_id = messages::EXITING_ON_IDLE, "exiting on idle");

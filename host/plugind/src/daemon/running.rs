@@ -14,16 +14,17 @@ use tokio::time::interval;
 
 impl Daemon {
     /// Obeys signals until one of them, the failure of a plugin, or idleness ends the daemon, and reports
-    /// to systemd how all plugins are.
+    /// to systemd how all plugins are, if that is not what was `reported` last.
     pub(super) async fn keep_running(
         &mut self,
         supervisor: &SupervisorHandle,
         reloads: &mut ReloadNotices,
         mut idle: IdleExit,
+        reported: String,
     ) -> Result<Ending, DaemonError> {
         let mut summary = supervisor.summary();
         let mut extend = interval(EXTEND_EVERY);
-        let mut status = StatusReport::of(self.line(supervisor));
+        let mut status = StatusReport::of(reported);
         let mut phase = self.phase.subscribe();
         loop {
             let is_reloading = {

@@ -24,9 +24,9 @@ pub(super) struct StatusReport {
 }
 
 impl StatusReport {
-    /// This line was reported last.
+    /// This line was reported last. It is compared at once with the present one, which may be another since.
     pub(super) fn of(reported: String) -> Self {
-        Self { reported, ..Self::default() }
+        Self { reported, due: Some(Instant::now()), next: None }
     }
 
     /// There is something to report.
@@ -58,5 +58,19 @@ impl Daemon {
             status.reported = line;
             status.next = Some(Instant::now() + STATUS_EVERY);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::pin::pin;
+
+    #[tokio::test]
+    async fn a_change_that_nobody_waited_for_yet_is_reported() {
+        let status = StatusReport::of("1 of 2 plugins ready".to_owned());
+        assert!(futures::poll!(pin!(status.due())).is_ready());
+        let waiting = StatusReport::default();
+        assert!(futures::poll!(pin!(waiting.due())).is_pending());
     }
 }
