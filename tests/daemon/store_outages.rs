@@ -8,6 +8,16 @@ use crate::{
 use plugind_tests::{Daemon, Signal, Tree, WAIT_MAX, eventually};
 use std::os::unix::net::UnixDatagram;
 
+/// Stops the server's process, and has a call of the plugin fail.
+fn stop_answering(server: &Server, daemon: &Daemon) {
+    server.signal(Signal::STOP);
+    // Its threads stop one after the other.
+    let error = eventually("the server to stop", || {
+        Some(ask(daemon, "/stores/get/key")).filter(|answer| answer != "value")
+    });
+    assert!(error.starts_with("error: the store cannot be used at present: "), "{error}");
+}
+
 fn survive_an_outage(kind: Kind) {
     let mut server = Server::start(kind);
     let tree = server.tree().with_manifest("stores", GRANTED);
@@ -39,9 +49,7 @@ fn survive_an_outage(kind: Kind) {
     assert_eq!(daemon.log.count(&["warning plugind: cannot reach server"]), 2);
     assert_eq!(daemon.log.count(&["info    plugind: server reachable again"]), 2);
     // A server that does not answer is an error in time, and no hang.
-    server.signal(Signal::STOP);
-    let error = ask(&daemon, "/stores/get/key");
-    assert!(error.starts_with("error: the store cannot be used at present: "), "{error}");
+    stop_answering(&server, &daemon);
     server.signal(Signal::CONT);
     eventually("the store to work again", || {
         (ask(&daemon, "/stores/get/key") == "value").then_some(())
@@ -93,6 +101,32 @@ fn show_an_outage(kind: Kind) {
     wait_for_status(&notified, |status| status.contains("degraded: stores (its key-value store "));
     server.start_again();
     wait_for_status(&notified, is_well);
+}
+
+/// A call fails before it is known that the server does not answer. The plugin makes no other call.
+fn recover_without_a_call(kind: Kind) {
+    let server = Server::start(kind);
+    let tree = server.tree().with_manifest("stores", GRANTED);
+    let daemon = control::start(&tree);
+    assert_eq!(ask(&daemon, "/stores/set/key/value"), "done");
+    stop_answering(&server, &daemon);
+    daemon.log.wait_for(&["warning plugind: cannot reach server"]);
+    server.signal(Signal::CONT);
+    daemon.log.wait_for(&["info    plugind: server reachable again"]);
+    eventually("the plugin to be well", || {
+        let status = control::run(&tree, &["status", "stores"]).stdout;
+        (!status.contains("degraded")).then_some(())
+    });
+}
+
+#[test]
+fn a_call_that_nats_did_not_answer_is_not_held_against_it_after_the_outage() {
+    recover_without_a_call(Kind::Nats);
+}
+
+#[test]
+fn a_call_that_valkey_did_not_answer_is_not_held_against_it_after_the_outage() {
+    recover_without_a_call(Kind::Valkey);
 }
 
 /// The plugin is ready before the server answers, which the daemon notices after its first look at all plugins.

@@ -76,7 +76,11 @@ impl Background {
 impl Drop for Background {
     fn drop(&mut self) {
         // It ends its own processes then. It may have ended by itself.
-        kill_process(Pid::from_child(&self.child), Signal::TERM).ok();
+        let pid = Pid::from_child(&self.child);
+        // A test that fails may leave it stopped.
+        for signal in [Signal::TERM, Signal::CONT] {
+            kill_process(pid, signal).ok();
+        }
         self.child.wait().ok();
     }
 }

@@ -34,7 +34,7 @@ pub struct Availability {
 
 #[derive(Clone, Debug)]
 enum Reachability {
-    Reachable,
+    Reachable { since: Instant },
     Unreachable { error: Arc<str>, since: Instant, is_reported: bool },
 }
 
@@ -62,7 +62,7 @@ impl Availability {
 
     /// Reports that the server answers. Logs the end of an outage that was logged.
     pub fn report_reachable(&self) {
-        let before = self.state.send_replace(Reachability::Reachable);
+        let before = self.state.send_replace(Reachability::Reachable { since: Instant::now() });
         if let Reachability::Unreachable { is_reported: true, since, .. } = before {
             let seconds = since.elapsed().as_secs();
             info!(server = %self.server, seconds, "server reachable again");
@@ -91,8 +91,8 @@ impl Availability {
         let (mut is_news, mut is_other) = (false, false);
         self.state.send_if_modified(|state| {
             let (since, was_reported) = match state {
-                Reachability::Reachable if !may_begin => return false,
-                Reachability::Reachable => (Instant::now(), false),
+                Reachability::Reachable { .. } if !may_begin => return false,
+                Reachability::Reachable { .. } => (Instant::now(), false),
                 Reachability::Unreachable { since, is_reported, error: last } => {
                     is_other = *is_reported && **last != *error;
                     (*since, *is_reported)
@@ -115,6 +115,15 @@ impl Availability {
         self.unreachable_since().map(|(unreachable, _)| unreachable)
     }
 
+    /// The time of the last connection, if the server can be reached.
+    #[must_use]
+    pub fn reachable_since(&self) -> Option<Instant> {
+        match &*self.state.borrow() {
+            Reachability::Reachable { since } => Some(*since),
+            Reachability::Unreachable { .. } => None,
+        }
+    }
+
     /// Waits a moment for a server whose outage has just begun.
     ///
     /// # Errors
@@ -122,7 +131,7 @@ impl Availability {
     pub async fn wait(&self) -> Result<(), Unreachable> {
         let Some((_, since)) = self.unreachable_since() else { return Ok(()) };
         let mut state = self.state.subscribe();
-        let reachable = state.wait_for(|state| matches!(state, Reachability::Reachable));
+        let reachable = state.wait_for(|state| matches!(state, Reachability::Reachable { .. }));
         if let Ok(Ok(_)) = timeout_at((since + REACHABLE_WITHIN).into(), reachable).await {
             return Ok(());
         }
@@ -144,7 +153,7 @@ impl Availability {
     pub async fn until_reachable(&self) {
         let mut state = self.state.subscribe();
         // It fails only without a sender, and `self` has one.
-        state.wait_for(|state| matches!(state, Reachability::Reachable)).await.ok();
+        state.wait_for(|state| matches!(state, Reachability::Reachable { .. })).await.ok();
     }
 
     /// Waits until the server cannot be reached, and returns why.
@@ -157,7 +166,7 @@ impl Availability {
 
     fn unreachable_since(&self) -> Option<(Unreachable, Instant)> {
         match &*self.state.borrow() {
-            Reachability::Reachable => None,
+            Reachability::Reachable { .. } => None,
             Reachability::Unreachable { error, since, .. } => {
                 let unreachable = Unreachable { server: self.server.clone(), error: error.clone() };
                 Some((unreachable, *since))

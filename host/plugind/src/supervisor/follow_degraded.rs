@@ -17,6 +17,7 @@ pub async fn follow_degraded(board: Board, stores: Arc<StoreBackend>) {
         // A change during the look ends the wait.
         let change = stores.changed();
         for (pool, published) in board.ready_pools() {
+            pool.shared().try_failed_stores();
             let reason = DegradedReason::of_pool(&pool);
             if !DegradedReason::agrees(published.as_ref(), reason.as_ref()) {
                 pool.report_degraded();

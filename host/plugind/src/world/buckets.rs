@@ -192,6 +192,15 @@ impl BackendStore {
         }
     }
 
+    /// Whether its last failure is so long ago that a read may show that it can be used again.
+    pub(super) fn is_to_be_tried(&self) -> bool {
+        match self {
+            Self::File(store) => store.is_to_be_tried(),
+            Self::Nats(store) => store.is_to_be_tried(),
+            Self::Valkey(store) => store.is_to_be_tried(),
+        }
+    }
+
     /// Why it cannot be used, as far as that is known.
     pub(super) fn failure(&self) -> Option<String> {
         match self {

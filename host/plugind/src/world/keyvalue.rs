@@ -18,14 +18,26 @@ use crate::{
         stores::StoreOpenError,
     },
 };
-use std::{collections::BTreeMap, path::Path, sync::Arc};
+use std::{
+    collections::BTreeMap,
+    path::Path,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering::Relaxed},
+    },
+};
 use wasmtime::component::{HasData, Resource, ResourceTable};
+
+/// The key that is looked up to find out whether a store can be used. It need not exist.
+const TRIED_KEY: &str = "plugind";
 
 /// The stores of a generation, by the names that its instances open them by.
 #[derive(Default)]
 pub struct Shared {
     stores: BTreeMap<String, BackendStore>,
     quota: Bytes,
+    /// Whether stores that failed are tried again at present.
+    is_trying: AtomicBool,
 }
 
 /// Opens what `plugin` was granted, below the directory of the daemon's `state`. Blocks.
@@ -46,13 +58,31 @@ pub(super) fn open(
         let file = state.join(STORES).join(format!("shared-{name}.redb"));
         stores.insert(name.to_string(), open(&StoreKey::Shared(name), &file)?);
     }
-    Ok(Shared { stores, quota: grant.quota })
+    Ok(Shared { stores, quota: grant.quota, is_trying: AtomicBool::new(false) })
 }
 
 impl Shared {
     /// Why one of the stores cannot be used, if that is so.
     pub(super) fn failure(&self) -> Option<String> {
         self.stores.values().find_map(|store| store.failure())
+    }
+
+    /// Reads an entry of each store that failed some time ago: the plugin may not use it for long, and until then
+    /// nothing would show that the store can be used again. To be called within a runtime.
+    pub(super) fn try_failed(self: &Arc<Self>) {
+        let failed: Vec<_> =
+            self.stores.values().filter(|store| store.is_to_be_tried()).cloned().collect();
+        if failed.is_empty() || self.is_trying.swap(true, Relaxed) {
+            return;
+        }
+        let shared = self.clone();
+        tokio::spawn(async move {
+            for store in failed {
+                // The store remembers the outcome.
+                store.exists(TRIED_KEY.to_owned()).await.ok();
+            }
+            shared.is_trying.store(false, Relaxed);
+        });
     }
 }
 
@@ -223,5 +253,27 @@ impl batch::Host for Guest<'_> {
     ) -> Result<(), Error> {
         let changes = keys.into_iter().map(StoreChange::Delete).collect();
         self.change(&bucket, changes).await.map(drop)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_store_that_failed_is_tried_although_its_plugin_does_not_use_it() {
+        let (directory, plugin) = (tempfile::tempdir().unwrap(), "a".parse().unwrap());
+        let grant = KeyValueGrant { quota: Bytes(1 << 20), shared: Vec::new() };
+        let backend = StoreBackend::default();
+        let opened = open(&plugin, Some(&grant), directory.path(), &backend).unwrap();
+        let shared = Arc::new(opened);
+        let BackendStore::File(store) = &shared.stores[OWN_STORE] else { panic!("{backend:?}") };
+        store.fail_long_ago();
+        assert!(shared.failure().is_some());
+        shared.try_failed();
+        while shared.is_trying.load(Relaxed) {
+            tokio::task::yield_now().await;
+        }
+        assert_eq!(shared.failure(), None);
     }
 }

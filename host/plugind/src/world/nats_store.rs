@@ -25,7 +25,7 @@ use std::{
     error::Error,
     fmt::{self, Write as _},
     sync::Arc,
-    time::Duration,
+    time::{Duration, Instant},
 };
 use tokio::{sync::Mutex, time::timeout};
 
@@ -150,6 +150,11 @@ impl NatsStore {
     /// The reason why its last use failed, if it did.
     pub(super) fn failure(&self) -> Option<String> {
         self.failures.current(self.server.availability())
+    }
+
+    /// Whether a read may show that it can be used again.
+    pub(super) fn is_to_be_tried(&self) -> bool {
+        self.failures.is_to_be_tried(self.server.availability(), Instant::now())
     }
 
     /// Does some work within a time limit, and remembers whether the store could be used.

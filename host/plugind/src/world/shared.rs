@@ -157,6 +157,11 @@ impl Shared {
         }
     }
 
+    /// Looks whether stores that failed some time ago can be used again. To be called within a runtime.
+    pub fn try_failed_stores(&self) {
+        self.granted.keyvalue.try_failed();
+    }
+
     /// Why they are degraded: something that was granted cannot be used, a subscription is not
     /// established, or one of them says why.
     #[must_use]

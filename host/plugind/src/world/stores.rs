@@ -13,7 +13,7 @@ use crate::{
     world::{
         keyvalue_error::KeyValueError,
         store_change::{StoreChange, StoreOutcome, check_key},
-        store_limits::{PAGE_BYTES_MAX, PAGE_MAX},
+        store_limits::{FAILURE_REMEMBERED, PAGE_BYTES_MAX, PAGE_MAX},
         stores::{
             database::{ENTRIES, FileIdentity, OpenDatabase, ReadEntries, contain},
             transaction::apply,
@@ -29,13 +29,10 @@ use std::{
     panic::{AssertUnwindSafe, catch_unwind},
     path::{Path, PathBuf},
     sync::{Arc, Mutex, MutexGuard, PoisonError, Weak},
-    time::{Duration, Instant},
+    time::Instant,
 };
 use tokio::sync::oneshot;
 use tracing::warn;
-
-/// Time for which a failure is remembered although entries can be read.
-const FAILURE_REMEMBERED: Duration = Duration::from_secs(60);
 
 /// Why a store cannot be opened.
 #[derive(Debug, thiserror::Error)]
@@ -281,6 +278,12 @@ impl KeyValueStore {
     /// Something was read. Parts of a damaged file can be read, so that a failure is not forgotten at once.
     fn note_read(&self) {
         lock(&self.failure).take_if(|failure| failure.at.elapsed() >= FAILURE_REMEMBERED);
+    }
+
+    /// Whether a read may show that it can be used again.
+    pub(super) fn is_to_be_tried(&self) -> bool {
+        let failure = lock(&self.failure);
+        failure.as_ref().is_some_and(|failure| failure.at.elapsed() >= FAILURE_REMEMBERED)
     }
 
     /// The last failure, until a write succeeds, or a read at least a minute after it.

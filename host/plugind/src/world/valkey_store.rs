@@ -17,7 +17,7 @@ use redis::{Cmd, FromRedisValue, RedisError, RedisResult, Script, aio::Multiplex
 use std::{
     fmt,
     sync::{Arc, LazyLock},
-    time::Duration,
+    time::{Duration, Instant},
 };
 use tokio::time::timeout;
 
@@ -162,6 +162,11 @@ impl ValkeyStore {
     /// The reason why its last use failed, if it did.
     pub(super) fn failure(&self) -> Option<String> {
         self.failures.current(self.server.availability())
+    }
+
+    /// Whether a read may show that it can be used again.
+    pub(super) fn is_to_be_tried(&self) -> bool {
+        self.failures.is_to_be_tried(self.server.availability(), Instant::now())
     }
 
     async fn run<T: FromRedisValue>(&self, command: &Cmd) -> Result<T, KeyValueError> {

@@ -83,6 +83,27 @@ async fn a_store_is_opened_again_after_an_error_of_the_disk() {
     assert_eq!(store.failure(), None);
 }
 
+impl KeyValueStore {
+    /// It failed so long ago that a read may show that it can be used again.
+    pub(in crate::world) fn fail_long_ago(&self) {
+        self.failed(&redb::Error::Io(std::io::ErrorKind::StorageFull.into()));
+        let mut failure = lock(&self.failure);
+        failure.as_mut().unwrap().at -= FAILURE_REMEMBERED;
+    }
+}
+
+#[tokio::test]
+async fn a_read_a_minute_after_a_failure_shows_that_the_store_can_be_used() {
+    let directory = tempfile::tempdir().unwrap();
+    let store = StoreRegistry::default().open(&directory.path().join("a.redb")).unwrap();
+    store.failed(&redb::Error::Io(std::io::ErrorKind::StorageFull.into()));
+    assert!(!store.is_to_be_tried());
+    store.fail_long_ago();
+    assert!(store.is_to_be_tried() && store.failure().is_some());
+    assert_eq!(store.exists("key".to_owned()).await, Ok(false));
+    assert!(!store.is_to_be_tried() && store.failure().is_none());
+}
+
 #[test]
 fn a_file_that_is_no_store_is_named_with_a_remedy() {
     let directory = tempfile::tempdir().unwrap();
