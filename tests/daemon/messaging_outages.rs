@@ -78,6 +78,27 @@ fn a_server_that_is_gone_makes_the_plugin_degraded_and_loses_no_message_of_a_str
 }
 
 #[test]
+fn a_subscription_shows_the_present_reason_of_an_outage() {
+    let mut server = NatsServer::start();
+    server.client().add_stream("ORDERS", "orders.*");
+    let plain = "[[subscribe]]\nsubject = \"orders.*\"\n";
+    let tree = tree(&server, &manifest(STREAM, "")).with_named(
+        "plain",
+        "takes_messages",
+        &manifest(plain, ""),
+    );
+    let _daemon = control::start(&tree);
+    for plugin in ["takes-messages", "plain"] {
+        wait_until_healthy(&tree, plugin);
+    }
+    // At first, all that is known is that the connection has ended.
+    server.stop();
+    for plugin in ["takes-messages", "plain"] {
+        wait_for_status(&tree, plugin, "onnection refused");
+    }
+}
+
+#[test]
 fn a_server_that_does_not_exist_or_refuses_is_reported() {
     let settings = "[messaging]\nurl = \"nats://127.0.0.1:9\"\n";
     let tree =

@@ -165,12 +165,13 @@ impl Subscription {
     /// The client of the server; none, if the subscription is ended before the server can be reached.
     pub(super) async fn client(&self) -> Option<Client> {
         loop {
+            let changed = self.connection.availability().changed();
             match self.connection.client().await {
                 Ok(client) => return Some(client.clone()),
                 Err(error) => self.interrupted(&error.to_string()),
             }
             tokio::select! {
-                () = self.connection.availability().until_reachable() => (),
+                () = changed => (),
                 () = self.ending.cancelled() => return None,
             }
         }
@@ -309,19 +310,18 @@ impl Subscription {
         }
     }
 
-    /// Waits until the server can no longer be reached, or can be again, and notes it.
+    /// Notes whether the server can be reached, and why not. Returns when that may have changed.
     async fn outage_changed(&self) {
         let availability = self.connection.availability();
-        match self.is_established() {
-            true => {
-                let error = availability.until_unreachable().await;
+        let changed = availability.changed();
+        match availability.failure() {
+            Some(error) => {
                 self.interrupted(&error.to_string());
+                changed.await;
             }
-            false => {
-                availability.until_reachable().await;
-                // The client has subscribed again by itself.
-                self.note_established();
-            }
+            None if self.is_established() => drop(availability.until_unreachable().await),
+            // The client has subscribed again by itself.
+            None => self.note_established(),
         }
     }
 
