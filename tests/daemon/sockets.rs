@@ -83,6 +83,24 @@ fn a_socket_of_no_use_is_kept_and_reported_until_a_reload_claims_it() {
 }
 
 #[test]
+fn a_socket_whose_limits_change_is_still_served_according_to_the_log() {
+    let (tree, path) = tree();
+    settings(&tree, "[sockets.web]\nprotocol = \"http\"\n");
+    let daemon = Daemon::start_with(&tree, &["--listen", &format!("web={}", path.display())]);
+    let limit = "connections-max = 100\n";
+    settings(&tree, &format!("[sockets.web]\nprotocol = \"http\"\n{limit}[sockets.http]\n{limit}"));
+    daemon.reload();
+    for socket in ["web", "http"] {
+        daemon.log.wait_for(&["socket has new settings", &format!("socket={socket}")]);
+    }
+    assert_eq!(status(ask(&path, "/greeter-02")), 200);
+    assert_eq!(daemon.log.count(&["socket not served any more"]), 0);
+    settings(&tree, "");
+    daemon.reload();
+    daemon.log.wait_for(&["socket not served any more", "socket=web"]);
+}
+
+#[test]
 fn a_setting_that_does_not_fit_its_socket_fails_the_reload_and_changes_nothing() {
     let (tree, path) = tree();
     let web = format!("web={}", path.display());

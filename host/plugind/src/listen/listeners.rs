@@ -126,8 +126,11 @@ impl Listeners {
         let names: Vec<_> = state.open.iter().filter(|(name, open)| !stays(name, open)).collect();
         let names: Vec<_> = names.into_iter().map(|(name, _)| name.clone()).collect();
         for name in names {
+            match state.plan.use_of(&name) {
+                Some(_) => info!(socket = %name, "socket has new settings"),
+                None => info!(socket = %name, "socket not served any more"),
+            }
             // Its connections finish their requests.
-            info!(socket = %name, "socket not served any more");
             if let Some(open) = state.open.remove(&name) {
                 open.closing.cancel();
                 state.closed.push(open);
