@@ -37,7 +37,7 @@ impl Running {
         let mut command = pluginctl(&["run", "--listen", "127.0.0.1:0"]);
         command.args(arguments).arg(path).env("HOME", home.path()).env("TMPDIR", home.path());
         let child = command.stdout(printed.try_clone().unwrap()).stderr(printed).spawn().unwrap();
-        // The command has the ends for writing, which the log waits for.
+        // The command holds ends of the pipe for writing, and the log is complete only when all of them are closed.
         drop(command);
         Self { child, log: Log::read(output), home }
     }

@@ -73,7 +73,7 @@ fn zsh_and_fish_know_the_programs_with_their_commands_and_options() {
         for part in parts {
             assert!(
                 script.contains(part),
-                "{part:?} is not in what {shell} has for {of}: {script}"
+                "{part:?} is not in the script of {shell} for {of}: {script}"
             );
         }
     }
@@ -85,7 +85,7 @@ fn a_shell_that_is_there_finds_no_mistake() {
         for of in PROGRAMS {
             let file = file(shell, of);
             match Command::new(shell).arg(check).arg(file.path()).output() {
-                // Others than bash need not be installed; what they are given is looked into above.
+                // Shells other than bash need not be installed; the test above examines their scripts.
                 Err(error) if error.kind() == ErrorKind::NotFound && shell != "bash" => (),
                 ran => {
                     let ran = ran.unwrap();

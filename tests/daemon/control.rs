@@ -247,7 +247,7 @@ fn others_than_root_may_look_and_not_touch() {
     const NOBODY: u32 = 65534;
     let tree = Tree::new().with("hello");
     let _daemon = start(&tree);
-    // Where nobody can go by default: the test's own directories.
+    // The user `nobody` has no access to the directories of a test by default.
     let open = |path: PathBuf| fs::set_permissions(path, Permissions::from_mode(0o777)).unwrap();
     let copy = tree.root().join("pluginctl");
     copy_program("pluginctl", &copy);

@@ -12,8 +12,8 @@ use std::{
 
 /// The number of files that the daemon may have open.
 const LIMIT: usize = 256;
-/// The part of it that one plugin may have as sockets, and as files: a quarter is kept for the daemon, and a quarter of
-/// the rest.
+/// The sockets, and the files, that one plugin may have: a quarter of what is left after the quarter that is kept for
+/// the daemon.
 const SHARE: usize = 48;
 /// Requests beyond that.
 const MORE: usize = 6;
@@ -65,8 +65,8 @@ impl Silent {
     }
 }
 
-/// Sends so many requests of which each opens a socket, and returns the texts of the responses. `meanwhile` happens
-/// when there are as many sockets as may be.
+/// Sends more requests than a plugin may have sockets, each of which opens one, and returns the texts of the responses.
+/// `meanwhile` is called when the plugin has all the sockets that it may have.
 fn open_too_many(
     daemon: &Daemon,
     server: &Silent,

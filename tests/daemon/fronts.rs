@@ -65,12 +65,12 @@ fn a_plugin_knows_its_client_over_tcp_and_unix_whatever_that_says() {
     let path = path.to_str().unwrap();
     let answer = curl(&["--unix-socket", path, "http://a.example/headers"]);
     let client = seen(&answer, "x-forwarded-for").unwrap();
-    let user = format!(".uid-{}.gid-", rustix_uid());
+    let user = format!(".uid-{}.gid-", own_uid());
     assert!(client.starts_with("_pid-") && client.contains(&user), "{answer}");
     assert_eq!(seen(&answer, "x-forwarded-host"), Some("a.example"), "{answer}");
 }
 
-fn rustix_uid() -> String {
+fn own_uid() -> String {
     run(tool("id").arg("-u")).trim().to_owned()
 }
 
@@ -99,7 +99,7 @@ fn behind_nginx_as_in_the_manual_a_plugin_knows_its_client() {
             .map(|kind| format!("{kind}_temp_path {own}/{kind};\n"))
             .concat();
         // Its workers must reach a socket of this user.
-        let user = if rustix_uid() == "0" { "user root;\n" } else { "" };
+        let user = if own_uid() == "0" { "user root;\n" } else { "" };
         let configuration = format!(
             "{user}daemon off;\nworker_processes 1;\npid {own}/pid;\nerror_log stderr;\n\
              events {{}}\nhttp {{\naccess_log off;\n{temporary}{server}\n}}\n"

@@ -29,7 +29,7 @@ fn server(says: &'static str, after_a_request: bool) -> SocketAddr {
     address
 }
 
-/// A directory beside the tree's own, with a file in it that says `hello`, and what a manifest calls it.
+/// Makes a directory beside the tree's own, with a file in it that says `hello`, and returns its path.
 fn shared(tree: &Tree) -> String {
     let directory = tree.root().join("shared");
     fs::create_dir_all(directory.join("below")).unwrap();
@@ -185,7 +185,7 @@ fn a_restart_gives_a_plugin_the_credentials_that_there_are_now() {
     assert_eq!(restarted.status, Some(0), "{}", restarted.stderr);
     assert_eq!(daemon.get("/a/token").status_and_text(), (200, "new"));
     assert_eq!(daemon.get("/b/token").status_and_text(), (200, "old"));
-    // A reload finds nothing else in it.
+    // A reload finds no further change of `a`.
     let reloaded = crate::control::run(&tree, &["reload"]).stdout;
     assert!(reloaded.contains("swapped b") && !reloaded.contains("swapped a"), "{reloaded}");
 

@@ -172,7 +172,7 @@ fn a_version_that_takes_too_long_to_save_keeps_serving() {
         assert!(reloading.join().unwrap().contains("changed=0 failed=1"));
     });
     assert_eq!(count(&daemon), (first, 5));
-    // It has done with that now, and may hand over what it keeps.
+    // It is asked to save again, within the time of its own manifest.
     tree.put("keeps.toml", &*slow.replace("500ms", "1min"));
     assert!(daemon.reload().contains("failed=1"), "the old one has the old time");
     assert_eq!(daemon.log.count(&["instance failed"]), 0);

@@ -146,7 +146,7 @@ fn a_daemon_that_cannot_accept_again_continues_to_drain_until_it_can() {
         replies.read_until(0, &mut reply).unwrap();
         String::from_utf8(reply).unwrap()
     };
-    // The connection is accepted before the daemon may not open any more.
+    // The daemon accepts the connection while it may still open descriptors.
     assert!(call("Status").contains("draining"));
     let process = Some(daemon.pid());
     // A daemon has the limit of its parent.

@@ -108,7 +108,7 @@ fn many_requests_at_a_time_are_answered_on_one_connection() {
     let url = format!("http://{}/greeter-02", daemon.address());
     let load = run(tool("h2load").args(["-n", "3000", "-c", "3", "-m", "50", &url]));
     assert!(load.contains("3000 succeeded, 0 failed"), "{load}");
-    // Each waits as long as the others: one after the other would take half a minute.
+    // They wait at the same time: one after the other would take 40 seconds.
     let url = format!("http://{}/sleeps/sleep/1000", daemon.address());
     let load = run(tool("h2load").args(["-n", "40", "-c", "1", "-m", "40", &url]));
     assert!(load.contains("40 succeeded, 0 failed"), "{load}");

@@ -159,7 +159,8 @@ fn times_that_are_too_long_are_refused_and_infinity_is_not() {
 #[test]
 fn a_component_with_50_000_imports_is_refused_in_one_short_entry() {
     let tree = Tree::new().with("greeter_02");
-    // Imports of functions by names that nobody has, all of the first type: a function without anything.
+    // Imports of functions by names that nobody has, all of the first type: a function without
+    // parameters and results.
     let count = 50_000_usize;
     let number = |mut number: usize| {
         let mut bytes = Vec::new();

@@ -24,7 +24,8 @@ fn maps(daemon: &Daemon) -> Vec<(String, String)> {
     maps.lines().map(line).collect()
 }
 
-/// The compiled files of which the daemon has executable code, having seen that there is no other but its own.
+/// Checks that the daemon has no executable memory but that of files, and returns the number of compiled files among
+/// them.
 fn mapped_code(daemon: &Daemon) -> usize {
     let maps = maps(daemon);
     for (permissions, name) in &maps {

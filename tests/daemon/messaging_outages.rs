@@ -129,7 +129,7 @@ fn a_server_that_does_not_exist_or_refuses_is_reported() {
     wait_until_healthy(&stream, "takes-messages");
 }
 
-/// Two network namespaces that reach each other, removed at the end.
+/// Two network namespaces that reach this machine and not each other, removed at the end.
 struct Network {
     names: [String; 2],
     links: [String; 2],

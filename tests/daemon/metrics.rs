@@ -77,7 +77,7 @@ fn requests_are_counted_by_their_status_and_time() {
     assert_eq!(measured.value(&count), Some(5.0));
     let sum = measured.value(&format!("{duration}_sum{{plugin=\"statuses\"}}"));
     assert!(sum.unwrap() > 0.0);
-    // The bodies of all but the redirection are 6 bytes; that one has a body, too.
+    // Each of the five responses has a body of 6 bytes, that of the redirection, too.
     measured.wait_for("plugind_plugin_sent_bytes_total{plugin=\"statuses\"}", 30.0);
     assert!(
         measured.value("plugind_plugin_busy_seconds_total{plugin=\"statuses\"}").unwrap() > 0.0

@@ -33,7 +33,7 @@ fn basic_auth_lets_users_through_and_nobody_else() {
         assert!(text.contains(&format!("header x-forwarded-user: {user}\n")), "{text}");
         assert!(!text.contains("root") && !text.contains("authorization"), "{text}");
     }
-    // `ada:lovelace`, `ada`, `:`, nothing, no base64, another scheme, and a known user twice.
+    // No field, `ada:lovelace`, `ada`, `:`, nothing, no base64, another scheme, and a known user twice.
     let known = "Authorization: Basic YWRhOmxvdmUgbGFjZQ==";
     for lines in [
         &[][..],

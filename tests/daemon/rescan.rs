@@ -48,7 +48,7 @@ fn while_a_plugin_is_replaced_every_request_is_answered_by_the_old_or_by_the_new
     let tree = Tree::new().with_named("site", "both_versions", SITE);
     let daemon = Daemon::start(&tree);
     let over = AtomicBool::new(false);
-    // Each answer with what comes next; the last one takes its time to start, and the one before it keeps answering.
+    // The answers in the order of the versions. The last one takes its time to start; the one before keeps answering.
     let versions = ["0.3", "Hello from a wasi:http 0.2 component\n", "warm\n"];
     let visitor = || {
         let (mut client, mut version, mut answers) = (daemon.connect(), 0, [0; 3]);

@@ -298,9 +298,9 @@ fn works(limit: &str) -> bool {
     lines.any(|line| line.split(|byte| *byte == 0).any(|word| word == argument.as_bytes()))
 }
 
-/// The component of `hello` with a core module more, which nothing uses and which takes minutes to compile.
+/// The component of `hello` with one more core module, which nothing uses and which takes minutes to compile.
 fn laborious() -> Vec<u8> {
-    // Few and long: they cannot be compiled side by side, and what is long takes more than its share.
+    // Few and long: at most these are compiled side by side, and a long one takes more than its share of the time.
     const FUNCTIONS: usize = 4;
     let section = |id: u8, contents: &[u8]| [&[id][..], &leb(contents.len()), contents].concat();
     // local 0 = local 0 * 7 + local 1, again and again.

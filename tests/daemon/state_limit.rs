@@ -67,7 +67,7 @@ fn fill(suffix: &str, root: &str) {
         assert_eq!(ask(&daemon, &unlimited), "done");
     }
 
-    // It is full as well after a restart.
+    // It is still full after a restart.
     assert_eq!(daemon.stop(), 0);
     let daemon = control::start(&tree);
     assert_eq!(act(&daemon, "append 100000", "e"), "quota");

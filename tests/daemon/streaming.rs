@@ -217,7 +217,7 @@ fn what_streams_from_an_instance_that_is_gone_does_not_end_as_if_it_were_whole()
         client.write_chunk(b"before");
         assert_eq!(client.head().status, 200);
         assert_eq!(client.chunks_of(6), b"before");
-        // The next version does not wait for longer than that.
+        // The reload ends the previous version after that time.
         tree.put("cut.wasm", another(guest));
         daemon.reload();
         let rest = client.wait_until_closed();

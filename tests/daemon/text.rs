@@ -102,7 +102,8 @@ fn entries_of_wasi_logging_are_bounded_by_the_log_rate_and_in_length() {
     let line = daemon.log.wait_for(&["plugind[writes-logs]: mmmm"]);
     assert!(KEPT.contains(&line.len()), "{}", line.len());
     assert!(without_identity(&line).ends_with(&format!(" context={}", "c".repeat(1024))));
-    // The long one counted once for each KiB: 48 of its message, and one of its context and the field's name.
+    // The long one counted once for each KiB or part of one: 48 of its message, one of its context, and one of the
+    // name of the field.
     let flood = daemon.log.count(&["plugind[writes-logs]: one of many context=flood"]);
     assert_eq!(flood, 200 - 50);
 }

@@ -16,7 +16,7 @@ enum Kind {
     Valkey,
 }
 
-/// The name that certificates of the tests have besides their addresses.
+/// The names in the certificate of a server: its own address, or another name.
 const OWN: &str = "IP:127.0.0.1";
 const OTHER: &str = "DNS:other.example";
 
@@ -30,7 +30,7 @@ struct TlsServer {
 }
 
 impl TlsServer {
-    /// With the authorities `ca` and `other`, of which the first or second signs its certificate for `names`.
+    /// Makes the authorities `ca` and `other`. The one that `authority` names signs the certificate for `names`.
     fn start(kind: Kind, authority: &str, names: &str) -> Self {
         let directory = tempfile::tempdir().unwrap();
         found_authority(directory.path(), "ca");

@@ -85,7 +85,7 @@ fn hex(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
-/// The next span of this plugin.
+/// The next span, with the name of its service.
 fn next(spans: &Spans) -> (String, Span) {
     spans.recv_timeout(WAIT_MAX).expect("the collector gets a span")
 }

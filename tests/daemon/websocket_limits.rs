@@ -59,12 +59,12 @@ fn a_client_that_does_not_read_keeps_the_plugin_from_sending_and_receiving() {
     }
     client.get_mut().set_nonblocking(false).unwrap();
     // Messages that arrive during the flush would have no reader, so both are done at the same time.
-    let mut writer =
+    let mut reader =
         WebSocket::from_raw_socket(client.get_ref().try_clone().unwrap(), Role::Client, None);
     let reads = std::thread::spawn(move || {
         let mut read = 0;
         while read < sent {
-            assert_eq!(writer.read().unwrap().len(), 32 << 10);
+            assert_eq!(reader.read().unwrap().len(), 32 << 10);
             read += 1;
         }
     });

@@ -40,7 +40,7 @@ fn two_plugins_that_ask_for_one_socket_are_a_mistake_of_the_second() {
 fn a_socket_of_another_kind_than_the_handler_is_a_mistake_with_a_remedy() {
     for (listen, guest, part) in [
         ("echo=udp:127.0.0.1:0", "greeter_02", "the component exports neither"),
-        ("http=127.0.0.1:0", "echoes", "the host speaks the protocol"),
+        ("http=127.0.0.1:0", "echoes", "the daemon speaks the protocol"),
     ] {
         let socket = listen.split_once('=').unwrap().0;
         let manifest = match guest {

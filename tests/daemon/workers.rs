@@ -7,8 +7,8 @@ fn one_each(max: u32) -> String {
     format!("[instances]\nmax = {max}\nconcurrency = 1\n[limits]\nrequest-timeout = \"1s\"\n")
 }
 
-/// Brings a call so far that the response has begun and the guest waits for more of the request. No deadline is for
-/// that.
+/// Brings a call so far that the response has begun and the guest waits for more of the request. No deadline
+/// applies to that.
 fn begin(daemon: &Daemon, plugin: &str) -> Connection {
     let mut client = daemon.connect();
     client.request("POST", &format!("/{plugin}/echo"), &["Transfer-Encoding: chunked"]);

@@ -34,7 +34,7 @@ impl ReloadProgress {
         let draining = now.draining.iter().cloned().collect();
         let drained = std::mem::replace(&mut self.draining, draining);
         if !scanned {
-            // The findings are incomplete by then; and a reload that replaces this one reads again.
+            // The findings are incomplete until then; and a reload that replaces this one reads again.
             self.scanned = false;
             return Vec::new();
         }

@@ -56,7 +56,7 @@ fn changed(root: &Path, sources: &[CredentialSource]) -> BTreeSet<String> {
     changed.map(|(name, _)| name).collect()
 }
 
-/// The credentials in the stores whose names match, in which only the end may be a `*`.
+/// The credentials in the stores whose names match `glob`, of which only the end may be a `*`.
 fn stored(root: &Path, glob: &str) -> Vec<(String, PathBuf)> {
     let entries = STORES.iter().filter_map(|store| fs::read_dir(root.join(store)).ok());
     let names = entries.flatten().filter_map(|entry| {

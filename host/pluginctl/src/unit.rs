@@ -112,7 +112,7 @@ impl Unit {
     pub(crate) fn provides(&self, credential: &str) -> bool {
         let Some(lines) = &self.credentials else { return true };
         lines.iter().any(|(key, value)| match *key {
-            // Older ones do not know it.
+            // Older versions of systemd do not know it.
             "ImportCredential" => self.get(key).is_some() && imports(value, credential),
             _ => {
                 let id = value.split_once(':').map_or(value.as_str(), |(id, _)| id);

@@ -146,7 +146,10 @@ fn method(method: Method) -> String {
 fn write(response: Response) -> Result<WasiResponse, ErrorCode> {
     let (mut parts, body) = response.into_parts();
     parts.headers.entry(header::CONTENT_LENGTH).or_insert_with(|| HeaderValue::from(body.len()));
-    let failed = |error: HeaderError| ErrorCode::InternalError(Some(format!("{error:?}")));
+    let failed = |error: HeaderError| {
+        let message = format!("the host refuses the header fields of the response: {error:?}");
+        ErrorCode::InternalError(Some(message))
+    };
     let fields = fields(&parts.headers).map_err(failed)?;
     let (mut writer, reader) = wit_stream::new();
     // The sender is dropped at once: there are no trailers.

@@ -103,7 +103,10 @@ pub fn answer(
     let fields = fields.iter().copied().chain([("content-length", length.as_str())]);
     let pair = |(name, value): (&str, &str)| (name.to_owned(), value.as_bytes().to_vec());
     let fields: Vec<_> = fields.map(pair).collect();
-    let malformed = |error: HeaderError| ErrorCode::InternalError(Some(format!("{error:?}")));
+    let malformed = |error: HeaderError| {
+        let message = format!("the host refuses the header fields of the response: {error:?}");
+        ErrorCode::InternalError(Some(message))
+    };
     let fields = Fields::from_list(&fields).map_err(malformed)?;
     let (mut writer, reader) = wit_stream::new();
     // The sender is dropped at once: there are no trailers.

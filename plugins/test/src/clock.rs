@@ -24,7 +24,10 @@ pub(crate) fn move_clock(control: &Path, advance: Duration, time: Option<SystemT
     let call = json!({ "method": "io.plugind.MoveClock", "parameters": parameters });
     let reply = exchange(control, &call).expect("the control socket must answer");
     let refused = reply.get("error").map(ToString::to_string);
-    assert_eq!(refused, None, "the clock cannot be moved; call HostBuilder::movable_clock");
+    assert_eq!(
+        refused, None,
+        "the clock cannot be moved; call HostBuilder::movable_clock, and move it at most 100 years, up to the year 9999"
+    );
 }
 
 fn microseconds(time: Duration) -> u64 {

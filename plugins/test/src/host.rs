@@ -115,9 +115,13 @@ impl Host {
             .arg(control)
             .arg(&self.name)
             .output()
-            .expect("pluginctl can be run");
+            .unwrap_or_else(|error| {
+                panic!("cannot run pluginctl: {error}; install it, or set PLUGINCTL")
+            });
         // The exit status is that of the plugin.
-        serde_json::from_slice(&status.stdout).expect("pluginctl prints JSON")
+        serde_json::from_slice(&status.stdout).unwrap_or_else(|_| {
+            panic!("the host does not answer: {}", String::from_utf8_lossy(&status.stderr))
+        })
     }
 
     /// Advances the clocks that the plugin sees: the monotonic clock and the time of day. Timers that become due by

@@ -126,7 +126,12 @@ fn number(text: &str) -> Result<u32, String> {
         .filter(|number| {
             (NUMBER_MIN..=NUMBER_MAX).contains(number) && !matches!(number, 65534 | 65535)
         })
-        .ok_or_else(|| format!("a UID or GID must be a number from {NUMBER_MIN}; it is {text:?}"))
+        .ok_or_else(|| {
+            format!(
+                "a UID or GID must be a number from {NUMBER_MIN} to {NUMBER_MAX}, but not 65534 or 65535; \
+                 it is {text:?}"
+            )
+        })
 }
 
 fn valid_name(name: &str) -> Result<String, String> {

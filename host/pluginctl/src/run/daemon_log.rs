@@ -11,7 +11,7 @@ use std::{
 
 /// The lines that are kept.
 const LINES_MAX: usize = 10_000;
-/// The bytes of a line that are kept.
+/// The longest line, in bytes: a longer one is kept as several.
 const LINE_BYTES_MAX: u64 = 64 << 10;
 /// The longest time that a line may take to come.
 const TIMEOUT: Duration = Duration::from_secs(10);

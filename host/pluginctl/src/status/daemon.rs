@@ -3,8 +3,8 @@
 use crate::{print::Details, relative_time::moment, status::failure::at};
 use plugind::api;
 
-/// Whether no plugin has failed or is tried again, the directories could be read, and every socket exists that a plugin
-/// is served on.
+/// Whether no plugin has failed or is tried again, the directories and the settings could be read, and no
+/// socket is missing.
 pub(super) fn is_well(status: &api::Status) -> bool {
     status.failed.is_empty()
         && status.retried.is_empty()

@@ -40,7 +40,7 @@ pub(super) struct TestCase {
     pub(super) name: String,
     /// The time by which the clocks that the plugin sees move forward, before the action.
     pub(super) advance_clock: Option<Span>,
-    /// The operation on the plugin that follows, before the action.
+    /// The operation on the plugin that is done then, before the action.
     pub(super) step: Option<PluginStep>,
     /// The action.
     pub(super) action: TestAction,

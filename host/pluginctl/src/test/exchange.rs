@@ -39,7 +39,10 @@ pub(super) enum ExchangeError {
 
 impl From<tungstenite::Error> for ExchangeError {
     fn from(error: tungstenite::Error) -> Self {
-        Self::WebSocket(Box::new(error))
+        match error {
+            tungstenite::Error::Io(error) => timed_out(error),
+            other => Self::WebSocket(Box::new(other)),
+        }
     }
 }
 
@@ -117,7 +120,10 @@ pub(super) fn websocket(
 ) -> Result<Vec<u8>, ExchangeError> {
     let url = format!("ws://{address}{}", joined(prefix, path));
     let opened = tungstenite::client(url, connect(address)?);
-    let (mut socket, _) = opened.map_err(|error| ExchangeError::Handshake(error.to_string()))?;
+    let (mut socket, _) = opened.map_err(|error| match error {
+        tungstenite::HandshakeError::Interrupted(_) => ExchangeError::Timeout,
+        error => ExchangeError::Handshake(error.to_string()),
+    })?;
     let mut answer = Vec::new();
     if !send.is_empty() {
         socket.send(Message::text(send))?;

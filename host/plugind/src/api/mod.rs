@@ -83,7 +83,8 @@ pub struct Plugin {
     pub workers: u64,
     /// Number of its instances that failed since it became ready.
     pub failures: u64,
-    /// Where it is found: `HOST/PREFIX` or `/PREFIX`, after `SOCKET:` if it is found on sockets of that name only.
+    /// Where it is found: `HOST/PREFIX` or `/PREFIX`, after `SOCKET:` if it is found on sockets of that name only; or
+    /// `SOCKET:` alone if it serves all of these sockets as a whole.
     pub routes: Vec<String>,
     /// Why the newest version does not serve.
     pub failure: Option<PluginFailure>,
@@ -122,7 +123,7 @@ pub struct Plugin {
 pub struct PluginUsage {
     /// The number of its instances, including those of versions that finish their work.
     pub instances: u64,
-    /// The number of their requests, connections and datagrams.
+    /// The number of their requests, connections, WebSockets, datagrams and messages in progress.
     pub in_flight: u64,
     /// The memory that they use, in bytes.
     pub memory: u64,
@@ -241,7 +242,7 @@ pub struct Status {
     pub status: String,
     /// Number of plugins.
     pub plugins: u64,
-    /// Number of plugins that serve, or are programs that have finished.
+    /// Number of plugins that serve or are started by their next request, and of programs that have returned ok.
     pub ready: u64,
     /// Required plugins that are not ready yet.
     pub awaited: Vec<String>,
@@ -259,7 +260,7 @@ pub struct Status {
     /// The limits of the daemon that were reached in the last minute.
     #[serde(default)]
     pub limits: Vec<String>,
-    /// Problems of the directories for state and compiled files.
+    /// Problems of the directories for state and compiled files, and why compiled code is not kept.
     #[serde(default)]
     pub storage: Vec<String>,
     /// Sockets that `plugind.toml` names and that do not exist, and `http` if plugins have routes and no socket speaks it.
@@ -294,7 +295,7 @@ pub struct Awaited {
 pub struct Reload {
     /// The directories were read and validated.
     pub scanned: bool,
-    /// Why they could not be read; then nothing changes.
+    /// Why they or the settings could not be read; then nothing further changes.
     pub unreadable: Option<String>,
     /// Files in them that are ignored although they look like parts of plugins, each with the reason.
     #[serde(default)]
@@ -430,7 +431,7 @@ pub struct NotServing {
 /// The parameters of `io.plugind.ReloadFailed`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ReloadFailed {
-    /// Why the directories could not be read.
+    /// Why the directories or the settings could not be read.
     pub unreadable: Option<String>,
     /// Plugins of which the new version does not serve.
     pub failed: Vec<PluginFailure>,

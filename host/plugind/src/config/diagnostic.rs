@@ -16,7 +16,7 @@ pub struct Position {
 }
 
 /// The place where a value was written, if any. It is no part of the value: two origins are always equal, so that
-/// a line of comment more makes no other manifest.
+/// an additional line of comment does not make another manifest.
 #[derive(Clone, Debug, Default)]
 pub struct Origin(pub Option<Position>);
 

@@ -199,7 +199,8 @@ impl Document {
         let mut reported: Vec<_> = first.collect();
         if let Some((next, _)) = all.get(REPORTED_MAX) {
             let further = all.len() - REPORTED_MAX;
-            let message = format!("there are {further} more mistakes; correct these first");
+            let message =
+                format!("{further} more mistakes are not shown; correct the others first");
             reported.push(Diagnostic::about(&self.files[next.file].path, message));
         }
         reported

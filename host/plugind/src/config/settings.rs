@@ -64,7 +64,7 @@ pub struct Settings {
     pub compile: Compile,
     /// `[http]`
     pub http: Http,
-    /// The most bytes that all plugins use together; none: as fits what the daemon may use.
+    /// The most bytes that all plugins use together; none: three quarters of the memory that the daemon may use.
     pub memory_max: Option<Bytes>,
     /// `[pool]`
     pub pool: PoolSettings,

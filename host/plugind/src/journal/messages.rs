@@ -10,7 +10,7 @@ pub const PLUGIN_READY: &str = "1cd9bcfa04a24f83a6c27cdf27b82087";
 pub const PLUGIN_FAILED: &str = "df86524a694a4e1bb5367f78761a5239";
 /// The newest version of a plugin failed at the start, and the version that served last serves.
 pub const PREVIOUS_VERSION: &str = "7cde9633b63f41cead26a458ca04864a";
-/// The files of a plugin were removed, and so is the plugin.
+/// The component of a plugin was removed or masked, and so the plugin is removed.
 pub const PLUGIN_REMOVED: &str = "d7a98a023fc54c43b9025965cfe2d59a";
 /// An operator stopped a plugin.
 pub const PLUGIN_STOPPED: &str = "d41af5c360d84caa85b9471684eab92b";
@@ -36,7 +36,7 @@ pub const LOG_RATE_EXCEEDED: &str = "569d6668ff2c4a6fbd8065d4521c6044";
 pub const REQUESTS_FAILED: &str = "daace9582b714084bdf57b0764eeca9b";
 /// The NATS server refuses a subscription of a plugin.
 pub const SUBSCRIPTION_FAILED: &str = "ec3bd33c83fc4f2082b255081e1df3fd";
-/// A message of a stream was delivered to a plugin as often as it may be, and is not delivered again.
+/// A message of a stream was delivered to a plugin as often as it may be, or is too large, and is not delivered again.
 pub const MESSAGE_GIVEN_UP: &str = "aa73680328684c8f952aee6f55c257be";
 /// A request was answered; only sockets with an access log have this.
 pub const REQUEST_SERVED: &str = "3f350c7b626d464abb7940b571439e9b";

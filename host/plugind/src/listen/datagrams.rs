@@ -167,7 +167,7 @@ async fn answer(
 enum Dropped {
     /// It is larger than the plugin takes.
     TooLarge,
-    /// The limit of waiting datagrams is reached.
+    /// The limit of waiting datagrams is reached, or no instance had room in time.
     QueueFull,
     /// No instance serves the socket at present.
     NotServed,

@@ -135,8 +135,8 @@ fn time(pool: &Pool) -> Duration {
     pool.linked().release.manifest.limits.request_timeout
 }
 
-/// Brings a request that a plugin passes on into the form in which plugins get those of clients. It stays the request
-/// that it was, whatever the plugin made of it.
+/// Brings a request that a plugin passes on into the form in which plugins get those of clients. It keeps the
+/// identity of the client's request, even if the plugin changed `traceparent`.
 pub(super) fn admit(
     way: &MiddlewareWay,
     request: Request<WasiBody>,

@@ -53,7 +53,7 @@ enum SpanExportError {
     #[error("cannot make the request")]
     Request(#[source] http::Error),
     #[error("cannot read the response")]
-    Receive,
+    Receive(#[source] Box<dyn std::error::Error + Send + Sync>),
     #[error("the collector answers with status {}", .0.as_u16())]
     Refused(StatusCode),
     #[error("the collector does not answer in time")]
@@ -211,5 +211,5 @@ async fn post(
     if !status.is_success() {
         return Err(SpanExportError::Refused(status));
     }
-    Ok(otlp::rejected(&body.map_err(|_| SpanExportError::Receive)?.to_bytes()))
+    Ok(otlp::rejected(&body.map_err(SpanExportError::Receive)?.to_bytes()))
 }

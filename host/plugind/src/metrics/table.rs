@@ -174,26 +174,26 @@ pub const METRICS: &[Metric] = &[
     metric(
         Gauge,
         "plugind_plugin_in_flight",
-        "Requests, connections and datagrams in progress in a plugin",
+        "Requests, connections, datagrams and messages in progress in a plugin",
         Plugin(|it| Some(count(it.view.gauges.in_flight))),
     ),
     metric(
         Gauge,
         "plugind_plugin_queued",
-        "Requests, connections and datagrams that wait for an instance of a plugin",
+        "Requests, connections, datagrams and messages that wait for an instance of a plugin",
         Plugin(|it| Some(count(it.view.gauges.queued))),
     ),
     metric(
         Gauge,
         "plugind_plugin_queue_wait",
-        "Time for which the oldest waiting request, connection or datagram has waited",
+        "Time for which the oldest waiting request, connection, datagram or message has waited",
         Plugin(|it| Some(Time(it.view.gauges.waited))),
     )
     .of(Seconds),
     metric(
         Histogram,
         "plugind_plugin_queue_duration",
-        "Time that requests, connections and datagrams waited until an instance of a plugin took them",
+        "Time that requests, connections, datagrams and messages waited until an instance of a plugin took them",
         Plugin(|it| Some(Times(it.totals.waits, it.totals.wait))),
     )
     .of(Seconds),
@@ -216,27 +216,27 @@ pub const METRICS: &[Metric] = &[
     metric(
         Counter,
         "plugind_plugin_received",
-        "Bytes of request bodies, connections and messages that a plugin read",
+        "Bytes of request bodies, connections and WebSockets that a plugin read",
         Plugin(|it| Some(Number(it.totals.received))),
     )
     .of(Bytes),
     metric(
         Counter,
         "plugind_plugin_sent",
-        "Bytes of response bodies, connections and messages that a plugin wrote",
+        "Bytes of response bodies, connections and WebSockets that a plugin wrote",
         Plugin(|it| Some(Number(it.totals.sent))),
     )
     .of(Bytes),
     metric(
         Gauge,
         "plugind_plugin_connections",
-        "Connections that a plugin serves",
+        "Connections and WebSockets that a plugin serves",
         Plugin(|it| Some(count(it.view.gauges.connections))),
     ),
     metric(
         Counter,
         "plugind_plugin_connections_begun",
-        "Connections that were passed to a plugin",
+        "Connections and WebSockets that were passed to a plugin",
         Plugin(|it| Some(Number(it.totals.connections))),
     ),
     metric(Counter, "plugind_plugin_datagrams", "Datagrams that reached a plugin", Plugin(|it| {

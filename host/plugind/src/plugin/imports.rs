@@ -24,7 +24,8 @@ pub fn missing(import: &str) -> Option<String> {
                 "{import}, which this host does not know; use a newer plugind, or leave it out"
             ),
             false => format!(
-                "{import}, and this host speaks plugind:plugin@{CONTRACT}; rebuild it against the host's wit/"
+                "{import}, and this host speaks plugind:plugin@{CONTRACT}; rebuild it against the WIT files \
+                 of plugind, as in /usr/share/plugind/wit"
             ),
         });
     }

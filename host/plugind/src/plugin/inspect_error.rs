@@ -58,7 +58,8 @@ pub enum InspectError {
     Interfaces(Vec<String>),
     /// It is made for another version of the contract.
     #[error(
-        "is built for {0}, and this host supports plugind:plugin@{CONTRACT}; rebuild it against the host's wit/"
+        "is built for {0}, and this host supports plugind:plugin@{CONTRACT}; rebuild it against the WIT files of \
+         plugind, as in /usr/share/plugind/wit"
     )]
     OtherContract(String),
     /// It has an interface of this contract that this host does not know.

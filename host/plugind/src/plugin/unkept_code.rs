@@ -9,7 +9,7 @@ use tracing::{info, warn};
 pub struct UnkeptCode(Arc<Mutex<Option<String>>>);
 
 impl UnkeptCode {
-    /// Why compiled code is not kept, unless the last one was.
+    /// Why compiled code is not kept; none: the last code was kept.
     #[must_use]
     pub fn reason(&self) -> Option<String> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()

@@ -121,7 +121,7 @@ impl Rejected {
         let further = lines.len().saturating_sub(LINES_MAX);
         if further > 0 {
             lines.truncate(LINES_MAX);
-            lines.push(format!("{further} more mistakes; correct these first"));
+            lines.push(format!("{further} more mistakes are not shown; correct the others first"));
         }
         lines.into_iter().map(|line| cut(&line, LINE_MAX).into()).collect()
     }
@@ -148,7 +148,7 @@ mod tests {
             Rejected { name, component, manifest: None, required: true, autostart: true, errors };
         let lines = rejected.lines();
         assert_eq!(lines.len(), LINES_MAX + 1);
-        assert_eq!(lines[LINES_MAX], "100 more mistakes; correct these first");
+        assert_eq!(lines[LINES_MAX], "100 more mistakes are not shown; correct the others first");
         assert!(lines.iter().all(|line| line.len() < LINE_MAX + 50));
     }
 }

@@ -44,7 +44,8 @@ pub enum NotServed {
 pub enum BusyCause {
     /// The instances had other calls, or none could start.
     #[error(
-        "no instance took the request in time; if all are busy, raise instances.max or instances.concurrency"
+        "no instance took the request in time, or too many wait; if all are busy, raise instances.max or \
+         instances.concurrency"
     )]
     Instances,
     /// There was no memory or no place in the instance pool.

@@ -86,7 +86,7 @@ impl State {
         matches!(self, Self::Queued | Self::Taken)
     }
 
-    /// Whether a worker had it.
+    /// Whether a worker had it. One that failed counts as taken, even if it failed while it waited.
     pub(crate) fn was_taken(self) -> bool {
         !matches!(self, Self::Queued | Self::Withdrawn | Self::NotTaken | Self::Returned)
     }

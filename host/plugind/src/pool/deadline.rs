@@ -12,7 +12,7 @@ use std::{
 };
 use tokio::time::{Sleep, sleep_until};
 
-/// Limit of the additional time that a guest can get for one start or stop.
+/// Limit of the time that a guest can get for one start or stop by asking for more, from its beginning.
 pub(crate) const EXTENSION_MAX: Duration = Duration::from_secs(300);
 
 /// An act of an instance that has a deadline.

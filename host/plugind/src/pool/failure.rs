@@ -53,9 +53,9 @@ impl CallFailure {
 pub enum Failure {
     /// The guest trapped.
     Trap(String),
-    /// It hung, did not answer for its health, or refused all calls for too long.
+    /// It hung, did not answer a health check in time, or refused all calls for too long.
     Watchdog(String),
-    /// It took too long to start, to stop, or to hand over, or one of its requests did.
+    /// It took too long to start, to stop, to hand over, or to end its remaining work.
     Timeout(&'static str),
     /// It wanted more memory than it may have, or than the system has.
     OutOfMemory(String),

@@ -1,7 +1,7 @@
 //! One worker: a store with one instance in it, and the task that keeps both until they end.
 //!
-//! Inside, the instance's event loop runs: it starts, takes calls, answers for its health and stops. Outside, in the same
-//! task, deadlines are kept: a guest that spins or blocks keeps the inside from being reached, never the outside.
+//! Inside, the instance's event loop runs: it starts, takes calls, answers health checks and stops. Outside, in the
+//! same task, deadlines are kept: a guest that spins or blocks keeps the inside from being reached, never the outside.
 
 mod inside;
 mod outside;

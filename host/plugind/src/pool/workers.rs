@@ -296,7 +296,7 @@ impl WorkerSet {
         }
     }
 
-    /// Whether no worker is started: neither the supervisor nor a handover lets it, or the set drains.
+    /// Whether no worker is started: the supervisor or a handover prevents it, or the set drains.
     fn starts_none(&self) -> bool {
         // Calls are held for the next generation, and a worker here could not take them.
         let is_held = self.config.on_demand && self.transfer.is_held();

@@ -9,7 +9,7 @@ use std::{
 use tokio::{sync::watch, time::timeout_at};
 use tracing::{info, warn};
 
-/// Time for which a caller waits for a server whose outage has just begun, or that is not connected yet.
+/// Time since the beginning of an outage, or since the start, within which a caller waits for the server.
 const REACHABLE_WITHIN: Duration = Duration::from_secs(1);
 /// The pauses between two attempts to connect.
 const PAUSE_MIN: Duration = Duration::from_millis(100);

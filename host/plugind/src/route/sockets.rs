@@ -221,7 +221,8 @@ impl SocketPlan {
         };
         if let Some(protocol) = self.protocols.get(name) {
             return Some(format!(
-                "the host speaks the protocol \"{protocol}\" on the socket {name}, so no plugin can serve it as a whole; \
+                "the daemon speaks the protocol \"{protocol}\" on the socket {name}, so no plugin can serve it as a \
+                 whole; \
                  use a socket with another name"
             ));
         }

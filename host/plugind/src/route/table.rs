@@ -93,8 +93,8 @@ impl RouteTable {
     /// `path` is as the client wrote it; `host` as well, with its port if it has one.
     ///
     /// # Errors
-    /// When the path has dot segments, in whatever way they are written: host and plugin could disagree about where
-    /// they lead.
+    /// When the path has dot segments, in whatever way they are written: the daemon and the plugin could disagree about
+    /// where they lead.
     pub fn route(
         &self,
         socket: &SocketName,

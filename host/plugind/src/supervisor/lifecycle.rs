@@ -53,8 +53,8 @@ pub enum Event {
         /// Whether others take work.
         others: bool,
     },
-    /// An instance takes no more work because a request in it took too long or because it has reached its maximum
-    /// age. It did nothing else wrong.
+    /// An instance takes no more work because a request in it took too long or because it is recycled. It did nothing
+    /// else wrong.
     Retired,
     /// An instance failed before it was ready, and there are others or not.
     StartFailed {

@@ -270,7 +270,7 @@ impl ManagedPlugin {
             WorkerEvent::Gone => Event::AllGone,
             WorkerEvent::Retired { worker, cause } => {
                 if let Retirement::CallTimedOut(request) = cause {
-                    let error = "a request took too long".to_owned();
+                    let error = "a call was not answered within limits.request-timeout".to_owned();
                     let result = "timeout";
                     turn.report(Fact::WorkerEnded {
                         generation: number,

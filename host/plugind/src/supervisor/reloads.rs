@@ -22,7 +22,7 @@ pub type ReloadReply = oneshot::Sender<watch::Receiver<ReloadState>>;
 /// An event of reloads that the daemon reports to systemd.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ReloadNotice {
-    /// A reload was asked for, and begins, or joins the one in progress.
+    /// A reload was asked for: it begins, joins the one in progress, or waits for it.
     Begun,
     /// No reload is in progress any more, and none waits.
     Ended,

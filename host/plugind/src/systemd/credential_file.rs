@@ -81,7 +81,8 @@ pub fn read_line(
     let text = String::from_utf8(read(label, file, origin, credentials)?).unwrap_or_default();
     let text = text.trim_end_matches(['\n', '\r']);
     if text.is_empty() || text.contains('\n') {
-        let message = format!("{label} must name a file with one line, such as USER:PASSWORD");
+        let message =
+            format!("{label} must name a file with one line of UTF-8, such as USER:PASSWORD");
         return Err(mistake(origin, message));
     }
     Ok(text.to_owned())

@@ -15,7 +15,7 @@ use wasmtime::component::HasData;
 #[derive(Default)]
 pub struct Shared(BTreeMap<String, Vec<u8>>);
 
-/// A credential that was granted is not there.
+/// A credential that was granted cannot be used.
 #[derive(Debug, thiserror::Error)]
 #[expect(missing_docs, reason = "the credential, and what is said of its file")]
 pub enum CredentialsError {
@@ -39,7 +39,7 @@ pub enum CredentialsError {
 /// Reads the credentials `keys` of `plugin`. Blocks.
 ///
 /// # Errors
-/// When one is not there.
+/// When one is missing, cannot be read, or is too large.
 pub fn read(
     plugin: &PluginName,
     keys: &[String],

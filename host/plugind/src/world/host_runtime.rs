@@ -21,7 +21,9 @@ pub enum HostRuntimeError {
     #[error("cannot link the host's own interfaces: {0}")]
     Linker(String),
     /// There is no thread that makes it.
-    #[error("cannot start a thread")]
+    #[error(
+        "cannot start a thread; raise TasksMax= of the unit or the limit of processes (ulimit -u)"
+    )]
     Thread(#[source] io::Error),
     /// The thread ended before it was done.
     #[error(

@@ -295,7 +295,7 @@ impl KeyValueStore {
 }
 
 fn interrupted() -> KeyValueError {
-    KeyValueError::Storage("the daemon interrupted it".to_owned())
+    KeyValueError::Storage("the daemon interrupted the operation".to_owned())
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {

@@ -70,8 +70,9 @@ fn outgoing(request: Request) -> Result<WasiRequest, SendError> {
         _ => return Err(refused("a URI with the scheme http or https")),
     };
     let authority = parts.uri.authority().ok_or_else(|| refused("a URI with a host"))?;
-    let fields =
-        fields(&parts.headers).map_err(|error| SendError::Request(format!("{error:?}")))?;
+    let fields = fields(&parts.headers).map_err(|error| {
+        SendError::Request(format!("the host refuses the header fields of the request: {error:?}"))
+    })?;
     let contents = (!body.is_empty()).then(wit_stream::new);
     let (writer, reader) = contents.unzip();
     let (_, trailers) = wit_future::new(|| Ok(None));

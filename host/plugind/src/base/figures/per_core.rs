@@ -40,9 +40,9 @@ pub struct CoreFigures {
     pub(super) wait: Count,
     /// The time for which instances ran, in ns.
     pub(super) busy: Count,
-    /// Bytes of request bodies and of connections that instances received.
+    /// Bytes of request bodies, connections and WebSocket messages that instances received.
     pub received: Count,
-    /// Bytes of response bodies and of connections that instances sent.
+    /// Bytes of response bodies, connections and WebSocket messages that instances sent.
     pub sent: Count,
     /// Connections that instances were given.
     pub connections: Count,

@@ -40,7 +40,7 @@ pub struct PluginFigures {
     recent: Mutex<VecDeque<FigureSample>>,
     /// The time to compile its newest version, in ns; 0 if unknown.
     compile: AtomicU64,
-    /// The time from the creation of its newest version until it was ready, in ns; 0 if unknown.
+    /// The time from the creation of the version that was ready last until it was ready, in ns; 0 if none was.
     start: AtomicU64,
 }
 
@@ -80,7 +80,7 @@ impl PluginFigures {
         self.compile.store(time.map_or(0, |time| nanoseconds(time).max(1)), Relaxed);
     }
 
-    /// Its newest version was ready after this time.
+    /// A version of it became ready after this time.
     pub fn started_in(&self, time: Duration) {
         self.start.store(nanoseconds(time).max(1), Relaxed);
     }
@@ -231,7 +231,7 @@ pub struct PluginTotals {
     pub failures: BTreeMap<&'static str, u64>,
     /// The time to compile the newest version, if it was compiled.
     pub compile: Option<Duration>,
-    /// The time until the newest version was ready, if it was ready.
+    /// The time from the creation of the version that was ready last until it was ready.
     pub start: Option<Duration>,
 }
 

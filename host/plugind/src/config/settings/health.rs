@@ -18,7 +18,7 @@ pub struct HealthSetting {
     pub origin: Origin,
     /// The path.
     pub route: String,
-    /// For how long it answers that the daemon stops, before sockets are closed.
+    /// The time for which it answers 503 before the daemon accepts no more connections, when it stops or is drained.
     pub stop_delay: Duration,
 }
 

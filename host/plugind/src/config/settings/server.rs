@@ -17,7 +17,7 @@ pub struct ServerSetting<U> {
     pub url: U,
     /// Where that was written.
     pub origin: Origin,
-    /// The file that has the password, token or key; none: no login.
+    /// The file that has the password or token; none: no login.
     pub credential: Option<(CredentialFile, Origin)>,
     /// The file with the authorities that sign the server's certificate; there is one if the connection uses TLS.
     pub ca: Option<(CredentialFile, Origin)>,

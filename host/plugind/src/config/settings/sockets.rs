@@ -103,7 +103,8 @@ impl SocketSetting {
             let remedy = match protocol {
                 Some(_) => "remove it, or change the protocol".to_owned(),
                 None => format!(
-                    "remove it, or write protocol = \"http\" below [sockets.{name}] if the host is to speak HTTP there"
+                    "remove it, or write protocol = \"http\" below [sockets.{name}] if the daemon is to speak HTTP \
+                     there"
                 ),
             };
             for key in ["proxy-protocol", "trusted-proxies", "proxy-header", "access-log", "tls"] {

@@ -6,7 +6,10 @@ use crate::{
     listen::{socket_service::Accepted, sockets::Listen, stream::Stream},
     systemd::sockets::PassedSockets,
 };
-use std::path::{Path, PathBuf};
+use std::{
+    io,
+    path::{Path, PathBuf},
+};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::UnixStream,
