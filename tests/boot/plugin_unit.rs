@@ -171,7 +171,8 @@ fn a_unit_ends_with_the_daemon_and_does_not_start_it() {
     machine.signal("plugind.service", "KILL");
     wait_until(&machine, UNIT, "ActiveState", "failed");
     assert_eq!(machine.daemon("ActiveState"), "failed");
-    assert_eq!(status(&machine, UNIT), "plugind.service has failed");
+    let failed = "plugind.service has failed; see `systemctl status plugind.service`";
+    assert_eq!(status(&machine, UNIT), failed);
     // It was tried once, by systemd.
     assert_eq!(machine.journal(&[&message("STARTUP_FAILED")]).len(), 1);
 }

@@ -72,6 +72,7 @@ mod inputs;
 mod arguments;
 mod client;
 mod completion;
+mod following;
 mod control;
 mod reload_command;
 mod top;
