@@ -24,6 +24,7 @@ mod new;
 mod observed_daemon;
 mod output;
 mod print;
+mod own_file;
 mod problem;
 mod profile;
 mod progress;

@@ -2,7 +2,7 @@
 
 use crate::{
     print::complain,
-    project::{FILE, Project, ProjectError, check_manifest},
+    project::{FILE, Project, ProjectError, check_manifest, is_missing},
     run::{
         changes::Snapshot,
         inputs::{InputError, Inputs},
@@ -108,7 +108,7 @@ impl Target {
     fn of_component(path: &Path) -> Self {
         let name = component_name(path);
         let own = path.with_file_name(format!("{name}.toml"));
-        let manifest = if own.exists() { own } else { path.with_extension("toml") };
+        let manifest = if is_missing(&own) { path.with_extension("toml") } else { own };
         Self::Component { name, component: path.to_owned(), manifest }
     }
 
