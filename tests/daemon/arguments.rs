@@ -62,6 +62,20 @@ fn wrong_arguments_are_reported_with_the_valid_ones() {
 }
 
 #[test]
+fn a_root_that_does_not_exist_is_refused_and_not_made() {
+    let directory = tempfile::tempdir().unwrap();
+    let root = directory.path().join("root");
+    let hello = guest("hello");
+    let install = ["install", "--no-compile", hello.to_str().unwrap()];
+    for command in [&["list"][..], &["disable", "hello"], &["remove", "hello"], &install] {
+        let ran = run("pluginctl", &[command, &["--root", root.to_str().unwrap()]].concat());
+        assert_eq!(ran.status.code(), Some(64), "{command:?}");
+        assert!(text(&ran.stderr).contains("No such file or directory"), "{}", text(&ran.stderr));
+    }
+    assert!(!root.exists());
+}
+
+#[test]
 fn logs_without_a_journal_or_its_program_are_refused_with_the_reason() {
     let empty = tempfile::tempdir().unwrap();
     let mut logs = Command::new(program("pluginctl"));

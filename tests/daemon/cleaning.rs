@@ -88,7 +88,10 @@ fn a_plugin_that_is_gone_can_be_cleaned_and_an_unknown_one_is_an_error() {
     assert!(state.exists());
     succeed(&tree, &["clean", "files", "--what=all"]);
     assert!(!state.exists());
-    assert_eq!(refused(&tree, &["clean", "files", "--what=state"]), "there is no plugin files\n");
+    assert_eq!(
+        refused(&tree, &["clean", "files", "--what=state"]),
+        "there is no plugin files; `pluginctl list` shows the plugins\n"
+    );
 }
 
 #[test]
@@ -97,7 +100,10 @@ fn an_unknown_plugin_is_an_error_while_the_daemon_does_not_run_either() {
     drop(start(&tree));
     for what in ["state", "cache", "saved", "all"] {
         let reason = refused(&tree, &["clean", "typo", &format!("--what={what}")]);
-        assert_eq!(reason, "there is no plugin typo\n", "{what}");
+        assert_eq!(
+            reason, "there is no plugin typo; `pluginctl list` shows the plugins\n",
+            "{what}"
+        );
     }
 }
 

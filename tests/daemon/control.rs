@@ -170,7 +170,10 @@ fn the_status_of_a_plugin_shows_whether_it_serves() {
     assert!(bad.stdout.contains("Failed: at verify: "), "{}", bad.stdout);
     assert!(bad.stdout.contains("core module"), "{}", bad.stdout);
     let none = run(&tree, &["status", "nobody"]);
-    assert_eq!((none.status, &*none.stderr), (Some(4), "there is no plugin nobody\n"));
+    assert_eq!(
+        (none.status, &*none.stderr),
+        (Some(4), "there is no plugin nobody; `pluginctl list` shows the plugins\n")
+    );
     assert_eq!(run(&tree, &["status", "nobody", "--json"]).status, Some(4));
 
     let daemon = run(&tree, &["status"]);
@@ -201,7 +204,10 @@ fn what_is_restarted_has_new_instances_of_the_same_version() {
     assert!(daemon.get("/counts").text().ends_with("count=1"));
     assert!(daemon.get("/counts").text().ends_with("count=2"));
     let ran = run(&tree, &["restart", "nobody", "counts"]);
-    assert_eq!((ran.status, &*ran.stderr), (Some(1), "there is no plugin nobody\n"));
+    assert_eq!(
+        (ran.status, &*ran.stderr),
+        (Some(1), "there is no plugin nobody; `pluginctl list` shows the plugins\n")
+    );
     let generation = ran.stdout.strip_prefix("counts: restarted, generation ");
     let generation = generation.unwrap_or_else(|| panic!("{}", ran.stdout)).trim_end();
     let answer = daemon.get("/counts");
