@@ -298,6 +298,17 @@ fn others_than_root_may_look_and_not_touch() {
         assert_eq!((refused.status, &*refused.stdout), (Some(1), ""), "{arguments:?}");
         assert_eq!(refused.stderr, "only root and the user of the daemon may do this\n");
     }
+    for arguments in [["remove", "hello"], ["disable", "hello"]] {
+        let refused = output(&mut as_nobody(&arguments)).stderr;
+        assert!(refused.ends_with("(os error 13); run pluginctl as root\n"), "{refused}");
+    }
+    fs::set_permissions(tree.plugins(), Permissions::from_mode(0o700)).unwrap();
+    let unread = output(&mut as_nobody(&["check"]));
+    assert!(
+        unread.stderr.ends_with("may be able to; run pluginctl as root\n"),
+        "{}",
+        unread.stderr
+    );
 }
 
 #[test]
