@@ -97,7 +97,10 @@ fn a_unit_fails_with_the_reason_when_its_plugin_fails() {
     assert!(reason.starts_with("failed at start: "), "{reason}");
     wait_until(&machine, "alarm@bad.service", "ActiveState", "active");
     assert_ne!(machine.systemctl(&["start", "plugind-plugin@nobody.service"]).status, 0);
-    assert_eq!(status(&machine, "plugind-plugin@nobody.service"), "there is no plugin nobody");
+    assert_eq!(
+        status(&machine, "plugind-plugin@nobody.service"),
+        "there is no plugin nobody; `pluginctl list` shows the plugins"
+    );
 
     let unit = "plugind-plugin@exits.service";
     machine.succeed(&["systemctl", "start", unit]);
@@ -171,7 +174,8 @@ fn a_unit_ends_with_the_daemon_and_does_not_start_it() {
     machine.signal("plugind.service", "KILL");
     wait_until(&machine, UNIT, "ActiveState", "failed");
     assert_eq!(machine.daemon("ActiveState"), "failed");
-    assert_eq!(status(&machine, UNIT), "plugind.service has failed");
+    let failed = "plugind.service has failed; see `systemctl status plugind.service`";
+    assert_eq!(status(&machine, UNIT), failed);
     // It was tried once, by systemd.
     assert_eq!(machine.journal(&[&message("STARTUP_FAILED")]).len(), 1);
 }

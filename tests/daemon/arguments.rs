@@ -62,6 +62,49 @@ fn wrong_arguments_are_reported_with_the_valid_ones() {
 }
 
 #[test]
+fn a_root_that_does_not_exist_is_refused_and_not_made() {
+    let directory = tempfile::tempdir().unwrap();
+    let root = directory.path().join("root");
+    let hello = guest("hello");
+    let install = ["install", "--no-compile", hello.to_str().unwrap()];
+    for command in [&["list"][..], &["disable", "hello"], &["remove", "hello"], &install] {
+        let ran = run("pluginctl", &[command, &["--root", root.to_str().unwrap()]].concat());
+        assert_eq!(ran.status.code(), Some(64), "{command:?}");
+        assert!(text(&ran.stderr).contains("No such file or directory"), "{}", text(&ran.stderr));
+    }
+    assert!(!root.exists());
+}
+
+#[test]
+fn a_profile_that_cannot_be_written_is_not_recorded() {
+    let directory = tempfile::tempdir().unwrap();
+    let nowhere = directory.path().join("nowhere/profile.json");
+    for path in [directory.path(), &nowhere] {
+        let path = path.to_str().unwrap();
+        // Without a daemon, so a command that begins to record fails otherwise.
+        let socket = ["--socket", "/nowhere/control"];
+        let ran =
+            run("pluginctl", &[&["profile", "hello", "--output", path], &socket[..]].concat());
+        let reported = text(&ran.stderr);
+        assert!(reported.starts_with(&format!("cannot write {path}: ")), "{reported}");
+    }
+}
+
+#[test]
+fn a_manifest_that_is_missing_is_not_checked_as_its_component() {
+    let directory = tempfile::tempdir().unwrap();
+    fs::copy(guest("hello"), directory.path().join("hello.wasm")).unwrap();
+    let path = |file: &str| directory.path().join(file).display().to_string();
+    for (named, missing) in [("hello.toml", "hello.toml"), ("other.wasm", "other.wasm")] {
+        let ran = run("pluginctl", &["check", "--no-compile", &path(named)]);
+        let expected =
+            format!("cannot read {}: No such file or directory (os error 2)\n", path(missing));
+        assert!(text(&ran.stderr).starts_with(&expected), "{}", text(&ran.stderr));
+        assert_eq!((ran.status.code(), text(&ran.stdout)), (Some(1), ""));
+    }
+}
+
+#[test]
 fn logs_without_a_journal_or_its_program_are_refused_with_the_reason() {
     let empty = tempfile::tempdir().unwrap();
     let mut logs = Command::new(program("pluginctl"));
@@ -160,15 +203,17 @@ fn compile_fails_if_a_plugin_has_a_mistake_and_compiles_the_others() {
         fs::copy(guest("hello"), plugins.join(format!("{name}.wasm"))).unwrap();
     }
     fs::write(plugins.join("mistaken.toml"), "requird = true\n").unwrap();
+    fs::write(plugins.join("No_Name.wasm"), "ignored").unwrap();
     let [plugins, cache] = [&plugins, &cache].map(|path| path.to_str().unwrap());
     let ran = run("pluginctl", &["compile", "--plugins", plugins, "--cache", cache]);
     let reported = text(&ran.stderr);
     assert_eq!(ran.status.code(), Some(1), "{reported}");
     let lines: Vec<_> = reported.lines().collect();
-    assert_eq!(lines.len(), 2, "{reported}");
-    assert!(lines[0].starts_with("broken: failed at verify: "), "{reported}");
-    assert!(lines[1].starts_with("mistaken: failed at verify: "), "{reported}");
-    assert!(lines[1].contains("requird"), "{reported}");
+    assert_eq!(lines.len(), 3, "{reported}");
+    assert!(lines[0].contains("No_Name.wasm is ignored: "), "{reported}");
+    assert!(lines[1].starts_with("broken: failed at verify: "), "{reported}");
+    assert!(lines[2].starts_with("mistaken: failed at verify: "), "{reported}");
+    assert!(lines[2].contains("requird"), "{reported}");
     assert_eq!(fs::read_dir(cache).unwrap().count(), 1);
 }
 

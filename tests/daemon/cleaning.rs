@@ -1,9 +1,9 @@
 //! `pluginctl clean`: state and saved state of a plugin are removed only when it is not in use, and its compiled files
 //! at any time.
 
-use crate::control::{Ran, run, start};
-use plugind_tests::Tree;
-use std::{fs, os::unix::fs::symlink, path::PathBuf};
+use crate::control::{Ran, run, socket, start};
+use plugind_tests::{Tree, program};
+use std::{fs, os::unix::fs::symlink, path::PathBuf, process::Command};
 
 fn succeed(tree: &Tree, arguments: &[&str]) -> String {
     let Ran { status, stdout, stderr } = run(tree, arguments);
@@ -88,7 +88,10 @@ fn a_plugin_that_is_gone_can_be_cleaned_and_an_unknown_one_is_an_error() {
     assert!(state.exists());
     succeed(&tree, &["clean", "files", "--what=all"]);
     assert!(!state.exists());
-    assert_eq!(refused(&tree, &["clean", "files", "--what=state"]), "there is no plugin files\n");
+    assert_eq!(
+        refused(&tree, &["clean", "files", "--what=state"]),
+        "there is no plugin files; `pluginctl list` shows the plugins\n"
+    );
 }
 
 #[test]
@@ -97,7 +100,10 @@ fn an_unknown_plugin_is_an_error_while_the_daemon_does_not_run_either() {
     drop(start(&tree));
     for what in ["state", "cache", "saved", "all"] {
         let reason = refused(&tree, &["clean", "typo", &format!("--what={what}")]);
-        assert_eq!(reason, "there is no plugin typo\n", "{what}");
+        assert_eq!(
+            reason, "there is no plugin typo; `pluginctl list` shows the plugins\n",
+            "{what}"
+        );
     }
 }
 
@@ -131,6 +137,47 @@ fn a_saved_state_is_removed_while_the_daemon_does_not_run() {
         assert!(cleaned.ends_with(&format!("{removed}\n")), "{cleaned}");
         assert!(!saved.join("files").exists() && saved.join("other").exists());
     }
+}
+
+#[test]
+fn nothing_is_removed_if_a_part_that_is_named_cannot_be() {
+    let tree = Tree::with_own_cache().with_manifest("files", FILES);
+    let state = tree.root().join("var/lib/plugind/files");
+    let mut daemon = start(&tree);
+    assert_eq!(daemon.get("/files/make/state/note").text(), "done");
+    succeed(&tree, &["stop", "files"]);
+    let by_socket = |what: &str| {
+        let mut command = Command::new(program("pluginctl"));
+        let socket = socket(&tree);
+        command.args(["clean", "files", what, "--socket"]).arg(socket).env_clear();
+        command.output().unwrap()
+    };
+    for what in ["--what=all", "--what=state,cache"] {
+        let refused = by_socket(what);
+        let reason = String::from_utf8(refused.stderr).unwrap();
+        assert!(reason.contains("--what=cache cannot be used with --socket"), "{reason}");
+        assert!(!refused.status.success() && state.join("note").exists(), "{what}");
+    }
+    assert_eq!(daemon.stop(), 0);
+    drop(daemon);
+    let reason = refused(&tree, &["clean", "files", "--what=state,saved"]);
+    assert!(reason.contains("there is no file with saved state"), "{reason}");
+    assert!(state.join("note").exists());
+}
+
+#[test]
+fn what_was_removed_is_reported_if_the_compiled_files_cannot_be() {
+    let tree = Tree::with_own_cache().with_manifest("files", FILES);
+    let mut daemon = start(&tree);
+    assert_eq!(daemon.get("/files/make/state/note").text(), "done");
+    succeed(&tree, &["stop", "files"]);
+    assert_eq!(daemon.stop(), 0);
+    drop(daemon);
+    fs::remove_dir_all(tree.cache()).unwrap();
+    fs::write(tree.cache(), "").unwrap();
+    let Ran { status, stdout, stderr } = run(&tree, &["clean", "files", "--what=all"]);
+    assert_eq!((status, &*stdout), (Some(1), "files: removed state\n"), "{stderr}");
+    assert!(stderr.starts_with("cannot remove compiled files of files from "), "{stderr}");
 }
 
 #[test]

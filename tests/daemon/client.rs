@@ -115,6 +115,31 @@ fn without_a_daemon_it_says_what_to_look_at() {
 }
 
 #[test]
+fn the_command_that_starts_a_daemon_is_for_the_socket_that_was_asked() {
+    let directory = tempfile::tempdir().unwrap();
+    let remedy = |arguments: &[&str]| {
+        let mut command = Command::new(program("pluginctl"));
+        command.arg("list").args(arguments).env_clear().current_dir(directory.path());
+        let runtime = directory.path();
+        text(command.env("XDG_RUNTIME_DIR", runtime).env("HOME", runtime).output().unwrap().stderr)
+    };
+    let path = |path: &str| directory.path().join(path).display().to_string();
+    let of_user = format!("`plugind --user --listen control={}`", path("plugind/control"));
+    assert!(remedy(&["--user"]).contains(&of_user), "{}", remedy(&["--user"]));
+    let relative = format!("`plugind --listen control={}`", path("other"));
+    assert!(
+        remedy(&["--socket", "other"]).contains(&relative),
+        "{}",
+        remedy(&["--socket", "other"])
+    );
+    fs::write(directory.path().join("file"), "").unwrap();
+    for other in [".", "file"] {
+        let why = "is not a socket; --socket must name the control socket of plugind";
+        assert_eq!(remedy(&["--socket", other]), format!("{other} {why}\n"));
+    }
+}
+
+#[test]
 fn the_socket_is_found_below_the_root() {
     let root = tempfile::tempdir().unwrap();
     let mut command = Command::new(program("pluginctl"));
@@ -164,7 +189,7 @@ fn the_status_of_a_missing_plugin_has_the_exit_status_of_systemctl() {
     let answer = error("io.plugind.NoSuchPlugin", r#"{"name":"hi\u001b[2J"}"#);
     let talk = talk(&["status", "hi"], &[&[&answer]]);
     assert_eq!((talk.status, &*talk.stdout), (Some(4), ""));
-    assert_eq!(talk.stderr, "there is no plugin hi\\u{1b}[2J\n");
+    assert!(talk.stderr.starts_with("there is no plugin hi\\u{1b}[2J; `pluginctl list`"));
     let asked = r#"{"method":"io.plugind.Describe","parameters":{"name":"hi"}}"#;
     assert_eq!(talk.calls, [asked]);
 }
@@ -177,7 +202,7 @@ fn a_plugin_that_cannot_be_restarted_does_not_keep_others_from_it() {
     let talk = talk(&["restart", "bad", "no", "hi"], &[&[&failed], &[&missing], &[good]]);
     assert_eq!(talk.status, Some(1));
     assert_eq!(talk.stdout, "hi: restarted, generation 7\n");
-    let reported = "bad: not restarted: failed at verify: bad.toml:1:1: no\\u{1b}[2J; fix it\nthere is no plugin no\n";
+    let reported = "bad: not restarted: failed at verify: bad.toml:1:1: no\\u{1b}[2J; fix it\nthere is no plugin no; `pluginctl list` shows the plugins\n";
     assert_eq!(talk.stderr, reported);
 }
 

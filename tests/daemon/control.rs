@@ -170,7 +170,10 @@ fn the_status_of_a_plugin_shows_whether_it_serves() {
     assert!(bad.stdout.contains("Failed: at verify: "), "{}", bad.stdout);
     assert!(bad.stdout.contains("core module"), "{}", bad.stdout);
     let none = run(&tree, &["status", "nobody"]);
-    assert_eq!((none.status, &*none.stderr), (Some(4), "there is no plugin nobody\n"));
+    assert_eq!(
+        (none.status, &*none.stderr),
+        (Some(4), "there is no plugin nobody; `pluginctl list` shows the plugins\n")
+    );
     assert_eq!(run(&tree, &["status", "nobody", "--json"]).status, Some(4));
 
     let daemon = run(&tree, &["status"]);
@@ -201,7 +204,10 @@ fn what_is_restarted_has_new_instances_of_the_same_version() {
     assert!(daemon.get("/counts").text().ends_with("count=1"));
     assert!(daemon.get("/counts").text().ends_with("count=2"));
     let ran = run(&tree, &["restart", "nobody", "counts"]);
-    assert_eq!((ran.status, &*ran.stderr), (Some(1), "there is no plugin nobody\n"));
+    assert_eq!(
+        (ran.status, &*ran.stderr),
+        (Some(1), "there is no plugin nobody; `pluginctl list` shows the plugins\n")
+    );
     let generation = ran.stdout.strip_prefix("counts: restarted, generation ");
     let generation = generation.unwrap_or_else(|| panic!("{}", ran.stdout)).trim_end();
     let answer = daemon.get("/counts");
@@ -292,6 +298,17 @@ fn others_than_root_may_look_and_not_touch() {
         assert_eq!((refused.status, &*refused.stdout), (Some(1), ""), "{arguments:?}");
         assert_eq!(refused.stderr, "only root and the user of the daemon may do this\n");
     }
+    for arguments in [["remove", "hello"], ["disable", "hello"]] {
+        let refused = output(&mut as_nobody(&arguments)).stderr;
+        assert!(refused.ends_with("(os error 13); run pluginctl as root\n"), "{refused}");
+    }
+    fs::set_permissions(tree.plugins(), Permissions::from_mode(0o700)).unwrap();
+    let unread = output(&mut as_nobody(&["check"]));
+    assert!(
+        unread.stderr.ends_with("may be able to; run pluginctl as root\n"),
+        "{}",
+        unread.stderr
+    );
 }
 
 #[test]

@@ -4,7 +4,7 @@ use crate::control::{run, start};
 use plugind_tests::{Daemon, Tree, guest};
 use std::{
     fs,
-    os::unix::fs::PermissionsExt,
+    os::unix::fs::{PermissionsExt, symlink},
     path::{Path, PathBuf},
     process::Command,
 };
@@ -85,6 +85,53 @@ fn components_that_would_be_one_plugin_are_not_installed() {
     assert_eq!(ran.status, Some(1), "{}", ran.stdout);
     assert!(ran.stderr.contains("would both be the plugin my-plugin"), "{}", ran.stderr);
     assert_eq!(files(&tree), [""; 0]);
+}
+
+#[test]
+fn a_component_whose_file_gives_no_name_is_not_installed_without_one() {
+    let tree = Tree::new().with_named("plugin", "hello", "");
+    let component = source(&tree, "2048", "");
+    let why = "gives no name of a plugin: a name must begin with a letter a-z, not with '2'";
+    for (path, remedy) in
+        [(&*component, "add --name NAME"), (component.parent().unwrap(), "rename the file")]
+    {
+        let ran = run(&tree, &["install", text(path)]);
+        assert_eq!((ran.status, &*ran.stdout), (Some(1), ""), "{}", ran.stderr);
+        assert_eq!(ran.stderr, format!("{} {why}; {remedy}\n", component.display()));
+    }
+    assert_eq!(files(&tree), ["plugin.wasm"]);
+    let ran = run(&tree, &["install", text(&component), "--name", "game"]);
+    assert_eq!(ran.status, Some(0), "{}", ran.stderr);
+    assert_eq!(files(&tree), ["game.toml", "game.wasm", "plugin.wasm"]);
+}
+
+#[test]
+fn the_plugins_that_were_installed_are_named_if_another_one_cannot_be() {
+    let tree = Tree::new();
+    source(&tree, "a", "");
+    let last = source(&tree, "b", "");
+    let in_its_place = tree.plugins().join("b.wasm");
+    fs::create_dir(&in_its_place).unwrap();
+    let ran = run(&tree, &["install", text(last.parent().unwrap())]);
+    let first = format!("installed {} sha256:", tree.plugins().join("a.wasm").display());
+    assert!(ran.stdout.starts_with(&first) && ran.stdout.lines().count() == 1, "{}", ran.stdout);
+    let why = format!("cannot write {}: Is a directory", in_its_place.display());
+    assert!(ran.status == Some(1) && ran.stderr.starts_with(&why), "{}", ran.stderr);
+}
+
+#[test]
+fn a_file_that_cannot_be_read_is_reported_with_the_error_of_the_system() {
+    let tree = Tree::new();
+    let component = source(&tree, "hello", "");
+    for link in ["hello.toml", "hello.wasm"] {
+        let link = component.with_file_name(link);
+        fs::remove_file(&link).unwrap();
+        symlink("nowhere", &link).unwrap();
+        let ran = run(&tree, &["install", text(component.parent().unwrap())]);
+        let why = "it is a link to nowhere: No such file or directory (os error 2)";
+        assert_eq!(ran.stderr, format!("cannot read {}: {why}\n", link.display()));
+        assert_eq!((ran.status, files(&tree)), (Some(1), vec![]));
+    }
 }
 
 #[test]
@@ -179,7 +226,10 @@ fn a_plugin_of_a_package_is_masked_and_unmasked() {
         let ran = run(&tree, &[command, "other"]);
         assert_eq!(ran.status, Some(1));
         assert!(ran.stderr.contains("there is no plugin other below"), "{}", ran.stderr);
+        assert!(ran.stderr.contains(text(&tree.plugins())), "{}", ran.stderr);
     }
+    let ran = run(&tree, &["enable", "hello"]);
+    assert_eq!((ran.status, &*ran.stderr), (Some(1), "hello is not disabled\n"));
     // An empty file masks as well, and a directory that is not there yet is made.
     fs::write(tree.plugins().join("hello.wasm"), "").unwrap();
     for command in ["disable", "enable"] {
@@ -226,6 +276,23 @@ fn a_plugin_of_the_administrator_that_is_disabled_stays_stopped_over_a_restart()
     assert_eq!(daemon.stop(), 0);
     let daemon = start(&tree);
     assert_eq!(daemon.get("/hello").status(), 200);
+}
+
+#[test]
+fn what_was_enabled_is_reported_if_the_reload_fails() {
+    let tree = Tree::new().with("hello");
+    let vendor = tree.root().join("usr/lib/plugind/plugins");
+    fs::create_dir_all(&vendor).unwrap();
+    fs::copy(guest("hello"), vendor.join("packaged.wasm")).unwrap();
+    let mask = tree.plugins().join("packaged.wasm");
+    let unmasked = format!("{} no longer masks packaged\n", mask.display());
+    for (name, enabled) in [("hello", "hello is enabled\n"), ("packaged", &unmasked)] {
+        assert_eq!(run(&tree, &["disable", name]).status, Some(0));
+        let ran = run(&tree, &["enable", name, "--reload"]);
+        assert!(ran.status == Some(1) && ran.stderr.starts_with(enabled), "{}", ran.stderr);
+        assert!(ran.stderr.contains("plugind does not run"), "{}", ran.stderr);
+    }
+    assert_eq!(files(&tree), ["hello.wasm"]);
 }
 
 #[test]

@@ -73,6 +73,7 @@ mod inputs;
 mod arguments;
 mod client;
 mod completion;
+mod follow_command;
 mod control;
 mod reload_command;
 mod top;

@@ -99,7 +99,10 @@ fn a_plugin_that_cannot_be_started_is_reported_with_the_reason() {
     assert_eq!(daemon.get("/hello").status(), 200);
     for arguments in [["start", "nobody"], ["stop", "nobody"], ["reload", "nobody"]] {
         let refused = run(&tree, &arguments);
-        assert_eq!((refused.status, &*refused.stderr), (Some(1), "there is no plugin nobody\n"));
+        assert_eq!(
+            (refused.status, &*refused.stderr),
+            (Some(1), "there is no plugin nobody; `pluginctl list` shows the plugins\n")
+        );
     }
 }
 
@@ -190,7 +193,10 @@ fn a_reload_of_one_plugin_ignores_incomplete_files_of_other_plugins() {
     succeed(&tree, &["reload", "new"]);
     assert_eq!(daemon.get("/new").status(), 200);
     tree.remove("new.wasm");
-    assert_eq!(run(&tree, &["reload", "new"]).stderr, "there is no plugin new\n");
+    assert_eq!(
+        run(&tree, &["reload", "new"]).stderr,
+        "there is no plugin new; `pluginctl list` shows the plugins\n"
+    );
     assert_eq!(daemon.get("/new").status(), 404);
 }
 

@@ -80,7 +80,10 @@ fn a_pin_ends_with_its_plugin() {
     let mut daemon = start(&tree);
     for arguments in [["pin", "nobody"], ["unpin", "nobody"]] {
         let refused = run(&tree, &arguments);
-        assert_eq!((refused.status, &*refused.stderr), (Some(1), "there is no plugin nobody\n"));
+        assert_eq!(
+            (refused.status, &*refused.stderr),
+            (Some(1), "there is no plugin nobody; `pluginctl list` shows the plugins\n")
+        );
     }
     succeed(&tree, &["pin", "app", "counts"]);
     tree.remove("app.wasm");

@@ -113,7 +113,10 @@ fn a_profile_names_the_functions_in_which_a_plugin_computes() {
     assert!(functions > 1, "those that call and those that are called are seen");
 
     let ran = control::run(&tree, &["profile", "nobody", "--seconds", "1"]);
-    assert_eq!((ran.status, ran.stderr.as_str()), (Some(1), "there is no plugin nobody\n"));
+    assert_eq!(
+        (ran.status, ran.stderr.as_str()),
+        (Some(1), "there is no plugin nobody; `pluginctl list` shows the plugins\n")
+    );
     for seconds in ["0", "301"] {
         let ran = control::run(&tree, &["profile", "loops-in-request", "--seconds", seconds]);
         assert_eq!(ran.status, Some(64), "{}", ran.stderr);

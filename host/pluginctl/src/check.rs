@@ -154,8 +154,15 @@ impl CheckArgs {
         if path.is_dir() {
             return self.check_all(Some(path), linking, output);
         }
-        let component = path.with_extension("wasm");
-        let path = if is_manifest(path) { &component } else { path };
+        let component =
+            if is_manifest(path) { path.with_extension("wasm") } else { path.to_owned() };
+        // The manifest as well: without it, the component alone would be checked.
+        let missing = |path: &Path| Some((path.to_owned(), path.symlink_metadata().err()?));
+        if let Some((path, error)) = [path, &component].into_iter().find_map(missing) {
+            output.mistakes.push(format!("cannot read {}: {error}", path.display()));
+            return Value::Null;
+        }
+        let path = &*component;
         let name = component_name(path);
         if path.file_stem().is_none_or(|stem| stem != name.as_str()) {
             output.notes.push(note_of_name(&name, path));

@@ -12,9 +12,13 @@ use plugind::{
     plugin::{
         archive, compiled_files,
         scan::scan,
+        state_files::{self, own_store},
         state_removal::{DetachedState, RemovalError, detach},
     },
-    systemd::{saved_files::remove_saved, state_lock::StateLock},
+    systemd::{
+        saved_files::{has_saved, remove_saved},
+        state_lock::StateLock,
+    },
 };
 use std::{
     collections::BTreeSet,
@@ -51,6 +55,12 @@ enum KeptPart {
     All,
 }
 
+/// The compiled files of a plugin.
+struct CachedFiles {
+    directory: PathBuf,
+    components: BTreeSet<[u8; 32]>,
+}
+
 /// Something cannot be removed without the daemon.
 #[derive(Debug, thiserror::Error)]
 enum CleanFilesError {
@@ -62,11 +72,14 @@ enum CleanFilesError {
         "--what=cache cannot be used with --socket, which does not lead to the compiled files; use --root"
     )]
     NoCache,
-    #[error("cannot remove the saved state of {name}: {source}")]
-    Saved { name: PluginName, source: io::Error },
+    #[error(
+        "cannot remove the saved state of {name}{}: {source}",
+        if *with_state { ", whose state was removed" } else { "" }
+    )]
+    Saved { name: PluginName, with_state: bool, source: io::Error },
     #[error(
         "no daemon runs, and there is no file with saved state; the file descriptor store of systemd may have some: \
-         `systemctl clean --what=fdstore plugind.service` removes it for all plugins"
+         `systemctl clean --what=fdstore plugind.service` removes it for all plugins; nothing was removed"
     )]
     SavedWithoutDaemon,
 }
@@ -91,39 +104,46 @@ impl CleanArgs {
     }
 
     fn clean(&self, name: &PluginName) -> Result<(), Problem> {
-        let components = match self.has(KeptPart::Cache) {
-            true => self.components(name)?,
-            false => BTreeSet::new(),
-        };
+        // First, since nothing is removed if something cannot be.
+        let cached = self.has(KeptPart::Cache).then(|| self.cached(name)).transpose()?;
         let parts = [(KeptPart::State, "state"), (KeptPart::Saved, "saved")];
         let parts = parts.into_iter().filter(|(part, _)| self.has(*part));
         let mut what: Vec<_> = parts.map(|(_, word)| word.to_owned()).collect();
         let mut reply = api::Cleaned::default();
-        // First, since it may be refused.
+        // Before the compiled files, since the daemon may refuse it.
         if !what.is_empty() {
             (what, reply) = self.clean_by_daemon(name, what)?;
         }
-        if self.has(KeptPart::Cache) {
-            let path = self.place.cache().map_err(ClientError::from)?;
-            let path = path.ok_or_else(|| Problem::failed(CleanFilesError::NoCache))?;
+        let mut outcome = Ok(());
+        if let Some(CachedFiles { directory, components }) = cached {
             let state = self.place.state().map_err(ClientError::from)?;
             if what.is_empty() && components.is_empty() && !self.is_known(name, &state)? {
                 return Err(no_such_plugin(name));
             }
-            let removed = compiled_files::remove(&path, &components);
-            let failed = |source| CleanFilesError::Cache { name: name.clone(), path, source };
-            removed.map_err(|source| Problem::failed(failed(source)))?;
-            what.push("cache".to_owned());
+            match compiled_files::remove(&directory, &components) {
+                Ok(_) => what.push("cache".to_owned()),
+                Err(source) => {
+                    let (name, path) = (name.clone(), directory);
+                    let failed = CleanFilesError::Cache { name, path, source };
+                    outcome = Err(Problem::failed(failed));
+                }
+            }
         }
-        let stays = reply.key_value_server.as_ref();
-        let stays = stays.map(|kind| format!("; keys on the {kind} server stay"));
-        let text = format!("{name}: removed {}{}", what.join(", "), stays.unwrap_or_default());
-        Ok(print(&if self.json { json(&reply) } else { line(&text) })?)
+        // Also if the compiled files stay: the state is lost all the same.
+        if !what.is_empty() {
+            let stays = reply.key_value_server.as_ref();
+            let stays = stays.map(|kind| format!("; keys on the {kind} server stay"));
+            let text = format!("{name}: removed {}{}", what.join(", "), stays.unwrap_or_default());
+            print(&if self.json { json(&reply) } else { line(&text) })?;
+        }
+        outcome
     }
 
-    /// The components whose compiled files belong to a plugin: of the version that serves, of its files, and of the
-    /// versions that are kept.
-    fn components(&self, name: &PluginName) -> Result<BTreeSet<[u8; 32]>, Problem> {
+    /// Finds the compiled files that belong to a plugin: of the version that serves, of its files, and of the versions
+    /// that are kept.
+    fn cached(&self, name: &PluginName) -> Result<CachedFiles, Problem> {
+        let directory = self.place.cache().map_err(ClientError::from)?;
+        let directory = directory.ok_or_else(|| Problem::failed(CleanFilesError::NoCache))?;
         let search_path = self.place.search_path().map_err(ClientError::from)?;
         let state = self.place.state().map_err(ClientError::from)?;
         let mut components = compiled_files::components(&search_path, &state, name);
@@ -136,7 +156,7 @@ impl CleanArgs {
         // Without a daemon, or if it does not know the plugin, the files are what there is.
         let serving = described.ok().and_then(|described| described.digest);
         components.extend(serving.as_deref().and_then(compiled_files::parse_digest));
-        Ok(components)
+        Ok(CachedFiles { directory, components })
     }
 
     /// Has the daemon remove parts; if it does not run, removes them here. Returns those that were removed.
@@ -160,13 +180,14 @@ impl CleanArgs {
         }
     }
 
-    /// Whether the plugin has files, a directory of its state, or a version that is kept. Files that cannot be read may
+    /// Whether the plugin has files, a directory of its state, a store, or a version that is kept. Files that cannot be read may
     /// be those of the plugin.
     fn is_known(&self, name: &PluginName, state: &Path) -> Result<bool, Problem> {
         let search_path = self.place.search_path().map_err(ClientError::from)?;
         let has_files = scan(&search_path)
             .map_or(true, |scanned| scanned.found.iter().any(|found| found.name == *name));
-        let has_state = || state.join(name.as_str()).symlink_metadata().is_ok();
+        let states = [state_files::directory(state, name), own_store(state, name)];
+        let has_state = || states.iter().any(|path| path.symlink_metadata().is_ok());
         Ok(has_files || has_state() || !archive::components(state, name).is_empty())
     }
 
@@ -182,27 +203,31 @@ impl CleanArgs {
         let is_known = self.is_known(name, &state)?;
         let failed =
             |source| Problem::failed(CleanFilesError::State { name: name.clone(), source });
-        let detached = match what.iter().any(|part| part == "state") {
-            true => detach(&state, name).map_err(failed)?,
-            false => None,
-        };
-        let wants_saved = what.iter().any(|part| part == "saved");
-        let had_saved = wants_saved.then(|| remove_saved(&state, name));
+        let [wants_state, wants_saved] =
+            ["state", "saved"].map(|part| what.iter().any(|wanted| wanted == part));
+        // Only a daemon that was idle leaves a file. Without it, nothing is removed unless everything is to be removed.
+        let had_saved = wants_saved && has_saved(&state, name);
+        let is_all = self.what.contains(&KeptPart::All);
+        if wants_saved && !had_saved && !is_all {
+            return Err(match is_known {
+                true => Problem::failed(CleanFilesError::SavedWithoutDaemon),
+                false => no_such_plugin(name),
+            });
+        }
+        let detached = if wants_state { detach(&state, name).map_err(failed)? } else { None };
         let had_state = detached.is_some();
+        let removed_saved = if had_saved { remove_saved(&state, name).map(drop) } else { Ok(()) };
         // A daemon that starts meanwhile does not wait until everything is deleted.
         drop(lock);
         detached.map_or(Ok(()), DetachedState::delete).map_err(failed)?;
-        let had_saved = had_saved.transpose().map_err(|source| {
-            Problem::failed(CleanFilesError::Saved { name: name.clone(), source })
-        })?;
-        if !is_known && !had_state && had_saved != Some(true) {
+        if !is_known && !had_state && !had_saved {
             return Err(no_such_plugin(name));
         }
-        // Only a daemon that was idle leaves a file.
-        if had_saved == Some(false) {
-            if !self.what.contains(&KeptPart::All) {
-                return Err(Problem::failed(CleanFilesError::SavedWithoutDaemon));
-            }
+        removed_saved.map_err(|source| {
+            let (name, with_state) = (name.clone(), had_state);
+            Problem::failed(CleanFilesError::Saved { name, with_state, source })
+        })?;
+        if !had_saved {
             what.retain(|part| part != "saved");
         }
         Ok(what)

@@ -3,15 +3,17 @@
 use crate::{daemon_state::Manager, search_path::SearchPathArgs};
 use plugind::{
     api,
+    cli::existing_directory,
     config::SearchPath,
     systemd::directories::{Environment, NoUserDirectories},
 };
 use serde::{Serialize, de::DeserializeOwned};
 use std::{
     fmt::{self, Debug},
+    fs,
     io::{self, ErrorKind},
-    os::unix::net::UnixStream,
-    path::{Path, PathBuf},
+    os::unix::{fs::FileTypeExt, net::UnixStream},
+    path::{Path, PathBuf, absolute},
 };
 use zlink::{
     Call, ReplyError,
@@ -30,7 +32,7 @@ const CACHE: &str = "var/cache/plugind";
 #[derive(Clone, clap::Args)]
 pub(crate) struct ControlAddress {
     /// Use this directory as the root of the default paths, such as /run/plugind/control and /etc/plugind (default: /)
-    #[arg(long, value_name = "DIR")]
+    #[arg(long, value_name = "DIR", value_parser = existing_directory)]
     root: Option<PathBuf>,
     /// Use this control socket (default: /run/plugind/control)
     #[arg(long, value_name = "PATH")]
@@ -70,17 +72,17 @@ impl ControlAddress {
 
     /// The remedy for a control socket that is not there.
     fn remedy(&self, socket: &Path) -> String {
-        match (self.manager(), &self.root) {
-            (Some(manager), _) => format!("see `{manager} status plugind-control.socket`"),
-            (None, Some(root)) => format!(
-                "start one with `plugind --root {} --listen control={}`",
-                root.display(),
-                socket.display()
-            ),
-            (None, None) => {
-                format!("start one with `plugind --listen control={}`", socket.display())
-            }
+        if let Some(manager) = self.manager() {
+            return format!("see `{manager} status plugind-control.socket`");
         }
+        let option = match &self.root {
+            Some(root) => format!(" --root {}", root.display()),
+            None if self.is_of_user(&Environment::read()) => " --user".to_owned(),
+            None => String::new(),
+        };
+        // The daemon takes no relative path.
+        let socket = absolute(socket).unwrap_or_else(|_| socket.to_owned());
+        format!("start one with `plugind{option} --listen control={}`", socket.display())
     }
 
     /// Where the plugins of the administrator, or of the user, are.
@@ -154,6 +156,11 @@ impl ControlAddress {
         let is_there = || socket_of_user(environment).is_some_and(|socket| socket.exists());
         self.user || (is_default && is_there())
     }
+}
+
+/// Whether there is a socket at this path, even if nothing listens on it.
+fn is_socket(path: &Path) -> bool {
+    fs::metadata(path).is_ok_and(|metadata| metadata.file_type().is_socket())
 }
 
 /// The control socket of the daemon of this user.
@@ -233,7 +240,9 @@ pub(crate) enum CallRefused {
 impl fmt::Display for CallRefused {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::NoSuchPlugin { name } => write!(f, "there is no plugin {name}"),
+            Self::NoSuchPlugin { name } => {
+                write!(f, "there is no plugin {name}; `pluginctl list` shows the plugins")
+            }
             Self::RestartFailed { failure } => not(f, "restarted", failure),
             Self::PluginNotReloaded { failure } => not(f, "reloaded", failure),
             Self::RollbackFailed { failure } => not(f, "rolled back", failure),
@@ -267,6 +276,8 @@ pub(crate) enum ClientError {
     NotRunning { path: PathBuf, source: io::Error, remedy: String },
     #[error("{}: {source}: run pluginctl as root", path.display())]
     NotReachable { path: PathBuf, source: io::Error },
+    #[error("{} is not a socket; --socket must name the control socket of plugind", .0.display())]
+    NotASocket(PathBuf),
     #[error("cannot connect to {}: {source}", path.display())]
     Connect { path: PathBuf, source: io::Error },
     #[error("plugind ended before it answered")]
@@ -322,6 +333,9 @@ impl Client {
         let path = place.socket()?;
         // A blocking connect: one that does not block fails while many clients wait for the daemon.
         let stream = UnixStream::connect(&path).map_err(|source| match source.kind() {
+            ErrorKind::ConnectionRefused if !is_socket(&path) => {
+                ClientError::NotASocket(path.clone())
+            }
             ErrorKind::NotFound | ErrorKind::ConnectionRefused => {
                 let remedy = place.remedy(&path);
                 ClientError::NotRunning { path, source, remedy }
@@ -370,7 +384,6 @@ impl Client {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::fs;
 
     #[test]
     fn a_user_other_than_root_uses_their_own_daemon_if_it_has_a_socket() {

@@ -59,6 +59,7 @@ fn compile(
     only: Option<&Path>,
 ) -> Result<Vec<LinkFailure>, String> {
     let report = check(path).map_err(|error| ErrorChain(&error).to_string())?;
+    report.ignored.iter().for_each(|ignored| complain(ignored));
     let mistaken = report.plugins.into_iter().filter_map(|checked| {
         let (stage, mistakes) = checked.failed?;
         Some(LinkFailure { plugin: checked.name.to_string(), stage, mistakes })

@@ -1,14 +1,15 @@
 //! `pluginctl follow`: the process of plugind-plugin@NAME.service, which is active as long as the plugin serves, and of
 //! plugind-job@NAME.service, which is activating as long as the program runs.
 //!
-//! It never starts the daemon: a connection to the control socket would do that, so systemd is asked for the state
-//! of the daemon before each connection.
+//! It does not start the daemon: a connection to the control socket would do that, so the instance of systemd that has
+//! the daemon is asked for its state before each connection. Nothing is asked if an option says where the daemon is.
 
 use crate::{
     client::{CallMethod, CallRefused, Client, ClientError, ControlAddress},
     daemon_state::{self, Manager},
     print::complain,
     problem::{Problem, wait_for},
+    unit::UNIT,
     wait::is_ready,
 };
 use plugind::{
@@ -46,11 +47,11 @@ enum FollowError {
     FailedWithoutReason,
     #[error("the job was interrupted: {0}")]
     Interrupted(&'static str),
-    #[error("plugind.service has failed")]
-    DaemonFailed,
-    #[error("plugind.service does not run")]
-    NoDaemon,
-    #[error("cannot ask systemd for the state of plugind.service: {0}")]
+    #[error("{UNIT} has failed; see `{0} status {UNIT}`")]
+    DaemonFailed(Manager),
+    #[error("{UNIT} does not run; `{0} start {UNIT}` starts it")]
+    NoDaemon(Manager),
+    #[error("cannot ask systemd for the state of {UNIT}: {0}")]
     Systemd(String),
 }
 
@@ -68,6 +69,8 @@ struct Follower {
     name: PluginName,
     is_job: bool,
     place: ControlAddress,
+    /// It starts and stops the daemon; none: nothing says whether the daemon returns.
+    manager: Option<Manager>,
     notifier: Notifier,
     /// The daemon has started the plugin at least once.
     was_started: bool,
@@ -83,7 +86,9 @@ impl FollowArgs {
             let mut terminate = signal(SignalKind::terminate()).map_err(Problem::Wait)?;
             let notifier = Notifier::connect(socket);
             let (was_started, is_ready) = (false, false);
-            let mut follower = Follower { name, is_job, place, notifier, was_started, is_ready };
+            let manager = place.manager();
+            let mut follower =
+                Follower { name, is_job, place, manager, notifier, was_started, is_ready };
             let outcome = follower.run(&mut terminate).await;
             let status = match &outcome {
                 Ok(status) => (*status).to_owned(),
@@ -109,8 +114,10 @@ fn notify_socket() -> Option<OsString> {
 impl Follower {
     /// Follows the plugin to its end, over restarts of the daemon.
     async fn run(&mut self, terminate: &mut Signal) -> Result<&'static str, Problem> {
-        if !daemon_returns().await? {
-            return Err(Problem::failed(FollowError::NoDaemon));
+        if let Some(manager) = self.manager
+            && !daemon_returns(manager).await?
+        {
+            return Err(Problem::failed(FollowError::NoDaemon(manager)));
         }
         loop {
             let outcome = tokio::select! {
@@ -132,10 +139,11 @@ impl Follower {
                     self.notifier.notify(Notice::Status("plugind has ended"))
                 }
             }
+            let Some(manager) = self.manager else { return Ok("plugind has ended") };
             let is_back = tokio::select! {
                 biased;
                 _ = terminate.recv() => return Ok("stopped with plugind"),
-                is_back = daemon_returns_later() => is_back?,
+                is_back = daemon_returns_later(manager) => is_back?,
             };
             if !is_back {
                 return Ok("plugind was stopped");
@@ -200,7 +208,9 @@ impl Follower {
     /// survives with the state that it keeps.
     async fn stop(&mut self) -> Result<&'static str, Problem> {
         self.notifier.notify(Notice::Stopping { status: "stopping the plugin" });
-        if is_to_stop()? || !daemon_returns().await? {
+        if let Some(manager) = self.manager
+            && (is_to_stop(manager)? || !daemon_returns(manager).await?)
+        {
             return Ok("stopped with plugind");
         }
         let mut client = Client::connect(&self.place)?;
@@ -227,15 +237,15 @@ fn status(plugin: &api::Plugin) -> String {
 /// The same, when a connection to the daemon has just ended: a process that ends closes its connections a moment before it
 /// has ended and systemd knows that. A connection in that moment would stay in the socket, and start the daemon again and
 /// again if it fails.
-async fn daemon_returns_later() -> Result<bool, Problem> {
+async fn daemon_returns_later(manager: Manager) -> Result<bool, Problem> {
     sleep(ASK_EVERY).await;
-    daemon_returns().await
+    daemon_returns(manager).await
 }
 
 /// Waits until the daemon is back, as long as systemd starts or ends it; false if it was stopped.
-async fn daemon_returns() -> Result<bool, Problem> {
+async fn daemon_returns(manager: Manager) -> Result<bool, Problem> {
     loop {
-        let daemon = daemon_state::daemon(Manager::System).map_err(systemd_failed)?;
+        let daemon = daemon_state::daemon(manager).map_err(systemd_failed)?;
         match &*daemon.active {
             // systemd does not know yet.
             "active" | "reloading" if daemon.has_ended() => sleep(ASK_EVERY).await,
@@ -243,7 +253,7 @@ async fn daemon_returns() -> Result<bool, Problem> {
             // Between the stop and the start of a restart.
             "inactive" if daemon.has_job => sleep(ASK_EVERY).await,
             "inactive" => return Ok(false),
-            "failed" => return Err(Problem::failed(FollowError::DaemonFailed)),
+            "failed" => return Err(Problem::failed(FollowError::DaemonFailed(manager))),
             // While it starts, it does not know all plugins yet; and if it failed with a connection in its socket, systemd
             // would start it again at once.
             _ => sleep(ASK_EVERY).await,
@@ -252,8 +262,8 @@ async fn daemon_returns() -> Result<bool, Problem> {
 }
 
 /// Whether systemd is to stop or restart the daemon.
-fn is_to_stop() -> Result<bool, Problem> {
-    let job = daemon_state::job(Manager::System).map_err(systemd_failed)?;
+fn is_to_stop(manager: Manager) -> Result<bool, Problem> {
+    let job = daemon_state::job(manager).map_err(systemd_failed)?;
     Ok(job.is_some_and(|kind| ["stop", "restart"].contains(&&*kind)))
 }
 

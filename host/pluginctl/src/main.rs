@@ -20,9 +20,12 @@ mod list;
 mod progress_line;
 mod log_level;
 mod logs;
+mod mask;
 mod new;
 mod observed_daemon;
 mod output;
+mod own_file;
+mod plugin_files;
 mod print;
 mod problem;
 mod profile;
@@ -100,9 +103,9 @@ enum Command {
     /// Remove an installed plugin
     Remove(install::RemoveArgs),
     /// Keep a plugin from starting, or mask it if a package has installed it
-    Disable(install::MaskArgs),
+    Disable(mask::MaskArgs),
     /// Undo disable
-    Enable(install::MaskArgs),
+    Enable(mask::MaskArgs),
     /// Set the least important priority of log entries that the daemon keeps
     LogLevel(log_level::LogLevelArgs),
     /// Show the log of one plugin

@@ -1,6 +1,7 @@
 //! The output of a command, and its exit status.
 
 use plugind::base::text::Escaped;
+use rustix::process::geteuid;
 use std::{
     io::{self, Write},
     process::ExitCode,
@@ -8,6 +9,10 @@ use std::{
 
 /// The exit status for a mistake that only a change of plugind.toml or of directories can fix (sysexits.h).
 const EX_CONFIG: u8 = 78;
+
+/// The error of the system for a file that this user cannot read.
+const DENIED: &str = "Permission denied (os error 13)";
+const UNREADABLE: &str = "the user who runs pluginctl cannot read all files, and the daemon may be able to; run pluginctl as root";
 
 /// The texts for each stream, and the exit status.
 #[derive(Default)]
@@ -32,7 +37,10 @@ impl Output {
 
     /// Prints everything, and returns the exit status.
     pub(crate) fn print(&self) -> ExitCode {
-        let aside = self.mistakes.iter().chain(&self.notes);
+        // Files that the daemon may be able to read.
+        let is_denied = self.mistakes.iter().any(|mistake| mistake.contains(DENIED));
+        let note = (is_denied && !geteuid().is_root()).then(|| UNREADABLE.to_owned());
+        let aside = self.mistakes.iter().chain(&self.notes).chain(&note);
         let aside: String = aside.map(|line| format!("{}\n", Escaped(line))).collect();
         let printed = io::stdout()
             .write_all(self.reported.as_bytes())

@@ -11,6 +11,10 @@ use plugind::{
     api::{self, PROFILE_SECONDS_MAX},
     base::name::PluginName,
 };
+use rustix::{
+    fs::{Access, access},
+    io::Errno,
+};
 use std::{
     fs, io,
     path::{Path, PathBuf},
@@ -47,6 +51,7 @@ struct ProfileWriteError {
 
 impl ProfileArgs {
     pub(crate) fn run(self) -> Result<ExitCode, Problem> {
+        self.check_output()?;
         wait_for(unless_interrupted(async {
             let mut client = self.daemon.connect()?;
             let (name, seconds) = (self.name.to_string(), self.seconds);
@@ -62,9 +67,28 @@ impl ProfileArgs {
         }))
     }
 
-    fn write(&self, recorded: &api::Profile) -> Result<ExitCode, Problem> {
+    /// Where the profile is written.
+    fn path(&self) -> PathBuf {
         let usual = || PathBuf::from(format!("{}.profile.json", self.name));
-        let path = self.output.clone().unwrap_or_else(usual);
+        self.output.clone().unwrap_or_else(usual)
+    }
+
+    /// Fails if the profile cannot be written, before anything is recorded.
+    fn check_output(&self) -> Result<(), Problem> {
+        let path = self.path();
+        let directory = path.parent().filter(|parent| !parent.as_os_str().is_empty());
+        let checked = match path.metadata() {
+            _ if path == Path::new("-") => Ok(()),
+            Ok(metadata) if metadata.is_dir() => Err(Errno::ISDIR),
+            Ok(_) => access(&path, Access::WRITE_OK),
+            Err(_) => access(directory.unwrap_or(Path::new(".")), Access::WRITE_OK),
+        };
+        let failed = |errno: Errno| ProfileWriteError { path: path.clone(), source: errno.into() };
+        checked.map_err(|errno| Problem::failed(failed(errno)))
+    }
+
+    fn write(&self, recorded: &api::Profile) -> Result<ExitCode, Problem> {
+        let path = self.path();
         if path == Path::new("-") {
             print(&line(&recorded.profile))?;
             return Ok(ExitCode::SUCCESS);

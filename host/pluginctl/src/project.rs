@@ -1,10 +1,8 @@
 //! `pluginctl.toml`: how the project of a plugin is built, and what the build produces.
 
+use crate::own_file::{self, OwnFileError};
 use plugind::{
-    base::{
-        file::{self, FileError},
-        name::PluginName,
-    },
+    base::name::PluginName,
     config::{Diagnostic, Document},
     plugin::{manifest::Manifest, scan::Found, verify::MANIFEST_MAX},
 };
@@ -47,7 +45,7 @@ pub(crate) enum ProjectError {
     #[error("{}: {key} is missing; write {key} = \"{example}\"", path.display())]
     Missing { path: PathBuf, key: &'static str, example: &'static str },
     #[error(transparent)]
-    File(#[from] FileError),
+    File(#[from] OwnFileError),
     #[error("{} must have a command under build, such as build = \"make\"", .0.display())]
     NoBuild(PathBuf),
     #[error("cannot run the build: {0}")]
@@ -72,17 +70,25 @@ impl ProjectError {
     }
 }
 
+/// Whether there is nothing at this path. A link that leads nowhere, or a directory that cannot be entered, is an error
+/// when the file is read.
+pub(crate) fn is_missing(path: &Path) -> bool {
+    use io::ErrorKind::{NotADirectory, NotFound};
+    let found = path.symlink_metadata();
+    found.is_err_and(|error| matches!(error.kind(), NotFound | NotADirectory))
+}
+
 fn mistakes(mistakes: Vec<Diagnostic>) -> ProjectError {
     ProjectError::Mistakes(mistakes.iter().map(ToString::to_string).collect())
 }
 
 /// Reads the manifest of a plugin, if it is there. What depends on the component is not compared.
 pub(crate) fn check_manifest(name: &PluginName, path: &Path) -> Result<(), ProjectError> {
-    if !path.exists() {
+    if is_missing(path) {
         return Ok(());
     }
     let mut document = Document::default();
-    let added = document.add_bytes(path, file::read(path, MANIFEST_MAX)?);
+    let added = document.add_bytes(path, own_file::read(path, MANIFEST_MAX)?);
     added.map_err(|mistake| mistakes(vec![mistake]))?;
     Manifest::parse_for(name, None, &document).map(drop).map_err(mistakes)
 }
@@ -93,11 +99,11 @@ impl Project {
         // Messages name the files as a person would write them.
         let directory = directory.strip_prefix(".").unwrap_or(directory);
         let path = directory.join(FILE);
-        if !path.exists() {
+        if is_missing(&path) {
             return Ok(None);
         }
         let mut document = Document::default();
-        let added = document.add_bytes(&path, file::read(&path, FILE_MAX)?);
+        let added = document.add_bytes(&path, own_file::read(&path, FILE_MAX)?);
         added.map_err(|mistake| mistakes(vec![mistake]))?;
         Self::parse(directory, &document).map(Some)
     }
@@ -143,7 +149,7 @@ impl Project {
         Found {
             name: self.name.clone(),
             component: self.component.clone(),
-            manifest: manifest.exists().then_some(manifest),
+            manifest: (!is_missing(&manifest)).then_some(manifest),
             drop_ins: if drop_ins.is_dir() { vec![drop_ins] } else { Vec::new() },
         }
     }
@@ -183,6 +189,7 @@ impl Project {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::os::unix::fs::symlink;
 
     fn parse(text: &str) -> Result<Project, String> {
         let document = Document::new(&Path::new("p").join(FILE), text);
@@ -240,6 +247,21 @@ mod tests {
         assert_eq!(Project::of_component(&path("b/d.wasm")), None);
         std::fs::write(path("a.toml"), "").unwrap();
         assert_eq!(project.found().manifest, Some(path("a.toml")));
+    }
+
+    #[test]
+    fn a_link_that_leads_nowhere_is_not_taken_for_a_missing_file() {
+        let (directory, project) = project("exit 1");
+        symlink("nowhere", project.manifest()).unwrap();
+        assert!(project.found().manifest.is_some());
+        let error = project.check_manifest().unwrap_err().to_string();
+        assert!(error.contains("it is a link to nowhere: No such file"), "{error}");
+        let file = directory.path().join(FILE);
+        std::fs::remove_file(&file).unwrap();
+        assert_eq!(Project::find(directory.path()).unwrap(), None);
+        symlink("nowhere", &file).unwrap();
+        let error = Project::find(directory.path()).unwrap_err().to_string();
+        assert!(error.contains("it is a link to nowhere: No such file"), "{error}");
     }
 
     #[test]

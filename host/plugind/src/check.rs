@@ -3,7 +3,10 @@
 
 use crate::{
     api::FailedStage,
-    base::{limits::ComponentLimits, name::PluginName},
+    base::{
+        limits::ComponentLimits,
+        name::{NameError, PluginName},
+    },
     config::{ListError, SearchPath, settings},
     plugin::{
         call_cycles::{call_cycles, cycle_message},
@@ -95,10 +98,18 @@ pub fn find_component(path: &Path) -> Scanned {
 /// The name of the plugin that a component would be, whatever its file is called: toolchains choose names of their own.
 #[must_use]
 pub fn component_name(path: &Path) -> PluginName {
+    name_of_file(path).unwrap_or_else(|_| "plugin".parse().expect("it is a name"))
+}
+
+/// The name of a plugin that the name of a component's file gives.
+///
+/// # Errors
+/// When it gives none: it does not begin with a letter, or is too long.
+pub fn name_of_file(path: &Path) -> Result<PluginName, NameError> {
     let stem = path.file_stem().unwrap_or_default().to_string_lossy().to_lowercase();
     let name: String =
         stem.chars().map(|c| if c.is_ascii_alphanumeric() { c } else { '-' }).collect();
-    name.parse().unwrap_or_else(|_| "plugin".parse().expect("it is a name"))
+    name.parse()
 }
 
 /// `middleware` says why plugins cannot have theirs.

@@ -1,12 +1,12 @@
 //! The settings and the credentials that an author gives the daemon of `run` and `test`.
 
-use crate::print::placed;
+use crate::{
+    own_file::{self, OwnFileError},
+    print::placed,
+};
 use clap::Args;
 use plugind::{
-    base::{
-        file::{self, FileError},
-        quantity::Bytes,
-    },
+    base::quantity::Bytes,
     config::{
         Diagnostic, Document,
         settings::{CredentialFile, Settings},
@@ -70,7 +70,7 @@ pub(crate) enum InputError {
     #[error("{}", .0.join("; "))]
     Mistakes(Vec<String>),
     #[error(transparent)]
-    File(#[from] FileError),
+    File(#[from] OwnFileError),
     #[error("cannot read {}: {source}", path.display())]
     Read { path: PathBuf, source: io::Error },
     #[error("{} is larger than {}, which is the most that is read", .0.display(), Bytes(FILE_MAX))]
@@ -174,7 +174,7 @@ impl Inputs {
         fs::metadata(path).map_err(|source| InputError::Read { path: path.clone(), source })?;
         let mut document = Document::default();
         let shown = path.strip_prefix(".").unwrap_or(path);
-        let added = document.add_bytes(shown, file::read(path, FILE_MAX)?);
+        let added = document.add_bytes(shown, own_file::read(path, FILE_MAX)?);
         added.map_err(|mistake| InputError::of(&[mistake]))?;
         let settings = Settings::parse(&document).map_err(|mistakes| InputError::of(&mistakes))?;
         refuse_sockets(&document)?;

@@ -2,7 +2,7 @@
 
 use crate::{
     print::complain,
-    project::{FILE, Project, ProjectError, check_manifest},
+    project::{FILE, Project, ProjectError, check_manifest, is_missing},
     run::{
         changes::Snapshot,
         inputs::{InputError, Inputs},
@@ -12,7 +12,7 @@ use crate::{
 };
 use plugind::{
     base::name::PluginName,
-    check::{Checked, check, component_name},
+    check::{Checked, check, component_name, name_of_file},
     config::SearchPath,
     plugin::grants::credential_file,
     route::owners::Route,
@@ -79,10 +79,13 @@ impl ServedError {
 
 /// The note that a component has another name as a plugin than as a file.
 pub(crate) fn note_of_name(name: &PluginName, component: &Path) -> String {
-    format!(
-        "{} is the plugin {name} here; rename it to {name}.wasm if you copy it yourself; `pluginctl install` does that",
-        component.display()
-    )
+    let remedy = match name_of_file(component) {
+        Ok(_) => format!(
+            "rename it to {name}.wasm if you copy it yourself; `pluginctl install` does that"
+        ),
+        Err(_) => "rename it if you copy it yourself; `pluginctl install` needs --name".to_owned(),
+    };
+    format!("{} is the plugin {name} here; {remedy}", component.display())
 }
 
 impl Target {
@@ -108,7 +111,7 @@ impl Target {
     fn of_component(path: &Path) -> Self {
         let name = component_name(path);
         let own = path.with_file_name(format!("{name}.toml"));
-        let manifest = if own.exists() { own } else { path.with_extension("toml") };
+        let manifest = if is_missing(&own) { path.with_extension("toml") } else { own };
         Self::Component { name, component: path.to_owned(), manifest }
     }
 

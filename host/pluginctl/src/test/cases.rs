@@ -1,12 +1,12 @@
 //! `test.toml`: the actions of the tests of a plugin, the expected results, and what the daemon needs for them.
 
-use crate::run::inputs::credential_name;
+use crate::{
+    own_file::{self, OwnFileError},
+    project::is_missing,
+    run::inputs::credential_name,
+};
 use plugind::{
-    base::{
-        file::{self, FileError},
-        name::SocketName,
-        quantity::Span,
-    },
+    base::{name::SocketName, quantity::Span},
     config::{Diagnostic, Document, Table},
 };
 use std::{
@@ -107,18 +107,18 @@ pub(crate) enum CasesError {
     )]
     Clock,
     #[error(transparent)]
-    File(#[from] FileError),
+    File(#[from] OwnFileError),
 }
 
 /// Reads the tests of the project in a directory.
 pub(super) fn read(directory: &Path) -> Result<TestsFile, CasesError> {
     // Messages name the file as a person would write it.
     let path = directory.strip_prefix(".").unwrap_or(directory).join(FILE);
-    if !path.exists() {
+    if is_missing(&path) {
         return Err(CasesError::Missing(path));
     }
     let mut document = Document::default();
-    let added = document.add_bytes(&path, file::read(&path, FILE_MAX)?);
+    let added = document.add_bytes(&path, own_file::read(&path, FILE_MAX)?);
     added.map_err(|mistake| CasesError::Mistakes(lines(&[mistake])))?;
     let tests = parse(&document, directory);
     let tests = tests.map_err(|mistakes| CasesError::Mistakes(lines(&mistakes)))?;

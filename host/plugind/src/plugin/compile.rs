@@ -10,7 +10,7 @@ use crate::{
     runtime::cache::{self, Cache, CacheError},
 };
 use plugind_artifact::{entry::Key, protocol::Effort};
-use std::{fs::File, io, os::fd::AsFd, sync::Arc};
+use std::{fs::File, io, os::fd::AsFd, path::PathBuf, sync::Arc};
 use tracing::warn;
 use wasmtime::{Engine, component::Component};
 
@@ -26,8 +26,13 @@ pub struct Compiled {
 #[derive(Debug, thiserror::Error)]
 pub enum CompileError {
     /// The component cannot be opened any more.
-    #[error("cannot open the component")]
-    Open(#[source] io::Error),
+    #[error("cannot open {}", path.display())]
+    Open {
+        /// The component.
+        path: PathBuf,
+        /// The system's error.
+        source: io::Error,
+    },
     /// There is no compiled file.
     #[error(transparent)]
     Compiler(#[from] CompilerError),
@@ -110,7 +115,8 @@ fn make(
 ) -> Result<Result<Component, CacheError>, CompileError> {
     // It is opened again: one descriptor for each plugin that waits would be too many. What is compiled is what was
     // verified all the same, since the compiler checks the digest.
-    let component = File::open(verified.path()).map_err(CompileError::Open)?;
+    let open = |source| CompileError::Open { path: verified.path().to_owned(), source };
+    let component = File::open(verified.path()).map_err(open)?;
     let (kind, directory) = (cache.kind(), cache.directory());
     let made = compiler.make(verified.digest(), component.as_fd(), kind, directory, effort)?;
     let key = Key::new(verified.digest(), kind);
@@ -149,4 +155,42 @@ fn find(
         error @ (CacheError::Map(_) | CacheError::TooLarge(_)) => CompileError::Unusable(error),
         error => CompileError::Useless(error),
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        base::{limits::ComponentLimits, quantity::Bytes},
+        plugin::{compiler::CompilerLocation, scan::Found, verify::verify},
+        runtime::engine::{self, EngineKind},
+    };
+    use std::{fs, time::Duration};
+
+    #[test]
+    fn a_component_that_cannot_be_opened_any_more_is_named() {
+        let directory = tempfile::tempdir().unwrap();
+        let component = directory.path().join("x.wasm");
+        let text = "(component
+            (core module $m (func (export \"r\") (result i32) (i32.const 0)))
+            (core instance $i (instantiate $m))
+            (func $r (result (result)) (canon lift (core func $i \"r\")))
+            (instance $e (export \"run\" (func $r)))
+            (export \"wasi:cli/run@0.2.0\" (instance $e)))";
+        fs::write(&component, wat::parse_str(text).unwrap()).unwrap();
+        let name = "x".parse().unwrap();
+        let found =
+            Found { name, component: component.clone(), manifest: None, drop_ins: Vec::new() };
+        let verified = verify(found, &ComponentLimits::DEFAULT).unwrap();
+        fs::remove_file(&component).unwrap();
+        let kind = EngineKind::Native;
+        let program = CompilerLocation::Program("/nowhere".into());
+        let compiler = Compiler::new(program, Duration::from_secs(1), Bytes(1 << 30).0);
+        let cache = Cache::new(directory.path().to_owned(), kind);
+        let compiled = compile(&verified, &engine::plain(kind).unwrap(), &cache, &compiler);
+        let error = compiled.err().unwrap();
+        let why = "No such file or directory (os error 2)";
+        let expected = format!("cannot open {}: {why}", component.display());
+        assert_eq!(ErrorChain(&error).to_string(), expected);
+    }
 }

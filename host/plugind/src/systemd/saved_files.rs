@@ -21,6 +21,15 @@ use tracing::debug;
 /// The name of their directory in the state directory. No plugin has such a name.
 const NAME: &str = ".saved";
 
+/// Whether this state directory has a file of a plugin, or something else that has its name or that of their directory.
+/// Blocks.
+#[must_use]
+pub fn has_saved(state: &Path, plugin: &PluginName) -> bool {
+    let directory = state.join(NAME);
+    let is_other = directory.symlink_metadata().is_ok_and(|saved| !saved.is_dir());
+    is_other || directory.join(plugin.as_str()).symlink_metadata().is_ok()
+}
+
 /// Removes the file of a plugin from this state directory, which must be locked. False if it has none. Links are not
 /// followed. Blocks.
 ///
