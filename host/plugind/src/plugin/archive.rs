@@ -265,10 +265,11 @@ impl Archive {
         Ok(())
     }
 
-    /// Removes all versions of a plugin, which are damaged. Its pin stays.
-    pub fn discard(&mut self, name: &PluginName) {
-        let versions = self.versions.remove(name).unwrap_or_default();
-        versions.iter().for_each(|version| remove(&version.directory));
+    /// Removes a version that is damaged. The others of its plugin stay, and so does its pin.
+    pub fn discard(&mut self, version: &ArchivedVersion) {
+        let path = version.directory.display();
+        warn!(plugin = %version.name, %path, "damaged version removed");
+        self.remove_version(version);
     }
 
     /// Removes all versions of a plugin, and its pin.
