@@ -110,6 +110,39 @@ fn a_pin_ends_with_its_plugin() {
 }
 
 #[test]
+fn a_start_that_finds_no_plugin_keeps_pins_and_versions_for_a_later_reload() {
+    let tree = Tree::new().with_named("app", "hello", "");
+    let mut daemon = start(&tree);
+    let old = daemon.get("/app").text().to_owned();
+    succeed(&tree, &["pin", "app"]);
+    assert_eq!(daemon.stop(), 0);
+    drop(daemon);
+    // As if the directory was not mounted.
+    tree.remove("app.wasm");
+    for _ in 0..2 {
+        let mut daemon = start(&tree);
+        let kept = "warning plugind: no plugin found, stored data kept ";
+        daemon.log.wait_for(&[kept, "missing=app"]);
+        assert_eq!(daemon.stop(), 0);
+        assert_eq!(daemon.log.count(&["plugin unpinned"]), 0);
+    }
+    let mut daemon = start(&tree);
+    tree.put_guest("app", "counts");
+    assert_eq!(run(&tree, &["reload"]).stderr, UNUSED);
+    assert_eq!(daemon.get("/app").text(), old);
+    assert_eq!(row(&succeed(&tree, &["list"]), "app")[1..3], ["active", "(pinned)"]);
+    assert_eq!(daemon.stop(), 0);
+    drop(daemon);
+    // A start that finds another plugin removes what is left of this one.
+    tree.remove("app.wasm");
+    tree.put_guest("counts", "counts");
+    let mut daemon = start(&tree);
+    daemon.log.wait_for(&["info    plugind: plugin unpinned ", "plugin=app"]);
+    assert_eq!(daemon.stop(), 0);
+    assert!(!tree.root().join("var/lib/plugind/.versions/app").exists());
+}
+
+#[test]
 fn a_pinned_version_that_is_lost_is_a_failure_and_not_replaced() {
     let tree = Tree::new().with_named("app", "hello", "required = false\n");
     let mut daemon = start(&tree);

@@ -82,6 +82,11 @@ impl Versions {
         self.last_good.get(name).cloned()
     }
 
+    /// The plugins of which an earlier daemon has kept versions or pins.
+    pub fn plugins(&self) -> impl Iterator<Item = &PluginName> {
+        self.last_good.keys().chain(self.pins.keys())
+    }
+
     /// Whether versions of other plugins served last.
     #[must_use]
     pub fn has_others(&self, name: &PluginName) -> bool {
