@@ -1,8 +1,11 @@
 //! Pinned plugins keep the version that serves, whatever becomes of their files.
 
-use crate::control::{Ran, row, run, start};
+use crate::control::{Ran, row, run, start, start_by};
 use plugind_tests::{Tree, another, guest};
-use std::fs;
+use std::{
+    fs::{self, Permissions},
+    os::unix::fs::PermissionsExt,
+};
 
 fn succeed(tree: &Tree, arguments: &[&str]) -> String {
     let Ran { status, stdout, stderr } = run(tree, arguments);
@@ -168,6 +171,27 @@ fn a_pinned_version_that_is_lost_is_a_failure_and_not_replaced() {
     succeed(&tree, &["unpin", "app"]);
     succeed(&tree, &["reload"]);
     assert_eq!(daemon.get("/app").status(), 200);
+}
+
+#[test]
+fn versions_of_one_plugin_that_cannot_be_read_end_no_pin_of_another() {
+    let tree = Tree::new().with_named("app", "hello", "").with("counts");
+    let mut daemon = start(&tree);
+    let old = daemon.get("/app").text().to_owned();
+    succeed(&tree, &["pin", "app"]);
+    assert_eq!(daemon.stop(), 0);
+    drop(daemon);
+    let unreadable = tree.root().join("var/lib/plugind/.versions/counts");
+    fs::set_permissions(&unreadable, Permissions::from_mode(0o000)).unwrap();
+    tree.put_guest("app", "counts");
+    // Root, for which the rights of files count as for any other user.
+    let less = "-dac_override,-dac_read_search";
+    let script = format!("set -- setpriv --inh-caps={less} --bounding-set={less} \"$@\"");
+    let daemon = start_by(&tree, &script);
+    daemon.log.wait_for(&["warning plugind: cannot read versions ", "plugin=counts"]);
+    assert_eq!(daemon.get("/app").text(), old);
+    assert_eq!(daemon.get("/counts").status(), 200);
+    assert_eq!(row(&succeed(&tree, &["list"]), "app")[1..3], ["active", "(pinned)"]);
 }
 
 #[test]

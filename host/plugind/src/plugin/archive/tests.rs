@@ -115,6 +115,33 @@ fn a_pin_that_cannot_be_read_is_not_removed() {
 }
 
 #[test]
+fn the_versions_of_a_plugin_whose_pin_cannot_be_read_are_not_removed_for_newer_ones() {
+    let kept = Kept::new();
+    kept.open().pin(&kept.release("a", b"pinned", "")).unwrap();
+    let pin = kept.root.path().join("state/.versions/a/pinned");
+    let text = fs::read(&pin).unwrap();
+    fs::write(&pin, "damaged").unwrap();
+    let mut archive = Archive { size_max: 25, ..kept.open() };
+    for bytes in [&[2; 6], &[3; 6]] {
+        archive.keep(&kept.release("a", bytes, "")).unwrap();
+    }
+    for name in ["a", "b"] {
+        let large = archive.keep(&kept.release(name, &[4; 20], ""));
+        assert!(matches!(large, Err(ArchiveError::TooLarge { .. })), "{large:?}");
+    }
+    fs::write(&pin, text).unwrap();
+    let pinned = kept.open().pinned().into_values().next().unwrap();
+    assert!(pinned.is_some(), "it is kept as long as it is pinned");
+    assert_eq!(kept.files(), 4);
+    // The number is limited again when the pin has ended.
+    fs::write(&pin, "damaged").unwrap();
+    let mut archive = kept.open();
+    archive.unpin(&"a".parse().unwrap()).unwrap();
+    archive.keep(&kept.release("a", b"newest", "")).unwrap();
+    assert_eq!(kept.files(), VERSIONS_MAX);
+}
+
+#[test]
 fn all_versions_together_have_a_maximum_size() {
     let kept = Kept::new();
     let mut archive = Archive { size_max: 25, ..kept.open() };
