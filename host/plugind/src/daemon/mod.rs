@@ -349,6 +349,7 @@ impl Daemon {
         subscriptions.established(SUBSCRIBE_WITHIN).await;
         self.phase.send_replace(DaemonPhase::Running);
         self.notifier.notify(Notice::Ready { status: &self.line(&supervisor) });
+        self.store.remove_files();
         let (plugins, failed, retried) = {
             let summary = supervisor.summary().borrow().clone();
             (summary.ready, summary.failed.len(), summary.retried.len())
