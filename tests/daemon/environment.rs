@@ -84,7 +84,7 @@ fn a_working_directory_that_was_deleted_does_not_matter() {
 
 /// Runs a daemon in a shell that has prepared for it with this script, and returns what it says before it ends with
 /// an error.
-fn reason_not_to_start(tree: &Tree, shell: &[&str], script: &str) -> String {
+pub(crate) fn reason_not_to_start(tree: &Tree, shell: &[&str], script: &str) -> String {
     let mut command = Command::new(shell[0]);
     command.args(&shell[1..]).args(["-euc", &format!("{script}; exec \"$@\""), "sh"]);
     command.arg(program("plugind")).args(["--listen", "http=127.0.0.1:0", "--root"]);

@@ -1,6 +1,8 @@
 //! The state in a plugin's memory goes to its next version, or stays where it was.
 
+use crate::environment::reason_not_to_start;
 use plugind_tests::{Daemon, Tree, another};
+use std::{fs, os::unix::net::UnixDatagram, thread};
 
 /// A manifest with these lines in `[config]`, and more.
 fn manifest(config: &str, more: &str) -> String {
@@ -261,4 +263,26 @@ fn an_instance_that_cannot_save_its_state_is_not_recycled() {
     let counts: Vec<_> = (0..10).map(|_| count(&daemon).1).collect();
     assert_eq!(counts, Vec::from_iter(1..=10));
     daemon.log.wait_for(&["state not saved, instance not replaced", "plugin=keeps"]);
+}
+
+#[test]
+fn a_start_that_fails_leaves_the_state_of_an_idle_daemon_to_the_next_start() {
+    let tree = Tree::new().with("keeps").with_settings("unknown = 1\n");
+    let saved = tree.root().join("var/lib/plugind/.saved");
+    fs::create_dir_all(&saved).unwrap();
+    fs::write(saved.join("keeps"), "3").unwrap();
+    let path = tree.root().join("notify");
+    let systemd = UnixDatagram::bind(&path).unwrap();
+    thread::spawn(move || while systemd.recv(&mut [0; 4096]).is_ok() {});
+    let socket = format!("NOTIFY_SOCKET={}", path.display());
+    for _ in 0..2 {
+        let said = reason_not_to_start(&tree, &["/usr/bin/env", &socket, "/bin/sh"], ":");
+        assert!(said.contains("unknown"), "{said}");
+        assert!(saved.join("keeps").exists());
+    }
+    let tree = tree.with_settings("");
+    let mut daemon = Daemon::start_by(&tree, &["/usr/bin/env", &socket]);
+    assert_eq!(count(&daemon).1, 4);
+    assert_eq!(daemon.stop(), 0);
+    assert!(!saved.exists(), "systemd has it now");
 }

@@ -1,8 +1,11 @@
 //! Pinned plugins keep the version that serves, whatever becomes of their files.
 
-use crate::control::{Ran, row, run, start};
+use crate::control::{Ran, row, run, start, start_by};
 use plugind_tests::{Tree, another, guest};
-use std::fs;
+use std::{
+    fs::{self, Permissions},
+    os::unix::fs::PermissionsExt,
+};
 
 fn succeed(tree: &Tree, arguments: &[&str]) -> String {
     let Ran { status, stdout, stderr } = run(tree, arguments);
@@ -113,6 +116,39 @@ fn a_pin_ends_with_its_plugin() {
 }
 
 #[test]
+fn a_start_that_finds_no_plugin_keeps_pins_and_versions_for_a_later_reload() {
+    let tree = Tree::new().with_named("app", "hello", "");
+    let mut daemon = start(&tree);
+    let old = daemon.get("/app").text().to_owned();
+    succeed(&tree, &["pin", "app"]);
+    assert_eq!(daemon.stop(), 0);
+    drop(daemon);
+    // As if the directory was not mounted.
+    tree.remove("app.wasm");
+    for _ in 0..2 {
+        let mut daemon = start(&tree);
+        let kept = "warning plugind: no plugin found, stored data kept ";
+        daemon.log.wait_for(&[kept, "missing=app"]);
+        assert_eq!(daemon.stop(), 0);
+        assert_eq!(daemon.log.count(&["plugin unpinned"]), 0);
+    }
+    let mut daemon = start(&tree);
+    tree.put_guest("app", "counts");
+    assert_eq!(run(&tree, &["reload"]).stderr, UNUSED);
+    assert_eq!(daemon.get("/app").text(), old);
+    assert_eq!(row(&succeed(&tree, &["list"]), "app")[1..3], ["active", "(pinned)"]);
+    assert_eq!(daemon.stop(), 0);
+    drop(daemon);
+    // A start that finds another plugin removes what is left of this one.
+    tree.remove("app.wasm");
+    tree.put_guest("counts", "counts");
+    let mut daemon = start(&tree);
+    daemon.log.wait_for(&["info    plugind: plugin unpinned ", "plugin=app"]);
+    assert_eq!(daemon.stop(), 0);
+    assert!(!tree.root().join("var/lib/plugind/.versions/app").exists());
+}
+
+#[test]
 fn a_pinned_version_that_is_lost_is_a_failure_and_not_replaced() {
     let tree = Tree::new().with_named("app", "hello", "required = false\n");
     let mut daemon = start(&tree);
@@ -138,6 +174,27 @@ fn a_pinned_version_that_is_lost_is_a_failure_and_not_replaced() {
     succeed(&tree, &["unpin", "app"]);
     succeed(&tree, &["reload"]);
     assert_eq!(daemon.get("/app").status(), 200);
+}
+
+#[test]
+fn versions_of_one_plugin_that_cannot_be_read_end_no_pin_of_another() {
+    let tree = Tree::new().with_named("app", "hello", "").with("counts");
+    let mut daemon = start(&tree);
+    let old = daemon.get("/app").text().to_owned();
+    succeed(&tree, &["pin", "app"]);
+    assert_eq!(daemon.stop(), 0);
+    drop(daemon);
+    let unreadable = tree.root().join("var/lib/plugind/.versions/counts");
+    fs::set_permissions(&unreadable, Permissions::from_mode(0o000)).unwrap();
+    tree.put_guest("app", "counts");
+    // Root, for which the rights of files count as for any other user.
+    let less = "-dac_override,-dac_read_search";
+    let script = format!("set -- setpriv --inh-caps={less} --bounding-set={less} \"$@\"");
+    let daemon = start_by(&tree, &script);
+    daemon.log.wait_for(&["warning plugind: cannot read versions ", "plugin=counts"]);
+    assert_eq!(daemon.get("/app").text(), old);
+    assert_eq!(daemon.get("/counts").status(), 200);
+    assert_eq!(row(&succeed(&tree, &["list"]), "app")[1..3], ["active", "(pinned)"]);
 }
 
 #[test]

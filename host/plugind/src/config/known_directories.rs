@@ -20,8 +20,15 @@ pub struct KnownDirectories {
     /// system that the mount shows. This is another path when that directory was moved or removed. A later mount may get
     /// the number of an earlier one, and shows another directory.
     roots: BTreeMap<(u64, u64, u64), String>,
-    /// The file system on which a directory of plugins lies.
-    devices: BTreeMap<PathBuf, u64>,
+    /// What was seen of the directories of plugins.
+    plugins: BTreeMap<PathBuf, SeenPlugins>,
+}
+
+/// What was seen of a directory of plugins.
+struct SeenPlugins {
+    /// The file system on which it lies.
+    device: u64,
+    has_component: bool,
 }
 
 impl KnownDirectories {
@@ -50,21 +57,29 @@ impl KnownDirectories {
         Ok(())
     }
 
-    /// Checks that directories whose plugins serve were not unmounted, and notes the present ones.
+    /// Checks that directories with components, or whose plugins serve, were not unmounted, and notes the present ones.
     ///
     /// # Errors
     /// When such a directory has no component and is on another file system than before.
     pub fn check_devices(&mut self, search_path: &SearchPath) -> Result<(), ListError> {
         let directories = search_path.plugin_directories().into_iter();
-        let devices = directories.filter_map(|path| Some((path.metadata().ok()?.dev(), path)));
-        let devices: BTreeMap<_, _> = devices.map(|(device, path)| (path, device)).collect();
-        for (path, device) in &devices {
-            let is_another = self.devices.get(path).is_some_and(|before| before != device);
-            if is_another && search_path.expects(path) && !has_component(path) {
+        let seen = directories.filter_map(|path| {
+            let device = path.metadata().ok()?.dev();
+            let has_component = has_component(&path);
+            Some((path, SeenPlugins { device, has_component }))
+        });
+        let seen: BTreeMap<_, _> = seen.collect();
+        for (path, now) in seen.iter().filter(|(_, now)| !now.has_component) {
+            let is_unmounted = self.plugins.get(path).is_some_and(|before| {
+                // A pinned plugin does not serve its files, and one that failed does not serve.
+                let had_plugins = before.has_component || search_path.expects(path);
+                had_plugins && before.device != now.device
+            });
+            if is_unmounted {
                 return Err(ListError::Unmounted { path: path.clone() });
             }
         }
-        self.devices = devices;
+        self.plugins = seen;
         Ok(())
     }
 }
@@ -123,27 +138,27 @@ mod tests {
         let root = tree(&["etc/plugind/plugins/a.wasm"]);
         let plugins = root.path().join(PLUGINS);
         let path = SearchPath::below(root.path());
-        let expecting = path.clone().expecting([plugins.clone()].into());
         let mut known = KnownDirectories::default();
         known.check_devices(&path).unwrap();
-        let mut is_on_another = |expected: &SearchPath| {
-            known.devices.values_mut().for_each(|device| *device += 1);
+        let is_on_another = |known: &mut KnownDirectories, expected: &SearchPath| {
+            known.plugins.values_mut().for_each(|seen| seen.device += 1);
             known.check_devices(expected).map_err(|error| error.to_string())
         };
         // It has plugins there as well.
-        is_on_another(&expecting).unwrap();
+        is_on_another(&mut known, &path).unwrap();
         fs::remove_file(plugins.join("a.wasm")).unwrap();
         fs::write(plugins.join("not-mounted"), "").unwrap();
-        is_on_another(&path).unwrap();
-        let error = is_on_another(&expecting).unwrap_err();
+        let error = is_on_another(&mut known, &path).unwrap_err();
         assert!(
             error.contains("plugins has no component and is on another file system"),
             "{error}"
         );
         // The same, until it is mounted again.
-        is_on_another(&expecting).unwrap_err();
-        known.devices.clear();
-        known.check_devices(&expecting).unwrap();
-        known.check_devices(&expecting).unwrap();
+        is_on_another(&mut known, &path).unwrap_err();
+        known.plugins.clear();
+        known.check_devices(&path).unwrap();
+        // It had none before.
+        is_on_another(&mut known, &path).unwrap();
+        is_on_another(&mut known, &path.expecting([plugins].into())).unwrap_err();
     }
 }

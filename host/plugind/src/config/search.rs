@@ -37,8 +37,8 @@ pub enum ListError {
     },
     /// The file system with its plugins is not there any more.
     #[error(
-        "the directory {} has no component and is on another file system than before; plugins that were read from it \
-         are serving: mount it again, or restart the daemon to remove them",
+        "the directory {} has no component and is on another file system than before; plugins were read from it: \
+         mount it again, or restart the daemon to remove them",
         path.display()
     )]
     Unmounted {

@@ -350,6 +350,7 @@ impl Daemon {
         self.phase.send_replace(DaemonPhase::Running);
         let reported = self.line(&supervisor);
         self.notifier.notify(Notice::Ready { status: &reported });
+        self.store.remove_files();
         let (plugins, failed, retried) = {
             let summary = supervisor.summary().borrow().clone();
             (summary.ready, summary.failed.len(), summary.retried.len())

@@ -96,6 +96,8 @@ pub struct Archive {
     versions: BTreeMap<PluginName, Vec<ArchivedVersion>>,
     /// The versions that operators pinned.
     pins: BTreeMap<PluginName, ReleaseDigests>,
+    /// Plugins whose pin cannot be read: any of their versions may be the pinned one.
+    unreadable_pins: BTreeSet<PluginName>,
 }
 
 /// The versions that an earlier daemon has kept, for the case that the newest version of a plugin fails at the start.
@@ -111,8 +113,8 @@ pub enum LastGood {
 }
 
 impl Archive {
-    /// The versions that are kept below the state directory. What is incomplete there, or of another kind, is removed;
-    /// a pin that cannot be read stays, since it may be readable at the next start.
+    /// The versions that are kept below the state directory. What is incomplete there, or of another kind, is removed.
+    /// What cannot be read stays, since it may be readable at the next start, and concerns only its plugin.
     ///
     /// # Errors
     /// When the directory cannot be read.
@@ -122,6 +124,7 @@ impl Archive {
             size_max: SIZE_MAX,
             versions: BTreeMap::new(),
             pins: BTreeMap::new(),
+            unreadable_pins: BTreeSet::new(),
         };
         for (plugin, path) in entries(&archive.directory)? {
             let name = plugin.parse::<PluginName>().ok().filter(|_| is_directory(&path));
@@ -135,20 +138,15 @@ impl Archive {
                 Err(error) => {
                     let path = path.join(PINNED);
                     warn!(plugin = %name, path = %path.display(), %error, "cannot read pin");
+                    archive.unreadable_pins.insert(name.clone());
                 }
             }
-            let mut versions = Vec::new();
-            for (entry, path) in entries(&path)? {
-                if entry == PINNED {
-                    continue;
-                }
-                match ArchivedVersion::parse(&name, &entry, &path) {
-                    Some(version) => versions.push(version),
-                    None => remove(&path),
+            match versions_in(&name, &path) {
+                Ok(versions) => drop(archive.versions.insert(name, versions)),
+                Err(error) => {
+                    warn!(plugin = %name, path = %path.display(), %error, "cannot read versions");
                 }
             }
-            versions.sort_by_key(|version| version.sequence);
-            archive.versions.insert(name, versions);
         }
         Ok(archive)
     }
@@ -190,6 +188,7 @@ impl Archive {
         self.keep(release)?;
         let (directory, digests) = (self.directory.join(release.name.as_str()), release.digests());
         pins::write(&directory, &digests).map_err(|source| not_pinned(&directory, source))?;
+        self.unreadable_pins.remove(&release.name);
         self.pins.insert(release.name.clone(), digests);
         Ok(())
     }
@@ -201,6 +200,7 @@ impl Archive {
     pub fn unpin(&mut self, name: &PluginName) -> Result<(), ArchiveError> {
         let directory = self.directory.join(name.as_str());
         pins::remove(&directory).map_err(|source| not_pinned(&directory, source))?;
+        self.unreadable_pins.remove(name);
         self.pins.remove(name);
         Ok(())
     }
@@ -259,22 +259,24 @@ impl Archive {
         let name = release.name.clone();
         let versions = self.versions.entry(name.clone()).or_default();
         versions.push(ArchivedVersion { name, digests, sequence, directory: target, size });
-        while versions.len() > VERSIONS_MAX {
+        while versions.len() > VERSIONS_MAX && !self.unreadable_pins.contains(&release.name) {
             remove(&versions.remove(0).directory);
         }
         Ok(())
     }
 
-    /// Removes all versions of a plugin, which are damaged. Its pin stays.
-    pub fn discard(&mut self, name: &PluginName) {
-        let versions = self.versions.remove(name).unwrap_or_default();
-        versions.iter().for_each(|version| remove(&version.directory));
+    /// Removes a version that is damaged. The others of its plugin stay, and so does its pin.
+    pub fn discard(&mut self, version: &ArchivedVersion) {
+        let path = version.directory.display();
+        warn!(plugin = %version.name, %path, "damaged version removed");
+        self.remove_version(version);
     }
 
     /// Removes all versions of a plugin, and its pin.
     pub fn remove(&mut self, name: &PluginName) {
         self.versions.remove(name);
         self.pins.remove(name);
+        self.unreadable_pins.remove(name);
         remove(&self.directory.join(name.as_str()));
     }
 
@@ -294,12 +296,12 @@ impl Archive {
         name: &PluginName,
         size: u64,
     ) -> Result<Vec<ArchivedVersion>, ArchiveError> {
+        let known = self.versions.iter().filter(|(name, _)| !self.unreadable_pins.contains(*name));
+        let (own, others): (Vec<_>, Vec<_>) = known.partition(|(other, _)| *other == name);
         let older =
-            |versions: &Vec<ArchivedVersion>| versions[..versions.len().saturating_sub(1)].to_vec();
-        let own = self.versions.get(name).map(older);
-        let others = self.versions.iter().filter(|(other, _)| *other != name);
-        let others = others.flat_map(|(_, versions)| older(versions));
-        let mut candidates = own.into_iter().flatten().chain(others);
+            |versions: &[ArchivedVersion]| versions[..versions.len().saturating_sub(1)].to_vec();
+        let mut candidates =
+            own.into_iter().chain(others).flat_map(|(_, versions)| older(versions));
         let (mut left, mut outdated) = (self.size(), Vec::new());
         while left.saturating_add(size) > self.size_max {
             let version =
@@ -320,6 +322,19 @@ impl Archive {
     fn size(&self) -> u64 {
         self.versions.values().flatten().map(|version| version.size).sum()
     }
+}
+
+/// The versions of a plugin in its directory, by rising sequence numbers. What is none is removed.
+fn versions_in(name: &PluginName, directory: &Path) -> io::Result<Vec<ArchivedVersion>> {
+    let mut versions = Vec::new();
+    for (entry, path) in entries(directory)?.into_iter().filter(|(entry, _)| entry != PINNED) {
+        match ArchivedVersion::parse(name, &entry, &path) {
+            Some(version) => versions.push(version),
+            None => remove(&path),
+        }
+    }
+    versions.sort_by_key(|version| version.sequence);
+    Ok(versions)
 }
 
 fn not_pinned(directory: &Path, source: io::Error) -> ArchiveError {

@@ -134,7 +134,7 @@ impl CoreDumpPermit {
         let time = SystemTime::UNIX_EPOCH.elapsed().unwrap_or_default().as_millis();
         let path = directory.join(format!("{time}-{generation}-{worker}.{EXTENSION}"));
         create(&path, dump).map_err(cannot(&path))?;
-        if let Err(error) = prune(all, DUMPS_MAX, SIZE_MAX) {
+        if let Err(error) = prune(all, &path, DUMPS_MAX, SIZE_MAX) {
             warn!(%plugin, directory = %all.display(), %error, "old core dumps not removed");
         }
         Ok(path)
@@ -158,18 +158,20 @@ struct KeptDump {
 }
 
 /// Removes all but the newest core dumps of each plugin, and then the oldest ones until all together are small enough.
-fn prune(all: &Path, dumps_max: usize, size_max: u64) -> io::Result<()> {
+/// The clock may have gone back, so `newest` is the newest one, whatever the time in its name.
+fn prune(all: &Path, newest: &Path, dumps_max: usize, size_max: u64) -> io::Result<()> {
+    let age = |dump: &KeptDump| (dump.path == newest, dump.time);
     let mut kept = Vec::new();
     for plugin in entries(all)?.into_iter().filter(|it| it.is_dir()) {
         let mut dumps = dumps(&plugin)?;
-        dumps.sort_by_key(|dump| dump.time);
+        dumps.sort_by_key(age);
         let excess = dumps.len().saturating_sub(dumps_max);
         for dump in dumps.drain(..excess) {
             remove(&dump.path)?;
         }
         kept.extend(dumps);
     }
-    kept.sort_by_key(|dump| dump.time);
+    kept.sort_by_key(age);
     let mut size: u64 = kept.iter().map(|dump| dump.size).sum();
     for dump in &kept {
         if size <= size_max {
@@ -251,10 +253,27 @@ mod tests {
         assert!(newest.to_str().unwrap().ends_with("-7-8.coredump"));
         assert!(!old[0].exists() && old[1].exists() && newest.exists());
         let other = put("other", 2);
-        prune(&all, DUMPS_MAX, 350).unwrap();
+        prune(&all, &newest, DUMPS_MAX, 350).unwrap();
         let exist = |paths: &[PathBuf]| paths.iter().map(|it| it.exists()).collect::<Vec<_>>();
         assert_eq!(exist(&old), [false, false, true, true, true]);
         assert!(!other.exists() && newest.exists() && foreign.exists());
+    }
+
+    #[test]
+    fn a_dump_that_was_just_written_stays_although_the_others_have_later_times() {
+        let state = tempfile::tempdir().unwrap();
+        let dumps = Arc::new(CoreDumps::new(state.path()));
+        let all = state.path().join(DIRECTORY);
+        fs::create_dir_all(all.join("one")).unwrap();
+        let later: Vec<_> = (1..=DUMPS_MAX)
+            .map(|nth| all.join(format!("one/900000000000000{nth}-1-1.coredump")))
+            .collect();
+        later.iter().for_each(|path| fs::write(path, [0; 100]).unwrap());
+        let permit = dumps.begin(&name("one"), Instant::now()).unwrap();
+        let newest = permit.write(&name("one"), 7, 8, b"dump").unwrap();
+        assert!(newest.exists() && !later[0].exists() && later[1].exists());
+        prune(&all, &newest, DUMPS_MAX, 4).unwrap();
+        assert!(newest.exists() && !later.iter().any(|path| path.exists()));
     }
 
     #[test]
@@ -266,7 +285,7 @@ mod tests {
             let path = format!("{DIRECTORY}/one/{time}-1-1.coredump");
             fs::create_dir_all(state.path().join(path)).unwrap();
         }
-        assert!(prune(&state.path().join(DIRECTORY), 0, SIZE_MAX).is_err());
+        assert!(prune(&state.path().join(DIRECTORY), Path::new(""), 0, SIZE_MAX).is_err());
         let permit = dumps.begin(&name("one"), Instant::now()).unwrap();
         assert!(permit.write(&name("one"), 7, 8, b"dump").unwrap().exists());
     }

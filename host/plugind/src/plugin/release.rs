@@ -21,6 +21,19 @@ pub struct ReleaseDigests {
     pub configuration: [u8; 32],
 }
 
+impl ReleaseDigests {
+    /// Those of a component with this digest, and of a manifest of these files.
+    pub fn new(component: [u8; 32], texts: &[impl AsRef<[u8]>]) -> Self {
+        let mut configuration = Sha256::new();
+        for text in texts.iter().map(AsRef::as_ref) {
+            // With its length, so that the same text in other files is another configuration.
+            configuration.update((text.len() as u64).to_le_bytes());
+            configuration.update(text);
+        }
+        Self { component, configuration: configuration.finalize().into() }
+    }
+}
+
 impl fmt::Display for ReleaseDigests {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}-{}", hex(&self.component), hex(&self.configuration))
@@ -57,13 +70,7 @@ impl Release {
     /// The digests of its bytes.
     #[must_use]
     pub fn digests(&self) -> ReleaseDigests {
-        let mut configuration = Sha256::new();
-        for text in &self.texts {
-            // With its length, so that the same text in other files is another configuration.
-            configuration.update((text.len() as u64).to_le_bytes());
-            configuration.update(text);
-        }
-        ReleaseDigests { component: self.digest, configuration: configuration.finalize().into() }
+        ReleaseDigests::new(self.digest, &self.texts)
     }
 
     /// Whether both are made of the same component and the same manifest, wherever these were read from, and have the

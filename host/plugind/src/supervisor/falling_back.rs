@@ -32,13 +32,13 @@ impl Supervisor {
             (name.clone(), self.inbox.clone(), self.deps.versions.clone());
         let plugin = name.clone();
         let reading = async move {
-            let work = move || version.map(|version| version.load());
+            let work = move || version.map(|version| (version.load(), version));
             let loaded = within(LOAD_DEADLINE, on_own_thread("versions", work)).await;
             let outcome = match loaded {
-                Ok(Some(outcome)) => outcome.map_err(|error| {
+                Ok(Some((outcome, version))) => outcome.map_err(|error| {
                     if error.is_damage() {
                         // So that it is written again when this version serves.
-                        versions.discard(&name);
+                        versions.discard(version);
                     }
                     ErrorChain(&error).to_string()
                 }),

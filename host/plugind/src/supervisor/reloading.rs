@@ -138,11 +138,8 @@ impl Supervisor {
         let pinned: BTreeSet<_> = pinned.cloned().collect();
         self.reloads.note(|reload| (reload.ignored, reload.pinned) = (ignored, pinned));
         if is_first {
-            self.remove_orphaned_states();
             let found = report.plugins.iter().map(|found| name_of(found).clone());
-            let found: BTreeSet<_> = found.collect();
-            self.retain_pins(|name| found.contains(name));
-            self.deps.versions.retain(found);
+            self.remove_orphaned(found.collect());
         }
         if !self.is_refused_already() {
             self.apply_changes(report.plugins, &report.held, plan);
@@ -311,11 +308,23 @@ impl Supervisor {
         self.read_if(next);
     }
 
-    /// Removes the states that a daemon before this one left for plugins that are not there any more.
-    fn remove_orphaned_states(&self) {
-        let store = &self.deps.store;
-        let orphaned = store.handed_back().iter().filter(|name| !self.reloads.has_found(name));
-        orphaned.for_each(|name| store.remove(name));
+    /// Removes what a daemon before this one left for plugins that are not there any more: states, pins and versions.
+    fn remove_orphaned(&mut self, found: BTreeSet<PluginName>) {
+        let (store, versions) = (&self.deps.store, &self.deps.versions);
+        let states = store.handed_back().iter();
+        if found.is_empty() {
+            // The directory of the plugins may not be mounted yet. The next start that finds one removes the rest.
+            let missing: BTreeSet<_> =
+                states.chain(versions.plugins()).map(PluginName::as_str).collect();
+            if !missing.is_empty() {
+                let missing = Vec::from_iter(missing).join(", ");
+                warn!(missing = &*cut(&missing, ERROR_MAX), "no plugin found, stored data kept");
+            }
+            return;
+        }
+        states.filter(|name| !found.contains(*name)).for_each(|name| store.remove(name));
+        self.retain_pins(|name| found.contains(name));
+        self.deps.versions.retain(found);
     }
 }
 

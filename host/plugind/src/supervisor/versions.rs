@@ -35,7 +35,7 @@ pub type PinnedVersions = BTreeMap<PluginName, Option<ArchivedVersion>>;
 enum VersionRequest {
     Keep(Arc<Release>),
     Remove(PluginName),
-    Discard(PluginName),
+    Discard(ArchivedVersion),
     Pin(Arc<Release>, oneshot::Sender<Result<(), ArchiveError>>),
     Unpin(PluginName, oneshot::Sender<Result<(), ArchiveError>>),
     Pinned(oneshot::Sender<PinnedVersions>),
@@ -80,6 +80,11 @@ impl Versions {
     #[must_use]
     pub fn last_version(&self, name: &PluginName) -> Option<ArchivedVersion> {
         self.last_good.get(name).cloned()
+    }
+
+    /// The plugins of which an earlier daemon has kept versions or pins.
+    pub fn plugins(&self) -> impl Iterator<Item = &PluginName> {
+        self.last_good.keys().chain(self.pins.keys())
     }
 
     /// Whether versions of other plugins served last.
@@ -145,9 +150,9 @@ impl Versions {
         async move { answer.await.ok() }
     }
 
-    /// Removes all versions of a plugin, which are damaged. Its pin stays.
-    pub fn discard(&self, name: &PluginName) {
-        self.send(VersionRequest::Discard(name.clone()));
+    /// Removes a version that is damaged. The others of its plugin stay, and so does its pin.
+    pub fn discard(&self, version: ArchivedVersion) {
+        self.send(VersionRequest::Discard(version));
     }
 
     /// Removes all versions of a plugin, and its pin.
@@ -191,7 +196,7 @@ fn keep_all(mut archive: Archive, inbox: &Receiver<VersionRequest>) {
                 }
             },
             VersionRequest::Remove(name) => archive.remove(&name),
-            VersionRequest::Discard(name) => archive.discard(&name),
+            VersionRequest::Discard(version) => archive.discard(&version),
             // The client was answered that nothing was written.
             VersionRequest::Pin(_, reply) | VersionRequest::Unpin(_, reply)
                 if reply.is_canceled() => {}

@@ -78,7 +78,7 @@ impl Store {
         self.send(StoreRequest::Put(plugin.clone(), state));
     }
 
-    /// Removes the state of this plugin from systemd.
+    /// Removes the state of this plugin from systemd, and the file that an idle daemon left of it.
     pub fn remove(&self, plugin: &PluginName) {
         self.send(StoreRequest::Remove(plugin.clone()));
     }
@@ -93,6 +93,11 @@ impl Store {
         self.send(StoreRequest::Read(plugin.clone(), max, reply));
         // Without a thread nobody answers, and there is nothing.
         async move { answer.await.ok().flatten() }
+    }
+
+    /// Removes the files that an idle daemon left: this one is ready, so that systemd keeps their states if it fails.
+    pub fn remove_files(&self) {
+        self.send(StoreRequest::RemoveFiles);
     }
 
     /// From now on, the states are also left in files of the state directory when [`Store::settled`] is called: the daemon
@@ -250,8 +255,39 @@ mod tests {
         assert_eq!(heard, "FDSTORE=1\nFDNAME=a-1\nFDPOLL=0\n");
         assert_eq!(&*read(&file.unwrap(), Bytes(3)).unwrap(), b"two");
         assert_eq!(block_on(store.read(&plugin("a"), Bytes(3))).as_deref(), Some(&b"two"[..]));
+        store.remove_files();
+        block_on(store.settled());
         let left = fs::exists(systemd.directory.path().join("state/.saved")).unwrap();
         assert!(!left, "systemd has it now");
+    }
+
+    #[test]
+    fn files_of_states_stay_until_the_daemon_is_ready_or_the_state_is_removed() {
+        let systemd = ListeningSystemd::new();
+        let store = systemd.start(Vec::new());
+        for name in ["a", "b"] {
+            store.put(&plugin(name), state(name));
+            systemd.heard();
+        }
+        store.keep_in_files();
+        block_on(store.settled());
+        drop(store);
+        let left = |name| systemd.directory.path().join("state/.saved").join(name).exists();
+        // These starts fail, and systemd keeps nothing of a service that has failed.
+        for _ in 0..2 {
+            let store = systemd.start(Vec::new());
+            assert_eq!(store.handed_back(), &BTreeSet::from([plugin("a"), plugin("b")]));
+            block_on(store.settled());
+            assert!(left("a") && left("b"));
+            assert!([(); 2].iter().all(|()| systemd.heard().0.starts_with("FDSTORE=1\n")));
+        }
+        let store = systemd.start(Vec::new());
+        store.remove(&plugin("b"));
+        block_on(store.settled());
+        assert!(left("a") && !left("b"));
+        store.remove_files();
+        block_on(store.settled());
+        assert!(!left("a"));
     }
 
     #[test]

@@ -1,14 +1,20 @@
 //! Why a version is not kept, or cannot be used again.
 
-use crate::base::{file::FileError, quantity::Bytes};
+use crate::{
+    base::{file::FileError, quantity::Bytes},
+    config::ListError,
+};
 use std::{io, path::PathBuf};
 
 /// Why a version is not kept, or cannot be used again.
 #[derive(Debug, thiserror::Error)]
 pub enum ArchiveError {
-    /// Its component cannot be read.
+    /// One of its files cannot be read.
     #[error(transparent)]
     Read(#[from] FileError),
+    /// Its manifest cannot be listed.
+    #[error(transparent)]
+    List(#[from] ListError),
     /// Its component was replaced since it was verified.
     #[error("{} was replaced before it could be copied", .0.display())]
     Replaced(PathBuf),
@@ -31,7 +37,7 @@ pub enum ArchiveError {
         /// The system's error.
         source: io::Error,
     },
-    /// The stored version is no longer a valid plugin.
+    /// The stored files are the ones that were written, and this daemon refuses them.
     #[error("{0}")]
     Rejected(String),
     /// The stored version was changed.
@@ -40,9 +46,10 @@ pub enum ArchiveError {
 }
 
 impl ArchiveError {
-    /// Whether the stored files are not the ones that were written.
+    /// Whether the stored files are not the ones that were written. Files that cannot be read now, or that only this
+    /// build refuses, may be of use later.
     #[must_use]
     pub fn is_damage(&self) -> bool {
-        matches!(self, Self::Rejected(_) | Self::Changed(_))
+        matches!(self, Self::Changed(_))
     }
 }

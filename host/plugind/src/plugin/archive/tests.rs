@@ -91,7 +91,8 @@ fn a_pinned_version_is_known_again_until_it_is_unpinned_or_removed() {
         assert_eq!(archive.pins().get(&name), Some(&one.digests()));
         assert_eq!(pinned(archive), Some(Some(one.digests())));
     }
-    archive.discard(&name);
+    let stored = archive.last_good().remove(&name).unwrap();
+    archive.discard(&stored);
     assert_eq!((pinned(&archive), pinned(&kept.open())), (Some(None), Some(None)));
     archive.unpin(&name).unwrap();
     archive.unpin(&name).unwrap();
@@ -111,6 +112,33 @@ fn a_pin_that_cannot_be_read_is_not_removed() {
     assert!(kept.open().pins().is_empty());
     fs::write(&pin, text).unwrap();
     assert_eq!(kept.open().pins().len(), 1);
+}
+
+#[test]
+fn the_versions_of_a_plugin_whose_pin_cannot_be_read_are_not_removed_for_newer_ones() {
+    let kept = Kept::new();
+    kept.open().pin(&kept.release("a", b"pinned", "")).unwrap();
+    let pin = kept.root.path().join("state/.versions/a/pinned");
+    let text = fs::read(&pin).unwrap();
+    fs::write(&pin, "damaged").unwrap();
+    let mut archive = Archive { size_max: 25, ..kept.open() };
+    for bytes in [&[2; 6], &[3; 6]] {
+        archive.keep(&kept.release("a", bytes, "")).unwrap();
+    }
+    for name in ["a", "b"] {
+        let large = archive.keep(&kept.release(name, &[4; 20], ""));
+        assert!(matches!(large, Err(ArchiveError::TooLarge { .. })), "{large:?}");
+    }
+    fs::write(&pin, text).unwrap();
+    let pinned = kept.open().pinned().into_values().next().unwrap();
+    assert!(pinned.is_some(), "it is kept as long as it is pinned");
+    assert_eq!(kept.files(), 4);
+    // The number is limited again when the pin has ended.
+    fs::write(&pin, "damaged").unwrap();
+    let mut archive = kept.open();
+    archive.unpin(&"a".parse().unwrap()).unwrap();
+    archive.keep(&kept.release("a", b"newest", "")).unwrap();
+    assert_eq!(kept.files(), VERSIONS_MAX);
 }
 
 #[test]
@@ -163,9 +191,52 @@ fn a_version_that_was_changed_or_is_incomplete_is_not_used() {
     assert_eq!(kept.files(), 1, "what is incomplete is removed");
     let text = drop_ins(&version.directory, &version.name).join("0000.toml");
     fs::write(&text, "required = true\n").unwrap();
-    assert!(version.load().is_err());
-    fs::write(component(&version.directory, &version.name), "no component").unwrap();
-    assert!(matches!(version.load(), Err(ArchiveError::Rejected(_))));
+    assert!(matches!(version.load(), Err(ArchiveError::Changed(_))));
+    let component = component(&version.directory, &version.name);
+    fs::write(&component, "no component").unwrap();
+    assert!(version.load().is_err_and(|error| error.is_damage()));
+    fs::remove_file(&component).unwrap();
+    assert!(version.load().is_err_and(|error| error.is_damage()), "it cannot come back");
+}
+
+#[test]
+fn a_version_that_this_daemon_refuses_or_cannot_read_now_is_not_damaged() {
+    let kept = Kept::new();
+    let texts = ["unknown = 1\n", "required = \n", "\u{feff}"];
+    for (bytes, text) in texts.map(|text| (EMPTY, text)).into_iter().chain([(&b"none"[..], "\n")]) {
+        let mut archive = kept.open();
+        let release = kept.release("a", bytes, text);
+        archive.keep(&release).unwrap();
+        let version = archive.last_good().into_values().next().unwrap();
+        assert_eq!(version.digests, release.digests());
+        let error = version.load().unwrap_err();
+        assert!(matches!(error, ArchiveError::Rejected(_)) && !error.is_damage(), "{error}");
+    }
+    kept.open().keep(&kept.release("a", EMPTY, "")).unwrap();
+    let version = kept.open().last_good().into_values().next().unwrap();
+    let component = component(&version.directory, &version.name);
+    fs::remove_file(&component).unwrap();
+    // Not even root can open it.
+    symlink("a.wasm", &component).unwrap();
+    let error = version.load().unwrap_err();
+    assert!(matches!(error, ArchiveError::Read(_)) && !error.is_damage(), "{error}");
+}
+
+#[test]
+fn a_damaged_version_is_removed_and_the_one_before_it_is_the_last_good_one() {
+    let kept = Kept::new();
+    let mut archive = kept.open();
+    let [one, two] = ["1", "2"].map(|text| kept.release("a", EMPTY, text));
+    for release in [&one, &two] {
+        archive.keep(release).unwrap();
+    }
+    let damaged = archive.last_good().into_values().next().unwrap();
+    archive.discard(&damaged);
+    for archive in [&archive, &kept.open()] {
+        assert_eq!(last(archive, "a"), Some(one.digests()));
+    }
+    archive.keep(&two).unwrap();
+    assert_eq!(last(&kept.open(), "a"), Some(two.digests()));
 }
 
 #[test]

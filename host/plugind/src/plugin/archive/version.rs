@@ -1,7 +1,12 @@
 //! One version that is kept, and how it is read again.
 
 use crate::{
-    base::{limits::ComponentLimits, name::PluginName},
+    base::{
+        file::{self, FileError},
+        limits::ComponentLimits,
+        name::PluginName,
+    },
+    config::list_drop_ins,
     plugin::{
         archive::{
             error::ArchiveError,
@@ -9,12 +14,14 @@ use crate::{
         },
         release::ReleaseDigests,
         scan::scan_one,
-        verify::{Verified, verify},
+        verify::{COMPONENT_MAX, MANIFEST_MAX, Verified, verify},
     },
 };
 use plugind_artifact::hex::parse_digest;
+use sha2::{Digest, Sha256};
 use std::{
     fs,
+    io::ErrorKind,
     path::{Path, PathBuf},
 };
 
@@ -49,18 +56,43 @@ impl ArchivedVersion {
     /// Reads and verifies it. Blocks.
     ///
     /// # Errors
-    /// When its files were changed, or this daemon refuses it.
+    /// When its files were changed or cannot be read, or this daemon refuses it.
     pub fn load(&self) -> Result<Verified, ArchiveError> {
+        let changed = || ArchiveError::Changed(self.directory.clone());
+        // Before it is verified, so that a version which only this build refuses does not count as damaged.
+        if self.stored_digests()? != self.digests {
+            return Err(changed());
+        }
         let component = component(&self.directory, &self.name);
-        let found = scan_one(self.name.clone(), &component).found.pop();
-        let found = found.ok_or_else(|| ArchiveError::Changed(self.directory.clone()))?;
+        let found = scan_one(self.name.clone(), &component).found.pop().ok_or_else(changed)?;
         // It was within the limits when it served. If they were lowered since, the engine refuses it.
         let verified = verify(found, &ComponentLimits::MAX)
             .map_err(|rejected| ArchiveError::Rejected(rejected.lines().join("; ")))?;
-        if verified.release().digests() != self.digests {
-            return Err(ArchiveError::Changed(self.directory.clone()));
+        match verified.release().digests() == self.digests {
+            true => Ok(verified),
+            false => Err(changed()),
         }
-        Ok(verified)
+    }
+
+    /// The digests of its files as they are now.
+    fn stored_digests(&self) -> Result<ReleaseDigests, ArchiveError> {
+        let component = component(&self.directory, &self.name);
+        let component = self.read(&component, COMPONENT_MAX)?;
+        let texts = list_drop_ins(&[drop_ins(&self.directory, &self.name)])?;
+        let texts = texts.iter().map(|path| self.read(path, MANIFEST_MAX));
+        let texts = texts.collect::<Result<Vec<_>, _>>()?;
+        Ok(ReleaseDigests::new(Sha256::digest(component).into(), &texts))
+    }
+
+    /// Reads one of its files. A file that is missing or of another kind is a change; any other error may pass.
+    fn read(&self, path: &Path, max: u64) -> Result<Vec<u8>, ArchiveError> {
+        file::read(path, max).map_err(|error| match &error {
+            FileError::Read { source, .. } if source.kind() == ErrorKind::NotFound => {
+                ArchiveError::Changed(self.directory.clone())
+            }
+            error if !error.may_pass() => ArchiveError::Changed(self.directory.clone()),
+            _ => error.into(),
+        })
     }
 
     /// Whether this file is part of it.

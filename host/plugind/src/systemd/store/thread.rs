@@ -7,7 +7,10 @@ use crate::{
         quantity::Bytes,
         text::{Escaped, is_harmful},
     },
-    systemd::{saved_files::SavedFiles, store::socket::StoreSocket},
+    systemd::{
+        saved_files::{SavedFiles, remove_saved},
+        store::socket::StoreSocket,
+    },
 };
 use futures::channel::oneshot;
 use std::{
@@ -34,6 +37,7 @@ pub(super) enum StoreRequest {
     Put(PluginName, Arc<[u8]>),
     Remove(PluginName),
     Read(PluginName, Bytes, oneshot::Sender<Option<Arc<[u8]>>>),
+    RemoveFiles,
     KeepInFiles,
     Settle(oneshot::Sender<()>),
 }
@@ -134,7 +138,7 @@ impl StoreThread {
         for name in old {
             self.discard(name);
         }
-        self.take_over_files();
+        self.send_files();
         // Ends when the last handle is gone.
         for request in inbox {
             match request {
@@ -151,6 +155,9 @@ impl StoreThread {
                     if let Some(kept) = self.newest.remove(&plugin) {
                         self.discard(&name_of(&plugin, kept.sequence));
                     }
+                    if let Err(error) = remove_saved(&self.directory, &plugin) {
+                        debug!(%plugin, %error, "cannot remove saved state");
+                    }
                 }
                 StoreRequest::Read(plugin, max, reply) => {
                     let read = self.newest.get(&plugin).map(|kept| read(&kept.file, max));
@@ -164,6 +171,7 @@ impl StoreThread {
                     // The receiver may have been dropped.
                     reply.send(state).ok();
                 }
+                StoreRequest::RemoveFiles => self.files.remove(),
                 StoreRequest::KeepInFiles => self.keeps_in_files = true,
                 StoreRequest::Settle(reply) => {
                     if self.keeps_in_files {
@@ -176,8 +184,9 @@ impl StoreThread {
         }
     }
 
-    /// Gives systemd the states that the last daemon left in files, and removes the files.
-    fn take_over_files(&mut self) {
+    /// Gives systemd the states that the last daemon left in files. The files stay: if the start fails, systemd forgets
+    /// the states.
+    fn send_files(&mut self) {
         for plugin in std::mem::take(&mut self.left) {
             let Some(kept) = self.newest.get(&plugin) else { continue };
             let message = store_message(&name_of(&plugin, kept.sequence));
@@ -186,7 +195,6 @@ impl StoreThread {
                 warn!(%plugin, error, "cannot save state to the file descriptor store");
             }
         }
-        self.files.remove();
     }
 
     fn leave_in_files(&self) {
