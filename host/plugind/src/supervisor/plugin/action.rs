@@ -136,6 +136,6 @@ pub enum Fact {
         /// The reason.
         error: String,
     },
-    /// New instances were not started. Clients that wait for them are answered.
+    /// New instances were not started, or a version was given up. Those that wait for it are answered.
     NotRestarted(RestartError),
 }
