@@ -16,6 +16,9 @@ impl ManagedPlugin {
         // It may quote files and components at length, and is reported in many places.
         problem.error = cut(&problem.error, ERROR_MAX).into_owned();
         problem.since = self.problem.as_ref().and_then(|before| before.since);
+        let candidate = self.generations.candidate().map(|candidate| candidate.number);
+        problem.held_back =
+            candidate.is_some() && candidate == problem.generation && self.is_at_hold_point();
         self.preparing = None;
         let has_fallen_back = replace(&mut self.fallback, Fallback::Unused) == Fallback::Trying;
         let is_of_last_good = self.is_of_last_good(&problem);
