@@ -216,12 +216,9 @@ impl Supervisor {
                 generation,
                 "plugin started on demand"
             ),
+            Fact::FailedFollowed(problem) => self.note_failure(name, &problem),
             Fact::Failed(problem) => {
-                log_failure(name, &problem);
-                let problem_now = self.plugins.get_mut(name).and_then(|it| it.problem.as_mut());
-                if let Some(problem) = problem_now {
-                    problem.since.get_or_insert_with(SystemTime::now);
-                }
+                self.note_failure(name, &problem);
                 let failed = problem.failed(name);
                 self.reloads.note(|reload| reload.failed(failed.clone()));
                 self.requests.conclude(name, &Err(RestartError::Failed(failed)));
@@ -264,6 +261,14 @@ impl Supervisor {
                 });
                 self.requests.conclude(name, &Err(why));
             }
+        }
+    }
+
+    fn note_failure(&mut self, name: &PluginName, problem: &PluginProblem) {
+        log_failure(name, problem);
+        let problem_now = self.plugins.get_mut(name).and_then(|it| it.problem.as_mut());
+        if let Some(problem) = problem_now {
+            problem.since.get_or_insert_with(SystemTime::now);
         }
     }
 

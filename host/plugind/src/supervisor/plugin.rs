@@ -318,7 +318,10 @@ impl ManagedPlugin {
                     let is_start = is_candidate || generation.failed_on_demand;
                     let stage = if is_start { FailedStage::Start } else { FailedStage::Run };
                     let problem = PluginProblem::of(generation, stage);
-                    self.fail(problem, turn);
+                    match !is_candidate && self.is_followed() {
+                        true => self.fail_followed(problem, turn),
+                        false => self.fail(problem, turn),
+                    }
                 }
             }
             LifecycleState::Inactive => turn.report(Fact::Returned { generation: number }),

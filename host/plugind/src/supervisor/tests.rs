@@ -399,3 +399,29 @@ async fn files_that_were_read_for_one_plugin_change_nothing_at_a_hold_point() {
     assert_eq!(outcome(&reload), Some([1, 0, 0]));
     assert_eq!(client.answer(), Some(Ok(second)), "it belongs to that reload");
 }
+
+#[tokio::test]
+async fn a_version_that_fails_for_good_leaves_the_one_that_follows_alone() {
+    for options in [PLAIN, TOGETHER] {
+        let (mut supervised, first) = Supervised::serving(1);
+        let reload = supervised.reload(options, Some(2));
+        let mut client = supervised.reload_one();
+        if !options.all_or_nothing {
+            supervised.read_one(&client, false, Some(2));
+        }
+        let ready = InstanceStage::Ready { uptime: Duration::ZERO, served: false };
+        for _ in 0..10 {
+            supervised.traps(first, ready);
+            supervised.event(PluginEvent::Due { generation: first });
+        }
+        let state = supervised.plugin().and_then(|plugin| plugin.generations.current());
+        let state = state.map(|current| current.lifecycle.state());
+        assert_eq!(state, Some(lifecycle::LifecycleState::Failed));
+        assert_eq!((outcome(&reload), client.answer()), (None, None));
+        let second = supervised.prepared();
+        supervised.worker(second, READY);
+        assert_eq!(outcome(&reload), Some([1, 0, 0]));
+        assert_eq!(client.answer(), Some(Ok(second)));
+        assert_eq!(supervised.condition(), Some(Condition::Running));
+    }
+}

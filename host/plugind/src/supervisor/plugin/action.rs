@@ -115,6 +115,8 @@ pub enum Fact {
     },
     /// The newest version cannot be used.
     Failed(Box<PluginProblem>),
+    /// The version that served cannot serve any more, and another one is on its way.
+    FailedFollowed(Box<PluginProblem>),
     /// The newest version did not start, and is tried again.
     Retried(Failed),
     /// An operator stopped it.

@@ -126,3 +126,20 @@ fn a_version_that_fails_at_a_hold_point_does_not_end_the_daemon() {
         assert_eq!(managed.plugin.failed().map(|failed| failed.exit), Some(exits));
     }
 }
+
+#[test]
+fn a_version_that_failed_ends_the_daemon_only_if_the_next_one_fails() {
+    for follower_serves in [true, false] {
+        let mut manifest = Manifest::default();
+        manifest.service.failure_action = FailureAction::Exit;
+        let first = Arc::new(Release { manifest, ..Release::clone(&release(1, false)) });
+        let (mut managed, number) = Managed::serving(first);
+        let (next, _) = managed.prepare(release(2, false), true);
+        let stage = InstanceStage::Ready { uptime: Duration::ZERO, served: false };
+        managed.worker(number, failed(Failure::Configuration("why".to_owned()), stage));
+        assert!(managed.plugin.serving().is_none() && managed.plugin.failed().is_none());
+        managed.worker(next, if follower_serves { READY } else { trap_at_start() });
+        let exits = managed.plugin.failed().is_some_and(|failed| failed.exit);
+        assert_eq!(exits, !follower_serves);
+    }
+}
