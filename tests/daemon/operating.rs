@@ -224,6 +224,64 @@ fn a_stop_ends_a_reload_that_waits_for_the_plugin() {
 }
 
 #[test]
+fn a_reload_of_one_plugin_ends_a_reload_that_waits_for_another_version_of_it() {
+    let slow = "[service]\ntimeout-start-sec = \"1h\"\n";
+    let tree = Tree::new().with_named("waits", "hello", slow);
+    let _daemon = start(&tree);
+    let outcomes = [
+        ("there is no plugin waits\n", "1 removed, 0 unchanged, 0 failed", 0),
+        ("", "0 removed, 0 unchanged, 1 failed", 1),
+    ];
+    for (error, counted, status) in outcomes {
+        let is_removed = !error.is_empty();
+        tree.put_guest("waits", "hello");
+        succeed(&tree, &["reload"]);
+        tree.put_guest("waits", "never_ready");
+        let mut reload = pluginctl(&tree, &["reload"]).spawn().unwrap();
+        eventually("the new version to be starting", || {
+            let json = run(&tree, &["list", "--json"]).stdout;
+            json.contains(r#""subState":"starting""#).then_some(())
+        });
+        if is_removed {
+            tree.remove("waits.wasm");
+        } else {
+            tree.put_guest("waits", "hello");
+        }
+        assert_eq!(run(&tree, &["reload", "waits"]).stderr, error);
+        eventually("the end of the reload", || reload.try_wait().unwrap());
+        let reload = reload.wait_with_output().unwrap();
+        let stdout = String::from_utf8(reload.stdout).unwrap();
+        assert!(stdout.ends_with(&format!("reloaded: 0 changed, {counted}\n")), "{stdout}");
+        assert_eq!(reload.status.code(), Some(status));
+        assert!(!succeed(&tree, &["status"]).contains("reloading"));
+    }
+}
+
+#[test]
+fn a_plugin_that_was_removed_and_finishes_its_requests_keeps_no_client_waiting() {
+    let patient = "[service]\ntimeout-stop-sec = \"1h\"\n";
+    let tree = Tree::new().with_manifest("streams", patient);
+    let daemon = start(&tree);
+    let mut client = daemon.connect();
+    client.request("POST", "/streams/echo", &["Transfer-Encoding: chunked"]);
+    client.write_chunk(b"half of it");
+    assert_eq!(client.head().status, 200);
+    for file in ["streams.toml", "streams.wasm"] {
+        tree.remove(file);
+    }
+    succeed(&tree, &["reload", "--until=swapped"]);
+    for command in ["reload", "start", "restart"] {
+        let mut waits = pluginctl(&tree, &[command, "streams"]).spawn().unwrap();
+        eventually("an answer", || waits.try_wait().unwrap());
+        let stderr = waits.wait_with_output().unwrap().stderr;
+        assert_eq!(String::from_utf8(stderr).unwrap(), "there is no plugin streams\n", "{command}");
+    }
+    assert_eq!(client.chunks_of(10), b"half of it");
+    client.write_chunk(b"");
+    assert_eq!(client.chunks_of(1), b"");
+}
+
+#[test]
 fn a_rollback_serves_the_version_before_until_the_files_change() {
     // No other test has compiled the versions.
     let tree = Tree::with_own_cache().with_named("app", "hello", "").with("sleeps");

@@ -5,7 +5,7 @@ use crate::{
     RESTARTS,
     control::{begin, run, socket, start},
 };
-use plugind_tests::{Signal, Tree, another};
+use plugind_tests::{Signal, Tree, another, eventually};
 use serde_json::{Value, json};
 use std::{
     collections::BTreeSet,
@@ -333,6 +333,23 @@ fn all_or_nothing_leaves_alone_what_is_tried_again_and_again() {
     let place = daemon.log.place();
     let again: &[&str] = &["instance failed plugin=start-unavailable"];
     daemon.log.wait_for_in_order(place, &[again; 3]);
+}
+
+#[test]
+fn an_all_or_nothing_reload_that_fails_does_not_end_the_daemon() {
+    let tree = Tree::new().with("hello");
+    let mut daemon = start(&tree);
+    tree.put_guest("fatal", "traps_on_start");
+    tree.put("fatal.toml", "[service]\nfailure-action = \"exit\"\nstart-limit-burst = 1\n");
+    assert_eq!(failed(&Reload::ask(&tree, ALL_OR_NOTHING).over()), [("fatal", "start")]);
+    eventually("the end of its instance", || {
+        (!run(&tree, &["list"]).stdout.contains("fatal")).then_some(())
+    });
+    let place = daemon.log.place();
+    daemon.signal(Signal::HUP);
+    daemon.log.wait_for_in_order(place, &[&["reload failed, nothing changed", "failed=fatal"]]);
+    assert_eq!(daemon.get("/hello").status(), 200);
+    assert_eq!(daemon.stop(), 0);
 }
 
 #[test]

@@ -217,31 +217,28 @@ impl Supervisor {
                 generation,
                 "plugin started on demand"
             ),
+            Fact::FailedFollowed(problem) => self.note_failure(name, &problem),
             Fact::Failed(problem) => {
-                log_failure(name, &problem);
-                let problem_now = self.plugins.get_mut(name).and_then(|it| it.problem.as_mut());
-                if let Some(problem) = problem_now {
-                    problem.since.get_or_insert_with(SystemTime::now);
-                }
+                self.note_failure(name, &problem);
                 let failed = problem.failed(name);
                 self.reloads.note(|reload| reload.failed(failed.clone()));
-                self.restarted(name, &Err(RestartError::Failed(failed)));
+                self.requests.conclude(name, &Err(RestartError::Failed(failed)));
             }
             Fact::Retried(failed) => {
                 self.reloads.note(|reload| reload.failed(failed.clone()));
-                self.restarted(name, &Err(RestartError::Failed(failed)));
+                self.requests.conclude(name, &Err(RestartError::Failed(failed)));
             }
             Fact::Stopped => {
                 info!(message_id = messages::PLUGIN_STOPPED, plugin = %name, "plugin stopped");
                 self.reloads.note(|reload| reload.failed(stopped_meanwhile(name)));
-                self.restarted(name, &Err(RestartError::Stopped));
             }
             Fact::Removed { serving } => {
                 info!(message_id = messages::PLUGIN_REMOVED, plugin = %name, "plugin removed");
                 self.deps.versions.remove(name);
                 self.forget_pin(name);
+                self.requests.cancel(name, RestartError::NoSuchPlugin);
                 self.reloads.note(|reload| {
-                    reload.removed.extend([name.clone()]);
+                    reload.removed(name);
                     if let Some(serving) = serving {
                         reload.drains(name, serving);
                     }
@@ -254,7 +251,25 @@ impl Supervisor {
             Fact::NotSaved { result, error } => {
                 warn!(plugin = %name, result, error, "cannot save state");
             }
-            Fact::NotRestarted(why) => self.restarted(name, &Err(why)),
+            Fact::NotRestarted(why) => {
+                self.reloads.note_if(|reload| {
+                    let is_awaited = reload.awaits(name);
+                    if is_awaited {
+                        let (plugin, stage) = (name.clone(), FailedStage::Start);
+                        reload.failed(Failed::of_change(plugin, stage, why.to_string()));
+                    }
+                    is_awaited
+                });
+                self.requests.conclude(name, &Err(why));
+            }
+        }
+    }
+
+    fn note_failure(&mut self, name: &PluginName, problem: &PluginProblem) {
+        log_failure(name, problem);
+        let problem_now = self.plugins.get_mut(name).and_then(|it| it.problem.as_mut());
+        if let Some(problem) = problem_now {
+            problem.since.get_or_insert_with(SystemTime::now);
         }
     }
 
@@ -292,14 +307,7 @@ impl Supervisor {
             }
             reload.taken_over(name);
         });
-        self.restarted(name, &Ok(generation));
-    }
-
-    pub(super) fn restarted(&mut self, name: &PluginName, outcome: &Result<u64, RestartError>) {
-        for (_, reply) in self.restarts.extract_if(.., |(waited_for, _)| waited_for == name) {
-            // The client may have disconnected.
-            reply.send(outcome.clone()).ok();
-        }
+        self.requests.conclude(name, &Ok(generation));
     }
 
     /// Publishes who serves what. Until the daemon's start has ended nobody reads that.

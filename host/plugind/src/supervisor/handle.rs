@@ -8,6 +8,7 @@ use crate::{
     route::sockets::SocketPlan,
     supervisor::{
         board::Board,
+        change_requests::ChangeReply,
         clean_outcome::{CleanError, CleanParts, CleanReply},
         pin_outcome::{PinOutcome, PinReply},
         plugin::{HandoverTicket, PluginEvent},
@@ -190,22 +191,24 @@ pub(crate) enum Message {
     },
     Restart {
         name: PluginName,
-        reply: oneshot::Sender<Result<u64, RestartError>>,
+        reply: ChangeReply,
     },
     StartPlugin {
         name: PluginName,
-        reply: oneshot::Sender<Result<u64, RestartError>>,
+        reply: ChangeReply,
     },
     ReloadPlugin {
         name: PluginName,
-        reply: oneshot::Sender<Result<u64, RestartError>>,
+        reply: ChangeReply,
     },
     Rollback {
         name: PluginName,
-        reply: oneshot::Sender<Result<u64, RestartError>>,
+        reply: ChangeReply,
     },
     Previous {
         name: PluginName,
+        /// The number of the request.
+        nth: u64,
         /// The version that served when it was asked for.
         serving: ReleaseDigests,
         /// The version before, or why there is none.
@@ -234,6 +237,8 @@ pub(crate) enum Message {
     /// A plugin that is to be restarted was linked again.
     Relinked {
         name: PluginName,
+        /// The number of the request.
+        nth: u64,
         outcome: Result<Arc<Linked>, String>,
     },
     StopPlugin {
@@ -243,6 +248,8 @@ pub(crate) enum Message {
     /// The directories were read for one plugin.
     ReadOne {
         name: PluginName,
+        /// The number of the request.
+        nth: u64,
         /// It is to run, although it does not start by itself or has ended.
         starts: bool,
         outcome: Result<(ScanReport, SocketPlan), DirectoriesError>,

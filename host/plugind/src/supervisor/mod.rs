@@ -23,8 +23,10 @@ pub mod phase;
 pub mod handle;
 pub mod held;
 mod all_or_nothing;
+mod change_requests;
 pub mod clean_outcome;
 mod cleaning;
+mod describing;
 mod execute;
 mod falling_back;
 mod own_task;
@@ -47,14 +49,15 @@ use crate::{
     route::table::TablePublisher,
     supervisor::{
         board::Board,
+        change_requests::ChangeRequests,
         clean_outcome::CleaningInProgress,
-        degraded::{DegradedReason, MiddlewareUsers},
+        degraded::MiddlewareUsers,
         handle::{Message, SupervisorHandle},
         own_thread::OwnThreads,
         pin_outcome::PinInProgress,
         plugin::{Action, ManagedPlugin, PluginEvent, Prepared},
         prepare::Deps,
-        problem::{RestartError, StopError},
+        problem::StopError,
         reloads::{ReloadNotice, Reloads},
         running::RunningGeneration,
         summary::{Summary, SummaryEntry, Tally},
@@ -68,7 +71,6 @@ use std::{
     path::PathBuf,
     sync::Arc,
     thread::available_parallelism,
-    time::Instant,
 };
 use tokio::{
     sync::{Mutex, Semaphore, mpsc, oneshot, watch},
@@ -87,44 +89,8 @@ pub fn start(
 ) -> (SupervisorHandle, mpsc::UnboundedReceiver<ReloadNotice>) {
     let (inbox, messages) = mpsc::unbounded_channel();
     let (reload_events, events) = mpsc::unbounded_channel();
-    let (sender, summary) = watch::channel(Summary::default());
-    let cores = available_parallelism().map_or(1, usize::from);
-    let board = Board::new(deps.commons.figures.clone());
-    let verified = VerifiedBefore::new(deps.places.state.clone(), deps.component_limits);
-    let pins = deps.versions.pins().clone();
-    let supervisor = Supervisor {
-        deps,
-        board: board.clone(),
-        publisher,
-        inbox: inbox.clone(),
-        summary: sender,
-        reload_events,
-        linking: Arc::new(Semaphore::new(cores)),
-        threads: OwnThreads::default(),
-        compiling: Arc::new(Semaphore::new(cores)),
-        verified: Arc::new(Mutex::new(verified)),
-        plugins: BTreeMap::new(),
-        pins,
-        pins_in_progress: BTreeMap::new(),
-        cleaning: None,
-        running: HashMap::new(),
-        prepared: HashMap::new(),
-        queued: BTreeSet::new(),
-        actions: Vec::new(),
-        touched: BTreeSet::new(),
-        tally: Tally::default(),
-        middleware_users: MiddlewareUsers::default(),
-        settled: false,
-        has_served: false,
-        ignored: Vec::new(),
-        missing_directory: None,
-        tickets: 0,
-        generations: 0,
-        reloads: Reloads::default(),
-        restarts: Vec::new(),
-        stops: Vec::new(),
-        stopping: None,
-    };
+    let supervisor = Supervisor::new(deps, publisher, inbox.clone(), reload_events);
+    let (summary, board) = (supervisor.summary.subscribe(), supervisor.board.clone());
     tokio::spawn(supervisor.run(messages, watchdog));
     let handle = SupervisorHandle::new(inbox, summary, board);
     handle.rescan();
@@ -180,14 +146,59 @@ struct Supervisor {
     /// The number of the last generation.
     generations: u64,
     reloads: Reloads,
-    /// Clients that wait until plugins are restarted.
-    restarts: Vec<(PluginName, oneshot::Sender<Result<u64, RestartError>>)>,
+    /// Clients that wait for changes of single plugins.
+    requests: ChangeRequests,
     /// Clients that wait until plugins have stopped.
     stops: Vec<(PluginName, oneshot::Sender<Result<(), StopError>>)>,
     stopping: Option<oneshot::Sender<()>>,
 }
 
 impl Supervisor {
+    fn new(
+        deps: Deps,
+        publisher: TablePublisher,
+        inbox: mpsc::UnboundedSender<Message>,
+        reload_events: mpsc::UnboundedSender<ReloadNotice>,
+    ) -> Self {
+        let cores = available_parallelism().map_or(1, usize::from);
+        let board = Board::new(deps.commons.figures.clone());
+        let verified = VerifiedBefore::new(deps.places.state.clone(), deps.component_limits);
+        let pins = deps.versions.pins().clone();
+        Self {
+            deps,
+            board,
+            publisher,
+            inbox,
+            summary: watch::Sender::new(Summary::default()),
+            reload_events,
+            linking: Arc::new(Semaphore::new(cores)),
+            threads: OwnThreads::default(),
+            compiling: Arc::new(Semaphore::new(cores)),
+            verified: Arc::new(Mutex::new(verified)),
+            plugins: BTreeMap::new(),
+            pins,
+            pins_in_progress: BTreeMap::new(),
+            cleaning: None,
+            running: HashMap::new(),
+            prepared: HashMap::new(),
+            queued: BTreeSet::new(),
+            actions: Vec::new(),
+            touched: BTreeSet::new(),
+            tally: Tally::default(),
+            middleware_users: MiddlewareUsers::default(),
+            settled: false,
+            has_served: false,
+            ignored: Vec::new(),
+            missing_directory: None,
+            tickets: 0,
+            generations: 0,
+            reloads: Reloads::default(),
+            requests: ChangeRequests::default(),
+            stops: Vec::new(),
+            stopping: None,
+        }
+    }
+
     async fn run(
         mut self,
         mut messages: mpsc::UnboundedReceiver<Message>,
@@ -206,17 +217,7 @@ impl Supervisor {
             for message in taken.drain(..) {
                 self.handle(message);
             }
-            self.execute();
-            self.settle_all_or_nothing();
-            self.start_queued();
-            self.note_steps();
-            self.finish_reload();
-            self.answer_stops();
-            self.sum_up();
-            for event in self.reloads.take_events() {
-                // The daemon is about to end if nobody receives it.
-                self.reload_events.send(event).ok();
-            }
+            self.finish_turn();
             if self.plugins.is_empty()
                 && let Some(done) = self.stopping.take()
             {
@@ -224,6 +225,21 @@ impl Supervisor {
                 done.send(()).ok();
                 return;
             }
+        }
+    }
+
+    /// Does what the messages of a turn led to, and publishes the result.
+    fn finish_turn(&mut self) {
+        self.execute();
+        self.settle_all_or_nothing();
+        self.start_queued();
+        self.note_steps();
+        self.finish_reload();
+        self.answer_stops();
+        self.sum_up();
+        for event in self.reloads.take_events() {
+            // The daemon is about to end if nobody receives it.
+            self.reload_events.send(event).ok();
         }
     }
 
@@ -262,8 +278,8 @@ impl Supervisor {
             Message::Reload { options, reply } => self.request_reload(options, reply),
             Message::Restart { name, reply } => self.restart(name, reply),
             Message::Rollback { name, reply } => self.rollback(name, reply),
-            Message::Previous { name, serving, outcome } => {
-                self.roll_back(&name, serving, outcome);
+            Message::Previous { name, nth, serving, outcome } => {
+                self.roll_back(&name, nth, serving, outcome);
             }
             Message::Pin { name, reply } => self.pin(name, reply),
             Message::Unpin { name, reply } => self.unpin(name, reply),
@@ -271,11 +287,13 @@ impl Supervisor {
             Message::Clean { name, parts, reply } => self.clean(name, parts, reply),
             Message::Cleaned(outcome) => self.cleaned(outcome),
             Message::CleaningDue { nth } => self.cleaning_due(nth),
-            Message::Relinked { name, outcome } => self.relinked(&name, outcome),
+            Message::Relinked { name, nth, outcome } => self.relinked(&name, nth, outcome),
             Message::StartPlugin { name, reply } => self.start_plugin(name, reply),
             Message::ReloadPlugin { name, reply } => self.reload_plugin(name, reply),
             Message::StopPlugin { name, reply } => self.stop_plugin(name, reply),
-            Message::ReadOne { name, starts, outcome } => self.apply_one(&name, starts, outcome),
+            Message::ReadOne { name, nth, starts, outcome } => {
+                self.apply_one(&name, nth, starts, outcome);
+            }
             // The client may have disconnected.
             Message::List(reply) => drop(reply.send(self.list())),
             Message::Describe { name, reply } => drop(reply.send(self.describe(&name))),
@@ -315,54 +333,10 @@ impl Supervisor {
         self.decide(name, PluginEvent::Worker { generation, event, others });
     }
 
-    fn list(&self) -> Vec<crate::api::Plugin> {
-        self.plugins.values().map(|plugin| self.report_of(plugin)).collect()
-    }
-
-    fn describe(&self, name: &PluginName) -> Option<crate::api::Description> {
-        let plugin = self.plugins.get(name)?;
-        let running = plugin.serving().and_then(|serving| self.running.get(&serving.number));
-        let mut described = plugin.describe(self.report_of(plugin));
-        described.kept.cache = running.map(|running| running.pool.linked().image_size());
-        described.kept.saved = plugin.generations.saved().map(|saved| saved.len() as u64);
-        Some(described)
-    }
-
-    fn report_of(&self, plugin: &ManagedPlugin) -> crate::api::Plugin {
-        let facts = |number| self.facts(number);
-        let mut serving = plugin.serving().and_then(|serving| facts(serving.number));
-        if let Some(facts) = &mut serving {
-            facts.degraded = self.degraded_reason(plugin);
-        }
-        let newest = plugin.newest().and_then(|newest| facts(newest.number));
-        let mut reported = plugin.report(serving, newest);
-        reported.pinned = self.pins.contains_key(&plugin.name);
-        if let Some((view, since)) = self.board.plugin(&plugin.name) {
-            reported.sub_state_since = Some(report::moment(since));
-            let has_instances = view.gauges.memory_max > 0;
-            reported.usage = has_instances.then(|| report::usage(&view, Instant::now()));
-        }
-        reported
-    }
-
-    /// Why a plugin is degraded, if it serves and is.
-    fn degraded_reason(&self, plugin: &ManagedPlugin) -> Option<DegradedReason> {
-        let serving = plugin.serving().filter(|_| plugin.down().is_none())?;
-        let pool = || DegradedReason::of_pool(&self.running.get(&serving.number)?.pool);
-        let previous = || plugin.failed()?.previous_since.map(DegradedReason::PreviousVersion);
-        let rolled_back = || plugin.is_rolled_back().then_some(DegradedReason::RolledBack);
-        let is_missing = |link: &&PluginName| {
-            self.plugins.get(*link).is_none_or(|link| !link.condition().is_ready())
-        };
-        let missing = serving.release.manifest.middleware.links.iter().find(is_missing);
-        let missing = missing.cloned().map(DegradedReason::Middleware);
-        missing.or_else(pool).or_else(previous).or_else(rolled_back)
-    }
-
     fn stop(&mut self, done: oneshot::Sender<()>) {
         self.stopping = Some(done);
         self.reloads.stop();
-        self.restarts.clear();
+        self.requests.clear();
         self.stops.clear();
         self.pins_in_progress.clear();
         for name in self.plugins.keys().cloned().collect::<Vec<_>>() {
@@ -429,3 +403,6 @@ async fn tick(beat: &mut Option<Interval>) {
         None => std::future::pending().await,
     }
 }
+
+#[cfg(test)]
+mod tests;

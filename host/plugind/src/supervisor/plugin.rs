@@ -157,6 +157,8 @@ impl ManagedPlugin {
                     if let Some(problem) = &mut self.problem {
                         problem.left_out = left_out;
                     }
+                    // Clients may have asked meanwhile for what it comes to.
+                    turn.report(Fact::NotRestarted(self.why_not_serving()));
                 }
             }
             PluginEvent::Unusable(problem) => self.fail(*problem, &mut turn),
@@ -196,6 +198,8 @@ impl ManagedPlugin {
             PluginEvent::Forget => {
                 self.cancel_pending(&mut turn);
                 (self.removed, self.problem) = (true, None);
+                // An operator may have started it meanwhile.
+                turn.steps.extend(self.generations.remove(StopReason::Removed, now));
             }
         }
         while let Some(step) = turn.steps.pop_front() {
@@ -314,7 +318,10 @@ impl ManagedPlugin {
                     let is_start = is_candidate || generation.failed_on_demand;
                     let stage = if is_start { FailedStage::Start } else { FailedStage::Run };
                     let problem = PluginProblem::of(generation, stage);
-                    self.fail(problem, turn);
+                    match !is_candidate && self.is_followed() {
+                        true => self.fail_followed(problem, turn),
+                        false => self.fail(problem, turn),
+                    }
                 }
             }
             LifecycleState::Inactive => turn.report(Fact::Returned { generation: number }),

@@ -35,6 +35,8 @@ pub struct PluginProblem {
     pub since: Option<SystemTime>,
     /// The daemon starts without it, since it has never served and others have.
     pub left_out: bool,
+    /// The version waited for others when it failed, so nothing has changed, and the daemon does not end for it.
+    pub held_back: bool,
 }
 
 impl PluginProblem {
@@ -53,6 +55,7 @@ impl PluginProblem {
             requests,
             since: None,
             left_out: false,
+            held_back: false,
         }
     }
 
@@ -71,6 +74,7 @@ impl PluginProblem {
             requests,
             since: None,
             left_out: false,
+            held_back: false,
         }
     }
 
@@ -106,6 +110,7 @@ impl PluginProblem {
             requests,
             since: None,
             left_out: false,
+            held_back: false,
         }
     }
 
@@ -140,6 +145,7 @@ impl PluginProblem {
             requests: generation.requests.clone(),
             since: None,
             left_out: false,
+            held_back: false,
         }
     }
 
@@ -167,7 +173,7 @@ impl PluginProblem {
         Failed {
             plugin: name.clone(),
             required: self.required && !self.left_out,
-            exit: action == Some(FailureAction::Exit),
+            exit: action == Some(FailureAction::Exit) && !self.held_back,
             stage: self.stage,
             error: self.error.clone(),
             configuration: self.configuration,

@@ -134,6 +134,12 @@ impl ReloadState {
         }
     }
 
+    /// This plugin was removed.
+    pub fn removed(&mut self, name: &PluginName) {
+        self.pending.remove(name);
+        self.removed.insert(name.clone());
+    }
+
     /// Because something failed, nothing is changed.
     pub fn take_back(&mut self) {
         self.pending.clear();

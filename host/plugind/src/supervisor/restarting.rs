@@ -6,6 +6,7 @@ use crate::{
     base::{error_chain::ErrorChain, name::PluginName},
     supervisor::{
         Supervisor,
+        change_requests::ChangeReply,
         handle::Message,
         own_task::spawn_and_send,
         own_thread::{on_own_thread, within},
@@ -17,30 +18,25 @@ use crate::{
     world::link::Linked,
 };
 use std::sync::Arc;
-use tokio::sync::oneshot;
 
 impl Supervisor {
     /// Starts new instances of the version that there is, which take over when they are ready.
-    pub(super) fn restart(
-        &mut self,
-        name: PluginName,
-        reply: oneshot::Sender<Result<u64, RestartError>>,
-    ) {
+    pub(super) fn restart(&mut self, name: PluginName, reply: ChangeReply) {
         match self.plugins.get(&name) {
             // The client may have disconnected.
             None => return drop(reply.send(Err(RestartError::NoSuchPlugin))),
             Some(plugin) if plugin.is_stopped() => return self.start_plugin(name, reply),
             Some(_) => (),
         }
-        self.restarts.push((name.clone(), reply));
-        self.restart_now(&name);
+        let nth = self.requests.add(&name, reply);
+        self.restart_now(&name, nth);
     }
 
-    /// The same for those who wait already.
-    pub(super) fn restart_now(&mut self, name: &PluginName) {
+    /// The same for a request that waits already.
+    pub(super) fn restart_now(&mut self, name: &PluginName, nth: u64) {
         match self.has_credentials(name) {
-            Some(linked) => self.relink(name.clone(), linked),
-            None => self.restart_from(name, None),
+            Some(linked) => self.relink(name.clone(), nth, linked),
+            None => self.restart_from(name, nth, None),
         }
     }
 
@@ -52,7 +48,7 @@ impl Supervisor {
         is_granted.then(|| linked.clone())
     }
 
-    fn relink(&self, name: PluginName, linked: Arc<Linked>) {
+    fn relink(&self, name: PluginName, nth: u64, linked: Arc<Linked>) {
         let (host, places) = (self.deps.host.clone(), self.deps.places.clone());
         let (inbox, plugin) = (self.inbox.clone(), name.clone());
         let linking = async move {
@@ -62,24 +58,32 @@ impl Supervisor {
                 Ok(outcome) => outcome.map_err(|error| ErrorChain(&error).to_string()),
                 Err(error) => Err(ErrorChain(&error).to_string()),
             };
-            Some(Message::Relinked { name, outcome: outcome.map(Arc::new) })
+            Some(Message::Relinked { name, nth, outcome: outcome.map(Arc::new) })
         };
-        let failed = move |why| Message::Relinked { name: plugin, outcome: Err(why) };
+        let failed = move |why| Message::Relinked { name: plugin, nth, outcome: Err(why) };
         spawn_and_send(inbox, linking, failed);
     }
 
     /// A plugin was linked again, or cannot be.
-    pub(super) fn relinked(&mut self, name: &PluginName, outcome: Result<Arc<Linked>, String>) {
+    pub(super) fn relinked(
+        &mut self,
+        name: &PluginName,
+        nth: u64,
+        outcome: Result<Arc<Linked>, String>,
+    ) {
         match outcome {
-            Ok(linked) => self.restart_from(name, Some(linked)),
+            // It was stopped or removed meanwhile.
+            _ if !self.requests.is_waiting(nth) => (),
+            Ok(linked) => self.restart_from(name, nth, Some(linked)),
             Err(error) => {
                 let failed = Failed::of_change(name.clone(), FailedStage::Link, error);
-                self.restarted(name, &Err(RestartError::Failed(failed)));
+                self.requests.answer(nth, &Err(RestartError::Failed(failed)));
             }
         }
     }
 
-    fn restart_from(&mut self, name: &PluginName, linked: Option<Arc<Linked>>) {
+    fn restart_from(&mut self, name: &PluginName, nth: u64, linked: Option<Arc<Linked>>) {
+        self.requests.begin(nth);
         let relinked = linked.map(|linked| {
             self.tickets += 1;
             let release = linked.release.clone();

@@ -5,6 +5,7 @@ use crate::{
     plugin::{release::ReleaseDigests, verify::Verified},
     supervisor::{
         Supervisor,
+        change_requests::ChangeReply,
         falling_back::LOAD_DEADLINE,
         handle::Message,
         own_task::spawn_and_send,
@@ -14,15 +15,11 @@ use crate::{
         rollout::HoldPoint,
     },
 };
-use tokio::{sync::oneshot, time::timeout};
+use tokio::time::timeout;
 
 impl Supervisor {
     /// Reads the version that served before the current one. The reply follows when it serves, or when it cannot.
-    pub(super) fn rollback(
-        &mut self,
-        name: PluginName,
-        reply: oneshot::Sender<Result<u64, RestartError>>,
-    ) {
+    pub(super) fn rollback(&mut self, name: PluginName, reply: ChangeReply) {
         let serving = match self.plugins.get(&name) {
             None => Err(RestartError::NoSuchPlugin),
             Some(plugin) if plugin.is_stopped() => Err(RestartError::Stopped),
@@ -38,7 +35,7 @@ impl Supervisor {
             // The client may have disconnected.
             Err(why) => return drop(reply.send(Err(why))),
         };
-        self.restarts.push((name.clone(), reply));
+        let nth = self.requests.add(&name, reply);
         let previous = self.deps.versions.previous(&name, serving);
         let (inbox, credentials) = (self.inbox.clone(), self.deps.places.credentials.clone());
         let plugin = name.clone();
@@ -59,9 +56,9 @@ impl Supervisor {
                     }
                 }
             };
-            Some(Message::Previous { name, serving, outcome })
+            Some(Message::Previous { name, nth, serving, outcome })
         };
-        let failed = move |why| Message::Previous { name: plugin, serving, outcome: Err(why) };
+        let failed = move |why| Message::Previous { name: plugin, nth, serving, outcome: Err(why) };
         spawn_and_send(inbox, reading, failed);
     }
 
@@ -69,14 +66,21 @@ impl Supervisor {
     pub(super) fn roll_back(
         &mut self,
         name: &PluginName,
+        nth: u64,
         from: ReleaseDigests,
         outcome: Result<Verified, String>,
     ) {
+        if !self.requests.is_waiting(nth) {
+            // It was stopped or removed meanwhile.
+            return;
+        }
         let is_still = |plugin: &ManagedPlugin| {
             let serving = plugin.serving().map(|serving| serving.release.digests());
             serving == Some(from) && !plugin.is_in_progress()
         };
         let outcome = match self.plugins.get(name).is_some_and(is_still) {
+            // An operator pinned it meanwhile.
+            true if self.pins.contains_key(name) => Err(RestartError::Pinned),
             true => outcome
                 .and_then(|verified| self.with_free_routes(name, verified))
                 .map_err(RestartError::NoRollback),
@@ -88,11 +92,12 @@ impl Supervisor {
                 if let Some(plugin) = self.plugins.get_mut(name) {
                     plugin.begin_rollback(from, to);
                 }
+                self.requests.begin(nth);
                 let ticket = self.queue_ticket(name);
                 let hold_point = HoldPoint::Open;
                 self.decide(name, PluginEvent::Found { ticket, verified, requests, hold_point });
             }
-            Err(error) => self.restarted(name, &Err(error)),
+            Err(error) => self.requests.answer(nth, &Err(error)),
         }
     }
 }

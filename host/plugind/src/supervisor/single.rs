@@ -6,6 +6,7 @@ use crate::{
     route::{owners::RouteRequest, sockets::SocketPlan},
     supervisor::{
         Supervisor,
+        change_requests::ChangeReply,
         compare::{Change, compare},
         handle::Message,
         plugin::{ERROR_MAX, ManagedPlugin, PluginEvent},
@@ -27,6 +28,8 @@ impl Supervisor {
         name: PluginName,
         reply: oneshot::Sender<Result<(), StopError>>,
     ) {
+        // What was asked for before must not start it later.
+        self.requests.cancel(&name, RestartError::Stopped);
         if self.plugins.get(&name).is_none_or(|plugin| plugin.removed) {
             // The client may have disconnected.
             return drop(reply.send(Err(StopError::NoSuchPlugin)));
@@ -53,52 +56,45 @@ impl Supervisor {
     }
 
     /// Starts a plugin that does not serve; the reply follows when it serves, or cannot.
-    pub(super) fn start_plugin(
-        &mut self,
-        name: PluginName,
-        reply: oneshot::Sender<Result<u64, RestartError>>,
-    ) {
+    pub(super) fn start_plugin(&mut self, name: PluginName, reply: ChangeReply) {
         let plugin = self.plugins.get(&name);
         let serving = plugin.and_then(ManagedPlugin::serving).map(|serving| serving.number);
         match (plugin.map(ManagedPlugin::condition), serving) {
             (Some(Condition::Running | Condition::Updating(_)), Some(number)) => {
                 // The client may have disconnected.
-                return drop(reply.send(Ok(number)));
+                drop(reply.send(Ok(number)));
             }
             (Some(Condition::Updating(_) | Condition::Recovering), _) => {
-                return self.restart(name, reply);
+                self.restart(name, reply);
             }
-            (Some(Condition::Starting(_)), _) => (),
-            _ => self.read_one(&name, true),
+            (Some(Condition::Starting(_)), _) => self.requests.join(&name, reply),
+            _ => self.read_one(&name, true, reply),
         }
-        self.restarts.push((name, reply));
     }
 
     /// Takes over the files of a plugin; the reply follows when it serves, or cannot.
-    pub(super) fn reload_plugin(
-        &mut self,
-        name: PluginName,
-        reply: oneshot::Sender<Result<u64, RestartError>>,
-    ) {
+    pub(super) fn reload_plugin(&mut self, name: PluginName, reply: ChangeReply) {
         let plugin = self.plugins.get(&name);
         if plugin.is_some_and(ManagedPlugin::is_stopped) {
             // The client may have disconnected.
             return drop(reply.send(Err(RestartError::Stopped)));
         }
         // One that takes over only with others belongs to them; its outcome is that of their reload.
-        if !plugin.is_some_and(ManagedPlugin::is_at_hold_point) {
-            self.read_one(&name, false);
+        match plugin.is_some_and(ManagedPlugin::is_at_hold_point) {
+            true => self.requests.join(&name, reply),
+            false => self.read_one(&name, false, reply),
         }
-        self.restarts.push((name, reply));
     }
 
     /// Reads the directories for one plugin. `starts` says whether it is to run, although it does not start by itself or
     /// has ended.
-    fn read_one(&self, name: &PluginName, starts: bool) {
+    fn read_one(&mut self, name: &PluginName, starts: bool, reply: ChangeReply) {
+        let nth = self.requests.add(name, reply);
         let name = name.clone();
         let changed = name.clone();
         self.read_and(Some(&changed), move |outcome| Message::ReadOne {
             name: name.clone(),
+            nth,
             starts,
             outcome,
         });
@@ -108,19 +104,28 @@ impl Supervisor {
     pub(super) fn apply_one(
         &mut self,
         name: &PluginName,
+        nth: u64,
         starts: bool,
         outcome: Result<(ScanReport, SocketPlan), DirectoriesError>,
     ) {
+        if !self.requests.is_waiting(nth) {
+            // It was stopped or removed meanwhile.
+            return;
+        }
+        if self.plugins.get(name).is_some_and(ManagedPlugin::is_at_hold_point) {
+            // It belongs to an all-or-nothing reload now.
+            return self.requests.begin(nth);
+        }
         let mut report = match outcome {
             Ok((report, _)) => report,
             Err(error) => {
                 let error = cut(&ErrorChain(&error).to_string(), ERROR_MAX).into_owned();
-                return self.restarted(name, &Err(RestartError::Unreadable(error)));
+                return self.requests.answer(nth, &Err(RestartError::Unreadable(error)));
             }
         };
         self.hold_pinned(&mut report);
         if !starts && report.held.contains(name) {
-            return self.restarted(name, &Err(RestartError::Pinned));
+            return self.requests.answer(nth, &Err(RestartError::Pinned));
         }
         let mut held = Vec::new();
         if let Some(plugin) = self.plugins.get_mut(name) {
@@ -133,12 +138,13 @@ impl Supervisor {
         let plan = self.deps.plan.borrow().clone();
         let changes = compare(report.plugins, &self.plugins, Some(&plan), options);
         match changes.into_iter().find(|(found, _)| found == name) {
-            Some((_, Change::Same)) if starts && has_ended => self.restart_now(name),
-            Some((_, change)) => self.apply_single(name, change, held, starts),
-            None if self.plugins.contains_key(name) => {
+            Some((_, Change::Same)) if starts && has_ended => self.restart_now(name, nth),
+            Some((_, change)) => self.apply_single(name, nth, change, held, starts),
+            // The removal answers this request, too.
+            None if self.plugins.get(name).is_some_and(|plugin| !plugin.removed) => {
                 self.decide(name, PluginEvent::Remove(StopReason::Removed));
             }
-            None => self.restarted(name, &Err(RestartError::NoSuchPlugin)),
+            None => self.requests.answer(nth, &Err(RestartError::NoSuchPlugin)),
         }
         self.execute();
         self.publish();
@@ -153,17 +159,19 @@ impl Supervisor {
     fn apply_single(
         &mut self,
         name: &PluginName,
+        nth: u64,
         change: Change,
         held: Vec<RouteRequest>,
         starts: bool,
     ) {
         let new = || ManagedPlugin::new(name.clone());
         self.plugins.entry(name.clone()).or_insert_with(new).removed = false;
+        self.requests.begin(nth);
         match change {
             Change::Same => {
                 let current = self.plugins.get(name).and_then(|it| it.generations.current());
                 if let Some(number) = current.map(|current| current.number) {
-                    self.restarted(name, &Ok(number));
+                    self.requests.answer(nth, &Ok(number));
                 }
                 self.decide(name, PluginEvent::Unchanged);
             }
@@ -173,7 +181,7 @@ impl Supervisor {
                 if !starts && self.is_to_rest(name, &verified) =>
             {
                 self.decide(name, PluginEvent::Rest { requests });
-                self.restarted(name, &Err(RestartError::Stopped));
+                self.requests.answer(nth, &Err(RestartError::Stopped));
             }
             Change::Changed { verified, requests } => {
                 if let Some(plugin) = self.plugins.get_mut(name).filter(|_| starts) {

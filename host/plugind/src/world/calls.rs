@@ -274,13 +274,13 @@ impl Body for PauseLimit {
 }
 
 #[cfg(test)]
-pub(super) mod tests {
+pub(crate) mod tests {
     use super::*;
     use futures::FutureExt;
     use http_body_util::Empty;
 
     /// A plugin that never answers.
-    struct Silent;
+    pub(crate) struct Silent;
 
     impl PluginDispatch for Silent {
         fn dispatch(

@@ -79,6 +79,12 @@ type Made = Result<Arc<HostRuntime>, Arc<HostRuntimeError>>;
 pub struct PendingHostRuntime(Shared<oneshot::Receiver<Made>>);
 
 impl PendingHostRuntime {
+    /// One that cannot be made.
+    #[cfg(test)]
+    pub(crate) fn failed() -> Self {
+        Self(oneshot::channel().1.shared())
+    }
+
     /// Begins to make it. Guests have the clocks of the system, unless there is a `clock` that can be moved.
     ///
     /// # Errors

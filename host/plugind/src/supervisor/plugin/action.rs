@@ -115,6 +115,8 @@ pub enum Fact {
     },
     /// The newest version cannot be used.
     Failed(Box<PluginProblem>),
+    /// The version that served cannot serve any more, and another one is on its way.
+    FailedFollowed(Box<PluginProblem>),
     /// The newest version did not start, and is tried again.
     Retried(Failed),
     /// An operator stopped it.
@@ -136,6 +138,6 @@ pub enum Fact {
         /// The reason.
         error: String,
     },
-    /// New instances were not started. Clients that wait for them are answered.
+    /// New instances were not started, or a version was given up. Those that wait for it are answered.
     NotRestarted(RestartError),
 }

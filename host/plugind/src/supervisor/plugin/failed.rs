@@ -2,10 +2,12 @@
 
 use crate::{
     base::text::cut,
-    plugin::{archive::LastGood, release::Release},
+    plugin::{archive::LastGood, manifest::FailureAction, release::Release},
     supervisor::{
+        lifecycle::LifecycleState,
         plugin::{Action, ERROR_MAX, Fact, Fallback, ManagedPlugin, Turn},
         problem::{PluginProblem, RestartError},
+        rollout::RolloutProgress,
     },
 };
 use std::{mem::replace, time::SystemTime};
@@ -13,7 +15,10 @@ use std::{mem::replace, time::SystemTime};
 impl ManagedPlugin {
     /// The newest version cannot be used. The previous one keeps serving.
     pub(super) fn fail(&mut self, problem: PluginProblem, turn: &mut Turn) {
-        let problem = self.following(problem);
+        let mut problem = self.following(problem);
+        let candidate = self.generations.candidate().map(|candidate| candidate.number);
+        problem.held_back =
+            candidate.is_some() && candidate == problem.generation && self.is_at_hold_point();
         self.preparing = None;
         let has_fallen_back = replace(&mut self.fallback, Fallback::Unused) == Fallback::Trying;
         let is_of_last_good = self.is_of_last_good(&problem);
@@ -48,6 +53,27 @@ impl ManagedPlugin {
             left_out: !has_served && self.last_good == LastGood::Others,
             ..problem
         }
+    }
+
+    /// The version that served cannot serve any more. The one that is to follow continues, and its outcome is what counts.
+    pub(super) fn fail_followed(&mut self, mut problem: PluginProblem, turn: &mut Turn) {
+        problem.error = cut(&problem.error, ERROR_MAX).into_owned();
+        self.problem = Some(problem.clone());
+        turn.report(Fact::FailedFollowed(Box::new(problem)));
+        turn.actions.push(Action::Publish);
+    }
+
+    /// Whether a version is on its way that does not need the state of the one that serves.
+    pub(super) fn is_followed(&self) -> bool {
+        self.is_in_progress() && self.generations.progress() != RolloutProgress::Saving
+    }
+
+    /// Whether the daemon is to end because the version that served failed, whatever followed it.
+    pub(super) fn is_failed_with_exit(&self) -> bool {
+        self.generations.current().is_some_and(|current| {
+            let action = current.release.manifest.service.failure_action;
+            current.lifecycle.state() == LifecycleState::Failed && action == FailureAction::Exit
+        })
     }
 
     /// A client waited for the outcome of the last attempt, and got it.

@@ -85,6 +85,9 @@ impl ManagedPlugin {
         if self.removed {
             return turn.report(Fact::NotRestarted(RestartError::NoSuchPlugin));
         }
+        if self.is_stopped() {
+            return turn.report(Fact::NotRestarted(RestartError::Stopped));
+        }
         let is_waiting = self.is_waiting();
         let (from, policy, hold_point) =
             match (self.generations.candidate(), self.generations.current()) {
@@ -95,12 +98,7 @@ impl ManagedPlugin {
                 // A pending version will have new instances anyway.
                 _ if self.is_in_progress() => return,
                 (_, Some(current)) => (current, StartPolicy::Candidate, HoldPoint::Open),
-                (_, None) => {
-                    if let Some(failed) = self.failed() {
-                        turn.report(Fact::NotRestarted(RestartError::Failed(failed)));
-                    }
-                    return;
-                }
+                (_, None) => return turn.report(Fact::NotRestarted(self.why_not_serving())),
             };
         let is_of_it = |release: &Release| release.digests() == from.release.digests();
         // Another version may have taken over while this one was linked.
@@ -111,6 +109,11 @@ impl ManagedPlugin {
         let generation = Generation::new(number, release, policy);
         let generation = Generation { is_restart: true, ..generation };
         self.start_candidate(generation, source, hold_point, turn);
+    }
+
+    /// Why nothing of it serves or is on its way.
+    pub(super) fn why_not_serving(&self) -> RestartError {
+        self.failed().map_or(RestartError::TakenBack, RestartError::Failed)
     }
 
     /// The generation of which a restart makes new instances; none, if a pending version has new ones anyway.

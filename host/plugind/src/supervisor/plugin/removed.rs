@@ -1,10 +1,7 @@
 //! A plugin that ends: its files are gone, or the daemon ends.
 
 use crate::{
-    supervisor::{
-        plugin::{Action, Fact, Fallback, ManagedPlugin, Turn},
-        problem::RestartError,
-    },
+    supervisor::plugin::{Action, Fact, Fallback, ManagedPlugin, Turn},
     world::bindings::exports::plugind::plugin::lifecycle::StopReason,
 };
 use std::mem::replace;
@@ -18,7 +15,6 @@ impl ManagedPlugin {
         if was_there && reason == StopReason::Removed {
             turn.actions.push(Action::Keep(None));
             turn.report(Fact::Removed { serving });
-            turn.report(Fact::NotRestarted(RestartError::NoSuchPlugin));
         }
     }
 

@@ -179,7 +179,9 @@ impl ManagedPlugin {
         let problem = self.current_problem()?;
         let failed = problem.failed(&self.name);
         // A version that is on its way may serve in its place.
-        let exit = failed.exit && self.serving().is_none() && self.fallback == Fallback::Unused;
+        let exit = (failed.exit || self.is_failed_with_exit())
+            && self.serving().is_none()
+            && self.fallback == Fallback::Unused;
         let serves = self.serving().is_some() && problem.stage != FailedStage::Run;
         let previous_since = serves.then(|| problem.since.unwrap_or(SystemTime::UNIX_EPOCH));
         Some(Failed { exit, previous_since, ..failed })

@@ -1,6 +1,7 @@
 //! While a new attempt is in progress, no failure of an earlier one is reported.
 
 use super::*;
+use crate::plugin::manifest::FailureAction;
 
 fn unavailable(why: &str) -> WorkerEvent {
     failed(Failure::Unavailable(why.to_owned()), InstanceStage::Starting)
@@ -97,4 +98,48 @@ fn routes_and_necessity_are_those_of_the_attempt_and_not_of_the_failure_before_i
     assert!(managed.plugin.is_required());
     managed.prepare(optional, true);
     assert!(!managed.plugin.is_required());
+}
+
+/// A version that ends the daemon when it fails, at a hold point.
+fn exits_at(hold_point: HoldPoint) -> (Managed, Vec<Action>) {
+    let mut manifest = Manifest::default();
+    manifest.service.failure_action = FailureAction::Exit;
+    let release = Arc::new(Release { manifest, ..Release::clone(&release(1, false)) });
+    let (mut managed, ticket) = (Managed::new(), 1);
+    let (verified, requests) = (Verified::assumed(release), Vec::new());
+    managed.handle(PluginEvent::Found { ticket, verified, requests, hold_point });
+    let outcome = Ok(Prepared { generation: 1, after_start: true, saved: None });
+    managed.handle(PluginEvent::Prepared { ticket, outcome });
+    let stage = InstanceStage::Starting;
+    let actions = managed.worker(1, failed(Failure::Configuration("why".to_owned()), stage));
+    (managed, actions)
+}
+
+#[test]
+fn a_version_that_fails_at_a_hold_point_does_not_end_the_daemon() {
+    for (hold_point, exits) in [(HoldPoint::Closed, false), (HoldPoint::Open, true)] {
+        let (managed, actions) = exits_at(hold_point);
+        let problems: Vec<_> = problems(&actions).into_iter().cloned().collect();
+        let name = &managed.plugin.name;
+        let exit: Vec<_> = problems.iter().map(|it| it.failed(name).exit).collect();
+        assert_eq!(exit, [exits], "{hold_point:?}");
+        assert_eq!(managed.plugin.failed().map(|failed| failed.exit), Some(exits));
+    }
+}
+
+#[test]
+fn a_version_that_failed_ends_the_daemon_only_if_the_next_one_fails() {
+    for follower_serves in [true, false] {
+        let mut manifest = Manifest::default();
+        manifest.service.failure_action = FailureAction::Exit;
+        let first = Arc::new(Release { manifest, ..Release::clone(&release(1, false)) });
+        let (mut managed, number) = Managed::serving(first);
+        let (next, _) = managed.prepare(release(2, false), true);
+        let stage = InstanceStage::Ready { uptime: Duration::ZERO, served: false };
+        managed.worker(number, failed(Failure::Configuration("why".to_owned()), stage));
+        assert!(managed.plugin.serving().is_none() && managed.plugin.failed().is_none());
+        managed.worker(next, if follower_serves { READY } else { trap_at_start() });
+        let exits = managed.plugin.failed().is_some_and(|failed| failed.exit);
+        assert_eq!(exits, !follower_serves);
+    }
 }

@@ -96,9 +96,13 @@ fn where_the_last_good_version_cannot_be_read_the_start_fails() {
     let mut managed = with_last_good(LastGood::Version(release(1, false).digests()));
     let (number, _) = managed.prepare(release(2, false), false);
     managed.worker(number, trap_at_start());
-    managed.handle(PluginEvent::NoFallback { left_out: false });
+    let actions = managed.handle(PluginEvent::NoFallback { left_out: false });
     assert!(!managed.plugin.standing().awaited);
     assert!(managed.plugin.failed().is_some_and(|failed| failed.required));
+    // For clients that asked for a start or a restart meanwhile.
+    let is_answer =
+        |it: &Action| matches!(it, Action::Report(Fact::NotRestarted(RestartError::Failed(_))));
+    assert!(has(&actions, is_answer), "{actions:?}");
 }
 
 #[test]

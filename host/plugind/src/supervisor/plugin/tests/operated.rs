@@ -69,3 +69,25 @@ fn a_plugin_that_does_not_start_by_itself_is_counted_while_it_serves() {
     managed.worker(number, READY);
     assert!(managed.plugin.standing().operated, "an operator started it");
 }
+
+#[test]
+fn a_restart_of_a_plugin_that_was_stopped_meanwhile_is_refused() {
+    let (mut managed, _) = Managed::serving(release(1, false));
+    managed.handle(PluginEvent::Stop);
+    let actions = managed.handle(PluginEvent::Restart { generation: 9, relinked: None });
+    let refused =
+        |it: &Action| matches!(it, Action::Report(Fact::NotRestarted(RestartError::Stopped)));
+    assert!(has(&actions, refused), "{actions:?}");
+    assert!(!has(&actions, |it| matches!(it, Action::Create { .. })));
+}
+
+#[test]
+fn a_plugin_that_an_operator_started_ends_with_the_reload_that_added_it() {
+    let (mut managed, number) = Managed::serving(release(1, false));
+    let actions = managed.handle(PluginEvent::Forget);
+    let drains =
+        |it: &Action| matches!(it, Action::Drain(it, StopReason::Removed) if *it == number);
+    assert!(has(&actions, drains), "{actions:?}");
+    managed.worker(number, WorkerEvent::Gone);
+    assert!(managed.plugin.is_gone());
+}
