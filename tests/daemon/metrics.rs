@@ -243,6 +243,32 @@ fn connections_and_their_bytes_are_counted_of_sockets_and_plugins() {
 }
 
 #[test]
+fn a_connection_that_waits_for_an_instance_does_not_count_as_passed_to_the_plugin() {
+    let manifest = "[[serve]]\nsocket = \"echo\"\n[instances]\nmax = 1\nconcurrency = 1\n\
+                    [limits]\nrequest-timeout = \"1h\"\n";
+    let tree = Tree::new().with_manifest("echoes", manifest);
+    let measured = Measured::start(&tree, &["--listen", "echo=127.0.0.1:0"]);
+    let line = measured.daemon.log.wait_for(&["listening ", "socket=echo"]);
+    let (_, address) = line.split_once("address=").unwrap();
+    let connect = || {
+        let mut stream = TcpStream::connect(address.parse::<SocketAddr>().unwrap()).unwrap();
+        stream.set_read_timeout(Some(WAIT_MAX)).unwrap();
+        stream.write_all(b"hello").unwrap();
+        stream
+    };
+    let mut served = connect();
+    served.read_exact(&mut [0; 5]).unwrap();
+    let mut waits = connect();
+    measured.wait_for("plugind_plugin_queued{plugin=\"echoes\"}", 1.0);
+    let begun = "plugind_plugin_connections_begun_total{plugin=\"echoes\"}";
+    assert_eq!(measured.value(begun), Some(1.0));
+    drop(served);
+    waits.read_exact(&mut [0; 5]).unwrap();
+    assert_eq!(measured.value(begun), Some(2.0));
+    measured.wait_for("plugind_plugin_received_bytes_total{plugin=\"echoes\"}", 10.0);
+}
+
+#[test]
 fn a_client_gets_the_format_that_it_asks_for_and_nothing_but_metrics() {
     let measured = Measured::start(&Tree::new().with("statuses"), &[]);
     let mut connection = Connection::to(measured.metrics);

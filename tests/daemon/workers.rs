@@ -72,6 +72,24 @@ fn one_worker_is_shared_by_as_many_calls_as_its_manifest_says() {
 }
 
 #[test]
+fn a_guest_that_computes_or_blocks_after_it_has_waited_keeps_no_request_waiting() {
+    let manifest = "[service]\nwatchdog-sec = \"1h\"\n[limits]\nrequest-timeout = \"1h\"\n\
+                    [instances]\nmode = \"shared\"\nmax = 2\n";
+    for work in ["compute", "block"] {
+        let daemon = Daemon::start(&Tree::new().with_manifest("occupies", manifest));
+        // It is not answered.
+        let mut first = daemon.connect();
+        let path = format!("/occupies/{work}");
+        first.request("POST", &path, &["Transfer-Encoding: chunked"]);
+        daemon.log.wait_for(&["waits"]);
+        assert_eq!(daemon.get("/occupies").status(), 200, "{work}");
+        first.write_chunk(b"go");
+        daemon.log.wait_for(&["begins"]);
+        assert_eq!(daemon.get("/occupies").status_and_text(), (200, "1"), "{work}");
+    }
+}
+
+#[test]
 fn an_instance_knows_its_name_generation_and_number() {
     let daemon = Daemon::start(&Tree::new().with_manifest("counts", "[instances]\nmax = 1\n"));
     let ready = daemon.log.wait_for(&["plugin ready", "plugin=counts"]);

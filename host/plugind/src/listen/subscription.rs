@@ -15,6 +15,7 @@ use crate::{
     remote::{
         availability::pause,
         nats::{ANSWER, NatsConnection},
+        refusals::subscription_refusal,
     },
     route::table::TableReader,
     runtime::executors::Executors,
@@ -31,10 +32,7 @@ use std::{
     time::{Duration, Instant},
 };
 use tokio::{
-    sync::{
-        OwnedSemaphorePermit,
-        broadcast::{self, error::RecvError},
-    },
+    sync::{OwnedSemaphorePermit, broadcast},
     time::timeout,
 };
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
@@ -248,16 +246,7 @@ impl Subscription {
 
     /// Waits until the server refuses the subscription, and returns the error.
     async fn refusal(&self, errors: &mut broadcast::Receiver<Arc<str>>) -> Arc<str> {
-        let subject = format!("\"{}\"", self.key.subscribe.subject);
-        loop {
-            match errors.recv().await {
-                Ok(error) if error.contains("Subscription") && error.contains(&subject) => {
-                    return error;
-                }
-                Ok(_) | Err(RecvError::Lagged(_)) => (),
-                Err(RecvError::Closed) => return pending().await,
-            }
-        }
+        subscription_refusal(errors, self.key.subscribe.subject.as_str()).await
     }
 
     /// Receives messages until the subscription has ended, with those that were on their way. Some may still wait then.

@@ -4,6 +4,7 @@
 //! same task, deadlines are kept: a guest that spins or blocks keeps the inside from being reached, never the outside.
 
 mod inside;
+mod occupied;
 mod outside;
 
 use crate::{

@@ -56,6 +56,8 @@ pub(crate) struct WorkerHandle {
     turn: AtomicU8,
     /// The part that serves has to look at its calls, their queue, and its other work.
     serving_is_due: AtomicBool,
+    /// The part that serves has looked at them in the last poll. Only its own task notes and reads that.
+    serving_was_reached: AtomicBool,
     /// It could take a call, by what it saw last, and whether the queue knows.
     is_available: AtomicBool,
     /// It could take a call if the replies on their way had reached their callers.
@@ -94,6 +96,7 @@ impl WorkerHandle {
             failed: AtomicBool::new(false),
             turn: AtomicU8::new(0),
             serving_is_due: AtomicBool::new(false),
+            serving_was_reached: AtomicBool::new(false),
             is_available: AtomicBool::new(false),
             delivers: AtomicBool::new(false),
             resumes: AtomicBool::new(false),
@@ -217,6 +220,11 @@ impl WorkerHandle {
         self.is_available.store(is_available, Relaxed);
     }
 
+    /// Whether it could take a call, by what it noted last.
+    pub(crate) fn is_offered(&self) -> bool {
+        self.is_available.load(Relaxed)
+    }
+
     /// Its guest yielded in the middle of a computation.
     pub(crate) fn note_yield(&self) {
         self.resumes.store(true, Relaxed);
@@ -263,7 +271,17 @@ impl WorkerHandle {
 
     /// Whether the part that serves has to look at its work: once in each poll of the instance, and when something woke it.
     pub(crate) fn take_serving_due(&self) -> bool {
-        self.serving_is_due.load(Relaxed) && self.serving_is_due.swap(false, AcqRel)
+        let is_due = self.serving_is_due.load(Relaxed) && self.serving_is_due.swap(false, AcqRel);
+        if is_due {
+            self.serving_was_reached.store(true, Relaxed);
+        }
+        is_due
+    }
+
+    /// Whether the last poll of the instance reached the part that serves. A guest that computes, or waits in a call that
+    /// blocks its whole instance, keeps it from that.
+    pub(crate) fn was_serving_reached(&self) -> bool {
+        self.serving_was_reached.load(Relaxed)
     }
 
     /// Something is wanted of it.
@@ -290,6 +308,7 @@ impl WorkerHandle {
     pub(crate) fn begin_poll(&self) {
         self.turn.swap(POLLED, AcqRel);
         self.serving_is_due.store(true, Relaxed);
+        self.serving_was_reached.store(false, Relaxed);
     }
 
     /// The poll has ended. True if something woke the instance meanwhile: then it must be polled again, or its task woken.

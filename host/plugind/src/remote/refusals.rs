@@ -14,7 +14,7 @@ use tokio::{
 };
 
 /// The most errors of the server that are kept for a slow receiver.
-const ERRORS_MAX: usize = 64;
+const ERRORS_MAX: usize = 1024;
 /// Subjects to which the server is known to allow messages, at most.
 const ALLOWED_MAX: usize = 1024;
 /// Time for the task of the client to pass on an error that it has received.
@@ -98,6 +98,28 @@ pub async fn refusal(errors: &mut broadcast::Receiver<Arc<str>>, subject: &str) 
     }
 }
 
+/// Waits until the server refuses a subscription to this subject, and returns the error. One that was missed may be about
+/// it, so that the subscription has to be made again.
+pub async fn subscription_refusal(
+    errors: &mut broadcast::Receiver<Arc<str>>,
+    subject: &str,
+) -> Arc<str> {
+    let subject = format!("\"{subject}\"");
+    loop {
+        match errors.recv().await {
+            Ok(error) if error.contains("Subscription") && error.contains(&subject) => {
+                return error;
+            }
+            Ok(_) => (),
+            Err(RecvError::Lagged(missed)) => {
+                return format!("the server may refuse it: {missed} of its errors were missed")
+                    .into();
+            }
+            Err(RecvError::Closed) => return pending().await,
+        }
+    }
+}
+
 /// Whether an error says that the permissions do not allow a message or a subscription to this subject.
 fn is_about(error: &str, subject: &str) -> bool {
     error.contains("Permissions Violation") && error.contains(&format!("{subject:?}"))
@@ -106,6 +128,7 @@ fn is_about(error: &str, subject: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use futures::FutureExt as _;
 
     #[test]
     fn a_refusal_is_about_the_subject_that_it_names_and_no_other() {
@@ -115,6 +138,27 @@ mod tests {
             assert!(!is_about(error, subject), "{subject}");
         }
         assert!(!is_about("nats: Stale Connection \"orders.new\"", "orders.new"));
+    }
+
+    #[test]
+    fn a_subscription_counts_as_refused_if_its_refusal_may_have_been_missed() {
+        let refusals = Refusals::new();
+        let mut errors = refusals.errors();
+        let report = |subject: &str| {
+            refusals
+                .report(&format!("nats: Permissions Violation for Subscription to \"{subject}\""));
+        };
+        let mut refusal = || subscription_refusal(&mut errors, "orders.*").now_or_never();
+        report("orders.new");
+        assert_eq!(refusal(), None);
+        report("orders.*");
+        assert!(refusal().unwrap().contains("Permissions Violation"));
+        report("orders.*");
+        for nth in 0..ERRORS_MAX {
+            report(&format!("others.{nth}"));
+        }
+        assert!(refusal().unwrap().contains("may refuse it: 1 of its errors"));
+        assert_eq!(refusal(), None);
     }
 
     #[test]

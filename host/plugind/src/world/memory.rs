@@ -172,23 +172,27 @@ impl Drop for Guest {
     }
 }
 
+/// The runtime asks before it compares with the maximum that the component declares, and such a growth fails in any case.
 impl ResourceLimiter for Guest {
     fn memory_growing(
         &mut self,
         current: usize,
         desired: usize,
-        _: Option<usize>,
+        maximum: Option<usize>,
     ) -> wasmtime::Result<bool> {
-        Ok(self.grow(desired.saturating_sub(current), false))
+        let is_possible = maximum.is_none_or(|maximum| desired <= maximum);
+        Ok(is_possible && self.grow(desired.saturating_sub(current), false))
     }
 
     fn table_growing(
         &mut self,
         current: usize,
         desired: usize,
-        _: Option<usize>,
+        maximum: Option<usize>,
     ) -> wasmtime::Result<bool> {
-        Ok(self.grow(desired.saturating_sub(current).saturating_mul(ELEMENT), false))
+        let is_possible = maximum.is_none_or(|maximum| desired <= maximum);
+        let bytes = desired.saturating_sub(current).saturating_mul(ELEMENT);
+        Ok(is_possible && self.grow(bytes, false))
     }
 }
 
@@ -224,6 +228,34 @@ mod tests {
         assert!(!other.hold(40) && other.refused() == refused(Limit::Daemon, true));
         drop((one, other));
         assert_eq!((shared.used(), shared.daemon.used()), (0, 50));
+    }
+
+    #[test]
+    fn a_growth_beyond_the_maximum_of_a_memory_or_table_costs_nothing() {
+        // A memory of one or two pages, and a table of one or two elements, whose growth fails again and again.
+        let module = "(module (memory 1 2) (table 1 2 funcref)
+            (func (export \"grow\") (result i32)
+                (drop (memory.grow (i32.const 2)))
+                (table.grow (ref.null func) (i32.const 2)))
+            (func (export \"grow-by-one\") (result i32)
+                (drop (memory.grow (i32.const 1)))
+                (table.grow (ref.null func) (i32.const 1))))";
+        let engine = wasmtime::Engine::default();
+        let module = wasmtime::Module::new(&engine, wat::parse_str(module).unwrap()).unwrap();
+        let shared = shared(1 << 20, 1 << 20, 1 << 20);
+        let mut store = wasmtime::Store::new(&engine, Guest::new(shared.clone()));
+        store.limiter(|guest| guest);
+        let instance = wasmtime::Instance::new(&mut store, &module, &[]).unwrap();
+        let mut call = |name| {
+            let grow = instance.get_typed_func::<(), i32>(&mut store, name).unwrap();
+            (grow.call(&mut store, ()).unwrap(), shared.used(), store.data().refused())
+        };
+        let of_one = (64 << 10) + ELEMENT;
+        for _ in 0..3 {
+            assert_eq!(call("grow"), (-1, of_one, None));
+        }
+        assert_eq!(call("grow-by-one"), (1, 2 * of_one, None));
+        assert_eq!(call("grow-by-one"), (-1, 2 * of_one, None));
     }
 
     proptest! {

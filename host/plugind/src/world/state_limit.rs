@@ -15,9 +15,9 @@ use std::{
     io,
     path::PathBuf,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
+    thread::{self, JoinHandle},
     time::{Duration, Instant},
 };
-use tokio::runtime::Handle;
 use tracing::{info, warn};
 
 /// After a refused write, a state counts as full if its room is smaller than this and smaller than the write.
@@ -51,12 +51,10 @@ struct Counts {
     /// Bytes that a measurement in progress may not see.
     unseen: u64,
     measured: Option<Instant>,
-    /// Whether `failure` has started a measurement that has not ended.
-    is_awaited: bool,
+    /// The measurement that `failure` has started last.
+    measurement: Option<JoinHandle<()>>,
     /// The room that a refused write needed, and the limit, until there is this room.
     refused: Option<(u64, u64)>,
-    /// The file threads of the plugin, on which a write was refused.
-    file_threads: Option<Handle>,
     warned: Option<Instant>,
 }
 
@@ -134,7 +132,6 @@ impl StateUsage {
         let mut counts = self.counts();
         counts.used = size.map(|size| size.saturating_add(counts.unseen));
         counts.measured = Some(Instant::now());
-        counts.is_awaited = false;
         self.note_room(&mut counts);
     }
 
@@ -195,7 +192,6 @@ impl StateLimit {
         let is_full = counts.used.is_none_or(|used| used.saturating_add(needed) > self.max);
         if is_full {
             counts.refused = Some((needed, self.max));
-            counts.file_threads = Handle::try_current().ok();
             if counts.warned.is_none_or(|warned| warned.elapsed() >= WARNING_PAUSE) {
                 counts.warned = Some(Instant::now());
                 let (plugin, max) = (&self.usage.plugin, self.max);
@@ -215,10 +211,12 @@ impl StateLimit {
         counts.refused?;
         let used = counts.used;
         let is_old = counts.measured.is_none_or(|measured| measured.elapsed() >= AGE_MAX);
-        if let (true, false, Some(threads)) = (is_old, counts.is_awaited, &counts.file_threads) {
+        let is_measuring = counts.measurement.as_ref().is_some_and(|it| !it.is_finished());
+        if is_old && !is_measuring {
             let usage = self.usage.clone();
-            threads.spawn_blocking(move || usage.measure());
-            counts.is_awaited = true;
+            let measure = thread::Builder::new().name("measure".to_owned());
+            // Without a thread, the next call tries again. The file threads of the plugin may have ended.
+            counts.measurement = measure.spawn(move || usage.measure()).ok();
         }
         drop(counts);
         Some(match used {
@@ -275,6 +273,26 @@ mod tests {
         also.make_room(2).unwrap();
         assert_eq!(limit.failure(), None);
         drop(pending);
+    }
+
+    #[test]
+    fn removed_files_are_noticed_after_the_threads_that_wrote_them_have_ended() {
+        let root = tempfile::tempdir().unwrap();
+        let path = root.path().join("file");
+        fs::write(&path, [0; 3000]).unwrap();
+        let usages = StateUsages::default();
+        let limit =
+            usages.limit(&"a".parse().unwrap(), root.path().to_owned(), Bytes(ENTRY + 3000));
+        let file_threads = tokio::runtime::Runtime::new().unwrap();
+        file_threads.block_on(async { assert!(is_quota(limit.make_room(1))) });
+        drop(file_threads);
+        fs::remove_file(&path).unwrap();
+        // Otherwise it is measured once a second.
+        limit.usage.counts().measured = None;
+        assert!(limit.failure().is_some());
+        let measurement = limit.usage.counts().measurement.take();
+        measurement.unwrap().join().unwrap();
+        assert_eq!(limit.failure(), None);
     }
 
     #[test]

@@ -159,7 +159,8 @@ impl KeyValueStore {
         .await
     }
 
-    /// Makes changes. When this returns, they are on the disk.
+    /// Makes changes. When this returns, they are on the disk. If its caller leaves before they are begun, they are not
+    /// made: otherwise those of callers that are gone would pile up while the disk does not answer.
     pub(super) async fn change(
         self: &Arc<Self>,
         changes: Vec<StoreChange>,
@@ -167,6 +168,7 @@ impl KeyValueStore {
     ) -> Result<StoreOutcome, KeyValueError> {
         changes.iter().try_for_each(StoreChange::check)?;
         let (reply, outcome) = oneshot::channel();
+        let mut caller = Caller { store: self, outcome };
         let is_served = {
             let mut queue = lock(&self.queue);
             queue.waiting.push_back(StoreWrite { changes, quota, reply });
@@ -176,7 +178,7 @@ impl KeyValueStore {
             let store = self.clone();
             drop(executor().spawn_blocking(move || store.serve_queue()));
         }
-        outcome.await.unwrap_or_else(|_| Err(interrupted()))
+        (&mut caller.outcome).await.unwrap_or_else(|_| Err(interrupted()))
     }
 
     /// Looks something up on a thread that may wait for the disk.
@@ -291,6 +293,21 @@ impl KeyValueStore {
         let failure = lock(&self.failure);
         let StoreFailure { error, .. } = failure.as_ref()?;
         Some(format!("its key-value store {} cannot be used: {error}", self.path.display()))
+    }
+}
+
+/// Who waits for the outcome of changes.
+struct Caller<'a> {
+    store: &'a KeyValueStore,
+    outcome: oneshot::Receiver<Result<StoreOutcome, KeyValueError>>,
+}
+
+impl Drop for Caller<'_> {
+    fn drop(&mut self) {
+        if !self.outcome.is_terminated() {
+            self.outcome.close();
+            lock(&self.store.queue).forget_abandoned();
+        }
     }
 }
 

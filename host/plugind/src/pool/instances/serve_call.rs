@@ -1,7 +1,7 @@
 //! How a pool serves a call: it finds a worker for it or room for one of its own, and counts the outcome.
 
 use crate::{
-    base::{figures::CoreFigures, request_identity::RequestIdentity},
+    base::request_identity::RequestIdentity,
     pool::{
         call::{BusyCause, Call, NotServed, ReplyReceiver},
         in_flight::InFlight,
@@ -67,7 +67,7 @@ impl Pool {
     ) -> Result<Reply, NotServed> {
         let core = Executors::this_core().unwrap_or(0);
         let (figures, begun) = (self.set.figures.core(core), Instant::now());
-        let is_http = count_begun(figures, &call);
+        let is_http = matches!(call, Call::Http(_));
         let mut served = self.serve(core, call, identity, begun, others).await;
         if let Ok(Reply::Http(response)) = &mut served {
             let limits = &self.linked().release.manifest.limits;
@@ -161,25 +161,6 @@ impl Pool {
         let timeout = set.linked.release.manifest.limits.request_timeout;
         tokio::time::timeout(timeout, room).await.ok().flatten().ok_or_else(missing)
     }
-}
-
-/// Counts a call that begins. True if it is a request.
-fn count_begun(figures: &Arc<CoreFigures>, call: &Call) -> bool {
-    match call {
-        Call::Http(_) => return true,
-        Call::Stream(connection) => {
-            connection.count_in(figures);
-            figures.connections.add(1);
-        }
-        Call::WebSocket(websocket) => {
-            websocket.count_in(figures);
-            figures.connections.add(1);
-        }
-        Call::Datagram(_) => figures.datagrams.add(1),
-        // Its subscription counts it.
-        Call::Message(_) => (),
-    }
-    false
 }
 
 /// The status of the response that the client of a request gets; none, if the next generation answers it.

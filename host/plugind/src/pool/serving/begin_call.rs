@@ -156,6 +156,9 @@ impl Serving<'_> {
         let Some(handler) = &self.exports.connections else {
             return in_flight.note(CallFailure::NotExported);
         };
+        let figures = &self.worker.handle.figures;
+        connection.count_in(figures);
+        figures.connections.add(1);
         // It may last as long as both ends want.
         in_flight.answer();
         connection.beat_with(&self.worker.handle.heartbeat);
@@ -182,6 +185,9 @@ impl Serving<'_> {
         let Some(handler) = &self.exports.websockets else {
             return in_flight.note(CallFailure::NotExported);
         };
+        let figures = &self.worker.handle.figures;
+        websocket.count_in(figures);
+        figures.connections.add(1);
         websocket.beat_with(&self.worker.handle.heartbeat);
         // Once accepted it may last as long as both ends want. The guest's own call reports that: while a blocking one
         // waits, nothing else of this instance runs.
@@ -210,6 +216,7 @@ impl Serving<'_> {
         let Some(handler) = &self.exports.datagrams else {
             return in_flight.note(CallFailure::NotExported);
         };
+        self.worker.handle.figures.datagrams.add(1);
         let accessor = self.accessor;
         self.calls.push(Box::pin(async move {
             let answer = answer_datagram(accessor, handler, datagram).await?;

@@ -4,6 +4,7 @@ use crate::{
     pool::{
         deadline::{GuestCall, Timer},
         failure::{End, Failure},
+        worker::occupied::OccupiedTimer,
         worker_context::WorkerContext,
     },
     runtime::file_threads::FileThreads,
@@ -32,10 +33,11 @@ impl WorkerContext<'_> {
         let (mut timer, mut transfer_timer) = (Timer::default(), Timer::default());
         let mut gate = self.set.shared.quota.clone().map(QuotaGate::new);
         let waker = Waker::from(self.handle.clone());
-        let mut proving = None;
+        let (mut proving, mut occupied) = (None, OccupiedTimer::default());
         poll_fn(|cx| {
             self.handle.register(cx.waker());
             let ended = self.poll_inside(inside.as_mut(), gate.as_mut(), &waker, cx);
+            occupied.poll(self.handle, cx);
             if self.handle.take_delivering() {
                 // The callers have a turn before the calls that wait are given to other cores.
                 cx.waker().wake_by_ref();

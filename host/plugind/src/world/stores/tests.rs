@@ -1,6 +1,7 @@
 //! Stores keep their entries, within their quota, through faults of their files.
 
 use super::{transaction::size, *};
+use futures::FutureExt as _;
 use std::fs;
 
 const QUOTA: Bytes = Bytes(1 << 20);
@@ -48,6 +49,34 @@ async fn changes_that_wait_together_are_made_in_their_order() {
     for (nth, sum) in sums.into_iter().enumerate() {
         assert_eq!(sum, Ok(StoreOutcome::Sum(i64::try_from(nth).unwrap() + 1)));
     }
+}
+
+#[tokio::test]
+async fn a_write_whose_caller_is_gone_before_it_is_begun_is_not_kept_and_not_made() {
+    let directory = tempfile::tempdir().unwrap();
+    let store = StoreRegistry::default().open(&directory.path().join("a.redb")).unwrap();
+    let waiting = || lock(&store.queue).waiting.len();
+    let (first, later) = {
+        // The disk does not answer.
+        let _disk = lock(&store.database);
+        let mut first = Box::pin(store.change(set("first", "1"), QUOTA));
+        assert!(first.as_mut().now_or_never().is_none());
+        while waiting() > 0 {
+            std::thread::yield_now();
+        }
+        for _ in 0..100 {
+            let mut abandoned = Box::pin(store.change(set("abandoned", "1"), QUOTA));
+            assert!(abandoned.as_mut().now_or_never().is_none());
+            assert_eq!(waiting(), 1);
+        }
+        assert_eq!(waiting(), 0);
+        let mut later = Box::pin(store.change(set("later", "1"), QUOTA));
+        assert!(later.as_mut().now_or_never().is_none());
+        (first, later)
+    };
+    assert!(first.await.is_ok() && later.await.is_ok());
+    let (keys, _) = store.keys(None).await.unwrap();
+    assert_eq!(keys, ["first", "later"]);
 }
 
 #[tokio::test]

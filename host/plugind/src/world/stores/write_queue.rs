@@ -28,6 +28,11 @@ pub(super) struct WriteQueue {
 }
 
 impl WriteQueue {
+    /// Removes the writes whose callers are gone.
+    pub(super) fn forget_abandoned(&mut self) {
+        self.waiting.retain(|write| !write.reply.is_closed());
+    }
+
     /// Takes the writes for one transaction.
     pub(super) fn take(&mut self) -> Vec<StoreWrite> {
         let (mut writes, mut bytes) = (Vec::new(), 0);
