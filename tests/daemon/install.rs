@@ -335,3 +335,26 @@ fn a_pinned_plugin_has_to_be_unpinned_before_it_is_disabled() {
     assert!(ran.stderr.contains("`pluginctl unpin hello` ends that"), "{}", ran.stderr);
     assert_eq!(files(&tree), ["hello.wasm"]);
 }
+
+#[test]
+fn an_installed_manifest_that_is_kept_stays_the_same_file() {
+    let tree = Tree::new();
+    let component = source(&tree, "hello", "");
+    fs::remove_file(component.with_extension("toml")).unwrap();
+    let shared = tree.root().join("shared.toml");
+    fs::write(&shared, "[config]\ngreeting = \"Hi\"\n").unwrap();
+    fs::set_permissions(&shared, fs::Permissions::from_mode(0o640)).unwrap();
+    // A link to a shared file, and the mask of a manifest of a package.
+    for target in [&*shared, Path::new("/dev/null")] {
+        let manifest = tree.plugins().join("site.toml");
+        symlink(target, &manifest).unwrap();
+        let ran = run(&tree, &["install", text(&component), "--name", "site"]);
+        assert_eq!(ran.status, Some(0), "{}", ran.stderr);
+        assert_eq!(fs::read_link(&manifest).unwrap(), target);
+        assert_eq!(files(&tree), ["site.toml", "site.wasm"]);
+        for file in files(&tree) {
+            fs::remove_file(tree.plugins().join(file)).unwrap();
+        }
+    }
+    assert_eq!(fs::metadata(&shared).unwrap().permissions().mode() & 0o7777, 0o640);
+}

@@ -12,6 +12,7 @@ use clap::Args;
 use plugind::{
     base::{error_chain::ErrorChain, name::PluginName},
     check::{Checked, check, name_of_file},
+    config::is_mask,
     plugin::{
         archive::is_pinned,
         compiled_files::hex,
@@ -49,6 +50,14 @@ pub(crate) struct RemoveArgs {
     after: AfterArgs,
 }
 
+/// A file in the directory that is checked.
+struct StagedCopy {
+    path: PathBuf,
+    original: PathBuf,
+    /// The original is installed already, and stays.
+    is_kept: bool,
+}
+
 impl InstallArgs {
     pub(crate) fn run(self) -> Result<ExitCode, Problem> {
         let mut installed = Vec::new();
@@ -67,8 +76,12 @@ impl InstallArgs {
         // On the same file system, so that a rename is enough; the daemon ignores names that begin with a dot.
         let staging = tempfile::Builder::new().prefix(".install-").tempdir_in(&target);
         let staging = staging.map_err(write)?;
-        let copies = self.stage(staging.path())?;
+        let copies = self.stage(staging.path(), &target)?;
         let plugins = self.checked(staging.path(), &copies)?;
+        // Only the check needs the copy of a manifest that is kept: the file itself may have changed since.
+        for copy in copies.iter().filter(|copy| copy.is_kept) {
+            fs::remove_file(&copy.path).map_err(write)?;
+        }
         for verified in plugins {
             let name = verified.name().to_string();
             // The component comes last, so that it never meets the manifest of another version.
@@ -95,8 +108,9 @@ impl InstallArgs {
         synced.map_err(write)
     }
 
-    /// Copies what is to be installed, under the names that it gets. Returns the copies, each with its original.
-    fn stage(&self, staging: &Path) -> Result<Vec<(PathBuf, PathBuf)>, PluginFileError> {
+    /// Copies what is to be installed, under the names that it gets, and the manifests among the plugins at `target`
+    /// that are kept.
+    fn stage(&self, staging: &Path, target: &Path) -> Result<Vec<StagedCopy>, PluginFileError> {
         let read = |source| PluginFileError::Read { path: self.path.clone(), source };
         let mut components = Vec::new();
         if fs::metadata(&self.path).map_err(read)?.is_dir() {
@@ -127,23 +141,23 @@ impl InstallArgs {
             return Err(PluginFileError::SameName { name, one, other });
         }
         let mut copies = Vec::new();
-        let mut stage = |original: &Path, file: String, max| {
+        let mut stage = |original: &Path, file: String, max, is_kept| {
             let path = staging.join(file);
             copy(original, &path, max)?;
-            copies.push((path, original.to_owned()));
+            copies.push(StagedCopy { path, original: original.to_owned(), is_kept });
             Ok::<_, PluginFileError>(())
         };
         for (name, component) in components {
-            stage(&component, format!("{name}.wasm"), COMPONENT_MAX)?;
+            stage(&component, format!("{name}.wasm"), COMPONENT_MAX, false)?;
             // Without another one, the manifest that is installed stays, and has to fit the component.
-            let manifests = [
-                component.with_extension("toml"),
-                self.after.plugins()?.join(format!("{name}.toml")),
-            ];
+            let new = component.with_extension("toml");
+            let kept = target.join(format!("{name}.toml"));
             // A link that leads nowhere is reported, and not taken for a missing manifest.
-            let mut manifests = manifests.iter();
-            if let Some(manifest) = manifests.find(|it| it.symlink_metadata().is_ok()) {
-                stage(manifest, format!("{name}.toml"), MANIFEST_MAX)?;
+            let is_there = |path: &Path| path.symlink_metadata().is_ok();
+            if is_there(&new) {
+                stage(&new, format!("{name}.toml"), MANIFEST_MAX, false)?;
+            } else if is_there(&kept) && !is_mask(&kept) {
+                stage(&kept, format!("{name}.toml"), MANIFEST_MAX, true)?;
             }
         }
         Ok(copies)
@@ -153,7 +167,7 @@ impl InstallArgs {
     fn checked(
         &self,
         staging: &Path,
-        copies: &[(PathBuf, PathBuf)],
+        copies: &[StagedCopy],
     ) -> Result<Vec<Verified>, PluginFileError> {
         let path = self.after.place.search_path()?;
         let report = check(&path.with_staged_plugins(staging.to_owned()))
@@ -179,8 +193,8 @@ impl InstallArgs {
             return Ok(verified);
         }
         // They name the copies, and are about the files that were copied.
-        let named = |mistakes: String, (copy, original): &(PathBuf, PathBuf)| {
-            mistakes.replace(&*copy.to_string_lossy(), &original.to_string_lossy())
+        let named = |mistakes: String, copy: &StagedCopy| {
+            mistakes.replace(&*copy.path.to_string_lossy(), &copy.original.to_string_lossy())
         };
         Err(PluginFileError::Mistakes(copies.iter().fold(mistakes.join("; "), named)))
     }
