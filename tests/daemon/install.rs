@@ -1,7 +1,7 @@
 //! `pluginctl install` and its opposites do what an administrator does by hand, and check it first.
 
 use crate::control::{run, start};
-use plugind_tests::{Daemon, Tree, guest};
+use plugind_tests::{Daemon, Tree, guest, program};
 use std::{
     fs,
     os::unix::fs::{PermissionsExt, symlink},
@@ -357,4 +357,27 @@ fn an_installed_manifest_that_is_kept_stays_the_same_file() {
         }
     }
     assert_eq!(fs::metadata(&shared).unwrap().permissions().mode() & 0o7777, 0o640);
+}
+
+#[test]
+fn everyone_may_enter_the_directories_that_are_made_under_any_umask() {
+    for command in ["install", "disable"] {
+        let tree = Tree::new();
+        let component = source(&tree, "hello", "");
+        let vendor = tree.root().join("usr/lib/plugind/plugins");
+        fs::create_dir_all(&vendor).unwrap();
+        fs::copy(guest("hello"), vendor.join("packaged.wasm")).unwrap();
+        let configuration = tree.root().join("etc");
+        fs::remove_dir_all(&configuration).unwrap();
+        let subject = if command == "install" { text(&component) } else { "packaged" };
+        let mut under_mask = Command::new("/bin/sh");
+        under_mask.args(["-euc", "umask 077\nexec \"$@\"", "sh"]).arg(program("pluginctl"));
+        under_mask.args([command, subject, "--root"]).arg(tree.root()).env_clear();
+        let ran = under_mask.output().unwrap();
+        assert!(ran.status.success(), "{}", String::from_utf8_lossy(&ran.stderr));
+        for directory in ["", "plugind", "plugind/plugins"] {
+            let made = fs::metadata(configuration.join(directory)).unwrap();
+            assert_eq!(made.permissions().mode() & 0o7777, 0o755, "{command}: {directory}");
+        }
+    }
 }

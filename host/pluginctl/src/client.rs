@@ -59,6 +59,11 @@ impl ControlAddress {
         is_by_default && !self.is_of_user(&Environment::read())
     }
 
+    /// Whether it is the daemon of this user.
+    pub(crate) fn is_of_this_user(&self) -> bool {
+        self.is_of_user(&Environment::read())
+    }
+
     /// The instance of systemd that starts the daemon, if there is one and no option names a socket or a root.
     pub(crate) fn manager(&self) -> Option<Manager> {
         if self.root.is_some() || self.socket.is_some() {

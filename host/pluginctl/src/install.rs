@@ -70,9 +70,8 @@ impl InstallArgs {
 
     /// Installs everything. `installed` gets a line for each plugin.
     fn install(&self, installed: &mut Vec<String>) -> Result<(), PluginFileError> {
-        let (target, state) = (self.after.plugins()?, self.after.place.state()?);
+        let (target, state) = (self.after.make_plugins()?, self.after.place.state()?);
         let write = |source| PluginFileError::Write { path: target.clone(), source };
-        fs::create_dir_all(&target).map_err(write)?;
         // On the same file system, so that a rename is enough; the daemon ignores names that begin with a dot.
         let staging = tempfile::Builder::new().prefix(".install-").tempdir_in(&target);
         let staging = staging.map_err(write)?;

@@ -3,7 +3,9 @@
 
 use crate::{
     client::{CallMethod, CallRefused, Client, ClientError},
-    plugin_files::{AfterArgs, MODE, PluginFileError, disabling, remove, remove_disabling},
+    plugin_files::{
+        AfterArgs, DIRECTORY_MODE, MODE, PluginFileError, disabling, remove, remove_disabling,
+    },
     print::complain,
     problem::{Problem, unless_interrupted, wait_for},
 };
@@ -19,7 +21,6 @@ use std::{
     process::ExitCode,
 };
 
-const DIRECTORY_MODE: u32 = 0o755;
 /// The contents of the drop-in that keeps a plugin of the administrator from starting.
 const DISABLED_TEXT: &str = "\
 # `pluginctl disable` has written this file, and `pluginctl enable` removes it.
@@ -61,7 +62,7 @@ impl MaskArgs {
         }
         let vendor = self.after.vendor(&self.name)?;
         let failed = |source| PluginFileError::Write { path: path.to_owned(), source };
-        fs::create_dir_all(self.after.plugins()?).map_err(failed)?;
+        self.after.make_plugins()?;
         symlink("/dev/null", path).map_err(failed)?;
         complain(&format!("{} is masked by {}", vendor.display(), path.display()));
         Ok(())

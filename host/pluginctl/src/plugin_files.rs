@@ -11,14 +11,16 @@ use clap::Args;
 use plugind::base::name::{NameError, PluginName};
 use rustix::process::geteuid;
 use std::{
-    fs,
+    fs::{self, Permissions},
     io::{self, ErrorKind},
+    os::unix::fs::PermissionsExt,
     path::{Path, PathBuf},
     process::ExitCode,
 };
 
 /// Every user may read plugins: the daemon has one of its own.
 pub(crate) const MODE: u32 = 0o644;
+pub(crate) const DIRECTORY_MODE: u32 = 0o755;
 
 /// The drop-in that keeps a plugin of the administrator from starting. Its name comes after those that begin with a
 /// digit.
@@ -78,6 +80,21 @@ pub(crate) enum PluginFileError {
 impl AfterArgs {
     pub(crate) fn plugins(&self) -> Result<PathBuf, PluginFileError> {
         Ok(self.place.plugins()?)
+    }
+
+    /// Makes the directory of plugins, and those above it, where they are missing. Returns the directory.
+    pub(crate) fn make_plugins(&self) -> Result<PathBuf, PluginFileError> {
+        let path = self.plugins()?;
+        let failed = |source| PluginFileError::Write { path: path.clone(), source };
+        let missing = path.ancestors().take_while(|it| it.symlink_metadata().is_err());
+        let missing: Vec<_> = missing.map(Path::to_owned).collect();
+        fs::create_dir_all(&path).map_err(failed)?;
+        // The daemon of the machine has to enter them, also where the umask of the user forbids that.
+        for directory in missing.iter().filter(|_| !self.place.is_of_this_user()) {
+            fs::set_permissions(directory, Permissions::from_mode(DIRECTORY_MODE))
+                .map_err(failed)?;
+        }
+        Ok(path)
     }
 
     /// The plugin of a lower rank with this name.
