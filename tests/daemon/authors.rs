@@ -203,6 +203,23 @@ fn a_changed_manifest_is_served_without_another_build() {
 }
 
 #[test]
+fn sources_that_changed_beside_a_mistake_are_built_when_it_is_corrected() {
+    let (directory, source) = project();
+    let running = Running::start(directory.path(), &["--watch"]);
+    assert_eq!(running.get("shows", "").text(), "word=one\n");
+    let manifest = directory.path().join("shows.toml");
+    fs::write(&manifest, "[config]\nword = 3\n").unwrap();
+    running.log.wait_for(&["config.word must be text"]);
+    let draft = directory.path().join("draft");
+    copy_guest("greeter_02", &draft);
+    fs::rename(&draft, &source).unwrap();
+    running.log.wait_for_times(2, &["config.word must be text"]);
+    fs::write(&manifest, "[config]\nword = \"two\"\n").unwrap();
+    running.log.wait_for(&["reloaded: 1 changed"]);
+    assert_eq!(running.get("shows", "").text(), "Hello from a wasi:http 0.2 component\n");
+}
+
+#[test]
 fn a_project_is_served_as_soon_as_a_build_succeeds() {
     let (directory, source) = project();
     let draft = directory.path().join("draft");

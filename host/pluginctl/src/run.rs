@@ -237,9 +237,11 @@ impl Run<'_> {
 
     /// Checks the settings and the manifest, and builds a project. A file that changes meanwhile is found at the next look.
     fn prepare(&mut self, changed: &BTreeSet<PathBuf>) -> Result<(), RunError> {
+        // A build that is needed now stays necessary, also if the files have a mistake that is corrected later.
+        self.built &= !self.served.need_build(changed);
         self.served.check_files()?;
         let Some(project) = self.served.project() else { return Ok(()) };
-        if project.build.is_none() || self.built && !self.served.need_build(changed) {
+        if project.build.is_none() || self.built {
             return Ok(());
         }
         complain(&format!("building {}", project.name));
