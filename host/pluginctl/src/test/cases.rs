@@ -146,6 +146,7 @@ fn parse(document: &Document, directory: &Path) -> Result<TestsFile, Vec<Diagnos
         tests_file(table, directory, |table| {
             let case = case(table, directory);
             complain_about_places(table, &case);
+            complain_about_request_keys(table, &case);
             case
         })
     })
@@ -193,6 +194,25 @@ fn complain_about_places(table: &Table<'_>, case: &TestCase) {
     if case.action == TestAction::Nothing && (expects_text || !case.send.is_empty()) {
         let message = "a test with send, receive or contains must say where: write path, websocket, connection or datagram";
         table.complain_about("name", message);
+    }
+}
+
+/// Reports keys that nothing is compared with, because the test sends no request.
+fn complain_about_request_keys(table: &Table<'_>, case: &TestCase) {
+    if matches!(case.action, TestAction::Request(_)) {
+        return;
+    }
+    for (key, is_there) in [
+        ("method", table.text("method").is_some()),
+        ("headers", !table.texts("headers").is_empty()),
+        ("status", table.number("status", 100).is_some()),
+        ("response-headers", !table.texts("response-headers").is_empty()),
+    ] {
+        if is_there {
+            let message =
+                format!("test.{key} must not be written without path: it is about a request");
+            table.complain_about(key, message);
+        }
     }
 }
 
@@ -298,6 +318,20 @@ mod tests {
         let text = "[[test]]\nname = \"a\"\npth = \"/\"\nreceive = \"x\"\n";
         let error = read_text(text).unwrap_err();
         assert_eq!(error, "test.toml:3:1: unknown key \"test.pth\"; did you mean \"path\"?");
+    }
+
+    #[test]
+    fn keys_of_a_request_are_refused_in_a_test_that_sends_none() {
+        for (text, key) in [
+            ("status = 403", "status"),
+            ("websocket = \"/\"\nheaders = { origin = \"https://a\" }", "headers"),
+            ("connection = \"x\"\nmethod = \"PUT\"", "method"),
+            ("websocket = \"/\"\nresponse-headers = { a = \"b\" }", "response-headers"),
+        ] {
+            let error = read_text(&format!("[[test]]\nname = \"a\"\n{text}\n")).unwrap_err();
+            let expected = format!("test.{key} must not be written without path");
+            assert!(error.contains(&expected) && error.contains("test.toml:"), "{error}");
+        }
     }
 
     #[test]
