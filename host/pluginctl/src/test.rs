@@ -18,7 +18,7 @@ use crate::{
 };
 use cases::{CasesError, TestAction, TestCase, TestRequest, TestsFile};
 use clap::Args;
-use exchange::ExchangeError;
+use exchange::{AnswerLimit, ExchangeError};
 use plugind::{
     base::{interrupt::Interrupt, name::SocketName, text::Escaped},
     route::owners::Route,
@@ -223,8 +223,10 @@ impl ServedPlugin {
     /// Runs all tests until a signal, prints the outcome of each, and returns how many failed.
     fn run_all(&self, cases: &[TestCase], interrupt: &Interrupt) -> usize {
         let mut failed = 0;
-        for case in cases.iter().take_while(|_| interrupt.received().is_none()) {
-            let shown = match self.run(case) {
+        let is_interrupted = || interrupt.received().is_some();
+        for case in cases.iter().take_while(|_| !is_interrupted()) {
+            let shown = match self.run(case, &is_interrupted) {
+                Err(Mismatch::Exchange(ExchangeError::Interrupted)) => break,
                 Ok(()) => line(&format!("ok: {}", case.name)),
                 Err(mismatch) => {
                     failed += 1;
@@ -236,23 +238,24 @@ impl ServedPlugin {
         failed
     }
 
-    fn run(&self, case: &TestCase) -> Result<(), Mismatch> {
+    fn run(&self, case: &TestCase, is_interrupted: &dyn Fn() -> bool) -> Result<(), Mismatch> {
         if let Some(time) = case.advance_clock {
             self.plugin.advance_clock(time).map_err(Mismatch::Clock)?;
         }
         if let Some(step) = &case.step {
             self.plugin.run(step).map_err(Mismatch::Step)?;
         }
+        let limit = AnswerLimit::new(is_interrupted);
         let received = match &case.action {
-            TestAction::Request(request) => self.request(request, &case.send)?,
+            TestAction::Request(request) => self.request(request, &case.send, &limit)?,
             TestAction::WebSocket(path) => {
-                exchange::websocket(self.http, self.prefix()?, path, &case.send)?
+                exchange::websocket(self.http, self.prefix()?, path, &case.send, &limit)?
             }
             TestAction::Connection(name) => {
-                exchange::connection(self.socket(name, SocketTransport::Tcp)?, &case.send)?
+                exchange::connection(self.socket(name, SocketTransport::Tcp)?, &case.send, &limit)?
             }
             TestAction::Datagram(name) => {
-                exchange::datagram(self.socket(name, SocketTransport::Udp)?, &case.send)?
+                exchange::datagram(self.socket(name, SocketTransport::Udp)?, &case.send, &limit)?
             }
             TestAction::Nothing => Vec::new(),
         };
@@ -274,8 +277,13 @@ impl ServedPlugin {
         }
     }
 
-    fn request(&self, request: &TestRequest, body: &str) -> Result<Vec<u8>, Mismatch> {
-        let response = exchange::request(self.http, self.prefix()?, request, body)?;
+    fn request(
+        &self,
+        request: &TestRequest,
+        body: &str,
+        limit: &AnswerLimit<'_>,
+    ) -> Result<Vec<u8>, Mismatch> {
+        let response = exchange::request(self.http, self.prefix()?, request, body, limit)?;
         if u32::from(response.status) != request.status {
             return Err(Mismatch::Status { found: response.status, expected: request.status });
         }
