@@ -10,7 +10,7 @@ use std::{
     pin::pin,
     time::{Duration, Instant},
 };
-use tungstenite::{HandshakeError, Message};
+use tungstenite::{HandshakeError, Message, protocol::frame::coding::CloseCode};
 
 /// The longest time that an answer may take.
 const TIMEOUT: Duration = Duration::from_secs(30);
@@ -36,6 +36,8 @@ pub(super) enum ExchangeError {
     WebSocket(Box<tungstenite::Error>),
     #[error("the WebSocket was not accepted: {0}")]
     Handshake(String),
+    #[error("the plugin closed the WebSocket with code {0}")]
+    Closed(CloseCode),
     #[error("there was no complete answer within {} s", TIMEOUT.as_secs())]
     Timeout,
     #[error("interrupted")]
@@ -224,6 +226,11 @@ pub(super) fn websocket(
         answer = loop {
             match socket.read()? {
                 Message::Ping(_) | Message::Pong(_) => (),
+                Message::Close(frame) => match frame.map_or(CloseCode::Status, |it| it.code) {
+                    // The plugin has ended the conversation without a message.
+                    CloseCode::Normal => break Vec::new(),
+                    code => return Err(ExchangeError::Closed(code)),
+                },
                 message => break message.into_data().to_vec(),
             }
         };
@@ -259,6 +266,7 @@ mod tests {
         net::TcpListener,
         thread::{self, JoinHandle},
     };
+    use tungstenite::protocol::CloseFrame;
 
     /// Serves one connection.
     fn serve(serve: impl FnOnce(TcpStream) + Send + 'static) -> (SocketAddr, JoinHandle<()>) {
@@ -296,6 +304,28 @@ mod tests {
         let address = silent.local_addr().unwrap();
         let answer = datagram(address, "x", &AnswerLimit::new(&is_interrupted));
         assert!(matches!(answer, Err(ExchangeError::Interrupted)), "{answer:?}");
+    }
+
+    #[test]
+    fn a_close_is_no_message_and_an_error_unless_it_is_normal() {
+        for code in [CloseCode::Normal, CloseCode::Error] {
+            let (address, server) = serve(move |stream| {
+                let mut socket = tungstenite::accept(stream).unwrap();
+                socket.read().unwrap();
+                let reason = "Hello".into();
+                socket.close(Some(CloseFrame { code, reason })).unwrap();
+                while socket.read().is_ok() {}
+            });
+            let answer = websocket(address, "/", "/", "Ada", &AnswerLimit::new(&|| false));
+            match code {
+                CloseCode::Normal => assert_eq!(answer.unwrap(), b"", "the reason is no message"),
+                _ => assert_eq!(
+                    answer.unwrap_err().to_string(),
+                    "the plugin closed the WebSocket with code 1011"
+                ),
+            }
+            server.join().unwrap();
+        }
     }
 
     #[test]
