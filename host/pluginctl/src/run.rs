@@ -239,11 +239,12 @@ impl Run<'_> {
     fn prepare(&mut self, changed: &BTreeSet<PathBuf>) -> Result<(), RunError> {
         // A build that is needed now stays necessary, also if the files have a mistake that is corrected later.
         self.built &= !self.served.need_build(changed);
-        self.served.check_files()?;
-        let Some(project) = self.served.project() else { return Ok(()) };
-        if project.build.is_none() || self.built {
-            return Ok(());
-        }
+        let checked = self.served.check_files();
+        let project = self.served.project().filter(|project| project.build.is_some());
+        let Some(project) = project.filter(|_| checked.is_ok() && !self.built) else {
+            self.changes.not_built();
+            return Ok(checked?);
+        };
         complain(&format!("building {}", project.name));
         let built = project.build();
         self.changes.built(self.served.look());

@@ -74,7 +74,7 @@ fn pattern_extension(path: &Path) -> Option<&str> {
 pub(super) struct Changes {
     known: Snapshot,
     seen: Snapshot,
-    /// Files had changed at the end of the last build.
+    /// Files had changed at the end of a build, and the next changes are those.
     changed_during_build: bool,
 }
 
@@ -93,12 +93,21 @@ impl Changes {
         }
     }
 
+    /// Nothing is built after changes, so that the next build does not follow another one.
+    pub(super) fn not_built(&mut self) {
+        self.changed_during_build = false;
+    }
+
     /// The files that are other than they were, if they are the same as at the last look, so that the writer has
     /// probably finished.
     pub(super) fn observe(&mut self, now: Snapshot) -> BTreeSet<PathBuf> {
         let at_rest = now == self.seen;
         self.seen = now;
-        if !at_rest || self.seen == self.known {
+        if !at_rest {
+            return BTreeSet::new();
+        }
+        if self.seen == self.known {
+            self.not_built();
             return BTreeSet::new();
         }
         let changed = self.seen.changed_since(&self.known);
@@ -148,6 +157,39 @@ mod tests {
         write("123");
         changes.built(look());
         assert!(!observe(&mut changes) && !observe(&mut changes), "the build changes it");
+    }
+
+    #[test]
+    fn a_build_that_follows_no_other_one_does_not_take_the_changes_of_the_author() {
+        let directory = tempfile::tempdir().unwrap();
+        let look = || Snapshot::of(&[directory.path().to_owned()]);
+        let observe = |changes: &mut Changes| !changes.observe(look()).is_empty();
+        let write = |text: &str| fs::write(directory.path().join("a"), text).unwrap();
+        write("1");
+        let mut changes = Changes::of(look());
+        write("12");
+        changes.built(look());
+        assert!(!observe(&mut changes) && observe(&mut changes), "it changed during the build");
+        changes.not_built();
+        write("123");
+        changes.built(look());
+        assert!(!observe(&mut changes) && observe(&mut changes), "it changed during a first build");
+    }
+
+    #[test]
+    fn a_change_during_a_build_that_is_taken_back_leaves_the_next_build_the_first() {
+        let directory = tempfile::tempdir().unwrap();
+        let (draft, kept) = (directory.path().join("a"), directory.path().join("b"));
+        let look = || Snapshot::of(&[draft.clone(), kept.clone()]);
+        let observe = |changes: &mut Changes| !changes.observe(look()).is_empty();
+        let mut changes = Changes::of(look());
+        fs::write(&draft, "1").unwrap();
+        changes.built(look());
+        fs::remove_file(&draft).unwrap();
+        assert!(!observe(&mut changes) && !observe(&mut changes), "nothing has changed");
+        fs::write(&kept, "1").unwrap();
+        changes.built(look());
+        assert!(!observe(&mut changes) && observe(&mut changes), "it changed during a first build");
     }
 
     #[test]
