@@ -42,6 +42,8 @@ use std::{
 const ADDRESS: &str = "127.0.0.1:8080";
 /// Interval at which files are checked. A change counts when two checks find the same.
 const LOOK: Duration = Duration::from_millis(200);
+/// The files that are shown by their names if a message is about many.
+const NAMES_SHOWN: usize = 3;
 
 /// The subject of the run, and its options.
 #[derive(Args)]
@@ -160,6 +162,16 @@ impl RunArgs {
     }
 }
 
+/// The names of some files, of which only the first are shown.
+fn listed(paths: &BTreeSet<PathBuf>) -> String {
+    let shown = paths.iter().take(NAMES_SHOWN).map(|path| path.display().to_string());
+    let shown = shown.collect::<Vec<_>>().join(", ");
+    match paths.len().saturating_sub(NAMES_SHOWN) {
+        0 => shown,
+        others => format!("{shown} and {others} others"),
+    }
+}
+
 /// The next event; none: it is time to look at the files and at the daemon.
 fn next(events: &Receiver<RunEvent>) -> Option<RunEvent> {
     match events.recv_timeout(LOOK) {
@@ -247,7 +259,13 @@ impl Run<'_> {
         };
         complain(&format!("building {}", project.name));
         let built = project.build();
-        self.changes.built(self.served.look());
+        let unclear = self.changes.built(self.served.look());
+        if !unclear.is_empty() {
+            complain(&format!(
+                "{} changed during two builds in a row; save again if you changed them",
+                listed(&unclear)
+            ));
+        }
         self.built = built.is_ok();
         Ok(built?)
     }

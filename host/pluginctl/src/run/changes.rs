@@ -85,12 +85,16 @@ impl Changes {
     }
 
     /// A build has ended. Files that changed during it were changed by their author, which needs another build, or by
-    /// the build itself. The second build in a row decides: an author would hardly change files during both.
-    pub(super) fn built(&mut self, now: Snapshot) {
-        self.changed_during_build = now != self.known && !self.changed_during_build;
-        if !self.changed_during_build {
-            *self = Self::of(now);
+    /// the build itself. After the second build in a row, the files that changed during it are returned: they count as
+    /// changed by the build, which an author who changed files during both must know.
+    pub(super) fn built(&mut self, now: Snapshot) -> BTreeSet<PathBuf> {
+        let changed = now.changed_since(&self.known);
+        if !changed.is_empty() && !self.changed_during_build {
+            self.changed_during_build = true;
+            return BTreeSet::new();
         }
+        *self = Self::of(now);
+        changed
     }
 
     /// Nothing is built after changes, so that the next build does not follow another one.
@@ -149,13 +153,13 @@ mod tests {
         let write = |text: &str| fs::write(directory.path().join("a"), text).unwrap();
         write("1");
         let mut changes = Changes::of(look());
-        changes.built(look());
+        assert!(changes.built(look()).is_empty());
         assert!(!observe(&mut changes), "nothing changed");
         write("12");
-        changes.built(look());
+        assert!(changes.built(look()).is_empty());
         assert!(!observe(&mut changes) && observe(&mut changes), "it changed during the build");
         write("123");
-        changes.built(look());
+        assert_eq!(changes.built(look()), BTreeSet::from([directory.path().join("a")]));
         assert!(!observe(&mut changes) && !observe(&mut changes), "the build changes it");
     }
 
