@@ -103,6 +103,16 @@ fn both_versions_of_http_are_served_on_one_port() {
 }
 
 #[test]
+fn a_plugin_gets_the_cookies_of_a_browser_as_one_field() {
+    let daemon = Daemon::start(&Tree::new().with("headers"));
+    let url = format!("http://{}/headers", daemon.address());
+    // As a browser sends them: each in a field of its own.
+    let cookies = ["-H", "cookie: theme=dark", "-H", "cookie: session=1"];
+    let got = run(tool("nghttp").args(cookies).arg(&url));
+    assert!(got.contains("header cookie: theme=dark; session=1\n"), "{got}");
+}
+
+#[test]
 fn many_requests_at_a_time_are_answered_on_one_connection() {
     let daemon = Daemon::start(&Tree::new().with("greeter_02").with("sleeps"));
     let url = format!("http://{}/greeter-02", daemon.address());

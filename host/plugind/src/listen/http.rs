@@ -161,6 +161,7 @@ fn admit(
         admission::check_framing(&parts.headers)?;
     }
     let (authority, path) = admission::target(&parts)?;
+    admission::join_cookies(parts.version, &mut parts.headers);
     let scheme = endpoint.client.write(&mut parts.headers, &authority);
     let identity = trace_context::identify(&mut parts.headers, endpoint.client.is_trusted());
     parts.uri = admission::uri_of(scheme, authority, path)
