@@ -98,6 +98,10 @@ fn both_versions_of_http_are_served_on_one_port() {
         let field = head.lines().find_map(|line| line.strip_prefix("content-length: "));
         assert_eq!(field.map(str::trim), length, "{path}: {head}");
     }
+    // The daemon's own responses have no body either, which would be an error of the protocol.
+    let head = curl(&["-I", &url("/nobody")]);
+    assert!(head.starts_with("HTTP/2 404 "), "{head}");
+    assert!(head.contains("\r\ncontent-length: 27\r\n"), "{head}");
     assert_eq!(status("/statuses/204"), "2 204");
     assert_eq!(status("/statuses/103"), "2 502");
 }

@@ -20,7 +20,7 @@ use crate::{
         http_endpoint::HttpEndpoint,
         opening::{self, Opened},
         request_record::RequestRecord,
-        response,
+        response::{self, RequestForm},
         socket_service::Accepted,
         spans::SpanSink,
         stream::{Peer, Stream},
@@ -232,13 +232,14 @@ async fn respond(
 ) -> Result<Response<Delivered<response::Body>>, Infallible> {
     let exchange = activity.begin();
     let mut record = endpoint.record(&request);
-    let is_http1 = request.version() < Version::HTTP_2;
+    let asked = RequestForm::of(&request);
     let mut response = http::answer(&endpoint, request, exchange.clone(), &mut record).await?;
+    response::trim(asked, &mut response);
     activity.respond();
     record.respond(response.status());
     // A WebSocket keeps the connection, and this field says that it does.
     let upgrades = response.status() == StatusCode::SWITCHING_PROTOCOLS;
-    if is_http1 && !upgrades && activity.is_closing() {
+    if asked.version < Version::HTTP_2 && !upgrades && activity.is_closing() {
         response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
     }
     Ok(response.map(|body| Delivered { body, record, _exchange: exchange }))
