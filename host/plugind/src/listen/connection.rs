@@ -70,6 +70,8 @@ const RESETS_PENDING: usize = 20;
 const RESETS_OWN: usize = 128;
 /// The most bytes of a request's header in HTTP/2.
 const HEADER_LIST: u32 = 64 << 10;
+/// The text by which the library distinguishes a target that is too long from a header that is.
+const TOO_LONG: &str = "URI too long";
 /// Time that a connection without a request stays open when no more are accepted.
 const LINGER: Duration = Duration::from_secs(1);
 
@@ -219,6 +221,7 @@ fn status_of_refused(ended: &ConnectionEnd) -> Option<StatusCode> {
     // Not answered: a beginning of HTTP/2 in the wrong place.
     let is_answered = error.is_parse() && !error.is_parse_version_h2();
     let status = match error.is_parse_too_large() {
+        true if error.to_string() == TOO_LONG => StatusCode::URI_TOO_LONG,
         true => StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
         false => StatusCode::BAD_REQUEST,
     };
@@ -275,5 +278,38 @@ impl<B: Body<Data: Buf> + Unpin> Body for Delivered<B> {
 
     fn size_hint(&self) -> SizeHint {
         self.body.size_hint()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use bytes::Bytes;
+    use http_body_util::Empty;
+    use tokio::io::{AsyncReadExt, AsyncWriteExt, duplex};
+
+    #[tokio::test]
+    async fn the_access_log_has_the_status_with_which_the_library_refuses() {
+        let long = "x".repeat(1 << 16);
+        let many = "a: b\r\n".repeat(HEADERS + 1);
+        for (sent, status) in [
+            ("GET / HTTP/1.9\r\n\r\n".to_owned(), 400),
+            (format!("GET /{long} HTTP/1.1\r\nHost: a\r\n\r\n"), 414),
+            (format!("GET / HTTP/1.1\r\nHost: a\r\n{many}\r\n"), 431),
+            (format!("GET / HTTP/1.1\r\nHost: a\r\nlong: {long}{long}{long}\r\n\r\n"), 431),
+        ] {
+            let (mut client, server) = duplex(1 << 20);
+            client.write_all(sent.as_bytes()).await.unwrap();
+            let service =
+                service_fn(async |_| Ok::<_, Infallible>(Response::new(Empty::<Bytes>::new())));
+            let mut connection = conn::http1::Builder::new();
+            connection.max_buf_size(BUFFER).max_headers(HEADERS);
+            let ended = connection.serve_connection(TokioIo::new(server), service).await;
+            let mut response = String::new();
+            client.read_to_string(&mut response).await.unwrap();
+            let logged = status_of_refused(&ConnectionEnd::Finished(ended));
+            assert_eq!(logged.map(|status| status.as_u16()), Some(status), "{response}");
+            assert!(response.starts_with(&format!("HTTP/1.1 {status} ")), "{response}");
+        }
     }
 }
