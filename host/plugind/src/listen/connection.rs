@@ -188,6 +188,7 @@ pub async fn serve(
     log_end(peer, &ended);
     if let Some(status) = status_of_refused(&ended) {
         endpoint.log_refused(status);
+        close_unread(&stream).await;
     }
     // A WebSocket keeps the connection that it was asked for on.
     websockets.close();
