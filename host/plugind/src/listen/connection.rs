@@ -11,7 +11,7 @@ use crate::{
         activity::{Activity, ConnectionLimits, ExchangeGuard},
         client_certificate,
         connection::{
-            driver::{ConnectionEnd, Driver},
+            driver::{ConnectionEnd, Drain, Driver},
             observed::Observed,
         },
         forwarded::ForwardedFields,
@@ -74,6 +74,8 @@ const HEADER_LIST: u32 = 64 << 10;
 const TOO_LONG: &str = "URI too long";
 /// Time that a connection without a request stays open when no more are accepted.
 const LINGER: Duration = Duration::from_secs(1);
+/// Time from the end of a request over HTTP/2, when its client may still have to read the end of the response.
+const REST: Duration = Duration::from_secs(10);
 
 /// The limits of a connection that may be idle for so long.
 #[must_use]
@@ -167,7 +169,8 @@ pub async fn serve(
                 .max_headers(HEADERS)
                 .serve_connection(io, service)
                 .with_upgrades();
-            driver.run(pin!(connection), LINGER, Duration::ZERO).await
+            let drain = Drain { before: LINGER, after: Duration::ZERO, rest: Duration::ZERO };
+            driver.run(pin!(connection), drain).await
         }
         true => {
             let connection = conn::http2::Builder::new(TokioExecutor::new())
@@ -182,7 +185,8 @@ pub async fn serve(
                 .max_local_error_reset_streams(RESETS_OWN)
                 .serve_connection(io, streams);
             // The client learns which requests are still answered, so that it loses none, and ends the connection.
-            driver.run(pin!(connection), Duration::ZERO, LINGER).await
+            let drain = Drain { before: Duration::ZERO, after: LINGER, rest: REST };
+            driver.run(pin!(connection), drain).await
         }
     };
     log_end(peer, &ended);
