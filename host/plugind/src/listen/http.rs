@@ -82,7 +82,7 @@ pub async fn answer(
             return Ok(Refusal::new(StatusCode::SERVICE_UNAVAILABLE, why).into());
         }
         let has_http = pool.linked().release.inspection.http.is_some();
-        let served = match treatment(asks, entry.used.websocket, has_http) {
+        let served = match treatment(asks, asked.version, entry.used.websocket, has_http) {
             Treatment::Http if let Some(links) = middleware::links(pool) => {
                 let way = MiddlewareWay::new(plugin.clone(), links.clone(), identity);
                 let passed = middleware::pass(&endpoint.reader, &way, request).await;
