@@ -93,10 +93,10 @@ pub(super) async fn open(
         }
         Opening::Accepted(accepted) => {
             let response = handshake.response(accepted.subprotocol.as_deref());
+            let (exchange, version) = (exchange.clone(), request.version());
             let (on, closing) = (hyper::upgrade::on(request), endpoint.closing.clone());
-            let exchange = exchange.clone();
             endpoint.websockets.spawn(async move {
-                accepted.run(on, closing, origin).await;
+                accepted.run(on, closing, origin, version).await;
                 drop(exchange);
             });
             Ok(response.map(|()| Either::Right(Full::default())))

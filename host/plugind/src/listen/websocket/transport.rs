@@ -1,8 +1,11 @@
 //! The messages of a WebSocket between its connection and its plugin.
 
-use crate::world::{
-    client_connection::LATE_BYTES,
-    client_websocket::{HostWebSocket, NO_CODE, WebSocketError, WebSocketMessage},
+use crate::{
+    listen::websocket::wire::WRITE_TIMEOUT,
+    world::{
+        client_connection::LATE_BYTES,
+        client_websocket::{HostWebSocket, NO_CODE, WebSocketError, WebSocketMessage},
+    },
 };
 use futures::{SinkExt, StreamExt};
 use std::{
@@ -26,9 +29,7 @@ use tokio_tungstenite::{
 
 /// Time without traffic in either direction after which the client is pinged, or is gone if it has a close to confirm.
 const PING_EVERY: Duration = Duration::from_secs(30);
-/// The time that the client may take to read the data that was sent last.
-const WRITE_TIMEOUT: Duration = Duration::from_secs(30);
-/// The time that the client has to confirm a close.
+/// The time that the client has to confirm a close, when the plugin does not wait for it.
 const LINGER: Duration = Duration::from_secs(2);
 /// Answers to pings that may wait to be written. A client that sends more pings has to read first.
 const PONGS_MAX: usize = 16;
