@@ -248,6 +248,18 @@ fn a_backtrace_has_files_and_lines_where_the_component_says_them() {
 }
 
 #[test]
+fn a_client_that_still_sends_when_it_is_refused_gets_the_response_and_no_reset() {
+    let daemon = Daemon::start(&Tree::new());
+    for (begins, status) in [("GET / HTTP/7.7\r\n\r\n", 400), ("GET / HTTP/1.1\r\nx: ", 431)] {
+        let mut client = daemon.connect();
+        client.write(format!("{begins}{}", "x".repeat(500 << 10)));
+        client.finish_writing();
+        assert_eq!(client.response().status(), status);
+        client.rest(|_| ());
+    }
+}
+
+#[test]
 fn each_request_is_in_the_access_log_in_the_format_of_the_newest_settings() {
     let settings = |format: &str| format!("[sockets.http]\naccess-log = \"{format}\"\n");
     let tree = Tree::new().with("headers").with_settings(&settings("journal"));
