@@ -1,6 +1,7 @@
 //! The state in a plugin's memory goes to its next version, or stays where it was.
 
 use plugind_tests::{Daemon, Tree, another};
+use std::{fs, os::unix::net::UnixDatagram};
 
 /// A manifest with these lines in `[config]`, and more.
 fn manifest(config: &str, more: &str) -> String {
@@ -241,6 +242,30 @@ fn a_daemon_that_stops_has_the_state_saved_and_waits_for_nothing_else() {
         daemon.log.wait_for(&["plugind[keeps]: saves count=3"]);
         daemon.log.wait_for(&["plugind[keeps]: stopped: StopReason::Shutdown count=3"]);
         assert_eq!(daemon.log.count(&["stop timeout exceeded"]), 0, "{config}");
+    }
+}
+
+#[test]
+fn a_daemon_starts_without_a_plugin_that_fails_in_any_way_while_it_restores() {
+    let quickly = "[handover]\ntimeout-sec = \"500ms\"";
+    for (restore, more, why) in [
+        ("fail", "", "it reported that it cannot restore the state"),
+        ("trap", "", "its `restore` failed: "),
+        ("hang", quickly, "restoring the state took too long; raise handover.timeout-sec"),
+    ] {
+        let config = manifest(&format!("restore = \"{restore}\""), more);
+        let tree = Tree::new().with_manifest("keeps", &config).with("hello");
+        // As a daemon leaves it that exits when it is idle.
+        let saved = tree.root().join("var/lib/plugind/.saved");
+        fs::create_dir_all(&saved).unwrap();
+        fs::write(saved.join("keeps"), "3\n").unwrap();
+        let path = tree.root().join("notify");
+        let _systemd = UnixDatagram::bind(&path).unwrap();
+        let socket = format!("NOTIFY_SOCKET={}", path.display());
+        let daemon = Daemon::start_by(&tree, &["env", &socket]);
+        daemon.log.wait_for(&["plugin failed", "plugin=keeps", "stage=start ", why]);
+        assert_eq!(daemon.get("/keeps").status(), 503, "{restore}");
+        assert_eq!(daemon.get("/hello").status(), 200, "{restore}");
     }
 }
 

@@ -25,7 +25,7 @@ use crate::{
     plugin::{archive::LastGood, verify::Verified},
     pool::{
         post_mortem::PostMortem,
-        worker_event::{InstanceStage, Retirement, WorkerEvent},
+        worker_event::{Retirement, WorkerEvent},
     },
     route::owners::RouteRequest,
     supervisor::{
@@ -284,8 +284,8 @@ impl ManagedPlugin {
             }
             WorkerEvent::Failed { worker, failure, stage, post_mortem } => {
                 // Where each request has its own instance, many may fail to start during one pause.
-                let is_known = stage == InstanceStage::Starting
-                    && generation.lifecycle.state() == LifecycleState::Recovering;
+                let is_known =
+                    stage.is_start() && generation.lifecycle.state() == LifecycleState::Recovering;
                 if !is_known {
                     let (result, error) = (failure.result(), failure.to_string());
                     turn.report(Fact::WorkerEnded {

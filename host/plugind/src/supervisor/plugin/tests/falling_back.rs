@@ -102,6 +102,25 @@ fn where_the_last_good_version_cannot_be_read_the_start_fails() {
 }
 
 #[test]
+fn no_start_waits_for_a_plugin_that_fails_in_any_way_while_it_restores_its_state() {
+    let good = release(1, true);
+    for failure in [
+        Failure::Restore("it is not mine".to_owned()),
+        Failure::Trap("unreachable".to_owned()),
+        Failure::OutOfMemory("it is too large".to_owned()),
+        Failure::Timeout("restoring the state took too long"),
+    ] {
+        let mut managed = with_last_good(LastGood::Version(good.digests()));
+        let (number, _) = managed.prepare(good.clone(), false);
+        let actions = managed.worker(number, failed(failure, InstanceStage::Restoring));
+        let error = &problems(&actions)[0].error;
+        assert!(error.contains("restor"), "{error}");
+        let standing = managed.plugin.standing();
+        assert!(!standing.awaited && standing.failed.is_some_and(|it| !it.required), "{error}");
+    }
+}
+
+#[test]
 fn where_the_last_good_version_cannot_be_read_others_start_without_it() {
     let mut managed = with_last_good(LastGood::Version(release(1, false).digests()));
     let (number, _) = managed.prepare(release(2, false), false);
