@@ -351,7 +351,8 @@ impl<G: Stage> Rollout<G> {
         }
         let saves = self.final_save.is_some()
             || (self.candidate.is_some() && self.progress == RolloutProgress::Saving);
-        if is_current && saves && after != LifecycleState::Active {
+        // Another instance may be started at once, and knows nothing of the order to save.
+        if is_current && saves && (has_failed || after != LifecycleState::Active) {
             actions.push(RolloutAction::SaverFailed(number));
         }
     }
