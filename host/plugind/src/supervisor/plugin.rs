@@ -53,6 +53,8 @@ pub struct ManagedPlugin {
     /// Why the newest version that was tried does not serve: [`ManagedPlugin::current_problem`] says whether that is
     /// still so.
     pub problem: Option<PluginProblem>,
+    /// Why the newest version does not serve, while the problem is that the version before it has failed as well.
+    newest_problem: Option<PluginProblem>,
     /// Its files were removed, or the daemon ends: it is removed when its generations have ended.
     pub removed: bool,
     /// The version to use if no version has served yet and the newest one fails.
@@ -119,6 +121,7 @@ impl ManagedPlugin {
             generations: Rollout::default(),
             preparing: None,
             problem: None,
+            newest_problem: None,
             removed: false,
             last_good: LastGood::default(),
             fallback: Fallback::default(),
@@ -165,7 +168,7 @@ impl ManagedPlugin {
                 turn.steps.extend(self.generations.remove(StopReason::Stop, now));
             }
             PluginEvent::Unchanged => {
-                self.problem = None;
+                self.forget_problem();
                 self.cancel_pending(&mut turn);
             }
             // The last good version is wanted all the same.
@@ -195,7 +198,8 @@ impl ManagedPlugin {
             PluginEvent::Shutdown => self.shut_down(&mut turn),
             PluginEvent::Forget => {
                 self.cancel_pending(&mut turn);
-                (self.removed, self.problem) = (true, None);
+                self.removed = true;
+                self.forget_problem();
             }
         }
         while let Some(step) = turn.steps.pop_front() {
