@@ -318,7 +318,10 @@ impl ManagedPlugin {
                     let is_start = is_candidate || generation.failed_on_demand;
                     let stage = if is_start { FailedStage::Start } else { FailedStage::Run };
                     let problem = PluginProblem::of(generation, stage);
-                    self.fail(problem, turn);
+                    match self.preparing.is_some() || self.generations.candidate().is_some() {
+                        true if !is_candidate => self.fail_meanwhile(problem, turn),
+                        _ => self.fail(problem, turn),
+                    }
                 }
             }
             LifecycleState::Inactive => turn.report(Fact::Returned { generation: number }),

@@ -34,6 +34,13 @@ impl ManagedPlugin {
         }
     }
 
+    /// The version that served failed while another one is on its way. That one decides how it ends.
+    pub(super) fn fail_meanwhile(&mut self, problem: PluginProblem, turn: &mut Turn) {
+        let problem = self.with_history(problem);
+        self.set_problem(problem);
+        turn.actions.push(Action::Publish);
+    }
+
     /// The same problem, as it is reported.
     fn with_history(&self, mut problem: PluginProblem) -> PluginProblem {
         // It may quote files and components at length, and is reported in many places.

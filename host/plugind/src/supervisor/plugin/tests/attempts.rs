@@ -161,6 +161,49 @@ fn after_the_previous_version_failed_too_its_restart_leaves_the_failure_of_the_n
 }
 
 #[test]
+fn a_version_that_fails_while_the_next_one_is_on_its_way_does_not_end_that_one() {
+    for is_prepared in [false, true] {
+        let (mut managed, first) = Managed::serving(release(1, false));
+        let mut number = managed.find(release(2, false));
+        if is_prepared {
+            (number, _) = managed.prepare(release(2, false), true);
+        }
+        let actions = fail_for_good(&mut managed, first);
+        assert!(problems(&actions).is_empty(), "nobody waits for that version: {actions:?}");
+        assert!(has(&actions, |it| matches!(it, Action::Publish)));
+        assert!(matches!(managed.plugin.condition(), Condition::Starting(_)));
+        assert_eq!(reported(&managed), nothing());
+        if !is_prepared {
+            (number, _) = managed.prepare(release(2, false), true);
+        }
+        assert!(is_reported_ready(&managed.worker(number, READY)));
+        assert_eq!(managed.plugin.condition(), Condition::Running);
+        assert_eq!(reported(&managed), nothing());
+    }
+}
+
+#[test]
+fn a_version_that_failed_meanwhile_is_the_failure_if_the_next_one_is_given_up() {
+    let (mut managed, first) = Managed::serving(release(1, false));
+    managed.find(release(2, false));
+    fail_for_good(&mut managed, first);
+    managed.handle(PluginEvent::NotWanted);
+    assert!(reported(&managed).1.unwrap().contains("no greeting"));
+    assert_eq!(managed.plugin.condition(), Condition::Failed);
+}
+
+#[test]
+fn a_version_that_fails_for_good_while_it_saves_is_followed_without_its_state() {
+    let (mut managed, first) = Managed::serving(release(1, true));
+    let (number, _) = managed.prepare(release(2, true), true);
+    let actions = managed.worker(number, READY);
+    assert!(has(&actions, |it| matches!(it, Action::Save { .. })), "{actions:?}");
+    let actions = fail_for_good(&mut managed, first);
+    assert!(is_reported_ready(&actions), "{actions:?}");
+    assert_eq!(managed.plugin.serving().map(|serving| serving.number), Some(number));
+}
+
+#[test]
 fn routes_and_necessity_are_those_of_the_attempt_and_not_of_the_failure_before_it() {
     let mut managed = trapped();
     let optional = release(2, false);
