@@ -155,7 +155,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_response_of_the_host_to_head_has_the_length_of_its_body_and_over_http_2_no_body() {
+    fn the_host_answers_head_over_http_2_with_a_length_and_without_a_body() {
         for (head, version, expected) in [
             (true, Version::HTTP_2, (true, Some("5"))),
             (false, Version::HTTP_2, (false, None)),

@@ -145,7 +145,7 @@ fn a_rollback_that_fails_is_reported_and_no_failure_of_the_version_that_serves()
 }
 
 #[test]
-fn after_the_previous_version_failed_too_its_restart_leaves_the_failure_of_the_newest_one() {
+fn a_restart_of_a_previous_version_that_failed_leaves_the_failure_of_the_newest() {
     let (mut managed, first) = with_failed_newest();
     assert_eq!(problems(&fail_for_good(&mut managed, first)).len(), 1);
     assert!(reported(&managed).1.unwrap().contains("no greeting"));
