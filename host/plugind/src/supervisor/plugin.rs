@@ -322,7 +322,7 @@ impl ManagedPlugin {
                     let is_start = is_candidate || generation.failed_on_demand;
                     let stage = if is_start { FailedStage::Start } else { FailedStage::Run };
                     let problem = PluginProblem::of(generation, stage);
-                    match !is_candidate && self.is_followed() {
+                    match !is_candidate && self.is_in_progress() {
                         true => self.fail_followed(problem, turn),
                         false => self.fail(problem, turn),
                     }

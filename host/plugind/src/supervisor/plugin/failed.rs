@@ -8,7 +8,6 @@ use crate::{
         operated::Rollback,
         plugin::{Action, ERROR_MAX, Fact, Fallback, ManagedPlugin, Turn},
         problem::{PluginProblem, RestartError},
-        rollout::RolloutProgress,
     },
 };
 use std::{mem::replace, time::SystemTime};
@@ -63,11 +62,6 @@ impl ManagedPlugin {
         self.set_problem(problem.clone());
         turn.report(Fact::FailedFollowed(Box::new(problem)));
         turn.actions.push(Action::Publish);
-    }
-
-    /// Whether a version is on its way that does not need the state of the one that serves.
-    pub(super) fn is_followed(&self) -> bool {
-        self.is_in_progress() && self.generations.progress() != RolloutProgress::Saving
     }
 
     /// Whether the daemon is to end because the version that served failed, whatever followed it.
