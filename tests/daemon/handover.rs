@@ -247,6 +247,30 @@ fn a_daemon_that_stops_has_the_state_saved_and_waits_for_nothing_else() {
 }
 
 #[test]
+fn a_daemon_starts_without_a_plugin_that_fails_in_any_way_while_it_restores() {
+    let quickly = "[handover]\ntimeout-sec = \"500ms\"";
+    for (restore, more, why) in [
+        ("fail", "", "it reported that it cannot restore the state"),
+        ("trap", "", "its `restore` failed: "),
+        ("hang", quickly, "restoring the state took too long; raise handover.timeout-sec"),
+    ] {
+        let config = manifest(&format!("restore = \"{restore}\""), more);
+        let tree = Tree::new().with_manifest("keeps", &config).with("hello");
+        // As a daemon leaves it that exits when it is idle.
+        let saved = tree.root().join("var/lib/plugind/.saved");
+        fs::create_dir_all(&saved).unwrap();
+        fs::write(saved.join("keeps"), "3\n").unwrap();
+        let path = tree.root().join("notify");
+        let _systemd = UnixDatagram::bind(&path).unwrap();
+        let socket = format!("NOTIFY_SOCKET={}", path.display());
+        let daemon = Daemon::start_by(&tree, &["env", &socket]);
+        daemon.log.wait_for(&["plugin failed", "plugin=keeps", "stage=start ", why]);
+        assert_eq!(daemon.get("/keeps").status(), 503, "{restore}");
+        assert_eq!(daemon.get("/hello").status(), 200, "{restore}");
+    }
+}
+
+#[test]
 fn what_a_plugin_keeps_goes_to_the_instance_that_replaces_a_recycled_one() {
     let recycled = "[instances]\nrecycle-after = 3\n";
     let daemon = Daemon::start(&Tree::new().with_manifest("keeps", recycled));

@@ -12,10 +12,15 @@ use std::{
 };
 use tempfile::TempDir;
 
-/// A host for the plugin `name`, run by the programs under test.
-fn with(name: &str, component: &str) -> plugind_test::HostBuilder {
+/// Runs the programs under test.
+fn use_programs() {
     static PROGRAMS: Once = Once::new();
     PROGRAMS.call_once(|| plugind_test::use_programs(&program("plugind"), &program("pluginctl")));
+}
+
+/// A host for the plugin `name`.
+fn with(name: &str, component: &str) -> plugind_test::HostBuilder {
+    use_programs();
     Host::with(name, guest(component))
 }
 
@@ -34,6 +39,43 @@ fn a_plugin_is_tested_with_its_configuration_and_its_log() {
     let (status, log) = host.stop();
     assert!(status.success());
     log.wait_for("plugind: stopped");
+}
+
+#[test]
+fn the_response_to_head_has_the_length_of_a_body_that_does_not_come() {
+    let host = with("hello", "hello").start();
+    let length = host.get("").body.len().to_string();
+    let response = host.request("HEAD", "", &[], b"");
+    assert_eq!((response.status, response.text()), (200, ""));
+    assert_eq!(response.header("content-length"), Some(&*length));
+}
+
+#[test]
+fn a_body_of_unknown_length_is_read_to_its_end() {
+    let host = with("streams", "streams").start();
+    let body = "x".repeat(3_000_000);
+    assert_eq!(host.get("/down/3000000").text(), body);
+    let echoed = host.request("POST", "/echo", &[], body.as_bytes());
+    assert!(echoed.text() == body, "{} bytes", echoed.body.len());
+}
+
+#[test]
+#[should_panic(expected = "has no complete response")]
+fn a_response_that_breaks_off_fails_the_test() {
+    let manifest = "[limits]\nidle-timeout = \"500ms\"\n";
+    let _response = with("streams", "streams").manifest(manifest).start().get("/stalls");
+}
+
+#[test]
+fn a_project_may_be_in_a_relative_directory() {
+    let directory = tempfile::tempdir().unwrap();
+    let settings = "name = \"x\"\nbuild = \"touch x.wasm\"\ncomponent = \"x.wasm\"\n";
+    fs::write(directory.path().join("pluginctl.toml"), settings).unwrap();
+    let depth = std::env::current_dir().unwrap().components().count() - 1;
+    let relative = "../".repeat(depth) + directory.path().to_str().unwrap().trim_start_matches('/');
+    use_programs();
+    let component = plugind_test::build(&relative);
+    assert!(component.is_relative() && component.exists(), "{}", component.display());
 }
 
 #[test]

@@ -13,6 +13,7 @@ const HEADERS: u8 = 1;
 const RST_STREAM: u8 = 3;
 const SETTINGS: u8 = 4;
 const GOAWAY: u8 = 7;
+const WINDOW_UPDATE: u8 = 8;
 const END: u8 = 0b101; // of the header, and of the stream
 
 /// A connection whose frames are written here.
@@ -98,8 +99,22 @@ fn both_versions_of_http_are_served_on_one_port() {
         let field = head.lines().find_map(|line| line.strip_prefix("content-length: "));
         assert_eq!(field.map(str::trim), length, "{path}: {head}");
     }
+    // The daemon's own responses have no body either, which would be an error of the protocol.
+    let head = curl(&["-I", &url("/nobody")]);
+    assert!(head.starts_with("HTTP/2 404 "), "{head}");
+    assert!(head.contains("\r\ncontent-length: 27\r\n"), "{head}");
     assert_eq!(status("/statuses/204"), "2 204");
     assert_eq!(status("/statuses/103"), "2 502");
+}
+
+#[test]
+fn a_plugin_gets_the_cookies_of_a_browser_as_one_field() {
+    let daemon = Daemon::start(&Tree::new().with("headers"));
+    let url = format!("http://{}/headers", daemon.address());
+    // As a browser sends them: each in a field of its own.
+    let cookies = ["-H", "cookie: theme=dark", "-H", "cookie: session=1"];
+    let got = run(tool("nghttp").args(cookies).arg(&url));
+    assert!(got.contains("header cookie: theme=dark; session=1\n"), "{got}");
 }
 
 #[test]
@@ -136,6 +151,27 @@ fn a_daemon_that_stops_says_so_and_answers_what_it_began() {
     assert!(goes && answered, "goes: {goes}, answered: {answered}");
     let idle: Vec<_> = std::iter::from_fn(|| idle.next()).map(|(kind, ..)| kind).collect();
     assert!(idle.contains(&GOAWAY), "{idle:?}");
+    assert_eq!(daemon.wait(), 0);
+}
+
+#[test]
+fn a_response_whose_client_makes_room_for_it_late_is_not_cut_off_by_a_stop() {
+    let mut daemon = Daemon::start(&Tree::new().with("statuses"));
+    let mut frames = Frames::open(&daemon);
+    // Room for one byte: SETTINGS_INITIAL_WINDOW_SIZE.
+    frames.send(&frame(SETTINGS, 0, 0, &[0, 4, 0, 0, 0, 1]));
+    frames.send(&get(1, "/statuses/200"));
+    assert_eq!(frames.of(1).0, HEADERS);
+    assert_eq!(frames.of(1), (DATA, b"a".to_vec()));
+    let mut idle = Frames::open(&daemon);
+    // Its settings show that the daemon has the connection.
+    assert_eq!(idle.next().unwrap().0, SETTINGS);
+    daemon.signal(Signal::TERM);
+    // A connection without a request is closed first.
+    while idle.next().is_some() {}
+    frames.send(&frame(WINDOW_UPDATE, 0, 1, &[0, 0, 0, 100]));
+    assert_eq!(frames.of(1), (DATA, b" body".to_vec()));
+    drop(frames);
     assert_eq!(daemon.wait(), 0);
 }
 

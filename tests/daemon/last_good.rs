@@ -160,6 +160,18 @@ fn a_first_start_that_fails_leaves_nothing_that_the_next_one_falls_back_to() {
 }
 
 #[test]
+fn a_program_that_returned_while_the_daemon_started_is_a_version_to_fall_back_to() {
+    let tree = Tree::new().with("program_ends");
+    let mut daemon = Daemon::start(&tree);
+    tree.wait_for_version("program-ends");
+    assert_eq!(daemon.stop(), 0);
+    tree.put_guest("program-ends", "traps_on_start");
+    let daemon = Daemon::start(&tree);
+    daemon.log.wait_for(&["plugin failed", "plugin=program-ends", "stage=start "]);
+    daemon.log.wait_for(&["warning plugind: previous version serves", "plugin=program-ends"]);
+}
+
+#[test]
 fn a_version_that_served_and_fails_now_makes_the_start_fail() {
     let tree = Tree::new().with_named("site", "secret", "[grants]\ncredentials = [\"token\"]\n");
     let credentials = tree.root().join("run/credentials/plugind.service");

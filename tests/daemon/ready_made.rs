@@ -152,6 +152,7 @@ fn static_files_serves_what_is_in_its_directory_and_nothing_else() {
     fs::write(www.join(".secret"), "hidden").unwrap();
     fs::write(tree.root().join("outside"), "outside").unwrap();
     std::os::unix::fs::symlink("../outside", www.join("out")).unwrap();
+    std::os::unix::fs::symlink("loop", www.join("loop")).unwrap();
     let large = "x".repeat(1 << 20);
     fs::write(www.join("large.txt"), &large).unwrap();
     let path = www.display();
@@ -172,10 +173,14 @@ fn static_files_serves_what_is_in_its_directory_and_nothing_else() {
         ("/www/..%2foutside", 404),
         ("/www/%ff", 404),
         ("/www/%", 404),
+        ("/www/index.html/more", 404),
+        (&format!("/www/{}", "x".repeat(300)), 404),
     ] {
         assert_eq!(daemon.get(path).status(), status, "{path}");
     }
     assert!(daemon.get("/www/out").status() >= 400, "a link that leads out");
+    assert_eq!(daemon.get("/www/loop").status(), 502, "the file may be there");
+    daemon.log.wait_for(&["requests failed", "plugin=www", "cannot open /loop: "]);
     let mut client = daemon.connect();
     client.request("HEAD", "/www/large.txt", &[]);
     let head = client.head();

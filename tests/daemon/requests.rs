@@ -3,6 +3,11 @@
 
 use crate::{control, readiness::http_02};
 use plugind_tests::{Daemon, Tree, end_of, eventually};
+use rustix::event::{PollFd, PollFlags, poll};
+use std::{
+    io::{Read, Write},
+    os::unix::net::UnixStream,
+};
 
 /// A request that another program has begun.
 const TRACE: &str = "4bf92f3577b34da6a3ce929d0e0e4736";
@@ -245,6 +250,25 @@ fn a_backtrace_has_files_and_lines_where_the_component_says_them() {
     );
     let ended = end_of(&tree, &[]);
     ended.log.wait_for(&["instance failed", "plugin=bad ", "- broken", "at guest.c:42"]);
+}
+
+#[test]
+fn a_client_that_still_sends_when_it_is_refused_gets_the_response_and_no_reset() {
+    let settings = "[sockets.web]\nprotocol = \"http\"\n";
+    let tree = Tree::new().with_settings(settings);
+    let path = tree.root().join("web");
+    let _daemon = Daemon::start_with(&tree, &["--listen", &format!("web={}", path.display())]);
+    let mut client = UnixStream::connect(path).unwrap();
+    // The parser refuses the first line, and does not read all of the rest.
+    client
+        .write_all(format!("GET / HTTP/7.7\r\n\r\n{}", "x".repeat(100 << 10)).as_bytes())
+        .unwrap();
+    // Until the daemon has closed its side as well: only then is it known whether that was a reset.
+    let mut closed = [PollFd::new(&client, PollFlags::empty())];
+    poll(&mut closed, None).unwrap();
+    let mut response = String::new();
+    client.read_to_string(&mut response).unwrap();
+    assert!(response.starts_with("HTTP/1.1 400 "), "{response}");
 }
 
 #[test]

@@ -1,6 +1,7 @@
 //! The SDK for Rust: tasks, typed configuration, entries with fields, and requests that a plugin sends.
 
 use plugind_tests::{Daemon, Tree, eventually};
+use std::{io::Write, net::TcpListener, thread};
 
 #[test]
 fn tasks_run_beside_requests_and_return_before_stop_is_called() {
@@ -86,5 +87,46 @@ fn a_request_whose_body_is_incomplete_does_not_reach_the_handler() {
         &[&["request handled", "length=4"], &["request handled", "length=0"]],
     );
     assert_eq!(daemon.log.count(&["request handled"]), 2);
+    assert_eq!(daemon.log.count(&["warning"]), 0);
+}
+
+#[test]
+fn large_bodies_that_come_together_do_not_end_the_instance() {
+    const BODY_MAX: usize = 16 << 20;
+    let server = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = server.local_addr().unwrap();
+    let manifest = format!("[grants]\noutgoing-http = [\"{address}\"]\n[instances]\nmax = 1\n");
+    let daemon = Daemon::start(&Tree::new().with_manifest("sends", &manifest));
+    let post = |to: &[&str], body: &[u8]| {
+        let mut client = daemon.connect();
+        let length = format!("Content-Length: {}", body.len());
+        client.request("POST", "/sends", &[&[&*length], to].concat());
+        client.try_write(body);
+        client
+    };
+    let large = vec![b'x'; BODY_MAX];
+    let status = |body: &[u8]| post(&[], body).response().status();
+
+    // It is in progress as long as the server does not answer.
+    let mut waits = post(&[&format!("To: http://{address}/")], &large[..1 << 20]);
+    let (mut asked, _) = server.accept().unwrap();
+    for _ in 0..4 {
+        assert_eq!(status(&large), 503);
+    }
+    assert_eq!(status(&large[1 << 20..]), 200);
+    assert_eq!(status(&[&*large, b"x"].concat()), 503);
+    asked.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok").unwrap();
+    assert_eq!(waits.response().status_and_text(), (200, "200 ok"));
+    // The instance may learn later than a client that a response is sent.
+    eventually("room for a large body", || (status(&large) == 200).then_some(()));
+    let too_large = [&*large, b"x"].concat();
+    eventually("room for more than one may have", || (status(&too_large) == 413).then_some(()));
+    thread::scope(|scope| {
+        let clients: Vec<_> = (0..4).map(|_| scope.spawn(|| status(&large))).collect();
+        for client in clients {
+            let status = client.join().unwrap();
+            assert!(matches!(status, 200 | 503), "{status}");
+        }
+    });
     assert_eq!(daemon.log.count(&["warning"]), 0);
 }

@@ -155,6 +155,13 @@ fn a_plugin_without_the_handler_refuses_websockets_unless_its_manifest_ignores_t
     assert_eq!(response.headers()["connection"], "upgrade");
     let Err(response) = ask(&daemon, "/ignores", &[]) else { panic!("it has no handler") };
     assert_eq!(response.status(), 200);
+    // Over HTTP/2, this status would open it.
+    let mut frames = Frames::open(&daemon);
+    frames.send(&connect("/ignores", "websocket"));
+    assert_ne!(frames.of(1).1.first(), Some(&0x88));
+    let (kind, why) = frames.of(1);
+    let why = String::from_utf8(why).unwrap();
+    assert!(kind == 0 && why.contains("does not serve the protocol"), "{why}");
     // Another protocol is no WebSocket, and a client need not get it.
     let answer = run(tool("curl")
         .args(["-sS", "-o", "/dev/null", "-w", "%{http_code}", "--http2"])

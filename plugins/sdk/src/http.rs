@@ -25,6 +25,7 @@ mod client;
 pub use wasip3;
 
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
+use std::cell::Cell;
 use wasip3::{
     http::types::{
         ErrorCode, Fields, HeaderError, Method, Request as WasiRequest, Response as WasiResponse,
@@ -46,10 +47,20 @@ pub type Request = http::Request<Vec<u8>>;
 pub type Response = http::Response<Vec<u8>>;
 
 /// The largest body of a request or of a response to [`send`]. A request with a larger one is answered 413.
+///
+/// The bodies of the requests in progress in one instance may have this many bytes together. A request that would exceed
+/// this is answered 503 with `Retry-After`, so that clients with large requests do not exhaust `instance-memory-max`, which
+/// would end the instance with all its requests. After [`Handler::handle`], as many bytes of the request's body as the
+/// response has count until the response is sent.
 pub const BODY_MAX: usize = 16 << 20;
 
 /// Bytes of a body that are read at a time.
 const CHUNK: usize = 64 << 10;
+
+thread_local! {
+    /// The bytes of the bodies of the requests in progress.
+    static RESERVED: Cell<usize> = const { Cell::new(0) };
+}
 
 /// Answers HTTP requests. Export it with [`export_http!`](crate::export_http).
 #[expect(async_fn_in_trait, reason = "a component has one thread, so no future need be Send")]
@@ -83,19 +94,53 @@ macro_rules! export_http {
 
 #[doc(hidden)]
 pub async fn serve<T: Handler>(request: WasiRequest) -> Result<WasiResponse, ErrorCode> {
-    let response = match read(request).await {
+    let mut reservation = Reservation(0);
+    let response = match read(request, &mut reservation).await {
         Ok(request) => T::handle(request).await,
         Err(status) => {
             let mut response = Response::default();
             *response.status_mut() = status;
+            if status == StatusCode::SERVICE_UNAVAILABLE {
+                response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from_static("1"));
+            }
             response
         }
     };
-    write(response)
+    reservation.shrink_to(response.body().len());
+    write(response, reservation)
+}
+
+/// The bytes of a body, which others must not have until this is dropped.
+struct Reservation(usize);
+
+impl Reservation {
+    /// Reserves further bytes; false: the bodies would have too many together.
+    fn extend(&mut self, length: usize) -> bool {
+        let all = RESERVED.get() + length;
+        let is_free = all <= BODY_MAX;
+        if is_free {
+            RESERVED.set(all);
+            self.0 += length;
+        }
+        is_free
+    }
+
+    /// Keeps at most this many bytes.
+    fn shrink_to(&mut self, length: usize) {
+        let freed = self.0.saturating_sub(length);
+        RESERVED.set(RESERVED.get() - freed);
+        self.0 -= freed;
+    }
+}
+
+impl Drop for Reservation {
+    fn drop(&mut self) {
+        self.shrink_to(0);
+    }
 }
 
 /// Reads a whole request. Returns the status of the response if that is impossible.
-async fn read(request: WasiRequest) -> Result<Request, StatusCode> {
+async fn read(request: WasiRequest, reservation: &mut Reservation) -> Result<Request, StatusCode> {
     let target = request.get_path_with_query().unwrap_or_else(|| "/".to_owned());
     let mut built =
         http::Request::builder().method(method(request.get_method()).as_str()).uri(target);
@@ -104,24 +149,49 @@ async fn read(request: WasiRequest) -> Result<Request, StatusCode> {
     }
     let (_, handled) = wit_future::new(|| Ok(()));
     let (stream, trailers) = WasiRequest::consume_body(request, handled);
-    let body = read_body(stream).await.ok_or(StatusCode::PAYLOAD_TOO_LARGE)?;
+    let body = read_body(stream, |length| reservation.extend(length)).await;
+    let body = body.map_err(|error| match error {
+        BodyError::TooLarge => StatusCode::PAYLOAD_TOO_LARGE,
+        BodyError::NoMemory => StatusCode::SERVICE_UNAVAILABLE,
+    })?;
     // If the client has disconnected, the body is incomplete.
     trailers.await.map_err(|_| StatusCode::BAD_REQUEST)?;
     built.body(body).map_err(|_| StatusCode::BAD_REQUEST)
 }
 
-/// A body to its end, where the trailers say whether it is complete; none if it is larger than [`BODY_MAX`].
-async fn read_body(mut stream: StreamReader<u8>) -> Option<Vec<u8>> {
+/// Why a body is not read.
+enum BodyError {
+    /// It is larger than [`BODY_MAX`].
+    TooLarge,
+    /// The memory that it needs is in use.
+    NoMemory,
+}
+
+/// A body to its end, where the trailers say whether it is complete. Each piece of it is reserved first.
+async fn read_body(
+    mut stream: StreamReader<u8>,
+    mut reserve: impl FnMut(usize) -> bool,
+) -> Result<Vec<u8>, BodyError> {
     let (mut body, mut chunk) = (Vec::new(), Vec::with_capacity(CHUNK));
     loop {
         let (result, read) = stream.read(chunk).await;
         chunk = read;
-        if body.len() + chunk.len() > BODY_MAX {
-            return None;
+        let length = body.len() + chunk.len();
+        if length > BODY_MAX {
+            return Err(BodyError::TooLarge);
+        }
+        if !reserve(chunk.len()) {
+            return Err(BodyError::NoMemory);
+        }
+        if length > body.capacity() {
+            // It grows by doubling, but not beyond the largest body.
+            let capacity = (2 * body.capacity()).clamp(length, BODY_MAX);
+            let grown = body.try_reserve_exact(capacity - body.len());
+            grown.map_err(|_| BodyError::NoMemory)?;
         }
         body.append(&mut chunk);
         if !matches!(result, StreamResult::Complete(_)) {
-            return Some(body);
+            return Ok(body);
         }
     }
 }
@@ -143,7 +213,7 @@ fn method(method: Method) -> String {
 }
 
 /// Makes the response, whose body is written once the host has it.
-fn write(response: Response) -> Result<WasiResponse, ErrorCode> {
+fn write(response: Response, reservation: Reservation) -> Result<WasiResponse, ErrorCode> {
     let (mut parts, body) = response.into_parts();
     parts.headers.entry(header::CONTENT_LENGTH).or_insert_with(|| HeaderValue::from(body.len()));
     let failed = |error: HeaderError| {
@@ -160,6 +230,7 @@ fn write(response: Response) -> Result<WasiResponse, ErrorCode> {
     spawn_local(async move {
         // The rest was not read: the client has disconnected, or has sent a HEAD request.
         let _unread = writer.write_all(body).await;
+        drop(reservation);
     });
     Ok(response)
 }

@@ -8,7 +8,7 @@ use std::{
 };
 
 use plugind_sdk::{
-    Lifecycle, StartError, config,
+    Lifecycle, StartError, config, error,
     middleware::{ErrorCode, Fields, Request, Response, answer},
 };
 use wasip3::{
@@ -102,10 +102,16 @@ fn open(path: &str) -> std::io::Result<(File, u64, String)> {
     Ok((file, facts.len(), name))
 }
 
+/// Whether an error says that no file has this path. Others concern the machine, and caches must not keep them.
+fn is_absence(error: &std::io::Error) -> bool {
+    use ErrorKind::{InvalidFilename, IsADirectory, NotADirectory, NotFound};
+    matches!(error.kind(), InvalidFilename | IsADirectory | NotADirectory | NotFound)
+}
+
 /// The answer with a file, which is read while it is sent.
-fn send(mut file: File, length: u64, name: &str) -> Result<Response, ErrorCode> {
+fn send(mut file: File, length: u64, name: String) -> Result<Response, ErrorCode> {
     let fields = Fields::from_list(&[
-        ("content-type".to_owned(), media_type(name).as_bytes().to_vec()),
+        ("content-type".to_owned(), media_type(&name).as_bytes().to_vec()),
         ("content-length".to_owned(), length.to_string().into_bytes()),
         ("x-content-type-options".to_owned(), b"nosniff".to_vec()),
     ])
@@ -117,8 +123,15 @@ fn send(mut file: File, length: u64, name: &str) -> Result<Response, ErrorCode> 
         let mut left = length;
         while left > 0 {
             let mut chunk = vec![0; CHUNK.min(usize::try_from(left).unwrap_or(CHUNK))];
-            // A file that became shorter ends the response, which the client sees by its length.
-            let Ok(read @ 1..) = file.read(&mut chunk) else { return };
+            // The end of the file, or an error, ends the response, which the client sees by its length.
+            let read = match file.read(&mut chunk) {
+                Ok(0) => return,
+                Ok(read) => read,
+                Err(error) => {
+                    error!(file = name, error = error, "cannot read file");
+                    return;
+                }
+            };
             chunk.truncate(read);
             left -= read as u64;
             if !writer.write_all(chunk).await.is_empty() {
@@ -140,11 +153,15 @@ impl Guest for StaticFiles {
             return answer(404, &[], "there is no such file\n");
         };
         match open(&path) {
-            Ok((file, length, name)) => send(file, length, &name),
+            Ok((file, length, name)) => send(file, length, name),
             Err(error) if error.kind() == ErrorKind::PermissionDenied => {
                 answer(403, &[], "the file cannot be read\n")
             }
-            Err(_) => answer(404, &[], "there is no such file\n"),
+            Err(error) if is_absence(&error) => answer(404, &[], "there is no such file\n"),
+            // The host logs it, and answers 502.
+            Err(error) => {
+                Err(ErrorCode::InternalError(Some(format!("cannot open {path}: {error}"))))
+            }
         }
     }
 }

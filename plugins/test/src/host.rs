@@ -81,7 +81,7 @@ impl Host {
         headers: &[(&str, &str)],
         body: &[u8],
     ) -> Response {
-        Response::to(self.http, &format!("{method} /{}{path}", self.name), headers, body)
+        Response::to(self.http, method, &format!("/{}{path}", self.name), headers, body)
     }
 
     /// The address of HTTP, for other clients.

@@ -51,6 +51,5 @@ pub(crate) fn pluginctl(arguments: impl Fn(&mut Command) -> &mut Command) -> Str
 #[must_use]
 pub fn build(project: impl AsRef<Path>) -> PathBuf {
     let built = pluginctl(|command| command.arg("build").arg(project.as_ref()));
-    let path = built.lines().last().expect("pluginctl build prints the path of the component");
-    project.as_ref().join(path)
+    built.lines().last().expect("pluginctl build prints the path of the component").into()
 }

@@ -1,7 +1,8 @@
-//! The admission of requests: the checks that RFC 9110 and RFC 9112 leave to a server in addition to its parser. Pure.
+//! The admission of requests: what RFC 9110, RFC 9112 and RFC 9113 leave to a server in addition to its parser. Pure.
 
+use bytes::Bytes;
 use http::{
-    HeaderMap, Method, StatusCode, Uri, Version, header,
+    HeaderMap, HeaderValue, Method, StatusCode, Uri, Version, header,
     request::Parts,
     uri::{Authority, PathAndQuery, Scheme},
 };
@@ -143,6 +144,24 @@ pub fn target(parts: &Parts) -> Result<(Authority, PathAndQuery), NotAdmitted> {
     Ok((authority.ok_or(bad("the request's host is malformed"))?, path.clone()))
 }
 
+/// Joins the cookies of a request, which browsers send as one field each since HTTP/2 (RFC 9113, 8.2.3).
+pub fn join_cookies(version: Version, headers: &mut HeaderMap) {
+    if version < Version::HTTP_2 {
+        return;
+    }
+    let mut fields = headers.get_all(header::COOKIE).iter();
+    let (Some(first), Some(second)) = (fields.next(), fields.next()) else { return };
+    let mut joined = first.as_bytes().to_vec();
+    for field in std::iter::once(second).chain(fields) {
+        joined.extend_from_slice(b"; ");
+        joined.extend_from_slice(field.as_bytes());
+    }
+    // Values with a separator between them are a value.
+    if let Ok(joined) = HeaderValue::from_maybe_shared(Bytes::from(joined)) {
+        headers.insert(header::COOKIE, joined);
+    }
+}
+
 /// The target of a request in the form in which guests get it.
 #[must_use]
 pub fn uri_of(scheme: Scheme, authority: Authority, path: PathAndQuery) -> Option<Uri> {
@@ -156,7 +175,7 @@ pub fn uri_of(scheme: Scheme, authority: Authority, path: PathAndQuery) -> Optio
 #[cfg(test)]
 mod tests {
     use super::*;
-    use http::{HeaderName, HeaderValue, Request};
+    use http::{HeaderName, Request};
 
     fn headers(name: HeaderName, values: &[&str]) -> HeaderMap {
         let values =
@@ -223,6 +242,21 @@ mod tests {
             "a/b", "%61", "[::1", "[a]", "[]", "[::1]80", "::1",
         ] {
             assert!(!is_host(host), "{host}");
+        }
+    }
+
+    #[test]
+    fn cookies_are_one_field_since_http_2() {
+        for (version, cookies, expected) in [
+            (Version::HTTP_2, &[][..], &[][..]),
+            (Version::HTTP_2, &["a=1"], &["a=1"]),
+            (Version::HTTP_2, &["a=1", "b=2; c=3", "a=1"], &["a=1; b=2; c=3; a=1"]),
+            (Version::HTTP_11, &["a=1", "b=2"], &["a=1", "b=2"]),
+        ] {
+            let mut headers = headers(header::COOKIE, cookies);
+            join_cookies(version, &mut headers);
+            let joined: Vec<_> = headers.get_all(header::COOKIE).iter().collect();
+            assert_eq!(joined, expected, "{version:?}");
         }
     }
 

@@ -11,7 +11,7 @@ use crate::{
         activity::{Activity, ConnectionLimits, ExchangeGuard},
         client_certificate,
         connection::{
-            driver::{ConnectionEnd, Driver},
+            driver::{ConnectionEnd, Drain, Driver},
             observed::Observed,
         },
         forwarded::ForwardedFields,
@@ -20,7 +20,7 @@ use crate::{
         http_endpoint::HttpEndpoint,
         opening::{self, Opened},
         request_record::RequestRecord,
-        response,
+        response::{self, RequestForm},
         socket_service::Accepted,
         spans::SpanSink,
         stream::{Peer, Stream},
@@ -70,8 +70,12 @@ const RESETS_PENDING: usize = 20;
 const RESETS_OWN: usize = 128;
 /// The most bytes of a request's header in HTTP/2.
 const HEADER_LIST: u32 = 64 << 10;
+/// The text by which the library distinguishes a target that is too long from a header that is.
+const TOO_LONG: &str = "URI too long";
 /// Time that a connection without a request stays open when no more are accepted.
 const LINGER: Duration = Duration::from_secs(1);
+/// Time from the end of a request over HTTP/2, when its client may still have to read the end of the response.
+const REST: Duration = Duration::from_secs(10);
 
 /// The limits of a connection that may be idle for so long.
 #[must_use]
@@ -165,7 +169,8 @@ pub async fn serve(
                 .max_headers(HEADERS)
                 .serve_connection(io, service)
                 .with_upgrades();
-            driver.run(pin!(connection), LINGER, Duration::ZERO).await
+            let drain = Drain { before: LINGER, after: Duration::ZERO, rest: Duration::ZERO };
+            driver.run(pin!(connection), drain).await
         }
         true => {
             let connection = conn::http2::Builder::new(TokioExecutor::new())
@@ -180,12 +185,14 @@ pub async fn serve(
                 .max_local_error_reset_streams(RESETS_OWN)
                 .serve_connection(io, streams);
             // The client learns which requests are still answered, so that it loses none, and ends the connection.
-            driver.run(pin!(connection), Duration::ZERO, LINGER).await
+            let drain = Drain { before: Duration::ZERO, after: LINGER, rest: REST };
+            driver.run(pin!(connection), drain).await
         }
     };
     log_end(peer, &ended);
     if let Some(status) = status_of_refused(&ended) {
         endpoint.log_refused(status);
+        close_unread(&stream).await;
     }
     // A WebSocket keeps the connection that it was asked for on.
     websockets.close();
@@ -219,6 +226,7 @@ fn status_of_refused(ended: &ConnectionEnd) -> Option<StatusCode> {
     // Not answered: a beginning of HTTP/2 in the wrong place.
     let is_answered = error.is_parse() && !error.is_parse_version_h2();
     let status = match error.is_parse_too_large() {
+        true if error.to_string() == TOO_LONG => StatusCode::URI_TOO_LONG,
         true => StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
         false => StatusCode::BAD_REQUEST,
     };
@@ -232,13 +240,14 @@ async fn respond(
 ) -> Result<Response<Delivered<response::Body>>, Infallible> {
     let exchange = activity.begin();
     let mut record = endpoint.record(&request);
-    let is_http1 = request.version() < Version::HTTP_2;
+    let asked = RequestForm::of(&request);
     let mut response = http::answer(&endpoint, request, exchange.clone(), &mut record).await?;
+    response::trim(asked, &mut response);
     activity.respond();
     record.respond(response.status());
     // A WebSocket keeps the connection, and this field says that it does.
     let upgrades = response.status() == StatusCode::SWITCHING_PROTOCOLS;
-    if is_http1 && !upgrades && activity.is_closing() {
+    if asked.version < Version::HTTP_2 && !upgrades && activity.is_closing() {
         response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
     }
     Ok(response.map(|body| Delivered { body, record, _exchange: exchange }))
@@ -274,5 +283,38 @@ impl<B: Body<Data: Buf> + Unpin> Body for Delivered<B> {
 
     fn size_hint(&self) -> SizeHint {
         self.body.size_hint()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use bytes::Bytes;
+    use http_body_util::Empty;
+    use tokio::io::{AsyncReadExt, AsyncWriteExt, duplex};
+
+    #[tokio::test]
+    async fn the_access_log_has_the_status_with_which_the_library_refuses() {
+        let long = "x".repeat(1 << 16);
+        let many = "a: b\r\n".repeat(HEADERS + 1);
+        for (sent, status) in [
+            ("GET / HTTP/1.9\r\n\r\n".to_owned(), 400),
+            (format!("GET /{long} HTTP/1.1\r\nHost: a\r\n\r\n"), 414),
+            (format!("GET / HTTP/1.1\r\nHost: a\r\n{many}\r\n"), 431),
+            (format!("GET / HTTP/1.1\r\nHost: a\r\nlong: {long}{long}{long}\r\n\r\n"), 431),
+        ] {
+            let (mut client, server) = duplex(1 << 20);
+            client.write_all(sent.as_bytes()).await.unwrap();
+            let service =
+                service_fn(async |_| Ok::<_, Infallible>(Response::new(Empty::<Bytes>::new())));
+            let mut connection = conn::http1::Builder::new();
+            connection.max_buf_size(BUFFER).max_headers(HEADERS);
+            let ended = connection.serve_connection(TokioIo::new(server), service).await;
+            let mut response = String::new();
+            client.read_to_string(&mut response).await.unwrap();
+            let logged = status_of_refused(&ConnectionEnd::Finished(ended));
+            assert_eq!(logged.map(|status| status.as_u16()), Some(status), "{response}");
+            assert!(response.starts_with(&format!("HTTP/1.1 {status} ")), "{response}");
+        }
     }
 }

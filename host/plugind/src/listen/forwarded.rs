@@ -16,6 +16,7 @@ use http::{
     uri::{Authority, Scheme},
 };
 use std::{
+    borrow::Cow,
     fmt,
     net::{IpAddr, SocketAddr},
     sync::{Arc, Mutex, PoisonError},
@@ -208,10 +209,12 @@ fn value(text: &impl ToString) -> HeaderValue {
     HeaderValue::try_from(text.to_string()).unwrap_or(HeaderValue::from_static(""))
 }
 
-/// The elements of a list that may be in several fields, the last one first.
-fn elements<'a>(headers: &'a HeaderMap, name: &HeaderName) -> impl Iterator<Item = &'a str> {
-    let values = headers.get_all(name).iter().rev().filter_map(|value| value.to_str().ok());
-    values.flat_map(|value| value.rsplit(',')).map(str::trim)
+/// The elements of a list that may be in several fields, the last one first. An element that is not text is none that a
+/// trusted proxy wrote, and must not hide those that one did.
+fn elements<'a>(headers: &'a HeaderMap, name: &HeaderName) -> impl Iterator<Item = Cow<'a, str>> {
+    let values = headers.get_all(name).iter().rev();
+    let elements = values.flat_map(|value| value.as_bytes().rsplit(|byte| *byte == b','));
+    elements.map(|element| String::from_utf8_lossy(element.trim_ascii()))
 }
 
 fn scheme_of(text: &str) -> Option<Scheme> {
@@ -234,13 +237,13 @@ fn of_x_forwarded(
 ) -> RequestOrigin {
     let mut client = peer.client;
     for element in elements(headers, &FORWARDED_FOR) {
-        client = RequestClient::parse(element);
+        client = RequestClient::parse(&element);
         if !client.is_trusted(setting) || client == RequestClient::Unknown {
             break;
         }
     }
-    let scheme = elements(headers, &FORWARDED_PROTO).next().and_then(scheme_of);
-    let host = elements(headers, &FORWARDED_HOST).next().and_then(host_of);
+    let scheme = elements(headers, &FORWARDED_PROTO).next().and_then(|text| scheme_of(&text));
+    let host = elements(headers, &FORWARDED_HOST).next().and_then(|text| host_of(&text));
     RequestOrigin { client, scheme: scheme.unwrap_or(peer.scheme), host: host.unwrap_or(peer.host) }
 }
 
@@ -283,10 +286,14 @@ mod tests {
     }
 
     /// Returns the fields that a plugin receives: for, proto, host, and the one field that has all three.
-    fn seen(peer: Peer, setting: Arc<HttpSetting>, sent: &[(&'static str, &str)]) -> [String; 4] {
+    fn seen<T: AsRef<[u8]>>(
+        peer: Peer,
+        setting: Arc<HttpSetting>,
+        sent: &[(&'static str, T)],
+    ) -> [String; 4] {
         let mut headers = HeaderMap::new();
         for (name, text) in sent {
-            headers.append(*name, HeaderValue::from_str(text).unwrap());
+            headers.append(*name, HeaderValue::from_bytes(text.as_ref()).unwrap());
         }
         let fields = ForwardedFields::new(peer, Scheme::HTTP, setting, None);
         fields.write(&mut headers, &"plugins.example:8080".parse().unwrap());
@@ -349,9 +356,35 @@ mod tests {
     }
 
     #[test]
+    fn bytes_that_are_not_text_hide_no_element_of_a_trusted_proxy() {
+        let client = |field, proxy_header, sent: &[&[u8]]| {
+            let sent: Vec<_> = sent.iter().map(|text| (field, *text)).collect();
+            seen(tcp("192.0.2.1"), setting(&["192.0.2.1"], proxy_header), &sent)[0].clone()
+        };
+        for (sent, seen) in [
+            (&[&b"\xff, 198.51.100.5"[..]][..], "198.51.100.5"),
+            (&[b"\xff", b"198.51.100.5"], "198.51.100.5"),
+            (&[b"203.0.113.9", b"\xff, 198.51.100.5"], "198.51.100.5"),
+            (&[b"203.0.113.9, \xff, 192.0.2.1"], "unknown"),
+            (&[b"203.0.113.9, \xff"], "unknown"),
+            (&["203.0.113.9, é".as_bytes()], "unknown"),
+        ] {
+            assert_eq!(client("x-forwarded-for", ProxyHeader::XForwarded, sent), seen, "{sent:?}");
+        }
+        for (sent, seen) in [
+            (&[&b"for=\xff, for=198.51.100.5"[..]][..], "198.51.100.5"),
+            (&[b"for=203.0.113.9, for=198.51.100.5;host=\"\xff\""], "198.51.100.5"),
+            (&[b"for=203.0.113.9, for=\xff"], "unknown"),
+        ] {
+            assert_eq!(client("forwarded", ProxyHeader::Forwarded, sent), seen, "{sent:?}");
+        }
+    }
+
+    #[test]
     fn scheme_and_host_are_those_that_a_trusted_proxy_says() {
-        let seen =
-            |sent| seen(tcp("192.0.2.1"), setting(&["192.0.2.1"], ProxyHeader::XForwarded), sent);
+        let seen = |sent: &[(&'static str, &str)]| {
+            seen(tcp("192.0.2.1"), setting(&["192.0.2.1"], ProxyHeader::XForwarded), sent)
+        };
         let [_, proto, host, forwarded] = seen(&[
             ("x-forwarded-for", "2001:db8::5"),
             ("x-forwarded-proto", "https"),

@@ -25,9 +25,7 @@ use crate::{
     runtime::executors::Executors,
     world::middleware_way::MiddlewareWay,
 };
-use http::{
-    HeaderValue, Method, Request, Response, StatusCode, Uri, Version, header, uri::Authority,
-};
+use http::{HeaderValue, Method, Request, Response, StatusCode, Uri, header, uri::Authority};
 use http_body::Body as _;
 use http_body_util::{BodyExt, Either, Empty, Full};
 use hyper::body::Incoming;
@@ -44,7 +42,7 @@ pub async fn answer(
     exchange: ExchangeGuard,
     record: &mut RequestRecord,
 ) -> Result<Response<Body>, Infallible> {
-    let asked = RequestForm { head: request.method() == Method::HEAD, version: request.version() };
+    let asked = RequestForm::of(&request);
     if let Some(response) = health(endpoint, &request) {
         return Ok(response);
     }
@@ -84,7 +82,7 @@ pub async fn answer(
             return Ok(Refusal::new(StatusCode::SERVICE_UNAVAILABLE, why).into());
         }
         let has_http = pool.linked().release.inspection.http.is_some();
-        let served = match treatment(asks, entry.used.websocket, has_http) {
+        let served = match treatment(asks, asked.version, entry.used.websocket, has_http) {
             Treatment::Http if let Some(links) = middleware::links(pool) => {
                 let way = MiddlewareWay::new(plugin.clone(), links.clone(), identity);
                 let passed = middleware::pass(&endpoint.reader, &way, request).await;
@@ -126,9 +124,7 @@ fn health(endpoint: &HttpEndpoint, request: &Request<Incoming>) -> Option<Respon
     }
     let HealthAnswer { status, body } = health.answer(&endpoint.socket, request.uri().path())?;
     let length = body.len();
-    let is_bodiless = request.method() == Method::HEAD && request.version() >= Version::HTTP_2;
-    let body = if is_bodiless { Full::default() } else { Full::from(body) };
-    let mut response = Response::new(Either::Right(body));
+    let mut response = Response::new(Either::Right(Full::from(body)));
     *response.status_mut() = status;
     let headers = response.headers_mut();
     headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
@@ -161,6 +157,7 @@ fn admit(
         admission::check_framing(&parts.headers)?;
     }
     let (authority, path) = admission::target(&parts)?;
+    admission::join_cookies(parts.version, &mut parts.headers);
     let scheme = endpoint.client.write(&mut parts.headers, &authority);
     let identity = trace_context::identify(&mut parts.headers, endpoint.client.is_trusted());
     parts.uri = admission::uri_of(scheme, authority, path)

@@ -27,7 +27,7 @@ const WAIT_MAX: Duration = Duration::from_secs(5);
 pub struct RequestBody {
     /// None when it has ended.
     body: Option<Incoming>,
-    /// The client waits to be asked for it (100-continue): nothing of it is discarded if the plugin does not read it.
+    /// The client waits to be asked for it (100-continue): until then there is nothing to discard.
     waits: bool,
     /// As long as more may come, the connection is not idle.
     exchange: Option<ExchangeGuard>,
@@ -59,6 +59,8 @@ impl Body for RequestBody {
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
+        // Now the client is asked for it.
+        self.waits = false;
         let Some(body) = &mut self.body else { return Poll::Ready(None) };
         let frame = ready!(Pin::new(body).poll_frame(context));
         if let (Some(figures), Some(Ok(frame))) = (&self.figures, &frame) {
@@ -102,5 +104,63 @@ async fn discard_body(mut body: Incoming) {
         if length > LEFT_MAX {
             return;
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::listen::activity::Activity;
+    use http::{Request, Response, StatusCode};
+    use http_body_util::Empty;
+    use hyper::{server::conn::http1, service::service_fn};
+    use hyper_util::rt::TokioIo;
+    use std::convert::Infallible;
+    use tokio::{
+        io::{AsyncReadExt, AsyncWriteExt, duplex},
+        time::Instant,
+    };
+
+    /// The responses to two requests that wait to be asked for their bodies, of which this many pieces are read.
+    async fn refused_after(pieces: usize) -> String {
+        let (mut client, server) = duplex(1 << 20);
+        let activity = Arc::new(Activity::new(Instant::now()));
+        let service = service_fn(move |request: Request<Incoming>| {
+            let exchange = activity.begin();
+            async move {
+                let mut body = RequestBody::new(request.into_body(), true, exchange);
+                for _ in 0..pieces {
+                    body.frame().await.unwrap().unwrap();
+                }
+                let mut response = Response::new(Empty::<Bytes>::new());
+                *response.status_mut() = StatusCode::PAYLOAD_TOO_LARGE;
+                Ok::<_, Infallible>(response)
+            }
+        });
+        for length in [200_000, 1] {
+            let header = format!("Host: a\r\nExpect: 100-continue\r\nContent-Length: {length}");
+            let request = format!("POST / HTTP/1.1\r\n{header}\r\n\r\n{}", "x".repeat(length));
+            client.write_all(request.as_bytes()).await.unwrap();
+        }
+        client.shutdown().await.unwrap();
+        let mut connection = http1::Builder::new();
+        connection.half_close(true).serve_connection(TokioIo::new(server), service).await.unwrap();
+        let mut responses = String::new();
+        client.read_to_string(&mut responses).await.unwrap();
+        responses
+    }
+
+    #[tokio::test]
+    async fn the_rest_of_a_body_that_the_client_was_asked_for_is_discarded() {
+        let responses = refused_after(1).await;
+        assert_eq!(responses.matches("HTTP/1.1 413 ").count(), 2, "{responses}");
+        assert!(responses.starts_with("HTTP/1.1 100 "), "{responses}");
+    }
+
+    #[tokio::test]
+    async fn a_body_that_the_client_was_not_asked_for_ends_the_connection() {
+        let responses = refused_after(0).await;
+        assert_eq!(responses.matches("HTTP/1.1 413 ").count(), 1, "{responses}");
+        assert!(!responses.contains("HTTP/1.1 100 "), "{responses}");
     }
 }

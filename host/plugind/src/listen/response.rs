@@ -9,7 +9,7 @@ use crate::{
     pool::{Delivery, call::NotServed},
 };
 use bytes::Bytes;
-use http::{HeaderValue, Response, StatusCode, Version, header};
+use http::{HeaderValue, Method, Request, Response, StatusCode, Version, header};
 use http_body::Body as _;
 use http_body_util::{Either, Full};
 use std::borrow::Cow;
@@ -23,6 +23,17 @@ pub type Body = Either<Delivery, Full<Bytes>>;
 pub(super) struct RequestForm {
     pub(super) head: bool,
     pub(super) version: Version,
+}
+
+impl RequestForm {
+    pub(super) fn of<B>(request: &Request<B>) -> Self {
+        Self { head: request.method() == Method::HEAD, version: request.version() }
+    }
+
+    /// Whether the body of the response must be left out here. In HTTP/1.1, hyper does that itself.
+    fn is_bodiless(self) -> bool {
+        self.head && self.version >= Version::HTTP_2
+    }
 }
 
 /// Brings the response of a plugin into a form that is allowed (RFC 9110, 6.4.1 and 8.6).
@@ -43,8 +54,7 @@ pub(super) fn deliver(
         response.headers_mut().remove(header::CONTENT_LENGTH);
         return response.map(|_| nothing());
     }
-    // In HTTP/1.1, hyper leaves out the body itself.
-    if asked.head && asked.version >= Version::HTTP_2 {
+    if asked.is_bodiless() {
         if let Some(length) = response.body().size_hint().exact() {
             let headers = response.headers_mut();
             headers.entry(header::CONTENT_LENGTH).or_insert_with(|| length.into());
@@ -52,6 +62,21 @@ pub(super) fn deliver(
         return response.map(|_| nothing());
     }
     response.map(Either::Left)
+}
+
+/// Leaves out the body of a response of the host's own where it must have none (RFC 9110, 9.3.2).
+pub(super) fn trim(asked: RequestForm, response: &mut Response<Body>) {
+    if let Either::Right(body) = response.body()
+        && asked.is_bodiless()
+        && !body.is_end_stream()
+    {
+        let length = body.size_hint().exact();
+        *response.body_mut() = Either::Right(Full::default());
+        if let Some(length) = length {
+            let headers = response.headers_mut();
+            headers.entry(header::CONTENT_LENGTH).or_insert_with(|| length.into());
+        }
+    }
 }
 
 /// The response to a request that went through middleware.
@@ -122,5 +147,26 @@ impl From<Refusal> for Response<Body> {
             headers.insert(header::RETRY_AFTER, HeaderValue::from_static("1"));
         }
         response
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_host_answers_head_over_http_2_with_a_length_and_without_a_body() {
+        for (head, version, expected) in [
+            (true, Version::HTTP_2, (true, Some("5"))),
+            (false, Version::HTTP_2, (false, None)),
+            // The connection leaves it out.
+            (true, Version::HTTP_11, (false, None)),
+        ] {
+            let mut response = Refusal::new(StatusCode::NOT_FOUND, "none").into();
+            trim(RequestForm { head, version }, &mut response);
+            let length = response.headers().get(header::CONTENT_LENGTH);
+            let length = length.map(|length| length.to_str().unwrap());
+            assert_eq!((response.body().is_end_stream(), length), expected, "{head} {version:?}");
+        }
     }
 }

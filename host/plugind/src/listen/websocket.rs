@@ -1,13 +1,17 @@
 //! One WebSocket: its messages between the client and a plugin, its limits, and its end.
 
 mod transport;
+mod wire;
 
 use crate::{
     base::{name::SocketName, quantity::Bytes},
     listen::{
         stream::Peer,
         streams::report,
-        websocket::transport::{Transport, TransportEnd},
+        websocket::{
+            transport::{Transport, TransportEnd},
+            wire::WebSocketWire,
+        },
     },
     pool::{
         Reply,
@@ -19,7 +23,7 @@ use crate::{
     },
 };
 use futures::{FutureExt, future::BoxFuture};
-use http::StatusCode;
+use http::{StatusCode, Version};
 use hyper::upgrade::OnUpgrade;
 use hyper_util::rt::TokioIo;
 use std::{future::poll_fn, sync::Arc, time::Duration};
@@ -130,12 +134,13 @@ enum FirstEnd {
 }
 
 impl AcceptedWebSocket {
-    /// Serves it to its end, once the connection speaks its protocol.
+    /// Serves it to its end, once the connection, of this version of HTTP, speaks its protocol.
     pub async fn run(
         mut self: Box<Self>,
         upgrade: OnUpgrade,
         closing: CancellationToken,
         origin: WebSocketOrigin,
+        version: Version,
     ) {
         let manifest = &self.pool.linked().release.manifest;
         let (idle, stop) = (manifest.limits.idle_timeout, manifest.service.timeout_stop);
@@ -150,7 +155,8 @@ impl AcceptedWebSocket {
             }
         };
         let config = config(manifest.limits.message_max);
-        let stream = WebSocketStream::from_raw_socket(upgraded, Role::Server, Some(config)).await;
+        let wire = WebSocketWire::new(upgraded, version);
+        let stream = WebSocketStream::from_raw_socket(wire, Role::Server, Some(config)).await;
         let mut transport = Transport::new(stream, self.host, idle);
         let first = tokio::select! {
             biased;

@@ -30,10 +30,19 @@ pub(super) enum Treatment {
 
 /// Returns the treatment of a request that asks for this protocol. It depends on the use of WebSockets on its route,
 /// and on whether the plugin answers other requests.
-pub(super) fn treatment(asks: Asks, websocket: WebSocketUse, has_http: bool) -> Treatment {
+pub(super) fn treatment(
+    asks: Asks,
+    version: Version,
+    websocket: WebSocketUse,
+    has_http: bool,
+) -> Treatment {
     match (asks, websocket) {
         (Asks::WebSocket, WebSocketUse::Serve) => Treatment::WebSocket,
-        (Asks::WebSocket, WebSocketUse::Ignore) | (Asks::Nothing, _) if has_http => Treatment::Http,
+        (Asks::Nothing, _) if has_http => Treatment::Http,
+        // In HTTP/2, the status 200 of a page would open the WebSocket (RFC 8441, 5).
+        (Asks::WebSocket, WebSocketUse::Ignore) if has_http && version < Version::HTTP_2 => {
+            Treatment::Http
+        }
         (Asks::WebSocket | Asks::Connect, _) => Treatment::Require(HTTP),
         (Asks::Nothing, _) => Treatment::Require(WEBSOCKET),
     }
@@ -84,10 +93,10 @@ pub(super) async fn open(
         }
         Opening::Accepted(accepted) => {
             let response = handshake.response(accepted.subprotocol.as_deref());
+            let (exchange, version) = (exchange.clone(), request.version());
             let (on, closing) = (hyper::upgrade::on(request), endpoint.closing.clone());
-            let exchange = exchange.clone();
             endpoint.websockets.spawn(async move {
-                accepted.run(on, closing, origin).await;
+                accepted.run(on, closing, origin, version).await;
                 drop(exchange);
             });
             Ok(response.map(|()| Either::Right(Full::default())))
@@ -113,7 +122,15 @@ mod tests {
             (Asks::Nothing, Serve, false, Treatment::Require(WEBSOCKET)),
             (Asks::Nothing, Refuse, true, Treatment::Http),
         ] {
-            assert_eq!(treatment(asks, websocket, has_http), treated, "{asks:?} {websocket:?}");
+            let treatment = treatment(asks, Version::HTTP_11, websocket, has_http);
+            assert_eq!(treatment, treated, "{asks:?} {websocket:?}");
         }
+    }
+
+    #[test]
+    fn a_plugin_that_ignores_websockets_cannot_open_one_over_http_2_by_accident() {
+        let treated = |asks| treatment(asks, Version::HTTP_2, WebSocketUse::Ignore, true);
+        assert_eq!(treated(Asks::WebSocket), Treatment::Require(HTTP));
+        assert_eq!(treated(Asks::Nothing), Treatment::Http);
     }
 }

@@ -113,7 +113,7 @@ pub(crate) fn spawn_probe(set: &Arc<WorkerSet>, success: fn(u32) -> WorkerEvent)
                 set.report(WorkerEvent::Failed { worker, failure, stage, post_mortem });
             }
             // The generation was given up meanwhile.
-            (_, InstanceStage::Starting) => (),
+            (_, InstanceStage::Starting | InstanceStage::Restoring) => (),
             (_, InstanceStage::Ready { .. }) => set.report(success(worker)),
         }
     });
@@ -148,7 +148,7 @@ fn own_ended(set: &WorkerSet, handle: &WorkerHandle, ended: InstanceEnd) {
         // No call had a part in that: the plugin cannot be instantiated. A lack of room is no fault of it, nor is a caller
         // that left while it waited for its share of the processor.
         End::Failed(failure)
-            if stage == InstanceStage::Starting
+            if stage.is_start()
                 && !matches!(failure, Failure::Resources(_))
                 && !handle.is_killed() =>
         {

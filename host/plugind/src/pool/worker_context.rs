@@ -26,6 +26,8 @@ pub(super) struct WorkerContext<'a> {
     pub(super) ready: OnceLock<Instant>,
     /// It has taken a call.
     pub(super) served: AtomicBool,
+    /// Its start restores the state that was saved last.
+    pub(super) restoring: AtomicBool,
     /// The program's `run` was called.
     pub(super) running: AtomicBool,
     /// The deadline of its stop has begun, since its generation drains.
@@ -47,6 +49,7 @@ impl<'a> WorkerContext<'a> {
             transfer_deadline: Deadline::default(),
             ready: OnceLock::new(),
             served: AtomicBool::new(false),
+            restoring: AtomicBool::new(false),
             running: AtomicBool::new(false),
             stop_timed: AtomicBool::new(false),
             place: OnceLock::new(),
@@ -72,6 +75,7 @@ impl<'a> WorkerContext<'a> {
     /// Returns the stage that the instance has reached.
     pub(super) fn stage(&self) -> InstanceStage {
         match self.ready.get() {
+            None if self.restoring.load(Relaxed) => InstanceStage::Restoring,
             None => InstanceStage::Starting,
             Some(since) => {
                 InstanceStage::Ready { uptime: since.elapsed(), served: self.served.load(Relaxed) }

@@ -11,6 +11,8 @@ use std::{sync::Arc, time::Duration};
 pub enum InstanceStage {
     /// It was not ready yet.
     Starting,
+    /// It was not ready yet either, and was restoring the state that was saved last.
+    Restoring,
     /// It was ready.
     Ready {
         /// The time since it was ready.
@@ -18,6 +20,14 @@ pub enum InstanceStage {
         /// It had taken a call.
         served: bool,
     },
+}
+
+impl InstanceStage {
+    /// Whether it was not ready yet.
+    #[must_use]
+    pub fn is_start(self) -> bool {
+        matches!(self, Self::Starting | Self::Restoring)
+    }
 }
 
 /// Why a worker takes no more calls.

@@ -19,10 +19,10 @@ use tracing::warn;
 pub(super) const LOAD_DEADLINE: Duration = Duration::from_secs(60);
 
 impl Supervisor {
-    /// Keeps all versions that serve.
+    /// Keeps all versions that serve, and programs that returned ok.
     pub(super) fn keep_versions(&self) {
-        let serving = self.plugins.values().filter_map(ManagedPlugin::serving);
-        serving.for_each(|serving| self.deps.versions.keep(serving.release.clone()));
+        let good = self.plugins.values().filter_map(ManagedPlugin::succeeded);
+        good.for_each(|good| self.deps.versions.keep(good.release.clone()));
     }
 
     /// Reads the version of a plugin that served last.

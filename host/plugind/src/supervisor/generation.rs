@@ -31,6 +31,8 @@ pub struct Generation {
     pub failures: u64,
     /// It has new instances of the version that was there already.
     pub is_restart: bool,
+    /// The last failure was that of restoring the state that was saved last.
+    pub failed_to_restore: bool,
     /// One instance of it is tried; after that, instances start only when there is work.
     pub is_tried: bool,
     /// It starts on demand, and the last failure was that of a start.
@@ -44,7 +46,8 @@ impl Generation {
         let lifecycle = Lifecycle::new(policy, Restarts::new(&release.manifest.service));
         let requests = route_requests(&release.name, &release.manifest, Some(&release.inspection));
         let (reason, failure, failures) = (StopReason::Stop, None, 0);
-        let (is_restart, is_tried, failed_on_demand) = (false, false, false);
+        let (is_restart, is_tried) = (false, false);
+        let (failed_on_demand, failed_to_restore) = (false, false);
         Self {
             number,
             release,
@@ -56,6 +59,7 @@ impl Generation {
             is_restart,
             is_tried,
             failed_on_demand,
+            failed_to_restore,
         }
     }
 
@@ -64,15 +68,17 @@ impl Generation {
         let stable_after = self.release.manifest.service.start_limit_interval;
         let kind = FailureKind::of(&failure, stage, stable_after);
         let event = match stage {
-            InstanceStage::Starting => Event::StartFailed { kind, others },
+            InstanceStage::Starting | InstanceStage::Restoring => {
+                Event::StartFailed { kind, others }
+            }
             InstanceStage::Ready { .. } => {
                 self.failures += 1;
                 Event::InstanceFailed { kind, others }
             }
         };
         if event != (Event::StartFailed { kind, others: true }) {
-            let is_start = stage == InstanceStage::Starting;
-            self.failed_on_demand = is_start && self.release.manifest.on_demand;
+            self.failed_on_demand = stage.is_start() && self.release.manifest.on_demand;
+            self.failed_to_restore = stage == InstanceStage::Restoring;
             self.failure = Some(failure);
         }
         event

@@ -25,7 +25,7 @@ use crate::{
     plugin::{archive::LastGood, verify::Verified},
     pool::{
         post_mortem::PostMortem,
-        worker_event::{InstanceStage, Retirement, WorkerEvent},
+        worker_event::{Retirement, WorkerEvent},
     },
     route::owners::RouteRequest,
     supervisor::{
@@ -53,6 +53,8 @@ pub struct ManagedPlugin {
     /// Why the newest version that was tried does not serve: [`ManagedPlugin::current_problem`] says whether that is
     /// still so.
     pub problem: Option<PluginProblem>,
+    /// Why the newest version does not serve, while the problem is that the version before it has failed as well.
+    newest_problem: Option<PluginProblem>,
     /// Its files were removed, or the daemon ends: it is removed when its generations have ended.
     pub removed: bool,
     /// The version to use if no version has served yet and the newest one fails.
@@ -119,6 +121,7 @@ impl ManagedPlugin {
             generations: Rollout::default(),
             preparing: None,
             problem: None,
+            newest_problem: None,
             removed: false,
             last_good: LastGood::default(),
             fallback: Fallback::default(),
@@ -167,7 +170,7 @@ impl ManagedPlugin {
                 turn.steps.extend(self.generations.remove(StopReason::Stop, now));
             }
             PluginEvent::Unchanged => {
-                self.problem = None;
+                self.forget_problem();
                 self.cancel_pending(&mut turn);
             }
             // The last good version is wanted all the same.
@@ -197,7 +200,8 @@ impl ManagedPlugin {
             PluginEvent::Shutdown => self.shut_down(&mut turn),
             PluginEvent::Forget => {
                 self.cancel_pending(&mut turn);
-                (self.removed, self.problem) = (true, None);
+                self.removed = true;
+                self.forget_problem();
                 // An operator may have started it meanwhile.
                 turn.steps.extend(self.generations.remove(StopReason::Removed, now));
             }
@@ -288,8 +292,8 @@ impl ManagedPlugin {
             }
             WorkerEvent::Failed { worker, failure, stage, post_mortem } => {
                 // Where each request has its own instance, many may fail to start during one pause.
-                let is_known = stage == InstanceStage::Starting
-                    && generation.lifecycle.state() == LifecycleState::Recovering;
+                let is_known =
+                    stage.is_start() && generation.lifecycle.state() == LifecycleState::Recovering;
                 if !is_known {
                     let (result, error) = (failure.result(), failure.to_string());
                     turn.report(Fact::WorkerEnded {
@@ -318,7 +322,7 @@ impl ManagedPlugin {
                     let is_start = is_candidate || generation.failed_on_demand;
                     let stage = if is_start { FailedStage::Start } else { FailedStage::Run };
                     let problem = PluginProblem::of(generation, stage);
-                    match !is_candidate && self.is_followed() {
+                    match !is_candidate && self.is_in_progress() {
                         true => self.fail_followed(problem, turn),
                         false => self.fail(problem, turn),
                     }

@@ -125,6 +125,10 @@ impl PluginProblem {
     pub fn of(generation: &Generation, stage: FailedStage) -> Self {
         let failure = generation.failure.as_ref();
         let mut error = failure.map_or_else(|| "it failed".to_owned(), ToString::to_string);
+        let names_restore = matches!(failure, Some(Failure::Restore(_) | Failure::Timeout(_)));
+        if generation.failed_to_restore && !names_restore {
+            error = format!("its `restore` failed: {error}");
+        }
         let mut result = failure.map_or("failed", Failure::result);
         if generation.lifecycle.limit_hit() {
             result = "start-limit-hit";
@@ -140,7 +144,7 @@ impl PluginProblem {
             error,
             configuration: matches!(failure, Some(Failure::Configuration(_))),
             // A plugin that cannot restore its own state must not keep the restarted daemon from becoming ready.
-            required: release.manifest.required && !matches!(failure, Some(Failure::Restore(_))),
+            required: release.manifest.required && !generation.failed_to_restore,
             release: Some(release),
             requests: generation.requests.clone(),
             since: None,

@@ -58,7 +58,7 @@ impl FailureKind {
         match (failure, stage) {
             (Failure::Configuration(_), _) => Self::Configuration,
             (Failure::Unavailable(_) | Failure::Resources(_), _) => Self::Unavailable,
-            (_, InstanceStage::Starting) => Self::Early,
+            (_, InstanceStage::Starting | InstanceStage::Restoring) => Self::Early,
             (_, InstanceStage::Ready { uptime, .. }) if uptime >= stable_after => Self::Late,
             (Failure::Unhealthy(_), _) => Self::Unhealthy,
             (_, InstanceStage::Ready { served: false, .. }) => Self::Early,

@@ -243,6 +243,16 @@ impl<G: Stage> Rollout<G> {
         actions
     }
 
+    /// The one that was to save its state has failed for good. The candidate follows with what was saved last.
+    pub fn skip_save(&mut self, now: Instant) -> Vec<RolloutAction> {
+        let mut actions = Vec::new();
+        if self.progress == RolloutProgress::Saving {
+            self.progress = RolloutProgress::Ready;
+            self.proceed(now, &mut actions);
+        }
+        actions
+    }
+
     /// This generation restored the state of the previous one.
     pub fn has_restored(&mut self, number: u64, now: Instant) -> Vec<RolloutAction> {
         let mut actions = Vec::new();
@@ -351,7 +361,8 @@ impl<G: Stage> Rollout<G> {
         }
         let saves = self.final_save.is_some()
             || (self.candidate.is_some() && self.progress == RolloutProgress::Saving);
-        if is_current && saves && after != LifecycleState::Active {
+        // Another instance may be started at once, and knows nothing of the order to save.
+        if is_current && saves && (has_failed || after != LifecycleState::Active) {
             actions.push(RolloutAction::SaverFailed(number));
         }
     }

@@ -23,7 +23,7 @@ pub enum SendError {
     Failed(ErrorCode),
     /// The response cannot be represented, for example because a header field is malformed.
     Response(String),
-    /// The body of the response is larger than [`BODY_MAX`].
+    /// The body of the response is larger than [`BODY_MAX`], or than the free memory of the instance.
     TooLarge,
 }
 
@@ -54,7 +54,7 @@ pub async fn send(request: Request) -> Result<Response, SendError> {
     }
     let (_, handled) = wit_future::new(|| Ok(()));
     let (stream, trailers) = WasiResponse::consume_body(response, handled);
-    let body = read_body(stream).await.ok_or(SendError::TooLarge)?;
+    let body = read_body(stream, |_| true).await.map_err(|_| SendError::TooLarge)?;
     // If the connection broke, the body is incomplete.
     trailers.await.map_err(SendError::Failed)?;
     built.body(body).map_err(|error| SendError::Response(error.to_string()))
@@ -115,7 +115,10 @@ impl fmt::Display for SendError {
             Self::Failed(code) => write!(out, "cannot send the request: {code:?}"),
             Self::Response(reason) => write!(out, "the response cannot be read: {reason}"),
             Self::TooLarge => {
-                write!(out, "the body of the response must have at most {BODY_MAX} bytes")
+                write!(
+                    out,
+                    "the body of the response must have at most {BODY_MAX} bytes, and fit into the free memory"
+                )
             }
         }
     }

@@ -6,7 +6,10 @@ from dataclasses import dataclass, field
 import componentize_py_async_support
 import wit_world
 from componentize_py_types import Err, Ok
-from wit_world.imports.wasi_http_types import Fields, Request as HttpRequest, Response as HttpResponse
+from wit_world.imports.wasi_http_types import Fields, Method_Other, Request as HttpRequest, Response as HttpResponse
+
+# The largest body of a request. `instance-memory-max` of the manifest must suffice for several at a time.
+BODY_MAX = 1 << 20
 
 
 @dataclass
@@ -25,26 +28,31 @@ class Response:
 
 
 async def serve(request: HttpRequest, answer: Callable[[Request], Awaitable[Response]]) -> HttpResponse:
-    """Responds with what `answer` returns. A request whose body is incomplete does not reach it."""
+    """Responds with what `answer` returns. A request whose body is incomplete or too large does not reach it."""
     asked = await read(request)
-    if asked is None:
-        return respond(Response("The body of the request is incomplete.\n", 400))
-    return respond(await answer(asked))
+    return respond(asked if isinstance(asked, Response) else await answer(asked))
 
 
-async def read(request: HttpRequest) -> Request | None:
-    """Reads all of a request. Returns None if the client disconnects before the end of the body."""
-    method = type(request.get_method()).__name__.removeprefix("Method_").upper()
+async def read(request: HttpRequest) -> Request | Response:
+    """Reads all of a request. Returns the response if the body is too large, or the client disconnects before its end."""
+    tag = request.get_method()
+    method = tag.value if isinstance(tag, Method_Other) else type(tag).__name__.removeprefix("Method_").upper()
     path = request.get_path_with_query() or "/"
-    headers = {name: value.decode("latin-1") for name, value in request.get_headers().copy_all()}
+    headers: dict[str, str] = {}
+    for name, value in request.get_headers().copy_all():
+        # Several fields of one name are one list (RFC 9110, section 5.3).
+        before = headers[name] + ("; " if name == "cookie" else ", ") if name in headers else ""
+        headers[name] = before + value.decode("latin-1")
     done, handled = wit_world.result_unit_wasi_http_types_error_code_future(lambda: Ok(None))
     stream, trailers = HttpRequest.consume_body(request, handled)
     body = bytearray()
-    with done, stream:
+    with done, stream, trailers:
         while not stream.writer_dropped:
             body += await stream.read(65536)
+            if len(body) > BODY_MAX:
+                return Response(f"The body of the request must have at most {BODY_MAX} bytes.\n", 413)
         if isinstance(await trailers.read(), Err):
-            return None
+            return Response("The body of the request is incomplete.\n", 400)
     return Request(method, path, headers, bytes(body))
 
 

@@ -65,6 +65,17 @@ where
     }
 }
 
+/// The times of a connection from which no more requests are wanted.
+pub(super) struct Drain {
+    /// Until it says so.
+    pub(super) before: Duration,
+    /// From then on until it is closed, if no request is in progress.
+    pub(super) after: Duration,
+    /// From the end of its last request until it is closed: the time to read what this version of HTTP has taken of a
+    /// response and not sent yet, which cannot be seen.
+    pub(super) rest: Duration,
+}
+
 /// The needs of a connection apart from its protocol: limits, and an end.
 pub(super) struct Driver<'a> {
     pub(super) stream: &'a Stream,
@@ -74,39 +85,45 @@ pub(super) struct Driver<'a> {
 }
 
 impl Driver<'_> {
-    /// Runs a connection until its end. When no more requests are wanted, it waits for `before`, says so in the way of
-    /// the protocol, and closes the connection after another `after`, as soon as no request is in progress.
+    /// Runs a connection until its end. When no more requests are wanted, it says so in the way of the protocol, and
+    /// closes the connection as soon as no request is in progress.
     pub(super) async fn run(
         self,
         mut connection: Pin<&mut impl GracefulConnection>,
-        before: Duration,
-        after: Duration,
+        drain: Drain,
     ) -> ConnectionEnd {
         let Self { stream, activity, limits, closing } = self;
         let mut timer = LimitTimer::new(activity, limits);
         let mut gone = pin!(peer_is_gone(stream, activity));
-        let mut draining = pin!(drain(closing, activity, before));
-        let mut last = None;
+        let mut draining = pin!(drain_wanted(closing, activity, drain.before));
+        let mut last: Option<LastTimer> = None;
         poll_fn(|context| {
             if last.is_none() && draining.as_mut().poll(context).is_ready() {
-                last = Some(Box::pin(sleep(after)));
+                last = Some(LastTimer::new(&drain, limits, false));
                 connection.as_mut().graceful_shutdown();
             }
             // Before the limits, since this is what changes them.
             if let Poll::Ready(ended) = connection.as_mut().poll(context) {
                 return Poll::Ready(ConnectionEnd::Finished(ended));
             }
-            if let Some(last) = &mut last
-                && activity.is_idle()
-                && (after.is_zero() || last.as_mut().poll(context).is_ready())
-            {
-                return Poll::Ready(ConnectionEnd::Drained);
-            }
             if gone.as_mut().poll(context).is_ready() {
                 return Poll::Ready(ConnectionEnd::PeerGone);
             }
+            if let Some(last) = &mut last
+                && activity.is_idle()
+            {
+                return last.poll_expired(context, activity);
+            }
             activity.wake_at_end(context.waker());
-            timer.poll_expired(context, activity).map(|()| ConnectionEnd::TimedOut)
+            ready!(timer.poll_expired(context, activity));
+            if drain.rest.is_zero() || !activity.is_idle() {
+                return Poll::Ready(ConnectionEnd::TimedOut);
+            }
+            // The client learns that the connection was idle for too long, and may have to read the last response.
+            last = Some(LastTimer::new(&drain, limits, true));
+            connection.as_mut().graceful_shutdown();
+            context.waker().wake_by_ref();
+            Poll::Pending
         })
         .await
     }
@@ -116,7 +133,7 @@ impl Driver<'_> {
 ///
 /// A client whose next request is on its way to a connection that is being closed would lose it. So its next response
 /// says that it is the last, and only a connection without a request is closed without a word.
-async fn drain(closing: &CancellationToken, activity: &Activity, before: Duration) {
+async fn drain_wanted(closing: &CancellationToken, activity: &Activity, before: Duration) {
     closing.cancelled().await;
     activity.close();
     if !before.is_zero() {
@@ -143,6 +160,39 @@ fn is_hung_up(stream: &Stream) -> bool {
     let now = Timespec { tv_sec: 0, tv_nsec: 0 };
     poll(&mut state, Some(&now)).is_ok()
         && state[0].revents().intersects(PollFlags::HUP | PollFlags::ERR)
+}
+
+/// The timer of a connection that takes no more requests and has none in progress.
+struct LastTimer {
+    sleep: Option<Pin<Box<Sleep>>>,
+    limits: ConnectionLimits,
+    /// Since the connection was idle for too long.
+    is_late: bool,
+}
+
+impl LastTimer {
+    fn new(drain: &Drain, limits: ConnectionLimits, is_late: bool) -> Self {
+        let sleep = (!drain.after.is_zero()).then(|| Box::pin(sleep(drain.after)));
+        let limits = ConnectionLimits { keep_alive: drain.rest, header: Duration::ZERO, ..limits };
+        Self { sleep, limits, is_late }
+    }
+
+    fn poll_expired(
+        &mut self,
+        context: &mut Context<'_>,
+        activity: &Activity,
+    ) -> Poll<ConnectionEnd> {
+        if let Some(sleep) = &mut self.sleep {
+            ready!(sleep.as_mut().poll(context));
+            while let Some(end) = activity.deadline(&self.limits)
+                && Instant::now() < end
+            {
+                sleep.as_mut().reset(end);
+                ready!(sleep.as_mut().poll(context));
+            }
+        }
+        Poll::Ready(if self.is_late { ConnectionEnd::TimedOut } else { ConnectionEnd::Drained })
+    }
 }
 
 /// The timer for the limits of a connection. It is set when it has to go off earlier, and looks again when it goes off:
@@ -184,5 +234,78 @@ impl LimitTimer {
                 return Poll::Ready(());
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use futures::FutureExt;
+    use std::sync::Arc;
+    use tokio::{net::UnixStream, time::advance};
+
+    const LIMITS: ConnectionLimits = ConnectionLimits {
+        keep_alive: Duration::from_secs(75),
+        header: Duration::from_secs(30),
+        half_closed: Duration::from_secs(5),
+        rate_min: 0,
+    };
+    const SECOND: Duration = Duration::from_secs(1);
+
+    /// A connection whose client answers nothing.
+    struct Silent;
+
+    impl Future for Silent {
+        type Output = hyper::Result<()>;
+
+        fn poll(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<hyper::Result<()>> {
+            Poll::Pending
+        }
+    }
+
+    impl GracefulConnection for Silent {
+        fn graceful_shutdown(self: Pin<&mut Self>) {}
+    }
+
+    /// Returns after how many seconds a connection has ended whose only request ended after 100.
+    async fn seconds_to_end(limits: ConnectionLimits, closing_at: u64) -> u64 {
+        let (_client, host) = UnixStream::pair().unwrap();
+        let (stream, begun) = (Stream::Unix(host), Instant::now());
+        let activity = Arc::new(Activity::new(begun));
+        let closing = CancellationToken::new();
+        let exchange = activity.begin();
+        let driver = Driver { stream: &stream, activity: &activity, limits, closing: &closing };
+        let drain = Drain { before: Duration::ZERO, after: SECOND, rest: SECOND * 10 };
+        let silent = pin!(Silent);
+        let mut running = pin!(driver.run(silent, drain));
+        let mut exchange = Some(exchange);
+        loop {
+            let seconds = begun.elapsed().as_secs();
+            if seconds == closing_at {
+                closing.cancel();
+            }
+            if seconds == 100 {
+                exchange = None;
+            }
+            if running.as_mut().now_or_never().is_some() {
+                assert!(exchange.is_none(), "a request is in progress");
+                return seconds;
+            }
+            advance(SECOND).await;
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_end_of_a_response_over_http_2_has_time_before_the_connection_is_closed() {
+        assert_eq!(seconds_to_end(LIMITS, 90).await, 110);
+        assert_eq!(seconds_to_end(LIMITS, 105).await, 110);
+        let idle = ConnectionLimits { keep_alive: SECOND * 3, ..LIMITS };
+        assert_eq!(seconds_to_end(idle, 1000).await, 110);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_connection_of_http_2_that_was_idle_for_long_is_closed_soon() {
+        assert_eq!(seconds_to_end(LIMITS, 150).await, 151);
+        assert_eq!(seconds_to_end(LIMITS, 1000).await, 176);
     }
 }

@@ -1,8 +1,11 @@
 //! The messages of a WebSocket between its connection and its plugin.
 
-use crate::world::{
-    client_connection::LATE_BYTES,
-    client_websocket::{HostWebSocket, NO_CODE, WebSocketError, WebSocketMessage},
+use crate::{
+    listen::websocket::wire::WRITE_TIMEOUT,
+    world::{
+        client_connection::LATE_BYTES,
+        client_websocket::{HostWebSocket, NO_CODE, WebSocketError, WebSocketMessage},
+    },
 };
 use futures::{SinkExt, StreamExt};
 use std::{
@@ -24,11 +27,9 @@ use tokio_tungstenite::{
     },
 };
 
-/// Time without traffic in either direction after which the client is pinged.
+/// Time without traffic in either direction after which the client is pinged, or is gone if it has a close to confirm.
 const PING_EVERY: Duration = Duration::from_secs(30);
-/// The time that the client may take to read the data that was sent last.
-const WRITE_TIMEOUT: Duration = Duration::from_secs(30);
-/// The time that the client has to confirm a close.
+/// The time that the client has to confirm a close, when the plugin does not wait for it.
 const LINGER: Duration = Duration::from_secs(2);
 /// Answers to pings that may wait to be written. A client that sends more pings has to read first.
 const PONGS_MAX: usize = 16;
@@ -99,6 +100,8 @@ pub(super) struct Transport<S> {
     /// When anything came or was sent last.
     heard: Instant,
     is_ping_due: bool,
+    /// The plugin has closed, and the client has not confirmed it yet.
+    is_closing: bool,
     /// Answers to pings since everything was written last.
     pongs: usize,
     timer: Pin<Box<Sleep>>,
@@ -120,6 +123,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Transport<S> {
             unused_since: None,
             heard: now,
             is_ping_due: false,
+            is_closing: false,
             pongs: 0,
             timer: Box::pin(sleep_until(now)),
         };
@@ -219,12 +223,18 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Transport<S> {
         let is_last = loop {
             ready!(self.stream.poll_ready_unpin(cx))?;
             if std::mem::take(&mut self.is_ping_due) {
+                if self.is_closing {
+                    // Behind a close nothing may be sent, and the client has had its time to confirm it.
+                    let error = ProtocolError::ResetWithoutClosingHandshake;
+                    return Poll::Ready(Err(Error::Protocol(error)));
+                }
                 self.stream.start_send_unpin(Message::Ping(Vec::new().into()))?;
                 continue;
             }
             match self.host.outgoing.poll_next_unpin(cx) {
                 Poll::Ready(Some(message)) => {
                     self.host.took(&message);
+                    self.is_closing |= matches!(message, WebSocketMessage::Close { .. });
                     self.stream.start_send_unpin(sent(message))?;
                 }
                 Poll::Ready(None) => break true,
@@ -249,14 +259,21 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Transport<S> {
         let Some(code) = code else { return };
         self.host.outgoing.close();
         let left = timeout(WRITE_TIMEOUT, poll_fn(|cx| self.poll_send(cx))).await;
-        // The client has left, or does not read.
-        let Ok(Ok(()) | Err(Error::ConnectionClosed | Error::AlreadyClosed)) = left else { return };
+        match left {
+            Ok(Ok(()) | Err(Error::ConnectionClosed | Error::AlreadyClosed)) => (),
+            // The client has closed before it could read the rest.
+            Ok(Err(Error::Protocol(ProtocolError::SendAfterClosing))) => (),
+            // The client has left, or does not read.
+            _ => return,
+        }
         let finish = async {
-            // After a close of either side this only writes what there is to be written.
             let frame = CloseFrame { code, reason: "".into() };
-            if self.stream.close(Some(frame)).await.is_err() {
-                return;
+            match self.stream.close(Some(frame)).await {
+                // One side has closed already. The other one has not confirmed it.
+                Ok(()) | Err(Error::Protocol(ProtocolError::SendAfterClosing)) => (),
+                Err(_) => return,
             }
+            // This also writes what confirms the close of the client.
             while let Some(Ok(_)) = self.stream.next().await {}
             // Further data of the client is dropped: because of unread bytes, the kernel would discard the data that
             // was written.
@@ -308,7 +325,11 @@ fn sent(message: WebSocketMessage) -> Message {
 mod tests {
     use super::*;
     use crate::world::client_websocket::{ClientWebSocket, WebSocketRequest};
-    use futures::poll;
+    use futures::{
+        future::{Either, select},
+        poll,
+    };
+    use std::pin::pin;
     use tokio::{
         io::{DuplexStream, duplex},
         time::advance,
@@ -321,14 +342,76 @@ mod tests {
         poll!(poll_fn(|cx| transport.poll(cx)))
     }
 
-    #[tokio::test(start_paused = true)]
-    async fn a_message_that_came_while_the_machine_stood_still_keeps_a_websocket_open() {
+    /// A WebSocket of a guest that has accepted it, and its client.
+    async fn open(
+        idle: Option<Duration>,
+    ) -> (ClientWebSocket, Transport<DuplexStream>, WebSocketStream<DuplexStream>) {
         let (client, server) = duplex(1 << 10);
-        let mut client = WebSocketStream::from_raw_socket(client, Role::Client, None).await;
+        let client = WebSocketStream::from_raw_socket(client, Role::Client, None).await;
         let server = WebSocketStream::from_raw_socket(server, Role::Server, None).await;
         let (guest, host) = ClientWebSocket::new(WebSocketRequest::default());
         guest.accept(None).unwrap();
-        let mut transport = Transport::new(server, host, Some(IDLE));
+        (guest, Transport::new(server, host, idle), client)
+    }
+
+    /// Has the guest send a close.
+    async fn send_close(guest: &ClientWebSocket, transport: &mut Transport<DuplexStream>) {
+        let close = WebSocketMessage::Close { code: 4001, reason: String::new() };
+        let send = pin!(guest.send(close));
+        let sent = select(send, poll_fn(|cx| transport.poll(cx))).await;
+        assert!(matches!(sent, Either::Left((Ok(()), _))));
+    }
+
+    fn close_of(code: u16) -> Option<CloseFrame> {
+        Some(CloseFrame { code: code.into(), reason: "".into() })
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_guest_that_closes_and_returns_leaves_the_client_time_to_confirm() {
+        let (guest, mut transport, mut client) = open(None).await;
+        send_close(&guest, &mut transport).await;
+        let mut finishing = pin!(transport.finish(Some(CloseCode::Normal)));
+        assert!(poll!(&mut finishing).is_pending(), "the client has not confirmed it");
+        client.next().await.unwrap().unwrap();
+        assert!(poll!(&mut finishing).is_pending(), "the client has not left");
+        client.flush().await.unwrap();
+        drop(client);
+        assert!(timeout(LINGER / 2, finishing).await.is_ok());
+    }
+
+    #[tokio::test]
+    async fn a_close_of_the_client_is_confirmed_although_a_message_waits() {
+        let (guest, mut transport, mut client) = open(None).await;
+        let mut sending = pin!(guest.send(WebSocketMessage::Text("late".to_owned())));
+        assert!(poll!(&mut sending).is_pending());
+        client.send(Message::Close(close_of(4002))).await.unwrap();
+        assert!(matches!(poll_once(&mut transport).await, Poll::Ready(TransportEnd::Closed)));
+        let finish = async {
+            transport.finish(Some(CloseCode::Normal)).await;
+            drop(transport);
+        };
+        let reads = async {
+            let confirmed = client.next().await.unwrap().unwrap();
+            assert_eq!(confirmed, Message::Close(close_of(4002)));
+            assert!(client.next().await.is_none());
+            drop(client);
+        };
+        tokio::join!(finish, reads);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_client_that_never_confirms_a_close_has_gone_and_broken_no_protocol() {
+        let (guest, mut transport, _client) = open(None).await;
+        send_close(&guest, &mut transport).await;
+        advance(PING_EVERY / 2).await;
+        assert!(poll_once(&mut transport).await.is_pending());
+        advance(PING_EVERY / 2).await;
+        assert!(matches!(poll_once(&mut transport).await, Poll::Ready(TransportEnd::Reset)));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_message_that_came_while_the_machine_stood_still_keeps_a_websocket_open() {
+        let (guest, mut transport, mut client) = open(Some(IDLE)).await;
         assert!(poll_once(&mut transport).await.is_pending());
         advance(2 * IDLE).await;
         client.send(Message::text("late")).await.unwrap();

@@ -162,9 +162,11 @@ impl WorkerContext<'_> {
             self.deadline.end(GuestCall::Start);
             let timeout = self.set.linked.release.manifest.handover.timeout;
             self.transfer_deadline.begin(GuestCall::Restore, timeout);
+            self.restoring.store(true, Relaxed);
             if let Err(failure) = restore(accessor, handover, &state).await? {
                 return Ok(Some(failure));
             }
+            self.restoring.store(false, Relaxed);
             self.transfer_deadline.end(GuestCall::Restore);
         }
         Ok(None)

@@ -5,9 +5,9 @@ use crate::{
     plugin::{archive::LastGood, manifest::FailureAction, release::Release},
     supervisor::{
         lifecycle::LifecycleState,
+        operated::Rollback,
         plugin::{Action, ERROR_MAX, Fact, Fallback, ManagedPlugin, Turn},
         problem::{PluginProblem, RestartError},
-        rollout::RolloutProgress,
     },
 };
 use std::{mem::replace, time::SystemTime};
@@ -22,11 +22,12 @@ impl ManagedPlugin {
         self.preparing = None;
         let has_fallen_back = replace(&mut self.fallback, Fallback::Unused) == Fallback::Trying;
         let is_of_last_good = self.is_of_last_good(&problem);
+        let is_of_newest = !self.is_of_other_version(&problem);
         let has_served = self.generations.current().is_some();
         turn.report(Fact::Failed(Box::new(problem.clone())));
         // If the last good version fails as well, the problem of the newest one remains the one to report.
-        if !(has_fallen_back && is_of_last_good) {
-            self.problem = Some(problem);
+        if is_of_newest && !(has_fallen_back && is_of_last_good) {
+            self.set_problem(problem);
         }
         turn.actions.push(Action::Publish);
         self.give_up(turn);
@@ -40,7 +41,7 @@ impl ManagedPlugin {
     pub fn note_problem(&mut self, problem: PluginProblem, now: SystemTime) {
         let mut problem = self.following(problem);
         problem.since.get_or_insert(now);
-        self.problem = Some(problem);
+        self.set_problem(problem);
     }
 
     /// The problem as it is kept after the one before it.
@@ -56,16 +57,11 @@ impl ManagedPlugin {
     }
 
     /// The version that served cannot serve any more. The one that is to follow continues, and its outcome is what counts.
-    pub(super) fn fail_followed(&mut self, mut problem: PluginProblem, turn: &mut Turn) {
-        problem.error = cut(&problem.error, ERROR_MAX).into_owned();
-        self.problem = Some(problem.clone());
+    pub(super) fn fail_followed(&mut self, problem: PluginProblem, turn: &mut Turn) {
+        let problem = self.following(problem);
+        self.set_problem(problem.clone());
         turn.report(Fact::FailedFollowed(Box::new(problem)));
         turn.actions.push(Action::Publish);
-    }
-
-    /// Whether a version is on its way that does not need the state of the one that serves.
-    pub(super) fn is_followed(&self) -> bool {
-        self.is_in_progress() && self.generations.progress() != RolloutProgress::Saving
     }
 
     /// Whether the daemon is to end because the version that served failed, whatever followed it.
@@ -74,6 +70,36 @@ impl ManagedPlugin {
             let action = current.release.manifest.service.failure_action;
             current.lifecycle.state() == LifecycleState::Failed && action == FailureAction::Exit
         })
+    }
+
+    /// Notes why the newest version does not serve, or why the one that served does not any more. In the second case, the
+    /// problem of the newest version is back when new instances of the other one serve.
+    fn set_problem(&mut self, problem: PluginProblem) {
+        let current = self.generations.current().map(|current| current.number);
+        let is_of_current = current.is_some() && current == problem.generation;
+        let before = self.problem.replace(problem);
+        if is_of_current {
+            self.newest_problem = before;
+        } else if self.generations.candidate().is_none_or(|candidate| !candidate.is_restart) {
+            self.newest_problem = None;
+        }
+    }
+
+    /// No version has failed since the one that is wanted now.
+    pub(super) fn forget_problem(&mut self) {
+        (self.problem, self.newest_problem) = (None, None);
+    }
+
+    /// Whether a version serves, and this is no problem of a newer one, but of new instances of the one that serves or of
+    /// an earlier one to which an operator rolls it back. The client that waits for them learns of it.
+    fn is_of_other_version(&mut self, problem: &PluginProblem) -> bool {
+        let serving = self.serving().map(|serving| serving.release.digests());
+        let failed = problem.release.as_ref().map(|release| release.digests());
+        let (Some(serving), Some(failed)) = (serving, failed) else { return false };
+        let candidate = self.generations.candidate();
+        let is_restart = candidate.is_some_and(|candidate| candidate.is_restart);
+        let is_rollback = |it: &mut Rollback| (it.from, it.to) == (serving, failed);
+        self.rollback.take_if(is_rollback).is_some() || (is_restart && serving == failed)
     }
 
     /// A client waited for the outcome of the last attempt, and got it.

@@ -3,6 +3,7 @@
 use crate::{
     pool::failure::Failure,
     supervisor::{
+        lifecycle::LifecycleState,
         plugin::{Action, Fact, ManagedPlugin, Turn},
         problem::PluginProblem,
         rollout::{RolloutProgress, SavedState},
@@ -50,7 +51,11 @@ impl ManagedPlugin {
 
     /// The version that serves failed while it was to save its state.
     pub(super) fn saver_failed(&mut self, number: u64, turn: &mut Turn) {
+        let is_final_save = self.generations.is_final_save();
         let Some(generation) = self.generations.get_mut(number) else { return };
+        if generation.lifecycle.state() == LifecycleState::Failed && !is_final_save {
+            return turn.steps.extend(self.generations.skip_save(turn.now));
+        }
         let failure = generation.failure.as_ref();
         let result = failure.map_or("failed", Failure::result);
         let why = failure.map_or_else(|| "it ended".to_owned(), ToString::to_string);

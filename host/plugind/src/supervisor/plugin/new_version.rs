@@ -131,7 +131,11 @@ impl ManagedPlugin {
         // From now on, a failed version falls back to this one, and not to the one that an earlier daemon kept.
         self.last_good = LastGood::Nothing;
         let is_fixed = !is_fallback && self.is_fixed_by(new);
-        self.problem.take_if(|_| is_fixed);
+        if is_fixed {
+            // New instances of the version that failed fix the failure of that version alone.
+            let is_restart = self.generations.get_mut(new).is_some_and(|new| new.is_restart);
+            self.problem = self.newest_problem.take().filter(|_| is_restart);
+        }
         let problem = self.problem.clone().filter(|_| is_fallback).map(Box::new);
         let saved = self.generations.saved().cloned();
         let hands_over = self.generations.get_mut(new).is_some_and(|new| new.hands_over());

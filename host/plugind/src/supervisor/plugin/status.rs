@@ -26,6 +26,14 @@ impl ManagedPlugin {
         self.generations.serving()
     }
 
+    /// The same, or a program that returned ok.
+    #[must_use]
+    pub fn succeeded(&self) -> Option<&Generation> {
+        let current = self.generations.current();
+        let is_done = |it: &&Generation| it.lifecycle.state() == LifecycleState::Inactive;
+        self.serving().or_else(|| current.filter(is_done))
+    }
+
     /// The newest generation that is there.
     #[must_use]
     pub fn newest(&self) -> Option<&Generation> {
@@ -182,7 +190,12 @@ impl ManagedPlugin {
         let exit = (failed.exit || self.is_failed_with_exit())
             && self.serving().is_none()
             && self.fallback == Fallback::Unused;
-        let serves = self.serving().is_some() && problem.stage != FailedStage::Run;
+        // A program that returned ok is the previous version only if the problem is that of another one.
+        let is_same = |it: &Generation| {
+            problem.release.as_ref().is_some_and(|failed| failed.is_same(&it.release))
+        };
+        let is_previous = |it: &Generation| self.serving().is_some() || !is_same(it);
+        let serves = problem.stage != FailedStage::Run && self.succeeded().is_some_and(is_previous);
         let previous_since = serves.then(|| problem.since.unwrap_or(SystemTime::UNIX_EPOCH));
         Some(Failed { exit, previous_since, ..failed })
     }

@@ -47,7 +47,8 @@ impl ManagedPlugin {
 
     /// It is there, and does not start by itself. Nothing of it runs.
     pub(super) fn rest(&mut self, requests: Vec<RouteRequest>, turn: &mut Turn) {
-        (self.preparing, self.fallback, self.problem) = (None, Fallback::Unused, None);
+        (self.preparing, self.fallback) = (None, Fallback::Unused);
+        self.forget_problem();
         turn.steps.extend(self.generations.remove(StopReason::Stop, turn.now));
         // The daemon must not wait for a plugin that does not start by itself.
         self.stopped = Some(StoppedPlugin { requests, required: false, by_operator: false });
@@ -60,7 +61,8 @@ impl ManagedPlugin {
             return;
         }
         let (requests, required) = (self.routes().0.to_vec(), self.is_required());
-        (self.preparing, self.fallback, self.problem) = (None, Fallback::Unused, None);
+        (self.preparing, self.fallback) = (None, Fallback::Unused);
+        self.forget_problem();
         turn.steps.extend(self.generations.remove(StopReason::Stop, turn.now));
         self.generations.set_saved(None);
         self.stopped = Some(StoppedPlugin { requests, required, by_operator: true });

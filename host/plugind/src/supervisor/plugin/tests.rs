@@ -10,7 +10,7 @@ use crate::{
     plugin::{
         credentials::CredentialsSeen, inspection::Inspection, manifest::Manifest, release::Release,
     },
-    pool::failure::Failure,
+    pool::{failure::Failure, worker_event::InstanceStage},
     supervisor::{
         problem::RestartError, reload::Step, report::Condition, rollout::SavedState,
         summary::SummaryEntry,

@@ -39,6 +39,8 @@ impl Stage for Fake {
     fn leave_for(&mut self, _: StopReason) {}
 }
 
+/// An instance that had been ready for long, which is replaced at once.
+const LATE_TRAP: Event = Event::InstanceFailed { kind: FailureKind::Late, others: false };
 const TRAP: Event = Event::InstanceFailed { kind: FailureKind::Early, others: false };
 
 /// Two generations that hand over: the first serves, the second is ready.
@@ -125,9 +127,22 @@ fn a_handover_that_fails_leaves_everything_as_it_was() {
         assert_eq!(plugin.serving().unwrap().number, 1);
         assert_eq!(plugin.has_restored(2, now), [], "it came too late");
     }
-    let (mut plugin, _, now) = handing_over();
-    assert!(plugin.handle(1, TRAP, now).contains(&RolloutAction::SaverFailed(1)));
-    assert_eq!(plugin.give_up(now)[0], RolloutAction::Resume(1));
+    for trap in [TRAP, LATE_TRAP] {
+        let (mut plugin, _, now) = handing_over();
+        assert!(plugin.handle(1, trap, now).contains(&RolloutAction::SaverFailed(1)), "{trap:?}");
+        assert_eq!(plugin.give_up(now)[0], RolloutAction::Resume(1));
+    }
+}
+
+#[test]
+fn a_version_that_fails_in_its_last_save_is_not_asked_again() {
+    for trap in [TRAP, LATE_TRAP] {
+        let (mut plugin, now) = (Rollout::default(), Instant::now());
+        plugin.start_candidate(Fake::new(1, StartPolicy::Required, true), HoldPoint::Open, now);
+        plugin.handle(1, Event::Ready, now);
+        plugin.save_and_stop(StopReason::Shutdown, now);
+        assert!(plugin.handle(1, trap, now).contains(&RolloutAction::SaverFailed(1)), "{trap:?}");
+    }
 }
 
 #[test]

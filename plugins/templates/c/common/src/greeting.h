@@ -6,6 +6,14 @@
 #include <stdio.h>
 #include <string.h>
 
+// Returns how many bytes of `text` fit into `max` bytes, without a part of a character at the end: what a plugin passes to
+// the host as text must be UTF-8.
+static inline size_t fitting(const char *text, size_t length, size_t max) {
+    if (length <= max) return length;
+    while (max > 0 && (text[max] & 0xc0) == 0x80) max--;
+    return max;
+}
+
 // Greets `who`, `length` bytes: a name, or the path of a request, which begins below the plugin's route. Returns the
 // length of the answer.
 static inline size_t greet(char *out, size_t size, const char *greeting, const char *who, size_t length) {

@@ -9,11 +9,13 @@ bool load_greeting(void) {
     plugin_option_string_t value;
     wasi_config_store_error_t failure;
     plugin_string_set(&key, "greeting");
+    bool is_short = true;
     if (wasi_config_store_get(&key, &value, &failure) && value.is_some) {
-        snprintf(greeting, sizeof greeting, "%.*s", (int)value.val.len, (const char *)value.val.ptr);
+        is_short = value.val.len < sizeof greeting;
+        if (is_short) snprintf(greeting, sizeof greeting, "%.*s", (int)value.val.len, (const char *)value.val.ptr);
         plugin_option_string_free(&value);
     }
-    if (greeting[0] == '\0') return false;
+    if (!is_short || greeting[0] == '\0') return false;
     log_entry(PLUGIND_PLUGIN_JOURNAL_PRIORITY_INFO, "greeting loaded", "greeting", greeting);
     return true;
 }

@@ -7,7 +7,7 @@
 // From [config] of the manifest. It does not change while the instance exists.
 extern char greeting[128];
 
-// Reads the greeting. Returns false if it is empty.
+// Reads the greeting. Returns false if it is empty or too long.
 bool load_greeting(void);
 
 // Writes an entry with one field to the journal.

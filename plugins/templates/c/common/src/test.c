@@ -12,5 +12,10 @@ int main(void) {
     greet(text, sizeof text, "Good morning", "/Ada/?x", 7);
     assert(strcmp(text, "Good morning, Ada\n") == 0);
     assert(greet(text, 8, "Hello", "/somebody", 9) == 7);
+    // An `é` is two bytes.
+    assert(fitting("aé", 3, 3) == 3);
+    assert(fitting("aéb", 4, 3) == 3);
+    assert(fitting("aéb", 4, 2) == 1);
+    assert(fitting("é", 2, 1) == 0);
     return 0;
 }

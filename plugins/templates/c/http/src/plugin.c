@@ -31,13 +31,14 @@ static void respond(wasi_http_types_own_response_outparam_t out, const char *tex
 
 void exports_wasi_http_incoming_handler_handle(
     wasi_http_types_own_incoming_request_t request, wasi_http_types_own_response_outparam_t out) {
-    char path[1024] = "/", text[1280];
+    char path[1024] = "/", answer[1280];
     plugin_string_t target;
     if (wasi_http_types_method_incoming_request_path_with_query(wasi_http_types_borrow_incoming_request(request), &target)) {
-        snprintf(path, sizeof path, "%.*s", (int)target.len, (const char *)target.ptr);
+        const char *text = (const char *)target.ptr;
+        snprintf(path, sizeof path, "%.*s", (int)fitting(text, target.len, sizeof path - 1), text);
         plugin_string_free(&target);
     }
     log_entry(PLUGIND_PLUGIN_JOURNAL_PRIORITY_DEBUG, "request", "path", path);
-    respond(out, text, greet(text, sizeof text, greeting, path, strlen(path)));
+    respond(out, answer, greet(answer, sizeof answer, greeting, path, strlen(path)));
     wasi_http_types_incoming_request_drop_own(request);
 }

@@ -10,7 +10,7 @@
 int main(void) {
     char text[256];
     if (!load_greeting()) {
-        fprintf(stderr, "[config] greeting is empty\n");
+        fprintf(stderr, "[config] greeting must have 1 to 127 bytes\n");
         return EXIT_FAILURE;
     }
     for (;;) {

@@ -7,7 +7,7 @@ static const char *const reasons[] = {"shutdown", "stop", "restart", "reload", "
 bool exports_plugind_plugin_lifecycle_start(exports_plugind_plugin_lifecycle_start_error_t *err) {
     if (load_greeting()) return true;
     err->tag = EXPORTS_PLUGIND_PLUGIN_LIFECYCLE_START_ERROR_CONFIGURATION;
-    plugin_string_dup(&err->val.configuration, "[config] greeting is empty");
+    plugin_string_dup(&err->val.configuration, "[config] greeting must have 1 to 127 bytes");
     return false;
 }
 

@@ -89,6 +89,121 @@ fn new_instances_of_the_previous_version_leave_the_failure_of_the_newest_one() {
     assert!(reported(&managed).1.unwrap().contains("unreachable"));
 }
 
+/// The version that serves, 1, and the failure of the newest one, 2.
+fn with_failed_newest() -> (Managed, u64) {
+    let (mut managed, first) = Managed::serving(release(1, false));
+    let (number, _) = managed.prepare(release(2, false), true);
+    managed.worker(number, trap_at_start());
+    (managed, first)
+}
+
+fn restart(managed: &mut Managed, generation: u64) {
+    managed.numbers = generation;
+    managed.handle(PluginEvent::Restart { generation, relinked: None });
+}
+
+/// The version that serves cannot continue.
+fn fail_for_good(managed: &mut Managed, number: u64) -> Vec<Action> {
+    let stage = InstanceStage::Ready { uptime: Duration::ZERO, served: false };
+    managed.worker(number, failed(Failure::Configuration("no greeting".to_owned()), stage))
+}
+
+#[test]
+fn a_restart_that_fails_is_reported_and_no_failure_of_the_version_that_serves() {
+    let (mut managed, _) = Managed::serving(release(1, false));
+    restart(&mut managed, 9);
+    let actions = managed.worker(9, unavailable("no database"));
+    assert_eq!(problems(&actions).len(), 1, "the client learns of it: {actions:?}");
+    assert_eq!(reported(&managed), nothing());
+    assert_eq!(managed.plugin.condition(), Condition::Running);
+}
+
+#[test]
+fn a_restart_that_fails_leaves_the_failure_of_the_newest_version_to_the_next_one() {
+    let (mut managed, _) = with_failed_newest();
+    for generation in [9, 10] {
+        restart(&mut managed, generation);
+        let event = if generation == 9 { unavailable("no database") } else { READY };
+        managed.worker(generation, event);
+        assert!(reported(&managed).1.unwrap().contains("unreachable"), "{generation}");
+        assert!(managed.plugin.failed().unwrap().previous_since.is_some(), "{generation}");
+    }
+}
+
+#[test]
+fn a_rollback_that_fails_is_reported_and_no_failure_of_the_version_that_serves() {
+    let (from, to) = (release(2, false), release(1, false));
+    let (mut managed, _) = Managed::serving(from.clone());
+    managed.plugin.begin_rollback(from.digests(), to.digests());
+    let (number, _) = managed.prepare(to.clone(), true);
+    assert_eq!(problems(&managed.worker(number, trap_at_start())).len(), 1);
+    assert_eq!(reported(&managed), nothing());
+    // It is a new version now.
+    let (number, _) = managed.prepare(to, true);
+    managed.worker(number, trap_at_start());
+    assert!(reported(&managed).1.unwrap().contains("unreachable"));
+}
+
+#[test]
+fn a_restart_of_a_previous_version_that_failed_leaves_the_failure_of_the_newest() {
+    let (mut managed, first) = with_failed_newest();
+    assert_eq!(problems(&fail_for_good(&mut managed, first)).len(), 1);
+    assert!(reported(&managed).1.unwrap().contains("no greeting"));
+    restart(&mut managed, 9);
+    assert_eq!(reported(&managed), nothing(), "it may serve again");
+    managed.worker(9, unavailable("no database"));
+    assert!(reported(&managed).1.unwrap().contains("no database"));
+    restart(&mut managed, 10);
+    managed.worker(10, READY);
+    assert!(reported(&managed).1.unwrap().contains("unreachable"));
+    let (number, _) = managed.prepare(release(3, false), true);
+    managed.worker(number, READY);
+    assert_eq!(reported(&managed), nothing());
+}
+
+#[test]
+fn a_version_that_fails_while_the_next_one_is_on_its_way_does_not_end_that_one() {
+    for is_prepared in [false, true] {
+        let (mut managed, first) = Managed::serving(release(1, false));
+        let mut number = managed.find(release(2, false));
+        if is_prepared {
+            (number, _) = managed.prepare(release(2, false), true);
+        }
+        let actions = fail_for_good(&mut managed, first);
+        assert!(problems(&actions).is_empty(), "nobody waits for that version: {actions:?}");
+        assert!(has(&actions, |it| matches!(it, Action::Publish)));
+        assert!(matches!(managed.plugin.condition(), Condition::Starting(_)));
+        assert_eq!(reported(&managed), nothing());
+        if !is_prepared {
+            (number, _) = managed.prepare(release(2, false), true);
+        }
+        assert!(is_reported_ready(&managed.worker(number, READY)));
+        assert_eq!(managed.plugin.condition(), Condition::Running);
+        assert_eq!(reported(&managed), nothing());
+    }
+}
+
+#[test]
+fn a_version_that_failed_meanwhile_is_the_failure_if_the_next_one_is_given_up() {
+    let (mut managed, first) = Managed::serving(release(1, false));
+    managed.find(release(2, false));
+    fail_for_good(&mut managed, first);
+    managed.handle(PluginEvent::NotWanted);
+    assert!(reported(&managed).1.unwrap().contains("no greeting"));
+    assert_eq!(managed.plugin.condition(), Condition::Failed);
+}
+
+#[test]
+fn a_version_that_fails_for_good_while_it_saves_is_followed_without_its_state() {
+    let (mut managed, first) = Managed::serving(release(1, true));
+    let (number, _) = managed.prepare(release(2, true), true);
+    let actions = managed.worker(number, READY);
+    assert!(has(&actions, |it| matches!(it, Action::Save { .. })), "{actions:?}");
+    let actions = fail_for_good(&mut managed, first);
+    assert!(is_reported_ready(&actions), "{actions:?}");
+    assert_eq!(managed.plugin.serving().map(|serving| serving.number), Some(number));
+}
+
 #[test]
 fn routes_and_necessity_are_those_of_the_attempt_and_not_of_the_failure_before_it() {
     let mut managed = trapped();

@@ -42,6 +42,27 @@ fn a_version_that_never_served_gives_way_to_the_one_that_served_last() {
 }
 
 #[test]
+fn a_start_that_falls_back_to_a_program_that_returns_is_not_failed() {
+    let good = release(1, false);
+    let mut managed = with_last_good(LastGood::Version(good.digests()));
+    let (number, _) = managed.prepare(release(2, false), false);
+    managed.worker(number, trap_at_start());
+    let (ticket, verified) = (7, Verified::assumed(good));
+    managed.handle(PluginEvent::FallBack { ticket, verified, requests: Vec::new() });
+    let prepared = Prepared { generation: ticket, after_start: false, saved: None };
+    managed.handle(PluginEvent::Prepared { ticket, outcome: Ok(prepared) });
+    managed.worker(ticket, WorkerEvent::Returned);
+    assert_eq!(managed.plugin.condition(), Condition::Exited);
+    assert!(managed.plugin.failed().is_some_and(|failed| failed.previous_since.is_some()));
+    assert_eq!(managed.plugin.succeeded().map(|it| it.number), Some(ticket));
+    // A program that fails when it is run again has no other version that could be the previous one.
+    managed.plugin.problem = None;
+    managed.handle(PluginEvent::Restart { generation: 8, relinked: None });
+    managed.worker(8, trap_at_start());
+    assert!(managed.plugin.failed().is_some_and(|failed| failed.previous_since.is_none()));
+}
+
+#[test]
 fn a_plugin_that_never_served_is_left_out_where_others_have() {
     let mut managed = with_last_good(LastGood::Others);
     let (number, _) = managed.prepare(release(1, false), false);
@@ -103,6 +124,25 @@ fn where_the_last_good_version_cannot_be_read_the_start_fails() {
     let is_answer =
         |it: &Action| matches!(it, Action::Report(Fact::NotRestarted(RestartError::Failed(_))));
     assert!(has(&actions, is_answer), "{actions:?}");
+}
+
+#[test]
+fn no_start_waits_for_a_plugin_that_fails_in_any_way_while_it_restores_its_state() {
+    let good = release(1, true);
+    for failure in [
+        Failure::Restore("it is not mine".to_owned()),
+        Failure::Trap("unreachable".to_owned()),
+        Failure::OutOfMemory("it is too large".to_owned()),
+        Failure::Timeout("restoring the state took too long"),
+    ] {
+        let mut managed = with_last_good(LastGood::Version(good.digests()));
+        let (number, _) = managed.prepare(good.clone(), false);
+        let actions = managed.worker(number, failed(failure, InstanceStage::Restoring));
+        let error = &problems(&actions)[0].error;
+        assert!(error.contains("restor"), "{error}");
+        let standing = managed.plugin.standing();
+        assert!(!standing.awaited && standing.failed.is_some_and(|it| !it.required), "{error}");
+    }
 }
 
 #[test]
