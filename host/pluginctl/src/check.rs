@@ -32,7 +32,7 @@ use plugind::{
     check::{
         Checked, LinkFailure, check, check_one, component_limits, component_name, find_component,
     },
-    config::settings::{self, COMPILE_MEMORY_MIN},
+    config::settings::{self, COMPILE_MEMORY_MIN, Settings},
     plugin::scan::Scanned,
 };
 use serde_json::{Value, json};
@@ -241,9 +241,13 @@ impl CheckArgs {
             None
         });
         self.compare(&mut report.plugins, unit.as_ref(), output);
-        let own = output.mistakes.clone();
+        let settings = self.settings();
         let conflicts =
-            unit.map(|unit| Conflicts::find(&mut report.plugins, &unit)).unwrap_or_default();
+            unit.map(|unit| Conflicts::find(&mut report.plugins, settings.as_ref(), &unit));
+        let conflicts = conflicts.unwrap_or_default();
+        output.is_configuration |= !conflicts.settings.is_empty();
+        output.mistakes.extend(conflicts.settings.iter().cloned());
+        let own = output.mistakes.clone();
         for checked in &report.plugins {
             output.mistakes.extend(mistakes(checked).iter().chain(conflicts.of(checked)).cloned());
         }
@@ -279,14 +283,20 @@ impl CheckArgs {
                 checked.failed.get_or_insert_with(verify).1.extend(mistakes);
             }
         }
-        // Mistakes in the settings were reported before. Other plugins than those of the machine have other settings.
-        if self.paths.is_empty()
-            && let Ok(settings) = settings::read(&self.tree.search_path())
-        {
+        if let Some(settings) = self.settings() {
             let processors = available_parallelism().map_or(1, usize::from) as u64;
             let limits = ResourceLimits { settings: &settings, unit, processors };
             output.mistakes.extend(limits.find(plugins));
         }
+    }
+
+    /// The settings, unless they have mistakes, which were reported before, or other plugins than those of the machine
+    /// are checked, which have other settings.
+    fn settings(&self) -> Option<Settings> {
+        if !self.paths.is_empty() {
+            return None;
+        }
+        settings::read(&self.tree.search_path()).ok()
     }
 
     /// The memory that the unit of the compiler has, if that is less than the settings allow.

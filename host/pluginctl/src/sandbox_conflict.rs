@@ -1,4 +1,5 @@
-//! Conflicts between the sandbox of the daemon's unit and the grants of plugins, and the drop-in that resolves them.
+//! Conflicts between the sandbox of the daemon's unit and the grants of plugins or the settings, and the drop-in that
+//! resolves them.
 
 use crate::{
     print::placed,
@@ -11,6 +12,7 @@ use plugind::{
         name::PluginName,
         text::Escaped,
     },
+    config::settings::{CredentialFile, Settings},
     plugin::{
         grants::{Grants, unit_need::UnitNeed},
         interfaces::Grant,
@@ -70,6 +72,39 @@ pub(crate) fn find_conflicts(
                 at_link,
             }));
         }
+    }
+    found
+}
+
+/// Compares the servers and the files that `plugind.toml` names with the unit.
+pub(crate) fn find_settings_conflicts(
+    settings: &Settings,
+    unit: &Unit,
+    remedy: &mut DropIn,
+) -> Vec<String> {
+    let checker = Checker { unit, view: View::of(unit) };
+    let mut found = Vec::new();
+    for (setting, to, origin) in settings.server_endpoints() {
+        if let Some((why, _)) = unreachable(to, unit, &checker.view, remedy) {
+            found.push(placed(origin, no_access(setting, to, &why)));
+        }
+    }
+    for (setting, file, origin) in settings.files() {
+        let message = match file {
+            CredentialFile::Credential(name) if !unit.provides(name) => {
+                remedy.add(format!("LoadCredential={name}"));
+                format!(
+                    "{setting} has {name}, and {UNIT} does not pass the credential {name}; write LoadCredential={name} \
+                     into the unit, and the value into /etc/credstore/{name}"
+                )
+            }
+            CredentialFile::Path(path) => match checker.hidden(path, remedy) {
+                Some(why) => no_access(&setting, &path.display(), &why),
+                None => continue,
+            },
+            CredentialFile::Credential(_) => continue,
+        };
+        found.push(placed(origin, message));
     }
     found
 }
@@ -139,7 +174,11 @@ impl Checker<'_> {
 }
 
 fn kept_from(key: &str, what: &dyn Display, why: &str) -> String {
-    format!("grants.{key} has {what}, to which {UNIT} gives the daemon no access: {why}")
+    no_access(&format!("grants.{key}"), what, why)
+}
+
+fn no_access(setting: &str, what: &dyn Display, why: &str) -> String {
+    format!("{setting} has {what}, to which {UNIT} gives the daemon no access: {why}")
 }
 
 /// Why the daemon cannot connect to `to`, if it cannot, and whether it knows as soon as it links.

@@ -1,10 +1,12 @@
-//! Plugins whose grants the unit of the daemon does not permit, and the drop-in that would.
+//! Plugins whose grants, and settings that the unit of the daemon does not permit, and the drop-in that would.
 
 use crate::{
-    sandbox_conflict::{DropIn, SandboxConflict, find_conflicts},
+    sandbox_conflict::{DropIn, SandboxConflict, find_conflicts, find_settings_conflicts},
     unit::Unit,
 };
-use plugind::{api::FailedStage, base::name::PluginName, check::Checked};
+use plugind::{
+    api::FailedStage, base::name::PluginName, check::Checked, config::settings::Settings,
+};
 use std::collections::BTreeMap;
 
 /// Plugins whose grants the unit of the daemon does not permit.
@@ -12,14 +14,20 @@ use std::collections::BTreeMap;
 pub(super) struct Conflicts {
     /// Plugins that link and then cannot use their grants.
     later: BTreeMap<PluginName, Vec<String>>,
+    /// Servers and files of the settings that the daemon cannot use.
+    pub(super) settings: Vec<String>,
     /// The drop-in that would permit all of them.
     pub(super) drop_in: Option<String>,
 }
 
 impl Conflicts {
-    /// Finds them. Plugins that the daemon could not even link have failed.
-    pub(super) fn find(plugins: &mut [Checked], unit: &Unit) -> Self {
+    /// Finds them, and those of the `settings`, if there are some. Plugins that the daemon could not even link have
+    /// failed.
+    pub(super) fn find(plugins: &mut [Checked], settings: Option<&Settings>, unit: &Unit) -> Self {
         let (mut all, mut drop_in) = (BTreeMap::new(), DropIn::default());
+        let settings = settings
+            .map(|settings| find_settings_conflicts(settings, unit, &mut drop_in))
+            .unwrap_or_default();
         for checked in plugins {
             let Some(verified) = &checked.verified else { continue };
             let found =
@@ -37,7 +45,7 @@ impl Conflicts {
                 all.insert(checked.name.clone(), reported(later).collect());
             }
         }
-        Self { later: all, drop_in: drop_in.text() }
+        Self { later: all, settings, drop_in: drop_in.text() }
     }
 
     /// Returns the messages about a plugin.

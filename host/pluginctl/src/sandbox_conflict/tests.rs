@@ -143,3 +143,37 @@ fn a_plugin_is_linked_where_only_the_network_is_missing() {
     );
     assert!(reported[0].starts_with("/p/a.toml:2:15: "), "{reported:?}");
 }
+
+/// The conflicts that are reported for these settings, and the drop-in.
+fn conflicts_of_settings(settings: &str, shown: &str, files: &str) -> (Vec<String>, String) {
+    let unit = Unit::parse(&format!("LoadState=loaded\n{shown}"), Some(files)).unwrap();
+    let document = Document::new(Path::new("/p/plugind.toml"), settings.to_owned());
+    let settings = Settings::parse(&document).unwrap();
+    let mut remedy = DropIn::default();
+    let found = find_settings_conflicts(&settings, &unit, &mut remedy);
+    (found, remedy.text().unwrap_or_default())
+}
+
+#[test]
+fn servers_and_files_of_the_settings_must_fit_the_unit_as_well() {
+    let settings = "[messaging]\nurl = \"nats://10.1.2.3:4222\"\ncredential = \"nats\"\n\
+        [keyvalue]\nbackend = \"valkey\"\nurl = \"valkey://10.1.2.3:6379\"\n\
+        [[sockets.http.tls]]\ncertificate = \"/etc/letsencrypt/a.pem\"\nkey = \"/etc/plugind/a.key\"\n";
+    let (reported, text) = conflicts_of_settings(settings, SHIPPED, "[Service]\n");
+    let expected = [
+        ("/p/plugind.toml:2:7: messaging.url has 10.1.2.3:4222, to which", "PrivateNetwork=yes"),
+        ("/p/plugind.toml:6:7: keyvalue.url has 10.1.2.3:6379, to which", "excludes AF_INET"),
+        ("/p/plugind.toml:3:14: messaging.credential has nats, and", "LoadCredential=nats"),
+        ("/p/plugind.toml:8:15: sockets.http.tls.certificate has /etc/letsencrypt/a.pem, to", ""),
+    ];
+    assert_eq!(reported.len(), expected.len(), "{reported:#?}");
+    for (reported, (start, part)) in reported.iter().zip(expected) {
+        assert!(reported.starts_with(start) && reported.contains(part), "{reported}");
+    }
+    for line in ["PrivateNetwork=no", "LoadCredential=nats", "=-/etc/letsencrypt/a.pem"] {
+        assert!(text.contains(line), "{text}");
+    }
+    let open = "PrivateNetwork=no\nRestrictAddressFamilies=AF_UNIX AF_INET\n";
+    let files = "[Service]\nLoadCredential=nats:/etc/nats\n";
+    assert_eq!(conflicts_of_settings(settings, open, files), (Vec::new(), String::new()));
+}

@@ -23,6 +23,7 @@ pub use tls::{ClientCa, CredentialFile, CredentialFileError, Tls};
 
 use crate::{
     base::{
+        endpoint::Endpoint,
         error_chain::ErrorChain,
         file::{self, FileError},
         priority::Priority,
@@ -151,6 +152,44 @@ impl Settings {
         let all = messaging.chain(keyvalue);
         all.map(|(section, (key, name, origin))| (format!("{section}.{key}"), name, origin))
             .collect()
+    }
+
+    /// The addresses in the network that the daemon connects to, each with the setting and its place.
+    #[must_use]
+    pub fn server_endpoints(&self) -> Vec<(&'static str, &Endpoint, &Origin)> {
+        let messaging = self.messaging.iter();
+        let messaging = messaging.map(|it| ("messaging.url", &it.url.endpoint, &it.origin));
+        let keyvalue = match &self.keyvalue {
+            KeyValueBackend::Nats(server) => Some((&server.url.endpoint, &server.origin)),
+            KeyValueBackend::Valkey(server) => match &server.url {
+                ValkeyUrl::Tcp { endpoint, .. } => Some((endpoint, &server.origin)),
+                ValkeyUrl::Unix(_) => None,
+            },
+            KeyValueBackend::Embedded => None,
+        };
+        messaging.chain(keyvalue.map(|(to, origin)| ("keyvalue.url", to, origin))).collect()
+    }
+
+    /// The files with certificates, keys and logins that the daemon reads, each with the setting and its place.
+    #[must_use]
+    pub fn files(&self) -> Vec<(String, &CredentialFile, &Origin)> {
+        let messaging = self.messaging.iter().flat_map(ServerSetting::files);
+        let messaging =
+            messaging.map(|(key, file, origin)| (format!("messaging.{key}"), file, origin));
+        let keyvalue = self.keyvalue.files().into_iter();
+        let keyvalue =
+            keyvalue.map(|(key, file, origin)| (format!("keyvalue.{key}"), file, origin));
+        let sockets = self.sockets.0.iter().flat_map(|(socket, setting)| {
+            let tls = setting
+                .tls
+                .iter()
+                .flat_map(|tls| [("tls.certificate", &tls.certificate), ("tls.key", &tls.key)]);
+            let tls = tls.map(|(key, (file, origin))| (key, file, origin));
+            let ca = setting.client_ca.iter().map(|ca| ("client-ca", &ca.file, &ca.origin));
+            let all = tls.chain(ca);
+            all.map(move |(key, file, origin)| (format!("sockets.{socket}.{key}"), file, origin))
+        });
+        messaging.chain(keyvalue).chain(sockets).collect()
     }
 
     fn read(table: &Table<'_>) -> Self {

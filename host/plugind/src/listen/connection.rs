@@ -74,6 +74,8 @@ const HEADER_LIST: u32 = 64 << 10;
 const TOO_LONG: &str = "URI too long";
 /// Time that a connection without a request stays open when no more are accepted.
 const LINGER: Duration = Duration::from_secs(1);
+/// The most bytes that are read of it meanwhile.
+const UNREAD_MAX: usize = 1 << 20;
 /// Time from the end of a request over HTTP/2, when its client may still have to read the end of the response.
 const REST: Duration = Duration::from_secs(10);
 
@@ -204,8 +206,12 @@ pub async fn serve(
 async fn close_unread(stream: &Stream) {
     let unread = async {
         shutdown(stream, Shutdown::Write).ok();
-        let mut buffer = [0; 512];
-        while let Ok(1..) = stream.take(&mut buffer).await {}
+        let (mut buffer, mut left) = ([0; 4096], UNREAD_MAX);
+        while left > 0
+            && let Ok(read @ 1..) = stream.take(&mut buffer).await
+        {
+            left = left.saturating_sub(read);
+        }
     };
     // A client that does not stop sending needs no explanation.
     timeout(LINGER, unread).await.ok();

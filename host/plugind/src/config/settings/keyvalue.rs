@@ -2,7 +2,10 @@
 
 use crate::config::{
     Origin, Table,
-    settings::server::{NatsUrl, ServerSetting, ServerUrl, ValkeyUrl},
+    settings::{
+        server::{NatsUrl, ServerSetting, ServerUrl, ValkeyUrl},
+        tls::CredentialFile,
+    },
 };
 
 /// Where stores are.
@@ -41,6 +44,15 @@ impl KeyValueBackend {
             Self::Embedded => Vec::new(),
             Self::Nats(server) => server.credentials(),
             Self::Valkey(server) => server.credentials(),
+        }
+    }
+
+    /// The files that the server needs, each with its key and its place.
+    pub(super) fn files(&self) -> Vec<(&'static str, &CredentialFile, &Origin)> {
+        match self {
+            Self::Embedded => Vec::new(),
+            Self::Nats(server) => server.files(),
+            Self::Valkey(server) => server.files(),
         }
     }
 

@@ -161,12 +161,20 @@ impl ServerUrl for ValkeyUrl {
 }
 
 impl<U> ServerSetting<U> {
+    /// The files that it names, each with its key and its place.
+    pub(super) fn files(&self) -> Vec<(&'static str, &CredentialFile, &Origin)> {
+        let files = [("credential", &self.credential), ("ca", &self.ca)];
+        let named = files
+            .into_iter()
+            .filter_map(|(key, file)| file.as_ref().map(|(file, origin)| (key, file, origin)));
+        named.collect()
+    }
+
     /// The credentials that it names, each with its key and its place.
     pub(super) fn credentials(&self) -> Vec<(&'static str, &str, &Origin)> {
-        let files = [("credential", &self.credential), ("ca", &self.ca)];
-        let named = files.into_iter().filter_map(|(key, file)| match file {
-            Some((CredentialFile::Credential(name), origin)) => Some((key, name.as_str(), origin)),
-            Some((CredentialFile::Path(_), _)) | None => None,
+        let named = self.files().into_iter().filter_map(|(key, file, origin)| match file {
+            CredentialFile::Credential(name) => Some((key, name.as_str(), origin)),
+            CredentialFile::Path(_) => None,
         });
         named.collect()
     }
