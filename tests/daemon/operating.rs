@@ -229,7 +229,11 @@ fn a_reload_of_one_plugin_ends_a_reload_that_waits_for_another_version_of_it() {
     let tree = Tree::new().with_named("waits", "hello", slow);
     let _daemon = start(&tree);
     let outcomes = [
-        ("there is no plugin waits\n", "1 removed, 0 unchanged, 0 failed", 0),
+        (
+            "there is no plugin waits; `pluginctl list` shows the plugins\n",
+            "1 removed, 0 unchanged, 0 failed",
+            0,
+        ),
         ("", "0 removed, 0 unchanged, 1 failed", 1),
     ];
     for (error, counted, status) in outcomes {
@@ -274,7 +278,11 @@ fn a_plugin_that_was_removed_and_finishes_its_requests_keeps_no_client_waiting()
         let mut waits = pluginctl(&tree, &[command, "streams"]).spawn().unwrap();
         eventually("an answer", || waits.try_wait().unwrap());
         let stderr = waits.wait_with_output().unwrap().stderr;
-        assert_eq!(String::from_utf8(stderr).unwrap(), "there is no plugin streams\n", "{command}");
+        assert_eq!(
+            String::from_utf8(stderr).unwrap(),
+            "there is no plugin streams; `pluginctl list` shows the plugins\n",
+            "{command}"
+        );
     }
     assert_eq!(client.chunks_of(10), b"half of it");
     client.write_chunk(b"");
