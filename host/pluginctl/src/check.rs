@@ -245,8 +245,8 @@ impl CheckArgs {
         let conflicts =
             unit.map(|unit| Conflicts::find(&mut report.plugins, settings.as_ref(), &unit));
         let conflicts = conflicts.unwrap_or_default();
-        output.is_configuration |= !conflicts.settings.is_empty();
-        output.mistakes.extend(conflicts.settings.iter().cloned());
+        output.is_configuration |= conflicts.settings.iter().any(|conflict| conflict.at_link);
+        output.mistakes.extend(conflicts.settings.iter().map(|conflict| conflict.reported.clone()));
         let own = output.mistakes.clone();
         for checked in &report.plugins {
             output.mistakes.extend(mistakes(checked).iter().chain(conflicts.of(checked)).cloned());

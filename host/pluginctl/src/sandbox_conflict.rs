@@ -26,12 +26,13 @@ const STATE: &str = "/var/lib/plugind";
 const RESOLVING: [&str; 4] =
     ["/etc/nsswitch.conf", "/etc/hosts", "/etc/resolv.conf", "/run/systemd/resolve"];
 
-/// A grant that cannot work under the unit.
+/// A grant or a setting that cannot work under the unit.
 #[derive(Debug)]
 pub(crate) struct SandboxConflict {
-    /// The mistake, with its place in the manifest.
+    /// The mistake, with its place.
     pub(crate) reported: String,
-    /// Whether the daemon would not even link the plugin; else it fails when it makes use of the grant.
+    /// Whether the daemon would not even link the plugin, or not start with the setting; else what is configured fails when
+    /// it is used.
     pub(crate) at_link: bool,
 }
 
@@ -81,12 +82,13 @@ pub(crate) fn find_settings_conflicts(
     settings: &Settings,
     unit: &Unit,
     remedy: &mut DropIn,
-) -> Vec<String> {
+) -> Vec<SandboxConflict> {
     let checker = Checker { unit, view: View::of(unit) };
     let mut found = Vec::new();
     for (setting, to, origin) in settings.server_endpoints() {
-        if let Some((why, _)) = unreachable(to, unit, &checker.view, remedy) {
-            found.push(placed(origin, no_access(setting, to, &why)));
+        if let Some((why, at_start)) = unreachable(to, unit, &checker.view, remedy) {
+            let reported = placed(origin, no_access(setting, to, &why));
+            found.push(SandboxConflict { reported, at_link: at_start });
         }
     }
     for (setting, file, origin) in settings.files() {
@@ -104,7 +106,7 @@ pub(crate) fn find_settings_conflicts(
             },
             CredentialFile::Credential(_) => continue,
         };
-        found.push(placed(origin, message));
+        found.push(SandboxConflict { reported: placed(origin, message), at_link: true });
     }
     found
 }

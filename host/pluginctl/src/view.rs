@@ -6,6 +6,9 @@ use std::path::{Path, PathBuf};
 /// The directories that `ProtectHome=` hides.
 const HOMES: [&str; 3] = ["/home", "/root", "/run/user"];
 
+/// Where systemd puts the credentials of the unit.
+const CREDENTIALS: &str = "/run/credentials/plugind.service";
+
 /// The directories that the daemon can see.
 pub(crate) struct View(Vec<Mount>);
 
@@ -45,6 +48,11 @@ impl View {
             let at = entry.split(':').next().unwrap_or_default();
             view.hide(at, format!("TemporaryFileSystem={at} hides it"));
         }
+        // systemd shows the service its own directories, wherever else the root is.
+        for own in unit.get("StateDirectory").unwrap_or_default().split_whitespace() {
+            view.show(&format!("/var/lib/{own}"));
+        }
+        view.show(CREDENTIALS);
         // Of several mounts at one place, the last one counts.
         for entry in ["BindPaths", "BindReadOnlyPaths"].iter().flat_map(|name| unit.paths(name)) {
             let mut parts = entry.split(':');
@@ -98,6 +106,14 @@ mod tests {
     fn hides(shown: &str, path: &str) -> Option<String> {
         let unit = Unit::parse(&format!("LoadState=loaded\n{shown}"), None).unwrap();
         View::of(&unit).hides(Path::new(path)).map(str::to_owned)
+    }
+
+    #[test]
+    fn the_state_and_the_credentials_of_the_unit_are_seen() {
+        let shown = "RootDirectory=/r\nStateDirectory=plugind\n";
+        assert_eq!(hides(shown, "/var/lib/plugind/tls/site.crt"), None);
+        assert_eq!(hides(shown, "/run/credentials/plugind.service/site.key"), None);
+        assert!(hides(shown, "/var/lib/other").is_some());
     }
 
     #[test]

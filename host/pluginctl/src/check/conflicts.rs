@@ -15,7 +15,7 @@ pub(super) struct Conflicts {
     /// Plugins that link and then cannot use their grants.
     later: BTreeMap<PluginName, Vec<String>>,
     /// Servers and files of the settings that the daemon cannot use.
-    pub(super) settings: Vec<String>,
+    pub(super) settings: Vec<SandboxConflict>,
     /// The drop-in that would permit all of them.
     pub(super) drop_in: Option<String>,
 }

@@ -151,6 +151,7 @@ fn conflicts_of_settings(settings: &str, shown: &str, files: &str) -> (Vec<Strin
     let settings = Settings::parse(&document).unwrap();
     let mut remedy = DropIn::default();
     let found = find_settings_conflicts(&settings, &unit, &mut remedy);
+    let found = found.into_iter().map(|conflict| conflict.reported).collect();
     (found, remedy.text().unwrap_or_default())
 }
 

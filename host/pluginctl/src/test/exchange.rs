@@ -250,7 +250,9 @@ fn connect<'a>(
 }
 
 fn has_timed_out(error: &io::Error) -> bool {
-    matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut)
+    // A signal may have interrupted it, which is looked at then.
+    let ends = [io::ErrorKind::WouldBlock, io::ErrorKind::TimedOut, io::ErrorKind::Interrupted];
+    ends.contains(&error.kind())
 }
 
 /// A path below the prefix of a route.

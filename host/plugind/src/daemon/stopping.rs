@@ -31,7 +31,7 @@ const STOP_DEADLINE: Duration = Duration::from_secs(30);
 /// Time that a stop has in addition to the longest time to stop of a plugin: [`RECEIVE_DEADLINE`] before it,
 /// [`CLOSE_DEADLINE`] after it, and some for a busy machine.
 const STOP_MARGIN: Duration = Duration::from_secs(20);
-/// Time that a stop waits for requests on their way to idle connections: longer than those linger.
+/// Time that a stop waits for requests on their way to idle connections: longer than those of HTTP/1 linger.
 const LAST_REQUESTS: Duration = Duration::from_millis(1500);
 
 impl Daemon {

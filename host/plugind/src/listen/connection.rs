@@ -77,7 +77,7 @@ const LINGER: Duration = Duration::from_secs(1);
 /// The most bytes that are read of it meanwhile.
 const UNREAD_MAX: usize = 1 << 20;
 /// Time from the end of a request over HTTP/2, when its client may still have to read the end of the response.
-const REST: Duration = Duration::from_secs(10);
+const REST: Duration = Duration::from_secs(5);
 
 /// The limits of a connection that may be idle for so long.
 #[must_use]

@@ -209,8 +209,8 @@ fn value(text: &impl ToString) -> HeaderValue {
     HeaderValue::try_from(text.to_string()).unwrap_or(HeaderValue::from_static(""))
 }
 
-/// The elements of a list that may be in several fields, the last one first. An element that is not text is none that a
-/// trusted proxy wrote, and must not hide those that one did.
+/// The elements of a list that may be in several fields, the last one first. A trusted proxy writes
+/// text only; an element of other bytes must not hide those of the proxy.
 fn elements<'a>(headers: &'a HeaderMap, name: &HeaderName) -> impl Iterator<Item = Cow<'a, str>> {
     let values = headers.get_all(name).iter().rev();
     let elements = values.flat_map(|value| value.as_bytes().rsplit(|byte| *byte == b','));

@@ -324,7 +324,7 @@ impl Archive {
     }
 }
 
-/// The versions of a plugin in its directory, by rising sequence numbers. What is none is removed.
+/// The versions of a plugin in its directory, by rising sequence numbers. Anything else in it is removed.
 fn versions_in(name: &PluginName, directory: &Path) -> io::Result<Vec<ArchivedVersion>> {
     let mut versions = Vec::new();
     for (entry, path) in entries(directory)?.into_iter().filter(|(entry, _)| entry != PINNED) {

@@ -160,7 +160,7 @@ impl ManagedPlugin {
                     if let Some(problem) = &mut self.problem {
                         problem.left_out = left_out;
                     }
-                    // Clients may have asked meanwhile for what it comes to.
+                    // Clients may wait for its outcome meanwhile.
                     turn.report(Fact::NotRestarted(self.why_not_serving()));
                 }
             }

@@ -136,6 +136,7 @@ impl PluginProblem {
                 format!("start-limit-hit: it was restarted too often; the last failure: {error}");
         }
         let release = generation.release.clone();
+        let never_served = stage == FailedStage::Start && !generation.failed_on_demand;
         Self {
             result,
             generation: Some(generation.number),
@@ -144,7 +145,7 @@ impl PluginProblem {
             error,
             configuration: matches!(failure, Some(Failure::Configuration(_))),
             // A plugin that cannot restore its own state must not keep the restarted daemon from becoming ready.
-            required: release.manifest.required && !generation.failed_to_restore,
+            required: release.manifest.required && !(generation.failed_to_restore && never_served),
             release: Some(release),
             requests: generation.requests.clone(),
             since: None,

@@ -5,8 +5,13 @@ use crate::{pool::worker_handle::WorkerHandle, runtime::engine::SLICE};
 use std::{
     pin::Pin,
     task::{Context, Poll},
+    time::Duration,
 };
 use tokio::time::{Sleep, sleep};
+
+/// For how long a guest keeps the part that serves from being reached until another instance is worth starting: more than
+/// an ordinary write to a disk takes.
+const OCCUPIED: Duration = SLICE.saturating_mul(4);
 
 /// Keeps a guest from computing, or from blocking its whole instance, for long while its worker counts as available.
 /// Usually it costs nothing.
@@ -15,13 +20,13 @@ pub(super) struct OccupiedTimer(Option<Pin<Box<Sleep>>>);
 
 impl OccupiedTimer {
     /// To be called after each turn: withdraws the offer of a worker whose guest has kept the part that serves from being
-    /// reached for a slice. One that computes or blocks for less is no reason for another instance.
+    /// reached for too long. One that computes or blocks for less is no reason for another instance.
     pub(super) fn poll(&mut self, worker: &WorkerHandle, cx: &mut Context<'_>) {
         if worker.was_serving_reached() || !worker.is_offered() {
             self.0 = None;
             return;
         }
-        let timer = self.0.get_or_insert_with(|| Box::pin(sleep(SLICE)));
+        let timer = self.0.get_or_insert_with(|| Box::pin(sleep(OCCUPIED)));
         if let Poll::Ready(()) = timer.as_mut().poll(cx) {
             worker.offer(false);
             self.0 = None;
@@ -53,11 +58,11 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_worker_whose_guest_is_occupied_for_less_than_a_slice_stays_available() {
+    async fn a_worker_whose_guest_is_occupied_for_a_moment_stays_available() {
         let (worker, mut timer) = (worker(), OccupiedTimer::default());
         for _ in 0..3 {
             turn(&worker, &mut timer, false);
-            advance(SLICE / 2).await;
+            advance(OCCUPIED / 2).await;
             turn(&worker, &mut timer, false);
             assert!(worker.is_offered());
             turn(&worker, &mut timer, true);
@@ -70,7 +75,7 @@ mod tests {
         let (worker, mut timer) = (worker(), OccupiedTimer::default());
         assert_eq!(worker.take_news(), Some(true));
         turn(&worker, &mut timer, false);
-        advance(2 * SLICE).await;
+        advance(2 * OCCUPIED).await;
         turn(&worker, &mut timer, false);
         assert_eq!(worker.take_news(), Some(false));
         // The part that serves decides again when it is reached.

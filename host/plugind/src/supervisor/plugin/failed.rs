@@ -4,6 +4,7 @@ use crate::{
     base::text::cut,
     plugin::{archive::LastGood, manifest::FailureAction, release::Release},
     supervisor::{
+        generation::Generation,
         lifecycle::LifecycleState,
         operated::Rollback,
         plugin::{Action, ERROR_MAX, Fact, Fallback, ManagedPlugin, Turn},
@@ -90,16 +91,19 @@ impl ManagedPlugin {
         (self.problem, self.newest_problem) = (None, None);
     }
 
-    /// Whether a version serves, and this is no problem of a newer one, but of new instances of the one that serves or of
-    /// an earlier one to which an operator rolls it back. The client that waits for them learns of it.
+    /// Whether this is no problem of a newer version, but of new instances of the one that serves, or of an earlier one to
+    /// which an operator rolls back the one that served last. The client that waits for them learns of it.
     fn is_of_other_version(&mut self, problem: &PluginProblem) -> bool {
-        let serving = self.serving().map(|serving| serving.release.digests());
-        let failed = problem.release.as_ref().map(|release| release.digests());
-        let (Some(serving), Some(failed)) = (serving, failed) else { return false };
+        let digests = |it: &Generation| it.release.digests();
+        let (current, serving) =
+            (self.generations.current().map(digests), self.serving().map(digests));
+        let Some(failed) = problem.release.as_ref().map(|release| release.digests()) else {
+            return false;
+        };
         let candidate = self.generations.candidate();
         let is_restart = candidate.is_some_and(|candidate| candidate.is_restart);
-        let is_rollback = |it: &mut Rollback| (it.from, it.to) == (serving, failed);
-        self.rollback.take_if(is_rollback).is_some() || (is_restart && serving == failed)
+        let is_rollback = |it: &mut Rollback| (Some(it.from), it.to) == (current, failed);
+        self.rollback.take_if(is_rollback).is_some() || (is_restart && serving == Some(failed))
     }
 
     /// A client waited for the outcome of the last attempt, and got it.

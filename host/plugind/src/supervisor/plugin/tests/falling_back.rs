@@ -146,6 +146,16 @@ fn no_start_waits_for_a_plugin_that_fails_in_any_way_while_it_restores_its_state
 }
 
 #[test]
+fn a_required_plugin_that_served_and_cannot_restore_its_state_any_more_is_missed() {
+    let (mut managed, number) = Managed::serving(release(1, true));
+    let wrong = Failure::Configuration("no greeting".to_owned());
+    managed.worker(number, failed(wrong, InstanceStage::Restoring));
+    assert_eq!(managed.plugin.condition(), Condition::Failed);
+    assert!(managed.plugin.failed().is_some_and(|failed| failed.required));
+    assert!(managed.plugin.is_required());
+}
+
+#[test]
 fn where_the_last_good_version_cannot_be_read_others_start_without_it() {
     let mut managed = with_last_good(LastGood::Version(release(1, false).digests()));
     let (number, _) = managed.prepare(release(2, false), false);
