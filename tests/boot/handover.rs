@@ -84,7 +84,7 @@ fn the_state_of_a_removed_plugin_is_discarded() {
     // Also when it goes while there is no daemon that could notice, unless no plugin is found: a mount may be missing then.
     machine.succeed(&["rm", "/etc/plugind/plugins/keeps.wasm"]);
     machine.succeed(&["systemctl", "restart", "plugind.service"]);
-    machine.wait_for_entry(&["MESSAGE=no plugin found, stored data kept"]);
+    machine.wait_for_entry(&["MISSING=keeps"]);
     assert_eq!(held(&machine), "1");
     machine.put_guest("hello", "hello");
     machine.succeed(&["systemctl", "restart", "plugind.service"]);

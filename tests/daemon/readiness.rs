@@ -243,7 +243,8 @@ fn the_failure_of_an_earlier_version_is_not_reported_for_a_corrected_one() {
 #[test]
 fn a_plugin_whose_last_instance_failed_is_not_ready_until_the_next_one_is() {
     // It is unhealthy by its own word, and waits an hour then.
-    let manifest = "[service]\nrestart-sec = \"1h\"\nwatchdog-sec = \"100ms\"\n";
+    let manifest = "[service]\nrestart-sec = \"1h\"\nwatchdog-sec = \"100ms\"\n\
+        [instances]\nmax = 1\n";
     let tree = Tree::new().with_manifest("unhealthy", manifest);
     let daemon = control::start(&tree);
     daemon.log.wait_for(&["plugind: ready plugins=1"]);
