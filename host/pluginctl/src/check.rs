@@ -240,8 +240,8 @@ impl CheckArgs {
             output.notes.push(why);
             None
         });
-        self.compare(&mut report.plugins, unit.as_ref(), output);
         let settings = self.settings();
+        self.compare(&mut report.plugins, settings.as_ref(), unit.as_ref(), output);
         let conflicts =
             unit.map(|unit| Conflicts::find(&mut report.plugins, settings.as_ref(), &unit));
         let conflicts = conflicts.unwrap_or_default();
@@ -272,7 +272,13 @@ impl CheckArgs {
 
 impl CheckArgs {
     /// Compares the plugins with what the unit lets the daemon read, and with the limits of the unit and of the settings.
-    fn compare(&self, plugins: &mut [Checked], unit: Option<&Unit>, output: &mut Output) {
+    fn compare(
+        &self,
+        plugins: &mut [Checked],
+        settings: Option<&Settings>,
+        unit: Option<&Unit>,
+        output: &mut Output,
+    ) {
         if let Some(unit) = unit {
             let mut unreadable = UnreadableFiles::find(&self.tree.search_path(), unit);
             output.is_configuration |= !unreadable.configuration.is_empty();
@@ -283,9 +289,9 @@ impl CheckArgs {
                 checked.failed.get_or_insert_with(verify).1.extend(mistakes);
             }
         }
-        if let Some(settings) = self.settings() {
+        if let Some(settings) = settings {
             let processors = available_parallelism().map_or(1, usize::from) as u64;
-            let limits = ResourceLimits { settings: &settings, unit, processors };
+            let limits = ResourceLimits { settings, unit, processors };
             output.mistakes.extend(limits.find(plugins));
         }
     }

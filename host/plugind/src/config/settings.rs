@@ -146,12 +146,20 @@ impl Settings {
     /// The credentials that the settings of servers name, each with its setting.
     #[must_use]
     pub fn server_credentials(&self) -> Vec<(String, &str, &Origin)> {
-        let messaging = self.messaging.iter().flat_map(ServerSetting::credentials);
+        let named = self.server_files().filter_map(|(setting, file, origin)| match file {
+            CredentialFile::Credential(name) => Some((setting, name.as_str(), origin)),
+            CredentialFile::Path(_) => None,
+        });
+        named.collect()
+    }
+
+    /// The files of the settings of servers, each with its setting and its place.
+    fn server_files(&self) -> impl Iterator<Item = (String, &CredentialFile, &Origin)> {
+        let messaging = self.messaging.iter().flat_map(ServerSetting::files);
         let messaging = messaging.map(|named| ("messaging", named));
-        let keyvalue = self.keyvalue.credentials().into_iter().map(|named| ("keyvalue", named));
+        let keyvalue = self.keyvalue.files().into_iter().map(|named| ("keyvalue", named));
         let all = messaging.chain(keyvalue);
-        all.map(|(section, (key, name, origin))| (format!("{section}.{key}"), name, origin))
-            .collect()
+        all.map(|(section, (key, file, origin))| (format!("{section}.{key}"), file, origin))
     }
 
     /// The addresses in the network that the daemon connects to, each with the setting and its place.
@@ -173,12 +181,6 @@ impl Settings {
     /// The files with certificates, keys and logins that the daemon reads, each with the setting and its place.
     #[must_use]
     pub fn files(&self) -> Vec<(String, &CredentialFile, &Origin)> {
-        let messaging = self.messaging.iter().flat_map(ServerSetting::files);
-        let messaging =
-            messaging.map(|(key, file, origin)| (format!("messaging.{key}"), file, origin));
-        let keyvalue = self.keyvalue.files().into_iter();
-        let keyvalue =
-            keyvalue.map(|(key, file, origin)| (format!("keyvalue.{key}"), file, origin));
         let sockets = self.sockets.0.iter().flat_map(|(socket, setting)| {
             let tls = setting
                 .tls
@@ -189,7 +191,7 @@ impl Settings {
             let all = tls.chain(ca);
             all.map(move |(key, file, origin)| (format!("sockets.{socket}.{key}"), file, origin))
         });
-        messaging.chain(keyvalue).chain(sockets).collect()
+        self.server_files().chain(sockets).collect()
     }
 
     fn read(table: &Table<'_>) -> Self {

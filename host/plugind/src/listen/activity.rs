@@ -28,6 +28,17 @@ pub struct ConnectionLimits {
     pub rate_min: u64,
 }
 
+#[cfg(test)]
+impl ConnectionLimits {
+    /// Limits for tests.
+    pub(super) const OF_TESTS: Self = Self {
+        keep_alive: Duration::from_secs(75),
+        header: Duration::from_secs(30),
+        half_closed: Duration::from_secs(5),
+        rate_min: 0,
+    };
+}
+
 /// The activity of one connection. Only the connection's own task changes it, but the rest of a request's body may
 /// end elsewhere, and other tasks read it to find idle connections.
 #[derive(Debug)]
@@ -316,12 +327,7 @@ impl Drop for ExchangeGuard {
 mod tests {
     use super::*;
 
-    const LIMITS: ConnectionLimits = ConnectionLimits {
-        keep_alive: Duration::from_secs(75),
-        header: Duration::from_secs(30),
-        half_closed: Duration::from_secs(5),
-        rate_min: 0,
-    };
+    const LIMITS: ConnectionLimits = ConnectionLimits::OF_TESTS;
 
     /// The limit that counts now, in seconds.
     fn limit(activity: &Activity) -> Option<u64> {

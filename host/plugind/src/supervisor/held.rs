@@ -133,19 +133,7 @@ fn unreadable(found: &VerifyResult, why: String) -> Rejected {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::plugin::{credentials::CredentialsSeen, inspection::Inspection, manifest::Manifest};
-
-    fn release(digest: u8) -> Arc<Release> {
-        Arc::new(Release {
-            name: "a".parse().unwrap(),
-            path: "/a.wasm".into(),
-            digest: [digest; 32],
-            manifest: Manifest::default(),
-            texts: Vec::new(),
-            inspection: Inspection::default(),
-            credentials: CredentialsSeen::default(),
-        })
-    }
+    use crate::supervisor::tests::release;
 
     /// The first byte of the digest of the version that is used when this one is found.
     fn used(held: &HeldVersions, found: u8) -> (Option<u8>, bool) {

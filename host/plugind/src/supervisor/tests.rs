@@ -84,7 +84,8 @@ fn deps(directory: &Path) -> Deps {
     }
 }
 
-fn release(digest: u8) -> Arc<Release> {
+/// A version of the plugin `a`, distinguished by its component alone.
+pub(super) fn release(digest: u8) -> Arc<Release> {
     Arc::new(Release {
         name: "a".parse().unwrap(),
         path: "/a.wasm".into(),

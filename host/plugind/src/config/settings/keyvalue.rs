@@ -38,15 +38,6 @@ impl KeyValueBackend {
         }
     }
 
-    /// The credentials that the server needs, each with its key and its place.
-    pub(super) fn credentials(&self) -> Vec<(&'static str, &str, &Origin)> {
-        match self {
-            Self::Embedded => Vec::new(),
-            Self::Nats(server) => server.credentials(),
-            Self::Valkey(server) => server.credentials(),
-        }
-    }
-
     /// The files that the server needs, each with its key and its place.
     pub(super) fn files(&self) -> Vec<(&'static str, &CredentialFile, &Origin)> {
         match self {

@@ -169,15 +169,6 @@ impl<U> ServerSetting<U> {
             .filter_map(|(key, file)| file.as_ref().map(|(file, origin)| (key, file, origin)));
         named.collect()
     }
-
-    /// The credentials that it names, each with its key and its place.
-    pub(super) fn credentials(&self) -> Vec<(&'static str, &str, &Origin)> {
-        let named = self.files().into_iter().filter_map(|(key, file, origin)| match file {
-            CredentialFile::Credential(name) => Some((key, name.as_str(), origin)),
-            CredentialFile::Path(_) => None,
-        });
-        named.collect()
-    }
 }
 
 impl<U: ServerUrl> ServerSetting<U> {

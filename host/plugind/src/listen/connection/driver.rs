@@ -244,12 +244,7 @@ mod tests {
     use std::sync::Arc;
     use tokio::{net::UnixStream, time::advance};
 
-    const LIMITS: ConnectionLimits = ConnectionLimits {
-        keep_alive: Duration::from_secs(75),
-        header: Duration::from_secs(30),
-        half_closed: Duration::from_secs(5),
-        rate_min: 0,
-    };
+    const LIMITS: ConnectionLimits = ConnectionLimits::OF_TESTS;
     const SECOND: Duration = Duration::from_secs(1);
 
     /// A connection whose client answers nothing.
